@@ -1,0 +1,555 @@
+"""When a failed worker is tried again: the schedule, the cooldown, and who is spared."""
+
+from __future__ import annotations
+
+import math
+import pickle
+import re
+from collections.abc import Callable
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from xboard_circus.core.budget import RestartBudget, RestartLimits, Verdict
+
+LIMITS = RestartLimits(burst=4, window=100, delay=1, delay_max=3, cooldown=50, reset_after=30)
+AGAIN = "failed again: cooling down, tried again in 50 s"
+
+
+def go(failures: int, wait: float, told: str) -> Verdict:
+    return Verdict(wait, False, failures, f"{failures} of 4 failures in 100 s: next try {told}")
+
+
+def cool(failures: int, why: str) -> Verdict:
+    return Verdict(50, True, failures, why)
+
+
+AT_ONCE = go(1, 0.0, "at once")
+SECOND = go(2, 1.0, "in 1 s")
+THIRD = go(3, 2.0, "in 2 s")
+FOURTH = cool(4, "4 failures in 100 s: cooling down, tried again in 50 s")
+HOPPING = cool(2, "4 failures of all workers in 100 s: cooling down, tried again in 50 s")
+
+
+def budget(limits: RestartLimits = LIMITS, *, slots: int = 2) -> RestartBudget:
+    return RestartBudget(limits, slots=slots)
+
+
+def cooled(*slots: int, now: float = 0, of: int = 2) -> RestartBudget:
+    """Return a budget in which *slots* have used up their burst at *now*."""
+    made = budget(slots=of)
+    for slot in slots:
+        for _ in range(LIMITS.burst):
+            made.failed(slot, now)
+    return made
+
+
+@pytest.mark.parametrize(
+    "steps",
+    [
+        pytest.param([(1, 0, AT_ONCE), (1, 1, SECOND), (1, 3, THIRD), (1, 6, FOURTH)], id="at once, doubling, cooling"),
+        pytest.param([(1, 0, AT_ONCE), (1, 99.9, SECOND)], id="in the window still"),
+        pytest.param([(1, 0, AT_ONCE), (1, 100, AT_ONCE)], id="the window's end is outside"),
+        pytest.param([(1, day * 86_400, AT_ONCE) for day in range(4)], id="once a day, for ever"),
+        pytest.param([(1, 50, AT_ONCE), (1, 0, SECOND), (1, 149, THIRD)], id="the clock stepped back"),
+        pytest.param([(1, 0, AT_ONCE), (2, 0, AT_ONCE), (1, 0, SECOND), (2, 0, SECOND)], id="each slot for itself"),
+        pytest.param(
+            [(1, 0, AT_ONCE), (1, 0, SECOND), (1, 0, THIRD), (1, 0, FOURTH), (1, 50, cool(4, AGAIN))],
+            id="a failed half-open try",
+        ),
+        pytest.param(
+            [(1, 0, AT_ONCE), (1, 0, SECOND), (1, 0, THIRD), (1, 0, FOURTH), (1, 999, cool(1, AGAIN))],
+            id="still half-open when the window is empty",
+        ),
+    ],
+)
+def test_a_slot_fails(steps: list[tuple[int, float, Verdict]]) -> None:
+    tested = budget(slots=4)
+
+    assert [tested.failed(slot, now) for slot, now, _ in steps] == [verdict for _, _, verdict in steps]
+
+
+@pytest.mark.parametrize(
+    "steps",
+    [
+        pytest.param(
+            [(1, 0, AT_ONCE), (2, 0, AT_ONCE), (1, 0, SECOND), (2, 0, HOPPING)],
+            id="failures that hop between slots are held up",
+        ),
+        pytest.param(
+            [(1, 0, AT_ONCE), (2, 0, AT_ONCE), (1, 0, SECOND), (2, 0, HOPPING), (1, 0, THIRD)],
+            id="those of a cooling slot count no more",
+        ),
+        pytest.param(
+            [(1, 0, AT_ONCE), (2, 0, AT_ONCE), (1, 0, SECOND), (2, 100, AT_ONCE)],
+            id="nor do those that are out of the window",
+        ),
+        pytest.param(
+            [(1, 0, AT_ONCE), (1, 0, SECOND), (1, 0, THIRD), (2, 0, AT_ONCE), (1, 0, FOURTH), (2, 0, SECOND)],
+            id="a sibling's first stumble is free, though the limit is reached",
+        ),
+    ],
+)
+def test_a_watcher_of_two_reaches_its_limit_of_four(steps: list[tuple[int, float, Verdict]]) -> None:
+    tested = budget(slots=2)
+
+    assert [tested.failed(slot, now) for slot, now, _ in steps] == [verdict for _, _, verdict in steps]
+
+
+def test_a_cooldown_longer_than_the_window_buys_no_new_burst() -> None:
+    limits = RestartLimits(burst=3, window=10, cooldown=60, reset_after=300)
+    tested = budget(limits)
+    for _ in range(3):
+        tested.failed(1, 0)
+
+    waits = [tested.failed(1, 60.0 * tries).wait for tries in range(1, 6)]
+
+    assert waits == [60] * 5
+
+
+@pytest.mark.parametrize(
+    ("jitter", "waits"),
+    [
+        pytest.param(-1, [0, 0.8, 1.6, 2.4], id="sooner"),
+        pytest.param(0, [0, 1, 2, 3], id="none"),
+        pytest.param(1, [0, 1.2, 2.4, 3.6], id="later, also beyond delay_max"),
+    ],
+)
+def test_jitter_moves_delays(jitter: float, waits: list[float]) -> None:
+    tested = budget(RestartLimits(burst=5, window=100, delay=1, delay_max=3))
+
+    assert [tested.failed(1, 0, jitter=jitter).wait for _ in waits] == pytest.approx(waits)
+
+
+def test_jitter_does_not_move_a_cooldown() -> None:
+    assert cooled(1).failed(1, 0, jitter=1).wait == 50
+
+
+@pytest.mark.parametrize("jitter", [-1.1, 1.1, math.nan])
+def test_jitter_out_of_range_is_refused(jitter: float) -> None:
+    with pytest.raises(ValueError, match="jitter must be from -1 to 1"):
+        budget().failed(1, 0, jitter=jitter)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        pytest.param({"burst": 0}, "burst must be more than 0, not 0", id="burst"),
+        pytest.param({"window": 0}, "window must be more than 0, not 0", id="window"),
+        pytest.param({"delay": -1}, "delay must be more than 0, not -1", id="delay"),
+        pytest.param({"cooldown": math.inf}, "cooldown must be more than 0, not inf", id="not finite"),
+        pytest.param({"reset_after": math.nan}, "reset_after must be more than 0, not nan", id="no number"),
+        pytest.param({"delay_max": 0.5}, "delay_max must be at least delay (1), not 0.5", id="delay_max < delay"),
+        pytest.param(
+            {"delay": 20, "cooldown": 10}, "cooldown must be at least delay (20), not 10", id="cooldown < delay"
+        ),
+        pytest.param(
+            {"burst": 20},
+            "window must be more than 939.6, not 600: "
+            "the delays before failure 20 last so long, so burst could never be reached",
+            id="a burst that could never be reached",
+        ),
+    ],
+)
+def test_limits_that_make_no_sense_are_refused(options: dict[str, float], message: str) -> None:
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        RestartLimits(**options)  # type: ignore[arg-type]
+
+
+def test_the_defaults_are_those_of_the_design() -> None:
+    assert RestartLimits() == RestartLimits(burst=5, window=600, delay=1, delay_max=60, cooldown=300, reset_after=300)
+
+
+def test_limits_at_their_bounds_are_fine() -> None:
+    RestartLimits(burst=2, window=0.1, delay=5, delay_max=5, cooldown=5)
+
+
+def test_a_window_as_long_as_the_delays_is_too_short() -> None:
+    with pytest.raises(ValueError, match="window must be more than 6, not 6"):
+        RestartLimits(burst=3, window=6, delay=5)
+
+
+@given(st.integers(2, 60), st.floats(0.01, 10), st.floats(1, 100))
+def test_a_window_longer_than_the_delays_lets_every_burst_be_reached(burst: int, delay: float, factor: float) -> None:
+    ample = RestartLimits(burst=burst, window=1e12, delay=delay, delay_max=delay * factor, cooldown=1e9)
+    spread = sum(ample.delay_after(failures, jitter=1) for failures in range(2, burst))
+    limits = RestartLimits(burst=burst, window=spread + 1, delay=delay, delay_max=delay * factor, cooldown=1e9)
+    tested, now = budget(limits), 0.0
+
+    for _ in range(burst - 1):
+        now += tested.failed(1, now, jitter=1).wait
+
+    assert tested.failed(1, now).cooling
+
+
+def test_a_thousand_failures_without_a_cooldown_overflow_nothing() -> None:
+    assert RestartLimits().delay_after(5000) == 60
+
+
+def test_a_slot_that_never_failed_may_start() -> None:
+    tested = budget()
+
+    assert (tested.wait(1, 0), tested.may_start(1, 0), tested.is_cooling(1, 0), tested.failures(1, 0)) == (
+        0.0,
+        True,
+        False,
+        0,
+    )
+
+
+@pytest.mark.parametrize(
+    ("now", "wait", "may_start"),
+    [
+        pytest.param(10, 1, False, id="at once after the failure"),
+        pytest.param(10.5, 0.5, False, id="half-way"),
+        pytest.param(11, 0, True, id="when the wait is over"),
+        pytest.param(3600, 0, True, id="long after"),
+        pytest.param(5, 1, False, id="the clock stepped back"),
+    ],
+)
+def test_wait(now: float, wait: float, may_start: bool) -> None:
+    tested = budget()
+    tested.failed(1, 10)
+    tested.failed(1, 10)
+
+    assert (tested.wait(1, now), tested.may_start(1, now)) == (wait, may_start)
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [
+        RestartBudget.wait,
+        RestartBudget.may_start,
+        RestartBudget.started,
+        RestartBudget.ready,
+        RestartBudget.is_cooling,
+        RestartBudget.failures,
+        lambda tested, _, now: tested.spent(now),
+        lambda tested, _, now: tested.next_try(now),
+    ],
+)
+def test_every_question_moves_the_clock_on_and_none_moves_it_back(
+    ask: Callable[[RestartBudget, int, float], object],
+) -> None:
+    tested = budget()
+    tested.failed(1, 0)
+
+    ask(tested, 1, 100)
+
+    assert tested.failed(1, 0) == AT_ONCE
+
+
+def test_a_try_that_starts_while_the_clock_is_back_starts_at_the_last_time_known() -> None:
+    tested = cooled(1, 2)
+    tested.wait(1, 60)
+    tested.started(1, 10)
+
+    assert [tested.may_start(2, now) for now in (109, 110)] == [False, True]
+
+
+def test_cooling_slots_are_tried_one_at_a_time() -> None:
+    tested = cooled(1, 2)
+    tested.started(1, 50)
+
+    assert (tested.may_start(1, 50), tested.may_start(2, 50)) == (True, False)
+
+
+def test_a_slot_that_is_not_cooling_needs_no_turn() -> None:
+    tested = cooled(1)
+    tested.started(1, 50)
+    tested.failed(2, 50)
+
+    assert tested.may_start(2, 50)
+
+
+@pytest.mark.parametrize("end", ["failed", "ready", "forget", "clear", "nothing for a whole cooldown"])
+def test_the_turn_passes_on_when_the_try_is_over(end: str) -> None:
+    tested = cooled(1, 2)
+    tested.started(1, 50)
+
+    match end:
+        case "failed":
+            tested.failed(1, 60)
+        case "ready":
+            tested.ready(1, 60)
+        case "forget":
+            tested.forget(1)
+        case "clear":
+            tested.clear()
+
+    assert tested.may_start(2, 100 if end.startswith("nothing") else 60)
+
+
+def test_ready_lets_the_other_cooling_slots_go() -> None:
+    tested = cooled(1, 2, of=4)
+    tested.failed(3, 10)
+
+    assert (tested.ready(3, 20), tested.wait(1, 20), tested.wait(2, 20)) == ((1, 2), 0.0, 0.0)
+
+
+def test_ready_lets_go_those_that_wait_for_their_turn_too() -> None:
+    tested = cooled(1, 2)
+    tested.started(1, 50)
+
+    assert tested.ready(1, 55) == (2,)
+
+
+def test_ready_of_a_slot_without_failures_lets_go_too() -> None:
+    assert cooled(1).ready(7, 20) == (1,)
+
+
+def test_who_was_let_go_and_has_not_had_its_turn_is_told_again() -> None:
+    tested = cooled(1, 2)
+
+    assert [tested.ready(3, now) for now in (10, 20)] == [(1, 2), (1, 2)]
+
+
+def test_who_got_ready_unannounced_does_not_wait_either() -> None:
+    tested = cooled(1)
+    tested.ready(1, 10)
+
+    assert (tested.ready(2, 20), tested.next_try(20)) == ((), None)
+
+
+def test_ready_leaves_alone_what_runs() -> None:
+    tested = cooled(1, 2)
+    tested.started(1, 50)
+
+    assert tested.ready(2, 55) == ()
+
+
+def test_ready_leaves_the_short_delays_alone() -> None:
+    tested = budget()
+    tested.failed(1, 0)
+    tested.failed(1, 0)
+
+    assert (tested.ready(2, 0), tested.wait(1, 0)) == ((), 1.0)
+
+
+def test_a_slot_is_let_go_once_in_a_cooldown() -> None:
+    tested = cooled(1)
+    tested.ready(2, 10)
+    tested.failed(1, 20)
+
+    assert [(tested.ready(2, now), tested.wait(1, now)) for now in (30, 59, 60)] == [((), 40), ((), 11), ((1,), 0)]
+
+
+@pytest.mark.parametrize(
+    ("failures", "ready_for", "forgotten"),
+    [
+        pytest.param(1, 29.9, False, id="not for long enough"),
+        pytest.param(1, 30, True, id="for long enough"),
+        pytest.param(4, 30, True, id="was cooling"),
+        pytest.param(0, 30, False, id="nothing to forget"),
+    ],
+)
+def test_reset_if_held(failures: int, ready_for: float, forgotten: bool) -> None:
+    tested = budget()
+    for _ in range(failures):
+        tested.failed(1, 0)
+
+    assert tested.reset_if_held(1, ready_for) is forgotten
+
+
+@pytest.mark.parametrize(
+    ("failed_at", "expected"),
+    [
+        pytest.param([0], False, id="too old to count"),
+        pytest.param([0] * 4, True, id="too old to count, but it was cooling"),
+    ],
+)
+def test_reset_of_failures_that_are_out_of_the_window(failed_at: list[float], expected: bool) -> None:
+    tested = budget()
+    for now in failed_at:
+        tested.failed(1, now)
+    tested.wait(1, 200)
+
+    assert tested.reset_if_held(1, ready_for=150) is expected
+
+
+def test_a_slot_that_held_starts_with_a_clean_count() -> None:
+    tested = cooled(1)
+    tested.started(1, 50)
+    tested.ready(1, 55)
+    tested.reset_if_held(1, ready_for=30)
+
+    assert tested.failed(1, 90) == AT_ONCE
+
+
+def test_a_slot_that_did_not_hold_goes_on_cooling() -> None:
+    tested = cooled(1)
+    tested.started(1, 50)
+    tested.ready(1, 55)
+    tested.reset_if_held(1, ready_for=29)
+
+    assert (tested.is_cooling(1, 84), tested.failed(1, 84)) == (True, cool(4, AGAIN))
+
+
+@pytest.mark.parametrize("how", ["forget", "clear"])
+def test_an_operators_restart_clears_the_wait(how: str) -> None:
+    tested = cooled(1)
+
+    tested.forget(1) if how == "forget" else tested.clear()
+
+    assert (tested.may_start(1, 0), tested.next_try(0), tested.failed(1, 0)) == (True, None, AT_ONCE)
+
+
+def test_forgetting_a_slot_that_never_failed_is_fine() -> None:
+    budget().forget(9)
+
+
+@pytest.mark.parametrize(
+    ("slots", "limit"), [pytest.param(0, 4, id="burst at least"), pytest.param(8, 16, id="twice the slots")]
+)
+def test_limit(slots: int, limit: int) -> None:
+    assert budget(slots=slots).limit == limit
+
+
+def test_what_is_spent_slides_out_of_the_window_and_leaves_out_the_cooling() -> None:
+    tested = cooled(1, now=0, of=4)
+    tested.failed(2, 0)
+    tested.failed(3, 40)
+
+    assert [(tested.spent(now), tested.failures(2, now), tested.failures(1, now)) for now in (40, 100, 140)] == [
+        (2, 1, 4),
+        (1, 0, 0),
+        (0, 0, 0),
+    ]
+
+
+def test_next_try_is_that_of_the_first_cooling_slot() -> None:
+    tested = cooled(1, of=4)
+    tested.failed(3, 10)
+    for _ in range(4):
+        tested.failed(2, 10)
+
+    assert [tested.next_try(now) for now in (10, 50, 70)] == [40, 0.0, 0.0]
+
+
+def test_a_try_that_runs_is_no_next_try() -> None:
+    tested = cooled(1)
+    tested.started(1, 50)
+
+    assert tested.next_try(50) is None
+
+
+def test_limits_may_change_while_it_runs() -> None:
+    tested = budget()
+    for _ in range(3):
+        tested.failed(1, 0)
+
+    tested.limits = RestartLimits(burst=2, window=100, cooldown=70)
+
+    assert tested.failed(1, 0) == Verdict(70, True, 2, "2 failures in 100 s: cooling down, tried again in 70 s")
+
+
+def test_failures_do_not_pile_up() -> None:
+    tested = budget(slots=4)
+    sizes = []
+    for times in (1000, 20_000):
+        for number in range(times):
+            tested.failed(number % 8, now=0)
+        sizes.append(len(pickle.dumps(tested)))
+
+    assert sizes[0] == sizes[1]
+
+
+def test_slots_that_failed_long_ago_are_dropped() -> None:
+    tested = budget()
+    sizes = []
+    for times in (1000, 2000):
+        for slot in range(times):
+            tested.failed(slot, now=200.0 * (times + slot))
+        sizes.append(len(pickle.dumps(tested)))
+
+    assert abs(sizes[0] - sizes[1]) < 10
+
+
+SLOTS = 3
+STEPS = st.lists(
+    st.tuples(st.integers(1, SLOTS), st.floats(0, 40), st.sampled_from(["crash", "serve", "nothing"])), max_size=60
+)
+
+
+class Fleet:
+    """A guard in small: it asks before each start, and each try crashes, serves a little and crashes, or is lost."""
+
+    def __init__(self) -> None:
+        self.budget = budget(slots=SLOTS)
+        self.now = 0.0
+        self.tried: set[int] = set()
+        self.starts: dict[int, list[float]] = {slot: [] for slot in range(1, SLOTS + 1)}
+
+    def step(self, slot: int, elapsed: float, fate: str) -> None:
+        self.now += elapsed
+        if not self.budget.may_start(slot, self.now):
+            return
+        self.budget.started(slot, self.now)
+        self.starts[slot].append(self.now)
+        if fate == "nothing":
+            return
+        if fate == "serve":
+            self.budget.ready(slot, self.now)
+        self.budget.failed(slot, self.now)
+
+
+@settings(max_examples=60, deadline=None)
+@given(STEPS)
+def test_no_slot_is_started_more_often_than_the_schedule_allows(steps: list[tuple[int, float, str]]) -> None:
+    fleet = Fleet()
+    for slot, elapsed, fate in steps:
+        fleet.step(slot, elapsed, "serve" if fate == "nothing" else fate)
+
+    # A burst, and then two tries in a cooldown: one by the clock, one because a sibling got ready.
+    allowed = LIMITS.burst + 2 * (fleet.now / LIMITS.cooldown + 1) + fleet.now / LIMITS.window * LIMITS.burst
+    assert all(len(starts) <= allowed for starts in fleet.starts.values())
+
+
+@settings(max_examples=60, deadline=None)
+@given(STEPS)
+def test_whatever_happened_somebody_is_tried_within_a_cooldown(steps: list[tuple[int, float, str]]) -> None:
+    fleet = Fleet()
+    for slot, elapsed, fate in steps:
+        fleet.step(slot, elapsed, fate)
+
+    assert any(fleet.budget.may_start(slot, fleet.now + LIMITS.cooldown) for slot in fleet.starts)
+
+
+@settings(max_examples=60, deadline=None)
+@given(STEPS)
+def test_never_are_two_cooling_slots_tried_at_once(steps: list[tuple[int, float, str]]) -> None:
+    tested, now, running = budget(slots=SLOTS), 0.0, dict[int, float]()
+    for slot, elapsed, fate in steps:
+        now += elapsed
+        if slot in running:
+            tested.failed(slot, now) if fate == "crash" else tested.ready(slot, now)
+            del running[slot]
+        elif tested.may_start(slot, now) and tested.is_cooling(slot, now):
+            tested.started(slot, now)
+            running[slot] = now
+        else:
+            tested.failed(slot, now)
+        assert sum(now - since < LIMITS.cooldown for since in running.values()) <= 1
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.floats(0, 100), max_size=30), st.floats(0, 100))
+def test_one_slot_in_a_crash_loop_costs_its_siblings_nothing(gaps: list[float], when: float) -> None:
+    tested, now = budget(), 0.0
+    for gap in gaps:
+        now += gap
+        tested.failed(1, now)
+
+    assert tested.failed(2, now + when) == AT_ONCE
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.tuples(st.integers(1, 4), st.floats(0, 200), st.floats(-1, 1)), max_size=40))
+def test_every_wait_is_bounded_and_never_in_the_past(failures: list[tuple[int, float, float]]) -> None:
+    tested = budget()
+
+    for slot, now, jitter in failures:
+        verdict = tested.failed(slot, now, jitter=jitter)
+        assert tested.wait(slot, now) == pytest.approx(verdict.wait)
+        assert 0 <= verdict.wait <= max(1.2 * LIMITS.delay_max, LIMITS.cooldown)

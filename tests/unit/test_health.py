@@ -1,0 +1,408 @@
+"""The decision table: wedged, sick, busy, not ready, or a dependency that is down."""
+
+from __future__ import annotations
+
+import pickle
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from xboard_circus.core.health import Event, HealthRules, Observation, Replace, Round, WatcherHealth, Worker
+from xboard_circus.core.states import WorkerState
+
+A, B, C, D = (71, 1), (72, 1), (73, 1), (74, 1)
+
+STARTING, READY, BUSY, SICK, WEDGED = (
+    WorkerState.STARTING,
+    WorkerState.READY,
+    WorkerState.BUSY,
+    WorkerState.SICK,
+    WorkerState.WEDGED,
+)
+
+SEEN = {
+    ".": Observation(answered=True, live=True, ready=True),
+    "N": Observation(answered=False, reason="timed out after 2 s"),
+    "F": Observation(answered=True, live=False, ready=True, reason="live path said 500"),
+    "b": Observation(answered=True, live=True, ready=True, pool_full=True),
+    "B": Observation(answered=True, live=False, ready=True, pool_full=True, reason="live path timed out"),
+    "s": Observation(answered=True, starting=True, live=False),
+    "r": Observation(answered=True, live=True, ready=False, reason="ready path said 503"),
+    "-": Observation(answered=True),
+}
+WORDS = {STARTING: "start", READY: "ready", BUSY: "busy", SICK: "sick", WEDGED: "wedged"}
+
+
+def play(story: dict[Worker, str], rules: HealthRules | None = None) -> list[Round]:
+    """Return the verdict on each round of *story*: a letter of SEEN a round for each worker, a blank for none."""
+    health = WatcherHealth(rules or HealthRules())
+    rounds = zip(*story.values(), strict=True)
+    return [
+        health.round({w: SEEN[letter] for w, letter in zip(story, letters, strict=True) if letter != " "})
+        for letters in rounds
+    ]
+
+
+@pytest.mark.parametrize(
+    ("story", "expected"),
+    [
+        pytest.param(".NN.", "ready ready ready ready", id="two misses are nothing"),
+        pytest.param(".NNN", "ready ready ready wedged", id="three in a row are wedged"),
+        pytest.param(".NN.NNN", "ready ready ready ready ready ready wedged", id="an answer starts the count anew"),
+        pytest.param(".NNNN", "ready ready ready wedged wedged", id="it stays wedged"),
+        pytest.param(".NNN.", "ready ready ready wedged ready", id="and is well when it answers"),
+        pytest.param(".NNNF", "ready ready ready wedged sick", id="it answers, and not well"),
+        pytest.param(".FFF", "ready ready ready sick", id="the live path fails three times"),
+        pytest.param(".FF.FF", "ready ready ready ready ready ready", id="a success starts the count anew"),
+        pytest.param(".FNFNF", "ready ready ready ready ready sick", id="no answer is no success"),
+        pytest.param(".FFFN", "ready ready ready sick sick", id="nor does it make a sick one well"),
+        pytest.param(".FFFNNN", "ready ready ready sick sick sick wedged", id="a sick one can get wedged"),
+        pytest.param(".FFF.", "ready ready ready sick ready", id="a sick one gets well"),
+        pytest.param(".bbbb", "ready busy busy busy busy", id="a full pool is busy"),
+        pytest.param(".BBBB", "ready busy busy busy busy", id="so is one whose live path can't get a thread"),
+        pytest.param(".FFBF", "ready ready ready busy sick", id="busy is no success"),
+        pytest.param(".FBBF", "ready ready busy busy ready", id="busy is no failure"),
+        pytest.param(".FFFB", "ready ready ready sick busy", id="not even the sick are killed while they are busy"),
+        pytest.param(".rrrr", "ready ready ready ready ready", id="not ready is nothing to act on"),
+        pytest.param("-NNN", "ready ready ready wedged", id="without a live path the loop still tells"),
+        pytest.param("NNNN", "start start start start", id="nothing counts before the first success"),
+        pytest.param("FFFF", "start start start start", id="nor does a live path that fails"),
+        pytest.param("ssss", "start start start start", id="it says itself that it starts"),
+        pytest.param("ssNNN.NNN", "start start start start start ready ready ready wedged", id="a slow start"),
+        pytest.param(".sNNNN", "ready start start start start start", id="a draining worker isn't judged"),
+        pytest.param(".FFsF", "ready ready ready start start", id="what was counted before is forgotten"),
+    ],
+)
+def test_states(story: str, expected: str) -> None:
+    assert [WORDS[verdict.states[A]] for verdict in play({A: story})] == expected.split()
+
+
+@pytest.mark.parametrize(
+    ("story", "rules", "expected"),
+    [
+        pytest.param(".N", HealthRules(failure_threshold=1), "ready wedged", id="the first miss"),
+        pytest.param(".F.", HealthRules(failure_threshold=1), "ready sick ready", id="the first failure"),
+        pytest.param(
+            ".F..F..",
+            HealthRules(failure_threshold=1, success_threshold=2),
+            "ready sick sick ready sick sick ready",
+            id="two successes to be well",
+        ),
+        pytest.param(
+            ".F.B.",
+            HealthRules(failure_threshold=1, success_threshold=2),
+            "ready sick sick busy ready",
+            id="busy between",
+        ),
+        pytest.param(
+            ".FF.N.",
+            HealthRules(failure_threshold=2, success_threshold=2),
+            "ready ready sick sick sick sick",
+            id="a miss between two successes",
+        ),
+        pytest.param(
+            ".Fs.",
+            HealthRules(failure_threshold=1, success_threshold=2),
+            "ready sick start ready",
+            id="who starts again has a clean count",
+        ),
+        pytest.param(
+            ".F.N.",
+            HealthRules(failure_threshold=2, success_threshold=1),
+            "ready ready ready ready ready",
+            id="a failure and a miss aren't two in a row",
+        ),
+    ],
+)
+def test_thresholds(story: str, rules: HealthRules, expected: str) -> None:
+    assert [WORDS[verdict.states[A]] for verdict in play({A: story}, rules)] == expected.split()
+
+
+def names(verdicts: list[Round]) -> str:
+    """Return who is to be replaced in each round, in letters."""
+    letters = {A: "A", B: "B", C: "C", D: "D"}
+    return " ".join("".join(letters[asked.worker] for asked in verdict.replace) or "-" for verdict in verdicts)
+
+
+@pytest.mark.parametrize(
+    ("story", "rules", "expected"),
+    [
+        pytest.param(
+            {A: ".NNNN."}, HealthRules(), "- - - A A -", id="asked for in each round, for as long as it lasts"
+        ),
+        pytest.param({A: ".FFFF"}, HealthRules(), "- - - A A", id="a lone worker too"),
+        pytest.param({A: ".FFFF", B: "....."}, HealthRules(), "- - - A A", id="one of two"),
+        pytest.param({A: ".FFF", B: ".FFF"}, HealthRules(), "- - - -", id="both at once: a dependency is down"),
+        pytest.param({A: ".FFF", B: "...F"}, HealthRules(), "- - - -", id="the other just begins to fail"),
+        pytest.param({A: ".FFFF", B: "...F."}, HealthRules(), "- - - - A", id="the other only stumbled"),
+        pytest.param({A: ".FFFF", B: ".FFBB"}, HealthRules(), "- - - A A", id="a busy one doesn't count as failing"),
+        pytest.param(
+            {A: ".FFF", B: "   F"}, HealthRules(), "- - - -", id="a new worker that fails from the start does"
+        ),
+        pytest.param({A: ".FFF", B: "   s"}, HealthRules(), "- - - A", id="one that starts doesn't"),
+        pytest.param({A: ".NNN", B: ".NNN"}, HealthRules(), "- - - AB", id="wedged ones serve nothing: all at once"),
+        pytest.param(
+            {A: ".NNN", B: ".FFF", C: ".FFF"}, HealthRules(), "- - - A", id="wedged while a dependency is down"
+        ),
+        pytest.param({A: ".FFF", B: ".FFF", C: "....", D: "...."}, HealthRules(), "- - - -", id="two of four are half"),
+        pytest.param(
+            {A: "..FFFF", B: ".FFFFF", C: "......", D: "......", (75, 1): "......"},
+            HealthRules(),
+            "- - - B B B",
+            id="two of five: one at a time, the first first",
+        ),
+        pytest.param(
+            {A: "..FFF ", B: ".FFF..", C: "......", D: "......", (75, 1): "......"},
+            HealthRules(),
+            "- - - B A -",
+            id="the next one when the first is well",
+        ),
+        pytest.param(
+            {A: ".FFF", B: ".FFF", C: "....", D: "....", (75, 1): "...."},
+            HealthRules(max_unavailable=2),
+            "- - - AB",
+            id="two at a time",
+        ),
+        pytest.param({A: ".FFFFF.", B: ".FFFF.."}, HealthRules(), "- - - - - A -", id="one heals, the other doesn't"),
+        pytest.param({A: ".BBBB", B: "....."}, HealthRules(), "- - - - -", id="nobody is killed for being busy"),
+    ],
+)
+def test_replace(story: dict[Worker, str], rules: HealthRules, expected: str) -> None:
+    assert names(play(story, rules)) == expected
+
+
+def test_a_replacement_says_how_and_why() -> None:
+    verdict = play({A: ".NNN", B: ".FFF", C: "...."})[-1]
+
+    assert verdict.replace == (
+        Replace(A, WEDGED, "wedged: no answer 3 times in a row: timed out after 2 s"),
+        Replace(B, SICK, "sick: live path failed 3 times in a row: live path said 500"),
+    )
+
+
+@pytest.mark.parametrize(
+    ("story", "expected"),
+    [
+        pytest.param(".", "", id="all is well"),
+        pytest.param("..N", "no answer once: timed out after 2 s", id="a first miss"),
+        pytest.param(".FF", "live path failed 2 times in a row: live path said 500", id="failing"),
+        pytest.param(".B", "thread pool full: live path timed out", id="busy"),
+        pytest.param(".r", "not ready: ready path said 503", id="not ready"),
+        pytest.param("N", "timed out after 2 s", id="not started"),
+        pytest.param(".FFF.", "sick: well once, 2 needed", id="on the way"),
+        pytest.param(".FFF..", "", id="well again"),
+    ],
+)
+def test_reasons(story: str, expected: str) -> None:
+    assert play({A: story}, HealthRules(success_threshold=2))[-1].reasons == {A: expected}
+
+
+def test_who_is_not_ready_is_told_apart() -> None:
+    verdict = play({A: ".r", B: ".N", C: ".-", D: ".s"})[-1]
+
+    assert verdict.not_ready == {A, B}
+
+
+DOWN = "a dependency is down, none is replaced: 2 of 2 workers fail: live path said 500"
+WELL = "the live path of every worker succeeds again"
+
+
+@pytest.mark.parametrize(
+    ("story", "expected"),
+    [
+        pytest.param(
+            {A: ".NNNN."},
+            [
+                (3, Event("unhealthy", "wedged: no answer 3 times in a row: timed out after 2 s", A)),
+                (5, Event("recovered", "well again", A)),
+            ],
+            id="once when it falls ill, once when it is well",
+        ),
+        pytest.param(
+            {A: ".FFFNNNN.."},
+            [
+                (3, Event("unhealthy", "sick: live path failed 3 times in a row: live path said 500", A)),
+                (8, Event("recovered", "well again", A)),
+            ],
+            id="from sick to wedged is no news",
+        ),
+        pytest.param(
+            {A: ".FFFB."},
+            [
+                (3, Event("unhealthy", "sick: live path failed 3 times in a row: live path said 500", A)),
+                (5, Event("recovered", "well again", A)),
+            ],
+            id="busy is neither",
+        ),
+        pytest.param(
+            {A: ".FFFF..", B: ".FFFFF."},
+            [
+                (3, Event("unhealthy", DOWN)),
+                (5, Event("unhealthy", "sick: live path failed 5 times in a row: live path said 500", B)),
+                (6, Event("recovered", WELL)),
+                (6, Event("recovered", "well again", B)),
+            ],
+            id="one event for all, until fewer fail",
+        ),
+        pytest.param(
+            {A: ".FFFF.FF.", B: ".FFF.FFF."},
+            [
+                (3, Event("unhealthy", DOWN)),
+                (4, Event("unhealthy", "sick: live path failed 4 times in a row: live path said 500", A)),
+                (5, Event("recovered", "well again", A)),
+                (8, Event("recovered", WELL)),
+            ],
+            id="a relapse before all were well is no news",
+        ),
+        pytest.param(
+            {A: ".FFF.FFF.", B: ".FFF.FFF."},
+            [
+                (3, Event("unhealthy", DOWN)),
+                (4, Event("recovered", WELL)),
+                (7, Event("unhealthy", DOWN)),
+                (8, Event("recovered", WELL)),
+            ],
+            id="down again is news",
+        ),
+        pytest.param(
+            {A: ".FFF..", B: ".FFFB."},
+            [(3, Event("unhealthy", DOWN)), (5, Event("recovered", WELL))],
+            id="who is too busy to tell isn't well yet",
+        ),
+        pytest.param(
+            {A: ".FFF. ", B: ".FFFs ", C: "   NN "},
+            [(3, Event("unhealthy", DOWN.replace("2 of 2", "2 of 3"))), (4, Event("recovered", WELL))],
+            id="who starts or drains can't hold up good news",
+        ),
+        pytest.param({A: ".FFF  ", B: ".FFF  "}, [(3, Event("unhealthy", DOWN))], id="nobody left is no good news"),
+        pytest.param(
+            {A: ".FFF s.", B: ".FFF s."},
+            [(3, Event("unhealthy", DOWN)), (6, Event("recovered", WELL))],
+            id="their successors bring it",
+        ),
+        pytest.param({A: ".rrrr", B: ".bbbb"}, [], id="neither not ready nor busy is an event"),
+    ],
+)
+def test_events(story: dict[Worker, str], expected: list[tuple[int, Event]]) -> None:
+    verdicts = play(story)
+
+    assert [(number, event) for number, verdict in enumerate(verdicts) for event in verdict.events] == expected
+
+
+def test_a_dependency_that_is_down_is_told_without_words_of_the_probe() -> None:
+    health = WatcherHealth(HealthRules(failure_threshold=1))
+    failed = Observation(answered=True, live=False)
+    health.round({A: SEEN["."], B: SEEN["."]})
+
+    verdict = health.round({A: failed, B: failed})
+
+    assert verdict.events == (
+        Event("unhealthy", "a dependency is down, none is replaced: 2 of 2 workers fail their live path"),
+    )
+
+
+@pytest.mark.parametrize("letter", ["N", "F"])
+def test_after_a_gap_counting_starts_anew(letter: str) -> None:
+    health = WatcherHealth(HealthRules())
+    for seen in (".", letter, letter, letter):
+        health.round({A: SEEN[seen], B: SEEN["."]})
+
+    health.reset()
+
+    assert [health.round({A: SEEN[letter], B: SEEN["."]}).replace != () for _ in range(3)] == [False, False, True]
+
+
+def test_an_illness_before_the_gap_still_ends_with_an_event() -> None:
+    health = WatcherHealth(HealthRules(failure_threshold=1))
+    health.round({A: SEEN["."]})
+    health.round({A: SEEN["N"]})
+
+    health.reset()
+
+    assert health.round({A: SEEN["."]}).events == (Event("recovered", "well again", A),)
+
+
+def test_another_process_with_the_same_pid_is_another_worker() -> None:
+    health = WatcherHealth(HealthRules(failure_threshold=1))
+    health.round({(71, 1): SEEN["."]})
+
+    assert health.round({(71, 2): SEEN["N"]}).states == {(71, 2): STARTING}
+
+
+def test_rules_may_change_while_it_runs() -> None:
+    health = WatcherHealth(HealthRules(failure_threshold=9))
+    for letter in ".NN":
+        health.round({A: SEEN[letter]})
+
+    health.rules = HealthRules(failure_threshold=2)
+
+    assert health.round({A: SEEN["N"]}).states == {A: WEDGED}
+
+
+def test_the_defaults_are_those_of_the_design() -> None:
+    assert HealthRules() == HealthRules(failure_threshold=3, success_threshold=1, max_unavailable=1)
+
+
+@pytest.mark.parametrize("rule", ["failure_threshold", "success_threshold", "max_unavailable"])
+def test_rules_below_one_are_refused(rule: str) -> None:
+    with pytest.raises(ValueError, match=f"{rule} must be at least 1, not 0"):
+        HealthRules(**{rule: 0})
+
+
+def test_workers_that_disappear_are_forgotten() -> None:
+    health = WatcherHealth(HealthRules(failure_threshold=1))
+    sizes = []
+    for pid in range(100, 200):
+        health.round({(pid, 1): SEEN["."]})
+        health.round({(pid, 1): SEEN["F"]})
+        sizes.append(len(pickle.dumps(health)))
+
+    assert max(sizes) - min(sizes) < 10
+
+
+STORIES = st.integers(1, 12).flatmap(
+    lambda rounds: st.lists(
+        st.text(alphabet="".join(SEEN), min_size=rounds, max_size=rounds), min_size=1, max_size=5
+    ).map(lambda rows: {(pid, 1): row for pid, row in enumerate(rows, 71)})
+)
+RULES = st.builds(HealthRules, failure_threshold=st.integers(1, 3), success_threshold=st.integers(1, 2))
+
+
+@settings(max_examples=60, deadline=None)
+@given(STORIES, RULES)
+def test_no_more_of_the_sick_than_allowed_and_no_busy_one_is_ever_replaced(
+    story: dict[Worker, str], rules: HealthRules
+) -> None:
+    for number, verdict in enumerate(play(story, rules)):
+        sick = [asked for asked in verdict.replace if asked.state is SICK]
+
+        assert len(sick) <= rules.max_unavailable
+        assert not any(SEEN[story[asked.worker][number]].pool_full for asked in verdict.replace)
+
+
+@settings(max_examples=60, deadline=None)
+@given(STORIES, RULES)
+def test_wedged_means_exactly_so_many_misses_in_a_row_after_a_success(
+    story: dict[Worker, str], rules: HealthRules
+) -> None:
+    verdicts = play(story, rules)
+
+    for worker, row in story.items():
+        for number, verdict in enumerate(verdicts):
+            answers = row[: number + 1].rstrip("N")
+            misses = number + 1 - len(answers)
+            judged = any(SEEN[letter].is_success for letter in answers.rpartition("s")[2])
+            assert (verdict.states[worker] is WEDGED) == (judged and misses >= rules.failure_threshold)
+
+
+@settings(max_examples=60, deadline=None)
+@given(STORIES, RULES)
+def test_a_worker_is_never_twice_unhealthy_without_having_recovered(
+    story: dict[Worker, str], rules: HealthRules
+) -> None:
+    events = [event for verdict in play(story, rules) for event in verdict.events]
+
+    for worker in (None, *story):
+        kinds = [event.kind for event in events if event.worker == worker]
+        assert kinds == ["unhealthy", "recovered"] * (len(kinds) // 2) + ["unhealthy"] * (len(kinds) % 2)

@@ -1,0 +1,262 @@
+"""Decide when a worker that failed may be tried again.
+
+Nothing in this module reads a clock, draws a random number or starts anything: the caller says what time it is,
+brings the jitter, and does what the verdict says. That is what makes a week of crashes a ten-line test.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from dataclasses import dataclass, field, fields
+
+from xboard_circus.core.reasons import seconds
+
+JITTER = 0.2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RestartLimits:
+    """How often, and how soon, a worker may be restarted: the ``restart.*`` options. Durations are seconds.
+
+    Attributes:
+        burst: So many failures of one slot inside *window* start a cooldown.
+        window: How long a failure counts.
+        delay: The wait after the second failure in a row; it doubles with each further one. The first costs none.
+        delay_max: The wait stops growing here; jitter comes on top.
+        cooldown: The wait between two tries of a slot that is cooling.
+        reset_after: A worker that has been ready for so long has a clean count.
+    """
+
+    burst: int = 5
+    window: float = 600
+    delay: float = 1
+    delay_max: float = 60
+    cooldown: float = 300
+    reset_after: float = 300
+
+    def __post_init__(self) -> None:
+        for limit in fields(self):
+            value = getattr(self, limit.name)
+            if not (math.isfinite(value) and value > 0):
+                raise ValueError(f"{limit.name} must be more than 0, not {value:g}")
+        if self.delay_max < self.delay:
+            raise ValueError(f"delay_max must be at least delay ({self.delay:g}), not {self.delay_max:g}")
+        if self.cooldown < self.delay:
+            raise ValueError(f"cooldown must be at least delay ({self.delay:g}), not {self.cooldown:g}")
+        # systemd's trap: with a delay of more than window / burst the limit is never reached, in silence.
+        if self.window <= (spread := self._spread()):
+            raise ValueError(
+                f"window must be more than {spread:g}, not {self.window:g}: "
+                f"the delays before failure {self.burst} last so long, so burst could never be reached"
+            )
+
+    def delay_after(self, failures: int, *, jitter: float = 0.0) -> float:
+        """Return the wait after so many *failures* in the window, while the slot isn't cooling."""
+        if failures < 2:
+            return 0.0
+        # Beyond 2**62 no float of seconds means anything, and 2**1100 doesn't fit into one.
+        return min(self.delay * 2.0 ** min(failures - 2, 62), self.delay_max) * (1 + JITTER * jitter)
+
+    def _spread(self) -> float:
+        """Return the longest time that the delays can put between the first failure and number *burst*."""
+        delays = max(self.burst - 2, 0)
+        growing = min(delays, math.ceil(math.log2(self.delay_max) - math.log2(self.delay)), 62)
+        return (self.delay * (2.0**growing - 1) + (delays - growing) * self.delay_max) * (1 + JITTER)
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """The answer to one failure.
+
+    Attributes:
+        wait: Seconds until the next try; 0.0 for at once.
+        cooling: The slot is cooling now: tried once in a cooldown, for ever, until it has held.
+        failures: How many failures of the slot count, this one among them; never more than *burst*.
+    """
+
+    wait: float
+    cooling: bool
+    failures: int
+    reason: str
+
+
+@dataclass(slots=True)
+class _Slot:
+    failed_at: deque[float] = field(default_factory=deque)
+    next_try_at: float = -math.inf
+    cooling: bool = False
+    waiting: bool = False
+    tried_at: float | None = None
+    released_at: float = -math.inf
+
+
+class RestartBudget:
+    """A failing slot of a watcher is tried again at once, then ever later, then once in a cooldown, for ever.
+
+    A slot is what Circus calls wid: one worker and all its successors. Each has its own count, so a slot in a crash
+    loop never costs its siblings anything; the watcher as a whole has a count too, of the slots that aren't cooling,
+    so that failures which hop from slot to slot are held up all the same. A slot's first failure in the window is
+    always free.
+
+    A slot that is cooling stays so until it has been ready for *reset_after*, however old its failures are: a cooldown
+    longer than the window would otherwise buy a new burst each time. Of the cooling slots one at a time is tried
+    (half open). Giving up for good would be simpler, and would need a person at night.
+
+    Every method takes *now* in seconds from one clock, ``time.monotonic()`` in production. A *now* earlier than the
+    last one is read as the last one. *limits* and *slots* (how many workers there are to be) may change at any time.
+
+    >>> budget = RestartBudget(RestartLimits(burst=4), slots=1)
+    >>> [budget.failed(1, now).wait for now in (0, 1, 2, 4)]
+    [0.0, 1.0, 2.0, 300]
+    >>> budget.failed(1, 304).reason
+    'failed again: cooling down, tried again in 300 s'
+    >>> budget.reset_if_held(1, ready_for=300)
+    True
+    >>> budget.failed(1, 10_000).reason
+    '1 of 4 failures in 600 s: next try at once'
+    """
+
+    def __init__(self, limits: RestartLimits, *, slots: int) -> None:
+        self.limits = limits
+        self.slots = slots
+        self._slots: dict[int, _Slot] = {}
+        self._now = -math.inf
+
+    @property
+    def limit(self) -> int:
+        """How many failures the watcher may have in the window, cooling slots left out."""
+        return max(self.limits.burst, 2 * self.slots)
+
+    def failed(self, slot: int, now: float, *, jitter: float = 0.0) -> Verdict:
+        """Count one failure of *slot*. *jitter*, from -1 to 1, moves a delay by up to 20 %, a cooldown not at all."""
+        if not -1 <= jitter <= 1:
+            raise ValueError(f"jitter must be from -1 to 1, not {jitter:g}")
+        now = self._advance(now)
+        self._drop_idle()
+        record = self._slots.setdefault(slot, _Slot())
+        record.failed_at.append(now)
+        while len(record.failed_at) > self.limits.burst:
+            record.failed_at.popleft()
+        verdict = self._verdict(record, jitter)
+        record.cooling = verdict.cooling
+        record.waiting = True
+        record.tried_at = None
+        record.next_try_at = now + verdict.wait
+        return verdict
+
+    def wait(self, slot: int, now: float) -> float:
+        """Return the seconds until the next try of *slot*; 0.0 if its time has come, be it its turn or not."""
+        now = self._advance(now)
+        record = self._slots.get(slot)
+        return max(record.next_try_at - now, 0.0) if record else 0.0
+
+    def may_start(self, slot: int, now: float) -> bool:
+        """Return whether *slot* may be tried now. Call *started* before asking for another slot."""
+        if self.wait(slot, now) > 0:
+            return False
+        return not self.is_cooling(slot, now) or not any(
+            self._is_tried(record) for other, record in self._slots.items() if other != slot
+        )
+
+    def started(self, slot: int, now: float) -> None:
+        """Note that a try of *slot* runs; it is over with *ready*, *failed* or *forget*."""
+        now = self._advance(now)
+        if record := self._slots.get(slot):
+            record.waiting = False
+            record.tried_at = now
+
+    def ready(self, slot: int, now: float) -> tuple[int, ...]:
+        """Note that *slot* became ready; return the cooling slots that needn't wait any longer.
+
+        The app evidently works again, so the others are let go, but each only once in a cooldown: two slots that get
+        ready and then crash would otherwise free each other without end.
+        """
+        now = self._advance(now)
+        if record := self._slots.get(slot):
+            record.waiting = False
+            record.tried_at = None
+        return tuple(other for other, record in self._slots.items() if other != slot and self._released(record))
+
+    def reset_if_held(self, slot: int, ready_for: float) -> bool:
+        """Forget the failures of *slot* if it has been ready for long enough; return whether there were any."""
+        if ready_for < self.limits.reset_after or slot not in self._slots:
+            return False
+        record = self._slots.pop(slot)
+        return record.cooling or self._count(record) > 0
+
+    def clear(self) -> None:
+        """Forget everything: an operator has started the watcher anew."""
+        self._slots.clear()
+
+    def forget(self, slot: int) -> None:
+        """Forget *slot*: an operator has restarted it, or it is no more."""
+        self._slots.pop(slot, None)
+
+    def is_cooling(self, slot: int, now: float) -> bool:
+        """Return whether *slot* is cooling: waiting, being tried, or ready but not yet for long."""
+        self._advance(now)
+        return slot in self._slots and self._slots[slot].cooling
+
+    def failures(self, slot: int, now: float) -> int:
+        """Return how many failures of *slot* count."""
+        self._advance(now)
+        return self._count(self._slots[slot]) if slot in self._slots else 0
+
+    def spent(self, now: float) -> int:
+        """Return how much of *limit* is used up."""
+        self._advance(now)
+        return sum(self._count(record) for record in self._slots.values() if not record.cooling)
+
+    def next_try(self, now: float) -> float | None:
+        """Return the seconds until the first of the cooling slots is tried again; None if none waits."""
+        self._advance(now)
+        waiting = (slot for slot, record in self._slots.items() if record.cooling and record.waiting)
+        return min((self.wait(slot, now) for slot in waiting), default=None)
+
+    def _verdict(self, record: _Slot, jitter: float) -> Verdict:
+        failures, limits = self._count(record), self.limits
+        all_failures = self.spent(self._now)
+        if record.cooling:
+            why = "failed again"
+        elif failures >= limits.burst:
+            why = f"{failures} failures in {seconds(limits.window)}"
+        # Not its first: a healthy worker that stumbles once beside a crash loop is no loop.
+        elif failures > 1 and all_failures >= self.limit:
+            why = f"{all_failures} failures of all workers in {seconds(limits.window)}"
+        else:
+            wait = limits.delay_after(failures, jitter=jitter)
+            when = f"in {seconds(wait)}" if wait else "at once"
+            reason = f"{failures} of {limits.burst} failures in {seconds(limits.window)}: next try {when}"
+            return Verdict(wait, cooling=False, failures=failures, reason=reason)
+        reason = f"{why}: cooling down, tried again in {seconds(limits.cooldown)}"
+        return Verdict(limits.cooldown, cooling=True, failures=failures, reason=reason)
+
+    def _released(self, record: _Slot) -> bool:
+        if not (record.cooling and record.waiting):
+            return False
+        if record.next_try_at > self._now:
+            if self._now - record.released_at < self.limits.cooldown:
+                return False
+            record.next_try_at = record.released_at = self._now
+        return True
+
+    def _is_tried(self, record: _Slot) -> bool:
+        # A try that nobody ends (its worker was taken away by a command) must not hold up the others for ever.
+        return record.cooling and record.tried_at is not None and self._now - record.tried_at < self.limits.cooldown
+
+    def _count(self, record: _Slot) -> int:
+        while record.failed_at and record.failed_at[0] + self.limits.window <= self._now:
+            record.failed_at.popleft()
+        return len(record.failed_at)
+
+    def _drop_idle(self) -> None:
+        self._slots = {
+            slot: record
+            for slot, record in self._slots.items()
+            if record.cooling or record.next_try_at > self._now or self._count(record)
+        }
+
+    def _advance(self, now: float) -> float:
+        self._now = max(self._now, now)
+        return self._now

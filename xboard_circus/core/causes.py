@@ -1,0 +1,173 @@
+"""Decide why a process ended, and put it into words.
+
+Nothing in this module asks the system: whoever settles a death brings what was known of the process, and
+gets the cause, which says whether the death counts, and the reason that every log and table will show.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from enum import Enum
+from signal import Signals
+
+from xboard_circus.core.reasons import one_line
+
+NO_PROGRAM, NO_FOLDER, NO_USER, CIRCUSD_GONE, NO_LIMIT = 120, 121, 122, 123, 124
+"""How the launcher ends where it can't become the command; it has no other way to tell."""
+
+_CANNOT_RUN = {
+    NO_PROGRAM: "no such program",
+    NO_FOLDER: "no such working directory",
+    NO_USER: "no such user or group, or no right to become it",
+    NO_LIMIT: "a resource limit can't be set",
+}
+
+# The log may be shared with siblings that write on; the launcher signs its line.
+_LAUNCHER = re.compile(r"xboard-circus launcher: (.+)")
+_SAID = re.compile(r"(\S.*)")
+
+# Not SIGHUP and SIGUSR1: servers reload or reopen their logs on them, and may well crash a week later.
+_TERMINATING = frozenset({Signals.SIGTERM, Signals.SIGKILL, Signals.SIGINT, Signals.SIGQUIT})
+
+# asyncio writes "[errno 98]" in small letters inside its own message.
+_PORT_TAKEN = re.compile(r"address already in use|\berrno (?:98|48)\b", re.IGNORECASE)
+
+# What a traceback ends with, perhaps behind the "time [pid] | " of Circus's log stream.
+_EXCEPTION = re.compile(
+    r"^(?:.*?\| )?\s*("
+    r"(?:[A-Za-z_]\w*\.)*[A-Z]\w*(?:Error|Exception|ExceptionGroup|Exit|Interrupt|Timeout)(?::\s.*)?"
+    r"|(?:[A-Za-z_]\w*\.)+[A-Z]\w*:\s.*"
+    r")$"
+)
+_COMPLAINT = re.compile(r"\b(?:ERROR|CRITICAL|FATAL|[Ee]rror|[Ff]atal)\b")
+
+
+class Cause(Enum):
+    """Why a process ended."""
+
+    CRASH = "crash"
+    EXITED = "exited"
+    FAILED_START = "failed start"
+    CANNOT_RUN = "cannot be run"
+    PORT_CONFLICT = "port conflict"
+    KILLED = "killed from outside"
+    UNHEALTHY = "unhealthy"
+    COMMANDED = "commanded"
+    UNKNOWN = "unknown"
+
+    @property
+    def counts(self) -> bool:
+        """Whether such a death is a failure. All are but the commanded ones."""
+        return self is not Cause.COMMANDED
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Death:
+    """What is known of a process that has ended.
+
+    Attributes:
+        exit_code: Negative for the signal that ended it; None where nobody saw the end.
+        was_ready: It had become ready, whatever it was in the end.
+        commanded_by: Who wanted it gone: "operator", "reload", "recycle", "scale", ...
+        signals: The signals that Circus sent to it, in any order.
+        our_kill: Why we ended it ourselves; beats everything else.
+        our_reason: The words for *our_kill*.
+        log_tail: The last lines that it wrote, as far as they can be had.
+        command: What was to run.
+    """
+
+    exit_code: int | None
+    was_ready: bool
+    commanded_by: str | None = None
+    signals: tuple[int, ...] = ()
+    our_kill: Cause | None = None
+    our_reason: str = ""
+    log_tail: str = ""
+    command: str = ""
+
+
+def cause_of(death: Death) -> tuple[Cause, str]:
+    """Return why the process ended, and the reason: one line of at most 300 characters.
+
+    >>> cause_of(Death(exit_code=-11, was_ready=True))
+    (<Cause.CRASH: 'crash'>, 'died by SIGSEGV')
+    >>> cause_of(Death(exit_code=1, was_ready=False, log_tail="ValueError: no key"))
+    (<Cause.FAILED_START: 'failed start'>, 'exited with code 1: ValueError: no key')
+    """
+    cause, reason = _judged(death)
+    return cause, one_line(reason) or cause.value
+
+
+def _judged(death: Death) -> tuple[Cause, str]:
+    code = death.exit_code
+    if death.our_kill is not None:
+        return death.our_kill, death.our_reason
+    if death.commanded_by:
+        return Cause.COMMANDED, f"commanded: {death.commanded_by}"
+    if sent := _terminating(death):
+        return Cause.COMMANDED, f"commanded: {_name(sent)} sent by Circus"
+    if code is None:
+        return Cause.UNKNOWN, "ended, nobody saw how"
+    if code < 0:
+        return _died_by(-code, death)
+    if not death.was_ready and (found := _told_by_launcher(code, death)):
+        return found
+    # Even if it was ready: for a server that binds by itself, slowly, that is a guess by its uptime.
+    if code in (1, 3) and (line := _last(death.log_tail, _PORT_TAKEN)):
+        return Cause.PORT_CONFLICT, f"port conflict: {line}"
+    return _exited(code, death)
+
+
+def _terminating(death: Death) -> int | None:
+    """Return the signal of Circus's that explains the end: one that terminates, or the very one it died by."""
+    return next((sent for sent in death.signals if sent in _TERMINATING or -sent == death.exit_code), None)
+
+
+def _died_by(signum: int, death: Death) -> tuple[Cause, str]:
+    if signum == Signals.SIGKILL:
+        return Cause.KILLED, "killed from outside by SIGKILL (out of memory?)"
+    if not death.was_ready:
+        return Cause.FAILED_START, f"died by {_name(signum)} before it was ready"
+    return Cause.CRASH, f"died by {_name(signum)}"
+
+
+def _told_by_launcher(code: int, death: Death) -> tuple[Cause, str] | None:
+    """Return what the launcher tells by its exit code.
+
+    Only of a process that was never ready: the launcher had become the command by then, and Python itself exits
+    with 120 when it can't flush its output.
+    """
+    if code in _CANNOT_RUN:
+        told = _last(death.log_tail, _LAUNCHER) or _last(death.log_tail, _SAID)
+        told = told or f"{_CANNOT_RUN[code]}: {death.command}"
+        return Cause.CANNOT_RUN, told if told.startswith("cannot be run") else f"cannot be run: {told}"
+    if code == CIRCUSD_GONE:
+        return Cause.UNKNOWN, "its circusd was gone before it ran"
+    return None
+
+
+def _exited(code: int, death: Death) -> tuple[Cause, str]:
+    when = "" if death.was_ready else " before it was ready"
+    if code == 0:
+        return Cause.EXITED if death.was_ready else Cause.FAILED_START, f"exited with code 0{when}, unasked"
+    told = _last(death.log_tail, _EXCEPTION) or _last(death.log_tail, _COMPLAINT)
+    return (
+        Cause.CRASH if death.was_ready else Cause.FAILED_START,
+        f"exited with code {code}: {told}" if told else f"exited with code {code}{when}",
+    )
+
+
+def _last(log_tail: str, pattern: re.Pattern[str]) -> str:
+    """Return the last line in which *pattern* is found, or the group of it that is meant; "" if there is none."""
+    for line in reversed(log_tail.splitlines()):
+        if found := pattern.search(one_line(line)):
+            return found.group(1) if pattern.groups else one_line(line)
+    return ""
+
+
+def _name(signum: int) -> str:
+    try:
+        return Signals(signum).name
+    except ValueError:
+        return f"signal {signum}"

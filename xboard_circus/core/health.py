@@ -1,0 +1,277 @@
+"""Decide which workers are well, and which are to be replaced.
+
+Nothing in this module probes, waits or kills: one round of observations goes in, a verdict on every worker comes
+out. It asks for a replacement again in every round for as long as the trouble lasts, because a request can get lost;
+who receives them leaves out those that are under way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, fields
+from typing import Literal
+
+from xboard_circus.core.reasons import one_line
+from xboard_circus.core.states import WorkerState
+
+Worker = tuple[int, int]
+"""A process: pid and start time. The pid alone may be somebody else's by the next round."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HealthRules:
+    """When a worker's health counts as changed: options of ``health.*``.
+
+    Attributes:
+        failure_threshold: So many failed checks in a row make a worker wedged or sick.
+        success_threshold: So many good ones in a row make it well again.
+        max_unavailable: So many sick ones are replaced at once; wedged ones serve nothing and don't wait.
+    """
+
+    failure_threshold: int = 3
+    success_threshold: int = 1
+    max_unavailable: int = 1
+
+    def __post_init__(self) -> None:
+        for rule in fields(self):
+            if (value := getattr(self, rule.name)) < 1:
+                raise ValueError(f"{rule.name} must be at least 1, not {value:g}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Observation:
+    """What one probe saw of one worker.
+
+    Attributes:
+        answered: Its event loop answered in time.
+        starting: It says itself that it is starting or draining: its health isn't judged.
+        live: What its live path says; None where none is configured, or nobody asked.
+        ready: The same of its ready path.
+        pool_full: Every thread of its pool is in use, so a live path that needs one can't tell.
+        reason: What went wrong, in words.
+    """
+
+    answered: bool
+    starting: bool = False
+    live: bool | None = None
+    ready: bool | None = None
+    pool_full: bool = False
+    reason: str = ""
+
+    @property
+    def fails_live(self) -> bool:
+        """Whether the live path failed by itself, not for want of a thread, in a worker that is up."""
+        return self.answered and not self.starting and self.live is False and not self.pool_full
+
+    @property
+    def is_success(self) -> bool:
+        """Whether it speaks for the worker. What is neither this nor a failure doesn't count at all."""
+        return self.answered and not self.starting and self.live is not False
+
+
+@dataclass(frozen=True, slots=True)
+class Replace:
+    """A worker to replace: at once if it is wedged, with the new one first if it is sick."""
+
+    worker: Worker
+    state: WorkerState
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """News of a worker, or of the whole watcher if *worker* is None."""
+
+    kind: Literal["unhealthy", "recovered"]
+    reason: str
+    worker: Worker | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Round:
+    """The verdict on one round.
+
+    Attributes:
+        states: Of every observed worker: starting, ready, busy, sick or wedged.
+        reasons: Of every observed worker; "" where all is well.
+        not_ready: Whose ready path fails, or couldn't be asked. Nothing to act on, but a rolling reload waits.
+    """
+
+    states: dict[Worker, WorkerState]
+    reasons: dict[Worker, str]
+    not_ready: frozenset[Worker]
+    replace: tuple[Replace, ...]
+    events: tuple[Event, ...]
+
+
+@dataclass(slots=True)
+class _Record:
+    """What is remembered of a worker. *judged*: it was well once, and hasn't said since that it starts or drains."""
+
+    judged: bool = False
+    unanswered: int = 0
+    failures: int = 0
+    successes: int = 0
+    in_trouble: bool = False
+    announced: bool = False
+
+    def forget_counts(self) -> None:
+        self.unanswered = self.failures = self.successes = 0
+        self.in_trouble = False
+
+
+class WatcherHealth:
+    """A worker that fails so often in a row is replaced, unless so many fail that it can't be their fault.
+
+    *Wedged* is a loop that doesn't answer, *sick* one that answers while the live path fails. A full thread pool is
+    *busy*: that is load, and killing under load makes more of it. Counting starts with the first success, since how
+    long a start may take is ruled elsewhere. If two workers and at least half of the watcher's fail their live path
+    together, what they depend on is down; new workers would fail alike, so none is replaced and one event says so.
+
+    Pass every worker of the watcher to every round, the ones that didn't answer too: who is left out is forgotten.
+    *rules* may be changed at any time.
+
+    >>> health = WatcherHealth(HealthRules(failure_threshold=2))
+    >>> well, silent = Observation(answered=True), Observation(answered=False, reason="timed out after 2 s")
+    >>> for seen in (well, silent, silent):
+    ...     verdict = health.round({(71, 1): seen})
+    >>> verdict.replace[0].reason
+    'wedged: no answer 2 times in a row: timed out after 2 s'
+    """
+
+    def __init__(self, rules: HealthRules) -> None:
+        self.rules = rules
+        self._records: dict[Worker, _Record] = {}
+        self._sick: list[Worker] = []
+        self._down = False
+        self._down_announced = False
+
+    def round(self, observations: Mapping[Worker, Observation]) -> Round:
+        """Judge one round: what was seen of each worker of the watcher."""
+        self._records = {worker: self._records.get(worker, _Record()) for worker in observations}
+        for worker, seen in observations.items():
+            self._count(self._records[worker], seen)
+        states = {worker: self._state(self._records[worker], seen) for worker, seen in observations.items()}
+        reasons = {worker: self._reason(worker, states[worker], seen) for worker, seen in observations.items()}
+        self._note_sick(states)
+        failing = self._failing(observations)
+        self._down = self._is_down(failing, len(observations))
+        return Round(
+            states=states,
+            reasons=reasons,
+            not_ready=frozenset(w for w, seen in observations.items() if seen.ready is False or not seen.answered),
+            replace=tuple(Replace(worker, states[worker], reasons[worker]) for worker in self._to_replace(states)),
+            events=(
+                *self._announce_down(observations, failing),
+                *self._announce_workers(states, reasons, observations),
+            ),
+        )
+
+    def reset(self) -> None:
+        """Drop what was counted in a row: the prober was stopped, and old failures say nothing about now."""
+        for record in self._records.values():
+            record.forget_counts()
+
+    def _count(self, record: _Record, seen: Observation) -> None:
+        if not seen.answered:
+            record.unanswered += record.judged
+            record.successes = 0
+        elif seen.starting:
+            record.forget_counts()
+            record.judged = False
+        else:
+            record.unanswered = 0
+            self._count_live(record, seen)
+        if max(record.unanswered, record.failures) >= self.rules.failure_threshold:
+            record.in_trouble = True
+
+    def _count_live(self, record: _Record, seen: Observation) -> None:
+        if seen.is_success:
+            record.judged = True
+            record.failures = 0
+            record.successes += 1
+            if record.successes >= self.rules.success_threshold:
+                record.in_trouble = False
+        elif seen.fails_live:
+            record.failures += record.judged
+            record.successes = 0
+
+    def _state(self, record: _Record, seen: Observation) -> WorkerState:
+        if not record.judged:
+            return WorkerState.STARTING
+        if record.unanswered >= self.rules.failure_threshold:
+            return WorkerState.WEDGED
+        if seen.answered and seen.pool_full:
+            return WorkerState.BUSY
+        return WorkerState.SICK if record.in_trouble else WorkerState.READY
+
+    def _reason(self, worker: Worker, state: WorkerState, seen: Observation) -> str:
+        record = self._records[worker]
+        if state is WorkerState.STARTING:
+            why = ""
+        elif not seen.answered:
+            why = f"no answer {_times(record.unanswered)}"
+        elif seen.pool_full:
+            why = "thread pool full"
+        elif seen.fails_live:
+            why = f"live path failed {_times(record.failures)}"
+        elif state is WorkerState.SICK:
+            why = f"well {_times(record.successes)}, {self.rules.success_threshold} needed"
+        elif seen.ready is False:
+            why = "not ready"
+        else:
+            why = ""
+        label = state.value if state in (WorkerState.SICK, WorkerState.WEDGED) else ""
+        return one_line(": ".join(part for part in (label, why, seen.reason) if part))
+
+    def _note_sick(self, states: Mapping[Worker, WorkerState]) -> None:
+        """Keep the sick in the order in which they fell sick, so that each round asks for the same ones first."""
+        sick = [worker for worker, state in states.items() if state is WorkerState.SICK]
+        self._sick = [worker for worker in self._sick if worker in sick]
+        self._sick += [worker for worker in sick if worker not in self._sick]
+
+    def _failing(self, observations: Mapping[Worker, Observation]) -> list[Worker]:
+        # Workers that were never well count here too: a replacement that fails alike is the best proof there is.
+        return [worker for worker, seen in observations.items() if seen.fails_live or worker in self._sick]
+
+    def _is_down(self, failing: list[Worker], workers: int) -> bool:
+        return (self._down or bool(self._sick)) and len(failing) >= 2 and 2 * len(failing) >= workers
+
+    def _to_replace(self, states: Mapping[Worker, WorkerState]) -> list[Worker]:
+        wedged = [worker for worker, state in states.items() if state is WorkerState.WEDGED]
+        return wedged + ([] if self._down else self._sick[: self.rules.max_unavailable])
+
+    def _announce_down(self, observations: Mapping[Worker, Observation], failing: list[Worker]) -> Iterable[Event]:
+        if self._down and not self._down_announced:
+            self._down_announced = True
+            seen = next((observations[worker].reason for worker in failing if observations[worker].reason), "")
+            why = f"a dependency is down, none is replaced: {len(failing)} of {len(observations)} workers fail"
+            yield Event("unhealthy", one_line(f"{why}: {seen}" if seen else f"{why} their live path"))
+        elif self._down_announced and self._all_well(observations):
+            self._down_announced = False
+            yield Event("recovered", "the live path of every worker succeeds again")
+
+    def _all_well(self, observations: Mapping[Worker, Observation]) -> bool:
+        # Spares and draining workers aren't judged, and there is nearly always one; they can't hold up good news.
+        judged = [w for w, seen in observations.items() if self._records[w].judged or seen.fails_live]
+        return bool(judged) and all(observations[w].is_success and not self._records[w].in_trouble for w in judged)
+
+    def _announce_workers(
+        self,
+        states: Mapping[Worker, WorkerState],
+        reasons: Mapping[Worker, str],
+        observations: Mapping[Worker, Observation],
+    ) -> Iterable[Event]:
+        for worker, record in self._records.items():
+            # While a dependency is down its own event speaks for the sick.
+            is_news = states[worker] is WorkerState.WEDGED or (worker in self._sick and not self._down)
+            if is_news and not record.announced:
+                record.announced = True
+                yield Event("unhealthy", reasons[worker], worker)
+            elif record.announced and observations[worker].is_success and not record.in_trouble:
+                record.announced = False
+                yield Event("recovered", "well again", worker)
+
+
+def _times(count: int) -> str:
+    return "once" if count == 1 else f"{count} times in a row"

@@ -1,0 +1,164 @@
+"""Decide which holders of a port may be stopped, and which are only named.
+
+Nothing in this module looks at a process or sends a signal: the caller lists who holds the port, does what the plan
+says, and lists them again before it sends the next signal.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Container, Iterable
+from dataclasses import dataclass
+from enum import Enum
+
+from xboard_circus.core.reasons import one_line
+
+_NAMED = 3
+
+
+class Kind(Enum):
+    """Whose a holder of the port is."""
+
+    OURS = "ours"
+    ORPHAN = "orphan"
+    INSTANCE = "instance"
+    STRANGER = "stranger"
+    UNKNOWN = "unknown"
+
+
+class Policy(Enum):
+    """Who may be stopped to free the port: ``port.policy``."""
+
+    ORPHANS = "orphans"
+    ANY = "any"
+    NEVER = "never"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Holder:
+    """A process that holds the port, or the port's say-so that there is one.
+
+    Attributes:
+        pid: None where the system doesn't show it.
+        started: Start time; None where it can't be read, and then no signal is safe.
+        age: Seconds since it started.
+        inspectable: Its environment could be read.
+        instance: The instance id that it carries; a successor of its circusd carries the same.
+        circusd: Pid and start time of the circusd that it names as its own.
+        circusd_alive: That very process is running.
+    """
+
+    pid: int | None
+    started: int | None
+    command: str = ""
+    user: str = ""
+    age: float | None = None
+    cwd: str = ""
+    address: str = ""
+    inspectable: bool = True
+    instance: str | None = None
+    circusd: tuple[int, int] | None = None
+    circusd_alive: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class PortPlan:
+    """What to do about the holders; the port can be had once *refuse* is empty and those in *stop* are gone.
+
+    Attributes:
+        reason: Names every refused or stopped process; "" if there is none.
+    """
+
+    stop: tuple[Holder, ...]
+    refuse: tuple[Holder, ...]
+    reason: str
+
+
+def classify(holder: Holder, *, instance: str, own: Container[int]) -> Kind:
+    """Return whose *holder* is; *own* are the pids of our circusd and of its live workers with their children.
+
+    Proof is what the process carries, never its command line: an orphan names our instance, and a circusd that is
+    gone. With another instance's circusd gone it is somebody's orphan, but not ours to kill.
+    """
+    if holder.pid in own:
+        return Kind.OURS
+    if holder.pid is None or holder.started is None or not holder.inspectable:
+        return Kind.UNKNOWN
+    if holder.instance is None or holder.circusd is None:
+        return Kind.STRANGER
+    if holder.circusd_alive:
+        return Kind.INSTANCE
+    return Kind.ORPHAN if holder.instance == instance else Kind.STRANGER
+
+
+def plan(holders: Iterable[Holder], *, policy: Policy, instance: str, own: Container[int]) -> PortPlan:
+    """Return which *holders* to stop and which to leave alone, and why.
+
+    A stranger is stopped under ``any`` alone, and only if that frees the port: while somebody is refused anyhow its
+    death would be for nothing. A live instance, an unknown holder and process 1 are safe under every policy.
+
+    >>> stranger = Holder(pid=4242, started=7, command="python -m http.server", user="alice", age=11_000, cwd="/srv")
+    >>> plan([stranger], policy=Policy.ORPHANS, instance="3f2a", own={100}).reason
+    'the port is held by pid 4242 (python -m http.server), user alice, for 3 h, in /srv: a stranger'
+    """
+    kinds = {holder: classify(holder, instance=instance, own=own) for holder in _distinct(holders)}
+    foreign = {holder: kind for holder, kind in kinds.items() if kind is not Kind.OURS}
+    refuse = [holder for holder, kind in foreign.items() if not _may_stop(holder, kind, policy)]
+    if refuse:
+        refuse = [holder for holder, kind in foreign.items() if holder in refuse or kind is Kind.STRANGER]
+    stop = [holder for holder in foreign if holder not in refuse]
+    reasons = [
+        _sentence("the port is held by", [_told(holder, foreign[holder], policy) for holder in refuse]),
+        _sentence("stopping", [_told(holder, foreign[holder], policy) for holder in stop]),
+    ]
+    return PortPlan(stop=tuple(stop), refuse=tuple(refuse), reason="; ".join(filter(None, reasons)))
+
+
+def _distinct(holders: Iterable[Holder]) -> Collection[Holder]:
+    """Leave out what is listed again: one process may hold the port on several addresses."""
+    seen: dict[object, Holder] = {}
+    for holder in holders:
+        seen.setdefault((holder.pid, holder.started) if holder.pid is not None else holder.address, holder)
+    return seen.values()
+
+
+def _may_stop(holder: Holder, kind: Kind, policy: Policy) -> bool:
+    if kind is Kind.ORPHAN:
+        return policy is not Policy.NEVER
+    return kind is Kind.STRANGER and policy is Policy.ANY and holder.pid != 1
+
+
+def _sentence(verb: str, names: list[str]) -> str:
+    more = f", and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    return f"{verb} {', '.join(names[:_NAMED])}{more}" if names else ""
+
+
+def _told(holder: Holder, kind: Kind, policy: Policy) -> str:
+    parts = [
+        f"pid {holder.pid or 'unknown'}" + (f" ({one_line(holder.command, 100)})" if holder.command else ""),
+        holder.user and f"user {one_line(holder.user, 40)}",
+        "" if holder.age is None else f"for {_age(holder.age)}",
+        holder.cwd and f"in {one_line(holder.cwd, 100)}",
+        holder.address and f"on {one_line(holder.address, 60)}",
+    ]
+    return ", ".join(filter(None, parts)) + f": {_whose(holder, kind, policy)}"
+
+
+def _whose(holder: Holder, kind: Kind, policy: Policy) -> str:
+    named = f"circusd {holder.circusd[0]}" if holder.circusd else "circusd"
+    match kind:
+        case Kind.ORPHAN:
+            never = ", kept because port.policy is never" if policy is Policy.NEVER else ""
+            return f"an orphan of our {named}, which is gone{never}"
+        case Kind.INSTANCE:
+            return f"it belongs to {named}, which is running"
+        case Kind.UNKNOWN:
+            return "holder unknown: another user's, run as root to see it"
+        case _:
+            return "a stranger"
+
+
+def _age(age: float) -> str:
+    for limit, size, unit in ((120, 1, "s"), (7200, 60, "min"), (172_800, 3600, "h")):
+        if age < limit:
+            return f"{max(age, 0) / size:.0f} {unit}"
+    return f"{age / 86_400:.0f} d"
