@@ -1,0 +1,52 @@
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from xboard_circus.masking import safe_command
+
+
+@pytest.mark.parametrize(
+    ("argv", "shown"),
+    [
+        pytest.param(["x", "--password", "s3", "--port", "80"], "x --password *** --port 80", id="the next word"),
+        pytest.param(["x", "--db-password=s3 s3"], "x --db-password=***", id="after an equals sign, blanks and all"),
+        pytest.param(["x", "--API_KEY", "s3"], "x --API_KEY ***", id="any case, any joint"),
+        pytest.param(["x", "-token", "s3"], "x -token ***", id="one dash"),
+        pytest.param(["x", "--no-auth", "--token", "s3"], "x --no-auth *** ***", id="an option in a value's place"),
+        pytest.param(["java", "-Ddb.password=s3"], "java -Ddb.password=***", id="a property"),
+        pytest.param(["env", "DB_PASS=s3", "x"], "env DB_PASS=*** x", id="an assignment"),
+        pytest.param(["x", "--ssl-keyfile", "/a.pem"], "x --ssl-keyfile /a.pem", id="a key file is no key"),
+        pytest.param(["x", "--ssl-keyfile-password", "s3"], "x --ssl-keyfile-password ***", id="its password is"),
+        pytest.param(["x", "--keep-alive", "5", "--monkey", "5"], "x --keep-alive 5 --monkey 5", id="no key in these"),
+        pytest.param(["x", "redis://:s3@h:1/0"], "x redis://:***@h:1/0", id="a URL without a user"),
+        pytest.param(["x", "DB=pg://u:s3@s3@h/d"], "x DB=pg://u:***@h/d", id="an unescaped @ in a password"),
+        pytest.param(["x", "https://s3@h/p"], "x https://***@h/p", id="a token for a user"),
+        pytest.param(["x", "ssh://git@h/p", "http://h:80/@a"], "x ssh://git@h/p http://h:80/@a", id="URLs without"),
+        pytest.param(["x", "http://h/?a=1&key=s3&b=2"], "x http://h/?a=1&key=***&b=2", id="a query"),
+        pytest.param(["psql", "host=a password=s3"], "psql 'host=a password=***'", id="a connection string"),
+        pytest.param(["x", '{"password": "s3 s3"}'], """x '{"password": ***}'""", id="JSON"),
+        pytest.param(["curl", "-H", "X-Mine: s3"], "curl -H ***", id="a header"),
+        pytest.param(["sh", "-c", "x --token s3 && y"], "sh -c 'x --token *** && y'", id="a command in a word"),
+        pytest.param(["x Authorization: Bearer s3 y"], "'x Authorization: *** y'", id="a header in a word"),
+        pytest.param(["x: worker", "", "a\x1b[31m\nb\udcff"], "'x: worker' '' 'a b '", id="one printable line"),
+        pytest.param([], "", id="nothing"),
+        pytest.param(["x", "y" * 5000, "--token", "s3"], "x ...", id="a word too long to look through"),
+    ],
+)
+def test_safe_command(argv: list[str], shown: str) -> None:
+    assert safe_command(argv) == shown
+
+
+def test_a_long_command_is_shortened() -> None:
+    assert [len(safe_command(["x"] * words)) for words in (100, 101)] == [199, 200]
+
+
+@pytest.mark.parametrize("part", ["a", "-", "pass", "key-", "://:", "--pass ", "a:", '"', "key='", "token: "])
+def test_no_command_takes_long_to_read(part: str) -> None:
+    began = time.process_time()
+
+    safe_command([part * (4096 // len(part))])
+
+    assert time.process_time() - began < 0.1

@@ -1,0 +1,352 @@
+from __future__ import annotations
+
+import json
+import os
+import socket
+import stat
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from xboard_circus import procs, runtime
+from xboard_circus.errors import XboardError
+
+IS_ROOT = os.geteuid() == 0
+NOBODY = 65534
+as_root = pytest.mark.skipif(not IS_ROOT, reason="only root can give files away")
+
+
+@pytest.fixture
+def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv(runtime.VARIABLE, str(tmp_path / "run"))
+    return tmp_path / "run"
+
+
+@pytest.fixture
+def short(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """The runtime folder as a path that a socket fits under, whatever pytest's own folder is called."""
+    monkeypatch.setenv(runtime.VARIABLE, str(tmp_path / "run"))
+    with monkeypatch.context() as patch:
+        patch.chdir(tmp_path)
+        yield Path("run")
+
+
+@pytest.fixture
+def gone() -> procs.Identity:
+    with subprocess.Popen([sys.executable, "-S", "-c", "input()"], stdin=subprocess.PIPE) as process:
+        identity = procs.Identity.of(process.pid)
+    assert identity is not None
+    return identity
+
+
+def mode(path: Path) -> int:
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+def own() -> procs.Identity:
+    identity = procs.Identity.of(os.getpid())
+    assert identity is not None
+    return identity
+
+
+# The folders
+
+
+def test_folders_are_closed_to_others_whatever_the_umask(root: Path) -> None:
+    before = os.umask(0o000)
+    try:
+        folder = runtime.watcher_dir("abc", "web")
+    finally:
+        os.umask(before)
+
+    passage = 0o711 if IS_ROOT else 0o700
+    assert folder == root / "abc" / "web"
+    assert [mode(root), mode(root / "abc"), mode(folder)] == [passage, passage, 0o700]
+
+
+def test_a_folder_of_the_users_own_keeps_its_mode(root: Path) -> None:
+    root.mkdir(0o755)
+
+    assert runtime.root() == root
+    assert mode(root) == 0o755
+
+
+def test_missing_folders_above_are_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(runtime.VARIABLE, str(tmp_path / "a" / "b" / "run"))
+
+    assert runtime.root().is_dir()
+
+
+def test_without_the_variable_the_place_depends_on_the_user_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(runtime.VARIABLE, raising=False)
+    monkeypatch.setenv("TMPDIR", "/var/tmp")
+
+    places = {Path("/run/xboard-circus")} if IS_ROOT else set()
+    assert runtime.root_path() in places | {Path(f"/tmp/xboard-circus-{os.geteuid()}")}
+
+
+def make_link(root: Path) -> None:
+    (root.parent / "elsewhere").mkdir()
+    root.symlink_to(root.parent / "elsewhere")
+
+
+def make_open(root: Path) -> None:
+    root.mkdir()
+    root.chmod(0o770)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "told"),
+    [
+        pytest.param(make_link, "a symbolic link", id="a link"),
+        pytest.param(lambda root: root.touch(), "no folder", id="a file"),
+        pytest.param(make_open, "open to the writing of others", id="the group may write"),
+    ],
+)
+def test_a_root_that_others_can_write_in_is_refused(root: Path, spoil: Callable[[Path], None], told: str) -> None:
+    spoil(root)
+
+    for use in (runtime.root, lambda: runtime.read_record("abc"), lambda: runtime.watcher_dir("abc", "web")):
+        with pytest.raises(XboardError, match=f"{told}.*{runtime.VARIABLE}"):
+            use()
+
+
+@as_root
+def test_a_root_of_another_user_is_refused(root: Path) -> None:
+    root.mkdir()
+    os.chown(root, NOBODY, NOBODY)
+
+    with pytest.raises(XboardError, match=f"user {NOBODY}'s"):
+        runtime.root()
+
+
+def test_a_relative_root_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(runtime.VARIABLE, "run")
+
+    with pytest.raises(XboardError, match="absolute"):
+        runtime.root()
+
+
+def test_a_root_that_cannot_be_made_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv(runtime.VARIABLE, str(tmp_path / "file" / "deep" / "run"))
+
+    with pytest.raises(XboardError, match=r"can't make .*: Not a directory"):
+        runtime.root()
+
+
+@pytest.mark.parametrize("instance", ["", "..", "a/b", "x" * 65])
+def test_an_instance_is_a_plain_name(root: Path, instance: str) -> None:
+    with pytest.raises(XboardError, match="no instance id"):
+        runtime.instance_dir(instance)
+
+
+def test_the_instance_is_named_by_the_real_path_of_its_file(tmp_path: Path) -> None:
+    (tmp_path / "link.ini").symlink_to(tmp_path / "circus.ini")
+
+    ids = {runtime.instance_id(tmp_path / name) for name in ("circus.ini", "link.ini", "./a/../circus.ini")}
+
+    assert [len(one) for one in ids] == [12]
+    assert ids != {runtime.instance_id(tmp_path / "other.ini")}
+
+
+def test_each_watcher_has_a_folder_of_its_own(root: Path) -> None:
+    watchers = ["web", "we_b", "we b", "we/b", "..", ".", "", "circusd.json", "x" * 40, "x" * 41, "wéb"]
+
+    folders = [runtime.watcher_dir("abc", watcher) for watcher in watchers]
+
+    assert len(set(folders)) == len(watchers)
+    assert {folder.parent for folder in folders} == {root / "abc"}
+    assert max(len(folder.name) for folder in folders) <= 32
+
+
+def test_a_folder_left_open_is_closed_again(root: Path) -> None:
+    runtime.watcher_dir("abc", "web").chmod(0o777)
+
+    assert mode(runtime.watcher_dir("abc", "web")) == 0o700
+
+
+@as_root
+def test_a_folder_is_given_to_the_watchers_user_and_taken_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    with tempfile.TemporaryDirectory(dir="/tmp") as place:  # others can't get through pytest's own folders
+        Path(place).chmod(0o711)
+        monkeypatch.setenv(runtime.VARIABLE, place)
+
+        given = runtime.watcher_dir("abc", "web", NOBODY, NOBODY).stat()
+        taken = runtime.watcher_dir("abc", "web").stat()
+
+    assert [(given.st_uid, given.st_gid), taken.st_uid] == [(NOBODY, NOBODY), 0]
+
+
+@as_root
+def test_a_folder_that_the_watchers_user_cannot_get_to_is_refused(root: Path) -> None:
+    runtime.root().chmod(0o700)
+
+    with pytest.raises(XboardError, match=rf"user {NOBODY} can't enter .*chmod o\+x"):
+        runtime.watcher_dir("abc", "web", NOBODY, NOBODY)
+
+
+def test_a_socket_path_may_be_as_long_as_the_system_takes_it() -> None:
+    longest = "/" + "x" * (runtime.LONGEST_SOCKET_PATH - 1)
+
+    runtime.check_socket_path(longest)
+    with pytest.raises(XboardError, match=f"108 bytes long.*{runtime.VARIABLE}"):
+        runtime.check_socket_path(longest + "x")
+
+
+def test_the_length_is_counted_in_bytes() -> None:
+    with pytest.raises(XboardError):
+        runtime.check_socket_path("/" + "é" * 60)
+
+
+def test_the_default_root_leaves_room_for_any_watcher() -> None:
+    folder = Path("/tmp/xboard-circus-4294967294") / ("f" * 12) / runtime.safe_name("w" * 100)
+
+    runtime.check_socket_path(folder / "4194304.sock")
+
+
+# Gates
+
+
+def test_a_gate_that_lies_there_is_made_anew_and_a_link_not_followed(root: Path, tmp_path: Path) -> None:
+    folder = runtime.watcher_dir("abc", "web")
+    (folder / "gate-1").symlink_to(tmp_path / "victim")
+    (folder / "gate-2").write_text("old")
+
+    gates = [runtime.make_gate(folder, number) for number in (1, 2)]
+
+    assert [(gate.name, gate.is_symlink(), gate.read_text()) for gate in gates] == [
+        ("gate-1", False, ""),
+        ("gate-2", False, ""),
+    ]
+    assert not (tmp_path / "victim").exists()
+
+
+def test_a_gate_that_cannot_be_made_is_told(tmp_path: Path) -> None:
+    with pytest.raises(XboardError, match=r"can't make .*gate-1"):
+        runtime.make_gate(tmp_path / "nowhere", 1)
+
+
+# The record
+
+FIELDS = {"pid": 1, "started": 5, "endpoint": "ipc:///x", "config_file": "/é/circus.ini", "version": "0.1.0"}
+
+
+def test_a_record_reads_as_it_was_written_and_is_for_our_eyes_only(root: Path) -> None:
+    runtime.write_record("abc", **{**FIELDS, "version": "0.0.9"})
+    runtime.write_record("abc", **FIELDS)
+
+    assert runtime.read_record("abc") == FIELDS
+    assert mode(root / "abc" / runtime.RECORD) == 0o600
+    assert [path.name for path in (root / "abc").iterdir()] == [runtime.RECORD]
+
+
+def test_a_record_that_cannot_be_written_leaves_the_old_one(root: Path) -> None:
+    runtime.write_record("abc", **FIELDS)
+
+    with pytest.raises(TypeError):
+        runtime.write_record("abc", pid=object())
+
+    assert runtime.read_record("abc") == FIELDS
+    assert [path.name for path in (root / "abc").iterdir()] == [runtime.RECORD]
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "{", "[]", '"x"', "{}", '{"pid": 1}', '{"pid": "x", "started": 1}', '{"pid": -1, "started": 1}', "\x00\xff"],
+)
+def test_a_damaged_record_is_none(root: Path, text: str) -> None:
+    (runtime.instance_dir("abc") / runtime.RECORD).write_text(text)
+
+    assert runtime.read_record("abc") is None
+
+
+def test_reading_makes_nothing(root: Path) -> None:
+    assert [runtime.read_record("abc"), runtime.supervisor_of("abc"), runtime.supervised_by(own())] == [
+        None,
+        None,
+        None,
+    ]
+    assert not root.exists()
+
+
+def test_a_supervisor_is_one_that_runs(root: Path, gone: procs.Identity) -> None:
+    runtime.write_record("aaa", pid=own().pid, started=own().started)
+    runtime.write_record("bbb", pid=gone.pid, started=gone.started)
+    runtime.write_record("ccc", pid=own().pid, started=own().started - 1)
+
+    assert [runtime.supervisor_of(instance) for instance in ("aaa", "bbb", "ccc")] == [own(), None, None]
+    assert [runtime.supervised_by(circusd) for circusd in (own(), procs.Identity(1, 1))] == ["aaa", None]
+
+
+# What is left behind
+
+
+def fill(folder: Path, gone: procs.Identity) -> set[str]:
+    """Put everything there that may lie in a watcher's folder, and return the names."""
+    for pid in (gone.pid, os.getpid()):
+        with socket.socket(socket.AF_UNIX) as of_a_worker:
+            of_a_worker.bind(str(folder / f"{pid}.sock"))
+        (folder / f"{pid}.ready").touch()
+    for name in (
+        "gate-3",
+        f"0{gone.pid}.ready",
+        f"{gone.pid}.sock.bak",
+        f"{gone.pid}.txt",
+        "gate-x",
+        "x.sock",
+        "notes",
+    ):
+        (folder / name).touch()
+    (folder / "link.sock").symlink_to("notes")
+    (folder / f"{gone.pid}1.d").mkdir()
+    return {path.name for path in folder.iterdir()}
+
+
+def test_only_what_belongs_to_the_gone_is_removed(short: Path, gone: procs.Identity) -> None:
+    runtime.watcher_dir("abc", "web")
+    folder = short / "abc" / "web"
+    before = fill(folder, gone)
+
+    removed = runtime.remove_stale("abc")
+
+    assert {path.name for path in removed} == {f"{gone.pid}.sock", f"{gone.pid}.ready", "gate-3"}
+    assert {path.name for path in folder.iterdir()} == before - {path.name for path in removed}
+
+
+def test_gates_stay_while_a_circusd_runs(short: Path, gone: procs.Identity) -> None:
+    runtime.watcher_dir("abc", "web")
+    fill(short / "abc" / "web", gone)
+    runtime.write_record("abc", pid=own().pid, started=own().started)
+
+    removed = runtime.remove_stale("abc")
+
+    assert {path.name for path in removed} == {f"{gone.pid}.sock", f"{gone.pid}.ready"}
+
+
+def test_a_file_is_no_socket_and_a_socket_no_mark(short: Path, gone: procs.Identity) -> None:
+    runtime.watcher_dir("abc", "web")
+    folder = short / "abc" / "web"
+    (folder / f"{gone.pid}.sock").touch()
+    with socket.socket(socket.AF_UNIX) as odd:
+        odd.bind(str(folder / f"{gone.pid}.ready"))
+
+    assert runtime.remove_stale("abc") == []
+
+
+def test_nothing_is_removed_through_a_link(root: Path, tmp_path: Path, gone: procs.Identity) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / f"{gone.pid}.ready").touch()
+    (runtime.instance_dir("abc") / "web").symlink_to(tmp_path / "elsewhere")
+
+    assert runtime.remove_stale("abc") == []
+
+
+def test_a_record_is_json_that_a_person_can_read(root: Path) -> None:
+    runtime.write_record("abc", **FIELDS)
+
+    assert json.loads((root / "abc" / runtime.RECORD).read_text()) == FIELDS

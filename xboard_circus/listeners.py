@@ -1,0 +1,243 @@
+"""Find who holds a port or was left behind by an earlier circusd, and stop it.
+
+Nothing here is quick enough for circusd's loop, but `try_bind` on a numeric address: call it from a thread. What may be
+stopped is for `xboard_circus.core.ports` to decide. A process's environment is looked into for our own marks, and goes
+no further.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import pwd
+import signal
+import socket
+import time
+from collections import defaultdict, deque
+from collections.abc import Callable, Collection, Iterable
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import psutil
+
+from xboard_circus import procs, runtime, sockets
+from xboard_circus.core.ports import Holder
+from xboard_circus.errors import PortError, XboardError
+from xboard_circus.masking import safe_command
+
+POLL = 0.02
+# A process that is deep in the kernel dies when it comes out of it, and may not for minutes.
+KILL_PATIENCE = 5.0
+
+_NO_SUCH_FAMILY = frozenset({errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT})
+
+
+def holders(host: str, port: int) -> list[Holder]:
+    """Return every process that holds a TCP socket which listens where a bind to *host*:*port* would.
+
+    A socket that several processes share is held by all of them. One whose holders can't be seen, another user's or
+    another container's, is told by a `Holder` without pid. A host name stands for all its addresses.
+    """
+    wanted = [target.address for target in sockets.targets(host, port)]
+    found = sockets.listening(wanted, port)
+    if not all(listening.pids for listening in found):
+        # Its holder may have ended, or passed it on, between the question who listens and the look at the files.
+        found = sockets.listening(wanted, port)
+    told = []
+    for listening in found:
+        told += [holder for pid in sorted(listening.pids) if (holder := holder_of(pid, str(listening)))]
+        if not listening.pids:
+            user = "" if listening.uid is None else _user_name(listening.uid)
+            told.append(Holder(pid=None, started=None, user=user, address=str(listening), inspectable=False))
+    return told
+
+
+def orphans(instance: str) -> list[Holder]:
+    """Return every process that carries *instance* and names a circusd that is gone, oldest first.
+
+    Never ourselves, nor what we run under.
+    """
+    own = {os.getpid(), *procs.ancestors()}
+    found = [
+        holder
+        for pid in procs.pids()
+        if pid not in own
+        and (environ := procs.environ(pid)) is not None
+        and environ.get("XBOARD_INSTANCE") == instance
+        and (holder := holder_of(pid)) is not None
+        and holder.instance == instance
+        and holder.circusd is not None
+        and not holder.circusd_alive
+        and _is_running(holder)
+    ]
+    return _oldest_first(found)
+
+
+def stop(holders: Iterable[Holder], *, grace: float, clock: Callable[[], float] = time.monotonic) -> list[Holder]:
+    """Stop *holders* and what they started; return those that still run, the unknown ones among them.
+
+    SIGTERM, up to *grace* seconds, SIGKILL for the rest. Parents go first, or they would start their children anew, but
+    who the children are is noted before: they lose their parent with it. A stranger's children are left alone, and so
+    is what belongs to another circusd. Blocks, for *grace* and `KILL_PATIENCE` seconds at most.
+    """
+    asked = list(holders)
+    family = _with_children(asked)
+    signalled = _signalled(family, signal.SIGTERM)
+    _wait(signalled, grace, clock)
+    left = [holder for holder in signalled if _is_running(holder)]
+    if left:
+        left = _with_children(left)  # looked up again: in the meantime they may have started others
+        _wait(_signalled(left, signal.SIGKILL), KILL_PATIENCE, clock)
+    known = {(holder.pid, holder.started) for holder in asked}
+    others = {(holder.pid, holder.started): holder for holder in (*family, *left)}
+    everyone = [*asked, *(holder for identity, holder in others.items() if identity not in known)]
+    return [holder for holder in everyone if _is_running(holder)]
+
+
+def try_bind(host: str, port: int) -> OSError | None:
+    """Return what keeps *host*:*port* from being bound and listened on now; None if nothing does.
+
+    By doing it, and undoing it at once. With SO_REUSEADDR, as servers do, so that connections in TIME_WAIT don't count;
+    never with SO_REUSEPORT, with which a bind beside another's succeeds and hides it. A name must be had on all its
+    addresses, but those of a family that this machine doesn't have.
+    """
+    try:
+        wanted = sockets.targets(host, port)
+    except PortError as error:
+        return OSError(errno.EADDRNOTAVAIL, str(error))
+    errors = [_bind_error(target) for target in wanted]
+    taken = [error for error in errors if error is not None and error.errno not in _NO_SUCH_FAMILY]
+    if taken:
+        return taken[0]
+    return None if None in errors else errors[0]
+
+
+def holder_of(pid: int, address: str = "") -> Holder | None:
+    """Return what there is to tell of *pid*, which holds *address*; None if it is gone."""
+    started = procs.start_time(pid)
+    if started is None:
+        return None
+    environ = procs.environ(pid)
+    marks = _marks(procs.Identity(pid, started), environ or {})
+    try:
+        process = psutil.Process(pid)
+        told: dict[str, Any] = process.as_dict(["cmdline", "name", "username", "cwd"], ad_value="")
+    except psutil.Error:
+        return None
+    if procs.start_time(pid) != started:
+        return None
+    return Holder(
+        pid=pid,
+        started=started,
+        command=safe_command(told["cmdline"] or [told["name"] or ""]),
+        user=told["username"] or "",
+        age=procs.age(started),
+        cwd=told["cwd"] or "",
+        address=address,
+        inspectable=environ is not None,
+        instance=marks.instance,
+        circusd=None if marks.circusd is None else (marks.circusd.pid, marks.circusd.started),
+        circusd_alive=marks.circusd_alive,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Marks:
+    instance: str | None
+    circusd: procs.Identity | None = None
+    circusd_alive: bool = False
+
+
+def _marks(process: procs.Identity, environ: dict[str, str]) -> _Marks:
+    # A circusd carries no marks, it gives them out; or, started from inside one of our processes, those of another.
+    with contextlib.suppress(XboardError):
+        if supervised := runtime.supervised_by(process):
+            return _Marks(supervised, process, circusd_alive=True)
+    instance = environ.get("XBOARD_INSTANCE") or None
+    try:
+        circusd = procs.Identity.parse(environ.get("XBOARD_CIRCUSD", ""))
+    except ValueError:
+        return _Marks(instance)
+    # In a container its pid means another process than here, and that it is gone can't be known.
+    alive = procs.is_running(circusd.pid, circusd.started) or not procs.is_of_our_pid_space(process.pid)
+    return _Marks(instance, circusd, alive)
+
+
+def _with_children(asked: Iterable[Holder]) -> list[Holder]:
+    """Return those of *asked* that run, and what runs below them for the same circusd; parents first."""
+    processes = procs.snapshot()
+    children = defaultdict(list)
+    for pid, stat in processes.items():
+        children[stat.parent].append(pid)
+    family = {holder.pid: holder for holder in asked if holder.pid in processes and _is_running(holder)}
+    # We are below ourselves and what we run under, and so is what runs beside us.
+    own = {os.getpid(), *procs.ancestors()}
+    for root in [holder for holder in family.values() if holder.instance is not None and holder.pid not in own]:
+        parents = deque([root.pid])
+        while parents:
+            for pid in children[parents.popleft() or 0]:
+                child = holder_of(pid)
+                if child is not None and child.started == processes[pid].started and _goes_with(child, root):
+                    family.setdefault(pid, child)
+                    parents.append(pid)
+    return _oldest_first(family.values())
+
+
+def _goes_with(child: Holder, root: Holder) -> bool:
+    """Say whether *child* has the marks of *root*, or none: it cleared its environment, or may not be looked into."""
+    return child.instance is None or (child.instance, child.circusd) == (root.instance, root.circusd)
+
+
+def _is_running(holder: Holder) -> bool:
+    """Say whether *holder* still runs; what can't be told counts as running."""
+    if holder.pid is None or holder.started is None:
+        return True
+    return procs.is_running(holder.pid, holder.started)
+
+
+def _oldest_first(found: Iterable[Holder]) -> list[Holder]:
+    return sorted(found, key=lambda holder: (holder.started or 0, holder.pid or 0))
+
+
+def _signalled(targets: Iterable[Holder], signum: signal.Signals) -> list[Holder]:
+    """Send *signum* to *targets*; return those that got it."""
+    got = []
+    for holder in targets:
+        if holder.pid is None or holder.started is None:
+            continue
+        try:
+            if procs.send_signal(holder.pid, holder.started, signum):
+                got.append(holder)
+                if signum != signal.SIGKILL:
+                    # A stopped process acts on nothing but SIGKILL until it goes on.
+                    procs.send_signal(holder.pid, holder.started, signal.SIGCONT)
+        except (ValueError, PermissionError):  # ourselves and what we run under; another user's
+            continue
+    return got
+
+
+def _wait(targets: Collection[Holder], seconds: float, clock: Callable[[], float]) -> None:
+    deadline = clock() + seconds
+    while any(_is_running(holder) for holder in targets) and clock() < deadline:
+        time.sleep(POLL)
+
+
+def _bind_error(target: sockets.Target) -> OSError | None:
+    try:
+        with socket.socket(target.family, socket.SOCK_STREAM) as trial:
+            trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            trial.bind(target.sockaddr)
+            trial.listen(1)
+    except OSError as error:
+        return error
+    return None
+
+
+@lru_cache(maxsize=64)
+def _user_name(uid: int) -> str:
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return str(uid)

@@ -1,0 +1,73 @@
+"""Show a command line to people without the secrets that stand on it.
+
+Command lines go into logs, events and the dashboard, and are quoted in refusals. Options are judged by their name, so
+a secret that has no name (``mysql -phunter2``, a third argument) is not known as one.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Iterable, Iterator
+
+from xboard_circus.core.reasons import one_line
+
+LONGEST = 200
+MASK = "***"
+
+# Behind this length whole arguments are dropped and none is cut: the rest of a cut one might not look like a secret.
+_READ = 4096
+
+# The runs in these patterns have a bound each: what a stranger wrote must not take us long to read.
+_TELLING = r"passw(?:or)?d|passphrase|passcode|secret|token|credential|api[-_]?key|access[-_]?key|private[-_]?key"
+_TELLING_ALONE = r"pass|pwd|key|auth|authorization|cookie|dsn"
+_NAME = rf"(?:[\w.-]{{0,60}}(?:{_TELLING})[\w.-]{{0,60}}|(?:[\w.-]{{0,60}}[-_.])?(?:{_TELLING_ALONE}))"
+_OPTION = re.compile(rf"--?{_NAME}|-H|--header", re.IGNORECASE)
+_ASSIGNMENT = re.compile(rf"(-{{0,2}}{_NAME}[=:]).+", re.IGNORECASE | re.DOTALL)
+_VALUE = r""""[^"]*"|'[^']*'|(?:bearer |basic )?[^\s&;,]+"""
+_WITHIN = re.compile(
+    rf"""(?<![\w.-])({_NAME}["']?\s{{0,3}}[=:]\s{{0,3}}|--?{_NAME}\s{{1,3}})(?:{_VALUE})""",
+    re.IGNORECASE,
+)
+_URL_PASSWORD = re.compile(r"(://[^\s/:@]*:)[^\s/]*@")
+_URL_TOKEN = re.compile(r"(https?://)[^\s/:@]+@", re.IGNORECASE)
+
+
+def safe_command(argv: Iterable[str]) -> str:
+    """Return a command line as one line of at most 200 printable characters, its secrets masked.
+
+    >>> safe_command(["worker", "--db", "postgres://app:hunter2@db/x", "--api-key", "k1", "--port=80", "TOKEN=t"])
+    'worker --db postgres://app:***@db/x --api-key *** --port=80 TOKEN=***'
+    """
+    return one_line(" ".join(_quoted(word) for word in _masked(_bounded(argv))), LONGEST)
+
+
+def _bounded(argv: Iterable[str]) -> Iterator[str]:
+    length = 0
+    for word in argv:
+        length += len(word)
+        if length > _READ:
+            yield "..."
+            return
+        yield word
+
+
+def _masked(argv: Iterable[str]) -> Iterator[str]:
+    is_value = False
+    for word in argv:
+        is_option = _OPTION.fullmatch(word) is not None
+        # `--no-auth --password x`: what stands in a value's place may be the next option, and its value a secret.
+        yield MASK if is_value else word if is_option else _masked_word(word)
+        is_value = is_option
+
+
+def _masked_word(word: str) -> str:
+    if assignment := _ASSIGNMENT.fullmatch(word):
+        return assignment[1] + MASK
+    word = _URL_PASSWORD.sub(rf"\g<1>{MASK}@", word)
+    word = _URL_TOKEN.sub(rf"\g<1>{MASK}@", word)
+    return _WITHIN.sub(rf"\g<1>{MASK}", word)
+
+
+def _quoted(word: str) -> str:
+    return word if word and not re.search(r"\s", word) else shlex.quote(word)

@@ -1,0 +1,226 @@
+"""Know a process by its pid and its start time, and signal no other.
+
+A pid alone is not enough: the system gives it to another process as soon as the first one is reaped. Together with the
+start time it names one process for as long as the machine runs.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import psutil
+
+# Linux counts a start in ticks since boot, which no clock step moves; elsewhere it is wall time, in hundredths.
+TICKS = os.sysconf("SC_CLK_TCK") if sys.platform == "linux" else 100
+
+_ENDED = frozenset("ZXx")
+
+
+class Stat(NamedTuple):
+    """What the system says of a process in one reading."""
+
+    state: str
+    parent: int
+    threads: int
+    started: int
+
+    @property
+    def has_ended(self) -> bool:
+        """Say whether only the entry in the process table is left.
+
+        A process whose first thread is done is shown as a zombie while its other threads still run, or still let go of
+        its files; until the last has ended it can hold a port.
+        """
+        return self.state in _ENDED and self.threads <= 1
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """One process, and not the next one that has its pid.
+
+    >>> Identity.parse("4242:1760").pid, str(Identity(4242, 1760))
+    (4242, '4242:1760')
+    """
+
+    pid: int
+    started: int
+
+    def __str__(self) -> str:
+        return f"{self.pid}:{self.started}"
+
+    @classmethod
+    def parse(cls, text: str) -> Identity:
+        """Read what `str` wrote; ValueError where it can't be that."""
+        pid, _, started = text.partition(":")
+        if not (pid.isascii() and pid.isdigit() and started.isascii() and started.isdigit()):
+            raise ValueError(f"not pid:started: {text[:40]!r}")
+        if len(started) > 20 or not 0 < int(pid[:12]) < 2**31:
+            raise ValueError(f"no pid has this number: {text[:40]!r}")
+        return cls(int(pid), int(started))
+
+    @classmethod
+    def of(cls, pid: int) -> Identity | None:
+        """Return the identity of the process that has *pid* now."""
+        started = start_time(pid)
+        return None if started is None else cls(pid, started)
+
+
+def start_time(pid: int) -> int | None:
+    """Return when *pid* was started (see `Identity`), for a zombie too; None if it is not there or can't be read."""
+    stat = read_stat(pid)
+    return None if stat is None else stat.started
+
+
+def age(started: int) -> float:
+    """Return the seconds since *started*."""
+    now = time.clock_gettime(time.CLOCK_BOOTTIME) if sys.platform == "linux" else time.time()
+    return max(0.0, now - started / TICKS)
+
+
+def is_running(pid: int, started: int) -> bool:
+    """Say whether this very process runs; a zombie does not.
+
+    One that is there and can't be read (/proc mounted with hidepid, no descriptor left) counts as running: what can't
+    be seen must not be taken for gone, or the workers of a live circusd would be taken for orphans.
+    """
+    stat = read_stat(pid)
+    if stat is None:
+        return _exists(pid)
+    return stat.started == started and not stat.has_ended
+
+
+def send_signal(pid: int, started: int, signum: int) -> bool:
+    """Send *signum* to this very process; False when it is gone.
+
+    ValueError for pid 1, ourselves and everything that we run under; PermissionError for another user's process, and
+    for one that can't be told from the next that has its pid.
+    """
+    if pid <= 1 or pid == os.getpid() or pid in ancestors():
+        raise ValueError(f"no signal {signum} to {pid}: it is this process, or one that it runs under")
+    pidfd = None
+    try:
+        pidfd = _open_pidfd(pid)
+        stat = read_stat(pid)
+        if stat is None and _exists(pid):
+            raise PermissionError(f"no signal {signum} to {pid}: its start time can't be read")
+        if stat is None or stat.started != started or stat.has_ended:
+            return False
+        if pidfd is None:
+            os.kill(pid, signum)
+        elif sys.platform == "linux":
+            signal.pidfd_send_signal(pidfd, signum)
+    except ProcessLookupError:
+        return False
+    finally:
+        if pidfd is not None:
+            os.close(pidfd)
+    return True
+
+
+def ancestors() -> list[int]:
+    """Return the pids that this process runs under, its parent first."""
+    found: list[int] = []
+    pid = os.getppid()
+    while pid > 0 and pid not in found:
+        found.append(pid)
+        stat = read_stat(pid)
+        pid = 0 if stat is None else stat.parent
+    return found
+
+
+def environ(pid: int) -> dict[str, str] | None:
+    """Return the environment that *pid* was started with; None if it is gone or may not be looked into.
+
+    It is empty for a program that writes its title over it (setproctitle without SPT_NOENV=1), and, as some kernels
+    have it, for a zombie.
+    """
+    if sys.platform != "linux":
+        try:
+            return psutil.Process(pid).environ()
+        except (psutil.Error, OSError):
+            return None
+    try:
+        raw = _read(f"/proc/{pid}/environ")
+    except OSError:
+        return None
+    found: dict[str, str] = {}
+    for entry in raw.split(b"\0"):
+        name, equals, value = os.fsdecode(entry).partition("=")
+        if equals:
+            found.setdefault(name, value)  # of two with one name, getenv() sees the first
+    return found
+
+
+def is_of_our_pid_space(pid: int) -> bool:
+    """Say whether the pids that *pid* speaks of mean the same to us: those inside a container mean other processes."""
+    if sys.platform != "linux":
+        return True
+    try:
+        own = os.readlink("/proc/self/ns/pid")
+    except OSError:
+        return True  # a kernel without containers
+    try:
+        return os.readlink(f"/proc/{pid}/ns/pid") == own
+    except OSError:
+        return False
+
+
+def pids() -> list[int]:
+    """Return the pids of all processes that we can see."""
+    if sys.platform != "linux":
+        return psutil.pids()
+    return [int(name) for name in os.listdir("/proc") if name.isdigit()]
+
+
+def snapshot() -> dict[int, Stat]:
+    """Return all processes that we can see, by pid."""
+    return {pid: stat for pid in pids() if (stat := read_stat(pid)) is not None}
+
+
+def read_stat(pid: int) -> Stat | None:
+    """Return what the system says of *pid*; None if it is not there or can't be read."""
+    if sys.platform != "linux":
+        try:
+            process = psutil.Process(pid)
+            state = "Z" if process.status() == psutil.STATUS_ZOMBIE else "R"
+            return Stat(state, process.ppid(), 1, int(process.create_time() * TICKS))
+        except (psutil.Error, OSError):
+            return None
+    try:
+        raw = _read(f"/proc/{pid}/stat")
+    except OSError:
+        return None
+    fields = raw.rpartition(b")")[2].split()  # the program's name stands in parentheses and may hold any character
+    return Stat(fields[0].decode(), int(fields[1]), int(fields[17]), int(fields[19]))
+
+
+def _read(path: str) -> bytes:
+    with open(path, "rb", buffering=0) as file:
+        return file.readall()
+
+
+def _exists(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except PermissionError:
+        return True
+    except (ProcessLookupError, OverflowError):
+        return False
+    return True
+
+
+def _open_pidfd(pid: int) -> int | None:
+    """Return a descriptor that means *pid* alone; None where kernel, sandbox or this build of Python has none."""
+    if sys.platform != "linux" or not hasattr(os, "pidfd_open"):
+        return None
+    try:
+        return os.pidfd_open(pid)
+    except ProcessLookupError:
+        raise
+    except OSError:
+        return None

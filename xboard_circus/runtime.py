@@ -1,0 +1,297 @@
+"""The folder in which circusd, its workers, the plugins and the command line find each other.
+
+::
+
+    <root>/<instance>/circusd.json            who supervises this instance, and where it answers
+    <root>/<instance>/<watcher>/<pid>.sock    the private socket of a worker
+    <root>/<instance>/<watcher>/<pid>.ready   the worker was ready once
+    <root>/<instance>/<watcher>/gate-<n>      while it is there, a launcher waits
+
+Who can write here can have processes of ours stopped and requests sent elsewhere, so every folder must be ours and
+closed to the writing of others. Only the folder of a watcher that runs as another user is that user's.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import pwd
+import re
+import stat
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from xboard_circus import procs
+from xboard_circus.errors import XboardError
+
+VARIABLE = "XBOARD_RUNTIME_DIR"
+RECORD = "circusd.json"
+
+# sockaddr_un holds 108 bytes on Linux and 104 elsewhere, the closing NUL among them.
+LONGEST_SOCKET_PATH = 107 if sys.platform == "linux" else 103
+_LONGEST_NAME = 32
+
+_INSTANCE = re.compile(r"[A-Za-z0-9_-]{1,64}")
+_OF_A_PID = re.compile(r"([1-9][0-9]{0,9})\.(sock|ready)")
+_GATE = re.compile(r"gate-[0-9]+")
+
+
+def root() -> Path:
+    """Return the folder above all instances of this user, made where it is missing.
+
+    $XBOARD_RUNTIME_DIR, else /run/xboard-circus for root, else /tmp/xboard-circus-<uid>. $TMPDIR has no say: circusd
+    and the command line may be started with different ones and must come to the same place.
+    """
+    folder = root_path()
+    if not folder.parent.is_dir():
+        with _told(f"can't make {folder.parent}"):
+            folder.parent.mkdir(parents=True, exist_ok=True)
+    return _made(folder)
+
+
+def root_path() -> Path:
+    """Return where `root` is, and make nothing."""
+    named = os.environ.get(VARIABLE)
+    if named:
+        if not os.path.isabs(named):
+            raise XboardError(
+                f"{VARIABLE} is {named!r}: write an absolute path, it must mean one place from any folder"
+            )
+        return Path(os.path.normpath(named))
+    uid = os.geteuid()
+    if uid == 0 and os.access("/run", os.W_OK):
+        return Path("/run/xboard-circus")
+    return Path(f"/tmp/xboard-circus-{uid}")
+
+
+def instance_id(config_file: str | os.PathLike[str]) -> str:
+    """Return the name of the instance that *config_file* describes: the same before and after a restart of circusd."""
+    return hashlib.sha256(os.fsencode(os.path.realpath(config_file))).hexdigest()[:12]
+
+
+def instance_dir(instance: str) -> Path:
+    """Return the folder of *instance*, made where it is missing."""
+    return _made(root() / _valid(instance))
+
+
+def watcher_dir(instance: str, watcher: str, uid: int | None = None, gid: int | None = None) -> Path:
+    """Return the folder of *watcher*, made where it is missing and given to *uid* and *gid* (None: ours)."""
+    folder = instance_dir(instance) / safe_name(watcher)
+    owner = os.geteuid() if uid is None else uid
+    group = _group_of(owner) if gid is None else gid
+    with _told(f"can't make {folder}, or give it to user {owner}"):
+        with suppress(FileExistsError):
+            folder.mkdir(0o700)
+        found = folder.lstat()
+        if not stat.S_ISDIR(found.st_mode):
+            raise XboardError(f"{folder} is no folder; remove it")
+        if (found.st_uid, found.st_gid) != (owner, group) and (uid is not None or found.st_uid != owner):
+            os.chown(folder, owner, group)
+        if stat.S_IMODE(found.st_mode) != 0o700:
+            folder.chmod(0o700)
+    if uid is not None and uid != os.geteuid():
+        _check_way(folder, uid, group)
+    return folder
+
+
+def safe_name(watcher: str) -> str:
+    """Return *watcher* as the name of a folder: short, plain, and two names never become one.
+
+    >>> safe_name("xboard"), safe_name("../web")
+    ('xboard', '.._web-fd68c370')
+    """
+    name = re.sub(r"[^A-Za-z0-9_.-]", "_", watcher)
+    if name == watcher and len(name) <= _LONGEST_NAME and name not in ("", ".", "..", RECORD):
+        return name
+    return f"{name[: _LONGEST_NAME - 9]}-{hashlib.sha256(os.fsencode(watcher)).hexdigest()[:8]}"
+
+
+def check_socket_path(path: str | os.PathLike[str]) -> None:
+    """Refuse a path that is too long for a unix socket."""
+    length = len(os.fsencode(path))
+    if length > LONGEST_SOCKET_PATH:
+        raise XboardError(
+            f"{os.fspath(path)} is {length} bytes long and a unix socket may have {LONGEST_SOCKET_PATH}: "
+            f"set {VARIABLE} to a shorter folder"
+        )
+
+
+def make_gate(folder: Path, number: int) -> Path:
+    """Make the file ``gate-<number>``, which holds a launcher back until it is removed, and return its path.
+
+    The folder may belong to the watcher's user, and circusd be root: a link that lies there is replaced, not followed.
+    """
+    gate = folder / f"gate-{number}"
+    with _told(f"can't make {gate}"):
+        gate.unlink(missing_ok=True)
+        os.close(os.open(gate, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600))
+    return gate
+
+
+def write_record(instance: str, **fields: object) -> None:
+    """Write who supervises *instance*; a reader finds the old record or the new one, whole."""
+    folder = instance_dir(instance)
+    with _told(f"can't write {folder / RECORD}"):
+        number, name = tempfile.mkstemp(prefix=f"{RECORD}.", dir=folder)  # made with mode 0600
+        try:
+            with open(number, "w", encoding="utf-8") as file:
+                json.dump(fields, file)
+            os.replace(name, folder / RECORD)
+        except BaseException:
+            os.unlink(name)
+            raise
+
+
+def read_record(instance: str) -> dict[str, Any] | None:
+    """Return who supervises, or last supervised, *instance*; None if there is no record, or a damaged one.
+
+    Makes nothing. XboardError where the folder is not ours: whoever wrote there is not to be believed.
+    """
+    folder = root_path()
+    for step in (folder, folder / _valid(instance)):
+        try:
+            _check(step)
+        except FileNotFoundError:
+            return None
+    try:
+        record = json.loads((folder / instance / RECORD).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return record if isinstance(record, dict) and _identity_in(record) else None
+
+
+def supervisor_of(instance: str) -> procs.Identity | None:
+    """Return the circusd that supervises *instance*, if it runs."""
+    record = read_record(instance)
+    identity = None if record is None else _identity_in(record)
+    return identity if identity is not None and procs.is_running(identity.pid, identity.started) else None
+
+
+def supervised_by(circusd: procs.Identity) -> str | None:
+    """Return the instance that *circusd*, a process that runs, supervises for this user; None if it is no circusd."""
+    folder = root_path()
+    for found in _folders(folder):
+        if _INSTANCE.fullmatch(found.name) and (record := read_record(found.name)) and _identity_in(record) == circusd:
+            return found.name
+    return None
+
+
+def remove_stale(instance: str) -> list[Path]:
+    """Remove the sockets and ready marks of workers that are gone, and return what was removed.
+
+    Gates too, while no circusd supervises the instance: call it before `write_record`. Nothing else is touched, however
+    it looks: a name must fit whole, and a socket be a socket.
+    """
+    folder = instance_dir(instance)
+    has_supervisor = supervisor_of(instance) is not None
+    removed = []
+    for watcher in sorted(_folders(folder)):
+        for path in sorted(_entries(watcher)):
+            with suppress(OSError):
+                if _is_stale(path, has_supervisor):
+                    path.unlink()
+                    removed.append(path)
+    return removed
+
+
+def _is_stale(path: Path, has_supervisor: bool) -> bool:
+    mode = path.lstat().st_mode
+    if _GATE.fullmatch(path.name):
+        return stat.S_ISREG(mode) and not has_supervisor
+    found = _OF_A_PID.fullmatch(path.name)
+    if found is None or not (stat.S_ISSOCK(mode) if found[2] == "sock" else stat.S_ISREG(mode)):
+        return False
+    # That the pid runs as something else by now can't be told for sure, and a live worker's socket must stay.
+    identity = procs.Identity.of(int(found[1]))
+    return not procs.is_running(int(found[1]), identity.started if identity else 0)
+
+
+def _folders(folder: Path) -> Iterator[Path]:
+    return (path for path in _entries(folder) if path.is_dir() and not path.is_symlink())
+
+
+def _entries(folder: Path) -> list[Path]:
+    try:
+        return list(folder.iterdir())
+    except OSError:
+        return []
+
+
+def _valid(instance: str) -> str:
+    if not _INSTANCE.fullmatch(instance):
+        raise XboardError(f"{instance[:80]!r} is no instance id")
+    return instance
+
+
+def _made(folder: Path) -> Path:
+    # With root's folders a watcher's own user must get through to its own, and see nothing on the way.
+    mode = 0o711 if os.geteuid() == 0 else 0o700
+    with _told(f"can't make {folder}"):
+        try:
+            folder.mkdir(mode)
+        except FileExistsError:
+            pass
+        else:
+            folder.chmod(mode)  # the umask may have taken more away
+        _check(folder)
+    return folder
+
+
+def _check(folder: Path) -> None:
+    found = folder.lstat()
+    if stat.S_ISLNK(found.st_mode):
+        wrong = "a symbolic link"
+    elif not stat.S_ISDIR(found.st_mode):
+        wrong = "no folder"
+    elif found.st_uid != os.geteuid():
+        wrong = f"user {found.st_uid}'s and not ours ({os.geteuid()})"
+    elif found.st_mode & 0o022:
+        wrong = "open to the writing of others (chmod go-w)"
+    else:
+        return
+    raise XboardError(f"the runtime folder {folder} can't be trusted, it is {wrong}: put it right, or set {VARIABLE}")
+
+
+def _group_of(uid: int) -> int:
+    try:
+        return pwd.getpwuid(uid).pw_gid
+    except KeyError:
+        return os.getegid()
+
+
+def _check_way(folder: Path, uid: int, gid: int) -> None:
+    """Refuse a place that *uid* can't get to: its workers would fail one by one, each with less to say."""
+    try:
+        groups = os.getgrouplist(pwd.getpwuid(uid).pw_name, gid)
+    except KeyError:
+        groups = [gid]
+    for step in reversed(folder.parents):
+        found = step.stat()
+        needed = stat.S_IXOTH
+        if found.st_uid == uid:
+            needed = stat.S_IXUSR
+        elif found.st_gid in groups:
+            needed = stat.S_IXGRP
+        if not found.st_mode & needed:
+            raise XboardError(f"user {uid} can't enter {step}: chmod o+x it, or set {VARIABLE} to another folder")
+
+
+def _identity_in(record: dict[str, Any]) -> procs.Identity | None:
+    try:
+        return procs.Identity.parse(f"{record['pid']}:{record['started']}")
+    except (KeyError, ValueError):
+        return None
+
+
+@contextmanager
+def _told(what: str) -> Iterator[None]:
+    """Turn an OSError into one line for a person."""
+    try:
+        yield
+    except OSError as error:
+        raise XboardError(f"{what}: {error.strerror or error}; {VARIABLE} can name another place") from error

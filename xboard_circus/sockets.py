@@ -1,0 +1,126 @@
+"""Find the TCP sockets that listen where a bind would, and the processes that hold each."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import sys
+from collections import defaultdict
+from collections.abc import Collection
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv6Address, ip_address
+from typing import Any, NamedTuple
+
+import psutil
+
+from xboard_circus import procs, sockdiag
+from xboard_circus.errors import PortError
+
+Address = IPv4Address | IPv6Address
+
+
+class Target(NamedTuple):
+    """One address that a host stands for; *sockaddr* is how ``bind`` takes it."""
+
+    family: socket.AddressFamily
+    address: Address
+    sockaddr: Any
+
+
+@dataclass(frozen=True, slots=True)
+class Listening:
+    """A socket that listens.
+
+    Attributes:
+        uid: Whose it is; None where that is not told.
+        pids: Who holds it, as far as we may see.
+    """
+
+    address: Address
+    port: int
+    uid: int | None
+    pids: frozenset[int]
+
+    def __str__(self) -> str:
+        return f"[{self.address}]:{self.port}" if self.address.version == 6 else f"{self.address}:{self.port}"
+
+
+def targets(host: str, port: int) -> list[Target]:
+    """Return the addresses that *host* stands for; "" means all of IPv4, as it does for ``bind``."""
+    try:
+        found = socket.getaddrinfo(host or "0.0.0.0", port, type=socket.SOCK_STREAM)
+    except OSError as error:
+        raise PortError(f"{host} is no address of this machine: {error.strerror}") from error
+    return [
+        Target(family, ip_address(str(sockaddr[0]).partition("%")[0]), sockaddr)
+        for family, _, _, _, sockaddr in found
+        if family in (socket.AF_INET, socket.AF_INET6)
+    ]
+
+
+def overlaps(wanted: Address, listening: Address, *, v6only: bool = False) -> bool:
+    """Say whether a bind to *wanted* meets a socket that listens on the same port of *listening*.
+
+    A socket on ``::`` takes IPv4 too unless it is *v6only*; the one that is to be bound will not be.
+
+    >>> overlaps(ip_address("127.0.0.1"), ip_address("::")), overlaps(ip_address("127.0.0.1"), ip_address("::1"))
+    (True, False)
+    """
+    wanted, listening = _plain(wanted), _plain(listening)
+    if wanted.version == listening.version:
+        return wanted == listening or wanted.is_unspecified or listening.is_unspecified
+    if wanted.version == 6:
+        return wanted.is_unspecified
+    return listening.is_unspecified and not v6only
+
+
+def listening(wanted: Collection[Address], port: int) -> list[Listening]:
+    """Return the sockets that listen on *port* and overlap one of *wanted*."""
+    return by_inode(wanted, port) if sys.platform == "linux" else by_process(wanted, port)
+
+
+def by_inode(wanted: Collection[Address], port: int) -> list[Listening]:
+    """Find the sockets first, and then who has them among his files."""
+    found = [
+        listener
+        for listener in sockdiag.listening(port)
+        if any(overlaps(address, listener.address, v6only=listener.v6only) for address in wanted)
+    ]
+    pids = _pids_of_sockets({listener.inode for listener in found})
+    return [Listening(listener.address, port, listener.uid, frozenset(pids[listener.inode])) for listener in found]
+
+
+def _pids_of_sockets(inodes: Collection[int]) -> defaultdict[int, set[int]]:
+    wanted = {f"socket:[{inode}]": inode for inode in inodes}
+    pids: defaultdict[int, set[int]] = defaultdict(set)
+    for pid in procs.pids() if wanted else ():
+        with contextlib.suppress(OSError):
+            for descriptor in os.listdir(f"/proc/{pid}/fd"):
+                with contextlib.suppress(OSError):
+                    inode = wanted.get(os.readlink(f"/proc/{pid}/fd/{descriptor}"))
+                    if inode is not None:
+                        pids[inode].add(pid)
+    return pids
+
+
+def by_process(wanted: Collection[Address], port: int) -> list[Listening]:
+    """Ask each process that may be looked into, by psutil; it can't say whether a socket on ``::`` takes IPv4.
+
+    Not all at once, by `psutil.net_connections`: that is for root alone on macOS, and tells one holder of each socket.
+    """
+    pids: defaultdict[Address, set[int]] = defaultdict(set)
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error, OSError):
+            # psutil before 6 calls it otherwise.
+            ask = process.net_connections if hasattr(process, "net_connections") else process.connections
+            for connection in ask("tcp"):
+                if connection.status == psutil.CONN_LISTEN and connection.laddr.port == port:
+                    address = ip_address(connection.laddr.ip.partition("%")[0])
+                    if any(overlaps(one, address) for one in wanted):
+                        pids[address].add(process.pid)
+    return [Listening(address, port, None, frozenset(found)) for address, found in pids.items()]
+
+
+def _plain(address: Address) -> Address:
+    return (address.version == 6 and address.ipv4_mapped) or address
