@@ -1,0 +1,168 @@
+"""The sample backend's boards, in SQLite. Every method blocks: call them from the thread pool.
+
+Each call opens a connection of its own: it costs 0.1 ms, and a thread cannot leave anything behind for the next one.
+Every change is one short transaction, so workers wait for each other for milliseconds, and for *timeout* at most.
+"""
+
+from __future__ import annotations
+
+import logging
+import sqlite3
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+
+log = logging.getLogger("xboard_circus.app.boards")
+
+SCHEMA = """
+CREATE TABLE IF NOT EXISTS boards (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    name TEXT NOT NULL UNIQUE,
+    description TEXT NOT NULL,
+    created_time TEXT NOT NULL,
+    changed_time TEXT NOT NULL
+)
+"""
+COLUMNS = "id, name, description, created_time, changed_time"
+
+
+class BoardNotFound(LookupError):
+    """There is no board of this number."""
+
+
+class NameInUse(ValueError):
+    """Another board has this name."""
+
+
+@dataclass(frozen=True)
+class Board:
+    """One row. Times are UTC, ISO 8601."""
+
+    id: int
+    name: str
+    description: str
+    created_time: str
+    changed_time: str
+
+
+class BoardStore:
+    """The boards of the database file *path*, for as many threads and processes as like."""
+
+    def __init__(self, path: Path, *, timeout: float = 5.0, clock: Callable[[], float] = time.monotonic) -> None:
+        self.path = path
+        self.timeout = timeout
+        self._clock = clock
+
+    def prepare(self) -> sqlite3.Connection:
+        """Make the file and its table where they are missing, and return a connection to hold on to.
+
+        While it is open, SQLite does not fold the write-ahead log into the file and delete it whenever a request
+        closes the last other connection.
+        """
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        connection = sqlite3.connect(self.path, timeout=self.timeout, check_same_thread=False)
+        try:
+            self._use_write_ahead_log(connection)
+            with connection:
+                connection.execute(SCHEMA)
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    def create(self, *, name: str, description: str) -> Board:
+        """Add a board; raise NameInUse where the name is taken."""
+        now = _utc_now()
+        with self._changing() as connection:
+            row = connection.execute(
+                "INSERT INTO boards (name, description, created_time, changed_time) VALUES (?, ?, ?, ?)",
+                (name, description, now, now),
+            )
+            return Board(int(row.lastrowid or 0), name, description, now, now)
+
+    def page(self, *, limit: int, offset: int) -> tuple[list[Board], int]:
+        """Return at most *limit* boards, oldest first, from the *offset*-th on, and how many there are in all."""
+        with self._connected() as connection:
+            connection.execute("BEGIN")  # both answers from one state of the table
+            rows = connection.execute(f"SELECT {COLUMNS} FROM boards ORDER BY id LIMIT ? OFFSET ?", (limit, offset))
+            boards = [Board(*row) for row in rows]
+            total: int = connection.execute("SELECT count(*) FROM boards").fetchone()[0]
+        return boards, total
+
+    def get(self, board_id: int) -> Board:
+        """Return one board; raise BoardNotFound."""
+        with self._connected() as connection:
+            return _get(connection, board_id)
+
+    def change(self, board_id: int, *, name: str, description: str) -> Board:
+        """Replace a board's name and description; raise BoardNotFound or NameInUse."""
+        with self._changing() as connection:
+            connection.execute(
+                "UPDATE boards SET name = ?, description = ?, changed_time = ? WHERE id = ?",
+                (name, description, _utc_now(), board_id),
+            )
+            return _get(connection, board_id)
+
+    def delete(self, board_id: int) -> None:
+        """Remove one board; raise BoardNotFound."""
+        with self._changing() as connection:
+            if connection.execute("DELETE FROM boards WHERE id = ?", (board_id,)).rowcount == 0:
+                raise BoardNotFound(f"there is no board {board_id}")
+
+    def check_writable(self, *, timeout: float) -> None:
+        """Raise sqlite3.Error where the table cannot be read or the write lock not be had within *timeout*."""
+        with self._connected(timeout=timeout) as connection:
+            connection.execute("BEGIN IMMEDIATE")
+            connection.execute("SELECT 1 FROM boards LIMIT 1").fetchone()
+            connection.rollback()
+
+    @contextmanager
+    def _connected(self, *, timeout: float | None = None) -> Iterator[sqlite3.Connection]:
+        # mode=rw: a database that went missing is an error to tell, not an empty one to make
+        where = f"{self.path.as_uri()}?mode=rw"
+        with closing(
+            sqlite3.connect(where, uri=True, timeout=self.timeout if timeout is None else timeout)
+        ) as connection:
+            yield connection
+
+    @contextmanager
+    def _changing(self) -> Iterator[sqlite3.Connection]:
+        try:
+            with self._connected() as connection, connection:
+                yield connection
+        except sqlite3.IntegrityError as error:
+            raise NameInUse("another board has this name") from error
+
+    def _use_write_ahead_log(self, connection: sqlite3.Connection) -> None:
+        """Let readers and a writer work side by side.
+
+        This one statement does not wait for *timeout*: when several workers start at once, all but one are told at
+        once that the database is locked.
+        """
+        give_up_at = self._clock() + self.timeout
+        while True:
+            try:
+                mode = connection.execute("PRAGMA journal_mode = WAL").fetchone()[0]
+                break
+            except sqlite3.OperationalError as error:
+                if "locked" not in str(error) or self._clock() >= give_up_at:
+                    raise
+                time.sleep(0.02)
+        if mode != "wal":
+            log.warning(
+                "%s: no write-ahead log on this file system; readers and writers will wait for each other", self.path
+            )
+
+
+def _get(connection: sqlite3.Connection, board_id: int) -> Board:
+    row = connection.execute(f"SELECT {COLUMNS} FROM boards WHERE id = ?", (board_id,)).fetchone()
+    if row is None:
+        raise BoardNotFound(f"there is no board {board_id}")
+    return Board(*row)
+
+
+def _utc_now() -> str:
+    return datetime.now(timezone.utc).isoformat(timespec="milliseconds")

@@ -1,0 +1,159 @@
+"""Ask the app one of its own paths, in this process, with a deadline.
+
+No connection, no port and no parser take part: what answers is the app and the event loop of this very worker, which is
+what a probe wants to know. Nothing that the app does can hold up the caller or fill the memory.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, MutableMapping
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import unquote
+
+Message = MutableMapping[str, Any]
+App = Callable[[Message, Callable[[], Awaitable[Message]], Callable[[Message], Awaitable[None]]], Awaitable[None]]
+
+MAX_BODY = 64 * 1024
+MAX_REASON = 200
+
+
+@dataclass(frozen=True)
+class AppAnswer:
+    """What came of one call.
+
+    Attributes:
+        ok: A whole answer came in time, with a status of 2xx. A redirect is not ok: nobody follows it.
+        status: None when the app had not begun to answer.
+        reason: What is wrong; empty if *ok*.
+        latency: Seconds until that was known.
+    """
+
+    ok: bool
+    status: int | None
+    reason: str
+    latency: float
+
+
+class AppCall:
+    """One call of the app.
+
+    The answer is known when the body ends, grows over `MAX_BODY` or is late. The app may live on after that, though it
+    is cancelled, for a thread can't be; so the answer and the end of the task are two things.
+    """
+
+    def __init__(self, app: App, scope: Message, *, timeout: float) -> None:
+        loop = asyncio.get_running_loop()
+        self.answer: asyncio.Future[AppAnswer] = loop.create_future()
+        self.began_at = time.monotonic()
+        self.completed = False
+        self._status: int | None = None
+        self._size = 0
+        self._asked = False
+        self._timeout = timeout
+        self._deadline = loop.call_later(timeout, self._expire)
+        self.task = loop.create_task(self._run(app, scope))
+
+    async def _run(self, app: App, scope: Message) -> None:
+        try:
+            await app(scope, self._receive, self._send)
+        except asyncio.CancelledError:
+            self._end("cancelled")
+            raise
+        except BaseException as error:  # an app's SystemExit ends neither the worker nor, in uvicorn, a request
+            self._end(f"{type(error).__name__}: {error}")
+        else:
+            self._end("no whole answer")
+
+    async def _receive(self) -> Message:
+        if not self._asked:
+            self._asked = True
+            return {"type": "http.request", "body": b"", "more_body": False}
+        await asyncio.wait({self.answer})
+        return {"type": "http.disconnect"}
+
+    async def _send(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self._status = message["status"]
+        elif message["type"] == "http.response.body":
+            self._size += len(message.get("body", b""))
+            if self._size > MAX_BODY:
+                self._end(f"more than {MAX_BODY // 1024} KiB in the body")
+            elif not message.get("more_body", False):
+                self.completed = True
+                self._end("")
+        if self.answer.done() and not self.completed:
+            raise OSError("the caller has gone")  # as uvicorn says it, also to an app that ignores its cancellation
+
+    def _expire(self) -> None:
+        what = "no answer" if self._status is None else "no end of the body"
+        self._end(f"{what} within {self._timeout:g} s")
+        self.task.cancel()
+
+    def _end(self, failure: str) -> None:
+        if self.answer.done():
+            return
+        self._deadline.cancel()
+        latency = time.monotonic() - self.began_at
+        ok = not failure and self._status is not None and 200 <= self._status < 300
+        facts = [] if ok else [f"status {self._status}" if self._status is not None else "", failure]
+        reason = ", ".join(filter(None, facts))[:MAX_REASON]
+        self.answer.set_result(AppAnswer(ok, self._status, reason, latency))
+
+
+class AppCalls:
+    """The calls of one app, one per path at a time: probes must not pile up in an app that is stuck.
+
+    *state* gives what the app's lifespan left for its requests; a call gets a copy, as a request of uvicorn's does.
+    """
+
+    def __init__(self, app: App, *, state: dict[str, Any], root_path: str, user_agent: str) -> None:
+        self._app = app
+        self._state = state
+        self._root_path = root_path
+        self._user_agent = user_agent
+        self._calls: dict[str, AppCall] = {}
+        self._tasks: set[asyncio.Task[None]] = set()  # the loop itself holds a task by a weak reference only
+
+    async def ask(self, path: str, *, timeout: float) -> AppAnswer:
+        """Return what *path* says, within *timeout* seconds; whoever asks while a call runs gets the answer of that."""
+        call = self._calls.get(path)
+        if call is None or call.task.done() or call.completed:
+            call = self._start(path, timeout)
+        elif call.answer.done():
+            age = time.monotonic() - call.began_at
+            return AppAnswer(False, None, f"the call of {age:.1f} s ago has not ended", 0.0)
+        await asyncio.wait({call.answer}, timeout=timeout)
+        if call.answer.done():
+            return call.answer.result()
+        return AppAnswer(False, None, f"no answer within {timeout:g} s", timeout)
+
+    def _start(self, path: str, timeout: float) -> AppCall:
+        call = self._calls[path] = AppCall(self._app, self._scope(path), timeout=timeout)
+        self._tasks.add(call.task)
+        call.task.add_done_callback(self._tasks.discard)
+        return call
+
+    def _scope(self, target: str) -> Message:
+        path, _, query = target.partition("?")
+        return {
+            "type": "http",
+            "asgi": {"version": "3.0", "spec_version": "2.3"},
+            "http_version": "1.1",
+            "method": "GET",
+            "scheme": "http",
+            "root_path": self._root_path,
+            "path": self._root_path + unquote(path),
+            "raw_path": (self._root_path + path).encode(),
+            "query_string": query.encode(),
+            "headers": [
+                (b"host", b"localhost"),
+                (b"user-agent", self._user_agent.encode()),
+                (b"accept", b"*/*"),
+            ],
+            "client": ("127.0.0.1", 0),
+            "server": ("localhost", 80),
+            "state": self._state.copy(),
+        }

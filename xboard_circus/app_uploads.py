@@ -1,0 +1,172 @@
+"""The sample backend's uploads: files in one folder, under names that cannot lead out of it."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import stat
+import tempfile
+import time
+import unicodedata
+from collections.abc import AsyncIterable
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+
+from anyio import CancelScope, to_thread
+
+PART_PREFIX = ".part-"
+STALE_PART_AGE = 86_400.0
+LONGEST_NAME = 255
+UNSAFE_CATEGORIES = frozenset({"Cc", "Cs", "Zl", "Zp"})
+
+
+class UnsafeName(ValueError):
+    """The name cannot be a file's name here; the message says why."""
+
+
+class NameTaken(ValueError):
+    """A file of this name is there already."""
+
+
+class TooLarge(ValueError):
+    """The file is larger than the cap."""
+
+
+class UploadNotFound(LookupError):
+    """There is no file of this name."""
+
+
+@dataclass(frozen=True)
+class Upload:
+    """One file. *changed_time* is UTC, ISO 8601."""
+
+    name: str
+    size: int
+    changed_time: str
+
+
+def safe_name(name: str) -> str:
+    """Return *name* in the one spelling that is stored; raise UnsafeName where it may not be stored.
+
+    Refused rather than repaired: a repaired name is one that the client did not ask for and will not find again.
+
+    >>> safe_name("Entwurf für Zoë.pdf")
+    'Entwurf für Zoë.pdf'
+    """
+    name = unicodedata.normalize("NFC", name)
+    if not name or name != name.strip():
+        raise UnsafeName("a name must not be empty, nor begin or end with a blank")
+    if name.startswith("."):
+        raise UnsafeName("a name must not begin with a dot")
+    if "/" in name or "\\" in name:
+        raise UnsafeName("a name must not hold a slash or a backslash")
+    if "\N{REPLACEMENT CHARACTER}" in name:
+        raise UnsafeName("a name must be valid UTF-8")
+    if any(unicodedata.category(character) in UNSAFE_CATEGORIES for character in name):
+        raise UnsafeName("a name must not hold control characters or line breaks")
+    if len(name.encode()) > LONGEST_NAME:
+        raise UnsafeName(f"a name must not be longer than {LONGEST_NAME} bytes")
+    return name
+
+
+class UploadFolder:
+    """The files in *folder*, none larger than *max_bytes*. What is not async blocks: call it from the thread pool."""
+
+    def __init__(self, folder: Path, *, max_bytes: int) -> None:
+        self.folder = folder
+        self.max_bytes = max_bytes
+
+    def prepare(self) -> None:
+        """Make the folder, and remove what uploads of workers that were killed have left in it."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        for part in self.folder.glob(f"{PART_PREFIX}*"):
+            with suppress(OSError):  # a sibling that starts with us may be quicker
+                if time.time() - part.stat().st_mtime > STALE_PART_AGE:
+                    part.unlink()
+
+    async def save(self, name: str, chunks: AsyncIterable[bytes]) -> Upload:
+        """Store *chunks* as *name*; raise UnsafeName, NameTaken or TooLarge.
+
+        The file appears under its name when it is whole, and never takes the place of another one.
+        """
+        target = self.folder / safe_name(name)
+        if await to_thread.run_sync(os.path.lexists, target):
+            raise _taken(target)
+        part = self.folder / f"{PART_PREFIX}{secrets.token_hex(8)}"
+        try:
+            await self._write(part, chunks)
+            return await to_thread.run_sync(_publish, part, target)
+        finally:
+            with CancelScope(shield=True):
+                await to_thread.run_sync(lambda: part.unlink(missing_ok=True))
+
+    def page(self, *, limit: int, offset: int) -> tuple[list[Upload], int]:
+        """Return at most *limit* files by name, from the *offset*-th on, and how many there are in all."""
+        with os.scandir(self.folder) as entries:
+            names = sorted(e.name for e in entries if not e.name.startswith(".") and e.is_file(follow_symlinks=False))
+        uploads = []
+        for name in names[offset : offset + limit]:
+            with suppress(UploadNotFound):  # deleted since
+                uploads.append(_describe(self.find(name)))
+        return uploads, len(names)
+
+    def find(self, name: str) -> Path:
+        """Return where *name* is; raise UnsafeName or UploadNotFound."""
+        path = self.folder / safe_name(name)
+        try:
+            is_plain_file = stat.S_ISREG(path.lstat().st_mode)
+        except FileNotFoundError:
+            is_plain_file = False
+        if not is_plain_file:
+            raise UploadNotFound(f"there is no file {path.name!r}")
+        return path
+
+    def delete(self, name: str) -> None:
+        """Remove *name*; raise UnsafeName or UploadNotFound."""
+        path = self.find(name)
+        try:
+            path.unlink()
+        except FileNotFoundError as error:
+            raise UploadNotFound(f"there is no file {path.name!r}") from error
+
+    def check_writable(self) -> None:
+        """Raise OSError where a file cannot be made and written here."""
+        with tempfile.TemporaryFile(dir=self.folder, prefix=PART_PREFIX, buffering=0) as file:
+            file.write(b"x")
+
+    async def _write(self, part: Path, chunks: AsyncIterable[bytes]) -> None:
+        left = self.max_bytes
+        file = await to_thread.run_sync(lambda: part.open("xb"))
+        try:
+            async for chunk in chunks:
+                left -= len(chunk)
+                if left < 0:
+                    raise TooLarge(f"a file must not be larger than {self.max_bytes} bytes")
+                await to_thread.run_sync(file.write, chunk)
+        finally:
+            with CancelScope(shield=True):
+                await to_thread.run_sync(file.close)
+
+
+def _publish(part: Path, target: Path) -> Upload:
+    """Give a finished file its name. Unlike a rename, a link fails where the name has been taken meanwhile."""
+    try:
+        os.link(part, target)
+    except FileExistsError as error:
+        raise _taken(target) from error
+    return _describe(target)
+
+
+def _describe(path: Path) -> Upload:
+    try:
+        facts = path.stat()
+    except FileNotFoundError as error:
+        raise UploadNotFound(f"there is no file {path.name!r}") from error
+    changed = datetime.fromtimestamp(facts.st_mtime, timezone.utc)
+    return Upload(name=path.name, size=facts.st_size, changed_time=changed.isoformat(timespec="milliseconds"))
+
+
+def _taken(target: Path) -> NameTaken:
+    return NameTaken(f"there is a file {target.name!r} already; delete it first or choose another name")
