@@ -1,0 +1,248 @@
+"""The launcher in front of real commands: it becomes them, or says in an exit code why not."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+
+import pytest
+
+import xboard_circus
+
+from .harness import eventually, holds
+from .processes import process
+
+LAUNCH = Path(xboard_circus.__file__).with_name("launch.py")
+LAUNCHER = [sys.executable, "-I", "-S", str(LAUNCH), "--wid", "3"]
+SYSTEM_PYTHON = "/usr/bin/python3"
+PATH = {"PATH": os.environ["PATH"]}
+AS_ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="only root may become another user")
+
+Popen = subprocess.Popen[str]
+Launch = Callable[..., Popen]
+
+
+@pytest.fixture
+def launch() -> Iterator[Launch]:
+    """Start the launcher with arguments; what still runs at the end is killed."""
+    running: list[Popen] = []
+
+    def start(*arguments: str, env: Mapping[str, str] = PATH, **options: object) -> Popen:
+        launched: Popen = subprocess.Popen(
+            [*LAUNCHER, *arguments],
+            env=env,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            **options,  # type: ignore[call-overload]
+        )
+        running.append(launched)
+        return launched
+
+    yield start
+    for launched in running:
+        if launched.poll() is None:
+            launched.kill()
+        launched.communicate()
+
+
+def identity(pid: int) -> str:
+    return f"{pid}:{process(pid).started}"
+
+
+def test_it_becomes_the_command_under_the_same_pid(launch: Launch) -> None:
+    started = launch("--", "sh", "-c", 'echo "$$ $XBOARD_WID"')
+
+    assert started.communicate(timeout=10) == (f"{started.pid} 3\n", "")
+    assert started.returncode == 0
+
+
+def test_the_command_gets_the_environment_that_we_were_given_and_no_more(launch: Launch) -> None:
+    """Given an environment without a locale, which Python then adds to its own, the command does not see that."""
+    started = launch("--", "/usr/bin/env", env={"LANG": "C", "ODD": "a=b c"})
+
+    output, _ = started.communicate(timeout=10)
+
+    assert sorted(output.splitlines()) == ["LANG=C", "ODD=a=b c", "XBOARD_WID=3"]
+
+
+def test_a_locale_that_we_were_given_stays(launch: Launch) -> None:
+    started = launch("--", "/usr/bin/env", env={"LC_CTYPE": "C.UTF-8"})
+
+    assert "LC_CTYPE=C.UTF-8" in started.communicate(timeout=10)[0]
+
+
+def test_the_command_does_not_ignore_the_signals_that_python_ignores(launch: Launch) -> None:
+    started = launch("--", "grep", "SigIgn", "/proc/self/status")
+
+    assert int(started.communicate(timeout=10)[0].split()[1], 16) == 0
+
+
+def test_an_inherited_descriptor_reaches_the_command(launch: Launch, tmp_path: Path) -> None:
+    with (tmp_path / "file").open("w") as file:
+        started = launch("--", "sh", "-c", f"echo through > /proc/self/fd/{file.fileno()}", pass_fds=[file.fileno()])
+
+        assert started.wait(timeout=10) == 0
+    assert (tmp_path / "file").read_text() == "through\n"
+
+
+def test_it_waits_until_the_gate_is_gone(launch: Launch, tmp_path: Path) -> None:
+    gate = tmp_path / "gate-3"
+    gate.touch()
+    started = launch("--gate", str(gate), "--", "echo", "through")
+    holds(lambda: started.poll() is None, seconds=0.3)
+
+    gate.unlink()
+
+    assert started.communicate(timeout=10)[0] == "through\n"
+
+
+def test_sigterm_ends_the_wait_at_once(launch: Launch, tmp_path: Path) -> None:
+    gate = tmp_path / "gate-3"
+    gate.touch()
+    started = launch("--gate", str(gate), "--", "true")
+    eventually(lambda: b"launch.py" in Path(f"/proc/{started.pid}/cmdline").read_bytes())
+
+    started.terminate()
+
+    assert started.wait(timeout=10) == -signal.SIGTERM
+
+
+def test_it_ends_when_circusd_is_gone(launch: Launch, tmp_path: Path) -> None:
+    """Given a launcher that waits, when what it takes for circusd is killed, then it ends and runs nothing."""
+    gate, mark = tmp_path / "gate-3", tmp_path / "ran"
+    gate.touch()
+    with subprocess.Popen(["sleep", "60"]) as circusd:
+        env = {**PATH, "XBOARD_CIRCUSD": identity(circusd.pid)}
+        started = launch("--gate", str(gate), "--", "touch", str(mark), env=env)
+        holds(lambda: started.poll() is None, seconds=0.3)
+
+        circusd.kill()  # and not waited for yet: a zombie is gone, too
+
+        assert started.wait(timeout=10) == 123
+    assert started.communicate()[1] == "xboard-circus launcher: circusd is gone\n"
+    assert not mark.exists()
+
+
+def test_it_ends_when_the_circusd_that_is_its_parent_is_gone(tmp_path: Path) -> None:
+    """Given a launcher whose parent names itself as circusd, when that is killed, then the orphan ends by itself."""
+    gate, pid_file = tmp_path / "gate-3", tmp_path / "pid"
+    gate.touch()
+    spawn = (
+        "import os, subprocess, sys; start = open('/proc/self/stat').read().rpartition(')')[2].split()[19];"
+        "os.environ['XBOARD_CIRCUSD'] = f'{os.getpid()}:{start}';"
+        "child = subprocess.Popen(sys.argv[2:]); open(sys.argv[1], 'w').write(f'{child.pid} '); child.wait()"
+    )
+    command = [*LAUNCHER, "--gate", str(gate), "--", "true"]
+    with subprocess.Popen([sys.executable, "-c", spawn, str(pid_file), *command]) as circusd:
+        orphan = process(int(eventually(lambda: pid_file.read_text().partition(" ")[0])))
+        holds(lambda: orphan.alive, seconds=0.3)
+
+        circusd.kill()
+
+    eventually(lambda: not orphan.alive)
+
+
+def test_another_process_with_the_pid_of_circusd_is_not_circusd(launch: Launch) -> None:
+    with subprocess.Popen(["sleep", "60"]) as stranger:
+        started = launch("--", "echo", "ran", env={**PATH, "XBOARD_CIRCUSD": f"{stranger.pid}:1"})
+
+        output, _ = started.communicate(timeout=10)
+        stranger.kill()
+
+    assert (started.returncode, output) == (123, "")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "says"),
+    [
+        pytest.param(["--", "no-such-program"], 120, "program not found: no-such-program in PATH=", id="no program"),
+        pytest.param(["--", "/no/such/program"], 120, "program not found: /no/such/program", id="no such path"),
+        pytest.param(["--", "/etc/passwd"], 120, "program can't be run: /etc/passwd", id="not executable"),
+        pytest.param(["--chdir", "/no/such/place", "--", "true"], 121, "/no/such/place", id="no directory"),
+        pytest.param(["--chdir", "/etc/passwd", "--", "true"], 121, "/etc/passwd", id="a file is no directory"),
+        pytest.param(["--uid", "no-such-user", "--", "true"], 122, "no user 'no-such-user'", id="no user"),
+        pytest.param(["--gid", "no-such-group", "--", "true"], 122, "no group 'no-such-group'", id="no group"),
+        pytest.param(["--rlimit", "nofile=much", "--", "true"], 124, "nofile=much", id="a limit that is no number"),
+        pytest.param(["--rlimit", "odd=1", "--", "true"], 124, "no limit 'odd'", id="an unknown limit"),
+        pytest.param(["--rlimit", f"nofile={2**40}", "--", "true"], 124, "hard limit", id="a limit over the kernel's"),
+        pytest.param(["true"], 2, "true needs a value", id="no double dash"),
+        pytest.param(["--"], 2, "no command", id="no command"),
+        pytest.param(["--odd", "1", "--", "true"], 2, "unknown option --odd", id="an unknown option"),
+    ],
+)
+def test_what_can_not_be_started(launch: Launch, arguments: list[str], code: int, says: str) -> None:
+    started = launch(*arguments)
+
+    _, errors = started.communicate(timeout=10)
+
+    assert started.returncode == code
+    assert errors.startswith("xboard-circus launcher: ")
+    assert errors.count("\n") == 1
+    assert says in errors
+
+
+def test_limits_are_set_soft_and_hard(launch: Launch) -> None:
+    started = launch(
+        "--rlimit", "nofile=500", "--rlimit", "core=0", "--", "sh", "-c", "ulimit -n; ulimit -Hn; ulimit -c"
+    )
+
+    assert started.communicate(timeout=10)[0].split() == ["500", "500", "0"]
+
+
+def test_unlimited_files_means_as_many_as_the_hard_limit_has(launch: Launch) -> None:
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+
+    started = launch("--rlimit", "nofile=-1", "--", "sh", "-c", "ulimit -n")
+
+    assert started.communicate(timeout=10)[0].split() == [str(hard)]
+
+
+@AS_ROOT
+def test_it_becomes_the_user_with_home_and_groups(launch: Launch) -> None:
+    nobody = pwd.getpwnam("nobody")
+
+    started = launch(
+        *("--uid", "nobody", "--chdir", "/"),
+        *("--", "sh", "-c", 'echo "$(id -u) $(id -g) $HOME $USER $LOGNAME"; grep Groups: /proc/self/status'),
+        env={**PATH, "HOME": "/root", "USER": "root"},
+    )
+
+    first, second = started.communicate(timeout=10)[0].splitlines()
+    assert first == f"{nobody.pw_uid} {nobody.pw_gid} {nobody.pw_dir} nobody nobody"
+    assert second.split()[1:] == [str(nobody.pw_gid)]
+
+
+@AS_ROOT
+def test_users_and_groups_may_be_numbers(launch: Launch) -> None:
+    started = launch("--uid", "12345", "--gid", "54321", "--", "sh", "-c", 'echo "$(id -u) $(id -g) $(id -G)"')
+
+    assert started.communicate(timeout=10)[0] == "12345 54321 54321\n"
+
+
+@AS_ROOT
+@pytest.mark.skipif(not os.access(SYSTEM_PYTHON, os.X_OK), reason=f"no {SYSTEM_PYTHON}, which any user may run")
+def test_who_has_no_right_to_become_a_user_is_told() -> None:
+    """Given a launcher that nobody runs, when it is to become root, then it exits with 122."""
+    with tempfile.TemporaryDirectory() as folder:
+        os.chmod(folder, 0o755)  # pytest's own folders are closed to others
+        launcher = shutil.copy(LAUNCH, folder)
+        done = subprocess.run(
+            [SYSTEM_PYTHON, "-I", "-S", launcher, "--uid", "root", "--", "id"],
+            user="nobody",
+            cwd="/",
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    assert (done.returncode, done.stdout) == (122, "")
+    assert "no right to become user root" in done.stderr

@@ -1,0 +1,703 @@
+"""The worker as a process: what it tells on its private socket, and what becomes of its clients when it goes."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import http.client
+import importlib.util
+import json
+import os
+import re
+import resource
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from uvicorn.config import WS_PROTOCOLS
+
+import xboard_circus
+from xboard_circus.drain import stop_accepting
+from xboard_circus.worker import EXIT_RECYCLED
+
+from .harness import eventually, holds
+from .load import Load
+
+HERE = Path(__file__).parent
+APP = "worker_app:app"
+PLAIN = ("--loop", "asyncio", "--http", "h11")
+FAST = ("--loop", "uvloop", "--http", "httptools")
+CLOSES = b"connection: close"
+
+
+def installed(*modules: str) -> bool:
+    return all(importlib.util.find_spec(module) for module in modules)
+
+
+NEEDS_FAST = pytest.mark.skipif(not installed("uvloop", "httptools"), reason="needs uvloop and httptools")
+NEEDS_WEBSOCKETS = pytest.mark.skipif(not installed("websockets"), reason="needs websockets")
+each_stack = pytest.mark.parametrize(
+    "stack", [pytest.param(PLAIN, id="asyncio-h11"), pytest.param(FAST, id="uvloop-httptools", marks=NEEDS_FAST)]
+)
+
+
+class UnixConnection(http.client.HTTPConnection):
+    def __init__(self, path: Path) -> None:
+        super().__init__("localhost", timeout=10)
+        self._path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.settimeout(10)
+        self.sock.connect(str(self._path))
+
+
+@dataclass
+class Worker:
+    """One worker process on the public socket of a `Place`."""
+
+    popen: subprocess.Popen[bytes]
+    folder: Path
+    stderr: Path
+    port: int
+
+    @property
+    def pid(self) -> int:
+        return self.popen.pid
+
+    @property
+    def log(self) -> str:
+        return self.stderr.read_text()
+
+    @property
+    def private(self) -> Path:
+        return self.folder / f"{self.pid}.sock"
+
+    @property
+    def ready_file(self) -> Path:
+        return self.folder / f"{self.pid}.ready"
+
+    def raw(self, request: bytes) -> bytes:
+        with contextlib.closing(UnixConnection(self.private)) as connection:
+            connection.connect()
+            connection.sock.sendall(request)
+            return b"".join(iter(lambda: connection.sock.recv(65536), b""))
+
+    def tell(self, query: str = "") -> dict[str, Any]:
+        head, _, body = self.raw(f"GET /-/worker?{query} HTTP/1.1\r\n\r\n".encode()).partition(b"\r\n\r\n")
+        assert head.startswith(b"HTTP/1.0 200"), head
+        told: dict[str, Any] = json.loads(body)
+        return told
+
+    def state(self) -> str:
+        state: str = self.tell()["state"]
+        return state
+
+    def wait_ready(self) -> Worker:
+        def ready() -> bool:
+            assert self.popen.poll() is None, self.log
+            return self.ready_file.exists()
+
+        eventually(ready, timeout=20)
+        return self
+
+    def terminate(self) -> None:
+        """Send SIGTERM and return when the drain has begun."""
+        self.popen.terminate()
+        eventually(lambda: self.state() == "draining")
+
+    def connect(self) -> socket.socket:
+        return socket.create_connection(("127.0.0.1", self.port), timeout=20)
+
+    def holds_public_socket(self) -> bool:
+        inodes = {os.readlink(entry) for entry in Path(f"/proc/{self.pid}/fd").iterdir()}
+        return bool(inodes & {f"socket:[{inode}]" for inode in listening_inodes(self.port)})
+
+
+def listening_inodes(port: int) -> set[str]:
+    lines = (line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:])
+    return {line[9] for line in lines if line[3] == "0A" and int(line[1].partition(":")[2], 16) == port}
+
+
+class Place:
+    """A public socket that the test holds, as circusd does, and the workers that were started on it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.runtime = Path(tempfile.mkdtemp(prefix="xw-"))  # pytest's own paths are too long for a unix socket
+        self.listener = socket.socket()
+        self.listener.bind(("127.0.0.1", 0))
+        self.listener.listen(512)
+        self.port: int = self.listener.getsockname()[1]
+        self.workers: list[Worker] = []
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}/"
+
+    def environ(self, env: Mapping[str, str]) -> dict[str, str]:
+        clean = {name: value for name, value in os.environ.items() if not name.startswith(("XBOARD_", "UVICORN_"))}
+        paths = [str(HERE), str(Path(xboard_circus.__file__).parent.parent)]
+        ours = {"XBOARD_WORKER_DIR": str(self.runtime), "XBOARD_WATCHER": "web", "XBOARD_WID": "2"}
+        return {**clean, **ours, "PYTHONPATH": os.pathsep.join(paths), **env}
+
+    def start(self, *arguments: str, app: str = APP, env: Mapping[str, str] | None = None, fd: bool = True) -> Worker:
+        fds = [self.listener.fileno()] if fd else []
+        command = [sys.executable, "-m", "xboard_circus.worker", app, "--no-access-log", *arguments]
+        command += ["--fd", str(fds[0])] if fd else []
+        return self.start_command(command, env=env or {}, fds=fds)
+
+    def start_command(self, command: Sequence[str], *, env: Mapping[str, str], fds: Sequence[int]) -> Worker:
+        stderr = self.folder / f"stderr-{len(self.workers)}"
+        with stderr.open("wb") as file:
+            popen = subprocess.Popen(command, env=self.environ(env), pass_fds=fds, stderr=file, cwd=self.folder)
+        worker = Worker(popen, self.runtime, stderr, self.port)
+        self.workers.append(worker)
+        return worker
+
+    def end(self) -> None:
+        for worker in self.workers:
+            worker.popen.kill()
+            worker.popen.wait()
+        self.listener.close()
+        for path in self.runtime.iterdir():
+            path.unlink()
+        self.runtime.rmdir()
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Iterator[Place]:
+    place = Place(tmp_path)
+    yield place
+    place.end()
+
+
+@pytest.fixture(scope="module")
+def steady(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Worker]:
+    """A worker for the tests that only ask."""
+    place = Place(tmp_path_factory.mktemp("steady"))
+    yield place.start().wait_ready()
+    place.end()
+
+
+def get(connection: socket.socket, path: str = "/", *headers: str) -> bytes:
+    send_request(connection, path, *headers)
+    return read_answer(connection)
+
+
+def send_request(connection: socket.socket, path: str = "/", *headers: str) -> None:
+    lines = [f"GET {path} HTTP/1.1", "host: localhost", *headers, "", ""]
+    connection.sendall("\r\n".join(lines).encode())
+
+
+def read_answer(connection: socket.socket) -> bytes:
+    """Read one answer that has a content-length; whole, or AssertionError."""
+    answer = b""
+    while True:
+        head, separator, body = answer.partition(b"\r\n\r\n")
+        length = re.search(rb"content-length: (\d+)", head)
+        if separator and length and len(body) >= int(length[1]):
+            return answer
+        more = connection.recv(65536)
+        assert more, f"closed after {answer!r}"
+        answer += more
+
+
+# What it tells
+
+
+def test_it_tells_who_and_how_it_is(steady: Worker) -> None:
+    told = steady.tell("live=/&ready=/status/503&timeout=1")
+
+    assert {name: told[name] for name in ("pid", "watcher", "wid", "state", "requests_active", "version")} == {
+        "pid": steady.pid,
+        "watcher": "web",
+        "wid": 2,
+        "state": "ready",
+        "requests_active": 0,
+        "version": xboard_circus.__version__,
+    }
+    assert 0 < told["uptime"] < 600
+    assert told["lag"] >= told["lag_latest"] >= 0
+    assert 10_000_000 < told["rss"] < 500_000_000
+    assert (told["live"]["ok"], told["live"]["status"]) == (True, 200)
+    assert (told["ready"]["ok"], told["ready"]["status"]) == (False, 503)
+
+
+@pytest.mark.parametrize(
+    ("path", "ok", "status", "reason"),
+    [
+        pytest.param("/status/204", True, 204, "", id="2xx is well"),
+        pytest.param("/64k", True, 200, "", id="64 KiB is not too much"),
+        pytest.param("/lifespan-state", True, 200, "", id="the app has the state of its lifespan"),
+        pytest.param("/headers", True, 200, "", id="the app sees a host and a client"),
+        pytest.param("/status/500", False, 500, "status 500", id="an error"),
+        pytest.param("/status/302", False, 302, "status 302", id="a redirect is not followed and is not well"),
+        pytest.param("/huge", False, 200, "status 200, more than 64 KiB in the body", id="1 TB is cut off"),
+        pytest.param(
+            "/huge", False, 200, "status 200, more than 64 KiB in the body", id="and the app's call ends then"
+        ),
+        pytest.param("/drip", False, 200, "status 200, no end of the body within 0.5 s", id="drop by drop"),
+        pytest.param("/slow?s=60", False, None, "no answer within 0.5 s", id="no answer"),
+        pytest.param("/raise", False, None, "RuntimeError: told to raise", id="an exception"),
+        pytest.param("/exit", False, None, "SystemExit: 7", id="an exit does not end the worker"),
+        pytest.param("/nothing", False, None, "no whole answer", id="nothing"),
+    ],
+)
+def test_what_the_app_says(steady: Worker, path: str, ok: bool, status: int | None, reason: str) -> None:
+    live = steady.tell(f"live={path}&timeout=0.5")["live"]
+
+    assert (live["ok"], live["status"], live["reason"]) == (ok, status, reason)
+    assert live["latency"] < 1
+
+
+@pytest.mark.parametrize(
+    ("request_head", "status"),
+    [
+        pytest.param(b"GET / HTTP/1.1\r\n\r\n", 404, id="another path"),
+        pytest.param(b"POST /-/worker HTTP/1.1\r\n\r\n", 405, id="another method"),
+        pytest.param(b"GET /-/worker?timeout=soon HTTP/1.1\r\n\r\n", 400, id="no number"),
+        pytest.param(b"GET /-/worker?timeout=-1 HTTP/1.1\r\n\r\n", 400, id="no time"),
+        pytest.param(b"GET /-/worker?live=http://other/ HTTP/1.1\r\n\r\n", 400, id="an address instead of a path"),
+        pytest.param(b"GET /-/worker?" + b"x" * 9000, 431, id="too long"),
+        pytest.param(b"\r\n\r\n", 404, id="nothing"),
+    ],
+)
+def test_what_is_no_question(steady: Worker, request_head: bytes, status: int) -> None:
+    assert steady.raw(request_head).startswith(f"HTTP/1.0 {status} ".encode())
+
+
+def test_the_private_socket_is_for_its_user_alone(steady: Worker) -> None:
+    assert steady.private.stat().st_mode & 0o777 == 0o600
+
+
+def test_the_public_port_knows_nothing_of_it(steady: Worker) -> None:
+    with steady.connect() as connection:
+        assert get(connection, "/-/worker").endswith(str(steady.pid).encode())  # the app's own answer
+
+
+def test_probes_of_one_path_share_one_call(steady: Worker) -> None:
+    """Given a call that runs, when others ask for the same path, then they get its answer and the app is asked once."""
+    answers: list[dict[str, Any]] = []
+    path = "live=/status/200?s=0.5&timeout=5"
+    probes = [threading.Thread(target=lambda: answers.append(steady.tell(path)["live"])) for _ in range(5)]
+    before = calls_of(steady, "/status/200")
+
+    for probe in probes:
+        probe.start()
+    for probe in probes:
+        probe.join(10)
+
+    assert [answer["ok"] for answer in answers] == [True] * 5
+    assert calls_of(steady, "/status/200") == before + 1
+
+
+def calls_of(worker: Worker, path: str) -> int:
+    with worker.connect() as connection:
+        return int(get(connection, f"/calls?of={path}").rpartition(b"\r\n")[2])
+
+
+def test_a_call_that_does_not_end_is_not_followed_by_another(steady: Worker) -> None:
+    """Given a path that can't be cancelled, when it is asked again, then that is said, until it has ended."""
+    path = "live=/stuck?s=1.5"
+    late = steady.tell(f"{path}&timeout=0.2")["live"]
+
+    again = steady.tell(f"{path}&timeout=0.2")["live"]
+
+    assert late["reason"] == "no answer within 0.2 s"
+    assert re.fullmatch(r"the call of \d+\.\d s ago has not ended", again["reason"])
+    eventually(lambda: steady.tell(f"{path}&timeout=5")["live"]["ok"], timeout=10)
+
+
+def test_who_hangs_up_leaves_nothing_behind(steady: Worker) -> None:
+    def open_sockets() -> int:
+        return sum(os.readlink(entry).startswith("socket:") for entry in Path(f"/proc/{steady.pid}/fd").iterdir())
+
+    before = open_sockets()
+    for _ in range(20):
+        with contextlib.closing(UnixConnection(steady.private)) as connection:
+            connection.connect()
+            connection.sock.sendall(b"GET /-/worker?live=/status/200?s=0.3&timeout=2 HTTP/1.1\r\n\r\n")
+
+    eventually(lambda: open_sockets() <= before)
+    assert "Exception in callback" not in steady.log
+    assert "exception was never retrieved" not in steady.log
+
+
+def test_a_full_thread_pool_shows(place: Place) -> None:
+    worker = place.start().wait_ready()
+    with worker.connect() as connection:
+        send_request(connection, "/pool?n=60&s=1")
+
+        told = eventually(lambda: (t := worker.tell("live=/status/200")) and t["threads_used"] and t)
+
+        assert (told["threads_used"], told["threads_limit"]) == (40, 40)
+        assert (told["live"]["ok"], told["requests_active"]) == (True, 1)
+
+
+def test_a_blocked_loop_shows_as_lag(place: Place) -> None:
+    worker = place.start().wait_ready()
+    with worker.connect() as connection:
+        get(connection, "/block?s=0.5")
+
+    told = worker.tell()
+
+    assert 0.3 < told["lag"] < 2
+    assert told["requests_served"] == 1
+
+
+# Start
+
+
+@each_stack
+def test_it_answers_while_the_lifespan_starts(place: Place, stack: tuple[str, ...]) -> None:
+    """Given an app whose start waits, and whose ready path says no at first, then each step shows, ready last."""
+    go, ready = place.folder / "go", place.folder / "ready"
+    env = {"WORKER_APP_GO": str(go), "WORKER_APP_READY": str(ready), "XBOARD_READY_PATH": "/ready"}
+    worker = place.start(*stack, env=env)
+    told = eventually(lambda: worker.tell("live=/&ready=/ready"), timeout=20)
+    assert (told["state"], told["live"], told["ready"]) == ("starting", None, None)
+
+    go.touch()
+    told = eventually(lambda: (t := worker.tell("live=/&ready=/ready"))["live"] and t)
+    assert (told["state"], told["live"]["ok"], told["ready"]["status"]) == ("starting", True, 503)
+    holds(lambda: not worker.ready_file.exists(), seconds=0.5)
+
+    ready.touch()
+    eventually(worker.ready_file.exists)
+    assert worker.state() == "ready"
+
+
+def test_without_a_folder_it_is_plain_uvicorn(place: Place) -> None:
+    worker = place.start("--port", "0", env={"XBOARD_WORKER_DIR": ""}, fd=False)
+
+    port = eventually(lambda: re.search(r"running on http://127.0.0.1:(\d+)", worker.log), timeout=20)
+
+    with socket.create_connection(("127.0.0.1", int(port[1]))) as connection:
+        assert get(connection).endswith(str(worker.pid).encode())
+    assert list(place.runtime.iterdir()) == []
+
+
+def test_files_of_a_dead_worker_with_the_same_pid_are_replaced(place: Place) -> None:
+    go = place.folder / "go"
+    leave = f"cd {place.runtime} && touch $$.sock $$.ready && exec "
+    command = f"{sys.executable} -m xboard_circus.worker {APP} --fd {place.listener.fileno()}"
+
+    worker = place.start_command(
+        ["sh", "-c", leave + command], env={"WORKER_APP_GO": str(go)}, fds=[place.listener.fileno()]
+    )
+
+    assert eventually(worker.state, timeout=20) == "starting"
+    assert not worker.ready_file.exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "env", "code", "last_line"),
+    [
+        pytest.param(("--workers", "2"), {}, 2, "--workers does not go with Circus", id="workers"),
+        pytest.param(("--reload",), {}, 2, "--reload does not go with Circus", id="reload"),
+        pytest.param(("--no-such-option",), {}, 2, "No such option", id="an unknown option"),
+        pytest.param((), {"WORKER_APP_DIE": "1"}, 1, "ModuleNotFoundError: No module named 'no_such", id="import"),
+        pytest.param(("--fd", "99"), {}, 3, "--fd 99, can't be used", id="no such descriptor"),
+        pytest.param((), {"XBOARD_WORKER_DIR": "x" * 120}, 3, "is XBOARD_RUNTIME_DIR too long?", id="a long path"),
+    ],
+)
+def test_what_does_not_start(
+    place: Place, arguments: tuple[str, ...], env: dict[str, str], code: int, last_line: str
+) -> None:
+    worker = place.start(*arguments, env=env, fd=False)
+
+    assert worker.popen.wait(timeout=20) == code
+    assert last_line in worker.log.splitlines()[-1]
+
+
+def test_an_unbound_descriptor_is_refused(place: Place) -> None:
+    """Given a socket that circusd has not bound yet, the worker does not make it listen on a port of the kernel's."""
+    with socket.socket() as unbound:
+        command = [sys.executable, "-m", "xboard_circus.worker", APP, "--fd", str(unbound.fileno())]
+        worker = place.start_command(command, env={}, fds=[unbound.fileno()])
+
+        assert worker.popen.wait(timeout=20) == 3
+        assert "it is not bound yet" in worker.log
+        assert unbound.getsockname()[1] == 0
+
+
+def test_the_number_of_workers_is_not_taken_from_the_environment(place: Place) -> None:
+    worker = place.start(env={"WEB_CONCURRENCY": "4"}).wait_ready()
+
+    children = Path(f"/proc/{worker.pid}/task/{worker.pid}/children").read_text()
+    assert children == ""
+
+
+def test_limits_are_raised_as_far_as_they_may(steady: Worker) -> None:
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+
+    limits = Path(f"/proc/{steady.pid}/limits").read_text()
+
+    files = 65536 if hard == resource.RLIM_INFINITY else min(65536, hard)
+    assert re.search(rf"Max open files +{max(files, resource.getrlimit(resource.RLIMIT_NOFILE)[0])} ", limits)
+    assert re.search(r"Max core file size +0 ", limits)
+    assert ("The limit on open files is" in steady.log) == (files < 65536)
+
+
+@each_stack
+def test_answers_on_the_public_socket_leave_at_once(place: Place, stack: tuple[str, ...]) -> None:
+    place.start(*stack).wait_ready()
+    with place.workers[0].connect() as connection:
+        assert get(connection, "/no-delay").endswith(b"1")
+
+
+def test_a_preflight_keeps_off_the_public_socket(place: Place) -> None:
+    """Given XBOARD_PREFLIGHT, the worker gets ready and tells so, and does not so much as hold the public socket."""
+    worker = place.start(env={"XBOARD_PREFLIGHT": "1"}).wait_ready()
+
+    assert worker.tell("live=/")["live"]["ok"]
+    assert not worker.holds_public_socket()
+    worker.popen.terminate()
+    assert worker.popen.wait(timeout=10) == -signal.SIGTERM
+
+
+def test_sigabrt_leaves_the_stack_of_the_blocked_line(place: Place) -> None:
+    worker = place.start().wait_ready()
+    with worker.connect() as connection:
+        send_request(connection, "/block?s=60")
+        eventually(lambda: blocked(worker))
+
+        worker.popen.send_signal(signal.SIGABRT)
+
+        assert worker.popen.wait(timeout=10) == -signal.SIGABRT
+    assert "in block_the_loop" in worker.log
+
+
+def blocked(worker: Worker) -> bool:
+    with contextlib.closing(UnixConnection(worker.private)) as connection:
+        connection.connect()
+        connection.sock.settimeout(0.3)
+        connection.sock.sendall(b"GET /-/worker HTTP/1.1\r\n\r\n")
+        try:
+            connection.sock.recv(1)
+        except TimeoutError:
+            return True
+    return False
+
+
+# End
+
+
+def test_it_ends_by_the_signal_and_leaves_no_files(place: Place) -> None:
+    worker = place.start().wait_ready()
+
+    worker.popen.terminate()
+
+    assert worker.popen.wait(timeout=10) == -signal.SIGTERM
+    assert list(place.runtime.iterdir()) == []
+
+
+def test_a_recycled_worker_says_so_by_its_exit_code(place: Place) -> None:
+    worker = place.start("--limit-max-requests", "3").wait_ready()
+
+    for _ in range(3):
+        with worker.connect() as connection:
+            get(connection, "/", "connection: close")
+
+    assert worker.popen.wait(timeout=10) == EXIT_RECYCLED
+    assert list(place.runtime.iterdir()) == []
+
+
+@each_stack
+def test_open_connections_get_one_more_answer(place: Place, stack: tuple[str, ...]) -> None:
+    """Given one connection that was answered, one that was never read and one whose request runs, when the worker is
+    told to go, then each gets an answer that closes it, and the listener is closed at once."""
+    worker = place.start(*stack).wait_ready()
+    with worker.connect() as idle, worker.connect() as unread, worker.connect() as busy:
+        get(idle)
+        send_request(busy, "/slow?s=1")
+        eventually(lambda: worker.tell()["requests_active"] == 1)
+
+        worker.terminate()
+
+        eventually(lambda: not worker.holds_public_socket())
+        assert all(CLOSES in answer for answer in (get(idle), get(unread), read_answer(busy)))
+    assert worker.popen.wait(timeout=10) == -signal.SIGTERM
+    assert "Traceback" not in worker.log
+
+
+@each_stack
+def test_a_request_of_which_a_part_has_arrived_is_waited_for(place: Place, stack: tuple[str, ...]) -> None:
+    """Given half a request, when the time of idle connections is over, then the idle one is closed and this one not."""
+    worker = place.start(*stack, "--timeout-keep-alive", "0").wait_ready()
+    with worker.connect() as idle, worker.connect() as half:
+        half.sendall(b"GET / HTTP/1.1\r\nhost: loc")
+        worker.terminate()
+        assert idle.recv(1) == b""  # closed after timeout_keep_alive + 1 s
+
+        half.sendall(b"alhost\r\n\r\n")
+
+        assert CLOSES in read_answer(half)
+    assert worker.popen.wait(timeout=10) == -signal.SIGTERM
+
+
+def test_a_second_sigterm_changes_nothing(place: Place) -> None:
+    worker = place.start().wait_ready()
+    with worker.connect() as busy:
+        send_request(busy, "/slow?s=1")
+        eventually(lambda: worker.tell()["requests_active"] == 1)
+        worker.terminate()
+
+        worker.popen.terminate()
+
+        assert CLOSES in read_answer(busy)
+    assert worker.popen.wait(timeout=10) == -signal.SIGTERM
+
+
+def test_a_second_sigint_ends_the_drain(place: Place) -> None:
+    worker = place.start().wait_ready()
+    with worker.connect() as busy:
+        send_request(busy, "/slow?s=60")
+        eventually(lambda: worker.tell()["requests_active"] == 1)
+        worker.popen.send_signal(signal.SIGINT)
+        eventually(lambda: worker.state() == "draining")
+
+        worker.popen.send_signal(signal.SIGINT)
+
+        worker.popen.wait(timeout=10)
+
+
+@each_stack
+def test_event_streams_end_whole_at_the_limit(place: Place, stack: tuple[str, ...]) -> None:
+    """Given an event stream and another endless answer, at the limit the one ends as its client expects, and the other
+    visibly cut off; the app is told, and nothing is logged as its error."""
+    worker = place.start(*stack, "--timeout-graceful-shutdown", "1").wait_ready()
+    with worker.connect() as events, worker.connect() as drip:
+        send_request(events, "/events", "accept: text/event-stream")
+        send_request(drip, "/drip")
+        eventually(lambda: worker.tell()["requests_active"] == 2)
+
+        worker.terminate()
+
+        assert b"".join(iter(lambda: events.recv(65536), b"")).endswith(b"data: tick\n\n\r\n0\r\n\r\n")
+        assert not read_until_cut(drip).endswith(b"0\r\n\r\n")
+    assert worker.popen.wait(timeout=10) == -signal.SIGTERM
+    assert worker.log.count("Traceback") <= 1  # of the answer that was cancelled
+
+
+def read_until_cut(connection: socket.socket) -> bytes:
+    answer = b""
+    with contextlib.suppress(ConnectionResetError):
+        while more := connection.recv(65536):
+            answer += more
+    return answer
+
+
+@NEEDS_WEBSOCKETS
+@pytest.mark.parametrize("protocol", sorted({"websockets", "websockets-sansio"} & WS_PROTOCOLS.keys()))
+@each_stack
+def test_websockets_live_until_the_limit_and_are_told_to_come_again(
+    place: Place, stack: tuple[str, ...], protocol: str
+) -> None:
+    """Given an open WebSocket and one that is opened on a connection made before, when the worker drains, then both
+    work until the limit and are closed with 1012, service restart."""
+    from websockets.exceptions import ConnectionClosed
+    from websockets.sync.client import connect
+
+    worker = place.start(*stack, "--ws", protocol, "--timeout-graceful-shutdown", "2").wait_ready()
+    uri = f"ws://127.0.0.1:{worker.port}/"
+    with connect(uri) as open_before, worker.connect() as unread:
+        worker.terminate()
+        with connect(uri, sock=unread) as opened_after:
+            for client in (open_before, opened_after):
+                client.send("still there?")
+                assert client.recv(timeout=5) == "still there?"
+            for client in (open_before, opened_after):
+                with pytest.raises(ConnectionClosed) as closed:
+                    client.recv(timeout=10)
+                assert closed.value.rcvd is not None
+                assert closed.value.rcvd.code == 1012
+    assert worker.popen.wait(timeout=10) == -signal.SIGTERM
+    assert "Traceback" not in worker.log
+
+
+@pytest.mark.parametrize("turns", range(20, 24))
+def test_what_asyncio_has_accepted_is_not_lost_with_the_listener(turns: int) -> None:
+    """Given one new connection in each turn of the loop, when the listener is closed in one of them, then every
+    connection was made or still waits in the kernel. A plain ``close`` resets those accepted in that turn."""
+    made: list[asyncio.BaseTransport] = []
+    clients: list[socket.socket] = []
+
+    class Protocol(asyncio.Protocol):
+        def connection_made(self, transport: asyncio.BaseTransport) -> None:
+            made.append(transport)
+
+    async def close_under_load(listener: socket.socket) -> None:
+        async def knock() -> None:
+            while True:
+                clients.append(socket.create_connection(keeper.getsockname()))
+                await asyncio.sleep(0)
+
+        server = await asyncio.get_running_loop().create_server(Protocol, sock=listener)
+        knocking = asyncio.create_task(knock())
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        await stop_accepting([server], [listener])
+        for _ in range(10):
+            await asyncio.sleep(0)
+        knocking.cancel()
+        for transport in made:
+            transport.close()
+        await asyncio.sleep(0)
+
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(128)
+        with socket.socket(fileno=os.dup(listener.fileno())) as keeper:  # as circusd does
+            asyncio.run(close_under_load(listener))
+            waiting = count_waiting(keeper)
+    for client in clients:
+        client.close()
+
+    assert made
+    assert waiting
+    assert len(made) + waiting == len(clients)
+
+
+def count_waiting(listener: socket.socket) -> int:
+    listener.setblocking(False)
+    count = 0
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            listener.accept()[0].close()
+            count += 1
+    return count
+
+
+@each_stack
+def test_no_request_is_lost_when_a_worker_is_told_to_go(place: Place, stack: tuple[str, ...]) -> None:
+    """Given two workers on one socket, new connections and kept-alive ones with gaps of 5 to 1000 ms between their
+    requests, when the workers are replaced one after the other, then every request is answered."""
+    workers = [place.start(*stack, "--timeout-keep-alive", "2").wait_ready() for _ in range(2)]
+    loads = [
+        Load(place.url, rate=100, connections=None),
+        Load(place.url, rate=200, connections=1),
+        Load(place.url, rate=100, connections=4),
+        Load(place.url, rate=10, connections=10),
+    ]
+    with contextlib.ExitStack() as running:
+        for load in loads:
+            running.enter_context(load)
+        eventually(lambda: all(load.answered > 5 for load in loads))
+        for worker in workers:
+            place.start(*stack, "--timeout-keep-alive", "2").wait_ready()
+            worker.popen.terminate()
+            assert worker.popen.wait(timeout=20) == -signal.SIGTERM
+
+    assert {worker.pid for worker in workers} <= set().union(*(load.workers for load in loads))
+    assert [load.lost for load in loads] == [[]] * 4
+    assert sum(load.answered for load in loads) > 500

@@ -1,0 +1,149 @@
+"""Let the open connections of a worker finish, so that none of their requests is lost.
+
+uvicorn's own shutdown closes every connection that has no request in flight: the request that a kept-alive client is
+just sending, and the one on a connection accepted a moment ago, are lost. Here every open connection may have one more
+answer, which says ``connection: close``; those on which nothing comes are closed when an ordinary keep-alive would have
+ended too. WebSockets and event streams, which have no end of their own, live until the limit.
+
+Only what uvicorn's protocol classes show without an underscore is used; seen to hold for httptools, h11 and zttp.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import logging
+import struct
+import termios
+from collections.abc import Collection, Iterable, Sequence
+from socket import socket
+from typing import Any
+
+import uvicorn
+
+log = logging.getLogger("uvicorn.error")
+
+CLOSE_HEADER = (b"connection", b"close")
+TICK = 0.1
+LAST_WORDS = 0.5
+CANCEL_TIMEOUT = 1.0
+TLS_SETTLE = 1.0
+LOOP_TURNS = 5
+
+
+async def drain(server: uvicorn.Server, *, idle_limit: float, limit: float) -> None:
+    """Return when all connections and tasks of *server* have ended; at *limit* seconds, end them.
+
+    Connections without a request are closed after *idle_limit* seconds. ``server.force_exit`` ends the wait.
+    """
+    loop = asyncio.get_running_loop()
+    state = server.server_state
+    began_at = loop.time()
+    settle = TLS_SETTLE if server.config.is_ssl else 0.0  # uvicorn learns of a connection when its handshake is done
+    ticks = 0
+    while not server.force_exit:
+        await server.on_tick(ticks)  # the Date header and the lag go on
+        await asyncio.sleep(TICK)
+        ticks += 1
+        elapsed = loop.time() - began_at
+        if elapsed >= settle and not state.connections and not state.tasks:
+            return
+        if elapsed >= limit:
+            log.warning("Ending %d connection(s) at the limit of %g s", len(state.connections), limit)
+            await end_connections(list(state.connections), state.tasks)
+            return
+        if elapsed >= idle_limit:
+            close_idle(list(state.connections))
+
+
+async def stop_accepting(servers: Iterable[asyncio.AbstractServer], sockets: Iterable[socket]) -> None:
+    """Close the listeners, without losing what asyncio has accepted and not yet made a connection of.
+
+    It accepts in one turn of the loop and attaches the connection to its server in the next; if the server is closed in
+    between, an assertion fails there, unseen, and the client is reset. So: accept no more, let that happen, then close.
+    """
+    loop = asyncio.get_running_loop()
+    servers = list(servers)
+    for server in servers:
+        for listener in getattr(server, "sockets", ()):
+            loop.remove_reader(listener.fileno())  # uvloop knows no reader here, and attaches in the same turn
+    for _ in range(LOOP_TURNS):
+        await asyncio.sleep(0)
+    for server in servers:
+        server.close()
+    for sock in sockets:
+        sock.close()
+
+
+def is_idle(connection: Any) -> bool:
+    """Tell whether nothing of a request has arrived on *connection* since its last answer."""
+    streams = getattr(connection, "cycles", None)  # HTTP/2
+    if streams is not None:
+        return not streams
+    if not hasattr(connection, "cycle"):  # a WebSocket
+        return False
+    cycle = connection.cycle
+    if cycle is not None and not cycle.response_complete:
+        return False
+    if connection.scope is not (cycle and cycle.scope):  # httptools begins a scope at the first byte of a request
+        return False
+    half_read = getattr(getattr(connection, "conn", None), "trailing_data", (b"",))[0]  # h11; zttp does not tell
+    return not half_read
+
+
+def has_unread(connection: Any) -> bool:
+    """Tell whether the kernel holds bytes of *connection* that the loop has not read yet."""
+    sock = connection.transport.get_extra_info("socket")
+    try:
+        (unread,) = struct.unpack("i", fcntl.ioctl(sock.fileno(), termios.FIONREAD, struct.pack("i", 0)))
+    except (OSError, ValueError):  # closed meanwhile
+        return False
+    return bool(unread)
+
+
+def close_idle(connections: Sequence[Any]) -> None:
+    for connection in connections:
+        if not connection.transport.is_closing() and is_idle(connection) and not has_unread(connection):
+            close(connection)
+
+
+def close(connection: Any) -> None:
+    """Close as its protocol does: an idle one now, a WebSocket with code 1012, a busy one after its answer."""
+    try:
+        connection.shutdown()
+    except Exception:  # h11 refuses to say goodbye in a state of error
+        connection.transport.close()
+
+
+async def end_connections(connections: Sequence[Any], tasks: Collection[asyncio.Task[None]]) -> None:
+    """End what is still there, politely, then not."""
+    await asyncio.gather(*(end_event_stream(connection) for connection in connections))
+    for connection in connections:
+        close(connection)
+    await wait_for_end(tasks, LAST_WORDS)
+    for task in list(tasks):
+        task.cancel("the drain is at its limit")
+    await wait_for_end(tasks, CANCEL_TIMEOUT)
+
+
+async def wait_for_end(tasks: Collection[asyncio.Task[None]], timeout: float) -> None:
+    if tasks:
+        await asyncio.wait(set(tasks), timeout=timeout)
+
+
+async def end_event_stream(connection: Any) -> None:
+    """Send the end of a server-sent event stream, after which its client connects anew as after any end.
+
+    Only for a client that asked for nothing but events: any other answer must look cut off when it is.
+    """
+    cycle = getattr(connection, "cycle", None)
+    if cycle is None or not cycle.response_started or cycle.response_complete:
+        return
+    accepted = dict(cycle.scope["headers"]).get(b"accept", b"")
+    if accepted.strip().lower().startswith(b"text/event-stream"):
+        cycle.keep_alive = False
+        with contextlib.suppress(Exception):
+            await asyncio.wait_for(
+                cycle.send({"type": "http.response.body", "body": b"", "more_body": False}), LAST_WORDS
+            )

@@ -1,0 +1,238 @@
+"""Wait until this process may begin, then become the command of the watcher, under the same pid.
+
+Circus starts it in front of every command of an armed watcher, as ``python -I -S /path/launch.py --wid N ... -- CMD``,
+for two reasons. A cooldown or a port that is not ours yet can be waited out here, in a process of its own, while
+circusd and the siblings go on. And what Circus can't survive in its own fork, a program that is missing or a user that
+does not exist, becomes an exit code and a line on stderr: Circus itself would stop the healthy siblings.
+
+It runs at every restart and sometimes waits for minutes, so it imports the least that does the work, and nothing of
+this package: with -I -S it would not even be found.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+import warnings  # noqa: F401  os.execvpe imports it, at a time when we may be a user who can't read Python's library
+
+NOT_RUNNABLE = 120
+NO_DIRECTORY = 121
+NO_USER = 122
+CIRCUSD_GONE = 123
+NO_LIMIT = 124
+USAGE = 2
+
+POLL = 0.05
+COERCED_LOCALES = ("C.UTF-8", "C.utf8", "UTF-8")
+
+
+class LaunchError(Exception):
+    """Why the command was not started: one line for stderr, and the exit code that tells circusd the cause."""
+
+    def __init__(self, exit_code: int, message: str) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code
+
+
+class Order:
+    """What the command line asks for; the strings are read where they are used."""
+
+    def __init__(self) -> None:
+        self.wid = ""
+        self.gate = ""
+        self.chdir = ""
+        self.uid = ""
+        self.gid = ""
+        self.rlimits: list[str] = []
+        self.command: list[str] = []
+
+
+def parse(argv: list[str]) -> Order:
+    """Read the command line. By hand: argparse alone would double the time that the launcher takes to start."""
+    order = Order()
+    arguments = iter(argv)
+    for name in arguments:
+        if name == "--":
+            order.command = list(arguments)
+            break
+        value = next(arguments, None)
+        if value is None:
+            raise LaunchError(USAGE, f"{name} needs a value")
+        if name == "--rlimit":
+            order.rlimits.append(value)
+        elif name in ("--wid", "--gate", "--chdir", "--uid", "--gid"):
+            setattr(order, name[2:], value)
+        else:
+            raise LaunchError(USAGE, f"unknown option {name}")
+    if not order.command:
+        raise LaunchError(USAGE, "no command; it comes after --")
+    return order
+
+
+def is_running(pid: int, started: int) -> bool:
+    """Tell whether the circusd that spawned us lives. Without /proc (macOS) only a parent can be known to."""
+    if os.getppid() == pid:  # nobody else can have its pid while it is our parent
+        return True
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            state, *rest = file.read().rpartition(b")")[2].split()
+    except OSError:
+        return False
+    return state not in (b"Z", b"X") and int(rest[18]) == started
+
+
+def circusd_is_alive(circusd: str) -> bool:
+    """Read *circusd*, "pid:started". Without it (started by hand) there is none to be missed."""
+    if not circusd:
+        return True
+    pid, _, started = circusd.partition(":")
+    try:
+        return is_running(int(pid), int(started))
+    except ValueError:
+        raise LaunchError(USAGE, f"XBOARD_CIRCUSD must be pid:started, not {circusd!r}") from None
+
+
+def wait_for_gate(gate: str, circusd: str) -> None:
+    """Return when there is no file *gate*; a launcher that outlived its circusd would become an orphan on the port."""
+    while True:
+        if not circusd_is_alive(circusd):
+            raise LaunchError(CIRCUSD_GONE, "circusd is gone")
+        if not gate or not os.path.exists(gate):
+            return
+        time.sleep(POLL)
+
+
+def set_rlimit(setting: str) -> None:
+    """Set one limit, soft and hard, as Circus does: "nofile=500"; "-1" is unlimited."""
+    import resource
+
+    name, _, value = setting.partition("=")
+    number = getattr(resource, f"RLIMIT_{name.upper()}", None)
+    if number is None:
+        raise LaunchError(NO_LIMIT, f"there is no limit {name!r} on this system")
+    try:
+        limit = resource.RLIM_INFINITY if value == "-1" else int(value)
+        if number == resource.RLIMIT_NOFILE and limit == resource.RLIM_INFINITY:
+            limit = resource.getrlimit(number)[1]  # the kernel refuses "unlimited" for files: Circus reads it so too
+        resource.setrlimit(number, (limit, limit))
+    except (ValueError, OverflowError, OSError) as error:
+        hard = resource.getrlimit(number)[1]
+        raise LaunchError(NO_LIMIT, f"the limit {name}={value} can't be set (hard limit {hard}): {error}") from None
+
+
+def enter(directory: str) -> None:
+    try:
+        os.chdir(directory)
+    except OSError as error:
+        raise LaunchError(NO_DIRECTORY, f"no working directory {directory}: {error.strerror}") from None
+
+
+def find_group(name: str) -> int:
+    import grp
+
+    try:
+        return int(name) if name.isdecimal() else grp.getgrnam(name).gr_gid
+    except KeyError:
+        raise LaunchError(NO_USER, f"there is no group {name!r}") from None
+
+
+def become_group(name: str) -> None:
+    gid = find_group(name)
+    if gid == os.getgid() == os.getegid():
+        return
+    try:
+        os.setgid(gid)
+    except (OSError, OverflowError) as error:
+        raise LaunchError(NO_USER, f"no right to become group {name}: {error}") from None
+
+
+def become_user(name: str, group: str) -> dict[str, str]:
+    """Become the user, with all its groups; return the environment that goes with it.
+
+    HOME is replaced even where it is set: it is circusd's own, and a library that writes below ``~`` would fail there.
+    """
+    import pwd
+
+    try:
+        entry = pwd.getpwuid(int(name)) if name.isdecimal() else pwd.getpwnam(name)
+        uid, gid, user, home = entry.pw_uid, entry.pw_gid, entry.pw_name, entry.pw_dir
+    except KeyError:
+        if not name.isdecimal():
+            raise LaunchError(NO_USER, f"there is no user {name!r}") from None
+        uid, gid, user, home = int(name), os.getgid(), "", "/"  # a number alone is common in containers
+    if group:
+        gid = find_group(group)
+    try:
+        if os.geteuid() == 0:
+            os.setgid(gid)
+            os.setgroups([gid])
+            if user:
+                os.initgroups(user, gid)
+        elif gid != os.getgid():
+            os.setgid(gid)
+        os.setuid(uid)
+    except (OSError, OverflowError) as error:
+        raise LaunchError(NO_USER, f"no right to become user {name}: {error}") from None
+    return {"HOME": home, "USER": user or name, "LOGNAME": user or name}
+
+
+def own_environment() -> dict[str, str]:
+    """Return what we were given. Python puts LC_CTYPE into a process that has no locale (PEP 538), -I or not."""
+    environment = dict(os.environ)
+    if environment.get("LC_CTYPE") in COERCED_LOCALES:
+        try:
+            with open("/proc/self/environ", "rb") as file:
+                given = file.read().split(b"\0")
+        except OSError:
+            return environment
+        if not any(entry.startswith(b"LC_CTYPE=") for entry in given):
+            del environment["LC_CTYPE"]
+    return environment
+
+
+def run(command: list[str], environment: dict[str, str]) -> None:
+    """Become *command*. Returns only by a LaunchError."""
+    # Python ignores these two, and what is ignored stays so in the command: a shell pipeline would never end.
+    for ignored in (signal.SIGPIPE, signal.SIGXFSZ):
+        signal.signal(ignored, signal.SIG_DFL)
+    program = command[0]
+    try:
+        os.execvpe(program, command, environment)
+    except FileNotFoundError:
+        where = "" if os.sep in program else f" in PATH={environment.get('PATH', os.defpath)}"
+        raise LaunchError(NOT_RUNNABLE, f"program not found: {program}{where}") from None
+    except (OSError, ValueError) as error:
+        raise LaunchError(NOT_RUNNABLE, f"program can't be run: {program}: {error}") from None
+
+
+def launch(order: Order) -> None:
+    environment = own_environment()
+    wait_for_gate(order.gate, environment.get("XBOARD_CIRCUSD", ""))
+    for setting in order.rlimits:
+        set_rlimit(setting)
+    if order.chdir:
+        enter(order.chdir)
+    if order.uid:
+        environment.update(become_user(order.uid, order.gid))
+    elif order.gid:
+        become_group(order.gid)
+    if order.wid:
+        environment["XBOARD_WID"] = order.wid
+    run(order.command, environment)
+
+
+def main() -> int:
+    try:
+        launch(parse(sys.argv[1:]))
+    except LaunchError as error:
+        print(f"xboard-circus launcher: {error}", file=sys.stderr, flush=True)
+        return error.exit_code
+    except KeyboardInterrupt:
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

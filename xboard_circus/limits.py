@@ -1,0 +1,41 @@
+"""Give this process as many files and processes as it may have.
+
+Circus's own ``rlimit_*`` makes the spawn fail on a host whose hard limit is lower; here the soft limit goes as far as
+the hard one lets it, and the log says where that is not far enough.
+"""
+
+from __future__ import annotations
+
+import logging
+import resource
+
+log = logging.getLogger("uvicorn.error")
+
+WANTED = (("RLIMIT_NOFILE", 65536, "open files"), ("RLIMIT_NPROC", 4096, "processes"))
+
+
+def raise_limits() -> None:
+    """Raise the soft limits of `WANTED`; nothing is ever lowered."""
+    for name, wanted, what in WANTED:
+        number = getattr(resource, name)
+        soft, hard = resource.getrlimit(number)
+        if within(wanted, soft):
+            continue
+        reachable = wanted if within(wanted, hard) else hard
+        try:
+            resource.setrlimit(number, (reachable, hard))
+        except (ValueError, OSError) as error:  # macOS: a hard limit of "unlimited" that the kernel does not mean
+            log.warning("The limit on %s stays at %d, not %d: %s", what, soft, wanted, error)
+        else:
+            if reachable != wanted:
+                log.warning("The limit on %s is %d, not %d: the hard limit is lower", what, reachable, wanted)
+
+
+def within(wanted: int, limit: int) -> bool:
+    return limit == resource.RLIM_INFINITY or wanted <= limit
+
+
+def forbid_core_files() -> None:
+    """A worker that is made to dump its Python stacks dies by SIGABRT, and its memory is not for the disk."""
+    _, hard = resource.getrlimit(resource.RLIMIT_CORE)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, hard))

@@ -1,0 +1,127 @@
+"""The unix socket on which a worker tells about itself: one question per connection, answered in JSON.
+
+It is not a second listener of uvicorn's, because it must answer before the app's lifespan starts and until the process
+ends, and because nothing of it may ever be reachable from the public port.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+import math
+import os
+import socket
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qsl
+
+log = logging.getLogger("uvicorn.error")
+
+WORKER_PATH = "/-/worker"
+MAX_REQUEST = 8 * 1024
+READ_TIMEOUT = 5.0
+DEFAULT_TIMEOUT = 1.6
+BACKLOG = 64
+
+
+class BadQuestion(Exception):
+    """What is wrong with a request, and the status that says so."""
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+@dataclass(frozen=True)
+class Question:
+    """``GET /-/worker?live=/health/live&ready=/health/ready&timeout=1.6``: None is a path that nobody asks for."""
+
+    live: str | None
+    ready: str | None
+    timeout: float
+
+
+Answer = Callable[[Question], Awaitable[dict[str, Any]]]
+
+
+def parse_question(head: bytes) -> Question:
+    """Read the head of a request.
+
+    >>> parse_question(b"GET /-/worker?live=/health/live HTTP/1.1")
+    Question(live='/health/live', ready=None, timeout=1.6)
+    """
+    method, _, rest = head.decode("latin-1").partition("\r\n")[0].partition(" ")
+    target, _, _version = rest.partition(" ")
+    path, _, query = target.partition("?")
+    if path != WORKER_PATH:
+        raise BadQuestion(404, f"only {WORKER_PATH} is here")
+    if method != "GET":
+        raise BadQuestion(405, "only GET is answered")
+    options = dict(parse_qsl(query))
+    for name in ("live", "ready"):
+        if not options.get(name, "/").startswith("/"):
+            raise BadQuestion(400, f"{name} must be a path, such as /health/{name}")
+    try:
+        timeout = float(options.get("timeout", DEFAULT_TIMEOUT))
+    except ValueError:
+        timeout = math.nan
+    if not 0 < timeout < math.inf:
+        raise BadQuestion(400, "timeout must be seconds, more than 0")
+    return Question(options.get("live"), options.get("ready"), timeout)
+
+
+def render(status: int, content: dict[str, Any]) -> bytes:
+    body = json.dumps(content).encode()
+    head = f"HTTP/1.0 {status} -\r\ncontent-type: application/json\r\ncontent-length: {len(body)}\r\n"
+    return f"{head}connection: close\r\n\r\n".encode() + body
+
+
+class PrivateSocket:
+    """Listens at *path* from `bind` on, and answers from `serve` on; in between, questions wait in its queue."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._listener: socket.socket | None = None
+        self._server: asyncio.AbstractServer | None = None
+
+    def bind(self) -> None:
+        """Take the path. OSError when it can't be had."""
+        self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        before = os.umask(0o177)  # a chmod afterwards would leave a moment in which anyone may connect
+        try:
+            listener.bind(os.fspath(self.path))
+        finally:
+            os.umask(before)
+        listener.listen(BACKLOG)
+        self._listener = listener
+
+    async def serve(self, answer: Answer) -> None:
+        """Answer from now on, as long as the event loop runs."""
+
+        async def converse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            with contextlib.suppress(ConnectionError, EOFError, asyncio.TimeoutError):
+                writer.write(await reply(reader, answer))
+                await writer.drain()
+            writer.close()
+
+        self._server = await asyncio.start_unix_server(converse, sock=self._listener, limit=MAX_REQUEST)
+
+
+async def reply(reader: asyncio.StreamReader, answer: Answer) -> bytes:
+    try:
+        head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), READ_TIMEOUT)
+        return render(200, await answer(parse_question(head)))
+    except BadQuestion as error:
+        return render(error.status, {"error": str(error)})
+    except asyncio.LimitOverrunError:
+        return render(431, {"error": f"more than {MAX_REQUEST} bytes"})
+    except (ConnectionError, EOFError, asyncio.TimeoutError):
+        raise
+    except Exception:
+        log.exception("The private socket could not answer")
+        return render(500, {"error": "see the worker's log"})

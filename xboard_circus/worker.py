@@ -1,0 +1,136 @@
+"""One uvicorn worker under Circus: ``python -m xboard_circus.worker APP [every option of uvicorn's]``.
+
+It is uvicorn, and the app needs no change. What is added: the public socket, inherited as ``--fd``, is opened by its
+true family, so that answers leave at once; a private unix socket tells how this very worker is; on SIGTERM the open
+connections are drained, see `xboard_circus.drain`; and a SIGABRT leaves the Python stack of every thread on stderr.
+
+The environment says who we are, see `Surroundings`; without it, this is plain uvicorn with a drain.
+"""
+
+from __future__ import annotations
+
+import faulthandler
+import logging
+import os
+import socket
+import sys
+from collections.abc import Sequence
+
+import click
+import uvicorn
+from uvicorn.config import LOGGING_CONFIG
+from uvicorn.main import main as uvicorn_command
+
+from xboard_circus.limits import forbid_core_files, raise_limits
+from xboard_circus.private_socket import PrivateSocket
+from xboard_circus.worker_server import Surroundings, WorkerServer
+
+log = logging.getLogger("uvicorn.error")
+
+PROGRAM = "python -m xboard_circus.worker"
+STARTUP_FAILURE = 3
+"""uvicorn's exit code for an app, a lifespan or a socket that can't be used."""
+
+EXIT_RECYCLED = 75
+"""The exit code of a worker that has served ``--limit-max-requests`` requests: no failure, and no one's command."""
+
+
+def parse(argv: Sequence[str]) -> uvicorn.Config:
+    """Read uvicorn's command line with uvicorn's own parser, and do with it what its ``main`` does."""
+    try:
+        options = uvicorn_command.make_context(PROGRAM, list(argv)).params
+    except click.exceptions.Exit as done:  # --help, --version
+        sys.exit(done.exit_code)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    if options["reload"] or (options["workers"] or 1) > 1:
+        what = "--reload" if options["reload"] else "--workers"
+        print(f"{PROGRAM}: {what} does not go with Circus, which starts the workers (numprocesses)", file=sys.stderr)
+        sys.exit(2)
+    app_dir = options.pop("app_dir", None)
+    if app_dir is not None:
+        sys.path.insert(0, app_dir)
+    options["workers"] = 1  # said, so that WEB_CONCURRENCY is not asked
+    options["log_config"] = LOGGING_CONFIG if options["log_config"] is None else options["log_config"]
+    options["headers"] = [tuple(header.split(":", 1)) for header in options["headers"]]
+    for name in ("reload_dirs", "reload_includes", "reload_excludes"):
+        options[name] = options[name] or None
+    return uvicorn.Config(**options)
+
+
+def open_public(fd: int) -> socket.socket:
+    """Open the inherited listener as what it is.
+
+    ``uvicorn --fd`` takes each for a unix socket, so neither asyncio nor uvloop sets TCP_NODELAY on the connections,
+    and every answer on a kept-alive one is 40 ms late. OSError when there is no bound stream socket at *fd*.
+    """
+    listener = socket.socket(fileno=fd)
+    if listener.type != socket.SOCK_STREAM:
+        raise OSError("it is no stream socket")
+    if listener.family in (socket.AF_INET, socket.AF_INET6):
+        if listener.getsockname()[1] == 0:
+            raise OSError("it is not bound yet")  # listen() would bind it to a port of the kernel's choice
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # inherited by what it accepts
+    listener.set_inheritable(False)  # the app's children would keep the port
+    return listener
+
+
+def public_sockets(config: uvicorn.Config, surroundings: Surroundings) -> list[socket.socket] | None:
+    """Return what uvicorn is to listen on; None leaves it to bind by itself, as its options say."""
+    sockets = None if config.fd is None else [open_public(config.fd)]
+    if not surroundings.preflight:
+        return sockets
+    for sock in sockets or []:
+        sock.close()
+    return []
+
+
+def bind_private(surroundings: Surroundings) -> PrivateSocket | None:
+    surroundings.remove_files()  # of a dead worker that had our pid
+    path = surroundings.file("sock")
+    if path is None:
+        return None
+    private = PrivateSocket(path)
+    private.bind()
+    return private
+
+
+def main() -> None:
+    forbid_core_files()
+    if sys.stderr is not None:
+        faulthandler.enable(all_threads=True)
+    config = parse(sys.argv[1:])
+    raise_limits()
+    surroundings = Surroundings.read(os.environ)
+    try:
+        private = bind_private(surroundings)
+    except OSError as error:
+        log.error("No private socket %s (is XBOARD_RUNTIME_DIR too long?): %s", surroundings.file("sock"), error)
+        sys.exit(STARTUP_FAILURE)
+    server = WorkerServer(config, surroundings, private)
+    try:
+        run(server, surroundings)
+    except KeyboardInterrupt:
+        pass
+    finally:
+        surroundings.remove_files()
+    if not server.started:
+        sys.exit(STARTUP_FAILURE)
+    if server.recycled:
+        sys.exit(EXIT_RECYCLED)
+
+
+def run(server: WorkerServer, surroundings: Surroundings) -> None:
+    try:
+        sockets = public_sockets(server.config, surroundings)
+    except OSError as error:
+        log.error("The public socket, --fd %s, can't be used: %s", server.config.fd, error)
+        sys.exit(STARTUP_FAILURE)
+    if hasattr(server.config, "load_app"):  # not yet in uvicorn 0.30
+        server.config.load_app()  # before there is a loop, as uvicorn does: an app may run one of its own meanwhile
+    server.run(sockets)
+
+
+if __name__ == "__main__":
+    main()

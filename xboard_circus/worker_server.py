@@ -1,0 +1,182 @@
+"""uvicorn's server as a worker under Circus: it knows how it is, and drains before it shuts down."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import socket
+import time
+from collections.abc import Generator, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import uvicorn
+
+from xboard_circus import __version__
+from xboard_circus.app_calls import AppCalls
+from xboard_circus.core.states import WorkerState
+from xboard_circus.drain import CLOSE_HEADER, drain, stop_accepting
+from xboard_circus.gauges import LoopLag, resident_bytes, thread_pool
+from xboard_circus.private_socket import PrivateSocket, Question
+
+log = logging.getLogger("uvicorn.error")
+
+GRACEFUL_SHUTDOWN = 20
+TICK = 0.1  # uvicorn calls on_tick that often
+READY_PERIOD = 0.2
+READY_TIMEOUT = 5.0
+STARTED_AT = time.monotonic()
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """What the environment says, read once.
+
+    Attributes:
+        folder: Where our private socket and our ready file go; None: there are none.
+        ready_path: The path of the app that must answer before we call ourselves ready; None: none.
+        preflight: We are a trial of new code and stay away from the public socket.
+    """
+
+    folder: Path | None
+    watcher: str | None
+    wid: int | None
+    ready_path: str | None
+    preflight: bool
+
+    @classmethod
+    def read(cls, environ: Mapping[str, str]) -> Surroundings:
+        folder, wid = environ.get("XBOARD_WORKER_DIR"), environ.get("XBOARD_WID", "")
+        return cls(
+            folder=Path(folder) if folder else None,
+            watcher=environ.get("XBOARD_WATCHER"),
+            wid=int(wid) if wid.isdecimal() else None,
+            ready_path=environ.get("XBOARD_READY_PATH") or None,
+            preflight=environ.get("XBOARD_PREFLIGHT") == "1",
+        )
+
+    def file(self, suffix: str) -> Path | None:
+        """Return our file of that kind. It bears the pid of who asks: a child that the app forks never takes ours."""
+        return None if self.folder is None else self.folder / f"{os.getpid()}.{suffix}"
+
+    def remove_files(self) -> None:
+        for path in (self.file("sock"), self.file("ready")):
+            if path is not None:
+                with contextlib.suppress(OSError):
+                    path.unlink(missing_ok=True)
+
+
+class WorkerServer(uvicorn.Server):
+    """uvicorn's server, which also tells how it is, and drains before it shuts down."""
+
+    def __init__(self, config: uvicorn.Config, surroundings: Surroundings, private: PrivateSocket | None) -> None:
+        super().__init__(config)
+        self.recycled = False
+        self._surroundings = surroundings
+        self._private = private
+        self._state = WorkerState.STARTING
+        self._lag = LoopLag(period=TICK)
+        self._calls: AppCalls | None = None
+        self._readiness: asyncio.Task[None] | None = None
+        # One list for good, not a new one each second as uvicorn makes them: requests in flight see the drain begin.
+        self._headers: list[tuple[bytes, bytes]] = []
+        self.server_state.default_headers = self._headers
+
+    async def serve(self, sockets: list[socket.socket] | None = None) -> None:
+        if self._private is not None:
+            await self._private.serve(self._tell)
+        await super().serve(sockets)
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Generator[None, None, None]:
+        """Remove our files while signals are still held: uvicorn raises SIGTERM again at the end of this, and dies."""
+        with super().capture_signals():
+            try:
+                yield
+            finally:
+                self._surroundings.remove_files()
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        for sock in sockets or []:
+            log.info("Uvicorn running on socket %s (Press CTRL+C to quit)", sock.getsockname())
+        self._calls = AppCalls(
+            self.config.loaded_app,
+            state=self.lifespan.state,
+            root_path=self.config.root_path,
+            user_agent=f"xboard-circus/{__version__}",
+        )
+        self._readiness = asyncio.create_task(self._become_ready(self._calls))
+
+    async def _become_ready(self, calls: AppCalls) -> None:
+        path, said = self._surroundings.ready_path, None
+        while path is not None and not (answer := await calls.ask(path, timeout=READY_TIMEOUT)).ok:
+            if answer.reason != said:
+                log.info("Not ready yet: %s says: %s", path, answer.reason)
+                said = answer.reason
+            await asyncio.sleep(READY_PERIOD)
+        self._state = WorkerState.READY
+        if (file := self._surroundings.file("ready")) is not None:
+            try:
+                file.touch(mode=0o600)
+            except OSError as error:
+                log.error("Nobody will know that this worker is ready: %s", error)
+
+    async def main_loop(self) -> None:
+        await super().main_loop()
+        self.recycled = not self.should_exit
+
+    async def on_tick(self, counter: int) -> bool:
+        self._lag.tick()
+        should_exit = await super().on_tick(counter)
+        if self.server_state.default_headers is not self._headers:
+            closing = [CLOSE_HEADER] if self._state is WorkerState.DRAINING else []
+            self._headers[:] = [*self.server_state.default_headers, *closing]
+            self.server_state.default_headers = self._headers
+        return should_exit
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        limit = self.config.timeout_graceful_shutdown
+        limit = GRACEFUL_SHUTDOWN if limit is None else limit
+        self._state = WorkerState.DRAINING
+        self.should_exit = True  # of a recycled worker, too, one SIGINT more is to force the end
+        if self._readiness is not None:
+            self._readiness.cancel()
+        await stop_accepting(self.servers, sockets or [])
+        log.info("Draining %d connection(s)", len(self.server_state.connections))
+        await drain(self, idle_limit=min(limit, self.config.timeout_keep_alive + 1), limit=limit)
+        self._lag.stop()
+        self.config.timeout_graceful_shutdown = 1  # what is left now does not listen to reason
+        await super().shutdown(sockets)
+
+    async def _tell(self, question: Question) -> dict[str, Any]:
+        live, ready = await asyncio.gather(
+            self._ask(question.live, question.timeout), self._ask(question.ready, question.timeout)
+        )
+        threads_used, threads_limit = thread_pool()
+        return {
+            "pid": os.getpid(),
+            "watcher": self._surroundings.watcher,
+            "wid": self._surroundings.wid,
+            "uptime": time.monotonic() - STARTED_AT,
+            "state": self._state.value,
+            "lag": self._lag.largest(),
+            "lag_latest": self._lag.latest(),
+            "threads_used": threads_used,
+            "threads_limit": threads_limit,
+            "requests_active": len(self.server_state.tasks),
+            "requests_served": self.server_state.total_requests,
+            "rss": resident_bytes(),
+            "live": live,
+            "ready": ready,
+            "version": __version__,
+        }
+
+    async def _ask(self, path: str | None, timeout: float) -> dict[str, Any] | None:
+        """None also while the app's lifespan has not started: it can't be asked yet."""
+        if path is None or self._calls is None:
+            return None
+        return asdict(await self._calls.ask(path, timeout=timeout))
