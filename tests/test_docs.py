@@ -1,0 +1,123 @@
+"""The documents say what the code does: the option reference is generated, and circus.ini shows every option."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from xboard_circus.config import is_armed, load
+from xboard_circus.file_rules import remarks as remarks_on_file
+from xboard_circus.options import OptionDoc, PluginOptions, WatcherOptions, documented, parse_plugin, parse_watcher
+from xboard_circus.watcher_rules import remarks as remarks_on_watcher
+
+ROOT = Path(__file__).resolve().parents[1]
+BUILD = ROOT / "scripts" / "build_docs.py"
+INI = ROOT / "circus.ini"
+
+
+def build(*arguments: str, script: Path = BUILD) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, str(script), *arguments], capture_output=True, text=True, check=False)
+
+
+def commented_options() -> dict[str, str]:
+    """Return the options that circus.ini shows in comments."""
+    found: dict[str, str] = {}
+    for line in INI.read_text(encoding="utf-8").splitlines():
+        name, equals, value = line.removeprefix("# ").partition(" = ")
+        if line.startswith("# ") and equals and " " not in name:
+            found.setdefault(name, value)
+    return found
+
+
+def test_what_is_generated_is_up_to_date() -> None:
+    run = build("--check")
+
+    assert (run.returncode, run.stderr) == (0, "")
+
+
+def test_a_stale_document_is_told_and_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "scripts").mkdir()
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "xboard_circus").symlink_to(ROOT / "xboard_circus")
+    (tmp_path / "circus.ini").write_text(INI.read_text(encoding="utf-8"), encoding="utf-8")
+    (tmp_path / "docs" / "options.md").write_text("old")
+    script = tmp_path / "scripts" / "build_docs.py"
+    script.write_text(BUILD.read_text(encoding="utf-8"), encoding="utf-8")
+
+    stale = build("--check", script=script)
+
+    assert (stale.returncode, stale.stderr) == (
+        1,
+        "docs/options.md is not up to date: run python scripts/build_docs.py\n",
+    )
+    assert (tmp_path / "docs" / "options.md").read_text() == "old"
+    assert build(script=script).returncode == 0
+    assert build("--check", script=script).returncode == 0
+
+
+@pytest.mark.parametrize(
+    "option", [*documented(WatcherOptions), *documented(PluginOptions)], ids=lambda option: option.name
+)
+def test_circus_ini_shows_every_option(option: OptionDoc) -> None:
+    given = {**load(INI).watcher("xboard").given, **commented_options()}
+
+    assert option.name in given
+    if option.name not in ("health.live_path", "health.ready_path"):
+        assert f"{option.name} = {given[option.name]}" == option.written
+
+
+def test_what_circus_ini_shows_in_comments_could_stand_there() -> None:
+    shown = commented_options()
+    ours = {name: value for name, value in shown.items() if name in {each.name for each in documented(WatcherOptions)}}
+    plugins = {
+        name: value for name, value in shown.items() if name in {each.name for each in documented(PluginOptions)}
+    }
+
+    assert (parse_watcher(ours)[1], parse_plugin(plugins)[1]) == ([], [])
+
+
+def test_circus_ini_is_read_as_it_is_meant() -> None:
+    config = load(INI)
+    xboard = config.watcher("xboard")
+
+    assert (config.endpoint, config.pubsub_endpoint) == ("tcp://127.0.0.1:5555", "tcp://127.0.0.1:5556")
+    assert (config.circus["multicast_endpoint"], config.circus["statsd"], config.circus["check_delay"]) == (
+        "",
+        False,
+        5,
+    )
+    assert xboard.cmd == (
+        "python -m xboard_circus.worker xboard_circus.app:app --fd $(circus.sockets.xboard)"
+        " --timeout-graceful-shutdown 20"
+    )
+    assert (xboard.numprocesses, xboard.sockets_used, is_armed(xboard)) == (2, ("xboard",), True)
+    assert (xboard.options.health.live_path, xboard.options.health.ready_path) == ("/health/live", "/health/ready")
+    assert [(socket.host, socket.port, socket.so_reuseport) for socket in config.sockets] == [("127.0.0.1", 8000, True)]
+    assert [plugin.use for plugin in config.plugins] == ["xboard_circus.plugins.bundle.Bundle"]
+    assert {"PYTHONPATH", "LOG_LEVEL"} <= set(xboard.env)
+
+
+def test_the_file_of_circus_ini_has_no_fault() -> None:
+    config = load(INI)
+
+    assert list(remarks_on_file(config)) == []
+    assert list(remarks_on_watcher(config, config.watcher("xboard"))) == []
+
+
+def test_the_second_backend_of_circus_ini_has_no_fault_either(tmp_path: Path) -> None:
+    text = INI.read_text(encoding="utf-8")
+    head, _, example = text.partition("# [watcher:reports]\n")
+    second = "\n".join(
+        line.removeprefix("#").removeprefix(" ") for line in f"[watcher:reports]\n{example}".splitlines()
+    )
+    file = tmp_path / "circus.ini"
+    file.write_text(f"{head}{second}\n", encoding="utf-8")
+
+    config = load(file)
+
+    assert [watcher.name for watcher in config.watchers] == ["reports", "xboard"]
+    assert list(remarks_on_file(config)) == []
+    assert list(remarks_on_watcher(config, config.watcher("reports"))) == []

@@ -1,0 +1,885 @@
+"""What is told of an ini file before Circus reads it."""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import socket
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+import xboard_circus
+from xboard_circus import file_rules, host_rules, import_rules, port_rules, runtime, watcher_rules
+from xboard_circus.check import Level, Report, check
+from xboard_circus.config import ARM, Config, is_armed, load, log_folders
+from xboard_circus.errors import XboardError
+from xboard_circus.findings import Finding, report
+from xboard_circus.init import write_config
+
+Sections = dict[str, dict[str, str | None]]
+Write = Callable[[Sections], Path]
+
+BUNDLE = file_rules.BUNDLE
+
+# Nothing is to be said of this one.
+BASE: Sections = {
+    "circus": {
+        "endpoint": "tcp://127.0.0.1:25555",
+        "pubsub_endpoint": "tcp://127.0.0.1:25556",
+        "multicast_endpoint": "",
+    },
+    "watcher:web": {
+        "cmd": "python -m xboard_circus.worker app:app --fd $(circus.sockets.web) --timeout-graceful-shutdown 20",
+        "numprocesses": "2",
+        "use_sockets": "True",
+        "copy_env": "True",
+        "priority": "10",
+        "hooks.before_start": ARM,
+    },
+    "socket:web": {"host": "127.0.0.1", "port": "28000", "so_reuseport": "True"},
+    "plugin:xboard": {"use": BUNDLE},
+}
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Write:
+    """Return a function that writes BASE with changes; None takes an option out."""
+
+    def written(changes: Sections) -> Path:
+        lines = []
+        for section in [*BASE, *(name for name in changes if name not in BASE)]:
+            options = {**BASE.get(section, {}), **changes.get(section, {})}
+            lines += [f"[{section}]", *(f"{key} = {value}" for key, value in options.items() if value is not None)]
+        return text_file(tmp_path, "\n".join(lines))
+
+    return written
+
+
+def text_file(folder: Path, text: str) -> Path:
+    file = folder / "circus.ini"
+    file.write_text(f"{text}\n")
+    return file
+
+
+@pytest.fixture(autouse=True)
+def runtime_folder(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
+    folder = tmp_path_factory.mktemp("run")
+    folder.chmod(0o700)
+    monkeypatch.setenv("XBOARD_RUNTIME_DIR", str(folder))
+
+
+def told_by_file(config: Config) -> list[str]:
+    """Return what the rules say that look at the file alone."""
+    remarks = list(file_rules.remarks(config))
+    remarks += [(each.section, remark) for each in config.watchers for remark in watcher_rules.remarks(config, each)]
+    return [
+        f"{remark.level.value} [{section}] {remark.option}: {remark.what}; {remark.hint}" for section, remark in remarks
+    ]
+
+
+def told_by_host(config: Config) -> list[str]:
+    remarks = [remark for each in config.watchers for remark in host_rules.remarks(config, each)]
+    return [f"{remark.level.value} {remark.option}: {remark.what}; {remark.hint}" for remark in remarks]
+
+
+def lines(found: Report) -> list[str]:
+    return [str(finding) for finding in found.findings if finding.level is not Level.OK]
+
+
+# --- the file alone ---
+
+
+def test_of_a_good_file_nothing_is_said(write: Write) -> None:
+    assert told_by_file(load(write({}))) == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        pytest.param(
+            {"watcher:web": {"restrt.burst": "5"}},
+            "error [watcher:web] restrt.burst: unknown option; did you mean restart.burst?",
+            id="an option of ours, misspelt",
+        ),
+        pytest.param(
+            {"watcher:web": {"numproceses": "5"}},
+            "error [watcher:web] numproceses: Circus does not know this option and leaves it out;"
+            " did you mean numprocesses?",
+            id="one of Circus's",
+        ),
+        pytest.param(
+            {"watcher:web": {"hooks.befor_stop": "m.f"}},
+            "error [watcher:web] hooks.befor_stop: Circus calls no hook of that name; did you mean hooks.before_stop?",
+            id="a hook",
+        ),
+        pytest.param(
+            {"watcher:web": {"hook.before_stop": "m.f"}},
+            "error [watcher:web] hook.before_stop: Circus does not know this option and leaves it out;"
+            " did you mean hooks.before_stop?",
+            id="the word hooks",
+        ),
+        pytest.param(
+            {"watcher:web": {"hooks.before_start": None, "restart.burst": "3"}, "socket:web": {"so_reuseport": None}},
+            "warning [watcher:web] : has options of xboard-circus but is not armed, so nothing keeps to them;"
+            f" add hooks.before_start = {ARM}",
+            id="options without the line that arms",
+        ),
+        pytest.param(
+            {"watcher:a.b": {"cmd": "sleep 1"}},
+            "error [watcher:a.b] : a dot in the name breaks every reader of Circus's events; write [watcher:a-b]",
+            id="a dot in a name (Y13)",
+        ),
+        pytest.param(
+            {"watcher:zed": {"cmd": "sleep 1"}, "watcher:Zed": {"cmd": "sleep 1"}},
+            "error [watcher:zed] : Circus cannot tell it from [watcher:Zed]: names have no case, and a blank is like _;"
+            " choose another name",
+            id="two names that are one to Circus",
+        ),
+        pytest.param(
+            {"watcher:other": {"numprocesses": "1"}},
+            "error [watcher:other] cmd: missing or empty; write cmd = python -m xboard_circus.worker module:app",
+            id="no command",
+        ),
+        pytest.param(
+            {"watcher:other": {"cmd": "sleep '1"}},
+            "error [watcher:other] cmd: a quote is not closed; close it, or take it out",
+            id="an open quote",
+        ),
+        pytest.param(
+            {"watcher:web": {"cmd": "MODE=x python $(circus.sockets.web)", "shell": "True"}},
+            "error [watcher:web] cmd: a variable in front of the command does not work where a watcher is armed;"
+            " put MODE=x into [env:web]",
+            id="shell with an assignment (R19)",
+        ),
+        pytest.param(
+            {
+                "watcher:web": {
+                    "cmd": "uvicorn a:b --workers 4 --timeout-graceful-shutdown=9 --fd $(circus.sockets.web)"
+                }
+            },
+            "error [watcher:web] cmd: --workers starts processes that Circus does not see;"
+            " take it out and write numprocesses = 4",
+            id="uvicorn's own workers",
+        ),
+        pytest.param(
+            {"watcher:web": {"singleton": "True"}},
+            "error [watcher:web] singleton: contradicts numprocesses = 2; Circus drops the watcher; take it out",
+            id="singleton",
+        ),
+        pytest.param(
+            {"watcher:web": {"max_retry": "-1"}},
+            "error [watcher:web] max_retry: a command that cannot be run would be tried without end and stop circusd"
+            " from doing anything else; take it out; restart.burst and restart.cooldown do what it is meant to",
+            id="max_retry",
+        ),
+        pytest.param(
+            {"watcher:web": {"max_age": "3600"}},
+            "warning [watcher:web] max_age: Circus counts it by the wall clock: when that is set, all workers go;"
+            " write worker.max_age = 3600 in its place",
+            id="max_age (R23)",
+        ),
+        pytest.param(
+            {"watcher:web": {"use_sockets": None}},
+            "error [watcher:web] : the command uses a socket of Circus's but is not given it; write use_sockets = True",
+            id="use_sockets left out",
+        ),
+        pytest.param(
+            {"watcher:web": {"cmd": "python $(circus.sockets.wob)"}},
+            "error [watcher:web] cmd: there is no [socket:wob]; did you mean $(circus.sockets.web)?",
+            id="a socket that is not there",
+        ),
+        pytest.param(
+            {"watcher:web": {"cmd": "python $(circus.sockets.Web)"}},
+            "error [watcher:web] cmd: Circus finds Web, but not when it looks for the watchers of a changed socket;"
+            " write $(circus.sockets.web)",
+            id="a socket in capitals",
+        ),
+        pytest.param(
+            {"watcher:web": {"on_demand": "True"}},
+            "error [watcher:web] on_demand: a socket that is not bound yet counts as readable, so the start is not on"
+            " demand; take it out",
+            id="on_demand (R21)",
+        ),
+        pytest.param(
+            {"socket:web": {"so_reuseport": None}},
+            "error [socket:web] : Circus would bind it before its port can be cleaned;"
+            " write so_reuseport = True; the guard binds it, once, for all workers",
+            id="so_reuseport left out",
+        ),
+        pytest.param(
+            {"watcher:web": {"graceful_timeout": "20"}},
+            "error [watcher:web] graceful_timeout: graceful_timeout is 20 s: Circus kills the worker before its drain"
+            " of 20 s is over; write graceful_timeout = 30",
+            id="a drain as long as Circus's patience",
+        ),
+        pytest.param(
+            {"watcher:web": {"cmd": "python -m xboard_circus.worker app:app --fd $(circus.sockets.web)"}},
+            "warning [watcher:web] cmd: without a limit of its own, uvicorn waits for its clients until Circus kills it"
+            " after 30 s; add --timeout-graceful-shutdown 20",
+            id="a drain without an end",
+        ),
+        pytest.param(
+            {"watcher:web": {"priority": None}},
+            "warning [watcher:web] : the plugins start before it; write priority = 10",
+            id="priority (Y14)",
+        ),
+        pytest.param(
+            {"watcher:web": {"stdout_stream.class": "FileStream", "stdout_stream.filename": "w.log"}},
+            "warning [watcher:web] stdout_stream.filename: the log grows until the disk is full;"
+            " add stdout_stream.max_bytes = 10485760 and stdout_stream.backup_count = 5",
+            id="a log that grows",
+        ),
+        pytest.param(
+            {"watcher:web": {"uid": "nobody"}},
+            "warning [watcher:web] uid: tcp://127.0.0.1:25555 takes orders from every local user, nobody too, and"
+            " circusd may do more; write endpoint = ipc://FOLDER/circus.sock in [circus], with a FOLDER of mode 0700",
+            id="uid and an endpoint for all (R26)",
+        ),
+        pytest.param(
+            {
+                "watcher:own": {
+                    "cmd": "uvicorn a:b --port 9 --timeout-graceful-shutdown 9",
+                    "hooks.before_start": ARM,
+                    "priority": "2",
+                }
+            },
+            "warning [watcher:own] : nobody clears port 9, which its command binds; add port.port = 9",
+            id="a server that binds by itself",
+        ),
+        pytest.param(
+            {
+                "watcher:own": {
+                    "cmd": "uvicorn a:b --timeout-graceful-shutdown 9",
+                    "hooks.before_start": ARM,
+                    "priority": "2",
+                }
+            },
+            "warning [watcher:own] : nobody clears port 8000, which its command binds; add port.port = 8000",
+            id="a server on uvicorn's own port",
+        ),
+        pytest.param(
+            {
+                "watcher:two": {
+                    "cmd": "x $(circus.sockets.web)",
+                    "use_sockets": "1",
+                    "hooks.before_start": ARM,
+                    "priority": "2",
+                }
+            },
+            "error [watcher:web] cmd: [socket:web] is [watcher:two]'s, and its port would be closed when that one"
+            " stops;"
+            " give each watcher a socket of its own",
+            id="one socket for two",
+        ),
+        pytest.param(
+            {"socket:other": {"host": "0.0.0.0", "port": "28000"}},
+            "error [socket:web] port: 127.0.0.1:28000 is taken by [socket:other] port; choose another port",
+            id="a port twice",
+        ),
+        pytest.param(
+            {"socket:other": {"host": "localhost", "port": "25555"}},
+            "error [socket:other] port: localhost:25555 is taken by [circus] endpoint; choose another port",
+            id="the endpoint's port",
+        ),
+        pytest.param(
+            {"circus": {"endpoint": "tcp://0.0.0.0:25555"}},
+            "warning [circus] endpoint: there is no password on it: whoever reaches it can run any command here;"
+            " write tcp://127.0.0.1:25555",
+            id="an endpoint for the world (E8)",
+        ),
+        pytest.param(
+            {"circus": {"endpoint": "127.0.0.1:25555"}},
+            "error [circus] endpoint: not an endpoint; write tcp://127.0.0.1:PORT or ipc://FILE",
+            id="no endpoint at all",
+        ),
+        pytest.param(
+            {"circus": {"multicast_endpoint": None}},
+            "warning [circus] : circusd answers anyone on the network who asks for it by multicast;"
+            " write multicast_endpoint = with nothing behind it",
+            id="multicast is on by default",
+        ),
+        pytest.param(
+            {"circus": {"stats_endpoint": "tcp://127.0.0.1:25557"}},
+            "warning [circus] stats_endpoint: starts circusd-stats, 20 MiB and 1.7 CPU seconds a minute;"
+            " write statsd = True if you want circus-top, else delete the line",
+            id="stats by the way",
+        ),
+        pytest.param(
+            {"circus": {"endpont": "tcp://127.0.0.1:1"}},
+            "error [circus] endpont: Circus does not know this option; did you mean endpoint?",
+            id="misspelt in [circus]",
+        ),
+        pytest.param(
+            {"circus": {"include": "more/*.ini"}},
+            "error [circus] include: more/*.ini leads to no file; write it as seen from the folder of this file",
+            id="an include of nothing",
+        ),
+        pytest.param(
+            {"watchr:web": {"cmd": "sleep 1"}},
+            "error [watchr:web] : Circus reads no section of this kind; did you mean [watcher:web]?",
+            id="a misspelt kind of section",
+        ),
+        pytest.param(
+            {"watcher:other": {}},
+            "warning [watcher:other] : there is nothing in it, and Circus passes it over; delete it",
+            id="an empty section",
+        ),
+        pytest.param(
+            {"env:wob": {"A": "1"}},
+            "warning [env:wob] : there is no watcher wob; did you mean [env:web]?",
+            id="variables for nobody",
+        ),
+        pytest.param(
+            {"socket:web": {"prt": "1"}},
+            "error [socket:web] prt: Circus does not know this option; did you mean port?",
+            id="misspelt in a socket",
+        ),
+        pytest.param(
+            {"plugin:xboard": {"note": "two words"}},
+            "error [plugin:xboard] note: Circus pastes it into the plugin's command line as it is, and the plugin dies;"
+            " leave out blanks, quotes and backslashes",
+            id="a blank in a plugin's option (X11)",
+        ),
+        pytest.param(
+            {"plugin:xboard": {"ledger.keepdays": "7"}},
+            "error [plugin:xboard] ledger.keepdays: unknown option; did you mean ledger.keep_days?",
+            id="an option of our plugin, misspelt",
+        ),
+        pytest.param(
+            {"plugin:xboard": {"cmd": "x"}},
+            "error [plugin:xboard] cmd: Circus gives it to the process that runs the plugin, and breaks it; delete it",
+            id="an option that is Circus's own in disguise",
+        ),
+        pytest.param(
+            {"plugin:other": {"log_dir": "x"}},
+            f"error [plugin:other] : there is no use = in it, and circusd would not start; write use = {BUNDLE}",
+            id="a plugin without a class",
+        ),
+        pytest.param(
+            {"plugin:f": {"use": "circus.plugins.flapping.Flapping"}},
+            "warning [plugin:f] use: it limits nothing: Circus refuses what it orders, in silence; restart.burst and"
+            " restart.cooldown do; delete the section",
+            id="Circus's own limiter (X3)",
+        ),
+        pytest.param(
+            {"plugin:xboard": {"use": "circus.plugins.command_reloader.CommandReloader"}},
+            "warning [] : no plugin of xboard-circus: dead workers are replaced, hung and sick ones are not;"
+            f" add [plugin:xboard] with use = {BUNDLE}",
+            id="nobody probes",
+        ),
+    ],
+)
+def test_what_the_file_alone_tells(write: Write, changes: Sections, message: str) -> None:
+    assert told_by_file(load(write(changes))) == [message]
+
+
+def test_what_a_line_hides_is_told_with_its_number(tmp_path: Path) -> None:
+    file = text_file(
+        tmp_path,
+        "[circus]\nmulticast_endpoint =\n"
+        "[watcher:web]\ncmd = sleep 9\npriority = 2\n  # indented\ncmd = sleep 8\n"
+        "[watcher:web]\nnumprocesses = 1",
+    )
+
+    found = check(file)
+
+    assert [line.partition(": ")[2] for line in lines(found)] == [
+        "[watcher:web] priority = 2 # indented: Circus cannot read this; write a whole number",
+    ]
+    file.write_text(file.read_text().replace("priority", "mine"))
+    assert told_by_file(load(file)) == [
+        "error [watcher:web] cmd: written twice, in lines 4 and 7; Circus keeps the first; delete one",
+        "error [watcher:web] : begins twice, in lines 3 and 8; make it one section",
+        (
+            "error [watcher:web] mine: Circus takes the comment in line 6 for the rest of the value, because it is"
+            " indented;"
+            " begin the comment in the first column"
+        ),
+    ]
+
+
+def test_two_logs_of_one_file_are_told_once(write: Write) -> None:
+    stream = {"class": "FileStream", "filename": "logs/web.log", "max_bytes": "9", "backup_count": "1"}
+    options = {f"{name}_stream.{key}": value for name in ("stdout", "stderr") for key, value in stream.items()}
+
+    assert told_by_file(load(write({"watcher:web": dict(options)}))) == [
+        (
+            "warning [watcher:web] stderr_stream.filename: rotated by two writers, as stdout_stream of"
+            " [watcher:web] has the same file; lines get out of order and may be lost; give each a file of its own"
+        )
+    ]
+
+
+# --- reading ---
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        pytest.param(
+            "cmd = x",
+            "line 1: neither a [section] nor an option: cmd = x; nothing may stand before the first [section]",
+            id="no section",
+        ),
+        pytest.param(
+            "[watcher:web]\nwhat", "line 2: neither a [section] nor an option: what; write name = value", id="no option"
+        ),
+        pytest.param(
+            "[watcher:web]\nnumprocesses = two",
+            "[watcher:web] numprocesses = two: Circus cannot read this; write a whole number",
+            id="no number",
+        ),
+        pytest.param(
+            "[watcher:web]\nstop_signal = FOO",
+            "[watcher:web] stop_signal = FOO: Circus cannot read this; write a signal, such as TERM or INT",
+            id="no signal",
+        ),
+        pytest.param(
+            "[watcher:web]\nhooks.before_start = m.f, perhaps",
+            "[watcher:web] hooks.before_start = m.f, perhaps: Circus cannot read this;"
+            " write module.function or module.function, True",
+            id="no yes or no behind a hook",
+        ),
+        pytest.param(
+            "[watcher:web]\nenv = A=1",
+            "[watcher:web] env = A=1: Circus cannot read this; write the variables into [env:NAME]",
+            id="a text for a mapping",
+        ),
+        pytest.param(
+            "[env]\nCOUNT = two\n[watcher:web]\nnumprocesses = $(circus.env.count)",
+            "[watcher:web] numprocesses = $(circus.env.count): Circus cannot read this; write a whole number",
+            id="a variable that is no number",
+        ),
+        pytest.param(
+            "[socket:web]\nfamily = AF_INET7",
+            "[socket:web] family = AF_INET7: Circus cannot read this; write one of AF_INET, AF_INET6, AF_UNIX",
+            id="no family",
+        ),
+        pytest.param(
+            "[watcher:web]\nrlimit_nofile = many",
+            "[watcher:web] rlimit_nofile = many: Circus cannot read this; write a whole number, or nothing for no"
+            " limit",
+            id="no limit",
+        ),
+    ],
+)
+def test_what_circus_cannot_read_is_told_with_its_place(tmp_path: Path, text: str, message: str) -> None:
+    file = text_file(tmp_path, text)
+
+    with pytest.raises(XboardError) as raised:
+        load(file)
+
+    assert str(raised.value) == f"{file}: {message}"
+    assert lines(check(file)) == [f"{file}: {message}"]
+
+
+def test_a_file_that_is_not_there_is_told_with_a_way_to_have_one(tmp_path: Path) -> None:
+    file = tmp_path / "none.ini"
+
+    assert lines(check(file)) == [
+        (
+            f"{file}: no such file; run `xboard-circus init --app module:app` to have one written, or name another with"
+            " -c FILE"
+        )
+    ]
+
+
+def test_a_folder_is_no_file(tmp_path: Path) -> None:
+    assert lines(check(tmp_path)) == [f"{tmp_path}: cannot be read: Is a directory"]
+
+
+def test_reading_gives_what_circus_makes_of_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XB_TEST_COUNT", "3")
+    (tmp_path / "more.ini").write_text("[watcher:more]\ncmd = sleep 1\nuid = nobody\nworking_dir = sub\n")
+    file = text_file(
+        tmp_path,
+        "[circus]\ninclude = more.ini\nendpoint = ipc:///tmp/x.sock ; a comment\n"
+        "[watcher:web]\ncmd = run $(circus.env.XB_TEST_COUNT) ((circus.sockets.WEB))\nname_of_mine = x\n"
+        "stdout_stream.filename = logs/a.log\nhooks.before_start = xboard_circus.plugins.guard:arm, True\n"
+        "[socket:Web]\nhost = ::1\nport = 8000\nfamily = AF_INET6\n[socket:file]\npath = /tmp/y.sock",
+    )
+
+    config = load(file)
+
+    web = config.watcher("WEB")
+    assert (config.folder, config.endpoint, [each.name for each in config.watchers]) == (
+        tmp_path,
+        "ipc:///tmp/x.sock",
+        ["more", "web"],
+    )
+    assert (web.cmd, web.sockets_used, is_armed(web)) == ("run 3 ((circus.sockets.WEB))", ("WEB",), True)
+    assert (config.watcher("more").working_dir, config.watcher("more").uid) == (tmp_path / "sub", "nobody")
+    assert [(each.name, each.section, each.host, each.port, each.path) for each in config.sockets] == [
+        ("file", "socket:file", "localhost", None, "/tmp/y.sock"),
+        ("web", "socket:Web", "::1", 8000, None),
+    ]
+    assert log_folders(config) == [tmp_path / "logs"]
+
+
+def test_a_watcher_that_is_not_there_is_told_with_those_that_are(write: Write) -> None:
+    with pytest.raises(XboardError, match=r"there is no watcher wob; known are: web"):
+        load(write({})).watcher("wob")
+
+
+# --- this host ---
+
+
+@pytest.fixture
+def on_host(tmp_path: Path) -> Callable[[dict[str, str | None]], list[str]]:
+    """Return a function that says what the host rules tell of one watcher with these options."""
+
+    def told(options: dict[str, str | None]) -> list[str]:
+        given = {"cmd": "sleep 1", "hooks.before_start": ARM, "copy_env": "True", **options}
+        text = "\n".join(f"{key} = {value}" for key, value in given.items() if value is not None)
+        return told_by_host(load(text_file(tmp_path, f"[watcher:web]\n{text}")))
+
+    return told
+
+
+OnHost = Callable[[dict[str, str | None]], list[str]]
+
+
+def test_of_what_works_the_host_says_nothing(on_host: OnHost) -> None:
+    assert on_host({"rlimit_nofile": "16", "working_dir": "."}) == []
+
+
+def test_a_working_dir_that_is_not_there(on_host: OnHost, tmp_path: Path) -> None:
+    assert on_host({"working_dir": "gone"}) == [
+        f"error working_dir: there is no folder {tmp_path}/gone; mkdir -p {tmp_path}/gone"
+    ]
+
+
+def test_a_log_folder_that_start_will_make(on_host: OnHost, tmp_path: Path) -> None:
+    (told,) = on_host({"stdout_stream.filename": "logs/a.log"})
+
+    assert told == (
+        f"warning stdout_stream.filename: there is no folder {tmp_path}/logs; `xboard-circus start` makes it, but under"
+        f" bare circusd Circus drops the watcher; mkdir -p {tmp_path}/logs"
+    )
+
+
+def test_a_log_file_that_is_a_folder(on_host: OnHost, tmp_path: Path) -> None:
+    (tmp_path / "logs").mkdir()
+
+    assert on_host({"stdout_stream.filename": "logs"}) == [
+        (
+            f"error stdout_stream.filename: {tmp_path}/logs cannot be written, and Circus drops the watcher;"
+            " name another file"
+        )
+    ]
+
+
+def test_a_program_that_is_not_there(on_host: OnHost) -> None:
+    (told,) = on_host({"cmd": "no-such-program-at-all --port 1"})
+
+    assert told.startswith("error cmd: there is no program no-such-program-at-all in PATH=")
+
+
+def test_the_interpreter_of_circusd_comes_first_where_a_watcher_is_armed(on_host: OnHost, tmp_path: Path) -> None:
+    (told,) = on_host({"cmd": "python -m no_such_module_at_all"})
+
+    python = os.path.join(os.path.dirname(sys.executable), "python")
+    assert told == (
+        f"error cmd: {python} finds no module no_such_module_at_all in {tmp_path}; install it for that Python"
+    )
+
+
+def test_an_app_that_is_not_there(on_host: OnHost, tmp_path: Path) -> None:
+    (told,) = on_host({"cmd": f"{sys.executable} -m uvicorn nowhere_at_all:app"})
+
+    assert told == (
+        f"error cmd: {sys.executable} finds no module nowhere_at_all in {tmp_path};"
+        " write the module:app that uvicorn is to serve"
+    )
+
+
+def test_an_app_in_the_folder_of_the_ini_is_found(on_host: OnHost, tmp_path: Path) -> None:
+    (tmp_path / "somewhere.py").write_text("raise SystemExit('must not be run')")
+
+    assert on_host({"cmd": f"{sys.executable} -m uvicorn somewhere:app"}) == []
+
+
+def test_a_limit_that_does_not_exist(on_host: OnHost) -> None:
+    (told,) = on_host({"rlimit_beer": "1"})
+
+    assert told.startswith("error rlimit_beer: no such limit on this system; known are ")
+
+
+def test_a_limit_above_what_the_kernel_allows(on_host: OnHost) -> None:
+    most = int(Path("/proc/sys/fs/nr_open").read_text()) if sys.platform == "linux" else 1 << 40
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+
+    assert on_host({"rlimit_nofile": str(max(most, hard) + 1)}) == [
+        (
+            f"error rlimit_nofile: above the hard limit of {hard}, and no worker would start;"
+            f" write rlimit_nofile = {hard} or less, or raise the hard limit for circusd"
+        )
+    ]
+
+
+def test_a_user_that_is_not_known(on_host: OnHost) -> None:
+    assert "error uid: not known on this host; create it, or name one that `getent` knows" in on_host(
+        {"uid": "no-such-user"}
+    )
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may become anybody")
+def test_another_user_is_only_for_root(on_host: OnHost) -> None:
+    assert "error uid: only root may become another user; start circusd as root, or take it out" in on_host(
+        {"uid": "root"}
+    )
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may become another user")
+def test_what_the_watchers_user_may_not_enter(on_host: OnHost, tmp_path: Path) -> None:
+    tmp_path.chmod(0o700)
+
+    assert f"error : nobody may not enter {tmp_path}; chmod o+x {tmp_path} and what is above it" in on_host(
+        {"uid": "nobody"}
+    )
+
+
+def test_rights_are_counted_out_from_the_mode_bits(tmp_path: Path) -> None:
+    file = tmp_path / "run"
+    file.touch()
+    owner, group = file.stat().st_uid, file.stat().st_gid
+    somebody = owner + 4242
+
+    file.chmod(0o710)
+
+    assert host_rules.User(somebody, frozenset({group}), "").has(file, os.X_OK)
+    assert not host_rules.User(somebody, frozenset({group}), "").has(file, os.R_OK)
+    assert not host_rules.User(somebody, frozenset(), "").has(file, os.X_OK)
+
+
+# --- imports ---
+
+
+@pytest.fixture
+def modules(tmp_path: Path) -> Path:
+    (tmp_path / "good.py").write_text("def hook(**kw): return True\nclass Plugin: pass\nnumber = 1\n")
+    (tmp_path / "broken.py").write_text("print('noise')\nimport no_such_module_at_all\n")
+    (tmp_path / "wrong.py").write_text("def hook(:\n")
+    (tmp_path / "exits.py").write_text("import os\nos._exit(7)\n")
+    return tmp_path
+
+
+def imports_of(folder: Path, text: str) -> list[str]:
+    config = load(text_file(folder, text))
+    return [f"[{section}] {remark.option}: {remark.what}" for section, remark in import_rules.remarks(config)]
+
+
+def test_hooks_are_imported_as_circus_will(modules: Path) -> None:
+    found = imports_of(
+        modules,
+        "[watcher:web]\ncmd = x\nhooks.before_start = good.hook\nhooks.after_start = broken.hook\n"
+        "hooks.before_stop = wrong.hook\nhooks.after_stop = good.number\n[env:web]\nPYTHONPATH = .",
+    )
+
+    assert found == [
+        (
+            "[watcher:web] hooks.after_start: cannot be imported, and Circus runs on without this watcher:"
+            f" ModuleNotFoundError: No module named 'no_such_module_at_all' ({modules}/broken.py:2)"
+        ),
+        (
+            "[watcher:web] hooks.before_stop: cannot be imported, and Circus runs on without this watcher:"
+            f" SyntaxError: invalid syntax ({modules}/wrong.py:1)"
+        ),
+        (
+            "[watcher:web] hooks.after_stop: cannot be imported, and Circus runs on without this watcher:"
+            " good.number is no function"
+        ),
+    ]
+
+
+def test_the_current_folder_is_not_on_the_path_of_circusd(modules: Path) -> None:
+    (told,) = imports_of(modules, "[watcher:web]\ncmd = x\nhooks.before_start = good.hook")
+
+    assert "No module named 'good'" in told
+
+
+def test_a_module_that_ends_the_process_is_told(modules: Path) -> None:
+    (told,) = imports_of(modules, "[watcher:web]\ncmd = x\nhooks.before_start = exits.hook\n[env:web]\nPYTHONPATH = .")
+
+    assert told == "[] : circusd could not load it: the process ended with 7 in the middle of an import"
+
+
+def test_what_else_makes_circus_drop_a_watcher_is_told(modules: Path) -> None:
+    (told,) = imports_of(modules, "[watcher:web]\ncmd = x\nstdout_stream.class = NoStream")
+
+    assert told == "[watcher:web] : Circus drops this watcher: KeyError: 'NoStream'"
+
+
+def test_a_plugin_is_looked_for_in_circusd_and_in_its_own_process(modules: Path) -> None:
+    text = "[watcher:web]\ncmd = x\n[env:web]\nPYTHONPATH = {}\n[plugin:mine]\nuse = good.Plugin\nworking_dir = /"
+
+    assert imports_of(modules, text.format(modules)) == []
+    (told,) = imports_of(modules, text.format("/nowhere"))
+    assert told.startswith("[plugin:mine] use: cannot be imported, and circusd does not start: ModuleNotFoundError")
+
+
+def test_a_plugin_is_a_class(modules: Path) -> None:
+    (told,) = imports_of(modules, "[watcher:web]\ncmd = x\n[env:web]\nPYTHONPATH = .\n[plugin:mine]\nuse = good.hook")
+
+    assert told.endswith("circusd does not start: good.hook is no class")
+
+
+def test_no_log_is_opened_by_a_check(modules: Path) -> None:
+    assert imports_of(modules, "[watcher:web]\ncmd = x\nstdout_stream.filename = made.log") == []
+    assert not (modules / "made.log").exists()
+
+
+# --- ports ---
+
+
+@pytest.fixture
+def held() -> Iterator[int]:
+    """Yield the number of a port that this process holds."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        yield listener.getsockname()[1]
+
+
+def ports_of(config: Config) -> list[str]:
+    return [
+        f"{remark.level.value} [{section}] {remark.option}: {remark.what}; {remark.hint}"
+        for section, remark in port_rules.remarks(config)
+    ]
+
+
+def test_a_stranger_on_the_public_port_is_named_and_waited_for(write: Write, held: int) -> None:
+    (told,) = ports_of(load(write({"socket:web": {"port": str(held)}})))
+
+    assert told.startswith(f"warning [socket:web] port: 127.0.0.1:{held}: the port is held by pid {os.getpid()} (")
+    assert told.endswith("a stranger; stop it; until then web waits and tries every 10 s")
+
+
+def test_a_stranger_on_an_endpoint_stops_circusd(write: Write, held: int) -> None:
+    (told,) = ports_of(load(write({"circus": {"endpoint": f"tcp://127.0.0.1:{held}"}})))
+
+    assert told.startswith(
+        f"error [circus] endpoint: 127.0.0.1:{held} is an endpoint of circusd, and circusd would not"
+    )
+    assert told.endswith("a stranger; stop that process, or choose another port")
+
+
+def test_our_own_circusd_may_hold_its_ports(write: Write, held: int) -> None:
+    from xboard_circus import procs
+
+    file = write({"circus": {"endpoint": f"tcp://127.0.0.1:{held}"}})
+    runtime.write_record(runtime.instance_id(file), pid=os.getpid(), started=procs.start_time(os.getpid()))
+
+    assert ports_of(load(file)) == []
+
+
+def test_an_address_of_another_host_cannot_be_bound(write: Write) -> None:
+    assert ports_of(load(write({"socket:web": {"host": "192.0.2.1"}}))) == [
+        (
+            "error [socket:web] port: 192.0.2.1:28000 cannot be bound: Cannot assign requested address;"
+            " use an address of this host, or 0.0.0.0 for all of them"
+        )
+    ]
+
+
+def test_a_runtime_folder_too_deep_for_a_socket_is_told(
+    write: Write, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    deep = tmp_path / ("d" * 100)
+    deep.mkdir(mode=0o700)
+    monkeypatch.setenv("XBOARD_RUNTIME_DIR", str(deep))
+
+    (told,) = ports_of(load(write({})))
+
+    assert "a unix socket may have" in told
+
+
+# --- the whole ---
+
+
+def test_a_finding_is_one_line_with_its_place(write: Write) -> None:
+    file = write({"watcher:web": {"restrt.burst": "5", "cmd": "sleep 1"}})
+
+    assert f"{file}: [watcher:web] restrt.burst = 5: unknown option; did you mean restart.burst?" in lines(check(file))
+
+
+def test_what_init_writes_passes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(Path(xboard_circus.__file__).parents[1]))
+    (tmp_path / "mine.py").write_text("")
+    file = write_config(tmp_path, app="mine:app", port=28_001, live_path="/live")
+    file.write_text(file.read_text().replace(":5555", ":25555").replace(":5556", ":25556"))
+
+    found = check(file)
+
+    assert lines(found) == []
+    assert [str(finding) for finding in found.findings] == [
+        f"{file}: 1 watcher, 1 socket, 1 plugin: every option is read, all of it imports"
+    ]
+
+
+def test_a_report_is_sorted_and_says_nothing_twice() -> None:
+    warning = Finding(Level.WARNING, "c.ini", "a", "", None, "odd", "change it")
+    error = Finding(Level.ERROR, "c.ini", "b", "x", "1", "wrong", "write 2")
+
+    found = report([warning, error, warning])
+
+    assert found.findings == (error, warning)
+    assert (found.passed, found.errors, found.warnings) == (False, [error], [warning])
+    assert json.loads(json.dumps(found.as_dict())) == {
+        "passed": False,
+        "findings": [
+            {
+                "level": "error",
+                "file": "c.ini",
+                "section": "b",
+                "option": "x",
+                "value": "1",
+                "what": "wrong",
+                "hint": "write 2",
+            },
+            {
+                "level": "warning",
+                "file": "c.ini",
+                "section": "a",
+                "option": "",
+                "value": None,
+                "what": "odd",
+                "hint": "change it",
+            },
+        ],
+    }
+
+
+def test_a_secret_in_a_command_is_not_printed() -> None:
+    finding = Finding(Level.ERROR, "c.ini", "watcher:w", "cmd", "run --api-key hunter2", "wrong", "write another")
+
+    assert str(finding) == "c.ini: [watcher:w] cmd = run --api-key ***: wrong; write another"
+
+
+@pytest.mark.parametrize("app", ["mine", "mine.py", "mine:", ":app", "my-app:app", "a b:c", "m:a;b"])
+def test_init_refuses_what_is_no_app(tmp_path: Path, app: str) -> None:
+    with pytest.raises(XboardError, match="not a module and an app in it") as raised:
+        write_config(tmp_path, app=app)
+
+    assert (raised.value.exit_code, list(tmp_path.iterdir())) == (2, [])
+
+
+def test_init_does_not_write_over_a_file_unasked(tmp_path: Path) -> None:
+    file = text_file(tmp_path, "mine")
+
+    with pytest.raises(XboardError, match="--force writes over it"):
+        write_config(tmp_path, app="mine:app")
+
+    assert file.read_text() == "mine\n"
+    assert "mine:app" in write_config(tmp_path, app="mine:app", force=True).read_text()
+
+
+def test_init_leaves_out_the_paths_that_an_app_has_not(tmp_path: Path) -> None:
+    options = load(write_config(tmp_path / "new", app="mine:app", ready_path="/ready")).watchers[0].options
+
+    assert (options.health.live_path, options.health.ready_path) == (None, "/ready")
+    assert (tmp_path / "new" / "logs").is_dir()

@@ -1,0 +1,102 @@
+"""Check an ini file before Circus reads it: Circus itself drops what it cannot load, and runs on.
+
+What the file alone can tell is in `file_rules` and `watcher_rules`, what the host has to say in `host_rules`,
+`port_rules` and `import_rules`; this module asks them all and gives each remark its place.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from xboard_circus import config as configuration
+from xboard_circus import file_rules, host_rules, import_rules, port_rules, watcher_rules
+from xboard_circus.config import Config
+from xboard_circus.errors import XboardError
+from xboard_circus.findings import Finding, Level, Remark, Report, report
+
+__all__ = ["Finding", "Level", "Report", "check"]
+
+
+def check(config_file: str | Path, *, running: bool = False) -> Report:
+    """Return everything that is wrong, or will go wrong, with *config_file*.
+
+    With *running*, its circusd runs and has the ports, so they are not looked at; one that is found to run is
+    recognised in any case. Nothing is changed, but the hooks and plugins are imported, in processes of their own.
+    """
+    shown = str(config_file)
+    try:
+        findings = list(_unreadable(Path(config_file).absolute(), shown))
+        if not findings:
+            findings = list(_findings(configuration.load(config_file), running=running))
+    except XboardError as error:
+        findings = [Finding(Level.ERROR, shown, "", "", None, str(error).removeprefix(f"{shown}: "), "")]
+    return report(findings)
+
+
+def _unreadable(path: Path, shown: str) -> Iterator[Finding]:
+    scans = configuration.read_scans(path, shown)
+    for line in configuration.unreadable(scans):
+        yield Finding(Level.ERROR, shown, "", "", None, line, "")
+    for section, problem in configuration.misreadings(scans):
+        yield Finding(Level.ERROR, shown, section, problem.option, problem.value, problem.what, problem.hint)
+
+
+def _findings(config: Config, *, running: bool) -> Iterator[Finding]:
+    given = _given(config)
+    worst = Level.OK
+    for section, remark in _remarks(config, running=running):
+        worst = Level.ERROR if Level.ERROR in (worst, remark.level) else remark.level
+        value = given.get(section, {}).get(remark.option)
+        yield Finding(remark.level, config.shown, section, remark.option, value, remark.what, remark.hint)
+    if worst is not Level.ERROR:
+        parts = {"watcher": config.watchers, "socket": config.sockets, "plugin": config.plugins}
+        counts = ", ".join(f"{len(found)} {name}{'s' * (len(found) != 1)}" for name, found in parts.items())
+        yield Finding(Level.OK, config.shown, "", "", None, f"{counts}: every option is read, all of it imports", "")
+
+
+def _remarks(config: Config, *, running: bool) -> Iterator[tuple[str, Remark]]:
+    yield from file_rules.remarks(config)
+    for watcher in config.watchers:
+        for remark in watcher_rules.remarks(config, watcher):
+            yield watcher.section, remark
+        for remark in host_rules.remarks(config, watcher):
+            yield watcher.section, remark
+    yield from _circus(config)
+    yield from import_rules.remarks(config)
+    if not running:
+        yield from port_rules.remarks(config)
+
+
+def _circus(config: Config) -> Iterator[tuple[str, Remark]]:
+    """Yield what the host has to say about the [circus] section."""
+    for option in ("logoutput", "pidfile"):
+        remark = None
+        if configuration.is_file(config.circus[option]):
+            remark = host_rules.not_writable(option, config.folder / config.circus[option], "circusd does not start")
+        if remark:
+            yield "circus", remark
+    for option in ("endpoint", "pubsub_endpoint"):
+        if (endpoint := config.circus[option]).startswith("ipc://"):
+            folder = (config.folder / endpoint.removeprefix("ipc://")).parent
+            if not folder.is_dir():
+                yield (
+                    "circus",
+                    Remark(Level.ERROR, option, f"there is no folder {folder}", f"mkdir -p -m 0700 {folder}"),
+                )
+            elif not os.access(folder, os.W_OK):
+                yield "circus", Remark(Level.ERROR, option, f"{folder} cannot be written", "name another folder")
+    if config.circus["httpd"] and importlib.util.find_spec("circusweb") is None:
+        what = "circusd ends at once: circus-web is not installed, and does not install any more"
+        yield "circus", Remark(Level.ERROR, "httpd", what, "delete the line")
+
+
+def _given(config: Config) -> dict[str, Mapping[str, str]]:
+    return {
+        "circus": config.given,
+        **{watcher.section: watcher.given for watcher in config.watchers},
+        **{socket.section: socket.given for socket in config.sockets},
+        **{plugin.name: plugin.given for plugin in config.plugins},
+    }

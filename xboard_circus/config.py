@@ -1,0 +1,298 @@
+"""Read an ini file as circusd reads it, into frozen dataclasses.
+
+Circus's own parser does the reading, so that substitution, includes and defaults are its own. What it hides or
+reports without a place (a number that is none, a line that it cannot read) is found beside it, by `ini_scan`.
+"""
+
+from __future__ import annotations
+
+import glob
+import os
+import re
+import warnings
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from circus.config import get_config, read_config
+from circus.util import replace_gnu_args
+
+from xboard_circus.circus_options import misread
+from xboard_circus.errors import XboardError
+from xboard_circus.ini_scan import Entry, Scan, scan
+from xboard_circus.options import PluginOptions, Problem, WatcherOptions, parse_plugin, parse_watcher
+
+ARM = "xboard_circus.plugins.guard.arm"
+
+# As circus.util.replace_gnu_args: both ways of writing, in any case.
+_SOCKET = re.compile(r"\$\(circus\.sockets\.([\w.\-]+)\)|\(\(circus\.sockets\.([\w.\-]+)\)\)", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True)
+class WatcherConfig:
+    """A ``[watcher:NAME]`` section.
+
+    Attributes:
+        given: Every option as the file has it, ours and Circus's.
+        hooks: What each hook line names, without the ``, True`` behind it.
+        sockets_used: Names in the command's ``$(circus.sockets.NAME)``, spelled as they are there.
+        working_dir: Absolute; circusd's folder is taken to be the file's.
+    """
+
+    name: str
+    section: str
+    given: Mapping[str, str]
+    cmd: str
+    args: str
+    options: WatcherOptions
+    problems: tuple[Problem, ...]
+    hooks: Mapping[str, str]
+    numprocesses: int
+    working_dir: Path
+    uid: str | None
+    gid: str | None
+    env: Mapping[str, str]
+    copy_env: bool
+    copy_path: bool
+    shell: bool
+    singleton: bool
+    respawn: bool
+    on_demand: bool
+    use_sockets: bool
+    sockets_used: tuple[str, ...]
+    priority: int
+    max_age: int
+    max_retry: int
+    graceful_timeout: float
+    rlimits: Mapping[str, int]
+    streams: Mapping[str, Mapping[str, str]]
+
+
+@dataclass(frozen=True, slots=True)
+class SocketConfig:
+    """A ``[socket:NAME]`` section; *path* is set for a unix socket, and *port* is None then."""
+
+    name: str
+    section: str
+    given: Mapping[str, str]
+    host: str
+    port: int | None
+    path: str | None
+    so_reuseport: bool
+
+
+@dataclass(frozen=True, slots=True)
+class PluginConfig:
+    """A ``[plugin:NAME]`` section; its *name* is the whole of it, as Circus shows it."""
+
+    name: str
+    given: Mapping[str, str]
+    use: str
+    options: PluginOptions
+    problems: tuple[Problem, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """An ini file, and what it includes.
+
+    Attributes:
+        path: Absolute path of the file.
+        folder: Its folder, in which circusd is to run; what is relative in the file starts there.
+        shown: The file as the user named it, for messages.
+        circus: What Circus makes of the [circus] section, defaults filled in.
+        given: The [circus] section as the file has it.
+        scans: Each file that was read, line by line.
+    """
+
+    path: Path
+    folder: Path
+    shown: str
+    endpoint: str
+    pubsub_endpoint: str
+    circus: Mapping[str, Any]
+    given: Mapping[str, str]
+    watchers: tuple[WatcherConfig, ...]
+    sockets: tuple[SocketConfig, ...]
+    plugins: tuple[PluginConfig, ...]
+    scans: tuple[Scan, ...]
+
+    def watcher(self, name: str) -> WatcherConfig:
+        """Return the watcher of that name; names have no case in Circus."""
+        for watcher in self.watchers:
+            if watcher.name.lower() == name.lower():
+                return watcher
+        known = ", ".join(watcher.name for watcher in self.watchers) or "none"
+        raise XboardError(f"{self.shown}: there is no watcher {name}; known are: {known}")
+
+    def socket(self, name: str) -> SocketConfig | None:
+        """Return the socket of that name, or None; names have no case in Circus."""
+        return next((socket for socket in self.sockets if socket.name == name.lower()), None)
+
+    def sections(self) -> list[str]:
+        """Return the names of all sections, in the order in which they were read."""
+        return [name for each in self.scans for name, _ in each.sections]
+
+
+def load(config_file: str | Path) -> Config:
+    """Read *config_file*; raise XboardError with file, place and what to write where that is not possible."""
+    path, shown = Path(config_file).absolute(), str(config_file)
+    scans = read_scans(path, shown)
+    lines = [*unreadable(scans), *(f"[{section}] {problem}" for section, problem in misreadings(scans))]
+    if lines:
+        raise XboardError("\n".join(f"{shown}: {line}" for line in lines))
+    try:
+        return _load(path, shown, scans)
+    except Exception as error:
+        raise XboardError(f"{shown}: Circus cannot read it: {type(error).__name__}: {error}") from error
+
+
+def _load(path: Path, shown: str, scans: list[Scan]) -> Config:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # a stats_endpoint alone; `check` tells it better
+        raw, found = read_config(str(path))[0], get_config(str(path))
+    given = {name: {key: value for key, value in raw.items(name) if key != "__name__"} for name in raw.sections()}
+    return Config(
+        path=path,
+        folder=path.parent,
+        shown=shown,
+        endpoint=found["endpoint"],
+        pubsub_endpoint=found["pubsub_endpoint"],
+        circus={key: value for key, value in found.items() if key not in ("watchers", "sockets", "plugins")},
+        given=given.get("circus", {}),
+        watchers=tuple(_watcher(each, given, path.parent) for each in found["watchers"]),
+        sockets=tuple(_socket(each, given) for each in found["sockets"]),
+        plugins=tuple(_plugin(each, given) for each in found["plugins"]),
+        scans=tuple(scans),
+    )
+
+
+def is_armed(watcher: WatcherConfig) -> bool:
+    """True where the watcher's start goes through our guard."""
+    return watcher.hooks.get("before_start", "").replace(":", ".") == ARM
+
+
+def log_folders(config: Config) -> list[Path]:
+    """Return the folders that have to be there before circusd starts: it drops a watcher whose log it can't open."""
+    files = [
+        stream["filename"] for watcher in config.watchers for stream in watcher.streams.values() if "filename" in stream
+    ]
+    files += [str(config.circus[key]) for key in ("logoutput", "pidfile") if is_file(config.circus[key])]
+    folders = [config.folder / file for file in files]
+    plugins = [config.folder / plugin.options.log_dir for plugin in config.plugins if is_our_plugin(plugin)]
+    return list(dict.fromkeys([*(file.parent for file in folders), *plugins]))
+
+
+def is_our_plugin(plugin: PluginConfig) -> bool:
+    """True for a plugin of this package."""
+    return plugin.use.startswith("xboard_circus.")
+
+
+def read_scans(path: Path, shown: str) -> list[Scan]:
+    """Return the lines of the file and of the files that it includes; raise XboardError where one cannot be read."""
+    scans = [scan(path, _text(path, shown))]
+    files = [file for _, _, found in included(scans[0]) for file in found]
+    return scans + [scan(file, _text(file, str(file))) for file in files]
+
+
+def unreadable(scans: list[Scan]) -> Iterator[str]:
+    """Yield a line for each line that is neither a section nor an option."""
+    for each in scans:
+        for line, text in each.broken:
+            where = f"line {line}" if each is scans[0] else f"{each.file}, line {line}"
+            before = "nothing may stand before the first [section]" if not each.sections else "write name = value"
+            yield f"{where}: neither a [section] nor an option: {text[:80]}; {before}"
+
+
+def misreadings(scans: list[Scan]) -> Iterator[tuple[str, Problem]]:
+    """Yield (section, problem) for every value of Circus's own options that Circus itself would stumble over."""
+    entries = [entry for each in scans for entry in each.entries]
+    env = dict(os.environ) | {entry.option: entry.value for entry in entries if entry.section == "env"}
+    for entry in entries:
+        value = replace_gnu_args(entry.value, env=env)
+        # What stands in [DEFAULT] goes into every section.
+        kinds = ("circus", "watcher", "socket", "plugin") if entry.section == "DEFAULT" else (entry.section,)
+        hint = next(filter(None, (misread(kind, entry.option, value) for kind in kinds)), "")
+        if hint:
+            yield entry.section, Problem(entry.option, entry.value, "Circus cannot read this", hint)
+
+
+def _text(path: Path, shown: str) -> str:
+    try:
+        return path.read_text()
+    except FileNotFoundError:
+        hint = "run `xboard-circus init --app module:app` to have one written, or name another with -c FILE"
+        raise XboardError(f"{shown}: no such file; {hint}") from None
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not text in this system's encoding"
+        raise XboardError(f"{shown}: cannot be read: {reason}") from None
+
+
+def included(main: Scan) -> Iterator[tuple[Entry, str, list[Path]]]:
+    """Yield (entry, word, files) for each word of ``include`` and ``include_dir``, as Circus looks for them."""
+    for entry in main.entries:
+        if entry.section == "circus" and entry.option in ("include", "include_dir"):
+            for word in entry.value.split():
+                pattern = f"{word}/*.ini" if entry.option == "include_dir" else word
+                files = sorted(glob.glob(os.path.join(main.file.parent, pattern)))
+                yield entry, word, [Path(file) for file in files]
+
+
+def _watcher(found: Mapping[str, Any], sections: Mapping[str, Mapping[str, str]], folder: Path) -> WatcherConfig:
+    given = sections[found["__name__"]]
+    options, problems = parse_watcher(given)
+    cmd, args = str(found["cmd"] or ""), str(found["args"] or "")
+    return WatcherConfig(
+        name=found["name"],
+        section=found["__name__"],
+        given=given,
+        cmd=cmd,
+        args=args,
+        options=options,
+        problems=tuple(problems),
+        hooks={name: str(hook[0]) for name, hook in found["hooks"].items()},
+        numprocesses=found["numprocesses"],
+        working_dir=folder / (found["working_dir"] or "."),
+        uid=found["uid"] or None,
+        gid=found["gid"] or None,
+        env=found["env"],
+        copy_env=found["copy_env"],
+        copy_path=found["copy_path"],
+        shell=found["shell"],
+        singleton=found["singleton"],
+        respawn=found["respawn"],
+        on_demand=found["on_demand"],
+        use_sockets=found["use_sockets"],
+        sockets_used=tuple(dict.fromkeys(one or other for one, other in _SOCKET.findall(f"{cmd} {args}"))),
+        priority=found["priority"],
+        max_age=int(found.get("max_age", 0)),
+        max_retry=found["max_retry"],
+        graceful_timeout=found["graceful_timeout"],
+        rlimits=found["rlimits"],
+        streams={name: found[f"{name}_stream"] for name in ("stdout", "stderr") if found[f"{name}_stream"]},
+    )
+
+
+def _socket(found: Mapping[str, Any], sections: Mapping[str, Mapping[str, str]]) -> SocketConfig:
+    section, path = found["__name__"], found.get("path")
+    return SocketConfig(
+        name=found["name"],
+        section=section,
+        given=sections[section],
+        host=found.get("host", "localhost"),
+        port=None if path is not None else int(found.get("port", 8080)),
+        path=path,
+        so_reuseport=found["so_reuseport"],
+    )
+
+
+def _plugin(found: Mapping[str, Any], sections: Mapping[str, Mapping[str, str]]) -> PluginConfig:
+    given = sections[found["__name__"]]
+    options, problems = parse_plugin(given)
+    return PluginConfig(found["name"], given, found.get("use", ""), options, tuple(problems))
+
+
+def is_file(value: object) -> bool:
+    """True where circusd's own output goes to a file, and not to its stdout or to syslog."""
+    return bool(value) and value not in ("-", "stdout") and not str(value).startswith("syslog://")

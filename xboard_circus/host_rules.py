@@ -1,0 +1,239 @@
+"""What can be wrong on this host for a [watcher:...] section: folders, users, limits, programs.
+
+The rules look, and change nothing. They look with the rights of whoever runs the check, and count out from the mode
+bits what the watcher's own user may do; access lists beyond those are not read.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from circus.util import parse_env_dict
+
+from xboard_circus.config import Config, WatcherConfig, is_armed
+from xboard_circus.findings import Level, Remark
+from xboard_circus.watcher_rules import argument, words
+
+ERROR, WARNING = Level.ERROR, Level.WARNING
+
+_FIND_MODULE = "import importlib.util, sys; sys.exit(importlib.util.find_spec(sys.argv[1]) is None)"
+_FIND_TIMEOUT = 30.0
+_CAP_SYS_RESOURCE = 24
+
+
+@dataclass(frozen=True, slots=True)
+class User:
+    """Who a watcher's workers run as."""
+
+    uid: int
+    groups: frozenset[int]
+    name: str
+
+    def may(self, path: Path, mode: int) -> bool:
+        """Say whether the user has the right *mode* (os.R_OK, W_OK, X_OK) on *path* and can get there."""
+        try:
+            return all(self.has(parent, os.X_OK) for parent in path.resolve().parents) and self.has(path, mode)
+        except OSError:
+            return False
+
+    def has(self, path: Path, mode: int) -> bool:
+        found = path.stat()
+        if self.uid == 0:
+            return mode != os.X_OK or path.is_dir() or bool(found.st_mode & 0o111)
+        shift = 6 if found.st_uid == self.uid else 3 if found.st_gid in self.groups else 0
+        return (found.st_mode >> shift) & mode == mode
+
+
+def remarks(config: Config, watcher: WatcherConfig) -> Iterator[Remark]:
+    """Yield what every rule says about one watcher on this host."""
+    for rule in RULES:
+        yield from rule(config, watcher)
+
+
+def user_of(watcher: WatcherConfig) -> User:
+    """Return who the watcher's workers are; KeyError for a user or group that is not known."""
+    import grp
+    import pwd
+
+    if watcher.uid is None:
+        uid, gid, groups = os.geteuid(), os.getegid(), os.getgroups()
+    elif watcher.uid.isdigit() and is_armed(watcher):
+        # The launcher takes a bare number, as containers have it; Circus itself refuses it.
+        uid, gid, groups = int(watcher.uid), os.getegid(), []
+    else:
+        entry = pwd.getpwuid(int(watcher.uid)) if watcher.uid.isdigit() else pwd.getpwnam(watcher.uid)
+        uid, gid, groups = entry.pw_uid, entry.pw_gid, os.getgrouplist(entry.pw_name, entry.pw_gid)
+    if watcher.gid is not None:
+        gid = int(watcher.gid) if watcher.gid.isdigit() else grp.getgrnam(watcher.gid).gr_gid
+    return User(uid, frozenset({gid, *groups}), watcher.uid or "the user of this check")
+
+
+def search_path(watcher: WatcherConfig) -> str:
+    """Return the PATH in which the watcher's program is looked for."""
+    path = watcher.env.get("PATH") or (os.environ.get("PATH", os.defpath) if is_armed(watcher) else os.defpath)
+    return os.pathsep.join([os.path.dirname(sys.executable), path]) if is_armed(watcher) else path
+
+
+def _user(config: Config, watcher: WatcherConfig) -> Iterator[Remark]:
+    try:
+        user = user_of(watcher)
+    except KeyError as error:
+        option = "gid" if watcher.gid and watcher.gid in str(error) else "uid"
+        yield Remark(ERROR, option, "not known on this host", "create it, or name one that `getent` knows")
+        return
+    if os.geteuid() == 0:
+        return
+    if user.uid != os.geteuid():
+        yield Remark(ERROR, "uid", "only root may become another user", "start circusd as root, or take it out")
+    elif watcher.gid is not None and not user.groups <= {os.getegid(), *os.getgroups()}:
+        yield Remark(ERROR, "gid", "only root may take on another group", "start circusd as root, or take it out")
+
+
+def _working_dir(config: Config, watcher: WatcherConfig) -> Iterator[Remark]:
+    folder, option = watcher.working_dir, "working_dir" if "working_dir" in watcher.given else ""
+    if not folder.is_dir():
+        yield Remark(ERROR, option, f"there is no folder {folder}", f"mkdir -p {folder}")
+    elif (user := _known_user(watcher)) and not user.may(folder, os.X_OK):
+        yield Remark(ERROR, option, f"{user.name} may not enter {folder}", f"chmod o+x {folder} and what is above it")
+
+
+def _log_files(config: Config, watcher: WatcherConfig) -> Iterator[Remark]:
+    for name, stream in watcher.streams.items():
+        if "filename" not in stream:
+            continue
+        option, file = f"{name}_stream.filename", config.folder / stream["filename"]
+        if remark := not_writable(option, file, "Circus drops the watcher"):
+            yield remark
+
+
+def not_writable(option: str, file: Path, consequence: str) -> Remark | None:
+    """Return what keeps circusd from writing *file*; that the folder is only missing is put right by our `start`."""
+    folder = file.parent
+    if not folder.exists():
+        above = next(parent for parent in folder.parents if parent.exists())
+        if above.is_dir() and os.access(above, os.W_OK | os.X_OK):
+            what = f"there is no folder {folder}; `xboard-circus start` makes it, but under bare circusd {consequence}"
+            return Remark(WARNING, option, what, f"mkdir -p {folder}")
+    target = file if file.exists() else folder
+    if folder.is_dir() and not file.is_dir() and os.access(target, os.W_OK):
+        return None
+    return Remark(ERROR, option, f"{file} cannot be written, and {consequence}", "name another file")
+
+
+def _limits(config: Config, watcher: WatcherConfig) -> Iterator[Remark]:
+    for name, wanted in watcher.rlimits.items():
+        number = getattr(resource, f"RLIMIT_{name.upper()}", None)
+        if number is None:
+            known = sorted(word[7:].lower() for word in dir(resource) if word.startswith("RLIMIT_"))
+            yield Remark(ERROR, f"rlimit_{name}", "no such limit on this system", f"known are {', '.join(known)}")
+            continue
+        hard = resource.getrlimit(number)[1]
+        # For open files, Circus and the launcher read "no limit" as the hard limit.
+        most = hard if number == resource.RLIMIT_NOFILE and wanted == resource.RLIM_INFINITY else wanted
+        if _exceeds(most, hard) and not _may_raise(number, most):
+            hint = f"write rlimit_{name} = {hard} or less, or raise the hard limit for circusd"
+            yield Remark(ERROR, f"rlimit_{name}", f"above the hard limit of {hard}, and no worker would start", hint)
+
+
+def _exceeds(value: int, hard: int) -> bool:
+    return hard != resource.RLIM_INFINITY and (value == resource.RLIM_INFINITY or value > hard)
+
+
+def _may_raise(number: int, value: int) -> bool:
+    """Say whether this process may set *value* above its hard limit."""
+    try:
+        status = Path("/proc/self/status").read_text()
+        capable = int(status.partition("CapEff:")[2].split()[0], 16) >> _CAP_SYS_RESOURCE & 1
+        most_files = int(Path("/proc/sys/fs/nr_open").read_text())
+    except (OSError, ValueError, IndexError):
+        return os.geteuid() == 0
+    return bool(capable) and (number != resource.RLIMIT_NOFILE or value <= most_files)
+
+
+def _program(config: Config, watcher: WatcherConfig) -> Iterator[Remark]:
+    command = words(watcher)
+    if watcher.shell or not command or "$(" in command[0] or "((" in command[0]:
+        return
+    path = search_path(watcher)
+    if os.sep in command[0]:
+        program: str | None = str(watcher.working_dir / command[0])
+    else:
+        program = shutil.which(command[0], path=path)
+    if program is None or not os.access(program, os.X_OK) or os.path.isdir(program):
+        where = "" if os.sep in command[0] else f" in PATH={path}"
+        yield Remark(ERROR, "cmd", f"there is no program {command[0]}{where}", "install it, or write its whole path")
+        return
+    user = _known_user(watcher)
+    if user and watcher.uid and not user.may(Path(program), os.X_OK):
+        what = f"{user.name} may not run {program}"
+        yield Remark(ERROR, "cmd", what, "put the environment into a folder that this user can enter, such as /opt")
+        return
+    yield from _modules(watcher, command, program)
+
+
+def _modules(watcher: WatcherConfig, command: list[str], program: str) -> Iterator[Remark]:
+    """Look for the module of ``python -m MODULE`` and, where that serves an app, for the app's."""
+    if not os.path.basename(program).startswith("python") or command[1:2] != ["-m"] or len(command) < 3:
+        return
+    if not watcher.working_dir.is_dir():
+        return
+    wanted = [command[2]]
+    if command[2] in ("uvicorn", "xboard_circus.worker") and argument(command, "--app-dir") is None:
+        wanted += [word.partition(":")[0] for word in command[3:4] if not word.startswith("-")]
+    for module in wanted:
+        error = _missing(module, program, watcher)
+        if error is not None:
+            hint = (
+                "install it for that Python" if module == wanted[0] else "write the module:app that uvicorn is to serve"
+            )
+            yield Remark(ERROR, "cmd", f"{program} finds no module {module} in {watcher.working_dir}{error}", hint)
+            return
+
+
+def _missing(module: str, program: str, watcher: WatcherConfig) -> str | None:
+    """Return what the program's Python says of a module that it does not find; None where it finds it."""
+    environment = {**(os.environ if watcher.copy_env else {}), **parse_env_dict(dict(watcher.env))}
+    environment["PATH"] = search_path(watcher)
+    try:
+        run = subprocess.run(
+            [program, "-c", _FIND_MODULE, module],
+            cwd=watcher.working_dir,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=_FIND_TIMEOUT,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        return None
+    except OSError as error:
+        return f" ({error.strerror})"
+    if run.returncode == 0:
+        return None
+    lines = run.stderr.strip().splitlines()
+    return f" ({lines[-1]})" if lines else ""
+
+
+def _known_user(watcher: WatcherConfig) -> User | None:
+    try:
+        return user_of(watcher)
+    except KeyError:
+        return None
+
+
+RULES: tuple[Callable[[Config, WatcherConfig], Iterator[Remark]], ...] = (
+    _user,
+    _working_dir,
+    _log_files,
+    _limits,
+    _program,
+)

@@ -1,0 +1,92 @@
+"""Read an ini file line by line as Circus's own parser does, keeping what that parser hides.
+
+Circus keeps the first of two options of the same name, joins two sections of the same name, and takes an indented
+comment for the rest of the value above it, all without a word. Here every line stays on show with its number.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from configparser import RawConfigParser
+from dataclasses import dataclass, field
+from pathlib import Path
+
+
+@dataclass(slots=True)
+class Entry:
+    """One option as it stands in a file."""
+
+    section: str
+    option: str
+    value: str
+    line: int
+
+
+@dataclass(slots=True)
+class Scan:
+    """One file, line by line.
+
+    Attributes:
+        sections: Name and line of every section header, in the order of the file.
+        broken: Line number and text of what Circus cannot read.
+        comments: Line number of every comment that Circus takes for the rest of a value.
+    """
+
+    file: Path
+    entries: list[Entry] = field(default_factory=list)
+    sections: list[tuple[str, int]] = field(default_factory=list)
+    broken: list[tuple[int, str]] = field(default_factory=list)
+    comments: list[tuple[int, Entry]] = field(default_factory=list)
+
+
+def scan(file: Path, text: str) -> Scan:
+    """Return every section and option of *text*, which is what *file* holds."""
+    found = Scan(file)
+    section = None
+    entry: Entry | None = None
+    for number, line in enumerate(text.splitlines(), start=1):
+        if _says_nothing(line):
+            continue
+        if line[0].isspace() and entry is not None:
+            entry.value += f"\n{line.strip()}"
+            if line.lstrip()[0] in "#;":
+                found.comments.append((number, entry))
+        elif header := RawConfigParser.SECTCRE.match(line):
+            section, entry = header.group("header"), None
+            found.sections.append((section, number))
+        elif section is not None and (option := RawConfigParser.OPTCRE.match(line)):
+            entry = Entry(section, option.group("option").rstrip(), _value(option.group("value")), number)
+            found.entries.append(entry)
+        else:
+            found.broken.append((number, line.strip()))
+    return found
+
+
+def repeated(found: Scan) -> Iterator[tuple[Entry, Entry]]:
+    """Yield every option that the same section already has, after that first one."""
+    first: dict[tuple[str, str], Entry] = {}
+    for entry in found.entries:
+        known = first.setdefault((entry.section, entry.option), entry)
+        if known is not entry:
+            yield known, entry
+
+
+def repeated_sections(found: Scan) -> Iterator[tuple[str, int, int]]:
+    """Yield the name of every section that comes twice, with the line of the first and of this one."""
+    first: dict[str, int] = {}
+    for name, line in found.sections:
+        if first.setdefault(name, line) != line:
+            yield name, first[name], line
+
+
+def _says_nothing(line: str) -> bool:
+    return not line.strip() or line[0] in "#;" or (line[0] in "rR" and line.split(None, 1)[0].lower() == "rem")
+
+
+def _value(text: str) -> str:
+    # As Circus: only the first ";" counts, and only behind a blank.
+    position = text.find(";")
+    if position > 0 and text[position - 1].isspace():
+        text = text[:position]
+    text = text.strip()
+    return "" if text == '""' else text

@@ -1,0 +1,81 @@
+"""Write a circus.ini for an app of the user's own, for those who have installed the package and have no checkout."""
+
+from __future__ import annotations
+
+import re
+from importlib import resources
+from pathlib import Path
+from string import Template
+
+from xboard_circus.errors import OptionError, XboardError
+from xboard_circus.option_kinds import Kind, UrlPath, WrongValueError
+
+NAME = "circus.ini"
+
+_APP = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*")
+
+
+class _IniTemplate(Template):
+    """A template in which "$" is left alone: it stands for Circus's own variables."""
+
+    delimiter = "@"
+
+
+def write_config(
+    directory: str | Path,
+    *,
+    app: str,
+    port: int = 8000,
+    workers: int = 2,
+    live_path: str | None = None,
+    ready_path: str | None = None,
+    force: bool = False,
+) -> Path:
+    """Write circus.ini into *directory*, and make that and its logs/; return the file's path.
+
+    Without a live path only the event loop of the workers is watched.
+
+    Raises:
+        OptionError: *app* is no ``module:app``, or a path is none.
+        XboardError: There is a circus.ini and *force* is not set, or the folder cannot be written.
+    """
+    text = rendered(app=app, port=port, workers=workers, live_path=live_path, ready_path=ready_path)
+    file = Path(directory) / NAME
+    try:
+        (file.parent / "logs").mkdir(parents=True, exist_ok=True)
+        with file.open("w" if force else "x", encoding="utf-8") as opened:
+            opened.write(text)
+    except FileExistsError as error:
+        if not file.exists():
+            raise XboardError(f"{error.filename} is in the way of a folder") from None
+        raise XboardError(f"{file} is there already; --force writes over it") from None
+    except OSError as error:
+        raise XboardError(f"{error.filename or file} cannot be written: {error.strerror}") from None
+    return file
+
+
+def rendered(*, app: str, port: int, workers: int, live_path: str | None, ready_path: str | None) -> str:
+    """Return the text of a circus.ini."""
+    if not app.isascii() or not _APP.fullmatch(app):
+        raise OptionError(
+            f"--app {app}: not a module and an app in it; write one such as mypackage.main:app", exit_code=2
+        )
+    template = resources.files("xboard_circus").joinpath("init_template.ini").read_text(encoding="utf-8")
+    return _IniTemplate(template).substitute(
+        app=app,
+        workers=workers,
+        port=port,
+        live_path=_path_line("live_path", live_path, example="/health/live"),
+        ready_path=_path_line("ready_path", ready_path, example="/health/ready"),
+    )
+
+
+def _path_line(name: str, path: str | None, *, example: str) -> str:
+    if path is None:
+        return f"# health.{name} = {example}"
+    kind: Kind = UrlPath()
+    try:
+        return f"health.{name} = {kind.read(path)}"
+    except WrongValueError as wrong:
+        option = f"--{name.replace('_', '-')}"
+        raise OptionError(f"{option} {path}: {wrong.what}; {wrong.hint}", exit_code=2) from None

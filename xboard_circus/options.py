@@ -1,0 +1,295 @@
+"""Read the options of an ini section into the dataclasses of `option_fields`.
+
+Reading never raises: circusd has to run on with the default, so a wrong option comes back as a Problem that says
+what to write, and `xboard-circus check` refuses to start with it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from xboard_circus import circus_options
+from xboard_circus.core.budget import RestartLimits
+from xboard_circus.masking import safe_command
+from xboard_circus.option_fields import (
+    HealthOptions,
+    LedgerOptions,
+    PluginOptions,
+    PortOptions,
+    PortPolicy,
+    RestartOptions,
+    WatcherOptions,
+    WorkerOptions,
+)
+from xboard_circus.option_kinds import Kind, WrongValueError
+
+__all__ = [
+    "HealthOptions",
+    "LedgerOptions",
+    "OptionDoc",
+    "PluginOptions",
+    "PortOptions",
+    "PortPolicy",
+    "Problem",
+    "RestartOptions",
+    "WatcherOptions",
+    "WorkerOptions",
+    "did_you_mean",
+    "documented",
+    "flat",
+    "ini_text",
+    "is_ours",
+    "parse_plugin",
+    "parse_watcher",
+    "shown",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """What is wrong with one option of a section, and what to write instead."""
+
+    option: str
+    value: str
+    what: str
+    hint: str
+
+    def __str__(self) -> str:
+        return f"{self.option} = {self.value}: {self.what}; {self.hint}"
+
+
+@dataclass(frozen=True, slots=True)
+class OptionDoc:
+    """One option as the reference shows it."""
+
+    name: str
+    default: object
+    unit: str
+    help: str
+    example: str
+
+    @property
+    def written(self) -> str:
+        """The option as a line of an ini file, with its default or, where it has none, an example."""
+        value = self.example if self.default is None else ini_text(self.default)
+        return f"{self.name} = {value}"
+
+
+# Below this a key of the user's own is no misspelling of ours: "port" is 0.62 like "port.port".
+_ALIKE = 0.8
+
+_Options = TypeVar("_Options", WatcherOptions, PluginOptions)
+
+
+def parse_watcher(mapping: Mapping[str, object]) -> tuple[WatcherOptions, list[Problem]]:
+    """Read our options of a watcher; a wrong one counts as its default and comes back as a Problem.
+
+    >>> options, problems = parse_watcher({"health.period": "fast", "restart.burst": "3"})
+    >>> options.restart.burst, options.health.period, str(problems[0])
+    (3, 2.0, 'health.period = fast: not a number of seconds; write it in digits, such as 2')
+    """
+    options, problems = _parse(WatcherOptions, mapping)
+    options, contradictions = _reconciled(options, mapping)
+    return options, problems + contradictions + _unknown(WatcherOptions, mapping, circus_options.WATCHER_OPTIONS)
+
+
+def parse_plugin(mapping: Mapping[str, object]) -> tuple[PluginOptions, list[Problem]]:
+    """Read our options of a plugin, as `parse_watcher` does; Circus's own keys of the section are passed over."""
+    options, problems = _parse(PluginOptions, mapping)
+    return options, problems + _unknown(PluginOptions, mapping, circus_options.PLUGIN_OPTIONS)
+
+
+def flat(options: WatcherOptions | PluginOptions) -> dict[str, object]:
+    """Return the options under their names in the ini file, for the state command.
+
+    >>> flat(WatcherOptions())["restart.burst"]
+    5
+    """
+    return {name: getattr(group, item.name) for name, group, item in _fields(options)}
+
+
+def is_ours(key: str) -> bool:
+    """True for a key of one of our families (``health.``, ``restart.``, ``port.``, ``worker.``), known or not."""
+    return key.startswith(_families(WatcherOptions))
+
+
+def documented(kind: type[WatcherOptions] | type[PluginOptions]) -> list[OptionDoc]:
+    """Return every option of a section in the order in which it is documented."""
+    return [
+        OptionDoc(name, item.default, item.metadata["kind"].unit, item.metadata["help"], item.metadata["example"])
+        for name, _, item in _fields(kind())
+    ]
+
+
+def ini_text(value: object) -> str:
+    """Return *value* as a person would write it in the ini file.
+
+    >>> ini_text(2.0), ini_text(0.25), ini_text("orphans")
+    ('2', '0.25', 'orphans')
+    """
+    if isinstance(value, float) and value == int(value):
+        return str(int(value))
+    return str(value)
+
+
+def did_you_mean(name: str, known: Iterable[str], *, alike: float = _ALIKE) -> str | None:
+    """Return the known name that *name* is most likely a misspelling of, or None."""
+    found = difflib.get_close_matches(name.lower(), list(known), n=1, cutoff=alike)
+    return found[0] if found else None
+
+
+def _fields(options: WatcherOptions | PluginOptions) -> Iterator[tuple[str, Any, dataclasses.Field[Any]]]:
+    """Yield (name in the ini file, the dataclass that holds it, its field)."""
+    for outer in dataclasses.fields(options):
+        if "kind" in outer.metadata:
+            yield outer.name, options, outer
+            continue
+        group = getattr(options, outer.name)
+        for item in dataclasses.fields(group):
+            yield f"{outer.name}.{item.name}", group, item
+
+
+def _families(kind: type[WatcherOptions] | type[PluginOptions]) -> tuple[str, ...]:
+    return tuple(f"{item.name}." for item in dataclasses.fields(kind) if "kind" not in item.metadata)
+
+
+def _parse(kind: type[_Options], mapping: Mapping[str, object]) -> tuple[_Options, list[Problem]]:
+    options, problems = kind(), []
+    for name, _, item in list(_fields(options)):
+        if mapping.get(name) is None:  # None is what `flat` has for an option without a default
+            continue
+        text = str(mapping[name]).strip()
+        try:
+            options = _with(options, name, _read(item.metadata["kind"], text))
+        except WrongValueError as wrong:
+            example = ini_text(item.metadata["example"] or item.default)
+            hint = (wrong.hint or f"write it in digits, such as {example}") if text else f"write one, such as {example}"
+            problems.append(Problem(name, shown(text), wrong.what if text else "no value", hint))
+    return options, problems
+
+
+def _read(kind: Kind, text: str) -> object:
+    if "\n" in text:
+        # An indented comment does this to the line above it; Circus knows comments only at the start of a line.
+        raise WrongValueError(
+            "Circus joins the indented line below to this value", "begin that line in the first column"
+        )
+    return kind.read(text)
+
+
+def shown(value: object) -> str:
+    """Return *value* as a message may show it: on one line, without passwords.
+
+    >>> shown("http://app:hunter2@host/")
+    'http://app:***@host/'
+    """
+    return safe_command(str(value).split())
+
+
+def _with(options: _Options, name: str, value: object) -> Any:
+    group, _, item = name.rpartition(".")
+    if not group:
+        return _replaced(options, item, value)
+    return _replaced(options, group, _replaced(getattr(options, group), item, value))
+
+
+def _replaced(instance: Any, item: str, value: object) -> Any:
+    return dataclasses.replace(instance, **{item: value})
+
+
+# --- options that contradict each other ---
+
+
+@dataclass(frozen=True, slots=True)
+class _Contradiction:
+    """Options that cannot all hold; the first is the one to blame where the user wrote it."""
+
+    names: tuple[str, ...]
+    what: str
+    hint: str
+
+
+_RHYTHM = ("restart.window", "restart.burst", "restart.delay", "restart.delay_max")
+
+
+def _contradiction(options: WatcherOptions) -> _Contradiction | None:
+    restart = options.restart
+    burst, window, delay = restart.burst, restart.window, restart.delay
+    if restart.delay_max < delay:
+        return _Contradiction(
+            ("restart.delay_max", "restart.delay"),
+            f"shorter than restart.delay = {ini_text(delay)}",
+            f"write restart.delay_max = {ini_text(delay)} or more",
+        )
+    if restart.cooldown < delay:
+        return _Contradiction(
+            ("restart.cooldown", "restart.delay"),
+            f"shorter than restart.delay = {ini_text(delay)}",
+            f"write restart.cooldown = {ini_text(delay)} or more",
+        )
+    if window <= delay * burst:
+        return _Contradiction(
+            _RHYTHM,
+            f"{burst} failures {ini_text(delay)} s apart do not fit into {ini_text(window)} s: a limit out of reach",
+            f"write restart.window = {ini_text(delay * burst * 2)}, or lower restart.burst or restart.delay",
+        )
+    try:
+        RestartLimits(**dataclasses.asdict(restart))
+    except ValueError as error:
+        # The budget itself has the last word: it refuses what it could not keep.
+        return _Contradiction(_RHYTHM, str(error), "raise restart.window, or lower restart.burst or restart.delay_max")
+    return None
+
+
+def _reconciled(options: WatcherOptions, mapping: Mapping[str, object]) -> tuple[WatcherOptions, list[Problem]]:
+    """Put every option of a contradiction back to its default until there is none: the defaults agree."""
+    problems = []
+    defaults = flat(WatcherOptions())
+    while found := _contradiction(options):
+        blamed = next((name for name in found.names if name in mapping), found.names[0])
+        value = ini_text(flat(options)[blamed])
+        problems.append(Problem(blamed, value, found.what, found.hint))
+        for name in found.names:
+            options = _with(options, name, defaults[name])
+    if options.port.port is None and options.port.host != defaults["port.host"]:
+        problems.append(Problem("port.host", shown(mapping["port.host"]), "no port.port beside it", "add port.port"))
+    return options, problems
+
+
+# --- keys that nobody reads ---
+
+
+def _unknown(
+    kind: type[WatcherOptions] | type[PluginOptions], mapping: Mapping[str, object], circus: frozenset[str]
+) -> list[Problem]:
+    ours = list(flat(kind()))
+    problems = []
+    for key, value in mapping.items():
+        if key in ours or key in circus or key.startswith(circus_options.WATCHER_PREFIXES):
+            continue
+        meant = _meant(key, ours, _families(kind))
+        if meant or key.startswith(_families(kind)):
+            hint = f"did you mean {meant}?" if meant else f"known are {', '.join(_relatives(key, ours))}"
+            problems.append(Problem(key, shown(value), "unknown option", hint))
+    return problems
+
+
+def _meant(key: str, ours: list[str], families: tuple[str, ...]) -> str | None:
+    """Return the option of ours that *key* is a misspelling of, or None: it is a key of the user's own."""
+    family, dot, name = key.replace("_", ".", 1 if "." not in key else 0).partition(".")
+    near = did_you_mean(family, [prefix.rstrip(".") for prefix in families], alike=0.7) if dot else None
+    if near is None:
+        return did_you_mean(key, ours)
+    # Half by half: the common family alone would make "restart.tries" look like "restart.burst".
+    siblings = {own.partition(".")[2] for own in ours if own.startswith(f"{near}.")}
+    meant = did_you_mean(name, siblings, alike=0.7)
+    return f"{near}.{meant}" if meant else None
+
+
+def _relatives(key: str, ours: list[str]) -> list[str]:
+    family = key.partition(".")[0]
+    return [name for name in ours if name.startswith(f"{family}.")]

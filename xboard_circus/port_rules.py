@@ -1,0 +1,95 @@
+"""Whether every port that an ini file asks for can be had on this host, and who has it if not."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Iterator
+
+from xboard_circus import listeners, procs, runtime
+from xboard_circus.config import Config, WatcherConfig, is_armed
+from xboard_circus.core.ports import Holder, Kind, Policy, classify, plan
+from xboard_circus.errors import XboardError
+from xboard_circus.file_rules import Address, addresses
+from xboard_circus.findings import Level, Remark
+
+_LONGEST_PID = 10
+
+
+def remarks(config: Config) -> Iterator[tuple[str, Remark]]:
+    """Yield (section, remark) for every address that cannot be bound; our own circusd may have it, of course."""
+    instance = runtime.instance_id(config.path)
+    try:
+        yield from _runtime_folder(config, instance)
+        circusd = runtime.supervisor_of(instance)
+    except XboardError as error:
+        yield "", Remark(Level.ERROR, "", str(error), "")
+        return
+    for address in addresses(config):
+        host = "0.0.0.0" if address.host == "*" else address.host
+        refused = listeners.try_bind(host, address.port)
+        if refused is None:
+            continue
+        if refused.errno != errno.EADDRINUSE:
+            yield address.section, _not_bindable(address, refused)
+            continue
+        held = [holder for holder in listeners.holders(host, address.port) if not _is_ours(holder, instance, circusd)]
+        if held:
+            yield address.section, _taken(config, address, held, instance)
+
+
+def _runtime_folder(config: Config, instance: str) -> Iterator[tuple[str, Remark]]:
+    for watcher in filter(is_armed, config.watchers):
+        folder = runtime.root() / instance / runtime.safe_name(watcher.name)
+        try:
+            runtime.check_socket_path(folder / f"{'9' * _LONGEST_PID}.sock")
+        except XboardError as error:
+            yield watcher.section, Remark(Level.ERROR, "", str(error), "")
+
+
+def _is_ours(holder: Holder, instance: str, circusd: procs.Identity | None) -> bool:
+    """Say whether the holder is the circusd that runs this file, or one of its processes."""
+    if circusd is None:
+        return False
+    identity = circusd.pid, circusd.started
+    return identity in ((holder.pid, holder.started), holder.circusd if holder.instance == instance else None)
+
+
+def _not_bindable(address: Address, error: OSError) -> Remark:
+    reason = os.strerror(error.errno) if error.errno else str(error)
+    hints = {
+        errno.EACCES: "use a port from 1024 on, or start circusd as root",
+        errno.EADDRNOTAVAIL: "use an address of this host, or 0.0.0.0 for all of them",
+    }
+    what = f"{address.host}:{address.port} cannot be bound: {reason}"
+    return Remark(Level.ERROR, address.option, what, hints.get(error.errno or 0, "choose another"))
+
+
+def _taken(config: Config, address: Address, held: list[Holder], instance: str) -> Remark:
+    watcher = _guarded_by(config, address)
+    policy = Policy(watcher.options.port.policy) if watcher else Policy.NEVER
+    told = plan(held, policy=policy, instance=instance, own=())
+    place = f"{address.host}:{address.port}"
+    if watcher is None:
+        who = "an endpoint of circusd" if not address.public else "a socket that nobody guards"
+        hint = "stop that process, or choose another port"
+        return Remark(
+            Level.ERROR, address.option, f"{place} is {who}, and circusd would not start: {told.reason}", hint
+        )
+    if not told.refuse:
+        hint = f"nothing to do: they are ended when {watcher.name} starts"
+        return Remark(Level.WARNING, address.option, f"{place} is still held: {told.reason}", hint)
+    kinds = {classify(holder, instance=instance, own=()) for holder in told.refuse}
+    hint = f"stop it; until then {watcher.name} waits and tries every {watcher.options.port.retry:g} s"
+    if Kind.UNKNOWN in kinds:
+        hint = f"look as root who it is; until it is gone {watcher.name} waits"
+    return Remark(Level.WARNING, address.option, f"{place}: {told.reason}", hint)
+
+
+def _guarded_by(config: Config, address: Address) -> WatcherConfig | None:
+    """Return the armed watcher whose port this is: its guard clears it, or waits."""
+    for watcher in filter(is_armed, config.watchers):
+        sockets = [found.section for name in watcher.sockets_used if (found := config.socket(name))]
+        if address.section in (watcher.section, *sockets):
+            return watcher
+    return None
