@@ -1,0 +1,217 @@
+"""The port guard: the port is ours before a worker runs on it, and only our own leftovers are removed for that.
+
+The public socket is Circus's, so a dead worker never closes the port. Circus must not bind it before the port is
+clean; `so_reuseport = True` in the ini makes it leave the socket unbound. The guard takes that mark off (with it,
+Circus would bind a socket per worker, beside strangers), cleans, and binds the shared descriptor in its own time, while the
+workers wait in the launcher.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+import re
+import socket
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from circus import logger
+
+from xboard_circus import listeners
+from xboard_circus.core.ports import Policy, plan
+from xboard_circus.core.states import PortState
+
+if TYPE_CHECKING:
+    from xboard_circus.supervisor.armed import ArmedWatcher
+
+TRY_EVERY = 0.1
+RELEASE_AFTER = 1.0
+
+
+class PortGuard:
+    """The port of one armed watcher: a Circus socket that its command names, or `port.host` and `port.port`."""
+
+    def __init__(self, armed: ArmedWatcher) -> None:
+        self.armed = armed
+        self.state = PortState.NONE
+        self.reason = ""
+        self.name: str | None = None
+        self._retry_at: float | None = None
+        self._run = 0
+        self._last_error = ""
+
+    @property
+    def is_ready(self) -> bool:
+        """Say whether a worker may run now."""
+        return self.state in (PortState.NONE, PortState.BOUND)
+
+    def retry_in(self) -> float:
+        """Return the seconds until the port is tried again."""
+        return max(0.0, (self._retry_at or 0.0) - self.armed.clock())
+
+    def view(self) -> dict[str, object] | None:
+        address = self.address()
+        if address is None:
+            return None
+        return {"host": address[0], "port": address[1], "state": self.state.value, "reason": self.reason}
+
+    def socket(self) -> Any:
+        """Return the Circus socket that the command names, or None."""
+        watcher = self.armed.watcher
+        found = re.search(r"circus\.sockets\.([\w-]+)", f"{watcher.cmd} {watcher.args or ''}", re.IGNORECASE)
+        return watcher.sockets.get(found[1].lower()) if found and watcher.sockets else None
+
+    def address(self) -> tuple[str, int] | None:
+        shared = self.socket()
+        if shared is not None:
+            return None if shared.is_unix else (shared.host, shared.port)
+        port = self.armed.options.port
+        return (port.host, port.port) if port.port else None
+
+    # Start
+
+    def prepare(self) -> None:
+        """Look at the port before a start: nothing to do, or clean and bind it in our own time."""
+        shared = self.socket()
+        self._run += 1
+        if self.address() is None:
+            self.state = PortState.NONE
+            return
+        if shared is not None:
+            if is_listening(shared):
+                if not shared.so_reuseport:
+                    self._bound(shared)
+                    return
+                self._release(shared)  # `reloadconfig` bound a new socket before anybody could clean its port
+            # The mark has done its work: from now on this is one socket, shared by all workers.
+            shared.so_reuseport = False
+            shared.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 0)
+        self.state, self.reason = PortState.CLEANING, "the port is being looked at"
+        self.armed.supervisor.run(self._guard(self._run), f"the port guard of {self.armed.name}", self._give_up)
+
+    def _give_up(self) -> None:
+        """Bind plainly where the guard itself fails: the backend runs on without this protection."""
+        shared = self.socket()
+        try:
+            if shared is not None and not is_listening(shared):
+                shared.bind_and_listen()
+        except OSError as error:
+            self.reason = str(error)
+        self.state = PortState.BOUND
+        self.armed.open_gates()
+
+    def _is_current(self, run: int) -> bool:
+        return run == self._run and self.armed.is_current() and not self.armed.watcher.is_stopped()
+
+    async def _guard(self, run: int) -> None:
+        armed, loop = self.armed, asyncio.get_running_loop()
+        policy, grace = armed.policy, armed.options.port.grace
+        freed: list[str] = []
+        stopping: asyncio.Future[Any] | None = None
+        if policy is not Policy.NEVER:
+            stopping = armed.supervisor.sweep(grace)
+        while self._is_current(run):
+            address = self.address()
+            if address is None or self._bind(address):
+                self._done(freed)
+                return
+            if stopping is not None and not stopping.done():
+                await asyncio.sleep(TRY_EVERY)
+                continue
+            stopping = None
+            found = await loop.run_in_executor(None, armed.supervisor.holders, *address)
+            own = await loop.run_in_executor(None, armed.supervisor.family)
+            if not self._is_current(run):
+                return
+            todo = plan(found, policy=policy, instance=armed.supervisor.instance, own=own)
+            if todo.stop:
+                self.state = PortState.CLEANING
+                self.reason = "ending " + ", ".join(f"{holder.pid} ({holder.command})" for holder in todo.stop)
+                freed += [f"{holder.pid} ({holder.command})" for holder in todo.stop]
+                logger.warning("xboard: %s: port %s: %s", armed.name, address[1], self.reason)
+                stopping = loop.run_in_executor(None, partial(listeners.stop, list(todo.stop), grace=grace))
+                continue
+            if not todo.refuse and found:
+                self._done(freed)  # its holders are ours: a live worker that binds by itself
+                return
+            await self._refused(todo.reason or self._last_error, run)
+
+    def _bind(self, address: tuple[str, int]) -> bool:
+        """Bind and listen, or, for a server that does so by itself, see that it could."""
+        shared = self.socket()
+        try:
+            if shared is None:
+                error = listeners.try_bind(*address)
+                if error is not None:
+                    raise error
+            else:
+                bind_and_listen(shared)
+        except OSError as error:
+            self._last_error = f"{address[0]}:{address[1]}: {os.strerror(error.errno or errno.EIO)}"
+            return False
+        return True
+
+    async def _refused(self, reason: str, run: int) -> None:
+        armed, retry = self.armed, self.armed.options.port.retry
+        if self.state is not PortState.REFUSED or reason.split(" for ", maxsplit=1)[0] != self.reason.split(" for ")[0]:
+            armed.tell(f"port refused: {reason}")
+            armed.publish("port_refused", reason=reason)
+        self.state, self.reason = PortState.REFUSED, reason
+        self._retry_at = armed.clock() + retry
+        while self._is_current(run) and armed.clock() < self._retry_at:
+            await asyncio.sleep(min(0.2, retry))
+
+    def _done(self, freed: list[str]) -> None:
+        shared = self.socket()
+        self._retry_at = None
+        if shared is not None:
+            self._bound(shared)
+        self.state, self.reason = PortState.BOUND, ""
+        if freed:
+            reason = "ended " + ", ".join(freed) + ", left behind by an earlier circusd"
+            self.armed.tell(f"port freed: {reason}")
+            self.armed.publish("port_freed", reason=reason)
+        self.armed.open_gates()
+
+    def _bound(self, shared: Any) -> None:
+        # Accepted connections take this over from the listener; without it a kept-alive answer waits 40 ms for an ACK.
+        if not shared.is_unix:
+            shared.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.state, self.reason = PortState.BOUND, ""
+
+    # While it runs
+
+    def check(self) -> None:
+        """Give the port back after a stop: connections to it would wait for nobody. The next start binds it again."""
+        shared, armed = self.socket(), self.armed
+        if shared is None or shared.is_unix or not armed.watcher.is_stopped() or armed.start_failed_until is not None:
+            armed.stopped_at = None
+            return
+        armed.stopped_at = armed.stopped_at or armed.clock()
+        if armed.clock() - armed.stopped_at > RELEASE_AFTER and is_listening(shared):
+            self._release(shared)
+            self.state, self.reason = PortState.WAITING, "the watcher is stopped"
+
+    def _release(self, shared: Any) -> None:
+        """Put a fresh socket under the descriptor that Circus knows; this closes the listener in circusd."""
+        with socket.socket(shared.family, socket.SOCK_STREAM) as fresh:
+            fresh.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            os.dup2(fresh.fileno(), shared.fileno(), inheritable=True)
+
+
+def bind_and_listen(shared: Any) -> None:
+    """Do what CircusSocket.bind_and_listen does; that one writes an error into the log at each of many tries.
+
+    Not by a trial socket first: a client that comes in that moment would be reset.
+    """
+    if shared.getsockname()[1] == 0:
+        shared.bind((shared.host, shared.port))
+    shared.setblocking(shared.blocking)
+    shared.listen(shared.backlog)
+    shared.host, shared.port = shared.getsockname()[:2]
+
+
+def is_listening(of: socket.socket) -> bool:
+    """Say whether a socket accepts connections."""
+    return bool(of.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN))

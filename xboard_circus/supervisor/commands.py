@@ -1,0 +1,117 @@
+"""The commands that circusd understands beside Circus's own: each a few lines over the Supervisor."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from circus.commands.base import Command
+from circus.exc import MessageError
+
+from xboard_circus import procs
+from xboard_circus.core.states import WorkerState
+from xboard_circus.supervisor import rolling_reload
+
+if TYPE_CHECKING:
+    from xboard_circus.supervisor.armed import ArmedWatcher
+    from xboard_circus.supervisor.supervisor import Supervisor
+
+EVENTS_FROM_OUTSIDE = frozenset({"unhealthy", "recovered", "restart", "cooldown"})
+
+
+def register(arbiter: Any, supervisor: Supervisor) -> None:
+    """Put our commands into a controller that runs already: it copied its list when it was built."""
+    for kind in (State, Report, Replace, Reload, Event):
+        command = kind()
+        command.supervisor = supervisor
+        arbiter.ctrl.commands[kind.name] = command
+
+
+def _armed(supervisor: Supervisor, name: object) -> ArmedWatcher:
+    found = supervisor.armed.get(str(name))
+    if found is None:
+        raise MessageError(f"no armed watcher {name!r}")
+    return found
+
+
+class State(Command):  # type: ignore[misc]
+    """Tell the state of every watcher and worker."""
+
+    name = "xboard_state"
+    supervisor: Supervisor
+
+    def execute(self, arbiter: Any, props: dict[str, Any]) -> dict[str, Any]:
+        return self.supervisor.view()
+
+
+class Report(Command):  # type: ignore[misc]
+    """Take what a prober saw in one round."""
+
+    name = "xboard_report"
+    properties: ClassVar[list[str]] = ["plugin", "pid", "started", "workers"]
+    supervisor: Supervisor
+
+    def execute(self, arbiter: Any, props: dict[str, Any]) -> dict[str, Any]:
+        sender = procs.Identity(int(props["pid"]), int(props["started"]))
+        self.supervisor.report(str(props["plugin"]), sender)
+        seen = {int(pid): what for pid, what in props["workers"].items()}
+        for armed in self.supervisor.armed.values():
+            for spawned in armed.live.values():
+                if spawned.pid in seen:
+                    what = seen[spawned.pid]
+                    spawned.seen = WorkerState(what["state"])
+                    spawned.seen_reason = str(what.get("reason") or "")
+                    spawned.ready_now = what.get("ready")
+                    spawned.latency = what.get("latency")
+        return {}
+
+
+class Replace(Command):  # type: ignore[misc]
+    """Replace a worker that is wedged or sick, unless the finding is too old to act on."""
+
+    name = "xboard_replace"
+    properties: ClassVar[list[str]] = ["name", "pid", "started", "kind", "probed_at", "reason"]
+    supervisor: Supervisor
+
+    def execute(self, arbiter: Any, props: dict[str, Any]) -> dict[str, Any]:
+        _armed(self.supervisor, props["name"]).replace(
+            pid=int(props["pid"]),
+            started=int(props["started"]),
+            kind=str(props["kind"]),
+            probed_at=float(props["probed_at"]),
+            reason=str(props["reason"])[:300],
+        )
+        return {}
+
+
+class Reload(Command):  # type: ignore[misc]
+    """Begin a rolling reload; `xboard_state` tells how it goes."""
+
+    name = "xboard_reload"
+    properties: ClassVar[list[str]] = ["name"]
+    supervisor: Supervisor
+
+    def execute(self, arbiter: Any, props: dict[str, Any]) -> dict[str, Any]:
+        begun = rolling_reload.begin(_armed(self.supervisor, props["name"]), by=str(props.get("by", "operator"))[:60])
+        return {"reload": begun.view()}
+
+
+class Event(Command):  # type: ignore[misc]
+    """Publish an event of a plugin's on the bus."""
+
+    name = "xboard_event"
+    properties: ClassVar[list[str]] = ["name", "event", "reason"]
+    supervisor: Supervisor
+
+    def execute(self, arbiter: Any, props: dict[str, Any]) -> dict[str, Any]:
+        if props["event"] not in EVENTS_FROM_OUTSIDE:
+            raise MessageError(f"unknown event {props['event']!r}")
+        watcher = self._get_watcher(arbiter, str(props["name"]))
+        armed = self.supervisor.armed.get(watcher.name)
+        more = {key: props[key] for key in ("pid", "wid", "cause") if key in props}
+        reason = str(props["reason"])[:300]
+        if armed is not None:
+            armed.tell(f"{props['event']}: {reason}")
+            armed.publish(props["event"], reason=reason, **more)
+        else:
+            self.supervisor.publish(watcher, props["event"], reason=reason, **more)
+        return {}

@@ -1,0 +1,101 @@
+"""How the end of a process is noticed, once and with its cause: Circus itself loses up to a third of them."""
+
+from __future__ import annotations
+
+import os
+import random
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from circus import logger
+
+from xboard_circus.core.causes import Death, cause_of
+from xboard_circus.supervisor.output import drain, text_of
+from xboard_circus.supervisor.slot import Spawned
+
+if TYPE_CHECKING:
+    from xboard_circus.supervisor.armed import ArmedWatcher
+
+LOG_IN_EVENT = 1000
+OPERATOR = "operator"
+
+
+class Processes(dict[int, Any]):
+    """A watcher's processes, which may be taken out twice.
+
+    Circus takes out what it has killed without a look whether it is still there. With prompt reaping it often is not,
+    and the KeyError would end a `reload` or `decr` in the middle.
+    """
+
+    def pop(self, pid: int, default: Any = None) -> Any:
+        return super().pop(pid, default)
+
+
+def reap(armed: ArmedWatcher, original: Callable[..., Any], pid: int, status: int | None) -> None:
+    """Reap one process, in the place of Circus's own `reap_process`, and count its end.
+
+    A live process is left alone: Circus would wait for it in a busy loop that freezes circusd.
+    """
+    spawned = armed.live.get(pid)
+    if spawned is None:
+        original(pid, status)
+        return
+    if status is None and not spawned.has_ended():
+        return
+    code = spawned.exit_code() if status is None else os.waitstatus_to_exitcode(status)
+    try:
+        drain(armed.watcher, spawned.process)
+    except Exception:
+        logger.exception("xboard: the last output of %s is lost", pid)
+    original(pid, status)
+    count(armed, spawned, code)
+
+
+def settle(armed: ArmedWatcher) -> None:
+    """Count every end that Circus saw without telling: it drops dead processes in several places."""
+    for spawned in list(armed.live.values()):
+        if spawned.pid not in armed.watcher.processes and spawned.has_ended():
+            count(armed, spawned, spawned.exit_code())
+
+
+def count(armed: ArmedWatcher, spawned: Spawned, code: int | None) -> None:
+    """Find the cause of an end, and let the budget say when the next one of its slot may start."""
+    if armed.live.pop(spawned.pid, None) is None:
+        return
+    now = armed.clock()
+    log = text_of(armed.tails.pop(spawned.pid, None))
+    death = Death(
+        exit_code=code,
+        was_ready=spawned.ready_at is not None or armed.is_ready_by_uptime(spawned),
+        commanded_by=spawned.commanded_by,
+        signals=tuple(spawned.signals),
+        our_kill=spawned.our_kill,
+        our_reason=spawned.our_reason,
+        log_tail=log,
+        command=armed.watcher.cmd,
+    )
+    cause, reason = cause_of(death)
+    armed.remove_files(spawned)
+    replacement = armed.replacement
+    on_trial = replacement is not None and replacement.is_trying(spawned)
+    if replacement is not None:
+        replacement.ended(spawned, reason, log)
+    evidence = {"pid": spawned.pid, "wid": spawned.wid, "cause": cause.value, "exit_code": code}
+    if not cause.counts or on_trial or armed.watcher.is_stopping():
+        if spawned.commanded_by == OPERATOR:
+            armed.budget.forget(spawned.slot)
+        if armed.is_running():
+            armed.publish("restart", reason=reason, by=spawned.commanded_by, **evidence)
+        return
+    armed.restarts += 1
+    was_cooling = armed.budget.is_cooling(spawned.slot, now)
+    verdict = armed.budget.failed(spawned.slot, now, jitter=random.uniform(-1, 1))
+    if any(other.slot == spawned.slot and other.released_at is not None for other in armed.live.values()):
+        armed.budget.started(spawned.slot, now)  # its successor runs already
+    told = f"{reason}; {verdict.reason}"
+    armed.tell(told)
+    armed.publish(
+        "restart", reason=reason, wait=verdict.wait, failures=verdict.failures, log=log[-LOG_IN_EVENT:], **evidence
+    )
+    if verdict.cooling and not was_cooling:
+        armed.publish("cooldown", reason=told, wait=verdict.wait, **evidence)

@@ -1,0 +1,83 @@
+"""What a process of an armed watcher is started with: its environment, and the launcher in front of its command."""
+
+from __future__ import annotations
+
+import grp
+import os
+import pwd
+import shlex
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from xboard_circus import launch
+from xboard_circus.options import WatcherOptions
+
+
+def environment(
+    given: Mapping[str, str] | None, *, watcher: str, folder: Path, options: WatcherOptions, marks: Mapping[str, str]
+) -> dict[str, str]:
+    """Return the environment of a watcher's processes, as a copy.
+
+    The dict that Circus holds is the one that `reloadconfig` compares with the file: a change in it would restart the
+    backend at each reload of the configuration.
+    """
+    env = dict(given or {})
+    # Circus leaves it to PATH which `python` runs, and the one beside circusd is the one that has our packages.
+    interpreter = os.path.dirname(sys.executable)
+    path = env.get("PATH", os.environ.get("PATH", os.defpath)).split(os.pathsep)
+    if path[:1] != [interpreter]:
+        env["PATH"] = os.pathsep.join([interpreter, *path])
+    env.setdefault("PYTHONUNBUFFERED", "1")  # the last words of a worker must not die in a buffer
+    env.update(marks)
+    env["XBOARD_WATCHER"] = watcher
+    env["XBOARD_WORKER_DIR"] = str(folder)
+    for key, value in (
+        ("XBOARD_LIVE_PATH", options.health.live_path),
+        ("XBOARD_READY_PATH", options.health.ready_path),
+    ):
+        env.pop(key, None)
+        if value:
+            env[key] = value
+    return env
+
+
+def launch_command(watcher: Any, *, wid: int, gate: Path | None, spare: bool) -> str:
+    """Return the watcher's command with the launcher in front.
+
+    The launcher also enters the directory and becomes the user: where Circus itself cannot, it stops the whole watcher.
+    """
+    words = [sys.executable, "-I", "-S", os.path.abspath(launch.__file__), "--wid", str(wid)]
+    if gate is not None:
+        words += ["--gate", str(gate)]
+    words += ["--chdir", watcher.working_dir]
+    for option in ("uid", "gid"):
+        if getattr(watcher, option) is not None:
+            words += [f"--{option}", str(getattr(watcher, option))]
+    for name, value in (watcher.rlimits or {}).items():
+        words += ["--rlimit", f"{name}={value}"]
+    if spare:
+        words += ["--env", "XBOARD_SPARE=1"]
+    return " ".join([*map(shlex.quote, words), "--", watcher.cmd])
+
+
+def user_of(watcher: Any) -> tuple[int | None, int | None]:
+    """Return the numbers of a watcher's user and group, None for what is not set or not known."""
+
+    def number(of: object, find: Callable[[str], int]) -> int | None:
+        if of in (None, ""):
+            return None
+        try:
+            return int(str(of)) if str(of).isdigit() else find(str(of))
+        except KeyError:
+            return None
+
+    user = number(watcher.uid, lambda name: pwd.getpwnam(name).pw_uid)
+    group = number(watcher.gid, lambda name: grp.getgrnam(name).gr_gid)
+    if user is not None and group is None:
+        try:
+            group = pwd.getpwuid(user).pw_gid
+        except KeyError:
+            group = None
+    return user, group

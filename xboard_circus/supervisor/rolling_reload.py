@@ -1,0 +1,89 @@
+"""Roll the workers of a watcher over to new code, one at a time: the new one ready before the old one is told to go."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+from circus.exc import MessageError
+
+from xboard_circus.supervisor import spares
+from xboard_circus.supervisor.replacement import Replacement
+
+if TYPE_CHECKING:
+    from xboard_circus.supervisor.armed import ArmedWatcher
+
+WAIT = 0.1
+
+
+class RollingReload:
+    """One rolling reload, running or done. The first new worker that does not get ready ends it.
+
+    Attributes:
+        state: "running", "done", "failed" or "stopped".
+        reason: Why it failed, with the last lines of the new worker's log in *log*.
+    """
+
+    def __init__(self, armed: ArmedWatcher, *, by: str) -> None:
+        self.armed = armed
+        self.by = by
+        self.state = "running"
+        self.reason = ""
+        self.log = ""
+        self.todo = [spawned for spawned in armed.live.values() if spawned.counts and spawned.released_at is not None]
+        self._old_spares = [spawned for spawned in armed.live.values() if spawned.spare]
+        self.total = len(self.todo)
+        self.replaced: list[tuple[int, int]] = []
+
+    def view(self) -> dict[str, Any]:
+        """Return what `xboard_state` tells of it."""
+        return {
+            "state": self.state,
+            "done": self.total - len(self.todo),
+            "total": self.total,
+            "replaced": self.replaced,
+            "reason": self.reason,
+            "log": self.log,
+        }
+
+    async def run(self) -> None:
+        """Replace the workers that ran when the reload began, one after the other."""
+        armed = self.armed
+        reason = f"rolling reload asked for by {self.by}"
+        while self.todo and self.state == "running":
+            if not armed.is_running():
+                self.state, self.reason = "stopped", "the watcher was stopped"
+                break
+            if armed.replacement is not None or armed.busy:
+                await asyncio.sleep(WAIT)
+                continue
+            old = self.todo[0]
+            if old.pid in armed.live and not old.commanded_by and not old.our_kill:
+                await self._replace(Replacement(armed, old, cause=None, by="reload", reason=reason))
+            if self.state == "running":
+                del self.todo[0]
+        if self.state == "running":
+            self.state = "done"
+            await spares.renew(armed, self._old_spares, by="reload")
+        if self.state != "done":
+            armed.tell(f"reload {self.state}: {self.reason}")
+
+    async def _replace(self, work: Replacement) -> None:
+        failure = await work.run()
+        if failure is None and work.new is not None:
+            self.replaced.append((work.old.pid, work.new.pid))
+        elif self.armed.is_running():
+            self.state, self.reason, self.log = "failed", failure or "", work.log
+        else:
+            self.state, self.reason = "stopped", failure or "the watcher was stopped"
+
+
+def begin(armed: ArmedWatcher, *, by: str) -> RollingReload:
+    """Begin one; raises MessageError while one runs, or where there is nothing that could be rolled."""
+    if armed.reload is not None and armed.reload.state == "running":
+        raise MessageError(f"a reload of {armed.name} runs already: {armed.reload.view()['done']} done")
+    if not armed.is_running():
+        raise MessageError(f"{armed.name} is {armed.watcher.status()}")
+    armed.reload = RollingReload(armed, by=by)
+    armed.supervisor.run(armed.reload.run(), f"the reload of {armed.name}")
+    return armed.reload
