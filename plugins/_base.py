@@ -1,0 +1,303 @@
+"""What every plugin process of ours has in common: parts with work of their own, one loop, one line to circusd.
+
+A *part* does one job (probe, limit, record) and knows nothing of Circus. A `Host` runs parts side by side on an event
+loop: what one raises is logged and ends no other. `XboardPlugin` is the Circus plugin around a host.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+import re
+import signal
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any, Protocol
+
+from circus.plugins import CircusPlugin
+
+import xboard_circus
+from xboard_circus import procs
+from xboard_circus.circus_client import CircusdClient
+from xboard_circus.errors import XboardError
+from xboard_circus.options import parse_plugin
+from xboard_circus.plugins._log import Sparingly, open_log
+
+log = logging.getLogger("xboard_circus.plugins")
+
+PARENT_EVERY = 1.0
+CLOSE_SECONDS = 3.0
+LEAST_PAUSE = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class BusEvent:
+    """Something that circusd published.
+
+    Attributes:
+        watcher: Name of the watcher as the bus spells it: in lower case, with ``_`` for a blank.
+        kind: What happened, such as ``reap`` or ``cooldown``.
+    """
+
+    watcher: str
+    kind: str
+    data: Mapping[str, Any] = field(default_factory=dict)
+
+
+class Part(Protocol):
+    """One job in a plugin process.
+
+    Attributes:
+        name: What the log calls it.
+        period: Seconds until the next tick after one that raised.
+    """
+
+    name: str
+    period: float
+
+    async def tick(self) -> float:
+        """Do what is due; return the seconds until the next tick."""
+
+    def handle_event(self, event: BusEvent) -> None:
+        """Take note of an event; must not wait."""
+
+    async def close(self) -> None:
+        """Put away what must not be lost; the process ends in a moment."""
+
+
+class Commands(Protocol):
+    """The line to circusd."""
+
+    async def call(self, command: str, *, deadline: float = 2.0, **properties: Any) -> Mapping[str, Any]:
+        """Return circusd's reply; raise CircusdGone or CommandRefused."""
+
+
+class ThreadedCommands:
+    """Commands to the circusd at *endpoint* through one thread, so that a silent circusd never holds up the loop.
+
+    The calls of all parts queue up there; keep deadlines short, and try again at the next tick.
+    """
+
+    def __init__(self, endpoint: str) -> None:
+        self._client = CircusdClient(endpoint)
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="circusd")
+
+    async def call(self, command: str, *, deadline: float = 2.0, **properties: Any) -> Mapping[str, Any]:
+        """Return circusd's reply to *command*."""
+        call = partial(self._client.call, command, deadline=deadline, **properties)
+        return await asyncio.get_running_loop().run_in_executor(self._thread, call)
+
+    def close(self) -> None:
+        """Give up the connection, once the call that is under way is over."""
+        self._thread.submit(self._client.close)
+        self._thread.shutdown(wait=False)
+
+
+class Parent:
+    """The circusd that started this process.
+
+    It is whoever our parent is: a mark in the environment may be inherited from another circusd further up. The mark
+    only tells a process whose circusd died before it got here, and that belongs to init by now.
+    """
+
+    def __init__(self, mark: str | None = None, *, getppid: Callable[[], int] = os.getppid) -> None:
+        self._getppid = getppid
+        self.pid = getppid()
+        marked = _identity(mark)
+        self._came_late = (
+            marked is not None and self.pid == 1 != marked.pid and not procs.is_running(marked.pid, marked.started)
+        )
+
+    def is_gone(self) -> bool:
+        """Return whether circusd has ended, so that nothing done here has a use any more."""
+        return self._came_late or self._getppid() != self.pid
+
+
+class Host:
+    """Runs *parts* on an asyncio loop until circusd is gone or somebody asks for the end.
+
+    Each part has a chain of timers of its own on the loop's monotonic clock. Tornado's PeriodicCallback, which Circus
+    uses, sleeps an hour when the system's clock is set back by one.
+    """
+
+    def __init__(self, parts: Sequence[Part], *, parent: Parent, leave: Callable[[], None]) -> None:
+        self._parts = parts
+        self._parent = parent
+        self._leave = leave
+        self._said = Sparingly()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._ending = False
+
+    def start(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Begin, on a loop that runs or will run in a moment."""
+        self._loop = loop
+        for part in self._parts:
+            self._spawn(self._run(part))
+        self._spawn(self._watch_parent())
+
+    def dispatch(self, event: BusEvent) -> None:
+        """Show *event* to every part."""
+        for part in self._parts:
+            try:
+                part.handle_event(event)
+            except Exception as error:
+                self._log_failure(part, error)
+
+    def end(self, why: str) -> None:
+        """Close all parts, for a few seconds at most, and leave."""
+        if not self._ending:
+            self._ending = True
+            log.info("ending: %s", why)
+            self._spawn(self._close())
+
+    async def _run(self, part: Part) -> None:
+        while not self._ending:
+            try:
+                pause = await part.tick()
+            except Exception as error:
+                self._log_failure(part, error)
+                pause = part.period
+            await asyncio.sleep(max(LEAST_PAUSE, pause))
+
+    async def _watch_parent(self) -> None:
+        while not self._ending:
+            if self._parent.is_gone():
+                self.end(f"circusd ({self._parent.pid}) is gone")
+                return
+            await asyncio.sleep(PARENT_EVERY)
+
+    async def _close(self) -> None:
+        closing = [asyncio.ensure_future(part.close()) for part in self._parts]
+        done, _ = await asyncio.wait(closing, timeout=CLOSE_SECONDS)
+        for future in done:
+            if (error := future.exception()) is not None:
+                log.error("while closing: %s", error)
+        self._leave()
+
+    def _spawn(self, work: Any) -> None:
+        assert self._loop is not None
+        task = self._loop.create_task(work)
+        # The loop itself keeps only weak references.
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def _log_failure(self, part: Part, error: Exception) -> None:
+        if self._said.may_say((part.name, type(error), str(error)[:100])):
+            trace = None if isinstance(error, XboardError) else error
+            log.error("%s: %s: %s", part.name, type(error).__name__, error, exc_info=trace)
+
+
+class XboardPlugin(CircusPlugin):  # type: ignore[misc]
+    """A Circus plugin that hosts the parts that a subclass names.
+
+    It has a log file of its own, ``plugin-NAME.log`` in ``log_dir``, and ends itself when circusd is gone, which
+    Circus's own plugins do not. Paths in its options are relative to the folder of circus.ini.
+    """
+
+    name = "xboard"
+
+    def __init__(
+        self, endpoint: str, pubsub_endpoint: str, check_delay: float, ssh_server: str | None = None, **config: str
+    ) -> None:
+        super().__init__(endpoint, pubsub_endpoint, check_delay, ssh_server=ssh_server, **config)
+        self.options, self.problems = parse_plugin(config)
+        self.home = Path(os.environ.get("XBOARD_HOME") or os.getcwd())
+        self.commands = ThreadedCommands(endpoint)
+        self.host: Host | None = None
+
+    def parts(self) -> list[Part]:
+        """Return what this plugin does."""
+        raise NotImplementedError
+
+    def path(self, text: str) -> Path:
+        """Return the file or folder that an option names."""
+        return self.home / text
+
+    def handle_init(self) -> None:
+        """Begin; Circus calls this when the loop is made, just before it runs it."""
+        open_log(self.path(self.options.log_dir) / f"plugin-{_file_name(self.config.get('name') or self.name)}.log")
+        parent = Parent(os.environ.get("XBOARD_CIRCUSD"))
+        log.info(
+            "%s %s from %s, pid %d, for circusd %d at %s",
+            type(self).__name__,
+            xboard_circus.__version__,
+            os.path.dirname(os.path.abspath(xboard_circus.__file__)),
+            os.getpid(),
+            parent.pid,
+            self.endpoint,
+        )
+        for problem in self.problems:
+            log.warning("option ignored, its default counts: %s", problem)
+        loop: asyncio.AbstractEventLoop = self.loop.asyncio_loop
+        self.host = Host(self.parts(), parent=parent, leave=self._leave)
+        for signum in (signal.SIGTERM, signal.SIGINT):
+            # Only the main thread may; elsewhere a signal just ends the process, as it does without this.
+            with suppress(ValueError, RuntimeError, NotImplementedError):
+                loop.add_signal_handler(signum, self.host.end, signal.Signals(signum).name)
+        self.host.start(loop)
+
+    def handle_recv(self, data: Sequence[bytes]) -> None:
+        """Take one message of the bus."""
+        event = decoded(data)
+        if event is not None and self.host is not None:
+            self.host.dispatch(event)
+
+    def _leave(self) -> None:
+        logging.shutdown()
+        # Not sys.exit: that waits for our threads, and one of them may be waiting for a circusd that is gone.
+        os._exit(0)
+
+
+def decoded(data: Sequence[bytes]) -> BusEvent | None:
+    """Return the event in a message of circusd's bus; None for what is no such thing.
+
+    >>> decoded([b"watcher.web.reap", b'{"process_pid": 71}'])
+    BusEvent(watcher='web', kind='reap', data={'process_pid': 71})
+    >>> decoded([b"watcher.api.v2.reap", b"{}"]).watcher
+    'api.v2'
+    """
+    if len(data) != 2:
+        return None
+    topic = data[0].decode("utf-8", errors="replace")
+    # From the right: a watcher's name may have a dot in it, the name of an event has none.
+    prefix, _, kind = topic.rpartition(".")
+    first, _, watcher = prefix.partition(".")
+    try:
+        content = json.loads(data[1])
+    except (ValueError, RecursionError):
+        return None
+    if first != "watcher" or not watcher or not kind or not isinstance(content, dict):
+        return None
+    return BusEvent(watcher, kind, content)
+
+
+def bus_name(watcher: str) -> str:
+    """Return *watcher* as the bus spells it.
+
+    >>> bus_name("My Web")
+    'my_web'
+    """
+    return watcher.lower().replace(" ", "_")
+
+
+def own_identity() -> procs.Identity:
+    """Return the pid and start time of this process."""
+    return procs.Identity.of(os.getpid()) or procs.Identity(os.getpid(), 0)
+
+
+def _identity(mark: str | None) -> procs.Identity | None:
+    try:
+        return procs.Identity.parse(mark) if mark else None
+    except ValueError:
+        return None
+
+
+def _file_name(name: str) -> str:
+    return re.sub(r"[^A-Za-z0-9_-]+", "-", name.removeprefix("plugin:")).strip("-") or "xboard"

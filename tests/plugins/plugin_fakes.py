@@ -1,0 +1,128 @@
+"""What stands in for circusd, for the clock and for the workers, in the tests of the plugins."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from xboard_circus.circus_client import CircusdGone, CommandRefused
+from xboard_circus.probe import Outcome, Target, WorkerAnswer
+
+
+class FakeClock:
+    """Seconds that pass when a test says so."""
+
+    def __init__(self, now: float = 1000.0) -> None:
+        self.now = now
+
+    def __call__(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+
+
+class FakeCircusd:
+    """Answers what *state* says, and keeps every other command that was sent.
+
+    Attributes:
+        refuses: By command, why it is refused.
+        is_gone: Nothing answers.
+        on_call: Called with each command and its properties before it is answered.
+    """
+
+    def __init__(self, state: Mapping[str, Any] | None = None) -> None:
+        self.state = state
+        self.sent: list[tuple[str, dict[str, Any]]] = []
+        self.refuses: dict[str, str] = {}
+        self.is_gone = False
+        self.on_call: Callable[[str, dict[str, Any]], None] = lambda command, properties: None
+
+    async def call(self, command: str, *, deadline: float = 2.0, **properties: Any) -> Mapping[str, Any]:
+        await asyncio.sleep(0)
+        if self.is_gone:
+            raise CircusdGone("ipc://fake", "silent", listening=True)
+        self.on_call(command, properties)
+        if command == "xboard_state":
+            if self.state is None:
+                raise CommandRefused(command, "unknown command: 'xboard_state'")
+            return self.state
+        self.sent.append((command, properties))
+        if command in self.refuses:
+            raise CommandRefused(command, self.refuses[command])
+        return {"status": "ok"}
+
+    def named(self, *commands: str) -> list[dict[str, Any]]:
+        """Return the properties of every one of *commands* that was sent."""
+        return [properties for command, properties in self.sent if command in commands]
+
+
+def worker_view(pid: int, **more: Any) -> dict[str, Any]:
+    """Return a worker as `xboard_state` shows one that is well and has been for long, and was never probed."""
+    shown = {
+        "pid": pid,
+        "started": pid * 10,
+        "wid": pid,
+        "state": "ready",
+        "age": 100.0,
+        "ready": None,
+        "ready_for": 90.0,
+        "next_try": None,
+        "reason": "",
+        "latency": None,
+        "socket": f"/run/x/{pid}.sock",
+    }
+    return shown | more
+
+
+def watcher_view(*workers: Mapping[str, Any], **more: Any) -> dict[str, Any]:
+    """Return an armed watcher as `xboard_state` shows it."""
+    shown = {
+        "name": "web",
+        "status": "active",
+        "armed": True,
+        "numprocesses": len(workers),
+        "probe": "private",
+        "options": {"health.live_path": "/live", "health.ready_path": None, "health.url": None},
+        "workers": list(workers),
+    }
+    return shown | more
+
+
+WELL = {"ok": True, "status": 200, "reason": "", "latency": 0.001}
+FAILING = {"ok": False, "status": 500, "reason": "answered 500", "latency": 0.001}
+REPORTS: dict[str, dict[str, Any]] = {
+    "well": {"state": "ready", "live": WELL},
+    "sick": {"state": "ready", "live": FAILING},
+    "not ready": {"state": "ready", "live": WELL, "ready": FAILING},
+    "busy": {"state": "ready", "live": FAILING, "threads_used": 40, "threads_limit": 40},
+    "starting": {"state": "starting", "live": None},
+    "draining": {"state": "draining", "live": WELL},
+    "spare": {"state": "spare", "live": None},
+}
+
+
+class FakeWorkers:
+    """Answers each probe as *mood*, by pid, says: a key of REPORTS, "silent" or "unclear"."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self.mood: dict[int, str] = {}
+        self.asked: list[list[int]] = []
+        self.requests: list[bytes] = []
+
+    async def __call__(self, targets: Iterable[Target]) -> dict[int, WorkerAnswer]:
+        await asyncio.sleep(0)
+        targets = list(targets)
+        self.asked.append([target.pid for target in targets])
+        self.requests += [target.request for target in targets]
+        return {target.pid: self._answer(target.pid) for target in targets}
+
+    def _answer(self, pid: int) -> WorkerAnswer:
+        mood = self.mood.get(pid, "well")
+        if mood == "silent":
+            return WorkerAnswer(Outcome.SILENCE, "no answer within 2 s", self._clock(), 2.0)
+        if mood == "unclear":
+            return WorkerAnswer(Outcome.UNCLEAR, "its private socket cannot be reached: gone", self._clock(), 0.0)
+        return WorkerAnswer(Outcome.REPORT, "", self._clock(), 0.001, {"pid": pid, "lag": 0.0, **REPORTS[mood]})

@@ -1,0 +1,216 @@
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+from plugin_fakes import FakeClock
+
+from xboard_circus.ledger import LedgerError, LedgerStore, Record, Trouble
+from xboard_circus.plugins._base import BusEvent
+from xboard_circus.plugins.ledger import LedgerRecorder, record_of
+
+
+class FakeStore:
+    """Keeps records in a list, and fails as *failures* says: the next one first, None for success."""
+
+    def __init__(self) -> None:
+        self.stored: list[str] = []
+        self.failures: list[Trouble | None] = []
+        self.on_append: Callable[[], object] = lambda: None
+        self.pruned = 0
+
+    def append(self, records: Sequence[Record]) -> None:
+        self.on_append()
+        trouble = self.failures.pop(0) if self.failures else None
+        if trouble is not None:
+            raise LedgerError(Path("ledger.db"), trouble, trouble.value)
+        self.stored += [record.reason for record in records]
+
+    def prune(self) -> bool:
+        self.pruned += 1
+        return False
+
+    def close(self) -> None:
+        pass
+
+
+def recorder_for(store: Any, **options: Any) -> LedgerRecorder:
+    return LedgerRecorder(store, clock=FakeClock(), wall_clock=lambda: 5.0, **options)
+
+
+def say(recorder: LedgerRecorder, *reasons: str) -> None:
+    for reason in reasons:
+        recorder.handle_event(BusEvent("web", "restart", {"reason": reason}))
+
+
+def test_what_happens_is_stored_in_order() -> None:
+    store = FakeStore()
+    recorder = recorder_for(store)
+    say(recorder, *[f"r{number}" for number in range(500)])
+
+    asyncio.run(recorder.tick())
+
+    assert store.stored == [f"r{number}" for number in range(500)]
+    assert recorder.waiting == 0
+
+
+@pytest.mark.parametrize("kind", ["hook_success", "hook_failure", "updated", "add", "stats"])
+def test_events_that_nobody_looks_up_are_left_out(kind: str) -> None:
+    recorder = recorder_for(FakeStore())
+
+    recorder.handle_event(BusEvent("web", kind, {}))
+
+    assert recorder.waiting == 0
+
+
+def test_what_could_not_be_stored_is_tried_again_ever_later(caplog: pytest.LogCaptureFixture) -> None:
+    store = FakeStore()
+    store.failures = [Trouble.FULL] * 8
+    recorder = recorder_for(store)
+    say(recorder, "r0")
+
+    pauses = [asyncio.run(recorder.tick()) for _ in range(9)]
+
+    assert pauses == [1.0, 2.0, 4.0, 8.0, 16.0, 30.0, 30.0, 30.0, 0.5]
+    assert store.stored == ["r0"]
+    assert [record.getMessage() for record in caplog.records] == [
+        "ledger ledger.db: disk full; events wait in memory, the last 5000 of them",
+        "ledger: written again after 8 failures, 0 events were lost",
+    ]
+
+
+def test_of_what_waits_the_oldest_is_lost_and_counted(caplog: pytest.LogCaptureFixture) -> None:
+    store = FakeStore()
+    store.failures = [Trouble.LOCKED]
+    recorder = recorder_for(store, queue=3)
+    say(recorder, "r0", "r1", "r2", "r3", "r4")
+    asyncio.run(recorder.tick())
+
+    asyncio.run(recorder.tick())
+
+    assert store.stored == ["r2", "r3", "r4"]
+    assert "2 events were lost" in caplog.text
+
+
+def test_what_comes_while_a_batch_is_written_is_neither_lost_nor_written_twice() -> None:
+    store = FakeStore()
+    recorder = recorder_for(store, queue=3)
+    say(recorder, "r0", "r1", "r2")
+    more = [["r3", "r4"], ["r5"], [], []]
+    store.on_append = lambda: say(recorder, *more.pop(0))
+
+    asyncio.run(recorder.tick())
+
+    assert store.stored == ["r0", "r1", "r2", "r3", "r4", "r5"]
+
+
+def test_it_is_pruned_at_first_and_then_now_and_again() -> None:
+    store = FakeStore()
+    clock = FakeClock()
+    recorder = LedgerRecorder(store, clock=clock)  # type: ignore[arg-type]
+
+    for _ in range(5):
+        asyncio.run(recorder.tick())
+    clock.sleep(601)
+    asyncio.run(recorder.tick())
+
+    assert store.pruned == 2
+
+
+def test_the_end_stores_what_is_queued() -> None:
+    store = FakeStore()
+    recorder = recorder_for(store)
+    say(recorder, "r0")
+
+    asyncio.run(recorder.close())
+
+    assert store.stored == ["r0"]
+
+
+def test_a_disk_that_does_not_answer_does_not_hold_up_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("xboard_circus.plugins.ledger.CLOSE_SECONDS", 0.1)
+    released = threading.Event()
+    store = FakeStore()
+    store.on_append = lambda: released.wait(10)
+    recorder = recorder_for(store)
+    say(recorder, "r0")
+
+    async def end() -> float:
+        began_at = time.monotonic()
+        await recorder.close()
+        took = time.monotonic() - began_at
+        released.set()
+        return took
+
+    assert asyncio.run(end()) < 5
+
+
+# With a real file
+
+
+@pytest.fixture
+def real(tmp_path: Path) -> Iterator[tuple[LedgerRecorder, LedgerStore]]:
+    with closing(LedgerStore(tmp_path / "ledger.db")) as store:
+        yield LedgerRecorder(store), store
+
+
+def test_a_locked_file_only_delays(real: tuple[LedgerRecorder, LedgerStore]) -> None:
+    recorder, store = real
+    say(recorder, "r0")
+    asyncio.run(recorder.tick())
+    with closing(sqlite3.connect(store.path, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        say(recorder, "r1")
+        asyncio.run(recorder.tick())
+        assert recorder.waiting == 1
+        other.execute("ROLLBACK")
+
+    asyncio.run(recorder.tick())
+
+    assert [record.reason for record in store.query()] == ["r0", "r1"]
+
+
+def test_a_damaged_file_only_costs_what_was_in_it(real: tuple[LedgerRecorder, LedgerStore]) -> None:
+    recorder, store = real
+    store.path.write_bytes(b"no database" * 1000)
+    say(recorder, "r0")
+
+    asyncio.run(recorder.tick())
+
+    assert [record.reason for record in store.query()] == ["r0"]
+
+
+@pytest.mark.parametrize(
+    ("data", "expected"),
+    [
+        pytest.param({}, Record(5.0, "web", "reap"), id="nothing"),
+        pytest.param(
+            {"time": 1.5, "process_pid": 71, "exit_code": -9},
+            Record(1.5, "web", "reap", pid=71, data={"exit_code": -9}),
+            id="of Circus's own",
+        ),
+        pytest.param(
+            {"time": 1.5, "pid": 71, "wid": 2, "cause": "crash", "reason": "died by SIGSEGV", "wait": 1.0},
+            Record(1.5, "web", "reap", 71, 2, "crash", "died by SIGSEGV", {"wait": 1.0}),
+            id="of ours",
+        ),
+        pytest.param(
+            {"time": "noon", "pid": "me", "wid": [], "cause": 7, "reason": None},
+            Record(5.0, "web", "reap", cause="7"),
+            id="of somebody's who reaches the bus",
+        ),
+        pytest.param({"time": 1e300}, Record(5.0, "web", "reap"), id="a time that is none"),
+        pytest.param(
+            {"log": "x" * 3000}, Record(5.0, "web", "reap", data={"cut": '{"log": "' + "x" * 1991}), id="much data"
+        ),
+    ],
+)
+def test_record_of(data: dict[str, Any], expected: Record) -> None:
+    assert record_of(BusEvent("web", "reap", data), now=5.0) == expected

@@ -1,0 +1,389 @@
+from __future__ import annotations
+
+import json
+import math
+import os
+import shutil
+import sqlite3
+import stat
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from xboard_circus.ledger import MIB, LedgerError, LedgerStore, Record, Trouble
+
+NOW = 1_800_000_000.0
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "ledger.db"
+
+
+@pytest.fixture
+def open_store(path: Path) -> Iterator[Callable[..., LedgerStore]]:
+    stores = []
+
+    def open_one(**options: float) -> LedgerStore:
+        stores.append(LedgerStore(path, clock=lambda: NOW, **options))
+        return stores[-1]
+
+    yield open_one
+    for store in stores:
+        store.close()
+
+
+@pytest.fixture
+def store(open_store: Callable[..., LedgerStore]) -> LedgerStore:
+    return open_store()
+
+
+def record(number: int = 0, **more: object) -> Record:
+    fields: dict[str, object] = {"time": NOW + number, "watcher": "web", "kind": "restart", "reason": f"r{number}"}
+    return Record(**(fields | more))  # type: ignore[arg-type]
+
+
+def flood(store: LedgerStore) -> None:
+    for _ in range(100):
+        store.append([record(1, time=time.time(), reason="x" * 1000)] * 50)
+
+
+def reasons(records: list[Record]) -> list[str]:
+    return [found.reason for found in records]
+
+
+# What goes in comes out
+
+
+def test_a_record_comes_back_whole(store: LedgerStore) -> None:
+    stored = Record(NOW, "web", "restart", 71, 2, "crash", "died by SIGSEGV", {"wait": 1.0})
+
+    store.append([stored])
+
+    assert store.query() == [Record(NOW, "web", "restart", 71, 2, "crash", "died by SIGSEGV", {"wait": 1.0}, id=1)]
+
+
+@pytest.mark.parametrize(
+    ("wanted", "expected"),
+    [
+        pytest.param({}, ["r0", "r1", "r2", "r3"], id="all, oldest first"),
+        pytest.param({"limit": 2}, ["r2", "r3"], id="the newest"),
+        pytest.param({"limit": 0}, [], id="none"),
+        pytest.param({"since": NOW + 2}, ["r2", "r3"], id="since a time, that time included"),
+        pytest.param({"watcher": "api"}, ["r1"], id="of one watcher"),
+        pytest.param({"kind": "reap"}, ["r2"], id="of one kind"),
+        pytest.param({"after": 3}, ["r3"], id="what has come since the last look"),
+        pytest.param({"watcher": "web' OR 1 --"}, [], id="a name that is SQL"),
+    ],
+)
+def test_query(store: LedgerStore, wanted: dict[str, object], expected: list[str]) -> None:
+    store.append([record(0), record(1, watcher="api"), record(2, kind="reap"), record(3)])
+
+    assert reasons(store.query(**wanted)) == expected  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("odd", "expected"),
+    [
+        pytest.param({"reason": "half a \ud800 pair"}, {"reason": "half a ? pair"}, id="no UTF-8"),
+        pytest.param({"reason": "x" * 5000}, {"reason": "x" * 2000}, id="a long reason"),
+        pytest.param({"pid": 1 << 70}, {"pid": None}, id="a pid that no pid can be"),
+        pytest.param({"time": math.nan}, {"time": NOW}, id="no time"),
+        pytest.param({"data": {"log": "y" * 9000}}, {"data": {"cut": '{"log": "' + "y" * 3991}}, id="much data"),
+        pytest.param({"data": {"path": Path("/x")}}, {"data": {"path": "/x"}}, id="data that is not JSON"),
+    ],
+)
+def test_what_sqlite_cannot_take_is_made_to_fit(
+    store: LedgerStore, odd: dict[str, object], expected: dict[str, object]
+) -> None:
+    store.append([record(0, **odd)])
+
+    [found] = store.query()
+    assert {name: getattr(found, name) for name in expected} == expected
+
+
+def test_there_is_nothing_to_read_where_there_is_no_file(store: LedgerStore, path: Path) -> None:
+    assert store.query() == []
+    assert not path.exists()
+
+
+def test_a_reader_sees_what_a_writer_has_open(store: LedgerStore, open_store: Callable[..., LedgerStore]) -> None:
+    store.append([record()])
+
+    assert reasons(open_store().query()) == ["r0"]
+
+
+def test_a_reader_sees_what_a_writer_left_behind(store: LedgerStore, open_store: Callable[..., LedgerStore]) -> None:
+    store.append([record()])
+    store.close()
+
+    assert reasons(open_store().query()) == ["r0"]
+
+
+def test_only_its_user_may_read_it(store: LedgerStore, path: Path) -> None:
+    before = os.umask(0)
+    try:
+        store.append([record()])
+    finally:
+        os.umask(before)
+
+    modes = {found.name: stat.S_IMODE(found.stat().st_mode) for found in path.parent.iterdir()}
+    assert modes == {"ledger.db": 0o600, "ledger.db-wal": 0o600, "ledger.db-shm": 0o600}
+
+
+def test_a_folder_that_is_not_there_is_made(tmp_path: Path) -> None:
+    with closing(LedgerStore(tmp_path / "a" / "b" / "ledger.db")) as store:
+        store.append([record(time=time.time())])
+
+    assert (tmp_path / "a" / "b" / "ledger.db").exists()
+
+
+# The bounds
+
+
+def test_what_is_too_old_is_deleted(open_store: Callable[..., LedgerStore]) -> None:
+    store = open_store(keep_days=2)
+    store.append([record(-3 * 86_400), record(-86_400), record(0)])
+
+    assert store.prune() is False
+    assert reasons(store.query()) == ["r-86400", "r0"]
+
+
+def test_a_flood_never_takes_more_than_its_room(open_store: Callable[..., LedgerStore]) -> None:
+    store = open_store(max_mb=1)
+    largest = 0
+
+    for batch in range(60):
+        store.append([record(batch * 100 + number, reason="x" * 500) for number in range(100)])
+        largest = max(largest, store.size())
+
+    newest = store.query(limit=1)[0]
+    assert largest <= MIB
+    assert newest.time == NOW + 5999
+    assert len(store.query(limit=10_000)) > 500
+
+
+def test_a_file_that_is_larger_than_a_new_bound_shrinks_to_it(
+    open_store: Callable[..., LedgerStore], path: Path
+) -> None:
+    large = open_store(max_mb=8)
+    for batch in range(20):
+        large.append([record(batch * 200 + number, reason="x" * 1000) for number in range(200)])
+    large.close()
+    assert path.stat().st_size > 2 * MIB
+    store = open_store(max_mb=1)
+
+    store.append([record(10_000)])
+    while store.prune():
+        pass
+
+    store.close()
+    kept = store.query(limit=100_000)
+    assert store.size() <= MIB
+    assert kept[-1].reason == "r10000"
+    assert len(kept) > 200
+
+
+def test_a_reader_that_never_ends_cannot_make_it_grow(open_store: Callable[..., LedgerStore], path: Path) -> None:
+    store = open_store(max_mb=1)
+    store.append([record()])
+    with closing(sqlite3.connect(path)) as reader:
+        reader.execute("BEGIN")
+        reader.execute("SELECT * FROM events").fetchall()
+
+        with pytest.raises(LedgerError, match="holds a transaction open") as caught:
+            flood(store)
+
+        assert caught.value.trouble is Trouble.LOCKED
+        assert store.size() <= MIB
+    store.append([record(1)])
+
+
+# What goes wrong
+
+
+def test_a_locked_file_refuses_at_once_and_takes_it_later(store: LedgerStore, path: Path) -> None:
+    store.append([record(0)])
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        began_at = time.monotonic()
+
+        with pytest.raises(LedgerError) as caught:
+            store.append([record(1)])
+
+        assert caught.value.trouble is Trouble.LOCKED
+        assert time.monotonic() - began_at < 2
+        other.execute("ROLLBACK")
+    store.append([record(1)])
+    assert reasons(store.query()) == ["r0", "r1"]
+
+
+def damage_header(path: Path) -> None:
+    path.write_bytes(b"this is no database" * 500)
+
+
+def damage_pages(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[4096:] = b"\xff" * (len(content) - 4096)
+    path.write_bytes(content)
+
+
+def cut_short(path: Path) -> None:
+    with path.open("r+b") as file:
+        file.truncate(2 * 4096)
+
+
+@pytest.mark.parametrize("damage", [damage_header, damage_pages, cut_short])
+def test_a_damaged_file_is_set_aside_and_a_new_one_begun(
+    store: LedgerStore, path: Path, damage: Callable[[Path], None], caplog: pytest.LogCaptureFixture
+) -> None:
+    store.append([record(number) for number in range(500)])
+    store.close()
+    damage(path)
+    damaged = path.read_bytes()
+
+    store.append([record(501)])
+
+    [aside] = [found for found in path.parent.glob("ledger.db.damaged-*") if not found.name.endswith(("-wal", "-shm"))]
+    assert reasons(store.query()) == ["r501"]
+    assert aside.read_bytes() == damaged
+    assert f"set aside as {aside.name}" in caplog.text
+
+
+def test_a_disk_that_damages_all_it_gets_does_not_fill_up_with_damaged_files(store: LedgerStore, path: Path) -> None:
+    store.append([record()])
+    store.close()
+    damage_header(path)
+    store.append([record()])
+    store.close()
+    damage_header(path)
+
+    with pytest.raises(LedgerError) as caught:
+        store.append([record()])
+
+    assert caught.value.trouble is Trouble.DAMAGED
+    assert len(list(path.parent.glob("*.damaged-*"))) == 1
+
+
+def test_only_the_newest_damaged_files_are_kept(store: LedgerStore, path: Path) -> None:
+    for number in range(5):
+        (path.parent / f"ledger.db.damaged-2020010{number}T000000").touch()
+    damage_header(path)
+
+    store.append([record()])
+
+    kept = sorted(found.name for found in path.parent.glob("*.damaged-*"))
+    assert len(kept) == 3
+    assert kept[:2] == ["ledger.db.damaged-20200103T000000", "ledger.db.damaged-20200104T000000"]
+
+
+def test_another_programs_database_is_left_alone(store: LedgerStore, path: Path) -> None:
+    with closing(sqlite3.connect(path)) as other:
+        other.execute("CREATE TABLE boards (id INTEGER)")
+        other.commit()
+    before = path.read_bytes()
+
+    with pytest.raises(LedgerError, match="another program's database") as caught:
+        store.append([record()])
+
+    assert caught.value.trouble is Trouble.UNUSABLE
+    assert path.read_bytes() == before
+
+
+def test_a_newer_versions_ledger_is_left_alone(store: LedgerStore, path: Path) -> None:
+    store.append([record()])
+    store.close()
+    with closing(sqlite3.connect(path)) as newer:
+        newer.execute("PRAGMA user_version = 99")
+
+    with pytest.raises(LedgerError, match="newer version"):
+        store.append([record()])
+
+
+def test_a_folder_in_its_place_is_told(tmp_path: Path) -> None:
+    with pytest.raises(LedgerError) as caught:
+        LedgerStore(tmp_path).append([record()])
+
+    assert caught.value.trouble is Trouble.UNUSABLE
+
+
+def test_a_file_that_was_deleted_is_begun_anew(store: LedgerStore, path: Path) -> None:
+    store.append([record(0)])
+    path.unlink()
+
+    store.append([record(1)])
+
+    assert reasons(store.query()) == ["r1"]
+
+
+FULL = """
+import json, resource, sys
+from pathlib import Path
+from xboard_circus.ledger import LedgerStore, LedgerError, Record
+
+path = Path(sys.argv[1])
+store = LedgerStore(path)
+batch = [Record(1.8e9, "web", "restart", reason="x" * 500)] * 100
+store.append(batch)
+soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+resource.setrlimit(resource.RLIMIT_FSIZE, (path.with_name(path.name + "-wal").stat().st_size, hard))
+try:
+    for _ in range(1000):
+        store.append(batch)
+    trouble = "none"
+except LedgerError as error:
+    trouble = error.trouble.name
+resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+store.append(batch)
+print(json.dumps([trouble, len(store.query(limit=10**6)) % 100]))
+"""
+
+
+def test_a_file_that_may_not_grow_is_a_full_disk_and_loses_nothing_that_is_stored(path: Path) -> None:
+    done = subprocess.run([sys.executable, "-c", FULL, str(path)], capture_output=True, text=True, check=True)
+
+    assert json.loads(done.stdout) == ["FULL", 0]
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(folder)]
+    if os.geteuid() != 0 or subprocess.run(mount, capture_output=True, check=False).returncode != 0:
+        pytest.skip("a file system can only be mounted by root")
+    yield folder
+    subprocess.run(["umount", str(folder)], check=True)
+
+
+def test_a_full_disk_keeps_what_is_stored_and_takes_more_once_there_is_room(small_disk: Path) -> None:
+    with closing(LedgerStore(small_disk / "ledger.db")) as store:
+        store.append([record(0, time=time.time())])
+        filler = small_disk / "filler"
+        with pytest.raises(OSError, match="No space left"):
+            filler.write_bytes(b"x" * MIB)
+
+        with pytest.raises(LedgerError) as caught:
+            flood(store)
+        stored = len(store.query(limit=100_000))
+        filler.unlink()
+        store.append([record(2, time=time.time())])
+
+        assert caught.value.trouble is Trouble.FULL
+        assert len(store.query(limit=100_000)) == stored + 1
+        assert reasons(store.query(limit=1)) == ["r2"]
+
+
+def test_a_copy_can_be_read_by_somebody_who_may_not_write_there(store: LedgerStore, path: Path, tmp_path: Path) -> None:
+    store.append([record()])
+    store.close()
+    folder = tmp_path / "backup"
+    folder.mkdir()
+    shutil.copy(path, folder)
+
+    assert reasons(LedgerStore(folder / path.name).query()) == ["r0"]

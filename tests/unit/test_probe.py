@@ -1,0 +1,364 @@
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import resource
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import pytest
+
+from xboard_circus.probe import (
+    BODY_LIMIT,
+    Outcome,
+    Target,
+    UrlAnswer,
+    WorkerAnswer,
+    probe_url,
+    probe_workers,
+    worker_request,
+)
+
+REQUEST = worker_request(live_path="/health/live", ready_path="/health/ready", timeout=0.5)
+PID = 4711
+Handle = Callable[[socket.socket], None]
+
+
+def answer(body: bytes, *, status: str = "200 OK", length: int | None = None) -> bytes:
+    size = len(body) if length is None else length
+    return f"HTTP/1.0 {status}\r\ncontent-length: {size}\r\n\r\n".encode() + body
+
+
+def report(**more: object) -> bytes:
+    return answer(json.dumps({"pid": PID, "state": "ready", **more}).encode())
+
+
+@contextmanager
+def serving(family: socket.AddressFamily, address: str | tuple[str, int], handle: Handle) -> Iterator[socket.socket]:
+    """A server that hands each connection to *handle* in a thread, and ends them all at the end."""
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.bind(address)
+    listener.listen(64)
+    accepted: list[socket.socket] = []
+    threads: list[threading.Thread] = []
+
+    def serve(connection: socket.socket) -> None:
+        # What the prober cuts off in the middle of a sentence is no failure of the server's.
+        with suppress(OSError), connection:
+            connection.recv(4096)
+            handle(connection)
+
+    def accept() -> None:
+        with suppress(OSError):
+            while True:
+                connection, _ = listener.accept()
+                accepted.append(connection)
+                threads.append(threading.Thread(target=serve, args=(connection,)))
+                threads[-1].start()
+
+    acceptor = threading.Thread(target=accept)
+    acceptor.start()
+    try:
+        yield listener
+    finally:
+        for end in (listener, *accepted):
+            with suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+        acceptor.join()
+        for thread in threads:
+            thread.join()
+        listener.close()
+
+
+def probe(path: Path, *, timeout: float = 0.5) -> WorkerAnswer:
+    target = Target(PID, str(path), REQUEST, timeout)
+    return asyncio.run(probe_workers([target]))[PID]
+
+
+def probe_served(tmp_path: Path, handle: Handle) -> tuple[Outcome, str]:
+    with serving(socket.AF_UNIX, str(tmp_path / "w.sock"), handle):
+        found = probe(tmp_path / "w.sock")
+    return found.outcome, found.reason
+
+
+def hang(connection: socket.socket) -> None:
+    connection.recv(1)
+
+
+def drip(connection: socket.socket) -> None:
+    for byte in report():
+        connection.sendall(bytes([byte]))
+        time.sleep(0.05)
+
+
+def pour(connection: socket.socket) -> None:
+    connection.sendall(b"HTTP/1.0 200 OK\r\n\r\n")
+    while True:
+        connection.sendall(b"x" * 65536)
+
+
+def test_a_worker_that_answers_hands_in_its_report(tmp_path: Path) -> None:
+    with serving(socket.AF_UNIX, str(tmp_path / "w.sock"), lambda c: c.sendall(report(lag=0.25))):
+        found = probe(tmp_path / "w.sock")
+
+    assert (found.outcome, found.reason, found.report) == (
+        Outcome.REPORT,
+        "",
+        {"pid": PID, "state": "ready", "lag": 0.25},
+    )
+
+
+def test_an_answer_without_a_length_ends_with_the_connection(tmp_path: Path) -> None:
+    body = json.dumps({"pid": PID}).encode()
+
+    assert probe_served(tmp_path, lambda c: c.sendall(b"HTTP/1.0 200 OK\r\n\r\n" + body)) == (Outcome.REPORT, "")
+
+
+@pytest.mark.parametrize(
+    ("handle", "expected"),
+    [
+        pytest.param(hang, "no answer within 0.5 s", id="it hangs"),
+        pytest.param(drip, "no answer within 0.5 s", id="it sends a byte at a time"),
+        pytest.param(
+            lambda c: c.sendall(report(pid=1)), "process 1 answered in its place", id="another process answers"
+        ),
+    ],
+)
+def test_silence_is_what_tells_of_a_stuck_loop(tmp_path: Path, handle: Handle, expected: str) -> None:
+    assert probe_served(tmp_path, handle) == (Outcome.SILENCE, expected)
+
+
+@pytest.mark.parametrize(
+    ("handle", "expected"),
+    [
+        pytest.param(pour, "its answer is larger than 64 KiB", id="a body without end"),
+        pytest.param(
+            lambda c: c.sendall(answer(b"x" * 70_000)), "its answer is larger than 64 KiB", id="a long announced body"
+        ),
+        pytest.param(lambda c: None, "it closed the connection without an answer", id="it closes"),
+        pytest.param(
+            lambda c: c.sendall(answer(b"{}", status="500 -")),
+            "its private socket answers 'HTTP/1.0 500 -'",
+            id="an error of the answerer's",
+        ),
+        pytest.param(lambda c: c.sendall(b"hello\r\n\r\n"), "its private socket answers 'hello'", id="no HTTP"),
+        pytest.param(
+            lambda c: c.sendall(answer(b'{"pid": 47', length=100)),
+            "its answer breaks off, or is not JSON",
+            id="it breaks off",
+        ),
+        pytest.param(
+            lambda c: c.sendall(answer(b"[" * 60_000)), "its answer breaks off, or is not JSON", id="deep nesting"
+        ),
+        pytest.param(lambda c: c.sendall(answer(b"[]")), "its answer is not a report", id="another JSON"),
+        pytest.param(
+            lambda c: c.sendall(answer(b"{}", length=-7)), "process None answered in its place", id="a negative length"
+        ),
+    ],
+)
+def test_an_answer_that_makes_no_sense_is_no_silence(tmp_path: Path, handle: Handle, expected: str) -> None:
+    outcome, reason = probe_served(tmp_path, handle)
+
+    assert reason == expected
+    assert (outcome is Outcome.SILENCE) == expected.startswith("process")
+
+
+def test_a_full_queue_is_silence(tmp_path: Path) -> None:
+    path = tmp_path / "w.sock"
+    with socket.socket(socket.AF_UNIX) as listener, socket.socket(socket.AF_UNIX) as first:
+        listener.bind(str(path))
+        listener.listen(0)
+        first.connect(str(path))
+
+        found = probe(path)
+
+    assert (found.outcome, found.reason) == (Outcome.SILENCE, "it takes no connections: its queue is full")
+
+
+def closed(path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(path))
+
+
+@pytest.mark.parametrize(
+    ("prepare", "expected"),
+    [
+        pytest.param(lambda path: None, "No such file or directory", id="no file"),
+        pytest.param(closed, "Connection refused", id="nobody listens"),
+        pytest.param(lambda path: path.write_text(""), "Connection refused", id="a plain file"),
+    ],
+)
+def test_a_socket_that_cannot_be_reached_is_not_the_workers_fault(
+    tmp_path: Path, prepare: Callable[[Path], object], expected: str
+) -> None:
+    prepare(tmp_path / "w.sock")
+
+    found = probe(tmp_path / "w.sock")
+
+    assert (found.outcome, found.reason) == (Outcome.UNCLEAR, f"its private socket cannot be reached: {expected}")
+
+
+def test_a_path_that_is_too_long_is_not_the_workers_fault(tmp_path: Path) -> None:
+    assert probe(tmp_path / ("x" * 120)).outcome is Outcome.UNCLEAR
+
+
+def test_a_prober_out_of_descriptors_blames_nobody(tmp_path: Path) -> None:
+    async def probe_with_few_descriptors() -> dict[int, WorkerAnswer]:
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        used = max(int(name) for name in os.listdir("/proc/self/fd")) + 1
+        held = []
+        resource.setrlimit(resource.RLIMIT_NOFILE, (used + 1, hard))
+        try:
+            with suppress(OSError):
+                while True:
+                    held.append(os.open("/dev/null", os.O_RDONLY))
+            return await probe_workers([Target(PID, str(tmp_path / "w.sock"), REQUEST, 0.5)])
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+            for descriptor in held:
+                os.close(descriptor)
+
+    with serving(socket.AF_UNIX, str(tmp_path / "w.sock"), lambda c: c.sendall(report())):
+        found = asyncio.run(probe_with_few_descriptors())[PID]
+
+    assert (found.outcome, found.reason) == (
+        Outcome.UNCLEAR,
+        "its private socket cannot be reached: Too many open files",
+    )
+
+
+def test_a_silent_worker_holds_up_no_other(tmp_path: Path) -> None:
+    paths = [tmp_path / f"{number}.sock" for number in range(20)]
+    targets = [Target(number, str(path), REQUEST, 0.5) for number, path in enumerate(paths)]
+
+    def reply(connection: socket.socket) -> None:
+        number = int(Path(connection.getsockname()).stem)
+        if number % 2:
+            hang(connection)
+        connection.sendall(report(pid=number))
+
+    def serve_all(left: list[Path]) -> dict[int, WorkerAnswer]:
+        if not left:
+            return asyncio.run(probe_workers(targets))
+        with serving(socket.AF_UNIX, str(left[0]), reply):
+            return serve_all(left[1:])
+
+    began_at = time.monotonic()
+    found = serve_all(paths)
+
+    assert [pid for pid, one in found.items() if one.outcome is Outcome.REPORT] == list(range(0, 20, 2))
+    assert max(one.latency for one in found.values() if one.outcome is Outcome.REPORT) < 0.4
+    assert time.monotonic() - began_at < 2.0  # ten silences of half a second, side by side
+
+
+def test_the_request_names_what_is_to_be_asked_and_no_more() -> None:
+    assert worker_request(live_path=None, ready_path="/r?a=1&b", timeout=1.0).split(b" ")[1] == (
+        b"/-/worker?ready=%2Fr%3Fa%3D1%26b&timeout=0.8"
+    )
+
+
+# health.url
+
+
+@contextmanager
+def web(handle: Handle) -> Iterator[str]:
+    with serving(socket.AF_INET, ("127.0.0.1", 0), handle) as listener:
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}/health"
+
+
+def ask(handle: Handle, *, timeout: float = 0.5) -> UrlAnswer:
+    with web(handle) as url:
+        return probe_url(url, timeout=timeout)
+
+
+def drip_head(connection: socket.socket) -> None:
+    connection.sendall(b"HTTP/1.1 200 OK\r\n")
+    for number in range(1000):
+        connection.sendall(f"x-{number}: y\r\n".encode())
+        time.sleep(0.05)
+
+
+def drip_body(connection: socket.socket) -> None:
+    connection.sendall(b"HTTP/1.1 200 OK\r\ncontent-length: 1000\r\n\r\n")
+    for _ in range(1000):
+        connection.sendall(b".")
+        time.sleep(0.05)
+
+
+def drip_body_without_length(connection: socket.socket) -> None:
+    connection.sendall(b"HTTP/1.1 200 OK\r\n\r\n")
+    for _ in range(1000):
+        connection.sendall(b".")
+        time.sleep(0.05)
+
+
+@pytest.mark.parametrize(
+    ("handle", "ok", "status", "reason"),
+    [
+        pytest.param(lambda c: c.sendall(answer(b"fine")), True, 200, "", id="well"),
+        pytest.param(lambda c: c.sendall(answer(b"", status="204 -")), True, 204, "", id="well, without a word"),
+        pytest.param(lambda c: c.sendall(answer(b"no", status="500 -")), False, 500, "answered 500", id="an error"),
+        pytest.param(
+            lambda c: c.sendall(b"HTTP/1.0 302 -\r\nlocation: http://other/\r\ncontent-length: 0\r\n\r\n"),
+            False,
+            302,
+            "answered 302, a redirect to http://other/",
+            id="a redirect is not followed",
+        ),
+        pytest.param(hang, False, None, "no complete answer within 0.5 s", id="it hangs"),
+        pytest.param(drip_head, False, 200, "no complete answer within 0.5 s", id="headers without end"),
+        pytest.param(drip_body, False, 200, "no complete answer within 0.5 s", id="a byte at a time"),
+        pytest.param(
+            drip_body_without_length, False, 200, "no complete answer within 0.5 s", id="a byte at a time, no length"
+        ),
+    ],
+)
+def test_only_a_whole_2xx_in_time_is_well(handle: Handle, ok: bool, status: int | None, reason: str) -> None:
+    found = ask(handle)
+
+    assert (found.ok, found.status, found.reason) == (ok, status, reason)
+    assert found.latency < 1.5
+
+
+def test_of_a_body_without_end_only_the_beginning_is_read() -> None:
+    sent = 0
+
+    def pour_and_count(connection: socket.socket) -> None:
+        nonlocal sent
+        connection.sendall(b"HTTP/1.0 200 OK\r\n\r\n")
+        while True:
+            sent += connection.send(b"x" * 4096)
+
+    found = ask(pour_and_count, timeout=5.0)
+
+    assert (found.ok, found.status) == (True, 200)
+    assert sent < BODY_LIMIT + 16 * 1024 * 1024  # what the kernel's buffers hold is sent, but nobody keeps it
+    assert found.latency < 4.0
+
+
+def test_a_refused_connection_says_so() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        found = probe_url(f"http://127.0.0.1:{taken.getsockname()[1]}/", timeout=0.5)
+
+    assert (found.ok, found.status, found.reason) == (False, None, "Connection refused")
+
+
+def test_no_proxy_is_taken_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+
+    assert ask(lambda c: c.sendall(answer(b""))).ok
+
+
+def test_requests_costs_nothing_until_a_url_is_probed() -> None:
+    code = "import sys, xboard_circus.probe; print('requests' in sys.modules)"
+
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "False\n"

@@ -1,0 +1,320 @@
+"""Ask a worker, or an address, how it is: one request, one deadline for all of it.
+
+Workers are asked over their own unix sockets, all at once on the caller's event loop: a socket call each where the
+kernel has the answer ready, and no thread that a silent worker could hold. An address is asked with `requests` in a
+thread of the caller's; what takes too long is cut off from outside, because no time-out of a socket ends a server
+that sends a byte a second.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import enum
+import json
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlencode
+
+if TYPE_CHECKING:
+    import requests
+
+BODY_LIMIT = 64 * 1024
+PIECE = 64 * 1024
+WORKER_SHARE = 0.8  # of the time-out is the worker's for asking its app; the rest is for its answer's way
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A worker to be asked.
+
+    Attributes:
+        pid: The process that has to answer: another one's answer says nothing about this worker.
+        socket: Path of its private socket.
+        request: What to send, see `worker_request`.
+        timeout: Seconds for the whole exchange, connect to last byte.
+    """
+
+    pid: int
+    socket: str
+    request: bytes
+    timeout: float
+
+
+class Outcome(enum.Enum):
+    """What a probe of a worker came to.
+
+    Only silence tells of a loop that does not run. What is unclear has been answered by nobody's loop (no descriptor
+    left here, no right, no file there) or by a loop that runs and makes no sense; nobody may be killed for either.
+    """
+
+    REPORT = "report"
+    SILENCE = "silence"
+    UNCLEAR = "unclear"
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerAnswer:
+    """What a worker said of itself.
+
+    Attributes:
+        reason: What went wrong, empty if there is a report.
+        asked_at: When the probe began, in seconds of the monotonic clock.
+        latency: Seconds that it took.
+        report: The worker's report, empty if there is none.
+    """
+
+    outcome: Outcome
+    reason: str
+    asked_at: float
+    latency: float
+    report: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class UrlAnswer:
+    """What came back from an address; *status* is None where nothing did."""
+
+    ok: bool
+    reason: str
+    status: int | None
+    latency: float
+
+
+class _Silence(Exception):
+    """Who was asked has not answered."""
+
+
+class _Unclear(Exception):
+    """Nobody was asked, or what came back is no report."""
+
+
+def worker_request(*, live_path: str | None, ready_path: str | None, timeout: float) -> bytes:
+    """Return the request that asks a worker for its report and has it ask its app.
+
+    >>> worker_request(live_path="/health/live", ready_path=None, timeout=2.0).split(b"\\r\\n")[0]
+    b'GET /-/worker?live=%2Fhealth%2Flive&timeout=1.6 HTTP/1.0'
+    """
+    query = {"live": live_path, "ready": ready_path, "timeout": f"{timeout * WORKER_SHARE:g}"}
+    words = urlencode({name: value for name, value in query.items() if value})
+    return f"GET /-/worker?{words} HTTP/1.0\r\nhost: worker\r\n\r\n".encode("ascii", errors="replace")
+
+
+async def probe_workers(
+    targets: Iterable[Target], *, clock: Callable[[], float] = time.monotonic
+) -> dict[int, WorkerAnswer]:
+    """Ask all *targets* at once; return their answers by pid, each within its time-out.
+
+    Never raises for what a worker does.
+    """
+    probes = {target.pid: asyncio.create_task(_probe(target, clock)) for target in targets}
+    try:
+        return {pid: await probe for pid, probe in probes.items()}
+    finally:
+        for probe in probes.values():
+            probe.cancel()
+
+
+async def probe_worker(target: Target, *, clock: Callable[[], float] = time.monotonic) -> WorkerAnswer:
+    """Ask one worker, see `probe_workers`."""
+    return (await probe_workers([target], clock=clock))[target.pid]
+
+
+async def _probe(target: Target, clock: Callable[[], float]) -> WorkerAnswer:
+    asked_at = clock()
+    outcome = Outcome.UNCLEAR
+    report: Mapping[str, Any] = {}
+    try:
+        report = await asyncio.wait_for(_exchange(target), target.timeout)
+        outcome, reason = Outcome.REPORT, ""
+    # Two classes until Python 3.11.
+    except (TimeoutError, asyncio.TimeoutError):
+        outcome, reason = Outcome.SILENCE, f"no answer within {target.timeout:g} s"
+    except _Silence as failure:
+        outcome, reason = Outcome.SILENCE, str(failure)
+    except _Unclear as failure:
+        reason = str(failure)
+    except OSError as error:
+        reason = f"it cut the connection off: {error.strerror or error}"
+    return WorkerAnswer(outcome, reason, asked_at, clock() - asked_at, report)
+
+
+async def _exchange(target: Target) -> Mapping[str, Any]:
+    loop = asyncio.get_running_loop()
+    with _connected(target.socket) as connection:
+        await loop.sock_sendall(connection, target.request)
+        received = bytearray()
+        while (missing := _missing(received)) and (piece := await loop.sock_recv(connection, min(missing, PIECE))):
+            received += piece
+    return _report(bytes(received), target.pid)
+
+
+def _connected(path: str) -> socket.socket:
+    try:
+        connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    except OSError as error:
+        raise _Unclear(f"its private socket cannot be reached: {error.strerror or error}") from None
+    try:
+        connection.setblocking(False)
+        # Not loop.sock_connect: it takes the EAGAIN of a full queue for a connect under way, and waits for nothing.
+        connection.connect(path)
+    except BlockingIOError:
+        connection.close()
+        raise _Silence("it takes no connections: its queue is full") from None
+    except OSError as error:
+        connection.close()
+        raise _Unclear(f"its private socket cannot be reached: {error.strerror or error}") from None
+    return connection
+
+
+def _missing(received: bytearray) -> int:
+    """Return how much more to read at most: up to the announced length, or to the end, never beyond the limit."""
+    left = BODY_LIMIT + 1 - len(received)
+    head, end, body = received.partition(b"\r\n\r\n")
+    if not end:
+        return max(left, 0)
+    for line in head.lower().split(b"\r\n"):
+        if line.startswith(b"content-length:"):
+            with suppress(ValueError):
+                left = min(left, int(line.partition(b":")[2]) - len(body))
+    return max(left, 0)
+
+
+def _report(received: bytes, pid: int) -> Mapping[str, Any]:
+    if not received:
+        raise _Unclear("it closed the connection without an answer")
+    if len(received) > BODY_LIMIT:
+        raise _Unclear(f"its answer is larger than {BODY_LIMIT // 1024} KiB")
+    head, _, body = received.partition(b"\r\n\r\n")
+    words = head.split(b"\r\n")[0].split(maxsplit=2)
+    if len(words) < 2 or not words[0].startswith(b"HTTP/") or words[1] != b"200":
+        line = head.split(b"\r\n")[0][:80].decode("ascii", errors="replace")
+        raise _Unclear(f"its private socket answers {line!r}")
+    try:
+        report = json.loads(body)
+    # RecursionError: "[" times 60,000 fits into the limit.
+    except (ValueError, RecursionError):
+        raise _Unclear("its answer breaks off, or is not JSON") from None
+    if not isinstance(report, dict):
+        raise _Unclear("its answer is not a report")
+    if report.get("pid") != pid:
+        raise _Silence(f"process {report.get('pid')} answered in its place")
+    return report
+
+
+def probe_url(url: str, *, timeout: float, clock: Callable[[], float] = time.monotonic) -> UrlAnswer:
+    """Ask *url* with a GET; a 2xx in *timeout* seconds is well, anything else is not, a redirect neither.
+
+    At most 64 KiB of the body are read: the status is known by then. Never raises; blocks for *timeout*, or for as long
+    as the look-up of a name takes.
+    """
+    # Not at the top: it costs each plugin 9 MB, and most watchers have private sockets.
+    import requests
+
+    asked_at = clock()
+    status: int | None = None
+    with _Cut(timeout) as cut, requests.Session() as session:
+        # No proxy, no netrc and no certificates from the environment of whoever started circusd.
+        session.trust_env = False
+        for scheme in ("http://", "https://"):
+            session.mount(scheme, cut.adapter())
+        try:
+            with session.get(
+                url, timeout=timeout, allow_redirects=False, stream=True, headers={"connection": "close"}
+            ) as response:
+                status = response.status_code
+                location = response.headers.get("location", "")
+                _read_body(response)
+            failure = ""
+        # urllib3's own errors come through where the body is read; all of them, and OSError, mean the same here.
+        except Exception as error:
+            failure = _said(error)
+        if cut.done:
+            failure = f"no complete answer within {timeout:g} s"
+    latency = clock() - asked_at
+    if failure:
+        return UrlAnswer(False, failure, status, latency)
+    if status is not None and 200 <= status < 300:
+        return UrlAnswer(True, "", status, latency)
+    reason = f"answered {status}" + (f", a redirect to {location[:200]}" if location else "")
+    return UrlAnswer(False, reason, status, latency)
+
+
+def _read_body(response: requests.Response) -> None:
+    left = BODY_LIMIT
+    while left > 0 and (piece := response.raw.read(min(left, 8192), decode_content=False)):
+        left -= len(piece)
+
+
+def _said(error: BaseException) -> str:
+    """Return the innermost cause in words: requests wraps three errors around 'Connection refused'."""
+    seen = error
+    while (deeper := seen.__cause__ or seen.__context__) is not None and deeper is not seen:
+        seen = deeper
+    if isinstance(seen, OSError) and seen.strerror:
+        return seen.strerror
+    return (str(seen) or type(seen).__name__)[:200]
+
+
+class _Cut:
+    """A deadline for everything that goes over the connections of one session.
+
+    Attributes:
+        done: The deadline has passed, and the connections were cut.
+    """
+
+    def __init__(self, timeout: float) -> None:
+        self.done = False
+        self._lock = threading.Lock()
+        self._sockets: list[socket.socket] = []
+        self._timer = threading.Timer(timeout, self._cut)
+        self._timer.daemon = True
+
+    def __enter__(self) -> _Cut:
+        self._timer.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._timer.cancel()
+        with self._lock:
+            for opened in self._sockets:
+                opened.close()
+            self._sockets.clear()
+
+    def adapter(self) -> requests.adapters.HTTPAdapter:
+        """Return an adapter whose connections this cuts."""
+        from requests.adapters import HTTPAdapter
+
+        adapter = HTTPAdapter(max_retries=0)
+        pools = adapter.poolmanager.pool_classes_by_scheme
+        adapter.poolmanager.pool_classes_by_scheme = {scheme: self._watched(pool) for scheme, pool in pools.items()}
+        return adapter
+
+    def _watched(self, pool: Any) -> Any:
+        watch = self._watch
+
+        class Connection(pool.ConnectionCls):  # type: ignore[misc]
+            def _new_conn(self) -> socket.socket:
+                opened: socket.socket = super()._new_conn()
+                watch(opened)
+                return opened
+
+        return type(pool.__name__, (pool,), {"ConnectionCls": Connection})
+
+    def _watch(self, opened: socket.socket) -> None:
+        # A copy of the descriptor: TLS takes the socket object over, and shutdown reaches the connection all the same.
+        with self._lock:
+            self._sockets.append(opened.dup())
+        if self.done:
+            self._cut()
+
+    def _cut(self) -> None:
+        with self._lock:
+            self.done = True
+            for opened in self._sockets:
+                with suppress(OSError):
+                    opened.shutdown(socket.SHUT_RDWR)
