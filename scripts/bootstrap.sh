@@ -1,0 +1,61 @@
+# shellcheck shell=sh
+# Sourced by the scripts beside it: goes to the checkout, and gives `install EXTRA` ("" or "test"), which makes .venv
+# there and installs the checkout into it, once, and again when setup.cfg or pyproject.toml has changed.
+
+CDPATH='' cd -- "$(dirname -- "$0")/.." || exit 1
+checkout=$(pwd -P)
+
+say() { printf '%s\n' "$*" >&2; }
+
+# Is $1 a Python that will do? A shim of pyenv for a version that is not there is found, but does not run.
+is_python() {
+    "$1" -c 'import sys; sys.exit(sys.version_info < (3, 10))' >/dev/null 2>&1
+}
+
+# Set $python to the first Python, 3.10 or later, that can make a venv; PYTHON=... names one to try first.
+find_python() {
+    without_venv=
+    for python in ${PYTHON:+"$PYTHON"} python3 python3.13 python3.12 python3.11 python3.10 /usr/bin/python3; do
+        is_python "$python" || continue
+        if "$python" -c 'import ensurepip, venv' >/dev/null 2>&1; then return; fi
+        without_venv=${without_venv:-$python}
+    done
+    if [ -n "$without_venv" ]; then
+        say "$without_venv cannot make a virtual environment. On Debian and Ubuntu: apt-get install python3-venv"
+    else
+        say "No Python of version 3.10 or later found. Install one, or name it: PYTHON=/path/to/python3 $0"
+    fi
+    exit 1
+}
+
+# A venv holds its own path in its scripts: one that was moved with its checkout is of no use.
+is_moved() { [ -f .venv/.place ] && [ "$(cat .venv/.place)" != "$checkout" ]; }
+has_venv() { ! is_moved && is_python .venv/bin/python; }
+is_installed() { has_venv && [ "$(cksum setup.cfg pyproject.toml)" = "$(cat ".venv/.installed-$1" 2>/dev/null)" ]; }
+
+install() {
+    if is_installed "$1"; then return; fi
+    python=.venv/bin/python
+    has_venv || find_python
+    # The lock is the open descriptor's, so it stays ours when that python has ended: who starts second waits.
+    exec 9>.venv.lock
+    "$python" -c 'import fcntl; fcntl.flock(9, fcntl.LOCK_EX)'
+    is_installed "$1" || install_now "$1"
+    exec 9>&-
+}
+
+install_now() {
+    if is_moved; then rm -rf .venv; fi
+    if ! has_venv; then
+        say "Making .venv with $python"
+        "$python" -m venv .venv || exit 1
+        printf '%s\n' "$checkout" >.venv/.place
+    fi
+    say "Installing into .venv: once, about a minute"
+    if ! .venv/bin/python -m pip install --quiet --disable-pip-version-check --editable ".${1:+[$1]}"; then
+        say "The installation failed, see above. Is the package index reachable? Then run $0 again."
+        exit 1
+    fi
+    # What the tests need holds all that a start needs.
+    cksum setup.cfg pyproject.toml | tee ".venv/.installed-$1" >.venv/.installed-
+}

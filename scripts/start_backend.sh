@@ -1,0 +1,14 @@
+#!/bin/sh
+# The backend as a whole: start_backend.sh start|stop|restart|status|clean
+set -eu
+
+case "${1-}" in
+start | stop | restart | status | clean) ;;
+*)
+    echo "usage: $0 start|stop|restart|status|clean" >&2
+    exit 2
+    ;;
+esac
+. "$(dirname "$0")/bootstrap.sh"
+install ""
+exec .venv/bin/xboard-circus "$@"

@@ -1,0 +1,222 @@
+"""A backend that misbehaves on request. Plain ASGI, so that a worker is up in a tenth of a second.
+
+What it does is said by small text files in BACKEND_DIR, read when they matter, so a test can change its mind while the
+backend runs. ``NAME.pid-4711`` goes before ``NAME.wid-2``, and that before plain ``NAME``:
+
+boot    at import: ``die`` (an exception), ``exit 7``, ``sleep 5``; at start: ``slow 2``, ``hang``; ``ignore-term``
+live    what ``/health/live`` answers: see `answer_health`
+ready   the same for ``/health/ready``
+drain   seconds that the shutdown takes
+do      an order to one worker, carried out once, then removed: see `obey`
+
+It tells: ``starts`` has a line "pid wid monotonic-seconds" for every import, ``ready-at/PID`` appears when the worker
+serves, ``stopped-at/PID`` when its lifespan ends.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs
+
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+
+FOLDER = Path(os.environ.get("BACKEND_DIR", "."))
+PID = os.getpid()
+WID = os.environ.get("XBOARD_WID", "")
+MEGABYTE = b"x" * 1_000_000
+leaked: list[bytearray] = []
+
+
+def setting(name: str) -> str:
+    """What the test wants of *name*; empty when it wants nothing."""
+    for variant in (f"{name}.pid-{PID}", f"{name}.wid-{WID}", name):
+        with contextlib.suppress(FileNotFoundError):
+            return (FOLDER / variant).read_text().strip()
+    return ""
+
+
+def tell(folder: str) -> None:
+    (FOLDER / folder).mkdir(exist_ok=True)
+    (FOLDER / folder / str(PID)).write_text(f"{time.monotonic():.6f}")
+
+
+def import_as_told() -> None:
+    with (FOLDER / "starts").open("a") as starts:
+        starts.write(f"{PID} {WID or 0} {time.monotonic():.6f}\n")
+    verb, _, value = setting("boot").partition(" ")
+    if verb == "die":
+        raise RuntimeError("told to die at import")
+    if verb == "exit":
+        os._exit(int(value))
+    if verb == "sleep":
+        time.sleep(float(value))
+
+
+async def start_as_told() -> None:
+    verb, _, value = setting("boot").partition(" ")
+    if verb == "slow":
+        await asyncio.sleep(float(value))
+    if verb == "hang":
+        await asyncio.sleep(3600)
+    if verb == "ignore-term":
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    tell("ready-at")
+
+
+async def stop_as_told() -> None:
+    tell("stopped-at")
+    await asyncio.sleep(float(setting("drain") or 0))
+
+
+@contextlib.asynccontextmanager
+async def lifespan(_app: object) -> AsyncIterator[None]:
+    await start_as_told()
+    orders = asyncio.create_task(take_orders(float(os.environ.get("BACKEND_POLL", "0.02"))))
+    yield
+    orders.cancel()
+    await stop_as_told()
+
+
+async def take_orders(every: float) -> None:
+    path = FOLDER / f"do.pid-{PID}"
+    while True:
+        await asyncio.sleep(every)
+        with contextlib.suppress(FileNotFoundError):
+            order = path.read_text().split()
+            path.unlink()
+            obey(order)
+
+
+def obey(order: list[str]) -> None:
+    """Obey: ``block 60``, ``busy 40 30`` (threads, seconds), ``exit 3``, ``signal 11``, ``leak 9``, ``child``."""
+    verb, values = order[0], [float(value) for value in order[1:]]
+    if verb == "block":
+        block_the_loop(values[0])
+    elif verb == "busy":
+        fill_the_pool(int(values[0]), values[1])
+    elif verb == "exit":
+        os._exit(int(values[0]))
+    elif verb == "signal":
+        os.kill(PID, int(values[0]))
+    elif verb == "leak":
+        leaked.append(bytearray(os.urandom(1)) * int(values[0] * 1_000_000))
+    elif verb == "child":
+        # close_fds=False: it holds the public socket too, as a careless app's child does.
+        subprocess.Popen(["sleep", "600"], close_fds=False)
+
+
+def block_the_loop(seconds: float) -> None:
+    time.sleep(seconds)
+
+
+def fill_the_pool(threads: int, seconds: float) -> None:
+    from anyio import to_thread
+
+    for _ in range(threads):
+        asyncio.get_running_loop().create_task(to_thread.run_sync(time.sleep, seconds))
+
+
+async def respond(send: Send, status: int, body: bytes, *headers: tuple[bytes, bytes]) -> None:
+    length = (b"content-length", str(len(body)).encode())
+    await send({"type": "http.response.start", "status": status, "headers": [length, *headers]})
+    await send({"type": "http.response.body", "body": body})
+
+
+async def stream(send: Send, chunk: bytes, *, times: int, every: float) -> None:
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    for _ in range(times):
+        await send({"type": "http.response.body", "body": chunk, "more_body": True})
+        await asyncio.sleep(every)
+    await send({"type": "http.response.body", "body": b""})
+
+
+async def answer_health(send: Send, wanted: str) -> None:
+    """Answer as *wanted*: a status, ``redirect``, ``drip``, ``huge`` (1 GB), ``hang``, ``slow 1.5``, ``raise``."""
+    verb, _, value = wanted.partition(" ")
+    if verb.isdigit():
+        await respond(send, int(verb), b"told to answer so")
+    elif verb == "redirect":
+        await respond(send, 302, b"", (b"location", b"/pid"))
+    elif verb == "drip":
+        await stream(send, b".", times=20, every=0.5)
+    elif verb == "huge":
+        await stream(send, MEGABYTE, times=1000, every=0)
+    elif verb == "hang":
+        await asyncio.sleep(3600)
+    elif verb == "raise":
+        raise RuntimeError("told to raise")
+    else:
+        await asyncio.sleep(float(value) if verb == "slow" else 0)
+        await respond(send, 200, b"ok")
+
+
+def facts() -> dict[str, object]:
+    """What a test may want to know of the process that answers."""
+    return {
+        "pid": PID,
+        "wid": WID,
+        "uid": os.getuid(),
+        "gid": os.getgid(),
+        "cwd": os.getcwd(),
+        "argv": sys.argv,
+        "environ": dict(os.environ),
+    }
+
+
+async def app(scope: Message, receive: Receive, send: Send) -> None:
+    if scope["type"] == "lifespan":
+        await serve_lifespan(receive, send)
+        return
+    path, query = scope["path"], parse_qs(scope["query_string"].decode())
+    seconds = float(query.get("s", ["0"])[0])
+    if path.startswith("/health/"):
+        await answer_health(send, setting(path.rpartition("/")[2]))
+        return
+    if path == "/facts":
+        await respond(send, 200, json.dumps(facts()).encode())
+        return
+    if path == "/slow":
+        await asyncio.sleep(seconds)
+    elif path == "/block":
+        block_the_loop(seconds)
+    elif path == "/die":
+        os._exit(int(query.get("code", ["1"])[0]))
+    await respond(send, 200, str(PID).encode())
+
+
+async def serve_lifespan(receive: Receive, send: Send) -> None:
+    await receive()
+    async with lifespan(app):
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
+    await send({"type": "lifespan.shutdown.complete"})
+
+
+def threaded_app() -> object:
+    """The usual FastAPI app, whose plain ``def`` routes run in the pool of 40 threads, its live path too."""
+    from fastapi import FastAPI
+
+    threaded = FastAPI(lifespan=lifespan)
+
+    @threaded.get("/")
+    @threaded.get("/health/live")
+    @threaded.get("/health/ready")
+    def pid() -> int:
+        return PID
+
+    return threaded
+
+
+import_as_told()

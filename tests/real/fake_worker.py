@@ -1,0 +1,58 @@
+"""A worker of 8 MB that starts in 15 ms: answers the private socket as the real one does, and serves nothing."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import time
+
+FOLDER, PID = os.environ["XBOARD_WORKER_DIR"], os.getpid()
+STARTED = time.monotonic()
+served = 0
+
+
+def answer() -> bytes:
+    ok = {"ok": True, "status": 200, "reason": "", "latency": 0.0005}
+    state = {
+        "pid": PID,
+        "watcher": os.environ["XBOARD_WATCHER"],
+        "wid": int(os.environ["XBOARD_WID"]),
+        "uptime": time.monotonic() - STARTED,
+        "state": "ready",
+        "lag": 0.0,
+        "threads_used": 0,
+        "threads_limit": 40,
+        "requests_active": 0,
+        "requests_served": served,
+        "rss": 8_000_000,
+        "live": ok,
+        "ready": ok,
+        "version": "fake",
+    }
+    body = json.dumps(state).encode()
+    head = f"HTTP/1.0 200 OK\r\ncontent-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n"
+    return head.encode() + body
+
+
+def main() -> None:
+    global served
+    path = f"{FOLDER}/{PID}"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
+        listener.bind(f"{path}.sock")
+        listener.listen(16)
+        with open(f"{path}.ready", "w"):
+            pass
+        while True:
+            connection, _ = listener.accept()
+            with connection:
+                try:
+                    connection.recv(4096)
+                    connection.sendall(answer())
+                except OSError:
+                    continue
+            served += 1
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,571 @@
+"""A real circusd with real workers, for one test or one file of tests.
+
+    with circusd(tmp_path, numprocesses=2, options={"restart.delay": 0.2}) as c:
+        c.wait_ready()
+        os.kill(c.workers()[0], signal.SIGKILL)
+        eventually(lambda: len(c.events.named("restart")) == 1)
+
+Nothing here waits without a condition and a deadline, takes a fixed port, or ends a process that it did not start:
+circusd gets a mark of the test's own in its environment, every process below inherits it, and the end of the ``with``
+block kills what still carries it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import urllib.request
+import uuid
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+from circus.client import CircusClient
+from circus.exc import CallError
+
+from xboard_circus.options import parse_watcher
+
+from .bus import Event, Events
+from .ports import free_port
+from .processes import Process, end_marked, marked, process
+
+T = TypeVar("T")
+HERE = Path(__file__).resolve().parent
+COMMAND_ERROR = 5  # circus.commands.errors: the arbiter is busy with another command
+ARM = "xboard_circus.plugins.guard.arm"
+BUNDLE = {"xboard": "xboard_circus.plugins.bundle.Bundle"}
+WORKER = "python -m xboard_circus.worker {app} --fd $(circus.sockets.{name}) --no-access-log {arguments}"
+STOCK = f"{sys.executable} -m uvicorn {{app}} --fd $(circus.sockets.{{name}}) --no-access-log {{arguments}}"
+UNWANTED = ("XBOARD_", "CIRCUS", "BACKEND_", "PYTHON", "UVICORN", "http_proxy", "https_proxy", "all_proxy")
+FAST_RESTARTS = {"restart.burst": 50, "restart.delay": 0.1, "restart.delay_max": 0.2}  # for tests that fail a lot
+RUNNING: list[Circusd] = []  # those whose logs a failure report shows
+
+
+def eventually(condition: Callable[[], T | None], *, timeout: float = 5.0, every: float = 0.02, what: str = "") -> T:
+    """Return the first true value of *condition*; AssertionError that names it when *timeout* seconds pass without."""
+    deadline = time.monotonic() + timeout
+    while True:
+        error: Exception | None = None
+        value: object = None
+        try:
+            value = result = condition()
+            if result:
+                return result
+        except (AssertionError, LookupError, OSError, CallError) as raised:
+            error = raised
+        if time.monotonic() >= deadline:
+            name = what or f"{condition.__qualname__} ({condition.__code__.co_firstlineno})"
+            last = f"{type(error).__name__}: {error}" if error else repr(value)
+            raise AssertionError(f"not within {timeout:g} s: {name}; last: {last}") from error
+        time.sleep(every)
+
+
+def holds(condition: Callable[[], object], *, seconds: float, every: float = 0.05, what: str = "") -> None:
+    """Assert that *condition* is true all along for *seconds*: for claims that something does not happen."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        assert condition(), what or f"ended early: {condition.__qualname__}"
+        time.sleep(every)
+
+
+@dataclass(frozen=True)
+class Watcher:
+    """One ``[watcher:NAME]`` of the test's ini, with a socket of its own unless *listens* is off.
+
+    Attributes:
+        command: In place of the worker; ``{port}`` ``{name}`` ``{python}`` are filled in.
+        app: The ASGI app that the worker serves, and *arguments* what its command line gets besides.
+        options: Further lines of the section: ours (``health.period``) and Circus's (``graceful_timeout``).
+        env: Further environment of its processes.
+        socket_options: Further lines of its ``[socket:NAME]``.
+        told: What the backend is told before it starts; see `Circusd.set`.
+        is_sound: The options are right. A wrong one counts as its default, and so would a test with a slip of the pen.
+    """
+
+    name: str = "web"
+    numprocesses: int = 2
+    armed: bool = True
+    command: str = ""
+    app: str = "backend:app"
+    arguments: str = "--ws none"
+    listens: bool = True
+    host: str = "127.0.0.1"
+    port: int = field(default_factory=free_port)
+    options: Mapping[str, object] = field(default_factory=dict)
+    env: Mapping[str, str] = field(default_factory=dict)
+    socket_options: Mapping[str, object] = field(default_factory=dict)
+    told: Mapping[str, str] = field(default_factory=dict)
+    is_sound: bool = True
+
+    def sections(self, folder: Path) -> Iterator[tuple[str, dict[str, object]]]:
+        names = {"app": self.app, "name": self.name, "arguments": self.arguments, "port": self.port}
+        command = self.command or (WORKER if self.armed else STOCK)
+        lines: dict[str, object] = {
+            "cmd": command.format(python=sys.executable, **names),
+            "numprocesses": self.numprocesses,
+            "copy_env": True,
+            "use_sockets": self.listens,
+            "priority": 2,  # before the plugins
+            "stdout_stream.class": "FileStream",
+            "stdout_stream.filename": folder / "logs" / f"{self.name}.log",
+            "stderr_stream.class": "FileStream",
+            "stderr_stream.filename": folder / "logs" / f"{self.name}.log",
+        }
+        if self.armed:
+            lines["hooks.before_start"] = ARM
+        yield f"watcher:{self.name}", {**lines, **self.options}
+        yield f"env:{self.name}", {"BACKEND_DIR": folder / self.name, **self.env}
+        if self.listens:
+            # so_reuseport keeps Circus from binding it at start, before the port guard has looked at the port.
+            place = {"host": self.host, "port": self.port, "so_reuseport": self.armed}
+            yield f"socket:{self.name}", {**place, **self.socket_options}
+
+
+@contextlib.contextmanager
+def circusd(
+    folder: Path,
+    *,
+    watchers: Sequence[Watcher] = (),
+    numprocesses: int = 2,
+    options: Mapping[str, object] | None = None,
+    armed: bool = True,
+    plugins: Mapping[str, str] | None = None,
+    check_delay: float = 5.0,
+    circus: Mapping[str, object] | None = None,
+    env: Mapping[str, str] | None = None,
+    python: str = sys.executable,
+    start: bool = True,
+) -> Iterator[Circusd]:
+    """Run circusd in *folder* with *watchers*, or with one called "web" of *numprocesses* and *options*.
+
+    Without *start* there is only its ini, and whatever the test starts on that with the command line.
+    """
+    chosen = list(watchers) or [Watcher(numprocesses=numprocesses, options=options or {}, armed=armed)]
+    main = {"check_delay": check_delay, **(circus or {})}
+    running = Circusd(folder, watchers=chosen, plugins=plugins or {}, circus=main, env=env or {}, python=python)
+    RUNNING.append(running)
+    try:
+        running.prepare()
+        if start:
+            running.start_again()
+        yield running
+    finally:
+        try:
+            running.close()
+        finally:
+            RUNNING.remove(running)
+            if sys.exc_info()[0] is not None:
+                print(running.report(), file=sys.stderr)
+
+
+class Circusd:
+    """One circusd.ini and the circusd that runs it; may be killed and started again."""
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        watchers: Sequence[Watcher],
+        plugins: Mapping[str, str],
+        circus: Mapping[str, object],
+        env: Mapping[str, str],
+        python: str,
+    ) -> None:
+        self.folder = folder.resolve()
+        self.watchers = {watcher.name: watcher for watcher in watchers}
+        self.plugins = dict(plugins)
+        self.circus = dict(circus)
+        self.extra_env = dict(env)
+        self.python = python
+        self.mark = uuid.uuid4().hex
+        self.ini = self.folder / "circus.ini"
+        self.runtime = Path(tempfile.mkdtemp(prefix="xb-", dir="/tmp"))  # short: a unix socket's path has 107 bytes
+        self.runtime.chmod(0o711)
+        self.endpoint = f"tcp://127.0.0.1:{free_port()}"
+        self.pubsub = f"tcp://127.0.0.1:{free_port()}"
+        self.stats = f"tcp://127.0.0.1:{free_port()}"
+        self.events = Events(self.pubsub)
+        self.past: list[Process] = []  # every circusd of this test, the running one last
+        self._popen: subprocess.Popen[bytes] | None = None
+
+    # -- its life --
+
+    def prepare(self) -> None:
+        """Write the ini, make the folders that it names, tell the backends what they are to do."""
+        for name in ("logs", *self.watchers):
+            (self.folder / name).mkdir(exist_ok=True)
+        for watcher in self.watchers.values():
+            if watcher.armed and watcher.is_sound:
+                assert parse_watcher(watcher.options)[1] == []
+            for setting, value in watcher.told.items():
+                self.set(setting, value, watcher.name)
+        self.write_ini()
+
+    def start_again(self) -> None:
+        """Start circusd on the ini as it is now, and wait until it answers."""
+        assert self._popen is None or self._popen.poll() is not None, "it still runs"
+        command = [self.python, "-m", "circus.circusd", str(self.ini)]
+        with (self.folder / "logs" / "circusd.log").open("ab") as log:
+            # A session of its own, so that a Ctrl-C in the terminal ends the test and the test ends circusd.
+            self._popen = subprocess.Popen(
+                command,
+                cwd=self.folder,
+                env=self.environ(),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+        self.past.append(process(self._popen.pid))
+        eventually(self._answers, timeout=10, every=0.01, what="circusd answers")
+
+    def _answers(self) -> bool:
+        assert self._popen is not None
+        if self._popen.poll() is not None:
+            # Not an AssertionError: `eventually` would go on waiting for what cannot come.
+            raise RuntimeError(f"circusd ended with {self._popen.returncode}\n{self.report()}")
+        address = self.endpoint.rpartition(":")[2]
+        with socket.create_connection(("127.0.0.1", int(address)), timeout=0.2):
+            pass  # zmq would wait 100 ms for its next try to connect
+        return bool(self.call("numwatchers", timeout=1)["status"] == "ok")
+
+    def environ(self) -> dict[str, str]:
+        clean = {name: value for name, value in os.environ.items() if not name.lower().startswith(_lower(UNWANTED))}
+        paths = [str(HERE), *checkout()]
+        marks = {"XBOARD_TEST": self.mark, "XBOARD_RUNTIME_DIR": str(self.runtime / "r")}
+        environ = {**clean, **marks, "PYTHONPATH": os.pathsep.join(paths), "PYTHONUNBUFFERED": "1"}
+        for name, value in self.extra_env.items():
+            # A folder in front of ours, not in place of ours.
+            environ[name] = f"{value}{os.pathsep}{environ[name]}" if name == "PYTHONPATH" else value
+        return environ
+
+    def kill9(self) -> None:
+        """SIGKILL to circusd itself; its children live on as orphans."""
+        assert self._popen is not None
+        self._popen.kill()
+        self._popen.wait()
+
+    def stop(self, timeout: float = 15.0) -> None:
+        """The command ``quit``, and wait for the end."""
+        if self._popen is None or self._popen.poll() is not None:
+            return
+        eventually(lambda: self.call("quit", timeout=2)["status"] == "ok", timeout=timeout, what="quit is accepted")
+        self._popen.wait(timeout)
+
+    def close(self) -> None:
+        """End everything that this test started. What circusd leaves behind is no failure here: tests assert that."""
+        if self._popen is not None and self._popen.poll() is None:
+            self._popen.terminate()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._popen.wait(0.5)
+        end_marked(XBOARD_TEST=self.mark, XBOARD_INSTANCE=self.instance)
+        if self._popen is not None:
+            self._popen.wait(5)
+        self.events.close()
+        shutil.rmtree(self.runtime, ignore_errors=True)
+
+    # -- its ini --
+
+    def write_ini(self, **changes: Mapping[str, object]) -> None:
+        """Write the ini anew; *changes* are lines by section, ``__`` in its name for ``:``; a None drops a line."""
+        sections = dict(self._sections())
+        for name, lines in changes.items():
+            sections.setdefault(name.replace("__", ":"), {}).update(lines)
+        text = "".join(ini_section(name, lines) for name, lines in sections.items())
+        self.ini.write_text(text)
+
+    def _sections(self) -> Iterator[tuple[str, dict[str, object]]]:
+        endpoints = {"endpoint": self.endpoint, "pubsub_endpoint": self.pubsub, "multicast_endpoint": ""}
+        if self.circus.get("statsd"):
+            endpoints["stats_endpoint"] = self.stats
+        yield "circus", {**endpoints, **self.circus}
+        for watcher in self.watchers.values():
+            yield from watcher.sections(self.folder)
+        for name, use in self.plugins.items():
+            yield f"plugin:{name}", {"use": use, "copy_env": True, "copy_path": True}
+
+    # -- commands and state --
+
+    def call(self, command: str, *, timeout: float = 5.0, **properties: object) -> dict[str, Any]:
+        """Send *command* and return the reply, whatever it says. CallError when none comes."""
+        client = CircusClient(endpoint=self.endpoint, timeout=timeout)
+        try:
+            reply: dict[str, Any] = client.send_message(command, **properties)
+            return reply
+        finally:
+            client.stop()
+
+    def do(self, command: str, *, timeout: float = 10.0, **properties: object) -> dict[str, Any]:
+        """Send *command* until circusd is not busy with another, and insist on success."""
+
+        def accepted() -> dict[str, Any] | None:
+            reply = self.call(command, timeout=timeout, **properties)
+            busy = reply["status"] == "error" and reply.get("errno") == COMMAND_ERROR
+            return None if busy else reply
+
+        reply = eventually(accepted, timeout=timeout, every=0.05, what=f"circusd takes {command}")
+        assert reply["status"] == "ok", reply
+        return reply
+
+    def state(self) -> dict[str, Any]:
+        """The reply to our ``xboard_state``."""
+        reply = self.call("xboard_state")
+        assert reply["status"] == "ok", reply
+        return reply
+
+    def watcher(self, name: str = "web") -> dict[str, Any]:
+        """What ``xboard_state`` says of one watcher."""
+        return next(watcher for watcher in self.state()["watchers"] if watcher["name"] == name)
+
+    def worker(self, pid: int, name: str = "web") -> dict[str, Any]:
+        """What ``xboard_state`` says of one worker; LookupError when it is not there."""
+        for worker in self.watcher(name)["workers"]:
+            if worker["pid"] == pid:
+                return dict(worker)
+        raise LookupError(f"no worker {pid} in {name}")
+
+    def by_wid(self, name: str = "web") -> dict[int, int]:
+        """The pid of each wid."""
+        return {worker["wid"]: worker["pid"] for worker in self.watcher(name)["workers"]}
+
+    def failures(self, name: str = "web", *, since: float = 0.0) -> list[Event]:
+        """The `restart` events that cost something: all but the commanded ones."""
+        restarts = self.events.named("restart", name, since=since)
+        return [event for event in restarts if event.message.get("cause") != "commanded"]
+
+    def replace(self, pid: int, kind: str, name: str = "web", *, age: float = 0.0) -> dict[str, Any]:
+        """Ask for a worker's replacement as the prober does; return the reply."""
+        return self.call(
+            "xboard_replace",
+            name=name,
+            pid=pid,
+            started=process(pid).started,
+            kind=kind,
+            probed_at=time.monotonic() - age,
+            reason="the test says so",
+        )
+
+    def status(self, name: str = "web") -> str:
+        return str(self.call("status", name=name)["status"])
+
+    def status_json(self) -> dict[str, Any]:
+        """What ``xboard-circus status --json`` prints."""
+        result = self.run_cli("status", "--json")
+        reply: dict[str, Any] = json.loads(result.stdout)
+        return reply
+
+    def run_cli(self, *arguments: str, timeout: float = 30.0) -> subprocess.CompletedProcess[str]:
+        """Run ``xboard-circus ARGUMENTS -c INI`` in the folder of the test."""
+        command = [self.python, "-m", "xboard_circus", *arguments, "-c", str(self.ini)]
+        return self._run(command, timeout)
+
+    def run_circusctl(self, *arguments: str, timeout: float = 30.0) -> subprocess.CompletedProcess[str]:
+        command = [self.python, "-m", "circus.circusctl", "--endpoint", self.endpoint, *arguments]
+        return self._run(command, timeout)
+
+    def _run(self, command: list[str], timeout: float) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            command, cwd=self.folder, env=self.environ(), capture_output=True, text=True, timeout=timeout, check=False
+        )
+
+    @contextlib.contextmanager
+    def answering(self, within: float = 0.5, name: str = "web") -> Iterator[None]:
+        """Ask for a status all along, and fail when an answer took longer than *within* seconds."""
+        with Answers(self, name) as answers:
+            yield
+            eventually(lambda: answers.times, timeout=30, what="circusd answers")
+        assert answers.worst < within, f"an answer took {answers.worst:.2f} s (limit {within:g})"
+
+    # -- processes --
+
+    @property
+    def pid(self) -> int:
+        return self.past[-1].pid
+
+    @property
+    def instance(self) -> str:
+        return hashlib.sha256(os.path.realpath(self.ini).encode()).hexdigest()[:12]
+
+    def workers(self, name: str = "web") -> list[int]:
+        """The pids that Circus lists and that live, oldest first; what it has not reaped yet is left out."""
+        found = []
+        for pid in self.call("list", name=name).get("pids", []):
+            with contextlib.suppress(ProcessLookupError):
+                found.append(process(pid))
+        alive = [each for each in found if each.alive]
+        return [each.pid for each in sorted(alive, key=lambda each: (each.started, each.pid))]
+
+    def processes(self) -> list[Process]:
+        """Everything alive that this test's circusd ever started, itself too."""
+        return marked(XBOARD_TEST=self.mark)
+
+    def plugin(self, name: str) -> Process:
+        """The process of ``[plugin:NAME]``."""
+        return process(self.call("list", name=f"plugin:{name}")["pids"][0])
+
+    def ready(self, name: str = "web") -> list[int]:
+        """The pids whose app serves, by the app's own word and, where the watcher is armed, by circusd's."""
+        serving = [pid for pid in self.workers(name) if (self.folder / name / "ready-at" / str(pid)).exists()]
+        if not self.watchers[name].armed:
+            return serving
+        states = {worker["pid"]: worker["state"] for worker in self.watcher(name)["workers"]}
+        return [pid for pid in serving if states.get(pid) in ("ready", "busy")]
+
+    def wait_ready(self, number: int | None = None, name: str = "web", *, timeout: float = 10.0) -> list[int]:
+        """Wait until *number* workers serve, all of the watcher's otherwise; return their pids, oldest first."""
+        wanted = self.watchers[name].numprocesses if number is None else number
+
+        def enough() -> list[int] | None:
+            pids = self.ready(name)
+            return pids if len(pids) == wanted else None
+
+        return eventually(enough, timeout=timeout, what=f"{wanted} workers of {name} ready")
+
+    # -- the backend and its traces --
+
+    def url_of(self, name: str) -> str:
+        watcher = self.watchers[name]
+        host = {"0.0.0.0": "127.0.0.1", "::": "[::1]", "::1": "[::1]"}.get(watcher.host, watcher.host)
+        return f"http://{host}:{watcher.port}"
+
+    @property
+    def url(self) -> str:
+        return self.url_of(next(iter(self.watchers)))
+
+    def get(self, path: str = "/", *, name: str = "web", timeout: float = 5.0) -> str:
+        """The body of one answer, over a new connection and no proxy."""
+        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+        with opener.open(self.url_of(name) + path, timeout=timeout) as answer:
+            text: bytes = answer.read()
+        return text.decode()
+
+    def serves(self, name: str = "web") -> bool:
+        """One request is answered."""
+        return self.get(name=name, timeout=2).isdigit()
+
+    def set(self, setting: str, value: str, name: str = "web") -> None:
+        """Tell the backend of watcher *name* how to behave; see backend.py. Empty puts it right again."""
+        path = self.folder / name / setting
+        if not value:
+            path.unlink(missing_ok=True)
+            return
+        hidden = path.with_name(f".{path.name}")
+        hidden.write_text(value)
+        hidden.replace(path)  # in one step: the backend never reads half of it
+
+    def tell(self, pid: int, order: str, name: str = "web") -> None:
+        """Give one worker an order, which it carries out at once; see `backend.obey`."""
+        self.set(f"do.pid-{pid}", order, name)
+
+    def starts(self, name: str = "web") -> list[Start]:
+        """Every time that the app was imported."""
+        try:
+            lines = (self.folder / name / "starts").read_text().splitlines()
+        except FileNotFoundError:
+            return []
+        return [Start(int(pid), int(wid), float(at)) for pid, wid, at in map(str.split, lines)]
+
+    def said(self, what: str, pid: int, name: str = "web") -> float | None:
+        """When a worker told that it is ``ready`` or ``stopped``, on the monotonic clock; None when it did not."""
+        try:
+            return float((self.folder / name / f"{what}-at" / str(pid)).read_text())
+        except (FileNotFoundError, ValueError):
+            return None
+
+    def log(self, name: str = "web") -> str:
+        """The log of a watcher, or of "circusd"."""
+        try:
+            return (self.folder / "logs" / f"{name}.log").read_text(errors="replace")
+        except FileNotFoundError:
+            return ""
+
+    def report(self, lines: int = 60) -> str:
+        """The ends of all logs, for a person who wants to know why a test failed."""
+        parts = [f"--- {self.ini}\n{self.ini.read_text() if self.ini.exists() else ''}"]
+        for path in sorted((self.folder / "logs").glob("*.log")):
+            tail = path.read_text(errors="replace").splitlines()[-lines:]
+            parts.append("\n".join([f"--- {path}", *tail]))
+        parts.append("\n".join(["--- last events", *(str(event) for event in self.events.all()[-30:])]))
+        return "\n".join(parts)
+
+
+@dataclass(frozen=True)
+class Start:
+    """One import of the app; *at* is on the monotonic clock."""
+
+    pid: int
+    wid: int
+    at: float
+
+
+class Answers:
+    """How long circusd takes to answer ``status``, asked 20 times a second from another thread."""
+
+    def __init__(self, running: Circusd, name: str) -> None:
+        self.times: list[float] = []
+        self._asked_at: float | None = None
+        self._stop = threading.Event()
+        self._client = CircusClient(endpoint=running.endpoint, timeout=30)
+        self._name = name
+        self._thread = threading.Thread(target=self._ask, daemon=True, name="answers")
+
+    def __enter__(self) -> Answers:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join(35)
+
+    @property
+    def worst(self) -> float:
+        waiting = time.monotonic() - self._asked_at if self._asked_at else 0.0
+        return max([*self.times, waiting])
+
+    def _ask(self) -> None:
+        while not self._stop.is_set():
+            self._asked_at = time.monotonic()
+            try:
+                self._client.send_message("status", name=self._name)
+            except CallError:
+                self.times.append(time.monotonic() - self._asked_at)
+                break
+            self.times.append(time.monotonic() - self._asked_at)
+            self._asked_at = None
+            self._stop.wait(0.05)
+        self._client.stop()
+
+
+def ini_section(name: str, lines: Mapping[str, object]) -> str:
+    kept = {key: value for key, value in lines.items() if value is not None}
+    return f"[{name}]\n" + "".join(f"{key} = {value}\n" for key, value in kept.items()) + "\n"
+
+
+def checkout() -> list[str]:
+    """Where the package that pytest sees lies, unless it is installed and found without help."""
+    import xboard_circus
+
+    root = Path(next(iter(xboard_circus.__path__))).resolve().parent
+    return [] if root.name in ("site-packages", "dist-packages") else [str(root)]
+
+
+def _lower(prefixes: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(prefix.lower() for prefix in prefixes)
+
+
+def kill(pid: int, signum: int = signal.SIGKILL) -> float:
+    """Send a signal to a worker of the test; return when, on the monotonic clock."""
+    at = time.monotonic()
+    assert process(pid).signal(signum), f"{pid} is gone already"
+    return at

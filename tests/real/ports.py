@@ -1,0 +1,71 @@
+"""Ports for the tests, and strangers who sit on them."""
+
+from __future__ import annotations
+
+import contextlib
+import random
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from .processes import Process, process
+
+_given: set[int] = set()
+
+
+def free_port() -> int:
+    """A port that nothing listens on, never given out twice.
+
+    From below the range that the kernel takes the ports of outgoing connections from: one from that range may be
+    taken by the test's own load client before circusd binds it.
+    """
+    low = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    for _ in range(1000):
+        port = random.randrange(low - 12_000, low)
+        if port not in _given and _is_free(port):
+            _given.add(port)
+            return port
+    raise OSError("no free port found")
+
+
+def _is_free(port: int) -> bool:
+    for family, host in ((socket.AF_INET, "0.0.0.0"), (socket.AF_INET6, "::")):
+        try:
+            with socket.socket(family) as trial:
+                trial.bind((host, port))
+        except OSError:
+            return False
+    return True
+
+
+STRANGER = """
+import socket, sys, time
+host, port, reuse = sys.argv[1], int(sys.argv[2]), sys.argv[3] == "True"
+listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, int(reuse))
+listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+if ":" in host:
+    listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+listener.bind((host, port))
+listener.listen()
+print("listening", flush=True)
+time.sleep(600)
+"""
+
+
+@contextlib.contextmanager
+def stranger(port: int, folder: Path, *, host: str = "127.0.0.1", reuse: bool = False) -> Iterator[Process]:
+    """A process without any mark of ours that listens on *port*; *folder* is its working directory."""
+    command = [sys.executable, "-I", "-S", "-c", STRANGER, host, str(port), str(reuse)]
+    popen = subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, text=True)
+    try:
+        assert popen.stdout is not None
+        assert popen.stdout.readline() == "listening\n"
+        yield process(popen.pid)
+    finally:
+        popen.kill()
+        popen.wait()
+        if popen.stdout is not None:
+            popen.stdout.close()

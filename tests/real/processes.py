@@ -1,0 +1,128 @@
+"""The processes that a test started, no others: found by a mark in their environment, ended by pid and start time."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+PROC = Path("/proc")
+STATE, PARENT, STARTED = 0, 1, 19  # places in /proc/PID/stat, counted from behind the command's closing bracket
+
+
+@dataclass(frozen=True)
+class Process:
+    """One process: *started* is in clock ticks since boot, so a pid used again is another process."""
+
+    pid: int
+    started: int
+
+    @property
+    def alive(self) -> bool:
+        """It runs; a zombie does not."""
+        stat = read_stat(self.pid)
+        return stat is not None and int(stat[STARTED]) == self.started and stat[STATE] not in "ZX"
+
+    @property
+    def parent(self) -> int | None:
+        stat = read_stat(self.pid)
+        return int(stat[PARENT]) if stat else None
+
+    @property
+    def command(self) -> str:
+        try:
+            return (PROC / str(self.pid) / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
+        except OSError:
+            return ""
+
+    @property
+    def environ(self) -> dict[str, str]:
+        """Its environment as it was at exec; empty when it is gone or not ours to read."""
+        try:
+            text = (PROC / str(self.pid) / "environ").read_bytes().decode(errors="replace")
+        except OSError:
+            return {}
+        return dict(entry.split("=", 1) for entry in text.split("\0") if "=" in entry)
+
+    @property
+    def memory(self) -> int:
+        """Resident bytes; 0 when it is gone."""
+        try:
+            pages = int((PROC / str(self.pid) / "statm").read_text().split()[1])
+        except OSError:
+            return 0
+        return pages * os.sysconf("SC_PAGE_SIZE")
+
+    @property
+    def cpu(self) -> float:
+        """Seconds of processor time so far, those of the children that it has waited for left out."""
+        stat = read_stat(self.pid)
+        return (int(stat[11]) + int(stat[12])) / os.sysconf("SC_CLK_TCK") if stat else 0.0
+
+    def signal(self, signum: int) -> bool:
+        """Send *signum*; False when it is gone. The pidfd keeps the pid from being another's in between."""
+        try:
+            pidfd = os.pidfd_open(self.pid)
+        except (ProcessLookupError, OSError):
+            return False
+        try:
+            if not self.alive:
+                return False
+            signal.pidfd_send_signal(pidfd, signum)
+        except ProcessLookupError:
+            return False
+        finally:
+            os.close(pidfd)
+        return True
+
+
+def read_stat(pid: int) -> list[str] | None:
+    try:
+        text = (PROC / str(pid) / "stat").read_text()
+    except OSError:
+        return None
+    return text.rpartition(")")[2].split()  # the command may hold blanks and brackets
+
+
+def process(pid: int) -> Process:
+    """The process that has *pid* now. ProcessLookupError when there is none."""
+    stat = read_stat(pid)
+    if stat is None:
+        raise ProcessLookupError(pid)
+    return Process(pid, int(stat[STARTED]))
+
+
+def marked(**marks: str) -> list[Process]:
+    """Every process alive whose environment holds one of *marks*, oldest first."""
+    return sorted(_marked(marks), key=lambda found: (found.started, found.pid))
+
+
+def _marked(marks: dict[str, str]) -> Iterator[Process]:
+    for entry in PROC.iterdir():
+        if not entry.name.isdigit() or int(entry.name) == os.getpid():
+            continue
+        try:
+            found = process(int(entry.name))
+        except ProcessLookupError:
+            continue
+        environ = found.environ
+        if found.alive and any(environ.get(name) == value for name, value in marks.items()):
+            yield found
+
+
+def end_marked(*, timeout: float = 10.0, **marks: str) -> list[Process]:
+    """SIGKILL what carries one of *marks* until none is left; return what had to be killed."""
+    killed: dict[Process, None] = {}
+    deadline = time.monotonic() + timeout
+    while rest := marked(**marks):
+        for found in rest:
+            found.signal(signal.SIGCONT)
+            found.signal(signal.SIGKILL)
+            killed[found] = None
+        if time.monotonic() > deadline:
+            raise AssertionError(f"not to be killed: {rest}")
+        time.sleep(0.01)
+    return list(killed)

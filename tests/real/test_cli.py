@@ -1,0 +1,271 @@
+"""``xboard-circus`` against real circusd and workers."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from xboard_circus.cli import stopping
+from xboard_circus.cli.screen import Progress
+from xboard_circus.instance import Instance, Silent
+
+from .harness import Circusd, Watcher, circusd, eventually
+from .processes import Process, process
+
+
+def backend(folder: Path, *watchers: Watcher, **circus: object) -> contextlib.AbstractContextManager[Circusd]:
+    """An ini file and its folders; starting circusd is left to the command line."""
+    return circusd(folder, watchers=watchers, circus=circus, start=False)
+
+
+def done(c: Circusd, *arguments: str) -> str:
+    """Run a command that has to succeed; return what it says."""
+    result = c.run_cli(*arguments)
+    assert result.returncode == 0, f"{result.stdout}{result.stderr}{c.report()}"
+    return result.stdout
+
+
+def circusd_of(c: Circusd) -> Process:
+    told: dict[str, Any] = json.loads(done(c, "status", "--json"))
+    return process(told["circusd"]["pid"])
+
+
+@contextlib.contextmanager
+def begun(c: Circusd, *arguments: str) -> Iterator[subprocess.Popen[str]]:
+    """A command in the middle of its work."""
+    command = [c.python, "-m", "xboard_circus", *arguments, "-c", str(c.ini)]
+    with subprocess.Popen(
+        command,
+        cwd=c.folder,
+        env=c.environ(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    ) as running:
+        try:
+            yield running
+        finally:
+            running.kill()
+
+
+def read_until(running: subprocess.Popen[str], words: str) -> None:
+    assert running.stdout is not None
+    said = []
+    for line in running.stdout:
+        said.append(line)
+        if words in line:
+            return
+    assert running.stderr is not None
+    raise AssertionError(f"ended without {words!r}: {''.join(said)}{running.stderr.read()}")
+
+
+def test_start_waits_until_all_are_ready_and_stop_until_all_are_gone(tmp_path: Path) -> None:
+    """Given an ini file, when started, asked, started again and stopped twice, then each says what it did."""
+    with backend(tmp_path) as c:
+        said = done(c, "start")
+        ready = c.ready()
+        told = json.loads(done(c, "status", "--json"))
+        again = done(c, "start")
+        everything = c.processes()
+        stopped = done(c, "stop")
+        left = c.processes()
+        not_there = c.run_cli("status")
+
+        assert "web: 2 of 2 ready\nready\n" in said
+        assert len(ready) == 2
+        assert [worker["state"] for worker in told["watchers"][0]["workers"]] == ["ready", "ready"]
+        assert all(worker["rss"] > 1_000_000 for worker in told["watchers"][0]["workers"])
+        assert f"circusd of {c.ini} runs already: pid {told['circusd']['pid']}, for " in again
+        assert len(everything) == 3
+        assert stopped == f"stopped circusd of {c.ini} and all that it ran\n"
+        assert left == []
+        assert (not_there.returncode, "does not run" in not_there.stderr) == (1, True)
+        assert done(c, "stop") == f"circusd of {c.ini} does not run\n"
+
+
+def test_two_starts_at_once_make_one_circusd(tmp_path: Path) -> None:
+    """Given nothing that runs, when two start it at the same time, then one does and the other finds it running."""
+    with backend(tmp_path) as c:
+        said: list[str] = []
+        threads = [threading.Thread(target=lambda: said.append(done(c, "start"))) for _ in range(2)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(30)
+
+        assert sorted("runs already" in each for each in said) == [False, True]
+        assert len([each for each in c.processes() if "circus.circusd" in each.command]) == 1
+
+
+def test_start_of_an_app_that_dies_says_why_and_leaves_circusd_at_it(tmp_path: Path) -> None:
+    """Given an app that dies at import, when started, then exit 1 with the reason, and circusd goes on trying."""
+    limits = {"restart.burst": 2, "restart.delay": 0.1, "restart.window": 60}
+    with backend(tmp_path, Watcher(told={"boot": "die"}, numprocesses=1, options=limits)) as c:
+        result = c.run_cli("start")
+
+        assert result.returncode == 1
+        assert "web: 0 of 1 ready; cools down: " in result.stderr
+        assert "told to die at import" in result.stderr
+        assert "still trying in the background: `xboard-circus status`" in result.stderr
+        assert c.watcher()["cooldown_until"] is not None
+
+
+def test_start_with_a_stranger_on_the_port_names_it_and_is_up_when_it_is_gone(tmp_path: Path) -> None:
+    """Given a stranger on the port, when started, then exit 1 names it; when it goes, the backend comes up."""
+    with backend(tmp_path, Watcher(options={"port.retry": 0.5})) as c:
+        with socket.create_server(("127.0.0.1", c.watchers["web"].port)):
+            result = c.run_cli("start")
+            assert result.returncode == 1
+            assert f"web: waits for port {c.watchers['web'].port}: " in result.stderr
+            assert f"pid {os.getpid()} (" in result.stderr
+
+        assert len(c.wait_ready(timeout=5)) == 2
+
+
+def test_a_circusd_that_dies_during_the_start_is_told_with_its_log(tmp_path: Path) -> None:
+    """Given a start that waits, when circusd is killed, then the start ends with 1 and the last lines of the log."""
+    with backend(tmp_path, Watcher(told={"boot": "slow 30"})) as c, begun(c, "start") as starting:
+        read_until(starting, "0 of 2 ready")
+        assert circusd_of(c).signal(signal.SIGKILL)
+        _, errors = starting.communicate(timeout=5)
+
+        assert starting.returncode == 1
+        assert "circusd ended with exit code -9" in errors
+        assert "[INFO] Starting master on pid" in errors
+
+
+def test_ctrl_c_during_the_start_ends_the_wait_and_nothing_else(tmp_path: Path) -> None:
+    """Given a start that waits, when Ctrl-C is pressed, then it says that circusd goes on, which it does."""
+    with backend(tmp_path, Watcher(told={"boot": "slow 2"})) as c:
+        with begun(c, "start") as starting:
+            read_until(starting, "0 of 2 ready")
+            os.killpg(starting.pid, signal.SIGINT)  # as a terminal does: to all that was started from it
+            _, errors = starting.communicate(timeout=5)
+
+        assert starting.returncode == 130
+        assert "circusd goes on in the background" in errors
+        assert "Traceback" not in errors
+        assert len(c.wait_ready(timeout=10)) == 2
+
+
+def test_restart_reads_the_socket_again_and_leaves_nothing_of_the_old_one(tmp_path: Path) -> None:
+    """Given a running backend whose [socket:web] has been changed, when restarted, then it serves on the new port."""
+    moved = Watcher()
+    with backend(tmp_path) as c:
+        done(c, "start")
+        before = c.processes()
+        c.write_ini(socket__web={"port": moved.port})
+        said = done(c, "restart")
+
+        assert "web: 2 of 2 ready\nready\n" in said
+        assert not [each for each in before if each.alive]
+        socket.create_connection(("127.0.0.1", moved.port), timeout=2).close()
+
+
+def test_restart_with_a_mistake_in_the_ini_leaves_the_running_one_alone(tmp_path: Path) -> None:
+    """Given a running backend and a mistake in the ini, when restarted, then exit 1 and the same processes."""
+    with backend(tmp_path) as c:
+        done(c, "start")
+        before = c.processes()
+        c.write_ini(watcher__web={"health.period": "fast"})
+        result = c.run_cli("restart")
+
+        assert result.returncode == 1
+        assert "health.period = fast: not a number of seconds" in result.stdout
+        assert c.processes() == before
+
+
+def test_restart_of_one_watcher_replaces_its_workers_alone(tmp_path: Path) -> None:
+    """Given two watchers, when one is restarted by name, then its workers are new and all else is as it was."""
+    with circusd(tmp_path, watchers=[Watcher("web"), Watcher("api")]) as c:
+        web, api = c.wait_ready(name="web"), c.wait_ready(name="api")
+        said = done(c, "restart", "web")
+
+        assert said.endswith("web: 2 of 2 ready\nready\n")
+        assert not set(web) & set(c.ready("web"))
+        assert (c.ready("api"), process(c.pid).alive) == (api, True)
+
+
+def test_clean_after_a_crash_of_circusd_ends_the_orphans_and_frees_the_port(tmp_path: Path) -> None:
+    """Given workers whose circusd was killed, when cleaned, then they are gone and their port can be bound."""
+    with circusd(tmp_path) as c:
+        workers = [process(pid) for pid in c.wait_ready()]
+        c.kill9()
+        asked = c.run_cli("status")
+        dry = done(c, "clean", "--dry-run")
+        assert all(worker.alive for worker in workers)
+        said = done(c, "clean")
+
+        assert "but 2 processes of an earlier one do; `xboard-circus clean` ends them" in asked.stderr
+        assert all(f"would stop pid {worker.pid} (" in dry for worker in workers)
+        assert all(f"stopping pid {worker.pid} (" in said for worker in workers)
+        assert c.processes() == []
+        socket.create_server(("127.0.0.1", c.watchers["web"].port)).close()
+
+
+def test_clean_ends_a_running_circusd_too(tmp_path: Path) -> None:
+    """Given a running backend, when cleaned, then all of it is gone."""
+    with circusd(tmp_path) as c:
+        c.wait_ready()
+        said = done(c, "clean")
+
+        assert f"stopping circusd, pid {c.pid}: it runs for {c.ini}" in said
+        assert c.processes() == []
+
+
+def test_a_wedged_circusd_is_stopped_with_all_its_workers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Given a circusd under SIGSTOP, when stopped, then it is killed, and its workers end by SIGTERM."""
+    with circusd(tmp_path, options={"graceful_timeout": 1}) as c:
+        workers = [process(pid) for pid in c.wait_ready()]
+        monkeypatch.setenv("XBOARD_RUNTIME_DIR", c.environ()["XBOARD_RUNTIME_DIR"])
+        instance = Instance(c.ini, answer_within=0.3)
+        assert process(c.pid).signal(signal.SIGSTOP)
+        found = instance.find()
+        assert isinstance(found, Silent)
+        stopping.stop(instance, found, Progress(Console(quiet=True)), slack=0)
+
+        assert c.processes() == []
+        eventually(lambda: all(c.said("stopped", worker.pid) for worker in workers), what="their lifespans ended")
+
+
+def test_a_relative_unix_endpoint_starts_in_the_folder_of_the_ini(tmp_path: Path) -> None:
+    """Given an endpoint ipc://control.sock, when asked from another folder, then circusd is found all the same."""
+    folder = Path(os.path.relpath(tmp_path))
+    with backend(tmp_path, endpoint="ipc://control.sock", pubsub_endpoint="ipc://events.sock") as c:
+        done(c, "start")
+        result = subprocess.run(
+            [c.python, "-m", "xboard_circus", "-c", str(folder / "circus.ini"), "status"],
+            env=c.environ(),
+            capture_output=True,
+            text=True,
+            timeout=20,
+            check=False,
+        )
+
+        assert (result.returncode, "2 of 2 ready" in result.stdout) == (0, True), result
+        done(c, "stop")
+        assert c.processes() == []
+
+
+def test_a_circusd_without_an_armed_watcher_is_served_too(tmp_path: Path) -> None:
+    """Given an ini without our hook, when started, asked and stopped, then Circus's own commands will do."""
+    with backend(tmp_path, Watcher(armed=False)) as c:
+        said = done(c, "start")
+        told = json.loads(done(c, "status", "--json"))
+        done(c, "stop")
+
+        assert "web: 2 of 2 ready" in said
+        assert (told["circusd"]["version"], len(told["watchers"][0]["workers"])) == (None, 2)
+        assert c.processes() == []

@@ -1,0 +1,81 @@
+"""The clock is set by an hour, either way, under a running backend: nothing happens, and nothing due is missed."""
+
+from __future__ import annotations
+
+import struct
+import time
+from collections.abc import Iterator
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+
+from .harness import BUNDLE, FAST_RESTARTS, HERE, Circusd, Watcher, circusd, eventually, holds, kill
+
+OPTIONS = {
+    "health.live_path": "/health/live",
+    "health.period": 0.3,
+    "health.timeout": 0.5,
+    "health.failure_threshold": 2,
+    **FAST_RESTARTS,
+}
+COOLING = {**FAST_RESTARTS, "restart.burst": 2, "restart.cooldown": 1.5}
+
+
+def set_clock(file: Path, offset: float) -> None:
+    with file.open("r+b") as clock:  # in place: the processes have this file mapped, not its name
+        clock.write(struct.pack("d", offset))
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Circusd, Path]]:
+    """Two sound workers and one in a crash loop, under circusd, plugin and workers whose clock can be set."""
+    folder = tmp_path_factory.mktemp("clock")
+    clock = folder / "offset"
+    clock.write_bytes(struct.pack("d", 0.0))
+    env = {"PYTHONPATH": str(HERE / "clock"), "CLOCK_FILE": str(clock)}
+    loop = Watcher("loop", numprocesses=1, options=COOLING, told={"boot": "die"})
+    watchers = [Watcher(options=OPTIONS), loop]
+    with circusd(folder, watchers=watchers, plugins=BUNDLE, check_delay=1, env=env) as c:
+        c.wait_ready()
+        eventually(lambda: c.events.named("cooldown", "loop"))
+        yield c, clock
+
+
+@pytest.mark.parametrize("offset", [3600.0, -3600.0])
+def test_an_hour_more_or_less_changes_nothing(shared: tuple[Circusd, Path], offset: float) -> None:
+    """Given a steady backend and a cooldown, when the clock steps, then no worker dies and the cooldown stays."""
+    c, clock = shared
+    pids = c.wait_ready()
+    start = time.monotonic()
+
+    set_clock(clock, offset)
+    eventually(
+        lambda: abs(c.events.all()[-1].message["time"] - time.time() - offset) < 60, what="circusd's clock moved"
+    )
+    holds(lambda: c.ready() == pids, seconds=3.5)
+
+    assert c.failures(since=start) == []
+    tries = [each.at for each in c.starts("loop")][2:]
+    assert len([at for at in tries if at > start]) in (1, 2, 3)
+    assert min(later - earlier for earlier, later in pairwise(tries)) > 1.4
+    assert c.events.named("unhealthy", since=start) == []
+    assert c.plugin("xboard").alive
+
+
+@pytest.mark.parametrize("offset", [3600.0, -3600.0])
+def test_after_the_step_all_is_watched_as_before(shared: tuple[Circusd, Path], offset: float) -> None:
+    """Given the clock set, when one worker is killed and another turns sick, then both are replaced as ever."""
+    c, clock = shared
+    set_clock(clock, 0.0)
+    dead, sick = c.wait_ready()
+
+    set_clock(clock, offset)
+    killed_at = kill(dead)
+    spawned = eventually(lambda: c.events.named("spawn", since=killed_at))[0]
+    c.wait_ready()
+    c.set(f"live.pid-{sick}", "500")
+
+    eventually(lambda: sick not in c.workers(), timeout=8)
+    assert spawned.at - killed_at < 0.3
+    c.wait_ready()

@@ -1,0 +1,165 @@
+"""A worker dies, alone or with all others, or its command cannot be run: it is back at once, nobody else notices."""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from .harness import FAST_RESTARTS, Circusd, Watcher, circusd, eventually, kill
+from .load import Load
+from .processes import process
+
+
+def test_a_killed_worker_is_replaced_before_the_next_check_and_its_sibling_loses_nothing(tmp_path: Path) -> None:
+    """Given two workers and a check delay of 5 s, when one is killed, then another is spawned within 0.3 s."""
+    with circusd(tmp_path, check_delay=5) as c:
+        dead, sibling = c.wait_ready()
+
+        with Load(c.url, rate=200, connections=16) as load:
+            eventually(lambda: load.workers == {dead, sibling})
+            killed_at = kill(dead)
+            spawn = eventually(lambda: c.events.named("spawn", since=killed_at))[0]
+            c.wait_ready()
+
+        assert spawn.at - killed_at < 0.3
+        assert sibling in c.workers()
+        assert [request for request in load.lost if request.worker == str(sibling)] == []
+        (failure,) = c.failures()
+        assert (failure.pid, failure.message["cause"]) == (dead, "killed from outside")
+
+
+def test_while_the_only_worker_is_replaced_new_connections_wait_and_are_answered(tmp_path: Path) -> None:
+    """Given one worker under 100 requests/s on new connections, when it is killed, then only what it had is lost."""
+    with circusd(tmp_path, numprocesses=1, check_delay=5) as c:
+        (dead,) = c.wait_ready()
+
+        with Load(c.url, rate=100) as load:
+            eventually(lambda: load.answered > 50)
+            killed_at = kill(dead)
+            (successor,) = eventually(lambda: load.workers - {dead})
+            served = load.answered
+            eventually(lambda: load.answered > served + 50)
+
+        assert c.workers() == [successor]
+        assert [request for request in load.lost if request.start > killed_at] == []
+        assert {request.outcome for request in load.lost} <= {"reset", "closed"}
+
+
+def test_fifty_deaths_in_one_second_are_all_counted(tmp_path: Path) -> None:
+    """Given 50 processes, when all are killed at once, then 50 deaths have their cause, and all 50 are back."""
+    sleepers = Watcher(numprocesses=50, command="sleep 600", listens=False)
+    with circusd(tmp_path, watchers=[sleepers], check_delay=1) as c:
+        dead = run_all(c, "sleep")
+
+        with c.answering(within=0.5):
+            killed_at = time.monotonic()
+            for pid in dead:
+                kill(pid)
+            assert time.monotonic() - killed_at < 1
+            eventually(lambda: len(c.failures()) == 50, timeout=10)
+            alive = run_all(c, "sleep")
+
+        assert sorted(event.pid or 0 for event in c.failures()) == sorted(dead)
+        assert {event.message["cause"] for event in c.failures()} == {"killed from outside"}
+        assert c.watcher()["restarts"] == 50
+        assert not set(alive) & set(dead)
+
+
+def test_watchers_that_lose_workers_in_the_same_moment_get_them_back(tmp_path: Path) -> None:
+    """Given two watchers with logs, when one worker of each is killed at once, again and again, all are back and log.
+
+    A pipe of a dead worker closed before Circus's loop has forgotten its number would make the next spawn fail that
+    gets this number, in whichever watcher.
+    """
+    watchers = [Watcher(name, options=FAST_RESTARTS) for name in ("web", "other")]
+    with circusd(tmp_path, watchers=watchers) as c:
+        for _ in range(6):
+            for name in ("web", "other"):
+                kill(c.wait_ready(name=name)[0])
+            for name in ("web", "other"):
+                c.wait_ready(name=name, timeout=4)
+
+        for name in ("web", "other"):
+            assert {event.message["cause"] for event in c.failures(name)} == {"killed from outside"}
+            assert all(f"Started server process [{pid}]" in c.log(name) for pid in c.workers(name))
+
+
+@pytest.mark.parametrize("missing", ["bin/serve", "cwd"])
+def test_a_command_that_cannot_be_run_for_a_while_harms_no_sibling(tmp_path: Path, missing: str) -> None:
+    """Given two workers, when one dies while its program or folder is moved away, then it is up once that is back."""
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "cwd").mkdir()
+    serve = tmp_path / "bin" / "serve"
+    serve.write_text(f'#!/bin/sh\nexec {sys.executable} -m xboard_circus.worker backend:app --ws none --fd "$1"\n')
+    serve.chmod(0o755)
+    options = {"working_dir": tmp_path / "cwd", "restart.delay": 0.2, "restart.delay_max": 0.4}
+    watcher = Watcher(command=f"{serve} $(circus.sockets.web)", options=options)
+    with circusd(tmp_path, watchers=[watcher]) as c:
+        dead, sibling = c.wait_ready()
+
+        (tmp_path / missing).rename(tmp_path / "elsewhere")
+        kill(dead)
+        eventually(lambda: [event for event in c.failures() if event.message["cause"] == "cannot be run"])
+
+        assert str(tmp_path / missing) in c.watcher()["last_reason"]
+        assert c.status() == "active"
+        assert c.serves()
+        (tmp_path / "elsewhere").rename(tmp_path / missing)
+        assert sibling in c.wait_ready()
+
+
+def test_a_user_that_does_not_exist_keeps_down_no_other_watcher(tmp_path: Path) -> None:
+    """Given a watcher of an unknown user before a sound one, when circusd boots, then the sound one is up."""
+    broken = Watcher("broken", numprocesses=1, options={"uid": "no-such-user", "priority": 9})
+    with circusd(tmp_path, watchers=[broken, Watcher()]) as c:
+        c.wait_ready(name="web")
+
+        assert eventually(lambda: "no-such-user" in c.watcher("broken")["last_reason"])
+        assert c.status("broken") == "active"
+        assert {event.message["cause"] for event in c.failures("broken")} == {"cannot be run"}
+
+
+def test_an_unarmed_crash_loop_turns_no_faster_beside_an_armed_watcher(tmp_path: Path) -> None:
+    """Given /bin/false unarmed and a check delay of 1 s, when our workers die too, then it starts once a second."""
+    loop = Watcher("loop", numprocesses=1, armed=False, command="/bin/false", listens=False)
+    ours = Watcher(options=FAST_RESTARTS)
+    with circusd(tmp_path, watchers=[ours, loop], check_delay=1) as c:
+        c.wait_ready()
+
+        start, cpu = time.monotonic(), process(c.pid).cpu
+        while time.monotonic() < start + 3:
+            kill(c.workers()[0])
+            c.wait_ready()
+        seconds = time.monotonic() - start
+
+        assert len(c.failures()) >= 3
+        assert len(c.events.named("spawn", "loop", since=start)) <= seconds + 1
+        assert process(c.pid).cpu - cpu < 0.2 * seconds
+
+
+@pytest.mark.parametrize("signum", [11, 9])
+def test_the_cause_of_a_death_is_told(tmp_path: Path, signum: int) -> None:
+    """Given a worker, when a signal ends it from within or without, then the event and the state name it."""
+    with circusd(tmp_path, numprocesses=1) as c:
+        (pid,) = c.wait_ready()
+
+        c.tell(pid, f"signal {signum}")
+        (failure,) = eventually(c.failures)
+
+        assert {11: "SIGSEGV", 9: "SIGKILL"}[signum] in failure.reason
+        assert failure.reason in c.watcher()["last_reason"]
+        assert failure.message["wid"] == 1
+
+
+def run_all(c: Circusd, program: str) -> list[int]:
+    """Wait until every process of the watcher has become its command; return the pids."""
+    number = c.watchers["web"].numprocesses
+
+    def became() -> list[int] | None:
+        pids = [pid for pid in c.workers() if process(pid).command.startswith(program)]
+        return pids if len(pids) == number else None
+
+    return eventually(became, timeout=15, what=f"{number} times {program}")

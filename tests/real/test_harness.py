@@ -1,0 +1,102 @@
+"""The harness itself, on stock Circus: what the other files rest on."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from .harness import Watcher, circusd, eventually, kill
+from .load import Load
+from .processes import marked, process
+
+
+def test_an_unarmed_watcher_serves_and_everything_ends_with_the_block(tmp_path: Path) -> None:
+    """Given two stock uvicorn workers, when the block ends, then nothing that carries the test's mark is left."""
+    with circusd(tmp_path, armed=False) as c:
+        pids = c.wait_ready()
+        served_by = {int(c.get()) for _ in range(20)}
+        mark = c.mark
+
+    assert served_by <= set(pids)
+    assert marked(XBOARD_TEST=mark) == []
+    assert not c.runtime.exists()
+
+
+def test_stock_circus_replaces_a_dead_worker_at_its_next_check(tmp_path: Path) -> None:
+    """Given a check delay of a second, when a worker is killed, then the bus tells of a death and of a spawn."""
+    with circusd(tmp_path, armed=False, check_delay=1) as c:
+        dead, sibling = c.wait_ready()
+
+        killed_at = kill(dead)
+
+        eventually(lambda: sibling in c.wait_ready() and dead not in c.workers())
+        assert [event.pid for event in c.events.named("reap", since=killed_at)] == [dead]
+        assert len(c.events.named("spawn", since=killed_at)) == 1
+
+
+def test_a_killed_circusd_leaves_orphans_that_the_harness_finds(tmp_path: Path) -> None:
+    """Given circusd killed with SIGKILL, when the block ends, then its orphans are ended too."""
+    with circusd(tmp_path, armed=False, numprocesses=1) as c:
+        (pid,) = c.wait_ready()
+        orphan = process(pid)
+
+        c.kill9()
+
+        assert [found.pid for found in c.processes()] == [pid]
+        assert orphan.alive
+    assert not orphan.alive
+
+
+def test_the_backend_does_as_it_is_told(tmp_path: Path) -> None:
+    """Given one worker, when its health answers and orders change, then it follows without a restart."""
+    with circusd(tmp_path, armed=False, numprocesses=1) as c:
+        (pid,) = c.wait_ready()
+
+        c.set("live", "slow 0.01")
+        assert c.get("/health/live") == "ok"
+        c.set("live", "500")
+        with pytest.raises(OSError, match="500"):
+            c.get("/health/live")
+        assert c.get("/health/ready") == "ok"
+        c.tell(pid, "exit 3")
+        eventually(lambda: not c.workers() or not process(pid).alive)
+
+
+def test_the_load_client_counts_what_a_dying_worker_loses(tmp_path: Path) -> None:
+    """Given slow answers of the only worker, when it is killed, then exactly those are lost and seen as cut off."""
+    with circusd(tmp_path, armed=False, numprocesses=1, check_delay=1) as c:
+        (pid,) = c.wait_ready()
+
+        with Load(c.url + "/slow?s=0.2", rate=100) as load:
+            eventually(lambda: load.answered > 20)
+            killed_at = kill(pid)
+            eventually(lambda: len(load.workers) == 2)
+
+        assert load.lost
+        assert {request.outcome for request in load.lost} <= {"reset", "closed"}
+        assert all(request.start < killed_at for request in load.lost)
+
+
+def test_the_mark_is_all_that_is_killed(tmp_path: Path) -> None:
+    """Given a process of the test that circusd did not start, when the block ends, then it lives."""
+    stranger = subprocess.Popen(["sleep", "60"])
+    try:
+        with circusd(tmp_path, armed=False):
+            pass
+        assert stranger.poll() is None
+    finally:
+        os.kill(stranger.pid, signal.SIGKILL)
+        stranger.wait()
+
+
+def test_a_start_takes_less_than_two_seconds(tmp_path: Path) -> None:
+    """Given an idle machine, when circusd starts with two workers, then the suite can afford it once a test."""
+    start = time.monotonic()
+    with circusd(tmp_path, watchers=[Watcher(armed=False)]) as c:
+        c.wait_ready()
+        assert time.monotonic() - start < 2

@@ -1,0 +1,261 @@
+"""Wedged, sick, busy, not ready: four things that look alike from outside, and what is done about each."""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from .harness import BUNDLE, FAST_RESTARTS, Circusd, Watcher, circusd, eventually, holds, kill
+from .load import Load
+from .processes import process
+
+PATHS = {"health.live_path": "/health/live", "health.ready_path": "/health/ready"}
+QUICK = {
+    **PATHS,
+    "health.period": 0.3,
+    "health.timeout": 0.5,
+    "health.failure_threshold": 2,
+    **FAST_RESTARTS,
+    "graceful_timeout": 5,
+}
+ROUNDS = 2.5  # seconds in which a prober with QUICK would have killed three times over
+
+
+def probed(c: Circusd, number: int | None = None) -> list[int]:
+    """Wait until the workers are ready and each was seen well by the prober once, from when on its failures count."""
+    pids = c.wait_ready(number)
+    eventually(lambda: all(c.worker(pid)["latency"] is not None for pid in pids), what="each worker was probed")
+    return pids
+
+
+@pytest.fixture(scope="module")
+def slow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Circusd]:
+    """Three workers with the figures of the promise: period 1, timeout 1, threshold 2."""
+    figures = {"health.period": 1, "health.timeout": 1, "health.failure_threshold": 2, **FAST_RESTARTS}
+    with circusd(
+        tmp_path_factory.mktemp("slow"), numprocesses=3, options={**PATHS, **figures}, plugins=BUNDLE, check_delay=1
+    ) as c:
+        yield c
+
+
+def block(c: Circusd, pid: int) -> None:
+    c.tell(pid, "block 600")
+
+
+def freeze(c: Circusd, pid: int) -> None:
+    kill(pid, signal.SIGSTOP)
+
+
+@pytest.mark.parametrize(("wedge", "line"), [(block, "in block_the_loop"), (freeze, "most recent call first")])
+def test_a_wedged_worker_is_replaced_and_its_stack_is_in_the_log(
+    slow: Circusd, wedge: Callable[[Circusd, int], None], line: str
+) -> None:
+    """Given three workers, when the loop of one stands still for good, then it is replaced within 6 s, only it."""
+    wedged, *siblings = probed(slow)
+    logged = len(slow.log())
+    start = time.monotonic()
+
+    wedge(slow, wedged)
+    eventually(lambda: wedged not in slow.workers(), timeout=6)
+    slow.wait_ready(timeout=6 - (time.monotonic() - start))
+
+    assert line in slow.log()[logged:]
+    assert set(siblings) <= set(slow.workers())
+    (failure,) = slow.failures(since=start)
+    assert (failure.pid, failure.message["cause"]) == (wedged, "unhealthy")
+    assert "wedged" in failure.reason
+
+
+@pytest.fixture(scope="module")
+def quick(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Circusd]:
+    with circusd(tmp_path_factory.mktemp("quick"), numprocesses=3, options=QUICK, plugins=BUNDLE, check_delay=1) as c:
+        yield c
+
+
+@pytest.mark.parametrize("answer", ["500", "redirect", "drip", "huge", "hang", "raise"])
+def test_a_sick_worker_is_replaced_and_the_prober_stays_small(quick: Circusd, answer: str) -> None:
+    """Given three workers, when one's live path misbehaves, then it alone goes, and nobody swallows a gigabyte."""
+    sick, *siblings = probed(quick)
+    prober, start = quick.plugin("xboard"), time.monotonic()
+    small, grown = prober.memory, 0
+
+    def gone() -> bool:
+        nonlocal grown
+        grown = max(grown, process(sick).memory if sick in quick.workers() else 0)
+        return sick not in quick.workers()
+
+    quick.set(f"live.pid-{sick}", answer)
+    eventually(gone, timeout=8)
+
+    probed(quick)
+    assert set(siblings) <= set(quick.workers())
+    (failure,) = quick.failures(since=start)
+    assert (failure.pid, failure.message["cause"]) == (sick, "unhealthy")
+    assert "sick" in failure.reason
+    assert grown < 200_000_000
+    assert prober.alive
+    assert prober.memory - small < 20_000_000
+
+
+def test_the_new_worker_comes_before_the_sick_one_goes(quick: Circusd) -> None:
+    """Given three workers under load, when one turns sick, then its successor serves first, and no request is lost."""
+    sick, *siblings = probed(quick)
+
+    with Load(quick.url, rate=100) as load:
+        quick.set(f"live.pid-{sick}", "500")
+        eventually(lambda: sick not in quick.workers(), timeout=8)
+        (new,) = set(quick.wait_ready()) - set(siblings)
+
+    assert (quick.said("ready", new) or 0) < (quick.said("stopped", sick) or 0)
+    assert load.lost == []
+
+
+def test_when_all_turn_sick_none_is_killed_but_somebody_is_told(quick: Circusd) -> None:
+    """Given three workers, when the live path of all fails and later heals, then there is an alert and its end."""
+    pids, start = probed(quick), time.monotonic()
+
+    quick.set("live", "503")
+    (alert,) = eventually(lambda: quick.events.named("unhealthy", since=start))
+    holds(lambda: quick.workers() == pids, seconds=ROUNDS)
+    quick.set("live", "")
+    eventually(lambda: quick.events.named("recovered", since=start))
+
+    assert "dependency" in alert.reason
+    assert "503" in alert.reason
+    assert quick.failures(since=start) == []
+
+
+def test_a_failing_ready_path_is_shown_and_nobody_dies_of_it(quick: Circusd) -> None:
+    """Given three workers, when the ready path of one fails, then it is shown as not ready and lives on."""
+    pids, start = probed(quick), time.monotonic()
+
+    quick.set(f"ready.pid-{pids[0]}", "503")
+    eventually(lambda: quick.worker(pids[0])["ready"] is False)
+    holds(lambda: quick.workers() == pids, seconds=ROUNDS)
+    quick.set(f"ready.pid-{pids[0]}", "")
+
+    eventually(lambda: quick.worker(pids[0])["ready"])
+    assert quick.failures(since=start) == []
+
+
+def test_the_only_worker_is_replaced_new_one_first(tmp_path: Path) -> None:
+    """Given one worker under load, when it turns sick, then its successor serves before it goes; nothing is lost."""
+    with circusd(tmp_path, numprocesses=1, options=QUICK, plugins=BUNDLE) as c:
+        (sick,) = probed(c)
+
+        with Load(c.url, rate=100) as load:
+            c.set(f"live.pid-{sick}", "500")
+            eventually(lambda: sick not in c.workers(), timeout=8)
+            (new,) = c.wait_ready()
+
+        assert (c.said("ready", new) or 0) < (c.said("stopped", sick) or 0)
+        assert load.lost == []
+
+
+def test_one_of_two_is_replaced(tmp_path: Path) -> None:
+    """Given two workers, when one turns sick, which is half of them, then it is replaced all the same."""
+    with circusd(tmp_path, options=QUICK, plugins=BUNDLE) as c:
+        sick, sibling = probed(c)
+
+        c.set(f"live.pid-{sick}", "500")
+
+        eventually(lambda: sick not in c.workers(), timeout=8)
+        assert sibling in c.wait_ready()
+
+
+def test_a_full_thread_pool_is_busy_and_nobody_dies_of_it(tmp_path: Path) -> None:
+    """Given a FastAPI app whose live path is a plain def, when all 40 threads are taken, then it is left alone."""
+    watcher = Watcher(app="backend:threaded_app", arguments="--ws none --factory", options=QUICK)
+    with circusd(tmp_path, watchers=[watcher], plugins=BUNDLE) as c:
+        pids = probed(c)
+
+        c.tell(pids[0], "busy 40 5")
+        eventually(lambda: c.worker(pids[0])["state"] == "busy", timeout=2)
+        holds(lambda: c.workers() == pids, seconds=ROUNDS)
+        eventually(lambda: c.worker(pids[0])["state"] == "ready")
+
+        assert c.workers() == pids
+        assert c.failures() == []
+
+
+def test_a_worker_that_never_gets_ready_counts_as_a_failed_start(tmp_path: Path) -> None:
+    """Given an app whose start hangs, when health.startup_timeout is over, then the worker is replaced and counted."""
+    options = {**QUICK, "health.startup_timeout": 1, "graceful_timeout": 0.5}
+    watcher = Watcher(numprocesses=1, options=options, told={"boot": "hang"})
+    with circusd(tmp_path, watchers=[watcher], plugins=BUNDLE) as c:
+        first = eventually(lambda: c.failures(), timeout=4)[0]
+        c.set("boot", "")
+        c.wait_ready()
+
+        assert first.message["cause"] == "failed start"
+        assert "health.startup_timeout" in first.reason
+
+
+def test_circus_brings_back_a_killed_prober(quick: Circusd) -> None:
+    """Given the plugin killed, when Circus looks again, then another one probes, and every worker is the same."""
+    pids = probed(quick)
+
+    killed = quick.plugin("xboard")
+    kill(killed.pid)
+    eventually(lambda: quick.plugin("xboard") != killed)
+    quick.set(f"ready.pid-{pids[0]}", "503")  # seen by nobody but a prober at work
+    eventually(lambda: quick.worker(pids[0])["ready"] is False)
+    quick.set(f"ready.pid-{pids[0]}", "")
+
+    assert quick.workers() == pids
+
+
+def test_a_prober_that_slept_kills_nobody_for_what_it_missed(quick: Circusd) -> None:
+    """Given the plugin stopped for many rounds, when it goes on, then no worker dies of its sleep."""
+    pids, prober = probed(quick), quick.plugin("xboard")
+
+    kill(prober.pid, signal.SIGSTOP)
+    holds(lambda: quick.workers() == pids, seconds=ROUNDS)
+    kill(prober.pid, signal.SIGCONT)
+
+    holds(lambda: quick.workers() == pids, seconds=ROUNDS)
+    assert quick.plugin("xboard") == prober
+
+
+def test_a_wedged_prober_is_replaced(quick: Circusd) -> None:
+    """Given the plugin stopped for good, when it has not reported for long, then it is ended and Circus starts it."""
+    pids, prober = probed(quick), quick.plugin("xboard")
+
+    kill(prober.pid, signal.SIGSTOP)
+
+    eventually(lambda: quick.plugin("xboard") != prober, timeout=15)
+    assert quick.workers() == pids
+
+
+@pytest.mark.parametrize("kind", ["wedged", "sick"])
+def test_an_old_probe_kills_nobody(quick: Circusd, kind: str) -> None:
+    """Given a well worker, when its replacement is asked for because of a probe of a minute ago, then it is refused."""
+    pids = probed(quick)
+
+    reply = quick.replace(pids[0], kind, age=60)
+
+    assert reply["status"] == "error"
+    assert "old" in reply["reason"]
+    assert quick.workers() == pids
+
+
+def test_without_a_private_socket_the_url_is_probed(tmp_path: Path) -> None:
+    """Given someone else's command and health.url, when the only worker's answer fails, then it is replaced."""
+    watcher = Watcher(
+        numprocesses=1,
+        command="python -m uvicorn backend:app --fd $(circus.sockets.web) --ws none",
+    )
+    options = {**QUICK, "health.url": f"http://127.0.0.1:{watcher.port}/health/live"}
+    with circusd(tmp_path, watchers=[replace(watcher, options=options)], plugins=BUNDLE) as c:
+        (pid,) = c.wait_ready()
+        eventually(lambda: c.worker(pid)["latency"] is not None, what="the address was probed")
+
+        c.set(f"live.pid-{pid}", "500")
+
+        eventually(lambda: pid not in c.workers(), timeout=8)
+        c.wait_ready()

@@ -1,0 +1,163 @@
+"""Restarts have a schedule, a limit and a cooldown, for each worker alone; what an operator asks for costs nothing."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+
+from .harness import Circusd, Watcher, circusd, eventually, holds, kill
+from .processes import process
+
+FAST = {
+    "restart.burst": 4,
+    "restart.window": 60,
+    "restart.delay": 0.2,
+    "restart.delay_max": 0.4,
+    "restart.cooldown": 1.5,
+}
+
+
+def test_an_app_that_dies_at_import_is_tried_ever_later_and_then_once_in_a_cooldown(tmp_path: Path) -> None:
+    """Given two workers whose app raises at import, when they have crash-looped for a while, then the schedule held."""
+    with circusd(tmp_path, watchers=[Watcher(options=FAST, told={"boot": "die"})]) as c:
+        begin = time.monotonic()
+        eventually(lambda: len(c.events.named("cooldown")) == 2)
+        cooling, cpu, size = time.monotonic(), process(c.pid).cpu, len(c.log())
+        eventually(lambda: len([start for start in c.starts() if start.at > cooling]) >= 3, timeout=8)
+        now = time.monotonic()
+
+        for wid in (1, 2):
+            at = [start.at for start in c.starts() if start.wid == wid]
+            waits = [later - earlier for earlier, later in pairwise(at)]
+            assert len(at) <= 4 + (now - begin) / 1.5 + 1
+            # At once, then 0.2 and 0.4 with a jitter of a fifth; then never sooner than the cooldown.
+            assert [wait > least for wait, least in zip(waits, [0.0, 0.16, 0.32], strict=False)] == [True] * 3
+            assert min(waits[3:], default=1.5) > 1.4
+        assert process(c.pid).cpu - cpu < 0.1 * (now - cooling)
+        assert len(c.log()) - size < 20_000
+
+
+def test_a_waiting_worker_shows_why_and_until_when_and_is_up_one_try_after_the_cure(tmp_path: Path) -> None:
+    """Given a cooling crash loop, when the app is mended, then both workers are up within one cooldown."""
+    with circusd(tmp_path, watchers=[Watcher(options=FAST, told={"boot": "die"})]) as c:
+        eventually(lambda: len(c.events.named("cooldown")) == 2)
+        waiting = eventually(lambda: [worker for worker in c.watcher()["workers"] if worker["state"] == "waiting"])
+
+        assert all(0 <= worker["next_try"] <= 1.5 for worker in waiting)
+        assert all("next try" in worker["reason"] for worker in waiting)
+        assert "told to die at import" in c.watcher()["last_reason"]
+        assert 0 <= c.watcher()["cooldown_until"] <= 1.5
+        assert c.status() == "active"
+
+        c.set("boot", "")
+        c.wait_ready(timeout=1.5 + 2)
+
+
+def test_one_crash_looping_worker_of_four_costs_the_others_nothing(tmp_path: Path) -> None:
+    """Given four workers of which wid 2 dies at import, when it has cooled down twice, then the others are the same."""
+    watcher = Watcher(numprocesses=4, options=FAST, told={"boot.wid-2": "die"})
+    with circusd(tmp_path, watchers=[watcher]) as c:
+        healthy = c.wait_ready(3)
+
+        eventually(lambda: c.events.named("cooldown"))
+        cooled = len(c.failures())
+        eventually(lambda: len(c.failures()) >= cooled + 2, timeout=8)
+
+        assert c.ready() == healthy
+        assert {event.message["wid"] for event in c.failures()} == {2}
+        assert c.serves()
+
+
+def test_a_stop_in_a_wait_lasts_and_a_start_begins_anew(tmp_path: Path) -> None:
+    """Given a worker that waits for a cooldown, when it is stopped and later started, then it waits no more."""
+    options = {**FAST, "restart.cooldown": 60}
+    with circusd(tmp_path, watchers=[Watcher(numprocesses=1, options=options, told={"boot": "die"})]) as c:
+        eventually(lambda: c.events.named("cooldown"))
+        eventually(lambda: c.watcher()["workers"][0]["state"] == "waiting")
+
+        c.do("stop", name="web", waiting=True)
+        c.set("boot", "")
+        holds(lambda: c.status() == "stopped" and not c.workers(), seconds=1)
+        started_at = time.monotonic()
+        c.do("start", name="web", waiting=True)
+
+        c.wait_ready()
+        assert time.monotonic() - started_at < 3
+        assert c.watcher()["budget"]["spent"] == 0
+
+
+def test_a_restart_by_the_operator_ends_the_wait(tmp_path: Path) -> None:
+    """Given a worker that waits for a cooldown, when the operator restarts its watcher, then it is tried at once."""
+    options = {**FAST, "restart.cooldown": 60}
+    with circusd(tmp_path, watchers=[Watcher(numprocesses=1, options=options, told={"boot": "die"})]) as c:
+        eventually(lambda: c.events.named("cooldown"))
+
+        c.set("boot", "")
+        c.do("restart", name="web", waiting=True)
+
+        c.wait_ready(timeout=3)
+
+
+def reload(c: Circusd) -> None:
+    c.do("reload", name="web", waiting=True)
+
+
+def restart(c: Circusd) -> None:
+    c.do("restart", name="web", waiting=True)
+
+
+def grow_and_shrink(c: Circusd) -> None:
+    c.do("incr", name="web", waiting=True)
+    c.wait_ready(3)
+    c.do("decr", name="web", waiting=True)
+
+
+def kill_one(c: Circusd) -> None:
+    c.do("kill", name="web", pid=c.workers()[0], waiting=True)
+
+
+def signal_one(c: Circusd) -> None:
+    c.do("signal", name="web", pid=c.workers()[0], signum=9)
+
+
+def expire(c: Circusd) -> None:
+    c.do("set", name="web", options={"max_age": 1}, waiting=True)
+    old = c.wait_ready()
+    eventually(lambda: not set(old) & set(c.workers()), timeout=8)
+    c.do("set", name="web", options={"max_age": 0}, waiting=True)
+
+
+@pytest.mark.parametrize("command", [restart, reload, grow_and_shrink, kill_one, signal_one, expire])
+def test_what_the_operator_asks_for_costs_nothing(operated: Circusd, command: Callable[[Circusd], None]) -> None:
+    """Given two workers, when Circus ends some of them because it was told to, then no failure is counted."""
+    before = operated.wait_ready()
+
+    command(operated)
+
+    eventually(lambda: set(operated.workers()) != set(before), what="another set of workers")
+    operated.wait_ready()
+    assert operated.failures() == []
+    assert operated.watcher()["budget"]["spent"] == 0
+    assert operated.watcher()["restarts"] == 0
+
+
+@pytest.fixture(scope="module")
+def operated(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Circusd]:
+    with circusd(tmp_path_factory.mktemp("operated"), check_delay=1) as c:
+        yield c
+
+
+def test_a_worker_that_stays_ready_clears_its_count(tmp_path: Path) -> None:
+    """Given one counted failure, when the new worker has been ready for restart.reset_after, then none is left."""
+    with circusd(tmp_path, numprocesses=1, options={"restart.reset_after": 1}) as c:
+        (pid,) = c.wait_ready()
+        kill(pid)
+        eventually(lambda: c.watcher()["budget"]["spent"] == 1)
+        c.wait_ready()
+
+        eventually(lambda: c.watcher()["budget"]["spent"] == 0)
+        assert len(c.events.named("recovered")) == 1

@@ -1,0 +1,87 @@
+"""The monitor, beside a real circusd that it did not start."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+from xboard_circus.circus_client import CircusdClient, CircusdGone
+
+from .harness import Circusd, circusd, eventually, holds
+
+
+@contextlib.contextmanager
+def monitor(running: Circusd, *, patience: float = 30) -> Iterator[subprocess.Popen[bytes]]:
+    """Run a monitor of *running*, in another folder than circusd's."""
+    options = ["-c", str(running.ini), "--interval", "0.2", "--patience", str(patience)]
+    process = subprocess.Popen(
+        [running.python, "-m", "xboard_circus.monitor", *options],
+        cwd="/",
+        env=running.environ(),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+    )
+    try:
+        eventually(lambda: "circusd answers" in running.log("monitor"), timeout=20)
+        yield process
+    finally:
+        process.terminate()
+        process.wait(20)
+
+
+def has_successor(running: Circusd) -> bool:
+    """Another circusd than the one that the test started answers."""
+    with CircusdClient(running.endpoint) as client:
+        try:
+            return client.pid() != running.pid
+        except CircusdGone:
+            return False
+
+
+def test_a_killed_circusd_is_back_and_a_stopped_one_is_left_alone(tmp_path: Path) -> None:
+    """Given a monitor, when circusd is killed, then it and its workers are back; when stopped, then it stays so."""
+    with circusd(tmp_path) as c, monitor(c) as process:
+        c.wait_ready()
+
+        c.kill9()
+
+        eventually(lambda: has_successor(c), timeout=20, what="a new circusd answers")
+        c.wait_ready(timeout=20)
+        log = c.log("monitor")
+        assert "circusd is gone: 1 of 5 failures" in log, log
+
+        eventually(lambda: c.log("monitor").count("circusd answers") == 2, timeout=70, what="the start is over")
+        stop = [c.python, "-m", "xboard_circus", "-c", str(c.ini), "stop"]
+        subprocess.run(stop, env=c.environ(), check=True, stdin=subprocess.DEVNULL)
+
+        eventually(lambda: "stopped by an operator" in c.log("monitor"))
+        holds(lambda: [p.pid for p in c.processes()] == [process.pid], seconds=1, what="only the monitor runs")
+
+
+def test_a_circusd_that_does_not_answer_is_ended_and_started(tmp_path: Path) -> None:
+    """Given a monitor, when circusd is frozen, then it is killed after the patience, and a new one has the workers."""
+    with circusd(tmp_path) as c, monitor(c, patience=1):
+        c.wait_ready()
+        old = c.past[-1]
+
+        os.kill(old.pid, signal.SIGSTOP)
+
+        eventually(lambda: not old.alive, timeout=20, what="the frozen circusd is gone")
+        eventually(lambda: has_successor(c), timeout=20, what="a new circusd answers")
+        c.wait_ready(timeout=20)
+        assert f"SIGKILL to circusd (pid {old.pid})" in c.log("monitor")
+
+
+def test_a_second_monitor_names_the_first_and_ends(tmp_path: Path) -> None:
+    """Given a monitor, when another is started for the same ini, then it says who is there and ends with 1."""
+    with circusd(tmp_path) as c, monitor(c) as process:
+        command = [c.python, "-m", "xboard_circus.monitor", "-c", str(c.ini)]
+        second = subprocess.run(command, env=c.environ(), stdin=subprocess.DEVNULL, capture_output=True, text=True)
+
+        assert second.returncode == 1
+        assert second.stderr == f"error: a monitor of this backend runs already, with pid {process.pid}\n"
+        assert process.poll() is None

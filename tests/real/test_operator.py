@@ -1,0 +1,290 @@
+"""The operator's word counts: in the middle of whatever we do, circusd answers at once and does as it is told."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pty
+import re
+import select
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from .harness import FAST_RESTARTS, Circusd, Watcher, circusd, eventually, holds, kill
+from .processes import process
+
+
+def test_while_a_worker_of_ours_drains_another_watcher_is_looked_after(tmp_path: Path) -> None:
+    """Given a replaced worker that drains for 30 s, when another watcher's worker dies, then it is back within 2 s."""
+    draining = Watcher("slow", told={"drain": "30"}, options={"graceful_timeout": 40})
+    with circusd(tmp_path, watchers=[draining, Watcher()], check_delay=1) as c:
+        old, _ = c.wait_ready(name="slow")
+        dead, _ = c.wait_ready()
+        assert c.replace(old, "sick", "slow")["status"] == "ok"
+        eventually(lambda: c.worker(old, "slow")["state"] == "draining")
+
+        with c.answering(within=0.5):
+            killed_at = kill(dead)
+            c.wait_ready(timeout=2)
+            assert time.monotonic() - killed_at < 2
+            c.do("incr", name="web", waiting=True, timeout=1)
+            c.wait_ready(3)
+
+        assert c.worker(old, "slow")["state"] == "draining"
+
+
+@contextlib.contextmanager
+def being_replaced(folder: Path, phase: str) -> Iterator[tuple[Circusd, int]]:
+    """A worker in the middle of a replacement of ours.
+
+    starting: its successor is not ready yet. draining: it was told to go, and does not. wedged: it is being killed.
+    """
+    watcher = Watcher(options={**FAST_RESTARTS, "graceful_timeout": 1}, told={"drain": "30"})
+    with circusd(folder, watchers=[watcher], check_delay=1) as c:
+        old, _ = c.wait_ready()
+        if phase == "starting":
+            c.set("boot", "slow 30")
+        c.replace(old, "wedged" if phase == "wedged" else "sick")
+        if phase == "draining":
+            eventually(lambda: c.worker(old)["state"] == "draining")
+        elif phase == "starting":
+            eventually(lambda: len(c.workers()) == 3)
+        c.set("boot", "")
+        yield c, old
+
+
+PHASES = ["starting", "draining", "wedged"]
+
+
+@pytest.mark.parametrize("phase", PHASES)
+def test_a_stop_in_a_replacement_stops(tmp_path: Path, phase: str) -> None:
+    """Given a replacement under way, when the operator stops the watcher, then it stops and stays stopped."""
+    with being_replaced(tmp_path, phase) as (c, _), c.answering(within=0.5):
+        c.do("stop", name="web", waiting=True)
+
+        eventually(lambda: [found.pid for found in c.processes()] == [c.pid], timeout=0.5)
+        holds(lambda: c.status() == "stopped" and c.call("list", name="web")["pids"] == [], seconds=1)
+        assert len(c.processes()) == 1
+        c.do("start", name="web", waiting=True)
+        c.wait_ready()
+
+
+@pytest.mark.parametrize("phase", PHASES)
+def test_a_restart_in_a_replacement_restarts(tmp_path: Path, phase: str) -> None:
+    """Given a replacement under way, when the operator restarts the watcher, then two new workers serve."""
+    with being_replaced(tmp_path, phase) as (c, _), c.answering(within=0.5):
+        before = {found.pid for found in c.processes()} - {c.pid}
+
+        c.do("restart", name="web", waiting=True)
+
+        c.wait_ready()
+        eventually(lambda: len(c.processes()) == 3, what="circusd and two workers")
+        assert not before & {found.pid for found in c.processes()}
+        holds(lambda: len(c.workers()) == 2, seconds=1)
+
+
+@pytest.mark.parametrize("phase", PHASES)
+def test_a_quit_in_a_replacement_quits(tmp_path: Path, phase: str) -> None:
+    """Given a replacement under way, when the operator quits circusd, then it ends, and all of its processes too."""
+    with being_replaced(tmp_path, phase) as (c, _):
+        c.stop(timeout=5)
+
+        eventually(lambda: c.processes() == [])
+
+
+def test_a_decr_in_a_replacement_leaves_one(tmp_path: Path) -> None:
+    """Given a replacement under way, when the operator wants one worker fewer, then exactly one serves in the end."""
+    with being_replaced(tmp_path, "draining") as (c, _), c.answering(within=0.5):
+        c.do("decr", name="web", waiting=True)
+
+        c.wait_ready(1)
+        holds(lambda: len(c.workers()) == 1, seconds=1)
+
+
+def test_a_start_in_a_wait_is_answered_and_adds_nothing(tmp_path: Path) -> None:
+    """Given a worker that waits for a cooldown beside a sound one, when told to start, then there are still two."""
+    options = {"restart.burst": 2, "restart.delay": 0.1, "restart.cooldown": 60, "restart.window": 90}
+    watcher = Watcher(options=options, told={"boot.wid-2": "die"})
+    with circusd(tmp_path, watchers=[watcher], check_delay=1) as c:
+        (sound,) = c.wait_ready(1)
+        eventually(lambda: c.events.named("cooldown") and len(c.workers()) == 2)
+
+        with c.answering(within=0.5):
+            c.do("start", name="web", waiting=True)
+            holds(lambda: len(c.workers()) == 2 and sound in c.workers(), seconds=1)
+
+
+def test_a_start_beside_a_replacement_adds_nothing(tmp_path: Path) -> None:
+    """Given a replacement under way, when told to start an active watcher, then circusd answers and two serve."""
+    with being_replaced(tmp_path, "draining") as (c, old), c.answering(within=0.5):
+        c.do("start", name="web", waiting=True)
+
+        eventually(lambda: old not in c.workers())
+        c.wait_ready()
+        holds(lambda: len(c.workers()) == 2, seconds=1)
+
+
+def test_a_restart_of_everything_arms_everything_anew(tmp_path: Path) -> None:
+    """Given circusctl restart without a name, which makes a new arbiter, when a worker dies then, then it is back."""
+    with circusd(tmp_path, check_delay=5) as c:
+        before = c.wait_ready()
+
+        c.do("restart", waiting=False)
+        eventually(lambda: not set(before) & set(c.wait_ready()), timeout=10)
+        killed_at = kill(c.workers()[0])
+        c.wait_ready()
+
+        assert time.monotonic() - killed_at < 2
+        assert c.serves()
+
+
+@pytest.fixture(scope="module")
+def operated(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Circusd]:
+    """A sound watcher, and one that waits for a cooldown of an hour."""
+    options = {"restart.burst": 2, "restart.delay": 0.1, "restart.cooldown": 3600, "restart.window": 90}
+    waiting = Watcher("waiting", numprocesses=1, options=options, told={"boot": "die"})
+    with circusd(
+        tmp_path_factory.mktemp("operated"),
+        watchers=[Watcher(), waiting],
+        check_delay=1,
+        circus={"statsd": True},
+    ) as c:
+        c.wait_ready()
+        eventually(lambda: c.events.named("cooldown", "waiting") and c.workers("waiting"))
+        yield c
+
+
+@pytest.mark.parametrize("name", ["web", "waiting"])
+def test_circusctl_tells_status_list_and_stats(operated: Circusd, name: str) -> None:
+    """Given a watcher that serves and one that waits, when circusctl asks, then it tells what Circus documents."""
+    pids = operated.workers(name)
+
+    status = operated.run_circusctl("status", name)
+    listed = operated.run_circusctl("list", name)
+    stats = operated.run_circusctl("stats", name)
+
+    assert status.stdout.strip() == "active"
+    assert sorted(map(int, listed.stdout.strip().split(","))) == sorted(pids)
+    assert all(f"{pid}: " in stats.stdout for pid in pids)
+
+
+@pytest.mark.parametrize("name", ["web", "waiting"])
+def test_circusctl_grows_shrinks_and_sets(operated: Circusd, name: str) -> None:
+    """Given a watcher that serves and one that waits, when circusctl changes its size, then it has that size."""
+    number = len(operated.workers(name))
+
+    operated.do("incr", name=name, waiting=True)
+    eventually(lambda: len(operated.workers(name)) == number + 1)
+    operated.do("set", name=name, options={"numprocesses": number}, waiting=True)
+    eventually(lambda: len(operated.workers(name)) == number)
+
+    assert operated.call("numprocesses", name=name)["numprocesses"] == number
+
+
+@pytest.mark.parametrize("name", ["web", "waiting"])
+def test_a_stop_and_a_start_take_no_time(operated: Circusd, name: str) -> None:
+    """Given a watcher that serves and one that waits, when it is stopped and started, then it is up in two seconds."""
+    start = time.monotonic()
+
+    operated.do("stop", name=name, waiting=True)
+    assert operated.status(name) == "stopped"
+    operated.do("start", name=name, waiting=True)
+
+    assert operated.status(name) == "active"
+    assert time.monotonic() - start < 2
+    eventually(lambda: len(operated.workers(name)) == operated.watchers[name].numprocesses)
+
+
+def test_a_watcher_may_be_added_and_removed(operated: Circusd) -> None:
+    """Given circusctl add and rm, when a watcher comes and goes, then ours are the same."""
+    operated.wait_ready()
+    before = operated.workers()
+
+    operated.do("add", name="extra", cmd="sleep 600", start=True, waiting=True)
+    (pid,) = eventually(lambda: operated.workers("extra"))
+    assert [watcher["armed"] for watcher in operated.state()["watchers"] if watcher["name"] == "extra"] == [False]
+    operated.do("rm", name="extra", waiting=True)
+
+    eventually(lambda: process_is_gone(pid))
+    assert operated.workers() == before
+
+
+def process_is_gone(pid: int) -> bool:
+    try:
+        return not process(pid).alive
+    except ProcessLookupError:
+        return True
+
+
+def test_an_armed_watcher_may_be_removed(tmp_path: Path) -> None:
+    """Given an armed watcher, when circusctl removes it, then its workers end and nothing brings them back."""
+    with circusd(tmp_path, check_delay=1) as c:
+        c.wait_ready()
+
+        c.do("rm", name="web", waiting=True)
+
+        eventually(lambda: [found.pid for found in c.processes()] == [c.pid])
+        holds(lambda: len(c.processes()) == 1, seconds=1.5)
+        assert c.state()["watchers"] == []
+
+
+def test_circus_top_shows_our_workers(operated: Circusd) -> None:
+    """Given statsd, when circus-top runs on a terminal, then the watcher and the pids of its workers are there."""
+    operated.wait_ready()
+    wanted = {"web", *map(str, operated.workers())}
+    terminal, end = pty.openpty()
+    command = [sys.executable, "-c", "from circus.stats.client import main; main()", "--endpoint", operated.stats]
+    environment = {**operated.environ(), "TERM": "xterm", "LINES": "40", "COLUMNS": "120"}
+    top = subprocess.Popen(command, stdin=end, stdout=end, stderr=end, env=environment)
+    os.close(end)
+    seen = ""
+    try:
+
+        def shown() -> bool:
+            nonlocal seen
+            if select.select([terminal], [], [], 0.1)[0]:
+                seen += os.read(terminal, 65536).decode(errors="replace")
+            return wanted <= set(re.findall(r"\w+", re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", " ", seen)))
+
+        eventually(shown, timeout=10)
+    finally:
+        top.kill()
+        top.wait()
+        os.close(terminal)
+
+
+WRONG = {"restrt.burst": 3, "health.period": "fast", "port.policy": "maybe", "restart.cooldown": 0.1}
+
+
+@pytest.mark.parametrize("command", ["check", "start"])
+def test_the_command_line_refuses_wrong_options(tmp_path: Path, command: str) -> None:
+    """Given four wrong options, when checked or started, then each is told with its place and cure; nothing runs."""
+    watcher = Watcher(options=WRONG, is_sound=False)
+    with circusd(tmp_path, watchers=[watcher], start=False) as c:
+        result = c.run_cli(command)
+        told = " ".join((result.stdout + result.stderr).split())
+
+        assert result.returncode == 1
+        for part in (str(c.ini), "watcher:web", *WRONG, "did you mean restart.burst?", "fast", "maybe"):
+            assert part in told
+        assert c.processes() == []
+
+
+def test_under_bare_circusd_a_wrong_option_counts_as_its_default_and_is_told(tmp_path: Path) -> None:
+    """Given four wrong options, when circusd runs, then the backend serves, and log and last_reason say the same."""
+    with circusd(tmp_path, watchers=[Watcher(options=WRONG, is_sound=False)]) as c:
+        c.wait_ready()
+        options, log, last = c.watcher()["options"], c.log("circusd"), c.watcher()["last_reason"]
+
+        assert options["health.period"] == 2
+        assert options["port.policy"] == "orphans"
+        assert options["restart.cooldown"] == 300
+        assert all(name in log for name in WRONG)
+        assert "did you mean restart.burst?" in log
+        assert any(name in last for name in WRONG)
+        assert last in log

@@ -1,0 +1,222 @@
+"""The port is ours before a worker runs on it; only our own leftovers are removed for that, and everybody is named."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pwd
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from .harness import BUNDLE, Circusd, Watcher, circusd, eventually, holds, kill
+from .ports import free_port, stranger
+from .processes import Process, process
+
+RETRY = {"port.retry": 0.5, "port.grace": 1.5}
+
+
+def orphans_of(c: Circusd) -> list[Process]:
+    """Kill circusd; return what outlives it."""
+    c.kill9()
+    return c.processes()
+
+
+def test_after_circusd_is_killed_its_successor_takes_over(tmp_path: Path) -> None:
+    """Given circusd killed with workers, plugin and stats, when it is started again, then it is alone and serves."""
+    with circusd(tmp_path, options=RETRY, plugins=BUNDLE, circus={"statsd": True}) as c:
+        c.wait_ready()
+        eventually(lambda: len(c.processes()) == 5, what="circusd, two workers, the plugin and circusd-stats")
+        orphans = orphans_of(c)
+        assert len(orphans) >= 3  # stats and plugin may end by themselves when circusd is gone
+
+        start = time.monotonic()
+        c.start_again()
+        fresh = c.wait_ready()
+
+        assert time.monotonic() - start < 10
+        assert c.serves()
+        eventually(lambda: not [orphan for orphan in orphans if orphan.alive], timeout=10)
+        assert not set(fresh) & {orphan.pid for orphan in orphans}
+        plugins = [found for found in c.processes() if "circus import plugins" in found.command]
+        assert plugins == [c.plugin("xboard")]
+        assert len(c.events.named("port_freed")) <= 1
+
+
+def test_an_orphan_that_ignores_sigterm_is_killed_after_the_grace(tmp_path: Path) -> None:
+    """Given an orphan on the port deaf to SIGTERM, when circusd starts, then it answers all along, and then serves."""
+    watcher = Watcher(numprocesses=1, options=RETRY, told={"boot": "ignore-term"})
+    with circusd(tmp_path, watchers=[watcher]) as c:
+        (pid,) = c.wait_ready()
+        deaf = process(pid)
+        c.kill9()
+        c.set("boot", "")
+
+        start = time.monotonic()
+        c.start_again()
+        with c.answering(within=0.5):
+            holds(lambda: deaf.alive, seconds=1.5 - (time.monotonic() - start) - 0.2, what="killed before the grace")
+            assert c.watcher()["port"]["state"] == "cleaning"
+            eventually(lambda: not deaf.alive, timeout=3)
+            c.wait_ready()
+
+        assert c.serves()
+        (freed,) = c.events.named("port_freed")
+        assert str(pid) in freed.reason
+
+
+def test_the_children_of_an_orphan_go_with_it(tmp_path: Path) -> None:
+    """Given an orphan whose child holds the port too, when circusd starts again, then both are gone and it serves."""
+    with circusd(tmp_path, numprocesses=1, options=RETRY) as c:
+        (pid,) = c.wait_ready()
+        c.tell(pid, "child")
+        (child,) = eventually(lambda: [found for found in c.processes() if found.command == "sleep 600"])
+        orphans = orphans_of(c)
+        assert child in orphans
+
+        c.start_again()
+        c.wait_ready()
+
+        eventually(lambda: not [orphan for orphan in orphans if orphan.alive])
+
+
+def test_a_waiting_launcher_ends_with_its_circusd(tmp_path: Path) -> None:
+    """Given a launcher that waits for a cooldown, when circusd is killed, then it ends and is no orphan."""
+    options = {"restart.burst": 2, "restart.delay": 0.1, "restart.cooldown": 60, "restart.window": 60}
+    with circusd(tmp_path, watchers=[Watcher(numprocesses=1, options=options, told={"boot": "die"})]) as c:
+        eventually(lambda: c.watcher()["workers"][0]["state"] == "waiting" and c.events.named("cooldown"))
+
+        c.kill9()
+
+        eventually(lambda: c.processes() == [], timeout=1)
+
+
+@pytest.mark.parametrize(
+    ("host", "reuse"),
+    [
+        pytest.param("127.0.0.1", False, id="the same address"),
+        pytest.param("0.0.0.0", False, id="all of IPv4"),
+        pytest.param("::", False, id="all of IPv6, which takes IPv4 too"),
+        pytest.param("127.0.0.1", True, id="by SO_REUSEPORT, where a second bind would succeed"),
+    ],
+)
+def test_a_stranger_on_the_port_lives_and_is_named(tmp_path: Path, host: str, reuse: bool) -> None:
+    """Given a stranger on the port, when circusd starts, then it waits, names it, and serves once it is gone."""
+    watcher = Watcher(options=RETRY)
+    with stranger(watcher.port, tmp_path, host=host, reuse=reuse) as other, circusd(tmp_path, watchers=[watcher]) as c:
+        eventually(lambda: c.watcher()["port"]["state"] == "refused")
+        reason = c.watcher()["port"]["reason"]
+        for told in (f"pid {other.pid}", "python", pwd.getpwuid(os.getuid()).pw_name, " s", str(tmp_path)):
+            assert told in reason
+        assert {worker["state"] for worker in c.watcher()["workers"]} == {"waiting"}
+        assert all("port" in worker["reason"] for worker in c.watcher()["workers"])
+        assert c.status() == "active"
+        with c.answering(within=0.5):
+            holds(lambda: other.alive and not c.starts(), seconds=1.2)
+        (refused,) = c.events.named("port_refused")
+        assert str(other.pid) in refused.reason
+        assert c.failures() == []
+
+        other.signal(signal.SIGKILL)
+
+        c.wait_ready(timeout=0.5 + 2)
+        assert c.serves()
+
+
+def test_the_operator_may_stop_and_start_while_the_port_is_refused(tmp_path: Path) -> None:
+    """Given a stranger on the port, when the watcher is stopped, then it stays so when the stranger is gone."""
+    watcher = Watcher(options=RETRY)
+    with circusd_beside_stranger(tmp_path, watcher) as (c, other), c.answering(within=0.5):
+        c.do("stop", name="web", waiting=True)
+        other.signal(signal.SIGKILL)
+        holds(lambda: c.status() == "stopped" and not c.workers(), seconds=1.2)
+
+        c.do("start", name="web", waiting=True)
+        c.wait_ready()
+
+
+def test_a_stranger_is_ended_where_the_policy_says_any(tmp_path: Path) -> None:
+    """Given a stranger on the port and port.policy = any, when circusd starts, then it is ended and we serve."""
+    watcher = Watcher(options={**RETRY, "port.policy": "any"})
+    with stranger(watcher.port, tmp_path) as other, circusd(tmp_path, watchers=[watcher]) as c:
+        c.wait_ready()
+
+        assert not other.alive
+        (freed,) = c.events.named("port_freed")
+        assert str(other.pid) in freed.reason
+
+
+def test_an_orphan_lives_where_the_policy_says_never(tmp_path: Path) -> None:
+    """Given an orphan on the port and port.policy = never, when circusd starts again, then it waits for its end."""
+    with circusd(tmp_path, numprocesses=1, options={**RETRY, "port.policy": "never"}) as c:
+        (orphan,) = map(process, c.wait_ready())
+        c.kill9()
+
+        c.start_again()
+        eventually(lambda: c.watcher()["port"]["state"] == "refused")
+        holds(lambda: orphan.alive, seconds=1)
+        assert "orphan" in c.watcher()["port"]["reason"]
+        kill(orphan.pid)
+
+        c.wait_ready()
+
+
+def test_another_live_circusd_is_named_and_left_alone(tmp_path: Path) -> None:
+    """Given two ini files with the same port, when both run, then the second names the first and harms nobody."""
+    for name in ("first", "second"):
+        (tmp_path / name).mkdir()
+    port = free_port()
+    with circusd(tmp_path / "first", watchers=[Watcher(port=port, options=RETRY)]) as first:
+        pids = first.wait_ready()
+        with circusd(tmp_path / "second", watchers=[Watcher(port=port, options=RETRY)]) as second:
+            eventually(lambda: second.watcher()["port"]["state"] == "refused")
+
+            assert f"circusd {first.pid}" in second.watcher()["port"]["reason"]
+            holds(lambda: first.workers() == pids, seconds=1)
+        assert first.serves()
+
+
+def test_a_server_that_binds_by_itself_waits_for_its_port(tmp_path: Path) -> None:
+    """Given uvicorn --port and port.port, when a stranger holds that port, then uvicorn starts once it is gone."""
+    with circusd_beside_stranger(tmp_path, binds_by_itself("")) as (c, other):
+        holds(lambda: other.alive and not c.starts(), seconds=1)
+
+        other.signal(signal.SIGKILL)
+
+        c.wait_ready()
+        assert c.failures() == []
+
+
+def test_the_children_of_a_dead_parent_do_not_keep_the_port(tmp_path: Path) -> None:
+    """Given uvicorn --workers 2, when its parent is killed, then its orphans go and another uvicorn serves."""
+    with circusd(tmp_path, watchers=[binds_by_itself("--workers 2")]) as c:
+        eventually(lambda: c.serves())
+        (parent,) = c.workers()
+        eventually(lambda: len({start.pid for start in c.starts()}) >= 2, what="both children imported the app")
+        old = {start.pid for start in c.starts()}
+
+        kill(parent)
+
+        eventually(lambda: int(c.get(timeout=1)) not in old, timeout=10)
+        eventually(lambda: not [found for found in c.processes() if found.pid in old])
+
+
+def binds_by_itself(arguments: str) -> Watcher:
+    port = free_port()
+    return Watcher(
+        numprocesses=1,
+        port=port,
+        listens=False,
+        command=f"python -m uvicorn backend:app --port {port} --ws none {arguments}",
+        options={**RETRY, "port.port": port, "restart.delay": 0.2},
+    )
+
+
+@contextlib.contextmanager
+def circusd_beside_stranger(folder: Path, watcher: Watcher) -> Iterator[tuple[Circusd, Process]]:
+    with stranger(watcher.port, folder) as other, circusd(folder, watchers=[watcher]) as c:
+        eventually(lambda: c.watcher()["port"]["state"] == "refused")
+        yield c, other

@@ -1,0 +1,163 @@
+"""`circusctl reloadconfig`: nothing restarts without need, and what Circus gets wrong is told with the cure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from .harness import FAST_RESTARTS, Circusd, Watcher, circusd, eventually, holds, kill
+from .ports import free_port
+
+CURE = "xboard-circus restart"
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Circusd]:
+    with circusd(tmp_path_factory.mktemp("reload"), options=FAST_RESTARTS) as c:
+        yield c
+
+
+@pytest.fixture
+def c(shared: Circusd) -> Iterator[Circusd]:
+    """The shared circusd, with its ini as it was when it started."""
+    shared.wait_ready()
+    with shared.answering(within=0.5):
+        yield shared
+    shared.write_ini()
+
+
+def all_answered(c: Circusd, number: int = 20) -> bool:
+    """Nobody listens who does not accept: of so many new connections at once, each is answered."""
+    with ThreadPoolExecutor(number) as pool:
+        return all(pool.map(lambda _: c.serves(), range(number)))
+
+
+def test_nothing_changed_means_nothing_happens(c: Circusd) -> None:
+    """Given the ini untouched, when it is read again twice, then every worker is the same."""
+    pids = c.workers()
+
+    for _ in range(2):
+        c.do("reloadconfig", waiting=True)
+
+    assert c.workers() == pids
+    assert all_answered(c)
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        pytest.param("restart.delay", 0.15, id="one that is written already"),
+        pytest.param("health.failure_threshold", 7, id="one that is new in the file"),
+        pytest.param("restart.burst", None, id="one that is written no more"),
+    ],
+)
+def test_an_option_of_ours_is_taken_over_in_place(c: Circusd, option: str, value: object) -> None:
+    """Given an option of ours changed, when the ini is read again, then it holds, and every worker is the same."""
+    pids = c.workers()
+
+    c.write_ini(watcher__web={option: value})
+    c.do("reloadconfig", waiting=True)
+
+    assert c.watcher()["options"][option] == (5 if value is None else value)
+    assert c.workers() == pids
+    c.write_ini()
+    c.do("reloadconfig", waiting=True)
+    assert c.workers() == pids
+
+
+def test_a_changed_socket_is_refused_with_the_cure_and_everybody_is_served(c: Circusd) -> None:
+    """Given another port in the ini, when it is read again, then the old port serves on and the cure is told."""
+    pids = c.workers()
+
+    c.write_ini(socket__web={"port": free_port()})
+    reply = c.call("reloadconfig", waiting=True)
+
+    assert "socket:web" in reply["reason"]
+    assert CURE in reply["reason"]
+    assert c.workers() == pids
+    assert all_answered(c)
+    kill(pids[0])
+    c.wait_ready()
+    assert all_answered(c)
+
+
+def test_a_changed_circus_section_is_refused_with_the_cure(c: Circusd) -> None:
+    """Given another check_delay in the ini, when it is read again and again, nothing restarts; the cure is told."""
+    pids = c.workers()
+
+    c.write_ini(circus={"check_delay": 4})
+    replies = [c.call("reloadconfig", waiting=True) for _ in range(2)]
+
+    for reply in replies:
+        assert "check_delay" in reply["reason"]
+        assert CURE in reply["reason"]
+    assert c.workers() == pids
+    c.write_ini()
+    c.do("reloadconfig", waiting=True)
+    assert c.workers() == pids
+
+
+def test_an_unreadable_ini_changes_nothing(c: Circusd) -> None:
+    """Given an ini that no parser reads, when it is read again, then the reply says so, every worker is the same."""
+    pids = c.workers()
+
+    c.ini.write_text("[circus\nendpoint")
+    reply = c.call("reloadconfig", waiting=True)
+
+    assert reply["status"] == "error"
+    assert str(c.ini) in reply["reason"]
+    assert c.workers() == pids
+
+
+def test_a_watcher_in_the_ini_is_added_and_armed(c: Circusd) -> None:
+    """Given a new armed watcher in the ini, when it is read again, then it serves; ours are the same all along."""
+    pids = c.workers()
+    (c.folder / "added").mkdir()
+
+    c.watchers["added"] = Watcher("added", numprocesses=1, options=FAST_RESTARTS)
+    c.write_ini()
+    c.do("reloadconfig", waiting=True)
+    (dead,) = c.wait_ready(name="added")
+    assert c.serves("added")
+    kill(dead)
+    c.wait_ready(name="added")
+
+    holds(lambda: c.workers() == pids, seconds=0.5)
+
+
+def test_a_changed_command_restarts_its_watcher_alone(c: Circusd) -> None:
+    """Given another command line in the ini, when it is read again, then new workers run it and are armed."""
+    before = c.workers()
+
+    c.write_ini(watcher__web={"graceful_timeout": 7})
+    c.do("reloadconfig", waiting=True)
+    eventually(lambda: not set(before) & set(c.wait_ready()))
+
+    kill(c.workers()[0])
+    c.wait_ready()
+    assert all_answered(c)
+    c.write_ini()
+    c.do("reloadconfig", waiting=True)
+    c.wait_ready()
+
+
+def test_a_watcher_that_leaves_the_ini_with_its_socket_takes_nobody_along(tmp_path: Path) -> None:
+    """Given two watchers, when one is taken out of the ini, then it goes or the cure is told; the other is the same."""
+    with circusd(tmp_path, watchers=[Watcher(), Watcher("leaving", numprocesses=1)]) as c:
+        pids = c.wait_ready()
+        c.wait_ready(name="leaving")
+
+        del c.watchers["leaving"]
+        c.write_ini()
+        with c.answering(within=0.5):
+            reply = c.call("reloadconfig", waiting=True)
+
+        if reply["status"] == "ok":
+            eventually(lambda: "leaving" not in c.call("list")["watchers"])
+        else:
+            assert CURE in reply["reason"]
+        assert c.workers() == pids
+        assert all_answered(c)

@@ -1,0 +1,65 @@
+"""Two hundred workers cost the one who probes them, and circusd, next to nothing."""
+
+from __future__ import annotations
+
+import json
+import socket
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from .harness import BUNDLE, HERE, Watcher, circusd, eventually
+from .processes import Process, process
+
+SECONDS = 8.0
+
+
+def test_two_hundred_private_sockets_are_cheap(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Given 200 live private sockets and a period of 2 s, then http_health takes under 15 % of a core, circusd 5 %."""
+    # The argument is what the guard knows our worker by; the program answers the private socket in 8 MB.
+    command = f"{sys.executable} -I -S {HERE / 'fake_worker.py'} xboard_circus.worker"
+    options = {"health.period": 2, "health.live_path": "/health/live", "health.ready_path": "/health/ready"}
+    many = Watcher(numprocesses=200, command=command, listens=False, options=options)
+    with circusd(tmp_path, watchers=[many], plugins=BUNDLE, check_delay=5) as c:
+
+        def all_probed() -> bool:
+            workers = c.watcher()["workers"]
+            return len(workers) == 200 and all(worker["latency"] is not None for worker in workers)
+
+        eventually(all_probed, timeout=40, every=0.5)
+        prober, master = c.plugin("xboard"), process(c.pid)
+        socket_path = c.watcher()["workers"][-1]["socket"]
+        before, asked_before = (prober.cpu, master.cpu), times_asked(socket_path)
+        measured = rest_of(prober, master)
+        asked = times_asked(socket_path) - asked_before
+
+        shares = [100 * (after - earlier) / measured[0] for after, earlier in zip(measured[1:], before, strict=True)]
+        with capsys.disabled():
+            print(
+                f"\n200 workers, period 2 s: http_health {shares[0]:.1f} % of a core, {prober.memory / 1e6:.0f} MB; "
+                f"circusd {shares[1]:.1f} %, {master.memory / 1e6:.0f} MB"
+            )
+        assert {worker["state"] for worker in c.watcher()["workers"]} == {"ready"}
+        assert c.failures() == []
+        assert asked >= SECONDS / 2  # it was not by sleeping that the prober was cheap
+        assert shares[0] < 15
+        assert shares[1] < 5
+
+
+def rest_of(prober: Process, master: Process) -> tuple[float, float, float]:
+    """Let SECONDS pass, which is the measurement itself; return how long it was, and the processor times after."""
+    start = time.monotonic()
+    while (now := time.monotonic()) < start + SECONDS:
+        time.sleep(start + SECONDS - now)
+    return time.monotonic() - start, prober.cpu, master.cpu
+
+
+def times_asked(socket_path: str) -> int:
+    """Ask one worker as the prober does; return how often it has been asked."""
+    with socket.socket(socket.AF_UNIX) as connection:
+        connection.connect(socket_path)
+        connection.sendall(b"GET /-/worker HTTP/1.0\r\n\r\n")
+        body = connection.makefile("rb").read().partition(b"\r\n\r\n")[2]
+    return int(json.loads(body)["requests_served"])

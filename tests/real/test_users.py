@@ -1,0 +1,167 @@
+"""circusd as root, the backend as a user of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import pwd
+import shutil
+import stat
+import subprocess
+import sys
+import sysconfig
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from .harness import BUNDLE, Watcher, checkout, circusd, eventually, kill
+
+USER = "www-data"
+
+
+def www_data() -> pwd.struct_passwd | None:
+    try:
+        return pwd.getpwnam(USER)
+    except KeyError:
+        return None
+
+
+pytestmark = [
+    pytest.mark.skipif(os.getuid() != 0, reason="only root can start processes of another user"),
+    pytest.mark.skipif(www_data() is None, reason=f"there is no user {USER}"),
+]
+
+
+@pytest.fixture(scope="module")
+def open_folder() -> Iterator[Path]:
+    """A folder that every user may enter, unlike pytest's own."""
+    folder = Path(tempfile.mkdtemp(prefix="xb-users-", dir="/tmp"))
+    folder.chmod(0o755)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="module")
+def python(open_folder: Path) -> str:
+    """An interpreter with all packages that www-data can run.
+
+    Root's own mostly is not: pyenv lies below /root, which nobody else may enter. Hard links make a second way to the
+    same files; they cost no time and no room.
+    """
+    prefix, version = Path(sys.base_prefix), f"python{sys.version_info[0]}.{sys.version_info[1]}"
+    home = open_folder / "python"
+    if runs_as_user(sys.executable):
+        return sys.executable
+    (home / "bin").mkdir(parents=True)
+    (home / "lib").mkdir()
+    interpreter = home / "bin" / "python"
+    shutil.copy2(Path(sys.executable).resolve(), interpreter)
+    for library in (prefix / "lib").glob("libpython*"):
+        link_or_copy(str(library), str(home / "lib" / library.name))
+    unneeded = shutil.ignore_patterns("site-packages", "test", "tests", "idlelib", "tkinter", "config-*", "__pycache__")
+    stdlib = home / "lib" / version
+    shutil.copytree(prefix / "lib" / version, stdlib, ignore=unneeded, copy_function=link_or_copy, symlinks=True)
+    packages = stdlib / "site-packages"
+    unneeded = shutil.ignore_patterns("mypy*", "hypothesis*", "pip", "ruff*", "_pytest", "__pycache__")
+    shutil.copytree(sysconfig.get_path("purelib"), packages, ignore=unneeded, copy_function=link_or_copy, symlinks=True)
+    for root in [*checkout(), str(Path(__file__).parent)]:
+        for item in Path(root).glob("*"):
+            copy_readable(item, packages / item.name)
+    if not runs_as_user(str(interpreter), home):
+        pytest.skip(f"no interpreter here that {USER} can run, and none could be made")
+    return str(interpreter)
+
+
+def copy_readable(item: Path, to: Path) -> None:
+    if item.name in ("xboard_circus", "clock"):
+        shutil.copytree(item, to, dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__"))
+    elif item.suffix == ".py":
+        shutil.copy2(item, to)
+
+
+def link_or_copy(source: str, to: str) -> str:
+    try:
+        os.link(source, to, follow_symlinks=False)
+    except OSError:  # another file system
+        shutil.copy2(source, to, follow_symlinks=False)
+    return to
+
+
+def runs_as_user(interpreter: str, home: Path | None = None) -> bool:
+    environment = library_path(home) if home else {}
+    try:
+        done = subprocess.run(
+            [interpreter, "-c", "import circus, uvicorn, xboard_circus"],
+            user=USER,
+            group=USER,
+            cwd="/",
+            env=environment,
+            capture_output=True,
+            check=False,
+        )
+    except PermissionError:
+        return False
+    return done.returncode == 0
+
+
+def library_path(home: Path) -> dict[str, str]:
+    """The interpreter looks for libpython where it was built, which is the place that www-data may not enter."""
+    return {"LD_LIBRARY_PATH": str(home / "lib")}
+
+
+def test_workers_of_another_user_work_and_their_files_are_that_users(open_folder: Path, python: str) -> None:
+    """Given root's circusd and uid = www-data, when a worker dies or turns sick, then all is as with one user."""
+    user = www_data()
+    assert user is not None
+    folder = open_folder / "run"
+    (folder / "web").mkdir(parents=True)
+    os.chown(folder / "web", user.pw_uid, user.pw_gid)
+    options = {
+        "uid": USER,
+        "working_dir": folder / "web",
+        "health.live_path": "/health/live",
+        "health.period": 0.3,
+        "health.timeout": 0.5,
+        "health.failure_threshold": 2,
+    }
+    env = library_path(open_folder / "python") if python != sys.executable else {}
+    with circusd(folder, watchers=[Watcher(options=options)], plugins=BUNDLE, python=python, env=env) as c:
+        sick, dead = c.wait_ready()
+        facts = json.loads(c.get("/facts"))
+
+        assert (facts["uid"], facts["gid"]) == (user.pw_uid, user.pw_gid)
+        assert (facts["environ"]["HOME"], facts["environ"]["USER"]) == (user.pw_dir, USER)
+        assert (folder / "web" / "ready-at" / str(sick)).stat().st_uid == user.pw_uid
+        sockets = [Path(worker["socket"]) for worker in c.watcher()["workers"]]
+        for path in sockets:
+            assert path.stat().st_uid == user.pw_uid
+            assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
+        kill(dead)
+        c.wait_ready()
+        eventually(lambda: c.worker(sick)["latency"] is not None)
+        c.set(f"live.pid-{sick}", "500")
+        eventually(lambda: sick not in c.workers(), timeout=8)
+        c.wait_ready()
+        c.kill9()
+        c.start_again()
+        c.wait_ready()
+        assert c.serves()
+
+
+def test_a_program_that_the_user_may_not_run_is_told_and_harms_nobody(tmp_path: Path) -> None:
+    """Given a program in a folder closed to www-data, when the watcher starts, then the reason names it."""
+    program = tmp_path / "private" / "sleep"
+    program.parent.mkdir(mode=0o700)
+    program.symlink_to("/bin/sleep")
+    broken = Watcher("broken", command=f"{program} 600", listens=False, options={"uid": USER, "priority": 9})
+    with circusd(tmp_path, watchers=[broken, Watcher()]) as c:
+        c.wait_ready(name="web")
+        eventually(lambda: c.failures("broken"))
+
+        assert str(program) in c.watcher("broken")["last_reason"]
+        assert {event.message["cause"] for event in c.failures("broken")} == {"cannot be run"}
+        assert c.status("broken") == "active"

@@ -1,0 +1,128 @@
+"""What is shipped: the sdist, the wheel that is built from it, and the checkout's own layout."""
+
+from __future__ import annotations
+
+import configparser
+import importlib
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tarfile
+import zipfile
+from pathlib import Path
+
+import pytest
+
+import xboard_circus
+
+ROOT = Path(__file__).resolve().parent.parent
+PACKAGE = ROOT / "xboard_circus"
+LEFT_OUT = shutil.ignore_patterns(
+    ".git", ".venv", ".venv.lock", "*.egg-info", "__pycache__", ".*_cache", ".hypothesis", "build", "dist", "logs"
+)
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> tuple[frozenset[str], frozenset[str]]:
+    """The names in the sdist and in the wheel, as `scripts/build.sh` makes them, from a copy of the checkout."""
+    copy = tmp_path_factory.mktemp("built") / "checkout"
+    shutil.copytree(ROOT, copy, symlinks=True, ignore=LEFT_OUT)
+    for name in ("xboard.db", "uploads/private.txt", "plugins/notes.txt", "xboard_circus/secret.txt"):
+        (copy / name).parent.mkdir(exist_ok=True)
+        (copy / name).touch()
+    command = [sys.executable, "-m", "build", "--no-isolation", "--outdir", "dist", "."]
+    subprocess.run(command, cwd=copy, check=True, capture_output=True, stdin=subprocess.DEVNULL)
+    (sdist,), (wheel,) = (copy / "dist").glob("*.tar.gz"), (copy / "dist").glob("*.whl")
+    with tarfile.open(sdist) as archive, zipfile.ZipFile(wheel) as installed:
+        shipped = frozenset(name.partition("/")[2] for name in archive.getnames())
+        return shipped, frozenset(installed.namelist())
+
+
+def names_of(folder: Path, pattern: str) -> set[str]:
+    return {str(path.relative_to(ROOT)) for path in folder.rglob(pattern) if "__pycache__" not in path.parts}
+
+
+def packages_of_setup() -> set[str]:
+    setup = configparser.ConfigParser()
+    setup.read(ROOT / "setup.cfg")
+    return set(setup["options"]["packages"].split())
+
+
+@pytest.mark.real
+def test_the_wheel_holds_exactly_our_modules(built: tuple[frozenset[str], frozenset[str]]) -> None:
+    wheel = {name for name in built[1] if not name.partition("/")[0].endswith(".dist-info")}
+    own = {name for name in names_of(PACKAGE, "*.py") if not name.startswith("xboard_circus/plugins/")}
+    plugins = {f"xboard_circus/{name}" for name in names_of(ROOT / "plugins", "*.py")}
+    data = {"xboard_circus/py.typed"} | names_of(PACKAGE, "*.ini")
+
+    assert wheel == own | plugins | data
+
+
+@pytest.mark.real
+def test_the_sdist_holds_what_a_newcomer_needs(built: tuple[frozenset[str], frozenset[str]]) -> None:
+    wanted = {"CHANGELOG.md", "LICENSE", "README.md", "circus.ini", "pyproject.toml", "setup.cfg"}
+    wanted |= names_of(ROOT / "scripts", "*.sh") | names_of(ROOT / "tests", "*.py") | names_of(ROOT / "plugins", "*.py")
+
+    assert wanted - built[0] == set()
+
+
+@pytest.mark.real
+def test_nothing_of_the_users_is_shipped(built: tuple[frozenset[str], frozenset[str]]) -> None:
+    shipped = built[0] | built[1]
+
+    assert not [name for name in shipped if re.search(r"\.db|uploads/|notes\.txt|secret\.txt|__pycache__", name)]
+
+
+@pytest.mark.skipif(not (ROOT / ".git").exists(), reason="an unpacked sdist has no link")
+def test_the_link_leads_to_the_plugins() -> None:
+    assert os.readlink(PACKAGE / "plugins") == "../plugins"
+
+
+def test_every_package_is_listed() -> None:
+    folders = {path.parent for path in PACKAGE.rglob("__init__.py")} | {PACKAGE / "plugins"}
+
+    assert packages_of_setup() == {".".join(folder.relative_to(ROOT).parts) for folder in folders}
+
+
+def test_the_plugins_have_one_name() -> None:
+    plugins = importlib.import_module("xboard_circus.plugins")
+
+    assert "plugins" not in sys.modules
+    assert plugins.__name__ == "xboard_circus.plugins"
+
+
+def test_the_changelog_tells_of_this_version() -> None:
+    assert f"## [{xboard_circus.__version__}]" in (ROOT / "CHANGELOG.md").read_text()
+
+
+def test_what_circus_ini_names_can_be_imported() -> None:
+    ini = configparser.RawConfigParser()
+    ini.read(ROOT / "circus.ini")
+    named = {
+        value.partition(",")[0].strip()
+        for section in ini.sections()
+        for option, value in ini.items(section)
+        if option == "use" or option.startswith("hooks.")
+    }
+
+    assert "xboard_circus.plugins.guard.arm" in named
+    for name in named:
+        module, _, attribute = name.rpartition(".")
+        assert callable(getattr(importlib.import_module(module), attribute)), name
+
+
+@pytest.mark.parametrize("script", sorted((ROOT / "scripts").glob("*.sh")), ids=lambda path: path.name)
+def test_a_script_is_one_that_sh_can_read(script: Path) -> None:
+    subprocess.run(["sh", "-n", script], check=True)
+
+    assert os.access(script, os.X_OK) == (script.name != "bootstrap.sh")
+
+
+@pytest.mark.parametrize("arguments", [[], ["sart"]])
+def test_start_backend_without_a_verb_tells_its_usage(arguments: list[str]) -> None:
+    script = ROOT / "scripts" / "start_backend.sh"
+    told = subprocess.run([script, *arguments], capture_output=True, text=True, stdin=subprocess.DEVNULL)
+
+    assert (told.returncode, told.stderr) == (2, f"usage: {script} start|stop|restart|status|clean\n")

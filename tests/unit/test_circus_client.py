@@ -1,0 +1,191 @@
+"""The client against a circusd that speaks over real sockets and answers as the test says."""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+from pathlib import Path
+
+import pytest
+from fake_circusd import BUSY, UNKNOWN, FakeCircusd, always, in_turn, late
+
+from xboard_circus.circus_client import CircusdBusy, CircusdClient, CircusdGone, CommandRefused
+
+OK = {"status": "ok", "time": 1.0}
+
+
+def closed_port() -> int:
+    with socket.socket() as trial:
+        trial.bind(("127.0.0.1", 0))
+        port: int = trial.getsockname()[1]
+    return port
+
+
+def test_a_reply_comes_back_whole() -> None:
+    with FakeCircusd({"list": always({**OK, "pids": [7]})}) as fake, CircusdClient(fake.endpoint) as client:
+        reply = client.call("list", name="web")
+
+    assert reply["pids"] == [7]
+    assert [(each["command"], each["properties"]) for each in fake.asked] == [("list", {"name": "web"})]
+
+
+def test_a_busy_circusd_is_asked_again() -> None:
+    with FakeCircusd({"incr": in_turn(BUSY, BUSY, OK)}) as fake, CircusdClient(fake.endpoint) as client:
+        reply = client.call("incr", name="web")
+
+    assert (reply["status"], len(fake.asked)) == ("ok", 3)
+
+
+def test_a_circusd_that_restarts_is_busy_too() -> None:
+    restarting = {"status": "error", "errno": 5, "reason": "arbiter is restarting..."}
+    with FakeCircusd({"incr": in_turn(restarting, OK)}) as fake, CircusdClient(fake.endpoint) as client:
+        assert client.call("incr")["status"] == "ok"
+
+
+def test_busy_until_the_deadline_is_told_with_what_it_does() -> None:
+    with FakeCircusd({"incr": always(BUSY)}) as fake, CircusdClient(fake.endpoint) as client:
+        began_at = time.monotonic()
+        with pytest.raises(CircusdBusy, match=r"incr: still busy after 0.3 s \(arbiter is already running manage"):
+            client.call("incr", deadline=0.3)
+
+    assert time.monotonic() - began_at < 1
+
+
+def test_a_failure_inside_circusd_is_not_taken_for_busy() -> None:
+    failed = {"status": "error", "errno": 5, "reason": "command b'{...}': division by zero"}
+    with (
+        FakeCircusd({"incr": always(failed)}) as fake,
+        CircusdClient(fake.endpoint) as client,
+        pytest.raises(CommandRefused, match="division by zero") as caught,
+    ):
+        client.call("incr", deadline=2)
+
+    assert len(fake.asked) == 1
+    assert not isinstance(caught.value, CircusdBusy)
+
+
+def test_a_refusal_carries_its_reason() -> None:
+    with (
+        FakeCircusd({"xboard_state": always(UNKNOWN)}) as fake,
+        CircusdClient(fake.endpoint) as client,
+        pytest.raises(CommandRefused) as caught,
+    ):
+        client.state()
+
+    assert caught.value.reason == "unknown command: 'xboard_state'"
+    assert caught.value.exit_code == 1
+
+
+@pytest.mark.parametrize("status", ["active", "stopped", "error"])
+def test_a_watchers_status_is_no_error(status: str) -> None:
+    with FakeCircusd({"status": always({"status": status})}) as fake, CircusdClient(fake.endpoint) as client:
+        assert client.call("status", name="web")["status"] == status
+
+
+def test_nobody_there_is_told_at_once() -> None:
+    endpoint = f"tcp://127.0.0.1:{closed_port()}"
+    began_at = time.monotonic()
+
+    with CircusdClient(endpoint) as client, pytest.raises(CircusdGone, match="Connection refused") as caught:
+        client.call("status", deadline=10)
+
+    assert time.monotonic() - began_at < 1
+    assert (caught.value.endpoint, caught.value.listening) == (endpoint, False)
+    assert endpoint in str(caught.value)
+
+
+@pytest.mark.parametrize("endpoint", ["tcp://127.0.0.1", "tcp://127.0.0.1:port", "udp://127.0.0.1:5", "circusd", ""])
+def test_what_is_no_endpoint_is_told(endpoint: str) -> None:
+    with CircusdClient(endpoint) as client, pytest.raises(CircusdGone):
+        client.call("status", deadline=1)
+
+
+def test_a_program_that_is_not_circusd_cannot_hold_up() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        endpoint = f"tcp://127.0.0.1:{server.getsockname()[1]}"
+        with CircusdClient(endpoint) as client, pytest.raises(CircusdGone, match=r"silent for 0.3 s") as caught:
+            client.call("status", deadline=0.3)
+
+    assert caught.value.listening
+
+
+def test_a_late_reply_is_not_taken_for_the_next() -> None:
+    with FakeCircusd({"numwatchers": late(0.4, OK)}) as fake, CircusdClient(fake.endpoint) as client:
+        with pytest.raises(CircusdGone):
+            client.call("numwatchers", deadline=0.1)
+        reply = client.call("numwatchers", deadline=3)
+
+    assert reply["number"] == 2
+    assert len(fake.clients) == 2  # the socket that the late reply was meant for is gone
+
+
+def test_stray_frames_are_passed_over_and_do_not_prolong_the_wait() -> None:
+    def strays(asked: object) -> list[object]:
+        return [b"error: empty command", b"[1]", b'"text"', b'{"id": "of another"}']
+
+    answers = {"status": strays, "list": lambda asked: [*strays(asked), OK]}
+    with FakeCircusd(answers) as fake, CircusdClient(fake.endpoint) as client:
+        assert client.call("list")["status"] == "ok"
+        with pytest.raises(CircusdGone):
+            client.call("status", deadline=0.2)
+
+
+def test_each_thread_has_a_socket_of_its_own() -> None:
+    with FakeCircusd({"list": always(OK)}) as fake, CircusdClient(fake.endpoint) as client:
+
+        def ask() -> None:
+            client.call("list")
+            client.call("list")
+            client.close()
+
+        threads = [threading.Thread(target=ask) for _ in range(3)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(10)
+
+    assert (len(fake.asked), len(fake.clients)) == (6, 3)
+
+
+def test_a_unix_socket_will_do(tmp_path: Path) -> None:
+    endpoint = f"ipc://{tmp_path}/c.sock"
+    with FakeCircusd({"list": always(OK)}, endpoint=endpoint), CircusdClient(endpoint) as client:
+        assert client.call("list")["status"] == "ok"
+
+
+def test_a_unix_socket_that_is_not_there_is_told(tmp_path: Path) -> None:
+    with CircusdClient(f"ipc://{tmp_path}/c.sock") as client, pytest.raises(CircusdGone, match="No such file"):
+        client.call("list")
+
+
+def test_an_endpoint_for_all_addresses_is_asked_on_this_host() -> None:
+    with (
+        FakeCircusd({"list": always(OK)}) as fake,
+        CircusdClient(fake.endpoint.replace("127.0.0.1", "*")) as client,
+    ):
+        assert client.call("list")["status"] == "ok"
+
+
+def test_the_helpers_say_what_circus_expects() -> None:
+    answers = {
+        "status": always({**OK, "statuses": {"web": "active"}}),
+        "stats": always({**OK, "infos": {"web": {"7": {"wid": 1}}}}),
+        "options": always({**OK, "options": {"numprocesses": 2}}),
+        "dstats": always({**OK, "info": {"pid": 6}}),
+        **{name: always(OK) for name in ("start", "stop", "restart", "quit")},
+    }
+    with FakeCircusd(answers) as fake, CircusdClient(fake.endpoint) as client:
+        told = [client.statuses(), client.stats(), client.options("web"), client.pid()]
+        client.start("web")
+        client.stop("web", waiting=False)
+        client.restart("web")
+        client.quit()
+
+    assert told == [{"web": "active"}, {"web": {"7": {"wid": 1}}}, {"numprocesses": 2}, 6]
+    assert [(each["command"], each["properties"]) for each in fake.asked[-4:]] == [
+        ("start", {"name": "web", "match": "simple", "waiting": True}),
+        ("stop", {"name": "web", "match": "simple", "waiting": False}),
+        ("restart", {"name": "web", "match": "simple", "waiting": True}),
+        ("quit", {}),
+    ]

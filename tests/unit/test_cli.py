@@ -1,0 +1,621 @@
+"""What the command line says and how it ends, with a circusd that answers as the test says."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+from click.testing import CliRunner, Result
+from fake_circusd import UNKNOWN, Answer, FakeCircusd, always
+from rich.console import Console
+
+from xboard_circus import procs, runtime
+from xboard_circus.cli import main, stopping
+from xboard_circus.cli.boundary import Boundary
+from xboard_circus.cli.readiness import Expected, Stage, outlooks
+from xboard_circus.cli.screen import Progress
+from xboard_circus.errors import XboardError
+from xboard_circus.instance import EndpointTaken, Instance
+from xboard_circus.snapshot import as_json, from_state
+
+OK = {"status": "ok", "time": 1.0}
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The current folder of the command, with a runtime folder of its own."""
+    monkeypatch.setenv("XBOARD_RUNTIME_DIR", str(tmp_path / "runtime"))
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def closed_port() -> int:
+    with socket.socket() as trial:
+        trial.bind(("127.0.0.1", 0))
+        port: int = trial.getsockname()[1]
+    return port
+
+
+def write_ini(folder: Path, *, endpoint: str = "", more: str = "") -> Path:
+    ini = folder / "circus.ini"
+    endpoint = endpoint or f"tcp://127.0.0.1:{closed_port()}"
+    pubsub = f"tcp://127.0.0.1:{closed_port()}"
+    ini.write_text(
+        f"[circus]\nendpoint = {endpoint}\npubsub_endpoint = {pubsub}\nmulticast_endpoint =\n"
+        f"[watcher:web]\ncmd = sleep 60\ngraceful_timeout = 0\n{more}"
+    )
+    return ini
+
+
+def run(*arguments: str) -> Result:
+    return CliRunner().invoke(main, arguments)
+
+
+def worker(**changes: Any) -> dict[str, Any]:
+    told = {"pid": 2**22 + 7, "started": 5, "wid": 1, "state": "ready", "age": 75.0, "ready": None, "ready_for": 70.0}
+    return {**told, "next_try": None, "reason": "", "latency": 0.001, "socket": "/r/7.sock", **changes}
+
+
+def watcher(**changes: Any) -> dict[str, Any]:
+    told: dict[str, Any] = {"name": "web", "status": "active", "armed": True, "numprocesses": 1, "probe": "private"}
+    told |= {"restarts": 0, "cooldown_until": None, "last_reason": "", "options": {}, "budget": None}
+    port = {"host": "127.0.0.1", "port": 8000, "state": "bound", "reason": ""}
+    return {**told, "port": port, "workers": [worker()], **changes}
+
+
+def state(*watchers: dict[str, Any], config_file: Path | str = "/srv/circus.ini", pid: int = 4711) -> dict[str, Any]:
+    circusd = {"pid": pid, "started": procs.start_time(pid) or 1, "version": "0.1.0", "endpoint": "tcp://h:1"}
+    circusd |= {"uptime": 3700.0, "config_file": str(config_file), "instance": "3f2a", "runtime_dir": "/r"}
+    return {**OK, "circusd": circusd, "watchers": list(watchers or [watcher()])}
+
+
+@contextlib.contextmanager
+def running(folder: Path, **answers: Answer) -> Iterator[FakeCircusd]:
+    """A circusd of the ini in *folder* that answers xboard_state."""
+    ini = folder / "circus.ini"
+    with FakeCircusd({"xboard_state": always(state(config_file=ini)), **answers}) as fake:
+        write_ini(folder, endpoint=fake.endpoint)
+        yield fake
+
+
+# --- the boundary ---
+
+
+@click.group(cls=Boundary)
+def failing() -> None:
+    pass
+
+
+@failing.command()
+@click.argument("how")
+def fail(how: str) -> int:
+    if how == "told":
+        raise XboardError("the port is taken; stop pid 7")
+    if how == "bug":
+        raise KeyError("no such thing")
+    if how == "interrupt":
+        raise KeyboardInterrupt
+    return int(how)
+
+
+@pytest.mark.parametrize(
+    ("how", "code", "told"),
+    [
+        pytest.param("0", 0, "", id="done"),
+        pytest.param("1", 1, "", id="a command returns its code"),
+        pytest.param("told", 1, "xboard-circus: the port is taken; stop pid 7\n", id="told why, in one line"),
+        pytest.param("interrupt", 130, "xboard-circus: interrupted\n", id="Ctrl-C"),
+    ],
+)
+def test_how_a_command_ends(how: str, code: int, told: str) -> None:
+    result = CliRunner().invoke(failing, ["fail", how])
+
+    assert (result.exit_code, result.stderr) == (code, told)
+
+
+def test_a_bug_of_ours_leaves_its_traceback_in_a_file_and_says_where(folder: Path) -> None:
+    result = CliRunner().invoke(failing, ["fail", "bug"])
+
+    path = Path(result.stderr.strip().rpartition(" ")[2])
+    assert result.exit_code == 3
+    assert (path.parent, path.stat().st_mode & 0o777) == (folder / "runtime", 0o600)
+    assert "KeyError: 'no such thing'" in path.read_text()
+    assert "Traceback" not in result.output
+
+
+def test_a_bug_is_told_where_the_runtime_folder_cannot_be_had(folder: Path) -> None:
+    (folder / "runtime").write_text("in the way")
+
+    result = CliRunner().invoke(failing, ["fail", "bug"])
+
+    path = Path(result.stderr.strip().rpartition(" ")[2])
+    assert (result.exit_code, path.exists()) == (3, True)
+    path.unlink()
+
+
+@pytest.mark.parametrize("arguments", [["bogus"], ["status", "--bogus"], ["init"], ["start", "--timeout", "0"]])
+def test_wrong_usage_ends_with_2(arguments: list[str]) -> None:
+    assert run(*arguments).exit_code == 2
+
+
+@pytest.mark.parametrize("command", ["start", "stop", "restart", "status", "clean"])
+def test_a_missing_ini_is_one_line_that_says_what_to_do(command: str) -> None:
+    result = run("-c", "no.ini", command)
+
+    assert result.exit_code == 1
+    assert result.stderr.startswith("xboard-circus: no.ini: no such file; run `xboard-circus init --app module:app`")
+    assert result.stderr.count("\n") == 1
+
+
+def test_the_ini_may_be_named_behind_the_command_too(folder: Path) -> None:
+    write_ini(folder).rename(folder / "other.ini")
+
+    assert "circusd of other.ini does not run" in run("status", "-c", "other.ini").stderr
+    assert "circusd of other.ini does not run" in run("-c", "other.ini", "status").stderr
+
+
+# --- status ---
+
+
+def test_status_of_what_does_not_run_ends_with_1_and_says_so(folder: Path) -> None:
+    write_ini(folder)
+
+    result = run("status")
+
+    told = "xboard-circus: circusd of circus.ini does not run; `xboard-circus start` starts it\n"
+    assert (result.exit_code, result.stdout, result.stderr) == (1, "", told)
+
+
+def test_status_as_json_of_what_does_not_run(folder: Path) -> None:
+    write_ini(folder)
+
+    result = run("status", "--json")
+
+    assert (result.exit_code, json.loads(result.stdout)) == (1, {"circusd": None, "watchers": []})
+    assert "does not run" in result.stderr
+
+
+def test_status_shows_a_person_what_there_is(folder: Path) -> None:
+    with running(folder) as fake:
+        cooling = watcher(
+            name="api",
+            restarts=5,
+            cooldown_until=290.4,
+            last_reason="exited with code 3: no module [red]nosuch[/red]",
+            port={"host": "0.0.0.0", "port": 9000, "state": "refused", "reason": "held by pid 7 (evil\x1b[2J)"},
+            workers=[worker(state="waiting", next_try=290.4, reason="cooling down, next try in 290 s")],
+        )
+        fake.answers["xboard_state"] = always(state(watcher(), cooling, config_file=folder / "circus.ini"))
+        result = run("status")
+
+    lines = [line.rstrip() for line in result.stdout.splitlines()]
+    assert result.exit_code == 0
+    assert lines[0] == "circusd of circus.ini runs: pid 4711, for 1 h 1 min, at tcp://h:1, xboard-circus 0.1.0"
+    assert lines[2] == "web  active  1 of 1 ready  restarts 0  port 127.0.0.1:8000 bound"
+    assert lines[4].split() == [str(2**22 + 7), "1", "ready", "1", "min", "15", "s"]
+    assert lines[6].startswith("api  active  0 of 1 ready  restarts 5  port 0.0.0.0:9000 refused  cooling down")
+    assert lines[7] == "  port: held by pid 7 (evil?[2J)"
+    assert lines[8] == "  last: exited with code 3: no module [red]nosuch[/red]"
+    assert lines[10].endswith("in 4 min 50 s  cooling down, next try in 290 s")
+
+
+def test_status_as_json_has_the_fixed_shape(folder: Path) -> None:
+    own = worker(pid=os.getpid(), started=procs.start_time(os.getpid()))
+    with running(folder) as fake:
+        fake.answers["xboard_state"] = always(state(watcher(workers=[own]), config_file=folder / "circus.ini"))
+        result = run("status", "--json")
+
+    reply = json.loads(result.stdout)
+    one = reply["watchers"][0]["workers"][0]
+    rss, cpu = one.pop("rss"), one.pop("cpu")
+    assert result.exit_code == 0
+    assert reply == {
+        "circusd": {"pid": 4711, "version": "0.1.0", "endpoint": "tcp://h:1", "uptime": 3700.0},
+        "watchers": [
+            {
+                "name": "web",
+                "status": "active",
+                "numprocesses": 1,
+                "restarts": 0,
+                "cooldown_until": None,
+                "last_reason": "",
+                "port": {"host": "127.0.0.1", "port": 8000, "state": "bound"},
+                "workers": [{"pid": os.getpid(), "wid": 1, "state": "ready", "age": 75.0, "next_try": None}],
+            }
+        ],
+    }
+    assert rss > 1_000_000
+    assert 0 <= cpu < 1000
+
+
+def test_a_pid_that_is_another_process_by_now_has_no_figures(folder: Path) -> None:
+    with running(folder) as fake:
+        reused = watcher(workers=[worker(pid=os.getpid(), started=1)])
+        fake.answers["xboard_state"] = always(state(reused, config_file=folder / "circus.ini"))
+        one = json.loads(run("status", "--json").stdout)["watchers"][0]["workers"][0]
+
+    assert (one["rss"], one["cpu"]) == (None, None)
+
+
+def test_a_watcher_without_a_port_has_none() -> None:
+    assert as_json(from_state(state(watcher(port=None))))["watchers"][0]["port"] is None
+
+
+def test_status_of_a_circusd_that_has_only_circus_s_commands(folder: Path) -> None:
+    with circusd_process(folder) as process:
+        answers = {
+            "xboard_state": always(UNKNOWN),
+            "dstats": always({**OK, "info": {"pid": process.pid}}),
+            "status": always({**OK, "statuses": {"web": "active", "idle": "stopped"}}),
+            "stats": always({**OK, "infos": {"web": {"7": {"wid": 1, "age": 3.0}, "8": "No such process (stopped?)"}}}),
+            "options": always({**OK, "options": {"numprocesses": 2}}),
+        }
+        with FakeCircusd(answers) as fake:
+            write_ini(folder, endpoint=fake.endpoint)
+            result = run("status", "--json")
+
+    reply = json.loads(result.stdout)
+    assert result.exit_code == 0
+    assert (reply["circusd"]["pid"], reply["circusd"]["version"]) == (process.pid, None)
+    assert [(each["name"], each["status"], each["numprocesses"]) for each in reply["watchers"]] == [
+        ("idle", "stopped", 2),
+        ("web", "active", 2),
+    ]
+    assert [(each["pid"], each["wid"], each["state"]) for each in reply["watchers"][1]["workers"]] == [
+        (7, 1, "ready"),
+        (8, None, "stopping"),
+    ]
+
+
+@pytest.mark.parametrize("command", ["status", "start", "stop", "restart"])
+def test_another_ini_s_circusd_on_the_endpoint_is_named_and_left_alone(folder: Path, command: str) -> None:
+    with running(folder) as fake:
+        fake.answers["xboard_state"] = always(state(config_file="/srv/other.ini"))
+        result = run(command)
+
+    assert result.exit_code == 1
+    assert "quit" not in fake.commands()
+    assert "is answered by another circusd, pid 4711, of /srv/other.ini; stop that one, or" in result.stderr
+
+
+def test_a_program_on_the_endpoint_that_is_not_circusd_is_named(folder: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        ini = write_ini(folder, endpoint=f"tcp://127.0.0.1:{server.getsockname()[1]}")
+        with pytest.raises(
+            EndpointTaken, match=rf"held by pid {os.getpid()} \(.*which does not answer as circusd does"
+        ):
+            Instance(ini, answer_within=0.2).find()
+
+
+def test_a_circusd_is_found_where_it_was_started_although_the_ini_names_another_endpoint_by_now(folder: Path) -> None:
+    with circusd_process(folder) as process, running(folder) as fake:
+        fake.answers["xboard_state"] = always(state(config_file=folder / "circus.ini", pid=process.pid))
+        identity = procs.Identity.of(process.pid)
+        assert identity is not None
+        Instance(folder / "circus.ini").write_record(identity)
+        write_ini(folder)
+
+        assert run("status").stdout.startswith(f"circusd of circus.ini runs: pid {process.pid}")
+
+
+# --- start ---
+
+
+def test_start_with_an_error_in_the_ini_starts_nothing(folder: Path) -> None:
+    write_ini(folder, more="health.period = fast\n")
+
+    result = run("start")
+
+    assert result.exit_code == 1
+    assert "[watcher:web] health.period = fast: not a number of seconds" in result.stdout
+    assert "circus.ini has errors; nothing was started or stopped" in result.stderr
+    assert not (folder / "logs" / "circusd.out").exists()
+
+
+def test_start_of_what_runs_says_so_and_is_done(folder: Path) -> None:
+    with running(folder) as fake:
+        runtime.write_record(
+            runtime.instance_id(folder / "circus.ini"),
+            pid=os.getpid(),
+            started=procs.start_time(os.getpid()),
+            endpoint=fake.endpoint,
+        )
+        fake.answers["xboard_state"] = always(state(watcher(status="stopped"), config_file=folder / "circus.ini"))
+        result = run("start")
+
+    assert result.exit_code == 0, result.output
+    assert "circusd of circus.ini runs already: pid 4711, for 1 h 1 min" in result.stdout
+    assert "its watcher web is stopped; `circusctl start web` starts it" in result.stdout
+
+
+EXPECTED = [Expected("web", armed=True)]
+
+
+@pytest.mark.parametrize(
+    ("told", "stage", "text"),
+    [
+        pytest.param(watcher(), Stage.READY, "web: 1 of 1 ready", id="ready"),
+        pytest.param(
+            watcher(workers=[worker(state="busy")]), Stage.READY, "web: 1 of 1 ready", id="busy is up and serves"
+        ),
+        pytest.param(
+            watcher(numprocesses=3, workers=[worker(), worker(state="starting"), worker(state="starting")]),
+            Stage.COMING,
+            "web: 1 of 3 ready; 2 starting",
+            id="those that do the same are told together",
+        ),
+        pytest.param(
+            watcher(
+                restarts=2,
+                last_reason="exited with code 3",
+                workers=[worker(state="waiting", reason="waits before its restart, next try in 2 s")],
+            ),
+            Stage.COMING,
+            "web: 0 of 1 ready; 1 waiting (waits before its restart); last: exited with code 3",
+            id="a short wait is borne, and told without the seconds that change",
+        ),
+        pytest.param(
+            watcher(status="starting", workers=[]), Stage.COMING, "web: 0 of 1 ready (starting)", id="no worker yet"
+        ),
+        pytest.param(watcher(numprocesses=0, workers=[]), Stage.READY, "web: 0 of 0 ready", id="none wanted"),
+        pytest.param(
+            watcher(armed=False, status="stopped", workers=[]), Stage.COMING, "web: stopped", id="its hook comes yet"
+        ),
+        pytest.param(
+            watcher(
+                workers=[worker(state="waiting", reason="waits for the port")],
+                port={"host": "h", "port": 80, "state": "refused", "reason": "the port is held by pid 7: a stranger"},
+            ),
+            Stage.STUCK,
+            "web: waits for port 80: the port is held by pid 7: a stranger",
+            id="a stranger has the port",
+        ),
+        pytest.param(
+            watcher(workers=[worker(state="waiting")], cooldown_until=300.0, last_reason="5 failures in 600 s"),
+            Stage.STUCK,
+            "web: 0 of 1 ready; cools down: 5 failures in 600 s",
+            id="cooling down",
+        ),
+        pytest.param(
+            watcher(name="api"),
+            Stage.STUCK,
+            "web: circusd runs without it, because it could not be created",
+            id="Circus dropped it",
+        ),
+    ],
+)
+def test_how_far_a_watcher_is(told: dict[str, Any], stage: Stage, text: str) -> None:
+    (outlook,) = outlooks(from_state(state(told)), EXPECTED)
+
+    assert (outlook.stage, outlook.text) == (stage, text)
+
+
+# --- stop ---
+
+
+@contextlib.contextmanager
+def circusd_process(folder: Path, *, deaf: bool = False) -> Iterator[subprocess.Popen[bytes]]:
+    """A process that could be the circusd of the ini in *folder*, by its command line; it does what sleep does."""
+    write_ini(folder)
+    code = "import signal, sys, time; "
+    code += "signal.signal(signal.SIGTERM, signal.SIG_IGN); " if deaf else ""
+    code += "print('up', flush=True); time.sleep(60)"
+    process = subprocess.Popen([sys.executable, "-c", code, "circus.ini"], cwd=folder, stdout=subprocess.PIPE)
+    assert process.stdout is not None
+    try:
+        assert process.stdout.readline() == b"up\n"
+        yield process
+    finally:
+        process.kill()
+        process.wait(5)
+        process.stdout.close()
+
+
+def record_of(folder: Path) -> dict[str, Any]:
+    return runtime.read_record(runtime.instance_id(folder / "circus.ini")) or {}
+
+
+def test_stop_of_what_does_not_run_says_so_and_is_done(folder: Path) -> None:
+    ini = write_ini(folder)
+    runtime.write_record(runtime.instance_id(ini), pid=2**22 + 7, started=1, endpoint="tcp://127.0.0.1:1")
+
+    result = run("stop")
+
+    assert (result.exit_code, result.stdout) == (0, "circusd of circus.ini does not run\n")
+    assert record_of(folder)["stopped_by_operator"] is True  # the monitor must not start it again
+
+
+def test_stop_asks_circusd_to_quit_and_waits_for_its_end(folder: Path) -> None:
+    with circusd_process(folder) as process:
+
+        def end(asked: dict[str, Any]) -> dict[str, Any]:
+            threading.Timer(0.3, process.terminate).start()
+            return OK
+
+        answers = {"xboard_state": always(state(config_file=folder / "circus.ini", pid=process.pid)), "quit": end}
+        with FakeCircusd(answers) as fake:
+            write_ini(folder, endpoint=fake.endpoint)
+            result = run("stop")
+
+        assert (result.exit_code, result.stdout) == (0, "stopped circusd of circus.ini and all that it ran\n")
+        assert process.wait(5) == -signal.SIGTERM
+        assert (record_of(folder)["pid"], record_of(folder)["stopped_by_operator"]) == (process.pid, True)
+
+
+def test_a_circusd_that_does_not_answer_is_ended_by_signals(folder: Path) -> None:
+    with circusd_process(folder, deaf=True) as process, socket.create_server(("127.0.0.1", 0)) as server:
+        endpoint = f"tcp://127.0.0.1:{server.getsockname()[1]}"
+        instance = Instance(write_ini(folder, endpoint=endpoint), answer_within=0.2)
+        identity = procs.Identity.of(process.pid)
+        assert identity is not None
+        instance.write_record(identity)
+
+        found = instance.find()
+        assert found is not None
+        screen = io.StringIO()
+        stopping.stop(instance, found, Progress(Console(file=screen)), slack=0.3)
+
+        assert process.wait(5) == -signal.SIGKILL
+    told = screen.getvalue()
+    assert f"circusd (pid {process.pid}) does not answer" in told
+    assert "has not ended in time; SIGKILL" in told
+
+
+def test_a_circusd_that_is_busy_is_asked_until_it_takes_the_quit(folder: Path) -> None:
+    with circusd_process(folder) as process:
+        asked_before = 0
+
+        def busy_first(asked: dict[str, Any]) -> dict[str, Any]:
+            nonlocal asked_before
+            asked_before += 1
+            if asked_before < 3:
+                return {"status": "error", "errno": 5, "reason": "arbiter is already running watcher_reload command"}
+            process.terminate()
+            return OK
+
+        answers = {"xboard_state": always(state(config_file=folder / "circus.ini", pid=process.pid))}
+        with FakeCircusd({**answers, "quit": busy_first}) as fake:
+            write_ini(folder, endpoint=fake.endpoint)
+            result = run("stop")
+
+    assert (result.exit_code, fake.commands().count("quit")) == (0, 3)
+
+
+# --- restart NAME ---
+
+
+def test_restart_of_one_watcher_waits_until_it_is_ready(folder: Path) -> None:
+    with running(folder, restart=always({**OK, "info": {}})) as fake:
+        result = run("restart", "WEB")
+
+    assert (result.exit_code, result.stdout) == (0, "web: 1 of 1 ready\nready\n")
+    assert fake.asked[1]["properties"] == {"name": "web", "match": "simple", "waiting": True}
+
+
+def test_restart_of_a_watcher_that_is_not_there_names_those_that_are(folder: Path) -> None:
+    with running(folder):
+        result = run("restart", "wbe")
+
+    assert (result.exit_code, result.stderr) == (
+        1,
+        "xboard-circus: circusd of circus.ini has no watcher wbe; known are: web\n",
+    )
+
+
+def test_restart_of_a_watcher_needs_a_circusd(folder: Path) -> None:
+    write_ini(folder)
+
+    assert "does not run; `xboard-circus start` starts it" in run("restart", "web").stderr
+
+
+# --- clean ---
+
+
+def test_clean_names_a_stranger_on_a_port_and_lets_it_live(folder: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        write_ini(folder, more=f"[socket:web]\nhost = 127.0.0.1\nport = {port}\n")
+        result = run("clean")
+
+    assert result.exit_code == 1
+    assert f"127.0.0.1:{port} of [socket:web]: the port is held by pid {os.getpid()} (" in result.stderr
+    assert "a stranger; left alone" in result.stderr
+
+
+def test_clean_removes_what_would_keep_the_next_circusd_from_starting(folder: Path) -> None:
+    write_ini(folder, more="[socket:web]\npath = web.sock\n[socket:other]\npath = other.sock\n")
+    (folder / "circus.ini").write_text(
+        (folder / "circus.ini").read_text().replace("[circus]\n", "[circus]\npidfile = circusd.pid\n")
+    )
+    (folder / "circusd.pid").write_text(f"{2**22 + 7}\n")
+    with socket.socket(socket.AF_UNIX) as dead:
+        dead.bind(str(folder / "web.sock"))
+    (folder / "other.sock").write_text("no socket: not ours to remove")
+
+    dry = run("clean", "--dry-run")
+    assert (folder / "web.sock").exists()
+    result = run("clean")
+
+    assert (dry.exit_code, result.exit_code) == (0, 0)
+    assert f"would remove {folder}/circusd.pid: the circusd that wrote it is gone" in dry.stdout
+    assert f"removed {folder}/web.sock: nobody listens on it" in result.stdout
+    assert sorted(path.name for path in folder.iterdir()) == ["circus.ini", "other.sock", "runtime"]
+
+
+def test_clean_ends_orphans_and_nothing_else(folder: Path) -> None:
+    instance = runtime.instance_id(write_ini(folder))
+    marks = {"XBOARD_INSTANCE": instance, "XBOARD_CIRCUSD": f"{2**22 + 7}:1"}
+    command = [sys.executable, "-c", "import time; print(flush=True); time.sleep(60)"]
+    others = [marks, {**marks, "XBOARD_INSTANCE": "0123456789ab"}]
+    processes = [subprocess.Popen(command, env={**os.environ, **each}, stdout=subprocess.PIPE) for each in others]
+    try:
+        for process in processes:
+            assert process.stdout is not None
+            process.stdout.readline()
+        dry = run("clean", "--dry-run")
+        assert processes[0].poll() is None
+        told = run("stop").stdout
+        result = run("clean")
+        orphan, stranger = processes
+
+        said = f"pid {orphan.pid} ("
+        assert dry.stdout.startswith(f"would stop {said}")
+        assert told.startswith("circusd of circus.ini does not run, but 1 processes of an earlier one do")
+        assert result.exit_code == 0
+        assert result.stdout.startswith(f"stopping {said}")
+        assert f"an orphan of our circusd {2**22 + 7}, which is gone" in result.stdout
+        assert (orphan.wait(5), stranger.poll()) == (-signal.SIGTERM, None)
+    finally:
+        for process in processes:
+            process.kill()
+            process.wait(5)
+            assert process.stdout is not None
+            process.stdout.close()
+
+
+# --- check and init ---
+
+
+def test_check_ends_with_1_on_an_error_and_tells_programs_the_same(folder: Path) -> None:
+    write_ini(folder, more="restrt.burst = 5\n")
+
+    result, as_data = run("check"), run("check", "--json")
+
+    assert (result.exit_code, as_data.exit_code) == (1, 1)
+    assert (
+        "error: circus.ini: [watcher:web] restrt.burst = 5: unknown option; did you mean restart.burst?"
+        in result.stdout
+    )
+    assert json.loads(as_data.stdout)["passed"] is False
+
+
+def test_check_of_a_good_ini_is_done(folder: Path) -> None:
+    write_ini(folder)
+
+    result = run("check")
+
+    assert (result.exit_code, "ok: circus.ini: 1 watcher" in result.stdout) == (0, True)
+
+
+def test_init_writes_an_ini_and_says_what_comes_next(folder: Path) -> None:
+    result = run("init", "site", "--app", "shop.main:app", "--port", "8100", "--workers", "3")
+
+    written = (folder / "site" / "circus.ini").read_text()
+    assert result.exit_code == 0
+    assert result.stdout == "wrote site/circus.ini; next: `xboard-circus -c site/circus.ini start`\n"
+    assert "shop.main:app" in written
+    assert run("init", "site", "--app", "shop.main:app").exit_code == 1
+    assert run("init", "site", "--app", "shop.main:app", "--force").exit_code == 0
+    assert run("init", "site", "--app", "shop main").exit_code == 2

@@ -1,0 +1,96 @@
+"""What the monitor does with what it sees of circusd."""
+
+from __future__ import annotations
+
+import pytest
+
+from xboard_circus.core.budget import RestartLimits
+from xboard_circus.monitor import Monitor, Sighting
+from xboard_circus.procs import Identity
+
+CIRCUSD = Identity(4242, 1760)
+UP = Sighting(running=CIRCUSD, answers=True)
+SILENT = Sighting(running=CIRCUSD)
+GONE = Sighting()
+STOPPED = Sighting(stopped=True)
+LIMITS = RestartLimits(burst=3, window=600, delay=10, delay_max=10, cooldown=300, reset_after=60)
+
+
+class FakeHost:
+    """Shows what it is told to, and notes what is done and when."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self.shows = GONE
+        self.done: list[tuple[float, str]] = []
+
+    def look(self) -> Sighting:
+        return self.shows
+
+    def start(self) -> None:
+        self.done.append((self.now, "start"))
+
+    def end(self, circusd: Identity) -> None:
+        self.done.append((self.now, f"end {circusd}"))
+
+
+@pytest.mark.parametrize(
+    ("history", "done"),
+    [
+        pytest.param([(0, UP), (1000, UP)], [], id="what answers is left alone"),
+        pytest.param([(0, GONE), (5, UP)], [(0, "start")], id="nothing runs yet: it is started"),
+        pytest.param([(0, STOPPED), (1000, STOPPED)], [], id="stopped before the monitor came"),
+        pytest.param([(0, UP), (5, STOPPED), (1000, STOPPED)], [], id="stopped while it watches"),
+        pytest.param([(0, UP), (5, STOPPED), (9, UP), (10, GONE)], [(10, "start")], id="stopped, started, died"),
+        pytest.param([(0, UP), (5, GONE), (10, UP)], [(5, "start")], id="died: started at once"),
+        pytest.param(
+            [(0, UP), (5, GONE), (6, GONE), (15, GONE), (16, GONE)],
+            [(5, "start"), (16, "start")],
+            id="died again at once: started after a delay",
+        ),
+        pytest.param(
+            [(0, UP), (5, GONE), (6, GONE), (16, GONE), (17, GONE), (316, GONE), (317, GONE), (318, GONE)],
+            [(5, "start"), (16, "start"), (317, "start")],
+            id="dies again and again: once in a cooldown",
+        ),
+        pytest.param(
+            [(0, UP), (1, GONE), (2, UP), (62, UP), (63, GONE), (64, UP), (124, UP), (125, GONE), (126, UP)],
+            [(1, "start"), (63, "start"), (125, "start")],
+            id="held for reset_after in between: at once every time",
+        ),
+        pytest.param(
+            [(0, UP), (5, GONE), (6, GONE), (10, STOPPED), (16, STOPPED)],
+            [(5, "start")],
+            id="stopped while it waits for the next try",
+        ),
+        pytest.param(
+            [(0, UP), (5, SILENT), (34, SILENT), (35, SILENT), (36, GONE)],
+            [(35, "end 4242:1760"), (36, "start")],
+            id="silent for as long as can be borne: ended and started",
+        ),
+        pytest.param([(0, UP), (5, SILENT), (30, UP), (31, SILENT), (60, SILENT)], [], id="silence is counted anew"),
+        pytest.param([(0, SILENT), (25, SILENT), (29, UP)], [], id="one that still starts is given the time"),
+        pytest.param([(0, Sighting(answers=True)), (50, Sighting(answers=True))], [], id="another circusd is there"),
+    ],
+)
+def test_what_is_done(history: list[tuple[float, Sighting]], done: list[tuple[float, str]]) -> None:
+    host = FakeHost()
+    monitor = Monitor(host, patience=30, limits=LIMITS, clock=lambda: host.now, jitter=lambda: 0)
+    for host.now, host.shows in history:
+        monitor.round()
+
+    assert host.done == done
+
+
+def test_it_says_the_same_thing_once(caplog: pytest.LogCaptureFixture) -> None:
+    host = FakeHost()
+    monitor = Monitor(host, patience=30, clock=lambda: host.now)
+    with caplog.at_level("INFO", logger="xboard_circus.monitor"):
+        for host.now, host.shows in [(0, UP), (1, UP), (2, STOPPED), (3, STOPPED), (4, UP)]:
+            monitor.round()
+
+    assert caplog.messages == [
+        "circusd answers",
+        "stopped by an operator: left alone until `xboard-circus start`",
+        "circusd answers",
+    ]

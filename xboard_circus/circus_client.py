@@ -1,0 +1,205 @@
+"""Ask circusd something and read what it answers.
+
+Circus's own client can send and forget, waits anew after every stray message, and leaves three things to its caller
+that are easily got wrong: an answer of status "error" is no exception, a command that meets another is refused
+and not queued (errno 5), and a reply that comes after the time-out is there for the next question to find.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import socket
+import threading
+import time
+import uuid
+from types import TracebackType
+from typing import Any
+from urllib.parse import urlsplit
+
+import zmq
+from circus.client import CircusClient, make_message
+from circus.commands.errors import COMMAND_ERROR
+
+from xboard_circus.errors import XboardError
+
+Reply = dict[str, Any]
+
+CONNECT_TIMEOUT = 1.0
+FIRST_PAUSE, LONGEST_PAUSE = 0.05, 0.5
+
+
+class CircusdGone(XboardError):
+    """No answer from circusd.
+
+    Attributes:
+        endpoint: Where it was asked.
+        listening: Something has taken the connection there, and then did not answer in time.
+    """
+
+    def __init__(self, endpoint: str, what: str, *, listening: bool) -> None:
+        super().__init__(f"no answer from circusd at {endpoint}: {what}")
+        self.endpoint = endpoint
+        self.listening = listening
+
+
+class CommandRefused(XboardError):
+    """circusd answered that it will not, and *reason* says why."""
+
+    def __init__(self, command: str, reason: str) -> None:
+        super().__init__(f"circusd refused {command}: {reason}")
+        self.reason = reason
+
+
+class CircusdBusy(CommandRefused):
+    """circusd was at work on another command until the deadline."""
+
+
+class CircusdClient:
+    """Calls to the circusd at *endpoint*, each with a deadline.
+
+    One object may serve many threads: ZeroMQ's sockets may not, so each thread gets one of its own when it first asks.
+
+    >>> with CircusdClient("tcp://127.0.0.1:5555") as circusd:  # doctest: +SKIP
+    ...     circusd.statuses()
+    {'xboard': 'active', 'plugin:xboard': 'active'}
+    """
+
+    def __init__(self, endpoint: str) -> None:
+        # "tcp://*:5555" is where circusd may listen, and nowhere that one could connect to.
+        self.endpoint = endpoint.replace("://*:", "://127.0.0.1:")
+        self._local = threading.local()
+
+    def __enter__(self) -> CircusdClient:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close this thread's socket; the next call opens another."""
+        connection = self._local.__dict__.pop("connection", None)
+        if connection is not None:
+            # Not its stop(): that raises on an endpoint that it has not yet reached, and then leaves the socket open.
+            connection.socket.close(linger=0)
+
+    def call(self, command: str, *, deadline: float = 5.0, **properties: Any) -> Reply:
+        """Return circusd's reply to *command*.
+
+        A refusal because circusd is busy with another command is tried again, for *deadline* seconds in all.
+
+        Raises:
+            CircusdGone: It did not answer within *deadline*. Whether it has acted is then unknown.
+            CommandRefused: It answered that it will not.
+            CircusdBusy: At the deadline it was still refused because of another command.
+        """
+        ends_at = time.monotonic() + deadline
+        pause = FIRST_PAUSE
+        while True:
+            reply = self._exchange(make_message(command, **properties), deadline=deadline, ends_at=ends_at)
+            # "status" alone does not tell: the command `status NAME` puts the watcher's own into it.
+            if reply.get("status") != "error" or "reason" not in reply:
+                return reply
+            reason = str(reply["reason"])
+            if not _is_conflict(reply):
+                raise CommandRefused(command, reason)
+            if time.monotonic() + pause >= ends_at:
+                raise CircusdBusy(command, f"still busy after {deadline:g} s ({reason})")
+            # Jitter, because what was refused together would otherwise come back together.
+            time.sleep(pause * random.uniform(0.5, 1.0))
+            pause = min(2 * pause, LONGEST_PAUSE)
+
+    def state(self, *, deadline: float = 5.0) -> Reply:
+        """Return the state that our guard keeps in circusd; refused by a circusd without an armed watcher."""
+        return self.call("xboard_state", deadline=deadline)
+
+    def statuses(self) -> dict[str, str]:
+        """Return what Circus says of each watcher: active, stopped, starting or stopping."""
+        return dict(self.call("status")["statuses"])
+
+    def stats(self) -> dict[str, dict[str, Any]]:
+        """Return by watcher, then by pid, what Circus knows of each process."""
+        return dict(self.call("stats")["infos"])
+
+    def options(self, name: str) -> dict[str, Any]:
+        """Return the options that watcher *name* runs with."""
+        return dict(self.call("options", name=name)["options"])
+
+    def pid(self) -> int:
+        """Return circusd's own pid."""
+        return int(self.call("dstats")["info"]["pid"])
+
+    def start(self, name: str, *, waiting: bool = True, deadline: float = 5.0) -> None:
+        """Start watcher *name*."""
+        self.call("start", name=name, match="simple", waiting=waiting, deadline=deadline)
+
+    def stop(self, name: str, *, waiting: bool = True, deadline: float = 5.0) -> None:
+        """Stop watcher *name*; with *waiting*, return when its workers are gone."""
+        self.call("stop", name=name, match="simple", waiting=waiting, deadline=deadline)
+
+    def restart(self, name: str, *, waiting: bool = True, deadline: float = 5.0) -> None:
+        """Stop watcher *name* and start it again."""
+        self.call("restart", name=name, match="simple", waiting=waiting, deadline=deadline)
+
+    def quit(self, *, deadline: float = 5.0) -> None:
+        """Tell circusd to stop all watchers and end; it says that it will, not when it is done."""
+        self.call("quit", deadline=deadline)
+
+    def _exchange(self, message: Reply, *, deadline: float, ends_at: float) -> Reply:
+        message["id"] = uuid.uuid4().hex
+        try:
+            connection = self._connection(ends_at)
+            connection.socket.send(json.dumps(message).encode(), zmq.NOBLOCK)
+            while (left := ends_at - time.monotonic()) > 0:
+                if not connection.poller.poll(left * 1000):
+                    break
+                reply = _decoded(connection.socket.recv(zmq.NOBLOCK))
+                if reply.get("id") == message["id"]:
+                    return reply
+            raise CircusdGone(self.endpoint, f"silent for {deadline:g} s", listening=True)
+        except zmq.ZMQError as error:
+            self.close()
+            raise CircusdGone(self.endpoint, str(error), listening=False) from error
+        except BaseException:
+            self.close()
+            raise
+
+    def _connection(self, ends_at: float) -> CircusClient:
+        connection = self._local.__dict__.get("connection")
+        if connection is None:
+            # ZeroMQ connects in the background and for ever, so that nobody there looks like no answer yet.
+            _knock(self.endpoint, timeout=max(0.01, min(CONNECT_TIMEOUT, ends_at - time.monotonic())))
+            connection = self._local.connection = CircusClient(endpoint=self.endpoint)
+        return connection
+
+
+def _is_conflict(reply: Reply) -> bool:
+    """Tell a command that met another from one that failed inside circusd: both carry errno 5."""
+    return reply.get("errno") == COMMAND_ERROR and str(reply["reason"]).startswith("arbiter is ")
+
+
+def _decoded(frame: bytes) -> Reply:
+    try:
+        reply = json.loads(frame)
+    except ValueError:
+        return {}
+    return reply if isinstance(reply, dict) else {}
+
+
+def _knock(endpoint: str, *, timeout: float) -> None:
+    """Raise CircusdGone at once where nobody listens."""
+    address = urlsplit(endpoint)
+    try:
+        if address.scheme == "ipc":
+            with socket.socket(socket.AF_UNIX) as door:
+                door.settimeout(timeout)
+                door.connect(endpoint.removeprefix("ipc://"))
+        elif address.scheme == "tcp":
+            socket.create_connection((address.hostname or "", address.port or 0), timeout).close()
+        else:
+            raise CircusdGone(endpoint, "it is neither tcp://HOST:PORT nor ipc://PATH", listening=False)
+    except (OSError, ValueError) as error:
+        what = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        raise CircusdGone(endpoint, what, listening=False) from error

@@ -1,0 +1,149 @@
+"""The command clean: nothing of this instance is left afterwards, and nothing else is touched."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import stat
+from collections.abc import Collection, Iterator
+from pathlib import Path
+
+import click
+
+from xboard_circus import listeners, runtime
+from xboard_circus.cli import stopping
+from xboard_circus.cli.boundary import DONE, TOLD
+from xboard_circus.cli.context import Asked, ini_option
+from xboard_circus.cli.screen import complain, progress, say
+from xboard_circus.core.ports import Holder, Policy, plan
+from xboard_circus.errors import PortError
+from xboard_circus.file_rules import addresses
+from xboard_circus.instance import EndpointTaken, Instance, Silent, config_file_of
+from xboard_circus.snapshot import Snapshot
+
+
+@click.command()
+@click.option("--dry-run", is_flag=True, help="Only say what would be done.")
+@ini_option
+@click.pass_obj
+def clean(asked: Asked, dry_run: bool) -> int:
+    """Stop all that belongs to this ini file, orphans of an earlier circusd too; free its ports, remove stale files.
+
+    Processes of others are named and left alone; where one holds a port of ours, this ends with 1.
+    """
+    instance = asked.instance()
+    problems, own = [], set()
+    try:
+        own = _end_circusd(instance, dry_run=dry_run)
+    except EndpointTaken as taken:
+        problems.append(str(taken))
+    if not dry_run:
+        instance.mark_stopped()
+    problems += _end_orphans(instance, own, dry_run=dry_run)
+    problems += _strangers_on_ports(instance, own, dry_run=dry_run)
+    _remove_files(instance, dry_run=dry_run)
+    for problem in problems:
+        complain(problem)
+    if dry_run:
+        say("nothing was done: --dry-run")
+    elif not problems:
+        say(f"clean: nothing that belongs to {instance.shown} is left")
+    return TOLD if problems else DONE
+
+
+def _end_circusd(instance: Instance, *, dry_run: bool) -> set[int]:
+    """End our circusd, if it runs; return the pids that a dry run leaves running."""
+    found = instance.find()
+    if found is None:
+        return set()
+    circusd = found.circusd.identity if isinstance(found, Snapshot) else found.identity
+    family = {circusd.pid, *(each.pid for each in stopping.below(circusd, recursive=True))}
+    silent = " and does not answer" if isinstance(found, Silent) else ""
+    below = ", ".join(str(pid) for pid in sorted(family - {circusd.pid})) or "nothing"
+    say(f"{_verb(dry_run)} circusd, pid {circusd.pid}: it runs for {instance.shown}{silent}; below it: {below}")
+    if dry_run:
+        return family
+    with progress() as shown:
+        stopping.stop(instance, found, shown)
+    return set()
+
+
+def _end_orphans(instance: Instance, own: Collection[int], *, dry_run: bool) -> list[str]:
+    orphans = [holder for holder in listeners.orphans(instance.id) if holder.pid not in own]
+    for orphan in orphans:
+        of = f"circusd {orphan.circusd[0]}" if orphan.circusd else "a circusd"
+        say(f"{_verb(dry_run)} pid {orphan.pid} ({orphan.command}): an orphan of our {of}, which is gone")
+    if dry_run or not orphans:
+        return []
+    with progress() as shown:
+        shown.waiting_for(f"waiting for {len(orphans)} orphans to finish")
+        left = listeners.stop(orphans, grace=_grace(instance))
+    return [f"pid {orphan.pid} ({orphan.command}) could not be stopped; try it as root" for orphan in left]
+
+
+def _strangers_on_ports(instance: Instance, own: Collection[int], *, dry_run: bool) -> list[str]:
+    """Return a line for every port of ours that somebody else holds."""
+    told = []
+    for address in addresses(instance.config):
+        place = f"{address.host}:{address.port} of [{address.section}]"
+        try:
+            found = listeners.holders("0.0.0.0" if address.host == "*" else address.host, address.port)
+        except PortError as error:
+            told.append(f"{place}: {error}")
+            continue
+        # In a dry run the orphans that hold it are still there, and have been named.
+        refused = plan(found, policy=Policy.ORPHANS, instance=instance.id, own=own).refuse
+        reason = plan(refused, policy=Policy.ORPHANS, instance=instance.id, own=own).reason
+        if refused or (found and not dry_run):
+            told.append(f"{place}: {reason or _named(found)}; left alone")
+    return told
+
+
+def _remove_files(instance: Instance, *, dry_run: bool) -> None:
+    for path, why in _stale_files(instance):
+        say(f"{'would remove' if dry_run else 'removed'} {path}: {why}")
+        if not dry_run:
+            path.unlink(missing_ok=True)
+    if not dry_run:
+        for path in runtime.remove_stale(instance.id):
+            say(f"removed {path}: its process is gone")
+
+
+def _stale_files(instance: Instance) -> Iterator[tuple[Path, str]]:
+    """Yield what would keep the next circusd from starting although nobody uses it, with the reason."""
+    pidfile = instance.config.circus.get("pidfile")
+    if pidfile:
+        path = instance.config.folder / str(pidfile)
+        with contextlib.suppress(OSError, ValueError):
+            if config_file_of(int(path.read_text())) is None:
+                yield path, "the circusd that wrote it is gone"
+    for each in instance.config.sockets:
+        if each.path is not None and _is_deserted(instance.config.folder / each.path):
+            yield instance.config.folder / each.path, "nobody listens on it"
+
+
+def _is_deserted(path: Path) -> bool:
+    try:
+        if not stat.S_ISSOCK(os.lstat(path).st_mode):
+            return False
+        with socket.socket(socket.AF_UNIX) as trial:
+            trial.settimeout(1)
+            trial.connect(str(path))
+    except ConnectionRefusedError:
+        return True
+    except OSError:
+        return False
+    return False
+
+
+def _grace(instance: Instance) -> float:
+    return max((watcher.options.port.grace for watcher in instance.config.watchers), default=5.0)
+
+
+def _named(found: list[Holder]) -> str:
+    return "held by " + ", ".join(f"pid {holder.pid or 'unknown'} ({holder.command})" for holder in found)
+
+
+def _verb(dry_run: bool) -> str:
+    return "would stop" if dry_run else "stopping"

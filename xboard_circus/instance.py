@@ -1,0 +1,147 @@
+"""The circusd of one ini file: whether it runs, and whether what answers in its place is that circusd at all."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+from xboard_circus import __version__, config, listeners, procs, runtime, snapshot
+from xboard_circus.circus_client import CircusdClient, CircusdGone, CommandRefused
+from xboard_circus.core.ports import Holder
+from xboard_circus.errors import XboardError
+from xboard_circus.file_rules import split_endpoint
+from xboard_circus.snapshot import Snapshot
+
+ANSWER_WITHIN = 3.0
+GRACEFUL_TIMEOUT = 30.0  # Circus's own default
+
+
+class EndpointTaken(XboardError):
+    """Something that is not this instance's circusd answers, or listens, on its endpoint."""
+
+
+@dataclass(frozen=True, slots=True)
+class Silent:
+    """Our circusd lives and does not answer; *why* is what came instead."""
+
+    identity: procs.Identity
+    why: str
+
+
+class Instance:
+    """What belongs to one ini file."""
+
+    def __init__(self, config_file: Path, *, answer_within: float = ANSWER_WITHIN) -> None:
+        self.answer_within = answer_within
+        self.config = config.load(config_file)
+        self.id = runtime.instance_id(self.config.path)
+        self.shown = self.config.shown
+
+    @property
+    def endpoint(self) -> str:
+        """Where our circusd answers: while it runs that is what it was started with, whatever the ini says by now."""
+        record = runtime.read_record(self.id)
+        if record is None or runtime.supervisor_of(self.id) is None:
+            return self.config.endpoint
+        return str(record.get("endpoint") or self.config.endpoint)
+
+    def client(self) -> CircusdClient:
+        """Return a client for our circusd's endpoint."""
+        endpoint = self.endpoint
+        if endpoint.startswith("ipc://") and not endpoint.startswith(("ipc:///", "ipc://@")):
+            # A relative path starts in circusd's folder, not in ours.
+            endpoint = f"ipc://{self.config.folder / endpoint.removeprefix('ipc://')}"
+        return CircusdClient(endpoint)
+
+    def find(self) -> Snapshot | Silent | None:
+        """Look for our circusd; None where it does not run.
+
+        Raises:
+            EndpointTaken: Another circusd, or another program, has the endpoint.
+        """
+        try:
+            with self.client() as client:
+                found = self.ask(client)
+        except CircusdGone as gone:
+            return self._without_answer(gone)
+        if not self._is_ours(found.circusd.config_file):
+            whose = found.circusd.config_file or "an ini file that it does not tell"
+            raise EndpointTaken(
+                f"{self.config.endpoint} is answered by another circusd, pid {found.circusd.pid}, of {whose}; "
+                f"stop that one, or write another endpoint into [circus] of {self.shown}"
+            )
+        return found
+
+    def ask(self, client: CircusdClient) -> Snapshot:
+        """Return what the circusd at the other end of *client* tells, whosever it is."""
+        try:
+            return snapshot.from_state(client.state(deadline=self.answer_within))
+        except CommandRefused:
+            # No watcher is armed, or none has been started yet.
+            pid = client.pid()
+            return snapshot.from_stock(client, pid=pid, config_file=config_file_of(pid))
+
+    def write_record(self, circusd: procs.Identity) -> None:
+        """Write down that *circusd* is ours, as its guard does when the first armed watcher starts."""
+        runtime.write_record(
+            self.id,
+            pid=circusd.pid,
+            started=circusd.started,
+            endpoint=self.config.endpoint,
+            config_file=str(self.config.path),
+            version=__version__,
+        )
+
+    def mark_stopped(self) -> None:
+        """Tell the monitor that an operator wants it so; the next circusd's record takes the mark away."""
+        record = runtime.read_record(self.id)
+        if record is not None:
+            runtime.write_record(self.id, **{**record, "stopped_by_operator": True})
+
+    def not_running(self) -> str:
+        """Return the line that says so, and what an earlier circusd has left."""
+        line = f"circusd of {self.shown} does not run"
+        left = len(listeners.orphans(self.id))
+        return f"{line}, but {left} processes of an earlier one do; `xboard-circus clean` ends them" if left else line
+
+    def graceful_timeout(self, name: str | None = None) -> float:
+        """Return how long the slowest watcher, or the one of that *name*, may take to stop."""
+        watchers = [each for each in self.config.watchers if name is None or each.name.lower() == name.lower()]
+        return max((watcher.graceful_timeout for watcher in watchers), default=GRACEFUL_TIMEOUT)
+
+    def _is_ours(self, config_file: str | None) -> bool:
+        return config_file is not None and os.path.realpath(config_file) == os.path.realpath(self.config.path)
+
+    def _without_answer(self, gone: CircusdGone) -> Silent | None:
+        recorded = runtime.supervisor_of(self.id)
+        if recorded is not None:
+            return Silent(recorded, str(gone))
+        if not gone.listening:
+            return None
+        holders = self._on_endpoint()
+        for holder in holders:
+            if holder.pid is not None and holder.started is not None and self._is_ours(config_file_of(holder.pid)):
+                return Silent(procs.Identity(holder.pid, holder.started), str(gone))
+        who = ", ".join(f"pid {holder.pid} ({holder.command})" for holder in holders) or "a process that can't be seen"
+        raise EndpointTaken(
+            f"{self.config.endpoint} is held by {who}, which does not answer as circusd does; "
+            f"stop it, or write another endpoint into [circus] of {self.shown}"
+        )
+
+    def _on_endpoint(self) -> list[Holder]:
+        address = split_endpoint(self.config.endpoint)
+        return listeners.holders(*address) if address else []
+
+
+def config_file_of(pid: int) -> str | None:
+    """Return the ini file on the command line of the circusd *pid*; None where that can't be read."""
+    try:
+        process = psutil.Process(pid)
+        words, folder = process.cmdline(), process.cwd()
+    except psutil.Error:
+        return None
+    files = [os.path.join(folder, word) for word in words[1:] if not word.startswith("-")]
+    return next((file for file in files if file.endswith((".ini", ".conf", ".cfg")) and os.path.isfile(file)), None)

@@ -1,0 +1,290 @@
+"""Watch circusd itself, on hosts where neither systemd nor a container does: ``python -m xboard_circus.monitor``.
+
+Circus keeps the workers up, and this keeps Circus up: a circusd that died, or that runs and does not answer, is
+started again, by the rules that hold for a worker: at once, then ever later, then once in a cooldown, for ever. What an
+operator has stopped with ``xboard-circus stop`` is left alone.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import logging.handlers
+import os
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import click
+
+from xboard_circus import __version__, procs, runtime
+from xboard_circus.circus_client import CircusdClient, CircusdGone, CommandRefused
+from xboard_circus.cli.instance import Instance, Silent
+from xboard_circus.config import Config, load
+from xboard_circus.core.budget import RestartBudget, RestartLimits
+from xboard_circus.errors import XboardError
+
+log = logging.getLogger("xboard_circus.monitor")
+
+SLOT = 1  # the budget counts by worker; circusd is the only one here
+ANSWER_TIMEOUT = 5.0
+END_GRACE = 5.0
+START_TIMEOUT = 180.0
+
+
+@dataclass(frozen=True)
+class Sighting:
+    """What one look at circusd showed.
+
+    Attributes:
+        running: The circusd of our ini, if it is among the living.
+        answers: Something answers at its endpoint.
+        stopped: An operator has stopped it and means it.
+    """
+
+    running: procs.Identity | None = None
+    answers: bool = False
+    stopped: bool = False
+
+
+class Host(Protocol):
+    """Where circusd runs: what the monitor sees and does there."""
+
+    def look(self) -> Sighting: ...
+
+    def start(self) -> None: ...
+
+    def end(self, circusd: procs.Identity) -> None: ...
+
+
+class Monitor:
+    """One round after the other: look, and start or end circusd where that is due.
+
+    A start counts as failed when circusd is gone at a later look, whatever the starting command has said: one that
+    gave up waiting for the workers has left a circusd that may yet do its work.
+    """
+
+    def __init__(
+        self,
+        host: Host,
+        *,
+        patience: float,
+        limits: RestartLimits | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        jitter: Callable[[], float] = lambda: random.uniform(-1, 1),
+    ) -> None:
+        self._host = host
+        self._patience = patience
+        self._budget = RestartBudget(limits or RestartLimits(), slots=1)
+        self._clock = clock
+        self._jitter = jitter
+        self._up_since: float | None = None
+        self._silent_since: float | None = None
+        self._next_try_at: float | None = clock()  # if nothing runs yet, that is no failure: it is simply started
+        self._last_note = ""
+
+    def round(self) -> None:
+        """Look once, and do what is due."""
+        seen, now = self._host.look(), self._clock()
+        if seen.answers:
+            self._note_answer(now)
+            return
+        self._up_since = None
+        if seen.stopped:
+            self._silent_since = self._next_try_at = None
+            self._note("stopped by an operator: left alone until `xboard-circus start`")
+        elif seen.running is not None:
+            self._bear_silence(seen.running, now)
+        else:
+            self._silent_since = None
+            self._bring_back(now)
+
+    def _note_answer(self, now: float) -> None:
+        self._silent_since = self._next_try_at = None
+        if self._up_since is None:
+            self._up_since = now
+        self._note("circusd answers")
+        if self._budget.reset_if_held(SLOT, ready_for=now - self._up_since):
+            log.info("circusd has held: its failures are forgotten")
+
+    def _bear_silence(self, circusd: procs.Identity, now: float) -> None:
+        if self._silent_since is None:
+            self._silent_since = now
+        silence = now - self._silent_since
+        if silence < self._patience:
+            self._note(
+                f"circusd (pid {circusd.pid}) runs and does not answer; ended after {self._patience:g} s of that"
+            )
+            return
+        log.error("circusd (pid %d) has not answered for %.0f s: ending it", circusd.pid, silence)
+        self._silent_since = self._next_try_at = None
+        self._host.end(circusd)
+
+    def _bring_back(self, now: float) -> None:
+        if self._next_try_at is None:
+            verdict = self._budget.failed(SLOT, now, jitter=self._jitter())
+            self._next_try_at = now + verdict.wait
+            log.error("circusd is gone: %s", verdict.reason)
+        if now < self._next_try_at:
+            return
+        self._next_try_at = None
+        self._last_note = ""
+        log.info("starting circusd")
+        self._host.start()
+
+    def _note(self, what: str) -> None:
+        """Log what the rounds see, when it is something new."""
+        if what != self._last_note:
+            self._last_note = what
+            log.info("%s", what)
+
+
+class ThisHost:
+    """circusd of one ini file on this machine. Waits for nothing any longer once *leaving* is set."""
+
+    def __init__(self, config: Config, leaving: threading.Event) -> None:
+        self._config = config
+        self._instance = runtime.instance_id(config.path)
+        self._leaving = leaving
+
+    def look(self) -> Sighting:
+        record = runtime.read_record(self._instance) or {}
+        stopped = bool(record.get("stopped_by_operator"))
+        running = runtime.supervisor_of(self._instance)
+        if running is not None:
+            # Where it was told to answer when it started: the ini may have been edited since.
+            return Sighting(running, _answers(str(record.get("endpoint", self._config.endpoint))), stopped)
+        try:
+            found = Instance(self._config.path).find()
+        except XboardError:  # another's circusd is there, or the ini has a mistake: the start will say so
+            found = None
+        if isinstance(found, Silent):
+            return Sighting(found.identity, stopped=stopped)
+        return Sighting(answers=found is not None, stopped=stopped)
+
+    def start(self) -> None:
+        """Run ``xboard-circus start``; what it says goes into our log."""
+        command = [sys.executable, "-m", "xboard_circus", "-c", str(self._config.path), "start"]
+        # A file and not a pipe: whatever circusd may inherit of it cannot keep us waiting.
+        with tempfile.TemporaryFile() as output:
+            starting = subprocess.Popen(
+                command,
+                cwd=self._config.folder,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+            give_up_at = time.monotonic() + START_TIMEOUT
+            while starting.poll() is None and not self._leaving.wait(0.1):
+                if time.monotonic() >= give_up_at:
+                    starting.kill()
+                    starting.wait()
+                    log.error("the start took longer than %g s and was broken off", START_TIMEOUT)
+            output.seek(0)
+            for line in output.read().decode(errors="replace").splitlines()[-20:]:
+                log.info("start: %s", line)
+            if starting.returncode:
+                log.error("the start ended with exit code %d", starting.returncode)
+
+    def end(self, circusd: procs.Identity) -> None:
+        """SIGTERM, and SIGKILL where that does not do. Its workers are the next circusd's to clear away."""
+        for signum in (signal.SIGTERM, signal.SIGKILL):
+            if not procs.send_signal(circusd.pid, circusd.started, signum):
+                return
+            log.info("%s to circusd (pid %d)", signum.name, circusd.pid)
+            give_up_at = time.monotonic() + END_GRACE
+            while procs.is_running(circusd.pid, circusd.started) and time.monotonic() < give_up_at:
+                if self._leaving.wait(0.05):
+                    return
+
+
+def _answers(endpoint: str) -> bool:
+    with CircusdClient(endpoint) as circusd:
+        try:
+            circusd.call("numwatchers", deadline=ANSWER_TIMEOUT)
+        except CommandRefused:
+            return True
+        except CircusdGone:
+            return False
+    return True
+
+
+@contextmanager
+def only_one(instance: str) -> Iterator[None]:
+    """Hold the lock of this instance's monitor; raise XboardError where another one has it."""
+    path = runtime.instance_dir(instance) / "monitor.lock"
+    with open(os.open(path, os.O_RDWR | os.O_CREAT, 0o600), "r+") as file:
+        try:
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise XboardError(f"a monitor of this backend runs already, with pid {file.read().strip()}") from error
+        file.truncate()
+        file.write(f"{os.getpid()}\n")
+        file.flush()
+        yield
+
+
+def log_to(folder: Path) -> None:
+    """Log to monitor.log in *folder*, rotated, and to standard output."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        file = logging.handlers.RotatingFileHandler(folder / "monitor.log", maxBytes=1_000_000, backupCount=5)
+    except OSError as error:
+        raise XboardError(f"{folder}: no log can be written there: {error.strerror}") from error
+    handlers: Sequence[logging.Handler] = (file, logging.StreamHandler(sys.stdout))
+    for handler in handlers:
+        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+        log.addHandler(handler)
+    log.setLevel(logging.INFO)
+    log.propagate = False  # a library that sets up logging for itself would have every line told twice
+
+
+def watch(config: Config, *, interval: float, patience: float) -> None:
+    """Watch until SIGTERM or Ctrl-C."""
+    leaving = threading.Event()
+    for signum in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(signum, lambda *_: leaving.set())
+    os.chdir(config.folder)  # circusd's folder too: a relative ipc:// endpoint means the same place to both
+    with only_one(runtime.instance_id(config.path)):
+        log_to(config.folder / "logs")
+        log.info("xboard-circus %s watches %s every %g s", __version__, config.path, interval)
+        monitor = Monitor(ThisHost(config, leaving), patience=patience)
+        while not leaving.is_set():
+            try:
+                monitor.round()
+            except Exception:
+                log.exception("this round failed")
+            leaving.wait(interval)
+        log.info("the monitor ends; what it has started runs on")
+
+
+SECONDS = click.FloatRange(min=0.1, max=3600)
+
+
+@click.command()
+@click.option("-c", "--config", "config_file", default="circus.ini", show_default=True, help="The ini file of circusd.")
+@click.option("--interval", type=SECONDS, default=5, show_default=True, help="Seconds between two looks.")
+@click.option(
+    "--patience", type=SECONDS, default=30, show_default=True, help="Seconds without an answer to put up with."
+)
+def main(config_file: str, interval: float, patience: float) -> None:
+    """Start circusd again when it has died or does not answer. For hosts without systemd and containers."""
+    try:
+        watch(load(config_file), interval=interval, patience=patience)
+    except XboardError as error:
+        click.echo(f"error: {error}", err=True)
+        sys.exit(error.exit_code)
+
+
+if __name__ == "__main__":
+    main()

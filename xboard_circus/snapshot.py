@@ -1,0 +1,203 @@
+"""What circusd, its watchers and their workers do at one moment, read from circusd's replies.
+
+A circusd without an armed watcher does not know our command; what Circus's own commands tell then fills the same
+shape, without ports, reasons and next tries.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import psutil
+
+from xboard_circus import procs
+from xboard_circus.circus_client import CircusdClient, Reply
+
+CPU_SAMPLE = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class Worker:
+    """One process of a watcher.
+
+    Attributes:
+        started: Start time, its identity together with *pid*; None where it ended before it could be read.
+        ready: What its ready path said last; None where nobody asked.
+        next_try: Seconds until it is let go, while it waits for a cooldown or for the port.
+        rss: Resident bytes; None until `measured`, or where the process is gone. The same for *cpu*, in per cent.
+    """
+
+    pid: int
+    wid: int | None
+    state: str
+    age: float | None
+    started: int | None = None
+    ready: bool | None = None
+    next_try: float | None = None
+    reason: str = ""
+    rss: int | None = None
+    cpu: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Port:
+    """The port of a watcher, and how far the port guard is with it."""
+
+    host: str
+    port: int
+    state: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Watcher:
+    """A watcher; *armed* is False for those that carry no hook of ours, plugins among them."""
+
+    name: str
+    status: str
+    armed: bool
+    numprocesses: int
+    workers: tuple[Worker, ...]
+    restarts: int = 0
+    cooldown_until: float | None = None
+    last_reason: str = ""
+    port: Port | None = None
+
+    @property
+    def serving(self) -> int:
+        """Count the workers that are up: ready or busy."""
+        return sum(worker.state in ("ready", "busy") for worker in self.workers)
+
+
+@dataclass(frozen=True, slots=True)
+class Circusd:
+    """The circusd that answered; *config_file* is None where it cannot tell."""
+
+    pid: int
+    started: int
+    version: str | None
+    endpoint: str
+    uptime: float
+    config_file: str | None = None
+
+    @property
+    def identity(self) -> procs.Identity:
+        return procs.Identity(self.pid, self.started)
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """Everything that circusd runs."""
+
+    circusd: Circusd
+    watchers: tuple[Watcher, ...]
+
+    def watcher(self, name: str) -> Watcher | None:
+        """Return the watcher of that name; names have no case in Circus."""
+        return next((watcher for watcher in self.watchers if watcher.name.lower() == name.lower()), None)
+
+    def processes(self) -> list[procs.Identity]:
+        """Return every process of every watcher."""
+        workers = [worker for watcher in self.watchers for worker in watcher.workers]
+        return [procs.Identity(worker.pid, worker.started) for worker in workers if worker.started is not None]
+
+
+def from_state(reply: Reply) -> Snapshot:
+    """Read the reply to ``xboard_state``."""
+    return Snapshot(_known(Circusd, reply["circusd"]), tuple(_watcher(each) for each in reply["watchers"]))
+
+
+def from_stock(client: CircusdClient, *, pid: int, config_file: str | None) -> Snapshot:
+    """Ask a circusd that has only Circus's own commands."""
+    started = procs.start_time(pid) or 0
+    circusd = Circusd(pid, started, None, client.endpoint, procs.age(started), config_file)
+    stats = client.stats()
+    watchers = [
+        Watcher(
+            name=name,
+            status=status,
+            armed=False,
+            numprocesses=client.options(name)["numprocesses"],
+            workers=tuple(_stock_worker(int(pid), info) for pid, info in stats.get(name, {}).items()),
+        )
+        for name, status in sorted(client.statuses().items())
+    ]
+    return Snapshot(circusd, tuple(watchers))
+
+
+def measured(snapshot: Snapshot, *, sleep: Callable[[float], None] = time.sleep) -> Snapshot:
+    """Fill in each worker's memory and processor use, which the command line reads by itself to spare circusd."""
+    samples = {}
+    for worker in (worker for watcher in snapshot.watchers for worker in watcher.workers):
+        with contextlib.suppress(psutil.Error):
+            process = psutil.Process(worker.pid)
+            process.cpu_percent(None)
+            if procs.start_time(worker.pid) == worker.started:
+                samples[worker.pid] = process
+    if samples:
+        sleep(CPU_SAMPLE)
+    figures = {pid: found for pid, process in samples.items() if (found := _figures(process))}
+    watchers = [
+        dataclasses.replace(watcher, workers=tuple(_with(worker, figures) for worker in watcher.workers))
+        for watcher in snapshot.watchers
+    ]
+    return dataclasses.replace(snapshot, watchers=tuple(watchers))
+
+
+def as_json(snapshot: Snapshot | None) -> dict[str, Any]:
+    """Return the reply to ``status --json``; its names and nesting are fixed."""
+    if snapshot is None:
+        return {"circusd": None, "watchers": []}
+    return {
+        "circusd": _only(snapshot.circusd, "pid", "version", "endpoint", "uptime"),
+        "watchers": [
+            {
+                **_only(watcher, "name", "status", "numprocesses", "restarts", "cooldown_until", "last_reason"),
+                "port": watcher.port and _only(watcher.port, "host", "port", "state"),
+                "workers": [
+                    _only(worker, "pid", "wid", "state", "age", "rss", "cpu", "next_try") for worker in watcher.workers
+                ],
+            }
+            for watcher in snapshot.watchers
+        ],
+    }
+
+
+def _watcher(told: Mapping[str, Any]) -> Watcher:
+    port = told["port"] and _known(Port, told["port"])
+    workers = tuple(_known(Worker, worker) for worker in told["workers"])
+    watcher: Watcher = _known(Watcher, {**told, "port": port, "workers": workers})
+    return watcher
+
+
+def _stock_worker(pid: int, info: Mapping[str, Any] | str) -> Worker:
+    # Of a process that has just ended, Circus tells a sentence in place of the figures.
+    told: Mapping[str, Any] = info if isinstance(info, Mapping) else {}
+    state = "ready" if told else "stopping"
+    return Worker(pid, told.get("wid"), state, told.get("age"), started=procs.start_time(pid))
+
+
+def _figures(process: psutil.Process) -> tuple[int, float] | None:
+    try:
+        return process.memory_info().rss, process.cpu_percent(None)
+    except psutil.Error:
+        return None
+
+
+def _with(worker: Worker, figures: Mapping[int, tuple[int, float]]) -> Worker:
+    rss, cpu = figures.get(worker.pid, (None, None))
+    return dataclasses.replace(worker, rss=rss, cpu=cpu)
+
+
+def _known(kind: type[Any], told: Mapping[str, Any]) -> Any:
+    """Build *kind* from those keys that it has: a circusd of a later version may tell more."""
+    return kind(**{field.name: told[field.name] for field in dataclasses.fields(kind) if field.name in told})
+
+
+def _only(instance: Any, *names: str) -> dict[str, Any]:
+    return {name: getattr(instance, name) for name in names}
