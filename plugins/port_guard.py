@@ -2,8 +2,8 @@
 
 The public socket is Circus's, so a dead worker never closes the port. Circus must not bind it before the port is
 clean; `so_reuseport = True` in the ini makes it leave the socket unbound. The guard takes that mark off (with it,
-Circus would bind a socket per worker, beside strangers), cleans, and binds the shared descriptor in its own time, while the
-workers wait in the launcher.
+Circus would bind a socket per worker, beside strangers), cleans, and binds the shared descriptor in its own time,
+while the workers wait in the launcher.
 """
 
 from __future__ import annotations
@@ -13,13 +13,14 @@ import errno
 import os
 import re
 import socket
+from collections.abc import Iterable
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from circus import logger
 
 from xboard_circus import listeners
-from xboard_circus.core.ports import Policy, plan
+from xboard_circus.core.ports import Holder, Policy, plan
 from xboard_circus.core.states import PortState
 
 if TYPE_CHECKING:
@@ -90,6 +91,14 @@ class PortGuard:
         self.state, self.reason = PortState.CLEANING, "the port is being looked at"
         self.armed.supervisor.run(self._guard(self._run), f"the port guard of {self.armed.name}", self._give_up)
 
+    def look_again(self) -> None:
+        """Look at the port before each spawn of a server that binds by itself: its predecessor may have left children.
+
+        What circusd holds needs no second look.
+        """
+        if self.state is PortState.BOUND and self.socket() is None:
+            self.prepare()
+
     def _give_up(self) -> None:
         """Bind plainly where the guard itself fails: the backend runs on without this protection."""
         shared = self.socket()
@@ -108,14 +117,18 @@ class PortGuard:
         armed, loop = self.armed, asyncio.get_running_loop()
         policy, grace = armed.policy, armed.options.port.grace
         freed: list[str] = []
-        stopping: asyncio.Future[Any] | None = None
-        if policy is not Policy.NEVER:
-            stopping = armed.supervisor.sweep(grace)
+        sweep = armed.supervisor.sweep(grace) if policy is not Policy.NEVER else None
+        stopping: asyncio.Future[Any] | None = sweep
+        was_taken = False
         while self._is_current(run):
             address = self.address()
             if address is None or self._bind(address):
-                self._done(freed)
+                self._done()
+                if was_taken and sweep is not None:
+                    freed += [who for who in await sweep if who not in freed]
+                self._tell_freed(freed)
                 return
+            was_taken = True
             if stopping is not None and not stopping.done():
                 await asyncio.sleep(TRY_EVERY)
                 continue
@@ -127,13 +140,14 @@ class PortGuard:
             todo = plan(found, policy=policy, instance=armed.supervisor.instance, own=own)
             if todo.stop:
                 self.state = PortState.CLEANING
-                self.reason = "ending " + ", ".join(f"{holder.pid} ({holder.command})" for holder in todo.stop)
-                freed += [f"{holder.pid} ({holder.command})" for holder in todo.stop]
+                self.reason = "ending " + ", ".join(named(todo.stop))
+                freed += named(todo.stop)
                 logger.warning("xboard: %s: port %s: %s", armed.name, address[1], self.reason)
                 stopping = loop.run_in_executor(None, partial(listeners.stop, list(todo.stop), grace=grace))
                 continue
             if not todo.refuse and found:
-                self._done(freed)  # its holders are ours: a live worker that binds by itself
+                self._done()  # its holders are ours: a live worker that binds by itself
+                self._tell_freed(freed)
                 return
             await self._refused(todo.reason or self._last_error, run)
 
@@ -162,17 +176,19 @@ class PortGuard:
         while self._is_current(run) and armed.clock() < self._retry_at:
             await asyncio.sleep(min(0.2, retry))
 
-    def _done(self, freed: list[str]) -> None:
+    def _done(self) -> None:
         shared = self.socket()
         self._retry_at = None
         if shared is not None:
             self._bound(shared)
         self.state, self.reason = PortState.BOUND, ""
-        if freed:
-            reason = "ended " + ", ".join(freed) + ", left behind by an earlier circusd"
+        self.armed.open_gates()
+
+    def _tell_freed(self, ended: list[str]) -> None:
+        if ended:
+            reason = "ended " + ", ".join(ended)
             self.armed.tell(f"port freed: {reason}")
             self.armed.publish("port_freed", reason=reason)
-        self.armed.open_gates()
 
     def _bound(self, shared: Any) -> None:
         # Accepted connections take this over from the listener; without it a kept-alive answer waits 40 ms for an ACK.
@@ -198,6 +214,11 @@ class PortGuard:
         with socket.socket(shared.family, socket.SOCK_STREAM) as fresh:
             fresh.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             os.dup2(fresh.fileno(), shared.fileno(), inheritable=True)
+
+
+def named(holders: Iterable[Holder]) -> list[str]:
+    """Return each as a person would name it."""
+    return [f"{holder.pid} ({holder.command})" for holder in holders]
 
 
 def bind_and_listen(shared: Any) -> None:

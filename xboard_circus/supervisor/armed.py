@@ -223,10 +223,10 @@ class ArmedWatcher:
         spawning.open_gates(self)
 
     def new_gate(self) -> Path:
-        """Return the path of a gate that nobody has."""
+        """Make a gate that a launcher waits for to go away."""
         assert self.folder is not None
         self._gates += 1
-        return self.folder / f"gate-{self._gates}"
+        return runtime.make_gate(self.folder, self._gates)
 
     def file_of(self, spawned: Spawned, suffix: str) -> Path:
         """Return the path of a worker's private socket ("sock") or of its ready mark ("ready")."""

@@ -43,18 +43,30 @@ def reap(armed: ArmedWatcher, original: Callable[..., Any], pid: int, status: in
     if status is None and not spawned.has_ended():
         return
     code = spawned.exit_code() if status is None else os.waitstatus_to_exitcode(status)
-    try:
-        drain(armed.watcher, spawned.process)
-    except Exception:
-        logger.exception("xboard: the last output of %s is lost", pid)
+    take_output(armed, spawned)
     original(pid, status)
     count(armed, spawned, code)
+
+
+def take_output(armed: ArmedWatcher, spawned: Spawned) -> None:
+    """Read what is left in the pipes of a dead process, and take them from the loop.
+
+    Circus closes them without that. The loop then still knows their numbers, and the next spawn that gets one of
+    these, in whichever watcher, fails after its fork: a worker that nobody knows of.
+    """
+    try:
+        drain(armed.watcher, spawned.process)
+        if armed.watcher.stream_redirector is not None:
+            armed.watcher.stream_redirector.remove_redirections(spawned.process)
+    except Exception:
+        logger.exception("xboard: the last output of %s is lost", spawned.pid)
 
 
 def settle(armed: ArmedWatcher) -> None:
     """Count every end that Circus saw without telling: it drops dead processes in several places."""
     for spawned in list(armed.live.values()):
         if spawned.pid not in armed.watcher.processes and spawned.has_ended():
+            take_output(armed, spawned)
             count(armed, spawned, spawned.exit_code())
 
 

@@ -30,6 +30,8 @@ def environment(
     if path[:1] != [interpreter]:
         env["PATH"] = os.pathsep.join([interpreter, *path])
     env.setdefault("PYTHONUNBUFFERED", "1")  # the last words of a worker must not die in a buffer
+    # setproctitle would write the title over the environment, and with it over the marks by which we know our own.
+    env.setdefault("SPT_NOENV", "1")
     env.update(marks)
     env["XBOARD_WATCHER"] = watcher
     env["XBOARD_WORKER_DIR"] = str(folder)

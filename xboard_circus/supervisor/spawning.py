@@ -61,7 +61,8 @@ def _spawn(armed: ArmedWatcher, original: Callable[..., Any], recovery_wid: int 
     watcher, wanted, now = armed.watcher, armed.wanted, armed.clock()
     armed.budget.slots = max(1, watcher.numprocesses)
     slot = _slot_for(armed, wanted)
-    gate = None if wanted.at_once or may_run(armed, slot, now) else _new_gate(armed)
+    armed.port.look_again()
+    gate = None if wanted.at_once or may_run(armed, slot, now) else armed.new_gate()
     known = set(watcher.processes)
     changed = ("cmd", "working_dir", "uid", "gid", "rlimits", "max_retry", "numprocesses")
     saved = {name: getattr(watcher, name) for name in changed}
@@ -148,12 +149,6 @@ def _worked(armed: ArmedWatcher) -> None:
 def may_run(armed: ArmedWatcher, slot: int, now: float) -> bool:
     """Say whether a worker of *slot* may run now: the port is ours, and its wait is over."""
     return armed.port.is_ready and armed.budget.may_start(slot, now)
-
-
-def _new_gate(armed: ArmedWatcher) -> Path:
-    gate = armed.new_gate()
-    gate.touch()
-    return gate
 
 
 def open_gates(armed: ArmedWatcher) -> None:

@@ -16,7 +16,8 @@ from circus import logger
 
 from xboard_circus import __version__, listeners, procs, runtime
 from xboard_circus.core.ports import Holder
-from xboard_circus.supervisor import commands, reconfigure
+from xboard_circus.plugins.port_guard import named
+from xboard_circus.supervisor import commands, in_process_restart, reconfigure
 from xboard_circus.supervisor.armed import ArmedWatcher
 from xboard_circus.supervisor.boundary import contained, contained_task
 
@@ -48,7 +49,7 @@ class Supervisor:
         self._tasks: set[asyncio.Task[None]] = set()
         self._timer: asyncio.TimerHandle | None = None
         self._reaped_at = float("-inf")
-        self._sweep: asyncio.Future[None] | None = None
+        self._sweep: asyncio.Future[list[str]] | None = None
         runtime.write_record(
             self.instance,
             pid=self.identity.pid,
@@ -59,6 +60,7 @@ class Supervisor:
         )
         commands.register(arbiter, self)
         reconfigure.install(arbiter, self)
+        in_process_restart.install(arbiter)
         self._reap_promptly()
         self.soon(0)
 
@@ -165,24 +167,23 @@ class Supervisor:
 
     # Leftovers of an earlier circusd
 
-    def sweep(self, grace: float) -> asyncio.Future[None]:
-        """End, once, every process that an earlier circusd of this instance left behind; return its future."""
+    def sweep(self, grace: float) -> asyncio.Future[list[str]]:
+        """End, once, every process that an earlier circusd of this instance left behind; the future names them."""
         if self._sweep is None:
             self._sweep = self.loop.create_future()
-            self.run(self._end_orphans(grace), "the sweep of leftovers", lambda: self._swept())
+            self.run(self._end_orphans(grace), "the sweep of leftovers", lambda: self._swept([]))
         return self._sweep
 
     async def _end_orphans(self, grace: float) -> None:
         left = await self.loop.run_in_executor(None, listeners.orphans, self.instance)
         if left:
-            names = ", ".join(f"{holder.pid} ({holder.command})" for holder in left)
-            logger.warning("xboard: ending what an earlier circusd left behind: %s", names)
+            logger.warning("xboard: ending what an earlier circusd left behind: %s", ", ".join(named(left)))
             await self.loop.run_in_executor(None, lambda: listeners.stop(left, grace=grace))
-        self._swept()
+        self._swept(named(left))
 
-    def _swept(self) -> None:
+    def _swept(self, ended: list[str]) -> None:
         if self._sweep is not None and not self._sweep.done():
-            self._sweep.set_result(None)
+            self._sweep.set_result(ended)
 
     def holders(self, host: str, port: int) -> list[Holder]:
         """Return who holds a port, for a thread. What a dead worker of ours left behind counts as an orphan.
