@@ -15,11 +15,12 @@ import re
 import socket
 from collections.abc import Iterable
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from circus import logger
 
-from xboard_circus import listeners
+from xboard_circus import handover, listeners
 from xboard_circus.core.ports import Holder, Policy, plan
 from xboard_circus.core.states import PortState
 
@@ -78,6 +79,8 @@ class PortGuard:
         self._run += 1
         if self.address() is None:
             self.state = PortState.NONE
+            if self.armed.policy is not Policy.NEVER:
+                self.armed.supervisor.sweep(self.armed.name, self.armed.options.port.grace)
             return
         if shared is not None:
             if is_listening(shared):
@@ -117,7 +120,9 @@ class PortGuard:
         armed, loop = self.armed, asyncio.get_running_loop()
         policy, grace = armed.policy, armed.options.port.grace
         freed: list[str] = []
-        sweep = armed.supervisor.sweep(grace) if policy is not Policy.NEVER else None
+        if policy is not Policy.NEVER and await self._take_over(run):
+            return
+        sweep = armed.supervisor.sweep(armed.name, grace) if policy is not Policy.NEVER else None
         stopping: asyncio.Future[Any] | None = sweep
         was_taken = False
         while self._is_current(run):
@@ -150,6 +155,33 @@ class PortGuard:
                 self._tell_freed(freed)
                 return
             await self._refused(todo.reason or self._last_error, run)
+
+    async def _take_over(self, run: int) -> bool:
+        """Take the listening socket over from a worker that outlived its circusd: no moment without a listener.
+
+        New workers start on it, and only when they are ready are the old ones told to go; until then these serve.
+        """
+        armed, shared, address = self.armed, self.socket(), self.address()
+        if shared is None or address is None or armed.folder is None:
+            return False
+        found = await asyncio.get_running_loop().run_in_executor(
+            None, handed_over, armed.folder, armed.supervisor.instance, address
+        )
+        if found is None:
+            return False
+        with found:
+            if not self._is_current(run):
+                return True
+            os.dup2(found.fileno(), shared.fileno(), inheritable=True)
+        shared.host, shared.port = shared.getsockname()[:2]
+        logger.warning("xboard: %s: took %s:%s over from a worker of an earlier circusd", armed.name, *address)
+        self._done()
+        while self._is_current(run) and not armed.is_all_ready():
+            await asyncio.sleep(TRY_EVERY)
+        if self._is_current(run):
+            grace = max(armed.options.port.grace, armed.watcher.graceful_timeout)
+            self._tell_freed(await armed.supervisor.sweep(armed.name, grace))
+        return True
 
     def _bind(self, address: tuple[str, int]) -> bool:
         """Bind and listen, or, for a server that does so by itself, see that it could."""
@@ -214,6 +246,15 @@ class PortGuard:
         with socket.socket(shared.family, socket.SOCK_STREAM) as fresh:
             fresh.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             os.dup2(fresh.fileno(), shared.fileno(), inheritable=True)
+
+
+def handed_over(folder: Path, instance: str, address: tuple[str, int]) -> socket.socket | None:
+    """Ask the workers that an earlier circusd left for their listening socket, for a thread."""
+    for path in handover.candidates(folder):
+        found = handover.take_over(path, instance=instance, address=address)
+        if found is not None:
+            return found
+    return None
 
 
 def named(holders: Iterable[Holder]) -> list[str]:

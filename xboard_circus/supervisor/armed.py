@@ -19,7 +19,7 @@ from xboard_circus.core.ports import Policy
 from xboard_circus.core.states import WorkerState
 from xboard_circus.options import WatcherOptions, parse_watcher
 from xboard_circus.plugins.port_guard import PortGuard
-from xboard_circus.supervisor import ends, spares, spawning, view
+from xboard_circus.supervisor import ends, recycling, spares, spawning, view
 from xboard_circus.supervisor.boundary import contained
 from xboard_circus.supervisor.environment import environment, user_of
 from xboard_circus.supervisor.hooks import ArmedHooks
@@ -66,6 +66,7 @@ class ArmedWatcher:
         self.stopped_at: float | None = None
         self.replacement: Replacement | None = None
         self.reload: RollingReload | None = None
+        self.recycle_not_before = float("-inf")
         self.wanted = Wanted()
         self.options = WatcherOptions()
         self.read_options()
@@ -310,6 +311,11 @@ class ArmedWatcher:
     def _serving(self) -> int:
         return sum(1 for pid in self.watcher.processes if pid not in self.live or self.live[pid].counts)
 
+    def is_all_ready(self) -> bool:
+        """Say whether as many workers are ready as there are to be."""
+        ready = sum(1 for spawned in self.live.values() if spawned.counts and spawned.ready_at is not None)
+        return ready >= int(self.watcher.numprocesses)
+
     # The clockwork
 
     def is_unsettled(self) -> bool:
@@ -323,6 +329,7 @@ class ArmedWatcher:
         self.see_ready()
         self.open_gates()
         self._end_late_starts()
+        recycling.look(self)
         self._start_again()
         self.port.check()
 

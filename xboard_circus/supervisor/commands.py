@@ -62,6 +62,7 @@ class Report(Command):  # type: ignore[misc]
                     spawned.seen_reason = str(what.get("reason") or "")
                     spawned.ready_now = what.get("ready")
                     spawned.latency = what.get("latency")
+                    spawned.requests_served = what.get("requests_served")
         return {}
 
 

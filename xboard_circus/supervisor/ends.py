@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
 LOG_IN_EVENT = 1000
 OPERATOR = "operator"
+EXIT_RECYCLED = (
+    75  # of a worker that has served uvicorn's --limit-max-requests; see worker.py, too heavy to import here
+)
 
 
 class Processes(dict[int, Any]):
@@ -75,6 +78,8 @@ def count(armed: ArmedWatcher, spawned: Spawned, code: int | None) -> None:
     if armed.live.pop(spawned.pid, None) is None:
         return
     now = armed.clock()
+    if code == EXIT_RECYCLED and armed.has_private_socket:
+        spawned.commanded_by = spawned.commanded_by or "recycle"
     log = text_of(armed.tails.pop(spawned.pid, None))
     death = Death(
         exit_code=code,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,7 @@ class Spawned:
         draining: Its successor is ready, and it was told to go.
         signals: Signals that Circus sent it, in order.
         commanded_by: Who asked for its end, if anybody did.
+        spread: From 0 to 1, by which its limits of requests and age differ from its siblings'.
         our_kill: The cause, where we decided to end it.
     """
 
@@ -51,6 +53,8 @@ class Spawned:
     seen_reason: str = ""
     ready_now: bool | None = None
     latency: float | None = None
+    requests_served: int | None = None
+    spread: float = field(default_factory=random.random)
 
     @property
     def counts(self) -> bool:

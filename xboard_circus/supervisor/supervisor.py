@@ -25,6 +25,7 @@ TICK_FAST = 0.2
 TICK_SLOW = 1.0
 REAP_EVERY = 0.2
 HELPERS = ("circusd-stats", "circushttpd")
+HELPER_GRACE = 2.0
 
 
 class Supervisor:
@@ -49,7 +50,7 @@ class Supervisor:
         self._tasks: set[asyncio.Task[None]] = set()
         self._timer: asyncio.TimerHandle | None = None
         self._reaped_at = float("-inf")
-        self._sweep: asyncio.Future[list[str]] | None = None
+        self._sweeps: dict[str | None, asyncio.Future[list[str]]] = {}
         runtime.write_record(
             self.instance,
             pid=self.identity.pid,
@@ -78,6 +79,7 @@ class Supervisor:
         if armed is None or armed.watcher is not watcher:
             armed = self.armed[watcher.name] = ArmedWatcher(self, watcher)
         self._mark_helpers()
+        self.sweep(None, HELPER_GRACE)
         armed.before_start()
         self.soon(TICK_FAST)
 
@@ -93,7 +95,7 @@ class Supervisor:
     def _mark_helpers(self) -> None:
         """Mark plugins and Circus's own helpers, so that the next circusd knows its predecessor's."""
         for watcher in self.arbiter.watchers:
-            if watcher.name.startswith("plugin:") or watcher.name in HELPERS:
+            if is_helper(watcher.name):
                 watcher.env = dict(watcher.env or {}, **self.marks())
 
     # The clockwork
@@ -167,23 +169,32 @@ class Supervisor:
 
     # Leftovers of an earlier circusd
 
-    def sweep(self, grace: float) -> asyncio.Future[list[str]]:
-        """End, once, every process that an earlier circusd of this instance left behind; the future names them."""
-        if self._sweep is None:
-            self._sweep = self.loop.create_future()
-            self.run(self._end_orphans(grace), "the sweep of leftovers", lambda: self._swept([]))
-        return self._sweep
+    def sweep(self, watcher: str | None, grace: float) -> asyncio.Future[list[str]]:
+        """End, once, what an earlier circusd left of a watcher; the future names whom.
 
-    async def _end_orphans(self, grace: float) -> None:
-        left = await self.loop.run_in_executor(None, listeners.orphans, self.instance)
+        None stands for all that belongs to no watcher of ours: plugins, Circus's helpers, watchers that are no more.
+        """
+        found = self._sweeps.get(watcher)
+        if found is None:
+            found = self._sweeps[watcher] = self.loop.create_future()
+            self.run(self._end_orphans(watcher, grace, found), "the sweep of leftovers", lambda: _answer(found, []))
+        return found
+
+    async def _end_orphans(self, watcher: str | None, grace: float, found: asyncio.Future[list[str]]) -> None:
+        left = await self.loop.run_in_executor(None, self._orphans, watcher)
         if left:
             logger.warning("xboard: ending what an earlier circusd left behind: %s", ", ".join(named(left)))
             await self.loop.run_in_executor(None, lambda: listeners.stop(left, grace=grace))
-        self._swept(named(left))
+        _answer(found, named(left))
 
-    def _swept(self, ended: list[str]) -> None:
-        if self._sweep is not None and not self._sweep.done():
-            self._sweep.set_result(ended)
+    def _orphans(self, watcher: str | None) -> list[Holder]:
+        known = {each.name for each in self.arbiter.watchers if not is_helper(each.name)}
+
+        def owner(holder: Holder) -> str | None:
+            name = (procs.environ(holder.pid or 0) or {}).get("XBOARD_WATCHER")
+            return name if name in known else None
+
+        return [holder for holder in listeners.orphans(self.instance) if owner(holder) == watcher]
 
     def holders(self, host: str, port: int) -> list[Holder]:
         """Return who holds a port, for a thread. What a dead worker of ours left behind counts as an orphan.
@@ -283,3 +294,13 @@ class Supervisor:
                 for process in watcher.processes.values()
             ],
         }
+
+
+def is_helper(name: str) -> bool:
+    """Say whether a watcher is a plugin or one of Circus's own."""
+    return name.startswith("plugin:") or name in HELPERS
+
+
+def _answer(found: asyncio.Future[list[str]], ended: list[str]) -> None:
+    if not found.done():
+        found.set_result(ended)

@@ -1,0 +1,45 @@
+"""Decide when a worker that is well is replaced all the same: it has grown, served or lived enough.
+
+Nothing in this module asks the system: the caller brings what is known of the worker, and replaces it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from xboard_circus.core.reasons import seconds
+
+SPREAD = 0.2
+MIB = 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecycleLimits:
+    """What a worker may reach; 0 is no limit. *rss* is in bytes, *age* in seconds of being ready."""
+
+    rss: int = 0
+    requests: int = 0
+    age: float = 0.0
+
+
+def due(
+    limits: RecycleLimits, *, rss: int | None, requests: int | None, age: float | None, spread: float = 0.0
+) -> str | None:
+    """Return why a worker is to be replaced now, or None.
+
+    *spread*, from 0 to 1 and the worker's own, raises its limits of requests and age by up to 20 %, so that workers
+    that started together do not end together. What is not known (None) is below every limit.
+
+    >>> due(RecycleLimits(requests=1000), rss=None, requests=1000, age=5)
+    'served 1000 requests, worker.max_requests = 1000'
+    >>> due(RecycleLimits(requests=1000), rss=None, requests=1000, age=5, spread=0.5) is None
+    True
+    """
+    factor = 1 + SPREAD * spread
+    if limits.rss and rss is not None and rss >= limits.rss:
+        return f"uses {rss / MIB:.0f} MiB, worker.max_rss = {limits.rss / MIB:g} MiB"
+    if limits.requests and requests is not None and requests >= limits.requests * factor:
+        return f"served {requests} requests, worker.max_requests = {limits.requests}"
+    if limits.age and age is not None and age >= limits.age * factor:
+        return f"ready for {seconds(age)}, worker.max_age = {seconds(limits.age)}"
+    return None
