@@ -565,7 +565,9 @@ def _lower(prefixes: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def kill(pid: int, signum: int = signal.SIGKILL) -> float:
-    """Send a signal to a worker of the test; return when, on the monotonic clock."""
-    at = time.monotonic()
-    assert process(pid).signal(signum), f"{pid} is gone already"
+    """Send a signal to a process of the test; return when, on the monotonic clock. After a SIGKILL it is dead."""
+    at, killed = time.monotonic(), process(pid)
+    assert killed.signal(signum), f"{pid} is gone already"
+    if signum == signal.SIGKILL:
+        eventually(lambda: not killed.alive, every=0.001, what=f"{pid} dies")
     return at

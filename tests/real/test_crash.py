@@ -68,23 +68,26 @@ def test_fifty_deaths_in_one_second_are_all_counted(tmp_path: Path) -> None:
         assert not set(alive) & set(dead)
 
 
-def test_watchers_that_lose_workers_in_the_same_moment_get_them_back(tmp_path: Path) -> None:
-    """Given two watchers with logs, when one worker of each is killed at once, again and again, all are back and log.
+def test_a_crash_loop_beside_it_costs_a_watcher_neither_workers_nor_log(tmp_path: Path) -> None:
+    """Given a crash loop with last words, when workers of another watcher are killed meanwhile, all are back and log.
 
-    A pipe of a dead worker closed before Circus's loop has forgotten its number would make the next spawn fail that
-    gets this number, in whichever watcher.
+    A pipe of a dead process that is closed before Circus's loop has read it to its end, and so forgotten its number,
+    makes the next spawn fail that gets this number, in whichever watcher, and leaves a worker that nobody knows of.
     """
-    watchers = [Watcher(name, options=FAST_RESTARTS) for name in ("web", "other")]
-    with circusd(tmp_path, watchers=watchers) as c:
-        for _ in range(6):
-            for name in ("web", "other"):
-                kill(c.wait_ready(name=name)[0])
-            for name in ("web", "other"):
-                c.wait_ready(name=name, timeout=4)
+    program = tmp_path / "loop.sh"
+    program.write_text("#!/bin/sh\nyes last words | head -c 8000 >&2\nexit 1\n")
+    program.chmod(0o755)
+    options = {"restart.burst": 1000, "restart.delay": 0.1, "restart.delay_max": 0.1}
+    loop = Watcher("loop", numprocesses=4, command=str(program), listens=False, options=options)
+    with circusd(tmp_path, watchers=[Watcher(options=FAST_RESTARTS), loop]) as c:
+        for _ in range(8):
+            for pid in c.wait_ready(timeout=4):
+                kill(pid)
+        pids = c.wait_ready(timeout=4)
 
-        for name in ("web", "other"):
-            assert {event.message["cause"] for event in c.failures(name)} == {"killed from outside"}
-            assert all(f"Started server process [{pid}]" in c.log(name) for pid in c.workers(name))
+        assert {event.message["cause"] for event in c.failures()} == {"killed from outside"}
+        assert [found.pid for found in c.processes() if "backend:app" in found.command] == pids
+        assert all(f"Started server process [{pid}]" in c.log() for pid in pids)
 
 
 @pytest.mark.parametrize("missing", ["bin/serve", "cwd"])
