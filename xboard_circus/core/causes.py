@@ -72,7 +72,7 @@ class Death:
         commanded_by: Who wanted it gone: "operator", "reload", "recycle", "scale", ...
         signals: The signals that Circus sent to it, in any order.
         our_kill: Why we ended it ourselves; beats everything else.
-        our_reason: The words for *our_kill*.
+        our_reason: The words for *our_kill*, or for what *commanded_by* wanted.
         log_tail: The last lines that it wrote, as far as they can be had.
         command: What was to run.
     """
@@ -104,7 +104,7 @@ def _judged(death: Death) -> tuple[Cause, str]:
     if death.our_kill is not None:
         return death.our_kill, death.our_reason
     if death.commanded_by:
-        return Cause.COMMANDED, f"commanded: {death.commanded_by}"
+        return Cause.COMMANDED, death.our_reason or f"commanded: {death.commanded_by}"
     if sent := _terminating(death):
         return Cause.COMMANDED, f"commanded: {_name(sent)} sent by Circus"
     if code is None:
