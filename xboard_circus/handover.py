@@ -1,14 +1,143 @@
-"""Take a listening socket over from a worker that outlived its circusd."""
+"""Take a listening socket over from a worker that outlived its circusd, so that the port is never without a listener.
+
+What is asked here is answered in `xboard_circus.worker_server`. All of this blocks, for a short time: it is for a
+thread.
+"""
 
 from __future__ import annotations
 
+import array
+import json
+import logging
+import os
+import re
 import socket
+import stat
+import time
+from ipaddress import ip_address
 from pathlib import Path
+from urllib.parse import quote
+
+from xboard_circus import procs
+
+log = logging.getLogger("circus")
+
+LARGEST_ANSWER = 64 * 1024
+MOST_DESCRIPTORS = 16  # what comes beyond them is closed by the kernel
+
+_SOCKET_OF_A_PID = re.compile(r"([1-9][0-9]{0,9})\.sock", re.ASCII)
 
 
 def candidates(folder: Path) -> list[Path]:
-    return []
+    """Return the private sockets in the runtime folder of a watcher whose workers live, by pid."""
+    try:
+        found = [(int(match[1]), path) for path in folder.iterdir() if (match := _SOCKET_OF_A_PID.fullmatch(path.name))]
+    except OSError:
+        return []
+    return [path for pid, path in sorted(found) if _lives(pid) and _is_socket(path)]
 
 
-def take_over(socket_path: Path, *, instance: str, address: tuple[str, int], timeout: float = 1.0) -> socket.socket | None:
+def take_over(
+    socket_path: Path, *, instance: str, address: tuple[str, int], timeout: float = 1.0
+) -> socket.socket | None:
+    """Return the listening socket of the worker at *socket_path*; None if it hands none over within *timeout*.
+
+    *address* is numeric, as Circus holds it; a socket that listens elsewhere is not what we want, and is closed. The
+    worker goes on with the same socket, not with a copy: who makes it blocking makes it so for the worker as well.
+    """
+    descriptors: list[int] = []
+    try:
+        answer = _ask(socket_path, instance, time.monotonic() + timeout, descriptors)
+        refusal = _refusal(answer)
+        if refusal is None and len(descriptors) != 1:
+            refusal = f"it passed {len(descriptors)} descriptors"
+        if refusal is None:
+            listener = socket.socket(fileno=descriptors[0])
+            descriptors.clear()
+            if listens_on(listener, address):
+                listener.set_inheritable(False)
+                return listener
+            refusal = f"it passed {listener}"
+            listener.close()
+    except OSError as error:
+        refusal = error.strerror or str(error)
+    finally:
+        for descriptor in descriptors:
+            os.close(descriptor)
+    log.info("xboard: no handover from %s: %s", socket_path, refusal)
     return None
+
+
+def listens_on(listener: socket.socket, address: tuple[str, int]) -> bool:
+    """Say whether *listener* accepts connections at *address*, "" being all of IPv4.
+
+    0.0.0.0 and :: are not the same: Circus would have an IPv4 socket that speaks IPv6.
+    """
+    if listener.family not in (socket.AF_INET, socket.AF_INET6) or listener.type != socket.SOCK_STREAM:
+        return False
+    if not listener.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+        return False
+    host, port = listener.getsockname()[:2]
+    try:
+        return bool(ip_address(host) == ip_address(address[0] or "0.0.0.0") and port == address[1])
+    except ValueError:
+        return False
+
+
+def _ask(socket_path: Path, instance: str, deadline: float, descriptors: list[int]) -> bytes:
+    """Return the answer of the worker; what it passes along is put into *descriptors* as it comes, to be closed."""
+    received = bytearray()
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+        connection.settimeout(_left(deadline))
+        connection.connect(os.fspath(socket_path))
+        connection.sendall(f"POST /-/handover?instance={quote(instance, safe='')} HTTP/1.0\r\n\r\n".encode())
+        while len(received) <= LARGEST_ANSWER:
+            connection.settimeout(_left(deadline))
+            piece, passed = _receive(connection)
+            descriptors += passed
+            if not piece:
+                break
+            received += piece
+    return bytes(received)
+
+
+def _receive(connection: socket.socket) -> tuple[bytes, list[int]]:
+    # Not socket.recv_fds: until Python 3.12 at least it drops the flags, and circusd may fork in the next moment.
+    passed = array.array("i")
+    room = socket.CMSG_SPACE(MOST_DESCRIPTORS * passed.itemsize)
+    piece, ancillary, _, _ = connection.recvmsg(4096, room, getattr(socket, "MSG_CMSG_CLOEXEC", 0))
+    for level, kind, data in ancillary:
+        if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
+            passed.frombytes(data[: len(data) - len(data) % passed.itemsize])
+    return piece, list(passed)
+
+
+def _left(deadline: float) -> float:
+    left = deadline - time.monotonic()
+    if left <= 0:  # and 0 would mean: do not wait
+        raise TimeoutError("no answer in time")
+    return left
+
+
+def _refusal(answer: bytes) -> str | None:
+    """Return why the worker says no; None when it says yes."""
+    head, _, body = answer.partition(b"\r\n\r\n")
+    line = head.partition(b"\r\n")[0]
+    if line.startswith(b"HTTP/") and line.split()[1:2] == [b"200"]:
+        return None
+    try:
+        return str(json.loads(body)["error"])
+    except (ValueError, LookupError, TypeError, RecursionError):
+        return f"it answers {line[:80].decode('ascii', errors='replace')!r}"
+
+
+def _lives(pid: int) -> bool:
+    started = procs.start_time(pid)
+    return procs.is_running(pid, 0 if started is None else started)
+
+
+def _is_socket(path: Path) -> bool:
+    try:
+        return stat.S_ISSOCK(path.lstat().st_mode)
+    except OSError:
+        return False

@@ -46,6 +46,7 @@ class Order:
         self.uid = ""
         self.gid = ""
         self.rlimits: list[str] = []
+        self.env: list[str] = []
         self.command: list[str] = []
 
 
@@ -62,6 +63,8 @@ def parse(argv: list[str]) -> Order:
             raise LaunchError(USAGE, f"{name} needs a value")
         if name == "--rlimit":
             order.rlimits.append(value)
+        elif name == "--env":
+            order.env.append(value)
         elif name in ("--wid", "--gate", "--chdir", "--uid", "--gid"):
             setattr(order, name[2:], value)
         else:
@@ -220,6 +223,9 @@ def launch(order: Order) -> None:
         become_group(order.gid)
     if order.wid:
         environment["XBOARD_WID"] = order.wid
+    for setting in order.env:
+        name, _, value = setting.partition("=")
+        environment[name] = value
     run(order.command, environment)
 
 

@@ -13,8 +13,9 @@ import logging
 import math
 import os
 import socket
+import struct
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl
@@ -22,6 +23,8 @@ from urllib.parse import parse_qsl
 log = logging.getLogger("uvicorn.error")
 
 WORKER_PATH = "/-/worker"
+SERVE_PATH = "/-/serve"
+HANDOVER_PATH = "/-/handover"
 MAX_REQUEST = 8 * 1024
 READ_TIMEOUT = 5.0
 DEFAULT_TIMEOUT = 1.6
@@ -45,10 +48,25 @@ class Question:
     timeout: float
 
 
+@dataclass(frozen=True)
+class Order:
+    """``POST /-/serve``, by which a spare begins to serve, or ``POST /-/handover?instance=ID``, for the port.
+
+    Attributes:
+        peer: The user that asks, None where the system does not tell.
+    """
+
+    path: str
+    instance: str
+    peer: int | None = None
+
+
 Answer = Callable[[Question], Awaitable[dict[str, Any]]]
+Obey = Callable[[Order], tuple[dict[str, Any], int | None]]
+"""Does what is ordered; the answer may carry a descriptor."""
 
 
-def parse_question(head: bytes) -> Question:
+def parse_question(head: bytes) -> Question | Order:
     """Read the head of a request.
 
     >>> parse_question(b"GET /-/worker?live=/health/live HTTP/1.1")
@@ -57,11 +75,15 @@ def parse_question(head: bytes) -> Question:
     method, _, rest = head.decode("latin-1").partition("\r\n")[0].partition(" ")
     target, _, _version = rest.partition(" ")
     path, _, query = target.partition("?")
+    options = dict(parse_qsl(query))
+    if path in (SERVE_PATH, HANDOVER_PATH):
+        if method != "POST":
+            raise BadQuestion(405, "only POST changes anything")
+        return Order(path, options.get("instance", ""))
     if path != WORKER_PATH:
         raise BadQuestion(404, f"only {WORKER_PATH} is here")
     if method != "GET":
         raise BadQuestion(405, "only GET is answered")
-    options = dict(parse_qsl(query))
     for name in ("live", "ready"):
         if not options.get(name, "/").startswith("/"):
             raise BadQuestion(400, f"{name} must be a path, such as /health/{name}")
@@ -72,6 +94,15 @@ def parse_question(head: bytes) -> Question:
     if not 0 < timeout < math.inf:
         raise BadQuestion(400, "timeout must be seconds, more than 0")
     return Question(options.get("live"), options.get("ready"), timeout)
+
+
+def peer_of(connection: Any) -> int | None:
+    """Return the user at the other end of a unix connection, None where the system does not tell."""
+    if connection is None or not hasattr(socket, "SO_PEERCRED"):
+        return None
+    credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
+    _pid, uid, _gid = struct.unpack("3i", credentials)
+    return int(uid)
 
 
 def render(status: int, content: dict[str, Any]) -> bytes:
@@ -100,28 +131,39 @@ class PrivateSocket:
         listener.listen(BACKLOG)
         self._listener = listener
 
-    async def serve(self, answer: Answer) -> None:
+    async def serve(self, answer: Answer, obey: Obey) -> None:
         """Answer from now on, as long as the event loop runs."""
 
         async def converse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            connection = writer.get_extra_info("socket")
             with contextlib.suppress(ConnectionError, EOFError, asyncio.TimeoutError):
-                writer.write(await reply(reader, answer))
+                text, descriptor = await reply(reader, answer, obey, peer_of(connection))
+                if descriptor is not None:
+                    # The descriptor travels with the first bytes; asyncio's transport knows no such thing.
+                    with socket.socket(fileno=os.dup(connection.fileno())) as plain:
+                        sent = socket.send_fds(plain, [text], [descriptor])
+                    text = text[sent:]
+                writer.write(text)
                 await writer.drain()
             writer.close()
 
         self._server = await asyncio.start_unix_server(converse, sock=self._listener, limit=MAX_REQUEST)
 
 
-async def reply(reader: asyncio.StreamReader, answer: Answer) -> bytes:
+async def reply(reader: asyncio.StreamReader, answer: Answer, obey: Obey, peer: int | None) -> tuple[bytes, int | None]:
     try:
         head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), READ_TIMEOUT)
-        return render(200, await answer(parse_question(head)))
+        asked = parse_question(head)
+        if isinstance(asked, Question):
+            return render(200, await answer(asked)), None
+        content, descriptor = obey(replace(asked, peer=peer))
+        return render(200, content), descriptor
     except BadQuestion as error:
-        return render(error.status, {"error": str(error)})
+        return render(error.status, {"error": str(error)}), None
     except asyncio.LimitOverrunError:
-        return render(431, {"error": f"more than {MAX_REQUEST} bytes"})
+        return render(431, {"error": f"more than {MAX_REQUEST} bytes"}), None
     except (ConnectionError, EOFError, asyncio.TimeoutError):
         raise
     except Exception:
         log.exception("The private socket could not answer")
-        return render(500, {"error": "see the worker's log"})
+        return render(500, {"error": "see the worker's log"}), None

@@ -103,6 +103,7 @@ def main() -> None:
     config = parse(sys.argv[1:])
     raise_limits()
     surroundings = Surroundings.read(os.environ)
+    os.environ.pop("XBOARD_SPARE", None)  # what the app starts is no spare
     try:
         private = bind_private(surroundings)
     except OSError as error:

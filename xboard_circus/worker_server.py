@@ -15,12 +15,12 @@ from typing import Any
 
 import uvicorn
 
-from xboard_circus import __version__
+from xboard_circus import __version__, procs
 from xboard_circus.app_calls import AppCalls
 from xboard_circus.core.states import WorkerState
 from xboard_circus.drain import CLOSE_HEADER, drain, stop_accepting
 from xboard_circus.gauges import LoopLag, resident_bytes, thread_pool
-from xboard_circus.private_socket import PrivateSocket, Question
+from xboard_circus.private_socket import SERVE_PATH, BadQuestion, Order, PrivateSocket, Question
 
 log = logging.getLogger("uvicorn.error")
 
@@ -39,6 +39,9 @@ class Surroundings:
         folder: Where our private socket and our ready file go; None: there are none.
         ready_path: The path of the app that must answer before we call ourselves ready; None: none.
         preflight: We are a trial of new code and stay away from the public socket.
+        spare: We import the app and wait until we are told to serve.
+        instance: The instance of the bundle that we belong to.
+        circusd: The circusd that started us, "pid:started".
     """
 
     folder: Path | None
@@ -46,6 +49,9 @@ class Surroundings:
     wid: int | None
     ready_path: str | None
     preflight: bool
+    spare: bool = False
+    instance: str = ""
+    circusd: str = ""
 
     @classmethod
     def read(cls, environ: Mapping[str, str]) -> Surroundings:
@@ -56,6 +62,9 @@ class Surroundings:
             wid=int(wid) if wid.isdecimal() else None,
             ready_path=environ.get("XBOARD_READY_PATH") or None,
             preflight=environ.get("XBOARD_PREFLIGHT") == "1",
+            spare=environ.get("XBOARD_SPARE") == "1",
+            instance=environ.get("XBOARD_INSTANCE", ""),
+            circusd=environ.get("XBOARD_CIRCUSD", ""),
         )
 
     def file(self, suffix: str) -> Path | None:
@@ -77,7 +86,9 @@ class WorkerServer(uvicorn.Server):
         self.recycled = False
         self._surroundings = surroundings
         self._private = private
-        self._state = WorkerState.STARTING
+        self._state = WorkerState.SPARE if surroundings.spare else WorkerState.STARTING
+        self._called: asyncio.Event | None = None
+        self._public: list[socket.socket] = []
         self._lag = LoopLag(period=TICK)
         self._calls: AppCalls | None = None
         self._readiness: asyncio.Task[None] | None = None
@@ -86,8 +97,10 @@ class WorkerServer(uvicorn.Server):
         self.server_state.default_headers = self._headers
 
     async def serve(self, sockets: list[socket.socket] | None = None) -> None:
+        self._called = asyncio.Event()
+        self._public = sockets or []
         if self._private is not None:
-            await self._private.serve(self._tell)
+            await self._private.serve(self._tell, self._obey)
         await super().serve(sockets)
 
     @contextlib.contextmanager
@@ -100,6 +113,9 @@ class WorkerServer(uvicorn.Server):
                 self._surroundings.remove_files()
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        if self._state is WorkerState.SPARE and not await self._is_called():
+            return
+        self._state = WorkerState.STARTING
         await super().startup(sockets)
         for sock in sockets or []:
             log.info("Uvicorn running on socket %s (Press CTRL+C to quit)", sock.getsockname())
@@ -110,6 +126,43 @@ class WorkerServer(uvicorn.Server):
             user_agent=f"xboard-circus/{__version__}",
         )
         self._readiness = asyncio.create_task(self._become_ready(self._calls))
+
+    async def _is_called(self) -> bool:
+        """Wait as a spare; return False when the end comes first."""
+        assert self._called is not None
+        log.info("Spare: the app is imported, waiting to be told to serve")
+        called = asyncio.create_task(self._called.wait())
+        while not self.should_exit and not called.done():
+            await asyncio.wait([called], timeout=TICK)
+        called.cancel()
+        return not self.should_exit
+
+    def _obey(self, order: Order) -> tuple[dict[str, Any], int | None]:
+        if order.path == SERVE_PATH:
+            if self._state is WorkerState.DRAINING:
+                raise BadQuestion(409, "draining")
+            if self._called is not None:
+                self._called.set()
+            return {"state": self._state.value}, None
+        return self._hand_over(order)
+
+    def _hand_over(self, order: Order) -> tuple[dict[str, Any], int | None]:
+        """Give the public listener to the next circusd of our instance and user, when our own is gone."""
+        ours = self._surroundings
+        if order.peer not in (0, os.getuid()):
+            raise BadQuestion(403, "another user's")
+        if not ours.instance or order.instance != ours.instance:
+            raise BadQuestion(403, "another instance's")
+        try:
+            circusd = procs.Identity.parse(ours.circusd)
+        except ValueError:
+            raise BadQuestion(409, "no circusd started this worker") from None
+        if procs.is_running(circusd.pid, circusd.started):
+            raise BadQuestion(409, f"its circusd, pid {circusd.pid}, lives")
+        listening = [sock for sock in self._public if sock.fileno() >= 0]
+        if self._state is WorkerState.DRAINING or len(listening) != 1:
+            raise BadQuestion(409, "it does not listen on one socket")
+        return {"pid": os.getpid()}, listening[0].fileno()
 
     async def _become_ready(self, calls: AppCalls) -> None:
         path, said = self._surroundings.ready_path, None

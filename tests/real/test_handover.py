@@ -1,0 +1,47 @@
+"""circusd is killed, its workers serve on, and the next circusd takes their listening socket over."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from .harness import circusd, eventually
+from .load import Load
+
+
+def test_nothing_is_lost_when_circusd_is_killed_and_started_again(tmp_path: Path) -> None:
+    """Given load on two workers, when circusd is killed and started 1 s later, then new workers take over, 0 lost."""
+    with circusd(tmp_path) as c:
+        old = c.wait_ready()
+
+        with Load(c.url, rate=100) as new, Load(c.url, rate=100, connections=16) as kept:
+            eventually(lambda: new.answered > 50 and kept.answered > 50)
+            c.kill9()
+            served = new.answered
+            eventually(lambda: new.answered > served + 100)
+            c.start_again()
+            fresh = c.wait_ready(timeout=15)
+            eventually(lambda: set(new.workers) >= set(fresh), timeout=10)
+            eventually(lambda: not {found.pid for found in c.processes()} & set(old), timeout=20)
+            served = new.answered
+            eventually(lambda: new.answered > served + 50)
+
+        assert not set(fresh) & set(old)
+        assert new.lost + kept.lost == []
+        assert "took" in (tmp_path / "logs" / "circusd.log").read_text()
+
+
+def test_old_workers_serve_on_while_the_new_code_does_not_get_ready(tmp_path: Path) -> None:
+    """Given new code that dies at import, when circusd is killed and started again, then the old workers serve on."""
+    with circusd(tmp_path, options={"restart.burst": 2, "restart.delay": 0.2}) as c:
+        old = c.wait_ready()
+
+        c.kill9()
+        c.set("boot", "die")
+        c.start_again()
+        eventually(lambda: c.events.named("cooldown"), timeout=15)
+
+        with Load(c.url, rate=50) as load:
+            eventually(lambda: load.answered > 50)
+
+        assert load.lost == []
+        assert set(load.workers) <= set(old)

@@ -1,0 +1,95 @@
+"""A hot spare has imported the app and waits: it serves in the moment in which a worker dies."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+from .harness import Circusd, circusd, eventually, holds, kill
+from .load import Load
+
+SPARE = {"worker.spares": 1, "restart.burst": 3, "restart.delay": 0.2, "restart.cooldown": 60}
+
+
+def states(c: Circusd) -> dict[int, str]:
+    return {worker["pid"]: worker["state"] for worker in c.watcher()["workers"]}
+
+
+def spares(c: Circusd) -> list[int]:
+    return [pid for pid, state in states(c).items() if state == "spare"]
+
+
+def wait_for_spare(c: Circusd) -> int:
+    def told() -> list[dict[str, Any]]:
+        return [start for start in c.watcher()["workers"] if start["state"] == "spare"]
+
+    return int(eventually(told, timeout=10)[0]["pid"])
+
+
+def test_a_spare_serves_when_the_only_worker_is_killed_and_only_what_that_had_is_lost(tmp_path: Path) -> None:
+    """Given one worker and one spare, when the worker is killed, then the spare serves and a new spare is made."""
+    with circusd(tmp_path, numprocesses=1, options=SPARE) as c:
+        (first,) = c.wait_ready()
+        spare = wait_for_spare(c)
+        eventually(lambda: c.said("ready-at", first))
+
+        assert c.watcher()["numprocesses"] == 1
+        assert c.said("ready-at", spare) is None
+        with Load(c.url, rate=100) as load:
+            eventually(lambda: load.answered > 50)
+            killed_at = kill(first)
+            eventually(lambda: str(spare) in {str(worker) for worker in load.workers})
+            eventually(lambda: spares(c) not in ([], [spare]))
+
+        assert [request for request in load.lost if request.start > killed_at] == []
+        assert spare in c.ready()
+
+
+def test_a_crash_looping_app_does_not_eat_its_spares(tmp_path: Path) -> None:
+    """Given a worker and a spare of an app that dies 50 ms after it serves, when it loops, then the schedule holds."""
+    with circusd(tmp_path, numprocesses=1, options=SPARE) as c:
+        c.wait_ready()
+        wait_for_spare(c)
+
+        for _ in range(3):
+            (serving,) = eventually(lambda: [pid for pid, state in states(c).items() if state == "ready"], timeout=10)
+            kill(serving)
+            eventually(lambda dead=serving: dead not in states(c))  # type: ignore[misc]
+        eventually(lambda: c.events.named("cooldown"))
+        spawned = len(c.events.named("spawn"))
+
+        holds(lambda: "ready" not in states(c).values(), seconds=1.5)
+        assert len(c.events.named("spawn")) <= spawned + 1
+        assert len(spares(c)) == 1
+
+
+def test_a_rolling_reload_renews_the_spares_too(tmp_path: Path) -> None:
+    """Given one worker and one spare under load, when it is reloaded, then both are new and nothing is lost."""
+    with circusd(tmp_path, numprocesses=1, options=SPARE) as c:
+        (first,) = c.wait_ready()
+        spare = wait_for_spare(c)
+
+        with Load(c.url, rate=100) as new, Load(c.url, rate=50, connections=8) as kept:
+            eventually(lambda: new.answered > 20 and kept.answered > 20)
+            c.do("xboard_reload", name="web")
+            eventually(lambda: c.watcher()["reload"]["state"] == "done", timeout=30)
+            eventually(lambda: spares(c) and spare not in states(c), timeout=10)
+
+        assert first not in states(c)
+        assert new.lost + kept.lost == []
+        assert c.watcher()["restarts"] == 0
+
+
+def test_stop_ends_a_spare_at_once(tmp_path: Path) -> None:
+    """Given a waiting spare, when the operator stops the watcher, then nothing of it is left."""
+    with circusd(tmp_path, numprocesses=1, options=SPARE) as c:
+        c.wait_ready()
+        wait_for_spare(c)
+
+        began = time.monotonic()
+        c.do("stop", name="web", waiting=True)
+
+        assert time.monotonic() - began < 5
+        assert states(c) == {}
+        assert c.status() == "stopped"
