@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from xboard_circus import config as configuration
-from xboard_circus import file_rules, host_rules, import_rules, port_rules, watcher_rules
+from xboard_circus import file_rules, host_rules, import_rules, port_rules, preflight, watcher_rules
 from xboard_circus.config import Config
 from xboard_circus.errors import XboardError
 from xboard_circus.findings import Finding, Level, Remark, Report, report
@@ -20,17 +20,21 @@ from xboard_circus.findings import Finding, Level, Remark, Report, report
 __all__ = ["Finding", "Level", "Report", "check"]
 
 
-def check(config_file: str | Path, *, running: bool = False) -> Report:
+def check(config_file: str | Path, *, running: bool = False, deep: bool = False) -> Report:
     """Return everything that is wrong, or will go wrong, with *config_file*.
 
     With *running*, its circusd runs and has the ports, so they are not looked at; one that is found to run is
     recognised in any case. Nothing is changed, but the hooks and plugins are imported, in processes of their own.
+    With *deep*, where nothing else is wrong, each armed watcher's app is started once as well, see `preflight`.
     """
     shown = str(config_file)
     try:
         findings = list(_unreadable(Path(config_file).absolute(), shown))
         if not findings:
-            findings = list(_findings(configuration.load(config_file), running=running))
+            config = configuration.load(config_file)
+            findings = list(_findings(config, running=running))
+            if deep and report(findings).passed:
+                findings += _tried(config)
     except XboardError as error:
         findings = [Finding(Level.ERROR, shown, "", "", None, str(error).removeprefix(f"{shown}: "), "")]
     return report(findings)
@@ -91,6 +95,14 @@ def _circus(config: Config) -> Iterator[tuple[str, Remark]]:
     if config.circus["httpd"] and importlib.util.find_spec("circusweb") is None:
         what = "circusd ends at once: circus-web is not installed, and does not install any more"
         yield "circus", Remark(Level.ERROR, "httpd", what, "delete the line")
+
+
+def _tried(config: Config) -> Iterator[Finding]:
+    """Yield how a throw-away worker of each armed watcher fares."""
+    for watcher in filter(configuration.is_armed, config.watchers):
+        outcome = preflight.preflight(config, watcher)
+        level = Level.ERROR if outcome.verdict is preflight.Verdict.FAILED else Level.OK
+        yield Finding(level, config.shown, watcher.section, "", None, outcome.told(), "")
 
 
 def _given(config: Config) -> dict[str, Mapping[str, str]]:

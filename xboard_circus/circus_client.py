@@ -143,6 +143,10 @@ class CircusdClient:
         """Stop watcher *name* and start it again."""
         self.call("restart", name=name, match="simple", waiting=waiting, deadline=deadline)
 
+    def reload(self, name: str, *, by: str, deadline: float = 5.0) -> Reply:
+        """Begin a rolling reload of armed watcher *name*, and return how far it is; refused while one runs."""
+        return dict(self.call("xboard_reload", name=name, by=by, deadline=deadline)["reload"])
+
     def quit(self, *, deadline: float = 5.0) -> None:
         """Tell circusd to stop all watchers and end; it says that it will, not when it is done."""
         self.call("quit", deadline=deadline)

@@ -32,10 +32,10 @@ def test_a_spare_serves_when_the_only_worker_is_killed_and_only_what_that_had_is
     with circusd(tmp_path, numprocesses=1, options=SPARE) as c:
         (first,) = c.wait_ready()
         spare = wait_for_spare(c)
-        eventually(lambda: c.said("ready-at", first))
+        eventually(lambda: c.said("ready", first))
 
         assert c.watcher()["numprocesses"] == 1
-        assert c.said("ready-at", spare) is None
+        assert c.said("ready", spare) is None
         with Load(c.url, rate=100) as load:
             eventually(lambda: load.answered > 50)
             killed_at = kill(first)

@@ -14,6 +14,7 @@ from xboard_circus.cli.configuration import check, init
 from xboard_circus.cli.context import ini_option
 from xboard_circus.cli.lifecycle import restart, start, stop
 from xboard_circus.cli.overview import status
+from xboard_circus.cli.reloading import reload
 
 
 @click.group(cls=Boundary, context_settings={"help_option_names": ["-h", "--help"]})
@@ -23,5 +24,5 @@ def main() -> None:
     """Keep a FastAPI backend up under Circus."""
 
 
-for command in (start, stop, restart, status, clean, check, init):
+for command in (start, stop, restart, reload, status, clean, check, init):
     main.add_command(command)

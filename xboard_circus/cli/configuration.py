@@ -19,11 +19,12 @@ STYLES = {Level.ERROR: "red", Level.WARNING: "yellow", Level.OK: "green"}
 
 @click.command()
 @click.option("--json", "as_data", is_flag=True, help="Print JSON for programs.")
+@click.option("--deep", is_flag=True, help="Start a throw-away worker of each watcher too, away from the public port.")
 @ini_option
 @click.pass_obj
-def check(asked: Asked, as_data: bool) -> int:
+def check(asked: Asked, as_data: bool, deep: bool) -> int:
     """Check the ini file: options, hooks, plugins, ports. Ends with 1 when there is an error."""
-    report = checking.check(asked.config_file)
+    report = checking.check(asked.config_file, deep=deep)
     if as_data:
         print(json.dumps(report.as_dict(), indent=2))
     else:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 STEP = 0.05
 STACK_SECONDS = 1.5
+KILL_SECONDS = 5.0
 
 
 class Replacement:
@@ -59,11 +60,13 @@ class Replacement:
                 await self._let_go()
             elif self.new is not None and self.new.pid in armed.live:
                 self.new.our_kill, self.new.our_reason = Cause.FAILED_START, self.failure
-                await self._kill(self.new, min(5.0, armed.watcher.graceful_timeout))
+                await self._kill(self.new, min(KILL_SECONDS, armed.watcher.graceful_timeout))
+                await self._until_gone(self.new)
         finally:
-            armed.replacement = None
             self._put_back()
+            # Before it is over: the end of a new one that had to be killed is counted now, and it costs no restart.
             armed.reap_and_respawn()
+            armed.replacement = None
         return self.failure
 
     def is_trying(self, spawned: Spawned) -> bool:
@@ -121,6 +124,12 @@ class Replacement:
             old.our_kill, old.our_reason = self.cause, self.reason
         old.draining = True
         await self._kill(old, None)
+
+    async def _until_gone(self, spawned: Spawned) -> None:
+        """Wait for the end that a SIGKILL brings: Circus sends it and does not look whether it is dead."""
+        end = self.armed.clock() + KILL_SECONDS
+        while self.armed.clock() < end and not spawned.has_ended():
+            await asyncio.sleep(STEP)
 
     async def _kill(self, spawned: Spawned, graceful_timeout: float | None) -> None:
         spawned.process.stopping = False

@@ -84,6 +84,11 @@ def begin(armed: ArmedWatcher, *, by: str) -> RollingReload:
         raise MessageError(f"a reload of {armed.name} runs already: {armed.reload.view()['done']} done")
     if not armed.is_running():
         raise MessageError(f"{armed.name} is {armed.watcher.status()}")
+    if armed.port.socket() is None and armed.options.port.port:
+        raise MessageError(
+            f"each worker of {armed.name} binds port {armed.options.port.port} by itself, so a new one can't be ready "
+            f"beside an old one; `xboard-circus restart {armed.name}`, or let it serve on a [socket:...]"
+        )
     armed.reload = RollingReload(armed, by=by)
     armed.supervisor.run(armed.reload.run(), f"the reload of {armed.name}")
     return armed.reload

@@ -1,0 +1,245 @@
+"""Try new code on one throw-away worker, away from the public port, before any worker that serves is touched.
+
+The trial runs as a worker of the watcher would: the same command behind the same launcher, the same environment,
+folder and user. XBOARD_PREFLIGHT=1 keeps it off the public socket, and a runtime folder of its own keeps it out of the
+sight of circusd and the prober. Only our own worker knows how to do that; another command is left out.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+from types import SimpleNamespace
+from typing import IO
+
+import psutil
+from circus.process import Process
+from circus.util import load_virtualenv
+
+from xboard_circus import procs, runtime
+from xboard_circus.config import Config, WatcherConfig
+from xboard_circus.core.causes import Death, cause_of
+from xboard_circus.errors import XboardError
+from xboard_circus.supervisor.environment import environment, launch_command, user_of
+
+WORKER_MODULE = "xboard_circus.worker"
+WID = 0  # Circus begins at 1: no app takes the trial for a worker whose file or port it then uses too
+POLL = 0.05
+LONGEST_END = 10.0
+LATE_START_GRACE = 5.0  # it serves nobody, and uvicorn hears no SIGTERM before its lifespan has started
+TAIL_LINES, TAIL_BYTES = 15, 16_384
+
+
+class Verdict(Enum):
+    """How a trial went; *skipped* where the command is not our worker."""
+
+    PASSED = "passed"
+    FAILED = "failed"
+    SKIPPED = "skipped"
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What came of the trial of one watcher.
+
+    Attributes:
+        reason: One line for a person, whatever the verdict.
+        log: The last lines that the trial wrote, where it failed.
+    """
+
+    watcher: str
+    verdict: Verdict
+    reason: str
+    log: tuple[str, ...] = ()
+
+    def told(self) -> str:
+        """Return the reason, and under it the log."""
+        return "\n  ".join([f"{self.reason}; its last lines:", *self.log]) if self.log else self.reason
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """The throw-away worker while it runs."""
+
+    popen: subprocess.Popen[bytes]
+    ready_file: Path
+    output: IO[bytes]
+
+    def exit_code(self) -> int | None:
+        return self.popen.poll()
+
+    def text(self) -> str:
+        """Return the last of what it has written. A file, and no pipe: a child of the app may hold it open for ever."""
+        end = self.output.seek(0, os.SEEK_END)
+        self.output.seek(max(0, end - TAIL_BYTES))
+        return self.output.read().decode(errors="replace")
+
+
+def preflight(config: Config, watcher: WatcherConfig, *, clock: Callable[[], float] = time.monotonic) -> Outcome:
+    """Start a worker of *watcher*, wait until it is ready, end it; it has `health.startup_timeout` seconds for that."""
+    if WORKER_MODULE not in watcher.cmd:
+        return Outcome(watcher.name, Verdict.SKIPPED, f"no trial: its command is not `python -m {WORKER_MODULE}`")
+    began_at = clock()
+    try:
+        with _unwound_by_signals(), _trial(config, watcher) as trial:
+            failure = _await_ready(trial, watcher, give_up_at=began_at + watcher.options.health.startup_timeout)
+            seconds = clock() - began_at
+            lines = tuple(trial.text().splitlines()[-TAIL_LINES:]) if failure else ()
+    except (XboardError, OSError, ValueError) as error:
+        return Outcome(watcher.name, Verdict.FAILED, f"no trial worker could be started: {error}")
+    if failure:
+        return Outcome(watcher.name, Verdict.FAILED, f"the trial worker did not get ready: {failure}", lines)
+    return Outcome(watcher.name, Verdict.PASSED, f"a trial worker was ready after {seconds:.1f} s")
+
+
+def _await_ready(
+    trial: Trial, watcher: WatcherConfig, *, give_up_at: float, clock: Callable[[], float] = time.monotonic
+) -> str:
+    """Return "" once it is ready, else why it is not."""
+    while not trial.ready_file.exists():
+        code = trial.exit_code()
+        if code is not None:
+            return cause_of(Death(exit_code=code, was_ready=False, log_tail=trial.text(), command=watcher.cmd))[1]
+        if clock() > give_up_at:
+            return f"not ready within health.startup_timeout = {watcher.options.health.startup_timeout:g} s"
+        time.sleep(POLL)
+    return ""
+
+
+@contextlib.contextmanager
+def _trial(config: Config, watcher: WatcherConfig) -> Iterator[Trial]:
+    instance = runtime.instance_id(config.path)
+    folder = runtime.watcher_dir(instance, f"preflight-{os.getpid()}", *user_of(watcher))
+    # It gets some socket of a kind that it could serve on, in place of the public one.
+    inherited, other_end = socket.socketpair()
+    try:
+        with inherited, other_end, tempfile.TemporaryFile() as output:
+            env = _environment(config, watcher, instance=instance, folder=folder)
+            popen = subprocess.Popen(
+                _arguments(watcher, env, fd=inherited.fileno()),
+                cwd="/",  # the launcher enters the watcher's own
+                env=env,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                shell=watcher.shell,
+                pass_fds=(inherited.fileno(),),
+                start_new_session=True,  # a Ctrl-C ends the wait, and the wait ends the trial
+            )
+            identity = procs.Identity(popen.pid, procs.start_time(popen.pid) or 0)
+            ready_file = folder / f"{popen.pid}.ready"
+            try:
+                yield Trial(popen, ready_file, output)
+            finally:
+                longest = LONGEST_END if ready_file.exists() else LATE_START_GRACE
+                _end(popen, identity, patience=min(watcher.graceful_timeout, longest))
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _unwound_by_signals() -> Iterator[None]:
+    """Let SIGTERM and SIGHUP end the trial on their way, as a Ctrl-C does."""
+
+    def leave(signum: int, _: object) -> None:
+        raise SystemExit(128 + signum)
+
+    signals = [each for each in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(each) is signal.SIG_DFL]
+    for each in signals:
+        signal.signal(each, leave)
+    try:
+        yield
+    finally:
+        for each in signals:
+            signal.signal(each, signal.SIG_DFL)
+
+
+def _environment(config: Config, watcher: WatcherConfig, *, instance: str, folder: Path) -> dict[str, str]:
+    """Return what Circus would start a worker with, and the marks of a trial.
+
+    It names this process as its circusd: the launcher ends with it, and what is left of a trial whose command line was
+    killed is an orphan, which the next start or `clean` ends.
+    """
+    marks = {
+        "XBOARD_INSTANCE": instance,
+        "XBOARD_CIRCUSD": f"{os.getpid()}:{procs.start_time(os.getpid()) or 0}",
+        "XBOARD_HOME": str(config.folder),
+        "XBOARD_RUNTIME_DIR": str(runtime.root()),
+    }
+    given = _as_circusd_sees_it(config, watcher, instance)
+    env = environment(given, watcher=watcher.name, folder=folder, options=watcher.options, marks=marks)
+    return {**env, "XBOARD_PREFLIGHT": "1"}
+
+
+def _as_circusd_sees_it(config: Config, watcher: WatcherConfig, instance: str) -> dict[str, str]:
+    """Return the watcher's environment: with copy_env it holds circusd's own, and not that of this command line."""
+    env = dict(watcher.env)
+    circusd = runtime.supervisor_of(instance)
+    copied = procs.environ(circusd.pid) if watcher.copy_env and circusd is not None else None
+    if copied:
+        written = {
+            entry.option for scan in config.scans for entry in scan.entries if entry.section.partition(":")[0] == "env"
+        }
+        own = {key: value for key, value in env.items() if key in written or os.environ.get(key) != value}
+        env = {**copied, **own}
+    if watcher.copy_path:
+        env.setdefault("PYTHONPATH", os.pathsep.join(sys.path))
+    if virtualenv := watcher.given.get("virtualenv"):
+        place = SimpleNamespace(copy_env=True, virtualenv=str(config.folder / virtualenv), env=env)
+        load_virtualenv(place, py_ver=watcher.given.get("virtualenv_py_ver"))
+    return env
+
+
+def _arguments(watcher: WatcherConfig, env: Mapping[str, str], *, fd: int) -> list[str]:
+    """Return the command line, put together and split by Circus's own code."""
+    order = SimpleNamespace(
+        cmd=watcher.cmd, working_dir=str(watcher.working_dir), uid=watcher.uid, gid=watcher.gid, rlimits=watcher.rlimits
+    )
+    options = SimpleNamespace(**{**watcher.given, "optnames": tuple(watcher.given)})
+    process = Process(
+        watcher.name,
+        WID,
+        launch_command(order, wid=WID, gate=None, spare=False),
+        args=watcher.args,
+        shell=watcher.shell,
+        env=dict(env),
+        watcher=options,
+        spawn=False,
+    )
+    arguments: list[str] = process.format_args({name.lower(): fd for name in watcher.sockets_used})
+    return arguments
+
+
+def _end(popen: subprocess.Popen[bytes], identity: procs.Identity, *, patience: float) -> None:
+    """End the trial and what it has started; a signal goes to the very process that was seen."""
+    family = [identity, *_below(popen.pid)] if popen.poll() is None else [identity]
+    _signal([identity], signal.SIGTERM)
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        popen.wait(patience)
+    _signal(family, signal.SIGKILL)
+    popen.wait()
+
+
+def _below(pid: int) -> list[procs.Identity]:
+    try:
+        children = psutil.Process(pid).children(recursive=True)
+    except psutil.Error:
+        return []
+    return [found for child in children if (found := procs.Identity.of(child.pid))]
+
+
+def _signal(family: list[procs.Identity], signum: int) -> None:
+    for each in family:
+        with contextlib.suppress(PermissionError):
+            procs.send_signal(each.pid, each.started, signum)
