@@ -1,0 +1,279 @@
+"""Rolling reload under load: no request lost, no worker missing, and the old ones kept where the new code is bad."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+import signal
+import threading
+import time
+from collections import deque
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import pytest
+from circus.client import CircusClient
+
+from .harness import Circusd, Watcher, circusd, eventually, kill
+from .load import Connection, Load
+from .ports import free_port
+from .test_cli import begun, read_until
+from .transfers import Transfers
+
+pytestmark = pytest.mark.real
+READY = {"health.ready_path": "/health/ready", "health.live_path": "/health/live"}
+PACE = 144.6  # mean of a gap between 1 and 1000 ms whose logarithm is evenly spread, in ms
+
+
+class UnevenLoad(Load):
+    """Kept-alive connections that lie idle for 1 to 1000 ms between two requests, *rate* requests a second in all."""
+
+    async def drive(self) -> None:
+        count = round(self.rate * PACE / 1000)
+        await asyncio.gather(*(self._connection(random.Random(number)) for number in range(count)))
+
+    async def _connection(self, gaps: random.Random) -> None:
+        idle: deque[Connection] = deque()
+        tasks: set[asyncio.Task[None]] = set()
+        due = time.monotonic() + gaps.random()
+        while not self._stop.is_set():
+            await self._sleep_until(due)
+            task = asyncio.create_task(self._request(due, idle, kept=True))
+            tasks.add(task)
+            task.add_done_callback(tasks.discard)
+            due += 10 ** gaps.uniform(-3, 0)
+        await asyncio.gather(*tasks)
+        for connection in idle:
+            connection.writer.close()
+
+
+class ReadyWorkers:
+    """The smallest number of ready workers that circusd told of, asked all along by a thread of its own."""
+
+    def __init__(self, c: Circusd, name: str = "web") -> None:
+        self.samples = 0
+        self.fewest = 10**6
+        self._name = name
+        self._stop = threading.Event()
+        self._client = CircusClient(endpoint=c.endpoint, timeout=10)
+        self._thread = threading.Thread(target=self._look, daemon=True, name="ready-workers")
+
+    def __enter__(self) -> ReadyWorkers:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stop.set()
+        self._thread.join(15)
+        self._client.stop()
+
+    def _look(self) -> None:
+        while not self._stop.wait(0.02):
+            watchers = self._client.send_message("xboard_state")["watchers"]
+            workers = next(each["workers"] for each in watchers if each["name"] == self._name)
+            self.fewest = min(self.fewest, sum(each["state"] in ("ready", "busy") for each in workers))
+            self.samples += 1
+
+
+def pids(c: Circusd, name: str = "web") -> set[int]:
+    """The workers that serve; an old one that still drains is none."""
+    return {each["pid"] for each in c.watcher(name)["workers"] if each["state"] in ("ready", "busy")}
+
+
+def reload_of(c: Circusd, name: str = "web") -> dict[str, Any]:
+    found: dict[str, Any] | None = c.watcher(name)["reload"]
+    return found or {"state": "none yet"}
+
+
+def rolled(c: Circusd, name: str = "web", *, timeout: float = 30.0) -> dict[str, Any]:
+    """Reload and return how it ended."""
+    c.do("xboard_reload", name=name, by="the test")
+    eventually(lambda: reload_of(c, name)["state"] != "running", timeout=timeout, what="the reload ends")
+    return reload_of(c, name)
+
+
+def tell_figures(what: str, *loads: Load, reloads: int, ready: ReadyWorkers) -> None:
+    figures = {load.__class__.__name__: load.summary() for load in loads}
+    print(f"\n{what}: {reloads} reloads, ready workers >= {ready.fewest} in {ready.samples} samples")
+    print(json.dumps(figures))
+
+
+def roll_under_load(
+    c: Circusd, *, rate: float, requests: int, at_least: int, workers: int
+) -> tuple[Load, Load, Transfers, ReadyWorkers]:
+    """Reload again and again until both that many requests and reloads are done, each time into new pids."""
+    new, kept = Load(c.url, rate=rate / 2, connections=None), UnevenLoad(c.url, rate=rate / 2)
+    reloads, successors = 0, set()
+    with Transfers(c.url) as transfers, new, kept, ReadyWorkers(c) as ready:
+        while reloads < at_least or len(new.requests) + len(kept.requests) < requests:
+            before = pids(c)
+            ended = rolled(c)
+            reloads += 1
+            assert (ended["state"], ended["done"], ended["total"]) == ("done", workers, workers), ended
+            assert {old for old, _ in ended["replaced"]} == before
+            successors |= {pid for _, pid in ended["replaced"]}
+        kept.stop()
+        new.stop()
+    tell_figures(f"{workers} workers", new, kept, reloads=reloads, ready=ready)
+    print(dict(transfers.outcomes))
+    assert successors <= new.workers | kept.workers, "some new worker has served nobody"
+    return new, kept, transfers, ready
+
+
+@pytest.mark.parametrize(
+    ("workers", "rate", "requests", "reloads"),
+    [pytest.param(2, 300, 10_000, 20, id="two workers"), pytest.param(1, 200, 2_500, 8, id="one worker")],
+)
+def test_reloads_under_load_lose_nothing(
+    tmp_path: Path, workers: int, rate: float, requests: int, reloads: int
+) -> None:
+    """Given kept-alive, new and slow requests all along, when rolled over again and again, then none is lost."""
+    web = Watcher(numprocesses=workers, app="transfer_app:app", options=READY)
+    with circusd(tmp_path, watchers=[web]) as c:
+        c.wait_ready()
+
+        new, kept, transfers, ready = roll_under_load(
+            c, rate=rate, requests=requests, at_least=reloads, workers=workers
+        )
+
+        assert (new.lost, kept.lost, transfers.lost) == ([], [], {})
+        assert max(request.latency for request in [*new.requests, *kept.requests]) < 1
+        assert ready.fewest >= workers
+        assert c.failures() == []
+
+
+@pytest.mark.parametrize(
+    ("setting", "value", "reason"),
+    [
+        pytest.param("boot", "die", "told to die at import", id="dies at import"),
+        pytest.param("boot", "hang", "not ready within health.startup_timeout = 3 s", id="never starts"),
+        pytest.param("ready", "500", "not ready within health.startup_timeout = 3 s", id="answers 500 on ready"),
+    ],
+)
+@pytest.mark.parametrize("more", [[], ["--no-preflight"]], ids=["preflight", "no preflight"])
+def test_bad_code_ends_the_reload_and_the_old_workers_serve_on(
+    tmp_path: Path, setting: str, value: str, reason: str, more: list[str]
+) -> None:
+    """Given code that can't get ready, when reloaded with the command line, then exit 1, old pids, nothing lost."""
+    options = {**READY, "health.startup_timeout": 3}
+    with circusd(tmp_path, options=options) as c:
+        before = c.wait_ready()
+        c.set(setting, value)
+
+        with Load(c.url, rate=50) as load, ReadyWorkers(c) as ready:
+            result = c.run_cli("reload", *more)
+
+        assert result.returncode == 1, result.stdout + result.stderr
+        assert reason in result.stderr
+        assert ("serve on" in result.stderr, "last lines" in result.stderr) == (True, True), result.stderr
+        assert c.ready() == before
+        assert (load.lost, ready.fewest) == ([], 2)
+        assert (c.watcher()["restarts"], c.watcher()["budget"]["spent"]) == (0, 0)
+
+
+def test_the_command_line_reloads_every_armed_watcher(tmp_path: Path) -> None:
+    """Given two watchers, when reloaded without a name, then both have new workers, and each change is a line."""
+    with circusd(tmp_path, watchers=[Watcher("web"), Watcher("api", numprocesses=1)]) as c:
+        before = {name: set(c.wait_ready(name=name)) for name in c.watchers}
+
+        result = c.run_cli("reload")
+
+        assert result.returncode == 0, result.stderr
+        for name, number in (("web", 2), ("api", 1)):
+            assert len(pids(c, name)) == number
+            assert pids(c, name).isdisjoint(before[name])
+            assert f"{name}: a trial worker was ready after " in result.stdout
+            assert f"{name}: {number} of {number} replaced: pid " in result.stdout
+        assert result.stdout.endswith("\nreloaded\n")
+        assert len(c.starts("api")) == 3  # the first one, the trial, the new one
+
+
+def test_a_second_reload_is_refused_and_an_interrupt_leaves_the_first_running(tmp_path: Path) -> None:
+    """Given a reload that runs, when another is asked for, and the first interrupted, then 1, 130, and it is done."""
+    with circusd(tmp_path, numprocesses=2) as c:
+        c.wait_ready()
+        c.set("boot", "slow 2")
+        with begun(c, "reload", "web", "--no-preflight") as first:
+            eventually(lambda: reload_of(c)["state"] == "running")
+            refused = [c.run_cli("reload", "web", *more) for more in ([], ["--no-preflight"])]
+            read_until(first, "1 of 2 replaced")
+            first.send_signal(signal.SIGINT)
+            _, said = first.communicate(timeout=5)
+
+        for result in refused:
+            assert (result.returncode, "runs already" in result.stderr) == (1, True), result.stderr
+        assert first.returncode == 130
+        assert "circusd goes on with the reload of web" in said
+        assert eventually(lambda: reload_of(c)["state"] == "done", timeout=10)
+
+
+def test_stop_ends_a_reload_and_circusd_answers(tmp_path: Path) -> None:
+    """Given a reload whose new worker takes its time, when stopped, then all are gone at once, and it was stopped."""
+    with circusd(tmp_path, numprocesses=2) as c:
+        c.wait_ready()
+        c.set("boot", "slow 30")
+        with begun(c, "reload", "--no-preflight") as command, c.answering():
+            eventually(lambda: len(c.watcher()["workers"]) == 3)
+            c.do("stop", name="web", waiting=True)
+            _, said = command.communicate(timeout=5)
+
+        assert (command.returncode, "the reload was stopped" in said, "serve on" in said) == (1, True, False), said
+        assert (c.status(), c.workers()) == ("stopped", [])
+        assert reload_of(c)["state"] == "stopped"
+        c.set("boot", "")
+        c.do("start", name="web", waiting=True)
+        assert len(c.wait_ready()) == 2
+
+
+def test_a_slow_drain_holds_up_nothing_else(tmp_path: Path) -> None:
+    """Given a reload whose old worker drains for 8 s, when another watcher's worker dies, then one is up in 2 s."""
+    slow = Watcher("slow", numprocesses=1, arguments="--ws none --timeout-graceful-shutdown 20")
+    with circusd(tmp_path, watchers=[slow, Watcher("web", numprocesses=1)]) as c:
+        old = c.wait_ready(name="slow")[0]
+        crashed = c.wait_ready(name="web")[0]
+        with Load(f"{c.url_of('slow')}/slow?s=8", rate=2, seconds=0.3, timeout=15) as load, c.answering():
+            eventually(lambda: c.get(name="slow") == str(old))
+            c.do("xboard_reload", name="slow", by="the test")
+            eventually(lambda: c.worker(old, "slow")["state"] == "draining", what="the old one drains")
+            at = kill(crashed)
+            eventually(lambda: c.ready("web") not in ([], [crashed]), timeout=5, what="the crash is put right")
+            took = time.monotonic() - at
+            drains = c.worker(old, "slow")["state"]
+            load.stop()
+
+        assert took < 2
+        assert drains == "draining"
+        assert (load.lost, load.workers) == ([], {old})
+        eventually(lambda: reload_of(c, "slow")["state"] == "done")
+
+
+def test_a_command_that_is_not_ours_is_rolled_over_by_its_uptime(tmp_path: Path) -> None:
+    """Given plain uvicorn on a shared socket, when reloaded, then it is done without a trial, and says so."""
+    stock = "{python} -m uvicorn {app} --fd $(circus.sockets.{name})"
+    with circusd(tmp_path, watchers=[Watcher(command=stock)]) as c:
+        before = set(c.wait_ready())
+
+        result = c.run_cli("reload")
+
+        assert result.returncode == 0, result.stderr
+        assert "web: no trial: " in result.stdout
+        assert len(pids(c)) == 2
+        assert pids(c).isdisjoint(before)
+
+
+def test_a_server_that_binds_by_itself_is_refused_with_what_to_do(tmp_path: Path) -> None:
+    """Given a server that binds its port, when reloaded, then exit 1 with the command that works, and it serves on."""
+    port = free_port()
+    command = "{python} -m uvicorn {app} --port {port}"
+    web = Watcher(command=command, numprocesses=1, listens=False, port=port, options={"port.port": port})
+    with circusd(tmp_path, watchers=[web]) as c:
+        before = c.wait_ready()
+
+        result = c.run_cli("reload")
+
+        assert (result.returncode, "`xboard-circus restart web`" in result.stderr) == (1, True), result.stderr
+        assert c.ready() == before
