@@ -78,12 +78,9 @@ def open_public(fd: int) -> socket.socket:
 
 def public_sockets(config: uvicorn.Config, surroundings: Surroundings) -> list[socket.socket] | None:
     """Return what uvicorn is to listen on; None leaves it to bind by itself, as its options say."""
-    sockets = None if config.fd is None else [open_public(config.fd)]
-    if not surroundings.preflight:
-        return sockets
-    for sock in sockets or []:
-        sock.close()
-    return []
+    if surroundings.preflight:
+        return []
+    return None if config.fd is None else [open_public(config.fd)]
 
 
 def bind_private(surroundings: Surroundings) -> PrivateSocket | None:

@@ -138,7 +138,9 @@ def test_a_signal_for_the_one_before_is_not_sent(sleeper: Child) -> None:
     assert sleeper.process.poll() is None
 
 
-@pytest.mark.parametrize("pid", [-1, 0, 1, os.getpid(), os.getppid()])
+@pytest.mark.parametrize(
+    "pid", [-1, 0, 1, os.getpid(), os.getppid()], ids=["everybody", "our group", "init", "ourselves", "our parent"]
+)
 def test_some_are_never_signalled(pid: int) -> None:
     with pytest.raises(ValueError, match="no signal 0"):
         procs.send_signal(pid, procs.start_time(abs(pid)) or 0, 0)
