@@ -174,6 +174,7 @@ class PortGuard:
                 return True
             os.dup2(found.fileno(), shared.fileno(), inheritable=True)
         shared.host, shared.port = shared.getsockname()[:2]
+        armed.end_waiting("the port was taken over from a worker of an earlier circusd")
         logger.warning("xboard: %s: took %s:%s over from a worker of an earlier circusd", armed.name, *address)
         self._done()
         while self._is_current(run) and not armed.is_all_ready():

@@ -102,7 +102,7 @@ def _ask(socket_path: Path, instance: str, deadline: float, descriptors: list[in
 
 
 def _receive(connection: socket.socket) -> tuple[bytes, list[int]]:
-    # Not socket.recv_fds: until Python 3.12 at least it drops the flags, and circusd may fork in the next moment.
+    # Not socket.recv_fds: up to Python 3.13 it drops its flags, and circusd may fork in the next moment.
     passed = array.array("i")
     room = socket.CMSG_SPACE(MOST_DESCRIPTORS * passed.itemsize)
     piece, ancillary, _, _ = connection.recvmsg(4096, room, getattr(socket, "MSG_CMSG_CLOEXEC", 0))

@@ -46,7 +46,7 @@ class Order:
         self.uid = ""
         self.gid = ""
         self.rlimits: list[str] = []
-        self.env: list[str] = []
+        self.env: dict[str, str] = {}
         self.command: list[str] = []
 
 
@@ -64,7 +64,10 @@ def parse(argv: list[str]) -> Order:
         if name == "--rlimit":
             order.rlimits.append(value)
         elif name == "--env":
-            order.env.append(value)
+            variable, equals, content = value.partition("=")
+            if not variable or not equals:
+                raise LaunchError(USAGE, f"--env must be NAME=VALUE, not {value!r}")
+            order.env[variable] = content
         elif name in ("--wid", "--gate", "--chdir", "--uid", "--gid"):
             setattr(order, name[2:], value)
         else:
@@ -221,11 +224,9 @@ def launch(order: Order) -> None:
         environment.update(become_user(order.uid, order.gid))
     elif order.gid:
         become_group(order.gid)
+    environment.update(order.env)
     if order.wid:
         environment["XBOARD_WID"] = order.wid
-    for setting in order.env:
-        name, _, value = setting.partition("=")
-        environment[name] = value
     run(order.command, environment)
 
 

@@ -100,8 +100,8 @@ def peer_of(connection: Any) -> int | None:
     """Return the user at the other end of a unix connection, None where the system does not tell."""
     if connection is None or not hasattr(socket, "SO_PEERCRED"):
         return None
-    credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
-    _pid, uid, _gid = struct.unpack("3i", credentials)
+    credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("iII"))
+    _pid, uid, _gid = struct.unpack("iII", credentials)
     return int(uid)
 
 
@@ -136,7 +136,7 @@ class PrivateSocket:
 
         async def converse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             connection = writer.get_extra_info("socket")
-            with contextlib.suppress(ConnectionError, EOFError, asyncio.TimeoutError):
+            with contextlib.suppress(OSError, EOFError, asyncio.TimeoutError):
                 text, descriptor = await reply(reader, answer, obey, peer_of(connection))
                 if descriptor is not None:
                     # The descriptor travels with the first bytes; asyncio's transport knows no such thing.

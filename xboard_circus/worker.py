@@ -9,6 +9,7 @@ The environment says who we are, see `Surroundings`; without it, this is plain u
 
 from __future__ import annotations
 
+import contextlib
 import faulthandler
 import logging
 import os
@@ -79,6 +80,9 @@ def open_public(fd: int) -> socket.socket:
 def public_sockets(config: uvicorn.Config, surroundings: Surroundings) -> list[socket.socket] | None:
     """Return what uvicorn is to listen on; None leaves it to bind by itself, as its options say."""
     if surroundings.preflight:
+        if config.fd is not None:
+            with contextlib.suppress(OSError):
+                os.close(config.fd)  # so that not even a child of the trial's holds the port
         return []
     return None if config.fd is None else [open_public(config.fd)]
 
@@ -101,6 +105,9 @@ def main() -> None:
     raise_limits()
     surroundings = Surroundings.read(os.environ)
     os.environ.pop("XBOARD_SPARE", None)  # what the app starts is no spare
+    if surroundings.spare and surroundings.folder is None:
+        log.error("XBOARD_SPARE without XBOARD_WORKER_DIR: nobody could tell this worker to serve")
+        sys.exit(STARTUP_FAILURE)
     try:
         private = bind_private(surroundings)
     except OSError as error:
@@ -113,7 +120,7 @@ def main() -> None:
         pass
     finally:
         surroundings.remove_files()
-    if not server.started:
+    if not server.started and not server.dismissed:
         sys.exit(STARTUP_FAILURE)
     if server.recycled:
         sys.exit(EXIT_RECYCLED)

@@ -11,11 +11,12 @@ import time
 from collections.abc import Generator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import uvicorn
 
-from xboard_circus import __version__, procs
+from xboard_circus import __version__
 from xboard_circus.app_calls import AppCalls
 from xboard_circus.core.states import WorkerState
 from xboard_circus.drain import CLOSE_HEADER, drain, stop_accepting
@@ -84,10 +85,12 @@ class WorkerServer(uvicorn.Server):
     def __init__(self, config: uvicorn.Config, surroundings: Surroundings, private: PrivateSocket | None) -> None:
         super().__init__(config)
         self.recycled = False
+        self.dismissed = False  # a spare that was told to go before it served
         self._surroundings = surroundings
         self._private = private
         self._state = WorkerState.SPARE if surroundings.spare else WorkerState.STARTING
-        self._called: asyncio.Event | None = None
+        self._called = asyncio.Event()
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._public: list[socket.socket] = []
         self._lag = LoopLag(period=TICK)
         self._calls: AppCalls | None = None
@@ -97,7 +100,7 @@ class WorkerServer(uvicorn.Server):
         self.server_state.default_headers = self._headers
 
     async def serve(self, sockets: list[socket.socket] | None = None) -> None:
-        self._called = asyncio.Event()
+        self._loop = asyncio.get_running_loop()
         self._public = sockets or []
         if self._private is not None:
             await self._private.serve(self._tell, self._obey)
@@ -113,9 +116,9 @@ class WorkerServer(uvicorn.Server):
                 self._surroundings.remove_files()
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        if self._state is WorkerState.SPARE and not await self._is_called():
+        if self._surroundings.spare and not await self._is_called():
+            self.dismissed = True
             return
-        self._state = WorkerState.STARTING
         await super().startup(sockets)
         for sock in sockets or []:
             log.info("Uvicorn running on socket %s (Press CTRL+C to quit)", sock.getsockname())
@@ -129,27 +132,34 @@ class WorkerServer(uvicorn.Server):
 
     async def _is_called(self) -> bool:
         """Wait as a spare; return False when the end comes first."""
-        assert self._called is not None
         log.info("Spare: the app is imported, waiting to be told to serve")
-        called = asyncio.create_task(self._called.wait())
-        while not self.should_exit and not called.done():
-            await asyncio.wait([called], timeout=TICK)
-        called.cancel()
+        await self._called.wait()
         return not self.should_exit
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        super().handle_exit(sig, frame)
+        if self._state is WorkerState.SPARE and self._loop is not None:
+            self._loop.call_soon_threadsafe(self._called.set)  # a signal alone does not wake a loop without timers
 
     def _obey(self, order: Order) -> tuple[dict[str, Any], int | None]:
         if order.path == SERVE_PATH:
-            if self._state is WorkerState.DRAINING:
-                raise BadQuestion(409, "draining")
-            if self._called is not None:
-                self._called.set()
+            if self._is_going():
+                raise BadQuestion(409, "it has been told to go")
+            if self._state is WorkerState.SPARE:
+                self._state = WorkerState.STARTING
+            self._called.set()
             return {"state": self._state.value}, None
         return self._hand_over(order)
 
+    def _is_going(self) -> bool:
+        return self.should_exit or self._state is WorkerState.DRAINING
+
     def _hand_over(self, order: Order) -> tuple[dict[str, Any], int | None]:
         """Give the public listener to the next circusd of our instance and user, when our own is gone."""
+        from xboard_circus import procs  # brings psutil, which no worker needs until then
+
         ours = self._surroundings
-        if order.peer not in (0, os.getuid()):
+        if order.peer not in (0, os.geteuid()):
             raise BadQuestion(403, "another user's")
         if not ours.instance or order.instance != ours.instance:
             raise BadQuestion(403, "another instance's")
@@ -159,10 +169,13 @@ class WorkerServer(uvicorn.Server):
             raise BadQuestion(409, "no circusd started this worker") from None
         if procs.is_running(circusd.pid, circusd.started):
             raise BadQuestion(409, f"its circusd, pid {circusd.pid}, lives")
-        listening = [sock for sock in self._public if sock.fileno() >= 0]
-        if self._state is WorkerState.DRAINING or len(listening) != 1:
-            raise BadQuestion(409, "it does not listen on one socket")
-        return {"pid": os.getpid()}, listening[0].fileno()
+        if self._is_going():
+            raise BadQuestion(409, "it has been told to go")
+        listening = [sock for sock in self._public if sock.family in (socket.AF_INET, socket.AF_INET6)]
+        if len(listening) != 1 or not listening[0].getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+            raise BadQuestion(409, "it has no listening TCP socket of circusd's")
+        host, port = listening[0].getsockname()[:2]
+        return {"host": host, "port": port}, listening[0].fileno()
 
     async def _become_ready(self, calls: AppCalls) -> None:
         path, said = self._surroundings.ready_path, None

@@ -74,6 +74,14 @@ def test_the_command_gets_the_environment_that_we_were_given_and_no_more(launch:
     assert sorted(output.splitlines()) == ["LANG=C", "ODD=a=b c", "XBOARD_WID=3"]
 
 
+def test_variables_are_added_to_the_environment_of_the_command(launch: Launch) -> None:
+    started = launch("--env", "XBOARD_SPARE=1", "--env", "ODD=a=b c", "--env", "EMPTY=", "--", "/usr/bin/env", env={})
+
+    output, _ = started.communicate(timeout=10)
+
+    assert sorted(output.splitlines()) == ["EMPTY=", "ODD=a=b c", "XBOARD_SPARE=1", "XBOARD_WID=3"]
+
+
 def test_a_locale_that_we_were_given_stays(launch: Launch) -> None:
     started = launch("--", "/usr/bin/env", env={"LC_CTYPE": "C.UTF-8"})
 
@@ -176,6 +184,8 @@ def test_another_process_with_the_pid_of_circusd_is_not_circusd(launch: Launch) 
         pytest.param(["--rlimit", f"nofile={2**40}", "--", "true"], 124, "hard limit", id="a limit over the kernel's"),
         pytest.param(["true"], 2, "true needs a value", id="no double dash"),
         pytest.param(["--"], 2, "no command", id="no command"),
+        pytest.param(["--env", "ODD", "--", "true"], 2, "--env must be NAME=VALUE", id="a variable without a value"),
+        pytest.param(["--env", "=1", "--", "true"], 2, "--env must be NAME=VALUE", id="a variable without a name"),
         pytest.param(["--odd", "1", "--", "true"], 2, "unknown option --odd", id="an unknown option"),
     ],
 )

@@ -47,12 +47,17 @@ def test_after_circusd_is_killed_its_successor_takes_over(tmp_path: Path) -> Non
 
 
 def test_an_orphan_that_ignores_sigterm_is_killed_after_the_grace(tmp_path: Path) -> None:
-    """Given an orphan on the port deaf to SIGTERM, when circusd starts, then it answers all along, and then serves."""
+    """Given an orphan on the port deaf to SIGTERM, when circusd starts, then it answers all along, and then serves.
+
+    One that cannot be asked for its socket: else the port is taken over from it, and it may drain for longer.
+    """
     watcher = Watcher(numprocesses=1, options=RETRY, told={"boot": "ignore-term"})
     with circusd(tmp_path, watchers=[watcher]) as c:
         (pid,) = c.wait_ready()
         deaf = process(pid)
+        private = Path(c.worker(pid)["socket"])
         c.kill9()
+        private.unlink()
         c.set("boot", "")
 
         start = time.monotonic()

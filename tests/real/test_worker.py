@@ -8,6 +8,7 @@ import http.client
 import importlib.util
 import json
 import os
+import pwd
 import re
 import resource
 import signal
@@ -16,7 +17,8 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,11 +27,13 @@ import pytest
 from uvicorn.config import WS_PROTOCOLS
 
 import xboard_circus
+from xboard_circus import handover
 from xboard_circus.drain import stop_accepting
 from xboard_circus.worker import EXIT_RECYCLED
 
 from .harness import eventually, holds
 from .load import Load
+from .processes import process
 
 HERE = Path(__file__).parent
 APP = "worker_app:app"
@@ -96,6 +100,13 @@ class Worker:
         assert head.startswith(b"HTTP/1.0 200"), head
         told: dict[str, Any] = json.loads(body)
         return told
+
+    def post(self, path: str) -> tuple[int, dict[str, Any]]:
+        head, _, body = self.raw(f"POST {path} HTTP/1.0\r\n\r\n".encode()).partition(b"\r\n\r\n")
+        return int(head.split()[1]), json.loads(body)
+
+    def take_over(self, instance: str = "this") -> socket.socket | None:
+        return handover.take_over(self.private, instance=instance, address=("127.0.0.1", self.port))
 
     def state(self) -> str:
         state: str = self.tell()["state"]
@@ -407,6 +418,9 @@ def test_files_of_a_dead_worker_with_the_same_pid_are_replaced(place: Place) -> 
         pytest.param(("--no-such-option",), {}, 2, "No such option", id="an unknown option"),
         pytest.param((), {"WORKER_APP_DIE": "1"}, 1, "ModuleNotFoundError: No module named 'no_such", id="import"),
         pytest.param(("--fd", "99"), {}, 3, "--fd 99, can't be used", id="no such descriptor"),
+        pytest.param(
+            (), {"XBOARD_WORKER_DIR": "", "XBOARD_SPARE": "1"}, 3, "nobody could tell this worker", id="a lonely spare"
+        ),
         pytest.param((), {"XBOARD_WORKER_DIR": "x" * 120}, 3, "is XBOARD_RUNTIME_DIR too long?", id="a long path"),
     ],
 )
@@ -487,6 +501,332 @@ def blocked(worker: Worker) -> bool:
         except TimeoutError:
             return True
     return False
+
+
+# Spare
+
+
+def start_spare(place: Place, *arguments: str, **env: str) -> Worker:
+    worker = place.start(*arguments, env={"XBOARD_SPARE": "1", **env})
+    eventually(lambda: "waiting to be told to serve" in worker.log, timeout=20)
+    return worker
+
+
+@each_stack
+def test_a_spare_waits_before_the_lifespan_until_it_is_told_to_serve(place: Place, stack: tuple[str, ...]) -> None:
+    """Given a spare and a client in the queue of the port, when it is told to serve, then it starts and answers."""
+    worker = start_spare(place, *stack)
+    told = worker.tell("live=/")
+    assert (told["state"], told["live"], told["lag"], told["requests_served"]) == ("spare", None, 0, 0)
+
+    with worker.connect() as client:
+        send_request(client)
+        client.settimeout(0.3)
+        with pytest.raises(TimeoutError):
+            client.recv(1)
+        assert worker.state() == "spare"
+        assert "Waiting for application startup" not in worker.log
+        assert not worker.ready_file.exists()
+
+        assert worker.post("/-/serve") == (200, {"state": "starting"})
+
+        client.settimeout(10)
+        assert read_answer(client).endswith(str(worker.pid).encode())
+    eventually(worker.ready_file.exists)
+    assert worker.state() == "ready"
+
+
+def test_who_is_told_to_serve_twice_or_serves_already_says_so(place: Place, steady: Worker) -> None:
+    go = place.folder / "go"
+    worker = start_spare(place, WORKER_APP_GO=str(go))
+
+    answers = [worker.post("/-/serve"), worker.post("/-/serve"), steady.post("/-/serve")]
+
+    assert answers == [(200, {"state": "starting"})] * 2 + [(200, {"state": "ready"})]
+    go.touch()
+    worker.wait_ready()
+    assert worker.log.count("Waiting for application startup") == 1
+
+
+def test_a_worker_that_drains_does_not_serve_any_more(place: Place) -> None:
+    worker = place.start().wait_ready()
+    with worker.connect() as busy:
+        send_request(busy, "/slow?s=1")
+        eventually(lambda: worker.tell()["requests_active"] == 1)
+        worker.terminate()
+
+        assert worker.post("/-/serve") == (409, {"error": "it has been told to go"})
+
+
+@each_stack
+@pytest.mark.parametrize(
+    ("signum", "code"), [(signal.SIGTERM, -signal.SIGTERM), (signal.SIGINT, 0)], ids=["SIGTERM", "SIGINT"]
+)
+def test_a_signal_ends_a_spare_that_waits(
+    place: Place, stack: tuple[str, ...], signum: signal.Signals, code: int
+) -> None:
+    worker = start_spare(place, *stack)
+
+    worker.popen.send_signal(signum)
+
+    assert worker.popen.wait(timeout=2) == code
+    assert "Traceback" not in worker.log
+    assert "application startup" not in worker.log
+    assert list(place.runtime.iterdir()) == []
+
+
+@each_stack
+def test_a_spare_that_waits_does_not_wake_up(place: Place, stack: tuple[str, ...]) -> None:
+    worker = start_spare(place, *stack)
+    before = voluntary_switches(worker.pid)
+
+    time.sleep(1.5)
+
+    assert voluntary_switches(worker.pid) - before <= 3
+
+
+def voluntary_switches(pid: int) -> int:
+    found = re.search(r"^voluntary_ctxt_switches:\s+(\d+)", Path(f"/proc/{pid}/status").read_text(), re.MULTILINE)
+    assert found
+    return int(found[1])
+
+
+def test_what_the_app_starts_is_no_spare(place: Place) -> None:
+    source = "import os\nfrom worker_app import app\nprint(os.environ.get('XBOARD_SPARE'), file=open('spare', 'w'))\n"
+    (place.folder / "asking_app.py").write_text(source)
+
+    worker = place.start(app="asking_app:app", env={"XBOARD_SPARE": "1"})
+
+    eventually(lambda: "waiting to be told to serve" in worker.log, timeout=20)
+    assert (place.folder / "spare").read_text() == "None\n"
+
+
+# Handover
+
+
+class Gone:
+    """A circusd that was killed; what a worker has to know of it and of its instance."""
+
+    def __init__(self) -> None:
+        with subprocess.Popen(["sleep", "60"]) as circusd:
+            self.env = {"XBOARD_CIRCUSD": f"{circusd.pid}:{process(circusd.pid).started}", "XBOARD_INSTANCE": "this"}
+            circusd.kill()
+
+
+@contextlib.contextmanager
+def nothing_leaked() -> Iterator[None]:
+    before = sorted(os.listdir("/proc/self/fd"))
+    yield
+    assert sorted(os.listdir("/proc/self/fd")) == before
+
+
+@contextlib.contextmanager
+def user(name: str) -> Iterator[None]:
+    os.seteuid(pwd.getpwnam(name).pw_uid)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+
+
+@each_stack
+def test_the_port_outlives_the_worker_that_hands_it_over(place: Place, stack: tuple[str, ...]) -> None:
+    """Given a worker whose circusd is gone, when another takes its socket over while clients come, then each of them
+    is answered, by the worker or by the one that is started on what was handed over."""
+    worker = place.start(*stack, env=Gone().env).wait_ready()
+    place.listener.close()  # as circusd's end does
+    with Load(place.url, rate=200) as load:
+        eventually(lambda: load.answered > 20)
+
+        taken = worker.take_over()
+
+        assert taken is not None
+        assert (taken.getsockname(), taken.get_inheritable()) == (("127.0.0.1", place.port), False)
+        place.listener = taken
+        answered = load.answered
+        eventually(lambda: load.answered > answered + 20)
+        successor = place.start(*stack).wait_ready()
+        worker.popen.terminate()
+        assert worker.popen.wait(timeout=20) == -signal.SIGTERM
+        answered = load.answered
+        eventually(lambda: load.answered > answered + 20)
+
+    assert load.lost == []
+    assert set(load.workers) == {worker.pid, successor.pid}
+
+
+def test_a_spare_and_a_worker_that_starts_hand_the_port_over_too(place: Place) -> None:
+    gone = Gone()
+    spare = start_spare(place, **gone.env)
+    starting = place.start(env={**gone.env, "WORKER_APP_GO": str(place.folder / "go")})
+    eventually(lambda: "Waiting for application startup" in starting.log, timeout=20)
+
+    for worker in (spare, starting):
+        taken = worker.take_over()
+        assert taken is not None
+        taken.close()
+
+
+@pytest.mark.parametrize(
+    ("env", "query", "answer"),
+    [
+        pytest.param({}, "?instance=other", (403, "another instance's"), id="another instance"),
+        pytest.param({}, "", (403, "another instance's"), id="no instance"),
+        pytest.param({"XBOARD_INSTANCE": ""}, "?instance=", (403, "another instance's"), id="a worker of no instance"),
+        pytest.param(
+            {"XBOARD_CIRCUSD": ""}, None, (409, "no circusd started this worker"), id="a worker of no circusd"
+        ),
+        pytest.param({"XBOARD_CIRCUSD": "{here}"}, None, (409, "its circusd, pid {pid}, lives"), id="circusd lives"),
+        pytest.param({"XBOARD_PREFLIGHT": "1"}, None, (409, "it has no listening TCP socket"), id="it does not listen"),
+    ],
+)
+def test_to_whom_the_port_is_not_handed_over(
+    place: Place, env: dict[str, str], query: str | None, answer: tuple[int, str]
+) -> None:
+    here = f"{os.getpid()}:{process(os.getpid()).started}"
+    env = {**Gone().env, **{name: value.format(here=here) for name, value in env.items()}}
+    worker = place.start(env=env).wait_ready()
+    query = "?instance=this" if query is None else query
+
+    status, told = worker.post(f"/-/handover{query}")
+
+    assert (status, told["error"][: len(answer[1].format(pid=os.getpid()))]) == (
+        answer[0],
+        answer[1].format(pid=os.getpid()),
+    )
+    with nothing_leaked():
+        assert worker.take_over(query.partition("=")[2]) is None
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may become another user")
+def test_another_user_does_not_get_the_port(place: Place) -> None:
+    """Given a private socket that somebody opened to all, then the worker itself tells other users from its own."""
+    worker = place.start(env=Gone().env).wait_ready()
+    place.runtime.chmod(0o755)
+    worker.private.chmod(0o666)
+
+    with nothing_leaked(), user("nobody"):
+        assert worker.post("/-/handover?instance=this") == (403, {"error": "another user's"})
+        assert worker.take_over() is None
+    with contextlib.closing(worker.take_over() or socket.socket()) as taken:
+        assert taken.getsockname()[1] == place.port
+
+
+def test_a_worker_that_drains_does_not_hand_the_port_over(place: Place) -> None:
+    worker = place.start(env=Gone().env).wait_ready()
+    with worker.connect() as busy:
+        send_request(busy, "/slow?s=1")
+        eventually(lambda: worker.tell()["requests_active"] == 1)
+        worker.terminate()
+
+        assert worker.post("/-/handover?instance=this") == (409, {"error": "it has been told to go"})
+        assert worker.take_over() is None
+
+
+def test_the_worker_goes_on_when_it_is_asked_with_get(steady: Worker) -> None:
+    for path in ("/-/handover?instance=this", "/-/serve"):
+        assert steady.raw(f"GET {path} HTTP/1.0\r\n\r\n".encode()).startswith(b"HTTP/1.0 405 ")
+
+
+OK = b"HTTP/1.0 200 -\r\n\r\n{}"
+Answering = Callable[[socket.socket, socket.socket], object]
+
+
+def listening(family: socket.AddressFamily = socket.AF_INET, host: str = "127.0.0.1") -> socket.socket:
+    sock = socket.socket(family)
+    sock.bind((host, 0))
+    sock.listen()
+    return sock
+
+
+def send_another(connection: socket.socket, another: socket.socket) -> None:
+    with another:
+        socket.send_fds(connection, [OK], [another.fileno()])
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        pytest.param(lambda to, sock: to.sendall(OK), id="no descriptor"),
+        pytest.param(lambda to, sock: socket.send_fds(to, [OK], [sock.fileno()] * 2), id="two descriptors"),
+        pytest.param(lambda to, sock: socket.send_fds(to, [OK], [sock.fileno()] * 40), id="more than there is room"),
+        pytest.param(lambda to, sock: socket.send_fds(to, [b"HTTP/1.0 409 -\r\n\r\n{}"], [sock.fileno()]), id="no"),
+        pytest.param(lambda to, sock: socket.send_fds(to, [b"what?"], [sock.fileno()]), id="no HTTP"),
+        pytest.param(lambda to, sock: socket.send_fds(to, [OK], [0]), id="no socket"),
+        pytest.param(lambda to, sock: send_another(to, listening()), id="another port"),
+        pytest.param(lambda to, sock: send_another(to, listening(host="127.0.0.2")), id="another host"),
+        pytest.param(lambda to, sock: send_another(to, socket.socket()), id="it does not listen"),
+        pytest.param(lambda to, sock: send_another(to, socket.socket(type=socket.SOCK_DGRAM)), id="a datagram socket"),
+        pytest.param(lambda to, sock: send_another(to, socket.socket(socket.AF_UNIX)), id="a unix socket"),
+        pytest.param(lambda to, sock: (socket.send_fds(to, [OK], [sock.fileno()]), to.recv(1)), id="no end"),
+    ],
+)
+def test_what_is_not_taken_over(answer: Answering) -> None:
+    """Given something that poses as a worker, then nothing is taken from it, and no descriptor is left behind."""
+    with (
+        tempfile.TemporaryDirectory(prefix="xw-") as folder,
+        listening() as sock,
+        socket.socket(socket.AF_UNIX) as poser,
+        nothing_leaked(),
+    ):
+        path = Path(folder, "1.sock")
+        poser.bind(str(path))
+        poser.listen()
+
+        def pose() -> None:
+            with poser.accept()[0] as connection:
+                connection.recv(4096)
+                answer(connection, sock)
+
+        thread = threading.Thread(target=pose)
+        thread.start()
+        taken = handover.take_over(path, instance="this", address=sock.getsockname(), timeout=0.3)
+        thread.join(10)
+
+    assert taken is None
+
+
+def test_a_worker_that_does_not_answer_is_given_up_in_time(place: Place) -> None:
+    worker = place.start(env=Gone().env).wait_ready()
+    worker.popen.send_signal(signal.SIGSTOP)
+    began = time.monotonic()
+
+    with nothing_leaked():
+        assert worker.take_over() is None
+
+    assert 0.9 < time.monotonic() - began < 3
+    assert handover.take_over(place.runtime / "none.sock", instance="this", address=("127.0.0.1", 1)) is None
+
+
+@pytest.mark.parametrize(
+    ("bound", "wanted", "is_it"),
+    [
+        pytest.param("0.0.0.0", "", True, id="all of IPv4"),
+        pytest.param("0.0.0.0", "127.0.0.1", False, id="more than is wanted"),
+        pytest.param("127.0.0.1", "0.0.0.0", False, id="less than is wanted"),
+        pytest.param("::", "::", True, id="all of IPv6"),
+        pytest.param("::", "0.0.0.0", False, id="another family"),
+        pytest.param("::1", "0:0::1", True, id="another way to write it"),
+        pytest.param("127.0.0.1", "localhost", False, id="a name is no address"),
+    ],
+)
+def test_where_a_listener_listens(bound: str, wanted: str, is_it: bool) -> None:
+    with listening(socket.AF_INET6 if ":" in bound else socket.AF_INET, bound) as sock:
+        assert handover.listens_on(sock, (wanted, sock.getsockname()[1])) is is_it
+
+
+def test_candidates_are_the_sockets_of_those_that_live(place: Place) -> None:
+    with subprocess.Popen(["true"]) as dead:
+        pass
+    own = os.getpid()
+    with contextlib.ExitStack() as bound:
+        for name in (f"{own}.sock", f"{dead.pid}.sock", "1.sock", f"0{own}.sock", f"{own}.sock.old", "x1.sock"):
+            sock = bound.enter_context(socket.socket(socket.AF_UNIX))
+            sock.bind(str(place.runtime / name))
+    (place.runtime / f"{os.getppid()}.sock").touch()
+
+    assert handover.candidates(place.runtime) == [place.runtime / "1.sock", place.runtime / f"{own}.sock"]
+    assert handover.candidates(place.folder / "none") == []
 
 
 # End

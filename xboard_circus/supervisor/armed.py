@@ -223,6 +223,13 @@ class ArmedWatcher:
     def open_gates(self) -> None:
         spawning.open_gates(self)
 
+    def end_waiting(self, reason: str) -> None:
+        """End the launchers that wait: the socket that they inherited is not the one that is served on any more."""
+        for spawned in self.live.values():
+            if spawned.released_at is None:
+                spawned.commanded_by, spawned.our_reason = "handover", reason
+                spawned.process.send_signal(signal.SIGKILL)
+
     def new_gate(self) -> Path:
         """Make a gate that a launcher waits for to go away."""
         assert self.folder is not None

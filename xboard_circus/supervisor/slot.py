@@ -76,6 +76,11 @@ class Spawned:
         if self.commanded_by is None:
             self.process.stopping = False
 
+    def open_gate(self) -> None:
+        """Let the launcher go."""
+        if self.gate is not None:
+            self.gate.unlink(missing_ok=True)
+
     def exit_code(self) -> int | None:
         """Return how it ended (negative: by that signal), or None where nobody can tell any more.
 

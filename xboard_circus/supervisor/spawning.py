@@ -155,7 +155,8 @@ def open_gates(armed: ArmedWatcher) -> None:
     """Let go every launcher whose wait is over."""
     now = armed.clock()
     for spawned in armed.live.values():
-        if spawned.gate is not None and spawned.released_at is None and may_run(armed, spawned.slot, now):
+        waits = spawned.gate is not None and spawned.released_at is None and not spawned.commanded_by
+        if waits and may_run(armed, spawned.slot, now):
             armed.budget.started(spawned.slot, now)
             spawned.released_at = now
-            spawned.gate.unlink(missing_ok=True)
+            spawned.open_gate()
