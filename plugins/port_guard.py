@@ -94,12 +94,17 @@ class PortGuard:
         self.state, self.reason = PortState.CLEANING, "the port is being looked at"
         self.armed.supervisor.run(self._guard(self._run), f"the port guard of {self.armed.name}", self._give_up)
 
+    @property
+    def is_bound_by_the_server(self) -> bool:
+        """Say whether the server binds the port by itself, as `port.port` tells."""
+        return self.socket() is None and self.address() is not None
+
     def look_again(self) -> None:
         """Look at the port before each spawn of a server that binds by itself: its predecessor may have left children.
 
         What circusd holds needs no second look.
         """
-        if self.state is PortState.BOUND and self.socket() is None:
+        if self.state is PortState.BOUND and self.is_bound_by_the_server:
             self.prepare()
 
     def _give_up(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import os
 import pwd
 import signal
@@ -207,6 +208,24 @@ def test_the_children_of_a_dead_parent_do_not_keep_the_port(tmp_path: Path) -> N
 
         eventually(lambda: int(c.get(timeout=1)) not in old, timeout=10)
         eventually(lambda: not [found for found in c.processes() if found.pid in old])
+
+
+def test_a_lone_server_that_binds_by_itself_and_hangs_is_ended_first(tmp_path: Path) -> None:
+    """Given plain uvicorn on its own port with health.url, when its loop is blocked, then another one serves."""
+    watcher = binds_by_itself("")
+    url = {"health.url": f"http://127.0.0.1:{watcher.port}/", "health.period": 0.3, "health.timeout": 0.3}
+    watcher = dataclasses.replace(
+        watcher, options={**watcher.options, **url, "health.failure_threshold": 2, "graceful_timeout": 1}
+    )
+    with circusd(tmp_path, watchers=[watcher], plugins=BUNDLE) as c:
+        eventually(lambda: c.serves())
+        (hangs,) = c.workers()
+        eventually(lambda: c.state()["watchers"][0]["workers"][0]["latency"], what="the url was probed")
+        c.tell(hangs, "block 60")
+
+        eventually(lambda: int(c.get(timeout=1)) != hangs, timeout=15)
+
+        assert "unhealthy" in {event.message["cause"] for event in c.failures()}
 
 
 def binds_by_itself(arguments: str) -> Watcher:

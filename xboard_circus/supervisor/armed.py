@@ -282,6 +282,10 @@ class ArmedWatcher:
         wait = self.budget.wait(spawned.slot, now)
         if wait > 0:
             raise MessageError(f"its restarts are used up, next one in {wait:.0f} s")
+        if self.port.is_bound_by_the_server:
+            # Its successor could not bind the port beside it, so here the old one has to go first.
+            self.supervisor.run(self._end_sick(spawned, f"sick: {reason}"), f"the end of {pid}")
+            return
         work = Replacement(self, spawned, cause=Cause.UNHEALTHY, by="health", reason=f"sick: {reason}")
         self.supervisor.run(self._replace(work), f"the replacement of {pid}")
 
@@ -289,6 +293,11 @@ class ArmedWatcher:
         failure = await work.run()
         if failure is not None:
             self.tell(f"{work.reason}; kept, since {failure}")
+
+    async def _end_sick(self, spawned: Spawned, reason: str) -> None:
+        spawned.our_kill, spawned.our_reason = Cause.UNHEALTHY, reason
+        await self.watcher.kill_process(spawned.process)
+        self.reap_and_respawn()
 
     # Keeping up the number of serving workers
 
