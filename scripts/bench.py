@@ -1,0 +1,81 @@
+#!/usr/bin/env python3
+"""Our figures beside the rivals', measured in one run on one machine: ``python3 scripts/bench.py --help``.
+
+The rivals come from PyPI into ``.venv-bench`` of the checkout, where this script goes on. Every process that it starts
+is ended again, by pid and start time, and no other. A rival that fails in a row is told of there, and the rest goes on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shlex
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+CHECKOUT = Path(__file__).resolve().parent.parent
+sys.path.insert(1, str(CHECKOUT))  # behind the folder of this script: tests.real has the load client
+
+from bench.rivals import MEASURED, OURS, UVICORN_WORKERS, enter_venv  # noqa: E402 - the path comes first
+
+PROBING = ["probing-10", "probing-50", "probing-200"]
+SUPERVISED = ["start", "crash-2", "crash-1", "crash-spare", "hang-2", "hang-1", "reload", "crash-loop", "orphan"]
+ROW_NAMES = [*SUPERVISED, "supervisor-killed", "idle", "throughput", *PROBING]
+SMOKE_ROWS, SMOKE_RIVALS = ["start", "crash-2", "crash-1", "reload"], [OURS, UVICORN_WORKERS]
+
+
+def parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--runs", type=int, default=3, help="of each measurement (default 3)")
+    parser.add_argument("--rows", type=names(ROW_NAMES), default=ROW_NAMES, help=f"some of {','.join(ROW_NAMES)}")
+    parser.add_argument("--rivals", type=names(MEASURED), default=MEASURED, help=f"some of {','.join(MEASURED)}")
+    parser.add_argument("--smoke", action="store_true", help="few rows, once, ours and uvicorn: under a minute, for CI")
+    parser.add_argument("--full", action="store_true", help="watch the crash loop for 60 s, not 20")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write all measurements there")
+    parser.add_argument("--page", type=Path, metavar="FILE", help="write docs/benchmark.md, or such, there")
+    parser.add_argument("--table", action="store_true", help="print the table as Markdown")
+    options = parser.parse_args()
+    if options.smoke:
+        options.rows, options.rivals, options.runs = SMOKE_ROWS, SMOKE_RIVALS, 1
+    return options
+
+
+def names(known: list[str]) -> Callable[[str], list[str]]:
+    def some_of(text: str) -> list[str]:
+        chosen = text.split(",")
+        if unknown := set(chosen) - set(known):
+            raise argparse.ArgumentTypeError(f"unknown: {', '.join(sorted(unknown))}; known: {', '.join(known)}")
+        return chosen
+
+    return some_of
+
+
+def main() -> int:
+    options = parse()
+    enter_venv()
+    from bench import report, rows
+    from bench.measuring import measure_all
+
+    measured = [row for row in rows.ROWS if row.name in options.rows]
+    if options.full:
+        measured = [rows.FULL_LOOP if row.name == rows.FULL_LOOP.name else row for row in measured]
+    lines = measure_all(measured, options.rivals, options.runs)
+    about = report.as_json(lines, command=shlex.join(["scripts/bench.py", *sys.argv[1:]]), runs=options.runs)
+    if options.json:
+        options.json.write_text(json.dumps(about, indent=1) + "\n")
+    if options.page:
+        options.page.write_text(report.page(lines, about))
+    if options.table or not options.json:
+        print(report.table(lines))
+        print()
+        print(report.notes(lines))
+    # A rival may fail in any row. Where ours gives no figure, something is broken, and CI should hear of it.
+    silent = [line.title for line in lines if OURS in line.found and all(one.value is None for one in line.found[OURS])]
+    for title in silent:
+        print(f"xboard-circus gives no figure: {title}", file=sys.stderr)
+    return 1 if silent else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

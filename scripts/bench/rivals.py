@@ -1,0 +1,161 @@
+"""Who is measured: how each is installed, started and told to reload, with the best settings that it has.
+
+The settings themselves are in ``settings/``; @words in them are filled in.
+"""
+
+from __future__ import annotations
+
+import configparser
+import hashlib
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from bench.running import Running
+
+HERE = Path(__file__).resolve().parent
+CHECKOUT = HERE.parent.parent
+VENV = CHECKOUT / ".venv-bench"
+RIVALS = ["circus", "gunicorn", "setuptools<81", "superlance", "supervisor", "uvicorn-worker", "uvicorn[standard]"]
+SHOWN = ["circus", "fastapi", "gunicorn", "superlance", "supervisor", "uvicorn", "uvicorn-worker", "uvloop"]
+RELOAD_WITHIN = 60.0
+
+
+@dataclass(frozen=True)
+class Rival:
+    """One way to keep an app up.
+
+    Attributes:
+        command: What starts it; ``{python}``, ``{file}``, ``{port}`` and ``{workers}`` are filled in.
+        settings: Its file in ``settings/``.
+        reload: Tells a running one to replace its workers, in the gentlest way that it has.
+    """
+
+    name: str
+    title: str
+    command: str
+    settings: str | None = None
+    reload: Callable[[Running], None] | None = None
+
+    def arguments(self, running: Running) -> list[str]:
+        file = self._write_settings(running) if self.settings else ""
+        words = {"python": sys.executable, "file": file, "port": running.port, "workers": running.workers}
+        return [part.format(**words) for part in self.command.split()]
+
+    def _write_settings(self, running: Running) -> Path:
+        assert self.settings is not None
+        text = (HERE / "settings" / self.settings).read_text()
+        file = running.folder / self.settings
+        file.write_text(re.sub(r"@([a-z]+)", lambda found: str(running.words[found[1]]), text))
+        return file
+
+
+def _reload_ours(running: Running) -> None:
+    from circus.client import CircusClient
+
+    client = CircusClient(endpoint=f"tcp://127.0.0.1:{running.words['control']}", timeout=10)
+    try:
+        reply = client.send_message("xboard_reload", name="web")
+        if reply["status"] != "ok":
+            raise RuntimeError(f"reload: {reply}")
+        until = time.monotonic() + RELOAD_WITHIN
+        while time.monotonic() < until:
+            watcher = client.send_message("xboard_state")["watchers"][0]
+            if watcher["reload"]["state"] != "running":
+                return
+            time.sleep(0.1)
+    finally:
+        client.stop()
+
+
+def _reload_circus(running: Running) -> None:
+    endpoint = f"tcp://127.0.0.1:{running.words['control']}"
+    circusctl = ("-m", "circus.circusctl", "--timeout", "60", "--endpoint", endpoint)
+    _run(*circusctl, "reload", "web", "--sequential", "--waiting")
+
+
+def _restart_one_by_one(running: Running) -> None:
+    """`restart` of the whole group would leave nobody for as long as the new ones start."""
+    file = str(running.folder / "supervisord.conf")
+    for number in range(running.workers):
+        _run("-m", "supervisor.supervisorctl", "-c", file, "restart", f"web:web_{number}")
+
+
+def _run(*arguments: str) -> None:
+    subprocess.run([sys.executable, *arguments], check=True, capture_output=True, timeout=RELOAD_WITHIN)
+
+
+def _hang_up(running: Running) -> None:
+    running.supervisor.signal(signal.SIGHUP)
+
+
+UVICORN = "{python} -m uvicorn bench.app:app --host 127.0.0.1 --port {port} --no-access-log"
+OURS, UVICORN_WORKERS, BARE, FAKE, CLI = "xboard-circus", "uvicorn", "bare-uvicorn", "fake-workers", "cli"
+RIVAL = {
+    rival.name: rival
+    for rival in (
+        Rival(OURS, "xboard-circus", "{python} -m circus.circusd {file}", "xboard.ini", _reload_ours),
+        Rival(
+            "supervisor",
+            "supervisor + httpok",
+            "{python} -m supervisor.supervisord -c {file}",
+            "supervisord.conf",
+            _restart_one_by_one,
+        ),
+        Rival("gunicorn", "gunicorn + uvicorn-worker", "{python} -m gunicorn -c {file}", "gunicorn.conf.py", _hang_up),
+        Rival(
+            UVICORN_WORKERS,
+            "uvicorn --workers",
+            f"{UVICORN} --workers {{workers}} --timeout-worker-healthcheck 2",
+            None,
+            _hang_up,
+        ),
+        Rival("circus", "stock Circus", "{python} -m circus.circusd {file}", "circus-stock.ini", _reload_circus),
+        Rival(BARE, "bare uvicorn, one process", UVICORN),
+        Rival(FAKE, "xboard-circus", "{python} -m circus.circusd {file}", "fake-workers.ini"),
+        Rival(CLI, "xboard-circus start", "{python} -m xboard_circus start -c {file}", "xboard.ini"),
+    )
+}
+MEASURED = [OURS, "supervisor", "gunicorn", UVICORN_WORKERS, "circus"]
+
+
+def requirements() -> list[str]:
+    ini = configparser.ConfigParser()
+    ini.read(CHECKOUT / "setup.cfg")
+    return [line for line in ini["options"]["install_requires"].splitlines() if line] + RIVALS
+
+
+def enter_venv() -> None:
+    """Go on in the bench's own environment, which is made when it is not there or stands for other requirements."""
+    wanted = hashlib.sha256("\n".join(requirements()).encode()).hexdigest()
+    python, stamp = VENV / "bin" / "python", VENV / ".installed"
+    if not stamp.exists() or stamp.read_text() != wanted:
+        print(f"Making {VENV} with the rivals: once, about a minute", file=sys.stderr)
+        subprocess.run([sys.executable, "-m", "venv", "--clear", str(VENV)], check=True)
+        pip = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+        subprocess.run([*pip, *requirements()], check=True)
+        stamp.write_text(wanted)
+    if Path(sys.prefix).resolve() != VENV:
+        os.execv(python, [str(python), *sys.argv])
+
+
+def versions() -> dict[str, str]:
+    from importlib.metadata import version
+
+    from xboard_circus import __version__
+
+    return {"xboard-circus": f"{__version__} ({_commit()})", **{name: version(name) for name in SHOWN}}
+
+
+def _commit() -> str:
+    git = ["git", "-C", str(CHECKOUT), "describe", "--always", "--dirty", "--exclude", "*"]
+    found = subprocess.run(git, capture_output=True, text=True, check=False)
+    return found.stdout.strip() or "no git"

@@ -1,0 +1,259 @@
+"""What is measured. Each row starts its own rivals, and gives a value with a note, or says why there is none.
+
+An "until ready" ends when the new worker's app has started; an "until answered" when a request is. Who never gets there
+within the bound has the value None.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from bench.load import Loads
+from bench.result import Found
+from bench.rivals import BARE, CLI, FAKE, MEASURED, OURS, RIVAL, UVICORN_WORKERS, Rival
+from bench.running import Never, Running, answer, cpu, cpu_with_children, kill, pss, running
+from bench.throughput import requests_a_second
+from tests.real.processes import Process
+
+RECOVERY = 30.0
+RELOADS = 5
+LOOP_SECONDS, LOOP_SECONDS_FULL = 20.0, 60.0
+IDLE_SECONDS = 15.0
+DOWN_SECONDS = 3.0
+
+
+@dataclass(frozen=True)
+class Row:
+    """One measurement that gives a line in the table for each of *lines*.
+
+    Attributes:
+        rivals: Who takes part, by name.
+        runs: The most runs that it is worth; what hardly varies needs one.
+    """
+
+    name: str
+    lines: tuple[tuple[str, str], ...]  # title and unit
+    measure: Callable[[Rival], list[Found]]
+    rivals: list[str] = field(default_factory=lambda: list(MEASURED))
+    runs: int = 99
+
+
+def crash_of_two(rival: Rival) -> list[Found]:
+    with running(rival, 2) as it:
+        victim = min(it.serving())
+        at = kill(victim)
+        it.until(lambda: len(set(it.serving()) - {victim}) >= 2, RECOVERY, "two workers ready")
+        return [Found(max(it.serving().values()) - at)]
+
+
+def crash_of_one(rival: Rival, spares: int = 0) -> list[Found]:
+    with running(rival, 1, spares=spares) as it:
+        at = kill(min(it.serving()))
+        return [Found(_until_answered(it) - at)]
+
+
+def _until_answered(it: Running, *, every: float = 0.003) -> float:
+    """Ask again and again, as a client does that tries anew when it is refused."""
+    it.until(lambda: answer(it.port, "/") is not None, RECOVERY, "an answer", every=every)
+    return time.monotonic()
+
+
+def hang_of_two(rival: Rival) -> list[Found]:
+    return _hang(rival, 2)
+
+
+def hang_of_one(rival: Rival) -> list[Found]:
+    return _hang(rival, 1)
+
+
+def _hang(rival: Rival, workers: int) -> list[Found]:
+    with running(rival, workers) as it:
+        threading.Thread(target=answer, args=(it.port, "/hang", 60.0), daemon=True).start()
+        it.until(lambda: bool(it.told("hung")), 10, "the hang")
+        pid, at = next(iter(it.told("hung").items()))
+        it.until(lambda: len(set(it.serving()) - {pid}) >= workers, RECOVERY, f"{workers} workers ready")
+        return [Found(max(it.serving().values()) - at)]
+
+
+def reload_under_load(rival: Rival) -> list[Found]:
+    assert rival.reload is not None
+    with running(rival, 2) as it, Loads(it.port) as loads:
+        time.sleep(1)  # load before, on connections that are open when the reload begins
+        for _ in range(RELOADS):
+            old = set(it.serving())
+            rival.reload(it)
+            _until_replaced(it, old)
+            time.sleep(1)
+        loads.stop()
+        return [*loads.lost(), Found(loads.worst)]
+
+
+def _until_replaced(it: Running, old: set[int]) -> None:
+    it.until(lambda: len(set(it.serving()) - old) >= 2, 60, "two new workers")
+    it.until(lambda: not old & set(it.serving()), 60, "the end of the old workers")
+
+
+def crash_loop(seconds: float) -> Callable[[Rival], list[Found]]:
+    def measure(rival: Rival) -> list[Found]:
+        with running(rival, 2, env={"BENCH_DIE_AFTER": "0.3"}, start=False) as it:
+            at = it.start()
+            while time.monotonic() < at + seconds:  # the measurement itself
+                time.sleep(0.1)
+            starts = it.told_times("starts")
+            last = max(starts, default=at) - at
+            note = f"the last after {last:.1f} s" + (f"; exit code {it.exit_code}" if it.exit_code is not None else "")
+            return [Found(len(starts), note), Found(sum(map(cpu_with_children, it.processes())))]
+
+    return measure
+
+
+def orphan_at_start(rival: Rival) -> list[Found]:
+    with running(rival, 2) as it:
+        orphans = set(it.serving())
+        it.kill_supervisor()
+        time.sleep(1)
+        left = len(orphans & set(it.serving()))
+        at = it.start()
+        it.until(lambda: bool(set(it.serving()) - orphans), 20, "a new worker")
+        it.until(lambda: (answer(it.port, "/") or "") not in {"", *map(str, orphans)}, 20, "an answer by a new one")
+        return [Found(time.monotonic() - at, f"beside {left} orphans")]
+
+
+def supervisor_killed(rival: Rival) -> list[Found]:
+    with running(rival, 2) as it, Loads(it.port) as loads:
+        time.sleep(1)
+        orphans = set(it.serving())
+        it.kill_supervisor()
+        time.sleep(DOWN_SECONDS)
+        at = it.start()
+        try:
+            it.until(lambda: len(set(it.serving()) - orphans) >= 2, 20, "two new workers")
+            back = Found(max(it.serving().values()) - at)
+            time.sleep(3)  # the orphans drain
+        except Never as never:
+            back = Found(None, str(never))
+        left = len(orphans & set(it.serving()))
+        loads.stop()
+        note = f"{left} orphans serve on" if left else ""
+        return [*loads.lost(), Found(back.value, ", ".join(filter(None, (back.note, note))))]
+
+
+def idle(rival: Rival) -> list[Found]:
+    with running(rival, 2) as it:
+        time.sleep(3)
+        others = it.others()
+        before, at = {found: cpu(found) for found in others}, time.monotonic()
+        time.sleep(IDLE_SECONDS)
+        minutes = (time.monotonic() - at) / 60
+        spent = {found: (cpu(found) - before[found]) / minutes for found in others}
+        memory = {found: pss(found) for found in others}
+        return [
+            Found(sum(memory.values()), ", ".join(f"{_role(found)} {memory[found]:.1f}" for found in others)),
+            Found(sum(spent.values()), ", ".join(f"{_role(found)} {spent[found]:.2f}" for found in others)),
+        ]
+
+
+def _role(found: Process) -> str:
+    command = found.command
+    roles = {
+        "resource_tracker": "resource tracker",
+        "circus.plugins": "plugin process",
+        "circus.circusd": "circusd",
+        "httpok": "httpok",
+        "supervisord": "supervisord",
+        "gunicorn": "master",
+        "-m uvicorn": "parent",
+    }
+    return next((role for part, role in roles.items() if part in command), command[:40])
+
+
+def throughput(rival: Rival) -> list[Found]:
+    with running(rival, 2) as it:
+        return [Found(*requests_a_second(it.port, kept=kept)) for kept in (True, False)]
+
+
+def start(rival: Rival) -> list[Found]:
+    with running(rival, 2, start=False) as it:
+        at = it.start()
+        return [Found(_until_answered(it) - at)]
+
+
+def probing(number: int) -> Callable[[Rival], list[Found]]:
+    def measure(_: Rival) -> list[Found]:
+        with running(RIVAL[FAKE], number, start=False) as it:
+            it.start()
+            sockets = it.folder / "run"
+            it.until(lambda: len(list(sockets.rglob("*.ready"))) >= number, 60, "all workers ready", every=0.2)
+            time.sleep(5)  # their first rounds
+            helpers = {_role(found): found for found in it.others() if "fake_worker" not in found.command}
+            prober, master = helpers["plugin process"], helpers["circusd"]
+            before, at = (cpu(prober), cpu(master)), time.monotonic()
+            time.sleep(10)
+            seconds = time.monotonic() - at
+            return [
+                Found(100 * (cpu(prober) - before[0]) / seconds, f"PSS {pss(prober):.1f} MiB"),
+                Found(100 * (cpu(master) - before[1]) / seconds, f"PSS {pss(master):.1f} MiB"),
+            ]
+
+    return measure
+
+
+def probing_row(number: int) -> Row:
+    title = f"probing {number} workers every 2 s"
+    lines = ((f"{title}: prober", "% of a core"), (f"{title}: circusd", "% of a core"))
+    return Row(f"probing-{number}", lines, probing(number), [OURS], runs=1)
+
+
+def crash_loop_row(seconds: float) -> Row:
+    title = f"app dies 0.3 s after its start, in {seconds:g} s"
+    return Row("crash-loop", ((title, "starts"), (title, "CPU s")), crash_loop(seconds))
+
+
+IDLE = "all that is no worker, idle with 2 workers"
+LOST = (("{}: lost, keep-alive", "requests"), ("{}: lost, new connections", "requests"))
+
+
+def lost(what: str) -> tuple[tuple[str, str], ...]:
+    return tuple((title.format(what), unit) for title, unit in LOST)
+
+
+ROWS = [
+    Row("start", (("command to first /health answer", "s"),), start, [*MEASURED, BARE, CLI]),
+    Row("crash-2", (("one of two workers killed: until two are ready", "s"),), crash_of_two),
+    Row("crash-1", (("the only worker killed: until answered", "s"),), crash_of_one),
+    Row(
+        "crash-spare",
+        (("the only worker killed, one spare: until answered", "s"),),
+        lambda rival: crash_of_one(rival, spares=1),
+        [OURS],
+    ),
+    Row("hang-2", (("one of two workers hangs: until two are ready", "s"),), hang_of_two),
+    Row("hang-1", (("the only worker hangs: until it is replaced", "s"),), hang_of_one),
+    Row(
+        "reload",
+        (*lost(f"{RELOADS} rolling reloads under load"), (f"{RELOADS} rolling reloads under load: worst latency", "s")),
+        reload_under_load,
+    ),
+    crash_loop_row(LOOP_SECONDS),
+    Row("orphan", (("orphans on the port at start: until a new worker answers", "s"),), orphan_at_start),
+    Row(
+        "supervisor-killed",
+        (
+            *lost(f"kill -9 of the supervisor under load, started again {DOWN_SECONDS:g} s later"),
+            ("from that second start until two new workers are ready", "s"),
+        ),
+        supervisor_killed,
+    ),
+    Row("idle", ((f"{IDLE}: PSS", "MiB"), (f"{IDLE}: processor time", "CPU s/min")), idle),
+    Row(
+        "throughput",
+        (("throughput, keep-alive", "requests/s"), ("throughput, new connections", "requests/s")),
+        throughput,
+        [OURS, UVICORN_WORKERS],
+    ),
+    *(probing_row(number) for number in (10, 50, 200)),
+]
+FULL_LOOP = crash_loop_row(LOOP_SECONDS_FULL)
