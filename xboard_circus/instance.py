@@ -53,7 +53,8 @@ class Instance:
         endpoint = self.endpoint
         if endpoint.startswith("ipc://") and not endpoint.startswith(("ipc:///", "ipc://@")):
             # A relative path starts in circusd's folder, not in ours.
-            endpoint = f"ipc://{self.config.folder / endpoint.removeprefix('ipc://')}"
+            # Without "..": a unix path may have 107 bytes.
+            endpoint = f"ipc://{os.path.abspath(self.config.folder / endpoint.removeprefix('ipc://'))}"
         return CircusdClient(endpoint)
 
     def find(self) -> Snapshot | Silent | None:

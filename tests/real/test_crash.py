@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from pathlib import Path
@@ -112,6 +113,14 @@ def test_a_command_that_cannot_be_run_for_a_while_harms_no_sibling(tmp_path: Pat
         assert c.serves()
         (tmp_path / "elsewhere").rename(tmp_path / missing)
         assert sibling in c.wait_ready()
+
+
+def test_a_relative_working_dir_is_entered_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Given a working_dir relative to circusd's folder, when circusd starts, then its workers are ready."""
+    (tmp_path / "inner").mkdir()
+    monkeypatch.chdir(tmp_path)
+    with circusd(tmp_path, options={"working_dir": os.path.relpath(tmp_path / "inner")}) as c:
+        c.wait_ready()
 
 
 def test_a_user_that_does_not_exist_keeps_down_no_other_watcher(tmp_path: Path) -> None:

@@ -53,7 +53,8 @@ def launch_command(watcher: Any, *, wid: int, gate: Path | None, spare: bool) ->
     words = [sys.executable, "-I", "-S", os.path.abspath(launch.__file__), "--wid", str(wid)]
     if gate is not None:
         words += ["--gate", str(gate)]
-    words += ["--chdir", watcher.working_dir]
+    # Circus enters the folder too where it can: a relative one would be looked for inside itself.
+    words += ["--chdir", os.path.abspath(watcher.working_dir)]
     for option in ("uid", "gid"):
         if getattr(watcher, option) is not None:
             words += [f"--{option}", str(getattr(watcher, option))]
