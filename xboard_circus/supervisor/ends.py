@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import random
+import signal
+import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
     from xboard_circus.supervisor.armed import ArmedWatcher
 
 LOG_IN_EVENT = 1000
+KILLED_DIES_WITHIN = 0.1
 OPERATOR = "operator"
 EXIT_RECYCLED = (
     75  # of a worker that has served uvicorn's --limit-max-requests; see worker.py, too heavy to import here
@@ -43,12 +46,26 @@ def reap(armed: ArmedWatcher, original: Callable[..., Any], pid: int, status: in
     if spawned is None:
         original(pid, status)
         return
-    if status is None and not spawned.has_ended():
+    if status is None and not has_ended_by_now(spawned):
         return
     code = spawned.exit_code() if status is None else os.waitstatus_to_exitcode(status)
     take_output(armed, spawned)
     original(pid, status)
     count(armed, spawned, code)
+
+
+def has_ended_by_now(spawned: Spawned) -> bool:
+    """Say whether a process is dead; one that was sent SIGKILL a moment ago gets another moment to be.
+
+    Circus asks right after the signal, and a `stop` must not answer while it still lists the process. Bounded, since a
+    process deep in the kernel may outlive the signal.
+    """
+    deadline = time.monotonic() + KILLED_DIES_WITHIN
+    while not spawned.has_ended():
+        if signal.SIGKILL not in spawned.signals or time.monotonic() > deadline:
+            return False
+        time.sleep(0.001)
+    return True
 
 
 def take_output(armed: ArmedWatcher, spawned: Spawned) -> None:
