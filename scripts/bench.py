@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import shlex
 import sys
 from collections.abc import Callable
@@ -22,7 +23,7 @@ from bench.rivals import MEASURED, OURS, UVICORN_WORKERS, enter_venv  # noqa: E4
 PROBING = ["probing-10", "probing-50", "probing-200"]
 SUPERVISED = ["start", "crash-2", "crash-1", "crash-spare", "hang-2", "hang-1", "reload", "crash-loop", "orphan"]
 ROW_NAMES = [*SUPERVISED, "supervisor-killed", "idle", "throughput", *PROBING]
-SMOKE_ROWS, SMOKE_RIVALS = ["start", "crash-2", "crash-1", "reload"], [OURS, UVICORN_WORKERS]
+SMOKE_ROWS, SMOKE_RIVALS = ["start", "crash-2", "reload"], [OURS, UVICORN_WORKERS]
 
 
 def parse() -> argparse.Namespace:
@@ -33,6 +34,10 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--smoke", action="store_true", help="few rows, once, ours and uvicorn: under a minute, for CI")
     parser.add_argument("--full", action="store_true", help="watch the crash loop for 60 s, not 20")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all measurements there")
+    parser.add_argument("--keep", type=Path, metavar="FILE", help="earlier JSON: keep its other rows, and say so")
+    parser.add_argument(
+        "--note", default="", help="what a reader must know of this call, such as what else was running"
+    )
     parser.add_argument("--page", type=Path, metavar="FILE", help="write docs/benchmark.md, or such, there")
     parser.add_argument("--table", action="store_true", help="print the table as Markdown")
     options = parser.parse_args()
@@ -56,20 +61,30 @@ def main() -> int:
     enter_venv()
     from bench import report, rows
     from bench.measuring import measure_all
+    from bench.result import Line
 
     measured = [row for row in rows.ROWS if row.name in options.rows]
     if options.full:
         measured = [rows.FULL_LOOP if row.name == rows.FULL_LOOP.name else row for row in measured]
+    load_before = os.getloadavg()[0]
     lines = measure_all(measured, options.rivals, options.runs)
-    about = report.as_json(lines, command=shlex.join(["scripts/bench.py", *sys.argv[1:]]), runs=options.runs)
+    command = shlex.join(["scripts/bench.py", *sys.argv[1:]])
+    chosen = [row.name for row in measured]
+    told = report.session(chosen, command=command, runs=options.runs, note=options.note, load_before=load_before)
+    sessions, shown = [told], lines
+    if options.keep:
+        kept = json.loads(options.keep.read_text())
+        sessions = [*kept["sessions"], told]
+        others = [Line.from_json(line) for line in kept["lines"] if line["row"] not in chosen]
+        shown = sorted([*others, *lines], key=lambda line: ROW_NAMES.index(line.row))
     if options.json:
-        options.json.write_text(json.dumps(about, indent=1) + "\n")
+        options.json.write_text(json.dumps(report.as_json(shown, sessions), indent=1) + "\n")
     if options.page:
-        options.page.write_text(report.page(lines, about))
+        options.page.write_text(report.page(shown, sessions))
     if options.table or not options.json:
-        print(report.table(lines))
+        print(report.table(shown))
         print()
-        print(report.notes(lines))
+        print(report.notes(shown))
     # A rival may fail in any row. Where ours gives no figure, something is broken, and CI should hear of it.
     silent = [line.title for line in lines if OURS in line.found and all(one.value is None for one in line.found[OURS])]
     for title in silent:

@@ -12,53 +12,69 @@ from bench.result import Found, Line, spread
 from bench.rivals import BARE, CLI, MEASURED, OURS, RIVAL, UVICORN_WORKERS, versions
 
 NEVER = "never"
-BEFORE = (
-    "The same plain FastAPI app, the same uvicorn, 2 workers unless a line says otherwise, one machine, one after the "
-    "other in the same run. Median (minimum to maximum). *never* is not within 30 s, and 20 s where a supervisor is "
-    "started anew. The settings of each are in `scripts/bench/settings/`. uvicorn's one worker (`--workers 1`) has no "
-    "supervisor. The load is an open loop of 300 requests/s, half on new connections."
-)
+BEFORE = """\
+The same plain FastAPI app, the same uvicorn, 2 workers unless a line says otherwise, one after the other on one
+machine. Median (minimum to maximum). Bold is the best median, and whoever's range overlaps with that one's: they are
+not told apart here. *never* is not within 30 s, and 20 s where a supervisor is started anew. The load is an open loop
+of 300 requests/s, half on new connections.
+
+- A loss of one or two requests in thousands is luck as much as merit: 0 beside 1 is no proof.
+- The settings of each are in `scripts/bench/settings/`, one file for all rows. Stock Circus has `warmup_delay = 2` for
+  the sake of its reload, which slows its crash loop too: with 0 it made 40 starts for 9.9 CPU s in 20 s (one run).
+- In the crash loop supervisor ends in FATAL and leaves the app down for good; xboard-circus tries again after 300 s.
+- uvicorn with one worker (`--workers 1`) has no supervisor. httpok asks the shared port, which a healthy sibling
+  answers, and at most every 5 s.
+- Where a supervisor was killed, its orphans answered for all rivals, so none lost a request; the line below those tells
+  who is supervised again.\
+"""
 
 
-def as_json(lines: list[Line], *, command: str, runs: int) -> dict[str, Any]:
+def session(rows: list[str], *, command: str, runs: int, note: str, load_before: float) -> dict[str, Any]:
+    """What a reader has to know of one call of the script to judge its figures."""
     return {
         "date": time.strftime("%Y-%m-%d %H:%M %z"),
         "command": command,
         "runs": runs,
+        "rows": rows,
+        "note": note,
+        "load_average": [round(load_before, 2), round(os.getloadavg()[0], 2)],
         "machine": machine(),
         "versions": versions(),
-        "lines": [line.as_json() for line in lines],
     }
 
 
-def machine() -> dict[str, Any]:
+def as_json(lines: list[Line], sessions: list[dict[str, Any]]) -> dict[str, Any]:
+    return {"sessions": sessions, "lines": [line.as_json() for line in lines]}
+
+
+def machine() -> str:
     cpuinfo = Path("/proc/cpuinfo")
     text = cpuinfo.read_text() if cpuinfo.exists() else ""
     models = [line.partition(":")[2].strip() for line in text.splitlines() if line.startswith("model name")]
-    return {
-        "processor": models[0] if models else platform.processor(),
-        "cores": os.cpu_count(),
-        "kernel": platform.release(),
-        "python": platform.python_version(),
-        "load_average": [round(part, 2) for part in os.getloadavg()],
-    }
+    model = models[0] if models else platform.processor()
+    return (
+        f"{model}, {os.cpu_count()} cores, {platform.system()} {platform.release()}, Python {platform.python_version()}"
+    )
 
 
-def page(lines: list[Line], about: dict[str, Any]) -> str:
+def page(lines: list[Line], sessions: list[dict[str, Any]]) -> str:
     """The page: what was measured, with what, the table, and what happened where a figure alone does not tell."""
-    shown = ", ".join(f"{name} {version}" for name, version in about["versions"].items())
-    told = about["machine"]
-    where = f"{told['processor']}, {told['cores']} cores, Linux {told['kernel']}, Python {told['python']}"
-    load = f"load average at the end {told['load_average'][0]}"
-    parts = [
-        "# Beside the rivals",
-        f"Written by `{about['command']}` on {about['date']}, {about['runs']} runs; do not edit.\n{BEFORE}",
-        f"{where}; {load}.\n{shown}.",
-        table(lines),
-        "## What each figure is made of",
-        notes(lines),
+    parts = ["# Beside the rivals", "Written by `scripts/bench.py`; do not edit.", BEFORE]
+    parts += ["## Measured", *map(_session, sessions), "## Figures", table(lines)]
+    return "\n\n".join([*parts, "## What each figure is made of", notes(lines)]) + "\n"
+
+
+def _session(told: dict[str, Any]) -> str:
+    before, after = told["load_average"]
+    text = [
+        f"- `{told['command']}`",
+        f"  ended {told['date']}, up to {told['runs']} runs; load average {before} before, {after} after.",
+        f"  {told['note']}" if told["note"] else "",
+        f"  Rows: {', '.join(told['rows'])}.",
+        f"  {told['machine']}.",
+        f"  {', '.join(f'{name} {version}' for name, version in told['versions'].items())}.",
     ]
-    return "\n\n".join(parts) + "\n"
+    return "\n".join(filter(None, text))
 
 
 def table(lines: list[Line]) -> str:
@@ -78,13 +94,15 @@ def _cell(line: Line, name: str) -> str:
 
 
 def _best(line: Line) -> set[str]:
-    """Who has the best median, where there is anybody to be better than."""
-    medians = {name: spread(line.found[name])["median"] for name in MEASURED if name in line.found}
-    known = {name: median for name, median in medians.items() if median is not None}
-    if len(medians) < 2 or not known:
+    """Who has the best median, and who can't be told apart from that one: their ranges overlap."""
+    spreads = {name: spread(line.found[name]) for name in MEASURED if name in line.found}
+    known = {name: found for name, found in spreads.items() if found["median"] is not None}
+    if len(spreads) < 2 or not known or line.unit == "starts":
         return set()
-    best = max(known.values()) if line.unit == "requests/s" else min(known.values())
-    return {name for name, median in known.items() if median == best} if line.unit != "starts" else set()
+    pick = max if line.unit == "requests/s" else min
+    best = known[pick(known, key=lambda name: known[name]["median"] or 0.0)]
+    low, high = best["min"] or 0.0, best["max"] or 0.0
+    return {name for name, found in known.items() if (found["min"] or 0.0) <= high and (found["max"] or 0.0) >= low}
 
 
 def shown(all_found: list[Found]) -> str:
@@ -121,10 +139,13 @@ def _note(line: Line, name: str) -> str:
 
 
 def _ratios(lines: list[Line]) -> list[str]:
-    found = []
+    """Ours beside uvicorn's, run by run: the two of a pair were measured one right after the other."""
+    bullets = []
     for line in lines:
         if line.row == "throughput" and {OURS, UVICORN_WORKERS} <= line.found.keys():
-            ours, theirs = (spread(line.found[name])["median"] for name in (OURS, UVICORN_WORKERS))
-            if ours and theirs:
-                found.append(f"- {line.title}: xboard-circus has {ours / theirs:.2f} of `uvicorn --workers`")
-    return found
+            pairs = zip(line.found[OURS], line.found[UVICORN_WORKERS], strict=False)
+            ratios = [Found(ours.value / theirs.value) for ours, theirs in pairs if ours.value and theirs.value]
+            if ratios:
+                each = ", ".join(f"{ratio.value:.2f}" for ratio in ratios)
+                bullets.append(f"- {line.title}, share of `uvicorn --workers`: {shown(ratios)}; run by run {each}")
+    return bullets

@@ -31,6 +31,11 @@ class Line:
         }
         return {"row": self.row, "title": self.title, "unit": self.unit, "rivals": rivals}
 
+    @classmethod
+    def from_json(cls, told: dict[str, Any]) -> Line:
+        found = {name: [Found(**run) for run in rival["runs"]] for name, rival in told["rivals"].items()}
+        return cls(told["row"], told["title"], told["unit"], found)
+
 
 def spread(all_found: list[Found]) -> dict[str, float | None]:
     """Median, minimum and maximum of what has a value; the median is None when most runs have none."""
