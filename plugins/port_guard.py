@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from xboard_circus.supervisor.armed import ArmedWatcher
 
 TRY_EVERY = 0.1
+TRY_SOON = 0.01
 RELEASE_AFTER = 1.0
 
 
@@ -175,6 +176,9 @@ class PortGuard:
         if found is None:
             return False
         with found:
+            # Circus stops a watcher that has no process at the end of its start, and the waiting ones end below.
+            while self._is_current(run) and (armed.busy or not armed.watcher.is_active()):
+                await asyncio.sleep(TRY_SOON)
             if not self._is_current(run):
                 return True
             os.dup2(found.fileno(), shared.fileno(), inheritable=True)
