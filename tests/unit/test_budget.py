@@ -282,8 +282,7 @@ def test_the_turn_passes_on_when_the_try_is_over(end: str) -> None:
 
 
 def test_ready_lets_the_other_cooling_slots_go() -> None:
-    tested = cooled(1, 2, of=4)
-    tested.failed(3, 10)
+    tested = cooled(1, 2, 3, of=4)
 
     assert (tested.ready(3, 20), tested.wait(1, 20), tested.wait(2, 20)) == ((1, 2), 0.0, 0.0)
 
@@ -295,12 +294,16 @@ def test_ready_lets_go_those_that_wait_for_their_turn_too() -> None:
     assert tested.ready(1, 55) == (2,)
 
 
-def test_ready_of_a_slot_without_failures_lets_go_too() -> None:
-    assert cooled(1).ready(7, 20) == (1,)
+def test_ready_of_a_slot_that_never_cooled_tells_nothing_about_the_others() -> None:
+    tested = cooled(1, of=4)
+    tested.failed(3, 10)
+    before = tested.wait(1, 20)
+
+    assert (tested.ready(3, 20), tested.ready(7, 20), tested.wait(1, 20)) == ((), (), before)
 
 
 def test_who_was_let_go_and_has_not_had_its_turn_is_told_again() -> None:
-    tested = cooled(1, 2)
+    tested = cooled(1, 2, 3)
 
     assert [tested.ready(3, now) for now in (10, 20)] == [(1, 2), (1, 2)]
 
@@ -328,7 +331,7 @@ def test_ready_leaves_the_short_delays_alone() -> None:
 
 
 def test_a_slot_is_let_go_once_in_a_cooldown() -> None:
-    tested = cooled(1)
+    tested = cooled(1, 2)
     tested.ready(2, 10)
     tested.failed(1, 20)
 

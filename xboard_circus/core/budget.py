@@ -169,13 +169,18 @@ class RestartBudget:
     def ready(self, slot: int, now: float) -> tuple[int, ...]:
         """Note that *slot* became ready; return the cooling slots that needn't wait any longer.
 
-        The app evidently works again, so the others are let go, but each only once in a cooldown: two slots that get
-        ready and then crash would otherwise free each other without end.
+        When a cooling slot gets ready the app evidently works again, so the others are let go, but each only once in a
+        cooldown: two slots that get ready and then crash would otherwise free each other without end. A slot that never
+        cooled, a healthy sibling of a crash loop at its own start, tells nothing about the others.
         """
         now = self._advance(now)
-        if record := self._slots.get(slot):
-            record.waiting = False
-            record.tried_at = None
+        record = self._slots.get(slot)
+        if record is None:
+            return ()
+        record.waiting = False
+        record.tried_at = None
+        if not record.cooling:
+            return ()
         return tuple(other for other, record in self._slots.items() if other != slot and self._released(record))
 
     def reset_if_held(self, slot: int, ready_for: float) -> bool:
