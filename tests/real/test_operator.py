@@ -74,6 +74,22 @@ def test_a_stop_in_a_replacement_stops(tmp_path: Path, phase: str) -> None:
         c.wait_ready()
 
 
+def test_a_stop_that_has_to_kill_answers_when_nothing_is_listed_any_more(tmp_path: Path) -> None:
+    """Given twenty workers deaf to SIGTERM, when stopped, then the answer comes when all are gone, and circusd answers.
+
+    Twenty: the signal takes longer to end them all than Circus takes to answer.
+    """
+    watcher = Watcher(numprocesses=20, options={"graceful_timeout": 0.5}, told={"boot": "ignore-term"})
+    with circusd(tmp_path, watchers=[watcher], check_delay=5) as c:
+        c.wait_ready(20, timeout=40)
+
+        with c.answering(within=0.5):
+            c.do("stop", name="web", waiting=True, timeout=20)
+
+        assert c.call("list", name="web")["pids"] == []
+        assert [found.pid for found in c.processes()] == [c.pid]
+
+
 @pytest.mark.parametrize("phase", PHASES)
 def test_a_restart_in_a_replacement_restarts(tmp_path: Path, phase: str) -> None:
     """Given a replacement under way, when the operator restarts the watcher, then two new workers serve."""

@@ -135,9 +135,15 @@ class ArmedWatcher:
         watcher = self.watcher
         watcher.hooks = self.hooks
         watcher.processes = ends.Processes(watcher.processes)
-        spawn, reap, stop = watcher.spawn_process, watcher.reap_process, watcher._stop
+        spawn, reap, stop, kill = (
+            watcher.spawn_process,
+            watcher.reap_process,
+            watcher._stop,
+            watcher.kill_processes,
+        )
         watcher.spawn_process = lambda recovery_wid=None: spawning.spawn(self, spawn, recovery_wid)
         watcher.reap_process = lambda pid, status=None: ends.reap(self, reap, pid, status)
+        watcher.kill_processes = lambda *args, **kwargs: ends.kill_all(self, kill(*args, **kwargs))
 
         def stop_watcher(close_output_streams: bool = False) -> Any:
             if watcher.is_stopped():

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import random
 import signal
-import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
 from circus import logger
@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from xboard_circus.supervisor.armed import ArmedWatcher
 
 LOG_IN_EVENT = 1000
-KILLED_DIES_WITHIN = 0.1
+KILLED_DIES_WITHIN = 1.0
+KILLED_POLL = 0.005
 OPERATOR = "operator"
 EXIT_RECYCLED = (
     75  # of a worker that has served uvicorn's --limit-max-requests; see worker.py, too heavy to import here
@@ -46,7 +47,7 @@ def reap(armed: ArmedWatcher, original: Callable[..., Any], pid: int, status: in
     if spawned is None:
         original(pid, status)
         return
-    if status is None and not has_ended_by_now(spawned):
+    if status is None and not spawned.has_ended():
         return
     code = spawned.exit_code() if status is None else os.waitstatus_to_exitcode(status)
     take_output(armed, spawned)
@@ -54,18 +55,18 @@ def reap(armed: ArmedWatcher, original: Callable[..., Any], pid: int, status: in
     count(armed, spawned, code)
 
 
-def has_ended_by_now(spawned: Spawned) -> bool:
-    """Say whether a process is dead; one that was sent SIGKILL a moment ago gets another moment to be.
+async def kill_all(armed: ArmedWatcher, killed: Awaitable[None]) -> None:
+    """Await Circus's own `kill_processes`, then until what it sent SIGKILL is really dead.
 
-    Circus asks right after the signal, and a `stop` must not answer while it still lists the process. Bounded, since a
-    process deep in the kernel may outlive the signal.
+    Circus answers a `stop` right after the signal, while it still lists the process. Bounded, since a process deep in
+    the kernel may outlive the signal; and by a coroutine, since circusd has others to look after.
     """
-    deadline = time.monotonic() + KILLED_DIES_WITHIN
-    while not spawned.has_ended():
-        if signal.SIGKILL not in spawned.signals or time.monotonic() > deadline:
-            return False
-        time.sleep(0.001)
-    return True
+    await killed
+    deadline = armed.clock() + KILLED_DIES_WITHIN
+    while armed.clock() < deadline and any(
+        signal.SIGKILL in spawned.signals and not spawned.has_ended() for spawned in armed.live.values()
+    ):
+        await asyncio.sleep(KILLED_POLL)
 
 
 def take_output(armed: ArmedWatcher, spawned: Spawned) -> None:
