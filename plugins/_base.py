@@ -23,10 +23,10 @@ from typing import Any, Protocol
 from circus.plugins import CircusPlugin
 
 import xboard_circus
-from xboard_circus import procs
 from xboard_circus.circus_client import CircusdClient
 from xboard_circus.errors import XboardError
-from xboard_circus.options import parse_plugin
+from xboard_circus.host import procs
+from xboard_circus.options.reading import parse_plugin
 from xboard_circus.plugins._log import Sparingly, open_log
 
 log = logging.getLogger("xboard_circus.plugins")

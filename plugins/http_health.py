@@ -15,11 +15,11 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-from xboard_circus import procs
 from xboard_circus.circus_client import CommandRefused
 from xboard_circus.core.health import HealthRules, Observation, Round, WatcherHealth, Worker
 from xboard_circus.core.states import WorkerState
-from xboard_circus.options import HealthOptions, parse_watcher
+from xboard_circus.host import procs
+from xboard_circus.options.reading import HealthOptions, parse_watcher
 from xboard_circus.plugins._base import BusEvent, Commands, Part, XboardPlugin, own_identity
 from xboard_circus.plugins._log import Sparingly
 from xboard_circus.plugins._sightings import (

@@ -20,9 +20,10 @@ from typing import TYPE_CHECKING, Any
 
 from circus import logger
 
-from xboard_circus import handover, listeners
 from xboard_circus.core.ports import Holder, Policy, plan
 from xboard_circus.core.states import PortState
+from xboard_circus.host import listeners
+from xboard_circus.supervisor import handover
 
 if TYPE_CHECKING:
     from xboard_circus.supervisor.armed import ArmedWatcher

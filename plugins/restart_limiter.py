@@ -18,12 +18,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from xboard_circus import procs
 from xboard_circus.circus_client import CircusdGone, CommandRefused
 from xboard_circus.core.budget import RestartBudget, RestartLimits
 from xboard_circus.core.causes import Death, cause_of
 from xboard_circus.core.reasons import seconds
-from xboard_circus.options import RestartOptions, parse_watcher
+from xboard_circus.host import procs
+from xboard_circus.options.reading import RestartOptions, parse_watcher
 from xboard_circus.plugins._base import BusEvent, Commands, Part, XboardPlugin, bus_name
 from xboard_circus.plugins._cooling_file import CoolingFile
 from xboard_circus.plugins._deaths import DeathCount, Ended

@@ -14,7 +14,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from xboard_circus.options import OptionDoc, PluginOptions, WatcherOptions, documented, ini_text  # noqa: E402
+from xboard_circus.options.reading import OptionDoc, PluginOptions, WatcherOptions, documented, ini_text  # noqa: E402
 
 DOCS = ROOT / "docs" / "options.md"
 INI = ROOT / "circus.ini"
@@ -23,7 +23,7 @@ WIDTH = 118
 HEAD = """\
 # Options
 
-Written by `scripts/build_docs.py` from the option classes in `xboard_circus/option_fields.py`; do not edit.
+Written by `scripts/build_docs.py` from the option classes in `xboard_circus/options/fields.py`; do not edit.
 
 Times are in seconds. Circus keeps the first of two lines with the same option, knows comments only at the very start
 of a line, and says nothing about an option that it does not know. `xboard-circus check` does, and refuses a wrong

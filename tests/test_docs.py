@@ -8,10 +8,17 @@ from pathlib import Path
 
 import pytest
 
+from xboard_circus.checks.file_rules import remarks as remarks_on_file
+from xboard_circus.checks.watcher_rules import remarks as remarks_on_watcher
 from xboard_circus.config import is_armed, load
-from xboard_circus.file_rules import remarks as remarks_on_file
-from xboard_circus.options import OptionDoc, PluginOptions, WatcherOptions, documented, parse_plugin, parse_watcher
-from xboard_circus.watcher_rules import remarks as remarks_on_watcher
+from xboard_circus.options.reading import (
+    OptionDoc,
+    PluginOptions,
+    WatcherOptions,
+    documented,
+    parse_plugin,
+    parse_watcher,
+)
 
 ROOT = Path(__file__).resolve().parents[1]
 BUILD = ROOT / "scripts" / "build_docs.py"

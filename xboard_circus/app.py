@@ -29,8 +29,8 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 from starlette.requests import ClientDisconnect
 
 from xboard_circus import __version__
-from xboard_circus.app_boards import Board, BoardNotFound, BoardStore, NameInUse
-from xboard_circus.app_uploads import NameTaken, TooLarge, UnsafeName, Upload, UploadFolder, UploadNotFound
+from xboard_circus.sample.boards import Board, BoardNotFound, BoardStore, NameInUse
+from xboard_circus.sample.uploads import NameTaken, TooLarge, UnsafeName, Upload, UploadFolder, UploadNotFound
 
 log = logging.getLogger(__name__)
 

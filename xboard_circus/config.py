@@ -18,10 +18,10 @@ from typing import Any
 from circus.config import get_config, read_config
 from circus.util import replace_gnu_args
 
-from xboard_circus.circus_options import misread
 from xboard_circus.errors import XboardError
-from xboard_circus.ini_scan import Entry, Scan, scan
-from xboard_circus.options import PluginOptions, Problem, WatcherOptions, parse_plugin, parse_watcher
+from xboard_circus.options.circus import misread
+from xboard_circus.options.ini_scan import Entry, Scan, scan
+from xboard_circus.options.reading import PluginOptions, Problem, WatcherOptions, parse_plugin, parse_watcher
 
 ARM = "xboard_circus.plugins.guard.arm"
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from string import Template
 
 from xboard_circus.errors import OptionError, XboardError
-from xboard_circus.option_kinds import Kind, UrlPath, WrongValueError
+from xboard_circus.options.kinds import Kind, UrlPath, WrongValueError
 
 NAME = "circus.ini"
 

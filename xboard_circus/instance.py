@@ -8,11 +8,12 @@ from pathlib import Path
 
 import psutil
 
-from xboard_circus import __version__, config, listeners, procs, runtime, snapshot
+from xboard_circus import __version__, config, snapshot
+from xboard_circus.checks.file_rules import split_endpoint
 from xboard_circus.circus_client import CircusdClient, CircusdGone, CommandRefused
 from xboard_circus.core.ports import Holder
 from xboard_circus.errors import XboardError
-from xboard_circus.file_rules import split_endpoint
+from xboard_circus.host import listeners, procs, runtime
 from xboard_circus.snapshot import Snapshot
 
 ANSWER_WITHIN = 3.0

@@ -26,11 +26,12 @@ from typing import Protocol
 
 import click
 
-from xboard_circus import __version__, procs, runtime
+from xboard_circus import __version__
 from xboard_circus.circus_client import CircusdClient, CircusdGone, CommandRefused
 from xboard_circus.config import Config, load
 from xboard_circus.core.budget import RestartBudget, RestartLimits
 from xboard_circus.errors import XboardError
+from xboard_circus.host import procs, runtime
 from xboard_circus.instance import Instance, Silent
 
 log = logging.getLogger("xboard_circus.monitor")

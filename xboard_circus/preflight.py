@@ -27,10 +27,10 @@ import psutil
 from circus.process import Process
 from circus.util import load_virtualenv
 
-from xboard_circus import procs, runtime
 from xboard_circus.config import Config, WatcherConfig
 from xboard_circus.core.causes import Death, cause_of
 from xboard_circus.errors import XboardError
+from xboard_circus.host import procs, runtime
 from xboard_circus.supervisor.environment import environment, launch_command, user_of
 
 WORKER_MODULE = "xboard_circus.worker"

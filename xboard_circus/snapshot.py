@@ -15,8 +15,8 @@ from typing import Any
 
 import psutil
 
-from xboard_circus import procs
 from xboard_circus.circus_client import CircusdClient, Reply
+from xboard_circus.host import procs
 
 CPU_SAMPLE = 0.1
 

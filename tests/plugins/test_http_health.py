@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from plugin_fakes import FakeCircusd, FakeClock, FakeWorkers, watcher_view, worker_view
 
+from xboard_circus.host.procs import Identity
 from xboard_circus.plugins.http_health import HealthProber
 from xboard_circus.probe import Outcome, Target, UrlAnswer, WorkerAnswer
-from xboard_circus.procs import Identity
 
 ME = Identity(99, 990)
 PERIOD = 2.0

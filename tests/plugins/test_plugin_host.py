@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from xboard_circus import procs
 from xboard_circus.circus_client import CircusdGone
+from xboard_circus.host import procs
 from xboard_circus.plugins._base import BusEvent, Host, Parent, ThreadedCommands, decoded
 from xboard_circus.plugins._log import PluginLogHandler, Sparingly
 from xboard_circus.plugins.bundle import Bundle

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
-from xboard_circus.procs import Identity
+from xboard_circus.host.procs import Identity
 
 from .processes import end_marked
 

@@ -34,7 +34,7 @@ from typing import Any, TypeVar
 from circus.client import CircusClient
 from circus.exc import CallError
 
-from xboard_circus.options import parse_watcher
+from xboard_circus.options.reading import parse_watcher
 
 from .bus import Event, Events
 from .ports import free_port

@@ -17,9 +17,9 @@ from pathlib import Path
 
 import pytest
 
-from xboard_circus import listeners, procs, runtime, sockdiag, sockets
 from xboard_circus.core.ports import Holder
-from xboard_circus.procs import Identity
+from xboard_circus.host import listeners, procs, runtime, sockdiag, sockets
+from xboard_circus.host.procs import Identity
 
 from .children import PROJECT, Children, children
 from .ports import free_port
@@ -85,7 +85,7 @@ while True:
 # A parent and its child, both marked as orphans, of which the child looks for orphans.
 LOOK = """
 import os, subprocess, sys
-from xboard_circus import listeners
+from xboard_circus.host import listeners
 if len(sys.argv) > 2:
     print(*(holder.pid for holder in listeners.orphans(sys.argv[1])), flush=True)
 else:
@@ -100,7 +100,7 @@ STOP = """
 import os, subprocess, sys, time
 sleeper = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
 if len(sys.argv) > 1:
-    from xboard_circus import listeners
+    from xboard_circus.host import listeners
     found = [listeners.holder_of(pid) for pid in (os.getpid(), os.getppid())]
     left = listeners.stop(found, grace=0)
     print(os.getpid(), sleeper.pid, *(holder.pid for holder in left), flush=True)
@@ -117,7 +117,7 @@ class NoNetlink(socket.socket):
             raise OSError(97, "Address family not supported by protocol")
         super().__init__(family, *rest, **more)
 socket.socket = NoNetlink
-from xboard_circus import listeners
+from xboard_circus.host import listeners
 print(*(holder.pid for holder in listeners.holders("0.0.0.0", int(sys.argv[1]))))
 """
 

@@ -11,8 +11,8 @@ from contextlib import contextmanager
 import psutil
 import pytest
 
-from xboard_circus import procs
-from xboard_circus.procs import Identity
+from xboard_circus.host import procs
+from xboard_circus.host.procs import Identity
 
 from .children import Child, Children, children
 
@@ -30,7 +30,7 @@ ctypes.CDLL(None).syscall(int(sys.argv[1]), 0)
 WITHOUT_PIDFD = """
 import os, sys
 del os.pidfd_open
-from xboard_circus import procs
+from xboard_circus.host import procs
 pid, started = map(int, sys.argv[1:])
 print([procs.send_signal(pid, started + late, 15) for late in (1, 0)])
 """

@@ -27,9 +27,9 @@ import pytest
 from uvicorn.config import WS_PROTOCOLS
 
 import xboard_circus
-from xboard_circus import handover
-from xboard_circus.drain import stop_accepting
+from xboard_circus.supervisor import handover
 from xboard_circus.worker import EXIT_RECYCLED
+from xboard_circus.worker.drain import stop_accepting
 
 from .harness import eventually, holds
 from .load import Load

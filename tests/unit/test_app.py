@@ -20,8 +20,8 @@ import requests
 import uvicorn
 
 from xboard_circus.app import Settings, create_app
-from xboard_circus.app_boards import Board, BoardStore
-from xboard_circus.app_uploads import STALE_PART_AGE, UnsafeName, UploadFolder, safe_name
+from xboard_circus.sample.boards import Board, BoardStore
+from xboard_circus.sample.uploads import STALE_PART_AGE, UnsafeName, UploadFolder, safe_name
 
 CAP = 200_000
 

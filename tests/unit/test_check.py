@@ -13,11 +13,12 @@ from pathlib import Path
 import pytest
 
 import xboard_circus
-from xboard_circus import file_rules, host_rules, import_rules, port_rules, runtime, watcher_rules
-from xboard_circus.check import Level, Report, check
+from xboard_circus.checks import file_rules, host_rules, import_rules, port_rules, watcher_rules
+from xboard_circus.checks.check import Level, Report, check
+from xboard_circus.checks.findings import Finding, report
 from xboard_circus.config import ARM, Config, is_armed, load, log_folders
 from xboard_circus.errors import XboardError
-from xboard_circus.findings import Finding, report
+from xboard_circus.host import runtime
 from xboard_circus.init import write_config
 
 Sections = dict[str, dict[str, str | None]]
@@ -769,7 +770,7 @@ def test_a_stranger_on_an_endpoint_stops_circusd(write: Write, held: int) -> Non
 
 
 def test_our_own_circusd_may_hold_its_ports(write: Write, held: int) -> None:
-    from xboard_circus import procs
+    from xboard_circus.host import procs
 
     file = write({"circus": {"endpoint": f"tcp://127.0.0.1:{held}"}})
     runtime.write_record(runtime.instance_id(file), pid=os.getpid(), started=procs.start_time(os.getpid()))

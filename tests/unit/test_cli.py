@@ -21,12 +21,12 @@ from click.testing import CliRunner, Result
 from fake_circusd import UNKNOWN, Answer, FakeCircusd, always
 from rich.console import Console
 
-from xboard_circus import procs, runtime
 from xboard_circus.cli import main, stopping
 from xboard_circus.cli.boundary import Boundary
 from xboard_circus.cli.readiness import Expected, Stage, outlooks
 from xboard_circus.cli.screen import Progress
 from xboard_circus.errors import XboardError
+from xboard_circus.host import procs, runtime
 from xboard_circus.instance import EndpointTaken, Instance
 from xboard_circus.snapshot import as_json, from_state
 

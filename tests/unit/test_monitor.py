@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from xboard_circus.core.budget import RestartLimits
+from xboard_circus.host.procs import Identity
 from xboard_circus.monitor import Monitor, Sighting
-from xboard_circus.procs import Identity
 
 CIRCUSD = Identity(4242, 1760)
 UP = Sighting(running=CIRCUSD, answers=True)

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from xboard_circus import circus_options
 from xboard_circus.core.budget import RestartLimits
-from xboard_circus.options import (
+from xboard_circus.options import circus as circus_options
+from xboard_circus.options.reading import (
     HealthOptions,
     PluginOptions,
     PortOptions,

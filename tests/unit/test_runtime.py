@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from xboard_circus import procs, runtime
 from xboard_circus.errors import XboardError
+from xboard_circus.host import procs, runtime
 
 IS_ROOT = os.geteuid() == 0
 NOBODY = 65534

@@ -5,7 +5,7 @@ from ipaddress import ip_address
 import pytest
 
 from xboard_circus.errors import PortError
-from xboard_circus.sockets import overlaps, targets
+from xboard_circus.host.sockets import overlaps, targets
 
 
 @pytest.mark.parametrize(

@@ -14,9 +14,10 @@ from typing import NoReturn
 
 import click
 
-from xboard_circus import __version__, runtime
+from xboard_circus import __version__
 from xboard_circus.cli.screen import complain
 from xboard_circus.errors import XboardError
+from xboard_circus.host import runtime
 
 DONE, TOLD, OUR_BUG, INTERRUPTED = 0, 1, 3, 130
 

@@ -11,14 +11,14 @@ from pathlib import Path
 
 import click
 
-from xboard_circus import listeners, runtime
+from xboard_circus.checks.file_rules import addresses
 from xboard_circus.cli import stopping
 from xboard_circus.cli.boundary import DONE, TOLD
 from xboard_circus.cli.context import Asked, ini_option
 from xboard_circus.cli.screen import complain, progress, say
 from xboard_circus.core.ports import Holder, Policy, plan
 from xboard_circus.errors import PortError
-from xboard_circus.file_rules import addresses
+from xboard_circus.host import listeners, runtime
 from xboard_circus.instance import EndpointTaken, Instance, Silent, config_file_of
 from xboard_circus.snapshot import Snapshot
 

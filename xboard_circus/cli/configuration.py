@@ -7,12 +7,12 @@ from pathlib import Path
 
 import click
 
-from xboard_circus import check as checking
 from xboard_circus import init as initial
+from xboard_circus.checks import check as checking
+from xboard_circus.checks.findings import Level, Report
 from xboard_circus.cli.boundary import DONE, TOLD
 from xboard_circus.cli.context import Asked, ini_option
 from xboard_circus.cli.screen import say
-from xboard_circus.findings import Level, Report
 
 STYLES = {Level.ERROR: "red", Level.WARNING: "yellow", Level.OK: "green"}
 

@@ -14,11 +14,12 @@ from pathlib import Path
 
 from circus.util import to_bool
 
-from xboard_circus import config, procs, runtime
+from xboard_circus import config
 from xboard_circus.circus_client import CircusdClient, CircusdGone, CommandRefused
 from xboard_circus.cli.readiness import Expected, Outlook, Stage, outlooks
 from xboard_circus.cli.screen import Progress
 from xboard_circus.errors import XboardError
+from xboard_circus.host import procs, runtime
 from xboard_circus.instance import Instance
 
 LOOK_EVERY = 0.2

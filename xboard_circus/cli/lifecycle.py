@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 import click
 
-from xboard_circus import check
+from xboard_circus.checks import check
 from xboard_circus.cli import launching, stopping
 from xboard_circus.cli.boundary import DONE, TOLD
 from xboard_circus.cli.configuration import show

@@ -7,10 +7,10 @@ import time
 
 import psutil
 
-from xboard_circus import procs, runtime
 from xboard_circus.circus_client import CircusdBusy, CircusdGone
 from xboard_circus.cli.screen import Progress
 from xboard_circus.errors import XboardError
+from xboard_circus.host import procs, runtime
 from xboard_circus.instance import Instance, Silent
 from xboard_circus.snapshot import Snapshot
 

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any
 from circus import logger
 from circus.exc import MessageError
 
-from xboard_circus import runtime
 from xboard_circus.core.budget import RestartBudget, RestartLimits
 from xboard_circus.core.causes import Cause
 from xboard_circus.core.ports import Policy
 from xboard_circus.core.states import WorkerState
-from xboard_circus.options import WatcherOptions, parse_watcher
+from xboard_circus.host import runtime
+from xboard_circus.options.reading import WatcherOptions, parse_watcher
 from xboard_circus.plugins.port_guard import PortGuard
 from xboard_circus.supervisor import ends, recycling, spares, spawning, view
 from xboard_circus.supervisor.boundary import contained

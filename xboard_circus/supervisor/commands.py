@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from circus.commands.base import Command
 from circus.exc import MessageError
 
-from xboard_circus import procs
 from xboard_circus.core.states import WorkerState
+from xboard_circus.host import procs
 from xboard_circus.supervisor import rolling_reload
 
 if TYPE_CHECKING:

@@ -14,6 +14,7 @@ from circus import logger
 from xboard_circus.core.causes import Death, cause_of
 from xboard_circus.supervisor.output import drain, text_of
 from xboard_circus.supervisor.slot import Spawned
+from xboard_circus.worker import EXIT_RECYCLED
 
 if TYPE_CHECKING:
     from xboard_circus.supervisor.armed import ArmedWatcher
@@ -22,9 +23,6 @@ LOG_IN_EVENT = 1000
 KILLED_DIES_WITHIN = 1.0
 KILLED_POLL = 0.005
 OPERATOR = "operator"
-EXIT_RECYCLED = (
-    75  # of a worker that has served uvicorn's --limit-max-requests; see worker.py, too heavy to import here
-)
 
 
 class Processes(dict[int, Any]):

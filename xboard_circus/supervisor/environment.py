@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from xboard_circus import launch
-from xboard_circus.options import WatcherOptions
+from xboard_circus.options.reading import WatcherOptions
 
 
 def environment(

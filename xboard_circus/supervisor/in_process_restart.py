@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 from circus import logger
 
-from xboard_circus import listeners
+from xboard_circus.host import listeners
 
 PATIENCE = 5.0
 POLL = 0.01

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from circus.config import get_config
 from circus.exc import MessageError
 
-from xboard_circus.options import is_ours
+from xboard_circus.options.reading import is_ours
 
 if TYPE_CHECKING:
     from xboard_circus.supervisor.supervisor import Supervisor

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from circus import logger
 
-from xboard_circus import procs
 from xboard_circus.core.causes import Cause
+from xboard_circus.host import procs
 from xboard_circus.supervisor.environment import launch_command
 from xboard_circus.supervisor.slot import Spawned
 

@@ -14,8 +14,9 @@ from typing import Any
 import psutil
 from circus import logger
 
-from xboard_circus import __version__, listeners, procs, runtime
+from xboard_circus import __version__
 from xboard_circus.core.ports import Holder
+from xboard_circus.host import listeners, procs, runtime
 from xboard_circus.plugins.port_guard import named
 from xboard_circus.supervisor import commands, in_process_restart, reconfigure
 from xboard_circus.supervisor.armed import ArmedWatcher

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from xboard_circus.core.states import WorkerState
-from xboard_circus.options import flat
+from xboard_circus.options.reading import flat
 
 if TYPE_CHECKING:
     from xboard_circus.supervisor.armed import ArmedWatcher

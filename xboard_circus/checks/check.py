@@ -12,10 +12,11 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from xboard_circus import config as configuration
-from xboard_circus import file_rules, host_rules, import_rules, port_rules, preflight, watcher_rules
+from xboard_circus import preflight
+from xboard_circus.checks import file_rules, host_rules, import_rules, port_rules, watcher_rules
+from xboard_circus.checks.findings import Finding, Level, Remark, Report, report
 from xboard_circus.config import Config
 from xboard_circus.errors import XboardError
-from xboard_circus.findings import Finding, Level, Remark, Report, report
 
 __all__ = ["Finding", "Level", "Report", "check"]
 

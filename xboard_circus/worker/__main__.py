@@ -2,7 +2,7 @@
 
 It is uvicorn, and the app needs no change. What is added: the public socket, inherited as ``--fd``, is opened by its
 true family, so that answers leave at once; a private unix socket tells how this very worker is; on SIGTERM the open
-connections are drained, see `xboard_circus.drain`; and a SIGABRT leaves the Python stack of every thread on stderr.
+connections are drained, see `xboard_circus.worker.drain`; and a SIGABRT leaves every thread's Python stack on stderr.
 
 The environment says who we are, see `Surroundings`; without it, this is plain uvicorn with a drain.
 """
@@ -22,18 +22,16 @@ import uvicorn
 from uvicorn.config import LOGGING_CONFIG
 from uvicorn.main import main as uvicorn_command
 
-from xboard_circus.limits import forbid_core_files, raise_limits
-from xboard_circus.private_socket import PrivateSocket
-from xboard_circus.worker_server import Surroundings, WorkerServer
+from xboard_circus.worker import EXIT_RECYCLED
+from xboard_circus.worker.limits import forbid_core_files, raise_limits
+from xboard_circus.worker.private_socket import PrivateSocket
+from xboard_circus.worker.server import Surroundings, WorkerServer
 
 log = logging.getLogger("uvicorn.error")
 
 PROGRAM = "python -m xboard_circus.worker"
 STARTUP_FAILURE = 3
 """uvicorn's exit code for an app, a lifespan or a socket that can't be used."""
-
-EXIT_RECYCLED = 75
-"""The exit code of a worker that has served ``--limit-max-requests`` requests: no failure, and no one's command."""
 
 
 def parse(argv: Sequence[str]) -> uvicorn.Config:

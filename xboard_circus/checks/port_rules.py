@@ -6,12 +6,12 @@ import errno
 import os
 from collections.abc import Iterator
 
-from xboard_circus import listeners, procs, runtime
+from xboard_circus.checks.file_rules import Address, addresses
+from xboard_circus.checks.findings import Level, Remark
 from xboard_circus.config import Config, WatcherConfig, is_armed
 from xboard_circus.core.ports import Holder, Kind, Policy, classify, plan
 from xboard_circus.errors import XboardError
-from xboard_circus.file_rules import Address, addresses
-from xboard_circus.findings import Level, Remark
+from xboard_circus.host import listeners, procs, runtime
 
 _LONGEST_PID = 10
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from xboard_circus.option_kinds import Choice, Count, FilePath, Host, Kind, Seconds, Size, Url, UrlPath
+from xboard_circus.options.kinds import Choice, Count, FilePath, Host, Kind, Seconds, Size, Url, UrlPath
 
 PortPolicy = Literal["orphans", "any", "never"]
 

@@ -26,8 +26,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from xboard_circus import procs
 from xboard_circus.errors import XboardError
+from xboard_circus.host import procs
 
 VARIABLE = "XBOARD_RUNTIME_DIR"
 RECORD = "circusd.json"

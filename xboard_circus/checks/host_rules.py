@@ -17,9 +17,9 @@ from pathlib import Path
 
 from circus.util import parse_env_dict
 
+from xboard_circus.checks.findings import Level, Remark
+from xboard_circus.checks.watcher_rules import argument, words
 from xboard_circus.config import Config, WatcherConfig, is_armed
-from xboard_circus.findings import Level, Remark
-from xboard_circus.watcher_rules import argument, words
 
 ERROR, WARNING = Level.ERROR, Level.WARNING
 

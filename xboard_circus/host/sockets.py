@@ -14,8 +14,8 @@ from typing import Any, NamedTuple
 
 import psutil
 
-from xboard_circus import procs, sockdiag
 from xboard_circus.errors import PortError
+from xboard_circus.host import procs, sockdiag
 
 Address = IPv4Address | IPv6Address
 

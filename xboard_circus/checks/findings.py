@@ -6,7 +6,7 @@ import enum
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from xboard_circus.options import shown
+from xboard_circus.options.reading import shown
 
 _LONGEST_VALUE = 60
 

@@ -17,11 +17,11 @@ from typing import Any
 import uvicorn
 
 from xboard_circus import __version__
-from xboard_circus.app_calls import AppCalls
 from xboard_circus.core.states import WorkerState
-from xboard_circus.drain import CLOSE_HEADER, drain, stop_accepting
-from xboard_circus.gauges import LoopLag, resident_bytes, thread_pool
-from xboard_circus.private_socket import SERVE_PATH, BadQuestion, Order, PrivateSocket, Question
+from xboard_circus.worker.app_calls import AppCalls
+from xboard_circus.worker.drain import CLOSE_HEADER, drain, stop_accepting
+from xboard_circus.worker.gauges import LoopLag, resident_bytes, thread_pool
+from xboard_circus.worker.private_socket import SERVE_PATH, BadQuestion, Order, PrivateSocket, Question
 
 log = logging.getLogger("uvicorn.error")
 
@@ -156,7 +156,7 @@ class WorkerServer(uvicorn.Server):
 
     def _hand_over(self, order: Order) -> tuple[dict[str, Any], int | None]:
         """Give the public listener to the next circusd of our instance and user, when our own is gone."""
-        from xboard_circus import procs  # brings psutil, which no worker needs until then
+        from xboard_circus.host import procs  # brings psutil, which no worker needs until then
 
         ours = self._surroundings
         if order.peer not in (0, os.geteuid()):

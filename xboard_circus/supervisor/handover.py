@@ -1,6 +1,6 @@
 """Take a listening socket over from a worker that outlived its circusd, so that the port is never without a listener.
 
-What is asked here is answered in `xboard_circus.worker_server`. All of this blocks, for a short time: it is for a
+What is asked here is answered in `xboard_circus.worker.server`. All of this blocks, for a short time: it is for a
 thread.
 """
 
@@ -18,7 +18,7 @@ from ipaddress import ip_address
 from pathlib import Path
 from urllib.parse import quote
 
-from xboard_circus import procs
+from xboard_circus.host import procs
 
 log = logging.getLogger("circus")
 

@@ -1,4 +1,4 @@
-"""Read the options of an ini section into the dataclasses of `option_fields`.
+"""Read the options of an ini section into the dataclasses of `fields`.
 
 Reading never raises: circusd has to run on with the default, so a wrong option comes back as a Problem that says
 what to write, and `xboard-circus check` refuses to start with it.
@@ -12,10 +12,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from xboard_circus import circus_options
 from xboard_circus.core.budget import RestartLimits
 from xboard_circus.masking import safe_command
-from xboard_circus.option_fields import (
+from xboard_circus.options import circus as circus_options
+from xboard_circus.options.fields import (
     HealthOptions,
     LedgerOptions,
     PluginOptions,
@@ -25,7 +25,7 @@ from xboard_circus.option_fields import (
     WatcherOptions,
     WorkerOptions,
 )
-from xboard_circus.option_kinds import Kind, WrongValueError
+from xboard_circus.options.kinds import Kind, WrongValueError
 
 __all__ = [
     "HealthOptions",

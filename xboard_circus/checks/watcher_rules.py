@@ -6,10 +6,10 @@ import re
 import shlex
 from collections.abc import Callable, Iterator
 
-from xboard_circus.circus_options import HOOKS, WATCHER_OPTIONS, WATCHER_PREFIXES
+from xboard_circus.checks.findings import Level, Remark
 from xboard_circus.config import ARM, Config, WatcherConfig, is_armed
-from xboard_circus.findings import Level, Remark
-from xboard_circus.options import did_you_mean, flat, is_ours
+from xboard_circus.options.circus import HOOKS, WATCHER_OPTIONS, WATCHER_PREFIXES
+from xboard_circus.options.reading import did_you_mean, flat, is_ours
 
 ERROR, WARNING = Level.ERROR, Level.WARNING
 

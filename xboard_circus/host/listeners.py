@@ -22,9 +22,9 @@ from typing import Any
 
 import psutil
 
-from xboard_circus import procs, runtime, sockets
 from xboard_circus.core.ports import Holder
 from xboard_circus.errors import PortError, XboardError
+from xboard_circus.host import procs, runtime, sockets
 from xboard_circus.masking import safe_command
 
 POLL = 0.02

@@ -10,9 +10,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from xboard_circus import dry_run
+from xboard_circus.checks import dry_run
+from xboard_circus.checks.findings import Level, Remark
 from xboard_circus.config import Config, PluginConfig
-from xboard_circus.findings import Level, Remark
 
 TIMEOUT = 60.0
 
