@@ -259,3 +259,19 @@ def test_without_a_private_socket_the_url_is_probed(tmp_path: Path) -> None:
 
         eventually(lambda: pid not in c.workers(), timeout=8)
         c.wait_ready()
+
+
+def test_the_state_tells_each_probe_each_cause_and_the_age_of_the_last_round(tmp_path: Path) -> None:
+    """Given a worker that was probed, when it is killed, then the state tells its figures, its cause, and the round."""
+    with circusd(tmp_path, numprocesses=1, options=QUICK, plugins=BUNDLE) as c:
+        (pid,) = probed(c)
+        figures = c.worker(pid)["probe"]
+        assert figures["latency"] > 0
+        assert figures["rss"] > 1 << 20
+        assert figures["requests_served"] == 0
+        assert figures["requests_active"] == 0
+
+        kill(pid)
+
+        eventually(lambda: c.watcher()["ends"] == {"killed from outside": 1}, what="the end was counted by its cause")
+        eventually(lambda: c.state()["probers"][0]["round_age"] < 2, what="a round was reported")

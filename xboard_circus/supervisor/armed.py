@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -45,6 +45,7 @@ class ArmedWatcher:
     what makes the decisions race-free: they fall in circusd's thread, in the tick in which the thing happens.
 
     Attributes:
+        ends: How many processes ended by which cause, commanded ones too.
         live: Every process that was spawned and whose end is not known yet, by pid.
         busy: How many of Circus's own coroutines are at work on this watcher.
         start_failed_until: Set while nothing could be spawned; when it is tried again.
@@ -60,6 +61,7 @@ class ArmedWatcher:
         self.live: dict[int, Spawned] = {}
         self.tails: dict[int, deque[bytes]] = {}
         self.restarts = 0
+        self.ends: Counter[str] = Counter()
         self.last_reason = ""
         self.busy = 0
         self.start_failed_until: float | None = None

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from xboard_circus.supervisor.armed import ArmedWatcher
     from xboard_circus.supervisor.supervisor import Supervisor
 
+# What is shown of a probe, beside state and reason.
+PROBE_FIGURES = ("latency", "lag", "threads_used", "threads_limit", "requests_active", "requests_served", "rss")
 EVENTS_FROM_OUTSIDE = frozenset({"unhealthy", "recovered", "restart", "cooldown"})
 
 
@@ -61,8 +63,7 @@ class Report(Command):  # type: ignore[misc]
                     spawned.seen = WorkerState(what["state"])
                     spawned.seen_reason = str(what.get("reason") or "")
                     spawned.ready_now = what.get("ready")
-                    spawned.latency = what.get("latency")
-                    spawned.requests_served = what.get("requests_served")
+                    spawned.probe = {name: what.get(name) for name in PROBE_FIGURES}
         return {}
 
 

@@ -108,6 +108,7 @@ def count(armed: ArmedWatcher, spawned: Spawned, code: int | None) -> None:
         command=armed.watcher.cmd,
     )
     cause, reason = cause_of(death)
+    armed.ends[cause.value] += 1
     armed.remove_files(spawned)
     replacement = armed.replacement
     on_trial = replacement is not None and replacement.is_trying(spawned)

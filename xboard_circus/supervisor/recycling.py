@@ -30,7 +30,7 @@ def look(armed: ArmedWatcher) -> None:
         reason = due(
             limits,
             rss=_resident(spawned) if limits.rss else None,
-            requests=spawned.requests_served,
+            requests=spawned.probe.get("requests_served"),
             age=now - spawned.ready_at,
             spread=spawned.spread,
         )

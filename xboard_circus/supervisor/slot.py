@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,7 @@ class Spawned:
         commanded_by: Who asked for its end, if anybody did.
         spread: From 0 to 1, by which its limits of requests and age differ from its siblings'.
         our_kill: The cause, where we decided to end it.
+        probe: What the prober's last report told of it: latency, loop lag, threads, requests, memory.
     """
 
     process: Any
@@ -52,8 +54,7 @@ class Spawned:
     seen: WorkerState | None = None
     seen_reason: str = ""
     ready_now: bool | None = None
-    latency: float | None = None
-    requests_served: int | None = None
+    probe: Mapping[str, Any] = field(default_factory=dict)
     spread: float = field(default_factory=random.random)
 
     @property

@@ -259,6 +259,10 @@ class Supervisor:
                 "instance": self.instance,
                 "runtime_dir": str(Path(runtime.instance_dir(self.instance))),
             },
+            "probers": [
+                {"plugin": plugin, "pid": sender.pid, "round_age": round(self.clock() - at, 3)}
+                for plugin, (sender, at) in self.probers.items()
+            ],
             "watchers": [self._view_of(watcher) for watcher in self.arbiter.watchers],
         }
 
@@ -273,6 +277,7 @@ class Supervisor:
             "numprocesses": watcher.numprocesses,
             "probe": "none",
             "restarts": 0,
+            "ends": {},
             "cooldown_until": None,
             "last_reason": "",
             "port": None,
@@ -290,6 +295,7 @@ class Supervisor:
                     "next_try": None,
                     "reason": "",
                     "latency": None,
+                    "probe": {},
                     "socket": None,
                 }
                 for process in watcher.processes.values()

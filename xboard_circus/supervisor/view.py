@@ -60,7 +60,8 @@ def worker(armed: ArmedWatcher, spawned: Spawned) -> dict[str, object]:
         "ready_for": None if spawned.ready_at is None else round(now - spawned.ready_at, 3),
         "next_try": next_try_of(armed, spawned),
         "reason": reason_of(armed, spawned),
-        "latency": spawned.latency,
+        "latency": spawned.probe.get("latency"),
+        "probe": dict(spawned.probe),
         "socket": str(armed.file_of(spawned, "sock")) if armed.has_private_socket else None,
     }
 
@@ -76,6 +77,7 @@ def watcher(armed: ArmedWatcher) -> dict[str, object]:
         "numprocesses": armed.watcher.numprocesses,
         "probe": "private" if armed.has_private_socket else "url" if armed.options.health.url else "none",
         "restarts": armed.restarts,
+        "ends": dict(armed.ends),
         "cooldown_until": None if cooling is None else round(cooling, 3),
         "last_reason": armed.last_reason,
         "port": armed.port.view(),
