@@ -17,6 +17,7 @@ ERROR, WARNING = Level.ERROR, Level.WARNING
 
 BUNDLE = "xboard_circus.plugins.bundle.Bundle"
 _KINDS = ("watcher", "plugin", "socket", "env")
+_OURS = ("alert",)
 
 # Plugins of Circus's own that were run and found not to work with Circus 0.19.
 _BROKEN_PLUGINS = {
@@ -114,10 +115,10 @@ def _sections(config: Config) -> Iterator[tuple[str, Remark]]:
         kind, colon, name = section.partition(":")
         if kind in _KINDS and section not in written:
             yield section, Remark(WARNING, "", "there is nothing in it, and Circus passes it over", "delete it")
-        if section in ("circus", "env") or (kind in _KINDS and colon and name.strip()):
+        if section in ("circus", "env") or (kind in (*_KINDS, *_OURS) and colon and name.strip()):
             continue
         word, *rest = re.split(r"[:\s.]+", section, maxsplit=1)
-        meant = did_you_mean(word, [*_KINDS, "circus"], alike=0.6)
+        meant = did_you_mean(word, [*_KINDS, *_OURS, "circus"], alike=0.6)
         hint = f"did you mean [{':'.join([meant, *rest])}]?" if meant else "write [watcher:NAME], or delete it"
         yield section, Remark(WARNING if meant is None else ERROR, "", "Circus reads no section of this kind", hint)
 

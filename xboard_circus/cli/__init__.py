@@ -8,6 +8,7 @@ from __future__ import annotations
 import click
 
 from xboard_circus import __version__
+from xboard_circus.cli.alerting import alerts
 from xboard_circus.cli.boundary import Boundary
 from xboard_circus.cli.cleaning import clean
 from xboard_circus.cli.configuration import check, init
@@ -24,5 +25,5 @@ def main() -> None:
     """Keep a FastAPI backend up under Circus."""
 
 
-for command in (start, stop, restart, reload, status, clean, check, init):
+for command in (start, stop, restart, reload, status, clean, check, init, alerts):
     main.add_command(command)

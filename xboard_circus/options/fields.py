@@ -207,6 +207,24 @@ class LedgerOptions:
 
 
 @dataclass(frozen=True, slots=True)
+class IncidentOptions:
+    """When the ``[alert:...]`` sections are told something."""
+
+    down_after: float = _option(
+        30.0,
+        Seconds(),
+        "Time without a ready worker, or without an answer of circusd's, after which an alert says so. Raise it where"
+        " the app takes longer to start.",
+    )
+    recover_after: float = _option(
+        30.0,
+        Seconds(low=0.0),
+        "Time for which it must be well before an alert says so; what breaks again within it is no new alert. Raise"
+        " it where something flickers.",
+    )
+
+
+@dataclass(frozen=True, slots=True)
 class PluginOptions:
     """Our options of a ``[plugin:NAME]`` section."""
 
@@ -216,3 +234,4 @@ class PluginOptions:
         "Folder for the plugin's own log, from circusd's folder. Circus throws a plugin's output away.",
     )
     ledger: LedgerOptions = field(default_factory=LedgerOptions)
+    alerts: IncidentOptions = field(default_factory=IncidentOptions)

@@ -15,8 +15,10 @@ from typing import Any, TypeVar
 from xboard_circus.core.budget import RestartLimits
 from xboard_circus.masking import safe_command
 from xboard_circus.options import circus as circus_options
+from xboard_circus.options.alert_fields import AlertOptions
 from xboard_circus.options.fields import (
     HealthOptions,
+    IncidentOptions,
     LedgerOptions,
     PluginOptions,
     PortOptions,
@@ -28,7 +30,9 @@ from xboard_circus.options.fields import (
 from xboard_circus.options.kinds import Kind, WrongValueError
 
 __all__ = [
+    "AlertOptions",
     "HealthOptions",
+    "IncidentOptions",
     "LedgerOptions",
     "OptionDoc",
     "PluginOptions",
@@ -75,14 +79,14 @@ class OptionDoc:
     @property
     def written(self) -> str:
         """The option as a line of an ini file, with its default or, where it has none, an example."""
-        value = self.example if self.default is None else ini_text(self.default)
+        value = self.example if self.default in (None, ()) else ini_text(self.default)
         return f"{self.name} = {value}"
 
 
 # Below this a key of the user's own is no misspelling of ours: "port" is 0.62 like "port.port".
 _ALIKE = 0.8
 
-_Options = TypeVar("_Options", WatcherOptions, PluginOptions)
+_Options = TypeVar("_Options", WatcherOptions, PluginOptions, AlertOptions)
 
 
 def parse_watcher(mapping: Mapping[str, object]) -> tuple[WatcherOptions, list[Problem]]:
@@ -103,7 +107,12 @@ def parse_plugin(mapping: Mapping[str, object]) -> tuple[PluginOptions, list[Pro
     return options, problems + _unknown(PluginOptions, mapping, circus_options.PLUGIN_OPTIONS)
 
 
-def flat(options: WatcherOptions | PluginOptions) -> dict[str, object]:
+def parse_fields(kind: type[_Options], mapping: Mapping[str, object]) -> tuple[_Options, list[Problem]]:
+    """Read the options of *kind* that *mapping* has, and leave all other keys to the caller."""
+    return _parse(kind, mapping)
+
+
+def flat(options: WatcherOptions | PluginOptions | AlertOptions) -> dict[str, object]:
     """Return the options under their names in the ini file, for the state command.
 
     >>> flat(WatcherOptions())["restart.burst"]
@@ -117,7 +126,7 @@ def is_ours(key: str) -> bool:
     return key.startswith(_families(WatcherOptions))
 
 
-def documented(kind: type[WatcherOptions] | type[PluginOptions]) -> list[OptionDoc]:
+def documented(kind: type[WatcherOptions] | type[PluginOptions] | type[AlertOptions]) -> list[OptionDoc]:
     """Return every option of a section in the order in which it is documented."""
     return [
         OptionDoc(name, item.default, item.metadata["kind"].unit, item.metadata["help"], item.metadata["example"])
@@ -131,6 +140,8 @@ def ini_text(value: object) -> str:
     >>> ini_text(2.0), ini_text(0.25), ini_text("orphans")
     ('2', '0.25', 'orphans')
     """
+    if isinstance(value, tuple):
+        return ", ".join(value)
     if isinstance(value, float) and value == int(value):
         return str(int(value))
     return str(value)
@@ -142,7 +153,9 @@ def did_you_mean(name: str, known: Iterable[str], *, alike: float = _ALIKE) -> s
     return found[0] if found else None
 
 
-def _fields(options: WatcherOptions | PluginOptions) -> Iterator[tuple[str, Any, dataclasses.Field[Any]]]:
+def _fields(
+    options: WatcherOptions | PluginOptions | AlertOptions,
+) -> Iterator[tuple[str, Any, dataclasses.Field[Any]]]:
     """Yield (name in the ini file, the dataclass that holds it, its field)."""
     for outer in dataclasses.fields(options):
         if "kind" in outer.metadata:
