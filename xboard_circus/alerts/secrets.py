@@ -83,10 +83,13 @@ def scrubbed(text: str, secrets: Iterable[str], longest: int = 120) -> str:
 
 
 def _parts(secret: str) -> Iterable[str]:
+    if not secret:
+        return
     yield secret
     url = urlsplit(secret)
     if url.scheme in ("http", "https"):
-        parts = [url.path, url.query, *url.path.split("/"), *(value for _, value in parse_qsl(url.query))]
+        values = [value for _, value in parse_qsl(url.query)]
+        parts = [f"{url.path}?{url.query}", url.path, url.query, *url.path.split("/"), *values]
         yield from (part for part in parts if len(part) >= SHORTEST_MASKED)
 
 

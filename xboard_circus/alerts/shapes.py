@@ -88,13 +88,13 @@ def refusal(shape: str, status: int, body: str) -> str:
         return ""
     try:
         answer = json.loads(body)
-        codes = [answer[name] for name in ("errcode", "code", "StatusCode") if name in answer]
-    except (ValueError, TypeError):
+        code = next(answer[name] for name in ("errcode", "code", "StatusCode") if name in answer)
+        if code == 0:
+            return ""
+        said = answer.get("errmsg") or answer.get("msg") or answer.get("StatusMessage") or "nothing more"
+    except (ValueError, TypeError, AttributeError, StopIteration):
         return f"answered {status} without the JSON of a {shape} robot"
-    if codes and codes[0] == 0:
-        return ""
-    said = answer.get("errmsg") or answer.get("msg") or answer.get("StatusMessage") or "nothing more"
-    return f"answered error {codes[0] if codes else 'without a code'}: {said}"
+    return f"answered error {code}: {said}"
 
 
 def _encoded(content: Mapping[str, Any]) -> bytes:

@@ -160,12 +160,12 @@ class Alerting:
                 self._raise_new(name, Trouble.UNHEALTHY, worker.get("reason") or worker["state"], now)
         if view.get("cooldown_until") is not None:
             self._raise_new(name, Trouble.CRASH_LOOP, view.get("last_reason") or "cooling down", now)
-        if not _is_down(view):
+        # A refused port says the same, and why; the time counts from when it is free.
+        if not _is_down(view) or (name, Trouble.PORT_REFUSED) in self.open:
             self._bad_since.pop(name, None)
             return
         since = self._bad_since.setdefault(name, now)
-        # A refused port says the same, and why.
-        if now - since >= self.rules.down_after and (name, Trouble.PORT_REFUSED) not in self.open:
+        if now - since >= self.rules.down_after:
             last = view.get("last_reason")
             reason = f"no worker ready for {seconds(now - since)}" + (f": {last}" if last else "")
             self._raise_new(name, Trouble.DOWN, reason, now, opened_at=since)
