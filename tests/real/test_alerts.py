@@ -276,7 +276,8 @@ def test_the_command_line_tries_every_sink(tmp_path: Path) -> None:
     program.write_text('#!/bin/sh\ncat > "$1"\n')
     program.chmod(0o700)
     with hook_server("500", "200") as hook, circusd(tmp_path, start=False) as c:
-        alerts = {"hook": hook_section(tmp_path, hook), "run": {"type": "command", "command": "./notify got.json"}}
+        alerts: dict[str, Mapping[str, object]] = {"hook": hook_section(tmp_path, hook)}
+        alerts |= {"run": {"type": "command", "command": "./notify got.json"}}
         c.write_ini(**sections(alerts), plugin__xboard={"use": BUNDLE["xboard"]})
 
         first = c.run_cli("alerts", "test")

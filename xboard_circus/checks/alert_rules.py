@@ -29,8 +29,9 @@ def remarks(config: Config) -> Iterator[tuple[str, Remark]]:
 def _alert(config: Config, alert: AlertConfig) -> Iterator[Remark]:
     for problem in alert.problems:
         yield Remark(ERROR, problem.option, problem.what, problem.hint)
+    wrong = {problem.option for problem in alert.problems}
     for option, secret in secrets_of(alert, config.folder).items():
-        if fault := secret.fault():
+        if option not in wrong and (fault := secret.fault()):
             what, _, hint = fault.partition(": ")
             # circusd's environment may be another one than this command's.
             level, hint = (

@@ -93,8 +93,9 @@ def _tried(config: Config, alert: AlertConfig) -> str:
 
 def _shown(config: Config, alert: AlertConfig) -> dict[str, str]:
     options = alert.options
-    faults = [each for secret in secrets_of(alert, config.folder).values() if (each := secret.fault())]
     problems = _problems(alert)
+    secrets = () if problems else secrets_of(alert, config.folder).values()
+    faults = [each for secret in secrets if (each := secret.fault())]
     return {
         "name": alert.name,
         "type": options.type or "",
