@@ -91,8 +91,8 @@ class Alerter:
 
     def handle_event(self, event: BusEvent) -> None:
         """Count an event, and tell what it means at once."""
-        if event.kind in KINDS and self._told:
-            name = self._names.get(event.watcher, event.watcher)
+        name = self._names.get(event.watcher)
+        if event.kind in KINDS and self._told and name is not None:
             self._alerting.event(name, event.kind, event.data, self._clock())
             self._review([])
 
@@ -110,7 +110,8 @@ class Alerter:
             await self._begin(state["circusd"])
             return 0.0
         watchers = state["watchers"]
-        self._names = {bus_name(str(view["name"])): str(view["name"]) for view in watchers}
+        names = [name for view in watchers if not (name := str(view["name"])).startswith("plugin:")]
+        self._names = {bus_name(name): name for name in names}
         self._review(self._alerting.observe(watchers, self._clock()))
         return LOOK_EVERY
 

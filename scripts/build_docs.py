@@ -30,7 +30,7 @@ WIDTH = 118
 HEAD = """\
 # Options
 
-Written by `scripts/build_docs.py` from the option classes in `xboard_circus/options/fields.py`; do not edit.
+Written by `scripts/build_docs.py` from the option classes in `xboard_circus/options/`; do not edit.
 
 Times are in seconds. Circus keeps the first of two lines with the same option, knows comments only at the very start
 of a line, and says nothing about an option that it does not know. `xboard-circus check` does, and refuses a wrong

@@ -96,6 +96,8 @@ class HookServer:
         handler.send_response(status)
         if how == "redirect":
             handler.send_header("location", f"{self.url}/elsewhere")
+        if status == 429:
+            handler.send_header("retry-after", "7")
         handler.send_header("content-length", str(len(body)))
         handler.end_headers()
         handler.wfile.write(body)

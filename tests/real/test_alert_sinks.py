@@ -192,6 +192,12 @@ def test_a_redirect_is_not_followed(tmp_path: Path) -> None:
         assert len(hook.got) == 1
 
 
+def test_a_server_that_asks_for_a_pause_is_heard(tmp_path: Path) -> None:
+    with hook_server("429") as hook, pytest.raises(AlertError) as caught:
+        webhook(tmp_path, hook.url).deliver(message())
+    assert caught.value.retry_after == 7
+
+
 def test_a_proxy_of_the_environment_counts_only_where_it_is_asked_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

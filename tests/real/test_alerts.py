@@ -148,7 +148,12 @@ def test_servers_that_refuse_hang_and_fail_get_each_alert_once_and_slow_nothing(
     with ExitStack() as stack:
         hook = stack.enter_context(hook_server("hang", "500", opened=False))
         post = stack.enter_context(mail_server("hang", "451 not now", opened=False, tls=tls, password=PASSWORD))
-        alerts = {"hook": hook_section(tmp_path, hook), "mail": mail_section(tmp_path, post)}
+        # Not "unhealthy": a machine under load may be too slow for a probe.
+        wanted = "down, crash_loop"
+        alerts = {
+            "hook": hook_section(tmp_path, hook, on=wanted),
+            "mail": {**mail_section(tmp_path, post), "on": wanted},
+        }
         env = {"PASSWORD_OF_THE_TEST": PASSWORD}
         c = stack.enter_context(alerting(tmp_path, alerts, watchers=(WEB, other), env=env))
         rounds = stack.enter_context(RoundAges(c))
@@ -219,7 +224,7 @@ def test_a_hung_worker_and_a_held_port_are_told_and_so_is_their_end(tmp_path: Pa
             start=False,
         ) as c,
     ):
-        c.write_ini(alert__hook=hook_section(tmp_path, hook), plugin__alerts=QUICK)
+        c.write_ini(alert__hook=hook_section(tmp_path, hook, on="port_refused, unhealthy"), plugin__alerts=QUICK)
         c.start_again()
         c.wait_ready()
         (refused,) = eventually(lambda: told(hook), timeout=SOON, what="the held port is told")
@@ -260,6 +265,18 @@ def test_a_plugin_that_is_killed_tells_nothing_twice_and_forgets_nothing(tmp_pat
                 eventually(lambda server=server: told(server, "recovered"), timeout=SOON)  # type: ignore[misc]
                 assert names(told(server)) == [("web", "down", "problem"), ("web", "down", "recovered")]
                 assert len({each["since"] for each in told(server)}) == 1
+
+
+def test_a_circusd_that_does_not_answer_is_told_by_its_plugin(tmp_path: Path) -> None:
+    with hook_server() as hook, alerting(tmp_path, {"hook": hook_section(tmp_path, hook, on="silent")}) as c:
+        c.past[-1].signal(signal.SIGSTOP)
+        try:
+            (silent,) = eventually(lambda: told(hook), timeout=SOON, what="the silence is told")
+        finally:
+            c.past[-1].signal(signal.SIGCONT)
+        assert (silent["watcher"], silent["kind"], silent["severity"]) == ("circusd", "silent", "critical")
+        assert silent["reason"].startswith("circusd has not answered for ")
+        eventually(lambda: names(told(hook, "recovered")) == [("circusd", "silent", "recovered")], timeout=SOON)
 
 
 def test_what_the_ini_says_anew_counts_without_a_restart(tmp_path: Path) -> None:

@@ -133,12 +133,23 @@ def test_who_cannot_serve_keeps_nobody_up(state: str) -> None:
     assert ("web", Trouble.DOWN) in alerting.open
 
 
-def test_the_workers_of_a_watcher_without_a_guard_count_while_they_run() -> None:
+def test_a_watcher_without_a_guard_may_start_on_demand() -> None:
     alerting = Alerting(RULES)
     for now in (0, 10):
-        alerting.observe([view("ready", ready_for=None, armed=False), view(name="b", armed=False, numprocesses=1)], now)
+        alerting.observe([view(armed=False, numprocesses=1)], now)
 
-    assert seen(alerting) == {("b", "down"): 1}
+    assert seen(alerting) == {}
+
+
+def test_the_limiters_own_stop_is_no_end_of_a_loop_where_there_is_no_guard() -> None:
+    alerting = Alerting(RULES)
+    running: dict[str, Any] = {"armed": False, "numprocesses": 1, "options": {}}
+    alerting.event("web", "cooldown", {}, now=0)
+    assert endings(alerting, view(status="stopped", **running), now=1) == []
+    assert endings(alerting, view("ready", ready_for=None, **running), now=300) == []
+    assert endings(alerting, view("ready", ready_for=None, **running), now=305) == [
+        ("crash_loop", "1 of 1 workers ready")
+    ]
 
 
 def test_a_refused_port_is_not_told_as_down_too() -> None:

@@ -176,7 +176,8 @@ class Alerting:
             return "circusd answers again"
         if view is None:
             return "circusd has no watcher of that name any more"
-        if view.get("status") == "stopped":
+        # Where there is no guard it is the limiter that stops a watcher in a loop, for its cooldown.
+        if view.get("status") == "stopped" and (view.get("armed") or incident.trouble is not Trouble.CRASH_LOOP):
             return "the watcher was stopped"
         if _holds(incident.trouble, view):
             if incident.clear_since is not None:
@@ -236,7 +237,9 @@ def _holds(trouble: Trouble, view: View) -> bool:
 
 
 def _is_down(view: View) -> bool:
-    return view.get("status") == "active" and int(view["numprocesses"]) > 0 and _ready(view) == 0
+    """Say whether nobody can serve; of a watcher without a guard, which may start on demand, nobody knows."""
+    is_to_run = view.get("armed") and view.get("status") == "active" and int(view["numprocesses"]) > 0
+    return bool(is_to_run) and _ready(view) == 0
 
 
 def _ready(view: View) -> int:
