@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import re
 import socket
 import time
 from collections.abc import Callable, Mapping
@@ -21,7 +20,7 @@ from typing import Any
 
 from xboard_circus import config as configuration
 from xboard_circus.alerts.delivery import Delivery
-from xboard_circus.alerts.memory import AlertMemory, Remembered
+from xboard_circus.alerts.memory import AlertMemory, Remembered, memory_file
 from xboard_circus.alerts.message import Sink
 from xboard_circus.alerts.sinks import rules_of, sink_of
 from xboard_circus.alerts.text import Origin, rendered
@@ -139,8 +138,7 @@ class Alerter:
     async def _begin(self, circusd: Mapping[str, Any]) -> None:
         self._file.path = Path(str(circusd["config_file"]))
         self._origin = Origin(socket.gethostname(), str(circusd["config_file"]))
-        name = re.sub(r"[^A-Za-z0-9_-]+", "-", self._plugin.removeprefix("plugin:"))
-        self._memory = AlertMemory(Path(str(circusd["runtime_dir"])) / f"alerts-{name}.json")
+        self._memory = AlertMemory(memory_file(Path(str(circusd["runtime_dir"])), self._plugin))
         self._remembered = self._memory.load(shift=self._shift())
         self._alerting = Alerting(self._rules, restored=self._remembered.incidents)
 
@@ -196,7 +194,7 @@ class Alerter:
             self._save()
 
     def _changed(self) -> None:
-        """Save soon: called in the thread of a sink that has delivered something."""
+        """Save soon: called in the thread of a sink that has delivered something, or has failed to."""
         if self._loop is not None and not self._loop.is_closed():
             self._loop.call_soon_threadsafe(self._save)
 
@@ -207,6 +205,7 @@ class Alerter:
                 gates={name: told.gate.memory for name, told in self._told.items()},
                 waiting={name: told.delivery.waiting() for name, told in self._told.items()},
                 shift=self._shift(),
+                troubles={name: told.delivery.trouble for name, told in self._told.items()},
             )
 
     def _shift(self) -> float:

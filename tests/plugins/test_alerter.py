@@ -183,7 +183,7 @@ def test_after_a_restart_nothing_is_told_twice_and_what_ended_meanwhile_is_told(
     async def story() -> None:
         first = await bench.begun(bench.alerter())
         bench.shows({**WELL, "port": {"state": "refused", "reason": "nginx has it"}})
-        await bench.ticks(first, 1)
+        await bench.ticks(first, 4)
         await bench.until_told("port held by another")
         await first.close()
 

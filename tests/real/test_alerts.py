@@ -255,6 +255,11 @@ def test_a_plugin_that_is_killed_tells_nothing_twice_and_forgets_nothing(tmp_pat
                 kill(pid)
             eventually(lambda: told(hook), timeout=SOON)
             eventually(lambda: "alert:closed: not delivered" in plugin_log(c), timeout=SOON)
+            eventually(
+                lambda: "tells of down; 1 not delivered yet: Connection refused" in c.run_cli("alerts", "list").stdout,
+                timeout=SOON,
+                what="the command line says what waits",
+            )
             before = c.plugin("xboard")
             kill(before.pid)
             eventually(lambda: c.plugin("xboard").pid != before.pid, timeout=SOON)

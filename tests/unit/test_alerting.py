@@ -85,7 +85,10 @@ def test_a_single_death_in_a_known_loop_belongs_to_it() -> None:
 )
 def test_what_no_event_told_is_seen_in_the_state_once(shown: dict[str, Any], trouble: str, reason: str) -> None:
     alerting = Alerting(RULES)
-    for now in (1, 2, 3):
+    for now in (1, 2.9):
+        alerting.observe([shown], now)
+    assert seen(alerting) == {}
+    for now in (3, 4):
         alerting.observe([shown], now)
 
     assert seen(alerting) == {("web", trouble): 1}

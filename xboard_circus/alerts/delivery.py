@@ -26,6 +26,7 @@ class Delivery:
 
     Attributes:
         lost: How many messages the full queue has lost.
+        trouble: Why the last try failed, "" where it did not.
     """
 
     def __init__(
@@ -40,6 +41,7 @@ class Delivery:
     ) -> None:
         self.name = name
         self.lost = 0
+        self.trouble = ""
         self._sink = sink
         self._limit = limit
         self._on_change = on_change
@@ -112,7 +114,7 @@ class Delivery:
         except Exception as error:
             # Its words are nobody's who knows what is secret.
             return self._failed(f"a bug in xboard-circus: {type(error).__name__}", 0.0)
-        failures, self._failures = self._failures, 0
+        failures, self._failures, self.trouble = self._failures, 0, ""
         tries = f", at try {failures + 1}" if failures else ""
         log.info("alert:%s: delivered%s: %s", self.name, tries, message.title)
         with self._changed:
@@ -123,6 +125,9 @@ class Delivery:
 
     def _failed(self, why: str, asked: float) -> float:
         self._failures += 1
+        if why != self.trouble:
+            self.trouble = why
+            self._on_change()
         pause = max(backoff(self._failures), asked)
         if self._failures == 1 or self._failures % SAY_EVERY == 0:
             log.warning("alert:%s: not delivered: %s; next try in %g s", self.name, why, pause)

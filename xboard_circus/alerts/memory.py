@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,6 +26,23 @@ class Remembered:
     incidents: list[Incident] = field(default_factory=list)
     gates: dict[str, GateMemory] = field(default_factory=dict)
     waiting: dict[str, list[Message]] = field(default_factory=dict)
+
+
+def memory_file(folder: Path, plugin: str) -> Path:
+    """Return the file of *plugin* in the runtime folder of its instance."""
+    return folder / f"alerts-{re.sub(r'[^A-Za-z0-9_-]+', '-', plugin.removeprefix('plugin:'))}.json"
+
+
+def stuck(folder: Path) -> dict[str, tuple[int, str]]:
+    """Return by sink how many alerts wait and why, for the sinks that did not take one; nothing where nobody knows."""
+    found = {}
+    for file in sorted(folder.glob("alerts-*.json")):
+        with suppress(OSError, ValueError, KeyError, TypeError, AttributeError):
+            data = json.loads(file.read_text(encoding="utf-8"))
+            for name, why in data["troubles"].items():
+                if why and data["waiting"].get(name):
+                    found[str(name)] = len(data["waiting"][name]), str(why)
+    return found
 
 
 class AlertMemory:
@@ -55,12 +74,14 @@ class AlertMemory:
         gates: Mapping[str, GateMemory],
         waiting: Mapping[str, Iterable[Message]],
         shift: float,
+        troubles: Mapping[str, str] | None = None,
     ) -> None:
-        """Replace what was saved."""
+        """Replace what was saved; *troubles* say for whoever reads the file why a sink does not take what waits."""
         data = {
             "incidents": [_saved(each, shift) for each in incidents],
             "gates": {name: saved(each, shift=shift) for name, each in gates.items()},
             "waiting": {name: [each.as_dict() for each in found] for name, found in waiting.items()},
+            "troubles": dict(troubles or {}),
         }
         fresh = self._path.with_name(f"{self._path.name}.new")
         try:

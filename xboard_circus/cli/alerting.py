@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 import click
 
 from xboard_circus import config as configuration
+from xboard_circus.alerts.memory import stuck
 from xboard_circus.alerts.secrets import AlertError
 from xboard_circus.alerts.sinks import secrets_of, sink_of
 from xboard_circus.alerts.text import Origin, rendered
@@ -20,6 +21,7 @@ from xboard_circus.config import AlertConfig, Config
 from xboard_circus.core.alert_gate import About, Notice
 from xboard_circus.core.alerting import Severity
 from xboard_circus.errors import XboardError
+from xboard_circus.host import runtime
 from xboard_circus.options.reading import did_you_mean, ini_text
 
 THREADS = 16
@@ -51,9 +53,10 @@ def test(asked: Asked, name: str | None) -> int:
 @ini_option
 @click.pass_obj
 def list_(asked: Asked, as_data: bool) -> int:
-    """List the [alert:...] sections: where each goes, of what it tells, and whether its secrets can be read."""
+    """List the [alert:...] sections: where each goes, of what it tells, and what keeps it from being told."""
     config = configuration.load(asked.config_file)
-    rows = [_shown(config, alert) for alert in config.alerts]
+    waiting = stuck(runtime.root_path() / runtime.instance_id(config.path))
+    rows = [_shown(config, alert, *waiting.get(alert.name, (0, ""))) for alert in config.alerts]
     if as_data:
         print(json.dumps(rows, indent=2))
     elif not rows:
@@ -91,17 +94,19 @@ def _tried(config: Config, alert: AlertConfig) -> str:
     return ""
 
 
-def _shown(config: Config, alert: AlertConfig) -> dict[str, str]:
+def _shown(config: Config, alert: AlertConfig, waiting: int, why: str) -> dict[str, object]:
     options = alert.options
     problems = _problems(alert)
     secrets = () if problems else secrets_of(alert, config.folder).values()
+    stuck_on = [f"{waiting} not delivered yet: {why}"] if waiting else []
     faults = [each for secret in secrets if (each := secret.fault())]
     return {
         "name": alert.name,
         "type": options.type or "",
         "place": "" if problems else sink_of(config, alert).place,
         "tells_of": ini_text(options.on) if options.on else f"{options.min_severity} and worse",
-        "fault": problems or "; ".join(faults),
+        "waiting": waiting,
+        "fault": problems or "; ".join([*faults, *stuck_on]),
     }
 
 

@@ -21,6 +21,9 @@ CIRCUSD = "circusd"
 LOOP_FAILURES = 3
 """As many failures of one worker in its window are a loop, though it does not cool down yet."""
 
+CONFIRMED_AFTER = 2.0
+"""Seconds for which the state has to show what no event told: the event, which knows better why, may be on its way."""
+
 TROUBLED = frozenset({"sick", "wedged"})
 NOT_SERVING = frozenset({"spare", "wedged", "draining", "stopping"})
 
@@ -115,7 +118,7 @@ class Alerting:
     def __init__(self, rules: AlertRules = AlertRules(), *, restored: Iterable[Incident] = ()) -> None:
         self.rules = rules
         self.open: dict[Key, Incident] = {incident.key: incident for incident in restored}
-        self._bad_since: dict[str, float] = {}
+        self._bad_since: dict[Key, float] = {}
 
     def event(self, watcher: str, event: str, data: Mapping[str, Any], now: float) -> None:
         """Take note of what circusd published."""
@@ -131,9 +134,7 @@ class Alerting:
         """Compare the incidents with what circusd says of its watchers now; return those that are over."""
         by_name = {str(view["name"]): view for view in views if not str(view["name"]).startswith("plugin:")}
         over = []
-        self._bad_since.pop(CIRCUSD, None)
-        for gone in self._bad_since.keys() - by_name.keys():
-            del self._bad_since[gone]
+        self._bad_since = {key: since for key, since in self._bad_since.items() if key[0] in by_name}
         for name, view in by_name.items():
             self._look(name, view, now)
         for key, incident in list(self.open.items()):
@@ -145,30 +146,29 @@ class Alerting:
 
     def unanswered(self, why: str, now: float) -> None:
         """Take note that circusd did not answer."""
-        since = self._bad_since.setdefault(CIRCUSD, now)
+        since = self._bad_since.setdefault((CIRCUSD, Trouble.SILENT), now)
         if now - since >= self.rules.down_after and (CIRCUSD, Trouble.SILENT) not in self.open:
             reason = f"circusd has not answered for {seconds(now - since)}: {one_line(why)}"
             self._raise(CIRCUSD, Trouble.SILENT, reason, now, opened_at=since)
 
     def _look(self, name: str, view: View, now: float) -> None:
         """Open what no event told of; the loss of the last ready worker is told by none."""
-        port = view.get("port") or {}
-        if port.get("state") == "refused":
-            self._raise_new(name, Trouble.PORT_REFUSED, port.get("reason") or "the port is held", now)
-        for worker in view["workers"]:
-            if worker.get("state") in TROUBLED:
-                self._raise_new(name, Trouble.UNHEALTHY, worker.get("reason") or worker["state"], now)
-        if view.get("cooldown_until") is not None:
-            self._raise_new(name, Trouble.CRASH_LOOP, view.get("last_reason") or "cooling down", now)
-        # A refused port says the same, and why; the time counts from when it is free.
-        if not _is_down(view) or (name, Trouble.PORT_REFUSED) in self.open:
-            self._bad_since.pop(name, None)
-            return
-        since = self._bad_since.setdefault(name, now)
-        if now - since >= self.rules.down_after:
-            last = view.get("last_reason")
-            reason = f"no worker ready for {seconds(now - since)}" + (f": {last}" if last else "")
-            self._raise_new(name, Trouble.DOWN, reason, now, opened_at=since)
+        found = _shown(view)
+        if (name, Trouble.PORT_REFUSED) in self.open or Trouble.PORT_REFUSED in found:
+            # It says the same, and why; the time of the workers counts from when the port is free.
+            found.pop(Trouble.DOWN, None)
+        for trouble in Trouble:
+            key = name, trouble
+            if trouble not in found:
+                self._bad_since.pop(key, None)
+                continue
+            since = self._bad_since.setdefault(key, now)
+            wait = self.rules.down_after if trouble is Trouble.DOWN else CONFIRMED_AFTER
+            if now - since >= wait and key not in self.open:
+                why = found[trouble]
+                if trouble is Trouble.DOWN:
+                    why = f"no worker ready for {seconds(now - since)}" + (f": {why}" if why else "")
+                self._raise(name, trouble, one_line(why), now, opened_at=since)
 
     def _ending(self, incident: Incident, view: View | None, now: float) -> str:
         """Return why *incident* is over, "" while it is not."""
@@ -189,16 +189,12 @@ class Alerting:
         self.open[incident.key] = replace(incident, clear_since=since)
         return ""
 
-    def _raise_new(self, watcher: str, trouble: Trouble, reason: str, now: float, *, opened_at: float = -1) -> None:
-        if (watcher, trouble) not in self.open:
-            self._raise(watcher, trouble, one_line(str(reason)), now, opened_at=opened_at)
-
     def _raise(
-        self, watcher: str, trouble: Trouble, reason: str, now: float, *, opened_at: float = -1, again: int = 1
+        self, watcher: str, trouble: Trouble, reason: str, now: float, *, opened_at: float | None = None, again: int = 1
     ) -> None:
         known = self.open.get((watcher, trouble))
         if known is None:
-            at = now if opened_at < 0 else opened_at
+            at = now if opened_at is None else opened_at
             self.open[watcher, trouble] = Incident(watcher, trouble, at, reason)
         else:
             count = known.count + again
@@ -216,6 +212,22 @@ def _trouble_of(event: str, data: Mapping[str, Any]) -> Trouble | None:
         "port_refused": Trouble.PORT_REFUSED,
     }
     return known.get(event)
+
+
+def _shown(view: View) -> dict[Trouble, str]:
+    """Return the troubles that the state shows, each with its reason."""
+    last = str(view.get("last_reason") or "")
+    port = view.get("port") or {}
+    found = {}
+    if port.get("state") == "refused":
+        found[Trouble.PORT_REFUSED] = str(port.get("reason") or "the port is held")
+    if troubled := [worker for worker in view["workers"] if worker.get("state") in TROUBLED]:
+        found[Trouble.UNHEALTHY] = str(troubled[0].get("reason") or troubled[0]["state"])
+    if view.get("cooldown_until") is not None:
+        found[Trouble.CRASH_LOOP] = last or "cooling down"
+    if _is_down(view):
+        found[Trouble.DOWN] = last
+    return found
 
 
 def _holds(trouble: Trouble, view: View) -> bool:
