@@ -197,11 +197,17 @@ def test_a_wrong_section_is_told(section: dict[str, str], message: str) -> None:
 )
 def test_a_secret_in_the_ini_is_refused_and_never_quoted(section: dict[str, str], write: Write) -> None:
     config = write(ops=section)
-    found = check(config.path)
 
-    assert parse_alert(section)[1]
+    assert any(line.startswith("error") for line in told(config))
+    assert TOKEN not in f"{told(config)} {[str(each) for each in parse_alert(section)[1]]}"
+
+
+def test_the_whole_check_refuses_a_secret_and_shows_it_nowhere(write: Write) -> None:
+    found = check(write(ops={"type": "webhook", "url": TOKEN}).path)
+
     assert not found.passed
-    assert TOKEN not in f"{found} {found.as_dict()} {[str(each) for each in found.findings]} {parse_alert(section)[1]}"
+    assert [finding.section for finding in found.errors] == ["alert:ops", "alert:ops"]
+    assert TOKEN not in f"{found} {found.as_dict()} {[str(each) for each in found.findings]}"
 
 
 def test_what_is_wrong_outside_the_file_is_told(write: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
