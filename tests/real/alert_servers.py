@@ -123,20 +123,23 @@ def hook_server(
 
 
 class MailServer:
-    """A mail server with STARTTLS and a login that answers as its *script* says, one word for each mail.
+    """A mail server that answers as its *script* says, one word for each mail, and 250 when that is used up.
 
-    hang, or an SMTP reply such as ``451 later``, and ``250 OK`` when that is used up. *refused* are replies by
-    recipient, each used once.
+    hang, or an SMTP reply such as ``451 later``; *refused* are replies by recipient, each used once. With *tls* it
+    demands STARTTLS, or TLS from the start where *implicit*, and with *password* a login.
     """
 
-    def __init__(self, *script: str, tls: ssl.SSLContext | None = None, password: str = "") -> None:
+    def __init__(
+        self, *script: str, tls: ssl.SSLContext | None = None, implicit: bool = False, password: str = ""
+    ) -> None:
         self.port = free_port()
         self.script = deque(script)
         self.refused: dict[str, str] = {}
         self.got: list[tuple[str, list[str], Message]] = []
         self.logins: list[bool] = []
         self._password = password
-        self._tls = tls
+        self._tls = None if implicit else tls
+        self._implicit_tls = tls if implicit else None
         self._controller: Controller | None = None
 
     @property
@@ -150,6 +153,7 @@ class MailServer:
             self,
             hostname="127.0.0.1",
             port=self.port,
+            ssl_context=self._implicit_tls,
             tls_context=self._tls,
             require_starttls=self._tls is not None,
             auth_required=needs_login,
@@ -189,9 +193,13 @@ class MailServer:
 
 @contextlib.contextmanager
 def mail_server(
-    *script: str, opened: bool = True, tls: ssl.SSLContext | None = None, password: str = ""
+    *script: str,
+    opened: bool = True,
+    tls: ssl.SSLContext | None = None,
+    implicit: bool = False,
+    password: str = "",
 ) -> Iterator[MailServer]:
-    server = MailServer(*script, tls=tls, password=password)
+    server = MailServer(*script, tls=tls, implicit=implicit, password=password)
     if opened:
         server.open()
     try:

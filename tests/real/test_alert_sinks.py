@@ -7,6 +7,7 @@ import hashlib
 import hmac
 import json
 import os
+import socket
 import ssl
 import sys
 import time
@@ -271,6 +272,28 @@ def test_a_mail_goes_over_starttls_with_a_login(tls: ssl.SSLContext, ca_file: Pa
     body = mail.get_payload(decode=True)
     assert isinstance(body, bytes)
     assert "xboard-circus -c /srv/circus.ini why web" in body.decode()
+
+
+def test_a_mail_goes_over_a_connection_that_is_tls_from_the_start(tls: ssl.SSLContext, ca_file: Path) -> None:
+    with mail_server(tls=tls, implicit=True) as server:
+        mail_sink(server, ca_file, security="tls").deliver(message())
+        assert "certificate verify failed" in refusal_of(mail_sink(server, None, security="tls"))
+
+    assert len(server.taken) == 1
+
+
+@pytest.mark.parametrize("security", ["starttls", "tls", "none"])
+def test_a_mail_server_that_never_says_a_word_is_cut_off(security: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as mute:
+        sink = SmtpSink(
+            host="127.0.0.1",
+            port=mute.getsockname()[1],
+            sender="a@example.org",
+            to=("b@example.org",),
+            security=security,
+            timeout=0.5,
+        )
+        assert refusal_of(sink) in ("no complete answer within 0.5 s", "no answer in time")
 
 
 def test_a_wrong_password_is_told_and_not_quoted(tls: ssl.SSLContext, ca_file: Path, tmp_path: Path) -> None:
