@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 import uuid
 from collections.abc import Callable, Mapping
@@ -92,8 +93,8 @@ def _lines(notice: Notice, document: Mapping[str, Any], lasted: str, lang: str) 
 def _next_step(notice: Notice, origin: Origin) -> str | None:
     if notice.trouble is None:
         return None
-    what = "status" if notice.watcher == CIRCUSD else f"why {notice.watcher}"
-    return f"xboard-circus -c {origin.config_file} {what}"
+    what = ["status"] if notice.watcher == CIRCUSD else ["why", notice.watcher]
+    return shlex.join(["xboard-circus", "-c", origin.config_file, *what])
 
 
 def clock_time(wall: float) -> str:
