@@ -225,6 +225,17 @@ class IncidentOptions:
 
 
 @dataclass(frozen=True, slots=True)
+class LogsOptions:
+    """How long rotated logs are kept."""
+
+    keep_days: float = _option(
+        7.0,
+        Seconds(low=0.01, high=36_500.0, unit="days"),
+        "Age at which a rotated log file, such as xboard.log.1, is removed. Raise it to look further back.",
+    )
+
+
+@dataclass(frozen=True, slots=True)
 class PluginOptions:
     """Our options of a ``[plugin:NAME]`` section."""
 
@@ -235,3 +246,4 @@ class PluginOptions:
     )
     ledger: LedgerOptions = field(default_factory=LedgerOptions)
     alerts: IncidentOptions = field(default_factory=IncidentOptions)
+    logs: LogsOptions = field(default_factory=LogsOptions)
