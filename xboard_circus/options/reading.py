@@ -300,7 +300,10 @@ def _meant(key: str, ours: list[str], families: tuple[str, ...]) -> str | None:
     # Half by half: the common family alone would make "restart.tries" look like "restart.burst".
     siblings = {own.partition(".")[2] for own in ours if own.startswith(f"{near}.")}
     meant = did_you_mean(name, siblings, alike=0.7)
-    return f"{near}.{meant}" if meant else None
+    if meant is None:
+        # "log_dirs" is no option of the family "logs".
+        return None if "." in key else did_you_mean(key, ours)
+    return f"{near}.{meant}"
 
 
 def _relatives(key: str, ours: list[str]) -> list[str]:
