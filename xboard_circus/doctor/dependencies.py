@@ -21,7 +21,7 @@ def look(_case: Case) -> Iterator[Diagnosis]:
     except metadata.PackageNotFoundError:
         yield unknown(TOPIC, f"{PACKAGE} is not installed for {sys.executable}", "pip install it there")
         return
-    wanted = own.metadata["Requires-Python"] if "Requires-Python" in own.metadata else ""
+    wanted = str(own.metadata["Requires-Python"] or "")
     python = ".".join(map(str, sys.version_info[:3]))
     if satisfies(python, wanted):
         yield good(TOPIC, f"Python {python} ({sys.executable})")

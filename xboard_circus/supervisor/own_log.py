@@ -17,7 +17,7 @@ from xboard_circus.rotating_log import CIRCUSD_OLD_FILES, RotatingLog
 LOG_BYTES = 10 << 20
 OUT_BYTES = 10 << 20
 KEPT_OF_OUT = 1 << 20
-LOOK_EVERY = 10.0
+LOOK_EVERY = 2.0
 OUT = Path("logs", "circusd.out")
 
 
