@@ -61,7 +61,8 @@ def ufw_allows(status: str, port: int) -> bool:
 
 def nft_allows(rules: str, port: int) -> bool:
     """Say whether a ruleset lets TCP to *port* in: no input chain drops by default or in a rule, or one names it."""
-    chains = re.findall(r"hook input [^}]*", rules)
+    # To the brace that stands alone: within a rule they hold a set of ports.
+    chains = re.findall(r"hook input .*?^\s*\}\s*$", rules, re.M | re.S)
     refusing = [
         chain for chain in chains if re.search(r"policy drop|^\s*(?:counter .*)?(?:drop|reject)\b", chain, re.M)
     ]

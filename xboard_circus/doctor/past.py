@@ -18,8 +18,10 @@ TOPIC = "errors"
 RECORDS = 1000
 LINES = 5000
 LONGEST = 160
-# What circusd, uvicorn, the plugins and Python's logging write; a word in the middle of a line means nothing.
-_ERROR = re.compile(r"\[(ERROR|CRITICAL)\]|(?:^|\s|\| )(ERROR|CRITICAL|FATAL)[: ]|(?:^|\| )Traceback \(most recent")
+# As circusd, the plugins, uvicorn and Python's logging write it, with a stamp before it or none; the same word further
+# on in a line means nothing.
+_BEFORE = r"^(?:[\d-]+[ T][\d:.,]+\s+)?(?:\[\d+\] \| )?"
+_ERROR = re.compile(rf"{_BEFORE}(?:\S+\[\d+\] \[(?:ERROR|CRITICAL)\]|(?:ERROR|CRITICAL|FATAL)[: ]|Traceback \(most)")
 # Circus writes it at every restart, and nothing is wrong.
 _HARMLESS = re.compile(r"ConflictError|arbiter is already running")
 
