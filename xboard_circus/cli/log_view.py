@@ -116,7 +116,20 @@ def merged(told: Iterable[Told]) -> list[Told]:
     return [each for _, each in sorted(order, key=lambda pair: pair[0])]
 
 
+def unseen(shown: list[str], new: list[str]) -> list[str]:
+    """Return the *new* lines without those with which *shown* ends.
+
+    >>> unseen(["one", "two"], ["two", "three"]), unseen(["one"], ["two"]), unseen([], ["one"])
+    (['three'], ['two'], ['one'])
+    """
+    for count in range(min(len(shown), len(new)), 0, -1):
+        if shown[-count:] == new[:count]:
+            return new[count:]
+    return new
+
+
 def _show(chosen: list[LogFile], most: int, since: float | None, *, as_data: bool, on_and_on: bool) -> None:
+    # Before the ends are read, so that no line is lost between; what is in both is left out below.
     followers = [follow(each) for each in chosen] if on_and_on else []
     has_several = len(chosen) > 1
     timed, untimed = _ends(chosen, most, since)
@@ -132,6 +145,11 @@ def _show(chosen: list[LogFile], most: int, since: float | None, *, as_data: boo
     for each in merged(timed):
         _print(each, as_data=as_data, with_id=has_several)
     if on_and_on:
+        shown = {log.id: [each.line.text for each in timed if each.log.id == log.id] for log in chosen}
+        shown.update({log.id: [line.text for line in lines] for log, lines in untimed.items()})
+        for follower in followers:
+            for text in unseen(shown[follower.log_file.id], follower.poll()):
+                _print_new(follower.log_file, text, as_data=as_data, with_id=has_several)
         _follow(followers, as_data=as_data, with_id=has_several)
 
 
@@ -155,9 +173,13 @@ def _ends(chosen: list[LogFile], most: int, since: float | None) -> tuple[list[T
 def _follow(followers: list[LogFollower], *, as_data: bool, with_id: bool) -> None:
     while True:
         for log, text in polled(followers):
-            _print(Told(log, Line(time_of(text), text)), as_data=as_data, with_id=with_id)
+            _print_new(log, text, as_data=as_data, with_id=with_id)
         sys.stdout.flush()
         time.sleep(LOOK_EVERY)
+
+
+def _print_new(log: LogFile, text: str, *, as_data: bool, with_id: bool) -> None:
+    _print(Told(log, Line(time_of(text), text)), as_data=as_data, with_id=with_id)
 
 
 def _print(told: Told, *, as_data: bool, with_id: bool) -> None:
