@@ -28,7 +28,7 @@ class LogPruner:
     Which logs there are it asks circusd's ini file, and of that circusd. A log that is written to is never removed.
     """
 
-    name = "log pruner"
+    name = "log_pruner"
     period = EVERY
 
     def __init__(

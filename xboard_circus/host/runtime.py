@@ -187,6 +187,7 @@ def remove_stale(instance: str) -> list[Path]:
     Gates too, while no circusd supervises the instance: call it before `write_record`. Nothing else is touched, however
     it looks: a name must fit whole, and a socket be a socket.
     """
+    instance_dir(instance)  # nothing is removed in a folder that is not ours
     removed = []
     for path in stale(instance):
         with suppress(OSError):
