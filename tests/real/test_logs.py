@@ -104,10 +104,7 @@ def test_a_full_disk_costs_lines_and_nothing_else(tmp_path: Path) -> None:
         writes = writer(tmp_path, env={"COUNT": "1000000", "PAUSE": "0.02"}, options=out)
         with circusd(tmp_path, watchers=[writes]) as c:
             eventually(lambda: (small / "web.log.1").exists())
-            filler = small / "filler"
-            with contextlib.suppress(OSError), filler.open("wb", buffering=0) as file:
-                while True:
-                    file.write(b"x" * 4096)
+            filler = fill(small)
             eventually(lambda: "output is lost" in c.log("circusd"))
             with c.answering(within=1.0):
                 pid = c.workers()[0]
@@ -120,6 +117,34 @@ def test_a_full_disk_costs_lines_and_nothing_else(tmp_path: Path) -> None:
 
             assert c.log("circusd").count("output is lost") <= 3
             assert "Exception in callback" not in c.log("circusd")
+
+
+def fill(disk: Path) -> Path:
+    """Leave no room on a small disk; return the file that takes it."""
+    filler = disk / "filler"
+    with contextlib.suppress(OSError), filler.open("wb", buffering=0) as file:
+        while True:
+            file.write(b"x" * 4096)
+    return filler
+
+
+def test_with_no_room_for_any_log_workers_are_replaced_all_the_same(tmp_path: Path) -> None:
+    """Given a full disk below all logs, circusd's and the plugin's too, when a worker dies, then another serves."""
+    with small_disk(tmp_path / "logs", "300k") as logs:
+        options = {"restart.delay": 0.1, "graceful_timeout": 2}
+        with circusd(tmp_path, start=False, options=options, plugins=BUNDLE) as c:
+            assert c.run_cli("start").returncode == 0
+            pids = c.ready()
+            filler = fill(logs)
+            c.set(f"do.pid-{pids[0]}", "exit 3")
+            eventually(lambda: len(c.ready()) == 2 and pids[0] not in c.ready(), timeout=15)
+            assert c.serves()
+            assert c.run_cli("logs", "-n", "1").returncode == 0
+            filler.unlink()
+            kill(pids[1])
+            eventually(lambda: "killed from outside by SIGKILL" in c.log("circusd"), timeout=15)
+            eventually(lambda: len(c.ready()) == 2, timeout=15)
+            assert c.run_cli("stop").returncode == 0
 
 
 def test_circusd_rotates_its_own_log(tmp_path: Path) -> None:

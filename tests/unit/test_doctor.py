@@ -126,13 +126,19 @@ def test_limits_are_read_and_compared_with_what_is_recommended() -> None:
     found = limits.limits_in(LIMITS)
     told = limits.of_process("web (pid 7)", found, 20, name="web")
 
-    assert found == limits.Limits(1024, math.inf)
+    assert found == limits.Limits(1024, math.inf, 524_288)
     assert told == Diagnosis(
         "limits",
         Level.WARNING,
         "web (pid 7): 1024 open files, 20 in use; unlimited processes",
-        "`ulimit -n 65536` before `xboard-circus start`, or rlimit_nofile = 65536 in [watcher:web]",
+        "`ulimit -n 65536` before `xboard-circus start`; or rlimit_nofile = 65536 in [watcher:web]",
     )
+
+
+def test_a_hard_limit_that_is_too_low_takes_root() -> None:
+    told = limits.of_process("circusd (pid 7)", limits.Limits(1024, 9999, 4096), 20, name="circusd")
+
+    assert told.hint.startswith("as root, write `* - nofile 65536` into /etc/security/limits.conf")
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import re
@@ -73,6 +74,8 @@ def logs(
     """
     config = asked.instance().config
     chosen = of_name(config, name)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # a log may hold what the terminal's encoding has no letter for
     try:
         if only_names:
             _list(chosen, config.folder, as_data=as_data)

@@ -20,10 +20,11 @@ USED = 0.8
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Soft limits; `math.inf` for none."""
+    """Soft limits, and the hard one up to which anybody may raise his; `math.inf` for none."""
 
     files: float
     processes: float
+    most_files: float = math.inf
 
 
 def look(case: Case) -> Iterator[Diagnosis]:
@@ -47,34 +48,38 @@ def look(case: Case) -> Iterator[Diagnosis]:
 def of_process(what: str, found: Limits, used: int, *, name: str) -> Diagnosis:
     """Return whether a process may open and start as much as a busy backend needs."""
     told = f"{what}: {_number(found.files)} open files, {used} in use; {_number(found.processes)} processes"
-    short = [
-        text
-        for text, is_short in (
-            (f"ulimit -n {FILES}", found.files < FILES),
-            (f"ulimit -u {PROCESSES}", found.processes < PROCESSES),
-        )
-        if is_short
-    ]
-    hint = f"`{' && '.join(short)}` before `xboard-circus start`" if short else ""
-    if short and name not in ("this shell", "circusd"):
-        hint += f", or rlimit_nofile = {FILES} in [watcher:{name}]" if found.files < FILES else ""
+    hint = "; ".join(_hints(found, name))
     if used > USED * found.files:
         return bad(TOPIC, f"{told}: nearly all are in use", hint or "look for a leak: `ls -l /proc/PID/fd`")
     if found.files < FEW_FILES or found.processes < FEW_PROCESSES:
         return bad(TOPIC, told, hint)
-    return warning(TOPIC, told, hint) if short else good(TOPIC, told)
+    return warning(TOPIC, told, hint) if hint else good(TOPIC, told)
+
+
+def _hints(found: Limits, name: str) -> Iterator[str]:
+    if found.files < FILES <= found.most_files:
+        yield f"`ulimit -n {FILES}` before `xboard-circus start`"
+    elif found.files < FILES:
+        unit = f"LimitNOFILE={FILES} into its unit"
+        yield f"as root, write `* - nofile {FILES}` into /etc/security/limits.conf, or {unit}"
+    if found.files < FILES and name not in ("this shell", "circusd"):
+        yield f"or rlimit_nofile = {FILES} in [watcher:{name}]"
+    if found.processes < PROCESSES:
+        yield f"`ulimit -u {PROCESSES}` before `xboard-circus start`"
 
 
 def limits_in(text: str) -> Limits:
     """Return the soft limits in a ``/proc/PID/limits``; ValueError where they are not in it."""
-    return Limits(_soft(text, "Max open files"), _soft(text, "Max processes"))
+    files, most_files = _soft_and_hard(text, "Max open files")
+    return Limits(files, _soft_and_hard(text, "Max processes")[0], most_files)
 
 
-def _soft(text: str, name: str) -> float:
-    match = re.search(rf"^{name}\s+(\d+|unlimited)\s", text, re.MULTILINE)
+def _soft_and_hard(text: str, name: str) -> tuple[float, float]:
+    match = re.search(rf"^{name}\s+(\d+|unlimited)\s+(\d+|unlimited)\s", text, re.MULTILINE)
     if match is None:
         raise ValueError(name)
-    return math.inf if match[1] == "unlimited" else int(match[1])
+    soft, hard = (math.inf if each == "unlimited" else int(each) for each in match.groups())
+    return soft, hard
 
 
 def _number(limit: float) -> str:
