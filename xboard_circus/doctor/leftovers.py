@@ -49,7 +49,7 @@ def _of_config(config: Config) -> Iterator[Diagnosis]:
             yield warning(TOPIC, f"damaged ledgers were set aside: {_named(damaged)}", hint)
     if pidfile := config.circus.get("pidfile"):
         path = config.folder / str(pidfile)
-        if (pid := _pid_in(path)) is not None and procs.Identity.of(pid) is None:
+        if (pid := _pid_in(path)) is not None and not procs.is_running(pid, procs.start_time(pid) or 0):
             yield warning(TOPIC, f"{path} names pid {pid}, which is gone", "nothing breaks by it; delete it")
 
 
