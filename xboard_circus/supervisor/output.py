@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import select
 import time
-from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
@@ -15,7 +14,10 @@ from circus import logger
 TAIL_BYTES = 4096
 LONGEST_LINE = 16 * 1024
 TRY_AGAIN_AFTER = 1.0
+STACK_BYTES = 64 * 1024
 PIPE_BYTES = 1 << 20
+# What Python's faulthandler begins with when a fatal signal ends the process.
+STACK = b"Fatal Python error: "
 
 
 def incomplete_suffix(data: bytes) -> int:
@@ -33,8 +35,38 @@ def incomplete_suffix(data: bytes) -> int:
     return 0
 
 
+class LastWords:
+    """The last bytes that one process wrote, and, whole, the stacks that faulthandler wrote when it was killed."""
+
+    def __init__(self) -> None:
+        self._tail = b""
+        self._stack = b""
+
+    def add(self, piece: bytes) -> None:
+        """Take note of a further piece."""
+        if self._stack:
+            self._stack = (self._stack + piece)[:STACK_BYTES]
+        else:
+            # The mark may lie across the edge of two pieces.
+            seen = self._tail[-len(STACK) :] + piece
+            at = seen.find(STACK)
+            if at >= 0:
+                self._stack = seen[at:][:STACK_BYTES]
+        self._tail = (self._tail + piece[-TAIL_BYTES:])[-TAIL_BYTES:]
+
+    @property
+    def tail(self) -> str:
+        """The last bytes as text; the first line may be cut."""
+        return self._tail.decode("utf-8", errors="replace")
+
+    @property
+    def stack(self) -> str:
+        """The stacks of all its threads, empty if none were written."""
+        return self._stack.decode("utf-8", errors="replace")
+
+
 class Tail:
-    """A Circus stream that passes whole lines on to *inner* and remembers the last bytes of every pid.
+    """A Circus stream that passes whole lines on to *inner* and remembers the last words of every pid.
 
     Circus reads 1,024 bytes at a time and writes each piece alone. A character that lies across the edge comes out as
     two question marks, a line of one worker in the middle of another's, and with a `time_format` it gets a stamp in its
@@ -47,7 +79,7 @@ class Tail:
     def __init__(
         self,
         inner: Callable[[dict[str, Any]], object],
-        tails: dict[int, deque[bytes]],
+        tails: dict[int, LastWords],
         *,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -61,7 +93,7 @@ class Tail:
     def __call__(self, piece: dict[str, Any]) -> None:
         pid, raw = piece["pid"], piece["data"]
         if isinstance(raw, bytes):
-            self.tails.setdefault(pid, deque(maxlen=TAIL_BYTES // 64)).append(raw[-TAIL_BYTES:])
+            self.tails.setdefault(pid, LastWords()).add(raw)
             raw = self._held.pop((pid, piece["name"]), b"") + raw
             whole = raw.rfind(b"\n") + 1
             if not whole and len(raw) > LONGEST_LINE:
@@ -112,11 +144,6 @@ class Tail:
 
     def _file_name(self) -> str:
         return str(getattr(self.inner, "_filename", type(self.inner).__name__))
-
-
-def text_of(tail: deque[bytes] | None) -> str:
-    """Return the last bytes as text."""
-    return b"".join(tail or ())[-TAIL_BYTES:].decode("utf-8", errors="replace")
 
 
 def drain(watcher: Any, process: Any) -> None:
