@@ -14,6 +14,7 @@ from xboard_circus.cli.cleaning import clean
 from xboard_circus.cli.configuration import check, init
 from xboard_circus.cli.context import ini_option
 from xboard_circus.cli.doctoring import doctor
+from xboard_circus.cli.history import events, why
 from xboard_circus.cli.lifecycle import restart, start, stop
 from xboard_circus.cli.log_view import logs
 from xboard_circus.cli.overview import status
@@ -27,5 +28,5 @@ def main() -> None:
     """Keep a FastAPI backend up under Circus."""
 
 
-for command in (start, stop, restart, reload, status, logs, doctor, clean, check, init, alerts):
+for command in (start, stop, restart, reload, status, why, events, logs, doctor, clean, check, init, alerts):
     main.add_command(command)
