@@ -76,6 +76,12 @@ class Waiting:
                 del self._reaped[key]
                 self._push(record)
 
+    def put_in_order(self) -> None:
+        """Sort by time, after some came late. Nobody may be at work on a batch."""
+        ordered = sorted(self._queue, key=lambda record: record.time)
+        self._queue.clear()
+        self._queue.extend(ordered)
+
     def batch(self, most: int, longest: int) -> list[Record]:
         """Return the first ones: at most so many, and so many characters unless one alone has more."""
         chosen: list[Record] = []

@@ -112,14 +112,19 @@ class LedgerRecorder:
             log.debug("ledger: what was told before is not known: %s", error)
             self._ask_at = self._clock() + ASK_AGAIN
             return
-        for watcher, kind, data in missed["events"]:
-            self.handle_event(BusEvent(watcher, kind, data))
+        async with self._alone():
+            for watcher, kind, data in missed["events"]:
+                self.handle_event(BusEvent(watcher, kind, data))
+            self._waiting.put_in_order()
         self._sequence.caught_up(str(missed["epoch"]), int(missed["last"]))
 
-    async def _flush(self) -> bool:
+    def _alone(self) -> asyncio.Lock:
         if self._lock is None:
             self._lock = asyncio.Lock()
-        async with self._lock:
+        return self._lock
+
+    async def _flush(self) -> bool:
+        async with self._alone():
             try:
                 while self._waiting.has_any():
                     await self._store_batch()

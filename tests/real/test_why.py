@@ -85,7 +85,7 @@ def test_an_exit(c: Circusd) -> None:
 
 
 def test_the_kernel_kills_for_want_of_memory(c: Circusd) -> None:
-    """Given a worker in a memory cgroup, when it takes more, then that SIGKILL is told as the kernel's."""
+    """Given a worker in a memory cgroup, when it takes more, then the SIGKILL is told as the kernel's."""
     pid, _ = probed(c)
     with memory_group(pid, limit=200 << 20):
         eventually(lambda: c.worker(pid)["age"] > 6, timeout=15, what="circusd has looked at the count of its cgroup")

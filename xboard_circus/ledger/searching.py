@@ -22,7 +22,7 @@ def search(
     limit: int = 100,
     earliest: bool = False,
 ) -> list[Record]:
-    """Return the newest *limit* records that fit, oldest first; none when there is no file.
+    """Return the newest *limit* records that fit, oldest first; none when there is no file yet.
 
     Args:
         since: Only what happened at or after this wall-clock time.
@@ -46,5 +46,7 @@ def search(
     sql = f"SELECT id, {COLUMNS} FROM events WHERE {where} ORDER BY id {'ASC' if earliest else 'DESC'} LIMIT ?"
     values = [value for _, each in tests for value in each]
     with told_as_ledger_errors(path), closing(open_to_read(path)) as connection:
+        if connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0] == 0:
+            return []  # it is being made in this very moment
         rows = connection.execute(sql, [*values, max(0, limit)]).fetchall()
     return [record_of_row(row) for row in (rows if earliest else reversed(rows))]

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from circus.exc import ConflictError
 
+from xboard_circus.circus_client import CHANGING
 from xboard_circus.core.reasons import one_line
 from xboard_circus.masking import safe_command
 from xboard_circus.supervisor.boundary import contained
@@ -20,10 +21,6 @@ from xboard_circus.supervisor.boundary import contained
 if TYPE_CHECKING:
     from xboard_circus.supervisor.supervisor import Supervisor
 
-CHANGING = (
-    *("start", "stop", "restart", "reload", "kill", "signal", "incr", "decr"),
-    *("add", "rm", "set", "quit", "reloadconfig", "xboard_reload"),
-)
 CIRCUSCTL = "circusctl"
 A_SIGNAL = "a signal to circusd"
 CIRCUSD = "circusd"  # in the place of a watcher's name, where a command was for all
@@ -72,7 +69,7 @@ class Requests:
         self._open: list[Request] = []
         self._is_signal = False
         controller = supervisor.arbiter.ctrl
-        for name in CHANGING:
+        for name in sorted(CHANGING):
             command = controller.commands.get(name)
             if command is not None:
                 command.execute = self._watched(name, command.execute)
