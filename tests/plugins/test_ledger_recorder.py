@@ -215,3 +215,118 @@ def test_a_damaged_file_only_costs_what_was_in_it(real: tuple[LedgerRecorder, Le
 )
 def test_record_of(data: dict[str, Any], expected: Record) -> None:
     assert record_of(BusEvent("web", "reap", data), now=5.0) == expected
+
+
+# A death is one record
+
+
+def happen(recorder: LedgerRecorder, kind: str, **data: Any) -> None:
+    recorder.handle_event(BusEvent("web", kind, data))
+
+
+def test_a_death_of_which_circus_says_reap_and_we_say_all_is_one_record(
+    real: tuple[LedgerRecorder, LedgerStore],
+) -> None:
+    recorder, store = real
+    happen(recorder, "reap", process_pid=71, exit_code=-9)
+    asyncio.run(recorder.tick())
+    happen(recorder, "restart", pid=71, reason="killed")
+
+    asyncio.run(recorder.tick())
+
+    assert [(record.kind, record.pid) for record in store.query()] == [("restart", 71)]
+
+
+def test_a_reap_of_which_nobody_tells_more_is_a_record_too() -> None:
+    clock = FakeClock()
+    store = FakeStore()
+    recorder = LedgerRecorder(store, clock=clock)  # type: ignore[arg-type]
+    happen(recorder, "reap", process_pid=71, reason="r0")
+
+    asyncio.run(recorder.tick())
+    assert (store.stored, recorder.waiting) == ([], 1)
+    clock.sleep(2.5)
+    asyncio.run(recorder.tick())
+
+    assert store.stored == ["r0"]
+
+
+def test_large_records_are_stored_a_few_at_a_time_and_cut_when_many_wait(caplog: pytest.LogCaptureFixture) -> None:
+    store = FakeStore()
+    sizes: list[int] = []
+    recorder = recorder_for(store)
+    append = store.append
+
+    def measured(records: Sequence[Record]) -> None:
+        sizes.append(len(records))
+        append(records)
+
+    store.append = measured  # type: ignore[method-assign]
+    for _ in range(250):
+        happen(recorder, "restart", log="x" * 60_000, reason="r")
+
+    asyncio.run(recorder.tick())
+
+    assert max(sizes[:100]) == 1
+    assert len(store.stored) == 250
+    assert len(sizes) < 250, "what came when many waited was cut"
+
+
+# What was told before we listened
+
+
+class FakeJournal:
+    """circusd's answer to xboard_events."""
+
+    def __init__(self, *reasons: str) -> None:
+        at = time.time()
+        self.events = [("web", "restart", {"seq": f"e-{n}", "reason": r, "time": at}) for n, r in enumerate(reasons, 1)]
+        self.asked: list[int] = []
+
+    async def call(self, command: str, *, deadline: float = 2.0, **properties: Any) -> dict[str, Any]:
+        assert command == "xboard_events"
+        self.asked.append(properties["after"])
+        return {"epoch": "e", "last": len(self.events), "events": self.events[properties["after"] :]}
+
+    def publish(self, recorder: LedgerRecorder, number: int) -> None:
+        recorder.handle_event(BusEvent(*self.events[number - 1]))
+
+
+def test_what_circusd_told_before_is_asked_for_and_comes_first(tmp_path: Path) -> None:
+    with closing(LedgerStore(tmp_path / "ledger.db")) as store:
+        journal = FakeJournal("r1", "r2", "r3")
+        recorder = LedgerRecorder(store, commands=journal)
+        journal.publish(recorder, 3)
+
+        for _ in range(3):
+            asyncio.run(recorder.tick())
+
+        assert [record.reason for record in store.query()] == ["r1", "r2", "r3"]
+        assert journal.asked == [0]
+
+
+def test_a_recorder_that_takes_over_stores_nothing_twice(tmp_path: Path) -> None:
+    with closing(LedgerStore(tmp_path / "ledger.db")) as store:
+        journal = FakeJournal("r1", "r2", "r3")
+        first = LedgerRecorder(store, commands=FakeJournal("r1", "r2"))
+        asyncio.run(first.tick())
+
+        second = LedgerRecorder(store, commands=journal)
+        asyncio.run(second.tick())
+
+        assert [record.reason for record in store.query()] == ["r1", "r2", "r3"]
+
+
+def test_what_the_bus_lost_is_asked_for(tmp_path: Path) -> None:
+    with closing(LedgerStore(tmp_path / "ledger.db")) as store:
+        journal = FakeJournal()
+        recorder = LedgerRecorder(store, commands=journal)
+        asyncio.run(recorder.tick())
+        journal.events = FakeJournal("r1", "r2", "r3").events
+        journal.publish(recorder, 1)
+        journal.publish(recorder, 3)
+
+        asyncio.run(recorder.tick())
+
+        assert [record.reason for record in store.query()] == ["r1", "r2", "r3"]
+        assert journal.asked == [0, 1]

@@ -63,7 +63,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 
 def test_on_a_full_disk_it_says_so_and_goes_on(tmp_path: Path, small_disk: Path) -> None:
-    """Given a disk of 1 MB, when it is full for a while, then that is logged, workers come back, and nothing is lost."""
+    """Given a disk of 1 MB, when it is full for a while, then that is logged, workers come back, nothing is lost."""
     path = small_disk / "ledger.db"
     with recorded(tmp_path, str(path)) as c:
         before = kill_one(c)
@@ -147,7 +147,8 @@ def test_a_hundred_events_a_second_for_a_minute(tmp_path: Path) -> None:
     """Given 100 events a second for a minute, when it is over, then each is recorded, once and in order."""
     path = tmp_path / "ledger.db"
     with recorded(tmp_path) as c, CircusdClient(c.endpoint) as client:
-        start, wanted = time.monotonic(), []
+        start = time.monotonic()
+        wanted: list[str] = []
         while (number := len(wanted)) < SECONDS * RATE:
             ahead = start + number / RATE - time.monotonic()
             if ahead > 0:

@@ -111,7 +111,7 @@ def test_a_kill_from_outside(c: Circusd) -> None:
 
 
 def test_a_wedged_worker(c: Circusd) -> None:
-    """Given a worker with forty threads, when its loop stands still, then all stacks are whole, and the silence told."""
+    """Given a worker with forty threads, when its loop stands still, then all stacks are there, and the silence."""
     pid, _ = probed(c)
     c.tell(pid, "busy 40 600")
     eventually(lambda: c.worker(pid)["state"] == "busy", timeout=10)
@@ -124,7 +124,7 @@ def test_a_wedged_worker(c: Circusd) -> None:
     assert [probe["ok"] for probe in record["data"]["probes"][-2:]] == [False, False]
     assert stack.count("Thread 0x") + stack.count("thread 0x") >= 41
     assert len(stack) > 4096
-    assert stack.rstrip().splitlines()[-1].startswith("Extension modules:") or "block_the_loop" in stack
+    assert "block_the_loop" in stack
     holds_in(text, "wedged: no answer 2 times in a row", "our prober", "in block_the_loop")
 
 

@@ -150,7 +150,11 @@ def _meant(path: Path, whom: str | None) -> Record | None:
         if found is not None:
             return found
     watcher = None if whom is None else ledger_name(whom)
-    return subject(search(path, watcher=watcher, kind=KINDS_TOLD, limit=LAST))
+    found = subject(search(path, watcher=watcher, kind=KINDS_TOLD, limit=LAST))
+    if found is None:
+        # Of a watcher that is not armed Circus tells that a process ended, and no more.
+        found = next(iter(search(path, watcher=watcher, kind="reap", limit=1)), None)
+    return found
 
 
 def _print(record: Record, as_data: bool) -> None:

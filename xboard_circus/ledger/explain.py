@@ -32,6 +32,7 @@ HAPPENED = {
     "reload_begin": "A rolling reload of {watcher} began",
     "reload_end": "A rolling reload of {watcher} ended",
     "replace": "A worker of {watcher} is being replaced",
+    "reap": "A process of {watcher} ended",
     "command": "Somebody gave {watcher} a command",
 }
 
@@ -79,7 +80,7 @@ def _headline(record: Record, now: float | None) -> str:
         what = f"{who} of {record.watcher}{pid} {_ended(record)}"
     else:
         what = HAPPENED.get(record.kind, "{watcher}: " + record.kind.replace("_", " ")).format(watcher=record.watcher)
-    reason = one_line(record.reason) or record.cause or "no reason was told"
+    reason = one_line(record.reason) or record.cause or f"no reason was told{_exit(record.data)}"
     ago = "" if now is None else f", {span(max(0.0, now - record.time))} ago"
     return f"{one_line(what)}: {reason}\n  when:     {when(record.time)}{ago}"
 

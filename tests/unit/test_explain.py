@@ -1,0 +1,165 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from xboard_circus.ledger import Record
+from xboard_circus.ledger.explain import explain
+from xboard_circus.ledger.story import subject
+
+NOW = 1_800_000_000.0
+STACK = 'Fatal Python error: Aborted\n\nThread 0x1 (most recent call first):\n  File "app.py", line 7 in forever\n'
+
+
+def record(number: int, kind: str, **more: Any) -> Record:
+    fields: dict[str, Any] = {"pid": 71, "wid": 1, **more}
+    return Record(NOW + number, "web", kind, id=number, **fields)
+
+
+def death(number: int, cause: str = "crash", reason: str = "died by SIGSEGV", **data: Any) -> Record:
+    who = {name: data.pop(name) for name in ("pid", "wid") if name in data}
+    return record(number, "restart", cause=cause, reason=reason, data=data, **who)
+
+
+def lines(*records: Record, of: int = 0) -> list[str]:
+    return explain(records[of], records, now=NOW + 100).splitlines()
+
+
+@pytest.mark.parametrize(
+    ("told", "expected"),
+    [
+        pytest.param(death(1), "Worker 1 of web (pid 71) crashed: died by SIGSEGV", id="a crash"),
+        pytest.param(
+            death(1, "out of memory", "killed by SIGKILL: the kernel's OOM killer"),
+            "Worker 1 of web (pid 71) was killed by the kernel for want of memory: "
+            "killed by SIGKILL: the kernel's OOM killer",
+            id="out of memory",
+        ),
+        pytest.param(death(1, wid=None), "A process of web (pid 71) crashed: died by SIGSEGV", id="without a wid"),
+        pytest.param(death(1, "novel", ""), "Worker 1 of web (pid 71) ended: novel", id="a cause of a later version"),
+        pytest.param(
+            record(1, "port_refused", reason="held by 4711 (nginx)"),
+            "The port of web could not be had: held by 4711 (nginx)",
+            id="a decision",
+        ),
+        pytest.param(record(1, "new_kind"), "web: new kind: no reason was told", id="a kind of a later version"),
+        pytest.param(
+            record(1, "reap", data={"exit_code": 3}),
+            "A process of web ended: no reason was told (exit code 3)",
+            id="a watcher that is not armed",
+        ),
+        pytest.param(
+            death(1, reason="\x1b[2Jevil\nline"), "Worker 1 of web (pid 71) crashed: evil line", id="a hostile reason"
+        ),
+    ],
+)
+def test_the_first_line_says_what_happened_and_why(told: Record, expected: str) -> None:
+    assert lines(told)[0] == expected
+
+
+def test_evidence_is_told_line_by_line() -> None:
+    told = death(
+        1,
+        "unhealthy",
+        "wedged: no answer 2 times in a row",
+        exit_code=-6,
+        signal="SIGABRT",
+        by="probe",
+        lived=75.0,
+        ready_for=74.0,
+        rss=52 << 20,
+        budget={"before": 0, "after": 1, "limit": 5},
+        next="1 of 5 failures in 600 s: next try at once",
+        probes=[
+            {"age": 2.0, "ok": True, "latency": 0.0011},
+            {"age": 0.01, "ok": False, "reason": "status 500", "body": "no\x1bdatabase"},
+            {"age": 0.01, "ok": None},
+        ],
+        log=f"starting\n\tserving\x1b[31m\n{STACK}",
+        stack=STACK,
+    )
+
+    assert lines(told)[2:] == [
+        "  cause:    unhealthy (signal SIGABRT)",
+        "  asked by: our prober found it so, circusd acted",
+        "  lived:    1 min 15 s, ready for 1 min 14 s",
+        "  memory:   52 MiB when last seen",
+        "  budget:   0 of 5 failures before, 1 after",
+        "  next:     1 of 5 failures in 600 s: next try at once",
+        "  next:     nothing has taken its place yet",
+        "  last probes:",
+        "    2 s before: ok, 1.1 ms",
+        "    0.01 s before: failed, status 500, the answer began 'no database'",
+        "    0.01 s before: not judged",
+        "  last lines of its log:",
+        "    starting",
+        "        serving [31m",
+        "  its stacks when it was ended:",
+        "    Fatal Python error: Aborted",
+        "    Thread 0x1 (most recent call first):",
+        '      File "app.py", line 7 in forever',
+    ]
+
+
+NEXT = {
+    "ready since": (
+        [record(3, "ready", pid=72, data={"follows": 71})],
+        ["pid 72 took its place and was ready 2 s later"],
+    ),
+    "ready before, as in a reload": (
+        [record(0, "ready", pid=72, data={"follows": 71})],
+        ["pid 72 took its place and was ready 1 s before"],
+    ),
+    "ready, and dead again": (
+        [record(3, "ready", pid=72, data={"follows": 71}), death(9, reason="exited with code 3", pid=72)],
+        ["pid 72 took its place and was ready 2 s later", "pid 72 ended 8 s later: exited with code 3"],
+    ),
+    "never ready": (
+        [record(2, "spawn", pid=72), death(3, reason="it died", pid=72, follows=71)],
+        ["pid 72 took its place", "pid 72 ended 2 s later: it died"],
+    ),
+    "only spawned": ([record(2, "spawn", pid=72)], ["pid 72 was started in its place"]),
+    "cooling down": (
+        [record(2, "cooldown", reason="5 failures")],
+        ["1 s later: cooldown: 5 failures", "nothing has taken its place yet"],
+    ),
+}
+
+
+@pytest.mark.parametrize(("after", "expected"), NEXT.values(), ids=NEXT)
+def test_it_is_told_what_came_next(after: list[Record], expected: list[str]) -> None:
+    told = death(1)
+    history = sorted([told, *after], key=lambda each: each.time)
+
+    found = explain(told, history).splitlines()
+
+    assert [line.removeprefix("  next:     ") for line in found if line.startswith("  next:")] == expected
+
+
+SUBJECTS = {
+    "the last death": ([death(1), death(2, pid=72)], None, 2),
+    "what is no reason is left out": ([death(1), record(2, "spawn"), record(3, "command")], None, 1),
+    "a cooldown, with its death": ([death(1), record(2, "cooldown")], None, 1),
+    "what the prober found, with its death": ([death(1), record(2, "unhealthy")], None, 1),
+    "a dependency that is down": ([death(1), record(2, "unhealthy", pid=None)], None, 2),
+    "its recovery, with what was wrong": (
+        [death(1), record(2, "unhealthy", pid=None), record(3, "recovered", pid=None)],
+        None,
+        2,
+    ),
+    "a recovery of its own": ([record(3, "recovered")], None, 3),
+    "of a pid": ([death(1), death(2, pid=72)], 71, 1),
+    "of a pid, its death before all": ([death(1), record(2, "recovered")], 71, 1),
+    "of a pid that nobody knows": ([death(1)], 99, None),
+    "nothing": ([], None, None),
+}
+
+
+@pytest.mark.parametrize(("records", "pid", "expected"), SUBJECTS.values(), ids=SUBJECTS)
+def test_who_asks_why_means_the_last_that_needs_a_reason(
+    records: list[Record], pid: int | None, expected: int | None
+) -> None:
+    found = subject(records, pid=pid)
+
+    assert (found and found.id) == expected

@@ -1,0 +1,151 @@
+"""The commands why and events, on a ledger that is there without a circusd."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+from xboard_circus.cli import main
+from xboard_circus.cli.history import Wanted
+from xboard_circus.ledger import LedgerStore, Record
+
+PLUGIN = "[plugin:xboard]\nuse = xboard_circus.plugins.bundle.Bundle\nledger.file = kept/events.db\n"
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("XBOARD_RUNTIME_DIR", str(tmp_path / "runtime"))
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "circus.ini").write_text(f"[circus]\n[watcher:My Web]\ncmd = sleep 60\n{PLUGIN}")
+    return tmp_path
+
+
+@pytest.fixture
+def store(folder: Path) -> Iterator[LedgerStore]:
+    with closing(LedgerStore(folder / "kept" / "events.db")) as store:
+        yield store
+
+
+def record(kind: str, ago: float = 0.0, **more: Any) -> Record:
+    fields: dict[str, Any] = {"watcher": "my_web", **more}
+    return Record(time=time.time() - ago, kind=kind, **fields)
+
+
+def filled(store: LedgerStore) -> None:
+    store.append(
+        [
+            record("spawn", 7300, pid=70),
+            record("restart", 120, pid=70, wid=1, cause="crash", reason="died by SIGSEGV"),
+            record("restart", 60, pid=80, watcher="other", cause="exited", reason="exited with code 0"),
+            record("command", 30, watcher="circusd", reason="stop, asked for by circusctl"),
+        ]
+    )
+
+
+def run(*arguments: str) -> Result:
+    return CliRunner().invoke(main, arguments)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        pytest.param([], ["spawn", "restart", "restart", "command"], id="all"),
+        pytest.param(["--since", "10m"], ["restart", "restart", "command"], id="since"),
+        pytest.param(["--watcher", "My Web"], ["spawn", "restart"], id="of a watcher as the ini spells it"),
+        pytest.param(["--kind", "spawn", "--kind", "command"], ["spawn", "command"], id="of two kinds"),
+        pytest.param(["--limit", "1"], ["command"], id="the last"),
+    ],
+)
+def test_events_are_listed_oldest_first(store: LedgerStore, arguments: list[str], expected: list[str]) -> None:
+    filled(store)
+
+    result = run("events", "--json", *arguments)
+
+    assert [json.loads(line)["kind"] for line in result.stdout.splitlines()] == expected
+
+
+def test_an_event_is_one_line_for_people(store: LedgerStore) -> None:
+    store.append([record("restart", pid=70, cause="crash", reason="died\x1b[2J by\nSIGSEGV")])
+
+    (line,) = run("events").stdout.splitlines()
+
+    assert line.partition("  ")[2] == "my_web (pid 70)  restart [crash]: died by SIGSEGV"
+
+
+@pytest.mark.parametrize(
+    ("whom", "expected"),
+    [
+        pytest.param([], "A process of other (pid 80) exited: exited with code 0", id="the last of all"),
+        pytest.param(["My Web"], "A process of my_web (pid 70)", id="of a watcher as the ini spells it"),
+        pytest.param(["80"], "A process of other (pid 80)", id="of a pid"),
+    ],
+)
+def test_why(store: LedgerStore, whom: list[str], expected: str) -> None:
+    filled(store)
+    store.append([record("restart", 1, pid=70, cause="crash", reason="died again")] if whom == ["My Web"] else [])
+
+    result = run("why", *whom)
+
+    assert (result.exit_code, result.stdout.startswith(expected)) == (0, True)
+
+
+def test_a_watcher_that_is_not_armed_has_only_what_circus_tells(store: LedgerStore) -> None:
+    store.append([record("reap", pid=70, data={"exit_code": 3})])
+
+    assert "A process of my_web ended: no reason was told (exit code 3)" in run("why").stdout
+
+
+def test_why_of_what_needs_no_reason(store: LedgerStore) -> None:
+    store.append([record("spawn", pid=70)])
+
+    result = run("why", "70")
+
+    assert result.exit_code == 1
+    assert "nothing is recorded of 70 that would need a reason" in result.stderr
+
+
+@pytest.mark.parametrize("command", ["why", "events"])
+def test_there_is_no_ledger_yet(command: str) -> None:
+    result = run(command)
+
+    assert result.exit_code == 1
+    assert "there is no ledger yet" in result.stderr
+    assert "`xboard-circus start`" in result.stderr
+
+
+@pytest.mark.parametrize("command", ["why", "events"])
+def test_a_damaged_ledger_is_an_answer_and_no_bug(folder: Path, command: str) -> None:
+    (folder / "kept").mkdir()
+    (folder / "kept" / "events.db").write_bytes(b"no database" * 1000)
+
+    result = run(command)
+
+    assert result.exit_code == 1
+    assert "file is not a database" in result.stderr
+
+
+def test_what_comes_is_followed_into_a_new_file(store: LedgerStore, folder: Path) -> None:
+    """Given somebody who follows, when a record is stored, and one in a file that took its place, both are told."""
+    filled(store)
+    wanted = Wanted(store.path, "my_web", None)
+    assert [each.kind for each in wanted.past(None, 10)] == ["spawn", "restart"]
+    coming = wanted.coming()
+
+    def happen() -> None:
+        store.append([record("cooldown")])
+
+    threading.Timer(0.1, happen).start()
+    assert next(coming).kind == "cooldown"
+    store.close()
+    for found in (folder / "kept").iterdir():
+        found.rename(folder / found.name)
+    store.append([record("recovered")])
+    assert next(coming).kind == "recovered"

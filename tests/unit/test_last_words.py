@@ -1,0 +1,49 @@
+from __future__ import annotations
+
+import pytest
+
+from xboard_circus.supervisor.output import STACK, STACK_BYTES, TAIL_BYTES, LastWords, Tail
+
+
+def said(*pieces: bytes) -> LastWords:
+    words = LastWords()
+    for piece in pieces:
+        words.add(piece)
+    return words
+
+
+def test_the_last_bytes_are_kept() -> None:
+    words = said(b"x" * 5000, b"last line\n")
+
+    assert words.tail.endswith("xlast line\n")
+    assert len(words.tail) == TAIL_BYTES
+    assert words.stack == ""
+
+
+@pytest.mark.parametrize("edge", range(0, len(STACK) + 1, 5))
+def test_stacks_are_whole_where_they_are_longer_than_the_tail(edge: int) -> None:
+    frames = b'  File "app.py", line 1 in f\n' * 1000
+    text = b"INFO: serving\n" + STACK + b"Aborted\n" + frames
+    cut = text.index(STACK) + edge
+
+    words = said(text[:cut], *(text[at : at + 1024] for at in range(cut, len(text), 1024)))
+
+    assert words.stack.encode() == text[text.index(STACK) :]
+
+
+def test_a_flood_of_stacks_has_a_bound() -> None:
+    assert len(said(STACK, *[b"x" * 1024] * 200).stack) == STACK_BYTES
+
+
+def test_a_stream_remembers_each_process_by_itself() -> None:
+    written: list[bytes] = []
+    tails: dict[int, LastWords] = {}
+    stream = Tail(lambda piece: written.append(piece["data"]), tails)
+    half = "é".encode()
+
+    stream({"pid": 1, "name": "stderr", "data": b"one" + half[:1]})
+    stream({"pid": 2, "name": "stderr", "data": b"two"})
+    stream({"pid": 1, "name": "stderr", "data": half[1:]})
+
+    assert {pid: words.tail for pid, words in tails.items()} == {1: "oneé", 2: "two"}
+    assert written == [b"one", b"two", half]

@@ -1,0 +1,109 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from xboard_circus.host.oom import HOST, OomKills, count_file_of, count_in
+
+GROUP = Path("/group/memory.events")
+
+
+@pytest.mark.parametrize(
+    ("cgroup", "file"),
+    [
+        pytest.param("0::/app/web", "app/web/memory.events", id="version 2"),
+        pytest.param("4:cpu:/x\n3:memory,hugetlb:/app", "memory/app/memory.oom_control", id="version 1"),
+        pytest.param("3:memory:/docker/abc", "memory/memory.oom_control", id="version 1 in a container"),
+        pytest.param("0::/gone", "memory.events", id="version 2 in a container"),
+        pytest.param("0::/gone\n1:name=systemd:/", None, id="none"),
+    ],
+)
+def test_where_the_kernel_counts(tmp_path: Path, cgroup: str, file: str | None) -> None:
+    (tmp_path / "proc" / "7").mkdir(parents=True)
+    (tmp_path / "proc" / "7" / "cgroup").write_text(cgroup)
+    groups = tmp_path / "cgroup"
+    groups.mkdir()
+    if file is not None:
+        (groups / file).parent.mkdir(parents=True, exist_ok=True)
+        (groups / file).write_text("low 0\noom_kill 3\n")
+
+    found = count_file_of(7, proc=tmp_path / "proc", cgroups=groups)
+
+    assert found == (None if file is None else groups / file)
+    assert found is None or count_in(found) == 3
+
+
+def test_nothing_is_told_of_a_process_that_is_not_there(tmp_path: Path) -> None:
+    assert count_file_of(7, proc=tmp_path) is None
+    assert count_in(tmp_path / "none") is None
+
+
+class Kernel:
+    """Counts that a test sets; *group* is the cgroup's, None where it has none."""
+
+    def __init__(self, group: int | None = 0, host: int | None = 0) -> None:
+        self.counts = {GROUP: group, HOST: host}
+        self.kills = OomKills(
+            find=lambda pid: None if self.counts[GROUP] is None else GROUP, read=lambda path: self.counts[path]
+        )
+
+    def look(self, *pids: int) -> None:
+        self.kills.look(pids)
+
+
+def test_a_count_that_rose_tells_of_the_oom_killer() -> None:
+    kernel = Kernel()
+    kernel.look(1)
+    kernel.counts[GROUP] = 1
+
+    assert kernel.kills.killed(1) == "the kernel's OOM killer, oom_kill of its cgroup rose"
+
+
+def test_one_kill_explains_one_death() -> None:
+    kernel = Kernel(group=5)
+    kernel.look(1, 2)
+    kernel.counts[GROUP] = 6
+
+    assert [bool(kernel.kills.killed(pid)) for pid in (1, 2)] == [True, False]
+
+
+def test_a_count_that_did_not_rise_rules_it_out() -> None:
+    kernel = Kernel(group=5)
+    kernel.look(1)
+
+    assert kernel.kills.killed(1) == ""
+
+
+def test_a_kill_just_before_a_look_is_not_overlooked() -> None:
+    kernel = Kernel()
+    kernel.look(1)
+    kernel.counts[GROUP] = 1
+    kernel.look(1)
+
+    assert kernel.kills.killed(1)
+
+
+def test_a_kill_of_long_ago_explains_nothing() -> None:
+    kernel = Kernel()
+    kernel.look(1)
+    kernel.counts[GROUP] = 1
+    kernel.look(1)
+    kernel.look(1)
+
+    assert kernel.kills.killed(1) == ""
+
+
+def test_without_a_cgroup_the_host_is_asked() -> None:
+    kernel = Kernel(group=None)
+    kernel.look(1)
+    kernel.counts[HOST] = 1
+
+    assert kernel.kills.killed(1) == "the kernel's OOM killer, oom_kill of the host rose"
+
+
+def test_where_nobody_counts_nothing_is_known() -> None:
+    kernel = Kernel(group=None, host=None)
+    kernel.look(1)
+
+    assert kernel.kills.killed(1) is None

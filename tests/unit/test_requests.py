@@ -1,0 +1,189 @@
+"""Who is known to have asked for what, with an arbiter that does as the test says."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any, cast
+
+import pytest
+from circus.exc import ConflictError, MessageError
+
+from xboard_circus.supervisor.journal import Journal
+from xboard_circus.supervisor.requests import Requests
+from xboard_circus.supervisor.supervisor import Supervisor
+
+
+class FakeFuture:
+    def __init__(self) -> None:
+        self.is_done = False
+
+    def done(self) -> bool:
+        return self.is_done
+
+
+class FakeSocket:
+    closed = False
+
+    def __init__(self) -> None:
+        self.sent: list[tuple[str, dict[str, Any]]] = []
+
+    def send_multipart(self, parts: list[bytes]) -> None:
+        self.sent.append((parts[0].decode(), json.loads(parts[1])))
+
+
+class FakeCommand:
+    def __init__(self) -> None:
+        self.work: Callable[[], Any] = lambda: None
+
+    def execute(self, arbiter: Any, props: dict[str, Any]) -> Any:
+        return self.work()
+
+
+class FakeWatcher:
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+
+class FakeController:
+    def __init__(self, arbiter: FakeArbiter) -> None:
+        self.arbiter = arbiter
+        self.commands = {name: FakeCommand() for name in ("stop", "signal", "quit", "set", "add", "status")}
+
+    def dispatch(self, job: tuple[bytes | None, dict[str, Any]]) -> Any:
+        message = job[1]
+        return self.commands[message["command"]].execute(self.arbiter, message["properties"])
+
+
+class FakeArbiter:
+    _exclusive_running_command: str | None = None
+    _restarting = False
+
+    def __init__(self) -> None:
+        self.watchers = [FakeWatcher("Web"), FakeWatcher("web2"), FakeWatcher("api")]
+        self.evpub_socket = FakeSocket()
+        self.ctrl = FakeController(self)
+
+
+class Bench:
+    def __init__(self) -> None:
+        self.arbiter = FakeArbiter()
+        self.journal = Journal(epoch="e")
+        self.requests = Requests(cast(Supervisor, self))
+
+    def give(
+        self, command: str, work: Callable[[], Any] = lambda: None, *, cid: bytes | None = b"1", **props: Any
+    ) -> Any:
+        self.arbiter.ctrl.commands[command].work = work
+        return self.arbiter.ctrl.dispatch((cid, {"command": command, "properties": props}))
+
+    def told(self) -> list[tuple[str, str]]:
+        return [(topic, message["reason"]) for topic, message in self.arbiter.evpub_socket.sent]
+
+
+@pytest.fixture
+def bench() -> Bench:
+    return Bench()
+
+
+@pytest.mark.parametrize(
+    ("command", "props", "expected"),
+    [
+        pytest.param(
+            "stop", {"name": "Web", "by": "ann"}, [("watcher.web.command", "stop, asked for by ann")], id="one"
+        ),
+        pytest.param("stop", {}, [("watcher.circusd.command", "stop, asked for by circusctl")], id="all, by nobody"),
+        pytest.param(
+            "stop",
+            {"name": "web*"},
+            [(f"watcher.{name}.command", "stop, asked for by circusctl") for name in ("web", "web2")],
+            id="a pattern",
+        ),
+        pytest.param(
+            "signal",
+            {"name": "api", "signum": 15, "pid": 71},
+            [("watcher.api.command", "signal SIGTERM pid 71, asked for by circusctl")],
+            id="a signal",
+        ),
+        pytest.param(
+            "set",
+            {"name": "api", "options": {"env": {"TOKEN": "hunter2"}, "numprocesses": 3}},
+            [("watcher.api.command", "set env numprocesses, asked for by circusctl")],
+            id="values may be secrets",
+        ),
+        pytest.param(
+            "add",
+            {"name": "new", "cmd": "serve --token hunter2"},
+            [("watcher.new.command", "add serve --token ***, asked for by circusctl")],
+            id="so may be a command line",
+        ),
+        pytest.param("status", {"name": "api"}, [], id="what changes nothing"),
+        pytest.param(
+            "stop",
+            {"name": "no\nsuch", "match": "simple", "by": "x\n" * 500},
+            [("watcher.no_such.command", f"stop, asked for by {('x ' * 500)[:117]}...")],
+            id="hostile",
+        ),
+    ],
+)
+def test_a_command_that_changes_something_is_told(
+    bench: Bench, command: str, props: dict[str, Any], expected: list[tuple[str, str]]
+) -> None:
+    bench.give(command, **props)
+
+    assert bench.told() == expected
+
+
+def test_who_asked_is_known_while_it_is_done(bench: Bench) -> None:
+    work = FakeFuture()
+
+    bench.give("stop", lambda: work, name="web", by="xboard-circus stop, user ann")
+
+    assert bench.requests.asker_of("Web") == "xboard-circus stop, user ann"
+    assert bench.requests.asker_of("api") is None
+    work.is_done = True
+    bench.give("signal", name="api", signum=1)
+    assert bench.requests.asker_of("web") is None
+
+
+def test_circusctl_does_not_say_for_what_so_the_command_is_told(bench: Bench) -> None:
+    seen: list[str | None] = []
+
+    bench.give("signal", lambda: seen.append(bench.requests.asker_of("api")), name="api", signum=15)
+
+    assert seen == ["circusctl signal"]
+
+
+def test_a_signal_to_circusd_is_nobodys_command(bench: Bench) -> None:
+    bench.give("quit", FakeFuture, cid=None)
+
+    assert bench.requests.asker_of("web") == "a signal to circusd"
+
+
+def test_one_that_met_another_is_not_told(bench: Bench) -> None:
+    def conflict() -> None:
+        raise ConflictError("arbiter is already running")
+
+    bench.arbiter._exclusive_running_command = "arbiter_stop"
+    with pytest.raises(ConflictError):
+        bench.give("stop", conflict, name="web")
+
+    assert bench.told() == []
+    assert bench.requests.asker_of("web") is None
+
+
+def test_a_refusal_is_told(bench: Bench) -> None:
+    def refuse() -> None:
+        raise MessageError("no such signal")
+
+    with pytest.raises(MessageError):
+        bench.give("signal", refuse, name="api", signum=99)
+
+    assert bench.told()[-1][1] == "signal 99, asked for by circusctl; refused: no such signal"
+
+
+def test_what_fails_in_the_telling_fails_no_command(bench: Bench) -> None:
+    bench.arbiter.evpub_socket = cast(FakeSocket, None)
+    bench.arbiter.watchers = cast(Any, None)
+
+    assert bench.give("stop", lambda: "done", name="web") == "done"
