@@ -280,7 +280,9 @@ class FakeJournal:
 
     def __init__(self, *reasons: str) -> None:
         at = time.time()
-        self.events = [("web", "restart", {"seq": f"e-{n}", "reason": r, "time": at}) for n, r in enumerate(reasons, 1)]
+        self.events = [
+            ("web", "restart", {"seq": f"e-{n}", "reason": r, "time": at + n}) for n, r in enumerate(reasons, 1)
+        ]
         self.asked: list[int] = []
 
     async def call(self, command: str, *, deadline: float = 2.0, **properties: Any) -> dict[str, Any]:
