@@ -133,7 +133,9 @@ def count(armed: ArmedWatcher, spawned: Spawned, code: int | None) -> None:
     if any(other.slot == spawned.slot and other.released_at is not None for other in armed.live.values()):
         armed.budget.started(spawned.slot, now)  # its successor runs already
     armed.tell(f"{reason}; {verdict.reason}")
-    told["budget"] = {"before": spent, "after": armed.budget.spent(now), "limit": armed.budget.limit}
+    # A slot that cools down is left out of what is spent: it has used up all that it had.
+    after = armed.budget.limit if verdict.cooling else armed.budget.spent(now)
+    told["budget"] = {"before": spent, "after": after, "limit": armed.budget.limit}
     told |= {"wait": verdict.wait, "failures": verdict.failures, "next": verdict.reason}
     armed.publish("restart", reason=reason, **told)
     if verdict.cooling and not was_cooling:
