@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import logging
-from collections import deque
 from pathlib import Path
 from typing import Any
 
 import pytest
 from circus.stream import FileStream
 
-from xboard_circus.supervisor.output import LONGEST_LINE, TRY_AGAIN_AFTER, Tail, text_of
+from xboard_circus.supervisor.output import LONGEST_LINE, TRY_AGAIN_AFTER, LastWords, Tail
 
 
 class Clock:
@@ -38,14 +37,14 @@ def write(tail: Tail, data: bytes, pid: int = 7, name: str = "stdout") -> None:
 
 
 def test_lines_come_whole_whoever_writes_between() -> None:
-    inner, tails = Inner(), dict[int, deque[bytes]]()
+    inner, tails = Inner(), dict[int, LastWords]()
     tail = Tail(inner, tails)
     for pid, data in ((7, b"one\ntw"), (8, b"other\n"), (7, b"o\nthr"), (8, b"last words")):
         write(tail, data, pid)
     tail.forget(8)
 
     assert inner.got == [(7, b"one\n"), (8, b"other\n"), (7, b"two\n"), (8, b"last words")]
-    assert text_of(tails[7]) == "one\ntwo\nthr"
+    assert tails[7].tail == "one\ntwo\nthr"
 
 
 def test_the_two_streams_of_a_process_are_kept_apart() -> None:
@@ -71,7 +70,7 @@ def test_an_endless_line_is_passed_on_between_characters() -> None:
 
 
 def test_a_stream_that_fails_is_left_alone_for_a_while_and_told_of_once(caplog: pytest.LogCaptureFixture) -> None:
-    inner, clock, tails = Inner(), Clock(), dict[int, deque[bytes]]()
+    inner, clock, tails = Inner(), Clock(), dict[int, LastWords]()
     tail = Tail(inner, tails, clock=clock)
     inner.fails = True
     with caplog.at_level(logging.WARNING):
@@ -88,7 +87,7 @@ def test_a_stream_that_fails_is_left_alone_for_a_while_and_told_of_once(caplog: 
         "xboard: output is lost, Inner cannot be written: [Errno 28] No space left on device",
         "xboard: Inner is written again; 24 bytes were lost",
     ]
-    assert text_of(tails[7]).startswith("lost\n")
+    assert tails[7].tail.startswith("lost\n")
 
 
 def test_a_file_whose_rotation_failed_is_opened_again(tmp_path: Path) -> None:
