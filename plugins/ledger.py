@@ -69,18 +69,21 @@ class LedgerRecorder:
         """How many records are not stored yet."""
         return len(self._queue)
 
-    def handle_event(self, event: BusEvent) -> None:
-        """Queue an event."""
+    def handle_event(self, event: BusEvent) -> float | None:
+        """Queue an event, and call for a tick in half a second: what comes together is stored together."""
         if event.kind not in KINDS:
-            return
+            return None
         if len(self._queue) == self._queue.maxlen:
             self._lost += 1
         self._queue.append(record_of(event, now=self._wall_clock()))
+        # While the store takes nothing, the pauses between the tries must not shrink with each event.
+        return None if self._failures else FLUSH_EVERY
 
     async def tick(self) -> float:
         """Store what is queued."""
         if await self._flush():
-            return FLUSH_EVERY
+            # What came meanwhile has called for its own tick.
+            return max(FLUSH_EVERY, self._prune_at - self._clock())
         return float(min(FLUSH_EVERY * 2**self._failures, LONGEST_RETRY))
 
     async def close(self) -> None:

@@ -32,7 +32,8 @@ from xboard_circus.plugins._log import Sparingly
 log = logging.getLogger("xboard_circus.plugins.restart_limiter")
 
 PERIOD = 1.0
-IDLE_PERIOD = 5.0
+IDLE_PERIOD = 60.0
+NEW_WITHIN = 0.5
 CALL_SECONDS = 1.0
 OPTIONS_EVERY = 60.0
 READY_AFTER = 1.0
@@ -119,6 +120,7 @@ class Limiter:
         self._clock = clock
         self._limited: dict[str, _Limited] = {}
         self._options: dict[str, _Options] = {}
+        self._passed_over: set[str] = set()
         self._remembered = memory.load()
         self._news: deque[_News] = deque(maxlen=NEWS)
         self._said = Sparingly(clock=clock)
@@ -128,20 +130,20 @@ class Limiter:
 
     # What circusd publishes
 
-    def handle_event(self, event: BusEvent) -> None:
-        """Count deaths, and learn what the operator does."""
+    def handle_event(self, event: BusEvent) -> float | None:
+        """Count deaths, and learn what the operator does. An event of somebody new calls for a look at who that is."""
         limited = next((one for one in self._limited.values() if bus_name(one.name) == event.watcher), None)
         if event.kind == "updated":
             self._options.clear()
         if limited is None:
-            return
+            return None if event.watcher in self._passed_over and event.kind != "updated" else NEW_WITHIN
         now, pid = self._clock(), event.data.get("process_pid")
         if event.kind == "stop":
             self._heard_stop(limited)
         elif event.kind == "start":
             self._heard_start(limited)
         elif not isinstance(pid, int):
-            return
+            return None
         elif event.kind == "spawn":
             limited.deaths.spawned(pid, now=now)
         elif event.kind == "kill":
@@ -149,6 +151,7 @@ class Limiter:
         elif event.kind == "reap":
             code = event.data.get("exit_code")
             self._count(limited, limited.deaths.reaped(pid, exit_code=code if isinstance(code, int) else None, now=now))
+        return None
 
     def _heard_stop(self, limited: _Limited) -> None:
         limited.deaths.forget()
@@ -314,6 +317,7 @@ class Limiter:
         except CommandRefused:
             # No watcher is armed, so circusd has only Circus's own commands.
             return await self._views_of_circus()
+        self._passed_over = {bus_name(str(view["name"])) for view in state["watchers"]}
         return {
             str(view["name"]): WatcherView(
                 name=str(view["name"]),
@@ -328,6 +332,7 @@ class Limiter:
 
     async def _views_of_circus(self) -> dict[str, WatcherView]:
         statuses = (await self._commands.call("status"))["statuses"]
+        self._passed_over = {bus_name(name) for name in statuses}
         views = {}
         for name, status in statuses.items():
             options = await self._options_of(name)

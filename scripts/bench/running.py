@@ -33,7 +33,15 @@ class Never(Exception):
 class Running:
     """A rival in a folder of its own under ``/tmp``, with *workers* workers of the plain app."""
 
-    def __init__(self, rival: Rival, workers: int, *, spares: int = 0, env: dict[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        rival: Rival,
+        workers: int,
+        *,
+        spares: int = 0,
+        period: float = 1,
+        env: dict[str, str] | None = None,
+    ) -> None:
         self.rival, self.workers = rival, workers
         self.folder = Path(tempfile.mkdtemp(prefix="xbb-", dir="/tmp"))  # short, for the paths of unix sockets
         (self.folder / "logs").mkdir()
@@ -46,6 +54,7 @@ class Running:
             "port": self.port,
             "workers": workers,
             "spares": spares,
+            "period": f"{period:g}",
             "control": free_port(),
             "pubsub": free_port(),
             "processes": " ".join(f"-p web:web_{number}" for number in range(workers)),
@@ -164,11 +173,20 @@ class Running:
 
 @contextlib.contextmanager
 def running(
-    rival: Rival, workers: int, *, spares: int = 0, env: dict[str, str] | None = None, start: bool = True
+    rival: Rival,
+    workers: int,
+    *,
+    spares: int = 0,
+    period: float = 1,
+    env: dict[str, str] | None = None,
+    start: bool = True,
 ) -> Iterator[Running]:
-    """Run *rival*; without *start* only its settings are there. However the block ends, nothing is left of it."""
+    """Run *rival*; without *start* only its settings are there. However the block ends, nothing is left of it.
+
+    *period* is that of our probes; the others have their own.
+    """
     assert not spares or rival.name == OURS
-    it = Running(rival, workers, spares=spares, env=env)
+    it = Running(rival, workers, spares=spares, period=period, env=env)
     try:
         if start:
             it.start()

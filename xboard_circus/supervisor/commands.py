@@ -46,7 +46,7 @@ class State(Command):  # type: ignore[misc]
 
 
 class Report(Command):  # type: ignore[misc]
-    """Take what a prober saw in one round."""
+    """Take what a prober saw in one round, and tell it the state for its next one if it wants that."""
 
     name = "xboard_report"
     properties: ClassVar[list[str]] = ["plugin", "pid", "started", "workers"]
@@ -64,7 +64,7 @@ class Report(Command):  # type: ignore[misc]
                     spawned.seen_reason = str(what.get("reason") or "")
                     spawned.ready_now = what.get("ready")
                     spawned.probe = {name: what.get(name) for name in PROBE_FIGURES}
-        return {}
+        return self.supervisor.view() if props.get("state") else {}
 
 
 class Replace(Command):  # type: ignore[misc]

@@ -8,7 +8,6 @@ import os
 import signal
 import time
 from collections.abc import Callable, Coroutine
-from pathlib import Path
 from typing import Any
 
 import psutil
@@ -23,7 +22,8 @@ from xboard_circus.supervisor.armed import ArmedWatcher
 from xboard_circus.supervisor.boundary import contained, contained_task
 
 TICK_FAST = 0.2
-TICK_SLOW = 1.0
+TICK_SLOW = 2.5
+TICK_WITH_REPORT = 1.0
 REAP_EVERY = 0.2
 HELPERS = ("circusd-stats", "circushttpd")
 HELPER_GRACE = 2.0
@@ -44,13 +44,14 @@ class Supervisor:
         self.clock = time.monotonic
         self.config_file = os.path.abspath(getattr(arbiter, "config_file", None) or "circus.ini")
         self.instance = runtime.instance_id(self.config_file)
+        self.folder = runtime.instance_dir(self.instance)
         self.identity = procs.Identity(os.getpid(), procs.start_time(os.getpid()) or 0)
         self.started_at = self.clock()
         self.armed: dict[str, ArmedWatcher] = {}
         self.probers: dict[str, tuple[procs.Identity, float]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._timer: asyncio.TimerHandle | None = None
-        self._reaped_at = float("-inf")
+        self._reaped_at = self._ticked_at = float("-inf")
         self._sweeps: dict[str | None, asyncio.Future[list[str]]] = {}
         runtime.write_record(
             self.instance,
@@ -139,6 +140,7 @@ class Supervisor:
         self._timer = None
         if self.is_over():
             return
+        self._ticked_at = self.clock()
         self._drop_removed()
         for armed in list(self.armed.values()):
             armed.tick()
@@ -222,8 +224,10 @@ class Supervisor:
     # The prober
 
     def report(self, plugin: str, sender: procs.Identity) -> None:
-        """Note that a prober finished a round."""
+        """Note that a prober finished a round. circusd is awake, so this is the time for what is due each second."""
         self.probers[plugin] = sender, self.clock()
+        if self.clock() - self._ticked_at >= TICK_WITH_REPORT:
+            self.soon(0)
 
     @contained(None)
     def _end_stuck_probers(self) -> None:
@@ -260,7 +264,7 @@ class Supervisor:
                 "uptime": round(self.clock() - self.started_at, 3),
                 "config_file": self.config_file,
                 "instance": self.instance,
-                "runtime_dir": str(Path(runtime.instance_dir(self.instance))),
+                "runtime_dir": str(self.folder),
             },
             "probers": [
                 {"plugin": plugin, "pid": sender.pid, "round_age": round(self.clock() - at, 3)}
