@@ -17,6 +17,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 from bench.rivals import CHECKOUT, OURS, Rival
 from tests.real.ports import free_port
@@ -40,6 +41,7 @@ class Running:
         *,
         spares: int = 0,
         period: float = 1,
+        reset_after: float = 300,
         env: dict[str, str] | None = None,
     ) -> None:
         self.rival, self.workers = rival, workers
@@ -55,6 +57,7 @@ class Running:
             "workers": workers,
             "spares": spares,
             "period": f"{period:g}",
+            "reset": f"{reset_after:g}",
             "control": free_port(),
             "pubsub": free_port(),
             "processes": " ".join(f"-p web:web_{number}" for number in range(workers)),
@@ -142,6 +145,23 @@ class Running:
         workers = self.told("starts")
         return [found for found in self.processes() if found.pid not in workers]
 
+    def waits_with_a_spare(self) -> bool:
+        """Whether ours has a spare that has imported the app, a worker that serves, and no failure on its account."""
+        told = self.told("starts")
+        workers = self.state()["watchers"][0]
+        states = [worker["state"] for worker in workers["workers"] if worker["pid"] in told]
+        return sorted(states) == ["ready", "spare"] and workers["budget"]["spent"] == 0
+
+    def state(self) -> dict[str, Any]:
+        """The answer of our circusd to ``xboard_state``."""
+        from circus.client import CircusClient
+
+        client = CircusClient(endpoint=f"tcp://127.0.0.1:{self.words['control']}", timeout=10)
+        try:
+            return dict(client.send_message("xboard_state"))
+        finally:
+            client.stop()
+
     # -- waiting --
 
     def until(self, condition: Callable[[], bool], within: float, what: str, *, every: float = 0.02) -> None:
@@ -178,15 +198,16 @@ def running(
     *,
     spares: int = 0,
     period: float = 1,
+    reset_after: float = 300,
     env: dict[str, str] | None = None,
     start: bool = True,
 ) -> Iterator[Running]:
     """Run *rival*; without *start* only its settings are there. However the block ends, nothing is left of it.
 
-    *period* is that of our probes; the others have their own.
+    *period* is that of our probes, *reset_after* our time until a failure is forgotten; the others have their own.
     """
     assert not spares or rival.name == OURS
-    it = Running(rival, workers, spares=spares, period=period, env=env)
+    it = Running(rival, workers, spares=spares, period=period, reset_after=reset_after, env=env)
     try:
         if start:
             it.start()
