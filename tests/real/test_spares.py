@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import signal
 import time
 from pathlib import Path
 from typing import Any
 
 from .harness import FAST_RESTARTS, Circusd, circusd, eventually, holds, kill
 from .load import Load, Request
+from .processes import process
 
 SPARE = {"worker.spares": 1, "restart.burst": 3, "restart.delay": 0.2, "restart.cooldown": 60}
 
@@ -119,3 +121,45 @@ def test_stop_ends_a_spare_at_once(tmp_path: Path) -> None:
         assert time.monotonic() - began < 5
         assert states(c) == {}
         assert c.status() == "stopped"
+
+
+def test_a_spare_that_waits_ends_with_circusd_where_others_serve(tmp_path: Path) -> None:
+    """Given a worker that serves and a spare, when circusd is killed, then the spare ends and the worker serves on."""
+    with circusd(tmp_path, numprocesses=1, options=SPARE) as c:
+        (serving,) = c.wait_ready()
+        spare = wait_for_spare(c)
+        eventually(lambda: "waiting to be told to serve" in c.log())
+
+        with Load(c.url, rate=50) as load:
+            c.kill9()
+            eventually(lambda: spare not in {found.pid for found in c.processes()}, timeout=10)
+            served = load.answered
+            eventually(lambda: load.answered > served + 20)
+            c.start_again()
+            (fresh,) = c.wait_ready(timeout=15)
+            eventually(lambda: fresh in load.workers, timeout=10)
+
+        assert load.lost == []
+        assert load.workers == {serving, fresh}
+
+
+def test_a_spare_serves_without_circusd_where_nobody_else_does(tmp_path: Path) -> None:
+    """Given a worker and a spare, when circusd and then the worker are gone, then the spare serves, and hands over."""
+    with circusd(tmp_path, numprocesses=1, options=SPARE) as c:
+        (serving,) = c.wait_ready()
+        spare = wait_for_spare(c)
+        eventually(lambda: "waiting to be told to serve" in c.log())
+
+        process(spare).signal(signal.SIGSTOP)  # so that it sees both deaths at once
+        c.kill9()
+        kill(serving)
+        process(spare).signal(signal.SIGCONT)
+        eventually(lambda: c.get() == str(spare), timeout=10)
+
+        with Load(c.url, rate=50) as load:
+            c.start_again()
+            (fresh,) = c.wait_ready(timeout=15)
+            eventually(lambda: fresh in load.workers, timeout=10)
+            eventually(lambda: spare not in {found.pid for found in c.processes()}, timeout=20)
+
+        assert load.lost == []
