@@ -106,7 +106,7 @@ class Worker:
         return int(head.split()[1]), json.loads(body)
 
     def take_over(self, instance: str = "this") -> socket.socket | None:
-        return handover.take_over(self.private, instance=instance, address=("127.0.0.1", self.port))
+        return handover.take_over(self.private, instance=instance, address=("127.0.0.1", self.port), timeout=5)
 
     def state(self) -> str:
         state: str = self.tell()["state"]
