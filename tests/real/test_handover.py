@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from .harness import circusd, eventually
+from .harness import BUNDLE, circusd, eventually
 from .load import Load
 
 
@@ -61,3 +61,16 @@ def test_a_handover_in_the_middle_of_a_start_leaves_the_watcher_running(tmp_path
 
         assert c.status() == "active"
         assert c.watcher()["restarts"] == 0
+
+
+def test_the_plugin_ends_with_circusd_and_the_workers_do_not(tmp_path: Path) -> None:
+    """Given a plugin at work, when circusd is killed, then the plugin is gone at once, and the worker serves on."""
+    with circusd(tmp_path, numprocesses=1, plugins=BUNDLE) as c:
+        (worker,) = c.wait_ready()
+        eventually(lambda: c.state()["probers"], timeout=10)
+        (plugin,) = (each["pid"] for each in c.watcher("plugin:xboard")["workers"])
+
+        c.kill9()
+
+        eventually(lambda: plugin not in {found.pid for found in c.processes()})
+        assert c.get() == str(worker)
