@@ -10,18 +10,20 @@ from xboard_circus.plugins.alerts import alerter_of
 from xboard_circus.plugins.http_health import HealthProber
 from xboard_circus.plugins.ledger import recorder_of
 from xboard_circus.plugins.restart_limiter import limiter_of
+from xboard_circus.plugins.systemd_notify import notifiers_of
 
 
 class Bundle(XboardPlugin):
-    """The prober, the limiter of watchers without a hook, the recorder, and the alerter."""
+    """The prober, the limiter of watchers without a hook, the recorder, the alerter, and the word to systemd."""
 
     name = "bundle"
 
     def parts(self) -> list[Part]:
-        """Return all four."""
+        """Return all of them; the last only where systemd has given an address."""
         return [
             HealthProber(self.commands, identity=own_identity()),
             limiter_of(self),
             recorder_of(self),
             alerter_of(self, is_guest=True),
+            *notifiers_of(self),
         ]
