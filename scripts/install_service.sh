@@ -60,11 +60,10 @@ run() {
     if [ -z "$dry" ]; then "$@"; fi
 }
 
-# Write what comes in to the file $1 with the mode $2, unless it holds that already.
+# Write to the file $1, with the mode $2, the text $3, unless it holds that already.
 changed=
 put() {
-    text=$(cat)
-    if [ -f "$1" ] && [ "$text" = "$(cat "$1")" ]; then
+    if [ -f "$1" ] && [ "$3" = "$(cat "$1")" ]; then
         say "unchanged: $1"
         return
     fi
@@ -72,7 +71,7 @@ put() {
     changed=yes
     if [ -n "$dry" ]; then return; fi
     mkdir -p "$(dirname "$1")"
-    printf '%s\n' "$text" >"$1.new"
+    printf '%s\n' "$3" >"$1.new"
     chmod "$2" "$1.new"
     mv "$1.new" "$1"
 }
@@ -88,8 +87,8 @@ delete() {
 # The template $1, filled in.
 filled() {
     drop='/\[system\]/,/\[end\]/d'
-    if [ "$scope" = system ]; then drop='/^# \[system\]$/d;/^# \[end\]$/d;/<!-- \[[a-z]*\] -->/d'; fi
-    sed -e "$drop" -e '/^# Filled in/,/^$/d' -e '/<!-- Filled in/d' \
+    if [ "$scope" = system ]; then drop='/\[system\]/d;/\[end\]/d'; fi
+    sed -e '/^# Filled in/,/^$/d' -e '/<!-- Filled in/d' -e "$drop" \
         -e "s|@name@|$name|g" -e "s|@label@|$label|g" -e "s|@dir@|$dir|g" -e "s|@python@|$python|g" \
         -e "s|@venv@|$venv|g" -e "s|@ini@|$overlay|g" -e "s|@user@|$user|g" -e "s|@group@|$group|g" \
         -e "s|@runtime@|$runtime|g" -e "s|@stop_seconds@|$stop_seconds|g" -e "s|@watchdog_seconds@|$watchdog_seconds|g" \
@@ -103,8 +102,8 @@ look_around() {
     label=com.xboard.backend
     if [ "$name" != xboard-backend ]; then label=com.xboard.$name; fi
     case "$(uname -s)" in
-    Linux) manager=systemd ;;
-    Darwin) manager=launchd ;;
+    Linux) manager=systemd template=systemd/xboard-backend.service ;;
+    Darwin) manager=launchd template=launchd/com.xboard.backend.plist ;;
     *) fail "neither systemd nor launchd here: nohup ./scripts/monitor_backend.sh keeps the backend up" ;;
     esac
     if [ "$scope" = user ]; then
@@ -194,36 +193,32 @@ need_user() {
 # The folder and logs/ have to be the service's to write in; what else is in there stays whose it is.
 give_folder() {
     run mkdir -p "$dir/logs"
-    if [ "$manager" = launchd ]; then run mkdir -p -m 700 "$runtime"; fi
+    run mkdir -p -m 700 "$runtime"
     if [ "$scope" = user ]; then return; fi
-    run chown "$user:$group" "$dir" "$dir/logs"
-    if [ "$manager" = launchd ]; then run chown "$user:$group" "$runtime"; fi
+    run chown "$user:$group" "$dir" "$dir/logs" "$runtime"
     if [ -n "$dry" ] || [ "$manager" = launchd ]; then return; fi
     # From the root folder: the one that this was called in may be closed to that user.
     (cd / && runuser -u "$user" -- "$python" -c 'import xboard_circus' 2>/dev/null) ||
         fail "$user cannot run $python: put folder and packages where that user can enter, such as /opt/$name, not below /root"
 }
 
+# With an error in the ini file nothing is started: what runs, runs on.
 check_ini() {
-    if [ -z "$dry" ]; then
-        "$python" -m xboard_circus -c "$dir/$ini" check >/dev/null 2>&1 && return
-        say "$dir/$ini is not in order:"
-        "$python" -m xboard_circus -c "$dir/$ini" check >&2 || say "the service is set up all the same, and may not start"
+    if [ -n "$dry" ]; then return; fi
+    if ! told=$("$command" check 2>&1); then
+        printf '%s\n' "$told" | grep -v '^ok' >&2
+        fail "$dir/$ini has errors, see above; nothing was started"
     fi
 }
 
 ctl() { if [ "$scope" = user ]; then run systemctl --user "$@"; else run systemctl "$@"; fi; }
-
-started_by_systemd() {
-    filled deploy/systemd/xboard-backend.service | put "$unit" 644
-}
 
 start_systemd() {
     ctl daemon-reload
     ctl enable "$name.service"
     if [ "$action" = upgrade ]; then ctl restart "$name.service"; else ctl start "$name.service"; fi
     if [ -n "$changed" ] && [ "$action" = install ]; then
-        say "if it was running already: \`systemctl${user_flag} restart $name\` makes it take what was written"
+        say "where it was running already, $0 upgrade ... or systemctl restart makes it take what was written"
     fi
     if [ "$scope" = user ] && command -v loginctl >/dev/null; then
         say "to have it run while you are not logged in: loginctl enable-linger"
@@ -247,16 +242,11 @@ install_service() {
     read_ini
     need_user
     give_folder
+    put "$overlay" 644 "$(overlay_text)"
+    put "$command" 755 "$(command_text)"
     check_ini
-    overlay_text | put "$overlay" 644
-    command_text | put "$command" 755
-    if [ "$manager" = systemd ]; then
-        filled deploy/systemd/xboard-backend.service | put "$unit" 644
-        start_systemd
-    else
-        filled deploy/launchd/com.xboard.backend.plist | put "$unit" 644
-        start_launchd
-    fi
+    put "$unit" 644 "$(filled "deploy/$template")"
+    "start_$manager"
     say "done; \`$command status\` tells how it is"
 }
 
