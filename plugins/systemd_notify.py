@@ -101,33 +101,35 @@ class Notifier:
 
     def _tell_of(self, notice: Notice) -> None:
         lines = []
-        if notice.stopping:
-            if not self._is_stopping:
-                self._is_stopping = True
-                lines.append("STOPPING=1")
-        elif notice.ready and not self._is_ready:
-            self._is_ready = True
-            log.info("told systemd that the service is ready")
+        is_news = notice.ready and not self._is_ready and not notice.stopping
+        if notice.stopping and not self._is_stopping:
+            lines.append("STOPPING=1")
+        if is_news:
             lines.append("READY=1")
         if notice.proven and not notice.stopping:
             if self._watchdog is not None:
                 lines.append("WATCHDOG=1")
-            if not self._is_ready or notice.reloading:
+            if not notice.ready or notice.reloading:
                 lines.append(f"EXTEND_TIMEOUT_USEC={int(EXTENSION * 1e6)}")
-        self._tell(lines, f"stopping; {notice.status}" if notice.stopping else notice.status)
+        # What could not be told is no less news the next time.
+        if self._tell(lines, f"stopping; {notice.status}" if notice.stopping else notice.status):
+            self._is_stopping = notice.stopping
+            if is_news:
+                self._is_ready = True
+                log.info("told systemd that the service is ready")
 
-    def _tell(self, lines: list[str], status: str) -> None:
+    def _tell(self, lines: list[str], status: str) -> bool:
         if status != self._status:
-            self._status = status
             lines = [*lines, f"STATUS={status}"]
-        if not lines:
-            return
         try:
-            self._send("\n".join(lines))
+            if lines:
+                self._send("\n".join(lines))
         except OSError as error:
-            self._status = ""
             if self._said.may_say("send"):
                 log.warning("systemd cannot be told: %s", error)
+            return False
+        self._status = status
+        return True
 
     def _pause(self) -> float:
         if not self._is_ready:

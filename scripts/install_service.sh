@@ -254,7 +254,8 @@ remove_service() {
     if [ ! -e "$unit" ]; then
         say "not installed: $unit"
     elif [ "$manager" = systemd ]; then
-        ctl disable --now "$name.service"
+        ctl stop "$name.service"
+        ctl disable "$name.service"
     elif launchctl print "$domain/$label" >/dev/null 2>&1; then
         run launchctl bootout "$domain/$label"
     fi

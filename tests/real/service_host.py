@@ -19,7 +19,7 @@ from pathlib import Path
 import pytest
 
 from .harness import Circusd, eventually
-from .parts import needs
+from .parts import find, needs
 
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPT = ROOT / "scripts" / "install_service.sh"
@@ -33,6 +33,10 @@ umount -l /sys/fs/cgroup 2>/dev/null || true
 mount -t cgroup2 none /sys/fs/cgroup
 mount -t tmpfs tmpfs /run
 mkdir -p /run/systemd/system "/sys/fs/cgroup/$GROUP"
+if [ -n "$AS_SYSTEM" ]; then
+    mount --bind "$XDG_CONFIG_HOME/systemd/user" /etc/systemd/system
+    mount -t tmpfs tmpfs /usr/local/bin
+fi
 echo $$ > "/sys/fs/cgroup/$GROUP/cgroup.procs"
 exec {SYSTEMD} --user --log-target=console --log-level=info
 """
@@ -43,12 +47,18 @@ find "/sys/fs/cgroup/$GROUP" -depth -type d -exec rmdir {} +
 
 
 class UserManager:
-    """A ``systemd --user`` that runs, and the folders that it and its units live in."""
+    """A ``systemd --user`` that runs, and the folders that it and its units live in.
 
-    def __init__(self, folder: Path, environ: Mapping[str, str]) -> None:
+    Attributes:
+        as_system: It stands in for the manager of the system: its units are those in /etc/systemd/system, its runtime
+            folder is /run, and a plain ``systemctl`` reaches it. Only `inside` sees all that.
+    """
+
+    def __init__(self, folder: Path, environ: Mapping[str, str], *, as_system: bool) -> None:
         self.folder = folder
+        self.as_system = as_system
         self.home = folder / "home"
-        self.runtime = folder / "run"
+        self.runtime = Path("/run") if as_system else folder / "run"
         self.units = folder / "config" / "systemd" / "user"
         self.log = folder / "systemd.log"
         self.environ = {
@@ -57,10 +67,18 @@ class UserManager:
             "XDG_RUNTIME_DIR": str(self.runtime),
             "XDG_CONFIG_HOME": str(folder / "config"),
             "GROUP": folder.name,
+            "AS_SYSTEM": "yes" if as_system else "",
         }
         for made in (self.home, self.units):
             made.mkdir(parents=True)
-        self.runtime.mkdir(0o700)
+        if as_system:
+            shim = folder / "bin" / "systemctl"
+            shim.parent.mkdir()
+            shim.write_text(f'#!/bin/sh\nexec {find("systemctl")} --user "$@"\n')
+            shim.chmod(0o755)
+            self.environ["PATH"] = f"{shim.parent}:{self.environ['PATH']}"
+        else:
+            self.runtime.mkdir(0o700)
         self._popen: subprocess.Popen[bytes] | None = None
 
     def boot(self) -> None:
@@ -73,6 +91,9 @@ class UserManager:
                 stderr=log,
                 start_new_session=True,
             )
+        if self.as_system:
+            # Only the manager of the system takes the word of other users.
+            eventually(lambda: self.inside(["chmod", "0777", "/run/systemd/notify"]).returncode == 0, timeout=20)
         eventually(lambda: self.ctl("show", "default.target").returncode == 0, timeout=20, what="systemd answers")
 
     def shut_down(self) -> None:
@@ -87,7 +108,13 @@ class UserManager:
 
     def ctl(self, *words: str, timeout: float = 60) -> subprocess.CompletedProcess[str]:
         """Run ``systemctl --user``, whatever it says."""
-        return run(["systemctl", "--user", *words], self.environ, timeout=timeout)
+        return self.inside(["systemctl", "--user", *words], timeout=timeout)
+
+    def inside(self, command: list[str], *, timeout: float = 60) -> subprocess.CompletedProcess[str]:
+        """Run *command* where the manager is."""
+        assert self._popen is not None
+        enter = ["nsenter", "--mount", f"--target={self._popen.pid}", "--"] if self.as_system else []
+        return run([*enter, *command], self.environ, timeout=timeout)
 
     def show(self, unit: str, name: str) -> str:
         """Return one property of *unit*."""
@@ -129,18 +156,19 @@ def needs_systemd() -> None:
     """Skip the test that calls this where there can be no systemd of its own."""
     if os.geteuid() != 0:
         pytest.skip("takes root: systemd gets a private mount namespace")
-    needs("systemctl", "systemd-analyze", "unshare")
+    needs("systemctl", "systemd-analyze", "unshare", "nsenter")
     if not os.access(SYSTEMD, os.X_OK):
         pytest.skip(f"not installed: {SYSTEMD}")
 
 
 @contextlib.contextmanager
-def user_manager(c: Circusd) -> Iterator[UserManager]:
+def user_manager(c: Circusd, *, as_system: bool = False) -> Iterator[UserManager]:
     """Run one whose services carry the mark of the test's *c*, which has an ini file and is not started."""
     needs_systemd()
     folder = Path(tempfile.mkdtemp(prefix="xb-sd-", dir="/tmp"))
     environ = {name: value for name, value in c.environ().items() if not name.startswith(("XBOARD_RUNTIME", "XDG_"))}
-    manager = UserManager(folder, environ)
+    folder.chmod(0o755)
+    manager = UserManager(folder, environ, as_system=as_system)
     try:
         manager.boot()
         yield manager
