@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -19,7 +18,7 @@ class PluginLogHandler(RotatingFileHandler):
     """Writes to *path*, at most four files of 1 MiB; a line that cannot be written is lost, and nothing else.
 
     The file is opened at the first line, and again after every failure, so that a folder may be made or a disk cleared
-    at any time; and again when it was renamed or deleted, so that logrotate needs to tell nobody.
+    at any time.
     """
 
     def __init__(self, path: Path) -> None:
@@ -27,8 +26,6 @@ class PluginLogHandler(RotatingFileHandler):
         self.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
 
     def emit(self, record: logging.LogRecord) -> None:
-        if self.stream is not None and self._was_moved():
-            self._drop()
         if self.stream is None:
             with suppress(OSError):
                 Path(self.baseFilename).parent.mkdir(parents=True, exist_ok=True)
@@ -36,16 +33,6 @@ class PluginLogHandler(RotatingFileHandler):
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - the name is logging's
         # A rotation that failed half way leaves a closed file behind, into which nothing could ever be written again.
-        self._drop()
-
-    def _was_moved(self) -> bool:
-        try:
-            found, ours = os.stat(self.baseFilename), os.fstat(self.stream.fileno())
-        except (OSError, ValueError):
-            return True
-        return (found.st_dev, found.st_ino) != (ours.st_dev, ours.st_ino)
-
-    def _drop(self) -> None:
         stream, self.stream = self.stream, None
         if stream is not None:
             with suppress(OSError, ValueError):

@@ -62,11 +62,10 @@ def all_lines(log: Path) -> list[str]:
         found = re.search(r"\.(\d+)", path.name.removeprefix(log.name))
         return int(found[1]) if found else 0
 
-    found = []
+    found = b""
     for path in sorted(log.parent.glob(f"{log.name}*"), key=age, reverse=True):
-        raw = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
-        found += raw.decode().splitlines()
-    return found
+        found += gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+    return found.decode().splitlines()
 
 
 def test_no_line_of_a_worker_is_lost_or_doubled(tmp_path: Path) -> None:
