@@ -109,7 +109,7 @@ class Notifier:
         if notice.proven and not notice.stopping:
             if self._watchdog is not None:
                 lines.append("WATCHDOG=1")
-            if not notice.ready or notice.reloading:
+            if not (notice.ready or self._is_ready) or notice.reloading:
                 lines.append(f"EXTEND_TIMEOUT_USEC={int(EXTENSION * 1e6)}")
         # What could not be told is no less news the next time.
         if self._tell(lines, f"stopping; {notice.status}" if notice.stopping else notice.status):
