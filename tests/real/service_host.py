@@ -38,7 +38,11 @@ if [ -n "$AS_SYSTEM" ]; then
     mount -t tmpfs tmpfs /usr/local/bin
 fi
 echo $$ > "/sys/fs/cgroup/$GROUP/cgroup.procs"
-exec {SYSTEMD} --user --log-target=console --log-level=info
+if [ -n "$AS_USER" ]; then
+    chown -R "$AS_USER" "/sys/fs/cgroup/$GROUP"
+    exec setpriv --reuid "$AS_USER" --regid "$AS_USER" --clear-groups {SYSTEMD} --user --log-target=console
+fi
+exec {SYSTEMD} --user --log-target=console
 """
 SWEEP = """
 mount -t cgroup2 none /sys/fs/cgroup
@@ -50,13 +54,15 @@ class UserManager:
     """A ``systemd --user`` that runs, and the folders that it and its units live in.
 
     Attributes:
+        user: Whom it and its services run as; root where that is empty.
         as_system: It stands in for the manager of the system: its units are those in /etc/systemd/system, its runtime
             folder is /run, and a plain ``systemctl`` reaches it. Only `inside` sees all that.
     """
 
-    def __init__(self, folder: Path, environ: Mapping[str, str], *, as_system: bool) -> None:
+    def __init__(self, folder: Path, environ: Mapping[str, str], *, as_system: bool, user: str) -> None:
         self.folder = folder
         self.as_system = as_system
+        self.user = user
         self.home = folder / "home"
         self.runtime = Path("/run") if as_system else folder / "run"
         self.units = folder / "config" / "systemd" / "user"
@@ -68,6 +74,7 @@ class UserManager:
             "XDG_CONFIG_HOME": str(folder / "config"),
             "GROUP": folder.name,
             "AS_SYSTEM": "yes" if as_system else "",
+            "AS_USER": user,
         }
         for made in (self.home, self.units):
             made.mkdir(parents=True)
@@ -79,6 +86,8 @@ class UserManager:
             self.environ["PATH"] = f"{shim.parent}:{self.environ['PATH']}"
         else:
             self.runtime.mkdir(0o700)
+        if user:
+            run(["chown", "-R", user, str(folder)], environ)
         self._popen: subprocess.Popen[bytes] | None = None
 
     def boot(self) -> None:
@@ -114,6 +123,8 @@ class UserManager:
         """Run *command* where the manager is."""
         assert self._popen is not None
         enter = ["nsenter", "--mount", f"--target={self._popen.pid}", "--"] if self.as_system else []
+        if self.user:
+            enter = ["setpriv", "--reuid", self.user, "--regid", self.user, "--clear-groups"]
         return run([*enter, *command], self.environ, timeout=timeout)
 
     def show(self, unit: str, name: str) -> str:
@@ -148,7 +159,13 @@ def pids_of(group: str) -> list[int]:
 
 def run(command: list[str], environ: Mapping[str, str], *, timeout: float = 60) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        command, env=dict(environ), stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=timeout, check=False
+        command,
+        env=dict(environ),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        check=False,
     )
 
 
@@ -156,19 +173,19 @@ def needs_systemd() -> None:
     """Skip the test that calls this where there can be no systemd of its own."""
     if os.geteuid() != 0:
         pytest.skip("takes root: systemd gets a private mount namespace")
-    needs("systemctl", "systemd-analyze", "unshare", "nsenter")
+    needs("systemctl", "systemd-analyze", "unshare", "nsenter", "setpriv")
     if not os.access(SYSTEMD, os.X_OK):
         pytest.skip(f"not installed: {SYSTEMD}")
 
 
 @contextlib.contextmanager
-def user_manager(c: Circusd, *, as_system: bool = False) -> Iterator[UserManager]:
+def user_manager(c: Circusd, *, as_system: bool = False, user: str = "") -> Iterator[UserManager]:
     """Run one whose services carry the mark of the test's *c*, which has an ini file and is not started."""
     needs_systemd()
     folder = Path(tempfile.mkdtemp(prefix="xb-sd-", dir="/tmp"))
     environ = {name: value for name, value in c.environ().items() if not name.startswith(("XBOARD_RUNTIME", "XDG_"))}
     folder.chmod(0o755)
-    manager = UserManager(folder, environ, as_system=as_system)
+    manager = UserManager(folder, environ, as_system=as_system, user=user)
     try:
         manager.boot()
         yield manager

@@ -10,8 +10,6 @@ import sys
 import time
 from pathlib import Path
 
-
-
 from .harness import BUNDLE, Watcher, circusd, eventually
 from .parts import find, needs
 
@@ -112,7 +110,8 @@ def test_no_line_of_a_plugin_is_lost_or_doubled(tmp_path: Path) -> None:
     code = (
         "import logging, sys, time; from pathlib import Path\n"
         "from xboard_circus.plugins._log import PluginLogHandler\n"
-        "logger = logging.getLogger('t'); logger.addHandler(PluginLogHandler(Path(sys.argv[1]))); logger.propagate = 0\n"
+        "logger = logging.getLogger('t'); logger.propagate = False\n"
+        "logger.addHandler(PluginLogHandler(Path(sys.argv[1])))\n"
         "for number in range(10**9): logger.warning('number %d', number); time.sleep(0.001)\n"
     )
     writer = subprocess.Popen([sys.executable, "-c", code, str(log)])

@@ -13,7 +13,7 @@ import pytest
 from .harness import BUNDLE, Watcher, circusd, eventually
 from .test_users import USER, open_folder, pytestmark  # noqa: F401 - a fixture, and the marks
 
-# Without a package of ours: whoever attacks brings programs of their own. Each line is what was tried, and how it ended.
+# Without a package of ours: whoever attacks brings programs of their own. It prints how each try ended.
 ATTACK = """
 import json, os, socket, sys
 def tried(what, *arguments):
@@ -43,8 +43,15 @@ def attack(files: list[Path], folders: list[Path], user: str) -> dict[str, list[
     words = [json.dumps([str(path) for path in paths]) for paths in (files, folders)]
     interpreter = "/usr/bin/python3"
     done = subprocess.run(
-        [interpreter, "-I", "-c", ATTACK, *words], user=user, group=user, extra_groups=[], cwd="/", env={},
-        capture_output=True, text=True, check=False,
+        [interpreter, "-I", "-c", ATTACK, *words],
+        user=user,
+        group=user,
+        extra_groups=[],
+        cwd="/",
+        env={},
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert done.returncode == 0, done.stderr
     found: dict[str, list[str]] = json.loads(done.stdout)

@@ -1,4 +1,4 @@
-"""The service on macOS: its plist, and what the script does there, with a `launchctl` and a `uname` of the test's own."""
+"""The service on macOS: its plist, and what the script does there. `launchctl` and `uname` are the test's own."""
 
 from __future__ import annotations
 
@@ -14,19 +14,29 @@ import pytest
 from .service_host import ROOT, SCRIPT
 
 # launchd.plist(5), the keys of a job. One that launchd does not know it ignores, in silence.
-DOCUMENTED = set(
-    """
-    AbandonProcessGroup AssociatedBundleIdentifiers BundleProgram CarbonJob Debug Disabled EnableGlobbing
-    EnablePressuredExit EnableTransactions EnvironmentVariables ExitTimeOut GroupName HardResourceLimits HopefullyExitsFirst
-    HopefullyExitsLast inetdCompatibility InitGroups KeepAlive Label LaunchEvents LaunchOnlyOnce LegacyTimers
-    LimitLoadFromHardware LimitLoadFromHosts LimitLoadToHardware LimitLoadToHosts LimitLoadToSessionType LowPriorityBackgroundIO
-    LowPriorityIO MachServices MaterializeDatalessFiles Nice OnDemand ProcessType Program ProgramArguments QueueDirectories
-    RootDirectory RunAtLoad ServiceIPC SessionCreate SoftResourceLimits Sockets StandardErrorPath StandardInPath
-    StandardOutPath StartCalendarInterval StartInterval StartOnMount ThrottleInterval TimeOut Umask UserName
-    WaitForDebugger WatchPaths WorkingDirectory
-    """.split()
-)
-LIMITS = {"Core", "CPU", "Data", "FileSize", "MemoryLock", "NumberOfFiles", "NumberOfProcesses", "ResidentSetSize", "Stack"}
+_KEYS = """
+AbandonProcessGroup AssociatedBundleIdentifiers BundleProgram CarbonJob Debug Disabled EnableGlobbing
+EnablePressuredExit EnableTransactions EnvironmentVariables ExitTimeOut GroupName HardResourceLimits
+HopefullyExitsFirst HopefullyExitsLast inetdCompatibility InitGroups KeepAlive Label LaunchEvents
+LaunchOnlyOnce LegacyTimers LimitLoadFromHardware LimitLoadFromHosts LimitLoadToHardware LimitLoadToHosts
+LimitLoadToSessionType LowPriorityBackgroundIO LowPriorityIO MachServices MaterializeDatalessFiles Nice
+OnDemand ProcessType Program ProgramArguments QueueDirectories RootDirectory RunAtLoad ServiceIPC
+SessionCreate SoftResourceLimits Sockets StandardErrorPath StandardInPath StandardOutPath
+StartCalendarInterval StartInterval StartOnMount ThrottleInterval TimeOut Umask UserName WaitForDebugger
+WatchPaths WorkingDirectory
+"""
+DOCUMENTED = set(_KEYS.split())
+LIMITS = {
+    "Core",
+    "CPU",
+    "Data",
+    "FileSize",
+    "MemoryLock",
+    "NumberOfFiles",
+    "NumberOfProcesses",
+    "ResidentSetSize",
+    "Stack",
+}
 
 INI = """\
 [circus]

@@ -11,8 +11,8 @@ from pathlib import Path
 
 from .harness import BUNDLE, Watcher, circusd, eventually
 from .load import Load
-from .service_host import NAME, SCRIPT, UNIT, UserManager, run, user_manager
-from .test_users import USER, library_path, open_folder, python, pytestmark  # noqa: F401 - fixtures, and the marks
+from .service_host import NAME, ROOT, SCRIPT, UNIT, UserManager, run, user_manager
+from .test_users import USER, library_path, open_folder, pytestmark, python  # noqa: F401 - fixtures, and the marks
 
 WANTED_SCORE = 3.0
 
@@ -25,6 +25,14 @@ def venv_of(folder: Path, python: str, home: Path) -> None:  # noqa: F811
     lines = [f"export {name}={value}" for name, value in exports.items()]
     program.write_text("\n".join(["#!/bin/sh", *lines, f'exec {python} "$@"', ""]))
     program.chmod(0o755)
+
+
+def checkout_of(folder: Path) -> Path:
+    """Copy what the script needs to where every user may look, and return the script."""
+    for name in ("scripts", "deploy"):
+        if not (folder / name).exists():
+            shutil.copytree(ROOT / name, folder / name)
+    return folder / "scripts" / SCRIPT.name
 
 
 def told_in(host: UserManager, *command: str) -> str:
@@ -70,6 +78,26 @@ def test_the_unit_is_sound_scores_well_and_its_sandbox_leaves_it_working(open_fo
         told_in(host, str(SCRIPT), "remove", *words)
         eventually(lambda: not host.processes(UNIT), timeout=20)
         assert host.inside(["ls", unit, f"/usr/local/bin/{NAME}"]).returncode == 2
+
+
+def test_a_service_of_a_user_needs_no_right_of_the_system(open_folder: Path, python: str) -> None:  # noqa: F811
+    """Given a `systemd --user` of somebody who is not root, when it is installed, then it runs in its sandbox."""
+    folder = open_folder / "of-a-user"
+    (folder / "data").mkdir(parents=True)
+    venv_of(folder, python, open_folder / "python")
+    watcher = Watcher(options={"graceful_timeout": 8}, env={"BACKEND_DIR": str(folder / "data")})
+    with circusd(folder, watchers=[watcher], plugins=BUNDLE, start=False) as c:
+        run(["chown", "-R", USER, str(folder)], c.environ())
+        with user_manager(c, user=USER) as host:
+            host.drop_in(UNIT, f"[Service]\nStandardError=append:{folder}/logs/circusd.log\n")
+            words = ["--user", "--name", NAME, "--dir", str(folder)]
+            script = str(checkout_of(open_folder))
+            told_in(host, script, "install", *words)
+            assert json.loads(c.get("/facts"))["uid"] == pwd.getpwnam(USER).pw_uid
+            assert host.show(UNIT, "StatusText") == "web: 2 of 2 ready"
+            assert host.ctl("reload", UNIT).returncode == 0
+            told_in(host, script, "remove", *words)
+            assert not host.processes(UNIT)
 
 
 def test_without_root_a_service_of_the_system_is_refused(tmp_path: Path) -> None:

@@ -117,7 +117,7 @@ def test_a_stop_drains_and_leaves_nothing(tmp_path: Path) -> None:
 
 
 def test_an_end_from_elsewhere_is_known_as_one_and_answered_with_a_start(tmp_path: Path) -> None:
-    """Given a service that runs, when somebody tells circusd to quit, then systemd knows at once, and starts it again."""
+    """Given a service that runs, when circusd is told to quit, then systemd knows at once, and starts it again."""
     with service(tmp_path, told={"drain": "2"}) as (c, host):
         c.wait_ready()
         c.do("quit")
@@ -149,5 +149,3 @@ def test_the_script_is_idempotent_upgrades_and_removes(tmp_path: Path) -> None:
         assert not (c.folder / "service.ini").exists()
         assert (c.folder / "circus.ini").exists()
         assert "not installed" in install(host, c, action="remove")
-
-

@@ -12,7 +12,9 @@ from xboard_circus.config import load
 
 def told(folder: Path, endpoint: str, others: list[str], more: str = "") -> list[str]:
     file = folder / "circus.ini"
-    file.write_text(f"[circus]\nendpoint = {endpoint}\npubsub_endpoint = tcp://127.0.0.1:2\n{more}[watcher:a]\ncmd = b\n")
+    file.write_text(
+        f"[circus]\nendpoint = {endpoint}\npubsub_endpoint = tcp://127.0.0.1:2\n{more}[watcher:a]\ncmd = b\n"
+    )
     return [f"{each.level.value} {each.option}: {each.what}; {each.hint}" for each in remarks(load(file), others)]
 
 
@@ -24,10 +26,12 @@ def told(folder: Path, endpoint: str, others: list[str], more: str = "") -> list
     ],
 )
 def test_a_loopback_port_is_open_to_every_user_of_the_host(tmp_path: Path, others: list[str], named: str) -> None:
-    assert told(tmp_path, "tcp://127.0.0.1:1", others) == [
+    message = (
         f"warning endpoint: every user of this host {named} can make circusd run any command;"
         " write ipc://FOLDER/circusd.sock, with a FOLDER of mode 0700"
-    ]
+    )
+
+    assert told(tmp_path, "tcp://127.0.0.1:1", others) == [message]
 
 
 def test_on_a_host_of_one_user_nothing_is_said(tmp_path: Path) -> None:
@@ -45,10 +49,12 @@ def test_a_folder_is_closed_where_it_or_one_on_the_way_keeps_others_out(tmp_path
 
 
 def test_an_endpoint_in_tmp_is_told(tmp_path: Path) -> None:
-    assert told(tmp_path, "ipc:///tmp/c.sock", []) == [
+    message = (
         "warning endpoint: other users can enter /tmp, and who gets at the socket can run any command;"
         " use a folder of its own, and chmod 0700 it"
-    ]
+    )
+
+    assert told(tmp_path, "ipc:///tmp/c.sock", []) == [message]
 
 
 def test_a_folder_that_is_missing_is_an_error(tmp_path: Path) -> None:
