@@ -132,7 +132,10 @@ choose_python() {
     fi
     python=$venv/bin/python
     if [ "$action" = upgrade ]; then
-        run "$python" -m pip install --quiet --disable-pip-version-check --upgrade "$checkout"
+        # The checkout's own .venv runs what stands in the checkout; any other gets a copy of it.
+        editable=
+        if [ "$venv" = "$checkout/.venv" ]; then editable=--editable; fi
+        run "$python" -m pip install --quiet --disable-pip-version-check --upgrade $editable "$checkout"
     fi
     case "$dir:$(readlink -f "$python" 2>/dev/null || printf %s "$python")" in
     /home/* | /root/* | *:/home/* | *:/root/*) protect_home=read-only ;;
