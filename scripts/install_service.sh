@@ -92,6 +92,7 @@ filled() {
         -e "s|@name@|$name|g" -e "s|@label@|$label|g" -e "s|@dir@|$dir|g" -e "s|@python@|$python|g" \
         -e "s|@venv@|$venv|g" -e "s|@ini@|$overlay|g" -e "s|@user@|$user|g" -e "s|@group@|$group|g" \
         -e "s|@runtime@|$runtime|g" -e "s|@stop_seconds@|$stop_seconds|g" -e "s|@watchdog_seconds@|$watchdog_seconds|g" \
+        -e "s|@start_seconds@|$start_seconds|g" \
         -e "s|@protect_home@|$protect_home|g" -e "s|@wanted_by@|$wanted_by|g" "$1"
 }
 
@@ -109,7 +110,7 @@ look_around() {
     if [ "$scope" = user ]; then
         user=$(id -un) wanted_by=default.target command=$HOME/.local/bin/$name
     else
-        [ "$(id -u)" = 0 ] || [ -n "$dry" ] || fail "a service of the system takes root: sudo $0 $action ..., or --user for one of yours"
+        [ -n "$dry" ] || [ "$(id -u)" = 0 ] || fail "a service of the system takes root: sudo $0 $action ..., or --user for one of yours"
         [ "$user" != root ] || fail "--run-as root: who reaches circusd's endpoint could then do all that root can; name another user"
         wanted_by=multi-user.target command=/usr/local/bin/$name
     fi
@@ -119,6 +120,9 @@ look_around() {
     'launchd user') unit=$HOME/Library/LaunchAgents/$label.plist runtime=$dir/run domain=gui/$(id -u) ;;
     'launchd system') unit=/Library/LaunchDaemons/$label.plist runtime=$dir/run domain=system ;;
     esac
+    if [ "$manager $scope$dry" = 'systemd system' ] && [ ! -d /run/systemd/system ]; then
+        fail "this host was not started by systemd; nohup ./scripts/monitor_backend.sh keeps the backend up"
+    fi
     # A unix socket's path has 103 letters on macOS, 107 elsewhere; a worker's is the longest in there.
     [ ${#runtime} -le 50 ] || fail "$runtime: too long for the sockets in it; choose a shorter --dir"
 }
@@ -143,16 +147,24 @@ choose_python() {
     esac
 }
 
-# Above the longest graceful_timeout of the ini file, so that circusd and not the service manager ends the workers.
+# The longest graceful_timeout, and what one worker of each watcher after the other may take to get ready.
+times_of_ini() {
+    "$python" -c '
+import math, sys
+from xboard_circus import config, errors
+try:
+    watchers = config.load(sys.argv[1]).watchers
+except errors.XboardError as error:
+    sys.exit(str(error))
+stop = max((each.graceful_timeout for each in watchers), default=30)
+print(math.ceil(stop), math.ceil(sum(each.options.health.startup_timeout for each in watchers) or 60))' "$dir/$ini"
+}
+
+# Above what the ini file allows, so that circusd and not the service manager ends the workers.
 read_ini() {
     [ -f "$dir/$ini" ] || fail "$dir/$ini: no such file; \`xboard-circus init --app module:app $dir\` writes one"
-    stop_seconds=45 watchdog_seconds=60
-    [ -x "$python" ] || return 0
-    longest=$("$python" -c '
-import math, sys
-from xboard_circus import config
-print(math.ceil(max((each.graceful_timeout for each in config.load(sys.argv[1]).watchers), default=30)))' "$dir/$ini") || exit 1
-    stop_seconds=$((longest + 15)) watchdog_seconds=$((longest + 30))
+    if [ -x "$python" ]; then times=$(times_of_ini) || exit 1; else times='30 60'; fi
+    stop_seconds=$((${times% *} + 15)) watchdog_seconds=$((${times% *} + 30)) start_seconds=$((${times#* } + 30))
 }
 
 # circus.ini with other endpoints: what stands first counts in Circus.
@@ -208,10 +220,10 @@ give_folder() {
 # With an error in the ini file nothing is started: what runs, runs on.
 check_ini() {
     if [ -n "$dry" ]; then return; fi
-    if ! told=$("$command" check 2>&1); then
-        printf '%s\n' "$told" | grep -v '^ok' >&2
-        fail "$dir/$ini has errors, see above; nothing was started"
-    fi
+    found=0
+    told=$("$command" check 2>&1) || found=$?
+    printf '%s\n' "$told" | grep -v '^ok' >&2 || :
+    [ "$found" = 0 ] || fail "$dir/$ini has errors, see above; nothing was started"
 }
 
 ctl() { if [ "$scope" = user ]; then run systemctl --user "$@"; else run systemctl "$@"; fi; }

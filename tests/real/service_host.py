@@ -176,6 +176,9 @@ def needs_systemd() -> None:
     needs("systemctl", "systemd-analyze", "unshare", "nsenter", "setpriv")
     if not os.access(SYSTEMD, os.X_OK):
         pytest.skip(f"not installed: {SYSTEMD}")
+    trial = ["unshare", "--mount", "mount", "-t", "cgroup2", "none", "/sys/fs/cgroup"]
+    if (done := run(trial, os.environ)).returncode != 0:
+        pytest.skip(f"no mount namespace with a control group tree of its own: {done.stderr.strip()}")
 
 
 @contextlib.contextmanager

@@ -95,6 +95,7 @@ def test_a_service_of_a_user_needs_no_right_of_the_system(open_folder: Path, pyt
             told_in(host, script, "install", *words)
             assert json.loads(c.get("/facts"))["uid"] == pwd.getpwnam(USER).pw_uid
             assert host.show(UNIT, "StatusText") == "web: 2 of 2 ready"
+            assert told_in(host, "systemd-analyze", "--user", "verify", str(host.units / UNIT)) == ""
             assert host.ctl("reload", UNIT).returncode == 0
             told_in(host, script, "remove", *words)
             assert not host.processes(UNIT)
