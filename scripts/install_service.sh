@@ -149,7 +149,7 @@ choose_python() {
 
 # The longest graceful_timeout, and what one worker of each watcher after the other may take to get ready.
 times_of_ini() {
-    "$python" -c '
+    (cd "$dir" && "$python" -c '
 import math, sys
 from xboard_circus import config, errors
 try:
@@ -157,7 +157,7 @@ try:
 except errors.XboardError as error:
     sys.exit(str(error))
 stop = max((each.graceful_timeout for each in watchers), default=30)
-print(math.ceil(stop), math.ceil(sum(each.options.health.startup_timeout for each in watchers) or 60))' "$dir/$ini"
+print(math.ceil(stop), math.ceil(sum(each.options.health.startup_timeout for each in watchers) or 60))' "$dir/$ini")
 }
 
 # Above what the ini file allows, so that circusd and not the service manager ends the workers.
@@ -195,7 +195,8 @@ EOF
     elif [ "$scope" = system ]; then
         printf '%s\n' "[ \"\$(id -un)\" = $user ] || exec sudo -u $user \"\$0\" \"\$@\""
     fi
-    printf '%s\n' "exec $python -m xboard_circus -c $overlay \"\$@\""
+    # Not where the caller stands: Python looks for modules there first.
+    printf '%s\n' "cd $dir || exit 1" "exec $python -m xboard_circus -c $overlay \"\$@\""
 }
 
 need_user() {
