@@ -240,9 +240,10 @@ class Circusd:
         if self._popen.poll() is not None:
             # Not an AssertionError: `eventually` would go on waiting for what cannot come.
             raise RuntimeError(f"circusd ended with {self._popen.returncode}\n{self.report()}")
-        address = self.endpoint.rpartition(":")[2]
-        with socket.create_connection(("127.0.0.1", int(address)), timeout=0.2):
-            pass  # zmq would wait 100 ms for its next try to connect
+        if self.endpoint.startswith("tcp://"):
+            address = self.endpoint.rpartition(":")[2]
+            with socket.create_connection(("127.0.0.1", int(address)), timeout=0.2):
+                pass  # zmq would wait 100 ms for its next try to connect
         return bool(self.call("numwatchers", timeout=1)["status"] == "ok")
 
     def environ(self) -> dict[str, str]:

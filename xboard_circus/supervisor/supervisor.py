@@ -262,6 +262,7 @@ class Supervisor:
                 "version": __version__,
                 "endpoint": self.arbiter.endpoint,
                 "uptime": round(self.clock() - self.started_at, 3),
+                "stopping": bool(self.arbiter._stopping and not self.arbiter._restarting),
                 "config_file": self.config_file,
                 "instance": self.instance,
                 "runtime_dir": str(self.folder),
