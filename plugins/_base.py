@@ -27,6 +27,7 @@ from xboard_circus.errors import XboardError
 from xboard_circus.host import procs
 from xboard_circus.logs import plugin_log_name
 from xboard_circus.options.reading import parse_plugin
+from xboard_circus.plugins._alarm import Alarm
 from xboard_circus.plugins._log import Sparingly, open_log
 
 log = logging.getLogger("xboard_circus.plugins")
@@ -64,8 +65,8 @@ class Part(Protocol):
     async def tick(self) -> float:
         """Do what is due; return the seconds until the next tick."""
 
-    def handle_event(self, event: BusEvent) -> None:
-        """Take note of an event; must not wait."""
+    def handle_event(self, event: BusEvent) -> float | None:
+        """Take note of an event; must not wait. Return the seconds within which it calls for a tick, or None."""
 
     async def close(self) -> None:
         """Put away what must not be lost; the process ends in a moment."""
@@ -109,6 +110,7 @@ class Parent:
     def __init__(self, mark: str | None = None, *, getppid: Callable[[], int] = os.getppid) -> None:
         self._getppid = getppid
         self.pid = getppid()
+        self._pidfd: int | None = None
         marked = _identity(mark)
         self._came_late = (
             marked is not None and self.pid == 1 != marked.pid and not procs.is_running(marked.pid, marked.started)
@@ -117,6 +119,13 @@ class Parent:
     def is_gone(self) -> bool:
         """Return whether circusd has ended, so that nothing done here has a use any more."""
         return self._came_late or self._getppid() != self.pid
+
+    def descriptor(self) -> int | None:
+        """Return a descriptor that gets readable when circusd ends; None where only looking again and again tells."""
+        if self._pidfd is None and self._getppid is os.getppid:
+            with suppress(ProcessLookupError):
+                self._pidfd = procs.open_pidfd(self.pid)
+        return self._pidfd
 
 
 class Host:
@@ -132,23 +141,30 @@ class Host:
         self._leave = leave
         self._said = Sparingly()
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._alarms: list[Alarm] = []
         self._tasks: set[asyncio.Task[None]] = set()
         self._ending = False
 
     def start(self, loop: asyncio.AbstractEventLoop) -> None:
         """Begin, on a loop that runs or will run in a moment."""
         self._loop = loop
-        for part in self._parts:
-            self._spawn(self._run(part))
+        self._alarms = [Alarm(loop) for _ in self._parts]
+        for part, alarm in zip(self._parts, self._alarms, strict=True):
+            self._spawn(self._run(part, alarm))
+        if (descriptor := self._parent.descriptor()) is not None:
+            loop.add_reader(descriptor, self._parent_ended, descriptor)
         self._spawn(self._watch_parent())
 
     def dispatch(self, event: BusEvent) -> None:
         """Show *event* to every part."""
-        for part in self._parts:
+        for part, alarm in zip(self._parts, self._alarms, strict=True):
             try:
-                part.handle_event(event)
+                within = part.handle_event(event)
             except Exception as error:
                 self._log_failure(part, error)
+                continue
+            if within is not None:
+                alarm.ring(max(LEAST_PAUSE, within))
 
     def end(self, why: str) -> None:
         """Close all parts, for a few seconds at most, and leave."""
@@ -157,21 +173,31 @@ class Host:
             log.info("ending: %s", why)
             self._spawn(self._close())
 
-    async def _run(self, part: Part) -> None:
+    async def _run(self, part: Part, alarm: Alarm) -> None:
         while not self._ending:
             try:
                 pause = await part.tick()
             except Exception as error:
                 self._log_failure(part, error)
                 pause = part.period
-            await asyncio.sleep(max(LEAST_PAUSE, pause))
+            await alarm.sleep(max(LEAST_PAUSE, pause))
+
+    def _parent_ended(self, descriptor: int) -> None:
+        assert self._loop is not None
+        self._loop.remove_reader(descriptor)
+        self._told_gone()
 
     async def _watch_parent(self) -> None:
+        # With a descriptor, one look is for a circusd that ended before that was there.
         while not self._ending:
             if self._parent.is_gone():
-                self.end(f"circusd ({self._parent.pid}) is gone")
+                self._told_gone()
+            if self._parent.descriptor() is not None:
                 return
             await asyncio.sleep(PARENT_EVERY)
+
+    def _told_gone(self) -> None:
+        self.end(f"circusd ({self._parent.pid}) is gone")
 
     async def _close(self) -> None:
         closing = [asyncio.ensure_future(part.close()) for part in self._parts]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections import deque
 from collections.abc import Mapping
 from typing import Any, TypeGuard
@@ -55,19 +56,20 @@ class Waiting:
         """How many there can be."""
         return self._queue.maxlen or 0
 
-    def take(self, event: BusEvent, *, now: float, wall_now: float) -> None:
-        """Note an event, if it is of a kind that is recorded."""
+    def take(self, event: BusEvent, *, now: float, wall_now: float) -> bool:
+        """Note an event; return whether it is of a kind that is recorded."""
         if event.kind not in KINDS:
-            return
+            return False
         # With many in the queue the disk has a problem, and the memory shall not have one.
         record = record_of(event, now=wall_now, longest=WHOLE_CHARS if len(self._queue) < MANY else SHORT_CHARS)
         if record.pid is not None:
             if record.kind == "reap" and len(self._reaped) < self.size:
                 self._reaped[record.watcher, record.pid] = record, now
-                return
+                return True
             if record.kind in DEATHS:
                 self._reaped.pop((record.watcher, record.pid), None)
         self._push(record)
+        return True
 
     def settle(self, now: float) -> None:
         """Let go what was kept back for long enough."""
@@ -75,6 +77,10 @@ class Waiting:
             if now - at >= REAP_WAITS:
                 del self._reaped[key]
                 self._push(record)
+
+    def settles_in(self, now: float) -> float:
+        """Return the seconds until one that is kept back has to be let go; infinite where none is."""
+        return min((at + REAP_WAITS - now for _, at in self._reaped.values()), default=math.inf)
 
     def put_in_order(self) -> None:
         """Sort by time, after some came late. Nobody may be at work on a batch."""

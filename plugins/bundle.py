@@ -1,4 +1,4 @@
-"""All plugins in one process: four of their own would take 25 MB each.
+"""All plugins in one process: three of their own would take 25 MB each.
 
 ``[plugin:xboard] use = xboard_circus.plugins.bundle.Bundle`` is what circus.ini has.
 """
@@ -11,19 +11,21 @@ from xboard_circus.plugins.http_health import HealthProber
 from xboard_circus.plugins.ledger import recorder_of
 from xboard_circus.plugins.log_pruner import pruner_of
 from xboard_circus.plugins.restart_limiter import limiter_of
+from xboard_circus.plugins.systemd_notify import notifiers_of
 
 
 class Bundle(XboardPlugin):
-    """The prober, the limiter of watchers without a hook, the recorder, the alerter, and who removes old logs."""
+    """Everything that needs no process of its own, from the prober to the word to systemd."""
 
     name = "bundle"
 
     def parts(self) -> list[Part]:
-        """Return all of them."""
+        """Return all parts; the last only where systemd has given an address."""
         return [
             HealthProber(self.commands, identity=own_identity()),
             limiter_of(self),
             recorder_of(self),
             alerter_of(self, is_guest=True),
             pruner_of(self),
+            *notifiers_of(self),
         ]

@@ -41,6 +41,7 @@ from xboard_circus.probe import Target, UrlAnswer, WorkerAnswer, probe_url, prob
 log = logging.getLogger("xboard_circus.plugins.http_health")
 
 LONGEST_PAUSE = 2.0
+TOLD_HOLDS = 2 * LONGEST_PAUSE
 GATHER_SECONDS = 0.05
 THREADS = 32
 
@@ -52,6 +53,7 @@ class _Watched:
     """A watcher that is probed.
 
     Attributes:
+        written: What circusd told of the options when they were read last.
         flight: The round that runs.
         unanswered: Of workers that `core.health` does not judge yet: failed probes in a row.
     """
@@ -59,14 +61,19 @@ class _Watched:
     health: WatcherHealth
     options: HealthOptions
     due_at: float
+    written: Mapping[str, Any] | None = None
     began_at: float | None = None
     flight: asyncio.Task[Finding] | None = None
     url_call: asyncio.Future[UrlAnswer] | None = None
     unanswered: dict[Worker, int] = field(default_factory=dict)
 
-    def take_options(self, options: HealthOptions) -> None:
-        if options != self.options:
-            self.options, self.health.rules = options, _rules(options)
+    def take_options(self, view: View) -> None:
+        written = view.get("options") or {}
+        # To read them takes longer than all the rest of a round.
+        if written != self.written:
+            self.written = written
+            self.options = _options(view)
+            self.health.rules = _rules(self.options)
 
     def drop_counts(self) -> None:
         self.health.reset()
@@ -82,6 +89,9 @@ class HealthProber:
     One request goes to each worker, on a socket that only it answers, and has its deadline; one report of a round goes
     to circusd. A watcher whose last round still runs is passed over. After a pause of our own (SIGSTOP, a machine
     asleep) nothing that was counted before it counts any more.
+
+    Who is to be asked, circusd tells in its answer to the report of the round before: a question of its own for that
+    would double what probing costs. Where anything has happened since, or that is long ago, it is asked anew.
     """
 
     name = "http_health"
@@ -103,10 +113,12 @@ class HealthProber:
         self._ask_url = ask_url
         self._watched: dict[str, _Watched] = {}
         self._threads: ThreadPoolExecutor | None = None
+        self._told: tuple[float, Mapping[str, Any]] | None = None
         self._said = Sparingly(clock=clock)
 
     def handle_event(self, event: BusEvent) -> None:
-        """Events do not matter here: circusd's state tells who is to be asked."""
+        """Ask circusd anew before the next round: who is to be asked may have changed."""
+        self._told = None
 
     async def close(self) -> None:
         """Drop the rounds that are under way."""
@@ -127,6 +139,9 @@ class HealthProber:
         return self._pause()
 
     async def _state(self) -> Mapping[str, Any] | None:
+        told, self._told = self._told, None
+        if told is not None and self._clock() - told[0] <= TOLD_HOLDS:
+            return told[1]
         try:
             state = await self._commands.call("xboard_state")
         except CommandRefused as refusal:
@@ -145,12 +160,13 @@ class HealthProber:
 
     def _begin_if_due(self, name: str, view: View) -> None:
         now = self._clock()
-        options = _options(view)
         watched = self._watched.get(name)
         if watched is None:
+            options = _options(view)
             watched = self._watched[name] = _Watched(WatcherHealth(_rules(options)), options, due_at=now)
             _introduce(watched.health, view)
-        watched.take_options(options)
+        watched.take_options(view)
+        options = watched.options
         # The tenth lets watchers of one period share a round, and with it a report.
         if watched.flight is not None or now < watched.due_at - options.period / 10:
             return
@@ -283,7 +299,9 @@ class HealthProber:
 
     async def _report(self, workers: Mapping[str, Any]) -> None:
         sender = {"plugin": self.name, "pid": self._identity.pid, "started": self._identity.started}
-        await self._send("xboard_report", **sender, at=self._clock(), workers=workers)
+        asked_at = self._clock()
+        answer = await self._send("xboard_report", **sender, at=asked_at, workers=workers, state=True)
+        self._told = (asked_at, answer) if "watchers" in answer else None
 
     async def _replace(self, name: str, finding: Finding, worker: Worker, kind: WorkerState, reason: str) -> None:
         if worker == WHOLE:
@@ -299,13 +317,15 @@ class HealthProber:
             reason=reason.removeprefix(f"{kind.value}: "),
         )
 
-    async def _send(self, command: str, **properties: Any) -> None:
+    async def _send(self, command: str, **properties: Any) -> Mapping[str, Any]:
         """Send one command; a refusal is told, and asked for anew in the next round where it still matters."""
+        self._told = None
         try:
-            await self._commands.call(command, **properties)
+            return await self._commands.call(command, **properties)
         except CommandRefused as refusal:
             if self._said.may_say((command, properties.get("pid"), refusal.reason[:20])):
                 log.warning("%s", refusal)
+        return {}
 
     def _pause(self) -> float:
         """Return the seconds until the next round is due; one that still runs is not waited for here."""

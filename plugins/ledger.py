@@ -15,6 +15,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+from xboard_circus.circus_client import CommandRefused
 from xboard_circus.errors import XboardError
 from xboard_circus.ledger import LedgerError, LedgerStore
 from xboard_circus.plugins._base import BusEvent, Commands, Part, XboardPlugin
@@ -27,7 +28,7 @@ FLUSH_EVERY = 0.5
 LONGEST_RETRY = 30.0
 PRUNE_EVERY = 600.0
 LOOK_BACK = 5000
-ASK_AGAIN = 5.0  # a circusd without an armed watcher does not know the question
+ASK_AGAIN = 5.0
 BATCH = 200
 BATCH_CHARS = 100_000
 QUEUE = 5000
@@ -74,19 +75,31 @@ class LedgerRecorder:
         """How many records are not stored yet."""
         return len(self._waiting)
 
-    def handle_event(self, event: BusEvent) -> None:
-        """Queue an event."""
-        if self._sequence.takes(event.data.get("seq")):
-            self._waiting.take(event, now=self._clock(), wall_now=self._wall_clock())
+    def handle_event(self, event: BusEvent) -> float | None:
+        """Queue an event, and call for a tick in half a second: what comes together is stored together."""
+        numbered = event.data.get("seq")
+        if not self._sequence.takes(numbered):
+            return None
+        if numbered is not None and self._ask_at == math.inf:
+            self._ask_at = -math.inf  # a watcher has been armed: circusd knows the question now
+        if not self._waiting.take(event, now=self._clock(), wall_now=self._wall_clock()):
+            return None
+        # While the store takes nothing, the pauses between the tries must not shrink with each event.
+        return None if self._failures else FLUSH_EVERY
 
     async def tick(self) -> float:
         """Store what is queued."""
         if self._sequence.is_behind and self._clock() >= self._ask_at:
             await self._catch_up()
         self._waiting.settle(self._clock())
-        if await self._flush():
-            return FLUSH_EVERY
-        return float(min(FLUSH_EVERY * 2**self._failures, LONGEST_RETRY))
+        if not await self._flush():
+            return float(min(FLUSH_EVERY * 2**self._failures, LONGEST_RETRY))
+        # What came meanwhile has called for its own tick.
+        now = self._clock()
+        due = [self._prune_at - now, self._waiting.settles_in(now)]
+        if self._commands is not None and self._sequence.is_behind:
+            due.append(self._ask_at - now)
+        return max(FLUSH_EVERY, min(due))
 
     async def close(self) -> None:
         """Store what is queued, if that can be done in a moment."""
@@ -110,7 +123,8 @@ class LedgerRecorder:
                     self._sequence.takes(seq)
         except XboardError as error:
             log.debug("ledger: what was told before is not known: %s", error)
-            self._ask_at = self._clock() + ASK_AGAIN
+            # A circusd without an armed watcher does not know the question, and has nothing to tell.
+            self._ask_at = math.inf if isinstance(error, CommandRefused) else self._clock() + ASK_AGAIN
             return
         async with self._alone():
             for watcher, kind, data in missed["events"]:

@@ -28,6 +28,7 @@ from xboard_circus.supervisor import handover
 if TYPE_CHECKING:
     from xboard_circus.supervisor.armed import ArmedWatcher
 
+HANDOVER_TIMEOUTS = (1.0, 4.0)
 TRY_EVERY = 0.1
 TRY_SOON = 0.01
 RELEASE_AFTER = 1.0
@@ -260,11 +261,16 @@ class PortGuard:
 
 
 def handed_over(folder: Path, instance: str, address: tuple[str, int]) -> socket.socket | None:
-    """Ask the workers that an earlier circusd left for their listening socket, for a thread."""
-    for path in handover.candidates(folder):
-        found = handover.take_over(path, instance=instance, address=address)
-        if found is not None:
-            return found
+    """Ask the workers that an earlier circusd left for their listening socket, for a thread.
+
+    Without them the port would be closed for a moment, and on a machine that is short of time the best of them may be
+    slow: where nobody answers at once, all are asked again.
+    """
+    for timeout in HANDOVER_TIMEOUTS:
+        for path in handover.candidates(folder):
+            found = handover.take_over(path, instance=instance, address=address, timeout=timeout)
+            if found is not None:
+                return found
     return None
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shutil
 import signal
 import socket
@@ -112,9 +113,24 @@ def _await_ready(
         if code is not None:
             return cause_of(Death(exit_code=code, was_ready=False, log_tail=trial.text(), command=watcher.cmd))[1]
         if clock() > give_up_at:
-            return f"not ready within health.startup_timeout = {watcher.options.health.startup_timeout:g} s"
+            late = f"not ready within health.startup_timeout = {watcher.options.health.startup_timeout:g} s"
+            return "; ".join(filter(None, (late, last_no(trial.text()))))
         time.sleep(POLL)
     return ""
+
+
+def last_no(log: str) -> str:
+    """Return what the ready path said last, from the log of a worker that asked it in vain.
+
+    >>> last_no("INFO:     Not ready yet: /health/ready says: status 503")
+    '/health/ready says: status 503'
+    """
+    found = re.findall(r"Not ready yet: (\S+ says: .*)", log)
+    if not found:
+        return ""
+    # A worker asks its app in the name of localhost, which no list of an app's public names has.
+    hint = "; if the app checks host names (TrustedHostMiddleware), let it allow localhost"
+    return str(found[-1]) + (hint if found[-1].endswith("status 400") else "")
 
 
 @contextlib.contextmanager

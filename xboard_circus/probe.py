@@ -122,11 +122,6 @@ async def probe_workers(
             probe.cancel()
 
 
-async def probe_worker(target: Target, *, clock: Callable[[], float] = time.monotonic) -> WorkerAnswer:
-    """Ask one worker, see `probe_workers`."""
-    return (await probe_workers([target], clock=clock))[target.pid]
-
-
 async def _probe(target: Target, clock: Callable[[], float]) -> WorkerAnswer:
     asked_at = clock()
     outcome = Outcome.UNCLEAR

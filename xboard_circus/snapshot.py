@@ -55,6 +55,16 @@ class Port:
 
 
 @dataclass(frozen=True, slots=True)
+class Reload:
+    """A rolling reload that runs: *done* of *total* workers are replaced. *age* is in seconds since it began."""
+
+    state: str
+    done: int
+    total: int
+    age: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Watcher:
     """A watcher; *armed* is False for those that carry no hook of ours, plugins among them."""
 
@@ -67,6 +77,7 @@ class Watcher:
     cooldown_until: float | None = None
     last_reason: str = ""
     port: Port | None = None
+    reload: Reload | None = None
 
     @property
     def serving(self) -> int:
@@ -159,6 +170,7 @@ def as_json(snapshot: Snapshot | None) -> dict[str, Any]:
             {
                 **_only(watcher, "name", "status", "numprocesses", "restarts", "cooldown_until", "last_reason"),
                 "port": watcher.port and _only(watcher.port, "host", "port", "state"),
+                "reload": watcher.reload and _only(watcher.reload, "done", "total", "age"),
                 "workers": [
                     _only(worker, "pid", "wid", "state", "age", "rss", "cpu", "next_try") for worker in watcher.workers
                 ],
@@ -171,7 +183,9 @@ def as_json(snapshot: Snapshot | None) -> dict[str, Any]:
 def _watcher(told: Mapping[str, Any]) -> Watcher:
     port = told["port"] and _known(Port, told["port"])
     workers = tuple(_known(Worker, worker) for worker in told["workers"])
-    watcher: Watcher = _known(Watcher, {**told, "port": port, "workers": workers})
+    reload = told.get("reload")
+    running = _known(Reload, reload) if reload and reload["state"] == "running" else None
+    watcher: Watcher = _known(Watcher, {**told, "port": port, "workers": workers, "reload": running})
     return watcher
 
 

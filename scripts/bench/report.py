@@ -23,7 +23,8 @@ of 300 requests/s, half on new connections.
   the sake of its reload, which slows its crash loop too: with 0 it made 40 starts for 9.9 CPU s in 20 s (one run).
 - In the crash loop supervisor ends in FATAL and leaves the app down for good; xboard-circus tries again after 300 s.
 - uvicorn with one worker (`--workers 1`) has no supervisor. httpok asks the shared port, which a healthy sibling
-  answers, and at most every 5 s.
+  answers, and at most every 5 s. Ours probes each worker every second, and idle every 2 s, which is its default.
+- With a spare, each run is ten kills, each when a new spare waits and the last kill is forgotten.
 - Where a supervisor was killed, its orphans answered for all rivals, so none lost a request; the line below those tells
   who is supervised again.\
 """

@@ -17,6 +17,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 from bench.rivals import CHECKOUT, OURS, Rival
 from tests.real.ports import free_port
@@ -33,7 +34,16 @@ class Never(Exception):
 class Running:
     """A rival in a folder of its own under ``/tmp``, with *workers* workers of the plain app."""
 
-    def __init__(self, rival: Rival, workers: int, *, spares: int = 0, env: dict[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        rival: Rival,
+        workers: int,
+        *,
+        spares: int = 0,
+        period: float = 1,
+        reset_after: float = 300,
+        env: dict[str, str] | None = None,
+    ) -> None:
         self.rival, self.workers = rival, workers
         self.folder = Path(tempfile.mkdtemp(prefix="xbb-", dir="/tmp"))  # short, for the paths of unix sockets
         (self.folder / "logs").mkdir()
@@ -46,6 +56,8 @@ class Running:
             "port": self.port,
             "workers": workers,
             "spares": spares,
+            "period": f"{period:g}",
+            "reset": f"{reset_after:g}",
             "control": free_port(),
             "pubsub": free_port(),
             "processes": " ".join(f"-p web:web_{number}" for number in range(workers)),
@@ -133,6 +145,23 @@ class Running:
         workers = self.told("starts")
         return [found for found in self.processes() if found.pid not in workers]
 
+    def waits_with_a_spare(self) -> bool:
+        """Whether ours has a spare that has imported the app, a worker that serves, and no failure on its account."""
+        told = self.told("starts")
+        workers = self.state()["watchers"][0]
+        states = [worker["state"] for worker in workers["workers"] if worker["pid"] in told]
+        return sorted(states) == ["ready", "spare"] and workers["budget"]["spent"] == 0
+
+    def state(self) -> dict[str, Any]:
+        """The answer of our circusd to ``xboard_state``."""
+        from circus.client import CircusClient
+
+        client = CircusClient(endpoint=f"tcp://127.0.0.1:{self.words['control']}", timeout=10)
+        try:
+            return dict(client.send_message("xboard_state"))
+        finally:
+            client.stop()
+
     # -- waiting --
 
     def until(self, condition: Callable[[], bool], within: float, what: str, *, every: float = 0.02) -> None:
@@ -164,11 +193,21 @@ class Running:
 
 @contextlib.contextmanager
 def running(
-    rival: Rival, workers: int, *, spares: int = 0, env: dict[str, str] | None = None, start: bool = True
+    rival: Rival,
+    workers: int,
+    *,
+    spares: int = 0,
+    period: float = 1,
+    reset_after: float = 300,
+    env: dict[str, str] | None = None,
+    start: bool = True,
 ) -> Iterator[Running]:
-    """Run *rival*; without *start* only its settings are there. However the block ends, nothing is left of it."""
+    """Run *rival*; without *start* only its settings are there. However the block ends, nothing is left of it.
+
+    *period* is that of our probes, *reset_after* our time until a failure is forgotten; the others have their own.
+    """
     assert not spares or rival.name == OURS
-    it = Running(rival, workers, spares=spares, env=env)
+    it = Running(rival, workers, spares=spares, period=period, reset_after=reset_after, env=env)
     try:
         if start:
             it.start()

@@ -29,6 +29,8 @@ class FakeCircusd:
     Attributes:
         refuses: By command, why it is refused.
         is_gone: Nothing answers.
+        tells: It answers a report with its state.
+        asked: How often it was asked for its state.
         on_call: Called with each command and its properties before it is answered.
     """
 
@@ -37,6 +39,8 @@ class FakeCircusd:
         self.sent: list[tuple[str, dict[str, Any]]] = []
         self.refuses: dict[str, str] = {}
         self.is_gone = False
+        self.tells = False
+        self.asked = 0
         self.on_call: Callable[[str, dict[str, Any]], None] = lambda command, properties: None
 
     async def call(self, command: str, *, deadline: float = 2.0, **properties: Any) -> Mapping[str, Any]:
@@ -45,13 +49,14 @@ class FakeCircusd:
             raise CircusdGone("ipc://fake", "silent", listening=True)
         self.on_call(command, properties)
         if command == "xboard_state":
+            self.asked += 1
             if self.state is None:
                 raise CommandRefused(command, "unknown command: 'xboard_state'")
             return self.state
         self.sent.append((command, properties))
         if command in self.refuses:
             raise CommandRefused(command, self.refuses[command])
-        return {"status": "ok"}
+        return {"status": "ok", **(self.state or {})} if properties.get("state") and self.tells else {"status": "ok"}
 
     def named(self, *commands: str) -> list[dict[str, Any]]:
         """Return the properties of every one of *commands* that was sent."""

@@ -10,6 +10,7 @@ import pytest
 from plugin_fakes import FakeCircusd, FakeClock, FakeWorkers, watcher_view, worker_view
 
 from xboard_circus.host.procs import Identity
+from xboard_circus.plugins._base import BusEvent
 from xboard_circus.plugins.http_health import HealthProber
 from xboard_circus.probe import Outcome, Target, UrlAnswer, WorkerAnswer
 
@@ -137,6 +138,48 @@ def test_a_refused_replacement_is_asked_for_again_in_the_next_round() -> None:
 
 
 # Who is asked
+
+
+def test_the_answer_to_a_report_tells_who_is_asked_next() -> None:
+    bench = Bench(one())
+    bench.circusd.tells = True
+
+    asyncio.run(bench.rounds("well", "well", "well"))
+
+    assert bench.circusd.asked == 1
+    assert len(bench.circusd.named("xboard_report")) == 3
+
+
+def test_after_an_event_circusd_is_asked_anew() -> None:
+    bench = Bench(one())
+    bench.circusd.tells = True
+    asyncio.run(bench.rounds("well"))
+
+    bench.circusd.state = {"watchers": [two()]}
+    bench.prober.handle_event(BusEvent("web", "spawn"))
+    asyncio.run(bench.rounds("well"))
+
+    assert bench.circusd.asked == 2
+    assert set(bench.last_report()) == {"1", "2"}
+
+
+def test_after_a_pause_circusd_is_asked_anew() -> None:
+    bench = Bench(one())
+    bench.circusd.tells = True
+    asyncio.run(bench.rounds("well"))
+
+    bench.clock.sleep(60)
+    asyncio.run(bench.rounds("well"))
+
+    assert bench.circusd.asked == 2
+
+
+def test_a_circusd_that_does_not_tell_with_a_report_is_asked_each_time() -> None:
+    bench = Bench(one())
+
+    asyncio.run(bench.rounds("well", "well"))
+
+    assert bench.circusd.asked == 2
 
 
 @pytest.mark.parametrize("state", ["waiting", "draining", "stopping"])

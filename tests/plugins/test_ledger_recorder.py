@@ -15,7 +15,7 @@ from plugin_fakes import FakeClock
 from xboard_circus.ledger import LedgerError, LedgerStore, Record, Trouble
 from xboard_circus.plugins._base import BusEvent
 from xboard_circus.plugins._records import record_of
-from xboard_circus.plugins.ledger import LedgerRecorder
+from xboard_circus.plugins.ledger import PRUNE_EVERY, LedgerRecorder
 
 
 class FakeStore:
@@ -79,7 +79,7 @@ def test_what_could_not_be_stored_is_tried_again_ever_later(caplog: pytest.LogCa
 
     pauses = [asyncio.run(recorder.tick()) for _ in range(9)]
 
-    assert pauses == [1.0, 2.0, 4.0, 8.0, 16.0, 30.0, 30.0, 30.0, 0.5]
+    assert pauses == [1.0, 2.0, 4.0, 8.0, 16.0, 30.0, 30.0, 30.0, PRUNE_EVERY]
     assert store.stored == ["r0"]
     assert [record.getMessage() for record in caplog.records] == [
         "ledger ledger.db: disk full; events wait in memory, the last 5000 of them",

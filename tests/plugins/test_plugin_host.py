@@ -37,9 +37,10 @@ class CountingPart:
         self._fail("tick")
         return 0.01
 
-    def handle_event(self, event: BusEvent) -> None:
+    def handle_event(self, event: BusEvent) -> float | None:
         self._fail("event")
         self.events.append(event.kind)
+        return None
 
     async def close(self) -> None:
         self._fail("close")
@@ -112,6 +113,57 @@ def test_the_host_ends_itself_when_circusd_is_gone(caplog: pytest.LogCaptureFixt
 
     assert part.is_closed
     assert "circusd (4711) is gone" in caplog.text
+
+
+class Told(Parent):
+    """A circusd that is no parent of ours, and whose end a descriptor tells."""
+
+    def __init__(self, circusd: subprocess.Popen[bytes]) -> None:
+        super().__init__()
+        self._circusd = circusd
+        self._told = procs.open_pidfd(circusd.pid)
+        self.looks = 0
+
+    def is_gone(self) -> bool:
+        self.looks += 1
+        return self._circusd.poll() is not None
+
+    def descriptor(self) -> int | None:
+        return self._told
+
+
+@pytest.mark.skipif(not hasattr(os, "pidfd_open"), reason="no pidfd here")
+def test_the_end_of_circusd_is_told_and_not_looked_for() -> None:
+    circusd = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    part, parent = CountingPart("a"), Told(circusd)
+
+    def end_it() -> bool:
+        if part.ticks >= 5 and circusd.poll() is None:
+            circusd.kill()
+        return part.ticks >= 5
+
+    run_host(part, parent=parent, until=end_it)
+    circusd.communicate()
+
+    assert part.is_closed
+    assert parent.looks == 1
+
+
+def test_an_event_may_call_for_a_tick() -> None:
+    class Sleepy(CountingPart):
+        async def tick(self) -> float:
+            await super().tick()
+            return 3600.0
+
+    class Called(Sleepy):
+        def handle_event(self, event: BusEvent) -> float | None:
+            return 0.0
+
+    called, sleepy = Called("a"), Sleepy("b")
+
+    run_host(called, sleepy, until=lambda: called.ticks == 2, event=BusEvent("web", "reap"))
+
+    assert sleepy.ticks == 1
 
 
 @pytest.mark.parametrize(

@@ -39,7 +39,7 @@ class CrashingWatcher:
         self.loses_replies = False
         self.sent: list[str] = []
         self.events: list[tuple[str, str]] = []
-        self.listeners: list[Callable[[BusEvent], None]] = []
+        self.listeners: list[Callable[[BusEvent], object]] = []
 
     async def call(self, command: str, *, deadline: float = 2.0, **properties: Any) -> Mapping[str, Any]:
         await asyncio.sleep(0)
@@ -328,12 +328,26 @@ def test_a_watcher_without_our_options_is_not_limited(tmp_path: Path) -> None:
     assert bench.watcher.sent == []
 
 
-@pytest.mark.parametrize(("options", "expected"), [(OPTIONS, 1.0), ({"numprocesses": 1}, 5.0)])
+@pytest.mark.parametrize(("options", "expected"), [(OPTIONS, 1.0), ({"numprocesses": 1}, 60.0)])
 def test_with_nothing_to_limit_it_looks_seldom(tmp_path: Path, options: dict[str, Any], expected: float) -> None:
     bench = Bench(tmp_path)
     bench.watcher.options = options
 
     assert asyncio.run(bench.limiter.tick()) == expected
+
+
+def test_somebody_new_calls_for_a_look(tmp_path: Path) -> None:
+    bench = Bench(tmp_path)
+    bench.watcher.options = {"numprocesses": 1}
+    known, new = BusEvent("my_api", "reap"), BusEvent("reports", "spawn")
+
+    before = bench.limiter.handle_event(known)
+    asyncio.run(bench.limiter.tick())
+
+    assert before is not None
+    assert bench.limiter.handle_event(known) is None
+    assert bench.limiter.handle_event(BusEvent("my_api", "updated")) is not None
+    assert bench.limiter.handle_event(new) is not None
 
 
 def test_a_wrong_option_is_told_once_and_its_default_counts(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

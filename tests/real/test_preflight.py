@@ -55,8 +55,14 @@ def test_a_trial_runs_as_a_worker_would_and_leaves_nothing(tmp_path: Path) -> No
         ),
         pytest.param(
             Watcher(told={"boot": "ignore-term", "ready": "500"}, options={"graceful_timeout": 1}),
-            "not ready within health.startup_timeout = 2 s",
+            "not ready within health.startup_timeout = 2 s; /health/ready says: status 500",
             id="never ready, and deaf to SIGTERM",
+        ),
+        pytest.param(
+            Watcher(told={"ready": "400"}),
+            "not ready within health.startup_timeout = 2 s; /health/ready says: status 400; if the app checks host "
+            "names (TrustedHostMiddleware), let it allow localhost",
+            id="does not know localhost",
         ),
     ],
 )

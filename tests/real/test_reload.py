@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from circus.client import CircusClient
 
-from .harness import Circusd, Watcher, circusd, eventually, kill
+from .harness import Circusd, Watcher, circusd, crowding, eventually, kill
 from .load import Connection, Load
 from .ports import free_port
 from .test_cli import begun, read_until
@@ -125,14 +125,18 @@ def roll_under_load(
 
 
 @pytest.mark.parametrize(
-    ("workers", "rate", "requests", "reloads"),
-    [pytest.param(2, 300, 10_000, 20, id="two workers"), pytest.param(1, 200, 2_500, 8, id="one worker")],
+    ("workers", "spares", "rate", "requests", "reloads"),
+    [
+        pytest.param(2, 0, 300, 10_000, 20, id="two workers"),
+        pytest.param(1, 0, 200, 2_500, 8, id="one worker"),
+        pytest.param(1, 1, 200, 2_500, 6, id="one worker and a spare"),
+    ],
 )
 def test_reloads_under_load_lose_nothing(
-    tmp_path: Path, workers: int, rate: float, requests: int, reloads: int
+    tmp_path: Path, workers: int, spares: int, rate: float, requests: int, reloads: int
 ) -> None:
     """Given kept-alive, new and slow requests all along, when rolled over again and again, then none is lost."""
-    web = Watcher(numprocesses=workers, app="transfer_app:app", options=READY)
+    web = Watcher(numprocesses=workers, app="transfer_app:app", options={**READY, "worker.spares": spares})
     with circusd(tmp_path, watchers=[web]) as c:
         c.wait_ready()
 
@@ -141,7 +145,7 @@ def test_reloads_under_load_lose_nothing(
         )
 
         assert (new.lost, kept.lost, transfers.lost) == ([], [], {})
-        assert max(request.latency for request in [*new.requests, *kept.requests]) < 1
+        assert max(request.latency for request in [*new.requests, *kept.requests]) < 1 * crowding()
         assert ready.fewest >= workers
         assert c.failures() == []
 
@@ -230,12 +234,12 @@ def test_stop_ends_a_reload_and_circusd_answers(tmp_path: Path) -> None:
 
 
 def test_a_slow_drain_holds_up_nothing_else(tmp_path: Path) -> None:
-    """Given a reload whose old worker drains for 8 s, when another watcher's worker dies, then one is up in 2 s."""
-    slow = Watcher("slow", numprocesses=1, arguments="--ws none --timeout-graceful-shutdown 20")
+    """Given a reload whose old worker drains for 20 s, when another watcher's worker dies, then one is up in 2 s."""
+    slow = Watcher("slow", numprocesses=1, arguments="--ws none --timeout-graceful-shutdown 25")
     with circusd(tmp_path, watchers=[slow, Watcher("web", numprocesses=1)]) as c:
         old = c.wait_ready(name="slow")[0]
         crashed = c.wait_ready(name="web")[0]
-        with Load(f"{c.url_of('slow')}/slow?s=8", rate=2, seconds=0.3, timeout=15) as load, c.answering():
+        with Load(f"{c.url_of('slow')}/slow?s=20", rate=2, seconds=0.3, timeout=30) as load, c.answering():
             eventually(lambda: c.get(name="slow") == str(old))
             c.do("xboard_reload", name="slow", by="the test")
             eventually(lambda: c.worker(old, "slow")["state"] == "draining", what="the old one drains")

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import signal
 import time
 from pathlib import Path
 from typing import Any
 
-from .harness import Circusd, circusd, eventually, holds, kill
-from .load import Load
+from .harness import FAST_RESTARTS, Circusd, circusd, eventually, holds, kill
+from .load import Load, Request
+from .processes import process
 
 SPARE = {"worker.spares": 1, "restart.burst": 3, "restart.delay": 0.2, "restart.cooldown": 60}
 
@@ -38,12 +40,38 @@ def test_a_spare_serves_when_the_only_worker_is_killed_and_only_what_that_had_is
         assert c.said("ready", spare) is None
         with Load(c.url, rate=100) as load:
             eventually(lambda: load.answered > 50)
-            killed_at = kill(first)
+            kill(first)
+            dead_at = time.monotonic()
             eventually(lambda: str(spare) in {str(worker) for worker in load.workers})
             eventually(lambda: spares(c) not in ([], [spare]))
 
-        assert [request for request in load.lost if request.start > killed_at] == []
+        assert [request for request in load.lost if request.start > dead_at] == []
         assert eventually(c.ready) == [spare]
+
+
+def test_of_many_kills_each_loses_only_what_the_dead_worker_had(tmp_path: Path) -> None:
+    """Given one worker, one spare and load, when the serving one is killed 6 times, then each loses its own alone."""
+    with circusd(tmp_path, numprocesses=1, options={**SPARE, **FAST_RESTARTS}) as c:
+        c.wait_ready()
+        deaths: list[tuple[float, float]] = []  # from the kill until it was dead
+        with Load(c.url, rate=100) as new, Load(c.url, rate=100, connections=8) as kept:
+            for _ in range(6):
+                wait_for_spare(c)
+                (serving,) = eventually(lambda: [pid for pid, state in states(c).items() if state == "ready"])
+                served = new.answered
+                eventually(lambda count=served: new.answered > count + 20)  # type: ignore[misc]
+                deaths.append((kill(serving), time.monotonic()))
+                eventually(lambda dead=serving: new.workers - {dead} and dead not in states(c))  # type: ignore[misc]
+            served = new.answered
+            eventually(lambda: new.answered > served + 20)
+
+        def was_on_a_dead_worker(request: Request) -> bool:
+            return any(request.start <= dead <= request.start + request.latency + 1 for _, dead in deaths)
+
+        lost = [*new.lost, *kept.lost]
+        assert [request for request in lost if not was_on_a_dead_worker(request)] == []
+        assert len(lost) <= len(deaths) * (8 + 20)  # its kept-alive connections, and what had just come
+        assert len(c.failures()) == len(deaths)
 
 
 def test_a_crash_looping_app_does_not_eat_its_spares(tmp_path: Path) -> None:
@@ -93,3 +121,45 @@ def test_stop_ends_a_spare_at_once(tmp_path: Path) -> None:
         assert time.monotonic() - began < 5
         assert states(c) == {}
         assert c.status() == "stopped"
+
+
+def test_a_spare_that_waits_ends_with_circusd_where_others_serve(tmp_path: Path) -> None:
+    """Given a worker that serves and a spare, when circusd is killed, then the spare ends and the worker serves on."""
+    with circusd(tmp_path, numprocesses=1, options=SPARE) as c:
+        (serving,) = c.wait_ready()
+        spare = wait_for_spare(c)
+        eventually(lambda: "waiting to be told to serve" in c.log())
+
+        with Load(c.url, rate=50) as load:
+            c.kill9()
+            eventually(lambda: spare not in {found.pid for found in c.processes()}, timeout=10)
+            served = load.answered
+            eventually(lambda: load.answered > served + 20)
+            c.start_again()
+            (fresh,) = c.wait_ready(timeout=15)
+            eventually(lambda: fresh in load.workers, timeout=10)
+
+        assert load.lost == []
+        assert load.workers == {serving, fresh}
+
+
+def test_a_spare_serves_without_circusd_where_nobody_else_does(tmp_path: Path) -> None:
+    """Given a worker and a spare, when circusd and then the worker are gone, then the spare serves, and hands over."""
+    with circusd(tmp_path, numprocesses=1, options=SPARE) as c:
+        (serving,) = c.wait_ready()
+        spare = wait_for_spare(c)
+        eventually(lambda: "waiting to be told to serve" in c.log())
+
+        process(spare).signal(signal.SIGSTOP)  # so that it sees both deaths at once
+        c.kill9()
+        kill(serving)
+        process(spare).signal(signal.SIGCONT)
+        eventually(lambda: c.get() == str(spare), timeout=10)
+
+        with Load(c.url, rate=50) as load:
+            c.start_again()
+            (fresh,) = c.wait_ready(timeout=15)
+            eventually(lambda: fresh in load.workers, timeout=10)
+            eventually(lambda: spare not in {found.pid for found in c.processes()}, timeout=20)
+
+        assert load.lost == []

@@ -106,7 +106,7 @@ class Worker:
         return int(head.split()[1]), json.loads(body)
 
     def take_over(self, instance: str = "this") -> socket.socket | None:
-        return handover.take_over(self.private, instance=instance, address=("127.0.0.1", self.port))
+        return handover.take_over(self.private, instance=instance, address=("127.0.0.1", self.port), timeout=5)
 
     def state(self) -> str:
         state: str = self.tell()["state"]
@@ -577,12 +577,25 @@ def test_a_signal_ends_a_spare_that_waits(
 
 @each_stack
 def test_a_spare_that_waits_does_not_wake_up(place: Place, stack: tuple[str, ...]) -> None:
-    worker = start_spare(place, *stack)
+    worker = start_spare(place, *stack, XBOARD_CIRCUSD=f"{os.getpid()}:{process(os.getpid()).started}")
     before = voluntary_switches(worker.pid)
 
     time.sleep(1.5)
 
     assert voluntary_switches(worker.pid) - before <= 3
+
+
+@each_stack
+def test_a_spare_hears_of_the_end_of_circusd_at_once(place: Place, stack: tuple[str, ...]) -> None:
+    """Given a spare beside nobody, when the circusd that is no parent of it ends, then it serves."""
+    with subprocess.Popen(["sleep", "60"]) as circusd:
+        worker = start_spare(place, *stack, XBOARD_CIRCUSD=f"{circusd.pid}:{process(circusd.pid).started}")
+        assert worker.state() == "spare"
+
+        circusd.kill()
+
+    worker.wait_ready()
+    assert "circusd is gone; serving" in worker.log
 
 
 def voluntary_switches(pid: int) -> int:

@@ -386,7 +386,7 @@ def test_what_a_line_hides_is_told_with_its_number(tmp_path: Path) -> None:
         "[watcher:web]\nnumprocesses = 1",
     )
 
-    found = check(file)
+    found = check(file, others=list)
 
     assert [line.partition(": ")[2] for line in lines(found)] == [
         "[watcher:web] priority = 2 # indented: Circus cannot read this; write a whole number",
@@ -814,7 +814,7 @@ def test_what_init_writes_passes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     file = write_config(tmp_path, app="mine:app", port=28_001, live_path="/live")
     file.write_text(file.read_text().replace(":5555", ":25555").replace(":5556", ":25556"))
 
-    found = check(file)
+    found = check(file, others=list)
 
     assert lines(found) == []
     assert [str(finding) for finding in found.findings] == [

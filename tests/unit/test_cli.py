@@ -232,12 +232,32 @@ def test_status_as_json_has_the_fixed_shape(folder: Path) -> None:
                 "cooldown_until": None,
                 "last_reason": "",
                 "port": {"host": "127.0.0.1", "port": 8000, "state": "bound"},
+                "reload": None,
                 "workers": [{"pid": os.getpid(), "wid": 1, "state": "ready", "age": 75.0, "next_try": None}],
             }
         ],
     }
     assert rss > 1_000_000
     assert 0 <= cpu < 1000
+
+
+@pytest.mark.parametrize(
+    ("how", "line", "data"),
+    [
+        pytest.param("running", "  reload: 1 of 2 replaced, for 12 s", {"done": 1, "total": 2, "age": 12.0}, id="runs"),
+        pytest.param("done", "", None, id="is over"),
+    ],
+)
+def test_status_shows_a_reload_that_runs(folder: Path, how: str, line: str, data: dict[str, Any] | None) -> None:
+    reload = {"state": how, "done": 1, "total": 2, "age": 12.0, "replaced": [[1, 2]], "reason": "", "log": ""}
+    with running(folder) as fake:
+        told = watcher(numprocesses=2, reload=reload)
+        fake.answers["xboard_state"] = always(state(told, config_file=folder / "circus.ini"))
+        shown, as_data = run("status"), run("status", "--json")
+
+    headline = shown.stdout.splitlines()[2].rstrip()
+    assert headline == f"web  active  1 of 2 ready  restarts 0  port 127.0.0.1:8000 bound{line}"
+    assert json.loads(as_data.stdout)["watchers"][0]["reload"] == data
 
 
 def test_a_pid_that_is_another_process_by_now_has_no_figures(folder: Path) -> None:

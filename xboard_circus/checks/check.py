@@ -1,19 +1,26 @@
 """Check an ini file before Circus reads it: Circus itself drops what it cannot load, and runs on.
 
 What the file alone can tell is in `file_rules` and `watcher_rules`, what the host has to say in `host_rules`,
-`port_rules` and `import_rules`; this module asks them all and gives each remark its place.
+`endpoint_rules`, `port_rules` and `import_rules`; this module asks them all and gives each remark its place.
 """
 
 from __future__ import annotations
 
 import importlib.util
-import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 
 from xboard_circus import config as configuration
 from xboard_circus import preflight
-from xboard_circus.checks import alert_rules, file_rules, host_rules, import_rules, port_rules, watcher_rules
+from xboard_circus.checks import (
+    alert_rules,
+    endpoint_rules,
+    file_rules,
+    host_rules,
+    import_rules,
+    port_rules,
+    watcher_rules,
+)
 from xboard_circus.checks.findings import Finding, Level, Remark, Report, report
 from xboard_circus.config import Config
 from xboard_circus.errors import XboardError
@@ -21,7 +28,13 @@ from xboard_circus.errors import XboardError
 __all__ = ["Finding", "Level", "Report", "check"]
 
 
-def check(config_file: str | Path, *, running: bool = False, deep: bool = False) -> Report:
+def check(
+    config_file: str | Path,
+    *,
+    running: bool = False,
+    deep: bool = False,
+    others: Callable[[], Collection[str]] = endpoint_rules.people,
+) -> Report:
     """Return everything that is wrong, or will go wrong, with *config_file*.
 
     With *running*, its circusd runs and has the ports, so they are not looked at; one that is found to run is
@@ -33,7 +46,7 @@ def check(config_file: str | Path, *, running: bool = False, deep: bool = False)
         findings = list(_unreadable(Path(config_file).absolute(), shown))
         if not findings:
             config = configuration.load(config_file)
-            findings = list(_findings(config, running=running))
+            findings = list(_findings(config, running=running, others=others()))
             if deep and report(findings).passed:
                 findings += _tried(config)
     except XboardError as error:
@@ -49,10 +62,10 @@ def _unreadable(path: Path, shown: str) -> Iterator[Finding]:
         yield Finding(Level.ERROR, shown, section, problem.option, problem.value, problem.what, problem.hint)
 
 
-def _findings(config: Config, *, running: bool) -> Iterator[Finding]:
+def _findings(config: Config, *, running: bool, others: Collection[str]) -> Iterator[Finding]:
     given = _given(config)
     worst = Level.OK
-    for section, remark in _remarks(config, running=running):
+    for section, remark in _remarks(config, running=running, others=others):
         worst = Level.ERROR if Level.ERROR in (worst, remark.level) else remark.level
         value = given.get(section, {}).get(remark.option)
         yield Finding(remark.level, config.shown, section, remark.option, value, remark.what, remark.hint)
@@ -63,7 +76,7 @@ def _findings(config: Config, *, running: bool) -> Iterator[Finding]:
         yield Finding(Level.OK, config.shown, "", "", None, f"{counts}: every option is read, all of it imports", "")
 
 
-def _remarks(config: Config, *, running: bool) -> Iterator[tuple[str, Remark]]:
+def _remarks(config: Config, *, running: bool, others: Collection[str]) -> Iterator[tuple[str, Remark]]:
     yield from file_rules.remarks(config)
     for watcher in config.watchers:
         for remark in watcher_rules.remarks(config, watcher):
@@ -71,13 +84,13 @@ def _remarks(config: Config, *, running: bool) -> Iterator[tuple[str, Remark]]:
         for remark in host_rules.remarks(config, watcher):
             yield watcher.section, remark
     yield from alert_rules.remarks(config)
-    yield from _circus(config)
+    yield from _circus(config, others)
     yield from import_rules.remarks(config)
     if not running:
         yield from port_rules.remarks(config)
 
 
-def _circus(config: Config) -> Iterator[tuple[str, Remark]]:
+def _circus(config: Config, others: Collection[str]) -> Iterator[tuple[str, Remark]]:
     """Yield what the host has to say about the [circus] section."""
     for option in ("logoutput", "pidfile"):
         remark = None
@@ -85,16 +98,8 @@ def _circus(config: Config) -> Iterator[tuple[str, Remark]]:
             remark = host_rules.not_writable(option, config.folder / config.circus[option], "circusd does not start")
         if remark:
             yield "circus", remark
-    for option in ("endpoint", "pubsub_endpoint"):
-        if (endpoint := config.circus[option]).startswith("ipc://"):
-            folder = (config.folder / endpoint.removeprefix("ipc://")).parent
-            if not folder.is_dir():
-                yield (
-                    "circus",
-                    Remark(Level.ERROR, option, f"there is no folder {folder}", f"mkdir -p -m 0700 {folder}"),
-                )
-            elif not os.access(folder, os.W_OK):
-                yield "circus", Remark(Level.ERROR, option, f"{folder} cannot be written", "name another folder")
+    for remark in endpoint_rules.remarks(config, others):
+        yield "circus", remark
     if config.circus["httpd"] and importlib.util.find_spec("circusweb") is None:
         what = "circusd ends at once: circus-web is not installed, and does not install any more"
         yield "circus", Remark(Level.ERROR, "httpd", what, "delete the line")

@@ -94,6 +94,9 @@ def _headline(watcher: Watcher) -> Text:
     if watcher.port is not None:
         line.append_text(_plain(f"  port {watcher.port.host}:{watcher.port.port} "))
         line.append_text(_plain(watcher.port.state, STYLES.get(watcher.port.state, "")))
+    if watcher.reload is not None:
+        since = "" if watcher.reload.age is None else f", for {duration(watcher.reload.age)}"
+        line.append(f"  reload: {watcher.reload.done} of {watcher.reload.total} replaced{since}", "yellow")
     if watcher.cooldown_until is not None:
         line.append(f"  cooling down, next try in {duration(watcher.cooldown_until)}", "red")
     return line

@@ -104,7 +104,7 @@ def send_signal(pid: int, started: int, signum: int) -> bool:
         raise ValueError(f"no signal {signum} to {pid}: it is this process, or one that it runs under")
     pidfd = None
     try:
-        pidfd = _open_pidfd(pid)
+        pidfd = open_pidfd(pid)
         stat = read_stat(pid)
         if stat is None and _exists(pid):
             raise PermissionError(f"no signal {signum} to {pid}: its start time can't be read")
@@ -214,8 +214,11 @@ def _exists(pid: int) -> bool:
     return True
 
 
-def _open_pidfd(pid: int) -> int | None:
-    """Return a descriptor that means *pid* alone; None where kernel, sandbox or this build of Python has none."""
+def open_pidfd(pid: int) -> int | None:
+    """Return a descriptor that means *pid* alone; None where kernel, sandbox or this build of Python has none.
+
+    It gets readable when the process ends. ProcessLookupError when that is gone already.
+    """
     if sys.platform != "linux" or not hasattr(os, "pidfd_open"):
         return None
     try:

@@ -49,7 +49,7 @@ class State(Command):  # type: ignore[misc]
 
 
 class Report(Command):  # type: ignore[misc]
-    """Take what a prober saw in one round."""
+    """Take what a prober saw in one round, and tell it the state for its next one if it wants that."""
 
     name = "xboard_report"
     properties: ClassVar[list[str]] = ["plugin", "pid", "started", "workers"]
@@ -69,7 +69,7 @@ class Report(Command):  # type: ignore[misc]
                     spawned.probe = {name: what.get(name) for name in PROBE_FIGURES}
                     spawned.rss = what.get("rss") or spawned.rss
                     spawned.probes.append({"at": armed.clock(), **{name: what.get(name) for name in PROBE_EVIDENCE}})
-        return {}
+        return self.supervisor.view() if props.get("state") else {}
 
 
 class Replace(Command):  # type: ignore[misc]

@@ -14,6 +14,9 @@ from typing import Any
 from xboard_circus import launch
 from xboard_circus.options.reading import WatcherOptions
 
+# systemd's address for news of the service: what an app of its own says there would count for all of it.
+SERVICE_MANAGER = ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID")
+
 
 def environment(
     given: Mapping[str, str] | None, *, watcher: str, folder: Path, options: WatcherOptions, marks: Mapping[str, str]
@@ -32,6 +35,8 @@ def environment(
     env.setdefault("PYTHONUNBUFFERED", "1")  # the last words of a worker must not die in a buffer
     # setproctitle would write the title over the environment, and with it over the marks by which we know our own.
     env.setdefault("SPT_NOENV", "1")
+    for name in SERVICE_MANAGER:
+        env.pop(name, None)
     env.update(marks)
     env["XBOARD_WATCHER"] = watcher
     env["XBOARD_WORKER_DIR"] = str(folder)

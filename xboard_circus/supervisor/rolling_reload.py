@@ -33,6 +33,7 @@ class RollingReload:
         self.todo = [spawned for spawned in armed.live.values() if spawned.counts and spawned.released_at is not None]
         self._old_spares = [spawned for spawned in armed.live.values() if spawned.spare]
         self.total = len(self.todo)
+        self.began_at = armed.clock()
         self.replaced: list[tuple[int, int]] = []
 
     def view(self) -> dict[str, Any]:
@@ -41,6 +42,7 @@ class RollingReload:
             "state": self.state,
             "done": self.total - len(self.todo),
             "total": self.total,
+            "age": round(self.armed.clock() - self.began_at, 3),
             "replaced": self.replaced,
             "reason": self.reason,
             "log": self.log,

@@ -26,7 +26,8 @@ from xboard_circus.supervisor.plugins_last import stop_last
 from xboard_circus.supervisor.requests import Requests
 
 TICK_FAST = 0.2
-TICK_SLOW = 1.0
+TICK_SLOW = 2.5
+TICK_WITH_REPORT = 1.0
 REAP_EVERY = 0.2
 HELPERS = ("circusd-stats", "circushttpd")
 HELPER_GRACE = 2.0
@@ -47,6 +48,7 @@ class Supervisor:
         self.clock = time.monotonic
         self.config_file = os.path.abspath(getattr(arbiter, "config_file", None) or "circus.ini")
         self.instance = runtime.instance_id(self.config_file)
+        self.folder = runtime.instance_dir(self.instance)
         self.identity = procs.Identity(os.getpid(), procs.start_time(os.getpid()) or 0)
         self.started_at = self.clock()
         self.armed: dict[str, ArmedWatcher] = {}
@@ -54,7 +56,7 @@ class Supervisor:
         self._tasks: set[asyncio.Task[None]] = set()
         self._timer: asyncio.TimerHandle | None = None
         self.journal = Journal()
-        self._reaped_at = float("-inf")
+        self._reaped_at = self._ticked_at = float("-inf")
         self._sweeps: dict[str | None, asyncio.Future[list[str]]] = {}
         runtime.write_record(
             self.instance,
@@ -145,6 +147,7 @@ class Supervisor:
         self._timer = None
         if self.is_over():
             return
+        self._ticked_at = self.clock()
         self._drop_removed()
         for armed in list(self.armed.values()):
             armed.tick()
@@ -228,8 +231,10 @@ class Supervisor:
     # The prober
 
     def report(self, plugin: str, sender: procs.Identity) -> None:
-        """Note that a prober finished a round."""
+        """Note that a prober finished a round. circusd is awake, so this is the time for what is due each second."""
         self.probers[plugin] = sender, self.clock()
+        if self.clock() - self._ticked_at >= TICK_WITH_REPORT:
+            self.soon(0)
 
     @contained(None)
     def _end_stuck_probers(self) -> None:
@@ -265,9 +270,10 @@ class Supervisor:
                 "version": __version__,
                 "endpoint": self.arbiter.endpoint,
                 "uptime": round(self.clock() - self.started_at, 3),
+                "stopping": bool(self.arbiter._stopping and not self.arbiter._restarting),
                 "config_file": self.config_file,
                 "instance": self.instance,
-                "runtime_dir": str(Path(runtime.instance_dir(self.instance))),
+                "runtime_dir": str(self.folder),
             },
             "probers": [
                 {"plugin": plugin, "pid": sender.pid, "round_age": round(self.clock() - at, 3)}

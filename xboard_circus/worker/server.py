@@ -20,6 +20,7 @@ from xboard_circus import __version__
 from xboard_circus.core.states import WorkerState
 from xboard_circus.worker.app_calls import AppCalls
 from xboard_circus.worker.drain import CLOSE_HEADER, drain, stop_accepting
+from xboard_circus.worker.forsaken import watch
 from xboard_circus.worker.gauges import LoopLag, resident_bytes, thread_pool
 from xboard_circus.worker.private_socket import SERVE_PATH, BadQuestion, Order, PrivateSocket, Question
 
@@ -133,8 +134,21 @@ class WorkerServer(uvicorn.Server):
     async def _is_called(self) -> bool:
         """Wait as a spare; return False when the end comes first."""
         log.info("Spare: the app is imported, waiting to be told to serve")
+        watching = watch(self._surroundings.circusd, self._surroundings.folder, self._left_alone)
         await self._called.wait()
+        watching.cancel()
         return not self.should_exit
+
+    def _left_alone(self, others_serve: bool) -> None:
+        """Decide, as a spare whose circusd is gone, what becomes of us."""
+        if self._called.is_set():
+            return
+        log.warning("Spare: circusd is gone; %s", "others serve, so this one ends" if others_serve else "serving")
+        if others_serve:
+            self.should_exit = True
+        else:
+            self._state = WorkerState.STARTING
+        self._called.set()
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         super().handle_exit(sig, frame)

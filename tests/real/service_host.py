@@ -1,0 +1,214 @@
+"""A real ``systemd --user`` of a test's own, on a host that was not booted by systemd.
+
+It runs in a mount namespace of its own, on a cgroup v2 tree and a /run of its own, so that it meets nothing of the
+host's. Its runtime folder lies in /tmp, so that ``systemctl`` reaches it from outside.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import pytest
+
+from .harness import Circusd, eventually
+from .parts import find, needs
+
+ROOT = Path(__file__).resolve().parents[2]
+SCRIPT = ROOT / "scripts" / "install_service.sh"
+NAME = "xb-test"
+UNIT = f"{NAME}.service"
+SYSTEMD = "/usr/lib/systemd/systemd"
+
+BOOT = f"""
+set -eu
+umount -l /sys/fs/cgroup 2>/dev/null || true
+mount -t cgroup2 none /sys/fs/cgroup
+mount -t tmpfs tmpfs /run
+mkdir -p /run/systemd/system "/sys/fs/cgroup/$GROUP"
+if [ -n "$AS_SYSTEM" ]; then
+    mount --bind "$XDG_CONFIG_HOME/systemd/user" /etc/systemd/system
+    mount -t tmpfs tmpfs /usr/local/bin
+fi
+echo $$ > "/sys/fs/cgroup/$GROUP/cgroup.procs"
+if [ -n "$AS_USER" ]; then
+    chown -R "$AS_USER" "/sys/fs/cgroup/$GROUP"
+    exec setpriv --reuid "$AS_USER" --regid "$AS_USER" --clear-groups {SYSTEMD} --user --log-target=console
+fi
+exec {SYSTEMD} --user --log-target=console
+"""
+SWEEP = """
+mount -t cgroup2 none /sys/fs/cgroup
+find "/sys/fs/cgroup/$GROUP" -depth -type d -exec rmdir {} +
+"""
+
+
+class UserManager:
+    """A ``systemd --user`` that runs, and the folders that it and its units live in.
+
+    Attributes:
+        user: Whom it and its services run as; root where that is empty.
+        as_system: It stands in for the manager of the system: its units are those in /etc/systemd/system, its runtime
+            folder is /run, and a plain ``systemctl`` reaches it. Only `inside` sees all that.
+    """
+
+    def __init__(self, folder: Path, environ: Mapping[str, str], *, as_system: bool, user: str) -> None:
+        self.folder = folder
+        self.as_system = as_system
+        self.user = user
+        self.home = folder / "home"
+        self.runtime = Path("/run") if as_system else folder / "run"
+        self.units = folder / "config" / "systemd" / "user"
+        self.log = folder / "systemd.log"
+        self.environ = {
+            **environ,
+            "HOME": str(self.home),
+            "XDG_RUNTIME_DIR": str(self.runtime),
+            "XDG_CONFIG_HOME": str(folder / "config"),
+            "GROUP": folder.name,
+            "AS_SYSTEM": "yes" if as_system else "",
+            "AS_USER": user,
+        }
+        for made in (self.home, self.units):
+            made.mkdir(parents=True)
+        if as_system:
+            shim = folder / "bin" / "systemctl"
+            shim.parent.mkdir()
+            shim.write_text(f'#!/bin/sh\nexec {find("systemctl")} --user "$@"\n')
+            shim.chmod(0o755)
+            self.environ["PATH"] = f"{shim.parent}:{self.environ['PATH']}"
+        else:
+            self.runtime.mkdir(0o700)
+        if user:
+            run(["chown", "-R", user, str(folder)], environ)
+        self._popen: subprocess.Popen[bytes] | None = None
+
+    def boot(self) -> None:
+        with self.log.open("wb") as log:
+            self._popen = subprocess.Popen(
+                ["unshare", "--mount", "sh", "-c", BOOT],
+                env=self.environ,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+        if self.as_system:
+            # Only the manager of the system takes the word of other users.
+            eventually(lambda: self.inside(["chmod", "0777", "/run/systemd/notify"]).returncode == 0, timeout=20)
+        eventually(lambda: self.ctl("show", "default.target").returncode == 0, timeout=20, what="systemd answers")
+
+    def shut_down(self) -> None:
+        assert self._popen is not None
+        self._popen.send_signal(signal.SIGRTMIN + 24)  # "exit at once"
+        try:
+            self._popen.wait(30)
+        except subprocess.TimeoutExpired:
+            self._popen.kill()
+            self._popen.wait()
+        subprocess.run(["unshare", "--mount", "sh", "-c", SWEEP], env=self.environ, check=False, capture_output=True)
+
+    def ctl(self, *words: str, timeout: float = 60) -> subprocess.CompletedProcess[str]:
+        """Run ``systemctl --user``, whatever it says."""
+        return self.inside(["systemctl", "--user", *words], timeout=timeout)
+
+    def inside(self, command: list[str], *, timeout: float = 60) -> subprocess.CompletedProcess[str]:
+        """Run *command* where the manager is."""
+        assert self._popen is not None
+        enter = ["nsenter", "--mount", f"--target={self._popen.pid}", "--"] if self.as_system else []
+        if self.user:
+            enter = ["setpriv", "--reuid", self.user, "--regid", self.user, "--clear-groups"]
+        return run([*enter, *command], self.environ, timeout=timeout)
+
+    def show(self, unit: str, name: str) -> str:
+        """Return one property of *unit*."""
+        return self.ctl("show", unit, f"--property={name}", "--value").stdout.strip()
+
+    def processes(self, unit: str) -> list[int]:
+        """Return the pids in the control group of *unit*."""
+        group = self.show(unit, "ControlGroup")
+        return pids_of(group) if group else []
+
+    def drop_in(self, unit: str, text: str) -> None:
+        """Change *unit* by a file beside it."""
+        folder = self.units / f"{unit}.d"
+        folder.mkdir(exist_ok=True)
+        (folder / "test.conf").write_text(text)
+        self.ctl("daemon-reload")
+
+
+def pids_of(group: str) -> list[int]:
+    """Return the pids whose unified control group is *group* or below it."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            with contextlib.suppress(OSError):
+                lines = (entry / "cgroup").read_text().splitlines()
+                own = next((line[3:] for line in lines if line.startswith("0::")), "")
+                if own == group or own.startswith(f"{group}/"):
+                    found.append(int(entry.name))
+    return found
+
+
+def run(command: list[str], environ: Mapping[str, str], *, timeout: float = 60) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        command,
+        env=dict(environ),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        check=False,
+    )
+
+
+def needs_systemd() -> None:
+    """Skip the test that calls this where there can be no systemd of its own."""
+    if os.geteuid() != 0:
+        pytest.skip("takes root: systemd gets a private mount namespace")
+    needs("systemctl", "systemd-analyze", "unshare", "nsenter", "setpriv")
+    if not os.access(SYSTEMD, os.X_OK):
+        pytest.skip(f"not installed: {SYSTEMD}")
+    trial = ["unshare", "--mount", "mount", "-t", "cgroup2", "none", "/sys/fs/cgroup"]
+    if (done := run(trial, os.environ)).returncode != 0:
+        pytest.skip(f"no mount namespace with a control group tree of its own: {done.stderr.strip()}")
+
+
+@contextlib.contextmanager
+def user_manager(c: Circusd, *, as_system: bool = False, user: str = "") -> Iterator[UserManager]:
+    """Run one whose services carry the mark of the test's *c*, which has an ini file and is not started."""
+    needs_systemd()
+    folder = Path(tempfile.mkdtemp(prefix="xb-sd-", dir="/tmp"))
+    environ = {name: value for name, value in c.environ().items() if not name.startswith(("XBOARD_RUNTIME", "XDG_"))}
+    folder.chmod(0o755)
+    manager = UserManager(folder, environ, as_system=as_system, user=user)
+    try:
+        manager.boot()
+        yield manager
+    except BaseException:
+        print(manager.log.read_text(errors="replace")[-6000:], file=sys.stderr)
+        raise
+    finally:
+        manager.shut_down()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def install(manager: UserManager, c: Circusd, *words: str, action: str = "install") -> str:
+    """Let the script do *action* with a service of the folder of *c*, and return what it printed.
+
+    From then on *c* finds circusd where the service has it. The service runs the Python that runs the tests.
+    """
+    packages = c.folder / ".venv"
+    if not packages.is_symlink():
+        packages.symlink_to(sys.prefix)
+    done = run([str(SCRIPT), action, "--user", "--name", NAME, "--dir", str(c.folder), *words], manager.environ)
+    assert done.returncode == 0, done.stderr
+    c.endpoint = f"ipc://{manager.runtime}/{NAME}/circusd.sock"
+    return done.stderr

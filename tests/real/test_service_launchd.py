@@ -1,0 +1,156 @@
+"""The service on macOS: its plist, and what the script does there. `launchctl` and `uname` are the test's own."""
+
+from __future__ import annotations
+
+import os
+import plistlib
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from .service_host import ROOT, SCRIPT
+
+# launchd.plist(5), the keys of a job. One that launchd does not know it ignores, in silence.
+_KEYS = """
+AbandonProcessGroup AssociatedBundleIdentifiers BundleProgram CarbonJob Debug Disabled EnableGlobbing
+EnablePressuredExit EnableTransactions EnvironmentVariables ExitTimeOut GroupName HardResourceLimits
+HopefullyExitsFirst HopefullyExitsLast inetdCompatibility InitGroups KeepAlive Label LaunchEvents
+LaunchOnlyOnce LegacyTimers LimitLoadFromHardware LimitLoadFromHosts LimitLoadToHardware LimitLoadToHosts
+LimitLoadToSessionType LowPriorityBackgroundIO LowPriorityIO MachServices MaterializeDatalessFiles Nice
+OnDemand ProcessType Program ProgramArguments QueueDirectories RootDirectory RunAtLoad ServiceIPC
+SessionCreate SoftResourceLimits Sockets StandardErrorPath StandardInPath StandardOutPath
+StartCalendarInterval StartInterval StartOnMount ThrottleInterval TimeOut Umask UserName WaitForDebugger
+WatchPaths WorkingDirectory
+"""
+DOCUMENTED = set(_KEYS.split())
+LIMITS = {
+    "Core",
+    "CPU",
+    "Data",
+    "FileSize",
+    "MemoryLock",
+    "NumberOfFiles",
+    "NumberOfProcesses",
+    "ResidentSetSize",
+    "Stack",
+}
+
+INI = """\
+[circus]
+endpoint = tcp://127.0.0.1:25555
+pubsub_endpoint = tcp://127.0.0.1:25556
+multicast_endpoint =
+[watcher:web]
+cmd = sleep 600
+graceful_timeout = 40
+"""
+
+# Knows what is loaded, and writes down what it was told.
+LAUNCHCTL = """\
+#!/bin/sh
+echo "launchctl $*" >>"$FAKE/calls"
+case "$1" in
+print) [ -e "$FAKE/loaded" ] ;;
+bootstrap) touch "$FAKE/loaded" ;;
+bootout) rm "$FAKE/loaded" ;;
+esac
+"""
+
+
+class Mac:
+    """A folder with an ini file, and a host that says that it is a Mac."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder / "app"
+        self.fake = folder / "fake"
+        self.home = folder / "home"
+        for made in (self.folder, self.fake, self.home):
+            made.mkdir()
+        (self.folder / "circus.ini").write_text(INI)
+        (self.folder / ".venv").symlink_to(sys.prefix)
+        for name, text in (("launchctl", LAUNCHCTL), ("uname", "#!/bin/sh\necho Darwin\n")):
+            (self.fake / name).write_text(text)
+            (self.fake / name).chmod(0o755)
+        self.plist = self.home / "Library" / "LaunchAgents" / "com.xboard.backend.plist"
+
+    def script(self, *words: str) -> str:
+        env = {**os.environ, "HOME": str(self.home), "FAKE": str(self.fake)}
+        env["PATH"] = f"{self.fake}:{env['PATH']}"
+        command = [str(SCRIPT), *words, "--dir", str(self.folder)]
+        done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        return done.stderr
+
+    def calls(self) -> list[str]:
+        """What launchctl was told since the last time, but not what it was asked."""
+        file = self.fake / "calls"
+        lines = file.read_text().splitlines() if file.exists() else []
+        file.unlink(missing_ok=True)
+        return [line.removeprefix("launchctl ") for line in lines if not line.startswith("launchctl print")]
+
+
+@pytest.fixture
+def mac() -> Any:
+    import shutil
+    import tempfile
+
+    folder = Path(tempfile.mkdtemp(prefix="xb-", dir="/tmp"))  # short: a unix socket's path has 103 bytes there
+    yield Mac(folder.resolve())
+    shutil.rmtree(folder)
+
+
+def test_the_plist_holds_what_launchd_knows(mac: Mac) -> None:
+    mac.script("install", "--user")
+    job = plistlib.loads(mac.plist.read_bytes())
+
+    assert set(job) - DOCUMENTED == set()
+    assert set(job["HardResourceLimits"]) | set(job["SoftResourceLimits"]) <= LIMITS
+    assert job["Label"] == "com.xboard.backend"
+    assert job["ProgramArguments"] == [
+        *(f"{mac.folder}/.venv/bin/python", "-m", "circus.circusd"),
+        *("--log-output", f"{mac.folder}/logs/circusd.log", f"{mac.folder}/service.ini"),
+    ]
+    assert job["EnvironmentVariables"] == {"XBOARD_RUNTIME_DIR": f"{mac.folder}/run"}
+    assert (job["KeepAlive"], job["RunAtLoad"], job["ExitTimeOut"], job["Umask"]) == (True, True, 55, 0o027)
+    assert "UserName" not in job  # launchd takes it for jobs of the system only
+    assert (mac.folder / "run").stat().st_mode & 0o777 == 0o700
+    assert f"endpoint = ipc://{mac.folder}/run/circusd.sock\n" in (mac.folder / "service.ini").read_text()
+
+
+def test_the_template_is_a_plist_as_it_stands() -> None:
+    text = (ROOT / "deploy" / "launchd" / "com.xboard.backend.plist").read_text(encoding="utf-8")
+    job = plistlib.loads(text.replace(">@stop_seconds@<", ">45<").encode())
+
+    assert set(job) - DOCUMENTED == set()
+    assert job["UserName"] == "@user@"
+
+
+def test_launchctl_is_told_once_and_again_when_something_changed(mac: Mac) -> None:
+    domain = f"gui/{os.getuid()}"
+    begun = [f"enable {domain}/com.xboard.backend", f"bootstrap {domain} {mac.plist}"]
+    gone = f"bootout {domain}/com.xboard.backend"
+
+    mac.script("install", "--user")
+    assert mac.calls() == begun
+    told = mac.script("install", "--user")
+    assert (mac.calls(), told.count("unchanged: ")) == ([], 4)
+    mac.plist.write_text("")
+    mac.script("install", "--user")
+    assert mac.calls() == [gone, *begun]
+    mac.script("remove", "--user")
+    assert mac.calls() == [gone]
+    assert not mac.plist.exists()
+    assert "not installed" in mac.script("remove", "--user")
+    assert mac.calls() == []
+
+
+def test_a_service_of_the_system_is_shown_without_being_installed(mac: Mac) -> None:
+    told = mac.script("install", "--run-as", "nobody", "--name", "shop", "--dry-run")
+
+    assert "would write: /Library/LaunchDaemons/com.xboard.shop.plist" in told
+    assert "would run: launchctl bootstrap system /Library/LaunchDaemons/com.xboard.shop.plist" in told
+    assert mac.calls() == []
+    assert not (mac.folder / "service.ini").exists()

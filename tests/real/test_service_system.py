@@ -1,0 +1,127 @@
+"""The service of the system: its unit as the script writes it, its score, and its sandbox with a user of its own."""
+
+from __future__ import annotations
+
+import json
+import pwd
+import re
+import shutil
+import sys
+from pathlib import Path
+
+from .harness import BUNDLE, Watcher, circusd, eventually
+from .load import Load
+from .service_host import NAME, ROOT, SCRIPT, UNIT, UserManager, run, user_manager
+from .test_users import USER, library_path, open_folder, pytestmark, python  # noqa: F401 - fixtures, and the marks
+
+WANTED_SCORE = 3.0
+
+
+def venv_of(folder: Path, python: str, home: Path) -> None:  # noqa: F811
+    """Make a .venv in *folder* whose Python the service's user can run."""
+    program = folder / ".venv" / "bin" / "python"
+    program.parent.mkdir(parents=True)
+    exports = library_path(home) if python != sys.executable else {}
+    lines = [f"export {name}={value}" for name, value in exports.items()]
+    program.write_text("\n".join(["#!/bin/sh", *lines, f'exec {python} "$@"', ""]))
+    program.chmod(0o755)
+
+
+def checkout_of(folder: Path) -> Path:
+    """Copy what the script needs to where every user may look, and return the script."""
+    for name in ("scripts", "deploy"):
+        if not (folder / name).exists():
+            shutil.copytree(ROOT / name, folder / name)
+    return folder / "scripts" / SCRIPT.name
+
+
+def told_in(host: UserManager, *command: str) -> str:
+    done = host.inside(list(command))
+    assert done.returncode == 0, done
+    return done.stdout + done.stderr
+
+
+def test_the_unit_is_sound_scores_well_and_its_sandbox_leaves_it_working(open_folder: Path, python: str) -> None:  # noqa: F811
+    """Given the system's unit with a user of its own, when it runs in its sandbox, then it does all that it should."""
+    folder = open_folder / "service"
+    (folder / "data").mkdir(parents=True)
+    shutil.chown(folder / "data", USER, USER)
+    venv_of(folder, python, open_folder / "python")
+    watcher = Watcher(options={"graceful_timeout": 8}, env={"BACKEND_DIR": str(folder / "data")})
+    with circusd(folder, watchers=[watcher], plugins=BUNDLE, start=False) as c, user_manager(c, as_system=True) as host:
+        # The folder lies in /tmp, and the service has a /tmp of its own.
+        host.drop_in(UNIT, f"[Service]\nPrivateTmp=no\nStandardError=append:{folder}/logs/circusd.log\n")
+        words = ["--name", NAME, "--dir", str(folder), "--run-as", USER]
+        told_in(host, str(SCRIPT), "install", *words)
+
+        unit = f"/etc/systemd/system/{UNIT}"
+        assert told_in(host, "systemd-analyze", "verify", unit) == ""
+        report = told_in(host, "systemd-analyze", "security", "--offline=true", "--no-pager", unit)
+        score = re.search(r"exposure level for \S+ ([\d.]+)", report)
+        assert score is not None
+        print(f"systemd-analyze security: {score[1]}")
+        assert float(score[1]) <= WANTED_SCORE
+
+        facts = json.loads(c.get("/facts"))
+        assert facts["uid"] == pwd.getpwnam(USER).pw_uid
+        assert "NOTIFY_SOCKET" not in facts["environ"]
+        assert host.show(UNIT, "StatusText") == "web: 2 of 2 ready"
+        state = json.loads(told_in(host, f"/usr/local/bin/{NAME}", "status", "--json"))
+        assert state["circusd"]["endpoint"] == f"ipc:///run/{NAME}/circusd.sock"
+        before = {worker["pid"] for worker in state["watchers"][0]["workers"]}
+        with Load(f"{c.url}/", rate=50, connections=4) as load:
+            told_in(host, "systemctl", "--user", "reload", UNIT)
+        assert load.lost == []
+        assert not load.workers <= before
+        assert (folder / "ledger.db").exists()
+
+        told_in(host, str(SCRIPT), "remove", *words)
+        eventually(lambda: not host.processes(UNIT), timeout=20)
+        assert host.inside(["ls", unit, f"/usr/local/bin/{NAME}"]).returncode == 2
+
+
+def test_a_service_of_a_user_needs_no_right_of_the_system(open_folder: Path, python: str) -> None:  # noqa: F811
+    """Given a `systemd --user` of somebody who is not root, when it is installed, then it runs in its sandbox."""
+    folder = open_folder / "of-a-user"
+    (folder / "data").mkdir(parents=True)
+    venv_of(folder, python, open_folder / "python")
+    watcher = Watcher(options={"graceful_timeout": 8}, env={"BACKEND_DIR": str(folder / "data")})
+    with circusd(folder, watchers=[watcher], plugins=BUNDLE, start=False) as c:
+        run(["chown", "-R", USER, str(folder)], c.environ())
+        with user_manager(c, user=USER) as host:
+            host.drop_in(UNIT, f"[Service]\nStandardError=append:{folder}/logs/circusd.log\n")
+            words = ["--user", "--name", NAME, "--dir", str(folder)]
+            script = str(checkout_of(open_folder))
+            told_in(host, script, "install", *words)
+            assert json.loads(c.get("/facts"))["uid"] == pwd.getpwnam(USER).pw_uid
+            assert host.show(UNIT, "StatusText") == "web: 2 of 2 ready"
+            assert told_in(host, "systemd-analyze", "--user", "verify", str(host.units / UNIT)) == ""
+            assert host.ctl("reload", UNIT).returncode == 0
+            told_in(host, script, "remove", *words)
+            assert not host.processes(UNIT)
+
+
+def test_without_root_a_service_of_the_system_is_refused(tmp_path: Path) -> None:
+    """Given an `id` that says so, since the checkout may lie where no other user gets to."""
+    (tmp_path / "id").write_text("#!/bin/sh\necho 1000\n")
+    (tmp_path / "id").chmod(0o755)
+    environ = {"PATH": f"{tmp_path}:/usr/bin:/bin", "HOME": str(tmp_path)}
+    done = run([str(SCRIPT), "install", "--dir", str(tmp_path)], environ)
+
+    assert done.returncode == 1
+    assert "a service of the system takes root: sudo" in done.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["id"]
+
+
+def test_what_cannot_work_is_refused_in_one_line(tmp_path: Path) -> None:
+    (tmp_path / "circus.ini").write_text("[circus]\n")
+    for words, reason in (
+        (["--run-as", "root"], "--run-as root: who reaches circusd's endpoint could then do all that root can"),
+        (["--name", "a b"], "--name a b: write letters, digits, - and _ only"),
+        (["--user", "--ini", "none.ini"], "no such file; `xboard-circus init"),
+    ):
+        command = [str(SCRIPT), "install", "--dry-run", "--dir", str(tmp_path), *words]
+        done = run(command, {"PATH": "/usr/bin:/bin:/usr/sbin", "HOME": str(tmp_path)})
+        assert done.returncode == 1
+        assert reason in done.stderr
+        assert len(done.stderr.splitlines()) == 1

@@ -1,0 +1,153 @@
+"""The service in a real ``systemd --user``: when it counts as ready, and what becomes of it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from xboard_circus.host import procs, runtime
+
+from .harness import BUNDLE, Circusd, Watcher, circusd, eventually, holds
+from .load import Load
+from .processes import marked
+from .service_host import NAME, UNIT, UserManager, install, user_manager
+
+# In place of the minute and a half that the unit gives circusd.
+SHORT_WATCHDOG = "[Service]\nWatchdogSec=5\n"
+
+
+@contextlib.contextmanager
+def service(
+    folder: Path, *, told: Mapping[str, str] | None = None, drop_in: str = "", start: bool = True
+) -> Iterator[tuple[Circusd, UserManager]]:
+    watcher = Watcher(told=told or {}, options={"graceful_timeout": 8})
+    with circusd(folder, watchers=[watcher], plugins=BUNDLE, start=False) as c, user_manager(c) as host:
+        host.drop_in(UNIT, f"[Service]\nStandardError=append:{c.folder}/logs/circusd.log\n\n{drop_in}")
+        if start:
+            install(host, c)
+        yield c, host
+
+
+def is_gone(pid: int) -> bool:
+    return not procs.is_running(pid, procs.start_time(pid) or 0)
+
+
+def test_it_is_ready_when_the_workers_are_and_a_slow_start_is_given_time(tmp_path: Path) -> None:
+    """Given workers that take 4 s and a time-out of 2 s, when it starts, then it is ready when both are, not before."""
+    drop_in = "[Service]\nTimeoutStartSec=2\n"
+    with service(tmp_path, told={"boot": "slow 4"}, drop_in=drop_in) as (c, host):  # `start` has waited
+        assert host.show(UNIT, "ActiveState") == "active"
+        assert host.show(UNIT, "NRestarts") == "0"
+        assert len(list((c.folder / "web" / "ready-at").iterdir())) == 2
+        assert host.show(UNIT, "StatusText") == "web: 2 of 2 ready"
+        c.set("boot", "hang")
+        host.ctl("restart", "--no-block", UNIT)
+        eventually(lambda: "0 of 2 ready, 2 starting" in host.show(UNIT, "StatusText"), timeout=15)
+        holds(lambda: host.show(UNIT, "ActiveState") == "activating", seconds=4, every=0.2)
+
+
+def test_a_reload_loses_no_request_and_one_that_fails_leaves_all_as_it_is(tmp_path: Path) -> None:
+    """Given load, when systemd reloads, then nothing is lost; with code that dies it says so and the old ones serve."""
+    with service(tmp_path) as (c, host):
+        before = c.wait_ready()
+        url = f"{c.url}/"
+        with Load(url, rate=100, connections=8) as kept, Load(url, rate=50) as fresh:
+            done = host.ctl("reload", UNIT)
+            after = c.wait_ready()
+        assert done.returncode == 0, done.stderr
+        assert not set(before) & set(after)
+        assert (kept.lost, fresh.lost) == ([], [])
+        assert kept.answered > 100
+
+        c.set("boot", "die")
+        assert host.ctl("reload", UNIT).returncode != 0
+        assert host.show(UNIT, "ActiveState") == "active"
+        assert c.workers() == after
+
+
+def test_a_circusd_that_hangs_is_replaced_by_the_watchdog(tmp_path: Path) -> None:
+    """Given a service that runs, when circusd is stopped by SIGSTOP, then another serves and nothing is left of it."""
+    with service(tmp_path, drop_in=SHORT_WATCHDOG) as (c, host):
+        c.wait_ready()
+        first, old = int(host.show(UNIT, "MainPID")), host.processes(UNIT)
+        holds(lambda: host.show(UNIT, "NRestarts") == "0", seconds=6, every=0.5, what="it is left alone while well")
+        os.kill(first, signal.SIGSTOP)
+        eventually(lambda: host.show(UNIT, "NRestarts") == "1", timeout=30, every=0.1)
+        eventually(lambda: host.show(UNIT, "ActiveState") == "active", timeout=30, every=0.1)
+
+        assert all(map(is_gone, old))
+        assert not set(c.wait_ready()) & set(old)
+        assert c.serves()
+
+
+def test_a_killed_circusd_leaves_no_orphan_and_no_port_conflict(tmp_path: Path) -> None:
+    """Given a service that runs, when circusd is killed, then its workers end, and new ones serve on the same port."""
+    with service(tmp_path) as (c, host):
+        c.wait_ready()
+        old = host.processes(UNIT)
+        os.kill(int(host.show(UNIT, "MainPID")), signal.SIGKILL)
+        eventually(lambda: host.show(UNIT, "NRestarts") == "1", timeout=20, every=0.1)
+        eventually(lambda: host.show(UNIT, "ActiveState") == "active", timeout=30, every=0.1)
+
+        assert all(map(is_gone, old))
+        c.wait_ready()
+        assert c.watcher()["port"]["state"] == "bound"
+        assert c.watcher()["restarts"] == 0
+        assert c.serves()
+
+
+def test_a_stop_drains_and_leaves_nothing(tmp_path: Path) -> None:
+    """Given a worker that takes 2 s to drain, when the service is stopped, then it is given them, and all is gone."""
+    with service(tmp_path, told={"drain": "2"}) as (c, host):
+        workers = c.wait_ready()
+        everything = host.processes(UNIT)
+        assert (host.runtime / NAME).stat().st_mode & 0o777 == 0o700
+        host.ctl("stop", "--no-block", UNIT)
+        eventually(lambda: host.show(UNIT, "StatusText").startswith("stopping; "), timeout=5)
+        eventually(lambda: host.show(UNIT, "ActiveState") == "inactive", timeout=20, every=0.1)
+
+        assert host.show(UNIT, "Result") == "success"
+        assert all(c.said("stopped", pid) for pid in workers)
+        assert all(map(is_gone, everything))
+        assert marked(XBOARD_INSTANCE=runtime.instance_id(c.folder / "service.ini")) == []
+
+
+def test_an_end_from_elsewhere_is_known_as_one_and_answered_with_a_start(tmp_path: Path) -> None:
+    """Given a service that runs, when circusd is told to quit, then systemd knows at once, and starts it again."""
+    with service(tmp_path, told={"drain": "1.5"}) as (c, host):
+        c.wait_ready()
+        c.do("quit")
+        eventually(lambda: host.show(UNIT, "ActiveState") == "deactivating", timeout=5)
+        eventually(lambda: host.show(UNIT, "NRestarts") == "1", timeout=20, every=0.1)
+        eventually(lambda: host.show(UNIT, "ActiveState") == "active", timeout=30, every=0.1)
+        assert c.serves()
+
+
+def test_the_script_is_idempotent_upgrades_and_removes(tmp_path: Path) -> None:
+    """Given an installed service, when installed again, then nothing changes; removed, then nothing of it is left."""
+    with service(tmp_path, start=False) as (c, host):
+        dry = install(host, c, "--dry-run")
+        assert "would write: " in dry
+        assert not (c.folder / "service.ini").exists()
+        assert not (host.units / UNIT).exists()
+        first = install(host, c)
+        pid = host.show(UNIT, "MainPID")
+        second = install(host, c)
+
+        assert first.count("\nwrite: ") == 3
+        assert "write: " not in second
+        assert second.count("unchanged: ") == 3
+        assert host.show(UNIT, "MainPID") == pid
+        upgrade = install(host, c, "--dry-run", action="upgrade")
+        assert f"would run: {c.folder}/.venv/bin/python -m pip install" in upgrade
+        assert f"would run: systemctl --user restart {UNIT}" in upgrade
+        told = install(host, c, action="remove")
+        assert told.count("\ndelete: ") == 3
+        eventually(lambda: is_gone(int(pid)), timeout=15)
+        assert not (host.units / UNIT).exists()
+        assert not (c.folder / "service.ini").exists()
+        assert (c.folder / "circus.ini").exists()
+        assert "not installed" in install(host, c, action="remove")

@@ -1,0 +1,64 @@
+"""Who else on this host, or on another, can reach circusd's endpoints: they have no password.
+
+Whoever reaches ``endpoint`` can have circusd run any command, as its user; who reaches ``pubsub_endpoint`` or
+``stats_endpoint`` can read along.
+"""
+
+from __future__ import annotations
+
+import os
+import pwd
+import stat
+import sys
+from collections.abc import Collection, Iterator
+from pathlib import Path
+
+from xboard_circus.checks.file_rules import is_loopback, split_endpoint
+from xboard_circus.checks.findings import Level, Remark
+from xboard_circus.config import Config
+
+FIRST_PERSON = 500 if sys.platform == "darwin" else 1000
+LAST_PERSON = 60_000
+NO_SHELLS = ("nologin", "false", "sync")
+NAMED = 3
+
+
+def remarks(config: Config, others: Collection[str]) -> Iterator[Remark]:
+    """Yield what is wrong with the endpoints on this host, where *others* are the users that circusd has beside it."""
+    for option in ("endpoint", "pubsub_endpoint", *(["stats_endpoint"] if config.circus["statsd"] else [])):
+        endpoint, place = str(config.circus[option]), option if option in config.given else ""
+        address = split_endpoint(endpoint)
+        if endpoint.startswith("ipc://"):
+            yield from _folder(place, (config.folder / endpoint.removeprefix("ipc://")).parent)
+        elif option == "endpoint" and address and is_loopback(address[0]) and others:
+            named = ", ".join(sorted(others)[:NAMED]) + (" and others" if len(others) > NAMED else "")
+            what = f"every user of this host ({named}) can make circusd run any command"
+            hint = "write ipc://FOLDER/circusd.sock, with a FOLDER of mode 0700"
+            yield Remark(Level.WARNING, place, what, hint)
+
+
+def _folder(option: str, folder: Path) -> Iterator[Remark]:
+    if not folder.is_dir():
+        yield Remark(Level.ERROR, option, f"there is no folder {folder}", f"mkdir -p -m 0700 {folder}")
+    elif not os.access(folder, os.W_OK):
+        yield Remark(Level.ERROR, option, f"{folder} cannot be written", "name another folder")
+    elif not is_closed(folder):
+        what = f"other users can enter {folder}, and who gets at the socket can run any command"
+        yield Remark(Level.WARNING, option, what, "use a folder of its own, and chmod 0700 it")
+
+
+def is_closed(folder: Path) -> bool:
+    """Say whether only one user, and root, can get into *folder*: it, or a folder on the way, keeps the others out."""
+    way = [folder.resolve(), *folder.resolve().parents]
+    return any(not stat.S_IMODE(step.stat().st_mode) & 0o077 for step in way)
+
+
+def people() -> list[str]:
+    """Return the users of this host, other than ours, that can log in; no list of a directory service is asked for."""
+    return [
+        user.pw_name
+        for user in pwd.getpwall()
+        if FIRST_PERSON <= user.pw_uid <= LAST_PERSON
+        and user.pw_uid != os.geteuid()
+        and os.path.basename(user.pw_shell) not in NO_SHELLS
+    ]
