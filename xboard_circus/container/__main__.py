@@ -47,9 +47,7 @@ def run(ini: Path) -> int:
     if init.told_to_end is not None:
         return DONE
     code = init.tend(init.start([sys.executable, "-m", "circus.circusd", str(ini)]), is_overdue=_overdue(instance))
-    if code:
-        # It could not end its workers itself. They finish what they are at; a stop of circusd's leaves none.
-        say(_told_of(code))
+    # A stop of circusd's leaves nobody. Where it was killed, its workers may finish what they are at.
     init.end_the_rest(grace=REST_GRACE)
     return _verdict(init, code, last_words.read(instance))
 
