@@ -14,13 +14,13 @@ from pathlib import Path
 def complaints(environment: Mapping[str, str] = os.environ, *, folder: Path | None = None) -> list[str]:
     """Return what is wrong with the database and the uploads, and what to do about it, one line each.
 
-    What is neither there nor asked for is passed over: an app of the user's own may need neither.
+    What is neither mounted nor asked for is passed over: an app of the user's own may need neither.
     """
     here = folder or Path.cwd()
     database = here / environment.get("XBOARD_DB", "xboard.db")
     uploads = here / environment.get("XBOARD_UPLOADS", "uploads")
     found = _of_database(database) if database.exists() or "XBOARD_DB" in environment else []
-    return found + (_of_uploads(uploads) if uploads.exists() or "XBOARD_UPLOADS" in environment else [])
+    return found + (_of_uploads(uploads) if uploads.is_mount() or "XBOARD_UPLOADS" in environment else [])
 
 
 def _of_database(database: Path) -> list[str]:
