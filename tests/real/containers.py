@@ -136,6 +136,7 @@ def build(name: str) -> None:
             "build",
             *(f"--ulimit={limit}" for limit in limits),
             "--format=docker",  # the other one has no HEALTHCHECK
+            "--layers=false",  # no stage is left behind
             "--network=host",
             "--volume=/etc/ssl/certs:/etc/ssl/certs:ro",
             f"--build-arg=BASE={BASE}",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 # Workers find it in this folder, and so by this name.
-from backend import Message, Receive, Send, setting  # type: ignore[import-not-found]
+from backend import FOLDER, Message, Receive, Send, setting  # type: ignore[import-not-found]
 from backend import app as backend
 
 HEADERS = [(b"content-type", b"text/event-stream"), (b"cache-control", b"no-store")]
@@ -30,14 +30,13 @@ async def echo(receive: Receive, send: Send) -> None:
 
 
 async def count(receive: Receive, send: Send) -> None:
-    """Answer with the size of the body, and the size of what was there when the client sent the last of it."""
-    size, more, first = 0, True, 0
+    """Answer with the size of the body; ``upload-seen`` holds what has come so far."""
+    size, more = 0, True
     while more:
         message = await receive()
         size, more = size + len(message.get("body", b"")), message.get("more_body", False)
-        if not setting("upload-over"):
-            first = size
-    body = f"{size} {first}".encode()
+        (FOLDER / "upload-seen").write_text(str(size))
+    body = str(size).encode()
     await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"%d" % len(body))]})
     await send({"type": "http.response.body", "body": body})
 
