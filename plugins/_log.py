@@ -6,6 +6,7 @@ import logging
 import os
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from xboard_circus.rotating_log import PLUGIN_OLD_FILES, RotatingLog
