@@ -248,8 +248,11 @@ class XboardPlugin(CircusPlugin):  # type: ignore[misc]
 
     def handle_init(self) -> None:
         """Begin; Circus calls this when the loop is made, just before it runs it."""
-        open_log(self.path(self.options.log_dir) / plugin_log_name(self.config.get("name") or self.name))
         parent = Parent(os.environ.get("XBOARD_CIRCUSD"))
+        open_log(
+            self.path(self.options.log_dir) / plugin_log_name(self.config.get("name") or self.name),
+            parent=parent.pid if self.options.container.log == "stdout" else None,
+        )
         log.info(
             "%s %s from %s, pid %d, for circusd %d at %s",
             type(self).__name__,

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+import os
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from xboard_circus.rotating_log import PLUGIN_OLD_FILES, RotatingLog
@@ -22,9 +24,32 @@ class PluginLogHandler(RotatingLog):
         self.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
 
 
-def open_log(path: Path) -> logging.Handler:
-    """Let everything that this package and asyncio log go to *path*, and nowhere else."""
-    handler = PluginLogHandler(path)
+class ParentOutputHandler(logging.Handler):
+    """Writes to the standard output of the process *parent*, which threw ours away.
+
+    For containers, where the logs of all are one stream. Only Linux has the way there; a line that cannot be written
+    is lost, and nothing else.
+    """
+
+    def __init__(self, parent: int) -> None:
+        super().__init__()
+        self.path = f"/proc/{parent}/fd/1"
+        self.setFormatter(logging.Formatter("%(asctime)s plugin %(levelname)s %(message)s"))
+
+    def emit(self, record: logging.LogRecord) -> None:
+        # Opened for every line: there are few, and a plugin that holds its parent's pipe open would keep whoever reads
+        # it waiting when all others have ended. One write, so that lines of several processes do not mix.
+        with suppress(OSError):
+            number = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_NONBLOCK)
+            try:
+                os.write(number, f"{self.format(record)}\n".encode(errors="replace"))
+            finally:
+                os.close(number)
+
+
+def open_log(path: Path, *, parent: int | None = None) -> logging.Handler:
+    """Let everything that this package and asyncio log go to *path*, or to where *parent* writes, and nowhere else."""
+    handler = PluginLogHandler(path) if parent is None else ParentOutputHandler(parent)
     for name, level in (("xboard_circus", logging.INFO), ("asyncio", logging.WARNING)):
         logger = logging.getLogger(name)
         logger.setLevel(level)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from xboard_circus.plugins._base import Part, XboardPlugin, own_identity
 from xboard_circus.plugins.alerts import alerter_of
+from xboard_circus.plugins.giving_up import surrender_of
 from xboard_circus.plugins.http_health import HealthProber
 from xboard_circus.plugins.ledger import recorder_of
 from xboard_circus.plugins.log_pruner import pruner_of
@@ -20,7 +21,7 @@ class Bundle(XboardPlugin):
     name = "bundle"
 
     def parts(self) -> list[Part]:
-        """Return all parts; the last only where systemd has given an address."""
+        """Return all parts; the last two only where systemd, or the options, ask for them."""
         return [
             HealthProber(self.commands, identity=own_identity()),
             limiter_of(self),
@@ -28,4 +29,5 @@ class Bundle(XboardPlugin):
             alerter_of(self, is_guest=True),
             pruner_of(self),
             *notifiers_of(self),
+            *surrender_of(self),
         ]

@@ -357,6 +357,8 @@ def test_a_plugins_options_are_read_beside_those_of_circus() -> None:
         "alerts.down_after": 30.0,
         "alerts.recover_after": 30.0,
         "logs.keep_days": 7.0,
+        "container.give_up_after": 0.0,
+        "container.log": "file",
     }
 
 

@@ -236,6 +236,24 @@ class LogsOptions:
 
 
 @dataclass(frozen=True, slots=True)
+class ContainerOptions:
+    """What is different where a container runs circusd."""
+
+    give_up_after: float = _option(
+        0.0,
+        Seconds(low=0.0),
+        "Time without a worker that serves, less the time with one, after which circusd ends and with it the container,"
+        " with a code that is not 0 and the reason as its last line; 0 is never. For Docker and Kubernetes, which start"
+        " it again, elsewhere; longer than a start takes.",
+    )
+    log: Literal["file", "stdout"] = _option(
+        "file",
+        Choice(("file", "stdout")),
+        "Where the plugin's own log goes: into a file in log_dir, or to where circusd's output goes.",
+    )
+
+
+@dataclass(frozen=True, slots=True)
 class PluginOptions:
     """Our options of a ``[plugin:NAME]`` section."""
 
@@ -247,3 +265,4 @@ class PluginOptions:
     ledger: LedgerOptions = field(default_factory=LedgerOptions)
     alerts: IncidentOptions = field(default_factory=IncidentOptions)
     logs: LogsOptions = field(default_factory=LogsOptions)
+    container: ContainerOptions = field(default_factory=ContainerOptions)

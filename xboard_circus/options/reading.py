@@ -17,6 +17,7 @@ from xboard_circus.masking import safe_command
 from xboard_circus.options import circus as circus_options
 from xboard_circus.options.alert_fields import AlertOptions
 from xboard_circus.options.fields import (
+    ContainerOptions,
     HealthOptions,
     IncidentOptions,
     LedgerOptions,
@@ -31,6 +32,7 @@ from xboard_circus.options.kinds import Kind, WrongValueError
 
 __all__ = [
     "AlertOptions",
+    "ContainerOptions",
     "HealthOptions",
     "IncidentOptions",
     "LedgerOptions",

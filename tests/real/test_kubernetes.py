@@ -1,0 +1,155 @@
+"""The manifests: right by the schemas of three versions of Kubernetes, and run, with their probes, by podman."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import kubernetes_validate
+import pytest
+
+from xboard_circus.checks.file_rules import remarks as remarks_on_file
+from xboard_circus.config import load
+
+from .containers import ROOT, answers, need_containers, podman
+from .harness import eventually
+from .manifests import FOLDER, Resource, kustomization, one, pod, resources
+
+VERSIONS = ("1.35", "1.36", "1.37")
+SQLITE = FOLDER / "sqlite"
+
+
+def spec_of(folder: Path) -> dict[str, Any]:
+    found: dict[str, Any] = one("Deployment", resources(folder))["spec"]["template"]["spec"]
+    return found
+
+
+# -- what the files say --
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("folder", [FOLDER, SQLITE], ids=["many pods", "sqlite"])
+def test_every_manifest_fits_the_schema(folder: Path, version: str) -> None:
+    found = resources(folder)
+
+    assert len(found) >= 6
+    for resource in found:
+        kubernetes_validate.validate(resource, version, strict=True)
+
+
+def test_every_file_is_part_of_it() -> None:
+    for folder in (FOLDER, SQLITE):
+        wanted = kustomization(folder)
+        named = {*wanted["resources"], *(patch["path"] for patch in wanted.get("patches", [])), "kustomization.yaml"}
+        assert {path.name for path in folder.glob("*.yaml")} == named - {"../"}
+
+
+def test_the_kinds_are_all_there() -> None:
+    kinds = {"Deployment", "Service", "PersistentVolumeClaim", "PodDisruptionBudget", "HorizontalPodAutoscaler"}
+
+    assert {each["kind"] for each in resources()} == {*kinds, "NetworkPolicy", "ConfigMap"}
+
+
+def test_the_ini_is_the_images_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Given the image's variables, then its ini has no fault, and the ConfigMap holds the same."""
+    file = ROOT / "deploy" / "container" / "circus.ini"
+    for name, value in (("XBOARD_APP", "xboard_circus.app:app"), ("XBOARD_LEDGER", "/tmp/ledger.db")):
+        monkeypatch.setenv(name, value)
+    for name, number in (("WORKERS", 2), ("DRAIN", 6), ("GRACEFUL_TIMEOUT", 8), ("GIVE_UP_AFTER", 120)):
+        monkeypatch.setenv(f"XBOARD_{name}", str(number))
+    config = load(file)
+
+    assert one("ConfigMap", resources())["data"]["circus.ini"] == file.read_text()
+    assert list(remarks_on_file(config)) == []
+    assert [(each.name, each.numprocesses, each.graceful_timeout) for each in config.watchers] == [("xboard", 2, 8.0)]
+    assert config.plugins[0].options.container.give_up_after == 120
+
+
+@pytest.mark.parametrize("folder", [FOLDER, SQLITE], ids=["many pods", "sqlite"])
+def test_the_pod_is_of_the_restricted_profile(folder: Path) -> None:
+    spec = spec_of(folder)
+    (container,) = spec["containers"]
+
+    assert spec["securityContext"]["runAsNonRoot"] is True
+    assert spec["securityContext"]["runAsUser"] == 1000
+    assert spec["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+    assert spec["automountServiceAccountToken"] is False
+    assert container["securityContext"] == {
+        "allowPrivilegeEscalation": False,
+        "readOnlyRootFilesystem": True,
+        "capabilities": {"drop": ["ALL"]},
+    }
+    allowed = {"configMap", "emptyDir", "persistentVolumeClaim", "name"}
+    assert {name for volume in spec["volumes"] for name in volume} <= allowed
+
+
+def test_the_times_follow_each_other() -> None:
+    spec = spec_of(FOLDER)
+    (container,) = spec["containers"]
+    env = {each["name"]: each.get("value", "") for each in container["env"]}
+    pause = float(container["lifecycle"]["preStop"]["exec"]["command"][1])
+    drain, graceful = float(env["XBOARD_DRAIN"]), float(env["XBOARD_GRACEFUL_TIMEOUT"])
+
+    assert drain < graceful < spec["terminationGracePeriodSeconds"] - pause
+    for name in ("livenessProbe", "startupProbe"):
+        probe = container[name]
+        assert probe["periodSeconds"] * probe["failureThreshold"] > float(env["XBOARD_GIVE_UP_AFTER"])
+    assert one("Deployment", resources())["spec"]["strategy"]["rollingUpdate"]["maxUnavailable"] == 0
+
+
+def test_with_sqlite_there_is_one_pod_and_never_two() -> None:
+    found = resources(SQLITE)
+    spec = one("Deployment", found)["spec"]
+    volumes = {each["name"]: each for each in spec["template"]["spec"]["volumes"]}
+
+    assert (spec["replicas"], spec["strategy"]) == (1, {"type": "Recreate"})
+    assert volumes["data"] == {"name": "data", "persistentVolumeClaim": {"claimName": "xboard-data"}}
+    assert "HorizontalPodAutoscaler" not in {each["kind"] for each in found}
+
+
+# -- what they do --
+
+
+def test_the_deployment_runs_and_its_probes_pass(tmp_path: Path) -> None:
+    """Given the manifests as they are, when podman plays them, then the backend answers and its probes pass.
+
+    When a worker hangs, then it is replaced inside the pod, and the container is the same.
+    """
+    need_containers("catatonit")
+    with pod(tmp_path) as running:
+        answers(f"{running.url}/health/ready", within=90)
+        running.wait_ready()
+        assert running.health() == "healthy"
+        found = running.inspect()
+        assert (found["HostConfig"]["ReadonlyRootfs"], found["Config"]["User"]) == (True, "1000:1000")
+        began, old = found["State"]["StartedAt"], running.workers()
+
+        running.kill(old[0], "STOP")
+
+        eventually(lambda: len(set(running.workers()) - {old[0]}) == 2, timeout=60, every=0.5, what="two serve")
+        assert running.health() == "healthy"
+        assert running.inspect()["State"]["StartedAt"] == began
+
+
+def test_a_pod_that_hangs_as_a_whole_is_started_again(tmp_path: Path) -> None:
+    """Given a frozen circusd, when the liveness probe has failed often enough, then the container is started again."""
+    need_containers("catatonit")
+
+    def be_quick(deployment: Resource) -> None:
+        (container,) = deployment["spec"]["template"]["spec"]["containers"]
+        container["livenessProbe"]["failureThreshold"] = 2
+        # Both are on the way down: a frozen circusd takes no signal.
+        deployment["spec"]["template"]["spec"]["terminationGracePeriodSeconds"] = 2
+
+    with pod(tmp_path, be_quick) as running:
+        running.wait_ready(timeout=90)
+        assert running.health() == "healthy"
+        began = running.inspect()["State"]["StartedAt"]
+
+        running.kill(running.state()["circusd"]["pid"], "STOP")
+        for _ in range(2):
+            podman("healthcheck", "run", running.id, check=False)
+
+        eventually(lambda: running.inspect()["State"]["StartedAt"] != began, timeout=60, every=0.5, what="a new start")
+        running.wait_ready(timeout=90)
+        assert answers(f"{running.url}/health/ready")

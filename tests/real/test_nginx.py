@@ -1,0 +1,138 @@
+"""Real nginx, with the file that the compose file mounts, in front of a real backend."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import os
+import signal
+import socket
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from websockets.sync.client import connect
+
+from .harness import Circusd, Watcher, circusd, eventually
+from .load import Load
+from .parts import find, needs
+from .ports import free_port
+
+CONFIG = Path(__file__).resolve().parents[2] / "deploy" / "nginx" / "xboard.conf"
+MEGABYTE = 1024 * 1024
+
+
+@pytest.fixture(scope="module")
+def behind(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Circusd, int]]:
+    """A backend of two workers, and the port of the nginx in front of it."""
+    needs("nginx")
+    folder = tmp_path_factory.mktemp("nginx")
+    watcher = Watcher(app="streams_app:app", arguments="--ws auto --timeout-graceful-shutdown 3")
+    with circusd(folder, watchers=[watcher]) as c:
+        c.wait_ready()
+        port = free_port()
+        with nginx(folder, backend=watcher.port, port=port):
+            yield c, port
+
+
+@contextlib.contextmanager
+def nginx(folder: Path, *, backend: int, port: int) -> Iterator[None]:
+    """Run nginx on the committed file, with another address and another backend in it."""
+    text = CONFIG.read_text()
+    assert "server backend:8000;" in text
+    assert "listen 80;" in text
+    server = text.replace("server backend:8000;", f"server 127.0.0.1:{backend};")
+    (folder / "xboard.conf").write_text(server.replace("listen 80;", f"listen 127.0.0.1:{port};"))
+    temporary = "".join(f"{name}_temp_path {folder}/{name};\n" for name in ("client_body", "proxy", "fastcgi"))
+    temporary += "".join(f"{name}_temp_path {folder}/{name};\n" for name in ("uwsgi", "scgi"))
+    main = f"pid {folder}/nginx.pid;\nerror_log {folder}/error.log;\ndaemon off;\nworker_processes 1;\nuser root;\n"
+    if os.geteuid() != 0:
+        main = main.replace("user root;\n", "")
+    http_block = f"http {{\naccess_log off;\n{temporary}include {folder}/xboard.conf;\n}}\n"
+    (folder / "nginx.conf").write_text(f"{main}events {{}}\n{http_block}")
+    command = [str(find("nginx")), "-c", str(folder / "nginx.conf"), "-p", str(folder), "-e", str(folder / "error.log")]
+    with (folder / "nginx.out").open("wb") as output:
+        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=output, stderr=output)
+    try:
+        eventually(lambda: answers(port) or process.poll() is not None, timeout=20, what="nginx answers")
+        assert process.poll() is None, (folder / "nginx.out").read_text()
+        yield
+    finally:
+        process.send_signal(signal.SIGTERM)
+        process.wait(10)
+
+
+def answers(port: int) -> bool:
+    with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
+        return True
+    return False
+
+
+def test_an_upload_goes_through_as_it_comes(behind: tuple[Circusd, int]) -> None:
+    """Given an upload that pauses half way, then the backend has its first half by then, and in the end all of it."""
+    c, port = behind
+    half = b"x" * (8 * MEGABYTE)
+    seen = c.folder / "web" / "upload-seen"
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+    try:
+        connection.putrequest("POST", "/upload")
+        connection.putheader("Content-Length", str(2 * len(half)))
+        connection.endheaders()
+        connection.send(half)
+        eventually(lambda: seen.read_text().strip("0"), timeout=20, what="the backend has begun to read")
+        connection.send(half)
+        response = connection.getresponse()
+        assert (response.status, int(response.read())) == (200, 2 * len(half))
+    finally:
+        connection.close()
+
+
+def test_an_upload_that_is_too_large_is_refused_by_nginx(behind: tuple[Circusd, int]) -> None:
+    connection = http.client.HTTPConnection("127.0.0.1", behind[1], timeout=20)
+    try:
+        connection.putrequest("POST", "/upload")
+        connection.putheader("Content-Length", str(101 * MEGABYTE))
+        connection.endheaders()
+        assert connection.getresponse().status == 413
+    finally:
+        connection.close()
+
+
+def test_events_arrive_one_by_one(behind: tuple[Circusd, int]) -> None:
+    """Given a stream of events, then each is there before the next is sent: nothing waits for a full buffer."""
+    c, port = behind
+    c.set("events", "1")
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
+    try:
+        connection.request("GET", "/events")
+        response = connection.getresponse()
+        assert response.getheader("content-type") == "text/event-stream"
+        for number in (1, 2, 3):
+            c.set("events", str(number))
+            assert response.readline() == f"data: {number}\n".encode()
+            assert response.readline() == b"\n"
+    finally:
+        connection.close()
+
+
+def test_a_websocket_passes(behind: tuple[Circusd, int]) -> None:
+    with connect(f"ws://127.0.0.1:{behind[1]}/ws", proxy=None) as websocket:
+        for text in ("one", "two"):
+            websocket.send(text)
+            assert websocket.recv(timeout=10) == text
+
+
+def test_a_rolling_reload_behind_nginx_loses_nothing(behind: tuple[Circusd, int]) -> None:
+    """Given kept-alive clients of nginx, when all workers are replaced, then each request is answered."""
+    c, port = behind
+    old = set(c.workers())
+    with Load(f"http://127.0.0.1:{port}/", rate=50, connections=5) as load:
+        eventually(lambda: load.answered > 20, timeout=20)
+        c.do("xboard_reload", name="web", by="a test")
+        eventually(lambda: c.watcher()["reload"]["state"] == "done", timeout=60, what="the reload is done")
+        answered = load.answered
+        eventually(lambda: load.answered > answered + 20, timeout=20)
+
+    assert load.lost == []
+    assert not old & set(c.workers())

@@ -1,0 +1,53 @@
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from xboard_circus.container.volumes import complaints
+
+not_root = pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+
+
+def test_what_is_not_there_is_not_missed(tmp_path: Path) -> None:
+    assert complaints({}, folder=tmp_path) == []
+
+
+def test_what_can_be_written_is_fine(tmp_path: Path) -> None:
+    (tmp_path / "xboard.db").touch()
+    (tmp_path / "uploads").mkdir()
+
+    assert complaints({"XBOARD_UPLOADS": "uploads", "XBOARD_DB": "xboard.db"}, folder=tmp_path) == []
+
+
+def test_what_can_be_made_is_fine(tmp_path: Path) -> None:
+    assert complaints({"XBOARD_UPLOADS": "a/b", "XBOARD_DB": "data/xboard.db"}, folder=tmp_path) == []
+
+
+def test_a_folder_in_place_of_the_database(tmp_path: Path) -> None:
+    (tmp_path / "xboard.db").mkdir()
+
+    (told,) = complaints({}, folder=tmp_path)
+    assert told.startswith(f"{tmp_path / 'xboard.db'} is a folder: there was no file to mount")
+    assert "`touch xboard.db`" in told
+
+
+@not_root
+def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
+    (tmp_path / "uploads").mkdir(mode=0o500)
+
+    (told,) = complaints({"XBOARD_UPLOADS": "uploads"}, folder=tmp_path)
+    assert told.startswith(f"{tmp_path / 'uploads'} cannot be written by user {os.geteuid()}")
+
+
+@not_root
+def test_a_database_in_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
+    (tmp_path / "xboard.db").touch()
+    tmp_path.chmod(0o500)
+    try:
+        (told,) = complaints({}, folder=tmp_path)
+    finally:
+        tmp_path.chmod(0o700)
+
+    assert told.endswith("mount a folder, say /app/data, and set XBOARD_DB=/app/data/xboard.db")

@@ -1,0 +1,108 @@
+"""The first process of a container: check the ini file, run circusd, end as circusd ends.
+
+    python -m xboard_circus.container           run the backend; SIGTERM ends it, SIGHUP is a rolling reload
+    python -m xboard_circus.container health    end with 0 where circusd answers and the backend serves
+
+All logs go to stdout. Exit codes: 0 told to end, 1 given up or not started (the last line says why), else circusd's.
+"""
+
+from __future__ import annotations
+
+import signal
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from xboard_circus.container import last_words
+from xboard_circus.container.init import Init
+from xboard_circus.container.volumes import complaints
+from xboard_circus.errors import XboardError
+from xboard_circus.host import runtime
+
+DONE, TOLD, USAGE = 0, 1, 2
+INI = Path("circus.ini")
+REST_GRACE = 10.0
+OVERDUE_AFTER = 10.0
+
+
+def say(message: str) -> None:
+    print(f"xboard-circus: {message}", flush=True)
+
+
+def run(ini: Path) -> int:
+    """Run the backend of *ini* until it ends or is ended; return the exit code."""
+    command_line = [sys.executable, "-m", "xboard_circus", "-c", str(ini)]
+    init = Init(on_hangup=lambda: _reload(init, [*command_line, "reload"]))
+    init.take_over()
+    instance = runtime.instance_id(ini)
+    last_words.forget(instance)
+    problems = complaints()
+    if not problems and (code := init.tend(init.start([*command_line, "check"]))) and init.told_to_end is None:
+        problems = [f"nothing was started: the check of {ini} ended with {code}, see above"]
+    if problems:
+        for problem in problems:
+            say(problem)
+        return TOLD
+    if init.told_to_end is not None:
+        return DONE
+    code = init.tend(init.start([sys.executable, "-m", "circus.circusd", str(ini)]), is_overdue=_overdue(instance))
+    # A stop of circusd's leaves nobody. Where it was killed, its workers may finish what they are at.
+    init.end_the_rest(grace=REST_GRACE)
+    return _verdict(init, code, last_words.read(instance))
+
+
+def _verdict(init: Init, code: int, reason: str | None) -> int:
+    if init.told_to_end is not None:
+        return code
+    if reason is not None:
+        say(f"giving up: {reason}")
+        return TOLD
+    say(_told_of(code))
+    return code
+
+
+def _told_of(code: int) -> str:
+    if code > 128:
+        name = signal.Signals(code - 128).name if code - 128 in set(signal.Signals) else str(code - 128)
+        return f"circusd was ended by {name}; its workers go with it"
+    return f"circusd ended with exit code {code}" if code else "circusd was told to quit"
+
+
+def _overdue(instance: str) -> Callable[[], bool]:
+    """Return a function that says whether circusd had to quit long ago, and hangs."""
+    due_at: float | None = None
+
+    def is_overdue() -> bool:
+        nonlocal due_at
+        if due_at is None and last_words.read(instance) is not None:
+            due_at = time.monotonic() + OVERDUE_AFTER
+        return due_at is not None and time.monotonic() > due_at
+
+    return is_overdue
+
+
+def _reload(init: Init, command: Sequence[str]) -> None:
+    say("SIGHUP: rolling reload")
+    init.start(command)
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Read the command line and do what it says."""
+    if list(arguments) not in ([], ["run"], ["health"]):
+        print("usage: python -m xboard_circus.container [run | health]", file=sys.stderr)
+        return USAGE
+    ini = INI.absolute()
+    try:
+        if list(arguments) == ["health"]:
+            from xboard_circus.container.health import look
+
+            return look(ini)
+        return run(ini)
+    except (XboardError, OSError) as error:
+        say(str(error))
+        return error.exit_code if isinstance(error, XboardError) else TOLD
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,50 @@
+"""Look at what is mounted into the container before the backend trips over it.
+
+Docker makes an empty folder where a file that is to be mounted is not there yet, and a mounted folder belongs to whom
+it belongs to on the host: both show up in the app as an error of SQLite's that names neither.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+
+def complaints(environment: Mapping[str, str] = os.environ, *, folder: Path | None = None) -> list[str]:
+    """Return what is wrong with the database and the uploads, and what to do about it, one line each.
+
+    What is neither mounted nor asked for is passed over: an app of the user's own may need neither.
+    """
+    here = folder or Path.cwd()
+    database = here / environment.get("XBOARD_DB", "xboard.db")
+    uploads = here / environment.get("XBOARD_UPLOADS", "uploads")
+    found = _of_database(database) if database.exists() or "XBOARD_DB" in environment else []
+    return found + (_of_uploads(uploads) if uploads.is_mount() or "XBOARD_UPLOADS" in environment else [])
+
+
+def _of_database(database: Path) -> list[str]:
+    if database.is_dir():
+        what = f"{database} is a folder: there was no file to mount when the container was made"
+        return [f"{what}; remove the container and the folder, `touch {database.name}`, and run it again"]
+    if database.exists() and not os.access(database, os.W_OK):
+        return [_not_ours(database)]
+    above = _existing(database.parent)
+    if not os.access(above, os.W_OK):
+        what = f"SQLite keeps its log beside {database}, and {above} cannot be written"
+        return [f"{what}: mount a folder, say /app/data, and set XBOARD_DB={'/app/data/' + database.name}"]
+    return []
+
+
+def _of_uploads(uploads: Path) -> list[str]:
+    above = _existing(uploads)
+    return [] if os.access(above, os.W_OK) else [_not_ours(above)]
+
+
+def _existing(path: Path) -> Path:
+    return next(each for each in (path, *path.parents) if each.exists())
+
+
+def _not_ours(path: Path) -> str:
+    user = os.geteuid()
+    return f"{path} cannot be written by user {user}: `chown {user}` it on the host, or run with another --user"
