@@ -17,7 +17,7 @@ from starlette.exceptions import HTTPException
 
 from xboard_circus import __version__
 from xboard_circus.core.reasons import one_line
-from xboard_circus.dashboard import translations
+from xboard_circus.dashboard import metrics, translations
 from xboard_circus.dashboard.access import Access
 from xboard_circus.dashboard.actions import Order, Refused, carry_out
 from xboard_circus.dashboard.evidence import Evidence
@@ -166,6 +166,12 @@ def _api(app: FastAPI, hub: Hub, access: Access) -> None:
         access.need(request)
         evidence = _evidence(hub, server)
         return JSONResponse({"text": await hub.in_thread(lambda: evidence.why(watcher=watcher or None, pid=pid))})
+
+    @app.get("/metrics")
+    async def metrics_(request: Request) -> Response:
+        if access.session_of(request) is None and access.role_of_bearer(request) is None:
+            raise HTTPException(401, "a token is wanted", {"www-authenticate": "Bearer"})
+        return Response(metrics.exposition(hub), media_type=metrics.CONTENT_TYPE)
 
     @app.post("/api/actions")
     async def actions(request: Request) -> Response:

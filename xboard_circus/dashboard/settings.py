@@ -78,7 +78,7 @@ def options_of(found: Config, watcher: str | None) -> DashboardOptions:
 
 def dashboard_of(found: Config) -> WatcherConfig | None:
     """Return the watcher that runs the page, or None."""
-    return next((each for each in found.watchers if "xboard_circus.dashboard" in f"{each.cmd} {each.args}"), None)
+    return next(filter(config.is_dashboard, found.watchers), None)
 
 
 def absolute(endpoint: str, folder: Path) -> str:
