@@ -16,6 +16,7 @@ from xboard_circus.core.budget import RestartLimits
 from xboard_circus.masking import safe_command
 from xboard_circus.options import circus as circus_options
 from xboard_circus.options.fields import (
+    DashboardOptions,
     HealthOptions,
     LedgerOptions,
     PluginOptions,
@@ -28,6 +29,7 @@ from xboard_circus.options.fields import (
 from xboard_circus.options.kinds import Kind, WrongValueError
 
 __all__ = [
+    "DashboardOptions",
     "HealthOptions",
     "LedgerOptions",
     "OptionDoc",
@@ -113,7 +115,7 @@ def flat(options: WatcherOptions | PluginOptions) -> dict[str, object]:
 
 
 def is_ours(key: str) -> bool:
-    """True for a key of one of our families (``health.``, ``restart.``, ``port.``, ``worker.``), known or not."""
+    """True for a key of one of our families, such as ``health.`` or ``restart.``, known or not."""
     return key.startswith(_families(WatcherOptions))
 
 
@@ -133,7 +135,7 @@ def ini_text(value: object) -> str:
     """
     if isinstance(value, float) and value == int(value):
         return str(int(value))
-    return str(value)
+    return " ".join(value) if isinstance(value, tuple) else str(value)
 
 
 def did_you_mean(name: str, known: Iterable[str], *, alike: float = _ALIKE) -> str | None:
