@@ -45,8 +45,8 @@ def is_same_site(*, host: str, origin: str | None, fetch_site: str | None, names
         fetch_site: The header Sec-Fetch-Site, which only a browser can set.
         names: The names that the ini gives this page.
     """
-    if fetch_site not in (None, "same-origin"):
-        return False
+    if fetch_site is not None:
+        return fetch_site == "same-origin"
     if origin is None:
         return True
     match = _ORIGIN.fullmatch(origin)

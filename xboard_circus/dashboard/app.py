@@ -17,6 +17,7 @@ from starlette.exceptions import HTTPException
 
 from xboard_circus import __version__
 from xboard_circus.core.reasons import one_line
+from xboard_circus.dashboard import translations
 from xboard_circus.dashboard.access import Access
 from xboard_circus.dashboard.actions import Order, Refused, carry_out
 from xboard_circus.dashboard.evidence import Evidence
@@ -61,8 +62,16 @@ def _pages(app: FastAPI, hub: Hub, access: Access) -> None:
     templates = Environment(loader=PackageLoader("xboard_circus.dashboard"), autoescape=True)
 
     def page(name: str, request: Request, status: int = 200, **values: object) -> HTMLResponse:
-        root = request.scope.get("root_path", "")
-        text = templates.get_template(name).render(root=root, version=__version__, **values)
+        cookies, headers = request.cookies, request.headers
+        language = translations.choose(cookies.get(translations.COOKIE), headers.get("accept-language"))
+        text = templates.get_template(name).render(
+            text=translations.catalogue(language),
+            language=language,
+            languages=translations.LANGUAGES,
+            theme=translations.theme(cookies.get(translations.THEME_COOKIE)),
+            version=__version__,
+            **values,
+        )
         return HTMLResponse(text, status)
 
     @app.get("/")
@@ -71,11 +80,11 @@ def _pages(app: FastAPI, hub: Hub, access: Access) -> None:
         if session is None:
             return RedirectResponse(f"{request.scope['root_path']}/login", 303)
         allow_add = hub.settings.allow_add and session.role == "admin"
-        return page("index.html", request, csrf=session.csrf, role=session.role, allow_add=allow_add)
+        return page("page.html", request, csrf=session.csrf, role=session.role, allow_add=allow_add)
 
     @app.get("/login")
     async def login_page(request: Request) -> Response:
-        return page("login.html", request, error="")
+        return page("login.html", request, csrf="", error="")
 
     @app.post("/login")
     async def login(request: Request) -> Response:
@@ -87,11 +96,11 @@ def _pages(app: FastAPI, hub: Hub, access: Access) -> None:
             access.set_cookies(request, answer, tried)
             return answer
         if tried == 0.0:
-            return page("login.html", request, 401, error="wrong")
+            return page("login.html", request, 401, csrf="", error="login.wrong")
         wait = str(max(1, round(tried)))
         if "text/html" not in request.headers.get("accept", ""):
             return refusal(429, f"too many wrong tokens; try again in {wait} s", {"retry-after": wait})
-        refused = page("login.html", request, 429, error="wait", wait=wait)
+        refused = page("login.html", request, 429, csrf="", error="login.limited")
         refused.headers["retry-after"] = wait
         return refused
 

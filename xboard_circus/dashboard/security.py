@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from starlette.datastructures import Headers, MutableHeaders
-from starlette.responses import JSONResponse
+from starlette.responses import JSONResponse, RedirectResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from xboard_circus.core.origins import is_for_us, is_same_site
@@ -43,6 +43,9 @@ class Guarded:
         if scope["type"] != "http":
             await send({"type": "websocket.close", "code": 1008})
             return
+        if self._is_root_without_slash(scope):
+            await RedirectResponse(f"{self._root_of(scope)}/", 308)(scope, receive, send)
+            return
         self._place(scope)
 
         async def guarded(message: Message) -> None:
@@ -59,9 +62,16 @@ class Guarded:
         else:
             await refused(scope, receive, guarded)
 
+    def _root_of(self, scope: Scope) -> str:
+        return self._root_path or str(scope.get("root_path", "")).rstrip("/")
+
+    def _is_root_without_slash(self, scope: Scope) -> bool:
+        """Say whether the page is asked for at an address from which its relative links would lead elsewhere."""
+        return bool(root := self._root_of(scope)) and scope["path"] in (root, root + root)
+
     def _place(self, scope: Scope) -> None:
         """Bring the path into one shape, whether a proxy has cut its prefix off or not, and uvicorn put one before."""
-        root = self._root_path or scope.get("root_path", "").rstrip("/")
+        root = self._root_of(scope)
         path: str = scope["path"]
         while root and (path == root or path.startswith(f"{root}/")):
             path = path[len(root) :] or "/"
