@@ -31,6 +31,7 @@ const LOOKS = {
   stopping: ["idle", "half"],
   stopped: ["idle", "square"],
   none: ["idle", "ring"],
+  ended: ["idle", "square"],
   sick: ["bad", "triangle"],
   wedged: ["bad", "square"],
   refused: ["bad", "diamond"],

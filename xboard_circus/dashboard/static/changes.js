@@ -1,5 +1,6 @@
 // What has changed between two states, in sentences for who does not see the colours.
 
+import { isNews } from "./ghosts.js";
 import { keyOf } from "./history.js";
 import { text, word } from "./text.js";
 
@@ -31,5 +32,7 @@ function ofWatcher(was, watcher) {
   const told = workers.map(({ pid, state, reason }) =>
     text(reason ? "say.state.why" : "say.state", { ...names, pid, state: word("state", state), reason }),
   );
-  return [...own, ...told];
+  const alive = new Set(watcher.workers.map(keyOf));
+  const ended = watcher.status === "active" ? was.workers.filter((worker) => !alive.has(keyOf(worker)) && isNews(worker)) : [];
+  return [...own, ...ended.map(({ pid }) => text("say.ended", { ...names, pid, reason: watcher.last_reason })), ...told];
 }

@@ -4,6 +4,8 @@ import { set, svg } from "./dom.js";
 import { SPAN } from "./history.js";
 import { bytes, milliseconds, percent, text } from "./text.js";
 
+const YOUNG = 30; // seconds that a small curve shows at least: a young worker's would be a dot otherwise
+
 /** How each figure is written, and the least height of its curve, so that noise does not look like a mountain. */
 const KINDS = {
   cpu: { name: "chart.cpu", show: percent, least: 10, fromZero: true },
@@ -24,7 +26,8 @@ export class Sparkline {
   }
 
   update(series) {
-    const curve = draw(series, this.kind, this.box);
+    const [first, last] = [series.t[0], series.t[series.t.length - 1]];
+    const curve = draw(series, this.kind, this.box, Math.min(SPAN, Math.max(YOUNG, last - first)));
     set(this.line, "d", curve.line);
     set(this.area, "d", curve.area);
   }
@@ -66,13 +69,13 @@ export class Chart {
 }
 
 /** The paths of a series in a box. A gap in the figures is a gap in the curve. */
-function draw(series, kind, box) {
+function draw(series, kind, box, span = SPAN) {
   const values = series[kind];
   const known = values.filter((value) => value !== null && value !== undefined);
   if (!known.length) return { line: null, area: null, known, top: 0, bottom: 0 };
   const { bottom, top } = bounds(known, KINDS[kind]);
   const end = series.t[series.t.length - 1];
-  const x = (t) => round(box.left + box.width * (1 - (end - t) / SPAN));
+  const x = (t) => round(box.left + box.width * (1 - (end - t) / span));
   const y = (value) => round(box.top + box.height * (1 - (value - bottom) / (top - bottom)));
   const floor = box.top + box.height;
   let line = "";

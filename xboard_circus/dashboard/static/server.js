@@ -144,5 +144,5 @@ class SocketRow {
   }
 }
 
-// What serves comes first, then what Circus alone looks after, then the plugins.
-const rank = (watcher) => (watcher.armed ? 0 : isPlugin(watcher) ? 2 : 1);
+// What serves comes first, then what Circus alone looks after, then the page itself and the plugins.
+const rank = (watcher) => (isPlugin(watcher) ? 3 : watcher.name === "dashboard" ? 2 : watcher.armed ? 0 : 1);

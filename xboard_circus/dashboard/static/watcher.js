@@ -3,6 +3,7 @@
 import { MAY_ACT, actionButton, allow } from "./actions.js";
 import { Badge, toneOf } from "./badges.js";
 import { Keyed, el, set, show, write } from "./dom.js";
+import { Ghosts } from "./ghosts.js";
 import { keyOf } from "./history.js";
 import { text, word } from "./text.js";
 import { COLUMNS, WorkerRow, countdown } from "./worker.js";
@@ -25,6 +26,7 @@ export class WatcherCard {
     this.last = el("p", { class: "last" });
     this.portReason = el("p", { class: "last" });
     this.roll = new Roll();
+    this.ghosts = new Ghosts();
     this.empty = el("p", { class: "muted no-workers" });
     const body = el("tbody", { role: "rowgroup" });
     this.table = el("table", { class: "workers", role: "table", "aria-labelledby": id }, head(), body);
@@ -32,8 +34,13 @@ export class WatcherCard {
     this.node = el(
       "article",
       { class: "card watcher", "data-part": "watcher", "aria-labelledby": id },
-      el("header", { class: "watcher-head" }, this.name, this.badge.node, this.ready, this.unarmed, ...(MAY_ACT ? [this.makeActions()] : [])),
-      this.facts,
+      el(
+        "header",
+        { class: "watcher-head" },
+        el("div", { class: "watcher-title" }, this.name, this.badge.node, this.ready, this.unarmed),
+        this.facts,
+        ...(MAY_ACT ? [this.makeActions()] : []),
+      ),
       this.last,
       this.portReason,
       this.roll.node,
@@ -88,6 +95,7 @@ export class WatcherCard {
     const { armed, workers } = watcher;
     set(this.node, "data-watcher", watcher.name);
     set(this.node, "data-armed", armed ? "yes" : "no");
+    set(this.node, "data-plugin", isPlugin(watcher));
     write(this.name, watcher.name);
     this.badge.update(watcher.status, stale);
     write(this.ready, text(armed ? "watcher.ready" : "watcher.running", { ready: serving(watcher), wanted: watcher.numprocesses }));
@@ -98,8 +106,9 @@ export class WatcherCard {
     this.roll.update(watcher.reload ?? null);
     write(this.empty, text(watcher.status === "stopped" ? "watcher.stopped" : "watcher.no_workers"));
     show(this.empty, !workers.length);
-    show(this.table, workers.length > 0);
-    this.rows.update(workers.map((worker) => ({ server, watcher, worker, stale, elapsed })));
+    const shown = this.ghosts.update(watcher);
+    show(this.table, shown.length > 0);
+    this.rows.update(shown.map((worker) => ({ server, watcher, worker, stale, elapsed })));
     if (MAY_ACT) this.updateActions(stale);
     this.tick(elapsed);
   }

@@ -4,6 +4,8 @@ import { MAY_ACT, actionButton } from "./actions.js";
 import { Badge } from "./badges.js";
 import { Sparkline, shown } from "./charts.js";
 import { el, set, show, write } from "./dom.js";
+import { now } from "./feed.js";
+import { shownState } from "./ghosts.js";
 import { count, duration, text } from "./text.js";
 
 /** Columns in their order, with the key of their heading. */
@@ -47,7 +49,9 @@ export class WorkerRow {
   update({ server, watcher, worker, stale, elapsed }) {
     this.at = { server, watcher };
     this.worker = worker;
-    this.badge.update(worker.state, stale);
+    const hasEnded = worker.endedAt !== undefined;
+    set(this.node, "data-ended", hasEnded);
+    this.badge.update(shownState(worker), stale);
     show(this.unready.node, worker.ready === false && worker.state === "ready");
     this.unready.update("not_ready", stale);
     write(this.wid, worker.wid ?? "");
@@ -61,13 +65,19 @@ export class WorkerRow {
     const { requests_active: active, requests_served: served, threads_used: used, threads_limit: limit } = worker.probe ?? {};
     write(this.requests, served === undefined || served === null ? "" : text("worker.requests", { active: count(active ?? 0), served: count(served) }));
     write(this.threads, used ? text("worker.threads", { used, limit }) : "");
-    show(this.replace, watcher.armed);
+    show(this.replace, watcher.armed && !hasEnded);
+    show(this.kill, !hasEnded);
     this.tick(elapsed);
   }
 
   /** Let the age and the countdown go on by `elapsed` seconds since circusd told them. */
   tick(elapsed) {
-    const { age, next_try: nextTry } = this.worker;
+    const { age, next_try: nextTry, endedAt } = this.worker;
+    if (endedAt !== undefined) {
+      write(this.age, "");
+      write(this.nextTry, text("worker.ended", { age: duration(now() - endedAt) }));
+      return;
+    }
     write(this.age, age === null || age === undefined ? "" : duration(age + elapsed));
     write(this.nextTry, countdown(nextTry, elapsed));
   }
