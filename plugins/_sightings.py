@@ -13,6 +13,8 @@ from xboard_circus.probe import Outcome, UrlAnswer, WorkerAnswer
 View = Mapping[str, Any]
 """A watcher, or a worker, as `xboard_state` shows it."""
 
+FIRST_CHARS = 200
+
 WHOLE: Worker = (0, 0)
 """The place of a whole watcher in its WatcherHealth, where nobody can tell which of its workers answered."""
 
@@ -29,6 +31,7 @@ class Sighting:
 
     Attributes:
         asked_at: When the probe began, in seconds of the monotonic clock.
+        status: What a path that fails answered with, and *body* how that answer begins.
         clear: Something was learned of the worker; if not, it is neither to blame nor cleared.
     """
 
@@ -36,6 +39,8 @@ class Sighting:
     asked_at: float
     clear: bool = True
     latency: float | None = None
+    status: int | None = None
+    body: str = ""
     report: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -93,13 +98,27 @@ def worker_sighting(answer: WorkerAnswer) -> Sighting:
         pool_full=_number(report.get("threads_used")) >= _number(report.get("threads_limit")) > 0,
         reason=str(failing.get("reason") or ""),
     )
-    return Sighting(observation, answer.asked_at, latency=answer.latency, report=report)
+    status, body = failing.get("status"), str(failing.get("body") or "")[:FIRST_CHARS]
+    return Sighting(
+        observation,
+        answer.asked_at,
+        latency=answer.latency,
+        status=status if isinstance(status, int) else None,
+        body=body,
+        report=report,
+    )
 
 
 def url_sighting(answer: UrlAnswer, asked_at: float) -> Sighting:
     """Return what is judged of the *answer* of ``health.url``; a server that refuses to answer is sick, not wedged."""
     reason = "" if answer.ok else f"health.url: {answer.reason}"
-    return Sighting(Observation(answered=True, live=answer.ok, reason=reason), asked_at, latency=answer.latency)
+    return Sighting(
+        Observation(answered=True, live=answer.ok, reason=reason),
+        asked_at,
+        latency=answer.latency,
+        status=None if answer.ok else answer.status,
+        body=answer.body,
+    )
 
 
 def reported(finding: Finding, verdict: Round) -> dict[str, dict[str, Any]]:
@@ -116,6 +135,7 @@ def reported(finding: Finding, verdict: Round) -> dict[str, dict[str, Any]]:
             "reason": verdict.reasons[worker] if seen.clear or worker in known_ready else "",
             "ready": seen.clear and worker not in verdict.not_ready and state is not WorkerState.STARTING,
             "latency": _rounded(seen.latency),
+            **_evidence(seen),
             **{name: seen.report[name] for name in _PASSED_ON if name in seen.report},
         }
     return workers
@@ -138,8 +158,15 @@ def _url_reported(finding: Finding, verdict: Round) -> dict[str, dict[str, Any]]
         "reason": "" if well else f"nobody can tell which worker it is: {reason}",
         "ready": well,
         "latency": _rounded(seen.latency),
+        **_evidence(seen),
     }
     return {str(worker["pid"]): told for worker in asked(finding.view)}
+
+
+def _evidence(seen: Sighting) -> dict[str, Any]:
+    """Return what is kept of a probe for the day on which somebody asks; *ok* is None for what is not judged."""
+    ok = None if not seen.clear or seen.observation.starting else seen.observation.is_success
+    return {"ok": ok, "status": seen.status, "body": seen.body}
 
 
 def _part(report: Mapping[str, Any], name: str) -> Mapping[str, Any]:

@@ -41,6 +41,7 @@ KILL_SLACK = 10.0
 NEWS = 200
 # A watcher is limited as a whole, so it has one slot; the delays between restarts are Circus's own from here.
 SLOT = 0
+BY = "the restart limiter"
 NO_DELAY = 1e-6
 
 
@@ -287,7 +288,7 @@ class Limiter:
         limited.is_calling = True
         try:
             # Without "simple" a name is a pattern, and one watcher's stop may be another's too.
-            await self._commands.call(command, deadline=CALL_SECONDS, name=limited.name, match="simple")
+            await self._commands.call(command, deadline=CALL_SECONDS, name=limited.name, match="simple", by=BY)
         except CommandRefused as refusal:
             log.info("%s: %s; tried again", limited.name, refusal)
             return False

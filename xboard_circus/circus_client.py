@@ -26,6 +26,11 @@ from xboard_circus.errors import XboardError
 Reply = dict[str, Any]
 
 CONNECT_TIMEOUT = 1.0
+# Commands that change something: circusd records who sent them.
+CHANGING = frozenset(
+    ["start", "stop", "restart", "reload", "kill", "signal", "incr", "decr", "add", "rm", "set", "quit", "reloadconfig"]
+    + ["xboard_reload"]
+)
 FIRST_PAUSE, LONGEST_PAUSE = 0.05, 0.5
 
 
@@ -58,6 +63,8 @@ class CircusdBusy(CommandRefused):
 class CircusdClient:
     """Calls to the circusd at *endpoint*, each with a deadline.
 
+    *by* says who asks and how, such as ``xboard-circus stop, user ann``; circusd records it with each change.
+
     One object may serve many threads: ZeroMQ's sockets may not, so each thread gets one of its own when it first asks.
 
     >>> with CircusdClient("tcp://127.0.0.1:5555") as circusd:  # doctest: +SKIP
@@ -65,7 +72,8 @@ class CircusdClient:
     {'xboard': 'active', 'plugin:xboard': 'active'}
     """
 
-    def __init__(self, endpoint: str) -> None:
+    def __init__(self, endpoint: str, *, by: str | None = None) -> None:
+        self.by = by
         # "tcp://*:5555" is where circusd may listen, and nowhere that one could connect to.
         self.endpoint = endpoint.replace("://*:", "://127.0.0.1:")
         self._local = threading.local()
@@ -95,6 +103,8 @@ class CircusdClient:
             CommandRefused: It answered that it will not.
             CircusdBusy: At the deadline it was still refused because of another command.
         """
+        if self.by is not None and command in CHANGING:
+            properties.setdefault("by", self.by)
         ends_at = time.monotonic() + deadline
         pause = FIRST_PAUSE
         while True:
@@ -143,9 +153,9 @@ class CircusdClient:
         """Stop watcher *name* and start it again."""
         self.call("restart", name=name, match="simple", waiting=waiting, deadline=deadline)
 
-    def reload(self, name: str, *, by: str, deadline: float = 5.0) -> Reply:
+    def reload(self, name: str, *, deadline: float = 5.0) -> Reply:
         """Begin a rolling reload of armed watcher *name*, and return how far it is; refused while one runs."""
-        return dict(self.call("xboard_reload", name=name, by=by, deadline=deadline)["reload"])
+        return dict(self.call("xboard_reload", name=name, deadline=deadline)["reload"])
 
     def quit(self, *, deadline: float = 5.0) -> None:
         """Tell circusd to stop all watchers and end; it says that it will, not when it is done."""

@@ -33,9 +33,10 @@ class Silent:
 
 
 class Instance:
-    """What belongs to one ini file."""
+    """What belongs to one ini file; *by* is in whose name its circusd is told to do something."""
 
-    def __init__(self, config_file: Path, *, answer_within: float = ANSWER_WITHIN) -> None:
+    def __init__(self, config_file: Path, *, answer_within: float = ANSWER_WITHIN, by: str | None = None) -> None:
+        self.by = by
         self.answer_within = answer_within
         self.config = config.load(config_file)
         self.id = runtime.instance_id(self.config.path)
@@ -56,7 +57,7 @@ class Instance:
             # A relative path starts in circusd's folder, not in ours.
             # Without "..": a unix path may have 107 bytes.
             endpoint = f"ipc://{os.path.abspath(self.config.folder / endpoint.removeprefix('ipc://'))}"
-        return CircusdClient(endpoint)
+        return CircusdClient(endpoint, by=self.by)
 
     def find(self) -> Snapshot | Silent | None:
         """Look for our circusd; None where it does not run.

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 BODY_LIMIT = 64 * 1024
 PIECE = 64 * 1024
+FIRST_BYTES = 200
 WORKER_SHARE = 0.8  # of the time-out is the worker's for asking its app; the rest is for its answer's way
 
 
@@ -77,12 +78,13 @@ class WorkerAnswer:
 
 @dataclass(frozen=True, slots=True)
 class UrlAnswer:
-    """What came back from an address; *status* is None where nothing did."""
+    """What came back from an address; *status* is None where nothing did, *body* is how a failing answer begins."""
 
     ok: bool
     reason: str
     status: int | None
     latency: float
+    body: str = ""
 
 
 class _Silence(Exception):
@@ -217,6 +219,7 @@ def probe_url(url: str, *, timeout: float, clock: Callable[[], float] = time.mon
 
     asked_at = clock()
     status: int | None = None
+    first = b""
     with _Cut(timeout) as cut, requests.Session() as session:
         # No proxy, no netrc and no certificates from the environment of whoever started circusd.
         session.trust_env = False
@@ -228,7 +231,7 @@ def probe_url(url: str, *, timeout: float, clock: Callable[[], float] = time.mon
             ) as response:
                 status = response.status_code
                 location = response.headers.get("location", "")
-                _read_body(response)
+                first = _read_body(response)
             failure = ""
         # urllib3's own errors come through where the body is read; all of them, and OSError, mean the same here.
         except Exception as error:
@@ -236,18 +239,22 @@ def probe_url(url: str, *, timeout: float, clock: Callable[[], float] = time.mon
         if cut.done:
             failure = f"no complete answer within {timeout:g} s"
     latency = clock() - asked_at
+    body = first.decode("utf-8", errors="replace")
     if failure:
-        return UrlAnswer(False, failure, status, latency)
+        return UrlAnswer(False, failure, status, latency, body)
     if status is not None and 200 <= status < 300:
         return UrlAnswer(True, "", status, latency)
     reason = f"answered {status}" + (f", a redirect to {location[:200]}" if location else "")
-    return UrlAnswer(False, reason, status, latency)
+    return UrlAnswer(False, reason, status, latency, body)
 
 
-def _read_body(response: requests.Response) -> None:
-    left = BODY_LIMIT
+def _read_body(response: requests.Response) -> bytes:
+    """Read it, up to the limit; return how it begins."""
+    left, first = BODY_LIMIT, b""
     while left > 0 and (piece := response.raw.read(min(left, 8192), decode_content=False)):
         left -= len(piece)
+        first += piece[: FIRST_BYTES - len(first)]
+    return first
 
 
 def _said(error: BaseException) -> str:

@@ -14,7 +14,8 @@ from plugin_fakes import FakeClock
 
 from xboard_circus.ledger import LedgerError, LedgerStore, Record, Trouble
 from xboard_circus.plugins._base import BusEvent
-from xboard_circus.plugins.ledger import LedgerRecorder, record_of
+from xboard_circus.plugins._records import record_of
+from xboard_circus.plugins.ledger import LedgerRecorder
 
 
 class FakeStore:

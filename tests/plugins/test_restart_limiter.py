@@ -50,7 +50,7 @@ class CrashingWatcher:
         if command == "xboard_event":
             self.events.append((properties["event"], properties["reason"]))
         if command in ("stop", "start"):
-            assert properties == {"name": self.name, "match": "simple"}
+            assert properties == {"name": self.name, "match": "simple", "by": "the restart limiter"}
             if self.is_busy:
                 raise CommandRefused(command, BUSY)
             self.sent.append(command)

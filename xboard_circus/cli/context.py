@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import getpass
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +14,18 @@ import click
 from xboard_circus.instance import Instance
 
 DEFAULT = Path("circus.ini")
+
+def asker() -> str:
+    """Return who gives the command that runs, for the record: the program, the command, the user."""
+    context = click.get_current_context(silent=True)
+    command = f"xboard-circus {context.info_name}" if context is not None else "xboard-circus"
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):  # a container's user without a name
+        user = str(os.getuid())
+    sudo = os.environ.get("SUDO_USER")
+    return f"{command}, user {user}" + (f" (sudo by {sudo})" if sudo else "")
+
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -24,7 +38,7 @@ class Asked:
 
     def instance(self) -> Instance:
         """Read the ini file; XboardError where that is not possible."""
-        return Instance(self.config_file)
+        return Instance(self.config_file, by=asker())
 
 
 def ini_option(function: F) -> F:

@@ -21,7 +21,6 @@ from xboard_circus.snapshot import Snapshot, from_state
 LOOK_EVERY = 0.2
 ANSWER_WITHIN = 20.0
 TAIL_LINES = 15
-BY = "xboard-circus reload"
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +128,7 @@ def _tried(instance: Instance, names: Sequence[str]) -> bool:
 def _rolled(client: CircusdClient, name: str, shown: Progress) -> Reload:
     """Reload one watcher and tell how it goes; return its end."""
     try:
-        last = Reload.read(name, client.reload(name, by=BY))
+        last = Reload.read(name, client.reload(name))
     except CommandRefused as refused:
         raise XboardError(f"{name}: {refused.reason}") from refused
     while True:

@@ -52,6 +52,7 @@ class Cause(Enum):
     CANNOT_RUN = "cannot be run"
     PORT_CONFLICT = "port conflict"
     KILLED = "killed from outside"
+    OUT_OF_MEMORY = "out of memory"
     UNHEALTHY = "unhealthy"
     COMMANDED = "commanded"
     UNKNOWN = "unknown"
@@ -71,6 +72,8 @@ class Death:
         was_ready: It had become ready, whatever it was in the end.
         commanded_by: Who wanted it gone: "operator", "reload", "recycle", "scale", ...
         signals: The signals that Circus sent to it, in any order.
+        oom: How it is known that the kernel killed it for want of memory; "" where that is ruled out, None where it
+            can't be told.
         our_kill: Why we ended it ourselves; beats everything else.
         our_reason: The words for *our_kill*, or for what *commanded_by* wanted.
         log_tail: The last lines that it wrote, as far as they can be had.
@@ -81,6 +84,7 @@ class Death:
     was_ready: bool
     commanded_by: str | None = None
     signals: tuple[int, ...] = ()
+    oom: str | None = None
     our_kill: Cause | None = None
     our_reason: str = ""
     log_tail: str = ""
@@ -126,7 +130,9 @@ def _terminating(death: Death) -> int | None:
 
 def _died_by(signum: int, death: Death) -> tuple[Cause, str]:
     if signum == Signals.SIGKILL:
-        return Cause.KILLED, "killed from outside by SIGKILL (out of memory?)"
+        if death.oom:
+            return Cause.OUT_OF_MEMORY, f"killed by SIGKILL: {death.oom}"
+        return Cause.KILLED, "killed from outside by SIGKILL" + ("" if death.oom == "" else " (out of memory?)")
     if not death.was_ready:
         return Cause.FAILED_START, f"died by {_name(signum)} before it was ready"
     return Cause.CRASH, f"died by {_name(signum)}"

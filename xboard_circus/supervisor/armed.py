@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import time
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,14 +17,15 @@ from xboard_circus.core.causes import Cause
 from xboard_circus.core.ports import Policy
 from xboard_circus.core.states import WorkerState
 from xboard_circus.host import runtime
+from xboard_circus.host.oom import OomKills
 from xboard_circus.options.reading import WatcherOptions, parse_watcher
 from xboard_circus.plugins.port_guard import PortGuard
-from xboard_circus.supervisor import ends, recycling, spares, spawning, view
+from xboard_circus.supervisor import ends, evidence, recycling, spares, spawning, view
 from xboard_circus.supervisor.boundary import contained
 from xboard_circus.supervisor.environment import environment, user_of
 from xboard_circus.supervisor.hooks import ArmedHooks
-from xboard_circus.supervisor.output import Tail
-from xboard_circus.supervisor.replacement import Replacement, kill_wedged
+from xboard_circus.supervisor.output import LastWords, Tail
+from xboard_circus.supervisor.replacement import Replacement, decided, kill_wedged
 from xboard_circus.supervisor.rolling_reload import RollingReload
 from xboard_circus.supervisor.slot import Spawned
 from xboard_circus.supervisor.spawning import Wanted
@@ -59,7 +60,7 @@ class ArmedWatcher:
         self.name: str = watcher.name
         self.clock = time.monotonic
         self.live: dict[int, Spawned] = {}
-        self.tails: dict[int, deque[bytes]] = {}
+        self.tails: dict[int, LastWords] = {}
         self.restarts = 0
         self.ends: Counter[str] = Counter()
         self.last_reason = ""
@@ -69,6 +70,8 @@ class ArmedWatcher:
         self.replacement: Replacement | None = None
         self.reload: RollingReload | None = None
         self.recycle_not_before = float("-inf")
+        self.oom = OomKills()
+        self.looked_at = float("-inf")
         self.wanted = Wanted()
         self.options = WatcherOptions()
         self.read_options()
@@ -200,7 +203,7 @@ class ArmedWatcher:
         if self.start_failed_until is None:
             self.budget.clear()
         for spawned in self.live.values():
-            spawned.commanded_by = spawned.commanded_by or ends.OPERATOR
+            spawned.commanded_by = spawned.commanded_by or ends.by_operator(self)
         return True
 
     @contained(True)
@@ -211,7 +214,7 @@ class ArmedWatcher:
             spawned.signals.append(int(signum))
             ours = spawned.our_kill is not None or spawned.commanded_by is not None
             if not ours and (signum in ENDING_SIGNALS or signum == self.watcher.stop_signal):
-                spawned.commanded_by = ends.OPERATOR
+                spawned.commanded_by = ends.by_operator(self)
         return True
 
     # Processes
@@ -297,7 +300,7 @@ class ArmedWatcher:
             # Its successor could not bind the port beside it, so here the old one has to go first.
             self.supervisor.run(self._end_sick(spawned, f"sick: {reason}"), f"the end of {pid}")
             return
-        work = Replacement(self, spawned, cause=Cause.UNHEALTHY, by="health", reason=f"sick: {reason}")
+        work = Replacement(self, spawned, cause=Cause.UNHEALTHY, by="probe", reason=f"sick: {reason}")
         self.supervisor.run(self._replace(work), f"the replacement of {pid}")
 
     def _replace_for_operator(self, spawned: Spawned, reason: str) -> None:
@@ -320,6 +323,7 @@ class ArmedWatcher:
             self.tell(f"{work.reason}; kept, since {failure}")
 
     async def _end_sick(self, spawned: Spawned, reason: str) -> None:
+        decided(self, spawned, Cause.UNHEALTHY, by="probe", reason=reason)
         spawned.our_kill, spawned.our_reason = Cause.UNHEALTHY, reason
         await self.watcher.kill_process(spawned.process)
         self.reap_and_respawn()
@@ -373,6 +377,7 @@ class ArmedWatcher:
         recycling.look(self)
         self._start_again()
         self.port.check()
+        evidence.look(self)
 
     def see_ready(self) -> None:
         """Look which workers told that they are ready; forget the restarts of those that have been so for long."""

@@ -10,6 +10,7 @@ from circus.exc import MessageError
 from xboard_circus.core.states import WorkerState
 from xboard_circus.host import procs
 from xboard_circus.supervisor import rolling_reload
+from xboard_circus.supervisor.requests import who
 
 if TYPE_CHECKING:
     from xboard_circus.supervisor.armed import ArmedWatcher
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 
 # What is shown of a probe, beside state and reason.
 PROBE_FIGURES = ("latency", "lag", "threads_used", "threads_limit", "requests_active", "requests_served", "rss")
+# What is kept of the last few probes, as evidence.
+PROBE_EVIDENCE = ("ok", "state", "latency", "reason", "status", "body")
 EVENTS_FROM_OUTSIDE = frozenset({"unhealthy", "recovered", "restart", "cooldown"})
 
 
@@ -64,6 +67,8 @@ class Report(Command):  # type: ignore[misc]
                     spawned.seen_reason = str(what.get("reason") or "")
                     spawned.ready_now = what.get("ready")
                     spawned.probe = {name: what.get(name) for name in PROBE_FIGURES}
+                    spawned.rss = what.get("rss") or spawned.rss
+                    spawned.probes.append({"at": armed.clock(), **{name: what.get(name) for name in PROBE_EVIDENCE}})
         return {}
 
 
@@ -93,7 +98,7 @@ class Reload(Command):  # type: ignore[misc]
     supervisor: Supervisor
 
     def execute(self, arbiter: Any, props: dict[str, Any]) -> dict[str, Any]:
-        begun = rolling_reload.begin(_armed(self.supervisor, props["name"]), by=str(props.get("by", "operator"))[:60])
+        begun = rolling_reload.begin(_armed(self.supervisor, props["name"]), by=who(props))
         return {"reload": begun.view()}
 
 

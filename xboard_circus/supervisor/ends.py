@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING, Any
 from circus import logger
 
 from xboard_circus.core.causes import Death, cause_of
-from xboard_circus.supervisor.output import drain, text_of
+from xboard_circus.supervisor import evidence
+from xboard_circus.supervisor.output import LastWords, drain
 from xboard_circus.supervisor.slot import Spawned
 from xboard_circus.worker import EXIT_RECYCLED
 
 if TYPE_CHECKING:
     from xboard_circus.supervisor.armed import ArmedWatcher
 
-LOG_IN_EVENT = 1000
 KILLED_DIES_WITHIN = 1.0
 KILLED_POLL = 0.005
 OPERATOR = "operator"
@@ -90,21 +90,22 @@ def settle(armed: ArmedWatcher) -> None:
 
 
 def count(armed: ArmedWatcher, spawned: Spawned, code: int | None) -> None:
-    """Find the cause of an end, and let the budget say when the next one of its slot may start."""
+    """Find the cause of an end, tell it with all that is known, and let the budget say when its slot's next may start."""
     if armed.live.pop(spawned.pid, None) is None:
         return
     now = armed.clock()
     if code == EXIT_RECYCLED and armed.has_private_socket:
         spawned.commanded_by = spawned.commanded_by or "recycle"
-    log = text_of(armed.tails.pop(spawned.pid, None))
+    words = armed.tails.pop(spawned.pid, None) or LastWords()
     death = Death(
         exit_code=code,
         was_ready=spawned.ready_at is not None or armed.is_ready_by_uptime(spawned),
         commanded_by=spawned.commanded_by,
         signals=tuple(spawned.signals),
+        oom=evidence.oom_of(armed, spawned, code),
         our_kill=spawned.our_kill,
         our_reason=spawned.our_reason,
-        log_tail=log,
+        log_tail=words.tail,
         command=armed.watcher.cmd,
     )
     cause, reason = cause_of(death)
@@ -113,23 +114,37 @@ def count(armed: ArmedWatcher, spawned: Spawned, code: int | None) -> None:
     replacement = armed.replacement
     on_trial = replacement is not None and replacement.is_trying(spawned)
     if replacement is not None:
-        replacement.ended(spawned, reason, log)
-    evidence = {"pid": spawned.pid, "wid": spawned.wid, "cause": cause.value, "exit_code": code}
+        replacement.ended(spawned, reason, words.tail)
+    told = {"pid": spawned.pid, "wid": spawned.wid, "cause": cause.value, "exit_code": code}
+    told |= evidence.of_process(armed, spawned, code, words)
+    spent = armed.budget.spent(now)
     if not cause.counts or on_trial or armed.watcher.is_stopping():
-        if spawned.commanded_by == OPERATOR:
+        if is_operators(spawned):
             armed.budget.forget(spawned.slot)
-        if armed.is_running():
-            armed.publish("restart", reason=reason, by=spawned.commanded_by, **evidence)
+        # "end": nobody takes its place, since the watcher stops, or circusd.
+        told["budget"] = {"before": spent, "after": armed.budget.spent(now), "limit": armed.budget.limit}
+        armed.publish("restart" if armed.is_running() else "end", reason=reason, **told)
         return
     armed.restarts += 1
     was_cooling = armed.budget.is_cooling(spawned.slot, now)
     verdict = armed.budget.failed(spawned.slot, now, jitter=random.uniform(-1, 1))
     if any(other.slot == spawned.slot and other.released_at is not None for other in armed.live.values()):
         armed.budget.started(spawned.slot, now)  # its successor runs already
-    told = f"{reason}; {verdict.reason}"
-    armed.tell(told)
-    armed.publish(
-        "restart", reason=reason, wait=verdict.wait, failures=verdict.failures, log=log[-LOG_IN_EVENT:], **evidence
-    )
+    armed.tell(f"{reason}; {verdict.reason}")
+    told["budget"] = {"before": spent, "after": armed.budget.spent(now), "limit": armed.budget.limit}
+    told |= {"wait": verdict.wait, "failures": verdict.failures, "next": verdict.reason}
+    armed.publish("restart", reason=reason, **told)
     if verdict.cooling and not was_cooling:
-        armed.publish("cooldown", reason=told, wait=verdict.wait, **evidence)
+        named = {key: told[key] for key in ("pid", "wid", "cause", "exit_code")}
+        armed.publish("cooldown", reason=f"{reason}; {verdict.reason}", wait=verdict.wait, **named)
+
+
+def by_operator(armed: ArmedWatcher) -> str:
+    """Return by whom what Circus does to a watcher of its own accord was asked for."""
+    asker = armed.supervisor.requests.asker_of(armed.name)
+    return f"{OPERATOR}: {asker}" if asker else OPERATOR
+
+
+def is_operators(spawned: Spawned) -> bool:
+    """Say whether an operator wanted it gone."""
+    return (spawned.commanded_by or "").startswith(OPERATOR)

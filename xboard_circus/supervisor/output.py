@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import select
-from collections import deque
 from collections.abc import Callable
 from typing import Any
 
 TAIL_BYTES = 4096
+STACK_BYTES = 64 * 1024
 PIPE_BYTES = 1 << 20
+# What Python's faulthandler begins with when a fatal signal ends the process.
+STACK = b"Fatal Python error: "
 
 
 def incomplete_suffix(data: bytes) -> int:
@@ -27,14 +29,44 @@ def incomplete_suffix(data: bytes) -> int:
     return 0
 
 
+class LastWords:
+    """The last bytes that one process wrote, and, whole, the stacks that faulthandler wrote when it was killed."""
+
+    def __init__(self) -> None:
+        self._tail = b""
+        self._stack = b""
+
+    def add(self, piece: bytes) -> None:
+        """Take note of a further piece."""
+        if self._stack:
+            self._stack = (self._stack + piece)[:STACK_BYTES]
+        else:
+            # The mark may lie across the edge of two pieces.
+            seen = self._tail[-len(STACK) :] + piece
+            at = seen.find(STACK)
+            if at >= 0:
+                self._stack = seen[at:][:STACK_BYTES]
+        self._tail = (self._tail + piece[-TAIL_BYTES:])[-TAIL_BYTES:]
+
+    @property
+    def tail(self) -> str:
+        """The last bytes as text; the first line may be cut."""
+        return self._tail.decode("utf-8", errors="replace")
+
+    @property
+    def stack(self) -> str:
+        """The stacks of all its threads, empty if none were written."""
+        return self._stack.decode("utf-8", errors="replace")
+
+
 class Tail:
-    """A Circus stream that passes everything on to *inner* and remembers the last bytes of every pid.
+    """A Circus stream that passes everything on to *inner* and remembers the last words of every pid.
 
     Circus reads 1,024 bytes at a time and decodes each piece alone, so a character of more than one byte that lies
     across the edge comes out as two question marks. Pieces are therefore cut between characters here.
     """
 
-    def __init__(self, inner: Callable[[dict[str, Any]], object], tails: dict[int, deque[bytes]]) -> None:
+    def __init__(self, inner: Callable[[dict[str, Any]], object], tails: dict[int, LastWords]) -> None:
         self.inner = inner
         self.tails = tails
         self._held: dict[tuple[int, str], bytes] = {}
@@ -47,7 +79,7 @@ class Tail:
             if held:
                 self._held[pid, piece["name"]] = raw[-held:]
                 raw = raw[:-held]
-            self.tails.setdefault(pid, deque(maxlen=TAIL_BYTES // 64)).append(raw[-TAIL_BYTES:])
+            self.tails.setdefault(pid, LastWords()).add(raw)
         if raw:
             self.inner({**piece, "data": raw})
 
@@ -59,11 +91,6 @@ class Tail:
         """Write what is still held of *pid* and forget it."""
         for key in [key for key in self._held if key[0] == pid]:
             self.inner({"pid": pid, "name": key[1], "data": self._held.pop(key)})
-
-
-def text_of(tail: deque[bytes] | None) -> str:
-    """Return the last bytes as text."""
-    return b"".join(tail or ())[-TAIL_BYTES:].decode("utf-8", errors="replace")
 
 
 def drain(watcher: Any, process: Any) -> None:

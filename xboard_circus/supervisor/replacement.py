@@ -51,6 +51,7 @@ class Replacement:
         if armed.replacement is not None:
             return "another worker of this watcher is being replaced right now"
         armed.replacement = self
+        decided(armed, self.old, self.cause, by=self.by, reason=self.reason)
         try:
             self._set_aside()
             self._spawn()
@@ -67,6 +68,9 @@ class Replacement:
             # Before it is over: the end of a new one that had to be killed is counted now, and it costs no restart.
             armed.reap_and_respawn()
             armed.replacement = None
+        if self.failure is not None:
+            kept = f"{self.reason}; kept, since {self.failure}"
+            armed.publish("kept", reason=kept, by=self.by, pid=self.old.pid, wid=self.old.wid)
         return self.failure
 
     def is_trying(self, spawned: Spawned) -> bool:
@@ -136,12 +140,19 @@ class Replacement:
         await self.armed.watcher.kill_process(spawned.process, graceful_timeout=graceful_timeout)
 
 
+def decided(armed: ArmedWatcher, spawned: Spawned, cause: Cause | None, *, by: str, reason: str) -> None:
+    """Tell that a worker is going to be replaced, and why."""
+    name = (cause or Cause.COMMANDED).value
+    armed.publish("replace", reason=reason, by=by, pid=spawned.pid, wid=spawned.wid, cause=name)
+
+
 async def kill_wedged(armed: ArmedWatcher, spawned: Spawned, reason: str) -> None:
     """End a worker whose event loop does not answer, with the stack of every thread in its log.
 
     SIGABRT makes faulthandler write the stacks; a process under SIGSTOP only does so after SIGCONT. A worker that
     survives that gets SIGKILL: it cannot drain, since it cannot do anything.
     """
+    decided(armed, spawned, Cause.UNHEALTHY, by="probe", reason=reason)
     spawned.our_kill, spawned.our_reason = Cause.UNHEALTHY, reason
     process = spawned.process
     children = _children(process)

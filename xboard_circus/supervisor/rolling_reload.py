@@ -67,6 +67,9 @@ class RollingReload:
             await spares.renew(armed, self._old_spares, by="reload")
         if self.state != "done":
             armed.tell(f"reload {self.state}: {self.reason}")
+        told = f"reload {self.state}: {len(self.replaced)} of {self.total} replaced"
+        told += f"; {self.reason}" if self.reason else ""
+        armed.publish("reload_end", reason=told, by=self.by, state=self.state, replaced=self.replaced, log=self.log)
 
     async def _replace(self, work: Replacement) -> None:
         failure = await work.run()
@@ -90,5 +93,7 @@ def begin(armed: ArmedWatcher, *, by: str) -> RollingReload:
             f"beside an old one; `xboard-circus restart {armed.name}`, or let it serve on a [socket:...]"
         )
     armed.reload = RollingReload(armed, by=by)
+    reason = f"rolling reload of {armed.reload.total} workers, asked for by {by}"
+    armed.publish("reload_begin", reason=reason, by=by, total=armed.reload.total)
     armed.supervisor.run(armed.reload.run(), f"the reload of {armed.name}")
     return armed.reload

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,6 +12,8 @@ from typing import Any
 
 from xboard_circus.core.causes import Cause
 from xboard_circus.core.states import WorkerState
+
+PROBES_KEPT = 6
 
 
 @dataclass
@@ -31,6 +34,8 @@ class Spawned:
         commanded_by: Who asked for its end, if anybody did.
         spread: From 0 to 1, by which its limits of requests and age differ from its siblings'.
         our_kill: The cause, where we decided to end it.
+        rss: Resident memory in bytes when it was last looked at, or None.
+        probes: The last probes, oldest first: when (`at`), `ok`, `state`, `latency`, `reason`, `status`, first `body` bytes.
         probe: What the prober's last report told of it: latency, loop lag, threads, requests, memory.
     """
 
@@ -55,6 +60,8 @@ class Spawned:
     seen_reason: str = ""
     ready_now: bool | None = None
     probe: Mapping[str, Any] = field(default_factory=dict)
+    probes: deque[Mapping[str, Any]] = field(default_factory=lambda: deque(maxlen=PROBES_KEPT))
+    rss: int | None = None
     spread: float = field(default_factory=random.random)
 
     @property

@@ -21,6 +21,8 @@ from xboard_circus.plugins.port_guard import named
 from xboard_circus.supervisor import commands, in_process_restart, reconfigure
 from xboard_circus.supervisor.armed import ArmedWatcher
 from xboard_circus.supervisor.boundary import contained, contained_task
+from xboard_circus.supervisor.plugins_last import stop_last
+from xboard_circus.supervisor.requests import Requests
 
 TICK_FAST = 0.2
 TICK_SLOW = 1.0
@@ -63,6 +65,7 @@ class Supervisor:
         commands.register(arbiter, self)
         reconfigure.install(arbiter, self)
         in_process_restart.install(arbiter)
+        self.requests = Requests(self)
         self._reap_promptly()
         self.soon(0)
 
@@ -99,6 +102,7 @@ class Supervisor:
         for watcher in self.arbiter.watchers:
             if is_helper(watcher.name):
                 watcher.env = dict(watcher.env or {}, **self.marks())
+                stop_last(self, watcher)
 
     # The clockwork
 

@@ -18,6 +18,7 @@ App = Callable[[Message, Callable[[], Awaitable[Message]], Callable[[Message], A
 
 MAX_BODY = 64 * 1024
 MAX_REASON = 200
+FIRST_BYTES = 200
 
 
 @dataclass(frozen=True)
@@ -29,12 +30,14 @@ class AppAnswer:
         status: None when the app had not begun to answer.
         reason: What is wrong; empty if *ok*.
         latency: Seconds until that was known.
+        body: How the body begins; empty if *ok*.
     """
 
     ok: bool
     status: int | None
     reason: str
     latency: float
+    body: str = ""
 
 
 class AppCall:
@@ -51,6 +54,7 @@ class AppCall:
         self.completed = False
         self._status: int | None = None
         self._size = 0
+        self._first = b""
         self._asked = False
         self._timeout = timeout
         self._deadline = loop.call_later(timeout, self._expire)
@@ -78,7 +82,9 @@ class AppCall:
         if message["type"] == "http.response.start":
             self._status = message["status"]
         elif message["type"] == "http.response.body":
-            self._size += len(message.get("body", b""))
+            piece = message.get("body", b"")
+            self._size += len(piece)
+            self._first += piece[: FIRST_BYTES - len(self._first)]
             if self._size > MAX_BODY:
                 self._end(f"more than {MAX_BODY // 1024} KiB in the body")
             elif not message.get("more_body", False):
@@ -100,7 +106,8 @@ class AppCall:
         ok = not failure and self._status is not None and 200 <= self._status < 300
         facts = [] if ok else [f"status {self._status}" if self._status is not None else "", failure]
         reason = ", ".join(filter(None, facts))[:MAX_REASON]
-        self.answer.set_result(AppAnswer(ok, self._status, reason, latency))
+        body = "" if ok else self._first.decode("utf-8", errors="replace")
+        self.answer.set_result(AppAnswer(ok, self._status, reason, latency, body))
 
 
 class AppCalls:

@@ -1,0 +1,88 @@
+"""Tell the kernel's OOM killer from anybody else who sends SIGKILL, by the kernel's own counts of what it killed.
+
+Reads a few lines of /proc and /sys, which never block. Where there are none (macOS, no cgroup of memory) nothing is told.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+HOST = Path("/proc/vmstat")
+CGROUPS = Path("/sys/fs/cgroup")
+_COUNT = re.compile(r"^oom_kill (\d+)$", re.MULTILINE)
+
+
+def count_file_of(pid: int, *, proc: Path = Path("/proc"), cgroups: Path = CGROUPS) -> Path | None:
+    """Return the file in which the kernel counts what it killed in the memory cgroup of process *pid*."""
+    try:
+        lines = (proc / str(pid) / "cgroup").read_text().splitlines()
+    except OSError:
+        return None
+    for line in lines:
+        _, _, rest = line.partition(":")
+        controllers, _, path = rest.partition(":")
+        if "memory" in controllers.split(","):
+            name, top = "memory.oom_control", cgroups / "memory"
+        elif not controllers:
+            name, top = "memory.events", cgroups
+        else:
+            continue
+        # In a container without a namespace of its own the path is the host's, and its own group lies at the top.
+        for folder in (top / path.lstrip("/"), top):
+            if (folder / name).is_file():
+                return folder / name
+    return None
+
+
+def count_in(path: Path) -> int | None:
+    """Return how many processes the kernel has killed, as *path* tells; None where it does not."""
+    try:
+        found = _COUNT.search(path.read_text())
+    except OSError:
+        return None
+    return int(found[1]) if found else None
+
+
+class OomKills:
+    """The counts of the last two looks, so that a death can be compared with the time before it.
+
+    One look would not do: a kill that falls between the reaping and the look would be in it already.
+    """
+
+    def __init__(
+        self,
+        *,
+        find: Callable[[int], Path | None] = count_file_of,
+        read: Callable[[Path], int | None] = count_in,
+    ) -> None:
+        self._find = find
+        self._read = read
+        self._files: dict[int, Path] = {}
+        self._counts: dict[Path, tuple[int | None, int | None]] = {}
+
+    def look(self, pids: Iterable[int]) -> None:
+        """Read the counts for the processes that live."""
+        files = {pid: self._find(pid) or self._files.get(pid) or HOST for pid in pids}
+        counts = {}
+        for path in {HOST, *files.values()}:
+            now = self._read(path)
+            counts[path] = (self._counts[path][1] if path in self._counts else now, now)
+        self._files, self._counts = files, counts
+
+    def killed(self, pid: int) -> str | None:
+        """Say how it is known that the kernel killed *pid* a moment ago; "" if it did not, None if nobody can tell.
+
+        A count that rose by one explains one death.
+        """
+        path = self._files.get(pid) or self._find(pid) or HOST
+        before, latest = self._counts.get(path, (None, None))
+        now = self._read(path)
+        if now is None or before is None:
+            return None
+        if now <= before:
+            return ""
+        self._counts[path] = (before + 1, latest if latest is None else max(latest, before + 1))
+        whose = "the host" if path == HOST else "its cgroup"
+        return f"the kernel's OOM killer, oom_kill of {whose} rose"

@@ -1,0 +1,9 @@
+"""The ledger: what happened to the watchers, kept in a file that stays small and may fail without harm."""
+
+from __future__ import annotations
+
+from xboard_circus.ledger.record import Record
+from xboard_circus.ledger.store import MIB, LedgerStore
+from xboard_circus.ledger.trouble import LedgerError, Trouble
+
+__all__ = ["MIB", "LedgerError", "LedgerStore", "Record", "Trouble"]

@@ -1,0 +1,48 @@
+"""Find records in a ledger's file, whether or not somebody writes to it."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from contextlib import closing
+from pathlib import Path
+
+from xboard_circus.ledger.opening import open_to_read
+from xboard_circus.ledger.record import COLUMNS, Record, record_of_row
+from xboard_circus.ledger.trouble import told_as_ledger_errors
+
+
+def search(
+    path: Path,
+    *,
+    since: float | None = None,
+    watcher: str | None = None,
+    kind: str | Collection[str] | None = None,
+    after: int | None = None,
+    pid: int | None = None,
+    limit: int = 100,
+) -> list[Record]:
+    """Return the newest *limit* records that fit, oldest first; none when there is no file.
+
+    Args:
+        since: Only what happened at or after this wall-clock time.
+        kind: Only this kind, or only these.
+        after: Only what was stored after the record of this id.
+
+    Raises:
+        LedgerError: The file can't be read.
+    """
+    if not path.exists():
+        return []
+    kinds = None if kind is None else [kind] if isinstance(kind, str) else list(kind)
+    tests: list[tuple[str, list[object]]] = [("1", [])]
+    for test, value in (("time >= ?", since), ("watcher = ?", watcher), ("id > ?", after), ("pid = ?", pid)):
+        if value is not None:
+            tests.append((test, [value]))
+    if kinds is not None:
+        tests.append((f"kind IN ({', '.join('?' * len(kinds))})", [*kinds]))
+    where = " AND ".join(test for test, _ in tests)
+    sql = f"SELECT id, {COLUMNS} FROM events WHERE {where} ORDER BY id DESC LIMIT ?"
+    values = [value for _, each in tests for value in each]
+    with told_as_ledger_errors(path), closing(open_to_read(path)) as connection:
+        rows = connection.execute(sql, [*values, max(0, limit)]).fetchall()
+    return [record_of_row(row) for row in reversed(rows)]

@@ -1,0 +1,230 @@
+"""Keep what happened in a SQLite file that stays small, and that may fail without harm to anything else.
+
+One process writes, any number read. Nothing here retries or queues: `append` stores all that it is given or raises a
+LedgerError, and the plugin decides what to do with records that could not be stored.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import sqlite3
+import time
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from xboard_circus.ledger import damage
+from xboard_circus.ledger.opening import PAGE, Inode, inode_of, open_to_write, transaction
+from xboard_circus.ledger.record import COLUMNS, Record, row_of
+from xboard_circus.ledger.searching import search
+from xboard_circus.ledger.trouble import LedgerError, Trouble, told_as_ledger_errors, trouble_of
+
+log = logging.getLogger(__name__)
+
+MIB = 1 << 20
+DAY = 86_400.0
+PRUNE_ROWS = 500  # or fewer, so that a small ledger does not lose all at once
+PRUNE_SECONDS = 0.1
+DAMAGED_AGAIN = 60.0
+
+
+class LedgerStore:
+    """Events in the SQLite file at *path*, none older than *keep_days*, in at most *max_mb* MiB.
+
+    The bound holds for all that lies on the disk: three quarters of it for the database, which SQLite itself refuses to
+    grow past, and a quarter for the write-ahead log beside it.
+
+    A damaged file is set aside as ``NAME.damaged-TIME`` and a new one begun. A file that another program wrote is
+    left alone. All methods but `query` must be called from one thread at a time.
+
+    >>> import tempfile
+    >>> store = LedgerStore(Path(tempfile.mkdtemp(), "ledger.db"))
+    >>> store.append([Record(time=time.time(), watcher="web", kind="restart", reason="died by SIGSEGV")])
+    >>> [(record.kind, record.reason) for record in store.query(watcher="web")]
+    [('restart', 'died by SIGSEGV')]
+    >>> store.close()
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        keep_days: float = 30.0,
+        max_mb: float = 64.0,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self.path = path
+        self.keep_days = keep_days
+        self.max_bytes = int(max(1.0, max_mb) * MIB)
+        self._most_pages = self.max_bytes * 3 // 4 // PAGE
+        self._log_pages = min(1000, max(16, self.max_bytes // 16 // PAGE))
+        self._clock = clock
+        self._connection: sqlite3.Connection | None = None
+        self._inode: Inode | None = None
+        self._damaged_at = -math.inf
+
+    # Writing
+
+    def append(self, records: Sequence[Record]) -> None:
+        """Store all of *records*, or none and raise LedgerError."""
+        with self._guarded():
+            try:
+                self._insert(records)
+            except sqlite3.Error as error:
+                trouble = trouble_of(error)
+                if trouble is Trouble.DAMAGED and self._set_aside(error):
+                    self._insert(records)
+                elif trouble is Trouble.FULL and self._is_full() and self._shrink_a_little():
+                    # Full by our own bound. Of a full disk the past must not be eaten: it would soon be gone.
+                    self._insert(records)
+                else:
+                    raise
+            self._shrink(until=time.monotonic() + PRUNE_SECONDS)
+
+    def prune(self) -> bool:
+        """Delete a little of what is too old or too much; True when there is more to delete."""
+        with self._guarded():
+            try:
+                return self._shrink(until=time.monotonic() + PRUNE_SECONDS)
+            except sqlite3.Error as error:
+                if trouble_of(error) is not Trouble.DAMAGED or not self._set_aside(error):
+                    raise
+                return False
+
+    def close(self) -> None:
+        """Close the file; the next call opens it again."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            with suppress(sqlite3.Error):
+                connection.close()
+
+    def size(self) -> int:
+        """Return the bytes that the ledger takes on the disk, its write-ahead log included."""
+        return sum(_size(Path(f"{self.path}{suffix}")) for suffix in ("", "-wal"))
+
+    # Reading
+
+    def query(
+        self,
+        *,
+        since: float | None = None,
+        watcher: str | None = None,
+        kind: str | Collection[str] | None = None,
+        after: int | None = None,
+        pid: int | None = None,
+        limit: int = 100,
+    ) -> list[Record]:
+        """Return the newest *limit* records that fit, oldest first; see `searching.search`."""
+        return search(self.path, since=since, watcher=watcher, kind=kind, after=after, pid=pid, limit=limit)
+
+    # The open file
+
+    @contextmanager
+    def _guarded(self) -> Iterator[None]:
+        try:
+            with told_as_ledger_errors(self.path):
+                yield
+        except LedgerError:
+            self.close()
+            raise
+
+    def _db(self) -> sqlite3.Connection:
+        if self._connection is not None and self._inode != inode_of(self.path):
+            log.warning("ledger %s was moved or deleted; a new one is begun", self.path)
+            self.close()
+        if self._connection is None:
+            self._connection, self._inode = open_to_write(
+                self.path, most_pages=self._most_pages, log_pages=self._log_pages
+            )
+        return self._connection
+
+    def _insert(self, records: Sequence[Record]) -> None:
+        connection = self._db()
+        self._bound_log(connection)
+        # Several transactions would keep the log smaller still, but then half of the records could be stored.
+        with transaction(connection):
+            connection.executemany(
+                f"INSERT INTO events ({COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+                [row_of(record, now=self._clock()) for record in records],
+            )
+
+    # The bounds
+
+    def _bound_log(self, connection: sqlite3.Connection) -> None:
+        """Raise when somebody's open transaction keeps the write-ahead log from starting over."""
+        if _size(Path(f"{self.path}-wal")) <= self.max_bytes // 5:
+            return
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        if _size(Path(f"{self.path}-wal")) > self.max_bytes // 5:
+            raise LedgerError(self.path, Trouble.LOCKED, "another program holds a transaction open on it")
+
+    def _shrink(self, *, until: float) -> bool:
+        """Delete and give back in small steps; True when *until* came first."""
+        while self._shrink_a_little():
+            if time.monotonic() >= until:
+                return True
+        return False
+
+    def _shrink_a_little(self) -> bool:
+        if self._has_expired():
+            return self._delete("time < ?", [self._horizon()], order="time")
+        if self._is_full():
+            return self._delete("1", [], order="id")
+        used, free = self._pages()
+        return (used > self._most_pages or free > max(64, used // 4)) and self._give_back(used)
+
+    def _has_expired(self) -> bool:
+        oldest: float | None = self._db().execute("SELECT min(time) FROM events").fetchone()[0]
+        return oldest is not None and oldest < self._horizon()
+
+    def _horizon(self) -> float:
+        return self._clock() - self.keep_days * DAY
+
+    def _is_full(self) -> bool:
+        used, free = self._pages()
+        return used - free > self._most_pages * 5 // 6
+
+    def _pages(self) -> tuple[int, int]:
+        """Return how many pages the file has, and how many of these hold nothing."""
+        connection = self._db()
+        used, free = (connection.execute(f"PRAGMA {name}").fetchone()[0] for name in ("page_count", "freelist_count"))
+        return used, free
+
+    def _delete(self, where: str, values: list[float], *, order: str) -> bool:
+        """Delete a few rows; False when there was nothing to delete."""
+        connection = self._db()
+        self._bound_log(connection)
+        with transaction(connection):
+            chosen = (
+                f"SELECT id FROM events WHERE {where} ORDER BY {order} LIMIT {min(PRUNE_ROWS, self._most_pages // 8)}"
+            )
+            return connection.execute(f"DELETE FROM events WHERE id IN ({chosen})", values).rowcount > 0
+
+    def _give_back(self, used: int) -> bool:
+        """Give a few empty pages back to the disk; False when there was none to give."""
+        connection = self._db()
+        self._bound_log(connection)
+        # As a script, because a plain execute stops after the first page.
+        connection.executescript(f"PRAGMA incremental_vacuum({self._log_pages})")
+        connection.execute(f"PRAGMA max_page_count = {self._most_pages}").fetchone()
+        return self._pages()[0] < used
+
+    # Damage
+
+    def _set_aside(self, error: Exception) -> bool:
+        """Rename the damaged file; False when that happened a moment ago already, for then the disk is at fault."""
+        self.close()
+        if time.monotonic() - self._damaged_at < DAMAGED_AGAIN or not self.path.is_file():
+            return False
+        self._damaged_at = time.monotonic()
+        target = damage.set_aside(self.path, now=self._clock())
+        log.error("ledger %s is damaged (%s): set aside as %s, a new one is begun", self.path, error, target.name)
+        return True
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0

@@ -1,0 +1,175 @@
+"""Who asked for what: each command that changes something is told on the bus, and known to the ends that follow from it."""
+
+from __future__ import annotations
+
+import fnmatch
+import json
+import re
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from signal import Signals
+from typing import TYPE_CHECKING, Any
+
+from circus.exc import ConflictError
+
+from xboard_circus.core.reasons import one_line
+from xboard_circus.masking import safe_command
+from xboard_circus.supervisor.boundary import contained
+
+if TYPE_CHECKING:
+    from xboard_circus.supervisor.supervisor import Supervisor
+
+CHANGING = (
+    *("start", "stop", "restart", "reload", "kill", "signal", "incr", "decr"),
+    *("add", "rm", "set", "quit", "reloadconfig", "xboard_reload"),
+)
+CIRCUSCTL = "circusctl"
+A_SIGNAL = "a signal to circusd"
+CIRCUSD = "circusd"  # in the place of a watcher's name, where a command was for all
+LONGEST = 120
+
+
+@dataclass
+class Request:
+    """One command that changes something.
+
+    Attributes:
+        names: The watchers that it is for, in lower case; None for all.
+        answer: What its work came to, or the future of it; None before it has begun.
+    """
+
+    command: str
+    by: str
+    details: str
+    names: frozenset[str] | None
+    answer: Any = None
+
+    @property
+    def asker(self) -> str:
+        """Who asked, and how: circusctl does not say for what, so the command is told beside it."""
+        return f"{self.by} {self.command}" if self.by == CIRCUSCTL else self.by
+
+    def runs(self) -> bool:
+        done = getattr(self.answer, "done", None)
+        return self.answer is None or (done is not None and not done())
+
+
+def who(props: Mapping[str, Any]) -> str:
+    """Return who sends a command, by its own word."""
+    return one_line(str(props.get("by") or CIRCUSCTL), LONGEST)
+
+
+class Requests:
+    """The commands under way. Stands in front of Circus's own commands, and neither holds up nor fails one."""
+
+    def __init__(self, supervisor: Supervisor) -> None:
+        self._supervisor = supervisor
+        self._open: list[Request] = []
+        self._is_signal = False
+        controller = supervisor.arbiter.ctrl
+        for name in CHANGING:
+            command = controller.commands.get(name)
+            if command is not None:
+                command.execute = self._watched(name, command.execute)
+        dispatch = controller.dispatch
+
+        def dispatched(job: Any) -> Any:
+            # Circus turns a SIGTERM to circusd into a command of nobody's.
+            self._is_signal = job[0] is None
+            try:
+                return dispatch(job)
+            finally:
+                self._is_signal = False
+
+        controller.dispatch = dispatched
+
+    @contained(None)
+    def asker_of(self, watcher: str) -> str | None:
+        """Return who has asked for what is being done to *watcher*; None where no command is under way."""
+        for request in reversed(self._open):
+            if request.names is None or watcher.lower() in request.names:
+                return request.asker
+        return None
+
+    def _watched(self, name: str, execute: Callable[[Any, dict[str, Any]], Any]) -> Callable[..., Any]:
+        def watched(arbiter: Any, props: dict[str, Any]) -> Any:
+            request = self._begin(name, props)
+            try:
+                answer = execute(arbiter, props)
+            except Exception as error:
+                self._refused(request, error)
+                raise
+            self._begun(request, answer)
+            return answer
+
+        return watched
+
+    @contained(None)
+    def _begin(self, name: str, props: dict[str, Any]) -> Request | None:
+        self._open = [request for request in self._open if request.runs()]
+        by = A_SIGNAL if self._is_signal else who(props)
+        request = Request(name, by, _details(name, props), self._names(props))
+        self._open.append(request)
+        return request
+
+    @contained(None)
+    def _refused(self, request: Request | None, error: Exception) -> None:
+        if request is None:
+            return
+        self._open.remove(request)
+        # One that met another is tried again by whoever sent it.
+        if not isinstance(error, ConflictError):
+            self._tell(request, f"refused: {one_line(str(error))}")
+
+    @contained(None)
+    def _begun(self, request: Request | None, answer: Any) -> None:
+        if request is not None:
+            request.answer = answer if answer is not None else True
+            self._tell(request, "")
+
+    def _names(self, props: dict[str, Any]) -> frozenset[str] | None:
+        if not props.get("name"):
+            return None
+        name, match = str(props["name"]).lower(), props.get("match", "glob")
+        known = [str(each.name).lower() for each in self._supervisor.arbiter.watchers]
+        if name in known or match == "simple":
+            return frozenset([name])
+        pattern = re.compile(name if match == "regex" else fnmatch.translate(name))
+        return frozenset(each for each in known if pattern.match(each)) or frozenset([name])
+
+    def _tell(self, request: Request, outcome: str) -> None:
+        what = " ".join(filter(None, [request.command, request.details]))
+        reason = f"{what}, asked for by {request.by}" + (f"; {outcome}" if outcome else "")
+        for name in sorted(request.names or [CIRCUSD]):
+            message = {"time": time.time(), "reason": reason, "command": what, "by": request.by, "outcome": outcome}
+            self._publish(name, message)
+
+    def _publish(self, name: str, message: dict[str, Any]) -> None:
+        socket = self._supervisor.arbiter.evpub_socket
+        if socket is not None and not socket.closed:
+            topic = f"watcher.{one_line(name, LONGEST).replace(' ', '_')}.command"
+            socket.send_multipart([topic.encode(errors="replace"), json.dumps(message).encode()])
+
+
+def _details(name: str, props: Mapping[str, Any]) -> str:
+    """Return what else of a command is worth telling; the values of options may be secrets."""
+    if name == "add":
+        return safe_command(str(props.get("cmd") or "").split())
+    told = []
+    if "signum" in props:
+        told.append(_signal(props["signum"]))
+    if "pid" in props:
+        told.append(f"pid {props['pid']}")
+    if "nb" in props:
+        told.append(str(props["nb"]))
+    if isinstance(props.get("options"), Mapping):
+        told += sorted(str(key) for key in props["options"])
+    return one_line(" ".join(told), LONGEST)
+
+
+def _signal(signum: object) -> str:
+    try:
+        return Signals(int(str(signum))).name
+    except ValueError:
+        return str(signum)
