@@ -10,7 +10,6 @@ import asyncio
 import json
 import logging
 import os
-import re
 import signal
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -26,6 +25,7 @@ import xboard_circus
 from xboard_circus.circus_client import CircusdClient
 from xboard_circus.errors import XboardError
 from xboard_circus.host import procs
+from xboard_circus.logs import plugin_log_name
 from xboard_circus.options.reading import parse_plugin
 from xboard_circus.plugins._log import Sparingly, open_log
 
@@ -222,7 +222,7 @@ class XboardPlugin(CircusPlugin):  # type: ignore[misc]
 
     def handle_init(self) -> None:
         """Begin; Circus calls this when the loop is made, just before it runs it."""
-        open_log(self.path(self.options.log_dir) / f"plugin-{_file_name(self.config.get('name') or self.name)}.log")
+        open_log(self.path(self.options.log_dir) / plugin_log_name(self.config.get("name") or self.name))
         parent = Parent(os.environ.get("XBOARD_CIRCUSD"))
         log.info(
             "%s %s from %s, pid %d, for circusd %d at %s",
@@ -297,7 +297,3 @@ def _identity(mark: str | None) -> procs.Identity | None:
         return procs.Identity.parse(mark) if mark else None
     except ValueError:
         return None
-
-
-def _file_name(name: str) -> str:
-    return re.sub(r"[^A-Za-z0-9_-]+", "-", name.removeprefix("plugin:")).strip("-") or "xboard"

@@ -1,0 +1,288 @@
+"""Which logs an ini has, their last lines, and what comes after, over every kind of rotation."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+import pytest
+
+from xboard_circus.config import load
+from xboard_circus.core.old_logs import DAY, Found, expired
+from xboard_circus.logs import Line, LogFile, LogFollower, follow, log_files, tail
+from xboard_circus.logs.lines import LONGEST, time_of
+
+AT = time.mktime((2026, 11, 24, 20, 47, 29, 0, 0, -1))
+
+
+def log(folder: Path, text: str = "", *, old_files: int = 3) -> LogFile:
+    path = folder / "web.log"
+    path.write_text(text)
+    return LogFile("web", "web", path, "web", old_files)
+
+
+def append(path: Path, text: str) -> None:
+    with path.open("a") as file:
+        file.write(text)
+
+
+def rotate(path: Path, *, count: int = 3) -> None:
+    """As Circus's FileStream does."""
+    for number in range(count - 1, 0, -1):
+        one, next_one = Path(f"{path}.{number}"), Path(f"{path}.{number + 1}")
+        if one.exists():
+            one.replace(next_one)
+    path.replace(f"{path}.1")
+    path.touch()
+
+
+def stamped(second: int, text: str) -> str:
+    return f"2026-11-24 20:47:{second:02} [7] | {text}\n"
+
+
+# --- which files ---
+
+
+def ini(folder: Path, text: str) -> Path:
+    path = folder / "circus.ini"
+    path.write_text(text)
+    return path
+
+
+def test_the_logs_of_an_ini_are_those_that_it_names(tmp_path: Path) -> None:
+    config = load(
+        ini(
+            tmp_path,
+            """\
+[circus]
+endpoint = tcp://127.0.0.1:1
+[watcher:My Web]
+cmd = x
+stderr_stream.class = FileStream
+stderr_stream.filename = logs/web.log
+stderr_stream.max_bytes = 1000
+stderr_stream.backup_count = 4
+stdout_stream.class = FileStream
+stdout_stream.filename = logs/web.out.log
+[watcher:one]
+cmd = x
+stderr_stream.class = FileStream
+stderr_stream.filename = logs/one.log
+stdout_stream.class = FileStream
+stdout_stream.filename = logs/../logs/one.log
+[watcher:none]
+cmd = x
+[plugin:xboard]
+use = xboard_circus.plugins.bundle.Bundle
+log_dir = elsewhere
+[plugin:other]
+use = somebody.elses.Plugin
+""",
+        )
+    )
+
+    assert {
+        each.id: (str(each.path.relative_to(tmp_path)), each.watcher, each.old_files) for each in log_files(config)
+    } == {
+        "My-Web": ("logs/web.log", "My Web", 4),
+        "My-Web.out": ("logs/web.out.log", "My Web", 0),
+        "one": ("logs/one.log", "one", 0),
+        "circusd": ("logs/circusd.log", None, 5),
+        "circusd.out": ("logs/circusd.out", None, 1),
+        "plugin-xboard": ("elsewhere/plugin-xboard.log", None, 3),
+    }
+
+
+def test_a_name_that_is_taken_or_means_a_folder_gets_another_id(tmp_path: Path) -> None:
+    sections = [
+        f"[watcher:{name}]\ncmd = x\nstderr_stream.class = FileStream\nstderr_stream.filename = logs/{place}.log\n"
+        for place, name in enumerate(("circusd", "../etc", "a/b", "a b"))
+    ]
+    config = load(ini(tmp_path, "[circus]\nlogoutput = -\n" + "".join(sections)))
+
+    assert sorted(each.id for each in log_files(config)) == ["a-b", "a-b-2", "circusd", "circusd.out", "etc"]
+
+
+# --- times ---
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        pytest.param("2026-11-24 20:47:29 [71] | x", AT, id="a stream of Circus"),
+        pytest.param("2026-11-24 20:47:29 circus[7] [INFO] x", AT, id="circusd"),
+        pytest.param("2026-11-24 20:47:29,250 INFO x", AT + 0.25, id="a plugin"),
+        pytest.param("[2026-11-24T20:47:29] x", AT, id="in brackets"),
+        pytest.param("2026-11-24T20:47:29Z x", 1795553249.0, id="UTC"),
+        pytest.param("2026-11-24 20:47:29.5+08:00 x", 1795553249.5 - 8 * 3600, id="east of it"),
+        pytest.param("2026-02-31 20:47:29 x", None, id="no such day"),
+        pytest.param("2026-13-24 20:47:29 x", None, id="no such month"),
+        pytest.param("0000-01-01 00:00:00 x", None, id="no such year"),
+        pytest.param("INFO:     Started server process [71]", None, id="uvicorn"),
+        pytest.param("at 2026-11-24 20:47:29", None, id="further in"),
+        pytest.param("", None, id="empty"),
+    ],
+)
+def test_time_of(text: str, expected: float | None) -> None:
+    assert time_of(text) == expected
+
+
+# --- the last lines ---
+
+
+def test_the_tail_goes_back_into_rotated_files(tmp_path: Path) -> None:
+    web = log(tmp_path)
+    for number in range(1, 10):
+        append(web.path, f"line {number}\n")
+        if number % 2 == 0:
+            rotate(web.path)
+
+    assert [line.text for line in tail(web, 5)] == [f"line {number}" for number in range(5, 10)]
+    assert [line.text for line in tail(web, 100)] == [f"line {number}" for number in range(3, 10)]
+
+
+def test_look_alikes_of_rotated_files_are_not_read(tmp_path: Path) -> None:
+    web = log(tmp_path, "now\n")
+    for name in ("web.log.01", "web.log.4", "web.log.1.gz", "web.log.bak", "web.log2", "xweb.log.1"):
+        (tmp_path / name).write_text("other\n")
+
+    assert tail(web, 10) == [Line(None, "now")]
+
+
+def test_lines_without_a_time_have_that_of_the_line_above(tmp_path: Path) -> None:
+    web = log(tmp_path, stamped(29, "Traceback") + "  File x\n  boom\n" + stamped(31, "next"))
+
+    assert [(line.time, line.text[-9:]) for line in tail(web, 3)] == [
+        (AT, "  File x"),
+        (AT, "  boom"),
+        (AT + 2, "[7] | next"[-9:]),
+    ]
+
+
+def test_since_leaves_out_what_is_older_with_what_belongs_to_it(tmp_path: Path) -> None:
+    web = log(tmp_path, stamped(29, "old") + "  of old\n" + stamped(31, "new") + "  of new\n")
+
+    assert [line.text for line in tail(web, 10, since=AT + 1)] == [stamped(31, "new").rstrip(), "  of new"]
+    assert tail(web, 10, since=AT + 5) == []
+
+
+def test_since_of_a_log_without_times_is_kept_by_the_file_alone(tmp_path: Path) -> None:
+    web = log(tmp_path, "one\ntwo\n")
+    os.utime(web.path, (AT, AT))
+
+    assert tail(web, 10, since=AT - 1) == [Line(None, "one"), Line(None, "two")]
+    assert tail(web, 10, since=AT + 1) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        pytest.param("", [], id="empty"),
+        pytest.param("one", ["one"], id="no end"),
+        pytest.param("\n", [""], id="one empty line"),
+        pytest.param("one\n\ntwo\n", ["one", "", "two"], id="an empty line"),
+        pytest.param("one\r\ntwo\r\n", ["one", "two"], id="other ends"),
+        pytest.param("日志\n", ["日志"], id="Chinese"),
+    ],
+)
+def test_the_lines_of_a_file(tmp_path: Path, text: str, expected: list[str]) -> None:
+    assert [line.text for line in tail(log(tmp_path, text), 10)] == expected
+
+
+def test_lines_across_blocks_are_whole_and_endless_ones_are_cut(tmp_path: Path) -> None:
+    lines = [f"{number} " + "x" * 1000 for number in range(300)]
+    web = log(tmp_path, "\n".join(lines) + "\n" + "y" * 3_000_000)
+
+    told = [line.text for line in tail(web, 301)]
+
+    assert told[:-1] == lines
+    assert len(told[-1]) <= LONGEST
+
+
+def test_a_log_that_is_not_there_has_no_lines(tmp_path: Path) -> None:
+    assert tail(LogFile("web", "web", tmp_path / "no" / "web.log", None, 3), 10) == []
+
+
+def test_a_pipe_in_place_of_a_log_holds_nobody_up(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "web.log")
+
+    with pytest.raises(OSError, match="seek"):
+        tail(LogFile("web", "web", tmp_path / "web.log", None), 10)
+
+
+# --- what comes ---
+
+
+def test_a_follower_gives_each_new_line_once(tmp_path: Path) -> None:
+    web = log(tmp_path, "old\n")
+    with follow(web) as follower:
+        assert follower.poll() == []
+        append(web.path, "one\ntw")
+        assert follower.poll() == ["one"]
+        append(web.path, "o\n")
+        assert follower.poll() == ["two"]
+        assert follower.poll() == []
+
+
+def test_a_follower_goes_on_across_rotations(tmp_path: Path) -> None:
+    web = log(tmp_path)
+    with follow(web) as follower:
+        append(web.path, "one\n")
+        rotate(web.path)
+        append(web.path, "two\n")
+        rotate(web.path)
+        append(web.path, "three\nfour")
+        rotate(web.path)
+        append(web.path, "five\n")
+
+        assert follower.poll() == ["one", "two", "three", "four", "five"]
+        assert follower.poll() == []
+
+
+def test_a_follower_that_fell_behind_all_rotated_files_goes_on_with_what_there_is(tmp_path: Path) -> None:
+    web = log(tmp_path, "old\n")
+    with follow(web) as follower:
+        for number in range(6):
+            append(web.path, f"{number}\n")
+            rotate(web.path)
+        append(web.path, "now\n")
+
+        assert "now" in follower.poll()
+
+
+def test_a_follower_waits_for_a_file_and_reads_an_emptied_one_anew(tmp_path: Path) -> None:
+    web = LogFile("web", "web", tmp_path / "web.log", "web", 3)
+    with follow(web) as follower:
+        assert follower.poll() == []
+        web.path.write_text("one\n")
+        assert follower.poll() == ["one"]
+        web.path.write_text("")
+        assert follower.poll() == []
+        append(web.path, "two\n")
+        assert follower.poll() == ["two"]
+
+
+def test_a_flood_comes_in_pieces(tmp_path: Path) -> None:
+    web = log(tmp_path)
+    with LogFollower(web) as follower:
+        append(web.path, ("x" * 99 + "\n") * 30_000)
+        pieces = [len(follower.poll()) for _ in range(4)]
+
+    assert sum(pieces) == 30_000
+    assert max(pieces) < 11_000
+
+
+# --- what may go ---
+
+
+def test_only_what_our_writers_rotated_and_only_when_it_is_old_expires() -> None:
+    names = ["web.log", "web.log.1", "web.log.2", "web.log.3", "web.log.4", "web.log.01", "web.log.1.gz", "web.log.-1"]
+    names += ["web.log.1 ", "web.log.1\n", "web.log.", "web.log.٣", "webXlog.1", "web.log.2026", "web.out.log.1"]
+    old = [Found(name, written=0.0) for name in names]
+    others = [Found("web.log.2", 9 * DAY), Found("web.log.3", 0.0, is_plain=False)]
+
+    assert expired("web.log", old, highest=3, keep_days=7, now=8 * DAY) == ["web.log.1", "web.log.2", "web.log.3"]
+    assert expired("web.log", others, highest=3, keep_days=7, now=8 * DAY) == []
+    assert expired("web.log", old, highest=3, keep_days=7, now=7 * DAY) == []
+    assert expired("web.log", old, highest=0, keep_days=7, now=8 * DAY) == []

@@ -1,0 +1,42 @@
+"""Which rotated log files are old enough to go. Names are matched whole: a look-alike is somebody else's file."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+DAY = 86_400.0
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A file in the folder of a log; *written* is its time of last change, *is_plain* False for links and folders."""
+
+    name: str
+    written: float
+    is_plain: bool = True
+
+
+def number_of(name: str, base: str, highest: int) -> int | None:
+    """Return the N of ``BASE.N``, as the writer of *base* numbers the files that it rotates; None for another's file.
+
+    >>> [number_of(name, "web.log", 5) for name in ("web.log.2", "web.log.02", "web.log.9")]
+    [2, None, None]
+    """
+    match = re.fullmatch(re.escape(base) + r"\.([1-9][0-9]{0,4})", name)
+    return int(match[1]) if match and int(match[1]) <= highest else None
+
+
+def expired(base: str, found: Iterable[Found], *, highest: int, keep_days: float, now: float) -> list[str]:
+    """Return the names of the files that were rotated from *base* and not written to for *keep_days*, by wall clock.
+
+    >>> expired("web.log", [Found("web.log", 0), Found("web.log.1", 0), Found("web.log.1.gz", 0)],
+    ...         highest=5, keep_days=7, now=8 * DAY)
+    ['web.log.1']
+    """
+    return [
+        each.name
+        for each in found
+        if each.is_plain and number_of(each.name, base, highest) and now - each.written > keep_days * DAY
+    ]

@@ -1,0 +1,122 @@
+"""Which log files an ini file leads to: an allow-list, so that a name from outside is never used as a path."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from xboard_circus.config import Config, WatcherConfig, is_file, is_our_plugin
+from xboard_circus.core.old_logs import number_of
+
+# What `xboard-circus start` gives circusd where the ini names nothing.
+CIRCUSD_LOG = Path("logs", "circusd.log")
+CIRCUSD_OUT = Path("logs", "circusd.out")
+CIRCUSD_OLD_FILES = 5
+PLUGIN_OLD_FILES = 3
+
+
+@dataclass(frozen=True, slots=True)
+class LogFile:
+    """One log.
+
+    Attributes:
+        id: Short and safe in a URL, such as ``xboard``, ``xboard.out``, ``circusd``, ``plugin-xboard``.
+        title: What it is, for a person.
+        watcher: Whose output it is; None for circusd's and the plugins' own.
+        old_files: How many files ``PATH.1`` and so on its writer, one of ours or Circus's, keeps; 0 where another
+            writer rotates it or nobody does.
+    """
+
+    id: str
+    title: str
+    path: Path
+    watcher: str | None
+    old_files: int = 0
+
+    def old(self) -> list[Path]:
+        """Return the rotated files that are there, newest first."""
+        try:
+            names = os.listdir(self.path.parent)
+        except OSError:
+            return []
+        numbered = [(number, name) for name in names if (number := number_of(name, self.path.name, self.old_files))]
+        return [self.path.parent / name for _, name in sorted(numbered)]
+
+
+def log_files(config: Config) -> list[LogFile]:
+    """Return the logs of *config*, the watchers' first; two names of one file are one log."""
+    found: dict[Path, LogFile] = {}
+    taken: set[str] = set()
+    for each in (*_of_watchers(config), *_of_circusd(config), *_of_plugins(config)):
+        path = Path(os.path.normpath(each.path))
+        if path in found:
+            title = f"{found[path].title}, {each.title}"
+            found[path] = replace(found[path], title=title, old_files=max(found[path].old_files, each.old_files))
+            continue
+        found[path] = replace(each, id=_unique(each.id, taken), path=path)
+    return list(found.values())
+
+
+def plugin_log_name(plugin: str) -> str:
+    """Return the name of the log of ``[plugin:NAME]``.
+
+    >>> plugin_log_name("plugin:xboard"), plugin_log_name("bundle")
+    ('plugin-xboard.log', 'plugin-bundle.log')
+    """
+    name = re.sub(r"[^A-Za-z0-9_-]+", "-", plugin.removeprefix("plugin:")).strip("-") or "xboard"
+    return f"plugin-{name}.log"
+
+
+def _of_watchers(config: Config) -> Iterator[LogFile]:
+    for watcher in config.watchers:
+        for stream in ("stderr", "stdout"):
+            options = watcher.streams.get(stream)
+            if options and options.get("filename"):
+                yield _of_stream(config, watcher, stream, options)
+
+
+def _of_stream(config: Config, watcher: WatcherConfig, stream: str, options: Mapping[str, str]) -> LogFile:
+    name = watcher.name if stream == "stderr" else f"{watcher.name}.out"
+    path = config.folder / options["filename"]
+    title = f"{watcher.name}: what it writes to {stream}"
+    return LogFile(name, title, path, watcher.name, _old_files(options))
+
+
+def _old_files(options: Mapping[str, str]) -> int:
+    """Return how many files Circus's FileStream keeps beside the one it writes to; other classes rotate otherwise."""
+    if options.get("class", "FileStream") != "FileStream":
+        return 0
+    try:
+        most, count = int(options.get("max_bytes", 0)), int(options.get("backup_count", 0))
+    except ValueError:
+        return 0
+    return max(0, count) if most > 0 else 0
+
+
+def _of_circusd(config: Config) -> Iterator[LogFile]:
+    given = config.given.get("logoutput")
+    if given is None:
+        yield LogFile("circusd", "circusd itself", config.folder / CIRCUSD_LOG, None, CIRCUSD_OLD_FILES)
+    elif is_file(given):
+        yield LogFile("circusd", "circusd itself", config.folder / given, None, CIRCUSD_OLD_FILES)
+    title = "circusd: what it and processes without a stream print"
+    yield LogFile("circusd.out", title, config.folder / CIRCUSD_OUT, None, 1)
+
+
+def _of_plugins(config: Config) -> Iterator[LogFile]:
+    for plugin in filter(is_our_plugin, config.plugins):
+        path = config.folder / plugin.options.log_dir / plugin_log_name(plugin.name)
+        yield LogFile(path.stem, f"[{plugin.name}] itself", path, None, PLUGIN_OLD_FILES)
+
+
+def _unique(name: str, taken: set[str]) -> str:
+    """Return *name* as an id that no other log has, and add it to *taken*."""
+    plain = re.sub(r"[^A-Za-z0-9_.-]+", "-", name).strip(".-") or "log"
+    unique, number = plain, 2
+    while unique.lower() in taken:
+        unique, number = f"{plain}-{number}", number + 1
+    taken.add(unique.lower())
+    return unique

@@ -1,0 +1,125 @@
+"""What is written to a log from now on, across its rotation."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from xboard_circus.logs.files import LogFile
+from xboard_circus.logs.lines import LONGEST, decoded
+
+MOST_BYTES = 1 << 20  # of one poll, so that a flood comes in pieces
+
+
+def follow(log_file: LogFile, *, from_start: bool = False) -> LogFollower:
+    """Return a poller for the lines that are written to *log_file* from now on."""
+    return LogFollower(log_file, from_start=from_start)
+
+
+class LogFollower:
+    """Gives the new lines of a log at every `poll`, each once and whole.
+
+    A file that was renamed is read to its end before the next one is begun, so that nothing is lost when it is rotated,
+    even several times, between two polls. One that is emptied is read from its start. It need not be there yet.
+    """
+
+    def __init__(self, log_file: LogFile, *, from_start: bool = False) -> None:
+        self.log_file = log_file
+        self._descriptor: int | None = None
+        self._position = 0
+        self._rest = b""
+        if self._open(log_file.path) and not from_start:
+            self._position = self._size()
+
+    def __enter__(self) -> LogFollower:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def poll(self) -> list[str]:
+        """Return what has come since the last call, a MiB at most; never waits.
+
+        Raises:
+            OSError: The file is there and can't be read.
+        """
+        lines: list[str] = []
+        left = MOST_BYTES
+        while left > 0:
+            data = self._read(left)
+            left -= len(data)
+            lines += self._whole(data)
+            if not data and not self._go_on():
+                break
+        return lines
+
+    def close(self) -> None:
+        """Give the file up."""
+        descriptor, self._descriptor = self._descriptor, None
+        if descriptor is not None:
+            os.close(descriptor)
+
+    def _read(self, most: int) -> bytes:
+        if self._descriptor is None and not self._open(self.log_file.path):
+            return b""
+        assert self._descriptor is not None
+        if self._size() < self._position:
+            self._position, self._rest = 0, b""
+        data = os.pread(self._descriptor, min(most, 1 << 16), self._position)
+        self._position += len(data)
+        return data
+
+    def _whole(self, data: bytes) -> list[str]:
+        *lines, self._rest = (self._rest + data).split(b"\n")
+        if len(self._rest) > LONGEST:
+            lines, self._rest = [*lines, self._rest], b""
+        return [decoded(line) for line in lines]
+
+    def _go_on(self) -> bool:
+        """Open the file that was begun after the one that is read to its end; False where there is none."""
+        if self._descriptor is None:
+            return False
+        current = os.fstat(self._descriptor)
+        follower = None
+        for path in (self.log_file.path, *self.log_file.old()):
+            try:
+                found = path.stat()
+            except FileNotFoundError:
+                continue
+            if (found.st_dev, found.st_ino) == (current.st_dev, current.st_ino):
+                break
+            follower = path
+        else:
+            # Deleted: what lies further back is older, and has been read.
+            follower = self.log_file.path if self.log_file.path.exists() else None
+        # Whoever renamed it may have written to it in between; then it is not read to its end yet.
+        if follower is None or self._size() > self._position:
+            return follower is not None
+        self.close()
+        if self._rest:
+            # The file ended in the middle of a line, and the next begins with a line of its own.
+            self._rest += b"\n"
+        with contextlib.suppress(FileNotFoundError):
+            return self._open(follower)
+        return False
+
+    def _open(self, path: Path) -> bool:
+        try:
+            self._descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return False
+        self._position = 0
+        return True
+
+    def _size(self) -> int:
+        assert self._descriptor is not None
+        return os.fstat(self._descriptor).st_size
+
+
+def polled(followers: list[LogFollower]) -> Iterator[tuple[LogFile, str]]:
+    """Yield (log, line) for all that has come to any of *followers* since the last call."""
+    for follower in followers:
+        for line in follower.poll():
+            yield follower.log_file, line

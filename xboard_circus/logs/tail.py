@@ -1,0 +1,104 @@
+"""The last lines of a log, back into its rotated files, read from their ends."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO
+
+from xboard_circus.logs.files import LogFile
+from xboard_circus.logs.lines import LONGEST, Line, decoded, time_of
+
+BLOCK = 64 * 1024
+# Lines are looked at further back than asked for, to find the time of the first one, but not for ever.
+LOOK_BACK = 200
+
+
+def tail(log_file: LogFile, lines: int, since: float | None = None) -> list[Line]:
+    """Return the last *lines* lines, none of them older than *since*, oldest first.
+
+    *since* is in wall-clock seconds. Lines without a time belong to the timed one above them. Where no line has a time
+    *since* can't be kept: all come back, with None for their time, unless the file was last written before it.
+
+    Raises:
+        OSError: The file is there and can't be read.
+    """
+    with contextlib.ExitStack() as opened:
+        files = _opened(log_file, opened)
+        if since is not None:
+            files = [file for file in files if os.fstat(file.fileno()).st_mtime >= since]
+        return _last(_backwards(files), lines, since)
+
+
+def _last(backwards: Iterator[str], lines: int, since: float | None) -> list[Line]:
+    """Return the end of what comes *backwards*; it is read on for a little after that, for the time of the first."""
+    kept: list[Line] = []  # newest first
+    untimed: list[str] = []
+    has_time = False
+    looked = 0
+    for text in backwards:
+        if len(kept) + len(untimed) >= lines:
+            looked += 1
+            if not untimed or looked > LOOK_BACK:
+                break
+        at = time_of(text)
+        if at is None:
+            if len(kept) + len(untimed) < lines:
+                untimed.append(text)
+            continue
+        has_time = True
+        if since is not None and at < since:
+            untimed = []
+            break
+        kept += [Line(at, each) for each in untimed]
+        untimed = []
+        if len(kept) < lines:
+            kept.append(Line(at, text))
+    if since is None or not has_time:
+        kept += [Line(None, each) for each in untimed]
+    return kept[:lines][::-1]
+
+
+def _opened(log_file: LogFile, opened: contextlib.ExitStack) -> list[IO[bytes]]:
+    """Open the log and its rotated files, newest first. All before any is read, and each once: it may rotate now."""
+    files: list[IO[bytes]] = []
+    seen = set()
+    for path in (log_file.path, *log_file.old()):
+        with contextlib.suppress(FileNotFoundError):
+            file = opened.enter_context(_plain(path))
+            found = os.fstat(file.fileno())
+            if (found.st_dev, found.st_ino) not in seen:
+                seen.add((found.st_dev, found.st_ino))
+                files.append(file)
+    return files
+
+
+def _plain(path: Path) -> IO[bytes]:
+    # A named pipe in the place of a log would hold an open() up for ever.
+    return os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb")
+
+
+def _backwards(files: list[IO[bytes]]) -> Iterator[str]:
+    for file in files:
+        yield from _lines_backwards(file)
+
+
+def _lines_backwards(file: IO[bytes]) -> Iterator[str]:
+    position = file.seek(0, os.SEEK_END)
+    rest = b""
+    is_last = True  # behind the last line end there is a line only if something stands there
+    while position > 0:
+        size = min(BLOCK, position)
+        position -= size
+        file.seek(position)
+        first, *others = (file.read(size) + rest).split(b"\n")
+        for line in reversed(others):
+            if line or not is_last:
+                yield decoded(line)
+            is_last = False
+        # The beginning of a line is what is kept of an endless one.
+        rest = first if len(first) <= 2 * LONGEST else first[:LONGEST]
+    if rest or not is_last:
+        yield decoded(rest)
