@@ -21,11 +21,12 @@ from xboard_circus.dashboard import metrics, translations
 from xboard_circus.dashboard.access import Access
 from xboard_circus.dashboard.actions import Order, Refused, carry_out
 from xboard_circus.dashboard.evidence import Evidence
-from xboard_circus.dashboard.hub import Hub
+from xboard_circus.dashboard.hub import MOST_READERS, Hub
 from xboard_circus.dashboard.security import Guarded, refusal
 from xboard_circus.dashboard.settings import LOCAL, Settings
 from xboard_circus.dashboard.stream import MOST_STREAMS, EventStream
 from xboard_circus.errors import XboardError
+from xboard_circus.logs import LogFile
 
 HERE = Path(__file__).resolve().parent
 MOST_EVENTS = 1000
@@ -167,6 +168,27 @@ def _api(app: FastAPI, hub: Hub, access: Access) -> None:
         evidence = _evidence(hub, server)
         return JSONResponse({"text": await hub.in_thread(lambda: evidence.why(watcher=watcher or None, pid=pid))})
 
+    @app.get("/api/logs")
+    async def logs(request: Request, server: str = LOCAL) -> Response:
+        access.need(request)
+        return JSONResponse({"files": _evidence(hub, server).logs()})
+
+    @app.get("/api/logs/{log_id}")
+    async def log(request: Request, log_id: str, server: str = LOCAL, lines: int = 200) -> Response:
+        access.need(request)
+        evidence = _evidence(hub, server)
+        found = _log(evidence, log_id)
+        return JSONResponse({"lines": await hub.in_thread(evidence.last_lines, found, lines)})
+
+    @app.get("/api/logs/{log_id}/stream")
+    async def log_stream(request: Request, log_id: str, server: str = LOCAL) -> Response:
+        session = access.need(request)
+        found = _log(_evidence(hub, server), log_id)
+        if hub.readers >= MOST_READERS:
+            raise HTTPException(503, f"{MOST_READERS} logs are followed already")
+        source = hub.follow_log(found, holds=lambda: hub.sessions.is_valid(session))
+        return EventStream(source, closing=hub.closing)
+
     @app.get("/metrics")
     async def metrics_(request: Request) -> Response:
         if access.session_of(request) is None and access.role_of_bearer(request) is None:
@@ -188,6 +210,13 @@ def _api(app: FastAPI, hub: Hub, access: Access) -> None:
         by = f"dashboard: {session.role} from {access.address_of(request)}"
         message = await carry_out(hub, Order(action=given["action"], given=given, by=by))
         return JSONResponse({"ok": True, "message": message})
+
+
+def _log(evidence: Evidence, log_id: str) -> LogFile:
+    found = evidence.log(log_id)
+    if found is None:
+        raise HTTPException(404, "there is no such log")
+    return found
 
 
 def _evidence(hub: Hub, server: str) -> Evidence:

@@ -1,20 +1,26 @@
-"""What the files beside the ini tell: the ledger. Everything here reads from a disk and belongs into a thread."""
+"""What the files beside the ini tell: the ledger and the logs. Everything here reads from a disk, so in a thread."""
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
 from xboard_circus.config import is_our_plugin
 from xboard_circus.dashboard.settings import Settings
 from xboard_circus.dashboard.views import masked
+from xboard_circus.errors import XboardError
 from xboard_circus.ledger import LedgerStore, Record
+from xboard_circus.logs import LogFile, LogFollower, log_files, tail
+from xboard_circus.masking import safe_text
 
 MOST_EVENTS = 1000
+MOST_LINES, MOST_AT_ONCE, LONGEST_LINE = 2000, 500, 4000
+_ESCAPE = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]")
 
 
 class Evidence:
-    """The ledger of the circusd beside us."""
+    """The ledger and the logs of the circusd beside us. A name from outside only chooses among what the ini names."""
 
     def __init__(self, settings: Settings) -> None:
         found = settings.config
@@ -22,6 +28,7 @@ class Evidence:
         self.ledger: Path | None = None
         if found is not None and plugin is not None:
             self.ledger = found.folder / plugin.options.ledger.file
+        self._logs = {each.id: each for each in log_files(found)} if found is not None else {}
 
     @property
     def has_ledger(self) -> bool:
@@ -29,7 +36,22 @@ class Evidence:
 
     @property
     def has_logs(self) -> bool:
-        return False
+        return bool(self._logs)
+
+    def logs(self) -> list[dict[str, Any]]:
+        """Return what there is to read."""
+        return [{"id": each.id, "title": each.title, "watcher": each.watcher} for each in self._logs.values()]
+
+    def log(self, log_id: str) -> LogFile | None:
+        """Return the log of that id, or None."""
+        return self._logs.get(log_id)
+
+    def last_lines(self, log: LogFile, lines: int) -> list[str]:
+        """Return the last lines of a log; XboardError where it can't be read."""
+        try:
+            return [shown_line(line.text) for line in tail(log, max(1, min(lines, MOST_LINES)))]
+        except OSError as error:
+            raise XboardError(f"{log.path} cannot be read: {error.strerror}") from None
 
     def events(
         self, *, watcher: str | None = None, kind: str | None = None, after: int | None = None, limit: int = 100
@@ -51,6 +73,19 @@ class Evidence:
             return store.query(**wanted)
         finally:
             store.close()
+
+
+def new_lines(follower: LogFollower) -> list[str]:
+    """Return what has come to a log since the last call, without the middle of a flood."""
+    lines = follower.poll()
+    if len(lines) > MOST_AT_ONCE:
+        lines = [f"[{len(lines) - MOST_AT_ONCE} lines left out: more than a page can show]", *lines[-MOST_AT_ONCE:]]
+    return [shown_line(line) for line in lines]
+
+
+def shown_line(line: str) -> str:
+    """Return a line of a log as the page may have it: no secrets, no colours, no endless line."""
+    return safe_text(_ESCAPE.sub("", line[:LONGEST_LINE]))
 
 
 def _shown(record: Record) -> dict[str, Any]:

@@ -14,15 +14,19 @@ from types import FrameType
 from typing import Any
 
 from xboard_circus.core.logins import LoginLimiter
-from xboard_circus.dashboard.evidence import Evidence
+from xboard_circus.dashboard.evidence import Evidence, new_lines
 from xboard_circus.dashboard.poller import Server
 from xboard_circus.dashboard.saved import Added, Saved
 from xboard_circus.dashboard.sessions import Sessions
 from xboard_circus.dashboard.settings import LOCAL, Settings
-from xboard_circus.dashboard.stream import Board, event, json_text
+from xboard_circus.dashboard.stream import HEARTBEAT, Board, event, json_text
 from xboard_circus.dashboard.tokens import Role, load_or_make
+from xboard_circus.logs import LogFile, LogFollower, follow
 
 TICK = 1.0
+LOG_EVERY = 0.5
+HEARTBEAT_EVERY = 15.0
+MOST_READERS = 32
 ROLES: tuple[Role, ...] = ("admin", "reader")
 
 
@@ -44,6 +48,7 @@ class Hub:
         self.sessions = Sessions(self.tokens, self.saved, clock=wall)
         self.logins = LoginLimiter()
         self.board = Board()
+        self.readers = 0
         self.closing = asyncio.Event()
         self.evidence = Evidence(settings)
         # Orders, and reading of files. Apart from the pollers' threads, and of a number that is soon enough.
@@ -143,6 +148,29 @@ class Hub:
             if (server.age() or 0) > self.settings.poll:
                 server.ask_soon()
         return self.board.follow(role, lambda: event("state", self.state(role)), holds=holds)
+
+    async def follow_log(self, log: LogFile, *, holds: Callable[[], bool]) -> AsyncIterator[bytes]:
+        """Yield the lines of a log as they are written, as events."""
+        self.readers += 1
+        follower: LogFollower | None = None
+        try:
+            follower = await self.in_thread(follow, log)
+            quiet_since = self.clock()
+            while holds():
+                lines = await self.in_thread(new_lines, follower)
+                if lines:
+                    yield b"".join(event("line", json_text(line)) for line in lines)
+                    quiet_since = self.clock()
+                elif self.clock() - quiet_since > HEARTBEAT_EVERY:
+                    yield HEARTBEAT
+                    quiet_since = self.clock()
+                await asyncio.sleep(LOG_EVERY)
+        except OSError as error:
+            yield event("line", json_text(f"[{log.path} cannot be read any more: {error.strerror}]"))
+        finally:
+            self.readers -= 1
+            if follower is not None:
+                follower.close()
 
     def _servers_json(self) -> str:
         views = [
