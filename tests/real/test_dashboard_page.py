@@ -70,7 +70,7 @@ def confirm(visit: Visit, name: str) -> None:
 
 def test_each_state_appears_as_workers_are_blocked_killed_and_healed(tmp_path: Path) -> None:
     """Given four workers / when they are blocked, filled, sick, killed, crash, heal / then the page shows each state."""
-    options = {**QUICK, "restart.burst": 6, "restart.delay": 5, "restart.delay_max": 30, "restart.window": 60}
+    options = {**QUICK, "restart.burst": 6, "restart.delay": 5, "restart.delay_max": 30, "restart.window": 600}
     with dashboard(tmp_path, [Watcher(numprocesses=4, options=options)]) as c, visiting(c, tmp_path) as visit:
         full, sick, unready, wedged = c.wait_ready(timeout=PATIENCE)
         for pid in (full, sick, unready, wedged):
