@@ -231,7 +231,7 @@ def test_a_log_is_followed_paused_and_searched(visit: Visit, shared: Circusd) ->
 
     press(visit.page.locator("#logs"), "Pause")
     write("one that has to wait")
-    expect(visit.page.locator("#log-foot")).to_contain_text("Paused; 1 new line")
+    expect(visit.page.locator("#log-foot")).to_contain_text(re.compile(r"Paused; \d+ new lines wait"))
     expect(shown).not_to_contain_text("one that has to wait")
     press(visit.page.locator("#logs"), "Go on")
     expect(shown).to_contain_text("one that has to wait")
@@ -400,7 +400,8 @@ def test_scripts_from_outside_are_shown_as_text(tmp_path: Path) -> None:
     sneaky = Watcher(EVIL, armed=False, listens=False, command="sleep 1000", numprocesses=1)
     web = Watcher(options={**QUICK, "health.max_unavailable": 1}, told={"live.wid-1": f"503 {EVIL}"})
     with dashboard(tmp_path, [web, sneaky]) as c:
-        (c.folder / "logs" / "web.log").open("a").write(f"{EVIL}</div><script>window.hit=1</script>\n")
+        with (c.folder / "logs" / "web.log").open("a") as log:
+            log.write(f"{EVIL}</div><script>window.hit=1</script>\n")
         with visiting(c, tmp_path) as visit:
             expect(visit.page.get_by_role("heading", name=EVIL)).to_be_visible()
             c.wait_ready(1, timeout=PATIENCE)

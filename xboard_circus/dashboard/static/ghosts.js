@@ -46,9 +46,19 @@ export class Ghosts {
     const news = gone.filter(isNews);
     // The watcher's last reason is that of its last end: with two at once it is not known whose it is.
     const reason = gone.length === 1 && watcher.last_reason !== before.last_reason ? watcher.last_reason : "";
-    for (const worker of news) this.ended.set(keyOf(worker), ghostOf(worker, reason || worker.reason));
+    for (const worker of news) {
+      const ghost = ghostOf(worker, reason || worker.reason);
+      this.ended.set(keyOf(worker), ghost);
+      this.explain(ghost, ghost.reason);
+    }
     while (this.ended.size > MOST) this.ended.delete(this.ended.keys().next().value);
     if (news.length && server.has_ledger) setTimeout(() => this.lookUp(server.id, watcher.name), LEDGER_WAIT);
+  }
+
+  // An end that was asked for may not have been seen as one: it can pass between two states.
+  explain(ghost, reason) {
+    if (reason.startsWith("commanded")) this.ended.delete(keyOf(ghost));
+    else Object.assign(ghost, wordsOf(reason));
   }
 
   /** Take the reason of each end from the ledger, which knows it by pid. */
@@ -57,7 +67,7 @@ export class Ghosts {
       const { events } = await get("api/events", { server, watcher, limit: 50 });
       for (const ghost of this.ended.values()) {
         const told = events.filter(({ kind, pid, reason }) => ENDS.has(kind) && pid === ghost.pid && reason);
-        if (told.length) Object.assign(ghost, wordsOf(told[told.length - 1].reason));
+        if (told.length) this.explain(ghost, told[told.length - 1].reason);
       }
     } catch (refused) {
       if (!(refused instanceof Refused)) throw refused;
