@@ -155,6 +155,7 @@ class Hub:
         follower: LogFollower | None = None
         try:
             follower = await self.in_thread(follow, log)
+            yield HEARTBEAT
             quiet_since = self.clock()
             while holds():
                 lines = await self.in_thread(new_lines, follower)
