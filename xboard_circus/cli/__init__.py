@@ -14,6 +14,7 @@ from xboard_circus.cli.configuration import check, init
 from xboard_circus.cli.context import ini_option
 from xboard_circus.cli.lifecycle import restart, start, stop
 from xboard_circus.cli.overview import status
+from xboard_circus.cli.page import dashboard
 from xboard_circus.cli.reloading import reload
 
 
@@ -24,5 +25,5 @@ def main() -> None:
     """Keep a FastAPI backend up under Circus."""
 
 
-for command in (start, stop, restart, reload, status, clean, check, init):
+for command in (start, stop, restart, reload, status, clean, check, init, dashboard):
     main.add_command(command)
