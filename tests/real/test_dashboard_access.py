@@ -341,8 +341,14 @@ def test_adding_a_watcher_is_possible_where_the_ini_allows_it(settings: Settings
     with served(dataclasses.replace(settings, allow_add=True)) as visitor:
         admin = visitor.log_in(settings.folder)
         eventually(lambda: admin.server()["reachable"], timeout=10)
-        good = {"name": "extra", "cmd": "sleep 5", "numprocesses": 2, "working_dir": "/srv"}
-        wrong = [{"name": "a.b"}, {"name": "../x"}, {"cmd": "a\nb"}, {"numprocesses": 1000}, {"working_dir": "srv"}]
+        good: dict[str, Any] = {"name": "extra", "cmd": "sleep 5", "numprocesses": 2, "working_dir": "/srv"}
+        wrong: list[dict[str, Any]] = [
+            {"name": "a.b"},
+            {"name": "../x"},
+            {"cmd": "a\nb"},
+            {"numprocesses": 1000},
+            {"working_dir": "srv"},
+        ]
 
         assert [admin.act("add_watcher", **{**good, **each}).status for each in wrong] == [400] * len(wrong)
         assert admin.act("add_watcher", **good).status == 200

@@ -8,10 +8,10 @@ import os
 import sys
 from pathlib import Path
 
-from circusweb.tunnel import tunnel
 from xboard_circus import config
 from xboard_circus.dashboard.serving import serve
 from xboard_circus.dashboard.settings import HTTPD, LOCAL, Settings, absolute, of_config
+from xboard_circus.dashboard.tunnel import tunnel
 from xboard_circus.errors import XboardError
 from xboard_circus.instance import config_file_of
 

@@ -23,7 +23,7 @@ _SERVER = re.compile(r"((?:[\w.-]+@)?\w[\w.-]*)(?::(\d{1,5}))?", re.ASCII)
 
 @contextlib.contextmanager
 def tunnel(endpoint: str, server: str) -> Iterator[str]:
-    """Yield the endpoint at which that of *server*, ``user@host:port`` of an ssh server, is reached while this lasts."""
+    """Yield the endpoint at which that of the ssh server ``user@host:port`` is reached while this lasts."""
     address, match = split_endpoint(endpoint), _SERVER.fullmatch(server)
     if address is None or match is None:
         what = f"--ssh {server} --endpoint {endpoint}"
