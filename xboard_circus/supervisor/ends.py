@@ -110,6 +110,8 @@ def count(armed: ArmedWatcher, spawned: Spawned, code: int | None) -> None:
     )
     cause, reason = cause_of(death)
     armed.ends[cause.value] += 1
+    if not spawned.retiring:
+        armed.ended_in[spawned.slot] = spawned.pid
     armed.remove_files(spawned)
     replacement = armed.replacement
     on_trial = replacement is not None and replacement.is_trying(spawned)

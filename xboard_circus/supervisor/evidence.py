@@ -8,6 +8,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from xboard_circus.core.causes import Cause
+from xboard_circus.core.reasons import seconds
 from xboard_circus.supervisor.boundary import contained
 
 if TYPE_CHECKING:
@@ -54,6 +55,7 @@ def of_process(armed: ArmedWatcher, spawned: Spawned, code: int | None, words: L
         "exit_code": code,
         "signal": _signal(code),
         "by": asked_by(spawned),
+        "follows": spawned.follows,
         "lived": round(now - spawned.spawned_at, 3),
         "ready_for": None if spawned.ready_at is None else round(now - spawned.ready_at, 3),
         "rss": spawned.rss,
@@ -64,6 +66,22 @@ def of_process(armed: ArmedWatcher, spawned: Spawned, code: int | None, words: L
     if words.stack:
         found["stack"] = words.stack
     return found
+
+
+@contained(None)
+def tell_ready(armed: ArmedWatcher, spawned: Spawned) -> None:
+    """Tell that a worker has become ready, and in whose place."""
+    released = spawned.spawned_at if spawned.released_at is None else spawned.released_at
+    after = round(armed.clock() - released, 3)
+    whose = "" if spawned.follows is None else f", in the place of pid {spawned.follows}"
+    armed.publish(
+        "ready",
+        reason=f"ready {seconds(after)} after its start{whose}",
+        pid=spawned.pid,
+        wid=spawned.wid,
+        after=after,
+        follows=spawned.follows,
+    )
 
 
 def asked_by(spawned: Spawned) -> str | None:

@@ -95,12 +95,18 @@ class Requests:
     def _watched(self, name: str, execute: Callable[[Any, dict[str, Any]], Any]) -> Callable[..., Any]:
         def watched(arbiter: Any, props: dict[str, Any]) -> Any:
             request = self._begin(name, props)
+            # Told before what comes of it, unless Circus is about to refuse it for another that runs.
+            is_told = arbiter._exclusive_running_command is None and not arbiter._restarting
+            if is_told:
+                self._tell(request)
             try:
                 answer = execute(arbiter, props)
             except Exception as error:
                 self._refused(request, error)
                 raise
             self._begun(request, answer)
+            if not is_told:
+                self._tell(request)
             return answer
 
         return watched
@@ -120,13 +126,12 @@ class Requests:
         self._open.remove(request)
         # One that met another is tried again by whoever sent it.
         if not isinstance(error, ConflictError):
-            self._tell(request, f"refused: {one_line(str(error))}")
+            self._tell(request, outcome=f"refused: {one_line(str(error))}")
 
     @contained(None)
     def _begun(self, request: Request | None, answer: Any) -> None:
         if request is not None:
             request.answer = answer if answer is not None else True
-            self._tell(request, "")
 
     def _names(self, props: dict[str, Any]) -> frozenset[str] | None:
         if not props.get("name"):
@@ -138,7 +143,10 @@ class Requests:
         pattern = re.compile(name if match == "regex" else fnmatch.translate(name))
         return frozenset(each for each in known if pattern.match(each)) or frozenset([name])
 
-    def _tell(self, request: Request, outcome: str) -> None:
+    @contained(None)
+    def _tell(self, request: Request | None, *, outcome: str = "") -> None:
+        if request is None:
+            return
         what = " ".join(filter(None, [request.command, request.details]))
         reason = f"{what}, asked for by {request.by}" + (f"; {outcome}" if outcome else "")
         for name in sorted(request.names or [CIRCUSD]):

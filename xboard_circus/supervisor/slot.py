@@ -28,6 +28,7 @@ class Spawned:
         gate: A file that exists while the launcher must wait, or None.
         released_at: When the launcher was let go, or the spawn if it never had to wait.
         spare: It has imported the app and waits to serve.
+        follows: Pid of the one whose place it took, if there was one.
         retiring: A successor takes its place; it is not counted as serving any more.
         draining: Its successor is ready, and it was told to go.
         signals: Signals that Circus sent it, in order.
@@ -50,6 +51,7 @@ class Spawned:
     released_at: float | None = None
     ready_at: float | None = None
     spare: bool = False
+    follows: int | None = None
     retiring: bool = False
     draining: bool = False
     signals: list[int] = field(default_factory=list)
