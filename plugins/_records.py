@@ -12,7 +12,17 @@ from xboard_circus.plugins._base import BusEvent
 
 DEATHS = frozenset({"restart", "end"})
 DECISIONS = frozenset(
-    {"cooldown", "recovered", "unhealthy", "port_freed", "port_refused", "replace", "kept", "reload_begin", "reload_end"}
+    {
+        "cooldown",
+        "recovered",
+        "unhealthy",
+        "port_freed",
+        "port_refused",
+        "replace",
+        "kept",
+        "reload_begin",
+        "reload_end",
+    }
 )
 CIRCUS = frozenset({"spawn", "reap", "kill", "start", "stop"})
 KINDS = DEATHS | DECISIONS | CIRCUS | {"command", "ready"}

@@ -85,7 +85,7 @@ def test_an_exit(c: Circusd) -> None:
 
 
 def test_the_kernel_kills_for_want_of_memory(c: Circusd) -> None:
-    """Given a worker in a memory cgroup, when it takes more, then `why` tells the OOM killer from another SIGKILL."""
+    """Given a worker in a memory cgroup, when it takes more, then that SIGKILL is told as the kernel's."""
     pid, _ = probed(c)
     with memory_group(pid, limit=200 << 20):
         eventually(lambda: c.worker(pid)["age"] > 6, timeout=15, what="circusd has looked at the count of its cgroup")
@@ -200,7 +200,7 @@ def test_the_last_one_is_told_without_a_name(c: Circusd) -> None:
 
 @pytest.mark.parametrize("way", ["xboard-circus stop", "a signal to circusd"])
 def test_it_is_told_who_stopped_everything_when_circusd_is_down(tmp_path: Path, way: str) -> None:
-    """Given workers that drain a while, when circusd is stopped, then the last of their ends is recorded as asked for."""
+    """Given workers that drain a while, when circusd is stopped, then each end is recorded with who asked."""
     watcher = Watcher(told={"drain": "1"}, options={"graceful_timeout": 10})
     with circusd(tmp_path, watchers=[watcher], plugins=BUNDLE) as c:
         pids = c.wait_ready()

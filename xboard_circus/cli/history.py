@@ -12,7 +12,7 @@ import click
 
 from xboard_circus.cli.boundary import DONE, TOLD
 from xboard_circus.cli.context import Asked, ini_option
-from xboard_circus.cli.moments import Moment, moment
+from xboard_circus.cli.moments import moment, written
 from xboard_circus.cli.screen import complain, printable
 from xboard_circus.core.reasons import one_line
 from xboard_circus.errors import XboardError
@@ -45,9 +45,7 @@ def why(asked: Asked, whom: str | None, as_data: bool) -> int:
     if found is None:
         complain(f"{path}: nothing is recorded{f' of {whom}' if whom else ''} that would need a reason")
         return TOLD
-    history = search(
-        path, watcher=found.watcher, after=max(0, (found.id or 0) - BEFORE), limit=AROUND, earliest=True
-    )
+    history = search(path, watcher=found.watcher, after=max(0, (found.id or 0) - BEFORE), limit=AROUND, earliest=True)
     text = explain(found, history, now=time.time())
     if as_data:
         print(json.dumps({"record": asdict(found), "history": [asdict(each) for each in history], "text": text}))
@@ -57,7 +55,12 @@ def why(asked: Asked, whom: str | None, as_data: bool) -> int:
 
 
 @click.command()
-@click.option("--since", type=Moment(), help="Only what happened since: 90s, 10m, 2h, 3d, 14:30 or a date.")
+@click.option(
+    "--since",
+    metavar="10m|DATE",
+    callback=written,
+    help="Only what happened since: 90s, 10m, 2h, 3d, 14:30 or a date.",
+)
 @click.option("--watcher", help="Only of this watcher; circusd for what was asked of all.")
 @click.option("--kind", "kinds", multiple=True, help="Only of this kind, such as restart or command; may be repeated.")
 @click.option("--limit", type=click.IntRange(min=1), help="The last so many; 50 without --since.")
@@ -114,9 +117,7 @@ class Wanted:
             if inode != self._inode:
                 self._inode, self._last = inode, 0
             try:
-                found = search(
-                    self._path, watcher=self._watcher, kind=self._kinds, after=self._last, limit=EVERYTHING
-                )
+                found = search(self._path, watcher=self._watcher, kind=self._kinds, after=self._last, limit=EVERYTHING)
             except XboardError:
                 continue  # it is being made, or set aside
             for record in found:

@@ -30,15 +30,13 @@ def moment(text: str, now: float) -> float:
     return datetime.fromisoformat(text.strip().replace("Z", "+00:00")).timestamp()
 
 
-class Moment(click.ParamType):
-    """An option's value that is a moment; it stays text until the command knows what time it is."""
-
-    name = "10m|DATE"
-
-    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        """Refuse what means no time."""
-        try:
-            moment(value, 0.0 if _AGO.fullmatch(value.strip()) else 86_400.0)
-        except (ValueError, OverflowError, OSError):
-            self.fail(f"{value!r} is no time; write 90s, 10m, 2h, 3d, 14:30 or 2026-01-31T14:30", param, ctx)
-        return value
+def written(context: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
+    """Refuse an option's *value* that means no moment; it stays text until the command knows what time it is."""
+    try:
+        if value is not None:
+            moment(value, 1e9)
+    except (ValueError, OverflowError, OSError):
+        raise click.BadParameter(
+            f"{value!r} is no time; write 90s, 10m, 2h, 3d, 14:30 or 2026-01-31T14:30", context, parameter
+        ) from None
+    return value

@@ -63,7 +63,8 @@ def span(value: float) -> str:
     """
     if value < 60:
         return seconds(max(value, 0.0))
-    left, parts = int(value), []
+    left = int(value)
+    parts: list[tuple[int, str]] = []
     for size, unit in ((86_400, "d"), (3600, "h"), (60, "min"), (1, "s")):
         count, left = divmod(left, size)
         if count or parts:
@@ -73,13 +74,14 @@ def span(value: float) -> str:
 
 def _headline(record: Record, now: float | None) -> str:
     if record.kind in DEATHS:
-        worker = f"Worker {record.wid} of {record.watcher}" if record.wid is not None else f"A process of {record.watcher}"
+        who = "A process" if record.wid is None else f"Worker {record.wid}"
         pid = f" (pid {record.pid})" if record.pid is not None else ""
-        what = f"{worker}{pid} {_ended(record)}"
+        what = f"{who} of {record.watcher}{pid} {_ended(record)}"
     else:
         what = HAPPENED.get(record.kind, "{watcher}: " + record.kind.replace("_", " ")).format(watcher=record.watcher)
+    reason = one_line(record.reason) or record.cause or "no reason was told"
     ago = "" if now is None else f", {span(max(0.0, now - record.time))} ago"
-    return f"{one_line(what)}: {one_line(record.reason) or record.cause or 'no reason was told'}\n  when:     {when(record.time)}{ago}"
+    return f"{one_line(what)}: {reason}\n  when:     {when(record.time)}{ago}"
 
 
 def _ended(record: Record) -> str:
@@ -145,12 +147,14 @@ def _next(record: Record, history: Sequence[Record]) -> Iterator[str]:
     if found is None:
         yield "nothing has taken its place yet" if record.kind == "restart" else "nothing was to take its place"
         return
-    later = found.time - record.time
+    after = found.time - record.time
     end = death_of(found.pid, found, history)
     if found.kind == "spawn" or (end is not None and end is found):
-        yield f"pid {found.pid} was started in its place" if found.kind == "spawn" else f"pid {found.pid} took its place"
+        yield (
+            f"pid {found.pid} was started in its place" if found.kind == "spawn" else f"pid {found.pid} took its place"
+        )
     else:
-        yield f"pid {found.pid} took its place and was ready {span(abs(later))} {'later' if later >= 0 else 'before'}"
+        yield f"pid {found.pid} took its place and was ready {span(abs(after))} {'later' if after >= 0 else 'before'}"
     if end is not None:
         yield f"pid {end.pid} ended {span(max(0.0, end.time - record.time))} later: {one_line(end.reason)}"
 
@@ -172,8 +176,8 @@ def _blocks(data: Mapping[str, Any]) -> Iterator[tuple[str, list[str]]]:
 def _probe(probe: Mapping[str, Any]) -> str:
     age = probe.get("age")
     before = f"{seconds(age)} before" if isinstance(age, (int, float)) else "before"
-    how = {True: "ok", False: "failed"}.get(probe.get("ok"), "not judged")  # type: ignore[call-overload]
-    facts = [str(how)]
+    ok = probe.get("ok")
+    facts = ["not judged" if ok is None else "ok" if ok else "failed"]
     if isinstance(probe.get("latency"), (int, float)):
         facts.append(f"{probe['latency'] * 1000:.1f} ms")
     if probe.get("reason"):

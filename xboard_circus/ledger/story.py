@@ -27,7 +27,9 @@ def subject(records: Sequence[Record], *, pid: int | None = None) -> Record | No
     for place in range(len(records) - 1, -1, -1):
         record = records[place]
         if record.kind in FOLLOWERS or (record.kind == "unhealthy" and record.pid is not None):
-            earlier = [other for other in records[:place] if other.kind in DEATHS | {"unhealthy"} and _same(other, record)]
+            earlier = [
+                other for other in records[:place] if other.kind in DEATHS | {"unhealthy"} and _same(other, record)
+            ]
             return subject(earlier) or record
         if record.kind in TOLD:
             return record

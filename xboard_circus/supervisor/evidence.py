@@ -17,12 +17,14 @@ if TYPE_CHECKING:
     from xboard_circus.supervisor.slot import Spawned
 
 LOG_CHARS = 4096
+UNKNOWN: str | None = None
+NOTHING: dict[str, Any] = {}
 LOOK_EVERY = 2.0
 PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
 def look(armed: ArmedWatcher) -> None:
-    """Note what could not be read any more after an end: how much memory each worker has, and the counts of OOM kills."""
+    """Note what nobody can read after an end: the memory of each worker, and the counts of OOM kills."""
     now = armed.clock()
     if now < armed.looked_at + LOOK_EVERY:
         return
@@ -41,13 +43,13 @@ def resident(pid: int) -> int | None:
         return None
 
 
-@contained(None)
+@contained(UNKNOWN)
 def oom_of(armed: ArmedWatcher, spawned: Spawned, code: int | None) -> str | None:
     """Say whether the kernel's OOM killer ended it, see `OomKills.killed`."""
     return armed.oom.killed(spawned.pid) if code == -signal.SIGKILL else None
 
 
-@contained({})
+@contained(NOTHING)
 def of_process(armed: ArmedWatcher, spawned: Spawned, code: int | None, words: LastWords) -> dict[str, Any]:
     """Return what is known of a process that has ended."""
     now = armed.clock()

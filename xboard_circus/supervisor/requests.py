@@ -1,4 +1,4 @@
-"""Who asked for what: each command that changes something is told on the bus, and known to the ends that follow from it."""
+"""Who asked for what: each command that changes something is told, and known to the ends that follow from it."""
 
 from __future__ import annotations
 
@@ -28,6 +28,7 @@ CIRCUSCTL = "circusctl"
 A_SIGNAL = "a signal to circusd"
 CIRCUSD = "circusd"  # in the place of a watcher's name, where a command was for all
 LONGEST = 120
+NOBODY: str | None = None
 
 
 @dataclass
@@ -53,6 +54,9 @@ class Request:
     def runs(self) -> bool:
         done = getattr(self.answer, "done", None)
         return self.answer is None or (done is not None and not done())
+
+
+NOTHING: Request | None = None
 
 
 def who(props: Mapping[str, Any]) -> str:
@@ -84,7 +88,7 @@ class Requests:
 
         controller.dispatch = dispatched
 
-    @contained(None)
+    @contained(NOBODY)
     def asker_of(self, watcher: str) -> str | None:
         """Return who has asked for what is being done to *watcher*; None where no command is under way."""
         for request in reversed(self._open):
@@ -111,7 +115,7 @@ class Requests:
 
         return watched
 
-    @contained(None)
+    @contained(NOTHING)
     def _begin(self, name: str, props: dict[str, Any]) -> Request | None:
         self._open = [request for request in self._open if request.runs()]
         by = A_SIGNAL if self._is_signal else who(props)
@@ -156,8 +160,10 @@ class Requests:
     def _publish(self, name: str, message: dict[str, Any]) -> None:
         socket = self._supervisor.arbiter.evpub_socket
         if socket is not None and not socket.closed:
-            topic = f"watcher.{one_line(name, LONGEST).replace(' ', '_')}.command"
-            socket.send_multipart([topic.encode(errors="replace"), json.dumps(message).encode()])
+            shown = one_line(name, LONGEST).replace(" ", "_")
+            numbered = self._supervisor.journal.note(shown, "command", message)
+            topic = f"watcher.{shown}.command".encode(errors="replace")
+            socket.send_multipart([topic, json.dumps(numbered).encode()])
 
 
 def _details(name: str, props: Mapping[str, Any]) -> str:

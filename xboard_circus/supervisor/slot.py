@@ -36,7 +36,7 @@ class Spawned:
         spread: From 0 to 1, by which its limits of requests and age differ from its siblings'.
         our_kill: The cause, where we decided to end it.
         rss: Resident memory in bytes when it was last looked at, or None.
-        probes: The last probes, oldest first: when (`at`), `ok`, `state`, `latency`, `reason`, `status`, first `body` bytes.
+        probes: The last probes, oldest first: when (`at`), and what the prober told as evidence.
         probe: What the prober's last report told of it: latency, loop lag, threads, requests, memory.
     """
 
