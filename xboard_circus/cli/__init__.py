@@ -12,6 +12,7 @@ from xboard_circus.cli.boundary import Boundary
 from xboard_circus.cli.cleaning import clean
 from xboard_circus.cli.configuration import check, init
 from xboard_circus.cli.context import ini_option
+from xboard_circus.cli.history import events, why
 from xboard_circus.cli.lifecycle import restart, start, stop
 from xboard_circus.cli.overview import status
 from xboard_circus.cli.page import dashboard
@@ -25,5 +26,5 @@ def main() -> None:
     """Keep a FastAPI backend up under Circus."""
 
 
-for command in (start, stop, restart, reload, status, clean, check, init, dashboard):
+for command in (start, stop, restart, reload, status, why, events, clean, check, init, dashboard):
     main.add_command(command)

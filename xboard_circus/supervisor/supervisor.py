@@ -21,6 +21,7 @@ from xboard_circus.plugins.port_guard import named
 from xboard_circus.supervisor import commands, in_process_restart, reconfigure
 from xboard_circus.supervisor.armed import ArmedWatcher
 from xboard_circus.supervisor.boundary import contained, contained_task
+from xboard_circus.supervisor.journal import Journal
 from xboard_circus.supervisor.plugins_last import stop_last
 from xboard_circus.supervisor.requests import Requests
 
@@ -52,6 +53,7 @@ class Supervisor:
         self.probers: dict[str, tuple[procs.Identity, float]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._timer: asyncio.TimerHandle | None = None
+        self.journal = Journal()
         self._reaped_at = float("-inf")
         self._sweeps: dict[str | None, asyncio.Future[list[str]]] = {}
         runtime.write_record(
@@ -249,7 +251,8 @@ class Supervisor:
 
     def publish(self, watcher: Any, event: str, *, reason: str, **more: object) -> None:
         """Send one event of ours on Circus's bus."""
-        watcher.notify_event(event, {"time": time.time(), "reason": reason, **more})
+        message = {"time": time.time(), "reason": reason, **more}
+        watcher.notify_event(event, self.journal.note(watcher.res_name, event, message))
 
     def view(self) -> dict[str, Any]:
         """Return what the command `xboard_state` answers."""
