@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,13 @@ SWITCHES = (
 ).split()
 PHONE, DESKTOP = {"width": 375, "height": 812}, {"width": 1280, "height": 900}
 PATIENCE = 20.0  # seconds: the machine may be busy with other tests
-QUICK = {"health.period": 0.3, "health.timeout": 0.5, "health.failure_threshold": 3, **FAST_RESTARTS}
+QUICK: dict[str, object] = {
+    "health.live_path": "/health/live",
+    "health.ready_path": "/health/ready",
+    "health.period": 0.3,
+    "health.timeout": 0.5,
+    **FAST_RESTARTS,
+}
 
 
 def page_watcher(**options: object) -> Watcher:
@@ -120,8 +126,3 @@ class Visit:
         folder = Path(os.environ.get("XBOARD_SCREENSHOTS") or self.running.folder / "screenshots")
         folder.mkdir(parents=True, exist_ok=True)
         self.page.screenshot(path=folder / f"{name}.png", full_page=True, animations="disabled")
-
-
-def settings(**changes: Any) -> Mapping[str, Any]:
-    """Options of a browser's context: language, theme and width as a person has them."""
-    return changes

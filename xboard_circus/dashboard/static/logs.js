@@ -81,6 +81,7 @@ export class Logs {
     this.turn += 1;
     this.source?.close();
     this.source = null;
+    set(this.log, "data-following", null);
     clearTimeout(this.timer);
   }
 
@@ -117,6 +118,7 @@ export class Logs {
       this.early = null;
       this.add([...lines, ...early.slice(overlap(lines, early))]);
       this.toNewest();
+      set(this.log, "data-following", "yes");
     } catch (refused) {
       if (turn === this.turn) this.fail(refused);
     }

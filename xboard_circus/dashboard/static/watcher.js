@@ -106,7 +106,7 @@ export class WatcherCard {
     this.roll.update(watcher.reload ?? null);
     write(this.empty, text(watcher.status === "stopped" ? "watcher.stopped" : "watcher.no_workers"));
     show(this.empty, !workers.length);
-    const shown = this.ghosts.update(watcher);
+    const shown = this.ghosts.update(server, watcher);
     show(this.table, shown.length > 0);
     this.rows.update(shown.map((worker) => ({ server, watcher, worker, stale, elapsed })));
     if (MAY_ACT) this.updateActions(stale);
