@@ -18,7 +18,7 @@ from xboard_circus import __version__
 from xboard_circus.core.ports import Holder
 from xboard_circus.host import listeners, procs, runtime
 from xboard_circus.plugins.port_guard import named
-from xboard_circus.supervisor import commands, in_process_restart, reconfigure
+from xboard_circus.supervisor import commands, in_process_restart, own_log, reconfigure
 from xboard_circus.supervisor.armed import ArmedWatcher
 from xboard_circus.supervisor.boundary import contained, contained_task
 from xboard_circus.supervisor.journal import Journal
@@ -68,6 +68,8 @@ class Supervisor:
         reconfigure.install(arbiter, self)
         in_process_restart.install(arbiter)
         self.requests = Requests(self)
+        own_log.rotate_log()
+        self._output = own_log.Output(Path(self.config_file).parent)
         self._reap_promptly()
         self.soon(0)
 
@@ -148,6 +150,7 @@ class Supervisor:
         for armed in list(self.armed.values()):
             armed.tick()
         self._end_stuck_probers()
+        self._output.keep_small(self.clock())
         unsettled = any(armed.is_unsettled() for armed in self.armed.values())
         self.soon(TICK_FAST if unsettled else TICK_SLOW)
 
