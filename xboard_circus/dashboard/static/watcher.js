@@ -37,7 +37,7 @@ export class WatcherCard {
       el(
         "header",
         { class: "watcher-head" },
-        el("div", { class: "watcher-title" }, this.name, this.badge.node, this.ready, this.unarmed),
+        el("div", { class: "watcher-title" }, this.name, this.badge.node, this.ready, this.countdown, this.unarmed),
         this.facts,
         ...(MAY_ACT ? [this.makeActions()] : []),
       ),
@@ -55,11 +55,11 @@ export class WatcherCard {
     this.spent = el("span");
     this.budget = fact(text("watcher.budget"), this.spent, this.meter);
     this.restarts = fact(text("watcher.restarts"), (this.restartCount = el("span")), (this.ends = el("span", { class: "muted" })));
-    this.nextTry = fact(text("watcher.next_try"), (this.countdown = el("span")));
+    this.countdown = el("span", { class: "watcher-next-try" });
     this.processes = fact(text("watcher.numprocesses"), (this.numprocesses = el("span")), ...(MAY_ACT ? this.makeStepper() : []));
     this.timelineLink = el("a", {}, text("view.timeline"));
     this.logsLink = el("a", {}, text("view.logs"));
-    const facts = [this.port, this.budget, this.restarts, this.nextTry, this.processes].map(({ node }) => node);
+    const facts = [this.port, this.budget, this.restarts, this.processes].map(({ node }) => node);
     const links = el("p", { class: "watcher-links" }, this.timelineLink, this.logsLink);
     this.facts = el("div", { class: "facts-row" }, el("dl", { class: "facts" }, ...facts), links);
   }
@@ -154,7 +154,7 @@ export class WatcherCard {
 
   tick(elapsed) {
     const words = countdown(this.watcher.next_try ?? this.watcher.cooldown_until, elapsed);
-    show(this.nextTry.node, Boolean(words));
+    show(this.countdown, Boolean(words));
     write(this.countdown, words);
     for (const row of this.rows.views.values()) row.tick(elapsed);
   }

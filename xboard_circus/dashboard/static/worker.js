@@ -40,8 +40,8 @@ export class WorkerRow {
       cell("latency", "figure", ...this.figures.latency.nodes),
       cell("cpu", "figure", ...this.figures.cpu.nodes),
       cell("memory", "figure", ...this.figures.rss.nodes),
-      cell("requests", "", this.requests, this.threads),
-      cell("reason", "wide", this.reason, this.nextTry),
+      cell("requests", "num", this.requests),
+      (this.reasonCell = cell("reason", "wide", this.reason, this.threads, this.nextTry)),
       cell("actions", "row-actions", open, ...(MAY_ACT ? [this.replace, this.kill] : [])),
     );
   }
@@ -55,18 +55,21 @@ export class WorkerRow {
     show(this.unready.node, worker.ready === false && worker.state === "ready");
     this.unready.update("not_ready", stale);
     write(this.wid, worker.wid ?? "");
-    write(this.reason, worker.reason);
-    set(this.reason, "title", worker.reason || null);
+    // The countdown beside it goes on; the one in circusd's words stands still.
+    const reason = (worker.reason ?? "").replace(/,? next try in [\d.]+ s$/, "");
+    write(this.reason, reason);
+    set(this.reason, "title", reason || null);
     const series = this.history.of(server.id, worker);
     for (const [kind, view] of Object.entries(this.figures)) {
       write(view.value, shown(kind, worker[kind]));
       view.curve.update(series);
     }
     const { requests_active: active, requests_served: served, threads_used: used, threads_limit: limit } = worker.probe ?? {};
-    write(this.requests, served === undefined || served === null ? "" : text("worker.requests", { active: count(active ?? 0), served: count(served) }));
+    write(this.requests, requestsOf(active, served));
     write(this.threads, used ? text("worker.threads", { used, limit }) : "");
     show(this.replace, watcher.armed && !hasEnded);
     show(this.kill, !hasEnded);
+    set(this.reasonCell, "colspan", hasEnded ? 5 : null);
     this.tick(elapsed);
   }
 
@@ -99,6 +102,12 @@ export function countdown(nextTry, elapsed) {
   if (nextTry === null || nextTry === undefined) return "";
   const left = nextTry - elapsed;
   return left < 0.5 ? text("worker.next_try.now") : text("worker.next_try", { age: duration(Math.ceil(left)) });
+}
+
+// Served so far, and those in flight only where there are any.
+function requestsOf(active, served) {
+  if (served === undefined || served === null) return "";
+  return active ? text("worker.requests", { active: count(active), served: count(served) }) : count(served);
 }
 
 function cell(column, kind, ...children) {
