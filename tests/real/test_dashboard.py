@@ -421,7 +421,8 @@ def test_fifty_pages_and_forty_workers_cost_little(tmp_path: Path, capsys: pytes
             print(
                 f"\n{PAGES} pages, {WORKERS} workers: dashboard {share:.1f} % of a core, "
                 f"{dashboard.memory / 1e6:.0f} MB; circusd {of_master:.1f} %; "
-                f"a killed worker was back after {back_after:.2f} s; {min(shown)} to {max(shown)} updates in {seconds:.1f} s"
+                f"a killed worker was back after {back_after:.2f} s; "
+                f"{min(shown)} to {max(shown)} updates in {seconds:.1f} s"
             )
         assert min(shown) >= SECONDS / 2  # it was not by sleeping that it was cheap
         assert share < 20

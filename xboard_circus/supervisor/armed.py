@@ -316,7 +316,8 @@ class ArmedWatcher:
                 f"each worker of {self.name} binds its port by itself, so a new one can't be ready beside this one; "
                 "restart the watcher"
             )
-        work = Replacement(self, spawned, cause=None, by=f"{ends.OPERATOR}: {reason}", reason=f"replacement asked for by {reason}")
+        by, told = f"{ends.OPERATOR}: {reason}", f"replacement asked for by {reason}"
+        work = Replacement(self, spawned, cause=None, by=by, reason=told)
         self.supervisor.run(self._replace(work), f"the replacement of {spawned.pid}")
 
     async def _replace(self, work: Replacement) -> None:
