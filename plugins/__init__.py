@@ -11,5 +11,6 @@ Plugins, which run in processes of their own and may wait:
 - ``http_health``: asks every worker how it is, and has the wedged and the sick ones replaced.
 - ``restart_limiter``: the limiter again, for watchers that carry no hook.
 - ``ledger``: writes what happened into SQLite.
+- ``alerts``: tells people outside when something breaks, and when it is well again.
 - ``bundle``: hosts these in a single process; ``[plugin:xboard]`` of ``circus.ini``.
 """

@@ -5,38 +5,21 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
-from contextlib import suppress
-from logging.handlers import RotatingFileHandler
 from pathlib import Path
 
-FILE_BYTES, OLD_FILES = 1 << 20, 3
+from xboard_circus.rotating_log import PLUGIN_OLD_FILES, RotatingLog
+
+FILE_BYTES = 1 << 20
 REPEAT_AFTER = 300.0
 REMEMBERED = 200
 
 
-class PluginLogHandler(RotatingFileHandler):
-    """Writes to *path*, at most four files of 1 MiB; a line that cannot be written is lost, and nothing else.
-
-    The file is opened at the first line, and again after every failure, so that a folder may be made or a disk cleared
-    at any time.
-    """
+class PluginLogHandler(RotatingLog):
+    """Writes to *path*, at most four files of 1 MiB."""
 
     def __init__(self, path: Path) -> None:
-        super().__init__(path, maxBytes=FILE_BYTES, backupCount=OLD_FILES, encoding="utf-8", delay=True)
+        super().__init__(path, max_bytes=FILE_BYTES, old_files=PLUGIN_OLD_FILES)
         self.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
-
-    def emit(self, record: logging.LogRecord) -> None:
-        if self.stream is None:
-            with suppress(OSError):
-                Path(self.baseFilename).parent.mkdir(parents=True, exist_ok=True)
-        super().emit(record)
-
-    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - the name is logging's
-        # A rotation that failed half way leaves a closed file behind, into which nothing could ever be written again.
-        stream, self.stream = self.stream, None
-        if stream is not None:
-            with suppress(OSError, ValueError):
-                stream.close()
 
 
 def open_log(path: Path) -> logging.Handler:

@@ -12,10 +12,20 @@ from xboard_circus.plugins._base import BusEvent
 
 DEATHS = frozenset({"restart", "end"})
 DECISIONS = frozenset(
-    {"cooldown", "recovered", "unhealthy", "port_freed", "port_refused", "replace", "kept", "reload_begin", "reload_end"}
+    {
+        "cooldown",
+        "recovered",
+        "unhealthy",
+        "port_freed",
+        "port_refused",
+        "replace",
+        "kept",
+        "reload_begin",
+        "reload_end",
+    }
 )
 CIRCUS = frozenset({"spawn", "reap", "kill", "start", "stop"})
-KINDS = DEATHS | DECISIONS | CIRCUS | {"command"}
+KINDS = DEATHS | DECISIONS | CIRCUS | {"command", "ready"}
 REASON_CHARS = 1000
 WHOLE_CHARS, SHORT_CHARS = 90_000, 2000
 MANY = 200
@@ -119,7 +129,7 @@ def fitted(data: Mapping[str, Any], longest: int) -> Mapping[str, Any]:
     """Return *data* in at most *longest* characters of JSON: long texts lose their end first, then all is cut.
 
     >>> fitted({"log": "x" * 100, "wait": 1}, 60)
-    {'log': 'xxxxx...', 'wait': 1}
+    {'log': 'xxxxxxxxxxxx...', 'wait': 1}
     """
     text = json.dumps(data, default=str)
     if len(text) <= longest:

@@ -15,15 +15,19 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+from xboard_circus.errors import XboardError
 from xboard_circus.ledger import LedgerError, LedgerStore
-from xboard_circus.plugins._base import BusEvent, Part, XboardPlugin
-from xboard_circus.plugins._records import Waiting
+from xboard_circus.plugins._base import BusEvent, Commands, Part, XboardPlugin
+from xboard_circus.plugins._records import DEATHS, DECISIONS, Waiting
+from xboard_circus.plugins._sequence import Sequence
 
 log = logging.getLogger("xboard_circus.plugins.ledger")
 
 FLUSH_EVERY = 0.5
 LONGEST_RETRY = 30.0
 PRUNE_EVERY = 600.0
+LOOK_BACK = 5000
+ASK_AGAIN = 5.0  # a circusd without an armed watcher does not know the question
 BATCH = 200
 BATCH_CHARS = 100_000
 QUEUE = 5000
@@ -45,11 +49,16 @@ class LedgerRecorder:
         self,
         store: LedgerStore,
         *,
+        commands: Commands | None = None,
         queue: int = QUEUE,
         clock: Callable[[], float] = time.monotonic,
         wall_clock: Callable[[], float] = time.time,
     ) -> None:
         self._store = store
+        self._commands = commands
+        self._sequence = Sequence()
+        self._has_looked = False
+        self._ask_at = -math.inf
         self._waiting = Waiting(queue)
         self._clock = clock
         self._wall_clock = wall_clock
@@ -67,10 +76,13 @@ class LedgerRecorder:
 
     def handle_event(self, event: BusEvent) -> None:
         """Queue an event."""
-        self._waiting.take(event, now=self._clock(), wall_now=self._wall_clock())
+        if self._sequence.takes(event.data.get("seq")):
+            self._waiting.take(event, now=self._clock(), wall_now=self._wall_clock())
 
     async def tick(self) -> float:
         """Store what is queued."""
+        if self._sequence.is_behind and self._clock() >= self._ask_at:
+            await self._catch_up()
         self._waiting.settle(self._clock())
         if await self._flush():
             return FLUSH_EVERY
@@ -85,6 +97,24 @@ class LedgerRecorder:
             await asyncio.wait_for(self._in_thread(self._store.close), CLOSE_SECONDS)
         except (TimeoutError, asyncio.TimeoutError):
             log.error("ledger: %d events are lost: the disk does not answer", len(self._waiting))
+
+    async def _catch_up(self) -> None:
+        """Ask circusd for what it told before we listened; what an earlier one of us has stored is known already."""
+        if self._commands is None:
+            return
+        try:
+            missed = await self._commands.call("xboard_events", after=self._sequence.floor)
+            if not self._has_looked:
+                self._has_looked = True
+                for seq in await self._in_thread(lambda: stored(self._store, str(missed["epoch"]))):
+                    self._sequence.takes(seq)
+        except XboardError as error:
+            log.debug("ledger: what was told before is not known: %s", error)
+            self._ask_at = self._clock() + ASK_AGAIN
+            return
+        for watcher, kind, data in missed["events"]:
+            self.handle_event(BusEvent(watcher, kind, data))
+        self._sequence.caught_up(str(missed["epoch"]), int(missed["last"]))
 
     async def _flush(self) -> bool:
         if self._lock is None:
@@ -126,7 +156,9 @@ class LedgerRecorder:
 
     def _succeeded(self) -> None:
         if self._trouble is not None:
-            log.warning("ledger: written again after %d failures, %d events were lost", self._failures, self._waiting.lost)
+            log.warning(
+                "ledger: written again after %d failures, %d events were lost", self._failures, self._waiting.lost
+            )
         self._trouble, self._failures, self._waiting.lost = None, 0, 0
 
 
@@ -144,5 +176,16 @@ def recorder_of(plugin: XboardPlugin) -> LedgerRecorder:
     """Return a recorder for the file that the options of *plugin* name."""
     options = plugin.options.ledger
     return LedgerRecorder(
-        LedgerStore(plugin.path(options.file), keep_days=options.keep_days, max_mb=float(options.max_mb))
+        LedgerStore(plugin.path(options.file), keep_days=options.keep_days, max_mb=float(options.max_mb)),
+        commands=plugin.commands,
     )
+
+
+def stored(store: LedgerStore, epoch: str) -> list[str]:
+    """Return the numbers of the events of *epoch* that are in the ledger; blocks."""
+    try:
+        found = store.query(kind=DEATHS | DECISIONS | {"ready", "command"}, limit=LOOK_BACK)
+    except LedgerError:
+        return []
+    numbers = [str(record.data.get("seq")) for record in found]
+    return [number for number in numbers if number.startswith(f"{epoch}-")]

@@ -14,7 +14,14 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from xboard_circus.options.reading import OptionDoc, PluginOptions, WatcherOptions, documented, ini_text  # noqa: E402
+from xboard_circus.options.reading import (  # noqa: E402
+    AlertOptions,
+    OptionDoc,
+    PluginOptions,
+    WatcherOptions,
+    documented,
+    ini_text,
+)
 
 DOCS = ROOT / "docs" / "options.md"
 INI = ROOT / "circus.ini"
@@ -23,7 +30,7 @@ WIDTH = 118
 HEAD = """\
 # Options
 
-Written by `scripts/build_docs.py` from the option classes in `xboard_circus/options/fields.py`; do not edit.
+Written by `scripts/build_docs.py` from the option classes in `xboard_circus/options/`; do not edit.
 
 Times are in seconds. Circus keeps the first of two lines with the same option, knows comments only at the very start
 of a line, and says nothing about an option that it does not know. `xboard-circus check` does, and refuses a wrong
@@ -38,6 +45,11 @@ PLUGIN_HEAD = """\
 In the section of a plugin of ours, such as `[plugin:xboard]`. A value may have no blanks: Circus pastes it into the
 plugin's command line. Circus's own options, such as `working_dir` or `priority`, may stand beside them.
 """
+ALERT_HEAD = """\
+As many sections as there are to be told; Circus passes them over, `[plugin:xboard]` reads them, and reads them again
+when the file has changed. Addresses with a token in them, passwords and signing secrets come from the environment of
+circusd or from a file that nobody else may read. `xboard-circus alerts test` sends one alert to each.
+"""
 
 
 def reference() -> str:
@@ -49,6 +61,7 @@ def reference() -> str:
     for family, options in families.items():
         parts += [f"### `{family}`\n", table(options)]
     parts += ["## `[plugin:NAME]`\n", PLUGIN_HEAD, table(documented(PluginOptions))]
+    parts += ["## `[alert:NAME]`\n", ALERT_HEAD, table(documented(AlertOptions))]
     return "\n".join(parts)
 
 
@@ -56,7 +69,7 @@ def table(options: Iterable[OptionDoc]) -> str:
     """Return a table with a row for each option."""
     rows = ["| option | default | unit | what it is, and when to change it |", "|---|---|---|---|"]
     for option in options:
-        default = "none" if option.default is None else f"`{ini_text(option.default)}`"
+        default = "none" if option.default in (None, ()) else f"`{ini_text(option.default)}`"
         example = f" Example: `{option.name} = {option.example}`." if option.example else ""
         rows.append(f"| `{option.name}` | {default} | {option.unit} | {option.help}{example} |")
     return "\n".join(rows) + "\n"

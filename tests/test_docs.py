@@ -118,6 +118,23 @@ def test_the_file_of_circus_ini_has_no_fault() -> None:
     assert [remark for watcher in config.watchers for remark in remarks_on_watcher(config, watcher)] == []
 
 
+def test_the_alerts_of_circus_ini_have_no_fault(tmp_path: Path) -> None:
+    head, _, rest = INI.read_text(encoding="utf-8").partition("# [alert:")
+    examples, _, tail = f"# [alert:{rest}".partition("\n\n")
+    shown = "\n".join(line.removeprefix("#").removeprefix(" ") for line in examples.splitlines())
+    file = tmp_path / "circus.ini"
+    file.write_text(f"{head}{shown}\n\n{tail}", encoding="utf-8")
+
+    config = load(file)
+
+    assert [(alert.options.type, alert.problems) for alert in config.alerts] == [
+        ("webhook", ()),
+        ("email", ()),
+        ("command", ()),
+    ]
+    assert list(remarks_on_file(config)) == []
+
+
 def test_the_second_backend_of_circus_ini_has_no_fault_either(tmp_path: Path) -> None:
     text = INI.read_text(encoding="utf-8")
     head, _, example = text.partition("# [watcher:reports]\n")

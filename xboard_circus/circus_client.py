@@ -28,8 +28,10 @@ Reply = dict[str, Any]
 CONNECT_TIMEOUT = 1.0
 # Commands that change something: circusd records who sent them.
 CHANGING = frozenset(
-    ["start", "stop", "restart", "reload", "kill", "signal", "incr", "decr", "add", "rm", "set", "quit", "reloadconfig"]
-    + ["xboard_reload"]
+    {
+        *("start", "stop", "restart", "reload", "kill", "signal", "incr", "decr"),
+        *("add", "rm", "set", "quit", "reloadconfig", "xboard_reload"),
+    }
 )
 FIRST_PAUSE, LONGEST_PAUSE = 0.05, 0.5
 

@@ -19,11 +19,20 @@ from circus.config import get_config, read_config
 from circus.util import replace_gnu_args
 
 from xboard_circus.errors import XboardError
+from xboard_circus.options.alerts import parse_alert
 from xboard_circus.options.circus import misread
 from xboard_circus.options.ini_scan import Entry, Scan, scan
-from xboard_circus.options.reading import PluginOptions, Problem, WatcherOptions, parse_plugin, parse_watcher
+from xboard_circus.options.reading import (
+    AlertOptions,
+    PluginOptions,
+    Problem,
+    WatcherOptions,
+    parse_plugin,
+    parse_watcher,
+)
 
 ARM = "xboard_circus.plugins.guard.arm"
+ALERT = "alert:"
 
 # As circus.util.replace_gnu_args: both ways of writing, in any case.
 _SOCKET = re.compile(r"\$\(circus\.sockets\.([\w.\-]+)\)|\(\(circus\.sockets\.([\w.\-]+)\)\)", re.IGNORECASE)
@@ -94,6 +103,16 @@ class PluginConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class AlertConfig:
+    """An ``[alert:NAME]`` section, which Circus passes over."""
+
+    name: str
+    section: str
+    options: AlertOptions
+    problems: tuple[Problem, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Config:
     """An ini file, and what it includes.
 
@@ -116,6 +135,7 @@ class Config:
     watchers: tuple[WatcherConfig, ...]
     sockets: tuple[SocketConfig, ...]
     plugins: tuple[PluginConfig, ...]
+    alerts: tuple[AlertConfig, ...]
     scans: tuple[Scan, ...]
 
     def watcher(self, name: str) -> WatcherConfig:
@@ -164,6 +184,7 @@ def _load(path: Path, shown: str, scans: list[Scan]) -> Config:
         watchers=tuple(_watcher(each, given, path.parent) for each in found["watchers"]),
         sockets=tuple(_socket(each, given) for each in found["sockets"]),
         plugins=tuple(_plugin(each, given) for each in found["plugins"]),
+        alerts=tuple(_alert(name, options) for name, options in given.items() if name.startswith(ALERT)),
         scans=tuple(scans),
     )
 
@@ -296,6 +317,11 @@ def _plugin(found: Mapping[str, Any], sections: Mapping[str, Mapping[str, str]])
     given = sections[found["__name__"]]
     options, problems = parse_plugin(given)
     return PluginConfig(found["name"], given, found.get("use", ""), options, tuple(problems))
+
+
+def _alert(section: str, given: Mapping[str, str]) -> AlertConfig:
+    options, problems = parse_alert(given)
+    return AlertConfig(section.removeprefix(ALERT).strip(), section, options, tuple(problems))
 
 
 def is_file(value: object) -> bool:

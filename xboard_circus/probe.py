@@ -12,13 +12,14 @@ import asyncio
 import enum
 import json
 import socket
-import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
+
+from xboard_circus.deadline import Cut, innermost
 
 if TYPE_CHECKING:
     import requests
@@ -220,7 +221,7 @@ def probe_url(url: str, *, timeout: float, clock: Callable[[], float] = time.mon
     asked_at = clock()
     status: int | None = None
     first = b""
-    with _Cut(timeout) as cut, requests.Session() as session:
+    with Cut(timeout) as cut, requests.Session() as session:
         # No proxy, no netrc and no certificates from the environment of whoever started circusd.
         session.trust_env = False
         for scheme in ("http://", "https://"):
@@ -259,69 +260,7 @@ def _read_body(response: requests.Response) -> bytes:
 
 def _said(error: BaseException) -> str:
     """Return the innermost cause in words: requests wraps three errors around 'Connection refused'."""
-    seen = error
-    while (deeper := seen.__cause__ or seen.__context__) is not None and deeper is not seen:
-        seen = deeper
+    seen = innermost(error)
     if isinstance(seen, OSError) and seen.strerror:
         return seen.strerror
     return (str(seen) or type(seen).__name__)[:200]
-
-
-class _Cut:
-    """A deadline for everything that goes over the connections of one session.
-
-    Attributes:
-        done: The deadline has passed, and the connections were cut.
-    """
-
-    def __init__(self, timeout: float) -> None:
-        self.done = False
-        self._lock = threading.Lock()
-        self._sockets: list[socket.socket] = []
-        self._timer = threading.Timer(timeout, self._cut)
-        self._timer.daemon = True
-
-    def __enter__(self) -> _Cut:
-        self._timer.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._timer.cancel()
-        with self._lock:
-            for opened in self._sockets:
-                opened.close()
-            self._sockets.clear()
-
-    def adapter(self) -> requests.adapters.HTTPAdapter:
-        """Return an adapter whose connections this cuts."""
-        from requests.adapters import HTTPAdapter
-
-        adapter = HTTPAdapter(max_retries=0)
-        pools = adapter.poolmanager.pool_classes_by_scheme
-        adapter.poolmanager.pool_classes_by_scheme = {scheme: self._watched(pool) for scheme, pool in pools.items()}
-        return adapter
-
-    def _watched(self, pool: Any) -> Any:
-        watch = self._watch
-
-        class Connection(pool.ConnectionCls):  # type: ignore[misc]
-            def _new_conn(self) -> socket.socket:
-                opened: socket.socket = super()._new_conn()
-                watch(opened)
-                return opened
-
-        return type(pool.__name__, (pool,), {"ConnectionCls": Connection})
-
-    def _watch(self, opened: socket.socket) -> None:
-        # A copy of the descriptor: TLS takes the socket object over, and shutdown reaches the connection all the same.
-        with self._lock:
-            self._sockets.append(opened.dup())
-        if self.done:
-            self._cut()
-
-    def _cut(self) -> None:
-        with self._lock:
-            self.done = True
-            for opened in self._sockets:
-                with suppress(OSError):
-                    opened.shutdown(socket.SHUT_RDWR)

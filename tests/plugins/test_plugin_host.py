@@ -265,7 +265,7 @@ CONFIG = {"name": "plugin:xboard", "priority": "1", "__name__": "plugin:xboard",
 @pytest.mark.parametrize(
     ("plugin", "parts"),
     [
-        (Bundle, ["http_health", "restart_limiter", "ledger"]),
+        (Bundle, ["http_health", "restart_limiter", "ledger", "alerts", "log_pruner"]),
         (HttpHealth, ["http_health"]),
         (RestartLimiter, ["restart_limiter"]),
         (Ledger, ["ledger"]),

@@ -501,7 +501,9 @@ def test_restart_of_one_watcher_waits_until_it_is_ready(folder: Path) -> None:
         result = run("restart", "WEB")
 
     assert (result.exit_code, result.stdout) == (0, "web: 1 of 1 ready\nready\n")
-    assert fake.asked[1]["properties"] == {"name": "web", "match": "simple", "waiting": True}
+    asked = fake.asked[1]["properties"]
+    assert asked.pop("by").startswith("xboard-circus restart, user ")
+    assert asked == {"name": "web", "match": "simple", "waiting": True}
 
 
 def test_restart_of_a_watcher_that_is_not_there_names_those_that_are(folder: Path) -> None:

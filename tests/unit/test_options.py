@@ -358,6 +358,9 @@ def test_a_plugins_options_are_read_beside_those_of_circus() -> None:
         "ledger.file": "ledger.db",
         "ledger.keep_days": 7.0,
         "ledger.max_mb": 64,
+        "alerts.down_after": 30.0,
+        "alerts.recover_after": 30.0,
+        "logs.keep_days": 7.0,
     }
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from xboard_circus import config as configuration
 from xboard_circus import preflight
-from xboard_circus.checks import file_rules, host_rules, import_rules, port_rules, watcher_rules
+from xboard_circus.checks import alert_rules, file_rules, host_rules, import_rules, port_rules, watcher_rules
 from xboard_circus.checks.findings import Finding, Level, Remark, Report, report
 from xboard_circus.config import Config
 from xboard_circus.errors import XboardError
@@ -58,6 +58,7 @@ def _findings(config: Config, *, running: bool) -> Iterator[Finding]:
         yield Finding(remark.level, config.shown, section, remark.option, value, remark.what, remark.hint)
     if worst is not Level.ERROR:
         parts = {"watcher": config.watchers, "socket": config.sockets, "plugin": config.plugins}
+        parts |= {"alert": config.alerts} if config.alerts else {}
         counts = ", ".join(f"{len(found)} {name}{'s' * (len(found) != 1)}" for name, found in parts.items())
         yield Finding(Level.OK, config.shown, "", "", None, f"{counts}: every option is read, all of it imports", "")
 
@@ -69,6 +70,7 @@ def _remarks(config: Config, *, running: bool) -> Iterator[tuple[str, Remark]]:
             yield watcher.section, remark
         for remark in host_rules.remarks(config, watcher):
             yield watcher.section, remark
+    yield from alert_rules.remarks(config)
     yield from _circus(config)
     yield from import_rules.remarks(config)
     if not running:

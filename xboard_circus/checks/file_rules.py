@@ -19,6 +19,7 @@ BUNDLE = "xboard_circus.plugins.bundle.Bundle"
 PAGE_IN_THE_NETWORK = "the dashboard steers circusd, and its token goes over the network as it is"
 PAGE_ON_THIS_HOST = "write host = 127.0.0.1, and put a proxy with https in front or use ssh -L"
 _KINDS = ("watcher", "plugin", "socket", "env")
+_OURS = ("alert",)
 
 # Plugins of Circus's own that were run and found not to work with Circus 0.19.
 _BROKEN_PLUGINS = {
@@ -119,10 +120,10 @@ def _sections(config: Config) -> Iterator[tuple[str, Remark]]:
         kind, colon, name = section.partition(":")
         if kind in _KINDS and section not in written:
             yield section, Remark(WARNING, "", "there is nothing in it, and Circus passes it over", "delete it")
-        if section in ("circus", "env") or (kind in _KINDS and colon and name.strip()):
+        if section in ("circus", "env") or (kind in (*_KINDS, *_OURS) and colon and name.strip()):
             continue
         word, *rest = re.split(r"[:\s.]+", section, maxsplit=1)
-        meant = did_you_mean(word, [*_KINDS, "circus"], alike=0.6)
+        meant = did_you_mean(word, [*_KINDS, *_OURS, "circus"], alike=0.6)
         hint = f"did you mean [{':'.join([meant, *rest])}]?" if meant else "write [watcher:NAME], or delete it"
         yield section, Remark(WARNING if meant is None else ERROR, "", "Circus reads no section of this kind", hint)
 

@@ -40,7 +40,7 @@ def remarks(config: Config) -> Iterator[tuple[str, Remark]]:
 
 def _runtime_folder(config: Config, instance: str) -> Iterator[tuple[str, Remark]]:
     for watcher in filter(is_armed, config.watchers):
-        folder = runtime.root() / instance / runtime.safe_name(watcher.name)
+        folder = runtime.root_path() / instance / runtime.safe_name(watcher.name)
         try:
             runtime.check_socket_path(folder / f"{'9' * _LONGEST_PID}.sock")
         except XboardError as error:

@@ -15,6 +15,7 @@ from xboard_circus.instance import Instance
 
 DEFAULT = Path("circus.ini")
 
+
 def asker() -> str:
     """Return who gives the command that runs, for the record: the program, the command, the user."""
     context = click.get_current_context(silent=True)

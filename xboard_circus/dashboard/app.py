@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import AsyncIterator
+import time
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs
@@ -32,9 +33,9 @@ HERE = Path(__file__).resolve().parent
 MOST_EVENTS = 1000
 
 
-def create_app(settings: Settings) -> FastAPI:
+def create_app(settings: Settings, *, clock: Callable[[], float] = time.monotonic) -> FastAPI:
     """Return the dashboard as an ASGI app; XboardError where its token can't be read or made."""
-    hub = Hub(settings)
+    hub = Hub(settings, clock=clock)
 
     @contextlib.asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:

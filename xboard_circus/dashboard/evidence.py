@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
+import time
 from pathlib import Path
 from typing import Any
 
-from xboard_circus.config import is_our_plugin
 from xboard_circus.dashboard.settings import Settings
 from xboard_circus.dashboard.views import masked
 from xboard_circus.errors import XboardError
-from xboard_circus.ledger import LedgerStore, Record
+from xboard_circus.ledger import Record
+from xboard_circus.ledger.explain import explain
+from xboard_circus.ledger.reading import ledger_name, ledger_of
+from xboard_circus.ledger.searching import search
+from xboard_circus.ledger.story import TOLD, subject
 from xboard_circus.logs import LogFile, LogFollower, log_files, tail
 from xboard_circus.masking import safe_text
 
 MOST_EVENTS = 1000
+BEFORE, AROUND = 200, 1000  # records about the one that is told, for what came before and after it
 MOST_LINES, MOST_AT_ONCE, LONGEST_LINE = 2000, 500, 4000
 _ESCAPE = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]")
 
@@ -24,10 +30,10 @@ class Evidence:
 
     def __init__(self, settings: Settings) -> None:
         found = settings.config
-        plugin = next((each for each in found.plugins if is_our_plugin(each)), None) if found is not None else None
         self.ledger: Path | None = None
-        if found is not None and plugin is not None:
-            self.ledger = found.folder / plugin.options.ledger.file
+        if found is not None:
+            with contextlib.suppress(XboardError):  # there is no plugin that keeps one
+                self.ledger = ledger_of(found)
         self._logs = {each.id: each for each in log_files(found)} if found is not None else {}
 
     @property
@@ -57,22 +63,23 @@ class Evidence:
         self, *, watcher: str | None = None, kind: str | None = None, after: int | None = None, limit: int = 100
     ) -> list[dict[str, Any]]:
         """Return the newest events that fit, oldest first; LedgerError where the ledger can't be read."""
-        return [_shown(record) for record in self._query(watcher=watcher, kind=kind, after=after, limit=limit)]
-
-    def why(self, *, watcher: str | None, pid: int | None) -> str:
-        """Return why something happened last, as a person would tell it."""
-        found = [record for record in self._query(watcher=watcher, limit=MOST_EVENTS) if pid in (None, record.pid)]
-        told = [record for record in found if record.reason]
-        return str(masked(told[-1].reason)) if told else "nothing is known of it"
-
-    def _query(self, **wanted: Any) -> list[Record]:
         if self.ledger is None:
             return []
-        store = LedgerStore(self.ledger)
-        try:
-            return store.query(**wanted)
-        finally:
-            store.close()
+        name = None if watcher is None else ledger_name(watcher)
+        return [_shown(each) for each in search(self.ledger, watcher=name, kind=kind, after=after, limit=limit)]
+
+    def why(self, *, watcher: str | None, pid: int | None) -> str:
+        """Return why something happened last, as `xboard-circus why` tells it."""
+        if self.ledger is None:
+            return "no ledger is kept"
+        name = None if watcher is None else ledger_name(watcher)
+        kinds = None if pid is not None else TOLD
+        found = subject(search(self.ledger, watcher=name, kind=kinds, pid=pid, limit=MOST_EVENTS), pid=pid)
+        if found is None:
+            return f"nothing is recorded of {pid or watcher or 'anything'} that would need a reason"
+        after = max(0, (found.id or 0) - BEFORE)
+        history = search(self.ledger, watcher=found.watcher, after=after, limit=AROUND, earliest=True)
+        return "\n".join(safe_text(line) for line in explain(found, history, now=time.time()).split("\n"))
 
 
 def new_lines(follower: LogFollower) -> list[str]:

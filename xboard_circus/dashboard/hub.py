@@ -114,10 +114,12 @@ class Hub:
 
     def _add(self, server_id: str, label: str, endpoint: str) -> None:
         if server_id not in self.servers:
+            self._told = (float("-inf"), "")
             deadline = self.settings.deadline
             self.servers[server_id] = Server(server_id, label, endpoint, deadline=deadline, clock=self.clock)
 
     def _drop(self, server_id: str) -> None:
+        self._told = (float("-inf"), "")
         server, task = self.servers.pop(server_id, None), self._tasks.pop(server_id, None)
         if task is not None:
             task.cancel()
@@ -155,6 +157,7 @@ class Hub:
         follower: LogFollower | None = None
         try:
             follower = await self.in_thread(follow, log)
+            yield HEARTBEAT
             quiet_since = self.clock()
             while holds():
                 lines = await self.in_thread(new_lines, follower)

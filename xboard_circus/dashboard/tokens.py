@@ -51,10 +51,9 @@ def load_or_make(folder: Path) -> Tokens:
     text = _TEXT.format(admin=made.admin, reader=made.reader)
     # Written whole under another name and then linked: no reader finds half of it, and the second of two who
     # begin at once gets the first one's.
-    hidden = folder / f".{FILE}.{os.getpid()}"
+    hidden = folder / f".{FILE}.{secrets.token_hex(4)}"
     try:
         if not path.exists():
-            hidden.unlink(missing_ok=True)
             descriptor = os.open(hidden, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
             with os.fdopen(descriptor, "w", encoding="utf-8") as file:
                 file.write(text)

@@ -1,6 +1,6 @@
 """Tell the kernel's OOM killer from anybody else who sends SIGKILL, by the kernel's own counts of what it killed.
 
-Reads a few lines of /proc and /sys, which never block. Where there are none (macOS, no cgroup of memory) nothing is told.
+Reads a few lines of /proc and /sys, which never block. Where there are none (macOS) nothing is told.
 """
 
 from __future__ import annotations

@@ -187,16 +187,25 @@ def remove_stale(instance: str) -> list[Path]:
     Gates too, while no circusd supervises the instance: call it before `write_record`. Nothing else is touched, however
     it looks: a name must fit whole, and a socket be a socket.
     """
-    folder = instance_dir(instance)
-    has_supervisor = supervisor_of(instance) is not None
+    instance_dir(instance)  # nothing is removed in a folder that is not ours
     removed = []
-    for watcher in sorted(_folders(folder)):
+    for path in stale(instance):
+        with suppress(OSError):
+            path.unlink()
+            removed.append(path)
+    return removed
+
+
+def stale(instance: str) -> list[Path]:
+    """Return what `remove_stale` would remove, and touch nothing."""
+    has_supervisor = supervisor_of(instance) is not None
+    found = []
+    for watcher in sorted(_folders(root_path() / _valid(instance))):
         for path in sorted(_entries(watcher)):
             with suppress(OSError):
                 if _is_stale(path, has_supervisor):
-                    path.unlink()
-                    removed.append(path)
-    return removed
+                    found.append(path)
+    return found
 
 
 def _is_stale(path: Path, has_supervisor: bool) -> bool:

@@ -20,6 +20,7 @@ def search(
     after: int | None = None,
     pid: int | None = None,
     limit: int = 100,
+    earliest: bool = False,
 ) -> list[Record]:
     """Return the newest *limit* records that fit, oldest first; none when there is no file.
 
@@ -27,6 +28,7 @@ def search(
         since: Only what happened at or after this wall-clock time.
         kind: Only this kind, or only these.
         after: Only what was stored after the record of this id.
+        earliest: Return the oldest *limit* in place of the newest.
 
     Raises:
         LedgerError: The file can't be read.
@@ -41,8 +43,8 @@ def search(
     if kinds is not None:
         tests.append((f"kind IN ({', '.join('?' * len(kinds))})", [*kinds]))
     where = " AND ".join(test for test, _ in tests)
-    sql = f"SELECT id, {COLUMNS} FROM events WHERE {where} ORDER BY id DESC LIMIT ?"
+    sql = f"SELECT id, {COLUMNS} FROM events WHERE {where} ORDER BY id {'ASC' if earliest else 'DESC'} LIMIT ?"
     values = [value for _, each in tests for value in each]
     with told_as_ledger_errors(path), closing(open_to_read(path)) as connection:
         rows = connection.execute(sql, [*values, max(0, limit)]).fetchall()
-    return [record_of_row(row) for row in reversed(rows)]
+    return [record_of_row(row) for row in (rows if earliest else reversed(rows))]

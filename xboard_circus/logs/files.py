@@ -10,12 +10,11 @@ from pathlib import Path
 
 from xboard_circus.config import Config, WatcherConfig, is_file, is_our_plugin
 from xboard_circus.core.old_logs import number_of
+from xboard_circus.rotating_log import CIRCUSD_OLD_FILES, PLUGIN_OLD_FILES
 
 # What `xboard-circus start` gives circusd where the ini names nothing.
 CIRCUSD_LOG = Path("logs", "circusd.log")
 CIRCUSD_OUT = Path("logs", "circusd.out")
-CIRCUSD_OLD_FILES = 5
-PLUGIN_OLD_FILES = 3
 
 
 @dataclass(frozen=True, slots=True)

@@ -252,6 +252,35 @@ class LedgerOptions:
 
 
 @dataclass(frozen=True, slots=True)
+class IncidentOptions:
+    """When the ``[alert:...]`` sections are told something."""
+
+    down_after: float = _option(
+        30.0,
+        Seconds(),
+        "Time without a ready worker, or without an answer of circusd's, after which an alert says so. Raise it where"
+        " the app takes longer to start.",
+    )
+    recover_after: float = _option(
+        30.0,
+        Seconds(low=0.0),
+        "Time for which it must be well before an alert says so; what breaks again within it is no new alert. Raise"
+        " it where something flickers.",
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class LogsOptions:
+    """How long rotated logs are kept."""
+
+    keep_days: float = _option(
+        7.0,
+        Seconds(low=0.01, high=36_500.0, unit="days"),
+        "Age at which a rotated log file, such as xboard.log.1, is removed. Raise it to look further back.",
+    )
+
+
+@dataclass(frozen=True, slots=True)
 class PluginOptions:
     """Our options of a ``[plugin:NAME]`` section."""
 
@@ -261,3 +290,5 @@ class PluginOptions:
         "Folder for the plugin's own log, from circusd's folder. Circus throws a plugin's output away.",
     )
     ledger: LedgerOptions = field(default_factory=LedgerOptions)
+    alerts: IncidentOptions = field(default_factory=IncidentOptions)
+    logs: LogsOptions = field(default_factory=LogsOptions)

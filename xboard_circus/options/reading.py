@@ -15,9 +15,11 @@ from typing import Any, TypeVar
 from xboard_circus.core.budget import RestartLimits
 from xboard_circus.masking import safe_command
 from xboard_circus.options import circus as circus_options
+from xboard_circus.options.alert_fields import AlertOptions
 from xboard_circus.options.fields import (
     DashboardOptions,
     HealthOptions,
+    IncidentOptions,
     LedgerOptions,
     PluginOptions,
     PortOptions,
@@ -29,8 +31,10 @@ from xboard_circus.options.fields import (
 from xboard_circus.options.kinds import Kind, WrongValueError
 
 __all__ = [
+    "AlertOptions",
     "DashboardOptions",
     "HealthOptions",
+    "IncidentOptions",
     "LedgerOptions",
     "OptionDoc",
     "PluginOptions",
@@ -77,14 +81,14 @@ class OptionDoc:
     @property
     def written(self) -> str:
         """The option as a line of an ini file, with its default or, where it has none, an example."""
-        value = self.example if self.default is None else ini_text(self.default)
+        value = self.example if self.default in (None, ()) else ini_text(self.default)
         return f"{self.name} = {value}"
 
 
 # Below this a key of the user's own is no misspelling of ours: "port" is 0.62 like "port.port".
 _ALIKE = 0.8
 
-_Options = TypeVar("_Options", WatcherOptions, PluginOptions)
+_Options = TypeVar("_Options", WatcherOptions, PluginOptions, AlertOptions)
 
 
 def parse_watcher(mapping: Mapping[str, object]) -> tuple[WatcherOptions, list[Problem]]:
@@ -105,7 +109,12 @@ def parse_plugin(mapping: Mapping[str, object]) -> tuple[PluginOptions, list[Pro
     return options, problems + _unknown(PluginOptions, mapping, circus_options.PLUGIN_OPTIONS)
 
 
-def flat(options: WatcherOptions | PluginOptions) -> dict[str, object]:
+def parse_fields(kind: type[_Options], mapping: Mapping[str, object]) -> tuple[_Options, list[Problem]]:
+    """Read the options of *kind* that *mapping* has, and leave all other keys to the caller."""
+    return _parse(kind, mapping)
+
+
+def flat(options: WatcherOptions | PluginOptions | AlertOptions) -> dict[str, object]:
     """Return the options under their names in the ini file, for the state command.
 
     >>> flat(WatcherOptions())["restart.burst"]
@@ -119,7 +128,7 @@ def is_ours(key: str) -> bool:
     return key.startswith(_families(WatcherOptions))
 
 
-def documented(kind: type[WatcherOptions] | type[PluginOptions]) -> list[OptionDoc]:
+def documented(kind: type[WatcherOptions] | type[PluginOptions] | type[AlertOptions]) -> list[OptionDoc]:
     """Return every option of a section in the order in which it is documented."""
     return [
         OptionDoc(name, item.default, item.metadata["kind"].unit, item.metadata["help"], item.metadata["example"])
@@ -133,9 +142,11 @@ def ini_text(value: object) -> str:
     >>> ini_text(2.0), ini_text(0.25), ini_text("orphans")
     ('2', '0.25', 'orphans')
     """
+    if isinstance(value, tuple):
+        return ", ".join(value)
     if isinstance(value, float) and value == int(value):
         return str(int(value))
-    return " ".join(value) if isinstance(value, tuple) else str(value)
+    return str(value)
 
 
 def did_you_mean(name: str, known: Iterable[str], *, alike: float = _ALIKE) -> str | None:
@@ -144,7 +155,9 @@ def did_you_mean(name: str, known: Iterable[str], *, alike: float = _ALIKE) -> s
     return found[0] if found else None
 
 
-def _fields(options: WatcherOptions | PluginOptions) -> Iterator[tuple[str, Any, dataclasses.Field[Any]]]:
+def _fields(
+    options: WatcherOptions | PluginOptions | AlertOptions,
+) -> Iterator[tuple[str, Any, dataclasses.Field[Any]]]:
     """Yield (name in the ini file, the dataclass that holds it, its field)."""
     for outer in dataclasses.fields(options):
         if "kind" in outer.metadata:
@@ -289,7 +302,10 @@ def _meant(key: str, ours: list[str], families: tuple[str, ...]) -> str | None:
     # Half by half: the common family alone would make "restart.tries" look like "restart.burst".
     siblings = {own.partition(".")[2] for own in ours if own.startswith(f"{near}.")}
     meant = did_you_mean(name, siblings, alike=0.7)
-    return f"{near}.{meant}" if meant else None
+    if meant is None:
+        # "log_dirs" is no option of the family "logs".
+        return None if "." in key else did_you_mean(key, ours)
+    return f"{near}.{meant}"
 
 
 def _relatives(key: str, ours: list[str]) -> list[str]:

@@ -47,6 +47,7 @@ class ArmedWatcher:
 
     Attributes:
         ends: How many processes ended by which cause, commanded ones too.
+        ended_in: By slot, the pid of the one that ended there last, until another takes its place.
         live: Every process that was spawned and whose end is not known yet, by pid.
         busy: How many of Circus's own coroutines are at work on this watcher.
         start_failed_until: Set while nothing could be spawned; when it is tried again.
@@ -72,6 +73,7 @@ class ArmedWatcher:
         self.recycle_not_before = float("-inf")
         self.oom = OomKills()
         self.looked_at = float("-inf")
+        self.ended_in: dict[int, int] = {}
         self.wanted = Wanted()
         self.options = WatcherOptions()
         self.read_options()
@@ -314,7 +316,8 @@ class ArmedWatcher:
                 f"each worker of {self.name} binds its port by itself, so a new one can't be ready beside this one; "
                 "restart the watcher"
             )
-        work = Replacement(self, spawned, cause=None, by=ends.OPERATOR, reason=f"replacement asked for by {reason}")
+        by, told = f"{ends.OPERATOR}: {reason}", f"replacement asked for by {reason}"
+        work = Replacement(self, spawned, cause=None, by=by, reason=told)
         self.supervisor.run(self._replace(work), f"the replacement of {spawned.pid}")
 
     async def _replace(self, work: Replacement) -> None:
@@ -389,6 +392,7 @@ class ArmedWatcher:
                 told = self.has_private_socket and self.file_of(spawned, "ready").exists()
                 if told or self.is_ready_by_uptime(spawned):
                     spawned.ready_at = now
+                    evidence.tell_ready(self, spawned)
                     self.budget.ready(spawned.slot, now)
             elif self.budget.reset_if_held(spawned.slot, now - spawned.ready_at):
                 reason = f"ready for {self.budget.limits.reset_after:g} s: its restarts are forgotten"

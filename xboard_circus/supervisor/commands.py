@@ -25,7 +25,7 @@ EVENTS_FROM_OUTSIDE = frozenset({"unhealthy", "recovered", "restart", "cooldown"
 
 def register(arbiter: Any, supervisor: Supervisor) -> None:
     """Put our commands into a controller that runs already: it copied its list when it was built."""
-    for kind in (State, Report, Replace, Reload, Event):
+    for kind in (State, Report, Replace, Reload, Event, Events):
         command = kind()
         command.supervisor = supervisor
         arbiter.ctrl.commands[kind.name] = command
@@ -122,3 +122,13 @@ class Event(Command):  # type: ignore[misc]
         else:
             self.supervisor.publish(watcher, props["event"], reason=reason, **more)
         return {}
+
+
+class Events(Command):  # type: ignore[misc]
+    """Tell the last events of ours behind a number, for whoever was not on the bus in time."""
+
+    name = "xboard_events"
+    supervisor: Supervisor
+
+    def execute(self, arbiter: Any, props: dict[str, Any]) -> dict[str, Any]:
+        return self.supervisor.journal.after(int(props.get("after") or 0))

@@ -90,7 +90,7 @@ def settle(armed: ArmedWatcher) -> None:
 
 
 def count(armed: ArmedWatcher, spawned: Spawned, code: int | None) -> None:
-    """Find the cause of an end, tell it with all that is known, and let the budget say when its slot's next may start."""
+    """Find the cause of an end, let the budget say when the next of its slot may start, and tell all that is known."""
     if armed.live.pop(spawned.pid, None) is None:
         return
     now = armed.clock()
@@ -110,12 +110,14 @@ def count(armed: ArmedWatcher, spawned: Spawned, code: int | None) -> None:
     )
     cause, reason = cause_of(death)
     armed.ends[cause.value] += 1
+    if not spawned.retiring:
+        armed.ended_in[spawned.slot] = spawned.pid
     armed.remove_files(spawned)
     replacement = armed.replacement
     on_trial = replacement is not None and replacement.is_trying(spawned)
     if replacement is not None:
         replacement.ended(spawned, reason, words.tail)
-    told = {"pid": spawned.pid, "wid": spawned.wid, "cause": cause.value, "exit_code": code}
+    told: dict[str, Any] = {"pid": spawned.pid, "wid": spawned.wid, "cause": cause.value, "exit_code": code}
     told |= evidence.of_process(armed, spawned, code, words)
     spent = armed.budget.spent(now)
     if not cause.counts or on_trial or armed.watcher.is_stopping():

@@ -8,6 +8,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from xboard_circus.core.causes import Cause
+from xboard_circus.core.reasons import seconds
 from xboard_circus.supervisor.boundary import contained
 
 if TYPE_CHECKING:
@@ -16,12 +17,14 @@ if TYPE_CHECKING:
     from xboard_circus.supervisor.slot import Spawned
 
 LOG_CHARS = 4096
+UNKNOWN: str | None = None
+NOTHING: dict[str, Any] = {}
 LOOK_EVERY = 2.0
 PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
 def look(armed: ArmedWatcher) -> None:
-    """Note what could not be read any more after an end: how much memory each worker has, and the counts of OOM kills."""
+    """Note what nobody can read after an end: the memory of each worker, and the counts of OOM kills."""
     now = armed.clock()
     if now < armed.looked_at + LOOK_EVERY:
         return
@@ -40,13 +43,13 @@ def resident(pid: int) -> int | None:
         return None
 
 
-@contained(None)
+@contained(UNKNOWN)
 def oom_of(armed: ArmedWatcher, spawned: Spawned, code: int | None) -> str | None:
     """Say whether the kernel's OOM killer ended it, see `OomKills.killed`."""
     return armed.oom.killed(spawned.pid) if code == -signal.SIGKILL else None
 
 
-@contained({})
+@contained(NOTHING)
 def of_process(armed: ArmedWatcher, spawned: Spawned, code: int | None, words: LastWords) -> dict[str, Any]:
     """Return what is known of a process that has ended."""
     now = armed.clock()
@@ -54,6 +57,7 @@ def of_process(armed: ArmedWatcher, spawned: Spawned, code: int | None, words: L
         "exit_code": code,
         "signal": _signal(code),
         "by": asked_by(spawned),
+        "follows": spawned.follows,
         "lived": round(now - spawned.spawned_at, 3),
         "ready_for": None if spawned.ready_at is None else round(now - spawned.ready_at, 3),
         "rss": spawned.rss,
@@ -64,6 +68,22 @@ def of_process(armed: ArmedWatcher, spawned: Spawned, code: int | None, words: L
     if words.stack:
         found["stack"] = words.stack
     return found
+
+
+@contained(None)
+def tell_ready(armed: ArmedWatcher, spawned: Spawned) -> None:
+    """Tell that a worker has become ready, and in whose place."""
+    released = spawned.spawned_at if spawned.released_at is None else spawned.released_at
+    after = round(armed.clock() - released, 3)
+    whose = "" if spawned.follows is None else f", in the place of pid {spawned.follows}"
+    armed.publish(
+        "ready",
+        reason=f"ready {seconds(after)} after its start{whose}",
+        pid=spawned.pid,
+        wid=spawned.wid,
+        after=after,
+        follows=spawned.follows,
+    )
 
 
 def asked_by(spawned: Spawned) -> str | None:

@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import os
 import select
+import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
+
+from circus import logger
 
 TAIL_BYTES = 4096
 STACK_BYTES = 64 * 1024
+LONGEST_LINE = 16 * 1024
+TRY_AGAIN_AFTER = 1.0
 PIPE_BYTES = 1 << 20
 # What Python's faulthandler begins with when a fatal signal ends the process.
 STACK = b"Fatal Python error: "
@@ -60,28 +66,43 @@ class LastWords:
 
 
 class Tail:
-    """A Circus stream that passes everything on to *inner* and remembers the last words of every pid.
+    """A Circus stream that passes whole lines on to *inner* and remembers the last words of every pid.
 
-    Circus reads 1,024 bytes at a time and decodes each piece alone, so a character of more than one byte that lies
-    across the edge comes out as two question marks. Pieces are therefore cut between characters here.
+    Circus reads 1,024 bytes at a time and writes each piece alone. A character that lies across the edge comes out as
+    two question marks, a line of one worker in the middle of another's, and with a `time_format` it gets a stamp in its
+    middle. Pieces are therefore cut at line ends here, and a line longer than `LONGEST_LINE` between characters.
+
+    Where *inner* cannot write (a full disk, a folder that is gone), the output is lost and told so, and circusd goes
+    on; Circus would log a traceback for every piece, and after a rotation that failed never write again.
     """
 
-    def __init__(self, inner: Callable[[dict[str, Any]], object], tails: dict[int, LastWords]) -> None:
+    def __init__(
+        self,
+        inner: Callable[[dict[str, Any]], object],
+        tails: dict[int, LastWords],
+        *,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self.inner = inner
         self.tails = tails
+        self._clock = clock
         self._held: dict[tuple[int, str], bytes] = {}
+        self._failed_at: float | None = None
+        self._lost = 0
 
     def __call__(self, piece: dict[str, Any]) -> None:
         pid, raw = piece["pid"], piece["data"]
         if isinstance(raw, bytes):
-            raw = self._held.pop((pid, piece["name"]), b"") + raw
-            held = incomplete_suffix(raw)
-            if held:
-                self._held[pid, piece["name"]] = raw[-held:]
-                raw = raw[:-held]
             self.tails.setdefault(pid, LastWords()).add(raw)
+            raw = self._held.pop((pid, piece["name"]), b"") + raw
+            whole = raw.rfind(b"\n") + 1
+            if not whole and len(raw) > LONGEST_LINE:
+                whole = len(raw) - incomplete_suffix(raw)
+            if whole < len(raw):
+                self._held[pid, piece["name"]] = raw[whole:]
+            raw = raw[:whole]
         if raw:
-            self.inner({**piece, "data": raw})
+            self._write({**piece, "data": raw})
 
     def __getattr__(self, name: str) -> Any:
         # `open` and `close` are only called where the stream has them, so they must come from the stream itself.
@@ -90,7 +111,39 @@ class Tail:
     def forget(self, pid: int) -> None:
         """Write what is still held of *pid* and forget it."""
         for key in [key for key in self._held if key[0] == pid]:
-            self.inner({"pid": pid, "name": key[1], "data": self._held.pop(key)})
+            self._write({"pid": pid, "name": key[1], "data": self._held.pop(key)})
+
+    def _write(self, piece: dict[str, Any]) -> None:
+        if self._failed_at is not None:
+            if self._clock() - self._failed_at < TRY_AGAIN_AFTER:
+                self._lost += len(piece["data"])
+                return
+            self._open_again()
+        try:
+            self.inner(piece)
+        except Exception as error:
+            if self._failed_at is None:
+                logger.error("xboard: output is lost, %s cannot be written: %s", self._file_name(), error)
+            self._failed_at = self._clock()
+            self._lost += len(piece["data"])
+            return
+        if self._failed_at is not None:
+            logger.warning("xboard: %s is written again; %d bytes were lost", self._file_name(), self._lost)
+            self._failed_at, self._lost = None, 0
+
+    def _open_again(self) -> None:
+        """Open the file anew: a rotation that failed leaves a closed one, or none, behind."""
+        old: Any = getattr(self.inner, "_file", None)
+        make = getattr(self.inner, "_open", None)
+        if make is None:
+            return
+        with suppress(OSError, ValueError, AttributeError):
+            old.close()
+        with suppress(OSError):
+            self.inner._file = make()  # type: ignore[attr-defined]
+
+    def _file_name(self) -> str:
+        return str(getattr(self.inner, "_filename", type(self.inner).__name__))
 
 
 def drain(watcher: Any, process: Any) -> None:

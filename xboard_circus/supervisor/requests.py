@@ -1,4 +1,4 @@
-"""Who asked for what: each command that changes something is told on the bus, and known to the ends that follow from it."""
+"""Who asked for what: each command that changes something is told, and known to the ends that follow from it."""
 
 from __future__ import annotations
 
@@ -28,6 +28,7 @@ CIRCUSCTL = "circusctl"
 A_SIGNAL = "a signal to circusd"
 CIRCUSD = "circusd"  # in the place of a watcher's name, where a command was for all
 LONGEST = 120
+NOBODY: str | None = None
 
 
 @dataclass
@@ -53,6 +54,9 @@ class Request:
     def runs(self) -> bool:
         done = getattr(self.answer, "done", None)
         return self.answer is None or (done is not None and not done())
+
+
+NOTHING: Request | None = None
 
 
 def who(props: Mapping[str, Any]) -> str:
@@ -84,7 +88,7 @@ class Requests:
 
         controller.dispatch = dispatched
 
-    @contained(None)
+    @contained(NOBODY)
     def asker_of(self, watcher: str) -> str | None:
         """Return who has asked for what is being done to *watcher*; None where no command is under way."""
         for request in reversed(self._open):
@@ -95,17 +99,23 @@ class Requests:
     def _watched(self, name: str, execute: Callable[[Any, dict[str, Any]], Any]) -> Callable[..., Any]:
         def watched(arbiter: Any, props: dict[str, Any]) -> Any:
             request = self._begin(name, props)
+            # Told before what comes of it, unless Circus is about to refuse it for another that runs.
+            is_told = arbiter._exclusive_running_command is None and not arbiter._restarting
+            if is_told:
+                self._tell(request)
             try:
                 answer = execute(arbiter, props)
             except Exception as error:
                 self._refused(request, error)
                 raise
             self._begun(request, answer)
+            if not is_told:
+                self._tell(request)
             return answer
 
         return watched
 
-    @contained(None)
+    @contained(NOTHING)
     def _begin(self, name: str, props: dict[str, Any]) -> Request | None:
         self._open = [request for request in self._open if request.runs()]
         by = A_SIGNAL if self._is_signal else who(props)
@@ -120,13 +130,12 @@ class Requests:
         self._open.remove(request)
         # One that met another is tried again by whoever sent it.
         if not isinstance(error, ConflictError):
-            self._tell(request, f"refused: {one_line(str(error))}")
+            self._tell(request, outcome=f"refused: {one_line(str(error))}")
 
     @contained(None)
     def _begun(self, request: Request | None, answer: Any) -> None:
         if request is not None:
             request.answer = answer if answer is not None else True
-            self._tell(request, "")
 
     def _names(self, props: dict[str, Any]) -> frozenset[str] | None:
         if not props.get("name"):
@@ -138,7 +147,10 @@ class Requests:
         pattern = re.compile(name if match == "regex" else fnmatch.translate(name))
         return frozenset(each for each in known if pattern.match(each)) or frozenset([name])
 
-    def _tell(self, request: Request, outcome: str) -> None:
+    @contained(None)
+    def _tell(self, request: Request | None, *, outcome: str = "") -> None:
+        if request is None:
+            return
         what = " ".join(filter(None, [request.command, request.details]))
         reason = f"{what}, asked for by {request.by}" + (f"; {outcome}" if outcome else "")
         for name in sorted(request.names or [CIRCUSD]):
@@ -148,8 +160,10 @@ class Requests:
     def _publish(self, name: str, message: dict[str, Any]) -> None:
         socket = self._supervisor.arbiter.evpub_socket
         if socket is not None and not socket.closed:
-            topic = f"watcher.{one_line(name, LONGEST).replace(' ', '_')}.command"
-            socket.send_multipart([topic.encode(errors="replace"), json.dumps(message).encode()])
+            shown = one_line(name, LONGEST).replace(" ", "_")
+            numbered = self._supervisor.journal.note(shown, "command", message)
+            topic = f"watcher.{shown}.command".encode(errors="replace")
+            socket.send_multipart([topic, json.dumps(numbered).encode()])
 
 
 def _details(name: str, props: Mapping[str, Any]) -> str:

@@ -28,6 +28,7 @@ class Spawned:
         gate: A file that exists while the launcher must wait, or None.
         released_at: When the launcher was let go, or the spawn if it never had to wait.
         spare: It has imported the app and waits to serve.
+        follows: Pid of the one whose place it took, if there was one.
         retiring: A successor takes its place; it is not counted as serving any more.
         draining: Its successor is ready, and it was told to go.
         signals: Signals that Circus sent it, in order.
@@ -35,7 +36,7 @@ class Spawned:
         spread: From 0 to 1, by which its limits of requests and age differ from its siblings'.
         our_kill: The cause, where we decided to end it.
         rss: Resident memory in bytes when it was last looked at, or None.
-        probes: The last probes, oldest first: when (`at`), `ok`, `state`, `latency`, `reason`, `status`, first `body` bytes.
+        probes: The last probes, oldest first: when (`at`), and what the prober told as evidence.
         probe: What the prober's last report told of it: latency, loop lag, threads, requests, memory.
     """
 
@@ -50,6 +51,7 @@ class Spawned:
     released_at: float | None = None
     ready_at: float | None = None
     spare: bool = False
+    follows: int | None = None
     retiring: bool = False
     draining: bool = False
     signals: list[int] = field(default_factory=list)

@@ -30,6 +30,7 @@ def promote(armed: ArmedWatcher) -> bool:
         return False
     spare = max(spares, key=lambda spawned: now - (spawned.released_at or now))
     spare.spare, spare.slot, spare.released_at = False, slot, now
+    spare.follows = armed.ended_in.pop(slot, None)
     spare.put_back()
     armed.budget.started(slot, now)
     armed.supervisor.run(_tell(armed, spare), f"the promotion of spare {spare.pid}")

@@ -122,6 +122,8 @@ def _note(armed: ArmedWatcher, process: Any, wid: int, slot: int, gate: Path | N
         spare=spare,
     )
     armed.live[spawned.pid] = spawned
+    old = armed.wanted.successor_of
+    spawned.follows = armed.ended_in.pop(slot, None) if old is None else old.pid
     if spare:
         spawned.set_aside()
     if gate is None:

@@ -18,9 +18,10 @@ from xboard_circus import __version__
 from xboard_circus.core.ports import Holder
 from xboard_circus.host import listeners, procs, runtime
 from xboard_circus.plugins.port_guard import named
-from xboard_circus.supervisor import commands, in_process_restart, reconfigure
+from xboard_circus.supervisor import commands, in_process_restart, own_log, reconfigure
 from xboard_circus.supervisor.armed import ArmedWatcher
 from xboard_circus.supervisor.boundary import contained, contained_task
+from xboard_circus.supervisor.journal import Journal
 from xboard_circus.supervisor.plugins_last import stop_last
 from xboard_circus.supervisor.requests import Requests
 
@@ -52,6 +53,7 @@ class Supervisor:
         self.probers: dict[str, tuple[procs.Identity, float]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._timer: asyncio.TimerHandle | None = None
+        self.journal = Journal()
         self._reaped_at = float("-inf")
         self._sweeps: dict[str | None, asyncio.Future[list[str]]] = {}
         runtime.write_record(
@@ -66,6 +68,8 @@ class Supervisor:
         reconfigure.install(arbiter, self)
         in_process_restart.install(arbiter)
         self.requests = Requests(self)
+        own_log.rotate_log()
+        self._output = own_log.Output(Path(self.config_file).parent)
         self._reap_promptly()
         self.soon(0)
 
@@ -146,6 +150,7 @@ class Supervisor:
         for armed in list(self.armed.values()):
             armed.tick()
         self._end_stuck_probers()
+        self._output.keep_small(self.clock())
         unsettled = any(armed.is_unsettled() for armed in self.armed.values())
         self.soon(TICK_FAST if unsettled else TICK_SLOW)
 
@@ -249,7 +254,8 @@ class Supervisor:
 
     def publish(self, watcher: Any, event: str, *, reason: str, **more: object) -> None:
         """Send one event of ours on Circus's bus."""
-        watcher.notify_event(event, {"time": time.time(), "reason": reason, **more})
+        message = {"time": time.time(), "reason": reason, **more}
+        watcher.notify_event(event, self.journal.note(watcher.res_name, event, message))
 
     def view(self) -> dict[str, Any]:
         """Return what the command `xboard_state` answers."""

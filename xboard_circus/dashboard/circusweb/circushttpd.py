@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import sys
 from pathlib import Path
@@ -10,10 +11,9 @@ from pathlib import Path
 from xboard_circus import config
 from xboard_circus.dashboard.serving import serve
 from xboard_circus.dashboard.settings import HTTPD, LOCAL, Settings, absolute, of_config
+from xboard_circus.dashboard.tunnel import tunnel
 from xboard_circus.errors import XboardError
 from xboard_circus.instance import config_file_of
-
-TUNNEL = "make the tunnel by hand, such as ssh -L 5555:127.0.0.1:5555 HOST, and leave --ssh and ssh_server out"
 
 
 def main() -> None:
@@ -23,12 +23,14 @@ def main() -> None:
     parser.add_argument("--fd", type=int, help="descriptor of a listening socket, in place of host and port")
     parser.add_argument("--host", default="127.0.0.1", help="address to bind (%(default)s)")
     parser.add_argument("--port", type=int, default=8080, help="port to bind (%(default)s)")
-    parser.add_argument("--ssh", metavar="HOST", help="not supported: make the tunnel by hand")
+    parser.add_argument("--ssh", metavar="USER@HOST:PORT", help="ssh server from which the endpoint is reached")
     given, _ = parser.parse_known_args()
     try:
-        if given.ssh:
-            raise XboardError(f"circushttpd: --ssh {given.ssh} is not supported; {TUNNEL}")
-        serve(_settings(given.endpoint), fd=given.fd, host=given.host, port=given.port)
+        with contextlib.ExitStack() as stack:
+            endpoint = given.endpoint
+            if given.ssh:
+                endpoint = stack.enter_context(tunnel(endpoint, given.ssh))
+            serve(_settings(endpoint), fd=given.fd, host=given.host, port=given.port)
     except XboardError as error:
         print(error, file=sys.stderr)
         sys.exit(error.exit_code)

@@ -1,0 +1,226 @@
+"""The part that alerts, with a circusd that says what the test wants and commands that write down what they get."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import Coroutine
+from pathlib import Path
+from typing import Any
+
+import pytest
+from plugin_fakes import FakeCircusd, FakeClock, watcher_view, worker_view
+
+from xboard_circus.options.fields import IncidentOptions
+from xboard_circus.plugins._base import BusEvent
+from xboard_circus.plugins.alerts import FILE_EVERY, Alerter
+
+HEAD = """[circus]
+endpoint = tcp://127.0.0.1:25555
+pubsub_endpoint = tcp://127.0.0.1:25556
+[watcher:web]
+cmd = sleep 60
+"""
+SCRIPT = """#!/bin/sh
+cat >> "$1.new" && echo >> "$1.new" && mv "$1.new" "$1.$$"
+"""
+WELL = watcher_view(worker_view(1), port={"state": "bound", "reason": ""}, cooldown_until=None, last_reason="")
+
+
+class Bench:
+    """An ini, a circusd and an alerter in *folder*."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.ini = folder / "circus.ini"
+        (folder / "notify").write_text(SCRIPT)
+        (folder / "notify").chmod(0o700)
+        self.clock = FakeClock()
+        self.circusd = FakeCircusd()
+        self.shows(WELL)
+        self.write(self.section("ops"))
+
+    def section(self, name: str, **more: str) -> str:
+        lines = {"type": "command", "command": f"./notify {name}", **more}
+        return f"[alert:{name}]\n" + "".join(f"{key} = {value}\n" for key, value in lines.items())
+
+    def write(self, *sections: str) -> None:
+        self.ini.write_text("\n".join([HEAD, *sections]))
+
+    def shows(self, *watchers: dict[str, Any]) -> None:
+        circusd = {"config_file": str(self.ini), "runtime_dir": str(self.folder)}
+        self.circusd.state = {"circusd": circusd, "watchers": list(watchers)}
+
+    def alerter(self, *, is_guest: bool = False) -> Alerter:
+        options = IncidentOptions(down_after=10, recover_after=5)
+        return Alerter(
+            self.circusd, options=options, plugin="plugin:x", is_guest=is_guest, clock=self.clock, wall_clock=self.clock
+        )
+
+    def told(self, name: str = "ops") -> list[str]:
+        """What the command of section *name* got, in no order."""
+        return sorted(
+            json.loads(path.read_text())["title"].partition(": ")[2] for path in self.folder.glob(f"{name}.[0-9]*")
+        )
+
+    async def ticks(self, alerter: Alerter, seconds: float) -> None:
+        """Let so many seconds pass as the host does."""
+        until = self.clock.now + seconds
+        while self.clock.now < until:
+            self.clock.sleep(max(0.1, await alerter.tick()))
+
+    async def begun(self, alerter: Alerter) -> Alerter:
+        await self.ticks(alerter, 1)
+        return alerter
+
+    async def until_told(self, *titles: str, name: str = "ops") -> None:
+        deadline = time.monotonic() + 10
+        while self.told(name) != sorted(titles):
+            assert time.monotonic() < deadline, self.told(name)
+            await asyncio.sleep(0.02)
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Bench:
+    return Bench(tmp_path)
+
+
+def run(work: Coroutine[Any, Any, None]) -> None:
+    asyncio.run(work)
+
+
+UNHEALTHY = BusEvent("web", "unhealthy", {"reason": "no answer"})
+
+
+def test_an_event_is_told_at_once_and_its_end_when_the_state_is_well(bench: Bench) -> None:
+    async def story() -> None:
+        alerter = await bench.begun(bench.alerter())
+        alerter.handle_event(UNHEALTHY)
+        alerter.handle_event(UNHEALTHY)
+        await bench.until_told("unhealthy")
+        await bench.ticks(alerter, 7)
+        await bench.until_told("recovered (unhealthy)", "unhealthy")
+        await alerter.close()
+
+    run(story())
+
+
+def test_a_silent_circusd_is_told(bench: Bench) -> None:
+    async def story() -> None:
+        alerter = await bench.begun(bench.alerter())
+        bench.circusd.is_gone = True
+        await bench.ticks(alerter, 12)
+        await bench.until_told("does not answer")
+        bench.circusd.is_gone = False
+        await bench.ticks(alerter, 1)
+        await bench.until_told("does not answer", "recovered (does not answer)")
+        await alerter.close()
+
+    run(story())
+
+
+def test_without_a_section_circusd_is_left_alone(bench: Bench) -> None:
+    async def story() -> None:
+        bench.write()
+        alerter = await bench.begun(bench.alerter())
+        asked = list[str]()
+        bench.circusd.on_call = lambda command, _: asked.append(command)
+        await bench.ticks(alerter, 60)
+        alerter.handle_event(UNHEALTHY)
+        assert asked == []
+
+    run(story())
+
+
+def test_where_a_plugin_of_its_own_alerts_the_guest_in_the_bundle_does_not(bench: Bench) -> None:
+    async def story() -> None:
+        bench.write(bench.section("ops"), "[plugin:alerts]\nuse = xboard_circus.plugins.alerts.Alerts\n")
+        guest, own = await bench.begun(bench.alerter(is_guest=True)), await bench.begun(bench.alerter())
+        for alerter in (guest, own):
+            alerter.handle_event(UNHEALTHY)
+        await bench.until_told("unhealthy")
+        await guest.close()
+        await own.close()
+        assert bench.told() == ["unhealthy"]
+
+    run(story())
+
+
+def test_a_section_that_comes_later_is_told_what_is_open_and_one_that_goes_is_told_nothing(bench: Bench) -> None:
+    async def story() -> None:
+        alerter = await bench.begun(bench.alerter())
+        bench.shows({**WELL, "workers": [worker_view(1, state="wedged")]})
+        alerter.handle_event(UNHEALTHY)
+        await bench.until_told("unhealthy")
+        bench.write(bench.section("late"))
+        await bench.ticks(alerter, FILE_EVERY + 1)
+        await bench.until_told("unhealthy", name="late")
+        bench.shows(WELL)
+        await bench.ticks(alerter, 8)
+        await bench.until_told("recovered (unhealthy)", "unhealthy", name="late")
+        assert bench.told() == ["unhealthy"]
+        await alerter.close()
+
+    run(story())
+
+
+@pytest.mark.parametrize("broken", ["no section", "[alert:ops]\ntype = smoke signals\n"], ids=["file", "section"])
+def test_an_ini_that_is_wrong_changes_nothing(bench: Bench, broken: str, caplog: pytest.LogCaptureFixture) -> None:
+    async def story() -> None:
+        alerter = await bench.begun(bench.alerter())
+        bench.ini.write_text(broken + HEAD if broken.startswith("no") else HEAD + broken)
+        await bench.ticks(alerter, FILE_EVERY + 1)
+        alerter.handle_event(UNHEALTHY)
+        await bench.until_told("unhealthy")
+        await alerter.close()
+
+    run(story())
+    assert any(words in caplog.text for words in ("stay as they were", "left out until it is put right"))
+
+
+def test_after_a_restart_nothing_is_told_twice_and_what_ended_meanwhile_is_told(bench: Bench) -> None:
+    async def story() -> None:
+        first = await bench.begun(bench.alerter())
+        bench.shows({**WELL, "port": {"state": "refused", "reason": "nginx has it"}})
+        await bench.ticks(first, 4)
+        await bench.until_told("port held by another")
+        await first.close()
+
+        second = await bench.begun(bench.alerter())
+        await bench.ticks(second, 3)
+        bench.shows(WELL)
+        await bench.ticks(second, 8)
+        await bench.until_told("port held by another", "recovered (port held by another)")
+        await second.close()
+
+    run(story())
+
+
+def test_what_could_not_be_sent_is_sent_after_the_next_start(bench: Bench) -> None:
+    async def story() -> None:
+        (bench.folder / "notify").rename(bench.folder / "away")
+        first = await bench.begun(bench.alerter())
+        first.handle_event(UNHEALTHY)
+        await asyncio.wait_for(first.close(), 5)
+        (bench.folder / "away").rename(bench.folder / "notify")
+
+        second = await bench.begun(bench.alerter())
+        await bench.until_told("unhealthy")
+        await second.close()
+
+    run(story())
+
+
+def test_a_hanging_sink_holds_up_no_tick(bench: Bench) -> None:
+    async def story() -> None:
+        bench.write(bench.section("ops"), "[alert:hangs]\ntype = command\ncommand = sleep 60\ntimeout = 2\n")
+        alerter = await bench.begun(bench.alerter())
+        alerter.handle_event(UNHEALTHY)
+        began = time.monotonic()
+        await bench.ticks(alerter, 4)
+        assert time.monotonic() - began < 1
+        await bench.until_told("unhealthy")
+        await alerter.close()
+
+    run(story())

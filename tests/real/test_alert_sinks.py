@@ -1,0 +1,401 @@
+"""Each sink against a real server or program: what arrives, what is said when it does not, and that nothing leaks."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import json
+import os
+import socket
+import ssl
+import sys
+import time
+import traceback
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+import trustme
+
+from xboard_circus.alerts.command import CommandSink
+from xboard_circus.alerts.message import Message, Sink
+from xboard_circus.alerts.secrets import AlertError, Secret
+from xboard_circus.alerts.smtp import SmtpSink
+from xboard_circus.alerts.text import Origin, rendered
+from xboard_circus.alerts.webhook import WebhookSink
+from xboard_circus.core.alert_gate import About, Notice
+from xboard_circus.core.alerting import Severity, Trouble
+
+from .alert_servers import HookServer, MailServer, hook_server, mail_server
+from .ports import free_port
+from .processes import process
+
+TOKEN = "T0-s3cr3t-t0k3n"
+
+
+@pytest.fixture(scope="module")
+def authority() -> trustme.CA:
+    return trustme.CA()
+
+
+@pytest.fixture(scope="module")
+def tls(authority: trustme.CA) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("localhost", "127.0.0.1").configure_cert(context)
+    return context
+
+
+@pytest.fixture
+def ca_file(authority: trustme.CA, tmp_path: Path) -> Path:
+    authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
+    return tmp_path / "ca.pem"
+
+
+@pytest.fixture
+def hook() -> Iterator[HookServer]:
+    with hook_server() as server:
+        yield server
+
+
+def message(**changes: object) -> Message:
+    values = {"about": About.PROBLEM, "watcher": "web", "trouble": Trouble.DOWN, "severity": Severity.CRITICAL}
+    values |= {"reason": "no worker ready for 30 s", "since": 0.0, "at": 30.0, **changes}
+    return rendered(Notice(**values), Origin("host1", "/srv/circus.ini"))  # type: ignore[arg-type]
+
+
+def secret_file(folder: Path, text: str, name: str = "secret") -> Secret:
+    file = folder / name
+    file.write_text(f"{text}\n")
+    file.chmod(0o600)
+    return Secret(file=file)
+
+
+def webhook(folder: Path, url: str, **options: object) -> WebhookSink:
+    arguments = {"url": secret_file(folder, f"{url}/hook/{TOKEN}?key={TOKEN}"), "timeout": 5.0, **options}
+    return WebhookSink(**arguments)  # type: ignore[arg-type]
+
+
+def refusal_of(sink: Sink) -> str:
+    """Why *sink* does not deliver; nothing of it, nor of where it comes from, may hold the secret."""
+    with pytest.raises(AlertError) as caught:
+        sink.deliver(message())
+    whole = "".join(traceback.format_exception(caught.value))
+    assert TOKEN not in whole
+    return str(caught.value)
+
+
+# --- webhooks ---
+
+
+def test_a_program_gets_the_document(hook: HookServer, tmp_path: Path) -> None:
+    sent = message()
+    webhook(tmp_path, hook.url).deliver(sent)
+
+    (got,) = hook.got
+    assert got.path == f"/hook/{TOKEN}?key={TOKEN}"
+    assert json.loads(got.body) == sent.document
+    assert got.headers["idempotency-key"] == sent.id
+    assert got.headers["content-type"].startswith("application/json")
+
+
+def test_the_document_is_signed_where_there_is_a_secret(hook: HookServer, tmp_path: Path) -> None:
+    webhook(tmp_path, hook.url, secret=secret_file(tmp_path, "key", "signing")).deliver(message())
+
+    wanted = hmac.new(b"key", hook.got[0].body, hashlib.sha256).hexdigest()
+    assert hook.got[0].headers["x-xboard-signature"] == f"sha256={wanted}"
+
+
+def test_slack_gets_a_text_in_which_nobody_is_mentioned(hook: HookServer, tmp_path: Path) -> None:
+    webhook(tmp_path, hook.url, shape="slack").deliver(message(reason="<!channel> & co"))
+
+    text = json.loads(hook.got[0].body)["text"]
+    assert "Reason: &lt;!channel&gt; &amp; co" in text
+
+
+def test_feishu_gets_a_rich_text_with_a_signature(tmp_path: Path) -> None:
+    with hook_server(answer='{"code": 0, "msg": "success"}') as hook:
+        signing = secret_file(tmp_path, "key", "signing")
+        webhook(tmp_path, hook.url, shape="feishu", secret=signing, wall_clock=lambda: 1_700_000_000.5).deliver(
+            message(reason='<at user_id="all">all</at>')
+        )
+
+    body = json.loads(hook.got[0].body)
+    assert body["timestamp"] == "1700000000"
+    assert body["sign"] == base64.b64encode(hmac.new(b"1700000000\nkey", b"", hashlib.sha256).digest()).decode()
+    post = body["content"]["post"]["zh_cn"]
+    assert post["title"] == "[CRITICAL] web on host1: down"
+    assert [{"tag": "text", "text": 'Reason: <at user_id="all">all</at>'}] in post["content"]
+
+
+def test_dingtalk_gets_a_text_and_its_signature_in_the_address(tmp_path: Path) -> None:
+    with hook_server(answer='{"errcode": 0, "errmsg": "ok"}') as hook:
+        signing = secret_file(tmp_path, "key", "signing")
+        webhook(tmp_path, hook.url, shape="dingtalk", secret=signing, wall_clock=lambda: 1_700_000_000.5).deliver(
+            message()
+        )
+
+    query = parse_qs(urlsplit(hook.got[0].path).query)
+    wanted = base64.b64encode(hmac.new(b"key", b"1700000000500\nkey", hashlib.sha256).digest()).decode()
+    assert (query["timestamp"], query["sign"], query["key"]) == (["1700000000500"], [wanted], [TOKEN])
+    body = json.loads(hook.got[0].body)
+    assert body["msgtype"] == "text"
+    assert "no worker ready for 30 s" in body["text"]["content"]
+
+
+def test_wecom_gets_a_text_that_is_not_too_long_for_it(tmp_path: Path) -> None:
+    with hook_server(answer='{"errcode": 0, "errmsg": "ok"}') as hook:
+        webhook(tmp_path, hook.url, shape="wecom").deliver(message(reason="长" * 2000))
+
+    content = json.loads(hook.got[0].body)["text"]["content"]
+    assert len(content.encode()) <= 2048
+    assert content.startswith("[CRITICAL] web on host1: down")
+
+
+@pytest.mark.parametrize(
+    ("shape", "answer", "why"),
+    [
+        pytest.param(
+            "feishu", '{"code": 19021, "msg": "sign match fail"}', "error 19021: sign match fail", id="feishu"
+        ),
+        pytest.param("dingtalk", '{"errcode": 310000, "errmsg": "keywords not in content"}', "310000", id="dingtalk"),
+        pytest.param("wecom", '{"errcode": 93000, "errmsg": "invalid webhook url"}', "93000", id="wecom"),
+        pytest.param("wecom", "<html>a portal</html>", "without the JSON of a wecom robot", id="no robot at all"),
+        pytest.param("feishu", "[1]", "without the JSON", id="JSON of something else"),
+    ],
+)
+def test_a_robot_that_says_no_with_a_200_has_not_taken_it(shape: str, answer: str, why: str, tmp_path: Path) -> None:
+    with hook_server(answer=answer) as hook:
+        assert why in refusal_of(webhook(tmp_path, hook.url, shape=shape))
+
+
+def test_a_server_that_fails_is_quoted_without_the_address(tmp_path: Path) -> None:
+    with hook_server("500") as hook:
+        assert refusal_of(webhook(tmp_path, hook.url)) == "answered 500: no luck at ***"
+
+
+def test_nobody_there_is_said_without_the_address(tmp_path: Path) -> None:
+    assert refusal_of(webhook(tmp_path, f"http://127.0.0.1:{free_port()}")) == "Connection refused"
+
+
+@pytest.mark.parametrize("how", ["hang", "drip"])
+def test_a_server_that_takes_its_time_is_cut_off(how: str, tmp_path: Path) -> None:
+    with hook_server(how) as hook:
+        began = time.monotonic()
+        assert refusal_of(webhook(tmp_path, hook.url, timeout=0.5)) == "no complete answer within 0.5 s"
+        assert time.monotonic() - began < 5
+
+
+def test_a_redirect_is_not_followed(tmp_path: Path) -> None:
+    with hook_server("redirect") as hook:
+        assert refusal_of(webhook(tmp_path, hook.url)).startswith("answered 302")
+        assert len(hook.got) == 1
+
+
+def test_a_server_that_asks_for_a_pause_is_heard(tmp_path: Path) -> None:
+    with hook_server("429") as hook, pytest.raises(AlertError) as caught:
+        webhook(tmp_path, hook.url).deliver(message())
+    assert caught.value.retry_after == 7
+
+
+def test_a_proxy_of_the_environment_counts_only_where_it_is_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{free_port()}")
+    monkeypatch.setenv("no_proxy", "")
+    with hook_server() as hook:
+        webhook(tmp_path, hook.url).deliver(message())
+        assert refusal_of(webhook(tmp_path, hook.url, is_proxied=True)) == "Connection refused"
+
+
+def test_a_certificate_counts_where_its_authority_is_named(tls: ssl.SSLContext, ca_file: Path, tmp_path: Path) -> None:
+    with hook_server(tls=tls) as hook:
+        webhook(tmp_path, hook.url, ca_file=ca_file).deliver(message())
+        assert "certificate verify failed" in refusal_of(webhook(tmp_path, hook.url))
+
+
+@pytest.mark.parametrize("url", ["", "ftp://example.org", "http://", f"http://[::1/{TOKEN}", f"http://a b/{TOKEN}"])
+def test_what_is_no_address_is_not_quoted(url: str, tmp_path: Path) -> None:
+    sink = WebhookSink(url=secret_file(tmp_path, url))
+
+    assert str(tmp_path / "secret") in refusal_of(sink)
+
+
+# --- secrets ---
+
+
+@pytest.mark.parametrize("mode", [0o644, 0o640, 0o604, 0o620])
+def test_a_file_that_others_can_reach_is_refused(mode: int, hook: HookServer, tmp_path: Path) -> None:
+    sink = webhook(tmp_path, hook.url)
+    (tmp_path / "secret").chmod(mode)
+
+    assert refusal_of(sink) == (
+        f"{tmp_path}/secret can be read by others (mode {mode:04o}): chmod 600 {tmp_path}/secret"
+    )
+    (tmp_path / "secret").chmod(0o600)
+    sink.deliver(message())
+    assert len(hook.taken) == 1
+
+
+def test_a_secret_may_come_from_the_environment(hook: HookServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    sink = WebhookSink(url=Secret(env="HOOK_OF_THE_TEST"))
+    assert refusal_of(sink) == "HOOK_OF_THE_TEST is not set in the environment"
+
+    monkeypatch.setenv("HOOK_OF_THE_TEST", f"{hook.url}/{TOKEN}")
+    sink.deliver(message())
+
+    assert len(hook.taken) == 1
+    assert TOKEN not in f"{sink!r} {sink.place}"
+
+
+# --- e-mail ---
+
+
+def mail_sink(server: MailServer, ca_file: Path | None, **options: object) -> SmtpSink:
+    arguments = {"host": "localhost", "port": server.port, "sender": "XBoard <alerts@example.org>", "timeout": 5.0}
+    arguments |= {"to": ("ops@example.org",), "ca_file": ca_file, **options}
+    return SmtpSink(**arguments)  # type: ignore[arg-type]
+
+
+def test_a_mail_goes_over_starttls_with_a_login(tls: ssl.SSLContext, ca_file: Path, tmp_path: Path) -> None:
+    sent = message(reason="no worker ready")
+    with mail_server(tls=tls, password=TOKEN) as server:
+        mail_sink(server, ca_file, user="alerts", password=secret_file(tmp_path, TOKEN)).deliver(sent)
+
+    ((_, to, mail),) = server.got
+    assert server.logins == [True]
+    assert to == ["ops@example.org"]
+    assert mail["subject"] == "[CRITICAL] web on host1: down"
+    assert mail["message-id"] == f"<{sent.id}@example.org>"
+    assert mail["auto-submitted"] == "auto-generated"
+    body = mail.get_payload(decode=True)
+    assert isinstance(body, bytes)
+    assert "xboard-circus -c /srv/circus.ini why web" in body.decode()
+
+
+def test_a_mail_goes_over_a_connection_that_is_tls_from_the_start(tls: ssl.SSLContext, ca_file: Path) -> None:
+    with mail_server(tls=tls, implicit=True) as server:
+        mail_sink(server, ca_file, security="tls").deliver(message())
+        assert "certificate verify failed" in refusal_of(mail_sink(server, None, security="tls"))
+
+    assert len(server.taken) == 1
+
+
+@pytest.mark.parametrize("security", ["starttls", "tls", "none"])
+def test_a_mail_server_that_never_says_a_word_is_cut_off(security: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as mute:
+        sink = SmtpSink(
+            host="127.0.0.1",
+            port=mute.getsockname()[1],
+            sender="a@example.org",
+            to=("b@example.org",),
+            security=security,
+            timeout=0.5,
+        )
+        assert refusal_of(sink) in ("no complete answer within 0.5 s", "no answer in time")
+
+
+def test_a_wrong_password_is_told_and_not_quoted(tls: ssl.SSLContext, ca_file: Path, tmp_path: Path) -> None:
+    with mail_server(tls=tls, password="another") as server:
+        sink = mail_sink(server, ca_file, user="alerts", password=secret_file(tmp_path, TOKEN))
+        assert refusal_of(sink).startswith("the login was refused: 535")
+
+
+def test_a_server_without_starttls_gets_neither_password_nor_mail(ca_file: Path, tmp_path: Path) -> None:
+    with mail_server() as server:
+        sink = mail_sink(server, ca_file, user="alerts", password=secret_file(tmp_path, TOKEN))
+        assert refusal_of(sink) == "the server offers no STARTTLS, or no login"
+        assert server.got == []
+
+
+def test_an_unknown_certificate_is_refused(tls: ssl.SSLContext) -> None:
+    with mail_server(tls=tls) as server:
+        assert "certificate verify failed" in refusal_of(mail_sink(server, None))
+
+
+def test_a_mail_server_that_hangs_is_cut_off(tls: ssl.SSLContext, ca_file: Path) -> None:
+    with mail_server("hang", tls=tls) as server:
+        began = time.monotonic()
+        assert refusal_of(mail_sink(server, ca_file, timeout=0.7)) == "no complete answer within 0.7 s"
+        assert time.monotonic() - began < 5
+
+
+def test_a_mail_server_that_fails_is_quoted(ca_file: Path) -> None:
+    with mail_server("451 try again later") as server:
+        assert refusal_of(mail_sink(server, ca_file, security="none")) == "answered 451 try again later"
+
+
+def test_who_was_refused_for_now_is_tried_again_alone(ca_file: Path) -> None:
+    sent = message()
+    with mail_server() as server:
+        server.refused["boss@example.org"] = "450 greylisted"
+        sink = mail_sink(server, ca_file, security="none", to=("ops@example.org", "Boss <boss@example.org>"))
+        with pytest.raises(AlertError, match="not yet taken for Boss"):
+            sink.deliver(sent)
+        sink.deliver(sent)
+
+    assert [to for _, to, _ in server.got] == [["ops@example.org"], ["boss@example.org"]]
+
+
+def test_who_is_refused_for_good_does_not_hold_up_the_others(ca_file: Path) -> None:
+    with mail_server() as server:
+        server.refused["boss@example.org"] = "550 no such user"
+        mail_sink(server, ca_file, security="none", to=("ops@example.org", "boss@example.org")).deliver(message())
+
+    assert [to for _, to, _ in server.got] == [["ops@example.org"]]
+
+
+def test_where_every_recipient_is_refused_nothing_was_delivered(ca_file: Path) -> None:
+    with mail_server() as server:
+        server.refused["ops@example.org"] = "550 no such user"
+        assert refusal_of(mail_sink(server, ca_file, security="none")) == (
+            "every recipient was refused: 550 no such user"
+        )
+
+
+# --- commands ---
+
+PROGRAM = """
+import json, os, pathlib, sys, time
+told = json.load(sys.stdin)
+facts = {"argv": sys.argv[1:], "told": told, "environ": dict(os.environ), "pid": os.getpid()}
+pathlib.Path("got.new").write_text(json.dumps(facts))
+pathlib.Path("got.new").rename("got")
+if "fail" in sys.argv: sys.exit("no such pager " + os.environ.get("TOKEN_ENV", ""))
+if "hang" in sys.argv: time.sleep(60)
+"""
+
+
+def command(folder: Path, *arguments: str, **options: object) -> CommandSink:
+    return CommandSink((sys.executable, "-c", PROGRAM, *arguments), folder, **options)  # type: ignore[arg-type]
+
+
+def test_a_command_gets_the_document_and_no_secret(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOOK_OF_THE_TEST", TOKEN)
+    sent = message()
+    command(tmp_path, "$HOME; touch x", hidden=["HOOK_OF_THE_TEST"]).deliver(sent)
+
+    got = json.loads((tmp_path / "got").read_text())
+    assert (got["argv"], got["told"]) == (["$HOME; touch x"], dict(sent.document))
+    assert TOKEN not in json.dumps(got)
+
+
+def test_a_command_that_fails_is_quoted(tmp_path: Path) -> None:
+    assert refusal_of(command(tmp_path, "fail")) == f"{sys.executable} ended with 1: no such pager"
+
+
+def test_a_command_that_takes_too_long_is_killed(tmp_path: Path) -> None:
+    assert refusal_of(command(tmp_path, "hang", timeout=2.0)) == f"{sys.executable} was killed: not done within 2 s"
+
+    pid = json.loads((tmp_path / "got").read_text())["pid"]
+    with pytest.raises(ProcessLookupError):
+        process(pid)
+    assert not Path(f"/proc/{pid}").exists()
+
+
+def test_a_command_that_is_not_there_is_told(tmp_path: Path) -> None:
+    sink = CommandSink(("/no/such/program",), tmp_path)
+
+    assert refusal_of(sink) == "/no/such/program cannot be run: No such file or directory"
+    assert os.getcwd() != str(tmp_path)

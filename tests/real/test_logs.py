@@ -1,0 +1,304 @@
+"""Logs of real circusd and workers: rotated by their writers, read by the command line, and never a reason to stop."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from xboard_circus import config
+from xboard_circus.logs import LogFile, follow, log_files
+
+from .harness import BUNDLE, Circusd, Watcher, circusd, eventually, kill
+
+STAMP = "%Y-%m-%d %H:%M:%S"
+# Prints "line N" for each N below COUNT, with a pause after every hundred where PAUSE says so.
+WRITER = """
+import os, sys, time
+sys.stdout.reconfigure(line_buffering=False)
+for number in range(int(os.environ["COUNT"])):
+    sys.stdout.write(f"line {number} " + "x" * 60 + "\\n")
+    if number % 100 == 99:
+        sys.stdout.flush()
+        time.sleep(float(os.environ.get("PAUSE", "0")))
+sys.stdout.flush()
+time.sleep(600)
+"""
+
+
+def stream(name: str, path: object, *, most: int, count: int, **more: object) -> dict[str, object]:
+    lines = {"class": "FileStream", "filename": path, "max_bytes": most, "backup_count": count, **more}
+    return {f"{name}_stream.{key}": value for key, value in lines.items()}
+
+
+def writer(folder: Path, *, numprocesses: int = 1, env: dict[str, str], options: dict[str, object]) -> Watcher:
+    script = folder / "writer.py"
+    script.write_text(WRITER)
+    return Watcher(
+        "web",
+        numprocesses=numprocesses,
+        command="{python} " + str(script),
+        listens=False,
+        options=options,
+        env=env,
+    )
+
+
+def oldest_first(log: LogFile) -> list[Path]:
+    return [*reversed(log.old()), log.path]
+
+
+def the_log(c: Circusd, name: str) -> LogFile:
+    return next(each for each in log_files(config.load(c.ini)) if each.id == name)
+
+
+def test_workers_output_is_rotated_by_circusd_and_each_line_is_whole(tmp_path: Path) -> None:
+    """Given two workers that write 6,000 lines, when their log rotates, then no line is lost, torn or without time."""
+    out = stream("stdout", tmp_path / "logs" / "web.out.log", most=100_000, count=20, time_format=STAMP)
+    with circusd(tmp_path, watchers=[writer(tmp_path, numprocesses=2, env={"COUNT": "3000"}, options=out)]) as c:
+        log = the_log(c, "web.out")
+        with follow(log, from_start=True) as follower:
+            followed: list[str] = []
+
+            def all_there() -> bool:
+                followed.extend(follower.poll())
+                return len(followed) >= 6000
+
+            eventually(all_there, timeout=20)
+
+        assert len(log.old()) >= 4
+        # Circus reckons without the stamps of the piece that it is about to write.
+        assert max(path.stat().st_size for path in oldest_first(log)) < 102_000
+        lines = [line for path in oldest_first(log) for line in path.read_text().splitlines()]
+        assert len(lines) == 6000
+        assert all(re.fullmatch(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d \[\d+\] \| line \d+ x{60}", line) for line in lines)
+        assert followed == lines
+
+
+@contextlib.contextmanager
+def small_disk(place: Path, size: str) -> Iterator[Path]:
+    """A file system of its own for *place*; it needs root, and the right to mount."""
+    place.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(place)], check=False)
+    if os.geteuid() != 0 or mounted.returncode != 0:
+        pytest.skip("a file system cannot be mounted here")
+    try:
+        yield place
+    finally:
+        subprocess.run(["umount", "-l", str(place)], check=True)
+
+
+def test_a_full_disk_costs_lines_and_nothing_else(tmp_path: Path) -> None:
+    """Given a log on a full disk, when it rotates there too, then circusd answers, replaces, and writes on later."""
+    with small_disk(tmp_path / "small", "200k") as small:
+        out = stream("stdout", small / "web.log", most=60_000, count=1)
+        writes = writer(tmp_path, env={"COUNT": "1000000", "PAUSE": "0.02"}, options=out)
+        with circusd(tmp_path, watchers=[writes]) as c:
+            eventually(lambda: (small / "web.log.1").exists())
+            filler = fill(small)
+            eventually(lambda: "output is lost" in c.log("circusd"))
+            with c.answering(within=1.0):
+                pid = c.workers()[0]
+                kill(pid)
+                eventually(lambda: c.workers() and c.workers() != [pid], timeout=10)
+                size = (small / "web.log").stat().st_size
+                filler.unlink()
+                eventually(lambda: "is written again" in c.log("circusd"), timeout=10)
+                eventually(lambda: (small / "web.log").stat().st_size != size, timeout=10)
+
+            assert c.log("circusd").count("output is lost") <= 3
+            assert "Exception in callback" not in c.log("circusd")
+
+
+def fill(disk: Path) -> Path:
+    """Leave no room on a small disk; return the file that takes it."""
+    filler = disk / "filler"
+    with contextlib.suppress(OSError), filler.open("wb", buffering=0) as file:
+        while True:
+            file.write(b"x" * 4096)
+    return filler
+
+
+def test_with_no_room_for_any_log_workers_are_replaced_all_the_same(tmp_path: Path) -> None:
+    """Given a full disk below all logs, circusd's and the plugin's too, when a worker dies, then another serves."""
+    with small_disk(tmp_path / "logs", "300k") as logs:
+        options = {"restart.delay": 0.1, "graceful_timeout": 2}
+        with circusd(tmp_path, start=False, options=options, plugins=BUNDLE) as c:
+            assert c.run_cli("start").returncode == 0
+            pids = c.ready()
+            filler = fill(logs)
+            c.set(f"do.pid-{pids[0]}", "exit 3")
+            eventually(lambda: len(c.ready()) == 2 and pids[0] not in c.ready(), timeout=15)
+            assert c.serves()
+            assert c.run_cli("logs", "-n", "1").returncode == 0
+            filler.unlink()
+            kill(pids[1])
+            eventually(lambda: "killed from outside by SIGKILL" in c.log("circusd"), timeout=15)
+            eventually(lambda: len(c.ready()) == 2, timeout=15)
+            assert c.run_cli("stop").returncode == 0
+
+
+def test_circusd_rotates_its_own_log(tmp_path: Path) -> None:
+    """Given a circusd started by the command line, when its log is full, then it goes on in a new one."""
+    with circusd(tmp_path, start=False, numprocesses=1) as c:
+        started = c.run_cli("start")
+        assert started.returncode == 0, started.stderr
+        log = the_log(c, "circusd")
+        assert log.path.stat().st_size < 100_000
+        # Beyond its 10 MiB, without writing them one line at a time.
+        os.truncate(log.path, 10 << 20)
+        pid = c.ready()[0]
+        kill(pid)
+
+        eventually(lambda: [path.name for path in log.old()] == ["circusd.log.1"])
+        assert log.path.stat().st_size < 100_000
+        assert c.run_cli("stop").returncode == 0
+
+
+def test_what_is_printed_into_circusd_out_does_not_grow_without_bound(tmp_path: Path) -> None:
+    """Given a process without a stream that fills circusd.out, then it is emptied and its end is kept."""
+    with circusd(tmp_path, start=False, numprocesses=1) as c:
+        assert c.run_cli("start").returncode == 0
+        log = the_log(c, "circusd.out")
+        with log.path.open("ab", buffering=0) as file:  # as a child of circusd has it open
+            for _ in range(11):
+                file.write(b"x" * (1 << 20))
+            file.write(b"the end\n")
+
+            eventually(lambda: log.path.stat().st_size < 1000, timeout=20)
+            file.write(b"afterwards\n")
+        assert log.path.read_bytes().endswith(b"afterwards\n")
+        assert log.path.with_name("circusd.out.1").read_bytes().endswith(b"the end\n")
+        assert c.run_cli("stop").returncode == 0
+
+
+def test_old_rotated_logs_are_removed_and_look_alikes_are_not(tmp_path: Path) -> None:
+    """Given logs of eight days ago, when the plugin looks, then only those that a writer of ours has numbered go."""
+    logs = tmp_path / "logs"
+    logs.mkdir()
+    names = ["web.log", "web.log.1", "web.log.2", "web.log.3", "circusd.log.5", "plugin-xboard.log.3"]
+    names += ["web.log.01", "web.log.1.gz", "web.log.1~", "web.log.20261124", "web.logs.1", "xweb.log.1", "web-log.1"]
+    names += ["other.log", "other.log.1", "web.log.old", "circusd.log.6", "plugin-xboard.log.4", "WEB.log.1"]
+    for name in names:
+        (logs / name).write_text("x")
+        os.utime(logs / name, (time.time() - 8 * 86_400,) * 2)
+    (logs / "web.log.1").touch()
+    err = stream("stderr", logs / "web.log", most=100_000, count=3)
+
+    with circusd(tmp_path, watchers=[Watcher(numprocesses=1, options=err)], plugins=BUNDLE):
+        eventually(lambda: not (logs / "plugin-xboard.log.3").exists(), timeout=20)
+
+    gone = [name for name in names if not (logs / name).exists()]
+    assert gone == ["web.log.2", "web.log.3", "circusd.log.5", "plugin-xboard.log.3"]
+
+
+# --- the command line ---
+
+
+def write_logs(c: Circusd) -> None:
+    """Logs as they are in circus.ini, of a circusd that does not run."""
+    at = time.strftime(STAMP, time.localtime(time.time() - 3600))
+    now = time.strftime(STAMP, time.localtime(time.time() - 5))
+    (c.folder / "logs" / "web.log").write_text(
+        f"{at} [7] | long ago\n{now} [7] | just now\n{now} [7] | \x1b[31mred\x1b[2J\n"
+    )
+    (c.folder / "logs" / "circusd.log").write_text(f"{at} circus[1] [INFO] began\n")
+    (c.folder / "logs" / "api.log").write_text("no time\n")
+
+
+@contextlib.contextmanager
+def stopped(folder: Path) -> Iterator[Circusd]:
+    with circusd(folder, watchers=[Watcher("web"), Watcher("api")], start=False) as c:
+        write_logs(c)
+        yield c
+
+
+def test_logs_are_merged_by_time_while_circusd_is_down(tmp_path: Path) -> None:
+    """Given logs and no circusd, when asked for all, then they are in order, and those without times stand alone."""
+    with stopped(tmp_path) as c:
+        said = c.run_cli("logs")
+
+    lines = [re.sub(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d ", "", line) for line in said.stdout.splitlines()]
+    assert said.returncode == 0, said.stderr
+    assert lines == [
+        f"==> api ({c.folder}/logs/api.log), without times <==",
+        "no time",
+        "==> with times <==",
+        "web | [7] | long ago",
+        "circusd | circus[1] [INFO] began",
+        "web | [7] | just now",
+        "web | [7] | red?[2J",
+    ]
+
+
+def test_logs_of_one_watcher_since_ten_minutes_and_as_json(tmp_path: Path) -> None:
+    with stopped(tmp_path) as c:
+        since = c.run_cli("logs", "web", "--since", "10m")
+        last = c.run_cli("logs", "WEB", "-n", "1", "--json")
+        without = c.run_cli("logs", "api", "--since", "10m")
+        unknown = c.run_cli("logs", "wbe")
+        wrong = c.run_cli("logs", "--since", "soon")
+
+    assert [line.split("| ")[1] for line in since.stdout.splitlines()] == ["just now", "red?[2J"]
+    told = json.loads(last.stdout)
+    assert (told["log"], told["watcher"], told["text"][-8:]) == ("web", "web", " red?[2J")
+    assert abs(told["time"] - time.time()) < 60
+    assert (without.stdout, "its lines have no time" in without.stderr) == ("no time\n", True)
+    assert (unknown.returncode, "there is no log wbe; known are api, web, circusd" in unknown.stderr) == (1, True)
+    assert (wrong.returncode, "write a span such as 30s" in wrong.stderr) == (2, True)
+
+
+def test_following_goes_on_across_rotation_until_ctrl_c(tmp_path: Path) -> None:
+    """Given a log that is followed, when it rotates, then all lines come, and Ctrl-C ends it quietly with 130."""
+    with stopped(tmp_path) as c:
+        path = c.folder / "logs" / "web.log"
+        c.write_ini(watcher__web={"stdout_stream.max_bytes": 1000, "stdout_stream.backup_count": 3})
+        command = [c.python, "-m", "xboard_circus", "logs", "-f", "web", "-c", str(c.ini)]
+        with subprocess.Popen(
+            command, env=c.environ(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+        ) as running:
+            assert running.stdout is not None
+            assert running.stderr is not None
+            said: list[str] = []
+            reader = threading.Thread(target=lambda: said.extend(running.stdout or ()))
+            reader.start()
+            try:
+                eventually(lambda: len(said) == 3, timeout=10)
+                for number in range(3):
+                    with path.open("a") as file:
+                        file.write(f"line {number}\n")
+                    path.replace(f"{path}.1")
+                    path.touch()
+                    eventually(lambda number=number: said[-1] == f"line {number}\n", timeout=10)  # type: ignore[misc]
+                os.killpg(running.pid, signal.SIGINT)
+                assert running.wait(10) == 130
+                reader.join(5)
+                assert running.stderr.read() == ""
+            finally:
+                running.kill()
+
+    assert said[3:] == ["line 0\n", "line 1\n", "line 2\n"]
+
+
+def test_a_reader_that_has_had_enough_is_no_error(tmp_path: Path) -> None:
+    """Given a long log, when the reader ends after a line, as `head` does, then nothing is said about it."""
+    with stopped(tmp_path) as c:
+        with (c.folder / "logs" / "web.log").open("a") as file:
+            file.writelines(f"2026-01-01 00:00:00 {number}\n" for number in range(50_000))
+        command = [c.python, "-m", "xboard_circus", "logs", "web", "-n", "50000", "-c", str(c.ini)]
+        with subprocess.Popen(command, env=c.environ(), stdout=subprocess.PIPE, stderr=subprocess.PIPE) as running:
+            assert running.stdout is not None
+            assert running.stderr is not None
+            running.stdout.readline()
+            running.stdout.close()
+            assert running.stderr.read() == b""
+            assert running.wait(10) == 0

@@ -1,0 +1,265 @@
+"""A real fault of each cause: `why` names the right cause, what speaks for it, who asked, and what came next."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from .harness import BUNDLE, FAST_RESTARTS, Circusd, Watcher, circusd, eventually, kill
+from .memory_group import memory_group
+
+QUICK = {
+    "health.live_path": "/health/live",
+    "health.period": 0.3,
+    "health.timeout": 0.5,
+    "health.failure_threshold": 2,
+    **FAST_RESTARTS,
+    "graceful_timeout": 5,
+}
+USER = ", user "
+
+
+def why(c: Circusd, whom: str | int, *, expect: str = "") -> tuple[dict[str, Any], str]:
+    """The record that `why --json` tells of, once *expect* is in its text, and that text."""
+
+    def told() -> tuple[dict[str, Any], str]:
+        result = c.run_cli("why", str(whom), "--json")
+        assert result.returncode == 0, result.stderr
+        reply = json.loads(result.stdout)
+        assert expect in reply["text"], reply["text"]
+        return reply["record"], reply["text"]
+
+    return eventually(told, timeout=15, every=0.2, what=f"why {whom} tells {expect!r}")
+
+
+def probed(c: Circusd, number: int | None = None) -> list[int]:
+    """Wait until the workers are ready and each was seen well by the prober a few times."""
+    pids = c.wait_ready(number)
+    eventually(lambda: all(c.worker(pid)["latency"] is not None for pid in pids), what="each worker was probed")
+    return pids
+
+
+def holds_in(text: str, *parts: str) -> None:
+    missing = [part for part in parts if part not in text]
+    assert missing == [], text
+
+
+@pytest.fixture(scope="module")
+def c(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Circusd]:
+    with circusd(tmp_path_factory.mktemp("why"), numprocesses=2, options=QUICK, plugins=BUNDLE, check_delay=1) as c:
+        yield c
+
+
+def test_a_crash(c: Circusd) -> None:
+    """Given a worker, when it dies by SIGSEGV, then signal, stack, memory, budget, probes, successor are told."""
+    pid, _ = probed(c)
+
+    c.tell(pid, "signal 11")
+    record, text = why(c, pid, expect="took its place and was ready")
+
+    assert (record["kind"], record["cause"], record["wid"]) == ("restart", "crash", record["wid"])
+    assert record["data"]["signal"] == "SIGSEGV"
+    assert record["data"]["rss"] > 1 << 20
+    assert record["data"]["budget"]["after"] == record["data"]["budget"]["before"] + 1
+    assert record["data"]["probes"][-1]["ok"] is True
+    assert record["data"]["stack"].startswith("Fatal Python error: Segmentation fault")
+    holds_in(text, "crashed: died by SIGSEGV", f"pid {pid}", "in obey", "Started server process", "next try at once")
+
+
+def test_an_exit(c: Circusd) -> None:
+    """Given a worker, when it exits by itself, then the exit code is told."""
+    pid, _ = probed(c)
+
+    c.tell(pid, "exit 3")
+    record, text = why(c, pid)
+
+    assert (record["cause"], record["data"]["exit_code"]) == ("crash", 3)
+    holds_in(text, "exited with code 3", "nobody: it ended by itself")
+
+
+def test_the_kernel_kills_for_want_of_memory(c: Circusd) -> None:
+    """Given a worker in a memory cgroup, when it takes more, then that SIGKILL is told as the kernel's."""
+    pid, _ = probed(c)
+    with memory_group(pid, limit=200 << 20):
+        eventually(lambda: c.worker(pid)["age"] > 6, timeout=15, what="circusd has looked at the count of its cgroup")
+
+        c.tell(pid, "leak 400")
+        record, text = why(c, pid)
+
+    assert record["cause"] == "out of memory"
+    holds_in(text, "OOM killer, oom_kill of its cgroup rose", "memory:", "signal SIGKILL")
+
+
+def test_a_kill_from_outside(c: Circusd) -> None:
+    """Given a worker, when somebody sends it SIGKILL, then that is no want of memory."""
+    pid, _ = probed(c)
+    eventually(lambda: c.worker(pid)["age"] > 4.5, timeout=15, what="circusd has looked at the count of its cgroup")
+
+    kill(pid)
+    record, text = why(c, pid)
+
+    assert record["cause"] == "killed from outside"
+    assert "memory?" not in record["reason"]
+    holds_in(text, "the signal came from outside")
+
+
+def test_a_wedged_worker(c: Circusd) -> None:
+    """Given a worker with forty threads, when its loop stands still, then all stacks are whole, and the silence told."""
+    pid, _ = probed(c)
+    c.tell(pid, "busy 40 600")
+    eventually(lambda: c.worker(pid)["state"] == "busy", timeout=10)
+
+    c.tell(pid, "block 600")
+    record, text = why(c, pid, expect="took its place and was ready")
+
+    stack = record["data"]["stack"]
+    assert (record["cause"], record["data"]["by"]) == ("unhealthy", "probe")
+    assert [probe["ok"] for probe in record["data"]["probes"][-2:]] == [False, False]
+    assert stack.count("Thread 0x") + stack.count("thread 0x") >= 41
+    assert len(stack) > 4096
+    assert stack.rstrip().splitlines()[-1].startswith("Extension modules:") or "block_the_loop" in stack
+    holds_in(text, "wedged: no answer 2 times in a row", "our prober", "in block_the_loop")
+
+
+def test_a_sick_worker(c: Circusd) -> None:
+    """Given a worker, when its live path fails, then status, first bytes and latency of the failing probes are told."""
+    pid, _ = probed(c)
+
+    c.set(f"live.pid-{pid}", "500")
+    record, text = why(c, pid, expect="took its place and was ready")
+
+    last = record["data"]["probes"][-1]
+    assert (record["cause"], record["data"]["by"]) == ("unhealthy", "probe")
+    assert (last["ok"], last["status"], last["body"]) == (False, 500, "told to answer so")
+    assert last["latency"] > 0
+    holds_in(text, "sick: live path failed 2 times in a row: status 500", "told to answer so", "our prober")
+
+
+def test_a_failed_start(c: Circusd) -> None:
+    """Given an app that dies at import, when a worker is replaced by it, then its last words are the reason."""
+    pid, _ = probed(c)
+
+    c.set("boot", "die")
+    kill(pid)
+    failed = eventually(lambda: [each for each in c.failures() if each.message["cause"] == "failed start"])[0]
+    c.set("boot", "")
+    assert failed.pid is not None
+    record, text = why(c, failed.pid)
+
+    assert (record["cause"], record["data"]["exit_code"]) == ("failed start", 1)
+    holds_in(text, "failed to start", "RuntimeError: told to die at import", "never was ready", "in import_as_told")
+
+
+@pytest.mark.parametrize("command", ["restart", "kill"])
+def test_an_operator_with_circusctl(c: Circusd, command: str) -> None:
+    """Given workers, when circusctl ends them, then `why` names it, and the command is a record too."""
+    pid, _ = probed(c)
+
+    arguments = ["restart", "web", "--waiting"] if command == "restart" else ["kill", "web", str(pid)]
+    assert c.run_circusctl(*arguments).returncode == 0
+    record, text = why(c, pid)
+    given = [json.loads(line) for line in c.run_cli("events", "--kind", "command", "--json").stdout.splitlines()]
+
+    assert record["cause"] == "commanded"
+    assert record["data"]["by"] == f"operator: circusctl {command}"
+    assert given[-1]["data"]["command"].startswith(command)
+    assert given[-1]["data"]["by"] == "circusctl"
+    holds_in(text, f"asked by: operator: circusctl {command}", "this one does not count")
+
+
+def test_an_operator_with_our_command_line(c: Circusd) -> None:
+    """Given workers, when they are rolled, then the reload is a record, and each end names who asked for it."""
+    pid, _ = probed(c)
+
+    assert c.run_cli("reload", "--no-preflight").returncode == 0
+    record, text = why(c, pid)
+    reloads = c.run_cli("events", "--kind", "reload_begin", "--kind", "reload_end", "--watcher", "web").stdout
+
+    assert record["data"]["by"] == "reload"
+    holds_in(text, "rolling reload asked for by xboard-circus reload, user")
+    assert "2 of 2 replaced" in reloads
+
+
+def test_the_last_one_is_told_without_a_name(c: Circusd) -> None:
+    """Given a crash as the last thing that happened, when asked why, with the watcher or without, then it is told."""
+    pid, _ = probed(c)
+
+    c.tell(pid, "exit 5")
+    why(c, pid)
+
+    assert why(c, "web")[0]["pid"] == pid
+    assert f"pid {pid}" in c.run_cli("why").stdout
+
+
+@pytest.mark.parametrize("way", ["xboard-circus stop", "a signal to circusd"])
+def test_it_is_told_who_stopped_everything_when_circusd_is_down(tmp_path: Path, way: str) -> None:
+    """Given workers that drain a while, when circusd is stopped, then each end is recorded with who asked."""
+    watcher = Watcher(told={"drain": "1"}, options={"graceful_timeout": 10})
+    with circusd(tmp_path, watchers=[watcher], plugins=BUNDLE) as c:
+        pids = c.wait_ready()
+        if way == "a signal to circusd":
+            os.kill(c.pid, signal.SIGTERM)
+            eventually(lambda: c.processes() == [], timeout=15)
+        else:
+            assert c.run_cli("stop").returncode == 0
+
+        for pid in pids:
+            record, text = why(c, pid)
+            assert (record["kind"], record["cause"]) == ("end", "commanded")
+            holds_in(text, f"asked by: operator: {way}", "Application shutdown complete")
+        assert "circusd  command: quit, asked for by" in c.run_cli("events").stdout
+
+
+def test_a_port_conflict(tmp_path: Path) -> None:
+    """Given a server that binds by itself and a taken port, when it starts, then `why` tells of the port."""
+    with socket.socket() as holder:
+        holder.bind(("127.0.0.1", 0))
+        holder.listen()
+        port = holder.getsockname()[1]
+        bare = Watcher(
+            "bare", 1, command=f"python -m uvicorn backend:app --port {port}", listens=False, options=FAST_RESTARTS
+        )
+        guarded = {**FAST_RESTARTS, "port.port": port, "port.policy": "never"}
+        waits = Watcher(
+            "waits", 1, command=f"python -m uvicorn backend:app --port {port}", listens=False, options=guarded
+        )
+        with circusd(tmp_path, watchers=[bare, waits], plugins=BUNDLE) as c:
+            record, text = why(c, "bare")
+            refused, refusal = why(c, "waits", expect=str(os.getpid()))
+
+    assert record["cause"] == "port conflict"
+    holds_in(text, "could not have its port", "address already in use")
+    assert refused["kind"] == "port_refused"
+    holds_in(refusal, "The port of waits could not be had", str(port))
+
+
+def test_a_loop_that_cools_down(tmp_path: Path) -> None:
+    """Given an app that always dies, when its restarts are used up, then the death tells budget, cooldown, wait."""
+    options = {"restart.burst": 2, "restart.delay": 0.1, "restart.cooldown": 60, "restart.window": 90}
+    watcher = Watcher(numprocesses=1, options=options, told={"boot": "die"})
+    with circusd(tmp_path, watchers=[watcher], plugins=BUNDLE) as c:
+        record, text = why(c, "web", expect="cooldown")
+
+    assert record["cause"] == "failed start"
+    holds_in(text, "1 of 2 failures before", "cooling down, tried again in 60 s", "later: cooldown")
+
+
+def test_without_a_ledger_it_says_what_to_do(tmp_path: Path) -> None:
+    """Given an ini whose circusd has never run, or without our plugin, when asked why, then the cure is told."""
+    with circusd(tmp_path, plugins=BUNDLE, start=False) as c:
+        none_yet = c.run_cli("why")
+        c.plugins.clear()
+        c.write_ini()
+        no_plugin = c.run_cli("events")
+
+    assert (none_yet.returncode, no_plugin.returncode) == (1, 1)
+    assert "there is no ledger yet" in none_yet.stderr
+    assert "`xboard-circus start`" in none_yet.stderr
+    assert "no plugin keeps a ledger; add [plugin:xboard]" in no_plugin.stderr

@@ -1,0 +1,274 @@
+"""The thread of a sink: in order, once, again after failures, with a bounded queue; and the words of an alert."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from xboard_circus.alerts import delivery as module
+from xboard_circus.alerts.delivery import Delivery
+from xboard_circus.alerts.memory import AlertMemory
+from xboard_circus.alerts.message import Message
+from xboard_circus.alerts.secrets import AlertError
+from xboard_circus.alerts.text import Origin, duration, rendered
+from xboard_circus.core.alert_gate import About, Gate, GateRules, Notice
+from xboard_circus.core.alerting import CIRCUSD, Incident, Severity, Trouble
+
+ORIGIN = Origin("host1", "/srv/circus.ini")
+
+
+class FakeSink:
+    """Delivers, fails as often as it is told to, or hangs until it is let go."""
+
+    place = "nowhere"
+
+    def __init__(self, *failures: Exception) -> None:
+        self.failures = list(failures)
+        self.delivered: list[str] = []
+        self.gate = threading.Event()
+        self.gate.set()
+        self.is_tried = threading.Event()
+
+    def deliver(self, message: Message) -> None:
+        self.is_tried.set()
+        assert self.gate.wait(10)
+        if self.failures:
+            raise self.failures.pop(0)
+        self.delivered.append(message.id)
+
+
+def message(name: str, fold: str = "") -> Message:
+    return Message(name, name, name, {"id": name}, fold)
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "backoff", lambda failures: 0.01)
+
+
+@pytest.fixture
+def started() -> Iterator[list[Delivery]]:
+    """Deliveries that are ended with the test."""
+    running: list[Delivery] = []
+    yield running
+    for each in running:
+        each.end()
+
+
+def begin(started: list[Delivery], sink: FakeSink, **options: object) -> Delivery:
+    delivery = Delivery("ops", sink, **options)  # type: ignore[arg-type]
+    started.append(delivery)
+    delivery.start()
+    return delivery
+
+
+def test_everything_arrives_once_and_in_order_though_the_sink_fails(started: list[Delivery]) -> None:
+    sink, changes = FakeSink(*[AlertError("answered 500")] * 5), list[int]()
+    delivery = begin(started, sink, waiting=[message("0")], on_change=lambda: changes.append(1))
+    for number in range(1, 20):
+        delivery.put(message(str(number)))
+
+    assert delivery.drain(10)
+    assert sink.delivered == [str(number) for number in range(20)]
+    assert delivery.waiting() == []
+
+
+def test_a_sink_that_hangs_holds_up_nobody(started: list[Delivery]) -> None:
+    sink = FakeSink()
+    sink.gate.clear()
+    delivery = begin(started, sink)
+    began = time.monotonic()
+    for number in range(100):
+        delivery.put(message(str(number)))
+    assert time.monotonic() - began < 1
+    assert sink.is_tried.wait(10)
+    assert not delivery.drain(0.01)
+    assert len(delivery.waiting()) == 100
+    sink.gate.set()
+    assert delivery.drain(10)
+
+
+def test_a_full_queue_loses_the_oldest_that_is_not_under_way(
+    started: list[Delivery], caplog: pytest.LogCaptureFixture
+) -> None:
+    sink = FakeSink()
+    sink.gate.clear()
+    delivery = begin(started, sink, limit=3)
+    delivery.put(message("0"))
+    assert sink.is_tried.wait(10)
+    for number in range(1, 6):
+        delivery.put(message(str(number)))
+    assert [each.id for each in delivery.waiting()] == ["0", "4", "5"]
+    assert delivery.lost == 3
+    assert "an alert is lost" in caplog.text
+    sink.gate.set()
+    assert delivery.drain(10)
+    assert sink.delivered == ["0", "4", "5"]
+
+
+def test_a_later_reminder_takes_the_place_of_one_that_waits() -> None:
+    delivery = Delivery("ops", FakeSink())
+    for each in (message("a", "x"), message("b", "x"), message("c"), message("d", "y"), message("e", "x")):
+        delivery.put(each)
+
+    # The first may be under way.
+    assert [each.id for each in delivery.waiting()] == ["a", "c", "d", "e"]
+
+
+def test_a_failure_is_said_once_and_not_at_every_try(started: list[Delivery], caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    delivery = begin(started, FakeSink(*[AlertError("answered 500")] * 6))
+    delivery.put(message("a"))
+
+    assert delivery.drain(10)
+    assert caplog.text.count("not delivered: answered 500") == 1
+    assert "delivered, at try 7: a" in caplog.text
+
+
+def test_the_words_of_a_bug_stay_unsaid(started: list[Delivery], caplog: pytest.LogCaptureFixture) -> None:
+    delivery = begin(started, FakeSink(ValueError("https://example.org/s3cr3t")))
+    delivery.put(message("a"))
+
+    assert delivery.drain(10)
+    assert "a bug in xboard-circus: ValueError" in caplog.text
+    assert "s3cr3t" not in caplog.text
+
+
+def test_a_server_that_asks_for_a_pause_gets_it_unless_another_takes_its_place(started: list[Delivery]) -> None:
+    first, second = FakeSink(AlertError("answered 429", retry_after=600)), FakeSink()
+    delivery = begin(started, first)
+    delivery.put(message("a"))
+    assert first.is_tried.wait(10)
+    assert not delivery.drain(0.2)
+    delivery.use(second)
+
+    assert delivery.drain(10)
+    assert (first.delivered, second.delivered) == ([], ["a"])
+
+
+def test_what_is_remembered_comes_back_on_another_clock(tmp_path: Path) -> None:
+    memory = AlertMemory(tmp_path / "alerts.json")
+    gate = Gate(GateRules())
+    incident = Incident("web", Trouble.DOWN, 100.0, "no worker ready", count=3)
+    gate.review([incident], [], 110)
+    memory.save(incidents=[incident], gates={"ops": gate.memory}, waiting={"ops": [message("a", "x")]}, shift=1000)
+
+    found = AlertMemory(tmp_path / "alerts.json").load(shift=1050)
+
+    assert (tmp_path / "alerts.json").stat().st_mode & 0o777 == 0o600
+    assert found.incidents == [Incident("web", Trouble.DOWN, 50.0, "no worker ready", count=3)]
+    assert found.waiting == {"ops": [message("a", "x")]}
+    again = Gate(GateRules(), found.gates["ops"])
+    assert again.review(found.incidents, [], 70) == []
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"incidents": [{}], "gates": {}, "waiting": {}}'])
+def test_a_strange_file_is_no_memory(text: str, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (tmp_path / "alerts.json").write_text(text)
+
+    assert AlertMemory(tmp_path / "alerts.json").load(shift=0).incidents == []
+    assert "cannot be read" in caplog.text
+
+
+def test_a_file_that_cannot_be_written_is_told_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    memory = AlertMemory(tmp_path / "no" / "alerts.json")
+    for _ in range(3):
+        memory.save(incidents=[], gates={}, waiting={}, shift=0)
+
+    assert caplog.text.count("cannot be written") == 1
+
+
+# --- the words ---
+
+
+def notice(about: About, **changes: object) -> Notice:
+    values = {"about": about, "watcher": "web", "trouble": Trouble.DOWN, "severity": Severity.CRITICAL}
+    values |= {"reason": "no worker ready for 30 s", "since": 0.0, "at": 95.0, **changes}
+    return Notice(**values)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("told", "lang", "title"),
+    [
+        (notice(About.PROBLEM), "en", "[CRITICAL] web on host1: down"),
+        (notice(About.REMINDER), "en", "[CRITICAL] web on host1: still down, for 1 min 35 s"),
+        (notice(About.RECOVERED), "en", "[OK] web on host1: recovered (down)"),
+        (
+            notice(About.PROBLEM, trouble=Trouble.CRASH_LOOP, severity=Severity.WARNING),
+            "en",
+            "[WARNING] web on host1: crash loop",
+        ),
+        (
+            notice(About.HELD_BACK, trouble=None, severity=Severity.INFO, count=7),
+            "en",
+            "[INFO] host1: 7 alerts held back",
+        ),
+        (notice(About.PROBLEM), "zh", "[CRITICAL] host1 上的 web：服务中断"),  # noqa: RUF001
+        (notice(About.RECOVERED), "zh", "[OK] host1 上的 web：已恢复（服务中断）"),  # noqa: RUF001
+    ],
+)
+def test_the_title_says_what_where_and_how_bad(told: Notice, lang: str, title: str) -> None:
+    assert rendered(told, ORIGIN, lang=lang).title == title
+
+
+def test_a_text_says_why_since_when_what_was_done_and_what_to_do_next(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TZ", "UTC")
+    time.tzset()
+    sent = rendered(notice(About.PROBLEM, count=3, note="a limit"), ORIGIN, shift=1_700_000_000, new_id=lambda: "id1")
+
+    assert sent.text.splitlines() == [
+        "[CRITICAL] web on host1: down",
+        "Reason: no worker ready for 30 s",
+        "Since: 2023-11-14T22:13:20+00:00",
+        "Told: 3 times",
+        "Done: workers are started again within the limits of the ini file",
+        "Next: xboard-circus -c /srv/circus.ini why web",
+        "Note: a limit",
+    ]
+    assert sent.document == {
+        "id": "id1",
+        "event": "problem",
+        "kind": "down",
+        "severity": "critical",
+        "watcher": "web",
+        "host": "host1",
+        "config_file": "/srv/circus.ini",
+        "reason": "no worker ready for 30 s",
+        "since": "2023-11-14T22:13:20+00:00",
+        "time": "2023-11-14T22:14:55+00:00",
+        "seconds": 95.0,
+        "count": 3,
+        "done": "workers are started again within the limits of the ini file",
+        "next": "xboard-circus -c /srv/circus.ini why web",
+        "note": "a limit",
+        "title": sent.title,
+        "text": sent.text,
+    }
+
+
+def test_an_end_says_how_long_it_lasted_and_a_silent_circusd_has_no_why() -> None:
+    over = rendered(notice(About.RECOVERED, reason="2 of 2 workers ready"), ORIGIN).text
+    silent = rendered(notice(About.PROBLEM, watcher=CIRCUSD, trouble=Trouble.SILENT), ORIGIN).text
+
+    assert "Now: 2 of 2 workers ready" in over
+    assert "Lasted: 1 min 35 s" in over
+    assert "Next: xboard-circus -c /srv/circus.ini status" in silent
+
+
+@pytest.mark.parametrize("lang", ["en", "zh"])
+@pytest.mark.parametrize("trouble", Trouble)
+@pytest.mark.parametrize("about", [About.PROBLEM, About.REMINDER, About.RECOVERED])
+def test_there_are_words_for_everything(lang: str, trouble: Trouble, about: About) -> None:
+    sent = rendered(notice(about, trouble=trouble), ORIGIN, lang=lang)
+
+    assert "\n" not in sent.title
+    assert "{" not in sent.text
+
+
+def test_a_duration_has_two_units() -> None:
+    assert [duration(each) for each in (-1, 0.4, 3600, 90_000)] == ["0 s", "0 s", "1 h", "1 d 1 h"]

@@ -1,0 +1,228 @@
+"""What is an incident, and when it is over: events and states in, incidents out."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from xboard_circus.core.alerting import CIRCUSD, Alerting, AlertRules, Severity, Trouble
+
+RULES = AlertRules(down_after=10, recover_after=5)
+
+
+def view(*states: str, name: str = "web", ready_for: float | None = 1000.0, **more: Any) -> dict[str, Any]:
+    workers = [
+        {"pid": pid, "state": state, "ready_for": None if state in ("starting", "waiting") else ready_for}
+        for pid, state in enumerate(states, start=1)
+    ]
+    shown: dict[str, Any] = {"name": name, "status": "active", "armed": True, "numprocesses": len(workers)}
+    shown |= {"cooldown_until": None, "last_reason": "", "port": {"state": "bound", "reason": ""}}
+    shown |= {"options": {"restart.reset_after": 300.0}, "workers": workers}
+    return shown | more
+
+
+def seen(alerting: Alerting) -> dict[tuple[str, str], int]:
+    return {(watcher, trouble.value): each.count for (watcher, trouble), each in alerting.open.items()}
+
+
+def endings(alerting: Alerting, *views: dict[str, Any], now: float) -> list[tuple[str, str]]:
+    return [(each.trouble.value, each.ending) for each in alerting.observe(views, now)]
+
+
+@pytest.mark.parametrize(
+    ("event", "data", "trouble"),
+    [
+        ("restart", {"cause": "crash", "failures": 1}, Trouble.RESTART),
+        ("restart", {"cause": "crash", "failures": 3}, Trouble.CRASH_LOOP),
+        ("restart", {"cause": "killed from outside"}, Trouble.RESTART),
+        ("restart", {"cause": "commanded"}, None),
+        ("cooldown", {}, Trouble.CRASH_LOOP),
+        ("unhealthy", {}, Trouble.UNHEALTHY),
+        ("port_refused", {}, Trouble.PORT_REFUSED),
+        ("port_freed", {}, None),
+        ("recovered", {}, None),
+    ],
+)
+def test_what_an_event_opens(event: str, data: dict[str, Any], trouble: Trouble | None) -> None:
+    alerting = Alerting(RULES)
+
+    alerting.event("web", event, {"reason": "why\nso", **data}, now=7)
+
+    assert [(each.trouble, each.reason, each.opened_at) for each in alerting.open.values()] == (
+        [(trouble, "why so", 7)] if trouble else []
+    )
+
+
+def test_what_is_told_again_is_counted_in_the_same_incident() -> None:
+    alerting = Alerting(RULES)
+    for failures in range(1, 8):
+        alerting.event("web", "restart", {"cause": "crash", "failures": failures, "reason": f"no. {failures}"}, now=1)
+    alerting.event("web", "cooldown", {"reason": "cooling down"}, now=1)
+
+    # Of what became a loop only the beginning is an incident of its own; the death behind the cooldown counts once.
+    assert seen(alerting) == {("web", "restart"): 2, ("web", "crash_loop"): 5}
+    assert alerting.open["web", Trouble.CRASH_LOOP].reason == "cooling down"
+
+
+def test_a_single_death_in_a_known_loop_belongs_to_it() -> None:
+    alerting = Alerting(RULES)
+    alerting.event("web", "cooldown", {}, now=1)
+    alerting.event("web", "restart", {"cause": "crash", "failures": 1}, now=2)
+    alerting.event("other", "restart", {"cause": "crash", "failures": 1}, now=2)
+
+    assert seen(alerting) == {("web", "crash_loop"): 2, ("other", "restart"): 1}
+
+
+@pytest.mark.parametrize(
+    ("shown", "trouble", "reason"),
+    [
+        (view("ready", port={"state": "refused", "reason": "nginx has it"}), "port_refused", "nginx has it"),
+        ({**view("wedged", "ready")}, "unhealthy", "wedged"),
+        (view("ready", cooldown_until=12.0, last_reason="5 failures"), "crash_loop", "5 failures"),
+    ],
+    ids=["port", "wedged", "cooldown"],
+)
+def test_what_no_event_told_is_seen_in_the_state_once(shown: dict[str, Any], trouble: str, reason: str) -> None:
+    alerting = Alerting(RULES)
+    for now in (1, 2.9):
+        alerting.observe([shown], now)
+    assert seen(alerting) == {}
+    for now in (3, 4):
+        alerting.observe([shown], now)
+
+    assert seen(alerting) == {("web", trouble): 1}
+    assert next(iter(alerting.open.values())).reason == reason
+
+
+def test_a_watcher_is_down_when_none_of_its_workers_was_ready_for_a_while() -> None:
+    alerting = Alerting(RULES)
+    alerting.observe([view("starting", "wedged", last_reason="exited with code 1")], 100)
+    alerting.observe([view("starting", "waiting")], 109.9)
+    assert ("web", Trouble.DOWN) not in alerting.open
+    alerting.observe([view("starting", "waiting", last_reason="exited with code 1")], 110)
+
+    down = alerting.open["web", Trouble.DOWN]
+    assert (down.reason, down.opened_at) == ("no worker ready for 10 s: exited with code 1", 100)
+    assert down.trouble.severity is Severity.CRITICAL
+
+
+def test_one_ready_worker_begins_the_time_anew() -> None:
+    alerting = Alerting(RULES)
+    for now in (0, 9):
+        alerting.observe([view("starting")], now)
+    alerting.observe([view("ready")], 9.5)
+    alerting.observe([view("starting")], 10)
+    alerting.observe([view("starting")], 19)
+
+    assert seen(alerting) == {}
+
+
+@pytest.mark.parametrize("status", ["stopped", "starting", "stopping"])
+def test_a_watcher_that_is_not_to_run_is_not_down(status: str) -> None:
+    alerting = Alerting(RULES)
+    for now in (0, 100):
+        alerting.observe([view("stopping", status=status), view(name="plugin:xboard", numprocesses=1)], now)
+
+    assert seen(alerting) == {}
+
+
+@pytest.mark.parametrize("state", ["spare", "draining", "stopping", "wedged"])
+def test_who_cannot_serve_keeps_nobody_up(state: str) -> None:
+    alerting = Alerting(RULES)
+    for now in (0, 10):
+        alerting.observe([view(state)], now)
+
+    assert ("web", Trouble.DOWN) in alerting.open
+
+
+def test_a_watcher_without_a_guard_may_start_on_demand() -> None:
+    alerting = Alerting(RULES)
+    for now in (0, 10):
+        alerting.observe([view(armed=False, numprocesses=1)], now)
+
+    assert seen(alerting) == {}
+
+
+def test_the_limiters_own_stop_is_no_end_of_a_loop_where_there_is_no_guard() -> None:
+    alerting = Alerting(RULES)
+    running: dict[str, Any] = {"armed": False, "numprocesses": 1, "options": {}}
+    alerting.event("web", "cooldown", {}, now=0)
+    assert endings(alerting, view(status="stopped", **running), now=1) == []
+    assert endings(alerting, view("ready", ready_for=None, **running), now=300) == []
+    assert endings(alerting, view("ready", ready_for=None, **running), now=305) == [
+        ("crash_loop", "1 of 1 workers ready")
+    ]
+
+
+def test_a_refused_port_is_not_told_as_down_too() -> None:
+    alerting = Alerting(RULES)
+    refused = view("waiting", port={"state": "refused", "reason": "nginx"})
+    for now in (0, 10, 20):
+        alerting.observe([refused], now)
+    assert seen(alerting) == {("web", "port_refused"): 1}
+
+    # When it is free the workers get their time to start.
+    for now in (21, 26, 27):
+        alerting.observe([view("waiting")], now)
+    assert seen(alerting) == {}
+
+
+def test_it_is_over_when_it_has_been_well_for_a_while() -> None:
+    alerting = Alerting(RULES)
+    alerting.event("web", "unhealthy", {}, now=0)
+    assert endings(alerting, view("wedged", "ready"), now=1) == []
+    assert endings(alerting, view("ready", "ready"), now=2) == []
+    assert endings(alerting, view("ready", "ready"), now=6.9) == []
+    assert endings(alerting, view("ready", "ready"), now=7) == [("unhealthy", "2 of 2 workers ready")]
+    assert seen(alerting) == {}
+
+
+def test_what_flickers_stays_one_incident() -> None:
+    alerting = Alerting(RULES)
+    alerting.event("web", "unhealthy", {}, now=0)
+    for now in range(0, 60, 4):
+        assert endings(alerting, view("ready"), now=now) == []
+        assert endings(alerting, view("sick"), now=now + 2) == []
+
+    assert seen(alerting) == {("web", "unhealthy"): 16}
+
+
+def test_a_loop_is_over_when_every_worker_was_ready_for_the_time_of_the_limiter() -> None:
+    alerting = Alerting(RULES)
+    alerting.event("web", "cooldown", {}, now=0)
+    assert endings(alerting, view("ready", ready_for=299), now=300) == []
+    assert endings(alerting, view("ready", "waiting"), now=310) == []
+    assert endings(alerting, view("ready", cooldown_until=3), now=320) == []
+    assert endings(alerting, view("ready", ready_for=330), now=330) == []
+    assert endings(alerting, view("ready", ready_for=335), now=335) == [("crash_loop", "1 of 1 workers ready")]
+
+
+def test_an_operators_stop_ends_it_at_once() -> None:
+    alerting = Alerting(RULES)
+    alerting.event("web", "port_refused", {}, now=0)
+    assert endings(alerting, view(status="stopping"), now=1) == []
+    assert endings(alerting, view(status="stopped"), now=2) == [("port_refused", "the watcher was stopped")]
+
+
+def test_a_watcher_that_is_gone_has_no_trouble() -> None:
+    alerting = Alerting(RULES)
+    alerting.event("web", "unhealthy", {}, now=0)
+    assert endings(alerting, view("ready", name="other"), now=1) == [
+        ("unhealthy", "circusd has no watcher of that name any more")
+    ]
+
+
+def test_a_circusd_that_does_not_answer_is_told_and_its_answer_ends_it() -> None:
+    alerting = Alerting(RULES)
+    alerting.unanswered("silent for 2 s", now=0)
+    alerting.observe([], now=5)
+    for now in (6, 15.9):
+        alerting.unanswered("silent for 2 s", now=now)
+    assert seen(alerting) == {}
+    for now in (16, 17):
+        alerting.unanswered("silent for 2 s", now=now)
+
+    silent = alerting.open[CIRCUSD, Trouble.SILENT]
+    assert (silent.reason, silent.opened_at) == ("circusd has not answered for 10 s: silent for 2 s", 6)
+    assert endings(alerting, now=18) == [("silent", "circusd answers again")]

@@ -1,0 +1,313 @@
+"""What the doctor makes of what it sees; real faults are in tests/real/test_doctor.py."""
+
+from __future__ import annotations
+
+import math
+import os
+import threading
+import time
+from importlib import metadata
+from pathlib import Path
+
+import pytest
+
+from xboard_circus.core.versions import Requirement, satisfies
+from xboard_circus.doctor import Diagnosis, Level, control, dependencies, disk, examine, firewall, limits, machine, past
+from xboard_circus.doctor.case import Case
+from xboard_circus.doctor.diagnosis import good
+from xboard_circus.doctor.disk import MIB, Room
+from xboard_circus.doctor.machine import Memory
+from xboard_circus.doctor.supervision import of_watcher
+from xboard_circus.ledger import Record
+from xboard_circus.logs import Line, LogFile
+from xboard_circus.snapshot import Watcher, Worker
+
+GIB = 1024 * MIB
+
+
+@pytest.mark.parametrize(
+    ("version", "versions", "expected"),
+    [
+        pytest.param("0.19.0", ">=0.19,<0.20", True, id="in the range"),
+        pytest.param("0.20", ">=0.19,<0.20", False, id="above it"),
+        pytest.param("0.9", ">=0.19", False, id="numbers, not letters"),
+        pytest.param("2.0", ">=2.0.0", True, id="zeros do not count"),
+        pytest.param("1.0rc1", ">=1.0", False, id="before a release"),
+        pytest.param("1.0.post1", ">=1.0", True, id="after one"),
+        pytest.param("1.4.2", "~=1.4", True, id="compatible"),
+        pytest.param("2.0", "~=1.4", False, id="no longer compatible"),
+        pytest.param("1.4.2", "==1.4.*", True, id="any of a kind"),
+        pytest.param("1.4", "!=1.4,>1", False, id="the one that will not do"),
+        pytest.param("3.11.7", "", True, id="no range"),
+    ],
+)
+def test_satisfies(version: str, versions: str, expected: bool) -> None:
+    assert satisfies(version, versions) is expected
+
+
+def test_dependencies_are_told_one_by_one_where_they_are_wrong() -> None:
+    def installed(name: str) -> str:
+        if name == "gone":
+            raise metadata.PackageNotFoundError(name)
+        return {"circus": "0.18.0"}.get(name, "99.9")
+
+    wanted = [
+        Requirement("circus", ">=0.19,<0.20", True),
+        Requirement("gone", ">=1", True),
+        Requirement("rich", ">=13", True),
+        Requirement("ruff", ">=99", False),
+    ]
+
+    found = list(dependencies.compared(wanted, installed=installed))
+
+    assert [(each.level, each.what) for each in found] == [
+        (Level.BAD, "circus 0.18.0 is installed, and >=0.19,<0.20 is what works"),
+        (Level.BAD, "gone is not installed"),
+        (Level.GOOD, "as required: rich 99.9"),
+    ]
+    assert "pip install 'circus>=0.19,<0.20'" in found[0].hint
+
+
+def test_the_packages_of_this_environment_are_right() -> None:
+    assert {each.level for each in dependencies.look(Case(Path("circus.ini"), now=0.0))} == {Level.GOOD}
+
+
+@pytest.mark.parametrize(
+    ("room", "level"),
+    [
+        pytest.param(Room(100 * GIB, 50 * GIB, 1000, 500), Level.GOOD, id="half full"),
+        pytest.param(Room(100 * GIB, 3 * GIB, 1000, 500), Level.GOOD, id="much of a large disk is little in per cent"),
+        pytest.param(Room(100 * GIB, GIB - 1, 1000, 500), Level.WARNING, id="little"),
+        pytest.param(Room(100 * GIB, 99 * MIB, 1000, 500), Level.BAD, id="very little"),
+        pytest.param(Room(64 * MIB, 60 * MIB, 1000, 500), Level.GOOD, id="a small disk"),
+        pytest.param(Room(64 * MIB, 3 * MIB, 1000, 500), Level.BAD, id="a small full disk"),
+        pytest.param(Room(100 * GIB, 50 * GIB, 1000, 40), Level.WARNING, id="few inodes"),
+        pytest.param(Room(100 * GIB, 50 * GIB, 1000, 0), Level.BAD, id="no inodes"),
+        pytest.param(Room(100 * GIB, 50 * GIB, 0, 0), Level.GOOD, id="no inodes to count"),
+        pytest.param(Room(100 * GIB, 50 * GIB, 1000, 500, is_read_only=True), Level.BAD, id="read-only"),
+    ],
+)
+def test_room_on_a_disk(room: Room, level: Level) -> None:
+    assert disk.of_room("/srv", room).level is level
+
+
+@pytest.mark.parametrize(("available", "level"), [(0.5, Level.GOOD), (0.08, Level.WARNING), (0.01, Level.BAD)], ids=str)
+def test_memory(available: float, level: Level) -> None:
+    assert machine.of_memory("here", Memory(16 * GIB, int(16 * GIB * available))).level is level
+
+
+def test_the_limit_of_a_container_leaves_out_what_is_only_cached(tmp_path: Path) -> None:
+    for name, text in {
+        "memory.max": "1000\n",
+        "memory.current": "900\n",
+        "memory.stat": "anon 500\ninactive_file 300\n",
+    }.items():
+        (tmp_path / name).write_text(text)
+
+    assert machine.limit_in(tmp_path) == Memory(1000, 400)
+    (tmp_path / "memory.max").write_text("max\n")
+    assert machine.limit_in(tmp_path) is None
+    assert machine.limit_in(tmp_path / "none") is None
+
+
+@pytest.mark.parametrize(("load", "level"), [(1.0, Level.GOOD), (4.0, Level.WARNING), (9.0, Level.BAD)], ids=str)
+def test_load(load: float, level: Level) -> None:
+    assert machine.of_load(load, 2).level is level
+
+
+LIMITS = """\
+Limit                     Soft Limit           Hard Limit           Units
+Max processes             unlimited            unlimited            processes
+Max open files            1024                 524288               files
+"""
+
+
+def test_limits_are_read_and_compared_with_what_is_recommended() -> None:
+    found = limits.limits_in(LIMITS)
+    told = limits.of_process("web (pid 7)", found, 20, name="web")
+
+    assert found == limits.Limits(1024, math.inf, 524_288)
+    assert told == Diagnosis(
+        "limits",
+        Level.WARNING,
+        "web (pid 7): 1024 open files, 20 in use; unlimited processes",
+        "`ulimit -n 65536` before `xboard-circus start`; or rlimit_nofile = 65536 in [watcher:web]",
+    )
+
+
+def test_a_hard_limit_that_is_too_low_takes_root() -> None:
+    told = limits.of_process("circusd (pid 7)", limits.Limits(1024, 9999, 4096), 20, name="circusd")
+
+    assert told.hint.startswith("as root, write `* - nofile 65536` into /etc/security/limits.conf")
+
+
+@pytest.mark.parametrize(
+    ("files", "processes", "used", "level"),
+    [
+        pytest.param(65_536, 4_096, 10, Level.GOOD, id="as recommended"),
+        pytest.param(65_536, 4_095, 10, Level.WARNING, id="fewer processes"),
+        pytest.param(256, 4_096, 10, Level.BAD, id="far too few files"),
+        pytest.param(65_536, 100, 10, Level.BAD, id="far too few processes"),
+        pytest.param(65_536, 4_096, 60_000, Level.BAD, id="nearly all in use"),
+    ],
+)
+def test_limits_of_a_process(files: float, processes: float, used: int, level: Level) -> None:
+    assert limits.of_process("circusd", limits.Limits(files, processes), used, name="circusd").level is level
+
+
+NFT_OPEN = """
+table inet filter {
+	chain input {
+		type filter hook input priority filter; policy drop;
+		ct state established,related accept
+		tcp dport { 22, 8000-8010 } accept
+	}
+}
+"""
+NFT_NONE = "table inet filter {\n\tchain input {\n\t\ttype filter hook input priority filter; policy accept;\n\t}\n}\n"
+UFW = """\
+Status: active
+
+To                         Action      From
+--                         ------      ----
+22/tcp                     ALLOW       Anywhere
+8000:8010/tcp              ALLOW       Anywhere
+9000                       DENY        Anywhere
+"""
+
+
+@pytest.mark.parametrize(
+    ("rules", "port", "expected"),
+    [
+        pytest.param({"ufw status": UFW}, 8005, "good ufw lets it through", id="ufw, in a range"),
+        pytest.param({"ufw status": UFW}, 9000, "warning ufw does not seem to", id="ufw, denied"),
+        pytest.param({"ufw status": "Status: inactive", "nft list ruleset": NFT_OPEN}, 8000, "good nftables", id="nft"),
+        pytest.param({"nft list ruleset": NFT_OPEN}, 9000, "warning nftables does not", id="nft, not named"),
+        pytest.param({"nft list ruleset": NFT_NONE}, 9000, "good nftables", id="nft, that refuses nobody"),
+        pytest.param({"nft list ruleset": ""}, 9000, "good nftables", id="nft, empty"),
+        pytest.param({"iptables -S INPUT": "-P INPUT ACCEPT\n"}, 9000, "good iptables", id="iptables, open"),
+        pytest.param({"iptables -S INPUT": "-P INPUT DROP\n"}, 9000, "warning iptables", id="iptables, closed"),
+        pytest.param(
+            {"iptables -S INPUT": "-P INPUT DROP\n-A INPUT -p tcp -m tcp --dport 9000 -j ACCEPT\n"},
+            9000,
+            "good iptables",
+            id="iptables, one port",
+        ),
+        pytest.param({}, 9000, "unknown neither ufw, nft nor iptables", id="nothing to ask"),
+    ],
+)
+def test_firewall(rules: dict[str, str], port: int, expected: str) -> None:
+    told = firewall.of_port(port, is_root=True, output=lambda *command: rules.get(" ".join(command)))
+
+    level, _, what = expected.partition(" ")
+    assert told.level.value == level
+    assert f"port {port}: {what}" in told.what
+
+
+def test_a_firewall_that_cannot_be_read_is_not_called_open() -> None:
+    told = firewall.of_port(8000, is_root=False, output=lambda *command: "")
+
+    assert (told.level, "needs root" in told.what) == (Level.UNKNOWN, True)
+
+
+def test_an_endpoint_for_the_whole_network_is_bad() -> None:
+    assert control.of_address("endpoint", "0.0.0.0", 5555).level is Level.BAD
+    assert control.of_address("endpoint", "127.0.0.1", 5555).level is Level.GOOD
+
+
+@pytest.mark.parametrize(
+    ("folder", "socket", "level"),
+    [(0o700, 0o777, Level.GOOD), (0o755, 0o755, Level.GOOD), (0o755, 0o777, Level.BAD), (0o777, None, Level.BAD)],
+)
+def test_a_unix_endpoint_is_as_open_as_its_folder(
+    tmp_path: Path, folder: int, socket: int | None, level: Level
+) -> None:
+    path = tmp_path / "run" / "control.sock"
+    path.parent.mkdir()
+    if socket is not None:
+        path.touch()
+        path.chmod(socket)
+    path.parent.chmod(folder)
+
+    assert control.of_file("endpoint", path).level is level
+
+
+def watcher(**more: object) -> Watcher:
+    fields: dict[str, object] = {"name": "web", "status": "active", "armed": True, "numprocesses": 2, "workers": ()}
+    return Watcher(**{**fields, **more})  # type: ignore[arg-type]
+
+
+READY = Worker(1, 1, "ready", 1.0)
+
+
+@pytest.mark.parametrize(
+    ("found", "level"),
+    [
+        pytest.param(watcher(workers=(READY, READY)), Level.GOOD, id="all ready"),
+        pytest.param(watcher(workers=(READY,)), Level.WARNING, id="one missing"),
+        pytest.param(watcher(last_reason="exit code 1"), Level.BAD, id="none"),
+        pytest.param(watcher(cooldown_until=12.0, workers=(READY, READY)), Level.BAD, id="cooling down"),
+        pytest.param(watcher(status="stopped"), Level.BAD, id="stopped"),
+        pytest.param(watcher(armed=False), Level.GOOD, id="not ours"),
+    ],
+)
+def test_watchers(found: Watcher, level: Level) -> None:
+    assert of_watcher(found).level is level
+
+
+def test_restarts_are_counted_by_watcher_without_those_that_were_ordered() -> None:
+    records = [
+        Record(1.0, "web", "restart", cause="crashed", reason="died by SIGSEGV"),
+        Record(2.0, "api", "restart", cause="commanded"),
+        Record(3.0, "web", "restart", cause="oom", reason="killed for want of memory"),
+    ]
+
+    told = list(past.of_restarts(records))
+
+    assert len(told) == 1
+    assert told[0].what.startswith("web: 2 restarts in the last day, the last at ")
+    assert told[0].what.endswith(": killed for want of memory")
+
+
+def test_errors_in_a_log_are_counted_and_the_harmless_ones_are_not() -> None:
+    log = LogFile("circusd", "circusd", Path("circusd.log"), None)
+    texts = [
+        "2026-11-24 20:47:29 circus[7] [ERROR] first",
+        "2026-11-24 20:47:29 circus[7] [ERROR] ConflictError: arbiter is already running watcher_restart command",
+        "2026-11-24 20:47:29 [7] | ERROR:    Exception in ASGI application \x1b[2J",
+        "2026-11-24 20:47:29 [7] | INFO: no ERROR of ours, an error in words",
+    ]
+
+    told = past.of_lines(log, [Line(1.0, text) for text in texts])
+
+    assert told is not None
+    assert told.what.startswith("circusd: 2 errors in the last day, the last: ")
+    assert "\x1b" not in told.what
+    assert past.of_lines(log, [Line(1.0, texts[3].replace("ERROR of", "errors of"))]) is None
+
+
+def test_a_topic_that_hangs_or_fails_costs_its_own_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XBOARD_RUNTIME_DIR", str(tmp_path / "runtime"))
+    over = threading.Event()
+
+    def hangs(_case: Case) -> list[Diagnosis]:
+        over.wait(60)
+        return []
+
+    def fails(_case: Case) -> list[Diagnosis]:
+        raise ValueError("no such thing")
+
+    topics = {"disk": hangs, "clock": fails, "load": lambda _case: [good("load", "none")]}
+    began = time.monotonic()
+    try:
+        found = examine(tmp_path / "none.ini", topics=topics, within=0.3)
+    finally:
+        over.set()
+
+    assert time.monotonic() - began < 5
+    assert [str(each) for each in found] == [
+        "unknown  disk: gave no answer within 0.3 s",
+        "unknown  clock: could not be looked at: ValueError: no such thing",
+        "good     load: none",
+    ]
+    assert not os.listdir(tmp_path)

@@ -1,0 +1,123 @@
+"""The stream that stands before Circus's own: whole lines, the last words, and no harm from a disk that fails."""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from pathlib import Path
+from typing import Any
+
+import pytest
+from circus.stream import FileStream
+
+from xboard_circus.supervisor.output import LONGEST_LINE, TRY_AGAIN_AFTER, Tail, text_of
+
+
+class Clock:
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class Inner:
+    """A stream that keeps what it is given, and fails when it is told to."""
+
+    def __init__(self) -> None:
+        self.got: list[tuple[int, bytes]] = []
+        self.fails = False
+
+    def __call__(self, piece: dict[str, Any]) -> None:
+        if self.fails:
+            raise OSError(28, "No space left on device")
+        self.got.append((piece["pid"], piece["data"]))
+
+
+def write(tail: Tail, data: bytes, pid: int = 7, name: str = "stdout") -> None:
+    tail({"pid": pid, "name": name, "data": data})
+
+
+def test_lines_come_whole_whoever_writes_between() -> None:
+    inner, tails = Inner(), dict[int, deque[bytes]]()
+    tail = Tail(inner, tails)
+    for pid, data in ((7, b"one\ntw"), (8, b"other\n"), (7, b"o\nthr"), (8, b"last words")):
+        write(tail, data, pid)
+    tail.forget(8)
+
+    assert inner.got == [(7, b"one\n"), (8, b"other\n"), (7, b"two\n"), (8, b"last words")]
+    assert text_of(tails[7]) == "one\ntwo\nthr"
+
+
+def test_the_two_streams_of_a_process_are_kept_apart() -> None:
+    inner = Inner()
+    tail = Tail(inner, {})
+    write(tail, b"out", name="stdout")
+    write(tail, b"err\n", name="stderr")
+    write(tail, b"\n", name="stdout")
+
+    assert inner.got == [(7, b"err\n"), (7, b"out\n")]
+
+
+def test_an_endless_line_is_passed_on_between_characters() -> None:
+    inner = Inner()
+    tail = Tail(inner, {})
+    text = ("日" * LONGEST_LINE).encode()
+    for start in range(0, len(text), 1024):
+        write(tail, text[start : start + 1024])
+    tail.forget(7)
+
+    assert len(inner.got) > 2
+    assert "".join(data.decode() for _, data in inner.got) == text.decode()
+
+
+def test_a_stream_that_fails_is_left_alone_for_a_while_and_told_of_once(caplog: pytest.LogCaptureFixture) -> None:
+    inner, clock, tails = Inner(), Clock(), dict[int, deque[bytes]]()
+    tail = Tail(inner, tails, clock=clock)
+    inner.fails = True
+    with caplog.at_level(logging.WARNING):
+        for _ in range(3):
+            clock.now += TRY_AGAIN_AFTER
+            write(tail, b"lost\n")
+        inner.fails = False
+        write(tail, b"too soon\n")
+        clock.now += TRY_AGAIN_AFTER
+        write(tail, b"kept\n")
+
+    assert inner.got == [(7, b"kept\n")]
+    assert [record.message for record in caplog.records] == [
+        "xboard: output is lost, Inner cannot be written: [Errno 28] No space left on device",
+        "xboard: Inner is written again; 24 bytes were lost",
+    ]
+    assert text_of(tails[7]).startswith("lost\n")
+
+
+def test_a_file_whose_rotation_failed_is_opened_again(tmp_path: Path) -> None:
+    path, clock = tmp_path / "logs" / "web.log", Clock()
+    path.parent.mkdir()
+    stream = FileStream(filename=str(path), max_bytes=20, backup_count=1)
+    tail = Tail(stream, {}, clock=clock)
+    write(tail, b"0123456789\n")
+    path.unlink()
+    path.parent.rmdir()  # what is there to be renamed?
+
+    write(tail, b"0123456789\n")
+    path.parent.mkdir()
+    clock.now += TRY_AGAIN_AFTER
+    write(tail, b"kept\n")
+
+    stream.close()
+    assert path.read_text() == "kept\n"
+
+
+def test_a_file_that_was_closed_by_a_failed_flush_is_opened_again(tmp_path: Path) -> None:
+    path, clock = tmp_path / "web.log", Clock()
+    stream = FileStream(filename=str(path), max_bytes=0)
+    tail = Tail(stream, {}, clock=clock)
+    stream._file.close()
+
+    write(tail, b"lost\n")
+    clock.now += TRY_AGAIN_AFTER
+    write(tail, b"kept\n")
+
+    stream.close()
+    assert path.read_text() == "kept\n"

@@ -1,0 +1,116 @@
+"""What must outlive the process that alerts: which incidents are open, who was told, and what waits to be sent."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import re
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from xboard_circus.alerts.message import Message
+from xboard_circus.core.alert_gate import GateMemory, restored, saved
+from xboard_circus.core.alerting import Incident, Trouble
+
+log = logging.getLogger("xboard_circus.alerts")
+
+
+@dataclass(slots=True)
+class Remembered:
+    """The content of the file; times are seconds of the reader's clock."""
+
+    incidents: list[Incident] = field(default_factory=list)
+    gates: dict[str, GateMemory] = field(default_factory=dict)
+    waiting: dict[str, list[Message]] = field(default_factory=dict)
+
+
+def memory_file(folder: Path, plugin: str) -> Path:
+    """Return the file of *plugin* in the runtime folder of its instance."""
+    return folder / f"alerts-{re.sub(r'[^A-Za-z0-9_-]+', '-', plugin.removeprefix('plugin:'))}.json"
+
+
+def stuck(folder: Path) -> dict[str, tuple[int, str]]:
+    """Return by sink how many alerts wait and why, for the sinks that did not take one; nothing where nobody knows."""
+    found = {}
+    for file in sorted(folder.glob("alerts-*.json")):
+        with suppress(OSError, ValueError, KeyError, TypeError, AttributeError):
+            data = json.loads(file.read_text(encoding="utf-8"))
+            for name, why in data["troubles"].items():
+                if why and data["waiting"].get(name):
+                    found[str(name)] = len(data["waiting"][name]), str(why)
+    return found
+
+
+class AlertMemory:
+    """The file at *path*, of mode 0600. One that cannot be written costs a restart its memory, nothing else."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._is_failing = False
+
+    def load(self, *, shift: float) -> Remembered:
+        """Return what was saved; *shift* is what the wall clock is ahead of the caller's."""
+        try:
+            data = json.loads(self._path.read_text(encoding="utf-8"))
+            return Remembered(
+                incidents=[_incident(each, shift) for each in data["incidents"]],
+                gates={name: restored(each, shift=-shift) for name, each in data["gates"].items()},
+                waiting={name: [Message.of(each) for each in found] for name, found in data["waiting"].items()},
+            )
+        except FileNotFoundError:
+            return Remembered()
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            log.warning("%s: cannot be read, so what was told is told again: %s", self._path, error)
+            return Remembered()
+
+    def save(
+        self,
+        *,
+        incidents: Iterable[Incident],
+        gates: Mapping[str, GateMemory],
+        waiting: Mapping[str, Iterable[Message]],
+        shift: float,
+        troubles: Mapping[str, str] | None = None,
+    ) -> None:
+        """Replace what was saved; *troubles* say for whoever reads the file why a sink does not take what waits."""
+        data = {
+            "incidents": [_saved(each, shift) for each in incidents],
+            "gates": {name: saved(each, shift=shift) for name, each in gates.items()},
+            "waiting": {name: [each.as_dict() for each in found] for name, found in waiting.items()},
+            "troubles": dict(troubles or {}),
+        }
+        fresh = self._path.with_name(f"{self._path.name}.new")
+        try:
+            descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+            with os.fdopen(descriptor, "w", encoding="utf-8") as opened:
+                json.dump(data, opened)
+            os.replace(fresh, self._path)
+            self._is_failing = False
+        except OSError as error:
+            if not self._is_failing:
+                log.error("%s cannot be written: %s", self._path, error.strerror)
+            self._is_failing = True
+
+
+def _saved(incident: Incident, shift: float) -> dict[str, Any]:
+    return {
+        "watcher": incident.watcher,
+        "trouble": incident.trouble.value,
+        "opened_at": incident.opened_at + shift,
+        "reason": incident.reason,
+        "count": incident.count,
+    }
+
+
+def _incident(data: Mapping[str, Any], shift: float) -> Incident:
+    return Incident(
+        watcher=str(data["watcher"]),
+        trouble=Trouble(data["trouble"]),
+        opened_at=float(data["opened_at"]) - shift,
+        reason=str(data["reason"]),
+        count=int(data["count"]),
+    )

@@ -1,0 +1,98 @@
+"""Secrets of the sinks: from the environment, or from a file that nobody else may read. Their text is shown nowhere."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import parse_qsl, urlsplit
+
+from xboard_circus.core.reasons import one_line
+from xboard_circus.errors import XboardError
+
+MASK = "***"
+LONGEST = 8192
+SHORTEST_MASKED = 4
+
+
+class AlertError(XboardError):
+    """A sink could not deliver; the message says why, and holds no secret.
+
+    Attributes:
+        retry_after: Seconds for which the other side asked not to be tried again.
+    """
+
+    def __init__(self, message: str, *, retry_after: float = 0.0) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
+@dataclass(frozen=True, slots=True)
+class Secret:
+    """Where a secret is. It is read anew for each use, so that a file that was put right counts at once."""
+
+    env: str | None = None
+    file: Path | None = None
+
+    def __str__(self) -> str:
+        return f"variable {self.env}" if self.env else f"file {self.file}"
+
+    def read(self) -> str:
+        """Return the secret; AlertError with what to do where it cannot be had."""
+        if fault := self.fault():
+            raise AlertError(fault)
+        if self.env:
+            return os.environ[self.env].strip()
+        return _content(self._file()).strip()
+
+    def fault(self) -> str:
+        """Return what is wrong with it and what to do; "" where nothing is."""
+        if self.env:
+            return "" if os.environ.get(self.env, "").strip() else f"{self.env} is not set in the environment"
+        file = self._file()
+        try:
+            found = file.stat()
+            if not stat.S_ISREG(found.st_mode):
+                return f"{file} is no plain file"
+            if found.st_mode & 0o077:
+                return f"{file} can be read by others (mode {found.st_mode & 0o777:04o}): chmod 600 {file}"
+            if found.st_uid not in (0, os.geteuid()):
+                return f"{file} belongs to another user ({found.st_uid}): chown it, or write a file of your own"
+            return "" if _content(file).strip() else f"{file} is empty"
+        except FileNotFoundError:
+            return f"{file} is not there: write the secret into it, and chmod 600 {file}"
+        except (OSError, UnicodeDecodeError) as error:
+            return f"{file} cannot be read: {getattr(error, 'strerror', None) or 'it is not text'}"
+
+    def _file(self) -> Path:
+        assert self.file is not None, "a secret has a source"
+        return self.file
+
+
+def scrubbed(text: str, secrets: Iterable[str], longest: int = 120) -> str:
+    """Return what a server said as one short line, with everything in it masked that stands in a secret.
+
+    >>> scrubbed("no such hook: /T0/B0/s3cr3t", ["https://hooks.example.org/T0/B0/s3cr3t"])
+    'no such hook: ***'
+    """
+    for part in sorted({part for secret in secrets for part in _parts(secret)}, key=len, reverse=True):
+        text = text.replace(part, MASK)
+    return one_line(text, longest)
+
+
+def _parts(secret: str) -> Iterable[str]:
+    if not secret:
+        return
+    yield secret
+    url = urlsplit(secret)
+    if url.scheme in ("http", "https"):
+        values = [value for _, value in parse_qsl(url.query)]
+        parts = [f"{url.path}?{url.query}", url.path, url.query, *url.path.split("/"), *values]
+        yield from (part for part in parts if len(part) >= SHORTEST_MASKED)
+
+
+def _content(file: Path) -> str:
+    with file.open(encoding="utf-8") as opened:
+        return opened.read(LONGEST)

@@ -1,0 +1,101 @@
+"""The JSON that each kind of webhook understands, how it is signed, and how its answer is read. No effects.
+
+Feishu, DingTalk and WeCom answer 200 whatever happens; whether the message was taken stands in the body. What we quote
+may come from anybody, so nothing in it may mention people: Slack's marks are escaped, and Feishu gets a rich text,
+in which ``<at>`` is no tag.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import quote_plus
+
+from xboard_circus.alerts.message import Message
+
+# WeCom refuses a longer text; the others allow some 20,000 and more.
+WECOM_BYTES = 2048
+LONGEST = 4000
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What is to be sent."""
+
+    url: str
+    body: bytes
+    headers: Mapping[str, str]
+
+
+def request_for(shape: str, message: Message, *, url: str, secret: str = "", now: float = 0.0) -> Request:
+    """Return the request that tells a webhook of *shape* about *message*; *now* is seconds of the wall clock."""
+    headers = {"Content-Type": "application/json; charset=utf-8", "Idempotency-Key": message.id}
+    if shape == "json":
+        body = _encoded(dict(message.document))
+        if secret:
+            digest = hmac.new(secret.encode(), body, hashlib.sha256).hexdigest()
+            headers["X-Xboard-Signature"] = f"sha256={digest}"
+        return Request(url, body, headers)
+    content = _content(shape, message)
+    if secret and shape == "feishu":
+        stamp = str(int(now))
+        content |= {"timestamp": stamp, "sign": feishu_sign(stamp, secret)}
+    elif secret and shape == "dingtalk":
+        stamp = str(int(now * 1000))
+        joint = "&" if "?" in url else "?"
+        url = f"{url}{joint}timestamp={stamp}&sign={quote_plus(dingtalk_sign(stamp, secret))}"
+    return Request(url, _encoded(content), headers)
+
+
+def _content(shape: str, message: Message) -> dict[str, Any]:
+    text = message.text[:LONGEST]
+    if shape == "slack":
+        escaped = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+        return {"text": escaped, "unfurl_links": False}
+    if shape == "feishu":
+        lines = [[{"tag": "text", "text": line}] for line in text.splitlines()[1:]]
+        return {"msg_type": "post", "content": {"post": {"zh_cn": {"title": message.title, "content": lines}}}}
+    if shape == "wecom":
+        text = text.encode()[:WECOM_BYTES].decode(errors="ignore")
+    return {"msgtype": "text", "text": {"content": text}}
+
+
+def feishu_sign(stamp: str, secret: str) -> str:
+    """Return Feishu's signature: the time and the secret are the key, and nothing is what is signed."""
+    return base64.b64encode(hmac.new(f"{stamp}\n{secret}".encode(), b"", hashlib.sha256).digest()).decode()
+
+
+def dingtalk_sign(stamp: str, secret: str) -> str:
+    """Return DingTalk's signature of the time in milliseconds."""
+    digest = hmac.new(secret.encode(), f"{stamp}\n{secret}".encode(), hashlib.sha256).digest()
+    return base64.b64encode(digest).decode()
+
+
+def refusal(shape: str, status: int, body: str) -> str:
+    """Return why the answer means that the message was not taken; "" where it was.
+
+    >>> refusal("json", 204, ""), refusal("wecom", 200, '{"errcode": 93000, "errmsg": "invalid webhook url"}')
+    ('', 'answered error 93000: invalid webhook url')
+    """
+    if not 200 <= status < 300:
+        return f"answered {status}" + (f": {body}" if body.strip() else "")
+    if shape in ("json", "slack"):
+        return ""
+    try:
+        answer = json.loads(body)
+        code = next(answer[name] for name in ("errcode", "code", "StatusCode") if name in answer)
+        if code == 0:
+            return ""
+        said = answer.get("errmsg") or answer.get("msg") or answer.get("StatusMessage") or "nothing more"
+    except (ValueError, TypeError, AttributeError, StopIteration):
+        return f"answered {status} without the JSON of a {shape} robot"
+    return f"answered error {code}: {said}"
+
+
+def _encoded(content: Mapping[str, Any]) -> bytes:
+    return json.dumps(content, ensure_ascii=False).encode()

@@ -1,0 +1,145 @@
+"""Deliver an alert by e-mail."""
+
+from __future__ import annotations
+
+import logging
+import smtplib
+import socket
+import ssl
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from email.message import EmailMessage
+from email.utils import formatdate, parseaddr
+from pathlib import Path
+from typing import Any
+
+from xboard_circus.alerts.message import Message
+from xboard_circus.alerts.secrets import AlertError, Secret, scrubbed
+from xboard_circus.deadline import Cut
+
+log = logging.getLogger("xboard_circus.alerts")
+
+PORTS = {"starttls": 587, "tls": 465, "none": 25}
+
+
+@dataclass(slots=True)
+class SmtpSink:
+    """A mail server that takes alerts for some people."""
+
+    host: str
+    sender: str
+    to: tuple[str, ...]
+    port: int | None = None
+    security: str = "starttls"
+    user: str | None = None
+    password: Secret | None = None
+    timeout: float = 10.0
+    ca_file: Path | None = None
+    # Of a message that only some have got: who is left, so that nobody gets it twice.
+    _left: dict[str, tuple[str, ...]] = field(default_factory=dict)
+
+    @property
+    def place(self) -> str:
+        return f"e-mail to {', '.join(self.to)} by {self.host}:{self._port}"
+
+    @property
+    def _port(self) -> int:
+        return self.port or PORTS[self.security]
+
+    def deliver(self, message: Message) -> None:
+        """Hand it to the server: delivered once the server has taken it, whatever becomes of the farewell."""
+        password = self.password.read() if self.password else ""
+        with Cut(self.timeout) as cut:
+            try:
+                self._hand_over(message, password, cut)
+            except AlertError:
+                raise
+            except (smtplib.SMTPException, OSError, ValueError) as error:
+                why = f"no complete answer within {self.timeout:g} s" if cut.done else _words(error)
+                # Without its cause: that may quote what was sent, and a password was.
+                raise AlertError(scrubbed(why, [password] if password else [])) from None
+
+    def _hand_over(self, message: Message, password: str, cut: Cut) -> None:
+        server = self._connected(cut)
+        try:
+            if self.security == "starttls":
+                server.starttls(context=self._context())
+            if self.user:
+                server.login(self.user, password)
+            left = self._left.get(message.id, self.to)
+            refused = server.send_message(self._mail(message), to_addrs=[parseaddr(each)[1] for each in left])
+        finally:
+            with suppress(smtplib.SMTPException, OSError):
+                server.quit()
+            server.close()
+        self._left.clear()
+        later = tuple(each for each in left if 400 <= refused.get(parseaddr(each)[1], (0,))[0] < 500)
+        for address, (code, said) in refused.items():
+            log.warning(
+                "alert: %s gets none: %d %s", address, code, scrubbed(str(said), [password] if password else [])
+            )
+        if later:
+            self._left[message.id] = later
+            raise AlertError(f"not yet taken for {', '.join(later)}")
+
+    def _connected(self, cut: Cut) -> smtplib.SMTP:
+        # Not the name that smtplib asks the DNS for: that may take minutes.
+        arguments: dict[str, Any] = {"timeout": self.timeout, "local_hostname": socket.gethostname() or "localhost"}
+        if self.security == "tls":
+            return _watched(smtplib.SMTP_SSL, cut)(self.host, self._port, context=self._context(), **arguments)
+        return _watched(smtplib.SMTP, cut)(self.host, self._port, **arguments)
+
+    def _context(self) -> ssl.SSLContext:
+        return ssl.create_default_context(cafile=str(self.ca_file) if self.ca_file else None)
+
+    def _mail(self, message: Message) -> EmailMessage:
+        mail = EmailMessage()
+        mail["Subject"] = message.title
+        mail["From"] = self.sender
+        mail["To"] = ", ".join(self.to)
+        mail["Date"] = formatdate(time.time(), localtime=True)
+        mail["Message-ID"] = f"<{message.id}@{parseaddr(self.sender)[1].partition('@')[2]}>"
+        mail["Auto-Submitted"] = "auto-generated"
+        mail.set_content(message.text + "\n")
+        return mail
+
+
+def _watched(kind: type[smtplib.SMTP], cut: Cut) -> Callable[..., smtplib.SMTP]:
+    """Return the client *kind*, its connection cut at the deadline."""
+
+    class Watched(kind):  # type: ignore[misc, valid-type]
+        def _get_socket(self, host: str, port: int, timeout: float) -> socket.socket:
+            # Of SMTP itself: SMTP_SSL's does its handshake in the same call, and that must be cut, too.
+            opened = smtplib.SMTP._get_socket(self, host, port, timeout)  # type: ignore[attr-defined]
+            cut.watch(opened)
+            if kind is smtplib.SMTP_SSL:
+                return self.context.wrap_socket(opened, server_hostname=host)  # type: ignore[no-any-return]
+            return opened  # type: ignore[no-any-return]
+
+    return Watched
+
+
+def _words(error: Exception) -> str:
+    if isinstance(error, smtplib.SMTPRecipientsRefused):
+        code, said = next(iter(error.recipients.values()))
+        return f"every recipient was refused: {code} {_decoded(said)}"
+    if isinstance(error, smtplib.SMTPAuthenticationError):
+        # The server's words only: some say the name again.
+        return f"the login was refused: {error.smtp_code} {_decoded(error.smtp_error)}"
+    if isinstance(error, smtplib.SMTPResponseException):
+        return f"answered {error.smtp_code} {_decoded(error.smtp_error)}"
+    if isinstance(error, smtplib.SMTPNotSupportedError):
+        return "the server offers no STARTTLS, or no login"
+    if isinstance(error, smtplib.SMTPServerDisconnected):
+        return "the server closed the connection"
+    if isinstance(error, TimeoutError):
+        return "no answer in time"
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return type(error).__name__
+
+
+def _decoded(said: object) -> str:
+    return said.decode(errors="replace") if isinstance(said, bytes) else str(said)

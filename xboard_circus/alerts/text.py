@@ -1,0 +1,118 @@
+"""Put a notice into words: a title of one line, a text for people, a document for programs."""
+
+from __future__ import annotations
+
+import shlex
+import time
+import uuid
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from xboard_circus.alerts.message import Message
+from xboard_circus.alerts.words import DONE, LABELS, TITLES, TROUBLES
+from xboard_circus.core.alert_gate import About, Notice
+from xboard_circus.core.alerting import CIRCUSD, Severity
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where alerts come from."""
+
+    host: str
+    config_file: str
+
+
+_MARKS = {
+    Severity.CRITICAL: "CRITICAL",
+    Severity.WARNING: "WARNING",
+    Severity.INFO: "INFO",
+}
+
+
+def rendered(
+    notice: Notice,
+    origin: Origin,
+    *,
+    lang: str = "en",
+    shift: float = 0.0,
+    new_id: Callable[[], str] = lambda: uuid.uuid4().hex,
+) -> Message:
+    """Return *notice* as a message; *shift* turns its times into those of the wall clock."""
+    identity = new_id()
+    lasted = duration(notice.at - notice.since)
+    words = {
+        "watcher": notice.watcher,
+        "host": origin.host,
+        "count": str(notice.count),
+        "lasted": lasted,
+        "trouble": TROUBLES[lang][notice.trouble] if notice.trouble else "",
+    }
+    mark = "OK" if notice.about in (About.RECOVERED, About.TEST) else _MARKS[notice.severity]
+    title = f"[{mark}] {TITLES[lang][notice.about].format(**words)}"
+    since, at = clock_time(notice.since + shift), clock_time(notice.at + shift)
+    done = DONE[lang][notice.trouble] if notice.trouble and notice.about is not About.RECOVERED else ""
+    document: dict[str, Any] = {
+        "id": identity,
+        "event": notice.about.value,
+        "kind": notice.trouble.value if notice.trouble else None,
+        "severity": notice.severity.value,
+        "watcher": notice.watcher or None,
+        "host": origin.host,
+        "config_file": origin.config_file,
+        "reason": notice.reason,
+        "since": since,
+        "time": at,
+        "seconds": round(notice.at - notice.since, 1),
+        "count": notice.count,
+        "done": done or None,
+        "next": _next_step(notice, origin),
+        "note": notice.note or None,
+        "title": title,
+    }
+    text = "\n".join([title, *_lines(notice, document, lasted, lang)])
+    return Message(identity, title, text, {**document, "text": text}, notice.fold)
+
+
+def _lines(notice: Notice, document: Mapping[str, Any], lasted: str, lang: str) -> list[str]:
+    labels = LABELS[lang]
+    is_over = notice.about is About.RECOVERED
+    has_trouble = notice.trouble is not None
+    rows = [
+        (labels["now" if is_over else "reason"], notice.reason),
+        (labels["since"], document["since"] if has_trouble else ""),
+        (labels["lasted"], lasted if is_over else ""),
+        (labels["count"], labels["times"].format(count=notice.count) if has_trouble and notice.count > 1 else ""),
+        (labels["done"], document["done"]),
+        (labels["next"], document["next"]),
+        (labels["note"], notice.note),
+    ]
+    return [f"{label}{labels[':']}{value}" for label, value in rows if value]
+
+
+def _next_step(notice: Notice, origin: Origin) -> str | None:
+    if notice.trouble is None:
+        return None
+    what = ["status"] if notice.watcher == CIRCUSD else ["why", notice.watcher]
+    return shlex.join(["xboard-circus", "-c", origin.config_file, *what])
+
+
+def clock_time(wall: float) -> str:
+    """Return a time of the wall clock as people and programs read it, with its zone."""
+    local = time.localtime(wall)
+    zone = time.strftime("%z", local)
+    return time.strftime("%Y-%m-%dT%H:%M:%S", local) + f"{zone[:3]}:{zone[3:]}"
+
+
+def duration(seconds: float) -> str:
+    """Return how long something lasted.
+
+    >>> duration(4.2), duration(75), duration(7260)
+    ('4 s', '1 min 15 s', '2 h 1 min')
+    """
+    whole = max(0, round(seconds))
+    for size, unit, smaller, name in ((86_400, "d", 3600, "h"), (3600, "h", 60, "min"), (60, "min", 1, "s")):
+        if whole >= size:
+            rest = whole % size // smaller
+            return f"{whole // size} {unit}" + (f" {rest} {name}" if rest else "")
+    return f"{whole} s"

@@ -1,0 +1,99 @@
+"""Deliver an alert by a POST of JSON."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import xboard_circus
+from xboard_circus.alerts import shapes
+from xboard_circus.alerts.message import Message
+from xboard_circus.alerts.secrets import AlertError, Secret, scrubbed
+from xboard_circus.deadline import Cut, innermost
+
+BODY_BYTES = 4096
+LONGEST_PAUSE = 3600.0
+
+
+@dataclass(frozen=True, slots=True)
+class WebhookSink:
+    """A robot or a program that takes alerts by HTTP."""
+
+    url: Secret
+    shape: str = "json"
+    secret: Secret | None = None
+    timeout: float = 10.0
+    ca_file: Path | None = None
+    is_proxied: bool = False
+    wall_clock: Callable[[], float] = time.time
+
+    @property
+    def place(self) -> str:
+        return f"webhook ({self.shape}), its address from {self.url}"
+
+    def deliver(self, message: Message) -> None:
+        """POST it; no redirect is followed, because it would get what was meant for another."""
+        url = self.url.read()
+        secret = self.secret.read() if self.secret else ""
+        if not _is_http(url):
+            raise AlertError(f"what {self.url} holds is no http or https address")
+        if self.ca_file is not None and not self.ca_file.is_file():
+            raise AlertError(f"ca_file: {self.ca_file} is not there")
+        request = shapes.request_for(self.shape, message, url=url, secret=secret, now=self.wall_clock())
+        status, body, pause = self._posted(request)
+        if why := shapes.refusal(self.shape, status, body):
+            raise AlertError(scrubbed(why, [request.url, url, secret]), retry_after=pause)
+
+    def _posted(self, request: shapes.Request) -> tuple[int, str, float]:
+        # Not at the top: it costs each plugin 9 MB, and most have no webhook.
+        import requests
+
+        failure = ""
+        with Cut(self.timeout) as cut, requests.Session() as session:
+            session.trust_env = self.is_proxied
+            for scheme in ("http://", "https://"):
+                session.mount(scheme, cut.adapter())
+            try:
+                with session.post(
+                    request.url,
+                    data=request.body,
+                    headers={**request.headers, "User-Agent": f"xboard-circus/{xboard_circus.__version__}"},
+                    timeout=self.timeout,
+                    verify=str(self.ca_file) if self.ca_file else True,
+                    allow_redirects=False,
+                    stream=True,
+                ) as response:
+                    status = response.status_code
+                    pause = _pause(response.headers.get("retry-after", ""))
+                    body = response.raw.read(BODY_BYTES, decode_content=True).decode(errors="replace")
+            # urllib3's own errors come through where the body is read. Their words hold the address, so none is quoted.
+            except Exception as error:
+                failure = _words(innermost(error))
+        if cut.done:
+            raise AlertError(f"no complete answer within {self.timeout:g} s")
+        if failure:
+            raise AlertError(failure)
+        return status, body, pause
+
+
+def _words(error: BaseException) -> str:
+    if isinstance(error, TimeoutError):
+        return "no answer in time"
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return f"no answer that could be read ({type(error).__name__})"
+
+
+def _pause(text: str) -> float:
+    return min(float(text), LONGEST_PAUSE) if text.isascii() and text.isdigit() else 0.0
+
+
+def _is_http(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        return parts.scheme in ("http", "https") and bool(parts.hostname) and url.isprintable() and " " not in url
+    except ValueError:
+        return False

@@ -1,0 +1,158 @@
+"""The commands why and events: what the ledger has, told to a person or to a program, whether or not circusd runs."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+
+import click
+
+from xboard_circus.cli.boundary import DONE, TOLD
+from xboard_circus.cli.context import Asked, ini_option
+from xboard_circus.cli.moments import moment, written
+from xboard_circus.cli.screen import complain, printable
+from xboard_circus.core.reasons import one_line
+from xboard_circus.errors import XboardError
+from xboard_circus.ledger import Record
+from xboard_circus.ledger.explain import explain, when
+from xboard_circus.ledger.opening import inode_of
+from xboard_circus.ledger.reading import ledger_name, ledger_of
+from xboard_circus.ledger.searching import search
+from xboard_circus.ledger.story import TOLD as KINDS_TOLD
+from xboard_circus.ledger.story import subject
+
+BEFORE, AROUND = 200, 1000  # records about the one that is told, for who took its place and what came next
+LAST = 200  # deaths and decisions among which the last is looked for
+LOOK_EVERY = 0.5
+EVERYTHING = 1_000_000_000
+
+
+@click.command()
+@click.argument("whom", metavar="[WATCHER|PID]", required=False)
+@click.option("--json", "as_data", is_flag=True, help="Print JSON for programs.")
+@ini_option
+@click.pass_obj
+def why(asked: Asked, whom: str | None, as_data: bool) -> int:
+    """Tell why the last worker of WATCHER, the process PID, or anything at all ended or was acted on.
+
+    It reads the ledger, so it answers when circusd is down, too.
+    """
+    path = _ledger(asked)
+    found = _meant(path, whom)
+    if found is None:
+        complain(f"{path}: nothing is recorded{f' of {whom}' if whom else ''} that would need a reason")
+        return TOLD
+    history = search(path, watcher=found.watcher, after=max(0, (found.id or 0) - BEFORE), limit=AROUND, earliest=True)
+    text = explain(found, history, now=time.time())
+    if as_data:
+        print(json.dumps({"record": asdict(found), "history": [asdict(each) for each in history], "text": text}))
+    else:
+        print(printable(text))
+    return DONE
+
+
+@click.command()
+@click.option(
+    "--since",
+    metavar="10m|DATE",
+    callback=written,
+    help="Only what happened since: 90s, 10m, 2h, 3d, 14:30 or a date.",
+)
+@click.option("--watcher", help="Only of this watcher; circusd for what was asked of all.")
+@click.option("--kind", "kinds", multiple=True, help="Only of this kind, such as restart or command; may be repeated.")
+@click.option("--limit", type=click.IntRange(min=1), help="The last so many; 50 without --since.")
+@click.option("-f", "--follow", is_flag=True, help="Go on with what happens from now on, until Ctrl-C.")
+@click.option("--json", "as_data", is_flag=True, help="Print one JSON object a line.")
+@ini_option
+@click.pass_obj
+def events(
+    asked: Asked,
+    since: str | None,
+    watcher: str | None,
+    kinds: tuple[str, ...],
+    limit: int | None,
+    follow: bool,
+    as_data: bool,
+) -> int:
+    """List what happened, oldest first."""
+    path = _ledger(asked, may_come=follow)
+    most = limit or (50 if since is None else EVERYTHING)
+    wanted = Wanted(path, None if watcher is None else ledger_name(watcher), kinds or None)
+    at = None if since is None else moment(since, time.time())
+    for record in wanted.past(at, most):
+        _print(record, as_data)
+    if follow:
+        for record in wanted.coming():
+            _print(record, as_data)
+    return DONE
+
+
+class Wanted:
+    """The records that were asked for, in the file that lies at *path* at any time: a damaged one is set aside."""
+
+    def __init__(self, path: Path, watcher: str | None, kinds: tuple[str, ...] | None) -> None:
+        self._path = path
+        self._watcher = watcher
+        self._kinds = kinds
+        self._last = 0
+        self._inode = inode_of(path)
+
+    def past(self, since: float | None, limit: int) -> list[Record]:
+        """Return what is recorded already."""
+        # Asked for first: what is stored between the two questions must be told by `coming`.
+        newest = search(self._path, limit=1)
+        self._last = (newest[-1].id or 0) if newest else 0
+        found = search(self._path, since=since, watcher=self._watcher, kind=self._kinds, limit=limit)
+        self._last = max([self._last, *(record.id or 0 for record in found)])
+        return found
+
+    def coming(self) -> Iterator[Record]:
+        """Yield what is recorded from now on, for ever."""
+        while True:
+            time.sleep(LOOK_EVERY)
+            inode = inode_of(self._path)
+            if inode != self._inode:
+                self._inode, self._last = inode, 0
+            try:
+                found = search(self._path, watcher=self._watcher, kind=self._kinds, after=self._last, limit=EVERYTHING)
+            except XboardError:
+                continue  # it is being made, or set aside
+            for record in found:
+                self._last = max(self._last, record.id or 0)
+                yield record
+
+
+def line(record: Record) -> str:
+    """Return *record* as one line."""
+    who = f" (pid {record.pid})" if record.pid is not None else ""
+    cause = f" [{record.cause}]" if record.cause else ""
+    text = f"{when(record.time)}  {record.watcher}{who}  {record.kind}{cause}"
+    return f"{text}: {one_line(record.reason)}" if record.reason else text
+
+
+def _ledger(asked: Asked, *, may_come: bool = False) -> Path:
+    config = asked.instance().config
+    path = ledger_of(config)
+    if not path.exists() and not may_come:
+        raise XboardError(
+            f"{path}: there is no ledger yet; the plugin of {config.shown} makes it when circusd runs: "
+            "`xboard-circus start`"
+        )
+    return path
+
+
+def _meant(path: Path, whom: str | None) -> Record | None:
+    if whom is not None and whom.isdigit():
+        found = subject(search(path, pid=int(whom), limit=LAST), pid=int(whom))
+        if found is not None:
+            return found
+    watcher = None if whom is None else ledger_name(whom)
+    return subject(search(path, watcher=watcher, kind=KINDS_TOLD, limit=LAST))
+
+
+def _print(record: Record, as_data: bool) -> None:
+    text = json.dumps(asdict(record)) if as_data else printable(line(record))
+    print(text, flush=True)

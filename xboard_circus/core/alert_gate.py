@@ -1,0 +1,216 @@
+"""Decide what one sink is told of the incidents, and when: once, again as a reminder, and when it is over. No effects.
+
+The gate remembers what it told. It looks at the incidents as they are, so that a sink that is added late, or that
+missed a turn, comes to the same end as the others.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from enum import Enum
+from typing import Any
+
+from xboard_circus.core.alerting import Incident, Severity, Trouble
+
+HOUR = 3600.0
+LISTED = 10
+
+
+class About(Enum):
+    """What a notice tells."""
+
+    PROBLEM = "problem"
+    REMINDER = "reminder"
+    RECOVERED = "recovered"
+    HELD_BACK = "held_back"
+    TEST = "test"
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """One message to one sink.
+
+    Attributes:
+        since: When it began, in seconds of the clock of *at*.
+        reason: Why, or for RECOVERED how it stands now.
+        note: A remark on the alerts themselves.
+    """
+
+    about: About
+    watcher: str
+    trouble: Trouble | None
+    severity: Severity
+    reason: str
+    since: float
+    at: float
+    count: int = 1
+    note: str = ""
+
+    @property
+    def fold(self) -> str:
+        """What a later notice of the same name makes needless while it still waits; "" where none does."""
+        if self.about is not About.REMINDER or self.trouble is None:
+            return ""
+        return f"{self.watcher}/{self.trouble.value}/{self.since:.3f}"
+
+
+@dataclass(frozen=True, slots=True)
+class GateRules:
+    """What a sink wants to hear.
+
+    Attributes:
+        on: The troubles; empty for all.
+        remind_every: Seconds between two reminders; 0 for none.
+    """
+
+    on: frozenset[Trouble] = frozenset()
+    min_severity: Severity = Severity.WARNING
+    remind_every: float = HOUR
+    max_per_hour: int = 20
+
+
+@dataclass(slots=True)
+class _Told:
+    opened_at: float
+    at: float
+
+
+@dataclass(slots=True)
+class GateMemory:
+    """What a gate has told; times are seconds of the clock that `Gate.review` is given."""
+
+    told: dict[tuple[str, Trouble], _Told] = field(default_factory=dict)
+    sent_at: deque[float] = field(default_factory=deque)
+    held: deque[str] = field(default_factory=lambda: deque(maxlen=LISTED))
+    held_count: int = 0
+    held_since: float = 0.0
+
+
+class Gate:
+    """What one sink is told.
+
+    >>> incident = Incident("web", Trouble.DOWN, opened_at=0, reason="no worker ready")
+    >>> gate = Gate(GateRules(remind_every=60))
+    >>> [[notice.about.value for notice in gate.review([incident], [], now=now)] for now in (0, 30, 60)]
+    [['problem'], [], ['reminder']]
+    >>> [notice.about.value for notice in gate.review([], [incident], now=90)]
+    ['recovered']
+    """
+
+    def __init__(self, rules: GateRules, memory: GateMemory | None = None) -> None:
+        self.rules = rules
+        self.memory = memory or GateMemory()
+
+    def review(self, open_now: Iterable[Incident], over: Iterable[Incident], now: float) -> list[Notice]:
+        """Return what is to be told now, where *over* are the incidents that ended since the last review."""
+        told = self.memory.told
+        wanted: list[Notice] = []
+        for incident in over:
+            if told.pop(incident.key, None) is not None:
+                wanted.append(_notice(About.RECOVERED, incident, now, incident.ending))
+        for incident in open_now:
+            if not self._wants(incident):
+                continue
+            before = told.get(incident.key)
+            if before is None or before.opened_at != incident.opened_at:
+                told[incident.key] = _Told(incident.opened_at, now)
+                wanted.append(_notice(About.PROBLEM, incident, now))
+            elif self.rules.remind_every and now - before.at >= self.rules.remind_every:
+                before.at = now
+                wanted.append(_notice(About.REMINDER, incident, now))
+        return self._limited(wanted, now)
+
+    def _wants(self, incident: Incident) -> bool:
+        rules = self.rules
+        if rules.on:
+            # Who names a trouble wants to hear of it, however small.
+            return incident.trouble in rules.on
+        return incident.trouble.severity.rank >= rules.min_severity.rank
+
+    def _limited(self, wanted: Iterable[Notice], now: float) -> list[Notice]:
+        memory = self.memory
+        sent = memory.sent_at
+        while sent and now - sent[0] >= HOUR:
+            sent.popleft()
+        admitted = []
+        for notice in wanted:
+            if memory.held_count or len(sent) >= self.rules.max_per_hour:
+                self._hold(notice, now)
+                continue
+            sent.append(now)
+            if len(sent) >= self.rules.max_per_hour:
+                wait = max(1, round((HOUR - (now - sent[0])) / 60))
+                limit = f"the limit of {self.rules.max_per_hour} alerts an hour is reached"
+                notice = replace(notice, note=f"{limit}: further ones are held back for {wait} min")
+            admitted.append(notice)
+        if memory.held_count and len(sent) < self.rules.max_per_hour:
+            sent.append(now)
+            admitted.append(self._summary(now))
+        return admitted
+
+    def _hold(self, notice: Notice, now: float) -> None:
+        memory = self.memory
+        if not memory.held_count:
+            memory.held_since = now
+        memory.held_count += 1
+        trouble = notice.trouble.value if notice.trouble else ""
+        memory.held.append(f"{notice.watcher} {trouble} ({notice.about.value})")
+
+    def _summary(self, now: float) -> Notice:
+        memory = self.memory
+        earlier = memory.held_count - len(memory.held)
+        listed = ", ".join([*([f"{earlier} earlier ones"] if earlier else []), *memory.held])
+        count = memory.held_count
+        reason = f"{count} alert{'s were' if count > 1 else ' was'} held back by the limit of an hour: {listed}"
+        notice = Notice(About.HELD_BACK, "", None, Severity.INFO, reason, memory.held_since, now, count)
+        memory.held.clear()
+        memory.held_count = 0
+        return notice
+
+
+def _notice(about: About, incident: Incident, now: float, reason: str = "") -> Notice:
+    return Notice(
+        about,
+        incident.watcher,
+        incident.trouble,
+        incident.trouble.severity,
+        reason or incident.reason,
+        incident.opened_at,
+        now,
+        incident.count,
+    )
+
+
+def backoff(failures: int, *, first: float = 1.0, longest: float = 60.0) -> float:
+    """Return the seconds before the next try after so many failures in a row.
+
+    >>> [backoff(failures) for failures in (1, 2, 3, 30)]
+    [1.0, 2.0, 4.0, 60.0]
+    """
+    return min(first * 2.0 ** (min(failures, 40) - 1), longest)
+
+
+def saved(memory: GateMemory, *, shift: float) -> dict[str, Any]:
+    """Return *memory* as JSON, its times moved by *shift* to another clock."""
+    return {
+        "told": [
+            [watcher, trouble.value, each.opened_at + shift, each.at + shift]
+            for (watcher, trouble), each in memory.told.items()
+        ],
+        "sent_at": [at + shift for at in memory.sent_at],
+        "held": list(memory.held),
+        "held_count": memory.held_count,
+        "held_since": memory.held_since + shift,
+    }
+
+
+def restored(data: Mapping[str, Any], *, shift: float) -> GateMemory:
+    """Return what `saved` made *data* of; ValueError, KeyError or TypeError where it is none."""
+    memory = GateMemory(held_count=int(data["held_count"]), held_since=float(data["held_since"]) + shift)
+    for watcher, trouble, opened_at, at in data["told"]:
+        memory.told[str(watcher), Trouble(trouble)] = _Told(float(opened_at) + shift, float(at) + shift)
+    memory.sent_at.extend(float(at) + shift for at in data["sent_at"])
+    memory.held.extend(str(each) for each in data["held"])
+    return memory

@@ -1,0 +1,263 @@
+"""Decide what is broken, since when, and when it is well again. No effects; *now* is seconds of one clock.
+
+Events open an incident at once and are counted in it; the state that circusd answers with opens what no event told,
+and says when it is over. So neither a lost event nor a restart of the plugin leaves an incident open, or one untold.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from enum import Enum
+from typing import Any
+
+from xboard_circus.core.reasons import one_line, seconds
+
+View = Mapping[str, Any]
+
+CIRCUSD = "circusd"
+"""The watcher of an incident that is circusd's own."""
+
+LOOP_FAILURES = 3
+"""As many failures of one worker in its window are a loop, though it does not cool down yet."""
+
+CONFIRMED_AFTER = 2.0
+"""Seconds for which the state has to show what no event told: the event, which knows better why, may be on its way."""
+
+TROUBLED = frozenset({"sick", "wedged"})
+NOT_SERVING = frozenset({"spare", "wedged", "draining", "stopping"})
+
+
+class Severity(Enum):
+    """How bad it is."""
+
+    INFO = "info"
+    WARNING = "warning"
+    CRITICAL = "critical"
+
+    @property
+    def rank(self) -> int:
+        return list(Severity).index(self)
+
+
+class Trouble(Enum):
+    """What an incident is about; there is one at a time for each watcher and trouble."""
+
+    RESTART = "restart"
+    UNHEALTHY = "unhealthy"
+    CRASH_LOOP = "crash_loop"
+    PORT_REFUSED = "port_refused"
+    DOWN = "down"
+    SILENT = "silent"
+
+    @property
+    def severity(self) -> Severity:
+        return _SEVERITIES[self]
+
+
+_SEVERITIES = {
+    Trouble.RESTART: Severity.INFO,
+    Trouble.UNHEALTHY: Severity.WARNING,
+    Trouble.CRASH_LOOP: Severity.WARNING,
+    Trouble.PORT_REFUSED: Severity.CRITICAL,
+    Trouble.DOWN: Severity.CRITICAL,
+    Trouble.SILENT: Severity.CRITICAL,
+}
+
+Key = tuple[str, Trouble]
+
+
+@dataclass(frozen=True, slots=True)
+class AlertRules:
+    """When a state becomes an incident, and when it is over.
+
+    Attributes:
+        down_after: Seconds without a ready worker, or without an answer of circusd's.
+        recover_after: Seconds for which it must be well; what breaks again within them is the same incident.
+    """
+
+    down_after: float = 30.0
+    recover_after: float = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Incident:
+    """Something that is broken.
+
+    Attributes:
+        count: How often it was told since it began; the duplicates are folded into one incident.
+        clear_since: Since when it looks well again, None while it does not.
+        ending: Why it is over; "" while it is not.
+    """
+
+    watcher: str
+    trouble: Trouble
+    opened_at: float
+    reason: str
+    count: int = 1
+    clear_since: float | None = None
+    ending: str = ""
+
+    @property
+    def key(self) -> Key:
+        return self.watcher, self.trouble
+
+
+class Alerting:
+    """The incidents of one circusd.
+
+    >>> alerting = Alerting(AlertRules(recover_after=5))
+    >>> alerting.event("web", "port_refused", {"reason": "nginx has it"}, now=0)
+    >>> [incident.reason for incident in alerting.open.values()]
+    ['nginx has it']
+    >>> well = {"name": "web", "status": "active", "numprocesses": 0, "workers": []}
+    >>> [[over.ending for over in alerting.observe([well], now=now)] for now in (1, 6)]
+    [[], ['0 of 0 workers ready']]
+    """
+
+    def __init__(self, rules: AlertRules = AlertRules(), *, restored: Iterable[Incident] = ()) -> None:
+        self.rules = rules
+        self.open: dict[Key, Incident] = {incident.key: incident for incident in restored}
+        self._bad_since: dict[Key, float] = {}
+
+    def event(self, watcher: str, event: str, data: Mapping[str, Any], now: float) -> None:
+        """Take note of what circusd published."""
+        trouble = _trouble_of(event, data)
+        if trouble is Trouble.RESTART and (watcher, Trouble.CRASH_LOOP) in self.open:
+            trouble = Trouble.CRASH_LOOP
+        if trouble is not None:
+            reason = one_line(str(data.get("reason") or trouble.value))
+            # The loop's cooldown follows the death that brought it about: that was counted already.
+            self._raise(watcher, trouble, reason, now, again=int(event != "cooldown"))
+
+    def observe(self, views: Iterable[View], now: float) -> list[Incident]:
+        """Compare the incidents with what circusd says of its watchers now; return those that are over."""
+        by_name = {str(view["name"]): view for view in views if not str(view["name"]).startswith("plugin:")}
+        over = []
+        self._bad_since = {key: since for key, since in self._bad_since.items() if key[0] in by_name}
+        for name, view in by_name.items():
+            self._look(name, view, now)
+        for key, incident in list(self.open.items()):
+            ending = self._ending(incident, by_name.get(incident.watcher), now)
+            if ending:
+                del self.open[key]
+                over.append(replace(incident, ending=ending))
+        return over
+
+    def unanswered(self, why: str, now: float) -> None:
+        """Take note that circusd did not answer."""
+        since = self._bad_since.setdefault((CIRCUSD, Trouble.SILENT), now)
+        if now - since >= self.rules.down_after and (CIRCUSD, Trouble.SILENT) not in self.open:
+            reason = f"circusd has not answered for {seconds(now - since)}: {one_line(why)}"
+            self._raise(CIRCUSD, Trouble.SILENT, reason, now, opened_at=since)
+
+    def _look(self, name: str, view: View, now: float) -> None:
+        """Open what no event told of; the loss of the last ready worker is told by none."""
+        found = _shown(view)
+        if (name, Trouble.PORT_REFUSED) in self.open or Trouble.PORT_REFUSED in found:
+            # It says the same, and why; the time of the workers counts from when the port is free.
+            found.pop(Trouble.DOWN, None)
+        for trouble in Trouble:
+            key = name, trouble
+            if trouble not in found:
+                self._bad_since.pop(key, None)
+                continue
+            since = self._bad_since.setdefault(key, now)
+            wait = self.rules.down_after if trouble is Trouble.DOWN else CONFIRMED_AFTER
+            if now - since >= wait and key not in self.open:
+                why = found[trouble]
+                if trouble is Trouble.DOWN:
+                    why = f"no worker ready for {seconds(now - since)}" + (f": {why}" if why else "")
+                self._raise(name, trouble, one_line(why), now, opened_at=since)
+
+    def _ending(self, incident: Incident, view: View | None, now: float) -> str:
+        """Return why *incident* is over, "" while it is not."""
+        if incident.trouble is Trouble.SILENT:
+            return "circusd answers again"
+        if view is None:
+            return "circusd has no watcher of that name any more"
+        # Where there is no guard it is the limiter that stops a watcher in a loop, for its cooldown.
+        if view.get("status") == "stopped" and (view.get("armed") or incident.trouble is not Trouble.CRASH_LOOP):
+            return "the watcher was stopped"
+        if _holds(incident.trouble, view):
+            if incident.clear_since is not None:
+                self.open[incident.key] = replace(incident, clear_since=None, count=incident.count + 1)
+            return ""
+        since = now if incident.clear_since is None else incident.clear_since
+        if now - since >= self.rules.recover_after:
+            return f"{_ready(view)} of {view['numprocesses']} workers ready"
+        self.open[incident.key] = replace(incident, clear_since=since)
+        return ""
+
+    def _raise(
+        self, watcher: str, trouble: Trouble, reason: str, now: float, *, opened_at: float | None = None, again: int = 1
+    ) -> None:
+        known = self.open.get((watcher, trouble))
+        if known is None:
+            at = now if opened_at is None else opened_at
+            self.open[watcher, trouble] = Incident(watcher, trouble, at, reason)
+        else:
+            count = known.count + again
+            self.open[watcher, trouble] = replace(known, reason=reason, count=count, clear_since=None)
+
+
+def _trouble_of(event: str, data: Mapping[str, Any]) -> Trouble | None:
+    if event == "restart" and data.get("cause") != "commanded":
+        failures = data.get("failures")
+        is_loop = isinstance(failures, int) and failures >= LOOP_FAILURES
+        return Trouble.CRASH_LOOP if is_loop else Trouble.RESTART
+    known = {
+        "cooldown": Trouble.CRASH_LOOP,
+        "unhealthy": Trouble.UNHEALTHY,
+        "port_refused": Trouble.PORT_REFUSED,
+    }
+    return known.get(event)
+
+
+def _shown(view: View) -> dict[Trouble, str]:
+    """Return the troubles that the state shows, each with its reason."""
+    last = str(view.get("last_reason") or "")
+    port = view.get("port") or {}
+    found = {}
+    if port.get("state") == "refused":
+        found[Trouble.PORT_REFUSED] = str(port.get("reason") or "the port is held")
+    if troubled := [worker for worker in view["workers"] if worker.get("state") in TROUBLED]:
+        found[Trouble.UNHEALTHY] = str(troubled[0].get("reason") or troubled[0]["state"])
+    if view.get("cooldown_until") is not None:
+        found[Trouble.CRASH_LOOP] = last or "cooling down"
+    if _is_down(view):
+        found[Trouble.DOWN] = last
+    return found
+
+
+def _holds(trouble: Trouble, view: View) -> bool:
+    """Say whether the state still shows the trouble."""
+    if trouble is Trouble.DOWN:
+        return _is_down(view)
+    if trouble is Trouble.PORT_REFUSED:
+        return (view.get("port") or {}).get("state") not in ("bound", "none", None)
+    if trouble is Trouble.UNHEALTHY:
+        return any(worker.get("state") in TROUBLED for worker in view["workers"])
+    if _ready(view) < int(view["numprocesses"]):
+        return True
+    if trouble is Trouble.RESTART:
+        return False
+    held = float((view.get("options") or {}).get("restart.reset_after") or 0)
+    return view.get("cooldown_until") is not None or any(
+        worker["ready_for"] < held for worker in view["workers"] if worker.get("ready_for") is not None
+    )
+
+
+def _is_down(view: View) -> bool:
+    """Say whether nobody can serve; of a watcher without a guard, which may start on demand, nobody knows."""
+    is_to_run = view.get("armed") and view.get("status") == "active" and int(view["numprocesses"]) > 0
+    return bool(is_to_run) and _ready(view) == 0
+
+
+def _ready(view: View) -> int:
+    """Return how many workers can serve; of a watcher that is not armed that is every one that runs."""
+    return sum(
+        1
+        for worker in view["workers"]
+        if worker.get("state") not in NOT_SERVING and (worker.get("ready_for") is not None or not view.get("armed"))
+    )

@@ -1,0 +1,61 @@
+"""What is examined: the ini file, and what circusd told when it was asked, once for all topics."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from xboard_circus.circus_client import CircusdGone
+from xboard_circus.config import Config
+from xboard_circus.errors import XboardError
+from xboard_circus.host import procs, runtime
+from xboard_circus.instance import Instance, Silent
+from xboard_circus.snapshot import Snapshot
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One instance at one moment.
+
+    Attributes:
+        instance: None where the ini can't be read.
+        snapshot: What circusd told; None where it did not.
+        circusd: The process, answering or not.
+        trouble: Why circusd told nothing, where that is known.
+        now: Wall-clock seconds.
+    """
+
+    config_file: Path
+    now: float
+    instance: Instance | None = None
+    snapshot: Snapshot | None = None
+    circusd: procs.Identity | None = None
+    trouble: str = ""
+
+    @property
+    def config(self) -> Config | None:
+        """The ini, where it can be read."""
+        return None if self.instance is None else self.instance.config
+
+    @property
+    def instance_id(self) -> str:
+        """The name of the runtime folder."""
+        return runtime.instance_id(self.config_file)
+
+
+def open_case(config_file: Path, *, now: float) -> Case:
+    """Read the ini and ask circusd; never raises for what is wrong with either."""
+    try:
+        instance = Instance(config_file)
+    except XboardError as error:
+        return Case(config_file, now, trouble=str(error))
+    try:
+        found = instance.find()
+    except (XboardError, CircusdGone) as error:
+        return Case(config_file, now, instance, trouble=str(error))
+    if isinstance(found, Silent):
+        trouble = f"circusd (pid {found.identity.pid}) runs and does not answer: {found.why}"
+        return Case(config_file, now, instance, circusd=found.identity, trouble=trouble)
+    if found is None:
+        return Case(config_file, now, instance)
+    return Case(config_file, now, instance, found, found.circusd.identity)

@@ -1,0 +1,73 @@
+"""Whether the clock is right: supervision does without it, times in logs, the ledger and certificates do not."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import sys
+from collections.abc import Iterator
+
+from xboard_circus.doctor.case import Case
+from xboard_circus.doctor.diagnosis import Diagnosis, good, unknown, warning
+from xboard_circus.doctor.programs import output_of
+from xboard_circus.host import procs, runtime
+
+TOPIC = "clock"
+JUMP = 60.0
+_TIME_ERROR = 5  # adjtimex(2): the clock is not synchronised
+_STAYS = "harmless for the workers: their limits go by another clock; times in logs before it are off"
+
+
+def look(case: Case) -> Iterator[Diagnosis]:
+    """Yield whether the clock is kept right, and whether it was set since circusd started."""
+    synchronised = is_synchronised()
+    if synchronised is None:
+        yield unknown(TOPIC, "whether it is kept right cannot be told here", "`timedatectl` on the host tells")
+    elif synchronised:
+        yield good(TOPIC, "kept right by a time server")
+    else:
+        yield warning(TOPIC, "nobody keeps it right", "`timedatectl set-ntp true`, or install chrony")
+    if case.circusd is not None and (moved := jump(case, case.circusd)):
+        yield warning(TOPIC, f"it was set {moved} since circusd started", _STAYS)
+
+
+def is_synchronised() -> bool | None:
+    """Ask the kernel, and where it says no, systemd, which may know of a server that does not tell the kernel."""
+    told = _kernel()
+    if told:
+        return True
+    systemd = output_of("timedatectl", "show", "-p", "NTPSynchronized", "--value")
+    if systemd is not None and systemd.strip() in ("yes", "no"):
+        return systemd.strip() == "yes"
+    return told
+
+
+def jump(case: Case, circusd: procs.Identity) -> str:
+    """Return how the clock was set since *circusd* started; "" where it does not show.
+
+    circusd wrote its record when it started. A record from the future, or from before circusd's start, shows it.
+    """
+    try:
+        written = (runtime.root_path() / case.instance_id / runtime.RECORD).stat().st_mtime
+    except OSError:
+        return ""
+    started = case.now - procs.age(circusd.started)
+    if written > case.now + JUMP:
+        return f"back by at least {written - case.now:.0f} s"
+    if written < started - JUMP:
+        return f"forward by about {started - written:.0f} s"
+    return ""
+
+
+def _kernel() -> bool | None:
+    if sys.platform != "linux":
+        return None
+    # struct timex, all zero: to ask, and change nothing. It has 208 bytes.
+    ask = ctypes.create_string_buffer(512)
+    try:
+        state = ctypes.CDLL(None, use_errno=True).adjtimex(ask)
+    except (OSError, AttributeError):
+        return None
+    if state < 0:
+        return None
+    return bool(state != _TIME_ERROR) if os.name == "posix" else None

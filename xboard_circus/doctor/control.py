@@ -1,0 +1,53 @@
+"""Who can reach circusd's endpoints: there is no password on them, and a command there can run any program."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+from xboard_circus.checks.file_rules import is_loopback, split_endpoint
+from xboard_circus.doctor.case import Case
+from xboard_circus.doctor.diagnosis import Diagnosis, bad, good, warning
+
+TOPIC = "control"
+
+
+def look(case: Case) -> Iterator[Diagnosis]:
+    """Yield a line for each endpoint."""
+    if case.config is None:
+        return
+    for option in ("endpoint", "pubsub_endpoint", "stats_endpoint"):
+        endpoint = case.config.circus.get(option)
+        if not endpoint or (option == "stats_endpoint" and not case.config.circus["statsd"]):
+            continue
+        if address := split_endpoint(str(endpoint)):
+            yield of_address(option, *address)
+        elif str(endpoint).startswith("ipc://"):
+            yield of_file(option, case.config.folder / str(endpoint).removeprefix("ipc://"))
+    if case.config.circus.get("multicast_endpoint"):
+        what = "circusd answers anyone in the network who asks for it by multicast"
+        yield bad(TOPIC, what, "write multicast_endpoint = with nothing behind it into [circus]")
+
+
+def of_address(option: str, host: str, port: int) -> Diagnosis:
+    """Return who reaches a TCP endpoint."""
+    if not is_loopback(host):
+        what = f"{option} tcp://{host}:{port} takes commands from other hosts, without a password"
+        return bad(TOPIC, what, f"write {option} = tcp://127.0.0.1:{port} into [circus]")
+    what = f"{option} tcp://{host}:{port} is reached from this host alone, by any of its users"
+    return good(TOPIC, what)
+
+
+def of_file(option: str, path: Path) -> Diagnosis:
+    """Return who reaches a unix socket: whoever may write to it, and enter every folder above."""
+    try:
+        folder, found = path.parent.stat(), path.lstat() if path.exists() else None
+    except OSError as error:
+        return warning(TOPIC, f"{option} {path} cannot be looked at: {error.strerror}", "look as circusd's user")
+    others = stat.S_IXOTH
+    if folder.st_mode & others and (found is None or found.st_mode & stat.S_IWOTH):
+        what = f"{option} {path}: any user of this host may enter its folder and give commands"
+        return bad(TOPIC, what, f"chmod 0700 {os.fspath(path.parent)}")
+    return good(TOPIC, f"{option} {path} is reached by its own user alone")

@@ -1,0 +1,88 @@
+"""What went wrong lately: restarts in the ledger, errors in the logs."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections import defaultdict
+from collections.abc import Iterator
+
+from xboard_circus.config import Config, is_our_plugin
+from xboard_circus.core.old_logs import DAY
+from xboard_circus.doctor.case import Case
+from xboard_circus.doctor.diagnosis import Diagnosis, good, unknown, warning
+from xboard_circus.ledger import LedgerError, LedgerStore, Record
+from xboard_circus.logs import Line, LogFile, log_files, tail
+
+TOPIC = "errors"
+RECORDS = 1000
+LINES = 5000
+LONGEST = 160
+# As circusd, the plugins, uvicorn and Python's logging write it, with a stamp before it or none; the same word further
+# on in a line means nothing.
+_BEFORE = r"^(?:[\d-]+[ T][\d:.,]+\s+)?(?:\[\d+\] \| )?"
+_ERROR = re.compile(rf"{_BEFORE}(?:\S+\[\d+\] \[(?:ERROR|CRITICAL)\]|(?:ERROR|CRITICAL|FATAL)[: ]|Traceback \(most)")
+# Circus writes it at every restart, and nothing is wrong.
+_HARMLESS = re.compile(r"ConflictError|arbiter is already running")
+
+
+def look(case: Case) -> Iterator[Diagnosis]:
+    """Yield a line for each watcher that was restarted and each log with errors in the last day."""
+    if case.config is None:
+        return
+    found = [*_restarts(case.config, case.now), *_errors(case.config, case.now)]
+    yield from found
+    if not found:
+        yield good(TOPIC, "no restart and no error in the last day")
+
+
+def _restarts(config: Config, now: float) -> Iterator[Diagnosis]:
+    for plugin in filter(is_our_plugin, config.plugins):
+        store = LedgerStore(config.folder / plugin.options.ledger.file)
+        try:
+            records = store.query(since=now - DAY, kind="restart", limit=RECORDS)
+        except LedgerError as error:
+            yield unknown(TOPIC, str(error), "the restarts of the last day are not known")
+            continue
+        finally:
+            store.close()
+        yield from of_restarts(records)
+
+
+def of_restarts(records: list[Record]) -> Iterator[Diagnosis]:
+    """Yield a line for each watcher with restarts that nobody ordered."""
+    by_watcher: dict[str, list[Record]] = defaultdict(list)
+    for record in records:
+        if record.cause != "commanded":
+            by_watcher[record.watcher].append(record)
+    for watcher, found in by_watcher.items():
+        at, reason = _clock(found[-1].time), found[-1].reason or found[-1].cause or "no reason was told"
+        times = "1 restart" if len(found) == 1 else f"{len(found)} restarts"
+        what = f"{watcher}: {times} in the last day, the last at {at}: {reason[:LONGEST]}"
+        yield warning(TOPIC, what, f"`xboard-circus why {watcher}` tells more")
+
+
+def _errors(config: Config, now: float) -> Iterator[Diagnosis]:
+    for log in log_files(config):
+        try:
+            lines = tail(log, LINES, since=now - DAY)
+        except OSError as error:
+            yield unknown(TOPIC, f"{log.path} cannot be read: {error.strerror}", "look as its user")
+            continue
+        if found := of_lines(log, lines):
+            yield found
+
+
+def of_lines(log: LogFile, lines: list[Line]) -> Diagnosis | None:
+    """Return what the last error in *lines* is; None where there is none."""
+    found = [line for line in lines if _ERROR.search(line.text) and not _HARMLESS.search(line.text)]
+    if not found:
+        return None
+    count = "1 error" if len(found) == 1 else f"{len(found)} errors"
+    lately = "in the last day" if found[-1].time is not None else "in its last lines"
+    text = "".join(letter if letter.isprintable() else "?" for letter in found[-1].text[:LONGEST])
+    return warning(TOPIC, f"{log.id}: {count} {lately}, the last: {text}", f"`xboard-circus logs {log.id}` shows them")
+
+
+def _clock(at: float) -> str:
+    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(at))

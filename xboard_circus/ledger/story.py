@@ -1,0 +1,80 @@
+"""Which record somebody means who asks why, and what belongs to it. Nothing here reads a file or a clock."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from xboard_circus.ledger.record import Record
+
+DEATHS = frozenset({"restart", "end"})
+DECISIONS = frozenset({"unhealthy", "port_refused", "port_freed", "kept", "reload_end"})
+# A decision that says nothing without the death that it follows.
+FOLLOWERS = frozenset({"cooldown", "recovered"})
+TOLD = DEATHS | DECISIONS | FOLLOWERS
+
+
+def subject(records: Sequence[Record], *, pid: int | None = None) -> Record | None:
+    """Return the record to explain: the last death or decision, or the death of *pid*; None if there is none.
+
+    *records* are in the order in which they were stored. A cooldown, a recovery, and what the prober found of a worker
+    that was replaced for it, are told with the death that they belong to.
+    """
+    if pid is not None:
+        records = [record for record in records if record.pid == pid]
+        deaths = [record for record in records if record.kind in DEATHS]
+        if deaths:
+            return deaths[-1]
+    for place in range(len(records) - 1, -1, -1):
+        record = records[place]
+        if record.kind in FOLLOWERS or (record.kind == "unhealthy" and record.pid is not None):
+            earlier = [
+                other for other in records[:place] if other.kind in DEATHS | {"unhealthy"} and _same(other, record)
+            ]
+            return subject(earlier) or record
+        if record.kind in TOLD:
+            return record
+    return None
+
+
+def successor(record: Record, history: Sequence[Record]) -> Record | None:
+    """Return what tells of the process that took a dead one's place: that it was ready, or how it ended.
+
+    It may have been ready before the other's end. Where neither is known yet it is the next ``spawn`` of the watcher:
+    Circus does not say in whose place that is.
+    """
+    if record.pid is not None:
+        for other in history:
+            if other.watcher == record.watcher and other.data.get("follows") == record.pid:
+                return other
+    return next((other for other in _after(record, history) if other.kind == "spawn"), None)
+
+
+def followers(record: Record, history: Sequence[Record]) -> list[Record]:
+    """Return the decisions that followed on a death of the same worker, up to the next death of its place."""
+    found = []
+    for other in _after(record, history):
+        if other.kind in DEATHS and other.wid is not None and other.wid == record.wid:
+            break
+        if other.kind in FOLLOWERS | {"port_refused"} and (other.wid in (None, record.wid)):
+            found.append(other)
+    return found
+
+
+def death_of(pid: int | None, after: Record, history: Sequence[Record]) -> Record | None:
+    """Return how a later process ended, None if it has not."""
+    later = [after, *_after(after, history)]
+    return next((other for other in later if other.kind in DEATHS and other.pid == pid), None)
+
+
+def _after(record: Record, history: Sequence[Record]) -> list[Record]:
+    return [
+        other
+        for other in history
+        if other.watcher == record.watcher and record.id is not None and other.id is not None and other.id > record.id
+    ]
+
+
+def _same(one: Record, other: Record) -> bool:
+    """Say whether *one* may be what *other* followed on."""
+    whose = other.pid is None or one.pid in (None, other.pid) or (one.wid == other.wid and other.kind == "recovered")
+    return one.watcher == other.watcher and whose

@@ -1,0 +1,49 @@
+"""The log that circusd and the plugins write: rotated by its writer, and never a reason to stop working."""
+
+from __future__ import annotations
+
+import logging
+import os
+from contextlib import suppress
+from logging.handlers import RotatingFileHandler
+from pathlib import Path
+from typing import IO
+
+CIRCUSD_OLD_FILES = 5
+PLUGIN_OLD_FILES = 3
+
+
+class RotatingLog(RotatingFileHandler):
+    """Writes to *path* and keeps *old_files* of *max_bytes*; a line that cannot be written is lost, and nothing else.
+
+    The file is opened at the first line, and again after every failure, so that a folder may be made or a disk cleared
+    at any time. One that somebody else has moved away is left to them, and a new one begun.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], *, max_bytes: int, old_files: int) -> None:
+        super().__init__(path, maxBytes=max_bytes, backupCount=old_files, encoding="utf-8", delay=True)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        stream = self.stream
+        if stream is not None and self._is_moved(stream):
+            self._drop_stream()
+        if self.stream is None:
+            with suppress(OSError):
+                Path(self.baseFilename).parent.mkdir(parents=True, exist_ok=True)
+        super().emit(record)
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - the name is logging's
+        # A rotation that failed half way leaves a closed file behind, into which nothing could ever be written again.
+        self._drop_stream()
+
+    def _is_moved(self, stream: IO[str]) -> bool:
+        try:
+            return not os.path.samestat(os.stat(self.baseFilename), os.fstat(stream.fileno()))
+        except (OSError, ValueError):
+            return True
+
+    def _drop_stream(self) -> None:
+        stream, self.stream = self.stream, None
+        if stream is not None:
+            with suppress(OSError, ValueError):
+                stream.close()
