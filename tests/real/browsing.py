@@ -1,9 +1,9 @@
 """A dashboard under a real circusd, and a real Chromium that looks at it.
 
-    with dashboard(tmp_path) as c, chromium(tmp_path) as browser:
-        page = Page(browser.new_page(), c)
-        page.sign_in()
-        page.worker(pid).wait_for()
+with dashboard(tmp_path) as c, chromium(tmp_path) as browser:
+    page = Page(browser.new_page(), c)
+    page.sign_in()
+    page.worker(pid).wait_for()
 """
 
 from __future__ import annotations
@@ -23,10 +23,18 @@ from .harness import BUNDLE, FAST_RESTARTS, Circusd, Watcher, circusd, eventuall
 from .parts import find
 
 # Without the network's habits of a browser at home: a test's browser talks to the test alone.
-SWITCHES = (
-    "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
-    "--disable-component-update --disable-sync --no-proxy-server --force-color-profile=srgb"
-).split()
+SWITCHES = [
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--no-proxy-server",
+    "--force-color-profile=srgb",
+]
 PHONE, DESKTOP = {"width": 375, "height": 812}, {"width": 1280, "height": 900}
 PATIENCE = 20.0  # seconds: the machine may be busy with other tests
 QUICK: dict[str, object] = {

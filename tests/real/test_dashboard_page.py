@@ -284,9 +284,7 @@ def test_the_details_of_a_worker_have_curves_that_a_screen_reader_is_told_of(vis
 @pytest.mark.parametrize("width", [PHONE, DESKTOP], ids=["375px", "1280px"])
 @pytest.mark.parametrize("theme", ["light", "dark"])
 @pytest.mark.parametrize("language", ["en", "zh-CN"])
-def test_every_view_is_sound(
-    shared: Circusd, tmp_path: Path, language: str, theme: Any, width: dict[str, Any]
-) -> None:
+def test_every_view_is_sound(shared: Circusd, tmp_path: Path, language: str, theme: Any, width: dict[str, Any]) -> None:
     """Given a language, theme and width / when each view is looked at / then axe finds nothing serious in any."""
     shared.wait_ready(timeout=PATIENCE)
     pid = shared.workers()[0]
@@ -304,7 +302,7 @@ def test_every_view_is_sound(
         look_at(visit, f"details-{name}")
         visit.page.keyboard.press("Escape")
         for view in ("timeline", "logs"):
-            visit.page.locator(f"[data-view={view}]").click()
+            visit.page.goto(f"{visit.url}/#{view}/local/{'web' if view == 'logs' else ''}")
             expect(visit.page.locator(f"#{view} :is(.event, .line)").first).to_be_visible()
             look_at(visit, f"{view}-{name}")
         assert visit.complaints == []
@@ -367,6 +365,7 @@ def test_a_keyboard_is_enough(visit: Visit, shared: Circusd) -> None:
 
 def test_a_screen_reader_is_told_of_an_end_and_of_the_new_worker(visit: Visit, shared: Circusd) -> None:
     victim = shared.wait_ready(timeout=PATIENCE)[0]
+    visit.sees(victim, "ready")
     visit.page.evaluate(
         """() => { window.told = []; const node = document.getElementById("announcer");
         new MutationObserver(() => window.told.push(node.textContent)).observe(node, {childList: true}); }"""
@@ -429,7 +428,9 @@ def test_figures_turn_grey_with_their_age_while_circusd_is_silent_and_live_again
         green = section.locator('.badge[data-tone="good"]')
         os.kill(c.pid, signal.SIGSTOP)
         try:
-            expect(section.locator(".notice")).to_contain_text(re.compile(r"figures are \d+ s old"), timeout=PATIENCE * 1000)
+            expect(section.locator(".notice")).to_contain_text(
+                re.compile(r"figures are \d+ s old"), timeout=PATIENCE * 1000
+            )
             expect(green).to_have_count(0)
             expect(visit.row(pid)).to_contain_text("was ready")
             expect(visit.watcher().get_by_role("button", name="Restart", exact=True).first).to_be_disabled()
