@@ -69,7 +69,7 @@ def confirm(visit: Visit, name: str) -> None:
 
 
 def test_each_state_appears_as_workers_are_blocked_killed_and_healed(tmp_path: Path) -> None:
-    """Given four workers / when they are blocked, filled, sick, killed, crash, heal / then the page shows each state."""
+    """Given four workers / when they are blocked, sick, killed, crash, heal / then the page shows each state."""
     options = {**QUICK, "restart.burst": 6, "restart.delay": 5, "restart.delay_max": 30, "restart.window": 600}
     with dashboard(tmp_path, [Watcher(numprocesses=4, options=options)]) as c, visiting(c, tmp_path) as visit:
         full, sick, unready, wedged = c.wait_ready(timeout=PATIENCE)
@@ -395,7 +395,7 @@ def test_a_reader_sees_everything_and_can_change_nothing(shared: Circusd, tmp_pa
 
 
 def test_scripts_from_outside_are_shown_as_text(tmp_path: Path) -> None:
-    """Given markup in a watcher's name, a log line and a probe's body / when they are shown / then as text, all three."""
+    """Given markup in a watcher's name, a log line and a probe's body / when shown / then as text, all three."""
     sneaky = Watcher(EVIL, armed=False, listens=False, command="sleep 1000", numprocesses=1)
     web = Watcher(options={**QUICK, "health.max_unavailable": 1}, told={"live.wid-1": f"503 {EVIL}"})
     with dashboard(tmp_path, [web, sneaky]) as c:
