@@ -35,17 +35,6 @@ SWITCHES = [
     "--no-proxy-server",
     "--force-color-profile=srgb",
 ]
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--no-proxy-server",
-    "--force-color-profile=srgb",
-]
 PHONE, DESKTOP = {"width": 375, "height": 812}, {"width": 1280, "height": 900}
 PATIENCE = 20.0  # seconds: the machine may be busy with other tests
 QUICK: dict[str, object] = {
