@@ -49,15 +49,15 @@ export class Ghosts {
     for (const worker of news) {
       const ghost = ghostOf(worker, reason || worker.reason);
       this.ended.set(keyOf(worker), ghost);
-      this.explain(ghost, ghost.reason);
+      this.explain(ghost, ghost);
     }
     while (this.ended.size > MOST) this.ended.delete(this.ended.keys().next().value);
     if (news.length && server.has_ledger) setTimeout(() => this.lookUp(server.id, watcher.name), LEDGER_WAIT);
   }
 
   // An end that was asked for may not have been seen as one: it can pass between two states.
-  explain(ghost, reason) {
-    if (reason.startsWith("commanded")) this.ended.delete(keyOf(ghost));
+  explain(ghost, { reason, cause }) {
+    if (cause === "commanded" || reason.startsWith("commanded")) this.ended.delete(keyOf(ghost));
     else Object.assign(ghost, wordsOf(reason));
   }
 
@@ -67,7 +67,7 @@ export class Ghosts {
       const { events } = await get("api/events", { server, watcher, limit: 50 });
       for (const ghost of this.ended.values()) {
         const told = events.filter(({ kind, pid, reason }) => ENDS.has(kind) && pid === ghost.pid && reason);
-        if (told.length) this.explain(ghost, told[told.length - 1].reason);
+        if (told.length) this.explain(ghost, told[told.length - 1]);
       }
     } catch (refused) {
       if (!(refused instanceof Refused)) throw refused;
