@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -46,19 +46,18 @@ QUICK: dict[str, object] = {
 }
 
 
-def page_watcher(**options: object) -> Watcher:
+def page_watcher(options: Mapping[str, object]) -> Watcher:
     """The watcher that runs the page."""
     return Watcher(WATCHER, numprocesses=1, app=APP, options=options)
 
 
 @contextlib.contextmanager
-def dashboard(folder: Path, watchers: Sequence[Watcher] = (), **options: object) -> Iterator[Circusd]:
+def dashboard(
+    folder: Path, watchers: Sequence[Watcher] = (), *, options: Mapping[str, object] | None = None
+) -> Iterator[Circusd]:
     """Run circusd with *watchers*, or one of two workers that is probed often, the plugins, and the page."""
     chosen = list(watchers) or [Watcher(options=QUICK)]
-    with circusd(folder, watchers=[*chosen, page_watcher(**options)], plugins=BUNDLE) as running:
-        for watcher in chosen:
-            if watcher.armed:
-                eventually(lambda name=watcher.name: running.watcher(name)["workers"], timeout=PATIENCE)
+    with circusd(folder, watchers=[*chosen, page_watcher(options or {})], plugins=BUNDLE) as running:
         eventually(lambda: "ok" in running.get("/healthz", name=WATCHER), timeout=PATIENCE, what="the page is served")
         yield running
 

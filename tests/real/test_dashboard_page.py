@@ -40,7 +40,7 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Circusd]:
         Watcher(options=QUICK),
         Watcher("cron", armed=False, listens=False, command="sleep 1000", numprocesses=1),
     ]
-    with dashboard(tmp_path_factory.mktemp("shared"), watchers, **{"dashboard.allow_add": True}) as c:
+    with dashboard(tmp_path_factory.mktemp("shared"), watchers, options={"dashboard.allow_add": True}) as c:
         c.wait_ready(timeout=PATIENCE)
         yield c
 
@@ -462,7 +462,7 @@ def test_the_stream_comes_back_by_itself_when_the_dashboard_is_restarted(tmp_pat
 
 
 def test_it_works_below_a_path_prefix(tmp_path: Path) -> None:
-    with dashboard(tmp_path, **{"dashboard.root_path": "/ops/backend"}) as c, chromium(tmp_path) as browser:
+    with dashboard(tmp_path, options={"dashboard.root_path": "/ops/backend"}) as c, chromium(tmp_path) as browser:
         pids = c.wait_ready(timeout=PATIENCE)
         visit = Visit(browser, c, url=f"{c.url_of(WATCHER)}/ops/backend").sign_in()
         visit.row(pids[0]).get_by_role("button", name=re.compile("^Restart worker")).click()
