@@ -87,7 +87,12 @@ def commented(options: Iterable[OptionDoc]) -> str:
 def ini(text: str) -> str:
     """Return circus.ini with the options between their marks; what the section sets itself is left out."""
     # The marks stand in the text for good, so that it can be written again.
-    blocks = {"options": documented(WatcherOptions), "plugin options": documented(PluginOptions)}
+    of_watchers = documented(WatcherOptions)
+    blocks = {
+        "options": [option for option in of_watchers if not option.name.startswith("dashboard.")],
+        "dashboard options": [option for option in of_watchers if option.name.startswith("dashboard.")],
+        "plugin options": documented(PluginOptions),
+    }
     for name, options in blocks.items():
         unset = [option for option in options if not re.search(rf"^{re.escape(option.name)} *=", text, re.MULTILINE)]
         marks = re.compile(rf"^# \[{name}\]$.*?^# \[end of {name}\]$", re.MULTILINE | re.DOTALL)

@@ -10,7 +10,7 @@ import pytest
 
 from xboard_circus.checks.file_rules import remarks as remarks_on_file
 from xboard_circus.checks.watcher_rules import remarks as remarks_on_watcher
-from xboard_circus.config import is_armed, load
+from xboard_circus.config import is_armed, is_dashboard, load
 from xboard_circus.options.reading import (
     OptionDoc,
     PluginOptions,
@@ -102,7 +102,11 @@ def test_circus_ini_is_read_as_it_is_meant() -> None:
     )
     assert (xboard.numprocesses, xboard.sockets_used, is_armed(xboard)) == (2, ("xboard",), True)
     assert (xboard.options.health.live_path, xboard.options.health.ready_path) == ("/health/live", "/health/ready")
-    assert [(socket.host, socket.port, socket.so_reuseport) for socket in config.sockets] == [("127.0.0.1", 8000, True)]
+    assert {socket.name: (socket.host, socket.port, socket.so_reuseport) for socket in config.sockets} == {
+        "xboard": ("127.0.0.1", 8000, True),
+        "dashboard": ("127.0.0.1", 8080, True),
+    }
+    assert (is_armed(config.watcher("dashboard")), is_dashboard(config.watcher("dashboard"))) == (True, True)
     assert [plugin.use for plugin in config.plugins] == ["xboard_circus.plugins.bundle.Bundle"]
     assert {"PYTHONPATH", "LOG_LEVEL"} <= set(xboard.env)
 
@@ -111,7 +115,7 @@ def test_the_file_of_circus_ini_has_no_fault() -> None:
     config = load(INI)
 
     assert list(remarks_on_file(config)) == []
-    assert list(remarks_on_watcher(config, config.watcher("xboard"))) == []
+    assert [remark for watcher in config.watchers for remark in remarks_on_watcher(config, watcher)] == []
 
 
 def test_the_alerts_of_circus_ini_have_no_fault(tmp_path: Path) -> None:
@@ -142,6 +146,6 @@ def test_the_second_backend_of_circus_ini_has_no_fault_either(tmp_path: Path) ->
 
     config = load(file)
 
-    assert [watcher.name for watcher in config.watchers] == ["reports", "xboard"]
+    assert [watcher.name for watcher in config.watchers] == ["dashboard", "reports", "xboard"]
     assert list(remarks_on_file(config)) == []
     assert list(remarks_on_watcher(config, config.watcher("reports"))) == []

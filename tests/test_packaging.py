@@ -49,6 +49,11 @@ def names_of(folder: Path, pattern: str) -> set[str]:
     return {str(path.relative_to(ROOT)) for path in folder.rglob(pattern) if "__pycache__" not in path.parts}
 
 
+def as_installed(name: str) -> str:
+    """Return the place in the wheel of a file of the checkout; one package goes to where Circus looks for it."""
+    return re.sub(r"^xboard_circus/dashboard/circusweb/", "circusweb/", name)
+
+
 def packages_of_setup() -> set[str]:
     setup = configparser.ConfigParser()
     setup.read(ROOT / "setup.cfg")
@@ -61,8 +66,11 @@ def test_the_wheel_holds_exactly_our_modules(built: tuple[frozenset[str], frozen
     own = {name for name in names_of(PACKAGE, "*.py") if not name.startswith("xboard_circus/plugins/")}
     plugins = {f"xboard_circus/{name}" for name in names_of(ROOT / "plugins", "*.py")}
     data = {"xboard_circus/py.typed"} | names_of(PACKAGE, "*.ini")
+    page = PACKAGE / "dashboard"
+    data |= names_of(page / "templates", "*.html") | names_of(page / "static", "*.*")
+    data |= names_of(page / "translations", "*.json")
 
-    assert wheel == own | plugins | data
+    assert wheel == {as_installed(name) for name in own} | plugins | data
 
 
 @pytest.mark.real
@@ -88,7 +96,9 @@ def test_the_link_leads_to_the_plugins() -> None:
 def test_every_package_is_listed() -> None:
     folders = {path.parent for path in PACKAGE.rglob("__init__.py")} | {PACKAGE / "plugins"}
 
-    assert packages_of_setup() == {".".join(folder.relative_to(ROOT).parts) for folder in folders}
+    assert packages_of_setup() == {
+        as_installed(f"{folder.relative_to(ROOT)}/").rstrip("/").replace("/", ".") for folder in folders
+    }
 
 
 def test_the_plugins_have_one_name() -> None:

@@ -194,6 +194,11 @@ def is_armed(watcher: WatcherConfig) -> bool:
     return watcher.hooks.get("before_start", "").replace(":", ".") == ARM
 
 
+def is_dashboard(watcher: WatcherConfig) -> bool:
+    """True for a watcher that runs our page."""
+    return "xboard_circus.dashboard" in f"{watcher.cmd} {watcher.args}"
+
+
 def log_folders(config: Config) -> list[Path]:
     """Return the folders that have to be there before circusd starts: it drops a watcher whose log it can't open."""
     files = [

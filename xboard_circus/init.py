@@ -11,6 +11,7 @@ from xboard_circus.errors import OptionError, XboardError
 from xboard_circus.options.kinds import Kind, UrlPath, WrongValueError
 
 NAME = "circus.ini"
+DASHBOARD_PORT = 8080
 
 _APP = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*")
 
@@ -65,6 +66,7 @@ def rendered(*, app: str, port: int, workers: int, live_path: str | None, ready_
         app=app,
         workers=workers,
         port=port,
+        dashboard_port=DASHBOARD_PORT if port != DASHBOARD_PORT else DASHBOARD_PORT + 1,
         live_path=_path_line("live_path", live_path, example="/health/live"),
         ready_path=_path_line("ready_path", ready_path, example="/health/ready"),
     )

@@ -42,6 +42,17 @@ def safe_command(argv: Iterable[str]) -> str:
     return one_line(" ".join(_quoted(word) for word in _masked(_bounded(argv))), LONGEST)
 
 
+def safe_text(text: str) -> str:
+    """Return *text*, a line of a log or a reason, with the secrets masked that stand in it under a telling name.
+
+    >>> safe_text("POST /?token=hunter2 to redis://:hunter2@cache/0")
+    'POST /?token=*** to redis://:***@cache/0'
+    """
+    text = _URL_PASSWORD.sub(rf"\g<1>{MASK}@", text)
+    text = _URL_TOKEN.sub(rf"\g<1>{MASK}@", text)
+    return _WITHIN.sub(rf"\g<1>{MASK}", text)
+
+
 def _bounded(argv: Iterable[str]) -> Iterator[str]:
     length = 0
     for word in argv:
@@ -64,9 +75,7 @@ def _masked(argv: Iterable[str]) -> Iterator[str]:
 def _masked_word(word: str) -> str:
     if assignment := _ASSIGNMENT.fullmatch(word):
         return assignment[1] + MASK
-    word = _URL_PASSWORD.sub(rf"\g<1>{MASK}@", word)
-    word = _URL_TOKEN.sub(rf"\g<1>{MASK}@", word)
-    return _WITHIN.sub(rf"\g<1>{MASK}", word)
+    return safe_text(word)
 
 
 def _quoted(word: str) -> str:

@@ -191,6 +191,7 @@ def _environment(config: Config, watcher: WatcherConfig, *, instance: str, folde
         "XBOARD_INSTANCE": instance,
         "XBOARD_CIRCUSD": f"{os.getpid()}:{procs.start_time(os.getpid()) or 0}",
         "XBOARD_HOME": str(config.folder),
+        "XBOARD_CONFIG": str(config.path),
         "XBOARD_RUNTIME_DIR": str(runtime.root()),
     }
     given = _as_circusd_sees_it(config, watcher, instance)

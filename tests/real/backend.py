@@ -143,10 +143,10 @@ async def stream(send: Send, chunk: bytes, *, times: int, every: float) -> None:
 
 
 async def answer_health(send: Send, wanted: str) -> None:
-    """Answer as *wanted*: a status, ``redirect``, ``drip``, ``huge`` (1 GB), ``hang``, ``slow 1.5``, ``raise``."""
+    """Answer as *wanted*: ``503 body``, ``redirect``, ``drip``, ``huge`` (1 GB), ``hang``, ``slow 1``, ``raise``."""
     verb, _, value = wanted.partition(" ")
     if verb.isdigit():
-        await respond(send, int(verb), b"told to answer so")
+        await respond(send, int(verb), value.encode() or b"told to answer so")
     elif verb == "redirect":
         await respond(send, 302, b"", (b"location", b"/pid"))
     elif verb == "drip":

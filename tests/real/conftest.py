@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Generator
+from pathlib import Path
 
 import pytest
 
 from . import harness
+
+sys.path.append(str(Path(__file__).parents[1] / "unit"))  # the stand-in for circusd
 
 
 @pytest.hookimpl(wrapper=True)

@@ -818,7 +818,7 @@ def test_what_init_writes_passes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
     assert lines(found) == []
     assert [str(finding) for finding in found.findings] == [
-        f"{file}: 1 watcher, 1 socket, 1 plugin: every option is read, all of it imports"
+        f"{file}: 2 watchers, 2 sockets, 1 plugin: every option is read, all of it imports"
     ]
 
 

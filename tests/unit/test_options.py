@@ -61,6 +61,10 @@ def test_the_defaults_are_those_of_the_design() -> None:
         "worker.max_rss": 0,
         "worker.max_requests": 0,
         "worker.max_age": 0.0,
+        "dashboard.allow_add": False,
+        "dashboard.root_path": None,
+        "dashboard.hosts": None,
+        "dashboard.endpoints": None,
     }
 
 

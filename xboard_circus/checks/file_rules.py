@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from xboard_circus.checks.findings import Level, Remark
-from xboard_circus.config import Config, PluginConfig, SocketConfig, included, is_armed, is_our_plugin
+from xboard_circus.config import Config, PluginConfig, SocketConfig, included, is_armed, is_dashboard, is_our_plugin
 from xboard_circus.options.circus import CIRCUS_OPTIONS, PLUGIN_OPTIONS, SOCKET_OPTIONS
 from xboard_circus.options.ini_scan import repeated, repeated_sections
 from xboard_circus.options.reading import did_you_mean, flat
@@ -16,6 +16,8 @@ from xboard_circus.options.reading import did_you_mean, flat
 ERROR, WARNING = Level.ERROR, Level.WARNING
 
 BUNDLE = "xboard_circus.plugins.bundle.Bundle"
+PAGE_IN_THE_NETWORK = "the dashboard steers circusd, and its token goes over the network as it is"
+PAGE_ON_THIS_HOST = "write host = 127.0.0.1, and put a proxy with https in front or use ssh -L"
 _KINDS = ("watcher", "plugin", "socket", "env")
 _OURS = ("alert",)
 
@@ -63,6 +65,9 @@ def addresses(config: Config) -> list[Address]:
     for option in ("endpoint", "pubsub_endpoint", *(["stats_endpoint"] if config.circus["statsd"] else [])):
         if address := split_endpoint(config.circus[option]):
             found.append(Address("circus", option if option in config.given else "", *address, public=False))
+    if config.circus["httpd"]:
+        option = "httpd_port" if "httpd_port" in config.given else "httpd"
+        found.append(Address("circus", option, config.circus["httpd_host"], config.circus["httpd_port"], public=True))
     for socket in config.sockets:
         if socket.port:
             found.append(Address(socket.section, "port", socket.host, socket.port, public=True))
@@ -152,6 +157,17 @@ def _circus(config: Config) -> Iterator[tuple[str, Remark]]:
         yield "circus", Remark(WARNING, option, what, "write multicast_endpoint = with nothing behind it")
 
 
+def _httpd(config: Config) -> Iterator[tuple[str, Remark]]:
+    host = config.circus["httpd_host"]
+    if config.circus["httpd"] and not is_loopback(host):
+        yield (
+            "circus",
+            Remark(WARNING, "httpd_host", PAGE_IN_THE_NETWORK, PAGE_ON_THIS_HOST.replace("host", "httpd_host")),
+        )
+    if config.circus["httpd"] and any(map(is_dashboard, config.watchers)):
+        yield "circus", Remark(WARNING, "httpd", "there is a watcher for the dashboard already", "delete the line")
+
+
 def _endpoints(config: Config) -> Iterator[tuple[str, Remark]]:
     for option in ("endpoint", "pubsub_endpoint"):
         endpoint = str(config.circus[option])
@@ -222,6 +238,8 @@ def _socket(config: Config, socket: SocketConfig) -> Iterator[Remark]:
     if "." in socket.name:
         yield Remark(ERROR, "", "the port guard does not find a socket with a dot in its name", "leave out the dot")
     users = [watcher for watcher in config.watchers if socket.name in map(str.lower, watcher.sockets_used)]
+    if socket.path is None and not is_loopback(socket.host) and any(map(is_dashboard, users)):
+        yield Remark(WARNING, "host", PAGE_IN_THE_NETWORK, PAGE_ON_THIS_HOST)
     option = "so_reuseport" if "so_reuseport" in socket.given else ""
     if socket.path is not None and socket.so_reuseport:
         yield Remark(ERROR, option, "nobody binds a unix socket that has it", "take it out")
@@ -260,6 +278,7 @@ RULES: tuple[Callable[[Config], Iterator[tuple[str, Remark]]], ...] = (
     _sections,
     _includes,
     _circus,
+    _httpd,
     _endpoints,
     _ports,
     _sharing,

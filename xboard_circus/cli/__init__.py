@@ -18,6 +18,7 @@ from xboard_circus.cli.history import events, why
 from xboard_circus.cli.lifecycle import restart, start, stop
 from xboard_circus.cli.log_view import logs
 from xboard_circus.cli.overview import status
+from xboard_circus.cli.page import dashboard
 from xboard_circus.cli.reloading import reload
 
 
@@ -28,5 +29,5 @@ def main() -> None:
     """Keep a FastAPI backend up under Circus."""
 
 
-for command in (start, stop, restart, reload, status, why, events, logs, doctor, clean, check, init, alerts):
+for command in (start, stop, restart, reload, status, why, events, logs, doctor, dashboard, clean, check, init, alerts):
     main.add_command(command)

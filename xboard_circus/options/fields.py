@@ -9,7 +9,20 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from xboard_circus.options.kinds import Choice, Count, FilePath, Host, Kind, Seconds, Size, Url, UrlPath
+from xboard_circus.options.kinds import (
+    Choice,
+    Count,
+    Endpoints,
+    FilePath,
+    Host,
+    HostNames,
+    Kind,
+    Seconds,
+    Size,
+    Url,
+    UrlPath,
+    YesNo,
+)
 
 PortPolicy = Literal["orphans", "any", "never"]
 
@@ -176,6 +189,37 @@ class WorkerOptions:
 
 
 @dataclass(frozen=True, slots=True)
+class DashboardOptions:
+    """What the page may do, and whose it is. Read by the dashboard's own watcher only."""
+
+    allow_add: bool = _option(
+        False,
+        YesNo(),
+        "Let an administrator add watchers on the page. A watcher is a command: who has the token can then run any.",
+    )
+    root_path: str | None = _option(
+        None,
+        UrlPath(),
+        "Path below which a proxy in front shows the page. Leave it out where the page has a host of its own.",
+        example="/ops",
+    )
+    hosts: tuple[str, ...] | None = _option(
+        None,
+        HostNames(),
+        "Names under which the page is asked for, beside localhost and addresses in figures. Any other is refused:"
+        " it could be a stranger's name that points here.",
+        example="ops.example.org",
+    )
+    endpoints: tuple[str, ...] | None = _option(
+        None,
+        Endpoints(),
+        "More circusds to show on the page. They take orders from whoever can reach them: let that be a tunnel or a"
+        " network of your own.",
+        example="tcp://10.0.0.7:5555",
+    )
+
+
+@dataclass(frozen=True, slots=True)
 class WatcherOptions:
     """Our options of a ``[watcher:NAME]`` section."""
 
@@ -183,6 +227,7 @@ class WatcherOptions:
     restart: RestartOptions = field(default_factory=RestartOptions)
     port: PortOptions = field(default_factory=PortOptions)
     worker: WorkerOptions = field(default_factory=WorkerOptions)
+    dashboard: DashboardOptions = field(default_factory=DashboardOptions)
 
 
 @dataclass(frozen=True, slots=True)

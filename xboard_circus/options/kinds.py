@@ -112,6 +112,58 @@ class Choice:
 
 
 @dataclass(frozen=True)
+class YesNo:
+    """A switch, written as Circus writes its own."""
+
+    unit: str = "True or False"
+
+    def read(self, text: str) -> bool:
+        if text.lower() in ("true", "yes", "on", "1"):
+            return True
+        if text.lower() in ("false", "no", "off", "0"):
+            return False
+        raise WrongValueError("neither True nor False", "write True or False")
+
+
+@dataclass(frozen=True)
+class HostNames:
+    """Names of a host, with blanks between them."""
+
+    unit: str = "names"
+
+    def read(self, text: str) -> tuple[str, ...]:
+        names = tuple(text.lower().split())
+        wrong = next((name for name in names if not re.fullmatch(r"[a-z0-9_-]+(\.[a-z0-9_-]+)*", name)), None)
+        if wrong is not None:
+            raise WrongValueError(f"{wrong} is no name of a host", "write one such as ops.example.org, without a port")
+        return names
+
+
+@dataclass(frozen=True)
+class Endpoints:
+    """Endpoints of circusd, with blanks between them."""
+
+    unit: str = "tcp:// or ipc:// endpoints"
+
+    def read(self, text: str) -> tuple[str, ...]:
+        words = tuple(text.split())
+        wrong = next((word for word in words if not is_endpoint(word)), None)
+        if wrong is not None:
+            raise WrongValueError(
+                f"{wrong} is no endpoint", "write one such as tcp://10.0.0.7:5555 or ipc:///run/c.sock"
+            )
+        return words
+
+
+def is_endpoint(text: str) -> bool:
+    """True for what a circusd can be asked at: ``tcp://HOST:PORT`` or ``ipc:///PATH``."""
+    if re.fullmatch(r"ipc:///[\x21-\x7e]{1,100}", text):
+        return True
+    match = re.fullmatch(r"tcp://([A-Za-z0-9._-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\]):(\d{1,5})", text)
+    return match is not None and 0 < int(match[2]) < 65_536
+
+
+@dataclass(frozen=True)
 class UrlPath:
     """The path of a request, such as ``/health/live``."""
 

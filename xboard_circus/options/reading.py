@@ -18,6 +18,7 @@ from xboard_circus.options import circus as circus_options
 from xboard_circus.options.alert_fields import AlertOptions
 from xboard_circus.options.fields import (
     ContainerOptions,
+    DashboardOptions,
     HealthOptions,
     IncidentOptions,
     LedgerOptions,
@@ -33,6 +34,7 @@ from xboard_circus.options.kinds import Kind, WrongValueError
 __all__ = [
     "AlertOptions",
     "ContainerOptions",
+    "DashboardOptions",
     "HealthOptions",
     "IncidentOptions",
     "LedgerOptions",
@@ -124,7 +126,7 @@ def flat(options: WatcherOptions | PluginOptions | AlertOptions) -> dict[str, ob
 
 
 def is_ours(key: str) -> bool:
-    """True for a key of one of our families (``health.``, ``restart.``, ``port.``, ``worker.``), known or not."""
+    """True for a key of one of our families, such as ``health.`` or ``restart.``, known or not."""
     return key.startswith(_families(WatcherOptions))
 
 

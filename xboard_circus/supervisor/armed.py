@@ -270,7 +270,7 @@ class ArmedWatcher:
     # Replacing
 
     def replace(self, *, pid: int, started: int, kind: str, probed_at: float, reason: str) -> None:
-        """Replace a worker that the prober found wedged or sick.
+        """Replace a worker that the prober found wedged or sick, or that an operator wants replaced.
 
         Raises MessageError, which circusd sends back as the answer, where there is a reason not to.
         """
@@ -282,6 +282,9 @@ class ArmedWatcher:
             raise MessageError(f"{self.name} is {self.watcher.status()}")
         if spawned.commanded_by or spawned.our_kill or spawned.retiring:
             raise MessageError(f"{pid} is being ended already")
+        if kind == ends.OPERATOR:
+            self._replace_for_operator(spawned, reason)
+            return
         if spawned.ready_at is None:
             raise MessageError(f"{pid} is still starting: health.startup_timeout rules")
         health = self.options.health
@@ -301,6 +304,21 @@ class ArmedWatcher:
             return
         work = Replacement(self, spawned, cause=Cause.UNHEALTHY, by="probe", reason=f"sick: {reason}")
         self.supervisor.run(self._replace(work), f"the replacement of {pid}")
+
+    def _replace_for_operator(self, spawned: Spawned, reason: str) -> None:
+        """Begin what a rolling reload does, for one worker; it costs no restart, however it ends."""
+        if spawned.released_at is None or spawned.spare:
+            raise MessageError(f"{spawned.pid} does not serve; it is {view.state_of(self, spawned).value}")
+        if self.replacement is not None or self.busy:
+            raise MessageError("another worker of this watcher is being replaced")
+        if self.port.is_bound_by_the_server:
+            raise MessageError(
+                f"each worker of {self.name} binds its port by itself, so a new one can't be ready beside this one; "
+                "restart the watcher"
+            )
+        by, told = f"{ends.OPERATOR}: {reason}", f"replacement asked for by {reason}"
+        work = Replacement(self, spawned, cause=None, by=by, reason=told)
+        self.supervisor.run(self._replace(work), f"the replacement of {spawned.pid}")
 
     async def _replace(self, work: Replacement) -> None:
         failure = await work.run()

@@ -73,7 +73,7 @@ class Report(Command):  # type: ignore[misc]
 
 
 class Replace(Command):  # type: ignore[misc]
-    """Replace a worker that is wedged or sick, unless the finding is too old to act on."""
+    """Replace a worker that is wedged or sick, unless the finding is too old to act on, or that an operator names."""
 
     name = "xboard_replace"
     properties: ClassVar[list[str]] = ["name", "pid", "started", "kind", "probed_at", "reason"]

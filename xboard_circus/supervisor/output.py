@@ -12,6 +12,7 @@ from typing import Any
 from circus import logger
 
 TAIL_BYTES = 4096
+STACK_BYTES = 64 * 1024
 LONGEST_LINE = 16 * 1024
 TRY_AGAIN_AFTER = 1.0
 STACK_BYTES = 64 * 1024

@@ -99,6 +99,7 @@ class Supervisor:
             "XBOARD_INSTANCE": self.instance,
             "XBOARD_CIRCUSD": str(self.identity),
             "XBOARD_HOME": os.path.dirname(self.config_file),
+            "XBOARD_CONFIG": self.config_file,
             "XBOARD_RUNTIME_DIR": str(runtime.root()),
         }
 

@@ -1,0 +1,135 @@
+"""A dashboard under a real circusd, and a real Chromium that looks at it.
+
+with dashboard(tmp_path) as c, chromium(tmp_path) as browser:
+    page = Page(browser.new_page(), c)
+    page.sign_in()
+    page.worker(pid).wait_for()
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from playwright.sync_api import BrowserContext, ConsoleMessage, Locator, Page, expect, sync_playwright
+
+from xboard_circus.dashboard.settings import APP, WATCHER
+
+from .harness import BUNDLE, FAST_RESTARTS, Circusd, Watcher, circusd, eventually
+from .parts import find
+
+# Without the network's habits of a browser at home: a test's browser talks to the test alone.
+SWITCHES = [
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--no-proxy-server",
+    "--force-color-profile=srgb",
+]
+PHONE, DESKTOP = {"width": 375, "height": 812}, {"width": 1280, "height": 900}
+PATIENCE = 20.0  # seconds: the machine may be busy with other tests
+QUICK: dict[str, object] = {
+    "health.live_path": "/health/live",
+    "health.ready_path": "/health/ready",
+    "health.period": 0.3,
+    "health.timeout": 0.5,
+    **FAST_RESTARTS,
+}
+
+
+def page_watcher(options: Mapping[str, object]) -> Watcher:
+    """The watcher that runs the page."""
+    return Watcher(WATCHER, numprocesses=1, app=APP, options=options)
+
+
+@contextlib.contextmanager
+def dashboard(
+    folder: Path, watchers: Sequence[Watcher] = (), *, options: Mapping[str, object] | None = None
+) -> Iterator[Circusd]:
+    """Run circusd with *watchers*, or one of two workers that is probed often, the plugins, and the page."""
+    chosen = list(watchers) or [Watcher(options=QUICK)]
+    with circusd(folder, watchers=[*chosen, page_watcher(options or {})], plugins=BUNDLE) as running:
+        eventually(lambda: "ok" in running.get("/healthz", name=WATCHER), timeout=PATIENCE, what="the page is served")
+        yield running
+
+
+@contextlib.contextmanager
+def chromium(folder: Path, **context: Any) -> Iterator[BrowserContext]:
+    """Debian's Chromium with a profile of its own; *context* are options of playwright's for its pages."""
+    with sync_playwright() as playwright:
+        opened = playwright.chromium.launch_persistent_context(
+            str(folder / "profile"),
+            executable_path=find("chromium"),
+            args=SWITCHES,
+            **{"viewport": DESKTOP, "locale": "en-GB", **context},
+        )
+        opened.set_default_timeout(PATIENCE * 1000)
+        try:
+            yield opened
+        finally:
+            opened.close()
+
+
+def token(running: Circusd, role: str = "admin") -> str:
+    """The secret that opens the page of *running*."""
+    text = eventually((running.folder / "dashboard.token").read_text, timeout=PATIENCE)
+    found = re.search(rf"^{role} = (\S+)$", text, re.MULTILINE)
+    assert found is not None
+    return found[1]
+
+
+class Visit:
+    """One open page of a dashboard, and all that its console said.
+
+    Attributes:
+        complaints: Errors and warnings of the console, uncaught exceptions and requests that failed.
+    """
+
+    def __init__(self, context: BrowserContext, running: Circusd, *, url: str | None = None) -> None:
+        self.page: Page = context.pages[0] if context.pages[0].url == "about:blank" else context.new_page()
+        self.running = running
+        self.url = (url or running.url_of(WATCHER)).rstrip("/")
+        self.complaints: list[str] = []
+        self.page.on("console", self._hear)
+        self.page.on("pageerror", lambda error: self.complaints.append(f"exception: {error}"))
+
+    def _hear(self, message: ConsoleMessage) -> None:
+        if message.type in ("error", "warning"):
+            self.complaints.append(f"{message.type}: {message.text} ({message.location.get('url')})")
+
+    def sign_in(self, role: str = "admin") -> Visit:
+        """Follow the link that the command line prints."""
+        self.page.goto(f"{self.url}/login#{token(self.running, role)}")
+        self.page.wait_for_url(f"{self.url}/")
+        self.live()
+        return self
+
+    def live(self) -> None:
+        """Wait until the page shows a state that is fresh."""
+        expect(self.page.locator("#link-state[data-link=live]")).to_be_visible(timeout=PATIENCE * 1000)
+        self.page.locator(".watcher").first.wait_for()
+
+    def watcher(self, name: str = "web") -> Locator:
+        return self.page.locator(f'.watcher[data-watcher="{name}"]')
+
+    def row(self, pid: int) -> Locator:
+        return self.page.locator(f'.workers tr[data-pid="{pid}"]')
+
+    def sees(self, pid: int, state: str) -> None:
+        """Wait until the row of a worker shows a state."""
+        expect(self.row(pid).locator(f'.badge[data-state="{state}"]').first).to_be_visible(timeout=PATIENCE * 1000)
+
+    def picture(self, name: str) -> None:
+        """Keep a screenshot of the whole page where XBOARD_SCREENSHOTS says, else beside the test's other files."""
+        folder = Path(os.environ.get("XBOARD_SCREENSHOTS") or self.running.folder / "screenshots")
+        folder.mkdir(parents=True, exist_ok=True)
+        self.page.screenshot(path=folder / f"{name}.png", full_page=True, animations="disabled")

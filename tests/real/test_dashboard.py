@@ -1,0 +1,431 @@
+"""The dashboard beside a real circusd: what it shows, what it steers, and how it fares when circusd does not."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from xboard_circus.ledger import LedgerStore
+
+from .harness import BUNDLE, HERE, Circusd, Watcher, circusd, eventually, kill
+from .ports import free_port, stranger
+from .processes import process
+from .visitor import Visitor, page
+
+ANSWERS_WITHIN = 0.5
+PLAIN = Watcher(name="plain", armed=False, numprocesses=1, listens=False, command="sleep 60")
+
+
+def opened(c: Circusd) -> Visitor:
+    """Wait until the page is there, and log in."""
+    visitor = Visitor(c.watchers["dashboard"].port)
+    eventually(lambda: visitor.get("/healthz").status == 200, timeout=20, what="the dashboard answers")
+    visitor.log_in(c.folder)
+    eventually(lambda: visitor.server()["reachable"], timeout=10, what="the dashboard has asked circusd")
+    return visitor
+
+
+def soonest(visitor: Visitor, path: str = "/api/state", *, times: int = 10) -> float:
+    """The best of some answers: how long the page takes where it is the page that takes it, not this busy machine."""
+    return min(visitor.get(path).seconds for _ in range(times))
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Circusd, Visitor]]:
+    """A circusd with a backend, its prober and the dashboard, for the tests that leave it as it was."""
+    watchers = [Watcher(options={"health.period": 0.5, "health.live_path": "/live"}), page()]
+    with circusd(tmp_path_factory.mktemp("page"), watchers=watchers, plugins=BUNDLE) as c:
+        c.wait_ready()
+        yield c, opened(c)
+
+
+def test_the_page_shows_what_circusd_tells(shared: tuple[Circusd, Visitor]) -> None:
+    c, visitor = shared
+
+    def complete() -> dict[str, Any] | None:
+        web = visitor.watcher()
+        workers = web["workers"]
+        return web if all(each["cpu"] is not None and each["latency"] is not None for each in workers) else None
+
+    web = eventually(complete, timeout=20)
+    server = visitor.server()
+    assert {each["pid"] for each in web["workers"]} == set(c.workers())
+    assert all(each["rss"] > 1 << 20 for each in web["workers"])
+    assert (server["circusd"]["pid"], server["error"], server["age"] < 10) == (c.pid, None, True)
+    sockets = {each["name"]: each["port"] for each in server["sockets"]}
+    assert sockets == {"web": c.watchers["web"].port, "dashboard": c.watchers["dashboard"].port}
+    assert [prober["plugin"] for prober in server["probers"]] == ["http_health"]
+    assert (server["has_ledger"], server["has_logs"]) == (True, True)
+
+
+def test_the_stream_goes_on_and_the_figures_with_it(shared: tuple[Circusd, Visitor]) -> None:
+    _, visitor = shared
+    with visitor.stream() as events:
+        first, second, third = next(events), next(events), next(events)
+
+    assert [name for name, _ in (first, second, third)] == ["state"] * 3
+    assert first[1]["now"] < second[1]["now"] < third[1]["now"]
+    assert third[1]["servers"][0]["age"] < 3
+
+
+def test_the_last_minutes_are_kept(shared: tuple[Circusd, Visitor]) -> None:
+    c, visitor = shared
+    with visitor.stream() as events:
+
+        def enough() -> dict[str, Any] | None:
+            next(events)
+            workers: dict[str, Any] = visitor.get("/api/history").json["workers"]
+            return workers if workers and all(len(ring["t"]) > 1 for ring in workers.values()) else None
+
+        workers = eventually(enough, timeout=20)
+    assert {int(key.partition(":")[0]) for key in workers} >= set(c.workers())
+    for ring in workers.values():
+        assert len({len(ring[name]) for name in ("t", "cpu", "rss", "latency")}) == 1
+
+
+def test_logs_are_shown(shared: tuple[Circusd, Visitor]) -> None:
+    _, visitor = shared
+
+    files = visitor.get("/api/logs").json["files"]
+    assert ("web", "web") in [(each["id"], each["watcher"]) for each in files]
+    assert any("Uvicorn running" in line for line in visitor.get("/api/logs/web").json["lines"])
+
+
+def test_one_worker_is_replaced_and_the_ledger_says_for_whom(shared: tuple[Circusd, Visitor]) -> None:
+    """Given two workers, when one is to be restarted on the page, then a new one is ready before it goes."""
+    c, visitor = shared
+    old, kept = c.wait_ready()
+    restarts = c.watcher()["restarts"]
+    started = process(old).started
+
+    said = visitor.done("replace", watcher="web", pid=old, started=started)
+
+    eventually(lambda: old not in c.workers() and len(c.ready()) == 2, timeout=15, what="it is replaced")
+    assert said == f"replaces {old} of web, new one first"
+    assert kept in c.workers()
+    assert c.watcher()["restarts"] == restarts
+
+    def told() -> bool:
+        records = LedgerStore(c.folder / "ledger.db").query(watcher="web", limit=1000)
+        return any("dashboard: admin from 127.0.0.1" in f"{each.reason} {each.data}" for each in records)
+
+    eventually(told, timeout=10, what="the ledger names who asked")
+    texts = [f"{each['reason']}" for each in visitor.get("/api/events?watcher=web&limit=1000").json["events"]]
+    assert any("replacement asked for by dashboard: admin from 127.0.0.1" in text for text in texts)
+
+
+def test_a_worker_of_another_time_is_not_replaced(shared: tuple[Circusd, Visitor]) -> None:
+    c, visitor = shared
+    pid = c.wait_ready()[0]
+    eventually(lambda: pid in [each["pid"] for each in visitor.watcher()["workers"]], timeout=10)
+
+    assert visitor.act("replace", watcher="web", pid=pid, started=process(pid).started + 1).status == 404
+    assert pid in c.workers()
+
+
+def test_a_watcher_is_stopped_started_and_counted(shared: tuple[Circusd, Visitor]) -> None:
+    c, visitor = shared
+
+    visitor.done("incr", watcher="web")
+    c.wait_ready(3)
+    visitor.done("decr", watcher="web")
+    c.wait_ready(2)
+    visitor.done("stop", watcher="web")
+    eventually(lambda: c.status() == "stopped", timeout=15)
+    visitor.done("start", watcher="web")
+    c.wait_ready(2)
+    victim = c.workers()[0]
+    eventually(lambda: victim in [each["pid"] for each in visitor.watcher()["workers"]], timeout=10)
+    visitor.done("kill", watcher="web", pid=victim)
+    eventually(lambda: victim not in c.workers() and len(c.ready()) == 2, timeout=15)
+
+
+def test_it_rolls_over(shared: tuple[Circusd, Visitor]) -> None:
+    c, visitor = shared
+    before = c.wait_ready()
+
+    visitor.done("reload", watcher="web")
+
+    eventually(lambda: (visitor.watcher()["reload"] or {}).get("state") == "done", timeout=30)
+    assert not set(before) & set(c.workers())
+
+
+def test_all_is_stopped_and_started_but_the_page_itself(shared: tuple[Circusd, Visitor]) -> None:
+    c, visitor = shared
+
+    visitor.done("stop_all")
+    eventually(lambda: c.status() == "stopped", timeout=15)
+    assert (c.status("dashboard"), c.status("plugin:xboard")) == ("active", "active")
+    visitor.done("start_all")
+    c.wait_ready()
+
+
+def test_a_second_circusd_is_added_and_removed(shared: tuple[Circusd, Visitor], tmp_path: Path) -> None:
+    """Given a circusd without a watcher of ours, when it is added by its endpoint, then it is shown and steered."""
+    _, visitor = shared
+    with circusd(tmp_path, watchers=[PLAIN]) as other:
+        visitor.done("add_server", endpoint=other.endpoint, label="the other")
+        (server_id,) = [
+            each["id"] for each in visitor.get("/api/state").json["servers"] if each["label"] == "the other"
+        ]
+        eventually(lambda: visitor.server(server_id)["reachable"], timeout=10)
+        (plain,) = visitor.server(server_id)["watchers"]
+        assert (plain["name"], plain["armed"], [each["pid"] for each in plain["workers"]]) == (
+            "plain",
+            False,
+            other.workers("plain"),
+        )
+        visitor.done("incr", server=server_id, watcher="plain")
+        eventually(lambda: len(other.workers("plain")) == 2, timeout=10)
+        visitor.done("remove_server", id=server_id)
+
+        assert server_id not in [each["id"] for each in visitor.get("/api/state").json["servers"]]
+
+
+def test_the_dashboard_is_rolled_over_without_a_log_in(shared: tuple[Circusd, Visitor]) -> None:
+    """Given an open page, when the dashboard is rolled over, then its stream ends soon and the cookie stays good."""
+    c, visitor = shared
+    (old,) = [each["pid"] for each in c.watcher("dashboard")["workers"]]
+    with visitor.stream() as events:
+        next(events)
+        began = time.monotonic()
+        c.do("xboard_reload", name="dashboard", by="a test")
+        for _ in events:
+            assert time.monotonic() - began < 20
+        eventually(lambda: old not in [each["pid"] for each in c.watcher("dashboard")["workers"]], timeout=15)
+    assert visitor.get("/api/state").status == 200
+
+
+# --- circusd busy or gone ---
+
+
+@contextlib.contextmanager
+def frozen(pid: int) -> Iterator[None]:
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(pid, signal.SIGCONT)
+
+
+def test_a_circusd_that_hangs_does_not_hold_up_the_page(shared: tuple[Circusd, Visitor]) -> None:
+    """Given a circusd that answers nobody, the page answers at once, tells the age, and recovers by itself."""
+    c, visitor = shared
+    with frozen(c.pid):
+        eventually(lambda: not visitor.server()["reachable"], timeout=15, what="the page sees that nobody answers")
+        first = visitor.server()
+        eventually(lambda: visitor.server()["age"] > first["age"] + 1, timeout=10, what="the figures grow old")
+        times = [
+            soonest(visitor, path) for path in ("/", "/api/state", "/api/history", "/api/logs", "/metrics", "/healthz")
+        ]
+        with visitor.stream() as events:
+            began = time.monotonic()
+            _, streamed = next(events)
+            waited = time.monotonic() - began
+        refused = visitor.act("restart", watcher="web")
+
+        assert max(*times, waited) < ANSWERS_WITHIN
+        assert streamed["servers"][0]["reachable"] is False
+        assert "silent for 2 s" in first["error"]
+        assert [each["name"] for each in first["watchers"]] == [
+            each["name"] for each in streamed["servers"][0]["watchers"]
+        ]
+        assert (refused.status, refused.json["ok"]) == (504, False)
+    eventually(lambda: visitor.server()["reachable"] and visitor.server()["age"] < 8, timeout=15, what="it recovers")
+    eventually(lambda: c.status() == "active", timeout=15)
+
+
+def test_the_page_outlives_circusd_and_finds_the_next_one(tmp_path: Path) -> None:
+    """Given circusd killed, the page answers at once; the next circusd takes its port over and shows itself there."""
+    with circusd(tmp_path, watchers=[Watcher(numprocesses=1), page()]) as c:
+        c.wait_ready()
+        visitor = opened(c)
+        c.kill9()
+
+        eventually(lambda: not visitor.server()["reachable"], timeout=15)
+        assert max(soonest(visitor), soonest(visitor, "/")) < ANSWERS_WITHIN
+        assert visitor.server()["age"] is not None
+        assert visitor.act("stop", watcher="web").status == 503
+
+        c.start_again()
+        c.wait_ready()
+        eventually(lambda: visitor.server()["circusd"]["pid"] == c.pid, timeout=30, what="the page shows the next one")
+        assert visitor.server()["reachable"]
+
+
+# --- the port, and the start ---
+
+
+def test_a_taken_port_never_takes_the_backend_down(tmp_path: Path) -> None:
+    """Given a stranger on the dashboard's port, the backend serves, the start succeeds, and the page comes later."""
+    watchers = [Watcher(numprocesses=1), page(options={"port.retry": 0.3})]
+    with circusd(tmp_path, watchers=watchers, start=False) as c:
+        with stranger(c.watchers["dashboard"].port, tmp_path) as holder:
+            started = c.run_cli("start", timeout=60)
+            assert started.returncode == 0, started.stderr + c.report()
+            assert c.serves()
+            assert c.watcher("dashboard")["port"]["state"] == "refused"
+            assert str(holder.pid) in c.watcher("dashboard")["port"]["reason"]
+            assert holder.alive
+        opened(c)
+        assert c.serves()
+        assert c.run_cli("stop", timeout=60).returncode == 0
+
+
+def test_a_dashboard_that_cannot_start_leaves_the_backend_alone(tmp_path: Path) -> None:
+    (tmp_path / "dashboard.token").write_text("admin = leaked\n")
+    (tmp_path / "dashboard.token").chmod(0o644)
+    options = {"restart.delay": 0.1, "restart.burst": 2}
+    with circusd(tmp_path, watchers=[Watcher(numprocesses=1), page(options=options)]) as c:
+        pid = c.wait_ready()[0]
+        eventually(lambda: "others can read it" in c.watcher("dashboard")["last_reason"], timeout=20)
+
+        assert c.serves()
+        assert c.workers() == [pid]
+
+
+def test_a_stop_with_open_pages_is_quick(tmp_path: Path) -> None:
+    with circusd(tmp_path, watchers=[page()]) as c:
+        visitor = opened(c)
+        with visitor.stream() as events, visitor.stream("/api/logs/dashboard/stream") as lines:
+            next(events), next(lines)
+            began = time.monotonic()
+            c.stop()
+        assert time.monotonic() - began < 8
+
+
+# --- Circus's own switch ---
+
+
+def test_httpd_true_starts_the_dashboard(tmp_path: Path) -> None:
+    """Given httpd = True in [circus], when circusd starts, then circusweb is ours and shows the circusd above it."""
+    port = free_port()
+    main = {"httpd": True, "httpd_host": "127.0.0.1", "httpd_port": port}
+    with circusd(tmp_path, watchers=[Watcher(numprocesses=1)], circus=main) as c:
+        c.wait_ready()
+        visitor = Visitor(port)
+        eventually(lambda: visitor.get("/healthz").status == 200, timeout=20, what="circushttpd answers")
+        visitor.log_in(c.folder)
+        eventually(lambda: visitor.server()["reachable"], timeout=10)
+
+        assert visitor.server()["label"] == "circus.ini"
+        assert visitor.watcher()["armed"]
+        assert c.run_cli("check").returncode == 0
+
+
+FORWARDER = """\
+#!{python}
+import socket, sys, threading
+arguments = sys.argv[1:]
+assert arguments[-1] == "ops@far.example", arguments
+own, host, port = arguments[arguments.index("-L") + 1].removeprefix("127.0.0.1:").split(":")
+listener = socket.create_server(("127.0.0.1", int(own)))
+def pump(one, other):
+    while data := one.recv(65536):
+        other.sendall(data)
+    other.close()
+while True:
+    near, _ = listener.accept()
+    far = socket.create_connection((host, int(port)))
+    for pair in ((near, far), (far, near)):
+        threading.Thread(target=pump, args=pair, daemon=True).start()
+"""
+
+
+def test_circushttpd_reaches_another_host_by_ssh(tmp_path: Path) -> None:
+    """Given a stand-in for ssh that forwards as -L says, then --ssh shows the circusd behind it."""
+    (tmp_path / "bin").mkdir()
+    ssh = tmp_path / "bin" / "ssh"
+    ssh.write_text(FORWARDER.format(python=sys.executable))
+    ssh.chmod(0o755)
+    (tmp_path / "page").mkdir()
+    with circusd(tmp_path, watchers=[PLAIN]) as c:
+        listener = socket.create_server(("127.0.0.1", 0))
+        code = "from circusweb import circushttpd; circushttpd.main()"
+        fd = listener.fileno()
+        words = ["--endpoint", c.endpoint, "--fd", str(fd), "--ssh", "ops@far.example"]
+        environ = {**c.environ(), "PATH": f"{ssh.parent}{os.pathsep}{os.environ['PATH']}"}
+        popen = subprocess.Popen(
+            [sys.executable, "-c", code, *words], cwd=tmp_path / "page", env=environ, pass_fds=[fd]
+        )
+        try:
+            with listener:
+                visitor = Visitor(listener.getsockname()[1])
+            eventually(lambda: visitor.get("/healthz").status == 200, timeout=20)
+            visitor.log_in(tmp_path / "page")
+            eventually(lambda: visitor.server()["reachable"], timeout=10)
+            assert [each["name"] for each in visitor.server()["watchers"]] == ["plain"]
+        finally:
+            popen.terminate()
+            popen.wait(10)
+
+
+# --- many pages ---
+
+PAGES, WORKERS, SECONDS = 50, 40, 8.0
+
+
+def test_fifty_pages_and_forty_workers_cost_little(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Given 50 open pages and 40 workers, the dashboard takes under 20 % of a core and 120 MB, supervision goes on."""
+    command = f"{sys.executable} -I -S {HERE / 'fake_worker.py'} xboard_circus.worker"
+    options = {"health.period": 2, "health.live_path": "/health/live"}
+    many = Watcher(numprocesses=WORKERS, command=command, listens=False, options=options)
+    with circusd(tmp_path, watchers=[many, page()], plugins=BUNDLE) as c:
+        visitor = opened(c)
+        eventually(lambda: len(visitor.watcher()["workers"]) == WORKERS, timeout=30)
+        dashboard = process(c.watcher("dashboard")["workers"][0]["pid"])
+        master = process(c.pid)
+        counts = [0] * PAGES
+        ending = threading.Event()
+
+        def look(number: int) -> None:
+            with visitor.stream() as events:
+                for _ in events:
+                    counts[number] += 1
+                    if ending.is_set():
+                        return
+
+        threads = [threading.Thread(target=look, args=[number]) for number in range(PAGES)]
+        for thread in threads:
+            thread.start()
+        try:
+            eventually(lambda: min(counts) >= 2, timeout=30, what="all pages are open")
+            before, used, master_used = list(counts), dashboard.cpu, master.cpu
+            began = time.monotonic()
+            victim = c.workers()[0]
+            kill(victim)
+            eventually(lambda: victim not in c.workers() and len(c.workers()) == WORKERS, timeout=5, every=0.2)
+            back_after = time.monotonic() - began
+            while (left := began + SECONDS - time.monotonic()) > 0:
+                time.sleep(left)  # the measurement itself
+            seconds = time.monotonic() - began
+            share = 100 * (dashboard.cpu - used) / seconds
+            of_master = 100 * (master.cpu - master_used) / seconds
+            shown = [after - earlier for after, earlier in zip(counts, before, strict=True)]
+        finally:
+            ending.set()
+            for thread in threads:
+                thread.join(10)
+        with capsys.disabled():
+            print(
+                f"\n{PAGES} pages, {WORKERS} workers: dashboard {share:.1f} % of a core, "
+                f"{dashboard.memory / 1e6:.0f} MB; circusd {of_master:.1f} %; "
+                f"a killed worker was back after {back_after:.2f} s; "
+                f"{min(shown)} to {max(shown)} updates in {seconds:.1f} s"
+            )
+        assert min(shown) >= SECONDS / 2  # it was not by sleeping that it was cheap
+        assert share < 20
+        assert dashboard.memory < 120e6
+        assert c.failures()[0].message["pid"] == victim
+        assert len(c.failures()) == 1

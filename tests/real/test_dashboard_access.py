@@ -1,0 +1,456 @@
+"""Who gets in to the dashboard, and what it lets nobody do: over real HTTP, with a stand-in for circusd."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import http.client
+import re
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fake_circusd import FakeCircusd, always
+
+from xboard_circus.config import load
+from xboard_circus.core.logins import LONGEST_WAIT
+from xboard_circus.dashboard.settings import Settings, of_config
+from xboard_circus.dashboard.tokens import load as tokens_of
+from xboard_circus.dashboard.tokens import load_or_make
+
+from .harness import eventually
+from .visitor import Visitor, served, state, watcher, worker
+
+SCRIPT = "<script>alert(1)</script>"
+OK: dict[str, Any] = {"status": "ok"}
+INI = """\
+[circus]
+endpoint = {endpoint}
+multicast_endpoint =
+
+[watcher:web]
+cmd = sleep 1000
+stderr_stream.class = FileStream
+stderr_stream.filename = logs/web.log
+
+[plugin:xboard]
+use = xboard_circus.plugins.bundle.Bundle
+"""
+ACTIONS = [
+    *("start", "stop", "restart", "reload", "incr", "decr", "start_all", "stop_all", "restart_all", "kill", "replace"),
+    *("add_watcher", "add_server", "remove_server"),
+]
+
+
+@pytest.fixture
+def circusd() -> Iterator[FakeCircusd]:
+    told = state(
+        watcher("web", worker(reason=f"{SCRIPT} DB_PASSWORD=hunter2"), options={"cmd": "run --api-key hunter2"}),
+        watcher(SCRIPT, worker(4_000_003, probe={"body": SCRIPT}), armed=False),
+    )
+    answers = {"xboard_state": always(told), "listsockets": always({"sockets": []}), "stats": always({"infos": {}})}
+    with FakeCircusd({**answers, **dict.fromkeys(("stop", "add", "kill", "xboard_replace"), always(OK))}) as fake:
+        yield fake
+
+
+@pytest.fixture
+def settings(tmp_path: Path, circusd: FakeCircusd) -> Settings:
+    (tmp_path / "logs").mkdir()
+    (tmp_path / "logs" / "web.log").write_text(f"one\n{SCRIPT}\npassword=hunter2\n")
+    (tmp_path / "secret.txt").write_text("nobody's business")
+    (tmp_path / "circus.ini").write_text(INI.format(endpoint=circusd.endpoint))
+    return dataclasses.replace(of_config(load(tmp_path / "circus.ini")), poll=0.2, idle=0.2)
+
+
+@pytest.fixture
+def stranger(settings: Settings) -> Iterator[Visitor]:
+    """Somebody who is not logged in to a dashboard that has asked circusd already."""
+    with served(settings) as visitor:
+        yield visitor
+
+
+@pytest.fixture
+def admin(stranger: Visitor, settings: Settings) -> Visitor:
+    visitor = Visitor(stranger.port).log_in(settings.folder)
+    eventually(lambda: visitor.server()["reachable"], timeout=10)
+    return visitor
+
+
+@pytest.fixture
+def reader(stranger: Visitor, settings: Settings, admin: Visitor) -> Visitor:
+    return Visitor(stranger.port).log_in(settings.folder, "reader")
+
+
+# --- without a token ---
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/api/state",
+        "/api/stream",
+        "/api/history",
+        "/api/events",
+        "/api/why?watcher=web",
+        "/api/logs",
+        "/api/logs/web",
+        "/api/logs/web/stream",
+        "/metrics",
+    ],
+)
+def test_without_a_token_nothing_is_told(stranger: Visitor, path: str) -> None:
+    answer = stranger.get(path)
+
+    assert answer.status == 401
+    assert b"web" not in answer.body
+
+
+def test_without_a_token_the_page_leads_to_the_login(stranger: Visitor) -> None:
+    answer = stranger.get("/")
+
+    assert (answer.status, answer.headers["location"]) == (303, "/login")
+
+
+def test_whether_it_lives_is_told_to_everybody_and_nothing_else(stranger: Visitor) -> None:
+    answer = stranger.get("/healthz")
+
+    assert (answer.status, answer.text) == (200, "ok\n")
+
+
+@pytest.mark.parametrize("path", ["/docs", "/redoc", "/openapi.json"])
+def test_nobody_is_told_what_there_is(stranger: Visitor, path: str) -> None:
+    assert stranger.get(path).status == 404
+
+
+def test_without_a_token_nothing_is_done(stranger: Visitor, circusd: FakeCircusd) -> None:
+    answers = [stranger.act(action, watcher="web").status for action in ACTIONS]
+
+    assert set(answers) == {401}
+    assert "stop" not in circusd.commands()
+
+
+def test_a_wrong_token_is_refused(stranger: Visitor) -> None:
+    answers = [stranger.try_token(token).status for token in ("", "x" * 43, "é")]
+
+    assert answers == [401, 401, 401]
+    assert stranger.cookies == {}
+
+
+def test_a_changed_cookie_is_none(admin: Visitor) -> None:
+    (name, value), *_ = admin.cookies.items()
+    admin.cookies[name] = value[:-2] + "00"
+
+    assert admin.get("/api/state").status == 401
+
+
+def test_the_cookie_is_for_this_site_and_no_script(stranger: Visitor, settings: Settings) -> None:
+    token = tokens_of(settings.folder).admin
+    plain, https = stranger.try_token(token), stranger.try_token(token, X_Forwarded_Proto="https")
+
+    flags = {part.strip().lower() for part in plain.headers["set-cookie"].split(";")[1:]}
+    assert {"httponly", "samesite=strict", "path=/"} <= flags
+    assert "secure" not in flags
+    assert "secure" in https.headers["set-cookie"].lower()
+
+
+def test_logging_out_makes_the_cookie_void(admin: Visitor) -> None:
+    cookies = dict(admin.cookies)
+    answer = admin.ask("POST", "/logout", f"csrf={admin.csrf}", Content_Type="application/x-www-form-urlencoded")
+
+    assert (answer.status, answer.headers["location"]) == (303, "/login")
+    admin.cookies = cookies
+    assert admin.get("/api/state").status == 401
+
+
+def test_logging_somebody_else_out_is_refused(admin: Visitor) -> None:
+    assert admin.ask("POST", "/logout", "").status == 403
+    assert admin.get("/api/state").status == 200
+
+
+# --- ten thousand tries ---
+
+
+def test_ten_thousand_tries_are_refused_cheaply_and_the_owner_comes_in(settings: Settings) -> None:
+    """Given 10,000 wrong tokens from the owner's own address, when they end, then the owner waits 30 s at most."""
+    skipped = [0.0]
+    token = load_or_make(settings.folder).admin
+    with served(settings, clock=lambda: time.monotonic() + skipped[0]) as visitor:
+        with contextlib.closing(http.client.HTTPConnection("127.0.0.1", visitor.port, timeout=60)) as connection:
+            used_before = time.process_time()
+            counted = Counter(wrong_token(connection, number) for number in range(10_000))
+            each = (time.process_time() - used_before) / 10_000
+        locked = visitor.try_token(token)
+        skipped[0] += LONGEST_WAIT
+        let_in = visitor.try_token(token)
+
+    assert counted[401] < 30
+    assert counted[429] == 10_000 - counted[401]
+    assert each < 0.005  # processor seconds of server and client together: a render of the page alone would be as much
+    assert (locked.status, int(locked.headers["retry-after"]) <= LONGEST_WAIT) == (429, True)
+    assert let_in.status == 303
+
+
+def wrong_token(connection: http.client.HTTPConnection, number: int) -> int:
+    connection.request("POST", "/login", f"token=wrong{number}", {"Content-Type": "application/x-www-form-urlencoded"})
+    answer = connection.getresponse()
+    answer.read()
+    return answer.status
+
+
+# --- from elsewhere ---
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        pytest.param({"Origin": "https://evil.example"}, id="another site"),
+        pytest.param({"Origin": "http://127.0.0.1:1"}, id="another port"),
+        pytest.param({"Origin": "null"}, id="a sandboxed frame"),
+        pytest.param({"Sec_Fetch_Site": "cross-site"}, id="by the browser's word"),
+        pytest.param({"Sec_Fetch_Site": "same-site", "Origin": "http://localhost:1"}, id="a neighbour"),
+    ],
+)
+def test_a_post_from_another_site_is_refused(admin: Visitor, circusd: FakeCircusd, headers: dict[str, str]) -> None:
+    body = '{"action": "stop", "watcher": "web"}'
+    answer = admin.ask("POST", "/api/actions", body, X_CSRF_Token=admin.csrf, **headers)
+
+    assert (answer.status, answer.json["message"]) == (403, "sent by another site's page")
+    assert admin.try_token("x", **headers).status == 403
+    assert "stop" not in circusd.commands()
+
+
+@pytest.mark.parametrize("csrf", ["", "0" * 64])
+def test_a_post_without_the_page_s_proof_is_refused(admin: Visitor, circusd: FakeCircusd, csrf: str) -> None:
+    admin.csrf = csrf
+
+    assert admin.act("stop", watcher="web").status == 403
+    assert "stop" not in circusd.commands()
+
+
+def test_another_session_s_proof_is_none(admin: Visitor, reader: Visitor) -> None:
+    admin.csrf = reader.csrf
+
+    assert admin.act("stop", watcher="web").status == 403
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD", "PUT", "DELETE", "PATCH", "OPTIONS"])
+def test_nothing_but_a_post_changes_anything(admin: Visitor, circusd: FakeCircusd, method: str) -> None:
+    for path in ("/api/actions?action=stop&watcher=web", "/logout"):
+        assert admin.ask(method, path, X_CSRF_Token=admin.csrf).status == 405
+    assert "stop" not in circusd.commands()
+    assert admin.get("/api/state").status == 200
+
+
+@pytest.mark.parametrize("host", ["evil.example", "127.0.0.1.evil.example", "a b", ""])
+def test_a_name_that_somebody_points_here_is_refused(admin: Visitor, host: str) -> None:
+    for path in ("/", "/login", "/api/state", "/healthz"):
+        assert admin.get(path, Host=host).status in (400, 421)
+
+
+def test_a_name_of_the_ini_is_taken(settings: Settings) -> None:
+    with served(dataclasses.replace(settings, hosts=("ops.example",))) as visitor:
+        visitor.host = "ops.example"
+        assert visitor.log_in(settings.folder).get("/api/state").status == 200
+
+
+def test_every_answer_carries_the_policy(admin: Visitor) -> None:
+    answers = [admin.get(path) for path in ("/", "/login", "/api/state", "/nothing", "/static/main.js", "/healthz")]
+    answers += [admin.get("/", Host="evil.example"), admin.act("nothing"), Visitor(admin.port).get("/")]
+
+    for answer in answers:
+        policy = answer.headers["content-security-policy"]
+        assert "unsafe" not in policy
+        assert "default-src 'none'" in policy
+        assert "frame-ancestors 'none'" in policy
+        assert answer.headers["x-content-type-options"] == "nosniff"
+        assert answer.headers["referrer-policy"] == "same-origin"
+
+
+def test_the_page_has_nothing_inline_and_nothing_from_other_hosts(admin: Visitor) -> None:
+    for path in ("/", "/login"):
+        text = admin.get(path).text
+        assert re.findall(r"<script(?![^>]*(?:src=|application/json))|<style|\son\w+=|\sstyle=|javascript:", text) == []
+        assert re.findall(r"(?:src|href|action)=[\"']?(?:https?:)?//", text) == []
+
+
+# --- what may be asked for ---
+
+
+@pytest.mark.parametrize("action", ACTIONS)
+def test_a_reader_can_only_look(reader: Visitor, circusd: FakeCircusd, action: str) -> None:
+    answer = reader.act(action, watcher="web", pid=4_000_002, name="x", cmd="true", endpoint="tcp://h:1", id="s1")
+
+    assert (answer.status, answer.json) == (403, {"ok": False, "message": "this token can only look"})
+    assert set(circusd.commands()) <= {"xboard_state", "listsockets", "stats"}
+
+
+@pytest.mark.parametrize(
+    "body", ["", "[]", "{", "null", '{"action": 3}', '{"action": "quit"}', '{"action": "__class__"}', "\x00"]
+)
+def test_what_is_no_action_is_refused(admin: Visitor, body: str) -> None:
+    assert admin.ask("POST", "/api/actions", body, X_CSRF_Token=admin.csrf).status == 400
+
+
+@pytest.mark.parametrize(
+    ("action", "details", "status"),
+    [
+        pytest.param("stop", {}, 400, id="no watcher"),
+        pytest.param("stop", {"watcher": "nobody"}, 404, id="a watcher that there is not"),
+        pytest.param("stop", {"watcher": "*"}, 404, id="a pattern"),
+        pytest.param("stop", {"watcher": ["web"]}, 400, id="a list"),
+        pytest.param("stop", {"watcher": "web", "server": "elsewhere"}, 404, id="a server that there is not"),
+        pytest.param("kill", {"watcher": "web", "pid": 1}, 404, id="a process that is no worker"),
+        pytest.param("kill", {"watcher": "web", "pid": "1"}, 400, id="no number"),
+        pytest.param("kill", {"watcher": "web", "pid": True}, 400, id="no number either"),
+        pytest.param("kill", {"watcher": "web", "pid": 4_000_002, "started": 8}, 404, id="another with that pid"),
+        pytest.param("replace", {"watcher": SCRIPT, "pid": 4_000_003, "started": 7}, 409, id="a watcher not armed"),
+        pytest.param("add_watcher", {"name": "x", "cmd": "true"}, 403, id="adding is off"),
+        pytest.param("add_server", {"endpoint": "http://h:1"}, 400, id="no endpoint"),
+        pytest.param("add_server", {"endpoint": "inproc://x"}, 400, id="no endpoint of circusd's"),
+        pytest.param("add_server", {"endpoint": "tcp://h:1", "label": "a\nb"}, 400, id="no label"),
+        pytest.param("remove_server", {"id": "local"}, 404, id="the server beside us"),
+    ],
+)
+def test_what_cannot_be_done_is_told(admin: Visitor, action: str, details: dict[str, Any], status: int) -> None:
+    answer = admin.act(action, **details)
+
+    assert (answer.status, answer.json["ok"]) == (status, False)
+    assert answer.json["message"]
+
+
+def test_an_order_says_who_gave_it(admin: Visitor, circusd: FakeCircusd) -> None:
+    answer = admin.act("stop", watcher="WEB")
+
+    assert (answer.status, answer.json) == (200, {"ok": True, "message": "stops web"})
+    (sent,) = [each["properties"] for each in circusd.asked if each["command"] == "stop"]
+    assert sent == {"name": "web", "match": "simple", "waiting": False, "by": "dashboard: admin from 127.0.0.1"}
+
+
+def test_stop_all_is_one_order_that_leaves_circus_s_own_alone(admin: Visitor, circusd: FakeCircusd) -> None:
+    assert admin.act("stop_all").status == 200
+
+    (sent,) = [each["properties"] for each in circusd.asked if each["command"] == "stop"]
+    assert (sent["match"], re.match(sent["name"], "web") is not None) == ("regex", True)
+    assert not any(re.match(sent["name"], name) for name in ("plugin:xboard", "webber", "circushttpd", "dashboard"))
+
+
+def test_adding_a_watcher_is_possible_where_the_ini_allows_it(settings: Settings, circusd: FakeCircusd) -> None:
+    with served(dataclasses.replace(settings, allow_add=True)) as visitor:
+        admin = visitor.log_in(settings.folder)
+        eventually(lambda: admin.server()["reachable"], timeout=10)
+        good: dict[str, Any] = {"name": "extra", "cmd": "sleep 5", "numprocesses": 2, "working_dir": "/srv"}
+        wrong: list[dict[str, Any]] = [
+            {"name": "a.b"},
+            {"name": "../x"},
+            {"cmd": "a\nb"},
+            {"numprocesses": 1000},
+            {"working_dir": "srv"},
+        ]
+
+        assert [admin.act("add_watcher", **{**good, **each}).status for each in wrong] == [400] * len(wrong)
+        assert admin.act("add_watcher", **good).status == 200
+        (sent,) = [each["properties"] for each in circusd.asked if each["command"] == "add"]
+        assert sent["options"] == {"numprocesses": 2, "copy_env": True, "working_dir": "/srv"}
+        assert (sent["name"], sent["cmd"], sent["start"]) == ("extra", "sleep 5", True)
+
+
+def test_a_body_that_is_too_large_is_refused(admin: Visitor) -> None:
+    assert admin.ask("POST", "/api/actions", " " * 70_000, X_CSRF_Token=admin.csrf).status == 413
+
+
+# --- paths ---
+
+
+@pytest.mark.parametrize(
+    "log",
+    [
+        "../secret.txt",
+        "..%2fsecret.txt",
+        "%2e%2e%2fsecret.txt",
+        "..%252fsecret.txt",
+        "logs/web.log",
+        "/etc/passwd",
+        "%2fetc%2fpasswd",
+        "web%00",
+        "web/../../secret.txt",
+        "dashboard.token",
+        "circus.ini",
+        "nothing",
+    ],
+)
+def test_a_log_is_chosen_and_never_a_path(admin: Visitor, log: str) -> None:
+    for path in (f"/api/logs/{log}", f"/api/logs/{log}/stream", f"/static/{log}", f"/static/../{log}"):
+        answer = admin.get(path)
+        assert answer.status == 404
+        assert b"nobody's business" not in answer.body
+        assert b"root:" not in answer.body
+
+
+def test_of_another_host_there_are_no_files(admin: Visitor) -> None:
+    for path in ("/api/logs?server=s1", "/api/events?server=s1", "/api/why?server=s1", "/api/history?server=s1"):
+        assert admin.get(path).status == 404
+
+
+# --- what is shown ---
+
+
+def test_a_script_comes_as_text(admin: Visitor) -> None:
+    texts = [admin.get(path) for path in ("/api/state", "/api/logs/web")]
+
+    for answer in texts:
+        assert answer.headers["content-type"] == "application/json"
+        assert answer.headers["x-content-type-options"] == "nosniff"
+    assert SCRIPT in texts[0].json["servers"][0]["watchers"][0]["workers"][0]["reason"]
+    assert SCRIPT in [each["name"] for each in texts[0].json["servers"][0]["watchers"]]
+    assert b"<script" not in texts[0].body
+    assert SCRIPT in texts[1].json["lines"]
+
+
+def test_secrets_are_masked(admin: Visitor) -> None:
+    shown = admin.get("/api/state").text + admin.get("/api/logs/web").text
+
+    assert "hunter2" not in shown
+    assert "DB_PASSWORD=***" in shown
+    assert admin.watcher()["options"]["cmd"] == "run --api-key ***"
+
+
+def test_a_log_is_followed(admin: Visitor, settings: Settings) -> None:
+    with admin.stream("/api/logs/web/stream") as events, (settings.folder / "logs" / "web.log").open("a") as log:
+        assert next(events) == ("", None)  # from here on what is written is new
+        log.write(f"{SCRIPT} token=hunter2\n")
+        log.flush()
+        assert next(events) == ("line", f"{SCRIPT} token=***")
+
+
+# --- behind a proxy ---
+
+
+@pytest.mark.parametrize("prefix", ["", "/ops"], ids=["cut off by the proxy", "left on"])
+def test_the_page_works_below_a_prefix(settings: Settings, prefix: str) -> None:
+    with served(dataclasses.replace(settings, root_path="/ops")) as visitor:
+        visitor.root = prefix
+        login = visitor.get("/")
+        assert (login.status, login.headers["location"]) == (303, "/ops/login")
+        admin = visitor.log_in(settings.folder)
+
+        answer = Visitor(visitor.port).try_token(tokens_of(settings.folder).admin)
+        assert "path=/ops" in answer.headers["set-cookie"].lower()
+        assert admin.get("/api/state").status == 200
+        assert admin.get("/static/main.js").status == 200
+        assert admin.act("stop_all").status in (200, 409)
+
+
+def test_the_prefix_without_its_slash_leads_to_the_page(settings: Settings) -> None:
+    with served(dataclasses.replace(settings, root_path="/ops")) as visitor:
+        answer = visitor.get("/ops")
+
+    assert (answer.status, answer.headers["location"]) == (308, "/ops/")
+
+
+def test_uvicorn_s_own_prefix_does_as_well(settings: Settings) -> None:
+    with served(settings, root_path="/ops") as visitor:
+        assert visitor.get("/").headers["location"] == "/ops/login"
+        assert visitor.log_in(settings.folder).get("/api/state").status == 200

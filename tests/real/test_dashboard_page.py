@@ -1,0 +1,511 @@
+"""The page in a real browser, in front of a real circusd."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Locator, expect
+
+from xboard_circus.dashboard.settings import WATCHER
+
+from .browsing import DESKTOP, PATIENCE, PHONE, QUICK, Visit, chromium, dashboard
+from .harness import FAST_RESTARTS, Circusd, Watcher, circusd, eventually
+from .parts import needs
+
+SERIOUS = ("serious", "critical")
+EVIL = "<img src=x onerror=window.hit=1>"
+
+
+@pytest.fixture(autouse=True)
+def _has_a_browser() -> None:
+    needs("chromium")
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Circusd]:
+    """One circusd for the tests that change nothing of it for good."""
+    needs("chromium")
+    watchers = [
+        Watcher(options=QUICK),
+        Watcher("cron", armed=False, listens=False, command="sleep 1000", numprocesses=1),
+    ]
+    with dashboard(tmp_path_factory.mktemp("shared"), watchers, options={"dashboard.allow_add": True}) as c:
+        c.wait_ready(timeout=PATIENCE)
+        yield c
+
+
+@pytest.fixture
+def visit(shared: Circusd, tmp_path: Path) -> Iterator[Visit]:
+    """An administrator's page, and no complaint of its console."""
+    with chromium(tmp_path) as browser:
+        visit = Visit(browser, shared).sign_in()
+        yield visit
+        assert visit.complaints == []
+
+
+@contextlib.contextmanager
+def visiting(c: Circusd, folder: Path, role: str = "admin", **context: Any) -> Iterator[Visit]:
+    with chromium(folder, **context) as browser:
+        yield Visit(browser, c).sign_in(role)
+
+
+def press(place: Locator, name: str) -> None:
+    place.get_by_role("button", name=name, exact=True).click()
+
+
+def confirm(visit: Visit, name: str) -> None:
+    press(visit.page.get_by_role("dialog"), name)
+
+
+def test_each_state_appears_as_workers_are_blocked_killed_and_healed(tmp_path: Path) -> None:
+    """Given four workers / when they are blocked, sick, killed, crash, heal / then the page shows each state."""
+    options = {**QUICK, "restart.burst": 6, "restart.delay": 5, "restart.delay_max": 30, "restart.window": 600}
+    with dashboard(tmp_path, [Watcher(numprocesses=4, options=options)]) as c, visiting(c, tmp_path) as visit:
+        full, sick, unready, wedged = c.wait_ready(timeout=PATIENCE)
+        for pid in (full, sick, unready, wedged):
+            visit.sees(pid, "ready")
+
+        c.set(f"ready.pid-{unready}", "503")
+        visit.sees(unready, "not_ready")
+
+        c.tell(full, "busy 40 6")
+        visit.sees(full, "busy")
+        expect(visit.row(full)).to_contain_text("40 of 40 threads busy")
+
+        c.set("boot", "slow 3")
+        c.set(f"live.pid-{sick}", "503")
+        visit.sees(sick, "sick")
+        expect(visit.row(sick)).to_contain_text("live path failed")
+        visit.picture("states-1")
+        expect(visit.watcher().locator('.badge[data-state="starting"]')).to_be_visible()
+
+        c.tell(wedged, "block 60")
+        visit.sees(wedged, "wedged")
+        expect(visit.row(wedged)).to_contain_text("no answer")
+        visit.picture("states-2")
+
+        c.set(f"ready.pid-{unready}", "")
+        visit.sees(unready, "ready")
+        visit.sees(full, "ready")
+
+        c.set("boot", "exit 3")
+        os.kill(unready, signal.SIGKILL)
+        expect(visit.row(unready)).to_contain_text("SIGKILL")
+        waiting = visit.watcher().locator('tr:has(.badge[data-state="waiting"])')
+        expect(waiting.first).to_contain_text("next try in", timeout=PATIENCE * 1000)
+        visit.picture("states-3")
+
+        c.set("boot", "")
+        expect(visit.watcher().locator('tr:not([data-ended]) .badge[data-state="ready"]')).to_have_count(
+            4, timeout=PATIENCE * 1500
+        )
+        expect(visit.watcher()).to_contain_text("4 of 4 ready")
+        assert visit.complaints == []
+
+
+def test_one_worker_is_restarted_and_its_sibling_stays(visit: Visit, shared: Circusd) -> None:
+    old, sibling = shared.wait_ready(timeout=PATIENCE)
+
+    visit.row(old).get_by_role("button", name=re.compile("^Restart worker")).click()
+
+    expect(visit.page.get_by_role("status").filter(has_text=str(old))).to_be_visible()
+    expect(visit.row(old)).to_have_count(0, timeout=PATIENCE * 2000)
+    visit.sees(sibling, "ready")
+    assert sibling in shared.wait_ready(timeout=PATIENCE)
+
+
+def test_a_kill_is_asked_first_and_escape_means_no(visit: Visit, shared: Circusd) -> None:
+    victim, sibling = shared.wait_ready(timeout=PATIENCE)
+    kill = visit.row(victim).get_by_role("button", name=re.compile("^Kill worker"))
+
+    kill.click()
+    expect(visit.page.get_by_role("dialog")).to_contain_text(str(victim))
+    visit.page.keyboard.press("Escape")
+    expect(visit.page.get_by_role("dialog")).to_have_count(0)
+    assert shared.workers() == [victim, sibling]
+
+    kill.click()
+    confirm(visit, "Kill")
+    eventually(lambda: victim not in shared.workers(), timeout=PATIENCE)
+    visit.sees(sibling, "ready")
+    shared.wait_ready(timeout=PATIENCE)
+
+
+def test_a_roll_shows_its_progress_and_replaces_all(visit: Visit, shared: Circusd) -> None:
+    before = shared.wait_ready(timeout=PATIENCE)
+
+    press(visit.watcher(), "Roll")
+
+    roll = visit.watcher().locator(".roll")
+    expect(roll).to_contain_text(re.compile(r"Rolling: \d of 2 replaced"))
+    expect(roll).to_contain_text("Rolled over: 2 of 2 replaced", timeout=PATIENCE * 2000)
+    assert not set(before) & set(shared.wait_ready(timeout=PATIENCE))
+
+
+def test_a_process_is_added_and_removed(visit: Visit, shared: Circusd) -> None:
+    card = visit.watcher()
+    press(card, "Add a process: web")
+    expect(card).to_contain_text("3 of 3 ready", timeout=PATIENCE * 1000)
+
+    press(card, "Remove a process: web")
+
+    expect(card).to_contain_text("2 of 2 ready", timeout=PATIENCE * 1000)
+
+
+def test_a_watcher_is_stopped_and_started(visit: Visit, shared: Circusd) -> None:
+    card = visit.watcher("cron")
+    press(card, "Stop")
+    confirm(visit, "Stop")
+    expect(card.locator('.badge[data-state="stopped"]')).to_be_visible(timeout=PATIENCE * 1000)
+    assert shared.status("cron") == "stopped"
+
+    press(card, "Start")
+
+    expect(card.locator('.badge[data-state="active"]')).to_be_visible(timeout=PATIENCE * 1000)
+    expect(card).to_contain_text("1 of 1 running")
+
+
+@pytest.mark.xfail(
+    strict=False,
+    reason="an armed watcher that was stopped for over a second can't start while another armed one runs: "
+    "that one's workers inherited its listener and hold it",
+)
+def test_all_are_stopped_and_started_but_the_page_itself(visit: Visit, shared: Circusd) -> None:
+    section = visit.page.locator('.server[data-server="local"]')
+    press(section, "Stop all")
+    confirm(visit, "Stop all")
+    expect(visit.watcher().locator('.badge[data-state="stopped"]')).to_be_visible(timeout=PATIENCE * 1000)
+    expect(visit.watcher("cron").locator('.badge[data-state="stopped"]')).to_be_visible(timeout=PATIENCE * 1000)
+    visit.live()
+
+    press(section, "Start all")
+    confirm(visit, "Start all")
+
+    expect(visit.watcher()).to_contain_text("2 of 2 ready", timeout=PATIENCE * 1500)
+    expect(visit.watcher("cron")).to_contain_text("1 of 1 running")
+
+
+def test_a_refusal_is_shown_with_the_servers_words(visit: Visit, shared: Circusd) -> None:
+    visit.page.get_by_role("button", name="Add a watcher").click()
+    form = visit.page.get_by_role("dialog")
+    form.get_by_label("Name").fill("cron")
+    form.get_by_label("Command").fill("sleep 1000")
+    form.get_by_role("button", name="Add and start").click()
+
+    expect(form.get_by_role("alert")).to_contain_text("cron")
+    visit.complaints.clear()  # Chromium notes each answer that is not 2xx
+
+
+def test_a_watcher_is_added(visit: Visit, shared: Circusd) -> None:
+    visit.page.get_by_role("button", name="Add a watcher").click()
+    form = visit.page.get_by_role("dialog")
+    form.get_by_label("Name").fill("extra")
+    form.get_by_label("Command").fill("sleep 1000")
+    form.get_by_role("button", name="Add and start").click()
+
+    expect(visit.watcher("extra")).to_contain_text("1 of 1 running", timeout=PATIENCE * 1000)
+    shared.do("rm", name="extra")
+    expect(visit.watcher("extra")).to_have_count(0, timeout=PATIENCE * 1000)
+
+
+def test_a_log_is_followed_paused_and_searched(visit: Visit, shared: Circusd) -> None:
+    log = shared.folder / "logs" / "web.log"
+
+    def write(line: str) -> None:
+        with log.open("a") as file:
+            file.write(f"{line}\n")
+
+    write("the line before")
+    visit.watcher().get_by_role("link", name="Logs").click()
+    shown = visit.page.get_by_role("log")
+    expect(shown).to_contain_text("the line before")
+    write("one that comes while it is open")
+    expect(shown).to_contain_text("one that comes while it is open")
+    visit.picture("logs")
+
+    press(visit.page.locator("#logs"), "Pause")
+    write("one that has to wait")
+    expect(visit.page.locator("#log-foot")).to_contain_text(re.compile(r"Paused; \d+ new lines wait"))
+    expect(shown).not_to_contain_text("one that has to wait")
+    press(visit.page.locator("#logs"), "Go on")
+    expect(shown).to_contain_text("one that has to wait")
+
+    visit.page.get_by_label("Only lines with").fill("HAS TO WAIT")
+    expect(shown.locator(".line")).to_have_count(1)
+
+
+def test_a_log_keeps_a_bounded_number_of_lines_with_the_newest_at_the_end(visit: Visit, shared: Circusd) -> None:
+    visit.watcher().get_by_role("link", name="Logs").click()
+    shown = visit.page.get_by_role("log")
+    expect(visit.page.locator("#log-foot")).to_contain_text("lines")
+    expect(shown).to_have_attribute("data-following", "yes")
+    with (shared.folder / "logs" / "web.log").open("a") as file:
+        file.writelines(f"number {number}\n" for number in range(5000))
+
+    expect(shown.locator(".line").last).to_have_text("number 4999", timeout=PATIENCE * 1000)
+    expect(shown.locator(".line").last).to_be_in_viewport()
+    assert shown.locator(".line").count() <= 2000
+
+
+def test_the_timeline_tells_what_happened_and_why(visit: Visit, shared: Circusd) -> None:
+    victim = shared.wait_ready(timeout=PATIENCE)[0]
+    visit.watcher().get_by_role("link", name="Timeline").click()
+    expect(visit.page.locator("#timeline-watcher")).to_have_value("web")
+    os.kill(victim, signal.SIGKILL)
+
+    event = visit.page.locator('.event[data-kind="restart"]', has_text=str(victim)).first
+    expect(event).to_contain_text("SIGKILL", timeout=PATIENCE * 1000)
+    event.get_by_role("button").click()
+    expect(event.locator("pre")).to_contain_text("SIGKILL")
+    visit.picture("timeline")
+
+    visit.page.locator("#timeline-kind").select_option("cooldown")
+    expect(visit.page.locator('.event[data-kind="restart"]')).to_have_count(0)
+    shared.wait_ready(timeout=PATIENCE)
+
+
+def test_the_details_of_a_worker_have_curves_that_a_screen_reader_is_told_of(visit: Visit, shared: Circusd) -> None:
+    pid = shared.wait_ready(timeout=PATIENCE)[0]
+    visit.row(pid).get_by_role("button", name=re.compile("^Curves and details")).click()
+
+    dialog = visit.page.get_by_role("dialog")
+    expect(dialog.get_by_role("img", name=re.compile(r"Memory: now \d+ MiB, highest \d+ MiB"))).to_be_visible()
+    expect(dialog.get_by_role("img", name=re.compile(r"CPU: now"))).to_be_visible()
+    expect(dialog.get_by_role("img", name=re.compile(r"Probe latency: now .* ms"))).to_be_visible()
+    visit.picture("details")
+
+
+@pytest.mark.parametrize("width", [PHONE, DESKTOP], ids=["375px", "1280px"])
+@pytest.mark.parametrize("theme", ["light", "dark"])
+@pytest.mark.parametrize("language", ["en", "zh-CN"])
+def test_every_view_is_sound(shared: Circusd, tmp_path: Path, language: str, theme: Any, width: dict[str, Any]) -> None:
+    """Given a language, theme and width / when each view is looked at / then axe finds nothing serious in any."""
+    shared.wait_ready(timeout=PATIENCE)
+    pid = shared.workers()[0]
+    name = f"{language}-{theme}-{width['width']}"
+    with chromium(tmp_path, locale=language, color_scheme=theme, viewport=width) as browser:
+        visit = Visit(browser, shared)
+        visit.page.goto(f"{visit.url}/login")
+        look_at(visit, f"login-{name}")
+        visit.sign_in()
+        assert visit.page.locator("html").get_attribute("lang") == language
+        expect(visit.row(pid)).to_contain_text({"en": "ready", "zh-CN": "就绪"}[language])
+        look_at(visit, f"overview-{name}")
+        visit.row(pid).get_by_role("button").first.click()
+        expect(visit.page.get_by_role("dialog")).to_be_visible()
+        look_at(visit, f"details-{name}")
+        visit.page.keyboard.press("Escape")
+        for view in ("timeline", "logs"):
+            visit.page.goto(f"{visit.url}/#{view}/local/{'web' if view == 'logs' else ''}")
+            expect(visit.page.locator(f"#{view} :is(.event, .line)").first).to_be_visible()
+            look_at(visit, f"{view}-{name}")
+        assert visit.complaints == []
+
+
+def look_at(visit: Visit, name: str) -> None:
+    """Keep a picture, and insist that nothing sticks out to the side and that axe finds nothing serious."""
+    visit.picture(name)
+    wider = visit.page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
+    assert wider == 0, f"{name} scrolls sideways by {wider} px"
+    found = Axe().run(visit.page).response["violations"]
+    serious = [
+        f"{each['id']}: {node['html'][:200]} {node.get('failureSummary', '')}"
+        for each in found
+        if each["impact"] in SERIOUS
+        for node in each["nodes"]
+    ]
+    assert serious == [], "\n".join([name, *serious])
+
+
+def test_language_and_theme_are_chosen_and_remembered(visit: Visit) -> None:
+    html = visit.page.locator("html")
+    visit.page.get_by_role("button", name="Light or dark").click()
+    assert html.get_attribute("data-theme") == "dark"
+
+    visit.page.get_by_label("Language").select_option("zh-CN")
+    expect(visit.page.get_by_role("link", name="概览")).to_be_visible()
+    assert html.get_attribute("data-theme") == "dark"
+
+    visit.page.reload()
+    expect(visit.page.get_by_role("link", name="概览")).to_be_visible()
+    visit.live()
+    assert html.get_attribute("lang") == "zh-CN"
+
+
+def test_a_keyboard_is_enough(visit: Visit, shared: Circusd) -> None:
+    """Given no mouse / when Tab and Enter are pressed / then the content, a question and its no are reached."""
+    pid = shared.wait_ready(timeout=PATIENCE)[0]
+    keyboard, focused = visit.page.keyboard, visit.page.locator(":focus")
+    visit.page.locator("body").evaluate("body => body.focus()")
+    keyboard.press("Tab")
+    expect(focused).to_have_text("Skip to the content")
+    expect(focused).to_be_in_viewport()
+    keyboard.press("Enter")
+    assert focused.get_attribute("id") == "main"
+
+    kill = visit.row(pid).get_by_role("button", name=re.compile("^Kill worker"))
+    for _ in range(40):
+        keyboard.press("Tab")
+        if kill.evaluate("button => button === document.activeElement"):
+            break
+    outline = focused.evaluate("each => getComputedStyle(each).outlineStyle")
+    assert (focused.text_content(), outline) == ("Kill", "solid")
+    keyboard.press("Enter")
+    expect(focused).to_have_text("Cancel")
+    keyboard.press("Enter")
+    expect(visit.page.get_by_role("dialog")).to_have_count(0)
+    expect(kill).to_be_focused()
+
+
+def test_a_screen_reader_is_told_of_an_end_and_of_the_new_worker(visit: Visit, shared: Circusd) -> None:
+    victim, sibling = shared.wait_ready(timeout=PATIENCE)
+    visit.sees(victim, "ready")
+    visit.page.evaluate(
+        """() => { window.told = []; const node = document.getElementById("announcer");
+        new MutationObserver(() => window.told.push(node.textContent)).observe(node, {childList: true}); }"""
+    )
+
+    os.kill(victim, signal.SIGKILL)
+
+    new = eventually(lambda: set(shared.wait_ready(timeout=PATIENCE)) - {victim, sibling}, timeout=PATIENCE)
+
+    def told() -> bool:
+        text = " ".join(visit.page.evaluate("window.told"))
+        return f"worker {victim} has ended" in text and any(f"worker {pid} is ready" in text for pid in new)
+
+    eventually(told, timeout=PATIENCE, every=0.2)
+
+
+def test_a_reader_sees_everything_and_can_change_nothing(shared: Circusd, tmp_path: Path) -> None:
+    shared.wait_ready(timeout=PATIENCE)
+    with visiting(shared, tmp_path, role="reader") as visit:
+        expect(visit.page.get_by_text("Read only")).to_be_visible()
+        expect(visit.page.locator(".watcher")).to_have_count(4)
+        names = visit.page.locator("main").get_by_role("button").all_inner_texts()
+
+        assert set(names) == {"Details"}
+        visit.picture("reader")
+        assert visit.complaints == []
+
+
+def test_scripts_from_outside_are_shown_as_text(tmp_path: Path) -> None:
+    """Given markup in a watcher's name, a log line and a probe's body / when shown / then as text, all three."""
+    sneaky = Watcher(EVIL, armed=False, listens=False, command="sleep 1000", numprocesses=1)
+    web = Watcher(options={**QUICK, "health.max_unavailable": 1}, told={"live.wid-1": f"503 {EVIL}"})
+    with dashboard(tmp_path, [web, sneaky]) as c:
+        with (c.folder / "logs" / "web.log").open("a") as log:
+            log.write(f"{EVIL}</div><script>window.hit=1</script>\n")
+        with visiting(c, tmp_path) as visit:
+            expect(visit.page.get_by_role("heading", name=EVIL)).to_be_visible()
+            c.wait_ready(1, timeout=PATIENCE)
+            pid = c.ready()[0]
+            c.set(f"live.pid-{pid}", f"503 {EVIL}")
+            expect(visit.watcher()).to_contain_text("live path failed", timeout=PATIENCE * 1000)
+            visit.watcher().get_by_role("link", name="Logs").click()
+            expect(visit.page.get_by_role("log")).to_contain_text(f"{EVIL}</div><script>window.hit=1</script>")
+            visit.page.goto(f"{visit.url}/#timeline")
+            expect(visit.page.locator(".event").first).to_be_visible()
+            for button in visit.page.locator(".event").get_by_role("button").all()[:5]:
+                button.click()
+
+            visit.page.wait_for_timeout(300)  # what would run, runs at once
+            assert visit.page.evaluate("window.hit") is None
+            assert visit.page.locator('img[src="x"]').count() == 0
+            assert visit.complaints == []
+
+
+def test_figures_turn_grey_with_their_age_while_circusd_is_silent_and_live_again_by_themselves(tmp_path: Path) -> None:
+    with dashboard(tmp_path) as c, visiting(c, tmp_path) as visit:
+        pid = c.wait_ready(timeout=PATIENCE)[0]
+        visit.sees(pid, "ready")
+        section = visit.page.locator('.server[data-server="local"]')
+        green = section.locator('.badge[data-tone="good"]')
+        os.kill(c.pid, signal.SIGSTOP)
+        try:
+            expect(section.locator(".notice")).to_contain_text(
+                re.compile(r"figures are \d+ s old"), timeout=PATIENCE * 1000
+            )
+            expect(green).to_have_count(0)
+            expect(visit.row(pid)).to_contain_text("was ready")
+            expect(visit.watcher().get_by_role("button", name="Restart", exact=True).first).to_be_disabled()
+            visit.picture("silent")
+        finally:
+            os.kill(c.pid, signal.SIGCONT)
+
+        visit.sees(pid, "ready")
+        expect(green.first).to_be_visible()
+        expect(section.locator(".notice")).to_be_hidden()
+
+
+def test_the_stream_comes_back_by_itself_when_the_dashboard_is_restarted(tmp_path: Path) -> None:
+    with dashboard(tmp_path) as c, visiting(c, tmp_path) as visit:
+        c.wait_ready(timeout=PATIENCE)
+        visit.page.evaluate("window.same = 1")
+        os.kill(c.workers(WATCHER)[0], signal.SIGSTOP)
+        expect(visit.page.locator("#link-state[data-link=lost]")).to_contain_text("last news", timeout=PATIENCE * 1000)
+        os.kill(c.workers(WATCHER)[0], signal.SIGKILL)
+
+        visit.live()
+
+        assert visit.page.evaluate("window.same") == 1
+
+
+def test_it_works_below_a_path_prefix(tmp_path: Path) -> None:
+    with dashboard(tmp_path, options={"dashboard.root_path": "/ops/backend"}) as c, chromium(tmp_path) as browser:
+        pids = c.wait_ready(timeout=PATIENCE)
+        visit = Visit(browser, c, url=f"{c.url_of(WATCHER)}/ops/backend").sign_in()
+        visit.row(pids[0]).get_by_role("button", name=re.compile("^Restart worker")).click()
+
+        expect(visit.row(pids[0])).to_have_count(0, timeout=PATIENCE * 2000)
+        visit.page.get_by_role("button", name="Sign out").click()
+        visit.page.wait_for_url(f"{visit.url}/login")
+        assert visit.complaints == []
+
+
+def test_another_circusd_is_added_steered_and_removed(shared: Circusd, visit: Visit, tmp_path: Path) -> None:
+    quick = Watcher("other", numprocesses=1, options=FAST_RESTARTS)
+    (tmp_path / "second").mkdir()
+    with circusd(tmp_path / "second", watchers=[quick]) as second:
+        second.wait_ready(name="other", timeout=PATIENCE)
+        visit.page.get_by_role("button", name="Add a circusd").click()
+        form = visit.page.get_by_role("dialog")
+        form.get_by_label("Endpoint").fill(second.endpoint)
+        form.get_by_label("Name on this page").fill("the other one")
+        form.get_by_role("button", name="Add", exact=True).click()
+
+        section = visit.page.locator(".server", has=visit.page.get_by_role("heading", name="the other one"))
+        expect(section).to_contain_text("1 of 1", timeout=PATIENCE * 1000)
+        press(section.locator('.watcher[data-watcher="other"]'), "Stop")
+        confirm(visit, "Stop")
+        eventually(lambda: second.status("other") == "stopped", timeout=PATIENCE)
+        visit.picture("two-circusds")
+
+        press(section, "Remove from this page")
+        confirm(visit, "Remove from this page")
+        expect(section).to_have_count(0, timeout=PATIENCE * 1000)
+        expect(visit.watcher()).to_be_visible()
+
+
+def test_a_wrong_token_is_told_and_an_ended_session_leads_to_the_sign_in(shared: Circusd, tmp_path: Path) -> None:
+    with chromium(tmp_path) as browser:
+        visit = Visit(browser, shared)
+        visit.page.goto(f"{visit.url}/login")
+        visit.page.get_by_label("Token").fill("wrong")
+        visit.page.get_by_role("button", name="Sign in").click()
+        expect(visit.page.get_by_role("alert")).to_have_text("This token is not right.")
+
+        visit.sign_in()
+        browser.clear_cookies()
+        visit.page.locator("[data-view=logs]").click()
+        expect(visit.page.get_by_role("alert")).to_have_text("Your session has ended. Sign in again.")

@@ -1,0 +1,184 @@
+"""The metrics, scraped by a real Prometheus, and the alert rules that come with it."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import re
+import shutil
+import subprocess
+import urllib.parse
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from xboard_circus.dashboard.tokens import load
+
+from .harness import BUNDLE, Circusd, Watcher, circusd, eventually, kill
+from .parts import find, needs
+from .ports import free_port
+from .visitor import Visitor, page
+
+DEPLOY = Path(__file__).resolve().parents[2] / "deploy" / "prometheus"
+
+CONFIG = """\
+global: {{scrape_interval: 1s, scrape_timeout: 900ms, evaluation_interval: 1s}}
+rule_files: [{rules}]
+scrape_configs:
+  - job_name: xboard
+    authorization: {{credentials_file: {token}}}
+    static_configs: [{{targets: ["127.0.0.1:{port}"]}}]
+"""
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Circusd, Visitor]]:
+    options = {"health.period": 0.5, "health.live_path": "/live", "restart.cooldown": 600}
+    with circusd(tmp_path_factory.mktemp("metrics"), watchers=[Watcher(options=options), page()], plugins=BUNDLE) as c:
+        c.wait_ready()
+        visitor = Visitor(c.watchers["dashboard"].port)
+        eventually(lambda: visitor.get("/healthz").status == 200, timeout=20)
+        visitor.log_in(c.folder)
+        yield c, visitor
+
+
+def samples(visitor: Visitor) -> dict[str, list[tuple[dict[str, str], float]]]:
+    found: dict[str, list[tuple[dict[str, str], float]]] = {}
+    for family in text_string_to_metric_families(visitor.get("/metrics").text):
+        for sample in family.samples:
+            found.setdefault(sample.name, []).append((sample.labels, sample.value))
+    return found
+
+
+def test_every_figure_of_the_backend_is_there(running: tuple[Circusd, Visitor]) -> None:
+    c, visitor = running
+
+    def complete() -> dict[str, Any] | None:
+        found = samples(visitor)
+        pids = {labels["pid"] for labels, _ in found.get("xboard_worker_cpu_seconds_total", [])}
+        latencies = {labels["pid"] for labels, _ in found.get("xboard_worker_probe_duration_seconds", [])}
+        wanted = {str(pid) for pid in c.workers()}
+        return found if wanted <= pids and wanted <= latencies else None
+
+    found = eventually(complete, timeout=20)
+    of_web = {"server": "local", "watcher": "web"}
+    assert ({**of_web, "state": "ready"}, 2.0) in found["xboard_workers"]
+    assert ({**of_web, "state": "bound"}, 1.0) in found["xboard_watcher_port_state"]
+    assert ({**of_web, "cause": "crash"}, 0.0) in found["xboard_worker_restarts_total"]
+    assert (of_web, 0.0) in found["xboard_watcher_cooldown_seconds"]
+    assert ({"server": "local"}, 1.0) in found["xboard_circusd_up"]
+    for name in (
+        "xboard_worker_loop_lag_seconds",
+        "xboard_worker_requests_total",
+        "xboard_worker_resident_memory_bytes",
+        "xboard_worker_requests_in_progress",
+        "xboard_prober_round_age_seconds",
+        "xboard_circusd_state_age_seconds",
+        "xboard_circusd_uptime_seconds",
+        "xboard_watcher_budget_spent",
+    ):
+        assert found[name], name
+
+
+def test_promtool_finds_nothing_to_say(running: tuple[Circusd, Visitor]) -> None:
+    needs("promtool")
+    text = running[1].get("/metrics").text
+
+    checked = promtool("check", "metrics", given=text)
+
+    assert (checked.returncode, checked.stdout, checked.stderr) == (0, "", "")
+
+
+def test_the_rules_hold_what_they_promise(tmp_path: Path) -> None:
+    needs("promtool")
+    folder = tmp_path / "prometheus"
+    shutil.copytree(DEPLOY, folder)
+    (folder / "xboard.token").touch()
+
+    for arguments in (
+        ("check", "rules", "--lint=all", "--lint-fatal", "rules.yml"),
+        ("test", "rules", "rules_test.yml"),
+    ):
+        checked = promtool(*arguments, folder=folder)
+        assert checked.returncode == 0, checked.stdout + checked.stderr
+    assert promtool("check", "config", "prometheus.yml", folder=folder).returncode == 0
+
+
+def test_every_metric_of_the_rules_exists(running: tuple[Circusd, Visitor]) -> None:
+    named = set(re.findall(r"\bxboard_\w+", (DEPLOY / "rules.yml").read_text()))
+
+    assert named - set(samples(running[1])) == set()
+
+
+def promtool(*arguments: str, folder: Path | None = None, given: str = "") -> subprocess.CompletedProcess[str]:
+    command = [find("promtool") or "promtool", *arguments]
+    return subprocess.run(command, cwd=folder, input=given, capture_output=True, text=True, timeout=60)
+
+
+@contextlib.contextmanager
+def prometheus(folder: Path, config: str) -> Iterator[str]:
+    """A Prometheus of the test's own; yields its address."""
+    (folder / "prometheus.yml").write_text(config)
+    port = free_port()
+    command = [
+        find("prometheus") or "prometheus",
+        f"--config.file={folder / 'prometheus.yml'}",
+        f"--storage.tsdb.path={folder / 'data'}",
+        f"--web.listen-address=127.0.0.1:{port}",
+    ]
+    with (folder / "prometheus.log").open("wb") as log:
+        popen = subprocess.Popen(command, cwd=folder, stdout=log, stderr=log, stdin=subprocess.DEVNULL)
+    try:
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        popen.terminate()
+        try:
+            popen.wait(15)
+        except subprocess.TimeoutExpired:
+            popen.kill()
+            popen.wait()
+
+
+def asked(address: str, query: str) -> list[dict[str, Any]]:
+    """What Prometheus answers to a query; OSError while it starts."""
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    with opener.open(f"{address}/api/v1/query?{urllib.parse.urlencode({'query': query})}", timeout=5) as answer:
+        found: list[dict[str, Any]] = json.load(answer)["data"]["result"]
+    return found
+
+
+def test_a_real_prometheus_scrapes_them_with_the_reader_s_token(
+    running: tuple[Circusd, Visitor], tmp_path: Path
+) -> None:
+    """Given Prometheus with the reader's token and our rules, then it has the figures, and sees a killed worker."""
+    needs("prometheus")
+    c, visitor = running
+    token = tmp_path / "xboard.token"
+    token.touch(0o600)
+    token.write_text(load(c.folder).reader)
+    config = CONFIG.format(rules=DEPLOY / "rules.yml", token=token, port=visitor.port)
+
+    with prometheus(tmp_path, config) as address:
+        ready = 'xboard_workers{watcher="web",state="ready"}'
+        eventually(lambda: asked(address, 'up{job="xboard"}')[0]["value"][1] == "1", timeout=60, every=0.2)
+        eventually(lambda: asked(address, ready)[0]["value"][1] == "2", timeout=20, every=0.2)
+        kill(c.workers()[0])
+        killed = 'sum(xboard_worker_restarts_total{watcher="web",cause="killed from outside"})'
+        eventually(lambda: asked(address, killed)[0]["value"][1] == "1", timeout=30, every=0.2)
+        rate = asked(address, 'rate(xboard_worker_cpu_seconds_total{watcher="web"}[30s])')
+
+    assert rate
+    assert load(c.folder).reader not in (tmp_path / "prometheus.log").read_text()
+
+
+def test_a_wrong_token_scrapes_nothing(running: tuple[Circusd, Visitor]) -> None:
+    c, visitor = running
+    guest = Visitor(visitor.port)
+
+    assert guest.get("/metrics", Authorization=f"Bearer {'x' * 43}").status == 401
+    assert guest.get("/metrics", Authorization="Basic eDp5").status == 401
+    assert guest.get("/metrics", Authorization=f"Bearer {load(c.folder).reader}").status == 200

@@ -1,0 +1,214 @@
+"""Who visits the dashboard: a small client that keeps cookies, and a dashboard of a test's own to visit."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import json
+import re
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlencode
+
+import uvicorn
+
+from xboard_circus.dashboard.app import create_app
+from xboard_circus.dashboard.settings import Settings
+from xboard_circus.dashboard.tokens import Role, load
+
+from .harness import Watcher, eventually
+
+APP = "xboard_circus.dashboard.served:app"
+
+
+def page(**changes: Any) -> Watcher:
+    """The dashboard as a watcher, as circus.ini has it."""
+    options: dict[str, object] = {
+        "graceful_timeout": 8,
+        "health.live_path": "/healthz",
+        "health.ready_path": "/healthz",
+        **changes.pop("options", {}),
+    }
+    arguments = "--timeout-graceful-shutdown 3"
+    return Watcher(name="dashboard", numprocesses=1, app=APP, arguments=arguments, options=options, **changes)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One answer, read to its end."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+    seconds: float
+
+    @property
+    def text(self) -> str:
+        return self.body.decode()
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+
+@dataclass
+class Visitor:
+    """A browser as far as the server can tell; each request is a connection of its own."""
+
+    port: int
+    host: str = "127.0.0.1"
+    root: str = ""
+    cookies: dict[str, str] = field(default_factory=dict)
+    csrf: str = ""
+
+    def ask(self, method: str, path: str, body: str = "", **headers: str) -> Answer:
+        """Send one request; header names have _ for -."""
+        began = time.monotonic()
+        with contextlib.closing(http.client.HTTPConnection("127.0.0.1", self.port, timeout=20)) as connection:
+            sent = {
+                "Host": f"{self.host}:{self.port}",
+                **{key.replace("_", "-"): value for key, value in headers.items()},
+            }
+            if self.cookies:
+                sent["Cookie"] = "; ".join(f"{name}={value}" for name, value in self.cookies.items())
+            # None sends no Content-Length, as a browser's GET does not.
+            connection.request(method, self.root + path, body.encode() if method == "POST" else None, sent)
+            answer = connection.getresponse()
+            content = answer.read()
+            for line in answer.headers.get_all("set-cookie") or []:
+                name, _, value = line.partition(";")[0].partition("=")
+                self.cookies[name] = value.strip('"')
+        told = {name.lower(): value for name, value in answer.headers.items()}
+        return Answer(answer.status, told, content, time.monotonic() - began)
+
+    def get(self, path: str, **headers: str) -> Answer:
+        return self.ask("GET", path, **headers)
+
+    def log_in(self, folder: Path, role: Role = "admin") -> Visitor:
+        """Log in with the token in *folder*, as the link of the command line does."""
+        tokens = load(folder)
+        answer = self.try_token(tokens.admin if role == "admin" else tokens.reader)
+        assert answer.status == 303, answer
+        found = re.search(r'<meta name="csrf" content="([^"]+)">', self.get("/").text)
+        assert found is not None
+        self.csrf = found[1]
+        return self
+
+    def try_token(self, token: str, **headers: str) -> Answer:
+        form = {"Content_Type": "application/x-www-form-urlencoded"}
+        return self.ask("POST", "/login", urlencode({"token": token}), **form, **headers)
+
+    def act(self, action: str, **details: Any) -> Answer:
+        """Send an action as the page does."""
+        body = json.dumps({"action": action, "server": "local", **details})
+        return self.ask("POST", "/api/actions", body, Content_Type="application/json", X_CSRF_Token=self.csrf)
+
+    def done(self, action: str, **details: Any) -> str:
+        """Have something done that circusd may be too busy for at first."""
+
+        def accepted() -> Answer | None:
+            answer = self.act(action, **details)
+            return answer if answer.status == 200 else None
+
+        return str(eventually(accepted, timeout=15, what=f"{action} is accepted").json["message"])
+
+    def server(self, server_id: str = "local") -> dict[str, Any]:
+        """What the page is shown of one circusd."""
+        return next(dict(each) for each in self.get("/api/state").json["servers"] if each["id"] == server_id)
+
+    def watcher(self, name: str = "web") -> dict[str, Any]:
+        return next(dict(each) for each in self.server()["watchers"] if each["name"] == name)
+
+    @contextlib.contextmanager
+    def stream(self, path: str = "/api/stream") -> Iterator[Iterator[tuple[str, Any]]]:
+        """Open a stream of events; yields (name, data) of each, and ("", None) for one that only says it is there."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=20)
+        try:
+            cookie = "; ".join(f"{name}={value}" for name, value in self.cookies.items())
+            connection.request("GET", self.root + path, headers={"Host": f"{self.host}:{self.port}", "Cookie": cookie})
+            answer = connection.getresponse()
+            assert answer.status == 200, answer.read()
+            yield _events(answer)
+        finally:
+            if connection.sock is not None:
+                with contextlib.suppress(OSError):
+                    connection.sock.shutdown(socket.SHUT_RDWR)
+            connection.close()
+
+
+def _events(answer: http.client.HTTPResponse) -> Iterator[tuple[str, Any]]:
+    name = ""
+    while line := answer.readline():
+        key, _, value = line.decode().rstrip("\n").partition(": ")
+        if line.startswith(b":"):
+            yield "", None
+        elif key == "event":
+            name = value
+        elif key == "data":
+            yield name, json.loads(value)
+
+
+@contextlib.contextmanager
+def served(settings: Settings, *, clock: Callable[[], float] = time.monotonic, **uvicorns: Any) -> Iterator[Visitor]:
+    """Serve a dashboard in a thread; yields somebody who is not logged in."""
+    app = create_app(settings, clock=clock)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        config = uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=1, **uvicorns)
+        server = uvicorn.Server(config)
+        thread = threading.Thread(target=server.run, args=([listener],), daemon=True)
+        thread.start()
+        try:
+            eventually(lambda: server.started, timeout=10, what="the dashboard has started")
+            yield Visitor(listener.getsockname()[1])
+        finally:
+            server.should_exit = True
+            thread.join(10)
+
+
+def state(*watchers: dict[str, Any]) -> dict[str, Any]:
+    """What a circusd tells that is not on this host, so that nothing is measured."""
+    circusd = {"pid": 4_000_001, "started": 1, "version": "0", "endpoint": "tcp://h:1", "uptime": 3.0}
+    return {"circusd": circusd, "probers": [], "watchers": list(watchers)}
+
+
+def watcher(name: str = "web", *workers: dict[str, Any], **changes: Any) -> dict[str, Any]:
+    told = {
+        "name": name,
+        "status": "active",
+        "armed": True,
+        "numprocesses": 1,
+        "probe": "private",
+        "restarts": 0,
+        "ends": {},
+        "cooldown_until": None,
+        "last_reason": "",
+        "port": None,
+        "options": {},
+        "reload": None,
+        "budget": {"spent": 0, "limit": 5},
+        "workers": list(workers),
+    }
+    return {**told, **changes}
+
+
+def worker(pid: int = 4_000_002, **changes: Any) -> dict[str, Any]:
+    told = {
+        "pid": pid,
+        "started": 7,
+        "wid": 1,
+        "state": "ready",
+        "age": 3.0,
+        "ready": True,
+        "ready_for": 2.0,
+        "next_try": None,
+        "reason": "",
+        "latency": 0.001,
+        "probe": {"latency": 0.001, "rss": 8_000_000},
+        "socket": None,
+    }
+    return {**told, **changes}

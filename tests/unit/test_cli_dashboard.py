@@ -1,0 +1,134 @@
+"""The command that prints the dashboard's link."""
+
+from __future__ import annotations
+
+import socket
+import stat
+import webbrowser
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from xboard_circus.cli import main, page
+from xboard_circus.dashboard.tokens import load_or_make
+
+DASHBOARD = """\
+[watcher:dashboard]
+cmd = python -m xboard_circus.worker xboard_circus.dashboard.served:app --fd $(circus.sockets.dashboard)
+use_sockets = True
+{options}
+[socket:dashboard]
+host = {host}
+port = {port}
+"""
+
+
+@pytest.fixture
+def port() -> Iterator[int]:
+    """A port on which something answers."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        yield listener.getsockname()[1]
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, port: int) -> Path:
+    (tmp_path / "run").mkdir(mode=0o700)
+    monkeypatch.setenv("XBOARD_RUNTIME_DIR", str(tmp_path / "run"))
+    monkeypatch.delenv("DISPLAY", raising=False)
+    monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
+    monkeypatch.chdir(tmp_path)
+    write(tmp_path, port)
+    load_or_make(tmp_path)
+    return tmp_path
+
+
+def write(folder: Path, port: int, *, host: str = "127.0.0.1", options: str = "") -> None:
+    (folder / "circus.ini").write_text(DASHBOARD.format(host=host, port=port, options=options))
+
+
+def run(*arguments: str) -> Result:
+    return CliRunner().invoke(main, ["dashboard", *arguments])
+
+
+def test_the_link_carries_the_token_behind_the_hash(folder: Path, port: int) -> None:
+    result = run()
+
+    assert (result.exit_code, result.output) == (0, f"http://127.0.0.1:{port}/login#{load_or_make(folder).admin}\n")
+
+
+def test_the_reader_s_link_carries_the_reader_s(folder: Path, port: int) -> None:
+    assert run("--read-only").output == f"http://127.0.0.1:{port}/login#{load_or_make(folder).reader}\n"
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "localhost"])
+def test_the_link_leads_to_this_host(folder: Path, port: int, host: str) -> None:
+    write(folder, port, host=host)
+
+    assert run().output.startswith(f"http://127.0.0.1:{port}/login#")
+
+
+def test_the_link_has_the_prefix(folder: Path, port: int) -> None:
+    write(folder, port, options="dashboard.root_path = /ops")
+
+    assert f":{port}/ops/login#" in run().output
+
+
+def test_circus_s_own_switch_does_as_well(folder: Path, port: int) -> None:
+    (folder / "circus.ini").write_text(f"[circus]\nhttpd = True\nhttpd_port = {port}\n[watcher:web]\ncmd = true\n")
+
+    assert run().output.startswith(f"http://127.0.0.1:{port}/login#")
+
+
+def test_where_nothing_answers_it_says_so(folder: Path) -> None:
+    with socket.socket() as trial:
+        trial.bind(("127.0.0.1", 0))
+        write(folder, trial.getsockname()[1])
+        result = run()
+
+    assert result.exit_code == 1
+    assert "/login#" in result.stdout
+    assert "nothing answers at 127.0.0.1" in result.stderr
+
+
+def test_before_the_first_start_there_is_no_token(folder: Path) -> None:
+    (folder / "dashboard.token").unlink()
+    result = run()
+
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert "the dashboard makes it at its first start" in result.stderr
+
+
+def test_an_ini_without_a_dashboard_is_told(folder: Path) -> None:
+    (folder / "circus.ini").write_text("[watcher:web]\ncmd = true\n")
+    result = run()
+
+    assert (result.exit_code, "there is no dashboard in it" in result.stderr) == (1, True)
+
+
+def test_a_browser_is_led_there_without_a_token_on_its_command_line(
+    folder: Path, port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: list[str] = []
+    monkeypatch.setattr(webbrowser, "open", opened.append)
+    monkeypatch.setattr(page, "has_browser", lambda: True)
+    run("--no-open")
+    assert opened == []
+
+    run()
+
+    (address,) = opened
+    token = load_or_make(folder).admin
+    assert token not in address
+    lead = Path(address.removeprefix("file://"))
+    assert f"http://127.0.0.1:{port}/login#{token}" in lead.read_text()
+    assert stat.S_IMODE(lead.stat().st_mode) == 0o600
+
+
+def test_without_a_screen_no_browser_is_opened(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: list[str] = []
+    monkeypatch.setattr(webbrowser, "open", opened.append)
+    run()
+
+    assert opened == []

@@ -1,0 +1,102 @@
+"""The command dashboard: the link that opens the page, and the page where there is a browser."""
+
+from __future__ import annotations
+
+import html
+import os
+import socket
+import sys
+import webbrowser
+from pathlib import Path
+
+import click
+
+from xboard_circus.cli.boundary import DONE, TOLD
+from xboard_circus.cli.context import Asked, ini_option
+from xboard_circus.cli.screen import complain, say
+from xboard_circus.config import Config
+from xboard_circus.dashboard.settings import dashboard_of, options_of
+from xboard_circus.dashboard.tokens import load
+from xboard_circus.errors import XboardError
+from xboard_circus.host import runtime
+
+ANSWER_WITHIN = 2.0
+_ANY = {"0.0.0.0": "127.0.0.1", "::": "::1", "*": "127.0.0.1", "localhost": "127.0.0.1", "": "127.0.0.1"}
+# A link on the browser's command line would be there for everybody to read in `ps`.
+_LEAD = (
+    '<!doctype html><meta charset="utf-8"><meta http-equiv="refresh" content="0; url={link}"><a href="{link}">Open</a>'
+)
+
+
+@click.command()
+@click.option("--read-only", is_flag=True, help="The link for those who may look and do nothing.")
+@click.option("--no-open", is_flag=True, help="Only print the link.")
+@ini_option
+@click.pass_obj
+def dashboard(asked: Asked, read_only: bool, no_open: bool) -> int:
+    """Print the link that opens the dashboard, and open it where there is a browser.
+
+    The link carries a token: who has it can do what you can. Ends with 1 when nothing answers there yet.
+    """
+    instance = asked.instance()
+    host, port = address_of(instance.config)
+    tokens = load(instance.config.folder)
+    link = link_to(instance.config, host, port, tokens.reader if read_only else tokens.admin)
+    print(link)
+    if not _answers(host, port):
+        complain(f"nothing answers at {host}:{port}; `xboard-circus status` tells whether the dashboard runs")
+        return TOLD
+    if not no_open and has_browser():
+        _open(link, runtime.root() / f"dashboard-{instance.id}.html")
+    return DONE
+
+
+def address_of(config: Config) -> tuple[str, int]:
+    """Return where a browser on this host finds the page; XboardError where the ini has none."""
+    watcher = dashboard_of(config)
+    if watcher is not None:
+        shared = next(filter(None, map(config.socket, watcher.sockets_used)), None)
+        if shared is None or not shared.port:
+            hint = "let it serve on a [socket:...], as in circus.ini"
+            raise XboardError(
+                f"{config.shown}: [{watcher.section}]: it is not told where the dashboard listens; {hint}"
+            )
+        return _ANY.get(shared.host, shared.host), shared.port
+    if config.circus["httpd"]:
+        host = str(config.circus["httpd_host"])
+        return _ANY.get(host, host), int(config.circus["httpd_port"])
+    hint = "`xboard-circus init` writes a [watcher:dashboard], or write httpd = True into [circus]"
+    raise XboardError(f"{config.shown}: there is no dashboard in it; {hint}")
+
+
+def link_to(config: Config, host: str, port: int, token: str) -> str:
+    """Return the link; what stands behind the # is for the page's script, and no server ever sees it."""
+    root = (options_of(config, None).root_path or "").rstrip("/")
+    place = f"[{host}]" if ":" in host else host
+    return f"http://{place}:{port}{root}/login#{token}"
+
+
+def has_browser() -> bool:
+    """Say whether somebody sits before a screen on which a browser could open."""
+    has_screen = sys.platform == "darwin" or bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
+    return has_screen and sys.stdout.isatty()
+
+
+def _answers(host: str, port: int) -> bool:
+    try:
+        socket.create_connection((host, port), ANSWER_WITHIN).close()
+    except OSError:
+        return False
+    return True
+
+
+def _open(link: str, file: Path) -> None:
+    """Open *link* by way of a file that only we can read."""
+    try:
+        file.unlink(missing_ok=True)
+        descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "w", encoding="utf-8") as lead:
+            lead.write(_LEAD.format(link=html.escape(link)))
+        webbrowser.open(file.as_uri())
+    except (OSError, webbrowser.Error) as error:
+        say(f"no browser could be opened ({error}); the link above does it", "yellow")

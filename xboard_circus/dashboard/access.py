@@ -1,0 +1,92 @@
+"""Who a request is from: its cookie or token, the tries that it has, and the proof that our page sent it."""
+
+from __future__ import annotations
+
+import ipaddress
+
+from fastapi import Request
+from fastapi.responses import Response
+from starlette.exceptions import HTTPException
+
+from xboard_circus.dashboard.hub import Hub
+from xboard_circus.dashboard.sessions import SECONDS, Session
+from xboard_circus.dashboard.tokens import Role
+
+
+class Access:
+    """Reads and sets the cookies of one dashboard."""
+
+    def __init__(self, hub: Hub) -> None:
+        self._hub = hub
+        # Cookies know no port: another dashboard on this host must not take ours away.
+        self._cookie = f"xboard_{hub.tokens.key('cookie').hex()[:12]}"
+
+    def session_of(self, request: Request) -> Session | None:
+        """Return who is logged in, or None."""
+        return self._hub.sessions.read(request.cookies.get(self._cookie))
+
+    def need(self, request: Request) -> Session:
+        """Return who is logged in; 401 where nobody is."""
+        session = self.session_of(request)
+        if session is None:
+            raise HTTPException(401, "log in first")
+        return session
+
+    def check_csrf(self, request: Request, session: Session, of_form: str = "") -> None:
+        """Raise 403 where a page of ours did not send this."""
+        if not self._hub.sessions.is_csrf_of(session, request.headers.get("x-csrf-token") or of_form):
+            raise HTTPException(403, "the page is out of date; load it again")
+
+    def log_in(self, request: Request, token: str) -> str | float:
+        """Return the cookie that *token* is worth; 0.0 where it is wrong; else the seconds to wait."""
+        now, address = self._hub.clock(), self.network_of(request)
+        wait = self._hub.logins.wait(address, now)
+        if wait > 0:
+            return wait
+        role = self._hub.tokens.role_of(token)
+        if role is None:
+            self._hub.logins.failed(address, now)
+            return 0.0
+        self._hub.logins.succeeded(address)
+        return self._hub.sessions.begin(role)
+
+    def role_of_bearer(self, request: Request) -> Role | None:
+        """Return what the token of an Authorization header allows, under the same limit; None without a good one."""
+        kind, _, token = request.headers.get("authorization", "").partition(" ")
+        now, address = self._hub.clock(), self.network_of(request)
+        if kind.lower() != "bearer" or self._hub.logins.wait(address, now) > 0:
+            return None
+        role = self._hub.tokens.role_of(token.strip())
+        if role is None:
+            self._hub.logins.failed(address, now)
+        return role
+
+    def set_cookies(self, request: Request, answer: Response, cookie: str) -> None:
+        """Give the browser the session's cookie."""
+        answer.set_cookie(
+            self._cookie,
+            cookie,
+            max_age=int(SECONDS),
+            path=request.scope.get("root_path") or "/",
+            secure=request.url.scheme == "https",
+            httponly=True,
+            samesite="strict",
+        )
+
+    def drop_cookie(self, request: Request, answer: Response) -> None:
+        """Take the cookie away again."""
+        answer.delete_cookie(self._cookie, path=request.scope.get("root_path") or "/", httponly=True, samesite="strict")
+
+    def address_of(self, request: Request) -> str:
+        """Return who asks, for the record: the client's address, by the proxy's word where one on this host stands."""
+        return request.client.host if request.client is not None else "an unknown address"
+
+    def network_of(self, request: Request) -> str:
+        """Return what counts as one sender: an address, or the 2**64 of IPv6 that one customer has."""
+        try:
+            address = ipaddress.ip_address(self.address_of(request))
+        except ValueError:
+            return "unknown"
+        if address.version == 6 and not address.is_loopback:
+            return str(ipaddress.ip_network((address, 64), strict=False))
+        return str(address)

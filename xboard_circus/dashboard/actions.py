@@ -1,0 +1,223 @@
+"""What an administrator may have done on the page: this list and nothing else. Each order says who gave it."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from xboard_circus.circus_client import CircusdClient, CircusdGone, CommandRefused
+from xboard_circus.dashboard.hub import Hub
+from xboard_circus.dashboard.poller import Server
+from xboard_circus.dashboard.settings import HTTPD, LOCAL
+from xboard_circus.dashboard.views import masked
+from xboard_circus.errors import XboardError
+from xboard_circus.options.kinds import is_endpoint
+
+_NAME = re.compile(r"[A-Za-z0-9_-]{1,60}")
+_LABEL = re.compile(r"[^\x00-\x1f\x7f]{0,60}")
+MOST_PROCESSES = 64
+
+
+class Refused(XboardError):
+    """An order that is not carried out, with the status of the answer."""
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Order:
+    """What was asked for, and by whom."""
+
+    action: str
+    given: Mapping[str, Any]
+    by: str
+
+    def text(self, name: str) -> str:
+        """Return a field that has to be there."""
+        value = self.given.get(name)
+        if not isinstance(value, str) or not value:
+            raise Refused(400, f"{self.action} needs {name}")
+        return value
+
+    def number(self, name: str) -> int:
+        """Return a field that has to be a whole number."""
+        value = self.given.get(name)
+        if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < 1 << 63:
+            raise Refused(400, f"{self.action} needs {name}, a whole number")
+        return value
+
+
+async def carry_out(hub: Hub, order: Order) -> str:
+    """Do it and return what was done, or raise Refused. Circusd is waited for in a thread."""
+    on_page = ON_PAGE.get(order.action)
+    if on_page is not None:
+        try:
+            return on_page(hub, order)
+        except Refused:
+            raise
+        except XboardError as error:
+            raise Refused(507, str(error)) from None
+    done = str(await hub.in_thread(_order_circusd, hub, order))
+    for server in hub.servers.values():
+        server.ask_soon()
+    return done
+
+
+def _order_circusd(hub: Hub, order: Order) -> str:
+    of_circusd = ON_CIRCUSD.get(order.action)
+    if of_circusd is None:
+        raise Refused(400, "there is no such action")
+    server = hub.servers.get(str(order.given.get("server", LOCAL)))
+    if server is None:
+        raise Refused(404, "there is no such server on this page")
+    try:
+        with CircusdClient(server.endpoint) as client:
+            return of_circusd(Orders(hub, server, client, order))
+    except CommandRefused as refused:
+        raise Refused(409, str(masked(str(refused)))) from None
+    except CircusdGone as gone:
+        raise Refused(504 if gone.listening else 503, str(gone)) from None
+
+
+class Orders:
+    """One order to one circusd."""
+
+    def __init__(self, hub: Hub, server: Server, client: CircusdClient, order: Order) -> None:
+        self.hub = hub
+        self.server = server
+        self.client = client
+        self.order = order
+
+    def call(self, command: str, **properties: Any) -> Any:
+        deadline = self.hub.settings.order
+        return self.client.call(command, deadline=deadline, by=self.order.by, **properties)
+
+    def watcher(self) -> Mapping[str, Any]:
+        """Return the watcher that is meant, as circusd told of it."""
+        found = self.server.watcher(self.order.text("watcher"))
+        if found is None:
+            raise Refused(404, "there is no such watcher")
+        return found
+
+    def worker(self) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
+        """Return the watcher and its worker; refused where another process has the pid by now."""
+        watcher, pid = self.watcher(), self.order.number("pid")
+        for worker in watcher["workers"]:
+            if worker["pid"] == pid and self.order.given.get("started") in (None, worker["started"]):
+                return watcher, worker
+        raise Refused(404, f"{watcher['name']} has no such worker any more")
+
+    def command(self, verb: str, done: str) -> str:
+        name = self.watcher()["name"]
+        self.call(verb, name=name, match="simple", waiting=False)
+        return f"{done} {name}"
+
+    def count(self, verb: str) -> str:
+        name = self.watcher()["name"]
+        number = self.call(verb, name=name, nb=1).get("numprocesses")
+        return (
+            f"{name} has {number} processes now"
+            if number is not None
+            else f"{name}: one process " + ("more" if verb == "incr" else "less")
+        )
+
+    def reload(self) -> str:
+        watcher = self.watcher()
+        if not watcher["armed"]:
+            return self.command("restart", "restarts, as it can't be rolled:")
+        self.call("xboard_reload", name=watcher["name"])
+        return f"rolls {watcher['name']} over"
+
+    def all(self, verb: str, done: str) -> str:
+        """Give one order for all watchers, but those that Circus or we ourselves are."""
+        own = {self.hub.settings.watcher, HTTPD} if self.server.id == LOCAL else {HTTPD}
+        told = self.server.told or {"watchers": []}
+        names = [each["name"] for each in told["watchers"] if each["name"] not in own and not _is_helper(each["name"])]
+        if not names:
+            raise Refused(409, "there is no watcher to do it with")
+        # One command and not one for each: circusd refuses a second one while the first is at work.
+        pattern = "|".join(re.escape(name.lower()) for name in names)
+        self.call(verb, name=f"(?:{pattern})$", match="regex", waiting=False)
+        return f"{done} {', '.join(names)}"
+
+    def kill(self) -> str:
+        watcher, worker = self.worker()
+        self.call("kill", name=watcher["name"], pid=worker["pid"], waiting=False)
+        return f"told {worker['pid']} of {watcher['name']} to end"
+
+    def replace(self) -> str:
+        watcher, worker = self.worker()
+        if not watcher["armed"]:
+            raise Refused(409, f"{watcher['name']} is not armed: no new worker can be had before the old one goes")
+        self.call(
+            "xboard_replace",
+            name=watcher["name"],
+            pid=worker["pid"],
+            started=worker["started"],
+            kind="operator",
+            probed_at=0,
+            reason=self.order.by,
+        )
+        return f"replaces {worker['pid']} of {watcher['name']}, new one first"
+
+    def add_watcher(self) -> str:
+        if not self.hub.settings.allow_add:
+            raise Refused(403, "adding watchers is off; dashboard.allow_add = True in the ini file turns it on")
+        name, cmd = self.order.text("name"), self.order.text("cmd")
+        if not _NAME.fullmatch(name):
+            raise Refused(400, "a name has letters, digits, _ and - only")
+        if not cmd.isprintable() or len(cmd) > 2000:
+            raise Refused(400, "the command has to be one line of at most 2000 characters")
+        options: dict[str, Any] = {"numprocesses": 1, "copy_env": True}
+        if self.order.given.get("numprocesses") not in (None, ""):
+            options["numprocesses"] = self.order.number("numprocesses")
+        if not 1 <= options["numprocesses"] <= MOST_PROCESSES:
+            raise Refused(400, f"numprocesses has to be from 1 to {MOST_PROCESSES}")
+        folder = self.order.given.get("working_dir")
+        if folder:
+            if not isinstance(folder, str) or not os.path.isabs(folder) or not folder.isprintable():
+                raise Refused(400, "working_dir has to be an absolute path")
+            options["working_dir"] = folder
+        self.call("add", name=name, cmd=cmd, start=True, options=options)
+        return f"added {name}"
+
+
+def _is_helper(name: str) -> bool:
+    return name.startswith("plugin:") or name in ("circusd-stats", HTTPD)
+
+
+def _add_server(hub: Hub, order: Order) -> str:
+    endpoint, label = order.text("endpoint"), str(order.given.get("label") or "")
+    if not is_endpoint(endpoint):
+        raise Refused(400, "that is no endpoint; write one such as tcp://10.0.0.7:5555 or ipc:///run/circus.sock")
+    if not _LABEL.fullmatch(label):
+        raise Refused(400, "a label is one line of at most 60 characters")
+    return f"shows {hub.add_server(label, endpoint).label}"
+
+
+def _remove_server(hub: Hub, order: Order) -> str:
+    if not hub.remove_server(order.text("id")):
+        raise Refused(404, "there is no such server, or it stands in the ini file")
+    return "shows it no longer"
+
+
+ON_PAGE: Mapping[str, Callable[[Hub, Order], str]] = {"add_server": _add_server, "remove_server": _remove_server}
+ON_CIRCUSD: Mapping[str, Callable[[Orders], str]] = {
+    "start": lambda orders: orders.command("start", "started"),
+    "stop": lambda orders: orders.command("stop", "stops"),
+    "restart": lambda orders: orders.command("restart", "restarts"),
+    "reload": Orders.reload,
+    "incr": lambda orders: orders.count("incr"),
+    "decr": lambda orders: orders.count("decr"),
+    "start_all": lambda orders: orders.all("start", "started"),
+    "stop_all": lambda orders: orders.all("stop", "stops"),
+    "restart_all": lambda orders: orders.all("restart", "restarts"),
+    "kill": Orders.kill,
+    "replace": Orders.replace,
+    "add_watcher": Orders.add_watcher,
+}

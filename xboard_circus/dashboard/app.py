@@ -1,0 +1,226 @@
+"""The addresses of the page, each a few lines over the Hub."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import time
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs
+
+from fastapi import FastAPI, Request
+from fastapi.responses import HTMLResponse, JSONResponse, PlainTextResponse, RedirectResponse, Response
+from fastapi.staticfiles import StaticFiles
+from jinja2 import Environment, PackageLoader
+from starlette.exceptions import HTTPException
+
+from xboard_circus import __version__
+from xboard_circus.core.reasons import one_line
+from xboard_circus.dashboard import metrics, translations
+from xboard_circus.dashboard.access import Access
+from xboard_circus.dashboard.actions import Order, Refused, carry_out
+from xboard_circus.dashboard.evidence import Evidence
+from xboard_circus.dashboard.hub import MOST_READERS, Hub
+from xboard_circus.dashboard.security import Guarded, refusal
+from xboard_circus.dashboard.settings import LOCAL, Settings
+from xboard_circus.dashboard.stream import MOST_STREAMS, EventStream
+from xboard_circus.errors import XboardError
+from xboard_circus.logs import LogFile
+
+HERE = Path(__file__).resolve().parent
+MOST_EVENTS = 1000
+
+
+def create_app(settings: Settings, *, clock: Callable[[], float] = time.monotonic) -> FastAPI:
+    """Return the dashboard as an ASGI app; XboardError where its token can't be read or made."""
+    hub = Hub(settings, clock=clock)
+
+    @contextlib.asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        async with hub.running():
+            yield
+
+    app = FastAPI(lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
+    app.state.hub = hub
+    app.add_middleware(Guarded, root_path=settings.root_path, hosts=settings.hosts)
+    app.add_exception_handler(HTTPException, _told)
+    app.add_exception_handler(XboardError, _told)
+    access = Access(hub)
+    _pages(app, hub, access)
+    _api(app, hub, access)
+    app.mount("/static", StaticFiles(directory=HERE / "static", check_dir=False), name="static")
+    return app
+
+
+def _told(_: Request, error: Exception) -> Response:
+    if isinstance(error, HTTPException):
+        return refusal(error.status_code, str(error.detail), dict(error.headers or {}))
+    return refusal(error.status if isinstance(error, Refused) else 503, one_line(str(error)))
+
+
+def _pages(app: FastAPI, hub: Hub, access: Access) -> None:
+    templates = Environment(loader=PackageLoader("xboard_circus.dashboard"), autoescape=True)
+
+    def page(name: str, request: Request, status: int = 200, **values: object) -> HTMLResponse:
+        cookies, headers = request.cookies, request.headers
+        language = translations.choose(cookies.get(translations.COOKIE), headers.get("accept-language"))
+        text = templates.get_template(name).render(
+            text=translations.catalogue(language),
+            language=language,
+            languages=translations.LANGUAGES,
+            theme=translations.theme(cookies.get(translations.THEME_COOKIE)),
+            version=__version__,
+            **values,
+        )
+        return HTMLResponse(text, status)
+
+    @app.get("/")
+    async def index(request: Request) -> Response:
+        session = access.session_of(request)
+        if session is None:
+            return RedirectResponse(f"{request.scope['root_path']}/login", 303)
+        allow_add = hub.settings.allow_add and session.role == "admin"
+        return page("page.html", request, csrf=session.csrf, role=session.role, allow_add=allow_add)
+
+    @app.get("/login")
+    async def login_page(request: Request) -> Response:
+        return page("login.html", request, csrf="", error="")
+
+    @app.post("/login")
+    async def login(request: Request) -> Response:
+        given = parse_qs((await request.body()).decode("utf-8", "replace"), max_num_fields=10)
+        token = given.get("token", [""])[0].strip()
+        tried = access.log_in(request, token)
+        if isinstance(tried, str):
+            answer = RedirectResponse(f"{request.scope['root_path']}/", 303)
+            access.set_cookies(request, answer, tried)
+            return answer
+        if tried == 0.0:
+            return page("login.html", request, 401, csrf="", error="login.wrong")
+        wait = str(max(1, round(tried)))
+        if "text/html" not in request.headers.get("accept", ""):
+            return refusal(429, f"too many wrong tokens; try again in {wait} s", {"retry-after": wait})
+        refused = page("login.html", request, 429, csrf="", error="login.limited")
+        refused.headers["retry-after"] = wait
+        return refused
+
+    @app.post("/logout")
+    async def logout(request: Request) -> Response:
+        given = parse_qs((await request.body()).decode("utf-8", "replace"), max_num_fields=10)
+        session = access.need(request)
+        access.check_csrf(request, session, given.get("csrf", [""])[0])
+        with contextlib.suppress(XboardError):  # it holds in this process all the same
+            hub.sessions.end(session)
+        answer = RedirectResponse(f"{request.scope['root_path']}/login", 303)
+        access.drop_cookie(request, answer)
+        return answer
+
+    @app.get("/healthz")
+    async def healthz() -> Response:
+        return PlainTextResponse("ok\n")
+
+
+def _api(app: FastAPI, hub: Hub, access: Access) -> None:
+    @app.get("/api/state")
+    async def state(request: Request) -> Response:
+        return Response(hub.state(access.need(request).role), media_type="application/json")
+
+    @app.get("/api/stream")
+    async def stream(request: Request) -> Response:
+        session = access.need(request)
+        if hub.board.viewers >= MOST_STREAMS:
+            raise HTTPException(503, f"{MOST_STREAMS} pages are open already")
+        source = hub.follow(session.role, holds=lambda: hub.sessions.is_valid(session))
+        return EventStream(source, closing=hub.closing)
+
+    @app.get("/api/history")
+    async def history(request: Request, server: str = LOCAL) -> Response:
+        access.need(request)
+        found = hub.servers.get(server)
+        if found is None:
+            raise HTTPException(404, "there is no such server on this page")
+        return JSONResponse(found.history.view())
+
+    @app.get("/api/events")
+    async def events(
+        request: Request,
+        server: str = LOCAL,
+        watcher: str | None = None,
+        kind: str | None = None,
+        after: int | None = None,
+        limit: int = 100,
+    ) -> Response:
+        access.need(request)
+        evidence = _evidence(hub, server)
+
+        def read() -> list[dict[str, Any]]:
+            wanted = max(1, min(limit, MOST_EVENTS))
+            return evidence.events(watcher=watcher or None, kind=kind or None, after=after, limit=wanted)
+
+        return JSONResponse({"events": await hub.in_thread(read)})
+
+    @app.get("/api/why")
+    async def why(
+        request: Request, server: str = LOCAL, watcher: str | None = None, pid: int | None = None
+    ) -> Response:
+        access.need(request)
+        evidence = _evidence(hub, server)
+        return JSONResponse({"text": await hub.in_thread(lambda: evidence.why(watcher=watcher or None, pid=pid))})
+
+    @app.get("/api/logs")
+    async def logs(request: Request, server: str = LOCAL) -> Response:
+        access.need(request)
+        return JSONResponse({"files": _evidence(hub, server).logs()})
+
+    @app.get("/api/logs/{log_id}")
+    async def log(request: Request, log_id: str, server: str = LOCAL, lines: int = 200) -> Response:
+        access.need(request)
+        evidence = _evidence(hub, server)
+        found = _log(evidence, log_id)
+        return JSONResponse({"lines": await hub.in_thread(evidence.last_lines, found, lines)})
+
+    @app.get("/api/logs/{log_id}/stream")
+    async def log_stream(request: Request, log_id: str, server: str = LOCAL) -> Response:
+        session = access.need(request)
+        found = _log(_evidence(hub, server), log_id)
+        if hub.readers >= MOST_READERS:
+            raise HTTPException(503, f"{MOST_READERS} logs are followed already")
+        source = hub.follow_log(found, holds=lambda: hub.sessions.is_valid(session))
+        return EventStream(source, closing=hub.closing)
+
+    @app.get("/metrics")
+    async def metrics_(request: Request) -> Response:
+        if access.session_of(request) is None and access.role_of_bearer(request) is None:
+            raise HTTPException(401, "a token is wanted", {"www-authenticate": "Bearer"})
+        return Response(metrics.exposition(hub), media_type=metrics.CONTENT_TYPE)
+
+    @app.post("/api/actions")
+    async def actions(request: Request) -> Response:
+        session = access.need(request)
+        access.check_csrf(request, session)
+        if session.role != "admin":
+            raise HTTPException(403, "this token can only look")
+        try:
+            given = json.loads(await request.body())
+        except ValueError:
+            given = None
+        if not isinstance(given, dict) or not isinstance(given.get("action"), str):
+            raise HTTPException(400, "JSON with an action is wanted")
+        by = f"dashboard: {session.role} from {access.address_of(request)}"
+        message = await carry_out(hub, Order(action=given["action"], given=given, by=by))
+        return JSONResponse({"ok": True, "message": message})
+
+
+def _log(evidence: Evidence, log_id: str) -> LogFile:
+    found = evidence.log(log_id)
+    if found is None:
+        raise HTTPException(404, "there is no such log")
+    return found
+
+
+def _evidence(hub: Hub, server: str) -> Evidence:
+    if server != LOCAL:
+        raise HTTPException(404, "what is on another host's disk is not seen from here")
+    return hub.evidence

@@ -1,0 +1,152 @@
+"""What one circusd is asked, in a thread of its own: its state, its sockets, and what its workers use."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+from xboard_circus.checks.file_rules import is_loopback, split_endpoint
+from xboard_circus.circus_client import CircusdClient, CommandRefused
+from xboard_circus.dashboard import views
+from xboard_circus.dashboard.measures import Measures
+from xboard_circus.host import procs
+from xboard_circus.options.kinds import Size, WrongValueError
+
+SELDOM = 10.0
+Told = dict[str, Any]
+
+
+class Questions:
+    """Puts together what the page is shown of the circusd at one endpoint. Every call must come from one thread."""
+
+    def __init__(self, endpoint: str, *, deadline: float, clock: Callable[[], float] = time.monotonic) -> None:
+        self.client = CircusdClient(endpoint)
+        self._deadline = deadline
+        self._clock = clock
+        self._measures = Measures(clock=clock)
+        self._seldom_at = float("-inf")
+        self._sockets: list[Told] = []
+        self._stats: dict[int, Told] = {}
+        self._options: dict[str, Told] = {}
+
+    def ask(self) -> Told:
+        """Return circusd, probers, watchers and sockets; XboardError where there is no answer in time."""
+        try:
+            state = self.client.state(deadline=self._deadline)
+        except CommandRefused:
+            state = None
+        is_time = self._clock() - self._seldom_at >= SELDOM
+        if is_time:
+            self._sockets = self._ask_sockets()
+        if state is None:
+            state = self._stock(is_time)
+        circusd = state["circusd"]
+        is_here = circusd["started"] and procs.start_time(circusd["pid"]) == circusd["started"]
+        workers = [each for watcher in state["watchers"] for each in watcher["workers"]]
+        if is_here:
+            measures = self._measures.take((each["pid"], each["started"]) for each in workers)
+        else:
+            measures = {}
+            if is_time:
+                self._stats = self._ask_stats()
+            for each in workers:
+                each.update(self._stats.get(each["pid"], {}))
+        if is_time:
+            self._seldom_at = self._clock()
+        return {
+            "circusd": circusd,
+            "probers": state["probers"],
+            "watchers": [views.watcher(each, measures) for each in state["watchers"]],
+            "sockets": self._sockets,
+            "cpu_seconds": {pid: measure.cpu_seconds for (pid, _), measure in measures.items()},
+        }
+
+    def _ask_sockets(self) -> list[Told]:
+        found = self.client.call("listsockets", deadline=self._deadline).get("sockets", [])
+        return [{name: each.get(name) for name in ("name", "host", "port", "path", "fd")} for each in found]
+
+    def _ask_stats(self) -> dict[int, Told]:
+        infos = self.client.call("stats", deadline=self._deadline).get("infos", {})
+        return {
+            int(pid): {"rss": _bytes(info.get("mem_info1")), "cpu": _number(info.get("cpu"))}
+            for of_watcher in infos.values()
+            for pid, info in of_watcher.items()
+            if isinstance(info, dict)
+        }
+
+    def _stock(self, is_time: bool) -> Told:
+        """Ask a circusd that has only Circus's own commands, for the same shape."""
+        call = self.client.call
+        pid = int(call("dstats", deadline=self._deadline)["info"]["pid"])
+        address = split_endpoint(self.client.endpoint)
+        started = (procs.start_time(pid) or 0) if address is None or is_loopback(address[0]) else 0
+        statuses: dict[str, str] = call("status", deadline=self._deadline)["statuses"]
+        infos = call("stats", deadline=self._deadline)["infos"]
+        if is_time or set(statuses) - set(self._options):
+            self._options = {
+                name: call("options", name=name, deadline=self._deadline)["options"] for name in sorted(statuses)
+            }
+        return {
+            "circusd": {
+                "pid": pid,
+                "started": started,
+                "version": None,
+                "endpoint": self.client.endpoint,
+                "uptime": procs.age(started) if started else None,
+            },
+            "probers": [],
+            "watchers": [
+                _stock_watcher(name, status, self._options[name], infos.get(name, {}), is_here=bool(started))
+                for name, status in sorted(statuses.items())
+            ],
+        }
+
+
+def _stock_watcher(name: str, status: str, options: Told, infos: Told, *, is_here: bool) -> Told:
+    return {
+        "name": name,
+        "status": status,
+        "armed": False,
+        "numprocesses": options.get("numprocesses", 0),
+        "probe": "none",
+        "restarts": 0,
+        "ends": {},
+        "cooldown_until": None,
+        "last_reason": "",
+        "port": None,
+        "options": {key: value for key, value in options.items() if isinstance(value, (str, int, float))},
+        "reload": None,
+        "budget": None,
+        "workers": [_stock_worker(int(pid), info, is_here=is_here) for pid, info in infos.items()],
+    }
+
+
+def _stock_worker(pid: int, told: Told | str, *, is_here: bool) -> Told:
+    # Of a process that has just ended, Circus tells a sentence in place of the figures.
+    info: Told = told if isinstance(told, dict) else {}
+    return {
+        "pid": pid,
+        "started": (procs.start_time(pid) or 0) if is_here else 0,
+        "wid": info.get("wid"),
+        "state": "ready" if info else "stopping",
+        "age": info.get("age"),
+        "ready": None,
+        "ready_for": None,
+        "next_try": None,
+        "reason": "",
+        "latency": None,
+        "probe": {},
+        "socket": None,
+    }
+
+
+def _bytes(text: object) -> int | None:
+    try:
+        return Size().read(str(text))
+    except WrongValueError:
+        return None
+
+
+def _number(value: object) -> float | None:
+    return float(value) if isinstance(value, (int, float)) else None

@@ -1,0 +1,110 @@
+"""What the files beside the ini tell: the ledger and the logs. Everything here reads from a disk, so in a thread."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import time
+from pathlib import Path
+from typing import Any
+
+from xboard_circus.dashboard.settings import Settings
+from xboard_circus.dashboard.views import masked
+from xboard_circus.errors import XboardError
+from xboard_circus.ledger import Record
+from xboard_circus.ledger.explain import explain
+from xboard_circus.ledger.reading import ledger_name, ledger_of
+from xboard_circus.ledger.searching import search
+from xboard_circus.ledger.story import TOLD, subject
+from xboard_circus.logs import LogFile, LogFollower, log_files, tail
+from xboard_circus.masking import safe_text
+
+MOST_EVENTS = 1000
+BEFORE, AROUND = 200, 1000  # records about the one that is told, for what came before and after it
+MOST_LINES, MOST_AT_ONCE, LONGEST_LINE = 2000, 500, 4000
+_ESCAPE = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]")
+
+
+class Evidence:
+    """The ledger and the logs of the circusd beside us. A name from outside only chooses among what the ini names."""
+
+    def __init__(self, settings: Settings) -> None:
+        found = settings.config
+        self.ledger: Path | None = None
+        if found is not None:
+            with contextlib.suppress(XboardError):  # there is no plugin that keeps one
+                self.ledger = ledger_of(found)
+        self._logs = {each.id: each for each in log_files(found)} if found is not None else {}
+
+    @property
+    def has_ledger(self) -> bool:
+        return self.ledger is not None
+
+    @property
+    def has_logs(self) -> bool:
+        return bool(self._logs)
+
+    def logs(self) -> list[dict[str, Any]]:
+        """Return what there is to read."""
+        return [{"id": each.id, "title": each.title, "watcher": each.watcher} for each in self._logs.values()]
+
+    def log(self, log_id: str) -> LogFile | None:
+        """Return the log of that id, or None."""
+        return self._logs.get(log_id)
+
+    def last_lines(self, log: LogFile, lines: int) -> list[str]:
+        """Return the last lines of a log; XboardError where it can't be read."""
+        try:
+            return [shown_line(line.text) for line in tail(log, max(1, min(lines, MOST_LINES)))]
+        except OSError as error:
+            raise XboardError(f"{log.path} cannot be read: {error.strerror}") from None
+
+    def events(
+        self, *, watcher: str | None = None, kind: str | None = None, after: int | None = None, limit: int = 100
+    ) -> list[dict[str, Any]]:
+        """Return the newest events that fit, oldest first; LedgerError where the ledger can't be read."""
+        if self.ledger is None:
+            return []
+        name = None if watcher is None else ledger_name(watcher)
+        return [_shown(each) for each in search(self.ledger, watcher=name, kind=kind, after=after, limit=limit)]
+
+    def why(self, *, watcher: str | None, pid: int | None) -> str:
+        """Return why something happened last, as `xboard-circus why` tells it."""
+        if self.ledger is None:
+            return "no ledger is kept"
+        name = None if watcher is None else ledger_name(watcher)
+        kinds = None if pid is not None else TOLD
+        found = subject(search(self.ledger, watcher=name, kind=kinds, pid=pid, limit=MOST_EVENTS), pid=pid)
+        if found is None:
+            return f"nothing is recorded of {pid or watcher or 'anything'} that would need a reason"
+        after = max(0, (found.id or 0) - BEFORE)
+        history = search(self.ledger, watcher=found.watcher, after=after, limit=AROUND, earliest=True)
+        return "\n".join(safe_text(line) for line in explain(found, history, now=time.time()).split("\n"))
+
+
+def new_lines(follower: LogFollower) -> list[str]:
+    """Return what has come to a log since the last call, without the middle of a flood."""
+    lines = follower.poll()
+    if len(lines) > MOST_AT_ONCE:
+        lines = [f"[{len(lines) - MOST_AT_ONCE} lines left out: more than a page can show]", *lines[-MOST_AT_ONCE:]]
+    return [shown_line(line) for line in lines]
+
+
+def shown_line(line: str) -> str:
+    """Return a line of a log as the page may have it: no secrets, no colours, no endless line."""
+    return safe_text(_ESCAPE.sub("", line[:LONGEST_LINE]))
+
+
+def _shown(record: Record) -> dict[str, Any]:
+    shown: dict[str, Any] = {
+        "id": record.id,
+        "time": record.time,
+        "watcher": record.watcher,
+        "kind": record.kind,
+        "pid": record.pid,
+        "wid": record.wid,
+        "cause": record.cause,
+        "reason": masked(record.reason),
+        "data": masked(record.data),
+    }
+    return shown

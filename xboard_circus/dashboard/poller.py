@@ -1,0 +1,115 @@
+"""One circusd in the background: asked in a thread, remembered with its age, never waited for."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from xboard_circus.circus_client import CircusdGone
+from xboard_circus.core.reasons import one_line
+from xboard_circus.dashboard.asking import Questions, Told
+from xboard_circus.dashboard.history import History
+from xboard_circus.errors import XboardError
+
+log = logging.getLogger("uvicorn.error")
+
+
+class Server:
+    """What the circusd at *endpoint* said last, and when.
+
+    Attributes:
+        told: Its last good answer; None before the first.
+        is_reachable: It answered the last question.
+        error: What came in the place of an answer.
+    """
+
+    def __init__(
+        self, server_id: str, label: str, endpoint: str, *, deadline: float, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self.id = server_id
+        self.label = label
+        self.endpoint = endpoint
+        self.told: Told | None = None
+        self.is_reachable = False
+        self.error: str | None = "not asked yet"
+        self.history = History()
+        self._clock = clock
+        self._answered_at = 0.0
+        self._questions = Questions(endpoint, deadline=deadline, clock=clock)
+        # A pool of one thread for each: a circusd that hangs, or a name that is looked up for long, holds up no other.
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix=f"circusd-{server_id}")
+        self._wanted = asyncio.Event()
+
+    async def run(self, period: Callable[[], float]) -> None:
+        """Ask for ever, with a pause of *period* between the beginnings of two questions."""
+        loop = asyncio.get_running_loop()
+        while True:
+            began_at = self._clock()
+            self._wanted.clear()
+            await loop.run_in_executor(self._pool, self._ask)
+            wait = began_at + period() - self._clock()
+            if wait > 0:
+                try:
+                    await asyncio.wait_for(self._wanted.wait(), wait)
+                except asyncio.TimeoutError:
+                    continue
+
+    def ask_soon(self) -> None:
+        """Ask now instead of at the end of the pause."""
+        self._wanted.set()
+
+    def close(self) -> None:
+        """Let the thread end when it has done what it is at."""
+        self._pool.submit(self._questions.client.close)
+        self._pool.shutdown(wait=False)
+
+    def age(self) -> float | None:
+        """Return the seconds since the last good answer."""
+        return None if self.told is None else round(self._clock() - self._answered_at, 2)
+
+    def watcher(self, name: str) -> Told | None:
+        """Return what is known of a watcher; names have no case in Circus."""
+        watchers: list[Told] = self.told["watchers"] if self.told is not None else []
+        return next((each for each in watchers if each["name"].lower() == name.lower()), None)
+
+    def view(self, **more: object) -> dict[str, Any]:
+        """Return what the page is shown of it."""
+        told = self.told or {"circusd": None, "probers": [], "watchers": [], "sockets": []}
+        circusd = told["circusd"]
+        return {
+            "id": self.id,
+            "label": self.label,
+            "endpoint": self.endpoint,
+            "reachable": self.is_reachable,
+            "age": self.age(),
+            "error": self.error,
+            "circusd": circusd and {name: circusd.get(name) for name in ("pid", "version", "uptime")},
+            "probers": told["probers"],
+            "watchers": told["watchers"],
+            "sockets": told["sockets"],
+            **more,
+        }
+
+    def _ask(self) -> None:
+        try:
+            told = self._questions.ask()
+        except XboardError as error:
+            self.is_reachable, self.error = False, one_line(str(error))
+            return
+        except Exception as error:  # the boundary of this thread: a circusd of another version may tell anything
+            if self.is_reachable or self.told is None:
+                log.exception("What circusd at %s tells can't be read", self.endpoint)
+            self.is_reachable, self.error = False, one_line(f"its answer can't be read: {error!r}")
+            return
+        self.told, self._answered_at = told, self._clock()
+        self.is_reachable, self.error = True, None
+        self.history.take(told["watchers"], now=self._answered_at, at=time.time())
+
+
+def is_gone(error: XboardError) -> bool:
+    """Say whether there was no answer, and not one that refused."""
+    return isinstance(error, CircusdGone)

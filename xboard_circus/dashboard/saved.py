@@ -1,0 +1,107 @@
+"""What the page itself has to remember: the servers that were added to it, and the sessions that were ended."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+import stat
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from xboard_circus.errors import XboardError
+
+log = logging.getLogger("uvicorn.error")
+
+FILE = "dashboard.json"
+MOST_SERVERS = 32
+MOST_ENDED = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Added:
+    """A circusd that was added on the page."""
+
+    id: str
+    label: str
+    endpoint: str
+
+
+class Saved:
+    """The file ``dashboard.json``, of mode 0600: who can write there chooses whom the page gives orders to.
+
+    Two processes have it open while the dashboard is rolled over, so it is read again when it has changed.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / FILE
+        self._seen: tuple[int, int] | None = None
+        self._content: dict[str, Any] = {}
+
+    def servers(self) -> list[Added]:
+        """Return the servers that were added."""
+        found = []
+        for each in self._read().get("servers", [])[:MOST_SERVERS]:
+            with contextlib.suppress(KeyError, TypeError):
+                found.append(Added(str(each["id"]), str(each["label"]), str(each["endpoint"])))
+        return found
+
+    def add(self, server: Added) -> None:
+        """Remember a server; XboardError where there are too many or the file can't be written."""
+        servers = self.servers()
+        if len(servers) >= MOST_SERVERS:
+            raise XboardError(f"there are {MOST_SERVERS} servers on this page already; remove one")
+        self._write(servers=[*map(_as_dict, servers), _as_dict(server)])
+
+    def remove(self, server_id: str) -> None:
+        """Forget a server."""
+        self._write(servers=[_as_dict(each) for each in self.servers() if each.id != server_id])
+
+    def ended(self, now: float) -> dict[str, float]:
+        """Return the sessions that were ended, with the wall time until which their cookies would hold."""
+        ended = self._read().get("ended", {})
+        return ended if isinstance(ended, dict) else {}
+
+    def end_session(self, session_id: str, expires: float, *, now: float) -> None:
+        """Remember that a session was ended, for as long as its cookie would hold."""
+        kept = {key: until for key, until in self.ended(now).items() if until > now}
+        newest = dict(sorted(kept.items(), key=lambda item: item[1])[-MOST_ENDED:])
+        self._write(ended={**newest, session_id: expires})
+
+    def _read(self) -> dict[str, Any]:
+        try:
+            found = self.path.stat()
+            if self._seen == (found.st_mtime_ns, found.st_ino):
+                return self._content
+            self._seen, self._content = (found.st_mtime_ns, found.st_ino), {}
+            descriptor = os.open(self.path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+            with os.fdopen(descriptor, encoding="utf-8") as file:
+                found = os.fstat(file.fileno())
+                if found.st_uid not in (os.geteuid(), 0) or stat.S_IMODE(found.st_mode) & 0o077:
+                    raise OSError("others can write it; chmod 600 it")
+                content = json.loads(file.read(1 << 20))
+            self._content = content if isinstance(content, dict) else {}
+        except FileNotFoundError:
+            self._seen, self._content = None, self._content if self._seen is None else {}
+        except (OSError, ValueError) as error:
+            log.error("%s is not used: %s", self.path, error)
+        return self._content
+
+    def _write(self, **changes: Any) -> None:
+        self._content = {**self._read(), **changes}
+        hidden = self.path.with_name(f".{FILE}.{os.getpid()}")
+        try:
+            hidden.unlink(missing_ok=True)
+            descriptor = os.open(hidden, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+                json.dump(self._content, file, indent=1)
+            hidden.replace(self.path)
+        except OSError as error:
+            # What was asked for holds in this process; only the next one will not know of it.
+            raise XboardError(f"{self.path}: cannot be written: {error.strerror}") from None
+
+
+def _as_dict(server: Added) -> dict[str, str]:
+    return {"id": server.id, "label": server.label, "endpoint": server.endpoint}

@@ -1,0 +1,101 @@
+"""What every request goes through: is it meant for us, does it come from our page; and what every answer carries."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.responses import JSONResponse, RedirectResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from xboard_circus.core.origins import is_for_us, is_same_site
+
+LONGEST_BODY = 65_536
+# No 'unsafe-inline': what stands in a log line, a name or a reason runs nothing even where it got into the page.
+POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; font-src 'self'; "
+    "connect-src 'self'; manifest-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
+)
+HEADERS = {
+    "content-security-policy": POLICY,
+    "x-content-type-options": "nosniff",
+    "x-frame-options": "DENY",
+    # Not no-referrer: with that, browsers send "Origin: null" with a form of our own page.
+    "referrer-policy": "same-origin",
+    "cross-origin-opener-policy": "same-origin",
+    "cross-origin-resource-policy": "same-origin",
+    "permissions-policy": "camera=(), geolocation=(), microphone=()",
+}
+
+
+class Guarded:
+    """The app behind its checks, at a path below which it may be shown."""
+
+    def __init__(self, app: ASGIApp, *, root_path: str, hosts: Collection[str]) -> None:
+        self._app = app
+        self._root_path = root_path.rstrip("/")
+        self._hosts = hosts
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await self._app(scope, receive, send)
+            return
+        if scope["type"] != "http":
+            await send({"type": "websocket.close", "code": 1008})
+            return
+        if self._is_root_without_slash(scope):
+            await RedirectResponse(f"{self._root_of(scope)}/", 308)(scope, receive, send)
+            return
+        self._place(scope)
+
+        async def guarded(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(scope=message)
+                for name, value in HEADERS.items():
+                    headers[name] = value
+                headers.setdefault("cache-control", "no-store")
+            await send(message)
+
+        refused = self._refusal(scope["method"], Headers(scope=scope))
+        if refused is None:
+            await self._app(scope, receive, guarded)
+        else:
+            await refused(scope, receive, guarded)
+
+    def _root_of(self, scope: Scope) -> str:
+        return self._root_path or str(scope.get("root_path", "")).rstrip("/")
+
+    def _is_root_without_slash(self, scope: Scope) -> bool:
+        """Say whether the page is asked for at an address from which its relative links would lead elsewhere."""
+        return bool(root := self._root_of(scope)) and scope["path"] in (root, root + root)
+
+    def _place(self, scope: Scope) -> None:
+        """Bring the path into one shape, whether a proxy has cut its prefix off or not, and uvicorn put one before."""
+        root = self._root_of(scope)
+        path: str = scope["path"]
+        while root and (path == root or path.startswith(f"{root}/")):
+            path = path[len(root) :] or "/"
+        scope["root_path"], scope["path"] = root, root + path
+        scope.pop("raw_path", None)
+
+    def _refusal(self, method: str, headers: Headers) -> JSONResponse | None:
+        host = headers.get("host", "")
+        if not is_for_us(host, self._hosts):
+            hint = "it is none of this page's; if it is to be, write it into dashboard.hosts of the ini file"
+            return refusal(421, f"the name in this address: {hint}")
+        if method in ("GET", "HEAD"):
+            return None
+        if method != "POST":
+            return refusal(405, "only GET and POST")
+        origin, fetch_site = headers.get("origin"), headers.get("sec-fetch-site")
+        if not is_same_site(host=host, origin=origin, fetch_site=fetch_site, names=self._hosts):
+            return refusal(403, "sent by another site's page")
+        length = headers.get("content-length", "")
+        if not length.isdigit() or int(length) > LONGEST_BODY:
+            return refusal(413 if length else 411, f"a body of at most {LONGEST_BODY} bytes, with its length, is taken")
+        return None
+
+
+def refusal(status: int, message: str, headers: dict[str, str] | None = None) -> JSONResponse:
+    """Return an answer that says no, and why."""
+    return JSONResponse({"ok": False, "message": message}, status, headers)

@@ -1,0 +1,88 @@
+"""What the page is told at its start: whose it is, and what it may do."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from xboard_circus import config
+from xboard_circus.config import Config, WatcherConfig
+from xboard_circus.options.reading import DashboardOptions
+
+APP = "xboard_circus.dashboard.served:app"
+WATCHER, HTTPD = "dashboard", "circushttpd"
+LOCAL = "local"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """One dashboard.
+
+    Attributes:
+        config: The ini file of the circusd beside us; None for one that is known by its endpoint alone.
+        folder: Where the token is kept, and what the page remembers.
+        endpoint: Where the circusd beside us answers.
+        watcher: Our own name in circusd, which "stop all" leaves out; None where we are none of its watchers.
+        poll: Seconds between two questions to a circusd while somebody looks; *idle* while nobody does.
+        deadline: Seconds that circusd has for an answer to a question, and *order* to an order.
+    """
+
+    folder: Path
+    endpoint: str
+    label: str
+    config: Config | None = None
+    watcher: str | None = None
+    root_path: str = ""
+    hosts: tuple[str, ...] = ()
+    endpoints: tuple[str, ...] = ()
+    allow_add: bool = False
+    poll: float = 1.0
+    idle: float = 5.0
+    deadline: float = 2.0
+    order: float = 5.0
+
+
+def of_config(
+    found: Config, *, watcher: str | None = None, root_path: str | None = None, endpoint: str | None = None
+) -> Settings:
+    """Return the settings of the dashboard that *watcher* of an ini file runs; without one, what its options say."""
+    options = options_of(found, watcher)
+    return Settings(
+        folder=found.folder,
+        endpoint=absolute(endpoint or found.endpoint, found.folder),
+        label=found.path.name,
+        config=found,
+        watcher=watcher,
+        root_path=(options.root_path if root_path is None else root_path) or "",
+        hosts=options.hosts or (),
+        endpoints=options.endpoints or (),
+        allow_add=options.allow_add,
+    )
+
+
+def from_environment(environ: Mapping[str, str] = os.environ) -> Settings:
+    """Return the settings of a worker that circusd started; XboardError where its ini file can't be read."""
+    return of_config(
+        config.load(environ.get("XBOARD_CONFIG") or "circus.ini"), watcher=environ.get("XBOARD_WATCHER") or None
+    )
+
+
+def options_of(found: Config, watcher: str | None) -> DashboardOptions:
+    """Return the options of that watcher, or of the one that runs the page."""
+    names = [each.name for each in found.watchers]
+    chosen = found.watcher(watcher) if watcher in names else dashboard_of(found)
+    return chosen.options.dashboard if chosen is not None else DashboardOptions()
+
+
+def dashboard_of(found: Config) -> WatcherConfig | None:
+    """Return the watcher that runs the page, or None."""
+    return next(filter(config.is_dashboard, found.watchers), None)
+
+
+def absolute(endpoint: str, folder: Path) -> str:
+    """Return an endpoint that means the same in whatever folder: a relative ipc:// starts in circusd's."""
+    if endpoint.startswith("ipc://") and not endpoint.startswith(("ipc:///", "ipc://@")):
+        return f"ipc://{os.path.abspath(folder / endpoint.removeprefix('ipc://'))}"
+    return endpoint

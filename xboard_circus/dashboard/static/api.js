@@ -1,0 +1,64 @@
+// Ask the dashboard's server. Addresses are relative to the page, so that it works below any path prefix.
+
+import { text } from "./text.js";
+
+const csrf = document.querySelector("meta[name=csrf]").content;
+
+/** What the server answered in place of what was asked for; the message is for people. */
+export class Refused extends Error {}
+
+/** The path with its query; what is null or empty is left out. */
+export function address(path, query = {}) {
+  const given = Object.entries(query).filter(([, value]) => value !== null && value !== undefined && value !== "");
+  return given.length ? `${path}?${new URLSearchParams(given)}` : path;
+}
+
+/** Go to the sign-in, which says that the session has ended. */
+export function signIn() {
+  location.assign("login?expired");
+}
+
+export async function get(path, query) {
+  return answer(await reach(address(path, query), {}));
+}
+
+/** Carry out an action; the answer is the message of the server. A no raises Refused with its words. */
+export async function act(action, details) {
+  const reply = await answer(
+    await reach("api/actions", {
+      method: "POST",
+      headers: { "Content-Type": "application/json", "X-CSRF-Token": csrf },
+      body: JSON.stringify({ action, ...details }),
+    }),
+  );
+  if (reply.ok === false) throw new Refused(reply.message || text("failed"));
+  return reply.message || text("done");
+}
+
+async function reach(path, options) {
+  try {
+    return await fetch(path, { credentials: "same-origin", cache: "no-store", ...options });
+  } catch {
+    throw new Refused(text("failed.network"));
+  }
+}
+
+async function answer(response) {
+  if (response.status === 401) {
+    signIn();
+    throw new Refused(text("login.expired"));
+  }
+  let body = null;
+  try {
+    body = await response.json();
+  } catch {
+    if (response.ok) throw new Refused(text("failed.network"));
+  }
+  if (!response.ok) throw new Refused(wordsOf(body) || `${text("failed")} (HTTP ${response.status})`);
+  return body;
+}
+
+function wordsOf(body) {
+  if (typeof body?.message === "string") return body.message;
+  return typeof body?.detail === "string" ? body.detail : "";
+}

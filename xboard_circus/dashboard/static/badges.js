@@ -1,0 +1,71 @@
+// A state as a word with a shape and a colour: none of the three says anything alone.
+
+import { el, set, svg, write } from "./dom.js";
+import { text, word } from "./text.js";
+
+const SHAPES = {
+  dot: "M5 1a4 4 0 1 1 0 8a4 4 0 1 1 0-8z",
+  half: "M5 1a4 4 0 1 1 0 8a4 4 0 1 1 0-8zm0 1.4v5.2a2.6 2.6 0 0 0 0-5.2z",
+  ring: "M5 1a4 4 0 1 1 0 8a4 4 0 1 1 0-8zm0 1.4a2.6 2.6 0 1 0 0 5.2a2.6 2.6 0 1 0 0-5.2z",
+  triangle: "M5 .8 9.6 9H.4z",
+  square: "M1.4 1.4h7.2v7.2H1.4z",
+  diamond: "M5 .4 9.6 5 5 9.6.4 5z",
+  bars: "M2 1.5h2.2v7H2zM5.8 1.5H8v7H5.8z",
+  arrow: "M1 4h4V1.2L9.6 5 5 8.8V6H1z",
+  query: "M4.2 7.4h1.5v1.5H4.2zM2.4 3.3C2.5 1.9 3.5 1 5 1s2.6.9 2.6 2.2c0 1-.5 1.6-1.3 2.1-.5.3-.6.5-.6 1v.2H4.2v-.4c0-1 .3-1.4 1.1-1.9.5-.3.7-.6.7-1s-.4-.8-1-.8c-.7 0-1.1.4-1.1.9z",
+};
+
+// state -> [tone, shape]
+const LOOKS = {
+  ready: ["good", "dot"],
+  running: ["good", "dot"],
+  active: ["good", "dot"],
+  bound: ["good", "dot"],
+  busy: ["warn", "half"],
+  starting: ["info", "arrow"],
+  cleaning: ["info", "arrow"],
+  waiting: ["warn", "bars"],
+  not_ready: ["warn", "ring"],
+  spare: ["info", "ring"],
+  draining: ["info", "half"],
+  stopping: ["idle", "half"],
+  stopped: ["idle", "square"],
+  none: ["idle", "ring"],
+  ended: ["idle", "square"],
+  sick: ["bad", "triangle"],
+  wedged: ["bad", "square"],
+  refused: ["bad", "diamond"],
+  // kinds of the ledger
+  restart: ["warn", "arrow"],
+  cooldown: ["bad", "bars"],
+  recovered: ["good", "dot"],
+  unhealthy: ["bad", "triangle"],
+  port_freed: ["info", "dot"],
+  port_refused: ["bad", "diamond"],
+  spawn: ["idle", "arrow"],
+  reap: ["idle", "square"],
+  kill: ["idle", "diamond"],
+  start: ["idle", "arrow"],
+  stop: ["idle", "square"],
+  command: ["info", "diamond"],
+};
+
+export const toneOf = (state) => (LOOKS[state] ?? ["idle", "query"])[0];
+
+export class Badge {
+  constructor(family = "state") {
+    this.family = family;
+    this.shape = svg("path", { "fill-rule": "evenodd", fill: "currentColor" });
+    this.words = el("span");
+    this.node = el("span", { class: "badge" }, svg("svg", { viewBox: "0 0 10 10", "aria-hidden": "true" }, this.shape), this.words);
+  }
+
+  /** Show a state; one that circusd told too long ago is grey, with a question mark, and in the past. */
+  update(state, stale = false) {
+    const [tone, shape] = stale ? ["idle", "query"] : LOOKS[state] ?? ["idle", "query"];
+    set(this.node, "data-tone", tone);
+    set(this.node, "data-state", state);
+    set(this.shape, "d", SHAPES[shape]);
+    write(this.words, stale ? text("state.stale", { state: word(this.family, state) }) : word(this.family, state));
+  }
+}

@@ -1,0 +1,28 @@
+// Choice boxes whose choices come and go with the state, without losing what is chosen.
+
+import { el, show } from "./dom.js";
+
+/** Put [value, words] into a select; the chosen one stays chosen while it is among them. */
+export function offer(select, choices) {
+  const wanted = JSON.stringify(choices);
+  if (select.dataset.offered === wanted) return;
+  select.dataset.offered = wanted;
+  const chosen = select.dataset.wish ?? select.value;
+  select.replaceChildren(...choices.map(([value, words]) => el("option", { value }, words)));
+  if (choices.some(([value]) => value === chosen)) {
+    select.value = chosen;
+    delete select.dataset.wish;
+  }
+}
+
+/** Choose a value, now or as soon as it is offered. */
+export function choose(select, value) {
+  if ([...select.options].some((option) => option.value === value)) select.value = value;
+  else select.dataset.wish = value;
+}
+
+/** Offer the circusds; with only one there is nothing to choose. */
+export function offerServers(select, field, servers) {
+  offer(select, servers.map(({ id, label }) => [id, label]));
+  show(field, servers.length > 1);
+}

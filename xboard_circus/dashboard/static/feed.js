@@ -1,0 +1,73 @@
+// The live state: an event stream that comes back by itself, and what is known of its age meanwhile.
+
+import { get } from "./api.js";
+
+const FIRST_WAIT = 500;
+const LONGEST_WAIT = 5000;
+const SILENCE = 12; // seconds without an event after which a stream counts as broken, whatever the browser thinks
+
+/** Seconds on a clock that nobody sets. */
+export const now = () => performance.now() / 1000;
+
+/**
+ * Gives each state to `onState(state)`. `heardAt` is when the last one came, on the clock of `now`, or null;
+ * `live` whether the stream stands.
+ */
+export class Feed {
+  constructor(onState) {
+    this.onState = onState;
+    this.heardAt = null;
+    this.live = false;
+    this.source = null;
+    this.timer = null;
+    this.wait = FIRST_WAIT;
+    // Browsers hold six connections to one host: a page that nobody sees gives its own back.
+    document.addEventListener("visibilitychange", () => (document.hidden ? this.close() : this.open()));
+    setInterval(() => this.checkSilence(), 1000);
+  }
+
+  open() {
+    this.close();
+    this.openedAt = now();
+    this.source = new EventSource("api/stream");
+    this.source.addEventListener("state", (event) => this.hear(JSON.parse(event.data)));
+    this.source.addEventListener("error", () => this.lose());
+  }
+
+  close() {
+    clearTimeout(this.timer);
+    this.source?.close();
+    this.source = null;
+    this.live = false;
+  }
+
+  hear(state) {
+    this.heardAt = now();
+    this.live = true;
+    this.wait = FIRST_WAIT;
+    this.onState(state);
+  }
+
+  lose() {
+    this.close();
+    this.timer = setTimeout(() => this.again(), this.wait);
+    this.wait = Math.min(this.wait * 2, LONGEST_WAIT);
+  }
+
+  async again() {
+    // An event stream does not tell why it was refused; a plain question does, and leads to the sign-in on a 401.
+    try {
+      this.onState(await get("api/state"));
+      this.heardAt = now();
+    } catch {
+      if (!document.hidden) this.lose();
+      return;
+    }
+    if (!document.hidden) this.open();
+  }
+
+  checkSilence() {
+    if (this.source && now() - Math.max(this.openedAt, this.heardAt ?? 0) > SILENCE) this.lose();
+  }
+}
+

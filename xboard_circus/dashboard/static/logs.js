@@ -1,0 +1,207 @@
+// Live logs: the end of one file, and what is written to it while the view is open. Lines are text, whatever they hold.
+
+import { address, get, Refused } from "./api.js";
+import { choose, offer, offerServers } from "./choices.js";
+import { el, set, show, write } from "./dom.js";
+import { count, text } from "./text.js";
+
+const MOST = 2000; // lines kept
+const FIRST = 300;
+const AGAIN = 2000;
+const $ = (id) => document.getElementById(id);
+// eslint-disable-next-line no-control-regex
+const COLOURS = /\u001b\[[0-9;]*[A-Za-z]/g;
+const BAD = /\b(ERROR|CRITICAL|FATAL|Traceback)\b/;
+const ODD = /\b(WARNING|WARN)\b/;
+
+export class Logs {
+  constructor() {
+    this.server = $("logs-server");
+    this.file = $("logs-file");
+    this.filter = $("logs-filter");
+    this.pause = $("logs-pause");
+    this.log = $("log");
+    this.lines = [];
+    this.waiting = [];
+    this.turn = 0;
+    this.paused = false;
+    this.server.addEventListener("change", () => this.listFiles());
+    this.file.addEventListener("change", () => this.restart());
+    this.filter.addEventListener("input", () => this.redraw());
+    this.pause.addEventListener("click", () => this.setPaused(!this.paused));
+    $("logs-newest").addEventListener("click", () => this.toNewest());
+    this.log.addEventListener("scroll", () => show($("logs-newest"), !this.isAtEnd()));
+    document.addEventListener("visibilitychange", () => this.isOpen && (document.hidden ? this.stop() : this.restart()));
+  }
+
+  /** Open the view, perhaps at the log of one watcher of one circusd. */
+  open(serverId, watcherName) {
+    if (serverId) choose(this.server, serverId);
+    this.watcherWished = watcherName || null;
+    this.isOpen = true;
+    this.listFiles();
+  }
+
+  close() {
+    this.isOpen = false;
+    this.stop();
+  }
+
+  update(state) {
+    const before = this.server.value;
+    offerServers(this.server, $("logs-server-field"), state.servers);
+    if (this.isOpen && before !== this.server.value) this.listFiles();
+  }
+
+  async listFiles() {
+    if (!this.server.value) return;
+    try {
+      const { files } = await get("api/logs", { server: this.server.value });
+      offer(this.file, files.map(({ id, title }) => [id, title || id]));
+      const wished = this.watcherWished && files.find(({ watcher }) => watcher === this.watcherWished);
+      if (wished) this.file.value = wished.id;
+      this.watcherWished = null;
+      this.tell(files.length ? "" : text("logs.none"));
+      this.restart();
+    } catch (refused) {
+      this.fail(refused);
+    }
+  }
+
+  /** Show the chosen file from its end on. */
+  restart() {
+    this.stop();
+    this.setPaused(false);
+    this.lines = [];
+    this.redraw();
+    if (this.isOpen && this.file.value) this.follow(this.turn);
+  }
+
+  stop() {
+    this.turn += 1;
+    this.source?.close();
+    this.source = null;
+    set(this.log, "data-following", null);
+    clearTimeout(this.timer);
+  }
+
+  follow(turn) {
+    const path = `api/logs/${encodeURIComponent(this.file.value)}`;
+    const server = this.server.value;
+    // The stream first and the end of the file second: what is written in between comes twice, and is seen to.
+    this.early = [];
+    this.source = new EventSource(address(`${path}/stream`, { server }));
+    this.source.addEventListener("line", (event) => this.hear(JSON.parse(event.data)));
+    this.source.addEventListener("open", () => this.fetchEnd(path, server, turn), { once: true });
+    this.source.addEventListener("error", () => {
+      if (turn !== this.turn) return;
+      this.source.close();
+      this.tell(text("logs.lost"));
+      this.timer = setTimeout(() => this.again(), AGAIN);
+    });
+  }
+
+  // Nothing is cleared before the server answers again: the old lines are worth more than an empty frame.
+  again() {
+    this.stop();
+    this.follow(this.turn);
+  }
+
+  async fetchEnd(path, server, turn) {
+    try {
+      const { lines } = await get(path, { server, lines: FIRST });
+      if (turn !== this.turn) return;
+      this.tell("");
+      this.lines = [];
+      this.log.replaceChildren();
+      const early = this.early;
+      this.early = null;
+      this.add([...lines, ...early.slice(overlap(lines, early))]);
+      this.toNewest();
+      set(this.log, "data-following", "yes");
+    } catch (refused) {
+      if (turn === this.turn) this.fail(refused);
+    }
+  }
+
+  hear(line) {
+    if (this.early) this.early.push(line);
+    else if (this.paused) this.keepWaiting(line);
+    else this.add([line]);
+  }
+
+  keepWaiting(line) {
+    this.waiting.push(line);
+    if (this.waiting.length > MOST) this.waiting.shift();
+    this.drawFoot();
+  }
+
+  add(lines) {
+    const follows = this.isAtEnd();
+    const clean = lines.map((line) => line.replace(COLOURS, ""));
+    this.lines.push(...clean);
+    this.lines.splice(0, Math.max(0, this.lines.length - MOST));
+    this.log.append(...clean.filter((line) => this.fits(line)).map(lineNode));
+    while (this.log.childElementCount > MOST) this.log.firstElementChild.remove();
+    if (follows) this.log.scrollTop = this.log.scrollHeight;
+    this.drawFoot();
+  }
+
+  redraw() {
+    this.log.replaceChildren(...this.lines.filter((line) => this.fits(line)).map(lineNode));
+    this.toNewest();
+    this.drawFoot();
+  }
+
+  fits(line) {
+    return line.toLowerCase().includes(this.filter.value.toLowerCase());
+  }
+
+  setPaused(wanted) {
+    this.paused = wanted;
+    set(this.pause, "aria-pressed", String(wanted));
+    write(this.pause, text(wanted ? "logs.resume" : "logs.pause"));
+    const waiting = this.waiting;
+    this.waiting = [];
+    if (!wanted && waiting.length) this.add(waiting);
+    this.drawFoot();
+  }
+
+  isAtEnd() {
+    return this.log.scrollHeight - this.log.scrollTop - this.log.clientHeight < 24;
+  }
+
+  toNewest() {
+    this.log.scrollTop = this.log.scrollHeight;
+    show($("logs-newest"), false);
+  }
+
+  drawFoot() {
+    const figures = { shown: count(this.log.childElementCount), kept: count(this.lines.length), limit: count(MOST) };
+    const waits = this.paused ? ` · ${text("logs.paused", { count: count(this.waiting.length) })}` : "";
+    write($("log-foot"), text("logs.lines", figures) + waits);
+  }
+
+  tell(words) {
+    write($("logs-notice"), words);
+    show($("logs-notice"), Boolean(words));
+  }
+
+  fail(refused) {
+    if (!(refused instanceof Refused)) throw refused;
+    this.tell(text("logs.failed", { message: refused.message }));
+  }
+}
+
+function lineNode(line) {
+  return el("div", { class: "line", "data-tone": BAD.test(line) ? "bad" : ODD.test(line) ? "warn" : null }, line);
+}
+
+/** How many of the first `early` lines are the last ones of `lines`. */
+function overlap(lines, early) {
+  for (let size = Math.min(lines.length, early.length); size > 0; size -= 1) {
+    const end = lines.slice(lines.length - size);
+    if (end.every((line, at) => line === early[at])) return size;
+  }
+  return 0;
+}

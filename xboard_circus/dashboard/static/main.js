@@ -1,0 +1,93 @@
+// The page: one live state, three views of it.
+
+import { MAY_ACT } from "./actions.js";
+import { act } from "./api.js";
+import { changes } from "./changes.js";
+import { Details } from "./details.js";
+import { closeable, formDialog } from "./dialogs.js";
+import { Keyed, set, show, write } from "./dom.js";
+import { Feed, now } from "./feed.js";
+import { History } from "./history.js";
+import { Logs } from "./logs.js";
+import { ServerSection } from "./server.js";
+import { offerSettings } from "./settings.js";
+import { duration, text } from "./text.js";
+import { Timeline } from "./timeline.js";
+import { announce, toast } from "./toasts.js";
+import { isTroubled } from "./watcher.js";
+
+const QUIET = 6; // seconds without news after which the page says so
+const $ = (id) => document.getElementById(id);
+
+const figures = new History();
+const details = new Details(figures);
+const timeline = new Timeline();
+const logs = new Logs();
+const feed = new Feed(onState);
+const addWatcher = formDialog("watcher-dialog", "watcher-form", async (fields, server) => {
+  toast(await act("add_watcher", { ...fields, server, numprocesses: Number(fields.numprocesses) }));
+});
+const addServer = formDialog("server-dialog", "server-form", async (fields) => {
+  toast(await act("add_server", fields));
+});
+const servers = new Keyed(
+  $("servers"),
+  ({ server }) => server.id,
+  ({ server }) => {
+    figures.load(server.id);
+    return new ServerSection({ server, history: figures, details, addWatcher });
+  },
+);
+let state = null;
+
+function onState(fresh) {
+  announce(changes(state, fresh));
+  state = fresh;
+  figures.add(fresh);
+  show($("loading"), false);
+  const heardAt = now();
+  servers.update(fresh.servers.map((server) => ({ server, state: fresh, heardAt })));
+  timeline.update(fresh);
+  logs.update(fresh);
+  draw();
+}
+
+/** What changes by itself as time goes by. */
+function draw() {
+  const age = feed.heardAt === null ? null : now() - feed.heardAt;
+  const isQuiet = age === null ? false : age > QUIET || (!feed.live && age > 2);
+  set($("link-state"), "data-link", age === null ? "none" : isQuiet ? "lost" : "live");
+  write($("link-state"), age === null ? text("link.connecting") : isQuiet ? text("link.lost", { age: duration(age) }) : text("link.live"));
+  const stale = [...servers.views.values()].map((view) => view.draw());
+  if (state) details.update(state, stale.some(Boolean));
+  document.title = `${titleOf(stale.some(Boolean))}xboard-circus`;
+}
+
+function titleOf(isStale) {
+  if (!state) return "";
+  if (isStale) return `${text("title.gone")} · `;
+  const troubled = state.servers.flatMap(({ watchers }) => watchers).filter(isTroubled).length;
+  return troubled ? `${text("title.trouble", { count: troubled })} · ` : "";
+}
+
+/** Show the view that the address names: #timeline, #logs/SERVER/WATCHER. */
+function route() {
+  const [name, ...place] = location.hash.slice(1).split("/").map(decodeURIComponent);
+  const views = { overview: null, timeline, logs };
+  if (name && !(name in views)) return; // the skip link
+  const chosen = name || "overview";
+  for (const [each, view] of Object.entries(views)) {
+    if (each !== chosen) view?.close();
+    show($(each), each === chosen);
+    set(document.querySelector(`[data-view=${each}]`), "aria-current", each === chosen ? "page" : null);
+  }
+  views[chosen]?.open(...place);
+}
+
+offerSettings();
+closeable();
+if (MAY_ACT) $("add-server").addEventListener("click", () => addServer());
+addEventListener("hashchange", route);
+setInterval(draw, 1000);
+feed.open();
+route();

@@ -1,0 +1,23 @@
+// Short messages that come and go, and what a screen reader is told.
+
+import { el } from "./dom.js";
+import { text } from "./text.js";
+
+const SECONDS = { good: 5, bad: 15 };
+const MOST = 4;
+
+/** Show what came of an action. Bad news stay longer, and can be put away. */
+export function toast(words, tone = "good") {
+  const list = document.getElementById("toasts");
+  const close = el("button", { type: "button", class: "toast-close", "aria-label": text("close"), onclick: () => box.remove() }, "×");
+  const box = el("div", { class: "toast", "data-tone": tone, role: tone === "bad" ? "alert" : "status" }, el("p", {}, words), close);
+  list.append(box);
+  while (list.children.length > MOST) list.firstElementChild.remove();
+  setTimeout(() => box.remove(), SECONDS[tone] * 1000);
+}
+
+/** Tell a screen reader, in turn and not in the middle of a word. */
+export function announce(sentences) {
+  if (!sentences.length) return;
+  document.getElementById("announcer").textContent = sentences.slice(0, 5).join(". ");
+}

@@ -1,0 +1,99 @@
+"""Server-sent events: each message made once for all who look, and nobody waited for."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Callable
+
+from starlette.responses import Response
+from starlette.types import Message, Receive, Scope, Send
+
+MOST_STREAMS = 256
+STUCK_AFTER = 20.0
+HEARTBEAT = b": \n\n"
+_HEADERS = [
+    (b"content-type", b"text/event-stream; charset=utf-8"),
+    (b"x-accel-buffering", b"no"),  # nginx would hold the events back
+]
+
+
+def event(name: str, data: str) -> bytes:
+    """Return one event; *data* is JSON, which has no line breaks."""
+    return f"event: {name}\ndata: {data}\n\n".encode()
+
+
+def json_text(value: object) -> str:
+    """Return *value* as compact JSON that is safe wherever it ends up, a page's source among it."""
+    return json.dumps(value, separators=(",", ":")).replace("<", "\\u003c")
+
+
+class EventStream(Response):
+    """Sends what *source* yields until it ends, the client goes or stays stuck, or *closing* is set."""
+
+    def __init__(
+        self, source: AsyncIterator[bytes], *, closing: asyncio.Event, stuck_after: float = STUCK_AFTER
+    ) -> None:
+        self.status_code = 200
+        self.background = None
+        self._source = source
+        self._closing = closing
+        self._stuck_after = stuck_after
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": _HEADERS})
+        tasks = [asyncio.create_task(work) for work in (self._pump(send), _gone(receive), self._closed())]
+        try:
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+        if not tasks[1].done() or tasks[1].cancelled():
+            await asyncio.wait_for(send({"type": "http.response.body", "body": b"", "more_body": False}), 1)
+
+    async def _pump(self, send: Send) -> None:
+        await send(_body(b"retry: 2000\n\n"))
+        async for message in self._source:
+            # One that does not read: what it would get is lost on it, and what is held for it costs us.
+            await asyncio.wait_for(send(_body(message)), self._stuck_after)
+
+    async def _closed(self) -> None:
+        await self._closing.wait()
+
+
+def _body(message: bytes) -> Message:
+    return {"type": "http.response.body", "body": message, "more_body": True}
+
+
+async def _gone(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+class Board:
+    """What all who look are shown next. Whoever is slow gets the latest and misses what was before it."""
+
+    def __init__(self) -> None:
+        self.viewers = 0
+        self._messages: dict[str, bytes] = {}
+        self._next = asyncio.Event()
+
+    def publish(self, messages: dict[str, bytes]) -> None:
+        """Show one message to each role."""
+        self._messages = messages
+        shown, self._next = self._next, asyncio.Event()
+        shown.set()
+
+    async def follow(self, role: str, first: Callable[[], bytes], *, holds: Callable[[], bool]) -> AsyncIterator[bytes]:
+        """Yield a message now and whenever there is a new one, for as long as *holds* says so."""
+        self.viewers += 1
+        try:
+            yield first()
+            while True:
+                await self._next.wait()
+                if not holds():
+                    return
+                yield self._messages[role]
+        finally:
+            self.viewers -= 1

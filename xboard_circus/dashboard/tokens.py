@@ -1,0 +1,96 @@
+"""The two secrets that open the page, in a file that only its owner can read."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import os
+import secrets
+import stat
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from xboard_circus.errors import XboardError
+
+Role = Literal["admin", "reader"]
+
+FILE = "dashboard.token"
+LONGEST = 200
+_TEXT = """\
+# Opens the dashboard. Whoever has admin can stop the backend; reader can only look. Keep the mode 0600.
+# Delete this file and restart the dashboard for new ones; everybody is logged out then.
+admin = {admin}
+reader = {reader}
+"""
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Tokens:
+    """What opens the page, as an administrator and as a reader."""
+
+    admin: str
+    reader: str
+
+    def role_of(self, token: str) -> Role | None:
+        """Return what *token* allows, in the same time whichever it is; None where it is no token of ours."""
+        given = _digest(token[:LONGEST])
+        is_admin = hmac.compare_digest(given, _digest(self.admin))
+        is_reader = hmac.compare_digest(given, _digest(self.reader))
+        return "admin" if is_admin else "reader" if is_reader else None
+
+    def key(self, purpose: str) -> bytes:
+        """Return a secret for *purpose* that new tokens make void."""
+        return hashlib.sha256(f"{purpose}\n{self.admin}\n{self.reader}".encode()).digest()
+
+
+def load_or_make(folder: Path) -> Tokens:
+    """Return the tokens in *folder*, which the first start makes; XboardError where they can't be used."""
+    path = folder / FILE
+    made = Tokens(secrets.token_urlsafe(32), secrets.token_urlsafe(32))
+    text = _TEXT.format(admin=made.admin, reader=made.reader)
+    # Written whole under another name and then linked: no reader finds half of it, and the second of two who
+    # begin at once gets the first one's.
+    hidden = folder / f".{FILE}.{secrets.token_hex(4)}"
+    try:
+        if not path.exists():
+            descriptor = os.open(hidden, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+                file.write(text)
+            try:
+                os.link(hidden, path)
+            except FileExistsError:
+                pass
+            finally:
+                hidden.unlink(missing_ok=True)
+    except OSError as error:
+        raise XboardError(f"{path}: cannot be made: {error.strerror}; let the dashboard's user write there") from None
+    return load(folder)
+
+
+def load(folder: Path) -> Tokens:
+    """Return the tokens in *folder*; XboardError where there are none, or others could have read or written them."""
+    path = folder / FILE
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        with os.fdopen(descriptor, encoding="utf-8") as file:
+            found = os.fstat(file.fileno())
+            if found.st_uid not in (os.geteuid(), 0) or stat.S_IMODE(found.st_mode) & 0o077:
+                raise XboardError(f"{path}: others can read it; chmod 600 it, or delete it and restart the dashboard")
+            text = file.read(4096)
+    except FileNotFoundError:
+        raise XboardError(f"{path}: no such file; the dashboard makes it at its first start") from None
+    except (OSError, UnicodeDecodeError) as error:
+        why = error.strerror if isinstance(error, OSError) else "it is no text"
+        raise XboardError(f"{path}: cannot be read: {why}") from None
+    lines = (line.partition("=") for line in text.splitlines() if not line.startswith("#"))
+    values = {name.strip(): value.strip() for name, _, value in lines}
+    tokens = Tokens(values.get("admin", ""), values.get("reader", ""))
+    if min(len(tokens.admin), len(tokens.reader)) < 32 or tokens.admin == tokens.reader:
+        what = "there are no two different tokens of 32 characters or more in it"
+        raise XboardError(f"{path}: {what}; delete it and restart the dashboard for new ones")
+    return tokens
+
+
+def _digest(token: str) -> bytes:
+    return hashlib.sha256(token.encode("utf-8", "surrogatepass")).digest()

@@ -1,0 +1,65 @@
+"""The words of the page: one catalogue per language, all with the same keys.
+
+The page is rendered in one language, and gets that catalogue for what its scripts write.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+LANGUAGES = {"en": "English", "zh-CN": "简体中文"}
+"""Tags of the languages, the default first, and how each calls itself."""
+
+COOKIE = "xboard_language"
+"""Name of the cookie in which the page keeps the language that somebody chose."""
+
+THEME_COOKIE = "xboard_theme"
+"""The same for ``light`` and ``dark``; without it the browser's own setting rules."""
+
+THEMES = ("light", "dark")
+
+
+@functools.cache
+def catalogue(language: str) -> Mapping[str, str]:
+    """Return the texts of *language*, one of LANGUAGES."""
+    path = Path(__file__).with_name(f"{language}.json")
+    texts: dict[str, str] = json.loads(path.read_text(encoding="utf-8"))
+    return texts
+
+
+def choose(cookie: str | None, accept_language: str | None) -> str:
+    """Return the language for a browser: the one chosen before, else the first that it accepts, else English.
+
+    >>> choose(None, "de, zh-Hans;q=0.8, en;q=0.5")
+    'zh-CN'
+    >>> choose("en", "zh-CN")
+    'en'
+    """
+    if cookie in LANGUAGES:
+        return str(cookie)
+    for tag in _by_preference(accept_language or ""):
+        for language in LANGUAGES:
+            if tag.partition("-")[0] == language.partition("-")[0].lower():
+                return language
+    return next(iter(LANGUAGES))
+
+
+def theme(cookie: str | None) -> str:
+    """Return the theme chosen before, or an empty text."""
+    return str(cookie) if cookie in THEMES else ""
+
+
+def _by_preference(accept_language: str) -> list[str]:
+    ranked = []
+    for place, part in enumerate(accept_language.split(",")):
+        tag, _, parameter = part.strip().lower().partition(";")
+        try:
+            quality = float(parameter.strip().removeprefix("q=")) if parameter else 1.0
+        except ValueError:
+            continue
+        if tag and quality > 0:
+            ranked.append((-quality, place, tag))
+    return [tag for _, _, tag in sorted(ranked)]

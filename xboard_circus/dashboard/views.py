@@ -1,0 +1,63 @@
+"""What the page is shown of a circusd's state: the figures that circusd does not have, and no secrets."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from functools import lru_cache
+from typing import Any
+
+from xboard_circus.dashboard.measures import Key, Measure
+from xboard_circus.masking import MASK, safe_command, safe_text
+
+_COMMANDS = ("cmd", "args")
+_SECRET = re.compile(r"env|passw|secret|token|credential|key|dsn|auth", re.IGNORECASE)
+_PLAIN = frozenset({"name", "state", "status", "probe", "host"})
+
+
+def watcher(told: Mapping[str, Any], measures: Mapping[Key, Measure]) -> dict[str, Any]:
+    """Return what the page is shown of a watcher of ``xboard_state``."""
+    workers = [worker(each, measures) for each in told["workers"]]
+    waits = [each["next_try"] for each in workers if each["next_try"] is not None]
+    shown: dict[str, Any] = masked({key: value for key, value in told.items() if key not in ("workers", "options")})
+    return {
+        **shown,
+        "options": {key: option(key, value) for key, value in (told.get("options") or {}).items()},
+        "next_try": min(waits, default=told.get("cooldown_until")),
+        "workers": workers,
+    }
+
+
+def worker(told: Mapping[str, Any], measures: Mapping[Key, Measure]) -> dict[str, Any]:
+    """Return what the page is shown of a worker; what cannot be measured from here is what its probe told."""
+    found = measures.get((told["pid"], told["started"]))
+    probe = told.get("probe") or {}
+    shown: dict[str, Any] = masked(told)
+    shown["rss"] = found.rss if found is not None else told.get("rss", probe.get("rss"))
+    shown["cpu"] = found.cpu if found is not None else told.get("cpu")
+    return shown
+
+
+def option(name: str, value: object) -> object:
+    """Return the value of an ini option as it may be shown."""
+    if name in _COMMANDS:
+        return safe_command(str(value).split())
+    if _SECRET.search(name) and name not in ("copy_env",) and value not in (None, "", False, True):
+        return MASK
+    return masked(value)
+
+
+def masked(value: Any, key: str = "") -> Any:
+    """Return *value* with the secrets in its strings masked, however deep they are."""
+    if isinstance(value, str):
+        return value if key in _PLAIN else _masked_text(value)
+    if isinstance(value, Mapping):
+        return {name: masked(each, str(name)) for name, each in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [masked(each) for each in value]
+    return value
+
+
+@lru_cache(maxsize=4096)
+def _masked_text(text: str) -> str:
+    return safe_text(text)
