@@ -105,8 +105,8 @@ class Worker:
         head, _, body = self.raw(f"POST {path} HTTP/1.0\r\n\r\n".encode()).partition(b"\r\n\r\n")
         return int(head.split()[1]), json.loads(body)
 
-    def take_over(self, instance: str = "this") -> socket.socket | None:
-        return handover.take_over(self.private, instance=instance, address=("127.0.0.1", self.port), timeout=5)
+    def take_over(self, instance: str = "this", *, timeout: float = 5) -> socket.socket | None:
+        return handover.take_over(self.private, instance=instance, address=("127.0.0.1", self.port), timeout=timeout)
 
     def state(self) -> str:
         state: str = self.tell()["state"]
@@ -805,7 +805,7 @@ def test_a_worker_that_does_not_answer_is_given_up_in_time(place: Place) -> None
     began = time.monotonic()
 
     with nothing_leaked():
-        assert worker.take_over() is None
+        assert worker.take_over(timeout=1) is None
 
     assert 0.9 < time.monotonic() - began < 3
     assert handover.take_over(place.runtime / "none.sock", instance="this", address=("127.0.0.1", 1)) is None
