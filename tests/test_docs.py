@@ -1,7 +1,9 @@
-"""The documents say what the code does: the option reference is generated, and circus.ini shows every option."""
+"""The documents say what the code does: the option reference is generated, circus.ini shows every option, and the
+README says the same in both languages."""
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -23,6 +25,7 @@ from xboard_circus.options.reading import (
 ROOT = Path(__file__).resolve().parents[1]
 BUILD = ROOT / "scripts" / "build_docs.py"
 INI = ROOT / "circus.ini"
+READMES = (ROOT / "README.md", ROOT / "README.zh-CN.md")
 
 
 def build(*arguments: str, script: Path = BUILD) -> subprocess.CompletedProcess[str]:
@@ -37,6 +40,21 @@ def commented_options() -> dict[str, str]:
         if line.startswith("# ") and equals and " " not in name:
             found.setdefault(name, value)
     return found
+
+
+def console_blocks(readme: Path) -> list[str]:
+    """Return what stands between fences, without the comments, which are translated."""
+    blocks = re.findall(r"^```.*?^```$", readme.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
+    return [re.sub(r"^(\$ .*?) +# .*$", r"\1", block, flags=re.MULTILINE) for block in blocks]
+
+
+def benchmark_figures(readme: Path) -> list[list[list[str]]]:
+    """Return the numbers of each cell of the benchmark's table, with what is bold and what never came about."""
+    table = readme.read_text(encoding="utf-8").partition("\n| | xboard-circus |")[2].partition("\n\n")[0]
+    return [
+        [re.findall(r"\*\*|never|\d+(?:[.,]\d+)*", cell) for cell in row.replace("永不", "never").split("|")]
+        for row in table.splitlines()
+    ]
 
 
 def test_what_is_generated_is_up_to_date() -> None:
@@ -149,3 +167,17 @@ def test_the_second_backend_of_circus_ini_has_no_fault_either(tmp_path: Path) ->
     assert [watcher.name for watcher in config.watchers] == ["dashboard", "reports", "xboard"]
     assert list(remarks_on_file(config)) == []
     assert list(remarks_on_watcher(config, config.watcher("reports"))) == []
+
+
+def test_the_readme_has_the_same_commands_in_both_languages() -> None:
+    english, chinese = map(console_blocks, READMES)
+
+    assert english
+    assert chinese == english
+
+
+def test_the_readme_has_the_same_figures_in_both_languages() -> None:
+    english, chinese = map(benchmark_figures, READMES)
+
+    assert len(english) > 2
+    assert chinese == english
