@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
-import re
 import socket
 from collections.abc import Iterable
 from functools import partial
@@ -24,6 +23,7 @@ from xboard_circus.core.ports import Holder, Policy, plan
 from xboard_circus.core.states import PortState
 from xboard_circus.host import listeners
 from xboard_circus.supervisor import handover
+from xboard_circus.supervisor.inheritance import sockets_named
 
 if TYPE_CHECKING:
     from xboard_circus.supervisor.armed import ArmedWatcher
@@ -64,8 +64,8 @@ class PortGuard:
     def socket(self) -> Any:
         """Return the Circus socket that the command names, or None."""
         watcher = self.armed.watcher
-        found = re.search(r"circus\.sockets\.([\w-]+)", f"{watcher.cmd} {watcher.args or ''}", re.IGNORECASE)
-        return watcher.sockets.get(found[1].lower()) if found and watcher.sockets else None
+        names = sockets_named(watcher)
+        return watcher.sockets.get(names[0]) if names and watcher.sockets else None
 
     def address(self) -> tuple[str, int] | None:
         shared = self.socket()
@@ -86,16 +86,17 @@ class PortGuard:
                 self.armed.supervisor.sweep(self.armed.name, self.armed.options.port.grace)
             return
         if shared is not None:
-            if is_listening(shared):
-                if not shared.so_reuseport:
-                    self._bound(shared)
-                    return
-                self._release(shared)  # `reloadconfig` bound a new socket before anybody could clean its port
-            # The mark has done its work: from now on this is one socket, shared by all workers.
-            shared.so_reuseport = False
-            shared.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 0)
+            if shared.so_reuseport:
+                # The mark has done its work: from now on this is one socket, shared by all workers. A fresh one, since
+                # `reloadconfig` binds what Circus made, and whoever started before us has inherited that.
+                self._release(shared)
+                shared.so_reuseport = False
+            elif is_listening(shared):
+                self._bound(shared)
+                return
         self.state, self.reason = PortState.CLEANING, "the port is being looked at"
-        self.armed.supervisor.run(self._guard(self._run), f"the port guard of {self.armed.name}", self._give_up)
+        give_up = partial(self._give_up, self._run)
+        self.armed.supervisor.run(self._guard(self._run), f"the port guard of {self.armed.name}", give_up)
 
     @property
     def is_bound_by_the_server(self) -> bool:
@@ -110,22 +111,22 @@ class PortGuard:
         if self.state is PortState.BOUND and self.is_bound_by_the_server:
             self.prepare()
 
-    def _give_up(self) -> None:
+    def _give_up(self, run: int) -> None:
         """Bind plainly where the guard itself fails: the backend runs on without this protection."""
-        shared = self.socket()
-        try:
-            if shared is not None and not is_listening(shared):
-                shared.bind_and_listen()
-        except OSError as error:
-            self.reason = str(error)
-        self.state = PortState.BOUND
-        self.armed.open_gates()
+        if not self._is_current(run):
+            return
+        address = self.address()
+        if self.socket() is not None and address is not None and not self._bind(address):
+            self._note_refused(self._last_error)
+            self.armed.supervisor.loop.call_later(self.armed.options.port.retry, self._give_up, run)
+            return
+        self._done()
 
     def _is_current(self, run: int) -> bool:
         return run == self._run and self.armed.is_current() and not self.armed.watcher.is_stopped()
 
     async def _guard(self, run: int) -> None:
-        armed, loop = self.armed, asyncio.get_running_loop()
+        armed, shared, loop = self.armed, self.socket(), asyncio.get_running_loop()
         policy, grace = armed.policy, armed.options.port.grace
         freed: list[str] = []
         if policy is not Policy.NEVER and await self._take_over(run):
@@ -158,11 +159,11 @@ class PortGuard:
                 logger.warning("xboard: %s: port %s: %s", armed.name, address[1], self.reason)
                 stopping = loop.run_in_executor(None, partial(listeners.stop, list(todo.stop), grace=grace))
                 continue
-            if not todo.refuse and found:
+            if found and not todo.refuse and shared is None:
                 self._done()  # its holders are ours: a live worker that binds by itself
                 self._tell_freed(freed)
                 return
-            await self._refused(todo.reason or self._last_error, run)
+            await self._refused(todo.reason or held_by_ours(found) or self._last_error, run)
 
     async def _take_over(self, run: int) -> bool:
         """Take the listening socket over from a worker that outlived its circusd: no moment without a listener.
@@ -211,14 +212,17 @@ class PortGuard:
         return True
 
     async def _refused(self, reason: str, run: int) -> None:
-        armed, retry = self.armed, self.armed.options.port.retry
+        self._note_refused(reason)
+        while self._is_current(run) and self.retry_in() > 0:
+            await asyncio.sleep(min(0.2, self.armed.options.port.retry))
+
+    def _note_refused(self, reason: str) -> None:
+        armed = self.armed
         if self.state is not PortState.REFUSED or reason.split(" for ", maxsplit=1)[0] != self.reason.split(" for ")[0]:
             armed.tell(f"port refused: {reason}")
             armed.publish("port_refused", reason=reason)
         self.state, self.reason = PortState.REFUSED, reason
-        self._retry_at = armed.clock() + retry
-        while self._is_current(run) and armed.clock() < self._retry_at:
-            await asyncio.sleep(min(0.2, retry))
+        self._retry_at = armed.clock() + armed.options.port.retry
 
     def _done(self) -> None:
         shared = self.socket()
@@ -249,12 +253,22 @@ class PortGuard:
             armed.stopped_at = None
             return
         armed.stopped_at = armed.stopped_at or armed.clock()
-        if armed.clock() - armed.stopped_at > RELEASE_AFTER and is_listening(shared):
+        if armed.clock() - armed.stopped_at <= RELEASE_AFTER or self._serves_others(shared):
+            return
+        if is_listening(shared):
             self._release(shared)
             self.state, self.reason = PortState.WAITING, "the watcher is stopped"
 
+    def _serves_others(self, shared: Any) -> bool:
+        """Say whether another watcher that is not stopped has its workers on the same socket."""
+        return any(
+            shared.name.lower() in sockets_named(watcher)
+            for watcher in self.armed.supervisor.arbiter.watchers
+            if watcher is not self.armed.watcher and not watcher.is_stopped()
+        )
+
     def _release(self, shared: Any) -> None:
-        """Put a fresh socket under the descriptor that Circus knows; this closes the listener in circusd."""
+        """Put a fresh socket under the descriptor that Circus knows; this closes the old one in circusd."""
         with socket.socket(shared.family, socket.SOCK_STREAM) as fresh:
             fresh.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             os.dup2(fresh.fileno(), shared.fileno(), inheritable=True)
@@ -277,6 +291,15 @@ def handed_over(folder: Path, instance: str, address: tuple[str, int]) -> socket
 def named(holders: Iterable[Holder]) -> list[str]:
     """Return each as a person would name it."""
     return [f"{holder.pid} ({holder.command})" for holder in holders]
+
+
+def held_by_ours(holders: Iterable[Holder]) -> str:
+    """Return the reason for a port that processes below this circusd hold, other than through its socket; "" if none.
+
+    They may be another watcher's: to end them is not for us to decide.
+    """
+    who = ", ".join(named(holders))
+    return who and f"the port is held by {who}, started by this circusd for another purpose; stop or restart that"
 
 
 def bind_and_listen(shared: Any) -> None:

@@ -176,11 +176,6 @@ def test_a_watcher_is_stopped_and_started(visit: Visit, shared: Circusd) -> None
     expect(card).to_contain_text("1 of 1 running")
 
 
-@pytest.mark.xfail(
-    strict=False,
-    reason="an armed watcher that was stopped for over a second can't start while another armed one runs: "
-    "that one's workers inherited its listener and hold it",
-)
 def test_all_are_stopped_and_started_but_the_page_itself(visit: Visit, shared: Circusd) -> None:
     section = visit.page.locator('.server[data-server="local"]')
     press(section, "Stop all")

@@ -18,7 +18,7 @@ from xboard_circus import __version__
 from xboard_circus.core.ports import Holder
 from xboard_circus.host import listeners, procs, runtime
 from xboard_circus.plugins.port_guard import named
-from xboard_circus.supervisor import commands, in_process_restart, own_log, reconfigure
+from xboard_circus.supervisor import commands, in_process_restart, inheritance, own_log, reconfigure
 from xboard_circus.supervisor.armed import ArmedWatcher
 from xboard_circus.supervisor.boundary import contained, contained_task
 from xboard_circus.supervisor.journal import Journal
@@ -69,6 +69,7 @@ class Supervisor:
         commands.register(arbiter, self)
         reconfigure.install(arbiter, self)
         in_process_restart.install(arbiter)
+        inheritance.install()
         own_log.rotate_log()
         self._output = own_log.Output(Path(self.config_file).parent)
         self.requests = Requests(self)
