@@ -1,0 +1,86 @@
+"""The port guard where it fails itself: a worker never starts on a socket that does not listen."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable, Iterator
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from circus.sockets import CircusSocket
+
+from xboard_circus.core.states import PortState
+from xboard_circus.plugins.port_guard import PortGuard, is_listening
+
+RETRY = 7.0
+
+
+class FakeArmed:
+    """What the guard asks of its watcher; timers are kept in *later* and not run."""
+
+    def __init__(self, shared: CircusSocket) -> None:
+        self.now = 100.0
+        self.gates_opened = 0
+        self.told: list[str] = []
+        self.later: list[tuple[float, Callable[[int], None], int]] = []
+        self.options = SimpleNamespace(port=SimpleNamespace(retry=RETRY, port=None, host=""))
+        self.watcher = SimpleNamespace(
+            cmd="serve $(circus.sockets.web)", args="", sockets={"web": shared}, is_stopped=lambda: False
+        )
+        self.supervisor = SimpleNamespace(
+            loop=SimpleNamespace(call_later=lambda delay, work, run: self.later.append((delay, work, run)))
+        )
+
+    def clock(self) -> float:
+        return self.now
+
+    def is_current(self) -> bool:
+        return True
+
+    def open_gates(self) -> None:
+        self.gates_opened += 1
+
+    def tell(self, reason: str) -> None:
+        self.told.append(reason)
+
+    def publish(self, event: str, **_: object) -> None:
+        self.told.append(event)
+
+
+@pytest.fixture
+def taken() -> Iterator[socket.socket]:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        yield listener
+
+
+def test_a_guard_that_failed_waits_for_a_taken_port_and_binds_it_once_it_is_free(taken: socket.socket) -> None:
+    port = taken.getsockname()[1]
+    with CircusSocket("web", host="127.0.0.1", port=port) as shared:
+        armed: Any = FakeArmed(shared)
+        guard = PortGuard(armed)
+
+        guard._give_up(0)
+
+        assert (guard.state, armed.gates_opened) == (PortState.REFUSED, 0)
+        assert guard.reason == f"127.0.0.1:{port}: Address already in use"
+        assert guard.retry_in() == RETRY
+        ((delay, again, run),) = armed.later
+        assert delay == RETRY
+        taken.close()
+
+        again(run)
+
+        assert (guard.state, guard.reason, armed.gates_opened) == (PortState.BOUND, "", 1)
+        assert is_listening(shared)
+
+
+def test_a_guard_that_failed_leaves_a_later_start_alone() -> None:
+    with CircusSocket("web", host="127.0.0.1", port=0) as shared:
+        armed: Any = FakeArmed(shared)
+        guard = PortGuard(armed)
+
+        guard._give_up(-1)
+
+        assert (guard.state, armed.gates_opened, armed.later) == (PortState.NONE, 0, [])
+        assert not is_listening(shared)
