@@ -73,16 +73,28 @@ def need_containers(*programs: str) -> None:
 def image() -> str:
     """Return the name of the image of this checkout, built where it is missing."""
     need_containers()
-    CACHE.mkdir(parents=True, exist_ok=True)
-    with open(CACHE / "lock", "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not exists(BASE):
-            make_base()
+    with alone():
+        base()
         name = f"{IMAGE}:{digest()}"
         if not exists(name):
             remove_older()
             build(name)
     return name
+
+
+@contextlib.contextmanager
+def alone() -> Iterator[None]:
+    """Wait for whoever else builds, and keep others from it meanwhile."""
+    CACHE.mkdir(parents=True, exist_ok=True)
+    with open(CACHE / "lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def base() -> None:
+    """See to it that the image to build on is there; to be called `alone`."""
+    if not exists(BASE):
+        make_base()
 
 
 def exists(name: str) -> bool:
@@ -128,23 +140,23 @@ def build(name: str) -> None:
         for secret in SECRETS:
             Path(folder, secret).parent.mkdir(exist_ok=True)
             Path(folder, secret).write_text("hunter2")
-        limits = [
-            f"{name}={resource.getrlimit(number)[1]}:{resource.getrlimit(number)[1]}"
-            for name, number in (("nofile", resource.RLIMIT_NOFILE), ("nproc", resource.RLIMIT_NPROC))
-        ]
-        podman(
-            "build",
-            *(f"--ulimit={limit}" for limit in limits),
-            "--format=docker",  # the other one has no HEALTHCHECK
-            "--layers=false",  # no stage is left behind
-            "--network=host",
-            "--volume=/etc/ssl/certs:/etc/ssl/certs:ro",
-            f"--build-arg=BASE={BASE}",
-            f"--label={OWNER}={ROOT}",
-            f"--tag={name}",
-            folder,
-            timeout=600,
-        )
+        podman("build", *build_flags(), f"--label={OWNER}={ROOT}", f"--tag={name}", folder, timeout=600)
+
+
+def build_flags() -> list[str]:
+    """Return what podman needs to be told here to build the Dockerfile as Docker would."""
+    limits = [
+        f"{name}={resource.getrlimit(number)[1]}:{resource.getrlimit(number)[1]}"
+        for name, number in (("nofile", resource.RLIMIT_NOFILE), ("nproc", resource.RLIMIT_NPROC))
+    ]
+    return [
+        *(f"--ulimit={limit}" for limit in limits),
+        "--format=docker",  # the other one has no HEALTHCHECK
+        "--layers=false",  # no stage is left behind
+        "--network=host",
+        "--volume=/etc/ssl/certs:/etc/ssl/certs:ro",
+        f"--build-arg=BASE={BASE}",
+    ]
 
 
 def remove_older() -> None:

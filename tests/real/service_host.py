@@ -15,6 +15,7 @@ import sys
 import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Protocol
 
 import pytest
 
@@ -181,8 +182,14 @@ def needs_systemd() -> None:
         pytest.skip(f"no mount namespace with a control group tree of its own: {done.stderr.strip()}")
 
 
+class Environed(Protocol):
+    """Whatever a service manager is started for: its environment carries the mark of the test."""
+
+    def environ(self) -> dict[str, str]: ...
+
+
 @contextlib.contextmanager
-def user_manager(c: Circusd, *, as_system: bool = False, user: str = "") -> Iterator[UserManager]:
+def user_manager(c: Environed, *, as_system: bool = False, user: str = "") -> Iterator[UserManager]:
     """Run one whose services carry the mark of the test's *c*, which has an ini file and is not started."""
     needs_systemd()
     folder = Path(tempfile.mkdtemp(prefix="xb-sd-", dir="/tmp"))

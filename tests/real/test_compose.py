@@ -6,6 +6,7 @@ import contextlib
 import json
 import re
 import resource
+import shlex
 import shutil
 import subprocess
 import sys
@@ -21,10 +22,12 @@ import yaml
 
 from .containers import ROOT, Container, answers, get, image, need_containers, podman, podman_environ
 from .harness import eventually
+from .parts import find
 from .ports import free_port
 
 FILE = ROOT / "docker-compose.yml"
 EXAMPLE = ROOT / ".env.example"
+PROMETHEUS = Path("deploy", "prometheus")
 COMPOSE = [sys.executable, "-m", "podman_compose"]
 
 
@@ -160,6 +163,48 @@ def test_it_is_healthy_limited_and_keeps_its_data(tmp_path: Path) -> None:
 
         assert "kept" in answers(f"{p.backend().url}/boards")
         assert "note.txt" in get(f"{p.backend().url}/uploads")
+
+
+def test_prometheus_beside_the_backend_scrapes_it_and_nobody_else_can(tmp_path: Path) -> None:
+    """Given XBOARD_DASHBOARD=True and the reader's token, then Prometheus in the backend's network has its figures."""
+    need_containers("prometheus", "nsenter")
+    with project(tmp_path, XBOARD_NOFILE=str(files_that_can_be_open()), XBOARD_DASHBOARD="True") as p:
+        p.compose("up", "--detach")
+        backend = p.backend()
+        backend.wait_ready()
+        said = (tmp_path / PROMETHEUS / "prometheus.yml").read_text()
+        (told,) = re.findall(r"^# .* exec -T backend (.*)$", said, re.MULTILINE)
+        *words, to = shlex.split(told)
+        token = eventually(lambda: backend.exec(*words, check=False), timeout=30, every=0.5, what="there is a token")
+        (tmp_path / to.removeprefix(">")).write_text(token)
+
+        with prometheus_beside(backend, tmp_path):
+            up = "http://127.0.0.1:9090/api/v1/query?query=up"
+            code = f"import urllib.request; print(urllib.request.urlopen({up!r}).read().decode())"
+            is_up = eventually(lambda: '"1"]' in backend.exec("python", "-c", code, check=False), timeout=60, every=1)
+        assert is_up
+        assert backend.health() == "healthy"
+        # Only 8000 is published; the page listens on the container's own 127.0.0.1.
+        assert list(backend.inspect()["NetworkSettings"]["Ports"]) == ["8000/tcp"]
+
+
+@contextlib.contextmanager
+def prometheus_beside(backend: Container, folder: Path) -> Iterator[None]:
+    """This host's Prometheus in the network of *backend*, as the compose file runs the image's."""
+    pid = str(backend.inspect()["State"]["Pid"])
+    places = {"/etc/prometheus": folder / PROMETHEUS, "=/prometheus": f"={folder / 'figures'}"}
+    options = services()["prometheus"]["command"]
+    for inside, here in places.items():
+        options = [word.replace(inside, str(here)) for word in options]
+    program = find("prometheus") or "prometheus"
+    with (folder / "prometheus.log").open("wb") as log:
+        command = ["nsenter", "--net", f"--target={pid}", "--", program, *options]
+        popen = subprocess.Popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL)
+    try:
+        yield
+    finally:
+        popen.terminate()
+        popen.wait(30)
 
 
 def limit_inside(backend: Container, *files: str) -> str:

@@ -7,7 +7,7 @@ import shlex
 from collections.abc import Callable, Iterator
 
 from xboard_circus.checks.findings import Level, Remark
-from xboard_circus.config import ARM, Config, WatcherConfig, is_armed
+from xboard_circus.config import ARM, Config, WatcherConfig, is_armed, is_dashboard
 from xboard_circus.options.circus import HOOKS, WATCHER_OPTIONS, WATCHER_PREFIXES
 from xboard_circus.options.reading import did_you_mean, flat, is_ours
 
@@ -44,9 +44,12 @@ def argument(command: list[str], name: str) -> str | None:
 
 
 def _our_options(config: Config, watcher: WatcherConfig) -> Iterator[Remark]:
+    is_page = is_dashboard(watcher)
     for problem in watcher.problems:
         yield Remark(ERROR, problem.option, problem.what, problem.hint)
-    if not is_armed(watcher) and any(map(is_ours, watcher.given)):
+    # The page keeps to its own options, armed or not.
+    ours = [name for name in watcher.given if is_ours(name) and not (is_page and name.startswith("dashboard."))]
+    if ours and not is_armed(watcher):
         hint = f"add hooks.before_start = {ARM}"
         yield Remark(WARNING, "", "has options of xboard-circus but is not armed, so nothing keeps to them", hint)
 

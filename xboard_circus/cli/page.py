@@ -15,7 +15,7 @@ from xboard_circus.cli.boundary import DONE, TOLD
 from xboard_circus.cli.context import Asked, ini_option
 from xboard_circus.cli.screen import complain, say
 from xboard_circus.config import Config
-from xboard_circus.dashboard.settings import dashboard_of, options_of
+from xboard_circus.dashboard.settings import dashboard_of, folder_of, options_of
 from xboard_circus.dashboard.tokens import load
 from xboard_circus.errors import XboardError
 from xboard_circus.host import runtime
@@ -40,7 +40,7 @@ def dashboard(asked: Asked, read_only: bool, no_open: bool) -> int:
     """
     instance = asked.instance()
     host, port = address_of(instance.config)
-    tokens = load(instance.config.folder)
+    tokens = load(folder_of(instance.config))
     link = link_to(instance.config, host, port, tokens.reader if read_only else tokens.admin)
     print(link)
     if not _answers(host, port):

@@ -50,7 +50,7 @@ def of_config(
     """Return the settings of the dashboard that *watcher* of an ini file runs; without one, what its options say."""
     options = options_of(found, watcher)
     return Settings(
-        folder=found.folder,
+        folder=folder_of(found, watcher),
         endpoint=absolute(endpoint or found.endpoint, found.folder),
         label=found.path.name,
         config=found,
@@ -74,6 +74,11 @@ def options_of(found: Config, watcher: str | None) -> DashboardOptions:
     names = [each.name for each in found.watchers]
     chosen = found.watcher(watcher) if watcher in names else dashboard_of(found)
     return chosen.options.dashboard if chosen is not None else DashboardOptions()
+
+
+def folder_of(found: Config, watcher: str | None = None) -> Path:
+    """Return where the token is kept: what the options say, from the ini file's folder, or that folder."""
+    return found.folder / (options_of(found, watcher).folder or "")
 
 
 def dashboard_of(found: Config) -> WatcherConfig | None:

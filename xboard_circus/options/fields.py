@@ -210,6 +210,13 @@ class DashboardOptions:
         " it could be a stranger's name that points here.",
         example="ops.example.org",
     )
+    folder: str | None = _option(
+        None,
+        FilePath(),
+        "Where dashboard.token and what the page remembers are kept, in place of the folder of this file. Move it where"
+        " that cannot be written to, as in a container.",
+        example="/var/lib/xboard",
+    )
     endpoints: tuple[str, ...] | None = _option(
         None,
         Endpoints(),
