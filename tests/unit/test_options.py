@@ -65,6 +65,7 @@ def test_the_defaults_are_those_of_the_design() -> None:
         "dashboard.root_path": None,
         "dashboard.hosts": None,
         "dashboard.endpoints": None,
+        "dashboard.folder": None,
     }
 
 
