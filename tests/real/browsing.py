@@ -115,7 +115,8 @@ class Visit:
 
     def live(self) -> None:
         """Wait until the page shows a state that is fresh."""
-        expect(self.page.locator("#link-state[data-link=live]")).to_be_visible(timeout=PATIENCE * 1000)
+        shown = self.page.locator("#link-state[data-link=live]")
+        expect(shown, f"live; the console: {self.complaints}").to_be_visible(timeout=PATIENCE * 1000)
         self.page.locator(".watcher").first.wait_for()
 
     def watcher(self, name: str = "web") -> Locator:

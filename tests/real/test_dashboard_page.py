@@ -15,7 +15,7 @@ import pytest
 pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Locator, expect
+from playwright.sync_api import Locator, Route, expect
 
 from xboard_circus.dashboard.settings import WATCHER
 
@@ -504,3 +504,23 @@ def test_a_wrong_token_is_told_and_an_ended_session_leads_to_the_sign_in(shared:
         browser.clear_cookies()
         visit.page.locator("[data-view=logs]").click()
         expect(visit.page.get_by_role("alert")).to_have_text("Your session has ended. Sign in again.")
+
+
+def test_a_page_whose_script_did_not_come_loads_itself_again(shared: Circusd, tmp_path: Path) -> None:
+    """Given a script that is cut off once, when the page is opened, then it comes to life by itself."""
+    with chromium(tmp_path) as browser:
+        visit = Visit(browser, shared)
+        cut: list[str] = []
+
+        def cut_once(route: Route) -> None:
+            if cut:
+                route.continue_()
+            else:
+                cut.append(route.request.url)
+                route.abort("connectionreset")
+
+        visit.page.route("**/static/feed.js", cut_once)
+
+        visit.sign_in()
+
+    assert len(cut) == 1
