@@ -53,7 +53,12 @@ def test_the_kinds_are_all_there() -> None:
 def test_the_ini_is_the_images_own(monkeypatch: pytest.MonkeyPatch) -> None:
     """Given the image's variables, then its ini has no fault, and the ConfigMap holds the same."""
     file = ROOT / "deploy" / "container" / "circus.ini"
-    image = {"APP": "xboard_circus.app:app", "LEDGER": "/tmp/ledger.db", "DASHBOARD": "False", "DASHBOARD_FOLDER": "/tmp"}
+    image = {
+        "APP": "xboard_circus.app:app",
+        "LEDGER": "/tmp/ledger.db",
+        "DASHBOARD": "False",
+        "DASHBOARD_FOLDER": "/tmp",
+    }
     for name, value in image.items():
         monkeypatch.setenv(f"XBOARD_{name}", value)
     for name, number in (("WORKERS", 2), ("DRAIN", 6), ("GRACEFUL_TIMEOUT", 8), ("GIVE_UP_AFTER", 120)):
