@@ -67,7 +67,7 @@ def test_the_ini_is_the_images_own(monkeypatch: pytest.MonkeyPatch) -> None:
 
     assert one("ConfigMap", resources())["data"]["circus.ini"] == file.read_text()
     assert list(remarks_on_file(config)) == []
-    xboard, page = config.watchers
+    page, xboard = sorted(config.watchers, key=lambda watcher: watcher.name)
     assert (xboard.name, xboard.numprocesses, xboard.graceful_timeout) == ("xboard", 2, 8.0)
     assert (page.name, page.given["autostart"]) == ("dashboard", "False")
     assert config.plugins[0].options.container.give_up_after == 120
