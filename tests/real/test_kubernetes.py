@@ -53,15 +53,23 @@ def test_the_kinds_are_all_there() -> None:
 def test_the_ini_is_the_images_own(monkeypatch: pytest.MonkeyPatch) -> None:
     """Given the image's variables, then its ini has no fault, and the ConfigMap holds the same."""
     file = ROOT / "deploy" / "container" / "circus.ini"
-    for name, value in (("XBOARD_APP", "xboard_circus.app:app"), ("XBOARD_LEDGER", "/tmp/ledger.db")):
-        monkeypatch.setenv(name, value)
+    image = {
+        "APP": "xboard_circus.app:app",
+        "LEDGER": "/tmp/ledger.db",
+        "DASHBOARD": "False",
+        "DASHBOARD_FOLDER": "/tmp",
+    }
+    for name, value in image.items():
+        monkeypatch.setenv(f"XBOARD_{name}", value)
     for name, number in (("WORKERS", 2), ("DRAIN", 6), ("GRACEFUL_TIMEOUT", 8), ("GIVE_UP_AFTER", 120)):
         monkeypatch.setenv(f"XBOARD_{name}", str(number))
     config = load(file)
 
     assert one("ConfigMap", resources())["data"]["circus.ini"] == file.read_text()
     assert list(remarks_on_file(config)) == []
-    assert [(each.name, each.numprocesses, each.graceful_timeout) for each in config.watchers] == [("xboard", 2, 8.0)]
+    page, xboard = sorted(config.watchers, key=lambda watcher: watcher.name)
+    assert (xboard.name, xboard.numprocesses, xboard.graceful_timeout) == ("xboard", 2, 8.0)
+    assert (page.name, page.given["autostart"]) == ("dashboard", "False")
     assert config.plugins[0].options.container.give_up_after == 120
 
 

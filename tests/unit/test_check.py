@@ -98,6 +98,18 @@ def test_of_a_good_file_nothing_is_said(write: Write) -> None:
     assert told_by_file(load(write({}))) == []
 
 
+def test_a_page_that_is_not_armed_keeps_to_its_own_options(write: Write) -> None:
+    page: dict[str, str | None] = {
+        "cmd": "python -m xboard_circus.dashboard",
+        "args": "--port 8080",
+        "dashboard.allow_add": "True",
+    }
+    ill = {**page, "restart.burst": "3"}
+
+    assert told_by_file(load(write({"watcher:page": page}))) == []
+    assert [line for line in told_by_file(load(write({"watcher:page": ill}))) if "is not armed" in line]
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [

@@ -75,6 +75,15 @@ def test_the_link_has_the_prefix(folder: Path, port: int) -> None:
     assert f":{port}/ops/login#" in run().output
 
 
+def test_the_token_is_where_the_options_say(folder: Path, port: int) -> None:
+    (folder / "data").mkdir()
+    write(folder, port, options="dashboard.folder = data")
+
+    made = load_or_make(folder / "data")
+
+    assert run().output.endswith(f"/login#{made.admin}\n")
+
+
 def test_circus_s_own_switch_does_as_well(folder: Path, port: int) -> None:
     (folder / "circus.ini").write_text(f"[circus]\nhttpd = True\nhttpd_port = {port}\n[watcher:web]\ncmd = true\n")
 

@@ -64,8 +64,8 @@ def test_the_defaults_are_those_of_the_design() -> None:
         "dashboard.allow_add": False,
         "dashboard.root_path": None,
         "dashboard.hosts": None,
-        "dashboard.endpoints": None,
         "dashboard.folder": None,
+        "dashboard.endpoints": None,
     }
 
 
