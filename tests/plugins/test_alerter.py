@@ -17,8 +17,8 @@ from xboard_circus.plugins._base import BusEvent
 from xboard_circus.plugins.alerts import FILE_EVERY, Alerter
 
 HEAD = """[circus]
-endpoint = tcp://127.0.0.1:25555
-pubsub_endpoint = tcp://127.0.0.1:25556
+endpoint = tcp://127.0.0.1:15555
+pubsub_endpoint = tcp://127.0.0.1:15556
 [watcher:web]
 cmd = sleep 60
 """

@@ -40,8 +40,8 @@ LIMITS = {
 
 INI = """\
 [circus]
-endpoint = tcp://127.0.0.1:25555
-pubsub_endpoint = tcp://127.0.0.1:25556
+endpoint = tcp://127.0.0.1:15555
+pubsub_endpoint = tcp://127.0.0.1:15556
 multicast_endpoint =
 [watcher:web]
 cmd = sleep 600

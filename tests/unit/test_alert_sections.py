@@ -23,8 +23,8 @@ from xboard_circus.options.reading import AlertOptions, documented
 
 TOKEN = "s3cr3t-t0k3n"
 HEAD = """[circus]
-endpoint = tcp://127.0.0.1:25555
-pubsub_endpoint = tcp://127.0.0.1:25556
+endpoint = tcp://127.0.0.1:15555
+pubsub_endpoint = tcp://127.0.0.1:15556
 multicast_endpoint =
 [watcher:web]
 cmd = sleep 60

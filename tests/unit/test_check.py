@@ -29,8 +29,8 @@ BUNDLE = file_rules.BUNDLE
 # Nothing is to be said of this one.
 BASE: Sections = {
     "circus": {
-        "endpoint": "tcp://127.0.0.1:25555",
-        "pubsub_endpoint": "tcp://127.0.0.1:25556",
+        "endpoint": "tcp://127.0.0.1:15555",
+        "pubsub_endpoint": "tcp://127.0.0.1:15556",
         "multicast_endpoint": "",
     },
     "watcher:web": {
@@ -248,7 +248,7 @@ def test_a_page_that_is_not_armed_keeps_to_its_own_options(write: Write) -> None
         ),
         pytest.param(
             {"watcher:web": {"uid": "nobody"}},
-            "warning [watcher:web] uid: tcp://127.0.0.1:25555 takes orders from every local user, nobody too, and"
+            "warning [watcher:web] uid: tcp://127.0.0.1:15555 takes orders from every local user, nobody too, and"
             " circusd may do more; write endpoint = ipc://FOLDER/circus.sock in [circus], with a FOLDER of mode 0700",
             id="uid and an endpoint for all (R26)",
         ),
@@ -294,18 +294,18 @@ def test_a_page_that_is_not_armed_keeps_to_its_own_options(write: Write) -> None
             id="a port twice",
         ),
         pytest.param(
-            {"socket:other": {"host": "localhost", "port": "25555"}},
-            "error [socket:other] port: localhost:25555 is taken by [circus] endpoint; choose another port",
+            {"socket:other": {"host": "localhost", "port": "15555"}},
+            "error [socket:other] port: localhost:15555 is taken by [circus] endpoint; choose another port",
             id="the endpoint's port",
         ),
         pytest.param(
-            {"circus": {"endpoint": "tcp://0.0.0.0:25555"}},
+            {"circus": {"endpoint": "tcp://0.0.0.0:15555"}},
             "warning [circus] endpoint: there is no password on it: whoever reaches it can run any command here;"
-            " write tcp://127.0.0.1:25555",
+            " write tcp://127.0.0.1:15555",
             id="an endpoint for the world (E8)",
         ),
         pytest.param(
-            {"circus": {"endpoint": "127.0.0.1:25555"}},
+            {"circus": {"endpoint": "127.0.0.1:15555"}},
             "error [circus] endpoint: not an endpoint; write tcp://127.0.0.1:PORT or ipc://FILE",
             id="no endpoint at all",
         ),
@@ -824,7 +824,7 @@ def test_what_init_writes_passes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setenv("PYTHONPATH", str(Path(xboard_circus.__file__).parents[1]))
     (tmp_path / "mine.py").write_text("")
     file = write_config(tmp_path, app="mine:app", port=28_001, live_path="/live")
-    file.write_text(file.read_text().replace(":5555", ":25555").replace(":5556", ":25556"))
+    file.write_text(file.read_text().replace(":5555", ":15555").replace(":5556", ":15556"))
 
     found = check(file, others=list)
 
