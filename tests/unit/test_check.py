@@ -41,7 +41,7 @@ BASE: Sections = {
         "priority": "10",
         "hooks.before_start": ARM,
     },
-    "socket:web": {"host": "127.0.0.1", "port": "28000", "so_reuseport": "True"},
+    "socket:web": {"host": "127.0.0.1", "port": "18000", "so_reuseport": "True"},
     "plugin:xboard": {"use": BUNDLE},
 }
 
@@ -289,8 +289,8 @@ def test_a_page_that_is_not_armed_keeps_to_its_own_options(write: Write) -> None
             id="one socket for two",
         ),
         pytest.param(
-            {"socket:other": {"host": "0.0.0.0", "port": "28000"}},
-            "error [socket:web] port: 127.0.0.1:28000 is taken by [socket:other] port; choose another port",
+            {"socket:other": {"host": "0.0.0.0", "port": "18000"}},
+            "error [socket:web] port: 127.0.0.1:18000 is taken by [socket:other] port; choose another port",
             id="a port twice",
         ),
         pytest.param(
@@ -793,7 +793,7 @@ def test_our_own_circusd_may_hold_its_ports(write: Write, held: int) -> None:
 def test_an_address_of_another_host_cannot_be_bound(write: Write) -> None:
     assert ports_of(load(write({"socket:web": {"host": "192.0.2.1"}}))) == [
         (
-            "error [socket:web] port: 192.0.2.1:28000 cannot be bound: Cannot assign requested address;"
+            "error [socket:web] port: 192.0.2.1:18000 cannot be bound: Cannot assign requested address;"
             " use an address of this host, or 0.0.0.0 for all of them"
         )
     ]
