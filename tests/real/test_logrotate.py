@@ -14,8 +14,8 @@ from .harness import BUNDLE, Watcher, circusd, eventually
 from .parts import find, needs
 
 SHIPPED = Path(__file__).resolve().parents[2] / "deploy" / "logrotate" / "xboard"
-ROUNDS = 25
-PAUSE = 0.4
+ROUNDS = 60
+PAUSE = 1.0
 LINES_A_SECOND = 1000
 
 # Numbered lines to both streams, in bursts, each with a letter of two bytes in it.

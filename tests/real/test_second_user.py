@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from xboard_circus.dashboard import tokens
+
 from .harness import BUNDLE, Watcher, circusd, eventually
 from .test_users import USER, open_folder, pytestmark  # noqa: F401 - a fixture, and the marks
 
@@ -73,8 +75,8 @@ def test_a_second_user_reaches_nothing(open_folder: Path) -> None:  # noqa: F811
         ledger = folder / "ledger.db"
         eventually(ledger.exists)
         sockets = [Path(worker["socket"]) for worker in c.watcher()["workers"]]
+        tokens.load_or_make(folder)  # as the dashboard does at its first start
         token = folder / "dashboard.token"
-        token.touch(0o600)  # as the dashboard makes it, where it runs
         secrets = [*endpoints, *sockets, ledger, token]
         folders = [private, *{path.parent for path in sockets}]
         ends = attack(secrets, folders, USER)
