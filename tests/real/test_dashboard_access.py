@@ -389,6 +389,11 @@ def test_a_log_is_chosen_and_never_a_path(admin: Visitor, log: str) -> None:
         assert b"root:" not in answer.body
 
 
+def test_a_number_that_nothing_can_have_finds_nothing(admin: Visitor) -> None:
+    assert admin.get(f"/api/events?after={'9' * 23}").status < 500
+    assert admin.get(f"/api/why?pid={'9' * 23}").status < 500
+
+
 def test_of_another_host_there_are_no_files(admin: Visitor) -> None:
     for path in ("/api/logs?server=s1", "/api/events?server=s1", "/api/why?server=s1", "/api/history?server=s1"):
         assert admin.get(path).status == 404

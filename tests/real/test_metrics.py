@@ -181,4 +181,8 @@ def test_a_wrong_token_scrapes_nothing(running: tuple[Circusd, Visitor]) -> None
 
     assert guest.get("/metrics", Authorization=f"Bearer {'x' * 43}").status == 401
     assert guest.get("/metrics", Authorization="Basic eDp5").status == 401
+    # A scraper with an old token must lock nobody out.
+    for _ in range(30):
+        guest.get("/metrics", Authorization=f"Bearer {'x' * 43}")
+    Visitor(visitor.port).log_in(c.folder)
     assert guest.get("/metrics", Authorization=f"Bearer {load(c.folder).reader}").status == 200

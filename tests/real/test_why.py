@@ -6,11 +6,17 @@ import json
 import os
 import signal
 import socket
+import subprocess
+import sys
+import time
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from xboard_circus.ledger import LedgerStore, Record
 
 from .harness import BUNDLE, FAST_RESTARTS, Circusd, Watcher, circusd, eventually, kill
 from .memory_group import memory_group
@@ -263,3 +269,19 @@ def test_without_a_ledger_it_says_what_to_do(tmp_path: Path) -> None:
     assert "there is no ledger yet" in none_yet.stderr
     assert "`xboard-circus start`" in none_yet.stderr
     assert "no plugin keeps a ledger; add [plugin:xboard]" in no_plugin.stderr
+
+
+def test_a_reader_that_has_had_enough_of_it_is_no_error(tmp_path: Path) -> None:
+    """Given a long list of events, when the reader ends after a line, as `head` does, then nothing is said about it."""
+    with closing(LedgerStore(tmp_path / "ledger.db")) as store:
+        store.append([Record(time=time.time(), watcher="web", kind="restart", reason="x" * 200) for _ in range(5000)])
+    ini = tmp_path / "circus.ini"
+    ini.write_text("[plugin:xboard]\nuse = xboard_circus.plugins.bundle.Bundle\n")
+    command = [sys.executable, "-m", "xboard_circus", "events", "--limit", "5000", "-c", str(ini)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as running:
+        assert running.stdout is not None
+        assert running.stderr is not None
+        running.stdout.readline()
+        running.stdout.close()
+        assert running.stderr.read() == b""
+        assert running.wait(10) == 0

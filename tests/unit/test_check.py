@@ -447,6 +447,11 @@ def test_two_logs_of_one_file_are_told_once(write: Write) -> None:
             id="no number",
         ),
         pytest.param(
+            "[socket:web]\nport = 99999",
+            "[socket:web] port = 99999: Circus cannot read this; write a port from 1 to 65535",
+            id="a port that the kernel would take for another",
+        ),
+        pytest.param(
             "[watcher:web]\nstop_signal = FOO",
             "[watcher:web] stop_signal = FOO: Circus cannot read this; write a signal, such as TERM or INT",
             id="no signal",

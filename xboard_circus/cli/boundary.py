@@ -33,6 +33,10 @@ class Boundary(click.Group):
         except XboardError as error:
             complain(str(error))
             code = error.exit_code
+        except BrokenPipeError:
+            # Who read our output has had enough, such as `head`; nothing may be flushed into it at the end either.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            code = DONE
         except (click.Abort, KeyboardInterrupt):
             complain("interrupted")
             code = INTERRUPTED

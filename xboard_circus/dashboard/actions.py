@@ -192,10 +192,10 @@ def _is_helper(name: str) -> bool:
 
 
 def _add_server(hub: Hub, order: Order) -> str:
-    endpoint, label = order.text("endpoint"), str(order.given.get("label") or "")
+    endpoint, label = order.text("endpoint"), order.given.get("label") or ""
     if not is_endpoint(endpoint):
         raise Refused(400, "that is no endpoint; write one such as tcp://10.0.0.7:5555 or ipc:///run/circus.sock")
-    if not _LABEL.fullmatch(label):
+    if not isinstance(label, str) or not _LABEL.fullmatch(label):
         raise Refused(400, "a label is one line of at most 60 characters")
     return f"shows {hub.add_server(label, endpoint).label}"
 

@@ -204,7 +204,7 @@ def _api(app: FastAPI, hub: Hub, access: Access) -> None:
             raise HTTPException(403, "this token can only look")
         try:
             given = json.loads(await request.body())
-        except ValueError:
+        except (ValueError, RecursionError):
             given = None
         if not isinstance(given, dict) or not isinstance(given.get("action"), str):
             raise HTTPException(400, "JSON with an action is wanted")

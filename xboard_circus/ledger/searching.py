@@ -10,6 +10,8 @@ from xboard_circus.ledger.opening import open_to_read
 from xboard_circus.ledger.record import COLUMNS, Record, record_of_row
 from xboard_circus.ledger.trouble import told_as_ledger_errors
 
+LARGEST = (1 << 63) - 1  # that SQLite can be asked for
+
 
 def search(
     path: Path,
@@ -33,7 +35,7 @@ def search(
     Raises:
         LedgerError: The file can't be read.
     """
-    if not path.exists():
+    if not path.exists() or any(abs(number) > LARGEST for number in (after, pid) if number is not None):
         return []
     kinds = None if kind is None else [kind] if isinstance(kind, str) else list(kind)
     tests: list[tuple[str, list[object]]] = [("1", [])]

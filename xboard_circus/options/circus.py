@@ -90,7 +90,16 @@ def _signal(text: str) -> str:
     return "" if known else "write a signal, such as TERM or INT"
 
 
+def _port_number(text: str) -> int:
+    # The kernel takes a larger one for what is left of it in 16 bits.
+    number = int(text)
+    if not 0 <= number <= 65535:
+        raise ValueError(text)
+    return number
+
+
 _whole = _tried(int, "write a whole number")
+_port = _tried(_port_number, "write a port from 1 to 65535")
 _number = _tried(float, "write a number of seconds")
 _octal = _tried(lambda text: int(text, 8), "write an octal number, such as 022")
 _rlimit = _tried(lambda text: int(text or "0"), "write a whole number, or nothing for no limit")
@@ -98,7 +107,8 @@ _rlimit = _tried(lambda text: int(text or "0"), "write a whole number, or nothin
 _READERS: Mapping[str, Mapping[str, Callable[[str], str]]] = {
     "circus": {
         **dict.fromkeys(("statsd", "httpd", "debug", "debug_gc"), _yes_no),
-        **dict.fromkeys(("warmup_delay", "httpd_port"), _whole),
+        **dict.fromkeys(("warmup_delay",), _whole),
+        "httpd_port": _port,
         "check_delay": _number,
         "umask": _octal,
     },
@@ -113,7 +123,8 @@ _READERS: Mapping[str, Mapping[str, Callable[[str], str]]] = {
         "stop_signal": _signal,
     },
     "socket": {
-        **dict.fromkeys(("port", "backlog", "umask"), _whole),
+        **dict.fromkeys(("backlog", "umask"), _whole),
+        "port": _port,
         **dict.fromkeys(("so_reuseport", "replace", "blocking"), _yes_no),
         "family": _one_of("AF_INET", "AF_INET6", "AF_UNIX"),
         "type": _one_of("SOCK_STREAM", "SOCK_DGRAM", "SOCK_RAW", "SOCK_RDM", "SOCK_SEQPACKET"),
