@@ -25,6 +25,9 @@ from .harness import eventually
 from .parts import find
 from .ports import free_port
 
+# The first one makes the base and the image, which takes minutes where neither is there yet.
+pytestmark = pytest.mark.timeout(600)
+
 FILE = ROOT / "docker-compose.yml"
 EXAMPLE = ROOT / ".env.example"
 PROMETHEUS = Path("deploy", "prometheus")

@@ -31,6 +31,9 @@ from .containers import (
 from .harness import eventually
 from .load import Load
 
+# The first one makes the base and the image, which takes minutes where neither is there yet.
+pytestmark = pytest.mark.timeout(600)
+
 HARDENED = (
     "--read-only",
     "--read-only-tmpfs=false",

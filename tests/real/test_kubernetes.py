@@ -15,6 +15,9 @@ from .containers import ROOT, answers, need_containers, podman
 from .harness import eventually
 from .manifests import FOLDER, Resource, kustomization, one, pod, resources
 
+# The first one makes the base and the image, which takes minutes where neither is there yet.
+pytestmark = pytest.mark.timeout(600)
+
 VERSIONS = ("1.35", "1.36", "1.37")
 SQLITE = FOLDER / "sqlite"
 

@@ -15,6 +15,9 @@ from .containers import alone, answers, base, build_flags, exists, need_containe
 from .operations import ENGINE, OPERATIONS, Checkout, Command, commands
 from .test_compose import files_that_can_be_open
 
+# The first one makes the base and the image, which takes minutes where neither is there yet.
+pytestmark = pytest.mark.timeout(600)
+
 # Builds included.
 LONGEST = 600
 STARTS = ("docker run ", "docker-compose up ")
