@@ -135,7 +135,8 @@ class Checkout:
         subprocess.run([sys.executable, "-m", "venv", "--without-pip", venv], check=True)
         (site,) = venv.glob("lib/python*/site-packages")
         (site / "checkout.pth").write_text(f"{self.folder}\n{sysconfig.get_path('purelib')}\n")
-        for name, where in {"xboard-circus": "xboard_circus.cli:main", "circusctl": "circus.circusctl:main"}.items():
+        ours, theirs = "xboard_circus.__main__:main", "circus.circusctl:main"
+        for name, where in {"xboard-circus": ours, "circusctl": theirs}.items():
             module, _, function = where.partition(":")
             script = venv / "bin" / name
             script.write_text(

@@ -641,3 +641,22 @@ def test_init_writes_an_ini_and_says_what_comes_next(folder: Path) -> None:
     assert run("init", "site", "--app", "shop.main:app").exit_code == 1
     assert run("init", "site", "--app", "shop.main:app", "--force").exit_code == 0
     assert run("init", "site", "--app", "shop main").exit_code == 2
+
+
+def test_ctrl_c_while_the_command_line_is_loaded_is_no_traceback() -> None:
+    code = """if True:
+        import sys
+        from xboard_circus.__main__ import main
+
+        class CtrlC:
+            def find_spec(self, name, path=None, target=None):
+                if name == "click":
+                    raise KeyboardInterrupt
+
+        sys.meta_path.insert(0, CtrlC())
+        main()
+    """
+
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "xboard-circus: interrupted\n")
