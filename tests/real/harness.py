@@ -571,6 +571,17 @@ def _lower(prefixes: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(prefix.lower() for prefix in prefixes)
 
 
+def read_one_line_of(command: list[str], *, env: dict[str, str] | None = None) -> tuple[int, bytes]:
+    """Read the first line of what *command* prints and close the pipe, as `head` does; return its code and errors."""
+    with subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as running:
+        assert running.stdout is not None
+        assert running.stderr is not None
+        running.stdout.readline()
+        running.stdout.close()
+        complaints = running.stderr.read()
+        return running.wait(10), complaints
+
+
 def kill(pid: int, signum: int = signal.SIGKILL) -> float:
     """Send a signal to a process of the test; return when, on the monotonic clock. After a SIGKILL it is dead."""
     at, killed = time.monotonic(), process(pid)

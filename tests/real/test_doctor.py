@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,6 @@ from xboard_circus.host import runtime
 
 from .harness import BUNDLE, Circusd, Watcher, circusd, eventually, kill
 from .processes import process
-from .test_logs import small_disk
 
 Finding = dict[str, str]
 
@@ -83,18 +83,18 @@ def test_a_stranger_on_the_port_is_named(tmp_path: Path) -> None:
     assert "0 of 2 workers ready" in of(after, "circusd", "bad")[0]["what"]
 
 
-def test_a_full_disk_is_told(tmp_path: Path) -> None:
+def test_a_full_disk_is_told(tmp_path: Path, small_disk: Callable[[str, str], Path]) -> None:
     """Given logs on a disk without room, when examined, then it is bad."""
-    with small_disk(tmp_path / "small", "1m") as small:
-        options = {"stderr_stream.filename": small / "web.log", "stdout_stream.filename": small / "web.log"}
-        with circusd(tmp_path, start=False, watchers=[Watcher(options=options)]) as c:
-            _, room = examined(c)
-            (small / "filler").write_bytes(b"x" * ((1 << 20) - 8192))
-            code, full = examined(c)
+    small = small_disk("small", "1m")
+    options = {"stderr_stream.filename": small / "web.log", "stdout_stream.filename": small / "web.log"}
+    with circusd(tmp_path, start=False, watchers=[Watcher(options=options)]) as c:
+        _, room = examined(c)
+        (small / "filler").write_bytes(b"x" * ((1 << 20) - 8192))
+        code, full = examined(c)
 
-        assert of(room, "disk", "bad") == []
-        assert code == 1
-        assert [str(small) in each["what"] for each in of(full, "disk", "bad")] == [True]
+    assert of(room, "disk", "bad") == []
+    assert code == 1
+    assert [str(small) in each["what"] for each in of(full, "disk", "bad")] == [True]
 
 
 def test_low_limits_of_the_shell_and_of_what_runs_are_told(tmp_path: Path) -> None:

@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import signal
 import sqlite3
-import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-
-import pytest
 
 from xboard_circus.circus_client import CircusdClient
 from xboard_circus.ledger import LedgerError, LedgerStore, Record
@@ -51,24 +47,14 @@ def kill_one(c: Circusd) -> int:
     return pid
 
 
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(folder)]
-    if os.geteuid() != 0 or subprocess.run(mount, capture_output=True, check=False).returncode != 0:
-        pytest.skip("a file system can only be mounted by root")
-    yield folder
-    subprocess.run(["umount", str(folder)], check=True)
-
-
-def test_on_a_full_disk_it_says_so_and_goes_on(tmp_path: Path, small_disk: Path) -> None:
+def test_on_a_full_disk_it_says_so_and_goes_on(tmp_path: Path, small_disk: Callable[[str, str], Path]) -> None:
     """Given a disk of 1 MB, when it is full for a while, then that is logged, workers come back, nothing is lost."""
-    path = small_disk / "ledger.db"
+    disk = small_disk("disk", "1m")
+    path = disk / "ledger.db"
     with recorded(tmp_path, str(path)) as c:
         before = kill_one(c)
         eventually(lambda: before in deaths(path))
-        filler = small_disk / "filler"
+        filler = disk / "filler"
         with filler.open("wb", buffering=0) as file, contextlib.suppress(OSError):
             while True:
                 file.write(b"x" * 4096)

@@ -10,15 +10,13 @@ import signal
 import subprocess
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-
-import pytest
 
 from xboard_circus import config
 from xboard_circus.logs import LogFile, follow, log_files
 
-from .harness import BUNDLE, Circusd, Watcher, circusd, eventually, kill
+from .harness import BUNDLE, Circusd, Watcher, circusd, eventually, kill, read_one_line_of
 
 STAMP = "%Y-%m-%d %H:%M:%S"
 # Prints "line N" for each N below COUNT, with a pause after every hundred where PAUSE says so.
@@ -84,39 +82,26 @@ def test_workers_output_is_rotated_by_circusd_and_each_line_is_whole(tmp_path: P
         assert followed == lines
 
 
-@contextlib.contextmanager
-def small_disk(place: Path, size: str) -> Iterator[Path]:
-    """A file system of its own for *place*; it needs root, and the right to mount."""
-    place.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(place)], check=False)
-    if os.geteuid() != 0 or mounted.returncode != 0:
-        pytest.skip("a file system cannot be mounted here")
-    try:
-        yield place
-    finally:
-        subprocess.run(["umount", "-l", str(place)], check=True)
-
-
-def test_a_full_disk_costs_lines_and_nothing_else(tmp_path: Path) -> None:
+def test_a_full_disk_costs_lines_and_nothing_else(tmp_path: Path, small_disk: Callable[[str, str], Path]) -> None:
     """Given a log on a full disk, when it rotates there too, then circusd answers, replaces, and writes on later."""
-    with small_disk(tmp_path / "small", "200k") as small:
-        out = stream("stdout", small / "web.log", most=60_000, count=1)
-        writes = writer(tmp_path, env={"COUNT": "1000000", "PAUSE": "0.02"}, options=out)
-        with circusd(tmp_path, watchers=[writes]) as c:
-            eventually(lambda: (small / "web.log.1").exists())
-            filler = fill(small)
-            eventually(lambda: "output is lost" in c.log("circusd"))
-            with c.answering(within=1.0):
-                pid = c.workers()[0]
-                kill(pid)
-                eventually(lambda: c.workers() and c.workers() != [pid], timeout=10)
-                size = (small / "web.log").stat().st_size
-                filler.unlink()
-                eventually(lambda: "is written again" in c.log("circusd"), timeout=10)
-                eventually(lambda: (small / "web.log").stat().st_size != size, timeout=10)
+    small = small_disk("small", "200k")
+    out = stream("stdout", small / "web.log", most=60_000, count=1)
+    writes = writer(tmp_path, env={"COUNT": "1000000", "PAUSE": "0.02"}, options=out)
+    with circusd(tmp_path, watchers=[writes]) as c:
+        eventually(lambda: (small / "web.log.1").exists())
+        filler = fill(small)
+        eventually(lambda: "output is lost" in c.log("circusd"))
+        with c.answering(within=1.0):
+            pid = c.workers()[0]
+            kill(pid)
+            eventually(lambda: c.workers() and c.workers() != [pid], timeout=10)
+            size = (small / "web.log").stat().st_size
+            filler.unlink()
+            eventually(lambda: "is written again" in c.log("circusd"), timeout=10)
+            eventually(lambda: (small / "web.log").stat().st_size != size, timeout=10)
 
-            assert c.log("circusd").count("output is lost") <= 3
-            assert "Exception in callback" not in c.log("circusd")
+        assert c.log("circusd").count("output is lost") <= 3
+        assert "Exception in callback" not in c.log("circusd")
 
 
 def fill(disk: Path) -> Path:
@@ -128,23 +113,25 @@ def fill(disk: Path) -> Path:
     return filler
 
 
-def test_with_no_room_for_any_log_workers_are_replaced_all_the_same(tmp_path: Path) -> None:
+def test_with_no_room_for_any_log_workers_are_replaced_all_the_same(
+    tmp_path: Path, small_disk: Callable[[str, str], Path]
+) -> None:
     """Given a full disk below all logs, circusd's and the plugin's too, when a worker dies, then another serves."""
-    with small_disk(tmp_path / "logs", "300k") as logs:
-        options = {"restart.delay": 0.1, "graceful_timeout": 2}
-        with circusd(tmp_path, start=False, options=options, plugins=BUNDLE) as c:
-            assert c.run_cli("start").returncode == 0
-            pids = c.ready()
-            filler = fill(logs)
-            c.set(f"do.pid-{pids[0]}", "exit 3")
-            eventually(lambda: len(c.ready()) == 2 and pids[0] not in c.ready(), timeout=15)
-            assert c.serves()
-            assert c.run_cli("logs", "-n", "1").returncode == 0
-            filler.unlink()
-            kill(pids[1])
-            eventually(lambda: "killed from outside by SIGKILL" in c.log("circusd"), timeout=15)
-            eventually(lambda: len(c.ready()) == 2, timeout=15)
-            assert c.run_cli("stop").returncode == 0
+    logs = small_disk("logs", "300k")
+    options = {"restart.delay": 0.1, "graceful_timeout": 2}
+    with circusd(tmp_path, start=False, options=options, plugins=BUNDLE) as c:
+        assert c.run_cli("start").returncode == 0
+        pids = c.ready()
+        filler = fill(logs)
+        c.set(f"do.pid-{pids[0]}", "exit 3")
+        eventually(lambda: len(c.ready()) == 2 and pids[0] not in c.ready(), timeout=15)
+        assert c.serves()
+        assert c.run_cli("logs", "-n", "1").returncode == 0
+        filler.unlink()
+        kill(pids[1])
+        eventually(lambda: "killed from outside by SIGKILL" in c.log("circusd"), timeout=15)
+        eventually(lambda: len(c.ready()) == 2, timeout=15)
+        assert c.run_cli("stop").returncode == 0
 
 
 def test_circusd_rotates_its_own_log(tmp_path: Path) -> None:
@@ -295,10 +282,4 @@ def test_a_reader_that_has_had_enough_is_no_error(tmp_path: Path) -> None:
         with (c.folder / "logs" / "web.log").open("a") as file:
             file.writelines(f"2026-01-01 00:00:00 {number}\n" for number in range(50_000))
         command = [c.python, "-m", "xboard_circus", "logs", "web", "-n", "50000", "-c", str(c.ini)]
-        with subprocess.Popen(command, env=c.environ(), stdout=subprocess.PIPE, stderr=subprocess.PIPE) as running:
-            assert running.stdout is not None
-            assert running.stderr is not None
-            running.stdout.readline()
-            running.stdout.close()
-            assert running.stderr.read() == b""
-            assert running.wait(10) == 0
+        assert read_one_line_of(command, env=c.environ()) == (0, b"")

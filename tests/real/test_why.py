@@ -6,7 +6,6 @@ import json
 import os
 import signal
 import socket
-import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -18,7 +17,7 @@ import pytest
 
 from xboard_circus.ledger import LedgerStore, Record
 
-from .harness import BUNDLE, FAST_RESTARTS, Circusd, Watcher, circusd, eventually, kill
+from .harness import BUNDLE, FAST_RESTARTS, Circusd, Watcher, circusd, eventually, kill, read_one_line_of
 from .memory_group import memory_group
 
 QUICK = {
@@ -278,10 +277,4 @@ def test_a_reader_that_has_had_enough_of_it_is_no_error(tmp_path: Path) -> None:
     ini = tmp_path / "circus.ini"
     ini.write_text("[plugin:xboard]\nuse = xboard_circus.plugins.bundle.Bundle\n")
     command = [sys.executable, "-m", "xboard_circus", "events", "--limit", "5000", "-c", str(ini)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as running:
-        assert running.stdout is not None
-        assert running.stderr is not None
-        running.stdout.readline()
-        running.stdout.close()
-        assert running.stderr.read() == b""
-        assert running.wait(10) == 0
+    assert read_one_line_of(command) == (0, b"")

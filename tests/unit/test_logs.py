@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import threading
 import time
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
@@ -191,7 +193,7 @@ def test_the_lines_of_a_file(tmp_path: Path, text: str, expected: list[str]) -> 
 
 
 def test_lines_across_blocks_are_whole_and_endless_ones_are_cut(tmp_path: Path) -> None:
-    lines = [f"{number} " + "x" * 1000 for number in range(300)]
+    lines = [f"{number} " + "x" * 1000 for number in range(150)]
     web = log(tmp_path, "\n".join(lines) + "\n" + "y" * 3_000_000)
 
     told = [line.text for line in tail(web, 301)]
@@ -249,6 +251,54 @@ def test_a_follower_that_fell_behind_all_rotated_files_goes_on_with_what_there_i
         append(web.path, "now\n")
 
         assert "now" in follower.poll()
+
+
+@dataclass(frozen=True)
+class Rotating(LogFile):
+    """A log that is rotated each time its files have just been listed, until *left* is empty."""
+
+    left: list[str] = field(default_factory=list)
+
+    def old(self) -> list[Path]:
+        found = super().old()
+        if self.left:
+            rotate(self.path, count=9)
+            append(self.path, self.left.pop(0))
+        return found
+
+
+def test_a_rotation_while_the_files_are_listed_hides_none(tmp_path: Path) -> None:
+    web = Rotating("web", "web", tmp_path / "web.log", "web", 9, ["three\n", "four\n"])
+    append(web.path, "one\n")
+    with follow(web, from_start=True) as follower:
+        rotate(web.path)
+        append(web.path, "two\n")
+
+        told = [line for _ in range(6) for line in follower.poll()]
+
+    assert told == ["one", "two", "three", "four"]
+
+
+def test_a_follower_loses_nothing_to_a_writer_that_rotates_all_the_time(tmp_path: Path) -> None:
+    web = LogFile("web", "web", tmp_path / "web.log", "web", 160)
+    web.path.touch()
+
+    def write() -> None:
+        for number in range(150):
+            append(web.path, f"{number}\n")
+            rotate(web.path, count=160)
+
+    writer = threading.Thread(target=write)
+    told: list[str] = []
+    with follow(web) as follower:
+        writer.start()
+        while writer.is_alive():
+            told += follower.poll()
+        writer.join()
+        for _ in range(3):
+            told += follower.poll()
+
+    assert told == [str(number) for number in range(150)]
 
 
 def test_a_follower_waits_for_a_file_and_reads_an_emptied_one_anew(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 from xboard_circus.checks.file_rules import is_loopback, split_endpoint
 from xboard_circus.circus_client import CircusdClient, CommandRefused
+from xboard_circus.core.unarmed import unarmed_watcher, unarmed_worker
 from xboard_circus.dashboard import views
 from xboard_circus.dashboard.measures import Measures
 from xboard_circus.host import procs
@@ -104,41 +105,25 @@ class Questions:
 
 
 def _stock_watcher(name: str, status: str, options: Told, infos: Told, *, is_here: bool) -> Told:
-    return {
-        "name": name,
-        "status": status,
-        "armed": False,
-        "numprocesses": options.get("numprocesses", 0),
-        "probe": "none",
-        "restarts": 0,
-        "ends": {},
-        "cooldown_until": None,
-        "last_reason": "",
-        "port": None,
-        "options": {key: value for key, value in options.items() if isinstance(value, (str, int, float))},
-        "reload": None,
-        "budget": None,
-        "workers": [_stock_worker(int(pid), info, is_here=is_here) for pid, info in infos.items()],
-    }
+    return unarmed_watcher(
+        name=name,
+        status=status,
+        numprocesses=options.get("numprocesses", 0),
+        options=options,
+        workers=[_stock_worker(int(pid), info, is_here=is_here) for pid, info in infos.items()],
+    )
 
 
 def _stock_worker(pid: int, told: Told | str, *, is_here: bool) -> Told:
     # Of a process that has just ended, Circus tells a sentence in place of the figures.
     info: Told = told if isinstance(told, dict) else {}
-    return {
-        "pid": pid,
-        "started": (procs.start_time(pid) or 0) if is_here else 0,
-        "wid": info.get("wid"),
-        "state": "ready" if info else "stopping",
-        "age": info.get("age"),
-        "ready": None,
-        "ready_for": None,
-        "next_try": None,
-        "reason": "",
-        "latency": None,
-        "probe": {},
-        "socket": None,
-    }
+    return unarmed_worker(
+        pid=pid,
+        started=(procs.start_time(pid) or 0) if is_here else 0,
+        wid=info.get("wid"),
+        state="ready" if info else "stopping",
+        age=info.get("age"),
+    )
 
 
 def _bytes(text: object) -> int | None:

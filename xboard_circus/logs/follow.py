@@ -11,6 +11,7 @@ from xboard_circus.logs.files import LogFile
 from xboard_circus.logs.lines import LONGEST, decoded
 
 MOST_BYTES = 1 << 20  # of one poll, so that a flood comes in pieces
+_READING = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
 
 
 def follow(log_file: LogFile, *, from_start: bool = False) -> LogFollower:
@@ -78,36 +79,51 @@ class LogFollower:
         return [decoded(line) for line in lines]
 
     def _go_on(self) -> bool:
-        """Open the file that was begun after the one that is read to its end; False where there is none."""
-        if self._descriptor is None:
+        """Turn to the file that was begun after the one that is read to its end; False where there is none yet."""
+        following = None if self._descriptor is None else self._following()
+        if following is None:
             return False
-        current = os.fstat(self._descriptor)
-        follower = None
-        for path in (self.log_file.path, *self.log_file.old()):
-            try:
-                found = path.stat()
-            except FileNotFoundError:
-                continue
-            if (found.st_dev, found.st_ino) == (current.st_dev, current.st_ino):
-                break
-            follower = path
-        else:
-            # Deleted: what lies further back is older, and has been read.
-            follower = self.log_file.path if self.log_file.path.exists() else None
-        # Whoever renamed it may have written to it in between; then it is not read to its end yet.
-        if follower is None or self._size() > self._position:
-            return follower is not None
+        if self._size() > self._position:
+            # Whoever renamed it wrote to it in between: it is not read to its end yet.
+            os.close(following)
+            return True
         self.close()
         if self._rest:
             # The file ended in the middle of a line, and the next begins with a line of its own.
             self._rest += b"\n"
-        with contextlib.suppress(FileNotFoundError):
-            return self._open(follower)
-        return False
+        self._descriptor, self._position = following, 0
+        return True
+
+    def _following(self) -> int | None:
+        """Open what was begun after our file; None where that is the newest, or while the names are just changing."""
+        assert self._descriptor is not None
+        own = os.fstat(self._descriptor)
+        chain = self._chain()
+        place = next((place for place, (_, found) in enumerate(chain) if os.path.samestat(found, own)), None)
+        if place is not None:
+            newer = chain[:place]
+        elif [found.st_ino for _, found in chain] != [found.st_ino for _, found in self._chain()]:
+            return None
+        else:
+            # Deleted. What was written to later is new to us; what lies behind that is older, and has been read.
+            newer = [each for each in chain if each[1].st_mtime_ns > own.st_mtime_ns]
+            newer = newer or [each for each in chain if each[0] == self.log_file.path]
+        return _opened(*newer[-1]) if newer else None
+
+    def _chain(self) -> list[tuple[Path, os.stat_result]]:
+        """Return the files of this log, newest first.
+
+        While they are renamed, each to an older place, one may be seen twice and the last not at all, but none between.
+        """
+        chain = []
+        for path in (self.log_file.path, *self.log_file.old()):
+            with contextlib.suppress(FileNotFoundError):
+                chain.append((path, path.stat()))
+        return chain
 
     def _open(self, path: Path) -> bool:
         try:
-            self._descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+            self._descriptor = os.open(path, _READING)
         except FileNotFoundError:
             return False
         self._position = 0
@@ -116,6 +132,18 @@ class LogFollower:
     def _size(self) -> int:
         assert self._descriptor is not None
         return os.fstat(self._descriptor).st_size
+
+
+def _opened(path: Path, found: os.stat_result) -> int | None:
+    """Open the file at *path* if it is still the one that was *found* there."""
+    try:
+        descriptor = os.open(path, _READING)
+    except FileNotFoundError:
+        return None
+    if os.path.samestat(os.fstat(descriptor), found):
+        return descriptor
+    os.close(descriptor)
+    return None
 
 
 def polled(followers: list[LogFollower]) -> Iterator[tuple[LogFile, str]]:

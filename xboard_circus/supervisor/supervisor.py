@@ -16,6 +16,7 @@ from circus import logger
 
 from xboard_circus import __version__
 from xboard_circus.core.ports import Holder
+from xboard_circus.core.unarmed import unarmed_watcher, unarmed_worker
 from xboard_circus.host import listeners, procs, runtime
 from xboard_circus.plugins.port_guard import named
 from xboard_circus.supervisor import commands, in_process_restart, inheritance, own_log, reconfigure
@@ -288,37 +289,22 @@ class Supervisor:
         armed = self.armed.get(watcher.name)
         if armed is not None and armed.watcher is watcher:
             return armed.view()
-        return {
-            "name": watcher.name,
-            "status": watcher.status(),
-            "armed": False,
-            "numprocesses": watcher.numprocesses,
-            "probe": "none",
-            "restarts": 0,
-            "ends": {},
-            "cooldown_until": None,
-            "last_reason": "",
-            "port": None,
-            "budget": None,
-            "options": {key: value for key, value in watcher._options.items() if isinstance(value, (str, int, float))},
-            "workers": [
-                {
-                    "pid": process.pid,
-                    "started": procs.start_time(process.pid),
-                    "wid": process.wid,
-                    "state": "stopping" if process.stopping else "ready",
-                    "age": round(process.age(), 3),
-                    "ready": None,
-                    "ready_for": None,
-                    "next_try": None,
-                    "reason": "",
-                    "latency": None,
-                    "probe": {},
-                    "socket": None,
-                }
+        return unarmed_watcher(
+            name=watcher.name,
+            status=watcher.status(),
+            numprocesses=watcher.numprocesses,
+            options=watcher._options,
+            workers=[
+                unarmed_worker(
+                    pid=process.pid,
+                    started=procs.start_time(process.pid),
+                    wid=process.wid,
+                    state="stopping" if process.stopping else "ready",
+                    age=round(process.age(), 3),
+                )
                 for process in watcher.processes.values()
             ],
-        }
+        )
 
 
 def is_helper(name: str) -> bool:
