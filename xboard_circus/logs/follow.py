@@ -99,21 +99,22 @@ class LogFollower:
         assert self._descriptor is not None
         own = os.fstat(self._descriptor)
         chain = self._chain()
-        place = next((place for place, (_, found) in enumerate(chain) if os.path.samestat(found, own)), None)
-        if place is not None:
-            newer = chain[:place]
-        elif [found.st_ino for _, found in chain] != [found.st_ino for _, found in self._chain()]:
+        if chain and os.path.samestat(chain[0][1], own):
             return None
-        else:
-            # Deleted. What was written to later is new to us; what lies behind that is older, and has been read.
-            newer = [each for each in chain if each[1].st_mtime_ns > own.st_mtime_ns]
-            newer = newer or [each for each in chain if each[0] == self.log_file.path]
+        if _names(chain) != _names(self._chain()):
+            return None
+        place = next((place for place, (_, found) in enumerate(chain) if os.path.samestat(found, own)), None)
+        # Where ours was deleted, what was written to later is new to us; what is older has been read.
+        newer = chain[:place] if place is not None else [each for each in chain if _is_later(each[1], own)]
+        if place is None and not newer:
+            newer = [each for each in chain if each[0] == self.log_file.path]
         return _opened(*newer[-1]) if newer else None
 
     def _chain(self) -> list[tuple[Path, os.stat_result]]:
         """Return the files of this log, newest first.
 
-        While they are renamed, each to an older place, one may be seen twice and the last not at all, but none between.
+        While they are renamed, each to an older place, one may be seen twice, or not at all. What two looks in a row
+        agree on is true: each rotation brings a new file.
         """
         chain = []
         for path in (self.log_file.path, *self.log_file.old()):
@@ -132,6 +133,14 @@ class LogFollower:
     def _size(self) -> int:
         assert self._descriptor is not None
         return os.fstat(self._descriptor).st_size
+
+
+def _names(chain: list[tuple[Path, os.stat_result]]) -> list[tuple[Path, int, int]]:
+    return [(path, found.st_dev, found.st_ino) for path, found in chain]
+
+
+def _is_later(found: os.stat_result, own: os.stat_result) -> bool:
+    return found.st_mtime_ns > own.st_mtime_ns
 
 
 def _opened(path: Path, found: os.stat_result) -> int | None:
