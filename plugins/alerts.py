@@ -167,8 +167,10 @@ class Alerter:
             sink, known = sink_of(config, alert), self._told.get(name)
             if known is None:
                 self._told[name] = self._begun(name, alert, sink)
-            elif known.config != alert:
-                known.config, known.gate.rules = alert, rules_of(alert.options)
+                continue
+            known.config, known.gate.rules = alert, rules_of(alert.options)
+            # Another section may have changed it, too: a command is not given what has become a secret.
+            if sink != known.delivery.sink:
                 known.delivery.use(sink)
         self._save()
 

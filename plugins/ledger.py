@@ -146,6 +146,7 @@ class LedgerRecorder:
             except LedgerError as error:
                 self._failed(error)
                 return False
+        self._succeeded()
         return True
 
     async def _store_batch(self) -> None:
@@ -157,7 +158,6 @@ class LedgerRecorder:
         pushed_out = min(waiting.lost - lost, len(batch))
         waiting.lost -= pushed_out
         waiting.done(len(batch) - pushed_out)
-        self._succeeded()
 
     async def _prune_if_due(self) -> None:
         if self._clock() >= self._prune_at:

@@ -40,10 +40,18 @@ class Cut:
         """Return an adapter whose connections this cuts."""
         from requests.adapters import HTTPAdapter
 
-        adapter = HTTPAdapter(max_retries=0)
-        pools = adapter.poolmanager.pool_classes_by_scheme
-        adapter.poolmanager.pool_classes_by_scheme = {scheme: self._watched(pool) for scheme, pool in pools.items()}
-        return adapter
+        watched = self._watched
+
+        class Adapter(HTTPAdapter):
+            def init_poolmanager(self, *args: Any, **options: Any) -> None:
+                super().init_poolmanager(*args, **options)
+                watched(self.poolmanager)
+
+            def proxy_manager_for(self, proxy: str, **options: Any) -> Any:
+                # A proxy has pools of its own.
+                return watched(super().proxy_manager_for(proxy, **options))
+
+        return Adapter(max_retries=0)
 
     def watch(self, opened: socket.socket) -> None:
         """Cut the connection of *opened*, too."""
@@ -53,7 +61,13 @@ class Cut:
         if self.done:
             self._cut()
 
-    def _watched(self, pool: Any) -> Any:
+    def _watched(self, manager: Any) -> Any:
+        """Have the connections of all pools of *manager* cut, and return it."""
+        pools = manager.pool_classes_by_scheme
+        manager.pool_classes_by_scheme = {scheme: self._watched_pool(pool) for scheme, pool in pools.items()}
+        return manager
+
+    def _watched_pool(self, pool: Any) -> Any:
         watch = self.watch
 
         class Connection(pool.ConnectionCls):  # type: ignore[misc]

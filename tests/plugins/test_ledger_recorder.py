@@ -15,7 +15,7 @@ from plugin_fakes import FakeClock
 from xboard_circus.ledger import LedgerError, LedgerStore, Record, Trouble
 from xboard_circus.plugins._base import BusEvent
 from xboard_circus.plugins._records import record_of
-from xboard_circus.plugins.ledger import PRUNE_EVERY, LedgerRecorder
+from xboard_circus.plugins.ledger import FLUSH_EVERY, PRUNE_EVERY, LedgerRecorder
 
 
 class FakeStore:
@@ -26,6 +26,7 @@ class FakeStore:
         self.failures: list[Trouble | None] = []
         self.on_append: Callable[[], object] = lambda: None
         self.pruned = 0
+        self.prune_failures: list[Trouble] = []
 
     def append(self, records: Sequence[Record]) -> None:
         self.on_append()
@@ -36,6 +37,9 @@ class FakeStore:
 
     def prune(self) -> bool:
         self.pruned += 1
+        if self.prune_failures:
+            trouble = self.prune_failures.pop(0)
+            raise LedgerError(Path("ledger.db"), trouble, trouble.value)
         return False
 
     def close(self) -> None:
@@ -332,3 +336,13 @@ def test_what_the_bus_lost_is_asked_for(tmp_path: Path) -> None:
 
         assert [record.reason for record in store.query()] == ["r1", "r2", "r3"]
         assert journal.asked == [0, 1]
+
+
+def test_after_a_failed_prune_events_are_stored_at_once_again() -> None:
+    store = FakeStore()
+    store.prune_failures = [Trouble.LOCKED]
+    recorder = recorder_for(store)
+    asyncio.run(recorder.tick())
+    asyncio.run(recorder.tick())
+
+    assert recorder.handle_event(BusEvent("web", "restart", {"reason": "r"})) == FLUSH_EVERY

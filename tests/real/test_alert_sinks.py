@@ -179,11 +179,18 @@ def test_nobody_there_is_said_without_the_address(tmp_path: Path) -> None:
     assert refusal_of(webhook(tmp_path, f"http://127.0.0.1:{free_port()}")) == "Connection refused"
 
 
+@pytest.mark.parametrize("is_proxied", [False, True], ids=["direct", "through a proxy"])
 @pytest.mark.parametrize("how", ["hang", "drip"])
-def test_a_server_that_takes_its_time_is_cut_off(how: str, tmp_path: Path) -> None:
+def test_a_server_that_takes_its_time_is_cut_off(
+    how: str, is_proxied: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with hook_server(how) as hook:
+        monkeypatch.setenv("http_proxy", hook.url)
+        monkeypatch.setenv("no_proxy", "")
+        url = "http://hook.invalid/x" if is_proxied else hook.url
         began = time.monotonic()
-        assert refusal_of(webhook(tmp_path, hook.url, timeout=0.5)) == "no complete answer within 0.5 s"
+        sink = webhook(tmp_path, url, timeout=0.5, is_proxied=is_proxied)
+        assert refusal_of(sink) == "no complete answer within 0.5 s"
         assert time.monotonic() - began < 5
 
 

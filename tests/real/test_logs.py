@@ -241,7 +241,7 @@ def test_logs_of_one_watcher_since_ten_minutes_and_as_json(tmp_path: Path) -> No
     assert abs(told["time"] - time.time()) < 60
     assert (without.stdout, "its lines have no time" in without.stderr) == ("no time\n", True)
     assert (unknown.returncode, "there is no log wbe; known are api, web, circusd" in unknown.stderr) == (1, True)
-    assert (wrong.returncode, "write a span such as 30s" in wrong.stderr) == (2, True)
+    assert (wrong.returncode, "write 90s, 10m" in wrong.stderr) == (2, True)
 
 
 def test_following_goes_on_across_rotation_until_ctrl_c(tmp_path: Path) -> None:

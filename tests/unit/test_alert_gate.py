@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -70,7 +71,7 @@ def test_what_was_never_told_has_no_end_to_tell() -> None:
 
 
 def incident(number: int) -> Incident:
-    return Incident(f"w{number}", Trouble.DOWN, opened_at=number, reason="no worker ready")
+    return Incident(f"w{number}", Trouble.CRASH_LOOP, opened_at=number, reason="5 failures")
 
 
 def test_past_the_limit_alerts_are_held_back_and_told_in_one() -> None:
@@ -81,13 +82,35 @@ def test_past_the_limit_alerts_are_held_back_and_told_in_one() -> None:
     assert [notice.note for notice in admitted] == [
         "",
         "",
-        "the limit of 3 alerts an hour is reached: further ones are held back for 60 min",
+        "the limit of 3 alerts an hour is reached: further ones that are not critical are held back for 60 min",
     ]
     assert gate.review([], [], HOUR - 1) == []
     (summary,) = gate.review([], [], HOUR)
     assert (summary.about, summary.count, summary.since) == (About.HELD_BACK, 5, 3)
-    assert summary.reason.startswith("5 alerts were held back by the limit of an hour: w3 down (problem), w4 down")
+    assert summary.reason.startswith(
+        "5 alerts were held back by the limit of an hour: w3 crash_loop (problem), w4 crash_loop"
+    )
     assert gate.review([], [], HOUR + 1) == []
+
+
+def test_what_is_critical_is_never_held_back_and_an_end_never_counts() -> None:
+    gate = Gate(GateRules(max_per_hour=2, remind_every=0))
+    told = []
+    for number in range(3):
+        told += abouts(gate.review([incident(number)], [], number))
+        told += abouts(gate.review([], [incident(number)], number))
+    assert told == ["problem", "recovered", "problem", "recovered"]
+
+    assert abouts(gate.review([DOWN], [], 10)) == ["problem"]
+    assert abouts(gate.review([], [DOWN], 20)) == ["recovered"]
+    assert gate.memory.held_count == 2
+
+
+def test_what_was_stopped_has_not_recovered() -> None:
+    gate = Gate(GateRules())
+    gate.review([DOWN], [], 0)
+
+    assert abouts(gate.review([], [replace(DOWN, is_well=False, ending="the watcher was stopped")], 5)) == ["stopped"]
 
 
 def test_a_summary_of_many_names_the_last() -> None:
@@ -97,7 +120,7 @@ def test_a_summary_of_many_names_the_last() -> None:
     (summary,) = gate.review([], [], HOUR + 1)
 
     assert summary.count == 99
-    assert "89 earlier ones, w90 down (problem)" in summary.reason
+    assert "89 earlier ones, w90 crash_loop (problem)" in summary.reason
 
 
 @given(st.lists(st.tuples(st.integers(0, 900), st.booleans()), max_size=60), st.integers(1, 5))

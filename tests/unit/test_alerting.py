@@ -8,6 +8,7 @@ import pytest
 
 from xboard_circus.core.alerting import CIRCUSD, Alerting, AlertRules, Severity, Trouble
 
+GIVEN_UP = ("the watcher was stopped", "circusd has no watcher of that name any more")
 RULES = AlertRules(down_after=10, recover_after=5)
 
 
@@ -27,7 +28,9 @@ def seen(alerting: Alerting) -> dict[tuple[str, str], int]:
 
 
 def endings(alerting: Alerting, *views: dict[str, Any], now: float) -> list[tuple[str, str]]:
-    return [(each.trouble.value, each.ending) for each in alerting.observe(views, now)]
+    over = alerting.observe(views, now)
+    assert all(each.is_well == (each.ending not in GIVEN_UP) for each in over)
+    return [(each.trouble.value, each.ending) for each in over]
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import tempfile
 import threading
 import time
 from importlib import metadata
@@ -216,20 +217,28 @@ def test_an_endpoint_for_the_whole_network_is_bad() -> None:
 
 
 @pytest.mark.parametrize(
-    ("folder", "socket", "level"),
-    [(0o700, 0o777, Level.GOOD), (0o755, 0o755, Level.GOOD), (0o755, 0o777, Level.BAD), (0o777, None, Level.BAD)],
+    ("above", "folder", "socket", "level"),
+    [
+        (0o755, 0o700, 0o777, Level.GOOD),
+        (0o700, 0o755, 0o777, Level.GOOD),
+        (0o755, 0o755, 0o755, Level.GOOD),
+        (0o755, 0o755, 0o777, Level.BAD),
+        (0o755, 0o750, 0o775, Level.BAD),
+        (0o755, 0o777, None, Level.BAD),
+    ],
 )
-def test_a_unix_endpoint_is_as_open_as_its_folder(
-    tmp_path: Path, folder: int, socket: int | None, level: Level
-) -> None:
-    path = tmp_path / "run" / "control.sock"
-    path.parent.mkdir()
-    if socket is not None:
-        path.touch()
-        path.chmod(socket)
-    path.parent.chmod(folder)
+def test_a_unix_endpoint_is_as_open_as_its_folders(above: int, folder: int, socket: int | None, level: Level) -> None:
+    # pytest's own folders are closed to others.
+    with tempfile.TemporaryDirectory(dir="/tmp") as name:
+        path = Path(name, "run", "control.sock")
+        path.parent.mkdir()
+        if socket is not None:
+            path.touch()
+            path.chmod(socket)
+        path.parent.chmod(folder)
+        Path(name).chmod(above)
 
-    assert control.of_file("endpoint", path).level is level
+        assert control.of_file("endpoint", path).level is level
 
 
 def watcher(**more: object) -> Watcher:

@@ -35,6 +35,13 @@ def test_a_flood_of_stacks_has_a_bound() -> None:
     assert len(said(STACK, *[b"x" * 1024] * 200).stack) == STACK_BYTES
 
 
+def test_the_stacks_of_the_last_failure_are_kept() -> None:
+    """Those of a child, or a line with these words, came long before those of the process itself."""
+    words = said(STACK + b"a child's\n", *[b"x" * 1024] * 100, STACK + b"mine\n")
+
+    assert words.stack == (STACK + b"mine\n").decode()
+
+
 def test_a_stream_remembers_each_process_by_itself() -> None:
     written: list[bytes] = []
     tails: dict[int, LastWords] = {}

@@ -1,10 +1,14 @@
 from __future__ import annotations
 
+import signal
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from xboard_circus.host.oom import HOST, OomKills, count_file_of, count_in
+from xboard_circus.supervisor import evidence
 
 GROUP = Path("/group/memory.events")
 
@@ -107,3 +111,18 @@ def test_where_nobody_counts_nothing_is_known() -> None:
     kernel.look(1)
 
     assert kernel.kills.killed(1) is None
+
+
+def test_one_kill_explains_one_death_whosever_it_is() -> None:
+    """Given two watchers in one cgroup, as they usually are, when its count rises by one, then one death is told."""
+    kernel = Kernel()
+    spawned: Any = [SimpleNamespace(pid=pid, rss=0) for pid in (1, 2)]
+    supervisor: Any = SimpleNamespace(oom=kernel.kills, clock=lambda: 9.0, looked_at=0.0)
+    watchers: Any = [SimpleNamespace(supervisor=supervisor, live={each.pid: each}) for each in spawned]
+    supervisor.armed = dict(enumerate(watchers))
+    evidence.look(supervisor)
+    kernel.counts[GROUP] = 1
+
+    told = [evidence.oom_of(armed, each, -signal.SIGKILL) for armed, each in zip(watchers, spawned, strict=True)]
+
+    assert [bool(each) for each in told] == [True, False]

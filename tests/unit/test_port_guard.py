@@ -12,6 +12,7 @@ from circus.sockets import CircusSocket
 
 from xboard_circus.core.states import PortState
 from xboard_circus.plugins.port_guard import PortGuard, is_listening
+from xboard_circus.supervisor.inheritance import sockets_named
 
 RETRY = 7.0
 
@@ -46,6 +47,20 @@ class FakeArmed:
 
     def publish(self, event: str, **_: object) -> None:
         self.told.append(event)
+
+
+@pytest.mark.parametrize(
+    ("cmd", "args", "names"),
+    [
+        pytest.param("serve --fd $(circus.sockets.Web)", "", ["web"], id="one"),
+        pytest.param("serve $(circus.sockets.a-b) $(circus.sockets.c_d)", "", ["a-b", "c_d"], id="two"),
+        pytest.param("serve --fd $(circus.sockets.api.v2) .", "", ["api.v2"], id="with a dot"),
+        pytest.param("serve", ["--fd", "$(circus.sockets.web)"], ["web"], id="in a list of arguments"),
+        pytest.param("serve --port 8000", None, [], id="none"),
+    ],
+)
+def test_the_sockets_that_a_command_names(cmd: str, args: object, names: list[str]) -> None:
+    assert sockets_named(SimpleNamespace(cmd=cmd, args=args)) == names
 
 
 @pytest.fixture

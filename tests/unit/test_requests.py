@@ -142,6 +142,7 @@ def test_who_asked_is_known_while_it_is_done(bench: Bench) -> None:
     assert bench.requests.asker_of("Web") == "xboard-circus stop, user ann"
     assert bench.requests.asker_of("api") is None
     work.is_done = True
+    assert bench.requests.asker_of("web") is None
     bench.give("signal", name="api", signum=1)
     assert bench.requests.asker_of("web") is None
 

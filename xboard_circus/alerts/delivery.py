@@ -42,7 +42,7 @@ class Delivery:
         self.name = name
         self.lost = 0
         self.trouble = ""
-        self._sink = sink
+        self.sink = sink
         self._limit = limit
         self._on_change = on_change
         self._clock = clock
@@ -78,7 +78,7 @@ class Delivery:
     def use(self, sink: Sink) -> None:
         """Go on with another sink, as the ini says now; what waits is tried with it at once."""
         with self._changed:
-            self._sink = sink
+            self.sink = sink
             self._failures = 0
             self._changed.notify_all()
 
@@ -106,7 +106,7 @@ class Delivery:
 
     def _try(self, message: Message) -> float:
         """Return the seconds to wait before the next try; 0 where it was delivered."""
-        sink = self._sink
+        sink = self.sink
         try:
             sink.deliver(message)
         except AlertError as error:
@@ -135,5 +135,5 @@ class Delivery:
 
     def _rest(self, seconds: float) -> None:
         with self._changed:
-            sink = self._sink
-            self._changed.wait_for(lambda: self._ended or self._sink is not sink, seconds)
+            sink = self.sink
+            self._changed.wait_for(lambda: self._ended or self.sink is not sink, seconds)

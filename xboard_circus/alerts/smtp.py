@@ -38,7 +38,7 @@ class SmtpSink:
     timeout: float = 10.0
     ca_file: Path | None = None
     # Of a message that only some have got: who is left, so that nobody gets it twice.
-    _left: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    _left: dict[str, tuple[str, ...]] = field(default_factory=dict, compare=False)
 
     @property
     def place(self) -> str:

@@ -48,10 +48,11 @@ def rendered(
         "lasted": lasted,
         "trouble": TROUBLES[lang][notice.trouble] if notice.trouble else "",
     }
-    mark = "OK" if notice.about in (About.RECOVERED, About.TEST) else _MARKS[notice.severity]
+    mark = _MARKS[Severity.INFO if notice.about is About.STOPPED else notice.severity]
+    mark = "OK" if notice.about in (About.RECOVERED, About.TEST) else mark
     title = f"[{mark}] {TITLES[lang][notice.about].format(**words)}"
     since, at = clock_time(notice.since + shift), clock_time(notice.at + shift)
-    done = DONE[lang][notice.trouble] if notice.trouble and notice.about is not About.RECOVERED else ""
+    done = DONE[lang][notice.trouble] if notice.trouble and not notice.is_over else ""
     document: dict[str, Any] = {
         "id": identity,
         "event": notice.about.value,
@@ -76,7 +77,7 @@ def rendered(
 
 def _lines(notice: Notice, document: Mapping[str, Any], lasted: str, lang: str) -> list[str]:
     labels = LABELS[lang]
-    is_over = notice.about is About.RECOVERED
+    is_over = notice.is_over
     has_trouble = notice.trouble is not None
     rows = [
         (labels["now" if is_over else "reason"], notice.reason),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import os
@@ -16,9 +17,9 @@ import click
 
 from xboard_circus.cli.boundary import DONE, INTERRUPTED
 from xboard_circus.cli.context import Asked, ini_option
+from xboard_circus.cli.moments import moment, written
 from xboard_circus.cli.screen import complain, printable
 from xboard_circus.config import Config
-from xboard_circus.core.stamps import seconds_in
 from xboard_circus.errors import XboardError
 from xboard_circus.logs import Line, LogFile, follow, log_files, tail
 from xboard_circus.logs.follow import LogFollower, polled
@@ -38,23 +39,16 @@ class Told:
     line: Line
 
 
-def _since(_context: click.Context, _option: click.Parameter, value: str | None) -> float | None:
-    """Return the wall-clock seconds that ``--since`` means."""
-    if value is None:
-        return None
-    if (seconds := seconds_in(value)) is not None:
-        return time.time() - seconds
-    moment = time_of(f"{value} 00:00:00") if len(value) == len("2026-11-24") else time_of(value)
-    if moment is None:
-        raise click.BadParameter(f"{value}: write a span such as 30s, 10m, 2h or 7d, or a time: 2026-11-24T20:47:00")
-    return moment
-
-
 @click.command()
 @click.argument("name", required=False)
 @click.option("-f", "--follow", "on_and_on", is_flag=True, help="Go on with what is written from now on, until Ctrl-C.")
 @click.option("-n", "--lines", type=click.IntRange(0, MOST_LINES), help=f"How many lines of each log; {LINES}.")
-@click.option("--since", callback=_since, help="Only lines from then on: 30s, 10m, 2h, 7d or 2026-11-24T20:47:00.")
+@click.option(
+    "--since",
+    metavar="10m|DATE",
+    callback=written,
+    help="Only lines from then on: 90s, 10m, 2h, 3d, 14:30 or a date.",
+)
 @click.option("--list", "only_names", is_flag=True, help="Only say which logs there are.")
 @click.option("--json", "as_data", is_flag=True, help="Print a JSON object for each line.")
 @ini_option
@@ -64,7 +58,7 @@ def logs(
     name: str | None,
     on_and_on: bool,
     lines: int | None,
-    since: float | None,
+    since: str | None,
     only_names: bool,
     as_data: bool,
 ) -> int:
@@ -81,11 +75,9 @@ def logs(
             _list(chosen, config.folder, as_data=as_data)
         else:
             most = lines if lines is not None else LINES if since is None else MOST_LINES
-            _show(chosen, most, since, as_data=as_data, on_and_on=on_and_on)
+            at = None if since is None else moment(since, time.time())
+            _show(chosen, most, at, as_data=as_data, on_and_on=on_and_on)
         sys.stdout.flush()
-    except BrokenPipeError:
-        # Whoever reads has had enough. What is left in the buffer goes nowhere, or Python would complain at its end.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except KeyboardInterrupt:
         return INTERRUPTED
     return DONE
@@ -133,7 +125,7 @@ def unseen(shown: list[str], new: list[str]) -> list[str]:
 
 def _show(chosen: list[LogFile], most: int, since: float | None, *, as_data: bool, on_and_on: bool) -> None:
     # Before the ends are read, so that no line is lost between; what is in both is left out below.
-    followers = [follow(each) for each in chosen] if on_and_on else []
+    followers = _followers(chosen) if on_and_on else []
     has_several = len(chosen) > 1
     timed, untimed = _ends(chosen, most, since)
     for log, lines in untimed.items():
@@ -154,6 +146,14 @@ def _show(chosen: list[LogFile], most: int, since: float | None, *, as_data: boo
             for text in unseen(shown[follower.log_file.id], follower.poll()):
                 _print_new(follower.log_file, text, as_data=as_data, with_id=has_several)
         _follow(followers, as_data=as_data, with_id=has_several)
+
+
+def _followers(chosen: list[LogFile]) -> list[LogFollower]:
+    found = []
+    for log in chosen:
+        with contextlib.suppress(OSError):  # `_ends` says so
+            found.append(follow(log))
+    return found
 
 
 def _ends(chosen: list[LogFile], most: int, since: float | None) -> tuple[list[Told], dict[LogFile, list[Line]]]:

@@ -24,6 +24,7 @@ class About(Enum):
     PROBLEM = "problem"
     REMINDER = "reminder"
     RECOVERED = "recovered"
+    STOPPED = "stopped"
     HELD_BACK = "held_back"
     TEST = "test"
 
@@ -34,7 +35,7 @@ class Notice:
 
     Attributes:
         since: When it began, in seconds of the clock of *at*.
-        reason: Why, or for RECOVERED how it stands now.
+        reason: Why, or where it is over how it stands now.
         note: A remark on the alerts themselves.
     """
 
@@ -47,6 +48,11 @@ class Notice:
     at: float
     count: int = 1
     note: str = ""
+
+    @property
+    def is_over(self) -> bool:
+        """True where it is over, well again or not."""
+        return self.about in (About.RECOVERED, About.STOPPED)
 
     @property
     def fold(self) -> str:
@@ -63,6 +69,7 @@ class GateRules:
     Attributes:
         on: The troubles; empty for all.
         remind_every: Seconds between two reminders; 0 for none.
+        max_per_hour: Beyond it all is held back but what is critical; that something is over does not count.
     """
 
     on: frozenset[Trouble] = frozenset()
@@ -109,7 +116,8 @@ class Gate:
         wanted: list[Notice] = []
         for incident in over:
             if told.pop(incident.key, None) is not None:
-                wanted.append(_notice(About.RECOVERED, incident, now, incident.ending))
+                about = About.RECOVERED if incident.is_well else About.STOPPED
+                wanted.append(_notice(about, incident, now, incident.ending))
         for incident in open_now:
             if not self._wants(incident):
                 continue
@@ -130,22 +138,25 @@ class Gate:
         return incident.trouble.severity.rank >= rules.min_severity.rank
 
     def _limited(self, wanted: Iterable[Notice], now: float) -> list[Notice]:
-        memory = self.memory
+        memory, most = self.memory, self.rules.max_per_hour
         sent = memory.sent_at
         while sent and now - sent[0] >= HOUR:
             sent.popleft()
         admitted = []
         for notice in wanted:
-            if memory.held_count or len(sent) >= self.rules.max_per_hour:
+            is_urgent = notice.severity is Severity.CRITICAL and notice.about is not About.REMINDER
+            if not is_urgent and (memory.held_count or (len(sent) >= most and not notice.is_over)):
                 self._hold(notice, now)
                 continue
-            sent.append(now)
-            if len(sent) >= self.rules.max_per_hour:
-                wait = max(1, round((HOUR - (now - sent[0])) / 60))
-                limit = f"the limit of {self.rules.max_per_hour} alerts an hour is reached"
-                notice = replace(notice, note=f"{limit}: further ones are held back for {wait} min")
+            if not notice.is_over:
+                sent.append(now)
+                if len(sent) == most:
+                    wait = max(1, round((HOUR - (now - sent[0])) / 60))
+                    limit = f"the limit of {most} alerts an hour is reached"
+                    note = f"{limit}: further ones that are not critical are held back for {wait} min"
+                    notice = replace(notice, note=note)
             admitted.append(notice)
-        if memory.held_count and len(sent) < self.rules.max_per_hour:
+        if memory.held_count and len(sent) < most:
             sent.append(now)
             admitted.append(self._summary(now))
         return admitted

@@ -88,6 +88,7 @@ class Incident:
         count: How often it was told since it began; the duplicates are folded into one incident.
         clear_since: Since when it looks well again, None while it does not.
         ending: Why it is over; "" while it is not.
+        is_well: It is over because it is well again, and not because nobody is to run it any more.
     """
 
     watcher: str
@@ -97,6 +98,7 @@ class Incident:
     count: int = 1
     clear_since: float | None = None
     ending: str = ""
+    is_well: bool = True
 
     @property
     def key(self) -> Key:
@@ -138,10 +140,12 @@ class Alerting:
         for name, view in by_name.items():
             self._look(name, view, now)
         for key, incident in list(self.open.items()):
-            ending = self._ending(incident, by_name.get(incident.watcher), now)
+            shown = by_name.get(incident.watcher)
+            given_up = _given_up(incident, shown)
+            ending = given_up or self._ending(incident, shown or {}, now)
             if ending:
                 del self.open[key]
-                over.append(replace(incident, ending=ending))
+                over.append(replace(incident, ending=ending, is_well=not given_up))
         return over
 
     def unanswered(self, why: str, now: float) -> None:
@@ -170,15 +174,10 @@ class Alerting:
                     why = f"no worker ready for {seconds(now - since)}" + (f": {why}" if why else "")
                 self._raise(name, trouble, one_line(why), now, opened_at=since)
 
-    def _ending(self, incident: Incident, view: View | None, now: float) -> str:
-        """Return why *incident* is over, "" while it is not."""
+    def _ending(self, incident: Incident, view: View, now: float) -> str:
+        """Return how it is well again, "" while it is not."""
         if incident.trouble is Trouble.SILENT:
             return "circusd answers again"
-        if view is None:
-            return "circusd has no watcher of that name any more"
-        # Where there is no guard it is the limiter that stops a watcher in a loop, for its cooldown.
-        if view.get("status") == "stopped" and (view.get("armed") or incident.trouble is not Trouble.CRASH_LOOP):
-            return "the watcher was stopped"
         if _holds(incident.trouble, view):
             if incident.clear_since is not None:
                 self.open[incident.key] = replace(incident, clear_since=None, count=incident.count + 1)
@@ -246,6 +245,17 @@ def _holds(trouble: Trouble, view: View) -> bool:
     return view.get("cooldown_until") is not None or any(
         worker["ready_for"] < held for worker in view["workers"] if worker.get("ready_for") is not None
     )
+
+
+def _given_up(incident: Incident, view: View | None) -> str:
+    """Return why nobody is to run the watcher any more; "" where somebody is."""
+    if incident.trouble is Trouble.SILENT:
+        return ""
+    if view is None:
+        return "circusd has no watcher of that name any more"
+    # Where there is no guard it is the limiter that stops a watcher in a loop, for its cooldown.
+    is_limited = incident.trouble is Trouble.CRASH_LOOP and not view.get("armed")
+    return "the watcher was stopped" if view.get("status") == "stopped" and not is_limited else ""
 
 
 def _is_down(view: View) -> bool:

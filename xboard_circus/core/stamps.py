@@ -1,4 +1,4 @@
-"""When a log line was written, told from the line alone, and how far back a person wants to look."""
+"""When a log line was written, told from the line alone."""
 
 from __future__ import annotations
 
@@ -10,8 +10,6 @@ from dataclasses import dataclass
 _STAMP = re.compile(
     r"\[?(\d{4})-(\d\d)-(\d\d)[ T](\d\d):(\d\d):(\d\d)(?:[.,](\d{1,9}))?(?:Z|([+-])(\d\d):?(\d\d))?(?![\d])"
 )
-_SPAN = re.compile(r"(\d+(?:\.\d+)?)\s*(s|sec|m|min|h|d|w)?")
-_SECONDS = {"s": 1, "sec": 1, "m": 60, "min": 60, "h": 3600, "d": 86_400, "w": 604_800}
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,13 +47,3 @@ def stamp_of(line: str) -> Stamp | None:
     elif "Z" in match[0]:
         offset = 0
     return Stamp((year, month, day, hour, minute, second), float(f"0.{match[7] or 0}"), offset)
-
-
-def seconds_in(text: str) -> float | None:
-    """Return the seconds in a span such as ``10m``; None for what is no such thing.
-
-    >>> seconds_in("10m"), seconds_in("90"), seconds_in("1.5 h"), seconds_in("soon")
-    (600.0, 90.0, 5400.0, None)
-    """
-    match = _SPAN.fullmatch(text.strip().lower())
-    return None if match is None else float(match[1]) * _SECONDS[match[2] or "s"]

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import stat
 from collections.abc import Iterator
 from pathlib import Path
 
+from xboard_circus.checks import endpoint_rules
 from xboard_circus.checks.file_rules import is_loopback, split_endpoint
 from xboard_circus.doctor.case import Case
 from xboard_circus.doctor.diagnosis import Diagnosis, bad, good, warning
@@ -43,11 +43,11 @@ def of_address(option: str, host: str, port: int) -> Diagnosis:
 def of_file(option: str, path: Path) -> Diagnosis:
     """Return who reaches a unix socket: whoever may write to it, and enter every folder above."""
     try:
-        folder, found = path.parent.stat(), path.lstat() if path.exists() else None
+        is_shut = path.exists() and not stat.S_IMODE(path.lstat().st_mode) & 0o022
+        is_closed = endpoint_rules.is_closed(path.parent)
     except OSError as error:
         return warning(TOPIC, f"{option} {path} cannot be looked at: {error.strerror}", "look as circusd's user")
-    others = stat.S_IXOTH
-    if folder.st_mode & others and (found is None or found.st_mode & stat.S_IWOTH):
-        what = f"{option} {path}: any user of this host may enter its folder and give commands"
-        return bad(TOPIC, what, f"chmod 0700 {os.fspath(path.parent)}")
+    if not is_shut and not is_closed:
+        what = f"{option} {path}: other users of this host may enter its folder and give commands"
+        return bad(TOPIC, what, f"chmod 0700 {path.parent}")
     return good(TOPIC, f"{option} {path} is reached by its own user alone")

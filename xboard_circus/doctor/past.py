@@ -7,11 +7,14 @@ import time
 from collections import defaultdict
 from collections.abc import Iterator
 
-from xboard_circus.config import Config, is_our_plugin
+from xboard_circus.config import Config
 from xboard_circus.core.old_logs import DAY
 from xboard_circus.doctor.case import Case
 from xboard_circus.doctor.diagnosis import Diagnosis, good, unknown, warning
-from xboard_circus.ledger import LedgerError, LedgerStore, Record
+from xboard_circus.errors import XboardError
+from xboard_circus.ledger import Record
+from xboard_circus.ledger.reading import ledger_of
+from xboard_circus.ledger.searching import search
 from xboard_circus.logs import Line, LogFile, log_files, tail
 
 TOPIC = "errors"
@@ -37,16 +40,10 @@ def look(case: Case) -> Iterator[Diagnosis]:
 
 
 def _restarts(config: Config, now: float) -> Iterator[Diagnosis]:
-    for plugin in filter(is_our_plugin, config.plugins):
-        store = LedgerStore(config.folder / plugin.options.ledger.file)
-        try:
-            records = store.query(since=now - DAY, kind="restart", limit=RECORDS)
-        except LedgerError as error:
-            yield unknown(TOPIC, str(error), "the restarts of the last day are not known")
-            continue
-        finally:
-            store.close()
-        yield from of_restarts(records)
+    try:
+        yield from of_restarts(search(ledger_of(config), since=now - DAY, kind="restart", limit=RECORDS))
+    except XboardError as error:
+        yield unknown(TOPIC, str(error), "the restarts of the last day are not known")
 
 
 def of_restarts(records: list[Record]) -> Iterator[Diagnosis]:

@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+from xboard_circus.errors import XboardError
 from xboard_circus.logs.files import LogFile
 from xboard_circus.logs.lines import LONGEST, decoded
 
@@ -158,5 +159,9 @@ def _opened(path: Path, found: os.stat_result) -> int | None:
 def polled(followers: list[LogFollower]) -> Iterator[tuple[LogFile, str]]:
     """Yield (log, line) for all that has come to any of *followers* since the last call."""
     for follower in followers:
-        for line in follower.poll():
+        try:
+            lines = follower.poll()
+        except OSError as error:
+            raise XboardError(f"{follower.log_file.path} cannot be read: {error.strerror}") from None
+        for line in lines:
             yield follower.log_file, line

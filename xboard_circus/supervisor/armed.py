@@ -17,7 +17,6 @@ from xboard_circus.core.causes import Cause
 from xboard_circus.core.ports import Policy
 from xboard_circus.core.states import WorkerState
 from xboard_circus.host import runtime
-from xboard_circus.host.oom import OomKills
 from xboard_circus.options.reading import WatcherOptions, parse_watcher
 from xboard_circus.plugins.port_guard import PortGuard
 from xboard_circus.supervisor import ends, evidence, recycling, spares, spawning, view
@@ -71,8 +70,6 @@ class ArmedWatcher:
         self.replacement: Replacement | None = None
         self.reload: RollingReload | None = None
         self.recycle_not_before = float("-inf")
-        self.oom = OomKills()
-        self.looked_at = float("-inf")
         self.ended_in: dict[int, int] = {}
         self.wanted = Wanted()
         self.options = WatcherOptions()
@@ -380,7 +377,6 @@ class ArmedWatcher:
         recycling.look(self)
         self._start_again()
         self.port.check()
-        evidence.look(self)
 
     def see_ready(self) -> None:
         """Look which workers told that they are ready; forget the restarts of those that have been so for long."""

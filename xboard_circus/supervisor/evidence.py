@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from xboard_circus.supervisor.armed import ArmedWatcher
     from xboard_circus.supervisor.output import LastWords
     from xboard_circus.supervisor.slot import Spawned
+    from xboard_circus.supervisor.supervisor import Supervisor
 
 LOG_CHARS = 4096
 UNKNOWN: str | None = None
@@ -23,14 +24,16 @@ LOOK_EVERY = 2.0
 PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
-def look(armed: ArmedWatcher) -> None:
+@contained(None)
+def look(supervisor: Supervisor) -> None:
     """Note what nobody can read after an end: the memory of each worker, and the counts of OOM kills."""
-    now = armed.clock()
-    if now < armed.looked_at + LOOK_EVERY:
+    now = supervisor.clock()
+    if now < supervisor.looked_at + LOOK_EVERY:
         return
-    armed.looked_at = now
-    armed.oom.look(armed.live)
-    for spawned in armed.live.values():
+    supervisor.looked_at = now
+    live = {pid: spawned for armed in supervisor.armed.values() for pid, spawned in armed.live.items()}
+    supervisor.oom.look(live)
+    for spawned in live.values():
         spawned.rss = resident(spawned.pid) or spawned.rss
 
 
@@ -46,7 +49,7 @@ def resident(pid: int) -> int | None:
 @contained(UNKNOWN)
 def oom_of(armed: ArmedWatcher, spawned: Spawned, code: int | None) -> str | None:
     """Say whether the kernel's OOM killer ended it, see `OomKills.killed`."""
-    return armed.oom.killed(spawned.pid) if code == -signal.SIGKILL else None
+    return armed.supervisor.oom.killed(spawned.pid) if code == -signal.SIGKILL else None
 
 
 @contained(NOTHING)

@@ -14,7 +14,7 @@ from typing import Any
 
 from circus.process import Process
 
-_NAMED = re.compile(r"circus\.sockets\.([\w-]+)", re.IGNORECASE)
+_NAMED = re.compile(r"circus\.sockets\.([\w.-]+)", re.IGNORECASE)
 
 
 def sockets_named(watcher: Any) -> list[str]:

@@ -15,7 +15,6 @@ TAIL_BYTES = 4096
 STACK_BYTES = 64 * 1024
 LONGEST_LINE = 16 * 1024
 TRY_AGAIN_AFTER = 1.0
-STACK_BYTES = 64 * 1024
 PIPE_BYTES = 1 << 20
 # What Python's faulthandler begins with when a fatal signal ends the process.
 STACK = b"Fatal Python error: "
@@ -45,14 +44,13 @@ class LastWords:
 
     def add(self, piece: bytes) -> None:
         """Take note of a further piece."""
-        if self._stack:
+        # The mark may lie across the edge of two pieces.
+        seen = self._tail[1 - len(STACK) :] + piece
+        at = seen.rfind(STACK)
+        if at >= 0:
+            self._stack = seen[at:][:STACK_BYTES]
+        elif self._stack and len(self._stack) < STACK_BYTES:
             self._stack = (self._stack + piece)[:STACK_BYTES]
-        else:
-            # The mark may lie across the edge of two pieces.
-            seen = self._tail[-len(STACK) :] + piece
-            at = seen.find(STACK)
-            if at >= 0:
-                self._stack = seen[at:][:STACK_BYTES]
         self._tail = (self._tail + piece[-TAIL_BYTES:])[-TAIL_BYTES:]
 
     @property

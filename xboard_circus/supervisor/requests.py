@@ -89,7 +89,7 @@ class Requests:
     def asker_of(self, watcher: str) -> str | None:
         """Return who has asked for what is being done to *watcher*; None where no command is under way."""
         for request in reversed(self._open):
-            if request.names is None or watcher.lower() in request.names:
+            if request.runs() and (request.names is None or watcher.lower() in request.names):
                 return request.asker
         return None
 

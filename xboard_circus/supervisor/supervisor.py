@@ -18,8 +18,9 @@ from xboard_circus import __version__
 from xboard_circus.core.ports import Holder
 from xboard_circus.core.unarmed import unarmed_watcher, unarmed_worker
 from xboard_circus.host import listeners, procs, runtime
+from xboard_circus.host.oom import OomKills
 from xboard_circus.plugins.port_guard import named
-from xboard_circus.supervisor import commands, in_process_restart, inheritance, own_log, reconfigure
+from xboard_circus.supervisor import commands, evidence, in_process_restart, inheritance, own_log, reconfigure
 from xboard_circus.supervisor.armed import ArmedWatcher
 from xboard_circus.supervisor.boundary import contained, contained_task
 from xboard_circus.supervisor.journal import Journal
@@ -57,6 +58,8 @@ class Supervisor:
         self._tasks: set[asyncio.Task[None]] = set()
         self._timer: asyncio.TimerHandle | None = None
         self.journal = Journal()
+        self.oom = OomKills()  # one for all: a kill explains one death, whosever it is
+        self.looked_at = float("-inf")
         self._reaped_at = self._ticked_at = float("-inf")
         self._sweeps: dict[str | None, asyncio.Future[list[str]]] = {}
         runtime.write_record(
@@ -154,6 +157,7 @@ class Supervisor:
         self._drop_removed()
         for armed in list(self.armed.values()):
             armed.tick()
+        evidence.look(self)
         self._end_stuck_probers()
         self._output.keep_small(self.clock())
         unsettled = any(armed.is_unsettled() for armed in self.armed.values())

@@ -52,7 +52,10 @@ def others_serve(folder: Path | None) -> bool:
     """Say whether a worker in the runtime *folder* but us has been ready and still takes connections."""
     if folder is None:
         return False
-    pids = [int(match[1]) for path in folder.iterdir() if (match := _READY.fullmatch(path.name))]
+    try:
+        pids = [int(match[1]) for path in folder.iterdir() if (match := _READY.fullmatch(path.name))]
+    except OSError:  # the folder is gone, and with it every way to know
+        return False
     return any(_takes_connections(folder / f"{pid}.sock") for pid in pids if pid != os.getpid())
 
 
