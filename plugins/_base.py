@@ -307,15 +307,6 @@ def decoded(data: Sequence[bytes]) -> BusEvent | None:
     return BusEvent(watcher, kind, content)
 
 
-def bus_name(watcher: str) -> str:
-    """Return *watcher* as the bus spells it.
-
-    >>> bus_name("My Web")
-    'my_web'
-    """
-    return watcher.lower().replace(" ", "_")
-
-
 def own_identity() -> procs.Identity:
     """Return the pid and start time of this process."""
     return procs.Identity.of(os.getpid()) or procs.Identity(os.getpid(), 0)

@@ -28,9 +28,10 @@ from xboard_circus.circus_client import CircusdGone, CommandRefused
 from xboard_circus.config import AlertConfig, Config
 from xboard_circus.core.alert_gate import Gate
 from xboard_circus.core.alerting import Alerting, AlertRules, Incident
+from xboard_circus.core.names import bus_name
 from xboard_circus.errors import XboardError
 from xboard_circus.options.fields import IncidentOptions
-from xboard_circus.plugins._base import BusEvent, Commands, Part, XboardPlugin, bus_name
+from xboard_circus.plugins._base import BusEvent, Commands, Part, XboardPlugin
 from xboard_circus.plugins._log import Sparingly
 
 log = logging.getLogger("xboard_circus.alerts")
@@ -162,7 +163,8 @@ class Alerter:
         for name, alert in alerts.items():
             if alert.problems:
                 told = "; ".join(f"{each.option}: {each.what}; {each.hint}" for each in alert.problems)
-                log.error("alert:%s: left out until it is put right: %s", name, told)
+                what = "stays as it was" if name in self._told else "left out"
+                log.error("alert:%s: %s until it is put right: %s", name, what, told)
                 continue
             sink, known = sink_of(config, alert), self._told.get(name)
             if known is None:

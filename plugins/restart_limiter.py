@@ -18,9 +18,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from xboard_circus.circus_client import CircusdGone, CommandRefused
+from xboard_circus.core.names import bus_name
 from xboard_circus.host import procs
 from xboard_circus.options.reading import RestartOptions, parse_watcher
-from xboard_circus.plugins._base import BusEvent, Commands, Part, XboardPlugin, bus_name
+from xboard_circus.plugins._base import BusEvent, Commands, Part, XboardPlugin
 from xboard_circus.plugins._cooling_file import CoolingFile
 from xboard_circus.plugins._limited import Limited, News, Phase, WatcherView, is_limited, number
 from xboard_circus.plugins._log import Sparingly

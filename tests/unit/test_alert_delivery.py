@@ -15,7 +15,7 @@ from xboard_circus.alerts.delivery import Delivery
 from xboard_circus.alerts.memory import AlertMemory
 from xboard_circus.alerts.message import Message
 from xboard_circus.alerts.secrets import AlertError
-from xboard_circus.alerts.text import Origin, duration, rendered
+from xboard_circus.alerts.text import Origin, rendered
 from xboard_circus.core.alert_gate import About, Gate, GateRules, Notice
 from xboard_circus.core.alerting import CIRCUSD, Incident, Severity, Trouble
 
@@ -268,7 +268,3 @@ def test_there_are_words_for_everything(lang: str, trouble: Trouble, about: Abou
 
     assert "\n" not in sent.title
     assert "{" not in sent.text
-
-
-def test_a_duration_has_two_units() -> None:
-    assert [duration(each) for each in (-1, 0.4, 3600, 90_000)] == ["0 s", "0 s", "1 h", "1 d 1 h"]

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from xboard_circus.core.reasons import LONGEST, one_line, seconds
+from xboard_circus.core.reasons import LONGEST, one_line, seconds, span
 
 
 @pytest.mark.parametrize(
@@ -40,3 +40,7 @@ def test_one_line_is_one_printable_line_and_stays_as_it_is(raw: bytes) -> None:
 )
 def test_seconds(value: float, expected: str) -> None:
     assert seconds(value) == expected
+
+
+def test_a_span_has_two_units() -> None:
+    assert [span(each) for each in (-1, 0.4, 3600, 90_000)] == ["0 s", "0 s", "1 h", "1 d 1 h"]

@@ -13,6 +13,7 @@ from xboard_circus.alerts.message import Message
 from xboard_circus.alerts.words import DONE, LABELS, TITLES, TROUBLES
 from xboard_circus.core.alert_gate import About, Notice
 from xboard_circus.core.alerting import CIRCUSD, Severity
+from xboard_circus.core.reasons import span
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +41,7 @@ def rendered(
 ) -> Message:
     """Return *notice* as a message; *shift* turns its times into those of the wall clock."""
     identity = new_id()
-    lasted = duration(notice.at - notice.since)
+    lasted = span(round(notice.at - notice.since))
     words = {
         "watcher": notice.watcher,
         "host": origin.host,
@@ -103,17 +104,3 @@ def clock_time(wall: float) -> str:
     local = time.localtime(wall)
     zone = time.strftime("%z", local)
     return time.strftime("%Y-%m-%dT%H:%M:%S", local) + f"{zone[:3]}:{zone[3:]}"
-
-
-def duration(seconds: float) -> str:
-    """Return how long something lasted.
-
-    >>> duration(4.2), duration(75), duration(7260)
-    ('4 s', '1 min 15 s', '2 h 1 min')
-    """
-    whole = max(0, round(seconds))
-    for size, unit, smaller, name in ((86_400, "d", 3600, "h"), (3600, "h", 60, "min"), (60, "min", 1, "s")):
-        if whole >= size:
-            rest = whole % size // smaller
-            return f"{whole // size} {unit}" + (f" {rest} {name}" if rest else "")
-    return f"{whole} s"

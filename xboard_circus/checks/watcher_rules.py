@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 
 from xboard_circus.checks.findings import Level, Remark
 from xboard_circus.config import ARM, Config, WatcherConfig, is_armed, is_dashboard
+from xboard_circus.core.names import bus_name
 from xboard_circus.options.circus import HOOKS, WATCHER_OPTIONS, WATCHER_PREFIXES
 from xboard_circus.options.reading import did_you_mean, flat, is_ours
 
@@ -84,13 +85,9 @@ def _name(config: Config, watcher: WatcherConfig) -> Iterator[Remark]:
     for other in config.watchers:
         if other is watcher:
             return
-        if _event_name(other) == _event_name(watcher):
+        if bus_name(other.name) == bus_name(watcher.name):
             what = f"Circus cannot tell it from [{other.section}]: names have no case, and a blank is like _"
             yield Remark(ERROR, "", what, "choose another name")
-
-
-def _event_name(watcher: WatcherConfig) -> str:
-    return watcher.name.lower().replace(" ", "_")
 
 
 def _command(config: Config, watcher: WatcherConfig) -> Iterator[Remark]:

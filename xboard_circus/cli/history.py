@@ -14,18 +14,16 @@ from xboard_circus.cli.boundary import DONE, TOLD
 from xboard_circus.cli.context import Asked, ini_option
 from xboard_circus.cli.moments import moment, written
 from xboard_circus.cli.screen import complain, printable
+from xboard_circus.core.names import bus_name
 from xboard_circus.core.reasons import one_line
 from xboard_circus.errors import XboardError
 from xboard_circus.ledger import Record
+from xboard_circus.ledger.asking import asked
 from xboard_circus.ledger.explain import explain, when
 from xboard_circus.ledger.opening import inode_of
-from xboard_circus.ledger.reading import ledger_name, ledger_of
+from xboard_circus.ledger.reading import ledger_of
 from xboard_circus.ledger.searching import search
-from xboard_circus.ledger.story import TOLD as KINDS_TOLD
-from xboard_circus.ledger.story import subject
 
-BEFORE, AROUND = 200, 1000  # records about the one that is told, for who took its place and what came next
-LAST = 200  # deaths and decisions among which the last is looked for
 LOOK_EVERY = 0.5
 EVERYTHING = 1_000_000_000
 
@@ -35,17 +33,17 @@ EVERYTHING = 1_000_000_000
 @click.option("--json", "as_data", is_flag=True, help="Print JSON for programs.")
 @ini_option
 @click.pass_obj
-def why(asked: Asked, whom: str | None, as_data: bool) -> int:
+def why(choice: Asked, whom: str | None, as_data: bool) -> int:
     """Tell why the last worker of WATCHER, the process PID, or anything at all ended or was acted on.
 
     It reads the ledger, so it answers when circusd is down, too.
     """
-    path = _ledger(asked)
-    found = _meant(path, whom)
-    if found is None:
+    path = _ledger(choice)
+    told = _meant(path, whom)
+    if told is None:
         complain(f"{path}: nothing is recorded{f' of {whom}' if whom else ''} that would need a reason")
         return TOLD
-    history = search(path, watcher=found.watcher, after=max(0, (found.id or 0) - BEFORE), limit=AROUND, earliest=True)
+    found, history = told
     text = explain(found, history, now=time.time())
     if as_data:
         print(json.dumps({"record": asdict(found), "history": [asdict(each) for each in history], "text": text}))
@@ -69,7 +67,7 @@ def why(asked: Asked, whom: str | None, as_data: bool) -> int:
 @ini_option
 @click.pass_obj
 def events(
-    asked: Asked,
+    choice: Asked,
     since: str | None,
     watcher: str | None,
     kinds: tuple[str, ...],
@@ -78,9 +76,9 @@ def events(
     as_data: bool,
 ) -> int:
     """List what happened, oldest first."""
-    path = _ledger(asked, may_come=follow)
+    path = _ledger(choice, may_come=follow)
     most = limit or (50 if since is None else EVERYTHING)
-    wanted = Wanted(path, None if watcher is None else ledger_name(watcher), kinds or None)
+    wanted = Wanted(path, None if watcher is None else bus_name(watcher), kinds or None)
     at = None if since is None else moment(since, time.time())
     for record in wanted.past(at, most):
         _print(record, as_data)
@@ -133,8 +131,8 @@ def line(record: Record) -> str:
     return f"{text}: {one_line(record.reason)}" if record.reason else text
 
 
-def _ledger(asked: Asked, *, may_come: bool = False) -> Path:
-    config = asked.instance().config
+def _ledger(choice: Asked, *, may_come: bool = False) -> Path:
+    config = choice.instance().config
     path = ledger_of(config)
     if not path.exists() and not may_come:
         raise XboardError(
@@ -144,17 +142,10 @@ def _ledger(asked: Asked, *, may_come: bool = False) -> Path:
     return path
 
 
-def _meant(path: Path, whom: str | None) -> Record | None:
-    if whom is not None and whom.isdigit():
-        found = subject(search(path, pid=int(whom), limit=LAST), pid=int(whom))
-        if found is not None:
-            return found
-    watcher = None if whom is None else ledger_name(whom)
-    found = subject(search(path, watcher=watcher, kind=KINDS_TOLD, limit=LAST))
-    if found is None:
-        # Of a watcher that is not armed Circus tells that a process ended, and no more.
-        found = next(iter(search(path, watcher=watcher, kind="reap", limit=1)), None)
-    return found
+def _meant(path: Path, whom: str | None) -> tuple[Record, list[Record]] | None:
+    """A word of digits is a pid, or else the name of a watcher after all."""
+    by_pid = asked(path, pid=int(whom)) if whom is not None and whom.isdigit() else None
+    return by_pid or asked(path, watcher=whom)
 
 
 def _print(record: Record, as_data: bool) -> None:

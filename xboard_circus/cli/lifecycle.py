@@ -13,7 +13,8 @@ from xboard_circus.cli.boundary import DONE, TOLD
 from xboard_circus.cli.configuration import show
 from xboard_circus.cli.context import Asked, ini_option
 from xboard_circus.cli.readiness import Expected, Outlook, Stage
-from xboard_circus.cli.screen import complain, duration, progress, say
+from xboard_circus.cli.screen import complain, progress, say
+from xboard_circus.core.reasons import span
 from xboard_circus.errors import XboardError
 from xboard_circus.instance import Instance, Silent
 from xboard_circus.snapshot import Snapshot
@@ -108,7 +109,7 @@ def _runs_already(instance: Instance, found: Snapshot | Silent) -> int:
             "`xboard-circus restart` replaces it"
         )
     circusd = found.circusd
-    say(f"circusd of {instance.shown} runs already: pid {circusd.pid}, for {duration(circusd.uptime)}")
+    say(f"circusd of {instance.shown} runs already: pid {circusd.pid}, for {span(circusd.uptime)}")
     for watcher in found.watchers:
         if watcher.status == "stopped":
             say(f"its watcher {watcher.name} is stopped; `circusctl start {watcher.name}` starts it", "yellow")
@@ -156,7 +157,7 @@ def _await_ready(
 
 def _not_ready(late: list[Outlook], limit: float) -> str:
     stuck = [outlook.text for outlook in late if outlook.stage is Stage.STUCK]
-    slow = [f"{outlook.text} (not ready after {duration(limit)})" for outlook in late if outlook.stage is Stage.COMING]
+    slow = [f"{outlook.text} (not ready after {span(limit)})" for outlook in late if outlook.stage is Stage.COMING]
     return "; ".join(stuck + slow)
 
 

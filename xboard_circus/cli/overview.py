@@ -12,7 +12,8 @@ from rich.text import Text
 from xboard_circus.circus_client import CircusdGone
 from xboard_circus.cli.boundary import DONE, TOLD
 from xboard_circus.cli.context import Asked, ini_option
-from xboard_circus.cli.screen import complain, duration, memory, out, printable
+from xboard_circus.cli.screen import complain, memory, out, printable
+from xboard_circus.core.reasons import span
 from xboard_circus.instance import EndpointTaken, Instance, Silent
 from xboard_circus.snapshot import Snapshot, Watcher, Worker, as_json, measured
 
@@ -56,7 +57,7 @@ def status(asked: Asked, as_data: bool) -> int:
 def show(snapshot: Snapshot, console: Console, *, config_file: str) -> None:
     """Print *snapshot* for a person."""
     circusd = snapshot.circusd
-    line = f"circusd of {config_file} runs: pid {circusd.pid}, for {duration(circusd.uptime)}, at {circusd.endpoint}"
+    line = f"circusd of {config_file} runs: pid {circusd.pid}, for {span(circusd.uptime)}, at {circusd.endpoint}"
     version = f", xboard-circus {circusd.version}" if circusd.version else ""
     console.print(_plain(line + version), soft_wrap=True)
     for watcher in snapshot.watchers:
@@ -95,10 +96,10 @@ def _headline(watcher: Watcher) -> Text:
         line.append_text(_plain(f"  port {watcher.port.host}:{watcher.port.port} "))
         line.append_text(_plain(watcher.port.state, STYLES.get(watcher.port.state, "")))
     if watcher.reload is not None:
-        since = "" if watcher.reload.age is None else f", for {duration(watcher.reload.age)}"
+        since = "" if watcher.reload.age is None else f", for {span(watcher.reload.age)}"
         line.append(f"  reload: {watcher.reload.done} of {watcher.reload.total} replaced{since}", "yellow")
     if watcher.cooldown_until is not None:
-        line.append(f"  cooling down, next try in {duration(watcher.cooldown_until)}", "red")
+        line.append(f"  cooling down, next try in {span(watcher.cooldown_until)}", "red")
     return line
 
 
@@ -118,10 +119,10 @@ def _cells(worker: Worker) -> list[Text]:
         Text(f"  {worker.pid}"),
         Text("" if worker.wid is None else str(worker.wid)),
         _plain(state, STYLES.get(worker.state, "")),
-        Text("" if worker.age is None else duration(worker.age)),
+        Text("" if worker.age is None else span(worker.age)),
         Text("" if worker.rss is None else memory(worker.rss)),
         Text("" if worker.cpu is None else f"{worker.cpu:.0f} %"),
-        Text("" if worker.next_try is None else f"in {duration(worker.next_try)}"),
+        Text("" if worker.next_try is None else f"in {span(worker.next_try)}"),
         _plain(worker.reason),
     ]
 

@@ -72,21 +72,6 @@ def printable(text: str) -> str:
     return "".join(letter if letter.isprintable() or letter == "\n" else "?" for letter in text)
 
 
-def duration(seconds: float) -> str:
-    """Return *seconds* in the two units that matter.
-
-    >>> duration(0.4), duration(75), duration(7260), duration(200_000)
-    ('0 s', '1 min 15 s', '2 h 1 min', '2 d 7 h')
-    """
-    left = int(seconds)
-    parts: list[tuple[int, str]] = []
-    for size, unit in ((86_400, "d"), (3600, "h"), (60, "min"), (1, "s")):
-        count, left = divmod(left, size)
-        if count or parts:
-            parts.append((count, unit))
-    return " ".join(f"{count} {unit}" for count, unit in parts[:2] if count) or "0 s"
-
-
 def memory(size: int) -> str:
     """Return *size* bytes in MiB.
 

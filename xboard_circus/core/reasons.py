@@ -34,3 +34,18 @@ def seconds(value: float) -> str:
     ('600 s', '2.3 s', '0.05 s')
     """
     return f"{value:.2g} s" if 0 < value < 1 else f"{value:.1f}".removesuffix(".0") + " s"
+
+
+def span(value: float) -> str:
+    """Return a time span of whole *value* seconds in the two units that matter.
+
+    >>> span(0.4), span(75), span(7260), span(200_000)
+    ('0 s', '1 min 15 s', '2 h 1 min', '2 d 7 h')
+    """
+    left = max(0, int(value))
+    parts: list[tuple[int, str]] = []
+    for size, unit in ((86_400, "d"), (3600, "h"), (60, "min"), (1, "s")):
+        count, left = divmod(left, size)
+        if count or parts:
+            parts.append((count, unit))
+    return " ".join(f"{count} {unit}" for count, unit in parts[:2] if count) or "0 s"

@@ -8,19 +8,18 @@ import time
 from pathlib import Path
 from typing import Any
 
+from xboard_circus.core.names import bus_name
 from xboard_circus.dashboard.settings import Settings
 from xboard_circus.dashboard.views import masked
 from xboard_circus.errors import XboardError
 from xboard_circus.ledger import Record
+from xboard_circus.ledger.asking import asked
 from xboard_circus.ledger.explain import explain
-from xboard_circus.ledger.reading import ledger_name, ledger_of
+from xboard_circus.ledger.reading import ledger_of
 from xboard_circus.ledger.searching import search
-from xboard_circus.ledger.story import TOLD, subject
 from xboard_circus.logs import LogFile, LogFollower, log_files, tail
 from xboard_circus.masking import safe_text
 
-MOST_EVENTS = 1000
-BEFORE, AROUND = 200, 1000  # records about the one that is told, for what came before and after it
 MOST_LINES, MOST_AT_ONCE, LONGEST_LINE = 2000, 500, 4000
 _ESCAPE = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]")
 
@@ -65,20 +64,17 @@ class Evidence:
         """Return the newest events that fit, oldest first; LedgerError where the ledger can't be read."""
         if self.ledger is None:
             return []
-        name = None if watcher is None else ledger_name(watcher)
+        name = None if watcher is None else bus_name(watcher)
         return [_shown(each) for each in search(self.ledger, watcher=name, kind=kind, after=after, limit=limit)]
 
     def why(self, *, watcher: str | None, pid: int | None) -> str:
         """Return why something happened last, as `xboard-circus why` tells it."""
         if self.ledger is None:
             return "no ledger is kept"
-        name = None if watcher is None else ledger_name(watcher)
-        kinds = None if pid is not None else TOLD
-        found = subject(search(self.ledger, watcher=name, kind=kinds, pid=pid, limit=MOST_EVENTS), pid=pid)
-        if found is None:
+        told = asked(self.ledger, watcher=watcher, pid=pid)
+        if told is None:
             return f"nothing is recorded of {pid or watcher or 'anything'} that would need a reason"
-        after = max(0, (found.id or 0) - BEFORE)
-        history = search(self.ledger, watcher=found.watcher, after=after, limit=AROUND, earliest=True)
+        found, history = told
         return "\n".join(safe_text(line) for line in explain(found, history, now=time.time()).split("\n"))
 
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from xboard_circus.core.reasons import one_line, seconds
+from xboard_circus.core.reasons import one_line, seconds, span
 from xboard_circus.ledger.record import Record
 from xboard_circus.ledger.story import DEATHS, death_of, followers, successor
 
@@ -56,21 +56,9 @@ def when(time: float) -> str:
     return datetime.fromtimestamp(time).astimezone().strftime("%Y-%m-%d %H:%M:%S %z")
 
 
-def span(value: float) -> str:
-    """Return a time span as a person says it.
-
-    >>> span(0.4), span(75), span(7260), span(200_000)
-    ('0.4 s', '1 min 15 s', '2 h 1 min', '2 d 7 h')
-    """
-    if value < 60:
-        return seconds(max(value, 0.0))
-    left = int(value)
-    parts: list[tuple[int, str]] = []
-    for size, unit in ((86_400, "d"), (3600, "h"), (60, "min"), (1, "s")):
-        count, left = divmod(left, size)
-        if count or parts:
-            parts.append((count, unit))
-    return " ".join(f"{count} {unit}" for count, unit in parts[:2] if count)
+def _span(value: float) -> str:
+    """Return a time span as a person says it, short ones with their fraction."""
+    return seconds(max(value, 0.0)) if value < 60 else span(value)
 
 
 def _headline(record: Record, now: float | None) -> str:
@@ -81,7 +69,7 @@ def _headline(record: Record, now: float | None) -> str:
     else:
         what = HAPPENED.get(record.kind, "{watcher}: " + record.kind.replace("_", " ")).format(watcher=record.watcher)
     reason = one_line(record.reason) or record.cause or f"no reason was told{_exit(record.data)}"
-    ago = "" if now is None else f", {span(max(0.0, now - record.time))} ago"
+    ago = "" if now is None else f", {_span(max(0.0, now - record.time))} ago"
     return f"{one_line(what)}: {reason}\n  when:     {when(record.time)}{ago}"
 
 
@@ -108,8 +96,8 @@ def _facts(record: Record, history: Sequence[Record]) -> Iterator[tuple[str, str
         yield "asked by", who
     if isinstance(data.get("lived"), (int, float)):
         ready = data.get("ready_for")
-        served = f", ready for {span(ready)}" if isinstance(ready, (int, float)) else ", and never was ready"
-        yield "lived", f"{span(data['lived'])}{served}"
+        served = f", ready for {_span(ready)}" if isinstance(ready, (int, float)) else ", and never was ready"
+        yield "lived", f"{_span(data['lived'])}{served}"
     if isinstance(data.get("rss"), int):
         yield "memory", f"{data['rss'] / 2**20:.0f} MiB when last seen"
     if isinstance(budget := data.get("budget"), Mapping):
@@ -140,7 +128,7 @@ def _next(record: Record, history: Sequence[Record]) -> Iterator[str]:
     if told := record.data.get("next"):
         yield one_line(str(told))
     for other in followers(record, history):
-        later = span(max(0.0, other.time - record.time))
+        later = _span(max(0.0, other.time - record.time))
         yield f"{later} later: {other.kind.replace('_', ' ')}: {one_line(other.reason)}"
     if record.kind not in DEATHS:
         return
@@ -155,9 +143,9 @@ def _next(record: Record, history: Sequence[Record]) -> Iterator[str]:
             f"pid {found.pid} was started in its place" if found.kind == "spawn" else f"pid {found.pid} took its place"
         )
     else:
-        yield f"pid {found.pid} took its place and was ready {span(abs(after))} {'later' if after >= 0 else 'before'}"
+        yield f"pid {found.pid} took its place and was ready {_span(abs(after))} {'later' if after >= 0 else 'before'}"
     if end is not None:
-        yield f"pid {end.pid} ended {span(max(0.0, end.time - record.time))} later: {one_line(end.reason)}"
+        yield f"pid {end.pid} ended {_span(max(0.0, end.time - record.time))} later: {one_line(end.reason)}"
 
 
 def _blocks(data: Mapping[str, Any]) -> Iterator[tuple[str, list[str]]]:

@@ -19,12 +19,3 @@ def ledger_of(config: Config) -> Path:
         f"{config.shown}: no plugin keeps a ledger; add [plugin:xboard] with use = {RECORDERS[0]}, "
         "then `xboard-circus restart`"
     )
-
-
-def ledger_name(watcher: str) -> str:
-    """Return the name of *watcher* as circusd publishes it, and as records have it.
-
-    >>> ledger_name("My Web")
-    'my_web'
-    """
-    return watcher.lower().replace(" ", "_")
