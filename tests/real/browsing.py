@@ -115,8 +115,10 @@ class Visit:
 
     def live(self) -> None:
         """Wait until the page shows a state that is fresh."""
-        shown = self.page.locator("#link-state[data-link=live]")
-        expect(shown, f"live; the console: {self.complaints}").to_be_visible(timeout=PATIENCE * 1000)
+        try:
+            expect(self.page.locator("#link-state[data-link=live]")).to_be_visible(timeout=PATIENCE * 1000)
+        except AssertionError as error:
+            raise AssertionError(f"{error}\nthe page complained: {self.complaints}") from error
         self.page.locator(".watcher").first.wait_for()
 
     def watcher(self, name: str = "web") -> Locator:

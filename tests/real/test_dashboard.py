@@ -251,6 +251,7 @@ def test_the_page_outlives_circusd_and_finds_the_next_one(tmp_path: Path) -> Non
     with circusd(tmp_path, watchers=[Watcher(numprocesses=1), page()]) as c:
         c.wait_ready()
         visitor = opened(c)
+        old = process(c.workers("dashboard")[0])
         c.kill9()
 
         eventually(lambda: not visitor.server()["reachable"], timeout=15)
@@ -261,7 +262,10 @@ def test_the_page_outlives_circusd_and_finds_the_next_one(tmp_path: Path) -> Non
         c.start_again()
         c.wait_ready()
         eventually(lambda: visitor.server()["circusd"]["pid"] == c.pid, timeout=30, what="the page shows the next one")
-        assert visitor.server()["reachable"]
+        # Both answer until the old page has drained.
+        eventually(lambda: not old.alive, timeout=30, what="the old page is gone")
+        eventually(lambda: visitor.server()["reachable"], what="the new page has asked")
+        assert visitor.server()["circusd"]["pid"] == c.pid
 
 
 # --- the port, and the start ---

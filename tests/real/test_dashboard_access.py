@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import dataclasses
+import hashlib
 import http.client
 import re
 import time
@@ -20,6 +22,7 @@ from xboard_circus.core.logins import LONGEST_WAIT
 from xboard_circus.dashboard.settings import Settings, of_config
 from xboard_circus.dashboard.tokens import load as tokens_of
 from xboard_circus.dashboard.tokens import load_or_make
+from xboard_circus.ledger import LedgerStore, Record
 
 from .harness import eventually
 from .visitor import Visitor, served, state, watcher, worker
@@ -48,7 +51,11 @@ ACTIONS = [
 @pytest.fixture
 def circusd() -> Iterator[FakeCircusd]:
     told = state(
-        watcher("web", worker(reason=f"{SCRIPT} DB_PASSWORD=hunter2"), options={"cmd": "run --api-key hunter2"}),
+        watcher(
+            "web",
+            worker(reason=f"{SCRIPT} DB_PASSWORD=hunter2"),
+            options={"cmd": "run --api-key hunter2", "smtp_secret": "hunter2"},
+        ),
         watcher(SCRIPT, worker(4_000_003, probe={"body": SCRIPT}), armed=False),
     )
     answers = {"xboard_state": always(told), "listsockets": always({"sockets": []}), "stats": always({"infos": {}})}
@@ -269,9 +276,16 @@ def test_every_answer_carries_the_policy(admin: Visitor) -> None:
         assert answer.headers["referrer-policy"] == "same-origin"
 
 
-def test_the_page_has_nothing_inline_and_nothing_from_other_hosts(admin: Visitor) -> None:
+def test_the_page_has_one_script_inline_known_by_its_hash_and_nothing_from_other_hosts(admin: Visitor) -> None:
     for path in ("/", "/login"):
-        text = admin.get(path).text
+        answer = admin.get(path)
+        own = re.findall(r"<script>(.*?)</script>", answer.text, re.DOTALL)
+        hashes = [base64.b64encode(hashlib.sha256(script.encode()).digest()).decode() for script in own]
+        scripts = re.search(r"script-src ([^;]*);", answer.headers["content-security-policy"])
+        assert len(own) == 1
+        assert scripts is not None
+        assert scripts[1].split() == ["'self'", f"'sha256-{hashes[0]}'"]
+        text = answer.text.replace(f"<script>{own[0]}</script>", "")
         assert re.findall(r"<script(?![^>]*(?:src=|application/json))|<style|\son\w+=|\sstyle=|javascript:", text) == []
         assert re.findall(r"(?:src|href|action)=[\"']?(?:https?:)?//", text) == []
 
@@ -399,6 +413,56 @@ def test_of_another_host_there_are_no_files(admin: Visitor) -> None:
         assert admin.get(path).status == 404
 
 
+# --- who is here no more, or is one too many ---
+
+
+@pytest.mark.parametrize("path", ["/api/stream", "/api/logs/web/stream"])
+def test_a_stream_ends_when_its_session_does(admin: Visitor, path: str) -> None:
+    with admin.stream(path) as events:
+        next(events)
+        form = {"Content_Type": "application/x-www-form-urlencoded"}
+        assert (
+            Visitor(admin.port, cookies=dict(admin.cookies)).ask("POST", "/logout", f"csrf={admin.csrf}", **form).status
+            == 303
+        )
+        began = time.monotonic()
+
+        for _ in events:
+            assert time.monotonic() - began < 10
+
+
+@pytest.mark.parametrize("path", ["/api/stream", "/api/logs/web/stream"])
+def test_one_page_too_many_is_refused(settings: Settings, path: str) -> None:
+    with served(dataclasses.replace(settings, most_pages=1, most_followed=1)) as visitor:
+        visitor.log_in(settings.folder)
+        with visitor.stream(path) as events:
+            next(events)
+            assert visitor.get(path).status == 503
+
+        with contextlib.closing(eventually(lambda: Admitted(visitor, path), timeout=10)):
+            pass  # there is room again
+
+
+class Admitted:
+    """A stream that was not refused; AssertionError where it was."""
+
+    def __init__(self, visitor: Visitor, path: str) -> None:
+        self._stack = contextlib.ExitStack()
+        next(self._stack.enter_context(visitor.stream(path)))
+
+    def close(self) -> None:
+        self._stack.close()
+
+
+def test_a_body_without_its_length_is_refused(admin: Visitor) -> None:
+    cookie = "; ".join(f"{name}={value}" for name, value in admin.cookies.items())
+    headers = {"Host": f"127.0.0.1:{admin.port}", "Cookie": cookie, "X-CSRF-Token": admin.csrf}
+    with contextlib.closing(http.client.HTTPConnection("127.0.0.1", admin.port, timeout=20)) as connection:
+        connection.request("POST", "/api/actions", iter([b'{"action": "stop"}']), headers, encode_chunked=True)
+
+        assert connection.getresponse().status == 411
+
+
 # --- what is shown ---
 
 
@@ -459,3 +523,33 @@ def test_uvicorn_s_own_prefix_does_as_well(settings: Settings) -> None:
     with served(settings, root_path="/ops") as visitor:
         assert visitor.get("/").headers["location"] == "/ops/login"
         assert visitor.log_in(settings.folder).get("/api/state").status == 200
+
+
+def test_no_secret_of_the_ledger_is_shown(admin: Visitor, settings: Settings) -> None:
+    told = Record(
+        time=time.time(),
+        watcher="web",
+        kind="restart",
+        pid=7,
+        cause="crash",
+        reason="exited: password=hunter2",
+        data={"log": "API_TOKEN=hunter2\n", "lived": 1.0},
+    )
+    with contextlib.closing(LedgerStore(settings.folder / "ledger.db")) as store:
+        store.append([told])
+
+    events, why = admin.get("/api/events").text, admin.get("/api/why?watcher=web").text
+
+    assert "exited" in events
+    assert "exited" in why
+    assert "hunter2" not in events + why
+
+
+def test_no_secret_in_a_refusal_of_circusd_is_shown(admin: Visitor, circusd: FakeCircusd) -> None:
+    circusd.answers["stop"] = always({"status": "error", "reason": "no: DB_PASSWORD=hunter2", "errno": 2})
+
+    answer = admin.act("stop", watcher="web")
+
+    assert answer.status >= 400
+    assert "DB_PASSWORD" in answer.text
+    assert "hunter2" not in answer.text

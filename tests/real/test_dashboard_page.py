@@ -426,6 +426,11 @@ def test_figures_turn_grey_with_their_age_while_circusd_is_silent_and_live_again
         visit.sees(pid, "ready")
         section = visit.page.locator('.server[data-server="local"]')
         green = section.locator('.badge[data-tone="good"]')
+
+        def colour() -> object:
+            return section.locator(".workers td").nth(1).evaluate("(cell) => getComputedStyle(cell).color")
+
+        fresh = colour()
         os.kill(c.pid, signal.SIGSTOP)
         try:
             expect(section.locator(".notice")).to_contain_text(
@@ -433,6 +438,7 @@ def test_figures_turn_grey_with_their_age_while_circusd_is_silent_and_live_again
             )
             expect(green).to_have_count(0)
             expect(visit.row(pid)).to_contain_text("was ready")
+            assert colour() != fresh
             expect(visit.watcher().get_by_role("button", name="Restart", exact=True).first).to_be_disabled()
             visit.picture("silent")
         finally:
@@ -507,21 +513,31 @@ def test_a_wrong_token_is_told_and_an_ended_session_leads_to_the_sign_in(shared:
         expect(visit.page.get_by_role("alert")).to_have_text("Your session has ended. Sign in again.")
 
 
-def test_a_page_whose_script_did_not_come_loads_itself_again(shared: Circusd, tmp_path: Path) -> None:
-    """Given a script that is cut off once, when the page is opened, then it comes to life by itself."""
+@pytest.mark.parametrize(
+    "lost", [("feed.js",), ("main.js", "dom.js"), ("parts.css",), ("page.css", "main.js", "dom.js")], ids=", ".join
+)
+def test_a_page_whose_files_did_not_come_loads_itself_again(
+    shared: Circusd, tmp_path: Path, lost: tuple[str, ...]
+) -> None:
+    """Given files that are cut off once, as when the dashboard dies, when the page is loaded, then it is whole soon."""
     with chromium(tmp_path) as browser:
-        visit = Visit(browser, shared)
-        cut: list[str] = []
+        visit = Visit(browser, shared).sign_in()
+        left = {"boot.js", *lost}
 
         def cut_once(route: Route) -> None:
-            if cut:
-                route.continue_()
-            else:
-                cut.append(route.request.url)
+            name = route.request.url.rpartition("/")[2]
+            if name in left:
+                left.discard(name)
                 route.abort("connectionreset")
+            else:
+                route.continue_()
 
-        visit.page.route("**/static/feed.js", cut_once)
+        visit.page.route("**/static/*", cut_once)
+        visit.page.reload()
 
-        visit.sign_in()
+        visit.live()
+        visit.page.wait_for_function(
+            "[...document.querySelectorAll('link[rel=stylesheet]')].every((link) => link.sheet)"
+        )
 
-    assert len(cut) == 1
+    assert left == {"boot.js"}, "the script that mends it is no file"

@@ -85,6 +85,9 @@ def test_no_script_makes_markup_of_a_text(path: Path) -> None:
 @pytest.mark.parametrize("path", [*TEMPLATES, *STYLES, *SCRIPTS], ids=lambda path: path.name)
 def test_nothing_comes_from_another_host_and_nothing_stands_inline(path: Path) -> None:
     source = path.read_text(encoding="utf-8").replace("http://www.w3.org/2000/svg", "")
+    if path.name == "frame.html":
+        # The one that the policy lets run by its hash, which is held where it is served.
+        source = source.replace("<script>{{ boot | safe }}</script>", "", 1)
 
     assert re.findall(r"""https?://|(?:src|href|action)=["']/|url\(\s*["']?(?:/|http)""", source) == []
     assert re.findall(r"""<style|\sstyle=|\son\w+=["']|<script(?![^>]*(?:src=|application/json))""", source) == []

@@ -22,10 +22,10 @@ from xboard_circus.dashboard import metrics, translations
 from xboard_circus.dashboard.access import Access
 from xboard_circus.dashboard.actions import Order, Refused, carry_out
 from xboard_circus.dashboard.evidence import Evidence
-from xboard_circus.dashboard.hub import MOST_READERS, Hub
-from xboard_circus.dashboard.security import Guarded, refusal
+from xboard_circus.dashboard.hub import Hub
+from xboard_circus.dashboard.security import Guarded, boot_script, refusal
 from xboard_circus.dashboard.settings import LOCAL, Settings
-from xboard_circus.dashboard.stream import MOST_STREAMS, EventStream
+from xboard_circus.dashboard.stream import EventStream
 from xboard_circus.errors import XboardError
 from xboard_circus.logs import LogFile
 
@@ -72,6 +72,7 @@ def _pages(app: FastAPI, hub: Hub, access: Access) -> None:
             languages=translations.LANGUAGES,
             theme=translations.theme(cookies.get(translations.THEME_COOKIE)),
             version=__version__,
+            boot=boot_script(),
             **values,
         )
         return HTMLResponse(text, status)
@@ -130,8 +131,8 @@ def _api(app: FastAPI, hub: Hub, access: Access) -> None:
     @app.get("/api/stream")
     async def stream(request: Request) -> Response:
         session = access.need(request)
-        if hub.board.viewers >= MOST_STREAMS:
-            raise HTTPException(503, f"{MOST_STREAMS} pages are open already")
+        if hub.board.viewers >= hub.settings.most_pages:
+            raise HTTPException(503, f"{hub.settings.most_pages} pages are open already")
         source = hub.follow(session.role, holds=lambda: hub.sessions.is_valid(session))
         return EventStream(source, closing=hub.closing)
 
@@ -185,8 +186,8 @@ def _api(app: FastAPI, hub: Hub, access: Access) -> None:
     async def log_stream(request: Request, log_id: str, server: str = LOCAL) -> Response:
         session = access.need(request)
         found = _log(_evidence(hub, server), log_id)
-        if hub.readers >= MOST_READERS:
-            raise HTTPException(503, f"{MOST_READERS} logs are followed already")
+        if hub.readers >= hub.settings.most_followed:
+            raise HTTPException(503, f"{hub.settings.most_followed} logs are followed already")
         source = hub.follow_log(found, holds=lambda: hub.sessions.is_valid(session))
         return EventStream(source, closing=hub.closing)
 

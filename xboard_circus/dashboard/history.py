@@ -35,7 +35,7 @@ class History:
         """Return the JSON of ``/api/history``."""
         names = ("t", "cpu", "rss", "latency")
         workers = {
-            key: {name: [point[index] for point in ring] for index, name in enumerate(names)}
-            for key, ring in list(self._rings.items())
+            key: dict(zip(names, map(list, zip(*points, strict=True)), strict=True))
+            for key, points in [(key, list(ring)) for key, ring in list(self._rings.items())]
         }
         return {"step": STEP, "workers": workers}

@@ -26,7 +26,6 @@ from xboard_circus.logs import LogFile, LogFollower, follow
 TICK = 1.0
 LOG_EVERY = 0.5
 HEARTBEAT_EVERY = 15.0
-MOST_READERS = 32
 ROLES: tuple[Role, ...] = ("admin", "reader")
 
 

@@ -9,7 +9,8 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from xboard_circus.circus_client import CircusdGone
+import anyio
+
 from xboard_circus.core.reasons import one_line
 from xboard_circus.dashboard.asking import Questions, Told
 from xboard_circus.dashboard.history import History
@@ -53,10 +54,8 @@ class Server:
             await loop.run_in_executor(self._pool, self._ask)
             wait = began_at + period() - self._clock()
             if wait > 0:
-                try:
-                    await asyncio.wait_for(self._wanted.wait(), wait)
-                except asyncio.TimeoutError:
-                    continue
+                with anyio.move_on_after(wait):
+                    await self._wanted.wait()
 
     def ask_soon(self) -> None:
         """Ask now instead of at the end of the pause."""
@@ -108,8 +107,3 @@ class Server:
         self.told, self._answered_at = told, self._clock()
         self.is_reachable, self.error = True, None
         self.history.take(told["watchers"], now=self._answered_at, at=time.time())
-
-
-def is_gone(error: XboardError) -> bool:
-    """Say whether there was no answer, and not one that refused."""
-    return isinstance(error, CircusdGone)

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import base64
+import functools
+import hashlib
 from collections.abc import Collection
+from pathlib import Path
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import JSONResponse, RedirectResponse
@@ -11,13 +15,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from xboard_circus.core.origins import is_for_us, is_same_site
 
 LONGEST_BODY = 65_536
-# No 'unsafe-inline': what stands in a log line, a name or a reason runs nothing even where it got into the page.
-POLICY = (
-    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; font-src 'self'; "
-    "connect-src 'self'; manifest-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
-)
 HEADERS = {
-    "content-security-policy": POLICY,
     "x-content-type-options": "nosniff",
     "x-frame-options": "DENY",
     # Not no-referrer: with that, browsers send "Origin: null" with a form of our own page.
@@ -26,6 +24,27 @@ HEADERS = {
     "cross-origin-resource-policy": "same-origin",
     "permissions-policy": "camera=(), geolocation=(), microphone=()",
 }
+
+
+@functools.cache
+def boot_script() -> str:
+    """Return the one script that stands in the page itself: it has to be there when no other file is."""
+    return Path(__file__).with_name("static").joinpath("boot.js").read_text(encoding="utf-8")
+
+
+@functools.cache
+def policy() -> str:
+    """Return the content security policy.
+
+    No 'unsafe-inline': what stands in a log line, a name or a reason runs nothing even where it got into the page. Of
+    what stands inline, only `boot_script` runs, known by its hash.
+    """
+    digest = base64.b64encode(hashlib.sha256(boot_script().encode()).digest()).decode()
+    return (
+        f"default-src 'none'; script-src 'self' 'sha256-{digest}'; style-src 'self'; img-src 'self' data:; "
+        "font-src 'self'; connect-src 'self'; manifest-src 'self'; base-uri 'none'; form-action 'self'; "
+        "frame-ancestors 'none'"
+    )
 
 
 class Guarded:
@@ -51,6 +70,7 @@ class Guarded:
         async def guarded(message: Message) -> None:
             if message["type"] == "http.response.start":
                 headers = MutableHeaders(scope=message)
+                headers["content-security-policy"] = policy()
                 for name, value in HEADERS.items():
                     headers[name] = value
                 headers.setdefault("cache-control", "no-store")

@@ -27,6 +27,7 @@ class Settings:
         watcher: Our own name in circusd, which "stop all" leaves out; None where we are none of its watchers.
         poll: Seconds between two questions to a circusd while somebody looks; *idle* while nobody does.
         deadline: Seconds that circusd has for an answer to a question, and *order* to an order.
+        most_pages: How many pages may be open at once, and *most_followed* how many logs be followed.
     """
 
     folder: Path
@@ -42,6 +43,8 @@ class Settings:
     idle: float = 5.0
     deadline: float = 2.0
     order: float = 5.0
+    most_pages: int = 256
+    most_followed: int = 32
 
 
 def of_config(

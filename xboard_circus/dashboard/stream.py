@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 from collections.abc import AsyncIterator, Callable
 
+import anyio
 from starlette.responses import Response
 from starlette.types import Message, Receive, Scope, Send
 
-MOST_STREAMS = 256
+log = logging.getLogger("xboard_circus.dashboard")
+
+TIMEOUTS = (TimeoutError, asyncio.TimeoutError)  # two classes until Python 3.11
 STUCK_AFTER = 20.0
 HEARTBEAT = b": \n\n"
 _HEADERS = [
@@ -48,15 +52,21 @@ class EventStream(Response):
         finally:
             for task in tasks:
                 task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
-        if not tasks[1].done() or tasks[1].cancelled():
-            await asyncio.wait_for(send({"type": "http.response.body", "body": b"", "more_body": False}), 1)
+            pumped, gone, _ = await asyncio.gather(*tasks, return_exceptions=True)
+        # Neither who has gone nor who does not read takes a farewell.
+        if gone is None or isinstance(pumped, TIMEOUTS):
+            return
+        if isinstance(pumped, Exception):
+            log.error("a stream of events broke off", exc_info=pumped)
+        with anyio.move_on_after(1):
+            await send({"type": "http.response.body", "body": b"", "more_body": False})
 
     async def _pump(self, send: Send) -> None:
         await send(_body(b"retry: 2000\n\n"))
         async for message in self._source:
             # One that does not read: what it would get is lost on it, and what is held for it costs us.
-            await asyncio.wait_for(send(_body(message)), self._stuck_after)
+            with anyio.fail_after(self._stuck_after):
+                await send(_body(message))
 
     async def _closed(self) -> None:
         await self._closing.wait()

@@ -51,8 +51,8 @@ class AlertOptions:
     max_per_hour: int = option(
         20,
         Count(high=100_000),
-        "Most alerts in an hour; that something is over does not count. What is beyond is held back, and told later in one"
-        " alert with their number; what is critical never is.",
+        "Most alerts in an hour; that something is over does not count. What is beyond is held back, and told later in"
+        " one alert with their number; what is critical never is.",
     )
     timeout: float = option(
         10.0,

@@ -4,6 +4,8 @@ import { text } from "./text.js";
 
 const csrf = document.querySelector("meta[name=csrf]").content;
 
+const LONGEST = 15000; // a server that is frozen takes a request and never answers it
+
 /** What the server answered in place of what was asked for; the message is for people. */
 export class Refused extends Error {}
 
@@ -37,7 +39,8 @@ export async function act(action, details) {
 
 async function reach(path, options) {
   try {
-    return await fetch(path, { credentials: "same-origin", cache: "no-store", ...options });
+    const signal = AbortSignal.timeout(LONGEST);
+    return await fetch(path, { credentials: "same-origin", cache: "no-store", signal, ...options });
   } catch {
     throw new Refused(text("failed.network"));
   }

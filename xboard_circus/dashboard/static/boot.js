@@ -1,11 +1,10 @@
-// A page whose scripts did not come (the dashboard was replaced in that moment) would be dead: it loads itself again.
-
-const AGAIN_AFTER = 2000;
+// A page whose scripts or styles did not come (the dashboard was replaced in that moment) would be dead, or bare: it
+// loads itself again. It stands in the page itself, since the loss of one file is often the loss of several.
 
 document.addEventListener(
   "error",
-  (event) => {
-    if (event.target instanceof HTMLScriptElement) setTimeout(() => location.reload(), AGAIN_AFTER);
+  ({ target }) => {
+    if (target instanceof HTMLScriptElement || target.rel === "stylesheet") setTimeout(() => location.reload(), 2000);
   },
   true,
 );

@@ -1,0 +1,95 @@
+"""The streams of the dashboard: nobody is waited for, and nobody stays counted who has gone."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from starlette.types import Message
+
+from xboard_circus.dashboard.access import Access
+from xboard_circus.dashboard.stream import Board, EventStream
+
+
+async def never() -> Message:
+    await asyncio.Event().wait()
+    raise AssertionError
+
+
+def test_a_client_that_goes_in_the_moment_of_a_message_is_not_counted_any_more() -> None:
+    async def story() -> list[int]:
+        board, counts = Board(), []
+        for turns in range(8):
+            gone = asyncio.Event()
+
+            async def receive(gone: asyncio.Event = gone) -> Message:
+                await gone.wait()
+                return {"type": "http.disconnect"}
+
+            async def send(message: Message) -> None:
+                await asyncio.sleep(0)
+
+            source = board.follow("admin", lambda: b"first", holds=lambda: True)
+            stream = EventStream(source, closing=asyncio.Event())
+            open_one = asyncio.create_task(stream({"type": "http"}, receive, send))
+            while not board.viewers:
+                await asyncio.sleep(0)
+            for _ in range(6):
+                await asyncio.sleep(0)
+            board.publish({"admin": b"second"})
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            gone.set()
+            await asyncio.wait_for(open_one, 5)
+            for _ in range(20):  # until a source that nobody holds any more is closed
+                await asyncio.sleep(0)
+            counts.append(board.viewers)
+        return counts
+
+    assert asyncio.run(story()) == [0] * 8
+
+
+def test_a_client_that_does_not_read_is_given_up_and_its_source_closed() -> None:
+    closed: list[bool] = []
+
+    async def source() -> AsyncIterator[bytes]:
+        try:
+            while True:
+                yield b"x"
+        finally:
+            closed.append(True)
+
+    async def story() -> None:
+        sent: list[Message] = []
+
+        async def send(message: Message) -> None:
+            sent.append(message)
+            if len(sent) > 3:
+                await asyncio.Event().wait()
+
+        made = source()
+        await asyncio.wait_for(EventStream(made, closing=asyncio.Event(), stuck_after=0.05)({}, never, send), 5)
+        await made.aclose()  # type: ignore[attr-defined]
+        assert len(sent) == 4, "no farewell for one that does not read"
+
+    asyncio.run(story())
+    assert closed == [True]
+
+
+@pytest.mark.parametrize(
+    ("client", "sender"),
+    [
+        pytest.param("10.0.0.7", "10.0.0.7", id="IPv4"),
+        pytest.param("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::/64", id="one customer's IPv6"),
+        pytest.param("::1", "::1", id="this host"),
+        pytest.param("", "unknown", id="nobody knows"),
+    ],
+)
+def test_what_counts_as_one_sender(client: str, sender: str) -> None:
+    access = Access.__new__(Access)
+    request: Any = SimpleNamespace(client=SimpleNamespace(host=client) if client else None, headers={})
+
+    assert access.network_of(request) == sender
