@@ -135,6 +135,10 @@ choose_python() {
         if [ -z "$dry" ]; then install ""; fi
     fi
     python=$venv/bin/python
+    # The folder belongs to the service's user, who could put another .venv there for root to run.
+    if [ "$scope" = system ] && [ "$(id -u)" = 0 ] && [ -e "$venv" ] && [ -z "$(find "$venv" -prune -user root)" ]; then
+        fail "$venv does not belong to root, and root would run what is in there: chown -R root $venv, if you trust it"
+    fi
     if [ "$action" = upgrade ]; then
         # The checkout's own .venv runs what stands in the checkout; any other gets a copy of it.
         editable=
@@ -149,7 +153,8 @@ choose_python() {
 
 # The longest graceful_timeout, and what one worker of each watcher after the other may take to get ready.
 times_of_ini() {
-    (cd "$dir" && "$python" -c '
+    # Isolated: the folder belongs to the service's user, and this may run as root.
+    "$python" -I -c '
 import math, sys
 from xboard_circus import config, errors
 try:
@@ -157,7 +162,7 @@ try:
 except errors.XboardError as error:
     sys.exit(str(error))
 stop = max((each.graceful_timeout for each in watchers), default=30)
-print(math.ceil(stop), math.ceil(sum(each.options.health.startup_timeout for each in watchers) or 60))' "$dir/$ini")
+print(math.ceil(stop), math.ceil(sum(each.options.health.startup_timeout for each in watchers) or 60))' "$dir/$ini"
 }
 
 # Above what the ini file allows, so that circusd and not the service manager ends the workers.

@@ -167,6 +167,18 @@ def test_the_check_fails_when_circusd_does_not_answer(backend: Container) -> Non
     eventually(lambda: backend.health() == "healthy", timeout=20, every=0.5)
 
 
+def test_the_check_fails_when_the_port_does_not_answer(backend: Container) -> None:
+    """Given frozen workers, which circusd still takes for ready, then the check says that their port is silent."""
+    frozen = backend.workers()
+    for pid in frozen:
+        backend.kill(pid, "STOP")
+    check = podman("exec", backend.id, "python", "-m", "xboard_circus.container", "health", check=False)
+
+    assert check.returncode == 1
+    assert "xboard at port 8000, /health/live: " in check.stdout
+    eventually(lambda: len(set(backend.workers()) - set(frozen)) == 2, timeout=60, every=0.5, what="others serve")
+
+
 def test_a_killed_circusd_ends_the_container_and_docker_starts_it_again(built: str, tmp_path: Path) -> None:
     """Given ``--restart always``, when circusd is killed, then the container ends, is started, and serves again."""
     options = ("--restart=always", "--tmpfs=/tmp:mode=1777", "--read-only")

@@ -76,12 +76,12 @@ class Mac:
             (self.fake / name).chmod(0o755)
         self.plist = self.home / "Library" / "LaunchAgents" / "com.xboard.backend.plist"
 
-    def script(self, *words: str) -> str:
+    def script(self, *words: str, expect: int = 0) -> str:
         env = {**os.environ, "HOME": str(self.home), "FAKE": str(self.fake)}
         env["PATH"] = f"{self.fake}:{env['PATH']}"
         command = [str(SCRIPT), *words, "--dir", str(self.folder)]
         done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
-        assert done.returncode == 0, done.stderr
+        assert done.returncode == expect, done.stderr
         return done.stderr
 
     def calls(self) -> list[str]:
@@ -154,3 +154,23 @@ def test_a_service_of_the_system_is_shown_without_being_installed(mac: Mac) -> N
     assert "would run: launchctl bootstrap system /Library/LaunchDaemons/com.xboard.shop.plist" in told
     assert mac.calls() == []
     assert not (mac.folder / "service.ini").exists()
+
+
+def test_nothing_in_the_folder_of_the_services_user_is_run(mac: Mac) -> None:
+    """Given a package of our name in that folder, when root installs, then it is not imported."""
+    planted = mac.folder / "xboard_circus"
+    planted.mkdir()
+    (planted / "__init__.py").write_text(f"open({str(mac.fake / 'planted')!r}, 'w').close()")
+
+    mac.script("install", "--run-as", "nobody", "--dry-run")
+
+    assert not (mac.fake / "planted").exists()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file away")
+def test_root_runs_no_python_that_the_services_user_may_have_put_there(mac: Mac) -> None:
+    os.chown(mac.folder / ".venv", 65534, 65534, follow_symlinks=False)
+
+    told = mac.script("install", "--run-as", "nobody", "--dry-run", expect=1)
+
+    assert f"{mac.folder / '.venv'} does not belong to root, and root would run what is in there" in told

@@ -54,7 +54,8 @@ def run(ini: Path) -> int:
 
 def _verdict(init: Init, code: int, reason: str | None) -> int:
     if init.told_to_end is not None:
-        return code
+        # A circusd that had not yet come to take the signal ended by it, as it was told to.
+        return DONE if code == 128 + signal.SIGTERM else code
     if reason is not None:
         say(f"giving up: {reason}")
         return TOLD

@@ -1,0 +1,79 @@
+"""The first process of a container, run without one: its signals, and what an earlier run has left."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from xboard_circus.container import last_words
+from xboard_circus.host import runtime
+
+from .harness import BUNDLE, Circusd, circusd, eventually, holds
+
+
+@contextlib.contextmanager
+def first_process(c: Circusd) -> Iterator[subprocess.Popen[bytes]]:
+    with (c.folder / "first.log").open("wb") as log:
+        popen = subprocess.Popen(
+            [sys.executable, "-m", "xboard_circus.container"], cwd=c.folder, env=c.environ(), stdout=log, stderr=log
+        )
+    try:
+        yield popen
+    finally:
+        popen.send_signal(signal.SIGTERM)
+        try:
+            popen.wait(30)
+        except subprocess.TimeoutExpired:
+            popen.kill()
+            popen.wait()
+
+
+def test_sighup_is_a_rolling_reload_and_sigterm_the_end(tmp_path: Path) -> None:
+    with circusd(tmp_path, plugins=BUNDLE, start=False) as c, first_process(c) as first:
+        old = c.wait_ready(timeout=30)
+        first.send_signal(signal.SIGHUP)
+        eventually(lambda: len(c.ready()) == 2 and not set(old) & set(c.ready()), timeout=30)
+        first.send_signal(signal.SIGTERM)
+        assert first.wait(30) == 0
+
+
+def test_what_an_earlier_run_said_at_its_end_does_not_end_this_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with circusd(tmp_path, plugins=BUNDLE, start=False) as c:
+        monkeypatch.setenv("XBOARD_RUNTIME_DIR", c.environ()["XBOARD_RUNTIME_DIR"])
+        last_words.leave(runtime.instance_id(c.ini), "web could not be kept up for 6 s")
+        with first_process(c) as first:
+            c.wait_ready(timeout=30)
+            holds(lambda: first.poll() is None, seconds=12, every=0.2)
+
+
+def test_a_circusd_that_hangs_when_it_is_to_quit_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with circusd(tmp_path, plugins=BUNDLE, start=False) as c, first_process(c) as first:
+        c.wait_ready(timeout=30)
+        monkeypatch.setenv("XBOARD_RUNTIME_DIR", c.environ()["XBOARD_RUNTIME_DIR"])
+        os.kill(c.state()["circusd"]["pid"], signal.SIGSTOP)
+        last_words.leave(runtime.instance_id(c.ini), "web could not be kept up for 6 s")
+        assert first.wait(40) == 1
+        assert "giving up: web could not be kept up" in (c.folder / "first.log").read_text().splitlines()[-1]
+        assert c.processes() == []
+
+
+def test_who_is_told_to_end_before_circusd_can_take_the_signal_ends_well(tmp_path: Path) -> None:
+    with circusd(tmp_path, plugins=BUNDLE, start=False) as c, first_process(c) as first:
+        own = psutil.Process(first.pid)
+        eventually(
+            lambda: any("circus.circusd" in child.cmdline() for child in own.children()), timeout=30, every=0.005
+        )
+
+        first.send_signal(signal.SIGTERM)
+
+        assert first.wait(30) == 0
