@@ -144,11 +144,13 @@ def test_a_kill_is_asked_first_and_escape_means_no(visit: Visit, shared: Circusd
 
 def test_a_roll_shows_its_progress_and_replaces_all(visit: Visit, shared: Circusd) -> None:
     before = shared.wait_ready(timeout=PATIENCE)
+    shared.set("boot", "slow 2")  # longer than from one look of the page to the next
 
     press(visit.watcher(), "Roll")
 
     roll = visit.watcher().locator(".roll")
     expect(roll).to_contain_text(re.compile(r"Rolling: \d of 2 replaced"))
+    shared.set("boot", "")
     expect(roll).to_contain_text("Rolled over: 2 of 2 replaced", timeout=PATIENCE * 2000)
     assert not set(before) & set(shared.wait_ready(timeout=PATIENCE))
 

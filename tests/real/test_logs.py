@@ -137,16 +137,18 @@ def test_with_no_room_for_any_log_workers_are_replaced_all_the_same(
 def test_circusd_rotates_its_own_log(tmp_path: Path) -> None:
     """Given a circusd started by the command line, when its log is full, then it goes on in a new one."""
     with circusd(tmp_path, start=False, numprocesses=1) as c:
+        log = the_log(c, "circusd")
+        # A line short of its 10 MiB, without writing them one at a time.
+        log.path.parent.mkdir(exist_ok=True)
+        log.path.write_text("earlier\n")
+        os.truncate(log.path, (10 << 20) - 100)
         started = c.run_cli("start")
         assert started.returncode == 0, started.stderr
-        log = the_log(c, "circusd")
-        assert log.path.stat().st_size < 100_000
-        # Beyond its 10 MiB, without writing them one line at a time.
-        os.truncate(log.path, 10 << 20)
-        pid = c.ready()[0]
-        kill(pid)
+        kill(c.ready()[0])
 
-        eventually(lambda: [path.name for path in log.old()] == ["circusd.log.1"])
+        eventually(lambda: "killed from outside by SIGKILL" in log.path.read_text())
+        assert [path.name for path in log.old()] == ["circusd.log.1"]
+        assert log.old()[0].read_text().startswith("earlier\n")
         assert log.path.stat().st_size < 100_000
         assert c.run_cli("stop").returncode == 0
 
