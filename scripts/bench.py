@@ -32,7 +32,6 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--rows", type=names(ROW_NAMES), default=ROW_NAMES, help=f"some of {','.join(ROW_NAMES)}")
     parser.add_argument("--rivals", type=names(MEASURED), default=MEASURED, help=f"some of {','.join(MEASURED)}")
     parser.add_argument("--smoke", action="store_true", help="few rows, once, ours and uvicorn: under a minute, for CI")
-    parser.add_argument("--full", action="store_true", help="watch the crash loop for 60 s, not 20")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all measurements there")
     parser.add_argument("--keep", type=Path, metavar="FILE", help="earlier JSON: keep its other rows, and say so")
     parser.add_argument(
@@ -64,8 +63,6 @@ def main() -> int:
     from bench.result import Line
 
     measured = [row for row in rows.ROWS if row.name in options.rows]
-    if options.full:
-        measured = [rows.FULL_LOOP if row.name == rows.FULL_LOOP.name else row for row in measured]
     load_before = os.getloadavg()[0]
     lines = measure_all(measured, options.rivals, options.runs)
     command = shlex.join(["scripts/bench.py", *sys.argv[1:]])

@@ -20,7 +20,7 @@ of 300 requests/s, half on new connections.
 
 - A loss of one or two requests in thousands is luck as much as merit: 0 beside 1 is no proof.
 - The settings of each are in `scripts/bench/settings/`, one file for all rows. Stock Circus has `warmup_delay = 2` for
-  the sake of its reload, which slows its crash loop too: with 0 it made 40 starts for 9.9 CPU s in 20 s (one run).
+  the sake of its reload, which slows its crash loop too.
 - In the crash loop supervisor ends in FATAL and leaves the app down for good; xboard-circus tries again after 300 s.
 - uvicorn with one worker (`--workers 1`) has no supervisor. httpok asks the shared port, which a healthy sibling
   answers, and at most every 5 s. Ours probes each worker every second, and idle every 2 s, which is its default.
