@@ -345,9 +345,19 @@ class Circusd:
         """The pid of each wid."""
         return {worker["wid"]: worker["pid"] for worker in self.watcher(name)["workers"]}
 
-    def failures(self, name: str = "web", *, since: float = 0.0) -> list[Event]:
+    def told(self, name: str, watcher: str = "web", *, after: int = 0) -> list[Event]:
+        """Our own events called *name* behind that number, asked of circusd itself: none is still on its way."""
+        kept = self.call("xboard_events", after=after)["events"]
+        came = time.monotonic()
+        return [Event(of, kind, message, came) for of, kind, message in kept if (of, kind) == (watcher, name)]
+
+    def last_told(self) -> int:
+        """The number of the last of our own events: what a test finds after it is not its predecessor's."""
+        return int(self.call("xboard_events", after=0)["last"])
+
+    def failures(self, name: str = "web", *, after: int = 0) -> list[Event]:
         """The `restart` events that cost something: all but the commanded ones."""
-        restarts = self.events.named("restart", name, since=since)
+        restarts = self.told("restart", name, after=after)
         return [event for event in restarts if event.message.get("cause") != "commanded"]
 
     def replace(self, pid: int, kind: str, name: str = "web", *, age: float = 0.0) -> dict[str, Any]:

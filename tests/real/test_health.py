@@ -57,7 +57,7 @@ def test_a_wedged_worker_is_replaced_and_its_stack_is_in_the_log(
 ) -> None:
     """Given three workers, when the loop of one stands still for good, then it is replaced within 6 s, only it."""
     wedged, *siblings = probed(slow)
-    logged = len(slow.log())
+    logged, before = len(slow.log()), slow.last_told()
     start = time.monotonic()
 
     wedge(slow, wedged)
@@ -66,7 +66,7 @@ def test_a_wedged_worker_is_replaced_and_its_stack_is_in_the_log(
 
     assert line in slow.log()[logged:]
     assert set(siblings) <= set(slow.workers())
-    (failure,) = slow.failures(since=start)
+    (failure,) = slow.failures(after=before)
     assert (failure.pid, failure.message["cause"]) == (wedged, "unhealthy")
     assert "wedged" in failure.reason
 
@@ -81,7 +81,7 @@ def quick(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Circusd]:
 def test_a_sick_worker_is_replaced_and_the_prober_stays_small(quick: Circusd, answer: str) -> None:
     """Given three workers, when one's live path misbehaves, then it alone goes, and nobody swallows a gigabyte."""
     sick, *siblings = probed(quick)
-    prober, start = quick.plugin("xboard"), time.monotonic()
+    prober, before = quick.plugin("xboard"), quick.last_told()
     small, grown = prober.memory, 0
 
     def gone() -> bool:
@@ -94,7 +94,7 @@ def test_a_sick_worker_is_replaced_and_the_prober_stays_small(quick: Circusd, an
 
     probed(quick)
     assert set(siblings) <= set(quick.workers())
-    (failure,) = quick.failures(since=start)
+    (failure,) = quick.failures(after=before)
     assert (failure.pid, failure.message["cause"]) == (sick, "unhealthy")
     assert "sick" in failure.reason
     assert grown < 200_000_000
@@ -117,22 +117,22 @@ def test_the_new_worker_comes_before_the_sick_one_goes(quick: Circusd) -> None:
 
 def test_when_all_turn_sick_none_is_killed_but_somebody_is_told(quick: Circusd) -> None:
     """Given three workers, when the live path of all fails and later heals, then there is an alert and its end."""
-    pids, start = probed(quick), time.monotonic()
+    pids, before = probed(quick), quick.last_told()
 
     quick.set("live", "503")
-    (alert,) = eventually(lambda: quick.events.named("unhealthy", since=start))
+    (alert,) = eventually(lambda: quick.told("unhealthy", after=before))
     holds(lambda: quick.workers() == pids, seconds=ROUNDS)
     quick.set("live", "")
-    eventually(lambda: quick.events.named("recovered", since=start))
+    eventually(lambda: quick.told("recovered", after=before))
 
     assert "dependency" in alert.reason
     assert "503" in alert.reason
-    assert quick.failures(since=start) == []
+    assert quick.failures(after=before) == []
 
 
 def test_a_failing_ready_path_is_shown_and_nobody_dies_of_it(quick: Circusd) -> None:
     """Given three workers, when the ready path of one fails, then it is shown as not ready and lives on."""
-    pids, start = probed(quick), time.monotonic()
+    pids, before = probed(quick), quick.last_told()
 
     quick.set(f"ready.pid-{pids[0]}", "503")
     eventually(lambda: quick.worker(pids[0])["ready"] is False)
@@ -140,7 +140,7 @@ def test_a_failing_ready_path_is_shown_and_nobody_dies_of_it(quick: Circusd) -> 
     quick.set(f"ready.pid-{pids[0]}", "")
 
     eventually(lambda: quick.worker(pids[0])["ready"])
-    assert quick.failures(since=start) == []
+    assert quick.failures(after=before) == []
 
 
 def test_the_only_worker_is_replaced_new_one_first(tmp_path: Path) -> None:
