@@ -80,15 +80,16 @@ def test_a_crash_loop_beside_it_costs_a_watcher_neither_workers_nor_log(tmp_path
     program.chmod(0o755)
     options = {"restart.burst": 1000, "restart.delay": 0.1, "restart.delay_max": 0.1}
     loop = Watcher("loop", numprocesses=4, command=str(program), listens=False, options=options)
-    with circusd(tmp_path, watchers=[Watcher(options=FAST_RESTARTS), loop]) as c:
+    # Circus's own look, which puts right what a failed spawn has left, does not come within the test.
+    with circusd(tmp_path, watchers=[Watcher(options=FAST_RESTARTS), loop], check_delay=60) as c:
         for _ in range(8):
-            for pid in c.wait_ready(timeout=4):
+            for pid in c.wait_ready(timeout=20):
                 kill(pid)
-        pids = c.wait_ready(timeout=4)
+        pids = c.wait_ready(timeout=20)
 
         assert {event.message["cause"] for event in c.failures()} == {"killed from outside"}
         assert [found.pid for found in c.processes() if "backend:app" in found.command] == pids
-        assert all(f"Started server process [{pid}]" in c.log() for pid in pids)
+        eventually(lambda: all(f"Started server process [{pid}]" in c.log() for pid in pids), what="both have logged")
 
 
 @pytest.mark.parametrize("missing", ["bin/serve", "cwd"])
