@@ -19,11 +19,11 @@ from circus.config import get_config, read_config
 from circus.util import replace_gnu_args
 
 from xboard_circus.errors import XboardError
+from xboard_circus.options.alert_fields import AlertOptions
 from xboard_circus.options.alerts import parse_alert
 from xboard_circus.options.circus import misread
 from xboard_circus.options.ini_scan import Entry, Scan, scan
 from xboard_circus.options.reading import (
-    AlertOptions,
     PluginOptions,
     Problem,
     WatcherOptions,
