@@ -743,9 +743,13 @@ def test_a_plugin_is_looked_for_in_circusd_and_in_its_own_process(modules: Path)
 def test_what_a_plugin_needs_when_it_begins_is_tried_too(modules: Path) -> None:
     (modules / "later.py").write_text("class Plugin:\n    needs = 'broken'\n")
 
-    (told,) = imports_of(modules, "[watcher:web]\ncmd = x\n[env:web]\nPYTHONPATH = .\n[plugin:mine]\nuse = later.Plugin")
+    (told,) = imports_of(
+        modules, "[watcher:web]\ncmd = x\n[env:web]\nPYTHONPATH = .\n[plugin:mine]\nuse = later.Plugin"
+    )
 
-    assert told.startswith("[plugin:mine] use: cannot be imported, and the plugin dies again and again, in silence: Mod")
+    assert told.startswith(
+        "[plugin:mine] use: cannot be imported, and the plugin dies again and again, in silence: Mod"
+    )
 
 
 def test_a_plugin_is_a_class(modules: Path) -> None:
