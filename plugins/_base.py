@@ -23,9 +23,9 @@ from circus.plugins import CircusPlugin
 
 import xboard_circus
 from xboard_circus.circus_client import CircusdClient
+from xboard_circus.core.names import plugin_log_name
 from xboard_circus.errors import XboardError
 from xboard_circus.host import procs
-from xboard_circus.logs import plugin_log_name
 from xboard_circus.options.reading import parse_plugin
 from xboard_circus.plugins._alarm import Alarm
 from xboard_circus.plugins._log import Sparingly, open_log

@@ -134,6 +134,7 @@ def reported(finding: Finding, verdict: Round) -> dict[str, dict[str, Any]]:
             # That the socket of a beginner is not there yet is no news.
             "reason": verdict.reasons[worker] if seen.clear or worker in known_ready else "",
             "ready": seen.clear and worker not in verdict.not_ready and state is not WorkerState.STARTING,
+            "asked_at": seen.asked_at,
             "latency": _rounded(seen.latency),
             **_evidence(seen),
             **{name: seen.report[name] for name in _PASSED_ON if name in seen.report},

@@ -14,8 +14,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
+from xboard_circus.options.alert_fields import AlertOptions  # noqa: E402
 from xboard_circus.options.reading import (  # noqa: E402
-    AlertOptions,
     OptionDoc,
     PluginOptions,
     WatcherOptions,

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -104,6 +106,38 @@ def test_plugins_have_one_name() -> None:
     files = sources(PACKAGE, ROOT / "plugins", ROOT / "tests", ROOT / "scripts")
 
     assert [relative(path) for path in files if any(within(name, {"plugins"}) for name in imports_of(path))] == []
+
+
+# What only the plugin's own process, the workers or the command line work with.
+NOT_IN_CIRCUSD = {
+    "click",
+    "difflib",
+    "email",
+    "requests",
+    "rich",
+    "smtplib",
+    "sqlite3",
+    "uvicorn",
+    "xboard_circus.alerts",
+    "xboard_circus.config",
+    "xboard_circus.ledger",
+    "xboard_circus.plugins.http_health",
+    "xboard_circus.probe",
+}
+
+
+def test_circusd_loads_nothing_that_only_others_need() -> None:
+    code = (
+        "import sys, circus.circusd\n"
+        "before = set(sys.modules)\n"
+        "import xboard_circus.plugins.guard, xboard_circus.plugins.bundle\n"
+        "print(*(set(sys.modules) - before))"
+    )
+
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+
+    assert "xboard_circus.supervisor.armed" in loaded
+    assert {name for name in loaded if within(name, NOT_IN_CIRCUSD)} == set()
 
 
 @pytest.mark.parametrize(

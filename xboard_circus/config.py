@@ -7,6 +7,7 @@ reports without a place (a number that is none, a line that it cannot read) is f
 from __future__ import annotations
 
 import glob
+import locale
 import os
 import re
 import warnings
@@ -19,11 +20,11 @@ from circus.config import get_config, read_config
 from circus.util import replace_gnu_args
 
 from xboard_circus.errors import XboardError
+from xboard_circus.options.alert_fields import AlertOptions
 from xboard_circus.options.alerts import parse_alert
 from xboard_circus.options.circus import misread
 from xboard_circus.options.ini_scan import Entry, Scan, scan
 from xboard_circus.options.reading import (
-    AlertOptions,
     PluginOptions,
     Problem,
     WatcherOptions,
@@ -33,6 +34,7 @@ from xboard_circus.options.reading import (
 
 ARM = "xboard_circus.plugins.guard.arm"
 ALERT = "alert:"
+BYTE_ORDER_MARK = "\ufeff"  # editors of Windows write it
 
 # As circus.util.replace_gnu_args: both ways of writing, in any case.
 _SOCKET = re.compile(r"\$\(circus\.sockets\.([\w.\-]+)\)|\(\(circus\.sockets\.([\w.\-]+)\)\)", re.IGNORECASE)
@@ -246,13 +248,19 @@ def misreadings(scans: list[Scan]) -> Iterator[tuple[str, Problem]]:
 
 def _text(path: Path, shown: str) -> str:
     try:
-        return path.read_text()
+        text = path.read_text()
     except FileNotFoundError:
         hint = "run `xboard-circus init --app module:app` to have one written, or name another with -c FILE"
         raise XboardError(f"{shown}: no such file; {hint}") from None
     except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is not text in this system's encoding"
+        encoding = locale.getpreferredencoding(False)
+        wrong = f"it is not text in this system's encoding, {encoding}; save it in that"
+        reason = error.strerror if isinstance(error, OSError) else wrong
         raise XboardError(f"{shown}: cannot be read: {reason}") from None
+    if text.startswith(BYTE_ORDER_MARK):
+        cure = "save it as UTF-8 without one, or `sed -i '1s/^\\xef\\xbb\\xbf//'` it"
+        raise XboardError(f"{shown}: line 1: begins with a byte order mark, which Circus cannot read; {cure}")
+    return text
 
 
 def included(main: Scan) -> Iterator[tuple[Entry, str, list[Path]]]:

@@ -18,8 +18,9 @@ from xboard_circus.checks import alert_rules, file_rules
 from xboard_circus.checks.check import check
 from xboard_circus.config import Config, load
 from xboard_circus.core.alerting import Severity, Trouble
+from xboard_circus.options.alert_fields import AlertOptions
 from xboard_circus.options.alerts import parse_alert
-from xboard_circus.options.reading import AlertOptions, documented
+from xboard_circus.options.reading import documented
 
 TOKEN = "s3cr3t-t0k3n"
 HEAD = """[circus]

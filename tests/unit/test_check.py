@@ -510,6 +510,22 @@ def test_a_folder_is_no_file(tmp_path: Path) -> None:
     assert lines(check(tmp_path)) == [f"{tmp_path}: cannot be read: Is a directory"]
 
 
+def test_a_file_of_another_encoding_is_told_with_the_cure(tmp_path: Path) -> None:
+    marked, foreign = tmp_path / "marked.ini", tmp_path / "foreign.ini"
+    marked.write_bytes(b"\xef\xbb\xbf[circus]\n")
+    foreign.write_bytes("# 中文\n[circus]\n".encode("gbk"))
+
+    assert lines(check(marked)) == [
+        (
+            f"{marked}: line 1: begins with a byte order mark, which Circus cannot read;"
+            r" save it as UTF-8 without one, or `sed -i '1s/^\xef\xbb\xbf//'` it"
+        )
+    ]
+    (told,) = lines(check(foreign))
+    assert told.startswith(f"{foreign}: cannot be read: it is not text in this system's encoding, ")
+    assert told.endswith("; save it in that")
+
+
 def test_reading_gives_what_circus_makes_of_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XB_TEST_COUNT", "3")
     (tmp_path / "more.ini").write_text("[watcher:more]\ncmd = sleep 1\nuid = nobody\nworking_dir = sub\n")
@@ -738,6 +754,18 @@ def test_a_plugin_is_looked_for_in_circusd_and_in_its_own_process(modules: Path)
     assert imports_of(modules, text.format(modules)) == []
     (told,) = imports_of(modules, text.format("/nowhere"))
     assert told.startswith("[plugin:mine] use: cannot be imported, and circusd does not start: ModuleNotFoundError")
+
+
+def test_what_a_plugin_needs_when_it_begins_is_tried_too(modules: Path) -> None:
+    (modules / "later.py").write_text("class Plugin:\n    needs = 'broken'\n")
+
+    (told,) = imports_of(
+        modules, "[watcher:web]\ncmd = x\n[env:web]\nPYTHONPATH = .\n[plugin:mine]\nuse = later.Plugin"
+    )
+
+    assert told.startswith(
+        "[plugin:mine] use: cannot be imported, and the plugin dies again and again, in silence: Mod"
+    )
 
 
 def test_a_plugin_is_a_class(modules: Path) -> None:

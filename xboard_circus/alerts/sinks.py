@@ -4,21 +4,23 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from xboard_circus.alerts.command import CommandSink
 from xboard_circus.alerts.message import Sink
 from xboard_circus.alerts.secrets import Secret
-from xboard_circus.alerts.smtp import SmtpSink
-from xboard_circus.alerts.webhook import WebhookSink
 from xboard_circus.config import AlertConfig, Config
 from xboard_circus.core.alert_gate import GateRules
 from xboard_circus.core.alerting import Severity, Trouble
-from xboard_circus.options.reading import AlertOptions
+from xboard_circus.options.alert_fields import AlertOptions
 
 
 def sink_of(config: Config, alert: AlertConfig) -> Sink:
-    """Return the sink of a section without a problem."""
+    """Return the sink of a section without a problem.
+
+    What a sink needs is imported with its first section: most plugins have none, and live for months.
+    """
     options, folder = alert.options, config.folder
     if options.type == "webhook":
+        from xboard_circus.alerts.webhook import WebhookSink
+
         url = secret(options.url_env, options.url_file, folder)
         assert url is not None, "a section without a problem has an address"
         return WebhookSink(
@@ -30,6 +32,8 @@ def sink_of(config: Config, alert: AlertConfig) -> Sink:
             is_proxied=options.proxies == "environment",
         )
     if options.type == "email":
+        from xboard_circus.alerts.smtp import SmtpSink
+
         assert options.host is not None, "a section without a problem has a host"
         return SmtpSink(
             host=options.host,
@@ -42,6 +46,8 @@ def sink_of(config: Config, alert: AlertConfig) -> Sink:
             timeout=options.timeout,
             ca_file=_file(options.ca_file, folder),
         )
+    from xboard_circus.alerts.command import CommandSink
+
     return CommandSink(options.command, folder, options.timeout, hidden_variables(config))
 
 

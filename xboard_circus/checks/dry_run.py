@@ -8,6 +8,7 @@ circusd's path as its PYTHONPATH. Circus itself drops a watcher whose hook canno
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import sys
@@ -21,7 +22,7 @@ def main(arguments: list[str]) -> dict[str, Any]:
     if not getattr(sys.flags, "safe_path", False):  # PYTHONSAFEPATH, since Python 3.11: no such entry for anybody
         sys.path[0] = "" if kind == "plugin" else os.path.dirname(sys.executable)
     if kind == "plugin":
-        return {"error": found(name), "from": origin(name)}
+        return {"error": found(name) or missing(name), "from": origin(name)}
     return circusd(name)
 
 
@@ -98,6 +99,19 @@ def found(target: str, kind: str = "class") -> str | None:
     if kind == "class" and not isinstance(value, type):
         return f"{target} is no class"
     return None if callable(value) else f"{target} is no function"
+
+
+def missing(target: str) -> str | None:
+    """Return why a plugin cannot begin that imports the rest of what it *needs* only then, or None."""
+    from circus.util import resolve_name
+
+    try:
+        needs = getattr(resolve_name(target), "needs", None)
+        if isinstance(needs, str):
+            importlib.import_module(needs)
+    except BaseException as error:
+        return last_line(error)
+    return None
 
 
 def origin(target: str) -> str | None:

@@ -5,9 +5,9 @@ Nothing here asks circusd, so it works when circusd is down. Only files that the
 
 from __future__ import annotations
 
-from xboard_circus.logs.files import LogFile, log_files, plugin_log_name
+from xboard_circus.logs.files import LogFile, log_files
 from xboard_circus.logs.follow import LogFollower, follow
 from xboard_circus.logs.lines import Line
 from xboard_circus.logs.tail import tail
 
-__all__ = ["Line", "LogFile", "LogFollower", "follow", "log_files", "plugin_log_name", "tail"]
+__all__ = ["Line", "LogFile", "LogFollower", "follow", "log_files", "tail"]

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from xboard_circus.config import Config, WatcherConfig, is_file, is_our_plugin
+from xboard_circus.core.names import plugin_log_name
 from xboard_circus.core.old_logs import number_of
 from xboard_circus.rotating_log import CIRCUSD_OLD_FILES, PLUGIN_OLD_FILES
 
@@ -57,16 +58,6 @@ def log_files(config: Config) -> list[LogFile]:
             continue
         found[path] = replace(each, id=_unique(each.id, taken), path=path)
     return list(found.values())
-
-
-def plugin_log_name(plugin: str) -> str:
-    """Return the name of the log of ``[plugin:NAME]``.
-
-    >>> plugin_log_name("plugin:xboard"), plugin_log_name("bundle")
-    ('plugin-xboard.log', 'plugin-bundle.log')
-    """
-    name = re.sub(r"[^A-Za-z0-9_-]+", "-", plugin.removeprefix("plugin:")).strip("-") or "xboard"
-    return f"plugin-{name}.log"
 
 
 def _of_watchers(config: Config) -> Iterator[LogFile]:

@@ -6,19 +6,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 from xboard_circus.core.alerting import Severity, Trouble
+from xboard_circus.options.alert_kinds import Addresses, AnyPath, CommandLine, Text, VariableName, Words
 from xboard_circus.options.fields import _option as option
-from xboard_circus.options.kinds import (
-    Addresses,
-    AnyPath,
-    Choice,
-    CommandLine,
-    Count,
-    Host,
-    Seconds,
-    Text,
-    VariableName,
-    Words,
-)
+from xboard_circus.options.kinds import Choice, Count, Host, Seconds
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,15 +7,13 @@ what to write, and `xboard-circus check` refuses to start with it.
 from __future__ import annotations
 
 import dataclasses
-import difflib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from xboard_circus.core.budget import RestartLimits
 from xboard_circus.masking import safe_command
 from xboard_circus.options import circus as circus_options
-from xboard_circus.options.alert_fields import AlertOptions
 from xboard_circus.options.fields import (
     ContainerOptions,
     DashboardOptions,
@@ -31,8 +29,10 @@ from xboard_circus.options.fields import (
 )
 from xboard_circus.options.kinds import Kind, WrongValueError
 
+if TYPE_CHECKING:
+    from xboard_circus.options.alert_fields import AlertOptions  # what it needs is nothing for circusd
+
 __all__ = [
-    "AlertOptions",
     "ContainerOptions",
     "DashboardOptions",
     "HealthOptions",
@@ -90,7 +90,7 @@ class OptionDoc:
 # Below this a key of the user's own is no misspelling of ours: "port" is 0.62 like "port.port".
 _ALIKE = 0.8
 
-_Options = TypeVar("_Options", WatcherOptions, PluginOptions, AlertOptions)
+_Options = TypeVar("_Options", WatcherOptions, PluginOptions, "AlertOptions")
 
 
 def parse_watcher(mapping: Mapping[str, object]) -> tuple[WatcherOptions, list[Problem]]:
@@ -153,6 +153,8 @@ def ini_text(value: object) -> str:
 
 def did_you_mean(name: str, known: Iterable[str], *, alike: float = _ALIKE) -> str | None:
     """Return the known name that *name* is most likely a misspelling of, or None."""
+    import difflib  # where nothing is misspelt, nobody needs it
+
     found = difflib.get_close_matches(name.lower(), list(known), n=1, cutoff=alike)
     return found[0] if found else None
 

@@ -387,7 +387,7 @@ class ArmedWatcher:
             if spawned.ready_at is None:
                 told = self.has_private_socket and self.file_of(spawned, "ready").exists()
                 if told or self.is_ready_by_uptime(spawned):
-                    spawned.ready_at = now
+                    spawned.became_ready(now)
                     evidence.tell_ready(self, spawned)
                     self.budget.ready(spawned.slot, now)
             elif self.budget.reset_if_held(spawned.slot, now - spawned.ready_at):

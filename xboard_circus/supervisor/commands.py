@@ -63,9 +63,12 @@ class Report(Command):  # type: ignore[misc]
             for spawned in armed.live.values():
                 if spawned.pid in seen:
                     what = seen[spawned.pid]
-                    spawned.seen = WorkerState(what["state"])
-                    spawned.seen_reason = str(what.get("reason") or "")
-                    spawned.ready_now = what.get("ready")
+                    spawned.judged(
+                        WorkerState(what["state"]),
+                        str(what.get("reason") or ""),
+                        ready=what.get("ready"),
+                        asked_at=float(what.get("asked_at", armed.clock())),
+                    )
                     spawned.probe = {name: what.get(name) for name in PROBE_FIGURES}
                     spawned.rss = what.get("rss") or spawned.rss
                     spawned.probes.append({"at": armed.clock(), **{name: what.get(name) for name in PROBE_EVIDENCE}})

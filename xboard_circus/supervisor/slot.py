@@ -71,6 +71,17 @@ class Spawned:
         """Say whether it is one of the watcher's `numprocesses`."""
         return not (self.spare or self.retiring)
 
+    def judged(self, state: WorkerState, reason: str, *, ready: bool | None, asked_at: float) -> None:
+        """Take what the prober found; what it asked while the worker still started says nothing of a ready one."""
+        if self.ready_at is None or asked_at >= self.ready_at:
+            self.seen, self.seen_reason, self.ready_now = state, reason, ready
+
+    def became_ready(self, now: float) -> None:
+        """Note that it told so; what was seen of its start is over."""
+        self.ready_at = now
+        if self.seen is WorkerState.STARTING:
+            self.seen, self.seen_reason, self.ready_now = None, "", None
+
     def set_aside(self) -> None:
         """Take it out of what Circus counts and kills.
 

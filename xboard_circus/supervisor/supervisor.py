@@ -20,18 +20,16 @@ from xboard_circus.core.unarmed import unarmed_watcher, unarmed_worker
 from xboard_circus.host import listeners, procs, runtime
 from xboard_circus.host.oom import OomKills
 from xboard_circus.plugins.port_guard import named
-from xboard_circus.supervisor import commands, evidence, in_process_restart, inheritance, own_log, reconfigure
+from xboard_circus.supervisor import commands, evidence, helpers, in_process_restart, inheritance, own_log, reconfigure
 from xboard_circus.supervisor.armed import ArmedWatcher
 from xboard_circus.supervisor.boundary import contained, contained_task
 from xboard_circus.supervisor.journal import Journal
-from xboard_circus.supervisor.plugins_last import stop_last
 from xboard_circus.supervisor.requests import Requests
 
 TICK_FAST = 0.2
 TICK_SLOW = 2.5
 TICK_WITH_REPORT = 1.0
 REAP_EVERY = 0.2
-HELPERS = ("circusd-stats", "circushttpd")
 HELPER_GRACE = 2.0
 
 
@@ -72,6 +70,7 @@ class Supervisor:
         )
         commands.register(arbiter, self)
         reconfigure.install(arbiter, self)
+        helpers.install(arbiter, self)
         in_process_restart.install(arbiter)
         inheritance.install()
         own_log.rotate_log()
@@ -93,7 +92,8 @@ class Supervisor:
         armed = self.armed.get(watcher.name)
         if armed is None or armed.watcher is not watcher:
             armed = self.armed[watcher.name] = ArmedWatcher(self, watcher)
-        self._mark_helpers()
+        for each in self.arbiter.watchers:
+            helpers.prepare(self, each)
         self.sweep(None, HELPER_GRACE)
         armed.before_start()
         self.soon(TICK_FAST)
@@ -107,13 +107,6 @@ class Supervisor:
             "XBOARD_CONFIG": self.config_file,
             "XBOARD_RUNTIME_DIR": str(runtime.root()),
         }
-
-    def _mark_helpers(self) -> None:
-        """Mark plugins and Circus's own helpers, so that the next circusd knows its predecessor's."""
-        for watcher in self.arbiter.watchers:
-            if is_helper(watcher.name):
-                watcher.env = dict(watcher.env or {}, **self.marks())
-                stop_last(self, watcher)
 
     # The clockwork
 
@@ -208,7 +201,7 @@ class Supervisor:
         _answer(found, named(left))
 
     def _orphans(self, watcher: str | None) -> list[Holder]:
-        known = {each.name for each in self.arbiter.watchers if not is_helper(each.name)}
+        known = {each.name for each in self.arbiter.watchers if not helpers.is_helper(each.name)}
 
         def owner(holder: Holder) -> str | None:
             name = (procs.environ(holder.pid or 0) or {}).get("XBOARD_WATCHER")
@@ -309,11 +302,6 @@ class Supervisor:
                 for process in watcher.processes.values()
             ],
         )
-
-
-def is_helper(name: str) -> bool:
-    """Say whether a watcher is a plugin or one of Circus's own."""
-    return name.startswith("plugin:") or name in HELPERS
 
 
 def _answer(found: asyncio.Future[list[str]], ended: list[str]) -> None:
