@@ -102,6 +102,7 @@ def test_the_ini_is_the_images_own(monkeypatch: pytest.MonkeyPatch) -> None:
         "APP": "xboard_circus.app:app",
         "LEDGER": "/tmp/ledger.db",
         "DASHBOARD": "False",
+        "DASHBOARD_HOST": "127.0.0.1",
         "DASHBOARD_FOLDER": "/tmp",
     }
     for name, value in image.items():
