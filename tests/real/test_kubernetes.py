@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import re
+import shutil
+import subprocess
 from pathlib import Path
 from typing import Any
 
 import kubernetes_validate
 import pytest
+import yaml
 
 from xboard_circus.checks.file_rules import remarks as remarks_on_file
 from xboard_circus.config import load
@@ -14,12 +18,14 @@ from xboard_circus.config import load
 from .containers import ROOT, answers, need_containers, podman
 from .harness import eventually
 from .manifests import FOLDER, Resource, kustomization, one, pod, resources
+from .parts import needs
 
 # The first one makes the base and the image, which takes minutes where neither is there yet.
 pytestmark = pytest.mark.timeout(600)
 
 VERSIONS = ("1.35", "1.36", "1.37")
-SQLITE = FOLDER / "sqlite"
+BASE, SQLITE = FOLDER / "base", FOLDER / "sqlite"
+PAGE = ROOT / "docs" / "kubernetes.md"
 
 
 def spec_of(folder: Path) -> dict[str, Any]:
@@ -41,16 +47,52 @@ def test_every_manifest_fits_the_schema(folder: Path, version: str) -> None:
 
 
 def test_every_file_is_part_of_it() -> None:
-    for folder in (FOLDER, SQLITE):
+    for folder in (FOLDER, BASE, SQLITE):
         wanted = kustomization(folder)
-        named = {*wanted["resources"], *(patch["path"] for patch in wanted.get("patches", [])), "kustomization.yaml"}
-        assert {path.name for path in folder.glob("*.yaml")} == named - {"../"}
+        patches = [patch["path"] for patch in wanted.get("patches", [])]
+        named = {name for name in [*wanted["resources"], *patches] if name.endswith(".yaml")}
+        assert {path.name for path in folder.glob("*.yaml")} == {*named, "kustomization.yaml"}
 
 
 def test_the_kinds_are_all_there() -> None:
     kinds = {"Deployment", "Service", "PersistentVolumeClaim", "PodDisruptionBudget", "HorizontalPodAutoscaler"}
 
     assert {each["kind"] for each in resources()} == {*kinds, "NetworkPolicy", "ConfigMap"}
+
+
+def test_a_change_of_the_ini_rolls_the_pods(tmp_path: Path) -> None:
+    """Given another ini, then the ConfigMap that the pods mount has another name."""
+    changed = tmp_path / "base"
+    shutil.copytree(BASE, changed)
+    with (changed / "circus.ini").open("a") as ini:
+        ini.write("# another one\n")
+
+    names = [
+        [each["configMap"]["name"] for each in spec_of(folder)["volumes"] if each["name"] == "ini"]
+        for folder in (BASE, changed)
+    ]
+
+    assert names[0] != names[1]
+    assert names[1] == [one("ConfigMap", resources(changed))["metadata"]["name"]]
+
+
+@pytest.mark.parametrize("folder", ["deploy/kubernetes", "deploy/kubernetes/sqlite"])
+def test_the_commands_of_the_page_name_an_image_and_apply_what_holds_it(tmp_path: Path, folder: str) -> None:
+    """Given the page's commands, with `docker` and `kubectl` left out, then what is applied is built of that image."""
+    needs("kustomize")
+    shutil.copytree(FOLDER, tmp_path / "deploy" / "kubernetes")
+    (block,) = re.findall(r"^```bash\n(.*?)^```", PAGE.read_text(), re.DOTALL | re.MULTILINE)
+    assert f"kubectl apply -k {folder}`" in PAGE.read_text() or f"kubectl apply -k {folder}\n" in block
+    commands = block.replace("deploy/kubernetes", folder)
+    stand_ins = 'docker() { :; }\nkubectl() { [ "$1 $2" = "apply -k" ] && kustomize build "$3"; }\n'
+    done = subprocess.run(
+        ["bash", "-euc", stand_ins + commands], cwd=tmp_path, capture_output=True, text=True, stdin=subprocess.DEVNULL
+    )
+
+    assert done.returncode == 0, done.stderr
+    built = list(yaml.safe_load_all(done.stdout.removeprefix(f"{tmp_path}\n")))
+    (container,) = one("Deployment", built)["spec"]["template"]["spec"]["containers"]
+    assert container["image"] == "registry.example.org/xboard-backend:1"
 
 
 def test_the_ini_is_the_images_own(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -60,6 +102,7 @@ def test_the_ini_is_the_images_own(monkeypatch: pytest.MonkeyPatch) -> None:
         "APP": "xboard_circus.app:app",
         "LEDGER": "/tmp/ledger.db",
         "DASHBOARD": "False",
+        "DASHBOARD_HOST": "127.0.0.1",
         "DASHBOARD_FOLDER": "/tmp",
     }
     for name, value in image.items():

@@ -105,7 +105,8 @@ def test_the_rules_hold_what_they_promise(tmp_path: Path) -> None:
     ):
         checked = promtool(*arguments, folder=folder)
         assert checked.returncode == 0, checked.stdout + checked.stderr
-    assert promtool("check", "config", "prometheus.yml", folder=folder).returncode == 0
+    for name in ("prometheus.yml", "prometheus-compose.yml"):
+        assert promtool("check", "config", name, folder=folder).returncode == 0
 
 
 def test_every_metric_of_the_rules_exists(running: tuple[Circusd, Visitor]) -> None:

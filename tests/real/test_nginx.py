@@ -40,9 +40,9 @@ def behind(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Circusd, 
 def nginx(folder: Path, *, backend: int, port: int) -> Iterator[None]:
     """Run nginx on the committed file, with another address and another backend in it."""
     text = CONFIG.read_text()
-    assert "server backend:8000;" in text
+    assert "server backend:8000 resolve;" in text
     assert "listen 80;" in text
-    server = text.replace("server backend:8000;", f"server 127.0.0.1:{backend};")
+    server = text.replace("server backend:8000 resolve;", f"server 127.0.0.1:{backend};")
     (folder / "xboard.conf").write_text(server.replace("listen 80;", f"listen 127.0.0.1:{port};"))
     temporary = "".join(f"{name}_temp_path {folder}/{name};\n" for name in ("client_body", "proxy", "fastcgi"))
     temporary += "".join(f"{name}_temp_path {folder}/{name};\n" for name in ("uwsgi", "scgi"))

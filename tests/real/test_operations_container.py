@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from .compose import files_that_can_be_open
 from .containers import alone, answers, base, build_flags, exists, need_containers, podman
 from .operations import ENGINE, OPERATIONS, Checkout, Command, commands
-from .test_compose import files_that_can_be_open
 
 # The first one makes the base and the image, which takes minutes where neither is there yet.
 pytestmark = pytest.mark.timeout(600)
