@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Mapping
 from typing import Any, TypeGuard
 
+from xboard_circus.core.lost import BACK, HOST_RESTARTED, LOST
 from xboard_circus.ledger import Record
 from xboard_circus.plugins._base import BusEvent
 
@@ -23,6 +24,7 @@ DECISIONS = frozenset(
         "kept",
         "reload_begin",
         "reload_end",
+        *(LOST, BACK, HOST_RESTARTED),
     }
 )
 CIRCUS = frozenset({"spawn", "reap", "kill", "start", "stop"})

@@ -31,7 +31,7 @@ from xboard_circus.circus_client import CircusdClient, CircusdGone, CommandRefus
 from xboard_circus.config import Config, load
 from xboard_circus.core.budget import RestartBudget, RestartLimits
 from xboard_circus.errors import XboardError
-from xboard_circus.host import procs, runtime
+from xboard_circus.host import life, procs, runtime
 from xboard_circus.instance import Instance, Silent
 
 log = logging.getLogger("xboard_circus.monitor")
@@ -199,6 +199,7 @@ class ThisHost:
 
     def end(self, circusd: procs.Identity) -> None:
         """SIGTERM, and SIGKILL where that does not do. Its workers are the next circusd's to clear away."""
+        life.amend(self._instance, circusd, why="it did not answer any more, and the monitor ended it")
         for signum in (signal.SIGTERM, signal.SIGKILL):
             if not procs.send_signal(circusd.pid, circusd.started, signum):
                 return

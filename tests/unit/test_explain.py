@@ -43,6 +43,11 @@ def lines(*records: Record, of: int = 0) -> list[str]:
             "The port of web could not be had: held by 4711 (nginx)",
             id="a decision",
         ),
+        pytest.param(
+            record(1, "circusd_lost", reason="circusd (pid 71) was killed"),
+            "web was lost: circusd (pid 71) was killed",
+            id="circusd itself",
+        ),
         pytest.param(record(1, "new_kind"), "web: new kind: no reason was told", id="a kind of a later version"),
         pytest.param(
             record(1, "reap", data={"exit_code": 3}),
@@ -163,3 +168,17 @@ def test_who_asks_why_means_the_last_that_needs_a_reason(
     found = subject(records, pid=pid)
 
     assert (found and found.id) == expected
+
+
+def test_a_lost_circusd_is_told_with_the_next_one_and_not_with_what_that_lost() -> None:
+    lost = record(1, "circusd_lost", wid=None, reason="circusd (pid 71) was killed")
+    back = record(3, "circusd_back", wid=None, reason="circusd runs again, as pid 90")
+    again = record(5, "circusd_lost", pid=90, wid=None, reason="circusd (pid 90) was killed")
+    later = record(6, "circusd_back", pid=90, wid=None, reason="circusd runs again, as pid 91")
+
+    assert subject([lost, back]) == lost
+    assert subject([again, later]) == again
+    assert subject([back]) == back
+    assert [line.strip() for line in lines(lost, back, again, later)[2:]] == [
+        "next:     2 s later: circusd back: circusd runs again, as pid 90"
+    ]

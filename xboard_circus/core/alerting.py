@@ -24,6 +24,7 @@ LOOP_FAILURES = 3
 CONFIRMED_AFTER = 2.0
 """Seconds for which the state has to show what no event told: the event, which knows better why, may be on its way."""
 
+ANSWERS = "circusd answers again"
 TROUBLED = frozenset({"sick", "wedged"})
 NOT_SERVING = frozenset({"spare", "wedged", "draining", "stopping"})
 
@@ -49,6 +50,7 @@ class Trouble(Enum):
     PORT_REFUSED = "port_refused"
     DOWN = "down"
     SILENT = "silent"
+    LOST = "lost"
 
     @property
     def severity(self) -> Severity:
@@ -62,6 +64,7 @@ _SEVERITIES = {
     Trouble.PORT_REFUSED: Severity.CRITICAL,
     Trouble.DOWN: Severity.CRITICAL,
     Trouble.SILENT: Severity.CRITICAL,
+    Trouble.LOST: Severity.CRITICAL,
 }
 
 Key = tuple[str, Trouble]
@@ -121,6 +124,7 @@ class Alerting:
         self.rules = rules
         self.open: dict[Key, Incident] = {incident.key: incident for incident in restored}
         self._bad_since: dict[Key, float] = {}
+        self._past: list[Incident] = []
 
     def event(self, watcher: str, event: str, data: Mapping[str, Any], now: float) -> None:
         """Take note of what circusd published."""
@@ -135,7 +139,7 @@ class Alerting:
     def observe(self, views: Iterable[View], now: float) -> list[Incident]:
         """Compare the incidents with what circusd says of its watchers now; return those that are over."""
         by_name = {str(view["name"]): view for view in views if not str(view["name"]).startswith("plugin:")}
-        over = []
+        over, self._past = self._past, []
         self._bad_since = {key: since for key, since in self._bad_since.items() if key[0] in by_name}
         for name, view in by_name.items():
             self._look(name, view, now)
@@ -147,6 +151,24 @@ class Alerting:
                 del self.open[key]
                 over.append(replace(incident, ending=ending, is_well=not given_up))
         return over
+
+    def lost(self, reason: str, now: float) -> None:
+        """Take note that circusd is gone, and nobody told it to end; where it was silent, that is the same trouble."""
+        trouble = Trouble.SILENT if (CIRCUSD, Trouble.SILENT) in self.open else Trouble.LOST
+        self._raise(CIRCUSD, trouble, one_line(reason), now)
+
+    def lost_before(self, reason: str, now: float, *, at: float, was_told: bool) -> None:
+        """Take note that the circusd before this one was lost at *at*: by now that is over.
+
+        *was_told*: somebody saw it, and may have opened the incident.
+        """
+        for trouble in (Trouble.LOST, Trouble.SILENT):
+            if (CIRCUSD, trouble) in self.open:
+                if not was_told:
+                    self._raise(CIRCUSD, trouble, one_line(reason), now)
+                return
+        why = one_line(reason)
+        self._past.append(Incident(CIRCUSD, Trouble.LOST, min(at, now), why, ending=why))
 
     def unanswered(self, why: str, now: float) -> None:
         """Take note that circusd did not answer."""
@@ -177,13 +199,15 @@ class Alerting:
     def _ending(self, incident: Incident, view: View, now: float) -> str:
         """Return how it is well again, "" while it is not."""
         if incident.trouble is Trouble.SILENT:
-            return "circusd answers again"
+            return ANSWERS
         if _holds(incident.trouble, view):
             if incident.clear_since is not None:
                 self.open[incident.key] = replace(incident, clear_since=None, count=incident.count + 1)
             return ""
         since = now if incident.clear_since is None else incident.clear_since
         if now - since >= self.rules.recover_after:
+            if incident.trouble is Trouble.LOST:
+                return ANSWERS
             return f"{_ready(view)} of {view['numprocesses']} workers ready"
         self.open[incident.key] = replace(incident, clear_since=since)
         return ""
@@ -231,6 +255,8 @@ def _shown(view: View) -> dict[Trouble, str]:
 
 def _holds(trouble: Trouble, view: View) -> bool:
     """Say whether the state still shows the trouble."""
+    if trouble is Trouble.LOST:
+        return False
     if trouble is Trouble.DOWN:
         return _is_down(view)
     if trouble is Trouble.PORT_REFUSED:
@@ -249,7 +275,7 @@ def _holds(trouble: Trouble, view: View) -> bool:
 
 def _given_up(incident: Incident, view: View | None) -> str:
     """Return why nobody is to run the watcher any more; "" where somebody is."""
-    if incident.trouble is Trouble.SILENT:
+    if incident.watcher == CIRCUSD and incident.trouble in (Trouble.SILENT, Trouble.LOST):
         return ""
     if view is None:
         return "circusd has no watcher of that name any more"

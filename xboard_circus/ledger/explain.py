@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
+from xboard_circus.core.lost import BACK, HOST_RESTARTED, LOST
 from xboard_circus.core.reasons import one_line, seconds, span
 from xboard_circus.ledger.record import Record
 from xboard_circus.ledger.story import DEATHS, death_of, followers, successor
@@ -34,6 +35,9 @@ HAPPENED = {
     "replace": "A worker of {watcher} is being replaced",
     "reap": "A process of {watcher} ended",
     "command": "Somebody gave {watcher} a command",
+    LOST: "{watcher} was lost",
+    BACK: "{watcher} is back",
+    HOST_RESTARTED: "The host was restarted",
 }
 
 
@@ -123,7 +127,7 @@ def _who(record: Record) -> str:
 
 
 def _next(record: Record, history: Sequence[Record]) -> Iterator[str]:
-    if record.kind not in DEATHS | {"unhealthy"}:
+    if record.kind not in DEATHS | {"unhealthy", LOST}:
         return
     if told := record.data.get("next"):
         yield one_line(str(told))
