@@ -27,7 +27,7 @@ from xboard_circus.alerts.text import Origin, rendered
 from xboard_circus.circus_client import CircusdGone, CommandRefused
 from xboard_circus.config import AlertConfig, Config
 from xboard_circus.core.alert_gate import Gate
-from xboard_circus.core.alerting import Alerting, AlertRules, Incident
+from xboard_circus.core.alerting import CIRCUSD, Alerting, AlertRules, Incident
 from xboard_circus.core.lost import LOST
 from xboard_circus.core.names import bus_name
 from xboard_circus.errors import XboardError
@@ -42,7 +42,7 @@ LOOK_EVERY = 1.0
 IDLE_EVERY = 5.0
 FILE_EVERY = 5.0
 CLOSE_SECONDS = 2.0
-KINDS = frozenset({"restart", "cooldown", "unhealthy", "port_refused"})
+KINDS = frozenset({"restart", "cooldown", "unhealthy", "port_refused", "command"})
 
 
 @dataclass(slots=True)
@@ -98,9 +98,12 @@ class Alerter:
             self._alerting.lost(str(event.data.get("reason") or ""), self._clock())
             self._review([])
             return
-        name = self._names.get(event.watcher)
-        if event.kind in KINDS and self._told and name is not None:
-            self._alerting.event(name, event.kind, event.data, self._clock())
+        known = self._names.get(event.watcher)
+        # A command that names nobody is for all.
+        names = list(self._names.values()) if event.watcher == CIRCUSD else [known] if known else []
+        if event.kind in KINDS and self._told:
+            for name in names:
+                self._alerting.event(name, event.kind, event.data, self._clock())
             self._review([])
 
     async def tick(self) -> float:

@@ -143,7 +143,7 @@ def end(c: Circusd, way: str) -> None:
     if way == "killed in its stop":
         eventually(lambda: life(c)["is_ordered"], what="circusd has begun to stop")
         c.kill9()
-    eventually(lambda: not c.past[-1].alive, timeout=20)
+    c.wait_ended(20)
 
 
 def test_the_kernels_kill_is_told_as_such(tmp_path: Path) -> None:

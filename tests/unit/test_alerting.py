@@ -8,7 +8,11 @@ import pytest
 
 from xboard_circus.core.alerting import CIRCUSD, Alerting, AlertRules, Severity, Trouble
 
-GIVEN_UP = ("the watcher was stopped", "circusd has no watcher of that name any more")
+GIVEN_UP = (
+    "the watcher was stopped",
+    "circusd has no watcher of that name any more",
+    "no worker is wanted any more",
+)
 RULES = AlertRules(down_after=10, recover_after=5)
 
 
@@ -158,6 +162,28 @@ def test_the_limiters_own_stop_is_no_end_of_a_loop_where_there_is_no_guard() -> 
     ]
 
 
+@pytest.mark.parametrize(
+    ("commands", "ending"),
+    [
+        ([("stop", "circusctl")], [("crash_loop", "the watcher was stopped")]),
+        ([("stop", "the restart limiter")], []),
+        ([("stop", "circusctl"), ("start", "circusctl"), ("stop", "the restart limiter")], []),
+        ([("stop", "the restart limiter"), ("stop", "dashboard")], [("crash_loop", "the watcher was stopped")]),
+    ],
+    ids=["an operator", "the limiter", "an operator, who started it again", "an operator in the cooldown"],
+)
+def test_an_operators_stop_ends_a_loop_where_there_is_no_guard(
+    commands: list[tuple[str, str]], ending: list[tuple[str, str]]
+) -> None:
+    alerting = Alerting(RULES)
+    alerting.event("web", "cooldown", {}, now=0)
+    for command, by in commands:
+        alerting.event("web", "command", {"command": command, "by": by}, now=1)
+    stopped = view(status="stopped", armed=False, numprocesses=1, options={})
+
+    assert endings(alerting, stopped, now=2) == ending
+
+
 def test_a_refused_port_is_not_told_as_down_too() -> None:
     alerting = Alerting(RULES)
     refused = view("waiting", port={"state": "refused", "reason": "nginx"})
@@ -266,3 +292,30 @@ def test_a_loss_that_nobody_has_in_mind_is_over_as_soon_as_it_is_known(was_told:
     assert seen(alerting) == {}
     assert endings(alerting, view("ready"), now=12) == [("lost", "pid 7 was killed")]
     assert endings(alerting, view("ready"), now=13) == []
+
+
+def test_who_is_set_to_no_workers_is_down_and_no_other_trouble_of_it_counts_as_cured() -> None:
+    alerting = Alerting(RULES)
+    alerting.event("web", "unhealthy", {}, now=0)
+    alerting.event("web", "cooldown", {}, now=0)
+    assert endings(alerting, view(), now=1) == [
+        ("unhealthy", "no worker is wanted any more"),
+        ("crash_loop", "no worker is wanted any more"),
+    ]
+    assert endings(alerting, view(), now=11) == []
+
+    down = alerting.open["web", Trouble.DOWN]
+    assert down.reason.startswith(
+        "no worker ready for 10 s: no worker is wanted, so nobody answers: `circusctl incr web`"
+    )
+    assert endings(alerting, view("ready"), now=12) == []
+    assert endings(alerting, view("ready"), now=17) == [("down", "1 of 1 workers ready")]
+
+
+def test_a_watcher_that_was_down_and_is_set_to_no_workers_has_not_recovered() -> None:
+    alerting = Alerting(RULES)
+    for now in (0, 10):
+        alerting.observe([view("starting")], now)
+    for now in (11, 20):
+        assert endings(alerting, view(), now=now) == []
+    assert endings(alerting, view(status="stopped"), now=21) == [("down", "the watcher was stopped")]

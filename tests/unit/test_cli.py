@@ -389,7 +389,13 @@ EXPECTED = [Expected("web", armed=True)]
         pytest.param(
             watcher(status="starting", workers=[]), Stage.COMING, "web: 0 of 1 ready (starting)", id="no worker yet"
         ),
-        pytest.param(watcher(numprocesses=0, workers=[]), Stage.READY, "web: 0 of 0 ready", id="none wanted"),
+        pytest.param(
+            watcher(numprocesses=0, workers=[]),
+            Stage.STUCK,
+            "web: no worker is wanted, so nobody answers: `circusctl incr web` starts one, "
+            "`circusctl stop web` closes its port",
+            id="none wanted",
+        ),
         pytest.param(
             watcher(armed=False, status="stopped", workers=[]), Stage.COMING, "web: stopped", id="its hook comes yet"
         ),

@@ -1,6 +1,12 @@
-"""How a watcher is named where circusd tells of it."""
+"""How a watcher is named where circusd tells of it, and who gives it commands."""
 
 from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+LIMITER = "the restart limiter"
+"""By whom the limiter says that its commands are."""
 
 
 def bus_name(watcher: str) -> str:
@@ -10,3 +16,21 @@ def bus_name(watcher: str) -> str:
     'my_web'
     """
     return watcher.lower().replace(" ", "_")
+
+
+def stops_for_good(command: Mapping[str, Any]) -> bool | None:
+    """Say whether a ``command`` event is a stop that somebody means, or the start that ends it; None for neither.
+
+    The limiter stops a watcher without a guard for its cooldown only.
+
+    >>> stops_for_good({"command": "stop", "by": "circusctl"}), stops_for_good({"command": "stop", "by": LIMITER})
+    (True, None)
+    >>> stops_for_good({"command": "restart", "by": "circusctl"})
+    False
+    """
+    if command.get("outcome"):
+        return None  # it was refused
+    name = str(command.get("command") or "").partition(" ")[0]
+    if name == "stop":
+        return True if command.get("by") != LIMITER else None
+    return False if name in ("start", "restart") else None

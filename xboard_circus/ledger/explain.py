@@ -106,8 +106,8 @@ def _facts(record: Record, history: Sequence[Record]) -> Iterator[tuple[str, str
         yield "memory", f"{data['rss'] / 2**20:.0f} MiB when last seen"
     if isinstance(budget := data.get("budget"), Mapping):
         before, after, limit = (budget.get(name) for name in ("before", "after", "limit"))
-        counted = f"{before} of {limit} failures before, {after} after"
-        yield "budget", counted if before != after else f"{after} of {limit} failures, this one does not count"
+        counted = f"{before} of {limit} failures of all workers before, {after} after"
+        yield "budget", counted if before != after else f"{after} of {limit} failures of all workers, without this one"
     yield from (("next", text) for text in _next(record, history))
 
 

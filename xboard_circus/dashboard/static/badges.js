@@ -34,6 +34,7 @@ const LOOKS = {
   ended: ["idle", "square"],
   sick: ["bad", "triangle"],
   wedged: ["bad", "square"],
+  unmanned: ["bad", "ring"],
   refused: ["bad", "diamond"],
   // kinds of the ledger
   restart: ["warn", "arrow"],
