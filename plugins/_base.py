@@ -212,7 +212,7 @@ class Host:
 
     def _told_gone(self) -> None:
         if not self._ending and (loss := self._obituary()) is not None:
-            log.error("%s", loss.reason)
+            log.warning("%s", loss.reason)
             self.dispatch(BusEvent(CIRCUSD, loss.kind, loss.as_data()))
         self.end(f"circusd ({self._parent.pid}) is gone")
 

@@ -108,6 +108,8 @@ class Instance:
     def not_running(self) -> str:
         """Return the line that says so, and what an earlier circusd has left."""
         line = f"circusd of {self.shown} does not run"
+        if lost := life.lost(self.id):
+            line += f": the last one (pid {lost.pid}) was killed or crashed"
         left = len(listeners.orphans(self.id))
         return f"{line}, but {left} processes of an earlier one do; `xboard-circus clean` ends them" if left else line
 

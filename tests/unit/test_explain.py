@@ -154,6 +154,16 @@ SUBJECTS = {
         2,
     ),
     "a recovery of its own": ([record(3, "recovered")], None, 3),
+    "a port freed of what a lost circusd left": (
+        [death(1), record(2, "circusd_lost", pid=7), record(3, "circusd_back", pid=7), record(4, "port_freed")],
+        None,
+        2,
+    ),
+    "a port freed after a death that came since": (
+        [record(1, "circusd_lost", pid=7), death(2), record(3, "port_freed")],
+        None,
+        3,
+    ),
     "of a pid": ([death(1), death(2, pid=72)], 71, 1),
     "of a pid, its death before all": ([death(1), record(2, "recovered")], 71, 1),
     "of a pid that nobody knows": ([death(1)], 99, None),
@@ -182,3 +192,11 @@ def test_a_lost_circusd_is_told_with_the_next_one_and_not_with_what_that_lost() 
     assert [line.strip() for line in lines(lost, back, again, later)[2:]] == [
         "next:     2 s later: circusd back: circusd runs again, as pid 90"
     ]
+
+
+def test_while_there_is_no_other_circusd_the_cure_is_told() -> None:
+    lost = record(1, "circusd_lost", wid=None, reason="killed")
+    found_later = record(1, "circusd_lost", wid=None, reason="killed", data={"successor": 9, "gap": 5.0})
+
+    assert "`xboard-circus start`" in lines(lost)[-1]
+    assert "`xboard-circus start`" not in "".join(lines(found_later))

@@ -99,3 +99,13 @@ def test_without_a_folder_nothing_is_read_and_nothing_is_made(tmp_path: Path) ->
     life.amend(INSTANCE, is_ordered=True)
 
     assert list(tmp_path.iterdir()) == []
+
+
+def test_who_was_lost_is_told_until_the_next_one_writes_of_itself(circusd: procs.Identity) -> None:
+    gone = Life(pid=circusd.pid, started=circusd.started + 1, boot=life.boot())
+    lost = []
+    for each in (gone, Life(pid=gone.pid, started=gone.started, boot=gone.boot, is_ordered=True), of(circusd)):
+        life.write(INSTANCE, each)
+        lost.append(life.lost(INSTANCE) is not None)
+
+    assert lost == [True, False, False]

@@ -98,6 +98,13 @@ def is_over(life: Life, *, boot: str) -> bool:
     return not (is_same_boot and procs.is_running(life.pid, life.started))
 
 
+def lost(instance: str) -> Life | None:
+    """Return the life of the last circusd where that is over, in this start of the host, and nobody told it to end."""
+    found, now = read(instance), boot()
+    is_lost = found is not None and not found.is_ordered and found.boot == now and is_over(found, boot=now)
+    return found if is_lost else None
+
+
 def kills_since(life: Life) -> Mapping[str, int]:
     """Return what the counts that *life* names are now."""
     return kills_in(life.kills)

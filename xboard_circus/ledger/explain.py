@@ -134,6 +134,8 @@ def _next(record: Record, history: Sequence[Record]) -> Iterator[str]:
     for other in followers(record, history):
         later = _span(max(0.0, other.time - record.time))
         yield f"{later} later: {other.kind.replace('_', ' ')}: {one_line(other.reason)}"
+    if record.kind == LOST and not followers(record, history) and "successor" not in record.data:
+        yield "none has taken its place yet: `xboard-circus start`, unless somebody watches it"
     if record.kind not in DEATHS:
         return
     found = successor(record, history)

@@ -12,6 +12,10 @@ DECISIONS = frozenset({"unhealthy", "port_refused", "port_freed", "kept", "reloa
 # A decision that says nothing without the death that it follows.
 FOLLOWERS = frozenset({"cooldown", "recovered", BACK})
 TOLD = DEATHS | DECISIONS | FOLLOWERS
+BESIDE = frozenset({"spawn", "reap", "kill", "start", "stop", "command", "ready", "replace", "reload_begin"})
+KINDS = TOLD | BESIDE
+"""What is recorded: what `why` may be asked of, and what belongs to it."""
+
 _FOLLOWED = DEATHS | {"unhealthy", LOST}
 
 
@@ -31,8 +35,20 @@ def subject(records: Sequence[Record], *, pid: int | None = None) -> Record | No
         if record.kind in FOLLOWERS or (record.kind == "unhealthy" and record.pid is not None):
             earlier = [other for other in records[:place] if other.kind in _FOLLOWED and _same(other, record)]
             return subject(earlier) or record
+        if record.kind == "port_freed" and (lost := _loss_before(records[:place])) is not None:
+            return lost
         if record.kind in TOLD:
             return record
+    return None
+
+
+def _loss_before(records: Sequence[Record]) -> Record | None:
+    """Return the loss of a circusd of which a freed port came: its workers had it until the next one took over."""
+    for record in reversed(records):
+        if record.kind in (LOST, BACK):
+            return subject([*records[: records.index(record) + 1]])
+        if record.kind in TOLD - {"port_freed"}:
+            return None
     return None
 
 
