@@ -23,12 +23,15 @@ from circus.plugins import CircusPlugin
 
 import xboard_circus
 from xboard_circus.circus_client import CircusdClient
+from xboard_circus.core.alerting import CIRCUSD
+from xboard_circus.core.lost import Loss
 from xboard_circus.core.names import plugin_log_name
 from xboard_circus.errors import XboardError
 from xboard_circus.host import procs
 from xboard_circus.options.reading import parse_plugin
 from xboard_circus.plugins._alarm import Alarm
 from xboard_circus.plugins._log import Sparingly, open_log
+from xboard_circus.plugins._obituary import obituary
 
 log = logging.getLogger("xboard_circus.plugins")
 
@@ -133,12 +136,23 @@ class Host:
 
     Each part has a chain of timers of its own on the loop's monotonic clock. Tornado's PeriodicCallback, which Circus
     uses, sleeps an hour when the system's clock is set back by one.
+
+    *obituary* tells the parts, before they close, of a circusd that is gone and was not told to end: nobody else may be
+    there to tell.
     """
 
-    def __init__(self, parts: Sequence[Part], *, parent: Parent, leave: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        parts: Sequence[Part],
+        *,
+        parent: Parent,
+        leave: Callable[[], None],
+        obituary: Callable[[], Loss | None] = lambda: None,
+    ) -> None:
         self._parts = parts
         self._parent = parent
         self._leave = leave
+        self._obituary = obituary
         self._said = Sparingly()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._alarms: list[Alarm] = []
@@ -197,6 +211,9 @@ class Host:
             await asyncio.sleep(PARENT_EVERY)
 
     def _told_gone(self) -> None:
+        if not self._ending and (loss := self._obituary()) is not None:
+            log.warning("%s", loss.reason)
+            self.dispatch(BusEvent(CIRCUSD, loss.kind, loss.as_data()))
         self.end(f"circusd ({self._parent.pid}) is gone")
 
     async def _close(self) -> None:
@@ -265,7 +282,7 @@ class XboardPlugin(CircusPlugin):  # type: ignore[misc]
         for problem in self.problems:
             log.warning("option ignored, its default counts: %s", problem)
         loop: asyncio.AbstractEventLoop = self.loop.asyncio_loop
-        self.host = Host(self.parts(), parent=parent, leave=self._leave)
+        self.host = Host(self.parts(), parent=parent, leave=self._leave, obituary=obituary)
         for signum in (signal.SIGTERM, signal.SIGINT):
             # Only the main thread may; elsewhere a signal just ends the process, as it does without this.
             with suppress(ValueError, RuntimeError, NotImplementedError):

@@ -9,24 +9,9 @@ from collections.abc import Mapping
 from typing import Any, TypeGuard
 
 from xboard_circus.ledger import Record
+from xboard_circus.ledger.story import DEATHS, KINDS
 from xboard_circus.plugins._base import BusEvent
 
-DEATHS = frozenset({"restart", "end"})
-DECISIONS = frozenset(
-    {
-        "cooldown",
-        "recovered",
-        "unhealthy",
-        "port_freed",
-        "port_refused",
-        "replace",
-        "kept",
-        "reload_begin",
-        "reload_end",
-    }
-)
-CIRCUS = frozenset({"spawn", "reap", "kill", "start", "stop"})
-KINDS = DEATHS | DECISIONS | CIRCUS | {"command", "ready"}
 REASON_CHARS = 1000
 WHOLE_CHARS, SHORT_CHARS = 90_000, 2000
 MANY = 200

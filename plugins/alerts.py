@@ -27,7 +27,8 @@ from xboard_circus.alerts.text import Origin, rendered
 from xboard_circus.circus_client import CircusdGone, CommandRefused
 from xboard_circus.config import AlertConfig, Config
 from xboard_circus.core.alert_gate import Gate
-from xboard_circus.core.alerting import Alerting, AlertRules, Incident
+from xboard_circus.core.alerting import CIRCUSD, Alerting, AlertRules, Incident
+from xboard_circus.core.lost import LOST
 from xboard_circus.core.names import bus_name
 from xboard_circus.errors import XboardError
 from xboard_circus.options.fields import IncidentOptions
@@ -41,7 +42,7 @@ LOOK_EVERY = 1.0
 IDLE_EVERY = 5.0
 FILE_EVERY = 5.0
 CLOSE_SECONDS = 2.0
-KINDS = frozenset({"restart", "cooldown", "unhealthy", "port_refused"})
+KINDS = frozenset({"restart", "cooldown", "unhealthy", "port_refused", "command"})
 
 
 @dataclass(slots=True)
@@ -83,6 +84,7 @@ class Alerter:
         self._file = _ConfigFile(clock)
         self._told: dict[str, _Told] = {}
         self._remembered = Remembered()
+        self._lost: Mapping[str, Any] = {}
         self._memory: AlertMemory | None = None
         self._origin = Origin(socket.gethostname(), "circus.ini")
         self._names: dict[str, str] = {}
@@ -91,9 +93,17 @@ class Alerter:
 
     def handle_event(self, event: BusEvent) -> None:
         """Count an event, and tell what it means at once."""
-        name = self._names.get(event.watcher)
-        if event.kind in KINDS and self._told and name is not None:
-            self._alerting.event(name, event.kind, event.data, self._clock())
+        # With a successor it is that one's word of the past, which its state has, too.
+        if event.kind == LOST and self._told and "successor" not in event.data:
+            self._alerting.lost(str(event.data.get("reason") or ""), self._clock())
+            self._review([])
+            return
+        known = self._names.get(event.watcher)
+        # A command that names nobody is for all.
+        names = list(self._names.values()) if event.watcher == CIRCUSD else [known] if known else []
+        if event.kind in KINDS and self._told:
+            for name in names:
+                self._alerting.event(name, event.kind, event.data, self._clock())
             self._review([])
 
     async def tick(self) -> float:
@@ -102,6 +112,7 @@ class Alerter:
         if self._file.path is not None:
             await self._read_file()
             if not self._told:
+                self._lost = {}  # an address that comes tomorrow is not told of today
                 return IDLE_EVERY
         state = await self._state()
         if state is None:
@@ -109,6 +120,7 @@ class Alerter:
         if self._file.path is None:
             await self._begin(state["circusd"])
             return 0.0
+        self._look_back()
         watchers = state["watchers"]
         names = [name for view in watchers if not (name := str(view["name"])).startswith("plugin:")]
         self._names = {bus_name(name): name for name in names}
@@ -134,6 +146,14 @@ class Alerter:
             self._review([])
             return None
 
+    def _look_back(self) -> None:
+        """Take note, once, of the circusd before this one, where that was lost."""
+        lost, self._lost = self._lost, {}
+        if lost:
+            at = float(lost["at"]) - self._shift()
+            was_told = bool(lost["was_told"])
+            self._alerting.lost_before(str(lost["reason"]), self._clock(), at=at, was_told=was_told)
+
     # What the ini says
 
     async def _begin(self, circusd: Mapping[str, Any]) -> None:
@@ -142,6 +162,10 @@ class Alerter:
         self._memory = AlertMemory(memory_file(Path(str(circusd["runtime_dir"])), self._plugin))
         self._remembered = self._memory.load(shift=self._shift())
         self._alerting = Alerting(self._rules, restored=self._remembered.incidents)
+        lost = circusd.get("lost") or {}
+        name = f"{lost.get('pid')}:{lost.get('started')}" if lost else ""
+        self._lost = lost if name != self._remembered.lost else {}
+        self._remembered.lost = name
 
     async def _read_file(self) -> None:
         found = await asyncio.get_running_loop().run_in_executor(None, self._file.changed)
@@ -210,6 +234,7 @@ class Alerter:
                 waiting={name: told.delivery.waiting() for name, told in self._told.items()},
                 shift=self._shift(),
                 troubles={name: told.delivery.trouble for name, told in self._told.items()},
+                lost=self._remembered.lost,
             )
 
     def _shift(self) -> float:

@@ -18,7 +18,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from xboard_circus.circus_client import CircusdGone, CommandRefused
-from xboard_circus.core.names import bus_name
+from xboard_circus.core.alerting import CIRCUSD
+from xboard_circus.core.names import LIMITER, bus_name, stops_for_good
 from xboard_circus.host import procs
 from xboard_circus.options.reading import RestartOptions, parse_watcher
 from xboard_circus.plugins._base import BusEvent, Commands, Part, XboardPlugin
@@ -34,7 +35,6 @@ NEW_WITHIN = 0.5
 CALL_SECONDS = 1.0
 OPTIONS_EVERY = 60.0
 NEWS = 200
-BY = "the restart limiter"
 
 
 @dataclass(slots=True)
@@ -75,6 +75,9 @@ class Limiter:
         limited = next((one for one in self._limited.values() if bus_name(one.name) == event.watcher), None)
         if event.kind == "updated":
             self._options.clear()
+        if event.kind == "command":
+            self._learn(limited, event)
+            return None
         if limited is None:
             return None if event.watcher in self._passed_over and event.kind != "updated" else NEW_WITHIN
         pid, code = event.data.get("process_pid"), event.data.get("exit_code")
@@ -88,6 +91,14 @@ class Limiter:
         elif isinstance(pid, int):
             self._tell(limited.heard(event.kind, pid, code if isinstance(code, int) else None, self._clock()))
         return None
+
+    def _learn(self, limited: Limited | None, event: BusEvent) -> None:
+        """Leave alone what somebody stops in its cooldown: Circus, for which it is stopped already, says nothing."""
+        if stops_for_good(event.data):
+            chosen = list(self._limited.values()) if event.watcher == CIRCUSD else [limited] if limited else []
+            for each in chosen:
+                if each.phase is Phase.COOLING:
+                    self._release(each, "stopped by somebody else")
 
     def _release(self, limited: Limited, why: str) -> None:
         if limited.phase is not Phase.WATCHING:
@@ -181,7 +192,7 @@ class Limiter:
         limited.is_calling = True
         try:
             # Without "simple" a name is a pattern, and one watcher's stop may be another's too.
-            await self._commands.call(command, deadline=CALL_SECONDS, name=limited.name, match="simple", by=BY)
+            await self._commands.call(command, deadline=CALL_SECONDS, name=limited.name, match="simple", by=LIMITER)
         except CommandRefused as refusal:
             log.info("%s: %s; tried again", limited.name, refusal)
             return False

@@ -13,7 +13,7 @@ from xboard_circus.checks.file_rules import split_endpoint
 from xboard_circus.circus_client import CircusdClient, CircusdGone, CommandRefused
 from xboard_circus.core.ports import Holder
 from xboard_circus.errors import XboardError
-from xboard_circus.host import listeners, procs, runtime
+from xboard_circus.host import life, listeners, procs, runtime
 from xboard_circus.snapshot import Snapshot
 
 ANSWER_WITHIN = 3.0
@@ -99,7 +99,8 @@ class Instance:
         )
 
     def mark_stopped(self) -> None:
-        """Tell the monitor that an operator wants it so; the next circusd's record takes the mark away."""
+        """Tell the monitor, and the next circusd, that an operator wants it so; the next record takes the mark away."""
+        life.order_end(self.id)
         record = runtime.read_record(self.id)
         if record is not None:
             runtime.write_record(self.id, **{**record, "stopped_by_operator": True})
@@ -107,6 +108,8 @@ class Instance:
     def not_running(self) -> str:
         """Return the line that says so, and what an earlier circusd has left."""
         line = f"circusd of {self.shown} does not run"
+        if lost := life.lost(self.id):
+            line += f": the last one (pid {lost.pid}) was killed or crashed"
         left = len(listeners.orphans(self.id))
         return f"{line}, but {left} processes of an earlier one do; `xboard-circus clean` ends them" if left else line
 

@@ -31,8 +31,9 @@ from xboard_circus.circus_client import CircusdClient, CircusdGone, CommandRefus
 from xboard_circus.config import Config, load
 from xboard_circus.core.budget import RestartBudget, RestartLimits
 from xboard_circus.errors import XboardError
-from xboard_circus.host import procs, runtime
+from xboard_circus.host import life, procs, runtime
 from xboard_circus.instance import Instance, Silent
+from xboard_circus.logs.files import MONITOR_LOG, MONITOR_OLD_FILES
 
 log = logging.getLogger("xboard_circus.monitor")
 
@@ -134,7 +135,7 @@ class Monitor:
         if self._next_try_at is None:
             verdict = self._budget.failed(SLOT, now, jitter=self._jitter())
             self._next_try_at = now + verdict.wait
-            log.error("circusd is gone: %s", verdict.reason)
+            log.warning("circusd is gone: %s", verdict.reason)
         if now < self._next_try_at:
             return
         self._next_try_at = None
@@ -199,6 +200,7 @@ class ThisHost:
 
     def end(self, circusd: procs.Identity) -> None:
         """SIGTERM, and SIGKILL where that does not do. Its workers are the next circusd's to clear away."""
+        life.amend(self._instance, circusd, why="it did not answer any more, and the monitor ended it")
         for signum in (signal.SIGTERM, signal.SIGKILL):
             if not procs.send_signal(circusd.pid, circusd.started, signum):
                 return
@@ -235,13 +237,13 @@ def only_one(instance: str) -> Iterator[None]:
         yield
 
 
-def log_to(folder: Path) -> None:
-    """Log to monitor.log in *folder*, rotated, and to standard output."""
+def log_to(path: Path) -> None:
+    """Log to the file at *path*, rotated, and to standard output."""
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        file = logging.handlers.RotatingFileHandler(folder / "monitor.log", maxBytes=1_000_000, backupCount=5)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = logging.handlers.RotatingFileHandler(path, maxBytes=1_000_000, backupCount=MONITOR_OLD_FILES)
     except OSError as error:
-        raise XboardError(f"{folder}: no log can be written there: {error.strerror}") from error
+        raise XboardError(f"{path.parent}: no log can be written there: {error.strerror}") from error
     handlers: Sequence[logging.Handler] = (file, logging.StreamHandler(sys.stdout))
     for handler in handlers:
         handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
@@ -257,7 +259,7 @@ def watch(config: Config, *, interval: float, patience: float) -> None:
         signal.signal(signum, lambda *_: leaving.set())
     os.chdir(config.folder)  # circusd's folder too: a relative ipc:// endpoint means the same place to both
     with only_one(runtime.instance_id(config.path)):
-        log_to(config.folder / "logs")
+        log_to(config.folder / MONITOR_LOG)
         log.info("xboard-circus %s watches %s every %g s", __version__, config.path, interval)
         monitor = Monitor(ThisHost(config, leaving), patience=patience)
         while not leaving.is_set():

@@ -84,6 +84,11 @@ class Watcher:
         """Count the workers that are up: ready or busy."""
         return sum(worker.state in ("ready", "busy") for worker in self.workers)
 
+    @property
+    def wants_nobody(self) -> bool:
+        """Say whether somebody has set it to 0 processes: it is active, and as good as stopped."""
+        return self.status == "active" and self.numprocesses == 0
+
 
 @dataclass(frozen=True, slots=True)
 class Circusd:

@@ -48,8 +48,8 @@ class Bench:
     def write(self, *sections: str) -> None:
         self.ini.write_text("\n".join([HEAD, *sections]))
 
-    def shows(self, *watchers: dict[str, Any]) -> None:
-        circusd = {"config_file": str(self.ini), "runtime_dir": str(self.folder)}
+    def shows(self, *watchers: dict[str, Any], lost: dict[str, Any] | None = None) -> None:
+        circusd = {"config_file": str(self.ini), "runtime_dir": str(self.folder), "lost": lost}
         self.circusd.state = {"circusd": circusd, "watchers": list(watchers)}
 
     def alerter(self, *, is_guest: bool = False) -> Alerter:
@@ -116,6 +116,60 @@ def test_a_silent_circusd_is_told(bench: Bench) -> None:
         await bench.ticks(alerter, 1)
         await bench.until_told("does not answer", "recovered (does not answer)")
         await alerter.close()
+
+    run(story())
+
+
+LOST = {"pid": 7, "started": 70, "at": 990.0, "was_told": False, "reason": "circusd (pid 7) was killed", "successor": 9}
+
+
+def test_a_lost_circusd_is_told_by_the_last_and_its_end_by_the_next_alerter(bench: Bench) -> None:
+    async def story() -> None:
+        first = await bench.begun(bench.alerter())
+        first.handle_event(BusEvent("circusd", "circusd_lost", {"reason": "circusd (pid 7) was killed"}))
+        await bench.until_told("killed or crashed")
+        await first.close()
+
+        bench.shows(WELL, lost={**LOST, "was_told": True})
+        second = await bench.begun(bench.alerter())
+        await bench.ticks(second, 7)
+        await bench.until_told("killed or crashed", "recovered (killed or crashed)")
+        await second.close()
+
+    run(story())
+
+
+def test_one_that_nobody_told_of_is_told_once_as_over(bench: Bench) -> None:
+    async def story() -> None:
+        bench.shows(WELL, lost=LOST)
+        first = await bench.begun(bench.alerter())
+        # What it publishes of the one before it is what its state tells.
+        first.handle_event(BusEvent("circusd", "circusd_lost", LOST))
+        await bench.ticks(first, 3)
+        await bench.until_told("recovered (killed or crashed)")
+        await first.close()
+
+        second = await bench.begun(bench.alerter())
+        await bench.ticks(second, 3)
+        second.handle_event(UNHEALTHY)
+        await bench.until_told("recovered (killed or crashed)", "unhealthy")
+        await second.close()
+
+    run(story())
+
+
+def test_who_is_added_later_is_not_told_of_what_was_over_by_then(bench: Bench) -> None:
+    async def story() -> None:
+        bench.write()
+        bench.shows(WELL, lost=LOST)
+        alerter = await bench.begun(bench.alerter())
+        await bench.ticks(alerter, 10)
+        bench.write(bench.section("ops"))
+        await bench.ticks(alerter, FILE_EVERY + 1)
+        alerter.handle_event(UNHEALTHY)
+        await bench.until_told("unhealthy")
+        await alerter.close()
+        assert bench.told() == ["unhealthy"]
 
     run(story())
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from xboard_circus.circus_client import CircusdGone
+from xboard_circus.core.lost import Loss
 from xboard_circus.host import procs
 from xboard_circus.plugins._base import BusEvent, Host, Parent, ThreadedCommands, decoded
 from xboard_circus.plugins._log import PluginLogHandler, Sparingly
@@ -58,13 +59,17 @@ class HangingPart(CountingPart):
 
 
 def run_host(
-    *parts: CountingPart, until: Callable[[], bool], parent: Parent | None = None, event: BusEvent | None = None
+    *parts: CountingPart,
+    until: Callable[[], bool],
+    parent: Parent | None = None,
+    event: BusEvent | None = None,
+    obituary: Callable[[], Loss | None] = lambda: None,
 ) -> None:
     """Run a host until *until* holds, then end it and wait until it has left."""
 
     async def scenario() -> None:
         left = asyncio.Event()
-        host = Host(parts, parent=parent or Parent(), leave=left.set)
+        host = Host(parts, parent=parent or Parent(), leave=left.set, obituary=obituary)
         host.start(asyncio.get_running_loop())
         if event is not None:
             host.dispatch(event)
@@ -101,6 +106,26 @@ def test_a_part_that_cannot_be_closed_does_not_keep_the_others_open(caplog: pyte
 
     assert well.is_closed
     assert "a fails in close" in caplog.text
+
+
+@pytest.mark.parametrize("was_told_to_end", [True, False])
+def test_the_parts_are_told_of_a_lost_circusd_before_they_are_closed(
+    was_told_to_end: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Part(CountingPart):
+        def handle_event(self, event: BusEvent) -> float | None:
+            assert not self.is_closed
+            assert (event.watcher, event.data["reason"]) == ("circusd", "killed")
+            return super().handle_event(event)
+
+    part, ppid = Part("a"), iter([4711, 4711])
+    loss = Loss("circusd_lost", 4711, 1, 5.0, "killed")
+    parent = Parent(getppid=lambda: next(ppid, 1))
+
+    run_host(part, until=lambda: part.is_closed, parent=parent, obituary=lambda: None if was_told_to_end else loss)
+
+    assert part.events == ([] if was_told_to_end else ["circusd_lost"])
+    assert ("killed" in caplog.text) is not was_told_to_end
 
 
 def test_the_host_ends_itself_when_circusd_is_gone(caplog: pytest.LogCaptureFixture) -> None:

@@ -328,6 +328,28 @@ def test_a_watcher_without_our_options_is_not_limited(tmp_path: Path) -> None:
     assert bench.watcher.sent == []
 
 
+@pytest.mark.parametrize(
+    ("watcher", "by", "outcome", "starts"),
+    [
+        ("my_api", "circusctl", "", 0),
+        ("circusd", "circusctl", "", 0),
+        ("my_api", "the restart limiter", "", 1),
+        ("my_api", "circusctl", "refused: busy", 1),
+        ("reports", "circusctl", "", 1),
+    ],
+    ids=["an operator's", "an operator's, of all", "its own", "one that was refused", "another's"],
+)
+def test_a_stop_in_the_cooldown_is_for_good(tmp_path: Path, watcher: str, by: str, outcome: str, starts: int) -> None:
+    bench = Bench(tmp_path)
+    bench.play((1, "die"), (2, "die"), (3, "die"), (10, ""))
+    assert bench.watcher.sent == ["stop"]
+
+    bench.limiter.handle_event(BusEvent(watcher, "command", {"command": "stop", "by": by, "outcome": outcome}))
+    bench.play((400, ""))
+
+    assert bench.watcher.sent.count("start") == starts
+
+
 @pytest.mark.parametrize(("options", "expected"), [(OPTIONS, 1.0), ({"numprocesses": 1}, 60.0)])
 def test_with_nothing_to_limit_it_looks_seldom(tmp_path: Path, options: dict[str, Any], expected: float) -> None:
     bench = Bench(tmp_path)

@@ -262,6 +262,11 @@ class Circusd:
         self._popen.kill()
         self._popen.wait()
 
+    def wait_ended(self, timeout: float = 15.0) -> None:
+        """Return when circusd is gone with all its threads: its first one may be a zombie before the others are."""
+        assert self._popen is not None
+        self._popen.wait(timeout)
+
     def stop(self, timeout: float = 15.0) -> None:
         """The command ``quit``, and wait for the end."""
         if self._popen is None or self._popen.poll() is not None:

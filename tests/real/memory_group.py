@@ -7,6 +7,7 @@ import os
 import time
 import uuid
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -17,22 +18,38 @@ ROOTS = [
 ]
 
 
+@dataclass(frozen=True)
+class Group:
+    """A memory cgroup; *limit* is the file that bounds it."""
+
+    folder: Path
+    limit: str
+
+    def __str__(self) -> str:
+        return self.folder.name
+
+    def shrink(self) -> None:
+        """Leave it 1 MiB: the kernel kills now, or, with version 1, when the process wants more."""
+        with contextlib.suppress(OSError):  # where it has killed already
+            (self.folder / self.limit).write_text(str(1 << 20))
+
+
 @contextlib.contextmanager
-def memory_group(pid: int, *, limit: int) -> Iterator[None]:
+def memory_group(pid: int, *, limit: int) -> Iterator[Group]:
     """Put the process *pid* into a memory cgroup of its own with *limit* bytes; skip the test where nobody may."""
     made = _make(limit)
     if made is None:
         pytest.skip("no memory cgroup can be made here: it takes root, and a writable /sys/fs/cgroup")
     try:
-        (made / "cgroup.procs").write_text(str(pid))
-        yield
+        (made.folder / "cgroup.procs").write_text(str(pid))
+        yield made
     finally:
-        for left in (made / "cgroup.procs").read_text().split():
-            (made.parent / "cgroup.procs").write_text(left)
-        _remove(made)
+        for left in (made.folder / "cgroup.procs").read_text().split():
+            (made.folder.parent / "cgroup.procs").write_text(left)
+        _remove(made.folder)
 
 
-def _make(limit: int) -> Path | None:
+def _make(limit: int) -> Group | None:
     for root, name in ROOTS:
         group = root / f"xboard-test-{uuid.uuid4().hex[:8]}"
         if os.geteuid() != 0 or not root.is_dir():
@@ -41,7 +58,7 @@ def _make(limit: int) -> Path | None:
             group.mkdir()
             with contextlib.suppress(OSError):
                 (group / name).write_text(str(limit))
-                return group
+                return Group(group, name)
             group.rmdir()
     return None
 

@@ -316,3 +316,49 @@ def test_the_command_line_tries_every_sink(tmp_path: Path) -> None:
         f"hook: webhook (json), its address from file {c.folder}/hook-url; tells of warning and worse\n"
         "run: command ./notify; tells of warning and worse\n"
     )
+
+
+def test_a_watcher_that_is_set_to_no_workers_looks_well_nowhere(tmp_path: Path) -> None:
+    """Given a webhook, when the last worker is taken away by circusctl decr, then status, doctor and webhook say so;
+    when one is added again, then it is over."""
+    with hook_server() as hook, alerting(tmp_path, {"hook": hook_section(tmp_path, hook)}) as c:
+        assert c.run_circusctl("decr", "web", str(WEB.numprocesses), "--waiting").returncode == 0
+        eventually(lambda: told(hook, "problem"), timeout=SOON)
+        shown, found = c.run_cli("status").stdout, c.run_cli("doctor").stdout
+
+        assert names(told(hook)) == [("web", "down", "problem")]
+        for text in (told(hook)[0]["reason"], shown, found):
+            assert "no worker is wanted, so nobody answers" in text
+            assert "`circusctl incr web` starts one" in text
+        assert "bad      circusd: web: no worker is wanted" in found
+
+        assert c.run_circusctl("incr", "web", "--waiting").returncode == 0
+        eventually(lambda: told(hook, "recovered"), timeout=SOON)
+        assert names(told(hook)) == [("web", "down", "problem"), ("web", "down", "recovered")]
+
+
+def test_an_operators_stop_ends_the_loop_of_a_watcher_without_a_guard(tmp_path: Path) -> None:
+    """Given a crash loop that the limiter has stopped for its cooldown, when an operator stops it too, then the alert
+    ends, and the limiter starts it no more."""
+    loops = Watcher(
+        name="loops",
+        numprocesses=1,
+        armed=False,
+        listens=False,
+        command="/bin/false",
+        options={"restart.burst": 2, "restart.window": 60, "restart.cooldown": 5, "restart.delay": 1},
+    )
+    with hook_server() as hook, circusd(tmp_path, watchers=[WEB, loops], plugins=BUNDLE, check_delay=0.5) as c:
+        c.stop()
+        c.write_ini(**sections({"hook": hook_section(tmp_path, hook)}), plugin__xboard=QUICK)
+        c.start_again()
+        c.wait_ready()
+        eventually(lambda: ("loops", "crash_loop", "problem") in names(told(hook)), timeout=SOON)
+        eventually(lambda: c.status("loops") == "stopped", timeout=SOON, what="the limiter has stopped it")
+        before = len(told(hook, "stopped"))
+
+        assert c.run_circusctl("stop", "loops").returncode == 0
+
+        eventually(lambda: ("loops", "crash_loop", "stopped") in names(told(hook, "stopped")), timeout=SOON)
+        assert before == 0
+        holds(lambda: c.status("loops") == "stopped", seconds=7, what="the limiter leaves it alone")

@@ -176,7 +176,7 @@ def test_an_operator_with_circusctl(c: Circusd, command: str) -> None:
     assert record["data"]["by"] == f"operator: circusctl {command}"
     assert given[-1]["data"]["command"].startswith(command)
     assert given[-1]["data"]["by"] == "circusctl"
-    holds_in(text, f"asked by: operator: circusctl {command}", "this one does not count")
+    holds_in(text, f"asked by: operator: circusctl {command}", "failures of all workers, without this one")
 
 
 def test_an_operator_with_our_command_line(c: Circusd) -> None:
@@ -253,7 +253,8 @@ def test_a_loop_that_cools_down(tmp_path: Path) -> None:
         record, text = why(c, "web", expect="cooldown")
 
     assert record["cause"] == "failed start"
-    holds_in(text, "1 of 2 failures before", "cooling down, tried again in 60 s", "later: cooldown")
+    holds_in(text, "1 of 2 failures of all workers before, 2 after", "later: cooldown")
+    holds_in(text, "2 failures of this worker in 90 s: cooling down, tried again in 60 s")
 
 
 def test_without_a_ledger_it_says_what_to_do(tmp_path: Path) -> None:

@@ -32,6 +32,17 @@ def test_it_is_told_once_and_at_the_end() -> None:
     assert gate.review([], [], 30_000) == []
 
 
+@pytest.mark.parametrize(
+    ("rules", "heard"),
+    [(GateRules(), ["recovered"]), (GateRules(on=frozenset({Trouble.DOWN})), [])],
+    ids=["wanted", "not wanted"],
+)
+def test_only_of_a_lost_circusd_the_end_is_told_to_who_never_heard_of_it(rules: GateRules, heard: list[str]) -> None:
+    lost = Incident("circusd", Trouble.LOST, opened_at=0, reason="killed", ending="killed")
+
+    assert abouts(Gate(rules).review([], [lost, DOWN], 1)) == heard
+
+
 def test_reminders_come_as_often_as_asked_and_fold() -> None:
     gate = Gate(GateRules(remind_every=60))
     first = gate.review([DOWN], [], 0)

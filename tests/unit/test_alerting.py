@@ -8,7 +8,11 @@ import pytest
 
 from xboard_circus.core.alerting import CIRCUSD, Alerting, AlertRules, Severity, Trouble
 
-GIVEN_UP = ("the watcher was stopped", "circusd has no watcher of that name any more")
+GIVEN_UP = (
+    "the watcher was stopped",
+    "circusd has no watcher of that name any more",
+    "no worker is wanted any more",
+)
 RULES = AlertRules(down_after=10, recover_after=5)
 
 
@@ -158,6 +162,28 @@ def test_the_limiters_own_stop_is_no_end_of_a_loop_where_there_is_no_guard() -> 
     ]
 
 
+@pytest.mark.parametrize(
+    ("commands", "ending"),
+    [
+        ([("stop", "circusctl")], [("crash_loop", "the watcher was stopped")]),
+        ([("stop", "the restart limiter")], []),
+        ([("stop", "circusctl"), ("start", "circusctl"), ("stop", "the restart limiter")], []),
+        ([("stop", "the restart limiter"), ("stop", "dashboard")], [("crash_loop", "the watcher was stopped")]),
+    ],
+    ids=["an operator", "the limiter", "an operator, who started it again", "an operator in the cooldown"],
+)
+def test_an_operators_stop_ends_a_loop_where_there_is_no_guard(
+    commands: list[tuple[str, str]], ending: list[tuple[str, str]]
+) -> None:
+    alerting = Alerting(RULES)
+    alerting.event("web", "cooldown", {}, now=0)
+    for command, by in commands:
+        alerting.event("web", "command", {"command": command, "by": by}, now=1)
+    stopped = view(status="stopped", armed=False, numprocesses=1, options={})
+
+    assert endings(alerting, stopped, now=2) == ending
+
+
 def test_a_refused_port_is_not_told_as_down_too() -> None:
     alerting = Alerting(RULES)
     refused = view("waiting", port={"state": "refused", "reason": "nginx"})
@@ -229,3 +255,67 @@ def test_a_circusd_that_does_not_answer_is_told_and_its_answer_ends_it() -> None
     silent = alerting.open[CIRCUSD, Trouble.SILENT]
     assert (silent.reason, silent.opened_at) == ("circusd has not answered for 10 s: silent for 2 s", 6)
     assert endings(alerting, now=18) == [("silent", "circusd answers again")]
+
+
+def test_a_lost_circusd_is_over_when_another_has_answered_for_a_while_and_one_lost_again_is_the_same() -> None:
+    alerting = Alerting(RULES)
+    alerting.lost("pid 7 was killed", now=0)
+    assert endings(alerting, view("ready"), now=10) == []
+    alerting.lost("pid 8 was killed", now=12)
+    alerting.lost_before("pid 8 was killed", now=13, at=12, was_told=True)
+    assert seen(alerting) == {("circusd", "lost"): 2}
+    assert alerting.open[CIRCUSD, Trouble.LOST].trouble.severity is Severity.CRITICAL
+
+    assert endings(alerting, view("ready"), now=14) == []
+    alerting.lost_before("pid 9 was killed", now=16, at=15, was_told=False)
+    assert seen(alerting) == {("circusd", "lost"): 3}
+    assert endings(alerting, view("ready"), now=17) == []
+    assert endings(alerting, view("ready"), now=22) == [("lost", "circusd answers again")]
+
+
+def test_a_circusd_that_was_silent_and_is_gone_is_one_trouble() -> None:
+    alerting = Alerting(RULES)
+    for now in (0, 10):
+        alerting.unanswered("silent for 2 s", now=now)
+    alerting.lost("the monitor ended it", now=11)
+    alerting.lost_before("the monitor ended it", now=12, at=11, was_told=True)
+
+    assert seen(alerting) == {("circusd", "silent"): 2}
+    assert endings(alerting, view("ready"), now=12) == [("silent", "circusd answers again")]
+
+
+@pytest.mark.parametrize("was_told", [True, False])
+def test_a_loss_that_nobody_has_in_mind_is_over_as_soon_as_it_is_known(was_told: bool) -> None:
+    alerting = Alerting(RULES)
+    alerting.lost_before("pid 7 was killed", now=12, at=3, was_told=was_told)
+
+    assert seen(alerting) == {}
+    assert endings(alerting, view("ready"), now=12) == [("lost", "pid 7 was killed")]
+    assert endings(alerting, view("ready"), now=13) == []
+
+
+def test_who_is_set_to_no_workers_is_down_and_no_other_trouble_of_it_counts_as_cured() -> None:
+    alerting = Alerting(RULES)
+    alerting.event("web", "unhealthy", {}, now=0)
+    alerting.event("web", "cooldown", {}, now=0)
+    assert endings(alerting, view(), now=1) == [
+        ("unhealthy", "no worker is wanted any more"),
+        ("crash_loop", "no worker is wanted any more"),
+    ]
+    assert endings(alerting, view(), now=11) == []
+
+    down = alerting.open["web", Trouble.DOWN]
+    assert down.reason.startswith(
+        "no worker ready for 10 s: no worker is wanted, so nobody answers: `circusctl incr web`"
+    )
+    assert endings(alerting, view("ready"), now=12) == []
+    assert endings(alerting, view("ready"), now=17) == [("down", "1 of 1 workers ready")]
+
+
+def test_a_watcher_that_was_down_and_is_set_to_no_workers_has_not_recovered() -> None:
+    alerting = Alerting(RULES)
+    for now in (0, 10):
+        alerting.observe([view("starting")], now)
+    for now in (11, 20):
+        assert endings(alerting, view(), now=now) == []
+    assert endings(alerting, view(status="stopped"), now=21) == [("down", "the watcher was stopped")]

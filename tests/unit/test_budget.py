@@ -447,6 +447,16 @@ def test_limits_may_change_while_it_runs() -> None:
     assert tested.failed(1, 0) == Verdict(70, True, 2, "2 failures in 100 s: cooling down, tried again in 70 s")
 
 
+def test_a_reason_says_whose_failures_it_counts() -> None:
+    limits = RestartLimits(burst=2, window=100, cooldown=50)
+    tested = RestartBudget(limits, slots=1, of_slot="this worker")
+
+    assert [tested.failed(1, now).reason for now in (0, 1)] == [
+        "1 of 2 failures of this worker in 100 s: next try at once",
+        "2 failures of this worker in 100 s: cooling down, tried again in 50 s",
+    ]
+
+
 def test_failures_do_not_pile_up() -> None:
     tested = budget(slots=4)
     sizes = []

@@ -25,8 +25,9 @@ from xboard_circus.cli import main, stopping
 from xboard_circus.cli.boundary import Boundary
 from xboard_circus.cli.readiness import Expected, Stage, outlooks
 from xboard_circus.cli.screen import Progress
+from xboard_circus.core.lost import Life
 from xboard_circus.errors import XboardError
-from xboard_circus.host import procs, runtime
+from xboard_circus.host import life, procs, runtime
 from xboard_circus.instance import EndpointTaken, Instance
 from xboard_circus.snapshot import as_json, from_state
 
@@ -389,7 +390,13 @@ EXPECTED = [Expected("web", armed=True)]
         pytest.param(
             watcher(status="starting", workers=[]), Stage.COMING, "web: 0 of 1 ready (starting)", id="no worker yet"
         ),
-        pytest.param(watcher(numprocesses=0, workers=[]), Stage.READY, "web: 0 of 0 ready", id="none wanted"),
+        pytest.param(
+            watcher(numprocesses=0, workers=[]),
+            Stage.STUCK,
+            "web: no worker is wanted, so nobody answers: `circusctl incr web` starts one, "
+            "`circusctl stop web` closes its port",
+            id="none wanted",
+        ),
         pytest.param(
             watcher(armed=False, status="stopped", workers=[]), Stage.COMING, "web: stopped", id="its hook comes yet"
         ),
@@ -660,3 +667,25 @@ def test_ctrl_c_while_the_command_line_is_loaded_is_no_traceback() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
 
     assert (done.returncode, done.stdout, done.stderr) == (130, "", "xboard-circus: interrupted\n")
+
+
+def test_status_says_of_a_circusd_that_was_lost_that_it_was(folder: Path) -> None:
+    instance = runtime.instance_id(write_ini(folder))
+    life.write(instance, Life(pid=2**22 + 7, started=5, boot=life.boot()))
+    lost = run("status").stderr
+    life.write(instance, Life(pid=2**22 + 7, started=5, boot=life.boot(), is_ordered=True))
+
+    assert f"does not run: the last one (pid {2**22 + 7}) was killed or crashed; `xboard-circus start`" in lost
+    assert "killed" not in run("status").stderr
+
+
+def test_where_nothing_was_written_yet_logs_says_so_beside_the_lines(folder: Path) -> None:
+    write_ini(folder)
+    before = run("logs")
+    (folder / "logs").mkdir()
+    (folder / "logs" / "circusd.log").write_text("one line\n")
+    after = run("logs")
+
+    assert (before.exit_code, before.stdout) == (0, "")
+    assert (after.stdout.splitlines()[-1], after.stderr) == ("one line", "")
+    assert "nothing has been written to circusd, circusd.out yet" in before.stderr

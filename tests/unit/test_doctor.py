@@ -12,8 +12,21 @@ from pathlib import Path
 
 import pytest
 
+from xboard_circus import config as configuration
 from xboard_circus.core.versions import Requirement, satisfies
-from xboard_circus.doctor import Diagnosis, Level, control, dependencies, disk, examine, firewall, limits, machine, past
+from xboard_circus.doctor import (
+    Diagnosis,
+    Level,
+    control,
+    dependencies,
+    disk,
+    examine,
+    firewall,
+    leftovers,
+    limits,
+    machine,
+    past,
+)
 from xboard_circus.doctor.case import Case
 from xboard_circus.doctor.diagnosis import good
 from xboard_circus.doctor.disk import MIB, Room
@@ -257,11 +270,47 @@ READY = Worker(1, 1, "ready", 1.0)
         pytest.param(watcher(last_reason="exit code 1"), Level.BAD, id="none"),
         pytest.param(watcher(cooldown_until=12.0, workers=(READY, READY)), Level.BAD, id="cooling down"),
         pytest.param(watcher(status="stopped"), Level.BAD, id="stopped"),
+        pytest.param(watcher(numprocesses=0), Level.BAD, id="set to no workers"),
+        pytest.param(watcher(numprocesses=0, armed=False), Level.BAD, id="set to none, not ours"),
         pytest.param(watcher(armed=False), Level.GOOD, id="not ours"),
     ],
 )
 def test_watchers(found: Watcher, level: Level) -> None:
     assert of_watcher(found).level is level
+
+
+def test_a_lost_circusd_is_counted_once_though_its_end_and_the_next_start_are_two_records() -> None:
+    records = [
+        Record(1.0, "circusd", "circusd_lost", pid=7, data={"started": 70}, reason="killed"),
+        Record(2.0, "circusd", "circusd_back", pid=7, data={"started": 70}, reason="runs again"),
+    ]
+    again = Record(3.0, "circusd", "circusd_lost", pid=8, data={"started": 80}, reason="killed again")
+
+    assert list(past.of_losses([])) == []
+    assert [each.what.partition(" in ")[0] for each in past.of_losses(records)] == ["circusd itself was lost once"]
+    (found,) = past.of_losses([*records, again])
+    assert found.level is Level.WARNING
+    assert "lost 2 times in the last day" in found.what
+    assert found.what.endswith(": killed again")
+
+
+def test_the_ledger_is_looked_at_once_and_only_where_somebody_records(tmp_path: Path) -> None:
+    plugins = {
+        "xboard": "use = xboard_circus.plugins.bundle.Bundle\nledger.file = data/ledger.db",
+        "ledger": "use = xboard_circus.plugins.ledger.Ledger\nledger.file = data/ledger.db",
+        "health": "use = xboard_circus.plugins.http_health.HttpHealth",
+    }
+    ini = tmp_path / "circus.ini"
+    ini.write_text("".join(f"[plugin:{name}]\n{lines}\n" for name, lines in plugins.items()))
+    (tmp_path / "data").mkdir()
+    for folder in (tmp_path, tmp_path / "data"):
+        (folder / "ledger.db.damaged-1").touch()
+    found = configuration.load(ini)
+
+    told = [each.what for each in leftovers.of_config(found)]
+
+    assert told == [f"damaged ledgers were set aside: {tmp_path / 'data' / 'ledger.db.damaged-1'}"]
+    assert disk.folders(found).count(tmp_path / "data") == 1
 
 
 def test_restarts_are_counted_by_watcher_without_those_that_were_ordered() -> None:

@@ -43,6 +43,11 @@ def lines(*records: Record, of: int = 0) -> list[str]:
             "The port of web could not be had: held by 4711 (nginx)",
             id="a decision",
         ),
+        pytest.param(
+            record(1, "circusd_lost", reason="circusd (pid 71) was killed"),
+            "web was lost: circusd (pid 71) was killed",
+            id="circusd itself",
+        ),
         pytest.param(record(1, "new_kind"), "web: new kind: no reason was told", id="a kind of a later version"),
         pytest.param(
             record(1, "reap", data={"exit_code": 3}),
@@ -70,7 +75,7 @@ def test_evidence_is_told_line_by_line() -> None:
         ready_for=74.0,
         rss=52 << 20,
         budget={"before": 0, "after": 1, "limit": 5},
-        next="1 of 5 failures in 600 s: next try at once",
+        next="1 of 5 failures of this worker in 600 s: next try at once",
         probes=[
             {"age": 2.0, "ok": True, "latency": 0.0011},
             {"age": 0.01, "ok": False, "reason": "status 500", "body": "no\x1bdatabase"},
@@ -85,8 +90,8 @@ def test_evidence_is_told_line_by_line() -> None:
         "  asked by: our prober found it so, circusd acted",
         "  lived:    1 min 15 s, ready for 1 min 14 s",
         "  memory:   52 MiB when last seen",
-        "  budget:   0 of 5 failures before, 1 after",
-        "  next:     1 of 5 failures in 600 s: next try at once",
+        "  budget:   0 of 5 failures of all workers before, 1 after",
+        "  next:     1 of 5 failures of this worker in 600 s: next try at once",
         "  next:     nothing has taken its place yet",
         "  last probes:",
         "    2 s before: ok, 1.1 ms",
@@ -149,6 +154,16 @@ SUBJECTS = {
         2,
     ),
     "a recovery of its own": ([record(3, "recovered")], None, 3),
+    "a port freed of what a lost circusd left": (
+        [death(1), record(2, "circusd_lost", pid=7), record(3, "circusd_back", pid=7), record(4, "port_freed")],
+        None,
+        2,
+    ),
+    "a port freed after a death that came since": (
+        [record(1, "circusd_lost", pid=7), death(2), record(3, "port_freed")],
+        None,
+        3,
+    ),
     "of a pid": ([death(1), death(2, pid=72)], 71, 1),
     "of a pid, its death before all": ([death(1), record(2, "recovered")], 71, 1),
     "of a pid that nobody knows": ([death(1)], 99, None),
@@ -163,3 +178,25 @@ def test_who_asks_why_means_the_last_that_needs_a_reason(
     found = subject(records, pid=pid)
 
     assert (found and found.id) == expected
+
+
+def test_a_lost_circusd_is_told_with_the_next_one_and_not_with_what_that_lost() -> None:
+    lost = record(1, "circusd_lost", wid=None, reason="circusd (pid 71) was killed")
+    back = record(3, "circusd_back", wid=None, reason="circusd runs again, as pid 90")
+    again = record(5, "circusd_lost", pid=90, wid=None, reason="circusd (pid 90) was killed")
+    later = record(6, "circusd_back", pid=90, wid=None, reason="circusd runs again, as pid 91")
+
+    assert subject([lost, back]) == lost
+    assert subject([again, later]) == again
+    assert subject([back]) == back
+    assert [line.strip() for line in lines(lost, back, again, later)[2:]] == [
+        "next:     2 s later: circusd back: circusd runs again, as pid 90"
+    ]
+
+
+def test_while_there_is_no_other_circusd_the_cure_is_told() -> None:
+    lost = record(1, "circusd_lost", wid=None, reason="killed")
+    found_later = record(1, "circusd_lost", wid=None, reason="killed", data={"successor": 9, "gap": 5.0})
+
+    assert "`xboard-circus start`" in lines(lost)[-1]
+    assert "`xboard-circus start`" not in "".join(lines(found_later))

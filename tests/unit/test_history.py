@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import shutil
+import subprocess
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -70,6 +72,47 @@ def test_events_are_listed_oldest_first(store: LedgerStore, arguments: list[str]
     result = run("events", "--json", *arguments)
 
     assert [json.loads(line)["kind"] for line in result.stdout.splitlines()] == expected
+
+
+@pytest.mark.parametrize(
+    ("arguments", "note"),
+    [
+        pytest.param(["--kind", "restarts"], "no event is of kind restarts; did you mean restart?", id="a slip"),
+        pytest.param(["--kind", "x"], "no event is of kind x; known are circusd_back, ", id="no kind at all"),
+        pytest.param(["--watcher", "nosuch"], "nothing that fits is recorded yet", id="no such watcher"),
+        pytest.param(["--since", "1s"], "nothing that fits is recorded yet", id="nothing lately"),
+    ],
+)
+def test_an_empty_list_is_told_beside_the_list(store: LedgerStore, arguments: list[str], note: str) -> None:
+    filled(store)
+
+    result = run("events", *arguments)
+
+    assert (result.exit_code, result.stdout) == (0, "")
+    assert note in result.stderr
+
+
+def test_a_limit_past_what_sqlite_can_count_is_wrong_usage(store: LedgerStore) -> None:
+    filled(store)
+
+    assert run("events", "--limit", "9" * 30).exit_code == 2
+    assert run("events", "--limit", "1000000000").exit_code == 0
+
+
+def test_a_ledger_in_a_folder_that_nobody_may_write_to_is_read(
+    folder: Path, store: LedgerStore, small_disk: Callable[[str, str], Path]
+) -> None:
+    filled(store)
+    store.close()
+    disk = small_disk("kept-elsewhere", "4m")
+    shutil.copy(folder / "circus.ini", disk)
+    shutil.copytree(folder / "kept", disk / "kept")
+    subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
+
+    result = run("events", "--kind", "command", "-c", str(disk / "circus.ini"))
+
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert "stop, asked for by circusctl" in result.stdout
 
 
 def test_an_event_is_one_line_for_people(store: LedgerStore) -> None:

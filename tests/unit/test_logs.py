@@ -52,6 +52,16 @@ def ini(folder: Path, text: str) -> Path:
     return path
 
 
+@pytest.mark.parametrize("name", ["monitor.log", "monitor.log.5"])
+def test_the_monitors_log_is_one_where_there_is_a_monitor(tmp_path: Path, name: str) -> None:
+    config = load(ini(tmp_path, "[circus]\n"))
+    assert "monitor" not in [each.id for each in log_files(config)]
+    (tmp_path / "logs").mkdir()
+    (tmp_path / "logs" / name).touch()
+
+    assert [(each.id, each.path) for each in log_files(config)][-1] == ("monitor", tmp_path / "logs" / "monitor.log")
+
+
 def test_the_logs_of_an_ini_are_those_that_it_names(tmp_path: Path) -> None:
     config = load(
         ini(

@@ -19,6 +19,12 @@ NOW = datetime(2026, 3, 4, 12, 0, 0).timestamp()
         ("1.5h", NOW - 5400),
         ("2d", NOW - 172_800),
         ("1w", NOW - 604_800),
+        ("1h 30m", NOW - 5400),
+        ("1d12h", NOW - 129_600),
+        ("today", datetime(2026, 3, 4).timestamp()),
+        ("Yesterday", datetime(2026, 3, 3).timestamp()),
+        ("12:00", NOW),
+        ("14:30", datetime(2026, 3, 3, 14, 30).timestamp()),
         ("11:30", datetime(2026, 3, 4, 11, 30).timestamp()),
         ("2026-03-01", datetime(2026, 3, 1).timestamp()),
         ("2026-03-01T10:00:01", datetime(2026, 3, 1, 10, 0, 1).timestamp()),
@@ -29,7 +35,7 @@ def test_moments(text: str, expected: float) -> None:
     assert moment(text, NOW) == expected
 
 
-@pytest.mark.parametrize("text", ["yesterday", "10", "25:99", "-5m", ""])
+@pytest.mark.parametrize("text", ["tomorrow", "10", "25:99", "-5m", "5m-", "1x2h", ""])
 def test_what_is_no_moment_is_refused_with_an_example(text: str) -> None:
     option = click.Option(["--since"])
 

@@ -21,11 +21,16 @@ log = logging.getLogger("xboard_circus.alerts")
 
 @dataclass(slots=True)
 class Remembered:
-    """The content of the file; times are seconds of the reader's clock."""
+    """The content of the file; times are seconds of the reader's clock.
+
+    Attributes:
+        lost: The last circusd that was lost and told of, as pid:started.
+    """
 
     incidents: list[Incident] = field(default_factory=list)
     gates: dict[str, GateMemory] = field(default_factory=dict)
     waiting: dict[str, list[Message]] = field(default_factory=dict)
+    lost: str = ""
 
 
 def memory_file(folder: Path, plugin: str) -> Path:
@@ -60,6 +65,7 @@ class AlertMemory:
                 incidents=[_incident(each, shift) for each in data["incidents"]],
                 gates={name: restored(each, shift=-shift) for name, each in data["gates"].items()},
                 waiting={name: [Message.of(each) for each in found] for name, found in data["waiting"].items()},
+                lost=str(data.get("lost") or ""),
             )
         except FileNotFoundError:
             return Remembered()
@@ -75,6 +81,7 @@ class AlertMemory:
         waiting: Mapping[str, Iterable[Message]],
         shift: float,
         troubles: Mapping[str, str] | None = None,
+        lost: str = "",
     ) -> None:
         """Replace what was saved; *troubles* say for whoever reads the file why a sink does not take what waits."""
         data = {
@@ -82,6 +89,7 @@ class AlertMemory:
             "gates": {name: saved(each, shift=shift) for name, each in gates.items()},
             "waiting": {name: [each.as_dict() for each in found] for name, found in waiting.items()},
             "troubles": dict(troubles or {}),
+            "lost": lost,
         }
         fresh = self._path.with_name(f"{self._path.name}.new")
         try:

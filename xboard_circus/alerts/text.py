@@ -12,7 +12,7 @@ from typing import Any
 from xboard_circus.alerts.message import Message
 from xboard_circus.alerts.words import DONE, LABELS, TITLES, TROUBLES
 from xboard_circus.core.alert_gate import About, Notice
-from xboard_circus.core.alerting import CIRCUSD, Severity
+from xboard_circus.core.alerting import CIRCUSD, Severity, Trouble
 from xboard_circus.core.reasons import span
 
 
@@ -95,7 +95,11 @@ def _lines(notice: Notice, document: Mapping[str, Any], lasted: str, lang: str) 
 def _next_step(notice: Notice, origin: Origin) -> str | None:
     if notice.trouble is None:
         return None
-    what = ["status"] if notice.watcher == CIRCUSD else ["why", notice.watcher]
+    if notice.trouble is Trouble.LOST:
+        # Where it was started again already, that says so.
+        what = ["why", CIRCUSD] if notice.is_over else ["start"]
+    else:
+        what = ["status"] if notice.watcher == CIRCUSD else ["why", notice.watcher]
     return shlex.join(["xboard-circus", "-c", origin.config_file, *what])
 
 

@@ -17,6 +17,7 @@ TROUBLES: Mapping[str, Mapping[Trouble, str]] = {
         Trouble.PORT_REFUSED: "port held by another",
         Trouble.DOWN: "down",
         Trouble.SILENT: "does not answer",
+        Trouble.LOST: "killed or crashed",
     },
     "zh": {
         Trouble.RESTART: "工作进程退出",
@@ -25,6 +26,7 @@ TROUBLES: Mapping[str, Mapping[Trouble, str]] = {
         Trouble.PORT_REFUSED: "端口被占用",
         Trouble.DOWN: "服务中断",
         Trouble.SILENT: "无应答",
+        Trouble.LOST: "被杀死或崩溃",
     },
 }
 DONE: Mapping[str, Mapping[Trouble, str]] = {
@@ -35,6 +37,7 @@ DONE: Mapping[str, Mapping[Trouble, str]] = {
         Trouble.PORT_REFUSED: "nobody was stopped; the port is tried again and again",
         Trouble.DOWN: "workers are started again within the limits of the ini file",
         Trouble.SILENT: "nothing can be done from here; the workers may still serve",
+        Trouble.LOST: "the workers serve on; whoever watches circusd (systemd, Docker, the monitor) starts it again",
     },
     "zh": {
         Trouble.RESTART: "正在替换该进程，其余进程继续服务",
@@ -43,6 +46,7 @@ DONE: Mapping[str, Mapping[Trouble, str]] = {
         Trouble.PORT_REFUSED: "未终止任何进程；会反复重试该端口",
         Trouble.DOWN: "在 ini 限制内继续启动工作进程",
         Trouble.SILENT: "此处无法处理；工作进程可能仍在服务",
+        Trouble.LOST: "工作进程继续服务；由看护 circusd 的一方（systemd、Docker 或监控脚本）重新启动它",
     },
 }
 TITLES: Mapping[str, Mapping[About, str]] = {

@@ -23,6 +23,8 @@ from xboard_circus.ledger.explain import explain, when
 from xboard_circus.ledger.opening import inode_of
 from xboard_circus.ledger.reading import ledger_of
 from xboard_circus.ledger.searching import search
+from xboard_circus.ledger.story import KINDS
+from xboard_circus.options.reading import did_you_mean
 
 LOOK_EVERY = 0.5
 EVERYTHING = 1_000_000_000
@@ -57,11 +59,11 @@ def why(choice: Asked, whom: str | None, as_data: bool) -> int:
     "--since",
     metavar="10m|DATE",
     callback=written,
-    help="Only what happened since: 90s, 10m, 2h, 3d, 14:30 or a date.",
+    help="Only what happened since: 90s, 10m, 2h, 3d, 14:30, yesterday or a date.",
 )
 @click.option("--watcher", help="Only of this watcher; circusd for what was asked of all.")
 @click.option("--kind", "kinds", multiple=True, help="Only of this kind, such as restart or command; may be repeated.")
-@click.option("--limit", type=click.IntRange(min=1), help="The last so many; 50 without --since.")
+@click.option("--limit", type=click.IntRange(1, EVERYTHING), help="The last so many; 50 without --since.")
 @click.option("-f", "--follow", is_flag=True, help="Go on with what happens from now on, until Ctrl-C.")
 @click.option("--json", "as_data", is_flag=True, help="Print one JSON object a line.")
 @ini_option
@@ -80,8 +82,15 @@ def events(
     most = limit or (50 if since is None else EVERYTHING)
     wanted = Wanted(path, None if watcher is None else bus_name(watcher), kinds or None)
     at = None if since is None else moment(since, time.time())
-    for record in wanted.past(at, most):
+    told = wanted.past(at, most)
+    for record in told:
         _print(record, as_data)
+    if unknown := sorted(set(kinds) - KINDS):
+        near = did_you_mean(unknown[0], KINDS)
+        hint = f"did you mean {near}?" if near else f"known are {', '.join(sorted(KINDS))}"
+        complain(f"no event is of kind {unknown[0]}; {hint}")
+    elif not told:
+        complain(f"{path}: nothing{' that fits' if watcher or kinds or since else ''} is recorded yet")
     if follow:
         for record in wanted.coming():
             _print(record, as_data)

@@ -47,7 +47,7 @@ class Told:
     "--since",
     metavar="10m|DATE",
     callback=written,
-    help="Only lines from then on: 90s, 10m, 2h, 3d, 14:30 or a date.",
+    help="Only lines from then on: 90s, 10m, 2h, 3d, 14:30, yesterday or a date.",
 )
 @click.option("--list", "only_names", is_flag=True, help="Only say which logs there are.")
 @click.option("--json", "as_data", is_flag=True, help="Print a JSON object for each line.")
@@ -76,6 +76,8 @@ def logs(
         else:
             most = lines if lines is not None else LINES if since is None else MOST_LINES
             at = None if since is None else moment(since, time.time())
+            if not any(log.path.exists() or log.old() for log in chosen):
+                _note(f"nothing has been written to {', '.join(log.id for log in chosen)} yet")
             _show(chosen, most, at, as_data=as_data, on_and_on=on_and_on)
         sys.stdout.flush()
     except KeyboardInterrupt:

@@ -14,6 +14,7 @@ from xboard_circus.cli.boundary import DONE, TOLD
 from xboard_circus.cli.context import Asked, ini_option
 from xboard_circus.cli.screen import complain, memory, out, printable
 from xboard_circus.core.reasons import span
+from xboard_circus.core.states import nobody_wanted
 from xboard_circus.instance import EndpointTaken, Instance, Silent
 from xboard_circus.snapshot import Snapshot, Watcher, Worker, as_json, measured
 
@@ -66,6 +67,8 @@ def show(snapshot: Snapshot, console: Console, *, config_file: str) -> None:
         port = watcher.port.reason if watcher.port is not None and watcher.port.state != "bound" else ""
         if port and port not in watcher.last_reason:
             console.print(_plain(f"  port: {port}"), soft_wrap=True)
+        if watcher.wants_nobody:
+            console.print(_plain(f"  note: {nobody_wanted(watcher.name)}", "red"), soft_wrap=True)
         if watcher.last_reason:
             console.print(_plain(f"  last: {watcher.last_reason}"), soft_wrap=True)
         if watcher.workers:

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import Enum
 
+from xboard_circus.core.states import nobody_wanted
 from xboard_circus.snapshot import Snapshot, Watcher, Worker
 
 
@@ -54,6 +55,8 @@ def outlooks(snapshot: Snapshot, expected: Iterable[Expected]) -> list[Outlook]:
 
 def _outlook(watcher: Watcher) -> tuple[Stage, str]:
     count = f"{watcher.serving} of {watcher.numprocesses} ready"
+    if watcher.wants_nobody:
+        return Stage.STUCK, nobody_wanted(watcher.name)
     if watcher.serving >= watcher.numprocesses and watcher.status == "active":
         return Stage.READY, count
     if watcher.port is not None and watcher.port.state == "refused":

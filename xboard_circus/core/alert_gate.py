@@ -115,7 +115,9 @@ class Gate:
         told = self.memory.told
         wanted: list[Notice] = []
         for incident in over:
-            if told.pop(incident.key, None) is not None:
+            was_told = told.pop(incident.key, None) is not None
+            # Of a circusd that was lost with all who could have told, its end is the first that is heard.
+            if was_told or (incident.trouble is Trouble.LOST and self._wants(incident)):
                 about = About.RECOVERED if incident.is_well else About.STOPPED
                 wanted.append(_notice(about, incident, now, incident.ending))
         for incident in open_now:

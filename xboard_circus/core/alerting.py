@@ -11,7 +11,9 @@ from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Any
 
+from xboard_circus.core.names import stops_for_good
 from xboard_circus.core.reasons import one_line, seconds
+from xboard_circus.core.states import nobody_wanted
 
 View = Mapping[str, Any]
 
@@ -24,6 +26,7 @@ LOOP_FAILURES = 3
 CONFIRMED_AFTER = 2.0
 """Seconds for which the state has to show what no event told: the event, which knows better why, may be on its way."""
 
+ANSWERS = "circusd answers again"
 TROUBLED = frozenset({"sick", "wedged"})
 NOT_SERVING = frozenset({"spare", "wedged", "draining", "stopping"})
 
@@ -49,6 +52,7 @@ class Trouble(Enum):
     PORT_REFUSED = "port_refused"
     DOWN = "down"
     SILENT = "silent"
+    LOST = "lost"
 
     @property
     def severity(self) -> Severity:
@@ -62,6 +66,7 @@ _SEVERITIES = {
     Trouble.PORT_REFUSED: Severity.CRITICAL,
     Trouble.DOWN: Severity.CRITICAL,
     Trouble.SILENT: Severity.CRITICAL,
+    Trouble.LOST: Severity.CRITICAL,
 }
 
 Key = tuple[str, Trouble]
@@ -112,18 +117,23 @@ class Alerting:
     >>> alerting.event("web", "port_refused", {"reason": "nginx has it"}, now=0)
     >>> [incident.reason for incident in alerting.open.values()]
     ['nginx has it']
-    >>> well = {"name": "web", "status": "active", "numprocesses": 0, "workers": []}
+    >>> well = {"name": "web", "status": "active", "numprocesses": 1, "workers": [{"state": "ready"}]}
     >>> [[over.ending for over in alerting.observe([well], now=now)] for now in (1, 6)]
-    [[], ['0 of 0 workers ready']]
+    [[], ['1 of 1 workers ready']]
     """
 
     def __init__(self, rules: AlertRules = AlertRules(), *, restored: Iterable[Incident] = ()) -> None:
         self.rules = rules
         self.open: dict[Key, Incident] = {incident.key: incident for incident in restored}
         self._bad_since: dict[Key, float] = {}
+        self._past: list[Incident] = []
+        self._stopped: set[str] = set()
 
     def event(self, watcher: str, event: str, data: Mapping[str, Any], now: float) -> None:
         """Take note of what circusd published."""
+        if event == "command":
+            self._note_command(watcher, data)
+            return
         trouble = _trouble_of(event, data)
         if trouble is Trouble.RESTART and (watcher, Trouble.CRASH_LOOP) in self.open:
             trouble = Trouble.CRASH_LOOP
@@ -132,21 +142,44 @@ class Alerting:
             # The loop's cooldown follows the death that brought it about: that was counted already.
             self._raise(watcher, trouble, reason, now, again=int(event != "cooldown"))
 
+    def _note_command(self, watcher: str, data: Mapping[str, Any]) -> None:
+        for_good = stops_for_good(data)
+        if for_good is not None:
+            self._stopped = self._stopped | {watcher} if for_good else self._stopped - {watcher}
+
     def observe(self, views: Iterable[View], now: float) -> list[Incident]:
         """Compare the incidents with what circusd says of its watchers now; return those that are over."""
         by_name = {str(view["name"]): view for view in views if not str(view["name"]).startswith("plugin:")}
-        over = []
+        over, self._past = self._past, []
         self._bad_since = {key: since for key, since in self._bad_since.items() if key[0] in by_name}
         for name, view in by_name.items():
             self._look(name, view, now)
         for key, incident in list(self.open.items()):
             shown = by_name.get(incident.watcher)
-            given_up = _given_up(incident, shown)
+            given_up = _given_up(incident, shown, for_good=incident.watcher in self._stopped)
             ending = given_up or self._ending(incident, shown or {}, now)
             if ending:
                 del self.open[key]
                 over.append(replace(incident, ending=ending, is_well=not given_up))
         return over
+
+    def lost(self, reason: str, now: float) -> None:
+        """Take note that circusd is gone, and nobody told it to end; where it was silent, that is the same trouble."""
+        trouble = Trouble.SILENT if (CIRCUSD, Trouble.SILENT) in self.open else Trouble.LOST
+        self._raise(CIRCUSD, trouble, one_line(reason), now)
+
+    def lost_before(self, reason: str, now: float, *, at: float, was_told: bool) -> None:
+        """Take note that the circusd before this one was lost at *at*: by now that is over.
+
+        *was_told*: somebody saw it, and may have opened the incident.
+        """
+        for trouble in (Trouble.LOST, Trouble.SILENT):
+            if (CIRCUSD, trouble) in self.open:
+                if not was_told:
+                    self._raise(CIRCUSD, trouble, one_line(reason), now)
+                return
+        why = one_line(reason)
+        self._past.append(Incident(CIRCUSD, Trouble.LOST, min(at, now), why, ending=why))
 
     def unanswered(self, why: str, now: float) -> None:
         """Take note that circusd did not answer."""
@@ -177,13 +210,15 @@ class Alerting:
     def _ending(self, incident: Incident, view: View, now: float) -> str:
         """Return how it is well again, "" while it is not."""
         if incident.trouble is Trouble.SILENT:
-            return "circusd answers again"
+            return ANSWERS
         if _holds(incident.trouble, view):
             if incident.clear_since is not None:
                 self.open[incident.key] = replace(incident, clear_since=None, count=incident.count + 1)
             return ""
         since = now if incident.clear_since is None else incident.clear_since
         if now - since >= self.rules.recover_after:
+            if incident.trouble is Trouble.LOST:
+                return ANSWERS
             return f"{_ready(view)} of {view['numprocesses']} workers ready"
         self.open[incident.key] = replace(incident, clear_since=since)
         return ""
@@ -225,12 +260,14 @@ def _shown(view: View) -> dict[Trouble, str]:
     if view.get("cooldown_until") is not None:
         found[Trouble.CRASH_LOOP] = last or "cooling down"
     if _is_down(view):
-        found[Trouble.DOWN] = last
+        found[Trouble.DOWN] = nobody_wanted(str(view["name"])) if _wants_nobody(view) else last
     return found
 
 
 def _holds(trouble: Trouble, view: View) -> bool:
     """Say whether the state still shows the trouble."""
+    if trouble is Trouble.LOST:
+        return False
     if trouble is Trouble.DOWN:
         return _is_down(view)
     if trouble is Trouble.PORT_REFUSED:
@@ -247,21 +284,27 @@ def _holds(trouble: Trouble, view: View) -> bool:
     )
 
 
-def _given_up(incident: Incident, view: View | None) -> str:
-    """Return why nobody is to run the watcher any more; "" where somebody is."""
-    if incident.trouble is Trouble.SILENT:
+def _given_up(incident: Incident, view: View | None, *, for_good: bool) -> str:
+    """Return why nobody is to run the watcher any more; "" where somebody is. *for_good*: so an operator says."""
+    if incident.watcher == CIRCUSD and incident.trouble in (Trouble.SILENT, Trouble.LOST):
         return ""
     if view is None:
         return "circusd has no watcher of that name any more"
-    # Where there is no guard it is the limiter that stops a watcher in a loop, for its cooldown.
-    is_limited = incident.trouble is Trouble.CRASH_LOOP and not view.get("armed")
+    if _wants_nobody(view) and incident.trouble is not Trouble.DOWN:
+        return "no worker is wanted any more"
+    # Where there is no guard the limiter, too, stops a watcher that is in a loop, for its cooldown.
+    is_limited = incident.trouble is Trouble.CRASH_LOOP and not view.get("armed") and not for_good
     return "the watcher was stopped" if view.get("status") == "stopped" and not is_limited else ""
 
 
 def _is_down(view: View) -> bool:
     """Say whether nobody can serve; of a watcher without a guard, which may start on demand, nobody knows."""
-    is_to_run = view.get("armed") and view.get("status") == "active" and int(view["numprocesses"]) > 0
-    return bool(is_to_run) and _ready(view) == 0
+    return bool(view.get("armed")) and view.get("status") == "active" and _ready(view) == 0
+
+
+def _wants_nobody(view: View) -> bool:
+    """Say whether an operator has set an active watcher of ours to no workers."""
+    return bool(view.get("armed")) and view.get("status") == "active" and int(view["numprocesses"]) == 0
 
 
 def _ready(view: View) -> int:

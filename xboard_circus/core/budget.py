@@ -105,6 +105,7 @@ class RestartBudget:
 
     Every method takes *now* in seconds from one clock, ``time.monotonic()`` in production. A *now* earlier than the
     last one is read as the last one. *limits* and *slots* (how many workers there are to be) may change at any time.
+    *of_slot* says in a reason whose failures a slot's are, where they stand beside those of the watcher.
 
     >>> budget = RestartBudget(RestartLimits(burst=4), slots=1)
     >>> [budget.failed(1, now).wait for now in (0, 1, 2, 4)]
@@ -117,8 +118,9 @@ class RestartBudget:
     '1 of 4 failures in 600 s: next try at once'
     """
 
-    def __init__(self, limits: RestartLimits, *, slots: int) -> None:
+    def __init__(self, limits: RestartLimits, *, slots: int, of_slot: str = "") -> None:
         self.limits = limits
+        self._counted = f"failures of {of_slot}" if of_slot else "failures"
         self.slots = slots
         self._slots: dict[int, _Slot] = {}
         self._now = -math.inf
@@ -225,14 +227,14 @@ class RestartBudget:
         if record.cooling:
             why = "failed again"
         elif failures >= limits.burst:
-            why = f"{failures} failures in {seconds(limits.window)}"
+            why = f"{failures} {self._counted} in {seconds(limits.window)}"
         # Not its first: a healthy worker that stumbles once beside a crash loop is no loop.
         elif failures > 1 and all_failures >= self.limit:
             why = f"{all_failures} failures of all workers in {seconds(limits.window)}"
         else:
             wait = limits.delay_after(failures, jitter=jitter)
             when = f"in {seconds(wait)}" if wait else "at once"
-            reason = f"{failures} of {limits.burst} failures in {seconds(limits.window)}: next try {when}"
+            reason = f"{failures} of {limits.burst} {self._counted} in {seconds(limits.window)}: next try {when}"
             return Verdict(wait, cooling=False, failures=failures, reason=reason)
         reason = f"{why}: cooling down, tried again in {seconds(limits.cooldown)}"
         return Verdict(limits.cooldown, cooling=True, failures=failures, reason=reason)

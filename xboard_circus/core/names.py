@@ -1,8 +1,13 @@
-"""How a watcher is named where circusd tells of it, and a plugin where its log lies."""
+"""How a watcher is named where circusd tells of it, where a plugin's log lies, and who gives it commands."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
+from typing import Any
+
+LIMITER = "the restart limiter"
+"""By whom the limiter says that its commands are."""
 
 
 def bus_name(watcher: str) -> str:
@@ -22,3 +27,21 @@ def plugin_log_name(plugin: str) -> str:
     """
     name = re.sub(r"[^A-Za-z0-9_-]+", "-", plugin.removeprefix("plugin:")).strip("-") or "xboard"
     return f"plugin-{name}.log"
+
+
+def stops_for_good(command: Mapping[str, Any]) -> bool | None:
+    """Say whether a ``command`` event is a stop that somebody means, or the start that ends it; None for neither.
+
+    The limiter stops a watcher without a guard for its cooldown only.
+
+    >>> stops_for_good({"command": "stop", "by": "circusctl"}), stops_for_good({"command": "stop", "by": LIMITER})
+    (True, None)
+    >>> stops_for_good({"command": "restart", "by": "circusctl"})
+    False
+    """
+    if command.get("outcome"):
+        return None  # it was refused
+    name = str(command.get("command") or "").partition(" ")[0]
+    if name == "stop":
+        return True if command.get("by") != LIMITER else None
+    return False if name in ("start", "restart") else None

@@ -31,3 +31,15 @@ class PortState(Enum):
     CLEANING = "cleaning"
     BOUND = "bound"
     REFUSED = "refused"
+
+
+def nobody_wanted(watcher: str) -> str:
+    """Return what to say of an active *watcher* with 0 processes: Circus calls it active, and it serves nobody.
+
+    Unlike that of a stopped one its port stays open, and whoever connects waits for an answer that never comes.
+
+    >>> nobody_wanted("web")
+    'no worker is wanted, so nobody answers: `circusctl incr web` starts one, `circusctl stop web` closes its port'
+    """
+    start, stop = f"`circusctl incr {watcher}` starts one", f"`circusctl stop {watcher}` closes its port"
+    return f"no worker is wanted, so nobody answers: {start}, {stop}"

@@ -11,12 +11,11 @@ from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamil
 from prometheus_client.registry import Collector
 
 from xboard_circus.core.causes import Cause
-from xboard_circus.core.states import WorkerState
+from xboard_circus.core.states import PortState, WorkerState
 from xboard_circus.dashboard.hub import Hub
 from xboard_circus.dashboard.poller import Server
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
-PORT_STATES = ("unknown", "cleaning", "bound", "refused")
 _WORKER = ["server", "watcher", "wid", "pid"]
 
 # (name, help, how it is found in what the page is shown of a worker)
@@ -80,6 +79,11 @@ def _of_servers(servers: list[Server]) -> Iterator[Metric]:
         "xboard_circusd_info", "The circusd that answered last; always 1.", labels=["server", "endpoint", "version"]
     )
     uptime = GaugeMetricFamily("xboard_circusd_uptime_seconds", "How long circusd has run.", labels=["server"])
+    lost = GaugeMetricFamily(
+        "xboard_circusd_follows_loss",
+        "Whether the circusd before this one was killed or crashed.",
+        labels=["server"],
+    )
     probed = GaugeMetricFamily(
         "xboard_prober_round_age_seconds", "Time since a prober's last round.", labels=["server", "plugin"]
     )
@@ -93,10 +97,11 @@ def _of_servers(servers: list[Server]) -> Iterator[Metric]:
         info.add_metric([server.id, server.endpoint, str(circusd.get("version") or "")], 1)
         if circusd.get("uptime") is not None:
             uptime.add_metric([server.id], circusd["uptime"])
+        lost.add_metric([server.id], float(bool(circusd.get("lost"))))
         for prober in server.told["probers"]:
             # It has aged with the answer that told of it.
             probed.add_metric([server.id, prober["plugin"]], prober["round_age"] + since)
-    yield from (up, age, info, uptime, probed)
+    yield from (up, age, info, uptime, lost, probed)
 
 
 def _of_watchers(watchers: list[tuple[str, Any]]) -> Iterator[Metric]:
@@ -135,7 +140,7 @@ def _of_watchers(watchers: list[tuple[str, Any]]) -> Iterator[Metric]:
             spent.add_metric(at, each["budget"]["spent"])
             limit.add_metric(at, each["budget"]["limit"])
         if each["port"]:
-            for state in sorted({*PORT_STATES, each["port"]["state"]}):
+            for state in sorted({*(state.value for state in PortState), each["port"]["state"]}):
                 port.add_metric([*at, state], float(state == each["port"]["state"]))
     yield from (wanted, active, states, ends, restarts, cooldown, spent, limit, port)
 

@@ -12,6 +12,7 @@ from xboard_circus.config import Config
 from xboard_circus.doctor.case import Case
 from xboard_circus.doctor.diagnosis import Diagnosis, bad, good, warning
 from xboard_circus.host import runtime
+from xboard_circus.ledger.reading import ledgers_of
 
 TOPIC = "disk"
 MIB = 1 << 20
@@ -57,11 +58,7 @@ def look(case: Case) -> Iterator[Diagnosis]:
 def folders(config: Config) -> list[Path]:
     """Return where the database, uploads, logs, the ledger and the runtime files lie."""
     found = [config.folder, *configuration.log_folders(config), runtime.root_path()]
-    found += [
-        (config.folder / plugin.options.ledger.file).parent
-        for plugin in config.plugins
-        if configuration.is_our_plugin(plugin)
-    ]
+    found += [ledger.parent for ledger in ledgers_of(config)]
     for watcher in config.watchers:
         found.append(watcher.working_dir)
         for name in DATA_VARIABLES:

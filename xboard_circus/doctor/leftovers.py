@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from xboard_circus.config import Config, is_our_plugin
+from xboard_circus.config import Config
 from xboard_circus.doctor.case import Case
 from xboard_circus.doctor.diagnosis import Diagnosis, bad, good, warning
 from xboard_circus.errors import XboardError
 from xboard_circus.host import procs, runtime
+from xboard_circus.ledger.reading import ledgers_of
 
 TOPIC = "leftovers"
 SHOWN = 3
@@ -37,12 +38,12 @@ def _found(case: Case) -> Iterator[Diagnosis]:
         hint = "please report it with that file, then delete it"
         yield warning(TOPIC, f"xboard-circus itself has failed: {_named(reports)}", hint)
     if case.config is not None:
-        yield from _of_config(case.config)
+        yield from of_config(case.config)
 
 
-def _of_config(config: Config) -> Iterator[Diagnosis]:
-    for plugin in filter(is_our_plugin, config.plugins):
-        ledger = config.folder / plugin.options.ledger.file
+def of_config(config: Config) -> Iterator[Diagnosis]:
+    """Yield a line for what was left in places that the ini names."""
+    for ledger in ledgers_of(config):
         damaged = sorted(ledger.parent.glob(f"{ledger.name}.damaged-*"))
         if damaged:
             hint = "check the disk (`dmesg`), then delete them; a new ledger was begun"

@@ -8,6 +8,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 
 from xboard_circus.config import Config
+from xboard_circus.core.lost import BACK, LOST
 from xboard_circus.core.old_logs import DAY
 from xboard_circus.doctor.case import Case
 from xboard_circus.doctor.diagnosis import Diagnosis, good, unknown, warning
@@ -41,9 +42,20 @@ def look(case: Case) -> Iterator[Diagnosis]:
 
 def _restarts(config: Config, now: float) -> Iterator[Diagnosis]:
     try:
-        yield from of_restarts(search(ledger_of(config), since=now - DAY, kind="restart", limit=RECORDS))
+        records = search(ledger_of(config), since=now - DAY, kind={"restart", LOST, BACK}, limit=RECORDS)
+        yield from of_losses([record for record in records if record.kind != "restart"])
+        yield from of_restarts([record for record in records if record.kind == "restart"])
     except XboardError as error:
         yield unknown(TOPIC, str(error), "the restarts of the last day are not known")
+
+
+def of_losses(records: list[Record]) -> Iterator[Diagnosis]:
+    """Yield a line where circusd itself was lost; one loss may have two records, of its end and of the next start."""
+    if records:
+        count = len({(record.pid, record.data.get("started")) for record in records})
+        times = "once" if count == 1 else f"{count} times"
+        what = f"circusd itself was lost {times} in the last day, the last at {_clock(records[-1].time)}"
+        yield warning(TOPIC, f"{what}: {records[-1].reason[:LONGEST]}", "`xboard-circus why circusd` tells more")
 
 
 def of_restarts(records: list[Record]) -> Iterator[Diagnosis]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from xboard_circus.core.states import nobody_wanted
 from xboard_circus.doctor.case import Case
 from xboard_circus.doctor.diagnosis import Diagnosis, bad, good, warning
 from xboard_circus.host import listeners
@@ -39,9 +40,11 @@ def _watchers(snapshot: Snapshot) -> Iterator[Diagnosis]:
     for watcher in snapshot.watchers:
         if not watcher.name.startswith(HELPER_PREFIX):
             yield of_watcher(watcher)
-        elif watcher.status != "active":
-            hint = f"`circusctl start {watcher.name}` starts it; look into its log first"
-            yield bad(TOPIC, f"{watcher.name} is {watcher.status}: hung workers are not noticed", hint)
+        elif watcher.status != "active" or watcher.wants_nobody:
+            how = "incr" if watcher.wants_nobody else "start"
+            state = "has no process" if watcher.wants_nobody else f"is {watcher.status}"
+            hint = f"`circusctl {how} {watcher.name}` starts it; look into its log first"
+            yield bad(TOPIC, f"{watcher.name} {state}: hung workers are not noticed", hint)
 
 
 def of_watcher(watcher: Watcher) -> Diagnosis:
@@ -50,6 +53,9 @@ def of_watcher(watcher: Watcher) -> Diagnosis:
     reason = f": {watcher.last_reason}" if watcher.last_reason else ""
     if watcher.status == "stopped":
         return bad(TOPIC, f"{watcher.name} is stopped", f"`circusctl start {watcher.name}` starts it")
+    if watcher.wants_nobody:
+        what, _, hint = nobody_wanted(watcher.name).partition(": ")
+        return bad(TOPIC, f"{watcher.name}: {what}", hint)
     if watcher.cooldown_until is not None:
         left = f"{watcher.cooldown_until:.0f} s"
         hint = f"mend that, then `xboard-circus restart {watcher.name}`; else the next try is in {left}"

@@ -3,6 +3,7 @@
 ::
 
     <root>/<instance>/circusd.json            who supervises this instance, and where it answers
+    <root>/<instance>/life.json               that it lives, and whether it was told to end
     <root>/<instance>/<watcher>/<pid>.sock    the private socket of a worker
     <root>/<instance>/<watcher>/<pid>.ready   the worker was ready once
     <root>/<instance>/<watcher>/gate-<n>      while it is there, a launcher waits
@@ -21,7 +22,7 @@ import re
 import stat
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -30,7 +31,7 @@ from xboard_circus.errors import XboardError
 from xboard_circus.host import procs
 
 VARIABLE = "XBOARD_RUNTIME_DIR"
-RECORD = "circusd.json"
+RECORD, LIFE = "circusd.json", "life.json"
 
 # sockaddr_un holds 108 bytes on Linux and 104 elsewhere, the closing NUL among them.
 LONGEST_SOCKET_PATH = 107 if sys.platform == "linux" else 103
@@ -106,7 +107,7 @@ def safe_name(watcher: str) -> str:
     ('xboard', '.._web-fd68c370')
     """
     name = re.sub(r"[^A-Za-z0-9_.-]", "_", watcher)
-    if name == watcher and len(name) <= _LONGEST_NAME and name not in ("", ".", "..", RECORD):
+    if name == watcher and len(name) <= _LONGEST_NAME and name not in ("", ".", "..", RECORD, LIFE):
         return name
     return f"{name[: _LONGEST_NAME - 9]}-{hashlib.sha256(os.fsencode(watcher)).hexdigest()[:8]}"
 
@@ -135,13 +136,18 @@ def make_gate(folder: Path, number: int) -> Path:
 
 def write_record(instance: str, **fields: object) -> None:
     """Write who supervises *instance*; a reader finds the old record or the new one, whole."""
+    write_file(instance, RECORD, fields)
+
+
+def write_file(instance: str, file_name: str, fields: Mapping[str, object]) -> None:
+    """Write *fields* as JSON into a file of *instance*, of mode 0600, whole or not at all."""
     folder = instance_dir(instance)
-    with _told(f"can't write {folder / RECORD}"):
-        number, name = tempfile.mkstemp(prefix=f"{RECORD}.", dir=folder)  # made with mode 0600
+    with _told(f"can't write {folder / file_name}"):
+        number, name = tempfile.mkstemp(prefix=f"{file_name}.", dir=folder)  # made with mode 0600
         try:
             with open(number, "w", encoding="utf-8") as file:
                 json.dump(fields, file)
-            os.replace(name, folder / RECORD)
+            os.replace(name, folder / file_name)
         except BaseException:
             os.unlink(name)
             raise
@@ -152,6 +158,12 @@ def read_record(instance: str) -> dict[str, Any] | None:
 
     Makes nothing. XboardError where the folder is not ours: whoever wrote there is not to be believed.
     """
+    record = read_file(instance, RECORD)
+    return record if record is not None and _identity_in(record) else None
+
+
+def read_file(instance: str, file_name: str) -> dict[str, Any] | None:
+    """Return what `write_file` wrote; None where there is nothing, or nothing whole. XboardError as `read_record`."""
     folder = root_path()
     for step in (folder, folder / _valid(instance)):
         try:
@@ -159,10 +171,10 @@ def read_record(instance: str) -> dict[str, Any] | None:
         except FileNotFoundError:
             return None
     try:
-        record = json.loads((folder / instance / RECORD).read_text(encoding="utf-8"))
+        found = json.loads((folder / instance / file_name).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
-    return record if isinstance(record, dict) and _identity_in(record) else None
+    return found if isinstance(found, dict) else None
 
 
 def supervisor_of(instance: str) -> procs.Identity | None:

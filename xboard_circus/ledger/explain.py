@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
+from xboard_circus.core.lost import BACK, HOST_RESTARTED, LOST
 from xboard_circus.core.reasons import one_line, seconds, span
 from xboard_circus.ledger.record import Record
 from xboard_circus.ledger.story import DEATHS, death_of, followers, successor
@@ -34,6 +35,9 @@ HAPPENED = {
     "replace": "A worker of {watcher} is being replaced",
     "reap": "A process of {watcher} ended",
     "command": "Somebody gave {watcher} a command",
+    LOST: "{watcher} was lost",
+    BACK: "{watcher} is back",
+    HOST_RESTARTED: "The host was restarted",
 }
 
 
@@ -102,8 +106,8 @@ def _facts(record: Record, history: Sequence[Record]) -> Iterator[tuple[str, str
         yield "memory", f"{data['rss'] / 2**20:.0f} MiB when last seen"
     if isinstance(budget := data.get("budget"), Mapping):
         before, after, limit = (budget.get(name) for name in ("before", "after", "limit"))
-        counted = f"{before} of {limit} failures before, {after} after"
-        yield "budget", counted if before != after else f"{after} of {limit} failures, this one does not count"
+        counted = f"{before} of {limit} failures of all workers before, {after} after"
+        yield "budget", counted if before != after else f"{after} of {limit} failures of all workers, without this one"
     yield from (("next", text) for text in _next(record, history))
 
 
@@ -123,13 +127,15 @@ def _who(record: Record) -> str:
 
 
 def _next(record: Record, history: Sequence[Record]) -> Iterator[str]:
-    if record.kind not in DEATHS | {"unhealthy"}:
+    if record.kind not in DEATHS | {"unhealthy", LOST}:
         return
     if told := record.data.get("next"):
         yield one_line(str(told))
     for other in followers(record, history):
         later = _span(max(0.0, other.time - record.time))
         yield f"{later} later: {other.kind.replace('_', ' ')}: {one_line(other.reason)}"
+    if record.kind == LOST and not followers(record, history) and "successor" not in record.data:
+        yield "none has taken its place yet: `xboard-circus start`, unless somebody watches it"
     if record.kind not in DEATHS:
         return
     found = successor(record, history)

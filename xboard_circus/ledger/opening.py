@@ -62,11 +62,20 @@ def open_to_write(path: Path, *, most_pages: int, log_pages: int) -> tuple[sqlit
 
 
 def open_to_read(path: Path) -> sqlite3.Connection:
-    """Return the database at *path*, which nobody can change through it."""
+    """Return the database at *path*, which nobody can change through it; LedgerError where it is not for us to read."""
+    if not os.access(path, os.R_OK):
+        raise LedgerError(path, Trouble.UNUSABLE, "may be read by its own user alone; ask as that user, or as root")
     # Without the mode a reader would create the file, and with the wrong owner when root looks at another's.
-    connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=BUSY_MS / 1000)
+    mode = "mode=ro&immutable=1" if _is_at_rest(path) else "mode=ro"
+    connection = sqlite3.connect(f"{path.absolute().as_uri()}?{mode}", uri=True, timeout=BUSY_MS / 1000)
     connection.execute("PRAGMA query_only = ON")
     return connection
+
+
+def _is_at_rest(path: Path) -> bool:
+    """Say whether nobody writes, in a folder where we may not either: SQLite could not make its files beside it."""
+    is_open = any(Path(f"{path}{suffix}").exists() for suffix in ("-wal", "-shm"))
+    return not is_open and not os.access(path.parent, os.W_OK)
 
 
 def inode_of(path: Path) -> Inode | None:

@@ -12,10 +12,15 @@ RECORDERS = ("xboard_circus.plugins.bundle.Bundle", "xboard_circus.plugins.ledge
 
 def ledger_of(config: Config) -> Path:
     """Return the file to which the plugin of *config* records; XboardError where no plugin does."""
-    for plugin in config.plugins:
-        if plugin.use in RECORDERS:
-            return config.folder / plugin.options.ledger.file
+    for ledger in ledgers_of(config):
+        return ledger
     raise XboardError(
         f"{config.shown}: no plugin keeps a ledger; add [plugin:xboard] with use = {RECORDERS[0]}, "
         "then `xboard-circus restart`"
     )
+
+
+def ledgers_of(config: Config) -> list[Path]:
+    """Return each file to which a plugin of *config* records, once."""
+    files = [config.folder / each.options.ledger.file for each in config.plugins if each.use in RECORDERS]
+    return list(dict.fromkeys(files))

@@ -4,13 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from xboard_circus.core.lost import BACK, HOST_RESTARTED, LOST
 from xboard_circus.ledger.record import Record
 
 DEATHS = frozenset({"restart", "end"})
-DECISIONS = frozenset({"unhealthy", "port_refused", "port_freed", "kept", "reload_end"})
+DECISIONS = frozenset({"unhealthy", "port_refused", "port_freed", "kept", "reload_end", LOST, HOST_RESTARTED})
 # A decision that says nothing without the death that it follows.
-FOLLOWERS = frozenset({"cooldown", "recovered"})
+FOLLOWERS = frozenset({"cooldown", "recovered", BACK})
 TOLD = DEATHS | DECISIONS | FOLLOWERS
+BESIDE = frozenset({"spawn", "reap", "kill", "start", "stop", "command", "ready", "replace", "reload_begin"})
+KINDS = TOLD | BESIDE
+"""What is recorded: what `why` may be asked of, and what belongs to it."""
+
+_FOLLOWED = DEATHS | {"unhealthy", LOST}
 
 
 def subject(records: Sequence[Record], *, pid: int | None = None) -> Record | None:
@@ -27,12 +33,22 @@ def subject(records: Sequence[Record], *, pid: int | None = None) -> Record | No
     for place in range(len(records) - 1, -1, -1):
         record = records[place]
         if record.kind in FOLLOWERS or (record.kind == "unhealthy" and record.pid is not None):
-            earlier = [
-                other for other in records[:place] if other.kind in DEATHS | {"unhealthy"} and _same(other, record)
-            ]
+            earlier = [other for other in records[:place] if other.kind in _FOLLOWED and _same(other, record)]
             return subject(earlier) or record
+        if record.kind == "port_freed" and (lost := _loss_before(records[:place])) is not None:
+            return lost
         if record.kind in TOLD:
             return record
+    return None
+
+
+def _loss_before(records: Sequence[Record]) -> Record | None:
+    """Return the loss of a circusd of which a freed port came: its workers had it until the next one took over."""
+    for record in reversed(records):
+        if record.kind in (LOST, BACK):
+            return subject([*records[: records.index(record) + 1]])
+        if record.kind in TOLD - {"port_freed"}:
+            return None
     return None
 
 
@@ -53,7 +69,7 @@ def followers(record: Record, history: Sequence[Record]) -> list[Record]:
     """Return the decisions that followed on a death of the same worker, up to the next death of its place."""
     found = []
     for other in _after(record, history):
-        if other.kind in DEATHS and other.wid is not None and other.wid == record.wid:
+        if other.kind == LOST or (other.kind in DEATHS and other.wid is not None and other.wid == record.wid):
             break
         if other.kind in FOLLOWERS | {"port_refused"} and (other.wid in (None, record.wid)):
             found.append(other)

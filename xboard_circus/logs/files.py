@@ -16,6 +16,7 @@ from xboard_circus.rotating_log import CIRCUSD_OLD_FILES, PLUGIN_OLD_FILES
 # What `xboard-circus start` gives circusd where the ini names nothing.
 CIRCUSD_LOG = Path("logs", "circusd.log")
 CIRCUSD_OUT = Path("logs", "circusd.out")
+MONITOR_LOG, MONITOR_OLD_FILES = Path("logs", "monitor.log"), 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +51,7 @@ def log_files(config: Config) -> list[LogFile]:
     """Return the logs of *config*, the watchers' first; two names of one file are one log."""
     found: dict[Path, LogFile] = {}
     taken: set[str] = set()
-    for each in (*_of_watchers(config), *_of_circusd(config), *_of_plugins(config)):
+    for each in (*_of_watchers(config), *_of_circusd(config), *_of_plugins(config), *_of_monitor(config)):
         path = Path(os.path.normpath(each.path))
         if path in found:
             title = f"{found[path].title}, {each.title}"
@@ -100,6 +101,13 @@ def _of_plugins(config: Config) -> Iterator[LogFile]:
     for plugin in filter(is_our_plugin, config.plugins):
         path = config.folder / plugin.options.log_dir / plugin_log_name(plugin.name)
         yield LogFile(path.stem, f"[{plugin.name}] itself", path, None, PLUGIN_OLD_FILES)
+
+
+def _of_monitor(config: Config) -> Iterator[LogFile]:
+    """Yield the monitor's log where there is one: most circusds are watched by systemd, Docker or nobody."""
+    found = LogFile("monitor", "the monitor of circusd itself", config.folder / MONITOR_LOG, None, MONITOR_OLD_FILES)
+    if found.path.exists() or found.old():
+        yield found
 
 
 def _unique(name: str, taken: set[str]) -> str:

@@ -25,7 +25,8 @@ class AlertOptions:
         (),
         Words(tuple(trouble.value for trouble in Trouble)),
         "What to tell of. Leave it out and min_severity decides: restart (one worker ended and was replaced) is info,"
-        " unhealthy and crash_loop are warnings, port_refused, down and silent (circusd does not answer) are critical.",
+        " unhealthy and crash_loop are warnings, port_refused, down, silent (circusd does not answer) and lost (it was"
+        " killed or crashed) are critical.",
         example="down, port_refused",
     )
     min_severity: Literal["info", "warning", "critical"] = option(

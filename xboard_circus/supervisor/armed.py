@@ -74,7 +74,7 @@ class ArmedWatcher:
         self.wanted = Wanted()
         self.options = WatcherOptions()
         self.read_options()
-        self.budget = RestartBudget(self.limits(), slots=max(1, watcher.numprocesses))
+        self.budget = RestartBudget(self.limits(), slots=max(1, watcher.numprocesses), of_slot="this worker")
         self.port = PortGuard(self)
         self.folder: Path | None = None
         self._gates = 0

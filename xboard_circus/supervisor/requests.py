@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import fnmatch
-import json
 import re
 import time
 from collections.abc import Callable, Mapping
@@ -16,6 +15,7 @@ from circus.exc import ConflictError
 from xboard_circus.circus_client import CHANGING
 from xboard_circus.core.reasons import one_line
 from xboard_circus.masking import safe_command
+from xboard_circus.supervisor.announcing import announce
 from xboard_circus.supervisor.boundary import contained
 
 if TYPE_CHECKING:
@@ -152,15 +152,7 @@ class Requests:
         reason = f"{what}, asked for by {request.by}" + (f"; {outcome}" if outcome else "")
         for name in sorted(request.names or [CIRCUSD]):
             message = {"time": time.time(), "reason": reason, "command": what, "by": request.by, "outcome": outcome}
-            self._publish(name, message)
-
-    def _publish(self, name: str, message: dict[str, Any]) -> None:
-        socket = self._supervisor.arbiter.evpub_socket
-        if socket is not None and not socket.closed:
-            shown = one_line(name, LONGEST).replace(" ", "_")
-            numbered = self._supervisor.journal.note(shown, "command", message)
-            topic = f"watcher.{shown}.command".encode(errors="replace")
-            socket.send_multipart([topic, json.dumps(numbered).encode()])
+            announce(self._supervisor, one_line(name, LONGEST).replace(" ", "_"), "command", message)
 
 
 def _details(name: str, props: Mapping[str, Any]) -> str:

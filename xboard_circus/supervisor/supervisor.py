@@ -24,6 +24,7 @@ from xboard_circus.supervisor import commands, evidence, helpers, in_process_res
 from xboard_circus.supervisor.armed import ArmedWatcher
 from xboard_circus.supervisor.boundary import contained, contained_task
 from xboard_circus.supervisor.journal import Journal
+from xboard_circus.supervisor.lifetime import Lifetime
 from xboard_circus.supervisor.requests import Requests
 
 TICK_FAST = 0.2
@@ -76,6 +77,7 @@ class Supervisor:
         own_log.rotate_log()
         self._output = own_log.Output(Path(self.config_file).parent)
         self.requests = Requests(self)
+        self.lifetime = Lifetime(self)
         self._reap_promptly()
         self.soon(0)
 
@@ -151,6 +153,7 @@ class Supervisor:
         for armed in list(self.armed.values()):
             armed.tick()
         evidence.look(self)
+        self.lifetime.tick()
         self._end_stuck_probers()
         self._output.keep_small(self.clock())
         unsettled = any(armed.is_unsettled() for armed in self.armed.values())
@@ -274,6 +277,7 @@ class Supervisor:
                 "config_file": self.config_file,
                 "instance": self.instance,
                 "runtime_dir": str(self.folder),
+                "lost": self.lifetime.view(),
             },
             "probers": [
                 {"plugin": plugin, "pid": sender.pid, "round_age": round(self.clock() - at, 3)}

@@ -34,6 +34,7 @@ const LOOKS = {
   ended: ["idle", "square"],
   sick: ["bad", "triangle"],
   wedged: ["bad", "square"],
+  unmanned: ["bad", "ring"],
   refused: ["bad", "diamond"],
   // kinds of the ledger
   restart: ["warn", "arrow"],
@@ -42,6 +43,9 @@ const LOOKS = {
   unhealthy: ["bad", "triangle"],
   port_freed: ["info", "dot"],
   port_refused: ["bad", "diamond"],
+  circusd_lost: ["bad", "square"],
+  circusd_back: ["good", "arrow"],
+  host_restarted: ["info", "arrow"],
   spawn: ["idle", "arrow"],
   reap: ["idle", "square"],
   kill: ["idle", "diamond"],

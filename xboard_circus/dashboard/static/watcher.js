@@ -97,14 +97,15 @@ export class WatcherCard {
     set(this.node, "data-armed", armed ? "yes" : "no");
     set(this.node, "data-plugin", isPlugin(watcher));
     write(this.name, watcher.name);
-    this.badge.update(watcher.status, stale);
+    this.badge.update(wantsNobody(watcher) ? "unmanned" : watcher.status, stale);
     write(this.ready, text(armed ? "watcher.ready" : "watcher.running", { ready: serving(watcher), wanted: watcher.numprocesses }));
     show(this.unarmed, !armed && !isPlugin(watcher));
     this.updateFacts(stale);
     write(this.last, watcher.last_reason ? `${text("watcher.last")} ${watcher.last_reason}` : "");
     show(this.last, Boolean(watcher.last_reason));
     this.roll.update(watcher.reload ?? null);
-    write(this.empty, text(watcher.status === "stopped" ? "watcher.stopped" : "watcher.no_workers"));
+    const why = wantsNobody(watcher) ? "watcher.unmanned" : watcher.status === "stopped" ? "watcher.stopped" : "watcher.no_workers";
+    write(this.empty, text(why));
     show(this.empty, !workers.length);
     const shown = this.ghosts.update(server, watcher);
     show(this.table, shown.length > 0);
@@ -194,8 +195,12 @@ export const isPlugin = (watcher) => watcher.name.startsWith("plugin:") || watch
 /** How many workers serve. */
 export const serving = (watcher) => watcher.workers.filter(({ state }) => ["ready", "busy", "running"].includes(state)).length;
 
+/** Whether somebody has set it to no workers: Circus calls it active, and it serves nobody. */
+const wantsNobody = (watcher) => watcher.status === "active" && watcher.numprocesses === 0;
+
 /** Whether something is wrong that a person should look at. */
 export const isTroubled = (watcher) =>
+  wantsNobody(watcher) ||
   watcher.workers.some(({ state }) => toneOf(state) === "bad" || state === "waiting") || watcher.port?.state === "refused";
 
 function head() {

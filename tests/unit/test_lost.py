@@ -1,0 +1,128 @@
+"""What became of a circusd that is gone: what it has written down in, what is told out."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import pytest
+
+from xboard_circus.core.lost import Life, Loss, found, witnessed
+
+CGROUP, HOST = "/sys/fs/cgroup/x/memory.events", "/proc/vmstat"
+BEFORE = {CGROUP: 2, HOST: 5}
+KILLED = "circusd (pid 7) was killed or crashed, nobody had told it to end"
+OOM = "circusd (pid 7) was killed for want of memory: the kernel's OOM killer, oom_kill of {} rose"
+LIFE = Life(pid=7, started=70, boot="b1", seen=100.0, kills=BEFORE)
+
+
+def told(life: Life = LIFE, *, boot: str = "b1", kills: dict[str, int] = BEFORE, now: float = 105.0) -> Loss | None:
+    return found(life, boot=boot, kills=kills, successor=9, now=now)
+
+
+@pytest.mark.parametrize("more", [{}, {"wound_up": True}, {"why": "silent"}, {"gone_at": 1.0}])
+def test_an_end_that_was_asked_for_is_no_loss_however_it_came(more: dict[str, Any]) -> None:
+    life = dataclasses.replace(LIFE, is_ordered=True, **more)
+
+    assert (told(life), told(life, boot="b2"), witnessed(life, kills={}, now=1)) == (None, None, None)
+
+
+def test_the_next_one_tells_when_it_was_last_seen_and_for_how_long_it_was_gone() -> None:
+    reason = f"{KILLED}; circusd runs again, as pid 9, 5 s after it was last seen"
+
+    assert told() == Loss("circusd_lost", 7, 70, 100.0, reason, None, 5.0, 9)
+
+
+def test_what_its_plugin_saw_is_not_told_as_a_second_loss() -> None:
+    reason = f"circusd runs again, as pid 9, 2 min 1 s after it was lost; {KILLED}"
+
+    assert told(dataclasses.replace(LIFE, gone_at=103.0), now=224.0) == Loss(
+        "circusd_back", 7, 70, 103.0, reason, None, 121.0, 9
+    )
+
+
+@pytest.mark.parametrize(
+    ("boots", "kind"),
+    [
+        (("b1", "b2"), "host_restarted"),
+        (("b1", "b1"), "circusd_lost"),
+        (("", "b2"), "circusd_lost"),
+        (("b1", ""), "circusd_lost"),
+    ],
+    ids=["another start of the host", "the same", "nobody wrote it down", "nobody can tell it now"],
+)
+def test_a_restart_of_the_host_is_no_loss_of_circusd(boots: tuple[str, str], kind: str) -> None:
+    loss = told(dataclasses.replace(LIFE, boot=boots[0]), boot=boots[1])
+
+    assert loss is not None
+    assert loss.kind == kind
+    assert ("the host was restarted" in loss.reason) == (kind == "host_restarted")
+
+
+@pytest.mark.parametrize(
+    ("now", "cause", "ended"),
+    [
+        (BEFORE, None, KILLED),
+        ({CGROUP: 3, HOST: 6}, "out of memory", OOM.format("its cgroup")),
+        ({CGROUP: 2, HOST: 6}, None, KILLED),
+        ({HOST: 6}, "out of memory", OOM.format("the host")),
+        ({CGROUP: 0, HOST: 6}, "out of memory", OOM.format("the host")),
+        ({CGROUP: 0, HOST: 5}, None, KILLED),
+        ({}, None, KILLED),
+    ],
+    ids=[
+        "no kill",
+        "its cgroup's count rose",
+        "another process of the host",
+        "no cgroup any more",
+        "a new cgroup of that name",
+        "a new cgroup, no kill",
+        "nothing can be read",
+    ],
+)
+def test_the_counts_of_the_kernel_tell_a_kill_for_want_of_memory(
+    now: dict[str, int], cause: str | None, ended: str
+) -> None:
+    loss = witnessed(LIFE, kills=now, now=101)
+
+    assert loss is not None
+    assert (loss.cause, loss.reason.partition("; its workers")[0]) == (cause, ended)
+
+
+def test_without_a_cgroup_the_hosts_count_is_asked() -> None:
+    loss = witnessed(dataclasses.replace(LIFE, kills={HOST: 5}), kills={HOST: 6}, now=101)
+
+    assert loss is not None
+    assert loss.reason.startswith(OOM.format("the host"))
+
+
+@pytest.mark.parametrize(
+    ("more", "cause", "ended"),
+    [
+        ({"wound_up": True}, "crash", "circusd (pid 7) ended by itself, its log tells why"),
+        ({"why": "it hung"}, "unhealthy", "circusd (pid 7) was ended: it hung"),
+        ({"why": "it hung", "wound_up": True}, "unhealthy", "circusd (pid 7) was ended: it hung"),
+    ],
+    ids=["by itself", "by the monitor", "by the monitor, at SIGTERM"],
+)
+def test_what_is_written_down_of_the_end_comes_before_the_counts(more: dict[str, Any], cause: str, ended: str) -> None:
+    loss = told(dataclasses.replace(LIFE, **more), kills={CGROUP: 9, HOST: 9})
+
+    assert loss is not None
+    assert (loss.cause, loss.reason.partition("; circusd runs")[0]) == (cause, ended)
+
+
+def test_a_clock_that_was_set_back_makes_no_negative_gap() -> None:
+    loss = told(now=50.0)
+
+    assert loss is not None
+    assert loss.gap == 0.0
+
+
+def test_the_event_says_who_came_next_only_where_one_did() -> None:
+    lost, back = witnessed(LIFE, kills={}, now=1), told()
+    assert lost is not None
+    assert back is not None
+
+    assert sorted(lost.as_data()) == ["cause", "pid", "reason", "started"]
+    assert (back.as_data()["successor"], back.as_data()["gap"]) == (9, 5.0)

@@ -1,0 +1,138 @@
+"""Decide whether a circusd that is gone was told to end, and put what became of it into words. No effects.
+
+Nobody is left to see how circusd ended: its plugins are its children, and whoever starts the next one may come hours
+later. So each circusd writes down who it is and that it lives, and what it did not write down is the finding.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from xboard_circus.core.causes import Cause
+from xboard_circus.core.reasons import seconds, span
+
+LOST, BACK, HOST_RESTARTED = "circusd_lost", "circusd_back", "host_restarted"
+"""The kinds of event: it was lost, it is back after a loss that was told when it happened, the host was restarted."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Life:
+    """What a circusd, and whoever saw its end, has written down.
+
+    Attributes:
+        boot: Which start of the host it ran in; "" where that can't be told.
+        seen: When it was last known to live, by the wall clock.
+        kills: How many processes the kernel had killed for want of memory by then, by the file that counts them; the
+            host's own count comes last.
+        is_ordered: Somebody told it to end: a command, a signal that it took, a stop by our command line.
+        wound_up: Its Python came to an end by itself, which no SIGKILL leaves the time for.
+        why: Why somebody ended it without its help; "" where nobody has.
+        gone_at: When a plugin of its own saw it gone, by the wall clock, and told of it.
+    """
+
+    pid: int
+    started: int
+    boot: str = ""
+    seen: float = 0.0
+    kills: Mapping[str, int] = field(default_factory=dict)
+    is_ordered: bool = False
+    wound_up: bool = False
+    why: str = ""
+    gone_at: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Loss:
+    """A circusd that ended and was not told to, as an event.
+
+    Attributes:
+        kind: `LOST`, `BACK` or `HOST_RESTARTED`.
+        at: When it was seen gone, or last seen, by the wall clock.
+        cause: None where nobody can tell.
+        gap: Seconds until the next one was there; None while there is none.
+        successor: Pid of that one.
+    """
+
+    kind: str
+    pid: int
+    started: int
+    at: float
+    reason: str
+    cause: str | None = None
+    gap: float | None = None
+    successor: int | None = None
+
+    def as_data(self) -> dict[str, Any]:
+        """Return the content of its event."""
+        more = {} if self.successor is None else {"successor": self.successor, "gap": self.gap}
+        return {"pid": self.pid, "started": self.started, "cause": self.cause, "reason": self.reason, **more}
+
+
+def witnessed(life: Life, *, kills: Mapping[str, int], now: float) -> Loss | None:
+    """Return what its plugin tells of a circusd that is gone in this moment; None where it was told to end.
+
+    >>> loss = witnessed(Life(pid=7, started=1), kills={}, now=5.0)
+    >>> loss.kind, loss.reason.partition(";")[0]
+    ('circusd_lost', 'circusd (pid 7) was killed or crashed, nobody had told it to end')
+    """
+    if life.is_ordered:
+        return None
+    cause, ended = _ended(life, kills)
+    reason = f"{ended}; its workers serve on, and nobody replaces one until circusd is started again"
+    return Loss(LOST, life.pid, life.started, now, reason, cause)
+
+
+def found(life: Life, *, boot: str, kills: Mapping[str, int], successor: int, now: float) -> Loss | None:
+    """Return what the next circusd tells of *life*, which is over; None where it was told to end.
+
+    A count of kills says nothing where the host, or the control group, is another by now: it begins anew there.
+
+    >>> found(Life(pid=7, started=1, is_ordered=True), boot="", kills={}, successor=9, now=5.0) is None
+    True
+    """
+    if life.is_ordered:
+        return None
+    at = life.seen if life.gone_at is None else life.gone_at
+    gap = max(0.0, now - at)
+    again = f"circusd runs again, as pid {successor}, {_long(gap)} after it was {{}}"
+    if boot and life.boot and boot != life.boot:
+        reason = f"the host was restarted while circusd (pid {life.pid}) ran; {again.format('last seen')}"
+        return Loss(HOST_RESTARTED, life.pid, life.started, at, reason, None, gap, successor)
+    cause, ended = _ended(life, kills)
+    if life.gone_at is not None:
+        reason = f"{again.format('lost')}; {ended}"
+        return Loss(BACK, life.pid, life.started, at, reason, cause, gap, successor)
+    return Loss(LOST, life.pid, life.started, at, f"{ended}; {again.format('last seen')}", cause, gap, successor)
+
+
+def _ended(life: Life, kills: Mapping[str, int]) -> tuple[str | None, str]:
+    who = f"circusd (pid {life.pid})"
+    if life.why:
+        return Cause.UNHEALTHY.value, f"{who} was ended: {life.why}"
+    if life.wound_up:
+        return Cause.CRASH.value, f"{who} ended by itself, its log tells why"
+    if whose := _who_counts(life.kills, kills):
+        killer = f"the kernel's OOM killer, oom_kill of {whose} rose"
+        return Cause.OUT_OF_MEMORY.value, f"{who} was killed for want of memory: {killer}"
+    return None, f"{who} was killed or crashed, nobody had told it to end"
+
+
+def _who_counts(before: Mapping[str, int], now: Mapping[str, int]) -> str:
+    """Return whose count of OOM kills rose; "" where none did.
+
+    A control group counts each of its own, so that its count rules out what the host's may blame. One that fell is
+    another group of the same name.
+    """
+    files = [path for path in before if now.get(path, -1) >= before[path]]
+    for path in files:
+        if now[path] > before[path]:
+            return "the host" if path == list(before)[-1] else "its cgroup"
+        if path != list(before)[-1]:
+            return ""
+    return ""
+
+
+def _long(value: float) -> str:
+    return seconds(value) if value < 60 else span(value)

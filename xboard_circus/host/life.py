@@ -1,0 +1,114 @@
+"""What a circusd writes down of itself while it lives, in ``life.json`` of its instance's runtime folder.
+
+The next circusd finds there whether this one was told to end. The file's own time is when it was last known to live.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from xboard_circus.core.lost import Life
+from xboard_circus.errors import XboardError
+from xboard_circus.host import oom, procs, runtime
+
+BOOT = Path("/proc/sys/kernel/random/boot_id")
+
+
+def read(instance: str) -> Life | None:
+    """Return the last life that was written down; None where there is none, or none that can be read or believed."""
+    try:
+        seen = _path(instance).stat().st_mtime
+        data = runtime.read_file(instance, runtime.LIFE) or {}
+        gone_at = data.get("gone_at")
+        return Life(
+            pid=int(data["pid"]),
+            started=int(data["started"]),
+            boot=str(data.get("boot") or ""),
+            seen=seen,
+            kills={str(file): int(count) for file, count in data.get("kills", {}).items()},
+            is_ordered=bool(data.get("is_ordered")),
+            wound_up=bool(data.get("wound_up")),
+            why=str(data.get("why") or ""),
+            gone_at=None if gone_at is None else float(gone_at),
+        )
+    except (XboardError, OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None
+
+
+def write(instance: str, life: Life) -> None:
+    """Write *life* down in the place of what was there; XboardError where that is not possible."""
+    fields = dataclasses.asdict(life)
+    del fields["seen"]
+    runtime.write_file(instance, runtime.LIFE, fields)
+
+
+def amend(instance: str, circusd: procs.Identity | None = None, **changes: Any) -> None:
+    """Add to what is written of *circusd*, or of whom it is about; nothing is done where it is about another.
+
+    When it was last seen stays as it was. What can't be written costs a word about it later, and nothing else.
+    """
+    life = read(instance)
+    if life is None or circusd not in (None, procs.Identity(life.pid, life.started)):
+        return
+    with suppress(XboardError, OSError):
+        write(instance, dataclasses.replace(life, **changes))
+        os.utime(_path(instance), (life.seen, life.seen))
+
+
+def order_end(instance: str) -> None:
+    """Note that the circusd that runs is told to end; of one that is gone already nothing is changed."""
+    life = read(instance)
+    if life is not None and not is_over(life, boot=boot()):
+        amend(instance, is_ordered=True)
+
+
+def note_seen(instance: str) -> None:
+    """Note that it lives; OSError where that is not possible."""
+    os.utime(_path(instance))
+
+
+def boot() -> str:
+    """Return which start of the host this is; "" where nobody can tell."""
+    try:
+        return BOOT.read_text().strip()
+    except OSError:
+        return ""
+
+
+def kills_of(pid: int) -> dict[str, int]:
+    """Return how many processes the kernel has killed for want of memory: in the cgroup of *pid*, then on the host."""
+    own = oom.count_file_of(pid)
+    return kills_in(str(path) for path in (own, oom.HOST) if path is not None)
+
+
+def kills_in(files: Iterable[str]) -> dict[str, int]:
+    """Return the same by what these files count; those that tell nothing are left out."""
+    counts = {file: oom.count_in(Path(file)) for file in files}
+    return {file: count for file, count in counts.items() if count is not None}
+
+
+def is_over(life: Life, *, boot: str) -> bool:
+    """Say whether the circusd of *life* is gone: in another start of the host its pid is another's."""
+    is_same_boot = not life.boot or life.boot == boot
+    return not (is_same_boot and procs.is_running(life.pid, life.started))
+
+
+def lost(instance: str) -> Life | None:
+    """Return the life of the last circusd where that is over, in this start of the host, and nobody told it to end."""
+    found, now = read(instance), boot()
+    is_lost = found is not None and not found.is_ordered and found.boot == now and is_over(found, boot=now)
+    return found if is_lost else None
+
+
+def kills_since(life: Life) -> Mapping[str, int]:
+    """Return what the counts that *life* names are now."""
+    return kills_in(life.kills)
+
+
+def _path(instance: str) -> Path:
+    return runtime.root_path() / instance / runtime.LIFE

@@ -1,0 +1,99 @@
+"""Write down that this circusd lives and whether it was told to end, and find out what became of the one before it."""
+
+from __future__ import annotations
+
+import atexit
+import dataclasses
+import os
+import time
+from typing import TYPE_CHECKING, Any
+
+from circus import logger
+
+from xboard_circus.core.alerting import CIRCUSD
+from xboard_circus.core.lost import BACK, HOST_RESTARTED, Life, Loss, found
+from xboard_circus.host import life
+from xboard_circus.supervisor.announcing import announce
+from xboard_circus.supervisor.boundary import contained
+
+if TYPE_CHECKING:
+    from xboard_circus.supervisor.supervisor import Supervisor
+
+SEEN_EVERY = 5.0
+
+
+class Lifetime:
+    """The life of this process as a circusd; one that restarts in its process goes on living.
+
+    Attributes:
+        loss: What became of the circusd before this one, where nobody had told it to end.
+    """
+
+    def __init__(self, supervisor: Supervisor) -> None:
+        self._supervisor = supervisor
+        self._noted_at = float("-inf")
+        self._life = Life(pid=supervisor.identity.pid, started=supervisor.identity.started, boot=life.boot())
+        self.loss: Loss | None = None
+        self._begin()
+
+    @contained(None)
+    def _begin(self) -> None:
+        before = life.read(self._supervisor.instance)
+        if before is not None and life.is_over(before, boot=self._life.boot):
+            self.loss = found(
+                before,
+                boot=self._life.boot,
+                kills=life.kills_since(before),
+                successor=self._life.pid,
+                now=time.time(),
+            )
+        self._write()
+        self._watch_stop()
+        atexit.register(_wound_up, self._supervisor.instance, self._supervisor.identity)
+        if self.loss is not None:
+            logger.warning("xboard: %s", self.loss.reason)
+            announce(self._supervisor, CIRCUSD, self.loss.kind, {"time": time.time(), **self.loss.as_data()})
+
+    @contained(None)
+    def tick(self) -> None:
+        """Note now and then that it lives, by the time of the file; all of it again where a count has changed."""
+        now = self._supervisor.clock()
+        if now < self._noted_at + SEEN_EVERY:
+            return
+        if self._life.kills != life.kills_of(os.getpid()):
+            self._write()
+        else:
+            self._noted_at = now
+            life.note_seen(self._supervisor.instance)
+
+    def view(self) -> dict[str, Any] | None:
+        """Return what the state tells of the circusd before this one."""
+        if self.loss is None or self.loss.kind == HOST_RESTARTED:
+            return None
+        return {"at": self.loss.at, "was_told": self.loss.kind == BACK, **self.loss.as_data()}
+
+    def _write(self) -> None:
+        self._noted_at = self._supervisor.clock()
+        self._life = dataclasses.replace(self._life, kills=life.kills_of(os.getpid()))
+        life.write(self._supervisor.instance, self._life)
+
+    def _watch_stop(self) -> None:
+        """Note that it was told to end when it begins to: who kills it while it stops takes nothing by surprise."""
+        arbiter = self._supervisor.arbiter
+        stop = arbiter.stop
+
+        def stopped(*args: Any, **kwargs: Any) -> Any:
+            answer = stop(*args, **kwargs)  # raises where Circus refuses, as another command runs
+            self._told_to_end()
+            return answer
+
+        arbiter.stop = stopped
+
+    @contained(None)
+    def _told_to_end(self) -> None:
+        self._life = dataclasses.replace(self._life, is_ordered=True)
+        self._write()
+
+
+def _wound_up(instance: str, circusd: Any) -> None:
+    life.amend(instance, circusd, wound_up=True)
