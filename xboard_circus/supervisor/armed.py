@@ -393,6 +393,8 @@ class ArmedWatcher:
             elif self.budget.reset_if_held(spawned.slot, now - spawned.ready_at):
                 reason = f"ready for {self.budget.limits.reset_after:g} s: its restarts are forgotten"
                 self.publish("recovered", reason=reason, pid=spawned.pid, wid=spawned.wid)
+            else:
+                self.budget.holds(spawned.slot, now - spawned.ready_at, now)
 
     def _end_late_starts(self) -> None:
         now, limit = self.clock(), self.options.health.startup_timeout
