@@ -211,9 +211,10 @@ class ArmedWatcher:
         spawned = self.live.get(int(pid))
         if spawned is not None:
             spawned.signals.append(int(signum))
-            ours = spawned.our_kill is not None or spawned.commanded_by is not None
-            if not ours and (signum in ENDING_SIGNALS or signum == self.watcher.stop_signal):
-                spawned.commanded_by = ends.by_operator(self)
+            if signum in ENDING_SIGNALS or signum == self.watcher.stop_signal:
+                if spawned.our_kill is None and spawned.commanded_by is None:
+                    spawned.commanded_by = ends.by_operator(self)
+                spawned.wake_up()
         return True
 
     # Processes
@@ -236,7 +237,7 @@ class ArmedWatcher:
     def end_waiting(self, reason: str) -> None:
         """End the launchers that wait: the socket that they inherited is not the one that is served on any more."""
         for spawned in self.live.values():
-            if spawned.released_at is None:
+            if spawned.released_at is None and not spawned.has_ended():
                 spawned.commanded_by, spawned.our_reason = "handover", reason
                 spawned.process.send_signal(signal.SIGKILL)
 
