@@ -9,10 +9,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any
 
 from xboard_circus.circus_client import CommandRefused
@@ -22,30 +20,23 @@ from xboard_circus.host import procs
 from xboard_circus.options.reading import HealthOptions, parse_watcher
 from xboard_circus.plugins._base import BusEvent, Commands, Part, XboardPlugin, own_identity
 from xboard_circus.plugins._log import Sparingly
+from xboard_circus.plugins._questions import AskWorkers, Questions
 from xboard_circus.plugins._sightings import (
     WHOLE,
     Finding,
-    Sighting,
     View,
-    asked,
     is_probed,
     key,
     ready_workers,
     reported,
-    url_key,
-    url_sighting,
-    worker_sighting,
 )
-from xboard_circus.probe import Target, UrlAnswer, WorkerAnswer, probe_url, probe_workers, worker_request
+from xboard_circus.probe import UrlAnswer, probe_url, probe_workers
 
 log = logging.getLogger("xboard_circus.plugins.http_health")
 
 LONGEST_PAUSE = 2.0
 TOLD_HOLDS = 2 * LONGEST_PAUSE
 GATHER_SECONDS = 0.05
-THREADS = 32
-
-AskWorkers = Callable[[Iterable[Target]], Awaitable[dict[int, WorkerAnswer]]]
 
 
 @dataclass(slots=True)
@@ -64,7 +55,6 @@ class _Watched:
     written: Mapping[str, Any] | None = None
     began_at: float | None = None
     flight: asyncio.Task[Finding] | None = None
-    url_call: asyncio.Future[UrlAnswer] | None = None
     unanswered: dict[Worker, int] = field(default_factory=dict)
 
     def take_options(self, view: View) -> None:
@@ -78,9 +68,6 @@ class _Watched:
     def drop_counts(self) -> None:
         self.health.reset()
         self.unanswered.clear()
-
-
-Sights = Callable[[_Watched, View], Awaitable[Mapping[Worker, Sighting]]]
 
 
 class HealthProber:
@@ -109,10 +96,8 @@ class HealthProber:
         self._commands = commands
         self._identity = identity
         self._clock = clock
-        self._ask_workers = ask_workers
-        self._ask_url = ask_url
+        self._questions = Questions(clock=clock, ask_workers=ask_workers, ask_url=ask_url)
         self._watched: dict[str, _Watched] = {}
-        self._threads: ThreadPoolExecutor | None = None
         self._told: tuple[float, Mapping[str, Any]] | None = None
         self._said = Sparingly(clock=clock)
 
@@ -152,6 +137,7 @@ class HealthProber:
         return state
 
     def _drop(self, name: str) -> None:
+        self._questions.forget(name)
         flight = self._watched.pop(name).flight
         if flight is not None:
             flight.cancel()
@@ -175,40 +161,12 @@ class HealthProber:
             watched.drop_counts()
         watched.due_at = max(watched.due_at + options.period, now + options.period / 2)
         watched.began_at = now
-        sights = self._worker_sightings if view["probe"] == "private" else self._url_sightings
-        watched.flight = asyncio.ensure_future(self._round(sights, watched, view))
+        watched.flight = asyncio.ensure_future(self._round(options, view))
 
-    async def _round(self, sights: Sights, watched: _Watched, view: View) -> Finding:
+    async def _round(self, options: HealthOptions, view: View) -> Finding:
         began_at = self._clock()
-        seen = await sights(watched, view)
+        seen = await self._questions.ask(view, options)
         return Finding(view, began_at, self._clock(), seen)
-
-    async def _worker_sightings(self, watched: _Watched, view: View) -> Mapping[Worker, Sighting]:
-        options = watched.options
-        request = worker_request(live_path=options.live_path, ready_path=options.ready_path, timeout=options.timeout)
-        workers = [worker for worker in asked(view) if worker.get("socket")]
-        answers = await self._ask_workers(
-            [Target(int(worker["pid"]), str(worker["socket"]), request, options.timeout) for worker in workers]
-        )
-        return {key(worker): worker_sighting(answers[int(worker["pid"])]) for worker in workers}
-
-    async def _url_sightings(self, watched: _Watched, view: View) -> Mapping[Worker, Sighting]:
-        if not asked(view):
-            return {}
-        asked_at = self._clock()
-        return {url_key(view): url_sighting(await self._url_answer(watched), asked_at)}
-
-    async def _url_answer(self, watched: _Watched) -> UrlAnswer:
-        url, timeout = watched.options.url or "", watched.options.timeout
-        if watched.url_call is not None and not watched.url_call.done():
-            # Only the look-up of its name can hold a call up for so long; a second one would hang there too.
-            return UrlAnswer(False, "the last probe still hangs", None, timeout)
-        if self._threads is None:
-            self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="url")
-        call = asyncio.get_running_loop().run_in_executor(self._threads, partial(self._ask_url, url, timeout=timeout))
-        watched.url_call = call
-        done, _ = await asyncio.wait({call}, timeout=timeout + 0.5)
-        return call.result() if done else UrlAnswer(False, f"no answer within {timeout:g} s", None, timeout)
 
     # What comes of them
 

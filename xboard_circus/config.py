@@ -6,24 +6,20 @@ reports without a place (a number that is none, a line that it cannot read) is f
 
 from __future__ import annotations
 
-import glob
-import locale
-import os
 import re
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from circus.config import get_config, read_config
-from circus.util import replace_gnu_args
 
+from xboard_circus.config_files import misreadings, read_scans, unreadable
 from xboard_circus.errors import XboardError
 from xboard_circus.options.alert_fields import AlertOptions
 from xboard_circus.options.alerts import parse_alert
-from xboard_circus.options.circus import misread
-from xboard_circus.options.ini_scan import Entry, Scan, scan
+from xboard_circus.options.ini_scan import Scan
 from xboard_circus.options.reading import (
     PluginOptions,
     Problem,
@@ -34,7 +30,6 @@ from xboard_circus.options.reading import (
 
 ARM = "xboard_circus.plugins.guard.arm"
 ALERT = "alert:"
-BYTE_ORDER_MARK = "\ufeff"  # editors of Windows write it
 
 # As circus.util.replace_gnu_args: both ways of writing, in any case.
 _SOCKET = re.compile(r"\$\(circus\.sockets\.([\w.\-]+)\)|\(\(circus\.sockets\.([\w.\-]+)\)\)", re.IGNORECASE)
@@ -215,62 +210,6 @@ def log_folders(config: Config) -> list[Path]:
 def is_our_plugin(plugin: PluginConfig) -> bool:
     """True for a plugin of this package."""
     return plugin.use.startswith("xboard_circus.")
-
-
-def read_scans(path: Path, shown: str) -> list[Scan]:
-    """Return the lines of the file and of the files that it includes; raise XboardError where one cannot be read."""
-    scans = [scan(path, _text(path, shown))]
-    files = [file for _, _, found in included(scans[0]) for file in found]
-    return scans + [scan(file, _text(file, str(file))) for file in files]
-
-
-def unreadable(scans: list[Scan]) -> Iterator[str]:
-    """Yield a line for each line that is neither a section nor an option."""
-    for each in scans:
-        for line, text in each.broken:
-            where = f"line {line}" if each is scans[0] else f"{each.file}, line {line}"
-            before = "nothing may stand before the first [section]" if not each.sections else "write name = value"
-            yield f"{where}: neither a [section] nor an option: {text[:80]}; {before}"
-
-
-def misreadings(scans: list[Scan]) -> Iterator[tuple[str, Problem]]:
-    """Yield (section, problem) for every value of Circus's own options that Circus itself would stumble over."""
-    entries = [entry for each in scans for entry in each.entries]
-    env = dict(os.environ) | {entry.option: entry.value for entry in entries if entry.section == "env"}
-    for entry in entries:
-        value = replace_gnu_args(entry.value, env=env)
-        # What stands in [DEFAULT] goes into every section.
-        kinds = ("circus", "watcher", "socket", "plugin") if entry.section == "DEFAULT" else (entry.section,)
-        hint = next(filter(None, (misread(kind, entry.option, value) for kind in kinds)), "")
-        if hint:
-            yield entry.section, Problem(entry.option, entry.value, "Circus cannot read this", hint)
-
-
-def _text(path: Path, shown: str) -> str:
-    try:
-        text = path.read_text()
-    except FileNotFoundError:
-        hint = "run `xboard-circus init --app module:app` to have one written, or name another with -c FILE"
-        raise XboardError(f"{shown}: no such file; {hint}") from None
-    except (OSError, UnicodeDecodeError) as error:
-        encoding = locale.getpreferredencoding(False)
-        wrong = f"it is not text in this system's encoding, {encoding}; save it in that"
-        reason = error.strerror if isinstance(error, OSError) else wrong
-        raise XboardError(f"{shown}: cannot be read: {reason}") from None
-    if text.startswith(BYTE_ORDER_MARK):
-        cure = "save it as UTF-8 without one, or `sed -i '1s/^\\xef\\xbb\\xbf//'` it"
-        raise XboardError(f"{shown}: line 1: begins with a byte order mark, which Circus cannot read; {cure}")
-    return text
-
-
-def included(main: Scan) -> Iterator[tuple[Entry, str, list[Path]]]:
-    """Yield (entry, word, files) for each word of ``include`` and ``include_dir``, as Circus looks for them."""
-    for entry in main.entries:
-        if entry.section == "circus" and entry.option in ("include", "include_dir"):
-            for word in entry.value.split():
-                pattern = f"{word}/*.ini" if entry.option == "include_dir" else word
-                files = sorted(glob.glob(os.path.join(main.file.parent, pattern)))
-                yield entry, word, [Path(file) for file in files]
 
 
 def _watcher(found: Mapping[str, Any], sections: Mapping[str, Mapping[str, str]], folder: Path) -> WatcherConfig:

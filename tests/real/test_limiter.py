@@ -57,6 +57,18 @@ def test_a_waiting_worker_shows_why_and_until_when_and_is_up_one_try_after_the_c
         c.wait_ready(timeout=1.5 + 2)
 
 
+def test_after_the_cure_who_cools_for_what_both_spent_waits_for_no_try_of_its_own(tmp_path: Path) -> None:
+    """Given two workers in one loop of which one cools, when the app is mended and the other holds, then both serve."""
+    options = {**FAST, "restart.delay": 3, "restart.delay_max": 3, "restart.cooldown": 60}
+    with circusd(tmp_path, watchers=[Watcher(options=options, told={"boot": "die"})]) as c:
+        eventually(lambda: c.events.named("cooldown"))
+        c.set("boot", "")
+
+        c.wait_ready(timeout=20)
+
+        assert len(c.events.named("cooldown")) == 1
+
+
 def test_one_crash_looping_worker_of_four_costs_the_others_nothing(tmp_path: Path) -> None:
     """Given four workers of which wid 2 dies at import, when it has cooled down twice, then the others are the same."""
     watcher = Watcher(numprocesses=4, options=FAST, told={"boot.wid-2": "die"})

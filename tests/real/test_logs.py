@@ -134,6 +134,22 @@ def test_with_no_room_for_any_log_workers_are_replaced_all_the_same(
         assert c.run_cli("stop").returncode == 0
 
 
+def test_a_stop_with_no_room_for_the_last_words_stops(tmp_path: Path, small_disk: Callable[[str, str], Path]) -> None:
+    """Given a disk that was full before the first line, when a watcher and then circusd are stopped, then both are."""
+    logs = small_disk("logs", "300k")
+    with circusd(tmp_path, start=False) as c:
+        fill(logs)
+        c.start_again()
+        c.wait_ready()
+
+        c.do("stop", name="web", waiting=True)
+
+        assert c.status() == "stopped"
+        c.do("start", name="web", waiting=True)
+        c.wait_ready()
+        c.stop()
+
+
 def test_circusd_rotates_its_own_log(tmp_path: Path) -> None:
     """Given a circusd started by the command line, when its log is full, then it goes on in a new one."""
     with circusd(tmp_path, start=False, numprocesses=1) as c:

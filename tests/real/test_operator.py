@@ -7,6 +7,7 @@ import os
 import pty
 import re
 import select
+import signal
 import subprocess
 import sys
 import time
@@ -59,6 +60,18 @@ def being_replaced(folder: Path, phase: str) -> Iterator[tuple[Circusd, int]]:
 
 
 PHASES = ["starting", "draining", "wedged"]
+
+
+def test_a_stop_ends_a_halted_worker_by_the_signal_that_lets_it_drain(tmp_path: Path) -> None:
+    """Given a worker under SIGSTOP, when its watcher is stopped, then it hears SIGTERM, and no SIGKILL is needed."""
+    with circusd(tmp_path, options={"graceful_timeout": 60}) as c:
+        halted, _ = c.wait_ready()
+        kill(halted, signal.SIGSTOP)
+
+        c.do("stop", name="web", waiting=True, timeout=30)
+
+        ends = eventually(lambda: [end for end in c.events.named("end") if end.message["pid"] == halted])
+        assert [end.message["signal"] for end in ends] == ["SIGTERM"]
 
 
 @pytest.mark.parametrize("phase", PHASES)

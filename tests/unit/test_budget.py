@@ -223,6 +223,7 @@ def test_wait(now: float, wait: float, may_start: bool) -> None:
         RestartBudget.may_start,
         RestartBudget.started,
         RestartBudget.ready,
+        lambda tested, slot, now: tested.holds(slot, 1, now),
         RestartBudget.is_cooling,
         RestartBudget.failures,
         lambda tested, _, now: tested.spent(now),
@@ -300,6 +301,47 @@ def test_ready_of_a_slot_that_never_cooled_tells_nothing_about_the_others() -> N
     before = tested.wait(1, 20)
 
     assert (tested.ready(3, 20), tested.ready(7, 20), tested.wait(1, 20)) == ((), (), before)
+
+
+def looped_together() -> RestartBudget:
+    """Return a budget in which 1 cools, at 0, for what it spent together with 2, which does not cool."""
+    tested = budget()
+    for slot in (2, 2, 1, 1):
+        tested.failed(slot, 0)
+    assert (tested.is_cooling(1, 0), tested.is_cooling(2, 0)) == (True, False)
+    return tested
+
+
+def test_one_of_the_same_loop_that_holds_lets_go_who_cools_for_what_both_spent() -> None:
+    tested = looped_together()
+
+    # The wait after a second failure is 1 s.
+    assert [(tested.holds(2, ready_for, 20), tested.wait(1, 20)) for ready_for in (0.9, 1)] == [((), 30), ((1,), 0)]
+
+
+def test_one_of_the_same_loop_that_holds_lets_go_once_in_a_cooldown() -> None:
+    tested = looped_together()
+    tested.holds(2, 1, 10)
+    tested.failed(1, 20)
+
+    assert [(tested.holds(2, now, now), tested.wait(1, now)) for now in (30, 59, 60)] == [((), 40), ((), 11), ((1,), 0)]
+
+
+def test_one_of_a_loop_that_holds_tells_nothing_of_who_cools_for_a_burst_of_its_own() -> None:
+    tested = cooled(1)
+    tested.failed(2, 0)
+    tested.failed(2, 0)
+
+    assert (tested.holds(2, 10, 20), tested.wait(1, 20)) == ((), 30)
+
+
+@pytest.mark.parametrize("slot", [pytest.param(2, id="stumbled once"), pytest.param(3, id="never failed")])
+def test_who_was_in_no_loop_tells_nothing_of_who_cools_for_what_all_spent(slot: int) -> None:
+    tested = budget()
+    for failed in (2, 1, 1, 1):
+        tested.failed(failed, 0)
+
+    assert (tested.is_cooling(1, 0), tested.holds(slot, 10, 20), tested.wait(1, 20)) == (True, (), 30)
 
 
 def test_who_was_let_go_and_has_not_had_its_turn_is_told_again() -> None:
@@ -504,6 +546,7 @@ class Fleet:
             return
         if fate == "serve":
             self.budget.ready(slot, self.now)
+            self.budget.holds(slot, LIMITS.delay_max, self.now)
         self.budget.failed(slot, self.now)
 
 

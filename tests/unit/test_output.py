@@ -120,3 +120,19 @@ def test_a_file_that_was_closed_by_a_failed_flush_is_opened_again(tmp_path: Path
 
     stream.close()
     assert path.read_text() == "kept\n"
+
+
+def test_what_cannot_be_written_at_the_end_does_not_keep_a_watcher_from_stopping(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    class Full(Inner):
+        def close(self) -> None:
+            raise OSError(28, "No space left on device")
+
+    tail = Tail(Full(), {})
+
+    with caplog.at_level(logging.ERROR, logger="circus"):
+        tail.close()
+
+    assert ["close: [Errno 28] No space left" in line for line in caplog.messages] == [True]
+    assert not hasattr(tail, "open")

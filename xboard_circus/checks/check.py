@@ -23,6 +23,7 @@ from xboard_circus.checks import (
 )
 from xboard_circus.checks.findings import Finding, Level, Remark, Report, report
 from xboard_circus.config import Config
+from xboard_circus.config_files import misreadings, read_scans, unreadable
 from xboard_circus.errors import XboardError
 
 __all__ = ["Finding", "Level", "Report", "check"]
@@ -55,10 +56,10 @@ def check(
 
 
 def _unreadable(path: Path, shown: str) -> Iterator[Finding]:
-    scans = configuration.read_scans(path, shown)
-    for line in configuration.unreadable(scans):
+    scans = read_scans(path, shown)
+    for line in unreadable(scans):
         yield Finding(Level.ERROR, shown, "", "", None, line, "")
-    for section, problem in configuration.misreadings(scans):
+    for section, problem in misreadings(scans):
         yield Finding(Level.ERROR, shown, section, problem.option, problem.value, problem.what, problem.hint)
 
 

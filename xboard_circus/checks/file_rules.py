@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from xboard_circus.checks.findings import Level, Remark
-from xboard_circus.config import Config, PluginConfig, SocketConfig, included, is_armed, is_dashboard, is_our_plugin
+from xboard_circus.config import Config, PluginConfig, SocketConfig, is_armed, is_dashboard, is_our_plugin
+from xboard_circus.config_files import included
 from xboard_circus.options.circus import CIRCUS_OPTIONS, PLUGIN_OPTIONS, SOCKET_OPTIONS
 from xboard_circus.options.ini_scan import repeated, repeated_sections
 from xboard_circus.options.reading import did_you_mean, flat

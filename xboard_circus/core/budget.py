@@ -86,6 +86,7 @@ class _Slot:
     failed_at: deque[float] = field(default_factory=deque)
     next_try_at: float = -math.inf
     cooling: bool = False
+    by_all: bool = False  # it cools for what all slots spent together, not for a burst of its own
     waiting: bool = False
     tried_at: float | None = None
     released_at: float = -math.inf
@@ -141,6 +142,8 @@ class RestartBudget:
         while len(record.failed_at) > self.limits.burst:
             record.failed_at.popleft()
         verdict = self._verdict(record, jitter)
+        if verdict.cooling and not record.cooling:
+            record.by_all = verdict.failures < self.limits.burst
         record.cooling = verdict.cooling
         record.waiting = True
         record.tried_at = None
@@ -173,7 +176,7 @@ class RestartBudget:
 
         When a cooling slot gets ready the app evidently works again, so the others are let go, but each only once in a
         cooldown: two slots that get ready and then crash would otherwise free each other without end. A slot that never
-        cooled, a healthy sibling of a crash loop at its own start, tells nothing about the others.
+        cooled, a healthy sibling of a crash loop at its own start, tells nothing about the others; see `holds`.
         """
         now = self._advance(now)
         record = self._slots.get(slot)
@@ -184,6 +187,20 @@ class RestartBudget:
         if not record.cooling:
             return ()
         return tuple(other for other, record in self._slots.items() if other != slot and self._released(record))
+
+    def holds(self, slot: int, ready_for: float, now: float) -> tuple[int, ...]:
+        """Note that *slot* is ready still; return the cooling slots that needn't wait any longer.
+
+        A slot that was in a loop with another one, which cools for what both had spent, tells of that one what a
+        cooling slot would tell. But it cools for nothing yet, so it has to have been ready for as long as its last
+        wait: an app that dies right after its start would otherwise buy a try each time.
+        """
+        self._advance(now)
+        record = self._slots.get(slot)
+        failures = 0 if record is None or record.cooling else self._count(record)
+        if failures < 2 or ready_for < self.limits.delay_after(failures):
+            return ()
+        return tuple(other for other, each in self._slots.items() if each.by_all and self._released(each))
 
     def reset_if_held(self, slot: int, ready_for: float) -> bool:
         """Forget the failures of *slot* if it has been ready for long enough; return whether there were any."""

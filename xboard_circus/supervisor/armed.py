@@ -5,26 +5,22 @@ from __future__ import annotations
 import signal
 import time
 from collections import Counter
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from circus import logger
-from circus.exc import MessageError
 
 from xboard_circus.core.budget import RestartBudget, RestartLimits
-from xboard_circus.core.causes import Cause
 from xboard_circus.core.ports import Policy
-from xboard_circus.core.states import WorkerState
 from xboard_circus.host import runtime
 from xboard_circus.options.reading import WatcherOptions, parse_watcher
 from xboard_circus.plugins.port_guard import PortGuard
-from xboard_circus.supervisor import ends, evidence, recycling, spares, spawning, view
+from xboard_circus.supervisor import ends, recycling, spares, spawning, starting, view, wiring
 from xboard_circus.supervisor.boundary import contained
 from xboard_circus.supervisor.environment import environment, user_of
 from xboard_circus.supervisor.hooks import ArmedHooks
 from xboard_circus.supervisor.output import LastWords, Tail
-from xboard_circus.supervisor.replacement import Replacement, decided, kill_wedged
+from xboard_circus.supervisor.replacement import Replacement
 from xboard_circus.supervisor.rolling_reload import RollingReload
 from xboard_circus.supervisor.slot import Spawned
 from xboard_circus.supervisor.spawning import Wanted
@@ -35,7 +31,6 @@ if TYPE_CHECKING:
 SPAWNS_AT_ONCE = 4
 ENDING_SIGNALS = frozenset({signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGKILL, signal.SIGABRT})
 WORKER_MODULE = "xboard_circus.worker"
-LATE_START_GRACE = 5.0
 
 
 class ArmedWatcher:
@@ -82,7 +77,7 @@ class ArmedWatcher:
         self.hooks = ArmedHooks(
             dict(watcher.hooks), {"before_stop": self.before_stop, "before_signal": self.before_signal}
         )
-        self._wrap()
+        wiring.wrap(self)
 
     # What the ini says
 
@@ -133,46 +128,7 @@ class ArmedWatcher:
     def is_running(self) -> bool:
         return self.is_current() and not (self.watcher.is_stopped() or self.watcher.is_stopping())
 
-    # Wiring
-
-    def _wrap(self) -> None:
-        watcher = self.watcher
-        watcher.hooks = self.hooks
-        watcher.processes = ends.Processes(watcher.processes)
-        spawn, reap, stop, kill = (
-            watcher.spawn_process,
-            watcher.reap_process,
-            watcher._stop,
-            watcher.kill_processes,
-        )
-        watcher.spawn_process = lambda recovery_wid=None: spawning.spawn(self, spawn, recovery_wid)
-        watcher.reap_process = lambda pid, status=None: ends.reap(self, reap, pid, status)
-        watcher.kill_processes = lambda *args, **kwargs: ends.kill_all(self, kill(*args, **kwargs))
-
-        def stop_watcher(close_output_streams: bool = False) -> Any:
-            if watcher.is_stopped():
-                # Circus tells nobody of a stop of what is stopped already; for us it ends the wish to start it again.
-                self.start_failed_until = None
-            return stop(close_output_streams)
-
-        watcher._stop = self._counted(stop_watcher)
-        for name in ("_start", "_reload", "manage_processes"):
-            setattr(watcher, name, self._counted(getattr(watcher, name)))
-
-    def _counted(self, coroutine: Callable[..., Any]) -> Callable[..., Any]:
-        """Know while Circus is at work on this watcher: a spawn of ours in between would be one too many."""
-
-        def run(*args: Any, **kwargs: Any) -> Any:
-            self.busy += 1
-            future = coroutine(*args, **kwargs)
-
-            def done(_: object) -> None:
-                self.busy -= 1
-
-            future.add_done_callback(done)
-            return future
-
-        return run
+    # Preparing a start
 
     def before_start(self) -> None:
         """Prepare the folder, the environment and the port; called by the hook each time the watcher starts."""
@@ -211,9 +167,10 @@ class ArmedWatcher:
         spawned = self.live.get(int(pid))
         if spawned is not None:
             spawned.signals.append(int(signum))
-            ours = spawned.our_kill is not None or spawned.commanded_by is not None
-            if not ours and (signum in ENDING_SIGNALS or signum == self.watcher.stop_signal):
-                spawned.commanded_by = ends.by_operator(self)
+            if signum in ENDING_SIGNALS or signum == self.watcher.stop_signal:
+                if spawned.our_kill is None and spawned.commanded_by is None:
+                    spawned.commanded_by = ends.by_operator(self)
+                spawned.wake_up()
         return True
 
     # Processes
@@ -236,7 +193,7 @@ class ArmedWatcher:
     def end_waiting(self, reason: str) -> None:
         """End the launchers that wait: the socket that they inherited is not the one that is served on any more."""
         for spawned in self.live.values():
-            if spawned.released_at is None:
+            if spawned.released_at is None and not spawned.has_ended():
                 spawned.commanded_by, spawned.our_reason = "handover", reason
                 spawned.process.send_signal(signal.SIGKILL)
 
@@ -263,70 +220,6 @@ class ArmedWatcher:
         """Without the private socket nobody tells that it is ready: a second of running has to do."""
         released = spawned.released_at
         return not self.has_private_socket and released is not None and self.clock() - released > 1.0
-
-    # Replacing
-
-    def replace(self, *, pid: int, started: int, kind: str, probed_at: float, reason: str) -> None:
-        """Replace a worker that the prober found wedged or sick, or that an operator wants replaced.
-
-        Raises MessageError, which circusd sends back as the answer, where there is a reason not to.
-        """
-        spawned = self.live.get(pid)
-        now = self.clock()
-        if spawned is None or spawned.started != started:
-            raise MessageError(f"{self.name} has no worker {pid} that started at {started}")
-        if not self.is_running():
-            raise MessageError(f"{self.name} is {self.watcher.status()}")
-        if spawned.commanded_by or spawned.our_kill or spawned.retiring:
-            raise MessageError(f"{pid} is being ended already")
-        if kind == ends.OPERATOR:
-            self._replace_for_operator(spawned, reason)
-            return
-        if spawned.ready_at is None:
-            raise MessageError(f"{pid} is still starting: health.startup_timeout rules")
-        health = self.options.health
-        if probed_at < spawned.ready_at or now - probed_at > health.timeout + health.period + 1.0:
-            raise MessageError(f"the probe of {pid} is {now - probed_at:.1f} s old: too old to kill for")
-        if kind == WorkerState.WEDGED.value:
-            self.supervisor.run(kill_wedged(self, spawned, f"wedged: {reason}"), f"the end of {pid}")
-            return
-        if self.replacement is not None or self.busy:
-            raise MessageError("another worker of this watcher is being replaced")
-        wait = self.budget.wait(spawned.slot, now)
-        if wait > 0:
-            raise MessageError(f"its restarts are used up, next one in {wait:.0f} s")
-        if self.port.is_bound_by_the_server:
-            # Its successor could not bind the port beside it, so here the old one has to go first.
-            self.supervisor.run(self._end_sick(spawned, f"sick: {reason}"), f"the end of {pid}")
-            return
-        work = Replacement(self, spawned, cause=Cause.UNHEALTHY, by="probe", reason=f"sick: {reason}")
-        self.supervisor.run(self._replace(work), f"the replacement of {pid}")
-
-    def _replace_for_operator(self, spawned: Spawned, reason: str) -> None:
-        """Begin what a rolling reload does, for one worker; it costs no restart, however it ends."""
-        if spawned.released_at is None or spawned.spare:
-            raise MessageError(f"{spawned.pid} does not serve; it is {view.state_of(self, spawned).value}")
-        if self.replacement is not None or self.busy:
-            raise MessageError("another worker of this watcher is being replaced")
-        if self.port.is_bound_by_the_server:
-            raise MessageError(
-                f"each worker of {self.name} binds its port by itself, so a new one can't be ready beside this one; "
-                "restart the watcher"
-            )
-        by, told = f"{ends.OPERATOR}: {reason}", f"replacement asked for by {reason}"
-        work = Replacement(self, spawned, cause=None, by=by, reason=told)
-        self.supervisor.run(self._replace(work), f"the replacement of {spawned.pid}")
-
-    async def _replace(self, work: Replacement) -> None:
-        failure = await work.run()
-        if failure is not None:
-            self.tell(f"{work.reason}; kept, since {failure}")
-
-    async def _end_sick(self, spawned: Spawned, reason: str) -> None:
-        decided(self, spawned, Cause.UNHEALTHY, by="probe", reason=reason)
-        spawned.our_kill, spawned.our_reason = Cause.UNHEALTHY, reason
-        await self.watcher.kill_process(spawned.process)
-        self.reap_and_respawn()
 
     # Keeping up the number of serving workers
 
@@ -371,56 +264,12 @@ class ArmedWatcher:
     @contained(None)
     def tick(self) -> None:
         self.reap_and_respawn()
-        self.see_ready()
+        starting.see_ready(self)
         self.open_gates()
-        self._end_late_starts()
+        starting.end_late_starts(self)
         recycling.look(self)
-        self._start_again()
+        starting.start_again(self)
         self.port.check()
-
-    def see_ready(self) -> None:
-        """Look which workers told that they are ready; forget the restarts of those that have been so for long."""
-        now = self.clock()
-        for spawned in self.live.values():
-            if spawned.released_at is None or spawned.spare:
-                continue
-            if spawned.ready_at is None:
-                told = self.has_private_socket and self.file_of(spawned, "ready").exists()
-                if told or self.is_ready_by_uptime(spawned):
-                    spawned.became_ready(now)
-                    evidence.tell_ready(self, spawned)
-                    self.budget.ready(spawned.slot, now)
-            elif self.budget.reset_if_held(spawned.slot, now - spawned.ready_at):
-                reason = f"ready for {self.budget.limits.reset_after:g} s: its restarts are forgotten"
-                self.publish("recovered", reason=reason, pid=spawned.pid, wid=spawned.wid)
-
-    def _end_late_starts(self) -> None:
-        now, limit = self.clock(), self.options.health.startup_timeout
-        for spawned in list(self.live.values()):
-            if spawned.ready_at is not None or spawned.released_at is None or spawned.spare:
-                continue
-            on_trial = self.replacement is not None and self.replacement.new is spawned
-            if now - spawned.released_at > limit and not spawned.our_kill and not on_trial:
-                reason = f"not ready within health.startup_timeout = {limit:g} s"
-                self.supervisor.run(self._end_late_start(spawned, reason), f"the end of {spawned.pid}")
-
-    async def _end_late_start(self, spawned: Spawned, reason: str) -> None:
-        spawned.our_kill, spawned.our_reason = Cause.FAILED_START, reason
-        # It serves nobody, so the full graceful timeout would only delay its successor.
-        grace = min(LATE_START_GRACE, self.watcher.graceful_timeout)
-        await self.watcher.kill_process(spawned.process, graceful_timeout=grace)
-        self.reap_and_respawn()
-
-    def _start_again(self) -> None:
-        """Start a watcher that stopped because nothing could be spawned, which no operator asked for."""
-        if self.start_failed_until is None or self.clock() < self.start_failed_until or not self.watcher.is_stopped():
-            return
-        if self.supervisor.arbiter._exclusive_running_command is None and self.is_current():
-            self.start_failed_until = None
-            self.supervisor.run(self._start(), f"the start of {self.name}")
-
-    async def _start(self) -> None:
-        await self.watcher.start()
 
     # Telling
 

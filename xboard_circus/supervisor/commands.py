@@ -9,7 +9,7 @@ from circus.exc import MessageError
 
 from xboard_circus.core.states import WorkerState
 from xboard_circus.host import procs
-from xboard_circus.supervisor import rolling_reload
+from xboard_circus.supervisor import replacing, rolling_reload
 from xboard_circus.supervisor.requests import who
 
 if TYPE_CHECKING:
@@ -83,7 +83,8 @@ class Replace(Command):  # type: ignore[misc]
     supervisor: Supervisor
 
     def execute(self, arbiter: Any, props: dict[str, Any]) -> dict[str, Any]:
-        _armed(self.supervisor, props["name"]).replace(
+        replacing.replace(
+            _armed(self.supervisor, props["name"]),
             pid=int(props["pid"]),
             started=int(props["started"]),
             kind=str(props["kind"]),

@@ -7,6 +7,7 @@ import select
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 from circus import logger
@@ -72,7 +73,9 @@ class Tail:
     middle. Pieces are therefore cut at line ends here, and a line longer than `LONGEST_LINE` between characters.
 
     Where *inner* cannot write (a full disk, a folder that is gone), the output is lost and told so, and circusd goes
-    on; Circus would log a traceback for every piece, and after a rotation that failed never write again.
+    on; Circus would log a traceback for every piece, and after a rotation that failed never write again. What it cannot
+    write when it is closed is lost, too: a watcher whose stop fails there would be "stopping" for ever, and circusd
+    would not end.
     """
 
     def __init__(
@@ -105,7 +108,14 @@ class Tail:
 
     def __getattr__(self, name: str) -> Any:
         # `open` and `close` are only called where the stream has them, so they must come from the stream itself.
-        return getattr(self.inner, name)
+        found = getattr(self.inner, name)
+        return partial(self._contained, found, name) if name in ("open", "close") else found
+
+    def _contained(self, method: Callable[[], object], name: str) -> None:
+        try:
+            method()
+        except (OSError, ValueError) as error:
+            logger.error("xboard: output may be lost, %s: %s: %s", self._file_name(), name, error)
 
     def forget(self, pid: int) -> None:
         """Write what is still held of *pid* and forget it."""

@@ -11,6 +11,7 @@ from circus import logger
 from psutil import NoSuchProcess
 
 from xboard_circus.core.causes import Cause
+from xboard_circus.supervisor import starting
 from xboard_circus.supervisor.spawning import Wanted
 
 if TYPE_CHECKING:
@@ -115,7 +116,7 @@ class Replacement:
                 return  # it died by itself; the new one is its successor already
             else:
                 await asyncio.sleep(STEP)
-                armed.see_ready()
+                starting.see_ready(armed)
 
     async def _let_go(self) -> None:
         """End the old worker, which drains; its place is taken."""

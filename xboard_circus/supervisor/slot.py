@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import signal
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -101,6 +102,14 @@ class Spawned:
         """Let the launcher go."""
         if self.gate is not None:
             self.gate.unlink(missing_ok=True)
+
+    def wake_up(self) -> None:
+        """Let a process that somebody halted (SIGSTOP) hear the signal that is to end it.
+
+        It would stay pending, and Circus wait for all of `graceful_timeout` with everything else locked.
+        """
+        if not self.has_ended():
+            os.kill(self.pid, signal.SIGCONT)
 
     def exit_code(self) -> int | None:
         """Return how it ended (negative: by that signal), or None where nobody can tell any more.
