@@ -76,10 +76,10 @@ class Mac:
             (self.fake / name).chmod(0o755)
         self.plist = self.home / "Library" / "LaunchAgents" / "com.xboard.backend.plist"
 
-    def script(self, *words: str, expect: int = 0) -> str:
+    def script(self, *words: str, folder: Path | None = None, expect: int = 0) -> str:
         env = {**os.environ, "HOME": str(self.home), "FAKE": str(self.fake)}
         env["PATH"] = f"{self.fake}:{env['PATH']}"
-        command = [str(SCRIPT), *words, "--dir", str(self.folder)]
+        command = [str(SCRIPT), *words, "--dir", str(folder or self.folder)]
         done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
         assert done.returncode == expect, done.stderr
         return done.stderr
@@ -144,6 +144,36 @@ def test_launchctl_is_told_once_and_again_when_something_changed(mac: Mac) -> No
     assert mac.calls() == [gone]
     assert not mac.plist.exists()
     assert "not installed" in mac.script("remove", "--user")
+    assert mac.calls() == []
+
+
+def test_a_service_of_another_folder_is_left_alone_and_removed_from_wherever_one_stands(mac: Mac) -> None:
+    """Given a service, when another folder takes its name, then that is refused; `remove` needs no folder."""
+    mac.script("install", "--user")
+    job, command = mac.plist.read_bytes(), mac.home / ".local" / "bin" / "xboard-backend"
+    other = mac.folder.with_name("other")
+    other.mkdir()
+    (other / "circus.ini").write_text(INI)
+
+    for action in ("install", "upgrade"):
+        told = mac.script(action, "--user", folder=other, expect=1)
+        assert f"xboard-backend is the service of {mac.folder}: say --dir {mac.folder} for that one" in told
+    assert mac.plist.read_bytes() == job
+    assert not (other / "service.ini").exists()
+    mac.script("remove", "--user", folder=other)
+    assert [path for path in (mac.plist, command, mac.folder / "service.ini") if path.exists()] == []
+
+
+@pytest.mark.parametrize("action", ["install", "remove"])
+def test_a_program_of_somebody_elses_is_neither_replaced_nor_deleted(mac: Mac, action: str) -> None:
+    theirs = mac.home / ".local" / "bin" / "shop"
+    theirs.parent.mkdir(parents=True)
+    theirs.write_text("#!/bin/sh\necho a shop\n")
+
+    told = mac.script(action, "--user", "--name", "shop", expect=1)
+
+    assert f"{theirs} is there, and not of this script's making: choose another --name" in told
+    assert theirs.read_text() == "#!/bin/sh\necho a shop\n"
     assert mac.calls() == []
 
 
