@@ -13,15 +13,28 @@ from pathlib import Path
 import pytest
 
 from xboard_circus.core.versions import Requirement, satisfies
-from xboard_circus.doctor import Diagnosis, Level, control, dependencies, disk, examine, firewall, limits, machine, past
+from xboard_circus.doctor import (
+    Diagnosis,
+    Level,
+    control,
+    dependencies,
+    disk,
+    examine,
+    firewall,
+    limits,
+    machine,
+    past,
+    supervision,
+)
 from xboard_circus.doctor.case import Case
 from xboard_circus.doctor.diagnosis import good
 from xboard_circus.doctor.disk import MIB, Room
 from xboard_circus.doctor.machine import Memory
 from xboard_circus.doctor.supervision import of_watcher
+from xboard_circus.instance import Instance
 from xboard_circus.ledger import Record
 from xboard_circus.logs import Line, LogFile
-from xboard_circus.snapshot import Watcher, Worker
+from xboard_circus.snapshot import Circusd, Snapshot, Watcher, Worker
 
 GIB = 1024 * MIB
 
@@ -262,6 +275,19 @@ READY = Worker(1, 1, "ready", 1.0)
 )
 def test_watchers(found: Watcher, level: Level) -> None:
     assert of_watcher(found).level is level
+
+
+def test_a_watcher_that_is_off_by_the_ini_is_none_that_was_stopped(tmp_path: Path) -> None:
+    ini = "[watcher:web]\ncmd = sleep 9\n[watcher:Page]\ncmd = sleep 9\nautostart = False\n"
+    (tmp_path / "circus.ini").write_text(f"[circus]\n{ini}")
+    stopped = tuple(watcher(name=name, status="stopped") for name in ("web", "page"))
+    snapshot = Snapshot(Circusd(7, 1, "0.19", "ipc://x", 1.0), stopped)
+    case = Case(tmp_path / "circus.ini", 0.0, Instance(tmp_path / "circus.ini"), snapshot)
+
+    told = {diagnosis.what: diagnosis.level for diagnosis in supervision.look(case)}
+
+    assert told["web is stopped"] is Level.BAD
+    assert told["page is off: its section says autostart = False"] is Level.GOOD
 
 
 def test_restarts_are_counted_by_watcher_without_those_that_were_ordered() -> None:
