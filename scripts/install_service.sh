@@ -278,13 +278,26 @@ start_systemd() {
     fi
 }
 
+# launchctl may come back before the job has ended, as it drains, even with an error of its own for that; and what has
+# not ended cannot be loaded anew.
+unload() {
+    run launchctl bootout "$domain/$label" || :
+    if [ -n "$dry" ]; then return; fi
+    left=$((${stop_seconds:-120} + 10))
+    while launchctl print "$domain/$label" >/dev/null 2>&1; do
+        [ "$left" -gt 0 ] || fail "$label does not end; see: launchctl print $domain/$label"
+        left=$((left - 1))
+        sleep 1
+    done
+}
+
 start_launchd() {
     if launchctl print "$domain/$label" >/dev/null 2>&1; then
         if [ -z "$changed" ] && [ "$action" = install ]; then
             say "unchanged: $label is loaded"
             return
         fi
-        run launchctl bootout "$domain/$label"
+        unload
     fi
     run launchctl enable "$domain/$label"
     run launchctl bootstrap "$domain" "$unit"
@@ -310,7 +323,7 @@ remove_service() {
         ctl stop "$name.service"
         ctl disable "$name.service"
     elif launchctl print "$domain/$label" >/dev/null 2>&1; then
-        run launchctl bootout "$domain/$label"
+        unload
     fi
     delete "$unit" "$command" "$overlay"
     if [ "$manager" = systemd ]; then ctl daemon-reload; fi
