@@ -20,17 +20,20 @@ RUN /tools/bin/pip wheel --no-cache-dir --no-deps --wheel-dir /tools/wheel . \
  && find /opt/xboard -depth \( -name tests -o -name test -o -name include \) -type d -exec rm -rf {} +
 
 FROM ${BASE}
+ARG BASE
 ARG VERSION=0.1.0
 ARG REVISION=unknown
 LABEL org.opencontainers.image.title="xboard-backend" \
       org.opencontainers.image.description="A FastAPI backend, kept up by Circus" \
       org.opencontainers.image.version="${VERSION}" \
       org.opencontainers.image.revision="${REVISION}" \
-      org.opencontainers.image.licenses="Apache-2.0"
+      org.opencontainers.image.licenses="Apache-2.0" \
+      org.opencontainers.image.base.name="${BASE}"
 
-# 1000 is the first user of most hosts, so that what is mounted from there can be written; any other --user will do too.
+# 1000 is the first user of most hosts, so that what is mounted from there can be written. Any other --user will do too:
+# one without a group of its own is in group 0.
 RUN useradd --uid 1000 --user-group --no-create-home --home-dir /app --shell /usr/sbin/nologin xboard \
- && install -d -o xboard -g xboard /app /app/uploads /app/data \
+ && install -d -o xboard -g 0 -m 775 /app /app/uploads /app/data \
  && rm -rf /var/log/* /var/cache/*
 COPY --from=build /opt/xboard /opt/xboard
 COPY --chmod=644 deploy/container/circus.ini /app/circus.ini

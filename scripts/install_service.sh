@@ -3,7 +3,7 @@
 set -eu
 
 usage() {
-    cat >&2 <<EOF
+    cat <<EOF
 usage: $0 install|upgrade|remove [options]
 
 install   write the service's files, enable it and start it; again: only what has changed
@@ -17,30 +17,43 @@ remove    stop and disable it, and delete the files that install wrote; the fold
   --run-as USER  whom a system service runs as; made where there is none (xboard)
   --dry-run      print what would be done, and do nothing
 EOF
+}
+
+fail() {
+    say "install_service.sh: $*"
+    exit 1
+}
+
+# Called with what there is not, before anything else is known.
+misused() {
+    printf '%s\n' "$*; $0 --help shows what there is" >&2
     exit 2
 }
 
 action=${1-}
 case "$action" in
 install | upgrade | remove) shift ;;
-*) usage ;;
+-h | --help) usage && exit ;;
+'') usage >&2 && exit 2 ;;
+*) misused "$action: neither install, upgrade nor remove" ;;
 esac
 name=xboard-backend dir='' ini=circus.ini user=xboard scope=system dry=
 while [ $# -gt 0 ]; do
     case "$1" in
+    -h | --help) usage && exit ;;
     --user) scope=user ;;
     --dry-run) dry=yes ;;
     --name | --dir | --ini | --run-as)
-        [ -n "${2-}" ] || usage
+        [ -n "${2-}" ] || misused "$1: what it is to be has to follow"
         case "$1" in
         --name) name=$2 ;;
-        --dir) dir=$(CDPATH='' cd -- "$2" && pwd -P) || exit 1 ;;
+        --dir) dir=$(CDPATH='' cd -- "$2" 2>/dev/null && pwd -P) || misused "--dir $2: there is no such folder, or you may not enter it" ;;
         --ini) ini=$2 ;;
         --run-as) user=$2 ;;
         esac
         shift
         ;;
-    *) usage ;;
+    *) misused "$1: no such option" ;;
     esac
     shift
 done
@@ -48,11 +61,6 @@ done
 . "$(dirname "$0")/bootstrap.sh"
 dir=${dir:-$checkout}
 overlay=$dir/service.ini
-
-fail() {
-    say "install_service.sh: $*"
-    exit 1
-}
 
 # Do it, or with --dry-run only say so.
 run() {
@@ -99,6 +107,8 @@ filled() {
 # Where everything is on this host: $manager, $unit, $command, $runtime and what else the templates name.
 look_around() {
     case "$name" in *[!A-Za-z0-9_-]* | -*) fail "--name $name: write letters, digits, - and _ only" ;; esac
+    case "$user" in '' | *[!A-Za-z0-9_.-]* | -*) fail "--run-as $user: write a user's name, letters, digits and ._- only" ;; esac
+    case "$ini" in /*) fail "--ini $ini: write its name in the folder that --dir names" ;; esac
     case "$dir$ini" in *[!A-Za-z0-9/._+-]*) fail "$dir/$ini: the service managers do not take such a path; choose one of letters, digits and ._+-" ;; esac
     label=com.xboard.backend
     if [ "$name" != xboard-backend ]; then label=com.xboard.$name; fi
@@ -123,8 +133,26 @@ look_around() {
     if [ "$manager $scope$dry" = 'systemd system' ] && [ ! -d /run/systemd/system ]; then
         fail "this host was not started by systemd; nohup ./scripts/monitor_backend.sh keeps the backend up"
     fi
+    if [ "$manager $scope$dry" = 'systemd user' ] && ! systemctl --user show-environment >/dev/null 2>&1; then
+        fail "no systemd of $user's answers: log in as that user, not by su or sudo, or: loginctl enable-linger $user"
+    fi
     # A unix socket's path has 103 letters on macOS, 107 elsewhere; a worker's is the longest in there.
     [ ${#runtime} -le 50 ] || fail "$runtime: too long for the sockets in it; choose a shorter --dir"
+}
+
+# Is $1, where there is one, of our making?
+is_ours() { [ ! -s "$1" ] || grep -Eq 'circus\.circusd|Written by install_service\.sh' "$1"; }
+
+# The service of that name may be somebody else's, or ours in another folder: that one is what `remove` means.
+look_at_installed() {
+    for file in "$unit" "$command"; do
+        is_ours "$file" || fail "$file is there, and not of this script's making: choose another --name"
+    done
+    if [ -e "/usr/lib/systemd/$scope/$name.service" ]; then fail "$name is a service of this host's own: choose another --name"; fi
+    installed=$(sed -n 's/^exec .* -c \(.*\) "\$@"$/\1/p' "$command" 2>/dev/null) || :
+    if [ -z "$installed" ] || [ "$installed" = "$overlay" ]; then return; fi
+    [ "$action" = remove ] || fail "$name is the service of ${installed%/*}: say --dir ${installed%/*} for that one, or choose another --name"
+    overlay=$installed dir=${installed%/*}
 }
 
 # The Python of the service: the folder's own .venv, else the checkout's, which is made where it is missing.
@@ -211,6 +239,9 @@ need_user() {
     run useradd --system --user-group --home-dir "/var/lib/$name" --no-create-home --shell /usr/sbin/nologin "$user"
 }
 
+# From the root folder: the one that this was called in may be closed to that user.
+as_user() { (cd / && runuser -u "$user" -- "$@"); }
+
 # The folder and logs/ have to be the service's to write in; what else is in there stays whose it is.
 give_folder() {
     run mkdir -p "$dir/logs"
@@ -218,8 +249,9 @@ give_folder() {
     if [ "$scope" = user ]; then return; fi
     run chown "$user:$group" "$dir" "$dir/logs" "$runtime"
     if [ -n "$dry" ] || [ "$manager" = launchd ]; then return; fi
-    # From the root folder: the one that this was called in may be closed to that user.
-    (cd / && runuser -u "$user" -- "$python" -c 'import xboard_circus' 2>/dev/null) ||
+    case "$dir" in /tmp/* | /var/tmp/*) say "$dir: the service has a /tmp of its own, and does not find that folder; choose another --dir" ;; esac
+    as_user test -x "$dir" || fail "$user cannot enter $dir: put it where that user can, such as /opt/$name, not below /root"
+    as_user "$python" -c 'import xboard_circus' 2>/dev/null ||
         fail "$user cannot run $python: put folder and packages where that user can enter, such as /opt/$name, not below /root"
 }
 
@@ -246,13 +278,26 @@ start_systemd() {
     fi
 }
 
+# launchctl may come back before the job has ended, as it drains, even with an error of its own for that; and what has
+# not ended cannot be loaded anew.
+unload() {
+    run launchctl bootout "$domain/$label" || :
+    if [ -n "$dry" ]; then return; fi
+    left=$((${stop_seconds:-120} + 10))
+    while launchctl print "$domain/$label" >/dev/null 2>&1; do
+        [ "$left" -gt 0 ] || fail "$label does not end; see: launchctl print $domain/$label"
+        left=$((left - 1))
+        sleep 1
+    done
+}
+
 start_launchd() {
     if launchctl print "$domain/$label" >/dev/null 2>&1; then
         if [ -z "$changed" ] && [ "$action" = install ]; then
             say "unchanged: $label is loaded"
             return
         fi
-        run launchctl bootout "$domain/$label"
+        unload
     fi
     run launchctl enable "$domain/$label"
     run launchctl bootstrap "$domain" "$unit"
@@ -278,7 +323,7 @@ remove_service() {
         ctl stop "$name.service"
         ctl disable "$name.service"
     elif launchctl print "$domain/$label" >/dev/null 2>&1; then
-        run launchctl bootout "$domain/$label"
+        unload
     fi
     delete "$unit" "$command" "$overlay"
     if [ "$manager" = systemd ]; then ctl daemon-reload; fi
@@ -286,4 +331,5 @@ remove_service() {
 }
 
 look_around
+look_at_installed
 if [ "$action" = remove ]; then remove_service; else install_service; fi

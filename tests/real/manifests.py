@@ -38,10 +38,12 @@ def one(kind: str, among: list[Resource]) -> Resource:
 
 
 @contextlib.contextmanager
-def pod(folder: Path, change: Callable[[Resource], None] = lambda deployment: None) -> Iterator[Container]:
-    """Run the Deployment, its ConfigMap and its claim by podman, under names of the test's own."""
+def pod(
+    folder: Path, change: Callable[[Resource], None] = lambda deployment: None, *, of: Path = FOLDER
+) -> Iterator[Container]:
+    """Run the Deployment that *of* makes, its ConfigMap and claims by podman, under names of the test's own."""
     mark, port = uuid.uuid4().hex[:8], free_port()
-    found = [each for each in resources() if each["kind"] in ("ConfigMap", "PersistentVolumeClaim", "Deployment")]
+    found = [each for each in resources(of) if each["kind"] in ("ConfigMap", "PersistentVolumeClaim", "Deployment")]
     # Kustomize has put a sum of what is in it behind it.
     ini = one("ConfigMap", found)["metadata"]["name"].replace("xboard-ini", f"xboard-ini-{mark}")
     deployment = one("Deployment", found)
@@ -49,7 +51,7 @@ def pod(folder: Path, change: Callable[[Resource], None] = lambda deployment: No
     (container,) = deployment["spec"]["template"]["spec"]["containers"]
     container["image"] = image()
     text = yaml.safe_dump_all(found)
-    for name in ("xboard-ini", "xboard-uploads"):
+    for name in ("xboard-ini", "xboard-uploads", "xboard-data"):
         text = text.replace(name, f"{name}-{mark}")
     text = text.replace("name: xboard-backend", f"name: xboard-backend-{mark}")
     file = folder / "pod.yaml"

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import urllib.request
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from .compose import COMPOSE, FILE, files_that_can_be_open, project, services
 from .containers import ROOT, Container, answers, get, need_containers, podman_environ
 from .harness import eventually
+from .parts import needs
 
 # The first one makes the base and the image, which takes minutes where neither is there yet.
 pytestmark = pytest.mark.timeout(600)
@@ -55,6 +58,30 @@ def test_what_is_mounted_is_there() -> None:
 
     assert "./deploy/nginx/xboard.conf" in ours
     assert [name for name in ours if "prometheus" not in name and not (ROOT / name).exists()] == []
+
+
+def read_by_compose(*options: str) -> Any:
+    """Return what Docker's own Compose makes of the file; it needs no Docker for that."""
+    needs("docker-compose")
+    command = ["docker-compose", "--file", str(FILE), *options, "config", "--format=json"]
+    env = {name: value for name, value in os.environ.items() if not name.startswith(("XBOARD_", "COMPOSE_"))}
+    done = subprocess.run(command, env=env, capture_output=True, text=True, stdin=subprocess.DEVNULL)
+    assert (done.returncode, done.stderr) == (0, "")
+    return json.loads(done.stdout)
+
+
+def test_dockers_own_compose_reads_it_and_the_example_changes_nothing() -> None:
+    """Given Compose itself, which is stricter than podman's, then it takes every service, and .env.example for one."""
+    profiles = ("--profile=nginx", "--profile=prometheus")
+
+    read = read_by_compose("--env-file=/dev/null", *profiles)
+
+    assert set(read["services"]) == set(services())
+    assert set(read["services"]["backend"]["networks"]) == {"default", "figures"}
+    assert set(read["services"]["nginx"]["networks"]) == {"default"}
+    assert set(read["services"]["prometheus"]["networks"]) == {"default", "figures"}
+    assert read["networks"]["figures"]["internal"] is True
+    assert read_by_compose(f"--env-file={EXAMPLE}", *profiles) == read
 
 
 # -- what it does --

@@ -12,8 +12,11 @@ from typing import Any
 
 import pytest
 
+from xboard_circus import __version__
+
 from .containers import (
     BACKEND,
+    BASE,
     ROOT,
     SECRETS,
     Container,
@@ -90,9 +93,9 @@ def test_the_image_says_what_it_is_and_how_it_ends(built: str) -> None:
     labels: dict[str, str] = config["Labels"]
 
     assert (config["User"], config["StopSignal"], config["WorkingDir"]) == ("1000:1000", "SIGTERM", "/app")
-    assert {"title", "description", "version", "revision", "licenses"} <= {
-        name.removeprefix("org.opencontainers.image.") for name in labels
-    }
+    said = {name.removeprefix("org.opencontainers.image."): value for name, value in labels.items()}
+    assert {"title", "description", "revision"} <= set(said)
+    assert (said["version"], said["licenses"], said["base.name"]) == (__version__, "Apache-2.0", BASE)
     assert found["Healthcheck"]["Test"] == ["CMD", "python", "-m", "xboard_circus.container", "health"]
 
 

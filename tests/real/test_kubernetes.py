@@ -185,6 +185,16 @@ def test_the_deployment_runs_and_its_probes_pass(tmp_path: Path) -> None:
         assert running.inspect()["State"]["StartedAt"] == began
 
 
+def test_the_pod_for_sqlite_keeps_its_database_on_its_claim(tmp_path: Path) -> None:
+    need_containers("catatonit")
+    with pod(tmp_path, of=SQLITE) as running:
+        running.wait_ready(timeout=90)
+        mounts = {each["Destination"]: each["Name"] for each in running.inspect()["Mounts"] if each["Type"] == "volume"}
+
+        assert mounts["/app/data"].startswith("xboard-data-")
+        assert int(running.exec("stat", "-c", "%s", "/app/data/xboard.db")) > 0
+
+
 def test_a_pod_that_hangs_as_a_whole_is_started_again(tmp_path: Path) -> None:
     """Given a frozen circusd, when the liveness probe has failed often enough, then the container is started again."""
     need_containers("catatonit")

@@ -48,14 +48,24 @@ cmd = sleep 600
 graceful_timeout = 40
 """
 
-# Knows what is loaded, and writes down what it was told.
+# Knows what is loaded, and writes down what it was told. Where there is a file `drains`, a job ends after the next look
+# at it, not at once, as it does while it has requests to answer; and none can be loaded before that.
 LAUNCHCTL = """\
 #!/bin/sh
 echo "launchctl $*" >>"$FAKE/calls"
 case "$1" in
-print) [ -e "$FAKE/loaded" ] ;;
-bootstrap) touch "$FAKE/loaded" ;;
-bootout) rm "$FAKE/loaded" ;;
+print)
+    [ -e "$FAKE/loaded" ] || exit 113
+    if [ -e "$FAKE/ending" ]; then rm "$FAKE/ending" "$FAKE/loaded"; fi
+    ;;
+bootstrap)
+    if [ -e "$FAKE/loaded" ]; then echo "Bootstrap failed: 5: Input/output error" >&2; exit 5; fi
+    touch "$FAKE/loaded"
+    ;;
+bootout)
+    if [ -e "$FAKE/drains" ]; then touch "$FAKE/ending"; exit 36; fi
+    rm "$FAKE/loaded"
+    ;;
 esac
 """
 
@@ -76,10 +86,10 @@ class Mac:
             (self.fake / name).chmod(0o755)
         self.plist = self.home / "Library" / "LaunchAgents" / "com.xboard.backend.plist"
 
-    def script(self, *words: str, expect: int = 0) -> str:
+    def script(self, *words: str, folder: Path | None = None, expect: int = 0) -> str:
         env = {**os.environ, "HOME": str(self.home), "FAKE": str(self.fake)}
         env["PATH"] = f"{self.fake}:{env['PATH']}"
-        command = [str(SCRIPT), *words, "--dir", str(self.folder)]
+        command = [str(SCRIPT), *words, "--dir", str(folder or self.folder)]
         done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
         assert done.returncode == expect, done.stderr
         return done.stderr
@@ -144,6 +154,66 @@ def test_launchctl_is_told_once_and_again_when_something_changed(mac: Mac) -> No
     assert mac.calls() == [gone]
     assert not mac.plist.exists()
     assert "not installed" in mac.script("remove", "--user")
+    assert mac.calls() == []
+
+
+def test_a_job_that_drains_is_waited_for_before_it_is_loaded_anew_or_its_files_go(mac: Mac) -> None:
+    """Given a launchctl that comes back while the job still ends, then the next step is taken when it is gone."""
+    domain = f"gui/{os.getuid()}"
+    mac.script("install", "--user")
+    (mac.fake / "drains").touch()
+    mac.plist.write_text("")
+    mac.calls()
+
+    mac.script("install", "--user")
+
+    assert mac.calls() == [
+        f"bootout {domain}/com.xboard.backend",
+        f"enable {domain}/com.xboard.backend",
+        f"bootstrap {domain} {mac.plist}",
+    ]
+    mac.script("remove", "--user")
+    assert not (mac.fake / "loaded").exists()
+    assert not mac.plist.exists()
+
+
+def test_an_upgrade_loads_the_job_anew_though_nothing_of_it_changed(mac: Mac) -> None:
+    mac.script("install", "--user")
+
+    told = mac.script("upgrade", "--user", "--dry-run")
+
+    steps = [line.removeprefix("would run: ") for line in told.splitlines() if line.startswith("would run: ")]
+    assert steps[0].startswith(f"{mac.folder}/.venv/bin/python -m pip install ")
+    assert [step.split()[1] for step in steps if step.startswith("launchctl ")] == ["bootout", "enable", "bootstrap"]
+
+
+def test_a_service_of_another_folder_is_left_alone_and_removed_from_wherever_one_stands(mac: Mac) -> None:
+    """Given a service, when another folder takes its name, then that is refused; `remove` needs no folder."""
+    mac.script("install", "--user")
+    job, command = mac.plist.read_bytes(), mac.home / ".local" / "bin" / "xboard-backend"
+    other = mac.folder.with_name("other")
+    other.mkdir()
+    (other / "circus.ini").write_text(INI)
+
+    for action in ("install", "upgrade"):
+        told = mac.script(action, "--user", folder=other, expect=1)
+        assert f"xboard-backend is the service of {mac.folder}: say --dir {mac.folder} for that one" in told
+    assert mac.plist.read_bytes() == job
+    assert not (other / "service.ini").exists()
+    mac.script("remove", "--user", folder=other)
+    assert [path for path in (mac.plist, command, mac.folder / "service.ini") if path.exists()] == []
+
+
+@pytest.mark.parametrize("action", ["install", "remove"])
+def test_a_program_of_somebody_elses_is_neither_replaced_nor_deleted(mac: Mac, action: str) -> None:
+    theirs = mac.home / ".local" / "bin" / "shop"
+    theirs.parent.mkdir(parents=True)
+    theirs.write_text("#!/bin/sh\necho a shop\n")
+
+    told = mac.script(action, "--user", "--name", "shop", expect=1)
+
+    assert f"{theirs} is there, and not of this script's making: choose another --name" in told
+    assert theirs.read_text() == "#!/bin/sh\necho a shop\n"
     assert mac.calls() == []
 
 

@@ -9,8 +9,11 @@ import shutil
 import sys
 from pathlib import Path
 
+import pytest
+
 from .harness import BUNDLE, Watcher, circusd, eventually
 from .load import Load
+from .parts import needs
 from .service_host import NAME, ROOT, SCRIPT, UNIT, UserManager, run, user_manager
 from .test_users import USER, library_path, open_folder, pytestmark, python  # noqa: F401 - fixtures, and the marks
 
@@ -113,15 +116,61 @@ def test_without_root_a_service_of_the_system_is_refused(tmp_path: Path) -> None
     assert [path.name for path in tmp_path.iterdir()] == ["id"]
 
 
+def refusal(home: Path, *words: str) -> tuple[int, str]:
+    """Let the script do what it does not do, and return how it ended and its only line."""
+    done = run([str(SCRIPT), *words], {"PATH": "/usr/bin:/bin:/usr/sbin", "HOME": str(home)})
+    assert len(done.stderr.splitlines()) == 1, done
+    assert done.stdout == ""
+    return done.returncode, done.stderr
+
+
 def test_what_cannot_work_is_refused_in_one_line(tmp_path: Path) -> None:
     (tmp_path / "circus.ini").write_text("[circus]\n")
     for words, reason in (
         (["--run-as", "root"], "--run-as root: who reaches circusd's endpoint could then do all that root can"),
+        (["--run-as", "a;b"], "--run-as a;b: write a user's name"),
         (["--name", "a b"], "--name a b: write letters, digits, - and _ only"),
+        (["--ini", "/etc/circus.ini"], "--ini /etc/circus.ini: write its name in the folder that --dir names"),
         (["--user", "--ini", "none.ini"], "no such file; `xboard-circus init"),
     ):
-        command = [str(SCRIPT), "install", "--dry-run", "--dir", str(tmp_path), *words]
-        done = run(command, {"PATH": "/usr/bin:/bin:/usr/sbin", "HOME": str(tmp_path)})
-        assert done.returncode == 1
-        assert reason in done.stderr
-        assert len(done.stderr.splitlines()) == 1
+        code, line = refusal(tmp_path, "install", "--dry-run", "--dir", str(tmp_path), *words)
+
+        assert code == 1
+        assert reason in line
+
+
+@pytest.mark.skipif(not Path("/usr/lib/systemd/system/dbus.service").exists(), reason="no unit of the host's to name")
+def test_a_unit_of_the_hosts_own_is_not_hidden_by_ours(tmp_path: Path) -> None:
+    code, line = refusal(tmp_path, "install", "--dry-run", "--dir", str(tmp_path), "--name", "dbus")
+
+    assert code == 1
+    assert "dbus is a service of this host's own: choose another --name" in line
+
+
+def test_what_is_mistyped_is_named(tmp_path: Path) -> None:
+    for words, reason in (
+        (["instal"], "instal: neither install, upgrade nor remove; "),
+        (["install", "--frob"], "--frob: no such option; "),
+        (["install", "--name"], "--name: what it is to be has to follow; "),
+        (["install", "--dir", str(tmp_path / "none")], "there is no such folder, or you may not enter it; "),
+    ):
+        code, line = refusal(tmp_path, *words)
+
+        assert code == 2
+        assert reason in line
+        assert line.endswith("install_service.sh --help shows what there is\n")
+    shown = run([str(SCRIPT), "install", "--help"], {"PATH": "/usr/bin:/bin"})
+    assert (shown.returncode, shown.stderr) == (0, "")
+    assert shown.stdout.startswith("usage: ")
+
+
+def test_without_a_systemd_of_the_users_nothing_is_written(tmp_path: Path) -> None:
+    """Given that nobody is logged in, as with sudo, then the script says so before it writes a file."""
+    needs("systemctl")
+    (tmp_path / "circus.ini").write_text("[circus]\n")
+
+    code, line = refusal(tmp_path, "install", "--user", "--dir", str(tmp_path))
+
+    assert code == 1
+    assert "answers: log in as that user, not by su or sudo, or: loginctl enable-linger " in line
+    assert [path.name for path in tmp_path.iterdir()] == ["circus.ini"]

@@ -6,6 +6,7 @@ import contextlib
 import math
 import os
 import signal
+import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from xboard_circus.host import procs, runtime
 from .harness import BUNDLE, Circusd, Watcher, circusd, crowding, eventually, holds
 from .load import Load
 from .processes import marked
-from .service_host import NAME, UNIT, UserManager, install, user_manager
+from .service_host import NAME, ROOT, SCRIPT, UNIT, UserManager, install, run, user_manager
 
 # In place of the minute and a half that the unit gives circusd.
 SHORT_WATCHDOG = "[Service]\nWatchdogSec=5\n"
@@ -157,6 +158,35 @@ def test_the_script_is_idempotent_upgrades_and_removes(tmp_path: Path) -> None:
         assert [path for path in host.units.rglob("*") if path.name == UNIT] == []  # a link to nothing, too
         assert (c.folder / "circus.ini").exists()
         assert "not installed" in install(host, c, action="remove")
+
+
+PIP = """#!/bin/sh
+if [ "$1 $2" = "-m pip" ]; then echo "$*" >>{calls}; exit; fi
+exec {python} "$@"
+"""
+
+
+def test_an_upgrade_installs_the_packages_and_runs_what_was_installed(tmp_path: Path) -> None:
+    """Given a service, when it is upgraded, then pip is called for its own .venv and another circusd serves."""
+    with service(tmp_path, start=False) as (c, host):
+        calls, python = tmp_path / "pip-calls", c.folder / ".venv" / "bin" / "python"
+        python.parent.mkdir(parents=True)
+        python.write_text(PIP.format(calls=calls, python=sys.executable))
+        python.chmod(0o755)
+        words = ("--user", "--name", NAME, "--dir", str(c.folder))
+        for action in ("install", "upgrade"):
+            done = run([str(SCRIPT), action, *words], host.environ)
+            assert done.returncode == 0, done.stderr
+            if action == "install":
+                old = host.show(UNIT, "MainPID")
+                assert not calls.exists()
+                (host.units / UNIT).write_text((host.units / UNIT).read_text().replace("RestartSec=2", "RestartSec=9"))
+
+        assert calls.read_text() == f"-m pip install --quiet --disable-pip-version-check --upgrade {ROOT}\n"
+        assert host.show(UNIT, "ActiveState") == "active"
+        assert host.show(UNIT, "MainPID") not in ("0", old)
+        assert host.show(UNIT, "RestartUSec") == "2s"
+        assert c.serves()
 
 
 APART = {

@@ -26,15 +26,17 @@ from xboard_circus.doctor import (
     limits,
     machine,
     past,
+    supervision,
 )
 from xboard_circus.doctor.case import Case
 from xboard_circus.doctor.diagnosis import good
 from xboard_circus.doctor.disk import MIB, Room
 from xboard_circus.doctor.machine import Memory
 from xboard_circus.doctor.supervision import of_watcher
+from xboard_circus.instance import Instance
 from xboard_circus.ledger import Record
 from xboard_circus.logs import Line, LogFile
-from xboard_circus.snapshot import Watcher, Worker
+from xboard_circus.snapshot import Circusd, Snapshot, Watcher, Worker
 
 GIB = 1024 * MIB
 
@@ -311,6 +313,19 @@ def test_the_ledger_is_looked_at_once_and_only_where_somebody_records(tmp_path: 
 
     assert told == [f"damaged ledgers were set aside: {tmp_path / 'data' / 'ledger.db.damaged-1'}"]
     assert disk.folders(found).count(tmp_path / "data") == 1
+
+
+def test_a_watcher_that_is_off_by_the_ini_is_none_that_was_stopped(tmp_path: Path) -> None:
+    ini = "[watcher:web]\ncmd = sleep 9\n[watcher:Page]\ncmd = sleep 9\nautostart = False\n"
+    (tmp_path / "circus.ini").write_text(f"[circus]\n{ini}")
+    stopped = tuple(watcher(name=name, status="stopped") for name in ("web", "page"))
+    snapshot = Snapshot(Circusd(7, 1, "0.19", "ipc://x", 1.0), stopped)
+    case = Case(tmp_path / "circus.ini", 0.0, Instance(tmp_path / "circus.ini"), snapshot)
+
+    told = {diagnosis.what: diagnosis.level for diagnosis in supervision.look(case)}
+
+    assert told["web is stopped"] is Level.BAD
+    assert told["page is off: its section says autostart = False"] is Level.GOOD
 
 
 def test_restarts_are_counted_by_watcher_without_those_that_were_ordered() -> None:

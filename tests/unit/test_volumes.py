@@ -34,6 +34,22 @@ def test_a_folder_in_place_of_the_database(tmp_path: Path) -> None:
 
 
 @not_root
+def test_the_sample_app_writes_where_it_stands_and_another_app_may_not(tmp_path: Path) -> None:
+    tmp_path.chmod(0o500)
+    try:
+        told = complaints({"XBOARD_APP": "xboard_circus.app:app"}, folder=tmp_path)
+        of_another = complaints({"XBOARD_APP": "shop:app"}, folder=tmp_path)
+    finally:
+        tmp_path.chmod(0o700)
+
+    assert [line.partition(":")[0] for line in told] == [
+        f"SQLite keeps its log beside {tmp_path / 'xboard.db'}, and {tmp_path} cannot be written",
+        f"{tmp_path} cannot be written by user {os.geteuid()}",
+    ]
+    assert of_another == []
+
+
+@not_root
 def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "uploads").mkdir(mode=0o500)
 

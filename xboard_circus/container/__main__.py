@@ -8,6 +8,7 @@ All logs go to stdout. Exit codes: 0 told to end, 1 given up or not started (the
 
 from __future__ import annotations
 
+import re
 import signal
 import sys
 import time
@@ -22,6 +23,7 @@ from xboard_circus.host import runtime
 
 DONE, TOLD, USAGE = 0, 1, 2
 INI = Path("circus.ini")
+VARIABLE = re.compile(r"\$\(circus\.env\.(\w+)\)")
 REST_GRACE = 10.0
 OVERDUE_AFTER = 10.0
 
@@ -36,10 +38,11 @@ def run(ini: Path) -> int:
     init = Init(on_hangup=lambda: _reload(init, [*command_line, "reload"]))
     init.take_over()
     instance = runtime.instance_id(ini)
-    last_words.forget(instance)
     problems = complaints()
-    if not problems and (code := init.tend(init.start([*command_line, "check"]))) and init.told_to_end is None:
-        problems = [f"nothing was started: the check of {ini} ended with {code}, see above"]
+    if not problems:
+        last_words.forget(instance)
+        if (code := init.tend(init.start([*command_line, "check"]))) and init.told_to_end is None:
+            problems = [_told_of_check(ini, code)]
     if problems:
         for problem in problems:
             say(problem)
@@ -63,10 +66,21 @@ def _verdict(init: Init, code: int, reason: str | None) -> int:
     return code
 
 
+def _told_of_check(ini: Path, code: int) -> str:
+    if code > 128:
+        return f"nothing was started: the check of {ini} was ended by {_signal_of(code)}; is there too little memory?"
+    taken = sorted(set(VARIABLE.findall(ini.read_text(encoding="utf-8")))) if ini.is_file() else []
+    hint = f"; of its values, these are the container's environment's: {', '.join(taken)}" if taken else ""
+    return f"nothing was started: {ini} is at fault, see above{hint}"
+
+
+def _signal_of(code: int) -> str:
+    return signal.Signals(code - 128).name if code - 128 in set(signal.Signals) else str(code - 128)
+
+
 def _told_of(code: int) -> str:
     if code > 128:
-        name = signal.Signals(code - 128).name if code - 128 in set(signal.Signals) else str(code - 128)
-        return f"circusd was ended by {name}; its workers go with it"
+        return f"circusd was ended by {_signal_of(code)}; its workers go with it"
     return f"circusd ended with exit code {code}" if code else "circusd was told to quit"
 
 
@@ -92,6 +106,7 @@ def main(arguments: Sequence[str]) -> int:
     """Read the command line and do what it says."""
     if list(arguments) not in ([], ["run"], ["health"]):
         print("usage: python -m xboard_circus.container [run | health]", file=sys.stderr)
+        print("to run something else in the image: docker run -it --entrypoint sh IMAGE", file=sys.stderr)
         return USAGE
     ini = INI.absolute()
     try:

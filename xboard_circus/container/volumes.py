@@ -1,7 +1,8 @@
 """Look at what is mounted into the container before the backend trips over it.
 
-Docker makes an empty folder where a file that is to be mounted is not there yet, and a mounted folder belongs to whom
-it belongs to on the host: both show up in the app as an error of SQLite's that names neither.
+Docker makes an empty folder where a file that is to be mounted is not there yet, a mounted folder belongs to whom it
+belongs to on the host, and with a read-only root only what is mounted can be written: all show up in the app as an
+error of SQLite's that names none of it.
 """
 
 from __future__ import annotations
@@ -10,17 +11,29 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
+SAMPLE = "xboard_circus.app:app"
+
 
 def complaints(environment: Mapping[str, str] = os.environ, *, folder: Path | None = None) -> list[str]:
-    """Return what is wrong with the database and the uploads, and what to do about it, one line each.
+    """Return what is wrong with the folders that have to be written, and what to do about it, one line each.
 
-    What is neither mounted nor asked for is passed over: an app of the user's own may need neither.
+    A database or a folder of uploads that is neither mounted nor asked for is passed over: an app of the user's own may
+    need neither, as the sample app does.
     """
-    here = folder or Path.cwd()
+    here, is_sample = folder or Path.cwd(), environment.get("XBOARD_APP") == SAMPLE
     database = here / environment.get("XBOARD_DB", "xboard.db")
     uploads = here / environment.get("XBOARD_UPLOADS", "uploads")
-    found = _of_database(database) if database.exists() or "XBOARD_DB" in environment else []
-    return found + (_of_uploads(uploads) if uploads.is_mount() or "XBOARD_UPLOADS" in environment else [])
+    found = _of_runtime(Path(environment.get("XBOARD_RUNTIME_DIR", "/tmp")))
+    if is_sample or database.exists() or "XBOARD_DB" in environment:
+        found += _of_database(database)
+    if is_sample or uploads.is_mount() or "XBOARD_UPLOADS" in environment:
+        found += _of_uploads(uploads)
+    return found
+
+
+def _of_runtime(folder: Path) -> list[str]:
+    above = _existing(folder)
+    return [] if os.access(above, os.W_OK) else [f"{above} cannot be written: run the container with --tmpfs {above}"]
 
 
 def _of_database(database: Path) -> list[str]:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
+
+from circus.util import to_bool
 
 from xboard_circus.core.states import nobody_wanted
 from xboard_circus.doctor.case import Case
 from xboard_circus.doctor.diagnosis import Diagnosis, bad, good, warning
 from xboard_circus.host import listeners
+from xboard_circus.instance import Instance
 from xboard_circus.snapshot import Snapshot, Watcher
 
 TOPIC = "circusd"
@@ -33,13 +36,22 @@ def look(case: Case) -> Iterator[Diagnosis]:
         return
     circusd = case.snapshot.circusd
     yield good(TOPIC, f"runs, pid {circusd.pid}, and answers at {circusd.endpoint}")
-    yield from _watchers(case.snapshot)
+    yield from _watchers(case.snapshot, _off(case.instance))
 
 
-def _watchers(snapshot: Snapshot) -> Iterator[Diagnosis]:
+def _off(instance: Instance) -> set[str]:
+    """Return the watchers that the ini leaves for somebody to start, in small letters as circusd has them."""
+    return {
+        watcher.name.lower()
+        for watcher in instance.config.watchers
+        if not to_bool(watcher.given.get("autostart", "True"))
+    }
+
+
+def _watchers(snapshot: Snapshot, off: Collection[str]) -> Iterator[Diagnosis]:
     for watcher in snapshot.watchers:
         if not watcher.name.startswith(HELPER_PREFIX):
-            yield of_watcher(watcher)
+            yield of_watcher(watcher, is_off=watcher.name.lower() in off)
         elif watcher.status != "active" or watcher.wants_nobody:
             how = "incr" if watcher.wants_nobody else "start"
             state = "has no process" if watcher.wants_nobody else f"is {watcher.status}"
@@ -47,10 +59,12 @@ def _watchers(snapshot: Snapshot) -> Iterator[Diagnosis]:
             yield bad(TOPIC, f"{watcher.name} {state}: hung workers are not noticed", hint)
 
 
-def of_watcher(watcher: Watcher) -> Diagnosis:
-    """Return how one watcher is."""
+def of_watcher(watcher: Watcher, *, is_off: bool = False) -> Diagnosis:
+    """Return how one watcher is; *is_off*: circusd does not start it by itself."""
     serving = f"{watcher.name}: {watcher.serving} of {watcher.numprocesses} workers ready"
     reason = f": {watcher.last_reason}" if watcher.last_reason else ""
+    if watcher.status == "stopped" and is_off:
+        return good(TOPIC, f"{watcher.name} is off: its section says autostart = False")
     if watcher.status == "stopped":
         return bad(TOPIC, f"{watcher.name} is stopped", f"`circusctl start {watcher.name}` starts it")
     if watcher.wants_nobody:
