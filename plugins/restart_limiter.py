@@ -19,6 +19,7 @@ from typing import Any
 
 from xboard_circus.circus_client import CircusdGone, CommandRefused
 from xboard_circus.core.names import bus_name
+from xboard_circus.core.sentences import Say
 from xboard_circus.host import procs
 from xboard_circus.options.reading import RestartOptions, parse_watcher
 from xboard_circus.plugins._base import BusEvent, Commands, Part, XboardPlugin
@@ -34,7 +35,7 @@ NEW_WITHIN = 0.5
 CALL_SECONDS = 1.0
 OPTIONS_EVERY = 60.0
 NEWS = 200
-BY = "the restart limiter"
+BY = Say.BY_LIMITER()
 
 
 @dataclass(slots=True)

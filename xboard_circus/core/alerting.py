@@ -12,6 +12,7 @@ from enum import Enum
 from typing import Any
 
 from xboard_circus.core.reasons import one_line, seconds
+from xboard_circus.core.sentences import Say
 
 View = Mapping[str, Any]
 
@@ -152,7 +153,7 @@ class Alerting:
         """Take note that circusd did not answer."""
         since = self._bad_since.setdefault((CIRCUSD, Trouble.SILENT), now)
         if now - since >= self.rules.down_after and (CIRCUSD, Trouble.SILENT) not in self.open:
-            reason = f"circusd has not answered for {seconds(now - since)}: {one_line(why)}"
+            reason = Say.CIRCUSD_SILENT(held=seconds(now - since), why=one_line(why))
             self._raise(CIRCUSD, Trouble.SILENT, reason, now, opened_at=since)
 
     def _look(self, name: str, view: View, now: float) -> None:
@@ -171,20 +172,21 @@ class Alerting:
             if now - since >= wait and key not in self.open:
                 why = found[trouble]
                 if trouble is Trouble.DOWN:
-                    why = f"no worker ready for {seconds(now - since)}" + (f": {why}" if why else "")
+                    say = Say.NONE_READY_SAYING if why else Say.NONE_READY
+                    why = say(held=seconds(now - since), why=why)
                 self._raise(name, trouble, one_line(why), now, opened_at=since)
 
     def _ending(self, incident: Incident, view: View, now: float) -> str:
         """Return how it is well again, "" while it is not."""
         if incident.trouble is Trouble.SILENT:
-            return "circusd answers again"
+            return Say.CIRCUSD_ANSWERS()
         if _holds(incident.trouble, view):
             if incident.clear_since is not None:
                 self.open[incident.key] = replace(incident, clear_since=None, count=incident.count + 1)
             return ""
         since = now if incident.clear_since is None else incident.clear_since
         if now - since >= self.rules.recover_after:
-            return f"{_ready(view)} of {view['numprocesses']} workers ready"
+            return Say.SO_MANY_READY(n=_ready(view), total=view["numprocesses"])
         self.open[incident.key] = replace(incident, clear_since=since)
         return ""
 
@@ -219,11 +221,11 @@ def _shown(view: View) -> dict[Trouble, str]:
     port = view.get("port") or {}
     found = {}
     if port.get("state") == "refused":
-        found[Trouble.PORT_REFUSED] = str(port.get("reason") or "the port is held")
+        found[Trouble.PORT_REFUSED] = str(port.get("reason") or Say.PORT_IS_HELD())
     if troubled := [worker for worker in view["workers"] if worker.get("state") in TROUBLED]:
         found[Trouble.UNHEALTHY] = str(troubled[0].get("reason") or troubled[0]["state"])
     if view.get("cooldown_until") is not None:
-        found[Trouble.CRASH_LOOP] = last or "cooling down"
+        found[Trouble.CRASH_LOOP] = last or Say.WAITING_COOLING()
     if _is_down(view):
         found[Trouble.DOWN] = last
     return found
@@ -252,10 +254,10 @@ def _given_up(incident: Incident, view: View | None) -> str:
     if incident.trouble is Trouble.SILENT:
         return ""
     if view is None:
-        return "circusd has no watcher of that name any more"
+        return Say.NO_SUCH_WATCHER()
     # Where there is no guard it is the limiter that stops a watcher in a loop, for its cooldown.
     is_limited = incident.trouble is Trouble.CRASH_LOOP and not view.get("armed")
-    return "the watcher was stopped" if view.get("status") == "stopped" and not is_limited else ""
+    return Say.WATCHER_STOPPED() if view.get("status") == "stopped" and not is_limited else ""
 
 
 def _is_down(view: View) -> bool:

@@ -11,6 +11,7 @@ from collections import deque
 from dataclasses import dataclass, field, fields
 
 from xboard_circus.core.reasons import seconds
+from xboard_circus.core.sentences import Say
 
 JITTER = 0.2
 
@@ -222,19 +223,19 @@ class RestartBudget:
     def _verdict(self, record: _Slot, jitter: float) -> Verdict:
         failures, limits = self._count(record), self.limits
         all_failures = self.spent(self._now)
+        window, cooldown = seconds(limits.window), seconds(limits.cooldown)
         if record.cooling:
-            why = "failed again"
+            reason = Say.THEN_COOL_AGAIN(wait=cooldown)
         elif failures >= limits.burst:
-            why = f"{failures} failures in {seconds(limits.window)}"
+            reason = Say.THEN_COOL_DOWN(failures=failures, window=window, wait=cooldown)
         # Not its first: a healthy worker that stumbles once beside a crash loop is no loop.
         elif failures > 1 and all_failures >= self.limit:
-            why = f"{all_failures} failures of all workers in {seconds(limits.window)}"
+            reason = Say.THEN_ALL_COOL_DOWN(failures=all_failures, window=window, wait=cooldown)
         else:
             wait = limits.delay_after(failures, jitter=jitter)
-            when = f"in {seconds(wait)}" if wait else "at once"
-            reason = f"{failures} of {limits.burst} failures in {seconds(limits.window)}: next try {when}"
+            say = Say.THEN_WAIT if wait else Say.THEN_AT_ONCE
+            reason = say(failures=failures, burst=limits.burst, window=window, wait=seconds(wait))
             return Verdict(wait, cooling=False, failures=failures, reason=reason)
-        reason = f"{why}: cooling down, tried again in {seconds(limits.cooldown)}"
         return Verdict(limits.cooldown, cooling=True, failures=failures, reason=reason)
 
     def _released(self, record: _Slot) -> bool:

@@ -14,6 +14,7 @@ from types import FrameType
 from typing import Any
 
 from xboard_circus.core.logins import LoginLimiter
+from xboard_circus.dashboard.answers import Answer
 from xboard_circus.dashboard.evidence import Evidence, new_lines
 from xboard_circus.dashboard.poller import Server
 from xboard_circus.dashboard.saved import Added, Saved
@@ -168,7 +169,7 @@ class Hub:
                     quiet_since = self.clock()
                 await asyncio.sleep(LOG_EVERY)
         except OSError as error:
-            yield event("line", json_text(f"[{log.path} cannot be read any more: {error.strerror}]"))
+            yield event("line", json_text(Answer.LOG_LOST(path=log.path, error=error.strerror)))
         finally:
             self.readers -= 1
             if follower is not None:

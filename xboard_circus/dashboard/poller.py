@@ -12,6 +12,7 @@ from typing import Any
 import anyio
 
 from xboard_circus.core.reasons import one_line
+from xboard_circus.dashboard.answers import Answer
 from xboard_circus.dashboard.asking import Questions, Told
 from xboard_circus.dashboard.history import History
 from xboard_circus.errors import XboardError
@@ -36,7 +37,7 @@ class Server:
         self.endpoint = endpoint
         self.told: Told | None = None
         self.is_reachable = False
-        self.error: str | None = "not asked yet"
+        self.error: str | None = Answer.NOT_ASKED()
         self.history = History()
         self._clock = clock
         self._answered_at = 0.0
@@ -102,7 +103,7 @@ class Server:
         except Exception as error:  # the boundary of this thread: a circusd of another version may tell anything
             if self.is_reachable or self.told is None:
                 log.exception("What circusd at %s tells can't be read", self.endpoint)
-            self.is_reachable, self.error = False, one_line(f"its answer can't be read: {error!r}")
+            self.is_reachable, self.error = False, one_line(Answer.UNREADABLE(error=repr(error)))
             return
         self.told, self._answered_at = told, self._clock()
         self.is_reachable, self.error = True, None

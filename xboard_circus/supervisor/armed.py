@@ -15,6 +15,7 @@ from circus.exc import MessageError
 from xboard_circus.core.budget import RestartBudget, RestartLimits
 from xboard_circus.core.causes import Cause
 from xboard_circus.core.ports import Policy
+from xboard_circus.core.sentences import Say
 from xboard_circus.core.states import WorkerState
 from xboard_circus.host import runtime
 from xboard_circus.options.reading import WatcherOptions, parse_watcher
@@ -274,53 +275,50 @@ class ArmedWatcher:
         spawned = self.live.get(pid)
         now = self.clock()
         if spawned is None or spawned.started != started:
-            raise MessageError(f"{self.name} has no worker {pid} that started at {started}")
+            raise MessageError(Say.NO_SUCH_WORKER(watcher=self.name, pid=pid, started=started))
         if not self.is_running():
-            raise MessageError(f"{self.name} is {self.watcher.status()}")
+            raise MessageError(Say.WATCHER_IS(watcher=self.name, state=self.watcher.status()))
         if spawned.commanded_by or spawned.our_kill or spawned.retiring:
-            raise MessageError(f"{pid} is being ended already")
+            raise MessageError(Say.BEING_ENDED(pid=pid))
         if kind == ends.OPERATOR:
             self._replace_for_operator(spawned, reason)
             return
         if spawned.ready_at is None:
-            raise MessageError(f"{pid} is still starting: health.startup_timeout rules")
+            raise MessageError(Say.STILL_STARTING(pid=pid))
         health = self.options.health
         if probed_at < spawned.ready_at or now - probed_at > health.timeout + health.period + 1.0:
-            raise MessageError(f"the probe of {pid} is {now - probed_at:.1f} s old: too old to kill for")
+            raise MessageError(Say.PROBE_TOO_OLD(pid=pid, age=f"{now - probed_at:.1f} s"))
         if kind == WorkerState.WEDGED.value:
-            self.supervisor.run(kill_wedged(self, spawned, f"wedged: {reason}"), f"the end of {pid}")
+            self.supervisor.run(kill_wedged(self, spawned, Say.WEDGED(why=reason)), f"the end of {pid}")
             return
         if self.replacement is not None or self.busy:
-            raise MessageError("another worker of this watcher is being replaced")
+            raise MessageError(Say.ANOTHER_REPLACED())
         wait = self.budget.wait(spawned.slot, now)
         if wait > 0:
-            raise MessageError(f"its restarts are used up, next one in {wait:.0f} s")
+            raise MessageError(Say.RESTARTS_USED_UP(wait=f"{wait:.0f} s"))
         if self.port.is_bound_by_the_server:
             # Its successor could not bind the port beside it, so here the old one has to go first.
-            self.supervisor.run(self._end_sick(spawned, f"sick: {reason}"), f"the end of {pid}")
+            self.supervisor.run(self._end_sick(spawned, Say.SICK(why=reason)), f"the end of {pid}")
             return
-        work = Replacement(self, spawned, cause=Cause.UNHEALTHY, by="probe", reason=f"sick: {reason}")
+        work = Replacement(self, spawned, cause=Cause.UNHEALTHY, by="probe", reason=Say.SICK(why=reason))
         self.supervisor.run(self._replace(work), f"the replacement of {pid}")
 
     def _replace_for_operator(self, spawned: Spawned, reason: str) -> None:
         """Begin what a rolling reload does, for one worker; it costs no restart, however it ends."""
         if spawned.released_at is None or spawned.spare:
-            raise MessageError(f"{spawned.pid} does not serve; it is {view.state_of(self, spawned).value}")
+            raise MessageError(Say.DOES_NOT_SERVE(pid=spawned.pid, state=view.state_of(self, spawned).value))
         if self.replacement is not None or self.busy:
-            raise MessageError("another worker of this watcher is being replaced")
+            raise MessageError(Say.ANOTHER_REPLACED())
         if self.port.is_bound_by_the_server:
-            raise MessageError(
-                f"each worker of {self.name} binds its port by itself, so a new one can't be ready beside this one; "
-                "restart the watcher"
-            )
-        by, told = f"{ends.OPERATOR}: {reason}", f"replacement asked for by {reason}"
+            raise MessageError(Say.BINDS_BY_ITSELF(watcher=self.name))
+        by, told = Say.OPERATOR_BY(by=reason), Say.REPLACEMENT_ASKED_FOR(by=reason)
         work = Replacement(self, spawned, cause=None, by=by, reason=told)
         self.supervisor.run(self._replace(work), f"the replacement of {spawned.pid}")
 
     async def _replace(self, work: Replacement) -> None:
         failure = await work.run()
         if failure is not None:
-            self.tell(f"{work.reason}; kept, since {failure}")
+            self.tell(Say.KEPT(why=work.reason, failure=failure))
 
     async def _end_sick(self, spawned: Spawned, reason: str) -> None:
         decided(self, spawned, Cause.UNHEALTHY, by="probe", reason=reason)
@@ -391,7 +389,7 @@ class ArmedWatcher:
                     evidence.tell_ready(self, spawned)
                     self.budget.ready(spawned.slot, now)
             elif self.budget.reset_if_held(spawned.slot, now - spawned.ready_at):
-                reason = f"ready for {self.budget.limits.reset_after:g} s: its restarts are forgotten"
+                reason = Say.FORGIVEN(held=f"{self.budget.limits.reset_after:g} s")
                 self.publish("recovered", reason=reason, pid=spawned.pid, wid=spawned.wid)
 
     def _end_late_starts(self) -> None:
@@ -401,7 +399,7 @@ class ArmedWatcher:
                 continue
             on_trial = self.replacement is not None and self.replacement.new is spawned
             if now - spawned.released_at > limit and not spawned.our_kill and not on_trial:
-                reason = f"not ready within health.startup_timeout = {limit:g} s"
+                reason = Say.NOT_READY_IN_TIME(timeout=f"{limit:g} s")
                 self.supervisor.run(self._end_late_start(spawned, reason), f"the end of {spawned.pid}")
 
     async def _end_late_start(self, spawned: Spawned, reason: str) -> None:

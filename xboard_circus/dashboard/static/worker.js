@@ -6,6 +6,7 @@ import { Sparkline, shown } from "./charts.js";
 import { el, set, show, write } from "./dom.js";
 import { now } from "./feed.js";
 import { shownState } from "./ghosts.js";
+import { say } from "./reasons.js";
 import { count, duration, text } from "./text.js";
 
 /** Columns in their order, with the key of their heading. */
@@ -56,7 +57,7 @@ export class WorkerRow {
     this.unready.update("not_ready", stale);
     write(this.wid, worker.wid ?? "");
     // The countdown beside it goes on; the one in circusd's words stands still.
-    const reason = (worker.reason ?? "").replace(/,? next try in [\d.]+ s$/, "");
+    const reason = say((worker.reason ?? "").replace(/,? next try in [\d.]+ s$/, ""));
     write(this.reason, reason);
     set(this.reason, "title", reason || null);
     const series = this.history.of(server.id, worker);
