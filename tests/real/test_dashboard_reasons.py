@@ -133,7 +133,7 @@ WEDGED = "no answer within 2 s"
         ),
         pytest.param(
             "commanded: operator: dashboard: admin from 127.0.0.1",
-            "按命令结束：操作员：控制台：管理员，来自 127.0.0.1",
+            "按命令结束：操作员：控制台（管理员，127.0.0.1）",
             id="who asked",
         ),
         pytest.param("commanded: reload", "按命令结束：滚动重载", id="what asked"),

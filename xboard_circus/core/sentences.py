@@ -232,6 +232,12 @@ class Say(Template):
     HELD_BACK = "{n} alerts were held back by the limit of an hour: {names}"
     NO_SUCH_WATCHER = "circusd has no watcher of that name any more"
 
+    # Logs
+    LOG_OF_WATCHER = "{watcher}: what it writes to {stream}"
+    LOG_OF_CIRCUSD = "circusd itself"
+    LOG_OF_PRINTED = "circusd: what it and processes without a stream print"
+    LOG_OF_PLUGIN = "[{plugin}] itself"
+
     # Circus's own, which are quoted
     CIRCUS_BUSY = "arbiter is already running {command} command"
     CIRCUS_RESTARTING = "arbiter is restarting..."

@@ -27,6 +27,7 @@ class Server:
         told: Its last good answer; None before the first.
         is_reachable: It answered the last question.
         error: What came in the place of an answer.
+        was_asked: Set once the first question is over, answered or not.
     """
 
     def __init__(
@@ -45,6 +46,7 @@ class Server:
         # A pool of one thread for each: a circusd that hangs, or a name that is looked up for long, holds up no other.
         self._pool = ThreadPoolExecutor(1, thread_name_prefix=f"circusd-{server_id}")
         self._wanted = asyncio.Event()
+        self.was_asked = asyncio.Event()
 
     async def run(self, period: Callable[[], float]) -> None:
         """Ask for ever, with a pause of *period* between the beginnings of two questions."""
@@ -53,6 +55,7 @@ class Server:
             began_at = self._clock()
             self._wanted.clear()
             await loop.run_in_executor(self._pool, self._ask)
+            self.was_asked.set()
             wait = began_at + period() - self._clock()
             if wait > 0:
                 with anyio.move_on_after(wait):

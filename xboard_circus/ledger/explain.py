@@ -91,8 +91,8 @@ def when(time: float) -> str:
 
 
 def _span(value: float) -> str:
-    """Return a time span as a person says it, short ones with their fraction."""
-    return seconds(max(value, 0.0)) if value < 60 else span(value)
+    """Return a time span as a person says it, short ones with their fraction, down to a hundredth of a second."""
+    return seconds(round(max(value, 0.0), 2)) if value < 60 else span(value)
 
 
 def _headline(record: Record) -> str:

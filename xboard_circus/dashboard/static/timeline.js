@@ -11,7 +11,7 @@ import { fullTime, text, timeOf, word } from "./text.js";
 const EVERY = 2000;
 const FIRST = 100;
 const MOST = 1000;
-const KINDS = ["restart", "cooldown", "recovered", "unhealthy", "port_freed", "port_refused", "command", "spawn", "reap", "kill", "start", "stop"];
+const KINDS = ["restart", "cooldown", "recovered", "unhealthy", "port_freed", "port_refused", "replace", "kept", "reload_begin", "reload_end", "command", "ready", "end", "spawn", "reap", "kill", "start", "stop"];
 const $ = (id) => document.getElementById(id);
 
 export class Timeline {
@@ -103,7 +103,7 @@ class EventRow {
     const label = text("timeline.why.of", { kind: word("kind", event.kind), watcher: event.watcher, time });
     this.text = el("div", { class: "why", hidden: true });
     const cause = event.cause ? word("cause", event.cause) : "";
-    const who = [event.pid && `PID ${event.pid}`, cause, event.data?.by && asker(event.data.by)].filter(Boolean).join(" · ");
+    const who = [event.pid && `PID ${event.pid}`, cause, event.kind !== "command" && event.data?.by && asker(event.data.by)].filter(Boolean).join(" · ");
     this.ask = el("button", { type: "button", class: "button button-quiet", "aria-expanded": "false", "aria-label": label }, text("timeline.why"));
     this.ask.addEventListener("click", () => this.toggle(serverOf(), event));
     this.node = el(

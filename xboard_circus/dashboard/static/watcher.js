@@ -102,7 +102,7 @@ export class WatcherCard {
     write(this.ready, text(armed ? "watcher.ready" : "watcher.running", { ready: serving(watcher), wanted: watcher.numprocesses }));
     show(this.unarmed, !armed && !isPlugin(watcher));
     this.updateFacts(stale);
-    write(this.last, watcher.last_reason ? `${text("watcher.last")} ${say(watcher.last_reason)}` : "");
+    write(this.last, watcher.last_reason ? text("watcher.last", { why: say(watcher.last_reason) }) : "");
     show(this.last, Boolean(watcher.last_reason));
     this.roll.update(watcher.reload ?? null);
     write(this.empty, text(watcher.status === "stopped" ? "watcher.stopped" : "watcher.no_workers"));
