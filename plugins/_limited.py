@@ -13,6 +13,7 @@ from typing import Any
 from xboard_circus.core.budget import RestartBudget, RestartLimits
 from xboard_circus.core.causes import Death, cause_of
 from xboard_circus.core.reasons import seconds
+from xboard_circus.core.sentences import Say
 from xboard_circus.options.reading import RestartOptions
 from xboard_circus.plugins._deaths import DeathCount, Ended
 
@@ -127,19 +128,21 @@ class Limited:
         self.budget.started(SLOT, now)
         self.quiet_since = now
         more = {"pid": ended.pid, "cause": cause.value}
-        counted = f"{verdict.failures} of {self.budget.limits.burst} failures in {seconds(self.options.window)}"
-        news = [News(self.name, "restart", f"{reason}; {counted}", more)]
+        counted = Say.THEN_COUNTED(
+            failures=verdict.failures, burst=self.budget.limits.burst, window=seconds(self.options.window)
+        )
+        news = [News(self.name, "restart", Say.COUNTED(why=reason, then=counted), more)]
         if verdict.cooling:
             self.until = now + verdict.wait
             self.enter(Phase.STOPPING)
-            news.append(News(self.name, "cooldown", f"{reason}; {verdict.reason}", more))
+            news.append(News(self.name, "cooldown", Say.COUNTED(why=reason, then=verdict.reason), more))
         return news
 
     def forgive(self, view: WatcherView, now: float) -> list[News]:
         """Forget the failures of what has held for long enough."""
         was_cooling = self.budget.is_cooling(SLOT, now)
         if view.status == "active" and self.budget.reset_if_held(SLOT, now - self.quiet_since) and was_cooling:
-            held = f"ran for {seconds(self.options.reset_after)} without a failure: its restarts are forgotten"
+            held = Say.FORGIVEN_FROM_OUTSIDE(held=seconds(self.options.reset_after))
             return [News(self.name, "recovered", held)]
         return []
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from xboard_circus.core.health import Observation, Round, Worker
+from xboard_circus.core.sentences import Say
 from xboard_circus.core.states import WorkerState
 from xboard_circus.probe import Outcome, UrlAnswer, WorkerAnswer
 
@@ -111,7 +112,7 @@ def worker_sighting(answer: WorkerAnswer) -> Sighting:
 
 def url_sighting(answer: UrlAnswer, asked_at: float) -> Sighting:
     """Return what is judged of the *answer* of ``health.url``; a server that refuses to answer is sick, not wedged."""
-    reason = "" if answer.ok else f"health.url: {answer.reason}"
+    reason = "" if answer.ok else Say.OF_URL(why=answer.reason)
     return Sighting(
         Observation(answered=True, live=answer.ok, reason=reason),
         asked_at,
@@ -156,7 +157,7 @@ def _url_reported(finding: Finding, verdict: Round) -> dict[str, dict[str, Any]]
     well = seen.observation.is_success
     told = {
         "state": WorkerState.READY.value,
-        "reason": "" if well else f"nobody can tell which worker it is: {reason}",
+        "reason": "" if well else Say.OF_NOBODY_KNOWS_WHOM(why=reason),
         "ready": well,
         "latency": _rounded(seen.latency),
         **_evidence(seen),

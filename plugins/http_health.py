@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from xboard_circus.circus_client import CommandRefused
-from xboard_circus.core.health import HealthRules, Observation, Round, WatcherHealth, Worker
+from xboard_circus.core.health import HealthRules, Observation, Round, WatcherHealth, Worker, silence
 from xboard_circus.core.states import WorkerState
 from xboard_circus.host import procs
 from xboard_circus.options.reading import HealthOptions, parse_watcher
@@ -248,7 +248,7 @@ class HealthProber:
         silent = [worker for worker in candidates if not finding.seen[worker].observation.answered]
         watched.unanswered = {worker: watched.unanswered.get(worker, 0) + 1 for worker in silent}
         return [
-            (worker, f"no answer {count} times in a row: {finding.seen[worker].observation.reason}")
+            (worker, silence(count, finding.seen[worker].observation.reason))
             for worker, count in watched.unanswered.items()
             if count >= watched.options.failure_threshold
         ]

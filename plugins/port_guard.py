@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 from circus import logger
 
 from xboard_circus.core.ports import Holder, Policy, plan
+from xboard_circus.core.sentences import Say
 from xboard_circus.core.states import PortState
 from xboard_circus.host import listeners
 from xboard_circus.supervisor import handover
@@ -94,7 +95,7 @@ class PortGuard:
             elif is_listening(shared):
                 self._bound(shared)
                 return
-        self.state, self.reason = PortState.CLEANING, "the port is being looked at"
+        self.state, self.reason = PortState.CLEANING, Say.PORT_LOOKED_AT()
         give_up = partial(self._give_up, self._run)
         self.armed.supervisor.run(self._guard(self._run), f"the port guard of {self.armed.name}", give_up)
 
@@ -154,7 +155,7 @@ class PortGuard:
             todo = plan(found, policy=policy, instance=armed.supervisor.instance, own=own)
             if todo.stop:
                 self.state = PortState.CLEANING
-                self.reason = "ending " + ", ".join(named(todo.stop))
+                self.reason = Say.ENDING(processes=", ".join(named(todo.stop)))
                 freed += named(todo.stop)
                 logger.warning("xboard: %s: port %s: %s", armed.name, address[1], self.reason)
                 stopping = loop.run_in_executor(None, partial(listeners.stop, list(todo.stop), grace=grace))
@@ -186,7 +187,7 @@ class PortGuard:
                 return True
             os.dup2(found.fileno(), shared.fileno(), inheritable=True)
         shared.host, shared.port = shared.getsockname()[:2]
-        armed.end_waiting("the port was taken over from a worker of an earlier circusd")
+        armed.end_waiting(Say.PORT_TAKEN_OVER())
         logger.warning("xboard: %s: took %s:%s over from a worker of an earlier circusd", armed.name, *address)
         self._done()
         while self._is_current(run) and not armed.is_all_ready():
@@ -219,7 +220,7 @@ class PortGuard:
     def _note_refused(self, reason: str) -> None:
         armed = self.armed
         if self.state is not PortState.REFUSED or reason.split(" for ", maxsplit=1)[0] != self.reason.split(" for ")[0]:
-            armed.tell(f"port refused: {reason}")
+            armed.tell(Say.PORT_REFUSED(why=reason))
             armed.publish("port_refused", reason=reason)
         self.state, self.reason = PortState.REFUSED, reason
         self._retry_at = armed.clock() + armed.options.port.retry
@@ -234,8 +235,8 @@ class PortGuard:
 
     def _tell_freed(self, ended: list[str]) -> None:
         if ended:
-            reason = "ended " + ", ".join(ended)
-            self.armed.tell(f"port freed: {reason}")
+            reason = Say.ENDED(processes=", ".join(ended))
+            self.armed.tell(Say.PORT_FREED(why=reason))
             self.armed.publish("port_freed", reason=reason)
 
     def _bound(self, shared: Any) -> None:
@@ -257,7 +258,7 @@ class PortGuard:
             return
         if is_listening(shared):
             self._release(shared)
-            self.state, self.reason = PortState.WAITING, "the watcher is stopped"
+            self.state, self.reason = PortState.WAITING, Say.WATCHER_IS_STOPPED()
 
     def _serves_others(self, shared: Any) -> bool:
         """Say whether another watcher that is not stopped has its workers on the same socket."""
@@ -299,7 +300,7 @@ def held_by_ours(holders: Iterable[Holder]) -> str:
     They may be another watcher's: to end them is not for us to decide.
     """
     who = ", ".join(named(holders))
-    return who and f"the port is held by {who}, started by this circusd for another purpose; stop or restart that"
+    return who and Say.PORT_HELD_BY_OURS(processes=who)
 
 
 def bind_and_listen(shared: Any) -> None:

@@ -19,7 +19,8 @@ from typing import Any
 
 from xboard_circus.circus_client import CircusdGone, CommandRefused
 from xboard_circus.core.alerting import CIRCUSD
-from xboard_circus.core.names import LIMITER, bus_name, stops_for_good
+from xboard_circus.core.names import bus_name, stops_for_good
+from xboard_circus.core.sentences import Say
 from xboard_circus.host import procs
 from xboard_circus.options.reading import RestartOptions, parse_watcher
 from xboard_circus.plugins._base import BusEvent, Commands, Part, XboardPlugin
@@ -35,6 +36,7 @@ NEW_WITHIN = 0.5
 CALL_SECONDS = 1.0
 OPTIONS_EVERY = 60.0
 NEWS = 200
+BY = Say.BY_LIMITER()
 
 
 @dataclass(slots=True)
@@ -192,7 +194,7 @@ class Limiter:
         limited.is_calling = True
         try:
             # Without "simple" a name is a pattern, and one watcher's stop may be another's too.
-            await self._commands.call(command, deadline=CALL_SECONDS, name=limited.name, match="simple", by=LIMITER)
+            await self._commands.call(command, deadline=CALL_SECONDS, name=limited.name, match="simple", by=BY)
         except CommandRefused as refusal:
             log.info("%s: %s; tried again", limited.name, refusal)
             return False

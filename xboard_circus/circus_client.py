@@ -21,6 +21,7 @@ import zmq
 from circus.client import CircusClient, make_message
 from circus.commands.errors import COMMAND_ERROR
 
+from xboard_circus.core.sentences import Say
 from xboard_circus.errors import XboardError
 
 Reply = dict[str, Any]
@@ -45,7 +46,7 @@ class CircusdGone(XboardError):
     """
 
     def __init__(self, endpoint: str, what: str, *, listening: bool) -> None:
-        super().__init__(f"no answer from circusd at {endpoint}: {what}")
+        super().__init__(Say.NO_ANSWER(endpoint=endpoint, why=what))
         self.endpoint = endpoint
         self.listening = listening
 
@@ -54,7 +55,7 @@ class CommandRefused(XboardError):
     """circusd answered that it will not, and *reason* says why."""
 
     def __init__(self, command: str, reason: str) -> None:
-        super().__init__(f"circusd refused {command}: {reason}")
+        super().__init__(Say.REFUSED(command=command, why=reason))
         self.reason = reason
 
 
@@ -118,7 +119,7 @@ class CircusdClient:
             if not _is_conflict(reply):
                 raise CommandRefused(command, reason)
             if time.monotonic() + pause >= ends_at:
-                raise CircusdBusy(command, f"still busy after {deadline:g} s ({reason})")
+                raise CircusdBusy(command, Say.STILL_BUSY(wait=f"{deadline:g} s", why=reason))
             # Jitter, because what was refused together would otherwise come back together.
             time.sleep(pause * random.uniform(0.5, 1.0))
             pause = min(2 * pause, LONGEST_PAUSE)
@@ -174,7 +175,7 @@ class CircusdClient:
                 reply = _decoded(connection.socket.recv(zmq.NOBLOCK))
                 if reply.get("id") == message["id"]:
                     return reply
-            raise CircusdGone(self.endpoint, f"silent for {deadline:g} s", listening=True)
+            raise CircusdGone(self.endpoint, Say.SILENT(wait=f"{deadline:g} s"), listening=True)
         except zmq.ZMQError as error:
             self.close()
             raise CircusdGone(self.endpoint, str(error), listening=False) from error
@@ -215,7 +216,7 @@ def _knock(endpoint: str, *, timeout: float) -> None:
         elif address.scheme == "tcp":
             socket.create_connection((address.hostname or "", address.port or 0), timeout).close()
         else:
-            raise CircusdGone(endpoint, "it is neither tcp://HOST:PORT nor ipc://PATH", listening=False)
+            raise CircusdGone(endpoint, Say.NO_ENDPOINT(), listening=False)
     except (OSError, ValueError) as error:
         what = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         raise CircusdGone(endpoint, what, listening=False) from error

@@ -30,6 +30,7 @@ from xboard_circus import __version__
 from xboard_circus.circus_client import CircusdClient, CircusdGone, CommandRefused
 from xboard_circus.config import Config, load
 from xboard_circus.core.budget import RestartBudget, RestartLimits
+from xboard_circus.core.sentences import Say
 from xboard_circus.errors import XboardError
 from xboard_circus.host import life, procs, runtime
 from xboard_circus.instance import Instance, Silent
@@ -200,7 +201,7 @@ class ThisHost:
 
     def end(self, circusd: procs.Identity) -> None:
         """SIGTERM, and SIGKILL where that does not do. Its workers are the next circusd's to clear away."""
-        life.amend(self._instance, circusd, why="it did not answer any more, and the monitor ended it")
+        life.amend(self._instance, circusd, why=Say.MONITOR_ENDED_IT())
         for signum in (signal.SIGTERM, signal.SIGKILL):
             if not procs.send_signal(circusd.pid, circusd.started, signum):
                 return

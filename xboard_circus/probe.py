@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
+from xboard_circus.core.sentences import Say
 from xboard_circus.deadline import Cut, innermost
 
 if TYPE_CHECKING:
@@ -131,13 +132,13 @@ async def _probe(target: Target, clock: Callable[[], float]) -> WorkerAnswer:
         outcome, reason = Outcome.REPORT, ""
     # Two classes until Python 3.11.
     except (TimeoutError, asyncio.TimeoutError):
-        outcome, reason = Outcome.SILENCE, f"no answer within {target.timeout:g} s"
+        outcome, reason = Outcome.SILENCE, Say.NO_ANSWER_WITHIN(timeout=f"{target.timeout:g} s")
     except _Silence as failure:
         outcome, reason = Outcome.SILENCE, str(failure)
     except _Unclear as failure:
         reason = str(failure)
     except OSError as error:
-        reason = f"it cut the connection off: {error.strerror or error}"
+        reason = Say.CUT_OFF(error=error.strerror or error)
     return WorkerAnswer(outcome, reason, asked_at, clock() - asked_at, report)
 
 
@@ -155,17 +156,17 @@ def _connected(path: str) -> socket.socket:
     try:
         connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     except OSError as error:
-        raise _Unclear(f"its private socket cannot be reached: {error.strerror or error}") from None
+        raise _Unclear(Say.UNREACHABLE(error=error.strerror or error)) from None
     try:
         connection.setblocking(False)
         # Not loop.sock_connect: it takes the EAGAIN of a full queue for a connect under way, and waits for nothing.
         connection.connect(path)
     except BlockingIOError:
         connection.close()
-        raise _Silence("it takes no connections: its queue is full") from None
+        raise _Silence(Say.QUEUE_FULL()) from None
     except OSError as error:
         connection.close()
-        raise _Unclear(f"its private socket cannot be reached: {error.strerror or error}") from None
+        raise _Unclear(Say.UNREACHABLE(error=error.strerror or error)) from None
     return connection
 
 
@@ -184,23 +185,23 @@ def _missing(received: bytearray) -> int:
 
 def _report(received: bytes, pid: int) -> Mapping[str, Any]:
     if not received:
-        raise _Unclear("it closed the connection without an answer")
+        raise _Unclear(Say.CLOSED())
     if len(received) > BODY_LIMIT:
-        raise _Unclear(f"its answer is larger than {BODY_LIMIT // 1024} KiB")
+        raise _Unclear(Say.ANSWER_TOO_LARGE(kib=BODY_LIMIT // 1024))
     head, _, body = received.partition(b"\r\n\r\n")
     words = head.split(b"\r\n")[0].split(maxsplit=2)
     if len(words) < 2 or not words[0].startswith(b"HTTP/") or words[1] != b"200":
         line = head.split(b"\r\n")[0][:80].decode("ascii", errors="replace")
-        raise _Unclear(f"its private socket answers {line!r}")
+        raise _Unclear(Say.ODD_ANSWER(line=repr(line)))
     try:
         report = json.loads(body)
     # RecursionError: "[" times 60,000 fits into the limit.
     except (ValueError, RecursionError):
-        raise _Unclear("its answer breaks off, or is not JSON") from None
+        raise _Unclear(Say.ANSWER_BROKEN()) from None
     if not isinstance(report, dict):
-        raise _Unclear("its answer is not a report")
+        raise _Unclear(Say.NO_REPORT())
     if report.get("pid") != pid:
-        raise _Silence(f"process {report.get('pid')} answered in its place")
+        raise _Silence(Say.ANOTHER_ANSWERED(pid=report.get("pid")))
     return report
 
 
@@ -233,14 +234,14 @@ def probe_url(url: str, *, timeout: float, clock: Callable[[], float] = time.mon
         except Exception as error:
             failure = _said(error)
         if cut.done:
-            failure = f"no complete answer within {timeout:g} s"
+            failure = Say.NO_COMPLETE_ANSWER(timeout=f"{timeout:g} s")
     latency = clock() - asked_at
     body = first.decode("utf-8", errors="replace")
     if failure:
         return UrlAnswer(False, failure, status, latency, body)
     if status is not None and 200 <= status < 300:
         return UrlAnswer(True, "", status, latency)
-    reason = f"answered {status}" + (f", a redirect to {location[:200]}" if location else "")
+    reason = (Say.ANSWERED_REDIRECT if location else Say.ANSWERED)(status=status, location=location[:200])
     return UrlAnswer(False, reason, status, latency, body)
 
 

@@ -553,3 +553,31 @@ def test_no_secret_in_a_refusal_of_circusd_is_shown(admin: Visitor, circusd: Fak
     assert answer.status >= 400
     assert "DB_PASSWORD" in answer.text
     assert "hunter2" not in answer.text
+
+
+# --- the start ---
+
+
+def test_who_is_ready_knows_what_circusd_tells(settings: Settings, circusd: FakeCircusd) -> None:
+    """Given a circusd that takes a moment, when the page is first seen, then with figures: an older one had them."""
+    told = circusd.answers["xboard_state"]
+
+    def slowly(asked: dict[str, Any]) -> Any:
+        time.sleep(0.3)
+        return told(asked)
+
+    circusd.answers["xboard_state"] = slowly
+    with served(settings) as visitor:
+        visitor.log_in(settings.folder)
+
+        assert (visitor.server()["error"], visitor.server()["circusd"]["pid"]) == (None, 4_000_001)
+
+
+def test_a_circusd_that_is_silent_does_not_keep_the_page_from_starting(
+    settings: Settings, circusd: FakeCircusd
+) -> None:
+    circusd.answers["xboard_state"] = lambda asked: None
+    with served(dataclasses.replace(settings, deadline=20)) as visitor:
+        visitor.log_in(settings.folder)
+
+        assert (visitor.server()["error"], visitor.server()["reachable"]) == ("not asked yet", False)

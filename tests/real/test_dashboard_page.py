@@ -264,7 +264,8 @@ def test_the_timeline_tells_what_happened_and_why(visit: Visit, shared: Circusd)
     event = visit.page.locator('.event[data-kind="restart"]', has_text=str(victim)).first
     expect(event).to_contain_text("SIGKILL", timeout=PATIENCE * 1000)
     event.get_by_role("button").click()
-    expect(event.locator("pre")).to_contain_text("SIGKILL")
+    expect(event.locator(".why")).to_contain_text("SIGKILL")
+    expect(event.locator(".why")).to_contain_text("nobody in here: the signal came from outside of circusd")
     visit.picture("timeline")
 
     visit.page.locator("#timeline-kind").select_option("cooldown")

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from xboard_circus.core.budget import RestartBudget, RestartLimits, Verdict
+from xboard_circus.core.budget import OF_WORKER, RestartBudget, RestartLimits, Verdict
 
 LIMITS = RestartLimits(burst=4, window=100, delay=1, delay_max=3, cooldown=50, reset_after=30)
 AGAIN = "failed again: cooling down, tried again in 50 s"
@@ -491,7 +491,7 @@ def test_limits_may_change_while_it_runs() -> None:
 
 def test_a_reason_says_whose_failures_it_counts() -> None:
     limits = RestartLimits(burst=2, window=100, cooldown=50)
-    tested = RestartBudget(limits, slots=1, of_slot="this worker")
+    tested = RestartBudget(limits, slots=1, words=OF_WORKER)
 
     assert [tested.failed(1, now).reason for now in (0, 1)] == [
         "1 of 2 failures of this worker in 100 s: next try at once",

@@ -13,6 +13,7 @@ from enum import Enum
 from typing import Any
 
 from xboard_circus.core.alerting import Incident, Severity, Trouble
+from xboard_circus.core.sentences import Say
 
 HOUR = 3600.0
 LISTED = 10
@@ -176,7 +177,7 @@ class Gate:
         earlier = memory.held_count - len(memory.held)
         listed = ", ".join([*([f"{earlier} earlier ones"] if earlier else []), *memory.held])
         count = memory.held_count
-        reason = f"{count} alert{'s were' if count > 1 else ' was'} held back by the limit of an hour: {listed}"
+        reason = (Say.HELD_BACK if count > 1 else Say.HELD_BACK_ONE)(n=count, names=listed)
         notice = Notice(About.HELD_BACK, "", None, Severity.INFO, reason, memory.held_since, now, count)
         memory.held.clear()
         memory.held_count = 0

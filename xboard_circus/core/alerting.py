@@ -13,6 +13,7 @@ from typing import Any
 
 from xboard_circus.core.names import stops_for_good
 from xboard_circus.core.reasons import one_line, seconds
+from xboard_circus.core.sentences import Say
 from xboard_circus.core.states import nobody_wanted
 
 View = Mapping[str, Any]
@@ -26,7 +27,6 @@ LOOP_FAILURES = 3
 CONFIRMED_AFTER = 2.0
 """Seconds for which the state has to show what no event told: the event, which knows better why, may be on its way."""
 
-ANSWERS = "circusd answers again"
 TROUBLED = frozenset({"sick", "wedged"})
 NOT_SERVING = frozenset({"spare", "wedged", "draining", "stopping"})
 
@@ -185,7 +185,7 @@ class Alerting:
         """Take note that circusd did not answer."""
         since = self._bad_since.setdefault((CIRCUSD, Trouble.SILENT), now)
         if now - since >= self.rules.down_after and (CIRCUSD, Trouble.SILENT) not in self.open:
-            reason = f"circusd has not answered for {seconds(now - since)}: {one_line(why)}"
+            reason = Say.CIRCUSD_SILENT(held=seconds(now - since), why=one_line(why))
             self._raise(CIRCUSD, Trouble.SILENT, reason, now, opened_at=since)
 
     def _look(self, name: str, view: View, now: float) -> None:
@@ -204,13 +204,14 @@ class Alerting:
             if now - since >= wait and key not in self.open:
                 why = found[trouble]
                 if trouble is Trouble.DOWN:
-                    why = f"no worker ready for {seconds(now - since)}" + (f": {why}" if why else "")
+                    say = Say.NONE_READY_SAYING if why else Say.NONE_READY
+                    why = say(held=seconds(now - since), why=why)
                 self._raise(name, trouble, one_line(why), now, opened_at=since)
 
     def _ending(self, incident: Incident, view: View, now: float) -> str:
         """Return how it is well again, "" while it is not."""
         if incident.trouble is Trouble.SILENT:
-            return ANSWERS
+            return Say.CIRCUSD_ANSWERS()
         if _holds(incident.trouble, view):
             if incident.clear_since is not None:
                 self.open[incident.key] = replace(incident, clear_since=None, count=incident.count + 1)
@@ -218,8 +219,8 @@ class Alerting:
         since = now if incident.clear_since is None else incident.clear_since
         if now - since >= self.rules.recover_after:
             if incident.trouble is Trouble.LOST:
-                return ANSWERS
-            return f"{_ready(view)} of {view['numprocesses']} workers ready"
+                return Say.CIRCUSD_ANSWERS()
+            return Say.SO_MANY_READY(n=_ready(view), total=view["numprocesses"])
         self.open[incident.key] = replace(incident, clear_since=since)
         return ""
 
@@ -254,11 +255,11 @@ def _shown(view: View) -> dict[Trouble, str]:
     port = view.get("port") or {}
     found = {}
     if port.get("state") == "refused":
-        found[Trouble.PORT_REFUSED] = str(port.get("reason") or "the port is held")
+        found[Trouble.PORT_REFUSED] = str(port.get("reason") or Say.PORT_IS_HELD())
     if troubled := [worker for worker in view["workers"] if worker.get("state") in TROUBLED]:
         found[Trouble.UNHEALTHY] = str(troubled[0].get("reason") or troubled[0]["state"])
     if view.get("cooldown_until") is not None:
-        found[Trouble.CRASH_LOOP] = last or "cooling down"
+        found[Trouble.CRASH_LOOP] = last or Say.WAITING_COOLING()
     if _is_down(view):
         found[Trouble.DOWN] = nobody_wanted(str(view["name"])) if _wants_nobody(view) else last
     return found
@@ -289,12 +290,12 @@ def _given_up(incident: Incident, view: View | None, *, for_good: bool) -> str:
     if incident.watcher == CIRCUSD and incident.trouble in (Trouble.SILENT, Trouble.LOST):
         return ""
     if view is None:
-        return "circusd has no watcher of that name any more"
+        return Say.NO_SUCH_WATCHER()
     if _wants_nobody(view) and incident.trouble is not Trouble.DOWN:
-        return "no worker is wanted any more"
+        return Say.NONE_WANTED_NOW()
     # Where there is no guard the limiter, too, stops a watcher that is in a loop, for its cooldown.
     is_limited = incident.trouble is Trouble.CRASH_LOOP and not view.get("armed") and not for_good
-    return "the watcher was stopped" if view.get("status") == "stopped" and not is_limited else ""
+    return Say.WATCHER_STOPPED() if view.get("status") == "stopped" and not is_limited else ""
 
 
 def _is_down(view: View) -> bool:

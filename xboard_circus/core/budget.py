@@ -11,8 +11,22 @@ from collections import deque
 from dataclasses import dataclass, field, fields
 
 from xboard_circus.core.reasons import seconds
+from xboard_circus.core.sentences import Say
 
 JITTER = 0.2
+
+
+@dataclass(frozen=True, slots=True)
+class Words:
+    """The sentences that tell when a slot is tried again."""
+
+    at_once: Say
+    wait: Say
+    cool_down: Say
+
+
+PLAIN = Words(Say.THEN_AT_ONCE, Say.THEN_WAIT, Say.THEN_COOL_DOWN)
+OF_WORKER = Words(Say.THEN_AT_ONCE_OF_WORKER, Say.THEN_WAIT_OF_WORKER, Say.THEN_COOL_DOWN_OF_WORKER)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,7 +120,7 @@ class RestartBudget:
 
     Every method takes *now* in seconds from one clock, ``time.monotonic()`` in production. A *now* earlier than the
     last one is read as the last one. *limits* and *slots* (how many workers there are to be) may change at any time.
-    *of_slot* says in a reason whose failures a slot's are, where they stand beside those of the watcher.
+    *words* say in a reason whose failures a slot's are, where they stand beside those of the watcher.
 
     >>> budget = RestartBudget(RestartLimits(burst=4), slots=1)
     >>> [budget.failed(1, now).wait for now in (0, 1, 2, 4)]
@@ -119,9 +133,9 @@ class RestartBudget:
     '1 of 4 failures in 600 s: next try at once'
     """
 
-    def __init__(self, limits: RestartLimits, *, slots: int, of_slot: str = "") -> None:
+    def __init__(self, limits: RestartLimits, *, slots: int, words: Words = PLAIN) -> None:
         self.limits = limits
-        self._counted = f"failures of {of_slot}" if of_slot else "failures"
+        self._words = words
         self.slots = slots
         self._slots: dict[int, _Slot] = {}
         self._now = -math.inf
@@ -241,19 +255,19 @@ class RestartBudget:
     def _verdict(self, record: _Slot, jitter: float) -> Verdict:
         failures, limits = self._count(record), self.limits
         all_failures = self.spent(self._now)
+        window, cooldown = seconds(limits.window), seconds(limits.cooldown)
         if record.cooling:
-            why = "failed again"
+            reason = Say.THEN_COOL_AGAIN(wait=cooldown)
         elif failures >= limits.burst:
-            why = f"{failures} {self._counted} in {seconds(limits.window)}"
+            reason = self._words.cool_down(failures=failures, window=window, wait=cooldown)
         # Not its first: a healthy worker that stumbles once beside a crash loop is no loop.
         elif failures > 1 and all_failures >= self.limit:
-            why = f"{all_failures} failures of all workers in {seconds(limits.window)}"
+            reason = Say.THEN_ALL_COOL_DOWN(failures=all_failures, window=window, wait=cooldown)
         else:
             wait = limits.delay_after(failures, jitter=jitter)
-            when = f"in {seconds(wait)}" if wait else "at once"
-            reason = f"{failures} of {limits.burst} {self._counted} in {seconds(limits.window)}: next try {when}"
+            say = self._words.wait if wait else self._words.at_once
+            reason = say(failures=failures, burst=limits.burst, window=window, wait=seconds(wait))
             return Verdict(wait, cooling=False, failures=failures, reason=reason)
-        reason = f"{why}: cooling down, tried again in {seconds(limits.cooldown)}"
         return Verdict(limits.cooldown, cooling=True, failures=failures, reason=reason)
 
     def _released(self, record: _Slot) -> bool:

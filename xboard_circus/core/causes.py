@@ -12,15 +12,16 @@ from enum import Enum
 from signal import Signals
 
 from xboard_circus.core.reasons import one_line
+from xboard_circus.core.sentences import Say
 
 NO_PROGRAM, NO_FOLDER, NO_USER, CIRCUSD_GONE, NO_LIMIT = 120, 121, 122, 123, 124
 """How the launcher ends where it can't become the command; it has no other way to tell."""
 
 _CANNOT_RUN = {
-    NO_PROGRAM: "no such program",
-    NO_FOLDER: "no such working directory",
-    NO_USER: "no such user or group, or no right to become it",
-    NO_LIMIT: "a resource limit can't be set",
+    NO_PROGRAM: Say.NO_PROGRAM,
+    NO_FOLDER: Say.NO_FOLDER,
+    NO_USER: Say.NO_USER,
+    NO_LIMIT: Say.NO_LIMIT,
 }
 
 # The log may be shared with siblings that write on; the launcher signs its line.
@@ -108,18 +109,18 @@ def _judged(death: Death) -> tuple[Cause, str]:
     if death.our_kill is not None:
         return death.our_kill, death.our_reason
     if death.commanded_by:
-        return Cause.COMMANDED, death.our_reason or f"commanded: {death.commanded_by}"
+        return Cause.COMMANDED, death.our_reason or Say.COMMANDED(by=death.commanded_by)
     if sent := _terminating(death):
-        return Cause.COMMANDED, f"commanded: {_name(sent)} sent by Circus"
+        return Cause.COMMANDED, Say.COMMANDED_BY_SIGNAL(signal=_name(sent))
     if code is None:
-        return Cause.UNKNOWN, "ended, nobody saw how"
+        return Cause.UNKNOWN, Say.UNSEEN()
     if code < 0:
         return _died_by(-code, death)
     if not death.was_ready and (found := _told_by_launcher(code, death)):
         return found
     # Even if it was ready: for a server that binds by itself, slowly, that is a guess by its uptime.
     if code in (1, 3) and (line := _last(death.log_tail, _PORT_TAKEN)):
-        return Cause.PORT_CONFLICT, f"port conflict: {line}"
+        return Cause.PORT_CONFLICT, Say.PORT_CONFLICT(line=line)
     return _exited(code, death)
 
 
@@ -131,11 +132,11 @@ def _terminating(death: Death) -> int | None:
 def _died_by(signum: int, death: Death) -> tuple[Cause, str]:
     if signum == Signals.SIGKILL:
         if death.oom:
-            return Cause.OUT_OF_MEMORY, f"killed by SIGKILL: {death.oom}"
-        return Cause.KILLED, "killed from outside by SIGKILL" + ("" if death.oom == "" else " (out of memory?)")
+            return Cause.OUT_OF_MEMORY, Say.OOM_KILLED(why=death.oom)
+        return Cause.KILLED, Say.KILLED() if death.oom == "" else Say.KILLED_PERHAPS_OOM()
     if not death.was_ready:
-        return Cause.FAILED_START, f"died by {_name(signum)} before it was ready"
-    return Cause.CRASH, f"died by {_name(signum)}"
+        return Cause.FAILED_START, Say.DIED_STARTING(signal=_name(signum))
+    return Cause.CRASH, Say.DIED(signal=_name(signum))
 
 
 def _told_by_launcher(code: int, death: Death) -> tuple[Cause, str] | None:
@@ -146,22 +147,25 @@ def _told_by_launcher(code: int, death: Death) -> tuple[Cause, str] | None:
     """
     if code in _CANNOT_RUN:
         told = _last(death.log_tail, _LAUNCHER) or _last(death.log_tail, _SAID)
-        told = told or f"{_CANNOT_RUN[code]}: {death.command}"
-        return Cause.CANNOT_RUN, told if told.startswith("cannot be run") else f"cannot be run: {told}"
+        told = told or _CANNOT_RUN[code](command=death.command)
+        return Cause.CANNOT_RUN, told if told.startswith("cannot be run") else Say.CANNOT_RUN(why=told)
     if code == CIRCUSD_GONE:
-        return Cause.UNKNOWN, "its circusd was gone before it ran"
+        return Cause.UNKNOWN, Say.CIRCUSD_GONE()
     return None
 
 
 def _exited(code: int, death: Death) -> tuple[Cause, str]:
-    when = "" if death.was_ready else " before it was ready"
     if code == 0:
-        return Cause.EXITED if death.was_ready else Cause.FAILED_START, f"exited with code 0{when}, unasked"
+        return (
+            (Cause.EXITED, Say.EXITED_UNASKED())
+            if death.was_ready
+            else (Cause.FAILED_START, Say.EXITED_UNASKED_STARTING())
+        )
     told = _last(death.log_tail, _EXCEPTION) or _last(death.log_tail, _COMPLAINT)
-    return (
-        Cause.CRASH if death.was_ready else Cause.FAILED_START,
-        f"exited with code {code}: {told}" if told else f"exited with code {code}{when}",
-    )
+    cause = Cause.CRASH if death.was_ready else Cause.FAILED_START
+    if told:
+        return cause, Say.EXITED_SAYING(code=code, line=told)
+    return cause, Say.EXITED(code=code) if death.was_ready else Say.EXITED_STARTING(code=code)
 
 
 def _last(log_tail: str, pattern: re.Pattern[str]) -> str:

@@ -12,7 +12,10 @@ from dataclasses import dataclass, fields
 from typing import Literal
 
 from xboard_circus.core.reasons import one_line
+from xboard_circus.core.sentences import Say
 from xboard_circus.core.states import WorkerState
+
+_LABELS = {WorkerState.SICK: Say.SICK, WorkerState.WEDGED: Say.WEDGED}
 
 Worker = tuple[int, int]
 """A process: pid and start time. The pid alone may be somebody else's by the next round."""
@@ -210,19 +213,20 @@ class WatcherHealth:
         if state is WorkerState.STARTING:
             why = ""
         elif not seen.answered:
-            why = f"no answer {_times(record.unanswered)}"
+            why = Say.FOUND_SILENCE(times=_times(record.unanswered))
         elif seen.pool_full:
-            why = "thread pool full"
+            why = Say.FOUND_POOL_FULL()
         elif seen.fails_live:
-            why = f"live path failed {_times(record.failures)}"
+            why = Say.FOUND_LIVE_FAILED(times=_times(record.failures))
         elif state is WorkerState.SICK:
-            why = f"well {_times(record.successes)}, {self.rules.success_threshold} needed"
+            why = Say.FOUND_HEALING(times=_times(record.successes), n=self.rules.success_threshold)
         elif seen.ready is False:
-            why = "not ready"
+            why = Say.FOUND_NOT_READY()
         else:
             why = ""
-        label = state.value if state in (WorkerState.SICK, WorkerState.WEDGED) else ""
-        return one_line(": ".join(part for part in (label, why, seen.reason) if part))
+        told = Say.FOUND(found=why, why=seen.reason) if why and seen.reason else why or seen.reason
+        label = _LABELS.get(state)
+        return one_line(told if label is None else label(why=told))
 
     def _note_sick(self, states: Mapping[Worker, WorkerState]) -> None:
         """Keep the sick in the order in which they fell sick, so that each round asks for the same ones first."""
@@ -245,11 +249,11 @@ class WatcherHealth:
         if self._down and not self._down_announced:
             self._down_announced = True
             seen = next((observations[worker].reason for worker in failing if observations[worker].reason), "")
-            why = f"a dependency is down, none is replaced: {len(failing)} of {len(observations)} workers fail"
-            yield Event("unhealthy", one_line(f"{why}: {seen}" if seen else f"{why} their live path"))
+            say = Say.DEPENDENCY_DOWN_SAYING if seen else Say.DEPENDENCY_DOWN
+            yield Event("unhealthy", one_line(say(n=len(failing), total=len(observations), why=seen)))
         elif self._down_announced and self._all_well(observations):
             self._down_announced = False
-            yield Event("recovered", "the live path of every worker succeeds again")
+            yield Event("recovered", Say.ALL_WELL_AGAIN())
 
     def _all_well(self, observations: Mapping[Worker, Observation]) -> bool:
         # Spares and draining workers aren't judged, and there is nearly always one; they can't hold up good news.
@@ -270,8 +274,13 @@ class WatcherHealth:
                 yield Event("unhealthy", reasons[worker], worker)
             elif record.announced and observations[worker].is_success and not record.in_trouble:
                 record.announced = False
-                yield Event("recovered", "well again", worker)
+                yield Event("recovered", Say.WELL_AGAIN(), worker)
+
+
+def silence(count: int, reason: str) -> str:
+    """Return the reason for a worker that has not answered *count* times in a row."""
+    return Say.FOUND(found=Say.FOUND_SILENCE(times=_times(count)), why=reason)
 
 
 def _times(count: int) -> str:
-    return "once" if count == 1 else f"{count} times in a row"
+    return Say.TIMES_ONCE() if count == 1 else Say.TIMES_MANY(n=count)

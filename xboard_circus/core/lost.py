@@ -12,6 +12,7 @@ from typing import Any
 
 from xboard_circus.core.causes import Cause
 from xboard_circus.core.reasons import seconds, span
+from xboard_circus.core.sentences import Say
 
 LOST, BACK, HOST_RESTARTED = "circusd_lost", "circusd_back", "host_restarted"
 """The kinds of event: it was lost, it is back after a loss that was told when it happened, the host was restarted."""
@@ -80,8 +81,7 @@ def witnessed(life: Life, *, kills: Mapping[str, int], now: float) -> Loss | Non
     if life.is_ordered:
         return None
     cause, ended = _ended(life, kills)
-    reason = f"{ended}; its workers serve on, and nobody replaces one until circusd is started again"
-    return Loss(LOST, life.pid, life.started, now, reason, cause)
+    return Loss(LOST, life.pid, life.started, now, Say.UNATTENDED(why=ended), cause)
 
 
 def found(life: Life, *, boot: str, kills: Mapping[str, int], successor: int, now: float) -> Loss | None:
@@ -96,31 +96,31 @@ def found(life: Life, *, boot: str, kills: Mapping[str, int], successor: int, no
         return None
     at = life.seen if life.gone_at is None else life.gone_at
     gap = max(0.0, now - at)
-    again = f"circusd runs again, as pid {successor}, {_long(gap)} after it was {{}}"
+    again = Say.THEN_AGAIN_AFTER_SEEN if life.gone_at is None else Say.THEN_AGAIN_AFTER_LOST
+    then = again(pid=successor, after=_long(gap))
     if boot and life.boot and boot != life.boot:
-        reason = f"the host was restarted while circusd (pid {life.pid}) ran; {again.format('last seen')}"
+        then = Say.THEN_AGAIN_AFTER_SEEN(pid=successor, after=_long(gap))
+        reason = Say.COUNTED(why=Say.HOST_RESTARTED(pid=life.pid), then=then)
         return Loss(HOST_RESTARTED, life.pid, life.started, at, reason, None, gap, successor)
     cause, ended = _ended(life, kills)
     if life.gone_at is not None:
-        reason = f"{again.format('lost')}; {ended}"
+        reason = Say.CIRCUSD_BACK(then=then, why=ended)
         return Loss(BACK, life.pid, life.started, at, reason, cause, gap, successor)
-    return Loss(LOST, life.pid, life.started, at, f"{ended}; {again.format('last seen')}", cause, gap, successor)
+    return Loss(LOST, life.pid, life.started, at, Say.COUNTED(why=ended, then=then), cause, gap, successor)
 
 
 def _ended(life: Life, kills: Mapping[str, int]) -> tuple[str | None, str]:
-    who = f"circusd (pid {life.pid})"
     if life.why:
-        return Cause.UNHEALTHY.value, f"{who} was ended: {life.why}"
+        return Cause.UNHEALTHY.value, Say.CIRCUSD_ENDED(pid=life.pid, why=life.why)
     if life.wound_up:
-        return Cause.CRASH.value, f"{who} ended by itself, its log tells why"
-    if whose := _who_counts(life.kills, kills):
-        killer = f"the kernel's OOM killer, oom_kill of {whose} rose"
-        return Cause.OUT_OF_MEMORY.value, f"{who} was killed for want of memory: {killer}"
-    return None, f"{who} was killed or crashed, nobody had told it to end"
+        return Cause.CRASH.value, Say.CIRCUSD_WOUND_UP(pid=life.pid)
+    if killer := _killer(life.kills, kills):
+        return Cause.OUT_OF_MEMORY.value, Say.CIRCUSD_OOM_KILLED(pid=life.pid, why=killer)
+    return None, Say.CIRCUSD_KILLED(pid=life.pid)
 
 
-def _who_counts(before: Mapping[str, int], now: Mapping[str, int]) -> str:
-    """Return whose count of OOM kills rose; "" where none did.
+def _killer(before: Mapping[str, int], now: Mapping[str, int]) -> str:
+    """Return who killed it, by the count of OOM kills that rose; "" where none did.
 
     A control group counts each of its own, so that its count rules out what the host's may blame. One that fell is
     another group of the same name.
@@ -128,7 +128,7 @@ def _who_counts(before: Mapping[str, int], now: Mapping[str, int]) -> str:
     files = [path for path in before if now.get(path, -1) >= before[path]]
     for path in files:
         if now[path] > before[path]:
-            return "the host" if path == list(before)[-1] else "its cgroup"
+            return Say.OOM_OF_HOST() if path == list(before)[-1] else Say.OOM_OF_CGROUP()
         if path != list(before)[-1]:
             return ""
     return ""

@@ -6,8 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-LIMITER = "the restart limiter"
-"""By whom the limiter says that its commands are."""
+from xboard_circus.core.sentences import Say
 
 
 def bus_name(watcher: str) -> str:
@@ -34,8 +33,9 @@ def stops_for_good(command: Mapping[str, Any]) -> bool | None:
 
     The limiter stops a watcher without a guard for its cooldown only.
 
-    >>> stops_for_good({"command": "stop", "by": "circusctl"}), stops_for_good({"command": "stop", "by": LIMITER})
-    (True, None)
+    >>> stops_for_good({"command": "stop", "by": "circusctl"})
+    True
+    >>> stops_for_good({"command": "stop", "by": Say.BY_LIMITER()})
     >>> stops_for_good({"command": "restart", "by": "circusctl"})
     False
     """
@@ -43,5 +43,5 @@ def stops_for_good(command: Mapping[str, Any]) -> bool | None:
         return None  # it was refused
     name = str(command.get("command") or "").partition(" ")[0]
     if name == "stop":
-        return True if command.get("by") != LIMITER else None
+        return True if command.get("by") != Say.BY_LIMITER() else None
     return False if name in ("start", "restart") else None

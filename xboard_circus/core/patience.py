@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from xboard_circus.core.reasons import one_line, seconds
+from xboard_circus.core.sentences import Say
 
 # A worker whose live path fails still serves, and where all of them fail at once a dependency is down: a new container
 # would meet the same. What else a worker can be is no service.
@@ -58,8 +59,8 @@ class Patience:
         worst = max(down.values(), key=lambda outage: self._owed[outage.name], default=None)
         if worst is None or self._owed[worst.name] < self.limit:
             return None
-        what = f"{worst.name} could not be kept up for {seconds(self.limit)}"
-        return f"{what}: {one_line(worst.reason)}" if worst.reason else what
+        say = Say.NOT_KEPT_UP_SAYING if worst.reason else Say.NOT_KEPT_UP
+        return say(watcher=worst.name, held=seconds(self.limit), why=one_line(worst.reason))
 
 
 def outages_of(watchers: Iterable[Mapping[str, Any]]) -> list[Outage]:
@@ -85,11 +86,11 @@ def _serves(watcher: Mapping[str, Any]) -> bool:
 def _reason(watcher: Mapping[str, Any]) -> str:
     port = watcher.get("port") or {}
     if port.get("state") == "refused":
-        return f"port {port['port']}: {port['reason']}"
+        return Say.PORT_OF_IT(port=port["port"], why=port["reason"])
     if watcher["last_reason"]:
         return str(watcher["last_reason"])
     doing = dict.fromkeys(
         f"{worker['state']} ({worker['reason']})" if worker["reason"] else str(worker["state"])
         for worker in watcher["workers"]
     )
-    return f"its workers are {', '.join(doing)}" if doing else "it has no worker"
+    return Say.WORKERS_ARE(states=", ".join(doing)) if doing else Say.NO_WORKER()

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from xboard_circus.core.reasons import one_line
+from xboard_circus.core.sentences import Say
 
 _NAMED = 3
 
@@ -106,11 +107,16 @@ def plan(holders: Iterable[Holder], *, policy: Policy, instance: str, own: Conta
     if refuse:
         refuse = [holder for holder, kind in foreign.items() if holder in refuse or kind is Kind.STRANGER]
     stop = [holder for holder in foreign if holder not in refuse]
-    reasons = [
-        _sentence("the port is held by", [_told(holder, foreign[holder], policy) for holder in refuse]),
-        _sentence("stopping", [_told(holder, foreign[holder], policy) for holder in stop]),
-    ]
-    return PortPlan(stop=tuple(stop), refuse=tuple(refuse), reason="; ".join(filter(None, reasons)))
+    held, stopped = ([_told(each, foreign[each], policy) for each in group] for group in (refuse, stop))
+    return PortPlan(stop=tuple(stop), refuse=tuple(refuse), reason=_reason(held, stopped))
+
+
+def _reason(held: list[str], stopped: list[str]) -> str:
+    if held and stopped:
+        return Say.PORT_HELD_AND_STOPPING(holders=_some(held), others=_some(stopped))
+    if held:
+        return Say.PORT_HELD(holders=_some(held))
+    return Say.STOPPING(holders=_some(stopped)) if stopped else ""
 
 
 def _distinct(holders: Iterable[Holder]) -> Collection[Holder]:
@@ -127,34 +133,34 @@ def _may_stop(holder: Holder, kind: Kind, policy: Policy) -> bool:
     return kind is Kind.STRANGER and policy is Policy.ANY and holder.pid != 1
 
 
-def _sentence(verb: str, names: list[str]) -> str:
-    more = f", and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
-    return f"{verb} {', '.join(names[:_NAMED])}{more}" if names else ""
+def _some(names: list[str]) -> str:
+    some = ", ".join(names[:_NAMED])
+    return Say.HOLDERS_AND_MORE(holders=some, n=len(names) - _NAMED) if len(names) > _NAMED else some
 
 
 def _told(holder: Holder, kind: Kind, policy: Policy) -> str:
     parts = [
-        f"pid {holder.pid or 'unknown'}" + (f" ({one_line(holder.command, 100)})" if holder.command else ""),
-        holder.user and f"user {one_line(holder.user, 40)}",
-        "" if holder.age is None else f"for {_age(holder.age)}",
-        holder.cwd and f"in {one_line(holder.cwd, 100)}",
-        holder.address and f"on {one_line(holder.address, 60)}",
+        f"{holder.pid or 'unknown'}" + (f" ({one_line(holder.command, 100)})" if holder.command else ""),
+        holder.user and Say.FACT_USER(name=one_line(holder.user, 40)),
+        "" if holder.age is None else Say.FACT_AGE(age=_age(holder.age)),
+        holder.cwd and Say.FACT_FOLDER(folder=one_line(holder.cwd, 100)),
+        holder.address and Say.FACT_ADDRESS(address=one_line(holder.address, 60)),
     ]
-    return ", ".join(filter(None, parts)) + f": {_whose(holder, kind, policy)}"
+    return Say.HOLDER(facts=", ".join(filter(None, parts)), whose=_whose(holder, kind, policy))
 
 
 def _whose(holder: Holder, kind: Kind, policy: Policy) -> str:
     named = f"circusd {holder.circusd[0]}" if holder.circusd else "circusd"
     match kind:
         case Kind.ORPHAN:
-            never = ", kept because port.policy is never" if policy is Policy.NEVER else ""
-            return f"an orphan of our {named}, which is gone{never}"
+            say = Say.WHOSE_ORPHAN_KEPT if policy is Policy.NEVER else Say.WHOSE_ORPHAN
+            return say(circusd=named)
         case Kind.INSTANCE:
-            return f"it belongs to {named}, which is running"
+            return Say.WHOSE_INSTANCE(circusd=named)
         case Kind.UNKNOWN:
-            return "holder unknown: another user's, run as root to see it"
+            return Say.WHOSE_UNKNOWN()
         case _:
-            return "a stranger"
+            return Say.WHOSE_STRANGER()
 
 
 def _age(age: float) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from xboard_circus.core.reasons import seconds
+from xboard_circus.core.sentences import Say
 
 SPREAD = 0.2
 MIB = 1024 * 1024
@@ -37,9 +38,9 @@ def due(
     """
     factor = 1 + SPREAD * spread
     if limits.rss and rss is not None and rss >= limits.rss:
-        return f"uses {rss / MIB:.0f} MiB, worker.max_rss = {limits.rss / MIB:g} MiB"
+        return Say.GROWN(mib=f"{rss / MIB:.0f}", limit=f"{limits.rss / MIB:g}")
     if limits.requests and requests is not None and requests >= limits.requests * factor:
-        return f"served {requests} requests, worker.max_requests = {limits.requests}"
+        return Say.SERVED_ENOUGH(n=requests, limit=limits.requests)
     if limits.age and age is not None and age >= limits.age * factor:
-        return f"ready for {seconds(age)}, worker.max_age = {seconds(limits.age)}"
+        return Say.LIVED_ENOUGH(age=seconds(age), max_age=seconds(limits.age))
     return None

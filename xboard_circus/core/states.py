@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from enum import Enum
 
+from xboard_circus.core.sentences import Say
+
 
 class WorkerState(Enum):
     """What a worker is doing.
@@ -41,5 +43,4 @@ def nobody_wanted(watcher: str) -> str:
     >>> nobody_wanted("web")
     'no worker is wanted, so nobody answers: `circusctl incr web` starts one, `circusctl stop web` closes its port'
     """
-    start, stop = f"`circusctl incr {watcher}` starts one", f"`circusctl stop {watcher}` closes its port"
-    return f"no worker is wanted, so nobody answers: {start}, {stop}"
+    return Say.NOBODY_WANTED(watcher=watcher)

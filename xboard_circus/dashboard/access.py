@@ -8,6 +8,7 @@ from fastapi import Request
 from fastapi.responses import Response
 from starlette.exceptions import HTTPException
 
+from xboard_circus.dashboard.answers import Answer
 from xboard_circus.dashboard.hub import Hub
 from xboard_circus.dashboard.sessions import SECONDS, Session
 from xboard_circus.dashboard.tokens import Role
@@ -29,13 +30,13 @@ class Access:
         """Return who is logged in; 401 where nobody is."""
         session = self.session_of(request)
         if session is None:
-            raise HTTPException(401, "log in first")
+            raise HTTPException(401, Answer.LOG_IN())
         return session
 
     def check_csrf(self, request: Request, session: Session, of_form: str = "") -> None:
         """Raise 403 where a page of ours did not send this."""
         if not self._hub.sessions.is_csrf_of(session, request.headers.get("x-csrf-token") or of_form):
-            raise HTTPException(403, "the page is out of date; load it again")
+            raise HTTPException(403, Answer.OUT_OF_DATE())
 
     def log_in(self, request: Request, token: str) -> str | float:
         """Return the cookie that *token* is worth; 0.0 where it is wrong; else the seconds to wait."""

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from xboard_circus.circus_client import CircusdClient, CircusdGone, CommandRefused
+from xboard_circus.dashboard.answers import Answer
 from xboard_circus.dashboard.hub import Hub
 from xboard_circus.dashboard.poller import Server
 from xboard_circus.dashboard.settings import HTTPD, LOCAL
@@ -41,14 +42,14 @@ class Order:
         """Return a field that has to be there."""
         value = self.given.get(name)
         if not isinstance(value, str) or not value:
-            raise Refused(400, f"{self.action} needs {name}")
+            raise Refused(400, Answer.NEEDS(action=self.action, name=name))
         return value
 
     def number(self, name: str) -> int:
         """Return a field that has to be a whole number."""
         value = self.given.get(name)
         if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < 1 << 63:
-            raise Refused(400, f"{self.action} needs {name}, a whole number")
+            raise Refused(400, Answer.NEEDS_NUMBER(action=self.action, name=name))
         return value
 
 
@@ -71,10 +72,10 @@ async def carry_out(hub: Hub, order: Order) -> str:
 def _order_circusd(hub: Hub, order: Order) -> str:
     of_circusd = ON_CIRCUSD.get(order.action)
     if of_circusd is None:
-        raise Refused(400, "there is no such action")
+        raise Refused(400, Answer.NO_ACTION())
     server = hub.servers.get(str(order.given.get("server", LOCAL)))
     if server is None:
-        raise Refused(404, "there is no such server on this page")
+        raise Refused(404, Answer.NO_SERVER())
     try:
         with CircusdClient(server.endpoint) as client:
             return of_circusd(Orders(hub, server, client, order))
@@ -101,7 +102,7 @@ class Orders:
         """Return the watcher that is meant, as circusd told of it."""
         found = self.server.watcher(self.order.text("watcher"))
         if found is None:
-            raise Refused(404, "there is no such watcher")
+            raise Refused(404, Answer.NO_WATCHER())
         return found
 
     def worker(self) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
@@ -110,50 +111,48 @@ class Orders:
         for worker in watcher["workers"]:
             if worker["pid"] == pid and self.order.given.get("started") in (None, worker["started"]):
                 return watcher, worker
-        raise Refused(404, f"{watcher['name']} has no such worker any more")
+        raise Refused(404, Answer.NO_WORKER(watcher=watcher["name"]))
 
-    def command(self, verb: str, done: str) -> str:
+    def command(self, verb: str, done: Answer) -> str:
         name = self.watcher()["name"]
         self.call(verb, name=name, match="simple", waiting=False)
-        return f"{done} {name}"
+        return done(watchers=name)
 
     def count(self, verb: str) -> str:
         name = self.watcher()["name"]
         number = self.call(verb, name=name, nb=1).get("numprocesses")
-        return (
-            f"{name} has {number} processes now"
-            if number is not None
-            else f"{name}: one process " + ("more" if verb == "incr" else "less")
-        )
+        if number is not None:
+            return Answer.HAS_PROCESSES(watcher=name, n=number)
+        return (Answer.ONE_MORE if verb == "incr" else Answer.ONE_LESS)(watcher=name)
 
     def reload(self) -> str:
         watcher = self.watcher()
         if not watcher["armed"]:
-            return self.command("restart", "restarts, as it can't be rolled:")
+            return self.command("restart", Answer.CANNOT_ROLL)
         self.call("xboard_reload", name=watcher["name"])
-        return f"rolls {watcher['name']} over"
+        return Answer.ROLLS(watcher=watcher["name"])
 
-    def all(self, verb: str, done: str) -> str:
+    def all(self, verb: str, done: Answer) -> str:
         """Give one order for all watchers, but those that Circus or we ourselves are."""
         own = {self.hub.settings.watcher, HTTPD} if self.server.id == LOCAL else {HTTPD}
         told = self.server.told or {"watchers": []}
         names = [each["name"] for each in told["watchers"] if each["name"] not in own and not _is_helper(each["name"])]
         if not names:
-            raise Refused(409, "there is no watcher to do it with")
+            raise Refused(409, Answer.NO_WATCHERS())
         # One command and not one for each: circusd refuses a second one while the first is at work.
         pattern = "|".join(re.escape(name.lower()) for name in names)
         self.call(verb, name=f"(?:{pattern})$", match="regex", waiting=False)
-        return f"{done} {', '.join(names)}"
+        return done(watchers=", ".join(names))
 
     def kill(self) -> str:
         watcher, worker = self.worker()
         self.call("kill", name=watcher["name"], pid=worker["pid"], waiting=False)
-        return f"told {worker['pid']} of {watcher['name']} to end"
+        return Answer.TOLD_TO_END(pid=worker["pid"], watcher=watcher["name"])
 
     def replace(self) -> str:
         watcher, worker = self.worker()
         if not watcher["armed"]:
-            raise Refused(409, f"{watcher['name']} is not armed: no new worker can be had before the old one goes")
+            raise Refused(409, Answer.NOT_ARMED(watcher=watcher["name"]))
         self.call(
             "xboard_replace",
             name=watcher["name"],
@@ -163,28 +162,28 @@ class Orders:
             probed_at=0,
             reason=self.order.by,
         )
-        return f"replaces {worker['pid']} of {watcher['name']}, new one first"
+        return Answer.REPLACES(pid=worker["pid"], watcher=watcher["name"])
 
     def add_watcher(self) -> str:
         if not self.hub.settings.allow_add:
-            raise Refused(403, "adding watchers is off; dashboard.allow_add = True in the ini file turns it on")
+            raise Refused(403, Answer.NO_ADDING())
         name, cmd = self.order.text("name"), self.order.text("cmd")
         if not _NAME.fullmatch(name):
-            raise Refused(400, "a name has letters, digits, _ and - only")
+            raise Refused(400, Answer.ODD_NAME())
         if not cmd.isprintable() or len(cmd) > 2000:
-            raise Refused(400, "the command has to be one line of at most 2000 characters")
+            raise Refused(400, Answer.ODD_COMMAND())
         options: dict[str, Any] = {"numprocesses": 1, "copy_env": True}
         if self.order.given.get("numprocesses") not in (None, ""):
             options["numprocesses"] = self.order.number("numprocesses")
         if not 1 <= options["numprocesses"] <= MOST_PROCESSES:
-            raise Refused(400, f"numprocesses has to be from 1 to {MOST_PROCESSES}")
+            raise Refused(400, Answer.ODD_NUMBER(n=MOST_PROCESSES))
         folder = self.order.given.get("working_dir")
         if folder:
             if not isinstance(folder, str) or not os.path.isabs(folder) or not folder.isprintable():
-                raise Refused(400, "working_dir has to be an absolute path")
+                raise Refused(400, Answer.ODD_FOLDER())
             options["working_dir"] = folder
         self.call("add", name=name, cmd=cmd, start=True, options=options)
-        return f"added {name}"
+        return Answer.ADDED(watcher=name)
 
 
 def _is_helper(name: str) -> bool:
@@ -194,29 +193,29 @@ def _is_helper(name: str) -> bool:
 def _add_server(hub: Hub, order: Order) -> str:
     endpoint, label = order.text("endpoint"), order.given.get("label") or ""
     if not is_endpoint(endpoint):
-        raise Refused(400, "that is no endpoint; write one such as tcp://10.0.0.7:5555 or ipc:///run/circus.sock")
+        raise Refused(400, Answer.ODD_ENDPOINT())
     if not isinstance(label, str) or not _LABEL.fullmatch(label):
-        raise Refused(400, "a label is one line of at most 60 characters")
-    return f"shows {hub.add_server(label, endpoint).label}"
+        raise Refused(400, Answer.ODD_LABEL())
+    return Answer.SHOWS(label=hub.add_server(label, endpoint).label)
 
 
 def _remove_server(hub: Hub, order: Order) -> str:
     if not hub.remove_server(order.text("id")):
-        raise Refused(404, "there is no such server, or it stands in the ini file")
-    return "shows it no longer"
+        raise Refused(404, Answer.NO_SERVER_TO_REMOVE())
+    return Answer.SHOWS_NO_LONGER()
 
 
 ON_PAGE: Mapping[str, Callable[[Hub, Order], str]] = {"add_server": _add_server, "remove_server": _remove_server}
 ON_CIRCUSD: Mapping[str, Callable[[Orders], str]] = {
-    "start": lambda orders: orders.command("start", "started"),
-    "stop": lambda orders: orders.command("stop", "stops"),
-    "restart": lambda orders: orders.command("restart", "restarts"),
+    "start": lambda orders: orders.command("start", Answer.STARTED),
+    "stop": lambda orders: orders.command("stop", Answer.STOPS),
+    "restart": lambda orders: orders.command("restart", Answer.RESTARTS),
     "reload": Orders.reload,
     "incr": lambda orders: orders.count("incr"),
     "decr": lambda orders: orders.count("decr"),
-    "start_all": lambda orders: orders.all("start", "started"),
-    "stop_all": lambda orders: orders.all("stop", "stops"),
-    "restart_all": lambda orders: orders.all("restart", "restarts"),
+    "start_all": lambda orders: orders.all("start", Answer.STARTED),
+    "stop_all": lambda orders: orders.all("stop", Answer.STOPS),
+    "restart_all": lambda orders: orders.all("restart", Answer.RESTARTS),
     "kill": Orders.kill,
     "replace": Orders.replace,
     "add_watcher": Orders.add_watcher,

@@ -18,9 +18,11 @@ from starlette.exceptions import HTTPException
 
 from xboard_circus import __version__
 from xboard_circus.core.reasons import one_line
+from xboard_circus.core.sentences import Say
 from xboard_circus.dashboard import metrics, translations
 from xboard_circus.dashboard.access import Access
 from xboard_circus.dashboard.actions import Order, Refused, carry_out
+from xboard_circus.dashboard.answers import Answer
 from xboard_circus.dashboard.evidence import Evidence
 from xboard_circus.dashboard.hub import Hub
 from xboard_circus.dashboard.security import Guarded, boot_script, refusal
@@ -68,6 +70,7 @@ def _pages(app: FastAPI, hub: Hub, access: Access) -> None:
         language = translations.choose(cookies.get(translations.COOKIE), headers.get("accept-language"))
         text = templates.get_template(name).render(
             text=translations.catalogue(language),
+            sentences=translations.sentences(language),
             language=language,
             languages=translations.LANGUAGES,
             theme=translations.theme(cookies.get(translations.THEME_COOKIE)),
@@ -102,7 +105,7 @@ def _pages(app: FastAPI, hub: Hub, access: Access) -> None:
             return page("login.html", request, 401, csrf="", error="login.wrong")
         wait = str(max(1, round(tried)))
         if "text/html" not in request.headers.get("accept", ""):
-            return refusal(429, f"too many wrong tokens; try again in {wait} s", {"retry-after": wait})
+            return refusal(429, Answer.TOO_MANY_TOKENS(wait=f"{wait} s"), {"retry-after": wait})
         refused = page("login.html", request, 429, csrf="", error="login.limited")
         refused.headers["retry-after"] = wait
         return refused
@@ -132,7 +135,7 @@ def _api(app: FastAPI, hub: Hub, access: Access) -> None:
     async def stream(request: Request) -> Response:
         session = access.need(request)
         if hub.board.viewers >= hub.settings.most_pages:
-            raise HTTPException(503, f"{hub.settings.most_pages} pages are open already")
+            raise HTTPException(503, Answer.TOO_MANY_PAGES(n=hub.settings.most_pages))
         source = hub.follow(session.role, holds=lambda: hub.sessions.is_valid(session))
         return EventStream(source, closing=hub.closing)
 
@@ -141,7 +144,7 @@ def _api(app: FastAPI, hub: Hub, access: Access) -> None:
         access.need(request)
         found = hub.servers.get(server)
         if found is None:
-            raise HTTPException(404, "there is no such server on this page")
+            raise HTTPException(404, Answer.NO_SERVER())
         return JSONResponse(found.history.view())
 
     @app.get("/api/events")
@@ -168,7 +171,7 @@ def _api(app: FastAPI, hub: Hub, access: Access) -> None:
     ) -> Response:
         access.need(request)
         evidence = _evidence(hub, server)
-        return JSONResponse({"text": await hub.in_thread(lambda: evidence.why(watcher=watcher or None, pid=pid))})
+        return JSONResponse(await hub.in_thread(lambda: evidence.why(watcher=watcher or None, pid=pid)))
 
     @app.get("/api/logs")
     async def logs(request: Request, server: str = LOCAL) -> Response:
@@ -187,14 +190,14 @@ def _api(app: FastAPI, hub: Hub, access: Access) -> None:
         session = access.need(request)
         found = _log(_evidence(hub, server), log_id)
         if hub.readers >= hub.settings.most_followed:
-            raise HTTPException(503, f"{hub.settings.most_followed} logs are followed already")
+            raise HTTPException(503, Answer.TOO_MANY_LOGS(n=hub.settings.most_followed))
         source = hub.follow_log(found, holds=lambda: hub.sessions.is_valid(session))
         return EventStream(source, closing=hub.closing)
 
     @app.get("/metrics")
     async def metrics_(request: Request) -> Response:
         if access.session_of(request) is None and access.role_of_bearer(request) is None:
-            raise HTTPException(401, "a token is wanted", {"www-authenticate": "Bearer"})
+            raise HTTPException(401, Answer.TOKEN_WANTED(), {"www-authenticate": "Bearer"})
         return Response(metrics.exposition(hub), media_type=metrics.CONTENT_TYPE)
 
     @app.post("/api/actions")
@@ -202,14 +205,14 @@ def _api(app: FastAPI, hub: Hub, access: Access) -> None:
         session = access.need(request)
         access.check_csrf(request, session)
         if session.role != "admin":
-            raise HTTPException(403, "this token can only look")
+            raise HTTPException(403, Answer.ONLY_LOOKS())
         try:
             given = json.loads(await request.body())
         except (ValueError, RecursionError):
             given = None
         if not isinstance(given, dict) or not isinstance(given.get("action"), str):
-            raise HTTPException(400, "JSON with an action is wanted")
-        by = f"dashboard: {session.role} from {access.address_of(request)}"
+            raise HTTPException(400, Answer.JSON_WANTED())
+        by = Say.BY_PAGE(role=session.role, address=access.address_of(request))
         message = await carry_out(hub, Order(action=given["action"], given=given, by=by))
         return JSONResponse({"ok": True, "message": message})
 
@@ -217,11 +220,11 @@ def _api(app: FastAPI, hub: Hub, access: Access) -> None:
 def _log(evidence: Evidence, log_id: str) -> LogFile:
     found = evidence.log(log_id)
     if found is None:
-        raise HTTPException(404, "there is no such log")
+        raise HTTPException(404, Answer.NO_LOG())
     return found
 
 
 def _evidence(hub: Hub, server: str) -> Evidence:
     if server != LOCAL:
-        raise HTTPException(404, "what is on another host's disk is not seen from here")
+        raise HTTPException(404, Answer.NOT_FROM_HERE())
     return hub.evidence

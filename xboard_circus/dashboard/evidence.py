@@ -5,16 +5,18 @@ from __future__ import annotations
 import contextlib
 import re
 import time
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from xboard_circus.core.names import bus_name
+from xboard_circus.dashboard.answers import Answer
 from xboard_circus.dashboard.settings import Settings
 from xboard_circus.dashboard.views import masked
 from xboard_circus.errors import XboardError
 from xboard_circus.ledger import Record
 from xboard_circus.ledger.asking import asked
-from xboard_circus.ledger.explain import explain
+from xboard_circus.ledger.explain import Story, story_of, text_of
 from xboard_circus.ledger.reading import ledger_of
 from xboard_circus.ledger.searching import search
 from xboard_circus.logs import LogFile, LogFollower, log_files, tail
@@ -56,7 +58,7 @@ class Evidence:
         try:
             return [shown_line(line.text) for line in tail(log, max(1, min(lines, MOST_LINES)))]
         except OSError as error:
-            raise XboardError(f"{log.path} cannot be read: {error.strerror}") from None
+            raise XboardError(Answer.NOT_READ(path=log.path, error=error.strerror)) from None
 
     def events(
         self, *, watcher: str | None = None, kind: str | None = None, after: int | None = None, limit: int = 100
@@ -67,22 +69,27 @@ class Evidence:
         name = None if watcher is None else bus_name(watcher)
         return [_shown(each) for each in search(self.ledger, watcher=name, kind=kind, after=after, limit=limit)]
 
-    def why(self, *, watcher: str | None, pid: int | None) -> str:
-        """Return why something happened last, as `xboard-circus why` tells it."""
+    def why(self, *, watcher: str | None, pid: int | None) -> dict[str, Any]:
+        """Return why something happened last: the text of `xboard-circus why`, and the parts that it is made of."""
         if self.ledger is None:
-            return "no ledger is kept"
-        told = asked(self.ledger, watcher=watcher, pid=pid)
-        if told is None:
-            return f"nothing is recorded of {pid or watcher or 'anything'} that would need a reason"
-        found, history = told
-        return "\n".join(safe_text(line) for line in explain(found, history, now=time.time()).split("\n"))
+            story = Story(Answer.NO_LEDGER(), [], [])
+        elif (told := asked(self.ledger, watcher=watcher, pid=pid)) is None:
+            story = Story(Answer.NOTHING_RECORDED(whom=pid or watcher or "anything"), [], [])
+        else:
+            story = story_of(*told, now=time.time())
+        safe = Story(
+            safe_text(story.headline),
+            [(title, safe_text(fact)) for title, fact in story.facts],
+            [(title, [safe_text(line) for line in lines]) for title, lines in story.blocks],
+        )
+        return {"text": text_of(safe), **asdict(safe)}
 
 
 def new_lines(follower: LogFollower) -> list[str]:
     """Return what has come to a log since the last call, without the middle of a flood."""
     lines = follower.poll()
     if len(lines) > MOST_AT_ONCE:
-        lines = [f"[{len(lines) - MOST_AT_ONCE} lines left out: more than a page can show]", *lines[-MOST_AT_ONCE:]]
+        lines = [Answer.LINES_LEFT_OUT(n=len(lines) - MOST_AT_ONCE), *lines[-MOST_AT_ONCE:]]
     return [shown_line(line) for line in lines]
 
 

@@ -13,7 +13,10 @@ from concurrent.futures import ThreadPoolExecutor
 from types import FrameType
 from typing import Any
 
+import anyio
+
 from xboard_circus.core.logins import LoginLimiter
+from xboard_circus.dashboard.answers import Answer
 from xboard_circus.dashboard.evidence import Evidence, new_lines
 from xboard_circus.dashboard.poller import Server
 from xboard_circus.dashboard.saved import Added, Saved
@@ -25,6 +28,7 @@ from xboard_circus.logs import LogFile, LogFollower, follow
 
 TICK = 1.0
 LOG_EVERY = 0.5
+FIRST_ANSWER = 1.0
 HEARTBEAT_EVERY = 15.0
 ROLES: tuple[Role, ...] = ("admin", "reader")
 
@@ -67,6 +71,9 @@ class Hub:
         ticking = asyncio.create_task(self._tick())
         for server in self.servers.values():
             self._begin(server)
+        # Whoever is ready takes the place of an older dashboard, which has figures to show.
+        with anyio.move_on_after(FIRST_ANSWER):
+            await self.servers[LOCAL].was_asked.wait()
         try:
             yield
         finally:
@@ -168,7 +175,7 @@ class Hub:
                     quiet_since = self.clock()
                 await asyncio.sleep(LOG_EVERY)
         except OSError as error:
-            yield event("line", json_text(f"[{log.path} cannot be read any more: {error.strerror}]"))
+            yield event("line", json_text(Answer.LOG_LOST(path=log.path, error=error.strerror)))
         finally:
             self.readers -= 1
             if follower is not None:

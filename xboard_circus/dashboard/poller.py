@@ -12,6 +12,7 @@ from typing import Any
 import anyio
 
 from xboard_circus.core.reasons import one_line
+from xboard_circus.dashboard.answers import Answer
 from xboard_circus.dashboard.asking import Questions, Told
 from xboard_circus.dashboard.history import History
 from xboard_circus.errors import XboardError
@@ -26,6 +27,7 @@ class Server:
         told: Its last good answer; None before the first.
         is_reachable: It answered the last question.
         error: What came in the place of an answer.
+        was_asked: Set once the first question is over, answered or not.
     """
 
     def __init__(
@@ -36,7 +38,7 @@ class Server:
         self.endpoint = endpoint
         self.told: Told | None = None
         self.is_reachable = False
-        self.error: str | None = "not asked yet"
+        self.error: str | None = Answer.NOT_ASKED()
         self.history = History()
         self._clock = clock
         self._answered_at = 0.0
@@ -44,6 +46,7 @@ class Server:
         # A pool of one thread for each: a circusd that hangs, or a name that is looked up for long, holds up no other.
         self._pool = ThreadPoolExecutor(1, thread_name_prefix=f"circusd-{server_id}")
         self._wanted = asyncio.Event()
+        self.was_asked = asyncio.Event()
 
     async def run(self, period: Callable[[], float]) -> None:
         """Ask for ever, with a pause of *period* between the beginnings of two questions."""
@@ -52,6 +55,7 @@ class Server:
             began_at = self._clock()
             self._wanted.clear()
             await loop.run_in_executor(self._pool, self._ask)
+            self.was_asked.set()
             wait = began_at + period() - self._clock()
             if wait > 0:
                 with anyio.move_on_after(wait):
@@ -102,7 +106,7 @@ class Server:
         except Exception as error:  # the boundary of this thread: a circusd of another version may tell anything
             if self.is_reachable or self.told is None:
                 log.exception("What circusd at %s tells can't be read", self.endpoint)
-            self.is_reachable, self.error = False, one_line(f"its answer can't be read: {error!r}")
+            self.is_reachable, self.error = False, one_line(Answer.UNREADABLE(error=repr(error)))
             return
         self.told, self._answered_at = told, self._clock()
         self.is_reachable, self.error = True, None

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from xboard_circus.dashboard.answers import Answer
 from xboard_circus.errors import XboardError
 
 log = logging.getLogger("uvicorn.error")
@@ -52,7 +53,7 @@ class Saved:
         """Remember a server; XboardError where there are too many or the file can't be written."""
         servers = self.servers()
         if len(servers) >= MOST_SERVERS:
-            raise XboardError(f"there are {MOST_SERVERS} servers on this page already; remove one")
+            raise XboardError(Answer.TOO_MANY_SERVERS(n=MOST_SERVERS))
         self._write(servers=[*map(_as_dict, servers), _as_dict(server)])
 
     def remove(self, server_id: str) -> None:
@@ -100,7 +101,7 @@ class Saved:
             hidden.replace(self.path)
         except OSError as error:
             # What was asked for holds in this process; only the next one will not know of it.
-            raise XboardError(f"{self.path}: cannot be written: {error.strerror}") from None
+            raise XboardError(Answer.NOT_WRITTEN(path=self.path, error=error.strerror)) from None
 
 
 def _as_dict(server: Added) -> dict[str, str]:

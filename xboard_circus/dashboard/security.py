@@ -13,6 +13,7 @@ from starlette.responses import JSONResponse, RedirectResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from xboard_circus.core.origins import is_for_us, is_same_site
+from xboard_circus.dashboard.answers import Answer
 
 LONGEST_BODY = 65_536
 HEADERS = {
@@ -101,18 +102,17 @@ class Guarded:
     def _refusal(self, method: str, headers: Headers) -> JSONResponse | None:
         host = headers.get("host", "")
         if not is_for_us(host, self._hosts):
-            hint = "it is none of this page's; if it is to be, write it into dashboard.hosts of the ini file"
-            return refusal(421, f"the name in this address: {hint}")
+            return refusal(421, Answer.ODD_HOST())
         if method in ("GET", "HEAD"):
             return None
         if method != "POST":
-            return refusal(405, "only GET and POST")
+            return refusal(405, Answer.ONLY_GET_AND_POST())
         origin, fetch_site = headers.get("origin"), headers.get("sec-fetch-site")
         if not is_same_site(host=host, origin=origin, fetch_site=fetch_site, names=self._hosts):
-            return refusal(403, "sent by another site's page")
+            return refusal(403, Answer.OTHER_SITE())
         length = headers.get("content-length", "")
         if not length.isdigit() or int(length) > LONGEST_BODY:
-            return refusal(413 if length else 411, f"a body of at most {LONGEST_BODY} bytes, with its length, is taken")
+            return refusal(413 if length else 411, Answer.BODY(n=LONGEST_BODY))
         return None
 
 

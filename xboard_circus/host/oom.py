@@ -9,6 +9,8 @@ import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
+from xboard_circus.core.sentences import Say
+
 HOST = Path("/proc/vmstat")
 CGROUPS = Path("/sys/fs/cgroup")
 _COUNT = re.compile(r"^oom_kill (\d+)$", re.MULTILINE)
@@ -84,5 +86,4 @@ class OomKills:
         if now <= before:
             return ""
         self._counts[path] = (before + 1, latest if latest is None else max(latest, before + 1))
-        whose = "the host" if path == HOST else "its cgroup"
-        return f"the kernel's OOM killer, oom_kill of {whose} rose"
+        return Say.OOM_OF_HOST() if path == HOST else Say.OOM_OF_CGROUP()

@@ -6,39 +6,68 @@ Pure: the records come in, the text goes out. What processes wrote is shown as t
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 from xboard_circus.core.lost import BACK, HOST_RESTARTED, LOST
 from xboard_circus.core.reasons import one_line, seconds, span
 from xboard_circus.ledger.record import Record
+from xboard_circus.ledger.sentences import Told
 from xboard_circus.ledger.story import DEATHS, death_of, followers, successor
 
 LOG_LINES = 12
 LONGEST_LINE = 500
 WHO = {
-    "probe": "our prober found it so, circusd acted",
-    "recycle": "the worker's limits in circus.ini (worker.max_rss, max_requests, max_age)",
-    "reload": "a rolling reload",
-    "health.startup_timeout": "circusd, by health.startup_timeout",
-    "handover": "circusd, which took the port over from an earlier one",
+    "probe": Told.BY_PROBE,
+    "recycle": Told.BY_RECYCLE,
+    "reload": Told.BY_RELOAD,
+    "health.startup_timeout": Told.BY_STARTUP_TIMEOUT,
+    "handover": Told.BY_HANDOVER,
 }
 HAPPENED = {
-    "cooldown": "A worker of {watcher} is cooling down",
-    "unhealthy": "{watcher} was found unhealthy",
-    "recovered": "{watcher} has recovered",
-    "port_refused": "The port of {watcher} could not be had",
-    "port_freed": "The port of {watcher} was freed",
-    "kept": "A worker of {watcher} was to be replaced, and was kept",
-    "reload_begin": "A rolling reload of {watcher} began",
-    "reload_end": "A rolling reload of {watcher} ended",
-    "replace": "A worker of {watcher} is being replaced",
-    "reap": "A process of {watcher} ended",
-    "command": "Somebody gave {watcher} a command",
-    LOST: "{watcher} was lost",
-    BACK: "{watcher} is back",
-    HOST_RESTARTED: "The host was restarted",
+    "cooldown": Told.WHAT_COOLDOWN,
+    "unhealthy": Told.WHAT_UNHEALTHY,
+    "recovered": Told.WHAT_RECOVERED,
+    "port_refused": Told.WHAT_PORT_REFUSED,
+    "port_freed": Told.WHAT_PORT_FREED,
+    "kept": Told.WHAT_KEPT,
+    "reload_begin": Told.WHAT_RELOAD_BEGIN,
+    "reload_end": Told.WHAT_RELOAD_END,
+    "replace": Told.WHAT_REPLACE,
+    "reap": Told.WHAT_REAP,
+    "command": Told.WHAT_COMMAND,
+    LOST: Told.WHAT_LOST,
+    BACK: Told.WHAT_BACK,
+    HOST_RESTARTED: Told.WHAT_HOST_RESTARTED,
 }
+ENDINGS = {
+    "crash": Told.ENDING_CRASH,
+    "exited": Told.ENDING_EXITED,
+    "failed start": Told.ENDING_FAILED_START,
+    "cannot be run": Told.ENDING_CANNOT_RUN,
+    "port conflict": Told.ENDING_PORT_CONFLICT,
+    "killed from outside": Told.ENDING_KILLED,
+    "out of memory": Told.ENDING_OUT_OF_MEMORY,
+    "unhealthy": Told.ENDING_UNHEALTHY,
+    "commanded": Told.ENDING_COMMANDED,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Story:
+    """What is told of a record: *facts* are (title, sentence), *blocks* (title, lines)."""
+
+    headline: str
+    facts: list[tuple[str, str]]
+    blocks: list[tuple[str, list[str]]]
+
+
+def story_of(record: Record, history: Sequence[Record] = (), *, now: float | None = None) -> Story:
+    """Return the parts of ``why`` for *record*, see `explain`."""
+    return Story(
+        _headline(record), [("when", _when(record, now)), *_facts(record, history)], list(_blocks(record.data))
+    )
 
 
 def explain(record: Record, history: Sequence[Record] = (), *, now: float | None = None) -> str:
@@ -48,9 +77,14 @@ def explain(record: Record, history: Sequence[Record] = (), *, now: float | None
         history: Records around it, in the order in which they were stored, for what came next.
         now: By the wall clock, for how long ago it was; without it only the time is told.
     """
-    lines = [_headline(record, now)]
-    lines += [f"  {title + ':':<9} {text}" for title, text in _facts(record, history)]
-    for title, block in _blocks(record.data):
+    return text_of(story_of(record, history, now=now))
+
+
+def text_of(story: Story) -> str:
+    """Return a story as the command line prints it."""
+    lines = [story.headline]
+    lines += [f"  {title + ':':<9} {text}" for title, text in story.facts]
+    for title, block in story.blocks:
         lines += [f"  {title}:", *(f"    {line}" for line in block)]
     return "\n".join(lines)
 
@@ -61,69 +95,75 @@ def when(time: float) -> str:
 
 
 def _span(value: float) -> str:
-    """Return a time span as a person says it, short ones with their fraction."""
-    return seconds(max(value, 0.0)) if value < 60 else span(value)
+    """Return a time span as a person says it, short ones with their fraction, down to a hundredth of a second."""
+    return seconds(round(max(value, 0.0), 2)) if value < 60 else span(value)
 
 
-def _headline(record: Record, now: float | None) -> str:
+def _headline(record: Record) -> str:
+    reason = one_line(record.reason) or record.cause or _no_reason(record.data)
+    watcher = one_line(record.watcher)
     if record.kind in DEATHS:
-        who = "A process" if record.wid is None else f"Worker {record.wid}"
-        pid = f" (pid {record.pid})" if record.pid is not None else ""
-        what = f"{who} of {record.watcher}{pid} {_ended(record)}"
+        ending = ENDINGS.get(record.cause or "", Told.ENDING_UNKNOWN)
+        return Told.HEADLINE_OF_END(who=_of_whom(record, watcher), ending=ending(), why=reason)
+    happened = HAPPENED.get(record.kind)
+    what = happened(watcher=watcher) if happened is not None else f"{watcher}: {record.kind.replace('_', ' ')}"
+    return Told.HEADLINE(what=what, why=reason)
+
+
+def _of_whom(record: Record, watcher: str) -> str:
+    if record.wid is None:
+        say = Told.WHO_PROCESS if record.pid is None else Told.WHO_PROCESS_PID
     else:
-        what = HAPPENED.get(record.kind, "{watcher}: " + record.kind.replace("_", " ")).format(watcher=record.watcher)
-    reason = one_line(record.reason) or record.cause or f"no reason was told{_exit(record.data)}"
-    ago = "" if now is None else f", {_span(max(0.0, now - record.time))} ago"
-    return f"{one_line(what)}: {reason}\n  when:     {when(record.time)}{ago}"
+        say = Told.WHO_WORKER if record.pid is None else Told.WHO_WORKER_PID
+    return say(watcher=watcher, n=record.wid, pid=record.pid)
 
 
-def _ended(record: Record) -> str:
-    verbs = {
-        "crash": "crashed",
-        "exited": "exited",
-        "failed start": "failed to start",
-        "cannot be run": "could not be run",
-        "port conflict": "could not have its port",
-        "killed from outside": "was killed from outside",
-        "out of memory": "was killed by the kernel for want of memory",
-        "unhealthy": "was replaced",
-        "commanded": "was told to end",
-    }
-    return verbs.get(record.cause or "", "ended")
+def _no_reason(data: Mapping[str, Any]) -> str:
+    if data.get("signal"):
+        return Told.NO_REASON_SIGNAL(signal=one_line(str(data["signal"])))
+    return Told.NO_REASON_CODE(code=data["exit_code"]) if isinstance(data.get("exit_code"), int) else Told.NO_REASON()
+
+
+def _when(record: Record, now: float | None) -> str:
+    moment = when(record.time)
+    return moment if now is None else Told.WHEN_AGO(moment=moment, age=_span(max(0.0, now - record.time)))
 
 
 def _facts(record: Record, history: Sequence[Record]) -> Iterator[tuple[str, str]]:
     data = record.data
     if record.cause:
-        yield "cause", f"{record.cause}{_exit(data)}"
+        yield "cause", _cause(record.cause, data)
     if who := _who(record):
         yield "asked by", who
     if isinstance(data.get("lived"), (int, float)):
-        ready = data.get("ready_for")
-        served = f", ready for {_span(ready)}" if isinstance(ready, (int, float)) else ", and never was ready"
-        yield "lived", f"{_span(data['lived'])}{served}"
+        ready, age = data.get("ready_for"), _span(data["lived"])
+        if isinstance(ready, (int, float)):
+            yield "lived", Told.LIVED(age=age, held=_span(ready))
+        else:
+            yield "lived", Told.LIVED_UNREADY(age=age)
     if isinstance(data.get("rss"), int):
-        yield "memory", f"{data['rss'] / 2**20:.0f} MiB when last seen"
+        yield "memory", Told.MEMORY(mib=f"{data['rss'] / 2**20:.0f}")
     if isinstance(budget := data.get("budget"), Mapping):
         before, after, limit = (budget.get(name) for name in ("before", "after", "limit"))
-        counted = f"{before} of {limit} failures of all workers before, {after} after"
-        yield "budget", counted if before != after else f"{after} of {limit} failures of all workers, without this one"
+        yield "budget", (Told.BUDGET if before != after else Told.BUDGET_KEPT)(before=before, n=after, total=limit)
     yield from (("next", text) for text in _next(record, history))
 
 
-def _exit(data: Mapping[str, Any]) -> str:
+def _cause(cause: str, data: Mapping[str, Any]) -> str:
     if data.get("signal"):
-        return f" (signal {one_line(str(data['signal']))})"
-    return f" (exit code {data['exit_code']})" if isinstance(data.get("exit_code"), int) else ""
+        return Told.CAUSE_SIGNAL(cause=cause, signal=one_line(str(data["signal"])))
+    if isinstance(data.get("exit_code"), int):
+        return Told.CAUSE_CODE(cause=cause, code=data["exit_code"])
+    return cause
 
 
 def _who(record: Record) -> str:
     by = str(record.data.get("by") or "")
     if by:
-        return WHO.get(by, one_line(by))
+        return WHO[by]() if by in WHO else one_line(by)
     if record.cause in ("killed from outside", "out of memory"):
-        return "nobody in here: the signal came from outside of circusd"
-    return "nobody: it ended by itself" if record.kind in DEATHS else ""
+        return Told.BY_OUTSIDER()
+    return Told.BY_NOBODY() if record.kind in DEATHS else ""
 
 
 def _next(record: Record, history: Sequence[Record]) -> Iterator[str]:
@@ -133,25 +173,25 @@ def _next(record: Record, history: Sequence[Record]) -> Iterator[str]:
         yield one_line(str(told))
     for other in followers(record, history):
         later = _span(max(0.0, other.time - record.time))
-        yield f"{later} later: {other.kind.replace('_', ' ')}: {one_line(other.reason)}"
+        yield Told.LATER(after=later, kind=other.kind.replace("_", " "), why=one_line(other.reason))
     if record.kind == LOST and not followers(record, history) and "successor" not in record.data:
-        yield "none has taken its place yet: `xboard-circus start`, unless somebody watches it"
+        yield Told.NO_CIRCUSD_YET()
     if record.kind not in DEATHS:
         return
     found = successor(record, history)
     if found is None:
-        yield "nothing has taken its place yet" if record.kind == "restart" else "nothing was to take its place"
+        yield Told.NO_SUCCESSOR_YET() if record.kind == "restart" else Told.NO_SUCCESSOR()
         return
     after = found.time - record.time
     end = death_of(found.pid, found, history)
     if found.kind == "spawn" or (end is not None and end is found):
-        yield (
-            f"pid {found.pid} was started in its place" if found.kind == "spawn" else f"pid {found.pid} took its place"
-        )
+        yield (Told.SUCCESSOR_STARTED if found.kind == "spawn" else Told.SUCCESSOR)(pid=found.pid)
     else:
-        yield f"pid {found.pid} took its place and was ready {_span(abs(after))} {'later' if after >= 0 else 'before'}"
+        say = Told.SUCCESSOR_READY_LATER if after >= 0 else Told.SUCCESSOR_READY_BEFORE
+        yield say(pid=found.pid, after=_span(abs(after)))
     if end is not None:
-        yield f"pid {end.pid} ended {_span(max(0.0, end.time - record.time))} later: {one_line(end.reason)}"
+        lasted = _span(max(0.0, end.time - record.time))
+        yield Told.SUCCESSOR_ENDED(pid=end.pid, after=lasted, why=one_line(end.reason))
 
 
 def _blocks(data: Mapping[str, Any]) -> Iterator[tuple[str, list[str]]]:
@@ -170,16 +210,16 @@ def _blocks(data: Mapping[str, Any]) -> Iterator[tuple[str, list[str]]]:
 
 def _probe(probe: Mapping[str, Any]) -> str:
     age = probe.get("age")
-    before = f"{seconds(age)} before" if isinstance(age, (int, float)) else "before"
     ok = probe.get("ok")
-    facts = ["not judged" if ok is None else "ok" if ok else "failed"]
+    facts = [Told.FACT_NOT_JUDGED() if ok is None else Told.FACT_OK() if ok else Told.FACT_FAILED()]
     if isinstance(probe.get("latency"), (int, float)):
         facts.append(f"{probe['latency'] * 1000:.1f} ms")
     if probe.get("reason"):
         facts.append(one_line(str(probe["reason"])))
     if probe.get("body"):
-        facts.append(f"the answer began {one_line(str(probe['body']))!r}")
-    return f"{before}: {', '.join(facts)}"
+        facts.append(Told.FACT_BODY(body=repr(one_line(str(probe["body"])))))
+    told = ", ".join(facts)
+    return Told.PROBED(age=seconds(age), facts=told) if isinstance(age, (int, float)) else f"before: {told}"
 
 
 def _lines(text: object) -> list[str]:

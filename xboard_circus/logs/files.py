@@ -11,6 +11,7 @@ from pathlib import Path
 from xboard_circus.config import Config, WatcherConfig, is_file, is_our_plugin
 from xboard_circus.core.names import plugin_log_name
 from xboard_circus.core.old_logs import number_of
+from xboard_circus.core.sentences import Say
 from xboard_circus.rotating_log import CIRCUSD_OLD_FILES, PLUGIN_OLD_FILES
 
 # What `xboard-circus start` gives circusd where the ini names nothing.
@@ -72,7 +73,7 @@ def _of_watchers(config: Config) -> Iterator[LogFile]:
 def _of_stream(config: Config, watcher: WatcherConfig, stream: str, options: Mapping[str, str]) -> LogFile:
     name = watcher.name if stream == "stderr" else f"{watcher.name}.out"
     path = config.folder / options["filename"]
-    title = f"{watcher.name}: what it writes to {stream}"
+    title = Say.LOG_OF_WATCHER(watcher=watcher.name, stream=stream)
     return LogFile(name, title, path, watcher.name, _old_files(options))
 
 
@@ -90,17 +91,17 @@ def _old_files(options: Mapping[str, str]) -> int:
 def _of_circusd(config: Config) -> Iterator[LogFile]:
     given = config.given.get("logoutput")
     if given is None:
-        yield LogFile("circusd", "circusd itself", config.folder / CIRCUSD_LOG, None, CIRCUSD_OLD_FILES)
+        yield LogFile("circusd", Say.LOG_OF_CIRCUSD(), config.folder / CIRCUSD_LOG, None, CIRCUSD_OLD_FILES)
     elif is_file(given):
-        yield LogFile("circusd", "circusd itself", config.folder / given, None, CIRCUSD_OLD_FILES)
-    title = "circusd: what it and processes without a stream print"
+        yield LogFile("circusd", Say.LOG_OF_CIRCUSD(), config.folder / given, None, CIRCUSD_OLD_FILES)
+    title = Say.LOG_OF_PRINTED()
     yield LogFile("circusd.out", title, config.folder / CIRCUSD_OUT, None, 1)
 
 
 def _of_plugins(config: Config) -> Iterator[LogFile]:
     for plugin in filter(is_our_plugin, config.plugins):
         path = config.folder / plugin.options.log_dir / plugin_log_name(plugin.name)
-        yield LogFile(path.stem, f"[{plugin.name}] itself", path, None, PLUGIN_OLD_FILES)
+        yield LogFile(path.stem, Say.LOG_OF_PLUGIN(plugin=plugin.name), path, None, PLUGIN_OLD_FILES)
 
 
 def _of_monitor(config: Config) -> Iterator[LogFile]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from circus import logger
 
-from xboard_circus.core.budget import RestartBudget, RestartLimits
+from xboard_circus.core.budget import OF_WORKER, RestartBudget, RestartLimits
 from xboard_circus.core.ports import Policy
 from xboard_circus.host import runtime
 from xboard_circus.options.reading import WatcherOptions, parse_watcher
@@ -69,7 +69,7 @@ class ArmedWatcher:
         self.wanted = Wanted()
         self.options = WatcherOptions()
         self.read_options()
-        self.budget = RestartBudget(self.limits(), slots=max(1, watcher.numprocesses), of_slot="this worker")
+        self.budget = RestartBudget(self.limits(), slots=max(1, watcher.numprocesses), words=OF_WORKER)
         self.port = PortGuard(self)
         self.folder: Path | None = None
         self._gates = 0

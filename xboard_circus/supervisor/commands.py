@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from circus.commands.base import Command
 from circus.exc import MessageError
 
+from xboard_circus.core.sentences import Say
 from xboard_circus.core.states import WorkerState
 from xboard_circus.host import procs
 from xboard_circus.supervisor import replacing, rolling_reload
@@ -34,7 +35,7 @@ def register(arbiter: Any, supervisor: Supervisor) -> None:
 def _armed(supervisor: Supervisor, name: object) -> ArmedWatcher:
     found = supervisor.armed.get(str(name))
     if found is None:
-        raise MessageError(f"no armed watcher {name!r}")
+        raise MessageError(Say.NO_ARMED_WATCHER(watcher=repr(name)))
     return found
 
 
@@ -115,13 +116,13 @@ class Event(Command):  # type: ignore[misc]
 
     def execute(self, arbiter: Any, props: dict[str, Any]) -> dict[str, Any]:
         if props["event"] not in EVENTS_FROM_OUTSIDE:
-            raise MessageError(f"unknown event {props['event']!r}")
+            raise MessageError(Say.UNKNOWN_EVENT(name=repr(props["event"])))
         watcher = self._get_watcher(arbiter, str(props["name"]))
         armed = self.supervisor.armed.get(watcher.name)
         more = {key: props[key] for key in ("pid", "wid", "cause") if key in props}
         reason = str(props["reason"])[:300]
         if armed is not None:
-            armed.tell(f"{props['event']}: {reason}")
+            armed.tell(Say.EVENT(event=props["event"], why=reason))
             armed.publish(props["event"], reason=reason, **more)
         else:
             self.supervisor.publish(watcher, props["event"], reason=reason, **more)

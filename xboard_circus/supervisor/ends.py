@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from circus import logger
 
 from xboard_circus.core.causes import Death, cause_of
+from xboard_circus.core.sentences import Say
 from xboard_circus.supervisor import evidence
 from xboard_circus.supervisor.output import LastWords, drain
 from xboard_circus.supervisor.slot import Spawned
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
 KILLED_DIES_WITHIN = 1.0
 KILLED_POLL = 0.005
-OPERATOR = "operator"
+OPERATOR = Say.OPERATOR()
 
 
 class Processes(dict[int, Any]):
@@ -132,7 +133,7 @@ def count(armed: ArmedWatcher, spawned: Spawned, code: int | None) -> None:
     verdict = armed.budget.failed(spawned.slot, now, jitter=random.uniform(-1, 1))
     if any(other.slot == spawned.slot and other.released_at is not None for other in armed.live.values()):
         armed.budget.started(spawned.slot, now)  # its successor runs already
-    armed.tell(f"{reason}; {verdict.reason}")
+    armed.tell(Say.COUNTED(why=reason, then=verdict.reason))
     # A slot that cools down is left out of what is spent: it has used up all that it had.
     after = armed.budget.limit if verdict.cooling else armed.budget.spent(now)
     told["budget"] = {"before": spent, "after": after, "limit": armed.budget.limit}
@@ -140,13 +141,13 @@ def count(armed: ArmedWatcher, spawned: Spawned, code: int | None) -> None:
     armed.publish("restart", reason=reason, **told)
     if verdict.cooling and not was_cooling:
         named = {key: told[key] for key in ("pid", "wid", "cause", "exit_code")}
-        armed.publish("cooldown", reason=f"{reason}; {verdict.reason}", wait=verdict.wait, **named)
+        armed.publish("cooldown", reason=Say.COUNTED(why=reason, then=verdict.reason), wait=verdict.wait, **named)
 
 
 def by_operator(armed: ArmedWatcher) -> str:
     """Return by whom what Circus does to a watcher of its own accord was asked for."""
     asker = armed.supervisor.requests.asker_of(armed.name)
-    return f"{OPERATOR}: {asker}" if asker else OPERATOR
+    return Say.OPERATOR_BY(by=asker) if asker else Say.OPERATOR()
 
 
 def is_operators(spawned: Spawned) -> bool:

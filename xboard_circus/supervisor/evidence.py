@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from xboard_circus.core.causes import Cause
 from xboard_circus.core.reasons import seconds
+from xboard_circus.core.sentences import Say
 from xboard_circus.supervisor.boundary import contained
 
 if TYPE_CHECKING:
@@ -78,10 +79,10 @@ def tell_ready(armed: ArmedWatcher, spawned: Spawned) -> None:
     """Tell that a worker has become ready, and in whose place."""
     released = spawned.spawned_at if spawned.released_at is None else spawned.released_at
     after = round(armed.clock() - released, 3)
-    whose = "" if spawned.follows is None else f", in the place of pid {spawned.follows}"
+    say = Say.READY if spawned.follows is None else Say.READY_IN_PLACE
     armed.publish(
         "ready",
-        reason=f"ready {seconds(after)} after its start{whose}",
+        reason=say(after=seconds(after), pid=spawned.follows),
         pid=spawned.pid,
         wid=spawned.wid,
         after=after,

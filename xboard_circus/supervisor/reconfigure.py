@@ -12,12 +12,11 @@ from typing import TYPE_CHECKING, Any
 from circus.config import get_config
 from circus.exc import MessageError
 
+from xboard_circus.core.sentences import Say
 from xboard_circus.options.reading import is_ours
 
 if TYPE_CHECKING:
     from xboard_circus.supervisor.supervisor import Supervisor
-
-CURE = "nothing was changed; `xboard-circus restart` puts it into force"
 
 
 def install(arbiter: Any, supervisor: Supervisor) -> None:
@@ -39,15 +38,15 @@ def prepare(arbiter: Any, supervisor: Supervisor, config_file: str) -> None:
     try:
         config = get_config(config_file)
     except Exception as error:
-        raise MessageError(f"{config_file} cannot be read: {error}; nothing was changed") from error
+        raise MessageError(Say.INI_UNREADABLE(file=config_file, error=error)) from error
     if arbiter.get_arbiter_config(config) != arbiter._cfg:
         old = arbiter._cfg
         changed = sorted(key for key, value in arbiter.get_arbiter_config(config).items() if old.get(key) != value)
-        raise MessageError(f"[circus] {', '.join(changed)} changed: {CURE}")
+        raise MessageError(Say.INI_CIRCUS_CHANGED(names=", ".join(changed)))
     sockets = {each["name"]: each for each in config.get("sockets", [])}
     for name in supervisor.shared_sockets():
         if sockets.get(name) != getattr(arbiter.sockets.get(name), "_cfg", None):
-            raise MessageError(f"[socket:{name}] changed: {CURE}")
+            raise MessageError(Say.INI_SOCKET_CHANGED(name=name))
     for watcher in config.get("watchers", []):
         armed = supervisor.armed.get(watcher["name"])
         if armed is not None:

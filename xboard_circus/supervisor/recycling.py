@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from psutil import Error
 
 from xboard_circus.core.recycling import RecycleLimits, due
+from xboard_circus.core.sentences import Say
 from xboard_circus.supervisor.replacement import Replacement
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ def look(armed: ArmedWatcher) -> None:
             spread=spawned.spread,
         )
         if reason is not None:
-            work = Replacement(armed, spawned, cause=None, by="recycle", reason=f"recycled: {reason}")
+            work = Replacement(armed, spawned, cause=None, by="recycle", reason=Say.RECYCLED(why=reason))
             armed.supervisor.run(_replace(armed, work), f"the recycling of {spawned.pid}")
             return
 
@@ -45,7 +46,7 @@ async def _replace(armed: ArmedWatcher, work: Replacement) -> None:
     if failure is not None:
         # A new worker that does not get ready would otherwise be tried again each second.
         armed.recycle_not_before = armed.clock() + armed.options.restart.cooldown
-        armed.tell(f"{work.reason}; kept, since {failure}")
+        armed.tell(Say.KEPT(why=work.reason, failure=failure))
 
 
 def _resident(spawned: Spawned) -> int | None:

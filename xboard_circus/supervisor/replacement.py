@@ -11,6 +11,7 @@ from circus import logger
 from psutil import NoSuchProcess
 
 from xboard_circus.core.causes import Cause
+from xboard_circus.core.sentences import Say
 from xboard_circus.supervisor import starting
 from xboard_circus.supervisor.spawning import Wanted
 
@@ -50,7 +51,7 @@ class Replacement:
         """Replace it; return None when the new worker has taken over, else why it has not."""
         armed = self.armed
         if armed.replacement is not None:
-            return "another worker of this watcher is being replaced right now"
+            return Say.ANOTHER_RIGHT_NOW()
         armed.replacement = self
         decided(armed, self.old, self.cause, by=self.by, reason=self.reason)
         try:
@@ -70,7 +71,7 @@ class Replacement:
             armed.reap_and_respawn()
             armed.replacement = None
         if self.failure is not None:
-            kept = f"{self.reason}; kept, since {self.failure}"
+            kept = Say.KEPT(why=self.reason, failure=self.failure)
             armed.publish("kept", reason=kept, by=self.by, pid=self.old.pid, wid=self.old.wid)
         return self.failure
 
@@ -81,7 +82,7 @@ class Replacement:
     def ended(self, spawned: Spawned, reason: str, log: str) -> None:
         """Hear that a process of the watcher ended, in the tick in which that is counted."""
         if spawned is self.new and not self._handed_over:
-            self.failure = self.failure or f"the new worker did not get ready: {reason}"
+            self.failure = self.failure or Say.NEW_FAILED(why=reason)
             self.log = log
             self._put_back()
 
@@ -101,7 +102,7 @@ class Replacement:
         armed.spawn_for(Wanted(successor_of=self.old, at_once=self.cause is None))
         self.new = next((spawned for pid, spawned in armed.live.items() if pid not in known), None)
         if self.new is None:
-            self.failure = f"no new worker could be spawned: {armed.last_reason}"
+            self.failure = Say.NOT_SPAWNED(why=armed.last_reason)
 
     async def _until_ready(self) -> None:
         armed, new = self.armed, self.new
@@ -109,9 +110,9 @@ class Replacement:
         end = armed.clock() + limit
         while self.failure is None and new is not None and new.ready_at is None:
             if not armed.is_running():
-                self.failure = "the watcher was stopped meanwhile"
+                self.failure = Say.WATCHER_STOPPED_MEANWHILE()
             elif armed.clock() > end:
-                self.failure = f"the new worker was not ready within health.startup_timeout = {limit:g} s"
+                self.failure = Say.NEW_NOT_READY(timeout=f"{limit:g} s")
             elif self.old.pid not in armed.live:
                 return  # it died by itself; the new one is its successor already
             else:

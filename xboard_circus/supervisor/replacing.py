@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from circus.exc import MessageError
 
 from xboard_circus.core.causes import Cause
+from xboard_circus.core.sentences import Say
 from xboard_circus.core.states import WorkerState
 from xboard_circus.supervisor import ends, view
 from xboard_circus.supervisor.replacement import Replacement, decided, kill_wedged
@@ -24,47 +25,44 @@ def replace(armed: ArmedWatcher, *, pid: int, started: int, kind: str, probed_at
     spawned = armed.live.get(pid)
     now = armed.clock()
     if spawned is None or spawned.started != started:
-        raise MessageError(f"{armed.name} has no worker {pid} that started at {started}")
+        raise MessageError(Say.NO_SUCH_WORKER(watcher=armed.name, pid=pid, started=started))
     if not armed.is_running():
-        raise MessageError(f"{armed.name} is {armed.watcher.status()}")
+        raise MessageError(Say.WATCHER_IS(watcher=armed.name, state=armed.watcher.status()))
     if spawned.commanded_by or spawned.our_kill or spawned.retiring:
-        raise MessageError(f"{pid} is being ended already")
+        raise MessageError(Say.BEING_ENDED(pid=pid))
     if kind == ends.OPERATOR:
         _for_operator(armed, spawned, reason)
         return
     if spawned.ready_at is None:
-        raise MessageError(f"{pid} is still starting: health.startup_timeout rules")
+        raise MessageError(Say.STILL_STARTING(pid=pid))
     health = armed.options.health
     if probed_at < spawned.ready_at or now - probed_at > health.timeout + health.period + 1.0:
-        raise MessageError(f"the probe of {pid} is {now - probed_at:.1f} s old: too old to kill for")
+        raise MessageError(Say.PROBE_TOO_OLD(pid=pid, age=f"{now - probed_at:.1f} s"))
     if kind == WorkerState.WEDGED.value:
-        armed.supervisor.run(kill_wedged(armed, spawned, f"wedged: {reason}"), f"the end of {pid}")
+        armed.supervisor.run(kill_wedged(armed, spawned, Say.WEDGED(why=reason)), f"the end of {pid}")
         return
     if armed.replacement is not None or armed.busy:
-        raise MessageError("another worker of this watcher is being replaced")
+        raise MessageError(Say.ANOTHER_REPLACED())
     wait = armed.budget.wait(spawned.slot, now)
     if wait > 0:
-        raise MessageError(f"its restarts are used up, next one in {wait:.0f} s")
+        raise MessageError(Say.RESTARTS_USED_UP(wait=f"{wait:.0f} s"))
     if armed.port.is_bound_by_the_server:
         # Its successor could not bind the port beside it, so here the old one has to go first.
-        armed.supervisor.run(_end_sick(armed, spawned, f"sick: {reason}"), f"the end of {pid}")
+        armed.supervisor.run(_end_sick(armed, spawned, Say.SICK(why=reason)), f"the end of {pid}")
         return
-    work = Replacement(armed, spawned, cause=Cause.UNHEALTHY, by="probe", reason=f"sick: {reason}")
+    work = Replacement(armed, spawned, cause=Cause.UNHEALTHY, by="probe", reason=Say.SICK(why=reason))
     armed.supervisor.run(_replace(armed, work), f"the replacement of {pid}")
 
 
 def _for_operator(armed: ArmedWatcher, spawned: Spawned, reason: str) -> None:
     """Begin what a rolling reload does, for one worker; it costs no restart, however it ends."""
     if spawned.released_at is None or spawned.spare:
-        raise MessageError(f"{spawned.pid} does not serve; it is {view.state_of(armed, spawned).value}")
+        raise MessageError(Say.DOES_NOT_SERVE(pid=spawned.pid, state=view.state_of(armed, spawned).value))
     if armed.replacement is not None or armed.busy:
-        raise MessageError("another worker of this watcher is being replaced")
+        raise MessageError(Say.ANOTHER_REPLACED())
     if armed.port.is_bound_by_the_server:
-        raise MessageError(
-            f"each worker of {armed.name} binds its port by itself, so a new one can't be ready beside this one; "
-            "restart the watcher"
-        )
-    by, told = f"{ends.OPERATOR}: {reason}", f"replacement asked for by {reason}"
+        raise MessageError(Say.BINDS_BY_ITSELF(watcher=armed.name))
+    by, told = Say.OPERATOR_BY(by=reason), Say.REPLACEMENT_ASKED_FOR(by=reason)
     work = Replacement(armed, spawned, cause=None, by=by, reason=told)
     armed.supervisor.run(_replace(armed, work), f"the replacement of {spawned.pid}")
 
@@ -72,7 +70,7 @@ def _for_operator(armed: ArmedWatcher, spawned: Spawned, reason: str) -> None:
 async def _replace(armed: ArmedWatcher, work: Replacement) -> None:
     failure = await work.run()
     if failure is not None:
-        armed.tell(f"{work.reason}; kept, since {failure}")
+        armed.tell(Say.KEPT(why=work.reason, failure=failure))
 
 
 async def _end_sick(armed: ArmedWatcher, spawned: Spawned, reason: str) -> None:

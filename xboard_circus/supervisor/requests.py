@@ -14,6 +14,7 @@ from circus.exc import ConflictError
 
 from xboard_circus.circus_client import CHANGING
 from xboard_circus.core.reasons import one_line
+from xboard_circus.core.sentences import Say
 from xboard_circus.masking import safe_command
 from xboard_circus.supervisor.announcing import announce
 from xboard_circus.supervisor.boundary import contained
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from xboard_circus.supervisor.supervisor import Supervisor
 
 CIRCUSCTL = "circusctl"
-A_SIGNAL = "a signal to circusd"
+A_SIGNAL = Say.BY_SIGNAL()
 CIRCUSD = "circusd"  # in the place of a watcher's name, where a command was for all
 LONGEST = 120
 NOBODY: str | None = None
@@ -46,7 +47,7 @@ class Request:
     @property
     def asker(self) -> str:
         """Who asked, and how: circusctl does not say for what, so the command is told beside it."""
-        return f"{self.by} {self.command}" if self.by == CIRCUSCTL else self.by
+        return Say.BY_CIRCUSCTL(command=self.command) if self.by == CIRCUSCTL else self.by
 
     def runs(self) -> bool:
         done = getattr(self.answer, "done", None)
@@ -127,7 +128,7 @@ class Requests:
         self._open.remove(request)
         # One that met another is tried again by whoever sent it.
         if not isinstance(error, ConflictError):
-            self._tell(request, outcome=f"refused: {one_line(str(error))}")
+            self._tell(request, refusal=one_line(str(error)))
 
     @contained(None)
     def _begun(self, request: Request | None, answer: Any) -> None:
@@ -145,11 +146,13 @@ class Requests:
         return frozenset(each for each in known if pattern.match(each)) or frozenset([name])
 
     @contained(None)
-    def _tell(self, request: Request | None, *, outcome: str = "") -> None:
+    def _tell(self, request: Request | None, *, refusal: str = "") -> None:
         if request is None:
             return
         what = " ".join(filter(None, [request.command, request.details]))
-        reason = f"{what}, asked for by {request.by}" + (f"; {outcome}" if outcome else "")
+        say = Say.ASKED_FOR_REFUSED if refusal else Say.ASKED_FOR
+        reason = say(command=what, by=request.by, why=refusal)
+        outcome = refusal and f"refused: {refusal}"
         for name in sorted(request.names or [CIRCUSD]):
             message = {"time": time.time(), "reason": reason, "command": what, "by": request.by, "outcome": outcome}
             announce(self._supervisor, one_line(name, LONGEST).replace(" ", "_"), "command", message)

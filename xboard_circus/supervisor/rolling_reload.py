@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from circus.exc import MessageError
 
+from xboard_circus.core.sentences import Say
 from xboard_circus.supervisor import spares
 from xboard_circus.supervisor.replacement import Replacement
 
@@ -51,10 +52,10 @@ class RollingReload:
     async def run(self) -> None:
         """Replace the workers that ran when the reload began, one after the other."""
         armed = self.armed
-        reason = f"rolling reload asked for by {self.by}"
+        reason = Say.RELOAD_ASKED_FOR(by=self.by)
         while self.todo and self.state == "running":
             if not armed.is_running():
-                self.state, self.reason = "stopped", "the watcher was stopped"
+                self.state, self.reason = "stopped", Say.WATCHER_STOPPED()
                 break
             if armed.replacement is not None or armed.busy:
                 await asyncio.sleep(WAIT)
@@ -68,9 +69,9 @@ class RollingReload:
             self.state = "done"
             await spares.renew(armed, self._old_spares, by="reload")
         if self.state != "done":
-            armed.tell(f"reload {self.state}: {self.reason}")
-        told = f"reload {self.state}: {len(self.replaced)} of {self.total} replaced"
-        told += f"; {self.reason}" if self.reason else ""
+            armed.tell(Say.RELOAD_BROKEN_OFF(state=self.state, why=self.reason))
+        say = Say.RELOAD_ENDED_SAYING if self.reason else Say.RELOAD_ENDED
+        told = say(state=self.state, n=len(self.replaced), total=self.total, why=self.reason)
         armed.publish("reload_end", reason=told, by=self.by, state=self.state, replaced=self.replaced, log=self.log)
 
     async def _replace(self, work: Replacement) -> None:
@@ -80,22 +81,19 @@ class RollingReload:
         elif self.armed.is_running():
             self.state, self.reason, self.log = "failed", failure or "", work.log
         else:
-            self.state, self.reason = "stopped", failure or "the watcher was stopped"
+            self.state, self.reason = "stopped", failure or Say.WATCHER_STOPPED()
 
 
 def begin(armed: ArmedWatcher, *, by: str) -> RollingReload:
     """Begin one; raises MessageError while one runs, or where there is nothing that could be rolled."""
     if armed.reload is not None and armed.reload.state == "running":
-        raise MessageError(f"a reload of {armed.name} runs already: {armed.reload.view()['done']} done")
+        raise MessageError(Say.RELOAD_RUNS(watcher=armed.name, done=armed.reload.view()["done"]))
     if not armed.is_running():
-        raise MessageError(f"{armed.name} is {armed.watcher.status()}")
+        raise MessageError(Say.WATCHER_IS(watcher=armed.name, state=armed.watcher.status()))
     if armed.port.socket() is None and armed.options.port.port:
-        raise MessageError(
-            f"each worker of {armed.name} binds port {armed.options.port.port} by itself, so a new one can't be ready "
-            f"beside an old one; `xboard-circus restart {armed.name}`, or let it serve on a [socket:...]"
-        )
+        raise MessageError(Say.BINDS_BY_ITSELF_NO_RELOAD(watcher=armed.name, port=armed.options.port.port))
     armed.reload = RollingReload(armed, by=by)
-    reason = f"rolling reload of {armed.reload.total} workers, asked for by {by}"
+    reason = Say.RELOAD_BEGUN(total=armed.reload.total, by=by)
     armed.publish("reload_begin", reason=reason, by=by, total=armed.reload.total)
     armed.supervisor.run(armed.reload.run(), f"the reload of {armed.name}")
     return armed.reload

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from circus import logger
 
-from xboard_circus.core.causes import Cause
+from xboard_circus.core.sentences import Say
 from xboard_circus.host import procs
 from xboard_circus.supervisor.environment import launch_command
 from xboard_circus.supervisor.slot import Spawned
@@ -89,7 +89,7 @@ def _spawn(armed: ArmedWatcher, original: Callable[..., Any], recovery_wid: int 
     if gate is not None:
         gate.unlink(missing_ok=True)
     if answer is False and armed.hooks.answers.get("before_spawn") is not False:
-        _failed(armed, "Circus could not start the launcher, see circusd's log")
+        _failed(armed, Say.NO_LAUNCHER())
         return True
     return answer
 
@@ -136,7 +136,7 @@ def _note(armed: ArmedWatcher, process: Any, wid: int, slot: int, gate: Path | N
 def _failed(armed: ArmedWatcher, why: str) -> None:
     verdict = armed.budget.failed(NO_SLOT, armed.clock(), jitter=random.uniform(-1, 1))
     armed.start_failed_until = armed.clock() + max(1.0, verdict.wait)
-    armed.tell(f"{Cause.CANNOT_RUN.value}: {why}; {verdict.reason}")
+    armed.tell(Say.COUNTED(why=Say.CANNOT_RUN(why=why), then=verdict.reason))
 
 
 def _worked(armed: ArmedWatcher) -> None:

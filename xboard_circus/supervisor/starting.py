@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from xboard_circus.core.causes import Cause
+from xboard_circus.core.sentences import Say
 from xboard_circus.supervisor import evidence
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ def see_ready(armed: ArmedWatcher) -> None:
                 evidence.tell_ready(armed, spawned)
                 armed.budget.ready(spawned.slot, now)
         elif armed.budget.reset_if_held(spawned.slot, now - spawned.ready_at):
-            reason = f"ready for {armed.budget.limits.reset_after:g} s: its restarts are forgotten"
+            reason = Say.FORGIVEN(held=f"{armed.budget.limits.reset_after:g} s")
             armed.publish("recovered", reason=reason, pid=spawned.pid, wid=spawned.wid)
         else:
             armed.budget.holds(spawned.slot, now - spawned.ready_at, now)
@@ -41,7 +42,7 @@ def end_late_starts(armed: ArmedWatcher) -> None:
             continue
         on_trial = armed.replacement is not None and armed.replacement.new is spawned
         if now - spawned.released_at > limit and not spawned.our_kill and not on_trial:
-            reason = f"not ready within health.startup_timeout = {limit:g} s"
+            reason = Say.NOT_READY_IN_TIME(timeout=f"{limit:g} s")
             armed.supervisor.run(_end_late_start(armed, spawned, reason), f"the end of {spawned.pid}")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from xboard_circus.core.sentences import Say
 from xboard_circus.core.states import WorkerState
 from xboard_circus.options.reading import flat
 
@@ -32,12 +33,12 @@ def reason_of(armed: ArmedWatcher, spawned: Spawned) -> str:
     if spawned.released_at is not None:
         return spawned.our_reason or spawned.seen_reason
     if not armed.port.is_ready:
-        return f"waits for the port: {armed.port.reason}"
+        return Say.WAITS_FOR_PORT(why=armed.port.reason)
     now = armed.clock()
     wait = armed.budget.wait(spawned.slot, now)
     if not armed.budget.is_cooling(spawned.slot, now):
-        return f"waits before its restart, next try in {wait:.0f} s"
-    return f"cooling down, next try in {wait:.0f} s" if wait else "cooling down, waits for another worker's try"
+        return Say.WAITS(waiting=Say.WAITING_PLAINLY(), wait=f"{wait:.0f} s")
+    return Say.WAITS(waiting=Say.WAITING_COOLING(), wait=f"{wait:.0f} s") if wait else Say.WAITS_FOR_TURN()
 
 
 def next_try_of(armed: ArmedWatcher, spawned: Spawned) -> float | None:

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import unquote
 
+from xboard_circus.core.sentences import Say
+
 Message = MutableMapping[str, Any]
 App = Callable[[Message, Callable[[], Awaitable[Message]], Callable[[Message], Awaitable[None]]], Awaitable[None]]
 
@@ -64,12 +66,12 @@ class AppCall:
         try:
             await app(scope, self._receive, self._send)
         except asyncio.CancelledError:
-            self._end("cancelled")
+            self._end(Say.CANCELLED())
             raise
         except BaseException as error:  # an app's SystemExit ends neither the worker nor, in uvicorn, a request
             self._end(f"{type(error).__name__}: {error}")
         else:
-            self._end("no whole answer")
+            self._end(Say.NO_WHOLE_ANSWER())
 
     async def _receive(self) -> Message:
         if not self._asked:
@@ -86,7 +88,7 @@ class AppCall:
             self._size += len(piece)
             self._first += piece[: FIRST_BYTES - len(self._first)]
             if self._size > MAX_BODY:
-                self._end(f"more than {MAX_BODY // 1024} KiB in the body")
+                self._end(Say.BODY_TOO_LARGE(kib=MAX_BODY // 1024))
             elif not message.get("more_body", False):
                 self.completed = True
                 self._end("")
@@ -94,8 +96,8 @@ class AppCall:
             raise OSError("the caller has gone")  # as uvicorn says it, also to an app that ignores its cancellation
 
     def _expire(self) -> None:
-        what = "no answer" if self._status is None else "no end of the body"
-        self._end(f"{what} within {self._timeout:g} s")
+        say = Say.NO_ANSWER_WITHIN if self._status is None else Say.NO_END_WITHIN
+        self._end(say(timeout=f"{self._timeout:g} s"))
         self.task.cancel()
 
     def _end(self, failure: str) -> None:
@@ -104,10 +106,14 @@ class AppCall:
         self._deadline.cancel()
         latency = time.monotonic() - self.began_at
         ok = not failure and self._status is not None and 200 <= self._status < 300
-        facts = [] if ok else [f"status {self._status}" if self._status is not None else "", failure]
-        reason = ", ".join(filter(None, facts))[:MAX_REASON]
+        reason = "" if ok else self._why_not(failure)[:MAX_REASON]
         body = "" if ok else self._first.decode("utf-8", errors="replace")
         self.answer.set_result(AppAnswer(ok, self._status, reason, latency, body))
+
+    def _why_not(self, failure: str) -> str:
+        if self._status is None:
+            return failure
+        return (Say.STATUS_SAYING if failure else Say.STATUS)(status=self._status, why=failure)
 
 
 class AppCalls:
@@ -131,11 +137,11 @@ class AppCalls:
             call = self._start(path, timeout)
         elif call.answer.done():
             age = time.monotonic() - call.began_at
-            return AppAnswer(False, None, f"the call of {age:.1f} s ago has not ended", 0.0)
+            return AppAnswer(False, None, Say.CALL_STILL_RUNS(age=f"{age:.1f} s"), 0.0)
         await asyncio.wait({call.answer}, timeout=timeout)
         if call.answer.done():
             return call.answer.result()
-        return AppAnswer(False, None, f"no answer within {timeout:g} s", timeout)
+        return AppAnswer(False, None, Say.NO_ANSWER_WITHIN(timeout=f"{timeout:g} s"), timeout)
 
     def _start(self, path: str, timeout: float) -> AppCall:
         call = self._calls[path] = AppCall(self._app, self._scope(path), timeout=timeout)

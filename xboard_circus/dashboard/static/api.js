@@ -1,5 +1,6 @@
 // Ask the dashboard's server. Addresses are relative to the page, so that it works below any path prefix.
 
+import { say } from "./reasons.js";
 import { text } from "./text.js";
 
 const csrf = document.querySelector("meta[name=csrf]").content;
@@ -33,8 +34,8 @@ export async function act(action, details) {
       body: JSON.stringify({ action, ...details }),
     }),
   );
-  if (reply.ok === false) throw new Refused(reply.message || text("failed"));
-  return reply.message || text("done");
+  if (reply.ok === false) throw new Refused(say(reply.message) || text("failed"));
+  return say(reply.message) || text("done");
 }
 
 async function reach(path, options) {
@@ -62,6 +63,6 @@ async function answer(response) {
 }
 
 function wordsOf(body) {
-  if (typeof body?.message === "string") return body.message;
+  if (typeof body?.message === "string") return say(body.message);
   return typeof body?.detail === "string" ? body.detail : "";
 }

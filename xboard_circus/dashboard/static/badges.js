@@ -52,6 +52,11 @@ const LOOKS = {
   start: ["idle", "arrow"],
   stop: ["idle", "square"],
   command: ["info", "diamond"],
+  end: ["idle", "square"],
+  replace: ["warn", "arrow"],
+  kept: ["warn", "ring"],
+  reload_begin: ["info", "arrow"],
+  reload_end: ["info", "dot"],
 };
 
 export const toneOf = (state) => (LOOKS[state] ?? ["idle", "query"])[0];

@@ -2,6 +2,7 @@
 
 import { isNews } from "./ghosts.js";
 import { keyOf } from "./history.js";
+import { say } from "./reasons.js";
 import { text, word } from "./text.js";
 
 const TOLD = new Set(["ready", "busy", "sick", "wedged", "waiting", "not_ready"]);
@@ -30,9 +31,9 @@ function ofWatcher(was, watcher) {
   const states = new Map(was.workers.map((worker) => [keyOf(worker), worker.state]));
   const workers = watcher.workers.filter((worker) => TOLD.has(worker.state) && states.get(keyOf(worker)) !== worker.state);
   const told = workers.map(({ pid, state, reason }) =>
-    text(reason ? "say.state.why" : "say.state", { ...names, pid, state: word("state", state), reason }),
+    text(reason ? "say.state.why" : "say.state", { ...names, pid, state: word("state", state), reason: say(reason) }),
   );
   const alive = new Set(watcher.workers.map(keyOf));
   const ended = watcher.status === "active" ? was.workers.filter((worker) => !alive.has(keyOf(worker)) && isNews(worker)) : [];
-  return [...own, ...ended.map(({ pid }) => text("say.ended", { ...names, pid, reason: watcher.last_reason })), ...told];
+  return [...own, ...ended.map(({ pid }) => text("say.ended", { ...names, pid, reason: say(watcher.last_reason) })), ...told];
 }

@@ -5,6 +5,8 @@ import { Badge } from "./badges.js";
 import { Chart } from "./charts.js";
 import { el, show, write } from "./dom.js";
 import { FIGURES, keyOf } from "./history.js";
+import { say } from "./reasons.js";
+import { tell } from "./story.js";
 import { bytes, count, duration, milliseconds, percent, text } from "./text.js";
 
 export class Details {
@@ -16,7 +18,7 @@ export class Details {
     this.reason = el("span");
     this.charts = FIGURES.map((kind) => new Chart(kind));
     this.facts = el("dl", { class: "facts facts-many" });
-    this.why = el("pre", { class: "why mono" });
+    this.why = el("div", { class: "why" });
     this.ask = el("button", { type: "button", class: "button button-plain" }, text("worker.why"));
     this.ask.addEventListener("click", () => this.explain());
     const names = { cpu: "chart.cpu", rss: "chart.memory", latency: "chart.latency" };
@@ -46,7 +48,7 @@ export class Details {
 
   draw(worker, stale, gone = false) {
     this.badge.update(worker.state, stale);
-    write(this.reason, gone ? text("worker.gone") : worker.reason);
+    write(this.reason, gone ? text("worker.gone") : say(worker.reason));
     const probe = worker.probe ?? {};
     const facts = [
       ["column.wid", worker.wid],
@@ -69,7 +71,7 @@ export class Details {
   async explain() {
     const { serverId, watcherName, worker } = this.at;
     try {
-      write(this.why, (await get("api/why", { server: serverId, watcher: watcherName, pid: worker.pid })).text);
+      tell(this.why, await get("api/why", { server: serverId, watcher: watcherName, pid: worker.pid }));
     } catch (refused) {
       if (!(refused instanceof Refused)) throw refused;
       write(this.why, refused.message);

@@ -3,6 +3,7 @@
 import { address, get, Refused } from "./api.js";
 import { choose, offer, offerServers } from "./choices.js";
 import { el, set, show, write } from "./dom.js";
+import { say } from "./reasons.js";
 import { count, text } from "./text.js";
 
 const MOST = 2000; // lines kept
@@ -57,7 +58,7 @@ export class Logs {
     if (!this.server.value) return;
     try {
       const { files } = await get("api/logs", { server: this.server.value });
-      offer(this.file, files.map(({ id, title }) => [id, title || id]));
+      offer(this.file, files.map(({ id, title }) => [id, title ? titled(title) : id]));
       const wished = this.watcherWished && files.find(({ watcher }) => watcher === this.watcherWished);
       if (wished) this.file.value = wished.id;
       this.watcherWished = null;
@@ -192,6 +193,9 @@ export class Logs {
     this.tell(text("logs.failed", { message: refused.message }));
   }
 }
+
+/** Two that share a file are named after each other. */
+const titled = (title) => title.split(", ").map(say).join(", ");
 
 function lineNode(line) {
   return el("div", { class: "line", "data-tone": BAD.test(line) ? "bad" : ODD.test(line) ? "warn" : null }, line);

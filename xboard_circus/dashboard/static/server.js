@@ -3,6 +3,7 @@
 import { MAY_ACT, actionButton, allow } from "./actions.js";
 import { Keyed, el, set, show, write } from "./dom.js";
 import { now } from "./feed.js";
+import { say } from "./reasons.js";
 import { duration, text } from "./text.js";
 import { WatcherCard, isPlugin } from "./watcher.js";
 
@@ -112,8 +113,9 @@ export class ServerSection {
   }
 
   trouble(age) {
-    const error = this.server.error ? `: ${this.server.error}` : "";
-    return `${text("server.unreachable")}${error} · ${age === null ? text("server.never") : text("server.as_of", { age: duration(age) })}`;
+    // Where circusd answered last, it is the page's own server that is silent.
+    const error = this.server.error ? say(this.server.error) : text(this.server.reachable ? "server.unheard" : "server.unreachable");
+    return `${error} · ${age === null ? text("server.never") : text("server.as_of", { age: duration(age) })}`;
   }
 }
 

@@ -4,12 +4,14 @@ import { get, Refused } from "./api.js";
 import { Badge } from "./badges.js";
 import { choose, offer, offerServers } from "./choices.js";
 import { Keyed, el, set, show, write } from "./dom.js";
+import { asker, say } from "./reasons.js";
+import { tell } from "./story.js";
 import { fullTime, text, timeOf, word } from "./text.js";
 
 const EVERY = 2000;
 const FIRST = 100;
 const MOST = 1000;
-const KINDS = ["restart", "cooldown", "recovered", "unhealthy", "port_freed", "port_refused", "circusd_lost", "circusd_back", "host_restarted", "command", "spawn", "reap", "kill", "start", "stop"];
+const KINDS = ["restart", "cooldown", "recovered", "unhealthy", "port_freed", "port_refused", "replace", "kept", "reload_begin", "reload_end", "circusd_lost", "circusd_back", "host_restarted", "command", "ready", "end", "spawn", "reap", "kill", "start", "stop"];
 const $ = (id) => document.getElementById(id);
 
 export class Timeline {
@@ -99,9 +101,9 @@ class EventRow {
     badge.update(event.kind);
     const time = timeOf(event.time);
     const label = text("timeline.why.of", { kind: word("kind", event.kind), watcher: event.watcher, time });
-    this.text = el("pre", { class: "why mono", hidden: true });
+    this.text = el("div", { class: "why", hidden: true });
     const cause = event.cause ? word("cause", event.cause) : "";
-    const who = [event.pid && `pid ${event.pid}`, cause, event.data?.by].filter(Boolean).join(" · ");
+    const who = [event.pid && `PID ${event.pid}`, cause, event.kind !== "command" && event.data?.by && asker(event.data.by)].filter(Boolean).join(" · ");
     this.ask = el("button", { type: "button", class: "button button-quiet", "aria-expanded": "false", "aria-label": label }, text("timeline.why"));
     this.ask.addEventListener("click", () => this.toggle(serverOf(), event));
     this.node = el(
@@ -110,7 +112,7 @@ class EventRow {
       el("time", { datetime: new Date(event.time * 1000).toISOString(), title: fullTime(event.time) }, time),
       badge.node,
       el("strong", { class: "event-watcher" }, event.watcher),
-      el("div", { class: "event-words" }, el("span", {}, event.reason || event.data?.command || ""), el("span", { class: "muted" }, who)),
+      el("div", { class: "event-words" }, el("span", {}, say(event.reason) || event.data?.command || ""), el("span", { class: "muted" }, who)),
       event.pid ? this.ask : null,
       this.text,
     );
@@ -125,7 +127,7 @@ class EventRow {
     if (isOpen || this.text.textContent) return;
     write(this.text, "…");
     try {
-      write(this.text, (await get("api/why", { server, watcher: event.watcher, pid: event.pid, id: event.id })).text);
+      tell(this.text, await get("api/why", { server, watcher: event.watcher, pid: event.pid, id: event.id }));
     } catch (refused) {
       if (!(refused instanceof Refused)) throw refused;
       write(this.text, refused.message);

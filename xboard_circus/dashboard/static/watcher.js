@@ -5,6 +5,7 @@ import { Badge, toneOf } from "./badges.js";
 import { Keyed, el, set, show, write } from "./dom.js";
 import { Ghosts } from "./ghosts.js";
 import { keyOf } from "./history.js";
+import { say } from "./reasons.js";
 import { text, word } from "./text.js";
 import { COLUMNS, WorkerRow, countdown } from "./worker.js";
 
@@ -101,7 +102,7 @@ export class WatcherCard {
     write(this.ready, text(armed ? "watcher.ready" : "watcher.running", { ready: serving(watcher), wanted: watcher.numprocesses }));
     show(this.unarmed, !armed && !isPlugin(watcher));
     this.updateFacts(stale);
-    write(this.last, watcher.last_reason ? `${text("watcher.last")} ${watcher.last_reason}` : "");
+    write(this.last, watcher.last_reason ? text("watcher.last", { why: say(watcher.last_reason) }) : "");
     show(this.last, Boolean(watcher.last_reason));
     this.roll.update(watcher.reload ?? null);
     const why = wantsNobody(watcher) ? "watcher.unmanned" : watcher.status === "stopped" ? "watcher.stopped" : "watcher.no_workers";
@@ -123,7 +124,7 @@ export class WatcherCard {
       this.portBadge.update(port.state, stale);
     }
     const why = port && port.state !== "bound" && !watcher.last_reason.includes(port.reason) ? port.reason : "";
-    write(this.portReason, why ? `${text("watcher.port")}: ${why}` : "");
+    write(this.portReason, why ? text("watcher.port.why", { why: say(why) }) : "");
     show(this.portReason, Boolean(why));
     show(this.budget.node, Boolean(budget));
     if (budget) {
@@ -181,7 +182,7 @@ class Roll {
     show(this.node, state === "running" || state === "failed" || state === "stopped" || isNews);
     if (this.node.hidden) return;
     set(this.node, "data-tone", { running: "info", done: "good" }[state] ?? "bad");
-    write(this.words, text(`roll.${state}`, reload));
+    write(this.words, text(`roll.${state}`, { ...reload, reason: say(reload.reason) }));
     show(this.progress, state === "running");
     set(this.progress, "max", Math.max(1, reload.total));
     set(this.progress, "value", reload.done);

@@ -1,11 +1,12 @@
 // One row of a watcher's table: a worker, its state and its curves.
 
-import { MAY_ACT, actionButton } from "./actions.js";
+import { MAY_ACT, actionButton, allow } from "./actions.js";
 import { Badge } from "./badges.js";
 import { Sparkline, shown } from "./charts.js";
 import { el, set, show, write } from "./dom.js";
 import { now } from "./feed.js";
 import { shownState } from "./ghosts.js";
+import { say } from "./reasons.js";
 import { count, duration, text } from "./text.js";
 
 /** Columns in their order, with the key of their heading. */
@@ -41,7 +42,7 @@ export class WorkerRow {
       cell("cpu", "figure", ...this.figures.cpu.nodes),
       cell("memory", "figure", ...this.figures.rss.nodes),
       cell("requests", "num", this.requests),
-      (this.reasonCell = cell("reason", "wide", this.reason, this.threads, this.nextTry)),
+      cell("reason", "wide", this.reason, this.threads, this.nextTry),
       cell("actions", "row-actions", open, ...(MAY_ACT ? [this.replace, this.kill] : [])),
     );
   }
@@ -56,7 +57,7 @@ export class WorkerRow {
     this.unready.update("not_ready", stale);
     write(this.wid, worker.wid ?? "");
     // The countdown beside it goes on; the one in circusd's words stands still.
-    const reason = (worker.reason ?? "").replace(/,? next try in [\d.]+ s$/, "");
+    const reason = say((worker.reason ?? "").replace(/,? next try in [\d.]+ s$/, ""));
     write(this.reason, reason);
     set(this.reason, "title", reason || null);
     const series = this.history.of(server.id, worker);
@@ -69,7 +70,7 @@ export class WorkerRow {
     write(this.threads, used ? text("worker.threads", { used, limit }) : "");
     show(this.replace, watcher.armed && !hasEnded);
     show(this.kill, !hasEnded);
-    set(this.reasonCell, "colspan", hasEnded ? 5 : null);
+    for (const button of MAY_ACT ? [this.replace, this.kill] : []) allow(button, !stale);
     this.tick(elapsed);
   }
 
