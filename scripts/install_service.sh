@@ -250,9 +250,9 @@ give_folder() {
     run chown "$user:$group" "$dir" "$dir/logs" "$runtime"
     if [ -n "$dry" ] || [ "$manager" = launchd ]; then return; fi
     case "$dir" in /tmp/* | /var/tmp/*) say "$dir: the service has a /tmp of its own, and does not find that folder; choose another --dir" ;; esac
-    as_user test -x "$dir" || fail "$user cannot enter $dir: put it where that user can, such as /opt/$name, not below /root"
+    as_user test -x "$dir" || fail "$user cannot enter $dir: put it where that user can, such as /opt/xboard, not below /root"
     as_user "$python" -c 'import xboard_circus' 2>/dev/null ||
-        fail "$user cannot run $python: put folder and packages where that user can enter, such as /opt/$name, not below /root"
+        fail "$user cannot run $python: put folder and packages where that user can enter, such as /opt/xboard, not below /root"
 }
 
 # With an error in the ini file nothing is started: what runs, runs on.
