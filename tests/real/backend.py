@@ -18,10 +18,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import mmap
 import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
 from pathlib import Path
@@ -36,7 +38,7 @@ FOLDER = Path(os.environ.get("BACKEND_DIR", "."))
 PID = os.getpid()
 WID = os.environ.get("XBOARD_WID", "")
 MEGABYTE = b"x" * 1_000_000
-leaked: list[bytearray] = []
+leaked: list[mmap.mmap] = []
 
 
 def setting(name: str) -> str:
@@ -111,10 +113,18 @@ def obey(order: list[str]) -> None:
     elif verb == "signal":
         os.kill(PID, int(values[0]))
     elif verb == "leak":
-        leaked.append(bytearray(os.urandom(1)) * int(values[0] * 1_000_000))
+        threading.Thread(target=leak, args=(int(values[0] * 1_000_000),), daemon=True).start()
     elif verb == "child":
         # close_fds=False: it holds the public socket too, as a careless app's child does.
         subprocess.Popen(["sleep", "600"], close_fds=False)
+
+
+def leak(size: int) -> None:
+    """Take *size* bytes, and leave the event loop alone: on a crowded machine that takes long enough to be wedged."""
+    taken = mmap.mmap(-1, size)
+    leaked.append(taken)
+    with open("/dev/zero", "rb", buffering=0) as zeros:
+        zeros.readinto(taken)
 
 
 def block_the_loop(seconds: float) -> None:
