@@ -27,6 +27,7 @@ from xboard_circus.errors import XboardError
 Reply = dict[str, Any]
 
 CONNECT_TIMEOUT = 1.0
+KNOCK_EVERY = 1.0  # ZeroMQ does not tell that the other side has ended
 # Commands that change something: circusd records who sent them.
 CHANGING = frozenset(
     {
@@ -170,8 +171,11 @@ class CircusdClient:
             connection = self._connection(ends_at)
             connection.socket.send(json.dumps(message).encode(), zmq.NOBLOCK)
             while (left := ends_at - time.monotonic()) > 0:
-                if not connection.poller.poll(left * 1000):
-                    break
+                if not connection.poller.poll(min(left, KNOCK_EVERY) * 1000):
+                    if _is_deserted(self.endpoint):
+                        self.close()
+                        raise CircusdGone(self.endpoint, "it has ended", listening=False)
+                    continue
                 reply = _decoded(connection.socket.recv(zmq.NOBLOCK))
                 if reply.get("id") == message["id"]:
                     return reply
@@ -203,6 +207,15 @@ def _decoded(frame: bytes) -> Reply:
     except ValueError:
         return {}
     return reply if isinstance(reply, dict) else {}
+
+
+def _is_deserted(endpoint: str) -> bool:
+    """Say whether nobody listens any more; a circusd that hangs still does, for a while."""
+    try:
+        _knock(endpoint, timeout=CONNECT_TIMEOUT)
+    except CircusdGone as gone:
+        return isinstance(gone.__cause__, ConnectionRefusedError | FileNotFoundError)
+    return False
 
 
 def _knock(endpoint: str, *, timeout: float) -> None:

@@ -233,6 +233,34 @@ def test_stop_ends_a_reload_and_circusd_answers(tmp_path: Path) -> None:
         assert len(c.wait_ready()) == 2
 
 
+def test_who_has_not_got_ready_when_the_watcher_is_stopped_has_not_failed(tmp_path: Path) -> None:
+    """Given a reload whose new worker is in its startup, when the watcher is stopped, then that is why it ended."""
+    with circusd(tmp_path, numprocesses=1) as c:
+        c.wait_ready()
+        c.set("boot", "slow 30")
+        c.do("xboard_reload", name="web")
+        eventually(lambda: c.log().count("Waiting for application startup") == 2)
+
+        c.do("stop", name="web", waiting=True, timeout=30)
+
+        ends = eventually(lambda: ended if len(ended := c.events.named("end")) == 2 else None)
+        assert [end.message["cause"] for end in ends] == ["commanded", "commanded"]
+
+
+def test_a_reload_whose_circusd_dies_tells_so(tmp_path: Path) -> None:
+    """Given a reload whose new worker takes its time, when circusd dies, then the command says so."""
+    with circusd(tmp_path, numprocesses=1) as c:
+        c.wait_ready()
+        c.set("boot", "slow 30")
+        with begun(c, "reload", "--no-preflight") as command:
+            eventually(lambda: len(c.watcher()["workers"]) == 2)
+            c.kill9()
+            _, said = command.communicate(timeout=20)
+
+        assert command.returncode == 1
+        assert "web: circusd ended in the middle of the reload; `xboard-circus start` starts it" in said
+
+
 def test_a_slow_drain_holds_up_nothing_else(tmp_path: Path) -> None:
     """Given a reload whose old worker drains for 20 s, when another watcher's worker dies, then one is up in 2 s."""
     slow = Watcher("slow", numprocesses=1, arguments="--ws none --timeout-graceful-shutdown 25")

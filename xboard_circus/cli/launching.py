@@ -93,7 +93,9 @@ def make_folders(instance: Instance) -> None:
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise XboardError(f"{folder}: the folder for logs cannot be made: {error.strerror}") from error
+            raise XboardError(
+                f"{folder}: the folder for logs cannot be made: {error.strerror}; make it, or let this user write there"
+            ) from error
 
 
 def launch(instance: Instance) -> Launched:

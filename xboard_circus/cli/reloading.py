@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import click
 
 from xboard_circus import preflight as trial
-from xboard_circus.circus_client import CircusdClient, CommandRefused, Reply
+from xboard_circus.circus_client import CircusdClient, CircusdGone, CommandRefused, Reply
 from xboard_circus.cli.boundary import DONE, TOLD
 from xboard_circus.cli.context import Asked, ini_option
 from xboard_circus.cli.screen import Progress, complain, progress, say
@@ -64,7 +64,7 @@ def reload(asked: Asked, names: tuple[str, ...], no_preflight: bool) -> int:
     if not no_preflight and not _tried(instance, wanted):
         return TOLD
     for position, name in enumerate(wanted):
-        with _left_running(name, wanted[position + 1 :]), progress() as shown, instance.client() as client:
+        with _watching(instance, name, wanted[position + 1 :]), progress() as shown, instance.client() as client:
             last = _rolled(client, name, shown)
         if last.state != "done":
             _explain(instance, last, not_begun=wanted[position + 1 :])
@@ -167,10 +167,17 @@ def _explain(instance: Instance, last: Reload, *, not_begun: Sequence[str]) -> N
 
 
 @contextmanager
-def _left_running(name: str, not_begun: Sequence[str]) -> Iterator[None]:
-    """Say on a Ctrl-C that it ends the wait and nothing else."""
+def _watching(instance: Instance, name: str, not_begun: Sequence[str]) -> Iterator[None]:
+    """Say on a Ctrl-C that it ends the wait and nothing else; and of a circusd that is no more, that it has ended."""
     try:
         yield
+    except CircusdGone:
+        if instance.find() is None:
+            told = (
+                f"{name}: circusd ended in the middle of the reload; `xboard-circus start` starts it with the new code"
+            )
+            raise XboardError(told) from None
+        raise
     except KeyboardInterrupt:
         rest = f"; not begun: {', '.join(not_begun)}" if not_begun else ""
         complain(f"no longer waiting; circusd goes on with the reload of {name}: `xboard-circus status`{rest}")

@@ -62,7 +62,8 @@ class Replacement:
                 self._handed_over = True
                 await self._let_go()
             elif self.new is not None and self.new.pid in armed.live:
-                self.new.our_kill, self.new.our_reason = Cause.FAILED_START, self.failure
+                if not self.new.commanded_by:  # by whom the watcher was stopped meanwhile
+                    self.new.our_kill, self.new.our_reason = Cause.FAILED_START, self.failure
                 await self._kill(self.new, min(KILL_SECONDS, armed.watcher.graceful_timeout))
                 await self._until_gone(self.new)
         finally:
