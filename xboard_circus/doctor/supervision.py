@@ -33,10 +33,11 @@ def look(case: Case) -> Iterator[Diagnosis]:
         return
     circusd = case.snapshot.circusd
     yield good(TOPIC, f"runs, pid {circusd.pid}, and answers at {circusd.endpoint}")
-    yield from _watchers(case.snapshot)
+    yield from watchers(case.snapshot)
 
 
-def _watchers(snapshot: Snapshot) -> Iterator[Diagnosis]:
+def watchers(snapshot: Snapshot) -> Iterator[Diagnosis]:
+    """Yield how each watcher is, and of a plugin only where it does not run."""
     for watcher in snapshot.watchers:
         if not watcher.name.startswith(HELPER_PREFIX):
             yield of_watcher(watcher)
