@@ -174,6 +174,22 @@ def test_who_is_added_later_is_not_told_of_what_was_over_by_then(bench: Bench) -
     run(story())
 
 
+@pytest.mark.parametrize("whom", ["web", "circusd"], ids=["it", "all"])
+def test_an_operators_stop_ends_the_loop_of_a_watcher_without_a_guard(bench: Bench, whom: str) -> None:
+    async def story() -> None:
+        alerter = await bench.begun(bench.alerter())
+        alerter.handle_event(BusEvent("web", "cooldown", {"reason": "5 failures"}))
+        bench.shows({**WELL, "armed": False, "status": "stopped", "workers": []})
+        await bench.until_told("crash loop")
+        await bench.ticks(alerter, 3)
+        alerter.handle_event(BusEvent(whom, "command", {"command": "stop", "by": "circusctl", "outcome": ""}))
+        await bench.ticks(alerter, 2)
+        await bench.until_told("crash loop", "stopped while crash loop")
+        await alerter.close()
+
+    run(story())
+
+
 def test_without_a_section_circusd_is_left_alone(bench: Bench) -> None:
     async def story() -> None:
         bench.write()

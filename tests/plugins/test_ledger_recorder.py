@@ -239,6 +239,7 @@ def test_a_death_of_which_circus_says_reap_and_we_say_all_is_one_record(
     asyncio.run(recorder.tick())
 
     assert [(record.kind, record.pid) for record in store.query()] == [("restart", 71)]
+    assert recorder.waiting == 0  # and none that would come later
 
 
 def test_a_reap_of_which_nobody_tells_more_is_a_record_too() -> None:

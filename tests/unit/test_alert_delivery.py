@@ -151,6 +151,35 @@ def test_a_server_that_asks_for_a_pause_gets_it_unless_another_takes_its_place(s
     assert (first.delivered, second.delivered) == ([], ["a"])
 
 
+def test_the_pauses_get_longer_with_each_failure_and_begin_anew_after_a_delivery_or_with_another_sink(
+    started: list[Delivery], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failures: list[int] = []
+
+    def counted(count: int) -> float:
+        failures.append(count)
+        return 0.01
+
+    monkeypatch.setattr(module, "backoff", counted)
+    delivery = begin(started, FakeSink(*[AlertError("answered 500")] * 4))
+    delivery.put(message("a"))
+    assert delivery.drain(10)
+    other = FakeSink(AlertError("answered 500"))
+    delivery.use(other)
+    delivery.put(message("b"))
+    assert delivery.drain(10)
+
+    assert failures == [1, 2, 3, 4, 1]
+
+    closed = FakeSink(*[AlertError("answered 500")] * 1000)
+    delivery.use(closed)
+    delivery.put(message("c"))
+    assert closed.is_tried.wait(10)
+    delivery.use(FakeSink(AlertError("answered 500")))
+    assert delivery.drain(10)
+    assert failures[-1] == 1
+
+
 def test_what_is_remembered_comes_back_on_another_clock(tmp_path: Path) -> None:
     memory = AlertMemory(tmp_path / "alerts.json")
     gate = Gate(GateRules())

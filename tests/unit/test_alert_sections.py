@@ -10,7 +10,7 @@ import pytest
 from circus.config import get_config
 
 from xboard_circus.alerts.command import CommandSink
-from xboard_circus.alerts.secrets import Secret, scrubbed
+from xboard_circus.alerts.secrets import AlertError, Secret, scrubbed
 from xboard_circus.alerts.sinks import rules_of, sink_of
 from xboard_circus.alerts.smtp import SmtpSink
 from xboard_circus.alerts.webhook import WebhookSink
@@ -294,3 +294,15 @@ def test_a_folder_is_no_secret(tmp_path: Path) -> None:
 )
 def test_what_a_server_says_is_scrubbed(said: str, shown: str) -> None:
     assert scrubbed(said, [f"https://example.org/services/{TOKEN}?access=abcdef", ""]) == shown
+
+
+@pytest.mark.parametrize("mode", [0o640, 0o604, 0o620, 0o602, 0o610, 0o601])
+def test_a_secret_in_a_file_that_anybody_else_can_open_is_not_read(tmp_path: Path, mode: int) -> None:
+    file = tmp_path / "hook"
+    file.write_text(TOKEN)
+    file.chmod(mode)
+
+    with pytest.raises(AlertError, match=f"chmod 600 {file}"):
+        Secret(file=file).read()
+    file.chmod(0o600)
+    assert Secret(file=file).read() == TOKEN

@@ -689,3 +689,24 @@ def test_where_nothing_was_written_yet_logs_says_so_beside_the_lines(folder: Pat
     assert (before.exit_code, before.stdout) == (0, "")
     assert (after.stdout.splitlines()[-1], after.stderr) == ("one line", "")
     assert "nothing has been written to circusd, circusd.out yet" in before.stderr
+
+
+def test_who_stops_a_circusd_leaves_word_before_it_is_gone(folder: Path) -> None:
+    ini = write_ini(folder)
+    instance = Instance(ini)
+    with circusd_process(folder) as process:
+        life.write(instance.id, Life(pid=process.pid, started=procs.start_time(process.pid) or 0, boot=life.boot()))
+        instance.mark_stopped()
+        running = life.read(instance.id)
+
+    assert running is not None
+    assert running.is_ordered
+
+
+def test_status_says_of_a_watcher_without_workers_that_nobody_answers(folder: Path) -> None:
+    shown = state(watcher(numprocesses=0, workers=[]), config_file=folder / "circus.ini")
+    with FakeCircusd({"xboard_state": always(shown)}) as fake:
+        write_ini(folder, endpoint=fake.endpoint)
+        result = run("status")
+
+    assert "  note: no worker is wanted, so nobody answers: `circusctl incr web` starts one" in result.stdout

@@ -17,6 +17,7 @@ from xboard_circus.core.versions import Requirement, satisfies
 from xboard_circus.doctor import (
     Diagnosis,
     Level,
+    clock,
     control,
     dependencies,
     disk,
@@ -33,6 +34,7 @@ from xboard_circus.doctor.diagnosis import good
 from xboard_circus.doctor.disk import MIB, Room
 from xboard_circus.doctor.machine import Memory
 from xboard_circus.doctor.supervision import of_watcher
+from xboard_circus.host import procs, runtime
 from xboard_circus.instance import Instance
 from xboard_circus.ledger import Record
 from xboard_circus.logs import Line, LogFile
@@ -279,6 +281,52 @@ READY = Worker(1, 1, "ready", 1.0)
 )
 def test_watchers(found: Watcher, level: Level) -> None:
     assert of_watcher(found).level is level
+
+
+PLUGIN_DOWN = "plugin:xboard {}: hung workers are not noticed"
+
+
+@pytest.mark.parametrize(
+    ("plugin", "what"),
+    [
+        (watcher(name="plugin:xboard", numprocesses=1, workers=(READY,)), None),
+        (watcher(name="plugin:xboard", status="stopped"), PLUGIN_DOWN.format("is stopped")),
+        (watcher(name="plugin:xboard", numprocesses=0), PLUGIN_DOWN.format("has no process")),
+    ],
+    ids=["runs", "stopped", "taken away"],
+)
+def test_a_plugin_that_does_not_run_is_told(plugin: Watcher, what: str | None) -> None:
+    snapshot = Snapshot(Circusd(7, 70, "0.1.0", "ipc://x", 5.0), (watcher(workers=(READY, READY)), plugin))
+
+    found = [each for each in supervision.watchers(snapshot) if each.level is not Level.GOOD]
+
+    assert [each.what for each in found] == ([] if what is None else [what])
+
+
+@pytest.mark.parametrize(
+    ("written", "told"),
+    [(0.0, ""), (-7200.0, "forward by about 7200 s"), (7200.0, "back by at least 7200 s")],
+    ids=["right", "set forward", "set back"],
+)
+def test_a_clock_that_was_set_since_circusd_started_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, written: float, told: str
+) -> None:
+    monkeypatch.setenv("XBOARD_RUNTIME_DIR", str(tmp_path / "r"))
+    own = procs.Identity.of(os.getpid())
+    assert own is not None
+    case = Case(tmp_path / "circus.ini", now=time.time(), circusd=own)
+    runtime.write_record(case.instance_id, pid=own.pid, started=own.started)
+    at = case.now - procs.age(own.started) + written if written <= 0 else case.now + written
+    os.utime(tmp_path / "r" / case.instance_id / runtime.RECORD, (at, at))
+
+    assert clock.jump(case, own) == told
+
+
+def test_what_the_kernel_killed_since_boot_is_read_from_its_counts(tmp_path: Path) -> None:
+    (tmp_path / "vmstat").write_text("pgfault 7\noom_kill 3\noom_kill_x 9\n")
+
+    assert machine.out_of_memory_kills(tmp_path / "vmstat") == 3
+    assert machine.out_of_memory_kills(tmp_path / "no-such") == 0
 
 
 def test_a_lost_circusd_is_counted_once_though_its_end_and_the_next_start_are_two_records() -> None:

@@ -32,7 +32,7 @@ def memory(_case: Case) -> Iterator[Diagnosis]:
     yield of_memory("this host", Memory(found.total, found.available))
     if (limited := limit_in(CGROUP)) is not None and limited.total < found.total:
         yield of_memory("this container", limited)
-    killed = _out_of_memory_kills(Path("/proc/vmstat"))
+    killed = out_of_memory_kills(Path("/proc/vmstat"))
     if killed:
         what = f"the kernel has killed {killed} processes for want of memory since boot"
         yield warning("memory", what, "`dmesg -T | grep -i oom`; set worker.max_rss, or lower numprocesses")
@@ -76,7 +76,8 @@ def limit_in(cgroup: Path) -> Memory | None:
     return Memory(int(most), int(most) - used + int(cached.get("inactive_file", 0)))
 
 
-def _out_of_memory_kills(vmstat: Path) -> int:
+def out_of_memory_kills(vmstat: Path) -> int:
+    """Return how many processes the kernel has killed since boot; 0 where it does not tell."""
     try:
         lines = vmstat.read_text().splitlines()
     except OSError:

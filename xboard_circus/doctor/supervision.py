@@ -36,7 +36,7 @@ def look(case: Case) -> Iterator[Diagnosis]:
         return
     circusd = case.snapshot.circusd
     yield good(TOPIC, f"runs, pid {circusd.pid}, and answers at {circusd.endpoint}")
-    yield from _watchers(case.snapshot, _off(case.instance))
+    yield from watchers(case.snapshot, _off(case.instance))
 
 
 def _off(instance: Instance) -> set[str]:
@@ -48,7 +48,8 @@ def _off(instance: Instance) -> set[str]:
     }
 
 
-def _watchers(snapshot: Snapshot, off: Collection[str]) -> Iterator[Diagnosis]:
+def watchers(snapshot: Snapshot, off: Collection[str] = ()) -> Iterator[Diagnosis]:
+    """Yield how each watcher is, and of a plugin only where it does not run; *off*: who is not started by itself."""
     for watcher in snapshot.watchers:
         if not watcher.name.startswith(HELPER_PREFIX):
             yield of_watcher(watcher, is_off=watcher.name.lower() in off)

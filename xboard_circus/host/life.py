@@ -67,6 +67,12 @@ def order_end(instance: str) -> None:
         amend(instance, is_ordered=True)
 
 
+def forget(instance: str) -> None:
+    """Take away what was written: better nothing is known of a circusd than that it was lost when it was not."""
+    with suppress(OSError):
+        _path(instance).unlink()
+
+
 def note_seen(instance: str) -> None:
     """Note that it lives; OSError where that is not possible."""
     os.utime(_path(instance))

@@ -6,12 +6,15 @@ import atexit
 import dataclasses
 import os
 import time
+from collections.abc import Callable
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from circus import logger
 
 from xboard_circus.core.alerting import CIRCUSD
 from xboard_circus.core.lost import BACK, HOST_RESTARTED, Life, Loss, found
+from xboard_circus.errors import XboardError
 from xboard_circus.host import life
 from xboard_circus.supervisor.announcing import announce
 from xboard_circus.supervisor.boundary import contained
@@ -29,9 +32,12 @@ class Lifetime:
         loss: What became of the circusd before this one, where nobody had told it to end.
     """
 
-    def __init__(self, supervisor: Supervisor) -> None:
+    def __init__(self, supervisor: Supervisor, *, at_exit: Callable[..., object] = atexit.register) -> None:
         self._supervisor = supervisor
+        self._at_exit = at_exit
         self._noted_at = float("-inf")
+        self._is_failing = False
+        self._is_written = False
         self._life = Life(pid=supervisor.identity.pid, started=supervisor.identity.started, boot=life.boot())
         self.loss: Loss | None = None
         self._begin()
@@ -47,9 +53,9 @@ class Lifetime:
                 successor=self._life.pid,
                 now=time.time(),
             )
-        self._write()
         self._watch_stop()
-        atexit.register(_wound_up, self._supervisor.instance, self._supervisor.identity)
+        self._at_exit(_wound_up, self._supervisor.instance, self._supervisor.identity)
+        self.tick()
         if self.loss is not None:
             logger.warning("xboard: %s", self.loss.reason)
             announce(self._supervisor, CIRCUSD, self.loss.kind, {"time": time.time(), **self.loss.as_data()})
@@ -60,11 +66,21 @@ class Lifetime:
         now = self._supervisor.clock()
         if now < self._noted_at + SEEN_EVERY:
             return
-        if self._life.kills != life.kills_of(os.getpid()):
-            self._write()
-        else:
-            self._noted_at = now
-            life.note_seen(self._supervisor.instance)
+        self._noted_at = now
+        try:
+            self._note()
+            self._is_failing = False
+        except (OSError, XboardError) as error:
+            if not self._is_failing:
+                logger.warning("xboard: if circusd is killed now, the next one will not know of it: %s", error)
+            self._is_failing = True
+
+    def _note(self) -> None:
+        if self._is_written and self._life.kills == life.kills_of(os.getpid()):
+            with suppress(FileNotFoundError):  # somebody has cleared the folder
+                life.note_seen(self._supervisor.instance)
+                return
+        self._write()
 
     def view(self) -> dict[str, Any] | None:
         """Return what the state tells of the circusd before this one."""
@@ -73,9 +89,9 @@ class Lifetime:
         return {"at": self.loss.at, "was_told": self.loss.kind == BACK, **self.loss.as_data()}
 
     def _write(self) -> None:
-        self._noted_at = self._supervisor.clock()
         self._life = dataclasses.replace(self._life, kills=life.kills_of(os.getpid()))
         life.write(self._supervisor.instance, self._life)
+        self._is_written = True
 
     def _watch_stop(self) -> None:
         """Note that it was told to end when it begins to: who kills it while it stops takes nothing by surprise."""
@@ -92,7 +108,10 @@ class Lifetime:
     @contained(None)
     def _told_to_end(self) -> None:
         self._life = dataclasses.replace(self._life, is_ordered=True)
-        self._write()
+        try:
+            self._write()
+        except (OSError, XboardError):  # such as on a full disk
+            life.forget(self._supervisor.instance)
 
 
 def _wound_up(instance: str, circusd: Any) -> None:

@@ -1,0 +1,121 @@
+"""What circusd writes down of its life, with an arbiter that only knows how to stop."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+from circus.exc import ConflictError
+
+from xboard_circus.core.lost import Life
+from xboard_circus.host import life, procs, runtime
+from xboard_circus.supervisor.journal import Journal
+from xboard_circus.supervisor.lifetime import SEEN_EVERY, Lifetime
+from xboard_circus.supervisor.supervisor import Supervisor
+
+INSTANCE = "abc"
+
+
+class Bench:
+    """A supervisor of this process.
+
+    Attributes:
+        is_busy: Circus refuses to stop.
+    """
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+        self.is_busy = False
+        own = procs.Identity.of(os.getpid())
+        assert own is not None
+        self.identity = own
+        self.arbiter = SimpleNamespace(stop=self._stop, evpub_socket=None)
+        found: Any = SimpleNamespace(
+            instance=INSTANCE, identity=own, arbiter=self.arbiter, clock=lambda: self.now, journal=Journal(epoch="e")
+        )
+        self.lifetime = Lifetime(cast(Supervisor, found), at_exit=lambda *_: None)
+
+    def _stop(self) -> str:
+        if self.is_busy:
+            raise ConflictError("arbiter is already running")
+        return "stopping"
+
+    def tick_later(self) -> None:
+        self.now += SEEN_EVERY
+        self.lifetime.tick()
+
+
+@pytest.fixture
+def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("XBOARD_RUNTIME_DIR", str(tmp_path / "r"))
+    return runtime.instance_dir(INSTANCE) / "life.json"
+
+
+def is_ordered() -> bool | None:
+    found = life.read(INSTANCE)
+    return None if found is None else found.is_ordered
+
+
+def test_it_is_told_to_end_when_its_stop_begins_and_not_where_that_is_refused(file: Path) -> None:
+    bench = Bench()
+    bench.is_busy = True
+    with pytest.raises(ConflictError):
+        bench.arbiter.stop()
+    refused = is_ordered()
+    bench.is_busy = False
+
+    assert bench.arbiter.stop() == "stopping"
+    assert (refused, is_ordered()) == (False, True)
+
+
+def test_a_file_that_was_cleared_away_is_written_again(file: Path) -> None:
+    bench = Bench()
+    file.unlink()
+    bench.lifetime.tick()
+    assert not file.exists()
+
+    bench.tick_later()
+
+    assert is_ordered() is False
+
+
+def test_that_it_lives_is_the_time_of_the_file(file: Path) -> None:
+    bench = Bench()
+    os.utime(file, (50, 50))
+    bench.tick_later()
+
+    found = life.read(INSTANCE)
+    assert found is not None
+    assert found.seen > 50
+
+
+def test_where_nothing_can_be_written_nobody_is_taken_for_lost(file: Path, caplog: pytest.LogCaptureFixture) -> None:
+    file.mkdir()
+    bench = Bench()
+    bench.tick_later()
+    assert caplog.text.count("the next one will not know of it") == 1
+
+    # It could be written for a while, and no more when it is told to end.
+    file.rmdir()
+    bench.tick_later()
+    assert is_ordered() is False
+    file.parent.chmod(0o777)  # which we refuse to write to
+    bench.arbiter.stop()
+    file.parent.chmod(0o700)
+
+    assert is_ordered() is None
+
+
+def test_the_one_before_is_told_of_unless_it_lives_or_is_this_process(file: Path) -> None:
+    bench = Bench()
+    assert bench.lifetime.view() is None
+    assert Bench().lifetime.view() is None  # restarted in its process
+
+    life.write(INSTANCE, Life(pid=bench.identity.pid, started=bench.identity.started + 1, boot=life.boot()))
+    view = Bench().lifetime.view()
+
+    assert view is not None
+    assert (view["was_told"], view["successor"]) == (False, bench.identity.pid)
