@@ -533,7 +533,7 @@ def test_no_secret_of_the_ledger_is_shown(admin: Visitor, settings: Settings) ->
         pid=7,
         cause="crash",
         reason="exited: password=hunter2",
-        data={"log": "API_TOKEN=hunter2\n", "lived": 1.0},
+        data={"log": "API_TOKEN=hunter2\n", "lived": 1.0, "by": "ops token=hunter2"},
     )
     with contextlib.closing(LedgerStore(settings.folder / "ledger.db")) as store:
         store.append([told])

@@ -1,5 +1,7 @@
 """The page in a real browser, in front of a real circusd."""
 
+# ruff: noqa: RUF001 - Chinese has marks of its own
+
 from __future__ import annotations
 
 import contextlib
@@ -341,6 +343,39 @@ def test_language_and_theme_are_chosen_and_remembered(visit: Visit) -> None:
     assert html.get_attribute("lang") == "zh-CN"
 
 
+def test_a_chinese_page_says_reasons_and_answers_in_chinese(shared: Circusd, tmp_path: Path) -> None:
+    """Given a page in Chinese / when a worker is killed and another replaced / then no place tells it in English."""
+    victim, other = shared.wait_ready(timeout=PATIENCE)
+    with visiting(shared, tmp_path, locale="zh-CN") as visit:
+        visit.sees(victim, "ready")
+        os.kill(victim, signal.SIGKILL)
+
+        killed = re.compile("被外部用 SIGKILL 终止")
+        expect(visit.row(victim)).to_contain_text(killed, timeout=PATIENCE * 1000)
+        expect(visit.watcher().locator(".last").first).to_contain_text("600 秒内第")
+        shared.wait_ready(timeout=PATIENCE)
+        visit.row(other).get_by_role("button", name=re.compile("^重启工作进程")).click()
+        expect(visit.page.locator(".toast")).to_contain_text(f"正在更换 web 的进程 {other}，先启动新的")
+
+        visit.page.goto(f"{visit.url}/#timeline/local/web")
+        event = visit.page.locator('.event[data-kind="restart"]', has_text=str(victim)).first
+        expect(event).to_contain_text(killed, timeout=PATIENCE * 1000)
+        event.get_by_role("button").click()
+        expect(event.locator(".story-head")).to_contain_text(f"（PID {victim}）被外部终止")
+        expect(event.locator(".story-facts")).to_contain_text("不是本程序：信号来自 circusd 之外")
+        asked = visit.page.locator('.event[data-kind="replace"]', has_text=str(other)).first
+        expect(asked).to_contain_text("要求者：控制台（管理员，127.0.0.1）", timeout=PATIENCE * 1000)
+
+        visit.page.goto(f"{visit.url}/#logs/local/web")
+        expect(visit.page.locator("#logs-file option:checked")).to_have_text("web 的 stderr, web 的 stdout")
+        refused = visit.page.evaluate(
+            """async () => { const { get } = await import("./static/api.js");
+            return get("api/logs/nothing").catch((refused) => refused.message); }"""
+        )
+        assert refused == "没有这个日志"
+    shared.wait_ready(timeout=PATIENCE)
+
+
 def test_a_keyboard_is_enough(visit: Visit, shared: Circusd) -> None:
     """Given no mouse / when Tab and Enter are pressed / then the content, a question and its no are reached."""
     pid = shared.wait_ready(timeout=PATIENCE)[0]
@@ -443,6 +478,8 @@ def test_figures_turn_grey_with_their_age_while_circusd_is_silent_and_live_again
             expect(visit.row(pid)).to_contain_text("was ready")
             assert colour() != fresh
             expect(visit.watcher().get_by_role("button", name="Restart", exact=True).first).to_be_disabled()
+            for button in visit.row(pid).get_by_role("button").all()[1:]:
+                expect(button).to_be_disabled()
             visit.picture("silent")
         finally:
             os.kill(c.pid, signal.SIGCONT)
