@@ -494,6 +494,19 @@ def test_a_log_is_followed(admin: Visitor, settings: Settings) -> None:
         assert next(events) == ("line", f"{SCRIPT} token=***")
 
 
+def test_the_middle_of_a_flood_is_left_out_and_told_beside_the_log(admin: Visitor, settings: Settings) -> None:
+    with admin.stream("/api/logs/web/stream") as events:
+        next(events)
+        with (settings.folder / "logs" / "web.log").open("a") as log:
+            log.write("".join(f"number {number}\n" for number in range(5000)))
+
+        told = next(data for name, data in events if name == "note")
+        last = next(data for name, data in events if data == "number 4999")
+
+    assert re.fullmatch(r"\[\d+ lines left out: more than a page can show\]", told)
+    assert last == "number 4999"
+
+
 # --- behind a proxy ---
 
 
