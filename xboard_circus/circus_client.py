@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import random
+import re
 import socket
 import threading
 import time
@@ -35,6 +36,8 @@ CHANGING = frozenset(
     }
 )
 FIRST_PAUSE, LONGEST_PAUSE = 0.05, 0.5
+
+_ECHO = re.compile(r"^command b(['\"])\{.*?\}\1: ", re.DOTALL)
 
 
 class CircusdGone(XboardError):
@@ -117,7 +120,7 @@ class CircusdClient:
                 return reply
             reason = str(reply["reason"])
             if not _is_conflict(reply):
-                raise CommandRefused(command, reason)
+                raise CommandRefused(command, _without_echo(reason))
             if time.monotonic() + pause >= ends_at:
                 raise CircusdBusy(command, Say.STILL_BUSY(wait=f"{deadline:g} s", why=reason))
             # Jitter, because what was refused together would otherwise come back together.
@@ -203,6 +206,11 @@ def _decoded(frame: bytes) -> Reply:
     except ValueError:
         return {}
     return reply if isinstance(reply, dict) else {}
+
+
+def _without_echo(reason: str) -> str:
+    """Leave out our own message, which Circus puts before what a command failed with."""
+    return _ECHO.sub("", reason)
 
 
 def _knock(endpoint: str, *, timeout: float) -> None:
