@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import random
+import re
 import socket
 import threading
 import time
@@ -36,6 +37,8 @@ CHANGING = frozenset(
     }
 )
 FIRST_PAUSE, LONGEST_PAUSE = 0.05, 0.5
+
+_ECHO = re.compile(r"^command b(['\"])\{.*?\}\1: ", re.DOTALL)
 
 
 class CircusdGone(XboardError):
@@ -118,7 +121,7 @@ class CircusdClient:
                 return reply
             reason = str(reply["reason"])
             if not _is_conflict(reply):
-                raise CommandRefused(command, reason)
+                raise CommandRefused(command, _without_echo(reason))
             if time.monotonic() + pause >= ends_at:
                 raise CircusdBusy(command, Say.STILL_BUSY(wait=f"{deadline:g} s", why=reason))
             # Jitter, because what was refused together would otherwise come back together.
@@ -174,7 +177,7 @@ class CircusdClient:
                 if not connection.poller.poll(min(left, KNOCK_EVERY) * 1000):
                     if _is_deserted(self.endpoint):
                         self.close()
-                        raise CircusdGone(self.endpoint, "it has ended", listening=False)
+                        raise CircusdGone(self.endpoint, Say.IT_HAS_ENDED(), listening=False)
                     continue
                 reply = _decoded(connection.socket.recv(zmq.NOBLOCK))
                 if reply.get("id") == message["id"]:
@@ -216,6 +219,11 @@ def _is_deserted(endpoint: str) -> bool:
     except CircusdGone as gone:
         return isinstance(gone.__cause__, ConnectionRefusedError | FileNotFoundError)
     return False
+
+
+def _without_echo(reason: str) -> str:
+    """Leave out our own message, which Circus puts before what a command failed with."""
+    return _ECHO.sub("", reason)
 
 
 def _knock(endpoint: str, *, timeout: float) -> None:

@@ -2,30 +2,36 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import contextlib
 import dataclasses
 import hashlib
 import http.client
 import re
+import socket
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from fake_circusd import FakeCircusd, always
+from fastapi import FastAPI
+from starlette.responses import Response
 
 from xboard_circus.config import load
 from xboard_circus.core.logins import LONGEST_WAIT
+from xboard_circus.dashboard.security import Guarded
 from xboard_circus.dashboard.settings import Settings, of_config
+from xboard_circus.dashboard.stream import EventStream
 from xboard_circus.dashboard.tokens import load as tokens_of
 from xboard_circus.dashboard.tokens import load_or_make
 from xboard_circus.ledger import LedgerStore, Record
 
 from .harness import eventually
-from .visitor import Visitor, served, state, watcher, worker
+from .visitor import Visitor, running, served, state, watcher, worker
 
 SCRIPT = "<script>alert(1)</script>"
 OK: dict[str, Any] = {"status": "ok"}
@@ -463,6 +469,28 @@ def test_a_body_without_its_length_is_refused(admin: Visitor) -> None:
         assert connection.getresponse().status == 411
 
 
+@pytest.mark.parametrize("http", ["h11", "httptools"])
+def test_the_connection_of_a_client_that_does_not_read_is_cut_off(http: str) -> None:
+    """Given a stream, when its client stops reading, then the connection is dropped with what is held for it."""
+    pytest.importorskip(http)
+    app = FastAPI()
+    app.add_middleware(Guarded, root_path="", hosts=())
+
+    async def flood() -> AsyncIterator[bytes]:
+        while True:
+            yield b"x" * 65_536
+
+    @app.get("/")
+    async def stream() -> Response:
+        return EventStream(flood(), closing=asyncio.Event(), stuck_after=0.2)
+
+    with running(app, http=http) as (server, port), socket.create_connection(("127.0.0.1", port)) as client:
+        client.sendall(f"GET / HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\n\r\n".encode())
+        eventually(lambda: server.server_state.connections, timeout=10, what="the stream is open")
+
+        eventually(lambda: not server.server_state.connections, timeout=20, what="the connection is dropped")
+
+
 # --- what is shown ---
 
 
@@ -492,6 +520,19 @@ def test_a_log_is_followed(admin: Visitor, settings: Settings) -> None:
         log.write(f"{SCRIPT} token=hunter2\n")
         log.flush()
         assert next(events) == ("line", f"{SCRIPT} token=***")
+
+
+def test_the_middle_of_a_flood_is_left_out_and_told_beside_the_log(admin: Visitor, settings: Settings) -> None:
+    with admin.stream("/api/logs/web/stream") as events:
+        next(events)
+        with (settings.folder / "logs" / "web.log").open("a") as log:
+            log.write("".join(f"number {number}\n" for number in range(5000)))
+
+        told = next(data for name, data in events if name == "note")
+        last = next(data for name, data in events if data == "number 4999")
+
+    assert re.fullmatch(r"\[\d+ lines left out: more than a page can show\]", told)
+    assert last == "number 4999"
 
 
 # --- behind a proxy ---
@@ -533,7 +574,7 @@ def test_no_secret_of_the_ledger_is_shown(admin: Visitor, settings: Settings) ->
         pid=7,
         cause="crash",
         reason="exited: password=hunter2",
-        data={"log": "API_TOKEN=hunter2\n", "lived": 1.0},
+        data={"log": "API_TOKEN=hunter2\n", "lived": 1.0, "by": "ops token=hunter2"},
     )
     with contextlib.closing(LedgerStore(settings.folder / "ledger.db")) as store:
         store.append([told])

@@ -1,5 +1,7 @@
 """The page in a real browser, in front of a real circusd."""
 
+# ruff: noqa: RUF001 - Chinese has marks of its own
+
 from __future__ import annotations
 
 import contextlib
@@ -19,9 +21,10 @@ from playwright.sync_api import Locator, Route, expect
 
 from xboard_circus.dashboard.settings import WATCHER
 
-from .browsing import DESKTOP, PATIENCE, PHONE, QUICK, Visit, chromium, dashboard
-from .harness import FAST_RESTARTS, Circusd, Watcher, circusd, eventually
+from .browsing import DESKTOP, PATIENCE, PHONE, QUICK, Visit, chromium, dashboard, page_watcher
+from .harness import BUNDLE, FAST_RESTARTS, Circusd, Watcher, circusd, eventually
 from .parts import needs
+from .ports import stranger
 
 SERIOUS = ("serious", "critical")
 EVIL = "<img src=x onerror=window.hit=1>"
@@ -341,6 +344,39 @@ def test_language_and_theme_are_chosen_and_remembered(visit: Visit) -> None:
     assert html.get_attribute("lang") == "zh-CN"
 
 
+def test_a_chinese_page_says_reasons_and_answers_in_chinese(shared: Circusd, tmp_path: Path) -> None:
+    """Given a page in Chinese / when a worker is killed and another replaced / then no place tells it in English."""
+    victim, other = shared.wait_ready(timeout=PATIENCE)
+    with visiting(shared, tmp_path, locale="zh-CN") as visit:
+        visit.sees(victim, "ready")
+        os.kill(victim, signal.SIGKILL)
+
+        killed = re.compile("被外部用 SIGKILL 终止")
+        expect(visit.row(victim)).to_contain_text(killed, timeout=PATIENCE * 1000)
+        expect(visit.watcher().locator(".last").first).to_contain_text("600 秒内第")
+        shared.wait_ready(timeout=PATIENCE)
+        visit.row(other).get_by_role("button", name=re.compile("^重启工作进程")).click()
+        expect(visit.page.locator(".toast")).to_contain_text(f"正在更换 web 的进程 {other}，先启动新的")
+
+        visit.page.goto(f"{visit.url}/#timeline/local/web")
+        event = visit.page.locator('.event[data-kind="restart"]', has_text=str(victim)).first
+        expect(event).to_contain_text(killed, timeout=PATIENCE * 1000)
+        event.get_by_role("button").click()
+        expect(event.locator(".story-head")).to_contain_text(f"（PID {victim}）被外部终止")
+        expect(event.locator(".story-facts")).to_contain_text("不是本程序：信号来自 circusd 之外")
+        asked = visit.page.locator('.event[data-kind="replace"]', has_text=str(other)).first
+        expect(asked).to_contain_text("要求者：控制台（管理员，127.0.0.1）", timeout=PATIENCE * 1000)
+
+        visit.page.goto(f"{visit.url}/#logs/local/web")
+        expect(visit.page.locator("#logs-file option:checked")).to_have_text("web 的 stderr, web 的 stdout")
+        refused = visit.page.evaluate(
+            """async () => { const { get } = await import("./static/api.js");
+            return get("api/logs/nothing").catch((refused) => refused.message); }"""
+        )
+        assert refused == "没有这个日志"
+    shared.wait_ready(timeout=PATIENCE)
+
+
 def test_a_keyboard_is_enough(visit: Visit, shared: Circusd) -> None:
     """Given no mouse / when Tab and Enter are pressed / then the content, a question and its no are reached."""
     pid = shared.wait_ready(timeout=PATIENCE)[0]
@@ -443,6 +479,8 @@ def test_figures_turn_grey_with_their_age_while_circusd_is_silent_and_live_again
             expect(visit.row(pid)).to_contain_text("was ready")
             assert colour() != fresh
             expect(visit.watcher().get_by_role("button", name="Restart", exact=True).first).to_be_disabled()
+            for button in visit.row(pid).get_by_role("button").all()[1:]:
+                expect(button).to_be_disabled()
             visit.picture("silent")
         finally:
             os.kill(c.pid, signal.SIGCONT)
@@ -450,6 +488,24 @@ def test_figures_turn_grey_with_their_age_while_circusd_is_silent_and_live_again
         visit.sees(pid, "ready")
         expect(green.first).to_be_visible()
         expect(section.locator(".notice")).to_be_hidden()
+
+
+def test_a_port_that_another_holds_is_told_once(tmp_path: Path) -> None:
+    """Given a stranger on the port, then one line names it, and each worker says what it waits for."""
+    watchers = [Watcher(options={**QUICK, "port.retry": 1}), page_watcher({})]
+    with (
+        circusd(tmp_path, watchers=watchers, plugins=BUNDLE, start=False) as c,
+        stranger(c.watchers["web"].port, tmp_path) as holder,
+    ):
+        assert f"pid {holder.pid}" in c.run_cli("start", timeout=60).stderr
+        eventually(lambda: "ok" in c.get("/healthz", name=WATCHER), timeout=PATIENCE, what="the page is served")
+        with visiting(c, tmp_path) as visit:
+            told = visit.watcher().locator(".last:visible")
+            expect(told).to_have_count(1)
+            expect(told).to_contain_text(f"the port is held by pid {holder.pid}")
+            waiting = visit.watcher().locator(".reason", has_text="waits for the port")
+            expect(waiting).to_have_text(["waits for the port"] * 2)
+            assert visit.complaints == []
 
 
 def test_the_stream_comes_back_by_itself_when_the_dashboard_is_restarted(tmp_path: Path) -> None:

@@ -122,13 +122,13 @@ WEDGED = "no answer within 2 s"
                 instance="i",
                 own=(),
             ).reason,
-            "端口的占用者：进程 4242 (python -m http.server, x), 用户 alice, 已运行 3 小时, 目录 /srv：与本实例无关, "
+            "占用者是进程 4242 (python -m http.server, x), 用户 alice, 已运行 3 小时, 目录 /srv：与本实例无关, "
             "进程 1 (python -m http.server, x), 用户 alice, 已运行 5 秒, 目录 /srv：与本实例无关",
             id="who holds the port",
         ),
         pytest.param(
             plan([ORPHAN], policy=Policy.ORPHANS, instance="i", own=()).reason,
-            "正在停止 进程 9, 已运行 65 秒：本实例的遗留进程，其 circusd 8 已不在",
+            "正在停止进程 9, 已运行 65 秒：本实例的遗留进程，其 circusd 8 已不在",
             id="an orphan",
         ),
         pytest.param(

@@ -156,7 +156,13 @@ def _events(answer: http.client.HTTPResponse) -> Iterator[tuple[str, Any]]:
 @contextlib.contextmanager
 def served(settings: Settings, *, clock: Callable[[], float] = time.monotonic, **uvicorns: Any) -> Iterator[Visitor]:
     """Serve a dashboard in a thread; yields somebody who is not logged in."""
-    app = create_app(settings, clock=clock)
+    with running(create_app(settings, clock=clock), **uvicorns) as (_, port):
+        yield Visitor(port)
+
+
+@contextlib.contextmanager
+def running(app: Any, **uvicorns: Any) -> Iterator[tuple[uvicorn.Server, int]]:
+    """Run uvicorn in a thread; yields it and its port."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         config = uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=1, **uvicorns)
         server = uvicorn.Server(config)
@@ -164,7 +170,7 @@ def served(settings: Settings, *, clock: Callable[[], float] = time.monotonic, *
         thread.start()
         try:
             eventually(lambda: server.started, timeout=10, what="the dashboard has started")
-            yield Visitor(listener.getsockname()[1])
+            yield server, listener.getsockname()[1]
         finally:
             server.should_exit = True
             thread.join(10)

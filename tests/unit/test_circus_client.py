@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import socket
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 from fake_circusd import BUSY, UNKNOWN, FakeCircusd, always, in_turn, late
@@ -189,3 +191,21 @@ def test_the_helpers_say_what_circus_expects() -> None:
         ("restart", {"name": "web", "match": "simple", "waiting": True}),
         ("quit", {}),
     ]
+
+
+def test_our_own_message_is_not_part_of_a_refusal() -> None:
+    """Circus quotes all that it was sent, in whichever marks Python likes best."""
+
+    def echoing(asked: dict[str, Any]) -> dict[str, Any]:
+        return {
+            "status": "error",
+            "errno": 2,
+            "reason": f"command {json.dumps(asked).encode()!r}: 'cron' already exist",
+        }
+
+    with FakeCircusd({"add": echoing}) as fake, CircusdClient(fake.endpoint) as client:
+        for name in ("cron", "it's", 'a "b"'):
+            with pytest.raises(CommandRefused) as caught:
+                client.call("add", name=name, cmd="secret")
+
+            assert caught.value.reason == "'cron' already exist"

@@ -225,6 +225,7 @@ class Say(Template):
     RELOAD_RUNS = "a reload of {watcher} runs already: {done} done"
     NO_ANSWER = "no answer from circusd at {endpoint}: {why}"
     SILENT = "silent for {wait}"
+    IT_HAS_ENDED = "it has ended"
     NO_ENDPOINT = "it is neither tcp://HOST:PORT nor ipc://PATH"
     REFUSED = "circusd refused {command}: {why}"
     STILL_BUSY = "still busy after {wait} ({why})"

@@ -85,12 +85,10 @@ class Evidence:
         return {"text": text_of(safe), **asdict(safe)}
 
 
-def new_lines(follower: LogFollower) -> list[str]:
-    """Return what has come to a log since the last call, without the middle of a flood."""
+def new_lines(follower: LogFollower) -> tuple[int, list[str]]:
+    """Return what has come to a log since the last call, and how many lines of a flood were left out before it."""
     lines = follower.poll()
-    if len(lines) > MOST_AT_ONCE:
-        lines = [Answer.LINES_LEFT_OUT(n=len(lines) - MOST_AT_ONCE), *lines[-MOST_AT_ONCE:]]
-    return [shown_line(line) for line in lines]
+    return max(0, len(lines) - MOST_AT_ONCE), [shown_line(line) for line in lines[-MOST_AT_ONCE:]]
 
 
 def shown_line(line: str) -> str:

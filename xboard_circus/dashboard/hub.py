@@ -158,7 +158,7 @@ class Hub:
         return self.board.follow(role, lambda: event("state", self.state(role)), holds=holds)
 
     async def follow_log(self, log: LogFile, *, holds: Callable[[], bool]) -> AsyncIterator[bytes]:
-        """Yield the lines of a log as they are written, as events."""
+        """Yield the lines of a log as they are written, as events; and as notes what we have to say between them."""
         self.readers += 1
         follower: LogFollower | None = None
         try:
@@ -166,16 +166,18 @@ class Hub:
             yield HEARTBEAT
             quiet_since = self.clock()
             while holds():
-                lines = await self.in_thread(new_lines, follower)
+                left_out, lines = await self.in_thread(new_lines, follower)
                 if lines:
-                    yield b"".join(event("line", json_text(line)) for line in lines)
+                    notes = [Answer.LINES_LEFT_OUT(n=left_out)] if left_out else []
+                    events = [*(("note", note) for note in notes), *(("line", line) for line in lines)]
+                    yield b"".join(event(name, json_text(words)) for name, words in events)
                     quiet_since = self.clock()
                 elif self.clock() - quiet_since > HEARTBEAT_EVERY:
                     yield HEARTBEAT
                     quiet_since = self.clock()
                 await asyncio.sleep(LOG_EVERY)
         except OSError as error:
-            yield event("line", json_text(Answer.LOG_LOST(path=log.path, error=error.strerror)))
+            yield event("note", json_text(Answer.LOG_LOST(path=log.path, error=error.strerror)))
         finally:
             self.readers -= 1
             if follower is not None:

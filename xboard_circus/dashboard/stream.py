@@ -54,7 +54,10 @@ class EventStream(Response):
                 task.cancel()
             pumped, gone, _ = await asyncio.gather(*tasks, return_exceptions=True)
         # Neither who has gone nor who does not read takes a farewell.
-        if gone is None or isinstance(pumped, TIMEOUTS):
+        if isinstance(pumped, TIMEOUTS):
+            _cut_off(receive)
+            return
+        if gone is None:
             return
         if isinstance(pumped, Exception):
             log.error("a stream of events broke off", exc_info=pumped)
@@ -79,6 +82,13 @@ def _body(message: bytes) -> Message:
 async def _gone(receive: Receive) -> None:
     while (await receive())["type"] != "http.disconnect":
         pass
+
+
+def _cut_off(receive: Receive) -> None:
+    """Drop the connection of a client that does not read: uvicorn would close it when all is read, so never."""
+    transport = getattr(getattr(receive, "__self__", None), "transport", None)
+    if transport is not None:
+        transport.abort()
 
 
 class Board:

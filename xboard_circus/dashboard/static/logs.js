@@ -92,6 +92,7 @@ export class Logs {
     // The stream first and the end of the file second: what is written in between comes twice, and is seen to.
     this.early = [];
     this.source = new EventSource(address(`${path}/stream`, { server }));
+    this.source.addEventListener("note", (event) => this.hear(say(JSON.parse(event.data))));
     this.source.addEventListener("line", (event) => this.hear(JSON.parse(event.data)));
     this.source.addEventListener("open", () => this.fetchEnd(path, server, turn), { once: true });
     this.source.addEventListener("error", () => {

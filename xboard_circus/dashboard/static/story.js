@@ -12,7 +12,7 @@ export function tell(node, { headline, facts, blocks }) {
     el("p", { class: "story-head" }, say(headline)),
     ...(facts.length ? [el("dl", { class: "story-facts" }, ...facts.flatMap(fact))] : []),
     ...blocks.flatMap(([title, lines]) => [
-      el("h4", {}, word("why", title)),
+      el("h3", {}, word("why", title)),
       el("pre", { class: "mono", tabindex: "0" }, lines.map((line) => (title === OURS ? say(line) : line)).join("\n")),
     ]),
   );

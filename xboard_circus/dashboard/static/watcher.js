@@ -103,7 +103,7 @@ export class WatcherCard {
     show(this.unarmed, !armed && !isPlugin(watcher));
     this.updateFacts(stale);
     write(this.last, watcher.last_reason ? text("watcher.last", { why: say(watcher.last_reason) }) : "");
-    show(this.last, Boolean(watcher.last_reason));
+    show(this.last, Boolean(watcher.last_reason) && !isOfPort(watcher));
     this.roll.update(watcher.reload ?? null);
     const why = wantsNobody(watcher) ? "watcher.unmanned" : watcher.status === "stopped" ? "watcher.stopped" : "watcher.no_workers";
     write(this.empty, text(why));
@@ -123,12 +123,12 @@ export class WatcherCard {
       write(this.address, `${port.host.includes(":") ? `[${port.host}]` : port.host}:${port.port}`);
       this.portBadge.update(port.state, stale);
     }
-    const why = port && port.state !== "bound" && !watcher.last_reason.includes(port.reason) ? port.reason : "";
+    const why = port && port.state !== "bound" && (isOfPort(watcher) || !watcher.last_reason.includes(port.reason)) ? port.reason : "";
     write(this.portReason, why ? text("watcher.port.why", { why: say(why) }) : "");
     show(this.portReason, Boolean(why));
     show(this.budget.node, Boolean(budget));
     if (budget) {
-      write(this.spent, text("watcher.budget.of", budget));
+      write(this.spent, text(watcher.cooldown_until === null ? "watcher.budget.of" : "watcher.budget.cooling", budget));
       for (const [name, value] of [["max", budget.limit], ["high", Math.max(1, budget.limit * 0.6)], ["value", budget.spent]]) set(this.meter, name, value);
       set(this.meter, "aria-label", `${text("watcher.budget")} ${text("watcher.budget.of", budget)}`);
     }
@@ -192,6 +192,9 @@ class Roll {
 }
 
 export const isPlugin = (watcher) => watcher.name.startsWith("plugin:") || watcher.name.startsWith("circusd-");
+
+// The port's own line says the same, and for how long it has been held by now.
+const isOfPort = ({ port, last_reason: last }) => port?.state === "refused" && last.startsWith("port refused: ");
 
 /** How many workers serve. */
 export const serving = (watcher) => watcher.workers.filter(({ state }) => ["ready", "busy", "running"].includes(state)).length;

@@ -58,7 +58,8 @@ export class WorkerRow {
     write(this.wid, worker.wid ?? "");
     // The countdown beside it goes on; the one in circusd's words stands still.
     const reason = say((worker.reason ?? "").replace(/,? next try in [\d.]+ s$/, ""));
-    write(this.reason, reason);
+    // Who holds it stands above, once for all.
+    write(this.reason, worker.reason?.startsWith("waits for the port: ") ? text("worker.waits_for_port") : reason);
     set(this.reason, "title", reason || null);
     const series = this.history.of(server.id, worker);
     for (const [kind, view] of Object.entries(this.figures)) {
