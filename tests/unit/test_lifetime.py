@@ -64,7 +64,9 @@ def test_it_is_told_to_end_when_its_stop_begins_and_not_where_that_is_refused(fi
     bench.is_busy = True
     with pytest.raises(ConflictError):
         bench.arbiter.stop()
-    refused = is_ordered()
+    refused, found = is_ordered(), life.read(INSTANCE)
+    assert found is not None
+    assert found.refused_at is not None
     bench.is_busy = False
 
     assert bench.arbiter.stop() == "stopping"

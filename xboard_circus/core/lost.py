@@ -17,6 +17,9 @@ from xboard_circus.core.sentences import Say
 LOST, BACK, HOST_RESTARTED = "circusd_lost", "circusd_back", "host_restarted"
 """The kinds of event: it was lost, it is back after a loss that was told when it happened, the host was restarted."""
 
+KILLED_WITHIN = 120.0
+"""Seconds within which who was refused an end, such as Docker, kills; that end was asked for, too."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Life:
@@ -28,6 +31,7 @@ class Life:
         kills: How many processes the kernel had killed for want of memory by then, by the file that counts them; the
             host's own count comes last.
         is_ordered: Somebody told it to end: a command, a signal that it took, a stop by our command line.
+        refused_at: When it last refused to end, as Circus does while another command runs, by the wall clock.
         wound_up: Its Python came to an end by itself, which no SIGKILL leaves the time for.
         why: Why somebody ended it without its help; "" where nobody has.
         gone_at: When a plugin of its own saw it gone, by the wall clock, and told of it.
@@ -39,6 +43,7 @@ class Life:
     seen: float = 0.0
     kills: Mapping[str, int] = field(default_factory=dict)
     is_ordered: bool = False
+    refused_at: float | None = None
     wound_up: bool = False
     why: str = ""
     gone_at: float | None = None
@@ -78,7 +83,7 @@ def witnessed(life: Life, *, kills: Mapping[str, int], now: float) -> Loss | Non
     >>> loss.kind, loss.reason.partition(";")[0]
     ('circusd_lost', 'circusd (pid 7) was killed or crashed, nobody had told it to end')
     """
-    if life.is_ordered:
+    if _is_asked_for(life, now):
         return None
     cause, ended = _ended(life, kills)
     return Loss(LOST, life.pid, life.started, now, Say.UNATTENDED(why=ended), cause)
@@ -92,9 +97,9 @@ def found(life: Life, *, boot: str, kills: Mapping[str, int], successor: int, no
     >>> found(Life(pid=7, started=1, is_ordered=True), boot="", kills={}, successor=9, now=5.0) is None
     True
     """
-    if life.is_ordered:
-        return None
     at = life.seen if life.gone_at is None else life.gone_at
+    if _is_asked_for(life, at):
+        return None
     gap = max(0.0, now - at)
     again = Say.THEN_AGAIN_AFTER_SEEN if life.gone_at is None else Say.THEN_AGAIN_AFTER_LOST
     then = again(pid=successor, after=_long(gap))
@@ -107,6 +112,10 @@ def found(life: Life, *, boot: str, kills: Mapping[str, int], successor: int, no
         reason = Say.CIRCUSD_BACK(then=then, why=ended)
         return Loss(BACK, life.pid, life.started, at, reason, cause, gap, successor)
     return Loss(LOST, life.pid, life.started, at, Say.COUNTED(why=ended, then=then), cause, gap, successor)
+
+
+def _is_asked_for(life: Life, at: float) -> bool:
+    return life.is_ordered or (life.refused_at is not None and at - life.refused_at < KILLED_WITHIN)
 
 
 def _ended(life: Life, kills: Mapping[str, int]) -> tuple[str | None, str]:

@@ -24,7 +24,7 @@ def read(instance: str) -> Life | None:
     try:
         seen = _path(instance).stat().st_mtime
         data = runtime.read_file(instance, runtime.LIFE) or {}
-        gone_at = data.get("gone_at")
+        gone_at, refused_at = data.get("gone_at"), data.get("refused_at")
         return Life(
             pid=int(data["pid"]),
             started=int(data["started"]),
@@ -32,6 +32,7 @@ def read(instance: str) -> Life | None:
             seen=seen,
             kills={str(file): int(count) for file, count in data.get("kills", {}).items()},
             is_ordered=bool(data.get("is_ordered")),
+            refused_at=None if refused_at is None else float(refused_at),
             wound_up=bool(data.get("wound_up")),
             why=str(data.get("why") or ""),
             gone_at=None if gone_at is None else float(gone_at),

@@ -11,6 +11,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from circus import logger
+from circus.exc import ConflictError
 
 from xboard_circus.core.alerting import CIRCUSD
 from xboard_circus.core.lost import BACK, HOST_RESTARTED, Life, Loss, found
@@ -99,15 +100,19 @@ class Lifetime:
         stop = arbiter.stop
 
         def stopped(*args: Any, **kwargs: Any) -> Any:
-            answer = stop(*args, **kwargs)  # raises where Circus refuses, as another command runs
-            self._told_to_end()
+            try:
+                answer = stop(*args, **kwargs)
+            except ConflictError:  # another command runs, and a signal is not repeated
+                self._told_to_end(refused_at=time.time())
+                raise
+            self._told_to_end(is_ordered=True)
             return answer
 
         arbiter.stop = stopped
 
     @contained(None)
-    def _told_to_end(self) -> None:
-        self._life = dataclasses.replace(self._life, is_ordered=True)
+    def _told_to_end(self, **how: Any) -> None:
+        self._life = dataclasses.replace(self._life, **how)
         try:
             self._write()
         except (OSError, XboardError):  # such as on a full disk
