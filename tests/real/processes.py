@@ -62,6 +62,11 @@ class Process:
         stat = read_stat(self.pid)
         return (int(stat[11]) + int(stat[12])) / os.sysconf("SC_CLK_TCK") if stat else 0.0
 
+    @property
+    def queued(self) -> float:
+        """Seconds so far in which a thread of it was ready to run, and no core was free for it."""
+        return sum(map(queued, (PROC / str(self.pid) / "task").glob("*")))
+
     def signal(self, signum: int) -> bool:
         """Send *signum*; False when it is gone. The pidfd keeps the pid from being another's in between."""
         try:
@@ -85,6 +90,14 @@ def read_stat(pid: int) -> list[str] | None:
     except OSError:
         return None
     return text.rpartition(")")[2].split()  # the command may hold blanks and brackets
+
+
+def queued(task: Path) -> float:
+    """Seconds in which the thread of this folder of /proc waited for a core; 0 when it is gone, or none is counted."""
+    try:
+        return int((task / "schedstat").read_text().split()[1]) / 1e9
+    except (OSError, IndexError):
+        return 0.0
 
 
 def process(pid: int) -> Process:

@@ -353,7 +353,7 @@ def test_a_chinese_page_says_reasons_and_answers_in_chinese(shared: Circusd, tmp
 
         killed = re.compile("被外部用 SIGKILL 终止")
         expect(visit.row(victim)).to_contain_text(killed, timeout=PATIENCE * 1000)
-        expect(visit.watcher().locator(".last").first).to_contain_text("600 秒内第")
+        expect(visit.watcher().locator(".last").first).to_contain_text("600 秒内该工作进程第")
         shared.wait_ready(timeout=PATIENCE)
         visit.row(other).get_by_role("button", name=re.compile("^重启工作进程")).click()
         expect(visit.page.locator(".toast")).to_contain_text(f"正在更换 web 的进程 {other}，先启动新的")

@@ -132,6 +132,7 @@ def test_a_decr_in_a_replacement_leaves_one(tmp_path: Path) -> None:
         c.do("decr", name="web", waiting=True)
 
         c.wait_ready(1)
+        eventually(lambda: len(c.workers()) == 1, timeout=20, what="who was told to go is gone")
         holds(lambda: len(c.workers()) == 1, seconds=1)
 
 
