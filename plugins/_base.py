@@ -211,10 +211,17 @@ class Host:
             await asyncio.sleep(PARENT_EVERY)
 
     def _told_gone(self) -> None:
-        if not self._ending and (loss := self._obituary()) is not None:
+        if not self._ending and (loss := self._loss()) is not None:
             log.warning("%s", loss.reason)
             self.dispatch(BusEvent(CIRCUSD, loss.kind, loss.as_data()))
         self.end(f"circusd ({self._parent.pid}) is gone")
+
+    def _loss(self) -> Loss | None:
+        try:
+            return self._obituary()
+        except Exception:  # nobody else would end this process, which is of no use any more
+            log.exception("what became of circusd is not known")
+            return None
 
     async def _close(self) -> None:
         closing = [asyncio.ensure_future(part.close()) for part in self._parts]
