@@ -23,9 +23,8 @@ from circus.plugins import CircusPlugin
 
 import xboard_circus
 from xboard_circus.circus_client import CircusdClient
-from xboard_circus.core.alerting import CIRCUSD
 from xboard_circus.core.lost import Loss
-from xboard_circus.core.names import plugin_log_name
+from xboard_circus.core.names import CIRCUSD, plugin_log_name
 from xboard_circus.errors import XboardError
 from xboard_circus.host import procs
 from xboard_circus.options.reading import parse_plugin

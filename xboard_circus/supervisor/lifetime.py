@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 from circus import logger
 from circus.exc import ConflictError
 
-from xboard_circus.core.alerting import CIRCUSD
 from xboard_circus.core.lost import BACK, HOST_RESTARTED, Life, Loss, found
+from xboard_circus.core.names import CIRCUSD
 from xboard_circus.errors import XboardError
 from xboard_circus.host import life
 from xboard_circus.supervisor.announcing import announce
