@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from xboard_circus.core.causes import Cause
-from xboard_circus.core.reasons import seconds, span
+from xboard_circus.core.reasons import lasted
 from xboard_circus.core.sentences import Say
 
 LOST, BACK, HOST_RESTARTED = "circusd_lost", "circusd_back", "host_restarted"
@@ -107,9 +107,9 @@ def found(life: Life, *, boot: str, kills: Mapping[str, int], successor: int, no
         return None
     gap = max(0.0, now - at)
     again = Say.THEN_AGAIN_AFTER_SEEN if life.gone_at is None else Say.THEN_AGAIN_AFTER_LOST
-    then = again(pid=successor, after=_long(gap))
+    then = again(pid=successor, after=lasted(gap))
     if boot and life.boot and boot != life.boot:
-        then = Say.THEN_AGAIN_AFTER_SEEN(pid=successor, after=_long(gap))
+        then = Say.THEN_AGAIN_AFTER_SEEN(pid=successor, after=lasted(gap))
         reason = Say.COUNTED(why=Say.HOST_RESTARTED(pid=life.pid), then=then)
         return Loss(HOST_RESTARTED, life.pid, life.started, at, reason, None, gap, successor)
     cause, ended = _ended(life, kills)
@@ -147,7 +147,3 @@ def _killer(before: Mapping[str, int], now: Mapping[str, int]) -> str:
         if path != list(before)[-1]:
             return ""
     return ""
-
-
-def _long(value: float) -> str:
-    return seconds(value) if value < 60 else span(value)
