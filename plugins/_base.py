@@ -23,9 +23,8 @@ from circus.plugins import CircusPlugin
 
 import xboard_circus
 from xboard_circus.circus_client import CircusdClient
-from xboard_circus.core.alerting import CIRCUSD
 from xboard_circus.core.lost import Loss
-from xboard_circus.core.names import plugin_log_name
+from xboard_circus.core.names import CIRCUSD, plugin_log_name
 from xboard_circus.errors import XboardError
 from xboard_circus.host import procs
 from xboard_circus.options.reading import parse_plugin
@@ -211,10 +210,17 @@ class Host:
             await asyncio.sleep(PARENT_EVERY)
 
     def _told_gone(self) -> None:
-        if not self._ending and (loss := self._obituary()) is not None:
+        if not self._ending and (loss := self._loss()) is not None:
             log.warning("%s", loss.reason)
             self.dispatch(BusEvent(CIRCUSD, loss.kind, loss.as_data()))
         self.end(f"circusd ({self._parent.pid}) is gone")
+
+    def _loss(self) -> Loss | None:
+        try:
+            return self._obituary()
+        except Exception:  # nobody else would end this process, which is of no use any more
+            log.exception("what became of circusd is not known")
+            return None
 
     async def _close(self) -> None:
         closing = [asyncio.ensure_future(part.close()) for part in self._parts]

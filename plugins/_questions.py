@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
 from xboard_circus.core.health import Worker
+from xboard_circus.core.sentences import Say
 from xboard_circus.options.reading import HealthOptions
 from xboard_circus.plugins._sightings import Sighting, View, asked, key, url_key, url_sighting, worker_sighting
 from xboard_circus.probe import Target, UrlAnswer, WorkerAnswer, worker_request
@@ -56,10 +57,12 @@ class Questions:
         pending = self._url_calls.get(watcher)
         if pending is not None and not pending.done():
             # Only the look-up of its name can hold a call up for so long; a second one would hang there too.
-            return UrlAnswer(False, "the last probe still hangs", None, timeout)
+            return UrlAnswer(False, Say.PROBE_STILL_RUNS(), None, timeout)
         if self._threads is None:
             self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="url")
         call = asyncio.get_running_loop().run_in_executor(self._threads, partial(self._ask_url, url, timeout=timeout))
         self._url_calls[watcher] = call
         done, _ = await asyncio.wait({call}, timeout=timeout + 0.5)
-        return call.result() if done else UrlAnswer(False, f"no answer within {timeout:g} s", None, timeout)
+        if done:
+            return call.result()
+        return UrlAnswer(False, Say.NO_ANSWER_WITHIN(timeout=f"{timeout:g} s"), None, timeout)

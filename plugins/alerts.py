@@ -27,9 +27,9 @@ from xboard_circus.alerts.text import Origin, rendered
 from xboard_circus.circus_client import CircusdGone, CommandRefused
 from xboard_circus.config import AlertConfig, Config
 from xboard_circus.core.alert_gate import Gate
-from xboard_circus.core.alerting import CIRCUSD, Alerting, AlertRules, Incident
+from xboard_circus.core.alerting import Alerting, AlertRules, Incident
 from xboard_circus.core.lost import LOST
-from xboard_circus.core.names import bus_name
+from xboard_circus.core.names import CIRCUSD, bus_name
 from xboard_circus.errors import XboardError
 from xboard_circus.options.fields import IncidentOptions
 from xboard_circus.plugins._base import BusEvent, Commands, Part, XboardPlugin

@@ -18,7 +18,7 @@ from typing import Any
 from xboard_circus.circus_client import CommandRefused
 from xboard_circus.errors import XboardError
 from xboard_circus.ledger import LedgerError, LedgerStore
-from xboard_circus.ledger.story import KINDS
+from xboard_circus.ledger.story import CIRCUS, KINDS
 from xboard_circus.plugins._base import BusEvent, Commands, Part, XboardPlugin
 from xboard_circus.plugins._records import Waiting
 from xboard_circus.plugins._sequence import Sequence
@@ -35,10 +35,6 @@ BATCH_CHARS = 100_000
 QUEUE = 5000
 CLOSE_SECONDS = 2.0
 LAST_WORDS = 0.2  # for what circusd has published and we have not taken from the bus yet
-
-
-# Those of ours: Circus numbers nothing.
-NUMBERED = KINDS - {"spawn", "reap", "kill", "start", "stop"}
 
 
 class LedgerRecorder:
@@ -208,7 +204,7 @@ def recorder_of(plugin: XboardPlugin) -> LedgerRecorder:
 def stored(store: LedgerStore, epoch: str) -> list[str]:
     """Return the numbers of the events of *epoch* that are in the ledger; blocks."""
     try:
-        found = store.query(kind=NUMBERED, limit=LOOK_BACK)
+        found = store.query(kind=KINDS - CIRCUS, limit=LOOK_BACK)
     except LedgerError:
         return []
     numbers = [str(record.data.get("seq")) for record in found]

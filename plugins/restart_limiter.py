@@ -18,8 +18,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from xboard_circus.circus_client import CircusdGone, CommandRefused
-from xboard_circus.core.alerting import CIRCUSD
-from xboard_circus.core.names import bus_name, stops_for_good
+from xboard_circus.core.names import CIRCUSD, bus_name, stops_for_good
 from xboard_circus.core.sentences import Say
 from xboard_circus.host import procs
 from xboard_circus.options.reading import RestartOptions, parse_watcher

@@ -120,6 +120,7 @@ NOT_IN_CIRCUSD = {
     "uvicorn",
     "xboard_circus.alerts",
     "xboard_circus.config",
+    "xboard_circus.core.alerting",
     "xboard_circus.ledger",
     "xboard_circus.plugins.http_health",
     "xboard_circus.probe",

@@ -128,6 +128,19 @@ def test_the_parts_are_told_of_a_lost_circusd_before_they_are_closed(
     assert ("killed" in caplog.text) is not was_told_to_end
 
 
+def test_the_host_ends_itself_even_where_asking_what_became_of_circusd_fails(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def fail() -> Loss | None:
+        raise RuntimeError("an odd file")
+
+    part, ppid = CountingPart("a"), iter([4711, 4711])
+
+    run_host(part, parent=Parent(getppid=lambda: next(ppid, 1)), until=lambda: part.is_closed, obituary=fail)
+
+    assert "an odd file" in caplog.text
+
+
 def test_the_host_ends_itself_when_circusd_is_gone(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     part = CountingPart("a")

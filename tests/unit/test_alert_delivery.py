@@ -17,7 +17,8 @@ from xboard_circus.alerts.message import Message
 from xboard_circus.alerts.secrets import AlertError
 from xboard_circus.alerts.text import Origin, rendered
 from xboard_circus.core.alert_gate import About, Gate, GateRules, Notice
-from xboard_circus.core.alerting import CIRCUSD, Incident, Severity, Trouble
+from xboard_circus.core.alerting import Incident, Severity, Trouble
+from xboard_circus.core.names import CIRCUSD
 
 ORIGIN = Origin("host1", "/srv/circus.ini")
 

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from xboard_circus.core.alerting import CIRCUSD, Alerting, AlertRules, Severity, Trouble
+from xboard_circus.core.alerting import Alerting, AlertRules, Severity, Trouble
+from xboard_circus.core.names import CIRCUSD
 
 GIVEN_UP = (
     "the watcher was stopped",

@@ -34,7 +34,7 @@ from xboard_circus.doctor.diagnosis import good
 from xboard_circus.doctor.disk import MIB, Room
 from xboard_circus.doctor.machine import Memory
 from xboard_circus.doctor.supervision import of_watcher
-from xboard_circus.host import procs, runtime
+from xboard_circus.host import oom, procs, runtime
 from xboard_circus.instance import Instance
 from xboard_circus.ledger import Record
 from xboard_circus.logs import Line, LogFile
@@ -322,11 +322,16 @@ def test_a_clock_that_was_set_since_circusd_started_is_told(
     assert clock.jump(case, own) == told
 
 
-def test_what_the_kernel_killed_since_boot_is_read_from_its_counts(tmp_path: Path) -> None:
-    (tmp_path / "vmstat").write_text("pgfault 7\noom_kill 3\noom_kill_x 9\n")
+@pytest.mark.parametrize(("count", "told"), [("pgfault 7\noom_kill 3\noom_kill_x 9\n", True), ("oom_kill 0\n", False)])
+def test_what_the_kernel_killed_since_boot_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, count: str, told: bool
+) -> None:
+    (tmp_path / "vmstat").write_text(count)
+    monkeypatch.setattr(oom, "HOST", tmp_path / "vmstat")
 
-    assert machine.out_of_memory_kills(tmp_path / "vmstat") == 3
-    assert machine.out_of_memory_kills(tmp_path / "no-such") == 0
+    found = [each.what for each in machine.memory(Case(tmp_path / "circus.ini", 0.0))]
+
+    assert ("the kernel has killed 3 processes for want of memory since boot" in found) is told
 
 
 def test_a_lost_circusd_is_counted_once_though_its_end_and_the_next_start_are_two_records() -> None:

@@ -11,7 +11,7 @@ import pytest
 from circus.exc import ConflictError
 
 from xboard_circus.core.lost import Life
-from xboard_circus.host import life, procs, runtime
+from xboard_circus.host import life, oom, procs, runtime
 from xboard_circus.supervisor.journal import Journal
 from xboard_circus.supervisor.lifetime import SEEN_EVERY, Lifetime
 from xboard_circus.supervisor.supervisor import Supervisor
@@ -92,6 +92,26 @@ def test_that_it_lives_is_the_time_of_the_file(file: Path) -> None:
     found = life.read(INSTANCE)
     assert found is not None
     assert found.seen > 50
+
+
+def test_a_count_that_could_not_be_written_is_written_later(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker's OOM kill must not look like circusd's own, because the disk was full when it was counted."""
+    count = file.parent.parent / "vmstat"
+    count.write_text("oom_kill 1\n")
+    monkeypatch.setattr(oom, "HOST", count)
+    bench = Bench()
+    count.write_text("oom_kill 2\n")
+    file.parent.chmod(0o777)  # which we refuse to write to
+    bench.tick_later()
+    file.parent.chmod(0o700)
+    before = life.read(INSTANCE)
+
+    bench.tick_later()
+
+    found = life.read(INSTANCE)
+    assert before is not None
+    assert found is not None
+    assert (before.kills[str(count)], found.kills[str(count)]) == (1, 2)
 
 
 def test_where_nothing_can_be_written_nobody_is_taken_for_lost(file: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -29,10 +29,14 @@ SPEAKING = sorted(
         *(PACKAGE / "core").glob("*.py"),
         *(PACKAGE / "supervisor").glob("*.py"),
         *(PACKAGE / "dashboard").glob("*.py"),
-        *(PLUGINS / name for name in ("port_guard.py", "_limited.py", "_sightings.py", "http_health.py")),
+        *(
+            PLUGINS / name
+            for name in ("port_guard.py", "_limited.py", "_questions.py", "_sightings.py", "http_health.py")
+        ),
         PACKAGE / "circus_client.py",
         PACKAGE / "host" / "oom.py",
         PACKAGE / "ledger" / "explain.py",
+        PACKAGE / "logs" / "files.py",
         PACKAGE / "probe.py",
         PACKAGE / "worker" / "app_calls.py",
     ]
@@ -56,6 +60,8 @@ HANDED_TO = {
     "CircusdGone",
     "XboardError",
     "Story",
+    "LogFile",
+    "UrlAnswer",
 }
 REASONS = {"reason", "our_reason", "failure", "why", "told", "error", "_last_error"}
 

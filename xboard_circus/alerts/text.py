@@ -12,7 +12,8 @@ from typing import Any
 from xboard_circus.alerts.message import Message
 from xboard_circus.alerts.words import DONE, LABELS, TITLES, TROUBLES
 from xboard_circus.core.alert_gate import About, Notice
-from xboard_circus.core.alerting import CIRCUSD, Severity, Trouble
+from xboard_circus.core.alerting import Severity, Trouble
+from xboard_circus.core.names import CIRCUSD
 from xboard_circus.core.reasons import span
 
 

@@ -42,7 +42,7 @@ def run(ini: Path) -> int:
     if not problems:
         last_words.forget(instance)
         if (code := init.tend(init.start([*command_line, "check"]))) and init.told_to_end is None:
-            problems = [_told_of_check(ini, code)]
+            problems = [told_of_check(ini, code)]
     if problems:
         for problem in problems:
             say(problem)
@@ -66,12 +66,21 @@ def _verdict(init: Init, code: int, reason: str | None) -> int:
     return code
 
 
-def _told_of_check(ini: Path, code: int) -> str:
+def told_of_check(ini: Path, code: int) -> str:
+    """Return why nothing was started where `check` ended with *code*, and which variables its values come from."""
     if code > 128:
         return f"nothing was started: the check of {ini} was ended by {_signal_of(code)}; is there too little memory?"
-    taken = sorted(set(VARIABLE.findall(ini.read_text(encoding="utf-8")))) if ini.is_file() else []
+    taken = sorted(set(VARIABLE.findall(_text(ini))))
     hint = f"; of its values, these are the container's environment's: {', '.join(taken)}" if taken else ""
     return f"nothing was started: {ini} is at fault, see above{hint}"
+
+
+def _text(ini: Path) -> str:
+    """Return what can be read of the file: it is at fault, so it may be no text, or not for us to read."""
+    try:
+        return ini.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""
 
 
 def _signal_of(code: int) -> str:

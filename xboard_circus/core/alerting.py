@@ -11,15 +11,12 @@ from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Any
 
-from xboard_circus.core.names import stops_for_good
+from xboard_circus.core.names import CIRCUSD, stops_for_good
 from xboard_circus.core.reasons import one_line, seconds
 from xboard_circus.core.sentences import Say
 from xboard_circus.core.states import nobody_wanted
 
 View = Mapping[str, Any]
-
-CIRCUSD = "circusd"
-"""The watcher of an incident that is circusd's own."""
 
 LOOP_FAILURES = 3
 """As many failures of one worker in its window are a loop, though it does not cool down yet."""

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from xboard_circus.core.causes import Cause
-from xboard_circus.core.reasons import seconds, span
+from xboard_circus.core.reasons import lasted
 from xboard_circus.core.sentences import Say
 
 LOST, BACK, HOST_RESTARTED = "circusd_lost", "circusd_back", "host_restarted"
@@ -48,6 +48,11 @@ class Life:
     why: str = ""
     gone_at: float | None = None
 
+    @property
+    def ended_at(self) -> float:
+        """When it ended, as near as anybody knows."""
+        return self.seen if self.gone_at is None else self.gone_at
+
 
 @dataclass(frozen=True, slots=True)
 class Loss:
@@ -83,7 +88,7 @@ def witnessed(life: Life, *, kills: Mapping[str, int], now: float) -> Loss | Non
     >>> loss.kind, loss.reason.partition(";")[0]
     ('circusd_lost', 'circusd (pid 7) was killed or crashed, nobody had told it to end')
     """
-    if _is_asked_for(life, now):
+    if is_asked_for(life, now):
         return None
     cause, ended = _ended(life, kills)
     return Loss(LOST, life.pid, life.started, now, Say.UNATTENDED(why=ended), cause)
@@ -97,14 +102,14 @@ def found(life: Life, *, boot: str, kills: Mapping[str, int], successor: int, no
     >>> found(Life(pid=7, started=1, is_ordered=True), boot="", kills={}, successor=9, now=5.0) is None
     True
     """
-    at = life.seen if life.gone_at is None else life.gone_at
-    if _is_asked_for(life, at):
+    at = life.ended_at
+    if is_asked_for(life, at):
         return None
     gap = max(0.0, now - at)
     again = Say.THEN_AGAIN_AFTER_SEEN if life.gone_at is None else Say.THEN_AGAIN_AFTER_LOST
-    then = again(pid=successor, after=_long(gap))
+    then = again(pid=successor, after=lasted(gap))
     if boot and life.boot and boot != life.boot:
-        then = Say.THEN_AGAIN_AFTER_SEEN(pid=successor, after=_long(gap))
+        then = Say.THEN_AGAIN_AFTER_SEEN(pid=successor, after=lasted(gap))
         reason = Say.COUNTED(why=Say.HOST_RESTARTED(pid=life.pid), then=then)
         return Loss(HOST_RESTARTED, life.pid, life.started, at, reason, None, gap, successor)
     cause, ended = _ended(life, kills)
@@ -114,7 +119,8 @@ def found(life: Life, *, boot: str, kills: Mapping[str, int], successor: int, no
     return Loss(LOST, life.pid, life.started, at, Say.COUNTED(why=ended, then=then), cause, gap, successor)
 
 
-def _is_asked_for(life: Life, at: float) -> bool:
+def is_asked_for(life: Life, at: float) -> bool:
+    """Say whether who ended at *at*, by the wall clock, was told to, or killed soon after it refused to."""
     return life.is_ordered or (life.refused_at is not None and at - life.refused_at < KILLED_WITHIN)
 
 
@@ -141,7 +147,3 @@ def _killer(before: Mapping[str, int], now: Mapping[str, int]) -> str:
         if path != list(before)[-1]:
             return ""
     return ""
-
-
-def _long(value: float) -> str:
-    return seconds(value) if value < 60 else span(value)

@@ -8,6 +8,9 @@ from typing import Any
 
 from xboard_circus.core.sentences import Say
 
+CIRCUSD = "circusd"
+"""In the place of a watcher's name: what is for all of them, or of circusd itself."""
+
 
 def bus_name(watcher: str) -> str:
     """Return *watcher* as Circus's bus spells it, and with it every record of the ledger.

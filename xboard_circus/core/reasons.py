@@ -36,6 +36,15 @@ def seconds(value: float) -> str:
     return f"{value:.2g} s" if 0 < value < 1 else f"{value:.1f}".removesuffix(".0") + " s"
 
 
+def lasted(value: float) -> str:
+    """Return how long something took, a short time with its fraction, down to a hundredth of a second.
+
+    >>> lasted(0.0049), lasted(2.34), lasted(75), lasted(-1)
+    ('0 s', '2.3 s', '1 min 15 s', '0 s')
+    """
+    return seconds(round(max(value, 0.0), 2)) if value < 60 else span(value)
+
+
 def span(value: float) -> str:
     """Return a time span of whole *value* seconds in the two units that matter.
 

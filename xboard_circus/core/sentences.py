@@ -124,6 +124,7 @@ class Say(Template):
     CANCELLED = "cancelled"
     BODY_TOO_LARGE = "more than {kib} KiB in the body"
     CALL_STILL_RUNS = "the call of {age} ago has not ended"
+    PROBE_STILL_RUNS = "the last probe still hangs"
     STATUS = "status {status}"
     STATUS_SAYING = "status {status}, {why}"
     ANSWERED = "answered {status}"
@@ -258,6 +259,7 @@ class Say(Template):
     LOG_OF_CIRCUSD = "circusd itself"
     LOG_OF_PRINTED = "circusd: what it and processes without a stream print"
     LOG_OF_PLUGIN = "[{plugin}] itself"
+    LOG_OF_MONITOR = "the monitor of circusd itself"
 
     # Circus's own, which are quoted
     CIRCUS_BUSY = "arbiter is already running {command} command"

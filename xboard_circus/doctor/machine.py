@@ -11,6 +11,7 @@ import psutil
 
 from xboard_circus.doctor.case import Case
 from xboard_circus.doctor.diagnosis import Diagnosis, bad, good, warning
+from xboard_circus.host import oom
 
 MIB = 1 << 20
 LITTLE, VERY_LITTLE = 0.10, 0.04
@@ -32,8 +33,7 @@ def memory(_case: Case) -> Iterator[Diagnosis]:
     yield of_memory("this host", Memory(found.total, found.available))
     if (limited := limit_in(CGROUP)) is not None and limited.total < found.total:
         yield of_memory("this container", limited)
-    killed = out_of_memory_kills(Path("/proc/vmstat"))
-    if killed:
+    if killed := oom.count_in(oom.HOST):
         what = f"the kernel has killed {killed} processes for want of memory since boot"
         yield warning("memory", what, "`dmesg -T | grep -i oom`; set worker.max_rss, or lower numprocesses")
 
@@ -74,12 +74,3 @@ def limit_in(cgroup: Path) -> Memory | None:
         return None
     # What is only cached of files is given back when it is wanted.
     return Memory(int(most), int(most) - used + int(cached.get("inactive_file", 0)))
-
-
-def out_of_memory_kills(vmstat: Path) -> int:
-    """Return how many processes the kernel has killed since boot; 0 where it does not tell."""
-    try:
-        lines = vmstat.read_text().splitlines()
-    except OSError:
-        return 0
-    return next((int(line.split()[1]) for line in lines if line.startswith("oom_kill ")), 0)

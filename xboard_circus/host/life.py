@@ -12,7 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from xboard_circus.core.lost import Life
+from xboard_circus.core.lost import Life, is_asked_for
 from xboard_circus.errors import XboardError
 from xboard_circus.host import oom, procs, runtime
 
@@ -108,8 +108,9 @@ def is_over(life: Life, *, boot: str) -> bool:
 def lost(instance: str) -> Life | None:
     """Return the life of the last circusd where that is over, in this start of the host, and nobody told it to end."""
     found, now = read(instance), boot()
-    is_lost = found is not None and not found.is_ordered and found.boot == now and is_over(found, boot=now)
-    return found if is_lost else None
+    if found is None or found.boot != now or not is_over(found, boot=now) or is_asked_for(found, found.ended_at):
+        return None
+    return found
 
 
 def kills_since(life: Life) -> Mapping[str, int]:

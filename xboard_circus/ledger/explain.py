@@ -11,7 +11,7 @@ from datetime import datetime
 from typing import Any
 
 from xboard_circus.core.lost import BACK, HOST_RESTARTED, LOST
-from xboard_circus.core.reasons import one_line, seconds, span
+from xboard_circus.core.reasons import lasted, one_line, seconds
 from xboard_circus.ledger.record import Record
 from xboard_circus.ledger.sentences import Told
 from xboard_circus.ledger.story import DEATHS, death_of, followers, successor
@@ -94,11 +94,6 @@ def when(time: float) -> str:
     return datetime.fromtimestamp(time).astimezone().strftime("%Y-%m-%d %H:%M:%S %z")
 
 
-def _span(value: float) -> str:
-    """Return a time span as a person says it, short ones with their fraction, down to a hundredth of a second."""
-    return seconds(round(max(value, 0.0), 2)) if value < 60 else span(value)
-
-
 def _headline(record: Record) -> str:
     reason = one_line(record.reason) or record.cause or _no_reason(record.data)
     watcher = one_line(record.watcher)
@@ -126,7 +121,7 @@ def _no_reason(data: Mapping[str, Any]) -> str:
 
 def _when(record: Record, now: float | None) -> str:
     moment = when(record.time)
-    return moment if now is None else Told.WHEN_AGO(moment=moment, age=_span(max(0.0, now - record.time)))
+    return moment if now is None else Told.WHEN_AGO(moment=moment, age=lasted(now - record.time))
 
 
 def _facts(record: Record, history: Sequence[Record]) -> Iterator[tuple[str, str]]:
@@ -136,9 +131,9 @@ def _facts(record: Record, history: Sequence[Record]) -> Iterator[tuple[str, str
     if who := _who(record):
         yield "asked by", who
     if isinstance(data.get("lived"), (int, float)):
-        ready, age = data.get("ready_for"), _span(data["lived"])
+        ready, age = data.get("ready_for"), lasted(data["lived"])
         if isinstance(ready, (int, float)):
-            yield "lived", Told.LIVED(age=age, held=_span(ready))
+            yield "lived", Told.LIVED(age=age, held=lasted(ready))
         else:
             yield "lived", Told.LIVED_UNREADY(age=age)
     if isinstance(data.get("rss"), int):
@@ -172,7 +167,7 @@ def _next(record: Record, history: Sequence[Record]) -> Iterator[str]:
     if told := record.data.get("next"):
         yield one_line(str(told))
     for other in followers(record, history):
-        later = _span(max(0.0, other.time - record.time))
+        later = lasted(other.time - record.time)
         yield Told.LATER(after=later, kind=other.kind.replace("_", " "), why=one_line(other.reason))
     if record.kind == LOST and not followers(record, history) and "successor" not in record.data:
         yield Told.NO_CIRCUSD_YET()
@@ -188,10 +183,9 @@ def _next(record: Record, history: Sequence[Record]) -> Iterator[str]:
         yield (Told.SUCCESSOR_STARTED if found.kind == "spawn" else Told.SUCCESSOR)(pid=found.pid)
     else:
         say = Told.SUCCESSOR_READY_LATER if after >= 0 else Told.SUCCESSOR_READY_BEFORE
-        yield say(pid=found.pid, after=_span(abs(after)))
+        yield say(pid=found.pid, after=lasted(abs(after)))
     if end is not None:
-        lasted = _span(max(0.0, end.time - record.time))
-        yield Told.SUCCESSOR_ENDED(pid=end.pid, after=lasted, why=one_line(end.reason))
+        yield Told.SUCCESSOR_ENDED(pid=end.pid, after=lasted(end.time - record.time), why=one_line(end.reason))
 
 
 def _blocks(data: Mapping[str, Any]) -> Iterator[tuple[str, list[str]]]:

@@ -12,8 +12,10 @@ DECISIONS = frozenset({"unhealthy", "port_refused", "port_freed", "kept", "reloa
 # A decision that says nothing without the death that it follows.
 FOLLOWERS = frozenset({"cooldown", "recovered", BACK})
 TOLD = DEATHS | DECISIONS | FOLLOWERS
-BESIDE = frozenset({"spawn", "reap", "kill", "start", "stop", "command", "ready", "replace", "reload_begin"})
-KINDS = TOLD | BESIDE
+CIRCUS = frozenset({"spawn", "reap", "kill", "start", "stop"})
+"""What Circus itself says, which numbers nothing."""
+
+KINDS = TOLD | CIRCUS | {"command", "ready", "replace", "reload_begin"}
 """What is recorded: what `why` may be asked of, and what belongs to it."""
 
 _FOLLOWED = DEATHS | {"unhealthy", LOST}

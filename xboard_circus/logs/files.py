@@ -106,7 +106,7 @@ def _of_plugins(config: Config) -> Iterator[LogFile]:
 
 def _of_monitor(config: Config) -> Iterator[LogFile]:
     """Yield the monitor's log where there is one: most circusds are watched by systemd, Docker or nobody."""
-    found = LogFile("monitor", "the monitor of circusd itself", config.folder / MONITOR_LOG, None, MONITOR_OLD_FILES)
+    found = LogFile("monitor", Say.LOG_OF_MONITOR(), config.folder / MONITOR_LOG, None, MONITOR_OLD_FILES)
     if found.path.exists() or found.old():
         yield found
 

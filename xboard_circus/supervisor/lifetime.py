@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 from circus import logger
 from circus.exc import ConflictError
 
-from xboard_circus.core.alerting import CIRCUSD
 from xboard_circus.core.lost import BACK, HOST_RESTARTED, Life, Loss, found
+from xboard_circus.core.names import CIRCUSD
 from xboard_circus.errors import XboardError
 from xboard_circus.host import life
 from xboard_circus.supervisor.announcing import announce
@@ -90,6 +90,7 @@ class Lifetime:
         return {"at": self.loss.at, "was_told": self.loss.kind == BACK, **self.loss.as_data()}
 
     def _write(self) -> None:
+        self._is_written = False  # where that fails, the file has older counts, which would blame the kernel later
         self._life = dataclasses.replace(self._life, kills=life.kills_of(os.getpid()))
         life.write(self._supervisor.instance, self._life)
         self._is_written = True

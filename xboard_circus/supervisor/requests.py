@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from circus.exc import ConflictError
 
 from xboard_circus.circus_client import CHANGING
+from xboard_circus.core.names import CIRCUSD
 from xboard_circus.core.reasons import one_line
 from xboard_circus.core.sentences import Say
 from xboard_circus.masking import safe_command
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
 
 CIRCUSCTL = "circusctl"
 A_SIGNAL = Say.BY_SIGNAL()
-CIRCUSD = "circusd"  # in the place of a watcher's name, where a command was for all
 LONGEST = 120
 NOBODY: str | None = None
 

@@ -35,7 +35,9 @@ def see_ready(armed: ArmedWatcher) -> None:
 
 
 def end_late_starts(armed: ArmedWatcher) -> None:
-    """End who is not ready within `health.startup_timeout`; it serves nobody."""
+    """End who is not ready within `health.startup_timeout`; it serves nobody. Whom a stop ends is no failed start."""
+    if not armed.is_running():
+        return
     now, limit = armed.clock(), armed.options.health.startup_timeout
     for spawned in list(armed.live.values()):
         if spawned.ready_at is not None or spawned.released_at is None or spawned.spare:
