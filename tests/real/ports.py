@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import random
 import socket
 import subprocess
@@ -16,18 +17,25 @@ _given: set[int] = set()
 
 
 def free_port() -> int:
-    """A port that nothing listens on, never given out twice.
+    """A port that nothing listens on, never given out twice, nor to another process of the same run of pytest.
 
     From below the range that the kernel takes the ports of outgoing connections from: one from that range may be
     taken by the test's own load client before circusd binds it.
     """
     low = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    # Each process has ports of its own: one is bound a second after it was given, and has to be free by then.
+    step, offset = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1")), _number_of_worker()
     for _ in range(1000):
-        port = random.randrange(low - 12_000, low)
+        port = random.randrange(low - 12_000 + offset, low, step)
         if port not in _given and _is_free(port):
             _given.add(port)
             return port
     raise OSError("no free port found")
+
+
+def _number_of_worker() -> int:
+    """Which process of pytest-xdist this is, from 0; 0 without it."""
+    return int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
 
 
 def _is_free(port: int) -> bool:
