@@ -36,12 +36,13 @@ SWITCHES = [
     "--force-color-profile=srgb",
 ]
 PHONE, DESKTOP = {"width": 375, "height": 812}, {"width": 1280, "height": 900}
-PATIENCE = 20.0  # seconds: the machine may be busy with other tests
+PATIENCE = 30.0  # seconds: the machine may be busy with other tests
+expect.set_options(timeout=PATIENCE * 1000)  # where a test says nothing else: 5 s is what playwright has
 QUICK: dict[str, object] = {
     "health.live_path": "/health/live",
     "health.ready_path": "/health/ready",
     "health.period": 0.3,
-    "health.timeout": 0.5,
+    "health.timeout": 2,
     **FAST_RESTARTS,
 }
 

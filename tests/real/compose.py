@@ -36,7 +36,7 @@ class Project:
     port: int
     env: Mapping[str, str]
 
-    def compose(self, *arguments: str, timeout: float = 180) -> None:
+    def compose(self, *arguments: str, timeout: float = 300) -> None:
         done = subprocess.run(
             [*COMPOSE, "--project-name", self.name, *arguments],
             cwd=self.folder,

@@ -45,7 +45,7 @@ SOURCES = ("plugins", "xboard_circus")
 SECRETS = (".env", "xboard.db", "ledger.db", "dashboard.token", "uploads/private.txt", "plugins/secret.txt")
 
 
-def podman(*arguments: str | Path, timeout: float = 60, check: bool = True) -> subprocess.CompletedProcess[str]:
+def podman(*arguments: str | Path, timeout: float = 180, check: bool = True) -> subprocess.CompletedProcess[str]:
     """Run podman; AssertionError with what it said when it fails."""
     done = subprocess.run(
         ["podman", *map(str, arguments)],
@@ -124,7 +124,7 @@ def make_base() -> None:
             left_out = [f"--exclude=./{pattern}" for pattern in LEFT_OUT]
             subprocess.run(["tar", "-C", root, *left_out, "-cf", made, "."], check=True)
             made.rename(archive)
-    podman("import", archive, BASE, timeout=120)
+    podman("import", archive, BASE, timeout=600)
 
 
 def build(name: str) -> None:
@@ -216,7 +216,7 @@ class Container:
         podman("healthcheck", "run", self.id, check=False)
         return str(self.inspect()["State"]["Health"]["Status"])
 
-    def wait_ready(self, workers: int = 2, timeout: float = 60) -> None:
+    def wait_ready(self, workers: int = 2, timeout: float = 120) -> None:
         eventually(self._answers, timeout=timeout, every=0.2, what="the backend answers")
         eventually(lambda: len(self.workers()) == workers, timeout=timeout, every=0.5, what="all workers serve")
 
@@ -227,7 +227,7 @@ class Container:
             self.workers_may_come()
             return False
 
-    def wait_end(self, timeout: float = 60) -> int:
+    def wait_end(self, timeout: float = 180) -> int:
         """Wait until the container has ended; return its exit code."""
         return int(podman("wait", self.id, timeout=timeout).stdout)
 
@@ -249,7 +249,7 @@ def running(
         print(container.logs())
         raise
     finally:
-        podman("rm", "--force", "--time=1", "--volumes", number, timeout=90)
+        podman("rm", "--force", "--time=1", "--volumes", number)
 
 
 @contextlib.contextmanager
@@ -263,12 +263,12 @@ def volume() -> Iterator[str]:
         podman("volume", "rm", "--force", name)
 
 
-def get(url: str, timeout: float = 5) -> str:
+def get(url: str, timeout: float = 20) -> str:
     with urllib.request.urlopen(url, timeout=timeout) as answer:
         return str(answer.read().decode())
 
 
-def answers(url: str, *, within: float = 40) -> str:
+def answers(url: str, *, within: float = 120) -> str:
     """Wait until *url* answers 2xx and return what it says."""
     return eventually(lambda: get(url), timeout=within, every=0.2, what=f"{url} answers")
 

@@ -65,6 +65,6 @@ def pod(
             print(running.logs())
             raise
     finally:
-        podman("kube", "down", "--force", file, check=False, timeout=120)
+        podman("kube", "down", "--force", file, check=False)
         # It makes a volume of a ConfigMap, too, and forgets that one.
         podman("volume", "rm", "--force", ini, check=False)

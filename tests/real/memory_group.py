@@ -45,7 +45,8 @@ def memory_group(pid: int, *, limit: int) -> Iterator[Group]:
         yield made
     finally:
         for left in (made.folder / "cgroup.procs").read_text().split():
-            (made.folder.parent / "cgroup.procs").write_text(left)
+            with contextlib.suppress(ProcessLookupError):  # it has ended since
+                (made.folder.parent / "cgroup.procs").write_text(left)
         _remove(made.folder)
 
 
@@ -64,7 +65,7 @@ def _make(limit: int) -> Group | None:
 
 
 def _remove(group: Path) -> None:
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 30
     while True:
         try:
             group.rmdir()

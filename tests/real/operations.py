@@ -94,7 +94,7 @@ class Checkout:
         (folder / program).chmod(0o755)
         self.added["PATH"] = f"{folder}:{os.environ['PATH']}"
 
-    def run(self, command: Command, timeout: float = 60) -> subprocess.CompletedProcess[str]:
+    def run(self, command: Command, timeout: float = 180) -> subprocess.CompletedProcess[str]:
         """Run one command as a shell in the checkout would."""
         return subprocess.run(
             ["bash", "-c", self.moved(command.text)],
@@ -110,7 +110,7 @@ class Checkout:
         """Run one command, which has to end well."""
         if command.text.startswith("tail "):
             # A person types slower than we do: what was begun is there by then.
-            eventually(lambda: self.run(command).returncode == 0, timeout=10, every=0.2, what=command.text)
+            eventually(lambda: self.run(command).returncode == 0, every=0.2, what=command.text)
             return
         done = self.run(command)
         word = next((word for word in shlex.split(command.text) if word in MAY_END_WITH), "")

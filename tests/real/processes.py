@@ -126,7 +126,7 @@ def _marked(marks: dict[str, str]) -> Iterator[Process]:
             yield found
 
 
-def end_marked(*, timeout: float = 10.0, **marks: str) -> list[Process]:
+def end_marked(*, timeout: float = 30.0, **marks: str) -> list[Process]:
     """SIGKILL what carries one of *marks* until none is left; return what had to be killed."""
     killed: dict[Process, None] = {}
     deadline = time.monotonic() + timeout

@@ -103,8 +103,8 @@ class UserManager:
             )
         if self.as_system:
             # Only the manager of the system takes the word of other users.
-            eventually(lambda: self.inside(["chmod", "0777", "/run/systemd/notify"]).returncode == 0, timeout=20)
-        eventually(lambda: self.ctl("show", "default.target").returncode == 0, timeout=20, what="systemd answers")
+            eventually(lambda: self.inside(["chmod", "0777", "/run/systemd/notify"]).returncode == 0, timeout=60)
+        eventually(lambda: self.ctl("show", "default.target").returncode == 0, timeout=60, what="systemd answers")
 
     def shut_down(self) -> None:
         assert self._popen is not None
@@ -116,11 +116,11 @@ class UserManager:
             self._popen.wait()
         subprocess.run(["unshare", "--mount", "sh", "-c", SWEEP], env=self.environ, check=False, capture_output=True)
 
-    def ctl(self, *words: str, timeout: float = 60) -> subprocess.CompletedProcess[str]:
+    def ctl(self, *words: str, timeout: float = 180) -> subprocess.CompletedProcess[str]:
         """Run ``systemctl --user``, whatever it says."""
         return self.inside(["systemctl", "--user", *words], timeout=timeout)
 
-    def inside(self, command: list[str], *, timeout: float = 60) -> subprocess.CompletedProcess[str]:
+    def inside(self, command: list[str], *, timeout: float = 180) -> subprocess.CompletedProcess[str]:
         """Run *command* where the manager is."""
         assert self._popen is not None
         enter = ["nsenter", "--mount", f"--target={self._popen.pid}", "--"] if self.as_system else []
@@ -158,7 +158,7 @@ def pids_of(group: str) -> list[int]:
     return found
 
 
-def run(command: list[str], environ: Mapping[str, str], *, timeout: float = 60) -> subprocess.CompletedProcess[str]:
+def run(command: list[str], environ: Mapping[str, str], *, timeout: float = 180) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         command,
         env=dict(environ),

@@ -69,7 +69,7 @@ class Visitor:
     def ask(self, method: str, path: str, body: str = "", **headers: str) -> Answer:
         """Send one request; header names have _ for -."""
         began = time.monotonic()
-        with contextlib.closing(http.client.HTTPConnection("127.0.0.1", self.port, timeout=20)) as connection:
+        with contextlib.closing(http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)) as connection:
             sent = {
                 "Host": f"{self.host}:{self.port}",
                 **{key.replace("_", "-"): value for key, value in headers.items()},
@@ -115,19 +115,25 @@ class Visitor:
             answer = self.act(action, **details)
             return answer if answer.status == 200 else None
 
-        return str(eventually(accepted, timeout=15, what=f"{action} is accepted").json["message"])
+        return str(eventually(accepted, what=f"{action} is accepted").json["message"])
 
     def server(self, server_id: str = "local") -> dict[str, Any]:
         """What the page is shown of one circusd."""
-        return next(dict(each) for each in self.get("/api/state").json["servers"] if each["id"] == server_id)
+        for each in self.get("/api/state").json["servers"]:
+            if each["id"] == server_id:
+                return dict(each)
+        raise LookupError(f"no server {server_id}")
 
     def watcher(self, name: str = "web") -> dict[str, Any]:
-        return next(dict(each) for each in self.server()["watchers"] if each["name"] == name)
+        for each in self.server()["watchers"]:
+            if each["name"] == name:
+                return dict(each)
+        raise LookupError(f"no watcher {name}")
 
     @contextlib.contextmanager
     def stream(self, path: str = "/api/stream") -> Iterator[Iterator[tuple[str, Any]]]:
         """Open a stream of events; yields (name, data) of each, and ("", None) for one that only says it is there."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=20)
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
         try:
             cookie = "; ".join(f"{name}={value}" for name, value in self.cookies.items())
             connection.request("GET", self.root + path, headers={"Host": f"{self.host}:{self.port}", "Cookie": cookie})
@@ -169,11 +175,11 @@ def running(app: Any, **uvicorns: Any) -> Iterator[tuple[uvicorn.Server, int]]:
         thread = threading.Thread(target=server.run, args=([listener],), daemon=True)
         thread.start()
         try:
-            eventually(lambda: server.started, timeout=10, what="the dashboard has started")
+            eventually(lambda: server.started, what="the dashboard has started")
             yield server, listener.getsockname()[1]
         finally:
             server.should_exit = True
-            thread.join(10)
+            thread.join(30)
 
 
 def state(*watchers: dict[str, Any]) -> dict[str, Any]:
