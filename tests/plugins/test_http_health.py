@@ -445,7 +445,7 @@ async def run(prober: HealthProber, until: Callable[[], bool]) -> None:
             await asyncio.sleep(max(0.01, await prober.tick()))
 
     try:
-        await asyncio.wait_for(tick_on(), 10)
+        await asyncio.wait_for(tick_on(), 60)
     finally:
         await prober.close()
 

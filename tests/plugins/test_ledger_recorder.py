@@ -143,7 +143,7 @@ def test_a_disk_that_does_not_answer_does_not_hold_up_the_end(monkeypatch: pytes
     monkeypatch.setattr("xboard_circus.plugins.ledger.CLOSE_SECONDS", 0.1)
     released = threading.Event()
     store = FakeStore()
-    store.on_append = lambda: released.wait(10)
+    store.on_append = lambda: released.wait(60)
     recorder = recorder_for(store)
     say(recorder, "r0")
 
@@ -154,7 +154,7 @@ def test_a_disk_that_does_not_answer_does_not_hold_up_the_end(monkeypatch: pytes
         released.set()
         return took
 
-    assert asyncio.run(end()) < 5
+    assert asyncio.run(end()) < 30
 
 
 # With a real file

@@ -79,7 +79,7 @@ def run_host(
             host.end("the test is over")
         await left.wait()
 
-    asyncio.run(asyncio.wait_for(scenario(), 10))
+    asyncio.run(asyncio.wait_for(scenario(), 60))
 
 
 def test_a_part_that_fails_or_hangs_ends_no_other(caplog: pytest.LogCaptureFixture) -> None:

@@ -19,7 +19,7 @@ from .harness import eventually
 from .parts import needs
 
 # The first one makes the base and the image, which takes minutes where neither is there yet.
-pytestmark = pytest.mark.timeout(600)
+pytestmark = pytest.mark.timeout(1800)
 
 EXAMPLE = ROOT / ".env.example"
 
@@ -96,7 +96,7 @@ def test_it_is_healthy_limited_and_keeps_its_data(tmp_path: Path) -> None:
         assert p.containers() == [f"{p.name}_backend_1"]
         backend = p.backend()
         backend.wait_ready()
-        assert eventually(lambda: backend.health() == "healthy", timeout=40, every=1)
+        assert eventually(lambda: backend.health() == "healthy", timeout=120, every=1)
 
         limits = backend.exec("cat", "/proc/self/limits")
         assert re.search(rf"Max open files +{files} +{files} ", limits)
@@ -124,13 +124,13 @@ def limit_inside(backend: Container, *files: str) -> str:
 
 
 def put(url: str, body: bytes) -> None:
-    with urllib.request.urlopen(urllib.request.Request(url, body, method="PUT"), timeout=10) as done:
+    with urllib.request.urlopen(urllib.request.Request(url, body, method="PUT"), timeout=60) as done:
         assert done.status in (200, 201)
 
 
 def post(url: str, fields: Mapping[str, str]) -> None:
     request = urllib.request.Request(url, json.dumps(fields).encode(), {"Content-Type": "application/json"})
-    with urllib.request.urlopen(request, timeout=10) as done:
+    with urllib.request.urlopen(request, timeout=60) as done:
         assert done.status == 201
 
 

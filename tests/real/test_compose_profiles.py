@@ -26,7 +26,7 @@ from .parts import find
 from .ports import free_port
 
 # The first one makes the base and the image, which takes minutes where neither is there yet.
-pytestmark = pytest.mark.timeout(600)
+pytestmark = pytest.mark.timeout(1800)
 
 PROMETHEUS = Path("deploy", "prometheus")
 NAMES = "/usr/lib/podman/aardvark-dns"  # who answers for the names in a network of podman's
@@ -64,7 +64,7 @@ def start_backend_anew(p: Project) -> None:
     """End circusd, and so the container; its restart policy brings it back."""
     backend, usual = p.backend(), address(p, USUAL)
     backend.kill(backend.state()["circusd"]["pid"])
-    eventually(lambda: address(p, USUAL) not in ("", usual), timeout=40, every=0.3, what="it has another address")
+    eventually(lambda: address(p, USUAL) not in ("", usual), timeout=120, every=0.3, what="it has another address")
     p.backend().wait_ready()
 
 
@@ -84,7 +84,9 @@ def take_token(p: Project) -> None:
     assert [line.split()[0] for line in told] == ["docker-compose", "sudo"]
     words, _, file = told[0].partition(" exec -T backend ")[2].rpartition(" >")
     print_it = shlex.split(words)
-    token = eventually(lambda: p.backend().exec(*print_it, check=False), timeout=30, every=0.5, what="there is a token")
+    token = eventually(
+        lambda: p.backend().exec(*print_it, check=False), timeout=120, every=0.5, what="there is a token"
+    )
     (p.folder / file).write_text(token)
     subprocess.run(["bash", "-euc", told[1].replace("sudo ", "")], cwd=p.folder, check=True)
 
@@ -116,7 +118,7 @@ def test_prometheus_finds_a_backend_that_was_started_anew_and_nobody_else_gets_t
         p.backend().wait_ready()
         take_token(p)
 
-        eventually(lambda: is_scraped(port, since=0), timeout=60, every=0.5, what="the page is scraped")
+        eventually(lambda: is_scraped(port, since=0), timeout=120, every=0.5, what="the page is scraped")
         assert list(p.backend().inspect()["NetworkSettings"]["Ports"]) == ["8000/tcp"]
         assert [connects(p, address(p, network), 8080) for network in (FIGURES, USUAL)] == [True, False]
         assert [connects(p, address(p, network), 8000) for network in (FIGURES, USUAL)] == [True, True]
@@ -126,7 +128,7 @@ def test_prometheus_finds_a_backend_that_was_started_anew_and_nobody_else_gets_t
         start_backend_anew(p)
         anew_at = time.time()
 
-        eventually(lambda: is_scraped(port, since=anew_at), timeout=60, every=0.5, what="it is scraped again")
+        eventually(lambda: is_scraped(port, since=anew_at), timeout=120, every=0.5, what="it is scraped again")
 
 
 def test_prometheus_is_told_the_same_in_both_places() -> None:
@@ -159,10 +161,10 @@ def test_nginx_finds_a_backend_that_was_started_anew(tmp_path: Path) -> None:
         # nginx waits until the check has gone well, and without systemd nobody but us runs it.
         p.compose("up", "--detach", "backend")
         p.backend().wait_ready()
-        eventually(lambda: p.backend().health() == "healthy", timeout=40, every=1)
+        eventually(lambda: p.backend().health() == "healthy", timeout=120, every=1)
         p.compose("up", "--detach")
 
-        answers(f"http://127.0.0.1:{port}/health/ready", within=90)
+        answers(f"http://127.0.0.1:{port}/health/ready", within=180)
         start_backend_anew(p)
 
-        answers(f"http://127.0.0.1:{port}/health/ready", within=40)
+        answers(f"http://127.0.0.1:{port}/health/ready", within=120)

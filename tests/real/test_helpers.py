@@ -29,7 +29,7 @@ def prober(c: Circusd, *, but: int = 0) -> int:
     def pid() -> int:
         return next((int(each["pid"]) for each in c.state()["probers"] if each["pid"] != but), 0)
 
-    return eventually(pid, timeout=20, what="a report of the plugin")
+    return eventually(pid, what="a report of the plugin")
 
 
 def test_a_plugin_starts_from_a_folder_with_blanks_and_again_when_the_file_changes(tmp_path: Path) -> None:

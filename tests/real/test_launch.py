@@ -61,7 +61,7 @@ def identity(pid: int) -> str:
 def test_it_becomes_the_command_under_the_same_pid(launch: Launch) -> None:
     started = launch("--", "sh", "-c", 'echo "$$ $XBOARD_WID"')
 
-    assert started.communicate(timeout=10) == (f"{started.pid} 3\n", "")
+    assert started.communicate(timeout=30) == (f"{started.pid} 3\n", "")
     assert started.returncode == 0
 
 
@@ -69,7 +69,7 @@ def test_the_command_gets_the_environment_that_we_were_given_and_no_more(launch:
     """Given an environment without a locale, which Python then adds to its own, the command does not see that."""
     started = launch("--", "/usr/bin/env", env={"LANG": "C", "ODD": "a=b c"})
 
-    output, _ = started.communicate(timeout=10)
+    output, _ = started.communicate(timeout=30)
 
     assert sorted(output.splitlines()) == ["LANG=C", "ODD=a=b c", "XBOARD_WID=3"]
 
@@ -77,7 +77,7 @@ def test_the_command_gets_the_environment_that_we_were_given_and_no_more(launch:
 def test_variables_are_added_to_the_environment_of_the_command(launch: Launch) -> None:
     started = launch("--env", "XBOARD_SPARE=1", "--env", "ODD=a=b c", "--env", "EMPTY=", "--", "/usr/bin/env", env={})
 
-    output, _ = started.communicate(timeout=10)
+    output, _ = started.communicate(timeout=30)
 
     assert sorted(output.splitlines()) == ["EMPTY=", "ODD=a=b c", "XBOARD_SPARE=1", "XBOARD_WID=3"]
 
@@ -85,20 +85,20 @@ def test_variables_are_added_to_the_environment_of_the_command(launch: Launch) -
 def test_a_locale_that_we_were_given_stays(launch: Launch) -> None:
     started = launch("--", "/usr/bin/env", env={"LC_CTYPE": "C.UTF-8"})
 
-    assert "LC_CTYPE=C.UTF-8" in started.communicate(timeout=10)[0]
+    assert "LC_CTYPE=C.UTF-8" in started.communicate(timeout=30)[0]
 
 
 def test_the_command_does_not_ignore_the_signals_that_python_ignores(launch: Launch) -> None:
     started = launch("--", "grep", "SigIgn", "/proc/self/status")
 
-    assert int(started.communicate(timeout=10)[0].split()[1], 16) == 0
+    assert int(started.communicate(timeout=30)[0].split()[1], 16) == 0
 
 
 def test_an_inherited_descriptor_reaches_the_command(launch: Launch, tmp_path: Path) -> None:
     with (tmp_path / "file").open("w") as file:
         started = launch("--", "sh", "-c", f"echo through > /proc/self/fd/{file.fileno()}", pass_fds=[file.fileno()])
 
-        assert started.wait(timeout=10) == 0
+        assert started.wait(timeout=30) == 0
     assert (tmp_path / "file").read_text() == "through\n"
 
 
@@ -110,7 +110,7 @@ def test_it_waits_until_the_gate_is_gone(launch: Launch, tmp_path: Path) -> None
 
     gate.unlink()
 
-    assert started.communicate(timeout=10)[0] == "through\n"
+    assert started.communicate(timeout=30)[0] == "through\n"
 
 
 def test_sigterm_ends_the_wait_at_once(launch: Launch, tmp_path: Path) -> None:
@@ -121,7 +121,7 @@ def test_sigterm_ends_the_wait_at_once(launch: Launch, tmp_path: Path) -> None:
 
     started.terminate()
 
-    assert started.wait(timeout=10) == -signal.SIGTERM
+    assert started.wait(timeout=30) == -signal.SIGTERM
 
 
 def test_it_ends_when_circusd_is_gone(launch: Launch, tmp_path: Path) -> None:
@@ -135,7 +135,7 @@ def test_it_ends_when_circusd_is_gone(launch: Launch, tmp_path: Path) -> None:
 
         circusd.kill()  # and not waited for yet: a zombie is gone, too
 
-        assert started.wait(timeout=10) == 123
+        assert started.wait(timeout=30) == 123
     assert started.communicate()[1] == "xboard-circus launcher: circusd is gone\n"
     assert not mark.exists()
 
@@ -163,7 +163,7 @@ def test_another_process_with_the_pid_of_circusd_is_not_circusd(launch: Launch) 
     with subprocess.Popen(["sleep", "60"]) as stranger:
         started = launch("--", "echo", "ran", env={**PATH, "XBOARD_CIRCUSD": f"{stranger.pid}:1"})
 
-        output, _ = started.communicate(timeout=10)
+        output, _ = started.communicate(timeout=30)
         stranger.kill()
 
     assert (started.returncode, output) == (123, "")
@@ -192,7 +192,7 @@ def test_another_process_with_the_pid_of_circusd_is_not_circusd(launch: Launch) 
 def test_what_can_not_be_started(launch: Launch, arguments: list[str], code: int, says: str) -> None:
     started = launch(*arguments)
 
-    _, errors = started.communicate(timeout=10)
+    _, errors = started.communicate(timeout=30)
 
     assert started.returncode == code
     assert errors.startswith("xboard-circus launcher: ")
@@ -205,7 +205,7 @@ def test_limits_are_set_soft_and_hard(launch: Launch) -> None:
         "--rlimit", "nofile=500", "--rlimit", "core=0", "--", "sh", "-c", "ulimit -n; ulimit -Hn; ulimit -c"
     )
 
-    assert started.communicate(timeout=10)[0].split() == ["500", "500", "0"]
+    assert started.communicate(timeout=30)[0].split() == ["500", "500", "0"]
 
 
 def test_unlimited_files_means_as_many_as_the_hard_limit_has(launch: Launch) -> None:
@@ -213,7 +213,7 @@ def test_unlimited_files_means_as_many_as_the_hard_limit_has(launch: Launch) -> 
 
     started = launch("--rlimit", "nofile=-1", "--", "sh", "-c", "ulimit -n")
 
-    assert started.communicate(timeout=10)[0].split() == [str(hard)]
+    assert started.communicate(timeout=30)[0].split() == [str(hard)]
 
 
 @AS_ROOT
@@ -226,7 +226,7 @@ def test_it_becomes_the_user_with_home_and_groups(launch: Launch) -> None:
         env={**PATH, "HOME": "/root", "USER": "root"},
     )
 
-    first, second = started.communicate(timeout=10)[0].splitlines()
+    first, second = started.communicate(timeout=30)[0].splitlines()
     assert first == f"{nobody.pw_uid} {nobody.pw_gid} {nobody.pw_dir} nobody nobody"
     assert second.split()[1:] == [str(nobody.pw_gid)]
 
@@ -235,7 +235,7 @@ def test_it_becomes_the_user_with_home_and_groups(launch: Launch) -> None:
 def test_users_and_groups_may_be_numbers(launch: Launch) -> None:
     started = launch("--uid", "12345", "--gid", "54321", "--", "sh", "-c", 'echo "$(id -u) $(id -g) $(id -G)"')
 
-    assert started.communicate(timeout=10)[0] == "12345 54321 54321\n"
+    assert started.communicate(timeout=30)[0] == "12345 54321 54321\n"
 
 
 @AS_ROOT

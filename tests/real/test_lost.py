@@ -37,7 +37,7 @@ def of_kinds(c: Circusd, *kinds: str) -> list[dict[str, Any]]:
         records = losses(c)
         return records if [record["kind"] for record in records] == list(kinds) else None
 
-    return eventually(found, timeout=15, every=0.2, what=f"the ledger has {kinds}, not {losses(c)}")
+    return eventually(found, timeout=60, every=0.2, what=f"the ledger has {kinds}, not {losses(c)}")
 
 
 def recorded(c: Circusd, *pids: int) -> None:
@@ -47,7 +47,7 @@ def recorded(c: Circusd, *pids: int) -> None:
         lines = c.run_cli("events", "--kind", "ready", "--since", "1h", "--json").stdout.splitlines()
         return set(pids) <= {json.loads(line)["pid"] for line in lines}
 
-    eventually(has_them, timeout=15, every=0.2, what=f"{pids} are recorded as ready")
+    eventually(has_them, timeout=60, every=0.2, what=f"{pids} are recorded as ready")
 
 
 def life(c: Circusd) -> dict[str, Any]:
@@ -122,13 +122,13 @@ def test_an_end_that_was_asked_for_is_no_loss(tmp_path: Path, way: str) -> None:
         if way == "circusctl restart":
             before = c.wait_ready()
             assert c.run_circusctl("restart").returncode == 0
-            eventually(lambda: not set(before) & set(c.wait_ready()), timeout=20)
+            eventually(lambda: not set(before) & set(c.wait_ready()), timeout=60)
         elif way == "restart":
             assert c.run_cli("restart").returncode == 0
         else:
             end(c, way)
             c.start_again()
-        recorded(c, *c.wait_ready(timeout=20))
+        recorded(c, *c.wait_ready())
 
         assert losses(c) == []
         assert life(c)["is_ordered"] is False
@@ -145,7 +145,7 @@ def end(c: Circusd, way: str) -> None:
     if way == "killed in its stop":
         eventually(lambda: life(c)["is_ordered"], what="circusd has begun to stop")
         c.kill9()
-    c.wait_ended(20)
+    c.wait_ended()
 
 
 def test_the_kernels_kill_is_told_as_such(tmp_path: Path) -> None:
@@ -153,11 +153,11 @@ def test_the_kernels_kill_is_told_as_such(tmp_path: Path) -> None:
     with circusd(tmp_path, plugins=BUNDLE) as c:
         recorded(c, *c.wait_ready())
         with memory_group(c.pid, limit=1 << 30) as group:
-            eventually(lambda: str(group) in " ".join(life(c)["kills"]), timeout=20, what="its cgroup is written down")
+            eventually(lambda: str(group) in " ".join(life(c)["kills"]), what="its cgroup is written down")
             group.shrink()
             with contextlib.suppress(CallError):
                 c.call("status", name="x" * 10_000_000, timeout=1)  # which it has to find memory for
-            eventually(lambda: not c.past[-1].alive, timeout=20)
+            eventually(lambda: not c.past[-1].alive)
 
             (lost,) = of_kinds(c, "circusd_lost")
 
@@ -172,7 +172,7 @@ def test_a_circusd_that_the_monitor_brings_back_is_told(tmp_path: Path) -> None:
 
         os.kill(c.pid, signal.SIGSTOP)
 
-        eventually(lambda: has_successor(c), timeout=30, what="a new circusd answers")
+        eventually(lambda: has_successor(c), timeout=60, what="a new circusd answers")
         lost, back = of_kinds(c, "circusd_lost", "circusd_back")
         assert lost["cause"] == "unhealthy"
         assert "did not answer any more, and the monitor ended it" in back["reason"]

@@ -26,11 +26,11 @@ def monitor(running: Circusd, *, patience: float = 30) -> Iterator[subprocess.Po
         stdout=subprocess.DEVNULL,
     )
     try:
-        eventually(lambda: "circusd answers" in running.log("monitor"), timeout=20)
+        eventually(lambda: "circusd answers" in running.log("monitor"))
         yield process
     finally:
         process.terminate()
-        process.wait(20)
+        process.wait(60)
 
 
 def has_successor(running: Circusd) -> bool:
@@ -49,8 +49,8 @@ def test_a_killed_circusd_is_back_and_a_stopped_one_is_left_alone(tmp_path: Path
 
         c.kill9()
 
-        eventually(lambda: has_successor(c), timeout=20, what="a new circusd answers")
-        c.wait_ready(timeout=20)
+        eventually(lambda: has_successor(c), timeout=60, what="a new circusd answers")
+        c.wait_ready()
         log = c.log("monitor")
         assert "circusd is gone: 1 of 5 failures" in log, log
 
@@ -70,9 +70,9 @@ def test_a_circusd_that_does_not_answer_is_ended_and_started(tmp_path: Path) -> 
 
         os.kill(old.pid, signal.SIGSTOP)
 
-        eventually(lambda: not old.alive, timeout=20, what="the frozen circusd is gone")
-        eventually(lambda: has_successor(c), timeout=20, what="a new circusd answers")
-        c.wait_ready(timeout=20)
+        eventually(lambda: not old.alive, what="the frozen circusd is gone")
+        eventually(lambda: has_successor(c), timeout=60, what="a new circusd answers")
+        c.wait_ready()
         assert f"SIGKILL to circusd (pid {old.pid})" in c.log("monitor")
 
 

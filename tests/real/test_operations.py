@@ -5,10 +5,12 @@ Those that take a container engine or systemd are run by test_operations_contain
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
 from .operations import ENGINE, HERE, OPERATIONS, OPERATIONS_ZH, SYSTEMD, Checkout, Command, commands
@@ -19,11 +21,12 @@ def checkout(tmp_path: Path) -> Iterator[Checkout]:
     made = Checkout(tmp_path.resolve() / "xboard")
     yield made
     for process in made.monitors():
-        process.terminate()
-        process.wait(10)
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.terminate()
+            process.wait(60)
     ended = made.run(Command(".venv/bin/xboard-circus clean"))
     assert ended.returncode == 0, ended.stderr
-    shutil.rmtree(made.runtime)
+    shutil.rmtree(made.runtime, ignore_errors=True)
 
 
 def test_each_command_that_runs_on_a_host_does_what_it_says(checkout: Checkout) -> None:

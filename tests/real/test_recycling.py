@@ -39,7 +39,7 @@ def test_a_leaking_worker_is_replaced_without_a_loss_and_one_at_a_time(tmp_path:
                     assert len(in_the_making(c)) <= 1, c.watcher()["workers"]
                     return len(recycled(c)) > before
 
-                eventually(one_more, timeout=15)
+                eventually(one_more)
             assert load.answered > 300
 
         assert load.lost + new.lost == []
@@ -60,7 +60,7 @@ def test_age_and_requests_are_limits_too(tmp_path: Path, options: dict[str, obje
         (first,) = c.wait_ready()
 
         with Load(c.url, rate=50) as load:
-            eventually(lambda: recycled(c) and first not in c.workers(), timeout=15)
+            eventually(lambda: recycled(c) and first not in c.workers())
 
         assert reason in recycled(c)[0]["reason"]
         assert load.lost == []
@@ -72,7 +72,7 @@ def test_a_successor_that_never_gets_ready_is_not_tried_again_and_again(tmp_path
         (first,) = c.wait_ready()
         c.set("boot", "die")
 
-        eventually(lambda: "kept" in c.watcher()["last_reason"], timeout=10)
+        eventually(lambda: "kept" in c.watcher()["last_reason"])
         tries = len(c.events.named("spawn"))
 
         holds(lambda: len(c.events.named("spawn")) == tries and c.ready() == [first], seconds=2)

@@ -47,7 +47,7 @@ def listeners_held(pid: int) -> set[str]:
 def stop(c: Circusd, name: str = "web") -> None:
     """Stop a watcher and wait until its port is given back."""
     c.do("stop", name=name, match="simple", waiting=True)
-    eventually(lambda: is_refused(c, name), timeout=10, what=f"the port of {name} refuses")
+    eventually(lambda: is_refused(c, name), what=f"the port of {name} refuses")
 
 
 def starts_again(c: Circusd, name: str = "web") -> list[int]:
@@ -148,10 +148,10 @@ def test_both_ports_are_handed_over_to_the_next_circusd(tmp_path: Path) -> None:
             c.kill9()
             c.start_again()
             for name in NAMES:
-                eventually(lambda name=name: not old & set(c.wait_ready(name=name)), timeout=20)  # type: ignore[misc]
-            eventually(lambda: not old & {found.pid for found in c.processes()}, timeout=20)
+                eventually(lambda name=name: not old & set(c.wait_ready(name=name)), timeout=60)  # type: ignore[misc]
+            eventually(lambda: not old & {found.pid for found in c.processes()}, timeout=60)
             served = web.answered, page.answered
-            eventually(lambda: web.answered > served[0] + 25 and page.answered > served[1] + 25, timeout=10)
+            eventually(lambda: web.answered > served[0] + 25 and page.answered > served[1] + 25)
 
         assert web.lost + page.lost == []
         assert c.log("circusd").count("over from a worker of an earlier circusd") == 2

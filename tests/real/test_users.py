@@ -42,7 +42,7 @@ def open_folder() -> Iterator[Path]:
     try:
         yield folder
     finally:
-        shutil.rmtree(folder)
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 @pytest.fixture(scope="module")
@@ -125,7 +125,7 @@ def test_workers_of_another_user_work_and_their_files_are_that_users(open_folder
         "working_dir": folder / "web",
         "health.live_path": "/health/live",
         "health.period": 0.3,
-        "health.timeout": 0.5,
+        "health.timeout": 2,
         "health.failure_threshold": 2,
     }
     env = library_path(open_folder / "python") if python != sys.executable else {}
@@ -144,7 +144,7 @@ def test_workers_of_another_user_work_and_their_files_are_that_users(open_folder
         c.wait_ready()
         eventually(lambda: c.worker(sick)["latency"] is not None)
         c.set(f"live.pid-{sick}", "500")
-        eventually(lambda: sick not in c.workers(), timeout=8)
+        eventually(lambda: sick not in c.workers())
         c.wait_ready()
         c.kill9()
         c.start_again()

