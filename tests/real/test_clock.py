@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from .harness import BUNDLE, FAST_RESTARTS, HERE, Circusd, Watcher, circusd, eventually, holds, kill
+from .harness import BUNDLE, FAST_RESTARTS, HERE, Circusd, Watcher, circusd, crowding, eventually, holds, kill
 
 OPTIONS = {
     "health.live_path": "/health/live",
     "health.period": 0.3,
-    "health.timeout": 0.5,
+    "health.timeout": 2,
     "health.failure_threshold": 2,
     **FAST_RESTARTS,
 }
@@ -54,10 +54,10 @@ def test_an_hour_more_or_less_changes_nothing(shared: tuple[Circusd, Path], offs
         lambda: abs(c.events.all()[-1].message["time"] - time.time() - offset) < 60, what="circusd's clock moved"
     )
     holds(lambda: c.ready() == pids, seconds=3.5)
+    eventually(lambda: [each for each in c.starts("loop") if each.at > start], what="the next try comes all the same")
 
     assert c.failures(after=before) == []
     tries = [each.at for each in c.starts("loop")][2:]
-    assert len([at for at in tries if at > start]) in (1, 2, 3)
     assert min(later - earlier for earlier, later in pairwise(tries)) > 1.4
     assert c.told("unhealthy", after=before) == []
     assert c.plugin("xboard").alive
@@ -76,6 +76,6 @@ def test_after_the_step_all_is_watched_as_before(shared: tuple[Circusd, Path], o
     c.wait_ready()
     c.set(f"live.pid-{sick}", "500")
 
-    eventually(lambda: sick not in c.workers(), timeout=8)
-    assert spawned.at - killed_at < 0.3
+    eventually(lambda: sick not in c.workers())
+    assert spawned.at - killed_at < 0.3 * crowding()
     c.wait_ready()

@@ -35,7 +35,7 @@ from .harness import eventually
 from .load import Load
 
 # The first one makes the base and the image, which takes minutes where neither is there yet.
-pytestmark = pytest.mark.timeout(600)
+pytestmark = pytest.mark.timeout(1800)
 
 HARDENED = (
     "--read-only",
@@ -117,11 +117,11 @@ def test_the_backend_answers_and_is_healthy(backend: Container) -> None:
     assert json.loads(answers(f"{backend.url}/health"))["status"] == "ok"
     body = json.dumps({"name": "from outside"}).encode()
     post = urllib.request.Request(f"{backend.url}/boards", body, {"Content-Type": "application/json"})
-    with urllib.request.urlopen(post, timeout=10) as made:
+    with urllib.request.urlopen(post, timeout=60) as made:
         assert made.status == 201
     assert "from outside" in get(f"{backend.url}/boards")
 
-    assert backend.health() == "healthy"
+    eventually(lambda: backend.health() == "healthy", timeout=120, every=0.5)
     assert backend.exec("id", "-u") == "1000"
     assert "Read-only" in podman("exec", backend.id, "touch", "/app/x", check=False).stderr
     limit = "cat /sys/fs/cgroup/memory.max /sys/fs/cgroup/memory/memory.limit_in_bytes 2>/dev/null; true"
@@ -151,9 +151,9 @@ def test_a_killed_worker_is_replaced(backend: Container) -> None:
 
     backend.kill(old[0])
 
-    eventually(lambda: len(set(backend.workers()) - {old[0]}) == 2, timeout=30, every=0.3, what="two serve again")
+    eventually(lambda: len(set(backend.workers()) - {old[0]}) == 2, timeout=120, every=0.3, what="two serve again")
     assert answers(f"{backend.url}/health")
-    assert backend.health() == "healthy"
+    eventually(lambda: backend.health() == "healthy", timeout=120, every=0.5)
 
 
 def test_the_check_fails_when_circusd_does_not_answer(backend: Container) -> None:
@@ -167,7 +167,7 @@ def test_the_check_fails_when_circusd_does_not_answer(backend: Container) -> Non
 
     assert check.returncode == 1
     assert check.stdout.startswith("no answer from circusd at ipc:///tmp/xboard/circusd")
-    eventually(lambda: backend.health() == "healthy", timeout=20, every=0.5)
+    eventually(lambda: backend.health() == "healthy", timeout=120, every=0.5)
 
 
 def test_the_check_fails_when_the_port_does_not_answer(backend: Container) -> None:
@@ -179,7 +179,7 @@ def test_the_check_fails_when_the_port_does_not_answer(backend: Container) -> No
 
     assert check.returncode == 1
     assert "xboard at port 8000, /health/live: " in check.stdout
-    eventually(lambda: len(set(backend.workers()) - set(frozen)) == 2, timeout=60, every=0.5, what="others serve")
+    eventually(lambda: len(set(backend.workers()) - set(frozen)) == 2, timeout=120, every=0.5, what="others serve")
 
 
 def test_a_killed_circusd_ends_the_container_and_docker_starts_it_again(built: str, tmp_path: Path) -> None:
@@ -191,7 +191,7 @@ def test_a_killed_circusd_ends_the_container_and_docker_starts_it_again(built: s
 
         container.kill(pid)
 
-        eventually(lambda: container.inspect()["RestartCount"] == 1, timeout=40, every=0.3, what="it is started again")
+        eventually(lambda: container.inspect()["RestartCount"] == 1, timeout=120, every=0.3, what="it is started again")
         container.wait_ready()
         assert get(f"{container.url}/")
         assert "circusd was ended by SIGKILL" in container.logs()
@@ -205,12 +205,12 @@ def test_orphans_are_reaped_and_a_stop_ends_it(built: str, tmp_path: Path, optio
         container.wait_ready(1)
         (worker,) = container.workers()
         (folder / f"do.pid-{worker}").write_text("child")
-        sleeper = eventually(lambda: pid_of(container, "sleep"), timeout=20, every=0.2)
+        sleeper = eventually(lambda: pid_of(container, "sleep"), timeout=120, every=0.2)
         container.kill(worker)
-        eventually(lambda: container.workers() not in ([], [worker]), timeout=30, every=0.3)
+        eventually(lambda: container.workers() not in ([], [worker]), timeout=120, every=0.3)
         container.kill(sleeper)  # circusd may have been quicker
 
-        eventually(lambda: pid_of(container, "sleep") is None and not zombies(container), timeout=20, every=0.2)
+        eventually(lambda: pid_of(container, "sleep") is None and not zombies(container), timeout=120, every=0.2)
         podman("stop", "--time=20", container.id)
         assert container.inspect()["State"]["ExitCode"] == 0
 
@@ -232,13 +232,12 @@ def test_a_stop_under_load_loses_nothing_until_the_drain_is_over(built: str, tmp
     """
     with running(*HARDENED, env=BACKEND, mounts=backend_mounts(orders(tmp_path))) as container:
         container.wait_ready()
-        quick = Load(f"{container.url}/", rate=100, connections=20, timeout=15)
-        slow = Load(f"{container.url}/slow?s=3", rate=5, timeout=15)
+        quick = Load(f"{container.url}/", rate=100, connections=20, timeout=30)
+        slow = Load(f"{container.url}/slow?s=3", rate=5, timeout=30)
         with quick, slow:
-            eventually(lambda: quick.answered > 150 and slow.answered > 0, timeout=30, what="both kinds are under way")
+            eventually(lambda: quick.answered > 150 and slow.answered > 0, timeout=120, what="both kinds are under way")
             stopped_at = time.monotonic()
             podman("stop", "--time=10", container.id)
-            took = time.monotonic() - stopped_at
         served = [request for load in (quick, slow) for request in load.requests]
         lost = [
             request for request in served if request.outcome != "ok" and (request.start < stopped_at or request.worker)
@@ -247,8 +246,7 @@ def test_a_stop_under_load_loses_nothing_until_the_drain_is_over(built: str, tmp
         assert lost == []
         assert any(request.start < stopped_at < request.start + request.latency for request in slow.requests)
         assert any(request.start > stopped_at and request.worker and not request.lost for request in quick.requests)
-        assert took < 10, "it was not ended by SIGKILL"
-        assert container.inspect()["State"]["ExitCode"] == 0
+        assert container.inspect()["State"]["ExitCode"] == 0, "10 s were too little, and it was ended by SIGKILL"
 
 
 # -- what cannot run --
@@ -275,7 +273,7 @@ def test_an_app_that_cannot_start_ends_the_container_with_the_reason(built: str,
     env = {"XBOARD_APP": "broken:app", "XBOARD_GIVE_UP_AFTER": "6"}
     began_at = time.monotonic()
     with running(*HARDENED, env=env, mounts=[f"{tmp_path / 'broken.py'}:/app/broken.py:ro"]) as container:
-        code = container.wait_end(timeout=90)
+        code = container.wait_end()
 
         assert code == 1
         assert time.monotonic() - began_at > 6
@@ -311,7 +309,7 @@ def test_the_data_is_where_the_host_mounts_it(built: str, tmp_path: Path) -> Non
     with running(mounts=mounts) as container:
         answers(f"{container.url}/health/ready")
         put = urllib.request.Request(f"{container.url}/uploads/note.txt", b"kept", method="PUT")
-        with urllib.request.urlopen(put, timeout=10) as done:
+        with urllib.request.urlopen(put, timeout=60) as done:
             assert done.status in (200, 201)
         podman("stop", "--time=20", container.id)
 

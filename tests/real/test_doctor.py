@@ -45,7 +45,7 @@ def test_a_backend_that_is_well_is_told_so_and_nothing_is_changed(tmp_path: Path
     """Given a backend that serves, when examined, then its topics are good, and no file or process is another."""
     with circusd(tmp_path, plugins=BUNDLE) as c:
         c.wait_ready()
-        eventually(lambda: c.state()["probers"], timeout=15)
+        eventually(lambda: c.state()["probers"])
         before, running = files(c.folder), c.processes()
         _, found = examined(c)
         shown = c.run_cli("doctor")
@@ -123,6 +123,7 @@ def test_what_dead_processes_left_is_told_and_left_there(tmp_path: Path) -> None
         folder = c.runtime / "r" / c.instance / "web"
         eventually(lambda: (folder / f"{worker.pid}.sock").exists())
         c.kill9()
+        eventually(lambda: c.processes() == [worker], what="the plugin has left, and written all that it had to")
         _, orphaned = examined(c)
         worker.signal(signal.SIGKILL)
         eventually(lambda: not worker.alive)
@@ -178,7 +179,7 @@ def test_the_last_restart_and_the_last_error_are_told(tmp_path: Path) -> None:
     """Given a worker that was killed, and an error in a log, when examined, then both are told with what to do."""
     with circusd(tmp_path, plugins=BUNDLE, options={"restart.delay": 0.1}) as c:
         pids = c.wait_ready()
-        eventually(lambda: c.state()["probers"], timeout=20)  # the recorder hears only what comes after its start
+        eventually(lambda: c.state()["probers"])  # the recorder hears only what comes after its start
         kill(pids[0])
         with (c.folder / "logs" / "circusd.log").open("a") as log:
             log.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} circus[1] [ERROR] boom of the test\n")
@@ -186,7 +187,7 @@ def test_the_last_restart_and_the_last_error_are_told(tmp_path: Path) -> None:
         def told() -> str:
             return " ".join(f"{each['what']} {each['hint']}" for each in of(examined(c)[1], "errors", "warning"))
 
-        found = eventually(lambda: said if "restart" in (said := told()) else None, timeout=15, every=0.5)
+        found = eventually(lambda: said if "restart" in (said := told()) else None, every=0.5)
 
     assert "web: 1 restart in the last day, the last at " in found
     assert "SIGKILL" in found

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from .harness import Watcher, circusd, eventually, kill
+from .harness import circusd, eventually, kill
 from .load import Load
 from .processes import marked, process
 
@@ -35,6 +35,8 @@ def test_stock_circus_replaces_a_dead_worker_at_its_next_check(tmp_path: Path) -
         killed_at = kill(dead)
 
         eventually(lambda: sibling in c.wait_ready() and dead not in c.workers())
+        # The bus is not the way by which circusd answers: what it has told may come after the answer.
+        eventually(lambda: c.events.named("spawn", since=killed_at), what="the bus tells of the new one")
         assert [event.pid for event in c.events.named("reap", since=killed_at)] == [dead]
         assert len(c.events.named("spawn", since=killed_at)) == 1
 
@@ -93,11 +95,3 @@ def test_the_mark_is_all_that_is_killed(tmp_path: Path) -> None:
     finally:
         os.kill(stranger.pid, signal.SIGKILL)
         stranger.wait()
-
-
-def test_a_start_takes_less_than_two_seconds(tmp_path: Path) -> None:
-    """Given an idle machine, when circusd starts with two workers, then the suite can afford it once a test."""
-    start = time.monotonic()
-    with circusd(tmp_path, watchers=[Watcher(armed=False)]) as c:
-        c.wait_ready()
-        assert time.monotonic() - start < 2

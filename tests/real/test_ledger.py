@@ -12,7 +12,7 @@ from pathlib import Path
 from xboard_circus.circus_client import CircusdClient
 from xboard_circus.ledger import LedgerError, LedgerStore, Record
 
-from .harness import BUNDLE, FAST_RESTARTS, Circusd, Watcher, circusd, eventually, kill
+from .harness import BUNDLE, FAST_RESTARTS, Circusd, Watcher, circusd, crowding, eventually, kill
 from .processes import process
 
 SLEEPERS = Watcher(numprocesses=2, command="sleep 600", listens=False, options=FAST_RESTARTS)
@@ -26,7 +26,7 @@ def recorded(folder: Path, file: str = "ledger.db") -> Iterator[Circusd]:
         c.write_ini(plugin__xboard={"ledger.file": file})
         c.start_again()
         eventually(lambda: len(c.workers()) == 2)
-        eventually(lambda: "Bundle" in c.log("plugin-xboard"), timeout=15, what="the plugin runs")
+        eventually(lambda: "Bundle" in c.log("plugin-xboard"), what="the plugin runs")
         yield c
 
 
@@ -43,7 +43,7 @@ def kill_one(c: Circusd) -> int:
     """Kill a worker and wait for its successor; return its pid."""
     pid = c.workers()[0]
     kill(pid)
-    eventually(lambda: len(c.workers()) == 2 and pid not in c.workers(), timeout=10)
+    eventually(lambda: len(c.workers()) == 2 and pid not in c.workers())
     return pid
 
 
@@ -67,7 +67,7 @@ def test_on_a_full_disk_it_says_so_and_goes_on(tmp_path: Path, small_disk: Calla
         filler.unlink()
         after = kill_one(c)
         # It tries again after longer and longer pauses, 30 s at most.
-        eventually(lambda: {before, *during, after} <= deaths(path).keys(), timeout=40)
+        eventually(lambda: {before, *during, after} <= deaths(path).keys(), timeout=90)
 
         assert "events wait in memory" in c.log("plugin-xboard")
         eventually(lambda: "written again" in c.log("plugin-xboard"), what="it says that it writes again")
@@ -83,10 +83,10 @@ def test_a_locked_file_only_delays(tmp_path: Path) -> None:
         with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as other:
             other.execute("BEGIN IMMEDIATE")
             during = kill_one(c)
-            eventually(lambda: "database is locked" in c.log("plugin-xboard"), timeout=10)
+            eventually(lambda: "database is locked" in c.log("plugin-xboard"))
             other.execute("ROLLBACK")
 
-        eventually(lambda: {before, during} <= deaths(path).keys(), timeout=40)
+        eventually(lambda: {before, during} <= deaths(path).keys(), timeout=90)
 
 
 def test_a_damaged_file_is_set_aside(tmp_path: Path) -> None:
@@ -97,11 +97,14 @@ def test_a_damaged_file_is_set_aside(tmp_path: Path) -> None:
         eventually(lambda: before in deaths(path))
 
         # Of a recorder that has it open it would be mended in passing: SQLite has all of so small a file in memory.
-        kill(c.plugin("xboard").pid)
+        plugin, supervisor = c.plugin("xboard"), process(c.pid)
+        supervisor.signal(signal.SIGSTOP)  # so that no other is started before all is overwritten
+        kill(plugin.pid)
         for found in tmp_path.glob("ledger.db*"):
             found.write_bytes(b"no database " * 2000)
+        supervisor.signal(signal.SIGCONT)
         during = kill_one(c)
-        eventually(lambda: during in deaths(path), timeout=40)
+        eventually(lambda: during in deaths(path), timeout=90)
 
         assert [found.name for found in tmp_path.glob("ledger.db.damaged-*")] != []
         assert "is damaged" in c.log("plugin-xboard")
@@ -120,10 +123,10 @@ def test_what_happened_without_a_recorder_is_recorded_once(tmp_path: Path) -> No
         kill(plugin.pid, signal.SIGSTOP)  # Circus would start another at once
         during = kill_one(c)
         kill(plugin.pid)
-        eventually(lambda: c.plugin("xboard") != plugin, timeout=10)
-        eventually(lambda: during in deaths(path), timeout=20)
+        eventually(lambda: c.plugin("xboard") != plugin)
+        eventually(lambda: during in deaths(path))
         after = kill_one(c)
-        eventually(lambda: after in deaths(path), timeout=10)
+        eventually(lambda: after in deaths(path))
 
         found = LedgerStore(path).query(kind="restart", limit=1000)
         assert sorted(record.pid or 0 for record in found) == sorted([before, during, after])
@@ -147,8 +150,8 @@ def test_a_hundred_events_a_second_for_a_minute(tmp_path: Path) -> None:
         def stored() -> list[str]:
             return [record.reason for record in LedgerStore(path).query(kind="recovered", limit=100_000)]
 
-        eventually(lambda: len(stored()) >= len(wanted), timeout=20, every=0.5)
+        eventually(lambda: len(stored()) >= len(wanted), timeout=60, every=0.5)
 
         assert stored() == wanted
-        assert took < 1.5 * SECONDS, "fewer than 70 events a second came about"
+        assert took < 1.5 * SECONDS * crowding(), "fewer than 70 events a second came about"
         assert process(c.plugin("xboard").pid).memory < 200_000_000

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -26,9 +27,9 @@ def test_an_app_that_dies_at_import_is_tried_ever_later_and_then_once_in_a_coold
     """Given two workers whose app raises at import, when they have crash-looped for a while, then the schedule held."""
     with circusd(tmp_path, watchers=[Watcher(options=FAST, told={"boot": "die"})]) as c:
         begin = time.monotonic()
-        eventually(lambda: len(c.events.named("cooldown")) == 2, timeout=30)
+        eventually(lambda: len(c.events.named("cooldown")) == 2, timeout=60)
         cooling, cpu, size = time.monotonic(), process(c.pid).cpu, len(c.log())
-        eventually(lambda: len([start for start in c.starts() if start.at > cooling]) >= 3, timeout=30)
+        eventually(lambda: len([start for start in c.starts() if start.at > cooling]) >= 3, timeout=60)
         now = time.monotonic()
 
         for wid in (1, 2):
@@ -45,18 +46,23 @@ def test_an_app_that_dies_at_import_is_tried_ever_later_and_then_once_in_a_coold
 def test_a_waiting_worker_shows_why_and_until_when_and_is_up_one_try_after_the_cure(tmp_path: Path) -> None:
     """Given a cooling crash loop, when the app is mended, then each worker is up with its next try."""
     with circusd(tmp_path, watchers=[Watcher(options=FAST, told={"boot": "die"})]) as c:
-        eventually(lambda: len(c.events.named("cooldown")) == 2, timeout=30)
-        waiting = eventually(lambda: [worker for worker in c.watcher()["workers"] if worker["state"] == "waiting"])
+        eventually(lambda: len(c.events.named("cooldown")) == 2, timeout=60)
 
-        assert all(0 <= worker["next_try"] <= 1.5 for worker in waiting)
-        assert all("next try" in worker["reason"] for worker in waiting)
-        assert "told to die at import" in c.watcher()["last_reason"]
-        assert 0 <= c.watcher()["cooldown_until"] <= 1.5
+        def cooling() -> dict[str, Any] | None:
+            """What the state tells at once of both, at a time when neither is being tried."""
+            told = c.watcher()
+            return told if [worker["state"] for worker in told["workers"]] == ["waiting"] * 2 else None
+
+        told = eventually(cooling)
+        assert all(0 <= worker["next_try"] <= 1.5 for worker in told["workers"])
+        assert all("next try" in worker["reason"] for worker in told["workers"])
+        assert "told to die at import" in told["last_reason"]
+        assert 0 <= told["cooldown_until"] <= 1.5
         assert c.status() == "active"
 
         c.set("boot", "")
         cured_at = time.monotonic()
-        c.wait_ready(timeout=30)
+        c.wait_ready()
 
         tries = Counter(start.wid for start in c.starts() if start.at > cured_at)
         assert tries.total() > 0
@@ -70,7 +76,7 @@ def test_after_the_cure_who_cools_for_what_both_spent_waits_for_no_try_of_its_ow
         eventually(lambda: c.events.named("cooldown"))
         c.set("boot", "")
 
-        c.wait_ready(timeout=20)
+        c.wait_ready()  # within half of the cooldown
 
         assert len(c.events.named("cooldown")) == 1
 
@@ -83,7 +89,7 @@ def test_one_crash_looping_worker_of_four_costs_the_others_nothing(tmp_path: Pat
 
         eventually(lambda: c.events.named("cooldown"))
         cooled = len(c.failures())
-        eventually(lambda: len(c.failures()) >= cooled + 2, timeout=8)
+        eventually(lambda: len(c.failures()) >= cooled + 2)
 
         assert c.ready() == healthy
         assert {event.message["wid"] for event in c.failures()} == {2}
@@ -92,7 +98,7 @@ def test_one_crash_looping_worker_of_four_costs_the_others_nothing(tmp_path: Pat
 
 def test_a_stop_in_a_wait_lasts_and_a_start_begins_anew(tmp_path: Path) -> None:
     """Given a worker that waits for a cooldown, when it is stopped and later started, then it waits no more."""
-    options = {**FAST, "restart.cooldown": 60}
+    options = {**FAST, "restart.cooldown": 600}
     with circusd(tmp_path, watchers=[Watcher(numprocesses=1, options=options, told={"boot": "die"})]) as c:
         eventually(lambda: c.events.named("cooldown"))
         eventually(lambda: c.watcher()["workers"][0]["state"] == "waiting")
@@ -100,24 +106,22 @@ def test_a_stop_in_a_wait_lasts_and_a_start_begins_anew(tmp_path: Path) -> None:
         c.do("stop", name="web", waiting=True)
         c.set("boot", "")
         holds(lambda: c.status() == "stopped" and not c.workers(), seconds=1)
-        started_at = time.monotonic()
         c.do("start", name="web", waiting=True)
 
         c.wait_ready()
-        assert time.monotonic() - started_at < 3
         assert c.watcher()["budget"]["spent"] == 0
 
 
 def test_a_restart_by_the_operator_ends_the_wait(tmp_path: Path) -> None:
     """Given a worker that waits for a cooldown, when the operator restarts its watcher, then it is tried at once."""
-    options = {**FAST, "restart.cooldown": 60}
+    options = {**FAST, "restart.cooldown": 600}
     with circusd(tmp_path, watchers=[Watcher(numprocesses=1, options=options, told={"boot": "die"})]) as c:
         eventually(lambda: c.events.named("cooldown"))
 
         c.set("boot", "")
         c.do("restart", name="web", waiting=True)
 
-        c.wait_ready(timeout=3)
+        c.wait_ready()
 
 
 def reload(c: Circusd) -> None:
@@ -145,7 +149,7 @@ def signal_one(c: Circusd) -> None:
 def expire(c: Circusd) -> None:
     c.do("set", name="web", options={"max_age": 1, "max_age_variance": 0}, waiting=True)
     old = c.wait_ready()
-    eventually(lambda: not set(old) & set(c.workers()), timeout=8)
+    eventually(lambda: not set(old) & set(c.workers()))
     c.do("set", name="web", options={"max_age": 0}, waiting=True)
 
 
@@ -171,7 +175,7 @@ def operated(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Circusd]:
 
 def test_a_worker_that_stays_ready_clears_its_count(tmp_path: Path) -> None:
     """Given one counted failure, when the new worker has been ready for restart.reset_after, then none is left."""
-    with circusd(tmp_path, numprocesses=1, options={"restart.reset_after": 1}) as c:
+    with circusd(tmp_path, numprocesses=1, options={"restart.reset_after": 4}) as c:
         (pid,) = c.wait_ready()
         kill(pid)
         eventually(lambda: c.watcher()["budget"]["spent"] == 1)

@@ -43,10 +43,12 @@ def shipped_file(folder: Path) -> Path:
     return file
 
 
-def rotate(folder: Path, rounds: int) -> None:
+def rotate(folder: Path, rounds: int, *logs: Path) -> None:
+    """Rotate again and again, each time when something has been written to *logs*: an empty one is not rotated."""
     program, file = find("logrotate"), shipped_file(folder)
     assert program is not None
     for _ in range(rounds):
+        eventually(lambda: all(log.stat().st_size for log in logs), what="the logs are written to")
         command = [program, "--force", "--state", str(folder / "state"), str(file)]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         assert (done.returncode, done.stderr) == (0, "")
@@ -83,7 +85,7 @@ def test_no_line_of_a_worker_is_lost_or_doubled(tmp_path: Path) -> None:
     with circusd(tmp_path, watchers=[watcher], plugins=BUNDLE, circus={"logoutput": own}) as c:
         eventually(lambda: len(all_lines(logs / "web.log")) > 100)
         circusds = c.past[-1].pid
-        rotate(tmp_path, ROUNDS)
+        rotate(tmp_path, ROUNDS, logs / "web.log", logs / "web.out.log")
         c.do("stop", name="web", waiting=True)
         eventually(own.exists, what="circusd's own log is begun anew")
         assert c.past[-1].pid == circusds
@@ -97,7 +99,7 @@ def test_no_line_of_a_worker_is_lost_or_doubled(tmp_path: Path) -> None:
             assert len(told) == 2
             for numbers in told.values():
                 assert numbers == list(range(len(numbers)))
-                assert len(numbers) > ROUNDS * PAUSE * LINES_A_SECOND / 4
+                assert len(numbers) > 100 * ROUNDS  # as many as a crowded machine can
         assert "web stopped" in own.read_text()
         assert any("circusd" in line for line in all_lines(logs / "plugin-xboard.log"))
 
@@ -117,7 +119,7 @@ def test_no_line_of_a_plugin_is_lost_or_doubled(tmp_path: Path) -> None:
     writer = subprocess.Popen([sys.executable, "-c", code, str(log)])
     try:
         eventually(log.exists)
-        rotate(tmp_path, 10)
+        rotate(tmp_path, 10, log)
     finally:
         writer.kill()
         writer.wait()

@@ -32,19 +32,20 @@ def test_after_circusd_is_killed_its_successor_takes_over(tmp_path: Path) -> Non
         c.wait_ready()
         eventually(lambda: len(c.processes()) == 5, what="circusd, two workers, the plugin and circusd-stats")
         orphans = orphans_of(c)
-        assert len(orphans) >= 3  # stats and plugin may end by themselves when circusd is gone
+        assert len(orphans) >= 2  # stats and plugin may end by themselves when circusd is gone
 
-        start = time.monotonic()
         c.start_again()
         fresh = c.wait_ready()
 
-        assert time.monotonic() - start < 10
         assert c.serves()
-        eventually(lambda: not [orphan for orphan in orphans if orphan.alive], timeout=10)
+        eventually(lambda: not [orphan for orphan in orphans if orphan.alive])
         assert not set(fresh) & {orphan.pid for orphan in orphans}
-        plugins = [found for found in c.processes() if "circus import plugins" in found.command]
-        assert plugins == [c.plugin("xboard")]
-        assert len(c.events.named("port_freed")) <= 1
+
+        def plugins() -> list[Process]:
+            return [found for found in c.processes() if "circus import plugins" in found.command]
+
+        eventually(lambda: plugins() == [c.plugin("xboard")], what="one plugin runs, the new one")
+        assert len(c.told("port_freed")) <= 1
 
 
 def test_an_orphan_that_ignores_sigterm_is_killed_after_the_grace(tmp_path: Path) -> None:
@@ -52,7 +53,7 @@ def test_an_orphan_that_ignores_sigterm_is_killed_after_the_grace(tmp_path: Path
 
     One that cannot be asked for its socket: else the port is taken over from it, and it may drain for longer.
     """
-    watcher = Watcher(numprocesses=1, options=RETRY, told={"boot": "ignore-term"})
+    watcher = Watcher(numprocesses=1, options={**RETRY, "port.grace": 6}, told={"boot": "ignore-term"})
     with circusd(tmp_path, watchers=[watcher]) as c:
         (pid,) = c.wait_ready()
         deaf = process(pid)
@@ -64,13 +65,13 @@ def test_an_orphan_that_ignores_sigterm_is_killed_after_the_grace(tmp_path: Path
         start = time.monotonic()
         c.start_again()
         with c.answering(within=0.5):
-            holds(lambda: deaf.alive, seconds=1.5 - (time.monotonic() - start) - 0.2, what="killed before the grace")
-            assert c.watcher()["port"]["state"] == "cleaning"
-            eventually(lambda: not deaf.alive, timeout=3)
+            eventually(lambda: c.watcher()["port"]["state"] == "cleaning")
+            holds(lambda: deaf.alive, seconds=6 - (time.monotonic() - start) - 0.2, what="killed before the grace")
+            eventually(lambda: not deaf.alive)
             c.wait_ready()
 
         assert c.serves()
-        (freed,) = c.events.named("port_freed")
+        (freed,) = c.told("port_freed")
         assert str(pid) in freed.reason
 
 
@@ -97,7 +98,7 @@ def test_a_waiting_launcher_ends_with_its_circusd(tmp_path: Path) -> None:
 
         c.kill9()
 
-        eventually(lambda: c.processes() == [], timeout=1)
+        eventually(lambda: c.processes() == [])
 
 
 @pytest.mark.parametrize(
@@ -117,18 +118,19 @@ def test_a_stranger_on_the_port_lives_and_is_named(tmp_path: Path, host: str, re
         reason = c.watcher()["port"]["reason"]
         for told in (f"pid {other.pid}", "python", pwd.getpwuid(os.getuid()).pw_name, " s", str(tmp_path)):
             assert told in reason
-        assert {worker["state"] for worker in c.watcher()["workers"]} == {"waiting"}
-        assert all("port" in worker["reason"] for worker in c.watcher()["workers"])
+        workers = eventually(lambda: c.watcher()["workers"], what="they are listed")
+        assert {worker["state"] for worker in workers} == {"waiting"}
+        assert all("port" in worker["reason"] for worker in workers)
         assert c.status() == "active"
         with c.answering(within=0.5):
             holds(lambda: other.alive and not c.starts(), seconds=1.2)
-        (refused,) = c.events.named("port_refused")
+        (refused,) = c.told("port_refused")
         assert str(other.pid) in refused.reason
         assert c.failures() == []
 
         other.signal(signal.SIGKILL)
 
-        c.wait_ready(timeout=0.5 + 2)
+        c.wait_ready()
         assert c.serves()
 
 
@@ -151,7 +153,7 @@ def test_a_stranger_is_ended_where_the_policy_says_any(tmp_path: Path) -> None:
         c.wait_ready()
 
         assert not other.alive
-        (freed,) = c.events.named("port_freed")
+        (freed,) = c.told("port_freed")
         assert str(other.pid) in freed.reason
 
 
@@ -206,7 +208,7 @@ def test_the_children_of_a_dead_parent_do_not_keep_the_port(tmp_path: Path) -> N
 
         kill(parent)
 
-        eventually(lambda: int(c.get(timeout=1)) not in old, timeout=10)
+        eventually(lambda: int(c.get(timeout=1)) not in old)
         eventually(lambda: not [found for found in c.processes() if found.pid in old])
 
 
@@ -223,7 +225,7 @@ def test_a_lone_server_that_binds_by_itself_and_hangs_is_ended_first(tmp_path: P
         eventually(lambda: c.state()["watchers"][0]["workers"][0]["latency"], what="the url was probed")
         c.tell(hangs, "block 60")
 
-        eventually(lambda: int(c.get(timeout=1)) != hangs, timeout=15)
+        eventually(lambda: int(c.get(timeout=1)) != hangs, timeout=60)
 
         assert "unhealthy" in {event.message["cause"] for event in c.failures()}
 

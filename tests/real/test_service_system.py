@@ -79,7 +79,7 @@ def test_the_unit_is_sound_scores_well_and_its_sandbox_leaves_it_working(open_fo
         assert (folder / "ledger.db").exists()
 
         told_in(host, str(SCRIPT), "remove", *words)
-        eventually(lambda: not host.processes(UNIT), timeout=20)
+        eventually(lambda: not host.processes(UNIT))
         assert host.inside(["ls", unit, f"/usr/local/bin/{NAME}"]).returncode == 2
 
 
@@ -101,7 +101,7 @@ def test_a_service_of_a_user_needs_no_right_of_the_system(open_folder: Path, pyt
             assert told_in(host, "systemd-analyze", "--user", "verify", str(host.units / UNIT)) == ""
             assert host.ctl("reload", UNIT).returncode == 0
             told_in(host, script, "remove", *words)
-            assert not host.processes(UNIT)
+            eventually(lambda: not host.processes(UNIT))
 
 
 def test_without_root_a_service_of_the_system_is_refused(tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ from .memory_group import memory_group
 QUICK = {
     "health.live_path": "/health/live",
     "health.period": 0.3,
-    "health.timeout": 0.5,
+    "health.timeout": 1,
     "health.failure_threshold": 2,
     **FAST_RESTARTS,
     "graceful_timeout": 5,
@@ -41,7 +41,7 @@ def why(c: Circusd, whom: str | int, *, expect: str = "") -> tuple[dict[str, Any
         assert expect in reply["text"], reply["text"]
         return reply["record"], reply["text"]
 
-    return eventually(told, timeout=15, every=0.2, what=f"why {whom} tells {expect!r}")
+    return eventually(told, timeout=60, every=0.2, what=f"why {whom} tells {expect!r}")
 
 
 def probed(c: Circusd, number: int | None = None) -> list[int]:
@@ -93,7 +93,7 @@ def test_the_kernel_kills_for_want_of_memory(c: Circusd) -> None:
     """Given a worker in a memory cgroup, when it takes more, then the SIGKILL is told as the kernel's."""
     pid, _ = probed(c)
     with memory_group(pid, limit=200 << 20):
-        eventually(lambda: c.worker(pid)["age"] > 6, timeout=15, what="circusd has looked at the count of its cgroup")
+        eventually(lambda: c.worker(pid)["age"] > 6, what="circusd has looked at the count of its cgroup")
 
         c.tell(pid, "leak 400")
         record, text = why(c, pid)
@@ -105,7 +105,7 @@ def test_the_kernel_kills_for_want_of_memory(c: Circusd) -> None:
 def test_a_kill_from_outside(c: Circusd) -> None:
     """Given a worker, when somebody sends it SIGKILL, then that is no want of memory."""
     pid, _ = probed(c)
-    eventually(lambda: c.worker(pid)["age"] > 4.5, timeout=15, what="circusd has looked at the count of its cgroup")
+    eventually(lambda: c.worker(pid)["age"] > 4.5, what="circusd has looked at the count of its cgroup")
 
     kill(pid)
     record, text = why(c, pid)
@@ -119,7 +119,7 @@ def test_a_wedged_worker(c: Circusd) -> None:
     """Given a worker with forty threads, when its loop stands still, then all stacks are there, and the silence."""
     pid, _ = probed(c)
     c.tell(pid, "busy 40 600")
-    eventually(lambda: c.worker(pid)["state"] == "busy", timeout=10)
+    eventually(lambda: c.worker(pid)["state"] == "busy")
 
     c.tell(pid, "block 600")
     record, text = why(c, pid, expect="took its place and was ready")
@@ -151,9 +151,12 @@ def test_a_failed_start(c: Circusd) -> None:
     """Given an app that dies at import, when a worker is replaced by it, then its last words are the reason."""
     pid, _ = probed(c)
 
+    before = c.last_told()
     c.set("boot", "die")
     kill(pid)
-    failed = eventually(lambda: [each for each in c.failures() if each.message["cause"] == "failed start"])[0]
+    failed = eventually(lambda: [each for each in c.failures(after=before) if each.message["cause"] == "failed start"])[
+        0
+    ]
     c.set("boot", "")
     assert failed.pid is not None
     record, text = why(c, failed.pid)
@@ -170,12 +173,16 @@ def test_an_operator_with_circusctl(c: Circusd, command: str) -> None:
     arguments = ["restart", "web", "--waiting"] if command == "restart" else ["kill", "web", str(pid)]
     assert c.run_circusctl(*arguments).returncode == 0
     record, text = why(c, pid)
-    given = [json.loads(line) for line in c.run_cli("events", "--kind", "command", "--json").stdout.splitlines()]
+
+    def given() -> dict[str, Any] | None:
+        """The last command, if it is this one: what is recorded of it may come after the end that it has caused."""
+        lines = c.run_cli("events", "--kind", "command", "--json").stdout.splitlines()
+        data: dict[str, Any] = json.loads(lines[-1])["data"]
+        return data if data["command"].startswith(command) else None
 
     assert record["cause"] == "commanded"
     assert record["data"]["by"] == f"operator: circusctl {command}"
-    assert given[-1]["data"]["command"].startswith(command)
-    assert given[-1]["data"]["by"] == "circusctl"
+    assert eventually(given, every=0.2)["by"] == "circusctl"
     holds_in(text, f"asked by: operator: circusctl {command}", "failures of all workers, without this one")
 
 
@@ -185,11 +192,11 @@ def test_an_operator_with_our_command_line(c: Circusd) -> None:
 
     assert c.run_cli("reload", "--no-preflight").returncode == 0
     record, text = why(c, pid)
-    reloads = c.run_cli("events", "--kind", "reload_begin", "--kind", "reload_end", "--watcher", "web").stdout
+    reloads = ("events", "--kind", "reload_begin", "--kind", "reload_end", "--watcher", "web")
 
     assert record["data"]["by"] == "reload"
     holds_in(text, "rolling reload asked for by xboard-circus reload, user")
-    assert "2 of 2 replaced" in reloads
+    eventually(lambda: "2 of 2 replaced" in c.run_cli(*reloads).stdout, every=0.2, what="its end is recorded")
 
 
 def test_the_last_one_is_told_without_a_name(c: Circusd) -> None:
@@ -211,7 +218,7 @@ def test_it_is_told_who_stopped_everything_when_circusd_is_down(tmp_path: Path, 
         pids = c.wait_ready()
         if way == "a signal to circusd":
             os.kill(c.pid, signal.SIGTERM)
-            eventually(lambda: c.processes() == [], timeout=15)
+            eventually(lambda: c.processes() == [])
         else:
             assert c.run_cli("stop").returncode == 0
 
