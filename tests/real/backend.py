@@ -3,7 +3,8 @@
 What it does is said by small text files in BACKEND_DIR, read when they matter, so a test can change its mind while the
 backend runs. ``NAME.pid-4711`` goes before ``NAME.wid-2``, and that before plain ``NAME``:
 
-boot    at import: ``die`` (an exception), ``exit 7``, ``sleep 5``; at start: ``slow 2``, ``hang``; ``ignore-term``
+boot    at import: ``die`` (an exception), ``exit 7``, ``sleep 5``; at start: ``slow 2``, ``hang``, ``held`` (as long
+        as that is said); ``ignore-term``
 live    what ``/health/live`` answers: see `answer_health`
 ready   the same for ``/health/ready``
 drain   seconds that the shutdown takes
@@ -72,6 +73,8 @@ async def start_as_told() -> None:
         await asyncio.sleep(float(value))
     if verb == "hang":
         await asyncio.sleep(3600)
+    while setting("boot") == "held":
+        await asyncio.sleep(0.02)
     if verb == "ignore-term":
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
     tell("ready-at")

@@ -28,7 +28,7 @@ from xboard_circus.alerts.webhook import WebhookSink
 from xboard_circus.core.alert_gate import About, Notice
 from xboard_circus.core.alerting import Severity, Trouble
 
-from .alert_servers import HookServer, MailServer, hook_server, mail_server
+from .alert_servers import LONGEST_HANG, HookServer, MailServer, hook_server, mail_server
 from .ports import free_port
 from .processes import process
 
@@ -73,7 +73,7 @@ def secret_file(folder: Path, text: str, name: str = "secret") -> Secret:
 
 
 def webhook(folder: Path, url: str, **options: object) -> WebhookSink:
-    arguments = {"url": secret_file(folder, f"{url}/hook/{TOKEN}?key={TOKEN}"), "timeout": 5.0, **options}
+    arguments = {"url": secret_file(folder, f"{url}/hook/{TOKEN}?key={TOKEN}"), "timeout": 20.0, **options}
     return WebhookSink(**arguments)  # type: ignore[arg-type]
 
 
@@ -191,7 +191,7 @@ def test_a_server_that_takes_its_time_is_cut_off(
         began = time.monotonic()
         sink = webhook(tmp_path, url, timeout=0.5, is_proxied=is_proxied)
         assert refusal_of(sink) == "no complete answer within 0.5 s"
-        assert time.monotonic() - began < 5
+        assert time.monotonic() - began < 30 < LONGEST_HANG
 
 
 def test_a_redirect_is_not_followed(tmp_path: Path) -> None:
@@ -260,7 +260,7 @@ def test_a_secret_may_come_from_the_environment(hook: HookServer, monkeypatch: p
 
 
 def mail_sink(server: MailServer, ca_file: Path | None, **options: object) -> SmtpSink:
-    arguments = {"host": "localhost", "port": server.port, "sender": "XBoard <alerts@example.org>", "timeout": 5.0}
+    arguments = {"host": "localhost", "port": server.port, "sender": "XBoard <alerts@example.org>", "timeout": 20.0}
     arguments |= {"to": ("ops@example.org",), "ca_file": ca_file, **options}
     return SmtpSink(**arguments)  # type: ignore[arg-type]
 
@@ -324,8 +324,9 @@ def test_an_unknown_certificate_is_refused(tls: ssl.SSLContext) -> None:
 def test_a_mail_server_that_hangs_is_cut_off(tls: ssl.SSLContext, ca_file: Path) -> None:
     with mail_server("hang", tls=tls) as server:
         began = time.monotonic()
-        assert refusal_of(mail_sink(server, ca_file, timeout=0.7)) == "no complete answer within 0.7 s"
-        assert time.monotonic() - began < 5
+        # Time enough for all that comes before the hang, on a crowded machine too.
+        assert refusal_of(mail_sink(server, ca_file, timeout=3.0)) == "no complete answer within 3 s"
+        assert time.monotonic() - began < 30 < LONGEST_HANG
 
 
 def test_a_mail_server_that_fails_is_quoted(ca_file: Path) -> None:
@@ -393,7 +394,7 @@ def test_a_command_that_fails_is_quoted(tmp_path: Path) -> None:
 
 
 def test_a_command_that_takes_too_long_is_killed(tmp_path: Path) -> None:
-    assert refusal_of(command(tmp_path, "hang", timeout=2.0)) == f"{sys.executable} was killed: not done within 2 s"
+    assert refusal_of(command(tmp_path, "hang", timeout=6.0)) == f"{sys.executable} was killed: not done within 6 s"
 
     pid = json.loads((tmp_path / "got").read_text())["pid"]
     with pytest.raises(ProcessLookupError):

@@ -82,17 +82,20 @@ def test_each_state_appears_as_workers_are_blocked_killed_and_healed(tmp_path: P
         c.set(f"ready.pid-{unready}", "503")
         visit.sees(unready, "not_ready")
 
-        c.tell(full, "busy 40 6")
+        c.tell(full, "busy 40 20")
         visit.sees(full, "busy")
         expect(visit.row(full)).to_contain_text("40 of 40 threads busy")
 
-        c.set("boot", "slow 3")
+        c.set("boot", "held")
         c.set(f"live.pid-{sick}", "503")
         visit.sees(sick, "sick")
         expect(visit.row(sick)).to_contain_text("live path failed")
         visit.picture("states-1")
         expect(visit.watcher().locator('.badge[data-state="starting"]')).to_be_visible()
 
+        c.set("boot", "")
+        eventually(lambda: sick not in c.workers(), what="the sick one is replaced")
+        c.set("boot", "slow 3")
         c.tell(wedged, "block 60")
         visit.sees(wedged, "wedged")
         expect(visit.row(wedged)).to_contain_text("no answer")
@@ -147,7 +150,7 @@ def test_a_kill_is_asked_first_and_escape_means_no(visit: Visit, shared: Circusd
 
 def test_a_roll_shows_its_progress_and_replaces_all(visit: Visit, shared: Circusd) -> None:
     before = shared.wait_ready(timeout=PATIENCE)
-    shared.set("boot", "slow 2")  # longer than from one look of the page to the next
+    shared.set("boot", "held")  # until the page has shown it
 
     press(visit.watcher(), "Roll")
 
@@ -497,7 +500,7 @@ def test_a_port_that_another_holds_is_told_once(tmp_path: Path) -> None:
         circusd(tmp_path, watchers=watchers, plugins=BUNDLE, start=False) as c,
         stranger(c.watchers["web"].port, tmp_path) as holder,
     ):
-        assert f"pid {holder.pid}" in c.run_cli("start", timeout=60).stderr
+        assert f"pid {holder.pid}" in c.run_cli("start").stderr
         eventually(lambda: "ok" in c.get("/healthz", name=WATCHER), timeout=PATIENCE, what="the page is served")
         with visiting(c, tmp_path) as visit:
             told = visit.watcher().locator(".last:visible")

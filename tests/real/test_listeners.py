@@ -434,7 +434,7 @@ def test_who_heeds_sigterm_is_not_killed(start: Children, marks: dict[str, str])
     child = start.run(POLITE, **marks)
     child.line()
 
-    assert listeners.stop([held(child.pid)], grace=5) == []
+    assert listeners.stop([held(child.pid)], grace=30) == []
     assert (child.line(), child.process.wait()) == ("drained", 0)
 
 
@@ -445,7 +445,7 @@ def test_who_does_not_is_killed_after_the_grace(start: Children, marks: dict[str
 
     assert listeners.stop([held(child.pid)], grace=0.3) == []
     assert child.process.wait() == -signal.SIGKILL
-    assert 0.3 <= time.monotonic() - began < 3
+    assert 0.3 <= time.monotonic() - began < 30
 
 
 def test_a_stopped_process_may_end_in_order(start: Children, marks: dict[str, str]) -> None:
@@ -454,7 +454,7 @@ def test_a_stopped_process_may_end_in_order(start: Children, marks: dict[str, st
     child.process.send_signal(signal.SIGSTOP)
     os.waitid(os.P_PID, child.pid, os.WSTOPPED | os.WNOWAIT)
 
-    assert listeners.stop([held(child.pid)], grace=5) == []
+    assert listeners.stop([held(child.pid)], grace=30) == []
     assert child.line() == "drained"
 
 
@@ -485,7 +485,7 @@ def test_parents_go_first(start: Children, marks: dict[str, str]) -> None:
     supervisor = start.run(SUPERVISOR, SLEEP, **marks)
     child_ended = ended(supervisor.numbers()[0])
 
-    assert listeners.stop([held(supervisor.pid)], grace=5) == []
+    assert listeners.stop([held(supervisor.pid)], grace=30) == []
     assert child_ended()
     assert supervisor.output.read() == ""
 
@@ -503,7 +503,7 @@ def test_children_that_come_during_the_grace_are_found(start: Children, marks: d
     stubborn = start.run(STUBBORN, DEAF, **marks)
     assert [stubborn.line(), stubborn.line()] == ["ready", "steady"]
 
-    left = listeners.stop([held(stubborn.pid)], grace=1)
+    left = listeners.stop([held(stubborn.pid)], grace=4)
 
     (latecomer,) = stubborn.numbers()
     assert left == []
@@ -515,7 +515,7 @@ def test_children_without_marks_go_with_their_parent(start: Children, marks: dic
     supervisor = start.run(SUPERVISOR, bare, **marks)
     child_ended = ended(supervisor.numbers()[0])
 
-    assert listeners.stop([held(supervisor.pid)], grace=5) == []
+    assert listeners.stop([held(supervisor.pid)], grace=30) == []
     assert child_ended()
 
 
@@ -528,7 +528,7 @@ def test_children_of_another_circusd_stay(start: Children, marks: dict[str, str]
     supervisor = start.run(SUPERVISOR, inner, **marks)
     child_ended = ended(supervisor.numbers()[0])
 
-    assert listeners.stop([held(supervisor.pid)], grace=5) == []
+    assert listeners.stop([held(supervisor.pid)], grace=30) == []
     assert not child_ended()
 
 
@@ -536,7 +536,7 @@ def test_a_strangers_children_stay(start: Children) -> None:
     supervisor = start.run(SUPERVISOR, SLEEP)
     child_ended = ended(supervisor.numbers()[0])
 
-    assert listeners.stop([held(supervisor.pid)], grace=5) == []
+    assert listeners.stop([held(supervisor.pid)], grace=30) == []
     assert not child_ended()
 
 

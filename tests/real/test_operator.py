@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from .harness import FAST_RESTARTS, Circusd, Watcher, circusd, eventually, holds, kill
+from .harness import FAST_RESTARTS, Circusd, Watcher, circusd, crowding, eventually, holds, kill
 from .processes import process
 
 
@@ -31,9 +31,9 @@ def test_while_a_worker_of_ours_drains_another_watcher_is_looked_after(tmp_path:
 
         with c.answering(within=0.5):
             killed_at = kill(dead)
-            c.wait_ready(timeout=2)
-            assert time.monotonic() - killed_at < 2
-            c.do("incr", name="web", waiting=True, timeout=1)
+            c.wait_ready()
+            assert time.monotonic() - killed_at < 2 * crowding()
+            c.do("incr", name="web", waiting=True)
             c.wait_ready(3)
 
         assert c.worker(old, "slow")["state"] == "draining"
@@ -45,7 +45,7 @@ def being_replaced(folder: Path, phase: str) -> Iterator[tuple[Circusd, int]]:
 
     starting: its successor is not ready yet. draining: it was told to go, and does not. wedged: it is being killed.
     """
-    watcher = Watcher(options={**FAST_RESTARTS, "graceful_timeout": 1}, told={"drain": "30"})
+    watcher = Watcher(options={**FAST_RESTARTS, "graceful_timeout": 4}, told={"drain": "30"})
     with circusd(folder, watchers=[watcher], check_delay=1) as c:
         old, _ = c.wait_ready()
         if phase == "starting":
@@ -80,7 +80,8 @@ def test_a_stop_in_a_replacement_stops(tmp_path: Path, phase: str) -> None:
     with being_replaced(tmp_path, phase) as (c, _), c.answering(within=0.5):
         c.do("stop", name="web", waiting=True)
 
-        eventually(lambda: [found.pid for found in c.processes()] == [c.pid], timeout=0.5)
+        # Sooner than a worker that was forgotten ends by itself.
+        eventually(lambda: [found.pid for found in c.processes()] == [c.pid], timeout=10)
         holds(lambda: c.status() == "stopped" and c.call("list", name="web")["pids"] == [], seconds=1)
         assert len(c.processes()) == 1
         c.do("start", name="web", waiting=True)
@@ -121,7 +122,7 @@ def test_a_restart_in_a_replacement_restarts(tmp_path: Path, phase: str) -> None
 def test_a_quit_in_a_replacement_quits(tmp_path: Path, phase: str) -> None:
     """Given a replacement under way, when the operator quits circusd, then it ends, and all of its processes too."""
     with being_replaced(tmp_path, phase) as (c, _):
-        c.stop(timeout=5)
+        c.stop()
 
         eventually(lambda: c.processes() == [])
 
@@ -161,15 +162,15 @@ def test_a_start_beside_a_replacement_adds_nothing(tmp_path: Path) -> None:
 
 def test_a_restart_of_everything_arms_everything_anew(tmp_path: Path) -> None:
     """Given circusctl restart without a name, which makes a new arbiter, when a worker dies then, then it is back."""
-    with circusd(tmp_path, check_delay=5) as c:
+    # Circus's own look does not come within the test.
+    with circusd(tmp_path, check_delay=120) as c:
         before = c.wait_ready()
 
         c.do("restart", waiting=False)
-        eventually(lambda: not set(before) & set(c.wait_ready()), timeout=10)
-        killed_at = kill(c.workers()[0])
+        eventually(lambda: not set(before) & set(c.wait_ready()), timeout=60)
+        kill(c.workers()[0])
         c.wait_ready()
 
-        assert time.monotonic() - killed_at < 2
         assert c.serves()
 
 
@@ -226,7 +227,7 @@ def test_a_stop_and_a_start_take_no_time(operated: Circusd, name: str) -> None:
     operated.do("start", name=name, waiting=True)
 
     assert operated.status(name) == "active"
-    assert time.monotonic() - start < 2
+    assert time.monotonic() - start < 2 * crowding()
     eventually(lambda: len(operated.workers(name)) == operated.watchers[name].numprocesses)
 
 
@@ -281,7 +282,7 @@ def test_circus_top_shows_our_workers(operated: Circusd) -> None:
                 seen += os.read(terminal, 65536).decode(errors="replace")
             return wanted <= set(re.findall(r"\w+", re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", " ", seen)))
 
-        eventually(shown, timeout=10)
+        eventually(shown)
     finally:
         top.kill()
         top.wait()

@@ -71,7 +71,7 @@ def as_nobody() -> Iterator[None]:
 
 
 def eventually_state(pid: int, state: str) -> None:
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 30
     while (stat := procs.read_stat(pid)) is None or stat.state != state:
         assert time.monotonic() < deadline, f"{pid} is not in state {state} but {stat}"
         time.sleep(0.01)
@@ -84,9 +84,11 @@ def test_a_process_runs_under_its_own_start_time_alone(sleeper: Child) -> None:
 
 
 def test_the_age_is_that_of_the_process(sleeper: Child) -> None:
-    assert procs.age(sleeper.identity.started) == pytest.approx(
-        time.time() - psutil.Process(sleeper.pid).create_time(), abs=1
-    )
+    before = procs.age(sleeper.identity.started)
+    wanted = time.time() - psutil.Process(sleeper.pid).create_time()
+    after = procs.age(sleeper.identity.started)
+
+    assert before - 1 < wanted < after + 1
 
 
 def test_a_zombie_has_a_start_time_and_does_not_run(sleeper: Child) -> None:

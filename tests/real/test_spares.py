@@ -26,7 +26,7 @@ def wait_for_spare(c: Circusd) -> int:
     def told() -> list[dict[str, Any]]:
         return [start for start in c.watcher()["workers"] if start["state"] == "spare"]
 
-    return int(eventually(told, timeout=10)[0]["pid"])
+    return int(eventually(told)[0]["pid"])
 
 
 def test_a_spare_serves_when_the_only_worker_is_killed_and_only_what_that_had_is_lost(tmp_path: Path) -> None:
@@ -81,7 +81,7 @@ def test_a_crash_looping_app_does_not_eat_its_spares(tmp_path: Path) -> None:
         wait_for_spare(c)
 
         for _ in range(3):
-            (serving,) = eventually(lambda: [pid for pid, state in states(c).items() if state == "ready"], timeout=10)
+            (serving,) = eventually(lambda: [pid for pid, state in states(c).items() if state == "ready"])
             kill(serving)
             eventually(lambda dead=serving: dead not in states(c))  # type: ignore[misc]
         eventually(lambda: c.events.named("cooldown"))
@@ -101,8 +101,8 @@ def test_a_rolling_reload_renews_the_spares_too(tmp_path: Path) -> None:
         with Load(c.url, rate=100) as new, Load(c.url, rate=50, connections=8) as kept:
             eventually(lambda: new.answered > 20 and kept.answered > 20)
             c.do("xboard_reload", name="web")
-            eventually(lambda: c.watcher()["reload"]["state"] == "done", timeout=30)
-            eventually(lambda: spares(c) and spare not in states(c), timeout=10)
+            eventually(lambda: c.watcher()["reload"]["state"] == "done", timeout=60)
+            eventually(lambda: spares(c) and spare not in states(c))
 
         assert first not in states(c)
         assert new.lost + kept.lost == []
@@ -111,14 +111,12 @@ def test_a_rolling_reload_renews_the_spares_too(tmp_path: Path) -> None:
 
 def test_stop_ends_a_spare_at_once(tmp_path: Path) -> None:
     """Given a waiting spare, when the operator stops the watcher, then nothing of it is left."""
-    with circusd(tmp_path, numprocesses=1, options=SPARE) as c:
+    with circusd(tmp_path, numprocesses=1, options={**SPARE, "graceful_timeout": 60}) as c:
         c.wait_ready()
         wait_for_spare(c)
 
-        began = time.monotonic()
-        c.do("stop", name="web", waiting=True)
+        c.do("stop", name="web", waiting=True, timeout=30)  # half of what Circus gives a worker to end in
 
-        assert time.monotonic() - began < 5
         assert states(c) == {}
         assert c.status() == "stopped"
 
@@ -132,12 +130,12 @@ def test_a_spare_that_waits_ends_with_circusd_where_others_serve(tmp_path: Path)
 
         with Load(c.url, rate=50) as load:
             c.kill9()
-            eventually(lambda: spare not in {found.pid for found in c.processes()}, timeout=10)
+            eventually(lambda: spare not in {found.pid for found in c.processes()})
             served = load.answered
             eventually(lambda: load.answered > served + 20)
             c.start_again()
-            (fresh,) = c.wait_ready(timeout=15)
-            eventually(lambda: fresh in load.workers, timeout=10)
+            (fresh,) = c.wait_ready()
+            eventually(lambda: fresh in load.workers)
 
         assert load.lost == []
         assert load.workers == {serving, fresh}
@@ -154,12 +152,12 @@ def test_a_spare_serves_without_circusd_where_nobody_else_does(tmp_path: Path) -
         c.kill9()
         kill(serving)
         process(spare).signal(signal.SIGCONT)
-        eventually(lambda: c.get() == str(spare), timeout=10)
+        eventually(lambda: c.get(timeout=5) == str(spare))
 
         with Load(c.url, rate=50) as load:
             c.start_again()
-            (fresh,) = c.wait_ready(timeout=15)
-            eventually(lambda: fresh in load.workers, timeout=10)
-            eventually(lambda: spare not in {found.pid for found in c.processes()}, timeout=20)
+            (fresh,) = c.wait_ready()
+            eventually(lambda: fresh in load.workers)
+            eventually(lambda: spare not in {found.pid for found in c.processes()}, timeout=60)
 
         assert load.lost == []
