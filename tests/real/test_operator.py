@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from .harness import FAST_RESTARTS, Circusd, Watcher, circusd, crowding, eventually, holds, kill
+from .harness import FAST_RESTARTS, Circusd, Watcher, circusd, eventually, holds, kill
 from .processes import process
 
 
@@ -32,7 +32,7 @@ def test_while_a_worker_of_ours_drains_another_watcher_is_looked_after(tmp_path:
         with c.answering(within=0.5):
             killed_at = kill(dead)
             c.wait_ready()
-            assert time.monotonic() - killed_at < 2 * crowding()
+            assert time.monotonic() - killed_at < 2
             c.do("incr", name="web", waiting=True)
             c.wait_ready(3)
 
@@ -227,7 +227,7 @@ def test_a_stop_and_a_start_take_no_time(operated: Circusd, name: str) -> None:
     operated.do("start", name=name, waiting=True)
 
     assert operated.status(name) == "active"
-    assert time.monotonic() - start < 2 * crowding()
+    assert time.monotonic() - start < 2
     eventually(lambda: len(operated.workers(name)) == operated.watchers[name].numprocesses)
 
 
