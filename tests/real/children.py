@@ -81,7 +81,7 @@ def children() -> Iterator[Children]:
     try:
         yield started
     finally:
-        end_marked(**{MARK: started.mark})
+        end_marked(timeout=30.0, **{MARK: started.mark})
         for child in started.started:
             child.process.wait()
             child.output.close()
