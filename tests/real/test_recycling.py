@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,13 +11,7 @@ import pytest
 from .harness import BUNDLE, Circusd, circusd, eventually, holds
 from .load import Load
 
-
-def serving(c: Circusd) -> list[dict[str, Any]]:
-    return [worker for worker in c.watcher()["workers"] if worker["state"] in ("ready", "busy")]
-
-
-def in_the_making(c: Circusd) -> list[dict[str, Any]]:
-    return [worker for worker in c.watcher()["workers"] if worker["state"] in ("starting", "waiting")]
+SERVING, IN_THE_MAKING = {"ready", "busy"}, {"starting", "waiting"}
 
 
 def recycled(c: Circusd) -> list[dict[str, Any]]:
@@ -27,21 +22,21 @@ def test_a_leaking_worker_is_replaced_without_a_loss_and_one_at_a_time(tmp_path:
     """Given two leaking workers under load, when they pass worker.max_rss ten times, then nothing is ever lost."""
     with circusd(tmp_path, options={"worker.max_rss": "80M"}) as c:
         c.wait_ready()
+        seen: list[list[str]] = []
+
+        def one_more_than(before: int) -> bool:
+            seen.append([worker["state"] for worker in c.watcher()["workers"]])
+            return len(recycled(c)) > before
 
         with Load(c.url, rate=100, connections=8) as load, Load(c.url, rate=50) as new:
-            while len(recycled(c)) < 10:
+            while (number := len(recycled(c))) < 10:
                 for pid in c.ready()[:2]:
                     c.tell(pid, "leak 80")
-                before = len(recycled(c))
-
-                def one_more(before: int = before) -> bool:
-                    assert len(serving(c)) >= 2, c.watcher()["workers"]
-                    assert len(in_the_making(c)) <= 1, c.watcher()["workers"]
-                    return len(recycled(c)) > before
-
-                eventually(one_more)
+                eventually(partial(one_more_than, number), what="one more was recycled")
             assert load.answered > 300
 
+        assert [states for states in seen if len([each for each in states if each in SERVING]) < 2] == []
+        assert [states for states in seen if len([each for each in states if each in IN_THE_MAKING]) > 1] == []
         assert load.lost + new.lost == []
         assert all("worker.max_rss = 80 MiB" in message["reason"] for message in recycled(c))
         assert c.watcher()["restarts"] == 0
