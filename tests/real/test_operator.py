@@ -80,8 +80,7 @@ def test_a_stop_in_a_replacement_stops(tmp_path: Path, phase: str) -> None:
     with being_replaced(tmp_path, phase) as (c, _), c.answering(within=0.5):
         c.do("stop", name="web", waiting=True)
 
-        # Sooner than a worker that was forgotten ends by itself.
-        eventually(lambda: [found.pid for found in c.processes()] == [c.pid], timeout=10)
+        eventually(lambda: [found.pid for found in c.processes()] == [c.pid], timeout=0.5)
         holds(lambda: c.status() == "stopped" and c.call("list", name="web")["pids"] == [], seconds=1)
         assert len(c.processes()) == 1
         c.do("start", name="web", waiting=True)

@@ -255,7 +255,7 @@ def test_a_silent_worker_holds_up_no_other(tmp_path: Path) -> None:
 
     assert [pid for pid, one in found.items() if one.outcome is Outcome.REPORT] == list(range(0, 20, 2))
     assert max(one.latency for one in found.values() if one.outcome is Outcome.REPORT) < 0.4
-    assert time.monotonic() - began_at < 4.5  # ten silences of half a second, side by side
+    assert time.monotonic() - began_at < 2.0  # ten silences of half a second, side by side
 
 
 def test_the_request_names_what_is_to_be_asked_and_no_more() -> None:
