@@ -11,25 +11,25 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from xboard_circus.core.budget import OF_WORKER, RestartBudget, RestartLimits, Verdict
+from xboard_circus.core.budget import OF_WORKER, RestartBudget, RestartDecision, RestartLimits
 
 LIMITS = RestartLimits(burst=4, window=100, delay=1, delay_max=3, cooldown=50, reset_after=30)
-AGAIN = "failed again: cooling down, tried again in 50 s"
+AGAIN = "failed again: cooling down, next try in 50 s"
 
 
-def go(failures: int, wait: float, told: str) -> Verdict:
-    return Verdict(wait, False, failures, f"{failures} of 4 failures in 100 s: next try {told}")
+def go(failures: int, wait: float, told: str) -> RestartDecision:
+    return RestartDecision(wait, False, failures, f"restart budget: {failures} of 4 used in 100 s, next try {told}")
 
 
-def cool(failures: int, why: str) -> Verdict:
-    return Verdict(50, True, failures, why)
+def cool(failures: int, why: str) -> RestartDecision:
+    return RestartDecision(50, True, failures, why)
 
 
 AT_ONCE = go(1, 0.0, "at once")
 SECOND = go(2, 1.0, "in 1 s")
 THIRD = go(3, 2.0, "in 2 s")
-FOURTH = cool(4, "4 failures in 100 s: cooling down, tried again in 50 s")
-HOPPING = cool(2, "4 failures of all workers in 100 s: cooling down, tried again in 50 s")
+FOURTH = cool(4, "restart budget used up (4 failures in 100 s): cooling down, next try in 50 s")
+HOPPING = cool(2, "restart budget of all workers used up (4 failures in 100 s): cooling down, next try in 50 s")
 
 
 def budget(limits: RestartLimits = LIMITS, *, slots: int = 2) -> RestartBudget:
@@ -64,7 +64,7 @@ def cooled(*slots: int, now: float = 0, of: int = 2) -> RestartBudget:
         ),
     ],
 )
-def test_a_slot_fails(steps: list[tuple[int, float, Verdict]]) -> None:
+def test_a_slot_fails(steps: list[tuple[int, float, RestartDecision]]) -> None:
     tested = budget(slots=4)
 
     assert [tested.failed(slot, now) for slot, now, _ in steps] == [verdict for _, _, verdict in steps]
@@ -91,7 +91,7 @@ def test_a_slot_fails(steps: list[tuple[int, float, Verdict]]) -> None:
         ),
     ],
 )
-def test_a_watcher_of_two_reaches_its_limit_of_four(steps: list[tuple[int, float, Verdict]]) -> None:
+def test_a_watcher_of_two_reaches_its_limit_of_four(steps: list[tuple[int, float, RestartDecision]]) -> None:
     tested = budget(slots=2)
 
     assert [tested.failed(slot, now) for slot, now, _ in steps] == [verdict for _, _, verdict in steps]
@@ -428,7 +428,10 @@ def test_a_slot_that_did_not_hold_goes_on_cooling() -> None:
     tested.ready(1, 55)
     tested.reset_if_held(1, ready_for=29)
 
-    assert (tested.is_cooling(1, 84), tested.failed(1, 84)) == (True, cool(4, AGAIN))
+    again = tested.failed(1, 84)
+
+    # 34 s of the wait have passed since its start.
+    assert (tested.is_cooling(1, 84), again.cooling, again.wait) == (True, True, 16)
 
 
 @pytest.mark.parametrize("how", ["forget", "clear"])
@@ -486,7 +489,9 @@ def test_limits_may_change_while_it_runs() -> None:
 
     tested.limits = RestartLimits(burst=2, window=100, cooldown=70)
 
-    assert tested.failed(1, 0) == Verdict(70, True, 2, "2 failures in 100 s: cooling down, tried again in 70 s")
+    assert tested.failed(1, 0) == RestartDecision(
+        70, True, 2, "restart budget used up (2 failures in 100 s): cooling down, next try in 70 s"
+    )
 
 
 def test_a_reason_says_whose_failures_it_counts() -> None:
@@ -494,8 +499,8 @@ def test_a_reason_says_whose_failures_it_counts() -> None:
     tested = RestartBudget(limits, slots=1, words=OF_WORKER)
 
     assert [tested.failed(1, now).reason for now in (0, 1)] == [
-        "1 of 2 failures of this worker in 100 s: next try at once",
-        "2 failures of this worker in 100 s: cooling down, tried again in 50 s",
+        "restart budget of this worker: 1 of 2 used in 100 s, next try at once",
+        "restart budget of this worker used up (2 failures in 100 s): cooling down, next try in 50 s",
     ]
 
 
@@ -609,3 +614,56 @@ def test_every_wait_is_bounded_and_never_in_the_past(failures: list[tuple[int, f
         verdict = tested.failed(slot, now, jitter=jitter)
         assert tested.wait(slot, now) == pytest.approx(verdict.wait)
         assert 0 <= verdict.wait <= max(1.2 * LIMITS.delay_max, LIMITS.cooldown)
+
+
+@pytest.mark.parametrize(
+    ("failures", "lived", "wait"),
+    [
+        pytest.param(1, 0.2, 0.0, id="its first failure costs no wait"),
+        pytest.param(2, 0.25, 0.75, id="what dies at once waits for the rest of its delay"),
+        pytest.param(2, 1.0, 0.0, id="what lived for as long as its delay starts again at once"),
+        pytest.param(3, 0.5, 1.5, id="the second delay is twice the first"),
+        pytest.param(4, 20.0, 30.0, id="a cooldown counts from the last start too"),
+        pytest.param(4, 60.0, 0.0, id="what lived for longer than a cooldown is tried again at once"),
+    ],
+)
+def test_a_wait_counts_from_the_slots_last_start(failures: int, lived: float, wait: float) -> None:
+    tested = budget()
+    for _ in range(failures - 1):
+        tested.failed(1, 0)
+    tested.started(1, 0)
+
+    verdict = tested.failed(1, lived)
+
+    assert verdict.wait == wait
+    assert not (wait and tested.may_start(1, lived + wait - 0.01))
+    assert tested.may_start(1, lived + wait)
+
+
+@pytest.mark.parametrize(
+    ("failures", "up", "wait"),
+    [
+        pytest.param(3, 1, 2, id="a delay below delay_max, while a sibling is up"),
+        pytest.param(3, 0, 2, id="is the same while none is up"),
+        pytest.param(4, 1, 50, id="a cooldown is whole while a sibling is up"),
+        pytest.param(4, 0, 3, id="and is cut to delay_max while none is up"),
+        pytest.param(9, 0, 3, id="so is each further one, for as long as the outage lasts"),
+    ],
+)
+def test_while_no_worker_is_up_no_wait_is_longer_than_delay_max(failures: int, up: int, wait: float) -> None:
+    tested = budget()
+    tested.up = up
+
+    waits = [tested.failed(1, 0).wait for _ in range(failures)]
+
+    assert (waits[-1], tested.wait(1, 0), tested.may_start(1, wait)) == (wait, wait, True)
+
+
+def test_the_wait_of_a_cooling_slot_shrinks_when_the_last_worker_goes_and_grows_when_one_comes_up() -> None:
+    tested = cooled(1)
+    waits = []
+    for up in (1, 0, 1):
+        tested.up = up
+        waits.append((tested.wait(1, 10), tested.next_try(10)))
+
+    assert waits == [(40, 40), (0, 0), (40, 40)]

@@ -1,4 +1,4 @@
-"""The decision table: wedged, sick, busy, not ready, or a dependency that is down."""
+"""The decision table: hung, sick, busy, not ready, or a dependency that is down."""
 
 from __future__ import annotations
 
@@ -9,16 +9,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from xboard_circus.core.health import Event, HealthRules, Observation, Replace, Round, WatcherHealth, Worker
-from xboard_circus.core.states import WorkerState
+from xboard_circus.core.states import Health
 
 A, B, C, D = (71, 1), (72, 1), (73, 1), (74, 1)
 
-STARTING, READY, BUSY, SICK, WEDGED = (
-    WorkerState.STARTING,
-    WorkerState.READY,
-    WorkerState.BUSY,
-    WorkerState.SICK,
-    WorkerState.WEDGED,
+UNKNOWN, OK, BUSY, FAILING, SICK, HUNG = (
+    Health.UNKNOWN,
+    Health.OK,
+    Health.BUSY,
+    Health.FAILING,
+    Health.SICK,
+    Health.HUNG,
 )
 
 SEEN = {
@@ -31,7 +32,7 @@ SEEN = {
     "r": Observation(answered=True, live=True, ready=False, reason="ready path said 503"),
     "-": Observation(answered=True),
 }
-WORDS = {STARTING: "start", READY: "ready", BUSY: "busy", SICK: "sick", WEDGED: "wedged"}
+WORDS = {UNKNOWN: "unknown", OK: "ok", BUSY: "busy", FAILING: "failing", SICK: "sick", HUNG: "hung"}
 
 
 def play(story: dict[Worker, str], rules: HealthRules | None = None) -> list[Round]:
@@ -47,76 +48,76 @@ def play(story: dict[Worker, str], rules: HealthRules | None = None) -> list[Rou
 @pytest.mark.parametrize(
     ("story", "expected"),
     [
-        pytest.param(".NN.", "ready ready ready ready", id="two misses are nothing"),
-        pytest.param(".NNN", "ready ready ready wedged", id="three in a row are wedged"),
-        pytest.param(".NN.NNN", "ready ready ready ready ready ready wedged", id="an answer starts the count anew"),
-        pytest.param(".NNNN", "ready ready ready wedged wedged", id="it stays wedged"),
-        pytest.param(".NNN.", "ready ready ready wedged ready", id="and is well when it answers"),
-        pytest.param(".NNNF", "ready ready ready wedged sick", id="it answers, and not well"),
-        pytest.param(".FFF", "ready ready ready sick", id="the live path fails three times"),
-        pytest.param(".FF.FF", "ready ready ready ready ready ready", id="a success starts the count anew"),
-        pytest.param(".FNFNF", "ready ready ready ready ready sick", id="no answer is no success"),
-        pytest.param(".FFFN", "ready ready ready sick sick", id="nor does it make a sick one well"),
-        pytest.param(".FFFNNN", "ready ready ready sick sick sick wedged", id="a sick one can get wedged"),
-        pytest.param(".FFF.", "ready ready ready sick ready", id="a sick one gets well"),
-        pytest.param(".bbbb", "ready busy busy busy busy", id="a full pool is busy"),
-        pytest.param(".BBBB", "ready busy busy busy busy", id="so is one whose live path can't get a thread"),
-        pytest.param(".FFBF", "ready ready ready busy sick", id="busy is no success"),
-        pytest.param(".FBBF", "ready ready busy busy ready", id="busy is no failure"),
-        pytest.param(".FFFB", "ready ready ready sick busy", id="not even the sick are killed while they are busy"),
-        pytest.param(".rrrr", "ready ready ready ready ready", id="not ready is nothing to act on"),
-        pytest.param("-NNN", "ready ready ready wedged", id="without a live path the loop still tells"),
-        pytest.param("NNNN", "start start start start", id="nothing counts before the first success"),
-        pytest.param("FFFF", "start start start start", id="nor does a live path that fails"),
-        pytest.param("ssss", "start start start start", id="it says itself that it starts"),
-        pytest.param("ssNNN.NNN", "start start start start start ready ready ready wedged", id="a slow start"),
-        pytest.param(".sNNNN", "ready start start start start start", id="a draining worker isn't judged"),
-        pytest.param(".FFsF", "ready ready ready start start", id="what was counted before is forgotten"),
+        pytest.param(".NN.", "ok failing failing ok", id="two misses are nothing"),
+        pytest.param(".NNN", "ok failing failing hung", id="three in a row are hung"),
+        pytest.param(".NN.NNN", "ok failing failing ok failing failing hung", id="an answer starts the count anew"),
+        pytest.param(".NNNN", "ok failing failing hung hung", id="it stays hung"),
+        pytest.param(".NNN.", "ok failing failing hung ok", id="and is well when it answers"),
+        pytest.param(".NNNF", "ok failing failing hung sick", id="it answers, and not well"),
+        pytest.param(".FFF", "ok failing failing sick", id="the live path fails three times"),
+        pytest.param(".FF.FF", "ok failing failing ok failing failing", id="a success starts the count anew"),
+        pytest.param(".FNFNF", "ok failing failing failing failing sick", id="no answer is no success"),
+        pytest.param(".FFFN", "ok failing failing sick sick", id="nor does it make a sick one well"),
+        pytest.param(".FFFNNN", "ok failing failing sick sick sick hung", id="a sick one can get hung"),
+        pytest.param(".FFF.", "ok failing failing sick ok", id="a sick one gets well"),
+        pytest.param(".bbbb", "ok busy busy busy busy", id="a full pool is busy"),
+        pytest.param(".BBBB", "ok busy busy busy busy", id="so is one whose live path can't get a thread"),
+        pytest.param(".FFBF", "ok failing failing busy sick", id="busy is no success"),
+        pytest.param(".FBBF", "ok failing busy busy failing", id="busy is no failure"),
+        pytest.param(".FFFB", "ok failing failing sick busy", id="not even the sick are killed while they are busy"),
+        pytest.param(".rrrr", "ok ok ok ok ok", id="not ready is nothing to act on"),
+        pytest.param("-NNN", "ok failing failing hung", id="without a live path the loop still tells"),
+        pytest.param("NNNN", "unknown unknown unknown unknown", id="nothing counts before the first success"),
+        pytest.param("FFFF", "unknown unknown unknown unknown", id="nor does a live path that fails"),
+        pytest.param("ssss", "unknown unknown unknown unknown", id="it says itself that it starts"),
+        pytest.param("ssNNN.NNN", "unknown unknown unknown unknown unknown ok failing failing hung", id="a slow start"),
+        pytest.param(".sNNNN", "ok unknown unknown unknown unknown unknown", id="a draining worker isn't judged"),
+        pytest.param(".FFsF", "ok failing failing unknown unknown", id="what was counted before is forgotten"),
     ],
 )
 def test_states(story: str, expected: str) -> None:
-    assert [WORDS[verdict.states[A]] for verdict in play({A: story})] == expected.split()
+    assert [WORDS[verdict.healths[A]] for verdict in play({A: story})] == expected.split()
 
 
 @pytest.mark.parametrize(
     ("story", "rules", "expected"),
     [
-        pytest.param(".N", HealthRules(failure_threshold=1), "ready wedged", id="the first miss"),
-        pytest.param(".F.", HealthRules(failure_threshold=1), "ready sick ready", id="the first failure"),
+        pytest.param(".N", HealthRules(failure_threshold=1), "ok hung", id="the first miss"),
+        pytest.param(".F.", HealthRules(failure_threshold=1), "ok sick ok", id="the first failure"),
         pytest.param(
             ".F..F..",
             HealthRules(failure_threshold=1, success_threshold=2),
-            "ready sick sick ready sick sick ready",
+            "ok sick sick ok sick sick ok",
             id="two successes to be well",
         ),
         pytest.param(
             ".F.B.",
             HealthRules(failure_threshold=1, success_threshold=2),
-            "ready sick sick busy ready",
+            "ok sick sick busy ok",
             id="busy between",
         ),
         pytest.param(
             ".FF.N.",
             HealthRules(failure_threshold=2, success_threshold=2),
-            "ready ready sick sick sick sick",
+            "ok failing sick sick sick sick",
             id="a miss between two successes",
         ),
         pytest.param(
             ".Fs.",
             HealthRules(failure_threshold=1, success_threshold=2),
-            "ready sick start ready",
+            "ok sick unknown ok",
             id="who starts again has a clean count",
         ),
         pytest.param(
             ".F.N.",
             HealthRules(failure_threshold=2, success_threshold=1),
-            "ready ready ready ready ready",
+            "ok failing ok failing ok",
             id="a failure and a miss aren't two in a row",
         ),
     ],
 )
 def test_thresholds(story: str, rules: HealthRules, expected: str) -> None:
-    assert [WORDS[verdict.states[A]] for verdict in play({A: story}, rules)] == expected.split()
+    assert [WORDS[verdict.healths[A]] for verdict in play({A: story}, rules)] == expected.split()
 
 
 def names(verdicts: list[Round]) -> str:
@@ -135,16 +136,14 @@ def names(verdicts: list[Round]) -> str:
         pytest.param({A: ".FFFF", B: "....."}, HealthRules(), "- - - A A", id="one of two"),
         pytest.param({A: ".FFF", B: ".FFF"}, HealthRules(), "- - - -", id="both at once: a dependency is down"),
         pytest.param({A: ".FFF", B: "...F"}, HealthRules(), "- - - -", id="the other just begins to fail"),
-        pytest.param({A: ".FFFF", B: "...F."}, HealthRules(), "- - - - A", id="the other only stumbled"),
+        pytest.param({A: ".FFFFF", B: "...F.."}, HealthRules(), "- - - - - A", id="the other only stumbled"),
         pytest.param({A: ".FFFF", B: ".FFBB"}, HealthRules(), "- - - A A", id="a busy one doesn't count as failing"),
         pytest.param(
             {A: ".FFF", B: "   F"}, HealthRules(), "- - - -", id="a new worker that fails from the start does"
         ),
         pytest.param({A: ".FFF", B: "   s"}, HealthRules(), "- - - A", id="one that starts doesn't"),
-        pytest.param({A: ".NNN", B: ".NNN"}, HealthRules(), "- - - AB", id="wedged ones serve nothing: all at once"),
-        pytest.param(
-            {A: ".NNN", B: ".FFF", C: ".FFF"}, HealthRules(), "- - - A", id="wedged while a dependency is down"
-        ),
+        pytest.param({A: ".NNN", B: ".NNN"}, HealthRules(), "- - - AB", id="hung ones serve nothing: all at once"),
+        pytest.param({A: ".NNN", B: ".FFF", C: ".FFF"}, HealthRules(), "- - - A", id="hung while a dependency is down"),
         pytest.param({A: ".FFF", B: ".FFF", C: "....", D: "...."}, HealthRules(), "- - - -", id="two of four are half"),
         pytest.param(
             {A: "..FFFF", B: ".FFFFF", C: "......", D: "......", (75, 1): "......"},
@@ -164,7 +163,12 @@ def names(verdicts: list[Round]) -> str:
             "- - - AB",
             id="two at a time",
         ),
-        pytest.param({A: ".FFFFF.", B: ".FFFF.."}, HealthRules(), "- - - - - A -", id="one heals, the other doesn't"),
+        pytest.param(
+            {A: ".FFFFFF.", B: ".FFFF..."}, HealthRules(), "- - - - - - A -", id="one heals, the other doesn't"
+        ),
+        pytest.param(
+            {A: ".FFFFF..", B: ".FFFF..."}, HealthRules(), "- - - - - - - -", id="both heal, one a round later"
+        ),
         pytest.param({A: ".BBBB", B: "....."}, HealthRules(), "- - - - -", id="nobody is killed for being busy"),
     ],
 )
@@ -176,8 +180,8 @@ def test_a_replacement_says_how_and_why() -> None:
     verdict = play({A: ".NNN", B: ".FFF", C: "...."})[-1]
 
     assert verdict.replace == (
-        Replace(A, WEDGED, "wedged: no answer 3 times in a row: timed out after 2 s"),
-        Replace(B, SICK, "sick: live path failed 3 times in a row: live path said 500"),
+        Replace(A, HUNG, "no answer 3 times in a row: timed out after 2 s"),
+        Replace(B, SICK, "live path failed 3 times in a row: live path said 500"),
     )
 
 
@@ -190,7 +194,7 @@ def test_a_replacement_says_how_and_why() -> None:
         pytest.param(".B", "thread pool full: live path timed out", id="busy"),
         pytest.param(".r", "not ready: ready path said 503", id="not ready"),
         pytest.param("N", "timed out after 2 s", id="not started"),
-        pytest.param(".FFF.", "sick: well once, 2 needed", id="on the way"),
+        pytest.param(".FFF.", "sick: ok once, 2 needed", id="on the way"),
         pytest.param(".FFF..", "", id="well again"),
     ],
 )
@@ -204,7 +208,7 @@ def test_who_is_not_ready_is_told_apart() -> None:
     assert verdict.not_ready == {A, B}
 
 
-DOWN = "a dependency is down, none is replaced: 2 of 2 workers fail: live path said 500"
+DOWN = "a dependency is down, so no worker is replaced: 2 of 2 workers fail: live path said 500"
 WELL = "the live path of every worker succeeds again"
 
 
@@ -214,8 +218,8 @@ WELL = "the live path of every worker succeeds again"
         pytest.param(
             {A: ".NNNN."},
             [
-                (3, Event("unhealthy", "wedged: no answer 3 times in a row: timed out after 2 s", A)),
-                (5, Event("recovered", "well again", A)),
+                (3, Event("unhealthy", "hung: no answer 3 times in a row: timed out after 2 s", A)),
+                (5, Event("recovered", "ok again", A)),
             ],
             id="once when it falls ill, once when it is well",
         ),
@@ -223,15 +227,15 @@ WELL = "the live path of every worker succeeds again"
             {A: ".FFFNNNN.."},
             [
                 (3, Event("unhealthy", "sick: live path failed 3 times in a row: live path said 500", A)),
-                (8, Event("recovered", "well again", A)),
+                (8, Event("recovered", "ok again", A)),
             ],
-            id="from sick to wedged is no news",
+            id="from sick to hung is no news",
         ),
         pytest.param(
             {A: ".FFFB."},
             [
                 (3, Event("unhealthy", "sick: live path failed 3 times in a row: live path said 500", A)),
-                (5, Event("recovered", "well again", A)),
+                (5, Event("recovered", "ok again", A)),
             ],
             id="busy is neither",
         ),
@@ -241,7 +245,7 @@ WELL = "the live path of every worker succeeds again"
                 (3, Event("unhealthy", DOWN)),
                 (5, Event("unhealthy", "sick: live path failed 5 times in a row: live path said 500", B)),
                 (6, Event("recovered", WELL)),
-                (6, Event("recovered", "well again", B)),
+                (6, Event("recovered", "ok again", B)),
             ],
             id="one event for all, until fewer fail",
         ),
@@ -250,7 +254,7 @@ WELL = "the live path of every worker succeeds again"
             [
                 (3, Event("unhealthy", DOWN)),
                 (4, Event("unhealthy", "sick: live path failed 4 times in a row: live path said 500", A)),
-                (5, Event("recovered", "well again", A)),
+                (5, Event("recovered", "ok again", A)),
                 (8, Event("recovered", WELL)),
             ],
             id="a relapse before all were well is no news",
@@ -298,7 +302,7 @@ def test_a_dependency_that_is_down_is_told_without_words_of_the_probe() -> None:
     verdict = health.round({A: failed, B: failed})
 
     assert verdict.events == (
-        Event("unhealthy", "a dependency is down, none is replaced: 2 of 2 workers fail their live path"),
+        Event("unhealthy", "a dependency is down, so no worker is replaced: 2 of 2 workers fail their live path"),
     )
 
 
@@ -320,14 +324,14 @@ def test_an_illness_before_the_gap_still_ends_with_an_event() -> None:
 
     health.reset()
 
-    assert health.round({A: SEEN["."]}).events == (Event("recovered", "well again", A),)
+    assert health.round({A: SEEN["."]}).events == (Event("recovered", "ok again", A),)
 
 
 def test_another_process_with_the_same_pid_is_another_worker() -> None:
     health = WatcherHealth(HealthRules(failure_threshold=1))
     health.round({(71, 1): SEEN["."]})
 
-    assert health.round({(71, 2): SEEN["N"]}).states == {(71, 2): STARTING}
+    assert health.round({(71, 2): SEEN["N"]}).healths == {(71, 2): UNKNOWN}
 
 
 def test_rules_may_change_while_it_runs() -> None:
@@ -337,7 +341,7 @@ def test_rules_may_change_while_it_runs() -> None:
 
     health.rules = HealthRules(failure_threshold=2)
 
-    assert health.round({A: SEEN["N"]}).states == {A: WEDGED}
+    assert health.round({A: SEEN["N"]}).healths == {A: HUNG}
 
 
 def test_the_defaults_are_those_of_the_design() -> None:
@@ -375,7 +379,7 @@ def test_no_more_of_the_sick_than_allowed_and_no_busy_one_is_ever_replaced(
     story: dict[Worker, str], rules: HealthRules
 ) -> None:
     for number, verdict in enumerate(play(story, rules)):
-        sick = [asked for asked in verdict.replace if asked.state is SICK]
+        sick = [asked for asked in verdict.replace if asked.health is SICK]
 
         assert len(sick) <= rules.max_unavailable
         assert not any(SEEN[story[asked.worker][number]].pool_full for asked in verdict.replace)
@@ -383,7 +387,7 @@ def test_no_more_of_the_sick_than_allowed_and_no_busy_one_is_ever_replaced(
 
 @settings(max_examples=60, deadline=None)
 @given(STORIES, RULES)
-def test_wedged_means_exactly_so_many_misses_in_a_row_after_a_success(
+def test_hung_means_exactly_so_many_misses_in_a_row_after_a_success(
     story: dict[Worker, str], rules: HealthRules
 ) -> None:
     verdicts = play(story, rules)
@@ -393,7 +397,7 @@ def test_wedged_means_exactly_so_many_misses_in_a_row_after_a_success(
             answers = row[: number + 1].rstrip("N")
             misses = number + 1 - len(answers)
             judged = any(SEEN[letter].is_success for letter in answers.rpartition("s")[2])
-            assert (verdict.states[worker] is WEDGED) == (judged and misses >= rules.failure_threshold)
+            assert (verdict.healths[worker] is HUNG) == (judged and misses >= rules.failure_threshold)
 
 
 @settings(max_examples=60, deadline=None)

@@ -1,4 +1,4 @@
-"""Decide what one sink is told of the incidents, and when: once, again as a reminder, and when it is over. No effects.
+"""Decide which alerts a sink gets, and when: at the begin, as reminders, and at the end of an incident. No effects.
 
 The gate remembers what it told. It looks at the incidents as they are, so that a sink that is added late, or that
 missed a turn, comes to the same end as the others.
@@ -20,7 +20,7 @@ LISTED = 10
 
 
 class About(Enum):
-    """What a notice tells."""
+    """Kinds of notices."""
 
     PROBLEM = "problem"
     REMINDER = "reminder"
@@ -65,7 +65,7 @@ class Notice:
 
 @dataclass(frozen=True, slots=True)
 class GateRules:
-    """What a sink wants to hear.
+    """Limits and filters of one sink.
 
     Attributes:
         on: The troubles; empty for all.
@@ -87,7 +87,7 @@ class _Told:
 
 @dataclass(slots=True)
 class GateMemory:
-    """What a gate has told; times are seconds of the clock that `Gate.review` is given."""
+    """Memory of the alerts that a gate has sent; times are seconds of the clock that `Gate.review` is given."""
 
     told: dict[tuple[str, Trouble], _Told] = field(default_factory=dict)
     sent_at: deque[float] = field(default_factory=deque)
@@ -97,7 +97,7 @@ class GateMemory:
 
 
 class Gate:
-    """What one sink is told.
+    """Filter the alerts of one sink.
 
     >>> incident = Incident("web", Trouble.DOWN, opened_at=0, reason="no worker ready")
     >>> gate = Gate(GateRules(remind_every=60))
@@ -112,7 +112,7 @@ class Gate:
         self.memory = memory or GateMemory()
 
     def review(self, open_now: Iterable[Incident], over: Iterable[Incident], now: float) -> list[Notice]:
-        """Return what is to be told now, where *over* are the incidents that ended since the last review."""
+        """Return the notices to send now, where *over* are the incidents that ended since the last review."""
         told = self.memory.told
         wanted: list[Notice] = []
         for incident in over:
@@ -155,9 +155,7 @@ class Gate:
                 sent.append(now)
                 if len(sent) == most:
                     wait = max(1, round((HOUR - (now - sent[0])) / 60))
-                    limit = f"the limit of {most} alerts an hour is reached"
-                    note = f"{limit}: further ones that are not critical are held back for {wait} min"
-                    notice = replace(notice, note=note)
+                    notice = replace(notice, note=Say.LIMIT_REACHED(most=most, wait=Say.UNIT_MIN(n=wait)))
             admitted.append(notice)
         if memory.held_count and len(sent) < most:
             sent.append(now)
@@ -175,7 +173,7 @@ class Gate:
     def _summary(self, now: float) -> Notice:
         memory = self.memory
         earlier = memory.held_count - len(memory.held)
-        listed = ", ".join([*([f"{earlier} earlier ones"] if earlier else []), *memory.held])
+        listed = [*([Say.EARLIER(n=earlier)] if earlier else []), *memory.held]
         count = memory.held_count
         reason = (Say.HELD_BACK if count > 1 else Say.HELD_BACK_ONE)(n=count, names=listed)
         notice = Notice(About.HELD_BACK, "", None, Severity.INFO, reason, memory.held_since, now, count)

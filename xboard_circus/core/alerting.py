@@ -11,12 +11,12 @@ from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Any
 
-from xboard_circus.core.names import CIRCUSD, stops_for_good
-from xboard_circus.core.reasons import one_line, seconds
-from xboard_circus.core.sentences import Say
-from xboard_circus.core.states import nobody_wanted
-
-View = Mapping[str, Any]
+from xboard_circus.core.durations import seconds
+from xboard_circus.core.names import CIRCUSD, is_helper, stops_for_good
+from xboard_circus.core.reason import one_line, reason_in
+from xboard_circus.core.sentences import Say, state_named
+from xboard_circus.core.state_schema import WatcherEntry, WorkerEntry
+from xboard_circus.core.verdict import Word, serves
 
 LOOP_FAILURES = 3
 """As many failures of one worker in its window are a loop, though it does not cool down yet."""
@@ -24,8 +24,7 @@ LOOP_FAILURES = 3
 CONFIRMED_AFTER = 2.0
 """Seconds for which the state has to show what no event told: the event, which knows better why, may be on its way."""
 
-TROUBLED = frozenset({"sick", "wedged"})
-NOT_SERVING = frozenset({"spare", "wedged", "draining", "stopping"})
+TROUBLED = frozenset({"sick", "hung"})
 
 
 class Severity(Enum):
@@ -74,7 +73,7 @@ class AlertRules:
     """When a state becomes an incident, and when it is over.
 
     Attributes:
-        down_after: Seconds without a ready worker, or without an answer of circusd's.
+        down_after: Seconds without a worker that serves, or without an answer of circusd's.
         recover_after: Seconds for which it must be well; what breaks again within them is the same incident.
     """
 
@@ -114,9 +113,11 @@ class Alerting:
     >>> alerting.event("web", "port_refused", {"reason": "nginx has it"}, now=0)
     >>> [incident.reason for incident in alerting.open.values()]
     ['nginx has it']
-    >>> well = {"name": "web", "status": "active", "numprocesses": 1, "workers": [{"state": "ready"}]}
+    >>> from xboard_circus.core.unarmed import unarmed_watcher, unarmed_worker
+    >>> worker = unarmed_worker(pid=7, started=1, wid=1, leaves=False, age=5.0)
+    >>> well = unarmed_watcher(name="web", status="active", numprocesses=1, options={}, workers=[worker])
     >>> [[over.ending for over in alerting.observe([well], now=now)] for now in (1, 6)]
-    [[], ['1 of 1 workers ready']]
+    [[], ['1 of 1 workers up']]
     """
 
     def __init__(self, rules: AlertRules = AlertRules(), *, restored: Iterable[Incident] = ()) -> None:
@@ -135,7 +136,7 @@ class Alerting:
         if trouble is Trouble.RESTART and (watcher, Trouble.CRASH_LOOP) in self.open:
             trouble = Trouble.CRASH_LOOP
         if trouble is not None:
-            reason = one_line(str(data.get("reason") or trouble.value))
+            reason = reason_in(data) or trouble.value
             # The loop's cooldown follows the death that brought it about: that was counted already.
             self._raise(watcher, trouble, reason, now, again=int(event != "cooldown"))
 
@@ -144,9 +145,9 @@ class Alerting:
         if for_good is not None:
             self._stopped = self._stopped | {watcher} if for_good else self._stopped - {watcher}
 
-    def observe(self, views: Iterable[View], now: float) -> list[Incident]:
-        """Compare the incidents with what circusd says of its watchers now; return those that are over."""
-        by_name = {str(view["name"]): view for view in views if not str(view["name"]).startswith("plugin:")}
+    def observe(self, views: Iterable[WatcherEntry], now: float) -> list[Incident]:
+        """Compare the incidents with the watchers in circusd's state now; return those that are over."""
+        by_name = {view["name"]: view for view in views if not is_helper(view["name"])}
         over, self._past = self._past, []
         self._bad_since = {key: since for key, since in self._bad_since.items() if key[0] in by_name}
         for name, view in by_name.items():
@@ -154,14 +155,14 @@ class Alerting:
         for key, incident in list(self.open.items()):
             shown = by_name.get(incident.watcher)
             given_up = _given_up(incident, shown, for_good=incident.watcher in self._stopped)
-            ending = given_up or self._ending(incident, shown or {}, now)
+            ending = given_up or self._ending(incident, shown, now)
             if ending:
                 del self.open[key]
                 over.append(replace(incident, ending=ending, is_well=not given_up))
         return over
 
     def lost(self, reason: str, now: float) -> None:
-        """Take note that circusd is gone, and nobody told it to end; where it was silent, that is the same trouble."""
+        """Note that circusd is gone without a stop request; where it was silent, that is the same trouble."""
         trouble = Trouble.SILENT if (CIRCUSD, Trouble.SILENT) in self.open else Trouble.LOST
         self._raise(CIRCUSD, trouble, one_line(reason), now)
 
@@ -185,8 +186,8 @@ class Alerting:
             reason = Say.CIRCUSD_SILENT(held=seconds(now - since), why=one_line(why))
             self._raise(CIRCUSD, Trouble.SILENT, reason, now, opened_at=since)
 
-    def _look(self, name: str, view: View, now: float) -> None:
-        """Open what no event told of; the loss of the last ready worker is told by none."""
+    def _look(self, name: str, view: WatcherEntry, now: float) -> None:
+        """Open incidents that no event reports, such as the loss of the last worker that serves."""
         found = _shown(view)
         if (name, Trouble.PORT_REFUSED) in self.open or Trouble.PORT_REFUSED in found:
             # It says the same, and why; the time of the workers counts from when the port is free.
@@ -201,23 +202,23 @@ class Alerting:
             if now - since >= wait and key not in self.open:
                 why = found[trouble]
                 if trouble is Trouble.DOWN:
-                    say = Say.NONE_READY_SAYING if why else Say.NONE_READY
+                    say = Say.NONE_UP_FOR_SAYING if why else Say.NONE_UP_FOR
                     why = say(held=seconds(now - since), why=why)
                 self._raise(name, trouble, one_line(why), now, opened_at=since)
 
-    def _ending(self, incident: Incident, view: View, now: float) -> str:
+    def _ending(self, incident: Incident, view: WatcherEntry | None, now: float) -> str:
         """Return how it is well again, "" while it is not."""
         if incident.trouble is Trouble.SILENT:
             return Say.CIRCUSD_ANSWERS()
-        if _holds(incident.trouble, view):
+        if view is not None and _holds(incident.trouble, view):
             if incident.clear_since is not None:
                 self.open[incident.key] = replace(incident, clear_since=None, count=incident.count + 1)
             return ""
         since = now if incident.clear_since is None else incident.clear_since
         if now - since >= self.rules.recover_after:
-            if incident.trouble is Trouble.LOST:
+            if view is None:  # of circusd itself
                 return Say.CIRCUSD_ANSWERS()
-            return Say.SO_MANY_READY(n=_ready(view), total=view["numprocesses"])
+            return Say.SO_MANY_UP(n=_serving(view), total=view["numprocesses"])
         self.open[incident.key] = replace(incident, clear_since=since)
         return ""
 
@@ -246,44 +247,43 @@ def _trouble_of(event: str, data: Mapping[str, Any]) -> Trouble | None:
     return known.get(event)
 
 
-def _shown(view: View) -> dict[Trouble, str]:
+def _shown(view: WatcherEntry) -> dict[Trouble, str]:
     """Return the troubles that the state shows, each with its reason."""
-    last = str(view.get("last_reason") or "")
-    port = view.get("port") or {}
+    port, troubled = view["port"], _troubled(view)
     found = {}
-    if port.get("state") == "refused":
-        found[Trouble.PORT_REFUSED] = str(port.get("reason") or Say.PORT_IS_HELD())
-    if troubled := [worker for worker in view["workers"] if worker.get("state") in TROUBLED]:
-        found[Trouble.UNHEALTHY] = str(troubled[0].get("reason") or troubled[0]["state"])
-    if view.get("cooldown_until") is not None:
-        found[Trouble.CRASH_LOOP] = last or Say.WAITING_COOLING()
+    if port is not None and port["state"] == "refused":
+        found[Trouble.PORT_REFUSED] = reason_in(port) or Say.PORT_IS_HELD()
+    if troubled:
+        found[Trouble.UNHEALTHY] = reason_in(troubled[0]) or state_named(troubled[0]["health"])
+    if view["cooldown_until"] is not None:
+        found[Trouble.CRASH_LOOP] = reason_in(view, "last_reason") or Say.WAITING_COOLING()
     if _is_down(view):
-        found[Trouble.DOWN] = nobody_wanted(str(view["name"])) if _wants_nobody(view) else last
+        found[Trouble.DOWN] = view["verdict"]["cause"] if _wants_nobody(view) else view["last_reason"]
     return found
 
 
-def _holds(trouble: Trouble, view: View) -> bool:
-    """Say whether the state still shows the trouble."""
+def _holds(trouble: Trouble, view: WatcherEntry) -> bool:
+    """Return whether the state still shows the trouble."""
     if trouble is Trouble.LOST:
         return False
     if trouble is Trouble.DOWN:
         return _is_down(view)
     if trouble is Trouble.PORT_REFUSED:
-        return (view.get("port") or {}).get("state") not in ("bound", "none", None)
+        return view["port"] is not None and view["port"]["state"] not in ("bound", "none")
     if trouble is Trouble.UNHEALTHY:
-        return any(worker.get("state") in TROUBLED for worker in view["workers"])
-    if _ready(view) < int(view["numprocesses"]):
+        return bool(_troubled(view))
+    if _serving(view) < view["numprocesses"]:
         return True
     if trouble is Trouble.RESTART:
         return False
-    held = float((view.get("options") or {}).get("restart.reset_after") or 0)
-    return view.get("cooldown_until") is not None or any(
-        worker["ready_for"] < held for worker in view["workers"] if worker.get("ready_for") is not None
+    held = float(view["options"].get("restart.reset_after") or 0)
+    return view["cooldown_until"] is not None or any(
+        worker["ready_for"] < held for worker in view["workers"] if worker["ready_for"] is not None
     )
 
 
-def _given_up(incident: Incident, view: View | None, *, for_good: bool) -> str:
-    """Return why nobody is to run the watcher any more; "" where somebody is. *for_good*: so an operator says."""
+def _given_up(incident: Incident, view: WatcherEntry | None, *, for_good: bool) -> str:
+    """Return why the watcher is not meant to run any more; "" where it is. *for_good*: an operator stopped it."""
     if incident.watcher == CIRCUSD and incident.trouble in (Trouble.SILENT, Trouble.LOST):
         return ""
     if view is None:
@@ -291,24 +291,24 @@ def _given_up(incident: Incident, view: View | None, *, for_good: bool) -> str:
     if _wants_nobody(view) and incident.trouble is not Trouble.DOWN:
         return Say.NONE_WANTED_NOW()
     # Where there is no guard the limiter, too, stops a watcher that is in a loop, for its cooldown.
-    is_limited = incident.trouble is Trouble.CRASH_LOOP and not view.get("armed") and not for_good
-    return Say.WATCHER_STOPPED() if view.get("status") == "stopped" and not is_limited else ""
+    is_limited = incident.trouble is Trouble.CRASH_LOOP and not view["armed"] and not for_good
+    is_stopped = view["status"] == "stopped" and view["verdict"]["word"] == "stopped"
+    return Say.WATCHER_STOPPED() if is_stopped and not is_limited else ""
 
 
-def _is_down(view: View) -> bool:
-    """Say whether nobody can serve; of a watcher without a guard, which may start on demand, nobody knows."""
-    return bool(view.get("armed")) and view.get("status") == "active" and _ready(view) == 0
+def _is_down(view: WatcherEntry) -> bool:
+    """Return whether no worker can serve; False for a watcher without a guard, which may start on demand."""
+    return view["armed"] and (Word(view["verdict"]["word"]).is_outage or _wants_nobody(view))
 
 
-def _wants_nobody(view: View) -> bool:
-    """Say whether an operator has set an active watcher of ours to no workers."""
-    return bool(view.get("armed")) and view.get("status") == "active" and int(view["numprocesses"]) == 0
+def _wants_nobody(view: WatcherEntry) -> bool:
+    """Return whether an operator has set an active watcher of ours to no workers."""
+    return view["armed"] and view["status"] == "active" and view["numprocesses"] == 0
 
 
-def _ready(view: View) -> int:
-    """Return how many workers can serve; of a watcher that is not armed that is every one that runs."""
-    return sum(
-        1
-        for worker in view["workers"]
-        if worker.get("state") not in NOT_SERVING and (worker.get("ready_for") is not None or not view.get("armed"))
-    )
+def _troubled(view: WatcherEntry) -> list[WorkerEntry]:
+    return [worker for worker in view["workers"] if worker["health"] in TROUBLED]
+
+
+def _serving(view: WatcherEntry) -> int:
+    return sum(map(serves, view["workers"]))

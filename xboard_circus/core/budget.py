@@ -10,7 +10,7 @@ import math
 from collections import deque
 from dataclasses import dataclass, field, fields
 
-from xboard_circus.core.reasons import seconds
+from xboard_circus.core.durations import seconds
 from xboard_circus.core.sentences import Say
 
 JITTER = 0.2
@@ -18,7 +18,7 @@ JITTER = 0.2
 
 @dataclass(frozen=True, slots=True)
 class Words:
-    """The sentences that tell when a slot is tried again."""
+    """Sentences on when a slot is tried again."""
 
     at_once: Say
     wait: Say
@@ -38,7 +38,7 @@ class RestartLimits:
         window: How long a failure counts.
         delay: The wait after the second failure in a row; it doubles with each further one. The first costs none.
         delay_max: The wait stops growing here; jitter comes on top.
-        cooldown: The wait between two tries of a slot that is cooling.
+        cooldown: The wait between two tries of a slot that is cooling; *delay_max* while no worker is up.
         reset_after: A worker that has been ready for so long has a clean count.
     """
 
@@ -80,7 +80,7 @@ class RestartLimits:
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class RestartDecision:
     """The answer to one failure.
 
     Attributes:
@@ -98,7 +98,9 @@ class Verdict:
 @dataclass(slots=True)
 class _Slot:
     failed_at: deque[float] = field(default_factory=deque)
-    next_try_at: float = -math.inf
+    waits_from: float = -math.inf
+    delay: float = 0.0
+    last_start: float | None = None
     cooling: bool = False
     by_all: bool = False  # it cools for what all slots spent together, not for a burst of its own
     waiting: bool = False
@@ -118,25 +120,31 @@ class RestartBudget:
     longer than the window would otherwise buy a new burst each time. Of the cooling slots one at a time is tried
     (half open). Giving up for good would be simpler, and would need a person at night.
 
+    A wait is counted from the slot's last start, not from its end: what served for longer than its wait starts again at
+    once, and what dies at once is spaced all the same. While no worker of the watcher is up, an outage is worse than a
+    start in vain: then no wait is longer than *delay_max*.
+
     Every method takes *now* in seconds from one clock, ``time.monotonic()`` in production. A *now* earlier than the
-    last one is read as the last one. *limits* and *slots* (how many workers there are to be) may change at any time.
-    *words* say in a reason whose failures a slot's are, where they stand beside those of the watcher.
+    last one is read as the last one. *limits*, *slots* (how many workers there are to be) and *up* (how many are up)
+    may change at any time. *words* say in a reason whose failures a slot's are, where they stand beside those of the
+    watcher.
 
     >>> budget = RestartBudget(RestartLimits(burst=4), slots=1)
     >>> [budget.failed(1, now).wait for now in (0, 1, 2, 4)]
     [0.0, 1.0, 2.0, 300]
     >>> budget.failed(1, 304).reason
-    'failed again: cooling down, tried again in 300 s'
+    'failed again: cooling down, next try in 300 s'
     >>> budget.reset_if_held(1, ready_for=300)
     True
     >>> budget.failed(1, 10_000).reason
-    '1 of 4 failures in 600 s: next try at once'
+    'restart budget: 1 of 4 used in 600 s, next try at once'
     """
 
     def __init__(self, limits: RestartLimits, *, slots: int, words: Words = PLAIN) -> None:
         self.limits = limits
         self._words = words
         self.slots = slots
+        self.up = 1
         self._slots: dict[int, _Slot] = {}
         self._now = -math.inf
 
@@ -145,7 +153,7 @@ class RestartBudget:
         """How many failures the watcher may have in the window, cooling slots left out."""
         return max(self.limits.burst, 2 * self.slots)
 
-    def failed(self, slot: int, now: float, *, jitter: float = 0.0) -> Verdict:
+    def failed(self, slot: int, now: float, *, jitter: float = 0.0) -> RestartDecision:
         """Count one failure of *slot*. *jitter*, from -1 to 1, moves a delay by up to 20 %, a cooldown not at all."""
         if not -1 <= jitter <= 1:
             raise ValueError(f"jitter must be from -1 to 1, not {jitter:g}")
@@ -161,14 +169,13 @@ class RestartBudget:
         record.cooling = verdict.cooling
         record.waiting = True
         record.tried_at = None
-        record.next_try_at = now + verdict.wait
         return verdict
 
     def wait(self, slot: int, now: float) -> float:
         """Return the seconds until the next try of *slot*; 0.0 if its time has come, be it its turn or not."""
         now = self._advance(now)
         record = self._slots.get(slot)
-        return max(record.next_try_at - now, 0.0) if record else 0.0
+        return self._left(record) if record else 0.0
 
     def may_start(self, slot: int, now: float) -> bool:
         """Return whether *slot* may be tried now. Call *started* before asking for another slot."""
@@ -183,7 +190,7 @@ class RestartBudget:
         now = self._advance(now)
         if record := self._slots.get(slot):
             record.waiting = False
-            record.tried_at = now
+            record.tried_at = record.last_start = now
 
     def ready(self, slot: int, now: float) -> tuple[int, ...]:
         """Note that *slot* became ready; return the cooling slots that needn't wait any longer.
@@ -241,8 +248,18 @@ class RestartBudget:
         self._advance(now)
         return self._count(self._slots[slot]) if slot in self._slots else 0
 
+    def used(self, now: float) -> int:
+        """Return how much of *limit* people are shown as used: a cooling slot has used all that one slot may.
+
+        >>> budget = RestartBudget(RestartLimits(burst=2), slots=1)
+        >>> [(budget.failed(1, now).cooling, budget.used(now), budget.spent(now)) for now in (0, 1)]
+        [(False, 1, 1), (True, 2, 0)]
+        """
+        cooling = sum(record.cooling for record in self._slots.values())
+        return min(self.limit, self.spent(now) + cooling * self.limits.burst)
+
     def spent(self, now: float) -> int:
-        """Return how much of *limit* is used up."""
+        """Return how many failures count for the limit of the watcher: not those of slots that cool down."""
         self._advance(now)
         return sum(self._count(record) for record in self._slots.values() if not record.cooling)
 
@@ -252,31 +269,39 @@ class RestartBudget:
         waiting = (slot for slot, record in self._slots.items() if record.cooling and record.waiting)
         return min((self.wait(slot, now) for slot in waiting), default=None)
 
-    def _verdict(self, record: _Slot, jitter: float) -> Verdict:
+    def _verdict(self, record: _Slot, jitter: float) -> RestartDecision:
         failures, limits = self._count(record), self.limits
         all_failures = self.spent(self._now)
-        window, cooldown = seconds(limits.window), seconds(limits.cooldown)
-        if record.cooling:
-            reason = Say.THEN_COOL_AGAIN(wait=cooldown)
-        elif failures >= limits.burst:
-            reason = self._words.cool_down(failures=failures, window=window, wait=cooldown)
+        record.waits_from = self._now if record.last_start is None else record.last_start
         # Not its first: a healthy worker that stumbles once beside a crash loop is no loop.
-        elif failures > 1 and all_failures >= self.limit:
-            reason = Say.THEN_ALL_COOL_DOWN(failures=all_failures, window=window, wait=cooldown)
+        of_all = failures > 1 and all_failures >= self.limit
+        cooling = record.cooling or failures >= limits.burst or of_all
+        record.delay = limits.cooldown if cooling else limits.delay_after(failures, jitter=jitter)
+        left = self._left(record)
+        window, wait = seconds(limits.window), seconds(left)
+        if record.cooling:
+            reason = Say.THEN_COOL_AGAIN(wait=wait)
+        elif failures >= limits.burst:
+            reason = self._words.cool_down(failures=failures, window=window, wait=wait)
+        elif of_all:
+            reason = Say.THEN_ALL_COOL_DOWN(failures=all_failures, window=window, wait=wait)
         else:
-            wait = limits.delay_after(failures, jitter=jitter)
-            say = self._words.wait if wait else self._words.at_once
-            reason = say(failures=failures, burst=limits.burst, window=window, wait=seconds(wait))
-            return Verdict(wait, cooling=False, failures=failures, reason=reason)
-        return Verdict(limits.cooldown, cooling=True, failures=failures, reason=reason)
+            say = self._words.wait if left else self._words.at_once
+            reason = say(failures=failures, burst=limits.burst, window=window, wait=wait)
+        return RestartDecision(left, cooling=cooling, failures=failures, reason=reason)
+
+    def _left(self, record: _Slot) -> float:
+        delay = record.delay if self.up else min(record.delay, self.limits.delay_max)
+        return max(delay - (self._now - record.waits_from), 0.0)
 
     def _released(self, record: _Slot) -> bool:
         if not (record.cooling and record.waiting):
             return False
-        if record.next_try_at > self._now:
+        if self._left(record) > 0:
             if self._now - record.released_at < self.limits.cooldown:
                 return False
-            record.next_try_at = record.released_at = self._now
+            record.waits_from = record.released_at = self._now
+            record.delay = 0.0
         return True
 
     def _is_tried(self, record: _Slot) -> bool:
@@ -292,7 +317,7 @@ class RestartBudget:
         self._slots = {
             slot: record
             for slot, record in self._slots.items()
-            if record.cooling or record.next_try_at > self._now or self._count(record)
+            if record.cooling or self._left(record) > 0 or self._count(record)
         }
 
     def _advance(self, now: float) -> float:

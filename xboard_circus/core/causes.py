@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from enum import Enum
 from signal import Signals
 
-from xboard_circus.core.reasons import one_line
+from xboard_circus.core.reason import one_line
 from xboard_circus.core.sentences import Say
 
 NO_PROGRAM, NO_FOLDER, NO_USER, CIRCUSD_GONE, NO_LIMIT = 120, 121, 122, 123, 124
@@ -24,12 +24,15 @@ _CANNOT_RUN = {
     NO_LIMIT: Say.NO_LIMIT,
 }
 
+_ASKERS = {"reload": Say.FOR_RELOAD, "recycle": Say.FOR_RECYCLE, "handover": Say.FOR_HANDOVER}
+
 # The log may be shared with siblings that write on; the launcher signs its line.
 _LAUNCHER = re.compile(r"xboard-circus launcher: (.+)")
 _SAID = re.compile(r"(\S.*)")
 
-# Not SIGHUP and SIGUSR1: servers reload or reopen their logs on them, and may well crash a week later.
-_TERMINATING = frozenset({Signals.SIGTERM, Signals.SIGKILL, Signals.SIGINT, Signals.SIGQUIT})
+# Not SIGHUP, SIGUSR1 and SIGQUIT: servers reload, reopen their logs or print their stacks on them, and may well crash a
+# week later.
+_TERMINATING = frozenset({Signals.SIGTERM, Signals.SIGKILL, Signals.SIGINT})
 
 # asyncio writes "[errno 98]" in small letters inside its own message.
 _PORT_TAKEN = re.compile(r"address already in use|\berrno (?:98|48)\b", re.IGNORECASE)
@@ -109,7 +112,8 @@ def _judged(death: Death) -> tuple[Cause, str]:
     if death.our_kill is not None:
         return death.our_kill, death.our_reason
     if death.commanded_by:
-        return Cause.COMMANDED, death.our_reason or Say.COMMANDED(by=death.commanded_by)
+        by = _ASKERS.get(death.commanded_by)
+        return Cause.COMMANDED, death.our_reason or Say.COMMANDED(by=death.commanded_by if by is None else by())
     if sent := _terminating(death):
         return Cause.COMMANDED, Say.COMMANDED_BY_SIGNAL(signal=_name(sent))
     if code is None:
@@ -140,15 +144,14 @@ def _died_by(signum: int, death: Death) -> tuple[Cause, str]:
 
 
 def _told_by_launcher(code: int, death: Death) -> tuple[Cause, str] | None:
-    """Return what the launcher tells by its exit code.
+    """Return the failure that the launcher reports by its exit code.
 
     Only of a process that was never ready: the launcher had become the command by then, and Python itself exits
     with 120 when it can't flush its output.
     """
     if code in _CANNOT_RUN:
         told = _last(death.log_tail, _LAUNCHER) or _last(death.log_tail, _SAID)
-        told = told or _CANNOT_RUN[code](command=death.command)
-        return Cause.CANNOT_RUN, told if told.startswith("cannot be run") else Say.CANNOT_RUN(why=told)
+        return Cause.CANNOT_RUN, Say.CANNOT_RUN(why=told or _CANNOT_RUN[code](command=death.command))
     if code == CIRCUSD_GONE:
         return Cause.UNKNOWN, Say.CIRCUSD_GONE()
     return None

@@ -11,11 +11,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 from typing import Literal
 
-from xboard_circus.core.reasons import one_line
+from xboard_circus.core.reason import one_line
 from xboard_circus.core.sentences import Say
-from xboard_circus.core.states import WorkerState
+from xboard_circus.core.states import Health
 
-_LABELS = {WorkerState.SICK: Say.SICK, WorkerState.WEDGED: Say.WEDGED}
+_LABELS = {Health.SICK: Say.SICK, Health.HUNG: Say.HUNG}
 
 Worker = tuple[int, int]
 """A process: pid and start time. The pid alone may be somebody else's by the next round."""
@@ -26,9 +26,9 @@ class HealthRules:
     """When a worker's health counts as changed: options of ``health.*``.
 
     Attributes:
-        failure_threshold: So many failed checks in a row make a worker wedged or sick.
+        failure_threshold: So many failed checks in a row make a worker hung or sick.
         success_threshold: So many good ones in a row make it well again.
-        max_unavailable: So many sick ones are replaced at once; wedged ones serve nothing and don't wait.
+        max_unavailable: So many sick ones are replaced at once; hung ones serve nothing and don't wait.
     """
 
     failure_threshold: int = 3
@@ -74,10 +74,14 @@ class Observation:
 
 @dataclass(frozen=True, slots=True)
 class Replace:
-    """A worker to replace: at once if it is wedged, with the new one first if it is sick."""
+    """A worker to replace: at once if it is hung, with the new one first if it is sick.
+
+    Attributes:
+        reason: What was found, without the name of the state.
+    """
 
     worker: Worker
-    state: WorkerState
+    health: Health
     reason: str
 
 
@@ -95,12 +99,12 @@ class Round:
     """The verdict on one round.
 
     Attributes:
-        states: Of every observed worker: starting, ready, busy, sick or wedged.
+        healths: Of every observed worker; unknown until it is judged.
         reasons: Of every observed worker; "" where all is well.
         not_ready: Whose ready path fails, or couldn't be asked. Nothing to act on, but a rolling reload waits.
     """
 
-    states: dict[Worker, WorkerState]
+    healths: dict[Worker, Health]
     reasons: dict[Worker, str]
     not_ready: frozenset[Worker]
     replace: tuple[Replace, ...]
@@ -109,7 +113,7 @@ class Round:
 
 @dataclass(slots=True)
 class _Record:
-    """What is remembered of a worker. *judged*: it was well once, and hasn't said since that it starts or drains."""
+    """History of one worker's probes. *judged*: it was ok once, and has not reported since that it starts or drains."""
 
     judged: bool = False
     unanswered: int = 0
@@ -126,7 +130,7 @@ class _Record:
 class WatcherHealth:
     """A worker that fails so often in a row is replaced, unless so many fail that it can't be their fault.
 
-    *Wedged* is a loop that doesn't answer, *sick* one that answers while the live path fails. A full thread pool is
+    *Hung* is a loop that doesn't answer, *sick* one that answers while the live path fails. A full thread pool is
     *busy*: that is load, and killing under load makes more of it. Counting starts with the first success, since how
     long a start may take is ruled elsewhere. If two workers and at least half of the watcher's fail their live path
     together, what they depend on is down; new workers would fail alike, so none is replaced and one event says so.
@@ -139,7 +143,7 @@ class WatcherHealth:
     >>> for seen in (well, silent, silent):
     ...     verdict = health.round({(71, 1): seen})
     >>> verdict.replace[0].reason
-    'wedged: no answer 2 times in a row: timed out after 2 s'
+    'no answer 2 times in a row: timed out after 2 s'
     """
 
     def __init__(self, rules: HealthRules) -> None:
@@ -147,6 +151,7 @@ class WatcherHealth:
         self._records: dict[Worker, _Record] = {}
         self._sick: list[Worker] = []
         self._down = False
+        self._waits = False
         self._down_announced = False
 
     def round(self, observations: Mapping[Worker, Observation]) -> Round:
@@ -154,24 +159,27 @@ class WatcherHealth:
         self._records = {worker: self._records.get(worker, _Record()) for worker in observations}
         for worker, seen in observations.items():
             self._count(self._records[worker], seen)
-        states = {worker: self._state(self._records[worker], seen) for worker, seen in observations.items()}
-        reasons = {worker: self._reason(worker, states[worker], seen) for worker, seen in observations.items()}
-        self._note_sick(states)
+        healths = {worker: self._health(self._records[worker], seen) for worker, seen in observations.items()}
+        found = {worker: self._found(worker, healths[worker], seen) for worker, seen in observations.items()}
+        reasons = {worker: _labelled(healths[worker], why) for worker, why in found.items()}
+        self._note_sick(healths)
         failing = self._failing(observations)
-        self._down = self._is_down(failing, len(observations))
+        was_down, self._down = self._down, self._is_down(failing, len(observations))
+        # The dependency may come back in the middle of a round, seen by some and not yet by the others.
+        self._waits = was_down and not self._down
         return Round(
-            states=states,
+            healths=healths,
             reasons=reasons,
             not_ready=frozenset(w for w, seen in observations.items() if seen.ready is False or not seen.answered),
-            replace=tuple(Replace(worker, states[worker], reasons[worker]) for worker in self._to_replace(states)),
+            replace=tuple(Replace(worker, healths[worker], found[worker]) for worker in self._to_replace(healths)),
             events=(
                 *self._announce_down(observations, failing),
-                *self._announce_workers(states, reasons, observations),
+                *self._announce_workers(healths, reasons, observations),
             ),
         )
 
     def reset(self) -> None:
-        """Drop what was counted in a row: the prober was stopped, and old failures say nothing about now."""
+        """Forget failures in a row, because the prober was stopped and they are old."""
         for record in self._records.values():
             record.forget_counts()
 
@@ -199,18 +207,20 @@ class WatcherHealth:
             record.failures += record.judged
             record.successes = 0
 
-    def _state(self, record: _Record, seen: Observation) -> WorkerState:
+    def _health(self, record: _Record, seen: Observation) -> Health:
         if not record.judged:
-            return WorkerState.STARTING
+            return Health.UNKNOWN
         if record.unanswered >= self.rules.failure_threshold:
-            return WorkerState.WEDGED
+            return Health.HUNG
         if seen.answered and seen.pool_full:
-            return WorkerState.BUSY
-        return WorkerState.SICK if record.in_trouble else WorkerState.READY
+            return Health.BUSY
+        if record.in_trouble:
+            return Health.SICK
+        return Health.FAILING if record.unanswered or record.failures else Health.OK
 
-    def _reason(self, worker: Worker, state: WorkerState, seen: Observation) -> str:
+    def _found(self, worker: Worker, health: Health, seen: Observation) -> str:
         record = self._records[worker]
-        if state is WorkerState.STARTING:
+        if health is Health.UNKNOWN:
             why = ""
         elif not seen.answered:
             why = Say.FOUND_SILENCE(times=_times(record.unanswered))
@@ -218,19 +228,17 @@ class WatcherHealth:
             why = Say.FOUND_POOL_FULL()
         elif seen.fails_live:
             why = Say.FOUND_LIVE_FAILED(times=_times(record.failures))
-        elif state is WorkerState.SICK:
+        elif health is Health.SICK:
             why = Say.FOUND_HEALING(times=_times(record.successes), n=self.rules.success_threshold)
         elif seen.ready is False:
             why = Say.FOUND_NOT_READY()
         else:
             why = ""
-        told = Say.FOUND(found=why, why=seen.reason) if why and seen.reason else why or seen.reason
-        label = _LABELS.get(state)
-        return one_line(told if label is None else label(why=told))
+        return one_line(Say.FOUND(found=why, why=seen.reason) if why and seen.reason else why or seen.reason)
 
-    def _note_sick(self, states: Mapping[Worker, WorkerState]) -> None:
+    def _note_sick(self, healths: Mapping[Worker, Health]) -> None:
         """Keep the sick in the order in which they fell sick, so that each round asks for the same ones first."""
-        sick = [worker for worker, state in states.items() if state is WorkerState.SICK]
+        sick = [worker for worker, health in healths.items() if health is Health.SICK]
         self._sick = [worker for worker in self._sick if worker in sick]
         self._sick += [worker for worker in sick if worker not in self._sick]
 
@@ -241,9 +249,9 @@ class WatcherHealth:
     def _is_down(self, failing: list[Worker], workers: int) -> bool:
         return (self._down or bool(self._sick)) and len(failing) >= 2 and 2 * len(failing) >= workers
 
-    def _to_replace(self, states: Mapping[Worker, WorkerState]) -> list[Worker]:
-        wedged = [worker for worker, state in states.items() if state is WorkerState.WEDGED]
-        return wedged + ([] if self._down else self._sick[: self.rules.max_unavailable])
+    def _to_replace(self, healths: Mapping[Worker, Health]) -> list[Worker]:
+        hung = [worker for worker, health in healths.items() if health is Health.HUNG]
+        return hung + ([] if self._down or self._waits else self._sick[: self.rules.max_unavailable])
 
     def _announce_down(self, observations: Mapping[Worker, Observation], failing: list[Worker]) -> Iterable[Event]:
         if self._down and not self._down_announced:
@@ -262,19 +270,29 @@ class WatcherHealth:
 
     def _announce_workers(
         self,
-        states: Mapping[Worker, WorkerState],
+        healths: Mapping[Worker, Health],
         reasons: Mapping[Worker, str],
         observations: Mapping[Worker, Observation],
     ) -> Iterable[Event]:
         for worker, record in self._records.items():
             # While a dependency is down its own event speaks for the sick.
-            is_news = states[worker] is WorkerState.WEDGED or (worker in self._sick and not self._down)
+            is_news = healths[worker] is Health.HUNG or (worker in self._sick and not self._down)
             if is_news and not record.announced:
                 record.announced = True
                 yield Event("unhealthy", reasons[worker], worker)
             elif record.announced and observations[worker].is_success and not record.in_trouble:
                 record.announced = False
                 yield Event("recovered", Say.WELL_AGAIN(), worker)
+
+
+def stale_after(*, period: float, timeout: float) -> float:
+    """Return the seconds after which a probe's result is stale, and a silent prober counts as gone."""
+    return max(10.0, 5 * (period + timeout))
+
+
+def _labelled(health: Health, why: str) -> str:
+    label = _LABELS.get(health)
+    return one_line(why if label is None else label(why=why))
 
 
 def silence(count: int, reason: str) -> str:

@@ -1,4 +1,4 @@
-"""Decide whether a circusd that is gone was told to end, and put what became of it into words. No effects.
+"""Decide whether a circusd that is gone had a stop request, and why it ended. No effects.
 
 Nobody is left to see how circusd ended: its plugins are its children, and whoever starts the next one may come hours
 later. So each circusd writes down who it is and that it lives, and what it did not write down is the finding.
@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from xboard_circus.core.causes import Cause
-from xboard_circus.core.reasons import lasted
+from xboard_circus.core.durations import lasted
+from xboard_circus.core.reason import with_say
 from xboard_circus.core.sentences import Say
 
 LOST, BACK, HOST_RESTARTED = "circusd_lost", "circusd_back", "host_restarted"
@@ -22,8 +23,8 @@ KILLED_WITHIN = 120.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Life:
-    """What a circusd, and whoever saw its end, has written down.
+class CircusdLife:
+    """Record of one circusd's life, written by itself and by its plugin.
 
     Attributes:
         boot: Which start of the host it ran in; "" where that can't be told.
@@ -50,13 +51,13 @@ class Life:
 
     @property
     def ended_at(self) -> float:
-        """When it ended, as near as anybody knows."""
+        """Return when it ended, as near as is known."""
         return self.seen if self.gone_at is None else self.gone_at
 
 
 @dataclass(frozen=True, slots=True)
 class Loss:
-    """A circusd that ended and was not told to, as an event.
+    """Event of a circusd that ended without a stop request.
 
     Attributes:
         kind: `LOST`, `BACK` or `HOST_RESTARTED`.
@@ -78,15 +79,15 @@ class Loss:
     def as_data(self) -> dict[str, Any]:
         """Return the content of its event."""
         more = {} if self.successor is None else {"successor": self.successor, "gap": self.gap}
-        return {"pid": self.pid, "started": self.started, "cause": self.cause, "reason": self.reason, **more}
+        return {"pid": self.pid, "started": self.started, "cause": self.cause, **with_say(self.reason), **more}
 
 
-def witnessed(life: Life, *, kills: Mapping[str, int], now: float) -> Loss | None:
-    """Return what its plugin tells of a circusd that is gone in this moment; None where it was told to end.
+def witnessed(life: CircusdLife, *, kills: Mapping[str, int], now: float) -> Loss | None:
+    """Return the loss that the plugin reports of a circusd that is just gone; None after a stop request.
 
-    >>> loss = witnessed(Life(pid=7, started=1), kills={}, now=5.0)
-    >>> loss.kind, loss.reason.partition(";")[0]
-    ('circusd_lost', 'circusd (pid 7) was killed or crashed, nobody had told it to end')
+    >>> loss = witnessed(CircusdLife(pid=7, started=1), kills={}, now=5.0)
+    >>> loss.kind, loss.as_data()["say"]["key"]
+    ('circusd_lost', 'UNATTENDED')
     """
     if is_asked_for(life, now):
         return None
@@ -94,12 +95,12 @@ def witnessed(life: Life, *, kills: Mapping[str, int], now: float) -> Loss | Non
     return Loss(LOST, life.pid, life.started, now, Say.UNATTENDED(why=ended), cause)
 
 
-def found(life: Life, *, boot: str, kills: Mapping[str, int], successor: int, now: float) -> Loss | None:
-    """Return what the next circusd tells of *life*, which is over; None where it was told to end.
+def found(life: CircusdLife, *, boot: str, kills: Mapping[str, int], successor: int, now: float) -> Loss | None:
+    """Return the loss that the next circusd reports of *life*, which is over; None after a stop request.
 
     A count of kills says nothing where the host, or the control group, is another by now: it begins anew there.
 
-    >>> found(Life(pid=7, started=1, is_ordered=True), boot="", kills={}, successor=9, now=5.0) is None
+    >>> found(CircusdLife(pid=7, started=1, is_ordered=True), boot="", kills={}, successor=9, now=5.0) is None
     True
     """
     at = life.ended_at
@@ -119,12 +120,12 @@ def found(life: Life, *, boot: str, kills: Mapping[str, int], successor: int, no
     return Loss(LOST, life.pid, life.started, at, Say.COUNTED(why=ended, then=then), cause, gap, successor)
 
 
-def is_asked_for(life: Life, at: float) -> bool:
-    """Say whether who ended at *at*, by the wall clock, was told to, or killed soon after it refused to."""
+def is_asked_for(life: CircusdLife, at: float) -> bool:
+    """Return whether the end at *at*, by the wall clock, was requested, or a kill soon after a refused request."""
     return life.is_ordered or (life.refused_at is not None and at - life.refused_at < KILLED_WITHIN)
 
 
-def _ended(life: Life, kills: Mapping[str, int]) -> tuple[str | None, str]:
+def _ended(life: CircusdLife, kills: Mapping[str, int]) -> tuple[str | None, str]:
     if life.why:
         return Cause.UNHEALTHY.value, Say.CIRCUSD_ENDED(pid=life.pid, why=life.why)
     if life.wound_up:

@@ -1,4 +1,4 @@
-"""How a watcher is named where circusd tells of it, where a plugin's log lies, and who gives it commands."""
+"""Name watchers as circusd's bus does, plugins' logs, and the senders of commands."""
 
 from __future__ import annotations
 
@@ -6,10 +6,26 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from xboard_circus.core.reason import key_of, reason_in
 from xboard_circus.core.sentences import Say
 
 CIRCUSD = "circusd"
 """In the place of a watcher's name: what is for all of them, or of circusd itself."""
+
+
+PLUGIN = "plugin:"
+"""How the name of a plugin's watcher begins."""
+
+_OF_CIRCUS = frozenset({"circusd-stats", "circushttpd"})
+
+
+def is_helper(watcher: str) -> bool:
+    """Return whether a watcher is a plugin or a helper of Circus's, not a backend.
+
+    >>> is_helper("plugin:xboard"), is_helper("circusd-stats"), is_helper("web")
+    (True, True, False)
+    """
+    return watcher.startswith(PLUGIN) or watcher in _OF_CIRCUS
 
 
 def bus_name(watcher: str) -> str:
@@ -27,18 +43,18 @@ def plugin_log_name(plugin: str) -> str:
     >>> plugin_log_name("plugin:xboard"), plugin_log_name("bundle")
     ('plugin-xboard.log', 'plugin-bundle.log')
     """
-    name = re.sub(r"[^A-Za-z0-9_-]+", "-", plugin.removeprefix("plugin:")).strip("-") or "xboard"
+    name = re.sub(r"[^A-Za-z0-9_-]+", "-", plugin.removeprefix(PLUGIN)).strip("-") or "xboard"
     return f"plugin-{name}.log"
 
 
 def stops_for_good(command: Mapping[str, Any]) -> bool | None:
-    """Say whether a ``command`` event is a stop that somebody means, or the start that ends it; None for neither.
+    """Return whether a ``command`` event is an operator's stop, or the start that ends it; None for neither.
 
     The limiter stops a watcher without a guard for its cooldown only.
 
     >>> stops_for_good({"command": "stop", "by": "circusctl"})
     True
-    >>> stops_for_good({"command": "stop", "by": Say.BY_LIMITER()})
+    >>> stops_for_good({"command": "stop", "by_say": Say.BY_LIMITER().as_data()})
     >>> stops_for_good({"command": "restart", "by": "circusctl"})
     False
     """
@@ -46,5 +62,5 @@ def stops_for_good(command: Mapping[str, Any]) -> bool | None:
         return None  # it was refused
     name = str(command.get("command") or "").partition(" ")[0]
     if name == "stop":
-        return True if command.get("by") != Say.BY_LIMITER() else None
+        return None if key_of(reason_in(command, "by")) == Say.BY_LIMITER.name else True
     return False if name in ("start", "restart") else None

@@ -1,4 +1,4 @@
-"""Which rotated log files are old enough to go. Names are matched whole: a look-alike is somebody else's file."""
+"""Select rotated log files that are old enough to delete. Names are matched whole."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ DAY = 86_400.0
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class LogFolderEntry:
     """A file in the folder of a log; *written* is its time of last change, *is_plain* False for links and folders."""
 
     name: str
@@ -28,11 +28,11 @@ def number_of(name: str, base: str, highest: int) -> int | None:
     return int(match[1]) if match and int(match[1]) <= highest else None
 
 
-def expired(base: str, found: Iterable[Found], *, highest: int, keep_days: float, now: float) -> list[str]:
+def expired(base: str, found: Iterable[LogFolderEntry], *, highest: int, keep_days: float, now: float) -> list[str]:
     """Return the names of the files that were rotated from *base* and not written to for *keep_days*, by wall clock.
 
-    >>> expired("web.log", [Found("web.log", 0), Found("web.log.1", 0), Found("web.log.1.gz", 0)],
-    ...         highest=5, keep_days=7, now=8 * DAY)
+    >>> there = [LogFolderEntry(name, 0) for name in ("web.log", "web.log.1", "web.log.1.gz")]
+    >>> expired("web.log", there, highest=5, keep_days=7, now=8 * DAY)
     ['web.log.1']
     """
     return [

@@ -1,4 +1,4 @@
-"""Decide whether a request is meant for this page, by what the browser tells of where it came from.
+"""Check the Host and origin of a request to the page.
 
 A name that somebody else's DNS points at 127.0.0.1 makes a browser send that name as Host: it is refused, as no name
 but `localhost` and those that the ini gives is ours. An address in figures can't be pointed anywhere, so it is let in.
@@ -25,7 +25,7 @@ def host_name(host: str) -> str | None:
 
 
 def is_for_us(host: str, names: Collection[str]) -> bool:
-    """Say whether a request with this Host header is for this page; *names* are those that the ini gives it.
+    """Return whether a request with this Host header is for this page; *names* are those that the ini gives it.
 
     >>> is_for_us("127.0.0.1:8080", ()), is_for_us("rebound.example", ()), is_for_us("ops.example", ("ops.example",))
     (True, False, True)
@@ -37,7 +37,7 @@ def is_for_us(host: str, names: Collection[str]) -> bool:
 
 
 def is_same_site(*, host: str, origin: str | None, fetch_site: str | None, names: Collection[str]) -> bool:
-    """Say whether a request that changes something was sent by a page of ours, or by no page at all.
+    """Return whether a request that changes something was sent by a page of ours, or by no page at all.
 
     Args:
         host: The Host header; a proxy may have put its own idea of it there.

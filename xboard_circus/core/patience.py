@@ -1,26 +1,25 @@
-"""Decide when a backend that does not serve is given up, so that whoever runs the container sees it.
+"""Decide when to give up a backend that is down, so that the container's engine replaces the container.
 
 Nothing in this module asks the system or looks at a clock: the caller brings what it saw, and when.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable
 from dataclasses import dataclass, field
-from typing import Any
 
-from xboard_circus.core.reasons import one_line, seconds
+from xboard_circus.core.durations import seconds
+from xboard_circus.core.reason import one_line
 from xboard_circus.core.sentences import Say
+from xboard_circus.core.state_schema import WatcherEntry
+from xboard_circus.core.verdict import Word
 
-# A worker whose live path fails still serves, and where all of them fail at once a dependency is down: a new container
-# would meet the same. What else a worker can be is no service.
-SERVING = frozenset({"ready", "busy", "sick"})
 LONGEST_STEP = 5.0
 
 
 @dataclass(frozen=True, slots=True)
 class Outage:
-    """Something that does not serve at the moment: a watcher, or circusd; and why, as far as anybody knows."""
+    """A watcher or circusd that does not serve at the moment, with the reason if known."""
 
     name: str
     reason: str
@@ -63,34 +62,14 @@ class Patience:
         return say(watcher=worst.name, held=seconds(self.limit), why=one_line(worst.reason))
 
 
-def outages_of(watchers: Iterable[Mapping[str, Any]]) -> list[Outage]:
-    """Return the armed *watchers* of circusd's state that are to serve and do not.
+def outages_of(watchers: Iterable[WatcherEntry], *, pages: Container[str] = ()) -> list[Outage]:
+    """Return the armed *watchers* of circusd's state that are to serve and do not; *pages* run our dashboard.
 
-    One that an operator has stopped, or set to no workers, is left out: it is meant to be down.
+    A page that is down is no reason to end a backend that serves. Nor is a dependency that is down: a new container
+    would meet the same.
     """
     return [
-        Outage(str(watcher["name"]), _reason(watcher))
+        Outage(watcher["name"], watcher["verdict"]["cause"])
         for watcher in watchers
-        if watcher["armed"] and _is_wanted(watcher) and not _serves(watcher)
+        if watcher["armed"] and watcher["name"] not in pages and Word(watcher["verdict"]["word"]).is_outage
     ]
-
-
-def _is_wanted(watcher: Mapping[str, Any]) -> bool:
-    return watcher["status"] in ("active", "starting") and watcher["numprocesses"] > 0
-
-
-def _serves(watcher: Mapping[str, Any]) -> bool:
-    return any(worker["state"] in SERVING for worker in watcher["workers"])
-
-
-def _reason(watcher: Mapping[str, Any]) -> str:
-    port = watcher.get("port") or {}
-    if port.get("state") == "refused":
-        return Say.PORT_OF_IT(port=port["port"], why=port["reason"])
-    if watcher["last_reason"]:
-        return str(watcher["last_reason"])
-    doing = dict.fromkeys(
-        f"{worker['state']} ({worker['reason']})" if worker["reason"] else str(worker["state"])
-        for worker in watcher["workers"]
-    )
-    return Say.WORKERS_ARE(states=", ".join(doing)) if doing else Say.NO_WORKER()

@@ -6,18 +6,19 @@ says, and lists them again before it sends the next signal.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Container, Iterable
+from collections.abc import Collection, Container, Iterable, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
-from xboard_circus.core.reasons import one_line
+from xboard_circus.core.durations import roughly
+from xboard_circus.core.reason import Reason, one_line
 from xboard_circus.core.sentences import Say
 
 _NAMED = 3
 
 
 class Kind(Enum):
-    """Whose a holder of the port is."""
+    """Owner of a process that holds the port."""
 
     OURS = "ours"
     ORPHAN = "orphan"
@@ -27,7 +28,7 @@ class Kind(Enum):
 
 
 class Policy(Enum):
-    """Who may be stopped to free the port: ``port.policy``."""
+    """Which processes may be killed to free the port: ``port.policy``."""
 
     ORPHANS = "orphans"
     ANY = "any"
@@ -36,7 +37,7 @@ class Policy(Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Holder:
-    """A process that holds the port, or the port's say-so that there is one.
+    """A process that holds the port; one without a pid was not found.
 
     Attributes:
         pid: None where the system doesn't show it.
@@ -45,7 +46,8 @@ class Holder:
         inspectable: Its environment could be read.
         instance: The instance id that it carries; a successor of its circusd carries the same.
         circusd: Pid and start time of the circusd that it names as its own.
-        circusd_alive: That very process is running.
+        circusd_alive: That very process is running, and is a circusd.
+        lost: It has lost its parent, or is in the session of a worker of ours. An environment can be copied; this not.
     """
 
     pid: int | None
@@ -59,6 +61,7 @@ class Holder:
     instance: str | None = None
     circusd: tuple[int, int] | None = None
     circusd_alive: bool = False
+    lost: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,10 +78,11 @@ class PortPlan:
 
 
 def classify(holder: Holder, *, instance: str, own: Container[int]) -> Kind:
-    """Return whose *holder* is; *own* are the pids of our circusd and of its live workers with their children.
+    """Classify the owner of *holder*; *own* are the pids of our circusd and of its live workers with their children.
 
-    Proof is what the process carries, never its command line: an orphan names our instance, and a circusd that is
-    gone. With another instance's circusd gone it is somebody's orphan, but not ours to kill.
+    Proof is what the process carries and what the kernel says of it, never its command line: an orphan names our
+    instance and a circusd that is gone, and has lost its parent. With another instance's circusd gone it is somebody's
+    orphan, but not ours to kill.
     """
     if holder.pid in own:
         return Kind.OURS
@@ -88,7 +92,7 @@ def classify(holder: Holder, *, instance: str, own: Container[int]) -> Kind:
         return Kind.STRANGER
     if holder.circusd_alive:
         return Kind.INSTANCE
-    return Kind.ORPHAN if holder.instance == instance else Kind.STRANGER
+    return Kind.ORPHAN if holder.instance == instance and holder.lost else Kind.STRANGER
 
 
 def plan(holders: Iterable[Holder], *, policy: Policy, instance: str, own: Container[int]) -> PortPlan:
@@ -111,7 +115,7 @@ def plan(holders: Iterable[Holder], *, policy: Policy, instance: str, own: Conta
     return PortPlan(stop=tuple(stop), refuse=tuple(refuse), reason=_reason(held, stopped))
 
 
-def _reason(held: list[str], stopped: list[str]) -> str:
+def _reason(held: Sequence[Reason], stopped: Sequence[Reason]) -> str:
     if held and stopped:
         return Say.PORT_HELD_AND_STOPPING(holders=_some(held), others=_some(stopped))
     if held:
@@ -133,20 +137,22 @@ def _may_stop(holder: Holder, kind: Kind, policy: Policy) -> bool:
     return kind is Kind.STRANGER and policy is Policy.ANY and holder.pid != 1
 
 
-def _some(names: list[str]) -> str:
-    some = ", ".join(names[:_NAMED])
-    return Say.HOLDERS_AND_MORE(holders=some, n=len(names) - _NAMED) if len(names) > _NAMED else some
+def _some(names: Sequence[Reason]) -> Reason | Sequence[Reason]:
+    if len(names) <= _NAMED:
+        return names
+    return Say.HOLDERS_AND_MORE(holders=names[:_NAMED], n=len(names) - _NAMED)
 
 
-def _told(holder: Holder, kind: Kind, policy: Policy) -> str:
+def _told(holder: Holder, kind: Kind, policy: Policy) -> Reason:
+    pid = Say.FACT_UNKNOWN() if holder.pid is None else Say.FACT_PID(pid=holder.pid)
     parts = [
-        f"{holder.pid or 'unknown'}" + (f" ({one_line(holder.command, 100)})" if holder.command else ""),
+        Say.FACT_COMMAND(pid=pid, command=one_line(holder.command, 100)) if holder.command else pid,
         holder.user and Say.FACT_USER(name=one_line(holder.user, 40)),
-        "" if holder.age is None else Say.FACT_AGE(age=_age(holder.age)),
+        "" if holder.age is None else Say.FACT_AGE(age=roughly(holder.age)),
         holder.cwd and Say.FACT_FOLDER(folder=one_line(holder.cwd, 100)),
         holder.address and Say.FACT_ADDRESS(address=one_line(holder.address, 60)),
     ]
-    return Say.HOLDER(facts=", ".join(filter(None, parts)), whose=_whose(holder, kind, policy))
+    return Say.HOLDER(facts=[part for part in parts if part], whose=_whose(holder, kind, policy))
 
 
 def _whose(holder: Holder, kind: Kind, policy: Policy) -> str:
@@ -161,10 +167,3 @@ def _whose(holder: Holder, kind: Kind, policy: Policy) -> str:
             return Say.WHOSE_UNKNOWN()
         case _:
             return Say.WHOSE_STRANGER()
-
-
-def _age(age: float) -> str:
-    for limit, size, unit in ((120, 1, "s"), (7200, 60, "min"), (172_800, 3600, "h")):
-        if age < limit:
-            return f"{max(age, 0) / size:.0f} {unit}"
-    return f"{age / 86_400:.0f} d"

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from xboard_circus.core.reasons import seconds
+from xboard_circus.core.durations import seconds
 from xboard_circus.core.sentences import Say
 
 SPREAD = 0.2

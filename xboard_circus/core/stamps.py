@@ -1,4 +1,4 @@
-"""When a log line was written, told from the line alone."""
+"""Parse the time of a log line."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The states that a worker and a port can be in: the words of ``status``, the events and the dashboard."""
+"""Name the states of a worker and of a port: the words of ``status``, the events and the dashboard."""
 
 from __future__ import annotations
 
@@ -7,22 +7,63 @@ from enum import Enum
 from xboard_circus.core.sentences import Say
 
 
-class WorkerState(Enum):
-    """What a worker is doing.
+class Phase(Enum):
+    """How far a worker is in its life.
 
-    A worker whose ready path fails has no state of its own: it stays what it is and is *not ready* beside that,
-    because nothing is done about it but to wait.
+    *held*: its launcher waits for a cooldown, a delay, its turn or the port. *leaving*: it was told to go, and drains
+    or is being killed.
     """
 
+    HELD = "held"
     STARTING = "starting"
-    READY = "ready"
-    BUSY = "busy"
-    SICK = "sick"
-    WEDGED = "wedged"
-    WAITING = "waiting"
+    UP = "up"
+    LEAVING = "leaving"
+
+
+class Role(Enum):
+    """What a worker is there for.
+
+    *successor*: the new worker of a replacement, not proven yet. *retiring*: it still serves while its successor is
+    being made, or drains after that.
+    """
+
+    SERVING = "serving"
     SPARE = "spare"
+    SUCCESSOR = "successor"
+    RETIRING = "retiring"
+
+
+class Health(Enum):
+    """Health of a worker that is up, by its probes.
+
+    *failing*: some probes in a row failed, fewer than the threshold. *sick*: its live path fails. *hung*: its event
+    loop does not answer. *unknown*: it was not probed yet, or is not probed any more.
+    """
+
+    OK = "ok"
+    BUSY = "busy"
+    FAILING = "failing"
+    SICK = "sick"
+    HUNG = "hung"
+    UNKNOWN = "unknown"
+
+
+class HeldBy(Enum):
+    """What a held worker waits for; *turn*: another cooling slot is tried first."""
+
+    PORT = "port"
+    COOLDOWN = "cooldown"
+    DELAY = "delay"
+    TURN = "turn"
+
+
+class WorkerState(Enum):
+    """What a worker reports of itself on its private socket."""
+
+    SPARE = "spare"
+    STARTING = "starting"
+    UP = "up"
     DRAINING = "draining"
-    STOPPING = "stopping"
 
 
 class PortState(Enum):
@@ -36,11 +77,11 @@ class PortState(Enum):
 
 
 def nobody_wanted(watcher: str) -> str:
-    """Return what to say of an active *watcher* with 0 processes: Circus calls it active, and it serves nobody.
+    """Return the reason of an active *watcher* with 0 processes: Circus calls it active, but it has no worker.
 
     Unlike that of a stopped one its port stays open, and whoever connects waits for an answer that never comes.
 
     >>> nobody_wanted("web")
-    'no worker is wanted, so nobody answers: `circusctl incr web` starts one, `circusctl stop web` closes its port'
+    'set to 0 workers, so nothing answers: `circusctl incr web` starts one, `circusctl stop web` closes its port'
     """
-    return Say.NOBODY_WANTED(watcher=watcher)
+    return Say.NOBODY_WANTED(why=Say.SET_TO_NONE(), cure=Say.START_ONE(watcher=watcher))

@@ -32,7 +32,7 @@ def requirement_in(line: str) -> Requirement | None:
 
 
 def satisfies(version: str, versions: str) -> bool:
-    """Say whether *version* is one of *versions*.
+    """Return whether *version* is one of *versions*.
 
     >>> satisfies("0.19.0", ">=0.19,<0.20"), satisfies("0.20", ">=0.19,<0.20"), satisfies("1.0rc1", ">=1")
     (True, False, False)

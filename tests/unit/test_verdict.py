@@ -1,0 +1,385 @@
+"""The one word for a watcher, and for a worker: each row says a situation, then what is made of it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from xboard_circus.core.state_schema import PortEntry, ReloadEntry, WorkerEntry
+from xboard_circus.core.states import Health, HeldBy, Phase, Role
+from xboard_circus.core.unarmed import unarmed_worker
+from xboard_circus.core.verdict import (
+    PROBED_WITHIN,
+    Facts,
+    IncidentKeeper,
+    Verdict,
+    Word,
+    is_up,
+    judge,
+    judge_unarmed,
+    serves,
+    word_of,
+    worker_words,
+)
+
+
+def worker(slot: int = 1, **more: Any) -> WorkerEntry:
+    """Return a worker that is up, well and ready, and has been for long; or what *more* makes of it."""
+    entry: dict[str, Any] = {**unarmed_worker(pid=100 + slot, started=5, wid=slot, leaves=False, age=100.0)}
+    found: WorkerEntry = {**entry, "health": "ok", "ready": True, "ready_for": 90.0, **more}  # type: ignore[typeddict-item]
+    return found
+
+
+def up(slot: int = 1, health: str = "ok", **more: Any) -> WorkerEntry:
+    return worker(slot, health=health, **more)
+
+
+def held(slot: int = 1, by: str = "cooldown", next_try: float | None = 42.0) -> WorkerEntry:
+    return worker(slot, phase="held", health="unknown", ready=None, ready_for=None, held_by=by, next_try=next_try)
+
+
+def starting(slot: int = 1, **more: Any) -> WorkerEntry:
+    return worker(slot, phase="starting", health="unknown", ready=None, ready_for=None, age=4.0, **more)
+
+
+def leaving(slot: int = 1, **more: Any) -> WorkerEntry:
+    return worker(slot, phase="leaving", health="unknown", **more)
+
+
+SPARE = worker(-1, role="spare", ready_for=None)
+BOUND = PortEntry(host="0.0.0.0", port=8000, state="bound", reason="", say=None)
+CLEANING = PortEntry(host="0.0.0.0", port=8000, state="cleaning", reason="the port is being looked at", say=None)
+TAKEN = PortEntry(
+    host="0.0.0.0", port=8000, state="refused", reason="the port is held by pid 812, nginx: a stranger", say=None
+)
+SICK = {"health": "sick", "reason": "sick: live path failed 3 times in a row: status 500"}
+HUNG = {"health": "hung", "reason": "hung: no answer 3 times in a row"}
+RELOAD = ReloadEntry(
+    state="running", done=1, total=2, age=3.0, replaced=[[1, 2]], cut=0, serving=2, reason="", say=None, log=""
+)
+
+
+def facts(*workers: WorkerEntry, wanted: int | None = None, **more: Any) -> Facts:
+    given = {"name": "web", "status": "active", "probe": "private", "port": BOUND, "startup_timeout": 60.0, **more}
+    return Facts(wanted=len(workers) if wanted is None else wanted, workers=workers, **given)
+
+
+@pytest.mark.parametrize(
+    ("found", "word", "cause"),
+    [
+        pytest.param(facts(up(1), up(2)), "ok", "2 of 2 workers up", id="all are up and well"),
+        pytest.param(facts(up(1), up(2, "busy")), "ok", "2 of 2 workers up", id="a busy worker is well"),
+        pytest.param(facts(up(1), SPARE, wanted=1), "ok", "1 of 1 workers up", id="a spare is none too many"),
+        pytest.param(
+            facts(SPARE, wanted=1), "down", "none of 1 workers is up: it has no worker", id="a spare serves nobody"
+        ),
+        pytest.param(
+            facts(up(1), leaving(1, role="retiring", drains=True), wanted=1),
+            "ok",
+            "1 of 1 workers up",
+            id="one that drains",
+        ),
+        pytest.param(
+            facts(up(1, role="retiring"), starting(1, role="successor"), wanted=1),
+            "ok",
+            "1 of 1 workers up",
+            id="one that is being replaced serves on, and its successor is not missing",
+        ),
+        pytest.param(
+            facts(up(1, "unknown", ready_for=2.0)), "ok", "1 of 1 workers up", id="just up and not probed yet"
+        ),
+        pytest.param(
+            facts(up(1, "unknown", ready_for=PROBED_WITHIN)),
+            "unknown",
+            "no plugin probes the workers",
+            id="up for long and never probed",
+        ),
+        pytest.param(facts(up(1, "unknown"), probe="none"), "ok", "1 of 1 workers up", id="up, and not to be probed"),
+        pytest.param(
+            facts(up(1, "unknown", reason="its private socket cannot be reached: gone"), up(2, "unknown")),
+            "unknown",
+            "its private socket cannot be reached: gone",
+            id="no socket can be reached",
+        ),
+        pytest.param(
+            facts(up(1), up(2, "unknown", reason="its private socket cannot be reached: gone")),
+            "degraded",
+            "2 of 2 workers up: #2: its private socket cannot be reached: gone",
+            id="one socket cannot be reached",
+        ),
+        pytest.param(
+            facts(up(1), up(2, **HUNG)),
+            "degraded",
+            "1 of 2 workers up: #2: hung: no answer 3 times in a row",
+            id="one of two is hung",
+        ),
+        pytest.param(
+            facts(up(1, **HUNG), up(2, **HUNG)),
+            "down",
+            "none of 2 workers is up: 2 hung (hung: no answer 3 times in a row)",
+            id="all are hung",
+        ),
+        pytest.param(
+            facts(up(1), up(2), up(3, **SICK)),
+            "degraded",
+            "3 of 3 workers up: #3: sick: live path failed 3 times in a row: status 500",
+            id="one of three is sick",
+        ),
+        pytest.param(
+            facts(up(1, **SICK)),
+            "degraded",
+            "1 of 1 workers up: #1: sick: live path failed 3 times in a row: status 500",
+            id="the only one is sick, and answers",
+        ),
+        pytest.param(
+            facts(up(1), up(2, "failing")), "degraded", "2 of 2 workers up: #2 is failing", id="one begins to fail"
+        ),
+        pytest.param(
+            facts(up(1), up(2, ready=False)), "degraded", "2 of 2 workers up: #2 is not ready", id="one is not ready"
+        ),
+        pytest.param(
+            facts(up(1), starting(2)), "degraded", "1 of 2 workers up: #2 is starting", id="one is being started"
+        ),
+        pytest.param(facts(up(1), wanted=2), "degraded", "1 of 2 workers up: a worker is missing", id="one is missing"),
+        pytest.param(
+            facts(up(1), held(2)),
+            "degraded",
+            "1 of 2 workers up: #2: cooling down",
+            id="one cools down while another serves",
+        ),
+        pytest.param(
+            facts(up(1, **SICK), up(2, "failing")),
+            "dependency",
+            "a dependency is down, so no worker is replaced: 2 of 2 workers fail: "
+            "sick: live path failed 3 times in a row: status 500",
+            id="both fail their live path together",
+        ),
+        pytest.param(
+            facts(up(1, **SICK), up(2, **SICK), up(3), up(4), up(5)),
+            "degraded",
+            "5 of 5 workers up: #1: sick: live path failed 3 times in a row: status 500",
+            id="two of five sick are fewer than half",
+        ),
+        pytest.param(
+            facts(held(1), held(2, next_try=10.0), last_failure="exited with code 3"),
+            "looping",
+            "none of 2 workers is up: exited with code 3",
+            id="all cool down",
+        ),
+        pytest.param(
+            facts(held(1, by="delay"), last_failure="exited with code 3"),
+            "looping",
+            "none of 1 workers is up: exited with code 3",
+            id="the only one waits for its restart",
+        ),
+        pytest.param(
+            facts(starting(1), failures=4, last_failure="exited with code 3"),
+            "looping",
+            "none of 1 workers is up: exited with code 3",
+            id="one more try of a crash loop runs",
+        ),
+        pytest.param(
+            facts(starting(1), starting(2)), "down", "none of 2 workers is up: 2 starting", id="the first start"
+        ),
+        pytest.param(
+            facts(starting(1), failures=1), "down", "none of 1 workers is up: 1 starting", id="it died once, and starts"
+        ),
+        pytest.param(
+            facts(held(1, by="port"), port=TAKEN),
+            "blocked",
+            "port 8000: the port is held by pid 812, nginx: a stranger",
+            id="the port is taken",
+        ),
+        pytest.param(
+            facts(held(1, by="port"), port=CLEANING),
+            "down",
+            "none of 1 workers is up: 1 held",
+            id="the port is looked at",
+        ),
+        pytest.param(
+            facts(up(1), held(2, by="port"), port=TAKEN),
+            "degraded",
+            "1 of 2 workers up: port 8000: the port is held by pid 812, nginx: a stranger",
+            id="the port is taken while one serves",
+        ),
+        pytest.param(facts(up(1), up(2), reload=RELOAD), "deploying", "reload: 1 of 2 workers replaced", id="a reload"),
+        pytest.param(
+            facts(up(1), starting(2), reload=RELOAD),
+            "degraded",
+            "1 of 2 workers up: #2 is starting",
+            id="a reload, and fewer serve than wanted",
+        ),
+        pytest.param(
+            facts(up(1), reload={**RELOAD, "state": "failed"}),
+            "ok",
+            "1 of 1 workers up",
+            id="a reload that failed",
+        ),
+        pytest.param(
+            facts(wanted=2, status="stopped"), "stopped", "the watcher is stopped", id="an operator stopped it"
+        ),
+        pytest.param(
+            facts(leaving(1), status="stopping"), "stopped", "the watcher is stopped", id="it is being stopped"
+        ),
+        pytest.param(
+            facts(),
+            "stopped",
+            "set to 0 workers, so nothing answers: `circusctl incr web` starts one, "
+            "`circusctl stop web` closes its port",
+            id="no worker is wanted",
+        ),
+        pytest.param(
+            facts(wanted=2, status="stopped", start_retry_in=3.0, last_failure="cannot be run: no fork"),
+            "looping",
+            "cannot be run: no fork",
+            id="circusd could not start any, and nobody stopped it",
+        ),
+        pytest.param(
+            facts(wanted=2), "down", "none of 2 workers is up: it has no worker", id="there is no worker at all"
+        ),
+    ],
+)
+def test_the_verdict(found: Facts, word: str, cause: str) -> None:
+    verdict = judge(found)
+
+    assert (verdict.word.value, verdict.cause) == (word, cause)
+
+
+@pytest.mark.parametrize(
+    ("found", "next_", "next_in"),
+    [
+        pytest.param(facts(up(1)), "", None, id="nothing while all is well"),
+        pytest.param(
+            facts(held(1), held(2, next_try=10.0)), "#2 is started again", 10.0, id="the first of the cooling"
+        ),
+        pytest.param(facts(up(1), held(2)), "#2 is started again", 42.0, id="the cooling one beside one that serves"),
+        pytest.param(
+            facts(held(1, by="port"), port=TAKEN, port_retry_in=7.0), "the port is tried again", 7.0, id="the port"
+        ),
+        pytest.param(facts(starting(1)), "#1 is terminated unless it is up", 56.0, id="the end of a start"),
+        pytest.param(facts(up(1), up(2, **HUNG)), "#2 is replaced", None, id="a hung one is replaced"),
+        pytest.param(facts(wanted=1, start_retry_in=3.0), "the start is tried again", 3.0, id="a start that failed"),
+    ],
+)
+def test_what_happens_next(found: Facts, next_: str, next_in: float | None) -> None:
+    verdict = judge(found)
+
+    assert (verdict.next, verdict.next_in) == (next_, next_in)
+
+
+@pytest.mark.parametrize(
+    "found",
+    [
+        facts(held(1)),
+        facts(up(1), held(2)),
+        facts(held(1, by="port"), port=TAKEN),
+        facts(up(1, **SICK), up(2, **SICK)),
+        facts(up(1, "unknown")),
+        facts(wanted=1, status="stopped"),
+        facts(starting(1)),
+    ],
+)
+def test_each_trouble_has_a_cure(found: Facts) -> None:
+    assert judge(found).cure
+
+
+@pytest.mark.parametrize(
+    ("status", "wanted", "running", "word"),
+    [
+        pytest.param("active", 1, 1, "ok", id="it runs"),
+        pytest.param("active", 2, 0, "unknown", id="it is active, and nothing runs: it may be started on demand"),
+        pytest.param("active", 0, 0, "stopped", id="no process is wanted"),
+        pytest.param("starting", 1, 0, "unknown", id="it starts"),
+        pytest.param("stopped", 1, 0, "stopped", id="it is stopped"),
+    ],
+)
+def test_a_watcher_without_a_guard_is_judged_by_what_circus_says(
+    status: str, wanted: int, running: int, word: str
+) -> None:
+    assert judge_unarmed("web", status, wanted, running).word.value == word
+
+
+@pytest.mark.parametrize(
+    ("entry", "word", "is_up_", "does_serve"),
+    [
+        pytest.param(up(), "up", True, True, id="one that is well"),
+        pytest.param(up(ready=False), "not ready", True, True, id="one whose ready path fails"),
+        pytest.param(up(health="unknown"), "up", True, True, id="one that nobody has probed"),
+        pytest.param(up(health="busy", ready=False), "busy", True, True, id="one that is busy"),
+        pytest.param(up(health="failing"), "failing", True, True, id="one that begins to fail"),
+        pytest.param(up(health="sick"), "sick", True, True, id="a sick one still answers"),
+        pytest.param(up(health="hung"), "hung", True, False, id="a hung one does not"),
+        pytest.param(held(), "held", False, False, id="one that is held"),
+        pytest.param(starting(), "starting", False, False, id="one that starts"),
+        pytest.param(leaving(), "leaving", False, False, id="one that leaves"),
+        pytest.param(SPARE, "spare", False, False, id="a spare"),
+        pytest.param(leaving(role="spare"), "leaving", False, False, id="a spare that leaves"),
+    ],
+)
+def test_a_worker_has_one_word(entry: WorkerEntry, word: str, is_up_: bool, does_serve: bool) -> None:
+    assert (word_of(entry), is_up(entry), serves(entry)) == (word, is_up_, does_serve)
+
+
+def test_every_worker_has_a_word_of_the_list() -> None:
+    every = [
+        worker(phase=phase.value, role=role.value, health=health.value, ready=ready, held_by=HeldBy.DELAY.value)
+        for phase in Phase
+        for role in Role
+        for health in Health
+        for ready in (True, False, None)
+    ]
+
+    assert {word_of(each) for each in every} == set(worker_words())
+
+
+def test_every_set_of_two_workers_has_a_verdict() -> None:
+    kinds = [
+        up(),
+        up(ready=False),
+        *[up(health=health.value) for health in Health],
+        held(),
+        starting(),
+        leaving(),
+        SPARE,
+    ]
+
+    for first in kinds:
+        for second in kinds:
+            for port in (BOUND, TAKEN, None):
+                verdict: Verdict = judge(facts(first, second, port=port))
+                served = serves(first) or serves(second)
+                assert verdict.word not in ((Word.DOWN, Word.LOOPING, Word.BLOCKED) if served else (Word.OK,))
+
+
+def test_an_incident_lasts_from_the_first_sign_to_the_end_and_keeps_its_worst() -> None:
+    keeper = IncidentKeeper()
+    seen = []
+    for now, word in [(0, Word.OK), (10, Word.DEGRADED), (12, Word.DOWN), (15, Word.DEGRADED), (20, Word.OK)]:
+        keeper.take(word, now=now)
+        seen.append((keeper.since(now + 1), keeper.view(now + 1)))
+
+    assert seen == [
+        (1, None),
+        (1, {"age": 1, "worst": "degraded"}),
+        (1, {"age": 3, "worst": "down"}),
+        (1, {"age": 6, "worst": "down"}),
+        (1, None),
+    ]
+
+
+@pytest.mark.parametrize("word", [Word.OK, Word.DEPLOYING, Word.STOPPED])
+def test_what_an_operator_wanted_is_no_incident(word: Word) -> None:
+    keeper = IncidentKeeper()
+    keeper.take(Word.DEGRADED, now=1)
+    keeper.take(word, now=2)
+
+    assert keeper.view(3) is None
+
+
+def test_a_word_that_stays_keeps_its_time() -> None:
+    keeper = IncidentKeeper()
+    keeper.take(Word.LOOPING, now=10)
+    keeper.take(Word.LOOPING, now=70)
+
+    assert keeper.since(now=75) == 65

@@ -1,0 +1,64 @@
+"""Write durations as a person does. Each is a `Reason`, so that its unit can be shown in another language."""
+
+from __future__ import annotations
+
+from xboard_circus.core.sentences import Say
+
+UNITS = {"s": Say.UNIT_S, "min": Say.UNIT_MIN, "h": Say.UNIT_H, "d": Say.UNIT_D}
+SIZES = (("d", 86_400), ("h", 3600), ("min", 60), ("s", 1))
+
+
+def seconds(value: float) -> str:
+    """Return a duration as a person writes it.
+
+    >>> seconds(600.0), seconds(2.34), seconds(0.05)
+    ('600 s', '2.3 s', '0.05 s')
+    """
+    return Say.UNIT_S(n=f"{value:.2g}" if 0 < value < 1 else f"{value:.1f}".removesuffix(".0"))
+
+
+def exactly(value: float) -> str:
+    """Return a duration that an option sets, in seconds as it is written there.
+
+    >>> exactly(30.0), exactly(0.25), exactly(1.6)
+    ('30 s', '0.25 s', '1.6 s')
+    """
+    return Say.UNIT_S(n=f"{value:g}")
+
+
+def lasted(value: float) -> str:
+    """Return how long something took, a short time with its fraction, down to a hundredth of a second.
+
+    >>> lasted(0.0049), lasted(2.34), lasted(75), lasted(-1)
+    ('0 s', '2.3 s', '1 min 15 s', '0 s')
+    """
+    return seconds(round(max(value, 0.0), 2)) if value < 60 else span(value)
+
+
+def span(value: float) -> str:
+    """Return a time span of whole *value* seconds in the two units that matter.
+
+    >>> span(0.4), span(75), span(7260), span(200_000)
+    ('0 s', '1 min 15 s', '2 h 1 min', '2 d 7 h')
+    """
+    left = max(0, int(value))
+    parts: list[str] = []
+    for unit, size in SIZES:
+        count, left = divmod(left, size)
+        if len(parts) == 1:
+            return Say.UNITS(large=parts[0], small=UNITS[unit](n=count)) if count else parts[0]
+        if count or unit == "s":
+            parts.append(UNITS[unit](n=count))
+    return parts[0]
+
+
+def roughly(value: float) -> str:
+    """Return an age in the one unit that fits it.
+
+    >>> roughly(65), roughly(11_000), roughly(-1)
+    ('65 s', '3 h', '0 s')
+    """
+    for limit, size, unit in ((120, 1, "s"), (7200, 60, "min"), (172_800, 3600, "h")):
+        if value < limit:
+            return UNITS[unit](n=f"{max(value, 0) / size:.0f}")
+    return UNITS["d"](n=f"{value / 86_400:.0f}")

@@ -1,0 +1,216 @@
+"""A reason: an English sentence that carries its key in the catalogue and the values of its fields.
+
+Logs and tables print it as text. What leaves the process (bus, journal, ledger, private socket, page, alert file)
+carries the data beside the text, so that a reader can show it in another language or decide by its key.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from enum import Enum
+from typing import Any, TypeVar
+
+LONGEST = 300
+DEEPEST = 8
+MOST_ITEMS = 20
+LARGEST = 4000
+"""Bounds of a reason: characters of a text, reasons within each other, items of a list, characters of all fields."""
+
+_ESCAPE = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]")
+_FIELD = re.compile(r"\{(\w+)\}")
+_templates: dict[str, str] = {}
+
+
+class Reason(str):
+    """The text of a sentence, with its *key* in the catalogue and the values of its *fields*.
+
+    A value is a text, a number, a reason, or a list of these. Texts are cleaned; deep or large values become text.
+
+    >>> Template("Greeting", {"HELLO": "hello {name}"}).HELLO(name="Ann").fields
+    {'name': 'Ann'}
+    """
+
+    key: str
+    fields: Mapping[str, Any]
+    depth: int
+    size: int
+
+    @classmethod
+    def of(cls, key: str, template: str, values: Mapping[str, object]) -> Reason:
+        """Return the reason for *template*; values of other fields are ignored, a missing one is a KeyError."""
+        fields = {name: _kept(values[name]) for name in _FIELD.findall(template)}
+        depth = 1 + max(map(_depth_of, fields.values()), default=0)
+        size = sum(map(_size_of, fields.values()))
+        if depth > DEEPEST or size > LARGEST:
+            fields = {name: _flat(value) for name, value in fields.items()}
+            depth, size = 1, sum(map(_size_of, fields.values()))
+        text = template.format(**{name: ", ".join(map(str, _listed(value))) for name, value in fields.items()})
+        return cls._made(text, key, fields, depth, size)
+
+    @classmethod
+    def _made(cls, text: str, key: str, fields: Mapping[str, Any], depth: int, size: int) -> Reason:
+        made = super().__new__(cls, text)
+        made.key, made.fields, made.depth, made.size = key, fields, depth, size
+        return made
+
+    def __str__(self) -> str:
+        """Return itself, so that `str(reason)` and `str(error)` keep the data."""
+        return self
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Reason._made, (str.__str__(self), self.key, self.fields, self.depth, self.size)
+
+    def with_text(self, text: str) -> Reason:
+        """Return the same data with another text, such as a shorter one."""
+        return self._made(text, self.key, self.fields, self.depth, self.size)
+
+    def as_data(self) -> dict[str, Any]:
+        """Return the key and the fields as JSON."""
+        return {"key": self.key, "fields": {name: _as_json(value) for name, value in self.fields.items()}}
+
+    @classmethod
+    def from_data(cls, data: object) -> Reason | None:
+        """Parse the reason in *data*, which may come from any sender; None for an unknown key or other fields.
+
+        >>> Reason.from_data({"key": "NO_SUCH_KEY", "fields": {}}) is None
+        True
+        """
+        try:
+            return _read(data, DEEPEST)
+        except ValueError:
+            return None
+
+
+class Template(Enum):
+    """Sentences with fields; one that is called with the values of its fields gives a `Reason`."""
+
+    def __call__(self, **values: object) -> Reason:
+        return Reason.of(self.name, self.value, values)
+
+
+Catalogue = TypeVar("Catalogue", bound=type[Template])
+
+
+def catalogue(kind: Catalogue) -> Catalogue:
+    """Let `Reason.from_data` know the sentences of *kind*; ValueError where a key is another catalogue's already."""
+    for each in kind:
+        if each.name in _templates:
+            raise ValueError(f"{kind.__name__}.{each.name}: another catalogue has a sentence of this name")
+        _templates[each.name] = each.value
+    return kind
+
+
+def one_line(text: str, longest: int = LONGEST) -> str:
+    r"""Return *text* as one printable line of at most *longest* characters; a `Reason` keeps its data.
+
+    A reason quotes log lines and command lines of other programs, which may hold control characters.
+
+    >>> one_line("\x1b[31mERROR\x1b[0m:\tno such\n table")
+    'ERROR: no such table'
+    >>> one_line("abcdefgh", longest=6)
+    'abc...'
+    """
+    # Four times as much is plenty to shorten; a line of 100 MB must not be copied around.
+    plain = _ESCAPE.sub("", text[: 4 * longest])
+    line = " ".join("".join(char if char.isprintable() else " " for char in plain).split())
+    line = line if len(line) <= longest else line[: longest - 3] + "..."
+    return text.with_text(line) if isinstance(text, Reason) else line
+
+
+def key_of(reason: str | None) -> str:
+    """Return the key of a reason, "" for a plain text.
+
+    >>> key_of("died by SIGSEGV")
+    ''
+    """
+    return reason.key if isinstance(reason, Reason) else ""
+
+
+def data_of(reason: str | None) -> dict[str, Any] | None:
+    """Return the data of a reason, None for a plain text."""
+    return reason.as_data() if isinstance(reason, Reason) else None
+
+
+def with_say(reason: str | None, name: str = "reason") -> dict[str, Any]:
+    """Return the part of a message that holds a reason: its text as *name*, and its data beside it where it has any.
+
+    >>> with_say("no such table"), with_say("by hand", "by")
+    ({'reason': 'no such table'}, {'by': 'by hand'})
+    """
+    data = data_of(reason)
+    return {name: reason} if data is None else {name: reason, say_key(name): data}
+
+
+def reason_in(message: Mapping[str, Any], name: str = "reason", *, longest: int = LONGEST) -> str:
+    """Return the reason that `with_say` put into *message*: rebuilt from valid data, otherwise the text in one line."""
+    found = Reason.from_data(message.get(say_key(name)))
+    return one_line(str(message.get(name) or "") if found is None else found, longest)
+
+
+def say_key(name: str) -> str:
+    """Return under which name a message holds the data of the reason *name*.
+
+    >>> say_key("reason"), say_key("last_reason")
+    ('say', 'last_reason_say')
+    """
+    return "say" if name == "reason" else f"{name}_say"
+
+
+def _kept(value: object) -> Any:
+    if isinstance(value, Reason):
+        return one_line(value)
+    if isinstance(value, (list, tuple)):
+        return [_kept(each) for each in value[:MOST_ITEMS]]
+    if isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < 1 << 53:
+        return value
+    return one_line(str(value))
+
+
+def _flat(value: Any) -> Any:
+    if isinstance(value, (int, float)):
+        return value
+    return one_line("".join(", ".join(map(str, _listed(value)))))
+
+
+def _listed(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]
+
+
+def _depth_of(value: Any) -> int:
+    return max((each.depth if isinstance(each, Reason) else 0 for each in _listed(value)), default=0)
+
+
+def _size_of(value: Any) -> int:
+    return sum(each.size + 20 if isinstance(each, Reason) else len(str(each)) for each in _listed(value))
+
+
+def _as_json(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_as_json(each) for each in value]
+    return value.as_data() if isinstance(value, Reason) else value
+
+
+def _read(data: object, depth: int) -> Reason:
+    if not isinstance(data, Mapping) or depth == 0:
+        raise ValueError("no reason")
+    key, fields = data.get("key"), data.get("fields")
+    template = _templates.get(key) if isinstance(key, str) else None
+    if template is None or not isinstance(fields, Mapping) or set(fields) != set(_FIELD.findall(template)):
+        raise ValueError("no sentence of the catalogue")
+    return Reason.of(str(key), template, {name: _read_value(value, depth - 1) for name, value in fields.items()})
+
+
+def _read_value(value: object, depth: int) -> object:
+    if isinstance(value, Mapping):
+        return _read(value, depth)
+    if isinstance(value, list) and len(value) <= MOST_ITEMS:
+        return [_read(each, depth) if isinstance(each, Mapping) else _read_plain(each) for each in value]
+    return _read_plain(value)
+
+
+def _read_plain(value: object) -> object:
+    if isinstance(value, str) or (isinstance(value, (int, float)) and math.isfinite(value)):
+        return value
+    raise ValueError("no value of a field")

@@ -1,0 +1,490 @@
+"""The life of one worker as a state machine: one table of (phase, event) -> phase, effects.
+
+Nothing in this module reads a clock, signals a process or talks to Circus. An event goes in, the next `Life` and the
+effects to carry out come out. No flag beside the phase decides anything: who ordered a worker to leave, and until when
+that order holds, is data of the phase in which it leaves.
+
+>>> life = Life(phase=Held(since=0.0))
+>>> life, effects = step(life, Released(at=4.0))
+>>> life.phase, effects
+(Starting(since=4.0), (<Effect.OPEN_GATE: 'open the gate'>, <Effect.COUNT_START: 'count the start'>))
+>>> life, effects = step(life, CameUp(at=5.0))
+>>> life.phase, effects
+(Up(since=5.0), (<Effect.COUNT_UP: 'count the worker as up'>, <Effect.REPORT_UP: 'report that it is up'>))
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from enum import Enum
+from signal import Signals
+from typing import Any
+
+from xboard_circus.core.causes import Cause, Death, cause_of
+from xboard_circus.core.durations import exactly
+from xboard_circus.core.sentences import Say
+from xboard_circus.core.states import Health, Role
+
+ORDERS = frozenset({Signals.SIGTERM, Signals.SIGINT, Signals.SIGKILL})
+"""Signals that order a worker to leave, beside the watcher's own stop signal.
+
+Not SIGQUIT and SIGABRT: apps register handlers on them that print stacks, and serve on.
+"""
+
+
+_CUT = re.compile(r"Cut (\d{1,9}) request\(s\) at the drain limit of ([0-9.]{1,9}) s")
+
+
+class Effect(Enum):
+    """What circusd has to do about a transition."""
+
+    OPEN_GATE = "open the gate"
+    COUNT_START = "count the start"
+    COUNT_UP = "count the worker as up"
+    REPORT_UP = "report that it is up"
+    WAKE = "wake it if it is halted"
+    TERMINATE = "terminate it"
+    REPORT_EXPIRED = "report that it did not leave"
+    COUNT_END = "count its end"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Order:
+    """The order to leave.
+
+    Attributes:
+        by: Who gave it, as text.
+        why: The reason, or "".
+        cause: What the end counts as; None where somebody asked for it and it costs nothing.
+        by_operator: A person, or a command of a person's: forgives what the slot has failed before.
+    """
+
+    by: str
+    why: str = ""
+    cause: Cause | None = None
+    by_operator: bool = False
+
+
+# Phases
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """Its launcher waits at the gate: for its restart delay, a cooldown, its turn, or the port."""
+
+    since: float
+
+
+@dataclass(frozen=True, slots=True)
+class Starting:
+    """It imports the app or runs its lifespan. A spare stays here until it is promoted."""
+
+    since: float
+
+
+@dataclass(frozen=True, slots=True)
+class Up:
+    """It serves."""
+
+    since: float
+
+
+@dataclass(frozen=True, slots=True)
+class Leaving:
+    """It was ordered to leave. An order that brings no end by *until* expires, and the worker is again what it was."""
+
+    order: Order
+    since: float
+    until: float
+    before: Held | Starting | Up
+
+
+@dataclass(frozen=True, slots=True)
+class Gone:
+    """It has ended. *cut* is the number of requests that its drain limit cut off."""
+
+    cause: Cause
+    reason: str
+    at: float
+    cut: int = 0
+
+
+LifePhase = Held | Starting | Up | Leaving | Gone
+Standing = Held | Starting | Up
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Life:
+    """All that decides about a worker. Times are seconds of the monotonic clock.
+
+    Attributes:
+        health: What the probes say of one that is up; unknown otherwise.
+        reason: Why it is in that health.
+        ready: What its ready path said last; None where nobody asked.
+        was_ready: Its ready path, if it has one, has succeeded at least once.
+        signals: Signals that Circus sent it, in order.
+    """
+
+    phase: LifePhase
+    role: Role = Role.SERVING
+    health: Health = Health.UNKNOWN
+    reason: str = ""
+    ready: bool | None = None
+    was_ready: bool = False
+    signals: tuple[int, ...] = ()
+
+    @property
+    def standing(self) -> Standing | None:
+        """The phase that it is in, or was in before it was ordered to leave; None once it is gone."""
+        phase = self.phase.before if isinstance(self.phase, Leaving) else self.phase
+        return None if isinstance(phase, Gone) else phase
+
+    @property
+    def order(self) -> Order | None:
+        """The order under which it leaves."""
+        return self.phase.order if isinstance(self.phase, Leaving) else None
+
+    @property
+    def counts(self) -> bool:
+        """Whether it is one of the watcher's `numprocesses`."""
+        return self.role in (Role.SERVING, Role.SUCCESSOR)
+
+
+# Events
+
+
+@dataclass(frozen=True, slots=True)
+class Released:
+    """Its wait is over, and the port is bound."""
+
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Promoted:
+    """A spare takes a free slot."""
+
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class CameUp:
+    """It reports that its start is complete."""
+
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class BecameReady:
+    """It reports that its ready path has succeeded."""
+
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """A round of probes judged it; *at* is when it was probed."""
+
+    at: float
+    health: Health
+    reason: str = ""
+    ready: bool | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Lost:
+    """It cannot be probed any more."""
+
+    at: float
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Ordered:
+    """It was ordered to leave within so many seconds."""
+
+    at: float
+    order: Order
+    within: float
+
+
+@dataclass(frozen=True, slots=True)
+class Signalled:
+    """Circus sent it a signal."""
+
+    signum: int
+
+
+@dataclass(frozen=True, slots=True)
+class Retired:
+    """A successor is being made; it serves on, but is none of `numprocesses` any more."""
+
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """Its successor failed: it keeps its place."""
+
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Proven:
+    """A successor has taken over."""
+
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Ticked:
+    """Time has passed. *startup_timeout* and *grace* are seconds."""
+
+    at: float
+    startup_timeout: float
+    grace: float
+    why_late: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Paused:
+    """The whole machine, or circusd, stood still for so many seconds; they count for no limit."""
+
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """The process has ended.
+
+    Attributes:
+        exit_code: Negative: by that signal; None where nobody saw the end.
+        oom: See `causes.Death`.
+        recycled: The worker ended by itself because it had served enough.
+        graceful_timeout: Seconds after which Circus kills who does not end on the stop signal.
+    """
+
+    at: float
+    exit_code: int | None
+    oom: str | None = None
+    log_tail: str = ""
+    command: str = ""
+    recycled: bool = False
+    graceful_timeout: float = 0.0
+
+
+Event = (
+    Released
+    | Promoted
+    | CameUp
+    | BecameReady
+    | Judged
+    | Lost
+    | Ordered
+    | Signalled
+    | Retired
+    | Kept
+    | Proven
+    | Ticked
+    | Paused
+    | Ended
+)
+Outcome = tuple[Life, tuple[Effect, ...]]
+
+LATE_START_GRACE = 5.0
+"""Seconds that a late starter gets to leave: it serves nobody, so more would only delay its successor."""
+
+
+def step(life: Life, event: Event) -> Outcome:
+    """Return the life after *event*, and the effects to carry out. An event without a transition changes nothing."""
+    row = TABLE.get((type(life.phase), type(event)))
+    return (life, ()) if row is None else row.rule(life, event)
+
+
+# The rules
+
+
+def _release(life: Life, event: Released) -> Outcome:
+    return replace(life, phase=Starting(event.at)), (Effect.OPEN_GATE, Effect.COUNT_START)
+
+
+def _promote(life: Life, event: Promoted) -> Outcome:
+    if life.role is not Role.SPARE:
+        return life, ()
+    return replace(life, role=Role.SERVING, phase=Starting(event.at)), (Effect.COUNT_START,)
+
+
+def _come_up(life: Life, event: CameUp) -> Outcome:
+    if life.role is Role.SPARE:
+        return life, ()
+    up = replace(life, phase=Up(event.at), health=Health.UNKNOWN, reason="", ready=None)
+    return up, (Effect.COUNT_UP, Effect.REPORT_UP)
+
+
+def _become_ready(life: Life, event: BecameReady) -> Outcome:
+    return replace(life, was_ready=True, ready=True if life.ready is None else life.ready), ()
+
+
+def _judge_starting(life: Life, event: Judged) -> Outcome:
+    # Only why its start takes so long; there is no health before it is up.
+    return replace(life, reason=event.reason), ()
+
+
+def _judge(life: Life, event: Judged) -> Outcome:
+    phase = life.phase
+    if isinstance(phase, Up) and event.at < phase.since:
+        return life, ()  # asked while it still started
+    ready = life.ready if event.ready is None else event.ready
+    return replace(
+        life, health=event.health, reason=event.reason, ready=ready, was_ready=life.was_ready or event.ready is True
+    ), ()
+
+
+def _lose(life: Life, event: Lost) -> Outcome:
+    return replace(life, health=Health.UNKNOWN, reason=event.reason, ready=None), ()
+
+
+def _order(life: Life, event: Ordered) -> Outcome:
+    phase = life.phase
+    assert isinstance(phase, Held | Starting | Up)
+    leaving = Leaving(event.order, event.at, event.at + event.within, before=phase)
+    return replace(life, phase=leaving), (Effect.WAKE,)
+
+
+def _order_again(life: Life, event: Ordered) -> Outcome:
+    # Who ordered first is who the end is accounted to; the later order only gives it more time.
+    phase = life.phase
+    assert isinstance(phase, Leaving)
+    return replace(life, phase=replace(phase, until=max(phase.until, event.at + event.within))), (Effect.WAKE,)
+
+
+def _note_signal(life: Life, event: Signalled) -> Outcome:
+    return replace(life, signals=(*life.signals, event.signum)), ()
+
+
+def _retire(life: Life, event: Retired) -> Outcome:
+    return (replace(life, role=Role.RETIRING), ()) if life.role is Role.SERVING else (life, ())
+
+
+def _keep(life: Life, event: Kept) -> Outcome:
+    return (replace(life, role=Role.SERVING), ()) if life.role is Role.RETIRING else (life, ())
+
+
+def _prove(life: Life, event: Proven) -> Outcome:
+    return (replace(life, role=Role.SERVING), ()) if life.role is Role.SUCCESSOR else (life, ())
+
+
+def _tick_starting(life: Life, event: Ticked) -> Outcome:
+    phase = life.phase
+    assert isinstance(phase, Starting)
+    # A spare waits for as long as it takes; a successor is judged by the swap that made it.
+    if life.role in (Role.SPARE, Role.SUCCESSOR) or event.at - phase.since <= event.startup_timeout:
+        return life, ()
+    order = Order(by="health.startup_timeout", why=event.why_late, cause=Cause.FAILED_START)
+    leaving = Leaving(order, event.at, event.at + event.grace, before=phase)
+    return replace(life, phase=leaving), (Effect.TERMINATE,)
+
+
+def _tick_leaving(life: Life, event: Ticked) -> Outcome:
+    phase = life.phase
+    assert isinstance(phase, Leaving)
+    if event.at < phase.until:
+        return life, ()
+    # The signals of the order go with it: a crash a week later was not commanded.
+    role = Role.SERVING if life.role is Role.RETIRING else life.role
+    return replace(life, phase=phase.before, role=role, signals=()), (Effect.REPORT_EXPIRED,)
+
+
+def _pause(life: Life, event: Paused) -> Outcome:
+    phase = life.phase
+    if isinstance(phase, Leaving):
+        return replace(life, phase=replace(phase, until=phase.until + event.seconds)), ()
+    assert isinstance(phase, Starting)
+    return replace(life, phase=Starting(phase.since + event.seconds)), ()
+
+
+def _end(life: Life, event: Ended) -> Outcome:
+    order = life.order
+    if order is None and event.recycled:
+        order = Order(by="recycle")
+    by_us = order is not None and order.cause is not None
+    death = Death(
+        exit_code=event.exit_code,
+        was_ready=isinstance(life.standing, Up),
+        commanded_by=None if order is None or by_us else order.by,
+        signals=life.signals,
+        oom=event.oom,
+        our_kill=order.cause if order is not None else None,
+        our_reason="" if order is None else order.why,
+        log_tail=event.log_tail,
+        command=event.command,
+    )
+    cause, reason = cause_of(death)
+    cut = 0
+    if cause is Cause.COMMANDED and event.exit_code == -Signals.SIGKILL and set(life.signals) - {Signals.SIGKILL}:
+        reason = Say.KILLED_AT_TIMEOUT(why=reason, timeout=exactly(event.graceful_timeout))
+    elif found := _CUT.findall(event.log_tail):
+        cut = int(found[-1][0])
+        reason = Say.CUT_AT_DRAIN_LIMIT(why=reason, n=cut, timeout=exactly(float(found[-1][1])))
+    return replace(life, phase=Gone(cause, reason, event.at, cut)), (Effect.COUNT_END,)
+
+
+@dataclass(frozen=True, slots=True)
+class TableRow:
+    """One row of the table: the rule, and the phases that it may lead to."""
+
+    rule: Callable[[Life, Any], Outcome]
+    to: tuple[type[LifePhase], ...]
+
+
+TABLE: dict[tuple[type[LifePhase], type[Event]], TableRow] = {
+    (Held, Released): TableRow(_release, (Starting,)),
+    (Held, Ordered): TableRow(_order, (Leaving,)),
+    (Held, Signalled): TableRow(_note_signal, (Held,)),
+    (Held, Retired): TableRow(_retire, (Held,)),
+    (Held, Kept): TableRow(_keep, (Held,)),
+    (Held, Proven): TableRow(_prove, (Held,)),
+    (Held, Ended): TableRow(_end, (Gone,)),
+    (Starting, Promoted): TableRow(_promote, (Starting,)),
+    (Starting, CameUp): TableRow(_come_up, (Up, Starting)),
+    (Starting, Judged): TableRow(_judge_starting, (Starting,)),
+    (Starting, Ordered): TableRow(_order, (Leaving,)),
+    (Starting, Signalled): TableRow(_note_signal, (Starting,)),
+    (Starting, Retired): TableRow(_retire, (Starting,)),
+    (Starting, Kept): TableRow(_keep, (Starting,)),
+    (Starting, Proven): TableRow(_prove, (Starting,)),
+    (Starting, Ticked): TableRow(_tick_starting, (Starting, Leaving)),
+    (Starting, Paused): TableRow(_pause, (Starting,)),
+    (Starting, Ended): TableRow(_end, (Gone,)),
+    (Up, BecameReady): TableRow(_become_ready, (Up,)),
+    (Up, Judged): TableRow(_judge, (Up,)),
+    (Up, Lost): TableRow(_lose, (Up,)),
+    (Up, Ordered): TableRow(_order, (Leaving,)),
+    (Up, Signalled): TableRow(_note_signal, (Up,)),
+    (Up, Retired): TableRow(_retire, (Up,)),
+    (Up, Kept): TableRow(_keep, (Up,)),
+    (Up, Proven): TableRow(_prove, (Up,)),
+    (Up, Ended): TableRow(_end, (Gone,)),
+    (Leaving, Ordered): TableRow(_order_again, (Leaving,)),
+    (Leaving, Signalled): TableRow(_note_signal, (Leaving,)),
+    (Leaving, Retired): TableRow(_retire, (Leaving,)),
+    (Leaving, Kept): TableRow(_keep, (Leaving,)),
+    (Leaving, Proven): TableRow(_prove, (Leaving,)),
+    (Leaving, Ticked): TableRow(_tick_leaving, (Leaving, Held, Starting, Up)),
+    (Leaving, Paused): TableRow(_pause, (Leaving,)),
+    (Leaving, Ended): TableRow(_end, (Gone,)),
+}
+
+
+def diagram() -> str:
+    """Return the table as a Mermaid state diagram, for the docs."""
+    lines = ["stateDiagram-v2", "    [*] --> Held: spawned, has to wait", "    [*] --> Starting: spawned"]
+    arrows: dict[tuple[str, str], list[str]] = {}
+    for (phase, event), row in TABLE.items():
+        for target in row.to:
+            if target is not phase:
+                arrows.setdefault((phase.__name__, target.__name__), []).append(event.__name__)
+    lines += [f"    {start} --> {end}: {', '.join(events)}" for (start, end), events in arrows.items()]
+    return "\n".join([*lines, "    Gone --> [*]"])
