@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-import socket
 from typing import Any
 
 from circus import logger
 
+from xboard_circus.supervisor import arming
+from xboard_circus.supervisor.patches import boot
 from xboard_circus.supervisor.supervisor import Supervisor
+
+boot.install()
 
 
 def arm(watcher: Any, arbiter: Any, hook_name: str, **_: object) -> bool:
@@ -19,17 +22,5 @@ def arm(watcher: Any, arbiter: Any, hook_name: str, **_: object) -> bool:
         Supervisor.of(arbiter).arm(watcher)
     except Exception:
         logger.exception("xboard: %s could not be armed; it runs without protection", watcher.name)
-        _bind_plainly(watcher)
+        arming.bind_plainly(watcher)
     return True
-
-
-def _bind_plainly(watcher: Any) -> None:
-    """Bind the sockets that were left for the port guard; else Circus binds one per worker, beside any stranger."""
-    for name, shared in (watcher.sockets or {}).items():
-        if shared.so_reuseport and f"circus.sockets.{name}" in watcher.cmd.lower():
-            try:
-                shared.so_reuseport = False
-                shared.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 0)
-                shared.bind_and_listen()
-            except OSError as error:
-                logger.error("xboard: socket %s could not be bound: %s", name, error)

@@ -1,25 +1,26 @@
-"""When a stop may say that all is gone; the processes here are only as dead as the test says."""
+"""When a stop may answer that all is gone; the processes here are only as dead as the test says."""
 
 from __future__ import annotations
 
 import asyncio
 import signal
 from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import cast
 
 import pytest
 
-from xboard_circus.supervisor import ends
-from xboard_circus.supervisor.armed import ArmedWatcher
+from xboard_circus.supervisor.life import end
+from xboard_circus.supervisor.watcher import ArmedWatcher
 
 
-@dataclass
-class FakeSpawned:
+class FakeWorker:
     """Ends at the *dies_after*-th look."""
 
-    signals: list[int]
-    dies_after: int
-    looks: int = 0
+    def __init__(self, signals: list[int], dies_after: int) -> None:
+        self.life = SimpleNamespace(signals=tuple(signals))
+        self.dies_after = dies_after
+        self.looks = 0
 
     def has_ended(self) -> bool:
         self.looks += 1
@@ -28,7 +29,7 @@ class FakeSpawned:
 
 @dataclass
 class FakeArmed:
-    live: dict[int, FakeSpawned]
+    fleet: list[FakeWorker]
     now: float = 0.0
 
     def clock(self) -> float:
@@ -36,35 +37,35 @@ class FakeArmed:
         return self.now
 
 
-def stopped(*spawned: FakeSpawned) -> FakeArmed:
-    """Run a stop's kill of *spawned* to its answer."""
-    armed = FakeArmed(dict(enumerate(spawned, start=1)))
+def stopped(*workers: FakeWorker) -> FakeArmed:
+    """Run a stop's kill of *workers* to its answer."""
+    armed = FakeArmed(list(workers))
 
     async def circus_has_signalled() -> None:
         return None
 
-    asyncio.run(ends.kill_all(cast(ArmedWatcher, armed), circus_has_signalled()))
+    asyncio.run(end.until_killed(cast(ArmedWatcher, armed), circus_has_signalled()))
     return armed
 
 
 @pytest.mark.parametrize("dies_after", [0, 1, 7])
 def test_a_stop_answers_when_what_was_sent_sigkill_is_dead(dies_after: int) -> None:
-    armed = stopped(FakeSpawned([signal.SIGTERM, signal.SIGKILL], dies_after))
+    armed = stopped(FakeWorker([signal.SIGTERM, signal.SIGKILL], dies_after))
 
-    assert armed.live[1].looks == dies_after + 1
+    assert armed.fleet[0].looks == dies_after + 1
 
 
 def test_it_does_not_wait_for_what_was_only_asked_to_go() -> None:
-    assert stopped(FakeSpawned([signal.SIGTERM], 1000)).live[1].looks == 0
+    assert stopped(FakeWorker([signal.SIGTERM], 1000)).fleet[0].looks == 0
 
 
 def test_it_waits_for_the_last_of_several() -> None:
-    armed = stopped(FakeSpawned([signal.SIGKILL], 0), FakeSpawned([signal.SIGKILL], 3))
+    armed = stopped(FakeWorker([signal.SIGKILL], 0), FakeWorker([signal.SIGKILL], 3))
 
-    assert armed.live[2].looks == 4
+    assert armed.fleet[1].looks == 4
 
 
 def test_a_process_that_outlives_the_signal_holds_up_a_stop_for_a_second_only() -> None:
-    armed = stopped(FakeSpawned([signal.SIGKILL], 10**9))
+    armed = stopped(FakeWorker([signal.SIGKILL], 10**9))
 
-    assert ends.KILLED_DIES_WITHIN <= armed.now < ends.KILLED_DIES_WITHIN + 0.1
+    assert end.KILLED_DIES_WITHIN <= armed.now < end.KILLED_DIES_WITHIN + 0.1

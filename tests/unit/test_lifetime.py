@@ -10,10 +10,11 @@ from typing import Any, cast
 import pytest
 from circus.exc import ConflictError
 
-from xboard_circus.core.lost import Life
+from xboard_circus.core.lost import CircusdLife
 from xboard_circus.host import life, oom, procs, runtime
-from xboard_circus.supervisor.journal import Journal
+from xboard_circus.supervisor.bus.journal import Journal
 from xboard_circus.supervisor.lifetime import SEEN_EVERY, Lifetime
+from xboard_circus.supervisor.patches.circus_arbiter import ArbiterStop
 from xboard_circus.supervisor.supervisor import Supervisor
 
 INSTANCE = "abc"
@@ -37,6 +38,7 @@ class Bench:
             instance=INSTANCE, identity=own, arbiter=self.arbiter, clock=lambda: self.now, journal=Journal(epoch="e")
         )
         self.lifetime = Lifetime(cast(Supervisor, found), at_exit=lambda *_: None)
+        ArbiterStop(self.arbiter, ordered=self.lifetime.end_ordered, refused=self.lifetime.end_refused).install()
 
     def _stop(self) -> str:
         if self.is_busy:
@@ -136,7 +138,7 @@ def test_the_one_before_is_told_of_unless_it_lives_or_is_this_process(file: Path
     assert bench.lifetime.view() is None
     assert Bench().lifetime.view() is None  # restarted in its process
 
-    life.write(INSTANCE, Life(pid=bench.identity.pid, started=bench.identity.started + 1, boot=life.boot()))
+    life.write(INSTANCE, CircusdLife(pid=bench.identity.pid, started=bench.identity.started + 1, boot=life.boot()))
     view = Bench().lifetime.view()
 
     assert view is not None

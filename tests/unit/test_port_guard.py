@@ -11,8 +11,8 @@ import pytest
 from circus.sockets import CircusSocket
 
 from xboard_circus.core.states import PortState
-from xboard_circus.plugins.port_guard import PortGuard, is_listening
-from xboard_circus.supervisor.inheritance import sockets_named
+from xboard_circus.supervisor.patches.circus_process import sockets_named
+from xboard_circus.supervisor.port import PortGuard, is_listening
 
 RETRY = 7.0
 
@@ -39,10 +39,10 @@ class FakeArmed:
     def is_current(self) -> bool:
         return True
 
-    def open_gates(self) -> None:
+    def release_due(self) -> None:
         self.gates_opened += 1
 
-    def tell(self, reason: str) -> None:
+    def note_reason(self, reason: str) -> None:
         self.told.append(reason)
 
     def publish(self, event: str, **_: object) -> None:

@@ -9,8 +9,9 @@ from typing import Any, cast
 import pytest
 from circus.exc import ConflictError, MessageError
 
-from xboard_circus.supervisor.journal import Journal
-from xboard_circus.supervisor.requests import Requests
+from xboard_circus.supervisor.bus.journal import Journal
+from xboard_circus.supervisor.bus.requests import Requests
+from xboard_circus.supervisor.patches import patch
 from xboard_circus.supervisor.supervisor import Supervisor
 
 
@@ -70,6 +71,7 @@ class Bench:
         self.arbiter = FakeArbiter()
         self.journal = Journal(epoch="e")
         self.requests = Requests(cast(Supervisor, self))
+        patch.install(self.requests.patches())
 
     def give(
         self, command: str, work: Callable[[], Any] = lambda: None, *, cid: bytes | None = b"1", **props: Any
@@ -90,38 +92,38 @@ def bench() -> Bench:
     ("command", "props", "expected"),
     [
         pytest.param(
-            "stop", {"name": "Web", "by": "ann"}, [("watcher.web.command", "stop, asked for by ann")], id="one"
+            "stop", {"name": "Web", "by": "ann"}, [("watcher.web.command", "stop, requested by ann")], id="one"
         ),
-        pytest.param("stop", {}, [("watcher.circusd.command", "stop, asked for by circusctl")], id="all, by nobody"),
+        pytest.param("stop", {}, [("watcher.circusd.command", "stop, requested by circusctl")], id="all, by nobody"),
         pytest.param(
             "stop",
             {"name": "web*"},
-            [(f"watcher.{name}.command", "stop, asked for by circusctl") for name in ("web", "web2")],
+            [(f"watcher.{name}.command", "stop, requested by circusctl") for name in ("web", "web2")],
             id="a pattern",
         ),
         pytest.param(
             "signal",
             {"name": "api", "signum": 15, "pid": 71},
-            [("watcher.api.command", "signal SIGTERM pid 71, asked for by circusctl")],
+            [("watcher.api.command", "signal SIGTERM pid 71, requested by circusctl")],
             id="a signal",
         ),
         pytest.param(
             "set",
             {"name": "api", "options": {"env": {"TOKEN": "hunter2"}, "numprocesses": 3}},
-            [("watcher.api.command", "set env numprocesses, asked for by circusctl")],
+            [("watcher.api.command", "set env numprocesses, requested by circusctl")],
             id="values may be secrets",
         ),
         pytest.param(
             "add",
             {"name": "new", "cmd": "serve --token hunter2"},
-            [("watcher.new.command", "add serve --token ***, asked for by circusctl")],
+            [("watcher.new.command", "add serve --token ***, requested by circusctl")],
             id="so may be a command line",
         ),
         pytest.param("status", {"name": "api"}, [], id="what changes nothing"),
         pytest.param(
             "stop",
             {"name": "no\nsuch", "match": "simple", "by": "x\n" * 500},
-            [("watcher.no_such.command", f"stop, asked for by {('x ' * 500)[:117]}...")],
+            [("watcher.no_such.command", f"stop, requested by {('x ' * 500)[:117]}...")],
             id="hostile",
         ),
     ],
@@ -180,7 +182,7 @@ def test_a_refusal_is_told(bench: Bench) -> None:
     with pytest.raises(MessageError):
         bench.give("signal", refuse, name="api", signum=99)
 
-    assert bench.told()[-1][1] == "signal 99, asked for by circusctl; refused: no such signal"
+    assert bench.told()[-1][1] == "signal 99, requested by circusctl; refused: no such signal"
 
 
 def test_what_fails_in_the_telling_fails_no_command(bench: Bench) -> None:

@@ -1,4 +1,4 @@
-"""Who is ended for a start that takes too long; time is what the test says."""
+"""Which worker is terminated for a start that takes too long; time is what the test says."""
 
 from __future__ import annotations
 
@@ -10,23 +10,25 @@ from typing import Any, cast
 import pytest
 
 from xboard_circus.core.causes import Cause
+from xboard_circus.core.states import Role
+from xboard_circus.core.worker import Effect, Event, Life, Starting, step
 from xboard_circus.options.reading import WatcherOptions
-from xboard_circus.supervisor.armed import ArmedWatcher
-from xboard_circus.supervisor.slot import Spawned
-from xboard_circus.supervisor.starting import end_late_starts
+from xboard_circus.supervisor.life.start import pass_time, terminate_late
+from xboard_circus.supervisor.watcher import ArmedWatcher
 
 
 class FakeArmed:
-    """A watcher with one worker that was let go 100 s ago and never got ready."""
+    """A watcher with one worker whose start began 100 s ago and is not complete."""
 
-    replacement = None
+    slack = 5.0
 
-    def __init__(self, *, is_stopping: bool) -> None:
+    def __init__(self, *, is_stopping: bool, role: Role = Role.SERVING) -> None:
         self._is_stopping = is_stopping
         self.options = WatcherOptions()
-        self.late = Spawned(process=None, pid=71, wid=1, slot=1, started=1, spawned_at=0.0, circus_started=0.0)
-        self.late.released_at = 0.0
-        self.live = {71: self.late}
+        self.late: Any = SimpleNamespace(
+            pid=71, process=SimpleNamespace(stopping=True), life=Life(phase=Starting(0.0), role=role)
+        )
+        self.fleet = [self.late]
         self.killed: list[object] = []
         self.watcher = SimpleNamespace(graceful_timeout=30.0, kill_process=self._kill)
         self.supervisor = SimpleNamespace(run=self._run)
@@ -37,22 +39,39 @@ class FakeArmed:
     def is_running(self) -> bool:
         return not self._is_stopping
 
-    def reap_and_respawn(self) -> None:
+    def keep_up(self) -> None:
         pass
 
-    async def _kill(self, process: object, *, graceful_timeout: float) -> None:
+    def happen(self, worker: Any, event: Event) -> None:
+        worker.life, effects = step(worker.life, event)
+        if Effect.TERMINATE in effects:
+            terminate_late(cast(ArmedWatcher, self), worker)
+
+    async def _kill(self, process: Any, *, graceful_timeout: float) -> None:
+        assert process.stopping is False  # Circus's kill_process would return at once
         self.killed.append(graceful_timeout)
 
     def _run(self, work: Coroutine[Any, Any, None], what: str) -> None:
         asyncio.run(work)
 
 
-@pytest.mark.parametrize(("is_stopping", "cause"), [(False, Cause.FAILED_START), (True, None)])
-def test_a_start_that_takes_too_long_failed_unless_its_watcher_is_stopped(
-    is_stopping: bool, cause: Cause | None
+@pytest.mark.parametrize(
+    ("is_stopping", "role", "cause", "killed"),
+    [
+        pytest.param(
+            False, Role.SERVING, Cause.FAILED_START, [5.0], id="a worker: it gets 5 s, since it serves nobody"
+        ),
+        pytest.param(True, Role.SERVING, None, [], id="not while its watcher stops"),
+        pytest.param(False, Role.SPARE, None, [], id="not a spare, which waits for as long as it takes"),
+        pytest.param(False, Role.SUCCESSOR, None, [], id="not a successor, which the swap judges"),
+    ],
+)
+def test_a_start_that_takes_too_long_has_failed(
+    is_stopping: bool, role: Role, cause: Cause | None, killed: list[float]
 ) -> None:
-    armed = FakeArmed(is_stopping=is_stopping)
+    armed = FakeArmed(is_stopping=is_stopping, role=role)
 
-    end_late_starts(cast(ArmedWatcher, armed))
+    pass_time(cast(ArmedWatcher, armed))
 
-    assert (armed.late.our_kill, len(armed.killed)) == (cause, 0 if is_stopping else 1)
+    order = armed.late.life.order
+    assert (None if order is None else order.cause, armed.killed) == (cause, killed)

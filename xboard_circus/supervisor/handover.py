@@ -10,7 +10,6 @@ import array
 import json
 import logging
 import os
-import re
 import socket
 import stat
 import time
@@ -18,23 +17,21 @@ from ipaddress import ip_address
 from pathlib import Path
 from urllib.parse import quote
 
-from xboard_circus.host import procs
+from xboard_circus.host.worker_files import takes_connections
 
 log = logging.getLogger("circus")
 
 LARGEST_ANSWER = 64 * 1024
 MOST_DESCRIPTORS = 16  # what comes beyond them is closed by the kernel
 
-_SOCKET_OF_A_PID = re.compile(r"([1-9][0-9]{0,9})\.sock", re.ASCII)
-
 
 def candidates(folder: Path) -> list[Path]:
-    """Return the private sockets in the runtime folder of a watcher whose workers live, by pid."""
+    """Return the private sockets of live workers in the runtime folder of a watcher."""
     try:
-        found = [(int(match[1]), path) for path in folder.iterdir() if (match := _SOCKET_OF_A_PID.fullmatch(path.name))]
+        found = sorted(path for path in folder.iterdir() if path.suffix == ".sock")
     except OSError:
         return []
-    return [path for pid, path in sorted(found) if _lives(pid) and _is_socket(path)]
+    return [path for path in found if _is_socket(path) and takes_connections(path)]
 
 
 def take_over(
@@ -73,10 +70,10 @@ def listens_on(listener: socket.socket, address: tuple[str, int]) -> bool:
 
     0.0.0.0 and :: are not the same: Circus would have an IPv4 socket that speaks IPv6.
     """
-    if listener.family not in (socket.AF_INET, socket.AF_INET6) or listener.type != socket.SOCK_STREAM:
+    if listener.type != socket.SOCK_STREAM or not listener.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
         return False
-    if not listener.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
-        return False
+    if listener.family == socket.AF_UNIX:
+        return bool(address[1] == 0 and listener.getsockname() == address[0])
     host, port = listener.getsockname()[:2]
     try:
         return bool(ip_address(host) == ip_address(address[0] or "0.0.0.0") and port == address[1])
@@ -129,11 +126,6 @@ def _refusal(answer: bytes) -> str | None:
         return str(json.loads(body)["error"])
     except (ValueError, LookupError, TypeError, RecursionError):
         return f"it answers {line[:80].decode('ascii', errors='replace')!r}"
-
-
-def _lives(pid: int) -> bool:
-    started = procs.start_time(pid)
-    return procs.is_running(pid, 0 if started is None else started)
 
 
 def _is_socket(path: Path) -> bool:

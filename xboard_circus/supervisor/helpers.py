@@ -1,44 +1,34 @@
-"""What a plugin, or a process of Circus's own, is to know of this circusd before it starts."""
+"""Prepare plugins and Circus's own processes: marks, a path with blanks, and a stop after all workers."""
 
 from __future__ import annotations
 
+import asyncio
 import shlex
 import sys
 from typing import TYPE_CHECKING, Any
 
+from xboard_circus.core.names import is_helper
 from xboard_circus.supervisor.boundary import contained
-from xboard_circus.supervisor.plugins_last import stop_last
+from xboard_circus.supervisor.patches.circus_watcher import StopLast
 
 if TYPE_CHECKING:
     from xboard_circus.supervisor.supervisor import Supervisor
 
-PLUGIN = "plugin:"
-CIRCUS_OWN = ("circusd-stats", "circushttpd")
-
-
-def is_helper(name: str) -> bool:
-    """Say whether a watcher is a plugin or one of Circus's own."""
-    return name.startswith(PLUGIN) or name in CIRCUS_OWN
-
-
-def install(arbiter: Any, supervisor: Supervisor) -> None:
-    """Prepare those, too, that `reloadconfig` makes anew; Circus starts these in the same breath."""
-    original = arbiter.start_watcher
-
-    def start_watcher(watcher: Any) -> Any:
-        prepare(supervisor, watcher)
-        return original(watcher)
-
-    arbiter.start_watcher = start_watcher
+OURS = "xboard_circus.plugins."
+POLL = 0.02
+SLACK = 2.0
 
 
 @contained(None)
 def prepare(supervisor: Supervisor, watcher: Any) -> None:
     """Mark a helper, so that the next circusd knows its predecessor's, and mend what Circus gets wrong with it."""
-    if is_helper(watcher.name):
-        watcher.env = dict(watcher.env or {}, **supervisor.marks())
-        watcher.cmd = quoted(watcher.cmd)
-        stop_last(supervisor, watcher)
+    if not is_helper(watcher.name):
+        return
+    watcher.env = dict(watcher.env or {}, **supervisor.marks())
+    watcher.cmd = quoted(watcher.cmd)
+    if OURS in f"{watcher.cmd} {watcher.args}" and not getattr(watcher, "xboard_stops_last", False):
+        watcher.xboard_stops_last = True
+        StopLast(watcher, lambda: until_workers_are_gone(supervisor)).install()
 
 
 def quoted(command: str, interpreter: str = sys.executable) -> str:
@@ -52,3 +42,13 @@ def quoted(command: str, interpreter: str = sys.executable) -> str:
     if not command.startswith(f"{interpreter} "):
         return command
     return shlex.quote(interpreter) + command.removeprefix(interpreter)
+
+
+async def until_workers_are_gone(supervisor: Supervisor) -> None:
+    """Wait for armed watchers that are being stopped, no longer than a stop takes."""
+    await asyncio.sleep(0)  # Circus begins with all of them in one step of its loop
+    watchers = [armed.watcher for armed in supervisor.armed.values()]
+    limit = max((float(watcher.graceful_timeout) for watcher in watchers), default=0.0) + SLACK
+    deadline = supervisor.clock() + limit
+    while supervisor.clock() < deadline and any(watcher.is_stopping() for watcher in watchers):
+        await asyncio.sleep(POLL)

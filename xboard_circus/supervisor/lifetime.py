@@ -11,14 +11,13 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from circus import logger
-from circus.exc import ConflictError
 
-from xboard_circus.core.lost import BACK, HOST_RESTARTED, Life, Loss, found
+from xboard_circus.core.lost import BACK, HOST_RESTARTED, CircusdLife, Loss, found
 from xboard_circus.core.names import CIRCUSD
 from xboard_circus.errors import XboardError
-from xboard_circus.host import life
-from xboard_circus.supervisor.announcing import announce
+from xboard_circus.host import life, runtime
 from xboard_circus.supervisor.boundary import contained
+from xboard_circus.supervisor.bus.announce import announce
 
 if TYPE_CHECKING:
     from xboard_circus.supervisor.supervisor import Supervisor
@@ -39,7 +38,7 @@ class Lifetime:
         self._noted_at = float("-inf")
         self._is_failing = False
         self._is_written = False
-        self._life = Life(pid=supervisor.identity.pid, started=supervisor.identity.started, boot=life.boot())
+        self._life = CircusdLife(pid=supervisor.identity.pid, started=supervisor.identity.started, boot=life.boot())
         self.loss: Loss | None = None
         self._begin()
 
@@ -54,7 +53,6 @@ class Lifetime:
                 successor=self._life.pid,
                 now=time.time(),
             )
-        self._watch_stop()
         self._at_exit(_wound_up, self._supervisor.instance, self._supervisor.identity)
         self.tick()
         if self.loss is not None:
@@ -95,21 +93,13 @@ class Lifetime:
         life.write(self._supervisor.instance, self._life)
         self._is_written = True
 
-    def _watch_stop(self) -> None:
-        """Note that it was told to end when it begins to: who kills it while it stops takes nothing by surprise."""
-        arbiter = self._supervisor.arbiter
-        stop = arbiter.stop
+    def end_ordered(self) -> None:
+        """Note that circusd begins to end: who kills it meanwhile takes nothing by surprise."""
+        self._told_to_end(is_ordered=True)
 
-        def stopped(*args: Any, **kwargs: Any) -> Any:
-            try:
-                answer = stop(*args, **kwargs)
-            except ConflictError:  # another command runs, and a signal is not repeated
-                self._told_to_end(refused_at=time.time())
-                raise
-            self._told_to_end(is_ordered=True)
-            return answer
-
-        arbiter.stop = stopped
+    def end_refused(self) -> None:
+        """Note that circusd was told to end while another command ran."""
+        self._told_to_end(refused_at=time.time())
 
     @contained(None)
     def _told_to_end(self, **how: Any) -> None:
@@ -121,4 +111,6 @@ class Lifetime:
 
 
 def _wound_up(instance: str, circusd: Any) -> None:
+    with suppress(OSError, XboardError):
+        runtime.remove_stale(instance)
     life.amend(instance, circusd, wound_up=True)

@@ -8,30 +8,48 @@ import os
 import signal
 import time
 from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import psutil
 from circus import logger
 
 from xboard_circus import __version__
+from xboard_circus.core.health import stale_after
+from xboard_circus.core.names import is_helper
 from xboard_circus.core.ports import Holder
+from xboard_circus.core.reason import with_say
+from xboard_circus.core.sentences import Say
+from xboard_circus.core.state_schema import State, WatcherEntry
 from xboard_circus.core.unarmed import unarmed_watcher, unarmed_worker
+from xboard_circus.core.worker import Paused
+from xboard_circus.errors import XboardError
 from xboard_circus.host import listeners, procs, runtime
 from xboard_circus.host.oom import OomKills
-from xboard_circus.plugins.port_guard import named
-from xboard_circus.supervisor import commands, evidence, helpers, in_process_restart, inheritance, own_log, reconfigure
-from xboard_circus.supervisor.armed import ArmedWatcher
+from xboard_circus.supervisor import arming, helpers, reconfigure
 from xboard_circus.supervisor.boundary import contained, contained_task
-from xboard_circus.supervisor.journal import Journal
+from xboard_circus.supervisor.bus import commands
+from xboard_circus.supervisor.bus.journal import Journal
+from xboard_circus.supervisor.bus.requests import Requests
+from xboard_circus.supervisor.circusd_out import Output
+from xboard_circus.supervisor.life import evidence
 from xboard_circus.supervisor.lifetime import Lifetime
-from xboard_circus.supervisor.requests import Requests
+from xboard_circus.supervisor.patches import circus_arbiter, circus_process, circus_watcher, patch
+from xboard_circus.supervisor.patches.circus_log import RotateLog
+from xboard_circus.supervisor.port import named
+
+if TYPE_CHECKING:
+    from xboard_circus.supervisor.watcher import ArmedWatcher
 
 TICK_FAST = 0.2
 TICK_SLOW = 2.5
 TICK_WITH_REPORT = 1.0
 REAP_EVERY = 0.2
 HELPER_GRACE = 2.0
+PAUSE = 1.0
+"""A tick that is so much later than it was due: circusd, or the machine, stood still."""
+END_AGAIN = 0.1
 
 
 class Supervisor:
@@ -42,43 +60,38 @@ class Supervisor:
     """
 
     tick_slow = TICK_SLOW
+    end_is_due: ClassVar[bool] = False
+    """A signal asked for the end while this process made room for another arbiter: that one has to end."""
 
     def __init__(self, arbiter: Any) -> None:
         self.arbiter = arbiter
-        self.loop: asyncio.AbstractEventLoop = arbiter.loop.asyncio_loop
+        self.loop = circus_arbiter.event_loop(arbiter)
         self.clock = time.monotonic
         self.config_file = os.path.abspath(getattr(arbiter, "config_file", None) or "circus.ini")
         self.instance = runtime.instance_id(self.config_file)
-        self.folder = runtime.instance_dir(self.instance)
         self.identity = procs.Identity(os.getpid(), procs.start_time(os.getpid()) or 0)
         self.started_at = self.clock()
         self.armed: dict[str, ArmedWatcher] = {}
+        self.plain: dict[str, str] = {}
         self.probers: dict[str, tuple[procs.Identity, float]] = {}
+        self.paused_for = 0.0
+        self.unfit = ""
         self._tasks: set[asyncio.Task[None]] = set()
         self._timer: asyncio.TimerHandle | None = None
         self.journal = Journal()
         self.oom = OomKills()  # one for all: a kill explains one death, whosever it is
         self.looked_at = float("-inf")
         self._reaped_at = self._ticked_at = float("-inf")
-        self._sweeps: dict[str | None, asyncio.Future[list[str]]] = {}
-        runtime.write_record(
-            self.instance,
-            pid=self.identity.pid,
-            started=self.identity.started,
-            endpoint=arbiter.endpoint,
-            config_file=self.config_file,
-            version=__version__,
-        )
-        commands.register(arbiter, self)
-        reconfigure.install(arbiter, self)
-        helpers.install(arbiter, self)
-        in_process_restart.install(arbiter)
-        inheritance.install()
-        own_log.rotate_log()
-        self._output = own_log.Output(Path(self.config_file).parent)
+        self._due_at: float | None = None
+        self._sweeps: dict[str | None, asyncio.Future[list[Holder]]] = {}
+        self._output = Output(Path(self.config_file).parent)
         self.requests = Requests(self)
+        self._is_recorded = False
+        self._record()
         self.lifetime = Lifetime(self)
-        self._reap_promptly()
+        self._install()
+        if Supervisor.end_is_due:
+            self.run(self._end_again(), "the end of circusd")
         self.soon(0)
 
     @classmethod
@@ -89,26 +102,93 @@ class Supervisor:
         found: Supervisor = arbiter.xboard
         return found
 
+    @contained(None)
+    def _record(self) -> None:
+        """Write down who supervises this instance. Where that fails, circusd serves on and tries again."""
+        if self._is_recorded:
+            return
+        try:
+            runtime.remove_stale(self.instance)
+            runtime.write_record(
+                self.instance,
+                pid=self.identity.pid,
+                started=self.identity.started,
+                endpoint=self.arbiter.endpoint,
+                config_file=self.config_file,
+                version=__version__,
+            )
+            self._is_recorded = True
+        except (OSError, XboardError) as error:
+            logger.error("xboard: the command line will not find this circusd: %s", error)
+
+    def _install(self) -> None:
+        """Put ourselves in front of the arbiter. The commands go in on their own: the state answers in any case."""
+        arbiter = self.arbiter
+        patch.install(commands.patches(self))
+        patches: list[patch.Patch] = [
+            circus_arbiter.ArbiterStop(arbiter, ordered=self._end_ordered, refused=self._end_refused),
+            circus_arbiter.StartWatcher(arbiter, lambda watcher: helpers.prepare(self, watcher)),
+            circus_arbiter.ReloadFromConfig(
+                arbiter,
+                before=lambda file: reconfigure.before(self, file),
+                after=lambda file: reconfigure.after(self, file),
+            ),
+            circus_arbiter.CloseSockets(arbiter),
+            circus_arbiter.ManageQuietly(arbiter),
+            circus_process.InheritOwnSockets(withheld_from),
+            *self.requests.patches(),
+            *commands.refusals_with_data(arbiter),
+            RotateLog(),
+            circus_arbiter.ChildEnded(arbiter, self._child_ended),
+        ]
+        try:
+            patch.install(patches)
+        except patch.PatchFailed as error:
+            self.unfit = Say.CIRCUS_LACKS(what=str(error))
+            logger.error("xboard: nothing is armed: %s", self.unfit)
+
     def arm(self, watcher: Any) -> None:
         """Arm a watcher that starts, or prepare one that is armed for its next start."""
-        armed = self.armed.get(watcher.name)
-        if armed is None or armed.watcher is not watcher:
-            armed = self.armed[watcher.name] = ArmedWatcher(self, watcher)
         for each in self.arbiter.watchers:
             helpers.prepare(self, each)
         self.sweep(None, HELPER_GRACE)
-        armed.before_start()
+        arming.arm(self, watcher)
         self.soon(TICK_FAST)
+
+    # The end of circusd
+
+    @contained(None)
+    def _end_ordered(self) -> None:
+        self.lifetime.end_ordered()
+
+    @contained(None)
+    def _end_refused(self) -> None:
+        """Note the refusal; a signal is not repeated by who sent it, so it is tried again here until it is taken."""
+        self.lifetime.end_refused()
+        if self.requests.is_by_signal:
+            self.run(self._end_again(), "the end of circusd")
+
+    async def _end_again(self) -> None:
+        Supervisor.end_is_due = True
+        while not self.is_over():
+            if circus_arbiter.running_command(self.arbiter) is None:
+                logger.warning("xboard: ending now, as a signal asked for while another command ran")
+                Supervisor.end_is_due = False
+                await self.arbiter.stop()
+                return
+            await asyncio.sleep(END_AGAIN)
 
     def marks(self) -> dict[str, str]:
         """Return the environment by which a process is known as one of this instance."""
-        return {
+        marks = {
             "XBOARD_INSTANCE": self.instance,
             "XBOARD_CIRCUSD": str(self.identity),
             "XBOARD_HOME": os.path.dirname(self.config_file),
             "XBOARD_CONFIG": self.config_file,
-            "XBOARD_RUNTIME_DIR": str(runtime.root()),
         }
+        with suppress(XboardError):
+            marks["XBOARD_RUNTIME_DIR"] = str(runtime.root_path())
+        return marks
 
     # The clockwork
 
@@ -138,40 +218,58 @@ class Supervisor:
             if self._timer.when() <= due:
                 return
             self._timer.cancel()
+        self._due_at = self.clock() + delay
         self._timer = self.loop.call_later(delay, self._tick)
 
     def is_over(self) -> bool:
         """Say whether this arbiter stops or makes room for its successor in the process."""
-        return bool(self.arbiter._stopping or self.arbiter._restarting)
+        return circus_arbiter.is_over(self.arbiter)
 
     def _tick(self) -> None:
         self._timer = None
         if self.is_over():
             return
+        try:
+            self._work()
+        finally:
+            unsettled = any(armed.is_unsettled() for armed in self.armed.values())
+            self.soon(TICK_FAST if unsettled else TICK_SLOW)
+
+    @contained(None)
+    def _work(self) -> None:
         self._ticked_at = self.clock()
+        self._note_pause()
         self._drop_removed()
         for armed in list(self.armed.values()):
             armed.tick()
-        evidence.look(self)
+        if evidence.look(self):
+            self._record()
+            for armed in self.armed.values():
+                armed.look_after_folder()
         self.lifetime.tick()
         self._end_stuck_probers()
         self._output.keep_small(self.clock())
-        unsettled = any(armed.is_unsettled() for armed in self.armed.values())
-        self.soon(TICK_FAST if unsettled else TICK_SLOW)
+
+    def _note_pause(self) -> None:
+        """Leave out of every limit the time in which circusd, or the whole machine, stood still."""
+        late = self._ticked_at - (self._due_at or self._ticked_at)
+        if late < PAUSE:
+            return
+        logger.warning("xboard: circusd stood still for %.1f s, which count for no limit", late)
+        self.paused_for += late
+        for armed in self.armed.values():
+            for worker in armed.fleet:
+                armed.happen(worker, Paused(late))
 
     @contained(None)
     def _drop_removed(self) -> None:
         for name, armed in list(self.armed.items()):
             if armed.is_removed():
                 del self.armed[name]
-
-    # Prompt reaping
-
-    @contained(None)
-    def _reap_promptly(self) -> None:
-        # Not signal.signal: a Python-level handler runs in the middle of anything, and an exception in it would count
-        # as a failed hook of whatever runs.
-        self.loop.add_signal_handler(signal.SIGCHLD, self._child_ended)
+                armed.port.close_for_good()
+        known = {watcher.name for watcher in self.arbiter.watchers}
+        for name in set(self.plain) - known:
+            del self.plain[name]
 
     def _child_ended(self) -> None:
         wait = self._reaped_at + REAP_EVERY - self.clock()
@@ -180,13 +278,13 @@ class Supervisor:
         elif not self.is_over():
             self._reaped_at = self.clock()
             for armed in list(self.armed.values()):
-                armed.reap_and_respawn()
+                armed.keep_up()
             self.soon(TICK_FAST)
 
     # Leftovers of an earlier circusd
 
-    def sweep(self, watcher: str | None, grace: float) -> asyncio.Future[list[str]]:
-        """End, once, what an earlier circusd left of a watcher; the future names whom.
+    def sweep(self, watcher: str | None, grace: float) -> asyncio.Future[list[Holder]]:
+        """End, once, what an earlier circusd left of a watcher; the future is what was ended.
 
         None stands for all that belongs to no watcher of ours: plugins, Circus's helpers, watchers that are no more.
         """
@@ -196,15 +294,15 @@ class Supervisor:
             self.run(self._end_orphans(watcher, grace, found), "the sweep of leftovers", lambda: _answer(found, []))
         return found
 
-    async def _end_orphans(self, watcher: str | None, grace: float, found: asyncio.Future[list[str]]) -> None:
+    async def _end_orphans(self, watcher: str | None, grace: float, found: asyncio.Future[list[Holder]]) -> None:
         left = await self.loop.run_in_executor(None, self._orphans, watcher)
         if left:
             logger.warning("xboard: ending what an earlier circusd left behind: %s", ", ".join(named(left)))
             await self.loop.run_in_executor(None, lambda: listeners.stop(left, grace=grace))
-        _answer(found, named(left))
+        _answer(found, left)
 
     def _orphans(self, watcher: str | None) -> list[Holder]:
-        known = {each.name for each in self.arbiter.watchers if not helpers.is_helper(each.name)}
+        known = {each.name for each in self.arbiter.watchers if not is_helper(each.name)}
 
         def owner(holder: Holder) -> str | None:
             name = (procs.environ(holder.pid or 0) or {}).get("XBOARD_WATCHER")
@@ -242,8 +340,9 @@ class Supervisor:
     @contained(None)
     def _end_stuck_probers(self) -> None:
         """End a prober that stopped reporting; Circus starts it again. A dead one it notices by itself."""
-        periods = [armed.options.health.period + armed.options.health.timeout for armed in self.armed.values()]
-        limit = max(10.0, 5 * max(periods, default=0.0))
+        options = [armed.options.health for armed in self.armed.values()]
+        limits = [stale_after(period=each.period, timeout=each.timeout) for each in options]
+        limit = max(limits, default=stale_after(period=0.0, timeout=0.0))
         for plugin, (sender, at) in list(self.probers.items()):
             if self.clock() - at <= limit:
                 continue
@@ -257,14 +356,14 @@ class Supervisor:
         found = (armed.port.socket() for armed in self.armed.values())
         return {shared.name for shared in found if shared is not None}
 
-    # Telling
+    # Reporting
 
     def publish(self, watcher: Any, event: str, *, reason: str, **more: object) -> None:
-        """Send one event of ours on Circus's bus."""
-        message = {"time": time.time(), "reason": reason, **more}
-        watcher.notify_event(event, self.journal.note(watcher.res_name, event, message))
+        """Send one event of ours on Circus's bus. It is in the journal first, whatever becomes of the bus."""
+        message = {"time": time.time(), **with_say(reason), **more}
+        circus_watcher.notify(watcher, event, self.journal.note(watcher.res_name, event, message))
 
-    def view(self) -> dict[str, Any]:
+    def view(self) -> State:
         """Return what the command `xboard_state` answers."""
         return {
             "circusd": {
@@ -273,10 +372,10 @@ class Supervisor:
                 "version": __version__,
                 "endpoint": self.arbiter.endpoint,
                 "uptime": round(self.clock() - self.started_at, 3),
-                "stopping": bool(self.arbiter._stopping and not self.arbiter._restarting),
+                "stopping": circus_arbiter.is_stopping(self.arbiter),
                 "config_file": self.config_file,
                 "instance": self.instance,
-                "runtime_dir": str(self.folder),
+                "runtime_dir": self._runtime_dir(),
                 "lost": self.lifetime.view(),
             },
             "probers": [
@@ -286,21 +385,32 @@ class Supervisor:
             "watchers": [self._view_of(watcher) for watcher in self.arbiter.watchers],
         }
 
-    def _view_of(self, watcher: Any) -> dict[str, Any]:
+    def _runtime_dir(self) -> str:
+        try:
+            return str(runtime.root_path() / self.instance)
+        except XboardError:
+            return ""
+
+    def _view_of(self, watcher: Any) -> WatcherEntry:
         armed = self.armed.get(watcher.name)
         if armed is not None and armed.watcher is watcher:
-            return armed.view()
+            try:
+                return armed.view()
+            except Exception:
+                # One watcher that cannot be shown never spoils the answer for the others.
+                logger.exception("xboard: the state of %s cannot be shown", watcher.name)
         return unarmed_watcher(
             name=watcher.name,
             status=watcher.status(),
             numprocesses=watcher.numprocesses,
-            options=watcher._options,
+            options=circus_watcher.options_of(watcher),
+            last_reason=self.plain.get(watcher.name, ""),
             workers=[
                 unarmed_worker(
                     pid=process.pid,
                     started=procs.start_time(process.pid),
                     wid=process.wid,
-                    state="stopping" if process.stopping else "ready",
+                    leaves=circus_process.is_stopping(process),
                     age=round(process.age(), 3),
                 )
                 for process in watcher.processes.values()
@@ -308,6 +418,23 @@ class Supervisor:
         )
 
 
-def _answer(found: asyncio.Future[list[str]], ended: list[str]) -> None:
+def withheld_from(watcher: Any) -> list[Any]:
+    """Return the Circus sockets that a process of *watcher* must not inherit.
+
+    An armed one gets what its command names. From another we keep only what an armed one serves on: it may know its way
+    to the rest without naming it.
+    """
+    supervisor = getattr(getattr(watcher, "arbiter", None), "xboard", None)
+    if supervisor is None or not watcher.sockets:
+        return []
+    own = set(circus_process.sockets_named(watcher))
+    others = [shared for name, shared in watcher.sockets.items() if name.lower() not in own]
+    if watcher.name in supervisor.armed:
+        return others
+    guarded = supervisor.shared_sockets()
+    return [shared for shared in others if shared.name in guarded]
+
+
+def _answer(found: asyncio.Future[list[Holder]], ended: list[Holder]) -> None:
     if not found.done():
         found.set_result(ended)

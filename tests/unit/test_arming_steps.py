@@ -1,0 +1,327 @@
+"""A fault at each step of arming: the watcher runs plainly and says why, and nobody else notices anything.
+
+circusd is a real arbiter in this process; the watcher `odd` meets the fault, `web` is its sibling.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+from circus_in_process import eventually, is_alive, process_of, running, watcher_of
+
+from xboard_circus.errors import XboardError
+from xboard_circus.host import runtime
+from xboard_circus.supervisor import arming
+from xboard_circus.supervisor import supervisor as supervisor_module
+from xboard_circus.supervisor.bus import commands
+from xboard_circus.supervisor.life import environment
+from xboard_circus.supervisor.patches import circus_arbiter as of_arbiter
+from xboard_circus.supervisor.patches import circus_controller as controller
+from xboard_circus.supervisor.patches import circus_log as log
+from xboard_circus.supervisor.patches import circus_process as of_process
+from xboard_circus.supervisor.patches import circus_watcher as of_watcher
+from xboard_circus.supervisor.patches.patch import Patch, PatchFailed
+from xboard_circus.supervisor.port import PortGuard, is_listening
+from xboard_circus.supervisor.supervisor import Supervisor
+from xboard_circus.supervisor.watcher import ArmedWatcher
+
+OF_WATCHER = [
+    of_watcher.Hooks,
+    of_watcher.Processes,
+    of_watcher.SpawnProcess,
+    of_watcher.ReapProcess,
+    of_watcher.ManageProcesses,
+    of_watcher.KillProcesses,
+    of_watcher.WatcherStop,
+    of_watcher.WatcherStart,
+    of_watcher.WatcherReload,
+    of_watcher.SetOpt,
+]
+OF_ALL: list[type[Patch]] = [
+    of_arbiter.ArbiterStop,
+    of_arbiter.StartWatcher,
+    of_arbiter.ReloadFromConfig,
+    of_arbiter.CloseSockets,
+    of_arbiter.ManageQuietly,
+    of_process.InheritOwnSockets,
+    controller.WatchCommand,
+    controller.Dispatch,
+    log.RotateLog,
+    of_arbiter.ChildEnded,
+]
+Spoil = Callable[[pytest.MonkeyPatch], None]
+
+
+def fault(*_: object, **__: object) -> Any:
+    raise RuntimeError("a fault that nobody foresaw")
+
+
+def fails_for_odd(original: Callable[..., Any], name_of: Callable[..., str]) -> Callable[..., Any]:
+    """Return *original* with the fault where it is about the watcher `odd`."""
+
+    def call(*args: Any, **kwargs: Any) -> Any:
+        if name_of(*args, **kwargs) == "odd":
+            fault()
+        return original(*args, **kwargs)
+
+    return call
+
+
+def spoil(place: object, name: str, name_of: Callable[..., str]) -> Spoil:
+    return lambda patch: patch.setattr(place, name, fails_for_odd(getattr(place, name), name_of))
+
+
+def of_armed(self: Any, *_: object, **__: object) -> str:
+    return str(self.name)
+
+
+def of_guard(self: Any, *_: object) -> str:
+    return str(self.armed.name)
+
+
+def of_patch(self: Any, *_: object) -> str:
+    return str(self.watcher.name)
+
+
+def after_it(place: type, name: str, name_of: Callable[..., str]) -> Spoil:
+    """Return a spoiler that lets the step be taken and then fails."""
+
+    def make(patch: pytest.MonkeyPatch) -> None:
+        original = getattr(place, name)
+
+        def call(*args: Any, **kwargs: Any) -> Any:
+            answer = original(*args, **kwargs)
+            if name_of(*args, **kwargs) == "odd":
+                fault()
+            return answer
+
+        patch.setattr(place, name, call)
+
+    return make
+
+
+def no_folder(patch: pytest.MonkeyPatch) -> None:
+    original = runtime.watcher_dir
+
+    def watcher_dir(instance: str, name: str, *user: Any) -> Any:
+        if name == "odd":
+            raise XboardError("a fault that nobody foresaw")
+        return original(instance, name, *user)
+
+    patch.setattr(runtime, "watcher_dir", watcher_dir)
+
+
+STEPS: dict[str, Spoil] = {
+    "its options cannot be read": spoil(ArmedWatcher, "read_options", of_armed),
+    "its limits make no budget": spoil(ArmedWatcher, "limits", of_armed),
+    "its port guard cannot be made": spoil(PortGuard, "__init__", lambda self, armed: armed.name),
+    "its patches cannot be made": spoil(of_watcher, "patches_of", lambda watcher, _: watcher.name),
+    "its folder cannot be had": no_folder,
+    "its environment cannot be made": spoil(ArmedWatcher, "give_environment", of_armed),
+    **{f"{each.name} cannot be replaced": spoil(each, "install", of_patch) for each in OF_WATCHER},
+    "the last patch fails when it is in": after_it(of_watcher.SetOpt, "install", of_patch),
+    "its output cannot be looked at": spoil(ArmedWatcher, "before_start", of_armed),
+    "its port cannot be looked at": spoil(PortGuard, "prepare", of_guard),
+    "all is done, and then it fails": after_it(ArmedWatcher, "before_start", of_armed),
+}
+
+
+def lacking(kind: type[Patch]) -> Spoil:
+    """Return a spoiler by which `odd`, or circusd, lacks what a patch replaces."""
+
+    def make(patch: pytest.MonkeyPatch) -> None:
+        def missing(self: Any) -> str:
+            return "" if isinstance(self, of_watcher._OfWatcher) and self.watcher.name != "odd" else f"{self.of}.gone"
+
+        patch.setattr(kind, "missing", missing)
+
+    return make
+
+
+def state_of(arbiter: Any) -> dict[str, Any]:
+    """Return what `xboard_state` answers, watcher by watcher."""
+    answer = arbiter.ctrl.commands["xboard_state"].execute(arbiter, {})
+    return {watcher["name"]: watcher for watcher in answer["watchers"]}
+
+
+def watchers_with_a_port() -> tuple[Any, Any]:
+    return (
+        watcher_of("odd", args="$(circus.sockets.odd)"),
+        watcher_of("web", args="$(circus.sockets.web)"),
+    )
+
+
+async def check_plain(arbiter: Any, watcher: Any, *, untouched: set[str]) -> None:
+    """Claim that *watcher* is one of stock Circus's, with its environment and its port."""
+    ours = {name for name in set(vars(watcher)) - untouched if not name.startswith("xboard_")}
+    assert (watcher.status(), ours, type(watcher.processes)) == ("active", set(), dict)
+    process = process_of(watcher)
+    assert is_alive(process)
+    assert "launch.py" not in " ".join(process.cmdline())
+    env = process.environ()
+    assert (env["XBOARD_WATCHER"], env["XBOARD_INSTANCE"]) == (watcher.name, arbiter.xboard.instance)
+    assert env["PATH"].split(os.pathsep)[0] == os.path.dirname(sys.executable)
+    assert "XBOARD_WORKER_DIR" not in env
+    shared = arbiter.sockets[watcher.name]
+    assert (is_listening(shared), shared.so_reuseport) == (True, False)
+
+
+async def check_armed(arbiter: Any, watcher: Any) -> None:
+    """Claim that *watcher* is armed, and that a worker of it that dies is replaced."""
+    armed = arbiter.xboard.armed[watcher.name]
+    await eventually(lambda: armed.port.is_ready and any(worker.is_up for worker in armed.fleet))
+    first = process_of(watcher)
+    first.kill()
+    await eventually(lambda: watcher.processes and process_of(watcher) != first)
+    assert armed.fleet.failures == 1
+
+
+@pytest.mark.parametrize("step", [*STEPS, *(f"it lacks {each.name}" for each in OF_WATCHER)])
+def test_a_fault_in_arming_one_watcher(step: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    kinds = {f"it lacks {each.name}": each for each in OF_WATCHER}
+    told = "Watcher.gone" if step in kinds else "a fault that nobody foresaw"
+
+    async def run() -> None:
+        odd, web = watchers_with_a_port()
+        untouched = set(vars(odd))
+        (lacking(kinds[step]) if step in kinds else STEPS[step])(monkeypatch)
+        async with running(odd, web, monkeypatch=monkeypatch, sockets=("odd", "web")) as arbiter:
+            await check_plain(arbiter, odd, untouched=untouched)
+            state = state_of(arbiter)
+            assert [state[name]["armed"] for name in ("odd", "web")] == [False, True]
+            assert state["odd"]["last_reason"].startswith("runs without health checks and restart limits: ")
+            assert told in state["odd"]["last_reason"]
+            await check_armed(arbiter, web)
+
+    asyncio.run(run())
+
+
+def test_what_could_not_be_armed_is_armed_at_its_next_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def run() -> None:
+        odd, web = watchers_with_a_port()
+        with monkeypatch.context() as patch:
+            STEPS["its port cannot be looked at"](patch)
+            manager = running(odd, web, monkeypatch=monkeypatch, sockets=("odd", "web"))
+            arbiter = await manager.__aenter__()
+        try:
+            assert "odd" not in arbiter.xboard.armed
+            await odd.stop()
+            await odd.start()
+            assert (state_of(arbiter)["odd"]["armed"], arbiter.xboard.plain) == (True, {})
+            await check_armed(arbiter, odd)
+        finally:
+            await manager.__aexit__(None, None, None)
+
+    asyncio.run(run())
+
+
+def test_an_armed_watcher_that_cannot_be_prepared_for_its_next_start_runs_plainly(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def run() -> None:
+        odd, web = watchers_with_a_port()
+        untouched = set(vars(odd))
+        async with running(odd, web, monkeypatch=monkeypatch, sockets=("odd", "web")) as arbiter:
+            assert set(arbiter.xboard.armed) == {"odd", "web"}
+            await odd.stop()
+            no_folder(monkeypatch)
+            await odd.start()
+
+            await check_plain(arbiter, odd, untouched=untouched)
+            await check_armed(arbiter, web)
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize("how", ["it fails", "it lacks"])
+@pytest.mark.parametrize("kind", OF_ALL, ids=lambda kind: f"{kind.of}.{kind.name}")
+def test_a_fault_in_what_is_for_all_watchers(kind: type[Patch], how: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is armed then, the state says what is missing, and each watcher runs."""
+
+    async def run() -> None:
+        odd, web = watchers_with_a_port()
+        untouched = set(vars(odd))
+        if how == "it fails":
+            monkeypatch.setattr(kind, "install", fault)
+        else:
+            lacking(kind)(monkeypatch)
+        async with running(odd, web, monkeypatch=monkeypatch, sockets=("odd", "web")) as arbiter:
+            state = state_of(arbiter)
+            for watcher in (odd, web):
+                await check_plain(arbiter, watcher, untouched=untouched)
+                reason = state[watcher.name]["last_reason"]
+                assert reason.startswith("runs without health checks and restart limits: this Circus lacks ")
+                assert (f"{kind.of}.gone" in reason) or (f"{kind.of}.{kind.name}: a fault" in reason)
+                assert "install circus 0.19" in reason
+            assert arbiter.xboard.armed == {}
+            assert "stop" not in vars(arbiter)
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize("step", ["its commands", "its requests", "its lifetime"])
+def test_a_supervisor_that_cannot_be_made_leaves_each_watcher_to_circus(
+    step: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    places = {
+        "its commands": (commands, "patches"),
+        "its requests": (supervisor_module, "Requests"),
+        "its lifetime": (supervisor_module, "Lifetime"),
+    }
+
+    async def run() -> None:
+        odd, web = watchers_with_a_port()
+        monkeypatch.setattr(*places[step], fault)
+        async with running(odd, web, monkeypatch=monkeypatch, sockets=("odd", "web")) as arbiter:
+            for watcher in (odd, web):
+                assert (watcher.status(), is_alive(process_of(watcher))) == ("active", True)
+                assert is_listening(arbiter.sockets[watcher.name])
+
+    asyncio.run(run())
+
+
+def test_a_failure_to_undo_is_no_failure_of_circusd(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def run() -> None:
+        odd, web = watchers_with_a_port()
+        STEPS["its port cannot be looked at"](monkeypatch)
+        monkeypatch.setattr(ArmedWatcher, "disarm", fault)
+        async with running(odd, web, monkeypatch=monkeypatch, sockets=("odd", "web")) as arbiter:
+            assert set(arbiter.xboard.armed) == {"web"}
+            assert state_of(arbiter)["odd"]["armed"] is False
+
+    asyncio.run(run())
+
+
+def test_no_environment_keeps_no_watcher_from_running(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def run() -> None:
+        odd, web = watchers_with_a_port()
+        monkeypatch.setattr(
+            environment, "environment", fails_for_odd(environment.environment, lambda *_, watcher, **__: watcher)
+        )
+        async with running(odd, web, monkeypatch=monkeypatch, sockets=("odd", "web")) as arbiter:
+            assert (odd.status(), is_alive(process_of(odd))) == ("active", True)
+            assert is_listening(arbiter.sockets["odd"])
+            await check_armed(arbiter, web)
+
+    asyncio.run(run())
+
+
+def test_what_is_raised_for_want_of_a_patch_is_told_without_a_traceback(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(arming, "ArmedWatcher", lambda *_: (_ for _ in ()).throw(PatchFailed("Watcher.gone")))
+    supervisor = SimpleNamespace(unfit="", armed={}, plain={}, marks=dict)
+    watcher: Any = watcher_of("odd", hooks={})
+    watcher.sockets = None
+
+    with caplog.at_level("ERROR", logger="circus"):
+        arming.arm(cast(Supervisor, supervisor), watcher)
+
+    assert [record.exc_info for record in caplog.records] == [None]
+    assert "Watcher.gone" in caplog.text

@@ -1,0 +1,277 @@
+"""Each patch of Circus fits, or says what is missing; taken off, it leaves Circus as it was."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+from collections.abc import Callable, Iterator
+from logging.handlers import WatchedFileHandler
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from circus.arbiter import Arbiter
+from circus.process import Process
+from circus.sockets import CircusSocket
+from circus.util import LOG_FMT
+from circus_in_process import ARMED, SLEEP, eventually, is_alive, process_of, running, watcher_of
+
+from xboard_circus.supervisor.life.output import Tail
+from xboard_circus.supervisor.patches import boot, patch
+from xboard_circus.supervisor.patches import circus_arbiter as of_arbiter
+from xboard_circus.supervisor.patches import circus_controller as controller
+from xboard_circus.supervisor.patches import circus_log as log
+from xboard_circus.supervisor.patches import circus_process as of_process
+from xboard_circus.supervisor.patches import circus_watcher as of_watcher
+from xboard_circus.supervisor.patches.hooks import ArmedHooks
+from xboard_circus.supervisor.patches.patch import Patch, PatchFailed
+from xboard_circus.supervisor.supervisor import Supervisor
+
+
+class Ours:
+    """What stands in the place of an armed watcher where nothing is called."""
+
+    def __init__(self) -> None:
+        self.hooks = ArmedHooks({}, {})
+
+    def __getattr__(self, name: str) -> Any:
+        return lambda *args, **kwargs: None
+
+
+def every_patch(arbiter: Any, root: logging.Logger) -> list[Patch]:
+    """Return one patch of each kind, on a real Circus."""
+    watcher = arbiter.watchers[0]
+    command = SimpleNamespace(name="xboard_test", execute=lambda *args: {})
+    return [
+        *of_watcher.patches_of(watcher, Ours()),
+        of_watcher.StopLast(watcher, lambda: asyncio.sleep(0)),
+        of_arbiter.ArbiterStop(arbiter, ordered=lambda: None, refused=lambda: None),
+        of_arbiter.StartWatcher(arbiter, lambda watcher: None),
+        of_arbiter.ReloadFromConfig(arbiter, before=lambda file: None, after=lambda file: None),
+        of_arbiter.CloseSockets(arbiter),
+        of_arbiter.ManageQuietly(arbiter),
+        of_arbiter.ChildEnded(arbiter, lambda: None),
+        controller.AddCommand(arbiter, command),
+        controller.WatchCommand(arbiter.ctrl.commands["stop"], lambda original: original),
+        controller.Dispatch(arbiter, lambda is_signal: None),
+        of_process.InheritOwnSockets(lambda watcher: []),
+        log.RotateLog(root),
+        boot.BindUnixSocket(),
+        boot.Boot(),
+    ]
+
+
+def insides(arbiter: Any, root: logging.Logger) -> list[dict[str, Any]]:
+    """Return all that a patch may change, as it is now."""
+    watcher, stop = arbiter.watchers[0], arbiter.ctrl.commands["stop"]
+    objects = (arbiter, watcher, arbiter.ctrl, arbiter.ctrl.caller, stop, Process, CircusSocket, Arbiter)
+    return [
+        *(dict(vars(each)) for each in objects),
+        dict(arbiter.ctrl.commands),
+        dict(watcher.processes),
+        {"handlers": list(root.handlers), "SIGCHLD": signal.getsignal(signal.SIGCHLD)},
+    ]
+
+
+def differences(before: list[dict[str, Any]], after: list[dict[str, Any]]) -> set[str]:
+    return {
+        name
+        for old, new in zip(before, after, strict=True)
+        for name in {*old, *new}
+        if name not in old or name not in new or old[name] != new[name] or type(old[name]) is not type(new[name])
+    }
+
+
+def on_circus(monkeypatch: pytest.MonkeyPatch, work: Callable[[Any], Any]) -> None:
+    """Run *work* with an arbiter of one watcher that nothing of ours has touched."""
+
+    async def run() -> None:
+        async with running(watcher_of("web", hooks={}), monkeypatch=monkeypatch) as arbiter:
+            done = work(arbiter)
+            if done is not None:
+                await done
+
+    asyncio.run(run())
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Iterator[logging.Logger]:
+    """A root logger as circusd has one."""
+    logger = logging.Logger("circusd")
+    handler = WatchedFileHandler(tmp_path / "circusd.log")
+    handler.setFormatter(logging.Formatter(LOG_FMT))
+    logger.addHandler(handler)
+    yield logger
+    for each in logger.handlers:
+        each.close()
+
+
+def test_every_kind_of_patch_is_tested_here(monkeypatch: pytest.MonkeyPatch, root: logging.Logger) -> None:
+    def check(arbiter: Any) -> None:
+        assert {type(each) for each in every_patch(arbiter, root)} == set(patch.every_kind())
+
+    on_circus(monkeypatch, check)
+
+
+@pytest.mark.parametrize("kind", patch.every_kind(), ids=lambda kind: f"{kind.of}.{kind.name}")
+def test_a_patch_says_where_it_belongs_and_why(kind: type[Patch]) -> None:
+    assert (kind.__doc__ or "").strip()
+    assert all(text.endswith((".", "`")) and "\n" not in text for text in (kind.without, kind.fact))
+
+
+def test_a_patch_that_does_not_fit_names_what_this_circus_lacks(
+    monkeypatch: pytest.MonkeyPatch, root: logging.Logger
+) -> None:
+    def check(arbiter: Any) -> None:
+        patches = every_patch(arbiter, root)
+        assert [each.missing() for each in patches] == [""] * len(patches)
+        for each in patches:
+            each._target = SimpleNamespace()
+        assert [each.missing() for each in patches] == [f"{each.of}.{each.name}" for each in patches]
+
+    on_circus(monkeypatch, check)
+
+
+def test_circus_without_a_periodic_look_lacks_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    def check(arbiter: Any) -> None:
+        arbiter.ctrl.caller.stop()
+        arbiter.ctrl.caller = None  # as with check_delay = -1
+        quiet = of_arbiter.ManageQuietly(arbiter)
+        assert quiet.missing() == ""
+        quiet.install()
+        quiet.undo()
+
+    on_circus(monkeypatch, check)
+
+
+def test_installed_and_taken_off_each_patch_leaves_circus_as_it_was(
+    monkeypatch: pytest.MonkeyPatch, root: logging.Logger
+) -> None:
+    def check(arbiter: Any) -> None:
+        for each in every_patch(arbiter, root):
+            before = insides(arbiter, root)
+            each.install()
+            changed = differences(before, insides(arbiter, root))
+            each.undo()
+            each.undo()  # a second time does nothing
+            assert differences(before, insides(arbiter, root)) == set(), each
+            assert changed, f"{each} changes nothing"
+
+    on_circus(monkeypatch, check)
+
+
+def test_what_fails_half_way_is_taken_off_whichever_step_it_is(
+    monkeypatch: pytest.MonkeyPatch, root: logging.Logger
+) -> None:
+    def check(arbiter: Any) -> None:
+        before = insides(arbiter, root)
+        for number, failing in enumerate(every_patch(arbiter, root)):
+            patches = every_patch(arbiter, root)
+            put_in = patches[number].install
+
+            def fail(put_in: Callable[[], None] = put_in) -> None:
+                put_in()
+                raise OSError("no more")
+
+            patches[number].install = fail  # type: ignore[method-assign]
+            with pytest.raises(PatchFailed, match=f"^{failing.of}.{failing.name}: no more$"):
+                patch.install(patches)
+            assert differences(before, insides(arbiter, root)) == set(), failing
+
+    on_circus(monkeypatch, check)
+
+
+def test_where_one_does_not_fit_none_is_installed(monkeypatch: pytest.MonkeyPatch, root: logging.Logger) -> None:
+    def check(arbiter: Any) -> None:
+        before = insides(arbiter, root)
+        patches = every_patch(arbiter, root)
+        for each in (patches[2], patches[-1]):
+            each._target = SimpleNamespace()
+        with pytest.raises(PatchFailed, match=r"^Arbiter\.initialize, Watcher\.spawn_process$"):
+            patch.install(patches)
+        assert differences(before, insides(arbiter, root)) == set()
+
+    on_circus(monkeypatch, check)
+
+
+@pytest.mark.parametrize("kind", [boot.BindUnixSocket, boot.Boot])
+def test_a_circus_that_lacks_what_is_replaced_at_boot_starts_all_the_same(
+    kind: type[boot.BindUnixSocket | boot.Boot],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """It is installed while Circus imports the hook; an exception there would end circusd."""
+    target = kind()._target
+    monkeypatch.setattr(target, f"xboard_{kind.name}", False, raising=False)
+    monkeypatch.setattr(kind, "missing", lambda self: f"{self.of}.{self.name}")
+    before = dict(vars(target))
+
+    with caplog.at_level("ERROR", logger="circus"):
+        boot.install()
+
+    assert caplog.messages == [f"xboard: this Circus lacks {kind.of}.{kind.name}; install circus 0.19"]
+    assert vars(target)[kind.name] is before[kind.name]
+
+
+def test_a_command_of_ours_that_circus_knows_already_is_put_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Circus collects each command class as soon as it is imported."""
+
+    def check(arbiter: Any) -> None:
+        known = arbiter.ctrl.commands["stop"]
+        added = controller.AddCommand(arbiter, SimpleNamespace(name="stop"))
+        added.install()
+        added.undo()
+        assert arbiter.ctrl.commands["stop"] is known
+
+    on_circus(monkeypatch, check)
+
+
+def test_a_watcher_that_is_disarmed_has_its_own_streams_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ours would hold a last line back for ever: nobody tells it any more that a worker has ended."""
+    watcher = watcher_of("web", hooks={}, autostart=False, stdout_stream={"class": "StdoutStream"})
+    stream = watcher.stdout_stream
+
+    async def run() -> None:
+        async with running(watcher, monkeypatch=monkeypatch) as arbiter:
+            supervisor = Supervisor.of(arbiter)
+            supervisor.arm(watcher)
+            assert isinstance(watcher.stdout_stream, Tail)
+            supervisor.armed.pop("web").disarm()
+            assert (watcher.stdout_stream, watcher.stderr_stream) == (stream, None)
+
+    asyncio.run(run())
+
+
+def test_a_watcher_that_was_armed_and_is_so_no_more_is_one_of_stock_circus(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Given a worker that was spawned while the watcher was armed, when it is disarmed, then Circus loses none."""
+
+    async def run() -> None:
+        watcher = watcher_of("web", hooks=ARMED)
+        untouched = set(vars(watcher))
+        async with running(watcher, monkeypatch=monkeypatch) as arbiter:
+            armed = arbiter.xboard.armed.pop("web")
+            first = process_of(watcher)
+            assert "spawn_process" in vars(watcher)
+            await eventually(lambda: "sleep" in first.cmdline()[-1])
+
+            armed.disarm()
+
+            assert {name for name in set(vars(watcher)) - untouched if not name.startswith("xboard_")} == set()
+            assert type(watcher.processes) is dict
+            assert process_of(watcher) == first
+            assert not isinstance(watcher.hooks, ArmedHooks)
+            first.kill()
+            await eventually(lambda: not is_alive(first))
+            await watcher.manage_processes()  # Circus's own: reaps the dead one, spawns another
+            second = process_of(watcher)
+            assert second != first
+            assert "launch.py" not in " ".join(second.cmdline())
+            assert watcher.cmd == SLEEP
+            watcher.graceful_timeout = 2
+            await watcher.stop()
+            assert (watcher.status(), watcher.processes) == ("stopped", {})
+            await eventually(lambda: not is_alive(second))
+
+    asyncio.run(run())

@@ -1,0 +1,83 @@
+"""Arm a watcher as a transaction: prepare, put our methods in last, and take them off again on any failure.
+
+A watcher that cannot be armed runs plainly, with its environment and its port, and its siblings notice nothing.
+"""
+
+from __future__ import annotations
+
+import socket
+from typing import TYPE_CHECKING, Any
+
+from circus import logger
+
+from xboard_circus.core.reason import one_line
+from xboard_circus.core.sentences import Say
+from xboard_circus.errors import XboardError
+from xboard_circus.options.reading import WatcherOptions
+from xboard_circus.supervisor.life import environment
+from xboard_circus.supervisor.patches import circus_process
+from xboard_circus.supervisor.patches.patch import PatchFailed
+from xboard_circus.supervisor.watcher import ArmedWatcher
+
+if TYPE_CHECKING:
+    from xboard_circus.supervisor.supervisor import Supervisor
+
+
+def arm(supervisor: Supervisor, watcher: Any) -> None:
+    """Arm a watcher that starts, or prepare one that is armed for its next start. Never raises."""
+    name = watcher.name
+    armed = supervisor.armed.get(name)
+    is_new = armed is None or armed.watcher is not watcher
+    try:
+        if supervisor.unfit:
+            raise PatchFailed(supervisor.unfit)
+        if armed is None or is_new:
+            armed = ArmedWatcher(supervisor, watcher)
+        armed.prepare()
+        if is_new:
+            armed.install()
+        supervisor.armed[name] = armed
+        armed.before_start()
+        supervisor.plain.pop(name, None)
+    except Exception as error:
+        if not isinstance(error, (XboardError, PatchFailed)):
+            logger.exception("xboard: %s could not be armed", name)
+        _undo(supervisor, watcher, armed)
+        run_plainly(supervisor, watcher, Say.RUNS_PLAINLY(why=one_line(str(error))))
+
+
+def _undo(supervisor: Supervisor, watcher: Any, armed: ArmedWatcher | None) -> None:
+    try:
+        if armed is not None and armed.watcher is watcher:
+            armed.disarm()
+    except Exception:
+        logger.exception("xboard: %s could not be disarmed", watcher.name)
+    known = supervisor.armed.get(watcher.name)
+    if known is not None and known.watcher is watcher:
+        del supervisor.armed[watcher.name]
+
+
+def run_plainly(supervisor: Supervisor, watcher: Any, reason: str) -> None:
+    """Let *watcher* run without us: the right interpreter and our marks in its environment, and its port bound."""
+    supervisor.plain[watcher.name] = reason
+    logger.error("xboard: %s: %s", watcher.name, reason)
+    try:
+        watcher.env = environment.environment(
+            watcher.env, watcher=watcher.name, folder=None, options=WatcherOptions(), marks=supervisor.marks()
+        )
+    except Exception:
+        logger.exception("xboard: %s runs with the environment of circusd", watcher.name)
+    bind_plainly(watcher)
+
+
+def bind_plainly(watcher: Any) -> None:
+    """Bind the sockets that were left for the port guard; else Circus binds one per worker, beside any stranger."""
+    named = circus_process.sockets_named(watcher)
+    for name, shared in (watcher.sockets or {}).items():
+        if shared.so_reuseport and name.lower() in named:
+            try:
+                shared.so_reuseport = False
+                shared.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 0)
+                shared.bind_and_listen()
+            except OSError as error:
+                logger.error("xboard: socket %s could not be bound: %s", name, error)

@@ -1,0 +1,1 @@
+"""What circusd answers, publishes and is asked for."""

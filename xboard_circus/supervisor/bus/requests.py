@@ -1,0 +1,187 @@
+"""Who asked for what: each command that changes something is told, and known to the ends that follow from it."""
+
+from __future__ import annotations
+
+import fnmatch
+import re
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from signal import Signals
+from typing import TYPE_CHECKING, Any
+
+from circus.exc import ConflictError
+
+from xboard_circus.circus_client import CHANGING
+from xboard_circus.core.names import CIRCUSD
+from xboard_circus.core.reason import one_line, reason_in, with_say
+from xboard_circus.core.sentences import Say
+from xboard_circus.masking import safe_command
+from xboard_circus.supervisor.boundary import contained
+from xboard_circus.supervisor.bus.announce import announce
+from xboard_circus.supervisor.patches import circus_arbiter
+from xboard_circus.supervisor.patches.circus_controller import Dispatch, WatchCommand
+from xboard_circus.supervisor.patches.patch import Patch
+
+if TYPE_CHECKING:
+    from xboard_circus.supervisor.supervisor import Supervisor
+
+CIRCUSCTL = "circusctl"
+A_SIGNAL = Say.BY_SIGNAL()
+LONGEST = 120
+NOBODY: str | None = None
+
+
+@dataclass
+class Request:
+    """One command that changes something.
+
+    Attributes:
+        names: The watchers that it is for, in lower case; None for all.
+        answer: What its work came to, or the future of it; None before it has begun.
+    """
+
+    command: str
+    by: str
+    details: str
+    names: frozenset[str] | None
+    answer: Any = None
+
+    @property
+    def asker(self) -> str:
+        """Who asked, and how: circusctl does not say for what, so the command is told beside it."""
+        return Say.BY_CIRCUSCTL(command=self.command) if self.by == CIRCUSCTL else self.by
+
+    def runs(self) -> bool:
+        done = getattr(self.answer, "done", None)
+        return self.answer is None or (done is not None and not done())
+
+
+NOTHING: Request | None = None
+
+
+def who(props: Mapping[str, Any]) -> str:
+    """Return who sent a command, as the sender states it."""
+    return reason_in(props, "by", longest=LONGEST) or CIRCUSCTL
+
+
+class Requests:
+    """The commands under way. Stands in front of Circus's own commands, and neither holds up nor fails one."""
+
+    def __init__(self, supervisor: Supervisor) -> None:
+        self._supervisor = supervisor
+        self._open: list[Request] = []
+        self._is_signal = False
+
+    def patches(self) -> list[Patch]:
+        """Return what puts us in front of Circus's own commands."""
+        arbiter = self._supervisor.arbiter
+        known = circus_arbiter.commands(arbiter)
+        found: list[Patch] = [
+            WatchCommand(known[name], partial(self._watched, name)) for name in sorted(CHANGING) if name in known
+        ]
+        return [*found, Dispatch(arbiter, self._note_signal)]
+
+    @property
+    def is_by_signal(self) -> bool:
+        """Whether the command that runs right now comes from a signal to circusd."""
+        return self._is_signal
+
+    def _note_signal(self, is_signal: bool) -> None:
+        self._is_signal = is_signal
+
+    @contained(NOBODY)
+    def asker_of(self, watcher: str) -> str | None:
+        """Return who has asked for what is being done to *watcher*; None where no command is under way."""
+        for request in reversed(self._open):
+            if request.runs() and (request.names is None or watcher.lower() in request.names):
+                return request.asker
+        return None
+
+    def _watched(self, name: str, execute: Callable[[Any, dict[str, Any]], Any]) -> Callable[..., Any]:
+        def watched(arbiter: Any, props: dict[str, Any]) -> Any:
+            request = self._begin(name, props)
+            # Told before what comes of it, unless Circus is about to refuse it for another that runs.
+            is_told = circus_arbiter.running_command(arbiter) is None and not circus_arbiter.is_making_room(arbiter)
+            if is_told:
+                self._tell(request)
+            try:
+                answer = execute(arbiter, props)
+            except Exception as error:
+                self._refused(request, error)
+                raise
+            self._begun(request, answer)
+            if not is_told:
+                self._tell(request)
+            return answer
+
+        return watched
+
+    @contained(NOTHING)
+    def _begin(self, name: str, props: dict[str, Any]) -> Request | None:
+        self._open = [request for request in self._open if request.runs()]
+        by = A_SIGNAL if self._is_signal else who(props)
+        request = Request(name, by, _details(name, props), self._names(props))
+        self._open.append(request)
+        return request
+
+    @contained(None)
+    def _refused(self, request: Request | None, error: Exception) -> None:
+        if request is None:
+            return
+        self._open.remove(request)
+        # One that met another is tried again by whoever sent it.
+        if not isinstance(error, ConflictError):
+            self._tell(request, refusal=one_line(str(error)))
+
+    @contained(None)
+    def _begun(self, request: Request | None, answer: Any) -> None:
+        if request is not None:
+            request.answer = answer if answer is not None else True
+
+    def _names(self, props: dict[str, Any]) -> frozenset[str] | None:
+        if not props.get("name"):
+            return None
+        name, match = str(props["name"]).lower(), props.get("match", "glob")
+        known = [str(each.name).lower() for each in self._supervisor.arbiter.watchers]
+        if name in known or match == "simple":
+            return frozenset([name])
+        pattern = re.compile(name if match == "regex" else fnmatch.translate(name))
+        return frozenset(each for each in known if pattern.match(each)) or frozenset([name])
+
+    @contained(None)
+    def _tell(self, request: Request | None, *, refusal: str = "") -> None:
+        if request is None:
+            return
+        what = " ".join(filter(None, [request.command, request.details]))
+        say = Say.ASKED_FOR_REFUSED if refusal else Say.ASKED_FOR
+        reason = say(command=what, by=request.by, why=refusal)
+        outcome = refusal and f"refused: {refusal}"
+        message = {"command": what, "outcome": outcome, **with_say(reason), **with_say(request.by, "by")}
+        for name in sorted(request.names or [CIRCUSD]):
+            topic = one_line(name, LONGEST).replace(" ", "_")
+            announce(self._supervisor, topic, "command", {"time": time.time(), **message})
+
+
+def _details(name: str, props: Mapping[str, Any]) -> str:
+    """Return what else of a command is worth telling; the values of options may be secrets."""
+    if name == "add":
+        return safe_command(str(props.get("cmd") or "").split())
+    told = []
+    if "signum" in props:
+        told.append(_signal(props["signum"]))
+    if "pid" in props:
+        told.append(f"pid {props['pid']}")
+    if "nb" in props:
+        told.append(str(props["nb"]))
+    if isinstance(props.get("options"), Mapping):
+        told += sorted(str(key) for key in props["options"])
+    return one_line(" ".join(told), LONGEST)
+
+
+def _signal(signum: object) -> str:
+    try:
+        return Signals(int(str(signum))).name
+    except ValueError:
+        return str(signum)

@@ -1,0 +1,145 @@
+"""Build what `xboard_state` answers of a watcher and its workers, from what is known and never stored."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from xboard_circus.core.health import stale_after
+from xboard_circus.core.reason import data_of
+from xboard_circus.core.sentences import Say
+from xboard_circus.core.state_schema import NO_FIGURES, ProbeFigures, WatcherEntry, WorkerEntry
+from xboard_circus.core.states import Health, HeldBy, Phase, PortState
+from xboard_circus.core.verdict import Facts, entry, judge
+from xboard_circus.options.reading import flat
+
+if TYPE_CHECKING:
+    from xboard_circus.supervisor.fleet import Worker
+    from xboard_circus.supervisor.watcher import ArmedWatcher
+
+
+def phase_of(armed: ArmedWatcher, worker: Worker) -> Phase:
+    """Return how far a worker is in its life; while its watcher stops, every worker leaves."""
+    if worker.is_leaving or armed.watcher.is_stopping():
+        return Phase.LEAVING
+    if worker.is_spare:
+        # It has imported the app once it answers probes.
+        return Phase.UP if worker.probes and worker.probes[-1]["ok"] is not False else Phase.STARTING
+    return Phase.HELD if worker.is_held else Phase.UP if worker.is_up else Phase.STARTING
+
+
+def health_of(armed: ArmedWatcher, worker: Worker) -> Health:
+    """Return what the probes say of a worker that is up; what they said long ago says nothing."""
+    if not worker.is_up:
+        return Health.UNKNOWN
+    probed_at = worker.probes[-1]["at"] if worker.probes else float("-inf")
+    health = armed.options.health
+    is_stale = armed.clock() - probed_at > stale_after(period=health.period, timeout=health.timeout)
+    return Health.UNKNOWN if is_stale else worker.life.health
+
+
+def held_by(armed: ArmedWatcher, worker: Worker) -> HeldBy | None:
+    """Return what a held worker waits for; None for one that is not held."""
+    if not worker.is_held:
+        return None
+    if not armed.port.is_ready:
+        return HeldBy.PORT
+    now = armed.clock()
+    if not armed.budget.is_cooling(worker.slot, now):
+        return HeldBy.DELAY
+    return HeldBy.COOLDOWN if armed.budget.wait(worker.slot, now) else HeldBy.TURN
+
+
+def reason_of(armed: ArmedWatcher, worker: Worker) -> str:
+    """Return why a worker is as it is, "" where nothing is known; the countdown is `next_try_of`'s."""
+    if worker.order is not None:
+        return worker.order.why
+    match held_by(armed, worker):
+        case None:
+            return worker.life.reason
+        case HeldBy.PORT:
+            return Say.WAITS_FOR_PORT(why=armed.port.reason)
+        case HeldBy.TURN:
+            return Say.WAITS_FOR_TURN()
+        case HeldBy.COOLDOWN:
+            return Say.WAITING_COOLING()
+        case _:
+            return Say.WAITING_PLAINLY()
+
+
+def next_try_of(armed: ArmedWatcher, worker: Worker) -> float | None:
+    """Return the seconds until a held worker is tried, None for one that is not held."""
+    if not worker.is_held:
+        return None
+    wait = armed.budget.wait(worker.slot, armed.clock())
+    return round(wait if armed.port.is_ready else max(wait, armed.port.retry_in()), 3)
+
+
+def worker_entry(armed: ArmedWatcher, worker: Worker) -> WorkerEntry:
+    """Return the entry of one worker."""
+    now, holder, reason = armed.clock(), held_by(armed, worker), reason_of(armed, worker)
+    figures: ProbeFigures = {**NO_FIGURES, **worker.probe}  # type: ignore[typeddict-item]
+    path = armed.file_of(worker, "sock") if armed.has_private_socket else None
+    return {
+        "pid": worker.pid,
+        "started": worker.started,
+        "wid": worker.wid,
+        "slot": worker.slot,
+        "phase": phase_of(armed, worker).value,
+        "role": worker.life.role.value,
+        "health": health_of(armed, worker).value,
+        "held_by": None if holder is None else holder.value,
+        "ready": worker.life.ready,
+        "ready_for": None if worker.up_since is None else round(now - worker.up_since, 3),
+        "age": round(now - worker.spawned_at, 3),
+        "next_try": next_try_of(armed, worker),
+        "reason": reason,
+        "say": data_of(reason),
+        "drains": worker.drains,
+        "latency": figures["latency"],
+        "probe": figures,
+        "socket": None if path is None else str(path),
+    }
+
+
+def watcher_entry(armed: ArmedWatcher) -> WatcherEntry:
+    """Return the entry of an armed watcher."""
+    now = armed.clock()
+    cooling = armed.budget.next_try(now)
+    again_at = armed.spawns_again_at
+    workers = [worker_entry(armed, each) for each in sorted(armed.fleet, key=lambda each: each.wid)]
+    facts = Facts(
+        name=armed.name,
+        status=armed.watcher.status(),
+        wanted=armed.watcher.numprocesses,
+        workers=workers,
+        probe="private" if armed.has_private_socket else "url" if armed.options.health.url else "none",
+        port=armed.port.view(),
+        port_retry_in=armed.port.retry_in() if armed.port.state is PortState.REFUSED else None,
+        reload=None if armed.reload is None else armed.reload.view(),
+        failures=armed.budget.used(now),
+        last_failure=armed.last_failure,
+        start_retry_in=None if again_at is None else max(0.0, again_at - now),
+        startup_timeout=armed.options.health.startup_timeout,
+    )
+    verdict = judge(facts)
+    armed.incident.take(verdict.word, now)
+    return {
+        "name": armed.name,
+        "status": facts.status,
+        "armed": True,
+        "numprocesses": facts.wanted,
+        "probe": facts.probe,
+        "restarts": armed.fleet.failures,
+        "ends": dict(armed.fleet.ends),
+        "cooldown_until": None if cooling is None else round(cooling, 3),
+        "last_reason": armed.last_reason,
+        "last_reason_say": data_of(armed.last_reason),
+        "last_reason_age": round(now - armed.last_reason_at, 3) if armed.last_reason else None,
+        "port": facts.port,
+        "options": flat(armed.options),
+        "reload": facts.reload,
+        "budget": {"used": facts.failures, "limit": armed.budget.limit},
+        "verdict": entry(verdict, since=armed.incident.since(now)),
+        "incident": armed.incident.view(now),
+        "workers": workers,
+    }

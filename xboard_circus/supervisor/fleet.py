@@ -1,0 +1,204 @@
+"""The workers of one watcher: each with its process and its life, and what others ask about all of them."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter, deque
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from xboard_circus.core.budget import RestartBudget
+from xboard_circus.core.states import Health, Role
+from xboard_circus.core.worker import Gone, Held, Leaving, Life, LifePhase, Order, Starting, Up
+from xboard_circus.supervisor.patches import circus_process
+
+PROBES_KEPT = 6
+
+
+@dataclass(eq=False)
+class Worker:
+    """One process of a watcher and what is known of it. Times are seconds of the monotonic clock.
+
+    Attributes:
+        process: Circus's own object for it.
+        slot: Its place in the watcher, with which its restarts are counted. A successor has its predecessor's, so it
+            may differ from Circus's *wid*. Spares have negative ones.
+        started: Start time of the process (see `procs.start_time`), its identity together with *pid*.
+        token: The name of its files in the runtime folder.
+        released_at: When the launcher was let go, or the spawn if it never had to wait.
+        gate: A file that exists while the launcher must wait, or None.
+        follows: Pid of the one whose place it took, if there was one.
+        spread: From 0 to 1, by which its limits of requests and age differ from its siblings'.
+        rss: Resident memory in bytes when it was last looked at, or None.
+        probes: The last probes, oldest first: when (`at`), and the prober's evidence.
+        probe: The figures of the prober's last report: latency, loop lag, threads, requests, memory.
+    """
+
+    process: Any
+    pid: int
+    wid: int
+    slot: int
+    started: int
+    token: str
+    spawned_at: float
+    released_at: float
+    life: Life
+    gate: Path | None = None
+    follows: int | None = None
+    probe: Mapping[str, Any] = field(default_factory=dict)
+    probes: deque[Mapping[str, Any]] = field(default_factory=lambda: deque(maxlen=PROBES_KEPT))
+    rss: int | None = None
+    spread: float = field(default_factory=random.random)
+
+    @property
+    def phase(self) -> LifePhase:
+        return self.life.phase
+
+    @property
+    def order(self) -> Order | None:
+        return self.life.order
+
+    @property
+    def is_held(self) -> bool:
+        return isinstance(self.phase, Held)
+
+    @property
+    def is_starting(self) -> bool:
+        return isinstance(self.phase, Starting)
+
+    @property
+    def is_up(self) -> bool:
+        return isinstance(self.phase, Up)
+
+    @property
+    def is_leaving(self) -> bool:
+        return isinstance(self.phase, Leaving)
+
+    @property
+    def is_spare(self) -> bool:
+        return self.life.role is Role.SPARE
+
+    @property
+    def was_released(self) -> bool:
+        """Whether its launcher has become the command."""
+        return not isinstance(self.life.standing, Held)
+
+    @property
+    def up_since(self) -> float | None:
+        """When its start was complete; None before that."""
+        standing = self.life.standing
+        return standing.since if isinstance(standing, Up) else None
+
+    @property
+    def drains(self) -> bool:
+        """Whether it leaves because its successor has taken over."""
+        return self.is_leaving and self.life.role is Role.RETIRING
+
+    def has_ended(self) -> bool:
+        """Say whether the process is dead, reaped or not."""
+        return circus_process.has_ended(self.process)
+
+
+class Fleet:
+    """The workers of one watcher, by pid, until their end is known.
+
+    Attributes:
+        ends: How many workers ended by which cause, commanded ones too.
+        ended_in: By slot, the pid of the one that ended there last, until another takes its place.
+        lost_launcher: By slot, when a launcher died that was held there: its wait is then kept without a process.
+    """
+
+    def __init__(self, budget: RestartBudget, clock: Callable[[], float]) -> None:
+        self.budget = budget
+        self.clock = clock
+        self.workers: dict[int, Worker] = {}
+        self.ends: Counter[str] = Counter()
+        self.ended_in: dict[int, int] = {}
+        self.lost_launcher: set[int] = set()
+        self.failures = 0
+
+    def __iter__(self) -> Iterator[Worker]:
+        return iter(list(self.workers.values()))
+
+    def __contains__(self, pid: object) -> bool:
+        return pid in self.workers
+
+    def find(self, pid: int, started: int) -> Worker | None:
+        """Return the worker that is this very process."""
+        found = self.workers.get(pid)
+        return found if found is not None and found.started == started else None
+
+    def counted(self) -> list[Worker]:
+        """Return those that are some of the watcher's `numprocesses`."""
+        return [worker for worker in self if worker.life.counts]
+
+    def spares(self) -> list[Worker]:
+        return [worker for worker in self if worker.is_spare]
+
+    def up(self) -> list[Worker]:
+        """Return those that serve."""
+        return [worker for worker in self if worker.is_up]
+
+    def all_ready(self, wanted: int, *, within: float) -> bool:
+        """Say whether as many are up as are wanted, and ready, or up for *within* seconds without getting ready."""
+        now = self.clock()
+        up = [worker for worker in self.counted() if worker.is_up and worker.up_since is not None]
+        ready = [each for each in up if each.life.was_ready or now - (each.up_since or now) > within]
+        return len(ready) >= wanted
+
+    def free_slot(self, wanted: int = 1) -> int:
+        """Return a slot that no worker has: of the first *wanted* the one that may be tried soonest, else the lowest.
+
+        A slot whose wait circusd keeps without a process must not hold up its healthy siblings.
+        """
+        used = {worker.slot for worker in self if worker.life.role is not Role.RETIRING}
+        now = self.clock()
+        free = [slot for slot in range(1, wanted + 1) if slot not in used]
+
+        def wait(slot: int) -> tuple[bool, float, int]:
+            return not self.budget.may_start(slot, now), self.budget.wait(slot, now), slot
+
+        return min(free, key=wait, default=0) or _first_free(used)
+
+    def free_spare_slot(self) -> int:
+        """Return the highest negative slot that no spare has."""
+        return -_first_free(-worker.slot for worker in self.spares())
+
+    def least_serving(self, extra: int, *, oldest: bool) -> list[Worker]:
+        """Return the *extra* ones to do without: those that serve least, among equals the oldest.
+
+        With *oldest* the age alone decides: that is how Circus's own `reload` puts new ones in their place.
+        """
+
+        def rank(worker: Worker) -> tuple[int, float]:
+            if worker.is_leaving:
+                return 0, worker.spawned_at
+            if oldest:
+                return 1, worker.spawned_at
+            if worker.is_held:
+                return 1, worker.spawned_at
+            if worker.is_starting:
+                return 2, worker.spawned_at
+            return (3 if worker.life.health in (Health.HUNG, Health.SICK) else 4), worker.spawned_at
+
+        return sorted(self.counted(), key=rank)[: max(extra, 0)]
+
+    def drop(self, worker: Worker) -> bool:
+        """Take *worker* out, once; return whether it was there."""
+        return self.workers.pop(worker.pid, None) is not None
+
+    def note_up(self) -> None:
+        """Tell the budget how many are up: while none is, no wait is longer than `restart.delay_max`."""
+        self.budget.up = len(self.up())
+
+
+def _first_free(taken: Iterator[int] | Any) -> int:
+    used = set(taken)
+    return next(slot for slot in range(1, len(used) + 2) if slot not in used)
+
+
+def is_gone(worker: Worker) -> bool:
+    """Say whether its end is known."""
+    return isinstance(worker.phase, Gone)

@@ -1,0 +1,1 @@
+"""One worker from its spawn to its end."""

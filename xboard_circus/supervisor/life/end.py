@@ -1,0 +1,174 @@
+"""Notice the end of a process, once and with its cause: Circus itself loses up to a third of them."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import signal
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from circus import logger
+
+from xboard_circus.core.reason import with_say
+from xboard_circus.core.sentences import Say
+from xboard_circus.core.worker import Ended, Gone, Held, Order
+from xboard_circus.host import session
+from xboard_circus.supervisor.life import evidence, output
+from xboard_circus.supervisor.patches import circus_process, circus_watcher
+from xboard_circus.worker import EXIT_RECYCLED
+
+if TYPE_CHECKING:
+    from xboard_circus.core.causes import Cause
+    from xboard_circus.supervisor.fleet import Worker
+    from xboard_circus.supervisor.watcher import ArmedWatcher
+
+KILLED_DIES_WITHIN = 1.0
+KILLED_POLL = 0.005
+LEFT_BEHIND_GRACE = 2.0
+
+
+def reap(armed: ArmedWatcher, original: Callable[..., Any], pid: int, status: int | None) -> None:
+    """Reap one process, in the place of Circus's own `reap_process`, and count its end.
+
+    A live process is left alone: Circus would wait for it in a busy loop that freezes circusd.
+    """
+    worker = armed.fleet.workers.get(pid)
+    if worker is None:
+        original(pid, status)
+        return
+    if status is None and not worker.has_ended():
+        return
+    code = circus_process.exit_code(worker.process) if status is None else os.waitstatus_to_exitcode(status)
+    _take_output(armed, worker)
+    try:
+        original(pid, status)
+    finally:
+        count(armed, worker, code)
+
+
+async def until_killed(armed: ArmedWatcher, killed: Awaitable[None]) -> None:
+    """Await Circus's own `kill_processes`, then until what it sent SIGKILL is really dead.
+
+    Circus answers a `stop` right after the signal, while it still lists the process. Bounded, since a process deep in
+    the kernel may outlive the signal; and by a coroutine, since circusd has others to look after.
+    """
+    await killed
+    deadline = armed.clock() + KILLED_DIES_WITHIN
+    while armed.clock() < deadline and any(
+        signal.SIGKILL in worker.life.signals and not worker.has_ended() for worker in armed.fleet
+    ):
+        await asyncio.sleep(KILLED_POLL)
+
+
+def _take_output(armed: ArmedWatcher, worker: Worker) -> None:
+    streams = (armed.watcher.stdout_stream, armed.watcher.stderr_stream)
+    circus_watcher.take_pipes(armed.watcher, worker.process, partial(output.drain, streams=streams))
+
+
+def settle(armed: ArmedWatcher) -> None:
+    """Count every end that Circus saw without a word: it drops dead processes in several places."""
+    for worker in armed.fleet:
+        if worker.pid not in armed.watcher.processes and worker.has_ended():
+            _take_output(armed, worker)
+            count(armed, worker, circus_process.exit_code(worker.process))
+
+
+def count(armed: ArmedWatcher, worker: Worker, code: int | None) -> None:
+    """Find the cause of an end, ask the budget when the next of its slot may start, and publish all that is known.
+
+    Bookkeeping comes before files: no file operation keeps a death from being counted.
+    """
+    if not armed.fleet.drop(worker):
+        return
+    now, fleet, budget = armed.clock(), armed.fleet, armed.budget
+    was_held = isinstance(worker.life.standing, Held)
+    words = armed.tails.pop(worker.pid, None) or output.LastWords()
+    order, counts, up_since = worker.order, worker.life.counts, worker.up_since
+    armed.happen(
+        worker,
+        Ended(
+            now,
+            code,
+            oom=evidence.oom_of(armed.supervisor.oom, worker, code),
+            log_tail=words.tail,
+            command=armed.watcher.cmd,
+            recycled=code == EXIT_RECYCLED and armed.has_private_socket,
+            graceful_timeout=float(armed.watcher.graceful_timeout),
+        ),
+    )
+    assert isinstance(worker.phase, Gone)
+    cause, reason = worker.phase.cause, worker.phase.reason
+    fleet.ends[cause.value] += 1
+    if counts:
+        fleet.ended_in[worker.slot] = worker.pid
+    if was_held and order is None:
+        fleet.lost_launcher.add(worker.slot)
+    fleet.note_up()
+    swap = armed.swap_of(worker)
+    on_trial = swap is not None and swap.is_trying(worker)
+    if swap is not None:
+        swap.ended(worker, reason, words.tail)
+    told: dict[str, Any] = {"pid": worker.pid, "wid": worker.wid, "slot": worker.slot, "cause": cause.value}
+    told |= evidence.of_process(worker, code, words, by=None if order is None else order.by, up_since=up_since, now=now)
+    before = budget.used(now)
+    if not cause.counts or on_trial or armed.watcher.is_stopping():
+        if order is not None and order.by_operator:
+            budget.forget(worker.slot)
+        # "end": nobody takes its place, since the watcher stops, or circusd.
+        told["budget"] = {"before": before, "after": budget.used(now), "limit": budget.limit}
+        armed.publish("restart" if armed.is_running() else "end", reason=reason, **told)
+    else:
+        _count_failure(armed, worker, cause, reason, told, before)
+    armed.remove_files(worker)
+    armed.supervisor.run(_end_left_behind(armed, worker), f"the end of what {worker.pid} left behind")
+
+
+def _count_failure(
+    armed: ArmedWatcher, worker: Worker, cause: Cause, reason: str, told: dict[str, Any], before: int
+) -> None:
+    now, budget = armed.clock(), armed.budget
+    armed.fleet.failures += 1
+    armed.last_failure = reason
+    was_cooling = budget.is_cooling(worker.slot, now)
+    verdict = budget.failed(worker.slot, now, jitter=random.uniform(-1, 1))
+    if any(other.slot == worker.slot and other.was_released for other in armed.fleet):
+        budget.started(worker.slot, now)  # its successor runs already
+    then = Say.COUNTED(why=reason, then=verdict.reason)
+    armed.note_reason(then)
+    told["budget"] = {"before": before, "after": budget.used(now), "limit": budget.limit}
+    told |= {"wait": verdict.wait, "failures": verdict.failures, **with_say(verdict.reason, "next")}
+    armed.publish("restart", reason=reason, **told)
+    if verdict.cooling and not was_cooling:
+        named = {key: told[key] for key in ("pid", "wid", "slot", "cause", "exit_code")}
+        armed.publish("cooldown", reason=then, wait=verdict.wait, **named)
+
+
+async def _end_left_behind(armed: ArmedWatcher, worker: Worker) -> None:
+    """End the processes that a dead worker has left in its session, such as those of a process pool.
+
+    Circus gives each worker a session of its own, and the kernel gives its number to nobody else while a process is in
+    it. What the app has put into a session of its own it meant to outlive the worker: that is left alone.
+    """
+    loop = asyncio.get_running_loop()
+    ended = await loop.run_in_executor(None, session.end, worker.pid, LEFT_BEHIND_GRACE)
+    if ended:
+        reason = Say.LEFT_BEHIND(pid=worker.pid, processes=ended)
+        logger.warning("xboard: %s: %s", armed.name, reason)
+        armed.publish("swept", reason=reason, pid=worker.pid, wid=worker.wid, slot=worker.slot)
+
+
+def report_expired(armed: ArmedWatcher, worker: Worker) -> None:
+    """Report that a worker was ordered to leave and did not: from now on it is probed and replaced as any other."""
+    reason = Say.DID_NOT_LEAVE(pid=worker.pid)
+    circus_process.expect_to_be_killed(worker.process)
+    armed.note_reason(reason)
+    armed.publish("stayed", reason=reason, pid=worker.pid, wid=worker.wid)
+
+
+def by_operator(armed: ArmedWatcher) -> Order:
+    """Return the order of whoever asked Circus for what it does to a watcher right now."""
+    asker = armed.supervisor.requests.asker_of(armed.name)
+    return Order(by=Say.OPERATOR_BY(by=asker) if asker else Say.OPERATOR(), by_operator=True)

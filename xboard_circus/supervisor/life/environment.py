@@ -1,0 +1,104 @@
+"""What a process of an armed watcher is started with: its environment, and the launcher in front of its command."""
+
+from __future__ import annotations
+
+import grp
+import os
+import pwd
+import shlex
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from xboard_circus import launch
+from xboard_circus.options.reading import HealthOptions, WatcherOptions
+
+# systemd's address for news of the service: what an app of its own says there would count for all of it.
+SERVICE_MANAGER = ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID")
+
+
+def environment(
+    given: Mapping[str, str] | None,
+    *,
+    watcher: str,
+    folder: Path | None,
+    options: WatcherOptions,
+    marks: Mapping[str, str],
+) -> dict[str, str]:
+    """Return the environment of a watcher's processes, as a copy. Without a *folder* they get no private socket.
+
+    The dict that Circus holds is the one that `reloadconfig` compares with the file: a change in it would restart the
+    backend at each reload of the configuration.
+    """
+    env = dict(given or {})
+    # Circus leaves it to PATH which `python` runs, and the one beside circusd is the one that has our packages.
+    interpreter = os.path.dirname(sys.executable)
+    path = env.get("PATH", os.environ.get("PATH", os.defpath)).split(os.pathsep)
+    if path[:1] != [interpreter]:
+        env["PATH"] = os.pathsep.join([interpreter, *path])
+    env.setdefault("PYTHONUNBUFFERED", "1")  # the last words of a worker must not die in a buffer
+    # setproctitle would write the title over the environment, and with it over the marks by which we know our own.
+    env.setdefault("SPT_NOENV", "1")
+    for name in SERVICE_MANAGER:
+        env.pop(name, None)
+    env.update(marks)
+    env["XBOARD_WATCHER"] = watcher
+    env.pop("XBOARD_WORKER_DIR", None)
+    if folder is not None:
+        env["XBOARD_WORKER_DIR"] = str(folder)
+    return with_probes(env, options.health)
+
+
+def with_probes(env: Mapping[str, str], health: HealthOptions) -> dict[str, str]:
+    """Return *env* with what a worker needs to ask its app the live path and the ready path."""
+    said = {
+        "XBOARD_LIVE_PATH": health.live_path,
+        "XBOARD_READY_PATH": health.ready_path,
+        "XBOARD_PROBE_HOST": health.host,
+        "XBOARD_PROBE_SCHEME": health.scheme,
+        "XBOARD_PROBE_HEADERS": "\n".join(health.headers or ()),
+    }
+    others = {name: value for name, value in env.items() if name not in said}
+    return {**others, **{name: value for name, value in said.items() if value}}
+
+
+def launch_command(watcher: Any, *, wid: int, token: str, gate: Path | None, spare: bool) -> str:
+    """Return the watcher's command with the launcher in front.
+
+    The launcher also enters the directory and becomes the user: where Circus itself cannot, it stops the whole watcher.
+    """
+    words = [sys.executable, "-I", "-S", os.path.abspath(launch.__file__), "--wid", str(wid), "--worker", token]
+    if gate is not None:
+        words += ["--gate", str(gate)]
+    # Circus enters the folder too where it can: a relative one would be looked for inside itself.
+    words += ["--chdir", os.path.abspath(watcher.working_dir)]
+    for option in ("uid", "gid"):
+        if getattr(watcher, option) is not None:
+            words += [f"--{option}", str(getattr(watcher, option))]
+    for name, value in (watcher.rlimits or {}).items():
+        words += ["--rlimit", f"{name}={value}"]
+    if spare:
+        words += ["--env", "XBOARD_SPARE=1"]
+    return " ".join([*map(shlex.quote, words), "--", watcher.cmd])
+
+
+def user_of(watcher: Any) -> tuple[int | None, int | None]:
+    """Return the numbers of a watcher's user and group, None for what is not set or not known."""
+
+    def number(of: object, find: Callable[[str], int]) -> int | None:
+        if of in (None, ""):
+            return None
+        try:
+            return int(str(of)) if str(of).isdigit() else find(str(of))
+        except KeyError:
+            return None
+
+    user = number(watcher.uid, lambda name: pwd.getpwnam(name).pw_uid)
+    group = number(watcher.gid, lambda name: grp.getgrnam(name).gr_gid)
+    if user is not None and group is None:
+        try:
+            group = pwd.getpwuid(user).pw_gid
+        except KeyError:
+            group = None
+    return user, group

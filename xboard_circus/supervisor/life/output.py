@@ -1,0 +1,169 @@
+"""What workers write: kept whole on its way into the log, and the last lines kept at hand as evidence."""
+
+from __future__ import annotations
+
+import os
+import select
+import time
+from collections.abc import Callable, Iterable
+from functools import partial
+from typing import Any
+
+from circus import logger
+
+from xboard_circus.supervisor.patches import circus_stream
+
+TAIL_BYTES = 4096
+STACK_BYTES = 64 * 1024
+LONGEST_LINE = 16 * 1024
+TRY_AGAIN_AFTER = 1.0
+PIPE_BYTES = 1 << 20
+# What Python's faulthandler begins with when a fatal signal ends the process.
+STACK = b"Fatal Python error: "
+
+
+def incomplete_suffix(data: bytes) -> int:
+    """Return how many bytes at the end of *data* begin a UTF-8 character that is not all there.
+
+    >>> incomplete_suffix("日志".encode()), incomplete_suffix("日志".encode()[:-1])
+    (0, 2)
+    """
+    for back in range(1, min(4, len(data)) + 1):
+        byte = data[-back]
+        if byte & 0xC0 == 0x80:
+            continue
+        needed = 4 if byte >= 0xF0 else 3 if byte >= 0xE0 else 2 if byte >= 0xC0 else 1
+        return back if back < needed else 0
+    return 0
+
+
+class LastWords:
+    """The last bytes that one process wrote, and, whole, the stacks that faulthandler wrote when it was killed."""
+
+    def __init__(self) -> None:
+        self._tail = b""
+        self._stack = b""
+
+    def add(self, piece: bytes) -> None:
+        """Take note of a further piece."""
+        # The mark may lie across the edge of two pieces.
+        seen = self._tail[1 - len(STACK) :] + piece
+        at = seen.rfind(STACK)
+        if at >= 0:
+            self._stack = seen[at:][:STACK_BYTES]
+        elif self._stack and len(self._stack) < STACK_BYTES:
+            self._stack = (self._stack + piece)[:STACK_BYTES]
+        self._tail = (self._tail + piece[-TAIL_BYTES:])[-TAIL_BYTES:]
+
+    @property
+    def tail(self) -> str:
+        """The last bytes as text; the first line may be cut."""
+        return self._tail.decode("utf-8", errors="replace")
+
+    @property
+    def stack(self) -> str:
+        """The stacks of all its threads, empty if none were written."""
+        return self._stack.decode("utf-8", errors="replace")
+
+
+class Tail:
+    """A Circus stream that passes whole lines on to *inner* and remembers the last words of every pid.
+
+    Circus reads 1,024 bytes at a time and writes each piece alone. A character that lies across the edge comes out as
+    two question marks, a line of one worker in the middle of another's, and with a `time_format` it gets a stamp in its
+    middle. Pieces are therefore cut at line ends here, and a line longer than `LONGEST_LINE` between characters.
+
+    Where *inner* cannot write (a full disk, a folder that is gone), the output is lost and told so, and circusd goes
+    on; Circus would log a traceback for every piece, and after a rotation that failed never write again. What it cannot
+    write when it is closed is lost, too: a watcher whose stop fails there would be "stopping" for ever, and circusd
+    would not end.
+    """
+
+    def __init__(
+        self,
+        inner: Callable[[dict[str, Any]], object],
+        tails: dict[int, LastWords],
+        *,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.inner = inner
+        self.tails = tails
+        self._clock = clock
+        self._held: dict[tuple[int, str], bytes] = {}
+        self._failed_at: float | None = None
+        self._lost = 0
+
+    def __call__(self, piece: dict[str, Any]) -> None:
+        pid, raw = piece["pid"], piece["data"]
+        if isinstance(raw, bytes):
+            self.tails.setdefault(pid, LastWords()).add(raw)
+            raw = self._held.pop((pid, piece["name"]), b"") + raw
+            whole = raw.rfind(b"\n") + 1
+            if not whole and len(raw) > LONGEST_LINE:
+                whole = len(raw) - incomplete_suffix(raw)
+            if whole < len(raw):
+                self._held[pid, piece["name"]] = raw[whole:]
+            raw = raw[:whole]
+        if raw:
+            self._write({**piece, "data": raw})
+
+    def __getattr__(self, name: str) -> Any:
+        # `open` and `close` are only called where the stream has them, so they must come from the stream itself.
+        found = getattr(self.inner, name)
+        return partial(self._contained, found, name) if name in ("open", "close") else found
+
+    def _contained(self, method: Callable[[], object], name: str) -> None:
+        try:
+            method()
+        except (OSError, ValueError) as error:
+            logger.error("xboard: output may be lost, %s: %s: %s", circus_stream.name_of(self.inner), name, error)
+
+    def forget(self, pid: int) -> None:
+        """Write what is still held of *pid* and forget it."""
+        for key in [key for key in self._held if key[0] == pid]:
+            self._write({"pid": pid, "name": key[1], "data": self._held.pop(key)})
+
+    def _write(self, piece: dict[str, Any]) -> None:
+        if self._failed_at is not None:
+            if self._clock() - self._failed_at < TRY_AGAIN_AFTER:
+                self._lost += len(piece["data"])
+                return
+            circus_stream.open_again(self.inner)
+        try:
+            self.inner(piece)
+        except Exception as error:
+            if self._failed_at is None:
+                logger.error(
+                    "xboard: output is lost, %s cannot be written: %s", circus_stream.name_of(self.inner), error
+                )
+            self._failed_at = self._clock()
+            self._lost += len(piece["data"])
+            return
+        if self._failed_at is not None:
+            logger.warning(
+                "xboard: %s is written again; %d bytes were lost", circus_stream.name_of(self.inner), self._lost
+            )
+            self._failed_at, self._lost = None, 0
+
+
+def drain(redirector: Any, process: Any, *, streams: Iterable[Any]) -> None:
+    """Move what a dead *process* left in its pipes into the log, before Circus closes them unread.
+
+    Circus closes a pipe as soon as it reaps the process. With prompt reaping that would lose the very lines that say
+    why the process died. Never waits: a grandchild may hold the other end open.
+    """
+    for name, pipe in redirector.get_process_pipes(process):
+        if pipe is None or pipe.closed:
+            continue
+        left = PIPE_BYTES
+        waiting = select.poll()  # not select(), which refuses descriptors from 1024 on
+        waiting.register(pipe, select.POLLIN)
+        while left > 0 and waiting.poll(0):
+            data = os.read(pipe.fileno(), 65536)
+            if not data:
+                break
+            left -= len(data)
+            redirector.redirect[name]({"data": data, "pid": process.pid, "name": name})
+    for stream in streams:
+        if isinstance(stream, Tail):
+            stream.forget(process.pid)

@@ -1,0 +1,194 @@
+"""Spawn a worker: behind the launcher, and behind a gate where it has to wait."""
+
+from __future__ import annotations
+
+import errno
+import os
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from circus import logger
+
+from xboard_circus.core.durations import exactly
+from xboard_circus.core.sentences import Say
+from xboard_circus.core.states import Role
+from xboard_circus.core.worker import Held, Life, Released, Starting
+from xboard_circus.errors import XboardError
+from xboard_circus.host import procs
+from xboard_circus.host.worker_files import new_token
+from xboard_circus.supervisor.fleet import Worker
+from xboard_circus.supervisor.life.environment import launch_command
+from xboard_circus.supervisor.patches import circus_watcher
+
+if TYPE_CHECKING:
+    from xboard_circus.supervisor.watcher import ArmedWatcher
+
+NO_SLOT = 0
+"""The slot of spawns that failed inside circusd. Slots begin at 1, those of spares go down from -1."""
+
+SHORTAGES = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN})
+"""What keeps circusd itself from forking says nothing about the app, and is over soon."""
+
+SHORTAGE_RETRY = 1.0
+
+
+@dataclass(frozen=True)
+class SpawnRequest:
+    """What the next spawn is for.
+
+    Attributes:
+        successor_of: The worker whose slot it is counted in, and takes over.
+        spare: It is to import the app and wait.
+        at_once: Somebody asked for it: no wait for a restart.
+    """
+
+    successor_of: Worker | None = None
+    spare: bool = False
+    at_once: bool = False
+
+
+def spawn(armed: ArmedWatcher, original: Callable[..., Any], recovery_wid: int | None) -> Any:
+    """Spawn one process in the place of Circus's own `spawn_process`. Nothing is raised into Circus.
+
+    Circus stops the whole watcher where a spawn answers False or raises, and so would end healthy workers, or leave
+    the rest of its boot undone. So it answers True where nothing could be spawned, and tries again later.
+    """
+    if not armed.is_running():
+        return True
+    try:
+        armed.settle()
+        if armed.spawns_again_at is not None and armed.watcher.is_active() and armed.clock() < armed.spawns_again_at:
+            return True
+        return _spawn(armed, original, recovery_wid)
+    except Exception as error:
+        logger.exception("xboard: a spawn of %s failed", armed.name)
+        _failed(armed, error)
+        return True
+
+
+def _spawn(armed: ArmedWatcher, original: Callable[..., Any], recovery_wid: int | None) -> Any:
+    watcher, wanted, fleet, now = armed.watcher, armed.wanted, armed.fleet, armed.clock()
+    armed.budget.slots = max(1, watcher.numprocesses)
+    slot = _slot_for(armed, wanted)
+    armed.port.look_again()
+    gate = None
+    if not (wanted.at_once or may_run(armed, slot, now)):
+        gate = _gate_for(armed, slot)
+        if gate is None:
+            # Without a process to wait in, circusd keeps the wait itself.
+            armed.supervisor.soon(max(0.2, armed.budget.wait(slot, now)))
+            return True
+    known, token = set(watcher.processes), new_token()
+
+    def command(wid: int) -> str:
+        return launch_command(watcher, wid=wid, token=token, gate=gate, spare=wanted.spare)
+
+    with circus_watcher.spawning_with(watcher, command=command, recovery_wid=recovery_wid) as wid:
+        answer = original(recovery_wid)
+    fresh = [process for pid, process in watcher.processes.items() if pid not in known]
+    for process in fresh:
+        _note(armed, process, wid=wid, slot=slot, token=token, gate=gate)
+    if fresh:
+        fleet.lost_launcher.discard(slot)
+        _worked(armed)
+        return answer
+    if gate is not None:
+        gate.unlink(missing_ok=True)
+    if "before_spawn" in armed.hooks.refused:
+        return answer  # the user's own hook wants the watcher stopped
+    if answer is False:
+        _failed(armed, armed.hooks.raised.get("before_spawn") or circus_watcher.spawn_error(watcher))
+        return True
+    return answer
+
+
+def _gate_for(armed: ArmedWatcher, slot: int) -> Path | None:
+    """Return a gate, or None where circusd has to keep the wait itself."""
+    if slot in armed.fleet.lost_launcher:
+        return None
+    try:
+        return armed.new_gate()
+    except (OSError, XboardError) as error:
+        logger.warning("xboard: %s: no launcher can wait at a gate, circusd waits in its place: %s", armed.name, error)
+        return None
+
+
+def _slot_for(armed: ArmedWatcher, wanted: SpawnRequest) -> int:
+    if wanted.successor_of is not None:
+        return wanted.successor_of.slot
+    return armed.fleet.free_spare_slot() if wanted.spare else armed.fleet.free_slot(int(armed.watcher.numprocesses))
+
+
+def _note(armed: ArmedWatcher, process: Any, *, wid: int, slot: int, token: str, gate: Path | None) -> None:
+    now, wanted = armed.clock(), armed.wanted
+    old = wanted.successor_of
+    role = Role.SPARE if wanted.spare else Role.SERVING if old is None else Role.SUCCESSOR
+    worker = Worker(
+        process=process,
+        pid=process.pid,
+        wid=wid,
+        slot=slot,
+        started=procs.start_time(process.pid) or 0,
+        token=token,
+        spawned_at=now,
+        released_at=now,
+        life=Life(phase=Starting(now) if gate is None else Held(now), role=role),
+        gate=gate,
+    )
+    armed.fleet.workers[worker.pid] = worker
+    worker.follows = armed.fleet.ended_in.pop(slot, None) if old is None else old.pid
+    if gate is None:
+        if role is not Role.SPARE:  # a spare that waits is no try: it reports neither success nor failure
+            armed.budget.started(slot, now)
+    else:
+        armed.supervisor.soon(min(armed.budget.wait(slot, now), armed.supervisor.tick_slow))
+
+
+def _failed(armed: ArmedWatcher, error: Exception | None) -> None:
+    now = armed.clock()
+    if isinstance(error, OSError) and error.errno in SHORTAGES:
+        armed.spawns_again_at = now + SHORTAGE_RETRY
+        armed.note_reason(Say.SHORT_OF(why=os.strerror(error.errno), wait=exactly(SHORTAGE_RETRY)))
+    else:
+        why = Say.NO_LAUNCHER() if error is None else f"{type(error).__name__}: {error}"
+        verdict = armed.budget.failed(NO_SLOT, now, jitter=random.uniform(-1, 1))
+        armed.spawns_again_at = now + max(1.0, verdict.wait)
+        armed.last_failure = Say.CANNOT_RUN(why=why)
+        armed.note_reason(Say.COUNTED(why=armed.last_failure, then=verdict.reason))
+    armed.supervisor.soon(armed.spawns_again_at - now)
+
+
+def _worked(armed: ArmedWatcher) -> None:
+    if armed.spawns_again_at is not None:
+        armed.spawns_again_at = None
+        armed.budget.forget(NO_SLOT)
+
+
+# Gates: a file that a launcher waits for to go away
+
+
+def may_run(armed: ArmedWatcher, slot: int, now: float) -> bool:
+    """Say whether a worker of *slot* may run now: the port is bound, and its wait is over."""
+    return armed.port.is_ready and armed.budget.may_start(slot, now)
+
+
+def release_due(armed: ArmedWatcher) -> None:
+    """Let go every launcher whose wait is over; a spare that is there takes the place at once."""
+    now = armed.clock()
+    for worker in armed.fleet:
+        if worker.is_held and may_run(armed, worker.slot, now) and not armed.take_by_spare(worker):
+            armed.happen(worker, Released(now))
+
+
+def open_gate(worker: Worker) -> None:
+    """Remove the gate of *worker*; a launcher that cannot be let go is ended, and another one spawned."""
+    if worker.gate is None:
+        return
+    try:
+        worker.gate.unlink(missing_ok=True)
+    except OSError as error:
+        logger.warning("xboard: gate %s cannot be removed, its launcher is ended: %s", worker.gate, error)
+        os.kill(worker.pid, 9)

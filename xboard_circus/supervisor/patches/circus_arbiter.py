@@ -1,0 +1,243 @@
+"""Circus's Arbiter: how it stops, reads its file again, starts plugins, and makes room for its successor."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+import time
+from collections.abc import Callable
+from typing import Any
+from urllib.parse import urlsplit
+
+from circus import logger
+from circus.config import get_config
+from circus.exc import ConflictError
+
+from xboard_circus.host import listeners
+from xboard_circus.supervisor.patches.patch import Original, Patch
+
+PATIENCE = 5.0
+POLL = 0.01
+
+
+class ArbiterStop(Patch):
+    """Note a stop request to circusd, and end circusd once the running command is over."""
+
+    of = "Arbiter"
+    name = "stop"
+    without = "A SIGTERM that meets a `restart` is dropped: circusd serves on until its service manager kills it."
+    fact = "Every exclusive command refuses `stop` with a ConflictError, and a signal is not repeated."
+
+    def __init__(self, arbiter: Any, *, ordered: Callable[[], None], refused: Callable[[], None]) -> None:
+        super().__init__(arbiter)
+        self._ordered = ordered
+        self._refused = refused
+
+    def replacement(self, original: Original) -> Original:
+        def stop(*args: Any, **kwargs: Any) -> Any:
+            try:
+                answer = original(*args, **kwargs)
+            except ConflictError:
+                self._refused()
+                raise
+            self._ordered()
+            return answer
+
+        return stop
+
+
+class StartWatcher(Patch):
+    """Prepare plugins and Circus's own helpers that `reloadconfig` makes anew."""
+
+    of = "Arbiter"
+    name = "start_watcher"
+    without = "A plugin that `reloadconfig` starts carries no marks, and cannot run below a path with a blank."
+    fact = "Circus starts it in the same breath in which it makes it."
+
+    def __init__(self, arbiter: Any, prepare: Callable[[Any], None]) -> None:
+        super().__init__(arbiter)
+        self._prepare = prepare
+
+    def replacement(self, original: Original) -> Original:
+        def start_watcher(watcher: Any) -> Any:
+            self._prepare(watcher)
+            return original(watcher)
+
+        return start_watcher
+
+
+class ReloadFromConfig(Patch):
+    """Judge a changed file before anything is touched."""
+
+    of = "Arbiter"
+    name = "reload_from_config"
+    without = (
+        "A changed [circus] stops and starts every worker; a changed [socket:...] listens, but no process accepts."
+    )
+    fact = "Circus deletes and adds what differs from the file of its boot, whatever the new file says."
+
+    def __init__(
+        self, arbiter: Any, *, before: Callable[[str | None], None], after: Callable[[str | None], None]
+    ) -> None:
+        super().__init__(arbiter)
+        self._before = before
+        self._after = after
+
+    def replacement(self, original: Original) -> Original:
+        def reload_from_config(config_file: str | None = None, inside_circusd: bool = False) -> Any:
+            self._before(config_file)
+            future = original(config_file, inside_circusd)
+            future.add_done_callback(lambda done: None if done.exception() else self._after(config_file))
+            return future
+
+        return reload_from_config
+
+
+class CloseSockets(Patch):
+    """Let an arbiter that is to have a successor in this process wait until its endpoints are free."""
+
+    of = "Arbiter"
+    name = "stop_controller_and_close_sockets"
+    without = "`circusctl restart` without a name: in one of four restarts circusd lives on without workers."
+    fact = "ZeroMQ lets go of an address in a thread of its own, a moment after Circus has closed its sockets."
+
+    def replacement(self, original: Original) -> Original:
+        arbiter = self._target
+
+        def stop_controller_and_close_sockets() -> None:
+            original()
+            if arbiter._restarting:
+                for endpoint in (arbiter.endpoint, arbiter.pubsub_endpoint):
+                    wait_until_free(endpoint)
+
+        return stop_controller_and_close_sockets
+
+
+def wait_until_free(endpoint: str) -> None:
+    """Return when a TCP endpoint can be bound; the loop does not run at that time, so this may wait."""
+    address = urlsplit(endpoint)
+    if address.scheme != "tcp" or address.hostname is None or address.port is None:
+        return
+    host = "0.0.0.0" if address.hostname == "*" else address.hostname
+    end = time.monotonic() + PATIENCE
+    while (error := listeners.try_bind(host, address.port)) is not None:
+        if time.monotonic() > end:
+            logger.error("xboard: %s is not free %g s after it was closed: %s", endpoint, PATIENCE, error)
+            return
+        time.sleep(POLL)
+
+
+class ManageQuietly(Patch):
+    """Skip Circus's periodic look while another command runs."""
+
+    of = "PeriodicCallback"
+    name = "callback"
+    without = "A ConflictError with its traceback for nearly every operator command buries our own lines in the log."
+    fact = "The periodic call runs into the lock of every exclusive command that takes longer than check_delay."
+
+    def __init__(self, arbiter: Any) -> None:
+        super().__init__(arbiter.ctrl.caller)
+        self._arbiter = arbiter
+
+    def missing(self) -> str:
+        # check_delay = -1 has no periodic call at all
+        return "" if self._target is None else super().missing()
+
+    def install(self) -> None:
+        if self._target is not None:
+            super().install()
+
+    def replacement(self, original: Original) -> Original:
+        async def manage_watchers() -> None:
+            if running_command(self._arbiter) is None and not self._arbiter._restarting:
+                await original()
+
+        return manage_watchers
+
+
+class ChildEnded(Patch):
+    """Notice the end of a child in the tick in which it happens."""
+
+    of = "Arbiter"
+    name = "loop"
+    without = "A dead worker is noticed at the next check_delay, 5 s by default."
+    fact = "Circus has no SIGCHLD handler."
+
+    def __init__(self, arbiter: Any, ended: Callable[[], None]) -> None:
+        super().__init__(arbiter)
+        self._ended = ended
+
+    def install(self) -> None:
+        # Not signal.signal: a Python-level handler runs in the middle of anything, and an exception in it would count
+        # as a failed hook of whatever runs.
+        event_loop(self._target).add_signal_handler(signal.SIGCHLD, self._ended)
+
+    def undo(self) -> None:
+        event_loop(self._target).remove_signal_handler(signal.SIGCHLD)
+
+
+# What we read of an arbiter beside its methods
+
+
+def event_loop(arbiter: Any) -> asyncio.AbstractEventLoop:
+    """Return the loop that circusd runs in."""
+    loop: asyncio.AbstractEventLoop = arbiter.loop.asyncio_loop
+    return loop
+
+
+def is_over(arbiter: Any) -> bool:
+    """Say whether *arbiter* stops or makes room for its successor in the process."""
+    return bool(arbiter._stopping or arbiter._restarting)
+
+
+def is_stopping(arbiter: Any) -> bool:
+    """Say whether circusd ends, with all that it runs."""
+    return bool(arbiter._stopping and not arbiter._restarting)
+
+
+def is_making_room(arbiter: Any) -> bool:
+    """Say whether a successor of *arbiter* is about to run in this process."""
+    return bool(arbiter._restarting)
+
+
+def running_command(arbiter: Any) -> str | None:
+    """Return the exclusive command that runs, or None."""
+    found: str | None = arbiter._exclusive_running_command
+    return found
+
+
+def commands(arbiter: Any) -> dict[str, Any]:
+    """Return the commands that circusd understands, by name."""
+    found: dict[str, Any] = arbiter.ctrl.commands
+    return found
+
+
+def registered(arbiter: Any, name: str) -> Any:
+    """Return the watcher that Circus knows by *name*, or None."""
+    return arbiter._watchers_names.get(name.lower())
+
+
+def publish(arbiter: Any, topic: str, message: dict[str, Any]) -> None:
+    """Send *message* on Circus's bus, if it is open."""
+    socket = arbiter.evpub_socket
+    if socket is not None and not socket.closed:
+        socket.send_multipart([topic.encode(errors="replace"), json.dumps(message).encode()])
+
+
+def changed_circus_options(arbiter: Any, config: dict[str, Any]) -> list[str]:
+    """Return which options of [circus] differ between *config* and what circusd was started with."""
+    fresh, old = arbiter.get_arbiter_config(config), arbiter._cfg
+    return sorted(key for key in {*fresh, *old} if fresh.get(key) != old.get(key))
+
+
+def is_socket_changed(arbiter: Any, name: str, config: dict[str, Any]) -> bool:
+    """Say whether *config* has another [socket:NAME] than circusd was started with."""
+    sockets = {each["name"]: each for each in config.get("sockets", [])}
+    return bool(sockets.get(name) != getattr(arbiter.sockets.get(name), "_cfg", None))
+
+
+def read_config(config_file: str) -> dict[str, Any]:
+    """Return what Circus reads from *config_file*; it raises anything for a broken one."""
+    config: dict[str, Any] = get_config(config_file)
+    return config

@@ -1,0 +1,23 @@
+"""Circus's FileStream: the file that it writes to, which a failed rotation leaves closed."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import Any
+
+
+def open_again(stream: Any) -> None:
+    """Open the file of *stream* anew: a rotation that failed leaves a closed one, or none, behind."""
+    old: Any = getattr(stream, "_file", None)
+    make = getattr(stream, "_open", None)
+    if make is None:
+        return
+    with suppress(OSError, ValueError, AttributeError):
+        old.close()
+    with suppress(OSError):
+        stream._file = make()
+
+
+def name_of(stream: Any) -> str:
+    """Return the name of the file that *stream* writes to, for a message."""
+    return str(getattr(stream, "_filename", type(stream).__name__))

@@ -1,0 +1,51 @@
+"""The hooks of an armed watcher: the user's own, with ours behind them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+Hook = Callable[..., Any]
+
+
+class ArmedHooks(dict[str, Hook]):
+    """The hooks of a watcher with ours behind them: the user's run first, and may be set again at any time.
+
+    Ours get the user's answer as *allowed*.
+
+    Attributes:
+        refused: The user's hooks whose last answer was no.
+        raised: The user's hooks that raised, with what they raised.
+    """
+
+    def __init__(self, users: dict[str, Hook], ours: dict[str, Hook]) -> None:
+        super().__init__(users)
+        self.ours = ours
+        self.refused: set[str] = set()
+        self.raised: dict[str, Exception] = {}
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.ours or super().__contains__(name)
+
+    def __getitem__(self, name: str) -> Hook:
+        user, ours = self.get(name), self.ours.get(name)
+        if user is None:
+            return self.ours[name]
+
+        def both(*args: Any, **kwargs: Any) -> Any:
+            self.refused.discard(name)
+            self.raised.pop(name, None)
+            answer = False
+            try:
+                answer = user(*args, **kwargs)
+                if not answer:
+                    self.refused.add(name)
+                return answer
+            except Exception as error:
+                self.raised[name] = error
+                raise
+            finally:
+                if ours is not None:
+                    ours(*args, **{**kwargs, "allowed": bool(answer)})
+
+        return both

@@ -1,0 +1,399 @@
+"""The port guard: the port is ours before a worker runs on it, and only our own leftovers are removed for that.
+
+The public socket is Circus's, so a dead worker never closes the port. Circus must not bind it before the port is
+clean; `so_reuseport = True` in the ini makes it leave the socket unbound. The guard takes that mark off (with it,
+Circus would bind a socket per worker, beside strangers), cleans, and binds the shared descriptor in its own time,
+while the workers wait in the launcher.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+import socket
+from collections.abc import Iterable
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from circus import logger
+
+from xboard_circus.core.ports import Holder, Policy, plan
+from xboard_circus.core.reason import data_of
+from xboard_circus.core.sentences import Say
+from xboard_circus.core.state_schema import PortEntry
+from xboard_circus.core.states import PortState
+from xboard_circus.host import listeners
+from xboard_circus.host.worker_files import is_socket, takes_connections
+from xboard_circus.supervisor import handover
+from xboard_circus.supervisor.patches.circus_process import sockets_named
+
+if TYPE_CHECKING:
+    from xboard_circus.supervisor.watcher import ArmedWatcher
+
+HANDOVER_TIMEOUTS = (1.0, 4.0)
+TRY_EVERY = 0.1
+TRY_SOON = 0.01
+RELEASE_AFTER = 1.0
+Holders = frozenset[tuple[int | None, int | None]]
+NO_HOLDERS: Holders = frozenset()
+UNIX = 0
+"""In the place of a port: the address is the path of a unix socket."""
+
+
+class PortGuard:
+    """The port of one armed watcher: a Circus socket that its command names, or `port.host` and `port.port`."""
+
+    def __init__(self, armed: ArmedWatcher) -> None:
+        self.armed = armed
+        self.state = PortState.NONE
+        self.reason = ""
+        self.name: str | None = None
+        self._retry_at: float | None = None
+        self._run = 0
+        self._last_error = ""
+        self._refused_for = NO_HOLDERS
+
+    @property
+    def is_ready(self) -> bool:
+        """Say whether a worker may run now."""
+        return self.state in (PortState.NONE, PortState.BOUND)
+
+    def retry_in(self) -> float:
+        """Return the seconds until the port is tried again."""
+        return max(0.0, (self._retry_at or 0.0) - self.armed.clock())
+
+    def view(self) -> PortEntry | None:
+        address = self.address()
+        if address is None:
+            return None
+        return {
+            "host": address[0],
+            "port": address[1],
+            "state": self.state.value,
+            "reason": self.reason,
+            "say": data_of(self.reason),
+        }
+
+    def socket(self) -> Any:
+        """Return the Circus socket that the command names, or None."""
+        watcher = self.armed.watcher
+        names = sockets_named(watcher)
+        return watcher.sockets.get(names[0]) if names and watcher.sockets else None
+
+    def address(self) -> tuple[str, int] | None:
+        shared = self.socket()
+        if shared is not None:
+            return (shared.path, UNIX) if shared.is_unix else (shared.host, shared.port)
+        port = self.armed.options.port
+        return (port.host, port.port) if port.port else None
+
+    # Start
+
+    def prepare(self) -> None:
+        """Look at the port before a start: nothing to do, or clean and bind it in our own time."""
+        shared = self.socket()
+        self._run += 1
+        if self.address() is None:
+            self.state = PortState.NONE
+            if self.armed.policy is not Policy.NEVER:
+                self.armed.supervisor.sweep(self.armed.name, self.armed.options.port.grace)
+            return
+        if shared is not None:
+            if shared.so_reuseport:
+                # The mark has done its work: from now on this is one socket, shared by all workers. A fresh one, since
+                # `reloadconfig` binds what Circus made, and whoever started before us has inherited that.
+                if not shared.is_unix:
+                    self._release(shared)
+                shared.so_reuseport = False
+            elif is_listening(shared):
+                self._bound(shared)
+                return
+        self.state, self.reason = PortState.CLEANING, Say.PORT_LOOKED_AT()
+        give_up = partial(self._give_up, self._run)
+        self.armed.supervisor.run(self._guard(self._run), f"the port guard of {self.armed.name}", give_up)
+
+    @property
+    def is_bound_by_the_server(self) -> bool:
+        """Say whether the server binds the port by itself, as `port.port` tells."""
+        return self.socket() is None and self.address() is not None
+
+    def look_again(self) -> None:
+        """Look at the port before each spawn of a server that binds by itself: its predecessor may have left children.
+
+        What circusd holds needs no second look.
+        """
+        if self.state is PortState.BOUND and self.is_bound_by_the_server:
+            self.prepare()
+
+    def _give_up(self, run: int) -> None:
+        """Bind plainly where the guard itself fails: the backend runs on without this protection."""
+        if not self._is_current(run):
+            return
+        address = self.address()
+        if self.socket() is not None and address is not None and not self._bind(address):
+            self._note_refused(self._last_error)
+            self.armed.supervisor.loop.call_later(self.armed.options.port.retry, self._give_up, run)
+            return
+        self._done()
+
+    def _is_current(self, run: int) -> bool:
+        return run == self._run and self.armed.is_current() and not self.armed.watcher.is_stopped()
+
+    async def _guard(self, run: int) -> None:
+        armed, shared, loop = self.armed, self.socket(), asyncio.get_running_loop()
+        policy, grace = armed.policy, armed.options.port.grace
+        freed: list[str] = []
+        if policy is not Policy.NEVER and await self._take_over(run):
+            return
+        sweep = armed.supervisor.sweep(armed.name, grace) if policy is not Policy.NEVER else None
+        stopping: asyncio.Future[Any] | None = sweep
+        was_taken = False
+        while self._is_current(run):
+            address = self.address()
+            if address is None or self._bind(address):
+                self._done()
+                # Every sweep that ended something is recorded, whether it was near the port or not.
+                if sweep is not None and (was_taken or sweep.done()):
+                    freed += [who for who in named(await sweep) if who not in freed]
+                elif sweep is not None:
+                    armed.supervisor.run(self._report_sweep(sweep), f"the record of the sweep of {armed.name}")
+                self._report_freed(freed)
+                return
+            was_taken = True
+            if stopping is not None and not stopping.done():
+                await asyncio.sleep(TRY_EVERY)
+                continue
+            stopping = None
+            found = await self._holders(address)
+            own = await loop.run_in_executor(None, armed.supervisor.family)
+            if not self._is_current(run):
+                return
+            todo = plan(found, policy=policy, instance=armed.supervisor.instance, own=own)
+            if todo.stop:
+                self.state = PortState.CLEANING
+                self.reason = Say.ENDING(processes=named(todo.stop))
+                freed += named(todo.stop)
+                logger.warning("xboard: %s: port %s: %s", armed.name, address[1], self.reason)
+                stopping = loop.run_in_executor(None, partial(listeners.stop, list(todo.stop), grace=grace))
+                continue
+            if found and not todo.refuse and shared is None:
+                self._done()  # its holders are ours: a live worker that binds by itself
+                self._report_freed(freed)
+                return
+            holders = frozenset((holder.pid, holder.started) for holder in found)
+            await self._refused(todo.reason or held_by_ours(found) or self._last_error, run, holders)
+
+    async def _holders(self, address: tuple[str, int]) -> list[Holder]:
+        """Return who holds the address; of a unix socket the system does not tell."""
+        if address[1] == UNIX:
+            return []
+        return await asyncio.get_running_loop().run_in_executor(None, self.armed.supervisor.holders, *address)
+
+    async def _take_over(self, run: int) -> bool:
+        """Take the listening socket over from a worker that outlived its circusd: no moment without a listener.
+
+        New workers start on it, and only when they are ready are the old ones told to go; until then these serve.
+        """
+        armed, shared, address = self.armed, self.socket(), self.address()
+        # Without respawn nothing would take the place of the launchers that have to end for it.
+        if shared is None or address is None or armed.folder is None or not armed.watcher.respawn:
+            return False
+        found = await asyncio.get_running_loop().run_in_executor(
+            None, handed_over, armed.folder, armed.supervisor.instance, address
+        )
+        if found is None:
+            return False
+        with found:
+            # Circus stops a watcher that has no process at the end of its start, and the waiting ones end below.
+            while self._is_current(run) and (armed.busy or not armed.watcher.is_active()):
+                await asyncio.sleep(TRY_SOON)
+            if not self._is_current(run):
+                return True
+            os.dup2(found.fileno(), shared.fileno(), inheritable=True)
+        if not shared.is_unix:
+            shared.host, shared.port = shared.getsockname()[:2]
+        armed.end_waiting(Say.PORT_TAKEN_OVER())
+        logger.warning("xboard: %s: took %s:%s over from a worker of an earlier circusd", armed.name, *address)
+        self._done()
+        within = armed.options.health.startup_timeout
+        while self._is_current(run) and not armed.fleet.all_ready(int(armed.watcher.numprocesses), within=within):
+            await asyncio.sleep(TRY_EVERY)
+        if self._is_current(run):
+            grace = max(armed.options.port.grace, armed.watcher.graceful_timeout)
+            self._report_freed(named(await armed.supervisor.sweep(armed.name, grace)))
+        return True
+
+    def _bind(self, address: tuple[str, int]) -> bool:
+        """Bind and listen, or, for a server that does so by itself, see that it could."""
+        shared = self.socket()
+        try:
+            if shared is None:
+                error = listeners.try_bind(*address)
+                if error is not None:
+                    raise error
+            else:
+                bind_and_listen(shared)
+        except OSError as error:
+            where = address[0] if address[1] == UNIX else f"{address[0]}:{address[1]}"
+            self._last_error = f"{where}: {os.strerror(error.errno or errno.EIO)}"
+            return False
+        return True
+
+    async def _refused(self, reason: str, run: int, holders: Holders) -> None:
+        self._note_refused(reason, holders)
+        while self._is_current(run) and self.retry_in() > 0:
+            await asyncio.sleep(min(0.2, self.armed.options.port.retry))
+
+    def _note_refused(self, reason: str, holders: Holders = NO_HOLDERS) -> None:
+        """Publish that the port is taken when that is new, or when others hold it than before."""
+        armed = self.armed
+        if self.state is not PortState.REFUSED or holders != self._refused_for:
+            armed.note_reason(Say.PORT_REFUSED(why=reason))
+            armed.publish("port_refused", reason=reason)
+        self.state, self.reason, self._refused_for = PortState.REFUSED, reason, holders
+        self._retry_at = armed.clock() + armed.options.port.retry
+
+    def _done(self) -> None:
+        shared = self.socket()
+        self._retry_at = None
+        if shared is not None:
+            self._bound(shared)
+        self.state, self.reason = PortState.BOUND, ""
+        self.armed.release_due()
+
+    async def _report_sweep(self, sweep: asyncio.Future[list[Holder]]) -> None:
+        self._report_freed(named(await sweep))
+
+    def _report_freed(self, ended: list[str]) -> None:
+        if ended:
+            reason = Say.ENDED(processes=ended)
+            self.armed.note_reason(Say.PORT_FREED(why=reason))
+            self.armed.publish("port_freed", reason=reason)
+
+    def _bound(self, shared: Any) -> None:
+        # Accepted connections take this over from the listener; without it a kept-alive answer waits 40 ms for an ACK.
+        if not shared.is_unix:
+            shared.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.state, self.reason = PortState.BOUND, ""
+
+    # While it runs
+
+    def check(self) -> None:
+        """Give the port back after a stop: connections to it would wait for nobody. The next start binds it again."""
+        shared, armed = self.socket(), self.armed
+        if shared is None or not armed.watcher.is_stopped() or armed.spawns_again_at is not None:
+            armed.stopped_at = None
+            return
+        armed.stopped_at = armed.stopped_at or armed.clock()
+        if armed.clock() - armed.stopped_at <= RELEASE_AFTER or self._serves_others(shared):
+            return
+        if is_listening(shared):
+            self._give_back(shared)
+
+    def close_for_good(self) -> None:
+        """Give the port back when Circus has dropped the watcher: connections to it would wait for nobody."""
+        shared = self.socket()
+        if shared is not None and not self._serves_others(shared) and is_listening(shared):
+            self._give_back(shared)
+
+    def _give_back(self, shared: Any) -> None:
+        self._release(shared)
+        self.state, self.reason = PortState.WAITING, Say.WATCHER_IS_STOPPED()
+        address = self.address()
+        if address is not None and self.armed.policy is not Policy.NEVER:
+            self.armed.supervisor.run(self._end_holders(address), f"the look at the port of {self.armed.name}")
+
+    async def _end_holders(self, address: tuple[str, int]) -> None:
+        """End what holds the port though it was given back: what a dead worker of ours has left behind."""
+        armed, loop = self.armed, asyncio.get_running_loop()
+        found = await self._holders(address)
+        own = await loop.run_in_executor(None, armed.supervisor.family)
+        todo = plan(found, policy=Policy.ORPHANS, instance=armed.supervisor.instance, own=own)
+        if todo.stop and (self.state is PortState.WAITING or not armed.is_current()):
+            await loop.run_in_executor(None, partial(listeners.stop, list(todo.stop), grace=armed.options.port.grace))
+            self._report_freed(named(todo.stop))
+
+    def _serves_others(self, shared: Any) -> bool:
+        """Say whether another watcher that is not stopped has its workers on the same socket."""
+        return any(
+            shared.name.lower() in sockets_named(watcher)
+            for watcher in self.armed.supervisor.arbiter.watchers
+            if watcher is not self.armed.watcher and not watcher.is_stopped()
+        )
+
+    def _release(self, shared: Any) -> None:
+        """Put a fresh socket under the descriptor that Circus knows; this closes the old one in circusd."""
+        with socket.socket(shared.family, socket.SOCK_STREAM) as fresh:
+            fresh.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            os.dup2(fresh.fileno(), shared.fileno(), inheritable=True)
+        # Not a socket that somebody else has put there meanwhile, and listens on.
+        if shared.is_unix and is_socket(shared.path) and not takes_connections(Path(shared.path)):
+            with suppress(FileNotFoundError):
+                os.unlink(shared.path)
+
+
+def handed_over(folder: Path, instance: str, address: tuple[str, int]) -> socket.socket | None:
+    """Ask the workers that an earlier circusd left for their listening socket, for a thread.
+
+    Without them the port would be closed for a moment, and on a machine that is short of time the best of them may be
+    slow: where nobody answers at once, all are asked again.
+    """
+    for timeout in HANDOVER_TIMEOUTS:
+        for path in handover.candidates(folder):
+            found = handover.take_over(path, instance=instance, address=address, timeout=timeout)
+            if found is not None:
+                return found
+    return None
+
+
+def named(holders: Iterable[Holder]) -> list[str]:
+    """Return each as a person would name it."""
+    return [f"{holder.pid} ({holder.command})" for holder in holders]
+
+
+def held_by_ours(holders: Iterable[Holder]) -> str:
+    """Return the reason for a port that processes below this circusd hold, other than through its socket; "" if none.
+
+    They may be another watcher's: to end them is not for us to decide.
+    """
+    who = named(holders)
+    return Say.PORT_HELD_BY_OURS(processes=who) if who else ""
+
+
+def bind_and_listen(shared: Any) -> None:
+    """Do what CircusSocket.bind_and_listen does; that one writes an error into the log at each of many tries.
+
+    Not by a trial socket first: a client that comes in that moment would be reset.
+    """
+    if shared.is_unix:
+        bind_unix(shared)
+        return
+    if shared.getsockname()[1] == 0:
+        shared.bind((shared.host, shared.port))
+    shared.setblocking(shared.blocking)
+    shared.listen(shared.backlog)
+    shared.host, shared.port = shared.getsockname()[:2]
+
+
+def bind_unix(shared: Any) -> None:
+    """Bind the path of a unix socket, whose file is removed where nobody listens on it."""
+    if not shared.getsockname():
+        if os.path.exists(shared.path):
+            if not shared.replace and (not is_socket(shared.path) or takes_connections(Path(shared.path))):
+                raise OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE))
+            os.unlink(shared.path)
+        before = os.umask(shared.umask)
+        try:
+            shared.bind(shared.path)
+        finally:
+            os.umask(before)
+    shared.setblocking(shared.blocking)
+    shared.listen(shared.backlog)
+
+
+def is_listening(of: socket.socket) -> bool:
+    """Say whether a socket accepts connections."""
+    return bool(of.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN))

@@ -1,0 +1,1 @@
+"""A new worker in the place of one that still runs."""

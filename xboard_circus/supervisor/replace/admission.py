@@ -1,0 +1,111 @@
+"""Decide whether a worker may be replaced, and in which way, when the prober or an operator asks for it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from circus.exc import MessageError
+
+from xboard_circus.core.causes import Cause
+from xboard_circus.core.durations import seconds
+from xboard_circus.core.reason import with_say
+from xboard_circus.core.sentences import Say, state_named
+from xboard_circus.core.states import Health, Role
+from xboard_circus.core.verdict import word_of
+from xboard_circus.core.worker import Order, Ordered, Released
+from xboard_circus.supervisor.bus import state
+from xboard_circus.supervisor.patches import circus_watcher
+from xboard_circus.supervisor.replace.hung import kill_hung
+from xboard_circus.supervisor.replace.swap import Swap, announce
+
+if TYPE_CHECKING:
+    from xboard_circus.supervisor.fleet import Worker
+    from xboard_circus.supervisor.watcher import ArmedWatcher
+
+BY_OPERATOR = "operator"
+"""The kind of a replacement that a person asks for; the others are values of `Health`."""
+
+
+def replace(armed: ArmedWatcher, *, pid: int, started: int, kind: str, probed_at: float, reason: str) -> None:
+    """Replace a worker that the prober found hung or sick, or that an operator wants replaced.
+
+    Raises MessageError, which circusd sends back as the answer, where there is a reason not to.
+    """
+    worker = armed.fleet.find(pid, started)
+    now = armed.clock()
+    if worker is None:
+        raise MessageError(Say.NO_SUCH_WORKER(watcher=armed.name, pid=pid, started=started))
+    if not armed.is_running():
+        raise MessageError(Say.WATCHER_IS(watcher=armed.name, state=state_named(armed.watcher.status())))
+    if worker.is_leaving or worker.life.role is Role.RETIRING:
+        raise MessageError(Say.BEING_ENDED(pid=pid))
+    if kind == BY_OPERATOR:
+        _for_operator(armed, worker, reason)
+        return
+    if worker.up_since is None:
+        raise MessageError(Say.STILL_STARTING(pid=pid))
+    health = armed.options.health
+    if probed_at < worker.up_since or now - probed_at > health.timeout + health.period + 1.0:
+        raise MessageError(Say.PROBE_TOO_OLD(pid=pid, age=seconds(now - probed_at)))
+    if kind == Health.HUNG.value:
+        armed.supervisor.run(kill_hung(armed, worker, Say.HUNG(why=reason)), f"the end of {pid}")
+        return
+    if armed.busy or len(armed.swaps_in_the_making()) >= health.max_unavailable:
+        raise MessageError(Say.TOO_MANY_REPLACED(n=len(armed.swaps_in_the_making()), limit=health.max_unavailable))
+    wait = armed.budget.wait(worker.slot, now)
+    if wait > 0:
+        raise MessageError(Say.RESTARTS_USED_UP(wait=seconds(round(wait))))
+    if armed.port.is_bound_by_the_server:
+        # Its successor could not bind the port beside it, so here the old one has to go first.
+        armed.supervisor.run(_end_sick(armed, worker, Say.SICK(why=reason)), f"the end of {pid}")
+        return
+    begin(armed, Swap(armed, worker, cause=Cause.UNHEALTHY, by="probe", reason=Say.SICK(why=reason)))
+
+
+def _for_operator(armed: ArmedWatcher, worker: Worker, reason: str) -> None:
+    """Begin what a rolling reload does, for one worker; it costs no restart, however it ends."""
+    if not worker.was_released or worker.is_spare:
+        word = word_of(state.worker_entry(armed, worker))
+        raise MessageError(Say.DOES_NOT_SERVE(pid=worker.pid, state=state_named(word)))
+    if armed.swaps_in_the_making() or armed.busy:
+        raise MessageError(Say.ANOTHER_REPLACED())
+    if armed.port.is_bound_by_the_server:
+        raise MessageError(Say.BINDS_BY_ITSELF(watcher=armed.name))
+    by, told = Say.OPERATOR_BY(by=reason), Say.REPLACEMENT_ASKED_FOR(by=reason)
+    begin(armed, Swap(armed, worker, cause=None, by=by, by_operator=True, reason=told))
+
+
+def begin(armed: ArmedWatcher, swap: Swap) -> None:
+    """Run *swap* beside circusd's own work; where it fails, the old worker is kept and the reason is on show."""
+
+    async def work() -> None:
+        failure = await swap.run()
+        if failure is not None:
+            armed.note_reason(Say.KEPT(why=swap.reason, failure=failure))
+
+    armed.supervisor.run(work(), f"the replacement of {swap.old.pid}")
+
+
+def retry(armed: ArmedWatcher, *, slot: int, by: str) -> None:
+    """Start the held worker of *slot* now: an operator forgives what it has failed. Raises MessageError if none is."""
+    held = next((worker for worker in armed.fleet if worker.is_held and worker.slot == slot), None)
+    if held is None and slot not in armed.fleet.lost_launcher:
+        raise MessageError(Say.NO_SUCH_SLOT(watcher=armed.name, slot=slot))
+    if not armed.port.is_ready:
+        raise MessageError(Say.WAITS_FOR_PORT(why=armed.port.reason))
+    reason = Say.RETRY_ASKED_FOR(by=by)
+    armed.budget.forget(slot)
+    armed.note_reason(reason)
+    armed.publish("retry", reason=reason, slot=slot, **with_say(by, "by"))
+    if held is not None:
+        armed.happen(held, Released(armed.clock()))
+    else:
+        armed.keep_up()
+
+
+async def _end_sick(armed: ArmedWatcher, worker: Worker, reason: str) -> None:
+    announce(armed, worker, Cause.UNHEALTHY, by="probe", reason=reason)
+    order = Order(by="probe", why=reason, cause=Cause.UNHEALTHY)
+    armed.happen(worker, Ordered(armed.clock(), order, armed.patience))
+    await circus_watcher.kill(armed.watcher, worker.process, None)
+    armed.keep_up()

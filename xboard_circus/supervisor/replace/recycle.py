@@ -1,0 +1,62 @@
+"""Replace workers that are well but have grown, served or lived enough, or that nobody can probe any more."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from xboard_circus.core.recycling import RecycleLimits, due
+from xboard_circus.core.sentences import Say
+from xboard_circus.core.worker import Order, Ordered
+from xboard_circus.supervisor.patches import circus_process, circus_watcher
+from xboard_circus.supervisor.replace.swap import Swap
+
+if TYPE_CHECKING:
+    from xboard_circus.supervisor.fleet import Worker
+    from xboard_circus.supervisor.watcher import ArmedWatcher
+
+
+def look(armed: ArmedWatcher) -> None:
+    """Begin the replacement of one worker that is due, if none is being replaced for any reason."""
+    if armed.swaps or armed.busy or not armed.is_running() or armed.clock() < armed.recycle_not_before:
+        return
+    if armed.reload is not None and armed.reload.is_running:
+        return
+    worker = armed.options.worker
+    # Circus's own max_age ends all that are due at once, by the wall clock.
+    age = worker.max_age or float(armed.watcher.max_age or 0)
+    limits = RecycleLimits(rss=worker.max_rss, requests=worker.max_requests, age=age)
+    for each in armed.fleet.counted():
+        if each.is_up and (reason := _why(armed, each, limits)) is not None:
+            work = _end if armed.port.is_bound_by_the_server else _replace
+            armed.supervisor.run(work(armed, each, Say.RECYCLED(why=reason)), f"the recycling of {each.pid}")
+            return
+
+
+def _why(armed: ArmedWatcher, worker: Worker, limits: RecycleLimits) -> str | None:
+    if armed.lacks_socket(worker):
+        return Say.SOCKET_GONE()
+    if limits == RecycleLimits():
+        return None
+    return due(
+        limits,
+        rss=circus_process.resident(worker.process) if limits.rss else None,
+        requests=worker.probe.get("requests_served"),
+        age=armed.clock() - (worker.up_since or armed.clock()),
+        spread=worker.spread,
+    )
+
+
+async def _end(armed: ArmedWatcher, worker: Worker, reason: str) -> None:
+    """End a worker that binds its port by itself: its successor could not bind it beside this one."""
+    armed.happen(worker, Ordered(armed.clock(), Order(by="recycle", why=reason), armed.patience))
+    await circus_watcher.kill(armed.watcher, worker.process, None)
+    armed.keep_up()
+
+
+async def _replace(armed: ArmedWatcher, worker: Worker, reason: str) -> None:
+    swap = Swap(armed, worker, cause=None, by="recycle", reason=reason)
+    failure = await swap.run()
+    if failure is not None:
+        # A new worker that does not get ready would otherwise be tried again each second.
+        armed.recycle_not_before = armed.clock() + armed.options.restart.cooldown
+        armed.note_reason(Say.KEPT(why=swap.reason, failure=failure))

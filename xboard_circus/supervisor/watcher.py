@@ -1,0 +1,470 @@
+"""One armed watcher: Circus's own methods pass through us, and the number of serving workers is kept up."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import stat
+import time
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from circus import logger
+
+from xboard_circus.core.budget import OF_WORKER, RestartBudget, RestartLimits
+from xboard_circus.core.ports import Policy
+from xboard_circus.core.sentences import Say
+from xboard_circus.core.state_schema import WatcherEntry
+from xboard_circus.core.verdict import IncidentKeeper
+from xboard_circus.core.worker import ORDERS, Effect, Event, Lost, Order, Ordered, Retired, Signalled, step
+from xboard_circus.errors import XboardError
+from xboard_circus.host import runtime, worker_files
+from xboard_circus.options.reading import WatcherOptions, parse_watcher
+from xboard_circus.supervisor.boundary import contained
+from xboard_circus.supervisor.bus import state
+from xboard_circus.supervisor.fleet import Fleet, Worker
+from xboard_circus.supervisor.life import end, environment, evidence, spawn, start
+from xboard_circus.supervisor.life.output import LastWords, Tail
+from xboard_circus.supervisor.life.spawn import SpawnRequest
+from xboard_circus.supervisor.patches import circus_arbiter, circus_process, circus_watcher, patch
+from xboard_circus.supervisor.patches.hooks import ArmedHooks
+from xboard_circus.supervisor.port import PortGuard
+from xboard_circus.supervisor.replace import recycle, spares
+from xboard_circus.worker import runs_worker
+
+if TYPE_CHECKING:
+    from xboard_circus.supervisor.replace.rolling import RollingReload
+    from xboard_circus.supervisor.replace.swap import Swap
+    from xboard_circus.supervisor.supervisor import Supervisor
+
+SPAWNS_AT_ONCE = 4
+STREAMS = ("stdout_stream", "stderr_stream")
+SLACK = 5.0
+"""Seconds beyond `graceful_timeout` after which an order to leave that brought no end expires."""
+
+
+class ArmedWatcher:
+    """A watcher whose spawns, reaps and stops pass through us.
+
+    Circus's own methods are replaced on this one Watcher object (see `patches.watcher`). That is what makes the
+    decisions race-free: they fall in circusd's thread, in the tick in which the thing happens.
+
+    Attributes:
+        spawns_again_at: Set while nothing can be spawned; when it is tried again.
+        swaps: The replacements of workers that run now, whatever their reason.
+        wanted: What the spawn that runs now is for.
+        last_reason: Why something was done, or not done, last; *last_reason_at* is when.
+        last_failure: Why a worker failed last, or could not be started.
+    """
+
+    slack = SLACK
+
+    def __init__(self, supervisor: Supervisor, watcher: Any) -> None:
+        self.supervisor = supervisor
+        self.watcher = watcher
+        self.name: str = watcher.name
+        self.clock = time.monotonic
+        self.tails: dict[int, LastWords] = {}
+        self.last_reason = self.last_failure = ""
+        self.last_reason_at = self.clock()
+        self.incident = IncidentKeeper()
+        self.spawns_again_at: float | None = None
+        self.stopped_at: float | None = None
+        self.swaps: list[Swap] = []
+        self.reload: RollingReload | None = None
+        self.recycle_not_before = float("-inf")
+        self.wanted = SpawnRequest()
+        self.folder: Path | None = None
+        self.options = WatcherOptions()
+        self.read_options()
+        self.budget = RestartBudget(self.limits(), slots=max(1, watcher.numprocesses), words=OF_WORKER)
+        self.fleet = Fleet(self.budget, self.clock)
+        self.port = PortGuard(self)
+        self.hooks = ArmedHooks(
+            dict(watcher.hooks), {"before_stop": self.before_stop, "before_signal": self.before_signal}
+        )
+        self._busy: list[str] = []
+        self._drains = 0
+        self._gates = 0
+        self._was_registered = False
+        self._patches = circus_watcher.patches_of(watcher, self)
+
+    def install(self) -> None:
+        """Put our methods in. Raises PatchFailed, with everything as it was."""
+        patch.install(self._patches)
+
+    def disarm(self) -> None:
+        """Take our methods off: from now on this is a watcher of stock Circus's."""
+        patch.undo(self._patches)
+        for name in STREAMS:
+            stream = getattr(self.watcher, name)
+            if isinstance(stream, Tail):
+                setattr(self.watcher, name, stream.inner)
+
+    # What the ini says
+
+    def read_options(self) -> None:
+        """Read our options from the watcher's; a wrong one counts as its default and is reported."""
+        self.options, problems = parse_watcher(circus_watcher.options_of(self.watcher))
+        for problem in problems:
+            self.note_reason(str(problem))
+
+    def limits(self) -> RestartLimits:
+        """Return what the restart.* options say, for the budget."""
+        restart = self.options.restart
+        return RestartLimits(
+            burst=restart.burst,
+            window=restart.window,
+            delay=restart.delay,
+            delay_max=restart.delay_max,
+            cooldown=restart.cooldown,
+            reset_after=restart.reset_after,
+        )
+
+    def options_changed(self) -> None:
+        """Put options that were read again into force."""
+        self.read_options()
+        self.budget.limits = self.limits()
+        self.watcher.env = environment.with_probes(self.watcher.env or {}, self.options.health)
+
+    @property
+    def has_private_socket(self) -> bool:
+        """Whether the command is our worker, which reports by itself when it is up."""
+        return self.folder is not None and runs_worker(self.watcher.cmd, self.watcher.args)
+
+    @property
+    def policy(self) -> Policy:
+        return Policy(self.options.port.policy)
+
+    @property
+    def patience(self) -> float:
+        """Seconds that a worker which is told to go gets before the order expires."""
+        return float(self.watcher.graceful_timeout) + SLACK
+
+    # Whether it is meant to run
+
+    def is_current(self) -> bool:
+        """Say whether this is still the watcher that Circus knows by this name."""
+        return not self.supervisor.is_over() and not self.is_removed()
+
+    def is_removed(self) -> bool:
+        """Say whether Circus has dropped this watcher. While it is added it starts before it gets its name."""
+        registered = circus_arbiter.registered(self.supervisor.arbiter, self.name)
+        self._was_registered = self._was_registered or registered is self.watcher
+        return registered is not self.watcher and (registered is not None or self._was_registered)
+
+    def is_running(self) -> bool:
+        return self.is_current() and not (self.watcher.is_stopped() or self.watcher.is_stopping())
+
+    @property
+    def busy(self) -> bool:
+        """Whether one of Circus's own coroutines spawns for this watcher; one that waits for a drain does not."""
+        return bool(self._busy) and not self._drains
+
+    def busy_with(self, what: str) -> Callable[[], None]:
+        """Note that Circus begins *what*; call what is returned when it is over."""
+        self._busy.append(what)
+        return lambda: self._busy.remove(what)
+
+    def swaps_in_the_making(self) -> list[Swap]:
+        """Return the replacements whose new worker has not taken over yet; a drain holds nothing up."""
+        return [swap for swap in self.swaps if not swap.has_handed_over]
+
+    def swap_of(self, worker: Worker) -> Swap | None:
+        """Return the replacement that *worker* takes part in."""
+        return next((swap for swap in self.swaps if worker in (swap.old, swap.new)), None)
+
+    # Preparing a start
+
+    def prepare(self) -> None:
+        """Make the folder and the environment for a start. Raises XboardError where the folder cannot be had."""
+        watcher = self.watcher
+        self.spawns_again_at = self.stopped_at = None
+        self.folder = None
+        self.folder = runtime.watcher_dir(self.supervisor.instance, self.name, *environment.user_of(watcher))
+        self.give_environment()
+
+    def give_environment(self) -> None:
+        """Put our part into the environment of the watcher's processes."""
+        self.watcher.env = environment.environment(
+            self.watcher.env,
+            watcher=self.name,
+            folder=self.folder,
+            options=self.options,
+            marks=self.supervisor.marks(),
+        )
+
+    def environment_replaced(self) -> None:
+        self.give_environment()
+
+    def before_start(self) -> None:
+        """Keep the last words of the workers, and clean and bind the port in our own time."""
+        watcher = self.watcher
+        for name in STREAMS:
+            inner = getattr(watcher, name)
+            if inner is not None and not isinstance(inner, Tail):
+                setattr(watcher, name, Tail(inner, self.tails))
+        self.port.prepare()
+
+    # Hooks
+
+    @contained(True)
+    def before_stop(self, **_: object) -> bool:
+        """Let Circus's stop wait for every process, those that are being killed already too."""
+        for process in self.watcher.processes.values():
+            circus_process.expect_to_be_killed(process)
+        if self.spawns_again_at is None:
+            self.budget.clear()
+            self.fleet.lost_launcher.clear()
+        self._order_all(end.by_operator(self))
+        return True
+
+    def _order_all(self, order: Order) -> None:
+        for worker in self.fleet:
+            self.happen(worker, Ordered(self.clock(), order, self.patience))
+
+    @contained(True)
+    def before_signal(self, pid: int = 0, signum: int = 0, allowed: bool = True, **_: object) -> bool:
+        """Note that Circus signals a process: an end that it asked for costs nothing.
+
+        Circus sends nothing but SIGKILL where the user's own hook says no.
+        """
+        worker = self.fleet.workers.get(int(pid))
+        if worker is None or not (allowed or signum == signal.SIGKILL):
+            return True
+        self.happen(worker, Signalled(int(signum)))
+        if signum in ORDERS or signum == self.watcher.stop_signal:
+            self.happen(worker, Ordered(self.clock(), end.by_operator(self), self.patience))
+        return True
+
+    def stop_begins(self) -> None:
+        """Note a stop; of a watcher that is stopped already Circus tells nobody, and it ends the wish to start it."""
+        if self.watcher.is_stopped():
+            self.spawns_again_at = None
+
+    # Events of workers
+
+    def happen(self, worker: Worker, event: Event) -> None:
+        """Let *event* happen to *worker*: the core decides, and what follows from it is done here."""
+        worker.life, effects = step(worker.life, event)
+        for effect in effects:
+            self._carry_out(worker, effect)
+
+    def _carry_out(self, worker: Worker, effect: Effect) -> None:
+        now = self.clock()
+        match effect:
+            case Effect.OPEN_GATE:
+                spawn.open_gate(worker)
+            case Effect.COUNT_START:
+                worker.released_at = now
+                self.budget.started(worker.slot, now)
+            case Effect.COUNT_UP:
+                self.fleet.note_up()
+                self.budget.ready(worker.slot, now)
+            case Effect.REPORT_UP:
+                evidence.report_up(self, worker)
+            case Effect.WAKE:
+                circus_process.wake(worker.process)
+            case Effect.TERMINATE:
+                start.terminate_late(self, worker)
+            case Effect.REPORT_EXPIRED:
+                end.report_expired(self, worker)
+            case Effect.COUNT_END:
+                pass  # by `end.count`, which knows what is left of the process
+
+    # Processes
+
+    def spawn(self, original: Callable[..., Any], recovery_wid: int | None) -> Any:
+        return spawn.spawn(self, original, recovery_wid)
+
+    def reap(self, original: Callable[..., Any], pid: int, status: int | None) -> None:
+        end.reap(self, original, pid, status)
+
+    async def until_killed(self, killed: Awaitable[None]) -> None:
+        await end.until_killed(self, killed)
+
+    def spawn_for(self, wanted: SpawnRequest) -> None:
+        """Spawn one process that is more than a plain replacement of a dead one."""
+        self.wanted = wanted
+        try:
+            self.watcher.spawn_process()
+        finally:
+            self.wanted = SpawnRequest()
+
+    @contained(None)
+    def settle(self) -> None:
+        end.settle(self)
+
+    def release_due(self) -> None:
+        spawn.release_due(self)
+
+    def take_by_spare(self, held: Worker) -> bool:
+        return spares.take_place_of(self, held)
+
+    def end_waiting(self, reason: str) -> None:
+        """End the launchers that wait: the socket that they inherited is not the one that is served on any more."""
+        for worker in self.fleet:
+            if worker.is_held and not worker.has_ended():
+                order = Order(by="handover", why=reason)
+                self.happen(worker, Ordered(self.clock(), order, SLACK))
+                circus_process.send(worker.process, signal.SIGKILL)
+
+    # Files in the runtime folder
+
+    def new_gate(self) -> Path:
+        """Make a gate that a launcher waits for to go away."""
+        if self.folder is None:
+            raise XboardError(Say.NO_RUNTIME_FOLDER())
+        self._gates += 1
+        return runtime.make_gate(self.folder, self._gates)
+
+    def file_of(self, worker: Worker, suffix: str) -> Path | None:
+        """Return the path of a worker's private socket ("sock") or of its marks ("up", "ready")."""
+        return None if self.folder is None else self.folder / f"{worker.token}.{suffix}"
+
+    def has_file(self, worker: Worker, suffix: str) -> bool:
+        """Say whether the worker has made that file; anything but a file or a socket there is none of its."""
+        path = self.file_of(worker, suffix)
+        try:
+            mode = 0 if path is None else path.lstat().st_mode
+        except OSError:
+            return False
+        return stat.S_ISSOCK(mode) if suffix == "sock" else stat.S_ISREG(mode)
+
+    def can_use_folder(self) -> bool:
+        """Say whether workers can make files in the runtime folder."""
+        return self.folder is not None and self.folder.is_dir() and os.access(self.folder, os.W_OK | os.X_OK)
+
+    def lacks_socket(self, worker: Worker) -> bool:
+        """Say whether an up worker of ours has lost its private socket, and a new one could have one."""
+        lost = self.has_private_socket and worker.is_up and not self.has_file(worker, "sock")
+        return lost and self.can_use_folder()
+
+    def remove_files(self, worker: Worker) -> None:
+        """Remove what a dead worker left in the runtime folder."""
+        if worker.gate is not None:
+            with suppress(OSError):
+                worker.gate.unlink(missing_ok=True)
+        if self.folder is not None:
+            worker_files.remove(self.folder, worker.token)
+
+    @contained(None)
+    def look_after_folder(self) -> None:
+        """Make a removed runtime folder again, and note whose private socket is gone with it."""
+        if self.folder is None or not self.has_private_socket:
+            return
+        if not self.folder.exists():
+            runtime.watcher_dir(self.supervisor.instance, self.name, *environment.user_of(self.watcher))
+        for worker in self.fleet:
+            if worker.is_up and not self.has_file(worker, "sock") and worker.life.reason != Say.SOCKET_GONE():
+                self.happen(worker, Lost(self.clock(), Say.SOCKET_GONE()))
+                self.publish("unprobed", reason=Say.SOCKET_GONE(), pid=worker.pid, wid=worker.wid, slot=worker.slot)
+
+    # Keeping up the number of serving workers
+
+    def reap_dead(self) -> None:
+        """Reap the dead, in this very tick; Circus itself looks once in `check_delay` seconds."""
+        for worker in self.fleet:
+            if worker.pid in self.watcher.processes and worker.has_ended():
+                self.watcher.reap_process(worker.pid)
+        self.settle()
+
+    @contained(None)
+    def keep_up(self) -> None:
+        """Reap the dead and put others in their place.
+
+        Circus itself does not look at all while any watcher drains.
+        """
+        watcher = self.watcher
+        self.reap_dead()
+        if not self.is_running() or not watcher.is_active() or self.busy or not watcher.respawn or watcher.on_demand:
+            return
+        missing = self.missing()
+        for _ in range(min(missing, SPAWNS_AT_ONCE)):
+            if not spares.promote(self):
+                watcher.spawn_process()
+        if missing > SPAWNS_AT_ONCE:
+            self.supervisor.soon(0)
+        else:
+            spares.fill_up(self)
+
+    def missing(self) -> int:
+        """Return how many workers are missing; negative: how many there are too many."""
+        others = sum(1 for pid in self.watcher.processes if pid not in self.fleet)
+        return int(self.watcher.numprocesses) - others - len(self.fleet.counted())
+
+    async def manage(self) -> None:
+        """Do what Circus's `manage_processes` does: end the expired, spawn what is missing, end what is too many."""
+        watcher = self.watcher
+        if watcher.is_stopped():
+            return
+        self.reap_dead()
+        if self.missing() > 0 and not watcher.is_stopping():
+            await self._spawn_missing()
+        await self._end_surplus()
+
+    async def _spawn_missing(self) -> None:
+        watcher = self.watcher
+        if not watcher.respawn:
+            if not watcher.processes and not watcher.on_demand:
+                await circus_watcher.stop(watcher)
+            return
+        # Looked at anew after each pause: a death meanwhile is answered at once, by `keep_up`.
+        for _ in range(self.missing()):
+            if self.missing() <= 0:
+                return
+            if not spares.promote(self) and watcher.spawn_process() is False:
+                await circus_watcher.stop(watcher)
+                return
+            await asyncio.sleep(watcher.warmup_delay)
+
+    async def _end_surplus(self) -> None:
+        watcher = self.watcher
+        chosen = self.fleet.least_serving(-self.missing(), oldest="reload" in self._busy)
+        todo = [worker for worker in chosen if not worker.is_leaving]
+        for worker in todo:
+            # It is none of `numprocesses` while it drains: whoever dies meanwhile is replaced at once.
+            self.happen(worker, Retired(self.clock()))
+        if todo:
+            self._drains += 1
+            try:
+                await asyncio.gather(*(watcher.kill_process(worker.process) for worker in todo))
+            finally:
+                self._drains -= 1
+            self.reap_dead()
+
+    # The clockwork
+
+    def is_unsettled(self) -> bool:
+        """Say whether something is on its way, so that the next look must come soon."""
+        return bool(self.swaps) or any(
+            not worker.is_spare and (worker.is_held or worker.is_starting) for worker in self.fleet
+        )
+
+    @contained(None)
+    def tick(self) -> None:
+        self.fleet.note_up()
+        self.keep_up()
+        start.see_progress(self)
+        self.release_due()
+        start.pass_time(self)
+        recycle.look(self)
+        start.start_again(self)
+        self.port.check()
+
+    # Reporting
+
+    def note_reason(self, reason: str) -> None:
+        """Keep a reason for `status`, with its time, and log it."""
+        self.last_reason, self.last_reason_at = reason, self.clock()
+        logger.warning("xboard: %s: %s", self.name, reason)
+
+    def publish(self, event: str, *, reason: str, **more: object) -> None:
+        """Send one event of ours on Circus's bus."""
+        self.supervisor.publish(self.watcher, event, reason=reason, **more)
+
+    def view(self) -> WatcherEntry:
+        return state.watcher_entry(self)
