@@ -36,11 +36,12 @@ class LaunchError(Exception):
         self.exit_code = exit_code
 
 
-class Order:
+class LaunchOrder:
     """What the command line asks for; the strings are read where they are used."""
 
     def __init__(self) -> None:
         self.wid = ""
+        self.worker = ""
         self.gate = ""
         self.chdir = ""
         self.uid = ""
@@ -50,9 +51,9 @@ class Order:
         self.command: list[str] = []
 
 
-def parse(argv: list[str]) -> Order:
+def parse(argv: list[str]) -> LaunchOrder:
     """Read the command line. By hand: argparse alone would double the time that the launcher takes to start."""
-    order = Order()
+    order = LaunchOrder()
     arguments = iter(argv)
     for name in arguments:
         if name == "--":
@@ -68,7 +69,7 @@ def parse(argv: list[str]) -> Order:
             if not variable or not equals:
                 raise LaunchError(USAGE, f"--env must be NAME=VALUE, not {value!r}")
             order.env[variable] = content
-        elif name in ("--wid", "--gate", "--chdir", "--uid", "--gid"):
+        elif name in ("--wid", "--worker", "--gate", "--chdir", "--uid", "--gid"):
             setattr(order, name[2:], value)
         else:
             raise LaunchError(USAGE, f"unknown option {name}")
@@ -184,6 +185,18 @@ def become_user(name: str, group: str) -> dict[str, str]:
     return {"HOME": home, "USER": user or name, "LOGNAME": user or name}
 
 
+def own_identity() -> str:
+    """Return "pid:started" of this process, by which a worker behind a wrapper sees that circusd killed the wrapper.
+
+    Empty where there is no /proc (macOS): there a worker cannot recognise a process that is not its parent.
+    """
+    try:
+        with open("/proc/self/stat", "rb") as file:
+            return f"{os.getpid()}:{int(file.read().rpartition(b')')[2].split()[19])}"
+    except OSError:
+        return ""
+
+
 def own_environment() -> dict[str, str]:
     """Return what we were given. Python puts LC_CTYPE into a process that has no locale (PEP 538), -I or not."""
     environment = dict(os.environ)
@@ -213,7 +226,7 @@ def run(command: list[str], environment: dict[str, str]) -> None:
         raise LaunchError(NOT_RUNNABLE, f"program can't be run: {program}: {error}") from None
 
 
-def launch(order: Order) -> None:
+def launch(order: LaunchOrder) -> None:
     environment = own_environment()
     wait_for_gate(order.gate, environment.get("XBOARD_CIRCUSD", ""))
     for setting in order.rlimits:
@@ -227,6 +240,9 @@ def launch(order: Order) -> None:
     environment.update(order.env)
     if order.wid:
         environment["XBOARD_WID"] = order.wid
+    if order.worker:
+        environment["XBOARD_WORKER"] = order.worker
+        environment["XBOARD_LAUNCHER"] = own_identity()
     run(order.command, environment)
 
 

@@ -32,9 +32,10 @@ from xboard_circus.config import Config, WatcherConfig
 from xboard_circus.core.causes import Death, cause_of
 from xboard_circus.errors import XboardError
 from xboard_circus.host import procs, runtime
-from xboard_circus.supervisor.environment import environment, launch_command, user_of
+from xboard_circus.supervisor.life.environment import environment, launch_command, user_of
+from xboard_circus.worker import MODULE, runs_worker
 
-WORKER_MODULE = "xboard_circus.worker"
+TOKEN = "trial"
 WID = 0  # Circus begins at 1: no app takes the trial for a worker whose file or port it then uses too
 POLL = 0.05
 LONGEST_END = 10.0
@@ -42,7 +43,7 @@ LATE_START_GRACE = 5.0  # it serves nobody, and uvicorn hears no SIGTERM before 
 TAIL_LINES, TAIL_BYTES = 15, 16_384
 
 
-class Verdict(Enum):
+class TrialVerdict(Enum):
     """How a trial went; *skipped* where the command is not our worker."""
 
     PASSED = "passed"
@@ -51,7 +52,7 @@ class Verdict(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class TrialOutcome:
     """What came of the trial of one watcher.
 
     Attributes:
@@ -60,7 +61,7 @@ class Outcome:
     """
 
     watcher: str
-    verdict: Verdict
+    verdict: TrialVerdict
     reason: str
     log: tuple[str, ...] = ()
 
@@ -87,10 +88,10 @@ class Trial:
         return self.output.read().decode(errors="replace")
 
 
-def preflight(config: Config, watcher: WatcherConfig, *, clock: Callable[[], float] = time.monotonic) -> Outcome:
+def preflight(config: Config, watcher: WatcherConfig, *, clock: Callable[[], float] = time.monotonic) -> TrialOutcome:
     """Start a worker of *watcher*, wait until it is ready, end it; it has `health.startup_timeout` seconds for that."""
-    if WORKER_MODULE not in watcher.cmd:
-        return Outcome(watcher.name, Verdict.SKIPPED, f"no trial: its command is not `python -m {WORKER_MODULE}`")
+    if not runs_worker(watcher.cmd, watcher.args):
+        return TrialOutcome(watcher.name, TrialVerdict.SKIPPED, f"no trial: its command is not `python -m {MODULE}`")
     began_at = clock()
     try:
         with _unwound_by_signals(), _trial(config, watcher) as trial:
@@ -98,17 +99,17 @@ def preflight(config: Config, watcher: WatcherConfig, *, clock: Callable[[], flo
             seconds = clock() - began_at
             lines = tuple(trial.text().splitlines()[-TAIL_LINES:]) if failure else ()
     except (XboardError, OSError, ValueError) as error:
-        return Outcome(watcher.name, Verdict.FAILED, f"no trial worker could be started: {error}")
+        return TrialOutcome(watcher.name, TrialVerdict.FAILED, f"no trial worker could be started: {error}")
     if failure:
-        return Outcome(watcher.name, Verdict.FAILED, f"the trial worker did not get ready: {failure}", lines)
-    return Outcome(watcher.name, Verdict.PASSED, f"a trial worker was ready after {seconds:.1f} s")
+        return TrialOutcome(watcher.name, TrialVerdict.FAILED, f"the trial worker did not get ready: {failure}", lines)
+    return TrialOutcome(watcher.name, TrialVerdict.PASSED, f"a trial worker was ready after {seconds:.1f} s")
 
 
 def _await_ready(
     trial: Trial, watcher: WatcherConfig, *, give_up_at: float, clock: Callable[[], float] = time.monotonic
 ) -> str:
     """Return "" once it is ready, else why it is not."""
-    while not trial.ready_file.exists():
+    while not trial.ready_file.is_file():
         code = trial.exit_code()
         if code is not None:
             return cause_of(Death(exit_code=code, was_ready=False, log_tail=trial.text(), command=watcher.cmd))[1]
@@ -120,17 +121,13 @@ def _await_ready(
 
 
 def last_no(log: str) -> str:
-    """Return what the ready path said last, from the log of a worker that asked it in vain.
+    """Return what the live path or the ready path said last, from the log of a worker that asked it in vain.
 
     >>> last_no("INFO:     Not ready yet: /health/ready says: status 503")
     '/health/ready says: status 503'
     """
-    found = re.findall(r"Not ready yet: (\S+ says: .*)", log)
-    if not found:
-        return ""
-    # A worker asks its app in the name of localhost, which no list of an app's public names has.
-    hint = "; if the app checks host names (TrustedHostMiddleware), let it allow localhost"
-    return str(found[-1]) + (hint if found[-1].endswith("status 400") else "")
+    found = re.findall(r"Not (?:up|ready) yet: (\S+ says: .*)", log)
+    return str(found[-1]) if found else ""
 
 
 @contextlib.contextmanager
@@ -154,11 +151,11 @@ def _trial(config: Config, watcher: WatcherConfig) -> Iterator[Trial]:
                 start_new_session=True,  # a Ctrl-C ends the wait, and the wait ends the trial
             )
             identity = procs.Identity(popen.pid, procs.start_time(popen.pid) or 0)
-            ready_file = folder / f"{popen.pid}.ready"
+            ready_file = folder / f"{TOKEN}.ready"
             try:
                 yield Trial(popen, ready_file, output)
             finally:
-                longest = LONGEST_END if ready_file.exists() else LATE_START_GRACE
+                longest = LONGEST_END if ready_file.is_file() else LATE_START_GRACE
                 _end(popen, identity, patience=min(watcher.graceful_timeout, longest))
     finally:
         shutil.rmtree(folder, ignore_errors=True)
@@ -227,7 +224,7 @@ def _arguments(watcher: WatcherConfig, env: Mapping[str, str], *, fd: int) -> li
     process = Process(
         watcher.name,
         WID,
-        launch_command(order, wid=WID, gate=None, spare=False),
+        launch_command(order, wid=WID, token=TOKEN, gate=None, spare=False),
         args=watcher.args,
         shell=watcher.shell,
         env=dict(env),

@@ -13,13 +13,15 @@ import enum
 import json
 import socket
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from urllib.parse import urlencode
 
+from xboard_circus.core.durations import exactly
 from xboard_circus.core.sentences import Say
+from xboard_circus.core.state_schema import WorkerReport, parse_report
 from xboard_circus.deadline import Cut, innermost
 
 if TYPE_CHECKING:
@@ -36,8 +38,8 @@ class Target:
     """A worker to be asked.
 
     Attributes:
-        pid: The process that has to answer: another one's answer says nothing about this worker.
-        socket: Path of its private socket.
+        pid: By which its answer is returned: the process that circusd spawned. A wrapper's worker has another one.
+        socket: Path of its private socket, which has a name that no other worker ever had.
         request: What to send, see `worker_request`.
         timeout: Seconds for the whole exchange, connect to last byte.
     """
@@ -75,7 +77,7 @@ class WorkerAnswer:
     reason: str
     asked_at: float
     latency: float
-    report: Mapping[str, Any] = field(default_factory=dict)
+    report: WorkerReport = field(default_factory=WorkerReport)
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,13 +128,13 @@ async def probe_workers(
 async def _probe(target: Target, clock: Callable[[], float]) -> WorkerAnswer:
     asked_at = clock()
     outcome = Outcome.UNCLEAR
-    report: Mapping[str, Any] = {}
+    report = WorkerReport()
     try:
         report = await asyncio.wait_for(_exchange(target), target.timeout)
         outcome, reason = Outcome.REPORT, ""
     # Two classes until Python 3.11.
     except (TimeoutError, asyncio.TimeoutError):
-        outcome, reason = Outcome.SILENCE, Say.NO_ANSWER_WITHIN(timeout=f"{target.timeout:g} s")
+        outcome, reason = Outcome.SILENCE, Say.NO_ANSWER_WITHIN(timeout=exactly(target.timeout))
     except _Silence as failure:
         outcome, reason = Outcome.SILENCE, str(failure)
     except _Unclear as failure:
@@ -142,14 +144,14 @@ async def _probe(target: Target, clock: Callable[[], float]) -> WorkerAnswer:
     return WorkerAnswer(outcome, reason, asked_at, clock() - asked_at, report)
 
 
-async def _exchange(target: Target) -> Mapping[str, Any]:
+async def _exchange(target: Target) -> WorkerReport:
     loop = asyncio.get_running_loop()
     with _connected(target.socket) as connection:
         await loop.sock_sendall(connection, target.request)
         received = bytearray()
         while (missing := _missing(received)) and (piece := await loop.sock_recv(connection, min(missing, PIECE))):
             received += piece
-    return _report(bytes(received), target.pid)
+    return _report(bytes(received))
 
 
 def _connected(path: str) -> socket.socket:
@@ -183,7 +185,7 @@ def _missing(received: bytearray) -> int:
     return max(left, 0)
 
 
-def _report(received: bytes, pid: int) -> Mapping[str, Any]:
+def _report(received: bytes) -> WorkerReport:
     if not received:
         raise _Unclear(Say.CLOSED())
     if len(received) > BODY_LIMIT:
@@ -198,11 +200,9 @@ def _report(received: bytes, pid: int) -> Mapping[str, Any]:
     # RecursionError: "[" times 60,000 fits into the limit.
     except (ValueError, RecursionError):
         raise _Unclear(Say.ANSWER_BROKEN()) from None
-    if not isinstance(report, dict):
+    if not isinstance(report, dict) or "pid" not in report:
         raise _Unclear(Say.NO_REPORT())
-    if report.get("pid") != pid:
-        raise _Silence(Say.ANOTHER_ANSWERED(pid=report.get("pid")))
-    return report
+    return parse_report(report)
 
 
 def probe_url(url: str, *, timeout: float, clock: Callable[[], float] = time.monotonic) -> UrlAnswer:
@@ -234,7 +234,7 @@ def probe_url(url: str, *, timeout: float, clock: Callable[[], float] = time.mon
         except Exception as error:
             failure = _said(error)
         if cut.done:
-            failure = Say.NO_COMPLETE_ANSWER(timeout=f"{timeout:g} s")
+            failure = Say.NO_COMPLETE_ANSWER(timeout=exactly(timeout))
     latency = clock() - asked_at
     body = first.decode("utf-8", errors="replace")
     if failure:

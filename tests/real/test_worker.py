@@ -69,6 +69,7 @@ class Worker:
     """One worker process on the public socket of a `Place`."""
 
     popen: subprocess.Popen[bytes]
+    token: str
     folder: Path
     stderr: Path
     port: int
@@ -83,11 +84,15 @@ class Worker:
 
     @property
     def private(self) -> Path:
-        return self.folder / f"{self.pid}.sock"
+        return self.folder / f"{self.token}.sock"
 
     @property
     def ready_file(self) -> Path:
-        return self.folder / f"{self.pid}.ready"
+        return self.folder / f"{self.token}.ready"
+
+    @property
+    def up_file(self) -> Path:
+        return self.folder / f"{self.token}.up"
 
     def raw(self, request: bytes) -> bytes:
         with contextlib.closing(UnixConnection(self.private)) as connection:
@@ -158,7 +163,13 @@ class Place:
         clean = {name: value for name, value in os.environ.items() if not name.startswith(("XBOARD_", "UVICORN_"))}
         paths = [str(HERE), str(Path(xboard_circus.__file__).parent.parent)]
         ours = {"XBOARD_WORKER_DIR": str(self.runtime), "XBOARD_WATCHER": "web", "XBOARD_WID": "2"}
+        ours["XBOARD_WORKER"] = self.token
         return {**clean, **ours, "PYTHONPATH": os.pathsep.join(paths), **env}
+
+    @property
+    def token(self) -> str:
+        """The token of the worker that is started next."""
+        return f"w{len(self.workers)}"
 
     def start(self, *arguments: str, app: str = APP, env: Mapping[str, str] | None = None, fd: bool = True) -> Worker:
         fds = [self.listener.fileno()] if fd else []
@@ -170,7 +181,7 @@ class Place:
         stderr = self.folder / f"stderr-{len(self.workers)}"
         with stderr.open("wb") as file:
             popen = subprocess.Popen(command, env=self.environ(env), pass_fds=fds, stderr=file, cwd=self.folder)
-        worker = Worker(popen, self.runtime, stderr, self.port)
+        worker = Worker(popen, self.token, self.runtime, stderr, self.port)
         self.workers.append(worker)
         return worker
 
@@ -232,7 +243,7 @@ def test_it_tells_who_and_how_it_is(steady: Worker) -> None:
         "pid": steady.pid,
         "watcher": "web",
         "wid": 2,
-        "state": "ready",
+        "state": "up",
         "requests_active": 0,
         "version": xboard_circus.__version__,
     }
@@ -251,23 +262,25 @@ def test_it_tells_who_and_how_it_is(steady: Worker) -> None:
         pytest.param("/lifespan-state", True, 200, "", id="the app has the state of its lifespan"),
         pytest.param("/headers", True, 200, "", id="the app sees a host and a client"),
         pytest.param("/status/500", False, 500, "status 500", id="an error"),
-        pytest.param("/status/302", False, 302, "status 302", id="a redirect is not followed and is not well"),
+        pytest.param(
+            "/status/302", False, 302, "status 302, a redirect to /: it answers, but", id="a redirect is not followed"
+        ),
         pytest.param("/huge", False, 200, "status 200, more than 64 KiB in the body", id="1 TB is cut off"),
         pytest.param(
             "/huge", False, 200, "status 200, more than 64 KiB in the body", id="and the app's call ends then"
         ),
-        pytest.param("/drip", False, 200, "status 200, no end of the body within 0.5 s", id="drop by drop"),
+        pytest.param("/drip", False, 200, "status 200, body not complete within 0.5 s", id="drop by drop"),
         pytest.param("/slow?s=60", False, None, "no answer within 0.5 s", id="no answer"),
         pytest.param("/raise", False, None, "RuntimeError: told to raise", id="an exception"),
         pytest.param("/exit", False, None, "SystemExit: 7", id="an exit does not end the worker"),
-        pytest.param("/nothing", False, None, "no whole answer", id="nothing"),
+        pytest.param("/nothing", False, None, "incomplete answer", id="nothing"),
     ],
 )
 def test_what_the_app_says(steady: Worker, path: str, ok: bool, status: int | None, reason: str) -> None:
     limit = 0.5 if "0.5 s" in reason else 20.0  # as little as that is soon over on a crowded machine
     live = steady.tell(f"live={path}&timeout={limit}")["live"]
 
-    assert (live["ok"], live["status"], live["reason"]) == (ok, status, reason)
+    assert (live["ok"], live["status"], live["reason"][: len(reason) or None]) == (ok, status, reason)
     assert live["latency"] < 15  # of a path that takes 20 s or a minute
 
 
@@ -325,7 +338,7 @@ def test_a_call_that_does_not_end_is_not_followed_by_another(steady: Worker) -> 
     again = steady.tell(f"{path}&timeout=0.2")["live"]
 
     assert late["reason"] == "no answer within 0.2 s"
-    assert re.fullmatch(r"the call of \d+\.\d s ago has not ended", again["reason"])
+    assert re.fullmatch(r"the call of \d+\.\d s ago is still running", again["reason"])
     eventually(lambda: steady.tell(f"{path}&timeout=20")["live"]["ok"])
 
 
@@ -380,12 +393,14 @@ def test_it_answers_while_the_lifespan_starts(place: Place, stack: tuple[str, ..
 
     go.touch()
     told = eventually(lambda: (t := worker.tell("live=/&ready=/ready"))["live"] and t)
-    assert (told["state"], told["live"]["ok"], told["ready"]["status"]) == ("starting", True, 503)
+    assert (told["live"]["ok"], told["ready"]["status"]) == (True, 503)
+    eventually(worker.up_file.exists)
+    assert worker.state() == "up"
     holds(lambda: not worker.ready_file.exists(), seconds=0.5)
 
     ready.touch()
     eventually(worker.ready_file.exists)
-    assert worker.state() == "ready"
+    assert worker.state() == "up"
 
 
 def test_without_a_folder_it_is_plain_uvicorn(place: Place) -> None:
@@ -398,19 +413,6 @@ def test_without_a_folder_it_is_plain_uvicorn(place: Place) -> None:
     assert list(place.runtime.iterdir()) == []
 
 
-def test_files_of_a_dead_worker_with_the_same_pid_are_replaced(place: Place) -> None:
-    go = place.folder / "go"
-    leave = f"cd {place.runtime} && touch $$.sock $$.ready && exec "
-    command = f"{sys.executable} -m xboard_circus.worker {APP} --fd {place.listener.fileno()}"
-
-    worker = place.start_command(
-        ["sh", "-c", leave + command], env={"WORKER_APP_GO": str(go)}, fds=[place.listener.fileno()]
-    )
-
-    assert eventually(worker.state) == "starting"
-    assert not worker.ready_file.exists()
-
-
 @pytest.mark.parametrize(
     ("arguments", "env", "code", "last_line"),
     [
@@ -420,7 +422,11 @@ def test_files_of_a_dead_worker_with_the_same_pid_are_replaced(place: Place) -> 
         pytest.param((), {"WORKER_APP_DIE": "1"}, 1, "ModuleNotFoundError: No module named 'no_such", id="import"),
         pytest.param(("--fd", "99"), {}, 3, "--fd 99, can't be used", id="no such descriptor"),
         pytest.param(
-            (), {"XBOARD_WORKER_DIR": "", "XBOARD_SPARE": "1"}, 3, "nobody could tell this worker", id="a lonely spare"
+            (),
+            {"XBOARD_WORKER_DIR": "", "XBOARD_SPARE": "1"},
+            3,
+            "this worker could never be ordered",
+            id="a lonely spare",
         ),
         pytest.param((), {"XBOARD_WORKER_DIR": "x" * 120}, 3, "is XBOARD_RUNTIME_DIR too long?", id="a long path"),
     ],
@@ -504,12 +510,72 @@ def blocked(worker: Worker) -> bool:
     return False
 
 
+@each_stack
+def test_forked_children_hold_neither_the_listener_nor_a_connection(place: Place, stack: tuple[str, ...]) -> None:
+    """Given an app that forks children, then none of them holds a socket of the worker's, and the worker goes on."""
+    worker = place.start(*stack, app="forking_app:app").wait_ready()
+    with worker.connect() as client:
+        children = [int(pid) for pid in get(client, "/fork").rpartition(b"\r\n")[2].split()]
+        try:
+            assert len(children) == 2
+            ours = sockets_of(worker.pid)
+            assert len(ours) >= 3  # the listener, the private one, the connection
+            listeners = {f"socket:[{inode}]" for inode in listening_inodes(worker.port)}
+            assert listeners <= ours
+            for child in children:
+                assert not sockets_of(child) & (listeners | connections_of(worker))
+            assert get(client).endswith(b"ok")
+            assert worker.state() == "up"
+        finally:
+            for child in children:
+                process(child).signal(signal.SIGKILL)
+
+
+def sockets_of(pid: int) -> set[str]:
+    links = {os.readlink(entry) for entry in Path(f"/proc/{pid}/fd").iterdir()}
+    return {link for link in links if link.startswith("socket:")}
+
+
+def connections_of(worker: Worker) -> set[str]:
+    """The established connections to the public port, as their inodes in /proc."""
+    lines = (line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:])
+    port = f"{worker.port:04X}"
+    return {f"socket:[{line[9]}]" for line in lines if line[3] == "01" and line[1].endswith(port)}
+
+
+@each_stack
+def test_a_lifespan_that_fails_has_the_last_word_whoever_asks_meanwhile(place: Place, stack: tuple[str, ...]) -> None:
+    """Given a probe that is under way, when the lifespan raises, then the log shows that error and none of ours."""
+    go = place.folder / "go"
+    (place.folder / "failing_app.py").write_text(
+        "import asyncio, os, pathlib\n"
+        "async def app(scope, receive, send):\n"
+        "    await receive()\n"
+        "    while not pathlib.Path(os.environ['GO']).exists():\n"
+        "        await asyncio.sleep(0.01)\n"
+        "    raise RuntimeError('no database')\n"
+    )
+    worker = place.start(*stack, "--lifespan", "on", app="failing_app:app", env={"GO": str(go)})
+    eventually(worker.tell)
+    with contextlib.closing(UnixConnection(worker.private)) as asking:
+        asking.connect()
+        asking.sock.sendall(b"GET /-/worker HTTP/1.1\r\n")  # not whole: the worker waits for the rest
+        eventually(worker.tell)
+
+        go.touch()
+
+        assert worker.popen.wait(timeout=60) == 3
+    assert "no database" in worker.log
+    assert "CancelledError" not in worker.log
+    assert "private_socket" not in worker.log
+
+
 # Spare
 
 
 def start_spare(place: Place, *arguments: str, **env: str) -> Worker:
     worker = place.start(*arguments, env={"XBOARD_SPARE": "1", **env})
-    eventually(lambda: "waiting to be told to serve" in worker.log)
+    eventually(lambda: "waiting for the order to serve" in worker.log)
     return worker
 
 
@@ -534,7 +600,7 @@ def test_a_spare_waits_before_the_lifespan_until_it_is_told_to_serve(place: Plac
         client.settimeout(30)
         assert read_answer(client).endswith(str(worker.pid).encode())
     eventually(worker.ready_file.exists)
-    assert worker.state() == "ready"
+    assert worker.state() == "up"
 
 
 def test_who_is_told_to_serve_twice_or_serves_already_says_so(place: Place, steady: Worker) -> None:
@@ -543,7 +609,7 @@ def test_who_is_told_to_serve_twice_or_serves_already_says_so(place: Place, stea
 
     answers = [worker.post("/-/serve"), worker.post("/-/serve"), steady.post("/-/serve")]
 
-    assert answers == [(200, {"state": "starting"})] * 2 + [(200, {"state": "ready"})]
+    assert answers == [(200, {"state": "starting"})] * 2 + [(200, {"state": "up"})]
     go.touch()
     worker.wait_ready()
     assert worker.log.count("Waiting for application startup") == 1
@@ -556,7 +622,7 @@ def test_a_worker_that_drains_does_not_serve_any_more(place: Place) -> None:
         eventually(lambda: worker.tell()["requests_active"] == 1)
         worker.terminate()
 
-        assert worker.post("/-/serve") == (409, {"error": "it has been told to go"})
+        assert worker.post("/-/serve") == (409, {"error": "it was ordered to leave"})
 
 
 @each_stack
@@ -616,7 +682,7 @@ def test_what_the_app_starts_is_no_spare(place: Place) -> None:
 
     worker = place.start(app="asking_app:app", env={"XBOARD_SPARE": "1"})
 
-    eventually(lambda: "waiting to be told to serve" in worker.log)
+    eventually(lambda: "waiting for the order to serve" in worker.log)
     assert (place.folder / "spare").read_text() == "None\n"
 
 
@@ -696,7 +762,7 @@ def test_a_spare_and_a_worker_that_starts_hand_the_port_over_too(place: Place) -
             {"XBOARD_CIRCUSD": ""}, None, (409, "no circusd started this worker"), id="a worker of no circusd"
         ),
         pytest.param({"XBOARD_CIRCUSD": "{here}"}, None, (409, "its circusd, pid {pid}, lives"), id="circusd lives"),
-        pytest.param({"XBOARD_PREFLIGHT": "1"}, None, (409, "it has no listening TCP socket"), id="it does not listen"),
+        pytest.param({"XBOARD_PREFLIGHT": "1"}, None, (409, "it has no listening socket of "), id="it does not listen"),
     ],
 )
 def test_to_whom_the_port_is_not_handed_over(
@@ -738,7 +804,7 @@ def test_a_worker_that_drains_does_not_hand_the_port_over(place: Place) -> None:
         eventually(lambda: worker.tell()["requests_active"] == 1)
         worker.terminate()
 
-        assert worker.post("/-/handover?instance=this") == (409, {"error": "it has been told to go"})
+        assert worker.post("/-/handover?instance=this") == (409, {"error": "it was ordered to leave"})
         assert worker.take_over() is None
 
 
@@ -834,17 +900,16 @@ def test_where_a_listener_listens(bound: str, wanted: str, is_it: bool) -> None:
         assert handover.listens_on(sock, (wanted, sock.getsockname()[1])) is is_it
 
 
-def test_candidates_are_the_sockets_of_those_that_live(place: Place) -> None:
-    with subprocess.Popen(["true"]) as dead:
-        pass
-    own = os.getpid()
+def test_candidates_are_the_sockets_on_which_somebody_listens(place: Place) -> None:
     with contextlib.ExitStack() as bound:
-        for name in (f"{own}.sock", f"{dead.pid}.sock", "1.sock", f"0{own}.sock", f"{own}.sock.old", "x1.sock"):
+        for name in ("b.sock", "a.sock", "dead.sock", "a.sock.old"):
             sock = bound.enter_context(socket.socket(socket.AF_UNIX))
             sock.bind(str(place.runtime / name))
-    (place.runtime / f"{os.getppid()}.sock").touch()
+            if name != "dead.sock":
+                sock.listen()
+        (place.runtime / "file.sock").touch()
 
-    assert handover.candidates(place.runtime) == [place.runtime / "1.sock", place.runtime / f"{own}.sock"]
+        assert handover.candidates(place.runtime) == [place.runtime / "a.sock", place.runtime / "b.sock"]
     assert handover.candidates(place.folder / "none") == []
 
 
@@ -954,6 +1019,24 @@ def read_until_cut(connection: socket.socket) -> bytes:
         while more := connection.recv(65536):
             answer += more
     return answer
+
+
+@each_stack
+def test_a_request_that_is_cut_at_the_limit_is_counted_in_the_log(place: Place, stack: tuple[str, ...]) -> None:
+    """Given two requests that take longer than the drain, then the last word says how many were cut, and the cure."""
+    worker = place.start(*stack, "--timeout-graceful-shutdown", "1").wait_ready()
+    with worker.connect() as one, worker.connect() as other, worker.connect() as idle:
+        get(idle)
+        send_request(one, "/slow?s=60")
+        send_request(other, "/drip")
+        eventually(lambda: worker.tell()["requests_active"] == 2)
+
+        worker.terminate()
+        assert worker.popen.wait(timeout=60) == -signal.SIGTERM
+
+    told = "Cut 2 request(s) at the drain limit of 1 s; raise --timeout-graceful-shutdown / graceful_timeout"
+    assert told in worker.log
+    assert "Traceback" not in worker.log.partition(told)[2]
 
 
 @NEEDS_WEBSOCKETS

@@ -108,11 +108,8 @@ def test_a_worker_that_answers_hands_in_its_report(tmp_path: Path) -> None:
     with serving(socket.AF_UNIX, str(tmp_path / "w.sock"), lambda c: c.sendall(report(lag=0.25))):
         found = probe(tmp_path / "w.sock")
 
-    assert (found.outcome, found.reason, found.report) == (
-        Outcome.REPORT,
-        "",
-        {"pid": PID, "state": "ready", "lag": 0.25},
-    )
+    assert (found.outcome, found.reason) == (Outcome.REPORT, "")
+    assert (found.report["pid"], found.report["state"], found.report["lag"]) == (PID, "ready", 0.25)
 
 
 def test_an_answer_without_a_length_ends_with_the_connection(tmp_path: Path) -> None:
@@ -121,14 +118,15 @@ def test_an_answer_without_a_length_ends_with_the_connection(tmp_path: Path) -> 
     assert probe_served(tmp_path, lambda c: c.sendall(b"HTTP/1.0 200 OK\r\n\r\n" + body)) == (Outcome.REPORT, "")
 
 
+def test_a_worker_behind_a_wrapper_answers_for_what_circusd_spawned(tmp_path: Path) -> None:
+    assert probe_served(tmp_path, lambda c: c.sendall(report(pid=1))) == (Outcome.REPORT, "")
+
+
 @pytest.mark.parametrize(
     ("handle", "expected"),
     [
         pytest.param(hang, "no answer within 0.5 s", id="it hangs"),
         pytest.param(drip, "no answer within 0.5 s", id="it sends a byte at a time"),
-        pytest.param(
-            lambda c: c.sendall(report(pid=1)), "process 1 answered in its place", id="another process answers"
-        ),
     ],
 )
 def test_silence_is_what_tells_of_a_stuck_loop(tmp_path: Path, handle: Handle, expected: str) -> None:
@@ -138,36 +136,32 @@ def test_silence_is_what_tells_of_a_stuck_loop(tmp_path: Path, handle: Handle, e
 @pytest.mark.parametrize(
     ("handle", "expected"),
     [
-        pytest.param(pour, "its answer is larger than 64 KiB", id="a body without end"),
+        pytest.param(pour, "answer larger than 64 KiB", id="a body without end"),
         pytest.param(
-            lambda c: c.sendall(answer(b"x" * 70_000)), "its answer is larger than 64 KiB", id="a long announced body"
+            lambda c: c.sendall(answer(b"x" * 70_000)), "answer larger than 64 KiB", id="a long announced body"
         ),
-        pytest.param(lambda c: None, "it closed the connection without an answer", id="it closes"),
+        pytest.param(lambda c: None, "connection closed without an answer", id="it closes"),
         pytest.param(
             lambda c: c.sendall(answer(b"{}", status="500 -")),
-            "its private socket answers 'HTTP/1.0 500 -'",
+            "private socket answered 'HTTP/1.0 500 -'",
             id="an error of the answerer's",
         ),
-        pytest.param(lambda c: c.sendall(b"hello\r\n\r\n"), "its private socket answers 'hello'", id="no HTTP"),
+        pytest.param(lambda c: c.sendall(b"hello\r\n\r\n"), "private socket answered 'hello'", id="no HTTP"),
         pytest.param(
             lambda c: c.sendall(answer(b'{"pid": 47', length=100)),
-            "its answer breaks off, or is not JSON",
+            "answer incomplete or not JSON",
             id="it breaks off",
         ),
-        pytest.param(
-            lambda c: c.sendall(answer(b"[" * 60_000)), "its answer breaks off, or is not JSON", id="deep nesting"
-        ),
-        pytest.param(lambda c: c.sendall(answer(b"[]")), "its answer is not a report", id="another JSON"),
-        pytest.param(
-            lambda c: c.sendall(answer(b"{}", length=-7)), "process None answered in its place", id="a negative length"
-        ),
+        pytest.param(lambda c: c.sendall(answer(b"[" * 60_000)), "answer incomplete or not JSON", id="deep nesting"),
+        pytest.param(lambda c: c.sendall(answer(b"[]")), "answer is not a report", id="another JSON"),
+        pytest.param(lambda c: c.sendall(answer(b"{}", length=-7)), "answer is not a report", id="no length"),
     ],
 )
 def test_an_answer_that_makes_no_sense_is_no_silence(tmp_path: Path, handle: Handle, expected: str) -> None:
     outcome, reason = probe_served(tmp_path, handle)
 
     assert reason == expected
-    assert (outcome is Outcome.SILENCE) == expected.startswith("process")
+    assert outcome is Outcome.UNCLEAR
 
 
 def test_a_full_queue_is_silence(tmp_path: Path) -> None:
@@ -179,7 +173,7 @@ def test_a_full_queue_is_silence(tmp_path: Path) -> None:
 
         found = probe(path)
 
-    assert (found.outcome, found.reason) == (Outcome.SILENCE, "it takes no connections: its queue is full")
+    assert (found.outcome, found.reason) == (Outcome.SILENCE, "connection queue full")
 
 
 def closed(path: Path) -> None:
@@ -202,7 +196,7 @@ def test_a_socket_that_cannot_be_reached_is_not_the_workers_fault(
 
     found = probe(tmp_path / "w.sock")
 
-    assert (found.outcome, found.reason) == (Outcome.UNCLEAR, f"its private socket cannot be reached: {expected}")
+    assert (found.outcome, found.reason) == (Outcome.UNCLEAR, f"private socket unreachable: {expected}")
 
 
 def test_a_path_that_is_too_long_is_not_the_workers_fault(tmp_path: Path) -> None:
@@ -230,7 +224,7 @@ def test_a_prober_out_of_descriptors_blames_nobody(tmp_path: Path) -> None:
 
     assert (found.outcome, found.reason) == (
         Outcome.UNCLEAR,
-        "its private socket cannot be reached: Too many open files",
+        "private socket unreachable: Too many open files",
     )
 
 

@@ -1,7 +1,22 @@
-"""A worker: uvicorn on the shared public socket, and a private socket that tells how it fares.
+"""A worker: uvicorn on the shared public socket, and a private socket that reports its health.
 
 Run as ``python -m xboard_circus.worker``.
 """
 
+import re
+
+MODULE = "xboard_circus.worker"
 EXIT_RECYCLED = 75
 """The exit code of a worker that has served ``--limit-max-requests`` requests: no failure, and no one's command."""
+
+_NAMED = re.compile(rf"(?<![\w.]){re.escape(MODULE)}(?![\w.])")
+
+
+def runs_worker(cmd: object, args: object = "") -> bool:
+    """Say whether a watcher's `cmd` and `args` run our worker, which has a private socket.
+
+    >>> runs_worker("python", "-m xboard_circus.worker app:app"), runs_worker("python -m xboard_circus.workers")
+    (True, False)
+    """
+    words = args if isinstance(args, (list, tuple)) else [args or ""]
+    return any(_NAMED.search(str(text)) for text in (cmd or "", *words))

@@ -15,7 +15,7 @@ import logging
 import os
 import socket
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import click
 import uvicorn
@@ -23,6 +23,7 @@ from uvicorn.config import LOGGING_CONFIG
 from uvicorn.main import main as uvicorn_command
 
 from xboard_circus.worker import EXIT_RECYCLED
+from xboard_circus.worker.forsaken import end_with
 from xboard_circus.worker.limits import forbid_core_files, raise_limits
 from xboard_circus.worker.private_socket import PrivateSocket
 from xboard_circus.worker.server import Surroundings, WorkerServer
@@ -30,6 +31,7 @@ from xboard_circus.worker.server import Surroundings, WorkerServer
 log = logging.getLogger("uvicorn.error")
 
 PROGRAM = "python -m xboard_circus.worker"
+LAST_SECONDS = 10.0  # of a worker whose wrapper is gone, behind its drain
 STARTUP_FAILURE = 3
 """uvicorn's exit code for an app, a lifespan or a socket that can't be used."""
 
@@ -85,8 +87,19 @@ def public_sockets(config: uvicorn.Config, surroundings: Surroundings) -> list[s
     return None if config.fd is None else [open_public(config.fd)]
 
 
+def let_go(descriptors: Collection[int]) -> None:
+    """Put /dev/null in the place of *descriptors*, in a child that the app has just forked.
+
+    A child that lives on with the listener (ProcessPoolExecutor) would keep the port open after the worker's end, where
+    nobody accepts. Closed numbers would be given out again, and then be closed by objects that the child inherited.
+    """
+    null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+    for descriptor in descriptors:
+        os.dup2(null, descriptor, inheritable=False)
+    os.close(null)
+
+
 def bind_private(surroundings: Surroundings) -> PrivateSocket | None:
-    surroundings.remove_files()  # of a dead worker that had our pid
     path = surroundings.file("sock")
     if path is None:
         return None
@@ -102,16 +115,23 @@ def main() -> None:
     config = parse(sys.argv[1:])
     raise_limits()
     surroundings = Surroundings.read(os.environ)
-    os.environ.pop("XBOARD_SPARE", None)  # what the app starts is no spare
+    for name in ("XBOARD_SPARE", "XBOARD_WORKER", "XBOARD_LAUNCHER"):
+        os.environ.pop(name, None)  # what the app starts is no spare, and does not use our files
     if surroundings.spare and surroundings.folder is None:
-        log.error("XBOARD_SPARE without XBOARD_WORKER_DIR: nobody could tell this worker to serve")
+        log.error(
+            "XBOARD_SPARE without XBOARD_WORKER_DIR and XBOARD_WORKER: this worker could never be ordered to serve"
+        )
         sys.exit(STARTUP_FAILURE)
     try:
         private = bind_private(surroundings)
     except OSError as error:
         log.error("No private socket %s (is XBOARD_RUNTIME_DIR too long?): %s", surroundings.file("sock"), error)
-        sys.exit(STARTUP_FAILURE)
+        if surroundings.spare or surroundings.can_use_folder():
+            sys.exit(STARTUP_FAILURE)
+        private = None  # the folder is gone or closed: to serve without probes is better than not to serve
     server = WorkerServer(config, surroundings, private)
+    os.register_at_fork(after_in_child=lambda: let_go(server.descriptors()))
+    end_with(surroundings.launcher, grace=server.drain_limit + LAST_SECONDS)
     try:
         run(server, surroundings)
     except KeyboardInterrupt:

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import unquote
+from urllib.parse import unquote, urlsplit
 
+from xboard_circus.core.durations import exactly, seconds
+from xboard_circus.core.reason import one_line
 from xboard_circus.core.sentences import Say
 
 Message = MutableMapping[str, Any]
@@ -28,7 +30,7 @@ class AppAnswer:
     """What came of one call.
 
     Attributes:
-        ok: A whole answer came in time, with a status of 2xx. A redirect is not ok: nobody follows it.
+        ok: A whole answer came in time, with a status of 2xx or a redirect to the same path, see `redirects_to_itself`.
         status: None when the app had not begun to answer.
         reason: What is wrong; empty if *ok*.
         latency: Seconds until that was known.
@@ -40,6 +42,59 @@ class AppAnswer:
     reason: str
     latency: float
     body: str = ""
+    refused: bool = False
+    """A whole answer came, of 3xx or 4xx: the app works, and does not accept the probe's request."""
+
+    @property
+    def works(self) -> bool:
+        """Say whether the app itself answered, which is all that a live path has to show."""
+        return self.ok or self.refused
+
+
+@dataclass(frozen=True)
+class Asker:
+    """How a probe's request looks to the app, see the options ``health.host``, ``.scheme`` and ``.headers``."""
+
+    host: str = "localhost"
+    scheme: str = "http"
+    headers: tuple[tuple[str, str], ...] = ()
+
+    @classmethod
+    def read(cls, environ: Mapping[str, str]) -> Asker:
+        """Read it from the environment that circusd gave the worker."""
+        lines = environ.get("XBOARD_PROBE_HEADERS", "").splitlines()
+        named = (line.partition(":") for line in lines)
+        return cls(
+            host=environ.get("XBOARD_PROBE_HOST") or cls.host,
+            scheme=environ.get("XBOARD_PROBE_SCHEME") or cls.scheme,
+            headers=tuple((name.strip().lower(), value.strip()) for name, _, value in named),
+        )
+
+    def all_headers(self, user_agent: str) -> list[tuple[bytes, bytes]]:
+        """Return the headers of a request; one that the options name replaces ours."""
+        given = {name for name, _ in self.headers}
+        ours = (("host", self.host), ("user-agent", user_agent), ("accept", "*/*"))
+        headers = [*(each for each in ours if each[0] not in given), *self.headers]
+        return [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers]
+
+
+def redirects_to_itself(path: str, location: str) -> bool:
+    """Say whether a redirect leads to the same path with a slash more or less, or to the same path by https.
+
+    Both are answers of an app that works: of a sub-app mounted at the path, of `HTTPSRedirectMiddleware`.
+
+    >>> redirects_to_itself("/health", "http://localhost/health/"), redirects_to_itself("/health", "/login")
+    (True, False)
+    >>> redirects_to_itself("/health?deep=1", "https://localhost/health?deep=1")
+    True
+    """
+    asked = urlsplit(path).path
+    try:
+        there = urlsplit(location)
+    except ValueError:
+        return False
+    leads_to = unquote(there.path)
+    return leads_to.rstrip("/") == asked.rstrip("/") and (there.scheme == "https" or leads_to != asked)
 
 
 class AppCall:
@@ -51,6 +106,8 @@ class AppCall:
 
     def __init__(self, app: App, scope: Message, *, timeout: float) -> None:
         loop = asyncio.get_running_loop()
+        self._path = str(scope["path"])
+        self._location = ""
         self.answer: asyncio.Future[AppAnswer] = loop.create_future()
         self.began_at = time.monotonic()
         self.completed = False
@@ -83,6 +140,8 @@ class AppCall:
     async def _send(self, message: Message) -> None:
         if message["type"] == "http.response.start":
             self._status = message["status"]
+            headers = {bytes(name).lower(): bytes(value) for name, value in message.get("headers", ())}
+            self._location = headers.get(b"location", b"").decode("latin-1")
         elif message["type"] == "http.response.body":
             piece = message.get("body", b"")
             self._size += len(piece)
@@ -97,7 +156,7 @@ class AppCall:
 
     def _expire(self) -> None:
         say = Say.NO_ANSWER_WITHIN if self._status is None else Say.NO_END_WITHIN
-        self._end(say(timeout=f"{self._timeout:g} s"))
+        self._end(say(timeout=exactly(self._timeout)))
         self.task.cancel()
 
     def _end(self, failure: str) -> None:
@@ -105,15 +164,29 @@ class AppCall:
             return
         self._deadline.cancel()
         latency = time.monotonic() - self.began_at
-        ok = not failure and self._status is not None and 200 <= self._status < 300
-        reason = "" if ok else self._why_not(failure)[:MAX_REASON]
+        status = 0 if failure or self._status is None else self._status
+        is_redirect = 300 <= status < 400
+        ok = 200 <= status < 300 or (is_redirect and redirects_to_itself(self._path, self._location))
+        refused = 300 <= status < 500 and not ok
+        reason = "" if ok else one_line(self._refusal(status) if refused else self._why_not(failure), MAX_REASON)
         body = "" if ok else self._first.decode("utf-8", errors="replace")
-        self.answer.set_result(AppAnswer(ok, self._status, reason, latency, body))
+        self.answer.set_result(AppAnswer(ok, self._status, reason, latency, body, refused))
 
     def _why_not(self, failure: str) -> str:
         if self._status is None:
             return failure
         return (Say.STATUS_SAYING if failure else Say.STATUS)(status=self._status, why=failure)
+
+    def _refusal(self, status: int) -> str:
+        if status < 400 and self._location:
+            return Say.PROBE_REFUSED_REDIRECT(status=status, location=self._location[:60])
+        sayings = {
+            400: Say.PROBE_REFUSED_HOST,
+            401: Say.PROBE_REFUSED_LOGIN,
+            403: Say.PROBE_REFUSED_LOGIN,
+            404: Say.PROBE_REFUSED_PATH,
+        }
+        return sayings.get(status, Say.PROBE_REFUSED)(status=status)
 
 
 class AppCalls:
@@ -122,11 +195,12 @@ class AppCalls:
     *state* gives what the app's lifespan left for its requests; a call gets a copy, as a request of uvicorn's does.
     """
 
-    def __init__(self, app: App, *, state: dict[str, Any], root_path: str, user_agent: str) -> None:
+    def __init__(self, app: App, *, state: dict[str, Any], root_path: str, user_agent: str, asker: Asker) -> None:
         self._app = app
         self._state = state
         self._root_path = root_path
         self._user_agent = user_agent
+        self._asker = asker
         self._calls: dict[str, AppCall] = {}
         self._tasks: set[asyncio.Task[None]] = set()  # the loop itself holds a task by a weak reference only
 
@@ -137,11 +211,11 @@ class AppCalls:
             call = self._start(path, timeout)
         elif call.answer.done():
             age = time.monotonic() - call.began_at
-            return AppAnswer(False, None, Say.CALL_STILL_RUNS(age=f"{age:.1f} s"), 0.0)
+            return AppAnswer(False, None, Say.CALL_STILL_RUNS(age=seconds(age)), 0.0)
         await asyncio.wait({call.answer}, timeout=timeout)
         if call.answer.done():
             return call.answer.result()
-        return AppAnswer(False, None, Say.NO_ANSWER_WITHIN(timeout=f"{timeout:g} s"), timeout)
+        return AppAnswer(False, None, Say.NO_ANSWER_WITHIN(timeout=exactly(timeout)), timeout)
 
     def _start(self, path: str, timeout: float) -> AppCall:
         call = self._calls[path] = AppCall(self._app, self._scope(path), timeout=timeout)
@@ -156,17 +230,13 @@ class AppCalls:
             "asgi": {"version": "3.0", "spec_version": "2.3"},
             "http_version": "1.1",
             "method": "GET",
-            "scheme": "http",
+            "scheme": self._asker.scheme,
             "root_path": self._root_path,
             "path": self._root_path + unquote(path),
             "raw_path": (self._root_path + path).encode(),
             "query_string": query.encode(),
-            "headers": [
-                (b"host", b"localhost"),
-                (b"user-agent", self._user_agent.encode()),
-                (b"accept", b"*/*"),
-            ],
+            "headers": self._asker.all_headers(self._user_agent),
             "client": ("127.0.0.1", 0),
-            "server": ("localhost", 80),
+            "server": (self._asker.host, 443 if self._asker.scheme == "https" else 80),
             "state": self._state.copy(),
         }

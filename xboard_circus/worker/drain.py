@@ -24,6 +24,8 @@ import uvicorn
 
 log = logging.getLogger("uvicorn.error")
 
+CUT = "Cut %d request(s) at the drain limit of %g s; raise --timeout-graceful-shutdown / graceful_timeout"
+ENDED = "Ended %d WebSocket(s), event stream(s) or idle connection(s) at the drain limit of %g s"
 CLOSE_HEADER = (b"connection", b"close")
 TICK = 0.1
 LAST_WORDS = 0.5
@@ -33,7 +35,7 @@ LOOP_TURNS = 5
 
 
 async def drain(server: uvicorn.Server, *, idle_limit: float, limit: float) -> None:
-    """Return when all connections and tasks of *server* have ended; at *limit* seconds, end them.
+    """Return when all connections and tasks of *server* have ended; at *limit* seconds, end them and log the number.
 
     Connections without a request are closed after *idle_limit* seconds. ``server.force_exit`` ends the wait.
     """
@@ -50,8 +52,10 @@ async def drain(server: uvicorn.Server, *, idle_limit: float, limit: float) -> N
         if elapsed >= settle and not state.connections and not state.tasks:
             return
         if elapsed >= limit:
-            log.warning("Ending %d connection(s) at the limit of %g s", len(state.connections), limit)
-            await end_connections(list(state.connections), state.tasks)
+            connections = list(state.connections)
+            cut = sum(is_answering(connection) for connection in connections)
+            await end_connections(connections, state.tasks)
+            log.warning(CUT if cut else ENDED, cut or len(connections), limit)  # last, below the traces of what was cut
             return
         if elapsed >= idle_limit:
             close_idle(list(state.connections))
@@ -90,6 +94,19 @@ def is_idle(connection: Any) -> bool:
         return False
     half_read = getattr(getattr(connection, "conn", None), "trailing_data", (b"",))[0]  # h11; zttp does not tell
     return not half_read
+
+
+def is_answering(connection: Any) -> bool:
+    """Tell whether *connection* has a request whose answer has an end of its own."""
+    is_http = hasattr(connection, "cycle") or hasattr(connection, "cycles")
+    return is_http and not is_idle(connection) and not is_event_stream(connection)
+
+
+def is_event_stream(connection: Any) -> bool:
+    """Tell whether the client asked for server-sent events, and nothing but them."""
+    cycle = getattr(connection, "cycle", None)
+    accepted = dict(cycle.scope["headers"]).get(b"accept", b"") if cycle is not None else b""
+    return bool(accepted.strip().lower().startswith(b"text/event-stream"))
 
 
 def has_unread(connection: Any) -> bool:
@@ -140,8 +157,7 @@ async def end_event_stream(connection: Any) -> None:
     cycle = getattr(connection, "cycle", None)
     if cycle is None or not cycle.response_started or cycle.response_complete:
         return
-    accepted = dict(cycle.scope["headers"]).get(b"accept", b"")
-    if accepted.strip().lower().startswith(b"text/event-stream"):
+    if is_event_stream(connection):
         cycle.keep_alive = False
         with contextlib.suppress(Exception):
             await asyncio.wait_for(

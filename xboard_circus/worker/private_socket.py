@@ -49,7 +49,7 @@ class Question:
 
 
 @dataclass(frozen=True)
-class Order:
+class SocketOrder:
     """``POST /-/serve``, by which a spare begins to serve, or ``POST /-/handover?instance=ID``, for the port.
 
     Attributes:
@@ -62,11 +62,11 @@ class Order:
 
 
 Answer = Callable[[Question], Awaitable[dict[str, Any]]]
-Obey = Callable[[Order], tuple[dict[str, Any], int | None]]
+Obey = Callable[[SocketOrder], tuple[dict[str, Any], int | None]]
 """Does what is ordered; the answer may carry a descriptor."""
 
 
-def parse_question(head: bytes) -> Question | Order:
+def parse_question(head: bytes) -> Question | SocketOrder:
     """Read the head of a request.
 
     >>> parse_question(b"GET /-/worker?live=/health/live HTTP/1.1")
@@ -79,7 +79,7 @@ def parse_question(head: bytes) -> Question | Order:
     if path in (SERVE_PATH, HANDOVER_PATH):
         if method != "POST":
             raise BadQuestion(405, "only POST changes anything")
-        return Order(path, options.get("instance", ""))
+        return SocketOrder(path, options.get("instance", ""))
     if path != WORKER_PATH:
         raise BadQuestion(404, f"only {WORKER_PATH} is here")
     if method != "GET":
@@ -120,23 +120,34 @@ class PrivateSocket:
         self._server: asyncio.AbstractServer | None = None
 
     def bind(self) -> None:
-        """Take the path. OSError when it can't be had."""
+        """Listen at the path. OSError when it can't be had.
+
+        It gets its name when it listens already: until then the kernel refuses connections, as to a dead worker's.
+        """
         self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        fresh = self.path.with_suffix(".new")
         before = os.umask(0o177)  # a chmod afterwards would leave a moment in which anyone may connect
         try:
-            listener.bind(os.fspath(self.path))
+            listener.bind(os.fspath(fresh))
         finally:
             os.umask(before)
         listener.listen(BACKLOG)
+        fresh.rename(self.path)
         self._listener = listener
+
+    def fileno(self) -> int:
+        """Return the listening descriptor, -1 where there is none."""
+        return -1 if self._listener is None else self._listener.fileno()
 
     async def serve(self, answer: Answer, obey: Obey) -> None:
         """Answer from now on, as long as the event loop runs."""
 
         async def converse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             connection = writer.get_extra_info("socket")
-            with contextlib.suppress(OSError, EOFError, asyncio.TimeoutError):
+            # Cancelled is what the loop does at the end, also to a probe that came while the lifespan failed: asyncio
+            # would log each as an error, under which the app's own is lost.
+            with contextlib.suppress(OSError, EOFError, asyncio.TimeoutError, asyncio.CancelledError):
                 text, descriptor = await reply(reader, answer, obey, peer_of(connection))
                 if descriptor is not None:
                     # The descriptor travels with the first bytes; asyncio's transport knows no such thing.

@@ -1,4 +1,4 @@
-"""uvicorn's server as a worker under Circus: it knows how it is, and drains before it shuts down."""
+"""uvicorn's server as a worker under Circus: it reports its health, and drains before it shuts down."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import logging
 import os
 import socket
 import time
-from collections.abc import Generator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import FrameType
@@ -17,19 +17,21 @@ from typing import Any
 import uvicorn
 
 from xboard_circus import __version__
+from xboard_circus.core.reason import with_say
 from xboard_circus.core.states import WorkerState
-from xboard_circus.worker.app_calls import AppCalls
+from xboard_circus.host import worker_files
+from xboard_circus.worker.app_calls import AppAnswer, AppCalls, Asker
 from xboard_circus.worker.drain import CLOSE_HEADER, drain, stop_accepting
 from xboard_circus.worker.forsaken import watch
 from xboard_circus.worker.gauges import LoopLag, resident_bytes, thread_pool
-from xboard_circus.worker.private_socket import SERVE_PATH, BadQuestion, Order, PrivateSocket, Question
+from xboard_circus.worker.private_socket import SERVE_PATH, BadQuestion, PrivateSocket, Question, SocketOrder
 
 log = logging.getLogger("uvicorn.error")
 
 GRACEFUL_SHUTDOWN = 20
 TICK = 0.1  # uvicorn calls on_tick that often
-READY_PERIOD = 0.2
-READY_TIMEOUT = 5.0
+START_PERIOD = 0.2
+START_TIMEOUT = 5.0
 STARTED_AT = time.monotonic()
 
 
@@ -38,8 +40,13 @@ class Surroundings:
     """What the environment says, read once.
 
     Attributes:
-        folder: Where our private socket and our ready file go; None: there are none.
-        ready_path: The path of the app that must answer before we call ourselves ready; None: none.
+        folder: Where our private socket and our marks go; None: there are none.
+        token: The name of our files, given by circusd to this worker alone.
+        launcher: The process that circusd started, "pid:started": ours, or that of a wrapper in front of us.
+        live_path: The path of the app that must answer before we are up; None: none.
+        ready_path: The path of the app that must answer before we are ready; None: none.
+        asker: How a probe's request looks to the app.
+        owner: The process that these surroundings are of: a child that the app forks never takes our files.
         preflight: We are a trial of new code and stay away from the public socket.
         spare: We import the app and wait until we are told to serve.
         instance: The instance of the bundle that we belong to.
@@ -47,37 +54,59 @@ class Surroundings:
     """
 
     folder: Path | None
+    token: str
     watcher: str | None
     wid: int | None
+    live_path: str | None
     ready_path: str | None
     preflight: bool
+    asker: Asker
+    owner: int
     spare: bool = False
     instance: str = ""
     circusd: str = ""
+    launcher: str = ""
 
     @classmethod
     def read(cls, environ: Mapping[str, str]) -> Surroundings:
-        folder, wid = environ.get("XBOARD_WORKER_DIR"), environ.get("XBOARD_WID", "")
+        folder, token, wid = (environ.get(f"XBOARD_{name}", "") for name in ("WORKER_DIR", "WORKER", "WID"))
         return cls(
-            folder=Path(folder) if folder else None,
+            folder=Path(folder) if folder and token else None,
+            token=token,
             watcher=environ.get("XBOARD_WATCHER"),
             wid=int(wid) if wid.isdecimal() else None,
+            live_path=environ.get("XBOARD_LIVE_PATH") or None,
             ready_path=environ.get("XBOARD_READY_PATH") or None,
             preflight=environ.get("XBOARD_PREFLIGHT") == "1",
             spare=environ.get("XBOARD_SPARE") == "1",
             instance=environ.get("XBOARD_INSTANCE", ""),
             circusd=environ.get("XBOARD_CIRCUSD", ""),
+            launcher=environ.get("XBOARD_LAUNCHER", ""),
+            asker=Asker.read(environ),
+            owner=os.getpid(),
         )
 
+    def can_use_folder(self) -> bool:
+        """Return whether files can be made in the runtime folder."""
+        return self.folder is not None and self.folder.is_dir() and os.access(self.folder, os.W_OK | os.X_OK)
+
     def file(self, suffix: str) -> Path | None:
-        """Return our file of that kind. It bears the pid of who asks: a child that the app forks never takes ours."""
-        return None if self.folder is None else self.folder / f"{os.getpid()}.{suffix}"
+        """Return the path of our private socket ("sock") or of a mark ("up", "ready")."""
+        return None if self.folder is None else self.folder / f"{self.token}.{suffix}"
+
+    def mark(self, suffix: str) -> None:
+        """Make a mark, by which circusd learns how far we are."""
+        if (file := self.file(suffix)) is None:
+            return
+        try:
+            file.touch(mode=0o600)
+        except OSError as error:
+            log.error("circusd will not learn that this worker is %s: %s", suffix, error)
 
     def remove_files(self) -> None:
-        for path in (self.file("sock"), self.file("ready")):
-            if path is not None:
-                with contextlib.suppress(OSError):
-                    path.unlink(missing_ok=True)
+        """Remove our private socket and our marks."""
+        if self.folder is not None and self.owner == os.getpid():
+            worker_files.remove(self.folder, self.token)
 
 
 class WorkerServer(uvicorn.Server):
@@ -89,16 +118,22 @@ class WorkerServer(uvicorn.Server):
         self.dismissed = False  # a spare that was told to go before it served
         self._surroundings = surroundings
         self._private = private
-        self._state = WorkerState.SPARE if surroundings.spare else WorkerState.STARTING
+        self._phase = WorkerState.SPARE if surroundings.spare else WorkerState.STARTING
         self._called = asyncio.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._public: list[socket.socket] = []
         self._lag = LoopLag(period=TICK)
         self._calls: AppCalls | None = None
-        self._readiness: asyncio.Task[None] | None = None
+        self._starting: asyncio.Task[None] | None = None
         # One list for good, not a new one each second as uvicorn makes them: requests in flight see the drain begin.
         self._headers: list[tuple[bytes, bytes]] = []
         self.server_state.default_headers = self._headers
+
+    @property
+    def drain_limit(self) -> float:
+        """Return how many seconds a drain may take."""
+        limit = self.config.timeout_graceful_shutdown
+        return GRACEFUL_SHUTDOWN if limit is None else limit
 
     async def serve(self, sockets: list[socket.socket] | None = None) -> None:
         self._loop = asyncio.get_running_loop()
@@ -128,13 +163,16 @@ class WorkerServer(uvicorn.Server):
             state=self.lifespan.state,
             root_path=self.config.root_path,
             user_agent=f"xboard-circus/{__version__}",
+            asker=self._surroundings.asker,
         )
-        self._readiness = asyncio.create_task(self._become_ready(self._calls))
+        self._starting = asyncio.create_task(self._complete_start(self._calls))
 
     async def _is_called(self) -> bool:
         """Wait as a spare; return False when the end comes first."""
-        log.info("Spare: the app is imported, waiting to be told to serve")
-        watching = watch(self._surroundings.circusd, self._surroundings.folder, self._left_alone)
+        log.info("Spare: the app is imported, waiting for the order to serve")
+        watching = watch(
+            self._surroundings.circusd, self._surroundings.folder, self._surroundings.token, self._left_alone
+        )
         await self._called.wait()
         watching.cancel()
         return not self.should_exit
@@ -147,28 +185,28 @@ class WorkerServer(uvicorn.Server):
         if others_serve:
             self.should_exit = True
         else:
-            self._state = WorkerState.STARTING
+            self._phase = WorkerState.STARTING
         self._called.set()
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         super().handle_exit(sig, frame)
-        if self._state is WorkerState.SPARE and self._loop is not None:
+        if self._phase is WorkerState.SPARE and self._loop is not None:
             self._loop.call_soon_threadsafe(self._called.set)  # a signal alone does not wake a loop without timers
 
-    def _obey(self, order: Order) -> tuple[dict[str, Any], int | None]:
+    def _obey(self, order: SocketOrder) -> tuple[dict[str, Any], int | None]:
         if order.path == SERVE_PATH:
             if self._is_going():
-                raise BadQuestion(409, "it has been told to go")
-            if self._state is WorkerState.SPARE:
-                self._state = WorkerState.STARTING
+                raise BadQuestion(409, "it was ordered to leave")
+            if self._phase is WorkerState.SPARE:
+                self._phase = WorkerState.STARTING
             self._called.set()
-            return {"state": self._state.value}, None
+            return {"state": self._phase.value}, None
         return self._hand_over(order)
 
     def _is_going(self) -> bool:
-        return self.should_exit or self._state is WorkerState.DRAINING
+        return self.should_exit or self._phase is WorkerState.DRAINING
 
-    def _hand_over(self, order: Order) -> tuple[dict[str, Any], int | None]:
+    def _hand_over(self, order: SocketOrder) -> tuple[dict[str, Any], int | None]:
         """Give the public listener to the next circusd of our instance and user, when our own is gone."""
         from xboard_circus.host import procs  # brings psutil, which no worker needs until then
 
@@ -184,26 +222,52 @@ class WorkerServer(uvicorn.Server):
         if procs.is_running(circusd.pid, circusd.started):
             raise BadQuestion(409, f"its circusd, pid {circusd.pid}, lives")
         if self._is_going():
-            raise BadQuestion(409, "it has been told to go")
-        listening = [sock for sock in self._public if sock.family in (socket.AF_INET, socket.AF_INET6)]
-        if len(listening) != 1 or not listening[0].getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
-            raise BadQuestion(409, "it has no listening TCP socket of circusd's")
-        host, port = listening[0].getsockname()[:2]
+            raise BadQuestion(409, "it was ordered to leave")
+        listening = [sock for sock in self._public if sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)]
+        if len(listening) != 1:
+            raise BadQuestion(409, "it has no listening socket of circusd's")
+        where = listening[0].getsockname()
+        host, port = (where, 0) if listening[0].family == socket.AF_UNIX else where[:2]
         return {"host": host, "port": port}, listening[0].fileno()
 
-    async def _become_ready(self, calls: AppCalls) -> None:
-        path, said = self._surroundings.ready_path, None
-        while path is not None and not (answer := await calls.ask(path, timeout=READY_TIMEOUT)).ok:
+    async def _complete_start(self, calls: AppCalls) -> None:
+        """Be up when the live path gives its first good answer, ready when the ready path does.
+
+        The public socket is served since the lifespan is done; what is not up is no use to circusd all the same.
+        """
+        ours = self._surroundings
+        if ours.live_path is not None:
+            answer = await self._until(calls, ours.live_path, lambda answer: answer.works, "up")
+            if answer.refused:
+                log.warning("The live path refuses its probes: %s says: %s", ours.live_path, answer.reason)
+        self._phase = WorkerState.UP
+        ours.mark("up")
+        if ours.ready_path is not None:
+            await self._until(calls, ours.ready_path, lambda answer: answer.ok, "ready")
+        ours.mark("ready")
+
+    async def _until(self, calls: AppCalls, path: str, is_good: Callable[[AppAnswer], bool], what: str) -> AppAnswer:
+        """Ask the app for *path* until the answer is good."""
+        said = None
+        while not is_good(answer := await calls.ask(path, timeout=START_TIMEOUT)):
             if answer.reason != said:
-                log.info("Not ready yet: %s says: %s", path, answer.reason)
+                log.info("Not %s yet: %s says: %s", what, path, answer.reason)
                 said = answer.reason
-            await asyncio.sleep(READY_PERIOD)
-        self._state = WorkerState.READY
-        if (file := self._surroundings.file("ready")) is not None:
-            try:
-                file.touch(mode=0o600)
-            except OSError as error:
-                log.error("Nobody will know that this worker is ready: %s", error)
+            await asyncio.sleep(START_PERIOD)
+        return answer
+
+    def descriptors(self) -> set[int]:
+        """Return what no child of the app may hold: the listeners, and the connections of clients."""
+        transports = [getattr(connection, "transport", None) for connection in self.server_state.connections]
+        sockets = [
+            *self._public,
+            *(sock for server in getattr(self, "servers", ()) for sock in server.sockets),
+            *(transport.get_extra_info("socket") for transport in transports if transport is not None),
+        ]
+        found = {sock.fileno() for sock in sockets if sock is not None}
+        if self._private is not None:
+            found.add(self._private.fileno())
+        return found - {-1}
 
     async def main_loop(self) -> None:
         await super().main_loop()
@@ -213,18 +277,17 @@ class WorkerServer(uvicorn.Server):
         self._lag.tick()
         should_exit = await super().on_tick(counter)
         if self.server_state.default_headers is not self._headers:
-            closing = [CLOSE_HEADER] if self._state is WorkerState.DRAINING else []
+            closing = [CLOSE_HEADER] if self._phase is WorkerState.DRAINING else []
             self._headers[:] = [*self.server_state.default_headers, *closing]
             self.server_state.default_headers = self._headers
         return should_exit
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        limit = self.config.timeout_graceful_shutdown
-        limit = GRACEFUL_SHUTDOWN if limit is None else limit
-        self._state = WorkerState.DRAINING
+        limit = self.drain_limit
+        self._phase = WorkerState.DRAINING
         self.should_exit = True  # of a recycled worker, too, one SIGINT more is to force the end
-        if self._readiness is not None:
-            self._readiness.cancel()
+        if self._starting is not None:
+            self._starting.cancel()
         await stop_accepting(self.servers, sockets or [])
         log.info("Draining %d connection(s)", len(self.server_state.connections))
         await drain(self, idle_limit=min(limit, self.config.timeout_keep_alive + 1), limit=limit)
@@ -242,7 +305,7 @@ class WorkerServer(uvicorn.Server):
             "watcher": self._surroundings.watcher,
             "wid": self._surroundings.wid,
             "uptime": time.monotonic() - STARTED_AT,
-            "state": self._state.value,
+            "state": self._phase.value,
             "lag": self._lag.largest(),
             "lag_latest": self._lag.latest(),
             "threads_used": threads_used,
@@ -259,4 +322,5 @@ class WorkerServer(uvicorn.Server):
         """None also while the app's lifespan has not started: it can't be asked yet."""
         if path is None or self._calls is None:
             return None
-        return asdict(await self._calls.ask(path, timeout=timeout))
+        answer = await self._calls.ask(path, timeout=timeout)
+        return {**asdict(answer), **with_say(answer.reason)}

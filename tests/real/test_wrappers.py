@@ -1,0 +1,218 @@
+"""Workers that circusd does not know by their pid: behind a wrapper; and files in the runtime folder that lie."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from .harness import BUNDLE, FAST_RESTARTS, HERE, Circusd, Watcher, circusd, eventually, holds, kill
+from .processes import process
+
+WORKER = "python -m xboard_circus.worker backend:app --ws none --fd $(circus.sockets.web)"
+QUICK = {
+    "health.live_path": "/health/live",
+    "health.ready_path": "/health/ready",
+    "health.period": 0.3,
+    "health.startup_timeout": 8,
+    "graceful_timeout": 5,
+    **FAST_RESTARTS,
+}
+SHELL = f"sh -c '{WORKER}; exit $?'"
+
+
+def forwarding() -> str:
+    return f"{sys.executable} {HERE / 'wrapper.py'} {WORKER}"
+
+
+def wrapped(command: str, **options: object) -> Watcher:
+    return Watcher(command=command, numprocesses=1, options={**QUICK, **options})
+
+
+def probed(c: Circusd) -> dict[str, Any]:
+    """Wait until the one worker is up and ready, and was probed; return what circusd shows of it."""
+
+    def ready() -> Any:
+        (worker,) = c.watcher()["workers"]
+        return worker["latency"] is not None and worker["ready"] and worker
+
+    found: dict[str, Any] = eventually(ready)
+    return found
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        pytest.param(forwarding(), id="it forwards signals"),
+        pytest.param(SHELL, id="a shell that does not exec"),
+        pytest.param(
+            f"uv run --no-project {WORKER}",
+            id="uv run",
+            marks=pytest.mark.skipif(shutil.which("uv") is None, reason="needs uv"),
+        ),
+    ],
+)
+def test_a_worker_behind_a_wrapper_is_probed_and_replaced_like_any_other(tmp_path: Path, command: str) -> None:
+    """Given a wrapper, then its worker is ready, outlives startup_timeout, is reloaded, and ends with `stop`."""
+    with circusd(tmp_path, watchers=[wrapped(command, **{"health.startup_timeout": 3})], plugins=BUNDLE) as c:
+        first = probed(c)
+        (start,) = c.starts()
+        assert start.pid != first["pid"]
+
+        holds(lambda: [each["pid"] for each in c.watcher()["workers"]] == [first["pid"]], seconds=4)
+        assert c.failures() == []
+
+        result = c.run_cli("reload", "--no-preflight")
+        assert result.returncode == 0, result.stdout + result.stderr
+        eventually(lambda: not process_lives(start.pid))
+        second = c.starts()[-1].pid
+
+        c.do("stop", name="web", waiting=True)
+        eventually(lambda: not process_lives(second))
+
+
+def process_lives(pid: int) -> bool:
+    try:
+        return process(pid).alive
+    except ProcessLookupError:
+        return False
+
+
+@pytest.mark.parametrize("boot", ["", "sleep 60"], ids=["it serves", "it imports the app"])
+def test_a_worker_ends_when_its_wrapper_is_killed(tmp_path: Path, boot: str) -> None:
+    """Given a wrapper that is killed, then its worker does not stay behind, and another takes its place."""
+    with circusd(tmp_path, watchers=[Watcher(command=forwarding(), numprocesses=1, options=QUICK)]) as c:
+        eventually(lambda: c.starts())
+        eventually(lambda: c.said("ready", c.starts()[0].pid))
+        if boot:
+            c.set("boot", boot)
+            c.do("restart", name="web")
+            eventually(lambda: len(c.starts()) == 2)
+        worker = process(c.starts()[-1].pid)
+
+        c.set("boot", "")
+        kill(worker.parent or 0)
+
+        eventually(lambda: not worker.alive)
+        eventually(lambda: c.starts()[-1].pid != worker.pid, what="another takes its place")
+        eventually(lambda: c.said("ready", c.starts()[-1].pid))
+
+
+def test_the_worker_may_stand_in_args(tmp_path: Path) -> None:
+    """Given `cmd = python` and the rest in `args`, then the worker is asked on its private socket."""
+    command, _, args = WORKER.partition(" ")
+    with circusd(tmp_path, watchers=[wrapped(command, args=args)], plugins=BUNDLE) as c:
+        probed(c)
+
+        assert c.watcher()["probe"] == "private"
+        assert "a trial worker was ready" in c.run_cli("check", "--deep").stdout
+
+
+def folder_of(c: Circusd) -> Path:
+    return c.runtime / "r" / c.instance / "web"
+
+
+def test_files_of_the_dead_do_not_speak_for_a_new_worker(tmp_path: Path) -> None:
+    """Given marks under each pid that a new worker may get, then it is up when it says so itself, not before."""
+    with circusd(tmp_path, numprocesses=1, options=QUICK) as c:
+        (first,) = c.wait_ready()
+        c.set("boot", "held")
+        newest = max(int(each.name) for each in Path("/proc").iterdir() if each.name.isdecimal())
+        for pid in range(newest, newest + 2000):
+            (folder_of(c) / f"{pid}.ready").touch()
+            (folder_of(c) / f"{pid}.up").touch()
+
+        kill(first)
+        eventually(lambda: len(c.starts()) == 2)
+        holds(lambda: all(worker["ready_for"] is None for worker in c.watcher()["workers"]), seconds=1)
+
+        c.set("boot", "")
+        c.wait_ready()
+
+
+def test_a_folder_in_the_place_of_a_mark_breaks_nothing(tmp_path: Path) -> None:
+    """Given an app that makes folders of its worker's files' names, when it dies, then that is counted as any death."""
+    with circusd(tmp_path, numprocesses=1, options=QUICK, plugins=BUNDLE) as c:
+        c.set("boot", "held")
+        eventually(lambda: c.watcher()["workers"])
+        (worker,) = c.watcher()["workers"]
+        for suffix in (".ready", ".up"):
+            Path(worker["socket"]).with_suffix(suffix).mkdir()
+        eventually(lambda: c.starts())
+
+        kill(worker["pid"])
+
+        assert eventually(c.failures)[0].pid == worker["pid"]
+        c.set("boot", "")
+        c.wait_ready()
+
+
+def test_files_of_dead_generations_are_swept(tmp_path: Path) -> None:
+    """Given circusd and its workers killed, when it starts and ends again, then only files of the living are there."""
+    with circusd(tmp_path, options=QUICK) as c:
+        old = c.wait_ready()
+        c.kill9()
+        for pid in old:
+            kill(pid)
+        dead = {path.name for path in folder_of(c).iterdir()}
+        assert dead
+
+        c.start_again()
+        c.wait_ready()
+        names = {path.name for path in folder_of(c).iterdir()}
+        assert dead.isdisjoint(names)
+        assert {name.rpartition(".")[2] for name in names} == {"sock", "up", "ready"}
+        c.stop()
+
+        assert list(folder_of(c).iterdir()) == []
+
+
+def test_forked_children_of_the_app_do_not_keep_the_port(tmp_path: Path) -> None:
+    """Given a pool of processes that outlives its worker, when the watcher is stopped, then the port is free."""
+    with circusd(tmp_path, watchers=[Watcher(app="forking_app:app", numprocesses=1, options=QUICK)]) as c:
+        eventually(lambda: c.get("/"))
+        children = [process(int(pid)) for pid in c.get("/fork").split()]
+        assert children
+
+        try:
+            c.do("stop", name="web", waiting=True)
+            port = c.watchers["web"].port
+            eventually(lambda: is_refused(port), what="circusd gives the port back")
+
+            assert all(child.alive for child in children), "no proof: they are gone, and the port with them"
+            socket.create_server(("127.0.0.1", port)).close()
+        finally:
+            for child in children:
+                child.signal(signal.SIGKILL)
+
+
+@pytest.mark.parametrize("how", ["killed", "stopped"])
+def test_the_pool_of_a_dead_worker_is_ended_with_it(tmp_path: Path, how: str) -> None:
+    """Given a pool of processes, when its worker is killed or the watcher is stopped, then the pool is gone too."""
+    with circusd(tmp_path, watchers=[Watcher(app="forking_app:app", numprocesses=1, options=QUICK)]) as c:
+        eventually(lambda: c.get("/"))
+        (worker,) = c.workers()
+        children = [process(int(pid)) for pid in c.get("/pool").split()]
+        before = c.last_told()
+
+        if how == "killed":
+            os.kill(worker, signal.SIGKILL)
+        else:
+            c.do("stop", name="web", waiting=True)
+
+        eventually(lambda: not any(child.alive for child in children), what="the pool is gone")
+        eventually(lambda: c.told("swept", after=before), what="it is recorded")
+
+
+def is_refused(port: int) -> bool:
+    try:
+        socket.create_connection(("127.0.0.1", port), timeout=5).close()
+    except ConnectionRefusedError:
+        return True
+    return False
