@@ -142,8 +142,8 @@ def gone(start: Children) -> Identity:
 
 @pytest.fixture
 def marks(instance: str, gone: Identity) -> dict[str, str]:
-    """What an orphan carries."""
-    return {"XBOARD_INSTANCE": instance, "XBOARD_CIRCUSD": str(gone)}
+    """What an orphan carries, among it the launcher in whose session it is."""
+    return {"XBOARD_INSTANCE": instance, "XBOARD_CIRCUSD": str(gone), "XBOARD_LAUNCHER": f"{os.getsid(0)}:1"}
 
 
 @contextmanager
@@ -170,10 +170,6 @@ def held(pid: int) -> Holder:
 
 def pids(found: list[Holder]) -> list[int | None]:
     return [holder.pid for holder in found]
-
-
-def identities(found: list[Holder]) -> list[str]:
-    return [f"{holder.pid}:{holder.started}" for holder in found]
 
 
 def own_identity() -> Identity:
@@ -207,6 +203,7 @@ def test_a_holder_is_told_whole(start: Children) -> None:
         user=listeners._user_name(os.geteuid()),
         cwd=str(PROJECT),
         address=f"127.0.0.1:{port}",
+        lost=False,
     )
 
 
@@ -356,7 +353,9 @@ def test_an_orphan_names_a_circusd_that_is_gone(start: Children, marks: dict[str
 )
 def test_a_circusd_lives_by_pid_and_start_time(start: Children, instance: str, later: int, alive: bool) -> None:
     own = own_identity()
-    child = start.run(SLEEP, XBOARD_INSTANCE=instance, XBOARD_CIRCUSD=f"{own.pid}:{own.started + later}")
+    launcher = f"{os.getsid(0)}:1"
+    circusd = f"{own.pid}:{own.started + later}"
+    child = start.run(SLEEP, XBOARD_INSTANCE=instance, XBOARD_CIRCUSD=circusd, XBOARD_LAUNCHER=launcher)
     child.line()
 
     assert held(child.pid).circusd_alive is alive
@@ -369,6 +368,22 @@ def test_a_mark_that_names_nobody_makes_no_orphan(start: Children, instance: str
     child.line()
 
     assert (held(child.pid).circusd, listeners.orphans(instance)) == (None, [])
+
+
+def test_a_copied_environment_makes_no_orphan(start: Children, marks: dict[str, str]) -> None:
+    """Given a process with all marks of an orphan, in another session, below a parent that lives, then it is left."""
+    child = start.run(SLEEP, **{**marks, "XBOARD_LAUNCHER": "999999999:1"})
+    child.line()
+
+    assert (held(child.pid).lost, listeners.orphans(marks["XBOARD_INSTANCE"])) == (False, [])
+
+
+def test_a_mark_that_names_a_process_which_is_no_circusd_is_not_believed(start: Children, instance: str) -> None:
+    """Given a mark that names pid 1, below which everything runs, then the process counts as nobody's."""
+    child = start.run(SLEEP, XBOARD_INSTANCE=instance, XBOARD_CIRCUSD=f"1:{procs.start_time(1)}")
+    child.line()
+
+    assert held(child.pid).circusd_alive is False
 
 
 def test_orphans_are_those_of_the_instance(start: Children, marks: dict[str, str]) -> None:

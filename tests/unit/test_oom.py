@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from xboard_circus.host.oom import HOST, OomKills, count_file_of, count_in
-from xboard_circus.supervisor import evidence
+from xboard_circus.supervisor.life import evidence
 
 GROUP = Path("/group/memory.events")
 
@@ -118,11 +118,20 @@ def test_one_kill_explains_one_death_whosever_it_is() -> None:
     kernel = Kernel()
     spawned: Any = [SimpleNamespace(pid=pid, rss=0) for pid in (1, 2)]
     supervisor: Any = SimpleNamespace(oom=kernel.kills, clock=lambda: 9.0, looked_at=0.0)
-    watchers: Any = [SimpleNamespace(supervisor=supervisor, live={each.pid: each}) for each in spawned]
-    supervisor.armed = dict(enumerate(watchers))
+    supervisor.armed = {each.pid: SimpleNamespace(fleet=[each]) for each in spawned}
     evidence.look(supervisor)
     kernel.counts[GROUP] = 1
 
-    told = [evidence.oom_of(armed, each, -signal.SIGKILL) for armed, each in zip(watchers, spawned, strict=True)]
+    told = [evidence.oom_of(kernel.kills, each, -signal.SIGKILL) for each in spawned]
 
     assert [bool(each) for each in told] == [True, False]
+
+
+def test_the_count_of_the_host_proves_nothing_about_a_process_that_was_never_looked_at() -> None:
+    """Where only the host counts, a kill elsewhere would explain the death of a worker too young to be known."""
+    kernel = Kernel(group=None)
+    kernel.look(1)
+    kernel.counts[HOST] = 1
+
+    assert kernel.kills.killed(2) is None
+    assert kernel.kills.killed(1)

@@ -8,12 +8,13 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from xboard_circus.errors import XboardError
-from xboard_circus.host import procs, runtime
+from xboard_circus.host import procs, runtime, worker_files
 
 IS_ROOT = os.geteuid() == 0
 NOBODY = 65534
@@ -206,7 +207,7 @@ def test_the_length_is_counted_in_bytes() -> None:
 def test_the_default_root_leaves_room_for_any_watcher() -> None:
     folder = Path("/tmp/xboard-circus-4294967294") / ("f" * 12) / runtime.safe_name("w" * 100)
 
-    runtime.check_socket_path(folder / "4194304.sock")
+    runtime.check_socket_path(folder / f"{worker_files.new_token()}.sock")
 
 
 # Gates
@@ -286,61 +287,73 @@ def test_a_supervisor_is_one_that_runs(root: Path, gone: procs.Identity) -> None
 # What is left behind
 
 
-def fill(folder: Path, gone: procs.Identity) -> set[str]:
-    """Put everything there that may lie in a watcher's folder, and return the names."""
-    for pid in (gone.pid, os.getpid()):
-        with socket.socket(socket.AF_UNIX) as of_a_worker:
-            of_a_worker.bind(str(folder / f"{pid}.sock"))
-        (folder / f"{pid}.ready").touch()
-    for name in (
-        "gate-3",
-        f"0{gone.pid}.ready",
-        f"{gone.pid}.sock.bak",
-        f"{gone.pid}.txt",
-        "gate-x",
-        "x.sock",
-        "notes",
-    ):
-        (folder / name).touch()
-    (folder / "link.sock").symlink_to("notes")
-    (folder / f"{gone.pid}1.d").mkdir()
-    return {path.name for path in folder.iterdir()}
+@contextmanager
+def filled(folder: Path) -> Iterator[set[str]]:
+    """Put everything there that may lie in a watcher's folder, of a live worker and a dead one; return the names."""
+    with socket.socket(socket.AF_UNIX) as live:
+        live.bind(str(folder / "alive1.sock"))
+        live.listen()
+        with socket.socket(socket.AF_UNIX) as dead, socket.socket(socket.AF_UNIX) as unnamed:
+            dead.bind(str(folder / "dead1.sock"))
+            unnamed.bind(str(folder / "dead2.new"))
+        for name in ("alive1.up", "alive1.ready", "dead1.up", "dead1.ready", "4711.ready", "gate-3"):
+            (folder / name).touch()
+        for name in ("Dead1.ready", "dead1.sock.bak", "dead1.txt", "gate-x", "x.sock", "notes"):
+            (folder / name).touch()
+        (folder / "link.sock").symlink_to("notes")
+        (folder / "dead3.ready").mkdir()
+        yield {path.name for path in folder.iterdir()}
 
 
-def test_only_what_belongs_to_the_gone_is_removed(short: Path, gone: procs.Identity) -> None:
+OF_THE_DEAD = {"dead1.sock", "dead1.up", "dead1.ready", "4711.ready"}
+
+
+def test_only_what_belongs_to_the_dead_is_removed(short: Path) -> None:
     runtime.watcher_dir("abc", "web")
     folder = short / "abc" / "web"
-    before = fill(folder, gone)
+    with filled(folder) as before:
+        removed = runtime.remove_stale("abc")
 
-    removed = runtime.remove_stale("abc")
-
-    assert {path.name for path in removed} == {f"{gone.pid}.sock", f"{gone.pid}.ready", "gate-3"}
+    assert {path.name for path in removed} == OF_THE_DEAD | {"dead2.new", "gate-3"}
     assert {path.name for path in folder.iterdir()} == before - {path.name for path in removed}
 
 
-def test_gates_stay_while_a_circusd_runs(short: Path, gone: procs.Identity) -> None:
+def test_gates_and_sockets_in_the_making_stay_while_a_circusd_runs(short: Path) -> None:
     runtime.watcher_dir("abc", "web")
-    fill(short / "abc" / "web", gone)
-    runtime.write_record("abc", pid=own().pid, started=own().started)
+    with filled(short / "abc" / "web"):
+        runtime.write_record("abc", pid=own().pid, started=own().started)
 
-    removed = runtime.remove_stale("abc")
+        removed = runtime.remove_stale("abc")
 
-    assert {path.name for path in removed} == {f"{gone.pid}.sock", f"{gone.pid}.ready"}
+    assert {path.name for path in removed} == OF_THE_DEAD
 
 
-def test_a_file_is_no_socket_and_a_socket_no_mark(short: Path, gone: procs.Identity) -> None:
+def test_the_files_of_one_worker_go_and_a_folder_of_its_apps_stays(short: Path) -> None:
     runtime.watcher_dir("abc", "web")
     folder = short / "abc" / "web"
-    (folder / f"{gone.pid}.sock").touch()
+    (folder / "dead1.ready").mkdir()
+    with socket.socket(socket.AF_UNIX) as dead:
+        dead.bind(str(folder / "dead1.sock"))
+    (folder / "dead1.up").touch()
+
+    worker_files.remove(folder, "dead1")
+
+    assert [path.name for path in folder.iterdir()] == ["dead1.ready"]
+
+
+def test_a_file_is_no_socket_and_a_socket_no_mark(short: Path) -> None:
+    runtime.watcher_dir("abc", "web")
+    folder = short / "abc" / "web"
+    (folder / "dead1.sock").touch()
     with socket.socket(socket.AF_UNIX) as odd:
-        odd.bind(str(folder / f"{gone.pid}.ready"))
+        odd.bind(str(folder / "dead1.ready"))
 
     assert runtime.remove_stale("abc") == []
 
 
-def test_nothing_is_removed_through_a_link(root: Path, tmp_path: Path, gone: procs.Identity) -> None:
+def test_nothing_is_removed_through_a_link(root: Path, tmp_path: Path) -> None:
     (tmp_path / "elsewhere").mkdir()
-    (tmp_path / "elsewhere" / f"{gone.pid}.ready").touch()
+    (tmp_path / "elsewhere" / "dead1.ready").touch()
     (runtime.instance_dir("abc") / "web").symlink_to(tmp_path / "elsewhere")
 
     assert runtime.remove_stale("abc") == []

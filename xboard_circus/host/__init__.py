@@ -1,1 +1,1 @@
-"""What this host has, read and never decided on: processes, sockets, who listens, and our own runtime folder."""
+"""Read the facts of this host: processes, sockets, listeners, and our own runtime folder. No decisions."""

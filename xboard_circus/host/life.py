@@ -12,20 +12,21 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from xboard_circus.core.lost import Life, is_asked_for
+from xboard_circus.core.lost import CircusdLife, is_asked_for
+from xboard_circus.core.reason import reason_in, with_say
 from xboard_circus.errors import XboardError
 from xboard_circus.host import oom, procs, runtime
 
 BOOT = Path("/proc/sys/kernel/random/boot_id")
 
 
-def read(instance: str) -> Life | None:
-    """Return the last life that was written down; None where there is none, or none that can be read or believed."""
+def read(instance: str) -> CircusdLife | None:
+    """Return the last life that was written down; None where it is missing, unreadable or implausible."""
     try:
         seen = _path(instance).stat().st_mtime
         data = runtime.read_file(instance, runtime.LIFE) or {}
         gone_at, refused_at = data.get("gone_at"), data.get("refused_at")
-        return Life(
+        return CircusdLife(
             pid=int(data["pid"]),
             started=int(data["started"]),
             boot=str(data.get("boot") or ""),
@@ -34,22 +35,22 @@ def read(instance: str) -> Life | None:
             is_ordered=bool(data.get("is_ordered")),
             refused_at=None if refused_at is None else float(refused_at),
             wound_up=bool(data.get("wound_up")),
-            why=str(data.get("why") or ""),
+            why=reason_in(data, "why"),
             gone_at=None if gone_at is None else float(gone_at),
         )
     except (XboardError, OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
 
 
-def write(instance: str, life: Life) -> None:
+def write(instance: str, life: CircusdLife) -> None:
     """Write *life* down in the place of what was there; XboardError where that is not possible."""
     fields = dataclasses.asdict(life)
     del fields["seen"]
-    runtime.write_file(instance, runtime.LIFE, fields)
+    runtime.write_file(instance, runtime.LIFE, {**fields, **with_say(life.why, "why")})
 
 
 def amend(instance: str, circusd: procs.Identity | None = None, **changes: Any) -> None:
-    """Add to what is written of *circusd*, or of whom it is about; nothing is done where it is about another.
+    """Amend the record of *circusd*, or of the one it is about; nothing is done where it is about another.
 
     When it was last seen stays as it was. What can't be written costs a word about it later, and nothing else.
     """
@@ -62,7 +63,7 @@ def amend(instance: str, circusd: procs.Identity | None = None, **changes: Any) 
 
 
 def order_end(instance: str) -> None:
-    """Note that the circusd that runs is told to end; of one that is gone already nothing is changed."""
+    """Record a stop request to the running circusd; the record of one that is gone is not changed."""
     life = read(instance)
     if life is not None and not is_over(life, boot=boot()):
         amend(instance, is_ordered=True)
@@ -80,7 +81,7 @@ def note_seen(instance: str) -> None:
 
 
 def boot() -> str:
-    """Return which start of the host this is; "" where nobody can tell."""
+    """Return which start of the host this is; "" where it is unknown."""
     try:
         return BOOT.read_text().strip()
     except OSError:
@@ -88,32 +89,32 @@ def boot() -> str:
 
 
 def kills_of(pid: int) -> dict[str, int]:
-    """Return how many processes the kernel has killed for want of memory: in the cgroup of *pid*, then on the host."""
+    """Return how many processes the kernel has killed, out of memory: in the cgroup of *pid*, then on the host."""
     own = oom.count_file_of(pid)
     return kills_in(str(path) for path in (own, oom.HOST) if path is not None)
 
 
 def kills_in(files: Iterable[str]) -> dict[str, int]:
-    """Return the same by what these files count; those that tell nothing are left out."""
+    """Return the same by what these files count; those without a count are left out."""
     counts = {file: oom.count_in(Path(file)) for file in files}
     return {file: count for file, count in counts.items() if count is not None}
 
 
-def is_over(life: Life, *, boot: str) -> bool:
-    """Say whether the circusd of *life* is gone: in another start of the host its pid is another's."""
+def is_over(life: CircusdLife, *, boot: str) -> bool:
+    """Return whether the circusd of *life* is gone: in another start of the host its pid is another's."""
     is_same_boot = not life.boot or life.boot == boot
     return not (is_same_boot and procs.is_running(life.pid, life.started))
 
 
-def lost(instance: str) -> Life | None:
-    """Return the life of the last circusd where that is over, in this start of the host, and nobody told it to end."""
+def lost(instance: str) -> CircusdLife | None:
+    """Return the life of the last circusd where that is over, in this start of the host, without a stop request."""
     found, now = read(instance), boot()
     if found is None or found.boot != now or not is_over(found, boot=now) or is_asked_for(found, found.ended_at):
         return None
     return found
 
 
-def kills_since(life: Life) -> Mapping[str, int]:
+def kills_since(life: CircusdLife) -> Mapping[str, int]:
     """Return what the counts that *life* names are now."""
     return kills_in(life.kills)
 

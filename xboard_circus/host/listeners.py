@@ -1,4 +1,4 @@
-"""Find who holds a port or was left behind by an earlier circusd, and stop it.
+"""Find holders of a port and orphans of an earlier circusd, and stop them.
 
 Nothing here is quick enough for circusd's loop, but `try_bind` on a numeric address: call it from a thread. What may be
 stopped is for `xboard_circus.core.ports` to decide. A process's environment is looked into for our own marks, and goes
@@ -15,7 +15,7 @@ import signal
 import socket
 import time
 from collections import defaultdict, deque
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -55,7 +55,7 @@ def holders(host: str, port: int) -> list[Holder]:
 
 
 def orphans(instance: str) -> list[Holder]:
-    """Return every process that carries *instance* and names a circusd that is gone, oldest first.
+    """Return every process that carries *instance*, names a circusd that is gone and has lost its parent, oldest first.
 
     Never ourselves, nor what we run under.
     """
@@ -70,6 +70,8 @@ def orphans(instance: str) -> list[Holder]:
         and holder.instance == instance
         and holder.circusd is not None
         and not holder.circusd_alive
+        and holder.lost
+        and not _is_detached(pid, environ)
         and _is_running(holder)
     ]
     return _oldest_first(found)
@@ -115,7 +117,7 @@ def try_bind(host: str, port: int) -> OSError | None:
 
 
 def holder_of(pid: int, address: str = "") -> Holder | None:
-    """Return what there is to tell of *pid*, which holds *address*; None if it is gone."""
+    """Return the facts of *pid*, which holds *address*; None if it is gone."""
     started = procs.start_time(pid)
     if started is None:
         return None
@@ -140,7 +142,67 @@ def holder_of(pid: int, address: str = "") -> Holder | None:
         instance=marks.instance,
         circusd=None if marks.circusd is None else (marks.circusd.pid, marks.circusd.started),
         circusd_alive=marks.circusd_alive,
+        lost=marks.instance is not None and is_lost(pid, environ or {}),
     )
+
+
+def is_lost(pid: int, environ: Mapping[str, str]) -> bool:
+    """Return whether a process with marks of ours has lost its parent, or is in the session of a worker of ours.
+
+    Marks alone prove nothing: a shell may have been given the environment of a worker. The session cannot be copied:
+    Circus gives each worker one of its own, named by the launcher's pid, and all that it forks stays in it. A process
+    whose parent lives and carries no marks is somebody's.
+    """
+    seen = {pid}
+    while True:
+        launcher = environ.get("XBOARD_LAUNCHER", "").partition(":")[0]
+        try:
+            session = os.getsid(pid)
+        except OSError:
+            return False
+        if launcher == str(session):
+            return True
+        stat = procs.read_stat(pid)
+        if stat is None or stat.parent in seen:
+            return False
+        if stat.parent in (0, 1):
+            return True
+        if not launcher and session == pid and _adopts(stat.parent, environ):
+            return True
+        above = procs.environ(stat.parent) or {}
+        if above.get("XBOARD_INSTANCE") != environ.get("XBOARD_INSTANCE"):
+            return False
+        pid, environ = stat.parent, above
+        seen.add(pid)
+
+
+def _is_detached(pid: int, environ: Mapping[str, str]) -> bool:
+    """Say whether *pid* is in a session that an app of ours has made: it is meant to outlive its worker.
+
+    The session of a worker is named by its launcher. What an app starts does not know the launcher; it is in the
+    session of a dead worker, or in one whose leader lives.
+    """
+    if "XBOARD_WATCHER" not in environ:
+        return False  # a plugin
+    launcher = environ.get("XBOARD_LAUNCHER", "").partition(":")[0]
+    try:
+        session = os.getsid(pid)
+    except OSError:
+        return True
+    if launcher:
+        return launcher != str(session)
+    leader = procs.read_stat(session)
+    return leader is not None and not leader.has_ended
+
+
+def _adopts(parent: int, environ: Mapping[str, str]) -> bool:
+    """Return whether *parent* may have adopted a plugin whose circusd is gone: an older subreaper above us."""
+    try:
+        circusd = procs.Identity.parse(environ.get("XBOARD_CIRCUSD", ""))
+    except ValueError:
+        return False
+    started = procs.start_time(parent)
+    return parent in procs.ancestors() and started is not None and started <= circusd.started
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,8 +223,21 @@ def _marks(process: procs.Identity, environ: dict[str, str]) -> _Marks:
     except ValueError:
         return _Marks(instance)
     # In a container its pid means another process than here, and that it is gone can't be known.
-    alive = procs.is_running(circusd.pid, circusd.started) or not procs.is_of_our_pid_space(process.pid)
+    alive = not procs.is_of_our_pid_space(process.pid) or (
+        procs.is_running(circusd.pid, circusd.started) and _is_circusd_of(process, circusd, instance)
+    )
     return _Marks(instance, circusd, alive)
+
+
+def _is_circusd_of(process: procs.Identity, circusd: procs.Identity, instance: str | None) -> bool:
+    """Return whether *circusd*, which runs, supervises *process*: it is recorded so, or *process* runs below it.
+
+    Everything runs below pid 1, so that proves nothing.
+    """
+    with contextlib.suppress(XboardError):
+        if instance and runtime.supervised_by(circusd) == instance:
+            return True
+    return circusd.pid > 1 and circusd.pid in procs.ancestors(process.pid)
 
 
 def _with_children(asked: Iterable[Holder]) -> list[Holder]:
@@ -186,12 +261,23 @@ def _with_children(asked: Iterable[Holder]) -> list[Holder]:
 
 
 def _goes_with(child: Holder, root: Holder) -> bool:
-    """Say whether *child* has the marks of *root*, or none: it cleared its environment, or may not be looked into."""
+    """Return whether *child* has the marks of *root*, or none: it cleared its environment, or is not readable."""
+    if child.pid is None or (
+        not _is_in_session_of(child.pid, root.pid) and _is_detached(child.pid, procs.environ(child.pid) or {})
+    ):
+        return False
     return child.instance is None or (child.instance, child.circusd) == (root.instance, root.circusd)
 
 
+def _is_in_session_of(pid: int, leader: int | None) -> bool:
+    try:
+        return os.getsid(pid) == leader
+    except OSError:
+        return False
+
+
 def _is_running(holder: Holder) -> bool:
-    """Say whether *holder* still runs; what can't be told counts as running."""
+    """Return whether *holder* still runs; unknown counts as running."""
     if holder.pid is None or holder.started is None:
         return True
     return procs.is_running(holder.pid, holder.started)
@@ -224,7 +310,7 @@ def _wait(targets: Collection[Holder], seconds: float, clock: Callable[[], float
         time.sleep(POLL)
 
 
-def _bind_error(target: sockets.Target) -> OSError | None:
+def _bind_error(target: sockets.BindTarget) -> OSError | None:
     try:
         with socket.socket(target.family, socket.SOCK_STREAM) as trial:
             trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -1,4 +1,4 @@
-"""Tell the kernel's OOM killer from anybody else who sends SIGKILL, by the kernel's own counts of what it killed.
+"""Distinguish the kernel's OOM killer from other senders of SIGKILL, by the kernel's own counts.
 
 Reads a few lines of /proc and /sys, which never block. Where there are none (macOS) nothing is told.
 """
@@ -39,7 +39,7 @@ def count_file_of(pid: int, *, proc: Path = Path("/proc"), cgroups: Path = CGROU
 
 
 def count_in(path: Path) -> int | None:
-    """Return how many processes the kernel has killed, as *path* tells; None where it does not."""
+    """Return how many processes the kernel has killed, as counted in *path*; None without a count."""
     try:
         found = _COUNT.search(path.read_text())
     except OSError:
@@ -48,7 +48,7 @@ def count_in(path: Path) -> int | None:
 
 
 class OomKills:
-    """The counts of the last two looks, so that a death can be compared with the time before it.
+    """The last two OOM counts, so that a death can be compared with the time before it.
 
     One look would not do: a kill that falls between the reaping and the look would be in it already.
     """
@@ -74,11 +74,14 @@ class OomKills:
         self._files, self._counts = files, counts
 
     def killed(self, pid: int) -> str | None:
-        """Say how it is known that the kernel killed *pid* a moment ago; "" if it did not, None if nobody can tell.
+        """Return the evidence that the kernel just killed *pid*; "" if it did not, None if unknown.
 
-        A count that rose by one explains one death.
+        A count that rose by one explains one death. The count of the whole host says nothing of a process that was
+        never looked at: the kernel may have killed anybody.
         """
-        path = self._files.get(pid) or self._find(pid) or HOST
+        path = self._files.get(pid) or self._find(pid)
+        if path is None:
+            return None
         before, latest = self._counts.get(path, (None, None))
         now = self._read(path)
         if now is None or before is None:

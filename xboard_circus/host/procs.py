@@ -22,7 +22,7 @@ _ENDED = frozenset("ZXx")
 
 
 class Stat(NamedTuple):
-    """What the system says of a process in one reading."""
+    """Facts of a process from one reading of /proc or psutil."""
 
     state: str
     parent: int
@@ -31,7 +31,7 @@ class Stat(NamedTuple):
 
     @property
     def has_ended(self) -> bool:
-        """Say whether only the entry in the process table is left.
+        """Return whether only the entry in the process table is left.
 
         A process whose first thread is done is shown as a zombie while its other threads still run, or still let go of
         its files; until the last has ended it can hold a port.
@@ -83,7 +83,7 @@ def age(started: int) -> float:
 
 
 def is_running(pid: int, started: int) -> bool:
-    """Say whether this very process runs; a zombie does not.
+    """Return whether this very process runs; a zombie does not.
 
     One that is there and can't be read (/proc mounted with hidepid, no descriptor left) counts as running: what can't
     be seen must not be taken for gone, or the workers of a live circusd would be taken for orphans.
@@ -122,10 +122,11 @@ def send_signal(pid: int, started: int, signum: int) -> bool:
     return True
 
 
-def ancestors() -> list[int]:
-    """Return the pids that this process runs under, its parent first."""
+def ancestors(of: int | None = None) -> list[int]:
+    """Return the pids that a process (None: this one) runs under, its parent first."""
     found: list[int] = []
-    pid = os.getppid()
+    own = None if of is None else read_stat(of)
+    pid = os.getppid() if of is None else 0 if own is None else own.parent
     while pid > 0 and pid not in found:
         found.append(pid)
         stat = read_stat(pid)
@@ -157,7 +158,7 @@ def environ(pid: int) -> dict[str, str] | None:
 
 
 def is_of_our_pid_space(pid: int) -> bool:
-    """Say whether the pids that *pid* speaks of mean the same to us: those inside a container mean other processes."""
+    """Return whether *pid* is in our PID namespace; a process in a container is not."""
     if sys.platform != "linux":
         return True
     try:
@@ -183,7 +184,7 @@ def snapshot() -> dict[int, Stat]:
 
 
 def read_stat(pid: int) -> Stat | None:
-    """Return what the system says of *pid*; None if it is not there or can't be read."""
+    """Read the facts of *pid*; None if it is not there or can't be read."""
     if sys.platform != "linux":
         try:
             process = psutil.Process(pid)
@@ -215,7 +216,7 @@ def _exists(pid: int) -> bool:
 
 
 def open_pidfd(pid: int) -> int | None:
-    """Return a descriptor that means *pid* alone; None where kernel, sandbox or this build of Python has none.
+    """Open a descriptor of *pid* alone; None where kernel, sandbox or this build of Python has none.
 
     It gets readable when the process ends. ProcessLookupError when that is gone already.
     """

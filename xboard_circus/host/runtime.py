@@ -4,9 +4,14 @@
 
     <root>/<instance>/circusd.json            who supervises this instance, and where it answers
     <root>/<instance>/life.json               that it lives, and whether it was told to end
-    <root>/<instance>/<watcher>/<pid>.sock    the private socket of a worker
-    <root>/<instance>/<watcher>/<pid>.ready   the worker was ready once
+    <root>/<instance>/<watcher>/<token>.sock  the private socket of a worker
+    <root>/<instance>/<watcher>/<token>.up    its start is complete: it serves
+    <root>/<instance>/<watcher>/<token>.ready its ready path, if it has one, succeeded once
     <root>/<instance>/<watcher>/gate-<n>      while it is there, a launcher waits
+
+circusd makes a token for each spawn. A pid would not do: in a container that starts again the same pids come again, and
+the files of a dead worker would speak for a new one; and behind a wrapper (``uv run``) the worker's pid is not the one
+that circusd knows.
 
 Who can write here can have processes of ours stopped and requests sent elsewhere, so every folder must be ours and
 closed to the writing of others. Only the folder of a watcher that runs as another user is that user's.
@@ -28,7 +33,7 @@ from pathlib import Path
 from typing import Any
 
 from xboard_circus.errors import XboardError
-from xboard_circus.host import procs
+from xboard_circus.host import procs, worker_files
 
 VARIABLE = "XBOARD_RUNTIME_DIR"
 RECORD, LIFE = "circusd.json", "life.json"
@@ -38,7 +43,6 @@ LONGEST_SOCKET_PATH = 107 if sys.platform == "linux" else 103
 _LONGEST_NAME = 32
 
 _INSTANCE = re.compile(r"[A-Za-z0-9_-]{1,64}")
-_OF_A_PID = re.compile(r"([1-9][0-9]{0,9})\.(sock|ready)")
 _GATE = re.compile(r"gate-[0-9]+")
 
 
@@ -135,7 +139,7 @@ def make_gate(folder: Path, number: int) -> Path:
 
 
 def write_record(instance: str, **fields: object) -> None:
-    """Write who supervises *instance*; a reader finds the old record or the new one, whole."""
+    """Record the circusd of *instance*; a reader finds the old record or the new one, whole."""
     write_file(instance, RECORD, fields)
 
 
@@ -154,7 +158,7 @@ def write_file(instance: str, file_name: str, fields: Mapping[str, object]) -> N
 
 
 def read_record(instance: str) -> dict[str, Any] | None:
-    """Return who supervises, or last supervised, *instance*; None if there is no record, or a damaged one.
+    """Return the circusd that supervises, or last supervised, *instance*; None without a readable record.
 
     Makes nothing. XboardError where the folder is not ours: whoever wrote there is not to be believed.
     """
@@ -194,7 +198,7 @@ def supervised_by(circusd: procs.Identity) -> str | None:
 
 
 def remove_stale(instance: str) -> list[Path]:
-    """Remove the sockets and ready marks of workers that are gone, and return what was removed.
+    """Remove the sockets and marks of workers that are gone, and return what was removed.
 
     Gates too, while no circusd supervises the instance: call it before `write_record`. Nothing else is touched, however
     it looks: a name must fit whole, and a socket be a socket.
@@ -224,12 +228,12 @@ def _is_stale(path: Path, has_supervisor: bool) -> bool:
     mode = path.lstat().st_mode
     if _GATE.fullmatch(path.name):
         return stat.S_ISREG(mode) and not has_supervisor
-    found = _OF_A_PID.fullmatch(path.name)
-    if found is None or not (stat.S_ISSOCK(mode) if found[2] == "sock" else stat.S_ISREG(mode)):
+    found = worker_files.NAME.fullmatch(path.name)
+    if found is None or not (stat.S_ISSOCK(mode) if found[2] in ("sock", "new") else stat.S_ISREG(mode)):
         return False
-    # That the pid runs as something else by now can't be told for sure, and a live worker's socket must stay.
-    identity = procs.Identity.of(int(found[1]))
-    return not procs.is_running(int(found[1]), identity.started if identity else 0)
+    if found[2] == "new":  # bound and, for a moment, not listening yet: a connection proves nothing
+        return not has_supervisor
+    return not worker_files.takes_connections(path.with_name(f"{found[1]}.sock"))
 
 
 def _folders(folder: Path) -> Iterator[Path]:
@@ -286,7 +290,7 @@ def _group_of(uid: int) -> int:
 
 
 def _check_way(folder: Path, uid: int, gid: int) -> None:
-    """Refuse a place that *uid* can't get to: its workers would fail one by one, each with less to say."""
+    """Refuse a place that *uid* can't get to: otherwise its workers would fail one by one, each with a vaguer error."""
     try:
         groups = os.getgrouplist(pwd.getpwuid(uid).pw_name, gid)
     except KeyError:

@@ -1,4 +1,4 @@
-"""Ask the Linux kernel which sockets listen on a TCP port.
+"""Query the Linux kernel (sock_diag) for sockets that listen on a TCP port.
 
 Over netlink, as ``ss`` does: there the kernel picks the listeners of one port by itself, and says whether a socket on
 ``::`` takes IPv4 connections too. /proc/net/tcp6 does not say that, and has to be read past every open connection of

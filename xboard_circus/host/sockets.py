@@ -20,7 +20,7 @@ from xboard_circus.host import procs, sockdiag
 Address = IPv4Address | IPv6Address
 
 
-class Target(NamedTuple):
+class BindTarget(NamedTuple):
     """One address that a host stands for; *sockaddr* is how ``bind`` takes it."""
 
     family: socket.AddressFamily
@@ -46,21 +46,21 @@ class Listening:
         return f"[{self.address}]:{self.port}" if self.address.version == 6 else f"{self.address}:{self.port}"
 
 
-def targets(host: str, port: int) -> list[Target]:
+def targets(host: str, port: int) -> list[BindTarget]:
     """Return the addresses that *host* stands for; "" means all of IPv4, as it does for ``bind``."""
     try:
         found = socket.getaddrinfo(host or "0.0.0.0", port, type=socket.SOCK_STREAM)
     except OSError as error:
         raise PortError(f"{host} is no address of this machine: {error.strerror}") from error
     return [
-        Target(family, ip_address(str(sockaddr[0]).partition("%")[0]), sockaddr)
+        BindTarget(family, ip_address(str(sockaddr[0]).partition("%")[0]), sockaddr)
         for family, _, _, _, sockaddr in found
         if family in (socket.AF_INET, socket.AF_INET6)
     ]
 
 
 def overlaps(wanted: Address, listening: Address, *, v6only: bool = False) -> bool:
-    """Say whether a bind to *wanted* meets a socket that listens on the same port of *listening*.
+    """Return whether a bind to *wanted* meets a socket that listens on the same port of *listening*.
 
     A socket on ``::`` takes IPv4 too unless it is *v6only*; the one that is to be bound will not be.
 
@@ -81,7 +81,7 @@ def listening(wanted: Collection[Address], port: int) -> list[Listening]:
 
 
 def by_inode(wanted: Collection[Address], port: int) -> list[Listening]:
-    """Find the sockets first, and then who has them among his files."""
+    """Find the sockets first, then the processes that have them open."""
     found = [
         listener
         for listener in sockdiag.listening(port)
@@ -105,7 +105,7 @@ def _pids_of_sockets(inodes: Collection[int]) -> defaultdict[int, set[int]]:
 
 
 def by_process(wanted: Collection[Address], port: int) -> list[Listening]:
-    """Ask each process that may be looked into, by psutil; it can't say whether a socket on ``::`` takes IPv4.
+    """Examine each accessible process, by psutil; it does not know whether a socket on ``::`` takes IPv4.
 
     Not all at once, by `psutil.net_connections`: that is for root alone on macOS, and tells one holder of each socket.
     """

@@ -1,0 +1,122 @@
+"""An orphan carries our marks, and its circusd and parent are gone. Nobody else is ended for a mark."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import pytest
+
+from .harness import BUNDLE, FAST_RESTARTS, Circusd, Watcher, circusd, eventually, holds, kill
+from .ports import stranger
+from .processes import Process, process
+from .state_words import is_port_taken
+
+RETRY = {"port.retry": 0.5, "port.grace": 1, "graceful_timeout": 2, **FAST_RESTARTS}
+SWEEPS = 3.0  # seconds in which a sweep would have ended it
+
+
+@contextlib.contextmanager
+def job_in_a_shell(environ: Mapping[str, str], folder: Path) -> Iterator[list[Process]]:
+    """A shell with *environ* in which a job runs, started from here: shell and job."""
+    shell = subprocess.Popen(["sh", "-c", "sleep 600 & echo $!; wait"], env=environ, cwd=folder, stdout=subprocess.PIPE)
+    job = None
+    try:
+        assert shell.stdout is not None
+        job = process(int(shell.stdout.readline()))
+        yield [process(shell.pid), job]
+    finally:
+        if job is not None:
+            job.signal(signal.SIGKILL)
+        shell.kill()
+        shell.communicate()
+
+
+def do(c: Circusd, *commands: str) -> None:
+    for command in commands:
+        if command == "kill -9":
+            c.kill9()
+        else:
+            result = c.run_cli(command)
+            assert result.returncode == 0, result.stdout + result.stderr
+
+
+def answers(c: Circusd) -> bool:
+    return bool(c.call("numwatchers", timeout=1)["status"] == "ok")
+
+
+WAYS = ["restart", "stop, start", "kill -9, start", "kill -9, clean", "stop, clean"]
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_shell_with_a_workers_environment_is_no_orphan(tmp_path: Path, way: str) -> None:
+    """Given a job in a shell that has a worker's environment and a living parent, when the backend is restarted,
+    stopped, started or cleaned, then both live."""
+    with circusd(tmp_path, options=RETRY) as c:
+        pids = c.wait_ready()
+        with job_in_a_shell(process(pids[0]).environ, tmp_path) as started:
+            do(c, *way.split(", "))
+
+            if not way.endswith("clean"):
+                eventually(lambda: answers(c) and not set(pids) & set(c.wait_ready()), what="new workers serve")
+            holds(lambda: [each.alive for each in started] == [True, True], seconds=SWEEPS, what="it was ended")
+
+
+@pytest.mark.parametrize("mark", ["1:1", "999999999:1", "junk"])
+def test_a_mark_that_names_no_circusd_proves_no_orphan(tmp_path: Path, mark: str) -> None:
+    """Given a process on the port whose marks are ours but name no circusd, and whose parent lives, when circusd
+    starts, then it is named and lives."""
+    watcher = Watcher(options=RETRY)
+    with circusd(tmp_path, watchers=[watcher], start=False) as c:
+        marks = {"XBOARD_INSTANCE": c.instance, "XBOARD_CIRCUSD": mark, "XBOARD_WATCHER": "web"}
+        with stranger(watcher.port, tmp_path, env=marks) as other:
+            c.start_again()
+
+            eventually(lambda: is_port_taken(c.watcher()), what="the port is taken")
+            assert f"pid {other.pid}" in c.watcher()["port"]["reason"]
+            holds(lambda: other.alive, seconds=SWEEPS, what="it was ended")
+
+
+@pytest.mark.parametrize("mark", ["pid 1", "junk"])
+def test_no_mark_evades_the_policy_any(tmp_path: Path, mark: str) -> None:
+    """Given port.policy = any and a process on the port with a mark that names pid 1, or junk, when circusd starts,
+    then it is ended, and the backend serves."""
+    watcher = Watcher(options={**RETRY, "port.policy": "any"})
+    value = f"1:{process(1).started}" if mark == "pid 1" else mark
+    with circusd(tmp_path, watchers=[watcher], start=False) as c:
+        marks = {"XBOARD_INSTANCE": "0123456789ab", "XBOARD_CIRCUSD": value}
+        with stranger(watcher.port, tmp_path, env=marks) as other:
+            c.start_again()
+
+            c.wait_ready()
+            assert not other.alive
+
+
+def test_the_end_of_an_orphan_away_from_the_port_is_recorded(tmp_path: Path) -> None:
+    """Given a worker's task that outlives worker and circusd, when circusd starts again, then it ends the job, and
+    `xboard-circus events` names it."""
+    with circusd(tmp_path, numprocesses=1, options=RETRY, plugins=BUNDLE) as c:
+        (worker,) = c.wait_ready()
+        c.tell(worker, "task")
+        (job,) = eventually(lambda: [found for found in c.processes() if found.command == "sleep 600"])
+        os.kill(worker, signal.SIGSTOP)  # so that it does not serve on and hand over
+        c.kill9()
+        kill(worker)
+        assert job.alive
+
+        c.start_again()
+
+        eventually(lambda: not job.alive, what="the orphan is ended")
+        c.wait_ready()
+
+        def recorded() -> list[str]:
+            """Return the kinds of the events that name the job."""
+            told = c.run_cli("events", "--json").stdout.splitlines()
+            return [each["kind"] for each in map(json.loads, told) if str(job.pid) in each["reason"]]
+
+        eventually(recorded, every=0.5, what="the ledger names the orphan that was ended")

@@ -1,0 +1,60 @@
+"""Find and end the processes of a session whose leader is gone."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+
+import psutil
+
+from xboard_circus.host import procs
+
+POLL = 0.02
+
+
+def members(leader: int) -> list[procs.Identity]:
+    """Return the processes in the session of *leader*, which itself is left out."""
+    found = []
+    for pid in procs.pids():
+        try:
+            if pid == leader or os.getsid(pid) != leader:
+                continue
+        except OSError:
+            continue
+        if (started := procs.start_time(pid)) is not None:
+            found.append(procs.Identity(pid, started))
+    return found
+
+
+def end(leader: int, grace: float) -> list[str]:
+    """End what is left in the session of *leader*, which has ended; return it named. Blocks for *grace* seconds.
+
+    SIGTERM, up to *grace* seconds, SIGKILL. Nothing is done where *leader* is our own session, or runs again: its pid
+    can be given out anew once nobody is left in its session.
+    """
+    stat = procs.read_stat(leader)
+    if leader in (0, 1) or leader == os.getsid(0) or (stat is not None and not stat.has_ended):
+        return []
+    left = members(leader)
+    if not left:
+        return []
+    names = [f"{each.pid} ({_name(each.pid)})" for each in left]
+    for signum, seconds in ((signal.SIGTERM, grace), (signal.SIGKILL, 1.0)):
+        for each in left:
+            try:
+                procs.send_signal(each.pid, each.started, signum)
+            except (ValueError, PermissionError):
+                continue
+        deadline = time.monotonic() + seconds
+        while left and time.monotonic() < deadline:
+            left = [each for each in left if procs.is_running(each.pid, each.started)]
+            time.sleep(POLL)
+    return names
+
+
+def _name(pid: int) -> str:
+    try:
+        return psutil.Process(pid).name()
+    except psutil.Error:
+        return "?"

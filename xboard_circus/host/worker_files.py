@@ -1,0 +1,50 @@
+"""Name, sweep and test the files of a worker in the runtime folder. Imports little: every worker does it."""
+
+from __future__ import annotations
+
+import os
+import re
+import secrets
+import socket
+import stat
+from contextlib import suppress
+from pathlib import Path
+
+SUFFIXES = ("sock", "new", "up", "ready")  # "new": the private socket until it listens
+NAME = re.compile(r"([0-9a-z]{1,16})\.(sock|new|up|ready)")  # a token, or a pid, as versions before had it
+
+
+def new_token() -> str:
+    """Return a name for the files of one worker, which no other worker has had."""
+    return secrets.token_hex(4)
+
+
+def remove(folder: Path, token: str) -> None:
+    """Remove the files of one dead worker. What cannot be removed, such as a folder that its app made, stays."""
+    for suffix in SUFFIXES:
+        with suppress(OSError):
+            (folder / f"{token}.{suffix}").unlink()
+
+
+def takes_connections(path: Path) -> bool:
+    """Return whether a process listens on the unix socket *path*; one whose queue is full does.
+
+    The kernel refuses a connection to a socket whose process is gone.
+    """
+    with socket.socket(socket.AF_UNIX) as door:
+        door.setblocking(False)
+        try:
+            door.connect(os.fspath(path))
+        except (ConnectionRefusedError, FileNotFoundError):
+            return False
+        except OSError:  # a full queue; no right to ask
+            return True
+    return True
+
+
+def is_socket(path: str | os.PathLike[str]) -> bool:
+    """Say whether a unix socket lies at *path*; a file of another kind is nobody's to remove."""
+    try:
+        return stat.S_ISSOCK(os.lstat(path).st_mode)
+    except OSError:
+        return False
