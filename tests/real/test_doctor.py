@@ -26,7 +26,7 @@ def examined(c: Circusd) -> tuple[int, list[Finding]]:
     result = c.run_cli("doctor", "--json")
     assert result.stderr == "", result.stderr
     told = json.loads(result.stdout)
-    assert told["good"] is (result.returncode == 0)
+    assert told["passed"] is (result.returncode == 0)
     return result.returncode, told["findings"]
 
 
@@ -54,14 +54,14 @@ def test_a_backend_that_is_well_is_told_so_and_nothing_is_changed(tmp_path: Path
         assert {"settings", "circusd", "ports", "dependencies", "disk", "memory", "load", "limits", "clock"} <= told
         assert {"control", "firewall", "leftovers", "errors"} <= told
         for topic in ("circusd", "ports", "dependencies", "control", "leftovers"):
-            assert {each["level"] for each in of(found, topic)} == {"good"}, of(found, topic)
-        assert any("web: 2 of 2 workers ready" in each["what"] for each in of(found, "circusd"))
+            assert {each["level"] for each in of(found, topic)} == {"ok"}, of(found, topic)
+        assert any("web: 2 of 2 workers up" in each["what"] for each in of(found, "circusd"))
         port = c.watchers["web"].port
         assert any(f":{port} is held by our circusd" in each["what"] for each in of(found, "ports"))
         assert any(f"(pid {c.pid})" in each["what"] for each in of(found, "limits"))
         assert any("web (pid " in each["what"] for each in of(found, "limits"))
-        assert all(each["level"] == "good" or each["hint"] or each["what"] for each in found)
-        assert "good     circusd: web: 2 of 2 workers ready" in shown.stdout
+        assert all(each["level"] == "ok" or each["hint"] or each["what"] for each in found)
+        assert "ok: circusd: web: 2 of 2 workers up" in shown.stdout
         assert (files(c.folder), c.processes()) == (before, running)
 
 
@@ -77,10 +77,10 @@ def test_a_stranger_on_the_port_is_named(tmp_path: Path) -> None:
 
     assert code == 1
     for found in (before, after):
-        assert [f"pid {os.getpid()}" in each["what"] for each in of(found, "ports", "bad")] == [True], found
-        assert f":{port}" in of(found, "ports", "bad")[0]["what"]
-    assert [each["hint"] for each in of(before, "circusd", "bad")] == ["`xboard-circus start` starts it"]
-    assert "0 of 2 workers ready" in of(after, "circusd", "bad")[0]["what"]
+        assert [f"pid {os.getpid()}" in each["what"] for each in of(found, "ports", "error")] == [True], found
+        assert f":{port}" in of(found, "ports", "error")[0]["what"]
+    assert [each["hint"] for each in of(before, "circusd", "error")] == ["`xboard-circus start` starts it"]
+    assert f"web: blocked: port {port}: " in of(after, "circusd", "error")[0]["what"]
 
 
 def test_a_full_disk_is_told(tmp_path: Path, small_disk: Callable[[str, str], Path]) -> None:
@@ -92,9 +92,9 @@ def test_a_full_disk_is_told(tmp_path: Path, small_disk: Callable[[str, str], Pa
         (small / "filler").write_bytes(b"x" * ((1 << 20) - 8192))
         code, full = examined(c)
 
-    assert of(room, "disk", "bad") == []
+    assert of(room, "disk", "error") == []
     assert code == 1
-    assert [str(small) in each["what"] for each in of(full, "disk", "bad")] == [True]
+    assert [str(small) in each["what"] for each in of(full, "disk", "error")] == [True]
 
 
 def test_low_limits_of_the_shell_and_of_what_runs_are_told(tmp_path: Path) -> None:
@@ -108,12 +108,12 @@ def test_low_limits_of_the_shell_and_of_what_runs_are_told(tmp_path: Path) -> No
         found = json.loads(done.stdout)["findings"]
 
         assert done.returncode == 1
-        assert [each["what"].partition(",")[0] for each in of(found, "limits", "bad")] == [
+        assert [each["what"].partition(",")[0] for each in of(found, "limits", "error")] == [
             "this shell: 256 open files",
             f"circusd (pid {c.pid}): 512 open files",
-            of(found, "limits", "bad")[2]["what"].partition(",")[0],
+            of(found, "limits", "error")[2]["what"].partition(",")[0],
         ]
-        assert of(found, "limits", "bad")[2]["what"].endswith("100 processes")
+        assert of(found, "limits", "error")[2]["what"].endswith("100 processes")
 
 
 def test_what_dead_processes_left_is_told_and_left_there(tmp_path: Path) -> None:
@@ -121,7 +121,8 @@ def test_what_dead_processes_left_is_told_and_left_there(tmp_path: Path) -> None
     with circusd(tmp_path, plugins=BUNDLE, circus={"pidfile": "circusd.pid"}, numprocesses=1) as c:
         worker = process(c.wait_ready()[0])
         folder = c.runtime / "r" / c.instance / "web"
-        eventually(lambda: (folder / f"{worker.pid}.sock").exists())
+        token = Path(eventually(lambda: c.watcher()["workers"][0]["socket"])).stem
+        eventually(lambda: (folder / f"{token}.sock").exists())
         c.kill9()
         eventually(lambda: c.processes() == [worker], what="the plugin has left, and written all that it had to")
         _, orphaned = examined(c)
@@ -134,9 +135,10 @@ def test_what_dead_processes_left_is_told_and_left_there(tmp_path: Path) -> None
         before = sorted(c.runtime.rglob("*"))
         _, found = examined(c)
 
-        assert f"pid {worker.pid}" in of(orphaned, "circusd", "bad")[0]["what"]
+        assert f"pid {worker.pid}" in of(orphaned, "circusd", "error")[0]["what"]
         told = " ".join(each["what"] for each in of(found, "leftovers", "warning"))
-        for name in (f"{worker.pid}.sock", f"{worker.pid}.ready", "gate-3", "circusd.pid", "crash-20261124-1.log"):
+        marks = (f"{token}.ready", f"{token}.sock", f"{token}.up and 1 more")
+        for name in (*marks, "circusd.pid", "crash-20261124-1.log"):
             assert name in told
         assert "ledger.db.damaged-20261124" in told
         assert sorted(c.runtime.rglob("*")) == before
@@ -152,11 +154,13 @@ def test_a_wrong_ini_is_told_with_its_place_and_the_rest_all_the_same(tmp_path: 
         _, missing = examined(c)
 
     assert code == 1
-    assert "health.period = fast: not a number of seconds" in of(wrong, "settings", "bad")[0]["what"]
-    assert "line 1: neither a [section] nor an option" in of(broken, "settings", "bad")[0]["what"]
-    assert "no such file" in of(missing, "settings", "bad")[0]["what"]
+    (fast,) = of(wrong, "settings", "error")
+    assert (fast["section"], fast["option"], fast["value"]) == ("watcher:web", "health.period", "fast")
+    assert "not a number of seconds" in fast["what"]
+    assert "line 1: neither a [section] nor an option" in of(broken, "settings", "error")[0]["what"]
+    assert "no such file" in of(missing, "settings", "error")[0]["what"]
     for found in (broken, missing):
-        assert of(found, "dependencies", "good")
+        assert of(found, "dependencies", "ok")
         assert of(found, "memory")
 
 
@@ -171,7 +175,7 @@ def test_a_circusd_that_does_not_answer_is_told_in_bounded_time(tmp_path: Path) 
         process(c.pid).signal(signal.SIGCONT)
 
     assert code == 1
-    assert f"circusd (pid {c.pid}) runs and does not answer" in of(found, "circusd", "bad")[0]["what"]
+    assert f"circusd (pid {c.pid}) runs and does not answer" in of(found, "circusd", "error")[0]["what"]
     assert took < 30
 
 
@@ -187,11 +191,11 @@ def test_the_last_restart_and_the_last_error_are_told(tmp_path: Path) -> None:
         def told() -> str:
             return " ".join(f"{each['what']} {each['hint']}" for each in of(examined(c)[1], "errors", "warning"))
 
-        found = eventually(lambda: said if "restart" in (said := told()) else None, every=0.5)
+        found = eventually(lambda: said if "failure in" in (said := told()) else None, every=0.5)
 
-    assert "web: 1 restart in the last day, the last at " in found
+    assert "web: 1 failure in the last day, the last at " in found
     assert "SIGKILL" in found
-    assert "`xboard-circus why web` tells more" in found
+    assert "`xboard-circus why web` shows more" in found
     assert "circusd: 1 error in the last day, the last: " in found
     assert "boom of the test" in found
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import resource
+import shutil
 import socket
 import sys
 from collections.abc import Callable, Iterator
@@ -13,7 +14,7 @@ from pathlib import Path
 import pytest
 
 import xboard_circus
-from xboard_circus.checks import file_rules, host_rules, import_rules, port_rules, watcher_rules
+from xboard_circus.checks import circus_plugins, file_rules, host_rules, import_rules, port_rules, watcher_rules
 from xboard_circus.checks.check import Level, Report, check
 from xboard_circus.checks.findings import Finding, report
 from xboard_circus.config import ARM, Config, is_armed, load, log_folders
@@ -75,16 +76,16 @@ def runtime_folder(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.Tem
 
 def told_by_file(config: Config) -> list[str]:
     """Return what the rules say that look at the file alone."""
-    remarks = list(file_rules.remarks(config))
-    remarks += [(each.section, remark) for each in config.watchers for remark in watcher_rules.remarks(config, each)]
-    return [
-        f"{remark.level.value} [{section}] {remark.option}: {remark.what}; {remark.hint}" for section, remark in remarks
+    found = list(file_rules.findings(config))
+    found += [
+        (watcher.section, each) for watcher in config.watchers for each in watcher_rules.findings(config, watcher)
     ]
+    return [f"{each.level.value} [{section}] {each.option}: {each.what}; {each.hint}" for section, each in found]
 
 
 def told_by_host(config: Config) -> list[str]:
-    remarks = [remark for each in config.watchers for remark in host_rules.remarks(config, each)]
-    return [f"{remark.level.value} {remark.option}: {remark.what}; {remark.hint}" for remark in remarks]
+    found = [each for watcher in config.watchers for each in host_rules.findings(config, watcher)]
+    return [f"{each.level.value} {each.option}: {each.what}; {each.hint}" for each in found]
 
 
 def lines(found: Report) -> list[str]:
@@ -148,7 +149,7 @@ def test_a_page_that_is_not_armed_keeps_to_its_own_options(write: Write) -> None
         ),
         pytest.param(
             {"watcher:zed": {"cmd": "sleep 1"}, "watcher:Zed": {"cmd": "sleep 1"}},
-            "error [watcher:zed] : Circus cannot tell it from [watcher:Zed]: names have no case, and a blank is like _;"
+            "error [watcher:zed] : Circus takes it for [watcher:Zed]: names ignore case, and a blank counts as _;"
             " choose another name",
             id="two names that are one to Circus",
         ),
@@ -230,6 +231,12 @@ def test_a_page_that_is_not_armed_keeps_to_its_own_options(write: Write) -> None
             id="a drain as long as Circus's patience",
         ),
         pytest.param(
+            {"watcher:web": {"shell": "True"}},
+            "error [watcher:web] shell: a signal reaches only the shell in front of the worker, which lives on and"
+            " keeps the port; take it out; where the command needs a shell, cmd = sh -c 'exec ...'",
+            id="a shell in front of our worker",
+        ),
+        pytest.param(
             {"watcher:web": {"cmd": "python -m xboard_circus.worker app:app --fd $(circus.sockets.web)"}},
             "warning [watcher:web] cmd: without a limit of its own, uvicorn waits for its clients until Circus kills it"
             " after 30 s; add --timeout-graceful-shutdown 20",
@@ -260,7 +267,7 @@ def test_a_page_that_is_not_armed_keeps_to_its_own_options(write: Write) -> None
                     "priority": "2",
                 }
             },
-            "warning [watcher:own] : nobody clears port 9, which its command binds; add port.port = 9",
+            "warning [watcher:own] : port 9, which its command binds, is not freed before a start; add port.port = 9",
             id="a server that binds by itself",
         ),
         pytest.param(
@@ -271,7 +278,8 @@ def test_a_page_that_is_not_armed_keeps_to_its_own_options(write: Write) -> None
                     "priority": "2",
                 }
             },
-            "warning [watcher:own] : nobody clears port 8000, which its command binds; add port.port = 8000",
+            "warning [watcher:own] : port 8000, which its command binds, is not freed before a start;"
+            " add port.port = 8000",
             id="a server on uvicorn's own port",
         ),
         pytest.param(
@@ -300,7 +308,7 @@ def test_a_page_that_is_not_armed_keeps_to_its_own_options(write: Write) -> None
         ),
         pytest.param(
             {"circus": {"endpoint": "tcp://0.0.0.0:15555"}},
-            "warning [circus] endpoint: there is no password on it: whoever reaches it can run any command here;"
+            "warning [circus] endpoint: it has no password: anyone who can connect to it can run any command here;"
             " write tcp://127.0.0.1:15555",
             id="an endpoint for the world (E8)",
         ),
@@ -374,12 +382,48 @@ def test_a_page_that_is_not_armed_keeps_to_its_own_options(write: Write) -> None
         ),
         pytest.param(
             {"plugin:f": {"use": "circus.plugins.flapping.Flapping"}},
-            "warning [plugin:f] use: it limits nothing: Circus refuses what it orders, in silence; restart.burst and"
-            " restart.cooldown do; delete the section",
-            id="Circus's own limiter (X3)",
+            "error [plugin:f] use: limits nothing: Circus refuses its commands, and logs nothing;"
+            " delete the section; restart.burst and restart.cooldown limit restarts",
+            id="Circus's own limiter",
         ),
         pytest.param(
-            {"plugin:xboard": {"use": "circus.plugins.command_reloader.CommandReloader"}},
+            {"plugin:f": {"use": "circus.plugins.command_reloader.CommandReloader"}},
+            "error [plugin:f] use: looks for a file named like the whole command line, and fails in each round:"
+            " FileNotFoundError; delete the section; `xboard-circus reload` replaces the workers one by one",
+            id="Circus's own reloader",
+        ),
+        pytest.param(
+            {"plugin:f": {"use": "circus.plugins.http_observer.HttpObserver"}},
+            "error [plugin:f] use: cannot be constructed with tornado 6: its process dies again and again;"
+            " delete the section; health.live_path or health.url probes each worker",
+            id="Circus's own probe",
+        ),
+        pytest.param(
+            {"plugin:f": {"use": "circus.plugins.watchdog.WatchDog"}},
+            "error [plugin:f] use: fails at the first process that it finds hung: RuntimeError;"
+            " delete the section; hung workers are replaced without it",
+            id="Circus's own watchdog",
+        ),
+        pytest.param(
+            {
+                "plugin:f": {
+                    "use": "circus.plugins.resource_watcher.ResourceWatcher",
+                    "watcher": "Web",
+                    "max_mem": "200M",
+                }
+            },
+            "error [plugin:f] watcher: restarts all workers of web at once, again and again, while one of them is above"
+            " its limit; delete the section, and write worker.max_rss in [watcher:web]",
+            id="Circus's own limit of memory on an armed watcher",
+        ),
+        pytest.param(
+            {"plugin:f": {"use": "circus.plugins.redis_observer.RedisObserver", "restart_on_timeout": "web"}},
+            "error [plugin:f] restart_on_timeout: restarts all workers of web at once when Redis does not answer;"
+            " take it out; no restart of the workers brings Redis back",
+            id="Circus's own look at Redis, which restarts",
+        ),
+        pytest.param(
+            {"plugin:xboard": {"use": "circus.plugins.statsd.FullStats"}},
             "warning [] : no plugin of xboard-circus: dead workers are replaced, hung and sick ones are not;"
             f" add [plugin:xboard] with use = {BUNDLE}",
             id="nobody probes",
@@ -388,6 +432,51 @@ def test_a_page_that_is_not_armed_keeps_to_its_own_options(write: Write) -> None
 )
 def test_what_the_file_alone_tells(write: Write, changes: Sections, message: str) -> None:
     assert told_by_file(load(write(changes))) == [message]
+
+
+def test_plugins_of_circus_that_touch_no_armed_watcher_are_let_be(write: Write) -> None:
+    job: Sections = {"watcher:job": {"cmd": "sleep 60"}}
+    for name, options in {
+        "statsd.StatsdEmitter": {},
+        "statsd.FullStats": {},
+        "redis_observer.RedisObserver": {},
+        "resource_watcher.ResourceWatcher": {"watcher": "job"},
+    }.items():
+        assert told_by_file(load(write({**job, "plugin:c": {"use": f"circus.plugins.{name}", **options}}))) == []
+
+
+def test_the_plugins_of_circus_that_are_refused_are_in_the_docs() -> None:
+    for page in ("operations.md", "operations.zh-CN.md"):
+        text = (Path(__file__).resolve().parents[2] / "docs" / page).read_text(encoding="utf-8")
+        rows = {line.split("`")[1] for line in text.splitlines() if line.startswith("| `") and line.count("|") == 4}
+        assert {*circus_plugins.BROKEN, *circus_plugins.RESTARTING, "StatsdEmitter", "FullStats"} <= rows, page
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root has another user's watcher")
+def test_a_user_who_may_write_what_root_uses_is_refused(write: Write, tmp_path: Path) -> None:
+    for folder in (tmp_path, *tmp_path.parents):
+        if folder == Path("/tmp"):
+            break
+        folder.chmod(0o755)
+    (tmp_path / "logs").mkdir(mode=0o755)
+    file = write({"watcher:web": {"uid": "nobody", "stdout_stream.filename": "logs/web.log"}})
+
+    def refused() -> list[str]:
+        return [line for line in told_by_host(load(file)) if "has root" in line]
+
+    assert refused() == []
+
+    shutil.chown(tmp_path / "logs", "nobody")
+    assert [line.partition(", which")[0] for line in refused()] == [
+        f"error stdout_stream.filename: nobody may write {tmp_path}/logs"
+    ]
+
+    shutil.chown(file, "nobody")
+    tmp_path.chmod(0o777)
+    assert refused()[0] == (
+        f"error uid: nobody may write {tmp_path} and {file}, which circusd uses as root: who has nobody has root;"
+        f" `chown root {tmp_path} {file}` and `chmod go-w` it, or start circusd as nobody"
+    )
 
 
 def test_what_a_line_hides_is_told_with_its_number(tmp_path: Path) -> None:
@@ -704,7 +793,7 @@ def modules(tmp_path: Path) -> Path:
 
 def imports_of(folder: Path, text: str) -> list[str]:
     config = load(text_file(folder, text))
-    return [f"[{section}] {remark.option}: {remark.what}" for section, remark in import_rules.remarks(config)]
+    return [f"[{section}] {finding.option}: {finding.what}" for section, finding in import_rules.findings(config)]
 
 
 def test_hooks_are_imported_as_circus_will(modules: Path) -> None:
@@ -793,8 +882,8 @@ def held() -> Iterator[int]:
 
 def ports_of(config: Config) -> list[str]:
     return [
-        f"{remark.level.value} [{section}] {remark.option}: {remark.what}; {remark.hint}"
-        for section, remark in port_rules.remarks(config)
+        f"{finding.level.value} [{section}] {finding.option}: {finding.what}; {finding.hint}"
+        for section, finding in port_rules.findings(config)
     ]
 
 
@@ -868,8 +957,8 @@ def test_what_init_writes_passes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 
 def test_a_report_is_sorted_and_says_nothing_twice() -> None:
-    warning = Finding(Level.WARNING, "c.ini", "a", "", None, "odd", "change it")
-    error = Finding(Level.ERROR, "c.ini", "b", "x", "1", "wrong", "write 2")
+    warning = Finding(Level.WARNING, "", "odd", "change it", "a", "c.ini")
+    error = Finding(Level.ERROR, "x", "wrong", "write 2", "b", "c.ini", "1")
 
     found = report([warning, error, warning])
 
@@ -879,6 +968,7 @@ def test_a_report_is_sorted_and_says_nothing_twice() -> None:
         "passed": False,
         "findings": [
             {
+                "topic": "settings",
                 "level": "error",
                 "file": "c.ini",
                 "section": "b",
@@ -888,6 +978,7 @@ def test_a_report_is_sorted_and_says_nothing_twice() -> None:
                 "hint": "write 2",
             },
             {
+                "topic": "settings",
                 "level": "warning",
                 "file": "c.ini",
                 "section": "a",
@@ -901,7 +992,7 @@ def test_a_report_is_sorted_and_says_nothing_twice() -> None:
 
 
 def test_a_secret_in_a_command_is_not_printed() -> None:
-    finding = Finding(Level.ERROR, "c.ini", "watcher:w", "cmd", "run --api-key hunter2", "wrong", "write another")
+    finding = Finding(Level.ERROR, "cmd", "wrong", "write another", "watcher:w", "c.ini", "run --api-key hunter2")
 
     assert str(finding) == "c.ini: [watcher:w] cmd = run --api-key ***: wrong; write another"
 

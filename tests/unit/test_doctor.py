@@ -9,14 +9,15 @@ import threading
 import time
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 import pytest
+from state_views import state_view, watcher_view
 
 from xboard_circus import config as configuration
+from xboard_circus.checks.findings import Finding, Level, good, warning
 from xboard_circus.core.versions import Requirement, satisfies
 from xboard_circus.doctor import (
-    Diagnosis,
-    Level,
     clock,
     control,
     dependencies,
@@ -24,13 +25,12 @@ from xboard_circus.doctor import (
     examine,
     firewall,
     leftovers,
-    limits,
     machine,
     past,
+    process_limits,
     supervision,
 )
 from xboard_circus.doctor.case import Case
-from xboard_circus.doctor.diagnosis import good
 from xboard_circus.doctor.disk import MIB, Room
 from xboard_circus.doctor.machine import Memory
 from xboard_circus.doctor.supervision import of_watcher
@@ -38,7 +38,7 @@ from xboard_circus.host import oom, procs, runtime
 from xboard_circus.instance import Instance
 from xboard_circus.ledger import Record
 from xboard_circus.logs import Line, LogFile
-from xboard_circus.snapshot import Circusd, Snapshot, Watcher, Worker
+from xboard_circus.snapshot import Circusd, Snapshot, Watcher, from_state
 
 GIB = 1024 * MIB
 
@@ -79,37 +79,37 @@ def test_dependencies_are_told_one_by_one_where_they_are_wrong() -> None:
     found = list(dependencies.compared(wanted, installed=installed))
 
     assert [(each.level, each.what) for each in found] == [
-        (Level.BAD, "circus 0.18.0 is installed, and >=0.19,<0.20 is what works"),
-        (Level.BAD, "gone is not installed"),
-        (Level.GOOD, "as required: rich 99.9"),
+        (Level.ERROR, "circus 0.18.0 is installed, and >=0.19,<0.20 is what works"),
+        (Level.ERROR, "gone is not installed"),
+        (Level.OK, "as required: rich 99.9"),
     ]
     assert "pip install 'circus>=0.19,<0.20'" in found[0].hint
 
 
 def test_the_packages_of_this_environment_are_right() -> None:
-    assert {each.level for each in dependencies.look(Case(Path("circus.ini"), now=0.0))} == {Level.GOOD}
+    assert {each.level for each in dependencies.look(Case(Path("circus.ini"), now=0.0))} == {Level.OK}
 
 
 @pytest.mark.parametrize(
     ("room", "level"),
     [
-        pytest.param(Room(100 * GIB, 50 * GIB, 1000, 500), Level.GOOD, id="half full"),
-        pytest.param(Room(100 * GIB, 3 * GIB, 1000, 500), Level.GOOD, id="much of a large disk is little in per cent"),
+        pytest.param(Room(100 * GIB, 50 * GIB, 1000, 500), Level.OK, id="half full"),
+        pytest.param(Room(100 * GIB, 3 * GIB, 1000, 500), Level.OK, id="much of a large disk is little in per cent"),
         pytest.param(Room(100 * GIB, GIB - 1, 1000, 500), Level.WARNING, id="little"),
-        pytest.param(Room(100 * GIB, 99 * MIB, 1000, 500), Level.BAD, id="very little"),
-        pytest.param(Room(64 * MIB, 60 * MIB, 1000, 500), Level.GOOD, id="a small disk"),
-        pytest.param(Room(64 * MIB, 3 * MIB, 1000, 500), Level.BAD, id="a small full disk"),
+        pytest.param(Room(100 * GIB, 99 * MIB, 1000, 500), Level.ERROR, id="very little"),
+        pytest.param(Room(64 * MIB, 60 * MIB, 1000, 500), Level.OK, id="a small disk"),
+        pytest.param(Room(64 * MIB, 3 * MIB, 1000, 500), Level.ERROR, id="a small full disk"),
         pytest.param(Room(100 * GIB, 50 * GIB, 1000, 40), Level.WARNING, id="few inodes"),
-        pytest.param(Room(100 * GIB, 50 * GIB, 1000, 0), Level.BAD, id="no inodes"),
-        pytest.param(Room(100 * GIB, 50 * GIB, 0, 0), Level.GOOD, id="no inodes to count"),
-        pytest.param(Room(100 * GIB, 50 * GIB, 1000, 500, is_read_only=True), Level.BAD, id="read-only"),
+        pytest.param(Room(100 * GIB, 50 * GIB, 1000, 0), Level.ERROR, id="no inodes"),
+        pytest.param(Room(100 * GIB, 50 * GIB, 0, 0), Level.OK, id="no inodes to count"),
+        pytest.param(Room(100 * GIB, 50 * GIB, 1000, 500, is_read_only=True), Level.ERROR, id="read-only"),
     ],
 )
 def test_room_on_a_disk(room: Room, level: Level) -> None:
     assert disk.of_room("/srv", room).level is level
 
 
-@pytest.mark.parametrize(("available", "level"), [(0.5, Level.GOOD), (0.08, Level.WARNING), (0.01, Level.BAD)], ids=str)
+@pytest.mark.parametrize(("available", "level"), [(0.5, Level.OK), (0.08, Level.WARNING), (0.01, Level.ERROR)], ids=str)
 def test_memory(available: float, level: Level) -> None:
     assert machine.of_memory("here", Memory(16 * GIB, int(16 * GIB * available))).level is level
 
@@ -128,7 +128,7 @@ def test_the_limit_of_a_container_leaves_out_what_is_only_cached(tmp_path: Path)
     assert machine.limit_in(tmp_path / "none") is None
 
 
-@pytest.mark.parametrize(("load", "level"), [(1.0, Level.GOOD), (4.0, Level.WARNING), (9.0, Level.BAD)], ids=str)
+@pytest.mark.parametrize(("load", "level"), [(1.0, Level.OK), (4.0, Level.WARNING), (9.0, Level.ERROR)], ids=str)
 def test_load(load: float, level: Level) -> None:
     assert machine.of_load(load, 2).level is level
 
@@ -141,20 +141,19 @@ Max open files            1024                 524288               files
 
 
 def test_limits_are_read_and_compared_with_what_is_recommended() -> None:
-    found = limits.limits_in(LIMITS)
-    told = limits.of_process("web (pid 7)", found, 20, name="web")
+    found = process_limits.limits_in(LIMITS)
+    told = process_limits.of_process("web (pid 7)", found, 20, name="web")
 
-    assert found == limits.Limits(1024, math.inf, 524_288)
-    assert told == Diagnosis(
+    assert found == process_limits.Limits(1024, math.inf, 524_288)
+    assert told == warning(
         "limits",
-        Level.WARNING,
         "web (pid 7): 1024 open files, 20 in use; unlimited processes",
         "`ulimit -n 65536` before `xboard-circus start`; or rlimit_nofile = 65536 in [watcher:web]",
     )
 
 
 def test_a_hard_limit_that_is_too_low_takes_root() -> None:
-    told = limits.of_process("circusd (pid 7)", limits.Limits(1024, 9999, 4096), 20, name="circusd")
+    told = process_limits.of_process("circusd (pid 7)", process_limits.Limits(1024, 9999, 4096), 20, name="circusd")
 
     assert told.hint.startswith("as root, write `* - nofile 65536` into /etc/security/limits.conf")
 
@@ -162,15 +161,18 @@ def test_a_hard_limit_that_is_too_low_takes_root() -> None:
 @pytest.mark.parametrize(
     ("files", "processes", "used", "level"),
     [
-        pytest.param(65_536, 4_096, 10, Level.GOOD, id="as recommended"),
+        pytest.param(65_536, 4_096, 10, Level.OK, id="as recommended"),
         pytest.param(65_536, 4_095, 10, Level.WARNING, id="fewer processes"),
-        pytest.param(256, 4_096, 10, Level.BAD, id="far too few files"),
-        pytest.param(65_536, 100, 10, Level.BAD, id="far too few processes"),
-        pytest.param(65_536, 4_096, 60_000, Level.BAD, id="nearly all in use"),
+        pytest.param(256, 4_096, 10, Level.ERROR, id="far too few files"),
+        pytest.param(65_536, 100, 10, Level.ERROR, id="far too few processes"),
+        pytest.param(65_536, 4_096, 60_000, Level.ERROR, id="nearly all in use"),
     ],
 )
 def test_limits_of_a_process(files: float, processes: float, used: int, level: Level) -> None:
-    assert limits.of_process("circusd", limits.Limits(files, processes), used, name="circusd").level is level
+    assert (
+        process_limits.of_process("circusd", process_limits.Limits(files, processes), used, name="circusd").level
+        is level
+    )
 
 
 NFT_OPEN = """
@@ -197,18 +199,18 @@ To                         Action      From
 @pytest.mark.parametrize(
     ("rules", "port", "expected"),
     [
-        pytest.param({"ufw status": UFW}, 8005, "good ufw lets it through", id="ufw, in a range"),
+        pytest.param({"ufw status": UFW}, 8005, "ok ufw lets it through", id="ufw, in a range"),
         pytest.param({"ufw status": UFW}, 9000, "warning ufw does not seem to", id="ufw, denied"),
-        pytest.param({"ufw status": "Status: inactive", "nft list ruleset": NFT_OPEN}, 8000, "good nftables", id="nft"),
+        pytest.param({"ufw status": "Status: inactive", "nft list ruleset": NFT_OPEN}, 8000, "ok nftables", id="nft"),
         pytest.param({"nft list ruleset": NFT_OPEN}, 9000, "warning nftables does not", id="nft, not named"),
-        pytest.param({"nft list ruleset": NFT_NONE}, 9000, "good nftables", id="nft, that refuses nobody"),
-        pytest.param({"nft list ruleset": ""}, 9000, "good nftables", id="nft, empty"),
-        pytest.param({"iptables -S INPUT": "-P INPUT ACCEPT\n"}, 9000, "good iptables", id="iptables, open"),
+        pytest.param({"nft list ruleset": NFT_NONE}, 9000, "ok nftables", id="nft, that refuses nobody"),
+        pytest.param({"nft list ruleset": ""}, 9000, "ok nftables", id="nft, empty"),
+        pytest.param({"iptables -S INPUT": "-P INPUT ACCEPT\n"}, 9000, "ok iptables", id="iptables, open"),
         pytest.param({"iptables -S INPUT": "-P INPUT DROP\n"}, 9000, "warning iptables", id="iptables, closed"),
         pytest.param(
             {"iptables -S INPUT": "-P INPUT DROP\n-A INPUT -p tcp -m tcp --dport 9000 -j ACCEPT\n"},
             9000,
-            "good iptables",
+            "ok iptables",
             id="iptables, one port",
         ),
         pytest.param({}, 9000, "unknown neither ufw, nft nor iptables", id="nothing to ask"),
@@ -229,19 +231,19 @@ def test_a_firewall_that_cannot_be_read_is_not_called_open() -> None:
 
 
 def test_an_endpoint_for_the_whole_network_is_bad() -> None:
-    assert control.of_address("endpoint", "0.0.0.0", 5555).level is Level.BAD
-    assert control.of_address("endpoint", "127.0.0.1", 5555).level is Level.GOOD
+    assert control.of_address("endpoint", "0.0.0.0", 5555).level is Level.ERROR
+    assert control.of_address("endpoint", "127.0.0.1", 5555).level is Level.OK
 
 
 @pytest.mark.parametrize(
     ("above", "folder", "socket", "level"),
     [
-        (0o755, 0o700, 0o777, Level.GOOD),
-        (0o700, 0o755, 0o777, Level.GOOD),
-        (0o755, 0o755, 0o755, Level.GOOD),
-        (0o755, 0o755, 0o777, Level.BAD),
-        (0o755, 0o750, 0o775, Level.BAD),
-        (0o755, 0o777, None, Level.BAD),
+        (0o755, 0o700, 0o777, Level.OK),
+        (0o700, 0o755, 0o777, Level.OK),
+        (0o755, 0o755, 0o755, Level.OK),
+        (0o755, 0o755, 0o777, Level.ERROR),
+        (0o755, 0o750, 0o775, Level.ERROR),
+        (0o755, 0o777, None, Level.ERROR),
     ],
 )
 def test_a_unix_endpoint_is_as_open_as_its_folders(above: int, folder: int, socket: int | None, level: Level) -> None:
@@ -258,25 +260,24 @@ def test_a_unix_endpoint_is_as_open_as_its_folders(above: int, folder: int, sock
         assert control.of_file("endpoint", path).level is level
 
 
-def watcher(**more: object) -> Watcher:
-    fields: dict[str, object] = {"name": "web", "status": "active", "armed": True, "numprocesses": 2, "workers": ()}
-    return Watcher(**{**fields, **more})  # type: ignore[arg-type]
-
-
-READY = Worker(1, 1, "ready", 1.0)
+def watcher(*words: str, **more: Any) -> Watcher:
+    (found,) = from_state(state_view(watcher_view(*words, **{"numprocesses": 2, **more}))).watchers
+    return found
 
 
 @pytest.mark.parametrize(
     ("found", "level"),
     [
-        pytest.param(watcher(workers=(READY, READY)), Level.GOOD, id="all ready"),
-        pytest.param(watcher(workers=(READY,)), Level.WARNING, id="one missing"),
-        pytest.param(watcher(last_reason="exit code 1"), Level.BAD, id="none"),
-        pytest.param(watcher(cooldown_until=12.0, workers=(READY, READY)), Level.BAD, id="cooling down"),
-        pytest.param(watcher(status="stopped"), Level.BAD, id="stopped"),
-        pytest.param(watcher(numprocesses=0), Level.BAD, id="set to no workers"),
-        pytest.param(watcher(numprocesses=0, armed=False), Level.BAD, id="set to none, not ours"),
-        pytest.param(watcher(armed=False), Level.GOOD, id="not ours"),
+        pytest.param(watcher("up", "up"), Level.OK, id="all up"),
+        pytest.param(watcher("up"), Level.WARNING, id="one missing"),
+        pytest.param(watcher(last_reason="exit code 1"), Level.ERROR, id="none"),
+        pytest.param(watcher("up", "cooling", cooldown_until=12.0), Level.ERROR, id="cooling down"),
+        pytest.param(watcher("up", "hung"), Level.WARNING, id="one hung"),
+        pytest.param(watcher("sick", "sick"), Level.WARNING, id="a dependency is down"),
+        pytest.param(watcher(status="stopped"), Level.ERROR, id="stopped"),
+        pytest.param(watcher(numprocesses=0), Level.ERROR, id="set to no workers"),
+        pytest.param(watcher(numprocesses=0, armed=False), Level.ERROR, id="set to none, not ours"),
+        pytest.param(watcher(armed=False), Level.OK, id="not ours"),
     ],
 )
 def test_watchers(found: Watcher, level: Level) -> None:
@@ -289,16 +290,16 @@ PLUGIN_DOWN = "plugin:xboard {}: hung workers are not noticed"
 @pytest.mark.parametrize(
     ("plugin", "what"),
     [
-        (watcher(name="plugin:xboard", numprocesses=1, workers=(READY,)), None),
+        (watcher("up", name="plugin:xboard", numprocesses=1), None),
         (watcher(name="plugin:xboard", status="stopped"), PLUGIN_DOWN.format("is stopped")),
         (watcher(name="plugin:xboard", numprocesses=0), PLUGIN_DOWN.format("has no process")),
     ],
     ids=["runs", "stopped", "taken away"],
 )
 def test_a_plugin_that_does_not_run_is_told(plugin: Watcher, what: str | None) -> None:
-    snapshot = Snapshot(Circusd(7, 70, "0.1.0", "ipc://x", 5.0), (watcher(workers=(READY, READY)), plugin))
+    snapshot = Snapshot(Circusd(7, 70, "0.1.0", "ipc://x", 5.0), (watcher("up", "up"), plugin))
 
-    found = [each for each in supervision.watchers(snapshot) if each.level is not Level.GOOD]
+    found = [each for each in supervision.watchers(snapshot) if each.level is not Level.OK]
 
     assert [each.what for each in found] == ([] if what is None else [what])
 
@@ -377,8 +378,8 @@ def test_a_watcher_that_is_off_by_the_ini_is_none_that_was_stopped(tmp_path: Pat
 
     told = {diagnosis.what: diagnosis.level for diagnosis in supervision.look(case)}
 
-    assert told["web is stopped"] is Level.BAD
-    assert told["page is off: its section says autostart = False"] is Level.GOOD
+    assert told["web: stopped: the watcher is stopped"] is Level.ERROR
+    assert told["page is off: its section says autostart = False"] is Level.OK
 
 
 def test_restarts_are_counted_by_watcher_without_those_that_were_ordered() -> None:
@@ -391,7 +392,7 @@ def test_restarts_are_counted_by_watcher_without_those_that_were_ordered() -> No
     told = list(past.of_restarts(records))
 
     assert len(told) == 1
-    assert told[0].what.startswith("web: 2 restarts in the last day, the last at ")
+    assert told[0].what.startswith("web: 2 failures in the last day, the last at ")
     assert told[0].what.endswith(": killed for want of memory")
 
 
@@ -416,11 +417,11 @@ def test_a_topic_that_hangs_or_fails_costs_its_own_line(tmp_path: Path, monkeypa
     monkeypatch.setenv("XBOARD_RUNTIME_DIR", str(tmp_path / "runtime"))
     over = threading.Event()
 
-    def hangs(_case: Case) -> list[Diagnosis]:
+    def hangs(_case: Case) -> list[Finding]:
         over.wait(60)
         return []
 
-    def fails(_case: Case) -> list[Diagnosis]:
+    def fails(_case: Case) -> list[Finding]:
         raise ValueError("no such thing")
 
     topics = {"disk": hangs, "clock": fails, "load": lambda _case: [good("load", "none")]}
@@ -432,8 +433,9 @@ def test_a_topic_that_hangs_or_fails_costs_its_own_line(tmp_path: Path, monkeypa
 
     assert time.monotonic() - began < 30
     assert [str(each) for each in found] == [
-        "unknown  disk: gave no answer within 0.3 s",
-        "unknown  clock: could not be looked at: ValueError: no such thing",
-        "good     load: none",
+        "disk: gave no answer within 0.3 s",
+        "clock: could not be looked at: ValueError: no such thing",
+        "load: none",
     ]
+    assert [each.level for each in found] == [Level.UNKNOWN, Level.UNKNOWN, Level.OK]
     assert not os.listdir(tmp_path)

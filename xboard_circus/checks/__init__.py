@@ -1,1 +1,1 @@
-"""What is wrong, or will go wrong, with an ini file: rules, and `check`, which asks them."""
+"""Check an ini file: rules for each kind of fact, and `check`, which runs them."""

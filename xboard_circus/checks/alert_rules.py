@@ -6,7 +6,7 @@ import shutil
 from collections.abc import Iterator
 
 from xboard_circus.alerts.sinks import secrets_of
-from xboard_circus.checks.findings import Level, Remark
+from xboard_circus.checks.findings import Finding, Level
 from xboard_circus.config import AlertConfig, Config
 
 ERROR, WARNING = Level.ERROR, Level.WARNING
@@ -14,21 +14,21 @@ ERROR, WARNING = Level.ERROR, Level.WARNING
 READERS = ("xboard_circus.plugins.bundle.Bundle", "xboard_circus.plugins.alerts.Alerts")
 
 
-def remarks(config: Config) -> Iterator[tuple[str, Remark]]:
-    """Yield (section, remark). No remark quotes a value that may be a secret."""
+def findings(config: Config) -> Iterator[tuple[str, Finding]]:
+    """Yield (section, finding). No finding quotes a value that may be a secret."""
     if config.alerts and not any(plugin.use in READERS for plugin in config.plugins):
         yield (
             config.alerts[0].section,
-            Remark(ERROR, "", "no plugin reads it", f"add [plugin:xboard] use = {READERS[0]}"),
+            Finding(ERROR, "", "no plugin reads it", f"add [plugin:xboard] use = {READERS[0]}"),
         )
     for alert in config.alerts:
-        for remark in _alert(config, alert):
-            yield alert.section, remark
+        for finding in _alert(config, alert):
+            yield alert.section, finding
 
 
-def _alert(config: Config, alert: AlertConfig) -> Iterator[Remark]:
+def _alert(config: Config, alert: AlertConfig) -> Iterator[Finding]:
     for problem in alert.problems:
-        yield Remark(ERROR, problem.option, problem.what, problem.hint)
+        yield Finding(ERROR, problem.option, problem.what, problem.hint)
     wrong = {problem.option for problem in alert.problems}
     for option, secret in secrets_of(alert, config.folder).items():
         if option not in wrong and (fault := secret.fault()):
@@ -37,11 +37,13 @@ def _alert(config: Config, alert: AlertConfig) -> Iterator[Remark]:
             level, hint = (
                 (WARNING, f"export {secret.env}=... where circusd is started") if secret.env else (ERROR, hint)
             )
-            yield Remark(level, option, what, hint)
+            yield Finding(level, option, what, hint)
     options = alert.options
     if options.ca_file and not (config.folder / options.ca_file).is_file():
-        yield Remark(ERROR, "ca_file", f"{config.folder / options.ca_file} is not there", "name a file of certificates")
+        yield Finding(
+            ERROR, "ca_file", f"{config.folder / options.ca_file} is not there", "name a file of certificates"
+        )
     if options.command and shutil.which(options.command[0], path=None) is None:
         found = config.folder / options.command[0]
         if not ("/" in options.command[0] and shutil.which(str(found))):
-            yield Remark(ERROR, "command", f"there is no program {options.command[0]}", "write its whole path")
+            yield Finding(ERROR, "command", f"there is no program {options.command[0]}", "write its whole path")

@@ -49,24 +49,30 @@ def plugin(config: dict[str, Any]) -> dict[str, Any]:
 
 def watcher(config: dict[str, Any]) -> dict[str, Any]:
     """Return the section, the error of each hook, and that of the watcher where no hook is to blame."""
-    if "PYTHONPATH" in config["env"]:
-        for path in config["env"]["PYTHONPATH"].split(os.pathsep):
-            add_site(path)
-    targets = {f"hooks.{name}": hook[0] for name, hook in config["hooks"].items()}
-    errors = {option: error for option, target in targets.items() if (error := found(target, "function"))}
+    errors = import_errors(config)
     for name in ("stdout_stream", "stderr_stream"):
         # Circus opens the log at once; that it can is looked at elsewhere, and a class of the user's may do anything.
         config[name]["filename"] = os.devnull
-        kind = config[name].get("class", "")
-        if "." in kind and (error := found(kind)):
-            errors[f"{name}.class"] = error
-        if "." in kind or len(config[name]) == 1:
+        if "." in config[name].get("class", "") or len(config[name]) == 1:
             config[name] = {}
     return {
         "section": config["__name__"],
         "options": errors,
         "error": None if errors else made("circus.watcher", "Watcher", config),
     }
+
+
+def import_errors(config: dict[str, Any]) -> dict[str, str]:
+    """Return why the hooks and stream classes of a watcher cannot be imported, by option; {} where they can."""
+    if "PYTHONPATH" in config["env"]:
+        for path in config["env"]["PYTHONPATH"].split(os.pathsep):
+            add_site(path)
+    targets = {f"hooks.{name}": (hook[0], "function") for name, hook in config["hooks"].items()}
+    for name in ("stdout_stream", "stderr_stream"):
+        kind = config[name].get("class", "")
+        if "." in kind:
+            targets[f"{name}.class"] = (kind, "class")
+    return {option: error for option, target in targets.items() if (error := found(*target))}
 
 
 def add_site(path: str) -> None:

@@ -1,4 +1,4 @@
-"""Who else on this host, or on another, can reach circusd's endpoints: they have no password.
+"""Check who can connect to circusd's endpoints, which have no password.
 
 Whoever reaches ``endpoint`` can have circusd run any command, as its user; who reaches ``pubsub_endpoint`` or
 ``stats_endpoint`` can read along.
@@ -14,7 +14,7 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from xboard_circus.checks.file_rules import is_loopback, split_endpoint
-from xboard_circus.checks.findings import Level, Remark
+from xboard_circus.checks.findings import Finding, Level
 from xboard_circus.config import Config
 
 FIRST_PERSON = 500 if sys.platform == "darwin" else 1000
@@ -23,7 +23,7 @@ NO_SHELLS = ("nologin", "false", "sync")
 NAMED = 3
 
 
-def remarks(config: Config, others: Collection[str]) -> Iterator[Remark]:
+def findings(config: Config, others: Collection[str]) -> Iterator[Finding]:
     """Yield what is wrong with the endpoints on this host, where *others* are the users that circusd has beside it."""
     for option in ("endpoint", "pubsub_endpoint", *(["stats_endpoint"] if config.circus["statsd"] else [])):
         endpoint, place = str(config.circus[option]), option if option in config.given else ""
@@ -34,21 +34,21 @@ def remarks(config: Config, others: Collection[str]) -> Iterator[Remark]:
             named = ", ".join(sorted(others)[:NAMED]) + (" and others" if len(others) > NAMED else "")
             what = f"every user of this host ({named}) can make circusd run any command"
             hint = "write ipc://FOLDER/circusd.sock, with a FOLDER of mode 0700"
-            yield Remark(Level.WARNING, place, what, hint)
+            yield Finding(Level.WARNING, place, what, hint)
 
 
-def _folder(option: str, folder: Path) -> Iterator[Remark]:
+def _folder(option: str, folder: Path) -> Iterator[Finding]:
     if not folder.is_dir():
-        yield Remark(Level.ERROR, option, f"there is no folder {folder}", f"mkdir -p -m 0700 {folder}")
+        yield Finding(Level.ERROR, option, f"there is no folder {folder}", f"mkdir -p -m 0700 {folder}")
     elif not os.access(folder, os.W_OK):
-        yield Remark(Level.ERROR, option, f"{folder} cannot be written", "name another folder")
+        yield Finding(Level.ERROR, option, f"{folder} cannot be written", "name another folder")
     elif not is_closed(folder):
         what = f"other users can enter {folder}, and who gets at the socket can run any command"
-        yield Remark(Level.WARNING, option, what, "use a folder of its own, and chmod 0700 it")
+        yield Finding(Level.WARNING, option, what, "use a folder of its own, and chmod 0700 it")
 
 
 def is_closed(folder: Path) -> bool:
-    """Say whether only one user, and root, can get into *folder*: it, or a folder on the way, keeps the others out."""
+    """Return whether only one user, and root, can enter *folder*: it, or a folder above, keeps the others out."""
     way = [folder.resolve(), *folder.resolve().parents]
     return any(not stat.S_IMODE(step.stat().st_mode) & 0o077 for step in way)
 

@@ -1,4 +1,4 @@
-"""What can be wrong with an ini file as a whole, told from the file alone. No rule here has an effect."""
+"""Check an ini file as a whole, from the file alone. No effects."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from xboard_circus.checks.findings import Level, Remark
+from xboard_circus.checks import circus_plugins
+from xboard_circus.checks.findings import Finding, Level
 from xboard_circus.config import Config, PluginConfig, SocketConfig, is_armed, is_dashboard, is_our_plugin
 from xboard_circus.config_files import included
 from xboard_circus.options.circus import CIRCUS_OPTIONS, PLUGIN_OPTIONS, SOCKET_OPTIONS
@@ -22,12 +23,6 @@ PAGE_ON_THIS_HOST = "write host = 127.0.0.1, and put a proxy with https in front
 _KINDS = ("watcher", "plugin", "socket", "env")
 _OURS = ("alert",)
 
-# Plugins of Circus's own that were run and found not to work with Circus 0.19.
-_BROKEN_PLUGINS = {
-    "Flapping": "it limits nothing: Circus refuses what it orders, in silence; restart.burst and restart.cooldown do",
-    "HttpObserver": "it cannot even be constructed with tornado 6; health.live_path and health.url do its work",
-    "WatchDog": "it stops at the first process that it finds hung; the private sockets do its work",
-}
 # Circus hands a plugin's options to the watcher that runs it, too.
 _NOT_FOR_PLUGINS = ("cmd", "args", "env", "hooks", "numprocesses")
 
@@ -48,16 +43,16 @@ class Address:
     public: bool
 
 
-def remarks(config: Config) -> Iterator[tuple[str, Remark]]:
-    """Yield (section, remark) for the file as a whole; watchers have rules of their own."""
+def findings(config: Config) -> Iterator[tuple[str, Finding]]:
+    """Yield (section, finding) for the file as a whole; watchers have rules of their own."""
     for rule in RULES:
         yield from rule(config)
     for socket in config.sockets:
-        for remark in _socket(config, socket):
-            yield socket.section, remark
+        for finding in _socket(config, socket):
+            yield socket.section, finding
     for plugin in config.plugins:
-        for remark in _plugin(plugin):
-            yield plugin.name, remark
+        for finding in _plugin(config, plugin):
+            yield plugin.name, finding
 
 
 def addresses(config: Config) -> list[Address]:
@@ -103,108 +98,108 @@ def overlap(one: Address, other: Address) -> bool:
     return one.port == other.port and (len(hosts) == 1 or bool(hosts & {"0.0.0.0", "::", "*", ""}))
 
 
-def _lines(config: Config) -> Iterator[tuple[str, Remark]]:
+def _lines(config: Config) -> Iterator[tuple[str, Finding]]:
     for each in config.scans:
         for first, again in repeated(each):
             what = f"written twice, in lines {first.line} and {again.line}; Circus keeps the first"
-            yield again.section, Remark(ERROR, again.option, what, "delete one")
+            yield again.section, Finding(ERROR, again.option, what, "delete one")
         for name, first_line, line in repeated_sections(each):
-            yield name, Remark(ERROR, "", f"begins twice, in lines {first_line} and {line}", "make it one section")
+            yield name, Finding(ERROR, "", f"begins twice, in lines {first_line} and {line}", "make it one section")
         for line, entry in each.comments:
             what = f"Circus takes the comment in line {line} for the rest of the value, because it is indented"
-            yield entry.section, Remark(ERROR, entry.option, what, "begin the comment in the first column")
+            yield entry.section, Finding(ERROR, entry.option, what, "begin the comment in the first column")
 
 
-def _sections(config: Config) -> Iterator[tuple[str, Remark]]:
+def _sections(config: Config) -> Iterator[tuple[str, Finding]]:
     written = {entry.section for each in config.scans for entry in each.entries}
     for section in dict.fromkeys(config.sections()):
         kind, colon, name = section.partition(":")
         if kind in _KINDS and section not in written:
-            yield section, Remark(WARNING, "", "there is nothing in it, and Circus passes it over", "delete it")
+            yield section, Finding(WARNING, "", "there is nothing in it, and Circus passes it over", "delete it")
         if section in ("circus", "env") or (kind in (*_KINDS, *_OURS) and colon and name.strip()):
             continue
         word, *rest = re.split(r"[:\s.]+", section, maxsplit=1)
         meant = did_you_mean(word, [*_KINDS, *_OURS, "circus"], alike=0.6)
         hint = f"did you mean [{':'.join([meant, *rest])}]?" if meant else "write [watcher:NAME], or delete it"
-        yield section, Remark(WARNING if meant is None else ERROR, "", "Circus reads no section of this kind", hint)
+        yield section, Finding(WARNING if meant is None else ERROR, "", "Circus reads no section of this kind", hint)
 
 
-def _includes(config: Config) -> Iterator[tuple[str, Remark]]:
+def _includes(config: Config) -> Iterator[tuple[str, Finding]]:
     for entry, word, files in included(config.scans[0]):
         if not files:
             yield (
                 "circus",
-                Remark(
+                Finding(
                     ERROR, entry.option, f"{word} leads to no file", "write it as seen from the folder of this file"
                 ),
             )
 
 
-def _circus(config: Config) -> Iterator[tuple[str, Remark]]:
+def _circus(config: Config) -> Iterator[tuple[str, Finding]]:
     for key in config.given:
         meant = did_you_mean(key, CIRCUS_OPTIONS, alike=0.7)
         if key not in CIRCUS_OPTIONS:
             hint = f"did you mean {meant}?" if meant else "delete it"
-            yield "circus", Remark(ERROR if meant else WARNING, key, "Circus does not know this option", hint)
+            yield "circus", Finding(ERROR if meant else WARNING, key, "Circus does not know this option", hint)
     if "stats_endpoint" in config.given and "statsd" not in config.given:
         hint = "write statsd = True if you want circus-top, else delete the line"
         yield (
             "circus",
-            Remark(WARNING, "stats_endpoint", "starts circusd-stats, 20 MiB and 1.7 CPU seconds a minute", hint),
+            Finding(WARNING, "stats_endpoint", "starts circusd-stats, 20 MiB and 1.7 CPU seconds a minute", hint),
         )
     if config.circus["multicast_endpoint"]:
         option = "multicast_endpoint" if "multicast_endpoint" in config.given else ""
         what = "circusd answers anyone on the network who asks for it by multicast"
-        yield "circus", Remark(WARNING, option, what, "write multicast_endpoint = with nothing behind it")
+        yield "circus", Finding(WARNING, option, what, "write multicast_endpoint = with nothing behind it")
 
 
-def _httpd(config: Config) -> Iterator[tuple[str, Remark]]:
+def _httpd(config: Config) -> Iterator[tuple[str, Finding]]:
     host = config.circus["httpd_host"]
     if config.circus["httpd"] and not is_loopback(host):
         yield (
             "circus",
-            Remark(WARNING, "httpd_host", PAGE_IN_THE_NETWORK, PAGE_ON_THIS_HOST.replace("host", "httpd_host")),
+            Finding(WARNING, "httpd_host", PAGE_IN_THE_NETWORK, PAGE_ON_THIS_HOST.replace("host", "httpd_host")),
         )
     if config.circus["httpd"] and any(map(is_dashboard, config.watchers)):
-        yield "circus", Remark(WARNING, "httpd", "there is a watcher for the dashboard already", "delete the line")
+        yield "circus", Finding(WARNING, "httpd", "there is a watcher for the dashboard already", "delete the line")
 
 
-def _endpoints(config: Config) -> Iterator[tuple[str, Remark]]:
+def _endpoints(config: Config) -> Iterator[tuple[str, Finding]]:
     for option in ("endpoint", "pubsub_endpoint"):
         endpoint = str(config.circus[option])
         place = option if option in config.given else ""
         address = split_endpoint(endpoint)
         if address is None and not endpoint.startswith("ipc://"):
-            yield "circus", Remark(ERROR, place, "not an endpoint", "write tcp://127.0.0.1:PORT or ipc://FILE")
+            yield "circus", Finding(ERROR, place, "not an endpoint", "write tcp://127.0.0.1:PORT or ipc://FILE")
         elif address is None and len(endpoint) > len("ipc://") + 107:
-            yield "circus", Remark(ERROR, place, "a unix socket's path has 107 letters at most", "use a shorter path")
+            yield "circus", Finding(ERROR, place, "a unix socket's path has 107 letters at most", "use a shorter path")
         elif address is not None and not is_loopback(address[0]):
-            what = "there is no password on it: whoever reaches it can run any command here"
-            yield "circus", Remark(WARNING, place, what, f"write tcp://127.0.0.1:{address[1]}")
+            what = "it has no password: anyone who can connect to it can run any command here"
+            yield "circus", Finding(WARNING, place, what, f"write tcp://127.0.0.1:{address[1]}")
 
 
-def _ports(config: Config) -> Iterator[tuple[str, Remark]]:
+def _ports(config: Config) -> Iterator[tuple[str, Finding]]:
     seen: list[Address] = []
     for address in addresses(config):
         for other in seen:
             if overlap(address, other):
                 what = f"{address.host}:{address.port} is taken by [{other.section}] {other.option}".rstrip()
-                yield address.section, Remark(ERROR, address.option, what, "choose another port")
+                yield address.section, Finding(ERROR, address.option, what, "choose another port")
                 break
         seen.append(address)
 
 
-def _sharing(config: Config) -> Iterator[tuple[str, Remark]]:
+def _sharing(config: Config) -> Iterator[tuple[str, Finding]]:
     owner: dict[str, str] = {}
     for watcher in config.watchers:
         for used in watcher.sockets_used:
             first = owner.setdefault(used.lower(), watcher.section)
             if first != watcher.section and is_armed(watcher):
                 what = f"[socket:{used}] is [{first}]'s, and its port would be closed when that one stops"
-                yield watcher.section, Remark(ERROR, "cmd", what, "give each watcher a socket of its own")
+                yield watcher.section, Finding(ERROR, "cmd", what, "give each watcher a socket of its own")
 
 
-def _environments(config: Config) -> Iterator[tuple[str, Remark]]:
+def _environments(config: Config) -> Iterator[tuple[str, Finding]]:
     from fnmatch import fnmatch
 
     for section in dict.fromkeys(config.sections()):
@@ -214,67 +209,65 @@ def _environments(config: Config) -> Iterator[tuple[str, Remark]]:
             if not any(fnmatch(watcher.name, pattern.strip()) for watcher in config.watchers):
                 meant = did_you_mean(pattern.strip(), [watcher.name for watcher in config.watchers], alike=0.6)
                 hint = f"did you mean [env:{meant}]?" if meant else "delete it"
-                yield section, Remark(WARNING, "", f"there is no watcher {pattern.strip()}", hint)
+                yield section, Finding(WARNING, "", f"there is no watcher {pattern.strip()}", hint)
 
 
-def _plugins(config: Config) -> Iterator[tuple[str, Remark]]:
+def _plugins(config: Config) -> Iterator[tuple[str, Finding]]:
     armed = [watcher for watcher in config.watchers if is_armed(watcher)]
     if not config.watchers:
         yield (
             "",
-            Remark(ERROR, "", "there is no [watcher:...] in it, so nothing would run", "add one, or see circus.ini"),
+            Finding(ERROR, "", "there is no [watcher:...] in it, so nothing would run", "add one, or see circus.ini"),
         )
     if armed and not any(map(is_our_plugin, config.plugins)):
         what = "no plugin of xboard-circus: dead workers are replaced, hung and sick ones are not"
-        yield "", Remark(WARNING, "", what, f"add [plugin:xboard] with use = {BUNDLE}")
+        yield "", Finding(WARNING, "", what, f"add [plugin:xboard] with use = {BUNDLE}")
 
 
-def _socket(config: Config, socket: SocketConfig) -> Iterator[Remark]:
+def _socket(config: Config, socket: SocketConfig) -> Iterator[Finding]:
     for key in socket.given:
         if key not in SOCKET_OPTIONS:
             meant = did_you_mean(key, SOCKET_OPTIONS, alike=0.6)
-            yield Remark(
+            yield Finding(
                 ERROR, key, "Circus does not know this option", f"did you mean {meant}?" if meant else "delete it"
             )
     if "." in socket.name:
-        yield Remark(ERROR, "", "the port guard does not find a socket with a dot in its name", "leave out the dot")
+        yield Finding(ERROR, "", "the port guard does not find a socket with a dot in its name", "leave out the dot")
     users = [watcher for watcher in config.watchers if socket.name in map(str.lower, watcher.sockets_used)]
     if socket.path is None and not is_loopback(socket.host) and any(map(is_dashboard, users)):
-        yield Remark(WARNING, "host", PAGE_IN_THE_NETWORK, PAGE_ON_THIS_HOST)
+        yield Finding(WARNING, "host", PAGE_IN_THE_NETWORK, PAGE_ON_THIS_HOST)
     option = "so_reuseport" if "so_reuseport" in socket.given else ""
     if socket.path is not None and socket.so_reuseport:
-        yield Remark(ERROR, option, "nobody binds a unix socket that has it", "take it out")
+        yield Finding(ERROR, option, "a unix socket with it is never bound", "take it out")
     elif socket.path is None and not socket.so_reuseport and any(map(is_armed, users)):
         what = "Circus would bind it before its port can be cleaned"
-        yield Remark(ERROR, option, what, "write so_reuseport = True; the guard binds it, once, for all workers")
+        yield Finding(ERROR, option, what, "write so_reuseport = True; the guard binds it, once, for all workers")
     elif socket.so_reuseport and not all(map(is_armed, users)):
-        yield Remark(WARNING, option, "each worker binds a socket of its own, beside any stranger", "arm the watcher")
+        yield Finding(WARNING, option, "each worker binds a socket of its own, beside any stranger", "arm the watcher")
 
 
-def _plugin(plugin: PluginConfig) -> Iterator[Remark]:
+def _plugin(config: Config, plugin: PluginConfig) -> Iterator[Finding]:
     if not plugin.use:
-        yield Remark(ERROR, "", "there is no use = in it, and circusd would not start", f"write use = {BUNDLE}")
+        yield Finding(ERROR, "", "there is no use = in it, and circusd would not start", f"write use = {BUNDLE}")
     for problem in plugin.problems if is_our_plugin(plugin) else ():
-        yield Remark(ERROR, problem.option, problem.what, problem.hint)
+        yield Finding(ERROR, problem.option, problem.what, problem.hint)
     wrong = {problem.option for problem in plugin.problems}
     for key, value in plugin.given.items():
         if key in _NOT_FOR_PLUGINS:
-            yield Remark(ERROR, key, "Circus gives it to the process that runs the plugin, and breaks it", "delete it")
+            yield Finding(ERROR, key, "Circus gives it to the process that runs the plugin, and breaks it", "delete it")
         elif re.search(r"""[\s'"\\]|:::""", value) and key not in wrong:
             what = "Circus pastes it into the plugin's command line as it is, and the plugin dies"
-            yield Remark(ERROR, key, what, "leave out blanks, quotes and backslashes")
+            yield Finding(ERROR, key, what, "leave out blanks, quotes and backslashes")
         elif (
             key not in PLUGIN_OPTIONS and key not in flat(plugin.options) and is_our_plugin(plugin) and key not in wrong
         ):
             meant = did_you_mean(key, PLUGIN_OPTIONS, alike=0.85)
             if meant:
-                yield Remark(ERROR, key, "nobody knows this option", f"did you mean {meant}?")
-    module, _, name = plugin.use.rpartition(".")
-    if module.startswith("circus.plugins") and name in _BROKEN_PLUGINS:
-        yield Remark(WARNING, "use", _BROKEN_PLUGINS[name], "delete the section")
+                yield Finding(ERROR, key, "unknown option", f"did you mean {meant}?")
+    yield from circus_plugins.findings(config, plugin)
 
 
-RULES: tuple[Callable[[Config], Iterator[tuple[str, Remark]]], ...] = (
+RULES: tuple[Callable[[Config], Iterator[tuple[str, Finding]]], ...] = (
     _lines,
     _sections,
     _includes,

@@ -1,4 +1,4 @@
-"""What a check found: where, what is wrong and what to write, one line each."""
+"""The result of `check` and of `doctor`: what is wrong, where, how bad it is and what to do, one line each."""
 
 from __future__ import annotations
 
@@ -12,49 +12,65 @@ _LONGEST_VALUE = 60
 
 
 class Level(enum.Enum):
-    """How bad it is: an error stops a start, a warning does not."""
+    """How bad a finding is, worst first. Only an error stops a start, or ends the command with 1."""
 
     ERROR = "error"
     WARNING = "warning"
+    UNKNOWN = "unknown"
     OK = "ok"
 
 
 @dataclass(frozen=True, slots=True)
-class Remark:
-    """What a rule says about one option of the section that it was given ("" for the section as a whole)."""
-
-    level: Level
-    option: str
-    what: str
-    hint: str
-
-
-@dataclass(frozen=True, slots=True)
 class Finding:
-    """A remark with its place.
+    """One line of `check` or `doctor`.
 
-    >>> str(Finding(Level.ERROR, "circus.ini", "watcher:xboard", "restrt.burst", "5", "unknown option", "drop it"))
+    A rule leaves out the place; `checks.judgement.placed` adds it.
+
+    Attributes:
+        option: The option of *section* that is meant; "" for the section as a whole.
+        file: The ini file as the user named it; "" for what is not in a file, which is named by its *topic*.
+
+    >>> finding = Finding(Level.ERROR, "restrt.burst", "unknown option", "drop it", "watcher:xboard", "circus.ini", "5")
+    >>> str(finding)
     'circus.ini: [watcher:xboard] restrt.burst = 5: unknown option; drop it'
+    >>> str(bad("disk", "12 MiB left on /srv", "delete or move something"))
+    'disk: 12 MiB left on /srv; delete or move something'
     """
 
     level: Level
-    file: str
-    section: str
     option: str
-    value: str | None
     what: str
     hint: str
+    section: str = ""
+    file: str = ""
+    value: str | None = None
+    topic: str = "settings"
 
     def __str__(self) -> str:
-        place = f"{self.file}: [{self.section}]" if self.section else f"{self.file}:"
+        place = f"{self.file or self.topic}:"
+        if self.section:
+            place += f" [{self.section}]"
         if self.option:
             place += f" {self.option}:" if self.value is None else f" {self.option} = {_short(shown(self.value))}:"
         return f"{place} {self.what}; {self.hint}" if self.hint else f"{place} {self.what}"
 
+    def as_dict(self) -> dict[str, str | None]:
+        """Return the finding for ``--json``, with secrets masked."""
+        return {
+            "topic": self.topic,
+            "level": self.level.value,
+            "file": self.file,
+            "section": self.section,
+            "option": self.option,
+            "value": None if self.value is None else shown(self.value),
+            "what": self.what,
+            "hint": self.hint,
+        }
+
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """Everything that a check found, worst first."""
+    """All findings of one command, worst first."""
 
     findings: tuple[Finding, ...]
 
@@ -68,26 +84,12 @@ class Report:
 
     @property
     def passed(self) -> bool:
-        """True where nothing stops a start."""
+        """Return whether there is no error."""
         return not self.errors
 
     def as_dict(self) -> dict[str, object]:
-        """Return the report for ``check --json``."""
-        return {
-            "passed": self.passed,
-            "findings": [
-                {
-                    "level": finding.level.value,
-                    "file": finding.file,
-                    "section": finding.section,
-                    "option": finding.option,
-                    "value": None if finding.value is None else shown(finding.value),
-                    "what": finding.what,
-                    "hint": finding.hint,
-                }
-                for finding in self.findings
-            ],
-        }
+        """Return the report for ``--json``."""
+        return {"passed": self.passed, "findings": [finding.as_dict() for finding in self.findings]}
 
     def _at(self, level: Level) -> list[Finding]:
         return [finding for finding in self.findings if finding.level is level]
@@ -97,6 +99,26 @@ def report(findings: Iterable[Finding]) -> Report:
     """Return the findings as a report: each once, errors first, else in the order in which they came."""
     order = list(Level)
     return Report(tuple(sorted(dict.fromkeys(findings), key=lambda finding: order.index(finding.level))))
+
+
+def good(topic: str, what: str) -> Finding:
+    """Return a finding that needs no action."""
+    return Finding(Level.OK, "", what, "", topic=topic)
+
+
+def warning(topic: str, what: str, hint: str) -> Finding:
+    """Return a finding that may become, or hide, an error."""
+    return Finding(Level.WARNING, "", what, hint, topic=topic)
+
+
+def bad(topic: str, what: str, hint: str) -> Finding:
+    """Return a finding that keeps the backend from running well."""
+    return Finding(Level.ERROR, "", what, hint, topic=topic)
+
+
+def unknown(topic: str, what: str, hint: str = "") -> Finding:
+    """Return a finding on what cannot be read from here."""
+    return Finding(Level.UNKNOWN, "", what, hint, topic=topic)
 
 
 def _short(value: str) -> str:

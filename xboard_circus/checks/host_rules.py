@@ -17,7 +17,7 @@ from pathlib import Path
 
 from circus.util import parse_env_dict
 
-from xboard_circus.checks.findings import Level, Remark
+from xboard_circus.checks.findings import Finding, Level
 from xboard_circus.checks.watcher_rules import argument, words
 from xboard_circus.config import Config, WatcherConfig, is_armed
 
@@ -30,14 +30,14 @@ _CAP_SYS_RESOURCE = 24
 
 @dataclass(frozen=True, slots=True)
 class User:
-    """Who a watcher's workers run as."""
+    """User of a watcher's workers."""
 
     uid: int
     groups: frozenset[int]
     name: str
 
     def may(self, path: Path, mode: int) -> bool:
-        """Say whether the user has the right *mode* (os.R_OK, W_OK, X_OK) on *path* and can get there."""
+        """Return whether the user has the right *mode* (os.R_OK, W_OK, X_OK) on *path* and can get there."""
         try:
             return all(self.has(parent, os.X_OK) for parent in path.resolve().parents) and self.has(path, mode)
         except OSError:
@@ -51,14 +51,14 @@ class User:
         return (found.st_mode >> shift) & mode == mode
 
 
-def remarks(config: Config, watcher: WatcherConfig) -> Iterator[Remark]:
-    """Yield what every rule says about one watcher on this host."""
+def findings(config: Config, watcher: WatcherConfig) -> Iterator[Finding]:
+    """Yield the findings of every rule on one watcher on this host."""
     for rule in RULES:
         yield from rule(config, watcher)
 
 
 def user_of(watcher: WatcherConfig) -> User:
-    """Return who the watcher's workers are; KeyError for a user or group that is not known."""
+    """Return the user of the watcher's workers; KeyError for a user or group that is not known."""
     import grp
     import pwd
 
@@ -81,65 +81,86 @@ def search_path(watcher: WatcherConfig) -> str:
     return os.pathsep.join([os.path.dirname(sys.executable), path]) if is_armed(watcher) else path
 
 
-def _user(config: Config, watcher: WatcherConfig) -> Iterator[Remark]:
+def _user(config: Config, watcher: WatcherConfig) -> Iterator[Finding]:
     try:
         user = user_of(watcher)
     except KeyError as error:
         option = "gid" if watcher.gid and watcher.gid in str(error) else "uid"
-        yield Remark(ERROR, option, "not known on this host", "create it, or name one that `getent` knows")
+        yield Finding(ERROR, option, "not known on this host", "create it, or name one that `getent` knows")
         return
     if os.geteuid() == 0:
         return
     if user.uid != os.geteuid():
-        yield Remark(ERROR, "uid", "only root may become another user", "start circusd as root, or take it out")
+        yield Finding(ERROR, "uid", "only root may become another user", "start circusd as root, or take it out")
     elif watcher.gid is not None and not user.groups <= {os.getegid(), *os.getgroups()}:
-        yield Remark(ERROR, "gid", "only root may take on another group", "start circusd as root, or take it out")
+        yield Finding(ERROR, "gid", "only root may take on another group", "start circusd as root, or take it out")
 
 
-def _working_dir(config: Config, watcher: WatcherConfig) -> Iterator[Remark]:
+def _writable(config: Config, watcher: WatcherConfig) -> Iterator[Finding]:
+    """Refuse files of root's circusd that the watcher's user may write: that user could become root.
+
+    Plugins and `check` run in the folder of the ini, so a `json.py` put there is imported by root.
+    """
+    user = _known_user(watcher)
+    if os.geteuid() != 0 or user is None or user.uid == 0:
+        return
+    paths = {"uid": [config.folder, *(scan.file for scan in config.scans)]}
+    for name, stream in watcher.streams.items():
+        if "filename" in stream:
+            paths[f"{name}_stream.filename"] = [(config.folder / stream["filename"]).parent]
+    for option, found in paths.items():
+        writable = [str(path) for path in found if path.exists() and user.may(path, os.W_OK)]
+        if writable:
+            used = f"{' and '.join(writable)}, which circusd uses as root"
+            what = f"{user.name} may write {used}: who has {user.name} has root"
+            hint = f"`chown root {' '.join(writable)}` and `chmod go-w` it, or start circusd as {user.name}"
+            yield Finding(ERROR, option, what, hint)
+
+
+def _working_dir(config: Config, watcher: WatcherConfig) -> Iterator[Finding]:
     folder, option = watcher.working_dir, "working_dir" if "working_dir" in watcher.given else ""
     if not folder.is_dir():
-        yield Remark(ERROR, option, f"there is no folder {folder}", f"mkdir -p {folder}")
+        yield Finding(ERROR, option, f"there is no folder {folder}", f"mkdir -p {folder}")
     elif (user := _known_user(watcher)) and not user.may(folder, os.X_OK):
-        yield Remark(ERROR, option, f"{user.name} may not enter {folder}", f"chmod o+x {folder} and what is above it")
+        yield Finding(ERROR, option, f"{user.name} may not enter {folder}", f"chmod o+x {folder} and what is above it")
 
 
-def _log_files(config: Config, watcher: WatcherConfig) -> Iterator[Remark]:
+def _log_files(config: Config, watcher: WatcherConfig) -> Iterator[Finding]:
     for name, stream in watcher.streams.items():
         if "filename" not in stream:
             continue
         option, file = f"{name}_stream.filename", config.folder / stream["filename"]
-        if remark := not_writable(option, file, "Circus drops the watcher"):
-            yield remark
+        if finding := not_writable(option, file, "Circus drops the watcher"):
+            yield finding
 
 
-def not_writable(option: str, file: Path, consequence: str) -> Remark | None:
+def not_writable(option: str, file: Path, consequence: str) -> Finding | None:
     """Return what keeps circusd from writing *file*; that the folder is only missing is put right by our `start`."""
     folder = file.parent
     if not folder.exists():
         above = next(parent for parent in folder.parents if parent.exists())
         if above.is_dir() and os.access(above, os.W_OK | os.X_OK):
             what = f"there is no folder {folder}; `xboard-circus start` makes it, but under bare circusd {consequence}"
-            return Remark(WARNING, option, what, f"mkdir -p {folder}")
+            return Finding(WARNING, option, what, f"mkdir -p {folder}")
     target = file if file.exists() else folder
     if folder.is_dir() and not file.is_dir() and os.access(target, os.W_OK):
         return None
-    return Remark(ERROR, option, f"{file} cannot be written, and {consequence}", "name another file")
+    return Finding(ERROR, option, f"{file} cannot be written, and {consequence}", "name another file")
 
 
-def _limits(config: Config, watcher: WatcherConfig) -> Iterator[Remark]:
+def _limits(config: Config, watcher: WatcherConfig) -> Iterator[Finding]:
     for name, wanted in watcher.rlimits.items():
         number = getattr(resource, f"RLIMIT_{name.upper()}", None)
         if number is None:
             known = sorted(word[7:].lower() for word in dir(resource) if word.startswith("RLIMIT_"))
-            yield Remark(ERROR, f"rlimit_{name}", "no such limit on this system", f"known are {', '.join(known)}")
+            yield Finding(ERROR, f"rlimit_{name}", "no such limit on this system", f"known are {', '.join(known)}")
             continue
         hard = resource.getrlimit(number)[1]
         # For open files, Circus and the launcher read "no limit" as the hard limit.
         most = hard if number == resource.RLIMIT_NOFILE and wanted == resource.RLIM_INFINITY else wanted
         if _exceeds(most, hard) and not _may_raise(number, most):
             hint = f"write rlimit_{name} = {hard} or less, or raise the hard limit for circusd"
-            yield Remark(ERROR, f"rlimit_{name}", f"above the hard limit of {hard}, and no worker would start", hint)
+            yield Finding(ERROR, f"rlimit_{name}", f"above the hard limit of {hard}, and no worker would start", hint)
 
 
 def _exceeds(value: int, hard: int) -> bool:
@@ -147,7 +168,7 @@ def _exceeds(value: int, hard: int) -> bool:
 
 
 def _may_raise(number: int, value: int) -> bool:
-    """Say whether this process may set *value* above its hard limit."""
+    """Return whether this process may set *value* above its hard limit."""
     try:
         status = Path("/proc/self/status").read_text()
         capable = int(status.partition("CapEff:")[2].split()[0], 16) >> _CAP_SYS_RESOURCE & 1
@@ -157,7 +178,7 @@ def _may_raise(number: int, value: int) -> bool:
     return bool(capable) and (number != resource.RLIMIT_NOFILE or value <= most_files)
 
 
-def _program(config: Config, watcher: WatcherConfig) -> Iterator[Remark]:
+def _program(config: Config, watcher: WatcherConfig) -> Iterator[Finding]:
     command = words(watcher)
     if watcher.shell or not command or "$(" in command[0] or "((" in command[0]:
         return
@@ -168,17 +189,17 @@ def _program(config: Config, watcher: WatcherConfig) -> Iterator[Remark]:
         program = shutil.which(command[0], path=path)
     if program is None or not os.access(program, os.X_OK) or os.path.isdir(program):
         where = "" if os.sep in command[0] else f" in PATH={path}"
-        yield Remark(ERROR, "cmd", f"there is no program {command[0]}{where}", "install it, or write its whole path")
+        yield Finding(ERROR, "cmd", f"there is no program {command[0]}{where}", "install it, or write its whole path")
         return
     user = _known_user(watcher)
     if user and watcher.uid and not user.may(Path(program), os.X_OK):
         what = f"{user.name} may not run {program}"
-        yield Remark(ERROR, "cmd", what, "put the environment into a folder that this user can enter, such as /opt")
+        yield Finding(ERROR, "cmd", what, "put the environment into a folder that this user can enter, such as /opt")
         return
     yield from _modules(watcher, command, program)
 
 
-def _modules(watcher: WatcherConfig, command: list[str], program: str) -> Iterator[Remark]:
+def _modules(watcher: WatcherConfig, command: list[str], program: str) -> Iterator[Finding]:
     """Look for the module of ``python -m MODULE`` and, where that serves an app, for the app's."""
     if not os.path.basename(program).startswith("python") or command[1:2] != ["-m"] or len(command) < 3:
         return
@@ -193,7 +214,7 @@ def _modules(watcher: WatcherConfig, command: list[str], program: str) -> Iterat
             hint = (
                 "install it for that Python" if module == wanted[0] else "write the module:app that uvicorn is to serve"
             )
-            yield Remark(ERROR, "cmd", f"{program} finds no module {module} in {watcher.working_dir}{error}", hint)
+            yield Finding(ERROR, "cmd", f"{program} finds no module {module} in {watcher.working_dir}{error}", hint)
             return
 
 
@@ -230,8 +251,9 @@ def _known_user(watcher: WatcherConfig) -> User | None:
         return None
 
 
-RULES: tuple[Callable[[Config, WatcherConfig], Iterator[Remark]], ...] = (
+RULES: tuple[Callable[[Config, WatcherConfig], Iterator[Finding]], ...] = (
     _user,
+    _writable,
     _working_dir,
     _log_files,
     _limits,

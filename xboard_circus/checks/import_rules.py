@@ -1,4 +1,4 @@
-"""Whether Circus will find every hook, plugin and class that an ini file names; asked of processes of their own."""
+"""Check that Circus finds every hook, plugin and class of an ini file, in processes of their own."""
 
 from __future__ import annotations
 
@@ -11,56 +11,58 @@ from pathlib import Path
 from typing import Any
 
 from xboard_circus.checks import dry_run
-from xboard_circus.checks.findings import Level, Remark
+from xboard_circus.checks.findings import Finding, Level
 from xboard_circus.config import Config, PluginConfig
 
 TIMEOUT = 60.0
+NO_WATCHER = "Circus runs on without this watcher"
 
 
-def remarks(config: Config) -> Iterator[tuple[str, Remark]]:
-    """Yield (section, remark) for everything that circusd or a plugin's process could not load."""
+def findings(config: Config) -> Iterator[tuple[str, Finding]]:
+    """Yield (section, finding) for everything that circusd or a plugin's process could not load."""
     found = _loaded(["circusd", str(config.path)], folder=config.folder)
     if isinstance(found, str):
-        yield "", Remark(Level.ERROR, "", f"circusd could not load it: {found}", "")
+        yield "", Finding(Level.ERROR, "", f"circusd could not load it: {found}", "")
         return
     for watcher in found["watchers"]:
         for option, error in watcher["options"].items():
-            yield watcher["section"], _not_imported(option, error, "Circus runs on without this watcher")
+            yield watcher["section"], not_imported(option, error, NO_WATCHER)
         if watcher["error"]:
-            yield watcher["section"], Remark(Level.ERROR, "", f"Circus drops this watcher: {watcher['error']}", "")
+            yield watcher["section"], Finding(Level.ERROR, "", f"Circus drops this watcher: {watcher['error']}", "")
     for socket in found["sockets"]:
         if socket["error"]:
-            yield socket["section"], Remark(Level.ERROR, "", f"Circus drops this socket: {socket['error']}", "")
+            yield socket["section"], Finding(Level.ERROR, "", f"Circus drops this socket: {socket['error']}", "")
     failed = {plugin["section"]: plugin["error"] for plugin in found["plugins"] if plugin["error"]}
     for section, error in failed.items():
-        yield section, _not_imported("use", error, "circusd does not start")
+        yield section, not_imported("use", error, "circusd does not start")
     for plugin in config.plugins:
         if plugin.use and plugin.name not in failed:
-            for remark in _in_its_process(config, plugin, path=found["path"], hooks_from=found["from"]):
-                yield plugin.name, remark
+            for finding in _in_its_process(config, plugin, path=found["path"], hooks_from=found["from"]):
+                yield plugin.name, finding
 
 
-def _not_imported(option: str, error: str, consequence: str) -> Remark:
+def not_imported(option: str, error: str, consequence: str) -> Finding:
+    """Return the finding on a hook, plugin or class that circusd's Python does not import."""
     what = f"cannot be imported, and {consequence}: {error}"
-    return Remark(Level.ERROR, option, what, f"name what circusd can import; its Python is {sys.executable}")
+    return Finding(Level.ERROR, option, what, f"name what circusd can import; its Python is {sys.executable}")
 
 
 def _in_its_process(
     config: Config, plugin: PluginConfig, *, path: list[str], hooks_from: str | None
-) -> Iterator[Remark]:
-    """Look whether the plugin's own process finds it too: it starts in another folder, with that folder on its path."""
+) -> Iterator[Finding]:
+    """Check that the plugin's own process finds it too: it starts in another folder, with that folder on its path."""
     folder = config.folder / plugin.given.get("working_dir", ".")
     if not folder.is_dir():
-        yield Remark(Level.ERROR, "working_dir", f"there is no folder {folder}", f"mkdir -p {folder}")
+        yield Finding(Level.ERROR, "working_dir", f"there is no folder {folder}", f"mkdir -p {folder}")
         return
     found = _loaded(["plugin", plugin.use], folder=folder, PYTHONPATH=os.pathsep.join(path))
     if isinstance(found, str):
-        yield _not_imported("use", found, "the plugin dies again and again, in silence")
+        yield not_imported("use", found, "the plugin dies again and again, in silence")
     elif found["error"]:
-        yield _not_imported("use", found["error"], "the plugin dies again and again, in silence")
+        yield not_imported("use", found["error"], "the plugin dies again and again, in silence")
     elif plugin.use.startswith("xboard_circus.") and _differ(found["from"], hooks_from):
         what = f"comes from {Path(found['from']).parent}, but the hooks from {Path(str(hooks_from)).parent}"
-        yield Remark(Level.WARNING, "use", what, "write working_dir = / here, or set PYTHONSAFEPATH=1 for circusd")
+        yield Finding(Level.WARNING, "use", what, "write working_dir = / here, or set PYTHONSAFEPATH=1 for circusd")
 
 
 def _differ(one: str | None, other: str | None) -> bool:

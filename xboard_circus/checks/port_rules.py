@@ -1,4 +1,4 @@
-"""Whether every port that an ini file asks for can be had on this host, and who has it if not."""
+"""Check that each port of an ini file is free on this host, and name its holder if not."""
 
 from __future__ import annotations
 
@@ -7,23 +7,25 @@ import os
 from collections.abc import Iterator
 
 from xboard_circus.checks.file_rules import Address, addresses
-from xboard_circus.checks.findings import Level, Remark
+from xboard_circus.checks.findings import Finding, Level
 from xboard_circus.config import Config, WatcherConfig, is_armed
 from xboard_circus.core.ports import Holder, Kind, Policy, classify, plan
 from xboard_circus.errors import XboardError
 from xboard_circus.host import listeners, procs, runtime
+from xboard_circus.host.worker_files import new_token
 
-_LONGEST_PID = 10
 
+def findings(config: Config, *, stranger: Level = Level.WARNING) -> Iterator[tuple[str, Finding]]:
+    """Yield (section, finding) for every address that cannot be bound; our own circusd may have it, of course.
 
-def remarks(config: Config) -> Iterator[tuple[str, Remark]]:
-    """Yield (section, remark) for every address that cannot be bound; our own circusd may have it, of course."""
+    With *stranger*, findings on a port for whose holder a start would wait have that level.
+    """
     instance = runtime.instance_id(config.path)
     try:
         yield from _runtime_folder(config, instance)
         circusd = runtime.supervisor_of(instance)
     except XboardError as error:
-        yield "", Remark(Level.ERROR, "", str(error), "")
+        yield "", Finding(Level.ERROR, "", str(error), "")
         return
     for address in addresses(config):
         host = "0.0.0.0" if address.host == "*" else address.host
@@ -35,55 +37,55 @@ def remarks(config: Config) -> Iterator[tuple[str, Remark]]:
             continue
         held = [holder for holder in listeners.holders(host, address.port) if not _is_ours(holder, instance, circusd)]
         if held:
-            yield address.section, _taken(config, address, held, instance)
+            yield address.section, _taken(config, address, held, instance, stranger)
 
 
-def _runtime_folder(config: Config, instance: str) -> Iterator[tuple[str, Remark]]:
+def _runtime_folder(config: Config, instance: str) -> Iterator[tuple[str, Finding]]:
     for watcher in filter(is_armed, config.watchers):
         folder = runtime.root_path() / instance / runtime.safe_name(watcher.name)
         try:
-            runtime.check_socket_path(folder / f"{'9' * _LONGEST_PID}.sock")
+            runtime.check_socket_path(folder / f"{new_token()}.sock")
         except XboardError as error:
-            yield watcher.section, Remark(Level.ERROR, "", str(error), "")
+            yield watcher.section, Finding(Level.ERROR, "", str(error), "")
 
 
 def _is_ours(holder: Holder, instance: str, circusd: procs.Identity | None) -> bool:
-    """Say whether the holder is the circusd that runs this file, or one of its processes."""
+    """Return whether the holder is the circusd that runs this file, or one of its processes."""
     if circusd is None:
         return False
     identity = circusd.pid, circusd.started
     return identity in ((holder.pid, holder.started), holder.circusd if holder.instance == instance else None)
 
 
-def _not_bindable(address: Address, error: OSError) -> Remark:
+def _not_bindable(address: Address, error: OSError) -> Finding:
     reason = os.strerror(error.errno) if error.errno else str(error)
     hints = {
         errno.EACCES: "use a port from 1024 on, or start circusd as root",
         errno.EADDRNOTAVAIL: "use an address of this host, or 0.0.0.0 for all of them",
     }
     what = f"{address.host}:{address.port} cannot be bound: {reason}"
-    return Remark(Level.ERROR, address.option, what, hints.get(error.errno or 0, "choose another"))
+    return Finding(Level.ERROR, address.option, what, hints.get(error.errno or 0, "choose another"))
 
 
-def _taken(config: Config, address: Address, held: list[Holder], instance: str) -> Remark:
+def _taken(config: Config, address: Address, held: list[Holder], instance: str, stranger: Level) -> Finding:
     watcher = _guarded_by(config, address)
     policy = Policy(watcher.options.port.policy) if watcher else Policy.NEVER
     told = plan(held, policy=policy, instance=instance, own=())
     place = f"{address.host}:{address.port}"
     if watcher is None:
-        who = "an endpoint of circusd" if not address.public else "a socket that nobody guards"
+        who = "an endpoint of circusd" if not address.public else "a socket without a port guard"
         hint = "stop that process, or choose another port"
-        return Remark(
+        return Finding(
             Level.ERROR, address.option, f"{place} is {who}, and circusd would not start: {told.reason}", hint
         )
     if not told.refuse:
         hint = f"nothing to do: they are ended when {watcher.name} starts"
-        return Remark(Level.WARNING, address.option, f"{place} is still held: {told.reason}", hint)
+        return Finding(Level.WARNING, address.option, f"{place} is still held: {told.reason}", hint)
     kinds = {classify(holder, instance=instance, own=()) for holder in told.refuse}
     hint = f"stop it; until then {watcher.name} waits and tries every {watcher.options.port.retry:g} s"
     if Kind.UNKNOWN in kinds:
         hint = f"look as root who it is; until it is gone {watcher.name} waits"
-    return Remark(Level.WARNING, address.option, f"{place}: {told.reason}", hint)
+    return Finding(stranger, address.option, f"{place}: {told.reason}", hint)
 
 
 def _guarded_by(config: Config, address: Address) -> WatcherConfig | None:

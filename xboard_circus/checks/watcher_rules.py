@@ -1,4 +1,4 @@
-"""What can be wrong with a [watcher:...] section, told from the file alone. No rule here has an effect."""
+"""Check a [watcher:...] section, from the file alone. No effects."""
 
 from __future__ import annotations
 
@@ -6,21 +6,21 @@ import re
 import shlex
 from collections.abc import Callable, Iterator
 
-from xboard_circus.checks.findings import Level, Remark
+from xboard_circus.checks.findings import Finding, Level
 from xboard_circus.config import ARM, Config, WatcherConfig, is_armed, is_dashboard
 from xboard_circus.core.names import bus_name
 from xboard_circus.options.circus import HOOKS, WATCHER_OPTIONS, WATCHER_PREFIXES
 from xboard_circus.options.reading import did_you_mean, flat, is_ours
+from xboard_circus.worker import MODULE, runs_worker
 
 ERROR, WARNING = Level.ERROR, Level.WARNING
 
-_WORKER = "xboard_circus.worker"
 _UVICORNS_PORT = "8000"
 _ROTATES_WITH = {"FileStream": ("max_bytes", "backup_count"), "TimedRotatingFileStream": ("backup_count",)}
 
 
-def remarks(config: Config, watcher: WatcherConfig) -> Iterator[Remark]:
-    """Yield what every rule says about one watcher."""
+def findings(config: Config, watcher: WatcherConfig) -> Iterator[Finding]:
+    """Yield the findings of every rule on one watcher."""
     for rule in RULES:
         yield from rule(config, watcher)
 
@@ -44,18 +44,18 @@ def argument(command: list[str], name: str) -> str | None:
     return found
 
 
-def _our_options(config: Config, watcher: WatcherConfig) -> Iterator[Remark]:
+def _our_options(config: Config, watcher: WatcherConfig) -> Iterator[Finding]:
     is_page = is_dashboard(watcher)
     for problem in watcher.problems:
-        yield Remark(ERROR, problem.option, problem.what, problem.hint)
+        yield Finding(ERROR, problem.option, problem.what, problem.hint)
     # The page keeps to its own options, armed or not.
     ours = [name for name in watcher.given if is_ours(name) and not (is_page and name.startswith("dashboard."))]
     if ours and not is_armed(watcher):
         hint = f"add hooks.before_start = {ARM}"
-        yield Remark(WARNING, "", "has options of xboard-circus but is not armed, so nothing keeps to them", hint)
+        yield Finding(WARNING, "", "has options of xboard-circus but is not armed, so nothing keeps to them", hint)
 
 
-def _options_of_circus(config: Config, watcher: WatcherConfig) -> Iterator[Remark]:
+def _options_of_circus(config: Config, watcher: WatcherConfig) -> Iterator[Finding]:
     ours = flat(watcher.options)
     for key in watcher.given:
         if key in WATCHER_OPTIONS or key in ours or is_ours(key):
@@ -63,11 +63,13 @@ def _options_of_circus(config: Config, watcher: WatcherConfig) -> Iterator[Remar
         if key.startswith("hooks.") and key[6:] not in HOOKS:
             meant = did_you_mean(key[6:], HOOKS, alike=0.6)
             hint = f"did you mean hooks.{meant}?" if meant else f"known are {', '.join(sorted(HOOKS))}"
-            yield Remark(ERROR, key, "Circus calls no hook of that name", hint)
+            yield Finding(ERROR, key, "Circus calls no hook of that name", hint)
         elif not key.startswith(WATCHER_PREFIXES):
             meant = did_you_mean(key, WATCHER_OPTIONS, alike=0.85) or _near_prefix(key)
             if meant:
-                yield Remark(ERROR, key, "Circus does not know this option and leaves it out", f"did you mean {meant}?")
+                yield Finding(
+                    ERROR, key, "Circus does not know this option and leaves it out", f"did you mean {meant}?"
+                )
 
 
 def _near_prefix(key: str) -> str | None:
@@ -76,65 +78,75 @@ def _near_prefix(key: str) -> str | None:
     return f"{near}.{name}" if near else None
 
 
-def _name(config: Config, watcher: WatcherConfig) -> Iterator[Remark]:
+def _name(config: Config, watcher: WatcherConfig) -> Iterator[Finding]:
     if "." in watcher.name:
         hint = f"write [watcher:{watcher.name.replace('.', '-')}]"
-        yield Remark(ERROR, "", "a dot in the name breaks every reader of Circus's events", hint)
+        yield Finding(ERROR, "", "a dot in the name breaks every reader of Circus's events", hint)
     if watcher.name in ("circusd-stats", "circushttpd"):
-        yield Remark(ERROR, "", "Circus keeps this name for itself", "choose another")
+        yield Finding(ERROR, "", "Circus keeps this name for itself", "choose another")
     for other in config.watchers:
         if other is watcher:
             return
         if bus_name(other.name) == bus_name(watcher.name):
-            what = f"Circus cannot tell it from [{other.section}]: names have no case, and a blank is like _"
-            yield Remark(ERROR, "", what, "choose another name")
+            what = f"Circus takes it for [{other.section}]: names ignore case, and a blank counts as _"
+            yield Finding(ERROR, "", what, "choose another name")
 
 
-def _command(config: Config, watcher: WatcherConfig) -> Iterator[Remark]:
+def _command(config: Config, watcher: WatcherConfig) -> Iterator[Finding]:
     if not watcher.cmd.strip():
-        yield Remark(ERROR, "cmd", "missing or empty", f"write cmd = python -m {_WORKER} module:app")
+        yield Finding(ERROR, "cmd", "missing or empty", f"write cmd = python -m {MODULE} module:app")
         return
     command = words(watcher)
     if not command:
-        yield Remark(ERROR, "cmd", "a quote is not closed", "close it, or take it out")
+        yield Finding(ERROR, "cmd", "a quote is not closed", "close it, or take it out")
         return
     if watcher.shell and is_armed(watcher) and re.match(r"\w+=", command[0]):
         hint = f"put {command[0]} into [env:{watcher.name}]"
-        yield Remark(ERROR, "cmd", "a variable in front of the command does not work where a watcher is armed", hint)
+        yield Finding(ERROR, "cmd", "a variable in front of the command does not work where a watcher is armed", hint)
+    if watcher.shell and is_armed(watcher) and runs_worker(watcher.cmd, watcher.args):
+        what = "a signal reaches only the shell in front of the worker, which lives on and keeps the port"
+        yield Finding(ERROR, "shell", what, "take it out; where the command needs a shell, cmd = sh -c 'exec ...'")
+    if str(watcher.given.get("send_hup", "")).lower() in ("true", "yes", "on", "1") and is_armed(watcher):
+        what = "`circusctl reload` would send SIGHUP, which ends uvicorn with every request in flight"
+        yield Finding(ERROR, "send_hup", what, "take it out; `xboard-circus reload` replaces worker by worker")
     workers = argument(command, "--workers")
     if is_armed(watcher) and workers not in (None, "1"):
         hint = f"take it out and write numprocesses = {workers}"
-        yield Remark(ERROR, "cmd", "--workers starts processes that Circus does not see", hint)
+        yield Finding(ERROR, "cmd", "--workers starts processes that Circus does not see", hint)
     if is_armed(watcher) and "--reload" in command:
-        yield Remark(WARNING, "cmd", "--reload puts a second supervisor between Circus and the app", "take it out")
+        yield Finding(WARNING, "cmd", "--reload puts a second supervisor between Circus and the app", "take it out")
 
 
-def _processes(config: Config, watcher: WatcherConfig) -> Iterator[Remark]:
+def _processes(config: Config, watcher: WatcherConfig) -> Iterator[Finding]:
     count, port = watcher.numprocesses, watcher.options.port.port
     if count < 1:
-        yield Remark(ERROR, "numprocesses", "starts nothing", "write 1 or more")
+        yield Finding(ERROR, "numprocesses", "starts nothing", "write 1 or more")
     if watcher.singleton and count > 1:
-        yield Remark(ERROR, "singleton", f"contradicts numprocesses = {count}; Circus drops the watcher", "take it out")
+        yield Finding(
+            ERROR, "singleton", f"contradicts numprocesses = {count}; Circus drops the watcher", "take it out"
+        )
     if watcher.copy_path and not watcher.copy_env:
-        yield Remark(ERROR, "copy_path", "Circus drops a watcher that has it alone", "add copy_env = True")
+        yield Finding(ERROR, "copy_path", "Circus drops a watcher that has it alone", "add copy_env = True")
     if count > 1 and port and is_armed(watcher):
         hint = "write numprocesses = 1, or let the workers share a [socket:...]"
-        yield Remark(ERROR, "port.port", f"only one of {count} processes can bind it", hint)
+        yield Finding(ERROR, "port.port", f"only one of {count} processes can bind it", hint)
     if not watcher.respawn and is_armed(watcher):
-        yield Remark(WARNING, "respawn", "a worker that dies is not replaced", "take it out")
+        yield Finding(WARNING, "respawn", "a worker that dies is not replaced", "take it out")
     if watcher.max_retry == -1:
         what = "a command that cannot be run would be tried without end and stop circusd from doing anything else"
-        yield Remark(ERROR, "max_retry", what, "take it out; restart.burst and restart.cooldown do what it is meant to")
+        yield Finding(
+            ERROR, "max_retry", what, "take it out; restart.burst and restart.cooldown do what it is meant to"
+        )
     if watcher.max_age:
         hint = f"write worker.max_age = {watcher.max_age} in its place"
-        yield Remark(WARNING, "max_age", "Circus counts it by the wall clock: when that is set, all workers go", hint)
+        yield Finding(WARNING, "max_age", "Circus counts it by the wall clock: when that is set, all workers go", hint)
 
 
-def _sockets(config: Config, watcher: WatcherConfig) -> Iterator[Remark]:
+def _sockets(config: Config, watcher: WatcherConfig) -> Iterator[Finding]:
     armed = is_armed(watcher)
     if watcher.sockets_used and not watcher.use_sockets:
         option = "use_sockets" if "use_sockets" in watcher.given else ""
-        yield Remark(
+        yield Finding(
             ERROR, option, "the command uses a socket of Circus's but is not given it", "write use_sockets = True"
         )
     for used in watcher.sockets_used:
@@ -142,18 +154,18 @@ def _sockets(config: Config, watcher: WatcherConfig) -> Iterator[Remark]:
         if socket is None:
             meant = did_you_mean(used, [each.name for each in config.sockets], alike=0.6)
             hint = f"did you mean $(circus.sockets.{meant})?" if meant else f"add [socket:{used.lower()}]"
-            yield Remark(ERROR, "cmd", f"there is no [socket:{used}]", hint)
+            yield Finding(ERROR, "cmd", f"there is no [socket:{used}]", hint)
         elif used != socket.name:
             what = f"Circus finds {used}, but not when it looks for the watchers of a changed socket"
-            yield Remark(ERROR, "cmd", what, f"write $(circus.sockets.{socket.name})")
+            yield Finding(ERROR, "cmd", what, f"write $(circus.sockets.{socket.name})")
         elif watcher.on_demand and (armed or socket.so_reuseport):
             what = "a socket that is not bound yet counts as readable, so the start is not on demand"
-            yield Remark(ERROR, "on_demand", what, "take it out")
+            yield Finding(ERROR, "on_demand", what, "take it out")
     if armed and len(watcher.sockets_used) > 1:
-        yield Remark(WARNING, "cmd", f"only {watcher.sockets_used[0]} is guarded, its first socket", "use one socket")
+        yield Finding(WARNING, "cmd", f"only {watcher.sockets_used[0]} is guarded, its first socket", "use one socket")
 
 
-def _own_port(config: Config, watcher: WatcherConfig) -> Iterator[Remark]:
+def _own_port(config: Config, watcher: WatcherConfig) -> Iterator[Finding]:
     if not is_armed(watcher) or watcher.sockets_used or watcher.options.port.port:
         return
     command = words(watcher)
@@ -165,34 +177,36 @@ def _own_port(config: Config, watcher: WatcherConfig) -> Iterator[Remark]:
     ):
         port = _UVICORNS_PORT
     if port and port.isdigit():
-        yield Remark(WARNING, "", f"nobody clears port {port}, which its command binds", f"add port.port = {port}")
+        yield Finding(
+            WARNING, "", f"port {port}, which its command binds, is not freed before a start", f"add port.port = {port}"
+        )
 
 
-def _stopping(config: Config, watcher: WatcherConfig) -> Iterator[Remark]:
+def _stopping(config: Config, watcher: WatcherConfig) -> Iterator[Finding]:
     command, limit = words(watcher), watcher.graceful_timeout
     drain = argument(command, "--timeout-graceful-shutdown")
     if drain is None:
         if is_armed(watcher) and _serves_with_uvicorn(command):
             hint = f"add --timeout-graceful-shutdown {max(1, int(limit * 2 / 3))}"
             what = f"without a limit of its own, uvicorn waits for its clients until Circus kills it after {limit:g} s"
-            yield Remark(WARNING, "cmd", what, hint)
+            yield Finding(WARNING, "cmd", what, hint)
     elif drain.isdigit() and int(drain) >= limit:
         option = "graceful_timeout" if "graceful_timeout" in watcher.given else ""
         what = f"graceful_timeout is {limit:g} s: Circus kills the worker before its drain of {drain} s is over"
-        yield Remark(ERROR, option, what, f"write graceful_timeout = {int(drain) + 10}")
+        yield Finding(ERROR, option, what, f"write graceful_timeout = {int(drain) + 10}")
 
 
 def _serves_with_uvicorn(command: list[str]) -> bool:
-    return any(word == "uvicorn" or word.endswith("/uvicorn") or word == _WORKER for word in command)
+    return any(word == "uvicorn" or word.endswith("/uvicorn") or word == MODULE for word in command)
 
 
-def _order(config: Config, watcher: WatcherConfig) -> Iterator[Remark]:
+def _order(config: Config, watcher: WatcherConfig) -> Iterator[Finding]:
     if is_armed(watcher) and watcher.priority <= 1 and config.plugins:
         option = "priority" if "priority" in watcher.given else ""
-        yield Remark(WARNING, option, "the plugins start before it", "write priority = 10")
+        yield Finding(WARNING, option, "the plugins start before it", "write priority = 10")
 
 
-def _output(config: Config, watcher: WatcherConfig) -> Iterator[Remark]:
+def _output(config: Config, watcher: WatcherConfig) -> Iterator[Finding]:
     for name, stream in watcher.streams.items():
         option = f"{name}_stream.filename"
         kind = stream.get("class", "FileStream")
@@ -201,10 +215,10 @@ def _output(config: Config, watcher: WatcherConfig) -> Iterator[Remark]:
         if missing and "filename" in stream:
             example = {"max_bytes": 10485760, "backup_count": 5}
             hint = "add " + " and ".join(f"{name}_stream.{key} = {example[key]}" for key in missing)
-            yield Remark(WARNING, option, "the log grows until the disk is full", hint)
+            yield Finding(WARNING, option, "the log grows until the disk is full", hint)
     for name, other in _shared_files(config, watcher):
         what = f"rotated by two writers, as {other} has the same file; lines get out of order and may be lost"
-        yield Remark(WARNING, f"{name}_stream.filename", what, "give each a file of its own")
+        yield Finding(WARNING, f"{name}_stream.filename", what, "give each a file of its own")
 
 
 def _shared_files(config: Config, watcher: WatcherConfig) -> Iterator[tuple[str, str]]:
@@ -220,14 +234,14 @@ def _shared_files(config: Config, watcher: WatcherConfig) -> Iterator[tuple[str,
                 yield name, owner
 
 
-def _user(config: Config, watcher: WatcherConfig) -> Iterator[Remark]:
+def _user(config: Config, watcher: WatcherConfig) -> Iterator[Finding]:
     if watcher.uid is not None and not config.endpoint.startswith("ipc://"):
         what = f"{config.endpoint} takes orders from every local user, {watcher.uid} too, and circusd may do more"
         hint = "write endpoint = ipc://FOLDER/circus.sock in [circus], with a FOLDER of mode 0700"
-        yield Remark(WARNING, "uid", what, hint)
+        yield Finding(WARNING, "uid", what, hint)
 
 
-RULES: tuple[Callable[[Config, WatcherConfig], Iterator[Remark]], ...] = (
+RULES: tuple[Callable[[Config, WatcherConfig], Iterator[Finding]], ...] = (
     _our_options,
     _options_of_circus,
     _name,

@@ -1,4 +1,4 @@
-"""What is examined: the ini file, and what circusd told when it was asked, once for all topics."""
+"""Hold the ini file and circusd's answers, queried once for all topics."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Case:
 
 
 def open_case(config_file: Path, *, now: float) -> Case:
-    """Read the ini and ask circusd; never raises for what is wrong with either."""
+    """Read the ini file and query circusd; never raises for a fault of either."""
     try:
         instance = Instance(config_file)
     except XboardError as error:

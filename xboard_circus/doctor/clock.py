@@ -7,8 +7,8 @@ import os
 import sys
 from collections.abc import Iterator
 
+from xboard_circus.checks.findings import Finding, good, unknown, warning
 from xboard_circus.doctor.case import Case
-from xboard_circus.doctor.diagnosis import Diagnosis, good, unknown, warning
 from xboard_circus.doctor.programs import output_of
 from xboard_circus.host import procs, runtime
 
@@ -18,21 +18,21 @@ _TIME_ERROR = 5  # adjtimex(2): the clock is not synchronised
 _STAYS = "harmless for the workers: their limits go by another clock; times in logs before it are off"
 
 
-def look(case: Case) -> Iterator[Diagnosis]:
-    """Yield whether the clock is kept right, and whether it was set since circusd started."""
+def look(case: Case) -> Iterator[Finding]:
+    """Yield whether the clock is synchronised, and whether it was set since circusd started."""
     synchronised = is_synchronised()
     if synchronised is None:
-        yield unknown(TOPIC, "whether it is kept right cannot be told here", "`timedatectl` on the host tells")
+        yield unknown(TOPIC, "whether it is synchronised cannot be seen here", "run `timedatectl` on the host")
     elif synchronised:
-        yield good(TOPIC, "kept right by a time server")
+        yield good(TOPIC, "synchronised by NTP")
     else:
-        yield warning(TOPIC, "nobody keeps it right", "`timedatectl set-ntp true`, or install chrony")
+        yield warning(TOPIC, "the clock is not synchronised (no NTP)", "`timedatectl set-ntp true`, or install chrony")
     if case.circusd is not None and (moved := jump(case, case.circusd)):
         yield warning(TOPIC, f"it was set {moved} since circusd started", _STAYS)
 
 
 def is_synchronised() -> bool | None:
-    """Ask the kernel, and where it says no, systemd, which may know of a server that does not tell the kernel."""
+    """Query the kernel, then systemd, for NTP; some NTP servers are unknown to the kernel."""
     told = _kernel()
     if told:
         return True

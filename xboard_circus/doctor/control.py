@@ -1,4 +1,4 @@
-"""Who can reach circusd's endpoints: there is no password on them, and a command there can run any program."""
+"""Examine who can connect to circusd's endpoints, which have no password."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from pathlib import Path
 
 from xboard_circus.checks import endpoint_rules
 from xboard_circus.checks.file_rules import is_loopback, split_endpoint
+from xboard_circus.checks.findings import Finding, bad, good, warning
 from xboard_circus.doctor.case import Case
-from xboard_circus.doctor.diagnosis import Diagnosis, bad, good, warning
 
 TOPIC = "control"
 
 
-def look(case: Case) -> Iterator[Diagnosis]:
+def look(case: Case) -> Iterator[Finding]:
     """Yield a line for each endpoint."""
     if case.config is None:
         return
@@ -31,8 +31,8 @@ def look(case: Case) -> Iterator[Diagnosis]:
         yield bad(TOPIC, what, "write multicast_endpoint = with nothing behind it into [circus]")
 
 
-def of_address(option: str, host: str, port: int) -> Diagnosis:
-    """Return who reaches a TCP endpoint."""
+def of_address(option: str, host: str, port: int) -> Finding:
+    """Return who can connect to a TCP endpoint."""
     if not is_loopback(host):
         what = f"{option} tcp://{host}:{port} takes commands from other hosts, without a password"
         return bad(TOPIC, what, f"write {option} = tcp://127.0.0.1:{port} into [circus]")
@@ -40,8 +40,8 @@ def of_address(option: str, host: str, port: int) -> Diagnosis:
     return good(TOPIC, what)
 
 
-def of_file(option: str, path: Path) -> Diagnosis:
-    """Return who reaches a unix socket: whoever may write to it, and enter every folder above."""
+def of_file(option: str, path: Path) -> Finding:
+    """Return who can connect to a unix socket: users who may write to it and enter every folder above."""
     try:
         is_shut = path.exists() and not stat.S_IMODE(path.lstat().st_mode) & 0o022
         is_closed = endpoint_rules.is_closed(path.parent)

@@ -6,15 +6,15 @@ import sys
 from collections.abc import Callable, Iterable, Iterator
 from importlib import metadata
 
+from xboard_circus.checks.findings import Finding, bad, good, unknown
 from xboard_circus.core.versions import Requirement, requirement_in, satisfies
 from xboard_circus.doctor.case import Case
-from xboard_circus.doctor.diagnosis import Diagnosis, bad, good, unknown
 
 TOPIC = "dependencies"
 PACKAGE = "xboard-circus"
 
 
-def look(_case: Case) -> Iterator[Diagnosis]:
+def look(_case: Case) -> Iterator[Finding]:
     """Yield a line for Python, one for all packages that are right, and one for each that is not."""
     try:
         own = metadata.distribution(PACKAGE)
@@ -30,10 +30,8 @@ def look(_case: Case) -> Iterator[Diagnosis]:
     yield from compared(filter(None, map(requirement_in, own.requires or ())))
 
 
-def compared(
-    wanted: Iterable[Requirement], *, installed: Callable[[str], str] = metadata.version
-) -> Iterator[Diagnosis]:
-    """Yield what is to say of the packages that are wanted of everybody."""
+def compared(wanted: Iterable[Requirement], *, installed: Callable[[str], str] = metadata.version) -> Iterator[Finding]:
+    """Yield findings on the required packages."""
     right = []
     for each in wanted:
         if not each.is_for_all:

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from xboard_circus import config as configuration
+from xboard_circus.checks.findings import Finding, bad, good, warning
 from xboard_circus.config import Config
 from xboard_circus.doctor.case import Case
-from xboard_circus.doctor.diagnosis import Diagnosis, bad, good, warning
 from xboard_circus.host import runtime
 from xboard_circus.ledger.reading import ledgers_of
 
@@ -35,7 +35,7 @@ class Room:
     is_read_only: bool = False
 
 
-def look(case: Case) -> Iterator[Diagnosis]:
+def look(case: Case) -> Iterator[Finding]:
     """Yield a line for each file system that something is written to."""
     if case.config is None:
         return
@@ -67,7 +67,7 @@ def folders(config: Config) -> list[Path]:
     return list(dict.fromkeys(found))
 
 
-def of_room(where: str, room: Room) -> Diagnosis:
+def of_room(where: str, room: Room) -> Finding:
     """Return whether *room* will do."""
     left = f"{room.free / MIB:,.0f} MiB of {room.size / MIB:,.0f} left for {where}"
     if room.is_read_only:

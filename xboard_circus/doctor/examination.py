@@ -1,4 +1,4 @@
-"""Ask all topics at once, each for a bounded time, and put their answers in the order of the topics."""
+"""Examine all topics in parallel, each within a limit, and return the findings in order."""
 
 from __future__ import annotations
 
@@ -7,37 +7,37 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
+from xboard_circus.checks.findings import Finding, unknown
 from xboard_circus.doctor import (
     clock,
     control,
     dependencies,
     disk,
     firewall,
+    ini_file,
     leftovers,
-    limits,
     machine,
     past,
-    ports,
-    settings,
+    port_holders,
+    process_limits,
     supervision,
 )
 from xboard_circus.doctor.case import Case, open_case
-from xboard_circus.doctor.diagnosis import Diagnosis, unknown
 
-Topic = Callable[[Case], Iterable[Diagnosis]]
+Topic = Callable[[Case], Iterable[Finding]]
 
 WITHIN = 15.0
 ANSWER_WITHIN = 10.0
 TOPICS: Mapping[str, Topic] = {
-    "settings": settings.look,
+    "settings": ini_file.look,
     "circusd": supervision.look,
-    "ports": ports.look,
+    "ports": port_holders.look,
     "control": control.look,
     "dependencies": dependencies.look,
     "disk": disk.look,
     "memory": machine.memory,
     "load": machine.load,
-    "limits": limits.look,
+    "limits": process_limits.look,
     "firewall": firewall.look,
     "clock": clock.look,
     "leftovers": leftovers.look,
@@ -45,13 +45,13 @@ TOPICS: Mapping[str, Topic] = {
 }
 
 
-def examine(config_file: Path, *, topics: Mapping[str, Topic] = TOPICS, within: float = WITHIN) -> list[Diagnosis]:
-    """Return what there is to tell, in at most *within* seconds after circusd's answer; what hangs is told as such."""
+def examine(config_file: Path, *, topics: Mapping[str, Topic] = TOPICS, within: float = WITHIN) -> list[Finding]:
+    """Return all findings within *within* seconds after circusd's answer; a topic that hangs is reported."""
     case = open_case(config_file, now=time.time())
-    answers: dict[str, list[Diagnosis]] = {}
+    answers: dict[str, list[Finding]] = {}
 
     def ask(name: str, topic: Topic) -> None:
-        found: list[Diagnosis] = []
+        found: list[Finding] = []
         try:
             for each in topic(case):
                 found.append(each)

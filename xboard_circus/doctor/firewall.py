@@ -7,15 +7,15 @@ import re
 from collections.abc import Callable, Iterator
 
 from xboard_circus.checks.file_rules import addresses, is_loopback
+from xboard_circus.checks.findings import Finding, good, unknown, warning
 from xboard_circus.doctor.case import Case
-from xboard_circus.doctor.diagnosis import Diagnosis, good, unknown, warning
 from xboard_circus.doctor.programs import output_of
 
 TOPIC = "firewall"
 Output = Callable[..., "str | None"]
 
 
-def look(case: Case) -> Iterator[Diagnosis]:
+def look(case: Case) -> Iterator[Finding]:
     """Yield a line for each public port that other hosts are to reach."""
     if case.config is None:
         return
@@ -28,7 +28,7 @@ def look(case: Case) -> Iterator[Diagnosis]:
         yield of_port(port, is_root=os.geteuid() == 0)
 
 
-def of_port(port: int, *, is_root: bool, output: Output = output_of) -> Diagnosis:
+def of_port(port: int, *, is_root: bool, output: Output = output_of) -> Finding:
     """Return whether requests from outside come through to *port*."""
     if not is_root:
         hint = f"`sudo ufw status`, or `sudo nft list ruleset`; `sudo ufw allow {port}` opens it"
@@ -42,12 +42,12 @@ def of_port(port: int, *, is_root: bool, output: Output = output_of) -> Diagnosi
         fix = f"sudo iptables -I INPUT -p tcp --dport {port} -j ACCEPT"
         return _told(port, iptables_allows(told, port), "iptables", fix)
     return unknown(
-        TOPIC, f"port {port}: neither ufw, nft nor iptables can be asked here", "ask whoever runs the network"
+        TOPIC, f"port {port}: neither ufw, nft nor iptables can be queried here", "ask the administrator of the network"
     )
 
 
 def ufw_allows(status: str, port: int) -> bool:
-    """Say whether ``ufw status`` names *port* as open.
+    """Return whether ``ufw status`` names *port* as open.
 
     >>> ufw_allows("Status: active\\n\\n8000/tcp   ALLOW   Anywhere\\n", 8000)
     True
@@ -60,7 +60,7 @@ def ufw_allows(status: str, port: int) -> bool:
 
 
 def nft_allows(rules: str, port: int) -> bool:
-    """Say whether a ruleset lets TCP to *port* in: no input chain drops by default or in a rule, or one names it."""
+    """Return whether a ruleset lets TCP to *port* in: no input chain drops by default or in a rule, or one names it."""
     # To the brace that stands alone: within a rule they hold a set of ports.
     chains = re.findall(r"hook input .*?^\s*\}\s*$", rules, re.M | re.S)
     refusing = [
@@ -70,7 +70,7 @@ def nft_allows(rules: str, port: int) -> bool:
 
 
 def iptables_allows(rules: str, port: int) -> bool:
-    """Say whether ``iptables -S INPUT`` lets TCP to *port* in."""
+    """Return whether ``iptables -S INPUT`` lets TCP to *port* in."""
     if not re.search(r"^-P INPUT (DROP|REJECT)|^-A INPUT -j (DROP|REJECT)", rules, re.M):
         return True
     return _accepts(rules, r"--dports? ([\d,:]+)", "ACCEPT", port)
@@ -83,7 +83,7 @@ def _accepts(rules: str, pattern: str, verb: str, port: int) -> bool:
 
 
 def _names(ports: str, port: int) -> bool:
-    """Say whether a list such as ``22, 8000-8010`` or ``80,443`` holds *port*."""
+    """Return whether a list such as ``22, 8000-8010`` or ``80,443`` holds *port*."""
     for part in re.split(r"[,\s]+", ports.strip()):
         first, _, last = part.replace(":", "-").partition("-")
         if first.isdigit() and int(first) <= port <= int(last if last.isdigit() else first):
@@ -91,7 +91,7 @@ def _names(ports: str, port: int) -> bool:
     return False
 
 
-def _told(port: int, is_open: bool, program: str, fix: str) -> Diagnosis:
+def _told(port: int, is_open: bool, program: str, fix: str) -> Finding:
     if is_open:
         return good(TOPIC, f"port {port}: {program} lets it through")
     return warning(TOPIC, f"port {port}: {program} does not seem to let it through", f"`{fix}` opens it")

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+from xboard_circus.checks.findings import Finding, bad, good, warning
 from xboard_circus.config import Config
 from xboard_circus.doctor.case import Case
-from xboard_circus.doctor.diagnosis import Diagnosis, bad, good, warning
 from xboard_circus.errors import XboardError
 from xboard_circus.host import procs, runtime
 from xboard_circus.ledger.reading import ledgers_of
@@ -16,15 +16,15 @@ TOPIC = "leftovers"
 SHOWN = 3
 
 
-def look(case: Case) -> Iterator[Diagnosis]:
-    """Yield a line for each kind of file that nobody uses any more, or one that says that there is none."""
+def look(case: Case) -> Iterator[Finding]:
+    """Yield a finding for each kind of unused file, or one that says that none is left."""
     found = list(_found(case))
     yield from found
     if not found:
         yield good(TOPIC, "no file of a process that is gone")
 
 
-def _found(case: Case) -> Iterator[Diagnosis]:
+def _found(case: Case) -> Iterator[Finding]:
     try:
         stale = runtime.stale(case.instance_id)
     except XboardError as error:
@@ -41,7 +41,7 @@ def _found(case: Case) -> Iterator[Diagnosis]:
         yield from of_config(case.config)
 
 
-def of_config(config: Config) -> Iterator[Diagnosis]:
+def of_config(config: Config) -> Iterator[Finding]:
     """Yield a line for what was left in places that the ini names."""
     for ledger in ledgers_of(config):
         damaged = sorted(ledger.parent.glob(f"{ledger.name}.damaged-*"))

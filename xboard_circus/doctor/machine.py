@@ -9,8 +9,8 @@ from pathlib import Path
 
 import psutil
 
+from xboard_circus.checks.findings import Finding, bad, good, warning
 from xboard_circus.doctor.case import Case
-from xboard_circus.doctor.diagnosis import Diagnosis, bad, good, warning
 from xboard_circus.host import oom
 
 MIB = 1 << 20
@@ -27,7 +27,7 @@ class Memory:
     available: int
 
 
-def memory(_case: Case) -> Iterator[Diagnosis]:
+def memory(_case: Case) -> Iterator[Finding]:
     """Yield a line for the host's memory, one for the container's limit, one where the kernel has killed for want."""
     found = psutil.virtual_memory()
     yield of_memory("this host", Memory(found.total, found.available))
@@ -38,12 +38,12 @@ def memory(_case: Case) -> Iterator[Diagnosis]:
         yield warning("memory", what, "`dmesg -T | grep -i oom`; set worker.max_rss, or lower numprocesses")
 
 
-def load(_case: Case) -> Iterator[Diagnosis]:
+def load(_case: Case) -> Iterator[Finding]:
     """Yield a line for the load of the last five minutes."""
     yield of_load(os.getloadavg()[1], os.cpu_count() or 1)
 
 
-def of_memory(where: str, found: Memory) -> Diagnosis:
+def of_memory(where: str, found: Memory) -> Finding:
     """Return whether that is enough."""
     share = found.available / max(1, found.total)
     what = f"{found.available / MIB:,.0f} MiB of {found.total / MIB:,.0f} can be had on {where}"
@@ -53,7 +53,7 @@ def of_memory(where: str, found: Memory) -> Diagnosis:
     return warning("memory", what, hint) if share < LITTLE else good("memory", what)
 
 
-def of_load(five_minutes: float, cores: int) -> Diagnosis:
+def of_load(five_minutes: float, cores: int) -> Finding:
     """Return whether the cores keep up."""
     what = f"{five_minutes:.1f} over five minutes, with {cores} cores"
     hint = "`top` shows who; with a load this high probes come late: raise health.timeout, or take work off this host"

@@ -7,11 +7,11 @@ import time
 from collections import defaultdict
 from collections.abc import Iterator
 
+from xboard_circus.checks.findings import Finding, good, unknown, warning
 from xboard_circus.config import Config
 from xboard_circus.core.lost import BACK, LOST
 from xboard_circus.core.old_logs import DAY
 from xboard_circus.doctor.case import Case
-from xboard_circus.doctor.diagnosis import Diagnosis, good, unknown, warning
 from xboard_circus.errors import XboardError
 from xboard_circus.ledger import Record
 from xboard_circus.ledger.reading import ledger_of
@@ -30,7 +30,7 @@ _ERROR = re.compile(rf"{_BEFORE}(?:\S+\[\d+\] \[(?:ERROR|CRITICAL)\]|(?:ERROR|CR
 _HARMLESS = re.compile(r"ConflictError|arbiter is already running")
 
 
-def look(case: Case) -> Iterator[Diagnosis]:
+def look(case: Case) -> Iterator[Finding]:
     """Yield a line for each watcher that was restarted and each log with errors in the last day."""
     if case.config is None:
         return
@@ -40,7 +40,7 @@ def look(case: Case) -> Iterator[Diagnosis]:
         yield good(TOPIC, "no restart and no error in the last day")
 
 
-def _restarts(config: Config, now: float) -> Iterator[Diagnosis]:
+def _restarts(config: Config, now: float) -> Iterator[Finding]:
     try:
         records = search(ledger_of(config), since=now - DAY, kind={"restart", LOST, BACK}, limit=RECORDS)
         yield from of_losses([record for record in records if record.kind != "restart"])
@@ -49,29 +49,29 @@ def _restarts(config: Config, now: float) -> Iterator[Diagnosis]:
         yield unknown(TOPIC, str(error), "the restarts of the last day are not known")
 
 
-def of_losses(records: list[Record]) -> Iterator[Diagnosis]:
+def of_losses(records: list[Record]) -> Iterator[Finding]:
     """Yield a line where circusd itself was lost; one loss may have two records, of its end and of the next start."""
     if records:
         count = len({(record.pid, record.data.get("started")) for record in records})
         times = "once" if count == 1 else f"{count} times"
         what = f"circusd itself was lost {times} in the last day, the last at {_clock(records[-1].time)}"
-        yield warning(TOPIC, f"{what}: {records[-1].reason[:LONGEST]}", "`xboard-circus why circusd` tells more")
+        yield warning(TOPIC, f"{what}: {records[-1].reason[:LONGEST]}", "`xboard-circus why circusd` shows more")
 
 
-def of_restarts(records: list[Record]) -> Iterator[Diagnosis]:
-    """Yield a line for each watcher with restarts that nobody ordered."""
+def of_restarts(records: list[Record]) -> Iterator[Finding]:
+    """Yield a line for each watcher with failures of its workers."""
     by_watcher: dict[str, list[Record]] = defaultdict(list)
     for record in records:
         if record.cause != "commanded":
             by_watcher[record.watcher].append(record)
     for watcher, found in by_watcher.items():
-        at, reason = _clock(found[-1].time), found[-1].reason or found[-1].cause or "no reason was told"
-        times = "1 restart" if len(found) == 1 else f"{len(found)} restarts"
+        at, reason = _clock(found[-1].time), found[-1].reason or found[-1].cause or "no reason is recorded"
+        times = "1 failure" if len(found) == 1 else f"{len(found)} failures"
         what = f"{watcher}: {times} in the last day, the last at {at}: {reason[:LONGEST]}"
-        yield warning(TOPIC, what, f"`xboard-circus why {watcher}` tells more")
+        yield warning(TOPIC, what, f"`xboard-circus why {watcher}` shows more")
 
 
-def _errors(config: Config, now: float) -> Iterator[Diagnosis]:
+def _errors(config: Config, now: float) -> Iterator[Finding]:
     for log in log_files(config):
         try:
             lines = tail(log, LINES, since=now - DAY)
@@ -82,8 +82,8 @@ def _errors(config: Config, now: float) -> Iterator[Diagnosis]:
             yield found
 
 
-def of_lines(log: LogFile, lines: list[Line]) -> Diagnosis | None:
-    """Return what the last error in *lines* is; None where there is none."""
+def of_lines(log: LogFile, lines: list[Line]) -> Finding | None:
+    """Return the last error in *lines*; None without one."""
     found = [line for line in lines if _ERROR.search(line.text) and not _HARMLESS.search(line.text)]
     if not found:
         return None

@@ -6,18 +6,18 @@ from collections.abc import Collection, Iterator
 
 from circus.util import to_bool
 
-from xboard_circus.core.states import nobody_wanted
+from xboard_circus.checks.findings import Finding, bad, good, warning
+from xboard_circus.core.names import is_helper
+from xboard_circus.core.verdict import Word, headline
 from xboard_circus.doctor.case import Case
-from xboard_circus.doctor.diagnosis import Diagnosis, bad, good, warning
 from xboard_circus.host import listeners
 from xboard_circus.instance import Instance
 from xboard_circus.snapshot import Snapshot, Watcher
 
 TOPIC = "circusd"
-HELPER_PREFIX = "plugin:"
 
 
-def look(case: Case) -> Iterator[Diagnosis]:
+def look(case: Case) -> Iterator[Finding]:
     """Yield a line for circusd, for each watcher of the ini, and for what an earlier circusd left running."""
     left = listeners.orphans(case.instance_id)
     if left:
@@ -40,7 +40,7 @@ def look(case: Case) -> Iterator[Diagnosis]:
 
 
 def _off(instance: Instance) -> set[str]:
-    """Return the watchers that the ini leaves for somebody to start, in small letters as circusd has them."""
+    """Return the watchers with autostart off, in lower case as in circusd."""
     return {
         watcher.name.lower()
         for watcher in instance.config.watchers
@@ -48,10 +48,10 @@ def _off(instance: Instance) -> set[str]:
     }
 
 
-def watchers(snapshot: Snapshot, off: Collection[str] = ()) -> Iterator[Diagnosis]:
-    """Yield how each watcher is, and of a plugin only where it does not run; *off*: who is not started by itself."""
+def watchers(snapshot: Snapshot, off: Collection[str] = ()) -> Iterator[Finding]:
+    """Yield how each watcher is, and of a plugin only where it does not run; *off*: watchers with autostart off."""
     for watcher in snapshot.watchers:
-        if not watcher.name.startswith(HELPER_PREFIX):
+        if not is_helper(watcher.name):
             yield of_watcher(watcher, is_off=watcher.name.lower() in off)
         elif watcher.status != "active" or watcher.wants_nobody:
             how = "incr" if watcher.wants_nobody else "start"
@@ -60,25 +60,17 @@ def watchers(snapshot: Snapshot, off: Collection[str] = ()) -> Iterator[Diagnosi
             yield bad(TOPIC, f"{watcher.name} {state}: hung workers are not noticed", hint)
 
 
-def of_watcher(watcher: Watcher, *, is_off: bool = False) -> Diagnosis:
+def of_watcher(watcher: Watcher, *, is_off: bool = False) -> Finding:
     """Return how one watcher is; *is_off*: circusd does not start it by itself."""
-    serving = f"{watcher.name}: {watcher.serving} of {watcher.numprocesses} workers ready"
-    reason = f": {watcher.last_reason}" if watcher.last_reason else ""
-    if watcher.status == "stopped" and is_off:
+    verdict = watcher.verdict
+    word = Word(verdict["word"])
+    if word is Word.STOPPED and is_off:
         return good(TOPIC, f"{watcher.name} is off: its section says autostart = False")
-    if watcher.status == "stopped":
-        return bad(TOPIC, f"{watcher.name} is stopped", f"`circusctl start {watcher.name}` starts it")
-    if watcher.wants_nobody:
-        what, _, hint = nobody_wanted(watcher.name).partition(": ")
-        return bad(TOPIC, f"{watcher.name}: {what}", hint)
-    if watcher.cooldown_until is not None:
-        left = f"{watcher.cooldown_until:.0f} s"
-        hint = f"mend that, then `xboard-circus restart {watcher.name}`; else the next try is in {left}"
-        return bad(TOPIC, f"{serving}, it fails again and again and cools down{reason}", hint)
-    if not watcher.armed:
+    what = f"{watcher.name}: {headline(verdict)}"
+    if word in (Word.OK, Word.DEPLOYING):
+        return good(TOPIC, what if watcher.armed else f"{watcher.name}: {watcher.status}, without a guard of ours")
+    if not watcher.armed and word is Word.UNKNOWN:
         return good(TOPIC, f"{watcher.name}: {watcher.status}, without a guard of ours")
-    if watcher.serving == 0 < watcher.numprocesses:
-        return bad(TOPIC, f"{serving}{reason}", f"`xboard-circus logs {watcher.name}` tells more")
-    if watcher.serving < watcher.numprocesses:
-        return warning(TOPIC, f"{serving}{reason}", "look again in a moment")
-    return good(TOPIC, serving)
+    hint = verdict["cure"] or "look again in a moment"
+    make = bad if word.is_outage or word is Word.STOPPED or watcher.cooldown_until is not None else warning
+    return make(TOPIC, what, hint)

@@ -1,0 +1,136 @@
+"""What `reloadconfig` is to refuse, judged within circusd: the same as `check` refuses, in the same words."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from xboard_circus.checks.check import check
+from xboard_circus.checks.findings import Level
+from xboard_circus.checks.judgement import judge
+from xboard_circus.config import ARM
+
+ROOT = Path(__file__).resolve().parents[2]
+INI = f"""[circus]
+endpoint = tcp://127.0.0.1:15555
+pubsub_endpoint = tcp://127.0.0.1:15556
+multicast_endpoint =
+[watcher:web]
+cmd = {sys.executable} -m http.server --fd $(circus.sockets.web)
+numprocesses = 2
+use_sockets = True
+copy_env = True
+priority = 10
+hooks.before_start = {ARM}
+[socket:web]
+host = 127.0.0.1
+port = 18000
+so_reuseport = True
+[plugin:xboard]
+use = xboard_circus.plugins.bundle.Bundle
+"""
+
+
+@pytest.fixture
+def ini(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    folder = tmp_path / "run"
+    folder.mkdir(mode=0o700)
+    monkeypatch.setenv("XBOARD_RUNTIME_DIR", str(folder))
+    file = tmp_path / "circus.ini"
+    file.write_text(INI)
+    return file
+
+
+def test_a_sound_file_is_judged_so(ini: Path) -> None:
+    assert judge(ini) == []
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "expected"),
+    [
+        pytest.param(
+            "numprocesses = 2",
+            "numprocesses = -3",
+            "numprocesses = -3: starts nothing; write 1 or more",
+            id="a negative number of workers",
+        ),
+        pytest.param(
+            "use_sockets = True",
+            "use_sockets = False",
+            "use_sockets = False: the command uses a socket of Circus's but is not given it; write use_sockets = True",
+            id="no sockets for a command that has one",
+        ),
+        pytest.param(
+            INI.splitlines()[5],
+            "cmd =",
+            "cmd = : missing or empty; write cmd = python -m xboard_circus.worker module:app",
+            id="an empty command",
+        ),
+        pytest.param(
+            "[socket:web]",
+            "hooks.after_start = no_such_module_here.started\n[socket:web]",
+            "hooks.after_start = no_such_module_here.started: cannot be imported, and Circus runs on without this"
+            " watcher: ModuleNotFoundError: No module named 'no_such_module_here'"
+            f"; name what circusd can import; its Python is {sys.executable}",
+            id="a hook that no module has",
+        ),
+        pytest.param(
+            "[socket:web]",
+            "hooks.before_strat = xboard_circus.plugins.guard.arm\n[socket:web]",
+            "hooks.before_strat = xboard_circus.plugins.guard.arm: Circus calls no hook of that name; "
+            "did you mean hooks.before_start?",
+            id="a hook that Circus does not call",
+        ),
+    ],
+)
+def test_what_check_refuses_is_refused_within_circusd_in_the_same_words(
+    ini: Path, old: str, new: str, expected: str
+) -> None:
+    ini.write_text(INI.replace(old, new))
+
+    errors = [str(finding) for finding in judge(ini) if finding.level is Level.ERROR]
+
+    assert errors == [f"{ini}: [watcher:web] {expected}"]
+    assert errors[0] in [str(finding) for finding in check(ini).errors]
+
+
+def test_a_file_that_cannot_be_read_is_one_error(ini: Path) -> None:
+    ini.write_text("no section\n")
+    missing = ini.with_name("none.ini")
+
+    assert [finding.what.partition(":")[0] for finding in judge(ini)] == ["line 1"]
+    assert [finding.what.partition(";")[0] for finding in judge(missing)] == ["no such file"]
+
+
+def test_a_hook_is_looked_for_in_the_pythonpath_of_its_watcher(ini: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    (ini.parent / "site").mkdir()
+    (ini.parent / "site" / "hooks_of_the_test.py").write_text("def started(**_): return True\n")
+    hook = f"hooks.after_start = hooks_of_the_test.started\n[env:web]\nPYTHONPATH = {ini.parent / 'site'}\n[socket:web]"
+    ini.write_text(INI.replace("[socket:web]", hook))
+
+    assert judge(ini) == []
+
+
+def test_the_judgement_starts_no_process_prints_nothing_and_is_quick() -> None:
+    """Within circusd's loop it stands between the workers and their supervision."""
+    code = (
+        "import socket, subprocess, sys, time, xboard_circus.plugins.guard, xboard_circus.plugins.bundle\n"
+        "from xboard_circus.checks.judgement import judge\n"
+        "def refuse(*_, **__): raise AssertionError('an effect')\n"
+        "subprocess.Popen = socket.socket.bind = refuse\n"
+        "judge(sys.argv[1]); began = time.process_time(); judge(sys.argv[1])\n"
+        "print(time.process_time() - began)"
+    )
+    began = time.monotonic()
+
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(ROOT / "circus.ini")], capture_output=True, text=True, check=False
+    )
+
+    assert (done.returncode, done.stderr) == (0, "")
+    assert float(done.stdout) < 0.3, f"{done.stdout} of {time.monotonic() - began} s"

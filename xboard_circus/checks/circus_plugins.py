@@ -1,0 +1,61 @@
+"""Refuse Circus's own plugins that harm an armed watcher, or do not work, and name what to use instead.
+
+`docs/operations.md` has the same as a table. All were run with Circus 0.19.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from xboard_circus.checks.findings import Finding, Level
+from xboard_circus.config import Config, PluginConfig, is_armed
+
+# Class: what it does, and what to use in its place.
+BROKEN = {
+    "CommandReloader": (
+        "looks for a file named like the whole command line, and fails in each round: FileNotFoundError",
+        "delete the section; `xboard-circus reload` replaces the workers one by one",
+    ),
+    "Flapping": (
+        "limits nothing: Circus refuses its commands, and logs nothing",
+        "delete the section; restart.burst and restart.cooldown limit restarts",
+    ),
+    "HttpObserver": (
+        "cannot be constructed with tornado 6: its process dies again and again",
+        "delete the section; health.live_path or health.url probes each worker",
+    ),
+    "WatchDog": (
+        "fails at the first process that it finds hung: RuntimeError",
+        "delete the section; hung workers are replaced without it",
+    ),
+}
+# Class: the options that name the watcher which it restarts, what it does, and what to use in its place.
+RESTARTING = {
+    "ResourceWatcher": (
+        ("watcher", "service"),
+        "restarts all workers of {watcher} at once, again and again, while one of them is above its limit",
+        "delete the section, and write worker.max_rss in [{section}]",
+    ),
+    "RedisObserver": (
+        ("restart_on_timeout",),
+        "restarts all workers of {watcher} at once when Redis does not answer",
+        "take it out; no restart of the workers brings Redis back",
+    ),
+}
+
+
+def findings(config: Config, plugin: PluginConfig) -> Iterator[Finding]:
+    """Yield what is wrong with a [plugin:...] section that names a plugin of Circus's own."""
+    module, _, name = plugin.use.replace(":", ".").rpartition(".")
+    if not module.startswith("circus.plugins"):
+        return
+    armed = [watcher for watcher in config.watchers if is_armed(watcher)]
+    if name in BROKEN:
+        yield Finding(Level.ERROR if armed else Level.WARNING, "use", *BROKEN[name])
+    if name in RESTARTING:
+        options, what, hint = RESTARTING[name]
+        for option in options:
+            for watcher in armed:
+                if watcher.name.lower() == plugin.given.get(option, "").lower():
+                    found = {"watcher": watcher.name, "section": watcher.section}
+                    yield Finding(Level.ERROR, option, what.format(**found), hint.format(**found))

@@ -1,0 +1,81 @@
+"""Judge an ini file by its text and its imports, in the same words for `check`, `start` and `reloadconfig`.
+
+It runs in the command line and within circusd: it prints nothing, binds no port and starts no process.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+
+from circus.config import get_config
+
+from xboard_circus import config as configuration
+from xboard_circus.checks import alert_rules, dry_run, file_rules, import_rules, watcher_rules
+from xboard_circus.checks.findings import Finding, Level
+from xboard_circus.config import Config
+from xboard_circus.config_files import misreadings, read_scans, unreadable
+from xboard_circus.errors import XboardError
+
+
+def judge(config_file: str | Path) -> list[Finding]:
+    """Return what is wrong with *config_file*, errors and warnings; [] where nothing is.
+
+    The hooks and stream classes are imported into this process, as circusd does it with a changed watcher: for other
+    processes there is `check`, which imports them in a process of their own.
+    """
+    config, findings = read(config_file)
+    if config is None:
+        return findings
+    return [*of_file(config), *placed(config, _imports(config))]
+
+
+def read(config_file: str | Path) -> tuple[Config | None, list[Finding]]:
+    """Return the file, or None and why it cannot be read."""
+    shown = str(config_file)
+    try:
+        unread = list(_unreadable(Path(config_file).absolute(), shown))
+        return (None, unread) if unread else (configuration.load(config_file), [])
+    except XboardError as error:
+        return None, [Finding(Level.ERROR, "", str(error).removeprefix(f"{shown}: "), "", file=shown)]
+
+
+def of_file(config: Config) -> list[Finding]:
+    """Return the findings on the file alone, and on the secrets and programs of its alerts."""
+    return list(placed(config, _findings(config)))
+
+
+def placed(config: Config, found: Iterable[tuple[str, Finding]]) -> Iterator[Finding]:
+    """Yield each finding with its file, its section and the value that stands there."""
+    given: dict[str, Mapping[str, str]] = {
+        "circus": config.given,
+        **{watcher.section: watcher.given for watcher in config.watchers},
+        **{socket.section: socket.given for socket in config.sockets},
+        **{plugin.name: plugin.given for plugin in config.plugins},
+    }
+    for section, finding in found:
+        value = given.get(section, {}).get(finding.option)
+        yield replace(finding, file=config.shown, section=section, value=value)
+
+
+def _unreadable(path: Path, shown: str) -> Iterator[Finding]:
+    scans = read_scans(path, shown)
+    for line in unreadable(scans):
+        yield Finding(Level.ERROR, "", line, "", file=shown)
+    for section, problem in misreadings(scans):
+        yield Finding(Level.ERROR, problem.option, problem.what, problem.hint, section, shown, problem.value)
+
+
+def _findings(config: Config) -> Iterator[tuple[str, Finding]]:
+    yield from file_rules.findings(config)
+    for watcher in config.watchers:
+        for finding in watcher_rules.findings(config, watcher):
+            yield watcher.section, finding
+    yield from alert_rules.findings(config)
+
+
+def _imports(config: Config) -> Iterator[tuple[str, Finding]]:
+    for watcher in get_config(str(config.path))["watchers"]:
+        for option, error in dry_run.import_errors(watcher).items():
+            yield watcher["__name__"], import_rules.not_imported(option, error, import_rules.NO_WATCHER)
