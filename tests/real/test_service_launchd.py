@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from .service_host import ROOT, SCRIPT
+from .service_host import SCRIPT
 
 # launchd.plist(5), the keys of a job. One that launchd does not know it ignores, in silence.
 _KEYS = """
@@ -87,12 +87,18 @@ class Mac:
         self.plist = self.home / "Library" / "LaunchAgents" / "com.xboard.backend.plist"
 
     def script(self, *words: str, folder: Path | None = None, expect: int = 0) -> str:
+        return self._run(*words, folder=folder, expect=expect).stderr
+
+    def printed(self, *words: str) -> str:
+        return self._run(*words).stdout
+
+    def _run(self, *words: str, folder: Path | None = None, expect: int = 0) -> subprocess.CompletedProcess[str]:
         env = {**os.environ, "HOME": str(self.home), "FAKE": str(self.fake)}
         env["PATH"] = f"{self.fake}:{env['PATH']}"
         command = [str(SCRIPT), *words, "--dir", str(folder or self.folder)]
         done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
         assert done.returncode == expect, done.stderr
-        return done.stderr
+        return done
 
     def calls(self) -> list[str]:
         """What launchctl was told since the last time, but not what it was asked."""
@@ -130,12 +136,14 @@ def test_the_plist_holds_what_launchd_knows(mac: Mac) -> None:
     assert f"endpoint = ipc://{mac.folder}/run/circusd.sock\n" in (mac.folder / "service.ini").read_text()
 
 
-def test_the_template_is_a_plist_as_it_stands() -> None:
-    text = (ROOT / "deploy" / "launchd" / "com.xboard.backend.plist").read_text(encoding="utf-8")
-    job = plistlib.loads(text.replace(">@stop_seconds@<", ">45<").encode())
+def test_the_job_of_a_system_service_is_printed_and_nothing_is_written(mac: Mac) -> None:
+    before = sorted(mac.folder.iterdir())
+
+    job = plistlib.loads(mac.printed("unit", "--run-as", "nobody").encode())
 
     assert set(job) - DOCUMENTED == set()
-    assert job["UserName"] == "@user@"
+    assert job["UserName"] == "nobody"
+    assert sorted(mac.folder.iterdir()) == before
 
 
 def test_launchctl_is_told_once_and_again_when_something_changed(mac: Mac) -> None:
@@ -183,7 +191,7 @@ def test_an_upgrade_loads_the_job_anew_though_nothing_of_it_changed(mac: Mac) ->
     told = mac.script("upgrade", "--user", "--dry-run")
 
     steps = [line.removeprefix("would run: ") for line in told.splitlines() if line.startswith("would run: ")]
-    assert steps[0].startswith(f"{mac.folder}/.venv/bin/python -m pip install ")
+    assert steps[0].startswith(f"{mac.folder}/.venv/bin/python -I -m pip install ")
     assert [step.split()[1] for step in steps if step.startswith("launchctl ")] == ["bootout", "enable", "bootstrap"]
 
 

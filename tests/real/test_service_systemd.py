@@ -47,10 +47,10 @@ def test_it_is_ready_when_the_workers_are_and_a_slow_start_is_given_time(tmp_pat
         assert host.show(UNIT, "ActiveState") == "active"
         assert host.show(UNIT, "NRestarts") == "0"
         assert len(list((c.folder / "web" / "ready-at").iterdir())) == 2
-        assert host.show(UNIT, "StatusText") == "web: 2 of 2 ready"
+        assert host.show(UNIT, "StatusText") == "web: 2 of 2 workers up"
         c.set("boot", "hang")
         host.ctl("restart", "--no-block", UNIT)
-        eventually(lambda: "0 of 2 ready, 2 starting" in host.show(UNIT, "StatusText"), timeout=60)
+        eventually(lambda: "none of 2 workers is up: 2 starting" in host.show(UNIT, "StatusText"), timeout=60)
         holds(lambda: host.show(UNIT, "ActiveState") == "activating", seconds=limit + 2, every=0.2)
 
 
@@ -154,7 +154,7 @@ def test_the_script_is_idempotent_upgrades_and_removes(tmp_path: Path) -> None:
         assert second.count("unchanged: ") == 3
         assert host.show(UNIT, "MainPID") == pid
         upgrade = install(host, c, "--dry-run", action="upgrade")
-        assert f"would run: {c.folder}/.venv/bin/python -m pip install" in upgrade
+        assert f"would run: {c.folder}/.venv/bin/python -I -m pip install" in upgrade
         assert f"would run: systemctl --user restart {UNIT}" in upgrade
         told = install(host, c, action="remove")
         assert told.count("\ndelete: ") == 3
@@ -167,7 +167,7 @@ def test_the_script_is_idempotent_upgrades_and_removes(tmp_path: Path) -> None:
 
 
 PIP = """#!/bin/sh
-if [ "$1 $2" = "-m pip" ]; then echo "$*" >>{calls}; exit; fi
+if [ "$1 $2 $3" = "-I -m pip" ]; then echo "$*" >>{calls}; exit; fi
 exec {python} "$@"
 """
 
@@ -188,7 +188,7 @@ def test_an_upgrade_installs_the_packages_and_runs_what_was_installed(tmp_path: 
                 assert not calls.exists()
                 (host.units / UNIT).write_text((host.units / UNIT).read_text().replace("RestartSec=2", "RestartSec=9"))
 
-        assert calls.read_text() == f"-m pip install --quiet --disable-pip-version-check --upgrade {ROOT}\n"
+        assert calls.read_text() == f"-I -m pip install --quiet --disable-pip-version-check --upgrade {ROOT}\n"
         assert host.show(UNIT, "ActiveState") == "active"
         assert host.show(UNIT, "MainPID") not in ("0", old)
         assert host.show(UNIT, "RestartUSec") == "2s"

@@ -1,0 +1,222 @@
+"""The service of the host: where its parts lie, what is in them, and that no planted link is followed."""
+
+from __future__ import annotations
+
+import os
+import plistlib
+import stat
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from xboard_circus.errors import XboardError
+from xboard_circus.service import written_files
+from xboard_circus.service.layout import Layout, ServiceHost, ServiceOptions, is_ours, lay_out, overlay_of
+from xboard_circus.service.rendering import Times, rendered
+
+LINUX = ServiceHost("Linux", 1000, "ann", Path("/home/ann"), Path("/home/ann/.config"), Path("/run/user/1000"))
+ROOT = replace(LINUX, uid=0, user="root")
+MAC = replace(ROOT, system="Darwin")
+WANTED = ServiceOptions(Path("/opt/xboard"))
+NOBODY = written_files.Owner("nobody", "nobody", 65534, 65534)
+
+only_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file away")
+
+
+def unit_of(layout: Layout, *, python: str = "/opt/xboard/.venv/bin/python", ini: str = "") -> str:
+    times = Times.above(graceful_timeout=8, startup_timeout=60)
+    venv = Path(python).parents[1]
+    return rendered(layout, venv=venv, python=Path(python), group="www", ini_text=ini, times=times).unit
+
+
+def test_a_service_of_a_user_lies_in_that_users_folders() -> None:
+    layout = lay_out(replace(WANTED, of_user=True, name="shop"), LINUX, action="install")
+
+    assert (layout.unit, layout.command, layout.runtime) == (
+        Path("/home/ann/.config/systemd/user/shop.service"),
+        Path("/home/ann/.local/bin/shop"),
+        Path("/run/user/1000/shop"),
+    )
+    assert layout.user == "ann"
+
+
+@pytest.mark.parametrize(
+    ("wanted", "host", "why"),
+    [
+        pytest.param(WANTED, LINUX, "a service of the system takes root", id="no root"),
+        pytest.param(replace(WANTED, run_as="root"), ROOT, "name another user", id="as root"),
+        pytest.param(replace(WANTED, name="-x"), ROOT, "--name -x", id="a name that is an option"),
+        pytest.param(replace(WANTED, folder=Path("/opt/a b")), ROOT, "do not take such a path", id="a blank"),
+        pytest.param(replace(WANTED, folder=Path(f"/opt/{'x' * 50}")), MAC, "choose a shorter --dir", id="too long"),
+        pytest.param(WANTED, replace(ROOT, system="FreeBSD"), "neither systemd nor launchd", id="another system"),
+    ],
+)
+def test_what_cannot_work_is_refused(wanted: ServiceOptions, host: ServiceHost, why: str) -> None:
+    with pytest.raises(XboardError, match=why):
+        lay_out(wanted, host, action="install")
+
+
+def test_a_unit_is_printed_to_anybody() -> None:
+    assert lay_out(WANTED, LINUX, action="unit").unit == Path("/etc/systemd/system/xboard-backend.service")
+
+
+def test_the_manager_allows_more_time_than_the_ini_file() -> None:
+    unit = unit_of(lay_out(WANTED, ROOT, action="install"))
+
+    assert {"TimeoutStopSec=23", "TimeoutStartSec=90", "WatchdogSec=38"} <= set(unit.splitlines())
+
+
+def test_a_unit_of_a_user_asks_for_no_right_of_the_system() -> None:
+    of_user = unit_of(lay_out(replace(WANTED, of_user=True), LINUX, action="install"))
+    of_system = unit_of(lay_out(WANTED, ROOT, action="install"))
+
+    assert "ProtectSystem=" not in of_user
+    assert "User=" not in of_user
+    assert "WantedBy=default.target" in of_user
+    assert {"User=xboard", "Group=www", "ProtectSystem=strict", "WantedBy=multi-user.target"} <= set(
+        of_system.splitlines()
+    )
+
+
+def test_a_job_of_launchd_is_a_plist() -> None:
+    job = plistlib.loads(unit_of(lay_out(WANTED, MAC, action="install")).encode())
+
+    assert (job["Label"], job["UserName"], job["ExitTimeOut"]) == ("com.xboard.backend", "xboard", 23)
+
+
+@pytest.mark.parametrize(
+    ("folder", "python", "protected"),
+    [
+        pytest.param("/opt/x", "/opt/x/.venv/bin/python", "yes", id="elsewhere"),
+        pytest.param("/home/x", "/opt/x/.venv/bin/python", "read-only", id="a folder in a home"),
+        pytest.param("/opt/x", "/root/.venv/bin/python", "read-only", id="a Python in a home"),
+    ],
+)
+def test_the_homes_are_hidden_unless_the_service_lies_in_one(folder: str, python: str, protected: str) -> None:
+    layout = lay_out(ServiceOptions(Path(folder)), ROOT, action="install")
+
+    assert f"ProtectHome={protected}" in unit_of(layout, python=python).splitlines()
+
+
+def test_the_command_of_a_service_says_whose_it_is() -> None:
+    layout = lay_out(WANTED, ROOT, action="install")
+    times = Times.above(graceful_timeout=8, startup_timeout=60)
+
+    texts = rendered(layout, venv=Path("/v"), python=Path("/v/bin/python"), group="www", ini_text="", times=times)
+
+    assert overlay_of(texts.command) == layout.overlay
+    assert is_ours(texts.command)
+    assert is_ours(texts.unit)
+    assert not is_ours("#!/bin/sh\necho a shop\n")
+
+
+@pytest.mark.parametrize("line", ["statsd = True", "stats_endpoint = tcp://127.0.0.1:5557"])
+def test_the_figures_of_circus_are_private_too(line: str) -> None:
+    layout = lay_out(WANTED, ROOT, action="install")
+    times = Times.above(graceful_timeout=8, startup_timeout=60)
+
+    overlay = rendered(
+        layout, venv=Path("/v"), python=Path("/v/bin/python"), group="www", ini_text=f"[circus]\n{line}\n", times=times
+    ).overlay
+
+    assert "stats_endpoint = ipc:///run/xboard-backend/stats.sock\n" in overlay
+
+
+def test_a_link_in_the_place_of_a_file_is_replaced_and_not_followed(tmp_path: Path) -> None:
+    target = tmp_path / "of-root"
+    target.write_text("secret")
+    target.chmod(0o600)
+    (tmp_path / "service.ini").symlink_to(target)
+
+    written_files.write(tmp_path / "service.ini", "new\n", 0o644)
+
+    assert (target.read_text(), stat.S_IMODE(target.stat().st_mode)) == ("secret", 0o600)
+    assert not (tmp_path / "service.ini").is_symlink()
+    assert (tmp_path / "service.ini").read_text() == "new\n"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["of-root", "service.ini"]
+
+
+def test_a_link_is_not_read(tmp_path: Path) -> None:
+    (tmp_path / "target").write_text("text")
+    (tmp_path / "link").symlink_to("target")
+    os.mkfifo(tmp_path / "pipe")
+
+    found = {name: written_files.read(tmp_path / name) for name in ("target", "link", "pipe", "none")}
+
+    assert found == {"target": "text", "link": None, "pipe": None, "none": None}
+
+
+def test_a_link_in_the_place_of_a_folder_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "app").symlink_to("elsewhere")
+
+    with pytest.raises(XboardError, match=r"app: not a folder that root writes in: it is a link"):
+        written_files.write(tmp_path / "app" / "service.ini", "", 0o644)
+
+    assert list((tmp_path / "elsewhere").iterdir()) == []
+
+
+@only_root
+def test_a_link_in_the_place_of_the_logs_gives_nothing_away(tmp_path: Path) -> None:
+    """Given logs/ as a link to a folder of root's, when root installs again, then that folder stays root's."""
+    of_root = tmp_path / "of-root"
+    of_root.mkdir()
+    (tmp_path / "logs").symlink_to(of_root)
+
+    with pytest.raises(XboardError, match="it is a link"):
+        written_files.make_folder(tmp_path / "logs", 0o755, NOBODY)
+
+    assert of_root.stat().st_uid == 0
+
+
+@only_root
+def test_data_is_given_away_and_what_could_be_anybodys_is_not(tmp_path: Path) -> None:
+    """Given a token that root made, and a link and a second name of other files, then only the token is given."""
+    (tmp_path / "of-root").touch()
+    token, linked, second = (tmp_path / name for name in ("dashboard.token", "dashboard.link", "dashboard.second"))
+    token.touch()
+    linked.symlink_to("of-root")
+    os.link(tmp_path / "of-root", second)
+
+    given = {path.name: written_files.give(path, NOBODY) for path in (token, linked, second)}
+
+    assert given == {"dashboard.token": True, "dashboard.link": False, "dashboard.second": False}
+    assert token.stat().st_uid == NOBODY.uid
+    assert (tmp_path / "of-root").stat().st_uid == 0
+
+
+@only_root
+def test_files_of_others_are_found_below_a_folder(tmp_path: Path) -> None:
+    logs = tmp_path / "logs"
+    logs.mkdir()
+    (logs / "old.log").touch()
+    (logs / "own.log").touch()
+    os.chown(logs / "own.log", NOBODY.uid, NOBODY.gid)
+    os.chown(logs, NOBODY.uid, NOBODY.gid)
+
+    assert written_files.foreign(logs, NOBODY) == [logs / "old.log"]
+    assert written_files.foreign(tmp_path / "none", NOBODY) == []
+
+
+@only_root
+def test_in_a_shared_folder_the_user_makes_files_and_replaces_none_of_roots(tmp_path: Path) -> None:
+    """Given a folder that an earlier version gave to the user, when it is shared, then root's files stay root's."""
+    folder = tmp_path / "app"
+    folder.mkdir()
+    os.chown(folder, NOBODY.uid, NOBODY.gid)
+
+    assert written_files.share(folder, NOBODY)
+
+    found = folder.stat()
+    assert (found.st_uid, found.st_gid, stat.S_IMODE(found.st_mode)) == (0, NOBODY.gid, 0o1775)
+    assert not written_files.share(folder, NOBODY)
+
+
+@only_root
+def test_a_folder_is_given_to_a_user_whose_group_has_others_in_it(tmp_path: Path) -> None:
+    ann = replace(NOBODY, group="users")
+
+    assert written_files.share(tmp_path, ann)
+
+    assert (tmp_path.stat().st_uid, tmp_path.stat().st_mode & stat.S_ISVTX) == (ann.uid, 0)

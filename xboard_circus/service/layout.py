@@ -1,0 +1,155 @@
+"""Decide where the parts of a service lie on a host, and refuse what cannot work. Nothing here touches the host."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from xboard_circus.errors import XboardError
+
+NAME = "xboard-backend"
+USER = "xboard"
+INI = "circus.ini"
+OVERLAY = "service.ini"
+LONGEST_RUNTIME = 50  # a unix socket's path has 103 bytes on macOS, 107 elsewhere; a worker's is the longest
+MANAGERS = {"Linux": "systemd", "Darwin": "launchd"}
+NO_MANAGER = "nohup ./scripts/monitor_backend.sh keeps the backend up"
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceOptions:
+    """The options of the command line; *folder* is absolute and has no links in it."""
+
+    folder: Path
+    name: str = NAME
+    ini: str = INI
+    run_as: str = USER
+    of_user: bool = False
+    dry_run: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceHost:
+    """Facts about the machine and the user who types.
+
+    Attributes:
+        system: What ``uname -s`` prints.
+    """
+
+    system: str
+    uid: int
+    user: str
+    home: Path
+    config_home: Path
+    runtime_home: Path
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """The places and names of one service.
+
+    Attributes:
+        manager: "systemd" or "launchd".
+        system: A service of the system, not of one user.
+        unit: The file that the manager reads.
+        command: `xboard-circus` for this service.
+        overlay: The ini file that includes the user's, with private endpoints.
+        unit_name: What systemctl or launchctl calls it.
+        domain: launchctl's word for system or user; "" for systemd.
+    """
+
+    name: str
+    manager: str
+    system: bool
+    user: str
+    folder: Path
+    ini: Path
+    overlay: Path
+    unit: Path
+    command: Path
+    runtime: Path
+    unit_name: str
+    domain: str = ""
+
+
+def lay_out(wanted: ServiceOptions, host: ServiceHost, *, action: str) -> Layout:
+    """Return the layout of the *wanted* service; XboardError where an option, the host or the user rules it out."""
+    _check_words(wanted)
+    manager = MANAGERS.get(host.system)
+    if manager is None:
+        raise XboardError(f"neither systemd nor launchd here: {NO_MANAGER}")
+    if not wanted.of_user:
+        if action != "unit" and not wanted.dry_run and host.uid != 0:
+            raise XboardError(f"a service of the system takes root: sudo ... {action}, or --user for one of yours")
+        if wanted.run_as == "root":
+            raise XboardError(
+                "--run-as root: who reaches circusd's endpoint could then do all that root can; name another user"
+            )
+    found = _systemd(wanted, host) if manager == "systemd" else _launchd(wanted, host)
+    if len(str(found.runtime)) > LONGEST_RUNTIME:
+        raise XboardError(f"{found.runtime}: too long for the sockets in it; choose a shorter --dir")
+    return found
+
+
+def _check_words(wanted: ServiceOptions) -> None:
+    if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_-]*", wanted.name):
+        raise XboardError(f"--name {wanted.name}: write letters, digits, - and _ only")
+    if not re.fullmatch(r"[A-Za-z0-9_.][A-Za-z0-9_.-]*", wanted.run_as):
+        raise XboardError(f"--run-as {wanted.run_as}: write a user's name, letters, digits and ._- only")
+    if wanted.ini.startswith("/"):
+        raise XboardError(f"--ini {wanted.ini}: write its name in the folder that --dir names")
+    path = f"{wanted.folder}/{wanted.ini}"
+    if not re.fullmatch(r"[A-Za-z0-9/._+-]*", path):
+        raise XboardError(
+            f"{path}: the service managers do not take such a path; choose one of letters, digits and ._+-"
+        )
+
+
+def _systemd(wanted: ServiceOptions, host: ServiceHost) -> Layout:
+    unit_name = f"{wanted.name}.service"
+    units = host.config_home / "systemd" / "user" if wanted.of_user else Path("/etc/systemd/system")
+    runtime = host.runtime_home if wanted.of_user else Path("/run")
+    return _layout(wanted, host, "systemd", units / unit_name, runtime / wanted.name, unit_name)
+
+
+def _launchd(wanted: ServiceOptions, host: ServiceHost) -> Layout:
+    label = "com.xboard.backend" if wanted.name == NAME else f"com.xboard.{wanted.name}"
+    jobs = host.home / "Library" / "LaunchAgents" if wanted.of_user else Path("/Library/LaunchDaemons")
+    domain = f"gui/{host.uid}" if wanted.of_user else "system"
+    return _layout(wanted, host, "launchd", jobs / f"{label}.plist", wanted.folder / "run", label, domain)
+
+
+def _layout(
+    wanted: ServiceOptions, host: ServiceHost, manager: str, unit: Path, runtime: Path, unit_name: str, domain: str = ""
+) -> Layout:
+    programs = host.home / ".local" / "bin" if wanted.of_user else Path("/usr/local/bin")
+    return Layout(
+        name=wanted.name,
+        manager=manager,
+        system=not wanted.of_user,
+        user=host.user if wanted.of_user else wanted.run_as,
+        folder=wanted.folder,
+        ini=wanted.folder / wanted.ini,
+        overlay=wanted.folder / OVERLAY,
+        unit=unit,
+        command=programs / wanted.name,
+        runtime=runtime,
+        unit_name=unit_name,
+        domain=domain,
+    )
+
+
+def is_ours(text: str) -> bool:
+    """Return whether *text* is that of a unit, job or command of ours; an empty one may be replaced, too."""
+    return not text or "circus.circusd" in text or "-m xboard_circus -c " in text
+
+
+def overlay_of(command: str) -> Path | None:
+    """Return the overlay that the *command* of a service names; None where it is none of ours.
+
+    >>> overlay_of('cd /opt/x || exit 1\\nexec /opt/x/.venv/bin/python -m xboard_circus -c /opt/x/service.ini "$@"\\n')
+    PosixPath('/opt/x/service.ini')
+    """
+    found = re.search(r'^exec .* -c (.*) "\$@"$', command, re.MULTILINE)
+    return Path(found[1]) if found else None
