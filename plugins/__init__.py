@@ -8,7 +8,7 @@ Hooks, which run inside circusd and never block it:
 
 Plugins, which run in processes of their own and may wait:
 
-- ``http_health``: asks every worker how it is, and has the wedged and the sick ones replaced.
+- ``http_health``: asks every worker how it is, and has the hung and the sick ones replaced.
 - ``restart_limiter``: the limiter again, for watchers that carry no hook.
 - ``ledger``: writes what happened into SQLite.
 - ``alerts``: tells people outside when something breaks, and when it is well again.

@@ -1,7 +1,7 @@
 """What every plugin process of ours has in common: parts with work of their own, one loop, one line to circusd.
 
-A *part* does one job (probe, limit, record) and knows nothing of Circus. A `Host` runs parts side by side on an event
-loop: what one raises is logged and ends no other. `XboardPlugin` is the Circus plugin around a host.
+A *part* does one job (probe, limit, record) and knows nothing of Circus. A `PartLoop` runs parts side by side on an
+event loop: what one raises is logged and ends no other. `XboardPlugin` is the Circus plugin around a loop.
 """
 
 from __future__ import annotations
@@ -22,9 +22,10 @@ from typing import Any, Protocol
 from circus.plugins import CircusPlugin
 
 import xboard_circus
-from xboard_circus.circus_client import CircusdClient
+from xboard_circus.circus_client import CircusdClient, CommandRefused
 from xboard_circus.core.lost import Loss
 from xboard_circus.core.names import CIRCUSD, plugin_log_name
+from xboard_circus.core.state_schema import State, UnreadableState, parse_state
 from xboard_circus.errors import XboardError
 from xboard_circus.host import procs
 from xboard_circus.options.reading import parse_plugin
@@ -81,6 +82,15 @@ class Commands(Protocol):
         """Return circusd's reply; raise CircusdGone or CommandRefused."""
 
 
+async def ask_state(commands: Commands, *, deadline: float = 2.0) -> State:
+    """Return the state of circusd, validated; raise CircusdGone or CommandRefused."""
+    answer = await commands.call("xboard_state", deadline=deadline)
+    try:
+        return parse_state(answer)
+    except UnreadableState as error:
+        raise CommandRefused("xboard_state", str(error)) from None
+
+
 class ThreadedCommands:
     """Commands to the circusd at *endpoint* through one thread, so that a silent circusd never holds up the loop.
 
@@ -130,7 +140,7 @@ class Parent:
         return self._pidfd
 
 
-class Host:
+class PartLoop:
     """Runs *parts* on an asyncio loop until circusd is gone or somebody asks for the end.
 
     Each part has a chain of timers of its own on the loop's monotonic clock. Tornado's PeriodicCallback, which Circus
@@ -259,7 +269,7 @@ class XboardPlugin(CircusPlugin):  # type: ignore[misc]
         self.options, self.problems = parse_plugin(config)
         self.home = Path(os.environ.get("XBOARD_HOME") or os.getcwd())
         self.commands = ThreadedCommands(endpoint)
-        self.host: Host | None = None
+        self.host: PartLoop | None = None
 
     def parts(self) -> list[Part]:
         """Return what this plugin does."""
@@ -288,7 +298,7 @@ class XboardPlugin(CircusPlugin):  # type: ignore[misc]
         for problem in self.problems:
             log.warning("option ignored, its default counts: %s", problem)
         loop: asyncio.AbstractEventLoop = self.loop.asyncio_loop
-        self.host = Host(self.parts(), parent=parent, leave=self._leave, obituary=obituary)
+        self.host = PartLoop(self.parts(), parent=parent, leave=self._leave, obituary=obituary)
         for signum in (signal.SIGTERM, signal.SIGINT):
             # Only the main thread may; elsewhere a signal just ends the process, as it does without this.
             with suppress(ValueError, RuntimeError, NotImplementedError):

@@ -13,7 +13,7 @@ REMEMBERED = 60.0
 
 
 @dataclass(frozen=True, slots=True)
-class Ended:
+class DeadProcess:
     """A process that ended without having been told to; *exit_code* is None where nobody saw how."""
 
     pid: int
@@ -37,7 +37,7 @@ class DeathCount:
     >>> deaths = DeathCount(kill_seconds=40)
     >>> deaths.spawned(71, now=0)
     >>> deaths.reaped(71, exit_code=-9, now=2)
-    Ended(pid=71, exit_code=-9, lived=2)
+    DeadProcess(pid=71, exit_code=-9, lived=2)
     >>> deaths.listed([], asked_at=3)
     []
     """
@@ -56,14 +56,14 @@ class DeathCount:
         """Note that Circus signalled a process, one that was never seen or a child of one perhaps."""
         self._processes.setdefault(pid, _Process(now)).killed_at = now
 
-    def reaped(self, pid: int, *, exit_code: int | None, now: float) -> Ended | None:
+    def reaped(self, pid: int, *, exit_code: int | None, now: float) -> DeadProcess | None:
         """Note the end of a process; return it, unless it was commanded or is settled already."""
         if pid in self._settled_at:
             return None
         process = self._processes.pop(pid, None) or _Process(now)
         return self._ended(pid, process, exit_code, now)
 
-    def listed(self, pids: Iterable[int], *, asked_at: float) -> list[Ended]:
+    def listed(self, pids: Iterable[int], *, asked_at: float) -> list[DeadProcess]:
         """Compare with the pids that circusd listed when asked at *asked_at*; return who ended without a word.
 
         A pid has to be missing twice: its reap event may be on its way while the list is here already.
@@ -90,8 +90,8 @@ class DeathCount:
         """Forget everybody: the watcher was stopped, and whoever was left was commanded to end."""
         self._processes.clear()
 
-    def _ended(self, pid: int, process: _Process, exit_code: int | None, now: float) -> Ended | None:
+    def _ended(self, pid: int, process: _Process, exit_code: int | None, now: float) -> DeadProcess | None:
         self._settled_at[pid] = now
         if process.killed_at is not None and now - process.killed_at <= self.kill_seconds:
             return None
-        return Ended(pid, exit_code, max(0.0, now - process.seen_at))
+        return DeadProcess(pid, exit_code, max(0.0, now - process.seen_at))

@@ -12,10 +12,11 @@ from typing import Any
 
 from xboard_circus.core.budget import RestartBudget, RestartLimits
 from xboard_circus.core.causes import Death, cause_of
-from xboard_circus.core.reasons import seconds
+from xboard_circus.core.durations import seconds
+from xboard_circus.core.names import is_helper
 from xboard_circus.core.sentences import Say
 from xboard_circus.options.reading import RestartOptions
-from xboard_circus.plugins._deaths import DeathCount, Ended
+from xboard_circus.plugins._deaths import DeadProcess, DeathCount
 
 READY_AFTER = 1.0
 GRACEFUL_TIMEOUT = 30.0
@@ -40,7 +41,7 @@ class WatcherView:
         return self.status in ("stopped", "stopping")
 
 
-class Phase(enum.Enum):
+class LimitPhase(enum.Enum):
     """What the limiter is at with a watcher."""
 
     WATCHING = "watching"
@@ -76,7 +77,7 @@ class Limited:
         grace = number(view.options.get("graceful_timeout"), GRACEFUL_TIMEOUT)
         self.deaths = DeathCount(kill_seconds=grace + KILL_SLACK)
         self.quiet_since = now
-        self.phase = Phase.WATCHING
+        self.phase = LimitPhase.WATCHING
         self.until = 0.0
         self.is_calling = False
         self.may_be_ours = False
@@ -85,7 +86,7 @@ class Limited:
         """Put what the ini says now into force."""
         self.options, self.budget.limits = options, limits_of(options, numprocesses)
 
-    def enter(self, phase: Phase) -> None:
+    def enter(self, phase: LimitPhase) -> None:
         """Begin a phase; whatever was sent in the last one is done with."""
         self.phase = phase
         self.may_be_ours = False
@@ -94,12 +95,12 @@ class Limited:
         """Let an operator have it: what was counted is forgotten."""
         self.budget.clear()
         self.quiet_since = now
-        self.enter(Phase.WATCHING)
+        self.enter(LimitPhase.WATCHING)
 
     def was_stopped_by_another(self) -> bool:
         """Say whether a stop that Circus tells of is neither ours nor of what cools down already."""
-        is_ours = self.phase is Phase.STOPPING and (self.is_calling or self.may_be_ours)
-        return not is_ours and self.phase is not Phase.COOLING
+        is_ours = self.phase is LimitPhase.STOPPING and (self.is_calling or self.may_be_ours)
+        return not is_ours and self.phase is not LimitPhase.COOLING
 
     def heard(self, kind: str, pid: int, exit_code: int | None, now: float) -> list[News]:
         """Take what Circus says of one of its processes."""
@@ -119,9 +120,9 @@ class Limited:
             return []
         return [news for ended in self.deaths.listed(view.pids, asked_at=asked_at) for news in self.count(ended, now)]
 
-    def count(self, ended: Ended, now: float) -> list[News]:
+    def count(self, ended: DeadProcess, now: float) -> list[News]:
         """Count an end; where it was one too many, it is to be stopped from here on."""
-        if self.phase is not Phase.WATCHING:
+        if self.phase is not LimitPhase.WATCHING:
             return []
         cause, reason = cause_of(Death(exit_code=ended.exit_code, was_ready=ended.lived > READY_AFTER))
         verdict = self.budget.failed(SLOT, now)
@@ -134,7 +135,7 @@ class Limited:
         news = [News(self.name, "restart", Say.COUNTED(why=reason, then=counted), more)]
         if verdict.cooling:
             self.until = now + verdict.wait
-            self.enter(Phase.STOPPING)
+            self.enter(LimitPhase.STOPPING)
             news.append(News(self.name, "cooldown", Say.COUNTED(why=reason, then=verdict.reason), more))
         return news
 
@@ -150,12 +151,12 @@ class Limited:
         """Watch it again after its cooldown: the next failure stops it again, until it has held."""
         self.quiet_since = now
         self.budget.started(SLOT, now)
-        self.enter(Phase.WATCHING)
+        self.enter(LimitPhase.WATCHING)
 
 
 def is_limited(name: str, options: Mapping[str, Any]) -> bool:
     """Say whether a watcher is to be limited from outside: its section asks for it."""
-    return not name.startswith("plugin:") and any(key.startswith("restart.") for key in options)
+    return not is_helper(name) and any(key.startswith("restart.") for key in options)
 
 
 def limits_of(options: RestartOptions, numprocesses: int) -> RestartLimits:

@@ -7,10 +7,12 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
+from xboard_circus.core.durations import exactly
 from xboard_circus.core.health import Worker
 from xboard_circus.core.sentences import Say
+from xboard_circus.core.state_schema import WatcherEntry
 from xboard_circus.options.reading import HealthOptions
-from xboard_circus.plugins._sightings import Sighting, View, asked, key, url_key, url_sighting, worker_sighting
+from xboard_circus.plugins._sightings import Sighting, asked, key, url_key, url_sighting, worker_sighting
 from xboard_circus.probe import Target, UrlAnswer, WorkerAnswer, worker_request
 
 THREADS = 32
@@ -18,7 +20,7 @@ THREADS = 32
 AskWorkers = Callable[[Iterable[Target]], Awaitable[dict[int, WorkerAnswer]]]
 
 
-class Questions:
+class WorkerQuestions:
     """Asks; judges nothing. Each question has its deadline."""
 
     def __init__(
@@ -30,7 +32,7 @@ class Questions:
         self._threads: ThreadPoolExecutor | None = None
         self._url_calls: dict[str, asyncio.Future[UrlAnswer]] = {}
 
-    async def ask(self, view: View, options: HealthOptions) -> Mapping[Worker, Sighting]:
+    async def ask(self, view: WatcherEntry, options: HealthOptions) -> Mapping[Worker, Sighting]:
         """Return what was seen of each worker of a watcher that is to be asked."""
         return await (self._of_workers if view["probe"] == "private" else self._of_url)(view, options)
 
@@ -38,19 +40,19 @@ class Questions:
         """Forget a call for *watcher* that may still hang."""
         self._url_calls.pop(watcher, None)
 
-    async def _of_workers(self, view: View, options: HealthOptions) -> Mapping[Worker, Sighting]:
+    async def _of_workers(self, view: WatcherEntry, options: HealthOptions) -> Mapping[Worker, Sighting]:
         request = worker_request(live_path=options.live_path, ready_path=options.ready_path, timeout=options.timeout)
-        workers = [worker for worker in asked(view) if worker.get("socket")]
+        workers = [worker for worker in asked(view) if worker["socket"]]
         answers = await self._ask_workers(
-            [Target(int(worker["pid"]), str(worker["socket"]), request, options.timeout) for worker in workers]
+            [Target(worker["pid"], str(worker["socket"]), request, options.timeout) for worker in workers]
         )
-        return {key(worker): worker_sighting(answers[int(worker["pid"])]) for worker in workers}
+        return {key(worker): worker_sighting(answers[worker["pid"]]) for worker in workers}
 
-    async def _of_url(self, view: View, options: HealthOptions) -> Mapping[Worker, Sighting]:
+    async def _of_url(self, view: WatcherEntry, options: HealthOptions) -> Mapping[Worker, Sighting]:
         if not asked(view):
             return {}
         asked_at = self._clock()
-        answer = await self._url_answer(str(view["name"]), options.url or "", options.timeout)
+        answer = await self._url_answer(view["name"], options.url or "", options.timeout)
         return {url_key(view): url_sighting(answer, asked_at)}
 
     async def _url_answer(self, watcher: str, url: str, timeout: float) -> UrlAnswer:
@@ -65,4 +67,4 @@ class Questions:
         done, _ = await asyncio.wait({call}, timeout=timeout + 0.5)
         if done:
             return call.result()
-        return UrlAnswer(False, Say.NO_ANSWER_WITHIN(timeout=f"{timeout:g} s"), None, timeout)
+        return UrlAnswer(False, Say.NO_ANSWER_WITHIN(timeout=exactly(timeout)), None, timeout)

@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Mapping
 from typing import Any, TypeGuard
 
+from xboard_circus.core.reason import Reason, reason_in
 from xboard_circus.ledger import Record
 from xboard_circus.ledger.story import DEATHS, KINDS
 from xboard_circus.plugins._base import BusEvent
@@ -109,7 +110,11 @@ def record_of(event: BusEvent, *, now: float, longest: int = WHOLE_CHARS) -> Rec
     rest = dict(event.data)
     at = rest.pop("time", None)
     pids = [rest.pop(name, None) for name in ("pid", "process_pid")]
-    cause, reason = rest.pop("cause", None), rest.pop("reason", None)
+    cause = rest.pop("cause", None)
+    reason = reason_in(rest, longest=REASON_CHARS)
+    seq = rest.pop("seq", None)
+    for name in ("reason", "say"):
+        rest.pop(name, None)
     return Record(
         time=float(at) if _is_number(at) else now,
         watcher=event.watcher,
@@ -117,8 +122,9 @@ def record_of(event: BusEvent, *, now: float, longest: int = WHOLE_CHARS) -> Rec
         pid=next((pid for pid in pids if _is_whole(pid)), None),
         wid=wid if _is_whole(wid := rest.pop("wid", None)) else None,
         cause=None if cause is None else str(cause)[:100],
-        reason="" if reason is None else str(reason)[:REASON_CHARS],
+        reason=reason,
         data=fitted(rest, longest),
+        seq=seq if isinstance(seq, str) else None,
     )
 
 
@@ -144,7 +150,8 @@ def fitted(data: Mapping[str, Any], longest: int) -> Mapping[str, Any]:
 
 
 def _length(record: Record) -> int:
-    return 200 + sum(len(value) for value in record.data.values() if isinstance(value, str))
+    said = record.reason.size if isinstance(record.reason, Reason) else 0
+    return 200 + said + sum(len(value) for value in record.data.values() if isinstance(value, str))
 
 
 def _is_number(value: object) -> TypeGuard[float]:

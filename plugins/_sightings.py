@@ -4,26 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 from xboard_circus.core.health import Observation, Round, Worker
+from xboard_circus.core.reason import data_of, reason_in
 from xboard_circus.core.sentences import Say
-from xboard_circus.core.states import WorkerState
+from xboard_circus.core.state_schema import Judgement, PathReport, WatcherEntry, WorkerEntry, WorkerReport
+from xboard_circus.core.states import Health, WorkerState
 from xboard_circus.probe import Outcome, UrlAnswer, WorkerAnswer
-
-View = Mapping[str, Any]
-"""A watcher, or a worker, as `xboard_state` shows it."""
 
 FIRST_CHARS = 200
 
 WHOLE: Worker = (0, 0)
 """The place of a whole watcher in its WatcherHealth, where nobody can tell which of its workers answered."""
 
-# What circusd has told to wait, to drain or to stop answers as it can; probing it would only fight the operator.
-_NOT_ASKED = frozenset({WorkerState.WAITING.value, WorkerState.DRAINING.value, WorkerState.STOPPING.value})
+# A worker that is held has no socket yet; probing one that leaves would only fight the operator.
+_NOT_ASKED = frozenset({"held", "leaving"})
 _UNJUDGED = frozenset({WorkerState.STARTING.value, WorkerState.DRAINING.value})
-# Of a worker's report, for the tables that people look at.
-_PASSED_ON = ("uptime", "lag", "threads_used", "threads_limit", "requests_active", "requests_served", "rss", "version")
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,43 +38,43 @@ class Sighting:
     latency: float | None = None
     status: int | None = None
     body: str = ""
-    report: Mapping[str, Any] = field(default_factory=dict)
+    report: WorkerReport = field(default_factory=WorkerReport)
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class ProbeRound:
     """One round of one watcher; times are seconds of the monotonic clock."""
 
-    view: View
+    view: WatcherEntry
     began_at: float
     ended_at: float
     seen: Mapping[Worker, Sighting]
 
 
-def is_probed(view: View) -> bool:
+def is_probed(view: WatcherEntry) -> bool:
     """Return whether a watcher runs and has anything that can be asked."""
-    return bool(view.get("armed")) and view.get("status") == "active" and view.get("probe") in ("private", "url")
+    return view["armed"] and view["status"] == "active" and view["probe"] != "none"
 
 
-def asked(view: View) -> list[View]:
+def asked(view: WatcherEntry) -> list[WorkerEntry]:
     """Return the workers of a watcher that are to be asked."""
-    return [worker for worker in view["workers"] if worker.get("state") not in _NOT_ASKED]
+    return [worker for worker in view["workers"] if worker["phase"] not in _NOT_ASKED]
 
 
-def key(worker: View) -> Worker:
+def key(worker: WorkerEntry) -> Worker:
     """Return pid and start time of a worker."""
-    return int(worker["pid"]), int(worker["started"])
+    return worker["pid"], worker["started"] or 0
 
 
-def ready_workers(view: View) -> set[Worker]:
-    """Return the workers that circusd knows as ready: they said so themselves, to it."""
-    return {key(worker) for worker in view["workers"] if worker.get("ready_for") is not None}
+def up_workers(view: WatcherEntry) -> set[Worker]:
+    """Return the workers that circusd knows as up: they reported that themselves, to it."""
+    return {key(worker) for worker in view["workers"] if worker["ready_for"] is not None}
 
 
-def url_key(view: View) -> Worker:
+def url_key(view: WatcherEntry) -> Worker:
     """Return whose health a URL tells: that of the only worker, else that of the whole watcher."""
     workers = view["workers"]
-    return key(workers[0]) if len(workers) == 1 and view.get("numprocesses") == 1 else WHOLE
+    return key(workers[0]) if len(workers) == 1 and view["numprocesses"] == 1 else WHOLE
 
 
 def worker_sighting(answer: WorkerAnswer) -> Sighting:
@@ -89,29 +85,30 @@ def worker_sighting(answer: WorkerAnswer) -> Sighting:
     if answer.outcome is Outcome.SILENCE:
         return Sighting(Observation(answered=False, reason=answer.reason), answer.asked_at)
     report = answer.report
-    live, ready = _part(report, "live"), _part(report, "ready")
-    failing = live if live.get("ok") is False else ready if ready.get("ok") is False else {}
+    live, ready = report.get("live"), report.get("ready")
+    failing = next((part for part in (live, ready) if part is not None and part["ok"] is False), None)
     observation = Observation(
         answered=True,
         starting=report.get("state") in _UNJUDGED,
-        live=_claim(live),
+        live=True
+        if live is not None and live["refused"]
+        else _claim(live),  # the app answers, which is all that it has to show
         ready=_claim(ready),
-        pool_full=_number(report.get("threads_used")) >= _number(report.get("threads_limit")) > 0,
-        reason=str(failing.get("reason") or ""),
+        pool_full=(report.get("threads_used") or 0) >= (report.get("threads_limit") or 0) > 0,
+        reason="" if failing is None else reason_in(failing),
     )
-    status, body = failing.get("status"), str(failing.get("body") or "")[:FIRST_CHARS]
     return Sighting(
         observation,
         answer.asked_at,
         latency=answer.latency,
-        status=status if isinstance(status, int) else None,
-        body=body,
+        status=None if failing is None else failing["status"],
+        body="" if failing is None else failing["body"][:FIRST_CHARS],
         report=report,
     )
 
 
 def url_sighting(answer: UrlAnswer, asked_at: float) -> Sighting:
-    """Return what is judged of the *answer* of ``health.url``; a server that refuses to answer is sick, not wedged."""
+    """Return what is judged of the *answer* of ``health.url``; a server that refuses to answer is sick, not hung."""
     reason = "" if answer.ok else Say.OF_URL(why=answer.reason)
     return Sighting(
         Observation(answered=True, live=answer.ok, reason=reason),
@@ -122,66 +119,53 @@ def url_sighting(answer: UrlAnswer, asked_at: float) -> Sighting:
     )
 
 
-def reported(finding: Finding, verdict: Round) -> dict[str, dict[str, Any]]:
-    """Return by pid what circusd is told of each worker that was asked."""
+def reported(finding: ProbeRound, verdict: Round) -> dict[str, Judgement]:
+    """Return by pid what is reported to circusd of each worker that was asked."""
     if WHOLE in finding.seen:
         return _url_reported(finding, verdict)
-    known_ready = ready_workers(finding.view)
+    up = up_workers(finding.view)
     workers = {}
     for worker, seen in finding.seen.items():
-        state = _state(verdict.states[worker], seen, worker in known_ready)
-        workers[str(worker[0])] = {
-            "state": state.value,
-            # That the socket of a beginner is not there yet is no news.
-            "reason": verdict.reasons[worker] if seen.clear or worker in known_ready else "",
-            "ready": seen.clear and worker not in verdict.not_ready and state is not WorkerState.STARTING,
-            "asked_at": seen.asked_at,
-            "latency": _rounded(seen.latency),
-            **_evidence(seen),
-            **{name: seen.report[name] for name in _PASSED_ON if name in seen.report},
-        }
+        health = verdict.healths[worker] if seen.clear else Health.UNKNOWN
+        # That the socket of a beginner is not there yet is no news.
+        reason = verdict.reasons[worker] if seen.clear or worker in up else ""
+        ready = None if health is Health.UNKNOWN else worker not in verdict.not_ready
+        workers[str(worker[0])] = _judgement(seen, health, reason, ready=ready, asked_at=seen.asked_at)
     return workers
 
 
-def _state(judged: WorkerState, seen: Sighting, is_ready: bool) -> WorkerState:
-    if not seen.clear and is_ready:
-        return WorkerState.READY  # as far as anybody knows
-    if judged is WorkerState.READY and seen.report.get("state") == WorkerState.SPARE.value:
-        return WorkerState.SPARE
-    return judged
-
-
-def _url_reported(finding: Finding, verdict: Round) -> dict[str, dict[str, Any]]:
+def _url_reported(finding: ProbeRound, verdict: Round) -> dict[str, Judgement]:
     """Return the same for several workers behind one address: each is as well as all of them."""
     seen, reason = finding.seen[WHOLE], verdict.reasons[WHOLE]
     well = seen.observation.is_success
-    told = {
-        "state": WorkerState.READY.value,
-        "reason": "" if well else Say.OF_NOBODY_KNOWS_WHOM(why=reason),
-        "ready": well,
-        "latency": _rounded(seen.latency),
-        **_evidence(seen),
-    }
+    why = "" if well else Say.OF_NOBODY_KNOWS_WHOM(why=reason)
+    told = _judgement(seen, verdict.healths[WHOLE], why, ready=well, asked_at=None)
     return {str(worker["pid"]): told for worker in asked(finding.view)}
 
 
-def _evidence(seen: Sighting) -> dict[str, Any]:
-    """Return what is kept of a probe for the day on which somebody asks; *ok* is None for what is not judged."""
-    ok = None if not seen.clear or seen.observation.starting else seen.observation.is_success
-    return {"ok": ok, "status": seen.status, "body": seen.body}
+def _judgement(seen: Sighting, health: Health, reason: str, *, ready: bool | None, asked_at: float | None) -> Judgement:
+    report = seen.report
+    return {
+        "health": health.value,
+        "reason": reason,
+        "say": data_of(reason),
+        "ready": ready,
+        "asked_at": asked_at,
+        "ok": None if not seen.clear or seen.observation.starting else seen.observation.is_success,
+        "latency": _rounded(seen.latency),
+        "status": seen.status,
+        "body": seen.body,
+        "lag": report.get("lag"),
+        "threads_used": report.get("threads_used"),
+        "threads_limit": report.get("threads_limit"),
+        "requests_active": report.get("requests_active"),
+        "requests_served": report.get("requests_served"),
+        "rss": report.get("rss"),
+    }
 
 
-def _part(report: Mapping[str, Any], name: str) -> Mapping[str, Any]:
-    part = report.get(name)
-    return part if isinstance(part, dict) else {}
-
-
-def _claim(part: Mapping[str, Any]) -> bool | None:
-    return None if part.get("ok") is None else bool(part["ok"])
-
-
-def _number(value: object) -> float:
-    return float(value) if isinstance(value, (int, float)) else 0.0
+def _claim(part: PathReport | None) -> bool | None:
+    return None if part is None else part["ok"]
 
 
 def _rounded(latency: float | None) -> float | None:

@@ -29,10 +29,12 @@ from xboard_circus.config import AlertConfig, Config
 from xboard_circus.core.alert_gate import Gate
 from xboard_circus.core.alerting import Alerting, AlertRules, Incident
 from xboard_circus.core.lost import LOST
-from xboard_circus.core.names import CIRCUSD, bus_name
+from xboard_circus.core.names import CIRCUSD, bus_name, is_helper
+from xboard_circus.core.reason import reason_in
+from xboard_circus.core.state_schema import CircusdEntry, State
 from xboard_circus.errors import XboardError
 from xboard_circus.options.fields import IncidentOptions
-from xboard_circus.plugins._base import BusEvent, Commands, Part, XboardPlugin
+from xboard_circus.plugins._base import BusEvent, Commands, Part, XboardPlugin, ask_state
 from xboard_circus.plugins._log import Sparingly
 
 log = logging.getLogger("xboard_circus.alerts")
@@ -95,7 +97,7 @@ class Alerter:
         """Count an event, and tell what it means at once."""
         # With a successor it is that one's word of the past, which its state has, too.
         if event.kind == LOST and self._told and "successor" not in event.data:
-            self._alerting.lost(str(event.data.get("reason") or ""), self._clock())
+            self._alerting.lost(reason_in(event.data), self._clock())
             self._review([])
             return
         known = self._names.get(event.watcher)
@@ -122,7 +124,7 @@ class Alerter:
             return 0.0
         self._look_back()
         watchers = state["watchers"]
-        names = [name for view in watchers if not (name := str(view["name"])).startswith("plugin:")]
+        names = [view["name"] for view in watchers if not is_helper(view["name"])]
         self._names = {bus_name(name): name for name in names}
         self._review(self._alerting.observe(watchers, self._clock()))
         return LOOK_EVERY
@@ -136,9 +138,9 @@ class Alerter:
             delivery.end()
         self._save()
 
-    async def _state(self) -> Mapping[str, Any] | None:
+    async def _state(self) -> State | None:
         try:
-            return await self._commands.call("xboard_state")
+            return await ask_state(self._commands)
         except CommandRefused:
             return None  # No watcher is armed, yet or any more.
         except CircusdGone as gone:
@@ -152,17 +154,17 @@ class Alerter:
         if lost:
             at = float(lost["at"]) - self._shift()
             was_told = bool(lost["was_told"])
-            self._alerting.lost_before(str(lost["reason"]), self._clock(), at=at, was_told=was_told)
+            self._alerting.lost_before(reason_in(lost), self._clock(), at=at, was_told=was_told)
 
     # What the ini says
 
-    async def _begin(self, circusd: Mapping[str, Any]) -> None:
+    async def _begin(self, circusd: CircusdEntry) -> None:
         self._file.path = Path(str(circusd["config_file"]))
         self._origin = Origin(socket.gethostname(), str(circusd["config_file"]))
         self._memory = AlertMemory(memory_file(Path(str(circusd["runtime_dir"])), self._plugin))
         self._remembered = self._memory.load(shift=self._shift())
         self._alerting = Alerting(self._rules, restored=self._remembered.incidents)
-        lost = circusd.get("lost") or {}
+        lost = circusd["lost"] or {}
         name = f"{lost.get('pid')}:{lost.get('started')}" if lost else ""
         self._lost = lost if name != self._remembered.lost else {}
         self._remembered.lost = name
@@ -205,7 +207,7 @@ class Alerter:
         gate = Gate(rules_of(alert.options), self._remembered.gates.pop(name, None))
         delivery = Delivery(name, sink, waiting=waiting, on_change=self._changed)
         delivery.start()
-        log.info("alert:%s: tells of trouble by %s", name, sink.place)
+        log.info("alert:%s: sends alerts by %s", name, sink.place)
         return _Told(alert, gate, delivery)
 
     # What is told

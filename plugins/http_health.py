@@ -1,4 +1,4 @@
-"""Ask every worker how it is, and have the wedged and the sick ones replaced.
+"""Ask every worker how it is, and have the hung and the sick ones replaced.
 
 `HealthProber` gathers what the probes saw and sends what `core.health` decides; it kills nobody. circusd does, and
 refuses what is too old. ``[plugin:health] use = xboard_circus.plugins.http_health.HttpHealth`` runs it alone.
@@ -15,20 +15,21 @@ from typing import Any
 
 from xboard_circus.circus_client import CommandRefused
 from xboard_circus.core.health import HealthRules, Observation, Round, WatcherHealth, Worker, silence
-from xboard_circus.core.states import WorkerState
+from xboard_circus.core.reason import key_of
+from xboard_circus.core.state_schema import State, WatcherEntry, parse_state
+from xboard_circus.core.states import Health
 from xboard_circus.host import procs
 from xboard_circus.options.reading import HealthOptions, parse_watcher
-from xboard_circus.plugins._base import BusEvent, Commands, Part, XboardPlugin, own_identity
+from xboard_circus.plugins._base import BusEvent, Commands, Part, XboardPlugin, ask_state, own_identity
 from xboard_circus.plugins._log import Sparingly
-from xboard_circus.plugins._questions import AskWorkers, Questions
+from xboard_circus.plugins._questions import AskWorkers, WorkerQuestions
 from xboard_circus.plugins._sightings import (
     WHOLE,
-    Finding,
-    View,
+    ProbeRound,
     is_probed,
     key,
-    ready_workers,
     reported,
+    up_workers,
 )
 from xboard_circus.probe import UrlAnswer, probe_url, probe_workers
 
@@ -54,11 +55,11 @@ class _Watched:
     due_at: float
     written: Mapping[str, Any] | None = None
     began_at: float | None = None
-    flight: asyncio.Task[Finding] | None = None
+    flight: asyncio.Task[ProbeRound] | None = None
     unanswered: dict[Worker, int] = field(default_factory=dict)
 
-    def take_options(self, view: View) -> None:
-        written = view.get("options") or {}
+    def take_options(self, view: WatcherEntry) -> None:
+        written = view["options"]
         # To read them takes longer than all the rest of a round.
         if written != self.written:
             self.written = written
@@ -96,9 +97,9 @@ class HealthProber:
         self._commands = commands
         self._identity = identity
         self._clock = clock
-        self._questions = Questions(clock=clock, ask_workers=ask_workers, ask_url=ask_url)
+        self._questions = WorkerQuestions(clock=clock, ask_workers=ask_workers, ask_url=ask_url)
         self._watched: dict[str, _Watched] = {}
-        self._told: tuple[float, Mapping[str, Any]] | None = None
+        self._told: tuple[float, State] | None = None
         self._said = Sparingly(clock=clock)
 
     def handle_event(self, event: BusEvent) -> None:
@@ -115,7 +116,7 @@ class HealthProber:
         state = await self._state()
         if state is None:
             return LONGEST_PAUSE
-        views = {str(view["name"]): view for view in state["watchers"] if is_probed(view)}
+        views = {view["name"]: view for view in state["watchers"] if is_probed(view)}
         for name in self._watched.keys() - views.keys():
             self._drop(name)
         for name, view in views.items():
@@ -123,12 +124,12 @@ class HealthProber:
         await self._conclude_rounds()
         return self._pause()
 
-    async def _state(self) -> Mapping[str, Any] | None:
+    async def _state(self) -> State | None:
         told, self._told = self._told, None
         if told is not None and self._clock() - told[0] <= TOLD_HOLDS:
             return told[1]
         try:
-            state = await self._commands.call("xboard_state")
+            state = await ask_state(self._commands)
         except CommandRefused as refusal:
             if self._said.may_say("no state"):
                 log.warning("nothing to probe: no watcher is armed by xboard_circus.plugins.guard.arm (%s)", refusal)
@@ -144,7 +145,7 @@ class HealthProber:
 
     # Rounds
 
-    def _begin_if_due(self, name: str, view: View) -> None:
+    def _begin_if_due(self, name: str, view: WatcherEntry) -> None:
         now = self._clock()
         watched = self._watched.get(name)
         if watched is None:
@@ -163,10 +164,10 @@ class HealthProber:
         watched.began_at = now
         watched.flight = asyncio.ensure_future(self._round(options, view))
 
-    async def _round(self, options: HealthOptions, view: View) -> Finding:
+    async def _round(self, options: HealthOptions, view: WatcherEntry) -> ProbeRound:
         began_at = self._clock()
         seen = await self._questions.ask(view, options)
-        return Finding(view, began_at, self._clock(), seen)
+        return ProbeRound(view, began_at, self._clock(), seen)
 
     # What comes of them
 
@@ -199,7 +200,7 @@ class HealthProber:
             await self._act(name, watched, finding, verdict)
         return True
 
-    def _landed(self, name: str, watched: _Watched) -> Finding | None:
+    def _landed(self, name: str, watched: _Watched) -> ProbeRound | None:
         """Return the round that has ended, unless it does not count."""
         flight = watched.flight
         if flight is None or not flight.done():
@@ -219,32 +220,32 @@ class HealthProber:
             return None
         return finding
 
-    def _judge(self, watched: _Watched, finding: Finding) -> Round:
+    def _judge(self, watched: _Watched, finding: ProbeRound) -> Round:
         return watched.health.round({worker: seen.observation for worker, seen in finding.seen.items()})
 
-    async def _act(self, name: str, watched: _Watched, finding: Finding, verdict: Round) -> None:
-        wids = {key(worker): worker.get("wid") for worker in finding.view["workers"]}
-        for worker in ready_workers(finding.view) & finding.seen.keys():
+    async def _act(self, name: str, watched: _Watched, finding: ProbeRound, verdict: Round) -> None:
+        wids = {key(worker): worker["wid"] for worker in finding.view["workers"]}
+        for worker in up_workers(finding.view) & finding.seen.keys():
             seen = finding.seen[worker]
             if not seen.clear and self._said.may_say((worker, seen.observation.reason)):
                 log.warning("%s: nothing is known of worker %d: %s", name, worker[0], seen.observation.reason)
         for item in verdict.replace:
-            await self._replace(name, finding, item.worker, item.state, item.reason)
+            await self._replace(name, finding, item.worker, item.health, item.reason)
         for worker, reason in self._stuck_early(watched, finding, verdict):
-            await self._replace(name, finding, worker, WorkerState.WEDGED, reason)
+            await self._replace(name, finding, worker, Health.HUNG, reason)
         for event in verdict.events:
             log.warning("%s: %s: %s", name, event.kind, event.reason)
             whose = {"pid": event.worker[0], "wid": wids[event.worker]} if event.worker in wids else {}
             await self._send("xboard_event", name=name, event=event.kind, reason=event.reason, **whose)
 
-    def _stuck_early(self, watched: _Watched, finding: Finding, verdict: Round) -> list[tuple[Worker, str]]:
-        """Return workers that never answered us and yet are no beginners: circusd knows them as ready.
+    def _stuck_early(self, watched: _Watched, finding: ProbeRound, verdict: Round) -> list[tuple[Worker, str]]:
+        """Return workers that never answered us and yet are no beginners: circusd knows them as up.
 
         `core.health` counts from the first success that it sees, and a worker that got stuck right after its start, or
         while no prober ran, would wait for that for ever.
         """
-        unjudged = {worker for worker, state in verdict.states.items() if state is WorkerState.STARTING}
-        candidates = ready_workers(finding.view) & unjudged
+        unjudged = {worker for worker, health in verdict.healths.items() if health is Health.UNKNOWN}
+        candidates = up_workers(finding.view) & unjudged
         silent = [worker for worker in candidates if not finding.seen[worker].observation.answered]
         watched.unanswered = {worker: watched.unanswered.get(worker, 0) + 1 for worker in silent}
         return [
@@ -259,9 +260,9 @@ class HealthProber:
         sender = {"plugin": self.name, "pid": self._identity.pid, "started": self._identity.started}
         asked_at = self._clock()
         answer = await self._send("xboard_report", **sender, at=asked_at, workers=workers, state=True)
-        self._told = (asked_at, answer) if "watchers" in answer else None
+        self._told = (asked_at, parse_state(answer)) if "watchers" in answer else None
 
-    async def _replace(self, name: str, finding: Finding, worker: Worker, kind: WorkerState, reason: str) -> None:
+    async def _replace(self, name: str, finding: ProbeRound, worker: Worker, kind: Health, reason: str) -> None:
         if worker == WHOLE:
             return  # Nobody can tell which one it is; the event says that the watcher is unhealthy.
         log.warning("%s: asking circusd to replace %d: %s", name, worker[0], reason)
@@ -272,7 +273,7 @@ class HealthProber:
             started=worker[1],
             kind=kind.value,
             probed_at=finding.seen[worker].asked_at,
-            reason=reason.removeprefix(f"{kind.value}: "),
+            reason=reason,
         )
 
     async def _send(self, command: str, **properties: Any) -> Mapping[str, Any]:
@@ -281,7 +282,7 @@ class HealthProber:
         try:
             return await self._commands.call(command, **properties)
         except CommandRefused as refusal:
-            if self._said.may_say((command, properties.get("pid"), refusal.reason[:20])):
+            if self._said.may_say((command, properties.get("pid"), key_of(refusal.reason) or refusal.reason[:20])):
                 log.warning("%s", refusal)
         return {}
 
@@ -302,8 +303,8 @@ class HttpHealth(XboardPlugin):
         return [HealthProber(self.commands, identity=own_identity())]
 
 
-def _options(view: View) -> HealthOptions:
-    written = {name: value for name, value in (view.get("options") or {}).items() if value is not None}
+def _options(view: WatcherEntry) -> HealthOptions:
+    written = {name: value for name, value in view["options"].items() if value is not None}
     return parse_watcher(written)[0].health
 
 
@@ -315,10 +316,10 @@ def _rules(options: HealthOptions) -> HealthRules:
     )
 
 
-def _introduce(health: WatcherHealth, view: View) -> None:
+def _introduce(health: WatcherHealth, view: WatcherEntry) -> None:
     """Tell a new prober which workers an earlier one has judged: it need not see them well first.
 
     circusd has a latency only of those that answered a prober once.
     """
-    judged = [worker for worker in view["workers"] if worker.get("latency") is not None and worker.get("ready_for")]
+    judged = [worker for worker in view["workers"] if worker["latency"] is not None and worker["ready_for"]]
     health.round({key(worker): Observation(answered=True) for worker in judged})

@@ -123,7 +123,7 @@ class LedgerRecorder:
                 for seq in await self._in_thread(lambda: stored(self._store, str(missed["epoch"]))):
                     self._sequence.takes(seq)
         except XboardError as error:
-            log.debug("ledger: what was told before is not known: %s", error)
+            log.debug("ledger: earlier events are unknown: %s", error)
             # A circusd without an armed watcher does not know the question, and has nothing to tell.
             self._ask_at = math.inf if isinstance(error, CommandRefused) else self._clock() + ASK_AGAIN
             return
@@ -207,5 +207,5 @@ def stored(store: LedgerStore, epoch: str) -> list[str]:
         found = store.query(kind=KINDS - CIRCUS, limit=LOOK_BACK)
     except LedgerError:
         return []
-    numbers = [str(record.data.get("seq")) for record in found]
+    numbers = [str(record.seq or record.data.get("seq")) for record in found]
     return [number for number in numbers if number.startswith(f"{epoch}-")]

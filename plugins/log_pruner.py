@@ -12,7 +12,7 @@ from pathlib import Path
 
 from xboard_circus import config
 from xboard_circus.circus_client import CircusdGone, CommandRefused
-from xboard_circus.core.old_logs import Found, expired
+from xboard_circus.core.old_logs import LogFolderEntry, expired
 from xboard_circus.logs import LogFile, log_files
 from xboard_circus.plugins._base import BusEvent, Commands, XboardPlugin
 
@@ -80,10 +80,10 @@ def removed(log_file: LogFile, *, keep_days: float, now: float) -> list[Path]:
     return gone
 
 
-def _found(paths: list[Path]) -> Iterator[Found]:
+def _found(paths: list[Path]) -> Iterator[LogFolderEntry]:
     for path in paths:
         try:
             status = path.lstat()
         except OSError:
             continue
-        yield Found(path.name, status.st_mtime, stat.S_ISREG(status.st_mode))
+        yield LogFolderEntry(path.name, status.st_mtime, stat.S_ISREG(status.st_mode))

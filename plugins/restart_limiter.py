@@ -24,7 +24,7 @@ from xboard_circus.host import procs
 from xboard_circus.options.reading import RestartOptions, parse_watcher
 from xboard_circus.plugins._base import BusEvent, Commands, Part, XboardPlugin
 from xboard_circus.plugins._cooling_file import CoolingFile
-from xboard_circus.plugins._limited import Limited, News, Phase, WatcherView, is_limited, number
+from xboard_circus.plugins._limited import Limited, LimitPhase, News, WatcherView, is_limited, number
 from xboard_circus.plugins._log import Sparingly
 
 log = logging.getLogger("xboard_circus.plugins.restart_limiter")
@@ -87,7 +87,7 @@ class Limiter:
             if limited.was_stopped_by_another():
                 self._release(limited, "stopped by somebody else")
         elif event.kind == "start":
-            if limited.phase is Phase.COOLING:
+            if limited.phase is LimitPhase.COOLING:
                 self._release(limited, "started by somebody else")
         elif isinstance(pid, int):
             self._tell(limited.heard(event.kind, pid, code if isinstance(code, int) else None, self._clock()))
@@ -98,22 +98,22 @@ class Limiter:
         if stops_for_good(event.data):
             chosen = list(self._limited.values()) if event.watcher == CIRCUSD else [limited] if limited else []
             for each in chosen:
-                if each.phase is Phase.COOLING:
+                if each.phase is LimitPhase.COOLING:
                     self._release(each, "stopped by somebody else")
 
     def _release(self, limited: Limited, why: str) -> None:
-        if limited.phase is not Phase.WATCHING:
+        if limited.phase is not LimitPhase.WATCHING:
             log.info("%s: %s, so it is not for us to start it any more", limited.name, why)
         limited.release(self._clock())
         self._save()
 
-    def _enter(self, limited: Limited, phase: Phase) -> None:
+    def _enter(self, limited: Limited, phase: LimitPhase) -> None:
         limited.enter(phase)
         self._save()
 
     def _save(self) -> None:
         """Keep who is stopped, before the stop: whose it was must be known even if this process ends with it."""
-        stopped = {one.name: one.until for one in self._limited.values() if one.phase is not Phase.WATCHING}
+        stopped = {one.name: one.until for one in self._limited.values() if one.phase is not LimitPhase.WATCHING}
         if stopped != self._remembered:
             self._remembered = stopped
             self._memory.save(stopped)
@@ -158,14 +158,14 @@ class Limiter:
         limited = Limited(view, options, now=self._clock())
         if view.name in self._remembered:
             log.info("%s: was stopped by this plugin before it was restarted itself", view.name)
-            limited.phase, limited.until = Phase.COOLING, self._remembered[view.name]
+            limited.phase, limited.until = LimitPhase.COOLING, self._remembered[view.name]
         return limited
 
     async def _step(self, limited: Limited, view: WatcherView) -> None:
         now = self._clock()
-        if limited.phase is Phase.WATCHING:
+        if limited.phase is LimitPhase.WATCHING:
             self._tell(limited.forgive(view, now))
-        elif limited.phase is Phase.STOPPING:
+        elif limited.phase is LimitPhase.STOPPING:
             await self._stop(limited, view)
         elif view.status == "active":
             self._release(limited, "started by somebody else")
@@ -175,15 +175,15 @@ class Limiter:
     async def _stop(self, limited: Limited, view: WatcherView) -> None:
         if view.is_down:
             if limited.may_be_ours:
-                self._enter(limited, Phase.COOLING)
+                self._enter(limited, LimitPhase.COOLING)
             else:
                 self._release(limited, "stopped by somebody else")
-        elif await self._call(limited, "stop") and limited.phase is Phase.STOPPING:
-            self._enter(limited, Phase.COOLING)
+        elif await self._call(limited, "stop") and limited.phase is LimitPhase.STOPPING:
+            self._enter(limited, LimitPhase.COOLING)
 
     async def _start(self, limited: Limited) -> None:
-        self._enter(limited, Phase.STARTING)
-        if await self._call(limited, "start") and limited.phase is Phase.STARTING:
+        self._enter(limited, LimitPhase.STARTING)
+        if await self._call(limited, "start") and limited.phase is LimitPhase.STARTING:
             log.info("%s: started again after its cooldown", limited.name)
             limited.started(self._clock())
             self._save()

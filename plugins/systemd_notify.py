@@ -15,17 +15,17 @@ import logging
 import os
 import socket
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import suppress
-from typing import Any
 
 from circus.util import to_bool
 
 from xboard_circus import config
 from xboard_circus.circus_client import CircusdGone, CommandRefused
 from xboard_circus.core.service import Notice, ServiceState
+from xboard_circus.core.state_schema import State
 from xboard_circus.errors import XboardError
-from xboard_circus.plugins._base import BusEvent, Commands, Part, XboardPlugin
+from xboard_circus.plugins._base import BusEvent, Commands, Part, XboardPlugin, ask_state
 from xboard_circus.plugins._log import Sparingly
 
 log = logging.getLogger("xboard_circus.plugins.systemd_notify")
@@ -81,7 +81,7 @@ class Notifier:
         """Ask and tell; return the seconds until the next time."""
         asked_at = self._clock()
         try:
-            state = await self._commands.call("xboard_state", deadline=CALL_SECONDS)
+            state = await ask_state(self._commands, deadline=CALL_SECONDS)
         except (CircusdGone, CommandRefused) as error:
             self._tell([], f"circusd gives no state: {error}")
             return STARTING_PERIOD
@@ -91,12 +91,12 @@ class Notifier:
     async def close(self) -> None:
         """Say STOPPING=1 where it is circusd that ends, and not this plugin alone."""
         with suppress(XboardError):
-            state = await self._commands.call("xboard_state", deadline=CLOSE_SECONDS)
+            state = await ask_state(self._commands, deadline=CLOSE_SECONDS)
             self._tell_of(self._judge(state, self._clock()))
 
-    def _judge(self, state: Mapping[str, Any], asked_at: float) -> Notice:
+    def _judge(self, state: State, asked_at: float) -> Notice:
         if self._state is None:
-            self._state = ServiceState(self._expected(str(state["circusd"]["config_file"])))
+            self._state = ServiceState(self._expected(state["circusd"]["config_file"] or "circus.ini"))
         return self._state.judge(state, asked_at=asked_at)
 
     def _tell_of(self, notice: Notice) -> None:
@@ -116,7 +116,7 @@ class Notifier:
             self._is_stopping = notice.stopping
             if is_news:
                 self._is_ready = True
-                log.info("told systemd that the service is ready")
+                log.info("sent READY to systemd")
 
     def _tell(self, lines: list[str], status: str) -> bool:
         if status != self._status:
@@ -126,7 +126,7 @@ class Notifier:
                 self._send("\n".join(lines))
         except OSError as error:
             if self._said.may_say("send"):
-                log.warning("systemd cannot be told: %s", error)
+                log.warning("systemd cannot be notified: %s", error)
             return False
         self._status = status
         return True
@@ -190,17 +190,18 @@ def watchdog_seconds(microseconds: str | None) -> float | None:
 
 
 def expected_by(config_file: str) -> list[str]:
-    """Return the names of the armed watchers that a circusd of *config_file* has to bring up.
+    """Return the names of the backends that a circusd of *config_file* has to bring up.
 
-    circusd's own state cannot tell: before its first start a watcher is not armed there yet.
+    Not the dashboard: a start of the service would otherwise hang where a page cannot get its port, though the backend
+    serves. circusd's own state cannot tell: before its first start a watcher is not armed there yet.
     """
     try:
         found = config.load(config_file)
     except XboardError as error:
-        log.error("the watchers that matter are not known, so systemd is never told that all is ready: %s", error)
+        log.error("the watchers to wait for are unknown, so READY is never sent to systemd: %s", error)
         return []
     return [
         watcher.name
         for watcher in found.watchers
-        if config.is_armed(watcher) and watcher.respawn and to_bool(watcher.given.get("autostart", "True"))
+        if config.is_backend(watcher) and watcher.respawn and to_bool(watcher.given.get("autostart", "True"))
     ]

@@ -6,7 +6,10 @@ import asyncio
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+from state_views import state_view
+
 from xboard_circus.circus_client import CircusdGone, CommandRefused
+from xboard_circus.core.state_schema import parse_report
 from xboard_circus.probe import Outcome, Target, WorkerAnswer
 
 
@@ -52,47 +55,21 @@ class FakeCircusd:
             self.asked += 1
             if self.state is None:
                 raise CommandRefused(command, "unknown command: 'xboard_state'")
-            return self.state
+            return self._answer()
         self.sent.append((command, properties))
         if command in self.refuses:
             raise CommandRefused(command, self.refuses[command])
-        return {"status": "ok", **(self.state or {})} if properties.get("state") and self.tells else {"status": "ok"}
+        if properties.get("state") and self.tells:
+            return {"status": "ok", **self._answer()}
+        return {"status": "ok"}
+
+    def _answer(self) -> dict[str, Any]:
+        plain, told = state_view(), self.state or {}
+        return {**plain, **told, "circusd": {**plain["circusd"], **told.get("circusd", {})}}
 
     def named(self, *commands: str) -> list[dict[str, Any]]:
         """Return the properties of every one of *commands* that was sent."""
         return [properties for command, properties in self.sent if command in commands]
-
-
-def worker_view(pid: int, **more: Any) -> dict[str, Any]:
-    """Return a worker as `xboard_state` shows one that is well and has been for long, and was never probed."""
-    shown = {
-        "pid": pid,
-        "started": pid * 10,
-        "wid": pid,
-        "state": "ready",
-        "age": 100.0,
-        "ready": None,
-        "ready_for": 90.0,
-        "next_try": None,
-        "reason": "",
-        "latency": None,
-        "socket": f"/run/x/{pid}.sock",
-    }
-    return shown | more
-
-
-def watcher_view(*workers: Mapping[str, Any], **more: Any) -> dict[str, Any]:
-    """Return an armed watcher as `xboard_state` shows it."""
-    shown = {
-        "name": "web",
-        "status": "active",
-        "armed": True,
-        "numprocesses": len(workers),
-        "probe": "private",
-        "options": {"health.live_path": "/live", "health.ready_path": None, "health.url": None},
-        "workers": list(workers),
-    }
-    return shown | more
 
 
 WELL = {"ok": True, "status": 200, "reason": "", "latency": 0.001}
@@ -129,5 +106,6 @@ class FakeWorkers:
         if mood == "silent":
             return WorkerAnswer(Outcome.SILENCE, "no answer within 2 s", self._clock(), 2.0)
         if mood == "unclear":
-            return WorkerAnswer(Outcome.UNCLEAR, "its private socket cannot be reached: gone", self._clock(), 0.0)
-        return WorkerAnswer(Outcome.REPORT, "", self._clock(), 0.001, {"pid": pid, "lag": 0.0, **REPORTS[mood]})
+            return WorkerAnswer(Outcome.UNCLEAR, "private socket unreachable: gone", self._clock(), 0.0)
+        report = parse_report({"pid": pid, "lag": 0.0, **REPORTS[mood]})
+        return WorkerAnswer(Outcome.REPORT, "", self._clock(), 0.001, report)

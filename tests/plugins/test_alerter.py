@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from plugin_fakes import FakeCircusd, FakeClock, watcher_view, worker_view
+from plugin_fakes import FakeCircusd, FakeClock
+from state_views import watcher_view, worker_view
 
 from xboard_circus.options.fields import IncidentOptions
 from xboard_circus.plugins._base import BusEvent
@@ -25,7 +26,8 @@ cmd = sleep 60
 SCRIPT = """#!/bin/sh
 cat >> "$1.new" && echo >> "$1.new" && mv "$1.new" "$1.$$"
 """
-WELL = watcher_view(worker_view(1), port={"state": "bound", "reason": ""}, cooldown_until=None, last_reason="")
+PORT = {"host": "h", "port": 80, "state": "bound", "reason": ""}
+WELL = watcher_view(worker_view(1), port=PORT, cooldown_until=None, last_reason="")
 
 
 class Bench:
@@ -179,7 +181,7 @@ def test_an_operators_stop_ends_the_loop_of_a_watcher_without_a_guard(bench: Ben
     async def story() -> None:
         alerter = await bench.begun(bench.alerter())
         alerter.handle_event(BusEvent("web", "cooldown", {"reason": "5 failures"}))
-        bench.shows({**WELL, "armed": False, "status": "stopped", "workers": []})
+        bench.shows(watcher_view(armed=False, status="stopped", numprocesses=1))
         await bench.until_told("crash loop")
         await bench.ticks(alerter, 3)
         alerter.handle_event(BusEvent(whom, "command", {"command": "stop", "by": "circusctl", "outcome": ""}))
@@ -220,7 +222,7 @@ def test_where_a_plugin_of_its_own_alerts_the_guest_in_the_bundle_does_not(bench
 def test_a_section_that_comes_later_is_told_what_is_open_and_one_that_goes_is_told_nothing(bench: Bench) -> None:
     async def story() -> None:
         alerter = await bench.begun(bench.alerter())
-        bench.shows({**WELL, "workers": [worker_view(1, state="wedged")]})
+        bench.shows({**WELL, "workers": [worker_view(1, "hung")]})
         alerter.handle_event(UNHEALTHY)
         await bench.until_told("unhealthy")
         bench.write(bench.section("late"))
@@ -252,7 +254,7 @@ def test_an_ini_that_is_wrong_changes_nothing(bench: Bench, broken: str, caplog:
 def test_after_a_restart_nothing_is_told_twice_and_what_ended_meanwhile_is_told(bench: Bench) -> None:
     async def story() -> None:
         first = await bench.begun(bench.alerter())
-        bench.shows({**WELL, "port": {"state": "refused", "reason": "nginx has it"}})
+        bench.shows({**WELL, "port": {**PORT, "state": "refused", "reason": "nginx has it"}})
         await bench.ticks(first, 4)
         await bench.until_told("port held by another")
         await first.close()

@@ -4,30 +4,30 @@ import asyncio
 import contextlib
 import logging
 import os
+from collections.abc import Container
 from pathlib import Path
 from typing import Any
 
 from plugin_fakes import FakeCircusd, FakeClock
+from state_views import state_view, watcher_view
 
 from xboard_circus.circus_client import CircusdGone
 from xboard_circus.core.patience import Patience
 from xboard_circus.plugins._log import ParentOutputHandler
-from xboard_circus.plugins.giving_up import BY, PERIOD, Surrender
+from xboard_circus.plugins.giving_up import BY, PERIOD, Surrender, pages_of
 
-REASON = "xboard could not be kept up for 3 s: exited with code 3"
-
-
-def state(*states: str) -> dict[str, Any]:
-    workers = [{"state": state, "reason": ""} for state in states]
-    watcher = {"name": "xboard", "armed": True, "status": "active", "numprocesses": 2, "port": None}
-    return {"status": "ok", "watchers": [{**watcher, "last_reason": "exited with code 3", "workers": workers}]}
+REASON = "xboard could not be kept up for 3 s: none of 2 workers is up: exited with code 3"
 
 
-def ticks(circusd: FakeCircusd, count: int) -> list[str]:
+def state(*words: str) -> Any:
+    return state_view(watcher_view(*words, name="xboard", numprocesses=2, last_reason="exited with code 3"))
+
+
+def ticks(circusd: FakeCircusd, count: int, *, pages: Container[str] = ()) -> list[str]:
     """Run that many ticks, a second apart; return the words that were left."""
     clock = FakeClock()
     words: list[str] = []
-    part = Surrender(circusd, Patience(3.0), leave_word=words.append, clock=clock)
+    part = Surrender(circusd, Patience(3.0), leave_word=words.append, pages=lambda file: pages, clock=clock)
     for _ in range(count):
         assert asyncio.run(part.tick()) == PERIOD
         clock.sleep(1.0)
@@ -35,28 +35,28 @@ def ticks(circusd: FakeCircusd, count: int) -> list[str]:
 
 
 def test_a_backend_that_serves_is_left_alone() -> None:
-    circusd = FakeCircusd(state("ready", "waiting"))
+    circusd = FakeCircusd(state("up", "held"))
 
     assert ticks(circusd, 60) == []
     assert circusd.sent == []
 
 
 def test_a_backend_that_does_not_is_given_up_and_the_reason_is_left_first() -> None:
-    circusd = FakeCircusd(state("waiting", "waiting"))
+    circusd = FakeCircusd(state("held", "held"))
 
     assert ticks(circusd, 4) == [REASON]
     assert circusd.sent == [("quit", {"by": BY})]
 
 
 def test_the_order_to_quit_is_given_until_circusd_is_gone() -> None:
-    circusd = FakeCircusd(state("waiting"))
+    circusd = FakeCircusd(state("held"))
 
     assert ticks(circusd, 7) == [REASON]
     assert [command for command, _ in circusd.sent] == ["quit"] * 4
 
 
 def test_a_circusd_that_does_not_answer_is_an_outage_too() -> None:
-    circusd = FakeCircusd(state("ready"))
+    circusd = FakeCircusd(state("up"))
     circusd.is_gone = True
     words: list[str] = []
     clock = FakeClock()
@@ -70,6 +70,18 @@ def test_a_circusd_that_does_not_answer_is_an_outage_too() -> None:
 
     asyncio.run(look())
     assert [word.partition(":")[0] for word in words] == ["circusd could not be kept up for 3 s"]
+
+
+def test_a_page_that_is_down_is_no_reason_to_give_up() -> None:
+    assert ticks(FakeCircusd(state("held")), 60, pages=["xboard"]) == []
+
+
+def test_the_pages_are_those_of_the_ini_file(tmp_path: Path) -> None:
+    file = tmp_path / "circus.ini"
+    file.write_text("[watcher:web]\ncmd = a\n[watcher:page]\ncmd = python -m xboard_circus.dashboard\n")
+
+    assert pages_of(str(file)) == {"page"}
+    assert pages_of(str(tmp_path / "none.ini")) == set()
 
 
 def test_without_an_armed_watcher_nobody_is_given_up() -> None:

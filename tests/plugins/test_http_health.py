@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import pytest
-from plugin_fakes import FakeCircusd, FakeClock, FakeWorkers, watcher_view, worker_view
+from plugin_fakes import FakeCircusd, FakeClock, FakeWorkers
+from state_views import watcher_view, worker_view
 
 from xboard_circus.host.procs import Identity
 from xboard_circus.plugins._base import BusEvent
@@ -48,11 +49,11 @@ class Bench:
         return dict(self.circusd.named("xboard_report")[-1]["workers"])
 
 
-def one() -> dict[str, Any]:
+def one() -> Any:
     return watcher_view(worker_view(1))
 
 
-def two() -> dict[str, Any]:
+def two() -> Any:
     return watcher_view(worker_view(1), worker_view(2))
 
 
@@ -61,16 +62,16 @@ def two() -> dict[str, Any]:
 HISTORIES: dict[str, tuple[list[str | Mapping[int, str]], list[tuple[str, int | None]]]] = {
     "all well": (["well"] * 5, []),
     "silent twice only": (["well", {1: "silent"}, {1: "silent"}, "well", {1: "silent"}], []),
-    "silent three times": (["well", *[{1: "silent"}] * 3], [("wedged", 1), ("unhealthy", 1)]),
+    "silent three times": (["well", *[{1: "silent"}] * 3], [("hung", 1), ("unhealthy", 1)]),
     "still silent: asked for again": (
         ["well", *[{1: "silent"}] * 4],
-        [("wedged", 1), ("unhealthy", 1), ("wedged", 1)],
+        [("hung", 1), ("unhealthy", 1), ("hung", 1)],
     ),
     "sick three times": (["well", *[{2: "sick"}] * 3], [("sick", 2), ("unhealthy", 2)]),
     "both sick: a dependency is down": (["well", *["sick"] * 4, "well"], [("unhealthy", None), ("recovered", None)]),
     "both silent: no dependency can do that": (
         ["well", *["silent"] * 3],
-        [("wedged", 1), ("wedged", 2), ("unhealthy", 1), ("unhealthy", 2)],
+        [("hung", 1), ("hung", 2), ("unhealthy", 1), ("unhealthy", 2)],
     ),
     "busy for ever": (["well", *["busy"] * 8], []),
     "not ready for ever": (["well", *["not ready"] * 8], []),
@@ -104,7 +105,7 @@ def test_a_replacement_carries_the_start_of_the_probe_and_the_reason() -> None:
             "name": "web",
             "pid": 1,
             "started": 10,
-            "kind": "wedged",
+            "kind": "hung",
             "probed_at": 1000.0 + 3 * PERIOD,
             "reason": "no answer 3 times in a row: no answer within 2 s",
         }
@@ -124,13 +125,13 @@ def test_an_event_of_a_worker_names_it() -> None:
             "pid": 1,
             "wid": 1,
         },
-        {"name": "web", "event": "recovered", "reason": "well again", "pid": 1, "wid": 1},
+        {"name": "web", "event": "recovered", "reason": "ok again", "pid": 1, "wid": 1},
     ]
 
 
 def test_a_refused_replacement_is_asked_for_again_in_the_next_round() -> None:
     bench = Bench(one())
-    bench.circusd.refuses["xboard_replace"] = "its restarts are used up, next one in 12 s"
+    bench.circusd.refuses["xboard_replace"] = "restart budget used up, next try in 12 s"
 
     asyncio.run(bench.rounds("well", *["sick"] * 4))
 
@@ -182,9 +183,9 @@ def test_a_circusd_that_does_not_tell_with_a_report_is_asked_each_time() -> None
     assert bench.circusd.asked == 2
 
 
-@pytest.mark.parametrize("state", ["waiting", "draining", "stopping"])
-def test_a_worker_that_circusd_holds_back_is_not_asked(state: str) -> None:
-    bench = Bench(watcher_view(worker_view(1, state=state), worker_view(2)))
+@pytest.mark.parametrize("phase", ["held", "leaving"])
+def test_a_worker_that_circusd_holds_back_is_not_asked(phase: str) -> None:
+    bench = Bench(watcher_view(worker_view(1, phase=phase), worker_view(2)))
 
     asyncio.run(bench.rounds("well"))
 
@@ -259,7 +260,7 @@ def test_the_options_of_the_watcher_rule_and_may_change() -> None:
 
     asyncio.run(scenario())
 
-    assert [what for what, _, _ in bench.asked_for()] == ["wedged", "unhealthy"]
+    assert [what for what, _, _ in bench.asked_for()] == ["hung", "unhealthy"]
     assert [request.split(b" ")[1] for request in bench.workers.requests] == [
         b"/-/worker?live=%2Flive&timeout=1.6",
         b"/-/worker?live=%2Flive&timeout=1.6",
@@ -282,40 +283,40 @@ def test_one_report_tells_of_all_workers_of_all_watchers() -> None:
         "started": 990,
         "at": 1000.0,
     }
-    assert {pid: (told["state"], told["ready"], told["reason"]) for pid, told in report["workers"].items()} == {
-        "1": ("ready", True, ""),
-        "2": ("ready", False, "not ready: answered 500"),
-        "7": ("starting", False, "answered 500"),
+    assert {pid: (told["health"], told["ready"], told["reason"]) for pid, told in report["workers"].items()} == {
+        "1": ("ok", True, ""),
+        "2": ("ok", False, "not ready: answered 500"),
+        "7": ("unknown", None, "answered 500"),
     }
 
 
 @pytest.mark.parametrize(
-    ("mood", "state", "ready"),
+    ("mood", "health", "ready"),
     [
-        pytest.param("well", "ready", True, id="well"),
+        pytest.param("well", "ok", True, id="well"),
         pytest.param("busy", "busy", True, id="busy"),
-        pytest.param("spare", "spare", True, id="a spare"),
-        pytest.param("silent", "ready", False, id="silent for the first time"),
-        pytest.param("starting", "starting", False, id="starting"),
-        pytest.param("unclear", "ready", False, id="nothing is known: what circusd knows stands"),
+        pytest.param("spare", "ok", True, id="a spare"),
+        pytest.param("silent", "failing", False, id="silent for the first time"),
+        pytest.param("starting", "unknown", None, id="starting"),
+        pytest.param("unclear", "unknown", None, id="nothing is known"),
     ],
 )
-def test_the_state_of_a_worker(mood: str, state: str, ready: bool) -> None:
+def test_the_health_of_a_worker(mood: str, health: str, ready: bool | None) -> None:
     bench = Bench(one())
 
     asyncio.run(bench.rounds("well", mood))
 
     told = bench.last_report()["1"]
-    assert (told["state"], told["ready"]) == (state, ready)
+    assert (told["health"], told["ready"]) == (health, ready)
 
 
 def test_that_a_beginner_has_no_socket_yet_is_no_news(caplog: pytest.LogCaptureFixture) -> None:
-    bench = Bench(watcher_view(worker_view(1, state="starting", ready_for=None)))
+    bench = Bench(watcher_view(worker_view(1, phase="starting", ready_for=None)))
 
     asyncio.run(bench.rounds("unclear"))
 
     told = bench.last_report()["1"]
-    assert (told["state"], told["reason"], caplog.text) == ("starting", "", "")
+    assert (told["health"], told["reason"], caplog.text) == ("unknown", "", "")
 
 
 def test_that_nothing_is_known_of_a_worker_is_told_once(caplog: pytest.LogCaptureFixture) -> None:
@@ -323,7 +324,7 @@ def test_that_nothing_is_known_of_a_worker_is_told_once(caplog: pytest.LogCaptur
 
     asyncio.run(bench.rounds("well", "unclear", "unclear"))
 
-    assert bench.last_report()["1"]["reason"] == "its private socket cannot be reached: gone"
+    assert bench.last_report()["1"]["reason"] == "private socket unreachable: gone"
     assert caplog.text.count("nothing is known of worker 1") == 1
 
 
@@ -384,16 +385,16 @@ def test_a_new_prober_goes_on_with_workers_that_the_last_one_knew(mood: str) -> 
     assert [pid for _, pid, _ in bench.asked_for()] == [1, 1]
 
 
-def test_a_worker_that_got_stuck_before_its_first_answer_is_wedged_all_the_same() -> None:
+def test_a_worker_that_got_stuck_before_its_first_answer_is_hung_all_the_same() -> None:
     bench = Bench(one())
 
     asyncio.run(bench.rounds(*["silent"] * 3))
 
-    assert bench.asked_for() == [("wedged", 1, "no answer 3 times in a row: no answer within 2 s")]
+    assert bench.asked_for() == [("hung", 1, "no answer 3 times in a row: no answer within 2 s")]
 
 
 def test_a_worker_that_never_got_ready_is_left_to_the_startup_timeout() -> None:
-    bench = Bench(watcher_view(worker_view(1, state="starting", ready_for=None)))
+    bench = Bench(watcher_view(worker_view(1, phase="starting", ready_for=None)))
 
     asyncio.run(bench.rounds(*["silent"] * 9))
 
@@ -479,7 +480,7 @@ def test_a_round_that_still_runs_is_not_begun_again_and_holds_up_no_other() -> N
 # health.url
 
 
-def url_view(*workers: Mapping[str, Any]) -> dict[str, Any]:
+def url_view(*workers: Mapping[str, Any]) -> Any:
     return watcher_view(*workers, probe="url", options={"health.url": "http://127.0.0.1:1/health"})
 
 
@@ -510,7 +511,7 @@ def test_the_only_worker_behind_a_failing_url_is_replaced() -> None:
     why = "live path failed 3 times in a row: health.url: answered 500"
     assert bench.asked_for() == [("sick", 1, why), ("unhealthy", 1, f"sick: {why}")]
     assert url.asked == [("http://127.0.0.1:1/health", 2.0)] * 4
-    assert bench.last_report()["1"]["state"] == "sick"
+    assert bench.last_report()["1"]["health"] == "sick"
 
 
 def test_of_several_workers_behind_a_failing_url_none_can_be_blamed() -> None:
@@ -520,7 +521,7 @@ def test_of_several_workers_behind_a_failing_url_none_can_be_blamed() -> None:
     probe_by_url(bench, url, True, *[False] * 5, True)
 
     why = "sick: live path failed 3 times in a row: health.url: answered 500"
-    assert bench.asked_for() == [("unhealthy", None, why), ("recovered", None, "well again")]
+    assert bench.asked_for() == [("unhealthy", None, why), ("recovered", None, "ok again")]
     assert [report["workers"]["2"]["ready"] for report in bench.circusd.named("xboard_report")] == [
         True,
         *[False] * 5,
@@ -530,7 +531,7 @@ def test_of_several_workers_behind_a_failing_url_none_can_be_blamed() -> None:
 
 def test_a_url_without_a_running_worker_is_not_asked() -> None:
     url = FakeUrl()
-    bench = Bench(url_view(worker_view(1, state="waiting")), ask_url=url)
+    bench = Bench(url_view(worker_view(1, phase="held")), ask_url=url)
 
     probe_by_url(bench, url, True)
 
@@ -555,7 +556,7 @@ def test_a_call_that_hangs_is_not_joined_by_another() -> None:
     prober = HealthProber(circusd, identity=ME, ask_url=hang)
 
     def told() -> bool:
-        return any("still hangs" in str(report) for report in circusd.named("xboard_report"))
+        return any("still running" in str(report) for report in circusd.named("xboard_report"))
 
     try:
         asyncio.run(run(prober, told))

@@ -13,7 +13,7 @@ import pytest
 from xboard_circus.circus_client import CircusdGone
 from xboard_circus.core.lost import Loss
 from xboard_circus.host import procs
-from xboard_circus.plugins._base import BusEvent, Host, Parent, ThreadedCommands, decoded
+from xboard_circus.plugins._base import BusEvent, Parent, PartLoop, ThreadedCommands, decoded
 from xboard_circus.plugins._log import PluginLogHandler, Sparingly
 from xboard_circus.plugins.bundle import Bundle
 from xboard_circus.plugins.http_health import HttpHealth
@@ -69,7 +69,7 @@ def run_host(
 
     async def scenario() -> None:
         left = asyncio.Event()
-        host = Host(parts, parent=parent or Parent(), leave=left.set, obituary=obituary)
+        host = PartLoop(parts, parent=parent or Parent(), leave=left.set, obituary=obituary)
         host.start(asyncio.get_running_loop())
         if event is not None:
             host.dispatch(event)

@@ -9,9 +9,11 @@ import pytest
 from plugin_fakes import FakeClock
 
 from xboard_circus.circus_client import CircusdGone, CommandRefused
+from xboard_circus.core.reason import with_say
+from xboard_circus.core.sentences import Say
 from xboard_circus.plugins._base import BusEvent
 from xboard_circus.plugins._cooling_file import CoolingFile
-from xboard_circus.plugins._deaths import DeathCount, Ended
+from xboard_circus.plugins._deaths import DeadProcess, DeathCount
 from xboard_circus.plugins.restart_limiter import Limiter
 
 BUSY = "still busy after 1 s (arbiter is already running manage_watchers command)"
@@ -291,15 +293,13 @@ def test_the_story_is_published(tmp_path: Path) -> None:
 
     bench.play(*CRASHES, (700, ""))
 
+    used_up = "restart budget used up (3 failures in 600 s)"
     assert bench.watcher.events == [
-        ("restart", "exited with code 1 before it was ready; 1 of 3 failures in 600 s"),
-        ("restart", "exited with code 1 before it was ready; 2 of 3 failures in 600 s"),
-        ("restart", "exited with code 1 before it was ready; 3 of 3 failures in 600 s"),
-        (
-            "cooldown",
-            "exited with code 1 before it was ready; 3 failures in 600 s: cooling down, tried again in 300 s",
-        ),
-        ("recovered", "ran for 300 s without a failure: its restarts are forgotten"),
+        ("restart", "exited with code 1 before it was up; restart budget: 1 of 3 used in 600 s"),
+        ("restart", "exited with code 1 before it was up; restart budget: 2 of 3 used in 600 s"),
+        ("restart", "exited with code 1 before it was up; restart budget: 3 of 3 used in 600 s"),
+        ("cooldown", f"exited with code 1 before it was up; {used_up}: cooling down, next try in 299 s"),
+        ("recovered", "ran for 300 s without a failure: restart budget reset"),
     ]
 
 
@@ -333,7 +333,7 @@ def test_a_watcher_without_our_options_is_not_limited(tmp_path: Path) -> None:
     [
         ("my_api", "circusctl", "", 0),
         ("circusd", "circusctl", "", 0),
-        ("my_api", "the restart limiter", "", 1),
+        ("my_api", Say.BY_LIMITER(), "", 1),
         ("my_api", "circusctl", "refused: busy", 1),
         ("reports", "circusctl", "", 1),
     ],
@@ -344,7 +344,8 @@ def test_a_stop_in_the_cooldown_is_for_good(tmp_path: Path, watcher: str, by: st
     bench.play((1, "die"), (2, "die"), (3, "die"), (10, ""))
     assert bench.watcher.sent == ["stop"]
 
-    bench.limiter.handle_event(BusEvent(watcher, "command", {"command": "stop", "by": by, "outcome": outcome}))
+    command = {"command": "stop", "outcome": outcome, **with_say(by, "by")}
+    bench.limiter.handle_event(BusEvent(watcher, "command", command))
     bench.play((400, ""))
 
     assert bench.watcher.sent.count("start") == starts
@@ -387,7 +388,7 @@ def test_a_wrong_option_is_told_once_and_its_default_counts(tmp_path: Path, capl
 Step = tuple[str, Any, float]
 
 
-def deaths_after(*steps: Step) -> list[Ended]:
+def deaths_after(*steps: Step) -> list[DeadProcess]:
     """Return what was counted of a watcher whose process 1 was spawned at 0; each step is (what, whom, when)."""
     count = DeathCount(kill_seconds=40)
     count.spawned(1, now=0)
@@ -410,20 +411,22 @@ def deaths_after(*steps: Step) -> list[Ended]:
 @pytest.mark.parametrize(
     ("steps", "expected"),
     [
-        pytest.param([("reaped", 1, 5)], [Ended(1, 3, 5)], id="reaped"),
-        pytest.param([("reaped", 1, 5), ("reaped", 1, 6)], [Ended(1, 3, 5)], id="reaped twice"),
+        pytest.param([("reaped", 1, 5)], [DeadProcess(1, 3, 5)], id="reaped"),
+        pytest.param([("reaped", 1, 5), ("reaped", 1, 6)], [DeadProcess(1, 3, 5)], id="reaped twice"),
         pytest.param([("killed", 1, 1), ("reaped", 1, 5)], [], id="killed, then reaped"),
-        pytest.param([("killed", 1, 1), ("reaped", 1, 50)], [Ended(1, 3, 50)], id="killed long ago"),
-        pytest.param([("reaped", 9, 5)], [Ended(9, 3, 0)], id="never seen before"),
+        pytest.param([("killed", 1, 1), ("reaped", 1, 50)], [DeadProcess(1, 3, 50)], id="killed long ago"),
+        pytest.param([("reaped", 9, 5)], [DeadProcess(9, 3, 0)], id="never seen before"),
         pytest.param([("killed", 9, 4), ("reaped", 9, 5)], [], id="never seen before, and killed"),
         pytest.param([("listed", [], 5)], [], id="missing once"),
-        pytest.param([("listed", [], 5), ("listed", [], 6)], [Ended(1, None, 6)], id="missing twice"),
+        pytest.param([("listed", [], 5), ("listed", [], 6)], [DeadProcess(1, None, 6)], id="missing twice"),
         pytest.param(
-            [("listed", [], 5), ("reaped", 1, 5.5), ("listed", [], 6)], [Ended(1, 3, 5.5)], id="missing, then reaped"
+            [("listed", [], 5), ("reaped", 1, 5.5), ("listed", [], 6)],
+            [DeadProcess(1, 3, 5.5)],
+            id="missing, then reaped",
         ),
         pytest.param(
             [("listed", [], 5), ("listed", [], 6), ("reaped", 1, 7)],
-            [Ended(1, None, 6)],
+            [DeadProcess(1, None, 6)],
             id="missing twice, then reaped",
         ),
         pytest.param(
@@ -431,21 +434,21 @@ def deaths_after(*steps: Step) -> list[Ended]:
         ),
         pytest.param(
             [("reaped", 1, 5), ("listed", [1], 4), ("listed", [], 6), ("listed", [], 7)],
-            [Ended(1, 3, 5)],
+            [DeadProcess(1, 3, 5)],
             id="reaped while the list was made",
         ),
         pytest.param(
             [("listed", [1, 2], 5), ("listed", [1], 6), ("listed", [1], 7)],
-            [Ended(2, None, 2)],
+            [DeadProcess(2, None, 2)],
             id="seen in a list only",
         ),
         pytest.param(
             [("reaped", 1, 5), ("spawned", 1, 6), ("reaped", 1, 8)],
-            [Ended(1, 3, 5), Ended(1, 3, 2)],
+            [DeadProcess(1, 3, 5), DeadProcess(1, 3, 2)],
             id="its pid is used again",
         ),
         pytest.param([("forgotten", 0, 1), ("listed", [], 5), ("listed", [], 6)], [], id="the watcher was stopped"),
     ],
 )
-def test_each_death_counts_once(steps: list[Step], expected: list[Ended]) -> None:
+def test_each_death_counts_once(steps: list[Step], expected: list[DeadProcess]) -> None:
     assert deaths_after(*steps) == expected

@@ -1,4 +1,4 @@
-"""Tell people outside that something broke: what is sent (`text`, `shapes`), and how (`webhook`, `smtp`, `command`).
+"""Send alerts: their text (`text`, `shapes`), and how (`webhook`, `smtp`, `command`).
 
 A sink delivers one message or raises `AlertError`, within a deadline of its own. `delivery` runs each in a thread.
 """

@@ -1,4 +1,4 @@
-"""Deliver the messages of one sink in a thread of its own: in their order, with retries, and never in anybody's way."""
+"""Deliver the messages of one sink in a thread of its own: in order, with retries, blocking nothing else."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ class Delivery:
             return list(self._queue)
 
     def use(self, sink: Sink) -> None:
-        """Go on with another sink, as the ini says now; what waits is tried with it at once."""
+        """Switch to another sink after a change of the ini file; waiting messages are tried at once."""
         with self._changed:
             self.sink = sink
             self._failures = 0

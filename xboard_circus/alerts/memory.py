@@ -1,4 +1,4 @@
-"""What must outlive the process that alerts: which incidents are open, who was told, and what waits to be sent."""
+"""Save the alerter's memory: open incidents, alerts sent, and messages that wait."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from typing import Any
 from xboard_circus.alerts.message import Message
 from xboard_circus.core.alert_gate import GateMemory, restored, saved
 from xboard_circus.core.alerting import Incident, Trouble
+from xboard_circus.core.reason import reason_in, with_say
 
 log = logging.getLogger("xboard_circus.alerts")
 
@@ -39,7 +40,7 @@ def memory_file(folder: Path, plugin: str) -> Path:
 
 
 def stuck(folder: Path) -> dict[str, tuple[int, str]]:
-    """Return by sink how many alerts wait and why, for the sinks that did not take one; nothing where nobody knows."""
+    """Return by sink how many alerts wait and why, for the sinks that did not take one; empty where that is unknown."""
     found = {}
     for file in sorted(folder.glob("alerts-*.json")):
         with suppress(OSError, ValueError, KeyError, TypeError, AttributeError):
@@ -70,7 +71,7 @@ class AlertMemory:
         except FileNotFoundError:
             return Remembered()
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-            log.warning("%s: cannot be read, so what was told is told again: %s", self._path, error)
+            log.warning("%s: cannot be read, so alerts may be sent twice: %s", self._path, error)
             return Remembered()
 
     def save(
@@ -83,7 +84,7 @@ class AlertMemory:
         troubles: Mapping[str, str] | None = None,
         lost: str = "",
     ) -> None:
-        """Replace what was saved; *troubles* say for whoever reads the file why a sink does not take what waits."""
+        """Replace what was saved; *troubles* has, for readers of the file, why a sink refuses what waits."""
         data = {
             "incidents": [_saved(each, shift) for each in incidents],
             "gates": {name: saved(each, shift=shift) for name, each in gates.items()},
@@ -109,7 +110,7 @@ def _saved(incident: Incident, shift: float) -> dict[str, Any]:
         "watcher": incident.watcher,
         "trouble": incident.trouble.value,
         "opened_at": incident.opened_at + shift,
-        "reason": incident.reason,
+        **with_say(incident.reason),
         "count": incident.count,
     }
 
@@ -119,6 +120,6 @@ def _incident(data: Mapping[str, Any], shift: float) -> Incident:
         watcher=str(data["watcher"]),
         trouble=Trouble(data["trouble"]),
         opened_at=float(data["opened_at"]) - shift,
-        reason=str(data["reason"]),
+        reason=reason_in(data),
         count=int(data["count"]),
     )

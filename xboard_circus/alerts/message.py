@@ -1,4 +1,4 @@
-"""One alert on its way to one sink: rendered, so that it can wait in a file and be sent by anybody."""
+"""One rendered alert for one sink, which can wait in a file."""
 
 from __future__ import annotations
 

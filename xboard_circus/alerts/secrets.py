@@ -1,4 +1,4 @@
-"""Secrets of the sinks: from the environment, or from a file that nobody else may read. Their text is shown nowhere."""
+"""Read the secrets of the sinks, from the environment or from a file of mode 0600; never show them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import parse_qsl, urlsplit
 
-from xboard_circus.core.reasons import one_line
+from xboard_circus.core.reason import one_line
 from xboard_circus.errors import XboardError
 
 MASK = "***"
@@ -72,7 +72,7 @@ class Secret:
 
 
 def scrubbed(text: str, secrets: Iterable[str], longest: int = 120) -> str:
-    """Return what a server said as one short line, with everything in it masked that stands in a secret.
+    """Return a server's answer as one short line, with all secrets masked.
 
     >>> scrubbed("no such hook: /T0/B0/s3cr3t", ["https://hooks.example.org/T0/B0/s3cr3t"])
     'no such hook: ***'

@@ -24,7 +24,7 @@ LONGEST = 4000
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
+class WebhookRequest:
     """What is to be sent."""
 
     url: str
@@ -32,15 +32,15 @@ class Request:
     headers: Mapping[str, str]
 
 
-def request_for(shape: str, message: Message, *, url: str, secret: str = "", now: float = 0.0) -> Request:
-    """Return the request that tells a webhook of *shape* about *message*; *now* is seconds of the wall clock."""
+def request_for(shape: str, message: Message, *, url: str, secret: str = "", now: float = 0.0) -> WebhookRequest:
+    """Return the request for a webhook of *shape* with *message*; *now* is seconds of the wall clock."""
     headers = {"Content-Type": "application/json; charset=utf-8", "Idempotency-Key": message.id}
     if shape == "json":
         body = _encoded(dict(message.document))
         if secret:
             digest = hmac.new(secret.encode(), body, hashlib.sha256).hexdigest()
             headers["X-Xboard-Signature"] = f"sha256={digest}"
-        return Request(url, body, headers)
+        return WebhookRequest(url, body, headers)
     content = _content(shape, message)
     if secret and shape == "feishu":
         stamp = str(int(now))
@@ -49,7 +49,7 @@ def request_for(shape: str, message: Message, *, url: str, secret: str = "", now
         stamp = str(int(now * 1000))
         joint = "&" if "?" in url else "?"
         url = f"{url}{joint}timestamp={stamp}&sign={quote_plus(dingtalk_sign(stamp, secret))}"
-    return Request(url, _encoded(content), headers)
+    return WebhookRequest(url, _encoded(content), headers)
 
 
 def _content(shape: str, message: Message) -> dict[str, Any]:
@@ -77,7 +77,7 @@ def dingtalk_sign(stamp: str, secret: str) -> str:
 
 
 def refusal(shape: str, status: int, body: str) -> str:
-    """Return why the answer means that the message was not taken; "" where it was.
+    """Return the reason of a refusal from the answer; "" where the message was accepted.
 
     >>> refusal("json", 204, ""), refusal("wecom", 200, '{"errcode": 93000, "errmsg": "invalid webhook url"}')
     ('', 'answered error 93000: invalid webhook url')

@@ -52,7 +52,7 @@ def sink_of(config: Config, alert: AlertConfig) -> Sink:
 
 
 def rules_of(options: AlertOptions) -> GateRules:
-    """Return what a sink wants to hear."""
+    """Return the filters of a sink."""
     return GateRules(
         on=frozenset(map(Trouble, options.on)),
         min_severity=Severity(options.min_severity),

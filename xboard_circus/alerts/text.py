@@ -9,12 +9,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from xboard_circus.alerts.languages import DONE, LABELS, TITLES, TROUBLES
 from xboard_circus.alerts.message import Message
-from xboard_circus.alerts.words import DONE, LABELS, TITLES, TROUBLES
 from xboard_circus.core.alert_gate import About, Notice
 from xboard_circus.core.alerting import Severity, Trouble
+from xboard_circus.core.durations import span
 from xboard_circus.core.names import CIRCUSD
-from xboard_circus.core.reasons import span
+from xboard_circus.core.reason import data_of
+from xboard_circus.translations import translated
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +44,8 @@ def rendered(
 ) -> Message:
     """Return *notice* as a message; *shift* turns its times into those of the wall clock."""
     identity = new_id()
-    lasted = span(round(notice.at - notice.since))
+    reason, note = translated(notice.reason, lang), translated(notice.note, lang)
+    lasted = translated(span(round(notice.at - notice.since)), lang)
     words = {
         "watcher": notice.watcher,
         "host": origin.host,
@@ -63,14 +66,15 @@ def rendered(
         "watcher": notice.watcher or None,
         "host": origin.host,
         "config_file": origin.config_file,
-        "reason": notice.reason,
+        "reason": reason,
+        "say": data_of(notice.reason),
         "since": since,
         "time": at,
         "seconds": round(notice.at - notice.since, 1),
         "count": notice.count,
         "done": done or None,
         "next": _next_step(notice, origin),
-        "note": notice.note or None,
+        "note": note or None,
         "title": title,
     }
     text = "\n".join([title, *_lines(notice, document, lasted, lang)])
@@ -82,13 +86,13 @@ def _lines(notice: Notice, document: Mapping[str, Any], lasted: str, lang: str) 
     is_over = notice.is_over
     has_trouble = notice.trouble is not None
     rows = [
-        (labels["now" if is_over else "reason"], notice.reason),
+        (labels["now" if is_over else "reason"], document["reason"]),
         (labels["since"], document["since"] if has_trouble else ""),
         (labels["lasted"], lasted if is_over else ""),
         (labels["count"], labels["times"].format(count=notice.count) if has_trouble and notice.count > 1 else ""),
         (labels["done"], document["done"]),
         (labels["next"], document["next"]),
-        (labels["note"], notice.note),
+        (labels["note"], document["note"]),
     ]
     return [f"{label}{labels[':']}{value}" for label, value in rows if value]
 

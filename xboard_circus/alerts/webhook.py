@@ -47,7 +47,7 @@ class WebhookSink:
         if why := shapes.refusal(self.shape, status, body):
             raise AlertError(scrubbed(why, [request.url, url, secret]), retry_after=pause)
 
-    def _posted(self, request: shapes.Request) -> tuple[int, str, float]:
+    def _posted(self, request: shapes.WebhookRequest) -> tuple[int, str, float]:
         # Not at the top: it costs each plugin 9 MB, and most have no webhook.
         import requests
 

@@ -1,4 +1,4 @@
-"""What is meant by "why", and what is told with it: the same for the command line and the dashboard."""
+"""Find the record and the story for `why`, for the command line and the dashboard."""
 
 from __future__ import annotations
 

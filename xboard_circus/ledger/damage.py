@@ -1,4 +1,4 @@
-"""Set a damaged file aside, so that a new one can be begun and a person can look at the old one."""
+"""Set a damaged file aside, so that a new one is begun and the old one can be examined."""
 
 from __future__ import annotations
 

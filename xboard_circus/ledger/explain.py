@@ -1,4 +1,4 @@
-"""Tell a record as a person would: what happened, when, why, what speaks for it, who asked, and what came next.
+"""Explain a record: what happened, when, why, the evidence, who asked, and what came next.
 
 Pure: the records come in, the text goes out. What processes wrote is shown as text, made harmless line by line.
 """
@@ -10,8 +10,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from xboard_circus.core.causes import Cause
+from xboard_circus.core.durations import lasted, seconds
 from xboard_circus.core.lost import BACK, HOST_RESTARTED, LOST
-from xboard_circus.core.reasons import lasted, one_line, seconds
+from xboard_circus.core.reason import one_line, reason_in
 from xboard_circus.ledger.record import Record
 from xboard_circus.ledger.sentences import Told
 from xboard_circus.ledger.story import DEATHS, death_of, followers, successor
@@ -41,22 +43,19 @@ HAPPENED = {
     BACK: Told.WHAT_BACK,
     HOST_RESTARTED: Told.WHAT_HOST_RESTARTED,
 }
-ENDINGS = {
-    "crash": Told.ENDING_CRASH,
-    "exited": Told.ENDING_EXITED,
-    "failed start": Told.ENDING_FAILED_START,
-    "cannot be run": Told.ENDING_CANNOT_RUN,
-    "port conflict": Told.ENDING_PORT_CONFLICT,
-    "killed from outside": Told.ENDING_KILLED,
-    "out of memory": Told.ENDING_OUT_OF_MEMORY,
-    "unhealthy": Told.ENDING_UNHEALTHY,
-    "commanded": Told.ENDING_COMMANDED,
+ENDINGS = {each.value: Told[f"ENDING_{each.name}"] for each in Cause}
+CAUSES = {each.value: Told.__members__.get(f"CAUSE_{each.name}", ENDINGS[each.value]) for each in Cause}
+LATER_KINDS = {
+    "cooldown": Told.KIND_COOLDOWN,
+    "recovered": Told.KIND_RECOVERED,
+    "port_refused": Told.KIND_PORT_REFUSED,
+    BACK: Told.KIND_CIRCUSD_BACK,
 }
 
 
 @dataclass(frozen=True, slots=True)
 class Story:
-    """What is told of a record: *facts* are (title, sentence), *blocks* (title, lines)."""
+    """The parts of ``why``: *facts* are (title, sentence), *blocks* (title, lines); a sentence may be a `Reason`."""
 
     headline: str
     facts: list[tuple[str, str]]
@@ -95,7 +94,7 @@ def when(time: float) -> str:
 
 
 def _headline(record: Record) -> str:
-    reason = one_line(record.reason) or record.cause or _no_reason(record.data)
+    reason = one_line(record.reason) or _cause_named(record.cause) or _no_reason(record.data)
     watcher = one_line(record.watcher)
     if record.kind in DEATHS:
         ending = ENDINGS.get(record.cause or "", Told.ENDING_UNKNOWN)
@@ -115,7 +114,7 @@ def _of_whom(record: Record, watcher: str) -> str:
 
 def _no_reason(data: Mapping[str, Any]) -> str:
     if data.get("signal"):
-        return Told.NO_REASON_SIGNAL(signal=one_line(str(data["signal"])))
+        return Told.NO_REASON_SIGNAL(signal=data["signal"])
     return Told.NO_REASON_CODE(code=data["exit_code"]) if isinstance(data.get("exit_code"), int) else Told.NO_REASON()
 
 
@@ -144,18 +143,21 @@ def _facts(record: Record, history: Sequence[Record]) -> Iterator[tuple[str, str
     yield from (("next", text) for text in _next(record, history))
 
 
+def _cause_named(cause: str | None) -> str:
+    return CAUSES[cause]() if cause in CAUSES else one_line(cause or "")
+
+
 def _cause(cause: str, data: Mapping[str, Any]) -> str:
     if data.get("signal"):
-        return Told.CAUSE_SIGNAL(cause=cause, signal=one_line(str(data["signal"])))
+        return Told.WITH_SIGNAL(cause=_cause_named(cause), signal=data["signal"])
     if isinstance(data.get("exit_code"), int):
-        return Told.CAUSE_CODE(cause=cause, code=data["exit_code"])
-    return cause
+        return Told.WITH_CODE(cause=_cause_named(cause), code=data["exit_code"])
+    return _cause_named(cause)
 
 
 def _who(record: Record) -> str:
-    by = str(record.data.get("by") or "")
-    if by:
-        return WHO[by]() if by in WHO else one_line(by)
+    if by := reason_in(record.data, "by"):
+        return WHO[by]() if by in WHO else by
     if record.cause in ("killed from outside", "out of memory"):
         return Told.BY_OUTSIDER()
     return Told.BY_NOBODY() if record.kind in DEATHS else ""
@@ -164,11 +166,12 @@ def _who(record: Record) -> str:
 def _next(record: Record, history: Sequence[Record]) -> Iterator[str]:
     if record.kind not in DEATHS | {"unhealthy", LOST}:
         return
-    if told := record.data.get("next"):
-        yield one_line(str(told))
+    if planned := reason_in(record.data, "next"):
+        yield planned
     for other in followers(record, history):
         later = lasted(other.time - record.time)
-        yield Told.LATER(after=later, kind=other.kind.replace("_", " "), why=one_line(other.reason))
+        kind = LATER_KINDS[other.kind]() if other.kind in LATER_KINDS else other.kind
+        yield Told.LATER(after=later, kind=kind, why=other.reason)
     if record.kind == LOST and not followers(record, history) and "successor" not in record.data:
         yield Told.NO_CIRCUSD_YET()
     if record.kind not in DEATHS:
@@ -185,7 +188,7 @@ def _next(record: Record, history: Sequence[Record]) -> Iterator[str]:
         say = Told.SUCCESSOR_READY_LATER if after >= 0 else Told.SUCCESSOR_READY_BEFORE
         yield say(pid=found.pid, after=lasted(abs(after)))
     if end is not None:
-        yield Told.SUCCESSOR_ENDED(pid=end.pid, after=lasted(end.time - record.time), why=one_line(end.reason))
+        yield Told.SUCCESSOR_ENDED(pid=end.pid, after=lasted(end.time - record.time), why=end.reason)
 
 
 def _blocks(data: Mapping[str, Any]) -> Iterator[tuple[str, list[str]]]:
@@ -205,15 +208,16 @@ def _blocks(data: Mapping[str, Any]) -> Iterator[tuple[str, list[str]]]:
 def _probe(probe: Mapping[str, Any]) -> str:
     age = probe.get("age")
     ok = probe.get("ok")
-    facts = [Told.FACT_NOT_JUDGED() if ok is None else Told.FACT_OK() if ok else Told.FACT_FAILED()]
+    facts: list[str] = [Told.FACT_NOT_JUDGED() if ok is None else Told.FACT_OK() if ok else Told.FACT_FAILED()]
     if isinstance(probe.get("latency"), (int, float)):
         facts.append(f"{probe['latency'] * 1000:.1f} ms")
     if probe.get("reason"):
-        facts.append(one_line(str(probe["reason"])))
+        facts.append(reason_in(probe))
     if probe.get("body"):
         facts.append(Told.FACT_BODY(body=repr(one_line(str(probe["body"])))))
-    told = ", ".join(facts)
-    return Told.PROBED(age=seconds(age), facts=told) if isinstance(age, (int, float)) else f"before: {told}"
+    if not isinstance(age, (int, float)):
+        return Told.PROBED_BEFORE(facts=facts)
+    return Told.PROBED(age=seconds(age), facts=facts)
 
 
 def _lines(text: object) -> list[str]:

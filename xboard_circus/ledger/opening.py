@@ -1,4 +1,4 @@
-"""Open the ledger's file, or make it: ours and nobody else's, readable for its user only, bounded by SQLite itself."""
+"""Open the ledger's file, or create it: readable for its user only, bounded by SQLite itself."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from xboard_circus.ledger.trouble import LedgerError, Trouble
 
 # "xbLG": tells our file from another program's database that somebody named by mistake.
 APPLICATION_ID = 0x78624C47
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 PAGE = 4096
 BUSY_MS = 250
 
@@ -27,10 +27,18 @@ CREATE TABLE events (
     wid INTEGER,
     cause TEXT,
     reason TEXT NOT NULL,
-    data TEXT NOT NULL
+    data TEXT NOT NULL,
+    say TEXT,
+    seq TEXT
 );
 CREATE INDEX events_by_time ON events (time);
 CREATE INDEX events_by_watcher ON events (watcher, kind, time);
+CREATE UNIQUE INDEX events_by_seq ON events (seq) WHERE seq IS NOT NULL;
+"""
+FROM_VERSION_1 = """
+ALTER TABLE events ADD COLUMN say TEXT;
+ALTER TABLE events ADD COLUMN seq TEXT;
+CREATE UNIQUE INDEX events_by_seq ON events (seq) WHERE seq IS NOT NULL;
 """
 
 Inode = tuple[int, int]
@@ -62,7 +70,7 @@ def open_to_write(path: Path, *, most_pages: int, log_pages: int) -> tuple[sqlit
 
 
 def open_to_read(path: Path) -> sqlite3.Connection:
-    """Return the database at *path*, which nobody can change through it; LedgerError where it is not for us to read."""
+    """Return the database at *path*, read-only; LedgerError where we may not read it."""
     if not os.access(path, os.R_OK):
         raise LedgerError(path, Trouble.UNUSABLE, "may be read by its own user alone; ask as that user, or as root")
     # Without the mode a reader would create the file, and with the wrong owner when root looks at another's.
@@ -73,7 +81,7 @@ def open_to_read(path: Path) -> sqlite3.Connection:
 
 
 def _is_at_rest(path: Path) -> bool:
-    """Say whether nobody writes, in a folder where we may not either: SQLite could not make its files beside it."""
+    """Return whether the file has no writer, in a folder where SQLite may create no file beside it."""
     is_open = any(Path(f"{path}{suffix}").exists() for suffix in ("-wal", "-shm"))
     return not is_open and not os.access(path.parent, os.W_OK)
 
@@ -118,11 +126,21 @@ def _prepare(connection: sqlite3.Connection, path: Path, *, most_pages: int, log
     pragma("synchronous = NORMAL")
     pragma(f"wal_autocheckpoint = {log_pages}")
     pragma(f"journal_size_limit = {log_pages * PAGE}")
-    # For a file that is larger already, SQLite takes the size that it has.
-    pragma(f"max_page_count = {most_pages}")
-    if is_new:
+    # Before the bound below: a ledger that is full could not take the index.
+    if is_new or pragma("user_version") < SCHEMA_VERSION:
         with transaction(connection):
-            for statement in SCHEMA.split(";"):
-                connection.execute(statement)
+            # Asked again: another recorder may have come first.
+            if not pragma("user_version"):
+                _run(connection, SCHEMA)
+            elif pragma("user_version") == 1:
+                _run(connection, FROM_VERSION_1)
             pragma(f"application_id = {APPLICATION_ID}")
             pragma(f"user_version = {SCHEMA_VERSION}")
+    # For a file that is larger already, SQLite takes the size that it has.
+    pragma(f"max_page_count = {most_pages}")
+
+
+def _run(connection: sqlite3.Connection, script: str) -> None:
+    # Not executescript: that would commit the transaction.
+    for statement in script.split(";"):
+        connection.execute(statement)

@@ -8,9 +8,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from xboard_circus.core.reason import Reason, one_line
+
 REASON_CHARS = 2000
 DATA_CHARS = 100_000  # the stacks of a hung worker with forty threads are whole in it
-COLUMNS = "time, watcher, kind, pid, wid, cause, reason, data"
+COLUMNS = "time, watcher, kind, pid, wid, cause, reason, data, say, seq"
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +22,9 @@ class Record:
     Attributes:
         time: When it happened, in seconds since 1970 by the wall clock: it is for people to read.
         kind: Name of the event, such as ``restart`` or ``reap``.
+        reason: A `Reason` where the event carried its data; plain text for one of an earlier version.
         data: Whatever else the event carried.
+        seq: Its number, of the form EPOCH-NUMBER, unique to one event of one circusd; None for Circus's own events.
         id: Place in the ledger, rising; None before it is stored.
     """
 
@@ -33,10 +37,11 @@ class Record:
     reason: str = ""
     data: Mapping[str, Any] = field(default_factory=dict)
     id: int | None = None
+    seq: str | None = None
 
 
 def row_of(record: Record, *, now: float) -> tuple[object, ...]:
-    """Return what SQLite can store of *record*: the bus is open to others, who may send anything."""
+    """Return what SQLite can store of *record*: the bus is open to others, so a record may hold anything."""
     data = json.dumps(dict(record.data), default=str)
     return (
         record.time if math.isfinite(record.time) else now,
@@ -47,17 +52,25 @@ def row_of(record: Record, *, now: float) -> tuple[object, ...]:
         None if record.cause is None else _text(record.cause, 200),
         _text(record.reason, REASON_CHARS),
         data if len(data) <= DATA_CHARS else json.dumps({"cut": data[: DATA_CHARS // 2]}),
+        json.dumps(record.reason.as_data()) if isinstance(record.reason, Reason) else None,
+        None if record.seq is None else _text(record.seq, 100),
     )
 
 
 def record_of_row(row: tuple[Any, ...]) -> Record:
     """Return the record in a row: its id, then `COLUMNS`."""
-    number, at, watcher, kind, pid, wid, cause, reason, data = row
+    number, at, watcher, kind, pid, wid, cause, reason, data, say, seq = row
+    parsed = _parsed(data)
+    said = Reason.from_data(_parsed(say)) if say else None
+    reason = reason if said is None else one_line(said)
+    return Record(at, watcher, kind, pid, wid, cause, reason, parsed if isinstance(parsed, dict) else {}, number, seq)
+
+
+def _parsed(text: str) -> object:
     try:
-        parsed = json.loads(data)
-    except ValueError:
-        parsed = {}
-    return Record(at, watcher, kind, pid, wid, cause, reason, parsed if isinstance(parsed, dict) else {}, number)
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return None
 
 
 def _text(value: object, limit: int) -> str:

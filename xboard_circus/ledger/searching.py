@@ -1,4 +1,4 @@
-"""Find records in a ledger's file, whether or not somebody writes to it."""
+"""Query records in a ledger's file, even while it is written."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Collection
 from contextlib import closing
 from pathlib import Path
 
-from xboard_circus.ledger.opening import open_to_read
+from xboard_circus.ledger.opening import SCHEMA_VERSION, open_to_read
 from xboard_circus.ledger.record import COLUMNS, Record, record_of_row
 from xboard_circus.ledger.trouble import told_as_ledger_errors
 
@@ -45,10 +45,12 @@ def search(
     if kinds is not None:
         tests.append((f"kind IN ({', '.join('?' * len(kinds))})", [*kinds]))
     where = " AND ".join(test for test, _ in tests)
-    sql = f"SELECT id, {COLUMNS} FROM events WHERE {where} ORDER BY id {'ASC' if earliest else 'DESC'} LIMIT ?"
+    sql = f"SELECT id, {{columns}} FROM events WHERE {where} ORDER BY id {'ASC' if earliest else 'DESC'} LIMIT ?"
     values = [value for _, each in tests for value in each]
     with told_as_ledger_errors(path), closing(open_to_read(path)) as connection:
         if connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0] == 0:
             return []  # it is being made in this very moment
-        rows = connection.execute(sql, [*values, max(0, limit)]).fetchall()
+        is_old = connection.execute("PRAGMA user_version").fetchone()[0] < SCHEMA_VERSION
+        columns = COLUMNS.replace("say, seq", "NULL, NULL") if is_old else COLUMNS
+        rows = connection.execute(sql.format(columns=columns), [*values, max(0, limit)]).fetchall()
     return [record_of_row(row) for row in (rows if earliest else reversed(rows))]

@@ -27,6 +27,7 @@ DAY = 86_400.0
 PRUNE_ROWS = 500  # or fewer, so that a small ledger does not lose all at once
 PRUNE_SECONDS = 0.1
 DAMAGED_AGAIN = 60.0
+ONCE = "ON CONFLICT (seq) WHERE seq IS NOT NULL DO NOTHING"
 
 
 class LedgerStore:
@@ -67,7 +68,10 @@ class LedgerStore:
     # Writing
 
     def append(self, records: Sequence[Record]) -> None:
-        """Store all of *records*, or none and raise LedgerError."""
+        """Store all of *records*, or none and raise LedgerError; an event that is stored already is left out.
+
+        Two recorders run for a while where circusd was killed and its plugin is still starting.
+        """
         with self._guarded():
             try:
                 self._insert(records)
@@ -145,14 +149,14 @@ class LedgerStore:
         # Several transactions would keep the log smaller still, but then half of the records could be stored.
         with transaction(connection):
             connection.executemany(
-                f"INSERT INTO events ({COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+                f"INSERT INTO events ({COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) {ONCE}",
                 [row_of(record, now=self._clock()) for record in records],
             )
 
     # The bounds
 
     def _bound_log(self, connection: sqlite3.Connection) -> None:
-        """Raise when somebody's open transaction keeps the write-ahead log from starting over."""
+        """Raise when an open transaction of another process keeps the write-ahead log from starting over."""
         if _size(Path(f"{self.path}-wal")) <= self.max_bytes // 5:
             return
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()

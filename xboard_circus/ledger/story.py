@@ -1,4 +1,4 @@
-"""Which record somebody means who asks why, and what belongs to it. Nothing here reads a file or a clock."""
+"""Find the record that `why` explains, and the records around it. No effects."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _FOLLOWED = DEATHS | {"unhealthy", LOST}
 
 
 def subject(records: Sequence[Record], *, pid: int | None = None) -> Record | None:
-    """Return the record to explain: the last death or decision, or the death of *pid*; None if there is none.
+    """Return the record to explain: the last death or decision, or the death of *pid*; None without one.
 
     *records* are in the order in which they were stored. A cooldown, a recovery, and what the prober found of a worker
     that was replaced for it, are told with the death that they belong to.
@@ -55,7 +55,7 @@ def _loss_before(records: Sequence[Record]) -> Record | None:
 
 
 def successor(record: Record, history: Sequence[Record]) -> Record | None:
-    """Return what tells of the process that took a dead one's place: that it was ready, or how it ended.
+    """Return the record of the successor of a dead process: that it came up, or how it ended.
 
     It may have been ready before the other's end. Where neither is known yet it is the next ``spawn`` of the watcher:
     Circus does not say in whose place that is.
@@ -93,6 +93,6 @@ def _after(record: Record, history: Sequence[Record]) -> list[Record]:
 
 
 def _same(one: Record, other: Record) -> bool:
-    """Say whether *one* may be what *other* followed on."""
+    """Return whether *one* may be what *other* followed on."""
     whose = other.pid is None or one.pid in (None, other.pid) or (one.wid == other.wid and other.kind == "recovered")
     return one.watcher == other.watcher and whose

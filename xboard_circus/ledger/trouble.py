@@ -1,4 +1,4 @@
-"""What can be in the ledger's way, and how it is told."""
+"""Turn failures of the ledger's file into reasons."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class LedgerError(XboardError):
 
 
 def trouble_of(error: sqlite3.Error) -> Trouble:
-    """Say what *error* means for the ledger.
+    """Return what *error* means for the ledger.
 
     >>> trouble_of(sqlite3.OperationalError("database is locked"))
     <Trouble.LOCKED: 'locked'>

@@ -1,0 +1,49 @@
+"""Translations of all reasons, for the page, the alerts, and whoever else shows one in another language.
+
+`sentences.LANGUAGE.json` holds a sentence for each key of the catalogues (`core.sentences`, `ledger.sentences`,
+`dashboard.answers`), with the same fields. English needs no file: the text of a reason is English.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from xboard_circus.core.reason import Reason, one_line
+
+BETWEEN = "between"
+"""Key of what is written between the items of a list."""
+
+_FIELD = re.compile(r"\{(\w+)\}")
+
+
+@functools.cache
+def sentences(language: str) -> Mapping[str, str]:
+    """Return the sentences of *language* by key, `BETWEEN` among them; none for English or an unknown language."""
+    path = Path(__file__).with_name(f"sentences.{language.partition('-')[0]}.json")
+    if not path.is_file():
+        return {}
+    found: dict[str, str] = json.loads(path.read_text(encoding="utf-8"))
+    return found
+
+
+def translated(reason: str, language: str) -> str:
+    """Return *reason* as one line in *language*; plain text, and what other programs wrote, stays as it is.
+
+    >>> from xboard_circus.core.sentences import Say
+    >>> translated(Say.CANCELLED(), "zh"), translated("no such table", "zh")
+    ('已取消', 'no such table')
+    """
+    return one_line(str.__str__(_rendered(reason, sentences(language))))
+
+
+def _rendered(value: Any, known: Mapping[str, str]) -> str:
+    if isinstance(value, list):
+        return known.get(BETWEEN, ", ").join(_rendered(each, known) for each in value)
+    if not isinstance(value, Reason) or value.key not in known:
+        return str.__str__(value) if isinstance(value, str) else str(value)
+    return _FIELD.sub(lambda field: _rendered(value.fields[field[1]], known), known[value.key])
