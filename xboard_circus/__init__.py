@@ -2,7 +2,7 @@
 
 Hooks inside circusd replace dead workers at once, free the port from our own orphans and limit
 restarts with a budget and a cooldown; a plugin asks every worker on a socket of its own whether it is
-well, and has the wedged and the sick ones replaced. ``core`` decides and has no effects, ``plugins``
+well, and has the hung and the sick ones replaced. ``core`` decides and has no effects, ``plugins``
 is what Circus loads, ``cli`` is the command ``xboard-circus``.
 """
 

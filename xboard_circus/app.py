@@ -42,7 +42,7 @@ router = APIRouter()
 
 
 @dataclass(frozen=True)
-class Settings:
+class SampleSettings:
     """Where things are and how much is let in. The paths are absolute, *max_upload* is in bytes."""
 
     database: Path
@@ -51,7 +51,7 @@ class Settings:
     log_level: str
 
     @classmethod
-    def from_environment(cls, environment: Mapping[str, str]) -> Settings:
+    def from_environment(cls, environment: Mapping[str, str]) -> SampleSettings:
         """Read the settings; raise ValueError naming the variable that is wrong."""
         max_upload = environment.get("XBOARD_MAX_UPLOAD", str(100 * 1024 * 1024))
         if not (max_upload.isascii() and max_upload.isdigit()):
@@ -225,9 +225,9 @@ def _look_for_faults(boards: BoardStore, uploads: UploadFolder) -> dict[str, str
     return faults
 
 
-def create_app(settings: Settings | None = None) -> FastAPI:
+def create_app(settings: SampleSettings | None = None) -> FastAPI:
     """Build the backend. Files are made when it starts, not here."""
-    chosen = settings or Settings.from_environment(os.environ)
+    chosen = settings or SampleSettings.from_environment(os.environ)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:

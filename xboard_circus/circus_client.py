@@ -22,7 +22,10 @@ import zmq
 from circus.client import CircusClient, make_message
 from circus.commands.errors import COMMAND_ERROR
 
+from xboard_circus.core.durations import exactly
+from xboard_circus.core.reason import Reason, reason_in, say_key
 from xboard_circus.core.sentences import Say
+from xboard_circus.core.state_schema import State, UnreadableState, parse_state
 from xboard_circus.errors import XboardError
 
 Reply = dict[str, Any]
@@ -33,12 +36,14 @@ KNOCK_EVERY = 1.0  # ZeroMQ does not tell that the other side has ended
 CHANGING = frozenset(
     {
         *("start", "stop", "restart", "reload", "kill", "signal", "incr", "decr"),
-        *("add", "rm", "set", "quit", "reloadconfig", "xboard_reload"),
+        *("add", "rm", "set", "quit", "reloadconfig", "xboard_reload", "xboard_retry"),
     }
 )
 FIRST_PAUSE, LONGEST_PAUSE = 0.05, 0.5
 
 _ECHO = re.compile(r"^command b(['\"])\{.*?\}\1: ", re.DOTALL)
+# Circus's own words: it has no other way to tell a conflict from a failure.
+_CONFLICT = re.compile(r"arbiter is (?:already running (\S+) command|restarting)")
 
 
 class CircusdGone(XboardError):
@@ -64,7 +69,16 @@ class CommandRefused(XboardError):
 
 
 class CircusdBusy(CommandRefused):
-    """circusd was at work on another command until the deadline."""
+    """circusd was at work on another command until the deadline.
+
+    Attributes:
+        running: Name of that command inside Circus, such as ``arbiter_stop``; "" while circusd restarts.
+    """
+
+    def __init__(self, command: str, *, wait: float, running: str) -> None:
+        why = Say.CIRCUS_BUSY(command=running) if running else Say.CIRCUS_RESTARTING()
+        super().__init__(command, Say.STILL_BUSY(wait=exactly(wait), why=why))
+        self.running = running
 
 
 class CircusdClient:
@@ -101,7 +115,7 @@ class CircusdClient:
             connection.socket.close(linger=0)
 
     def call(self, command: str, *, deadline: float = 5.0, **properties: Any) -> Reply:
-        """Return circusd's reply to *command*.
+        """Return circusd's reply to *command*; a `Reason` among the properties is sent with its data beside it.
 
         A refusal because circusd is busy with another command is tried again, for *deadline* seconds in all.
 
@@ -112,6 +126,8 @@ class CircusdClient:
         """
         if self.by is not None and command in CHANGING:
             properties.setdefault("by", self.by)
+        said = {say_key(name): value.as_data() for name, value in properties.items() if isinstance(value, Reason)}
+        properties.update(said)
         ends_at = time.monotonic() + deadline
         pause = FIRST_PAUSE
         while True:
@@ -119,18 +135,28 @@ class CircusdClient:
             # "status" alone does not tell: the command `status NAME` puts the watcher's own into it.
             if reply.get("status") != "error" or "reason" not in reply:
                 return reply
-            reason = str(reply["reason"])
-            if not _is_conflict(reply):
+            reason = reason_in(reply)
+            running = _running(reply)
+            if running is None:
                 raise CommandRefused(command, _without_echo(reason))
             if time.monotonic() + pause >= ends_at:
-                raise CircusdBusy(command, Say.STILL_BUSY(wait=f"{deadline:g} s", why=reason))
+                raise CircusdBusy(command, wait=deadline, running=running)
             # Jitter, because what was refused together would otherwise come back together.
             time.sleep(pause * random.uniform(0.5, 1.0))
             pause = min(2 * pause, LONGEST_PAUSE)
 
-    def state(self, *, deadline: float = 5.0) -> Reply:
-        """Return the state that our guard keeps in circusd; refused by a circusd without an armed watcher."""
-        return self.call("xboard_state", deadline=deadline)
+    def state(self, *, deadline: float = 5.0) -> State:
+        """Return the state that our guard keeps in circusd, validated.
+
+        Raises:
+            CircusdGone: It did not answer.
+            CommandRefused: It has no armed watcher, or answers what no circusd of ours does.
+        """
+        answer = self.call("xboard_state", deadline=deadline)
+        try:
+            return parse_state(answer)
+        except UnreadableState as error:
+            raise CommandRefused("xboard_state", str(error)) from None
 
     def statuses(self) -> dict[str, str]:
         """Return what Circus says of each watcher: active, stopped, starting or stopping."""
@@ -164,6 +190,10 @@ class CircusdClient:
         """Begin a rolling reload of armed watcher *name*, and return how far it is; refused while one runs."""
         return dict(self.call("xboard_reload", name=name, deadline=deadline)["reload"])
 
+    def retry(self, name: str, slot: int, *, deadline: float = 5.0) -> None:
+        """Start the held worker in *slot* of armed watcher *name* now; refused where none is held there."""
+        self.call("xboard_retry", name=name, slot=slot, deadline=deadline)
+
     def quit(self, *, deadline: float = 5.0) -> None:
         """Tell circusd to stop all watchers and end; it says that it will, not when it is done."""
         self.call("quit", deadline=deadline)
@@ -182,7 +212,7 @@ class CircusdClient:
                 reply = _decoded(connection.socket.recv(zmq.NOBLOCK))
                 if reply.get("id") == message["id"]:
                     return reply
-            raise CircusdGone(self.endpoint, Say.SILENT(wait=f"{deadline:g} s"), listening=True)
+            raise CircusdGone(self.endpoint, Say.SILENT(wait=exactly(deadline)), listening=True)
         except zmq.ZMQError as error:
             self.close()
             raise CircusdGone(self.endpoint, str(error), listening=False) from error
@@ -199,9 +229,13 @@ class CircusdClient:
         return connection
 
 
-def _is_conflict(reply: Reply) -> bool:
-    """Tell a command that met another from one that failed inside circusd: both carry errno 5."""
-    return reply.get("errno") == COMMAND_ERROR and str(reply["reason"]).startswith("arbiter is ")
+def _running(reply: Reply) -> str | None:
+    """Return the command that another one met, "" for a restart of circusd; None where it failed by itself.
+
+    Both carry errno 5.
+    """
+    found = _CONFLICT.match(str(reply["reason"])) if reply.get("errno") == COMMAND_ERROR else None
+    return None if found is None else found[1] or ""
 
 
 def _decoded(frame: bytes) -> Reply:

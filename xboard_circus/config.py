@@ -18,7 +18,7 @@ from circus.config import get_config, read_config
 from xboard_circus.config_files import misreadings, read_scans, unreadable
 from xboard_circus.errors import XboardError
 from xboard_circus.options.alert_fields import AlertOptions
-from xboard_circus.options.alerts import parse_alert
+from xboard_circus.options.alert_section import parse_alert
 from xboard_circus.options.ini_scan import Scan
 from xboard_circus.options.reading import (
     PluginOptions,
@@ -194,6 +194,11 @@ def is_armed(watcher: WatcherConfig) -> bool:
 def is_dashboard(watcher: WatcherConfig) -> bool:
     """True for a watcher that runs our page."""
     return "xboard_circus.dashboard" in f"{watcher.cmd} {watcher.args}"
+
+
+def is_backend(watcher: WatcherConfig) -> bool:
+    """True for an armed watcher whose workers people wait for: readiness never waits for our page."""
+    return is_armed(watcher) and not is_dashboard(watcher)
 
 
 def log_folders(config: Config) -> list[Path]:

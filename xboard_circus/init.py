@@ -8,10 +8,11 @@ from pathlib import Path
 from string import Template
 
 from xboard_circus.errors import OptionError, XboardError
-from xboard_circus.options.kinds import Kind, UrlPath, WrongValueError
+from xboard_circus.options.kinds import OptionKind, UrlPath, WrongValueError
 
 NAME = "circus.ini"
 DASHBOARD_PORT = 8080
+ENDPOINT_PORT = 5555
 
 _APP = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*")
 
@@ -30,17 +31,30 @@ def write_config(
     workers: int = 2,
     live_path: str | None = None,
     ready_path: str | None = None,
+    endpoint_port: int = ENDPOINT_PORT,
+    page_port: int | None = None,
     force: bool = False,
 ) -> Path:
     """Write circus.ini into *directory*, and make that and its logs/; return the file's path.
 
-    Without a live path only the event loop of the workers is watched.
+    Without a live path only the event loop of the workers is watched. circusd publishes its events on the port after
+    *endpoint_port*; the page has 8080 where no *page_port* is given and the app does not have that one.
 
     Raises:
-        OptionError: *app* is no ``module:app``, or a path is none.
+        OptionError: *app* is no ``module:app``, a path is none, or two of the ports are the same.
         XboardError: There is a circus.ini and *force* is not set, or the folder cannot be written.
     """
-    text = rendered(app=app, port=port, workers=workers, live_path=live_path, ready_path=ready_path)
+    if page_port is None:
+        page_port = DASHBOARD_PORT if port != DASHBOARD_PORT else DASHBOARD_PORT + 1
+    text = rendered(
+        app=app,
+        port=port,
+        workers=workers,
+        live_path=live_path,
+        ready_path=ready_path,
+        endpoint_port=endpoint_port,
+        page_port=page_port,
+    )
     file = Path(directory) / NAME
     try:
         (file.parent / "logs").mkdir(parents=True, exist_ok=True)
@@ -55,8 +69,22 @@ def write_config(
     return file
 
 
-def rendered(*, app: str, port: int, workers: int, live_path: str | None, ready_path: str | None) -> str:
+def rendered(
+    *,
+    app: str,
+    port: int,
+    workers: int,
+    live_path: str | None,
+    ready_path: str | None,
+    endpoint_port: int,
+    page_port: int,
+) -> str:
     """Return the text of a circus.ini."""
+    ports = {"--port": port, "--page-port": page_port, "--endpoint-port": endpoint_port}
+    ports["--endpoint-port plus one, for events"] = endpoint_port + 1
+    for option, number in ports.items():
+        if same := [other for other, taken in ports.items() if taken == number and other != option]:
+            raise OptionError(f"{option} and {same[0]} are both {number}; choose two ports", exit_code=2)
     if not app.isascii() or not _APP.fullmatch(app):
         raise OptionError(
             f"--app {app}: not a module and an app in it; write one such as mypackage.main:app", exit_code=2
@@ -66,7 +94,9 @@ def rendered(*, app: str, port: int, workers: int, live_path: str | None, ready_
         app=app,
         workers=workers,
         port=port,
-        dashboard_port=DASHBOARD_PORT if port != DASHBOARD_PORT else DASHBOARD_PORT + 1,
+        dashboard_port=page_port,
+        endpoint_port=endpoint_port,
+        pubsub_port=endpoint_port + 1,
         live_path=_path_line("live_path", live_path, example="/health/live"),
         ready_path=_path_line("ready_path", ready_path, example="/health/ready"),
     )
@@ -75,7 +105,7 @@ def rendered(*, app: str, port: int, workers: int, live_path: str | None, ready_
 def _path_line(name: str, path: str | None, *, example: str) -> str:
     if path is None:
         return f"# health.{name} = {example}"
-    kind: Kind = UrlPath()
+    kind: OptionKind = UrlPath()
     try:
         return f"health.{name} = {kind.read(path)}"
     except WrongValueError as wrong:

@@ -71,7 +71,7 @@ class Instance:
         except CircusdGone as gone:
             return self._without_answer(gone)
         if not self._is_ours(found.circusd.config_file):
-            whose = found.circusd.config_file or "an ini file that it does not tell"
+            whose = found.circusd.config_file or "an unknown ini file"
             raise EndpointTaken(
                 f"{self.config.endpoint} is answered by another circusd, pid {found.circusd.pid}, of {whose}; "
                 f"stop that one, or write another endpoint into [circus] of {self.shown}"

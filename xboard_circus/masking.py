@@ -10,7 +10,7 @@ import re
 import shlex
 from collections.abc import Iterable, Iterator
 
-from xboard_circus.core.reasons import one_line
+from xboard_circus.core.reason import one_line
 
 LONGEST = 200
 MASK = "***"

@@ -45,7 +45,7 @@ START_TIMEOUT = 180.0
 
 
 @dataclass(frozen=True)
-class Sighting:
+class CircusdSighting:
     """What one look at circusd showed.
 
     Attributes:
@@ -59,10 +59,10 @@ class Sighting:
     stopped: bool = False
 
 
-class Host(Protocol):
+class CircusdHost(Protocol):
     """Where circusd runs: what the monitor sees and does there."""
 
-    def look(self) -> Sighting: ...
+    def look(self) -> CircusdSighting: ...
 
     def start(self) -> None: ...
 
@@ -78,7 +78,7 @@ class Monitor:
 
     def __init__(
         self,
-        host: Host,
+        host: CircusdHost,
         *,
         patience: float,
         limits: RestartLimits | None = None,
@@ -159,20 +159,20 @@ class ThisHost:
         self._instance = runtime.instance_id(config.path)
         self._leaving = leaving
 
-    def look(self) -> Sighting:
+    def look(self) -> CircusdSighting:
         record = runtime.read_record(self._instance) or {}
         stopped = bool(record.get("stopped_by_operator"))
         running = runtime.supervisor_of(self._instance)
         if running is not None:
             # Where it was told to answer when it started: the ini may have been edited since.
-            return Sighting(running, _answers(str(record.get("endpoint", self._config.endpoint))), stopped)
+            return CircusdSighting(running, _answers(str(record.get("endpoint", self._config.endpoint))), stopped)
         try:
             found = Instance(self._config.path).find()
         except XboardError:  # another's circusd is there, or the ini has a mistake: the start will say so
             found = None
         if isinstance(found, Silent):
-            return Sighting(found.identity, stopped=stopped)
-        return Sighting(answers=found is not None, stopped=stopped)
+            return CircusdSighting(found.identity, stopped=stopped)
+        return CircusdSighting(answers=found is not None, stopped=stopped)
 
     def start(self) -> None:
         """Run ``xboard-circus start``; what it says goes into our log."""

@@ -15,10 +15,28 @@ from typing import Any
 
 import psutil
 
-from xboard_circus.circus_client import CircusdClient, Reply
+from xboard_circus.circus_client import CircusdClient
+from xboard_circus.core.state_schema import (
+    BudgetEntry,
+    HealthWord,
+    HeldByWord,
+    IncidentEntry,
+    PhaseWord,
+    RoleWord,
+    State,
+    VerdictEntry,
+    WatcherEntry,
+    WorkerEntry,
+)
+from xboard_circus.core.unarmed import unarmed_watcher, unarmed_worker
+from xboard_circus.core.verdict import has_come_up, serves, word_of
 from xboard_circus.host import procs
 
 CPU_SAMPLE = 0.1
+WORKER_KEYS = (
+    *("pid", "wid", "slot", "word", "phase", "role", "health", "held_by", "ready"),
+    *("age", "rss", "cpu", "next_try", "reason"),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,19 +45,24 @@ class Worker:
 
     Attributes:
         started: Start time, its identity together with *pid*; None where it ended before it could be read.
-        ready: What its ready path said last; None where nobody asked.
-        next_try: Seconds until it is let go, while it waits for a cooldown or for the port.
+        slot: Its place, by which people call it; those of spares are below 0.
+        phase, role, health, held_by, ready, next_try: See `core.state_schema.WorkerEntry`.
         rss: Resident bytes; None until `measured`, or where the process is gone. The same for *cpu*, in per cent.
     """
 
     pid: int
     wid: int | None
-    state: str
+    slot: int
+    phase: PhaseWord
+    role: RoleWord
+    health: HealthWord
+    held_by: HeldByWord | None
+    word: str
     age: float | None
-    started: int | None = None
-    ready: bool | None = None
-    next_try: float | None = None
-    reason: str = ""
+    started: int | None
+    ready: bool | None
+    next_try: float | None
+    reason: str
     rss: int | None = None
     cpu: float | None = None
 
@@ -66,23 +89,29 @@ class Reload:
 
 @dataclass(frozen=True, slots=True)
 class Watcher:
-    """A watcher; *armed* is False for those that carry no hook of ours, plugins among them."""
+    """A watcher; *armed* is False for those that carry no hook of ours, plugins among them.
+
+    Attributes:
+        serving: How many workers serve.
+        has_come_up: As many have come up as are wanted, well or not.
+    """
 
     name: str
     status: str
     armed: bool
     numprocesses: int
     workers: tuple[Worker, ...]
-    restarts: int = 0
-    cooldown_until: float | None = None
-    last_reason: str = ""
-    port: Port | None = None
-    reload: Reload | None = None
-
-    @property
-    def serving(self) -> int:
-        """Count the workers that are up: ready or busy."""
-        return sum(worker.state in ("ready", "busy") for worker in self.workers)
+    serving: int
+    has_come_up: bool
+    verdict: VerdictEntry
+    incident: IncidentEntry | None
+    budget: BudgetEntry | None
+    restarts: int
+    cooldown_until: float | None
+    last_reason: str
+    last_reason_age: float | None
+    port: Port | None
+    reload: Reload | None
 
     @property
     def wants_nobody(self) -> bool:
@@ -123,9 +152,9 @@ class Snapshot:
         return [procs.Identity(worker.pid, worker.started) for worker in workers if worker.started is not None]
 
 
-def from_state(reply: Reply) -> Snapshot:
-    """Read the reply to ``xboard_state``."""
-    return Snapshot(_known(Circusd, reply["circusd"]), tuple(_watcher(each) for each in reply["watchers"]))
+def from_state(state: State) -> Snapshot:
+    """Read the state of circusd."""
+    return Snapshot(_known(Circusd, state["circusd"]), tuple(_watcher(each) for each in state["watchers"]))
 
 
 def from_stock(client: CircusdClient, *, pid: int, config_file: str | None) -> Snapshot:
@@ -134,12 +163,14 @@ def from_stock(client: CircusdClient, *, pid: int, config_file: str | None) -> S
     circusd = Circusd(pid, started, None, client.endpoint, procs.age(started), config_file)
     stats = client.stats()
     watchers = [
-        Watcher(
-            name=name,
-            status=status,
-            armed=False,
-            numprocesses=client.options(name)["numprocesses"],
-            workers=tuple(_stock_worker(int(pid), info) for pid, info in stats.get(name, {}).items()),
+        _watcher(
+            unarmed_watcher(
+                name=name,
+                status=status,
+                numprocesses=client.options(name)["numprocesses"],
+                options={},
+                workers=[_stock_worker(int(pid), info) for pid, info in stats.get(name, {}).items()],
+            )
         )
         for name, status in sorted(client.statuses().items())
     ]
@@ -173,32 +204,38 @@ def as_json(snapshot: Snapshot | None) -> dict[str, Any]:
         "circusd": _only(snapshot.circusd, "pid", "version", "endpoint", "uptime"),
         "watchers": [
             {
-                **_only(watcher, "name", "status", "numprocesses", "restarts", "cooldown_until", "last_reason"),
+                **_only(watcher, "name", "status", "numprocesses", "verdict", "incident", "budget", "restarts"),
+                **_only(watcher, "cooldown_until", "last_reason", "last_reason_age"),
                 "port": watcher.port and _only(watcher.port, "host", "port", "state"),
                 "reload": watcher.reload and _only(watcher.reload, "done", "total", "age"),
-                "workers": [
-                    _only(worker, "pid", "wid", "state", "age", "rss", "cpu", "next_try") for worker in watcher.workers
-                ],
+                "workers": [_only(worker, *WORKER_KEYS) for worker in watcher.workers],
             }
             for watcher in snapshot.watchers
         ],
     }
 
 
-def _watcher(told: Mapping[str, Any]) -> Watcher:
-    port = told["port"] and _known(Port, told["port"])
-    workers = tuple(_known(Worker, worker) for worker in told["workers"])
-    reload = told.get("reload")
-    running = _known(Reload, reload) if reload and reload["state"] == "running" else None
-    watcher: Watcher = _known(Watcher, {**told, "port": port, "workers": workers, "reload": running})
-    return watcher
+def _watcher(told: WatcherEntry) -> Watcher:
+    reload = told["reload"]
+    found: Watcher = _known(
+        Watcher,
+        {
+            **told,
+            "port": told["port"] and _known(Port, told["port"]),
+            "workers": tuple(_known(Worker, {**worker, "word": word_of(worker)}) for worker in told["workers"]),
+            "reload": _known(Reload, reload) if reload and reload["state"] == "running" else None,
+            "serving": sum(map(serves, told["workers"])),
+            "has_come_up": has_come_up(told),
+        },
+    )
+    return found
 
 
-def _stock_worker(pid: int, info: Mapping[str, Any] | str) -> Worker:
+def _stock_worker(pid: int, info: Mapping[str, Any] | str) -> WorkerEntry:
     # Of a process that has just ended, Circus tells a sentence in place of the figures.
     told: Mapping[str, Any] = info if isinstance(info, Mapping) else {}
-    state = "ready" if told else "stopping"
-    return Worker(pid, told.get("wid"), state, told.get("age"), started=procs.start_time(pid))
+    started = procs.start_time(pid)
+    return unarmed_worker(pid=pid, started=started, wid=told.get("wid"), leaves=not told, age=told.get("age"))
 
 
 def _figures(process: psutil.Process) -> tuple[int, float] | None:
@@ -214,7 +251,7 @@ def _with(worker: Worker, figures: Mapping[int, tuple[int, float]]) -> Worker:
 
 
 def _known(kind: type[Any], told: Mapping[str, Any]) -> Any:
-    """Build *kind* from those keys that it has: a circusd of a later version may tell more."""
+    """Build *kind* from those keys that it has."""
     return kind(**{field.name: told[field.name] for field in dataclasses.fields(kind) if field.name in told})
 
 

@@ -1,5 +1,7 @@
 """The thread of a sink: in order, once, again after failures, with a bounded queue; and the words of an alert."""
 
+# ruff: noqa: RUF001 - Chinese has marks of its own
+
 from __future__ import annotations
 
 import logging
@@ -18,7 +20,10 @@ from xboard_circus.alerts.secrets import AlertError
 from xboard_circus.alerts.text import Origin, rendered
 from xboard_circus.core.alert_gate import About, Gate, GateRules, Notice
 from xboard_circus.core.alerting import Incident, Severity, Trouble
+from xboard_circus.core.durations import seconds
 from xboard_circus.core.names import CIRCUSD
+from xboard_circus.core.reason import data_of
+from xboard_circus.core.sentences import Say
 
 ORIGIN = Origin("host1", "/srv/circus.ini")
 
@@ -218,7 +223,7 @@ def test_a_file_that_cannot_be_written_is_told_once(tmp_path: Path, caplog: pyte
 
 def notice(about: About, **changes: object) -> Notice:
     values = {"about": about, "watcher": "web", "trouble": Trouble.DOWN, "severity": Severity.CRITICAL}
-    values |= {"reason": "no worker ready for 30 s", "since": 0.0, "at": 95.0, **changes}
+    values |= {"reason": "no worker up for 30 s", "since": 0.0, "at": 95.0, **changes}
     return Notice(**values)  # type: ignore[arg-type]
 
 
@@ -238,8 +243,8 @@ def notice(about: About, **changes: object) -> Notice:
             "en",
             "[INFO] host1: 7 alerts held back",
         ),
-        (notice(About.PROBLEM), "zh", "[CRITICAL] host1 上的 web：服务中断"),  # noqa: RUF001
-        (notice(About.RECOVERED), "zh", "[OK] host1 上的 web：已恢复（服务中断）"),  # noqa: RUF001
+        (notice(About.PROBLEM), "zh", "[CRITICAL] host1 上的 web：服务中断"),
+        (notice(About.RECOVERED), "zh", "[OK] host1 上的 web：已恢复（服务中断）"),
     ],
 )
 def test_the_title_says_what_where_and_how_bad(told: Notice, lang: str, title: str) -> None:
@@ -253,7 +258,7 @@ def test_a_text_says_why_since_when_what_was_done_and_what_to_do_next(monkeypatc
 
     assert sent.text.splitlines() == [
         "[CRITICAL] web on host1: down",
-        "Reason: no worker ready for 30 s",
+        "Reason: no worker up for 30 s",
         "Since: 2023-11-14T22:13:20+00:00",
         "Told: 3 times",
         "Done: workers are started again within the limits of the ini file",
@@ -268,7 +273,8 @@ def test_a_text_says_why_since_when_what_was_done_and_what_to_do_next(monkeypatc
         "watcher": "web",
         "host": "host1",
         "config_file": "/srv/circus.ini",
-        "reason": "no worker ready for 30 s",
+        "reason": "no worker up for 30 s",
+        "say": None,
         "since": "2023-11-14T22:13:20+00:00",
         "time": "2023-11-14T22:14:55+00:00",
         "seconds": 95.0,
@@ -281,11 +287,31 @@ def test_a_text_says_why_since_when_what_was_done_and_what_to_do_next(monkeypatc
     }
 
 
+def test_an_alert_in_chinese_gives_its_reason_in_chinese_and_as_data() -> None:
+    reason = Say.NONE_UP_FOR_SAYING(held=seconds(30), why=Say.EXITED_SAYING(code=3, line="ValueError: no key"))
+
+    sent = rendered(notice(About.RECOVERED, reason=reason), ORIGIN, lang="zh")
+
+    assert sent.document["reason"] == "已有 30 秒没有运行中的工作进程：以退出码 3 退出：ValueError: no key"
+    assert sent.document["say"] == reason.as_data()
+    assert f"现状：{sent.document['reason']}" in sent.text
+    assert "持续：1 分钟 35 秒" in sent.text
+
+
+def test_a_restart_of_the_plugin_keeps_the_data_of_a_reason(tmp_path: Path) -> None:
+    memory = AlertMemory(tmp_path / "alerts.json")
+    incident = Incident("web", Trouble.DOWN, 1.0, Say.NONE_UP_FOR(held=seconds(30)))
+
+    memory.save(incidents=[incident], gates={}, waiting={}, shift=0)
+
+    assert data_of(memory.load(shift=0).incidents[0].reason) == data_of(incident.reason)
+
+
 def test_an_end_says_how_long_it_lasted_and_a_silent_circusd_has_no_why() -> None:
-    over = rendered(notice(About.RECOVERED, reason="2 of 2 workers ready"), ORIGIN).text
+    over = rendered(notice(About.RECOVERED, reason="2 of 2 workers up"), ORIGIN).text
     silent = rendered(notice(About.PROBLEM, watcher=CIRCUSD, trouble=Trouble.SILENT), ORIGIN).text
 
-    assert "Now: 2 of 2 workers ready" in over
+    assert "Now: 2 of 2 workers up" in over
     assert "Lasted: 1 min 35 s" in over
     assert "Next: xboard-circus -c /srv/circus.ini status" in silent
 

@@ -93,14 +93,12 @@ def test_past_the_limit_alerts_are_held_back_and_told_in_one() -> None:
     assert [notice.note for notice in admitted] == [
         "",
         "",
-        "the limit of 3 alerts an hour is reached: further ones that are not critical are held back for 60 min",
+        "max_per_hour = 3 is reached: further alerts that are not critical are held back for 60 min",
     ]
     assert gate.review([], [], HOUR - 1) == []
     (summary,) = gate.review([], [], HOUR)
     assert (summary.about, summary.count, summary.since) == (About.HELD_BACK, 5, 3)
-    assert summary.reason.startswith(
-        "5 alerts were held back by the limit of an hour: w3 crash_loop (problem), w4 crash_loop"
-    )
+    assert summary.reason.startswith("5 alerts were held back by max_per_hour: w3 crash_loop (problem), w4 crash_loop")
     assert gate.review([], [], HOUR + 1) == []
 
 

@@ -5,34 +5,36 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from state_views import watcher_view, worker_view
 
 from xboard_circus.core.alerting import Alerting, AlertRules, Severity, Trouble
 from xboard_circus.core.names import CIRCUSD
+from xboard_circus.core.reason import with_say
+from xboard_circus.core.sentences import Say
 
 GIVEN_UP = (
     "the watcher was stopped",
     "circusd has no watcher of that name any more",
-    "no worker is wanted any more",
+    "set to 0 workers",
 )
 RULES = AlertRules(down_after=10, recover_after=5)
 
 
-def view(*states: str, name: str = "web", ready_for: float | None = 1000.0, **more: Any) -> dict[str, Any]:
-    workers = [
-        {"pid": pid, "state": state, "ready_for": None if state in ("starting", "waiting") else ready_for}
-        for pid, state in enumerate(states, start=1)
-    ]
-    shown: dict[str, Any] = {"name": name, "status": "active", "armed": True, "numprocesses": len(workers)}
-    shown |= {"cooldown_until": None, "last_reason": "", "port": {"state": "bound", "reason": ""}}
-    shown |= {"options": {"restart.reset_after": 300.0}, "workers": workers}
-    return shown | more
+def view(*words: str, name: str = "web", ready_for: float | None = 1000.0, **more: Any) -> Any:
+    workers = [worker_view(pid, word) for pid, word in enumerate(words, start=1)]
+    workers = [each if each["ready_for"] is None else {**each, "ready_for": ready_for} for each in workers]
+    return watcher_view(*workers, **{"name": name, "options": {"restart.reset_after": 300.0}, **more})
+
+
+def port(state: str, reason: str) -> dict[str, Any]:
+    return {"host": "127.0.0.1", "port": 80, "state": state, "reason": reason}
 
 
 def seen(alerting: Alerting) -> dict[tuple[str, str], int]:
     return {(watcher, trouble.value): each.count for (watcher, trouble), each in alerting.open.items()}
 
 
-def endings(alerting: Alerting, *views: dict[str, Any], now: float) -> list[tuple[str, str]]:
+def endings(alerting: Alerting, *views: Any, now: float) -> list[tuple[str, str]]:
     over = alerting.observe(views, now)
     assert all(each.is_well == (each.ending not in GIVEN_UP) for each in over)
     return [(each.trouble.value, each.ending) for each in over]
@@ -85,13 +87,13 @@ def test_a_single_death_in_a_known_loop_belongs_to_it() -> None:
 @pytest.mark.parametrize(
     ("shown", "trouble", "reason"),
     [
-        (view("ready", port={"state": "refused", "reason": "nginx has it"}), "port_refused", "nginx has it"),
-        ({**view("wedged", "ready")}, "unhealthy", "wedged"),
-        (view("ready", cooldown_until=12.0, last_reason="5 failures"), "crash_loop", "5 failures"),
+        (view("up", port=port("refused", "nginx has it")), "port_refused", "nginx has it"),
+        ({**view("hung", "up")}, "unhealthy", "hung"),
+        (view("up", cooldown_until=12.0, last_reason="5 failures"), "crash_loop", "5 failures"),
     ],
-    ids=["port", "wedged", "cooldown"],
+    ids=["port", "hung", "cooldown"],
 )
-def test_what_no_event_told_is_seen_in_the_state_once(shown: dict[str, Any], trouble: str, reason: str) -> None:
+def test_what_no_event_told_is_seen_in_the_state_once(shown: Any, trouble: str, reason: str) -> None:
     alerting = Alerting(RULES)
     for now in (1, 2.9):
         alerting.observe([shown], now)
@@ -105,13 +107,13 @@ def test_what_no_event_told_is_seen_in_the_state_once(shown: dict[str, Any], tro
 
 def test_a_watcher_is_down_when_none_of_its_workers_was_ready_for_a_while() -> None:
     alerting = Alerting(RULES)
-    alerting.observe([view("starting", "wedged", last_reason="exited with code 1")], 100)
-    alerting.observe([view("starting", "waiting")], 109.9)
+    alerting.observe([view("starting", "hung", last_reason="exited with code 1")], 100)
+    alerting.observe([view("starting", "held")], 109.9)
     assert ("web", Trouble.DOWN) not in alerting.open
-    alerting.observe([view("starting", "waiting", last_reason="exited with code 1")], 110)
+    alerting.observe([view("starting", "held", last_reason="exited with code 1")], 110)
 
     down = alerting.open["web", Trouble.DOWN]
-    assert (down.reason, down.opened_at) == ("no worker ready for 10 s: exited with code 1", 100)
+    assert (down.reason, down.opened_at) == ("no worker up for 10 s: exited with code 1", 100)
     assert down.trouble.severity is Severity.CRITICAL
 
 
@@ -119,23 +121,23 @@ def test_one_ready_worker_begins_the_time_anew() -> None:
     alerting = Alerting(RULES)
     for now in (0, 9):
         alerting.observe([view("starting")], now)
-    alerting.observe([view("ready")], 9.5)
+    alerting.observe([view("up")], 9.5)
     alerting.observe([view("starting")], 10)
     alerting.observe([view("starting")], 19)
 
     assert seen(alerting) == {}
 
 
-@pytest.mark.parametrize("status", ["stopped", "starting", "stopping"])
+@pytest.mark.parametrize("status", ["stopped", "stopping"])
 def test_a_watcher_that_is_not_to_run_is_not_down(status: str) -> None:
     alerting = Alerting(RULES)
     for now in (0, 100):
-        alerting.observe([view("stopping", status=status), view(name="plugin:xboard", numprocesses=1)], now)
+        alerting.observe([view("leaving", status=status), view(name="plugin:xboard", numprocesses=1)], now)
 
     assert seen(alerting) == {}
 
 
-@pytest.mark.parametrize("state", ["spare", "draining", "stopping", "wedged"])
+@pytest.mark.parametrize("state", ["spare", "leaving", "hung"])
 def test_who_cannot_serve_keeps_nobody_up(state: str) -> None:
     alerting = Alerting(RULES)
     for now in (0, 10):
@@ -157,19 +159,17 @@ def test_the_limiters_own_stop_is_no_end_of_a_loop_where_there_is_no_guard() -> 
     running: dict[str, Any] = {"armed": False, "numprocesses": 1, "options": {}}
     alerting.event("web", "cooldown", {}, now=0)
     assert endings(alerting, view(status="stopped", **running), now=1) == []
-    assert endings(alerting, view("ready", ready_for=None, **running), now=300) == []
-    assert endings(alerting, view("ready", ready_for=None, **running), now=305) == [
-        ("crash_loop", "1 of 1 workers ready")
-    ]
+    assert endings(alerting, view("up", ready_for=None, **running), now=300) == []
+    assert endings(alerting, view("up", ready_for=None, **running), now=305) == [("crash_loop", "1 of 1 workers up")]
 
 
 @pytest.mark.parametrize(
     ("commands", "ending"),
     [
         ([("stop", "circusctl")], [("crash_loop", "the watcher was stopped")]),
-        ([("stop", "the restart limiter")], []),
-        ([("stop", "circusctl"), ("start", "circusctl"), ("stop", "the restart limiter")], []),
-        ([("stop", "the restart limiter"), ("stop", "dashboard")], [("crash_loop", "the watcher was stopped")]),
+        ([("stop", Say.BY_LIMITER())], []),
+        ([("stop", "circusctl"), ("start", "circusctl"), ("stop", Say.BY_LIMITER())], []),
+        ([("stop", Say.BY_LIMITER()), ("stop", "dashboard")], [("crash_loop", "the watcher was stopped")]),
     ],
     ids=["an operator", "the limiter", "an operator, who started it again", "an operator in the cooldown"],
 )
@@ -179,7 +179,7 @@ def test_an_operators_stop_ends_a_loop_where_there_is_no_guard(
     alerting = Alerting(RULES)
     alerting.event("web", "cooldown", {}, now=0)
     for command, by in commands:
-        alerting.event("web", "command", {"command": command, "by": by}, now=1)
+        alerting.event("web", "command", {"command": command, **with_say(by, "by")}, now=1)
     stopped = view(status="stopped", armed=False, numprocesses=1, options={})
 
     assert endings(alerting, stopped, now=2) == ending
@@ -187,24 +187,24 @@ def test_an_operators_stop_ends_a_loop_where_there_is_no_guard(
 
 def test_a_refused_port_is_not_told_as_down_too() -> None:
     alerting = Alerting(RULES)
-    refused = view("waiting", port={"state": "refused", "reason": "nginx"})
+    refused = view("held", port=port("refused", "nginx"))
     for now in (0, 10, 20):
         alerting.observe([refused], now)
     assert seen(alerting) == {("web", "port_refused"): 1}
 
     # When it is free the workers get their time to start.
     for now in (21, 26, 27):
-        alerting.observe([view("waiting")], now)
+        alerting.observe([view("held")], now)
     assert seen(alerting) == {}
 
 
 def test_it_is_over_when_it_has_been_well_for_a_while() -> None:
     alerting = Alerting(RULES)
     alerting.event("web", "unhealthy", {}, now=0)
-    assert endings(alerting, view("wedged", "ready"), now=1) == []
-    assert endings(alerting, view("ready", "ready"), now=2) == []
-    assert endings(alerting, view("ready", "ready"), now=6.9) == []
-    assert endings(alerting, view("ready", "ready"), now=7) == [("unhealthy", "2 of 2 workers ready")]
+    assert endings(alerting, view("hung", "up"), now=1) == []
+    assert endings(alerting, view("up", "up"), now=2) == []
+    assert endings(alerting, view("up", "up"), now=6.9) == []
+    assert endings(alerting, view("up", "up"), now=7) == [("unhealthy", "2 of 2 workers up")]
     assert seen(alerting) == {}
 
 
@@ -212,7 +212,7 @@ def test_what_flickers_stays_one_incident() -> None:
     alerting = Alerting(RULES)
     alerting.event("web", "unhealthy", {}, now=0)
     for now in range(0, 60, 4):
-        assert endings(alerting, view("ready"), now=now) == []
+        assert endings(alerting, view("up"), now=now) == []
         assert endings(alerting, view("sick"), now=now + 2) == []
 
     assert seen(alerting) == {("web", "unhealthy"): 16}
@@ -221,11 +221,11 @@ def test_what_flickers_stays_one_incident() -> None:
 def test_a_loop_is_over_when_every_worker_was_ready_for_the_time_of_the_limiter() -> None:
     alerting = Alerting(RULES)
     alerting.event("web", "cooldown", {}, now=0)
-    assert endings(alerting, view("ready", ready_for=299), now=300) == []
-    assert endings(alerting, view("ready", "waiting"), now=310) == []
-    assert endings(alerting, view("ready", cooldown_until=3), now=320) == []
-    assert endings(alerting, view("ready", ready_for=330), now=330) == []
-    assert endings(alerting, view("ready", ready_for=335), now=335) == [("crash_loop", "1 of 1 workers ready")]
+    assert endings(alerting, view("up", ready_for=299), now=300) == []
+    assert endings(alerting, view("up", "held"), now=310) == []
+    assert endings(alerting, view("up", cooldown_until=3), now=320) == []
+    assert endings(alerting, view("up", ready_for=330), now=330) == []
+    assert endings(alerting, view("up", ready_for=335), now=335) == [("crash_loop", "1 of 1 workers up")]
 
 
 def test_an_operators_stop_ends_it_at_once() -> None:
@@ -238,7 +238,7 @@ def test_an_operators_stop_ends_it_at_once() -> None:
 def test_a_watcher_that_is_gone_has_no_trouble() -> None:
     alerting = Alerting(RULES)
     alerting.event("web", "unhealthy", {}, now=0)
-    assert endings(alerting, view("ready", name="other"), now=1) == [
+    assert endings(alerting, view("up", name="other"), now=1) == [
         ("unhealthy", "circusd has no watcher of that name any more")
     ]
 
@@ -261,17 +261,17 @@ def test_a_circusd_that_does_not_answer_is_told_and_its_answer_ends_it() -> None
 def test_a_lost_circusd_is_over_when_another_has_answered_for_a_while_and_one_lost_again_is_the_same() -> None:
     alerting = Alerting(RULES)
     alerting.lost("pid 7 was killed", now=0)
-    assert endings(alerting, view("ready"), now=10) == []
+    assert endings(alerting, view("up"), now=10) == []
     alerting.lost("pid 8 was killed", now=12)
     alerting.lost_before("pid 8 was killed", now=13, at=12, was_told=True)
     assert seen(alerting) == {("circusd", "lost"): 2}
     assert alerting.open[CIRCUSD, Trouble.LOST].trouble.severity is Severity.CRITICAL
 
-    assert endings(alerting, view("ready"), now=14) == []
+    assert endings(alerting, view("up"), now=14) == []
     alerting.lost_before("pid 9 was killed", now=16, at=15, was_told=False)
     assert seen(alerting) == {("circusd", "lost"): 3}
-    assert endings(alerting, view("ready"), now=17) == []
-    assert endings(alerting, view("ready"), now=22) == [("lost", "circusd answers again")]
+    assert endings(alerting, view("up"), now=17) == []
+    assert endings(alerting, view("up"), now=22) == [("lost", "circusd answers again")]
 
 
 def test_a_circusd_that_was_silent_and_is_gone_is_one_trouble() -> None:
@@ -282,7 +282,7 @@ def test_a_circusd_that_was_silent_and_is_gone_is_one_trouble() -> None:
     alerting.lost_before("the monitor ended it", now=12, at=11, was_told=True)
 
     assert seen(alerting) == {("circusd", "silent"): 2}
-    assert endings(alerting, view("ready"), now=12) == [("silent", "circusd answers again")]
+    assert endings(alerting, view("up"), now=12) == [("silent", "circusd answers again")]
 
 
 @pytest.mark.parametrize("was_told", [True, False])
@@ -291,8 +291,8 @@ def test_a_loss_that_nobody_has_in_mind_is_over_as_soon_as_it_is_known(was_told:
     alerting.lost_before("pid 7 was killed", now=12, at=3, was_told=was_told)
 
     assert seen(alerting) == {}
-    assert endings(alerting, view("ready"), now=12) == [("lost", "pid 7 was killed")]
-    assert endings(alerting, view("ready"), now=13) == []
+    assert endings(alerting, view("up"), now=12) == [("lost", "pid 7 was killed")]
+    assert endings(alerting, view("up"), now=13) == []
 
 
 def test_who_is_set_to_no_workers_is_down_and_no_other_trouble_of_it_counts_as_cured() -> None:
@@ -300,17 +300,15 @@ def test_who_is_set_to_no_workers_is_down_and_no_other_trouble_of_it_counts_as_c
     alerting.event("web", "unhealthy", {}, now=0)
     alerting.event("web", "cooldown", {}, now=0)
     assert endings(alerting, view(), now=1) == [
-        ("unhealthy", "no worker is wanted any more"),
-        ("crash_loop", "no worker is wanted any more"),
+        ("unhealthy", "set to 0 workers"),
+        ("crash_loop", "set to 0 workers"),
     ]
     assert endings(alerting, view(), now=11) == []
 
     down = alerting.open["web", Trouble.DOWN]
-    assert down.reason.startswith(
-        "no worker ready for 10 s: no worker is wanted, so nobody answers: `circusctl incr web`"
-    )
-    assert endings(alerting, view("ready"), now=12) == []
-    assert endings(alerting, view("ready"), now=17) == [("down", "1 of 1 workers ready")]
+    assert down.reason.startswith("no worker up for 10 s: set to 0 workers, so nothing answers: `circusctl incr web`")
+    assert endings(alerting, view("up"), now=12) == []
+    assert endings(alerting, view("up"), now=17) == [("down", "1 of 1 workers up")]
 
 
 def test_a_watcher_that_was_down_and_is_set_to_no_workers_has_not_recovered() -> None:

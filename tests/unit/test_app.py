@@ -19,7 +19,7 @@ import pytest
 import requests
 import uvicorn
 
-from xboard_circus.app import Settings, create_app
+from xboard_circus.app import SampleSettings, create_app
 from xboard_circus.sample.boards import Board, BoardStore
 from xboard_circus.sample.uploads import STALE_PART_AGE, UnsafeName, UploadFolder, safe_name
 
@@ -41,7 +41,7 @@ class Reply:
 
 @dataclass(frozen=True)
 class Backend:
-    settings: Settings
+    settings: SampleSettings
     port: int
 
     def ask(self, method: str, path: str, body: bytes | None = None, **headers: str) -> Reply:
@@ -60,7 +60,7 @@ class Backend:
 
 
 @contextmanager
-def running(settings: Settings) -> Iterator[Backend]:
+def running(settings: SampleSettings) -> Iterator[Backend]:
     server = uvicorn.Server(uvicorn.Config(create_app(settings), port=0, log_config=None, ws="none"))
     thread = threading.Thread(target=server.run)
     thread.start()
@@ -80,17 +80,17 @@ def eventually(condition: object, *, within: float = 10.0) -> None:
         time.sleep(0.005)
 
 
-def settings_in(folder: Path) -> Settings:
-    return Settings(folder / "data" / "xboard.db", folder / "uploads", max_upload=CAP, log_level="warning")
+def settings_in(folder: Path) -> SampleSettings:
+    return SampleSettings(folder / "data" / "xboard.db", folder / "uploads", max_upload=CAP, log_level="warning")
 
 
 @pytest.fixture
-def settings(tmp_path: Path) -> Settings:
+def settings(tmp_path: Path) -> SampleSettings:
     return settings_in(tmp_path)
 
 
 @pytest.fixture
-def backend(settings: Settings) -> Iterator[Backend]:
+def backend(settings: SampleSettings) -> Iterator[Backend]:
     with running(settings) as backend:
         yield backend
 
@@ -106,10 +106,12 @@ class TestSettings:
     def test_defaults_are_files_in_the_working_directory(self) -> None:
         here = Path.cwd()
 
-        assert Settings.from_environment({}) == Settings(here / "xboard.db", here / "uploads", 104_857_600, "info")
+        assert SampleSettings.from_environment({}) == SampleSettings(
+            here / "xboard.db", here / "uploads", 104_857_600, "info"
+        )
 
     def test_uvicorns_trace_is_debug_here(self) -> None:
-        assert Settings.from_environment({"LOG_LEVEL": "TRACE"}).log_level == "debug"
+        assert SampleSettings.from_environment({"LOG_LEVEL": "TRACE"}).log_level == "debug"
 
     @pytest.mark.parametrize(
         ("name", "value"),
@@ -123,7 +125,7 @@ class TestSettings:
     )
     def test_a_wrong_value_names_its_variable(self, name: str, value: str) -> None:
         with pytest.raises(ValueError, match=name):
-            Settings.from_environment({name: value})
+            SampleSettings.from_environment({name: value})
 
 
 class TestBoards:
@@ -222,7 +224,7 @@ class TestBoards:
     def test_a_wrong_page_is_422(self, untouched: Backend, query: str) -> None:
         assert untouched.ask("GET", f"/boards?{query}").status == 422
 
-    def test_concurrent_writers_lose_nothing(self, settings: Settings) -> None:
+    def test_concurrent_writers_lose_nothing(self, settings: SampleSettings) -> None:
         with running(settings) as one, running(settings) as other, ThreadPoolExecutor(16) as pool:
             replies = pool.map(
                 lambda n: (one, other)[n % 2].send("POST", "/boards", {"name": f"board {n}"}).status, range(100)
@@ -237,7 +239,7 @@ class TestBoards:
 
         assert sorted(statuses) == [201] + [409] * 15
 
-    def test_a_locked_database_is_503_and_passes(self, tmp_path: Path, settings: Settings) -> None:
+    def test_a_locked_database_is_503_and_passes(self, tmp_path: Path, settings: SampleSettings) -> None:
         store = BoardStore(settings.database, timeout=0.05)
         with closing(store.prepare()) as keeper:
             keeper.execute("BEGIN IMMEDIATE")
@@ -258,7 +260,7 @@ class TestBoards:
         assert reply.json == {"detail": "database: unable to open database file"}
         assert os.listdir(backend.settings.database.parent) == []
 
-    def test_workers_that_start_at_once_share_one_schema(self, settings: Settings) -> None:
+    def test_workers_that_start_at_once_share_one_schema(self, settings: SampleSettings) -> None:
         barrier = threading.Barrier(16)
 
         def start(number: int) -> Board:
@@ -272,7 +274,7 @@ class TestBoards:
 
         assert {board.id for board in boards} == set(range(1, 17))
 
-    def test_what_was_written_is_there_after_a_restart(self, settings: Settings) -> None:
+    def test_what_was_written_is_there_after_a_restart(self, settings: SampleSettings) -> None:
         with running(settings) as backend:
             backend.send("POST", "/boards", {"name": "kept"})
         with running(settings) as backend:
@@ -509,7 +511,7 @@ class TestHealth:
         assert {"/boards", "/boards/{board_id}", "/uploads", "/health", "/health/live", "/health/ready"} <= set(paths)
 
 
-def test_a_database_that_is_none_stops_the_start(settings: Settings) -> None:
+def test_a_database_that_is_none_stops_the_start(settings: SampleSettings) -> None:
     settings.database.parent.mkdir()
     settings.database.write_text("this is no database, and it is long enough to be read as one: " * 20)
 

@@ -6,6 +6,7 @@ import contextlib
 import io
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -20,12 +21,14 @@ import pytest
 from click.testing import CliRunner, Result
 from fake_circusd import UNKNOWN, Answer, FakeCircusd, always
 from rich.console import Console
+from state_views import watcher_view, worker_view
 
 from xboard_circus.cli import main, stopping
 from xboard_circus.cli.boundary import Boundary
 from xboard_circus.cli.readiness import Expected, Stage, outlooks
 from xboard_circus.cli.screen import Progress
-from xboard_circus.core.lost import Life
+from xboard_circus.config import load
+from xboard_circus.core.lost import CircusdLife
 from xboard_circus.errors import XboardError
 from xboard_circus.host import life, procs, runtime
 from xboard_circus.instance import EndpointTaken, Instance
@@ -64,22 +67,21 @@ def run(*arguments: str) -> Result:
     return CliRunner().invoke(main, arguments)
 
 
-def worker(**changes: Any) -> dict[str, Any]:
-    told = {"pid": 2**22 + 7, "started": 5, "wid": 1, "state": "ready", "age": 75.0, "ready": None, "ready_for": 70.0}
-    return {**told, "next_try": None, "reason": "", "latency": 0.001, "socket": "/r/7.sock", **changes}
+def worker(word: str = "up", **changes: Any) -> Any:
+    return {**worker_view(2**22 + 7, word, started=5, wid=1, slot=1, age=75.0), **changes}
 
 
-def watcher(**changes: Any) -> dict[str, Any]:
-    told: dict[str, Any] = {"name": "web", "status": "active", "armed": True, "numprocesses": 1, "probe": "private"}
-    told |= {"restarts": 0, "cooldown_until": None, "last_reason": "", "options": {}, "budget": None}
+def watcher(*workers: Any, **changes: Any) -> Any:
     port = {"host": "127.0.0.1", "port": 8000, "state": "bound", "reason": ""}
-    return {**told, "port": port, "workers": [worker()], **changes}
+    entries = [worker(each) if isinstance(each, str) else each for each in workers]
+    more = {"numprocesses": 1, "port": port, "budget": {"used": 0, "limit": 5}, **changes}
+    return watcher_view(*entries, **more)
 
 
-def state(*watchers: dict[str, Any], config_file: Path | str = "/srv/circus.ini", pid: int = 4711) -> dict[str, Any]:
+def state(*watchers: Any, config_file: Path | str = "/srv/circus.ini", pid: int = 4711) -> Any:
     circusd = {"pid": pid, "started": procs.start_time(pid) or 1, "version": "0.1.0", "endpoint": "tcp://h:1"}
     circusd |= {"uptime": 3700.0, "config_file": str(config_file), "instance": "3f2a", "runtime_dir": "/r"}
-    return {**OK, "circusd": circusd, "watchers": list(watchers or [watcher()])}
+    return {**OK, "circusd": circusd, "watchers": list(watchers or [watcher("up")])}
 
 
 @contextlib.contextmanager
@@ -191,31 +193,46 @@ def test_status_as_json_of_what_does_not_run(folder: Path) -> None:
 def test_status_shows_a_person_what_there_is(folder: Path) -> None:
     with running(folder) as fake:
         cooling = watcher(
+            worker("cooling", next_try=290.4, reason="cooling down, next try in 290 s"),
             name="api",
-            restarts=5,
             cooldown_until=290.4,
+            budget={"used": 5, "limit": 5},
             last_reason="exited with code 3: no module [red]nosuch[/red]",
-            port={"host": "0.0.0.0", "port": 9000, "state": "refused", "reason": "held by pid 7 (evil\x1b[2J)"},
-            workers=[worker(state="waiting", next_try=290.4, reason="cooling down, next try in 290 s")],
+            last_reason_age=75.0,
+            incident={"age": 3700.0, "worst": "looping"},
         )
-        fake.answers["xboard_state"] = always(state(watcher(), cooling, config_file=folder / "circus.ini"))
+        blocked = watcher(
+            worker("held", held_by="port"),
+            name="job",
+            port={"host": "0.0.0.0", "port": 9000, "state": "refused", "reason": "held by pid 7 (evil\x1b[2J)"},
+        )
+        found = state(watcher("up"), cooling, blocked, config_file=folder / "circus.ini")
+        fake.answers["xboard_state"] = always(found)
         result = run("status")
 
     lines = [line.rstrip() for line in result.stdout.splitlines()]
     assert result.exit_code == 0
     assert lines[0] == "circusd of circus.ini runs: pid 4711, for 1 h 1 min, at tcp://h:1, xboard-circus 0.1.0"
-    assert lines[2] == "web  active  1 of 1 ready  restarts 0  port 127.0.0.1:8000 bound"
-    assert lines[4].split() == [str(2**22 + 7), "1", "ready", "1", "min", "15", "s"]
-    assert lines[6].startswith("api  active  0 of 1 ready  restarts 5  port 0.0.0.0:9000 refused  cooling down")
-    assert lines[7] == "  port: held by pid 7 (evil?[2J)"
-    assert lines[8] == "  last: exited with code 3: no module [red]nosuch[/red]"
-    assert lines[10].endswith("in 4 min 50 s  cooling down, next try in 290 s")
+    assert lines[2] == "web  ok  1 of 1 up  restart budget: 0 of 5 used  port 127.0.0.1:8000 bound"
+    assert lines[4].split() == [str(2**22 + 7), "#1", "up", "1", "min", "15", "s"]
+    assert lines[6] == "api  looping  0 of 1 up  restart budget: 5 of 5 used  port 127.0.0.1:8000 bound"
+    assert lines[7:9] == [
+        "  cause: none of 1 workers is up: exited with code 3: no module [red]nosuch[/red], for 1 h 1 min",
+        "  next: #1 is started again in 4 min 50 s",
+    ]
+    assert lines[9].startswith("  cure: correct what `xboard-circus why` and `xboard-circus logs api` show")
+    assert lines[10] == "  last: exited with code 3: no module [red]nosuch[/red] (1 min 15 s ago)"
+    assert lines[12].endswith("in 4 min 50 s  cooling down, next try in 290 s")
+    assert lines[14:16] == [
+        "job  blocked  0 of 1 up  restart budget: 0 of 5 used  port 0.0.0.0:9000 taken",
+        "  cause: port 9000: held by pid 7 (evil)",
+    ]
 
 
 def test_status_as_json_has_the_fixed_shape(folder: Path) -> None:
     own = worker(pid=os.getpid(), started=procs.start_time(os.getpid()))
     with running(folder) as fake:
-        fake.answers["xboard_state"] = always(state(watcher(workers=[own]), config_file=folder / "circus.ini"))
+        fake.answers["xboard_state"] = always(state(watcher(own), config_file=folder / "circus.ini"))
         result = run("status", "--json")
 
     reply = json.loads(result.stdout)
@@ -229,12 +246,41 @@ def test_status_as_json_has_the_fixed_shape(folder: Path) -> None:
                 "name": "web",
                 "status": "active",
                 "numprocesses": 1,
+                "verdict": {
+                    "word": "ok",
+                    "since": 0.0,
+                    "cause": "1 of 1 workers up",
+                    "cause_say": {"key": "SO_MANY_UP", "fields": {"n": 1, "total": 1}},
+                    "next": "",
+                    "next_say": None,
+                    "next_in": None,
+                    "cure": "",
+                    "cure_say": None,
+                },
+                "incident": None,
+                "budget": {"used": 0, "limit": 5},
                 "restarts": 0,
                 "cooldown_until": None,
                 "last_reason": "",
+                "last_reason_age": None,
                 "port": {"host": "127.0.0.1", "port": 8000, "state": "bound"},
                 "reload": None,
-                "workers": [{"pid": os.getpid(), "wid": 1, "state": "ready", "age": 75.0, "next_try": None}],
+                "workers": [
+                    {
+                        "pid": os.getpid(),
+                        "wid": 1,
+                        "slot": 1,
+                        "word": "up",
+                        "phase": "up",
+                        "role": "serving",
+                        "health": "ok",
+                        "held_by": None,
+                        "ready": True,
+                        "age": 75.0,
+                        "next_try": None,
+                        "reason": "",
+                    }
+                ],
             }
         ],
     }
@@ -243,27 +289,35 @@ def test_status_as_json_has_the_fixed_shape(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("how", "line", "data"),
+    ("how", "word", "line", "data"),
     [
-        pytest.param("running", "  reload: 1 of 2 replaced, for 12 s", {"done": 1, "total": 2, "age": 12.0}, id="runs"),
-        pytest.param("done", "", None, id="is over"),
+        pytest.param(
+            "running",
+            "deploying",
+            "  reload: 1 of 2 replaced, for 12 s",
+            {"done": 1, "total": 2, "age": 12.0},
+            id="runs",
+        ),
+        pytest.param("done", "ok", "", None, id="is over"),
     ],
 )
-def test_status_shows_a_reload_that_runs(folder: Path, how: str, line: str, data: dict[str, Any] | None) -> None:
+def test_status_shows_a_reload_that_runs(
+    folder: Path, how: str, word: str, line: str, data: dict[str, Any] | None
+) -> None:
     reload = {"state": how, "done": 1, "total": 2, "age": 12.0, "replaced": [[1, 2]], "reason": "", "log": ""}
     with running(folder) as fake:
-        told = watcher(numprocesses=2, reload=reload)
+        told = watcher("up", "up", numprocesses=2, reload=reload)
         fake.answers["xboard_state"] = always(state(told, config_file=folder / "circus.ini"))
         shown, as_data = run("status"), run("status", "--json")
 
     headline = shown.stdout.splitlines()[2].rstrip()
-    assert headline == f"web  active  1 of 2 ready  restarts 0  port 127.0.0.1:8000 bound{line}"
+    assert headline == f"web  {word}  2 of 2 up  restart budget: 0 of 5 used  port 127.0.0.1:8000 bound{line}"
     assert json.loads(as_data.stdout)["watchers"][0]["reload"] == data
 
 
 def test_a_pid_that_is_another_process_by_now_has_no_figures(folder: Path) -> None:
     with running(folder) as fake:
-        reused = watcher(workers=[worker(pid=os.getpid(), started=1)])
+        reused = watcher(worker(pid=os.getpid(), started=1))
         fake.answers["xboard_state"] = always(state(reused, config_file=folder / "circus.ini"))
         one = json.loads(run("status", "--json").stdout)["watchers"][0]["workers"][0]
 
@@ -271,7 +325,7 @@ def test_a_pid_that_is_another_process_by_now_has_no_figures(folder: Path) -> No
 
 
 def test_a_watcher_without_a_port_has_none() -> None:
-    assert as_json(from_state(state(watcher(port=None))))["watchers"][0]["port"] is None
+    assert as_json(from_state(state(watcher("up", port=None))))["watchers"][0]["port"] is None
 
 
 def test_status_of_a_circusd_that_has_only_circus_s_commands(folder: Path) -> None:
@@ -294,9 +348,9 @@ def test_status_of_a_circusd_that_has_only_circus_s_commands(folder: Path) -> No
         ("idle", "stopped", 2),
         ("web", "active", 2),
     ]
-    assert [(each["pid"], each["wid"], each["state"]) for each in reply["watchers"][1]["workers"]] == [
-        (7, 1, "ready"),
-        (8, None, "stopping"),
+    assert [(each["pid"], each["wid"], each["word"]) for each in reply["watchers"][1]["workers"]] == [
+        (7, 1, "up"),
+        (8, None, "leaving"),
     ]
 
 
@@ -367,63 +421,65 @@ EXPECTED = [Expected("web", armed=True)]
 @pytest.mark.parametrize(
     ("told", "stage", "text"),
     [
-        pytest.param(watcher(), Stage.READY, "web: 1 of 1 ready", id="ready"),
+        pytest.param(watcher("up"), Stage.READY, "web: 1 of 1 up", id="up"),
+        pytest.param(watcher("busy"), Stage.READY, "web: 1 of 1 up", id="busy is up and serves"),
+        pytest.param(watcher("sick"), Stage.READY, "web: 1 of 1 up", id="sick has come up, and serves"),
         pytest.param(
-            watcher(workers=[worker(state="busy")]), Stage.READY, "web: 1 of 1 ready", id="busy is up and serves"
-        ),
-        pytest.param(
-            watcher(numprocesses=3, workers=[worker(), worker(state="starting"), worker(state="starting")]),
+            watcher("starting", "starting", numprocesses=2),
             Stage.COMING,
-            "web: 1 of 3 ready; 2 starting",
+            "web: down: none of 2 workers is up: 2 starting",
             id="those that do the same are told together",
         ),
         pytest.param(
-            watcher(
-                restarts=2,
-                last_reason="exited with code 3",
-                workers=[worker(state="waiting", reason="waits before its restart, next try in 2 s")],
-            ),
+            watcher("up", worker("starting", slot=2), numprocesses=2),
             Stage.COMING,
-            "web: 0 of 1 ready; 1 waiting (waits before its restart); last: exited with code 3",
+            "web: degraded: 1 of 2 workers up: #2 is starting",
+            id="one is late",
+        ),
+        pytest.param(
+            watcher(worker("held", reason="waiting before the next try"), last_reason="exited with code 3"),
+            Stage.COMING,
+            "web: looping: none of 1 workers is up: exited with code 3",
             id="a short wait is borne, and told without the seconds that change",
         ),
         pytest.param(
-            watcher(status="starting", workers=[]), Stage.COMING, "web: 0 of 1 ready (starting)", id="no worker yet"
+            watcher(status="starting"),
+            Stage.COMING,
+            "web: down: none of 1 workers is up: it has no worker",
+            id="no worker yet",
         ),
         pytest.param(
-            watcher(numprocesses=0, workers=[]),
+            watcher(numprocesses=0),
             Stage.STUCK,
-            "web: no worker is wanted, so nobody answers: `circusctl incr web` starts one, "
+            "web: set to 0 workers, so nothing answers: `circusctl incr web` starts one, "
             "`circusctl stop web` closes its port",
             id="none wanted",
         ),
-        pytest.param(
-            watcher(armed=False, status="stopped", workers=[]), Stage.COMING, "web: stopped", id="its hook comes yet"
-        ),
+        pytest.param(watcher(armed=False, status="stopped"), Stage.COMING, "web: stopped", id="its hook comes yet"),
         pytest.param(
             watcher(
-                workers=[worker(state="waiting", reason="waits for the port")],
+                worker("held", held_by="port", reason="waits for the port"),
                 port={"host": "h", "port": 80, "state": "refused", "reason": "the port is held by pid 7: a stranger"},
             ),
             Stage.STUCK,
-            "web: waits for port 80: the port is held by pid 7: a stranger",
+            "web: blocked: port 80: the port is held by pid 7: a stranger",
             id="a stranger has the port",
         ),
         pytest.param(
-            watcher(workers=[worker(state="waiting")], cooldown_until=300.0, last_reason="5 failures in 600 s"),
+            watcher("cooling", cooldown_until=300.0, last_reason="exited with code 3"),
             Stage.STUCK,
-            "web: 0 of 1 ready; cools down: 5 failures in 600 s",
+            "web: looping: none of 1 workers is up: exited with code 3",
             id="cooling down",
         ),
         pytest.param(
-            watcher(name="api"),
+            watcher("up", name="api"),
             Stage.STUCK,
             "web: circusd runs without it, because it could not be created",
             id="Circus dropped it",
         ),
     ],
 )
-def test_how_far_a_watcher_is(told: dict[str, Any], stage: Stage, text: str) -> None:
+def test_how_far_a_watcher_is(told: Any, stage: Stage, text: str) -> None:
     (outlook,) = outlooks(from_state(state(told)), EXPECTED)
 
     assert (outlook.stage, outlook.text) == (stage, text)
@@ -527,7 +583,7 @@ def test_restart_of_one_watcher_waits_until_it_is_ready(folder: Path) -> None:
     with running(folder, restart=always({**OK, "info": {}})) as fake:
         result = run("restart", "WEB")
 
-    assert (result.exit_code, result.stdout) == (0, "web: 1 of 1 ready\nready\n")
+    assert (result.exit_code, result.stdout) == (0, "web: 1 of 1 up\nready\n")
     asked = fake.asked[1]["properties"]
     assert asked.pop("by").startswith("xboard-circus restart, user ")
     assert asked == {"name": "web", "match": "simple", "waiting": True}
@@ -547,6 +603,51 @@ def test_restart_of_a_watcher_needs_a_circusd(folder: Path) -> None:
     write_ini(folder)
 
     assert "does not run; `xboard-circus start` starts it" in run("restart", "web").stderr
+
+
+# --- retry ---
+
+
+@pytest.mark.parametrize("slot", ["2", "#2"])
+def test_retry_sends_the_slot_with_who_asked(folder: Path, slot: str) -> None:
+    with running(folder, xboard_retry=always(OK)) as fake:
+        result = run("retry", "WEB", slot)
+
+    assert (result.exit_code, result.stdout) == (
+        0,
+        "web #2 is starting; `xboard-circus status` shows when it is up\n",
+    )
+    (asked,) = [each["properties"] for each in fake.asked if each["command"] == "xboard_retry"]
+    assert asked.pop("by").startswith("xboard-circus retry, user ")
+    assert asked == {"name": "web", "slot": 2}
+
+
+def test_retry_of_a_slot_that_is_not_held_ends_with_1_and_the_reason(folder: Path) -> None:
+    refusal = {"status": "error", "errno": 3, "reason": "web has no held worker in slot 7", "time": 1.0}
+    with running(folder, xboard_retry=always(refusal)):
+        result = run("retry", "web", "7")
+
+    cure = "`xboard-circus status` shows each slot and its next try"
+    told = f"xboard-circus: web #7 was not started: web has no held worker in slot 7; {cure}\n"
+    assert (result.exit_code, result.stderr) == (1, told)
+
+
+@pytest.mark.parametrize("slot", ["0", "one", "-1", "##1"])
+def test_retry_of_what_is_no_slot_is_wrong_usage(folder: Path, slot: str) -> None:
+    with running(folder) as fake:
+        assert run("retry", "web", "--", slot).exit_code == 2
+
+    assert not fake.commands()
+
+
+def test_retry_of_an_unknown_watcher_names_those_that_there_are(folder: Path) -> None:
+    with running(folder):
+        result = run("retry", "wbe", "1")
+
+    assert (result.exit_code, result.stderr) == (
+        1,
+        "xboard-circus: circusd of circus.ini has no watcher wbe; known are: web\n",
+    )
 
 
 # --- clean ---
@@ -579,13 +680,14 @@ def test_clean_removes_what_would_keep_the_next_circusd_from_starting(folder: Pa
 
     assert (dry.exit_code, result.exit_code) == (0, 0)
     assert f"would remove {folder}/circusd.pid: the circusd that wrote it is gone" in dry.stdout
-    assert f"removed {folder}/web.sock: nobody listens on it" in result.stdout
+    assert f"removed {folder}/web.sock: no process listens on it" in result.stdout
     assert sorted(path.name for path in folder.iterdir()) == ["circus.ini", "other.sock", "runtime"]
 
 
 def test_clean_ends_orphans_and_nothing_else(folder: Path) -> None:
     instance = runtime.instance_id(write_ini(folder))
-    marks = {"XBOARD_INSTANCE": instance, "XBOARD_CIRCUSD": f"{2**22 + 7}:1"}
+    launcher = f"{os.getsid(0)}:1"
+    marks = {"XBOARD_INSTANCE": instance, "XBOARD_CIRCUSD": f"{2**22 + 7}:1", "XBOARD_LAUNCHER": launcher}
     command = [sys.executable, "-c", "import time; print(flush=True); time.sleep(60)"]
     others = [marks, {**marks, "XBOARD_INSTANCE": "0123456789ab"}]
     processes = [subprocess.Popen(command, env={**os.environ, **each}, stdout=subprocess.PIPE) for each in others]
@@ -650,6 +752,63 @@ def test_init_writes_an_ini_and_says_what_comes_next(folder: Path) -> None:
     assert run("init", "site", "--app", "shop main").exit_code == 2
 
 
+def test_init_sets_the_ports_of_the_page_and_of_circusd(folder: Path) -> None:
+    result = run("init", "--app", "shop.main:app", "--page-port", "8181", "--endpoint-port", "6001")
+
+    config = load(folder / "circus.ini")
+    assert result.exit_code == 0, result.output
+    assert (config.endpoint, config.pubsub_endpoint) == ("tcp://127.0.0.1:6001", "tcp://127.0.0.1:6002")
+    assert {socket.name: socket.port for socket in config.sockets} == {"backend": 8000, "dashboard": 8181}
+
+
+def test_init_refuses_one_port_for_two(folder: Path) -> None:
+    result = run("init", "--app", "shop.main:app", "--page-port", "8000")
+
+    assert (result.exit_code, list(folder.iterdir())) == (2, [])
+    assert "--port and --page-port are both 8000; choose two ports" in result.stderr
+
+
+@pytest.mark.parametrize("word", ["top", "scale", "reset"])
+def test_no_command_that_stops_or_deletes_is_suggested(word: str) -> None:
+    result = run(word)
+
+    assert result.exit_code == 2
+    assert not re.search("stop|clean|restart", result.stderr)
+
+
+def test_options_prints_all_or_what_is_named() -> None:
+    everything, family, one, slip = (
+        run("options"),
+        run("options", "health"),
+        run("options", "restart.burst"),
+        run("options", "healt.period"),
+    )
+
+    assert all(title in everything.stdout for title in ("[watcher:NAME]", "[plugin:NAME]", "[alert:NAME]"))
+    assert ("health.period (seconds), default: 2\n" in family.stdout, "restart.burst" in family.stdout) == (True, False)
+    assert one.stdout.count("default: ") == 1
+    assert (slip.exit_code, "did you mean health.period?" in slip.stderr) == (2, True)
+
+
+@pytest.mark.parametrize(("state_of_worker", "code"), [("starting", 1), ("up", 0)])
+def test_a_second_start_during_a_start_waits_until_it_is_ready(folder: Path, state_of_worker: str, code: int) -> None:
+    with running(folder) as fake:
+        runtime.write_record(
+            runtime.instance_id(folder / "circus.ini"),
+            pid=os.getpid(),
+            started=procs.start_time(os.getpid()),
+            endpoint=fake.endpoint,
+        )
+        young = state(watcher(state_of_worker), config_file=folder / "circus.ini")
+        young["circusd"]["uptime"] = 0.5
+        fake.answers["xboard_state"] = always(young)
+        result = run("start", "--timeout", "1.5")
+
+    assert result.exit_code == code, result.output
+    assert "runs already" in result.stdout
+    assert ("not ready after" in result.stderr) == bool(code)
+
+
 def test_ctrl_c_while_the_command_line_is_loaded_is_no_traceback() -> None:
     code = """if True:
         import sys
@@ -671,9 +830,9 @@ def test_ctrl_c_while_the_command_line_is_loaded_is_no_traceback() -> None:
 
 def test_status_says_of_a_circusd_that_was_lost_that_it_was(folder: Path) -> None:
     instance = runtime.instance_id(write_ini(folder))
-    life.write(instance, Life(pid=2**22 + 7, started=5, boot=life.boot()))
+    life.write(instance, CircusdLife(pid=2**22 + 7, started=5, boot=life.boot()))
     lost = run("status").stderr
-    life.write(instance, Life(pid=2**22 + 7, started=5, boot=life.boot(), is_ordered=True))
+    life.write(instance, CircusdLife(pid=2**22 + 7, started=5, boot=life.boot(), is_ordered=True))
 
     assert f"does not run: the last one (pid {2**22 + 7}) was killed or crashed; `xboard-circus start`" in lost
     assert "killed" not in run("status").stderr
@@ -695,7 +854,9 @@ def test_who_stops_a_circusd_leaves_word_before_it_is_gone(folder: Path) -> None
     ini = write_ini(folder)
     instance = Instance(ini)
     with circusd_process(folder) as process:
-        life.write(instance.id, Life(pid=process.pid, started=procs.start_time(process.pid) or 0, boot=life.boot()))
+        life.write(
+            instance.id, CircusdLife(pid=process.pid, started=procs.start_time(process.pid) or 0, boot=life.boot())
+        )
         instance.mark_stopped()
         running = life.read(instance.id)
 
@@ -709,4 +870,4 @@ def test_status_says_of_a_watcher_without_workers_that_nobody_answers(folder: Pa
         write_ini(folder, endpoint=fake.endpoint)
         result = run("status")
 
-    assert "  note: no worker is wanted, so nobody answers: `circusctl incr web` starts one" in result.stdout
+    assert "  cause: set to 0 workers, so nothing answers: `circusctl incr web` starts one" in result.stdout

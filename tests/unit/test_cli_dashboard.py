@@ -55,24 +55,27 @@ def run(*arguments: str) -> Result:
 def test_the_link_carries_the_token_behind_the_hash(folder: Path, port: int) -> None:
     result = run()
 
-    assert (result.exit_code, result.output) == (0, f"http://127.0.0.1:{port}/login#{load_or_make(folder).admin}\n")
+    assert (result.exit_code, result.output) == (
+        0,
+        f"http://127.0.0.1:{port}/login#token={load_or_make(folder).admin}\n",
+    )
 
 
 def test_the_reader_s_link_carries_the_reader_s(folder: Path, port: int) -> None:
-    assert run("--read-only").output == f"http://127.0.0.1:{port}/login#{load_or_make(folder).reader}\n"
+    assert run("--read-only").output == f"http://127.0.0.1:{port}/login#token={load_or_make(folder).reader}\n"
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "localhost"])
 def test_the_link_leads_to_this_host(folder: Path, port: int, host: str) -> None:
     write(folder, port, host=host)
 
-    assert run().output.startswith(f"http://127.0.0.1:{port}/login#")
+    assert run().output.startswith(f"http://127.0.0.1:{port}/login#token=")
 
 
 def test_the_link_has_the_prefix(folder: Path, port: int) -> None:
     write(folder, port, options="dashboard.root_path = /ops")
 
-    assert f":{port}/ops/login#" in run().output
+    assert f":{port}/ops/login#token=" in run().output
 
 
 def test_the_token_is_where_the_options_say(folder: Path, port: int) -> None:
@@ -81,13 +84,13 @@ def test_the_token_is_where_the_options_say(folder: Path, port: int) -> None:
 
     made = load_or_make(folder / "data")
 
-    assert run().output.endswith(f"/login#{made.admin}\n")
+    assert run().output.endswith(f"/login#token={made.admin}\n")
 
 
 def test_circus_s_own_switch_does_as_well(folder: Path, port: int) -> None:
     (folder / "circus.ini").write_text(f"[circus]\nhttpd = True\nhttpd_port = {port}\n[watcher:web]\ncmd = true\n")
 
-    assert run().output.startswith(f"http://127.0.0.1:{port}/login#")
+    assert run().output.startswith(f"http://127.0.0.1:{port}/login#token=")
 
 
 def test_where_nothing_answers_it_says_so(folder: Path) -> None:
@@ -97,7 +100,7 @@ def test_where_nothing_answers_it_says_so(folder: Path) -> None:
         result = run()
 
     assert result.exit_code == 1
-    assert "/login#" in result.stdout
+    assert "/login#token=" in result.stdout
     assert "nothing answers at 127.0.0.1" in result.stderr
 
 
@@ -131,7 +134,7 @@ def test_a_browser_is_led_there_without_a_token_on_its_command_line(
     token = load_or_make(folder).admin
     assert token not in address
     lead = Path(address.removeprefix("file://"))
-    assert f"http://127.0.0.1:{port}/login#{token}" in lead.read_text()
+    assert f"http://127.0.0.1:{port}/login#token={token}" in lead.read_text()
     assert stat.S_IMODE(lead.stat().st_mode) == 0o600
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from xboard_circus.checks.endpoint_rules import is_closed, people, remarks
+from xboard_circus.checks.endpoint_rules import findings, is_closed, people
 from xboard_circus.config import load
 
 
@@ -15,7 +15,7 @@ def told(folder: Path, endpoint: str, others: list[str], more: str = "") -> list
     file.write_text(
         f"[circus]\nendpoint = {endpoint}\npubsub_endpoint = tcp://127.0.0.1:2\n{more}[watcher:a]\ncmd = b\n"
     )
-    return [f"{each.level.value} {each.option}: {each.what}; {each.hint}" for each in remarks(load(file), others)]
+    return [f"{each.level.value} {each.option}: {each.what}; {each.hint}" for each in findings(load(file), others)]
 
 
 @pytest.mark.parametrize(

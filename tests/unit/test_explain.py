@@ -31,16 +31,16 @@ def lines(*records: Record, of: int = 0) -> list[str]:
     [
         pytest.param(death(1), "Worker 1 of web (pid 71) crashed: died by SIGSEGV", id="a crash"),
         pytest.param(
-            death(1, "out of memory", "killed by SIGKILL: the kernel's OOM killer"),
-            "Worker 1 of web (pid 71) was killed by the kernel for want of memory: "
-            "killed by SIGKILL: the kernel's OOM killer",
+            death(1, "out of memory", "out of memory, killed by SIGKILL: the kernel's OOM killer"),
+            "Worker 1 of web (pid 71) was killed by the kernel, out of memory: "
+            "out of memory, killed by SIGKILL: the kernel's OOM killer",
             id="out of memory",
         ),
         pytest.param(death(1, wid=None), "A process of web (pid 71) crashed: died by SIGSEGV", id="without a wid"),
         pytest.param(death(1, "novel", ""), "Worker 1 of web (pid 71) ended: novel", id="a cause of a later version"),
         pytest.param(
             record(1, "port_refused", reason="held by 4711 (nginx)"),
-            "The port of web could not be had: held by 4711 (nginx)",
+            "The port of web is taken: held by 4711 (nginx)",
             id="a decision",
         ),
         pytest.param(
@@ -48,10 +48,10 @@ def lines(*records: Record, of: int = 0) -> list[str]:
             "web was lost: circusd (pid 71) was killed",
             id="circusd itself",
         ),
-        pytest.param(record(1, "new_kind"), "web: new kind: no reason was told", id="a kind of a later version"),
+        pytest.param(record(1, "new_kind"), "web: new kind: no reason recorded", id="a kind of a later version"),
         pytest.param(
             record(1, "reap", data={"exit_code": 3}),
-            "A process of web ended: no reason was told (exit code 3)",
+            "A process of web ended: no reason recorded (exit code 3)",
             id="a watcher that is not armed",
         ),
         pytest.param(
@@ -67,7 +67,7 @@ def test_evidence_is_told_line_by_line() -> None:
     told = death(
         1,
         "unhealthy",
-        "wedged: no answer 2 times in a row",
+        "hung: no answer 2 times in a row",
         exit_code=-6,
         signal="SIGABRT",
         by="probe",
@@ -75,7 +75,7 @@ def test_evidence_is_told_line_by_line() -> None:
         ready_for=74.0,
         rss=52 << 20,
         budget={"before": 0, "after": 1, "limit": 5},
-        next="1 of 5 failures of this worker in 600 s: next try at once",
+        next="restart budget of this worker: 1 of 5 used in 600 s, next try at once",
         probes=[
             {"age": 2.0, "ok": True, "latency": 0.0011},
             {"age": 0.01, "ok": False, "reason": "status 500", "body": "no\x1bdatabase"},
@@ -87,12 +87,12 @@ def test_evidence_is_told_line_by_line() -> None:
 
     assert lines(told)[2:] == [
         "  cause:    unhealthy (signal SIGABRT)",
-        "  asked by: our prober found it so, circusd acted",
-        "  lived:    1 min 15 s, ready for 1 min 14 s",
+        "  asked by: circusd, because of failed probes",
+        "  lived:    1 min 15 s, up for 1 min 14 s",
         "  memory:   52 MiB when last seen",
-        "  budget:   0 of 5 failures of all workers before, 1 after",
-        "  next:     1 of 5 failures of this worker in 600 s: next try at once",
-        "  next:     nothing has taken its place yet",
+        "  budget:   0 of 5 used before, 1 after",
+        "  next:     restart budget of this worker: 1 of 5 used in 600 s, next try at once",
+        "  next:     no successor yet",
         "  last probes:",
         "    2 s before: ok, 1.1 ms",
         "    0.01 s before: failed, status 500, the answer began 'no database'",
@@ -110,24 +110,24 @@ def test_evidence_is_told_line_by_line() -> None:
 NEXT = {
     "ready since": (
         [record(3, "ready", pid=72, data={"follows": 71})],
-        ["pid 72 took its place and was ready 2 s later"],
+        ["successor pid 72 was up 2 s later"],
     ),
     "ready before, as in a reload": (
         [record(0, "ready", pid=72, data={"follows": 71})],
-        ["pid 72 took its place and was ready 1 s before"],
+        ["successor pid 72 was up 1 s before"],
     ),
     "ready, and dead again": (
         [record(3, "ready", pid=72, data={"follows": 71}), death(9, reason="exited with code 3", pid=72)],
-        ["pid 72 took its place and was ready 2 s later", "pid 72 ended 8 s later: exited with code 3"],
+        ["successor pid 72 was up 2 s later", "pid 72 ended 8 s later: exited with code 3"],
     ),
     "never ready": (
         [record(2, "spawn", pid=72), death(3, reason="it died", pid=72, follows=71)],
-        ["pid 72 took its place", "pid 72 ended 2 s later: it died"],
+        ["successor pid 72", "pid 72 ended 2 s later: it died"],
     ),
-    "only spawned": ([record(2, "spawn", pid=72)], ["pid 72 was started in its place"]),
+    "only spawned": ([record(2, "spawn", pid=72)], ["successor pid 72 was started"]),
     "cooling down": (
         [record(2, "cooldown", reason="5 failures")],
-        ["1 s later: cooldown: 5 failures", "nothing has taken its place yet"],
+        ["1 s later: cooldown: 5 failures", "no successor yet"],
     ),
 }
 

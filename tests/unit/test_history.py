@@ -16,7 +16,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from xboard_circus.cli import main
-from xboard_circus.cli.history import Wanted
+from xboard_circus.cli.events import EventQuery
 from xboard_circus.ledger import LedgerStore, Record
 
 PLUGIN = "[plugin:xboard]\nuse = xboard_circus.plugins.bundle.Bundle\nledger.file = kept/events.db\n"
@@ -47,7 +47,7 @@ def filled(store: LedgerStore) -> None:
             record("spawn", 7300, pid=70),
             record("restart", 120, pid=70, wid=1, cause="crash", reason="died by SIGSEGV"),
             record("restart", 60, pid=80, watcher="other", cause="exited", reason="exited with code 0"),
-            record("command", 30, watcher="circusd", reason="stop, asked for by circusctl"),
+            record("command", 30, watcher="circusd", reason="stop, requested by circusctl"),
         ]
     )
 
@@ -77,8 +77,6 @@ def test_events_are_listed_oldest_first(store: LedgerStore, arguments: list[str]
 @pytest.mark.parametrize(
     ("arguments", "note"),
     [
-        pytest.param(["--kind", "restarts"], "no event is of kind restarts; did you mean restart?", id="a slip"),
-        pytest.param(["--kind", "x"], "no event is of kind x; known are circusd_back, ", id="no kind at all"),
         pytest.param(["--watcher", "nosuch"], "nothing that fits is recorded yet", id="no such watcher"),
         pytest.param(["--since", "1s"], "nothing that fits is recorded yet", id="nothing lately"),
     ],
@@ -89,6 +87,24 @@ def test_an_empty_list_is_told_beside_the_list(store: LedgerStore, arguments: li
     result = run("events", *arguments)
 
     assert (result.exit_code, result.stdout) == (0, "")
+    assert note in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("kind", "note"),
+    [
+        pytest.param(
+            "restarts", "no event is of kind restarts; did you mean restart? known are circusd_back, ", id="a slip"
+        ),
+        pytest.param("nosuch", "no event is of kind nosuch; known are circusd_back, ", id="no kind at all"),
+    ],
+)
+def test_a_kind_that_there_is_not_is_wrong_usage(store: LedgerStore, kind: str, note: str) -> None:
+    filled(store)
+
+    result = run("events", "--kind", kind)
+
+    assert (result.exit_code, result.stdout) == (2, "")
     assert note in result.stderr
 
 
@@ -112,7 +128,7 @@ def test_a_ledger_in_a_folder_that_nobody_may_write_to_is_read(
     result = run("events", "--kind", "command", "-c", str(disk / "circus.ini"))
 
     assert (result.exit_code, result.stderr) == (0, "")
-    assert "stop, asked for by circusctl" in result.stdout
+    assert "stop, requested by circusctl" in result.stdout
 
 
 def test_an_event_is_one_line_for_people(store: LedgerStore) -> None:
@@ -143,7 +159,7 @@ def test_why(store: LedgerStore, whom: list[str], expected: str) -> None:
 def test_a_watcher_that_is_not_armed_has_only_what_circus_tells(store: LedgerStore) -> None:
     store.append([record("reap", pid=70, data={"exit_code": 3})])
 
-    assert "A process of my_web ended: no reason was told (exit code 3)" in run("why").stdout
+    assert "A process of my_web ended: no reason recorded (exit code 3)" in run("why").stdout
 
 
 def test_why_of_what_needs_no_reason(store: LedgerStore) -> None:
@@ -178,7 +194,7 @@ def test_a_damaged_ledger_is_an_answer_and_no_bug(folder: Path, command: str) ->
 def test_what_comes_is_followed_into_a_new_file(store: LedgerStore, folder: Path) -> None:
     """Given somebody who follows, when a record is stored, and one in a file that took its place, both are told."""
     filled(store)
-    wanted = Wanted(store.path, "my_web", None)
+    wanted = EventQuery(store.path, "my_web", None)
     assert [each.kind for each in wanted.past(None, 10)] == ["spawn", "restart"]
     coming = wanted.coming()
 

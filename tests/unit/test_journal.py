@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from xboard_circus.plugins._sequence import Sequence
-from xboard_circus.supervisor.journal import Journal
+from xboard_circus.supervisor.bus.journal import Journal
 
 
 def filled(number: int, **options: int) -> Journal:

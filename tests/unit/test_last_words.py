@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from xboard_circus.supervisor.output import STACK, STACK_BYTES, TAIL_BYTES, LastWords, Tail
+from xboard_circus.supervisor.life.output import STACK, STACK_BYTES, TAIL_BYTES, LastWords, Tail
 
 
 def said(*pieces: bytes) -> LastWords:

@@ -15,6 +15,8 @@ from pathlib import Path
 
 import pytest
 
+from xboard_circus.core.reason import data_of
+from xboard_circus.core.sentences import Say
 from xboard_circus.ledger import MIB, LedgerError, LedgerStore, Record, Trouble
 
 NOW = 1_800_000_000.0
@@ -66,6 +68,57 @@ def test_a_record_comes_back_whole(store: LedgerStore) -> None:
     store.append([stored])
 
     assert store.query() == [Record(NOW, "web", "restart", 71, 2, "crash", "died by SIGSEGV", {"wait": 1.0}, id=1)]
+
+
+def test_a_reason_keeps_its_data_and_one_with_broken_data_its_text(path: Path, store: LedgerStore) -> None:
+    said = Say.COUNTED(why=Say.DIED(signal="SIGSEGV"), then=Say.THEN_COOL_AGAIN(wait="9 s"))
+    store.append([record(0, reason=said), record(1, reason=said), record(2, reason="a log line")])
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute('UPDATE events SET say = \'{"key": "OF_A_LATER_VERSION"}\' WHERE id = 2')
+
+    found = store.query()
+
+    assert [data_of(each.reason) for each in found] == [said.as_data(), None, None]
+    assert reasons(found) == [said, said, "a log line"]
+
+
+def test_an_event_is_stored_once_whoever_records_it(path: Path, open_store: Callable[..., LedgerStore]) -> None:
+    """Given circusd killed while its plugin starts, when two recorders run, then each event is there once."""
+    one, other = open_store(), open_store()
+    numbered = [record(n, seq=f"18c-{n}") for n in range(3)]
+
+    one.append(numbered[:2])
+    other.append(numbered)
+    other.append([record(9, seq="18d-1"), record(10), record(10)])
+
+    assert [each.seq for each in one.query()] == ["18c-0", "18c-1", "18c-2", "18d-1", None, None]
+
+
+VERSION_1 = """
+CREATE TABLE events (
+    id INTEGER PRIMARY KEY, time REAL NOT NULL, watcher TEXT NOT NULL, kind TEXT NOT NULL,
+    pid INTEGER, wid INTEGER, cause TEXT, reason TEXT NOT NULL, data TEXT NOT NULL
+);
+CREATE INDEX events_by_time ON events (time);
+CREATE INDEX events_by_watcher ON events (watcher, kind, time);
+INSERT INTO events VALUES (1, 1800000000.0, 'web', 'restart', 71, 1, 'crash', 'wedged: no answer', '{"seq": "18c-1"}');
+PRAGMA application_id = 0x78624C47;
+PRAGMA user_version = 1;
+"""
+
+
+def test_a_ledger_of_an_earlier_version_is_read_and_then_written(path: Path, store: LedgerStore) -> None:
+    with closing(sqlite3.connect(path)) as connection:
+        connection.executescript(VERSION_1)
+    old = record(0, pid=71, wid=1, cause="crash", reason="wedged: no answer", data={"seq": "18c-1"}, id=1)
+    assert store.query() == [old]
+
+    store.append([record(1, reason=Say.WELL_AGAIN(), seq="18c-2")])
+
+    found = store.query()
+    assert (found[0], data_of(found[1].reason)) == (old, Say.WELL_AGAIN().as_data())
+    with closing(sqlite3.connect(path)) as connection:
+        assert connection.execute("PRAGMA user_version").fetchone() == (2,)
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from xboard_circus.core.lost import Life
+from xboard_circus.core.lost import CircusdLife
 from xboard_circus.host import life, procs, runtime
 
 INSTANCE = "abc"
@@ -37,12 +37,12 @@ def circusd() -> Iterator[procs.Identity]:
         running.communicate()
 
 
-def of(circusd: procs.Identity, **more: object) -> Life:
-    return Life(pid=circusd.pid, started=circusd.started, boot=life.boot(), **more)  # type: ignore[arg-type]
+def of(circusd: procs.Identity, **more: object) -> CircusdLife:
+    return CircusdLife(pid=circusd.pid, started=circusd.started, boot=life.boot(), **more)  # type: ignore[arg-type]
 
 
 def test_what_is_written_is_read_and_the_files_time_is_when_it_was_seen(folder: Path) -> None:
-    written = Life(pid=7, started=70, boot="b", kills={"/x": 1, "/proc/vmstat": 2}, why="it hung", gone_at=3.5)
+    written = CircusdLife(pid=7, started=70, boot="b", kills={"/x": 1, "/proc/vmstat": 2}, why="it hung", gone_at=3.5)
     life.write(INSTANCE, written)
     os.utime(folder / "life.json", (50, 50))
 
@@ -64,7 +64,7 @@ def test_a_damaged_file_tells_nothing(folder: Path, text: str) -> None:
 
 
 def test_what_is_added_does_not_look_as_if_it_lived_on(folder: Path) -> None:
-    life.write(INSTANCE, Life(pid=7, started=70))
+    life.write(INSTANCE, CircusdLife(pid=7, started=70))
     os.utime(folder / "life.json", (50, 50))
 
     life.amend(INSTANCE, procs.Identity(7, 70), gone_at=60.0)
@@ -79,7 +79,7 @@ def test_one_that_runs_is_told_to_end_and_one_that_is_gone_was_not(circusd: proc
     life.write(INSTANCE, of(circusd))
     life.order_end(INSTANCE)
     running = life.read(INSTANCE)
-    life.write(INSTANCE, Life(pid=circusd.pid, started=circusd.started + 1, boot=life.boot()))
+    life.write(INSTANCE, CircusdLife(pid=circusd.pid, started=circusd.started + 1, boot=life.boot()))
     life.order_end(INSTANCE)
     gone = life.read(INSTANCE)
 
@@ -93,7 +93,7 @@ def test_in_another_start_of_the_host_the_pid_is_anothers(circusd: procs.Identit
 
     assert not life.is_over(lives, boot=life.boot())
     assert life.is_over(lives, boot="another")
-    assert life.is_over(Life(pid=circusd.pid, started=circusd.started + 1), boot=life.boot())
+    assert life.is_over(CircusdLife(pid=circusd.pid, started=circusd.started + 1), boot=life.boot())
 
 
 def test_without_a_folder_nothing_is_read_and_nothing_is_made(tmp_path: Path) -> None:
@@ -104,7 +104,7 @@ def test_without_a_folder_nothing_is_read_and_nothing_is_made(tmp_path: Path) ->
 
 
 def test_who_was_lost_is_told_until_the_next_one_writes_of_itself(circusd: procs.Identity) -> None:
-    gone = Life(pid=circusd.pid, started=circusd.started + 1, boot=life.boot())
+    gone = CircusdLife(pid=circusd.pid, started=circusd.started + 1, boot=life.boot())
     ordered, refused = dataclasses.replace(gone, is_ordered=True), dataclasses.replace(gone, refused_at=time.time())
     lost = []
     for each in (gone, ordered, refused, of(circusd)):

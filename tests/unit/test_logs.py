@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from xboard_circus.config import load
-from xboard_circus.core.old_logs import DAY, Found, expired
+from xboard_circus.core.old_logs import DAY, LogFolderEntry, expired
 from xboard_circus.logs import Line, LogFile, LogFollower, follow, log_files, tail
 from xboard_circus.logs.lines import LONGEST, time_of
 
@@ -339,8 +339,8 @@ def test_a_flood_comes_in_pieces(tmp_path: Path) -> None:
 def test_only_what_our_writers_rotated_and_only_when_it_is_old_expires() -> None:
     names = ["web.log", "web.log.1", "web.log.2", "web.log.3", "web.log.4", "web.log.01", "web.log.1.gz", "web.log.-1"]
     names += ["web.log.1 ", "web.log.1\n", "web.log.", "web.log.٣", "webXlog.1", "web.log.2026", "web.out.log.1"]
-    old = [Found(name, written=0.0) for name in names]
-    others = [Found("web.log.2", 9 * DAY), Found("web.log.3", 0.0, is_plain=False)]
+    old = [LogFolderEntry(name, written=0.0) for name in names]
+    others = [LogFolderEntry("web.log.2", 9 * DAY), LogFolderEntry("web.log.3", 0.0, is_plain=False)]
 
     assert expired("web.log", old, highest=3, keep_days=7, now=8 * DAY) == ["web.log.1", "web.log.2", "web.log.3"]
     assert expired("web.log", others, highest=3, keep_days=7, now=8 * DAY) == []

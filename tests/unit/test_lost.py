@@ -7,16 +7,18 @@ from typing import Any
 
 import pytest
 
-from xboard_circus.core.lost import Life, Loss, found, witnessed
+from xboard_circus.core.lost import CircusdLife, Loss, found, witnessed
 
 CGROUP, HOST = "/sys/fs/cgroup/x/memory.events", "/proc/vmstat"
 BEFORE = {CGROUP: 2, HOST: 5}
-KILLED = "circusd (pid 7) was killed or crashed, nobody had told it to end"
-OOM = "circusd (pid 7) was killed for want of memory: the kernel's OOM killer, oom_kill of {} rose"
-LIFE = Life(pid=7, started=70, boot="b1", seen=100.0, kills=BEFORE)
+KILLED = "circusd (pid 7) was killed or crashed, without a stop request"
+OOM = "circusd (pid 7) was killed, out of memory: the kernel's OOM killer, oom_kill of {} rose"
+LIFE = CircusdLife(pid=7, started=70, boot="b1", seen=100.0, kills=BEFORE)
 
 
-def told(life: Life = LIFE, *, boot: str = "b1", kills: dict[str, int] = BEFORE, now: float = 105.0) -> Loss | None:
+def told(
+    life: CircusdLife = LIFE, *, boot: str = "b1", kills: dict[str, int] = BEFORE, now: float = 105.0
+) -> Loss | None:
     return found(life, boot=boot, kills=kills, successor=9, now=now)
 
 
@@ -106,9 +108,9 @@ def test_without_a_cgroup_the_hosts_count_is_asked() -> None:
 @pytest.mark.parametrize(
     ("more", "cause", "ended"),
     [
-        ({"wound_up": True}, "crash", "circusd (pid 7) ended by itself, its log tells why"),
-        ({"why": "it hung"}, "unhealthy", "circusd (pid 7) was ended: it hung"),
-        ({"why": "it hung", "wound_up": True}, "unhealthy", "circusd (pid 7) was ended: it hung"),
+        ({"wound_up": True}, "crash", "circusd (pid 7) exited by itself, see its log"),
+        ({"why": "it hung"}, "unhealthy", "circusd (pid 7) was killed: it hung"),
+        ({"why": "it hung", "wound_up": True}, "unhealthy", "circusd (pid 7) was killed: it hung"),
     ],
     ids=["by itself", "by the monitor", "by the monitor, at SIGTERM"],
 )
@@ -131,5 +133,5 @@ def test_the_event_says_who_came_next_only_where_one_did() -> None:
     assert lost is not None
     assert back is not None
 
-    assert sorted(lost.as_data()) == ["cause", "pid", "reason", "started"]
+    assert sorted(lost.as_data()) == ["cause", "pid", "reason", "say", "started"]
     assert (back.as_data()["successor"], back.as_data()["gap"]) == (9, 5.0)

@@ -6,13 +6,13 @@ import pytest
 
 from xboard_circus.core.budget import RestartLimits
 from xboard_circus.host.procs import Identity
-from xboard_circus.monitor import Monitor, Sighting
+from xboard_circus.monitor import CircusdSighting, Monitor
 
 CIRCUSD = Identity(4242, 1760)
-UP = Sighting(running=CIRCUSD, answers=True)
-SILENT = Sighting(running=CIRCUSD)
-GONE = Sighting()
-STOPPED = Sighting(stopped=True)
+UP = CircusdSighting(running=CIRCUSD, answers=True)
+SILENT = CircusdSighting(running=CIRCUSD)
+GONE = CircusdSighting()
+STOPPED = CircusdSighting(stopped=True)
 LIMITS = RestartLimits(burst=3, window=600, delay=10, delay_max=10, cooldown=300, reset_after=60)
 
 
@@ -24,7 +24,7 @@ class FakeHost:
         self.shows = GONE
         self.done: list[tuple[float, str]] = []
 
-    def look(self) -> Sighting:
+    def look(self) -> CircusdSighting:
         return self.shows
 
     def start(self) -> None:
@@ -70,10 +70,12 @@ class FakeHost:
         ),
         pytest.param([(0, UP), (5, SILENT), (30, UP), (31, SILENT), (60, SILENT)], [], id="silence is counted anew"),
         pytest.param([(0, SILENT), (25, SILENT), (29, UP)], [], id="one that still starts is given the time"),
-        pytest.param([(0, Sighting(answers=True)), (50, Sighting(answers=True))], [], id="another circusd is there"),
+        pytest.param(
+            [(0, CircusdSighting(answers=True)), (50, CircusdSighting(answers=True))], [], id="another circusd is there"
+        ),
     ],
 )
-def test_what_is_done(history: list[tuple[float, Sighting]], done: list[tuple[float, str]]) -> None:
+def test_what_is_done(history: list[tuple[float, CircusdSighting]], done: list[tuple[float, str]]) -> None:
     host = FakeHost()
     monitor = Monitor(host, patience=30, limits=LIMITS, clock=lambda: host.now, jitter=lambda: 0)
     for host.now, host.shows in history:

@@ -39,6 +39,9 @@ def test_the_defaults_are_those_of_the_design() -> None:
     assert flat(options) == {
         "health.live_path": None,
         "health.ready_path": None,
+        "health.host": "localhost",
+        "health.scheme": "http",
+        "health.headers": None,
         "health.url": None,
         "health.period": 2.0,
         "health.timeout": 2.0,
@@ -160,6 +163,12 @@ def test_every_option_is_read() -> None:
         ),
         pytest.param("port.port", "70000", "too large; write 65535 or less", id="a port too large"),
         pytest.param("port.port", "0", "too small; write 1 or more", id="port 0"),
+        pytest.param(
+            "health.headers", "Bearer x", "not a header; write one such as X-Forwarded-Proto: https", id="no header"
+        ),
+        pytest.param(
+            "health.host", "a b", "not an address; write one such as 127.0.0.1, 0.0.0.0, :: or localhost", id="no host"
+        ),
         pytest.param("health.live_path", "health", "a path begins with a slash; write /health", id="no slash"),
         pytest.param(
             "health.live_path", "http://h/live", "a path is wanted, not a whole URL; write /live", id="URL for a path"
@@ -400,3 +409,11 @@ def test_the_options_of_circus_are_those_that_its_watcher_takes() -> None:
     taken = set(inspect.signature(Watcher.__init__).parameters) - {"self", "options"} | set(watcher_defaults())
 
     assert taken <= circus_options.WATCHER_OPTIONS
+
+
+@pytest.mark.parametrize("between", [", ", ";", ",\t"])
+def test_headers_may_have_commas_and_more_than_one_stands_behind_a_comma_or_semicolon(between: str) -> None:
+    options, problems = parse_watcher({"health.headers": f"Accept: text/html, */*{between}X-Probe: 1"})
+
+    assert problems == []
+    assert options.health.headers == ("Accept: text/html, */*", "X-Probe: 1")

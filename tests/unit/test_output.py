@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from circus.stream import FileStream
 
-from xboard_circus.supervisor.output import LONGEST_LINE, TRY_AGAIN_AFTER, LastWords, Tail
+from xboard_circus.supervisor.life.output import LONGEST_LINE, TRY_AGAIN_AFTER, LastWords, Tail
 
 
 class Clock:

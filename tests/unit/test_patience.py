@@ -3,6 +3,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from state_views import watcher_view
 
 from xboard_circus.core.patience import LONGEST_STEP, Outage, Patience, outages_of
 
@@ -73,20 +74,18 @@ def test_without_a_reason_there_is_none() -> None:
 # -- what counts as down --
 
 
-def watcher(*states: str, **other: Any) -> dict[str, Any]:
-    workers = [{"state": state, "reason": ""} for state in states]
-    plain = {"name": "xboard", "armed": True, "status": "active", "numprocesses": 2, "port": None, "last_reason": ""}
-    return {**plain, "workers": workers, **other}
+def watcher(*words: str, **other: Any) -> Any:
+    return watcher_view(*words, **{"name": "xboard", "numprocesses": 2, **other})
 
 
-@pytest.mark.parametrize("state", ["ready", "busy", "sick"])
-def test_one_worker_that_serves_is_service(state: str) -> None:
-    assert outages_of([watcher("waiting", state)]) == []
+@pytest.mark.parametrize("word", ["up", "busy", "failing", "sick", "not ready"])
+def test_one_worker_that_serves_is_service(word: str) -> None:
+    assert outages_of([watcher("held", word)]) == []
 
 
-@pytest.mark.parametrize("state", ["starting", "wedged", "waiting", "spare", "draining", "stopping"])
-def test_what_does_not_serve_is_none(state: str) -> None:
-    assert outages_of([watcher(state, state)]) == [Outage("xboard", f"its workers are {state}")]
+@pytest.mark.parametrize("word", ["starting", "hung", "leaving", "spare"])
+def test_what_does_not_serve_is_none(word: str) -> None:
+    assert [outage.name for outage in outages_of([watcher(word, word)])] == ["xboard"]
 
 
 @pytest.mark.parametrize(
@@ -96,13 +95,26 @@ def test_what_is_meant_to_be_down_does_not_count(meant: dict[str, Any]) -> None:
     assert outages_of([watcher(**meant)]) == []
 
 
+def test_a_dependency_that_is_down_is_no_outage_of_the_container() -> None:
+    """A new container would meet the same."""
+    assert outages_of([watcher("sick", "sick")]) == []
+
+
+def test_a_page_that_is_down_is_no_outage() -> None:
+    assert outages_of([watcher("starting"), watcher("starting", name="page")], pages=["xboard", "page"]) == []
+
+
 @pytest.mark.parametrize(
-    ("other", "reason"),
+    ("words", "other", "reason"),
     [
-        ({"last_reason": "exited with code 3"}, "exited with code 3"),
-        ({"port": {"state": "refused", "port": 80, "reason": "held by 7"}}, "port 80: held by 7"),
-        ({"port": {"state": "bound", "port": 80, "reason": ""}}, "it has no worker"),
+        (["held"], {"last_reason": "exited with code 3"}, "none of 2 workers is up: exited with code 3"),
+        (
+            ["held"],
+            {"port": {"host": "h", "state": "refused", "port": 80, "reason": "by 7"}},
+            "port 80: by 7",
+        ),
+        ([], {}, "none of 2 workers is up: it has no worker"),
     ],
 )
-def test_the_reason_is_what_circusd_knows(other: dict[str, Any], reason: str) -> None:
-    assert outages_of([watcher(**other)]) == [Outage("xboard", reason)]
+def test_the_reason_is_the_cause_of_the_verdict(words: list[str], other: dict[str, Any], reason: str) -> None:
+    assert outages_of([watcher(*words, **other)]) == [Outage("xboard", reason)]

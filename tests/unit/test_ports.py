@@ -12,7 +12,7 @@ from xboard_circus.core.ports import Holder, Kind, Policy, PortPlan, classify, p
 
 OURS, THEIRS = "aaaaaaaaaaaa", "bbbbbbbbbbbb"
 OWN = frozenset({100, 101})
-UNKNOWN_WORDS = "holder unknown: another user's, run as root to see it"
+UNKNOWN_WORDS = "unknown, another user's; run as root to see it"
 
 stranger = Holder(pid=200, started=1, command="nginx: master", user="root", age=10_800, cwd="/", address="0.0.0.0:8000")
 orphan = Holder(pid=300, started=2, command="python -m app", instance=OURS, circusd=(90, 5), circusd_alive=False)
@@ -109,7 +109,7 @@ def test_plan(policy: Policy, holders: list[Holder], stop: list[Holder], refuse:
         pytest.param(
             Policy.ANY,
             [neighbour],
-            "the port is held by pid 500: it belongs to circusd 92, which is running",
+            "the port is held by pid 500: belongs to circusd 92, which is running",
             id="a live instance",
         ),
         pytest.param(

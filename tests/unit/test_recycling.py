@@ -32,7 +32,7 @@ NONE = {"rss": None, "requests": None, "age": None}
             RecycleLimits(age=60),
             {**NONE, "age": 60.0},
             0,
-            "ready for 60 s, worker.max_age = 60 s",
+            "up for 60 s, worker.max_age = 60 s",
             id="age counts from being ready",
         ),
         pytest.param(RecycleLimits(age=60), {**NONE, "age": 65.0}, 0.5, None, id="age spreads too"),

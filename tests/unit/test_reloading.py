@@ -24,7 +24,7 @@ def begins(**changes: Any) -> Answer:
 def states(folder: Path, *reloads: dict[str, Any] | None, status: str = "active") -> Answer:
     """The answers to `xboard_state`: the first one finds circusd, the others follow the reload."""
     ini = folder / "circus.ini"
-    return in_turn(*(state(watcher(reload=each, status=status), config_file=ini) for each in (None, *reloads)))
+    return in_turn(*(state(watcher("up", reload=each, status=status), config_file=ini) for each in (None, *reloads)))
 
 
 def refused(reason: str) -> Answer:
@@ -56,7 +56,7 @@ def test_a_failure_is_told_with_the_log_and_with_who_serves_on(folder: Path) -> 
         "xboard-circus: the last lines of the new worker:",
         "  first",
         "  Boom: no key",
-        "xboard-circus: web: 1 old worker serves on, beside 1 new",
+        "xboard-circus: web: 1 of 1 workers serve on, 1 of them new",
     ]
 
 
@@ -86,7 +86,9 @@ def test_a_stopped_watcher_serves_no_more_and_nobody_says_so(folder: Path) -> No
 def test_what_cannot_be_reloaded_is_told_before_anything_is_begun(
     folder: Path, arguments: list[str], answers: dict[str, Any], words: str
 ) -> None:
-    with running(folder, xboard_state=always(state(watcher(**answers), config_file=folder / "circus.ini"))) as fake:
+    with running(
+        folder, xboard_state=always(state(watcher("up", **answers), config_file=folder / "circus.ini"))
+    ) as fake:
         result = run("reload", *arguments)
 
         assert (result.exit_code, words in result.stderr) == (1, True), result.stderr
@@ -94,10 +96,10 @@ def test_what_cannot_be_reloaded_is_told_before_anything_is_begun(
 
 
 def test_what_circusd_refuses_is_told_in_its_words(folder: Path) -> None:
-    with running(folder, xboard_reload=refused("message error: a reload of web runs already: 1 done")):
+    with running(folder, xboard_reload=refused("message error: a reload of web is running already: 1 done")):
         result = run("reload", "--no-preflight")
 
-    assert (result.exit_code, "runs already: 1 done" in result.stderr) == (1, True)
+    assert (result.exit_code, "is running already: 1 done" in result.stderr) == (1, True)
 
 
 def test_a_circusd_that_was_restarted_meanwhile_is_told(folder: Path) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,28 +10,27 @@ from pathlib import Path
 import pytest
 
 import xboard_circus
-from xboard_circus.core.sentences import FAMILIES, Say, Template
+from xboard_circus.core.reason import Template
+from xboard_circus.core.sentences import Say
 from xboard_circus.dashboard import translations
-from xboard_circus.dashboard.translations import SPOKEN
+from xboard_circus.dashboard.answers import Answer
+from xboard_circus.ledger.sentences import Told
+from xboard_circus.translations import BETWEEN, sentences
 
 PACKAGE = Path(xboard_circus.__file__).resolve().parent
 PLUGINS = PACKAGE.parent / "plugins"
 SOURCES = sorted([*PACKAGE.rglob("*.py"), *PLUGINS.glob("*.py")])
-KINDS: dict[str, type[Template]] = {kind.__name__: kind for kind in SPOKEN}
+KINDS: dict[str, type[Template]] = {kind.__name__: kind for kind in (Say, Told, Answer)}
 OTHERS = [language for language in translations.LANGUAGES if language != "en"]
 FIELD = re.compile(r"\{(\w+)\}")
-LAUNCH = PACKAGE / "launch.py"
 
 # Where reasons and answers are made, and how each hands them on.
 SPEAKING = sorted(
     [
         *(PACKAGE / "core").glob("*.py"),
-        *(PACKAGE / "supervisor").glob("*.py"),
+        *(PACKAGE / "supervisor").rglob("*.py"),
         *(PACKAGE / "dashboard").glob("*.py"),
-        *(
-            PLUGINS / name
-            for name in ("port_guard.py", "_limited.py", "_questions.py", "_sightings.py", "http_health.py")
-        ),
+        *(PLUGINS / name for name in ("_limited.py", "_questions.py", "_sightings.py", "http_health.py")),
         PACKAGE / "circus_client.py",
         PACKAGE / "host" / "oom.py",
         PACKAGE / "ledger" / "explain.py",
@@ -44,8 +42,10 @@ SPEAKING = sorted(
 # Told to who starts the page, on a terminal: its settings, tokens and tunnel; and what an ini file's options must be.
 OF_THE_TERMINAL = {"serving.py", "settings.py", "tokens.py", "tunnel.py", "__main__.py"}
 HANDED_TO = {
-    "tell",
+    "note_reason",
     "publish",
+    "Order",
+    "Lost",
     "MessageError",
     "Refused",
     "HTTPException",
@@ -72,39 +72,27 @@ def fields(template: str) -> set[str]:
 
 @pytest.mark.parametrize("language", OTHERS)
 def test_every_sentence_is_in_every_language_with_the_same_fields(language: str) -> None:
-    path = Path(translations.__file__).with_name(f"sentences.{language}.json")
-    translated = json.loads(path.read_text(encoding="utf-8"))
+    translated = dict(sentences(language))
 
-    assert {kind: {name: fields(words) for name, words in each.items()} for kind, each in translated.items()} == {
-        kind: {each.name: fields(each.value) for each in members} for kind, members in KINDS.items()
+    assert translated.pop(BETWEEN)
+    assert {key: fields(words) for key, words in translated.items()} == {
+        each.name: fields(each.value) for kind in KINDS.values() for each in kind
     }
-    assert translations.sentences(language)["sentences"][0] == (
-        "Say",
-        "CANNOT_RUN",
-        Say.CANNOT_RUN.value,
-        translated["Say"]["CANNOT_RUN"],
-    )
 
 
-def test_a_page_in_english_takes_nothing_apart() -> None:
-    assert translations.sentences("en") == {"sentences": []}
-
-
-def test_a_family_that_a_field_names_has_members() -> None:
-    names = [each.name for kind in SPOKEN for each in kind]
-
-    assert [each for each in FAMILIES if not any(name.startswith(f"{each.upper()}_") for name in names)] == []
+def test_a_page_in_english_needs_no_translation() -> None:
+    assert sentences("en") == {}
 
 
 def test_every_sentence_is_said_somewhere() -> None:
     said = {(kind, name) for path in SOURCES for kind, name, _ in uses(tree_of(path))}
-    quoted = {"STATE_", "EVENT_", "ROLE_", "CIRCUS_", "NO_SUCH_", "NO_RIGHT_"}
+    composed = ("STATE_", "EVENT_", "ENDING_", "CAUSE_")
 
     unsaid = [
         (kind, each.name)
         for kind, members in KINDS.items()
         for each in members
-        if (kind, each.name) not in said and not (kind == "Say" and each.name.startswith(tuple(quoted)))
+        if (kind, each.name) not in said and not each.name.startswith(composed)
     ]
 
     assert unsaid == []
@@ -127,23 +115,6 @@ def test_no_reason_is_made_beside_the_catalogue(path: Path) -> None:
     if path.name in OF_THE_TERMINAL:
         return
     assert [f"{path.name}:{line}: {words}" for line, words in made_here(tree_of(path))] == []
-
-
-def test_the_launcher_s_own_sentences_are_those_of_the_catalogue() -> None:
-    """It imports nothing of the package, so it writes them out."""
-    own = {
-        shape(argument)
-        for node in ast.walk(tree_of(LAUNCH))
-        if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "LaunchError"
-        for argument in node.args[1:]
-        if getattr(node.args[0], "id", "") not in ("USAGE", "CIRCUSD_GONE")
-    }
-    known = {FIELD.sub("{}", each.value) for each in Say}
-
-    # "...{where}" is the end of one of two, and NAME=VALUE two fields of one.
-    assert {each.replace("{}={}", "{}").replace("program not found: {}{}", "program not found: {}") for each in own} - (
-        known
-    ) == set()
 
 
 def test_a_value_is_not_taken_for_a_field() -> None:

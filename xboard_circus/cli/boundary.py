@@ -1,4 +1,4 @@
-"""The one place where the command line turns exceptions into exit codes and lines on the screen."""
+"""Turn exceptions of commands into exit codes and lines on the screen."""
 
 from __future__ import annotations
 
@@ -19,11 +19,24 @@ from xboard_circus.cli.screen import complain
 from xboard_circus.errors import XboardError
 from xboard_circus.host import runtime
 
+NEVER_SUGGESTED = ("stop", "clean", "restart", "remove")
 DONE, TOLD, OUR_BUG, INTERRUPTED = 0, 1, 3, 130
 
 
 class Boundary(click.Group):
-    """A group whose commands return their exit code and raise XboardError where they can't do what was asked."""
+    """A group whose commands return their exit code and raise XboardError on failure."""
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the command, and suggest none that stops or deletes in the place of a misspelt one."""
+        try:
+            return super().resolve_command(ctx, args)
+        except click.UsageError as error:
+            alike = getattr(error, "possibilities", None)
+            if alike:
+                error.possibilities = [each for each in alike if each not in NEVER_SUGGESTED]  # type: ignore[attr-defined]
+            raise
 
     def invoke(self, ctx: click.Context) -> NoReturn:
         try:

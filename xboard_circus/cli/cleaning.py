@@ -1,4 +1,4 @@
-"""The command clean: nothing of this instance is left afterwards, and nothing else is touched."""
+"""The command clean: stop the processes of this instance, free its ports, remove its stale files."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ from xboard_circus.snapshot import Snapshot
 
 
 @click.command()
-@click.option("--dry-run", is_flag=True, help="Only say what would be done.")
+@click.option("--dry-run", is_flag=True, help="Print what would be done, and do nothing.")
 @ini_option
 @click.pass_obj
 def clean(asked: Asked, dry_run: bool) -> int:
-    """Stop all that belongs to this ini file, orphans of an earlier circusd too; free its ports, remove stale files.
+    """Stop every process of this ini file, orphans too; free its ports and remove stale files.
 
-    Processes of others are named and left alone; where one holds a port of ours, this ends with 1.
+    Other processes are left alone and named. Exits with 1 if one of them holds a port of this ini file.
     """
     instance = asked.instance()
     problems, own = [], set()
@@ -83,7 +83,7 @@ def _end_orphans(instance: Instance, own: Collection[int], *, dry_run: bool) -> 
 
 
 def _strangers_on_ports(instance: Instance, own: Collection[int], *, dry_run: bool) -> list[str]:
-    """Return a line for every port of ours that somebody else holds."""
+    """Return a line for each of our ports that another process holds."""
     told = []
     for address in addresses(instance.config):
         place = f"{address.host}:{address.port} of [{address.section}]"
@@ -111,7 +111,7 @@ def _remove_files(instance: Instance, *, dry_run: bool) -> None:
 
 
 def _stale_files(instance: Instance) -> Iterator[tuple[Path, str]]:
-    """Yield what would keep the next circusd from starting although nobody uses it, with the reason."""
+    """Yield each unused file that would keep the next circusd from starting, with the reason."""
     pidfile = instance.config.circus.get("pidfile")
     if pidfile:
         path = instance.config.folder / str(pidfile)
@@ -120,7 +120,7 @@ def _stale_files(instance: Instance) -> Iterator[tuple[Path, str]]:
                 yield path, "the circusd that wrote it is gone"
     for each in instance.config.sockets:
         if each.path is not None and _is_deserted(instance.config.folder / each.path):
-            yield instance.config.folder / each.path, "nobody listens on it"
+            yield instance.config.folder / each.path, "no process listens on it"
 
 
 def _is_deserted(path: Path) -> bool:

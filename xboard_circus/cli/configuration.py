@@ -1,59 +1,115 @@
-"""The commands check and init: the ini file before circusd reads it."""
+"""The commands check, doctor and init: the ini file and the host before circusd is started."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import click
 
 from xboard_circus import init as initial
+from xboard_circus import preflight
 from xboard_circus.checks import check as checking
-from xboard_circus.checks.findings import Level, Report
+from xboard_circus.checks.findings import Finding, Level, Report, report
 from xboard_circus.cli.boundary import DONE, TOLD
 from xboard_circus.cli.context import Asked, ini_option
 from xboard_circus.cli.screen import say
+from xboard_circus.config import is_armed, load
+from xboard_circus.doctor import examine
 
-STYLES = {Level.ERROR: "red", Level.WARNING: "yellow", Level.OK: "green"}
+STYLES = {Level.ERROR: "red", Level.WARNING: "yellow", Level.UNKNOWN: "dim", Level.OK: "green"}
 
 
 @click.command()
 @click.option("--json", "as_data", is_flag=True, help="Print JSON for programs.")
-@click.option("--deep", is_flag=True, help="Start a throw-away worker of each watcher too, away from the public port.")
+@click.option("--deep", is_flag=True, help="Also start a test worker of each watcher, on a port of its own.")
 @ini_option
 @click.pass_obj
 def check(asked: Asked, as_data: bool, deep: bool) -> int:
-    """Check the ini file: options, hooks, plugins, ports. Ends with 1 when there is an error."""
-    report = checking.check(asked.config_file, deep=deep)
-    if as_data:
-        print(json.dumps(report.as_dict(), indent=2))
-    else:
-        show(report, down_to=Level.OK)
-    return DONE if report.passed else TOLD
+    """Check the ini file: options, hooks, plugins, ports. Exits with 1 on an error."""
+    found = checking.check(asked.config_file)
+    if deep and found.passed:
+        found = report([*found.findings, *_trials(asked.config_file)])
+    return _printed(found, as_data)
+
+
+@click.command()
+@click.option("--json", "as_data", is_flag=True, help="Print JSON for programs.")
+@ini_option
+@click.pass_obj
+def doctor(asked: Asked, as_data: bool) -> int:
+    """Examine the host and the backend, and print what is wrong with its cure. Changes nothing.
+
+    Exits with 1 on an error; warnings do not count.
+    """
+    return _printed(report(examine(asked.config_file)), as_data)
 
 
 @click.command()
 @click.argument("folder", metavar="[DIR]", default=".", type=click.Path(path_type=Path))
 @click.option("--app", required=True, metavar="MODULE:APP", help="The ASGI app that the workers serve.")
 @click.option("--port", type=click.IntRange(1, 65535), default=8000, show_default=True, help="Public port.")
+@click.option("--page-port", type=click.IntRange(1, 65535), help="Port of the dashboard.  [default: 8080]")
+@click.option(
+    "--endpoint-port",
+    type=click.IntRange(1, 65534),
+    default=initial.ENDPOINT_PORT,
+    show_default=True,
+    help="Port for commands to circusd; it publishes events on the next one.",
+)
 @click.option("--workers", type=click.IntRange(min=1), default=2, show_default=True, help="Number of workers.")
-@click.option("--live-path", metavar="PATH", help="Path that answers 2xx while a worker is fit to live.")
-@click.option("--ready-path", metavar="PATH", help="Path that answers 2xx when a worker can serve.")
-@click.option("--force", is_flag=True, help="Write over a circus.ini that is there.")
+@click.option("--live-path", metavar="PATH", help="Path that answers 2xx while a worker works.")
+@click.option("--ready-path", metavar="PATH", help="Path that answers 2xx when a worker is ready.")
+@click.option("--force", is_flag=True, help="Overwrite an existing circus.ini.")
 def init(
-    folder: Path, app: str, port: int, workers: int, live_path: str | None, ready_path: str | None, force: bool
+    folder: Path,
+    app: str,
+    port: int,
+    page_port: int | None,
+    endpoint_port: int,
+    workers: int,
+    live_path: str | None,
+    ready_path: str | None,
+    force: bool,
 ) -> int:
-    """Write a circus.ini into DIR (default: the current folder) for an app of your own."""
+    """Write a circus.ini for your own app into DIR (default: the current folder)."""
     written = initial.write_config(
-        folder, app=app, port=port, workers=workers, live_path=live_path, ready_path=ready_path, force=force
+        folder,
+        app=app,
+        port=port,
+        workers=workers,
+        live_path=live_path,
+        ready_path=ready_path,
+        endpoint_port=endpoint_port,
+        page_port=page_port,
+        force=force,
     )
     say(f"wrote {written}; next: `xboard-circus -c {written} start`")
     return DONE
 
 
-def show(report: Report, *, down_to: Level = Level.WARNING) -> None:
-    """Print what a check found, from the worst down to that level."""
+def show(found: Report, *, down_to: Level = Level.WARNING) -> None:
+    """Print the findings, from the worst down to that level."""
     wanted = list(Level)[: list(Level).index(down_to) + 1]
-    for finding in report.findings:
+    for finding in found.findings:
         if finding.level in wanted:
             say(f"{finding.level.value}: {finding}", STYLES[finding.level])
+
+
+def _printed(found: Report, as_data: bool) -> int:
+    """Print the report of a command and return its exit code."""
+    if as_data:
+        print(json.dumps(found.as_dict(), indent=2))
+    else:
+        show(found, down_to=Level.OK)
+    return DONE if found.passed else TOLD
+
+
+def _trials(config_file: Path) -> Iterator[Finding]:
+    """Start a throw-away worker of each armed watcher; yield how it fared."""
+    config = load(config_file)
+    for watcher in filter(is_armed, config.watchers):
+        outcome = preflight.preflight(config, watcher)
+        level = Level.ERROR if outcome.verdict is preflight.TrialVerdict.FAILED else Level.OK
+        yield Finding(level, "", outcome.told(), "", watcher.section, config.shown)

@@ -1,4 +1,4 @@
-"""What every command is given: the ini file that was asked for, in front of the command or behind it."""
+"""Give each command the option -c, in front of the command or behind it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ DEFAULT = Path("circus.ini")
 
 
 def asker() -> str:
-    """Return who gives the command that runs, for the record: the program, the command, the user."""
+    """Return the sender of the running command, for the ledger: program, command, user."""
     context = click.get_current_context(silent=True)
     command = f"xboard-circus {context.info_name}" if context is not None else "xboard-circus"
     try:
@@ -33,7 +33,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """The choice that was made on the command line."""
+    """The ini file that was chosen on the command line."""
 
     config_file: Path = DEFAULT
 
@@ -57,5 +57,5 @@ def ini_option(function: F) -> F:
         type=click.Path(path_type=Path),
         expose_value=False,
         callback=choose,
-        help=f"The ini file of circusd; {DEFAULT} in the current folder unless you say otherwise.",
+        help=f"The ini file of circusd.  [default: {DEFAULT} in the current folder]",
     )(function)

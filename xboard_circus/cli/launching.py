@@ -1,4 +1,4 @@
-"""Start circusd in the background and stay with it until the backend is ready or it is clear why it is not."""
+"""Start circusd in the background, and wait until the backend is up or has failed."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ class Launched:
 
 @contextmanager
 def alone(instance: Instance) -> Iterator[None]:
-    """Keep other starts of the same ini out, such as the monitor's, while the block runs."""
+    """Lock the start of this ini file against other starts, such as the monitor's."""
     path = runtime.instance_dir(instance.id) / "start.lock"
     give_up_at = time.monotonic() + LOCK_WITHIN
     with open(os.open(path, os.O_RDWR | os.O_CREAT, 0o600), "r+") as file:
@@ -165,7 +165,7 @@ def expected(instance: Instance) -> list[Expected]:
 
 
 def longest_start(instance: Instance, timeout: float) -> float:
-    """Return the seconds in which every watcher either is ready or can say why not, *timeout* at most."""
+    """Return the longest time in seconds until each watcher is up or has failed, *timeout* at most."""
     options = [watcher.options for watcher in instance.config.watchers]
     own = [each.health.startup_timeout + each.port.grace for each in options]
     return min(timeout, max(own, default=0.0) + SLACK)
@@ -179,9 +179,9 @@ def wait_until_ready(
     timeout: float,
     launched: Launched | None = None,
 ) -> list[Outlook]:
-    """Tell how the *watchers* come up; return how far each is once none moves on, or after *timeout* seconds."""
+    """Wait until the *watchers* are up, stuck, or *timeout* seconds are over; print the progress."""
     give_up_at = time.monotonic() + timeout
-    last = [Outlook(each.name, Stage.COMING, f"{each.name}: not heard of yet") for each in watchers]
+    last = [Outlook(each.name, Stage.COMING, f"{each.name}: not created yet") for each in watchers]
     with instance.client() as client:
         while True:
             if launched is not None:

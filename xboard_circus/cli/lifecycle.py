@@ -14,7 +14,7 @@ from xboard_circus.cli.configuration import show
 from xboard_circus.cli.context import Asked, ini_option
 from xboard_circus.cli.readiness import Expected, Outlook, Stage
 from xboard_circus.cli.screen import complain, progress, say
-from xboard_circus.core.reasons import span
+from xboard_circus.core.durations import span
 from xboard_circus.errors import XboardError
 from xboard_circus.instance import Instance, Silent
 from xboard_circus.snapshot import Snapshot
@@ -25,7 +25,7 @@ _timeout = click.option(
     type=click.FloatRange(min=1),
     default=TIMEOUT,
     show_default=True,
-    help="Seconds to wait for the workers at most.",
+    help="Longest wait for the workers, in seconds.",
 )
 
 
@@ -34,7 +34,7 @@ _timeout = click.option(
 @ini_option
 @click.pass_obj
 def start(asked: Asked, timeout: float) -> int:
-    """Start circusd in the background and wait until the workers are ready.
+    """Start circusd in the background and wait until the workers are up.
 
     The ini file is checked first; with an error in it nothing is started.
     """
@@ -43,9 +43,9 @@ def start(asked: Asked, timeout: float) -> int:
         return TOLD
     with launching.alone(instance):
         found = instance.find()
-        if found is not None:
-            return _runs_already(instance, found)
-        launched = _launch(instance)
+        launched = _launch(instance) if found is None else None
+    if found is not None:
+        return _runs_already(instance, found, timeout=timeout)
     return _await_ready(instance, launching.expected(instance), timeout=timeout, launched=launched)
 
 
@@ -53,7 +53,7 @@ def start(asked: Asked, timeout: float) -> int:
 @ini_option
 @click.pass_obj
 def stop(asked: Asked) -> int:
-    """Stop circusd and everything that it runs; return when all of it is gone."""
+    """Stop circusd, its workers and plugins, and wait until all are gone."""
     instance = asked.instance()
     found = instance.find()
     if found is None:
@@ -72,7 +72,7 @@ def stop(asked: Asked) -> int:
 @ini_option
 @click.pass_obj
 def restart(asked: Asked, name: str | None, timeout: float) -> int:
-    """Restart circusd and everything that it runs, or the watcher NAME alone.
+    """Restart circusd with everything that it runs, or only the watcher NAME.
 
     Only a restart without NAME reads [circus] and [socket:...] of the ini file again.
     """
@@ -102,7 +102,8 @@ def _checked(asked: Asked, instance: Instance) -> bool:
     return report.passed
 
 
-def _runs_already(instance: Instance, found: Snapshot | Silent) -> int:
+def _runs_already(instance: Instance, found: Snapshot | Silent, *, timeout: float) -> int:
+    """Report that circusd runs already; if it is still starting, wait for its workers."""
     if isinstance(found, Silent):
         raise XboardError(
             f"circusd of {instance.shown} runs (pid {found.identity.pid}) and does not answer: {found.why}; "
@@ -113,7 +114,11 @@ def _runs_already(instance: Instance, found: Snapshot | Silent) -> int:
     for watcher in found.watchers:
         if watcher.status == "stopped":
             say(f"its watcher {watcher.name} is stopped; `circusctl start {watcher.name}` starts it", "yellow")
-    return DONE
+    if circusd.uptime >= launching.longest_start(instance, TIMEOUT):
+        return DONE
+    stopped = {watcher.name for watcher in found.watchers if watcher.status == "stopped"}
+    coming = [each for each in launching.expected(instance) if each.name not in stopped]
+    return _await_ready(instance, coming, timeout=timeout)
 
 
 def _launch(instance: Instance) -> launching.Launched:
@@ -163,7 +168,7 @@ def _not_ready(late: list[Outlook], limit: float) -> str:
 
 @contextmanager
 def _left_running() -> Iterator[None]:
-    """Say on a Ctrl-C that it ends the wait and nothing else."""
+    """Report on Ctrl-C that only the wait ends."""
     try:
         yield
     except KeyboardInterrupt:

@@ -1,4 +1,4 @@
-"""The command logs: what the workers, circusd and the plugins have written, whether circusd runs or not."""
+"""The command logs: print the logs of workers, circusd and plugins, even when circusd is down."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class LogLine:
     """A line and the log in which it stands."""
 
     log: LogFile
@@ -41,16 +41,16 @@ class Told:
 
 @click.command()
 @click.argument("name", required=False)
-@click.option("-f", "--follow", "on_and_on", is_flag=True, help="Go on with what is written from now on, until Ctrl-C.")
-@click.option("-n", "--lines", type=click.IntRange(0, MOST_LINES), help=f"How many lines of each log; {LINES}.")
+@click.option("-f", "--follow", "on_and_on", is_flag=True, help="Print new lines as they are written, until Ctrl-C.")
+@click.option("-n", "--lines", type=click.IntRange(0, MOST_LINES), help=f"Lines of each log.  [default: {LINES}]")
 @click.option(
     "--since",
     metavar="10m|DATE",
     callback=written,
-    help="Only lines from then on: 90s, 10m, 2h, 3d, 14:30, yesterday or a date.",
+    help="Only lines since then: 90s, 10m, 2h, 3d, 14:30, yesterday or a date.",
 )
-@click.option("--list", "only_names", is_flag=True, help="Only say which logs there are.")
-@click.option("--json", "as_data", is_flag=True, help="Print a JSON object for each line.")
+@click.option("--list", "only_names", is_flag=True, help="List the logs, and print no lines.")
+@click.option("--json", "as_data", is_flag=True, help="Print one JSON object per line.")
 @ini_option
 @click.pass_obj
 def logs(
@@ -62,9 +62,9 @@ def logs(
     only_names: bool,
     as_data: bool,
 ) -> int:
-    """Show what was written to the logs: all of them, those of a watcher, or the log NAME (see --list).
+    """Show the logs: all of them, those of the watcher NAME, or the log NAME (see --list).
 
-    Lines of several logs are put in the order of their times; a log whose lines have none stands by itself.
+    Lines of several logs are merged by time; a log without times is shown by itself.
     """
     config = asked.instance().config
     chosen = of_name(config, name)
@@ -86,7 +86,7 @@ def logs(
 
 
 def of_name(config: Config, name: str | None) -> list[LogFile]:
-    """Return the logs that *name* means: a watcher's, one by its id, or all without a name."""
+    """Return the logs of *name*: a watcher's, one by its id, or all without a name."""
     found = log_files(config)
     if name is None:
         return found
@@ -101,9 +101,9 @@ def of_name(config: Config, name: str | None) -> list[LogFile]:
     raise XboardError(f"{config.shown}: there is no log {name}; known are {', '.join(each.id for each in found)}")
 
 
-def merged(told: Iterable[Told]) -> list[Told]:
+def merged(told: Iterable[LogLine]) -> list[LogLine]:
     """Return the lines in the order of their times; those of one log stay in theirs."""
-    order: list[tuple[float, Told]] = []
+    order: list[tuple[float, LogLine]] = []
     latest: dict[str, float] = {}
     for each in told:
         # A clock that was set back, or two writers of one log, must not tear its lines apart.
@@ -136,7 +136,7 @@ def _show(chosen: list[LogFile], most: int, since: float | None, *, as_data: boo
         if has_several and not as_data:
             print(f"==> {log.id} ({log.path}), without times <==")
         for line in lines:
-            _print(Told(log, line), as_data=as_data, with_id=False)
+            _print(LogLine(log, line), as_data=as_data, with_id=False)
     if untimed and timed and not as_data:
         print("==> with times <==")
     for each in merged(timed):
@@ -158,9 +158,9 @@ def _followers(chosen: list[LogFile]) -> list[LogFollower]:
     return found
 
 
-def _ends(chosen: list[LogFile], most: int, since: float | None) -> tuple[list[Told], dict[LogFile, list[Line]]]:
+def _ends(chosen: list[LogFile], most: int, since: float | None) -> tuple[list[LogLine], dict[LogFile, list[Line]]]:
     """Return the last lines of all logs: those with times, and those of logs without any."""
-    timed: list[Told] = []
+    timed: list[LogLine] = []
     untimed: dict[LogFile, list[Line]] = {}
     for log in chosen:
         try:
@@ -169,7 +169,7 @@ def _ends(chosen: list[LogFile], most: int, since: float | None) -> tuple[list[T
             _note(f"{log.path} cannot be read: {error.strerror}")
             continue
         if any(line.time is not None for line in lines):
-            timed += [Told(log, line) for line in lines]
+            timed += [LogLine(log, line) for line in lines]
         elif lines:
             untimed[log] = lines
     return timed, untimed
@@ -184,10 +184,10 @@ def _follow(followers: list[LogFollower], *, as_data: bool, with_id: bool) -> No
 
 
 def _print_new(log: LogFile, text: str, *, as_data: bool, with_id: bool) -> None:
-    _print(Told(log, Line(time_of(text), text)), as_data=as_data, with_id=with_id)
+    _print(LogLine(log, Line(time_of(text), text)), as_data=as_data, with_id=with_id)
 
 
-def _print(told: Told, *, as_data: bool, with_id: bool) -> None:
+def _print(told: LogLine, *, as_data: bool, with_id: bool) -> None:
     text = printable(_COLOURS.sub("", told.line.text).expandtabs())
     if as_data:
         print(json.dumps({"log": told.log.id, "watcher": told.log.watcher, "time": told.line.time, "text": text}))

@@ -15,7 +15,7 @@ _DAYS = {"today": 0, "yesterday": 1}
 
 
 def moment(text: str, now: float) -> float:
-    """Return the wall-clock time that *text* means, in seconds since 1970; ValueError for what means none.
+    """Parse *text* as a wall-clock time, in seconds since 1970; ValueError where it is none.
 
     A time of the day is the last that there was: 23:50 means yesterday's when it is 0:10.
 
@@ -43,7 +43,7 @@ def _midnight(now: float, *, days_ago: int = 0) -> datetime:
 
 
 def written(context: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
-    """Refuse an option's *value* that means no moment; it stays text until the command knows what time it is."""
+    """Validate an option's *value* as a time; it stays text until the command reads the clock."""
     try:
         if value is not None:
             moment(value, 1e9)

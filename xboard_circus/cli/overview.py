@@ -1,8 +1,9 @@
-"""The command status: what runs, how it is, and why it is so."""
+"""The command status: print circusd, its watchers and workers with state and reason."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 
 import click
 from rich.console import Console
@@ -13,26 +14,17 @@ from xboard_circus.circus_client import CircusdGone
 from xboard_circus.cli.boundary import DONE, TOLD
 from xboard_circus.cli.context import Asked, ini_option
 from xboard_circus.cli.screen import complain, memory, out, printable
-from xboard_circus.core.reasons import span
-from xboard_circus.core.states import nobody_wanted
+from xboard_circus.core.durations import span
 from xboard_circus.instance import EndpointTaken, Instance, Silent
 from xboard_circus.snapshot import Snapshot, Watcher, Worker, as_json, measured
 
+# Of verdicts, workers and ports.
 STYLES = {
-    "ready": "green",
-    "active": "green",
-    "bound": "green",
-    "busy": "yellow",
-    "starting": "yellow",
-    "cleaning": "yellow",
-    "waiting": "yellow",
-    "draining": "yellow",
-    "stopping": "yellow",
+    **dict.fromkeys(("ok", "up", "bound"), "green"),
+    **dict.fromkeys(("degraded", "deploying", "unknown", "busy", "failing", "not ready"), "yellow"),
+    **dict.fromkeys(("starting", "held", "leaving", "cleaning", "waiting"), "yellow"),
+    **dict.fromkeys(("down", "looping", "blocked", "dependency", "stopped", "sick", "hung", "taken"), "red"),
     "spare": "cyan",
-    "sick": "red",
-    "wedged": "red",
-    "refused": "red",
-    "stopped": "red",
 }
 
 
@@ -41,7 +33,7 @@ STYLES = {
 @ini_option
 @click.pass_obj
 def status(asked: Asked, as_data: bool) -> int:
-    """Show circusd, its watchers and each worker. Ends with 1 when circusd does not run."""
+    """Show circusd, its watchers and each worker. Exits with 1 if circusd does not run."""
     instance = asked.instance()
     found = _found(instance)
     snapshot = measured(found) if isinstance(found, Snapshot) else None
@@ -64,19 +56,14 @@ def show(snapshot: Snapshot, console: Console, *, config_file: str) -> None:
     for watcher in snapshot.watchers:
         console.print()
         console.print(_headline(watcher), soft_wrap=True)
-        port = watcher.port.reason if watcher.port is not None and watcher.port.state != "bound" else ""
-        if port and port not in watcher.last_reason:
-            console.print(_plain(f"  port: {port}"), soft_wrap=True)
-        if watcher.wants_nobody:
-            console.print(_plain(f"  note: {nobody_wanted(watcher.name)}", "red"), soft_wrap=True)
-        if watcher.last_reason:
-            console.print(_plain(f"  last: {watcher.last_reason}"), soft_wrap=True)
+        for line in _explained(watcher):
+            console.print(_plain(f"  {line}"), soft_wrap=True)
         if watcher.workers:
             console.print(_table(watcher))
 
 
 def _found(instance: Instance) -> Snapshot | str:
-    """Return what circusd tells, or why it tells nothing."""
+    """Return circusd's snapshot, or why it does not answer."""
     try:
         found = instance.find()
     except (EndpointTaken, CircusdGone) as error:
@@ -91,24 +78,39 @@ def _found(instance: Instance) -> Snapshot | str:
 def _headline(watcher: Watcher) -> Text:
     line = _plain(watcher.name, "bold")
     line.append("  ")
-    line.append(_plain(watcher.status, STYLES.get(watcher.status, "")))
-    line.append(f"  {watcher.serving} of {watcher.numprocesses} ready")
-    if watcher.armed:
-        line.append(f"  restarts {watcher.restarts}")
+    word = watcher.verdict["word"]
+    line.append(_plain(word, STYLES.get(word, "")))
+    line.append(f"  {watcher.serving} of {watcher.numprocesses} up")
+    if watcher.budget is not None:
+        line.append(f"  restart budget: {watcher.budget['used']} of {watcher.budget['limit']} used")
     if watcher.port is not None:
+        state = "taken" if watcher.port.state == "refused" else watcher.port.state
         line.append_text(_plain(f"  port {watcher.port.host}:{watcher.port.port} "))
-        line.append_text(_plain(watcher.port.state, STYLES.get(watcher.port.state, "")))
+        line.append_text(_plain(state, STYLES.get(state, "")))
     if watcher.reload is not None:
         since = "" if watcher.reload.age is None else f", for {span(watcher.reload.age)}"
         line.append(f"  reload: {watcher.reload.done} of {watcher.reload.total} replaced{since}", "yellow")
-    if watcher.cooldown_until is not None:
-        line.append(f"  cooling down, next try in {span(watcher.cooldown_until)}", "red")
     return line
+
+
+def _explained(watcher: Watcher) -> Iterator[str]:
+    """Yield a watcher's cause, next step and cure, and the last event."""
+    verdict = watcher.verdict
+    if verdict["word"] not in ("ok", "deploying"):
+        since = f", for {span(watcher.incident['age'])}" if watcher.incident is not None else ""
+        yield f"cause: {verdict['cause']}{since}"
+        if verdict["next"]:
+            yield f"next: {verdict['next']}" + (f" in {span(verdict['next_in'])}" if verdict["next_in"] else "")
+        if verdict["cure"]:
+            yield f"cure: {verdict['cure']}"
+    if watcher.last_reason:
+        age = watcher.last_reason_age
+        yield f"last: {watcher.last_reason}" + ("" if age is None else f" ({span(age)} ago)")
 
 
 def _table(watcher: Watcher) -> Table:
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
-    for name in ("  PID", "WID", "STATE", "AGE", "MEMORY", "CPU", "NEXT TRY"):
+    for name in ("  PID", "SLOT", "STATE", "AGE", "MEMORY", "CPU", "NEXT TRY"):
         table.add_column(name, justify="left" if name == "STATE" else "right", no_wrap=True)
     table.add_column("REASON", overflow="fold")
     for worker in watcher.workers:
@@ -117,11 +119,10 @@ def _table(watcher: Watcher) -> Table:
 
 
 def _cells(worker: Worker) -> list[Text]:
-    state = worker.state + (" (not ready)" if worker.ready is False and worker.state == "ready" else "")
     return [
         Text(f"  {worker.pid}"),
-        Text("" if worker.wid is None else str(worker.wid)),
-        _plain(state, STYLES.get(worker.state, "")),
+        Text(f"#{worker.slot}" if worker.slot > 0 else ""),
+        _plain(worker.word, STYLES.get(worker.word, "")),
         Text("" if worker.age is None else span(worker.age)),
         Text("" if worker.rss is None else memory(worker.rss)),
         Text("" if worker.cpu is None else f"{worker.cpu:.0f} %"),

@@ -1,4 +1,4 @@
-"""The command dashboard: the link that opens the page, and the page where there is a browser."""
+"""The command dashboard: print the link to the page, and open it in a browser."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ _LEAD = (
 
 
 @click.command()
-@click.option("--read-only", is_flag=True, help="The link for those who may look and do nothing.")
-@click.option("--no-open", is_flag=True, help="Only print the link.")
+@click.option("--read-only", is_flag=True, help="Print the link with the read-only token.")
+@click.option("--no-open", is_flag=True, help="Print the link, and open no browser.")
 @ini_option
 @click.pass_obj
 def dashboard(asked: Asked, read_only: bool, no_open: bool) -> int:
-    """Print the link that opens the dashboard, and open it where there is a browser.
+    """Print the link to the dashboard, and open it in a browser.
 
-    The link carries a token: who has it can do what you can. Ends with 1 when nothing answers there yet.
+    The link contains a token: anyone with the link can do what you can. Exits with 1 if nothing answers there yet.
     """
     instance = asked.instance()
     host, port = address_of(instance.config)
@@ -44,7 +44,7 @@ def dashboard(asked: Asked, read_only: bool, no_open: bool) -> int:
     link = link_to(instance.config, host, port, tokens.reader if read_only else tokens.admin)
     print(link)
     if not _answers(host, port):
-        complain(f"nothing answers at {host}:{port}; `xboard-circus status` tells whether the dashboard runs")
+        complain(f"nothing answers at {host}:{port}; `xboard-circus status` shows whether the dashboard runs")
         return TOLD
     if not no_open and has_browser():
         _open(link, runtime.root() / f"dashboard-{instance.id}.html")
@@ -52,15 +52,13 @@ def dashboard(asked: Asked, read_only: bool, no_open: bool) -> int:
 
 
 def address_of(config: Config) -> tuple[str, int]:
-    """Return where a browser on this host finds the page; XboardError where the ini has none."""
+    """Return the address of the page for a browser on this host; XboardError where the ini file has none."""
     watcher = dashboard_of(config)
     if watcher is not None:
         shared = next(filter(None, map(config.socket, watcher.sockets_used)), None)
         if shared is None or not shared.port:
             hint = "let it serve on a [socket:...], as in circus.ini"
-            raise XboardError(
-                f"{config.shown}: [{watcher.section}]: it is not told where the dashboard listens; {hint}"
-            )
+            raise XboardError(f"{config.shown}: [{watcher.section}]: the address of the dashboard is unknown; {hint}")
         return _ANY.get(shared.host, shared.host), shared.port
     if config.circus["httpd"]:
         host = str(config.circus["httpd_host"])
@@ -73,11 +71,11 @@ def link_to(config: Config, host: str, port: int, token: str) -> str:
     """Return the link; what stands behind the # is for the page's script, and no server ever sees it."""
     root = (options_of(config, None).root_path or "").rstrip("/")
     place = f"[{host}]" if ":" in host else host
-    return f"http://{place}:{port}{root}/login#{token}"
+    return f"http://{place}:{port}{root}/login#token={token}"
 
 
 def has_browser() -> bool:
-    """Say whether somebody sits before a screen on which a browser could open."""
+    """Return whether a browser can open: a terminal with a screen."""
     has_screen = sys.platform == "darwin" or bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
     return has_screen and sys.stdout.isatty()
 

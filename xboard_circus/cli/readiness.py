@@ -1,14 +1,13 @@
-"""Decide from a snapshot how far each watcher is on its way up. Nothing here asks circusd or waits."""
+"""Decide from a snapshot whether each watcher is up, coming up or stuck. No effects."""
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import Enum
 
-from xboard_circus.core.states import nobody_wanted
-from xboard_circus.snapshot import Snapshot, Watcher, Worker
+from xboard_circus.core.verdict import headline
+from xboard_circus.snapshot import Snapshot, Watcher
 
 
 class Stage(Enum):
@@ -21,7 +20,7 @@ class Stage(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Expected:
-    """A watcher that a start has to bring up; only an armed one can tell more than that it runs."""
+    """A watcher that a start has to bring up; an unarmed one reports only that it runs."""
 
     name: str
     armed: bool
@@ -29,7 +28,7 @@ class Expected:
 
 @dataclass(frozen=True, slots=True)
 class Outlook:
-    """How far one watcher is, and the line that says so."""
+    """Stage of one watcher's start, and the line that shows it."""
 
     name: str
     stage: Stage
@@ -54,27 +53,10 @@ def outlooks(snapshot: Snapshot, expected: Iterable[Expected]) -> list[Outlook]:
 
 
 def _outlook(watcher: Watcher) -> tuple[Stage, str]:
-    count = f"{watcher.serving} of {watcher.numprocesses} ready"
     if watcher.wants_nobody:
-        return Stage.STUCK, nobody_wanted(watcher.name)
-    if watcher.serving >= watcher.numprocesses and watcher.status == "active":
-        return Stage.READY, count
-    if watcher.port is not None and watcher.port.state == "refused":
-        return Stage.STUCK, f"waits for port {watcher.port.port}: {watcher.port.reason}"
-    if watcher.cooldown_until is not None:
-        return Stage.STUCK, f"{count}; cools down" + (f": {watcher.last_reason}" if watcher.last_reason else "")
-    told = [f"{count}{'' if watcher.status == 'active' else f' ({watcher.status})'}", *_told(watcher.workers)]
-    if watcher.restarts and watcher.last_reason:
-        told.append(f"last: {watcher.last_reason}")
-    return Stage.COMING, "; ".join(told)
-
-
-def _told(workers: Iterable[Worker]) -> list[str]:
-    """Return what those that are not up do, those that do the same together."""
-    # The seconds to the next try would make every look at it a change.
-    doing = Counter(
-        (worker.state, worker.reason.partition(", next try in")[0])
-        for worker in workers
-        if worker.state not in ("ready", "busy")
-    )
-    return [f"{count} {state}" + (f" ({reason})" if reason else "") for (state, reason), count in doing.items()]
+        return Stage.STUCK, watcher.verdict["cause"]
+    if watcher.has_come_up:
+        return Stage.READY, f"{watcher.serving} of {watcher.numprocesses} up"
+    text = headline(watcher.verdict)
+    is_stuck = watcher.verdict["word"] == "blocked" or watcher.cooldown_until is not None
+    return Stage.STUCK if is_stuck else Stage.COMING, text

@@ -1,16 +1,17 @@
-"""The command reload: new code into every worker, the new one ready before the old one goes."""
+"""The commands reload and retry: replace workers by new code, and start a held slot now."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import click
 
 from xboard_circus import preflight as trial
-from xboard_circus.circus_client import CircusdClient, CircusdGone, CommandRefused, Reply
+from xboard_circus.circus_client import CircusdClient, CircusdGone, CommandRefused
 from xboard_circus.cli.boundary import DONE, TOLD
 from xboard_circus.cli.context import Asked, ini_option
 from xboard_circus.cli.screen import Progress, complain, progress, say
@@ -25,7 +26,7 @@ TAIL_LINES = 15
 
 @dataclass(frozen=True, slots=True)
 class Reload:
-    """How far a reload is, as circusd tells it."""
+    """Progress of a reload, as circusd reports it."""
 
     name: str
     state: str
@@ -36,7 +37,7 @@ class Reload:
     log: str
 
     @classmethod
-    def read(cls, name: str, told: Reply) -> Reload:
+    def read(cls, name: str, told: Mapping[str, Any]) -> Reload:
         return cls(
             name=name,
             state=str(told["state"]),
@@ -48,16 +49,24 @@ class Reload:
         )
 
 
+def slot_number(context: click.Context, parameter: click.Parameter, written: str) -> int:
+    """Return the number of a slot, written as ``1`` or ``#1``."""
+    digits = written.removeprefix("#")
+    if not (digits.isascii() and digits.isdigit() and int(digits)):
+        raise click.BadParameter(f"{written!r} is not a slot; write its number, such as 1", context, parameter)
+    return int(digits)
+
+
 @click.command()
 @click.argument("names", metavar="[NAME]...", nargs=-1)
-@click.option("--no-preflight", is_flag=True, help="Begin without a trial of the new code on a throw-away worker.")
+@click.option("--no-preflight", is_flag=True, help="Skip the trial of the new code on a test worker.")
 @ini_option
 @click.pass_obj
 def reload(asked: Asked, names: tuple[str, ...], no_preflight: bool) -> int:
-    """Put new code into the workers of watcher NAME, or of all armed ones, without a request lost.
+    """Replace the workers of watcher NAME, or of all armed ones, by new code without a lost request.
 
-    One worker at a time: its successor is ready before it is told to go. The first that does not get ready ends the
-    reload, and the old ones serve on.
+    Workers are replaced one at a time, each new one ready first. If a new worker does not get ready, the reload ends
+    and the old workers serve on.
     """
     instance = asked.instance()
     wanted = _chosen(instance, names)
@@ -71,7 +80,31 @@ def reload(asked: Asked, names: tuple[str, ...], no_preflight: bool) -> int:
             return TOLD
         if not last.total:
             say(f"{name}: no worker runs; those that wait start with the new code", "yellow")
+        if last.reason:
+            say(f"{name}: {last.reason}", "yellow")
     say("reloaded", "green")
+    return DONE
+
+
+@click.command()
+@click.argument("watcher")
+@click.argument("slot", callback=slot_number)
+@ini_option
+@click.pass_obj
+def retry(asked: Asked, watcher: str, slot: int) -> int:
+    """Start the held SLOT of WATCHER now, without waiting for its next try.
+
+    SLOT is the number in the column SLOT of `xboard-circus status`, such as 1 or '#1'. Its failures are forgotten.
+    """
+    instance = asked.instance()
+    (name,) = _chosen(instance, [watcher])
+    with instance.client() as client:
+        try:
+            client.retry(name, slot)
+        except CommandRefused as refused:
+            hint = "`xboard-circus status` shows each slot and its next try"
+            raise XboardError(f"{name} #{slot} was not started: {refused.reason}; {hint}") from refused
+    say(f"{name} #{slot} is starting; `xboard-circus status` shows when it is up", "green")
     return DONE
 
 
@@ -107,7 +140,7 @@ def _named(instance: Instance, found: Snapshot, name: str) -> str:
 
 
 def _tried(instance: Instance, names: Sequence[str]) -> bool:
-    """Try the new code of each; False, and the reason on the screen, where a worker of it does not get ready."""
+    """Try the new code of each on a test worker; print the reason and return False where one does not get ready."""
     with instance.client() as client:
         for name in names:
             running = _look(client, name)
@@ -116,17 +149,21 @@ def _tried(instance: Instance, names: Sequence[str]) -> bool:
     for name in names:
         with progress() as shown:
             shown.waiting_for(f"{name}: trying the new code on a throw-away worker")
-            outcome = trial.preflight(instance.config, instance.config.watcher(name))
-        if outcome.verdict is trial.Verdict.FAILED:
+            try:
+                outcome = trial.preflight(instance.config, instance.config.watcher(name))
+            except KeyboardInterrupt:
+                complain("the trial of the new code is stopped; nothing was replaced")
+                raise
+        if outcome.verdict is trial.TrialVerdict.FAILED:
             complain(f"{name}: {outcome.told()}")
-            complain("nothing was replaced; all workers serve on")
+            complain(f"nothing was replaced; {_serving(instance, name)}")
             return False
         say(f"{name}: {outcome.reason}")
     return True
 
 
 def _rolled(client: CircusdClient, name: str, shown: Progress) -> Reload:
-    """Reload one watcher and tell how it goes; return its end."""
+    """Reload one watcher and print the progress; return the last state."""
     try:
         last = Reload.read(name, client.reload(name))
     except CommandRefused as refused:
@@ -146,8 +183,8 @@ def _rolled(client: CircusdClient, name: str, shown: Progress) -> Reload:
 
 def _look(client: CircusdClient, name: str) -> Reload | None:
     """Return the last reload of watcher *name*, running or done; None where there was none."""
-    watchers = {each["name"]: each for each in client.state(deadline=ANSWER_WITHIN)["watchers"]}
-    told = watchers.get(name, {}).get("reload")
+    watchers = client.state(deadline=ANSWER_WITHIN)["watchers"]
+    told = next((each["reload"] for each in watchers if each["name"] == name), None)
     return None if told is None else Reload.read(name, told)
 
 
@@ -156,19 +193,25 @@ def _explain(instance: Instance, last: Reload, *, not_begun: Sequence[str]) -> N
     lines = last.log.splitlines()[-TAIL_LINES:]
     if lines:
         complain("\n  ".join(["the last lines of the new worker:", *lines]))
-    with instance.client() as client:
-        watcher = from_state(client.state(deadline=ANSWER_WITHIN)).watcher(last.name)
-    if watcher is not None and watcher.status == "active":
-        old = last.total - len(last.replaced)
-        new = f", beside {len(last.replaced)} new" if last.replaced else ""
-        complain(f"{last.name}: {old} old worker{'s' * (old != 1)} serve{'s' * (old == 1)} on{new}")
+    if last.state != "stopped":
+        new = f", {len(last.replaced)} of them new" if last.replaced else ""
+        complain(f"{last.name}: {_serving(instance, last.name)}{new}")
     if not_begun:
         complain(f"not begun: {', '.join(not_begun)}")
 
 
+def _serving(instance: Instance, name: str) -> str:
+    """Return how many workers of a watcher serve now, in words."""
+    with instance.client() as client:
+        watcher = from_state(client.state(deadline=ANSWER_WITHIN)).watcher(name)
+    if watcher is None or watcher.serving == 0:
+        return "no worker serves"
+    return f"{watcher.serving} of {watcher.numprocesses} workers serve on"
+
+
 @contextmanager
 def _watching(instance: Instance, name: str, not_begun: Sequence[str]) -> Iterator[None]:
-    """Say on a Ctrl-C that it ends the wait and nothing else; and of a circusd that is no more, that it has ended."""
+    """Report on Ctrl-C that only the wait ends; report a circusd that ended meanwhile."""
     try:
         yield
     except CircusdGone:

@@ -18,7 +18,7 @@ def say(message: str, style: str = "") -> None:
 
 
 def complain(message: str) -> None:
-    """Write *message* to stderr: why the command did not do what it was asked for."""
+    """Write *message* to stderr: why the command failed."""
     _write(Console(highlight=False, stderr=True), f"xboard-circus: {message}", "red")
 
 
@@ -29,7 +29,7 @@ def out() -> Console:
 
 
 class Progress:
-    """What a command that waits has to tell: each change once, on a terminal with something that turns meanwhile."""
+    """Print the progress of a command that waits: each change once, with a spinner on a terminal."""
 
     def __init__(self, console: Console) -> None:
         self._console = console

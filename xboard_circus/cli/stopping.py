@@ -1,4 +1,4 @@
-"""End circusd and see to it that everything below it is gone too."""
+"""Stop circusd and everything below it."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def _quit(instance: Instance, circusd: procs.Identity, progress: Progress, *, gi
                 client.quit(deadline=ASK_FOR)
                 return
             except CircusdBusy as busy:
-                if "arbiter_stop" in busy.reason:
+                if busy.running == "arbiter_stop":
                     return
                 progress.tell("how", f"circusd has to finish something first: {busy.reason}")
             except CircusdGone:
@@ -82,7 +82,7 @@ def _quit(instance: Instance, circusd: procs.Identity, progress: Progress, *, gi
 
 
 def _gone(wanted: list[procs.Identity], progress: Progress, *, give_up_at: float) -> bool:
-    """Wait until none of the *wanted* runs; tell which do when it takes longer than a moment."""
+    """Wait until none of the *wanted* runs; print those left when it takes longer than a moment."""
     began_at = time.monotonic()
     while left := _running(wanted):
         now = time.monotonic()

@@ -15,11 +15,10 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from xboard_circus.container import last_words
-from xboard_circus.container.init import Init
+from xboard_circus.container.first_process import Init
 from xboard_circus.container.volumes import complaints
 from xboard_circus.errors import XboardError
-from xboard_circus.host import runtime
+from xboard_circus.host import last_words, runtime
 
 DONE, TOLD, USAGE = 0, 1, 2
 INI = Path("circus.ini")
@@ -90,7 +89,7 @@ def _signal_of(code: int) -> str:
 def _told_of(code: int) -> str:
     if code > 128:
         return f"circusd was ended by {_signal_of(code)}; its workers go with it"
-    return f"circusd ended with exit code {code}" if code else "circusd was told to quit"
+    return f"circusd ended with exit code {code}" if code else "circusd received a stop request"
 
 
 def _overdue(instance: str) -> Callable[[], bool]:
@@ -120,7 +119,7 @@ def main(arguments: Sequence[str]) -> int:
     ini = INI.absolute()
     try:
         if list(arguments) == ["health"]:
-            from xboard_circus.container.health import look
+            from xboard_circus.container.health_check import look
 
             return look(ini)
         return run(ini)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from xboard_circus.circus_client import CircusdClient, CircusdGone, CommandRefused
+from xboard_circus.core.names import is_helper
 from xboard_circus.dashboard.answers import Answer
 from xboard_circus.dashboard.hub import Hub
 from xboard_circus.dashboard.poller import Server
@@ -111,7 +112,15 @@ class Orders:
         for worker in watcher["workers"]:
             if worker["pid"] == pid and self.order.given.get("started") in (None, worker["started"]):
                 return watcher, worker
-        raise Refused(404, Answer.NO_WORKER(watcher=watcher["name"]))
+        raise Refused(404, Answer.WORKER_IS_GONE(watcher=watcher["name"]))
+
+    def slot(self) -> tuple[Mapping[str, Any], int]:
+        """Return the watcher and the slot of a worker that is held; refused where no worker is held there."""
+        watcher, slot = self.watcher(), self.order.number("slot")
+        for worker in watcher["workers"]:
+            if worker.get("slot") == slot and worker.get("phase") == "held":
+                return watcher, slot
+        raise Refused(409, Answer.NOT_HELD(watcher=watcher["name"], slot=slot))
 
     def command(self, verb: str, done: Answer) -> str:
         name = self.watcher()["name"]
@@ -128,15 +137,15 @@ class Orders:
     def reload(self) -> str:
         watcher = self.watcher()
         if not watcher["armed"]:
-            return self.command("restart", Answer.CANNOT_ROLL)
+            raise Refused(409, Answer.NOT_ARMED(watcher=watcher["name"]))
         self.call("xboard_reload", name=watcher["name"])
-        return Answer.ROLLS(watcher=watcher["name"])
+        return Answer.RELOADS(watcher=watcher["name"])
 
     def all(self, verb: str, done: Answer) -> str:
         """Give one order for all watchers, but those that Circus or we ourselves are."""
         own = {self.hub.settings.watcher, HTTPD} if self.server.id == LOCAL else {HTTPD}
         told = self.server.told or {"watchers": []}
-        names = [each["name"] for each in told["watchers"] if each["name"] not in own and not _is_helper(each["name"])]
+        names = [each["name"] for each in told["watchers"] if each["name"] not in own and not is_helper(each["name"])]
         if not names:
             raise Refused(409, Answer.NO_WATCHERS())
         # One command and not one for each: circusd refuses a second one while the first is at work.
@@ -148,6 +157,12 @@ class Orders:
         watcher, worker = self.worker()
         self.call("kill", name=watcher["name"], pid=worker["pid"], waiting=False)
         return Answer.TOLD_TO_END(pid=worker["pid"], watcher=watcher["name"])
+
+    def retry(self) -> str:
+        """Start a held slot now, without waiting for the end of its pause."""
+        watcher, slot = self.slot()
+        self.call("xboard_retry", name=watcher["name"], slot=slot)
+        return Answer.RETRIES(slot=slot, watcher=watcher["name"])
 
     def replace(self) -> str:
         watcher, worker = self.worker()
@@ -186,10 +201,6 @@ class Orders:
         return Answer.ADDED(watcher=name)
 
 
-def _is_helper(name: str) -> bool:
-    return name.startswith("plugin:") or name in ("circusd-stats", HTTPD)
-
-
 def _add_server(hub: Hub, order: Order) -> str:
     endpoint, label = order.text("endpoint"), order.given.get("label") or ""
     if not is_endpoint(endpoint):
@@ -217,6 +228,7 @@ ON_CIRCUSD: Mapping[str, Callable[[Orders], str]] = {
     "stop_all": lambda orders: orders.all("stop", Answer.STOPS),
     "restart_all": lambda orders: orders.all("restart", Answer.RESTARTS),
     "kill": Orders.kill,
+    "retry": Orders.retry,
     "replace": Orders.replace,
     "add_watcher": Orders.add_watcher,
 }

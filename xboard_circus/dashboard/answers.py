@@ -1,14 +1,13 @@
-"""What the page's server answers: what it has done, or why it has not. In English; a page in another language takes
-these sentences apart as it does those of `core.sentences`.
-"""
+"""List the answers of the page's server: what it has done, or why it has not."""
 
 from __future__ import annotations
 
 from enum import unique
 
-from xboard_circus.core.sentences import Template
+from xboard_circus.core.reason import Template, catalogue
 
 
+@catalogue
 @unique
 class Answer(Template):
     """One answer."""
@@ -17,13 +16,13 @@ class Answer(Template):
     STARTED = "started {watchers}"
     STOPS = "stops {watchers}"
     RESTARTS = "restarts {watchers}"
-    CANNOT_ROLL = "restarts, as it can't be rolled: {watchers}"
-    ROLLS = "rolls {watcher} over"
-    HAS_PROCESSES = "{watcher} has {n} processes now"
-    ONE_MORE = "{watcher}: one process more"
-    ONE_LESS = "{watcher}: one process less"
-    TOLD_TO_END = "told {pid} of {watcher} to end"
-    REPLACES = "replaces {pid} of {watcher}, new one first"
+    RELOADS = "reloads {watcher}"
+    RETRIES = "starts #{slot} of {watcher} now"
+    HAS_PROCESSES = "{watcher} has {n} workers now"
+    ONE_MORE = "{watcher}: one worker more"
+    ONE_LESS = "{watcher}: one worker less"
+    TOLD_TO_END = "stops worker {pid} of {watcher}"
+    REPLACES = "reloads worker {pid} of {watcher}, new one first"
     ADDED = "added {watcher}"
     SHOWS = "shows {label}"
     SHOWS_NO_LONGER = "shows it no longer"
@@ -33,11 +32,12 @@ class Answer(Template):
     NEEDS_NUMBER = "{action} needs {name}, a whole number"
     NO_ACTION = "there is no such action"
     NO_SERVER = "there is no such server on this page"
-    NO_SERVER_TO_REMOVE = "there is no such server, or it stands in the ini file"
+    NO_SERVER_TO_REMOVE = "there is no such server, or it is set in the ini file"
     NO_WATCHER = "there is no such watcher"
-    NO_WORKER = "{watcher} has no such worker any more"
-    NO_WATCHERS = "there is no watcher to do it with"
-    NOT_ARMED = "{watcher} is not armed: no new worker can be had before the old one goes"
+    WORKER_IS_GONE = "{watcher} has no such worker any more"
+    NOT_HELD = "#{slot} of {watcher} is not held any more"
+    NO_WATCHERS = "there is no watcher for this action"
+    NOT_ARMED = "{watcher} is not armed: a new worker cannot start before the old one has ended"
     NO_ADDING = "adding watchers is off; dashboard.allow_add = True in the ini file turns it on"
     ODD_NAME = "a name has letters, digits, _ and - only"
     ODD_COMMAND = "the command has to be one line of at most 2000 characters"
@@ -51,25 +51,25 @@ class Answer(Template):
     NOT_WRITTEN = "{path}: cannot be written: {error}"
     NOT_READ = "{path} cannot be read: {error}"
     NO_LOG = "there is no such log"
-    NOT_FROM_HERE = "what is on another host's disk is not seen from here"
-    NO_LEDGER = "no ledger is kept"
-    NOTHING_RECORDED = "nothing is recorded of {whom} that would need a reason"
+    NOT_FROM_HERE = "files on another host's disk cannot be read from here"
+    NO_LEDGER = "no ledger is written"
+    NOTHING_RECORDED = "no end or decision is recorded for {what}"
     LINES_LEFT_OUT = "[{n} lines left out: more than a page can show]"
     LOG_LOST = "[{path} cannot be read any more: {error}]"
-    NOT_ASKED = "not asked yet"
+    NOT_ASKED = "not polled yet"
     UNREADABLE = "its answer can't be read: {error}"
 
     # Not allowed
     LOG_IN = "log in first"
     OUT_OF_DATE = "the page is out of date; load it again"
-    ONLY_LOOKS = "this token can only look"
+    ONLY_LOOKS = "this token is read-only"
     TOO_MANY_TOKENS = "too many wrong tokens; try again in {wait}"
-    TOKEN_WANTED = "a token is wanted"
-    JSON_WANTED = "JSON with an action is wanted"
+    TOKEN_WANTED = "a token is required"
+    JSON_WANTED = "JSON with an action is required"
     ONLY_GET_AND_POST = "only GET and POST"
     OTHER_SITE = "sent by another site's page"
-    BODY = "a body of at most {n} bytes, with its length, is taken"
+    BODY = "a body of at most {n} bytes, with its length, is accepted"
     ODD_HOST = (
-        "the name in this address: it is none of this page's; if it is to be, write it into dashboard.hosts of the "
+        "the host name in this address is not one of this page's; to allow it, add it to dashboard.hosts in the "
         "ini file"
     )

@@ -17,7 +17,8 @@ from jinja2 import Environment, PackageLoader
 from starlette.exceptions import HTTPException
 
 from xboard_circus import __version__
-from xboard_circus.core.reasons import one_line
+from xboard_circus.core.durations import seconds
+from xboard_circus.core.reason import one_line, with_say
 from xboard_circus.core.sentences import Say
 from xboard_circus.dashboard import metrics, translations
 from xboard_circus.dashboard.access import Access
@@ -30,9 +31,11 @@ from xboard_circus.dashboard.settings import LOCAL, Settings
 from xboard_circus.dashboard.stream import EventStream
 from xboard_circus.errors import XboardError
 from xboard_circus.logs import LogFile
+from xboard_circus.translations import sentences
 
 HERE = Path(__file__).resolve().parent
 MOST_EVENTS = 1000
+ROLES = {"admin": Say.ROLE_ADMIN, "reader": Say.ROLE_READER}
 
 
 def create_app(settings: Settings, *, clock: Callable[[], float] = time.monotonic) -> FastAPI:
@@ -70,7 +73,7 @@ def _pages(app: FastAPI, hub: Hub, access: Access) -> None:
         language = translations.choose(cookies.get(translations.COOKIE), headers.get("accept-language"))
         text = templates.get_template(name).render(
             text=translations.catalogue(language),
-            sentences=translations.sentences(language),
+            sentences=sentences(language),
             language=language,
             languages=translations.LANGUAGES,
             theme=translations.theme(cookies.get(translations.THEME_COOKIE)),
@@ -105,7 +108,7 @@ def _pages(app: FastAPI, hub: Hub, access: Access) -> None:
             return page("login.html", request, 401, csrf="", error="login.wrong")
         wait = str(max(1, round(tried)))
         if "text/html" not in request.headers.get("accept", ""):
-            return refusal(429, Answer.TOO_MANY_TOKENS(wait=f"{wait} s"), {"retry-after": wait})
+            return refusal(429, Answer.TOO_MANY_TOKENS(wait=seconds(int(wait))), {"retry-after": wait})
         refused = page("login.html", request, 429, csrf="", error="login.limited")
         refused.headers["retry-after"] = wait
         return refused
@@ -212,9 +215,9 @@ def _api(app: FastAPI, hub: Hub, access: Access) -> None:
             given = None
         if not isinstance(given, dict) or not isinstance(given.get("action"), str):
             raise HTTPException(400, Answer.JSON_WANTED())
-        by = Say.BY_PAGE(role=session.role, address=access.address_of(request))
+        by = Say.BY_PAGE(role=ROLES[session.role](), address=access.address_of(request))
         message = await carry_out(hub, Order(action=given["action"], given=given, by=by))
-        return JSONResponse({"ok": True, "message": message})
+        return JSONResponse({"ok": True, **with_say(message, "message")})
 
 
 def _log(evidence: Evidence, log_id: str) -> LogFile:

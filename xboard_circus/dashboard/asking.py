@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from xboard_circus.checks.file_rules import is_loopback, split_endpoint
 from xboard_circus.circus_client import CircusdClient, CommandRefused
+from xboard_circus.core.state_schema import State, WatcherEntry, WorkerEntry, parse_state
 from xboard_circus.core.unarmed import unarmed_watcher, unarmed_worker
 from xboard_circus.dashboard import views
-from xboard_circus.dashboard.measures import Measures
+from xboard_circus.dashboard.measures import Key, Measure, Measures
 from xboard_circus.host import procs
 from xboard_circus.options.kinds import Size, WrongValueError
 
@@ -33,32 +34,29 @@ class Questions:
 
     def ask(self) -> Told:
         """Return circusd, probers, watchers and sockets; XboardError where there is no answer in time."""
+        is_time = self._clock() - self._seldom_at >= SELDOM
         try:
             state = self.client.state(deadline=self._deadline)
         except CommandRefused:
-            state = None
-        is_time = self._clock() - self._seldom_at >= SELDOM
+            state = self._stock(is_time)
         if is_time:
             self._sockets = self._ask_sockets()
-        if state is None:
-            state = self._stock(is_time)
         circusd = state["circusd"]
         is_here = circusd["started"] and procs.start_time(circusd["pid"]) == circusd["started"]
         workers = [each for watcher in state["watchers"] for each in watcher["workers"]]
+        measures: Mapping[Key, Measure] = {}
+        stats = self._stats
         if is_here:
-            measures = self._measures.take((each["pid"], each["started"]) for each in workers)
-        else:
-            measures = {}
-            if is_time:
-                self._stats = self._ask_stats()
-            for each in workers:
-                each.update(self._stats.get(each["pid"], {}))
+            measures = self._measures.take((each["pid"], each["started"] or 0) for each in workers)
+            stats = {}
+        elif is_time:
+            stats = self._stats = self._ask_stats()
         if is_time:
             self._seldom_at = self._clock()
         return {
             "circusd": circusd,
             "probers": state["probers"],
-            "watchers": [views.watcher(each, measures) for each in state["watchers"]],
+            "watchers": [views.watcher(each, measures, stats) for each in state["watchers"]],
             "sockets": self._sockets,
             "cpu_seconds": {pid: measure.cpu_seconds for (pid, _), measure in measures.items()},
         }
@@ -76,7 +74,7 @@ class Questions:
             if isinstance(info, dict)
         }
 
-    def _stock(self, is_time: bool) -> Told:
+    def _stock(self, is_time: bool) -> State:
         """Ask a circusd that has only Circus's own commands, for the same shape."""
         call = self.client.call
         pid = int(call("dstats", deadline=self._deadline)["info"]["pid"])
@@ -88,23 +86,20 @@ class Questions:
             self._options = {
                 name: call("options", name=name, deadline=self._deadline)["options"] for name in sorted(statuses)
             }
-        return {
-            "circusd": {
-                "pid": pid,
-                "started": started,
-                "version": None,
-                "endpoint": self.client.endpoint,
-                "uptime": procs.age(started) if started else None,
-            },
-            "probers": [],
-            "watchers": [
-                _stock_watcher(name, status, self._options[name], infos.get(name, {}), is_here=bool(started))
-                for name, status in sorted(statuses.items())
-            ],
+        circusd = {
+            "pid": pid,
+            "started": started,
+            "endpoint": self.client.endpoint,
+            "uptime": procs.age(started) if started else None,
         }
+        watchers = [
+            _stock_watcher(name, status, self._options[name], infos.get(name, {}), is_here=bool(started))
+            for name, status in sorted(statuses.items())
+        ]
+        return parse_state({"circusd": circusd, "watchers": watchers})
 
 
-def _stock_watcher(name: str, status: str, options: Told, infos: Told, *, is_here: bool) -> Told:
+def _stock_watcher(name: str, status: str, options: Told, infos: Told, *, is_here: bool) -> WatcherEntry:
     return unarmed_watcher(
         name=name,
         status=status,
@@ -114,14 +109,14 @@ def _stock_watcher(name: str, status: str, options: Told, infos: Told, *, is_her
     )
 
 
-def _stock_worker(pid: int, told: Told | str, *, is_here: bool) -> Told:
+def _stock_worker(pid: int, told: Told | str, *, is_here: bool) -> WorkerEntry:
     # Of a process that has just ended, Circus tells a sentence in place of the figures.
     info: Told = told if isinstance(told, dict) else {}
     return unarmed_worker(
         pid=pid,
         started=(procs.start_time(pid) or 0) if is_here else 0,
         wid=info.get("wid"),
-        state="ready" if info else "stopping",
+        leaves=not info,
         age=info.get("age"),
     )
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import contextlib
 import re
 import time
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from xboard_circus.core.names import bus_name
+from xboard_circus.core.reason import with_say
 from xboard_circus.dashboard.answers import Answer
 from xboard_circus.dashboard.settings import Settings
 from xboard_circus.dashboard.views import masked
@@ -47,7 +47,8 @@ class Evidence:
 
     def logs(self) -> list[dict[str, Any]]:
         """Return what there is to read."""
-        return [{"id": each.id, "title": each.title, "watcher": each.watcher} for each in self._logs.values()]
+        logs = self._logs.values()
+        return [{"id": each.id, **with_say(each.title, "title"), "watcher": each.watcher} for each in logs]
 
     def log(self, log_id: str) -> LogFile | None:
         """Return the log of that id, or None."""
@@ -74,15 +75,22 @@ class Evidence:
         if self.ledger is None:
             story = Story(Answer.NO_LEDGER(), [], [])
         elif (told := asked(self.ledger, watcher=watcher, pid=pid)) is None:
-            story = Story(Answer.NOTHING_RECORDED(whom=pid or watcher or "anything"), [], [])
+            story = Story(Answer.NOTHING_RECORDED(what=pid or watcher or "anything"), [], [])
         else:
             story = story_of(*told, now=time.time())
-        safe = Story(
-            safe_text(story.headline),
-            [(title, safe_text(fact)) for title, fact in story.facts],
-            [(title, [safe_text(line) for line in lines]) for title, lines in story.blocks],
+        safe: Story = Story(
+            masked(story.headline),
+            [(title, masked(fact)) for title, fact in story.facts],
+            [(title, masked(lines)) for title, lines in story.blocks],
         )
-        return {"text": text_of(safe), **asdict(safe)}
+        return {
+            "text": text_of(safe),
+            **with_say(safe.headline, "headline"),
+            "facts": [{"title": title, **with_say(fact, "text")} for title, fact in safe.facts],
+            "blocks": [
+                {"title": title, "lines": [with_say(line, "text") for line in lines]} for title, lines in safe.blocks
+            ],
+        }
 
 
 def new_lines(follower: LogFollower) -> tuple[int, list[str]]:
@@ -105,7 +113,7 @@ def _shown(record: Record) -> dict[str, Any]:
         "pid": record.pid,
         "wid": record.wid,
         "cause": record.cause,
-        "reason": masked(record.reason),
+        **with_say(masked(record.reason)),
         "data": masked(record.data),
     }
     return shown

@@ -16,6 +16,7 @@ from typing import Any
 import anyio
 
 from xboard_circus.core.logins import LoginLimiter
+from xboard_circus.core.reason import with_say
 from xboard_circus.dashboard.answers import Answer
 from xboard_circus.dashboard.evidence import Evidence, new_lines
 from xboard_circus.dashboard.poller import Server
@@ -158,7 +159,7 @@ class Hub:
         return self.board.follow(role, lambda: event("state", self.state(role)), holds=holds)
 
     async def follow_log(self, log: LogFile, *, holds: Callable[[], bool]) -> AsyncIterator[bytes]:
-        """Yield the lines of a log as they are written, as events; and as notes what we have to say between them."""
+        """Yield new lines of a log, one event for each batch, and notes of our own between them."""
         self.readers += 1
         follower: LogFollower | None = None
         try:
@@ -168,16 +169,15 @@ class Hub:
             while holds():
                 left_out, lines = await self.in_thread(new_lines, follower)
                 if lines:
-                    notes = [Answer.LINES_LEFT_OUT(n=left_out)] if left_out else []
-                    events = [*(("note", note) for note in notes), *(("line", line) for line in lines)]
-                    yield b"".join(event(name, json_text(words)) for name, words in events)
+                    note = event("note", json_text(with_say(Answer.LINES_LEFT_OUT(n=left_out)))) if left_out else b""
+                    yield note + event("lines", json_text(lines))
                     quiet_since = self.clock()
                 elif self.clock() - quiet_since > HEARTBEAT_EVERY:
                     yield HEARTBEAT
                     quiet_since = self.clock()
                 await asyncio.sleep(LOG_EVERY)
         except OSError as error:
-            yield event("note", json_text(Answer.LOG_LOST(path=log.path, error=error.strerror)))
+            yield event("note", json_text(with_say(Answer.LOG_LOST(path=log.path, error=error.strerror))))
         finally:
             self.readers -= 1
             if follower is not None:

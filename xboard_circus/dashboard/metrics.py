@@ -11,33 +11,34 @@ from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamil
 from prometheus_client.registry import Collector
 
 from xboard_circus.core.causes import Cause
-from xboard_circus.core.states import PortState, WorkerState
+from xboard_circus.core.states import PortState
+from xboard_circus.core.verdict import Word, word_of, worker_words
 from xboard_circus.dashboard.hub import Hub
 from xboard_circus.dashboard.poller import Server
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
-_WORKER = ["server", "watcher", "wid", "pid"]
+_WORKER = ["server", "watcher", "slot", "pid"]
 
 # (name, help, how it is found in what the page is shown of a worker)
 _OF_WORKERS: tuple[tuple[str, str, Callable[[Any], float | None]], ...] = (
     ("xboard_worker_resident_memory_bytes", "Resident memory of a worker.", lambda each: each["rss"]),
     ("xboard_worker_age_seconds", "Time since a worker was started.", lambda each: each["age"]),
     ("xboard_worker_probe_duration_seconds", "How long the last probe of a worker took.", lambda each: each["latency"]),
-    ("xboard_worker_loop_lag_seconds", "How late a worker's event loop was.", lambda each: each["probe"].get("lag")),
+    ("xboard_worker_loop_lag_seconds", "How late a worker's event loop was.", lambda each: each["probe"]["lag"]),
     (
         "xboard_worker_threads_used",
         "Threads of a worker's pool that are at work.",
-        lambda each: each["probe"].get("threads_used"),
+        lambda each: each["probe"]["threads_used"],
     ),
     (
         "xboard_worker_threads_limit",
         "Threads that a worker's pool may have.",
-        lambda each: each["probe"].get("threads_limit"),
+        lambda each: each["probe"]["threads_limit"],
     ),
     (
         "xboard_worker_requests_in_progress",
         "Requests that a worker is at.",
-        lambda each: each["probe"].get("requests_active"),
+        lambda each: each["probe"]["requests_active"],
     ),
 )
 
@@ -108,6 +109,7 @@ def _of_watchers(watchers: list[tuple[str, Any]]) -> Iterator[Metric]:
     labels = ["server", "watcher"]
     wanted = GaugeMetricFamily("xboard_watcher_processes_wanted", "How many workers there are to be.", labels=labels)
     active = GaugeMetricFamily("xboard_watcher_active", "Whether a watcher is active, not stopped.", labels=labels)
+    verdict = GaugeMetricFamily("xboard_watcher_verdict", "1 for the verdict.", labels=[*labels, "verdict"])
     states = GaugeMetricFamily("xboard_workers", "Workers by state.", labels=[*labels, "state"])
     ends = CounterMetricFamily(
         "xboard_worker_restarts",
@@ -120,15 +122,17 @@ def _of_watchers(watchers: list[tuple[str, Any]]) -> Iterator[Metric]:
         "Time until a cooling slot is tried again; 0: none cools.",
         labels=labels,
     )
-    spent = GaugeMetricFamily("xboard_watcher_budget_spent", "Failures within the window.", labels=labels)
-    limit = GaugeMetricFamily("xboard_watcher_budget_limit", "Failures from which on slots cool down.", labels=labels)
+    used = GaugeMetricFamily("xboard_watcher_budget_used", "How much of the restart budget is used.", labels=labels)
+    limit = GaugeMetricFamily("xboard_watcher_budget_limit", "How large the restart budget is.", labels=labels)
     port = GaugeMetricFamily("xboard_watcher_port_state", "1 for the state the port is in.", labels=[*labels, "state"])
     for server, each in watchers:
         at = [server, each["name"]]
         wanted.add_metric(at, each["numprocesses"])
         active.add_metric(at, float(each["status"] == "active"))
-        found = [worker["state"] for worker in each["workers"]]
-        for state in sorted({*(state.value for state in WorkerState), *found}):
+        for word in Word:
+            verdict.add_metric([*at, word.value], float(each["verdict"]["word"] == word.value))
+        found = [word_of(worker) for worker in each["workers"]]
+        for state in sorted(worker_words()):
             states.add_metric([*at, state], found.count(state))
         if not each["armed"]:
             continue
@@ -137,12 +141,12 @@ def _of_watchers(watchers: list[tuple[str, Any]]) -> Iterator[Metric]:
         restarts.add_metric(at, each["restarts"])
         cooldown.add_metric(at, each["cooldown_until"] or 0.0)
         if each["budget"]:
-            spent.add_metric(at, each["budget"]["spent"])
+            used.add_metric(at, each["budget"]["used"])
             limit.add_metric(at, each["budget"]["limit"])
         if each["port"]:
             for state in sorted({*(state.value for state in PortState), each["port"]["state"]}):
                 port.add_metric([*at, state], float(state == each["port"]["state"]))
-    yield from (wanted, active, states, ends, restarts, cooldown, spent, limit, port)
+    yield from (wanted, active, verdict, states, ends, restarts, cooldown, used, limit, port)
 
 
 def _of_workers(watchers: list[tuple[str, Any]], servers: dict[str, Server]) -> Iterator[Metric]:
@@ -152,11 +156,11 @@ def _of_workers(watchers: list[tuple[str, Any]], servers: dict[str, Server]) -> 
     for server, watcher in watchers:
         used = (servers[server].told or {}).get("cpu_seconds", {})
         for each in watcher["workers"]:
-            labels = [server, watcher["name"], str(each["wid"]), str(each["pid"])]
+            labels = [server, watcher["name"], str(each["slot"]), str(each["pid"])]
             for family, (_, _, find) in zip(families, _OF_WORKERS, strict=True):
                 if (value := find(each)) is not None:
                     family.add_metric(labels, value)
-            if each["probe"].get("requests_served") is not None:
+            if each["probe"]["requests_served"] is not None:
                 served.add_metric(labels, each["probe"]["requests_served"])
             if each["pid"] in used:
                 cpu.add_metric(labels, used[each["pid"]])

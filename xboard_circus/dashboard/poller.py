@@ -11,7 +11,7 @@ from typing import Any
 
 import anyio
 
-from xboard_circus.core.reasons import one_line
+from xboard_circus.core.reason import one_line, with_say
 from xboard_circus.dashboard.answers import Answer
 from xboard_circus.dashboard.asking import Questions, Told
 from xboard_circus.dashboard.history import History
@@ -89,7 +89,7 @@ class Server:
             "endpoint": self.endpoint,
             "reachable": self.is_reachable,
             "age": self.age(),
-            "error": self.error,
+            **with_say(self.error, "error"),
             "circusd": circusd and {name: circusd.get(name) for name in ("pid", "version", "uptime")},
             "probers": told["probers"],
             "watchers": told["watchers"],
@@ -105,7 +105,7 @@ class Server:
             return
         except Exception as error:  # the boundary of this thread: a circusd of another version may tell anything
             if self.is_reachable or self.told is None:
-                log.exception("What circusd at %s tells can't be read", self.endpoint)
+                log.exception("The state of circusd at %s cannot be parsed", self.endpoint)
             self.is_reachable, self.error = False, one_line(Answer.UNREADABLE(error=repr(error)))
             return
         self.told, self._answered_at = told, self._clock()

@@ -13,6 +13,7 @@ from starlette.responses import JSONResponse, RedirectResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from xboard_circus.core.origins import is_for_us, is_same_site
+from xboard_circus.core.reason import with_say
 from xboard_circus.dashboard.answers import Answer
 
 LONGEST_BODY = 65_536
@@ -118,4 +119,4 @@ class Guarded:
 
 def refusal(status: int, message: str, headers: dict[str, str] | None = None) -> JSONResponse:
     """Return an answer that says no, and why."""
-    return JSONResponse({"ok": False, "message": message}, status, headers)
+    return JSONResponse({"ok": False, **with_say(message, "message")}, status, headers)

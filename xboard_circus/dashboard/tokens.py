@@ -18,7 +18,7 @@ Role = Literal["admin", "reader"]
 FILE = "dashboard.token"
 LONGEST = 200
 _TEXT = """\
-# Opens the dashboard. Whoever has admin can stop the backend; reader can only look. Keep the mode 0600.
+# Tokens of the dashboard. The admin token can stop the backend; the reader token is read-only. Keep the mode 0600.
 # Delete this file and restart the dashboard for new ones; everybody is logged out then.
 admin = {admin}
 reader = {reader}

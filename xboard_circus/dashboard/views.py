@@ -7,34 +7,38 @@ from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
 
+from xboard_circus.core.reason import Reason
+from xboard_circus.core.state_schema import WatcherEntry, WorkerEntry
 from xboard_circus.dashboard.measures import Key, Measure
 from xboard_circus.masking import MASK, safe_command, safe_text
 
 _COMMANDS = ("cmd", "args")
 _SECRET = re.compile(r"env|passw|secret|token|credential|key|dsn|auth", re.IGNORECASE)
-_PLAIN = frozenset({"name", "state", "status", "probe", "host"})
+_PLAIN = frozenset({"name", "state", "status", "probe", "host", "phase", "role", "health", "held_by", "word", "worst"})
+NO_STATS: Mapping[int, Mapping[str, Any]] = {}
 
 
-def watcher(told: Mapping[str, Any], measures: Mapping[Key, Measure]) -> dict[str, Any]:
-    """Return what the page is shown of a watcher of ``xboard_state``."""
-    workers = [worker(each, measures) for each in told["workers"]]
+def watcher(
+    told: WatcherEntry, measures: Mapping[Key, Measure], stats: Mapping[int, Mapping[str, Any]] = NO_STATS
+) -> dict[str, Any]:
+    """Return what the page is shown of a watcher of ``xboard_state``; *stats* are Circus's figures, by pid."""
+    workers = [worker(each, measures, stats.get(each["pid"], {})) for each in told["workers"]]
     waits = [each["next_try"] for each in workers if each["next_try"] is not None]
     shown: dict[str, Any] = masked({key: value for key, value in told.items() if key not in ("workers", "options")})
     return {
         **shown,
-        "options": {key: option(key, value) for key, value in (told.get("options") or {}).items()},
-        "next_try": min(waits, default=told.get("cooldown_until")),
+        "options": {key: option(key, value) for key, value in told["options"].items()},
+        "next_try": min(waits, default=told["cooldown_until"]),
         "workers": workers,
     }
 
 
-def worker(told: Mapping[str, Any], measures: Mapping[Key, Measure]) -> dict[str, Any]:
+def worker(told: WorkerEntry, measures: Mapping[Key, Measure], stats: Mapping[str, Any]) -> dict[str, Any]:
     """Return what the page is shown of a worker; what cannot be measured from here is what its probe told."""
-    found = measures.get((told["pid"], told["started"]))
-    probe = told.get("probe") or {}
+    found = measures.get((told["pid"], told["started"] or 0))
     shown: dict[str, Any] = masked(told)
-    shown["rss"] = found.rss if found is not None else told.get("rss", probe.get("rss"))
-    shown["cpu"] = found.cpu if found is not None else told.get("cpu")
+    shown["rss"] = found.rss if found is not None else stats.get("rss", told["probe"]["rss"])
+    shown["cpu"] = found.cpu if found is not None else stats.get("cpu")
     return shown
 
 
@@ -49,6 +53,8 @@ def option(name: str, value: object) -> object:
 
 def masked(value: Any, key: str = "") -> Any:
     """Return *value* with the secrets in its strings masked, however deep they are."""
+    if isinstance(value, Reason):
+        return Reason.from_data(masked(value.as_data())) or _masked_text(str(value))
     if isinstance(value, str):
         return value if key in _PLAIN else _masked_text(value)
     if isinstance(value, Mapping):

@@ -55,7 +55,7 @@ def log_files(config: Config) -> list[LogFile]:
     for each in (*_of_watchers(config), *_of_circusd(config), *_of_plugins(config), *_of_monitor(config)):
         path = Path(os.path.normpath(each.path))
         if path in found:
-            title = f"{found[path].title}, {each.title}"
+            title = Say.LOGS(titles=[found[path].title, each.title])
             found[path] = replace(found[path], title=title, old_files=max(found[path].old_files, each.old_files))
             continue
         found[path] = replace(each, id=_unique(each.id, taken), path=path)
@@ -105,7 +105,7 @@ def _of_plugins(config: Config) -> Iterator[LogFile]:
 
 
 def _of_monitor(config: Config) -> Iterator[LogFile]:
-    """Yield the monitor's log where there is one: most circusds are watched by systemd, Docker or nobody."""
+    """Yield the monitor's log where there is one: most circusds run without one, under systemd or Docker."""
     found = LogFile("monitor", Say.LOG_OF_MONITOR(), config.folder / MONITOR_LOG, None, MONITOR_OLD_FILES)
     if found.path.exists() or found.old():
         yield found

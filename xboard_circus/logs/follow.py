@@ -80,7 +80,7 @@ class LogFollower:
         return [decoded(line) for line in lines]
 
     def _go_on(self) -> bool:
-        """Turn to the file that was begun after the one that is read to its end; False where there is none yet."""
+        """Switch to the file after the one that is read to its end; False where it does not exist yet."""
         following = None if self._descriptor is None else self._following()
         if following is None:
             return False

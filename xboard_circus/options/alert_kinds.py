@@ -36,7 +36,7 @@ class Text:
 
 
 @dataclass(frozen=True)
-class Words:
+class WordList:
     """Some of a few words, with commas between them."""
 
     words: tuple[str, ...]

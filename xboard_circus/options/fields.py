@@ -14,9 +14,10 @@ from xboard_circus.options.kinds import (
     Count,
     Endpoints,
     FilePath,
+    Headers,
     Host,
     HostNames,
-    Kind,
+    OptionKind,
     Seconds,
     Size,
     Url,
@@ -27,33 +28,52 @@ from xboard_circus.options.kinds import (
 PortPolicy = Literal["orphans", "any", "never"]
 
 
-def _option(default: object, kind: Kind, text: str, *, example: str = "") -> Any:
+def _option(default: object, kind: OptionKind, text: str, *, example: str = "") -> Any:
     return field(default=default, metadata={"kind": kind, "help": text, "example": example})
 
 
 @dataclass(frozen=True, slots=True)
 class HealthOptions:
-    """When a worker counts as wedged, sick or ready."""
+    """When a worker counts as hung, sick or ready."""
 
     live_path: str | None = _option(
         None,
         UrlPath(),
-        "Path of the app that must answer 2xx while a worker is fit to live. Leave it out and only the event loop is"
-        " watched; never let it touch a database, or an outage there gets workers replaced.",
+        "Path of the app that shows that a worker works. No answer or a 5xx is a failure; a new worker is up at the"
+        " first good answer. Without it only the event loop is watched. Keep it free of databases, otherwise an"
+        " outage there gets workers replaced.",
         example="/health/live",
     )
     ready_path: str | None = _option(
         None,
         UrlPath(),
-        "Path of the app that answers 2xx when a worker can serve. A failure is shown and holds up a rolling reload,"
-        " and nobody is killed for it. Set it where a worker needs a while after its start.",
+        "Path of the app that answers 2xx when a worker is ready. A failure is shown and holds up a reload; it"
+        " never kills a worker. Set it where a worker needs a while after its start.",
         example="/health/ready",
+    )
+    host: str = _option(
+        "localhost",
+        Host(),
+        "Host header of the probe. Set it where the app refuses others (TrustedHostMiddleware, Django's"
+        " ALLOWED_HOSTS). A change applies to workers that start later.",
+    )
+    scheme: Literal["http", "https"] = _option(
+        "http",
+        Choice(("http", "https")),
+        "Scheme of the probe's request, as the app sees it. Set https where the app redirects http.",
+    )
+    headers: tuple[str, ...] | None = _option(
+        None,
+        Headers(),
+        "Headers of the probe's request, as Name: value, separated by commas. They are shown with the options: put"
+        " no secret here.",
+        example="X-Forwarded-Proto: https, X-Probe: 1",
     )
     url: str | None = _option(
         None,
         Url(),
-        "Address to probe where the command is not xboard_circus.worker and has no private socket. Then nobody can"
-        " tell which of several workers is sick.",
+        "Address to probe where the command is not xboard_circus.worker, so that it has no private socket. With"
+        " more than one worker, the sick one cannot be identified, so none is replaced.",
         example="http://127.0.0.1:8000/health",
     )
     period: float = _option(
@@ -64,8 +84,8 @@ class HealthOptions:
     timeout: float = _option(
         2.0,
         Seconds(),
-        "Time for a whole probe, connect to last byte. Raise it where the app blocks its loop for longer than this"
-        " on purpose.",
+        "Time for a whole probe, from connect to the last byte. Raise it where the app blocks its event loop for"
+        " longer on purpose.",
     )
     failure_threshold: int = _option(
         3,
@@ -75,82 +95,87 @@ class HealthOptions:
     success_threshold: int = _option(
         1,
         Count(),
-        "Good probes in a row before a sick worker counts as well again. Raise it for a worker that flickers.",
+        "Good probes in a row before a sick worker is ok again. Raise it for a worker that flickers.",
     )
     startup_timeout: float = _option(
         60.0,
         Seconds(),
-        "Time that a worker may take to get ready before it is replaced. Raise it for an app that loads much.",
+        "Terminate workers that are not up within this time: lifespan done, live path answered. It counts as a"
+        " failed start. Raise it for an app that loads much.",
     )
     max_unavailable: int = _option(
         1,
         Count(),
-        "Workers of a watcher that may be in replacement for sickness at once. Raise it with many workers.",
+        "Sick workers of a watcher that may be replaced at the same time. Raise it with many workers.",
     )
 
 
 @dataclass(frozen=True, slots=True)
 class RestartOptions:
-    """How often a worker that fails is started again."""
+    """When a worker that failed is started again."""
 
     burst: int = _option(
         5,
         Count(high=10_000),
-        "Failures of one worker within the window before it cools down. Lower it where a restart costs much.",
+        "Failures of one slot within restart.window before it cools down. Lower it where a start costs much.",
     )
     window: float = _option(
         600.0,
         Seconds(),
-        "Length of the window in which failures are counted. Must be longer than the burst takes, or the limit"
-        " could never be reached.",
+        "Length of the window in which failures are counted. It must be longer than the waits of a whole burst,"
+        " otherwise the limit is never reached.",
     )
     delay: float = _option(
         1.0,
         Seconds(),
-        "Wait before the second restart in a row; the first is at once. Doubles with every further one.",
+        "Wait before the second start in a row; the first is at once. It doubles with each further failure, and"
+        " counts from the slot's last start. A spare takes the place when the wait ends.",
     )
     delay_max: float = _option(
         60.0,
         Seconds(),
-        "Longest wait that the doubling comes to. Lower it where an app is often mended while it waits.",
+        "Longest wait that the doubling reaches, and the longest of all waits while no worker of the watcher is up."
+        " Lower it to be back sooner after an outage.",
     )
     cooldown: float = _option(
         300.0,
         Seconds(),
-        "Time between two tries of a worker that is past its burst; it is tried for ever. Lower it to be back"
-        " sooner after an outage, raise it where every try costs much.",
+        "Time between two tries of a slot that has used up its restart budget, counted from its last start; it is"
+        " tried for ever. While no worker of the watcher is up, restart.delay_max applies instead. A spare takes the"
+        " place when the wait ends.",
     )
     reset_after: float = _option(
         300.0,
         Seconds(),
-        "Time that a worker has to be ready before its failures are forgotten. Raise it for an app that dies late.",
+        "Time that a worker must be up before its failures are forgotten. Raise it for an app that dies late.",
     )
 
 
 @dataclass(frozen=True, slots=True)
 class PortOptions:
-    """What may be done to whoever holds the watcher's port."""
+    """Which processes may be killed to free the watcher's port."""
 
     policy: Literal["orphans", "any", "never"] = _option(
         "orphans",
         Choice(("orphans", "any", "never")),
-        "Whom to stop: orphans of this instance, any holder of the port (for a host that runs nothing else), or"
-        " never anyone.",
+        "Which processes may be killed to free the port: `orphans` (left by this instance), `any` (for a host that"
+        " runs nothing else), `never`.",
     )
     grace: float = _option(
         5.0,
         Seconds(low=0.0),
-        "Time between SIGTERM and SIGKILL for an orphan on the port. Raise it where it has to finish long requests.",
+        "Time between SIGTERM and SIGKILL for an orphan on the port. Raise it where orphans have long requests to"
+        " finish.",
     )
     retry: float = _option(
         10.0,
         Seconds(),
-        "Time between two tries of a port that somebody else holds. Lower it to be up sooner when it gets free.",
+        "Time between two tries of a taken port. Lower it to be up sooner once the port is free.",
     )
     host: str = _option(
         "127.0.0.1",
         Host(),
-        "Address that a server binds by itself, without a [socket:...] of Circus. Write what its command says.",
+        "Address that a server binds by itself, without a [socket:...] of Circus. Write the one in its command.",
     )
     port: int | None = _option(
         None,
@@ -162,7 +187,7 @@ class PortOptions:
 
 @dataclass(frozen=True, slots=True)
 class WorkerOptions:
-    """How many spares there are, and when a worker is replaced although it is well."""
+    """How many spares to keep, and when to replace a healthy worker."""
 
     spares: int = _option(
         0,
@@ -190,38 +215,39 @@ class WorkerOptions:
 
 @dataclass(frozen=True, slots=True)
 class DashboardOptions:
-    """What the page may do, and whose it is. Read by the dashboard's own watcher only."""
+    """What the page may do, and its names. Read by the dashboard's own watcher only."""
 
     allow_add: bool = _option(
         False,
         YesNo(),
-        "Let an administrator add watchers on the page. A watcher is a command: who has the token can then run any.",
+        "Let an administrator add watchers on the page. A watcher is a command, so anyone with the token can then"
+        " run any command.",
     )
     root_path: str | None = _option(
         None,
         UrlPath(),
-        "Path below which a proxy in front shows the page. Leave it out where the page has a host of its own.",
+        "Path below which a proxy serves the page. Leave it out where the page has a host name of its own.",
         example="/ops",
     )
     hosts: tuple[str, ...] | None = _option(
         None,
         HostNames(),
-        "Names under which the page is asked for, beside localhost and addresses in figures. Any other is refused:"
-        " it could be a stranger's name that points here.",
+        "Host names of the page, besides localhost and IP addresses. Requests for any other name are refused,"
+        " because a stranger's name may point here (DNS rebinding).",
         example="ops.example.org",
     )
     folder: str | None = _option(
         None,
         FilePath(),
-        "Where dashboard.token and what the page remembers are kept, in place of the folder of this file. Move it where"
-        " that cannot be written to, as in a container.",
+        "Folder of dashboard.token and of the page's settings; by default that of this file. Move it where that is"
+        " read-only, as in a container.",
         example="/var/lib/xboard",
     )
     endpoints: tuple[str, ...] | None = _option(
         None,
         Endpoints(),
-        "More circusds to show on the page. They take orders from whoever can reach them: let that be a tunnel or a"
-        " network of your own.",
+        "Endpoints of more circusds to show on the page. An endpoint has no password, so reach it through a tunnel"
+        " or a private network only.",
         example="tcp://10.0.0.7:5555",
     )
 
@@ -244,7 +270,8 @@ class LedgerOptions:
     file: str = _option(
         "ledger.db",
         FilePath(),
-        "SQLite file that events are written to, from circusd's folder. Move it to a disk that outlives a container.",
+        "SQLite file that events are written to, relative to circusd's folder. Move it to a disk that outlives a"
+        " container.",
     )
     keep_days: float = _option(
         30.0,
@@ -260,18 +287,18 @@ class LedgerOptions:
 
 @dataclass(frozen=True, slots=True)
 class IncidentOptions:
-    """When the ``[alert:...]`` sections are told something."""
+    """When an alert is sent to the ``[alert:...]`` sections."""
 
     down_after: float = _option(
         30.0,
         Seconds(),
-        "Time without a ready worker, or without an answer of circusd's, after which an alert says so. Raise it where"
-        " the app takes longer to start.",
+        "Send an alert after this time without a worker that is up, or without an answer from circusd. Raise it"
+        " where the app takes longer to start.",
     )
     recover_after: float = _option(
         30.0,
         Seconds(low=0.0),
-        "Time for which it must be well before an alert says so; what breaks again within it is no new alert. Raise"
+        "Send the recovery after this time without trouble; trouble that returns within it is no new alert. Raise"
         " it where something flickers.",
     )
 
@@ -294,14 +321,14 @@ class ContainerOptions:
     give_up_after: float = _option(
         0.0,
         Seconds(low=0.0),
-        "Time without a worker that serves, less the time with one, after which circusd ends and with it the container,"
-        " with a code that is not 0 and the reason as its last line; 0 is never. For Docker and Kubernetes, which start"
-        " it again, elsewhere; longer than a start takes.",
+        "Give up after this much net downtime: circusd exits non-zero with the reason as its last line, so Docker"
+        " or Kubernetes replaces the container. Time with a worker up is subtracted; 0 is never. Set it longer than"
+        " a start takes, and leave it 0 outside containers.",
     )
     log: Literal["file", "stdout"] = _option(
         "file",
         Choice(("file", "stdout")),
-        "Where the plugin's own log goes: into a file in log_dir, or to where circusd's output goes.",
+        "Where the plugin's own log goes: `file` is one in log_dir, `stdout` is circusd's output.",
     )
 
 
@@ -312,7 +339,7 @@ class PluginOptions:
     log_dir: str = _option(
         "logs",
         FilePath(),
-        "Folder for the plugin's own log, from circusd's folder. Circus throws a plugin's output away.",
+        "Folder of the plugin's own log, relative to circusd's folder. Circus discards a plugin's output.",
     )
     ledger: LedgerOptions = field(default_factory=LedgerOptions)
     alerts: IncidentOptions = field(default_factory=IncidentOptions)

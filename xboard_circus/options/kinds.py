@@ -21,6 +21,8 @@ _SECONDS_IN = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([KMGT]?)(i?B)?", re.ASCII | re.IGNORECASE)
 _BYTES_IN = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 _HOST_NAME = re.compile(r"[A-Za-z0-9._-]+|[0-9A-Fa-f:.]+(%[A-Za-z0-9]+)?", re.ASCII)
+_HEADER_NAME = r"[A-Za-z0-9!#$%&'*+.^_`|~-]+"
+_HEADER = re.compile(rf"{_HEADER_NAME}\s*:[\x20-\x7e]*", re.ASCII)
 
 YEAR = 365 * 86_400.0
 
@@ -34,7 +36,7 @@ class WrongValueError(ValueError):
         self.hint = hint
 
 
-class Kind(Protocol):
+class OptionKind(Protocol):
     """What an option holds."""
 
     @property
@@ -134,6 +136,21 @@ class HostNames:
         if wrong is not None:
             raise WrongValueError(f"{wrong} is no name of a host", "write one such as ops.example.org, without a port")
         return names
+
+
+@dataclass(frozen=True)
+class Headers:
+    """Headers of a request: ``Name: value``, several with a comma or semicolon between them."""
+
+    unit: str = "Name: value"
+
+    def read(self, text: str) -> tuple[str, ...]:
+        # A comma may also stand in a value; what follows one that separates begins with a name.
+        headers = tuple(each.strip() for each in re.split(rf"[;,]\s*(?={_HEADER_NAME}\s*:)", text))
+        wrong = next((each for each in headers if not _HEADER.fullmatch(each)), None)
+        if wrong is not None:
+            raise WrongValueError("not a header", "write one such as X-Forwarded-Proto: https")
+        return headers
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,7 @@ from xboard_circus.options.fields import (
     WatcherOptions,
     WorkerOptions,
 )
-from xboard_circus.options.kinds import Kind, WrongValueError
+from xboard_circus.options.kinds import OptionKind, WrongValueError
 
 if TYPE_CHECKING:
     from xboard_circus.options.alert_fields import AlertOptions  # what it needs is nothing for circusd
@@ -191,7 +191,7 @@ def _parse(kind: type[_Options], mapping: Mapping[str, object]) -> tuple[_Option
     return options, problems
 
 
-def _read(kind: Kind, text: str) -> object:
+def _read(kind: OptionKind, text: str) -> object:
     if "\n" in text:
         # An indented comment does this to the line above it; Circus knows comments only at the start of a line.
         raise WrongValueError(

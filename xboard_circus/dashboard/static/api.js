@@ -1,6 +1,6 @@
 // Ask the dashboard's server. Addresses are relative to the page, so that it works below any path prefix.
 
-import { say } from "./reasons.js";
+import { reasonIn } from "./reason.js";
 import { text } from "./text.js";
 
 const csrf = document.querySelector("meta[name=csrf]").content;
@@ -16,9 +16,9 @@ export function address(path, query = {}) {
   return given.length ? `${path}?${new URLSearchParams(given)}` : path;
 }
 
-/** Go to the sign-in, which says that the session has ended. */
+/** Go to the sign-in, which says that the session has ended and leads back to this view. */
 export function signIn() {
-  location.assign("login?expired");
+  location.assign(`login?expired${location.hash}`);
 }
 
 export async function get(path, query) {
@@ -34,8 +34,8 @@ export async function act(action, details) {
       body: JSON.stringify({ action, ...details }),
     }),
   );
-  if (reply.ok === false) throw new Refused(say(reply.message) || text("failed"));
-  return say(reply.message) || text("done");
+  if (reply.ok === false) throw new Refused(reasonIn(reply, "message") || text("failed"));
+  return reasonIn(reply, "message") || text("done");
 }
 
 async function reach(path, options) {
@@ -63,6 +63,6 @@ async function answer(response) {
 }
 
 function wordsOf(body) {
-  if (typeof body?.message === "string") return say(body.message);
+  if (typeof body?.message === "string") return reasonIn(body, "message");
   return typeof body?.detail === "string" ? body.detail : "";
 }

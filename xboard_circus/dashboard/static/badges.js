@@ -15,27 +15,34 @@ const SHAPES = {
   query: "M4.2 7.4h1.5v1.5H4.2zM2.4 3.3C2.5 1.9 3.5 1 5 1s2.6.9 2.6 2.2c0 1-.5 1.6-1.3 2.1-.5.3-.6.5-.6 1v.2H4.2v-.4c0-1 .3-1.4 1.1-1.9.5-.3.7-.6.7-1s-.4-.8-1-.8c-.7 0-1.1.4-1.1.9z",
 };
 
-// state -> [tone, shape]
+// verdict, condition of a worker, state of a port, or kind of event -> [tone, shape]
 const LOOKS = {
-  ready: ["good", "dot"],
-  running: ["good", "dot"],
-  active: ["good", "dot"],
-  bound: ["good", "dot"],
+  ok: ["good", "dot"],
+  degraded: ["warn", "half"],
+  down: ["bad", "triangle"],
+  looping: ["bad", "bars"],
+  blocked: ["bad", "diamond"],
+  dependency: ["bad", "ring"],
+  deploying: ["info", "arrow"],
+  stopped: ["idle", "square"],
+  // workers
+  up: ["good", "dot"],
   busy: ["warn", "half"],
   starting: ["info", "arrow"],
-  cleaning: ["info", "arrow"],
-  waiting: ["warn", "bars"],
+  held: ["warn", "bars"],
   not_ready: ["warn", "ring"],
-  spare: ["info", "ring"],
-  draining: ["info", "half"],
-  stopping: ["idle", "half"],
-  stopped: ["idle", "square"],
-  none: ["idle", "ring"],
-  ended: ["idle", "square"],
+  failing: ["warn", "triangle"],
   sick: ["bad", "triangle"],
-  wedged: ["bad", "square"],
-  unmanned: ["bad", "ring"],
+  hung: ["bad", "square"],
+  spare: ["info", "ring"],
+  leaving: ["idle", "half"],
+  gone: ["idle", "square"],
+  // ports
+  bound: ["good", "dot"],
+  waiting: ["warn", "bars"],
+  cleaning: ["info", "arrow"],
   refused: ["bad", "diamond"],
+  none: ["idle", "ring"],
   // kinds of the ledger
   restart: ["warn", "arrow"],
   cooldown: ["bad", "bars"],
@@ -52,6 +59,7 @@ const LOOKS = {
   start: ["idle", "arrow"],
   stop: ["idle", "square"],
   command: ["info", "diamond"],
+  ready: ["good", "dot"],
   end: ["idle", "square"],
   replace: ["warn", "arrow"],
   kept: ["warn", "ring"],
@@ -59,6 +67,7 @@ const LOOKS = {
   reload_end: ["info", "dot"],
 };
 
+/** The colour of a verdict, condition or kind: good, info, idle, warn or bad. */
 export const toneOf = (state) => (LOOKS[state] ?? ["idle", "query"])[0];
 
 export class Badge {
@@ -69,7 +78,7 @@ export class Badge {
     this.node = el("span", { class: "badge" }, svg("svg", { viewBox: "0 0 10 10", "aria-hidden": "true" }, this.shape), this.words);
   }
 
-  /** Show a state; one that circusd told too long ago is grey, with a question mark, and in the past. */
+  /** Show a state; one that is too old is grey, with a question mark, and in the past. */
   update(state, stale = false) {
     const [tone, shape] = stale ? ["idle", "query"] : LOOKS[state] ?? ["idle", "query"];
     set(this.node, "data-tone", tone);

@@ -1,11 +1,13 @@
-// What has changed between two states, in sentences for who does not see the colours.
+// What has changed between two states, in sentences for those who do not see the colours.
 
+import { conditionOf, nameOf } from "./condition.js";
 import { isNews } from "./ghosts.js";
 import { keyOf } from "./history.js";
-import { say } from "./reasons.js";
+import { reasonIn } from "./reason.js";
 import { text, word } from "./text.js";
+import { verdictOf } from "./verdict.js";
 
-const TOLD = new Set(["ready", "busy", "sick", "wedged", "waiting", "not_ready"]);
+const REPORTED = new Set(["up", "busy", "failing", "sick", "hung", "held", "not_ready"]);
 
 /** The sentences; none for the first state. */
 export function changes(before, after) {
@@ -27,13 +29,15 @@ function ofServer(old, server) {
 
 function ofWatcher(was, watcher) {
   const names = { watcher: watcher.name };
-  const own = was.status === watcher.status ? [] : [text("say.watcher", { ...names, state: word("state", watcher.status) })];
-  const states = new Map(was.workers.map((worker) => [keyOf(worker), worker.state]));
-  const workers = watcher.workers.filter((worker) => TOLD.has(worker.state) && states.get(keyOf(worker)) !== worker.state);
-  const told = workers.map(({ pid, state, reason }) =>
-    text(reason ? "say.state.why" : "say.state", { ...names, pid, state: word("state", state), reason: say(reason) }),
-  );
   const alive = new Set(watcher.workers.map(keyOf));
-  const ended = watcher.status === "active" ? was.workers.filter((worker) => !alive.has(keyOf(worker)) && isNews(worker)) : [];
-  return [...own, ...ended.map(({ pid }) => text("say.ended", { ...names, pid, reason: say(watcher.last_reason) })), ...told];
+  const ended = verdictOf(watcher) === "stopped" ? [] : was.workers.filter((worker) => !alive.has(keyOf(worker)) && isNews(worker));
+  const conditions = new Map(was.workers.map((worker) => [keyOf(worker), conditionOf(worker)]));
+  const changed = watcher.workers.filter((worker) => REPORTED.has(conditionOf(worker)) && conditions.get(keyOf(worker)) !== conditionOf(worker));
+  return [
+    ...(verdictOf(was) === verdictOf(watcher) ? [] : [sentence("say.watcher", { ...names, state: word("verdict", verdictOf(watcher)) }, reasonIn(watcher.verdict, "cause"))]),
+    ...ended.map((worker) => text("say.ended", { ...names, worker: nameOf(worker) })),
+    ...changed.map((worker) => sentence("say.state", { ...names, worker: nameOf(worker), state: word("state", conditionOf(worker)) }, reasonIn(worker))),
+  ];
 }
+
+const sentence = (key, names, reason) => (reason ? text(`${key}.why`, { ...names, reason }) : text(key, names));

@@ -1,11 +1,12 @@
-// The dialog of one worker: its curves at full width, and all that the last probe told.
+// The dialog of one worker: its curves at full width, and all that its last probe reported.
 
 import { get, Refused } from "./api.js";
 import { Badge } from "./badges.js";
 import { Chart } from "./charts.js";
+import { conditionOf, nameOf, placeOf } from "./condition.js";
 import { el, show, write } from "./dom.js";
 import { FIGURES, keyOf } from "./history.js";
-import { say } from "./reasons.js";
+import { reasonIn } from "./reason.js";
 import { tell } from "./story.js";
 import { bytes, count, duration, milliseconds, percent, text } from "./text.js";
 
@@ -29,7 +30,7 @@ export class Details {
 
   open(serverId, watcherName, worker) {
     this.at = { serverId, watcherName, worker };
-    write(this.title, text("worker", { pid: worker.pid, name: watcherName }));
+    write(this.title, text("worker", { worker: nameOf(worker), name: watcherName }));
     show(this.why, false);
     this.draw(worker, false);
     this.dialog.showModal();
@@ -47,17 +48,17 @@ export class Details {
   }
 
   draw(worker, stale, gone = false) {
-    this.badge.update(worker.state, stale);
-    write(this.reason, gone ? text("worker.gone") : say(worker.reason));
+    this.badge.update(gone ? "gone" : conditionOf(worker), stale && !gone);
+    write(this.reason, gone ? "" : reasonIn(worker));
     const probe = worker.probe ?? {};
     const facts = [
-      ["column.wid", worker.wid],
+      ["column.slot", placeOf(worker)],
       ["column.age", duration(worker.age)],
       ["worker.ready_for", duration(worker.ready_for)],
       ["worker.probed", milliseconds(worker.latency)],
       ["worker.lag", milliseconds(probe.lag)],
-      ["worker.threads.name", probe.threads_limit ? text("watcher.budget.of", { spent: probe.threads_used, limit: probe.threads_limit }) : ""],
-      ["worker.requests.name", probe.requests_served === undefined ? "" : text("worker.requests", { active: count(probe.requests_active ?? 0), served: count(probe.requests_served) })],
+      ["worker.threads.name", probe.threads_limit ? text("worker.threads", { used: probe.threads_used, limit: probe.threads_limit }) : ""],
+      ["worker.requests.name", (probe.requests_served ?? null) === null ? "" : text("worker.requests", { active: count(probe.requests_active ?? 0), served: count(probe.requests_served) })],
       ["chart.cpu", percent(worker.cpu)],
       ["chart.memory", bytes(worker.rss)],
       ["worker.socket", worker.socket],

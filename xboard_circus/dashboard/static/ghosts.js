@@ -1,25 +1,23 @@
-// Workers that have just ended. A wedged one is gone within a tenth of a second of being found: without these nobody
+// Workers that have just ended. A hung one is gone within a tenth of a second of being found: without these nobody
 // would ever see on the page what happened to it.
 
 import { get, Refused } from "./api.js";
+import { conditionOf } from "./condition.js";
 import { now } from "./feed.js";
 import { keyOf } from "./history.js";
+import { keyOfReason } from "./reason.js";
+import { verdictOf } from "./verdict.js";
 
 const SECONDS = 20;
 const MOST = 5;
 const LEDGER_WAIT = 1200; // ms: it is written half a second late
 const ENDS = new Set(["end", "restart"]);
-// These ends were asked for, and are no news.
-const PLANNED = new Set(["stopping", "draining", "spare"]);
+// The keys of the reasons for which circusd ends a worker by itself.
+const FOUND = { HUNG: "hung", SICK: "sick" };
+const COMMANDED = new Set(["COMMANDED", "COMMANDED_BY_SIGNAL"]);
 
-/** The state that a worker is shown in: one that is being ended for being wedged is wedged until it is gone. */
-export function shownState(worker) {
-  const isWedged = worker.state === "stopping" && /^wedged\b/.test(worker.reason);
-  return isWedged ? "wedged" : worker.state;
-}
-
-/** Whether somebody who looks at the page should be told of this worker's end. */
-export const isNews = (worker) => !PLANNED.has(shownState(worker));
+/** Whether somebody who looks at the page should hear of this worker's end: not of one that was asked for. */
+export const isNews = (worker) => worker.role !== "spare" && (worker.phase !== "leaving" || keyOfReason(worker.say) in FOUND);
 
 /** Remembers for one watcher who has ended, for some seconds. */
 export class Ghosts {
@@ -37,7 +35,7 @@ export class Ghosts {
   }
 
   compare(before, watcher, server) {
-    if (!before || watcher.status !== "active") {
+    if (!before || verdictOf(watcher) === "stopped") {
       this.ended.clear();
       return;
     }
@@ -45,29 +43,29 @@ export class Ghosts {
     const gone = before.workers.filter((worker) => !alive.has(keyOf(worker)));
     const news = gone.filter(isNews);
     // The watcher's last reason is that of its last end: with two at once it is not known whose it is.
-    const reason = gone.length === 1 && watcher.last_reason !== before.last_reason ? watcher.last_reason : "";
+    const isKnown = gone.length === 1 && watcher.last_reason !== before.last_reason;
     for (const worker of news) {
-      const ghost = ghostOf(worker, reason || worker.reason);
-      this.ended.set(keyOf(worker), ghost);
-      this.explain(ghost, ghost);
+      this.ended.set(keyOf(worker), ghostOf(worker));
+      if (isKnown) this.explain(keyOf(worker), { reason: watcher.last_reason, say: watcher.last_reason_say });
     }
     while (this.ended.size > MOST) this.ended.delete(this.ended.keys().next().value);
     if (news.length && server.has_ledger) setTimeout(() => this.lookUp(server.id, watcher.name), LEDGER_WAIT);
   }
 
-  // An end that was asked for may not have been seen as one: it can pass between two states.
-  explain(ghost, { reason, cause }) {
-    if (cause === "commanded" || reason.startsWith("commanded")) this.ended.delete(keyOf(ghost));
-    else Object.assign(ghost, wordsOf(reason));
+  // An end by command is no news; it can pass between two states.
+  explain(key, { reason, say, cause }) {
+    const ghost = this.ended.get(key);
+    if (cause === "commanded" || COMMANDED.has(keyOfReason(say))) this.ended.delete(key);
+    else Object.assign(ghost, { reason, say, was: FOUND[keyOfReason(say)] ?? ghost.was });
   }
 
-  /** Take the reason of each end from the ledger, which knows it by pid. */
+  /** Take the reason of each end from the ledger, which has it by pid. */
   async lookUp(server, watcher) {
     try {
       const { events } = await get("api/events", { server, watcher, limit: 50 });
-      for (const ghost of this.ended.values()) {
-        const told = events.filter(({ kind, pid, reason }) => ENDS.has(kind) && pid === ghost.pid && reason);
-        if (told.length) this.explain(ghost, told[told.length - 1]);
+      for (const [key, ghost] of this.ended) {
+        const found = events.findLast(({ kind, pid, reason }) => ENDS.has(kind) && pid === ghost.pid && reason);
+        if (found) this.explain(key, found);
       }
     } catch (refused) {
       if (!(refused instanceof Refused)) throw refused;
@@ -75,11 +73,8 @@ export class Ghosts {
   }
 }
 
-function ghostOf({ pid, started, wid }, reason) {
-  return { pid, started, wid, ...wordsOf(reason), probe: {}, endedAt: now() };
-}
-
-function wordsOf(reason) {
-  const found = /^(?:unhealthy: )?(wedged|sick)\b/.exec(reason);
-  return { state: found ? found[1] : "ended", reason };
+function ghostOf(worker) {
+  const { pid, started, slot, reason, say } = worker;
+  const last = FOUND[keyOfReason(say)] ?? conditionOf(worker);
+  return { pid, started, slot, reason, say, probe: {}, endedAt: now(), was: ["hung", "sick"].includes(last) ? last : "gone" };
 }

@@ -1,12 +1,14 @@
 // Live logs: the end of one file, and what is written to it while the view is open. Lines are text, whatever they hold.
+// New lines are collected and drawn once a frame: drawn one by one, 500 of them cost 1,125 forced layouts.
 
 import { address, get, Refused } from "./api.js";
 import { choose, offer, offerServers } from "./choices.js";
 import { el, set, show, write } from "./dom.js";
-import { say } from "./reasons.js";
+import { reasonIn } from "./reason.js";
 import { count, text } from "./text.js";
 
 const MOST = 2000; // lines kept
+const FAR = 1e9; // pixels: beyond any end, so that the height need not be read
 const FIRST = 300;
 const AGAIN = 2000;
 const $ = (id) => document.getElementById(id);
@@ -24,6 +26,9 @@ export class Logs {
     this.log = $("log");
     this.lines = [];
     this.waiting = [];
+    this.fresh = [];
+    this.frame = null;
+    this.follows = true; // the end is in view: kept from the last scrolling, since to measure it forces a layout
     this.turn = 0;
     this.paused = false;
     this.server.addEventListener("change", () => this.listFiles());
@@ -31,7 +36,7 @@ export class Logs {
     this.filter.addEventListener("input", () => this.redraw());
     this.pause.addEventListener("click", () => this.setPaused(!this.paused));
     $("logs-newest").addEventListener("click", () => this.toNewest());
-    this.log.addEventListener("scroll", () => show($("logs-newest"), !this.isAtEnd()));
+    this.log.addEventListener("scroll", () => this.setFollows(this.isAtEnd()));
     document.addEventListener("visibilitychange", () => this.isOpen && (document.hidden ? this.stop() : this.restart()));
   }
 
@@ -58,11 +63,11 @@ export class Logs {
     if (!this.server.value) return;
     try {
       const { files } = await get("api/logs", { server: this.server.value });
-      offer(this.file, files.map(({ id, title }) => [id, title ? titled(title) : id]));
+      offer(this.file, files.map((file) => [file.id, reasonIn(file, "title") || file.id]));
       const wished = this.watcherWished && files.find(({ watcher }) => watcher === this.watcherWished);
       if (wished) this.file.value = wished.id;
       this.watcherWished = null;
-      this.tell(files.length ? "" : text("logs.none"));
+      this.notify(files.length ? "" : text("logs.none"));
       this.restart();
     } catch (refused) {
       this.fail(refused);
@@ -72,6 +77,7 @@ export class Logs {
   /** Show the chosen file from its end on. */
   restart() {
     this.stop();
+    this.waiting = [];
     this.setPaused(false);
     this.lines = [];
     this.redraw();
@@ -84,6 +90,8 @@ export class Logs {
     this.source = null;
     set(this.log, "data-following", null);
     clearTimeout(this.timer);
+    cancelAnimationFrame(this.frame);
+    [this.frame, this.fresh] = [null, []];
   }
 
   follow(turn) {
@@ -92,13 +100,13 @@ export class Logs {
     // The stream first and the end of the file second: what is written in between comes twice, and is seen to.
     this.early = [];
     this.source = new EventSource(address(`${path}/stream`, { server }));
-    this.source.addEventListener("note", (event) => this.hear(say(JSON.parse(event.data))));
-    this.source.addEventListener("line", (event) => this.hear(JSON.parse(event.data)));
+    this.source.addEventListener("note", (event) => this.hear([reasonIn(JSON.parse(event.data))]));
+    this.source.addEventListener("lines", (event) => this.hear(JSON.parse(event.data)));
     this.source.addEventListener("open", () => this.fetchEnd(path, server, turn), { once: true });
     this.source.addEventListener("error", () => {
       if (turn !== this.turn) return;
       this.source.close();
-      this.tell(text("logs.lost"));
+      this.notify(text("logs.lost"));
       this.timer = setTimeout(() => this.again(), AGAIN);
     });
   }
@@ -113,7 +121,7 @@ export class Logs {
     try {
       const { lines } = await get(path, { server, lines: FIRST });
       if (turn !== this.turn) return;
-      this.tell("");
+      this.notify("");
       this.lines = [];
       this.log.replaceChildren();
       const early = this.early;
@@ -126,26 +134,28 @@ export class Logs {
     }
   }
 
-  hear(line) {
-    if (this.early) this.early.push(line);
-    else if (this.paused) this.keepWaiting(line);
-    else this.add([line]);
+  hear(lines) {
+    if (this.early) return void (this.early = newest([...this.early, ...lines]));
+    if (this.paused) {
+      this.waiting = newest([...this.waiting, ...lines]);
+      return void this.drawFoot();
+    }
+    this.fresh = newest([...this.fresh, ...lines]);
+    this.frame ??= requestAnimationFrame(() => this.flush());
   }
 
-  keepWaiting(line) {
-    this.waiting.push(line);
-    if (this.waiting.length > MOST) this.waiting.shift();
-    this.drawFoot();
+  flush() {
+    const lines = this.fresh;
+    [this.frame, this.fresh] = [null, []];
+    this.add(lines);
   }
 
   add(lines) {
-    const follows = this.isAtEnd();
     const clean = lines.map((line) => line.replace(COLOURS, ""));
-    this.lines.push(...clean);
-    this.lines.splice(0, Math.max(0, this.lines.length - MOST));
+    this.lines = newest([...this.lines, ...clean]);
     this.log.append(...clean.filter((line) => this.fits(line)).map(lineNode));
-    while (this.log.childElementCount > MOST) this.log.firstElementChild.remove();
-    if (follows) this.log.scrollTop = this.log.scrollHeight;
+    for (let excess = this.log.childElementCount - MOST; excess > 0; excess -= 1) this.log.firstElementChild.remove();
+    if (this.follows) this.log.scrollTop = FAR;
     this.drawFoot();
   }
 
@@ -165,7 +175,7 @@ export class Logs {
     write(this.pause, text(wanted ? "logs.resume" : "logs.pause"));
     const waiting = this.waiting;
     this.waiting = [];
-    if (!wanted && waiting.length) this.add(waiting);
+    if (!wanted && waiting.length) this.hear(waiting);
     this.drawFoot();
   }
 
@@ -174,8 +184,13 @@ export class Logs {
   }
 
   toNewest() {
-    this.log.scrollTop = this.log.scrollHeight;
-    show($("logs-newest"), false);
+    this.log.scrollTop = FAR;
+    this.setFollows(true);
+  }
+
+  setFollows(wanted) {
+    this.follows = wanted;
+    show($("logs-newest"), !wanted);
   }
 
   drawFoot() {
@@ -184,19 +199,18 @@ export class Logs {
     write($("log-foot"), text("logs.lines", figures) + waits);
   }
 
-  tell(words) {
+  notify(words) {
     write($("logs-notice"), words);
     show($("logs-notice"), Boolean(words));
   }
 
   fail(refused) {
     if (!(refused instanceof Refused)) throw refused;
-    this.tell(text("logs.failed", { message: refused.message }));
+    this.notify(text("logs.failed", { message: refused.message }));
   }
 }
 
-/** Two that share a file are named after each other. */
-const titled = (title) => title.split(", ").map(say).join(", ");
+const newest = (lines) => (lines.length > MOST ? lines.slice(-MOST) : lines);
 
 function lineNode(line) {
   return el("div", { class: "line", "data-tone": BAD.test(line) ? "bad" : ODD.test(line) ? "warn" : null }, line);

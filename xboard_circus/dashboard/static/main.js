@@ -14,7 +14,7 @@ import { offerSettings } from "./settings.js";
 import { duration, text } from "./text.js";
 import { Timeline } from "./timeline.js";
 import { announce, toast } from "./toasts.js";
-import { isTroubled } from "./watcher.js";
+import { titleOf, worstTone } from "./verdict.js";
 
 const QUIET = 6; // seconds without news after which the page says so
 const $ = (id) => document.getElementById(id);
@@ -60,14 +60,17 @@ function draw() {
   write($("link-state"), age === null ? text("link.connecting") : isQuiet ? text("link.lost", { age: duration(age) }) : text("link.live"));
   const stale = [...servers.views.values()].map((view) => view.draw());
   if (state) details.update(state, stale.some(Boolean));
-  document.title = `${titleOf(stale.some(Boolean))}xboard-circus`;
+  drawTitle(stale.some(Boolean));
 }
 
-function titleOf(isStale) {
-  if (!state) return "";
-  if (isStale) return `${text("title.gone")} · `;
-  const troubled = state.servers.flatMap(({ watchers }) => watchers).filter(isTroubled).length;
-  return troubled ? `${text("title.trouble", { count: troubled })} · ` : "";
+// The title and the icon of the tab say what the verdicts say: whoever has the tab in the background sees no more.
+function drawTitle(isStale) {
+  if (!state) return;
+  const watchers = state.servers.flatMap((server) => server.watchers);
+  const trouble = isStale ? text("title.gone") : titleOf(watchers);
+  document.title = trouble ? `${trouble} · xboard-circus` : "xboard-circus";
+  const look = isStale ? "-idle" : { bad: "-bad", warn: "-warn" }[worstTone(watchers)] ?? "";
+  set($("icon"), "href", `static/icon${look}.svg`);
 }
 
 /** Show the view that the address names: #timeline, #logs/SERVER/WATCHER. */

@@ -1,14 +1,17 @@
 // One circusd: how old its figures are, its watchers, its sockets.
 
 import { MAY_ACT, actionButton, allow } from "./actions.js";
+import { serving } from "./condition.js";
 import { Keyed, el, set, show, write } from "./dom.js";
 import { now } from "./feed.js";
-import { say } from "./reasons.js";
+import { reasonIn } from "./reason.js";
 import { duration, text } from "./text.js";
+import { severity } from "./verdict.js";
 import { WatcherCard, isPlugin } from "./watcher.js";
 
 const STALE = 8; // seconds after which figures are shown in grey
 const PROBES_STALE = 30;
+const MANY = 12; // workers of one circusd above which the healthy ones are folded
 
 export class ServerSection {
   constructor({ server, history, details, addWatcher }) {
@@ -60,7 +63,8 @@ export class ServerSection {
   }
 
   question(key) {
-    return { title: text(`${key}.ask`, { label: this.server.label }), what: text(`${key}.what`), yes: text(key) };
+    const up = this.server.watchers.reduce((sum, watcher) => sum + serving(watcher), 0);
+    return { title: text(`${key}.ask`, { label: this.server.label }), what: text(`${key}.what`, { up }), yes: text(key) };
   }
 
   update({ server, state, heardAt }) {
@@ -71,7 +75,9 @@ export class ServerSection {
     const { pid, version, uptime } = server.circusd ?? {};
     const words = [pid && text("server.pid", { pid }), uptime !== undefined && uptime !== null && text("server.up", { age: duration(uptime) }), version && text("server.version", { version })];
     write(this.process, words.filter(Boolean).join(" · "));
-    this.items = [...server.watchers].sort((a, b) => rank(a) - rank(b)).map((watcher) => ({ server, watcher }));
+    const folds = server.watchers.reduce((sum, watcher) => sum + watcher.workers.length, 0) > MANY;
+    const watchers = [...server.watchers].sort((a, b) => severity(a) - severity(b) || rank(a) - rank(b));
+    this.items = watchers.map((watcher) => ({ server, watcher, folds }));
     show(this.empty, server.reachable && !server.watchers.length);
     this.sockets.update(server.sockets ?? []);
     if (MAY_ACT) {
@@ -106,7 +112,8 @@ export class ServerSection {
   drawProbes(since, stale) {
     const probers = this.server.probers ?? [];
     const age = probers.length ? Math.min(...probers.map((prober) => prober.round_age)) + since + (this.server.age ?? 0) : null;
-    const isMissing = age === null && this.server.watchers.some((watcher) => watcher.armed);
+    const isYoung = (this.server.circusd?.uptime ?? 0) < PROBES_STALE; // the plugin that probes is still starting
+    const isMissing = age === null && !isYoung && this.server.watchers.some((watcher) => watcher.armed);
     set(this.probed, "data-tone", isMissing || age > PROBES_STALE ? "warn" : null);
     show(this.probed, !stale && (isMissing || age !== null));
     write(this.probed, isMissing ? text("server.not_probed") : text("server.probed", { age: duration(age) }));
@@ -114,7 +121,7 @@ export class ServerSection {
 
   trouble(age) {
     // Where circusd answered last, it is the page's own server that is silent.
-    const error = this.server.error ? say(this.server.error) : text(this.server.reachable ? "server.unheard" : "server.unreachable");
+    const error = this.server.error ? reasonIn(this.server, "error") : text(this.server.reachable ? "server.unheard" : "server.unreachable");
     return `${error} · ${age === null ? text("server.never") : text("server.as_of", { age: duration(age) })}`;
   }
 }
@@ -146,5 +153,5 @@ class SocketRow {
   }
 }
 
-// What serves comes first, then what Circus alone looks after, then the page itself and the plugins.
+// Without trouble, what serves comes first, then what Circus alone looks after, then the page itself and the plugins.
 const rank = (watcher) => (isPlugin(watcher) ? 3 : watcher.name === "dashboard" ? 2 : watcher.armed ? 0 : 1);

@@ -4,7 +4,7 @@ import { get, Refused } from "./api.js";
 import { Badge } from "./badges.js";
 import { choose, offer, offerServers } from "./choices.js";
 import { Keyed, el, set, show, write } from "./dom.js";
-import { asker, say } from "./reasons.js";
+import { reasonIn } from "./reason.js";
 import { tell } from "./story.js";
 import { fullTime, text, timeOf, word } from "./text.js";
 
@@ -103,7 +103,7 @@ class EventRow {
     const label = text("timeline.why.of", { kind: word("kind", event.kind), watcher: event.watcher, time });
     this.text = el("div", { class: "why", hidden: true });
     const cause = event.cause ? word("cause", event.cause) : "";
-    const who = [event.pid && `PID ${event.pid}`, cause, event.kind !== "command" && event.data?.by && asker(event.data.by)].filter(Boolean).join(" · ");
+    const who = [event.pid && `PID ${event.pid}`, cause, event.kind !== "command" && event.data?.by && (event.data.by_say ? reasonIn(event.data, "by") : word("by", event.data.by))].filter(Boolean).join(" · ");
     this.ask = el("button", { type: "button", class: "button button-quiet", "aria-expanded": "false", "aria-label": label }, text("timeline.why"));
     this.ask.addEventListener("click", () => this.toggle(serverOf(), event));
     this.node = el(
@@ -112,7 +112,7 @@ class EventRow {
       el("time", { datetime: new Date(event.time * 1000).toISOString(), title: fullTime(event.time) }, time),
       badge.node,
       el("strong", { class: "event-watcher" }, event.watcher),
-      el("div", { class: "event-words" }, el("span", {}, say(event.reason) || event.data?.command || ""), el("span", { class: "muted" }, who)),
+      el("div", { class: "event-words" }, el("span", {}, reasonIn(event) || event.data?.command || ""), el("span", { class: "muted" }, who)),
       event.pid ? this.ask : null,
       this.text,
     );

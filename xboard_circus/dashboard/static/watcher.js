@@ -1,15 +1,19 @@
-// One watcher: what it is, what can be done with it, and its workers.
+// One watcher: its verdict, what can be done with it, and its workers.
 
 import { MAY_ACT, actionButton, allow } from "./actions.js";
 import { Badge, toneOf } from "./badges.js";
+import { isHealthy, serving } from "./condition.js";
 import { Keyed, el, set, show, write } from "./dom.js";
 import { Ghosts } from "./ghosts.js";
 import { keyOf } from "./history.js";
-import { say } from "./reasons.js";
-import { text, word } from "./text.js";
-import { COLUMNS, WorkerRow, countdown } from "./worker.js";
+import { reasonIn } from "./reason.js";
+import { duration, text, word } from "./text.js";
+import { Incident, isTroubled, verdictOf } from "./verdict.js";
+import { COLUMNS, WorkerRow } from "./worker.js";
 
-const SEEN_ROLL = 60; // seconds for which a roll that went well is still told
+const SEEN_RELOAD = 60; // seconds for which a reload that went well is shown, to those who saw it run
+const FAILED_RELOAD = 3600; // the same for one that failed, to everybody
+const LAST = 3600; // seconds for which the last event of a watcher is shown
 
 let nextId = 0;
 
@@ -18,49 +22,52 @@ export class WatcherCard {
     this.server = server;
     this.watcher = watcher;
     const id = `watcher-${(nextId += 1)}`;
-    this.badge = new Badge();
+    this.badge = new Badge("verdict");
     this.portBadge = new Badge();
     this.name = el("h3", { id, tabindex: "-1", "data-home": true });
-    this.ready = el("span", { class: "ready-count" });
+    this.up = el("span", { class: "up-count" });
     this.unarmed = el("span", { class: "chip", title: text("watcher.unarmed.what") }, text("watcher.unarmed"));
     this.makeFacts();
+    this.incident = new Incident();
     this.last = el("p", { class: "last" });
     this.portReason = el("p", { class: "last" });
-    this.roll = new Roll();
+    this.reloading = new Reload();
     this.ghosts = new Ghosts();
     this.empty = el("p", { class: "muted no-workers" });
     const body = el("tbody", { role: "rowgroup" });
     this.table = el("table", { class: "workers", role: "table", "aria-labelledby": id }, head(), body);
     this.rows = new Keyed(body, ({ worker }) => keyOf(worker), (item) => new WorkerRow({ ...item, history, details }));
+    this.fold = new Fold(() => this.drawRows());
     this.node = el(
       "article",
       { class: "card watcher", "data-part": "watcher", "aria-labelledby": id },
       el(
         "header",
         { class: "watcher-head" },
-        el("div", { class: "watcher-title" }, this.name, this.badge.node, this.ready, this.countdown, this.unarmed),
+        el("div", { class: "watcher-title" }, this.name, this.badge.node, this.up, this.unarmed),
         this.facts,
         ...(MAY_ACT ? [this.makeActions()] : []),
       ),
+      this.incident.node,
+      this.reloading.node,
       this.last,
       this.portReason,
-      this.roll.node,
       this.empty,
       this.table,
+      this.fold.node,
     );
   }
 
   makeFacts() {
     this.port = fact(text("watcher.port"), (this.address = el("span", { class: "mono" })), this.portBadge.node);
     this.meter = el("meter", { min: "0" });
-    this.spent = el("span");
-    this.budget = fact(text("watcher.budget"), this.spent, this.meter);
-    this.restarts = fact(text("watcher.restarts"), (this.restartCount = el("span")), (this.ends = el("span", { class: "muted" })));
-    this.countdown = el("span", { class: "watcher-next-try" });
-    this.processes = fact(text("watcher.numprocesses"), (this.numprocesses = el("span")), ...(MAY_ACT ? this.makeStepper() : []));
+    this.used = el("span");
+    this.budget = fact(text("watcher.budget"), this.used, this.meter);
+    this.ends = fact(text("watcher.ends"), (this.endCounts = el("span")));
+    this.wanted = fact(text("watcher.numprocesses"), (this.numprocesses = el("span")), ...(MAY_ACT ? this.makeStepper() : []));
     this.timelineLink = el("a", {}, text("view.timeline"));
     this.logsLink = el("a", {}, text("view.logs"));
-    const facts = [this.port, this.budget, this.restarts, this.processes].map(({ node }) => node);
+    const facts = [this.port, this.budget, this.ends, this.wanted].map(({ node }) => node);
     const links = el("p", { class: "watcher-links" }, this.timelineLink, this.logsLink);
     this.facts = el("div", { class: "facts-row" }, el("dl", { class: "facts" }, ...facts), links);
   }
@@ -87,54 +94,68 @@ export class WatcherCard {
   }
 
   question(name) {
-    return { title: text(`do.${name}.ask`, { name: this.watcher.name }), what: text(`do.${name}.what`), yes: text(`do.${name}`) };
+    const names = { name: this.watcher.name, up: serving(this.watcher), wanted: this.watcher.numprocesses };
+    const advice = name === "restart" && this.watcher.armed ? ` ${text("do.restart.instead")}` : "";
+    return { title: text(`do.${name}.ask`, names), what: text(`do.${name}.what`, names) + advice, yes: text(`do.${name}`) };
   }
 
-  update({ server, watcher, stale, elapsed }) {
+  update({ server, watcher, stale, elapsed, folds }) {
     this.server = server;
     this.watcher = watcher;
     const { armed, workers } = watcher;
+    const verdict = verdictOf(watcher);
     set(this.node, "data-watcher", watcher.name);
     set(this.node, "data-armed", armed ? "yes" : "no");
     set(this.node, "data-plugin", isPlugin(watcher));
+    set(this.node, "data-verdict", verdict);
+    set(this.node, "data-tone", isTroubled(watcher) && !stale ? toneOf(verdict) : null);
     write(this.name, watcher.name);
-    this.badge.update(wantsNobody(watcher) ? "unmanned" : watcher.status, stale);
-    write(this.ready, text(armed ? "watcher.ready" : "watcher.running", { ready: serving(watcher), wanted: watcher.numprocesses }));
+    this.badge.update(verdict, stale);
+    write(this.up, text("watcher.up", { up: serving(watcher), wanted: watcher.numprocesses }));
     show(this.unarmed, !armed && !isPlugin(watcher));
     this.updateFacts(stale);
-    write(this.last, watcher.last_reason ? text("watcher.last", { why: say(watcher.last_reason) }) : "");
-    show(this.last, Boolean(watcher.last_reason) && !isOfPort(watcher));
-    this.roll.update(watcher.reload ?? null);
-    const why = wantsNobody(watcher) ? "watcher.unmanned" : watcher.status === "stopped" ? "watcher.stopped" : "watcher.no_workers";
+    this.incident.update(watcher);
+    this.reloading.update(watcher.reload ?? null);
+    const why = watcher.numprocesses === 0 ? "watcher.unmanned" : verdict === "stopped" ? "watcher.stopped" : "watcher.no_workers";
     write(this.empty, text(why));
     show(this.empty, !workers.length);
-    const shown = this.ghosts.update(server, watcher);
-    show(this.table, shown.length > 0);
-    this.rows.update(shown.map((worker) => ({ server, watcher, worker, stale, elapsed })));
+    this.drawn = { shown: this.ghosts.update(server, watcher), stale, elapsed, folds };
+    this.drawRows();
     if (MAY_ACT) this.updateActions(stale);
     this.tick(elapsed);
   }
 
+  /** Put the rows: all by their slots, or where there are many of them those in trouble, and the rest on demand. */
+  drawRows() {
+    const { shown, stale, elapsed, folds } = this.drawn;
+    const healthy = shown.filter(isHealthy);
+    const isFolded = this.fold.update(folds ? healthy.length : 0);
+    const troubled = shown.filter((worker) => !isHealthy(worker));
+    const wanted = folds ? [...troubled, ...(isFolded ? [] : healthy)] : shown;
+    show(this.table, wanted.length > 0);
+    this.rows.update(wanted.map((worker) => ({ server: this.server, watcher: this.watcher, worker, stale, elapsed })));
+  }
+
   updateFacts(stale) {
     const { watcher } = this;
-    const { port, budget } = watcher;
+    const { port, budget, ends } = watcher;
     show(this.port.node, Boolean(port) && port.state !== "none");
     if (port) {
       write(this.address, `${port.host.includes(":") ? `[${port.host}]` : port.host}:${port.port}`);
       this.portBadge.update(port.state, stale);
     }
-    const why = port && port.state !== "bound" && (isOfPort(watcher) || !watcher.last_reason.includes(port.reason)) ? port.reason : "";
-    write(this.portReason, why ? text("watcher.port.why", { why: say(why) }) : "");
+    const why = port && port.state !== "bound" && !isTroubled(watcher) ? reasonIn(port) : "";
+    write(this.portReason, why ? text("watcher.port.why", { why }) : "");
     show(this.portReason, Boolean(why));
     show(this.budget.node, Boolean(budget));
     if (budget) {
-      write(this.spent, text(watcher.cooldown_until === null ? "watcher.budget.of" : "watcher.budget.cooling", budget));
-      for (const [name, value] of [["max", budget.limit], ["high", Math.max(1, budget.limit * 0.6)], ["value", budget.spent]]) set(this.meter, name, value);
-      set(this.meter, "aria-label", `${text("watcher.budget")} ${text("watcher.budget.of", budget)}`);
+      write(this.used, text("watcher.budget.of", budget));
+      for (const [name, value] of [["max", budget.limit], ["high", Math.max(1, budget.limit * 0.6)], ["value", budget.used]]) set(this.meter, name, value);
+      set(this.meter, "aria-label", `${text("watcher.budget")}: ${text("watcher.budget.of", budget)}`);
     }
-    show(this.restarts.node, watcher.armed);
-    write(this.restartCount, watcher.restarts);
-    write(this.ends, Object.entries(watcher.ends ?? {}).map(([cause, times]) => `${word("cause", cause)} ${times}`).join(", "));
+    const counts = Object.entries(ends ?? {}).map(([cause, times]) => `${word("cause", cause)} ${times}`);
+    write(this.endCounts, counts.join(", "));
+    show(this.ends.node, counts.length > 0);
     write(this.numprocesses, watcher.numprocesses);
     const place = [this.server.id, watcher.name].map(encodeURIComponent).join("/");
     set(this.timelineLink, "href", `#timeline/${place}`);
@@ -144,8 +165,8 @@ export class WatcherCard {
   }
 
   updateActions(stale) {
-    const { status, armed, numprocesses } = this.watcher;
-    const isStopped = status === "stopped";
+    const { armed, numprocesses } = this.watcher;
+    const isStopped = this.watcher.status === "stopped";
     show(this.start, isStopped);
     for (const button of [this.restart, this.stop]) show(button, !isStopped);
     show(this.reload, !isStopped && armed);
@@ -155,57 +176,78 @@ export class WatcherCard {
   }
 
   tick(elapsed) {
-    const words = countdown(this.watcher.next_try ?? this.watcher.cooldown_until, elapsed);
-    show(this.countdown, Boolean(words));
-    write(this.countdown, words);
+    this.incident.tick(elapsed);
+    this.reloading.tick(elapsed);
+    // What happened last is worth a line for a while, with its age; of an incident the box above has more.
+    const { last_reason: last, last_reason_age: age } = this.watcher;
+    const isNews = Boolean(last) && typeof age === "number" && age + elapsed < LAST && !isTroubled(this.watcher);
+    write(this.last, isNews ? text("watcher.last", { age: duration(age + elapsed), why: reasonIn(this.watcher, "last_reason") }) : "");
+    show(this.last, isNews);
     for (const row of this.rows.views.values()) row.tick(elapsed);
   }
 }
 
-/** How a rolling reload gets on; one that went well is told for a minute, and only to who saw it run. */
-class Roll {
+/** The button that shows healthy workers, where they are so many that they would hide the others. */
+class Fold {
+  constructor(redraw) {
+    this.node = el("button", { type: "button", class: "button button-quiet fold", "aria-expanded": "false", hidden: true });
+    this.isOpen = false;
+    this.node.addEventListener("click", () => {
+      this.isOpen = !this.isOpen;
+      redraw();
+    });
+  }
+
+  /** Offer to show or fold that many; return whether they are folded. */
+  update(count) {
+    show(this.node, count > 0);
+    set(this.node, "aria-expanded", String(this.isOpen));
+    write(this.node, text(this.isOpen ? "fold.close" : "fold.open", { count }));
+    return count > 0 && !this.isOpen;
+  }
+}
+
+/** How a reload gets on. Each line that is not of this moment has its age, and goes by itself. */
+class Reload {
   constructor() {
     this.words = el("span");
     this.progress = el("progress", { max: "1", value: "0", "aria-label": text("do.reload") });
     this.log = el("pre", { class: "mono" });
-    this.more = el("details", {}, el("summary", {}, text("roll.log")), this.log);
-    this.node = el("div", { class: "roll", hidden: true }, this.words, this.progress, this.more);
+    this.more = el("details", {}, el("summary", {}, text("reload.log")), this.log);
+    this.node = el("div", { class: "reload", hidden: true }, this.words, this.progress, this.more);
     this.sawIt = false;
-    this.endedAt = null;
   }
 
   update(reload) {
-    const state = reload?.state ?? null;
-    if (state === "running") [this.sawIt, this.endedAt] = [true, null];
-    else if (this.sawIt) this.endedAt ??= performance.now() / 1000;
-    const isNews = state === "done" && this.endedAt !== null && performance.now() / 1000 - this.endedAt < SEEN_ROLL;
-    show(this.node, state === "running" || state === "failed" || state === "stopped" || isNews);
-    if (this.node.hidden) return;
-    set(this.node, "data-tone", { running: "info", done: "good" }[state] ?? "bad");
-    write(this.words, text(`roll.${state}`, { ...reload, reason: say(reload.reason) }));
-    show(this.progress, state === "running");
+    this.reload = reload;
+    if (reload?.state === "running") [this.sawIt, this.endedAt] = [true, null];
+    else this.endedAt ??= performance.now() / 1000;
+    if (!reload) return;
+    set(this.node, "data-tone", { running: "info", done: "good" }[reload.state] ?? "warn");
+    show(this.progress, reload.state === "running");
     set(this.progress, "max", Math.max(1, reload.total));
     set(this.progress, "value", reload.done);
     show(this.more, Boolean(reload.log));
     write(this.log, reload.log);
   }
+
+  tick(elapsed) {
+    show(this.node, this.isNews(elapsed));
+    if (this.node.hidden) return;
+    const { state, age } = this.reload;
+    write(this.words, text(`reload.${state}`, { ...this.reload, age: duration(age + elapsed), reason: reasonIn(this.reload) }));
+  }
+
+  isNews(elapsed) {
+    if (!this.reload) return false;
+    const { state, age } = this.reload;
+    if (state === "running") return true;
+    if (state === "done") return this.sawIt && performance.now() / 1000 - this.endedAt < SEEN_RELOAD;
+    return age + elapsed < FAILED_RELOAD;
+  }
 }
 
 export const isPlugin = (watcher) => watcher.name.startsWith("plugin:") || watcher.name.startsWith("circusd-");
-
-// The port's own line says the same, and for how long it has been held by now.
-const isOfPort = ({ port, last_reason: last }) => port?.state === "refused" && last.startsWith("port refused: ");
-
-/** How many workers serve. */
-export const serving = (watcher) => watcher.workers.filter(({ state }) => ["ready", "busy", "running"].includes(state)).length;
-
-/** Whether somebody has set it to no workers: Circus calls it active, and it serves nobody. */
-const wantsNobody = (watcher) => watcher.status === "active" && watcher.numprocesses === 0;
-
-/** Whether something is wrong that a person should look at. */
-export const isTroubled = (watcher) =>
-  wantsNobody(watcher) ||
-  watcher.workers.some(({ state }) => toneOf(state) === "bad" || state === "waiting") || watcher.port?.state === "refused";
 
 function head() {
   const cells = COLUMNS.map((column) => el("th", { scope: "col", role: "columnheader", class: `cell-${column}` }, text(`column.${column}`)));

@@ -1,16 +1,17 @@
-// One row of a watcher's table: a worker, its state and its curves.
+// One row of a watcher's table: a worker, its condition and its curves.
 
 import { MAY_ACT, actionButton, allow } from "./actions.js";
 import { Badge } from "./badges.js";
 import { Sparkline, shown } from "./charts.js";
+import { conditionOf, nameOf, placeOf, serves, serving } from "./condition.js";
 import { el, set, show, write } from "./dom.js";
 import { now } from "./feed.js";
-import { shownState } from "./ghosts.js";
-import { say } from "./reasons.js";
+import { reasonIn } from "./reason.js";
 import { count, duration, text } from "./text.js";
+import { countdown } from "./verdict.js";
 
 /** Columns in their order, with the key of their heading. */
-export const COLUMNS = ["pid", "wid", "state", "age", "latency", "cpu", "memory", "requests", "reason", "actions"];
+export const COLUMNS = ["slot", "pid", "state", "age", "latency", "cpu", "memory", "requests", "reason", "actions"];
 
 export class WorkerRow {
   constructor({ server, watcher, worker, history, details }) {
@@ -18,48 +19,51 @@ export class WorkerRow {
     this.history = history;
     this.worker = worker;
     this.badge = new Badge();
-    this.unready = new Badge();
+    this.role = el("span", { class: "muted role" });
     this.age = el("span");
     this.figures = { latency: figure("latency"), cpu: figure("cpu"), rss: figure("rss") };
     this.requests = el("span");
     this.threads = el("span", { class: "muted" });
     this.reason = el("span", { class: "reason" });
     this.nextTry = el("span", { class: "muted next-try" });
-    const more = text("do.more.of", { pid: worker.pid });
+    const more = text("do.more.of", this.names());
     const open = el("button", { type: "button", class: "button button-quiet", "aria-label": more, title: more }, text("do.more"));
     open.addEventListener("click", () => details.open(this.at.server.id, this.at.watcher.name, this.worker));
-    this.replace = actionButton(this.action("replace", { look: "plain" }));
-    this.kill = actionButton({ ...this.action("kill", { look: "danger" }), question: () => this.question() });
-    const pid = el("th", { scope: "row", role: "rowheader", "data-label": "PID", class: "num" }, String(worker.pid));
+    this.retry = actionButton(this.action("retry", { look: "main", details: () => ({ ...this.place(), slot: this.worker.slot }) }));
+    this.replace = actionButton(this.action("replace"));
+    this.kill = actionButton(this.action("kill", { look: "danger", question: () => this.question() }));
+    this.buttons = MAY_ACT ? [this.retry, this.replace, this.kill] : [];
+    this.slot = el("th", { scope: "row", role: "rowheader", class: "cell-slot" });
     this.node = el(
       "tr",
       { role: "row", "data-pid": worker.pid },
-      pid,
-      cell("wid", "num", (this.wid = el("span"))),
-      cell("state", "", this.badge.node, this.unready.node),
+      this.slot,
+      cell("pid", "num mono", el("span", {}, String(worker.pid))),
+      cell("state", "", this.badge.node, this.role),
       cell("age", "num", this.age),
       cell("latency", "figure", ...this.figures.latency.nodes),
       cell("cpu", "figure", ...this.figures.cpu.nodes),
       cell("memory", "figure", ...this.figures.rss.nodes),
       cell("requests", "num", this.requests),
       cell("reason", "wide", this.reason, this.threads, this.nextTry),
-      cell("actions", "row-actions", open, ...(MAY_ACT ? [this.replace, this.kill] : [])),
+      cell("actions", "row-actions", open, ...this.buttons),
     );
   }
 
   update({ server, watcher, worker, stale, elapsed }) {
     this.at = { server, watcher };
     this.worker = worker;
+    const { phase, role } = worker;
     const hasEnded = worker.endedAt !== undefined;
     set(this.node, "data-ended", hasEnded);
-    this.badge.update(shownState(worker), stale);
-    show(this.unready.node, worker.ready === false && worker.state === "ready");
-    this.unready.update("not_ready", stale);
-    write(this.wid, worker.wid ?? "");
-    // The countdown beside it goes on; the one in circusd's words stands still.
-    const reason = say((worker.reason ?? "").replace(/,? next try in [\d.]+ s$/, ""));
-    // Who holds it stands above, once for all.
-    write(this.reason, worker.reason?.startsWith("waits for the port: ") ? text("worker.waits_for_port") : reason);
+    set(this.node, "data-slot", worker.slot);
+    write(this.slot, placeOf(worker));
+    this.badge.update(conditionOf(worker), stale);
+    const isKnown = !hasEnded && phase !== "leaving" && ["successor", "retiring"].includes(role);
+    write(this.role, isKnown ? text(`role.${role}`) : "");
+    // What a held one waits for is said in one word, with a countdown that goes on; the incident has the rest.
+    const reason = phase === "held" && worker.held_by ? text(`held.${worker.held_by}`) : reasonIn(worker);
+    write(this.reason, reason);
     set(this.reason, "title", reason || null);
     const series = this.history.of(server.id, worker);
     for (const [kind, view] of Object.entries(this.figures)) {
@@ -69,41 +73,50 @@ export class WorkerRow {
     const { requests_active: active, requests_served: served, threads_used: used, threads_limit: limit } = worker.probe ?? {};
     write(this.requests, requestsOf(active, served));
     write(this.threads, used ? text("worker.threads", { used, limit }) : "");
-    show(this.replace, watcher.armed && !hasEnded);
-    show(this.kill, !hasEnded);
-    for (const button of MAY_ACT ? [this.replace, this.kill] : []) allow(button, !stale);
+    if (MAY_ACT) this.updateActions(stale, hasEnded);
     this.tick(elapsed);
   }
 
-  /** Let the age and the countdown go on by `elapsed` seconds since circusd told them. */
+  updateActions(stale, hasEnded) {
+    const { phase, role } = this.worker;
+    const { armed } = this.at.watcher;
+    show(this.retry, armed && phase === "held");
+    show(this.replace, armed && !hasEnded && phase === "up" && role === "serving");
+    show(this.kill, !hasEnded && ["up", "starting"].includes(phase));
+    for (const button of this.buttons) allow(button, !stale);
+  }
+
+  /** Let the age and the countdown go on by `elapsed` seconds since circusd sent them. */
   tick(elapsed) {
-    const { age, next_try: nextTry, endedAt } = this.worker;
+    const { age, next_try: nextTry, endedAt, phase } = this.worker;
     if (endedAt !== undefined) {
       write(this.age, "");
       write(this.nextTry, text("worker.ended", { age: duration(now() - endedAt) }));
       return;
     }
     write(this.age, age === null || age === undefined ? "" : duration(age + elapsed));
-    write(this.nextTry, countdown(nextTry, elapsed));
+    write(this.nextTry, phase === "held" ? countdown(nextTry, elapsed, "wait.next_try") : "");
+  }
+
+  names() {
+    return { worker: nameOf(this.worker), name: this.at.watcher.name };
+  }
+
+  place() {
+    return { server: this.at.server.id, watcher: this.at.watcher.name };
   }
 
   action(name, more) {
-    const pid = this.worker.pid;
-    const details = () => ({ server: this.at.server.id, watcher: this.at.watcher.name, pid, started: this.worker.started });
-    return { words: text(`do.${name}`), label: text(`do.${name}.of`, { pid }), action: name, details, ...more };
+    const details = () => ({ ...this.place(), pid: this.worker.pid, started: this.worker.started });
+    return { words: text(`do.${name}`), label: text(`do.${name}.of`, this.names()), action: name, details, ...more };
   }
 
   question() {
-    const names = { pid: this.worker.pid, name: this.at.watcher.name };
-    return { title: text("do.kill.ask", names), what: text("do.kill.what"), yes: text("do.kill") };
+    const { watcher } = this.at;
+    const left = { left: serving(watcher) - 1, wanted: watcher.numprocesses };
+    const what = serves(this.worker) ? text("do.kill.what.serving", left) : text("do.kill.what");
+    return { title: text("do.kill.ask", this.names()), what, yes: text("do.kill") };
   }
-}
-
-/** How long until the next try, as a person says it. */
-export function countdown(nextTry, elapsed) {
-  if (nextTry === null || nextTry === undefined) return "";
-  const left = nextTry - elapsed;
-  return left < 0.5 ? text("worker.next_try.now") : text("worker.next_try", { age: duration(Math.ceil(left)) });
 }
 
 // Served so far, and those in flight only where there are any.

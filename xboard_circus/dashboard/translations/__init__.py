@@ -1,8 +1,6 @@
-"""The words of the page: one catalogue per language, all with the same keys.
+"""The words of the page itself, one catalogue a language, all with the same keys.
 
-The page is rendered in one language, and gets that catalogue for what its scripts write. Reasons and answers come in
-English all the same: from circusd and from the ledger, which know of no reader. A page in another language takes them
-apart by the templates that they were made of, see `sentences`.
+Reasons have their own, `xboard_circus.translations`.
 """
 
 from __future__ import annotations
@@ -11,11 +9,6 @@ import functools
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
-
-from xboard_circus.core.sentences import FAMILIES, NUMBERS, SPANS, Say, Template
-from xboard_circus.dashboard.answers import Answer
-from xboard_circus.ledger.sentences import Told
 
 LANGUAGES = {"en": "English", "zh-CN": "简体中文"}
 """Tags of the languages, the default first, and how each calls itself."""
@@ -28,9 +21,6 @@ THEME_COOKIE = "xboard_theme"
 
 THEMES = ("light", "dark")
 
-SPOKEN: tuple[type[Template], ...] = (Say, Told, Answer)
-"""Every sentence that comes to the page in English."""
-
 
 @functools.cache
 def catalogue(language: str) -> Mapping[str, str]:
@@ -38,23 +28,6 @@ def catalogue(language: str) -> Mapping[str, str]:
     path = Path(__file__).with_name(f"{language}.json")
     texts: dict[str, str] = json.loads(path.read_text(encoding="utf-8"))
     return texts
-
-
-@functools.cache
-def sentences(language: str) -> Mapping[str, Any]:
-    """Return what a page takes English sentences apart with: (kind, name, English, translation) of each.
-
-    Only those of the kind ``Say`` stand within others.
-    """
-    path = Path(__file__).with_name(f"sentences.{language}.json")
-    if not path.exists():
-        return {"sentences": []}
-    translated = json.loads(path.read_text(encoding="utf-8"))
-    kinds = {"numbers": sorted(NUMBERS), "spans": sorted(SPANS), "families": sorted(FAMILIES)}
-    rows = [
-        (kind.__name__, each.name, each.value, translated[kind.__name__][each.name]) for kind in SPOKEN for each in kind
-    ]
-    return {**kinds, "sentences": rows}
 
 
 def choose(cookie: str | None, accept_language: str | None) -> str:

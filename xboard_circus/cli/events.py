@@ -1,0 +1,176 @@
+"""The commands events and why: print records of the ledger as text or JSON, even when circusd is down."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+
+import click
+
+from xboard_circus.cli.boundary import DONE, TOLD
+from xboard_circus.cli.context import Asked, ini_option
+from xboard_circus.cli.moments import moment, written
+from xboard_circus.cli.screen import complain, printable
+from xboard_circus.core.names import bus_name
+from xboard_circus.core.reason import one_line, with_say
+from xboard_circus.errors import XboardError
+from xboard_circus.ledger import Record
+from xboard_circus.ledger.asking import asked
+from xboard_circus.ledger.explain import explain, when
+from xboard_circus.ledger.opening import inode_of
+from xboard_circus.ledger.reading import ledger_of
+from xboard_circus.ledger.searching import search
+from xboard_circus.ledger.story import KINDS
+from xboard_circus.options.reading import did_you_mean
+
+LOOK_EVERY = 0.5
+EVERYTHING = 1_000_000_000
+
+
+@click.command()
+@click.argument("whom", metavar="[WATCHER|PID]", required=False)
+@click.option("--json", "as_data", is_flag=True, help="Print JSON for programs.")
+@ini_option
+@click.pass_obj
+def why(choice: Asked, whom: str | None, as_data: bool) -> int:
+    """Show why the last worker of WATCHER, or the process PID, ended or was acted on.
+
+    It reads the ledger, so it also works when circusd is down.
+    """
+    path = _ledger(choice)
+    told = _meant(path, whom)
+    if told is None:
+        complain(f"{path}: nothing is recorded{f' of {whom}' if whom else ''} that would need a reason")
+        return TOLD
+    found, history = told
+    text = explain(found, history, now=time.time())
+    if as_data:
+        print(json.dumps({"record": asdict(found), "history": [asdict(each) for each in history], "text": text}))
+    else:
+        print(printable(text))
+    return DONE
+
+
+def _known_kinds(context: click.Context, parameter: click.Parameter, kinds: tuple[str, ...]) -> tuple[str, ...]:
+    for unknown in sorted(set(kinds) - KINDS):
+        near = did_you_mean(unknown, KINDS)
+        hint = f"did you mean {near}? " if near else ""
+        raise click.BadParameter(
+            f"no event is of kind {unknown}; {hint}known are {', '.join(sorted(KINDS))}", context, parameter
+        )
+    return kinds
+
+
+@click.command()
+@click.option(
+    "--since",
+    metavar="10m|DATE",
+    callback=written,
+    help="Only events since then: 90s, 10m, 2h, 3d, 14:30, yesterday or a date.",
+)
+@click.option("--watcher", help="Only events of this watcher; circusd for commands to all.")
+@click.option(
+    "--kind",
+    "kinds",
+    multiple=True,
+    callback=_known_kinds,
+    help="Only events of this kind, such as restart or command; may be repeated.",
+)
+@click.option(
+    "--limit", type=click.IntRange(1, EVERYTHING), help="Number of events, the newest ones; 50 without --since."
+)
+@click.option("-f", "--follow", is_flag=True, help="Print new events as they happen, until Ctrl-C.")
+@click.option("--json", "as_data", is_flag=True, help="Print one JSON object per line.")
+@ini_option
+@click.pass_obj
+def events(
+    choice: Asked,
+    since: str | None,
+    watcher: str | None,
+    kinds: tuple[str, ...],
+    limit: int | None,
+    follow: bool,
+    as_data: bool,
+) -> int:
+    """List recorded events, oldest first."""
+    path = _ledger(choice, may_come=follow)
+    most = limit or (50 if since is None else EVERYTHING)
+    wanted = EventQuery(path, None if watcher is None else bus_name(watcher), kinds or None)
+    at = None if since is None else moment(since, time.time())
+    told = wanted.past(at, most)
+    for record in told:
+        _print(record, as_data)
+    if not told:
+        complain(f"{path}: nothing{' that fits' if watcher or kinds or since else ''} is recorded yet")
+    if follow:
+        for record in wanted.coming():
+            _print(record, as_data)
+    return DONE
+
+
+class EventQuery:
+    """Query for records in the ledger at *path*, even when a damaged file is replaced there."""
+
+    def __init__(self, path: Path, watcher: str | None, kinds: tuple[str, ...] | None) -> None:
+        self._path = path
+        self._watcher = watcher
+        self._kinds = kinds
+        self._last = 0
+        self._inode = inode_of(path)
+
+    def past(self, since: float | None, limit: int) -> list[Record]:
+        """Return what is recorded already."""
+        # Asked for first: what is stored between the two questions must be told by `coming`.
+        newest = search(self._path, limit=1)
+        self._last = (newest[-1].id or 0) if newest else 0
+        found = search(self._path, since=since, watcher=self._watcher, kind=self._kinds, limit=limit)
+        self._last = max([self._last, *(record.id or 0 for record in found)])
+        return found
+
+    def coming(self) -> Iterator[Record]:
+        """Yield what is recorded from now on, for ever."""
+        while True:
+            time.sleep(LOOK_EVERY)
+            inode = inode_of(self._path)
+            if inode != self._inode:
+                self._inode, self._last = inode, 0
+            try:
+                found = search(self._path, watcher=self._watcher, kind=self._kinds, after=self._last, limit=EVERYTHING)
+            except XboardError:
+                continue  # it is being made, or set aside
+            for record in found:
+                self._last = max(self._last, record.id or 0)
+                yield record
+
+
+def line(record: Record) -> str:
+    """Return *record* as one line."""
+    who = f" (pid {record.pid})" if record.pid is not None else ""
+    cause = f" [{record.cause}]" if record.cause else ""
+    text = f"{when(record.time)}  {record.watcher}{who}  {record.kind}{cause}"
+    return f"{text}: {one_line(record.reason)}" if record.reason else text
+
+
+def _ledger(choice: Asked, *, may_come: bool = False) -> Path:
+    config = choice.instance().config
+    path = ledger_of(config)
+    if not path.exists() and not may_come:
+        raise XboardError(
+            f"{path}: there is no ledger yet; the plugin of {config.shown} makes it when circusd runs: "
+            "`xboard-circus start`"
+        )
+    return path
+
+
+def _meant(path: Path, whom: str | None) -> tuple[Record, list[Record]] | None:
+    """Resolve a word of digits: a pid, or else the name of a watcher."""
+    by_pid = asked(path, pid=int(whom)) if whom is not None and whom.isdigit() else None
+    return by_pid or asked(path, watcher=whom)
+
+
+def _print(record: Record, as_data: bool) -> None:
+    text = json.dumps({**asdict(record), **with_say(record.reason)}) if as_data else printable(line(record))
+    print(text, flush=True)

@@ -1,0 +1,32 @@
+// One word for a worker, made of its phase, role and health. Nobody else on the page puts these together.
+
+import { text } from "./text.js";
+
+const BAD = ["hung", "sick", "failing"];
+
+/** The condition of a worker: held, starting, leaving, gone, hung, sick, failing, not_ready, busy, spare or up. */
+export function conditionOf(worker) {
+  const { phase, role, health, ready, endedAt, was } = worker;
+  if (endedAt !== undefined) return was;
+  if (role === "spare" && phase !== "leaving") return "spare";
+  if (phase !== "up") return phase ?? "unknown";
+  if (BAD.includes(health)) return health;
+  if (ready === false) return "not_ready";
+  return health === "busy" ? "busy" : "up";
+}
+
+/** Whether nothing about a worker needs a look. */
+export const isHealthy = (worker) => ["up", "spare"].includes(conditionOf(worker));
+
+/** Whether a worker answers requests, as circusd counts it in its verdict. */
+export const serves = ({ phase, role, health }) => phase === "up" && role !== "spare" && health !== "hung";
+
+/** How many workers of a watcher answer requests. */
+export const serving = (watcher) => watcher.workers.filter(serves).length;
+
+/** The place of a worker as people name it: #1, #2, or "spare"; empty where it has none. */
+export const placeOf = ({ slot }) => (slot > 0 ? `#${slot}` : slot < 0 ? text("state.spare") : "");
+
+/** The name of a worker in a sentence: its place and its pid. */
+export const nameOf = (worker) =>
+  placeOf(worker) ? text("worker.name", { slot: placeOf(worker), pid: worker.pid }) : `PID ${worker.pid}`;

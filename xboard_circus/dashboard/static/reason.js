@@ -1,0 +1,32 @@
+// A reason in the language of the page: `say` is its key and its fields, `words` its English text.
+
+const sentences = new Map(Object.entries(JSON.parse(document.getElementById("sentences").textContent)));
+const WRAPPERS = new Set(["COUNTED", "EVENT"]);
+const FIELD = /\{\w+\}/g;
+const DEEPEST = 12; // the server bounds it, too
+
+/** The reason of a message, by the name that it has there. */
+export const reasonIn = (message, name = "reason") =>
+  said(message?.[name], message?.[name === "reason" ? "say" : `${name}_say`]);
+
+/** Which sentence a reason is, by its key; of one that is counted, what was counted. */
+export const keyOfReason = (say) => (WRAPPERS.has(say?.key) ? say.fields?.why?.key : say?.key) ?? "";
+
+function said(words, say) {
+  return (say?.key && rendered(say)) ?? words ?? "";
+}
+
+// null where any part is not of this catalogue: a circusd of another version may say more.
+function rendered(value, depth = 0) {
+  if (depth > DEEPEST) return null;
+  if (Array.isArray(value)) {
+    const items = value.map((each) => rendered(each, depth + 1));
+    return items.includes(null) ? null : items.join(sentences.get("between"));
+  }
+  if (typeof value !== "object") return String(value);
+  const values = new Map(Object.entries(value?.fields ?? {}).map(([name, each]) => [name, rendered(each, depth + 1)]));
+  const template = sentences.get(value?.key);
+  const wanted = template?.match(FIELD)?.map((field) => field.slice(1, -1)) ?? [];
+  if (!template || wanted.some((name) => (values.get(name) ?? null) === null)) return null;
+  return template.replace(FIELD, (field) => values.get(field.slice(1, -1)));
+}

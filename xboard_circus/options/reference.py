@@ -1,0 +1,74 @@
+"""The reference of all options, from the dataclasses that parse them: docs/options.md and `xboard-circus options`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from xboard_circus.options.alert_fields import AlertOptions
+from xboard_circus.options.reading import OptionDoc, PluginOptions, WatcherOptions, documented
+
+HEAD = """\
+Times are in seconds. Of two lines with the same option Circus keeps the first. It knows comments only at the very
+start of a line, and ignores unknown options silently. `xboard-circus check` reports both, and refuses a wrong value;
+under bare `circusd` the default applies instead, and the log and `last_reason` report it.
+
+A change takes effect with `circusctl reloadconfig`, without a restart of the workers.
+"""
+WATCHER_HEAD = """\
+In a watcher that is armed by `hooks.before_start = xboard_circus.plugins.guard.arm`.
+"""
+PLUGIN_HEAD = """\
+In the section of a plugin of ours, such as `[plugin:xboard]`. A value may have no blanks: Circus pastes it into the
+plugin's command line. Circus's own options, such as `working_dir` or `priority`, may stand beside them.
+"""
+ALERT_HEAD = """\
+One section for each destination. Circus ignores them; `[plugin:xboard]` reads them, and again when the file has
+changed. Addresses with a token in them, passwords and signing secrets come from the environment of circusd, or from a
+file of mode 0600. `xboard-circus alerts test` sends a test alert to each.
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """One kind of section of the ini file, such as ``[watcher:NAME]``."""
+
+    title: str
+    about: str
+    options: tuple[OptionDoc, ...]
+
+    def families(self) -> Iterator[tuple[str, list[OptionDoc]]]:
+        """Yield the options by the word before their dot, in the order in which they are documented."""
+        found: dict[str, list[OptionDoc]] = {}
+        for option in self.options:
+            found.setdefault(family_of(option), []).append(option)
+        yield from found.items()
+
+
+def family_of(option: OptionDoc) -> str:
+    """Return the word before the dot of the option's name."""
+    return option.name.partition(".")[0]
+
+
+def sections() -> tuple[Section, ...]:
+    """Return all sections in which options of ours may stand."""
+    return (
+        Section("[watcher:NAME]", WATCHER_HEAD, tuple(documented(WatcherOptions))),
+        Section("[plugin:NAME]", PLUGIN_HEAD, tuple(documented(PluginOptions))),
+        Section("[alert:NAME]", ALERT_HEAD, tuple(documented(AlertOptions))),
+    )
+
+
+def chosen(name: str, within: Iterable[Section]) -> list[Section]:
+    """Return the sections with *name*: an option, a family such as "health", or a section such as "watcher".
+
+    >>> [(each.title, len(each.options)) for each in chosen("health.period", sections())]
+    [('[watcher:NAME]', 1)]
+    """
+    found = []
+    for section in within:
+        if name.strip("[]").partition(":")[0] == section.title.strip("[]").partition(":")[0]:
+            found.append(section)
+        elif options := tuple(each for each in section.options if name in (each.name, family_of(each))):
+            found.append(Section(section.title, section.about, options))
+    return found
