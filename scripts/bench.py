@@ -60,7 +60,7 @@ def main() -> int:
     enter_venv()
     from bench import report, rows
     from bench.measuring import measure_all
-    from bench.result import Line
+    from bench.result import Series
 
     measured = [row for row in rows.ROWS if row.name in options.rows]
     load_before = os.getloadavg()[0]
@@ -72,7 +72,7 @@ def main() -> int:
     if options.keep:
         kept = json.loads(options.keep.read_text())
         sessions = [*kept["sessions"], told]
-        others = [Line.from_json(line) for line in kept["lines"] if line["row"] not in chosen]
+        others = [Series.from_json(line) for line in kept["lines"] if line["row"] not in chosen]
         shown = sorted([*others, *lines], key=lambda line: ROW_NAMES.index(line.row))
     if options.json:
         options.json.write_text(json.dumps(report.as_json(shown, sessions), indent=1) + "\n")

@@ -9,7 +9,7 @@ say() { printf '%s\n' "$*" >&2; }
 
 # Is $1 a Python that will do? A shim of pyenv for a version that is not there is found, but does not run.
 is_python() {
-    "$1" -c 'import sys; sys.exit(sys.version_info < (3, 10))' >/dev/null 2>&1
+    "$1" -I -c 'import sys; sys.exit(sys.version_info < (3, 10))' >/dev/null 2>&1
 }
 
 # Set $python to the first Python, 3.10 or later, that can make a venv; PYTHON=... names one to try first.
@@ -17,7 +17,7 @@ find_python() {
     without_venv=
     for python in ${PYTHON:+"$PYTHON"} python3 python3.13 python3.12 python3.11 python3.10 /usr/bin/python3; do
         is_python "$python" || continue
-        if "$python" -c 'import ensurepip, venv' >/dev/null 2>&1; then return; fi
+        if "$python" -I -c 'import ensurepip, venv' >/dev/null 2>&1; then return; fi
         without_venv=${without_venv:-$python}
     done
     if [ -n "$without_venv" ]; then
@@ -37,22 +37,28 @@ install() {
     if is_installed "$1"; then return; fi
     python=.venv/bin/python
     has_venv || find_python
-    # The lock is the open descriptor's, so it stays ours when that python has ended: who starts second waits.
-    exec 9>.venv.lock
-    "$python" -c 'import fcntl; fcntl.flock(9, fcntl.LOCK_EX)'
+    # The lock is the open descriptor's, so it stays ours when that python has ended: who starts second waits. It is on
+    # the folder itself, since a file in it could be another user's link.
+    exec 9<.
+    "$python" -I -c 'import fcntl; fcntl.flock(9, fcntl.LOCK_EX)'
     is_installed "$1" || install_now "$1"
     exec 9>&-
 }
 
 install_now() {
+    if [ -e setup.py ]; then
+        say "$checkout/setup.py is not of this project, and pip would run it. Delete it, then run $0 again."
+        exit 1
+    fi
     if is_moved; then rm -rf .venv; fi
     if ! has_venv; then
         say "Making .venv with $python"
-        "$python" -m venv .venv || exit 1
+        "$python" -I -m venv .venv || exit 1
         printf '%s\n' "$checkout" >.venv/.place
     fi
     say "Installing into .venv: once, about a minute"
-    if ! .venv/bin/python -m pip install --quiet --disable-pip-version-check --editable ".${1:+[$1]}"; then
+    # Isolated, and from the root folder: no module of that name in the checkout is run.
+    if ! (cd / && "$checkout/.venv/bin/python" -I -m pip install --quiet --disable-pip-version-check --editable "$checkout${1:+[$1]}"); then
         say "The installation failed, see above. Is the package index reachable? Then run $0 again."
         exit 1
     fi

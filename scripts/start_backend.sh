@@ -10,5 +10,11 @@ start | stop | restart | status | clean) ;;
     ;;
 esac
 . "$(dirname "$0")/bootstrap.sh"
-install ""
+case "$1" in
+start | restart) install "" ;;
+*) has_venv || {
+    say "Nothing is installed in $checkout: .venv is missing, or was moved. $0 start installs and starts."
+    exit 1
+} ;;
+esac
 exec .venv/bin/xboard-circus "$@"

@@ -1,5 +1,5 @@
-"""The documents say what the code does: the option reference is generated, circus.ini shows every option, and the
-README says the same in both languages."""
+"""The documents say what the code does: what can be generated is, circus.ini is sound, and the README says the same in
+both languages."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from xboard_circus.checks.file_rules import remarks as remarks_on_file
-from xboard_circus.checks.watcher_rules import remarks as remarks_on_watcher
+from xboard_circus.checks.file_rules import findings as findings_in_file
+from xboard_circus.checks.watcher_rules import findings as findings_in_watcher
 from xboard_circus.config import is_armed, is_dashboard, load
+from xboard_circus.core.worker import diagram
 from xboard_circus.options.reading import (
     OptionDoc,
     PluginOptions,
@@ -21,6 +22,8 @@ from xboard_circus.options.reading import (
     parse_plugin,
     parse_watcher,
 )
+from xboard_circus.options.reference import sections
+from xboard_circus.supervisor.patches.patch import every_kind
 
 ROOT = Path(__file__).resolve().parents[1]
 BUILD = ROOT / "scripts" / "build_docs.py"
@@ -30,16 +33,6 @@ READMES = (ROOT / "README.md", ROOT / "README.zh-CN.md")
 
 def build(*arguments: str, script: Path = BUILD) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, str(script), *arguments], capture_output=True, text=True, check=False)
-
-
-def commented_options() -> dict[str, str]:
-    """Return the options that circus.ini shows in comments."""
-    found: dict[str, str] = {}
-    for line in INI.read_text(encoding="utf-8").splitlines():
-        name, equals, value = line.removeprefix("# ").partition(" = ")
-        if line.startswith("# ") and equals and " " not in name:
-            found.setdefault(name, value)
-    return found
 
 
 def console_blocks(readme: Path) -> list[str]:
@@ -67,8 +60,9 @@ def test_a_stale_document_is_told_and_left_alone(tmp_path: Path) -> None:
     (tmp_path / "scripts").mkdir()
     (tmp_path / "docs").mkdir()
     (tmp_path / "xboard_circus").symlink_to(ROOT / "xboard_circus")
-    (tmp_path / "circus.ini").write_text(INI.read_text(encoding="utf-8"), encoding="utf-8")
     (tmp_path / "docs" / "options.md").write_text("old")
+    design = "# Mine\n\n<!-- [life] -->\nold\n<!-- [end of life] -->\n\nmine\n"
+    (tmp_path / "docs" / "design.md").write_text(design)
     script = tmp_path / "scripts" / "build_docs.py"
     script.write_text(BUILD.read_text(encoding="utf-8"), encoding="utf-8")
 
@@ -76,32 +70,53 @@ def test_a_stale_document_is_told_and_left_alone(tmp_path: Path) -> None:
 
     assert (stale.returncode, stale.stderr) == (
         1,
-        "docs/options.md is not up to date: run python scripts/build_docs.py\n",
+        "".join(
+            f"docs/{name}.md is not up to date: run python scripts/build_docs.py\n"
+            for name in ("options", "patches", "design")
+        ),
     )
     assert (tmp_path / "docs" / "options.md").read_text() == "old"
+    assert not (tmp_path / "docs" / "patches.md").exists()
     assert build(script=script).returncode == 0
     assert build("--check", script=script).returncode == 0
+    written = (tmp_path / "docs" / "design.md").read_text()
+    assert written == design.replace("old", f"```mermaid\n{diagram()}\n```")
 
 
-@pytest.mark.parametrize(
-    "option", [*documented(WatcherOptions), *documented(PluginOptions)], ids=lambda option: option.name
-)
-def test_circus_ini_shows_every_option(option: OptionDoc) -> None:
-    given = {**load(INI).watcher("xboard").given, **commented_options()}
+def test_the_design_shows_the_life_of_a_worker_and_the_list_every_patch() -> None:
+    design, patches = ((ROOT / "docs" / name).read_text(encoding="utf-8") for name in ("design.md", "patches.md"))
 
-    assert option.name in given
-    if option.name not in ("health.live_path", "health.ready_path"):
-        assert f"{option.name} = {given[option.name]}" == option.written
+    assert diagram() in design
+    assert [kind for kind in every_kind() if f"| `{kind.of}.{kind.name}` |" not in patches] == []
 
 
-def test_what_circus_ini_shows_in_comments_could_stand_there() -> None:
-    shown = commented_options()
-    ours = {name: value for name, value in shown.items() if name in {each.name for each in documented(WatcherOptions)}}
-    plugins = {
-        name: value for name, value in shown.items() if name in {each.name for each in documented(PluginOptions)}
-    }
+def test_the_design_names_no_file_that_is_not_there() -> None:
+    text = (ROOT / "docs" / "design.md").read_text(encoding="utf-8")
+    named = set(re.findall(r"`((?:core|ledger|dashboard|checks|patches)/\w+\.py)`", text))
+    heart = text.partition("## The heart")[2].partition("```\n")[2].partition("```")[0]
+    rooms = set(re.findall(r"^(\w+(?:\.py|/))|, (\w+\.py)", heart, re.MULTILINE))
+    inside = {f"supervisor/{one or other}" for one, other in rooms}
+    found = {name.replace("patches/", "supervisor/patches/") for name in named} | inside
 
-    assert (parse_watcher(ours)[1], parse_plugin(plugins)[1]) == ([], [])
+    assert len(found) > 10
+    assert [name for name in sorted(found) if not (ROOT / "xboard_circus" / name).exists()] == []
+
+
+def test_circus_ini_points_at_the_reference_and_stays_short() -> None:
+    text = INI.read_text(encoding="utf-8")
+
+    assert "docs/options.md" in text
+    assert "`xboard-circus options`" in text
+    assert text.count("\n") <= 100
+
+
+@pytest.mark.parametrize("option", [option for section in sections() for option in section.options])
+def test_the_example_of_an_option_could_stand_in_the_file(option: OptionDoc) -> None:
+    name, _, value = option.written.partition(" = ")
+    read = {WatcherOptions: parse_watcher, PluginOptions: parse_plugin}
+    for kind, parse in read.items():
+        if name in {each.name for each in documented(kind)}:
+            assert parse({name: value})[1] == []
 
 
 def test_circus_ini_is_read_as_it_is_meant() -> None:
@@ -132,8 +147,8 @@ def test_circus_ini_is_read_as_it_is_meant() -> None:
 def test_the_file_of_circus_ini_has_no_fault() -> None:
     config = load(INI)
 
-    assert list(remarks_on_file(config)) == []
-    assert [remark for watcher in config.watchers for remark in remarks_on_watcher(config, watcher)] == []
+    assert list(findings_in_file(config)) == []
+    assert [finding for watcher in config.watchers for finding in findings_in_watcher(config, watcher)] == []
 
 
 def test_the_alerts_of_circus_ini_have_no_fault(tmp_path: Path) -> None:
@@ -147,26 +162,29 @@ def test_the_alerts_of_circus_ini_have_no_fault(tmp_path: Path) -> None:
 
     assert [(alert.options.type, alert.problems) for alert in config.alerts] == [
         ("webhook", ()),
-        ("email", ()),
-        ("command", ()),
     ]
-    assert list(remarks_on_file(config)) == []
+    assert list(findings_in_file(config)) == []
 
 
-def test_the_second_backend_of_circus_ini_has_no_fault_either(tmp_path: Path) -> None:
+def test_a_second_backend_copied_as_circus_ini_says_has_no_fault(tmp_path: Path) -> None:
     text = INI.read_text(encoding="utf-8")
-    head, _, example = text.partition("# [watcher:reports]\n")
-    second = "\n".join(
-        line.removeprefix("#").removeprefix(" ") for line in f"[watcher:reports]\n{example}".splitlines()
-    )
+    parts = re.split(r"^(?=\[)", text, flags=re.MULTILINE)
+    copied = "".join(part for part in parts if re.match(r"\[(watcher|socket|env):xboard\]", part))
+    for old, new in (
+        ("8000", "8001"),
+        (":xboard]", ":reports]"),
+        (".sockets.xboard", ".sockets.reports"),
+        ("logs/xboard", "logs/reports"),
+    ):
+        copied = copied.replace(old, new)
     file = tmp_path / "circus.ini"
-    file.write_text(f"{head}{second}\n", encoding="utf-8")
+    file.write_text(f"{text}\n{copied}", encoding="utf-8")
 
     config = load(file)
 
     assert [watcher.name for watcher in config.watchers] == ["dashboard", "reports", "xboard"]
-    assert list(remarks_on_file(config)) == []
-    assert list(remarks_on_watcher(config, config.watcher("reports"))) == []
+    assert list(findings_in_file(config)) == []
+    assert list(findings_in_watcher(config, config.watcher("reports"))) == []
 
 
 def test_the_readme_has_the_same_commands_in_both_languages() -> None:

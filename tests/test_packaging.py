@@ -20,7 +20,7 @@ import xboard_circus
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "xboard_circus"
 LEFT_OUT = shutil.ignore_patterns(
-    ".git", ".venv", ".venv.lock", "*.egg-info", "__pycache__", ".*_cache", ".hypothesis", "build", "dist"
+    ".git", ".venv", "*.egg-info", "__pycache__", ".*_cache", ".hypothesis", "build", "dist"
 )
 
 
@@ -69,7 +69,8 @@ def test_the_wheel_holds_exactly_our_modules(built: tuple[frozenset[str], frozen
     data = {"xboard_circus/py.typed"} | names_of(PACKAGE, "*.ini")
     page = PACKAGE / "dashboard"
     data |= names_of(page / "templates", "*.html") | names_of(page / "static", "*.*")
-    data |= names_of(page / "translations", "*.json")
+    data |= names_of(page / "translations", "*.json") | names_of(PACKAGE / "translations", "*.json")
+    data |= names_of(PACKAGE / "service", "*.j2")
 
     assert wheel == {as_installed(name) for name in own} | plugins | data
 
@@ -143,3 +144,30 @@ def test_start_backend_without_a_verb_tells_its_usage(arguments: list[str]) -> N
     told = subprocess.run([script, *arguments], capture_output=True, text=True, stdin=subprocess.DEVNULL)
 
     assert (told.returncode, told.stderr) == (2, f"usage: {script} start|stop|restart|status|clean\n")
+
+
+@pytest.mark.parametrize("verb", ["stop", "status", "clean"])
+def test_start_backend_installs_nothing_to_stop_or_to_look(tmp_path: Path, verb: str) -> None:
+    shutil.copytree(ROOT / "scripts", tmp_path / "scripts")
+    script = tmp_path / "scripts" / "start_backend.sh"
+
+    told = subprocess.run([script, verb], capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False)
+
+    assert (told.returncode, told.stdout) == (1, "")
+    assert told.stderr.startswith(f"Nothing is installed in {tmp_path}: .venv is missing")
+    assert not (tmp_path / ".venv").exists()
+
+
+def test_a_setup_py_that_somebody_planted_is_not_run(tmp_path: Path) -> None:
+    shutil.copytree(ROOT / "scripts", tmp_path / "scripts")
+    for name in ("setup.cfg", "pyproject.toml"):
+        shutil.copy(ROOT / name, tmp_path)
+    for module in ("setup", "pip", "fcntl", "venv", "ensurepip"):
+        (tmp_path / f"{module}.py").write_text(f"open({str(tmp_path / 'run')!r}, 'w').close()")
+
+    script = tmp_path / "scripts" / "start_backend.sh"
+    told = subprocess.run([script, "start"], capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False)
+
+    assert told.returncode == 1
+    assert f"{tmp_path}/setup.py is not of this project" in told.stderr
+    assert not (tmp_path / "run").exists()

@@ -5,15 +5,15 @@ from __future__ import annotations
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from bench.result import Found, Line
+from bench.result import Found, Series
 from bench.rivals import BARE, CLI, OURS, RIVAL
 from bench.rows import Row
 from bench.running import Never
 
 
-def measure_all(rows: list[Row], rivals: list[str], runs: int) -> list[Line]:
+def measure_all(rows: list[Row], rivals: list[str], runs: int) -> list[Series]:
     """Run by run and not row by row, so that what else the machine does meets every rival."""
-    lines = {row.name: [Line(row.name, title, unit) for title, unit in row.lines] for row in rows}
+    lines = {row.name: [Series(row.name, title, unit) for title, unit in row.lines] for row in rows}
     wanted = {*rivals, BARE, CLI} if OURS in rivals else set(rivals)
     todo = [
         (row, name) for run in range(runs) for row in rows if run < row.runs for name in row.rivals if name in wanted
@@ -29,7 +29,7 @@ def measure_all(rows: list[Row], rivals: list[str], runs: int) -> list[Line]:
     return [line for of_row in lines.values() for line in of_row]
 
 
-def has_settled(lines: list[Line], name: str) -> bool:
+def has_settled(lines: list[Series], name: str) -> bool:
     """Who never got there in the first run is not waited for in the next."""
     before = lines[0].found.get(name)
     return before is not None and before[0].value is None
@@ -45,6 +45,6 @@ def measure(row: Row, name: str) -> list[Found]:
     return [Found(None, note)] * len(row.lines)
 
 
-def add(lines: list[Line], name: str, found: list[Found]) -> None:
+def add(lines: list[Series], name: str, found: list[Found]) -> None:
     for line, one in zip(lines, found, strict=True):
         line.found.setdefault(name, []).append(one)

@@ -8,15 +8,15 @@ import time
 from pathlib import Path
 from typing import Any
 
-from bench.result import Found, Line, spread
+from bench.result import Found, Series, spread
 from bench.rivals import BARE, CLI, MEASURED, OURS, RIVAL, UVICORN_WORKERS, versions
 
 NEVER = "never"
 BEFORE = """\
-The same plain FastAPI app, the same uvicorn, 2 workers unless a line says otherwise, one after the other on one
-machine. Median (minimum to maximum). Bold is the best median, and whoever's range overlaps with that one's: they are
-not told apart here. *never* is not within 30 s, and 20 s where a supervisor is started anew. The load is an open loop
-of 300 requests/s, half on new connections.
+The same plain FastAPI app, the same uvicorn, 2 workers where a line names no other number, one after the other on one
+machine. Median (minimum to maximum). Bold is the best median, and each one whose range overlaps with it: they are
+not distinguished here. *never* is not within 30 s, and 20 s where a supervisor is started anew. The load is an open
+loop of 300 requests/s, half on new connections.
 
 - A loss of one or two requests in thousands is luck as much as merit: 0 beside 1 is no proof.
 - The settings of each are in `scripts/bench/settings/`, one file for all rows. Stock Circus has `warmup_delay = 2` for
@@ -25,7 +25,7 @@ of 300 requests/s, half on new connections.
 - uvicorn with one worker (`--workers 1`) has no supervisor. httpok asks the shared port, which a healthy sibling
   answers, and at most every 5 s. Ours probes each worker every second, and idle every 2 s, which is its default.
 - With a spare, each run is ten kills, each when a new spare waits and the last kill is forgotten.
-- Where a supervisor was killed, its orphans answered for all rivals, so none lost a request; the line below those tells
+- Where a supervisor was killed, its orphans answered for all rivals, so none lost a request; the line below those shows
   who is supervised again.\
 """
 
@@ -44,7 +44,7 @@ def session(rows: list[str], *, command: str, runs: int, note: str, load_before:
     }
 
 
-def as_json(lines: list[Line], sessions: list[dict[str, Any]]) -> dict[str, Any]:
+def as_json(lines: list[Series], sessions: list[dict[str, Any]]) -> dict[str, Any]:
     return {"sessions": sessions, "lines": [line.as_json() for line in lines]}
 
 
@@ -58,7 +58,7 @@ def machine() -> str:
     )
 
 
-def page(lines: list[Line], sessions: list[dict[str, Any]]) -> str:
+def page(lines: list[Series], sessions: list[dict[str, Any]]) -> str:
     """The page: what was measured, with what, the table, and what happened where a figure alone does not tell."""
     parts = ["# Beside the rivals", "Written by `scripts/bench.py`; do not edit.", BEFORE]
     parts += ["## Measured", *map(_session, sessions), "## Figures", table(lines)]
@@ -78,7 +78,7 @@ def _session(told: dict[str, Any]) -> str:
     return "\n".join(filter(None, text))
 
 
-def table(lines: list[Line]) -> str:
+def table(lines: list[Series]) -> str:
     names = [name for name in MEASURED if any(name in line.found for line in lines)]
     head = ["| | " + " | ".join(RIVAL[name].title for name in names) + " |", "|---" * (len(names) + 1) + "|"]
     rows = [
@@ -87,14 +87,14 @@ def table(lines: list[Line]) -> str:
     return "\n".join([*head, *rows])
 
 
-def _cell(line: Line, name: str) -> str:
+def _cell(line: Series, name: str) -> str:
     if name not in line.found:
         return ""
     text = shown(line.found[name])
     return f"**{text}**" if name in _best(line) else text
 
 
-def _best(line: Line) -> set[str]:
+def _best(line: Series) -> set[str]:
     """Who has the best median, and who can't be told apart from that one: their ranges overlap."""
     spreads = {name: spread(line.found[name]) for name in MEASURED if name in line.found}
     known = {name: found for name, found in spreads.items() if found["median"] is not None}
@@ -121,7 +121,7 @@ def _number(value: float) -> str:
     return f"{value:.1f}" if value >= 20 else f"{value:.2f}"
 
 
-def notes(lines: list[Line]) -> str:
+def notes(lines: list[Series]) -> str:
     """One bullet for each line whose measurements say more than figures."""
     bullets = []
     for line in lines:
@@ -131,7 +131,7 @@ def notes(lines: list[Line]) -> str:
     return "\n".join([*bullets, *_ratios(lines)])
 
 
-def _note(line: Line, name: str) -> str:
+def _note(line: Series, name: str) -> str:
     all_found = line.found[name]
     said = list(dict.fromkeys(found.note for found in all_found if found.note))
     if name in (BARE, CLI):  # they have no column
@@ -139,7 +139,7 @@ def _note(line: Line, name: str) -> str:
     return f"{RIVAL[name].title}: {'; '.join(said)}" if said else ""
 
 
-def _ratios(lines: list[Line]) -> list[str]:
+def _ratios(lines: list[Series]) -> list[str]:
     """Ours beside uvicorn's, run by run: the two of a pair were measured one right after the other."""
     bullets = []
     for line in lines:

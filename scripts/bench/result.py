@@ -16,7 +16,7 @@ class Found:
 
 
 @dataclass
-class Line:
+class Series:
     """One line of the table: what each rival came to, run by run."""
 
     row: str
@@ -32,7 +32,7 @@ class Line:
         return {"row": self.row, "title": self.title, "unit": self.unit, "rivals": rivals}
 
     @classmethod
-    def from_json(cls, told: dict[str, Any]) -> Line:
+    def from_json(cls, told: dict[str, Any]) -> Series:
         found = {name: [Found(**run) for run in rival["runs"]] for name, rival in told["rivals"].items()}
         return cls(told["row"], told["title"], told["unit"], found)
 

@@ -12,11 +12,11 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from bench.load import Loads
 from bench.result import Found
 from bench.rivals import BARE, CLI, FAKE, MEASURED, OURS, RIVAL, UVICORN_WORKERS, Rival
 from bench.running import Never, Running, answer, cpu, cpu_with_children, kill, pss, running
 from bench.throughput import requests_a_second
+from bench.traffic import Loads
 from tests.real.processes import Process
 
 RECOVERY = 30.0

@@ -49,7 +49,7 @@ class Running:
         (self.folder / "logs").mkdir()
         self.port = free_port()
         self.mark = uuid.uuid4().hex
-        self.words = {
+        self.words: dict[str, Any] = {
             "checkout": CHECKOUT,
             "folder": self.folder,
             "python": sys.executable,
@@ -149,8 +149,9 @@ class Running:
         """Whether ours has a spare that has imported the app, a worker that serves, and no failure on its account."""
         told = self.told("starts")
         workers = self.state()["watchers"][0]
-        states = [worker["state"] for worker in workers["workers"] if worker["pid"] in told]
-        return sorted(states) == ["ready", "spare"] and workers["budget"]["spent"] == 0
+        of_app = [worker for worker in workers["workers"] if worker["pid"] in told]
+        doing = ["spare" if worker["role"] == "spare" else worker["phase"] for worker in of_app]
+        return sorted(doing) == ["spare", "up"] and workers["budget"]["used"] == 0
 
     def state(self) -> dict[str, Any]:
         """The answer of our circusd to ``xboard_state``."""

@@ -8,6 +8,7 @@ boot    at import: ``die`` (an exception), ``exit 7``, ``sleep 5``; at start: ``
 live    what ``/health/live`` answers: see `answer_health`
 ready   the same for ``/health/ready``
 drain   seconds that the shutdown takes
+held    as long as that is said, a request to ``/held`` goes on, which answers with the pid at once and again at its end
 do      an order to one worker, carried out once, then removed: see `obey`
 
 It tells: ``starts`` has a line "pid wid monotonic-seconds" for every import, ``ready-at/PID`` appears when the worker
@@ -22,6 +23,7 @@ import json
 import mmap
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -77,6 +79,9 @@ async def start_as_told() -> None:
         await asyncio.sleep(0.02)
     if verb == "ignore-term":
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    if verb == "ignore-quit":
+        signal.signal(signal.SIGQUIT, signal.SIG_IGN)
+        signal.signal(signal.SIGABRT, signal.SIG_IGN)
     tell("ready-at")
 
 
@@ -105,7 +110,10 @@ async def take_orders(every: float) -> None:
 
 
 def obey(order: list[str]) -> None:
-    """Obey: ``block 60``, ``busy 40 30`` (threads, seconds), ``exit 3``, ``signal 11``, ``leak 9``, ``child``."""
+    """Obey: ``block 60``, ``busy 40 30`` (threads, seconds), ``exit 3``, ``signal 11``, ``leak 9``, ``child``, ``job``.
+
+    A child holds the public socket; a job, in a session of its own, and a ``task`` do not. An ``heir`` surely does.
+    """
     verb, values = order[0], [float(value) for value in order[1:]]
     if verb == "block":
         block_the_loop(values[0])
@@ -119,15 +127,30 @@ def obey(order: list[str]) -> None:
         threading.Thread(target=leak, args=(int(values[0] * 1_000_000),), daemon=True).start()
     elif verb == "child":
         # close_fds=False: it holds the public socket too, as a careless app's child does.
-        subprocess.Popen(["sleep", "600"], close_fds=False)
+        subprocess.Popen(["sleep", "600"], close_fds=False, start_new_session=True)
+    elif verb == "job":
+        subprocess.Popen(["sleep", "600"], start_new_session=True)
+    elif verb == "task":
+        subprocess.Popen(["sleep", "600"])
+    elif verb == "heir":
+        leave_the_port_to_a_child()
 
 
 def leak(size: int) -> None:
-    """Take *size* bytes, and leave the event loop alone: on a crowded machine that takes long enough to be wedged."""
+    """Take *size* bytes, and leave the event loop alone: on a crowded machine that takes long enough to hang it."""
     taken = mmap.mmap(-1, size)
     leaked.append(taken)
     with open("/dev/zero", "rb", buffering=0) as zeros:
         zeros.readinto(taken)
+
+
+def leave_the_port_to_a_child() -> None:
+    """Start a child that certainly holds the public socket, in a session of its own, so that it outlives us."""
+    for entry in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(OSError), socket.socket(fileno=os.dup(int(entry))) as found:
+            if found.family != socket.AF_UNIX and found.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+                os.set_inheritable(int(entry), True)
+    subprocess.Popen(["sleep", "600"], close_fds=False, start_new_session=True)
 
 
 def block_the_loop(seconds: float) -> None:
@@ -153,6 +176,14 @@ async def stream(send: Send, chunk: bytes, *, times: int, every: float) -> None:
         await send({"type": "http.response.body", "body": chunk, "more_body": True})
         await asyncio.sleep(every)
     await send({"type": "http.response.body", "body": b""})
+
+
+async def hold(send: Send) -> None:
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    await send({"type": "http.response.body", "body": f"{PID}\n".encode(), "more_body": True})
+    while setting("held"):
+        await asyncio.sleep(0.02)
+    await send({"type": "http.response.body", "body": str(PID).encode()})
 
 
 async def answer_health(send: Send, wanted: str) -> None:
@@ -184,6 +215,7 @@ def facts() -> dict[str, object]:
         "gid": os.getgid(),
         "cwd": os.getcwd(),
         "argv": sys.argv,
+        "prefix": sys.prefix,
         "environ": dict(os.environ),
     }
 
@@ -199,6 +231,9 @@ async def app(scope: Message, receive: Receive, send: Send) -> None:
         return
     if path == "/facts":
         await respond(send, 200, json.dumps(facts()).encode())
+        return
+    if path == "/held":
+        await hold(send)
         return
     if path == "/slow":
         await asyncio.sleep(seconds)

@@ -15,6 +15,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import BrowserContext, ConsoleMessage, Locator, Page, expect, sync_playwright
 
 from xboard_circus.dashboard.settings import APP, WATCHER
@@ -35,6 +36,7 @@ SWITCHES = [
     "--no-proxy-server",
     "--force-color-profile=srgb",
 ]
+SERIOUS = ("serious", "critical")
 PHONE, DESKTOP = {"width": 375, "height": 812}, {"width": 1280, "height": 900}
 PATIENCE = 30.0  # seconds: the machine may be busy with other tests
 expect.set_options(timeout=PATIENCE * 1000)  # where a test says nothing else: 5 s is what playwright has
@@ -109,7 +111,7 @@ class Visit:
 
     def sign_in(self, role: str = "admin") -> Visit:
         """Follow the link that the command line prints."""
-        self.page.goto(f"{self.url}/login#{token(self.running, role)}")
+        self.page.goto(f"{self.url}/login#token={token(self.running, role)}")
         self.page.wait_for_url(f"{self.url}/")
         self.live()
         return self
@@ -133,7 +135,25 @@ class Visit:
         expect(self.row(pid).locator(f'.badge[data-state="{state}"]').first).to_be_visible(timeout=PATIENCE * 1000)
 
     def picture(self, name: str) -> None:
-        """Keep a screenshot of the whole page where XBOARD_SCREENSHOTS says, else beside the test's other files."""
-        folder = Path(os.environ.get("XBOARD_SCREENSHOTS") or self.running.folder / "screenshots")
-        folder.mkdir(parents=True, exist_ok=True)
-        self.page.screenshot(path=folder / f"{name}.png", full_page=True, animations="disabled")
+        """Keep a screenshot of the whole page."""
+        keep_picture(self.page, self.running.folder / "screenshots", name)
+
+
+def check_sound(page: Page, name: str) -> None:
+    """Check that nothing sticks out to the side and that axe finds nothing serious."""
+    wider = page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
+    assert wider == 0, f"{name} scrolls sideways by {wider} px"
+    serious = [
+        f"{each['id']}: {node['html'][:200]} {node.get('failureSummary', '')}"
+        for each in Axe().run(page).response["violations"]
+        if each["impact"] in SERIOUS
+        for node in each["nodes"]
+    ]
+    assert serious == [], "\n".join([name, *serious])
+
+
+def keep_picture(page: Page, folder: Path, name: str) -> None:
+    """Keep a screenshot of the whole page where XBOARD_SCREENSHOTS says, else in *folder*."""
+    folder = Path(os.environ.get("XBOARD_SCREENSHOTS") or folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    page.screenshot(path=folder / f"{name}.png", full_page=True, animations="disabled")

@@ -24,7 +24,7 @@ from typing import Any
 
 import pytest
 
-from .harness import eventually
+from .harness import eventually, is_well
 from .parts import needs
 from .ports import free_port
 
@@ -204,7 +204,7 @@ class Container:
         """The pids, inside, of the workers that serve."""
         self.workers_may_come()
         (xboard,) = (watcher for watcher in self.state()["watchers"] if watcher["name"] == "xboard")
-        return [worker["pid"] for worker in xboard["workers"] if worker["state"] in ("ready", "busy")]
+        return [worker["pid"] for worker in xboard["workers"] if is_well(worker)]
 
     def workers_may_come(self) -> None:
         """Raise RuntimeError, for which nobody waits, when the container has ended and will not be started again."""

@@ -7,7 +7,7 @@ import os
 import socket
 import time
 
-FOLDER, PID = os.environ["XBOARD_WORKER_DIR"], os.getpid()
+FOLDER, TOKEN, PID = os.environ["XBOARD_WORKER_DIR"], os.environ["XBOARD_WORKER"], os.getpid()
 STARTED = time.monotonic()
 served = 0
 
@@ -19,7 +19,7 @@ def answer() -> bytes:
         "watcher": os.environ["XBOARD_WATCHER"],
         "wid": int(os.environ["XBOARD_WID"]),
         "uptime": time.monotonic() - STARTED,
-        "state": "ready",
+        "state": "up",
         "lag": 0.0,
         "threads_used": 0,
         "threads_limit": 40,
@@ -37,12 +37,13 @@ def answer() -> bytes:
 
 def main() -> None:
     global served
-    path = f"{FOLDER}/{PID}"
+    path = f"{FOLDER}/{TOKEN}"
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
         listener.bind(f"{path}.sock")
         listener.listen(16)
-        with open(f"{path}.ready", "w"):
-            pass
+        for mark in ("up", "ready"):
+            with open(f"{path}.{mark}", "w"):
+                pass
         while True:
             connection, _ = listener.accept()
             with connection:

@@ -28,12 +28,14 @@ import urllib.request
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from http.client import HTTPResponse
 from pathlib import Path
 from typing import Any, TypeVar
 
 from circus.client import CircusClient
 from circus.exc import CallError
 
+from xboard_circus.core.verdict import is_up, word_of
 from xboard_circus.options.reading import parse_watcher
 
 from .bus import Event, Events
@@ -52,6 +54,11 @@ STOCK = f"{sys.executable} -m uvicorn {{app}} --fd $(circus.sockets.{{name}}) --
 UNWANTED = ("XBOARD_", "CIRCUS", "BACKEND_", "PYTHON", "UVICORN", "http_proxy", "https_proxy", "all_proxy")
 FAST_RESTARTS = {"restart.burst": 50, "restart.delay": 0.1, "restart.delay_max": 0.2}  # for tests that fail a lot
 RUNNING: list[Circusd] = []  # those whose logs a failure report shows
+
+
+def is_well(worker: Mapping[str, Any]) -> bool:
+    """Say whether a worker of ``xboard_state`` is up and no probe says that it is sick or hung; a spare is not up."""
+    return is_up(worker) and worker["health"] not in ("sick", "hung")
 
 
 def eventually(
@@ -272,10 +279,10 @@ class Circusd:
         self._popen.kill()
         self._popen.wait()
 
-    def wait_ended(self, timeout: float = PATIENCE) -> None:
-        """Return when circusd is gone with all its threads: its first one may be a zombie before the others are."""
+    def wait_ended(self, timeout: float = PATIENCE) -> int:
+        """Return circusd's exit code when it is gone with all its threads: the first may be a zombie before others."""
         assert self._popen is not None
-        self._popen.wait(timeout)
+        return self._popen.wait(timeout)
 
     def stop(self, timeout: float = PATIENCE) -> None:
         """The command ``quit``, and wait for the end."""
@@ -453,8 +460,20 @@ class Circusd:
         serving = [pid for pid in self.workers(name) if (self.folder / name / "ready-at" / str(pid)).exists()]
         if not self.watchers[name].armed:
             return serving
-        states = {worker["pid"]: worker["state"] for worker in self.watcher(name)["workers"]}
-        return [pid for pid in serving if states.get(pid) in ("ready", "busy")]
+        up = {worker["pid"] for worker in self.watcher(name)["workers"] if is_well(worker)}
+        return [pid for pid in serving if pid in up]
+
+    def words(self, name: str = "web") -> list[str]:
+        """The one word for each worker, as people are shown it, sorted."""
+        return sorted(word_of(worker) for worker in self.watcher(name)["workers"])
+
+    def word(self, pid: int, name: str = "web") -> str:
+        """The one word for a worker; LookupError when it is not there."""
+        return word_of(self.worker(pid, name))
+
+    def verdict(self, name: str = "web") -> str:
+        """The one word for the watcher."""
+        return str(self.watcher(name)["verdict"]["word"])
 
     def wait_ready(self, number: int | None = None, name: str = "web", *, timeout: float = PATIENCE) -> list[int]:
         """Wait until *number* workers serve, all of the watcher's otherwise; return their pids, oldest first."""
@@ -479,10 +498,33 @@ class Circusd:
 
     def get(self, path: str = "/", *, name: str = "web", timeout: float = 20.0) -> str:
         """The body of one answer, over a new connection and no proxy."""
-        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-        with opener.open(self.url_of(name) + path, timeout=timeout) as answer:
+        with self.open(path, name=name, timeout=timeout) as answer:
             text: bytes = answer.read()
         return text.decode()
+
+    def open(self, path: str = "/", *, name: str = "web", timeout: float = 20.0) -> HTTPResponse:
+        """Send one request over a new connection and no proxy; return its answer when the head has come."""
+        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+        answer: HTTPResponse = opener.open(self.url_of(name) + path, timeout=timeout)
+        return answer
+
+    def hold_each(self, pids: Sequence[int], name: str = "web") -> list[tuple[int, HTTPResponse]]:
+        """Put a request in flight on each of *pids*, which ends when ``set("held", "")`` says so; see `finish`."""
+        self.set("held", "yes", name)
+        held: list[tuple[int, HTTPResponse]] = []
+
+        def is_held_by_all() -> bool:
+            answer = self.open("/held", name=name, timeout=PATIENCE)
+            held.append((int(answer.readline()), answer))
+            return {pid for pid, _ in held} >= set(pids)
+
+        eventually(is_held_by_all, what=f"{pids} have a request each")
+        return held
+
+    def finish(self, held: Sequence[tuple[int, HTTPResponse]], name: str = "web") -> None:
+        """Let the requests of `hold_each` end, and insist that each is answered to its end by who began it."""
+        self.set("held", "", name)
+        assert [int(answer.read()) for _, answer in held] == [pid for pid, _ in held]
 
     def serves(self, name: str = "web") -> bool:
         """One request is answered."""

@@ -8,7 +8,7 @@ import random
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from .processes import Process, process
@@ -48,6 +48,15 @@ def _is_free(port: int) -> bool:
     return True
 
 
+def is_refused(port: int) -> bool:
+    """Say whether who connects to *port* hears at once that nobody listens."""
+    try:
+        with socket.create_connection(("127.0.0.1", port), timeout=2):
+            return False
+    except ConnectionRefusedError:
+        return True
+
+
 STRANGER = """
 import socket, sys, time
 host, port, reuse = sys.argv[1], int(sys.argv[2]), sys.argv[3] == "True"
@@ -64,10 +73,12 @@ time.sleep(600)
 
 
 @contextlib.contextmanager
-def stranger(port: int, folder: Path, *, host: str = "127.0.0.1", reuse: bool = False) -> Iterator[Process]:
-    """A process without any mark of ours that listens on *port*; *folder* is its working directory."""
+def stranger(
+    port: int, folder: Path, *, host: str = "127.0.0.1", reuse: bool = False, env: Mapping[str, str] | None = None
+) -> Iterator[Process]:
+    """A process that listens on *port*, without any mark of ours but those in *env*; *folder* is where it runs."""
     command = [sys.executable, "-I", "-S", "-c", STRANGER, host, str(port), str(reuse)]
-    popen = subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, text=True)
+    popen = subprocess.Popen(command, cwd=folder, env={**os.environ, **(env or {})}, stdout=subprocess.PIPE, text=True)
     try:
         assert popen.stdout is not None
         assert popen.stdout.readline() == "listening\n"

@@ -61,7 +61,7 @@ def hook() -> Iterator[HookServer]:
 
 def message(**changes: object) -> Message:
     values = {"about": About.PROBLEM, "watcher": "web", "trouble": Trouble.DOWN, "severity": Severity.CRITICAL}
-    values |= {"reason": "no worker ready for 30 s", "since": 0.0, "at": 30.0, **changes}
+    values |= {"reason": "no worker up for 30 s", "since": 0.0, "at": 30.0, **changes}
     return rendered(Notice(**values), Origin("host1", "/srv/circus.ini"))  # type: ignore[arg-type]
 
 
@@ -141,7 +141,7 @@ def test_dingtalk_gets_a_text_and_its_signature_in_the_address(tmp_path: Path) -
     assert (query["timestamp"], query["sign"], query["key"]) == (["1700000000500"], [wanted], [TOKEN])
     body = json.loads(hook.got[0].body)
     assert body["msgtype"] == "text"
-    assert "no worker ready for 30 s" in body["text"]["content"]
+    assert "no worker up for 30 s" in body["text"]["content"]
 
 
 def test_wecom_gets_a_text_that_is_not_too_long_for_it(tmp_path: Path) -> None:
@@ -266,7 +266,7 @@ def mail_sink(server: MailServer, ca_file: Path | None, **options: object) -> Sm
 
 
 def test_a_mail_goes_over_starttls_with_a_login(tls: ssl.SSLContext, ca_file: Path, tmp_path: Path) -> None:
-    sent = message(reason="no worker ready")
+    sent = message(reason="no worker up")
     with mail_server(tls=tls, password=TOKEN) as server:
         mail_sink(server, ca_file, user="alerts", password=secret_file(tmp_path, TOKEN)).deliver(sent)
 

@@ -1,5 +1,7 @@
 """Alerts of a real circusd with a broken backend, to servers that refuse, hang and fail."""
 
+# ruff: noqa: RUF001 - Chinese has marks of its own
+
 from __future__ import annotations
 
 import json
@@ -43,7 +45,7 @@ def alerting(
         for watcher in watchers:
             c.wait_ready(name=watcher.name)
         for name in alerts:
-            eventually(lambda name=name: f"alert:{name}: tells" in plugin_log(c), timeout=SOON, what="it is ready")  # type: ignore[misc]
+            eventually(lambda name=name: f"alert:{name}: sends" in plugin_log(c), timeout=SOON, what="it is ready")  # type: ignore[misc]
         yield c
 
 
@@ -213,6 +215,27 @@ def assert_nothing_leaks(c: Circusd, *secrets: str) -> None:
         assert not [each for each in secrets if each in text], text
 
 
+def test_an_alert_in_chinese_carries_a_chinese_reason(tmp_path: Path) -> None:
+    """Given lang = zh, when a port is taken and a worker crashes, then circusd's reasons arrive in Chinese."""
+    late = Watcher(name="late", numprocesses=1, options={**WEB.options, "port.retry": 0.3})
+    with (
+        hook_server() as hook,
+        stranger(late.port, tmp_path) as holder,
+        circusd(tmp_path, watchers=[WEB, late], plugins=BUNDLE, start=False) as c,
+    ):
+        c.write_ini(alert__hook=hook_section(tmp_path, hook, on="port_refused, restart", lang="zh"))
+        c.start_again()
+        c.wait_ready()
+        (taken,) = eventually(lambda: told(hook), timeout=SOON, what="the held port is told")
+        assert taken["reason"].startswith(f"占用者是进程 {holder.pid} ("), taken["reason"]
+        assert taken["reason"].endswith("：与本实例无关")
+        assert f"原因：{taken['reason']}" in taken["text"]
+
+        c.tell(c.workers()[0], "signal 11")
+        crashed = eventually(lambda: told(hook)[1:2], timeout=SOON, what="the crash is told")[0]
+        assert (crashed["reason"], crashed["say"]["key"]) == ("因 SIGSEGV 终止", "DIED")
+
+
 def test_a_hung_worker_and_a_held_port_are_told_and_so_is_their_end(tmp_path: Path) -> None:
     late = Watcher(name="late", numprocesses=1, options={**WEB.options, "port.retry": 0.3})
     with (
@@ -257,7 +280,7 @@ def test_a_plugin_that_is_killed_tells_nothing_twice_and_forgets_nothing(tmp_pat
             eventually(lambda: told(hook), timeout=SOON)
             eventually(lambda: "alert:closed: not delivered" in plugin_log(c), timeout=SOON)
             eventually(
-                lambda: "tells of down; 1 not delivered yet: Connection refused" in c.run_cli("alerts", "list").stdout,
+                lambda: "reports down; 1 not delivered yet: Connection refused" in c.run_cli("alerts", "list").stdout,
                 timeout=SOON,
                 what="the command line says what waits",
             )
@@ -288,7 +311,7 @@ def test_a_circusd_that_does_not_answer_is_told_by_its_plugin(tmp_path: Path) ->
 def test_what_the_ini_says_anew_counts_without_a_restart(tmp_path: Path) -> None:
     with hook_server() as hook, alerting(tmp_path, {}) as c:
         c.write_ini(alert__hook=hook_section(tmp_path, hook, min_severity="info"), plugin__xboard=QUICK)
-        eventually(lambda: "alert:hook: tells" in plugin_log(c), timeout=SOON)
+        eventually(lambda: "alert:hook: sends" in plugin_log(c), timeout=SOON)
         kill(c.workers()[0])
         eventually(lambda: len(told(hook)) == 2, timeout=SOON)
         assert names(told(hook)) == [("web", "restart", "problem"), ("web", "restart", "recovered")]
@@ -314,8 +337,8 @@ def test_the_command_line_tries_every_sink(tmp_path: Path) -> None:
     assert (unknown.returncode, unknown.stdout) == (1, "")
     assert "there is no [alert:hok]; did you mean hook?" in unknown.stderr
     assert listed.stdout == (
-        f"hook: webhook (json), its address from file {c.folder}/hook-url; tells of warning and worse\n"
-        "run: command ./notify; tells of warning and worse\n"
+        f"hook: webhook (json), its address from file {c.folder}/hook-url; reports warning and worse\n"
+        "run: command ./notify; reports warning and worse\n"
     )
 
 
@@ -329,9 +352,9 @@ def test_a_watcher_that_is_set_to_no_workers_looks_well_nowhere(tmp_path: Path) 
 
         assert names(told(hook)) == [("web", "down", "problem")]
         for text in (told(hook)[0]["reason"], shown, found):
-            assert "no worker is wanted, so nobody answers" in text
+            assert "set to 0 workers, so nothing answers" in text
             assert "`circusctl incr web` starts one" in text
-        assert "bad      circusd: web: no worker is wanted" in found
+        assert "error: circusd: web: stopped: set to 0 workers" in found
 
         assert c.run_circusctl("incr", "web", "--waiting").returncode == 0
         eventually(lambda: told(hook, "recovered"), timeout=SOON)

@@ -83,9 +83,9 @@ def test_start_waits_until_all_are_ready_and_stop_until_all_are_gone(tmp_path: P
         left = c.processes()
         not_there = c.run_cli("status")
 
-        assert "web: 2 of 2 ready\nready\n" in said
+        assert "web: 2 of 2 up\nready\n" in said
         assert len(ready) == 2
-        assert [worker["state"] for worker in told["watchers"][0]["workers"]] == ["ready", "ready"]
+        assert [worker["word"] for worker in told["watchers"][0]["workers"]] == ["up", "up"]
         assert all(worker["rss"] > 1_000_000 for worker in told["watchers"][0]["workers"])
         assert f"circusd of {c.ini} runs already: pid {told['circusd']['pid']}, for " in again
         assert len(everything) == 3
@@ -116,7 +116,7 @@ def test_start_of_an_app_that_dies_says_why_and_leaves_circusd_at_it(tmp_path: P
         result = c.run_cli("start")
 
         assert result.returncode == 1
-        assert "web: 0 of 1 ready; cools down: " in result.stderr
+        assert "web: looping: none of 1 workers is up: " in result.stderr
         assert "told to die at import" in result.stderr
         assert "still trying in the background: `xboard-circus status`" in result.stderr
         assert c.watcher()["cooldown_until"] is not None
@@ -128,7 +128,7 @@ def test_start_with_a_stranger_on_the_port_names_it_and_is_up_when_it_is_gone(tm
         with socket.create_server(("127.0.0.1", c.watchers["web"].port)):
             result = c.run_cli("start")
             assert result.returncode == 1
-            assert f"web: waits for port {c.watchers['web'].port}: " in result.stderr
+            assert f"web: blocked: port {c.watchers['web'].port}: " in result.stderr
             assert f"pid {os.getpid()} (" in result.stderr
 
         assert len(c.wait_ready()) == 2
@@ -137,7 +137,7 @@ def test_start_with_a_stranger_on_the_port_names_it_and_is_up_when_it_is_gone(tm
 def test_a_circusd_that_dies_during_the_start_is_told_with_its_log(tmp_path: Path) -> None:
     """Given a start that waits, when circusd is killed, then the start ends with 1 and the last lines of the log."""
     with backend(tmp_path, Watcher(told={"boot": "slow 30"})) as c, begun(c, "start") as starting:
-        read_until(starting, "0 of 2 ready")
+        read_until(starting, "none of 2 workers is up")
         assert circusd_of(c).signal(signal.SIGKILL)
         _, errors = starting.communicate(timeout=PATIENCE)
 
@@ -150,7 +150,7 @@ def test_ctrl_c_during_the_start_ends_the_wait_and_nothing_else(tmp_path: Path) 
     """Given a start that waits, when Ctrl-C is pressed, then it says that circusd goes on, which it does."""
     with backend(tmp_path, Watcher(told={"boot": "slow 2"})) as c:
         with begun(c, "start") as starting:
-            read_until(starting, "0 of 2 ready")
+            read_until(starting, "none of 2 workers is up")
             os.killpg(starting.pid, signal.SIGINT)  # as a terminal does: to all that was started from it
             _, errors = starting.communicate(timeout=PATIENCE)
 
@@ -169,7 +169,7 @@ def test_restart_reads_the_socket_again_and_leaves_nothing_of_the_old_one(tmp_pa
         c.write_ini(socket__web={"port": moved.port})
         said = done(c, "restart")
 
-        assert "web: 2 of 2 ready\nready\n" in said
+        assert "web: 2 of 2 up\nready\n" in said
         assert not [each for each in before if each.alive]
         socket.create_connection(("127.0.0.1", moved.port), timeout=PATIENCE).close()
 
@@ -193,7 +193,7 @@ def test_restart_of_one_watcher_replaces_its_workers_alone(tmp_path: Path) -> No
         web, api = c.wait_ready(name="web"), c.wait_ready(name="api")
         said = done(c, "restart", "web")
 
-        assert said.endswith("web: 2 of 2 ready\nready\n")
+        assert said.endswith("web: 2 of 2 up\nready\n")
         assert not set(web) & set(c.ready("web"))
         assert (c.ready("api"), process(c.pid).alive) == (api, True)
 
@@ -225,7 +225,7 @@ def test_clean_ends_a_running_circusd_too(tmp_path: Path) -> None:
         assert c.processes() == []
 
 
-def test_a_wedged_circusd_is_stopped_with_all_its_workers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_hung_circusd_is_stopped_with_all_its_workers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Given a circusd under SIGSTOP, when stopped, then it is killed, and its workers end by SIGTERM."""
     with circusd(tmp_path, options={"graceful_timeout": 5}) as c:
         workers = [process(pid) for pid in c.wait_ready()]
@@ -254,7 +254,7 @@ def test_a_relative_unix_endpoint_starts_in_the_folder_of_the_ini(tmp_path: Path
             check=False,
         )
 
-        assert (result.returncode, "2 of 2 ready" in result.stdout) == (0, True), result
+        assert (result.returncode, "2 of 2 up" in result.stdout) == (0, True), result
         done(c, "stop")
         assert c.processes() == []
 
@@ -266,6 +266,6 @@ def test_a_circusd_without_an_armed_watcher_is_served_too(tmp_path: Path) -> Non
         told = json.loads(done(c, "status", "--json"))
         done(c, "stop")
 
-        assert "web: 2 of 2 ready" in said
+        assert "web: 2 of 2 up" in said
         assert (told["circusd"]["version"], len(told["watchers"][0]["workers"])) == (None, 2)
         assert c.processes() == []

@@ -19,7 +19,7 @@ OPTIONS = {
     "health.failure_threshold": 2,
     **FAST_RESTARTS,
 }
-COOLING = {**FAST_RESTARTS, "restart.burst": 2, "restart.cooldown": 1.5}
+COOLING = {**FAST_RESTARTS, "restart.burst": 2, "restart.delay_max": 1.5, "restart.cooldown": 1.5}
 
 
 def set_clock(file: Path, offset: float) -> None:

@@ -12,8 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from xboard_circus.container import last_words
-from xboard_circus.host import runtime
+from xboard_circus.host import last_words, runtime
 
 from .harness import BUNDLE, Circusd, circusd, eventually, holds
 

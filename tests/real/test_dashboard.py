@@ -120,7 +120,7 @@ def test_one_worker_is_replaced_and_the_ledger_says_for_whom(shared: tuple[Circu
     said = visitor.done("replace", watcher="web", pid=old, started=started)
 
     eventually(lambda: old not in c.workers() and len(c.ready()) == 2, what="it is replaced")
-    assert said == f"replaces {old} of web, new one first"
+    assert said == f"reloads worker {old} of web, new one first"
     assert kept in c.workers()
     assert c.watcher()["restarts"] == restarts
 
@@ -130,7 +130,7 @@ def test_one_worker_is_replaced_and_the_ledger_says_for_whom(shared: tuple[Circu
 
     eventually(told, what="the ledger names who asked")
     texts = [f"{each['reason']}" for each in visitor.get("/api/events?watcher=web&limit=1000").json["events"]]
-    assert any("replacement asked for by dashboard: admin from 127.0.0.1" in text for text in texts)
+    assert any("replacement requested by dashboard: admin from 127.0.0.1" in text for text in texts)
 
 
 def test_a_worker_of_another_time_is_not_replaced(shared: tuple[Circusd, Visitor]) -> None:

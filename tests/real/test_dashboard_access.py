@@ -23,6 +23,8 @@ from starlette.responses import Response
 
 from xboard_circus.config import load
 from xboard_circus.core.logins import LONGEST_WAIT
+from xboard_circus.core.reason import with_say
+from xboard_circus.dashboard.answers import Answer
 from xboard_circus.dashboard.security import Guarded
 from xboard_circus.dashboard.settings import Settings, of_config
 from xboard_circus.dashboard.stream import EventStream
@@ -50,7 +52,7 @@ use = xboard_circus.plugins.bundle.Bundle
 """
 ACTIONS = [
     *("start", "stop", "restart", "reload", "incr", "decr", "start_all", "stop_all", "restart_all", "kill", "replace"),
-    *("add_watcher", "add_server", "remove_server"),
+    *("retry", "add_watcher", "add_server", "remove_server"),
 ]
 
 
@@ -65,7 +67,9 @@ def circusd() -> Iterator[FakeCircusd]:
         watcher(SCRIPT, worker(4_000_003, probe={"body": SCRIPT}), armed=False),
     )
     answers = {"xboard_state": always(told), "listsockets": always({"sockets": []}), "stats": always({"infos": {}})}
-    with FakeCircusd({**answers, **dict.fromkeys(("stop", "add", "kill", "xboard_replace"), always(OK))}) as fake:
+    with FakeCircusd(
+        {**answers, **dict.fromkeys(("stop", "add", "kill", "xboard_replace", "xboard_retry"), always(OK))}
+    ) as fake:
         yield fake
 
 
@@ -303,7 +307,7 @@ def test_the_page_has_one_script_inline_known_by_its_hash_and_nothing_from_other
 def test_a_reader_can_only_look(reader: Visitor, circusd: FakeCircusd, action: str) -> None:
     answer = reader.act(action, watcher="web", pid=4_000_002, name="x", cmd="true", endpoint="tcp://h:1", id="s1")
 
-    assert (answer.status, answer.json) == (403, {"ok": False, "message": "this token can only look"})
+    assert (answer.status, answer.json) == (403, {"ok": False, **with_say(Answer.ONLY_LOOKS(), "message")})
     assert set(circusd.commands()) <= {"xboard_state", "listsockets", "stats"}
 
 
@@ -344,8 +348,9 @@ def test_what_cannot_be_done_is_told(admin: Visitor, action: str, details: dict[
 def test_an_order_says_who_gave_it(admin: Visitor, circusd: FakeCircusd) -> None:
     answer = admin.act("stop", watcher="WEB")
 
-    assert (answer.status, answer.json) == (200, {"ok": True, "message": "stops web"})
+    assert (answer.status, answer.json) == (200, {"ok": True, **with_say(Answer.STOPS(watchers="web"), "message")})
     (sent,) = [each["properties"] for each in circusd.asked if each["command"] == "stop"]
+    assert sent.pop("by_say")["key"] == "BY_PAGE"
     assert sent == {"name": "web", "match": "simple", "waiting": False, "by": "dashboard: admin from 127.0.0.1"}
 
 
@@ -506,6 +511,20 @@ def test_a_script_comes_as_text(admin: Visitor) -> None:
     assert SCRIPT in texts[1].json["lines"]
 
 
+def test_only_a_held_slot_is_retried(admin: Visitor, circusd: FakeCircusd) -> None:
+    """Given a worker that is held and one that is up, when both are to be retried, then circusd gets one order."""
+    shown = watcher("web", worker(slot=1), worker(4_000_005, slot=2, phase="held", held_by="cooldown"))
+    circusd.answers["xboard_state"] = always(state(shown))
+    eventually(lambda: len(admin.watcher()["workers"]) == 2)
+
+    answers = [admin.act("retry", watcher="web", slot=slot) for slot in (1, 2, "2", None)]
+
+    assert [each.status for each in answers] == [409, 200, 400, 400]
+    assert answers[0].json["message"] == "#1 of web is not held any more"
+    orders = [each["properties"] for each in circusd.asked if each["command"] == "xboard_retry"]
+    assert [(order["name"], order["slot"]) for order in orders] == [("web", 2)]
+
+
 def test_secrets_are_masked(admin: Visitor) -> None:
     shown = admin.get("/api/state").text + admin.get("/api/logs/web").text
 
@@ -519,7 +538,7 @@ def test_a_log_is_followed(admin: Visitor, settings: Settings) -> None:
         assert next(events) == ("", None)  # from here on what is written is new
         log.write(f"{SCRIPT} token=hunter2\n")
         log.flush()
-        assert next(each for each in events if each[0]) == ("line", f"{SCRIPT} token=***")
+        assert next(each for each in events if each[0]) == ("lines", [f"{SCRIPT} token=***"])
 
 
 def test_the_middle_of_a_flood_is_left_out_and_told_beside_the_log(admin: Visitor, settings: Settings) -> None:
@@ -529,9 +548,9 @@ def test_the_middle_of_a_flood_is_left_out_and_told_beside_the_log(admin: Visito
             log.write("".join(f"number {number}\n" for number in range(5000)).encode())
 
         told = next(data for name, data in events if name == "note")
-        last = next(data for name, data in events if data == "number 4999")
+        last = next(data[-1] for name, data in events if name == "lines" and data[-1] == "number 4999")
 
-    assert re.fullmatch(r"\[\d+ lines left out: more than a page can show\]", told)
+    assert re.fullmatch(r"\[\d+ lines left out: more than a page can show\]", told["reason"])
     assert last == "number 4999"
 
 
@@ -621,4 +640,4 @@ def test_a_circusd_that_is_silent_does_not_keep_the_page_from_starting(
     with served(dataclasses.replace(settings, deadline=20)) as visitor:
         visitor.log_in(settings.folder)
 
-        assert (visitor.server()["error"], visitor.server()["reachable"]) == ("not asked yet", False)
+        assert (visitor.server()["error"], visitor.server()["reachable"]) == ("not polled yet", False)

@@ -52,24 +52,24 @@ def freeze(c: Circusd, pid: int) -> None:
     kill(pid, signal.SIGSTOP)
 
 
-@pytest.mark.parametrize(("wedge", "line"), [(block, "in block_the_loop"), (freeze, "most recent call first")])
-def test_a_wedged_worker_is_replaced_and_its_stack_is_in_the_log(
-    slow: Circusd, wedge: Callable[[Circusd, int], None], line: str
+@pytest.mark.parametrize(("hang", "line"), [(block, "in block_the_loop"), (freeze, "most recent call first")])
+def test_a_hung_worker_is_replaced_and_its_stack_is_in_the_log(
+    slow: Circusd, hang: Callable[[Circusd, int], None], line: str
 ) -> None:
     """Given three workers, when the loop of one stands still for good, then it is replaced within 6 s, only it."""
-    wedged, *siblings = probed(slow)
+    hung, *siblings = probed(slow)
     logged, before = len(slow.log()), slow.last_told()
     start = time.monotonic()
 
-    wedge(slow, wedged)
-    eventually(lambda: wedged not in slow.workers(), timeout=6)
+    hang(slow, hung)
+    eventually(lambda: hung not in slow.workers(), timeout=6)
     slow.wait_ready(timeout=6 - (time.monotonic() - start))
 
     eventually(lambda: line in slow.log()[logged:], what="circusd has written its last words")
     assert set(siblings) <= set(slow.workers())
     (failure,) = slow.failures(after=before)
-    assert (failure.pid, failure.message["cause"]) == (wedged, "unhealthy")
-    assert "wedged" in failure.reason
+    assert (failure.pid, failure.message["cause"]) == (hung, "unhealthy")
+    assert "hung" in failure.reason
 
 
 @pytest.fixture(scope="module")
@@ -78,7 +78,7 @@ def quick(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Circusd]:
         yield c
 
 
-@pytest.mark.parametrize("answer", ["500", "redirect", "drip", "huge", "hang", "raise"])
+@pytest.mark.parametrize("answer", ["500", "drip", "huge", "hang", "raise"])
 def test_a_sick_worker_is_replaced_and_the_prober_stays_small(quick: Circusd, answer: str) -> None:
     """Given three workers, when one's live path misbehaves, then it alone goes, and nobody swallows a gigabyte."""
     sick, *siblings = probed(quick)
@@ -176,9 +176,9 @@ def test_a_full_thread_pool_is_busy_and_nobody_dies_of_it(tmp_path: Path) -> Non
         pids = probed(c)
 
         c.tell(pids[0], "busy 40 15")
-        eventually(lambda: c.worker(pids[0])["state"] == "busy")
+        eventually(lambda: c.word(pids[0]) == "busy")
         holds(lambda: c.workers() == pids, seconds=ROUNDS)
-        eventually(lambda: c.worker(pids[0])["state"] == "ready")
+        eventually(lambda: c.word(pids[0]) == "up")
 
         assert c.workers() == pids
         assert c.failures() == []
@@ -223,7 +223,7 @@ def test_a_prober_that_slept_kills_nobody_for_what_it_missed(quick: Circusd) -> 
     assert quick.plugin("xboard") == prober
 
 
-def test_a_wedged_prober_is_replaced(quick: Circusd) -> None:
+def test_a_hung_prober_is_replaced(quick: Circusd) -> None:
     """Given the plugin stopped for good, when it has not reported for long, then it is ended and Circus starts it."""
     pids, prober = probed(quick), quick.plugin("xboard")
 
@@ -233,7 +233,7 @@ def test_a_wedged_prober_is_replaced(quick: Circusd) -> None:
     assert quick.workers() == pids
 
 
-@pytest.mark.parametrize("kind", ["wedged", "sick"])
+@pytest.mark.parametrize("kind", ["hung", "sick"])
 def test_an_old_probe_kills_nobody(quick: Circusd, kind: str) -> None:
     """Given a well worker, when its replacement is asked for because of a probe of a minute ago, then it is refused."""
     pids = probed(quick)

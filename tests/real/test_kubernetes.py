@@ -12,7 +12,7 @@ import kubernetes_validate
 import pytest
 import yaml
 
-from xboard_circus.checks.file_rules import remarks as remarks_on_file
+from xboard_circus.checks.file_rules import findings as findings_in_file
 from xboard_circus.config import load
 
 from .containers import ROOT, answers, need_containers, podman
@@ -112,7 +112,7 @@ def test_the_ini_is_the_images_own(monkeypatch: pytest.MonkeyPatch) -> None:
     config = load(file)
 
     assert one("ConfigMap", resources())["data"]["circus.ini"] == file.read_text()
-    assert list(remarks_on_file(config)) == []
+    assert list(findings_in_file(config)) == []
     page, xboard = sorted(config.watchers, key=lambda watcher: watcher.name)
     assert (xboard.name, xboard.numprocesses, xboard.graceful_timeout) == ("xboard", 2, 8.0)
     assert (page.name, page.given["autostart"]) == ("dashboard", "False")

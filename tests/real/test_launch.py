@@ -74,6 +74,16 @@ def test_the_command_gets_the_environment_that_we_were_given_and_no_more(launch:
     assert sorted(output.splitlines()) == ["LANG=C", "ODD=a=b c", "XBOARD_WID=3"]
 
 
+def test_a_token_goes_to_the_command_with_who_launched_it(launch: Launch) -> None:
+    started = launch("--worker", "abc", "--", "/usr/bin/env", env={"XBOARD_WORKER": "another's"})
+
+    output, _ = started.communicate(timeout=30)
+
+    variables = dict(line.split("=", 1) for line in output.splitlines())
+    assert variables["XBOARD_WORKER"] == "abc"
+    assert variables["XBOARD_LAUNCHER"].partition(":")[0] == str(started.pid)
+
+
 def test_variables_are_added_to_the_environment_of_the_command(launch: Launch) -> None:
     started = launch("--env", "XBOARD_SPARE=1", "--env", "ODD=a=b c", "--env", "EMPTY=", "--", "/usr/bin/env", env={})
 

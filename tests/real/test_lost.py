@@ -66,7 +66,7 @@ def test_it_is_told_while_circusd_is_down_and_again_when_one_runs(tmp_path: Path
         (lost,) = of_kinds(c, "circusd_lost")
         assert (lost["watcher"], lost["pid"], lost["cause"]) == ("circusd", old, None)
         why = c.run_cli("why").stdout
-        assert f"circusd was lost: circusd (pid {old}) was killed or crashed, nobody had told it to end" in why
+        assert f"circusd was lost: circusd (pid {old}) was killed or crashed, without a stop request" in why
         assert "errors: circusd itself was lost once in the last day" in c.run_cli("doctor").stdout
         assert f"the last one (pid {old}) was killed or crashed" in c.run_cli("status").stderr
         eventually(lambda: told(hook), timeout=SOON, what="the webhook is told while no circusd runs")
@@ -101,9 +101,9 @@ def test_the_next_one_tells_where_nobody_was_left_to(tmp_path: Path) -> None:
         assert over["event"] == "recovered"
         assert f"circusd (pid {old}) was killed or crashed" in over["reason"]
 
-        began = c.log("plugin-xboard").count("alert:hook: tells")
+        began = c.log("plugin-xboard").count("alert:hook: sends")
         kill(c.plugin("xboard").pid)
-        eventually(lambda: c.log("plugin-xboard").count("alert:hook: tells") > began, timeout=SOON)
+        eventually(lambda: c.log("plugin-xboard").count("alert:hook: sends") > began, timeout=SOON)
         # The next alert comes after whatever it might have told again.
         c.set("boot", "die")
         for pid in c.workers():
@@ -175,7 +175,7 @@ def test_a_circusd_that_the_monitor_brings_back_is_told(tmp_path: Path) -> None:
         eventually(lambda: has_successor(c), timeout=60, what="a new circusd answers")
         lost, back = of_kinds(c, "circusd_lost", "circusd_back")
         assert lost["cause"] == "unhealthy"
-        assert "did not answer any more, and the monitor ended it" in back["reason"]
+        assert "did not answer any more, so the monitor killed it" in back["reason"]
 
 
 def test_a_stop_after_the_kill_hides_nothing(tmp_path: Path) -> None:

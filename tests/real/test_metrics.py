@@ -66,7 +66,9 @@ def test_every_figure_of_the_backend_is_there(running: tuple[Circusd, Visitor]) 
 
     found = eventually(complete)
     of_web = {"server": "local", "watcher": "web"}
-    assert ({**of_web, "state": "ready"}, 2.0) in found["xboard_workers"]
+    assert ({**of_web, "state": "up"}, 2.0) in found["xboard_workers"]
+    assert ({**of_web, "verdict": "ok"}, 1.0) in found["xboard_watcher_verdict"]
+    assert ({**of_web, "verdict": "down"}, 0.0) in found["xboard_watcher_verdict"]
     assert ({**of_web, "state": "bound"}, 1.0) in found["xboard_watcher_port_state"]
     assert ({**of_web, "cause": "crash"}, 0.0) in found["xboard_worker_restarts_total"]
     assert (of_web, 0.0) in found["xboard_watcher_cooldown_seconds"]
@@ -81,7 +83,7 @@ def test_every_figure_of_the_backend_is_there(running: tuple[Circusd, Visitor]) 
         "xboard_prober_round_age_seconds",
         "xboard_circusd_state_age_seconds",
         "xboard_circusd_uptime_seconds",
-        "xboard_watcher_budget_spent",
+        "xboard_watcher_budget_used",
     ):
         assert found[name], name
 
@@ -166,7 +168,7 @@ def test_a_real_prometheus_scrapes_them_with_the_reader_s_token(
     config = CONFIG.format(rules=DEPLOY / "rules.yml", token=token, port=visitor.port)
 
     with prometheus(tmp_path, config) as address:
-        ready = 'xboard_workers{watcher="web",state="ready"}'
+        ready = 'xboard_workers{watcher="web",state="up"}'
         eventually(lambda: asked(address, 'up{job="xboard"}')[0]["value"][1] == "1", timeout=60, every=0.2)
         eventually(lambda: asked(address, ready)[0]["value"][1] == "2", every=0.2)
         kill(c.workers()[0])

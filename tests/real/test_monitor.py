@@ -52,7 +52,7 @@ def test_a_killed_circusd_is_back_and_a_stopped_one_is_left_alone(tmp_path: Path
         eventually(lambda: has_successor(c), timeout=60, what="a new circusd answers")
         c.wait_ready()
         log = c.log("monitor")
-        assert "circusd is gone: 1 of 5 failures" in log, log
+        assert "circusd is gone: restart budget: 1 of 5 used" in log, log
 
         eventually(lambda: c.log("monitor").count("circusd answers") == 2, timeout=70, what="the start is over")
         stop = [c.python, "-m", "xboard_circus", "-c", str(c.ini), "stop"]

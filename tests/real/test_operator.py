@@ -27,7 +27,7 @@ def test_while_a_worker_of_ours_drains_another_watcher_is_looked_after(tmp_path:
         old, _ = c.wait_ready(name="slow")
         dead, _ = c.wait_ready()
         assert c.replace(old, "sick", "slow")["status"] == "ok"
-        eventually(lambda: c.worker(old, "slow")["state"] == "draining")
+        eventually(lambda: c.worker(old, "slow")["drains"])
 
         with c.answering(within=0.5):
             killed_at = kill(dead)
@@ -36,30 +36,30 @@ def test_while_a_worker_of_ours_drains_another_watcher_is_looked_after(tmp_path:
             c.do("incr", name="web", waiting=True)
             c.wait_ready(3)
 
-        assert c.worker(old, "slow")["state"] == "draining"
+        assert c.worker(old, "slow")["drains"]
 
 
 @contextlib.contextmanager
 def being_replaced(folder: Path, phase: str) -> Iterator[tuple[Circusd, int]]:
     """A worker in the middle of a replacement of ours.
 
-    starting: its successor is not ready yet. draining: it was told to go, and does not. wedged: it is being killed.
+    starting: its successor is not ready yet. draining: it was told to go, and does not. hung: it is being killed.
     """
     watcher = Watcher(options={**FAST_RESTARTS, "graceful_timeout": 4}, told={"drain": "30"})
     with circusd(folder, watchers=[watcher], check_delay=1) as c:
         old, _ = c.wait_ready()
         if phase == "starting":
             c.set("boot", "slow 30")
-        c.replace(old, "wedged" if phase == "wedged" else "sick")
+        c.replace(old, "hung" if phase == "hung" else "sick")
         if phase == "draining":
-            eventually(lambda: c.worker(old)["state"] == "draining")
+            eventually(lambda: c.worker(old)["drains"])
         elif phase == "starting":
             eventually(lambda: len(c.workers()) == 3)
         c.set("boot", "")
         yield c, old
 
 
-PHASES = ["starting", "draining", "wedged"]
+PHASES = ["starting", "draining", "hung"]
 
 
 def test_a_stop_ends_a_halted_worker_by_the_signal_that_lets_it_drain(tmp_path: Path) -> None:

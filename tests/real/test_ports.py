@@ -96,7 +96,7 @@ def test_a_waiting_launcher_ends_with_its_circusd(tmp_path: Path) -> None:
     """Given a launcher that waits for a cooldown, when circusd is killed, then it ends and is no orphan."""
     options = {"restart.burst": 2, "restart.delay": 0.1, "restart.cooldown": 60, "restart.window": 60}
     with circusd(tmp_path, watchers=[Watcher(numprocesses=1, options=options, told={"boot": "die"})]) as c:
-        eventually(lambda: c.watcher()["workers"][0]["state"] == "waiting" and c.events.named("cooldown"))
+        eventually(lambda: c.words() == ["held"] and c.events.named("cooldown"))
 
         c.kill9()
 
@@ -121,7 +121,7 @@ def test_a_stranger_on_the_port_lives_and_is_named(tmp_path: Path, host: str, re
         for told in (f"pid {other.pid}", "python", pwd.getpwuid(os.getuid()).pw_name, " s", str(tmp_path)):
             assert told in reason
         workers = eventually(lambda: c.watcher()["workers"], what="they are listed")
-        assert {worker["state"] for worker in workers} == {"waiting"}
+        assert {(worker["phase"], worker["held_by"]) for worker in workers} == {("held", "port")}
         assert all("port" in worker["reason"] for worker in workers)
         assert c.status() == "active"
         with c.answering(within=0.5):

@@ -60,8 +60,8 @@ def test_a_trial_runs_as_a_worker_would_and_leaves_nothing(tmp_path: Path) -> No
         ),
         pytest.param(
             Watcher(told={"ready": "400"}),
-            "not ready within health.startup_timeout = 8 s; /health/ready says: status 400; if the app checks host "
-            "names (TrustedHostMiddleware), let it allow localhost",
+            "not ready within health.startup_timeout = 8 s; /health/ready says: status 400: it answers, but refuses "
+            "the probe; set health.host to a name that it allows",
             id="does not know localhost",
         ),
     ],

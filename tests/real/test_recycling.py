@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from .harness import BUNDLE, Circusd, circusd, eventually, holds
+from .harness import BUNDLE, Circusd, circusd, eventually, holds, is_well
 from .load import Load
 
-SERVING, IN_THE_MAKING = {"ready", "busy"}, {"starting", "waiting"}
+IN_THE_MAKING = {"starting", "held"}
 
 
 def recycled(c: Circusd) -> list[dict[str, Any]]:
@@ -22,10 +22,10 @@ def test_a_leaking_worker_is_replaced_without_a_loss_and_one_at_a_time(tmp_path:
     """Given two leaking workers under load, when they pass worker.max_rss ten times, then nothing is ever lost."""
     with circusd(tmp_path, options={"worker.max_rss": "80M"}) as c:
         c.wait_ready()
-        seen: list[list[str]] = []
+        seen: list[list[dict[str, Any]]] = []
 
         def one_more_than(before: int) -> bool:
-            seen.append([worker["state"] for worker in c.watcher()["workers"]])
+            seen.append(c.watcher()["workers"])
             return len(recycled(c)) > before
 
         with Load(c.url, rate=100, connections=8) as load, Load(c.url, rate=50) as new:
@@ -35,8 +35,10 @@ def test_a_leaking_worker_is_replaced_without_a_loss_and_one_at_a_time(tmp_path:
                 eventually(partial(one_more_than, number), what="one more was recycled")
             assert load.answered > 300
 
-        assert [states for states in seen if len([each for each in states if each in SERVING]) < 2] == []
-        assert [states for states in seen if len([each for each in states if each in IN_THE_MAKING]) > 1] == []
+        assert [workers for workers in seen if len([each for each in workers if is_well(each)]) < 2] == []
+        assert [
+            workers for workers in seen if len([each for each in workers if each["phase"] in IN_THE_MAKING]) > 1
+        ] == []
         assert load.lost + new.lost == []
         assert all("worker.max_rss = 80 MiB" in message["reason"] for message in recycled(c))
         assert c.watcher()["restarts"] == 0

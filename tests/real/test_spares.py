@@ -7,6 +7,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+from xboard_circus.core.verdict import word_of
+
 from .harness import FAST_RESTARTS, Circusd, circusd, eventually, holds, kill
 from .load import Load, Request
 from .processes import process
@@ -14,17 +16,17 @@ from .processes import process
 SPARE = {"worker.spares": 1, "restart.burst": 3, "restart.delay": 0.2, "restart.cooldown": 60}
 
 
-def states(c: Circusd) -> dict[int, str]:
-    return {worker["pid"]: worker["state"] for worker in c.watcher()["workers"]}
+def words(c: Circusd) -> dict[int, str]:
+    return {worker["pid"]: word_of(worker) for worker in c.watcher()["workers"]}
 
 
 def spares(c: Circusd) -> list[int]:
-    return [pid for pid, state in states(c).items() if state == "spare"]
+    return [pid for pid, word in words(c).items() if word == "spare"]
 
 
 def wait_for_spare(c: Circusd) -> int:
     def told() -> list[dict[str, Any]]:
-        return [start for start in c.watcher()["workers"] if start["state"] == "spare"]
+        return [start for start in c.watcher()["workers"] if start["role"] == "spare"]
 
     return int(eventually(told)[0]["pid"])
 
@@ -57,11 +59,11 @@ def test_of_many_kills_each_loses_only_what_the_dead_worker_had(tmp_path: Path) 
         with Load(c.url, rate=100) as new, Load(c.url, rate=100, connections=8) as kept:
             for _ in range(6):
                 wait_for_spare(c)
-                (serving,) = eventually(lambda: [pid for pid, state in states(c).items() if state == "ready"])
+                (serving,) = eventually(lambda: [pid for pid, word in words(c).items() if word == "up"])
                 served = new.answered
                 eventually(lambda count=served: new.answered > count + 20)  # type: ignore[misc]
                 deaths.append((kill(serving), time.monotonic()))
-                eventually(lambda dead=serving: new.workers - {dead} and dead not in states(c))  # type: ignore[misc]
+                eventually(lambda dead=serving: new.workers - {dead} and dead not in words(c))  # type: ignore[misc]
             served = new.answered
             eventually(lambda: new.answered > served + 20)
 
@@ -81,13 +83,13 @@ def test_a_crash_looping_app_does_not_eat_its_spares(tmp_path: Path) -> None:
         wait_for_spare(c)
 
         for _ in range(3):
-            (serving,) = eventually(lambda: [pid for pid, state in states(c).items() if state == "ready"])
+            (serving,) = eventually(lambda: [pid for pid, word in words(c).items() if word == "up"])
             kill(serving)
-            eventually(lambda dead=serving: dead not in states(c))  # type: ignore[misc]
+            eventually(lambda dead=serving: dead not in words(c))  # type: ignore[misc]
         eventually(lambda: c.events.named("cooldown"))
         spawned = len(c.events.named("spawn"))
 
-        holds(lambda: "ready" not in states(c).values(), seconds=1.5)
+        holds(lambda: "up" not in words(c).values(), seconds=1.5)
         assert len(c.events.named("spawn")) <= spawned + 1
         assert len(spares(c)) == 1
 
@@ -102,9 +104,9 @@ def test_a_rolling_reload_renews_the_spares_too(tmp_path: Path) -> None:
             eventually(lambda: new.answered > 20 and kept.answered > 20)
             c.do("xboard_reload", name="web")
             eventually(lambda: c.watcher()["reload"]["state"] == "done", timeout=60)
-            eventually(lambda: spares(c) and spare not in states(c))
+            eventually(lambda: spares(c) and spare not in words(c))
 
-        assert first not in states(c)
+        assert first not in words(c)
         assert new.lost + kept.lost == []
         assert c.watcher()["restarts"] == 0
 
@@ -117,7 +119,7 @@ def test_stop_ends_a_spare_at_once(tmp_path: Path) -> None:
 
         c.do("stop", name="web", waiting=True, timeout=30)  # half of what Circus gives a worker to end in
 
-        assert states(c) == {}
+        assert words(c) == {}
         assert c.status() == "stopped"
 
 
@@ -126,7 +128,7 @@ def test_a_spare_that_waits_ends_with_circusd_where_others_serve(tmp_path: Path)
     with circusd(tmp_path, numprocesses=1, options=SPARE) as c:
         (serving,) = c.wait_ready()
         spare = wait_for_spare(c)
-        eventually(lambda: "waiting to be told to serve" in c.log())
+        eventually(lambda: "waiting for the order to serve" in c.log())
 
         with Load(c.url, rate=50) as load:
             c.kill9()
@@ -146,7 +148,7 @@ def test_a_spare_serves_without_circusd_where_nobody_else_does(tmp_path: Path) -
     with circusd(tmp_path, numprocesses=1, options=SPARE) as c:
         (serving,) = c.wait_ready()
         spare = wait_for_spare(c)
-        eventually(lambda: "waiting to be told to serve" in c.log())
+        eventually(lambda: "waiting for the order to serve" in c.log())
 
         process(spare).signal(signal.SIGSTOP)  # so that it sees both deaths at once
         c.kill9()

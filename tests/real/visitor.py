@@ -17,6 +17,8 @@ from urllib.parse import urlencode
 
 import uvicorn
 
+from xboard_circus.core.state_schema import NO_FIGURES
+from xboard_circus.core.unarmed import unarmed_watcher, unarmed_worker
 from xboard_circus.dashboard.app import create_app
 from xboard_circus.dashboard.settings import Settings
 from xboard_circus.dashboard.tokens import Role, load
@@ -189,38 +191,12 @@ def state(*watchers: dict[str, Any]) -> dict[str, Any]:
 
 
 def watcher(name: str = "web", *workers: dict[str, Any], **changes: Any) -> dict[str, Any]:
-    told = {
-        "name": name,
-        "status": "active",
-        "armed": True,
-        "numprocesses": 1,
-        "probe": "private",
-        "restarts": 0,
-        "ends": {},
-        "cooldown_until": None,
-        "last_reason": "",
-        "port": None,
-        "options": {},
-        "reload": None,
-        "budget": {"spent": 0, "limit": 5},
-        "workers": list(workers),
-    }
-    return {**told, **changes}
+    plain = unarmed_watcher(name=name, status="active", numprocesses=1, options={}, workers=[])
+    told = {"armed": True, "probe": "private", "budget": {"used": 0, "limit": 5}, "workers": list(workers)}
+    return {**plain, **told, **changes}
 
 
 def worker(pid: int = 4_000_002, **changes: Any) -> dict[str, Any]:
-    told = {
-        "pid": pid,
-        "started": 7,
-        "wid": 1,
-        "state": "ready",
-        "age": 3.0,
-        "ready": True,
-        "ready_for": 2.0,
-        "next_try": None,
-        "reason": "",
-        "latency": 0.001,
-        "probe": {"latency": 0.001, "rss": 8_000_000},
-        "socket": None,
-    }
-    return {**told, **changes}
+    plain = unarmed_worker(pid=pid, started=7, wid=1, leaves=False, age=3.0)
+    probe = {**NO_FIGURES, "latency": 0.001, "rss": 8_000_000}
+    return {**plain, "health": "ok", "ready": True, "ready_for": 2.0, "latency": 0.001, "probe": probe, **changes}

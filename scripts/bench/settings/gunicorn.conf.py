@@ -2,7 +2,7 @@
 
 import os
 
-wsgi_app = "bench.app:app"
+wsgi_app = "bench.plain_app:app"
 bind = f"127.0.0.1:{os.environ['BENCH_PORT']}"
 workers = int(os.environ["BENCH_WORKERS"])
 worker_class = "uvicorn_worker.UvicornWorker"

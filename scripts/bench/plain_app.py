@@ -1,0 +1,47 @@
+"""The plain app that all of them serve. It writes down when it was imported, got ready and was hung, and by which pid.
+
+``BENCH_FOLDER`` is where; ``BENCH_DIE_AFTER`` seconds after its start it dies, for the crash loop.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from fastapi import FastAPI
+from fastapi.responses import PlainTextResponse
+
+FOLDER = os.environ["BENCH_FOLDER"]
+DIE_AFTER = os.environ.get("BENCH_DIE_AFTER")
+
+
+def tell(what: str) -> None:
+    with open(f"{FOLDER}/{what}", "a") as file:  # one short write: lines of several workers do not mix
+        file.write(f"{os.getpid()} {time.monotonic()}\n")
+
+
+@asynccontextmanager
+async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+    tell("ready")
+    if DIE_AFTER:
+        threading.Timer(float(DIE_AFTER), os._exit, (1,)).start()
+    yield
+
+
+tell("starts")
+app = FastAPI(lifespan=lifespan)
+
+
+@app.get("/", response_class=PlainTextResponse)
+@app.get("/health", response_class=PlainTextResponse)
+async def pid() -> str:
+    return str(os.getpid())
+
+
+@app.get("/hang")
+async def hang() -> None:
+    tell("hung")
+    time.sleep(3600)

@@ -1,0 +1,110 @@
+#!/usr/bin/env python3
+"""How the memory of circusd and of the plugin grows with deaths of workers: ``.venv/bin/python scripts/deaths.py``.
+
+Kills workers, each when its place is taken again, until so many have died in one life of circusd, and prints the
+resident memory per 1,000. The last line is what counts: the growth in the second half, per 1,000 deaths. The workers
+are `sleep`, which costs little to start; ``--real`` takes our own worker in their place.
+"""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import sys
+import tempfile
+import time
+from contextlib import suppress
+from pathlib import Path
+
+CHECKOUT = Path(__file__).resolve().parent.parent
+sys.path.insert(1, str(CHECKOUT))
+
+from tests.real.harness import BUNDLE, Circusd, Watcher, circusd, eventually  # noqa: E402 - the path comes first
+from tests.real.processes import Process, process  # noqa: E402
+
+MIB = 1 << 20
+SAMPLES = 100
+WITHOUT_LIMIT = {
+    "restart.burst": 10_000,
+    "restart.delay": 0.05,
+    "restart.delay_max": 0.05,
+    "restart.window": 700,
+    "restart.cooldown": 0.1,
+}
+
+
+def kill_all(c: Circusd, most: int) -> int:
+    """Kill the workers that run, *most* at most; return how many."""
+    pids = c.workers()[:most]
+    for pid in pids:
+        with suppress(ProcessLookupError):
+            process(pid).signal(signal.SIGKILL)
+    return len(pids)
+
+
+def died(c: Circusd) -> int:
+    """Return how many deaths circusd has counted."""
+    return int(c.watcher()["restarts"])
+
+
+def per_thousand(samples: list[tuple[int, float]]) -> float:
+    """Return how much a figure grows per 1,000 deaths: the slope of the line through *samples*.
+
+    >>> per_thousand([(0, 10.0), (500, 11.0), (1000, 12.0)])
+    2.0
+    """
+    count = len(samples)
+    middle = sum(at for at, _ in samples) / count
+    mean = sum(value for _, value in samples) / count
+    spread = sum((at - middle) ** 2 for at, _ in samples)
+    return 1000 * sum((at - middle) * (value - mean) for at, value in samples) / spread if spread else 0.0
+
+
+def measure(c: Circusd, deaths: int) -> dict[str, list[tuple[int, float]]]:
+    """Bring about *deaths*; return the memory of each process in MiB, with the number of deaths at that time."""
+    watched: dict[str, Process] = {"circusd": process(c.pid), "plugin": c.plugin("xboard")}
+    samples: dict[str, list[tuple[int, float]]] = {name: [] for name in watched}
+    started, number, printed = time.monotonic(), 0, 0
+    while True:
+        for name, of in watched.items():
+            if not of.alive:
+                raise SystemExit(f"{name} (pid {of.pid}) has ended after {number} deaths: this is not one life")
+            samples[name].append((number, of.memory / MIB))
+        if number >= printed or number >= deaths:
+            figures = ", ".join(f"{name} {taken[-1][1]:.1f} MiB" for name, taken in samples.items())
+            print(f"{number:>7} deaths, {time.monotonic() - started:5.0f} s: {figures}", flush=True)
+            printed += 1000
+        if number >= deaths:
+            return samples
+        wanted = min(deaths, number + max(1, deaths // SAMPLES))
+        while number < wanted:
+            kill_all(c, wanted - number)
+            # What was killed while it was a launcher in waiting, or twice, is not counted twice.
+            eventually(lambda: len(c.workers()) == c.watcher()["numprocesses"], every=0.01, what="all are back")
+            number = died(c)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--deaths", type=int, default=5000, help="in one life of circusd (default 5000)")
+    parser.add_argument("--workers", type=int, default=10)
+    parser.add_argument("--real", action="store_true", help="our own worker in place of sleep: half an hour for 5000")
+    options = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("terminated"))  # so that all that was started is ended, too
+    sleepers = {} if options.real else {"command": "sleep 600", "listens": False}
+    watcher = Watcher(numprocesses=options.workers, options=WITHOUT_LIMIT, **sleepers)
+    with (
+        tempfile.TemporaryDirectory(prefix="xb-deaths-", ignore_cleanup_errors=True) as folder,
+        circusd(Path(folder), watchers=[watcher], plugins=BUNDLE, check_delay=1) as c,
+    ):
+        eventually(lambda: len(c.workers()) == options.workers, what="all workers are there")
+        eventually(lambda: c.state()["probers"], what="the plugin reports")
+        samples = measure(c, options.deaths)
+    for name, taken in samples.items():
+        second = [sample for sample in taken if sample[0] >= options.deaths / 2]
+        print(f"{name}: {per_thousand(second):+.2f} MiB per 1,000 deaths in the second half")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,98 @@
+"""However the worker is written in the command, it is found, probed, and never killed while it serves."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from .harness import BUNDLE, FAST_RESTARTS, WORKER, Circusd, Watcher, circusd, eventually, holds, kill
+
+QUICK = {
+    "health.period": 0.3,
+    "health.timeout": 1,
+    "health.failure_threshold": 2,
+    "health.startup_timeout": 5,
+    "graceful_timeout": 2,
+    **FAST_RESTARTS,
+}
+# As `uv run`, `doppler run` and `op run` do: the worker is a child, and signals are passed on.
+WRAPPER = """#!/bin/sh
+"$@" &
+child=$!
+trap 'kill -TERM $child' TERM
+wait $child || wait $child
+"""
+ARGUMENTS = "-m xboard_circus.worker backend:app --fd $(circus.sockets.web) --no-access-log --ws none"
+
+
+def watcher_for(way: str, folder: Path) -> Watcher:
+    if way == "behind a wrapper":
+        (folder / "wrap.sh").write_text(WRAPPER)
+        return Watcher(command=f"sh wrap.sh {WORKER}", options=QUICK)
+    if way == "behind a shell":
+        return Watcher(options={**QUICK, "shell": True})
+    return Watcher(command="python", options={**QUICK, "args": ARGUMENTS})
+
+
+WAYS = ["behind a wrapper", "in args"]
+
+
+def serving(c: Circusd) -> set[int]:
+    """Return the pids that answer requests: not those of a wrapper."""
+    return {int(c.get()) for _ in range(12)}
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_it_is_probed_and_lives_beyond_its_time_to_start(tmp_path: Path, way: str) -> None:
+    """Given the worker written so, when more than health.startup_timeout is over, then the same ones serve, probed."""
+    watcher = watcher_for(way, tmp_path)
+    with circusd(tmp_path, watchers=[watcher], plugins=BUNDLE) as c:
+        eventually(lambda: len(serving(c)) == 2, what="both serve")
+        pids = c.workers()
+
+        eventually(lambda: [each["latency"] for each in c.watcher()["workers"]].count(None) == 0, what="each is probed")
+        holds(lambda: c.workers() == pids and c.failures() == [], seconds=7, what="a serving worker was killed")
+        assert c.serves()
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_it_is_replaced_when_it_hangs(tmp_path: Path, way: str) -> None:
+    """Given the worker written so, when one hangs, then it ends, and another takes its place."""
+    watcher = watcher_for(way, tmp_path)
+    with circusd(tmp_path, watchers=[watcher], plugins=BUNDLE) as c:
+        eventually(lambda: len(serving(c)) == 2, what="both serve")
+        eventually(lambda: [each["latency"] for each in c.watcher()["workers"]].count(None) == 0, what="each is probed")
+        hung = int(c.get())
+
+        c.tell(hung, "block 600")
+
+        eventually(lambda: hung not in {found.pid for found in c.processes()}, what=f"{hung} has ended")
+        eventually(lambda: len(serving(c)) == 2, what="both serve")
+
+
+def test_behind_a_shell_it_lives_or_the_check_refuses_it(tmp_path: Path) -> None:
+    """Given shell = True, when it is checked and run, then `check` names it as wrong, or the workers live."""
+    with circusd(tmp_path, watchers=[watcher_for("behind a shell", tmp_path)], plugins=BUNDLE) as c:
+        eventually(lambda: len(serving(c)) == 2, what="both serve")
+        pids = serving(c)
+
+        result = c.run_cli("check")
+
+        if result.returncode == 1:
+            assert "shell" in result.stdout + result.stderr
+        else:
+            holds(lambda: serving(c) <= pids and c.failures() == [], seconds=7, what="a serving worker was killed")
+
+
+def test_a_wrapper_that_is_killed_takes_its_worker_along(tmp_path: Path) -> None:
+    """Given workers behind a wrapper, when a wrapper is killed, then no unknown worker is left on the port."""
+    with circusd(tmp_path, watchers=[watcher_for("behind a wrapper", tmp_path)], plugins=BUNDLE) as c:
+        eventually(lambda: len(serving(c)) == 2, what="both serve")
+        old = serving(c)
+
+        for wrapper in c.workers():
+            kill(wrapper)
+
+        eventually(lambda: not old & {found.pid for found in c.processes()}, what=f"{old} are gone")
+        eventually(lambda: len(serving(c)) == 2, what="both serve")

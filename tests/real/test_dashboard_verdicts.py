@@ -1,0 +1,387 @@
+"""What the page shows of a verdict: a real Chromium, and a circusd whose answers are made up."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+
+from fake_circusd import FakeCircusd, always
+from playwright.sync_api import Locator, Page, expect
+
+from xboard_circus.config import load
+from xboard_circus.dashboard.settings import of_config
+from xboard_circus.dashboard.tokens import load_or_make
+
+from .browsing import check_sound, chromium, keep_picture
+from .harness import eventually
+from .parts import needs
+from .visitor import served, state, watcher, worker
+
+INI = """\
+[circus]
+endpoint = {endpoint}
+
+[watcher:web]
+cmd = sleep 1000
+stdout_stream.class = FileStream
+stdout_stream.filename = web.log
+"""
+OK: dict[str, Any] = {"status": "ok"}
+
+
+def verdict(word: str, **changes: Any) -> dict[str, Any]:
+    empty = {"since": 1.0, "cause": "", "cause_say": None, "next": "", "next_say": None, "next_in": None}
+    return {"word": word, **empty, "cure": "", "cure_say": None, **changes}
+
+
+def slot(number: int, phase: str = "up", **changes: Any) -> dict[str, Any]:
+    """A worker in a slot."""
+    if phase != "up":
+        changes = {"health": "unknown", "ready": None, "ready_for": None, "latency": None, **changes}
+    return worker(4_000_100 + number, slot=number, wid=number, phase=phase, **changes)
+
+
+def backend(word: str, *workers: dict[str, Any], **changes: Any) -> dict[str, Any]:
+    """A watcher with a verdict; what is neither well nor wanted so is an incident of two minutes."""
+    own = {key: changes.pop(key) for key in ("cause", "next", "next_in", "cure") if key in changes}
+    is_well = word in ("ok", "deploying", "stopped")
+    incident = None if is_well else {"age": 125.0, "worst": word}
+    name = changes.pop("name", "web")
+    told = {"numprocesses": len(workers), "verdict": verdict(word, **own), "incident": incident, **changes}
+    return watcher(name, *workers, **told)
+
+
+def held(number: int, by: str = "cooldown", next_try: float = 42.0) -> dict[str, Any]:
+    return slot(number, "held", held_by=by, next_try=next_try, reason="cooling down, next try in 42 s")
+
+
+WELL = backend("ok", slot(1), slot(2))
+COOLING = backend(
+    "looping",
+    held(1),
+    held(2, next_try=80.0),
+    cause="none of 2 is up: exited with code 3",
+    next="#1 is started again",
+    next_in=42.0,
+    cure="read the end of its log: `xboard-circus logs web`",
+    budget={"used": 5, "limit": 5},
+    ends={"crash": 4, "commanded": 1},
+)
+TAKEN = backend(
+    "blocked",
+    held(1, "port", 2.0),
+    held(2, "port", 2.0),
+    cause="port 8000: held by pid 812 (nginx)",
+    next="the port is tried again",
+    next_in=2.0,
+    cure="stop what holds it, or set another port",
+    port={"host": "127.0.0.1", "port": 8000, "state": "refused", "reason": "held by pid 812 (nginx)"},
+)
+TROUBLED = {
+    "0 of 2 up": (backend("down", slot(1, "starting"), slot(2, "starting")), "down", "bad"),
+    "all cooling down": (COOLING, "looping", "bad"),
+    "port taken": (TAKEN, "port taken", "bad"),
+    "dependency down": (
+        backend("dependency", slot(1, health="sick"), slot(2, health="sick")),
+        "dependency down",
+        "bad",
+    ),
+    "one hung": (backend("degraded", slot(1, health="hung"), slot(2)), "degraded", "warn"),
+}
+
+
+@dataclass
+class Stage:
+    """A page, and the state that its circusd answers."""
+
+    page: Page
+    circusd: FakeCircusd
+    folder: Path
+    url: str
+    token: str
+    state: dict[str, Any] = field(default_factory=lambda: state(WELL))
+
+    def show(self, *watchers: dict[str, Any]) -> None:
+        self.state = state(*watchers)
+
+    def watcher(self, name: str = "web") -> Locator:
+        return self.page.locator(f'.watcher[data-watcher="{name}"]')
+
+    def row(self, number: int) -> Locator:
+        return self.watcher().locator(f'tr[data-slot="{number}"]')
+
+    def picture(self, name: str) -> None:
+        keep_picture(self.page, self.folder / "screenshots", name)
+
+
+@contextlib.contextmanager
+def staged(folder: Path, role: str = "admin", **context: Any) -> Iterator[Stage]:
+    """Serve a dashboard before a circusd whose answers are made up, and open it."""
+    needs("chromium")
+    stage: list[Stage] = []
+    answers = {
+        "xboard_state": lambda asked: stage[0].state if stage else state(WELL),
+        "listsockets": always({"sockets": []}),
+    }
+    orders = ("kill", "stop", "restart", "xboard_retry", "xboard_replace", "xboard_reload")
+    with FakeCircusd({**answers, "stats": always({"infos": {}}), **dict.fromkeys(orders, always(OK))}) as fake:
+        (folder / "circus.ini").write_text(INI.format(endpoint=fake.endpoint))
+        (folder / "web.log").write_text("the line before\n")
+        with served(of_config(load(folder / "circus.ini"))) as visitor, chromium(folder, **context) as browser:
+            url = f"http://127.0.0.1:{visitor.port}"
+            tokens = load_or_make(folder)
+            token = tokens.admin if role == "admin" else tokens.reader
+            stage.append(Stage(browser.pages[0], fake, folder, url, token))
+            stage[0].page.goto(f"{url}/login#token={token}")
+            stage[0].page.wait_for_url(f"{url}/")
+            expect(stage[0].watcher()).to_be_visible()
+            yield stage[0]
+
+
+@pytest.fixture
+def stage(tmp_path: Path) -> Iterator[Stage]:
+    with staged(tmp_path) as made:
+        yield made
+
+
+@pytest.mark.parametrize("trouble", list(TROUBLED))
+def test_title_icon_and_colour_follow_the_verdict_and_go_back_with_it(stage: Stage, trouble: str) -> None:
+    """Given a watcher that Circus calls active, when it is in trouble, then tab and card show it until it is well."""
+    shown, words, tone = TROUBLED[trouble]
+    expect(stage.page).to_have_title("xboard-circus")
+
+    stage.show(shown)
+
+    expect(stage.page).to_have_title(f"web: {words} · xboard-circus")
+    expect(stage.page.locator("#icon")).to_have_attribute("href", f"static/icon-{tone}.svg")
+    badge = stage.watcher().locator(".watcher-title .badge")
+    expect(badge).to_have_text(words)
+    expect(badge).to_have_attribute("data-tone", tone)
+    expect(stage.watcher().locator(".watcher-title .badge[data-tone=good]")).to_have_count(0)
+    incident = stage.watcher().locator(".incident")
+    expect(incident).to_contain_text("for 2 min")
+
+    stage.show(WELL)
+
+    expect(incident).to_be_hidden()
+    expect(stage.page).to_have_title("xboard-circus")
+    expect(stage.page.locator("#icon")).to_have_attribute("href", "static/icon.svg")
+
+
+def test_an_incident_has_its_cause_a_live_countdown_and_a_cure(stage: Stage) -> None:
+    stage.show(COOLING)
+
+    incident = stage.watcher().locator(".incident")
+    expect(incident).to_contain_text("exited with code 3")
+    expect(incident).to_contain_text("read the end of its log")
+    expect(incident).to_contain_text(re.compile(r"#1 is started again · in \d+ s"))
+    stage.circusd.answers["xboard_state"] = lambda asked: None  # nothing new comes in: the page counts on by itself
+    first = incident.inner_text()
+    eventually(lambda: incident.inner_text() != first, what="the countdown goes on")
+
+
+def test_several_in_trouble_are_counted_and_come_first_the_worst_before_the_others(stage: Stage) -> None:
+    stage.show(
+        backend("ok", slot(1), name="a"),
+        backend("degraded", slot(1), slot(2, "starting"), name="b"),
+        backend("down", slot(1, "starting"), name="c"),
+    )
+
+    expect(stage.page).to_have_title("2 in trouble · xboard-circus")
+    expect(stage.page.locator(".watcher h3")).to_have_text(["c", "b", "a"])
+
+
+def test_a_held_worker_offers_retry_and_one_that_is_up_reload(stage: Stage) -> None:
+    stage.show(backend("degraded", held(1), slot(2), slot(3, "leaving"), slot(4, "starting")))
+
+    def offered(number: int) -> list[str]:
+        return stage.row(number).get_by_role("button").all_inner_texts()
+
+    expect(stage.row(1)).to_contain_text("cooling down")
+    assert [offered(number) for number in (1, 2, 3, 4)] == [
+        ["Details", "Retry now"],
+        ["Details", "Reload", "Kill"],
+        ["Details"],
+        ["Details", "Kill"],
+    ]
+
+    stage.row(1).get_by_role("button", name="Retry #1").click()
+
+    expect(stage.page.locator(".toast")).to_contain_text("#1 of web")
+    (order,) = [each["properties"] for each in stage.circusd.asked if each["command"] == "xboard_retry"]
+    assert (order["name"], order["slot"]) == ("web", 1)
+    assert "kill" not in stage.circusd.commands()
+
+
+def test_what_takes_healthy_workers_down_says_so_first(stage: Stage) -> None:
+    stage.show(backend("degraded", held(1), slot(2), slot(3)))
+    expect(stage.row(1)).to_contain_text("cooling down")
+    dialog = stage.page.get_by_role("dialog")
+    for button, sentence in [
+        (stage.watcher().get_by_role("button", name="Restart", exact=True), "2 of 3 are healthy and go down too"),
+        (stage.watcher().get_by_role("button", name="Stop", exact=True), "2 of 3 are healthy and go down too"),
+        (
+            stage.row(2).get_by_role("button", name=re.compile("^Kill")),
+            "1 of 3 workers serve until its successor is up",
+        ),
+        (stage.page.get_by_role("button", name="Restart all"), "2 healthy ones go down too"),
+    ]:
+        button.click()
+        expect(dialog).to_contain_text(sentence)
+        stage.page.keyboard.press("Escape")
+    assert not {"stop", "restart", "kill"} & set(stage.circusd.commands())
+
+
+def test_a_worker_has_one_condition(stage: Stage) -> None:
+    """Given a worker that is up and not ready, then the page says just that; of one that hangs, that it hangs."""
+    stage.show(backend("degraded", slot(1, ready=False), slot(2, ready=False, health="hung"), slot(3, health="busy")))
+
+    expect(stage.row(1).locator(".badge")).to_have_text(["not ready"])
+    expect(stage.row(2).locator(".badge")).to_have_text(["hung"])
+    expect(stage.row(3).locator(".badge")).to_have_text(["busy"])
+    expect(stage.watcher()).to_contain_text("2 of 3 up")
+
+
+def test_a_worker_that_was_ended_for_hanging_is_shown_as_hung_for_a_while(stage: Stage) -> None:
+    """Given a hung worker and one that was stopped, when both have gone, then only the end of the first is news."""
+    why = {"reason": "hung: no answer", "say": {"key": "HUNG", "fields": {}}}
+    stage.show(backend("degraded", slot(1, "leaving", **why), slot(2, "leaving"), slot(3)))
+    expect(stage.row(1)).to_contain_text("leaving")
+
+    stage.show(backend("ok", slot(3)))
+
+    expect(stage.row(2)).to_have_count(0)
+    expect(stage.row(1).locator(".badge")).to_have_text(["hung"])
+    expect(stage.row(1)).to_contain_text(re.compile(r"ended \d+ s ago"))
+
+
+def test_of_many_workers_those_in_trouble_are_shown_and_the_healthy_folded(stage: Stage) -> None:
+    """Given 40 workers of which one hangs, then its row and all that can be done with it need no scrolling."""
+    workers = [slot(number, health="hung" if number == 33 else "ok") for number in range(1, 41)]
+    stage.show(backend("degraded", *workers))
+
+    rows = stage.watcher().locator("tbody tr")
+    expect(rows).to_have_count(1)
+    expect(stage.row(33)).to_be_in_viewport()
+    assert stage.page.evaluate("document.documentElement.scrollHeight <= innerHeight")
+    stage.watcher().get_by_role("button", name="Show 39 healthy workers").click()
+    expect(rows).to_have_count(40)
+    expect(rows.first).to_have_attribute("data-slot", "33")
+
+
+def test_nothing_undated_is_shown_and_old_news_go(stage: Stage) -> None:
+    """Given a last event and a failed reload, then both have their age, go in an hour, and stand below an incident."""
+    reload = {
+        "state": "failed",
+        "done": 0,
+        "total": 2,
+        "age": 600.0,
+        "replaced": [],
+        "reason": "new one failed",
+        "log": "",
+    }
+    stage.show({**WELL, "last_reason": "exited with code 3", "last_reason_age": 130.0, "reload": reload})
+    last, box = stage.watcher().locator(".last").first, stage.watcher().locator(".reload")
+    expect(last).to_contain_text("2 min ago: exited with code 3")
+    expect(box).to_contain_text("A reload that began 10 min ago failed: new one failed")
+
+    stage.show({**COOLING, "last_reason": "exited with code 3", "last_reason_age": 130.0, "reload": reload})
+    expect(last).to_be_hidden()
+    assert stage.watcher().locator(":is(.incident, .reload)").evaluate_all(
+        "all => all.map((each) => each.className)"
+    ) == [
+        "incident",
+        "reload",
+    ]
+
+    stage.show({**WELL, "last_reason": "exited", "last_reason_age": 4000.0, "reload": {**reload, "age": 4000.0}})
+    expect(box).to_be_hidden()
+    expect(last).to_be_hidden()
+
+
+def test_a_deep_link_without_a_session_leads_to_its_view_after_the_sign_in(stage: Stage) -> None:
+    """Given a link to a view and no session, then no token is tried, and the view opens after the sign-in."""
+    stage.page.context.clear_cookies()
+    tried: list[str] = []
+    stage.page.on("request", lambda request: tried.append(request.method) if request.url.endswith("/login") else None)
+    stage.page.goto("about:blank")
+    stage.page.goto(f"{stage.url}/#timeline/local/web")
+
+    expect(stage.page.get_by_label("Token")).to_have_value("")
+    expect(stage.page.get_by_role("alert")).to_have_count(0)
+    assert "POST" not in tried
+    stage.page.get_by_label("Token").fill(stage.token)
+    stage.page.get_by_role("button", name="Sign in").click()
+
+    expect(stage.page.locator("#timeline")).to_be_visible()
+    expect(stage.page.locator("#timeline-watcher")).to_have_value("web")
+
+
+LINES = 500
+
+
+def test_a_burst_of_log_lines_is_drawn_at_once(stage: Stage) -> None:
+    """Given an open log, when 500 lines come at once, then the page is laid out a few times and not for each line."""
+    stage.page.goto(f"{stage.url}/#logs/local/web")
+    expect(stage.page.get_by_role("log")).to_have_attribute("data-following", "yes")
+    devtools = stage.page.context.new_cdp_session(stage.page)
+    devtools.send("Performance.enable")
+
+    def figures() -> dict[str, float]:
+        return {each["name"]: each["value"] for each in devtools.send("Performance.getMetrics")["metrics"]}
+
+    before = figures()
+    with (stage.folder / "web.log").open("a") as log:
+        log.write("".join(f"number {number}\n" for number in range(LINES)))
+    expect(stage.page.get_by_role("log").locator(".line")).to_have_count(LINES + 1)
+    after = figures()
+
+    layouts = after["LayoutCount"] - before["LayoutCount"]
+    print(f"{layouts:.0f} layouts, {1000 * (after['TaskDuration'] - before['TaskDuration']):.0f} ms of the main thread")
+    assert layouts < LINES / 5
+    expect(stage.page.get_by_role("log").locator(".line").last).to_be_in_viewport()
+
+
+@pytest.mark.parametrize("width", [{"width": 400, "height": 850}, {"width": 1280, "height": 900}], ids=["400", "1280"])
+@pytest.mark.parametrize("language", ["en", "zh-CN"])
+def test_every_verdict_is_sound(tmp_path: Path, language: str, width: Any) -> None:
+    """Given a language and a width, when each verdict is shown, then axe finds nothing serious."""
+    running = {"state": "running", "done": 1, "total": 2, "age": 4.0, "reason": "", "log": ""}
+    stages = {
+        "ok": WELL,
+        "degraded": backend(
+            "degraded",
+            held(1),
+            slot(2),
+            cause="1 of 2 is up; #1: cooling down",
+            next="#1 is started again",
+            next_in=42.0,
+        ),
+        "cooling": COOLING,
+        "port-taken": TAKEN,
+        "hung": TROUBLED["one hung"][0],
+        "deploying": backend(
+            "deploying",
+            slot(1),
+            slot(2, role="retiring"),
+            slot(3, "starting", role="successor"),
+            reload=running,
+            numprocesses=2,
+        ),
+        "stopped": backend("stopped", status="stopped", numprocesses=2),
+        "dependency": TROUBLED["dependency down"][0],
+    }
+    with staged(tmp_path, locale=language, viewport=width) as stage:
+        for name, shown in stages.items():
+            stage.show(shown)
+            expect(stage.watcher()).to_have_attribute("data-verdict", shown["verdict"]["word"])
+            stage.picture(f"{name}-{language}-{width['width']}")
+            check_sound(stage.page, name)

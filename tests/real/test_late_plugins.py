@@ -1,0 +1,54 @@
+"""circusd is killed while a plugin still imports: the plugin notices it late, and ends all the same."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from .harness import BUNDLE, Circusd, Watcher, circusd, eventually, kill
+
+HOLD = """
+import os, time
+
+with open("/proc/self/cmdline", "rb") as file:
+    is_plugin = b"circus.plugins" in file.read() or b"Bundle" in open("/proc/self/cmdline", "rb").read()
+while is_plugin and os.path.exists({flag!r}):
+    time.sleep(0.02)
+"""
+
+
+def plugins(c: Circusd) -> set[int]:
+    return {found.pid for found in c.processes() if "bundle.Bundle" in found.command}
+
+
+@pytest.mark.parametrize("priority", [2, 0], ids=["the watcher starts first", "the plugin starts first"])
+def test_a_plugin_that_still_imports_when_circusd_is_killed_ends(tmp_path: Path, priority: int) -> None:
+    """Given a plugin that imports slowly, when circusd is killed meanwhile and started again, only its own is left."""
+    flag = tmp_path / "hold"
+    (tmp_path / "site").mkdir()
+    (tmp_path / "site" / "sitecustomize.py").write_text(HOLD.format(flag=str(flag)))
+    watcher = Watcher(options={"priority": priority})
+    env = {"PYTHONPATH": str(tmp_path / "site")}
+    with circusd(tmp_path, watchers=[watcher], plugins=BUNDLE, env=env, check_delay=1, start=False) as c:
+        flag.touch()
+        c.start_again()
+        late = eventually(lambda: plugins(c), what="the plugin is there, and imports")
+        c.kill9()
+        flag.unlink()
+
+        eventually(lambda: not plugins(c) & late, what="the late plugin is gone")
+
+        c.start_again()
+        pids = c.wait_ready()
+        kill(pids[0])
+        c.wait_ready()
+        eventually(lambda: len(plugins(c)) == 1, what="one plugin runs")
+        eventually(lambda: records_of(c, pids[0]), every=0.2, what="the death is recorded")
+        assert len(records_of(c, pids[0])) == 1
+
+
+def records_of(c: Circusd, pid: int) -> list[object]:
+    lines = c.run_cli("events", "--kind", "restart", "--since", "1h", "--json").stdout.splitlines()
+    return [record for record in map(json.loads, lines) if record["pid"] == pid]

@@ -1,0 +1,98 @@
+"""The runtime folder goes, or can be written no more, while the workers run: nobody is shown as well unseen."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from .facts_of_state import looks_well
+from .harness import BUNDLE, Circusd, circusd, eventually, kill
+
+OPTIONS = {
+    "health.live_path": "/health/live",
+    "health.period": 0.3,
+    "health.timeout": 1,
+    "health.failure_threshold": 2,
+    "restart.delay": 0.2,
+    "restart.delay_max": 0.4,
+    "graceful_timeout": 5,
+}
+LIMITED = {**OPTIONS, "restart.burst": 3, "restart.cooldown": 600}
+
+
+@pytest.fixture
+def c(tmp_path: Path) -> Iterator[Circusd]:
+    with circusd(tmp_path, options=OPTIONS, plugins=BUNDLE, check_delay=1) as running:
+        pids = running.wait_ready()
+        eventually(lambda: all(running.worker(pid)["latency"] is not None for pid in pids), what="each was probed")
+        yield running
+
+
+def can_be_asked(worker: dict[str, object]) -> bool:
+    """Say whether a worker has a private socket that is there."""
+    return worker["socket"] is not None and Path(str(worker["socket"])).exists()
+
+
+def test_a_worker_that_nobody_can_probe_any_more_is_not_shown_as_well(c: Circusd) -> None:
+    """Given two workers that are probed, when the runtime folder is removed, none is shown as well without a probe."""
+    before = c.last_told()
+
+    shutil.rmtree(c.runtime / "r")
+
+    def is_honest() -> bool:
+        workers = c.watcher()["workers"]
+        return len(workers) >= 2 and all(can_be_asked(worker) or not looks_well(worker) for worker in workers)
+
+    eventually(is_honest, what="each worker can be probed, or its health is unknown")
+    eventually(lambda: c.call("xboard_events", after=before)["events"], what="an event tells of it")
+    assert c.serves()
+
+
+def test_a_worker_that_hangs_after_that_is_replaced(c: Circusd) -> None:
+    """Given a runtime folder that was removed, when workers hang later, then others take their places."""
+    hung = c.workers()[0]
+    shutil.rmtree(c.runtime / "r")
+
+    c.tell(hung, "block 600")
+
+    eventually(lambda: hung not in c.workers(), what="the hung one is gone")
+    c.wait_ready()
+
+
+@contextlib.contextmanager
+def in_the_way(c: Circusd) -> Iterator[None]:
+    """Put a file in the place of the watcher's runtime folder: nothing in it can be made, read or removed."""
+    folder = c.runtime / "r" / c.instance / "web"
+    folder.rename(folder.with_name("elsewhere"))
+    folder.write_text("in the way")
+    try:
+        yield
+    finally:
+        folder.unlink()
+        folder.with_name("elsewhere").rename(folder)
+
+
+def test_a_death_is_told_counted_and_limited_without_the_runtime_folder(tmp_path: Path) -> None:
+    """Given a runtime folder out of reach, when a worker is killed, state, event and `why` tell it."""
+    with circusd(tmp_path, options=LIMITED, plugins=BUNDLE, check_delay=1) as c:
+        dead, sibling = c.wait_ready()
+        with in_the_way(c):
+            before = c.last_told()
+            kill(dead)
+
+            (failure,) = eventually(lambda: [each for each in c.failures(after=before) if each.pid == dead])
+            assert failure.message["cause"] == "killed from outside"
+            assert c.watcher()["restarts"] >= 1
+            assert "killed from outside" in eventually(lambda: why(c, dead), every=0.2, what="`why` tells of it")
+            assert sibling in c.workers()
+        assert c.serves()
+
+
+def why(c: Circusd, pid: int) -> str:
+    told = json.loads(c.run_cli("why", str(pid), "--json").stdout)
+    return str(told["text"])

@@ -1,0 +1,68 @@
+"""A second circusd, an outage that heals bit by bit, a plugin that comes first: nobody is harmed."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+from .facts_of_state import looks_well
+from .harness import BUNDLE, FAST_RESTARTS, Watcher, circusd, eventually, holds
+
+SICK = {
+    "health.live_path": "/health/live",
+    "health.period": 1,
+    "health.timeout": 1,
+    "health.failure_threshold": 2,
+    **FAST_RESTARTS,
+}
+
+
+def test_a_second_circusd_on_the_same_ini_ends_with_an_error(tmp_path: Path) -> None:
+    """Given a circusd that serves, when another is started on its ini, that ends with a code, and the first serves."""
+    with circusd(tmp_path) as c:
+        pids = c.wait_ready()
+
+        second = subprocess.run(
+            [c.python, "-m", "circus.circusd", str(c.ini)],
+            cwd=tmp_path,
+            env=c.environ(),
+            capture_output=True,
+            timeout=60,
+            check=False,
+        )
+
+        assert second.returncode != 0, second.stderr
+        assert c.workers() == pids
+        assert c.serves()
+
+
+def test_an_outage_that_heals_for_one_before_the_other_costs_no_worker(tmp_path: Path) -> None:
+    """Given two workers sick together, when one is well a round before the other, then neither is replaced."""
+    with circusd(tmp_path, options=SICK, plugins=BUNDLE, check_delay=1) as c:
+        first, second = c.wait_ready()
+        eventually(lambda: all(c.worker(pid)["latency"] is not None for pid in (first, second)))
+        before = c.last_told()
+        c.set("live", "503")
+        eventually(lambda: c.told("unhealthy", after=before), what="it is told as a dependency's")
+
+        c.set(f"live.pid-{first}", "200")
+        eventually(lambda: looks_well(c.worker(first)), every=0.01, what="one is seen well")
+        c.set("live", "")
+
+        eventually(lambda: looks_well(c.worker(second)), what="the other is well, too")
+        holds(lambda: set(c.workers()) == {first, second}, seconds=3)
+        assert c.failures(after=before) == []
+        assert c.told("replace", after=before) == []
+
+
+def test_our_commands_answer_before_a_watcher_of_ours_has_started(tmp_path: Path) -> None:
+    """Given an armed watcher that is not started yet, when a plugin reports, then nothing fails in it for that."""
+    watcher = Watcher(options={"autostart": False, "health.period": 0.3, "health.timeout": 1})
+    with circusd(tmp_path, watchers=[watcher], plugins=BUNDLE, check_delay=1) as c:
+        eventually(lambda: "Bundle" in c.log("plugin-xboard"), what="the plugin runs")
+        holds(lambda: "has no attribute" not in c.log("plugin-xboard"), seconds=2.5, what="a plugin's log has it")
+        assert "has no attribute" not in str(c.call("xboard_state"))
+
+        c.do("start", name="web", waiting=True)
+        c.wait_ready()
+        eventually(lambda: c.state()["probers"], what="the prober reports")

@@ -1,0 +1,41 @@
+"""The scripts that run for long, run for a short time."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
+
+
+def run(*words: str, timeout: float) -> str:
+    result = subprocess.run(
+        [sys.executable, SCRIPTS / words[0], *words[1:]],
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        check=False,
+    )
+    assert result.returncode == 0, result.stdout[-20_000:] + result.stderr[-2000:]
+    return result.stdout
+
+
+@pytest.mark.timeout(900)
+def test_twenty_rounds_of_random_faults_and_commands_come_right() -> None:
+    """Given circusd under 20 rounds of faults and commands, after each it answers, and all of its workers serve."""
+    told = run("soak.py", "--rounds", "20", "--seed", "9", timeout=850)
+
+    assert told.startswith("seed 9, 20 rounds\n")
+    assert "all came right" in told
+
+
+def test_the_deaths_are_counted_and_the_memory_is_told() -> None:
+    """Given 60 deaths, when the memory is measured over them, circusd's and the plugin's figures are printed."""
+    told = run("deaths.py", "--deaths", "60", "--workers", "4", timeout=300)
+
+    assert re.search(r"60 deaths, .*: circusd [\d.]+ MiB, plugin [\d.]+ MiB", told), told
+    assert len(re.findall(r"^(?:circusd|plugin): [+-][\d.]+ MiB per 1,000 deaths", told, re.MULTILINE)) == 2, told

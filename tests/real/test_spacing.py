@@ -1,0 +1,40 @@
+"""Restarts keep their schedule where the launcher, which waits in front of each worker, cannot even start."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import xboard_circus
+
+from .harness import circusd, eventually, holds, kill
+
+SECONDS = 5.0
+
+
+def copy_of_the_package(folder: Path) -> Path:
+    """Return a folder to import our package from, to be damaged."""
+    source = Path(xboard_circus.__file__).parent
+    target = folder / "copy"
+    shutil.copytree(source, target / "xboard_circus", ignore=shutil.ignore_patterns("__pycache__"))
+    return target
+
+
+def test_starts_are_spaced_where_the_launcher_is_missing(tmp_path: Path) -> None:
+    """Given a worker that was killed and no launcher to start another, starts are few, and it is back with that."""
+    copy = copy_of_the_package(tmp_path)
+    options = {"restart.burst": 3, "restart.delay": 1, "restart.delay_max": 2, "restart.cooldown": 600}
+    with circusd(tmp_path, numprocesses=1, options=options, check_delay=1, env={"PYTHONPATH": str(copy)}) as c:
+        (pid,) = c.wait_ready()
+        launcher = copy / "xboard_circus" / "launch.py"
+        launcher.rename(copy / "launch.py")
+        began = c.last_told()
+
+        kill(pid)
+        eventually(lambda: c.failures(after=began))
+        spawned = len(c.events.named("spawn"))
+        # At once, then 0.8 s later at the soonest, then 1.6 s each.
+        holds(lambda: len(c.events.named("spawn")) - spawned <= 5, seconds=SECONDS, what="more than five starts in 5 s")
+
+        (copy / "launch.py").rename(launcher)
+        c.wait_ready()

@@ -1,0 +1,120 @@
+"""`[socket:NAME] path = x.sock`: kill -9 of circusd, stop and quit leave no file behind that keeps anybody out."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import socket
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from .harness import FAST_RESTARTS, Circusd, Watcher, circusd, eventually
+from .state_words import is_port_taken
+
+FILE = "x.sock"
+UNIX = {"path": FILE, "host": None, "port": None, "so_reuseport": None}
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """A folder with a short name: the path of a unix socket may have 107 bytes."""
+    made = Path(tempfile.mkdtemp(prefix="xb-", dir="/tmp"))
+    yield made
+    shutil.rmtree(made)
+
+
+@pytest.fixture
+def c(folder: Path) -> Iterator[Circusd]:
+    watcher = Watcher(options={**FAST_RESTARTS, "graceful_timeout": 5}, socket_options=UNIX)
+    with circusd(folder, watchers=[watcher]) as c:
+        yield c
+
+
+def ask(c: Circusd, timeout: float = 5) -> int:
+    """Return the pid of the worker that answers at the unix socket."""
+    with socket.socket(socket.AF_UNIX) as client:
+        client.settimeout(timeout)
+        client.connect(os.fspath(c.folder / FILE))
+        client.sendall(b"GET / HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n")
+        with client.makefile("rb") as answer:
+            return int(answer.read().rpartition(b"\r\n")[2])
+
+
+def nobody_answers(c: Circusd) -> bool:
+    """Say whether who connects hears at once that nobody is there."""
+    try:
+        ask(c, timeout=1)
+    except (FileNotFoundError, ConnectionRefusedError):
+        return True
+    return False
+
+
+def test_it_serves_again_after_circusd_was_killed(c: Circusd) -> None:
+    """Given workers on a unix socket, when circusd is killed and started again, then new workers serve, and the old
+    ones are gone."""
+    old = c.wait_ready()
+    assert ask(c) in old
+    c.kill9()
+
+    c.start_again()
+
+    fresh = c.wait_ready()
+    eventually(lambda: not {found.pid for found in c.processes()} & set(old), what="the old ones are gone")
+    assert ask(c) in fresh
+
+
+def test_after_a_stop_nobody_waits_and_a_start_serves(c: Circusd) -> None:
+    """Given workers on a unix socket, when the watcher is stopped, then who connects is refused; when it is started
+    again, then it serves."""
+    c.wait_ready()
+
+    c.do("stop", name="web", waiting=True)
+
+    eventually(lambda: nobody_answers(c), what="the socket answers nobody")
+    c.do("start", name="web", waiting=True)
+    c.wait_ready()
+    eventually(lambda: ask(c) in c.workers(), what="it serves again")
+
+
+def test_a_file_that_is_no_socket_is_left_alone(folder: Path) -> None:
+    """Given a file of another kind at the path, when circusd starts, then the file keeps its content."""
+    (folder / FILE).write_text("precious")
+    watcher = Watcher(options={**FAST_RESTARTS, "port.retry": 0.5}, socket_options=UNIX)
+    with circusd(folder, watchers=[watcher], start=False) as c, contextlib.suppress(AssertionError, RuntimeError):
+        c.start_again()  # stock Circus ends here, as it does for any path that exists
+
+    assert (folder / FILE).read_text() == "precious"
+
+
+def test_a_start_after_a_kill_of_everything_serves(c: Circusd) -> None:
+    """Given a socket file whose processes are all gone, when circusd starts, then it serves."""
+    c.wait_ready()
+    c.kill9()
+    for left in c.processes():
+        left.signal(9)
+    eventually(lambda: c.processes() == [])
+    assert (c.folder / FILE).exists()
+
+    c.start_again()
+
+    c.wait_ready()
+    assert ask(c) in c.workers()
+
+
+def test_the_file_of_a_stranger_who_listens_is_left_alone(folder: Path) -> None:
+    """Given another server at the path, when circusd starts, then it does not take the path away from that server."""
+    watcher = Watcher(options={**FAST_RESTARTS, "port.retry": 0.5}, socket_options=UNIX)
+    with circusd(folder, watchers=[watcher], start=False) as c, socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(os.fspath(folder / FILE))
+        listener.listen()
+        inode = (folder / FILE).stat().st_ino
+
+        c.start_again()
+
+        eventually(lambda: is_port_taken(c.watcher()), what="the path is taken")
+        assert (folder / FILE).stat().st_ino == inode
+        assert FILE in c.watcher()["port"]["reason"]

@@ -1,0 +1,56 @@
+"""A worker dies young, while the kernel kills somebody else's process for want of memory."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+from xboard_circus.host.oom import HOST, count_in
+
+from .harness import FAST_RESTARTS, Circusd, circusd, eventually, kill
+from .memory_group import memory_group
+
+GREEDY = "import sys; sys.stdin.readline(); x = b'x' * (400 << 20)"
+
+
+def kill_for_want_of_memory() -> None:
+    """Let the kernel kill a process that is none of circusd's."""
+    before = count_in(HOST) or 0
+    greedy = subprocess.Popen([sys.executable, "-c", GREEDY], stdin=subprocess.PIPE)
+    try:
+        with memory_group(greedy.pid, limit=64 << 20):
+            assert greedy.stdin is not None
+            greedy.stdin.write(b"\n")
+            greedy.stdin.flush()
+            eventually(lambda: (count_in(HOST) or 0) > before, every=0.01, what="an OOM kill")
+    finally:
+        greedy.kill()
+        greedy.communicate()
+
+
+def cause_of_a_young_death(c: Circusd) -> str:
+    """Kill a worker a moment after its spawn; return what circusd takes for the cause."""
+    known, before = set(c.workers()), c.last_told()
+    c.do("incr", name="web", waiting=True)
+    young = eventually(lambda: set(c.workers()) - known, every=0.005).pop()
+    kill(young)
+    (failure,) = eventually(lambda: [each for each in c.failures(after=before) if each.pid == young])
+    return str(failure.message["cause"])
+
+
+def test_an_oom_kill_elsewhere_is_no_cause_of_the_death_of_a_worker_that_was_never_looked_at(tmp_path: Path) -> None:
+    """Given an OOM kill of another process, when a worker is killed right after its spawn, somebody killed it.
+
+    Three tries: circusd looks at its workers each two seconds, and may have looked at this one by chance.
+    """
+    with circusd(tmp_path, numprocesses=1, options=FAST_RESTARTS) as c:
+        c.wait_ready()
+        causes = []
+        for _ in range(3):
+            eventually(lambda: c.worker(c.workers()[0])["age"] > 4.5, what="circusd has looked twice")
+            kill_for_want_of_memory()
+            causes.append(cause_of_a_young_death(c))
+            if causes[-1] == "killed from outside":
+                return
+        raise AssertionError(causes)
