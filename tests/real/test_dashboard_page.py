@@ -360,7 +360,7 @@ def test_a_chinese_page_says_reasons_and_answers_in_chinese(shared: Circusd, tmp
         expect(asked).to_contain_text("要求者：控制台（管理员，127.0.0.1）", timeout=PATIENCE * 1000)
 
         visit.page.goto(f"{visit.url}/#logs/local/web")
-        expect(visit.page.locator("#logs-file option:checked")).to_have_text("web 的 stderr, web 的 stdout")
+        expect(visit.page.locator("#logs-file option:checked")).to_have_text("web 的 stderr，web 的 stdout")
         refused = visit.page.evaluate(
             """async () => { const { get } = await import("./static/api.js");
             return get("api/logs/nothing").catch((refused) => refused.message); }"""

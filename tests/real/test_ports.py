@@ -78,10 +78,10 @@ def test_an_orphan_that_ignores_sigterm_is_killed_after_the_grace(tmp_path: Path
 
 
 def test_the_children_of_an_orphan_go_with_it(tmp_path: Path) -> None:
-    """Given an orphan whose child holds the port too, when circusd starts again, then both are gone and it serves."""
+    """Given an orphan with a child in its session, when circusd starts again, then both are gone and it serves."""
     with circusd(tmp_path, numprocesses=1, options=RETRY) as c:
         (pid,) = c.wait_ready()
-        c.tell(pid, "child")
+        c.tell(pid, "task")
         (child,) = eventually(lambda: [found for found in c.processes() if found.command == "sleep 600"])
         orphans = orphans_of(c)
         assert child in orphans

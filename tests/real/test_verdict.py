@@ -7,7 +7,7 @@ from pathlib import Path
 
 from .harness import Watcher, circusd, eventually, kill
 
-COOLS = {"restart.burst": 2, "restart.delay": 0.1, "restart.delay_max": 0.2, "restart.cooldown": 60}
+COOLS = {"restart.burst": 2, "restart.delay": 0.1, "restart.delay_max": 60, "restart.cooldown": 60}
 
 
 def test_a_backend_in_a_crash_loop_is_looping_and_ok_after_the_cure(tmp_path: Path) -> None:
