@@ -198,12 +198,12 @@ def test_a_damaged_file_only_costs_what_was_in_it(real: tuple[LedgerRecorder, Le
         pytest.param({}, Record(5.0, "web", "reap"), id="nothing"),
         pytest.param(
             {"time": 1.5, "process_pid": 71, "exit_code": -9},
-            Record(1.5, "web", "reap", pid=71, data={"exit_code": -9}),
+            Record(1.5, "web", "reap", pid=71, data={"exit_code": -9}, seq="web reap 71 1.5"),
             id="of Circus's own",
         ),
         pytest.param(
-            {"time": 1.5, "pid": 71, "wid": 2, "cause": "crash", "reason": "died by SIGSEGV", "wait": 1.0},
-            Record(1.5, "web", "reap", 71, 2, "crash", "died by SIGSEGV", {"wait": 1.0}),
+            {"time": 1.5, "pid": 71, "wid": 2, "cause": "crash", "reason": "died by SIGSEGV", "wait": 1, "seq": "e-7"},
+            Record(1.5, "web", "reap", 71, 2, "crash", "died by SIGSEGV", {"wait": 1}, seq="e-7"),
             id="of ours",
         ),
         pytest.param(
@@ -240,6 +240,25 @@ def test_a_death_of_which_circus_says_reap_and_we_say_all_is_one_record(
 
     assert [(record.kind, record.pid) for record in store.query()] == [("restart", 71)]
     assert recorder.waiting == 0  # and none that would come later
+
+
+def test_what_circus_says_without_a_number_is_stored_once_by_two_recorders(tmp_path: Path) -> None:
+    """Given circusd killed while its plugin starts, when two recorders hear the same spawn, then it is there once."""
+    path = tmp_path / "ledger.db"
+    clock = FakeClock()
+    with closing(LedgerStore(path)) as one, closing(LedgerStore(path)) as other:
+        at = time.time()
+        for recorder in (LedgerRecorder(one, clock=clock), LedgerRecorder(other, clock=clock)):
+            happen(recorder, "spawn", process_pid=71, time=at)
+            happen(recorder, "reap", process_pid=71, time=at + 1, exit_code=0)
+            happen(recorder, "stop", time=at + 1)
+            happen(recorder, "spawn", process_pid=71, time=at + 2)  # the pid comes again
+            clock.sleep(2.5)
+            asyncio.run(recorder.tick())
+
+        found = [(each.kind, each.pid, each.time - at) for each in one.query()]
+
+    assert sorted(found) == [("reap", 71, 1), ("spawn", 71, 0), ("spawn", 71, 2), ("stop", None, 1)]
 
 
 def test_a_reap_of_which_nobody_tells_more_is_a_record_too() -> None:
