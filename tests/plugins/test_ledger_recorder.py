@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from plugin_fakes import FakeClock
 
-from xboard_circus.ledger import LedgerError, LedgerStore, Record, Trouble
+from xboard_circus.ledger import LedgerError, LedgerStore, LedgerTrouble, Record
 from xboard_circus.plugins._base import BusEvent
 from xboard_circus.plugins._records import record_of
 from xboard_circus.plugins.ledger import FLUSH_EVERY, PRUNE_EVERY, LedgerRecorder
@@ -23,10 +23,10 @@ class FakeStore:
 
     def __init__(self) -> None:
         self.stored: list[str] = []
-        self.failures: list[Trouble | None] = []
+        self.failures: list[LedgerTrouble | None] = []
         self.on_append: Callable[[], object] = lambda: None
         self.pruned = 0
-        self.prune_failures: list[Trouble] = []
+        self.prune_failures: list[LedgerTrouble] = []
 
     def append(self, records: Sequence[Record]) -> None:
         self.on_append()
@@ -77,7 +77,7 @@ def test_events_that_nobody_looks_up_are_left_out(kind: str) -> None:
 
 def test_what_could_not_be_stored_is_tried_again_ever_later(caplog: pytest.LogCaptureFixture) -> None:
     store = FakeStore()
-    store.failures = [Trouble.FULL] * 8
+    store.failures = [LedgerTrouble.FULL] * 8
     recorder = recorder_for(store)
     say(recorder, "r0")
 
@@ -93,7 +93,7 @@ def test_what_could_not_be_stored_is_tried_again_ever_later(caplog: pytest.LogCa
 
 def test_of_what_waits_the_oldest_is_lost_and_counted(caplog: pytest.LogCaptureFixture) -> None:
     store = FakeStore()
-    store.failures = [Trouble.LOCKED]
+    store.failures = [LedgerTrouble.LOCKED]
     recorder = recorder_for(store, queue=3)
     say(recorder, "r0", "r1", "r2", "r3", "r4")
     asyncio.run(recorder.tick())
@@ -360,7 +360,7 @@ def test_what_the_bus_lost_is_asked_for(tmp_path: Path) -> None:
 
 def test_after_a_failed_prune_events_are_stored_at_once_again() -> None:
     store = FakeStore()
-    store.prune_failures = [Trouble.LOCKED]
+    store.prune_failures = [LedgerTrouble.LOCKED]
     recorder = recorder_for(store)
     asyncio.run(recorder.tick())
     asyncio.run(recorder.tick())
