@@ -14,7 +14,7 @@ from xboard_circus.core.reason import Template
 from xboard_circus.core.sentences import Say
 from xboard_circus.dashboard import translations
 from xboard_circus.dashboard.answers import Answer
-from xboard_circus.ledger.sentences import Told
+from xboard_circus.ledger.event_text import Told
 from xboard_circus.translations import BETWEEN, sentences
 
 PACKAGE = Path(xboard_circus.__file__).resolve().parent

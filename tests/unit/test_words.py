@@ -14,7 +14,7 @@ import pytest
 from xboard_circus.cli import main
 from xboard_circus.core.sentences import Say
 from xboard_circus.dashboard.answers import Answer
-from xboard_circus.ledger.sentences import Told
+from xboard_circus.ledger.event_text import Told
 from xboard_circus.options.reference import ALERT_HEAD, HEAD, PLUGIN_HEAD, WATCHER_HEAD, sections
 
 ROOT = Path(__file__).resolve().parents[2]

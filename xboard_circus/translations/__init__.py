@@ -1,6 +1,6 @@
 """Translations of all reasons, for the page, the alerts, and whoever else shows one in another language.
 
-`sentences.LANGUAGE.json` holds a sentence for each key of the catalogues (`core.sentences`, `ledger.sentences`,
+`sentences.LANGUAGE.json` holds a sentence for each key of the catalogues (`core.sentences`, `ledger.event_text`,
 `dashboard.answers`), with the same fields. English needs no file: the text of a reason is English.
 """
 
