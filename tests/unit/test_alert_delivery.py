@@ -142,6 +142,7 @@ def test_the_words_of_a_bug_stay_unsaid(started: list[Delivery], caplog: pytest.
 
     assert delivery.drain(10)
     assert "a bug in xboard-circus: ValueError" in caplog.text
+    assert "in deliver" in caplog.text, "where it is, is told"
     assert "s3cr3t" not in caplog.text
 
 
