@@ -259,7 +259,8 @@ def test_a_plugin_that_cannot_make_its_parts_logs_why_before_it_ends(tmp_path: P
         "plugin.handle_init()\n"
     )
 
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, env=os.environ | {"XBOARD_HOME": str(tmp_path)})
+    home = os.environ | {"XBOARD_HOME": str(tmp_path)}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=False, env=home)
 
     assert done.returncode == 1
     log = (tmp_path / "logs" / "plugin-xboard.log").read_text()

@@ -218,7 +218,7 @@ def test_an_internal_error_of_circusd_is_logged_once_with_its_traceback(caplog: 
         "status": "error",
         "errno": 5,
         "reason": "command b'{\"id\": 1}': 'Report' object has no attribute 'supervisor'",
-        "tb": "Traceback (most recent call last):\n  File \"commands.py\", line 90, in execute\n",
+        "tb": 'Traceback (most recent call last):\n  File "commands.py", line 90, in execute\n',
     }
 
     async def scenario(commands: ThreadedCommands) -> None:
