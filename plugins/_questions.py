@@ -35,11 +35,11 @@ class WorkerQuestions:
         """Return what was seen of each worker of a watcher that is probed."""
         workers = probed(view)
         if view["probe"] != "private":
+            if not workers:
+                return {}
             asked_at = self.clock()
-            url, timeout = options.url or "", options.timeout
-            return (
-                {url_key(view): url_sighting(await self._url(view["name"], url, timeout), asked_at)} if workers else {}
-            )
+            answer = await self._url(view["name"], options.url or "", options.timeout)
+            return {url_key(view): url_sighting(answer, asked_at)}
         request = worker_request(live_path=options.live_path, ready_path=options.ready_path, timeout=options.timeout)
         answers = await self.ask_workers(
             [Target(each["pid"], each["socket"], request, options.timeout) for each in workers if each["socket"]]
@@ -59,6 +59,6 @@ class WorkerQuestions:
         call = asyncio.get_running_loop().run_in_executor(self._threads, partial(self.ask_url, url, timeout=timeout))
         self._url_calls[watcher] = call
         done, _ = await asyncio.wait({call}, timeout=timeout + 0.5)
-        return (
-            call.result() if done else UrlAnswer(False, Say.NO_ANSWER_WITHIN(timeout=exactly(timeout)), None, timeout)
-        )
+        if done:
+            return call.result()
+        return UrlAnswer(False, Say.NO_ANSWER_WITHIN(timeout=exactly(timeout)), None, timeout)

@@ -169,7 +169,7 @@ class HealthProber(Part):
             done, rest = await asyncio.wait(flights, timeout=left, return_when=asyncio.FIRST_COMPLETED)
             if done and rest:
                 await asyncio.wait(rest, timeout=GATHER_SECONDS)
-            findings = [found for watched in self._watched.values() if (found := _landed(watched)) is not None]
+            findings = [found for name in self._watched if (found := self._landed(name)) is not None]
             if findings:
                 has_reported = True
                 await self._report({pid: each for finding in findings for pid, each in judgements(finding).items()})
@@ -178,6 +178,20 @@ class HealthProber(Part):
         if not has_reported:
             # circusd takes a prober that reports nothing for a stuck one.
             await self._report({})
+
+    def _landed(self, name: str) -> ProbeRound | None:
+        """Return the round that has ended, unless it failed or does not count."""
+        flight = self._watched[name].flight
+        if flight is None or not flight.done():
+            return None
+        self._watched[name].flight = None
+        try:
+            return flight.result()
+        except asyncio.CancelledError:
+            return None
+        except Exception:
+            log.exception("%s: a round of probes failed", name)
+            return None
 
     async def _act(self, finding: ProbeRound) -> None:
         name, verdict = finding.view["name"], finding.verdict
@@ -255,20 +269,6 @@ class HttpHealth(XboardPlugin):
     def parts(self) -> list[Part]:
         """Return the prober."""
         return [HealthProber(self.commands, identity=own_identity())]
-
-
-def _landed(watched: _Watched) -> ProbeRound | None:
-    """Return the round that has ended, unless it failed or does not count."""
-    flight = watched.flight
-    if flight is None or not flight.done():
-        return None
-    watched.flight = None
-    if flight.cancelled():
-        return None
-    if (error := flight.exception()) is not None:
-        log.error("a round of probes failed", exc_info=error)
-        return None
-    return flight.result()
 
 
 def _options(view: WatcherEntry) -> HealthOptions:
