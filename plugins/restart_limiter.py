@@ -139,13 +139,12 @@ class Limiter(Part):
         elif limited.phase is LimitPhase.STOPPING:
             if is_down and not limited.is_sent:
                 self._release(limited, "stopped by another")
-            elif (is_down or await self._call(limited, "stop")) and limited.phase is LimitPhase.STOPPING:
+            elif is_down or await self._call(limited, "stop"):
                 limited.enter(LimitPhase.COOLING)
         elif view.status == "active":
             self._watch(limited) if limited.is_sent else self._release(limited, "started by another")
-        elif view.status == "stopped" and now >= limited.until:
-            if await self._call(limited, "start") and limited.phase is LimitPhase.COOLING:
-                self._watch(limited)
+        elif view.status == "stopped" and now >= limited.until and await self._call(limited, "start"):
+            self._watch(limited)
         self._save()
 
     def _watch(self, limited: Limited) -> None:
@@ -153,7 +152,10 @@ class Limiter(Part):
         limited.watch(self._clock())
 
     async def _call(self, limited: Limited, command: str) -> bool:
-        """Send a command and return whether it was accepted; after a refusal the next tick sends it again."""
+        """Send a command; return whether it was accepted and no event has released the watcher meanwhile.
+
+        After a refusal the next tick sends it again.
+        """
         limited.is_sent = True
         try:
             # Without "simple" a name is a pattern, and a stop of one watcher may stop another too.
