@@ -105,6 +105,10 @@ class Incident:
     def key(self) -> Key:
         return self.watcher, self.trouble
 
+    @property
+    def severity(self) -> Severity:
+        return self.trouble.severity
+
 
 class Alerting:
     """The incidents of one circusd.
