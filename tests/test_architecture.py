@@ -202,7 +202,6 @@ def test_circles(edges: list[tuple[str, str]], expected: set[tuple[str, ...]]) -
 SHARED_FILE_NAMES = {
     "app.py",
     "asking.py",
-    "boundary.py",
     "evidence.py",
     "ports.py",
     "reading.py",
@@ -212,7 +211,6 @@ SHARED_CLASS_NAMES = {
     "Board",
     "Notice",
     "Order",
-    "Reload",
     "Trouble",
     "Worker",
 }
