@@ -201,7 +201,6 @@ def test_circles(edges: list[tuple[str, str]], expected: set[tuple[str, ...]]) -
 # Names that two files, or two public classes, still share, and that are to be told apart.
 SHARED_FILE_NAMES = {
     "app.py",
-    "boundary.py",
     "evidence.py",
     "ports.py",
 }
@@ -209,7 +208,6 @@ SHARED_CLASS_NAMES = {
     "Board",
     "Notice",
     "Order",
-    "Reload",
     "Worker",
 }
 

@@ -25,7 +25,7 @@ from circus.commands.errors import COMMAND_ERROR
 from xboard_circus.core.durations import exactly
 from xboard_circus.core.reason import Reason, reason_in, say_key
 from xboard_circus.core.sentences import Say
-from xboard_circus.core.state_schema import State, UnreadableState, parse_state
+from xboard_circus.core.state_schema import ReloadEntry, State, UnreadableState, parse_state
 from xboard_circus.errors import XboardError
 
 Reply = dict[str, Any]
@@ -187,9 +187,10 @@ class CircusdClient:
         """Stop watcher *name* and start it again."""
         self.call("restart", name=name, match="simple", waiting=waiting, deadline=deadline)
 
-    def reload(self, name: str, *, deadline: float = 5.0) -> Reply:
+    def reload(self, name: str, *, deadline: float = 5.0) -> ReloadEntry:
         """Begin a rolling reload of armed watcher *name*, and return how far it is; refused while one runs."""
-        return dict(self.call("xboard_reload", name=name, deadline=deadline)["reload"])
+        begun: ReloadEntry = self.call("xboard_reload", name=name, deadline=deadline)["reload"]
+        return begun
 
     def retry(self, name: str, slot: int, *, deadline: float = 5.0) -> None:
         """Start the held worker in *slot* of armed watcher *name* now; refused where none is held there."""
