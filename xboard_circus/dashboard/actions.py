@@ -32,7 +32,7 @@ class Refused(XboardError):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Order:
+class ActionOrder:
     """What was asked for, and by whom."""
 
     action: str
@@ -54,7 +54,7 @@ class Order:
         return value
 
 
-async def carry_out(hub: Hub, order: Order) -> str:
+async def carry_out(hub: Hub, order: ActionOrder) -> str:
     """Do it and return what was done, or raise Refused. Circusd is waited for in a thread."""
     on_page = ON_PAGE.get(order.action)
     if on_page is not None:
@@ -70,7 +70,7 @@ async def carry_out(hub: Hub, order: Order) -> str:
     return done
 
 
-def _order_circusd(hub: Hub, order: Order) -> str:
+def _order_circusd(hub: Hub, order: ActionOrder) -> str:
     of_circusd = ON_CIRCUSD.get(order.action)
     if of_circusd is None:
         raise Refused(400, Answer.NO_ACTION())
@@ -89,7 +89,7 @@ def _order_circusd(hub: Hub, order: Order) -> str:
 class Orders:
     """One order to one circusd."""
 
-    def __init__(self, hub: Hub, server: Server, client: CircusdClient, order: Order) -> None:
+    def __init__(self, hub: Hub, server: Server, client: CircusdClient, order: ActionOrder) -> None:
         self.hub = hub
         self.server = server
         self.client = client
@@ -201,7 +201,7 @@ class Orders:
         return Answer.ADDED(watcher=name)
 
 
-def _add_server(hub: Hub, order: Order) -> str:
+def _add_server(hub: Hub, order: ActionOrder) -> str:
     endpoint, label = order.text("endpoint"), order.given.get("label") or ""
     if not is_endpoint(endpoint):
         raise Refused(400, Answer.ODD_ENDPOINT())
@@ -210,13 +210,13 @@ def _add_server(hub: Hub, order: Order) -> str:
     return Answer.SHOWS(label=hub.add_server(label, endpoint).label)
 
 
-def _remove_server(hub: Hub, order: Order) -> str:
+def _remove_server(hub: Hub, order: ActionOrder) -> str:
     if not hub.remove_server(order.text("id")):
         raise Refused(404, Answer.NO_SERVER_TO_REMOVE())
     return Answer.SHOWS_NO_LONGER()
 
 
-ON_PAGE: Mapping[str, Callable[[Hub, Order], str]] = {"add_server": _add_server, "remove_server": _remove_server}
+ON_PAGE: Mapping[str, Callable[[Hub, ActionOrder], str]] = {"add_server": _add_server, "remove_server": _remove_server}
 ON_CIRCUSD: Mapping[str, Callable[[Orders], str]] = {
     "start": lambda orders: orders.command("start", Answer.STARTED),
     "stop": lambda orders: orders.command("stop", Answer.STOPS),

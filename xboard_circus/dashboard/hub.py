@@ -8,6 +8,7 @@ import hashlib
 import signal
 import threading
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from types import FrameType
@@ -18,12 +19,12 @@ import anyio
 from xboard_circus.core.logins import LoginLimiter
 from xboard_circus.core.reason import with_say
 from xboard_circus.dashboard.answers import Answer
-from xboard_circus.dashboard.evidence import Evidence, new_lines
+from xboard_circus.dashboard.death_view import Evidence, new_lines
 from xboard_circus.dashboard.poller import Server
 from xboard_circus.dashboard.saved import Added, Saved
 from xboard_circus.dashboard.sessions import Sessions
 from xboard_circus.dashboard.settings import LOCAL, Settings
-from xboard_circus.dashboard.stream import HEARTBEAT, Board, event, json_text
+from xboard_circus.dashboard.stream import HEARTBEAT, StreamBoard, event, json_text
 from xboard_circus.dashboard.tokens import Role, load_or_make
 from xboard_circus.logs import LogFile, LogFollower, follow
 
@@ -51,8 +52,8 @@ class Hub:
         self.saved = Saved(settings.folder)
         self.sessions = Sessions(self.tokens, self.saved, clock=wall)
         self.logins = LoginLimiter()
-        self.board = Board()
-        self.readers = 0
+        self.board = StreamBoard()
+        self.followers: Counter[str] = Counter()
         self.closing = asyncio.Event()
         self.evidence = Evidence(settings)
         # Orders, and reading of files. Apart from the pollers' threads, and of a number that is soon enough.
@@ -137,7 +138,7 @@ class Hub:
         self._tasks[server.id] = asyncio.create_task(server.run(self._period), name=f"ask {server.endpoint}")
 
     def _period(self) -> float:
-        return self.settings.poll if self.board.viewers else self.settings.idle
+        return self.settings.poll if self.board.viewers.total() else self.settings.idle
 
     # Showing
 
@@ -158,9 +159,9 @@ class Hub:
                 server.ask_soon()
         return self.board.follow(role, lambda: event("state", self.state(role)), holds=holds)
 
-    async def follow_log(self, log: LogFile, *, holds: Callable[[], bool]) -> AsyncIterator[bytes]:
+    async def follow_log(self, role: str, log: LogFile, *, holds: Callable[[], bool]) -> AsyncIterator[bytes]:
         """Yield new lines of a log, one event for each batch, and notes of our own between them."""
-        self.readers += 1
+        self.followers[role] += 1
         follower: LogFollower | None = None
         try:
             follower = await self.in_thread(follow, log)
@@ -179,7 +180,7 @@ class Hub:
         except OSError as error:
             yield event("note", json_text(with_say(Answer.LOG_LOST(path=log.path, error=error.strerror))))
         finally:
-            self.readers -= 1
+            self.followers[role] -= 1
             if follower is not None:
                 follower.close()
 
@@ -201,7 +202,7 @@ class Hub:
             for server in self.servers.values():
                 if server.id not in self._tasks:
                     self._begin(server)
-            if self.board.viewers:
+            if self.board.viewers.total():
                 self.board.publish({role: event("state", self.state(role)) for role in ROLES})
 
     async def in_thread(self, work: Callable[..., Any], *arguments: Any) -> Any:

@@ -13,7 +13,7 @@ import anyio
 
 from xboard_circus.core.reason import one_line, with_say
 from xboard_circus.dashboard.answers import Answer
-from xboard_circus.dashboard.asking import Questions, Told
+from xboard_circus.dashboard.circusd_queries import Questions, Told
 from xboard_circus.dashboard.history import History
 from xboard_circus.errors import XboardError
 

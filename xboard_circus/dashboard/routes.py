@@ -15,16 +15,17 @@ from fastapi.responses import HTMLResponse, JSONResponse, PlainTextResponse, Red
 from fastapi.staticfiles import StaticFiles
 from jinja2 import Environment, PackageLoader
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 
 from xboard_circus import __version__
 from xboard_circus.core.durations import seconds
 from xboard_circus.core.reason import one_line, with_say
 from xboard_circus.core.sentences import Say
 from xboard_circus.dashboard import metrics, translations
-from xboard_circus.dashboard.access import Access
-from xboard_circus.dashboard.actions import Order, Refused, carry_out
+from xboard_circus.dashboard.access import Access, address_of
+from xboard_circus.dashboard.actions import ActionOrder, Refused, carry_out
 from xboard_circus.dashboard.answers import Answer
-from xboard_circus.dashboard.evidence import Evidence
+from xboard_circus.dashboard.death_view import Evidence
 from xboard_circus.dashboard.hub import Hub
 from xboard_circus.dashboard.security import Guarded, boot_script, refusal
 from xboard_circus.dashboard.settings import LOCAL, Settings
@@ -38,7 +39,7 @@ MOST_EVENTS = 1000
 ROLES = {"admin": Say.ROLE_ADMIN, "reader": Say.ROLE_READER}
 
 
-def create_app(settings: Settings, *, clock: Callable[[], float] = time.monotonic) -> FastAPI:
+def create_app(settings: Settings, *, clock: Callable[[], float] = time.monotonic) -> Guarded:
     """Return the dashboard as an ASGI app; XboardError where its token can't be read or made."""
     hub = Hub(settings, clock=clock)
 
@@ -48,20 +49,22 @@ def create_app(settings: Settings, *, clock: Callable[[], float] = time.monotoni
             yield
 
     app = FastAPI(lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
-    app.state.hub = hub
-    app.add_middleware(Guarded, root_path=settings.root_path, hosts=settings.hosts)
     app.add_exception_handler(HTTPException, _told)
     app.add_exception_handler(XboardError, _told)
+    app.add_exception_handler(ClientDisconnect, _told)
     access = Access(hub)
     _pages(app, hub, access)
     _api(app, hub, access)
     app.mount("/static", StaticFiles(directory=HERE / "static", check_dir=False), name="static")
-    return app
+    # Around the app and not among its middleware: the answer to an error of our own has to carry the headers, too.
+    return Guarded(app, root_path=settings.root_path, hosts=settings.hosts, behind_proxy=settings.behind_proxy)
 
 
 def _told(_: Request, error: Exception) -> Response:
     if isinstance(error, HTTPException):
         return refusal(error.status_code, str(error.detail), dict(error.headers or {}))
+    if isinstance(error, ClientDisconnect):
+        return refusal(400, Answer.BROKEN_OFF())
     return refusal(error.status if isinstance(error, Refused) else 503, one_line(str(error)))
 
 
@@ -97,9 +100,7 @@ def _pages(app: FastAPI, hub: Hub, access: Access) -> None:
 
     @app.post("/login")
     async def login(request: Request) -> Response:
-        given = parse_qs((await request.body()).decode("utf-8", "replace"), max_num_fields=10)
-        token = given.get("token", [""])[0].strip()
-        tried = access.log_in(request, token)
+        tried = access.log_in(request, (await _field(request, "token")).strip())
         if isinstance(tried, str):
             answer = RedirectResponse(f"{request.scope['root_path']}/", 303)
             access.set_cookies(request, answer, tried)
@@ -115,9 +116,9 @@ def _pages(app: FastAPI, hub: Hub, access: Access) -> None:
 
     @app.post("/logout")
     async def logout(request: Request) -> Response:
-        given = parse_qs((await request.body()).decode("utf-8", "replace"), max_num_fields=10)
+        csrf = await _field(request, "csrf")
         session = access.need(request)
-        access.check_csrf(request, session, given.get("csrf", [""])[0])
+        access.check_csrf(request, session, csrf)
         with contextlib.suppress(XboardError):  # it holds in this process all the same
             hub.sessions.end(session)
         answer = RedirectResponse(f"{request.scope['root_path']}/login", 303)
@@ -137,7 +138,7 @@ def _api(app: FastAPI, hub: Hub, access: Access) -> None:
     @app.get("/api/stream")
     async def stream(request: Request) -> Response:
         session = access.need(request)
-        if hub.board.viewers >= hub.settings.most_pages:
+        if hub.board.viewers[session.role] >= hub.settings.most_pages:
             raise HTTPException(503, Answer.TOO_MANY_PAGES(n=hub.settings.most_pages))
         source = hub.follow(session.role, holds=lambda: hub.sessions.is_valid(session))
         return EventStream(source, closing=hub.closing)
@@ -192,9 +193,9 @@ def _api(app: FastAPI, hub: Hub, access: Access) -> None:
     async def log_stream(request: Request, log_id: str, server: str = LOCAL) -> Response:
         session = access.need(request)
         found = _log(_evidence(hub, server), log_id)
-        if hub.readers >= hub.settings.most_followed:
+        if hub.followers[session.role] >= hub.settings.most_followed:
             raise HTTPException(503, Answer.TOO_MANY_LOGS(n=hub.settings.most_followed))
-        source = hub.follow_log(found, holds=lambda: hub.sessions.is_valid(session))
+        source = hub.follow_log(session.role, found, holds=lambda: hub.sessions.is_valid(session))
         return EventStream(source, closing=hub.closing)
 
     @app.get("/metrics")
@@ -215,9 +216,17 @@ def _api(app: FastAPI, hub: Hub, access: Access) -> None:
             given = None
         if not isinstance(given, dict) or not isinstance(given.get("action"), str):
             raise HTTPException(400, Answer.JSON_WANTED())
-        by = Say.BY_PAGE(role=ROLES[session.role](), address=access.address_of(request))
-        message = await carry_out(hub, Order(action=given["action"], given=given, by=by))
+        by = Say.BY_PAGE(role=ROLES[session.role](), address=address_of(request))
+        message = await carry_out(hub, ActionOrder(action=given["action"], given=given, by=by))
         return JSONResponse({"ok": True, **with_say(message, "message")})
+
+
+async def _field(request: Request, name: str) -> str:
+    """Return one field of a form, "" where it is missing."""
+    try:
+        return parse_qs((await request.body()).decode("utf-8", "replace"), max_num_fields=10).get(name, [""])[0]
+    except ValueError:
+        raise HTTPException(400, Answer.ODD_FORM()) from None
 
 
 def _log(evidence: Evidence, log_id: str) -> LogFile:
