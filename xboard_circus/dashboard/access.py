@@ -26,7 +26,7 @@ class Access:
         """Return who is logged in, or None."""
         return self._hub.sessions.read(request.cookies.get(self._cookie))
 
-    def need(self, request: Request) -> Session:
+    async def need(self, request: Request) -> Session:
         """Return who is logged in; 401 where nobody is."""
         session = self.session_of(request)
         if session is None:
