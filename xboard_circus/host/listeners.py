@@ -15,7 +15,7 @@ import signal
 import socket
 import time
 from collections import defaultdict, deque
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -27,7 +27,6 @@ from xboard_circus.errors import PortError, XboardError
 from xboard_circus.host import procs, runtime, sockets
 from xboard_circus.masking import safe_command
 
-POLL = 0.02
 # A process that is deep in the kernel dies when it comes out of it, and may not for minutes.
 KILL_PATIENCE = 5.0
 
@@ -86,12 +85,10 @@ def stop(holders: Iterable[Holder], *, grace: float, clock: Callable[[], float] 
     """
     asked = list(holders)
     family = _with_children(asked)
-    signalled = _signalled(family, signal.SIGTERM)
-    _wait(signalled, grace, clock)
-    left = [holder for holder in signalled if _is_running(holder)]
+    left = _signalled(family, signal.SIGTERM, grace, clock)
     if left:
         left = _with_children(left)  # looked up again: in the meantime they may have started others
-        _wait(_signalled(left, signal.SIGKILL), KILL_PATIENCE, clock)
+        _signalled(left, signal.SIGKILL, KILL_PATIENCE, clock)
     known = {(holder.pid, holder.started) for holder in asked}
     others = {(holder.pid, holder.started): holder for holder in (*family, *left)}
     everyone = [*asked, *(holder for identity, holder in others.items() if identity not in known)]
@@ -287,27 +284,12 @@ def _oldest_first(found: Iterable[Holder]) -> list[Holder]:
     return sorted(found, key=lambda holder: (holder.started or 0, holder.pid or 0))
 
 
-def _signalled(targets: Iterable[Holder], signum: signal.Signals) -> list[Holder]:
-    """Send *signum* to *targets*; return those that got it."""
-    got = []
-    for holder in targets:
-        if holder.pid is None or holder.started is None:
-            continue
-        try:
-            if procs.send_signal(holder.pid, holder.started, signum):
-                got.append(holder)
-                if signum != signal.SIGKILL:
-                    # A stopped process acts on nothing but SIGKILL until it goes on.
-                    procs.send_signal(holder.pid, holder.started, signal.SIGCONT)
-        except (ValueError, PermissionError):  # ourselves and what we run under; another user's
-            continue
-    return got
-
-
-def _wait(targets: Collection[Holder], seconds: float, clock: Callable[[], float]) -> None:
-    deadline = clock() + seconds
-    while any(_is_running(holder) for holder in targets) and clock() < deadline:
-        time.sleep(POLL)
+def _signalled(
+    targets: Iterable[Holder], signum: signal.Signals, patience: float, clock: Callable[[], float]
+) -> list[Holder]:
+    """Send *signum* to *targets*, and wait; return those that got it and still run."""
+    found = {procs.Identity(each.pid, each.started): each for each in targets if each.pid and each.started is not None}
+    return [found[each] for each in procs.signal_all(found, signum, patience, clock)]
 
 
 def _bind_error(target: sockets.BindTarget) -> OSError | None:
