@@ -60,7 +60,6 @@ class Say(Template):
     SPARE_SILENT = "spare {pid} did not answer within {timeout}: killed, a new worker is started"
     SPARE_TOOK_PLACE = "spare {pid} took its place"
     CUT_IN_ALL = "{n} requests were cut off at the drain limit; raise --timeout-graceful-shutdown and graceful_timeout"
-    NOTHING_ARMED = "no watcher is armed yet"
     CIRCUS_LACKS = "this Circus lacks {what}; install circus 0.19"
     RETRY_ASKED_FOR = "retry requested by {by}"
     NO_SUCH_SLOT = "{watcher} has no held worker in slot {slot}"

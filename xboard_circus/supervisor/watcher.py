@@ -16,6 +16,7 @@ from circus import logger
 
 from xboard_circus.core.budget import OF_WORKER, RestartBudget, RestartLimits
 from xboard_circus.core.ports import Policy
+from xboard_circus.core.reason import with_say
 from xboard_circus.core.sentences import Say
 from xboard_circus.core.state_schema import WatcherEntry
 from xboard_circus.core.verdict import IncidentKeeper
@@ -464,7 +465,7 @@ class ArmedWatcher:
 
     def publish(self, event: str, *, reason: str, **more: object) -> None:
         """Send one event of ours on Circus's bus."""
-        self.supervisor.publish(self.watcher, event, reason=reason, **more)
+        self.supervisor.publish(self.watcher.res_name, event, **with_say(reason), **more)
 
     def view(self) -> WatcherEntry:
         return state.watcher_entry(self)
