@@ -12,6 +12,7 @@ from psutil import NoSuchProcess
 from xboard_circus.core.causes import Cause
 from xboard_circus.core.reason import with_say
 from xboard_circus.core.worker import Order, Ordered
+from xboard_circus.host.worker_files import listener_of
 from xboard_circus.supervisor.patches import circus_process, circus_watcher
 
 if TYPE_CHECKING:
@@ -40,14 +41,18 @@ async def end(armed: ArmedWatcher, worker: Worker, order: Order, *, within: floa
 async def kill_hung(armed: ArmedWatcher, worker: Worker, order: Order) -> None:
     """Kill a worker whose event loop does not answer, with the stack of every thread in its log.
 
-    SIGABRT makes faulthandler write the stacks; a process under SIGSTOP only does so after SIGCONT. A worker that
-    survives that gets SIGKILL: it cannot drain, since it cannot do anything.
+    SIGABRT makes faulthandler write the stacks; a process under SIGSTOP only does so after SIGCONT. Behind a wrapper
+    (``uv run``) the signals go to the worker itself, because the wrapper has no stacks of Python's to write. A worker
+    that survives that gets SIGKILL: it cannot drain, since it cannot do anything.
     """
     armed.happen(worker, Ordered(armed.clock(), order, STACK_SECONDS + DIES_WITHIN))
     announce(armed, worker, order)
     children = circus_process.children(worker.process)
+    path = armed.file_of(worker, "sock")
+    listener = None if path is None else listener_of(path)
+    behind_wrapper = next((child for child in children if child.pid == listener), None)
     for signum in (signal.SIGABRT, signal.SIGCONT):
-        circus_process.send(worker.process, signum)
+        circus_process.send(behind_wrapper or worker.process, signum)
     await until_ended(armed, worker, STACK_SECONDS)
     if not worker.has_ended():
         circus_process.send(worker.process, signal.SIGKILL)
