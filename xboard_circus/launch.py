@@ -71,12 +71,17 @@ def is_running(pid: int, started: int) -> bool:
     """Tell whether the circusd that spawned us lives. Without /proc (macOS) only a parent can be known to."""
     if os.getppid() == pid:  # nobody else can have its pid while it is our parent
         return True
+    fields = stat_of(pid)
+    return bool(fields) and fields[0] not in (b"Z", b"X") and int(fields[19]) == started
+
+
+def stat_of(pid: int) -> list[bytes]:
+    """Return what the kernel shows of a process, from its state on; empty where it shows nothing."""
     try:
         with open(f"/proc/{pid}/stat", "rb") as file:
-            state, *rest = file.read().rpartition(b")")[2].split()
+            return file.read().rpartition(b")")[2].split()
     except OSError:
-        return False
-    return state not in (b"Z", b"X") and int(rest[18]) == started
+        return []
 
 
 def circusd_is_alive(circusd: str) -> bool:
@@ -179,11 +184,8 @@ def own_identity() -> str:
 
     Empty where there is no /proc (macOS): there a worker cannot recognise a process that is not its parent.
     """
-    try:
-        with open("/proc/self/stat", "rb") as file:
-            return f"{os.getpid()}:{int(file.read().rpartition(b')')[2].split()[19])}"
-    except OSError:
-        return ""
+    fields = stat_of(os.getpid())
+    return f"{os.getpid()}:{int(fields[19])}" if fields else ""
 
 
 def own_environment() -> dict[str, str]:

@@ -16,7 +16,6 @@ import socket
 import time
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
@@ -119,7 +118,7 @@ def holder_of(pid: int, address: str = "") -> Holder | None:
     if started is None:
         return None
     environ = procs.environ(pid)
-    marks = _marks(procs.Identity(pid, started), environ or {})
+    instance, circusd, circusd_alive = _marks(procs.Identity(pid, started), environ or {})
     try:
         process = psutil.Process(pid)
         told: dict[str, Any] = process.as_dict(["cmdline", "name", "username", "cwd"], ad_value="")
@@ -136,10 +135,10 @@ def holder_of(pid: int, address: str = "") -> Holder | None:
         cwd=told["cwd"] or "",
         address=address,
         inspectable=environ is not None,
-        instance=marks.instance,
-        circusd=None if marks.circusd is None else (marks.circusd.pid, marks.circusd.started),
-        circusd_alive=marks.circusd_alive,
-        lost=marks.instance is not None and is_lost(pid, environ or {}),
+        instance=instance,
+        circusd=None if circusd is None else (circusd.pid, circusd.started),
+        circusd_alive=circusd_alive,
+        lost=instance is not None and is_lost(pid, environ or {}),
     )
 
 
@@ -202,28 +201,22 @@ def _adopts(parent: int, environ: Mapping[str, str]) -> bool:
     return parent in procs.ancestors() and started is not None and started <= circusd.started
 
 
-@dataclass(frozen=True, slots=True)
-class _Marks:
-    instance: str | None
-    circusd: procs.Identity | None = None
-    circusd_alive: bool = False
-
-
-def _marks(process: procs.Identity, environ: dict[str, str]) -> _Marks:
+def _marks(process: procs.Identity, environ: Mapping[str, str]) -> tuple[str | None, procs.Identity | None, bool]:
+    """Return the instance and the circusd of *process*, and whether that circusd lives."""
     # A circusd carries no marks, it gives them out; or, started from inside one of our processes, those of another.
     with contextlib.suppress(XboardError):
         if supervised := runtime.supervised_by(process):
-            return _Marks(supervised, process, circusd_alive=True)
+            return supervised, process, True
     instance = environ.get("XBOARD_INSTANCE") or None
     try:
         circusd = procs.Identity.parse(environ.get("XBOARD_CIRCUSD", ""))
     except ValueError:
-        return _Marks(instance)
+        return instance, None, False
     # In a container its pid means another process than here, and that it is gone can't be known.
     alive = not procs.is_of_our_pid_space(process.pid) or (
         procs.is_running(circusd.pid, circusd.started) and _is_circusd_of(process, circusd, instance)
     )
-    return _Marks(instance, circusd, alive)
+    return instance, circusd, alive
 
 
 def _is_circusd_of(process: procs.Identity, circusd: procs.Identity, instance: str | None) -> bool:
