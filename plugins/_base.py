@@ -361,11 +361,6 @@ def decoded(data: Sequence[bytes]) -> BusEvent | None:
     return BusEvent(watcher, kind, content)
 
 
-def own_identity() -> procs.Identity:
-    """Return the pid and start time of this process."""
-    return procs.Identity.of(os.getpid()) or procs.Identity(os.getpid(), 0)
-
-
 def _identity(mark: str | None) -> procs.Identity | None:
     try:
         return procs.Identity.parse(mark) if mark else None

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from typing import Any
@@ -18,7 +19,7 @@ from xboard_circus.core.reason import key_of
 from xboard_circus.core.state_schema import State, UnreadableState, WatcherEntry, parse_state
 from xboard_circus.host import procs
 from xboard_circus.options.reading import HealthOptions, parse_watcher
-from xboard_circus.plugins._base import BusEvent, Commands, Part, XboardPlugin, ask_state, own_identity
+from xboard_circus.plugins._base import BusEvent, Commands, Part, XboardPlugin, ask_state
 from xboard_circus.plugins._questions import AskWorkers, WorkerQuestions
 from xboard_circus.plugins._sightings import WHOLE, ProbeRound, is_probed, judgements, key, up_workers
 from xboard_circus.probe import UrlAnswer, probe_url, probe_workers
@@ -236,14 +237,17 @@ class HealthProber(Part):
         return min([LONGEST_PAUSE, *due])
 
 
+def prober_of(plugin: XboardPlugin) -> list[Part]:
+    """Return the prober of a plugin process."""
+    identity = procs.Identity.of(os.getpid()) or procs.Identity(os.getpid(), 0)
+    return [HealthProber(plugin.commands, identity=identity)]
+
+
 class HttpHealth(XboardPlugin):
     """Run the prober alone in a process."""
 
     name = "http_health"
-
-    def parts(self) -> list[Part]:
-        """Return the prober."""
-        return [HealthProber(self.commands, identity=own_identity())]
+    parts = prober_of
 
 
 def _options(view: WatcherEntry) -> HealthOptions:

@@ -204,18 +204,15 @@ class Limiter(Part):
         return views
 
 
+def limiter_of(plugin: XboardPlugin) -> list[Part]:
+    """Return the limiter of a plugin process, with its memory beside the log."""
+    circusd = procs.Identity.of(os.getppid()) or procs.Identity(os.getppid(), 0)
+    file = plugin.path(plugin.options.log_dir) / "restart-limiter.json"
+    return [Limiter(plugin.commands, memory=CoolingFile(file, circusd=str(circusd)))]
+
+
 class RestartLimiter(XboardPlugin):
     """Run the limiter alone in a process."""
 
     name = "restart_limiter"
-
-    def parts(self) -> list[Part]:
-        """Return the limiter."""
-        return [limiter_of(self)]
-
-
-def limiter_of(plugin: XboardPlugin) -> Limiter:
-    """Return a limiter with its memory beside the log of *plugin*."""
-    circusd = procs.Identity.of(os.getppid()) or procs.Identity(os.getppid(), 0)
-    folder = plugin.path(plugin.options.log_dir)
-    return Limiter(plugin.commands, memory=CoolingFile(folder / "restart-limiter.json", circusd=str(circusd)))
+    parts = limiter_of
