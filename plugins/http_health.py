@@ -10,7 +10,7 @@ import asyncio
 import logging
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 from xboard_circus.circus_client import CommandRefused
@@ -40,9 +40,9 @@ class _Watched:
         flight: The round that runs.
     """
 
-    health: WatcherHealth
-    options: HealthOptions
     due_at: float
+    health: WatcherHealth = field(default_factory=lambda: WatcherHealth(HealthRules()))
+    options: HealthOptions = field(default_factory=HealthOptions)
     written: Mapping[str, Any] | None = None
     began_at: float | None = None
     flight: asyncio.Task[ProbeRound | None] | None = None
@@ -51,8 +51,9 @@ class _Watched:
         # Parsing takes longer than the rest of a round.
         if view["options"] != self.written:
             self.written = view["options"]
-            self.options = _options(view)
-            self.health.rules = _rules(self.options)
+            written = {name: value for name, value in view["options"].items() if value is not None}
+            options = self.options = parse_watcher(written)[0].health
+            self.health.rules = HealthRules(**{rule.name: getattr(options, rule.name) for rule in fields(HealthRules)})
 
 
 class HealthProber(Part):
@@ -129,8 +130,7 @@ class HealthProber(Part):
         now = self._clock()
         watched = self._watched.get(name)
         if watched is None:
-            options = _options(view)
-            watched = self._watched[name] = _Watched(WatcherHealth(_rules(options)), options, due_at=now)
+            watched = self._watched[name] = _Watched(due_at=now)
             _introduce(watched.health, view)
         watched.take_options(view)
         options = watched.options
@@ -248,15 +248,6 @@ class HttpHealth(XboardPlugin):
 
     name = "http_health"
     parts = prober_of
-
-
-def _options(view: WatcherEntry) -> HealthOptions:
-    written = {name: value for name, value in view["options"].items() if value is not None}
-    return parse_watcher(written)[0].health
-
-
-def _rules(options: HealthOptions) -> HealthRules:
-    return HealthRules(**{rule.name: getattr(options, rule.name) for rule in fields(HealthRules)})
 
 
 def _introduce(health: WatcherHealth, view: WatcherEntry) -> None:
