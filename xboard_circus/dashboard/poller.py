@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -14,10 +15,43 @@ import anyio
 from xboard_circus.core.reason import one_line, with_say
 from xboard_circus.dashboard.answers import Answer
 from xboard_circus.dashboard.circusd_queries import Questions, Told
-from xboard_circus.dashboard.history import History
 from xboard_circus.errors import XboardError
 
 log = logging.getLogger("uvicorn.error")
+
+HISTORY, HISTORY_STEP = 300.0, 2.0  # seconds
+Point = tuple[float, float | None, int | None, float | None]
+
+
+class History:
+    """Processor use, memory and probe latency of each worker of one circusd, every 2 s for 5 minutes."""
+
+    def __init__(self) -> None:
+        self._rings: dict[str, deque[Point]] = {}
+        self._taken_at = float("-inf")
+
+    def take(self, watchers: Iterable[Mapping[str, Any]], *, now: float, at: float) -> None:
+        """Take a point of each worker where it is time; *now* is monotonic, *at* the wall time that is shown."""
+        if now - self._taken_at < HISTORY_STEP - 0.1:
+            return
+        self._taken_at = now
+        for watcher in watchers:
+            for worker in watcher["workers"]:
+                ring = self._rings.setdefault(
+                    f"{worker['pid']}:{worker['started']}", deque(maxlen=int(HISTORY / HISTORY_STEP))
+                )
+                ring.append((round(at, 1), worker["cpu"], worker["rss"], worker["latency"]))
+        for key in [key for key, ring in self._rings.items() if ring[-1][0] < at - HISTORY]:
+            del self._rings[key]
+
+    def view(self) -> dict[str, Any]:
+        """Return the JSON of ``/api/history``."""
+        names = ("t", "cpu", "rss", "latency")
+        workers = {
+            key: dict(zip(names, map(list, zip(*points, strict=True)), strict=True))
+            for key, points in [(key, list(ring)) for key, ring in list(self._rings.items())]
+        }
+        return {"step": HISTORY_STEP, "workers": workers}
 
 
 class Server:

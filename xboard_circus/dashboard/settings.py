@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -67,13 +66,6 @@ def of_config(
         hosts=options.hosts or (),
         endpoints=options.endpoints or (),
         allow_add=options.allow_add,
-    )
-
-
-def from_environment(environ: Mapping[str, str] = os.environ) -> Settings:
-    """Return the settings of a worker that circusd started; XboardError where its ini file can't be read."""
-    return of_config(
-        config.load(environ.get("XBOARD_CONFIG") or "circus.ini"), watcher=environ.get("XBOARD_WATCHER") or None
     )
 
 

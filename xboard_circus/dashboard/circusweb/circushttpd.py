@@ -15,7 +15,7 @@ from pathlib import Path
 
 from xboard_circus import config
 from xboard_circus.checks.file_rules import split_endpoint
-from xboard_circus.dashboard.serving import command_line, serve
+from xboard_circus.dashboard.__main__ import command_line, serve
 from xboard_circus.dashboard.settings import HTTPD, LOCAL, Settings, absolute, of_config
 from xboard_circus.errors import XboardError
 from xboard_circus.instance import config_file_of
