@@ -15,10 +15,9 @@ from xboard_circus.dashboard.settings import Settings
 from xboard_circus.dashboard.views import masked
 from xboard_circus.errors import XboardError
 from xboard_circus.ledger import Record
-from xboard_circus.ledger.asking import asked
 from xboard_circus.ledger.explain import Story, story_of, text_of
-from xboard_circus.ledger.reading import ledger_of
-from xboard_circus.ledger.searching import search
+from xboard_circus.ledger.location import ledger_of
+from xboard_circus.ledger.query import asked, search
 from xboard_circus.logs import LogFile, LogFollower, log_files, tail
 from xboard_circus.masking import safe_text
 
