@@ -1,4 +1,4 @@
-"""Carry out what an administrator may do on the page: this list and nothing else. Each order says who gave it."""
+"""Carry out what an administrator may do on the page: this list and nothing else. Each order names its sender."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Refused(XboardError):
 
 
 class ActionOrder:
-    """One order for the page or for a circusd; *given* are its fields, *by* says whose it is."""
+    """One order for the page or for a circusd; *given* are its fields, *by* names its sender."""
 
     def __init__(self, hub: Hub, given: Mapping[str, Any], *, by: str) -> None:
         self.hub = hub
@@ -44,7 +44,7 @@ class ActionOrder:
         self.action: str = given["action"]
 
     async def carry_out(self) -> str:
-        """Do it and return what was done, or raise Refused. Circusd is waited for in a thread."""
+        """Do it and return what was done, or raise Refused; what waits for circusd runs in a thread."""
         if self.action in ON_PAGE:
             try:
                 return ON_PAGE[self.action](self)
@@ -56,7 +56,7 @@ class ActionOrder:
             raise Refused(400, Answer.NO_ACTION())
         done = await run_sync(self._order_circusd, abandon_on_cancel=True)
         for server in self.hub.servers.values():
-            server.ask_soon()
+            server.poll_soon()
         return done
 
     def _order_circusd(self) -> str:
@@ -118,7 +118,7 @@ class ActionOrder:
     def all(self) -> Target:
         """Return all watchers, but those that Circus or we ourselves are."""
         own = {self.hub.settings.watcher, HTTPD} if self.server.id == LOCAL else {HTTPD}
-        shown = self.server.told or {"watchers": []}
+        shown = self.server.state or {"watchers": []}
         names = [each["name"] for each in shown["watchers"] if each["name"] not in own and not is_helper(each["name"])]
         if not names:
             raise Refused(409, Answer.NO_WATCHERS())

@@ -1,4 +1,4 @@
-"""Hold all of one dashboard: who may look, the servers that it polls, and what it shows of them."""
+"""Hold the parts of one dashboard: its sessions, the servers that it polls, and the streams that show them."""
 
 from __future__ import annotations
 
@@ -70,9 +70,9 @@ class Hub:
         _call_on_signal(self.board.close)
         self._update_servers()
         ticking = asyncio.create_task(self._tick())
-        # Whoever is ready takes the place of an older dashboard, which has figures to show.
+        # A new dashboard takes the place of an older one when it is up, and that has figures to show.
         with anyio.move_on_after(FIRST_ANSWER):
-            await self.servers[LOCAL].was_asked.wait()
+            await self.servers[LOCAL].was_polled.wait()
         try:
             yield
         finally:
@@ -142,7 +142,7 @@ class Hub:
         """Yield the state as events, beginning now, while the session holds."""
         for server in self.servers.values():
             if (server.age() or 0) > self.settings.poll:
-                server.ask_soon()
+                server.poll_soon()
         first, holds = (lambda: event("state", self.state(session.role))), (lambda: self.sessions.is_valid(session))
         return self.board.follow(session.role, first, holds=holds)
 

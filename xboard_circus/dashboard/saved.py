@@ -31,7 +31,7 @@ class Added:
 
 
 class Saved:
-    """The file ``dashboard.json``, of mode 0600: who can write there chooses whom the page gives orders to.
+    """The file ``dashboard.json``, of mode 0600: whatever writes it chooses the circusds that the page operates.
 
     Two processes have it open while the dashboard is reloaded, so it is read again when it has changed.
     """
@@ -100,7 +100,7 @@ class Saved:
         try:
             private_file.write(self.path, json.dumps(self._content, indent=1))
         except OSError as error:
-            # What was asked for holds in this process; only the next one will not know of it.
+            # The change holds in this process; only the next one will not know of it.
             raise XboardError(Answer.NOT_WRITTEN(path=self.path, error=error.strerror)) from None
 
 

@@ -1,4 +1,4 @@
-"""Guard every request: is it meant for us, does it come from our page; and add the headers of every answer."""
+"""Refuse requests for other hosts and from other sites, and add the security headers to every answer."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ class Guarded:
         scope.update(root_path=root, path=root + path)
         scope.pop("raw_path", None)
         if not self._behind_proxy and (transport := transport_of(receive)) is not None:
-            # uvicorn believes X-Forwarded-For of whoever is on this host.
+            # uvicorn believes the X-Forwarded-For of every client on this host.
             peer = transport.get_extra_info("peername")
             scope["client"] = peer[:2] if isinstance(peer, tuple) else None
 
@@ -114,5 +114,5 @@ class Guarded:
 
 
 def refusal(status: int, message: str, headers: dict[str, str] | None = None) -> JSONResponse:
-    """Return an answer that says no, and why."""
+    """Return the answer to a request that is refused, with the reason."""
     return JSONResponse({"ok": False, **with_say(message, "message")}, status, headers)

@@ -1,4 +1,4 @@
-"""Send events to open pages: each message made once for all of them, and nobody waited for."""
+"""Send events to open pages: each message is made once for all of them, and a slow page delays no other."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class EventStream(StreamingResponse):
 
     async def stream_response(self, send: Send) -> None:
         async def send_soon(message: Message) -> None:
-            # One that does not read: what it would get is lost on it, and what is held for it costs us.
+            # A client that does not read: what is held for it costs memory.
             with anyio.fail_after(self._stuck_after):
                 await send(message)
 
@@ -91,7 +91,7 @@ class StreamBoard:
     async def follow(
         self, role: str, first: Callable[[], bytes], *, holds: Callable[[], bool]
     ) -> AsyncGenerator[bytes, None]:
-        """Yield a message now and whenever there is a new one, for as long as *holds* says so."""
+        """Yield a message now and whenever there is a new one, for as long as *holds* returns True."""
         self.viewers[role] += 1
         try:
             yield first()

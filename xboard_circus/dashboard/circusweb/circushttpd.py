@@ -23,7 +23,7 @@ from xboard_circus.instance import config_file_of
 log = logging.getLogger("uvicorn.error")
 
 AGAIN_AFTER, LOOK_EVERY = 2.0, 0.2
-# No question could be answered: nobody sits before this ssh.
+# Nobody is there to answer a question of ssh's.
 _SSH = ["ssh", "-N", "-oBatchMode=yes", "-oExitOnForwardFailure=yes", "-oServerAliveInterval=10"]
 _SERVER = re.compile(r"((?:[\w.-]+@)?\w[\w.-]*)(?::(\d{1,5}))?", re.ASCII)
 
