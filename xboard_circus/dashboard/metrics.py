@@ -94,9 +94,6 @@ class States(Collector):
     def __init__(self, hub: Hub) -> None:
         self._hub = hub
 
-    def describe(self) -> list[Metric]:
-        return []
-
     def collect(self) -> Iterator[Metric]:
         servers = [((server.id,), server) for server in self._hub.servers.values()]
         watchers = [
