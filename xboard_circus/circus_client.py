@@ -61,11 +61,12 @@ class CircusdGone(XboardError):
 
 
 class CommandRefused(XboardError):
-    """circusd answered that it will not, and *reason* says why."""
+    """circusd answered that it will not, and *reason* says why; *trace* is the traceback of an error inside it."""
 
-    def __init__(self, command: str, reason: str) -> None:
+    def __init__(self, command: str, reason: str, *, trace: str = "") -> None:
         super().__init__(Say.REFUSED(command=command, why=reason))
         self.reason = reason
+        self.trace = trace
 
 
 class CircusdBusy(CommandRefused):
@@ -138,7 +139,7 @@ class CircusdClient:
             reason = reason_in(reply)
             running = _running(reply)
             if running is None:
-                raise CommandRefused(command, _without_echo(reason))
+                raise CommandRefused(command, _without_echo(reason), trace=str(reply.get("tb") or ""))
             if time.monotonic() + pause >= ends_at:
                 raise CircusdBusy(command, wait=deadline, running=running)
             # Jitter, because what was refused together would otherwise come back together.

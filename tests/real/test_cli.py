@@ -137,7 +137,7 @@ def test_start_with_a_stranger_on_the_port_names_it_and_is_up_when_it_is_gone(tm
 def test_a_circusd_that_dies_during_the_start_is_told_with_its_log(tmp_path: Path) -> None:
     """Given a start that waits, when circusd is killed, then the start ends with 1 and the last lines of the log."""
     with backend(tmp_path, Watcher(told={"boot": "slow 30"})) as c, begun(c, "start") as starting:
-        read_until(starting, "none of 2 workers is up")
+        read_until(starting, "starting, 0 of 2 workers up")
         assert circusd_of(c).signal(signal.SIGKILL)
         _, errors = starting.communicate(timeout=PATIENCE)
 
@@ -150,7 +150,7 @@ def test_ctrl_c_during_the_start_ends_the_wait_and_nothing_else(tmp_path: Path) 
     """Given a start that waits, when Ctrl-C is pressed, then it says that circusd goes on, which it does."""
     with backend(tmp_path, Watcher(told={"boot": "slow 2"})) as c:
         with begun(c, "start") as starting:
-            read_until(starting, "none of 2 workers is up")
+            read_until(starting, "starting, 0 of 2 workers up")
             os.killpg(starting.pid, signal.SIGINT)  # as a terminal does: to all that was started from it
             _, errors = starting.communicate(timeout=PATIENCE)
 

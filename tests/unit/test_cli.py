@@ -424,13 +424,13 @@ def test_start_of_what_runs_says_so_and_is_done(folder: Path) -> None:
         pytest.param(
             watcher("starting", "starting", numprocesses=2),
             Stage.COMING,
-            "web: down: none of 2 workers is up: 2 starting",
-            id="those that do the same are told together",
+            "web: deploying: starting, 0 of 2 workers up",
+            id="the first start",
         ),
         pytest.param(
             watcher("up", worker("starting", slot=2), numprocesses=2),
             Stage.COMING,
-            "web: degraded: 1 of 2 workers up: #2 is starting",
+            "web: deploying: starting, 1 of 2 workers up",
             id="one is late",
         ),
         pytest.param(
@@ -442,7 +442,7 @@ def test_start_of_what_runs_says_so_and_is_done(folder: Path) -> None:
         pytest.param(
             watcher(status="starting"),
             Stage.COMING,
-            "web: down: none of 1 workers is up: it has no worker",
+            "web: deploying: starting, 0 of 1 workers up",
             id="no worker yet",
         ),
         pytest.param(

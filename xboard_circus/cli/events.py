@@ -17,11 +17,10 @@ from xboard_circus.core.names import bus_name
 from xboard_circus.core.reason import one_line, with_say
 from xboard_circus.errors import XboardError
 from xboard_circus.ledger import Record
-from xboard_circus.ledger.asking import asked
+from xboard_circus.ledger.database import inode_of
 from xboard_circus.ledger.explain import explain, when
-from xboard_circus.ledger.opening import inode_of
-from xboard_circus.ledger.reading import ledger_of
-from xboard_circus.ledger.searching import search
+from xboard_circus.ledger.location import ledger_of
+from xboard_circus.ledger.query import asked, search
 from xboard_circus.ledger.story import KINDS
 from xboard_circus.options.reading import did_you_mean
 
