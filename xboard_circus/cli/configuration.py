@@ -89,5 +89,5 @@ def _trials(config_file: Path) -> Iterator[Finding]:
     config = load(config_file)
     for watcher in filter(is_armed, config.watchers):
         outcome = preflight.preflight(config, watcher)
-        level = Level.ERROR if outcome.verdict is preflight.TrialVerdict.FAILED else Level.OK
+        level = Level.ERROR if outcome.failed else Level.OK
         yield Finding(level, "", outcome.with_log(), "", watcher.section, config.shown)
