@@ -105,13 +105,12 @@ class Server:
     def _ask(self) -> None:
         try:
             told = self._questions.ask()
-        except XboardError as error:
-            self.is_reachable, self.error = False, one_line(str(error))
-            return
-        except Exception as error:  # the boundary of this thread: a circusd of another version may tell anything
-            if self.is_reachable or self.told is None:
+        except Exception as error:  # the boundary of this thread: a circusd of another version may report anything
+            is_ours = isinstance(error, XboardError)
+            if not is_ours and (self.is_reachable or self.told is None):
                 log.exception("The state of circusd at %s cannot be parsed", self.endpoint)
-            self.is_reachable, self.error = False, one_line(Answer.UNREADABLE(error=repr(error)))
+            self.error = one_line(str(error) if is_ours else Answer.UNREADABLE(error=repr(error)))
+            self.is_reachable = False
             return
         self.told, self._answered_at = told, self._clock()
         self.is_reachable, self.error = True, None

@@ -1,4 +1,4 @@
-"""What every request goes through: is it meant for us, does it come from our page; and what every answer carries."""
+"""Guard every request: is it meant for us, does it come from our page; and add the headers of every answer."""
 
 from __future__ import annotations
 
@@ -80,9 +80,7 @@ class Guarded:
         async def guarded(message: Message) -> None:
             if message["type"] == "http.response.start":
                 headers = MutableHeaders(scope=message)
-                headers["content-security-policy"] = policy()
-                for name, value in HEADERS.items():
-                    headers[name] = value
+                headers.update({**HEADERS, "content-security-policy": policy()})
                 headers.setdefault("cache-control", "no-store")
             await send(message)
 
