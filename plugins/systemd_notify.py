@@ -22,8 +22,8 @@ from circus.util import to_bool
 
 from xboard_circus import config
 from xboard_circus.circus_client import CircusdGone, CommandRefused
-from xboard_circus.core.service import Notice, ServiceState
 from xboard_circus.core.state_schema import State
+from xboard_circus.core.systemd_state import ServiceState, SystemdNotice
 from xboard_circus.errors import XboardError
 from xboard_circus.plugins._base import BusEvent, Commands, Part, XboardPlugin, ask_state
 from xboard_circus.plugins._log import Sparingly
@@ -41,7 +41,7 @@ Send = Callable[[str], None]
 
 
 class Notifier:
-    """Asks circusd for its state about once a second, and tells systemd what `core.service` makes of it.
+    """Asks circusd for its state about once a second, and tells systemd what `core.systemd_state` makes of it.
 
     While a start is not through, or a reload is at work, the time-out of the unit is moved on with each proof that
     circusd and the prober are at work: a backend that cannot start yet is tried for ever by the limiter, and systemd,
@@ -94,12 +94,12 @@ class Notifier:
             state = await ask_state(self._commands, deadline=CLOSE_SECONDS)
             self._tell_of(self._judge(state, self._clock()))
 
-    def _judge(self, state: State, asked_at: float) -> Notice:
+    def _judge(self, state: State, asked_at: float) -> SystemdNotice:
         if self._state is None:
             self._state = ServiceState(self._expected(state["circusd"]["config_file"] or "circus.ini"))
         return self._state.judge(state, asked_at=asked_at)
 
-    def _tell_of(self, notice: Notice) -> None:
+    def _tell_of(self, notice: SystemdNotice) -> None:
         lines = []
         is_news = notice.ready and not self._is_ready and not notice.stopping
         if notice.stopping and not self._is_stopping:

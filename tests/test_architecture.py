@@ -207,10 +207,8 @@ SHARED_FILE_NAMES = {
 }
 SHARED_CLASS_NAMES = {
     "Board",
-    "Notice",
     "Order",
     "Reload",
-    "Worker",
 }
 
 

@@ -40,7 +40,7 @@ WORKER_KEYS = (
 
 
 @dataclass(frozen=True, slots=True)
-class Worker:
+class ShownWorker:
     """One process of a watcher.
 
     Attributes:
@@ -100,7 +100,7 @@ class Watcher:
     status: str
     armed: bool
     numprocesses: int
-    workers: tuple[Worker, ...]
+    workers: tuple[ShownWorker, ...]
     serving: int
     has_come_up: bool
     verdict: VerdictEntry
@@ -222,7 +222,7 @@ def _watcher(told: WatcherEntry) -> Watcher:
         {
             **told,
             "port": told["port"] and _known(Port, told["port"]),
-            "workers": tuple(_known(Worker, {**worker, "word": word_of(worker)}) for worker in told["workers"]),
+            "workers": tuple(_known(ShownWorker, {**worker, "word": word_of(worker)}) for worker in told["workers"]),
             "reload": _known(Reload, reload) if reload and reload["state"] == "running" else None,
             "serving": sum(map(serves, told["workers"])),
             "has_come_up": has_come_up(told),
@@ -245,7 +245,7 @@ def _figures(process: psutil.Process) -> tuple[int, float] | None:
         return None
 
 
-def _with(worker: Worker, figures: Mapping[int, tuple[int, float]]) -> Worker:
+def _with(worker: ShownWorker, figures: Mapping[int, tuple[int, float]]) -> ShownWorker:
     rss, cpu = figures.get(worker.pid, (None, None))
     return dataclasses.replace(worker, rss=rss, cpu=cpu)
 

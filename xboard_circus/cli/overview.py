@@ -16,7 +16,7 @@ from xboard_circus.cli.context import Asked, ini_option
 from xboard_circus.cli.screen import complain, memory, out, printable
 from xboard_circus.core.durations import span
 from xboard_circus.instance import EndpointTaken, Instance, Silent
-from xboard_circus.snapshot import Snapshot, Watcher, Worker, as_json, measured
+from xboard_circus.snapshot import ShownWorker, Snapshot, Watcher, as_json, measured
 
 # Of verdicts, workers and ports.
 STYLES = {
@@ -118,7 +118,7 @@ def _table(watcher: Watcher) -> Table:
     return table
 
 
-def _cells(worker: Worker) -> list[Text]:
+def _cells(worker: ShownWorker) -> list[Text]:
     return [
         Text(f"  {worker.pid}"),
         Text(f"#{worker.slot}" if worker.slot > 0 else ""),
