@@ -6,10 +6,12 @@ value once. A value of the wrong kind counts as missing, so that one worker's no
 
 from __future__ import annotations
 
+import functools
 import math
-from collections.abc import Callable, Mapping
-from typing import Any, Literal, TypedDict, Union, get_args, get_origin, get_type_hints
+from collections.abc import Iterable, Mapping
+from typing import Any, Literal, TypedDict, get_args, get_origin, get_type_hints, is_typeddict
 
+NoneType = type(None)
 PhaseWord = Literal["up", "held", "starting", "leaving"]
 RoleWord = Literal["serving", "spare", "successor", "retiring"]
 HealthWord = Literal["unknown", "ok", "busy", "failing", "sick", "hung"]
@@ -20,10 +22,9 @@ Data = dict[str, Any]
 """A reason as data: the key of its sentence, and its fields."""
 
 
-class ProbeFigures(TypedDict):
-    """What the last probe of a worker measured."""
+class LoadFigures(TypedDict, total=False):
+    """What a worker reports of its load."""
 
-    latency: float | None
     lag: float | None
     threads_used: int | None
     threads_limit: int | None
@@ -32,15 +33,10 @@ class ProbeFigures(TypedDict):
     rss: int | None
 
 
-NO_FIGURES: ProbeFigures = {
-    "latency": None,
-    "lag": None,
-    "threads_used": None,
-    "threads_limit": None,
-    "requests_active": None,
-    "requests_served": None,
-    "rss": None,
-}
+class ProbeFigures(LoadFigures):
+    """What the last probe of a worker measured."""
+
+    latency: float | None
 
 
 class WorkerEntry(TypedDict):
@@ -195,18 +191,12 @@ class State(TypedDict):
     watchers: list[WatcherEntry]
 
 
-class WorkerReport(TypedDict, total=False):
+class WorkerReport(LoadFigures, total=False):
     """What a worker reports of itself on its private socket."""
 
     pid: int
     state: str
     uptime: float | None
-    lag: float | None
-    threads_used: int | None
-    threads_limit: int | None
-    requests_active: int | None
-    requests_served: int | None
-    rss: int | None
     version: str | None
     live: PathReport | None
     ready: PathReport | None
@@ -223,7 +213,7 @@ class PathReport(TypedDict):
     body: str
 
 
-class Judgement(TypedDict):
+class Judgement(ProbeFigures):
     """What a prober reports to circusd of one worker.
 
     Attributes:
@@ -238,15 +228,8 @@ class Judgement(TypedDict):
     ready: bool | None
     asked_at: float | None
     ok: bool | None
-    latency: float | None
     status: int | None
     body: str
-    lag: float | None
-    threads_used: int | None
-    threads_limit: int | None
-    requests_active: int | None
-    requests_served: int | None
-    rss: int | None
 
 
 class UnreadableState(ValueError):
@@ -266,13 +249,10 @@ def parse_state(answer: Mapping[str, Any]) -> State:
         UnreadableState: There is no circusd in it, or no list of watchers.
     """
     try:
-        return {
-            "circusd": _CIRCUSD(answer.get("circusd")),
-            "probers": _PROBERS(answer.get("probers", [])),
-            "watchers": _WATCHERS(answer.get("watchers")),
-        }
+        state: State = _read(State, answer)
     except _Misfit as misfit:
         raise UnreadableState(f"circusd's answer has an unexpected form: {misfit}") from None
+    return state
 
 
 def parse_report(told: Mapping[str, Any]) -> WorkerReport:
@@ -282,8 +262,8 @@ def parse_report(told: Mapping[str, Any]) -> WorkerReport:
     0.5
     >>> parse_report({"pid": 7, "threads_limit": 10**400})["threads_limit"]
     """
-    found: WorkerReport = _REPORT({"pid": 0, **told})
-    return found
+    report: WorkerReport = _read(WorkerReport, told)
+    return report
 
 
 def parse_judgements(told: object) -> dict[int, Judgement]:
@@ -291,141 +271,94 @@ def parse_judgements(told: object) -> dict[int, Judgement]:
     found = {}
     for pid, each in told.items() if isinstance(told, Mapping) else ():
         try:
-            found[int(pid)] = _JUDGEMENT(each)
-        except (_Misfit, ValueError):
+            found[int(pid)] = _read(Judgement, each)
+        except ValueError:
             continue
     return found
 
 
-# Checkers: each returns the value, or raises _Misfit. They are made once of the annotations above.
-
-_Check = Callable[[object], Any]
-_MISSING: Any = object()
 _LARGEST = 2**63
-# What stands for a value that is missing where None would mean nothing.
-_NEUTRAL: dict[Any, Callable[[], Any]] = {str: str, int: int, float: float, bool: bool, list: list, dict: dict}
-
-
-def _check(hint: Any) -> _Check:
-    """Return what checks a value against the type *hint*."""
-    origin, arguments = get_origin(hint), get_args(hint)
-    if hint is Any:
-        return lambda value: value
-    if origin is Literal:
-        return _choice(arguments)
-    if origin is Union or type(None) in arguments:
-        (inner,) = (_check(each) for each in arguments if each is not type(None))
-        return lambda value: None if value is None else inner(value)
-    if origin is list:
-        return _list_of(_check(arguments[0]))
-    if origin is dict:
-        return _dict_of(_check(arguments[1]))
-    if isinstance(hint, type) and issubclass(hint, dict):
-        return _fields_of(hint)
-    return _plain(hint)
-
-
-def _plain(kind: type) -> _Check:
-    def check(value: object) -> Any:
-        if kind in (int, float):
-            if isinstance(value, bool) or not isinstance(value, (int, float)) or not _is_sane(value):
-                raise _Misfit(f"{value!r:.40} is no number")
-            return int(value) if kind is int else value
-        if not isinstance(value, kind):
-            raise _Misfit(f"{value!r:.40} is no {kind.__name__}")
-        return value
-
-    return check
-
-
-def _is_sane(value: float) -> bool:
-    # An int of 400 digits fits into JSON, and into no float: the comparison comes first.
-    return -_LARGEST < value < _LARGEST and math.isfinite(value)
-
-
-def _choice(words: tuple[object, ...]) -> _Check:
-    def check(value: object) -> Any:
-        if not isinstance(value, str) or value not in words:
-            raise _Misfit(f"{value!r:.40} is none of {', '.join(map(str, words))}")
-        return value
-
-    return check
-
-
-def _list_of(check_item: _Check) -> _Check:
-    def check(value: object) -> Any:
-        if not isinstance(value, (list, tuple)):
-            raise _Misfit(f"{value!r:.40} is no list")
-        return [item for each in value if (item := _or_missing(check_item, each)) is not _MISSING]
-
-    return check
-
-
-def _dict_of(check_item: _Check) -> _Check:
-    def check(value: object) -> Any:
-        if not isinstance(value, Mapping):
-            raise _Misfit(f"{value!r:.40} is no mapping")
-        found = {str(name): _or_missing(check_item, each) for name, each in value.items()}
-        return {name: item for name, item in found.items() if item is not _MISSING}
-
-    return check
-
-
-def _or_missing(check: _Check, value: object) -> Any:
-    try:
-        return check(value)
-    except _Misfit:
-        return _MISSING
-
-
-def _fields_of(kind: Any) -> _Check:
-    hints = get_type_hints(kind)
-    checks = {name: _check(hint) for name, hint in hints.items()}
-    neutral = {name: _neutral(hint) for name, hint in hints.items() if name not in _NEEDED.get(kind.__name__, ())}
-
-    def check(value: object) -> Any:
-        if not isinstance(value, Mapping):
-            raise _Misfit(f"{value!r:.40} is no mapping")
-        found = {}
-        for name, check_field in checks.items():
-            try:
-                found[name] = check_field(value.get(name))
-            except _Misfit as misfit:
-                if name not in neutral:
-                    raise _Misfit(f"{name}: {misfit}") from None
-                found[name] = neutral[name]()
-        return found
-
-    return check
-
-
-def _neutral(hint: Any) -> Callable[[], Any]:
-    """Return what makes the value that stands for a missing one: None where that is allowed."""
-    arguments = get_args(hint)
-    if type(None) in arguments or hint is Any:
-        return lambda: None
-    if get_origin(hint) is Literal:
-        return lambda: arguments[0]
-    if isinstance(hint, type) and issubclass(hint, dict) and hint is not dict:
-        empty = _fields_of(hint)
-        return lambda: empty({})
-    return _NEUTRAL[get_origin(hint) or hint]
-
-
+_hints_of = functools.cache(get_type_hints)
 # Without these the rest of an entry tells nothing.
-_NEEDED = {
-    "WorkerEntry": ("pid",),
-    "WatcherEntry": ("name", "workers"),
-    "CircusdEntry": ("pid", "started"),
-    "ProberEntry": ("plugin", "round_age"),
-    "PortEntry": ("port",),
-    "ReloadEntry": ("state",),
-    "BudgetEntry": ("used", "limit"),
-    "IncidentEntry": ("age", "worst"),
+_NEEDED: dict[Any, tuple[str, ...]] = {
+    WorkerEntry: ("pid",),
+    WatcherEntry: ("name", "workers"),
+    CircusdEntry: ("pid", "started"),
+    ProberEntry: ("plugin", "round_age"),
+    PortEntry: ("port",),
+    ReloadEntry: ("state",),
+    BudgetEntry: ("used", "limit"),
+    IncidentEntry: ("age", "worst"),
+    State: ("circusd", "watchers"),
 }
 
-_CIRCUSD = _check(CircusdEntry)
-_PROBERS = _check(list[ProberEntry])
-_WATCHERS = _check(list[WatcherEntry])
-_REPORT = _check(WorkerReport)
-_JUDGEMENT = _check(Judgement)
+
+@functools.cache
+def _parts(hint: Any) -> tuple[Any, tuple[Any, ...]]:
+    return get_origin(hint) or hint, get_args(hint)
+
+
+def _read(hint: Any, value: Any) -> Any:
+    """Return *value* as the type *hint* describes it; _Misfit where it is of another kind."""
+    kind, arguments = _parts(hint)
+    if kind is Any or (value is None and NoneType in arguments):
+        return value
+    if NoneType in arguments:
+        return _read(arguments[0], value)
+    if not _fits(kind, arguments, value):
+        raise _Misfit(f"{value!r:.40} is not {' or '.join(map(str, arguments)) if kind is Literal else kind.__name__}")
+    if kind is list:
+        return list(_readable(arguments[0], enumerate(value)).values())
+    if kind is dict:
+        return _readable(arguments[1], ((str(name), each) for name, each in value.items()))
+    if is_typeddict(kind):
+        return _read_entry(kind, value)
+    return int(value) if kind is int else value
+
+
+def _fits(kind: Any, arguments: tuple[Any, ...], value: Any) -> bool:
+    if kind is Literal:
+        return isinstance(value, str) and value in arguments
+    if kind in (int, float):
+        # An int of 400 digits fits into JSON, and into no float: the comparison comes first.
+        is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+        return is_number and -_LARGEST < value < _LARGEST and math.isfinite(value)
+    if kind is list:
+        return isinstance(value, (list, tuple))
+    return isinstance(value, Mapping if issubclass(kind, dict) else kind)
+
+
+def _readable(hint: Any, values: Iterable[tuple[Any, Any]]) -> dict[Any, Any]:
+    """Return those of *values* that can be read."""
+    found = {}
+    for name, value in values:
+        try:
+            found[name] = _read(hint, value)
+        except _Misfit:
+            continue
+    return found
+
+
+def _read_entry(kind: Any, value: Mapping[str, Any]) -> dict[str, Any]:
+    found = {}
+    for name, hint in _hints_of(kind).items():
+        try:
+            found[name] = _read(hint, value.get(name))
+        except _Misfit as misfit:
+            if name in _NEEDED.get(kind, ()):
+                raise _Misfit(f"{name}: {misfit}") from None
+            found[name] = _neutral(hint)
+    return found
+
+
+def _neutral(hint: Any) -> Any:
+    """Return what stands for a missing value: None where that is allowed."""
+    kind, arguments = _parts(hint)
+    if NoneType in arguments:
+        return None
+    if kind is Literal:
+        return arguments[0]
+    return _read_entry(kind, {}) if is_typeddict(kind) else kind()
+
+
+NO_FIGURES: ProbeFigures = _read(ProbeFigures, {})
