@@ -208,7 +208,6 @@ SHARED_FILE_NAMES = {
 SHARED_CLASS_NAMES = {
     "Board",
     "Order",
-    "Reload",
 }
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Literal, TypedDict, get_args, get_origin, get_type_hints, is_typeddict
 
 NoneType = type(None)
@@ -249,7 +249,7 @@ def parse_state(answer: Mapping[str, Any]) -> State:
         UnreadableState: There is no circusd in it, or no list of watchers.
     """
     try:
-        state: State = _read(State, answer)
+        state: State = _read_state(answer)
     except _Misfit as misfit:
         raise UnreadableState(f"circusd's answer has an unexpected form: {misfit}") from None
     return state
@@ -262,23 +262,18 @@ def parse_report(told: Mapping[str, Any]) -> WorkerReport:
     0.5
     >>> parse_report({"pid": 7, "threads_limit": 10**400})["threads_limit"]
     """
-    report: WorkerReport = _read(WorkerReport, told)
+    report: WorkerReport = _read_report(told)
     return report
 
 
 def parse_judgements(told: object) -> dict[int, Judgement]:
     """Return by pid what a prober reports of each worker; what cannot be read is left out."""
-    found = {}
-    for pid, each in told.items() if isinstance(told, Mapping) else ():
-        try:
-            found[int(pid)] = _read(Judgement, each)
-        except ValueError:
-            continue
-    return found
+    found = _readable(_read_judgement, told.items() if isinstance(told, Mapping) else ())
+    return {int(pid): each for pid, each in found.items() if str(pid).isdecimal()}
 
 
+_Reader = Callable[[Any], Any]
 _LARGEST = 2**63
-_hints_of = functools.cache(get_type_hints)
 # Without these the rest of an entry tells nothing.
 _NEEDED: dict[Any, tuple[str, ...]] = {
     WorkerEntry: ("pid",),
@@ -293,72 +288,95 @@ _NEEDED: dict[Any, tuple[str, ...]] = {
 }
 
 
-@functools.cache
-def _parts(hint: Any) -> tuple[Any, tuple[Any, ...]]:
-    return get_origin(hint) or hint, get_args(hint)
+def _unchanged(value: Any) -> Any:
+    return value
 
 
-def _read(hint: Any, value: Any) -> Any:
-    """Return *value* as the type *hint* describes it; _Misfit where it is of another kind."""
-    kind, arguments = _parts(hint)
-    if kind is Any or (value is None and NoneType in arguments):
-        return value
+def _is_mapping(value: Any) -> bool:
+    return isinstance(value, Mapping)
+
+
+def _is_number(value: Any) -> bool:
+    # An int of 400 digits fits into JSON, and into no float: the comparison comes first.
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    return is_number and -_LARGEST < value < _LARGEST and math.isfinite(value)
+
+
+def _reader(hint: Any) -> _Reader:
+    """Return what reads a value of the type *hint*, and raises _Misfit for one of another kind."""
+    kind, arguments = get_origin(hint) or hint, get_args(hint)
+    if kind is Any:
+        return _unchanged
     if NoneType in arguments:
-        return _read(arguments[0], value)
-    if not _fits(kind, arguments, value):
-        raise _Misfit(f"{value!r:.40} is not {' or '.join(map(str, arguments)) if kind is Literal else kind.__name__}")
-    if kind is list:
-        return list(_readable(arguments[0], enumerate(value)).values())
-    if kind is dict:
-        return _readable(arguments[1], ((str(name), each) for name, each in value.items()))
-    if is_typeddict(kind):
-        return _read_entry(kind, value)
-    return int(value) if kind is int else value
-
-
-def _fits(kind: Any, arguments: tuple[Any, ...], value: Any) -> bool:
+        inner = _reader(arguments[0])
+        return lambda value: None if value is None else inner(value)
     if kind is Literal:
-        return isinstance(value, str) and value in arguments
+        return _fitting(lambda value: isinstance(value, str) and value in arguments, " or ".join(arguments))
     if kind in (int, float):
-        # An int of 400 digits fits into JSON, and into no float: the comparison comes first.
-        is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-        return is_number and -_LARGEST < value < _LARGEST and math.isfinite(value)
+        return _fitting(_is_number, "a number", int if kind is int else _unchanged)
     if kind is list:
-        return isinstance(value, (list, tuple))
-    return isinstance(value, Mapping if issubclass(kind, dict) else kind)
+        read_items = functools.partial(_read_items, _reader(arguments[0]))
+        return _fitting(lambda value: isinstance(value, (list, tuple)), "a list", read_items)
+    if is_typeddict(kind):
+        return _fitting(_is_mapping, kind.__name__, functools.partial(_read_entry, _fields_of(kind)))
+    if kind is dict:
+        item = _reader(arguments[1])
+        return _fitting(_is_mapping, "a mapping", lambda value: _readable(item, value.items()))
+    return _fitting(lambda value: isinstance(value, kind), kind.__name__)
 
 
-def _readable(hint: Any, values: Iterable[tuple[Any, Any]]) -> dict[Any, Any]:
+def _fitting(fits: Callable[[Any], bool], name: str, read: _Reader = _unchanged) -> _Reader:
+    def checked(value: Any) -> Any:
+        if not fits(value):
+            raise _Misfit(f"{value!r:.40} is not {name}")
+        return read(value)
+
+    return checked
+
+
+def _readable(read: _Reader, values: Iterable[tuple[Any, Any]]) -> dict[Any, Any]:
     """Return those of *values* that can be read."""
     found = {}
     for name, value in values:
         try:
-            found[name] = _read(hint, value)
+            found[name] = read(value)
         except _Misfit:
             continue
     return found
 
 
-def _read_entry(kind: Any, value: Mapping[str, Any]) -> dict[str, Any]:
+def _read_items(read: _Reader, values: Iterable[Any]) -> list[Any]:
+    return list(_readable(read, enumerate(values)).values())
+
+
+def _fields_of(kind: Any) -> dict[str, tuple[_Reader, Callable[[], Any] | None]]:
+    """Return by name how a field is read, and what makes the value that stands for a missing one."""
+    return {
+        name: (_reader(hint), None if name in _NEEDED.get(kind, ()) else _neutral(hint))
+        for name, hint in get_type_hints(kind).items()
+    }
+
+
+def _read_entry(fields: Mapping[str, tuple[_Reader, Callable[[], Any] | None]], value: Mapping[str, Any]) -> Any:
     found = {}
-    for name, hint in _hints_of(kind).items():
+    for name, (read, neutral) in fields.items():
         try:
-            found[name] = _read(hint, value.get(name))
+            found[name] = read(value.get(name))
         except _Misfit as misfit:
-            if name in _NEEDED.get(kind, ()):
+            if neutral is None:
                 raise _Misfit(f"{name}: {misfit}") from None
-            found[name] = _neutral(hint)
+            found[name] = neutral()
     return found
 
 
-def _neutral(hint: Any) -> Any:
-    """Return what stands for a missing value: None where that is allowed."""
-    kind, arguments = _parts(hint)
-    if NoneType in arguments:
-        return None
+def _neutral(hint: Any) -> Callable[[], Any]:
+    kind, arguments = get_origin(hint) or hint, get_args(hint)
+    if NoneType in arguments or kind is Any:
+        return lambda: None
     if kind is Literal:
-        return arguments[0]
-    return _read_entry(kind, {}) if is_typeddict(kind) else kind()
+        return lambda: arguments[0]
+    return functools.partial(_reader(kind), {}) if is_typeddict(kind) else kind
 
 
-NO_FIGURES: ProbeFigures = _read(ProbeFigures, {})
+_read_state, _read_report, _read_judgement = map(_reader, (State, WorkerReport, Judgement))
+NO_FIGURES: ProbeFigures = _reader(ProbeFigures)({})
