@@ -12,6 +12,7 @@ import click
 import pytest
 
 from xboard_circus.cli import main
+from xboard_circus.core.alert_sentences import AlertSay
 from xboard_circus.core.sentences import Say
 from xboard_circus.dashboard.answers import Answer
 from xboard_circus.ledger.event_text import Told
@@ -52,7 +53,7 @@ def texts() -> Iterator[tuple[str, str]]:
     """Yield each text that a user reads, with where it stands."""
     for key, text in json.loads((ROOT / "xboard_circus/dashboard/translations/en.json").read_text("utf-8")).items():
         yield f"en.json {key}", text
-    for catalogue in (Say, Told, Answer):
+    for catalogue in (Say, AlertSay, Told, Answer):
         for member in catalogue:
             yield f"{catalogue.__name__}.{member.name}", str(member.value)
     for section in sections():
