@@ -19,7 +19,8 @@ from xboard_circus.core.reason import key_of
 from xboard_circus.core.state_schema import State, WatcherEntry, parse_state
 from xboard_circus.core.states import Health
 from xboard_circus.host import procs
-from xboard_circus.options.reading import HealthOptions, parse_watcher
+from xboard_circus.options.fields import HealthOptions
+from xboard_circus.options.reading import parse_watcher
 from xboard_circus.plugins._base import BusEvent, Commands, Part, XboardPlugin, ask_state, own_identity
 from xboard_circus.plugins._log import Sparingly
 from xboard_circus.plugins._questions import AskWorkers, WorkerQuestions

@@ -21,7 +21,8 @@ from xboard_circus.circus_client import CircusdGone, CommandRefused
 from xboard_circus.core.names import CIRCUSD, bus_name, stops_for_good
 from xboard_circus.core.sentences import Say
 from xboard_circus.host import procs
-from xboard_circus.options.reading import RestartOptions, parse_watcher
+from xboard_circus.options.fields import RestartOptions
+from xboard_circus.options.reading import parse_watcher
 from xboard_circus.plugins._base import BusEvent, Commands, Part, XboardPlugin
 from xboard_circus.plugins._cooling_file import CoolingFile
 from xboard_circus.plugins._limited import Limited, LimitPhase, News, WatcherView, is_limited, number

@@ -8,7 +8,7 @@ from pathlib import Path
 from string import Template
 
 from xboard_circus.errors import OptionError, XboardError
-from xboard_circus.options.kinds import OptionKind, UrlPath, WrongValueError
+from xboard_circus.options.kinds import WrongValueError, read_url_path
 
 NAME = "circus.ini"
 DASHBOARD_PORT = 8080
@@ -105,9 +105,8 @@ def rendered(
 def _path_line(name: str, path: str | None, *, example: str) -> str:
     if path is None:
         return f"# health.{name} = {example}"
-    kind: OptionKind = UrlPath()
     try:
-        return f"health.{name} = {kind.read(path)}"
+        return f"health.{name} = {read_url_path(path)}"
     except WrongValueError as wrong:
         option = f"--{name.replace('_', '-')}"
         raise OptionError(f"{option} {path}: {wrong.what}; {wrong.hint}", exit_code=2) from None

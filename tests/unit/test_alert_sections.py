@@ -20,7 +20,7 @@ from xboard_circus.config import Config, load
 from xboard_circus.core.alerting import Severity, Trouble
 from xboard_circus.options.alert_fields import AlertOptions
 from xboard_circus.options.alert_section import parse_alert
-from xboard_circus.options.reading import documented
+from xboard_circus.options.reference import documented
 
 TOKEN = "s3cr3t-t0k3n"
 HEAD = """[circus]

@@ -7,8 +7,8 @@ import textwrap
 import click
 
 from xboard_circus.cli.boundary import DONE
-from xboard_circus.options.reading import OptionDoc, did_you_mean, ini_text
-from xboard_circus.options.reference import HEAD, Section, chosen, sections
+from xboard_circus.options.reading import did_you_mean, ini_text
+from xboard_circus.options.reference import HEAD, OptionDoc, Section, chosen, sections
 
 WIDTH = 100
 

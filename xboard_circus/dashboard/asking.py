@@ -13,7 +13,7 @@ from xboard_circus.core.unarmed import unarmed_watcher, unarmed_worker
 from xboard_circus.dashboard import views
 from xboard_circus.dashboard.measures import Key, Measure, Measures
 from xboard_circus.host import procs
-from xboard_circus.options.kinds import Size, WrongValueError
+from xboard_circus.options.kinds import WrongValueError, read_size
 
 SELDOM = 10.0
 Told = dict[str, Any]
@@ -123,7 +123,7 @@ def _stock_worker(pid: int, told: Told | str, *, is_here: bool) -> WorkerEntry:
 
 def _bytes(text: object) -> int | None:
     try:
-        return Size().read(str(text))
+        return read_size(str(text))
     except WrongValueError:
         return None
 
