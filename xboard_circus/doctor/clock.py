@@ -8,11 +8,10 @@ import sys
 from collections.abc import Iterator
 
 from xboard_circus.checks.findings import Finding, good, unknown, warning
+from xboard_circus.checks.programs import output_of
 from xboard_circus.doctor.case import Case
-from xboard_circus.doctor.programs import output_of
 from xboard_circus.host import procs, runtime
 
-TOPIC = "clock"
 JUMP = 60.0
 _TIME_ERROR = 5  # adjtimex(2): the clock is not synchronised
 _STAYS = "harmless for the workers: their limits go by another clock; times in logs before it are off"
@@ -22,13 +21,13 @@ def look(case: Case) -> Iterator[Finding]:
     """Yield whether the clock is synchronised, and whether it was set since circusd started."""
     synchronised = is_synchronised()
     if synchronised is None:
-        yield unknown(TOPIC, "whether it is synchronised cannot be seen here", "run `timedatectl` on the host")
+        yield unknown("whether it is synchronised cannot be seen here", "run `timedatectl` on the host")
     elif synchronised:
-        yield good(TOPIC, "synchronised by NTP")
+        yield good("synchronised by NTP")
     else:
-        yield warning(TOPIC, "the clock is not synchronised (no NTP)", "`timedatectl set-ntp true`, or install chrony")
+        yield warning("the clock is not synchronised (no NTP)", "`timedatectl set-ntp true`, or install chrony")
     if case.circusd is not None and (moved := jump(case, case.circusd)):
-        yield warning(TOPIC, f"it was set {moved} since circusd started", _STAYS)
+        yield warning(f"it was set {moved} since circusd started", _STAYS)
 
 
 def is_synchronised() -> bool | None:

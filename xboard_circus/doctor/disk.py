@@ -8,13 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from xboard_circus import config as configuration
-from xboard_circus.checks.findings import Finding, bad, good, warning
+from xboard_circus.checks.findings import Finding, bad, graded
 from xboard_circus.config import Config
 from xboard_circus.doctor.case import Case
 from xboard_circus.host import runtime
 from xboard_circus.ledger.reading import ledgers_of
 
-TOPIC = "disk"
 MIB = 1 << 20
 LOW_BYTES, VERY_LOW_BYTES = 1024 * MIB, 100 * MIB
 # The smaller of bytes and share counts: a large disk has much left at five per cent.
@@ -69,16 +68,18 @@ def folders(config: Config) -> list[Path]:
 
 def of_room(where: str, room: Room) -> Finding:
     """Return whether *room* will do."""
-    left = f"{room.free / MIB:,.0f} MiB of {room.size / MIB:,.0f} left for {where}"
     if room.is_read_only:
-        return bad(TOPIC, f"nothing can be written to {where}: it is mounted read-only", "mount it for writing")
-    hint = "delete or move something, or lower backup_count, ledger.max_mb and logs.keep_days"
-    if room.free < min(VERY_LOW_BYTES, room.size * VERY_LOW_SHARE):
-        return bad(TOPIC, left, hint)
-    if room.files and room.free_files < room.files * VERY_LOW_FILES:
-        return bad(TOPIC, f"{room.free_files} of {room.files} inodes left for {where}", "delete small files")
-    if room.free < min(LOW_BYTES, room.size * LOW_SHARE):
-        return warning(TOPIC, left, hint)
-    if room.files and room.free_files < room.files * LOW_FILES:
-        return warning(TOPIC, f"{room.free_files} of {room.files} inodes left for {where}", "delete small files")
-    return good(TOPIC, left)
+        return bad(f"nothing can be written to {where}: it is mounted read-only", "mount it for writing")
+    of_bytes = graded(
+        f"{room.free / MIB:,.0f} MiB of {room.size / MIB:,.0f} left for {where}",
+        "delete or move something, or lower backup_count, ledger.max_mb and logs.keep_days",
+        error=room.free < min(VERY_LOW_BYTES, room.size * VERY_LOW_SHARE),
+        warning=room.free < min(LOW_BYTES, room.size * LOW_SHARE),
+    )
+    of_files = graded(
+        f"{room.free_files} of {room.files} inodes left for {where}",
+        "delete small files",
+        error=room.free_files < room.files * VERY_LOW_FILES,
+        warning=room.free_files < room.files * LOW_FILES,
+    )
+    return min(of_bytes, of_files, key=lambda finding: finding.level.rank)

@@ -8,10 +8,9 @@ from collections.abc import Callable, Iterator
 
 from xboard_circus.checks.file_rules import addresses, is_loopback
 from xboard_circus.checks.findings import Finding, good, unknown, warning
+from xboard_circus.checks.programs import output_of
 from xboard_circus.doctor.case import Case
-from xboard_circus.doctor.programs import output_of
 
-TOPIC = "firewall"
 Output = Callable[..., "str | None"]
 
 
@@ -23,7 +22,7 @@ def look(case: Case) -> Iterator[Finding]:
     outside = sorted({address.port for address in public if not is_loopback(address.host)})
     inside = sorted({address.port for address in public if is_loopback(address.host)} - set(outside))
     if inside:
-        yield good(TOPIC, f"port {', '.join(map(str, inside))}: for this host alone, so no firewall stands before it")
+        yield good(f"port {', '.join(map(str, inside))}: for this host alone, so no firewall stands before it")
     for port in outside:
         yield of_port(port, is_root=os.geteuid() == 0)
 
@@ -32,7 +31,7 @@ def of_port(port: int, *, is_root: bool, output: Output = output_of) -> Finding:
     """Return whether requests from outside come through to *port*."""
     if not is_root:
         hint = f"`sudo ufw status`, or `sudo nft list ruleset`; `sudo ufw allow {port}` opens it"
-        return unknown(TOPIC, f"port {port}: the rules cannot be read, that needs root", hint)
+        return unknown(f"port {port}: the rules cannot be read, that needs root", hint)
     if (told := output("ufw", "status")) is not None and "inactive" not in told:
         return _told(port, ufw_allows(told, port), "ufw", f"sudo ufw allow {port}")
     if (told := output("nft", "list", "ruleset")) is not None:
@@ -42,7 +41,7 @@ def of_port(port: int, *, is_root: bool, output: Output = output_of) -> Finding:
         fix = f"sudo iptables -I INPUT -p tcp --dport {port} -j ACCEPT"
         return _told(port, iptables_allows(told, port), "iptables", fix)
     return unknown(
-        TOPIC, f"port {port}: neither ufw, nft nor iptables can be queried here", "ask the administrator of the network"
+        f"port {port}: neither ufw, nft nor iptables can be queried here", "ask the administrator of the network"
     )
 
 
@@ -93,5 +92,5 @@ def _names(ports: str, port: int) -> bool:
 
 def _told(port: int, is_open: bool, program: str, fix: str) -> Finding:
     if is_open:
-        return good(TOPIC, f"port {port}: {program} lets it through")
-    return warning(TOPIC, f"port {port}: {program} does not seem to let it through", f"`{fix}` opens it")
+        return good(f"port {port}: {program} lets it through")
+    return warning(f"port {port}: {program} does not seem to let it through", f"`{fix}` opens it")

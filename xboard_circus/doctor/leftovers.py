@@ -12,7 +12,6 @@ from xboard_circus.errors import XboardError
 from xboard_circus.host import procs, runtime
 from xboard_circus.ledger.reading import ledgers_of
 
-TOPIC = "leftovers"
 SHOWN = 3
 
 
@@ -21,22 +20,22 @@ def look(case: Case) -> Iterator[Finding]:
     found = list(_found(case))
     yield from found
     if not found:
-        yield good(TOPIC, "no file of a process that is gone")
+        yield good("no file of a process that is gone")
 
 
 def _found(case: Case) -> Iterator[Finding]:
     try:
         stale = runtime.stale(case.instance_id)
     except XboardError as error:
-        yield bad(TOPIC, str(error), "")
+        yield bad(str(error), "")
         return
     if stale:
         what = f"{_named(stale)} of processes that are gone"
-        yield warning(TOPIC, what, "nothing breaks by them; `xboard-circus clean` removes them")
+        yield warning(what, "nothing breaks by them; `xboard-circus clean` removes them")
     reports = sorted(runtime.root_path().glob("crash-*.log"))
     if reports:
         hint = "please report it with that file, then delete it"
-        yield warning(TOPIC, f"xboard-circus itself has failed: {_named(reports)}", hint)
+        yield warning(f"xboard-circus itself has failed: {_named(reports)}", hint)
     if case.config is not None:
         yield from of_config(case.config)
 
@@ -47,11 +46,11 @@ def of_config(config: Config) -> Iterator[Finding]:
         damaged = sorted(ledger.parent.glob(f"{ledger.name}.damaged-*"))
         if damaged:
             hint = "check the disk (`dmesg`), then delete them; a new ledger was begun"
-            yield warning(TOPIC, f"damaged ledgers were set aside: {_named(damaged)}", hint)
+            yield warning(f"damaged ledgers were set aside: {_named(damaged)}", hint)
     if pidfile := config.circus.get("pidfile"):
         path = config.folder / str(pidfile)
         if (pid := _pid_in(path)) is not None and not procs.is_running(pid, procs.start_time(pid) or 0):
-            yield warning(TOPIC, f"{path} names pid {pid}, which is gone", "nothing breaks by it; delete it")
+            yield warning(f"{path} names pid {pid}, which is gone", "nothing breaks by it; delete it")
 
 
 def _pid_in(path: Path) -> int | None:

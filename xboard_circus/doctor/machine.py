@@ -9,7 +9,7 @@ from pathlib import Path
 
 import psutil
 
-from xboard_circus.checks.findings import Finding, bad, good, warning
+from xboard_circus.checks.findings import Finding, graded, warning
 from xboard_circus.doctor.case import Case
 from xboard_circus.host import oom
 
@@ -35,7 +35,7 @@ def memory(_case: Case) -> Iterator[Finding]:
         yield of_memory("this container", limited)
     if killed := oom.count_in(oom.HOST):
         what = f"the kernel has killed {killed} processes for want of memory since boot"
-        yield warning("memory", what, "`dmesg -T | grep -i oom`; set worker.max_rss, or lower numprocesses")
+        yield warning(what, "`dmesg -T | grep -i oom`; set worker.max_rss, or lower numprocesses")
 
 
 def load(_case: Case) -> Iterator[Finding]:
@@ -48,18 +48,14 @@ def of_memory(where: str, found: Memory) -> Finding:
     share = found.available / max(1, found.total)
     what = f"{found.available / MIB:,.0f} MiB of {found.total / MIB:,.0f} can be had on {where}"
     hint = "`top -o %MEM` shows who has it; lower numprocesses, or set worker.max_rss"
-    if share < VERY_LITTLE:
-        return bad("memory", what, hint)
-    return warning("memory", what, hint) if share < LITTLE else good("memory", what)
+    return graded(what, hint, error=share < VERY_LITTLE, warning=share < LITTLE)
 
 
 def of_load(five_minutes: float, cores: int) -> Finding:
     """Return whether the cores keep up."""
     what = f"{five_minutes:.1f} over five minutes, with {cores} cores"
     hint = "`top` shows who; with a load this high probes come late: raise health.timeout, or take work off this host"
-    if five_minutes > VERY_HIGH * cores:
-        return bad("load", what, hint)
-    return warning("load", what, hint) if five_minutes > HIGH * cores else good("load", what)
+    return graded(what, hint, error=five_minutes > VERY_HIGH * cores, warning=five_minutes > HIGH * cores)
 
 
 def limit_in(cgroup: Path) -> Memory | None:

@@ -9,10 +9,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from xboard_circus.checks.findings import Finding, bad, good, unknown, warning
+from xboard_circus.checks.findings import Finding, bad, graded, unknown
 from xboard_circus.doctor.case import Case
 
-TOPIC = "limits"
 FILES, PROCESSES = 65_536, 4_096
 FEW_FILES, FEW_PROCESSES = 1_024, 256
 USED = 0.8
@@ -40,7 +39,7 @@ def look(case: Case) -> Iterator[Finding]:
             used = len(os.listdir(f"/proc/{pid}/fd"))
         except (OSError, ValueError):
             hint = "look as root, or as its user"
-            yield unknown(TOPIC, f"{name} (pid {pid}): its limits cannot be read", hint)
+            yield unknown(f"{name} (pid {pid}): its limits cannot be read", hint)
             continue
         yield of_process(name if name == "this shell" else f"{name} (pid {pid})", found, used, name=name)
 
@@ -50,10 +49,9 @@ def of_process(what: str, found: Limits, used: int, *, name: str) -> Finding:
     told = f"{what}: {_number(found.files)} open files, {used} in use; {_number(found.processes)} processes"
     hint = "; ".join(_hints(found, name))
     if used > USED * found.files:
-        return bad(TOPIC, f"{told}: nearly all are in use", hint or "look for a leak: `ls -l /proc/PID/fd`")
-    if found.files < FEW_FILES or found.processes < FEW_PROCESSES:
-        return bad(TOPIC, told, hint)
-    return warning(TOPIC, told, hint) if hint else good(TOPIC, told)
+        return bad(f"{told}: nearly all are in use", hint or "look for a leak: `ls -l /proc/PID/fd`")
+    is_small = found.files < FEW_FILES or found.processes < FEW_PROCESSES
+    return graded(told, hint, error=is_small, warning=bool(hint))
 
 
 def _hints(found: Limits, name: str) -> Iterator[str]:

@@ -7,11 +7,11 @@ import shlex
 from collections.abc import Callable
 from email.utils import parseaddr
 
-from xboard_circus.options.kinds import Kind, WrongValueError, matching
+from xboard_circus.options.kinds import OptionKind, WrongValueError, matching
 from xboard_circus.options.reading import suggestion
 
 
-def word_list(*words: str) -> Kind:
+def word_list(*words: str) -> OptionKind:
     """Return the kind of some of a few words, with commas between them."""
 
     def read(text: str) -> tuple[str, ...]:
@@ -22,10 +22,10 @@ def word_list(*words: str) -> Kind:
             raise WrongValueError(f"{wrong} is none of the words that may stand here", hint)
         return found
 
-    return Kind(f"any of {', '.join(words)}", read)
+    return OptionKind(f"any of {', '.join(words)}", read)
 
 
-def addresses(most: int = 100) -> Kind:
+def addresses(most: int = 100) -> OptionKind:
     """Return the kind of one to *most* addresses of e-mail, with commas between them."""
 
     def read(text: str) -> tuple[str, ...]:
@@ -37,7 +37,7 @@ def addresses(most: int = 100) -> Kind:
             raise WrongValueError(f"{len(found)} addresses", f"write from 1 to {most}")
         return found
 
-    return Kind("addresses", read)
+    return OptionKind("addresses", read)
 
 
 def _parts(text: str) -> list[str]:
@@ -51,13 +51,13 @@ def _command_line(text: str) -> tuple[str, ...]:
         raise WrongValueError("a quote is not closed", "close it, or take it out") from None
 
 
-def _printable(unit: str, is_allowed: Callable[[str], bool], what: str, hint: str) -> Kind:
+def _printable(unit: str, is_allowed: Callable[[str], bool], what: str, hint: str) -> OptionKind:
     def read(text: str) -> str:
         if not text.isprintable() or not is_allowed(text):
             raise WrongValueError(what, hint)
         return text
 
-    return Kind(unit, read)
+    return OptionKind(unit, read)
 
 
 # A file whose name never stands on a command line.
@@ -73,4 +73,4 @@ VARIABLE_NAME = matching(
     "write one such as XBOARD_WEBHOOK, without a $",
 )
 # Split as a shell would, and run without one.
-COMMAND_LINE = Kind("command", _command_line)
+COMMAND_LINE = OptionKind("command", _command_line)

@@ -19,7 +19,7 @@ from xboard_circus.options.kinds import (
     URL,
     URL_PATH,
     YES_NO,
-    Kind,
+    OptionKind,
     choice,
     count,
     seconds,
@@ -28,7 +28,7 @@ from xboard_circus.options.kinds import (
 PortPolicy = Literal["orphans", "any", "never"]
 
 
-def option(default: object, kind: Kind, *, example: str = "") -> Any:
+def option(default: object, kind: OptionKind, *, example: str = "") -> Any:
     """Return the field of an option; the text below it is its help."""
     return field(default=default, metadata={"kind": kind, "example": example})
 

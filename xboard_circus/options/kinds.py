@@ -36,7 +36,7 @@ class WrongValueError(ValueError):
 
 
 @dataclass(frozen=True)
-class Kind:
+class OptionKind:
     """What an option holds.
 
     Attributes:
@@ -48,9 +48,9 @@ class Kind:
     read: Callable[[str], Value]
 
 
-def matching(unit: str, pattern: str, what: str, hint: str) -> Kind:
+def matching(unit: str, pattern: str, what: str, hint: str) -> OptionKind:
     """Return the kind of a text that has the form *pattern*."""
-    return Kind(unit, lambda text: matched(text, pattern, what, hint))
+    return OptionKind(unit, lambda text: matched(text, pattern, what, hint))
 
 
 def matched(text: str, pattern: str, what: str, hint: str) -> str:
@@ -60,7 +60,7 @@ def matched(text: str, pattern: str, what: str, hint: str) -> str:
     return text
 
 
-def seconds(low: float = 0.05, high: float = YEAR, *, unit: str = "seconds") -> Kind:
+def seconds(low: float = 0.05, high: float = YEAR, *, unit: str = "seconds") -> OptionKind:
     """Return the kind of a length of time."""
 
     def read(text: str) -> float:
@@ -70,10 +70,10 @@ def seconds(low: float = 0.05, high: float = YEAR, *, unit: str = "seconds") -> 
             raise WrongValueError("seconds are written without a unit", f"write {value:g}")
         return _in_range(_number(text, what="a number of seconds"), low, high)
 
-    return Kind(unit, read)
+    return OptionKind(unit, read)
 
 
-def count(low: int = 1, high: int = 1_000_000, *, unit: str = "count") -> Kind:
+def count(low: int = 1, high: int = 1_000_000, *, unit: str = "count") -> OptionKind:
     """Return the kind of a whole number."""
 
     def read(text: str) -> int:
@@ -82,10 +82,10 @@ def count(low: int = 1, high: int = 1_000_000, *, unit: str = "count") -> Kind:
             raise WrongValueError("not a whole number", f"write {round(number)}")
         return int(number)
 
-    return Kind(unit, read)
+    return OptionKind(unit, read)
 
 
-def choice(*words: str) -> Kind:
+def choice(*words: str) -> OptionKind:
     """Return the kind of one word of a few."""
     unit = ", ".join(words)
 
@@ -94,7 +94,7 @@ def choice(*words: str) -> Kind:
             return text.lower()
         raise WrongValueError("not one of the words that may stand here", f"write one of {unit}")
 
-    return Kind(unit, read)
+    return OptionKind(unit, read)
 
 
 def read_size(text: str) -> int:
@@ -181,14 +181,14 @@ def _host(text: str) -> str:
     return matched(text, r"[A-Za-z0-9._-]+|[0-9A-Fa-f:.]+(%[A-Za-z0-9]+)?", "not an address", hint)
 
 
-YES_NO = Kind("True or False", _yes_no)
-SIZE = Kind("bytes, or with K, M, G", read_size)
-HOST = Kind("address", _host)
-HOST_NAMES = Kind("names", _host_names)
-HEADERS = Kind("Name: value", _headers)
-ENDPOINTS = Kind("tcp:// or ipc:// endpoints", _endpoints)
-URL = Kind("http or https URL", _url)
-URL_PATH = Kind("path", read_url_path)
+YES_NO = OptionKind("True or False", _yes_no)
+SIZE = OptionKind("bytes, or with K, M, G", read_size)
+HOST = OptionKind("address", _host)
+HOST_NAMES = OptionKind("names", _host_names)
+HEADERS = OptionKind("Name: value", _headers)
+ENDPOINTS = OptionKind("tcp:// or ipc:// endpoints", _endpoints)
+URL = OptionKind("http or https URL", _url)
+URL_PATH = OptionKind("path", read_url_path)
 # Circus pastes plugin options into a command line unquoted, hence no blanks.
 FILE_PATH = matching(
     "path",

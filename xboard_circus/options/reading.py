@@ -15,7 +15,7 @@ from xboard_circus.core.budget import RestartLimits
 from xboard_circus.masking import safe_command
 from xboard_circus.options import circus as circus_options
 from xboard_circus.options.fields import PluginOptions, RestartOptions, WatcherOptions
-from xboard_circus.options.kinds import Kind, WrongValueError
+from xboard_circus.options.kinds import OptionKind, WrongValueError
 
 if TYPE_CHECKING:
     from xboard_circus.options.alert_fields import AlertOptions  # what it needs is nothing for circusd
@@ -134,7 +134,7 @@ def _families(kind: type[WatcherOptions] | type[PluginOptions]) -> tuple[str, ..
     return tuple(f"{item.name}." for item in dataclasses.fields(kind) if "kind" not in item.metadata)
 
 
-def _read(kind: Kind, text: str) -> object:
+def _read(kind: OptionKind, text: str) -> object:
     if "\n" in text:
         # An indented comment does this to the line above it; Circus knows comments only at the start of a line.
         raise WrongValueError(
