@@ -20,6 +20,7 @@ from xboard_circus.checks.findings import Finding, Level, good, warning
 from xboard_circus.doctor import (
     clock,
     control,
+    deleted_logs,
     dependencies,
     disk,
     examine,
@@ -354,6 +355,30 @@ def test_a_watcher_that_is_off_by_the_ini_is_none_that_was_stopped(tmp_path: Pat
 
     assert told["web: stopped: the watcher is stopped"] is Level.ERROR
     assert told["page is off: its section says autostart = False"] is Level.OK
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="open files are read from /proc")
+@pytest.mark.parametrize(
+    ("hook", "told"),
+    [
+        pytest.param("", "job.log was deleted, and job writes on into it: its lines are lost", id="Circus's own"),
+        pytest.param(f"hooks.before_start = {configuration.ARM}", "job.log was deleted", id="armed"),
+    ],
+)
+def test_a_log_that_was_deleted_under_its_writer_is_reported(tmp_path: Path, hook: str, told: str) -> None:
+    ini, log = tmp_path / "circus.ini", tmp_path / "job.log"
+    ini.write_text(f"[watcher:job]\ncmd = sleep 9\n{hook}\nstderr_stream.filename = {log.name}\n")
+    case = Case(ini, 0.0, Instance(ini), circusd=procs.Identity.of(os.getpid()))
+
+    with log.open("w"):
+        before = [each.what for each in deleted_logs.look(case)]
+        log.unlink()
+        without = [(each.level, each.what) for each in deleted_logs.look(case)]
+        log.touch()
+        replaced = [(each.level, each.what) for each in deleted_logs.look(case)]
+
+    assert before == ["no log was deleted under its writer"]
+    assert without == replaced == [(Level.WARNING, f"{tmp_path}/{told}")]
 
 
 def test_restarts_are_counted_by_watcher_without_those_that_were_ordered() -> None:

@@ -13,6 +13,7 @@ from xboard_circus.checks.findings import Finding, Level, good, unknown
 from xboard_circus.doctor import (
     clock,
     control,
+    deleted_logs,
     dependencies,
     disk,
     firewall,
@@ -51,6 +52,7 @@ TOPICS: Mapping[str, Topic] = {
     "firewall": firewall.look,
     "clock": clock.look,
     "leftovers": leftovers.look,
+    "logs": deleted_logs.look,
     "errors": past.look,
 }
 
