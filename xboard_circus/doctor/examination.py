@@ -10,26 +10,12 @@ from pathlib import Path
 
 from xboard_circus.checks.check import check
 from xboard_circus.checks.findings import Finding, Level, good, unknown
-from xboard_circus.doctor import (
-    clock,
-    control,
-    deleted_logs,
-    dependencies,
-    disk,
-    firewall,
-    leftovers,
-    machine,
-    past,
-    port_holders,
-    process_limits,
-    supervision,
-)
+from xboard_circus.doctor import clock, dependencies, network, old_files, past, resources, supervision
 from xboard_circus.doctor.case import Case, open_case
 
 Topic = Callable[[Case], Iterable[Finding]]
 
 WITHIN = 15.0
-ANSWER_WITHIN = 10.0
 
 
 def _settings(case: Case) -> Iterable[Finding]:
@@ -39,21 +25,26 @@ def _settings(case: Case) -> Iterable[Finding]:
     return wrong or [good(f"{case.config_file} passes `xboard-circus check`")]
 
 
+def _if_read(topic: Topic) -> Topic:
+    """Leave a topic out where the ini file cannot be read: "settings" says why."""
+    return lambda case: () if case.config is None else topic(case)
+
+
 TOPICS: Mapping[str, Topic] = {
     "settings": _settings,
     "circusd": supervision.look,
-    "ports": port_holders.look,
-    "control": control.look,
+    "ports": _if_read(network.ports),
+    "control": _if_read(network.control),
     "dependencies": dependencies.look,
-    "disk": disk.look,
-    "memory": machine.memory,
-    "load": machine.load,
-    "limits": process_limits.look,
-    "firewall": firewall.look,
+    "disk": _if_read(resources.disk),
+    "memory": resources.memory,
+    "load": resources.load,
+    "limits": resources.limits,
+    "firewall": _if_read(network.firewall),
     "clock": clock.look,
-    "leftovers": leftovers.look,
-    "logs": deleted_logs.look,
-    "errors": past.look,
+    "leftovers": old_files.leftovers,
+    "logs": _if_read(old_files.deleted_logs),
+    "errors": _if_read(past.look),
 }
 
 

@@ -31,12 +31,8 @@ _HARMLESS = re.compile(r"ConflictError|arbiter is already running")
 
 def look(case: Case) -> Iterator[Finding]:
     """Yield a line for each watcher that was restarted and each log with errors in the last day."""
-    if case.config is None:
-        return
-    found = [*_restarts(case.config, case.now), *_errors(case.config, case.now)]
-    yield from found
-    if not found:
-        yield good("no restart and no error in the last day")
+    found = [*_restarts(case.read_config, case.now), *_errors(case.read_config, case.now)]
+    yield from found or [good("no restart and no error in the last day")]
 
 
 def _restarts(config: Config, now: float) -> Iterator[Finding]:
