@@ -115,16 +115,20 @@ def record_of(event: BusEvent, *, now: float, longest: int = WHOLE_CHARS) -> Rec
     seq = rest.pop("seq", None)
     for name in ("reason", "say"):
         rest.pop(name, None)
+    pid = next((pid for pid in pids if _is_whole(pid)), None)
+    if not isinstance(seq, str):
+        # Circus numbers nothing, but whoever receives one of its events receives the same time.
+        seq = f"{event.watcher} {event.kind} {pid} {at}" if _is_number(at) else None
     return Record(
         time=float(at) if _is_number(at) else now,
         watcher=event.watcher,
         kind=event.kind,
-        pid=next((pid for pid in pids if _is_whole(pid)), None),
+        pid=pid,
         wid=wid if _is_whole(wid := rest.pop("wid", None)) else None,
         cause=None if cause is None else str(cause)[:100],
         reason=reason,
         data=fitted(rest, longest),
-        seq=seq if isinstance(seq, str) else None,
+        seq=seq,
     )
 
 

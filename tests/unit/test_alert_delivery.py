@@ -18,7 +18,7 @@ from xboard_circus.alerts.memory import AlertMemory
 from xboard_circus.alerts.message import Message
 from xboard_circus.alerts.secrets import AlertError
 from xboard_circus.alerts.text import Origin, rendered
-from xboard_circus.core.alert_gate import About, Gate, GateRules, Notice
+from xboard_circus.core.alert_gate import HOUR, About, Gate, GateRules, Notice
 from xboard_circus.core.alerting import Incident, Severity, Trouble
 from xboard_circus.core.durations import seconds
 from xboard_circus.core.names import CIRCUSD
@@ -142,6 +142,7 @@ def test_the_words_of_a_bug_stay_unsaid(started: list[Delivery], caplog: pytest.
 
     assert delivery.drain(10)
     assert "a bug in xboard-circus: ValueError" in caplog.text
+    assert "in deliver" in caplog.text, "where it is, is told"
     assert "s3cr3t" not in caplog.text
 
 
@@ -260,7 +261,7 @@ def test_a_text_says_why_since_when_what_was_done_and_what_to_do_next(monkeypatc
         "[CRITICAL] web on host1: down",
         "Reason: no worker up for 30 s",
         "Since: 2023-11-14T22:13:20+00:00",
-        "Told: 3 times",
+        "Reported: 3 times",
         "Done: workers are started again within the limits of the ini file",
         "Next: xboard-circus -c /srv/circus.ini why web",
         "Note: a limit",
@@ -296,6 +297,21 @@ def test_an_alert_in_chinese_gives_its_reason_in_chinese_and_as_data() -> None:
     assert sent.document["say"] == reason.as_data()
     assert f"现状：{sent.document['reason']}" in sent.text
     assert "持续：1 分钟 35 秒" in sent.text
+
+
+def test_a_summary_in_chinese_names_the_kinds_in_chinese_after_a_restart_too(tmp_path: Path) -> None:
+    gate = Gate(GateRules(max_per_hour=1, remind_every=0))
+    loops = [Incident(f"w{number}", Trouble.CRASH_LOOP, number, "5 failures") for number in range(3)]
+    gate.review(loops, [], 10)
+    memory = AlertMemory(tmp_path / "alerts.json")
+    memory.save(incidents=loops, gates={"ops": gate.memory}, waiting={}, shift=0)
+    again = Gate(gate.rules, memory.load(shift=0).gates["ops"])
+
+    (summary,) = again.review(loops, [], HOUR + 10)
+
+    text = rendered(summary, ORIGIN, lang="zh").text
+    assert "因 max_per_hour 未发出的告警有 2 条：w1 反复崩溃（告警），w2 反复崩溃（告警）" in text
+    assert "w1 crash loop (problem), w2 crash loop (problem)" in rendered(summary, ORIGIN).text
 
 
 def test_a_restart_of_the_plugin_keeps_the_data_of_a_reason(tmp_path: Path) -> None:

@@ -311,10 +311,22 @@ def test_who_is_set_to_no_workers_is_down_and_no_other_trouble_of_it_counts_as_c
     assert endings(alerting, view("up"), now=17) == [("down", "1 of 1 workers up")]
 
 
+def test_a_first_start_is_no_trouble_and_a_start_after_an_outage_no_recovery() -> None:
+    alerting = Alerting(RULES)
+    for now in (0, 10):
+        assert alerting.observe([view("starting")], now) == []
+    for now in (11, 21):
+        alerting.observe([view("held")], now)
+
+    assert seen(alerting) == {("web", "down"): 1}
+    for now in (22, 40):
+        assert endings(alerting, view("starting"), now=now) == []
+
+
 def test_a_watcher_that_was_down_and_is_set_to_no_workers_has_not_recovered() -> None:
     alerting = Alerting(RULES)
     for now in (0, 10):
-        alerting.observe([view("starting")], now)
+        alerting.observe([view("held")], now)
     for now in (11, 20):
         assert endings(alerting, view(), now=now) == []
     assert endings(alerting, view(status="stopped"), now=21) == [("down", "the watcher was stopped")]

@@ -169,6 +169,10 @@ def names(verdicts: list[Round]) -> str:
         pytest.param(
             {A: ".FFFFF..", B: ".FFFF..."}, HealthRules(), "- - - - - - - -", id="both heal, one a round later"
         ),
+        pytest.param(
+            {A: ".FFF.", B: ".FF.."}, HealthRules(), "- - - - -", id="an outage heals in the round that would count"
+        ),
+        pytest.param({A: ".FFFF", B: ".FF.."}, HealthRules(), "- - - - A", id="and is no excuse for longer"),
         pytest.param({A: ".BBBB", B: "....."}, HealthRules(), "- - - - -", id="nobody is killed for being busy"),
     ],
 )

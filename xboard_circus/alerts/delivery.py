@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+import traceback
 from collections import deque
 from collections.abc import Callable, Iterable
 
@@ -112,7 +113,8 @@ class Delivery:
         except AlertError as error:
             return self._failed(str(error), error.retry_after)
         except Exception as error:
-            # Its words are nobody's who knows what is secret.
+            # Where it was raised, without its message, which may quote a secret.
+            log.error("alert:%s: internal error:\n%s", self.name, "".join(traceback.format_tb(error.__traceback__)))
             return self._failed(f"a bug in xboard-circus: {type(error).__name__}", 0.0)
         failures, self._failures, self.trouble = self._failures, 0, ""
         tries = f", at try {failures + 1}" if failures else ""

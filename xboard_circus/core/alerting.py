@@ -105,6 +105,10 @@ class Incident:
     def key(self) -> Key:
         return self.watcher, self.trouble
 
+    @property
+    def severity(self) -> Severity:
+        return self.trouble.severity
+
 
 class Alerting:
     """The incidents of one circusd.
@@ -267,7 +271,8 @@ def _holds(trouble: Trouble, view: WatcherEntry) -> bool:
     if trouble is Trouble.LOST:
         return False
     if trouble is Trouble.DOWN:
-        return _is_down(view)
+        # A start after it is no recovery yet.
+        return _is_down(view) or (view["verdict"]["word"] == "deploying" and not _serving(view))
     if trouble is Trouble.PORT_REFUSED:
         return view["port"] is not None and view["port"]["state"] not in ("bound", "none")
     if trouble is Trouble.UNHEALTHY:

@@ -152,6 +152,7 @@ class WatcherHealth:
         self._sick: list[Worker] = []
         self._down = False
         self._waits = False
+        self._failed_together: list[Worker] = []
         self._down_announced = False
 
     def round(self, observations: Mapping[Worker, Observation]) -> Round:
@@ -164,9 +165,12 @@ class WatcherHealth:
         reasons = {worker: _labelled(healths[worker], why) for worker, why in found.items()}
         self._note_sick(healths)
         failing = self._failing(observations)
-        was_down, self._down = self._down, self._is_down(failing, len(observations))
+        are_many = len(failing) >= 2 and 2 * len(failing) >= len(observations)
+        was_down, self._down = self._down, are_many and (self._down or bool(self._sick))
         # The dependency may come back in the middle of a round, seen by some and not yet by the others.
-        self._waits = was_down and not self._down
+        heals = any(observations[w].is_success for w in self._failed_together if w in observations)
+        self._waits = not self._down and (was_down or heals)
+        self._failed_together = failing if are_many else []
         return Round(
             healths=healths,
             reasons=reasons,
@@ -245,9 +249,6 @@ class WatcherHealth:
     def _failing(self, observations: Mapping[Worker, Observation]) -> list[Worker]:
         # Workers that were never well count here too: a replacement that fails alike is the best proof there is.
         return [worker for worker, seen in observations.items() if seen.fails_live or worker in self._sick]
-
-    def _is_down(self, failing: list[Worker], workers: int) -> bool:
-        return (self._down or bool(self._sick)) and len(failing) >= 2 and 2 * len(failing) >= workers
 
     def _to_replace(self, healths: Mapping[Worker, Health]) -> list[Worker]:
         hung = [worker for worker, health in healths.items() if health is Health.HUNG]

@@ -301,6 +301,8 @@ class Say(Template):
     SO_MANY_RUN = "{n} of {total} processes run"
     NONE_UP = "none of {total} workers is up"
     NONE_UP_SAYING = "none of {total} workers is up: {why}"
+    STARTING = "starting, {n} of {total} workers up"
+    STARTING_SAYING = "starting, {n} of {total} workers up: {why}"
     OF_WORKER = "#{slot} is {state}"
     OF_WORKER_SAYING = "#{slot}: {why}"
     NO_WORKER_IN_ITS_PLACE = "a worker is missing"

@@ -60,16 +60,27 @@ class Saved:
         """Forget a server."""
         self._write(servers=[_as_dict(each) for each in self.servers() if each.id != server_id])
 
-    def ended(self, now: float) -> dict[str, float]:
-        """Return the sessions that were ended, with the wall time until which their cookies would hold."""
-        ended = self._read().get("ended", {})
-        return ended if isinstance(ended, dict) else {}
+    def has_ended(self, session_id: str, role: str, expires: float) -> bool:
+        """Say whether a session was ended by itself, or by so many others of its role that it cannot be known."""
+        return session_id in self._map("ended") or expires <= self._map("floors").get(role, 0.0)
 
-    def end_session(self, session_id: str, expires: float, *, now: float) -> None:
-        """Remember that a session was ended, for as long as its cookie would hold."""
-        kept = {key: until for key, until in self.ended(now).items() if until > now}
-        newest = dict(sorted(kept.items(), key=lambda item: item[1])[-MOST_ENDED:])
-        self._write(ended={**newest, session_id: expires})
+    def end_session(self, session_id: str, role: str, expires: float, *, now: float) -> None:
+        """Remember that a session was ended, for as long as its cookie would hold.
+
+        Of each role `MOST_ENDED` are remembered one by one. Beyond that the oldest is forgotten, and with it all
+        sessions of the role that began before it are void: no number of log-outs makes an ended cookie good again.
+        """
+        ended = {key: until for key, until in self._map("ended").items() if until > now} | {session_id: expires}
+        of_role = sorted((until, key) for key, until in ended.items() if key.startswith(f"{role}-"))
+        floors = self._map("floors")
+        for until, key in of_role[:-MOST_ENDED]:
+            floors = {**floors, role: until}
+            del ended[key]
+        self._write(ended=ended, floors=floors)
+
+    def _map(self, name: str) -> dict[str, float]:
+        found = self._read().get(name)
+        return found if isinstance(found, dict) else {}
 
     def _read(self) -> dict[str, Any]:
         try:

@@ -6,7 +6,7 @@ import contextlib
 
 import uvicorn
 
-from xboard_circus.dashboard.app import create_app
+from xboard_circus.dashboard.routes import create_app
 from xboard_circus.dashboard.settings import Settings
 from xboard_circus.errors import XboardError
 from xboard_circus.worker.__main__ import open_public

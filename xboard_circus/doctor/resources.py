@@ -16,7 +16,7 @@ from xboard_circus.checks.findings import Finding, bad, graded, unknown, warning
 from xboard_circus.config import Config
 from xboard_circus.doctor.case import Case
 from xboard_circus.host import oom, runtime
-from xboard_circus.ledger.reading import ledgers_of
+from xboard_circus.ledger.location import ledgers_of
 
 MIB = 1 << 20
 # Disks: the smaller of bytes and share counts, as a large disk has much left at five per cent.

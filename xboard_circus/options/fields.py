@@ -125,6 +125,9 @@ class WorkerOptions:
     max_age: float = option(0.0, seconds(low=0.0))
     """Age at which a worker is replaced, new one first; 0 is no limit. Use it in place of Circus's max_age, which goes
     wrong when the clock is set."""
+    websocket_spread: float = option(3.0, seconds(low=0.0))
+    """Time over which a worker that drains closes its WebSockets, evenly, with code 1012 (service restart). Their
+    clients then don't all reconnect at once. The drain limit bounds it; 0 closes all at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +141,8 @@ class DashboardOptions:
     """Path below which a proxy serves the page. Leave it out where the page has a host name of its own."""
     hosts: tuple[str, ...] | None = option(None, HOST_NAMES, example="ops.example.org")
     """Host names of the page, besides localhost and IP addresses. Requests for any other name are refused, because a
-    stranger's name may point here (DNS rebinding)."""
+    stranger's name may point here (DNS rebinding). X-Forwarded-For of a proxy on this host counts only where this
+    option or dashboard.root_path is set."""
     folder: str | None = option(None, FILE_PATH, example="/var/lib/xboard")
     """Folder of dashboard.token and of the page's settings; by default that of this file. Move it where that is
     read-only, as in a container."""
