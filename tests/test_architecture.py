@@ -199,10 +199,6 @@ def test_circles(edges: list[tuple[str, str]], expected: set[tuple[str, ...]]) -
 
 
 # Names that two files, or two public classes, still share, and that are to be told apart.
-SHARED_FILE_NAMES = {
-    "ports.py",
-}
-SHARED_CLASS_NAMES: set[str] = set()
 
 
 def shared(pairs: Iterable[tuple[str, str]]) -> dict[str, list[str]]:
