@@ -41,6 +41,7 @@ class Instance:
     """What belongs to one ini file; *by* is in whose name its circusd is told to do something."""
 
     def __init__(self, config_file: Path, *, answer_within: float = ANSWER_WITHIN, by: str | None = None) -> None:
+        self.config_file = config_file
         self.by = by
         self.answer_within = answer_within
         self.config = config.load(config_file)

@@ -14,7 +14,7 @@ from xboard_circus import init as initial
 from xboard_circus import preflight
 from xboard_circus.checks import check as checking
 from xboard_circus.checks.findings import Finding, Level, Report, report
-from xboard_circus.cli.context import IniChoice, for_ini, json_option
+from xboard_circus.cli.context import for_ini_file, json_option
 from xboard_circus.cli.error_boundary import DONE, FAILED
 from xboard_circus.cli.screen import say
 from xboard_circus.config import is_armed, load
@@ -29,24 +29,24 @@ STYLES = {Level.ERROR: "red", Level.WARNING: "yellow", Level.UNKNOWN: "dim", Lev
 @click.command()
 @json_option
 @click.option("--deep", is_flag=True, help="Also start a test worker of each watcher, on a port of its own.")
-@for_ini
-def check(choice: IniChoice, as_data: bool, deep: bool) -> int:
+@for_ini_file
+def check(config_file: Path, as_data: bool, deep: bool) -> int:
     """Check the ini file: options, hooks, plugins, ports. Exits with 1 on an error."""
-    found = checking.check(choice.config_file)
+    found = checking.check(config_file)
     if deep and found.passed:
-        found = report([*found.findings, *_trials(choice.config_file)])
+        found = report([*found.findings, *_trials(config_file)])
     return _print(found, as_data)
 
 
 @click.command()
 @json_option
-@for_ini
-def doctor(choice: IniChoice, as_data: bool) -> int:
+@for_ini_file
+def doctor(config_file: Path, as_data: bool) -> int:
     """Examine the host and the backend, and print what is wrong with its cure. Changes nothing.
 
     Exits with 1 on an error; warnings do not count.
     """
-    return _print(report(examine(choice.config_file)), as_data)
+    return _print(report(examine(config_file)), as_data)
 
 
 @click.command()

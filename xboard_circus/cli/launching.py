@@ -98,7 +98,6 @@ def launch(instance: Instance) -> Launched:
         log = "logs/circusd.log"
         arguments += ["--log-output", log]
     logs = [out] if log == "-" or log.startswith("syslog:") else [found.folder / log, out]
-    make_folders(instance)
     sizes = {log: log.stat().st_size if log.exists() else 0 for log in logs}
     try:
         with out.open("ab") as output:
