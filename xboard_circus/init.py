@@ -1,4 +1,4 @@
-"""Write a circus.ini for an app of the user's own, for those who have installed the package and have no checkout."""
+"""Write a circus.ini for the user's own app, where the package is installed and there is no checkout."""
 
 from __future__ import annotations
 
