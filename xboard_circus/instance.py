@@ -113,7 +113,7 @@ class Instance:
         )
 
     def mark_stopped(self) -> None:
-        """Record for the monitor and the next circusd that an operator stopped this one; the next record removes the mark."""
+        """Record for the monitor and the next circusd that an operator stopped this one, until the next record."""
         life.order_end(self.id)
         record = runtime.read_record(self.id)
         if record is not None:
