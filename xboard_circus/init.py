@@ -22,7 +22,7 @@ class _IniTemplate(Template):
     delimiter = "@"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class NewBackend:
     """The backend that a new circus.ini describes: an app and its ports.
 

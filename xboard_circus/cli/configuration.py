@@ -10,7 +10,6 @@ from typing import Any
 
 import click
 
-from xboard_circus import init as initial
 from xboard_circus import preflight
 from xboard_circus.checks import check as checking
 from xboard_circus.checks.findings import Finding, Level, Report, report
@@ -19,6 +18,7 @@ from xboard_circus.cli.error_boundary import DONE, FAILED
 from xboard_circus.cli.screen import say
 from xboard_circus.config import is_armed, load
 from xboard_circus.doctor import examine
+from xboard_circus.init import NewBackend, write_config
 from xboard_circus.options.reading import OptionDoc, did_you_mean, ini_text
 from xboard_circus.options.reference import HEAD, Section, chosen, sections
 
@@ -52,21 +52,21 @@ def doctor(config_file: Path, as_data: bool) -> int:
 @click.command()
 @click.argument("folder", metavar="[DIR]", default=".", type=click.Path(path_type=Path))
 @click.option("--app", required=True, metavar="MODULE:APP", help="The ASGI app that the workers serve.")
-@click.option("--port", type=click.IntRange(1, 65535), default=8000, help="Public port.")
+@click.option("--port", type=click.IntRange(1, 65535), default=NewBackend.port, help="Public port.")
 @click.option("--page-port", type=click.IntRange(1, 65535), help="Port of the dashboard.  [default: 8080]")
 @click.option(
     "--endpoint-port",
     type=click.IntRange(1, 65534),
-    default=5555,
+    default=NewBackend.endpoint_port,
     help="Port for commands to circusd; it publishes events on the next one.",
 )
-@click.option("--workers", type=click.IntRange(min=1), default=2, help="Number of workers.")
+@click.option("--workers", type=click.IntRange(min=1), default=NewBackend.workers, help="Number of workers.")
 @click.option("--live-path", metavar="PATH", help="Path that answers 2xx while a worker works.")
 @click.option("--ready-path", metavar="PATH", help="Path that answers 2xx when a worker is ready.")
 @click.option("--force", is_flag=True, help="Overwrite an existing circus.ini.")
 def init(folder: Path, force: bool, **given: Any) -> None:
     """Write a circus.ini for your own app into DIR (default: the current folder)."""
-    written = initial.write_config(folder, initial.NewBackend(**given), force=force)
+    written = write_config(folder, NewBackend(**given), force=force)
     say(f"wrote {written}; next: `xboard-circus -c {written} start`")
 
 

@@ -118,13 +118,13 @@ def launch(instance: Instance) -> Launched:
     return launched
 
 
-def wait_for_answer(instance: Instance, launched: Launched, *, timeout: float = ANSWER_WITHIN) -> None:
+def wait_for_answer(instance: Instance, launched: Launched) -> None:
     """Return when the circusd that was started answers.
 
     Raises:
-        XboardError: It has ended, or is silent for *timeout* seconds.
+        XboardError: It has ended, or is silent for ANSWER_WITHIN seconds.
     """
-    give_up_at = time.monotonic() + timeout
+    give_up_at = time.monotonic() + ANSWER_WITHIN
     with instance.client() as client:
         while True:
             launched.raise_if_ended()
@@ -134,7 +134,7 @@ def wait_for_answer(instance: Instance, launched: Launched, *, timeout: float = 
             if time.monotonic() > give_up_at:
                 raise XboardError(
                     f"circusd (pid {launched.identity.pid}) does not answer at {instance.config.endpoint} after "
-                    f"{timeout:g} s; it still runs: `xboard-circus stop` ends it, its log is {launched.log}"
+                    f"{ANSWER_WITHIN:g} s; it still runs: `xboard-circus stop` ends it, its log is {launched.log}"
                 )
             time.sleep(LOOK_EVERY)
 

@@ -88,9 +88,8 @@ def _open(link: str, file: Path) -> None:
     """Open *link* by way of a file that only we can read."""
     try:
         file.unlink(missing_ok=True)
-        descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(descriptor, "w", encoding="utf-8") as lead:
-            lead.write(_LEAD.format(link=html.escape(link)))
+        file.touch(0o600, exist_ok=False)
+        file.write_text(_LEAD.format(link=html.escape(link)), encoding="utf-8")
         webbrowser.open(file.as_uri())
     except (OSError, webbrowser.Error) as error:
         say(f"no browser could be opened ({error}); the link above does it", "yellow")
