@@ -247,17 +247,14 @@ def _stamp(file: Path) -> tuple[float, int] | None:
     return found.st_mtime, found.st_size
 
 
+def alerter_of(plugin: XboardPlugin, *, is_guest: bool = False) -> list[Part]:
+    """Return the alerter of a plugin process."""
+    name = str(plugin.config.get("name") or plugin.name)
+    return [Alerter(plugin.commands, options=plugin.options.alerts, plugin=name, is_guest=is_guest)]
+
+
 class Alerts(XboardPlugin):
     """Run the alerter alone in a process."""
 
     name = "alerts"
-
-    def parts(self) -> list[Part]:
-        """Return the alerter."""
-        return [alerter_of(self)]
-
-
-def alerter_of(plugin: XboardPlugin, *, is_guest: bool = False) -> Alerter:
-    """Return an alerter with the options of *plugin*."""
-    name = str(plugin.config.get("name") or plugin.name)
-    return Alerter(plugin.commands, options=plugin.options.alerts, plugin=name, is_guest=is_guest)
+    parts = alerter_of
