@@ -1,4 +1,4 @@
-"""Check an ini file as a whole, from the file alone. No effects."""
+"""Check an ini file as a whole, from its text alone, without effects."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Address:
     """A TCP address that circusd or a watcher is going to bind.
 
     Attributes:
-        section, option: Where the file says so; option is "" where it says nothing and the default holds.
+        section, option: Where it stands in the file; option is "" where the default applies.
         public: Requests come in here; else it is one of circusd's endpoints.
     """
 
