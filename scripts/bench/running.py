@@ -21,7 +21,7 @@ from typing import Any
 import psutil
 
 from bench.rivals import CHECKOUT, OURS, Rival, ask_circusd
-from tests.real.ports import free_port
+from tests.real.free_ports import free_port
 from tests.real.processes import Process, end_marked, marked, process
 
 UNWANTED = ("XBOARD_", "CIRCUS", "BENCH_", "PYTHON", "UVICORN", "GUNICORN", "WEB_CONCURRENCY", "SUPERVISOR")

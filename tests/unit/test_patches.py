@@ -47,7 +47,7 @@ def every_patch(arbiter: Any, root: logging.Logger) -> list[Patch]:
     return [
         *of_watcher.patches_of(watcher, Ours()),
         of_watcher.StopLast(watcher, lambda: asyncio.sleep(0)),
-        of_arbiter.ArbiterStop(arbiter, ordered=lambda: None, refused=lambda: None),
+        of_arbiter.ArbiterStop(arbiter, ordered=lambda: None, beside=lambda: None),
         of_arbiter.StartWatcher(arbiter, lambda watcher: None),
         of_arbiter.ReloadFromConfig(arbiter, before=lambda file: None, after=lambda file: None),
         of_arbiter.CloseSockets(arbiter),

@@ -17,7 +17,6 @@ from xboard_circus.core.names import CIRCUSD
 from xboard_circus.errors import XboardError
 from xboard_circus.host import life, runtime
 from xboard_circus.supervisor.boundary import contained
-from xboard_circus.supervisor.bus.announce import announce
 
 if TYPE_CHECKING:
     from xboard_circus.supervisor.supervisor import Supervisor
@@ -57,7 +56,7 @@ class Lifetime:
         self.tick()
         if self.loss is not None:
             logger.warning("xboard: %s", self.loss.reason)
-            announce(self._supervisor, CIRCUSD, self.loss.kind, {"time": time.time(), **self.loss.as_data()})
+            self._supervisor.publish(CIRCUSD, self.loss.kind, **self.loss.as_data())
 
     @contained(None)
     def tick(self) -> None:
@@ -93,17 +92,10 @@ class Lifetime:
         life.write(self._supervisor.instance, self._life)
         self._is_written = True
 
-    def end_ordered(self) -> None:
-        """Note that circusd begins to end: who kills it meanwhile takes nothing by surprise."""
-        self._told_to_end(is_ordered=True)
-
-    def end_refused(self) -> None:
-        """Note that circusd was told to end while another command ran."""
-        self._told_to_end(refused_at=time.time())
-
     @contained(None)
-    def _told_to_end(self, **how: Any) -> None:
-        self._life = dataclasses.replace(self._life, **how)
+    def end_ordered(self) -> None:
+        """Note a stop request to circusd: a kill after it is no loss."""
+        self._life = dataclasses.replace(self._life, is_ordered=True)
         try:
             self._write()
         except (OSError, XboardError):  # such as on a full disk

@@ -19,7 +19,6 @@ from xboard_circus import __version__
 from xboard_circus.core.health import stale_after
 from xboard_circus.core.names import is_helper
 from xboard_circus.core.ports import Holder
-from xboard_circus.core.reason import with_say
 from xboard_circus.core.sentences import Say
 from xboard_circus.core.state_schema import State, WatcherEntry
 from xboard_circus.core.unarmed import unarmed_watcher, unarmed_worker
@@ -61,7 +60,7 @@ class Supervisor:
 
     tick_slow = TICK_SLOW
     end_is_due: ClassVar[bool] = False
-    """A signal asked for the end while this process made room for another arbiter: that one has to end."""
+    """A stop request came while this process made room for another arbiter: that one has to end."""
 
     def __init__(self, arbiter: Any) -> None:
         self.arbiter = arbiter
@@ -91,7 +90,7 @@ class Supervisor:
         self.lifetime = Lifetime(self)
         self._install()
         if Supervisor.end_is_due:
-            self.run(self._end_again(), "the end of circusd")
+            self._end_beside()
         self.soon(0)
 
     @classmethod
@@ -126,7 +125,7 @@ class Supervisor:
         arbiter = self.arbiter
         patch.install(commands.patches(self))
         patches: list[patch.Patch] = [
-            circus_arbiter.ArbiterStop(arbiter, ordered=self._end_ordered, refused=self._end_refused),
+            circus_arbiter.ArbiterStop(arbiter, ordered=self._end_ordered, beside=self._end_beside),
             circus_arbiter.StartWatcher(arbiter, lambda watcher: helpers.prepare(self, watcher)),
             circus_arbiter.ReloadFromConfig(
                 arbiter,
@@ -137,7 +136,6 @@ class Supervisor:
             circus_arbiter.ManageQuietly(arbiter),
             circus_process.InheritOwnSockets(withheld_from),
             *self.requests.patches(),
-            *commands.refusals_with_data(arbiter),
             RotateLog(),
             circus_arbiter.ChildEnded(arbiter, self._child_ended),
         ]
@@ -161,19 +159,22 @@ class Supervisor:
     def _end_ordered(self) -> None:
         self.lifetime.end_ordered()
 
-    @contained(None)
-    def _end_refused(self) -> None:
-        """Note the refusal; a signal is not repeated by who sent it, so it is tried again here until it is taken."""
-        self.lifetime.end_refused()
-        if self.requests.is_by_signal:
-            self.run(self._end_again(), "the end of circusd")
+    def _end_beside(self) -> asyncio.Future[None]:
+        """End circusd while another command runs: armed watchers drain at once, the others when the command is over.
 
-    async def _end_again(self) -> None:
-        Supervisor.end_is_due = True
-        while not self.is_over():
+        Circus refuses a stop until then. A signal is not repeated, and a second drain after that of a `decr` would take
+        longer than the service manager waits.
+        """
+        Supervisor.end_is_due = circus_arbiter.is_making_room(self.arbiter)
+        if not Supervisor.end_is_due:
+            circus_arbiter.begin_to_stop(self.arbiter)
+            for armed in self.armed.values():
+                self.run(circus_watcher.stop(armed.watcher), f"the stop of {armed.name}")
+        return self.loop.create_task(self._end_in_turn())
+
+    async def _end_in_turn(self) -> None:
+        while not circus_arbiter.is_making_room(self.arbiter):
             if circus_arbiter.running_command(self.arbiter) is None:
-                logger.warning("xboard: ending now, as a signal asked for while another command ran")
-                Supervisor.end_is_due = False
                 await self.arbiter.stop()
                 return
             await asyncio.sleep(END_AGAIN)
@@ -192,7 +193,7 @@ class Supervisor:
 
     # The clockwork
 
-    def run(self, work: Coroutine[Any, Any, None], what: str, on_failure: Callable[[], None] | None = None) -> None:
+    def run(self, work: Coroutine[Any, Any, object], what: str, on_failure: Callable[[], None] | None = None) -> None:
         """Run a coroutine beside circusd's own; where it fails, log it and call *on_failure*."""
 
         async def watched() -> None:
@@ -358,10 +359,10 @@ class Supervisor:
 
     # Reporting
 
-    def publish(self, watcher: Any, event: str, *, reason: str, **more: object) -> None:
-        """Send one event of ours on Circus's bus. It is in the journal first, whatever becomes of the bus."""
-        message = {"time": time.time(), **with_say(reason), **more}
-        circus_watcher.notify(watcher, event, self.journal.note(watcher.res_name, event, message))
+    def publish(self, name: str, event: str, **message: object) -> None:
+        """Send one event of ours, of the watcher *name* or of circusd, on Circus's bus; it is in the journal first."""
+        numbered = self.journal.note(name, event, {"time": time.time(), **message})
+        circus_arbiter.publish(self.arbiter, f"watcher.{name}.{event}", numbered)
 
     def view(self) -> State:
         """Return what the command `xboard_state` answers."""

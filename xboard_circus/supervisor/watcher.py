@@ -16,6 +16,7 @@ from circus import logger
 
 from xboard_circus.core.budget import OF_WORKER, RestartBudget, RestartLimits
 from xboard_circus.core.ports import Policy
+from xboard_circus.core.reason import with_say
 from xboard_circus.core.sentences import Say
 from xboard_circus.core.state_schema import WatcherEntry
 from xboard_circus.core.verdict import IncidentKeeper
@@ -361,7 +362,7 @@ class ArmedWatcher:
             runtime.watcher_dir(self.supervisor.instance, self.name, *environment.user_of(self.watcher))
         for worker in self.fleet:
             if worker.is_up and not self.has_file(worker, "sock") and worker.life.reason != Say.SOCKET_GONE():
-                self.happen(worker, Lost(self.clock(), Say.SOCKET_GONE()))
+                self.happen(worker, Lost(Say.SOCKET_GONE()))
                 self.publish("unprobed", reason=Say.SOCKET_GONE(), pid=worker.pid, wid=worker.wid, slot=worker.slot)
 
     # Keeping up the number of serving workers
@@ -428,7 +429,7 @@ class ArmedWatcher:
         todo = [worker for worker in chosen if not worker.is_leaving]
         for worker in todo:
             # It is none of `numprocesses` while it drains: whoever dies meanwhile is replaced at once.
-            self.happen(worker, Retired(self.clock()))
+            self.happen(worker, Retired())
         if todo:
             self._drains += 1
             try:
@@ -465,7 +466,7 @@ class ArmedWatcher:
 
     def publish(self, event: str, *, reason: str, **more: object) -> None:
         """Send one event of ours on Circus's bus."""
-        self.supervisor.publish(self.watcher, event, reason=reason, **more)
+        self.supervisor.publish(self.watcher.res_name, event, **with_say(reason), **more)
 
     def view(self) -> WatcherEntry:
         return state.watcher_entry(self)

@@ -22,25 +22,26 @@ POLL = 0.01
 
 
 class ArbiterStop(Patch):
-    """Note a stop request to circusd, and end circusd once the running command is over."""
+    """Note a stop request to circusd, and end circusd although another command runs."""
 
     of = "Arbiter"
     name = "stop"
     without = "A SIGTERM that meets a `restart` is dropped: circusd serves on until its service manager kills it."
     fact = "Every exclusive command refuses `stop` with a ConflictError, and a signal is not repeated."
 
-    def __init__(self, arbiter: Any, *, ordered: Callable[[], None], refused: Callable[[], None]) -> None:
+    def __init__(self, arbiter: Any, *, ordered: Callable[[], None], beside: Callable[[], Any]) -> None:
         super().__init__(arbiter)
         self._ordered = ordered
-        self._refused = refused
+        self._beside = beside
 
     def replacement(self, original: Original) -> Original:
         def stop(*args: Any, **kwargs: Any) -> Any:
             try:
                 answer = original(*args, **kwargs)
             except ConflictError:
-                self._refused()
-                raise
+                if is_stopping(self._target):
+                    raise
+                answer = self._beside()
             self._ordered()
             return answer
 
@@ -199,6 +200,11 @@ def is_stopping(arbiter: Any) -> bool:
 def is_making_room(arbiter: Any) -> bool:
     """Say whether a successor of *arbiter* is about to run in this process."""
     return bool(arbiter._restarting)
+
+
+def begin_to_stop(arbiter: Any) -> None:
+    """Mark *arbiter* as stopping while another command still runs: armed watchers spawn nothing from now on."""
+    arbiter._stopping = True
 
 
 def running_command(arbiter: Any) -> str | None:

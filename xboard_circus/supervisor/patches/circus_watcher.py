@@ -137,8 +137,10 @@ class SendSignalProcess(_OfWatcher):
                 original(process, signum, recursive)
                 return
             below = circus_process.children(process)
-            self.watcher.send_signal(process.pid, signum)
-            notify(self.watcher, "kill", {"process_pid": process.pid, "time": time.time()})
+            # Reaped already where two kills ran at once. Raised, it would break off the stop that runs for good.
+            with suppress(NoSuchProcess):
+                self.watcher.send_signal(process.pid, signum)
+                notify(self.watcher, "kill", {"process_pid": process.pid, "time": time.time()})
             for child in below:
                 with suppress(NoSuchProcess):
                     child.send_signal(signum)
