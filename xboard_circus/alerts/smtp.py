@@ -56,7 +56,7 @@ class SmtpSink:
                 self._hand_over(message, password, cut)
             except (smtplib.SMTPException, OSError, ValueError) as error:
                 # smtplib reports a time-out of its own as a closed connection.
-                is_late = cut.done or time.monotonic() - began >= 0.95 * self.timeout
+                is_late = cut.done or isinstance(error, TimeoutError) or time.monotonic() - began >= 0.95 * self.timeout
                 why = f"no complete answer within {self.timeout:g} s" if is_late else _words(error)
                 # Without its cause: that may quote what was sent, and a password was.
                 raise AlertError(scrubbed(why, [password])) from None
