@@ -23,7 +23,8 @@ from xboard_circus.core.verdict import IncidentKeeper
 from xboard_circus.core.worker import ORDERS, Effect, Event, Lost, Order, Ordered, Retired, Signalled, step
 from xboard_circus.errors import XboardError
 from xboard_circus.host import runtime, worker_files
-from xboard_circus.options.reading import WatcherOptions, parse_watcher
+from xboard_circus.options.fields import WatcherOptions
+from xboard_circus.options.reading import parse_watcher
 from xboard_circus.supervisor.boundary import contained
 from xboard_circus.supervisor.bus import state
 from xboard_circus.supervisor.fleet import Fleet, Worker

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from xboard_circus import launch
-from xboard_circus.options.reading import WatcherOptions
+from xboard_circus.options.fields import WatcherOptions
 
 # systemd's address for news of the service: what an app of its own says there would count for all of it.
 SERVICE_MANAGER = ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID")
