@@ -102,17 +102,15 @@ def found(life: CircusdLife, *, boot: str, kills: Mapping[str, int], successor: 
         return None
     at = life.ended_at
     gap = max(0.0, now - at)
-    again = Say.THEN_AGAIN_AFTER_SEEN if life.gone_at is None else Say.THEN_AGAIN_AFTER_LOST
-    then = again(pid=successor, after=lasted(gap))
+    then = Say.THEN_AGAIN_AFTER_SEEN(pid=successor, after=lasted(gap))
+    kind, (cause, ended) = LOST, _ended(life, kills)
     if boot and life.boot and boot != life.boot:
-        then = Say.THEN_AGAIN_AFTER_SEEN(pid=successor, after=lasted(gap))
-        reason = Say.COUNTED(why=Say.HOST_RESTARTED(pid=life.pid), then=then)
-        return Loss(HOST_RESTARTED, life.pid, life.started, at, reason, None, gap, successor)
-    cause, ended = _ended(life, kills)
-    if life.gone_at is not None:
-        reason = Say.CIRCUSD_BACK(then=then, why=ended)
-        return Loss(BACK, life.pid, life.started, at, reason, cause, gap, successor)
-    return Loss(LOST, life.pid, life.started, at, Say.COUNTED(why=ended, then=then), cause, gap, successor)
+        kind, cause, ended = HOST_RESTARTED, None, Say.HOST_RESTARTED(pid=life.pid)
+    reason = Say.COUNTED(why=ended, then=then)
+    if kind == LOST and life.gone_at is not None:
+        kind = BACK
+        reason = Say.CIRCUSD_BACK(then=Say.THEN_AGAIN_AFTER_LOST(pid=successor, after=lasted(gap)), why=ended)
+    return Loss(kind, life.pid, life.started, at, reason, cause, gap, successor)
 
 
 def _ended(life: CircusdLife, kills: Mapping[str, int]) -> tuple[str | None, str]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from functools import cache
 from typing import Any, Literal, TypedDict, Union, get_args, get_origin, get_type_hints
 
 PhaseWord = Literal["up", "held", "starting", "leaving"]
@@ -297,6 +298,18 @@ def parse_judgements(told: object) -> dict[int, Judgement]:
     return found
 
 
+def watcher_entry(**known: object) -> WatcherEntry:
+    """Return the entry of a watcher of which only these values are known."""
+    found: WatcherEntry = _check(WatcherEntry)(known)
+    return found
+
+
+def worker_entry(**known: object) -> WorkerEntry:
+    """Return the entry of a worker of which only these values are known."""
+    found: WorkerEntry = _check(WorkerEntry)(known)
+    return found
+
+
 # Checkers: each returns the value, or raises _Misfit. They are made once of the annotations above.
 
 _Check = Callable[[object], Any]
@@ -306,6 +319,7 @@ _LARGEST = 2**63
 _NEUTRAL: dict[Any, Callable[[], Any]] = {str: str, int: int, float: float, bool: bool, list: list, dict: dict}
 
 
+@cache
 def _check(hint: Any) -> _Check:
     """Return what checks a value against the type *hint*."""
     origin, arguments = get_origin(hint), get_args(hint)

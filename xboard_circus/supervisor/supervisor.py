@@ -7,8 +7,9 @@ import dataclasses
 import os
 import signal
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -26,6 +27,7 @@ from xboard_circus.core.worker import Paused
 from xboard_circus.errors import XboardError
 from xboard_circus.host import listeners, procs, runtime
 from xboard_circus.host.oom import OomKills
+from xboard_circus.options.reading import HealthOptions
 from xboard_circus.supervisor import arming, helpers, reconfigure
 from xboard_circus.supervisor.boundary import contained, contained_task
 from xboard_circus.supervisor.bus import commands
@@ -49,6 +51,7 @@ HELPER_GRACE = 2.0
 PAUSE = 1.0
 """A tick that is so much later than it was due: circusd, or the machine, stood still."""
 END_AGAIN = 0.1
+FAILED = object()
 
 
 class Supervisor:
@@ -125,12 +128,10 @@ class Supervisor:
         arbiter = self.arbiter
         patch.install(commands.patches(self))
         patches: list[patch.Patch] = [
-            circus_arbiter.ArbiterStop(arbiter, ordered=self._end_ordered, beside=self._end_beside),
-            circus_arbiter.StartWatcher(arbiter, lambda watcher: helpers.prepare(self, watcher)),
+            circus_arbiter.ArbiterStop(arbiter, ordered=self.lifetime.end_ordered, beside=self._end_beside),
+            circus_arbiter.StartWatcher(arbiter, partial(helpers.prepare, self)),
             circus_arbiter.ReloadFromConfig(
-                arbiter,
-                before=lambda file: reconfigure.before(self, file),
-                after=lambda file: reconfigure.after(self, file),
+                arbiter, before=partial(reconfigure.before, self), after=partial(reconfigure.after, self)
             ),
             circus_arbiter.CloseSockets(arbiter),
             circus_arbiter.ManageQuietly(arbiter),
@@ -155,10 +156,6 @@ class Supervisor:
 
     # The end of circusd
 
-    @contained(None)
-    def _end_ordered(self) -> None:
-        self.lifetime.end_ordered()
-
     def _end_beside(self) -> asyncio.Future[None]:
         """End circusd while another command runs: armed watchers drain at once, the others when the command is over.
 
@@ -181,31 +178,22 @@ class Supervisor:
 
     def marks(self) -> dict[str, str]:
         """Return the environment by which a process is known as one of this instance."""
-        marks = {
+        root = _runtime_root()
+        return {
             "XBOARD_INSTANCE": self.instance,
             "XBOARD_CIRCUSD": str(self.identity),
             "XBOARD_HOME": os.path.dirname(self.config_file),
             "XBOARD_CONFIG": self.config_file,
+            **({"XBOARD_RUNTIME_DIR": root} if root else {}),
         }
-        with suppress(XboardError):
-            marks["XBOARD_RUNTIME_DIR"] = str(runtime.root_path())
-        return marks
 
     # The clockwork
 
-    def run(self, work: Coroutine[Any, Any, object], what: str, on_failure: Callable[[], None] | None = None) -> None:
+    def run(self, work: Awaitable[object], what: str, on_failure: Callable[[], object] = bool) -> None:
         """Run a coroutine beside circusd's own; where it fails, log it and call *on_failure*."""
 
         async def watched() -> None:
-            failed = True
-
-            async def body() -> None:
-                nonlocal failed
-                await work
-                failed = False
-
-            await contained_task(body(), what)
-            if failed and on_failure is not None:
+            if await contained_task(work, what, FAILED) is FAILED:
                 on_failure()
 
         task = self.loop.create_task(watched())
@@ -269,8 +257,7 @@ class Supervisor:
                 del self.armed[name]
                 armed.port.close_for_good()
         known = {watcher.name for watcher in self.arbiter.watchers}
-        for name in set(self.plain) - known:
-            del self.plain[name]
+        self.plain = {name: reason for name, reason in self.plain.items() if name in known}
 
     def _child_ended(self) -> None:
         wait = self._reaped_at + REAP_EVERY - self.clock()
@@ -289,18 +276,17 @@ class Supervisor:
 
         None stands for all that belongs to no watcher of ours: plugins, Circus's helpers, watchers that are no more.
         """
-        found = self._sweeps.get(watcher)
-        if found is None:
-            found = self._sweeps[watcher] = self.loop.create_future()
-            self.run(self._end_orphans(watcher, grace, found), "the sweep of leftovers", lambda: _answer(found, []))
-        return found
+        if watcher not in self._sweeps:
+            work = contained_task(self._end_orphans(watcher, grace), "the sweep of leftovers", list[Holder]())
+            self._sweeps[watcher] = self.loop.create_task(work)
+        return self._sweeps[watcher]
 
-    async def _end_orphans(self, watcher: str | None, grace: float, found: asyncio.Future[list[Holder]]) -> None:
+    async def _end_orphans(self, watcher: str | None, grace: float) -> list[Holder]:
         left = await self.loop.run_in_executor(None, self._orphans, watcher)
         if left:
             logger.warning("xboard: ending what an earlier circusd left behind: %s", ", ".join(named(left)))
             await self.loop.run_in_executor(None, lambda: listeners.stop(left, grace=grace))
-        _answer(found, left)
+        return left
 
     def _orphans(self, watcher: str | None) -> list[Holder]:
         known = {each.name for each in self.arbiter.watchers if not is_helper(each.name)}
@@ -341,12 +327,10 @@ class Supervisor:
     @contained(None)
     def _end_stuck_probers(self) -> None:
         """End a prober that stopped reporting; Circus starts it again. A dead one it notices by itself."""
-        options = [armed.options.health for armed in self.armed.values()]
-        limits = [stale_after(period=each.period, timeout=each.timeout) for each in options]
-        limit = max(limits, default=stale_after(period=0.0, timeout=0.0))
-        for plugin, (sender, at) in list(self.probers.items()):
-            if self.clock() - at <= limit:
-                continue
+        options = [HealthOptions(period=0, timeout=0), *(armed.options.health for armed in self.armed.values())]
+        limit = max(stale_after(period=each.period, timeout=each.timeout) for each in options)
+        silent = {plugin: sender for plugin, (sender, at) in self.probers.items() if self.clock() - at > limit}
+        for plugin, sender in silent.items():
             del self.probers[plugin]
             if any(sender.pid in watcher.processes for watcher in self.arbiter.watchers):
                 logger.warning("xboard: plugin %s (pid %s) has not reported for %.0f s", plugin, sender.pid, limit)
@@ -366,6 +350,7 @@ class Supervisor:
 
     def view(self) -> State:
         """Return what the command `xboard_state` answers."""
+        root = _runtime_root()
         return {
             "circusd": {
                 "pid": self.identity.pid,
@@ -376,7 +361,7 @@ class Supervisor:
                 "stopping": circus_arbiter.is_stopping(self.arbiter),
                 "config_file": self.config_file,
                 "instance": self.instance,
-                "runtime_dir": self._runtime_dir(),
+                "runtime_dir": os.path.join(root, self.instance) if root else "",
                 "lost": self.lifetime.view(),
             },
             "probers": [
@@ -385,12 +370,6 @@ class Supervisor:
             ],
             "watchers": [self._view_of(watcher) for watcher in self.arbiter.watchers],
         }
-
-    def _runtime_dir(self) -> str:
-        try:
-            return str(runtime.root_path() / self.instance)
-        except XboardError:
-            return ""
 
     def _view_of(self, watcher: Any) -> WatcherEntry:
         armed = self.armed.get(watcher.name)
@@ -419,6 +398,13 @@ class Supervisor:
         )
 
 
+def _runtime_root() -> str:
+    """Return the folder of all instances, or "" where it cannot be had."""
+    with suppress(XboardError):
+        return str(runtime.root_path())
+    return ""
+
+
 def withheld_from(watcher: Any) -> list[Any]:
     """Return the Circus sockets that a process of *watcher* must not inherit.
 
@@ -434,8 +420,3 @@ def withheld_from(watcher: Any) -> list[Any]:
         return others
     guarded = supervisor.shared_sockets()
     return [shared for shared in others if shared.name in guarded]
-
-
-def _answer(found: asyncio.Future[list[Holder]], ended: list[Holder]) -> None:
-    if not found.done():
-        found.set_result(ended)

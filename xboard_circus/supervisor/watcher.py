@@ -20,7 +20,7 @@ from xboard_circus.core.reason import with_say
 from xboard_circus.core.sentences import Say
 from xboard_circus.core.state_schema import WatcherEntry
 from xboard_circus.core.verdict import IncidentKeeper
-from xboard_circus.core.worker import ORDERS, Effect, Event, Lost, Order, Ordered, Retired, Signalled, step
+from xboard_circus.core.worker import ORDERS, Effect, LifeEvent, Lost, Order, Ordered, Retired, Signalled, step
 from xboard_circus.errors import XboardError
 from xboard_circus.host import runtime, worker_files
 from xboard_circus.options.reading import WatcherOptions, parse_watcher
@@ -248,7 +248,7 @@ class ArmedWatcher:
 
     # Events of workers
 
-    def happen(self, worker: Worker, event: Event) -> None:
+    def happen(self, worker: Worker, event: LifeEvent) -> None:
         """Let *event* happen to *worker*: the core decides, and what follows from it is done here."""
         worker.life, effects = step(worker.life, event)
         for effect in effects:

@@ -105,18 +105,16 @@ class Requests:
                 _let_be_killed(arbiter, props)
             try:
                 answer = execute(arbiter, props)
-            except ConflictError as error:
-                if name != "stop" or circus_arbiter.is_over(arbiter):
+            except Exception as error:
+                if name != "stop" or not isinstance(error, ConflictError) or circus_arbiter.is_over(arbiter):
                     self._refused(request, error)
                     raise
                 answer = asyncio.ensure_future(_in_its_turn(arbiter, execute, props))
-            except Exception as error:
-                self._refused(request, error)
-                raise
             if isinstance(answer, dict) and answer.get("status") == "error":
                 self._refused(request, MessageError(answer["reason"]))
                 return answer
-            self._begun(request, answer)
+            if request is not None:
+                request.answer = True if answer is None else answer
             if not is_told:
                 self._tell(request)
             return answer
@@ -139,11 +137,6 @@ class Requests:
         # One that met another is tried again by whoever sent it.
         if not isinstance(error, ConflictError):
             self._tell(request, refusal=one_line(str(error)))
-
-    @contained(None)
-    def _begun(self, request: Request | None, answer: Any) -> None:
-        if request is not None:
-            request.answer = answer if answer is not None else True
 
     def _names(self, props: dict[str, Any]) -> frozenset[str] | None:
         if not props.get("name"):

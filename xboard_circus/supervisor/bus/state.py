@@ -17,6 +17,14 @@ if TYPE_CHECKING:
     from xboard_circus.supervisor.watcher import ArmedWatcher
 
 
+WAITS = {
+    HeldBy.PORT: Say.WAITS_FOR_PORT,
+    HeldBy.COOLDOWN: Say.WAITING_COOLING,
+    HeldBy.DELAY: Say.WAITING_PLAINLY,
+    HeldBy.TURN: Say.WAITS_FOR_TURN,
+}
+
+
 def phase_of(armed: ArmedWatcher, worker: Worker) -> Phase:
     """Return how far a worker is in its life; while its watcher stops, every worker leaves."""
     if worker.is_leaving or armed.watcher.is_stopping():
@@ -53,17 +61,8 @@ def reason_of(armed: ArmedWatcher, worker: Worker) -> str:
     """Return why a worker is as it is, "" where nothing is known; the countdown is `next_try_of`'s."""
     if worker.order is not None:
         return worker.order.why
-    match held_by(armed, worker):
-        case None:
-            return worker.life.reason
-        case HeldBy.PORT:
-            return Say.WAITS_FOR_PORT(why=armed.port.reason)
-        case HeldBy.TURN:
-            return Say.WAITS_FOR_TURN()
-        case HeldBy.COOLDOWN:
-            return Say.WAITING_COOLING()
-        case _:
-            return Say.WAITING_PLAINLY()
+    holder = held_by(armed, worker)
+    return worker.life.reason if holder is None else WAITS[holder](why=armed.port.reason)
 
 
 def next_try_of(armed: ArmedWatcher, worker: Worker) -> float | None:
