@@ -96,14 +96,9 @@ def _take_report(armed: ArmedWatcher, worker: Worker, what: Judgement) -> None:
 
 def _replace(supervisor: Supervisor, props: Props) -> Mapping[str, Any]:
     """Replace a worker that is hung or sick, unless the finding is too old to act on, or that an operator names."""
-    admission.replace(
-        _armed(supervisor, props),
-        pid=int(props["pid"]),
-        started=int(props["started"]),
-        kind=str(props["kind"]),
-        probed_at=float(props["probed_at"]),
-        reason=reason_in(props),
-    )
+    armed, process = _armed(supervisor, props), procs.Identity(int(props["pid"]), int(props["started"]))
+    kind, probed_at = str(props["kind"]), float(props["probed_at"])
+    admission.replace(armed, process, kind=kind, probed_at=probed_at, reason=reason_in(props))
     return {}
 
 
