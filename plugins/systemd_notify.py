@@ -125,16 +125,6 @@ class Notifier(Part):
         return True
 
 
-class SystemdNotify(XboardPlugin):
-    """Run the notifier alone in a process."""
-
-    name = "systemd_notify"
-
-    def parts(self) -> list[Part]:
-        """Return the notifier, or nothing where systemd has set no address."""
-        return notifiers_of(self)
-
-
 def notifiers_of(plugin: XboardPlugin) -> list[Part]:
     """Return the notifier of a plugin process where systemd has set an address, else nothing."""
     address = os.environ.get("NOTIFY_SOCKET", "")
@@ -142,6 +132,13 @@ def notifiers_of(plugin: XboardPlugin) -> list[Part]:
         return []
     watchdog = watchdog_seconds(os.environ.get("WATCHDOG_USEC"))
     return [Notifier(plugin.commands, sender_to(address), expected=expected_by, watchdog=watchdog)]
+
+
+class SystemdNotify(XboardPlugin):
+    """Run the notifier alone in a process."""
+
+    name = "systemd_notify"
+    parts = notifiers_of
 
 
 def sender_to(address: str) -> Send:

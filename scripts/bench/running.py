@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.rivals import CHECKOUT, OURS, Rival
-from tests.real.ports import free_port
+from tests.real.free_ports import free_port
 from tests.real.processes import Process, end_marked, marked, process
 
 UNWANTED = ("XBOARD_", "CIRCUS", "BENCH_", "PYTHON", "UVICORN", "GUNICORN", "WEB_CONCURRENCY", "SUPERVISOR")

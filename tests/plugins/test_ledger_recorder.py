@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from plugin_fakes import FakeClock
+from plugin_fakes import FakeCircusd, FakeClock
 
 from xboard_circus.ledger import LedgerError, LedgerStore, LedgerTrouble, Record
 from xboard_circus.plugins._base import BusEvent
@@ -46,8 +46,15 @@ class FakeStore:
         pass
 
 
+def stock_circusd() -> FakeCircusd:
+    """A circusd without an armed watcher, which has no events of ours."""
+    circusd = FakeCircusd()
+    circusd.refuses["xboard_events"] = "unknown command: 'xboard_events'"
+    return circusd
+
+
 def recorder_for(store: Any, **options: Any) -> LedgerRecorder:
-    return LedgerRecorder(store, clock=FakeClock(), wall_clock=lambda: 5.0, **options)
+    return LedgerRecorder(store, commands=stock_circusd(), clock=FakeClock(), wall_clock=lambda: 5.0, **options)
 
 
 def say(recorder: LedgerRecorder, *reasons: str) -> None:
@@ -119,7 +126,7 @@ def test_what_comes_while_a_batch_is_written_is_neither_lost_nor_written_twice()
 def test_it_is_pruned_at_first_and_then_now_and_again() -> None:
     store = FakeStore()
     clock = FakeClock()
-    recorder = LedgerRecorder(store, clock=clock)  # type: ignore[arg-type]
+    recorder = LedgerRecorder(store, commands=stock_circusd(), clock=clock)  # type: ignore[arg-type]
 
     for _ in range(5):
         asyncio.run(recorder.tick())
@@ -163,7 +170,7 @@ def test_a_disk_that_does_not_answer_does_not_hold_up_the_end(monkeypatch: pytes
 @pytest.fixture
 def real(tmp_path: Path) -> Iterator[tuple[LedgerRecorder, LedgerStore]]:
     with closing(LedgerStore(tmp_path / "ledger.db")) as store:
-        yield LedgerRecorder(store), store
+        yield LedgerRecorder(store, commands=stock_circusd()), store
 
 
 def test_a_locked_file_only_delays(real: tuple[LedgerRecorder, LedgerStore]) -> None:
@@ -248,7 +255,7 @@ def test_what_circus_says_without_a_number_is_stored_once_by_two_recorders(tmp_p
     clock = FakeClock()
     with closing(LedgerStore(path)) as one, closing(LedgerStore(path)) as other:
         at = time.time()
-        for recorder in (LedgerRecorder(one, clock=clock), LedgerRecorder(other, clock=clock)):
+        for recorder in [LedgerRecorder(store, commands=stock_circusd(), clock=clock) for store in (one, other)]:
             happen(recorder, "spawn", process_pid=71, time=at)
             happen(recorder, "reap", process_pid=71, time=at + 1, exit_code=0)
             happen(recorder, "stop", time=at + 1)
@@ -264,7 +271,7 @@ def test_what_circus_says_without_a_number_is_stored_once_by_two_recorders(tmp_p
 def test_a_reap_of_which_nobody_tells_more_is_a_record_too() -> None:
     clock = FakeClock()
     store = FakeStore()
-    recorder = LedgerRecorder(store, clock=clock)  # type: ignore[arg-type]
+    recorder = LedgerRecorder(store, commands=stock_circusd(), clock=clock)  # type: ignore[arg-type]
     happen(recorder, "reap", process_pid=71, reason="r0")
 
     asyncio.run(recorder.tick())

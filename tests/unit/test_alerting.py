@@ -8,8 +8,9 @@ import pytest
 from state_views import watcher_view, worker_view
 
 from xboard_circus.core.alerting import Alerting, AlertRules, Severity, Trouble
+from xboard_circus.core.durations import seconds
 from xboard_circus.core.names import CIRCUSD
-from xboard_circus.core.reason import with_say
+from xboard_circus.core.reason import data_of, with_say
 from xboard_circus.core.sentences import Say
 
 GIVEN_UP = (
@@ -62,6 +63,18 @@ def test_what_an_event_opens(event: str, data: dict[str, Any], trouble: Trouble 
     assert [(each.trouble, each.reason, each.opened_at) for each in alerting.open.values()] == (
         [(trouble, "why so", 7)] if trouble else []
     )
+
+
+def test_an_outage_keeps_the_data_of_its_reason() -> None:
+    """Without them the reason of an alert in Chinese is in English."""
+    alerting, why = Alerting(RULES), Say.EXITED(code=3)
+    down = view("starting", last_reason=str.__str__(why), last_reason_say=why.as_data())
+    for now in (0, 11):
+        alerting.observe([down], now)
+
+    reason = alerting.open["web", Trouble.DOWN].reason
+
+    assert data_of(reason) == Say.NONE_UP_FOR_SAYING(held=seconds(11), why=why).as_data()
 
 
 def test_what_is_told_again_is_counted_in_the_same_incident() -> None:

@@ -41,7 +41,7 @@ SPEAKING = sorted(
     ]
 )
 # Told to who starts the page, on a terminal: its settings, tokens and tunnel; and what an ini file's options must be.
-OF_THE_TERMINAL = {"serving.py", "settings.py", "tokens.py", "tunnel.py", "__main__.py"}
+OF_THE_TERMINAL = {"settings.py", "tokens.py", "__main__.py", "circushttpd.py"}
 HANDED_TO = {
     "note_reason",
     "publish",

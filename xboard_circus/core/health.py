@@ -7,7 +7,7 @@ who receives them leaves out those that are under way.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, fields
 from typing import Literal
 
@@ -16,6 +16,9 @@ from xboard_circus.core.sentences import Say
 from xboard_circus.core.states import Health
 
 _LABELS = {Health.SICK: Say.SICK, Health.HUNG: Say.HUNG}
+
+PAUSE = 3
+"""Times `failure_threshold`: the rounds between two replacements while at least half of the workers hang."""
 
 Worker = tuple[int, int]
 """A process: pid and start time. The pid alone may be somebody else's by the next round."""
@@ -28,7 +31,8 @@ class HealthRules:
     Attributes:
         failure_threshold: So many failed checks in a row make a worker hung or sick.
         success_threshold: So many good ones in a row make it well again.
-        max_unavailable: So many sick ones are replaced at once; hung ones serve nothing and don't wait.
+        max_unavailable: So many sick ones are replaced at once; hung ones serve nothing and don't wait, unless at
+            least half of them hang together.
     """
 
     failure_threshold: int = 3
@@ -134,6 +138,9 @@ class WatcherHealth:
     *busy*: that is load, and killing under load makes more of it. Counting starts with the first success, since how
     long a start may take is ruled elsewhere. If two workers and at least half of the watcher's fail their live path
     together, what they depend on is down; new workers would fail alike, so none is replaced and one event says so.
+    If so many hang together, a dependency may block their event loops (a database that does not answer). They are
+    replaced one at a time, with a pause: most get well when it answers again, and a loop that is stuck for good
+    never would.
 
     Pass every worker of the watcher to every round, the ones that didn't answer too: who is left out is forgotten.
     *rules* may be changed at any time.
@@ -154,12 +161,18 @@ class WatcherHealth:
         self._waits = False
         self._failed_together: list[Worker] = []
         self._down_announced = False
+        self._hang_together = False
+        self._tried: Worker | None = None
+        self._pause = 0
 
-    def round(self, observations: Mapping[Worker, Observation]) -> Round:
-        """Judge one round: what was seen of each worker of the watcher."""
+    def round(self, observations: Mapping[Worker, Observation], *, up: Collection[Worker] = ()) -> Round:
+        """Judge one round of observations, one for each worker of the watcher.
+
+        *up* are the workers that circusd knows as up. One of them that hung before its first answer is hung too.
+        """
         self._records = {worker: self._records.get(worker, _Record()) for worker in observations}
         for worker, seen in observations.items():
-            self._count(self._records[worker], seen)
+            self._count(self._records[worker], seen, is_up=worker in up)
         healths = {worker: self._health(self._records[worker], seen) for worker, seen in observations.items()}
         found = {worker: self._found(worker, healths[worker], seen) for worker, seen in observations.items()}
         reasons = {worker: _labelled(healths[worker], why) for worker, why in found.items()}
@@ -187,9 +200,9 @@ class WatcherHealth:
         for record in self._records.values():
             record.forget_counts()
 
-    def _count(self, record: _Record, seen: Observation) -> None:
+    def _count(self, record: _Record, seen: Observation, *, is_up: bool) -> None:
         if not seen.answered:
-            record.unanswered += record.judged
+            record.unanswered += record.judged or is_up
             record.successes = 0
         elif seen.starting:
             record.forget_counts()
@@ -212,10 +225,10 @@ class WatcherHealth:
             record.successes = 0
 
     def _health(self, record: _Record, seen: Observation) -> Health:
-        if not record.judged:
-            return Health.UNKNOWN
         if record.unanswered >= self.rules.failure_threshold:
             return Health.HUNG
+        if not record.judged:
+            return Health.UNKNOWN
         if seen.answered and seen.pool_full:
             return Health.BUSY
         if record.in_trouble:
@@ -251,8 +264,22 @@ class WatcherHealth:
         return [worker for worker, seen in observations.items() if seen.fails_live or worker in self._sick]
 
     def _to_replace(self, healths: Mapping[Worker, Health]) -> list[Worker]:
-        hung = [worker for worker, health in healths.items() if health is Health.HUNG]
-        return hung + ([] if self._down or self._waits else self._sick[: self.rules.max_unavailable])
+        sick = [] if self._down or self._waits else self._sick[: self.rules.max_unavailable]
+        return self._hung_to_replace([w for w, health in healths.items() if health is Health.HUNG]) + sick
+
+    def _hung_to_replace(self, hung: list[Worker]) -> list[Worker]:
+        silent = [record.unanswered > 0 for record in self._records.values() if record.judged]
+        most_are = any(silent) and 2 * sum(silent) >= len(silent)
+        self._hang_together = most_are and (self._hang_together or sum(silent) >= 2)
+        if not self._hang_together:
+            self._tried, self._pause = None, 0
+            return hung
+        if self._tried not in hung:
+            if self._pause > 0 or not hung:
+                self._pause -= self._pause > 0
+                return []
+            self._tried, self._pause = hung[0], PAUSE * self.rules.failure_threshold
+        return [worker for worker in hung if worker == self._tried]
 
     def _announce_down(self, observations: Mapping[Worker, Observation], failing: list[Worker]) -> Iterable[Event]:
         if self._down and not self._down_announced:
@@ -294,11 +321,6 @@ def stale_after(*, period: float, timeout: float) -> float:
 def _labelled(health: Health, why: str) -> str:
     label = _LABELS.get(health)
     return one_line(why if label is None else label(why=why))
-
-
-def silence(count: int, reason: str) -> str:
-    """Return the reason for a worker that has not answered *count* times in a row."""
-    return Say.FOUND(found=Say.FOUND_SILENCE(times=_times(count)), why=reason)
 
 
 def _times(count: int) -> str:

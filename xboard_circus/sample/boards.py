@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 
+from fastapi import HTTPException
+
 log = logging.getLogger("xboard_circus.app.boards")
 
 SCHEMA = """
@@ -27,14 +29,6 @@ CREATE TABLE IF NOT EXISTS boards (
 )
 """
 COLUMNS = "id, name, description, created_time, changed_time"
-
-
-class BoardNotFound(LookupError):
-    """There is no board of this number."""
-
-
-class NameInUse(ValueError):
-    """Another board has this name."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +68,7 @@ class BoardStore:
         return connection
 
     def create(self, *, name: str, description: str) -> Board:
-        """Add a board; raise NameInUse where the name is taken."""
+        """Add a board; HTTPException 409 where the name is taken."""
         now = _utc_now()
         with self._changing() as connection:
             row = connection.execute(
@@ -93,12 +87,12 @@ class BoardStore:
         return boards, total
 
     def get(self, board_id: int) -> Board:
-        """Return one board; raise BoardNotFound."""
+        """Return one board; HTTPException 404 without it."""
         with self._connected() as connection:
             return _get(connection, board_id)
 
     def change(self, board_id: int, *, name: str, description: str) -> Board:
-        """Replace a board's name and description; raise BoardNotFound or NameInUse."""
+        """Replace a board's name and description; HTTPException 404 or 409."""
         with self._changing() as connection:
             connection.execute(
                 "UPDATE boards SET name = ?, description = ?, changed_time = ? WHERE id = ?",
@@ -107,10 +101,10 @@ class BoardStore:
             return _get(connection, board_id)
 
     def delete(self, board_id: int) -> None:
-        """Remove one board; raise BoardNotFound."""
+        """Remove one board; HTTPException 404 without it."""
         with self._changing() as connection:
             if connection.execute("DELETE FROM boards WHERE id = ?", (board_id,)).rowcount == 0:
-                raise BoardNotFound(f"there is no board {board_id}")
+                raise HTTPException(404, f"there is no board {board_id}")
 
     def check_writable(self, *, timeout: float) -> None:
         """Raise sqlite3.Error where the table cannot be read or the write lock not be had within *timeout*."""
@@ -134,7 +128,7 @@ class BoardStore:
             with self._connected() as connection, connection:
                 yield connection
         except sqlite3.IntegrityError as error:
-            raise NameInUse("another board has this name") from error
+            raise HTTPException(409, "another board has this name") from error
 
     def _use_write_ahead_log(self, connection: sqlite3.Connection) -> None:
         """Let readers and a writer work side by side.
@@ -160,7 +154,7 @@ class BoardStore:
 def _get(connection: sqlite3.Connection, board_id: int) -> Board:
     row = connection.execute(f"SELECT {COLUMNS} FROM boards WHERE id = ?", (board_id,)).fetchone()
     if row is None:
-        raise BoardNotFound(f"there is no board {board_id}")
+        raise HTTPException(404, f"there is no board {board_id}")
     return Board(*row)
 
 

@@ -99,22 +99,13 @@ def let_go(descriptors: Collection[int]) -> None:
     os.close(null)
 
 
-def bind_private(surroundings: Surroundings) -> PrivateSocket | None:
-    path = surroundings.file("sock")
-    if path is None:
-        return None
-    private = PrivateSocket(path)
-    private.bind()
-    return private
-
-
 def main() -> None:
     forbid_core_files()
     if sys.stderr is not None:
         faulthandler.enable(all_threads=True)
     config = parse(sys.argv[1:])
     raise_limits()
-    surroundings = Surroundings.read(os.environ)
+    surroundings = Surroundings(os.environ)
     for name in ("XBOARD_SPARE", "XBOARD_WORKER", "XBOARD_LAUNCHER"):
         os.environ.pop(name, None)  # what the app starts is no spare, and does not use our files
     if surroundings.spare and surroundings.folder is None:
@@ -122,13 +113,14 @@ def main() -> None:
             "XBOARD_SPARE without XBOARD_WORKER_DIR and XBOARD_WORKER: this worker could never be ordered to serve"
         )
         sys.exit(STARTUP_FAILURE)
+    path, private = surroundings.file("sock"), None
     try:
-        private = bind_private(surroundings)
+        private = PrivateSocket(path) if path else None
     except OSError as error:
-        log.error("No private socket %s (is XBOARD_RUNTIME_DIR too long?): %s", surroundings.file("sock"), error)
+        log.error("The private socket %s can't be made (is XBOARD_RUNTIME_DIR too long?): %s", path, error)
         if surroundings.spare or surroundings.can_use_folder():
             sys.exit(STARTUP_FAILURE)
-        private = None  # the folder is gone or closed: to serve without probes is better than not to serve
+        # Else the folder is gone or closed: to serve without probes is better than not to serve.
     server = WorkerServer(config, surroundings, private)
     os.register_at_fork(after_in_child=lambda: let_go(server.descriptors()))
     end_with(surroundings.launcher, grace=server.drain_limit + LAST_SECONDS)
