@@ -26,14 +26,14 @@ BY_OPERATOR = "operator"
 """The kind of a replacement that a person asks for; the others are values of `Health`."""
 
 
-def replace(armed: ArmedWatcher, process: Identity, *, kind: str, probed_at: float, reason: str) -> None:
+def replace(armed: ArmedWatcher, who: Identity, *, kind: str, probed_at: float, reason: str) -> None:
     """Replace a worker that the prober found hung or sick, or that an operator wants replaced.
 
     Raises MessageError, which circusd sends back as the answer, where there is a reason not to.
     """
-    worker, now, pid = armed.fleet.find(process.pid, process.started), armed.clock(), process.pid
+    worker, now, pid = armed.fleet.find(who.pid, who.started), armed.clock(), who.pid
     if worker is None:
-        raise MessageError(Say.NO_SUCH_WORKER(watcher=armed.name, pid=pid, started=process.started))
+        raise MessageError(Say.NO_SUCH_WORKER(watcher=armed.name, pid=pid, started=who.started))
     if not armed.is_running():
         raise MessageError(Say.WATCHER_IS(watcher=armed.name, state=state_named(armed.watcher.status())))
     if worker.is_leaving or worker.life.role is Role.RETIRING:
