@@ -166,17 +166,12 @@ class Fleet:
         """Return the highest negative slot that no spare has."""
         return -_first_free(-worker.slot for worker in self.spares())
 
-    def least_serving(self, extra: int, *, oldest: bool) -> list[Worker]:
-        """Return the *extra* ones to do without: those that serve least, among equals the oldest.
-
-        With *oldest* the age alone decides: that is how Circus's own `reload` puts new ones in their place.
-        """
+    def least_serving(self, extra: int) -> list[Worker]:
+        """Return the *extra* ones to do without: those that serve least, among equals the oldest."""
 
         def rank(worker: Worker) -> tuple[int, float]:
             if worker.is_leaving:
                 return 0, worker.spawned_at
-            if oldest:
-                return 1, worker.spawned_at
             if worker.is_held:
                 return 1, worker.spawned_at
             if worker.is_starting:

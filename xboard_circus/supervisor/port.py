@@ -201,6 +201,8 @@ class PortGuard:
         # Without respawn nothing would take the place of the launchers that have to end for it.
         if shared is None or address is None or armed.folder is None or not armed.watcher.respawn:
             return False
+        if armed.watcher.singleton:  # the old one has to be gone before the new one starts
+            return False
         found = await asyncio.get_running_loop().run_in_executor(
             None, handed_over, armed.folder, armed.supervisor.instance, address
         )

@@ -27,7 +27,7 @@ from xboard_circus.core.worker import Paused
 from xboard_circus.errors import XboardError
 from xboard_circus.host import listeners, procs, runtime
 from xboard_circus.host.oom import OomKills
-from xboard_circus.supervisor import arming, helpers, reconfigure
+from xboard_circus.supervisor import arming, circusctl_reload, helpers, reconfigure
 from xboard_circus.supervisor.boundary import contained, contained_task
 from xboard_circus.supervisor.bus import commands
 from xboard_circus.supervisor.bus.journal import Journal
@@ -136,6 +136,7 @@ class Supervisor:
             circus_arbiter.CloseSockets(arbiter),
             circus_arbiter.ManageQuietly(arbiter),
             circus_process.InheritOwnSockets(withheld_from),
+            *circusctl_reload.patches(self),
             *self.requests.patches(),
             *commands.refusals_with_data(arbiter),
             RotateLog(),

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from circus import logger
+from circus.exc import MessageError
 
 from xboard_circus.core.budget import OF_WORKER, RestartBudget, RestartLimits
 from xboard_circus.core.ports import Policy
@@ -32,7 +33,7 @@ from xboard_circus.supervisor.life.spawn import SpawnRequest
 from xboard_circus.supervisor.patches import circus_arbiter, circus_process, circus_watcher, patch
 from xboard_circus.supervisor.patches.hooks import ArmedHooks
 from xboard_circus.supervisor.port import PortGuard
-from xboard_circus.supervisor.replace import recycle, spares
+from xboard_circus.supervisor.replace import recycle, rolling, spares
 from xboard_circus.worker import runs_worker
 
 if TYPE_CHECKING:
@@ -134,6 +135,14 @@ class ArmedWatcher:
     def has_private_socket(self) -> bool:
         """Whether the command is our worker, which reports by itself when it is up."""
         return self.folder is not None and runs_worker(self.watcher.cmd, self.watcher.args)
+
+    def why_alone(self) -> str:
+        """Return why no second worker can start beside the first; "" where one can."""
+        if self.watcher.singleton:
+            return Say.SINGLETON(watcher=self.name)
+        if self.port.is_bound_by_the_server:
+            return Say.BINDS_BY_ITSELF(watcher=self.name, port=self.options.port.port)
+        return ""
 
     @property
     def policy(self) -> Policy:
@@ -244,6 +253,20 @@ class ArmedWatcher:
         """Note a stop; of a watcher that is stopped already Circus tells nobody, and it ends the wish to start it."""
         if self.watcher.is_stopped():
             self.spawns_again_at = None
+
+    def reloads_rolling(self) -> bool:
+        """Return whether a reload replaces the workers; Circus starts a stopped watcher, and may send SIGHUP."""
+        return self.is_running() and not self.watcher.send_hup
+
+    def begin_reload(self) -> bool:
+        """Begin a rolling reload in the place of Circus's own; return whether Circus has nothing left to do."""
+        if not self.reloads_rolling():
+            return False
+        try:
+            rolling.begin(self, by=self.supervisor.requests.asker_of(self.name) or Say.OPERATOR())
+        except MessageError as error:
+            self.note_reason(str(error))
+        return True
 
     # Events of workers
 
@@ -423,7 +446,7 @@ class ArmedWatcher:
 
     async def _end_surplus(self) -> None:
         watcher = self.watcher
-        chosen = self.fleet.least_serving(-self.missing(), oldest="reload" in self._busy)
+        chosen = self.fleet.least_serving(-self.missing())
         todo = [worker for worker in chosen if not worker.is_leaving]
         for worker in todo:
             # It is none of `numprocesses` while it drains: whoever dies meanwhile is replaced at once.

@@ -97,10 +97,8 @@ def _spawn(armed: ArmedWatcher, original: Callable[..., Any], recovery_wid: int 
         return answer
     if gate is not None:
         gate.unlink(missing_ok=True)
-    if "before_spawn" in armed.hooks.refused:
-        return answer  # the user's own hook wants the watcher stopped
     if answer is False:
-        _failed(armed, armed.hooks.raised.get("before_spawn") or circus_watcher.spawn_error(watcher))
+        _failed(armed, circus_watcher.spawn_error(watcher))
         return True
     return answer
 
@@ -153,7 +151,8 @@ def _failed(armed: ArmedWatcher, error: Exception | None) -> None:
         armed.spawns_again_at = now + SHORTAGE_RETRY
         armed.note_reason(Say.SHORT_OF(why=os.strerror(error.errno), wait=exactly(SHORTAGE_RETRY)))
     else:
-        why = Say.NO_LAUNCHER() if error is None else f"{type(error).__name__}: {error}"
+        said_no = armed.hooks.failed.get("before_spawn") or armed.hooks.failed.get("after_spawn")
+        why = said_no or (Say.NO_LAUNCHER() if error is None else f"{type(error).__name__}: {error}")
         verdict = armed.budget.failed(NO_SLOT, now, jitter=random.uniform(-1, 1))
         armed.spawns_again_at = now + max(1.0, verdict.wait)
         armed.last_failure = Say.CANNOT_RUN(why=why)

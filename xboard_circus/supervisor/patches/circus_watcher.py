@@ -29,6 +29,7 @@ class Ours(Protocol):
     async def until_killed(self, killed: Awaitable[None]) -> None: ...
     def stop_begins(self) -> None: ...
     def busy_with(self, what: str) -> Any: ...
+    def begin_reload(self) -> bool: ...
     def environment_replaced(self) -> None: ...
 
 
@@ -173,14 +174,21 @@ class WatcherStart(_OfWatcher):
 
 
 class WatcherReload(_OfWatcher):
-    """Know while Circus reloads this watcher."""
+    """Begin a rolling reload, and let Circus go on meanwhile."""
 
     name = "_reload"
-    without = "Of twice as many workers as wanted, the new ones would be ended as those that serve least."
-    fact = "_reload spawns numprocesses more and lets manage_processes end the surplus."
+    without = "`circusctl reload`, or `set` of a command, with broken code ends every healthy worker and answers ok."
+    fact = "_reload spawns numprocesses more and lets manage_processes end the oldest, ready or not."
 
     def replacement(self, original: Original) -> Original:
-        return _busy(self.ours, "reload", original)
+        def reload(graceful: bool = True, sequential: bool = False) -> Any:
+            if not (graceful and self.ours.begin_reload()):
+                return original(graceful=graceful, sequential=sequential)
+            begun = asyncio.get_running_loop().create_future()
+            begun.set_result(None)
+            return begun
+
+        return reload
 
 
 class SetOpt(_OfWatcher):

@@ -55,8 +55,8 @@ def replace(armed: ArmedWatcher, *, pid: int, started: int, kind: str, probed_at
     wait = armed.budget.wait(worker.slot, now)
     if wait > 0:
         raise MessageError(Say.RESTARTS_USED_UP(wait=seconds(round(wait))))
-    if armed.port.is_bound_by_the_server:
-        # Its successor could not bind the port beside it, so here the old one has to go first.
+    if armed.why_alone():
+        # Its successor cannot start beside it, so here the old one has to go first.
         armed.supervisor.run(_end_sick(armed, worker, Say.SICK(why=reason)), f"the end of {pid}")
         return
     begin(armed, Swap(armed, worker, cause=Cause.UNHEALTHY, by="probe", reason=Say.SICK(why=reason)))
@@ -69,8 +69,8 @@ def _for_operator(armed: ArmedWatcher, worker: Worker, reason: str) -> None:
         raise MessageError(Say.DOES_NOT_SERVE(pid=worker.pid, state=state_named(word)))
     if armed.swaps_in_the_making() or armed.busy:
         raise MessageError(Say.ANOTHER_REPLACED())
-    if armed.port.is_bound_by_the_server:
-        raise MessageError(Say.BINDS_BY_ITSELF(watcher=armed.name))
+    if alone := armed.why_alone():
+        raise MessageError(alone)
     by, told = Say.OPERATOR_BY(by=reason), Say.REPLACEMENT_ASKED_FOR(by=reason)
     begin(armed, Swap(armed, worker, cause=None, by=by, by_operator=True, reason=told))
 

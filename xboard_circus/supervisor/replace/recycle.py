@@ -27,7 +27,7 @@ def look(armed: ArmedWatcher) -> None:
     limits = RecycleLimits(rss=worker.max_rss, requests=worker.max_requests, age=age)
     for each in armed.fleet.counted():
         if each.is_up and (reason := _why(armed, each, limits)) is not None:
-            work = _end if armed.port.is_bound_by_the_server else _replace
+            work = _end if armed.why_alone() else _replace
             armed.supervisor.run(work(armed, each, Say.RECYCLED(why=reason)), f"the recycling of {each.pid}")
             return
 
@@ -47,7 +47,7 @@ def _why(armed: ArmedWatcher, worker: Worker, limits: RecycleLimits) -> str | No
 
 
 async def _end(armed: ArmedWatcher, worker: Worker, reason: str) -> None:
-    """End a worker that binds its port by itself: its successor could not bind it beside this one."""
+    """End a worker beside which its successor cannot start."""
     armed.happen(worker, Ordered(armed.clock(), Order(by="recycle", why=reason), armed.patience))
     await circus_watcher.kill(armed.watcher, worker.process, None)
     armed.keep_up()

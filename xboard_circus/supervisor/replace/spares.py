@@ -85,7 +85,7 @@ async def _ask(path: str) -> bytes:
 
 def fill_up(armed: ArmedWatcher) -> None:
     """Spawn spares until there are as many as `worker.spares` says."""
-    wanted = armed.options.worker.spares if armed.has_private_socket else 0
+    wanted = armed.options.worker.spares if armed.has_private_socket and not armed.watcher.singleton else 0
     for _ in range(wanted - len(armed.fleet.spares())):
         armed.spawn_for(SpawnRequest(spare=True))
 
