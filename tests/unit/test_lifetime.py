@@ -14,7 +14,7 @@ from xboard_circus.core.lost import CircusdLife
 from xboard_circus.host import life, oom, procs, runtime
 from xboard_circus.supervisor.bus.journal import Journal
 from xboard_circus.supervisor.lifetime import SEEN_EVERY, Lifetime
-from xboard_circus.supervisor.patches.circus_arbiter import ArbiterStop
+from xboard_circus.supervisor.patches.circus_arbiter import stop
 from xboard_circus.supervisor.supervisor import Supervisor
 
 INSTANCE = "abc"
@@ -38,7 +38,7 @@ class Bench:
             instance=INSTANCE, identity=own, arbiter=self.arbiter, clock=lambda: self.now, journal=Journal(epoch="e")
         )
         self.lifetime = Lifetime(cast(Supervisor, found), at_exit=lambda *_: None)
-        ArbiterStop(self.arbiter, ordered=self.lifetime.end_ordered, refused=self.lifetime.end_refused).install()
+        stop(self.arbiter, ordered=self.lifetime.end_ordered, refused=self.lifetime.end_refused).install()
 
     def _stop(self) -> str:
         if self.is_busy:

@@ -12,7 +12,8 @@ from circus.commands.errors import MESSAGE_ERROR
 from xboard_circus.core.reason import with_say
 from xboard_circus.supervisor.bus.requests import who
 from xboard_circus.supervisor.patches import circus_arbiter
-from xboard_circus.supervisor.patches.circus_controller import WatchCommand
+from xboard_circus.supervisor.patches.circus_controller import watch_command
+from xboard_circus.supervisor.patches.patch import Patch
 from xboard_circus.supervisor.replace import rolling
 
 if TYPE_CHECKING:
@@ -23,10 +24,10 @@ POLL = 0.05
 Execute = Callable[[Any, dict[str, Any]], Any]
 
 
-def patches(supervisor: Supervisor) -> list[WatchCommand]:
+def patches(supervisor: Supervisor) -> list[Patch]:
     """Return what puts the rolling reload in the place of Circus's own."""
     known = circus_arbiter.commands(supervisor.arbiter)
-    return [WatchCommand(command, partial(run, supervisor)) for name, command in known.items() if name == "reload"]
+    return [watch_command(command, partial(run, supervisor)) for name, command in known.items() if name == "reload"]
 
 
 def run(supervisor: Supervisor, execute: Execute) -> Execute:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import logging
 import os
 import signal
 import time
@@ -36,7 +37,7 @@ from xboard_circus.supervisor.circusd_out import Output
 from xboard_circus.supervisor.life import evidence
 from xboard_circus.supervisor.lifetime import Lifetime
 from xboard_circus.supervisor.patches import circus_arbiter, circus_process, circus_watcher, patch
-from xboard_circus.supervisor.patches.circus_log import RotateLog
+from xboard_circus.supervisor.patches.circus_log import rotate_log
 from xboard_circus.supervisor.port import named
 
 if TYPE_CHECKING:
@@ -124,23 +125,23 @@ class Supervisor:
     def _install(self) -> None:
         """Put ourselves in front of the arbiter. The commands go in on their own: the state answers in any case."""
         arbiter = self.arbiter
-        patch.install(commands.patches(self))
+        patch.install([commands.patch(self)])
         patches: list[patch.Patch] = [
-            circus_arbiter.ArbiterStop(arbiter, ordered=self._end_ordered, refused=self._end_refused),
-            circus_arbiter.StartWatcher(arbiter, lambda watcher: helpers.prepare(self, watcher)),
-            circus_arbiter.ReloadFromConfig(
+            circus_arbiter.stop(arbiter, ordered=self._end_ordered, refused=self._end_refused),
+            circus_arbiter.start_watcher(arbiter, lambda watcher: helpers.prepare(self, watcher)),
+            circus_arbiter.reload_from_config(
                 arbiter,
                 before=lambda file: reconfigure.before(self, file),
                 after=lambda file: reconfigure.after(self, file),
             ),
-            circus_arbiter.CloseSockets(arbiter),
-            circus_arbiter.ManageQuietly(arbiter),
-            circus_process.InheritOwnSockets(withheld_from),
+            circus_arbiter.close_sockets(arbiter),
+            circus_arbiter.manage_quietly(arbiter),
+            circus_process.inherit_own_sockets(arbiter, withheld_from),
             *circusctl_reload.patches(self),
             *self.requests.patches(),
             *commands.refusals_with_data(arbiter),
-            RotateLog(),
-            circus_arbiter.ChildEnded(arbiter, self._child_ended),
+            rotate_log(logging.getLogger()),
+            circus_arbiter.child_ended(arbiter, self._child_ended),
         ]
         try:
             patch.install(patches)

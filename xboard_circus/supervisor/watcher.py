@@ -87,7 +87,7 @@ class ArmedWatcher:
         self.hooks = ArmedHooks(
             dict(watcher.hooks), {"before_stop": self.before_stop, "before_signal": self.before_signal}
         )
-        self._busy: list[str] = []
+        self._busy = 0
         self._drains = 0
         self._gates = 0
         self._was_registered = False
@@ -171,12 +171,11 @@ class ArmedWatcher:
     @property
     def busy(self) -> bool:
         """Whether one of Circus's own coroutines spawns for this watcher; one that waits for a drain does not."""
-        return bool(self._busy) and not self._drains
+        return self._busy > 0 and not self._drains
 
-    def busy_with(self, what: str) -> Callable[[], None]:
-        """Note that Circus begins *what*; call what is returned when it is over."""
-        self._busy.append(what)
-        return lambda: self._busy.remove(what)
+    def busy_by(self, change: int) -> None:
+        """Note that a coroutine of Circus's begins (1) or is over (-1)."""
+        self._busy += change
 
     def swaps_in_the_making(self) -> list[Swap]:
         """Return the replacements whose new worker has not taken over yet; a drain holds nothing up."""
@@ -205,9 +204,6 @@ class ArmedWatcher:
             options=self.options,
             marks=self.supervisor.marks(),
         )
-
-    def environment_replaced(self) -> None:
-        self.give_environment()
 
     def before_start(self) -> None:
         """Keep the last words of the workers, and clean and bind the port in our own time."""

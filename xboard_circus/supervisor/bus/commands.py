@@ -17,7 +17,8 @@ from xboard_circus.core.worker import Judged
 from xboard_circus.host import procs
 from xboard_circus.supervisor.bus.requests import who
 from xboard_circus.supervisor.patches import circus_arbiter
-from xboard_circus.supervisor.patches.circus_controller import AddCommand, WatchCommand
+from xboard_circus.supervisor.patches.circus_controller import add_commands, watch_command
+from xboard_circus.supervisor.patches.patch import Patch
 from xboard_circus.supervisor.replace import admission, rolling
 
 if TYPE_CHECKING:
@@ -32,23 +33,21 @@ PROBE_EVIDENCE = ("ok", "health", "latency", "status", "body")
 EVENTS_FROM_OUTSIDE = frozenset({"unhealthy", "recovered", "restart", "cooldown"})
 
 
-def patches(supervisor: Supervisor) -> list[AddCommand]:
+def patch(supervisor: Supervisor) -> Patch:
     """Return our commands, to be put into a controller that runs already."""
-    found = []
-    for kind in (StateCommand, ReportCommand, ReplaceCommand, ReloadCommand, RetryCommand, EventCommand, EventsCommand):
-        command = kind()
+    ours = [kind() for kind in _Ours.__subclasses__()]
+    for command in ours:
         command._supervisor = supervisor
-        found.append(AddCommand(supervisor.arbiter, command))
-    return found
+    return add_commands(supervisor.arbiter, ours)
 
 
-def refusals_with_data(arbiter: Any) -> list[WatchCommand]:
+def refusals_with_data(arbiter: Any) -> list[Patch]:
     """Return what lets each command of ours answer a refusal with its data; Circus itself would send the text alone.
 
     To be put in after `Requests`, which has to see the exception.
     """
     known = circus_arbiter.commands(arbiter)
-    return [WatchCommand(command, _with_data) for command in known.values() if isinstance(command, _Ours)]
+    return [watch_command(command, _with_data) for command in known.values() if isinstance(command, _Ours)]
 
 
 def _with_data(execute: Callable[..., dict[str, Any]]) -> Callable[..., dict[str, Any]]:

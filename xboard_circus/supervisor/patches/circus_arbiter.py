@@ -15,103 +15,82 @@ from circus.config import get_config
 from circus.exc import ConflictError
 
 from xboard_circus.host import listeners
-from xboard_circus.supervisor.patches.patch import Original, Patch
+from xboard_circus.supervisor.patches.patch import Original, Patch, replaces
 
 PATIENCE = 5.0
 POLL = 0.01
 
 
-class ArbiterStop(Patch):
-    """Note a stop request to circusd, and end circusd once the running command is over."""
+@replaces("Arbiter.stop")
+def stop(original: Original, _: object, *, ordered: Callable[[], None], refused: Callable[[], None]) -> Original:
+    """Note a stop request to circusd, and end circusd once the running command is over.
 
-    of = "Arbiter"
-    name = "stop"
-    without = "A SIGTERM that meets a `restart` is dropped: circusd serves on until its service manager kills it."
-    fact = "Every exclusive command refuses `stop` with a ConflictError, and a signal is not repeated."
+    Without it: A SIGTERM that meets a `restart` is dropped: circusd serves on until its service manager kills it.
+    Fact: Every exclusive command refuses `stop` with a ConflictError, and a signal is not repeated.
+    """
 
-    def __init__(self, arbiter: Any, *, ordered: Callable[[], None], refused: Callable[[], None]) -> None:
-        super().__init__(arbiter)
-        self._ordered = ordered
-        self._refused = refused
+    def stop(*args: Any, **kwargs: Any) -> Any:
+        try:
+            answer = original(*args, **kwargs)
+        except ConflictError:
+            refused()
+            raise
+        ordered()
+        return answer
 
-    def replacement(self, original: Original) -> Original:
-        def stop(*args: Any, **kwargs: Any) -> Any:
-            try:
-                answer = original(*args, **kwargs)
-            except ConflictError:
-                self._refused()
-                raise
-            self._ordered()
-            return answer
-
-        return stop
+    return stop
 
 
-class StartWatcher(Patch):
-    """Prepare plugins and Circus's own helpers that `reloadconfig` makes anew."""
+@replaces("Arbiter.start_watcher")
+def start_watcher(original: Original, _: object, prepare: Callable[[Any], None]) -> Original:
+    """Prepare plugins and Circus's own helpers that `reloadconfig` makes anew.
 
-    of = "Arbiter"
-    name = "start_watcher"
-    without = "A plugin that `reloadconfig` starts carries no marks, and cannot run below a path with a blank."
-    fact = "Circus starts it in the same breath in which it makes it."
+    Without it: A plugin that `reloadconfig` starts carries no marks, and cannot run below a path with a blank.
+    Fact: Circus starts it in the same breath in which it makes it.
+    """
 
-    def __init__(self, arbiter: Any, prepare: Callable[[Any], None]) -> None:
-        super().__init__(arbiter)
-        self._prepare = prepare
+    def start_watcher(watcher: Any) -> Any:
+        prepare(watcher)
+        return original(watcher)
 
-    def replacement(self, original: Original) -> Original:
-        def start_watcher(watcher: Any) -> Any:
-            self._prepare(watcher)
-            return original(watcher)
-
-        return start_watcher
+    return start_watcher
 
 
-class ReloadFromConfig(Patch):
-    """Judge a changed file before anything is touched."""
+@replaces("Arbiter.reload_from_config")
+def reload_from_config(
+    original: Original, _: object, *, before: Callable[[str | None], None], after: Callable[[str | None], None]
+) -> Original:
+    """Judge a changed file before anything is touched.
 
-    of = "Arbiter"
-    name = "reload_from_config"
-    without = (
-        "A changed [circus] stops and starts every worker; a changed [socket:...] listens, but no process accepts."
-    )
-    fact = "Circus deletes and adds what differs from the file of its boot, whatever the new file says."
+    Without it: A changed [circus] stops and starts every worker; a changed [socket:...] listens, but no process
+    accepts.
+    Fact: Circus deletes and adds what differs from the file of its boot, whatever the new file says.
+    """
 
-    def __init__(
-        self, arbiter: Any, *, before: Callable[[str | None], None], after: Callable[[str | None], None]
-    ) -> None:
-        super().__init__(arbiter)
-        self._before = before
-        self._after = after
+    def reload_from_config(config_file: str | None = None, inside_circusd: bool = False) -> Any:
+        before(config_file)
+        future = original(config_file, inside_circusd)
+        future.add_done_callback(lambda done: None if done.exception() else after(config_file))
+        return future
 
-    def replacement(self, original: Original) -> Original:
-        def reload_from_config(config_file: str | None = None, inside_circusd: bool = False) -> Any:
-            self._before(config_file)
-            future = original(config_file, inside_circusd)
-            future.add_done_callback(lambda done: None if done.exception() else self._after(config_file))
-            return future
-
-        return reload_from_config
+    return reload_from_config
 
 
-class CloseSockets(Patch):
-    """Let an arbiter that is to have a successor in this process wait until its endpoints are free."""
+@replaces("Arbiter.stop_controller_and_close_sockets")
+def close_sockets(original: Original, arbiter: Any) -> Original:
+    """Let an arbiter that is to have a successor in this process wait until its endpoints are free.
 
-    of = "Arbiter"
-    name = "stop_controller_and_close_sockets"
-    without = "`circusctl restart` without a name: in one of four restarts circusd lives on without workers."
-    fact = "ZeroMQ lets go of an address in a thread of its own, a moment after Circus has closed its sockets."
+    Without it: `circusctl restart` without a name: in one of four restarts circusd lives on without workers.
+    Fact: ZeroMQ lets go of an address in a thread of its own, a moment after Circus has closed its sockets.
+    """
 
-    def replacement(self, original: Original) -> Original:
-        arbiter = self._target
+    def stop_controller_and_close_sockets() -> None:
+        original()
+        if arbiter._restarting:
+            for endpoint in (arbiter.endpoint, arbiter.pubsub_endpoint):
+                wait_until_free(endpoint)
 
-        def stop_controller_and_close_sockets() -> None:
-            original()
-            if arbiter._restarting:
-                for endpoint in (arbiter.endpoint, arbiter.pubsub_endpoint):
-                    wait_until_free(endpoint)
-
-        return stop_controller_and_close_sockets
+    return stop_controller_and_close_sockets
 
 
 def wait_until_free(endpoint: str) -> None:
@@ -128,53 +107,54 @@ def wait_until_free(endpoint: str) -> None:
         time.sleep(POLL)
 
 
-class ManageQuietly(Patch):
-    """Skip Circus's periodic look while another command runs."""
-
-    of = "PeriodicCallback"
-    name = "callback"
-    without = "A ConflictError with its traceback for nearly every operator command buries our own lines in the log."
-    fact = "The periodic call runs into the lock of every exclusive command that takes longer than check_delay."
-
-    def __init__(self, arbiter: Any) -> None:
-        super().__init__(arbiter.ctrl.caller)
-        self._arbiter = arbiter
+class _IfThere(Patch):
+    """A patch of what Circus may do without: with check_delay = -1 there is no periodic call at all."""
 
     def missing(self) -> str:
-        # check_delay = -1 has no periodic call at all
         return "" if self._target is None else super().missing()
 
     def install(self) -> None:
         if self._target is not None:
             super().install()
 
-    def replacement(self, original: Original) -> Original:
-        async def manage_watchers() -> None:
-            if running_command(self._arbiter) is None and not self._arbiter._restarting:
-                await original()
 
-        return manage_watchers
+@replaces("PeriodicCallback.callback", at=lambda arbiter: arbiter.ctrl.caller, by=_IfThere)
+def manage_quietly(original: Original, arbiter: Any) -> Original:
+    """Skip Circus's periodic look while another command runs.
+
+    Without it: A ConflictError with its traceback for nearly every operator command buries our own lines in the log.
+    Fact: The periodic call runs into the lock of every exclusive command that takes longer than check_delay.
+    """
+
+    async def manage_watchers() -> None:
+        if running_command(arbiter) is None and not arbiter._restarting:
+            await original()
+
+    return manage_watchers
 
 
-class ChildEnded(Patch):
-    """Notice the end of a child in the tick in which it happens."""
+class _OnSignal(Patch):
+    """A handler of SIGCHLD in the arbiter's loop.
 
-    of = "Arbiter"
-    name = "loop"
-    without = "A dead worker is noticed at the next check_delay, 5 s by default."
-    fact = "Circus has no SIGCHLD handler."
-
-    def __init__(self, arbiter: Any, ended: Callable[[], None]) -> None:
-        super().__init__(arbiter)
-        self._ended = ended
+    Not signal.signal: a Python-level handler runs in the middle of anything, and an exception in it would count as a
+    failed hook of whatever runs.
+    """
 
     def install(self) -> None:
-        # Not signal.signal: a Python-level handler runs in the middle of anything, and an exception in it would count
-        # as a failed hook of whatever runs.
-        event_loop(self._target).add_signal_handler(signal.SIGCHLD, self._ended)
+        event_loop(self._target).add_signal_handler(signal.SIGCHLD, self.make(None))
 
     def undo(self) -> None:
         event_loop(self._target).remove_signal_handler(signal.SIGCHLD)
+
+
+@replaces("Arbiter.loop", by=_OnSignal)
+def child_ended(_: object, arbiter: Any, ended: Callable[[], None]) -> Callable[[], None]:
+    """Notice the end of a child in the tick in which it happens.
+
+    Without it: A dead worker is noticed at the next check_delay, 5 s by default.
+    Fact: Circus has no SIGCHLD handler.
+    """
+    return ended
 
 
 # What we read of an arbiter beside its methods

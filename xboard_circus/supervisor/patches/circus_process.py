@@ -13,7 +13,7 @@ import psutil
 from circus import logger
 from circus.process import Process
 
-from xboard_circus.supervisor.patches.patch import Original, Patch
+from xboard_circus.supervisor.patches.patch import Original, replaces
 
 _NAMED = re.compile(r"circus\.sockets\.([\w.-]+)", re.IGNORECASE)
 
@@ -108,31 +108,24 @@ def sockets_named(watcher: Any) -> list[str]:
     return [name.lower() for name in _NAMED.findall(" ".join(map(str, words)))]
 
 
-class InheritOwnSockets(Patch):
+@replaces("Process.spawn", at=lambda _: Process)
+def inherit_own_sockets(original: Original, _: object, withheld: Callable[[Any], list[Any]]) -> Original:
     """Let each process inherit the sockets that are its own, and no listener of another watcher.
 
-    On the class: a watcher that `circusctl add` brings, or the file anew, is nothing that we hear of before it starts.
+    Without it: A worker holds the listener of another watcher: after that one's stop, connections to it hang.
+    Fact: With use_sockets, Circus passes every socket of circusd's to every process, that of a watcher that
+    `circusctl add` brings too, which nobody hears of before it starts.
     """
 
-    of = "Process"
-    name = "spawn"
-    without = "A worker holds the listener of another watcher: after that one's stop, connections to it hang."
-    fact = "With use_sockets, Circus passes every socket of circusd's to every process."
+    def spawn(process: Any) -> Any:
+        try:
+            with withheld_meanwhile(withheld(process.watcher)):
+                return original(process)
+        except OSError as error:
+            process.watcher.xboard_spawn_error = error
+            raise
 
-    def __init__(self, withheld: Callable[[Any], list[Any]]) -> None:
-        super().__init__(Process)
-        self._withheld = withheld
-
-    def replacement(self, original: Original) -> Original:
-        def spawn(process: Any) -> Any:
-            try:
-                with withheld_meanwhile(self._withheld(process.watcher)):
-                    return original(process)
-            except OSError as error:
-                process.watcher.xboard_spawn_error = error
-                raise
-
-        return spawn
+    return spawn
 
 
 @contextlib.contextmanager

@@ -15,7 +15,7 @@ from psutil import NoSuchProcess
 from xboard_circus.options.reading import is_ours
 from xboard_circus.supervisor.patches import circus_process
 from xboard_circus.supervisor.patches.hooks import ArmedHooks
-from xboard_circus.supervisor.patches.patch import Original, Patch
+from xboard_circus.supervisor.patches.patch import Original, Patch, replaces
 
 
 class Ours(Protocol):
@@ -28,41 +28,22 @@ class Ours(Protocol):
     async def manage(self) -> None: ...
     async def until_killed(self, killed: Awaitable[None]) -> None: ...
     def stop_begins(self) -> None: ...
-    def busy_with(self, what: str) -> Any: ...
+    def busy_by(self, change: int) -> None: ...
     def begin_reload(self) -> bool: ...
-    def environment_replaced(self) -> None: ...
+    def give_environment(self) -> None: ...
 
 
-class _OfWatcher(Patch):
-    of = "Watcher"
+@replaces("Watcher.hooks")
+def hooks(_: object, watcher: Any, ours: Ours) -> ArmedHooks:
+    """Run the user's hooks, with ours behind them.
 
-    def __init__(self, watcher: Any, ours: Ours) -> None:
-        super().__init__(watcher)
-        self.watcher = watcher
-        self.ours = ours
-
-
-class Hooks(_OfWatcher):
-    """The user's hooks, with ours behind them."""
-
-    name = "hooks"
-    without = "We would not see a stop or a signal before it happens, or would replace the user's own hook."
-    fact = "call_hook looks each name up in this dict at each call."
-
-    def replacement(self, original: Any) -> Any:
-        return self.ours.hooks
+    Without it: We would not see a stop or a signal before it happens, or would replace the user's own hook.
+    Fact: call_hook looks each name up in this dict at each call.
+    """
+    return ours.hooks
 
 
-class Processes(_OfWatcher):
-    """A watcher's processes, which may be taken out twice."""
-
-    name = "processes"
-    without = "`reload` and `decr` end in a KeyError and never answer."
-    fact = "Circus pops what it has killed without a look; with prompt reaping it often is gone by then."
-
-    def replacement(self, original: Any) -> Any:
-        return _Tolerant(original)
-
+class _KeepsKnown(Patch):
     def undo(self) -> None:
         """Take it off. What was spawned meanwhile stays known to Circus, and what ended is not there again."""
         known = dict(self._target.processes)
@@ -78,188 +59,187 @@ class _Tolerant(dict[int, Any]):
         return super().pop(pid, default)
 
 
-class SpawnProcess(_OfWatcher):
-    """Spawn behind the launcher and the gate; no exception leaves it."""
+@replaces("Watcher.processes", by=_KeepsKnown)
+def processes(original: dict[int, Any], watcher: Any, ours: Ours) -> dict[int, Any]:
+    """Let a watcher's processes be taken out twice.
 
-    name = "spawn_process"
-    without = "A program that is missing for a moment stops the whole watcher, healthy workers too."
-    fact = "After max_retry failed forks Circus stops the watcher; a failing preexec ends start_watchers."
-
-    def replacement(self, original: Original) -> Original:
-        return lambda recovery_wid=None: self.ours.spawn(original, recovery_wid)
-
-
-class ReapProcess(_OfWatcher):
-    """Leave a live process alone, and count each end."""
-
-    name = "reap_process"
-    without = "circusd freezes for good when `stop` meets a process that is being killed; ends go uncounted."
-    fact = "reap_process waits for a live pid in a busy loop; after_reap misses up to a third of the ends."
-
-    def replacement(self, original: Original) -> Original:
-        return lambda pid, status=None: self.ours.reap(original, pid, status)
+    Without it: `reload` and `decr` end in a KeyError and never answer.
+    Fact: Circus pops what it has killed without a look; with prompt reaping it often is gone by then.
+    """
+    return _Tolerant(original)
 
 
-class ManageProcesses(_OfWatcher):
-    """Keep up the number of serving workers, and end those that serve least when there are too many."""
+@replaces("Watcher.spawn_process")
+def spawn_process(original: Original, watcher: Any, ours: Ours) -> Original:
+    """Spawn behind the launcher and the gate; no exception leaves it.
 
-    name = "manage_processes"
-    without = "Fewer workers wanted: the healthy one is killed and the one that waits is kept."
-    fact = "Circus kills the oldest, counts spares and retiring workers as serving, and drops dead ones unseen."
-
-    def replacement(self, original: Original) -> Original:
-        def manage_processes() -> Any:
-            return asyncio.ensure_future(self.ours.manage())
-
-        return manage_processes
+    Without it: A program that is missing for a moment stops the whole watcher, healthy workers too.
+    Fact: After max_retry failed forks Circus stops the watcher; a failing preexec ends start_watchers.
+    """
+    return lambda recovery_wid=None: ours.spawn(original, recovery_wid)
 
 
-class KillProcesses(_OfWatcher):
-    """Answer a stop when what got SIGKILL is really dead."""
+@replaces("Watcher.reap_process")
+def reap_process(original: Original, watcher: Any, ours: Ours) -> Original:
+    """Leave a live process alone, and count each end.
 
-    name = "kill_processes"
-    without = "`stop` answers while processes that it has killed are still listed and hold the port."
-    fact = "Circus sends SIGKILL and does not wait."
-
-    def replacement(self, original: Original) -> Original:
-        return lambda *args, **kwargs: self.ours.until_killed(original(*args, **kwargs))
-
-
-class SendSignalProcess(_OfWatcher):
-    """Send Circus's last SIGKILL to a worker and its session, not to what the app has detached."""
-
-    name = "send_signal_process"
-    without = "A stop that has to kill ends the jobs that the app has given a session of their own."
-    fact = "At graceful_timeout Circus sends SIGKILL to all processes below the worker."
-
-    def replacement(self, original: Original) -> Original:
-        def send_signal_process(process: Any, signum: int, recursive: bool = False) -> None:
-            if not recursive:
-                original(process, signum, recursive)
-                return
-            below = circus_process.children(process)
-            self.watcher.send_signal(process.pid, signum)
-            notify(self.watcher, "kill", {"process_pid": process.pid, "time": time.time()})
-            for child in below:
-                with suppress(NoSuchProcess):
-                    child.send_signal(signum)
-
-        return send_signal_process
+    Without it: circusd freezes for good when `stop` meets a process that is being killed; ends go uncounted.
+    Fact: reap_process waits for a live pid in a busy loop; after_reap misses up to a third of the ends.
+    """
+    return lambda pid, status=None: ours.reap(original, pid, status)
 
 
-class WatcherStop(_OfWatcher):
-    """Know of each stop, that of a stopped watcher too."""
+@replaces("Watcher.manage_processes")
+def manage_processes(original: Original, watcher: Any, ours: Ours) -> Original:
+    """Keep up the number of serving workers, and end those that serve least when there are too many.
 
-    name = "_stop"
-    without = "A spawn of ours in the middle of a stop is one too many; a stop of a watcher that waits goes unseen."
-    fact = "Circus calls no hook and publishes nothing for a watcher that is stopped already."
-
-    def replacement(self, original: Original) -> Original:
-        def stop(close_output_streams: bool = False) -> Any:
-            self.ours.stop_begins()
-            return original(close_output_streams)
-
-        return _busy(self.ours, "stop", stop)
+    Without it: Fewer workers wanted: the healthy one is killed and the one that waits is kept.
+    Fact: Circus kills the oldest, counts spares and retiring workers as serving, and drops dead ones unseen.
+    """
+    return lambda: asyncio.ensure_future(ours.manage())
 
 
-class WatcherStart(_OfWatcher):
-    """Know while Circus starts this watcher."""
+@replaces("Watcher.kill_processes")
+def kill_processes(original: Original, watcher: Any, ours: Ours) -> Original:
+    """Answer a stop when what got SIGKILL is really dead.
 
-    name = "_start"
-    without = "A spawn of ours in the middle of a start is one worker too many."
-    fact = "_start spawns one by one with pauses in between."
-
-    def replacement(self, original: Original) -> Original:
-        return _busy(self.ours, "start", original)
-
-
-class WatcherReload(_OfWatcher):
-    """Begin a rolling reload, and let Circus go on meanwhile."""
-
-    name = "_reload"
-    without = "`circusctl reload`, or `set` of a command, with broken code ends every healthy worker and answers ok."
-    fact = "_reload spawns numprocesses more and lets manage_processes end the oldest, ready or not."
-
-    def replacement(self, original: Original) -> Original:
-        def reload(graceful: bool = True, sequential: bool = False) -> Any:
-            if not (graceful and self.ours.begin_reload()):
-                return original(graceful=graceful, sequential=sequential)
-            begun = asyncio.get_running_loop().create_future()
-            begun.set_result(None)
-            return begun
-
-        return reload
+    Without it: `stop` answers while processes that it has killed are still listed and hold the port.
+    Fact: Circus sends SIGKILL and does not wait.
+    """
+    return lambda *args, **kwargs: ours.until_killed(original(*args, **kwargs))
 
 
-class SetOpt(_OfWatcher):
-    """Keep our part of the environment when an operator sets another one."""
+@replaces("Watcher.send_signal_process")
+def send_signal_process(original: Original, watcher: Any, ours: Ours) -> Original:
+    """Send Circus's last SIGKILL to a worker and its session, not to what the app has detached.
 
-    name = "set_opt"
-    without = "`circusctl set NAME env ...`: program not found, all workers cooling down."
-    fact = "set_opt replaces the whole environment; only before_start would add our part again."
+    Without it: A stop that has to kill ends the jobs that the app has given a session of their own.
+    Fact: At graceful_timeout Circus sends SIGKILL to all processes below the worker.
+    """
 
-    def replacement(self, original: Original) -> Original:
-        def set_opt(key: str, value: Any) -> Any:
-            answer = original(key, value)
-            if key == "env":
-                self.ours.environment_replaced()
-            return answer
+    def send_signal_process(process: Any, signum: int, recursive: bool = False) -> None:
+        if not recursive:
+            original(process, signum, recursive)
+            return
+        below = circus_process.children(process)
+        watcher.send_signal(process.pid, signum)
+        notify(watcher, "kill", {"process_pid": process.pid, "time": time.time()})
+        for child in below:
+            with suppress(NoSuchProcess):
+                child.send_signal(signum)
 
-        return set_opt
+    return send_signal_process
+
+
+@replaces("Watcher._stop")
+def watcher_stop(original: Original, watcher: Any, ours: Ours) -> Original:
+    """Know of each stop, that of a stopped watcher too.
+
+    Without it: A spawn of ours in the middle of a stop is one too many; a stop of a watcher that waits goes unseen.
+    Fact: Circus calls no hook and publishes nothing for a watcher that is stopped already.
+    """
+
+    def stop(close_output_streams: bool = False) -> Any:
+        ours.stop_begins()
+        return original(close_output_streams)
+
+    return _busy(ours, stop)
+
+
+@replaces("Watcher._start")
+def watcher_start(original: Original, watcher: Any, ours: Ours) -> Original:
+    """Know while Circus starts this watcher.
+
+    Without it: A spawn of ours in the middle of a start is one worker too many.
+    Fact: _start spawns one by one with pauses in between.
+    """
+    return _busy(ours, original)
+
+
+@replaces("Watcher._reload")
+def watcher_reload(original: Original, watcher: Any, ours: Ours) -> Original:
+    """Begin a rolling reload, and let Circus go on meanwhile.
+
+    Without it: `circusctl reload`, or `set` of a command, with broken code ends every healthy worker and answers ok.
+    Fact: _reload spawns numprocesses more and lets manage_processes end the oldest, ready or not.
+    """
+
+    def reload(graceful: bool = True, sequential: bool = False) -> Any:
+        if not (graceful and ours.begin_reload()):
+            return original(graceful=graceful, sequential=sequential)
+        begun = asyncio.get_running_loop().create_future()
+        begun.set_result(None)
+        return begun
+
+    return reload
+
+
+@replaces("Watcher.set_opt")
+def set_opt(original: Original, watcher: Any, ours: Ours) -> Original:
+    """Keep our part of the environment when an operator sets another one.
+
+    Without it: `circusctl set NAME env ...`: program not found, all workers cooling down.
+    Fact: set_opt replaces the whole environment; only before_start would add our part again.
+    """
+
+    def set_opt(key: str, value: Any) -> Any:
+        answer = original(key, value)
+        if key == "env":
+            ours.give_environment()
+        return answer
+
+    return set_opt
+
+
+OF_WATCHER = (
+    hooks,
+    processes,
+    spawn_process,
+    reap_process,
+    manage_processes,
+    kill_processes,
+    send_signal_process,
+    watcher_stop,
+    watcher_start,
+    watcher_reload,
+    set_opt,
+)
 
 
 def patches_of(watcher: Any, ours: Ours) -> list[Patch]:
     """Return the patches of one armed watcher."""
-    kinds: list[type[_OfWatcher]] = [
-        Hooks,
-        Processes,
-        SpawnProcess,
-        ReapProcess,
-        ManageProcesses,
-        KillProcesses,
-        SendSignalProcess,
-        WatcherStop,
-        WatcherStart,
-        WatcherReload,
-        SetOpt,
-    ]
-    return [kind(watcher, ours) for kind in kinds]
+    return [kind(watcher, ours) for kind in OF_WATCHER]
 
 
-def _busy(ours: Ours, what: str, coroutine: Callable[..., Any]) -> Callable[..., Any]:
+def _busy(ours: Ours, coroutine: Callable[..., Any]) -> Callable[..., Any]:
     """Note that Circus is at work on this watcher until *coroutine* is done."""
 
     def run(*args: Any, **kwargs: Any) -> Any:
-        done = ours.busy_with(what)
+        ours.busy_by(1)
         try:
             future = coroutine(*args, **kwargs)
         except BaseException:
-            done()
+            ours.busy_by(-1)
             raise
-        future.add_done_callback(lambda _: done())
+        future.add_done_callback(lambda _: ours.busy_by(-1))
         return future
 
     return run
 
 
-class StopLast(Patch):
-    """Stop a plugin of ours when all workers are gone, so that the last ends are recorded."""
+@replaces("Watcher._stop")
+def stop_last(original: Original, _: object, until_workers_are_gone: Callable[[], Awaitable[None]]) -> Original:
+    """Stop a plugin of ours when all workers are gone, so that the last ends are recorded.
 
-    of = "Watcher"
-    name = "_stop"
-    without = "The ends of workers that drain at a stop are never recorded."
-    fact = "Circus stops everything at once; a recorder would be gone long before a worker that drains."
+    Without it: The ends of workers that drain at a stop are never recorded.
+    Fact: Circus stops everything at once; a recorder would be gone long before a worker that drains.
+    """
 
-    def __init__(self, watcher: Any, until_workers_are_gone: Callable[[], Awaitable[None]]) -> None:
-        super().__init__(watcher)
-        self._until_gone = until_workers_are_gone
+    async def later(close_output_streams: bool) -> None:
+        await until_workers_are_gone()
+        await original(close_output_streams)
 
-    def replacement(self, original: Original) -> Original:
-        async def later(close_output_streams: bool) -> None:
-            await self._until_gone()
-            await original(close_output_streams)
-
-        return lambda close_output_streams=False: asyncio.ensure_future(later(close_output_streams))
+    return lambda close_output_streams=False: asyncio.ensure_future(later(close_output_streams))
 
 
 # What we read and write of a watcher beside its methods
