@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import itertools
 import json
 import random
 import signal
@@ -10,6 +12,7 @@ import socket
 import threading
 import time
 from collections import deque
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -322,3 +325,35 @@ def test_a_server_that_binds_by_itself_is_refused_with_what_to_do(tmp_path: Path
 
         assert (result.returncode, "`xboard-circus restart web`" in result.stderr) == (1, True), result.stderr
         assert c.ready() == before
+
+
+def test_a_reload_with_websockets_does_not_wait_for_the_drain_limit(tmp_path: Path) -> None:
+    """Given 20 WebSockets on one worker, when it is reloaded, then all are closed with 1012 over
+    `worker.websocket_spread`, in several steps, and the old worker is gone long before the drain limit."""
+    connect = pytest.importorskip("websockets.sync.client").connect
+    closed_by_server = pytest.importorskip("websockets.exceptions").ConnectionClosed
+    web = Watcher(
+        app="streams_app:app",
+        arguments="--ws auto --timeout-graceful-shutdown 60",
+        numprocesses=1,
+        options={**READY, "graceful_timeout": 70, "worker.websocket_spread": 2},
+    )
+    with circusd(tmp_path, watchers=[web]) as c, contextlib.ExitStack() as opened, ThreadPoolExecutor(20) as pool:
+        (old,) = c.wait_ready()
+        clients = [opened.enter_context(connect(f"ws://127.0.0.1:{web.port}/ws")) for _ in range(20)]
+
+        def heard(client: Any) -> tuple[float, int | None]:
+            with contextlib.suppress(closed_by_server):
+                client.recv(timeout=60)
+            return time.monotonic(), client.close_code
+
+        closed = [pool.submit(heard, client) for client in clients]
+        began = time.monotonic()
+        result = c.run_cli("reload", "--no-preflight")
+        assert result.returncode == 0, result.stdout + result.stderr
+        eventually(lambda: old not in c.workers())
+
+        assert time.monotonic() - began < 40
+        moments = sorted(at for at, _ in (each.result(timeout=60) for each in closed))
+        assert {code for _, code in (each.result() for each in closed)} == {1012}
+        assert sum(later - earlier > 0.02 for earlier, later in itertools.pairwise(moments)) >= 4, moments

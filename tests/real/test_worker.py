@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import http.client
 import importlib.util
+import itertools
 import json
 import os
 import pwd
@@ -19,6 +20,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -1042,29 +1044,69 @@ def test_a_request_that_is_cut_at_the_limit_is_counted_in_the_log(place: Place, 
 @NEEDS_WEBSOCKETS
 @pytest.mark.parametrize("protocol", sorted({"websockets", "websockets-sansio"} & WS_PROTOCOLS.keys()))
 @each_stack
-def test_websockets_live_until_the_limit_and_are_told_to_come_again(
+def test_websockets_are_closed_with_1012_spread_over_the_drain(
     place: Place, stack: tuple[str, ...], protocol: str
 ) -> None:
-    """Given an open WebSocket and one that is opened on a connection made before, when the worker drains, then both
-    work until the limit and are closed with 1012, service restart."""
-    from websockets.exceptions import ConnectionClosed
+    """Given an open WebSocket and one that is opened during the drain on a connection made before, then this works
+    until its turn comes, both are closed with 1012, service restart, and the drain is over with the last."""
     from websockets.sync.client import connect
 
-    worker = place.start(*stack, "--ws", protocol, "--timeout-graceful-shutdown", "5").wait_ready()
+    options = ("--ws", protocol, "--timeout-graceful-shutdown", "60")
+    worker = place.start(*stack, *options, env={"XBOARD_WEBSOCKET_SPREAD": "8"}).wait_ready()
     uri = f"ws://127.0.0.1:{worker.port}/"
     with connect(uri) as open_before, worker.connect() as unread:
         worker.terminate()
+        assert close_code(open_before) == 1012
         with connect(uri, sock=unread) as opened_after:
-            for client in (open_before, opened_after):
-                client.send("still there?")
-                assert client.recv(timeout=30) == "still there?"
-            for client in (open_before, opened_after):
-                with pytest.raises(ConnectionClosed) as closed:
-                    client.recv(timeout=30)
-                assert closed.value.rcvd is not None
-                assert closed.value.rcvd.code == 1012
-    assert worker.popen.wait(timeout=60) == -signal.SIGTERM
+            opened_after.send("still there?")
+            assert opened_after.recv(timeout=30) == "still there?"
+            assert close_code(opened_after) == 1012
+    assert worker.popen.wait(timeout=30) == -signal.SIGTERM
     assert "Traceback" not in worker.log
+
+
+def close_code(client: Any) -> int | None:
+    """Wait until the WebSocket is closed; return the code that its server gave."""
+    from websockets.exceptions import ConnectionClosed
+
+    with pytest.raises(ConnectionClosed) as closed:
+        client.recv(timeout=60)
+    return None if closed.value.rcvd is None else closed.value.rcvd.code
+
+
+@NEEDS_WEBSOCKETS
+@each_stack
+def test_twenty_websockets_are_closed_one_after_the_other_and_a_request_keeps_its_time(
+    place: Place, stack: tuple[str, ...]
+) -> None:
+    """Given 20 WebSockets and a request of 4 s, when the worker drains over 2 s, then all hear 1012 in several steps
+    before the answer of the request is whole, and the worker ends with that, long before the drain limit."""
+    from websockets.sync.client import connect
+
+    env = {"XBOARD_WEBSOCKET_SPREAD": "2"}
+    worker = place.start(*stack, "--timeout-graceful-shutdown", "60", env=env).wait_ready()
+    with contextlib.ExitStack() as opened, ThreadPoolExecutor(21) as pool:
+        clients = [opened.enter_context(connect(f"ws://127.0.0.1:{worker.port}/")) for _ in range(20)]
+        slow = opened.enter_context(worker.connect())
+        send_request(slow, "/slow?s=4")
+        eventually(lambda: worker.tell()["requests_active"] == 21)
+
+        def closed_at(client: Any) -> tuple[int | None, float]:
+            return close_code(client), time.monotonic()
+
+        waiting = [pool.submit(closed_at, client) for client in clients]
+        answer = pool.submit(lambda: (read_until_cut(slow), time.monotonic()))
+        worker.terminate()
+        heard = [each.result(timeout=60) for each in waiting]
+        body, answered_at = answer.result(timeout=60)
+
+    assert {code for code, _ in heard} == {1012}
+    moments = sorted(at for _, at in heard)
+    steps = 1 + sum(later - earlier > 0.02 for earlier, later in itertools.pairwise(moments))
+    assert steps >= 5, moments
+    assert moments[-1] < answered_at
+    assert body.startswith(b"HTTP/1.1 200")
+    assert worker.popen.wait(timeout=20) == -signal.SIGTERM
 
 
 @pytest.mark.parametrize("turns", range(20, 24))

@@ -77,6 +77,27 @@ def test_a_worker_behind_a_wrapper_is_probed_and_replaced_like_any_other(tmp_pat
         eventually(lambda: not process_lives(second))
 
 
+@pytest.mark.parametrize(
+    "command", [pytest.param(forwarding(), id="it forwards signals"), pytest.param(SHELL, id="a shell")]
+)
+def test_a_hung_worker_behind_a_wrapper_leaves_its_stack(tmp_path: Path, command: str) -> None:
+    """Given a wrapper, when the event loop of its worker stands still, then the record of the kill has the worker's
+    stack, and another worker takes its place."""
+    quick = {"health.timeout": 1, "health.failure_threshold": 2}
+    with circusd(tmp_path, watchers=[wrapped(command, **quick)], plugins=BUNDLE) as c:
+        probed(c)
+        (start,) = c.starts()
+        before = c.last_told()
+
+        c.tell(start.pid, "block 600")
+        (failure,) = eventually(lambda: c.failures(after=before))
+
+        assert failure.message["cause"] == "unhealthy"
+        assert "in block_the_loop" in failure.message["stack"]
+        eventually(lambda: c.starts()[-1].pid != start.pid, what="another takes its place")
+        eventually(lambda: not process_lives(start.pid))
+
+
 def process_lives(pid: int) -> bool:
     try:
         return process(pid).alive

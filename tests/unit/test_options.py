@@ -64,6 +64,7 @@ def test_the_defaults_are_those_of_the_design() -> None:
         "worker.max_rss": 0,
         "worker.max_requests": 0,
         "worker.max_age": 0.0,
+        "worker.websocket_spread": 3.0,
         "dashboard.allow_add": False,
         "dashboard.root_path": None,
         "dashboard.hosts": None,
@@ -99,6 +100,7 @@ def test_every_option_is_read() -> None:
             "worker.max_rss": "512M",
             "worker.max_requests": "10000",
             "worker.max_age": "86400",
+            "worker.websocket_spread": "1.5",
         }
     )
 
@@ -117,7 +119,7 @@ def test_every_option_is_read() -> None:
         ),
         restart=RestartOptions(burst=3, window=120.0, delay=0.1, delay_max=5.0, cooldown=30.0, reset_after=60.0),
         port=PortOptions(policy="any", grace=0.0, retry=2.0, host="::", port=8000),
-        worker=WorkerOptions(spares=1, max_rss=512 << 20, max_requests=10_000, max_age=86_400.0),
+        worker=WorkerOptions(spares=1, max_rss=512 << 20, max_requests=10_000, max_age=86_400.0, websocket_spread=1.5),
     )
 
 
@@ -287,9 +289,8 @@ def test_a_misspelt_option_is_told_with_the_one_that_is_meant(key: str, meant: s
 
 
 def test_an_unknown_option_of_a_family_of_ours_is_told_with_those_it_has() -> None:
-    assert told({"worker.count": "4"}) == [
-        "worker.count = 4: unknown option; known are worker.spares, worker.max_rss, worker.max_requests, worker.max_age"
-    ]
+    known = "worker.spares, worker.max_rss, worker.max_requests, worker.max_age, worker.websocket_spread"
+    assert told({"worker.count": "4"}) == [f"worker.count = 4: unknown option; known are {known}"]
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ import re
 import secrets
 import socket
 import stat
+import struct
 from contextlib import suppress
 from pathlib import Path
 
@@ -40,6 +41,30 @@ def takes_connections(path: Path) -> bool:
         except OSError:  # a full queue; no right to ask
             return True
     return True
+
+
+def peer_of(connection: socket.socket) -> tuple[int, int] | None:
+    """Return pid and user of the process at the other end of a unix socket; None where the system does not tell.
+
+    For a client that is the process which called ``listen``, also while its event loop does not answer.
+    """
+    if not hasattr(socket, "SO_PEERCRED"):
+        return None
+    credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("iII"))
+    pid, user, _group = struct.unpack("iII", credentials)
+    return pid, user
+
+
+def listener_of(path: Path) -> int | None:
+    """Return the pid of the worker that listens on the unix socket *path*; None where that cannot be found out."""
+    with socket.socket(socket.AF_UNIX) as door:
+        door.setblocking(False)
+        try:
+            door.connect(os.fspath(path))
+        except OSError:
+            return None
+        peer = peer_of(door)
+    return None if peer is None else peer[0]
 
 
 def is_socket(path: str | os.PathLike[str]) -> bool:

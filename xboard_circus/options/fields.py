@@ -211,6 +211,12 @@ class WorkerOptions:
         "Age at which a worker is replaced, new one first; 0 is no limit. Use it in place of Circus's max_age, which"
         " goes wrong when the clock is set.",
     )
+    websocket_spread: float = _option(
+        3.0,
+        Seconds(low=0.0),
+        "Time over which a worker that drains closes its WebSockets, evenly, with code 1012 (service restart). Their"
+        " clients then don't all reconnect at once. The drain limit bounds it; 0 closes all at once.",
+    )
 
 
 @dataclass(frozen=True, slots=True)

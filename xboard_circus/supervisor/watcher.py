@@ -129,7 +129,7 @@ class ArmedWatcher:
         """Put options that were read again into force."""
         self.read_options()
         self.budget.limits = self.limits()
-        self.watcher.env = environment.with_probes(self.watcher.env or {}, self.options.health)
+        self.watcher.env = environment.with_options(self.watcher.env or {}, self.options)
 
     @property
     def has_private_socket(self) -> bool:

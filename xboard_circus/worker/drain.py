@@ -3,7 +3,8 @@
 uvicorn's own shutdown closes every connection that has no request in flight: the request that a kept-alive client is
 just sending, and the one on a connection accepted a moment ago, are lost. Here every open connection may have one more
 answer, which says ``connection: close``; those on which nothing comes are closed when an ordinary keep-alive would have
-ended too. WebSockets and event streams, which have no end of their own, live until the limit.
+ended too. WebSockets have no end of their own: they are closed with code 1012 (service restart) evenly over a few
+seconds, so that their clients do not all reconnect in one instant. Event streams live until the limit.
 
 Only what uvicorn's protocol classes show without an underscore is used; seen to hold for httptools, h11 and zttp.
 """
@@ -34,16 +35,17 @@ TLS_SETTLE = 1.0
 LOOP_TURNS = 5
 
 
-async def drain(server: uvicorn.Server, *, idle_limit: float, limit: float) -> None:
+async def drain(server: uvicorn.Server, *, idle_limit: float, limit: float, websocket_spread: float) -> None:
     """Return when all connections and tasks of *server* have ended; at *limit* seconds, end them and log the number.
 
-    Connections without a request are closed after *idle_limit* seconds. ``server.force_exit`` ends the wait.
+    WebSockets are closed over *websocket_spread* seconds, connections without a request after *idle_limit* seconds.
+    ``server.force_exit`` ends the wait.
     """
     loop = asyncio.get_running_loop()
     state = server.server_state
     began_at = loop.time()
     settle = TLS_SETTLE if server.config.is_ssl else 0.0  # uvicorn learns of a connection when its handshake is done
-    ticks = 0
+    ticks = websockets_closed = 0
     while not server.force_exit:
         await server.on_tick(ticks)  # the Date header and the lag go on
         await asyncio.sleep(TICK)
@@ -59,6 +61,11 @@ async def drain(server: uvicorn.Server, *, idle_limit: float, limit: float) -> N
             return
         if elapsed >= idle_limit:
             close_idle(list(state.connections))
+        websockets = [connection for connection in state.connections if is_open_websocket(connection)]
+        surplus = websockets_to_close(len(websockets), websockets_closed, elapsed, websocket_spread)
+        for connection in websockets[:surplus]:
+            close(connection)
+        websockets_closed += surplus
 
 
 async def stop_accepting(servers: Iterable[asyncio.AbstractServer], sockets: Iterable[socket]) -> None:
@@ -78,6 +85,24 @@ async def stop_accepting(servers: Iterable[asyncio.AbstractServer], sockets: Ite
         server.close()
     for sock in sockets:
         sock.close()
+
+
+def websockets_to_close(are_open: int, closed: int, elapsed: float, spread: float) -> int:
+    """Return how many WebSockets to close now so that their number falls evenly to 0 within *spread* seconds.
+
+    >>> [websockets_to_close(4, 0, 0.1, 2.0), websockets_to_close(3, 1, 1.0, 2.0), websockets_to_close(1, 3, 2.0, 2.0)]
+    [1, 1, 1]
+    """
+    may_stay = int((are_open + closed) * (1 - elapsed / spread)) if elapsed < spread else 0
+    return max(0, are_open - may_stay)
+
+
+def is_open_websocket(connection: Any) -> bool:
+    """Tell whether *connection* is a WebSocket that the app has accepted and nobody has closed."""
+    accepted = getattr(connection, "handshake_complete", None)  # wsproto, websockets-sansio
+    if accepted is None and hasattr(connection, "handshake_completed_event"):  # websockets
+        accepted = connection.handshake_completed_event.is_set()
+    return bool(accepted) and not connection.transport.is_closing()
 
 
 def is_idle(connection: Any) -> bool:

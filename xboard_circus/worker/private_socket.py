@@ -13,12 +13,13 @@ import logging
 import math
 import os
 import socket
-import struct
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl
+
+from xboard_circus.host import worker_files
 
 log = logging.getLogger("uvicorn.error")
 
@@ -96,15 +97,6 @@ def parse_question(head: bytes) -> Question | SocketOrder:
     return Question(options.get("live"), options.get("ready"), timeout)
 
 
-def peer_of(connection: Any) -> int | None:
-    """Return the user at the other end of a unix connection, None where the system does not tell."""
-    if connection is None or not hasattr(socket, "SO_PEERCRED"):
-        return None
-    credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("iII"))
-    _pid, uid, _gid = struct.unpack("iII", credentials)
-    return int(uid)
-
-
 def render(status: int, content: dict[str, Any]) -> bytes:
     body = json.dumps(content).encode()
     head = f"HTTP/1.0 {status} -\r\ncontent-type: application/json\r\ncontent-length: {len(body)}\r\n"
@@ -148,7 +140,8 @@ class PrivateSocket:
             # Cancelled is what the loop does at the end, also to a probe that came while the lifespan failed: asyncio
             # would log each as an error, under which the app's own is lost.
             with contextlib.suppress(OSError, EOFError, asyncio.TimeoutError, asyncio.CancelledError):
-                text, descriptor = await reply(reader, answer, obey, peer_of(connection))
+                peer = worker_files.peer_of(connection)
+                text, descriptor = await reply(reader, answer, obey, None if peer is None else peer[1])
                 if descriptor is not None:
                     # The descriptor travels with the first bytes; asyncio's transport knows no such thing.
                     with socket.socket(fileno=os.dup(connection.fileno())) as plain:

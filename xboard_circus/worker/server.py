@@ -29,6 +29,7 @@ from xboard_circus.worker.private_socket import SERVE_PATH, BadQuestion, Private
 log = logging.getLogger("uvicorn.error")
 
 GRACEFUL_SHUTDOWN = 20
+WEBSOCKET_SPREAD = 3.0
 TICK = 0.1  # uvicorn calls on_tick that often
 START_PERIOD = 0.2
 START_TIMEOUT = 5.0
@@ -51,6 +52,7 @@ class Surroundings:
         spare: We import the app and wait until we are told to serve.
         instance: The instance of the bundle that we belong to.
         circusd: The circusd that started us, "pid:started".
+        websocket_spread: Seconds over which a drain closes the WebSockets.
     """
 
     folder: Path | None
@@ -66,6 +68,7 @@ class Surroundings:
     instance: str = ""
     circusd: str = ""
     launcher: str = ""
+    websocket_spread: float = WEBSOCKET_SPREAD
 
     @classmethod
     def read(cls, environ: Mapping[str, str]) -> Surroundings:
@@ -82,6 +85,7 @@ class Surroundings:
             instance=environ.get("XBOARD_INSTANCE", ""),
             circusd=environ.get("XBOARD_CIRCUSD", ""),
             launcher=environ.get("XBOARD_LAUNCHER", ""),
+            websocket_spread=float(environ.get("XBOARD_WEBSOCKET_SPREAD", WEBSOCKET_SPREAD)),
             asker=Asker.read(environ),
             owner=os.getpid(),
         )
@@ -290,7 +294,12 @@ class WorkerServer(uvicorn.Server):
             self._starting.cancel()
         await stop_accepting(self.servers, sockets or [])
         log.info("Draining %d connection(s)", len(self.server_state.connections))
-        await drain(self, idle_limit=min(limit, self.config.timeout_keep_alive + 1), limit=limit)
+        await drain(
+            self,
+            idle_limit=min(limit, self.config.timeout_keep_alive + 1),
+            limit=limit,
+            websocket_spread=min(limit, self._surroundings.websocket_spread),
+        )
         self._lag.stop()
         self.config.timeout_graceful_shutdown = 1  # what is left now does not listen to reason
         await super().shutdown(sockets)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from xboard_circus import launch
-from xboard_circus.options.reading import HealthOptions, WatcherOptions
+from xboard_circus.options.reading import WatcherOptions
 
 # systemd's address for news of the service: what an app of its own says there would count for all of it.
 SERVICE_MANAGER = ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID")
@@ -47,17 +47,19 @@ def environment(
     env.pop("XBOARD_WORKER_DIR", None)
     if folder is not None:
         env["XBOARD_WORKER_DIR"] = str(folder)
-    return with_probes(env, options.health)
+    return with_options(env, options)
 
 
-def with_probes(env: Mapping[str, str], health: HealthOptions) -> dict[str, str]:
-    """Return *env* with what a worker needs to ask its app the live path and the ready path."""
+def with_options(env: Mapping[str, str], options: WatcherOptions) -> dict[str, str]:
+    """Return *env* with the options that a worker reads itself: how to probe its app, how to drain."""
+    health = options.health
     said = {
         "XBOARD_LIVE_PATH": health.live_path,
         "XBOARD_READY_PATH": health.ready_path,
         "XBOARD_PROBE_HOST": health.host,
         "XBOARD_PROBE_SCHEME": health.scheme,
         "XBOARD_PROBE_HEADERS": "\n".join(health.headers or ()),
+        "XBOARD_WEBSOCKET_SPREAD": f"{options.worker.websocket_spread:g}",
     }
     others = {name: value for name, value in env.items() if name not in said}
     return {**others, **{name: value for name, value in said.items() if value}}

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import signal
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from psutil import NoSuchProcess
+from psutil import NoSuchProcess, Process
 
 from xboard_circus.core.causes import Cause
 from xboard_circus.core.worker import Order, Ordered
+from xboard_circus.host.worker_files import listener_of
 from xboard_circus.supervisor.patches import circus_process
 from xboard_circus.supervisor.replace.swap import announce
 
@@ -25,25 +27,36 @@ DIES_WITHIN = 60.0
 async def kill_hung(armed: ArmedWatcher, worker: Worker, reason: str) -> None:
     """Kill a worker whose event loop does not answer.
 
-    SIGABRT makes faulthandler write the stacks; a process under SIGSTOP only does so after SIGCONT. A worker that
-    survives that gets SIGKILL: it cannot drain, since it cannot do anything.
+    SIGABRT makes faulthandler write the stacks; a process under SIGSTOP only does so after SIGCONT. Behind a wrapper
+    (``uv run``) the signals go to the worker itself, because the wrapper has no stacks of Python's to write. A worker
+    that survives that gets SIGKILL: it cannot drain, since it cannot do anything.
     """
     order = Order(by="probe", why=reason, cause=Cause.UNHEALTHY)
     armed.happen(worker, Ordered(armed.clock(), order, STACK_SECONDS + DIES_WITHIN))
     announce(armed, worker, Cause.UNHEALTHY, by="probe", reason=reason)
     children = circus_process.children(worker.process)
+    behind_wrapper = _listener(armed, worker, children)
     for signum in (signal.SIGABRT, signal.SIGCONT):
-        circus_process.send(worker.process, signum)
+        if behind_wrapper is None:
+            circus_process.send(worker.process, signum)
+        else:
+            with suppress(NoSuchProcess):
+                behind_wrapper.send_signal(signum)
     await _until_ended(armed, worker, STACK_SECONDS)
     if not worker.has_ended():
         circus_process.send(worker.process, signal.SIGKILL)
     for child in children:
-        try:
+        with suppress(NoSuchProcess):
             child.kill()
-        except NoSuchProcess:
-            continue
     await _until_ended(armed, worker, DIES_WITHIN)
     armed.keep_up()
+
+
+def _listener(armed: ArmedWatcher, worker: Worker, children: list[Process]) -> Process | None:
+    """Return the one of *children*, processes in the session of *worker*, that listens on its private socket."""
+    path = armed.file_of(worker, "sock")
+    pid = None if path is None else listener_of(path)
+    return next((child for child in children if child.pid == pid), None)
 
 
 async def _until_ended(armed: ArmedWatcher, worker: Worker, seconds: float) -> None:
