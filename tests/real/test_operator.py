@@ -136,6 +136,53 @@ def test_a_decr_in_a_replacement_leaves_one(tmp_path: Path) -> None:
         holds(lambda: len(c.workers()) == 1, seconds=1)
 
 
+@contextlib.contextmanager
+def draining_decr(folder: Path, *, graceful_timeout: float) -> Iterator[tuple[Circusd, int]]:
+    """Three workers of `slow`, of which one drains for all of *graceful_timeout* because of a `decr`, beside `web`."""
+    options = {"graceful_timeout": graceful_timeout}
+    slow = Watcher("slow", numprocesses=3, told={"drain": "60"}, options=options)
+    with circusd(folder, watchers=[slow, Watcher()], check_delay=1) as c:
+        c.wait_ready(3, name="slow")
+        c.wait_ready()
+        c.do("decr", name="slow")
+        yield c, eventually(lambda: [each["pid"] for each in c.watcher("slow")["workers"] if each["drains"]])[0]
+
+
+def test_a_sigterm_while_a_decr_drains_ends_circusd_within_one_graceful_timeout(tmp_path: Path) -> None:
+    """Given a decr that drains for 8 s, when circusd gets SIGTERM, then all drain at once: 8 s, not 16, to its end."""
+    with draining_decr(tmp_path, graceful_timeout=8) as (c, _):
+        start = time.monotonic()
+        os.kill(c.pid, signal.SIGTERM)
+
+        c.wait_ended()
+
+        assert time.monotonic() - start < 13
+        eventually(lambda: c.processes() == [])
+
+
+def test_a_stop_while_a_decr_drains_waits_for_its_turn(tmp_path: Path) -> None:
+    """Given a decr that drains, when circusctl stops another watcher, then it is not refused, and that one stops."""
+    with draining_decr(tmp_path, graceful_timeout=4) as (c, _), c.answering(within=0.5):
+        refused = c.call("incr", name="web")
+        result = c.call("stop", name="web")
+
+        assert (refused["status"], result["status"]) == ("error", "ok")
+        eventually(lambda: c.status() == "stopped")
+        assert len(c.wait_ready(2, name="slow")) == 2
+
+
+@pytest.mark.parametrize("how", [{"signum": 9}, {"graceful_timeout": 0.5}])
+def test_a_kill_of_a_worker_that_drains_ends_it(tmp_path: Path, how: dict[str, float]) -> None:
+    """Given a worker that drains for 60 s, when circusctl kills it, then it is gone; Circus would do nothing."""
+    with draining_decr(tmp_path, graceful_timeout=60) as (c, old):
+        whom = process(old)
+
+        assert c.call("kill", name="slow", pid=old, **how)["status"] == "ok"
+
+        eventually(lambda: not whom.alive, what="the one that drained is gone")
+        assert len(c.wait_ready(2, name="slow")) == 2
+
+
 def test_a_start_in_a_wait_is_answered_and_adds_nothing(tmp_path: Path) -> None:
     """Given a worker that waits for a cooldown beside a sound one, when told to start, then there are still two."""
     options = {"restart.burst": 2, "restart.delay": 0.1, "restart.cooldown": 60, "restart.window": 90}

@@ -22,7 +22,7 @@ from circus.client import CircusClient
 
 from .harness import PATIENCE, Circusd, Watcher, circusd, crowding, eventually, is_well, kill
 from .load import Connection, Load
-from .ports import free_port
+from .ports import free_port, stranger
 from .test_cli import begun, read_until
 from .transfers import Transfers
 
@@ -181,6 +181,18 @@ def test_bad_code_ends_the_reload_and_the_old_workers_serve_on(
         assert c.ready() == before
         assert (load.lost, ready.fewest) == ([], 2)
         assert (c.watcher()["restarts"], c.watcher()["budget"]["used"]) == (0, 0)
+
+
+def test_a_reload_of_workers_that_wait_for_a_taken_port_fails_with_that_reason(tmp_path: Path) -> None:
+    """Given a port that somebody else holds, when reloaded, then it fails after health.startup_timeout, and why."""
+    web = Watcher(numprocesses=1, options={"health.startup_timeout": 1})
+    with stranger(web.port, tmp_path), circusd(tmp_path, watchers=[web]) as c:
+        eventually(lambda: c.watcher()["port"]["state"] == "refused" and c.workers())
+
+        c.do("xboard_reload", name="web")
+
+        reload = eventually(lambda: r if (r := c.watcher()["reload"])["state"] != "running" else None)
+        assert (reload["state"], "waiting for the port: the port is held by" in reload["reason"]) == ("failed", True)
 
 
 def test_the_command_line_reloads_every_armed_watcher(tmp_path: Path) -> None:

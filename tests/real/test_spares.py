@@ -111,6 +111,21 @@ def test_a_rolling_reload_renews_the_spares_too(tmp_path: Path) -> None:
         assert c.watcher()["restarts"] == 0
 
 
+def test_a_spare_that_does_not_answer_costs_no_startup_timeout(tmp_path: Path) -> None:
+    """Given a halted spare, when the only worker dies, then the spare is killed and another worker serves soon."""
+    with circusd(tmp_path, numprocesses=1, options={**SPARE, "health.startup_timeout": 60}) as c:
+        (first,) = c.wait_ready()
+        silent = process(wait_for_spare(c))
+        eventually(lambda: list(c.runtime.rglob("*.sock"))[1:], what="the spare has imported the app")
+        silent.signal(signal.SIGSTOP)
+
+        kill(first)
+
+        eventually(lambda: not silent.alive, timeout=15, what="the silent spare is killed")
+        assert silent.pid not in c.wait_ready(timeout=15)
+        assert c.watcher()["restarts"] == 1  # the death of the first alone
+
+
 def test_stop_ends_a_spare_at_once(tmp_path: Path) -> None:
     """Given a waiting spare, when the operator stops the watcher, then nothing of it is left."""
     with circusd(tmp_path, numprocesses=1, options={**SPARE, "graceful_timeout": 60}) as c:

@@ -249,6 +249,18 @@ def test_a_try_that_starts_while_the_clock_is_back_starts_at_the_last_time_known
     assert [tested.may_start(2, now) for now in (109, 110)] == [False, True]
 
 
+def test_a_try_that_is_given_up_holds_up_no_other_slot() -> None:
+    """A failed reload in a slot that is cooling down costs nothing, and is no try either."""
+    spent = cooled(1, 2)
+    spent.started(1, 50)
+    assert not spent.may_start(2, 50)
+
+    spent.gave_up(1)
+    spent.gave_up(3)
+
+    assert spent.may_start(2, 50)
+
+
 def test_cooling_slots_are_tried_one_at_a_time() -> None:
     tested = cooled(1, 2)
     tested.started(1, 50)

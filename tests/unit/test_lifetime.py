@@ -24,7 +24,7 @@ class Bench:
     """A supervisor of this process.
 
     Attributes:
-        is_busy: Circus refuses to stop.
+        is_busy: Circus refuses to stop, as another command runs.
     """
 
     def __init__(self) -> None:
@@ -33,12 +33,12 @@ class Bench:
         own = procs.Identity.of(os.getpid())
         assert own is not None
         self.identity = own
-        self.arbiter = SimpleNamespace(stop=self._stop, evpub_socket=None)
+        self.arbiter = SimpleNamespace(stop=self._stop, evpub_socket=None, _stopping=False, _restarting=False)
         found: Any = SimpleNamespace(
             instance=INSTANCE, identity=own, arbiter=self.arbiter, clock=lambda: self.now, journal=Journal(epoch="e")
         )
         self.lifetime = Lifetime(cast(Supervisor, found), at_exit=lambda *_: None)
-        stop(self.arbiter, ordered=self.lifetime.end_ordered, refused=self.lifetime.end_refused).install()
+        stop(self.arbiter, ordered=self.lifetime.end_ordered, beside=lambda: "beside").install()
 
     def _stop(self) -> str:
         if self.is_busy:
@@ -61,18 +61,22 @@ def is_ordered() -> bool | None:
     return None if found is None else found.is_ordered
 
 
-def test_it_is_told_to_end_when_its_stop_begins_and_not_where_that_is_refused(file: Path) -> None:
+@pytest.mark.parametrize(("is_busy", "answer"), [(False, "stopping"), (True, "beside")])
+def test_it_is_told_to_end_when_its_stop_begins_also_beside_a_command(file: Path, is_busy: bool, answer: str) -> None:
     bench = Bench()
-    bench.is_busy = True
+    bench.is_busy = is_busy
+    before = is_ordered()
+
+    assert bench.arbiter.stop() == answer
+    assert (before, is_ordered()) == (False, True)
+
+
+def test_a_second_stop_is_refused(file: Path) -> None:
+    bench = Bench()
+    bench.is_busy = bench.arbiter._stopping = True
+
     with pytest.raises(ConflictError):
         bench.arbiter.stop()
-    refused, found = is_ordered(), life.read(INSTANCE)
-    assert found is not None
-    assert found.refused_at is not None
-    bench.is_busy = False
-
-    assert bench.arbiter.stop() == "stopping"
-    assert (refused, is_ordered()) == (False, True)
 
 
 def test_a_file_that_was_cleared_away_is_written_again(file: Path) -> None:

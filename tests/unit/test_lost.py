@@ -29,13 +29,6 @@ def test_an_end_that_was_asked_for_is_no_loss_however_it_came(more: dict[str, An
     assert (told(life), told(life, boot="b2"), witnessed(life, kills={}, now=1)) == (None, None, None)
 
 
-@pytest.mark.parametrize(("after", "is_loss"), [(10.0, False), (119.0, False), (121.0, True)])
-def test_who_is_refused_an_end_and_kills_has_asked_for_it(after: float, is_loss: bool) -> None:
-    refused = dataclasses.replace(LIFE, refused_at=LIFE.seen - after)
-
-    assert (told(refused) is not None, witnessed(refused, kills={}, now=LIFE.seen) is not None) == (is_loss, is_loss)
-
-
 def test_the_next_one_tells_when_it_was_last_seen_and_for_how_long_it_was_gone() -> None:
     reason = f"{KILLED}; circusd runs again, as pid 9, 5 s after it was last seen"
 

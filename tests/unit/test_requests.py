@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Callable
 from typing import Any, cast
@@ -58,7 +59,7 @@ class FakeController:
 
 class FakeArbiter:
     _exclusive_running_command: str | None = None
-    _restarting = False
+    _restarting = _stopping = False
 
     def __init__(self) -> None:
         self.watchers = [FakeWatcher("Web"), FakeWatcher("web2"), FakeWatcher("api")]
@@ -163,13 +164,35 @@ def test_a_signal_to_circusd_is_nobodys_command(bench: Bench) -> None:
     assert bench.requests.asker_of("web") == "a signal to circusd"
 
 
+def test_a_stop_that_met_another_is_carried_out_in_its_turn(bench: Bench) -> None:
+    is_busy = True
+
+    def stop() -> asyncio.Future[str]:
+        if is_busy:
+            raise ConflictError("arbiter is already running")
+        done: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        done.set_result("stopped")
+        return done
+
+    async def steps() -> None:
+        nonlocal is_busy
+        bench.arbiter._exclusive_running_command = "watcher_decr"
+        answer = bench.give("stop", stop, name="web")
+        assert bench.requests.asker_of("web") == "circusctl stop"
+        is_busy, bench.arbiter._exclusive_running_command = False, None
+        assert await answer == "stopped"
+
+    asyncio.run(steps())
+    assert bench.told() == [("watcher.web.command", "stop, requested by circusctl")]
+
+
 def test_one_that_met_another_is_not_told(bench: Bench) -> None:
     def conflict() -> None:
         raise ConflictError("arbiter is already running")
 
     bench.arbiter._exclusive_running_command = "arbiter_stop"
     with pytest.raises(ConflictError):
-        bench.give("stop", conflict, name="web")
+        bench.give("set", conflict, name="web")
 
     assert bench.told() == []
     assert bench.requests.asker_of("web") is None

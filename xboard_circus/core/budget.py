@@ -230,6 +230,11 @@ class RestartBudget:
         record = self._slots.pop(slot)
         return record.cooling or self._count(record) > 0
 
+    def gave_up(self, slot: int) -> None:
+        """Note that the try of *slot* was given up without a failure, such as a reload's: others may be tried."""
+        if record := self._slots.get(slot):
+            record.tried_at = None
+
     def clear(self) -> None:
         """Forget everything: an operator has started the watcher anew."""
         self._slots.clear()

@@ -18,9 +18,6 @@ from xboard_circus.core.sentences import Say
 LOST, BACK, HOST_RESTARTED = "circusd_lost", "circusd_back", "host_restarted"
 """The kinds of event: it was lost, it is back after a loss that was told when it happened, the host was restarted."""
 
-KILLED_WITHIN = 120.0
-"""Seconds within which who was refused an end, such as Docker, kills; that end was asked for, too."""
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CircusdLife:
@@ -32,7 +29,6 @@ class CircusdLife:
         kills: How many processes the kernel had killed for want of memory by then, by the file that counts them; the
             host's own count comes last.
         is_ordered: Somebody told it to end: a command, a signal that it took, a stop by our command line.
-        refused_at: When it last refused to end, as Circus does while another command runs, by the wall clock.
         wound_up: Its Python came to an end by itself, which no SIGKILL leaves the time for.
         why: Why somebody ended it without its help; "" where nobody has.
         gone_at: When a plugin of its own saw it gone, by the wall clock, and told of it.
@@ -44,7 +40,6 @@ class CircusdLife:
     seen: float = 0.0
     kills: Mapping[str, int] = field(default_factory=dict)
     is_ordered: bool = False
-    refused_at: float | None = None
     wound_up: bool = False
     why: str = ""
     gone_at: float | None = None
@@ -89,7 +84,7 @@ def witnessed(life: CircusdLife, *, kills: Mapping[str, int], now: float) -> Los
     >>> loss.kind, loss.as_data()["say"]["key"]
     ('circusd_lost', 'UNATTENDED')
     """
-    if is_asked_for(life, now):
+    if life.is_ordered:
         return None
     cause, ended = _ended(life, kills)
     return Loss(LOST, life.pid, life.started, now, Say.UNATTENDED(why=ended), cause)
@@ -103,9 +98,9 @@ def found(life: CircusdLife, *, boot: str, kills: Mapping[str, int], successor: 
     >>> found(CircusdLife(pid=7, started=1, is_ordered=True), boot="", kills={}, successor=9, now=5.0) is None
     True
     """
-    at = life.ended_at
-    if is_asked_for(life, at):
+    if life.is_ordered:
         return None
+    at = life.ended_at
     gap = max(0.0, now - at)
     again = Say.THEN_AGAIN_AFTER_SEEN if life.gone_at is None else Say.THEN_AGAIN_AFTER_LOST
     then = again(pid=successor, after=lasted(gap))
@@ -118,11 +113,6 @@ def found(life: CircusdLife, *, boot: str, kills: Mapping[str, int], successor: 
         reason = Say.CIRCUSD_BACK(then=then, why=ended)
         return Loss(BACK, life.pid, life.started, at, reason, cause, gap, successor)
     return Loss(LOST, life.pid, life.started, at, Say.COUNTED(why=ended, then=then), cause, gap, successor)
-
-
-def is_asked_for(life: CircusdLife, at: float) -> bool:
-    """Return whether the end at *at*, by the wall clock, was requested, or a kill soon after a refused request."""
-    return life.is_ordered or (life.refused_at is not None and at - life.refused_at < KILLED_WITHIN)
 
 
 def _ended(life: CircusdLife, kills: Mapping[str, int]) -> tuple[str | None, str]:

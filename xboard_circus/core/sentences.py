@@ -57,6 +57,7 @@ class Say(Template):
     DID_NOT_LEAVE = "worker {pid} was ordered to leave and did not: it is probed and replaced as before"
     SOCKET_GONE = "its private socket is gone from the runtime folder, so it cannot be probed"
     RUNS_PLAINLY = "runs without health checks and restart limits: {why}"
+    SPARE_SILENT = "spare {pid} did not answer within {timeout}: killed, a new worker is started"
     SPARE_TOOK_PLACE = "spare {pid} took its place"
     CUT_IN_ALL = "{n} requests were cut off at the drain limit; raise --timeout-graceful-shutdown and graceful_timeout"
     NOTHING_ARMED = "no watcher is armed yet"

@@ -12,7 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from xboard_circus.core.lost import CircusdLife, is_asked_for
+from xboard_circus.core.lost import CircusdLife
 from xboard_circus.core.reason import reason_in, with_say
 from xboard_circus.errors import XboardError
 from xboard_circus.host import oom, procs, runtime
@@ -25,7 +25,7 @@ def read(instance: str) -> CircusdLife | None:
     try:
         seen = _path(instance).stat().st_mtime
         data = runtime.read_file(instance, runtime.LIFE) or {}
-        gone_at, refused_at = data.get("gone_at"), data.get("refused_at")
+        gone_at = data.get("gone_at")
         return CircusdLife(
             pid=int(data["pid"]),
             started=int(data["started"]),
@@ -33,7 +33,6 @@ def read(instance: str) -> CircusdLife | None:
             seen=seen,
             kills={str(file): int(count) for file, count in data.get("kills", {}).items()},
             is_ordered=bool(data.get("is_ordered")),
-            refused_at=None if refused_at is None else float(refused_at),
             wound_up=bool(data.get("wound_up")),
             why=reason_in(data, "why"),
             gone_at=None if gone_at is None else float(gone_at),
@@ -109,7 +108,7 @@ def is_over(life: CircusdLife, *, boot: str) -> bool:
 def lost(instance: str) -> CircusdLife | None:
     """Return the life of the last circusd where that is over, in this start of the host, without a stop request."""
     found, now = read(instance), boot()
-    if found is None or found.boot != now or not is_over(found, boot=now) or is_asked_for(found, found.ended_at):
+    if found is None or found.boot != now or not is_over(found, boot=now) or found.is_ordered:
         return None
     return found
 

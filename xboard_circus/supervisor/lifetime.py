@@ -93,17 +93,10 @@ class Lifetime:
         life.write(self._supervisor.instance, self._life)
         self._is_written = True
 
-    def end_ordered(self) -> None:
-        """Note that circusd begins to end: who kills it meanwhile takes nothing by surprise."""
-        self._told_to_end(is_ordered=True)
-
-    def end_refused(self) -> None:
-        """Note that circusd was told to end while another command ran."""
-        self._told_to_end(refused_at=time.time())
-
     @contained(None)
-    def _told_to_end(self, **how: Any) -> None:
-        self._life = dataclasses.replace(self._life, **how)
+    def end_ordered(self) -> None:
+        """Note a stop request to circusd: a kill after it is no loss."""
+        self._life = dataclasses.replace(self._life, is_ordered=True)
         try:
             self._write()
         except (OSError, XboardError):  # such as on a full disk

@@ -62,7 +62,7 @@ class Supervisor:
 
     tick_slow = TICK_SLOW
     end_is_due: ClassVar[bool] = False
-    """A signal asked for the end while this process made room for another arbiter: that one has to end."""
+    """A stop request came while this process made room for another arbiter: that one has to end."""
 
     def __init__(self, arbiter: Any) -> None:
         self.arbiter = arbiter
@@ -92,7 +92,7 @@ class Supervisor:
         self.lifetime = Lifetime(self)
         self._install()
         if Supervisor.end_is_due:
-            self.run(self._end_again(), "the end of circusd")
+            self._end_beside()
         self.soon(0)
 
     @classmethod
@@ -127,7 +127,7 @@ class Supervisor:
         arbiter = self.arbiter
         patch.install([commands.patch(self)])
         patches: list[patch.Patch] = [
-            circus_arbiter.stop(arbiter, ordered=self._end_ordered, refused=self._end_refused),
+            circus_arbiter.stop(arbiter, ordered=self._end_ordered, beside=self._end_beside),
             circus_arbiter.start_watcher(arbiter, lambda watcher: helpers.prepare(self, watcher)),
             circus_arbiter.reload_from_config(
                 arbiter,
@@ -163,19 +163,22 @@ class Supervisor:
     def _end_ordered(self) -> None:
         self.lifetime.end_ordered()
 
-    @contained(None)
-    def _end_refused(self) -> None:
-        """Note the refusal; a signal is not repeated by who sent it, so it is tried again here until it is taken."""
-        self.lifetime.end_refused()
-        if self.requests.is_by_signal:
-            self.run(self._end_again(), "the end of circusd")
+    def _end_beside(self) -> asyncio.Future[None]:
+        """End circusd while another command runs: armed watchers drain at once, the others when the command is over.
 
-    async def _end_again(self) -> None:
-        Supervisor.end_is_due = True
-        while not self.is_over():
+        Circus refuses a stop until then. A signal is not repeated, and a second drain after that of a `decr` would take
+        longer than the service manager waits.
+        """
+        Supervisor.end_is_due = circus_arbiter.is_making_room(self.arbiter)
+        if not Supervisor.end_is_due:
+            circus_arbiter.begin_to_stop(self.arbiter)
+            for armed in self.armed.values():
+                self.run(circus_watcher.stop(armed.watcher), f"the stop of {armed.name}")
+        return self.loop.create_task(self._end_in_turn())
+
+    async def _end_in_turn(self) -> None:
+        while not circus_arbiter.is_making_room(self.arbiter):
             if circus_arbiter.running_command(self.arbiter) is None:
-                logger.warning("xboard: ending now, as a signal asked for while another command ran")
-                Supervisor.end_is_due = False
                 await self.arbiter.stop()
                 return
             await asyncio.sleep(END_AGAIN)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import fnmatch
 import re
 import time
@@ -20,7 +21,7 @@ from xboard_circus.core.sentences import Say
 from xboard_circus.masking import safe_command
 from xboard_circus.supervisor.boundary import contained
 from xboard_circus.supervisor.bus.announce import announce
-from xboard_circus.supervisor.patches import circus_arbiter
+from xboard_circus.supervisor.patches import circus_arbiter, circus_process
 from xboard_circus.supervisor.patches.circus_controller import dispatch, watch_command
 from xboard_circus.supervisor.patches.patch import Patch
 
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 CIRCUSCTL = "circusctl"
 A_SIGNAL = Say.BY_SIGNAL()
 LONGEST = 120
+TURN = 0.05
 NOBODY: str | None = None
 
 
@@ -83,11 +85,6 @@ class Requests:
         ]
         return [*found, dispatch(arbiter, self._note_signal)]
 
-    @property
-    def is_by_signal(self) -> bool:
-        """Whether the command that runs right now comes from a signal to circusd."""
-        return self._is_signal
-
     def _note_signal(self, is_signal: bool) -> None:
         self._is_signal = is_signal
 
@@ -106,8 +103,15 @@ class Requests:
             is_told = circus_arbiter.running_command(arbiter) is None and not circus_arbiter.is_making_room(arbiter)
             if is_told:
                 self._tell(request)
+            if name == "kill":
+                _let_be_killed(arbiter, props)
             try:
                 answer = execute(arbiter, props)
+            except ConflictError as error:
+                if name != "stop" or circus_arbiter.is_over(arbiter):
+                    self._refused(request, error)
+                    raise
+                answer = asyncio.ensure_future(_in_its_turn(arbiter, execute, props))
             except Exception as error:
                 self._refused(request, error)
                 raise
@@ -162,6 +166,21 @@ class Requests:
         for name in sorted(request.names or [CIRCUSD]):
             topic = one_line(name, LONGEST).replace(" ", "_")
             announce(self._supervisor, topic, "command", {"time": time.time(), **message})
+
+
+async def _in_its_turn(arbiter: Any, execute: Callable[[Any, dict[str, Any]], Any], props: dict[str, Any]) -> Any:
+    """Execute a stop when the command that runs is over, such as a `decr` that waits for a drain."""
+    while circus_arbiter.running_command(arbiter) is not None:
+        await asyncio.sleep(TURN)
+    return None if circus_arbiter.is_over(arbiter) else await execute(arbiter, props)
+
+
+@contained(None)
+def _let_be_killed(arbiter: Any, props: Mapping[str, Any]) -> None:
+    """Let Circus kill a worker that drains already; it would answer "ok" and do nothing."""
+    for process in circus_arbiter.registered(arbiter, props["name"]).processes.values():
+        if props.get("pid") in (None, process.pid):
+            circus_process.expect_to_be_killed(process)
 
 
 def _details(name: str, props: Mapping[str, Any]) -> str:

@@ -115,6 +115,7 @@ def count(armed: ArmedWatcher, worker: Worker, code: int | None) -> None:
     told |= evidence.of_process(worker, code, words, by=None if order is None else order.by, up_since=up_since, now=now)
     before = budget.used(now)
     if not cause.counts or on_trial or armed.watcher.is_stopping():
+        budget.gave_up(worker.slot)
         if order is not None and order.by_operator:
             budget.forget(worker.slot)
         # "end": nobody takes its place, since the watcher stops, or circusd.

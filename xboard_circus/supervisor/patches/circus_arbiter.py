@@ -22,8 +22,8 @@ POLL = 0.01
 
 
 @replaces("Arbiter.stop")
-def stop(original: Original, _: object, *, ordered: Callable[[], None], refused: Callable[[], None]) -> Original:
-    """Note a stop request to circusd, and end circusd once the running command is over.
+def stop(original: Original, arbiter: Any, *, ordered: Callable[[], None], beside: Callable[[], Any]) -> Original:
+    """Note a stop request to circusd, and end circusd although another command runs.
 
     Without it: A SIGTERM that meets a `restart` is dropped: circusd serves on until its service manager kills it.
     Fact: Every exclusive command refuses `stop` with a ConflictError, and a signal is not repeated.
@@ -33,8 +33,9 @@ def stop(original: Original, _: object, *, ordered: Callable[[], None], refused:
         try:
             answer = original(*args, **kwargs)
         except ConflictError:
-            refused()
-            raise
+            if is_stopping(arbiter):
+                raise
+            answer = beside()
         ordered()
         return answer
 
@@ -179,6 +180,11 @@ def is_stopping(arbiter: Any) -> bool:
 def is_making_room(arbiter: Any) -> bool:
     """Say whether a successor of *arbiter* is about to run in this process."""
     return bool(arbiter._restarting)
+
+
+def begin_to_stop(arbiter: Any) -> None:
+    """Mark *arbiter* as stopping while another command still runs: armed watchers spawn nothing from now on."""
+    arbiter._stopping = True
 
 
 def running_command(arbiter: Any) -> str | None:

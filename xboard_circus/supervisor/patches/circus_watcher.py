@@ -122,8 +122,10 @@ def send_signal_process(original: Original, watcher: Any, ours: Ours) -> Origina
             original(process, signum, recursive)
             return
         below = circus_process.children(process)
-        watcher.send_signal(process.pid, signum)
-        notify(watcher, "kill", {"process_pid": process.pid, "time": time.time()})
+        # Reaped already where two kills ran at once. Raised, it would break off the stop that runs for good.
+        with suppress(NoSuchProcess):
+            watcher.send_signal(process.pid, signum)
+            notify(watcher, "kill", {"process_pid": process.pid, "time": time.time()})
         for child in below:
             with suppress(NoSuchProcess):
                 child.send_signal(signum)

@@ -123,11 +123,15 @@ class RollingReload:
     async def _release(self, held: Worker) -> None:
         """Start a held worker now and wait until it is ready."""
         armed = self.armed
-        while self.armed.is_running() and not armed.port.is_ready:
+        limit = armed.options.health.startup_timeout
+        began_at = armed.clock()
+        while armed.is_running() and not armed.port.is_ready:
+            if armed.clock() - began_at > limit:
+                self._failed(Say.WAITS_FOR_PORT(why=armed.port.reason), "")
+                return
             await asyncio.sleep(WAIT)
         if held.is_held:
             armed.happen(held, Released(armed.clock()))
-        limit = armed.options.health.startup_timeout
         while armed.is_running() and held.pid in armed.fleet and not (held.is_up and held.life.was_ready):
             if armed.clock() - held.released_at > limit:
                 self._failed(Say.NEW_NOT_READY(timeout=exactly(limit)), "")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from circus import logger
 
+from xboard_circus.core.durations import exactly
 from xboard_circus.core.sentences import Say
 from xboard_circus.core.worker import Order, Ordered, Promoted
 from xboard_circus.supervisor.life.spawn import SpawnRequest, may_run
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
 SERVE = b"POST /-/serve HTTP/1.0\r\n\r\n"
 RETRY = 0.02
-ANSWER_WITHIN = 1.0
+ANSWERS_WITHIN = 2.0
 DIES_WITHIN = 10.0
 
 
@@ -62,16 +63,29 @@ def _serve_in(armed: ArmedWatcher, slot: int) -> bool:
 
 
 async def _tell(armed: ArmedWatcher, spare: Worker) -> None:
-    """Order the spare to serve, until it answers: while it still imports the app, it cannot."""
+    """Order the spare to serve, until it answers; kill one that has imported the app and does not answer.
+
+    It makes its private socket after the import, so one that has a socket can answer.
+    """
     path = armed.file_of(spare, "sock")
     while spare.pid in armed.fleet and path is not None:
         try:
-            if b" 200 " in await asyncio.wait_for(_ask(str(path)), ANSWER_WITHIN):
+            if b" 200 " in await asyncio.wait_for(_ask(str(path)), ANSWERS_WITHIN):
                 logger.info("xboard: %s: spare %s serves", armed.name, spare.pid)
                 return
-        except (OSError, asyncio.TimeoutError):
+        except asyncio.TimeoutError:
+            _discard(armed, spare)
+            return
+        except OSError:
             pass
         await asyncio.sleep(RETRY)
+
+
+def _discard(armed: ArmedWatcher, spare: Worker) -> None:
+    reason = Say.SPARE_SILENT(pid=spare.pid, timeout=exactly(ANSWERS_WITHIN))
+    armed.note_reason(reason)
+    armed.happen(spare, Ordered(armed.clock(), Order(by="spare", why=reason), DIES_WITHIN))
+    circus_process.send(spare.process, signal.SIGKILL)
 
 
 async def _ask(path: str) -> bytes:
