@@ -11,13 +11,12 @@ import json
 import logging
 import os
 import socket
-import stat
 import time
 from ipaddress import ip_address
 from pathlib import Path
 from urllib.parse import quote
 
-from xboard_circus.host.worker_files import takes_connections
+from xboard_circus.host.worker_files import is_socket, takes_connections
 
 log = logging.getLogger("circus")
 
@@ -31,7 +30,7 @@ def candidates(folder: Path) -> list[Path]:
         found = sorted(path for path in folder.iterdir() if path.suffix == ".sock")
     except OSError:
         return []
-    return [path for path in found if _is_socket(path) and takes_connections(path)]
+    return [path for path in found if is_socket(path) and takes_connections(path)]
 
 
 def take_over(
@@ -83,30 +82,23 @@ def listens_on(listener: socket.socket, address: tuple[str, int]) -> bool:
 
 def _ask(socket_path: Path, instance: str, deadline: float, descriptors: list[int]) -> bytes:
     """Return the answer of the worker; what it passes along is put into *descriptors* as it comes, to be closed."""
-    received = bytearray()
+    received, size = bytearray(), array.array("i").itemsize
+    room = socket.CMSG_SPACE(MOST_DESCRIPTORS * size)
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
         connection.settimeout(_left(deadline))
         connection.connect(os.fspath(socket_path))
         connection.sendall(f"POST /-/handover?instance={quote(instance, safe='')} HTTP/1.0\r\n\r\n".encode())
         while len(received) <= LARGEST_ANSWER:
             connection.settimeout(_left(deadline))
-            piece, passed = _receive(connection)
-            descriptors += passed
+            # Not socket.recv_fds: up to Python 3.13 it drops its flags, and circusd may fork in the next moment.
+            piece, ancillary, _, _ = connection.recvmsg(4096, room, getattr(socket, "MSG_CMSG_CLOEXEC", 0))
+            for level, kind, data in ancillary:
+                if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
+                    descriptors += array.array("i", data[: len(data) - len(data) % size])
             if not piece:
                 break
             received += piece
     return bytes(received)
-
-
-def _receive(connection: socket.socket) -> tuple[bytes, list[int]]:
-    # Not socket.recv_fds: up to Python 3.13 it drops its flags, and circusd may fork in the next moment.
-    passed = array.array("i")
-    room = socket.CMSG_SPACE(MOST_DESCRIPTORS * passed.itemsize)
-    piece, ancillary, _, _ = connection.recvmsg(4096, room, getattr(socket, "MSG_CMSG_CLOEXEC", 0))
-    for level, kind, data in ancillary:
-        if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
-            passed.frombytes(data[: len(data) - len(data) % passed.itemsize])
-    return piece, list(passed)
 
 
 def _left(deadline: float) -> float:
@@ -126,10 +118,3 @@ def _refusal(answer: bytes) -> str | None:
         return str(json.loads(body)["error"])
     except (ValueError, LookupError, TypeError, RecursionError):
         return f"it answers {line[:80].decode('ascii', errors='replace')!r}"
-
-
-def _is_socket(path: Path) -> bool:
-    try:
-        return stat.S_ISSOCK(path.lstat().st_mode)
-    except OSError:
-        return False

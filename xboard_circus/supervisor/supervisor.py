@@ -271,7 +271,7 @@ class Supervisor:
         for name, armed in list(self.armed.items()):
             if armed.is_removed():
                 del self.armed[name]
-                armed.port.close_for_good()
+                armed.port.give_back()
         known = {watcher.name for watcher in self.arbiter.watchers}
         for name in set(self.plain) - known:
             del self.plain[name]

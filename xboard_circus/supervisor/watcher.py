@@ -73,7 +73,6 @@ class ArmedWatcher:
         self.last_reason_at = self.clock()
         self.incident = IncidentKeeper()
         self.spawns_again_at: float | None = None
-        self.stopped_at: float | None = None
         self.swaps: list[Swap] = []
         self.reload: RollingReload | None = None
         self.recycle_not_before = float("-inf")
@@ -190,7 +189,7 @@ class ArmedWatcher:
     def prepare(self) -> None:
         """Make the folder and the environment for a start. Raises XboardError where the folder cannot be had."""
         watcher = self.watcher
-        self.spawns_again_at = self.stopped_at = None
+        self.spawns_again_at = None
         self.folder = None
         self.folder = runtime.watcher_dir(self.supervisor.instance, self.name, *environment.user_of(watcher))
         self.give_environment()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import os
 import select
 import time
@@ -28,13 +29,9 @@ def incomplete_suffix(data: bytes) -> int:
     >>> incomplete_suffix("日志".encode()), incomplete_suffix("日志".encode()[:-1])
     (0, 2)
     """
-    for back in range(1, min(4, len(data)) + 1):
-        byte = data[-back]
-        if byte & 0xC0 == 0x80:
-            continue
-        needed = 4 if byte >= 0xF0 else 3 if byte >= 0xE0 else 2 if byte >= 0xC0 else 1
-        return back if back < needed else 0
-    return 0
+    decoder = codecs.getincrementaldecoder("utf-8")("replace")
+    decoder.decode(data[-8:])
+    return len(decoder.getstate()[0])
 
 
 class LastWords:
