@@ -16,7 +16,7 @@ that order holds, is data of the phase in which it leaves.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from enum import Enum
 from signal import Signals
@@ -103,12 +103,13 @@ class Leaving:
 
 @dataclass(frozen=True, slots=True)
 class Gone:
-    """It has ended. *cut* is the number of requests that its drain limit cut off."""
+    """It has ended. *cut* requests were cut off at its drain limit; *log* are its last lines."""
 
     cause: Cause
     reason: str
     at: float
     cut: int = 0
+    log: str = ""
 
 
 LifePhase = Held | Starting | Up | Leaving | Gone
@@ -180,8 +181,6 @@ class CameUp:
 class BecameReady:
     """It reports that its ready path has succeeded."""
 
-    at: float
-
 
 @dataclass(frozen=True, slots=True)
 class Judged:
@@ -197,7 +196,6 @@ class Judged:
 class Lost:
     """It cannot be probed any more."""
 
-    at: float
     reason: str
 
 
@@ -221,21 +219,15 @@ class Signalled:
 class Retired:
     """A successor is being made; it serves on, but is none of `numprocesses` any more."""
 
-    at: float
-
 
 @dataclass(frozen=True, slots=True)
 class Kept:
     """Its successor failed: it keeps its place."""
 
-    at: float
-
 
 @dataclass(frozen=True, slots=True)
 class Proven:
     """A successor has taken over."""
-
-    at: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -300,41 +292,40 @@ LATE_START_GRACE = 5.0
 def step(life: Life, event: Event) -> Outcome:
     """Return the life after *event*, and the effects to carry out. An event without a transition changes nothing."""
     row = TABLE.get((type(life.phase), type(event)))
-    return (life, ()) if row is None else row.rule(life, event)
+    return (life, ()) if row is None else row.rule(life, life.phase, event)
 
 
-# The rules
+# The rules: each gets the life, its phase and the event
 
 
-def _release(life: Life, event: Released) -> Outcome:
+def _release(life: Life, phase: Held, event: Released) -> Outcome:
     return replace(life, phase=Starting(event.at)), (Effect.OPEN_GATE, Effect.COUNT_START)
 
 
-def _promote(life: Life, event: Promoted) -> Outcome:
+def _promote(life: Life, phase: Starting, event: Promoted) -> Outcome:
     if life.role is not Role.SPARE:
         return life, ()
     return replace(life, role=Role.SERVING, phase=Starting(event.at)), (Effect.COUNT_START,)
 
 
-def _come_up(life: Life, event: CameUp) -> Outcome:
+def _come_up(life: Life, phase: Starting, event: CameUp) -> Outcome:
     if life.role is Role.SPARE:
         return life, ()
     up = replace(life, phase=Up(event.at), health=Health.UNKNOWN, reason="", ready=None)
     return up, (Effect.COUNT_UP, Effect.REPORT_UP)
 
 
-def _become_ready(life: Life, event: BecameReady) -> Outcome:
+def _become_ready(life: Life, phase: Up, event: BecameReady) -> Outcome:
     return replace(life, was_ready=True, ready=True if life.ready is None else life.ready), ()
 
 
-def _judge_starting(life: Life, event: Judged) -> Outcome:
+def _judge_starting(life: Life, phase: Starting, event: Judged) -> Outcome:
     # Only why its start takes so long; there is no health before it is up.
     return replace(life, reason=event.reason), ()
 
 
-def _judge(life: Life, event: Judged) -> Outcome:
-    phase = life.phase
-    if isinstance(phase, Up) and event.at < phase.since:
+def _judge(life: Life, phase: Up, event: Judged) -> Outcome:
+    if event.at < phase.since:
         return life, ()  # asked while it still started
     ready = life.ready if event.ready is None else event.ready
     return replace(
@@ -342,54 +333,37 @@ def _judge(life: Life, event: Judged) -> Outcome:
     ), ()
 
 
-def _lose(life: Life, event: Lost) -> Outcome:
+def _lose(life: Life, phase: Up, event: Lost) -> Outcome:
     return replace(life, health=Health.UNKNOWN, reason=event.reason, ready=None), ()
 
 
-def _order(life: Life, event: Ordered) -> Outcome:
-    phase = life.phase
-    assert isinstance(phase, Held | Starting | Up)
-    leaving = Leaving(event.order, event.at, event.at + event.within, before=phase)
-    return replace(life, phase=leaving), (Effect.WAKE,)
+def _order(life: Life, phase: Standing, event: Ordered) -> Outcome:
+    return replace(life, phase=Leaving(event.order, event.at, event.at + event.within, before=phase)), (Effect.WAKE,)
 
 
-def _order_again(life: Life, event: Ordered) -> Outcome:
+def _order_again(life: Life, phase: Leaving, event: Ordered) -> Outcome:
     # Who ordered first is who the end is accounted to; the later order only gives it more time.
-    phase = life.phase
-    assert isinstance(phase, Leaving)
     return replace(life, phase=replace(phase, until=max(phase.until, event.at + event.within))), (Effect.WAKE,)
 
 
-def _note_signal(life: Life, event: Signalled) -> Outcome:
+def _note_signal(life: Life, phase: LifePhase, event: Signalled) -> Outcome:
     return replace(life, signals=(*life.signals, event.signum)), ()
 
 
-def _retire(life: Life, event: Retired) -> Outcome:
-    return (replace(life, role=Role.RETIRING), ()) if life.role is Role.SERVING else (life, ())
+def _change_role(life: Life, phase: LifePhase, event: Retired | Kept | Proven) -> Outcome:
+    before, after = ROLES[type(event)]
+    return (replace(life, role=after), ()) if life.role is before else (life, ())
 
 
-def _keep(life: Life, event: Kept) -> Outcome:
-    return (replace(life, role=Role.SERVING), ()) if life.role is Role.RETIRING else (life, ())
-
-
-def _prove(life: Life, event: Proven) -> Outcome:
-    return (replace(life, role=Role.SERVING), ()) if life.role is Role.SUCCESSOR else (life, ())
-
-
-def _tick_starting(life: Life, event: Ticked) -> Outcome:
-    phase = life.phase
-    assert isinstance(phase, Starting)
+def _tick_starting(life: Life, phase: Starting, event: Ticked) -> Outcome:
     # A spare waits for as long as it takes; a successor is judged by the swap that made it.
     if life.role in (Role.SPARE, Role.SUCCESSOR) or event.at - phase.since <= event.startup_timeout:
         return life, ()
     order = Order(by="health.startup_timeout", why=event.why_late, cause=Cause.FAILED_START)
-    leaving = Leaving(order, event.at, event.at + event.grace, before=phase)
-    return replace(life, phase=leaving), (Effect.TERMINATE,)
+    return replace(life, phase=Leaving(order, event.at, event.at + event.grace, before=phase)), (Effect.TERMINATE,)
 
 
-def _tick_leaving(life: Life, event: Ticked) -> Outcome:
-    phase = life.phase
-    assert isinstance(phase, Leaving)
+def _tick_leaving(life: Life, phase: Leaving, event: Ticked) -> Outcome:
     if event.at < phase.until:
         return life, ()
     # The signals of the order go with it: a crash a week later was not commanded.
@@ -397,15 +371,15 @@ def _tick_leaving(life: Life, event: Ticked) -> Outcome:
     return replace(life, phase=phase.before, role=role, signals=()), (Effect.REPORT_EXPIRED,)
 
 
-def _pause(life: Life, event: Paused) -> Outcome:
-    phase = life.phase
-    if isinstance(phase, Leaving):
-        return replace(life, phase=replace(phase, until=phase.until + event.seconds)), ()
-    assert isinstance(phase, Starting)
+def _pause_starting(life: Life, phase: Starting, event: Paused) -> Outcome:
     return replace(life, phase=Starting(phase.since + event.seconds)), ()
 
 
-def _end(life: Life, event: Ended) -> Outcome:
+def _pause_leaving(life: Life, phase: Leaving, event: Paused) -> Outcome:
+    return replace(life, phase=replace(phase, until=phase.until + event.seconds)), ()
+
+
+def _end(life: Life, phase: LifePhase, event: Ended) -> Outcome:
     order = life.order
     if order is None and event.recycled:
         order = Order(by="recycle")
@@ -428,54 +402,49 @@ def _end(life: Life, event: Ended) -> Outcome:
     elif found := _CUT.findall(event.log_tail):
         cut = int(found[-1][0])
         reason = Say.CUT_AT_DRAIN_LIMIT(why=reason, n=cut, timeout=exactly(float(found[-1][1])))
-    return replace(life, phase=Gone(cause, reason, event.at, cut)), (Effect.COUNT_END,)
+    return replace(life, phase=Gone(cause, reason, event.at, cut, event.log_tail)), (Effect.COUNT_END,)
+
+
+ROLES: dict[type[Event], tuple[Role, Role]] = {
+    Retired: (Role.SERVING, Role.RETIRING),
+    Kept: (Role.RETIRING, Role.SERVING),
+    Proven: (Role.SUCCESSOR, Role.SERVING),
+}
+"""What role each of these events changes, and into which."""
 
 
 @dataclass(frozen=True, slots=True)
 class TableRow:
     """One row of the table: the rule, and the phases that it may lead to."""
 
-    rule: Callable[[Life, Any], Outcome]
+    rule: Callable[[Life, Any, Any], Outcome]
     to: tuple[type[LifePhase], ...]
 
 
-TABLE: dict[tuple[type[LifePhase], type[Event]], TableRow] = {
-    (Held, Released): TableRow(_release, (Starting,)),
-    (Held, Ordered): TableRow(_order, (Leaving,)),
-    (Held, Signalled): TableRow(_note_signal, (Held,)),
-    (Held, Retired): TableRow(_retire, (Held,)),
-    (Held, Kept): TableRow(_keep, (Held,)),
-    (Held, Proven): TableRow(_prove, (Held,)),
-    (Held, Ended): TableRow(_end, (Gone,)),
-    (Starting, Promoted): TableRow(_promote, (Starting,)),
-    (Starting, CameUp): TableRow(_come_up, (Up, Starting)),
-    (Starting, Judged): TableRow(_judge_starting, (Starting,)),
-    (Starting, Ordered): TableRow(_order, (Leaving,)),
-    (Starting, Signalled): TableRow(_note_signal, (Starting,)),
-    (Starting, Retired): TableRow(_retire, (Starting,)),
-    (Starting, Kept): TableRow(_keep, (Starting,)),
-    (Starting, Proven): TableRow(_prove, (Starting,)),
-    (Starting, Ticked): TableRow(_tick_starting, (Starting, Leaving)),
-    (Starting, Paused): TableRow(_pause, (Starting,)),
-    (Starting, Ended): TableRow(_end, (Gone,)),
-    (Up, BecameReady): TableRow(_become_ready, (Up,)),
-    (Up, Judged): TableRow(_judge, (Up,)),
-    (Up, Lost): TableRow(_lose, (Up,)),
-    (Up, Ordered): TableRow(_order, (Leaving,)),
-    (Up, Signalled): TableRow(_note_signal, (Up,)),
-    (Up, Retired): TableRow(_retire, (Up,)),
-    (Up, Kept): TableRow(_keep, (Up,)),
-    (Up, Proven): TableRow(_prove, (Up,)),
-    (Up, Ended): TableRow(_end, (Gone,)),
-    (Leaving, Ordered): TableRow(_order_again, (Leaving,)),
-    (Leaving, Signalled): TableRow(_note_signal, (Leaving,)),
-    (Leaving, Retired): TableRow(_retire, (Leaving,)),
-    (Leaving, Kept): TableRow(_keep, (Leaving,)),
-    (Leaving, Proven): TableRow(_prove, (Leaving,)),
-    (Leaving, Ticked): TableRow(_tick_leaving, (Leaving, Held, Starting, Up)),
-    (Leaving, Paused): TableRow(_pause, (Leaving,)),
-    (Leaving, Ended): TableRow(_end, (Gone,)),
-}
+def _rows() -> Iterator[tuple[type[LifePhase], type[Event], Callable[[Life, Any, Any], Outcome], tuple[Any, ...]]]:
+    """Yield phase, event, rule, and the phases that it leads to; none: it stays."""
+    for phase in (Held, Starting, Up, Leaving):
+        yield phase, Signalled, _note_signal, ()
+        yield phase, Ended, _end, (Gone,)
+        for event in ROLES:
+            yield phase, event, _change_role, ()
+    for phase in (Held, Starting, Up):
+        yield phase, Ordered, _order, (Leaving,)
+    yield Held, Released, _release, (Starting,)
+    yield Starting, Promoted, _promote, ()
+    yield Starting, CameUp, _come_up, (Up, Starting)
+    yield Starting, Judged, _judge_starting, ()
+    yield Starting, Ticked, _tick_starting, (Starting, Leaving)
+    yield Starting, Paused, _pause_starting, ()
+    yield Up, BecameReady, _become_ready, ()
+    yield Up, Judged, _judge, ()
+    yield Up, Lost, _lose, ()
+    yield Leaving, Ordered, _order_again, ()
+    yield Leaving, Ticked, _tick_leaving, (Leaving, Held, Starting, Up)
+    yield Leaving, Paused, _pause_leaving, ()
+
+
+TABLE = {(phase, event): TableRow(rule, to or (phase,)) for phase, event, rule, to in _rows()}
 
 
 def diagram() -> str:

@@ -197,7 +197,7 @@ class Supervisor:
 
     # The clockwork
 
-    def run(self, work: Coroutine[Any, Any, None], what: str, on_failure: Callable[[], None] | None = None) -> None:
+    def run(self, work: Coroutine[Any, Any, object], what: str, on_failure: Callable[[], None] | None = None) -> None:
         """Run a coroutine beside circusd's own; where it fails, log it and call *on_failure*."""
 
         async def watched() -> None:

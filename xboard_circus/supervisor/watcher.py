@@ -378,7 +378,7 @@ class ArmedWatcher:
             runtime.watcher_dir(self.supervisor.instance, self.name, *environment.user_of(self.watcher))
         for worker in self.fleet:
             if worker.is_up and not self.has_file(worker, "sock") and worker.life.reason != Say.SOCKET_GONE():
-                self.happen(worker, Lost(self.clock(), Say.SOCKET_GONE()))
+                self.happen(worker, Lost(Say.SOCKET_GONE()))
                 self.publish("unprobed", reason=Say.SOCKET_GONE(), pid=worker.pid, wid=worker.wid, slot=worker.slot)
 
     # Keeping up the number of serving workers
@@ -445,7 +445,7 @@ class ArmedWatcher:
         todo = [worker for worker in chosen if not worker.is_leaving]
         for worker in todo:
             # It is none of `numprocesses` while it drains: whoever dies meanwhile is replaced at once.
-            self.happen(worker, Retired(self.clock()))
+            self.happen(worker, Retired())
         if todo:
             self._drains += 1
             try:

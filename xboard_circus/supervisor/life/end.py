@@ -110,7 +110,7 @@ def count(armed: ArmedWatcher, worker: Worker, code: int | None) -> None:
     swap = armed.swap_of(worker)
     on_trial = swap is not None and swap.is_trying(worker)
     if swap is not None:
-        swap.ended(worker, reason, words.tail)
+        swap.ended(worker)
     told: dict[str, Any] = {"pid": worker.pid, "wid": worker.wid, "slot": worker.slot, "cause": cause.value}
     told |= evidence.of_process(worker, code, words, by=None if order is None else order.by, up_since=up_since, now=now)
     before = budget.used(now)

@@ -28,7 +28,7 @@ def see_progress(armed: ArmedWatcher) -> None:
         if not worker.life.was_ready and (
             not (armed.has_private_socket and armed.can_use_folder()) or armed.has_file(worker, "ready")
         ):
-            armed.happen(worker, BecameReady(now))
+            armed.happen(worker, BecameReady())
         up_for = now - worker.up_since
         if armed.budget.reset_if_held(worker.slot, up_for):
             reason = Say.FORGIVEN(held=exactly(armed.budget.limits.reset_after))

@@ -113,8 +113,8 @@ def inherit_own_sockets(original: Original, _: object, withheld: Callable[[Any],
     """Let each process inherit the sockets that are its own, and no listener of another watcher.
 
     Without it: A worker holds the listener of another watcher: after that one's stop, connections to it hang.
-    Fact: With use_sockets, Circus passes every socket of circusd's to every process, that of a watcher that
-    `circusctl add` brings too, which nobody hears of before it starts.
+    Fact: With use_sockets, Circus passes every socket of circusd's to every process. A watcher that `circusctl add`
+    brings has no hook of ours, so the class is patched.
     """
 
     def spawn(process: Any) -> Any:

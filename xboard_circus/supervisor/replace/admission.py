@@ -12,11 +12,10 @@ from xboard_circus.core.reason import with_say
 from xboard_circus.core.sentences import Say, state_named
 from xboard_circus.core.states import Health, Role
 from xboard_circus.core.verdict import word_of
-from xboard_circus.core.worker import Order, Ordered, Released
+from xboard_circus.core.worker import Order, Released
 from xboard_circus.supervisor.bus import state
-from xboard_circus.supervisor.patches import circus_watcher
-from xboard_circus.supervisor.replace.hung import kill_hung
-from xboard_circus.supervisor.replace.swap import Swap, announce
+from xboard_circus.supervisor.replace.ending import kill_hung
+from xboard_circus.supervisor.replace.swap import Swap
 
 if TYPE_CHECKING:
     from xboard_circus.supervisor.fleet import Worker
@@ -48,18 +47,15 @@ def replace(armed: ArmedWatcher, *, pid: int, started: int, kind: str, probed_at
     if probed_at < worker.up_since or now - probed_at > health.timeout + health.period + 1.0:
         raise MessageError(Say.PROBE_TOO_OLD(pid=pid, age=seconds(now - probed_at)))
     if kind == Health.HUNG.value:
-        armed.supervisor.run(kill_hung(armed, worker, Say.HUNG(why=reason)), f"the end of {pid}")
+        order = Order(by="probe", why=Say.HUNG(why=reason), cause=Cause.UNHEALTHY)
+        armed.supervisor.run(kill_hung(armed, worker, order), f"the end of {pid}")
         return
     if armed.busy or len(armed.swaps_in_the_making()) >= health.max_unavailable:
         raise MessageError(Say.TOO_MANY_REPLACED(n=len(armed.swaps_in_the_making()), limit=health.max_unavailable))
     wait = armed.budget.wait(worker.slot, now)
     if wait > 0:
         raise MessageError(Say.RESTARTS_USED_UP(wait=seconds(round(wait))))
-    if armed.why_alone():
-        # Its successor cannot start beside it, so here the old one has to go first.
-        armed.supervisor.run(_end_sick(armed, worker, Say.SICK(why=reason)), f"the end of {pid}")
-        return
-    begin(armed, Swap(armed, worker, cause=Cause.UNHEALTHY, by="probe", reason=Say.SICK(why=reason)))
+    _begin(armed, worker, Order(by="probe", why=Say.SICK(why=reason), cause=Cause.UNHEALTHY))
 
 
 def _for_operator(armed: ArmedWatcher, worker: Worker, reason: str) -> None:
@@ -71,19 +67,12 @@ def _for_operator(armed: ArmedWatcher, worker: Worker, reason: str) -> None:
         raise MessageError(Say.ANOTHER_REPLACED())
     if alone := armed.why_alone():
         raise MessageError(alone)
-    by, told = Say.OPERATOR_BY(by=reason), Say.REPLACEMENT_ASKED_FOR(by=reason)
-    begin(armed, Swap(armed, worker, cause=None, by=by, by_operator=True, reason=told))
+    why = Say.REPLACEMENT_ASKED_FOR(by=reason)
+    _begin(armed, worker, Order(by=Say.OPERATOR_BY(by=reason), why=why, by_operator=True))
 
 
-def begin(armed: ArmedWatcher, swap: Swap) -> None:
-    """Run *swap* beside circusd's own work; where it fails, the old worker is kept and the reason is on show."""
-
-    async def work() -> None:
-        failure = await swap.run()
-        if failure is not None:
-            armed.note_reason(Say.KEPT(why=swap.reason, failure=failure))
-
-    armed.supervisor.run(work(), f"the replacement of {swap.old.pid}")
+def _begin(armed: ArmedWatcher, worker: Worker, order: Order) -> None:
+    armed.supervisor.run(Swap(armed, worker, order).run(), f"the replacement of {worker.pid}")
 
 
 def retry(armed: ArmedWatcher, *, slot: int, by: str) -> None:
@@ -101,11 +90,3 @@ def retry(armed: ArmedWatcher, *, slot: int, by: str) -> None:
         armed.happen(held, Released(armed.clock()))
     else:
         armed.keep_up()
-
-
-async def _end_sick(armed: ArmedWatcher, worker: Worker, reason: str) -> None:
-    announce(armed, worker, Cause.UNHEALTHY, by="probe", reason=reason)
-    order = Order(by="probe", why=reason, cause=Cause.UNHEALTHY)
-    armed.happen(worker, Ordered(armed.clock(), order, armed.patience))
-    await circus_watcher.kill(armed.watcher, worker.process, None)
-    armed.keep_up()

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 from xboard_circus.core.recycling import RecycleLimits, due
 from xboard_circus.core.sentences import Say
-from xboard_circus.core.worker import Order, Ordered
-from xboard_circus.supervisor.patches import circus_process, circus_watcher
+from xboard_circus.core.worker import Order
+from xboard_circus.supervisor.patches import circus_process
 from xboard_circus.supervisor.replace.swap import Swap
 
 if TYPE_CHECKING:
@@ -25,38 +25,24 @@ def look(armed: ArmedWatcher) -> None:
     # Circus's own max_age ends all that are due at once, by the wall clock.
     age = worker.max_age or float(armed.watcher.max_age or 0)
     limits = RecycleLimits(rss=worker.max_rss, requests=worker.max_requests, age=age)
-    for each in armed.fleet.counted():
-        if each.is_up and (reason := _why(armed, each, limits)) is not None:
-            work = _end if armed.why_alone() else _replace
-            armed.supervisor.run(work(armed, each, Say.RECYCLED(why=reason)), f"the recycling of {each.pid}")
+    for each in armed.fleet.up():
+        reason = Say.SOCKET_GONE() if armed.lacks_socket(each) else _why(each, limits, armed.clock())
+        if reason is not None and each.life.counts:
+            armed.supervisor.run(_replace(armed, each, Say.RECYCLED(why=reason)), f"the recycling of {each.pid}")
             return
 
 
-def _why(armed: ArmedWatcher, worker: Worker, limits: RecycleLimits) -> str | None:
-    if armed.lacks_socket(worker):
-        return Say.SOCKET_GONE()
-    if limits == RecycleLimits():
-        return None
+def _why(worker: Worker, limits: RecycleLimits, now: float) -> str | None:
     return due(
         limits,
         rss=circus_process.resident(worker.process) if limits.rss else None,
         requests=worker.probe.get("requests_served"),
-        age=armed.clock() - (worker.up_since or armed.clock()),
+        age=now - (worker.up_since or now),
         spread=worker.spread,
     )
 
 
-async def _end(armed: ArmedWatcher, worker: Worker, reason: str) -> None:
-    """End a worker beside which its successor cannot start."""
-    armed.happen(worker, Ordered(armed.clock(), Order(by="recycle", why=reason), armed.patience))
-    await circus_watcher.kill(armed.watcher, worker.process, None)
-    armed.keep_up()
-
-
 async def _replace(armed: ArmedWatcher, worker: Worker, reason: str) -> None:
-    swap = Swap(armed, worker, cause=None, by="recycle", reason=reason)
-    failure = await swap.run()
-    if failure is not None:
+    if await Swap(armed, worker, Order(by="recycle", why=reason)).run() is not None:
         # A new worker that does not get ready would otherwise be tried again each second.
         armed.recycle_not_before = armed.clock() + armed.options.restart.cooldown
-        armed.note_reason(Say.KEPT(why=swap.reason, failure=failure))

@@ -7,14 +7,12 @@ from typing import TYPE_CHECKING
 
 from circus.exc import MessageError
 
-from xboard_circus.core.durations import exactly
 from xboard_circus.core.reason import data_of, with_say
 from xboard_circus.core.sentences import Say, state_named
 from xboard_circus.core.state_schema import ReloadEntry
-from xboard_circus.core.worker import Gone, Leaving, Released
-from xboard_circus.supervisor.life import start
+from xboard_circus.core.worker import Gone, Leaving, Order, Released
 from xboard_circus.supervisor.replace import spares
-from xboard_circus.supervisor.replace.swap import Swap
+from xboard_circus.supervisor.replace.swap import Swap, until_ready
 
 if TYPE_CHECKING:
     from xboard_circus.supervisor.fleet import Worker
@@ -45,7 +43,7 @@ class RollingReload:
         self.todo = armed.fleet.counted()
         self.before = list(self.todo)
         self._old_spares = armed.fleet.spares()
-        self._spares_before = list(self._old_spares)
+        self._spares = list(self._old_spares)
         self.total = len(self.todo)
         self.began_at = armed.clock()
         self.replaced: list[tuple[int, int]] = []
@@ -97,60 +95,44 @@ class RollingReload:
         return isinstance(phase, Leaving) and self.armed.clock() - phase.since < LEAVES_WITHIN
 
     async def _renew(self, old: Worker) -> None:
-        if old.pid not in self.armed.fleet or (old.released_at > self.began_at and old not in self._spares_before):
-            pass  # who has taken its place since, or was let go since, runs the new code
-        elif old.is_held:
-            await self._release(old)
-        else:
-            reason = Say.RELOAD_ASKED_FOR(by=self.by)
-            await self._replace(Swap(self.armed, old, cause=None, by="reload", reason=reason))
-        if self.is_running:
-            del self.todo[0]
+        armed, new, failure = self.armed, old, None
+        runs_new_code = old.released_at > self.began_at and old not in self._spares
+        if old.pid in armed.fleet and not runs_new_code:
+            if old.is_held:
+                failure = await self._release(old)
+            else:
+                swap = Swap(armed, old, Order(by="reload", why=Say.RELOAD_ASKED_FOR(by=self.by)))
+                failure = await swap.run()
+                new = swap.new or old
+            if failure is not None:
+                self._failed(failure, new.phase.log if isinstance(new.phase, Gone) else "")
+                return
+            self.replaced.append((old.pid, new.pid))
+            armed.budget.clear()
+        del self.todo[0]
         if not self.todo:
             # A spare with the old code may have taken the place of a worker that died meanwhile.
-            self.todo = [spare for spare in self._old_spares if spare.pid in self.armed.fleet and spare.life.counts]
-            self._old_spares = [spare for spare in self._old_spares if spare not in self.todo]
+            self.todo = [each for each in self._old_spares if each.pid in armed.fleet and each.life.counts]
+            self._old_spares = [each for each in self._old_spares if each not in self.todo]
             self.total += len(self.todo)
 
-    async def _replace(self, swap: Swap) -> None:
-        failure = await swap.run()
-        if failure is None and swap.new is not None:
-            self.replaced.append((swap.old.pid, swap.new.pid))
-            self.armed.budget.clear()
-        else:
-            self._failed(failure or "", swap.log)
-
-    async def _release(self, held: Worker) -> None:
-        """Start a held worker now and wait until it is ready."""
+    async def _release(self, held: Worker) -> str | None:
+        """Start a held worker now and wait until it is ready; return the reason why it is not."""
         armed = self.armed
-        limit = armed.options.health.startup_timeout
-        began_at = armed.clock()
+        deadline = armed.clock() + armed.options.health.startup_timeout
         while armed.is_running() and not armed.port.is_ready:
-            if armed.clock() - began_at > limit:
-                self._failed(Say.WAITS_FOR_PORT(why=armed.port.reason), "")
-                return
+            if armed.clock() > deadline:
+                return Say.WAITS_FOR_PORT(why=armed.port.reason)
             await asyncio.sleep(WAIT)
         if held.is_held:
             armed.happen(held, Released(armed.clock()))
-        while armed.is_running() and held.pid in armed.fleet and not (held.is_up and held.life.was_ready):
-            if armed.clock() - held.released_at > limit:
-                self._failed(Say.NEW_NOT_READY(timeout=exactly(limit)), "")
-                return
-            await asyncio.sleep(WAIT)
-            start.see_progress(armed)
-        if held.is_up:
-            self.replaced.append((held.pid, held.pid))
-            armed.budget.clear()
-        elif isinstance(held.phase, Gone):
-            self._failed(Say.NEW_FAILED(why=held.phase.reason), "")
-        else:
-            self._failed("", "")
+        return await until_ready(armed, held)
 
     def _failed(self, failure: str, log: str) -> None:
         if self.armed.is_running():
             self.state, self.reason, self.log = "failed", failure, log
         else:
-            self.state, self.reason = "stopped", failure or Say.WATCHER_STOPPED()
+            self.state, self.reason = "stopped", failure
 
     def _conclude(self) -> None:
         old = [worker for worker in self.before if worker.released_at < self.began_at]

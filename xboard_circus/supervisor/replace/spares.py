@@ -12,7 +12,8 @@ from xboard_circus.core.durations import exactly
 from xboard_circus.core.sentences import Say
 from xboard_circus.core.worker import Order, Ordered, Promoted
 from xboard_circus.supervisor.life.spawn import SpawnRequest, may_run
-from xboard_circus.supervisor.patches import circus_process, circus_watcher
+from xboard_circus.supervisor.patches import circus_process
+from xboard_circus.supervisor.replace.ending import end
 
 if TYPE_CHECKING:
     from xboard_circus.supervisor.fleet import Worker
@@ -22,6 +23,7 @@ SERVE = b"POST /-/serve HTTP/1.0\r\n\r\n"
 RETRY = 0.02
 ANSWERS_WITHIN = 2.0
 DIES_WITHIN = 10.0
+LEAVES_WITHIN = 5.0
 
 
 def promote(armed: ArmedWatcher) -> bool:
@@ -29,37 +31,38 @@ def promote(armed: ArmedWatcher) -> bool:
 
     circusd decides, not the spares among themselves: a crash-looping app would eat its spares in a second.
     """
-    slot = armed.fleet.free_slot(int(armed.watcher.numprocesses))
-    return may_run(armed, slot, armed.clock()) and _serve_in(armed, slot)
+    slot, spare = armed.fleet.free_slot(int(armed.watcher.numprocesses)), _oldest(armed)
+    if spare is None or not may_run(armed, slot, armed.clock()):
+        return False
+    _serve_in(armed, spare, slot)
+    return True
 
 
 def take_place_of(armed: ArmedWatcher, held: Worker) -> bool:
     """Let a spare serve in the place of a held worker whose wait is over: it has imported the app already."""
-    if not _waiting(armed):
-        return False
-    order = Order(by="spare", why=Say.SPARE_TOOK_PLACE(pid=_oldest(armed).pid))
-    armed.happen(held, Ordered(armed.clock(), order, DIES_WITHIN))
-    circus_process.send(held.process, signal.SIGKILL)
-    return _serve_in(armed, held.slot)
-
-
-def _waiting(armed: ArmedWatcher) -> list[Worker]:
-    return [worker for worker in armed.fleet.spares() if worker.is_starting]
-
-
-def _oldest(armed: ArmedWatcher) -> Worker:
-    return min(_waiting(armed), key=lambda worker: worker.spawned_at)
-
-
-def _serve_in(armed: ArmedWatcher, slot: int) -> bool:
-    if not _waiting(armed):
-        return False
     spare = _oldest(armed)
+    if spare is None:
+        return False
+    _kill(armed, held, Say.SPARE_TOOK_PLACE(pid=spare.pid))
+    _serve_in(armed, spare, held.slot)
+    return True
+
+
+def _oldest(armed: ArmedWatcher) -> Worker | None:
+    waiting = (worker for worker in armed.fleet.spares() if worker.is_starting)
+    return min(waiting, key=lambda worker: worker.spawned_at, default=None)
+
+
+def _kill(armed: ArmedWatcher, worker: Worker, reason: str) -> None:
+    armed.happen(worker, Ordered(armed.clock(), Order(by="spare", why=reason), DIES_WITHIN))
+    circus_process.send(worker.process, signal.SIGKILL)
+
+
+def _serve_in(armed: ArmedWatcher, spare: Worker, slot: int) -> None:
     spare.slot = slot
     spare.follows = armed.fleet.ended_in.pop(slot, None)
     armed.happen(spare, Promoted(armed.clock()))
     armed.supervisor.run(_tell(armed, spare), f"the promotion of spare {spare.pid}")
-    return True
 
 
 async def _tell(armed: ArmedWatcher, spare: Worker) -> None:
@@ -74,18 +77,13 @@ async def _tell(armed: ArmedWatcher, spare: Worker) -> None:
                 logger.info("xboard: %s: spare %s serves", armed.name, spare.pid)
                 return
         except asyncio.TimeoutError:
-            _discard(armed, spare)
+            reason = Say.SPARE_SILENT(pid=spare.pid, timeout=exactly(ANSWERS_WITHIN))
+            armed.note_reason(reason)
+            _kill(armed, spare, reason)
             return
         except OSError:
             pass
         await asyncio.sleep(RETRY)
-
-
-def _discard(armed: ArmedWatcher, spare: Worker) -> None:
-    reason = Say.SPARE_SILENT(pid=spare.pid, timeout=exactly(ANSWERS_WITHIN))
-    armed.note_reason(reason)
-    armed.happen(spare, Ordered(armed.clock(), Order(by="spare", why=reason), DIES_WITHIN))
-    circus_process.send(spare.process, signal.SIGKILL)
 
 
 async def _ask(path: str) -> bytes:
@@ -108,6 +106,4 @@ async def renew(armed: ArmedWatcher, old: list[Worker], *, by: str) -> None:
     """Replace spares by ones of the code of now."""
     for spare in old:
         if spare.pid in armed.fleet and spare.is_spare and armed.is_running():
-            armed.happen(spare, Ordered(armed.clock(), Order(by=by), armed.patience))
-            await circus_watcher.kill(armed.watcher, spare.process, 5.0)
-    armed.keep_up()
+            await end(armed, spare, Order(by=by), within=LEAVES_WITHIN)

@@ -1,4 +1,4 @@
-"""Put a new worker in the place of one that still runs: the new one ready first, then the old one drains."""
+"""Replace a worker that still runs: its successor is ready first, then the old one drains."""
 
 from __future__ import annotations
 
@@ -9,16 +9,15 @@ from xboard_circus.core.causes import Cause
 from xboard_circus.core.durations import exactly
 from xboard_circus.core.reason import with_say
 from xboard_circus.core.sentences import Say
-from xboard_circus.core.worker import Kept, Order, Ordered, Proven, Retired
+from xboard_circus.core.worker import Gone, Kept, Order, Proven, Retired
 from xboard_circus.supervisor.life import start
 from xboard_circus.supervisor.life.spawn import SpawnRequest
-from xboard_circus.supervisor.patches import circus_watcher
+from xboard_circus.supervisor.replace.ending import STEP, announce, end, until_ended
 
 if TYPE_CHECKING:
     from xboard_circus.supervisor.fleet import Worker
     from xboard_circus.supervisor.watcher import ArmedWatcher
 
-STEP = 0.05
 KILL_SECONDS = 5.0
 SETTLE = 5.0
 """Seconds that a new process has to run where nobody reports that it is ready."""
@@ -30,125 +29,104 @@ class Swap:
     `numprocesses` is left alone: while the new one is made, the old one retires, and is none of that number.
 
     Attributes:
-        cause: What the end of the old one is counted as; None where somebody asked for it and it costs nothing.
-        by: Who asked, for the record.
-        failure: Why the new one did not take over; the old one serves on then.
-        has_handed_over: The new one is ready, and the old one is told to go.
+        order: The old worker's order to leave. Without a cause somebody asked for it, and it costs no restart.
+        has_handed_over: The new one is ready, and the old one was ordered to leave.
     """
 
-    def __init__(
-        self, armed: ArmedWatcher, old: Worker, *, cause: Cause | None, by: str, reason: str, by_operator: bool = False
-    ) -> None:
+    def __init__(self, armed: ArmedWatcher, old: Worker, order: Order) -> None:
         self.armed = armed
         self.old = old
-        self.cause = cause
-        self.by = by
-        self.reason = reason
+        self.order = order
         self.new: Worker | None = None
-        self.failure: str | None = None
-        self.log = ""
         self.has_handed_over = False
-        self._order = Order(by=by, why=reason, cause=cause, by_operator=by_operator)
 
     async def run(self) -> str | None:
-        """Replace it; return None when the new worker has taken over, else why it has not."""
-        armed = self.armed
+        """Replace the worker; return None when the new one has taken over, else the reason why the old one is kept.
+
+        Where the successor cannot start beside the old one, the old one has to go first.
+        """
+        armed, old, order = self.armed, self.old, self.order
+        announce(armed, old, order)
+        if armed.why_alone():
+            await end(armed, old, order)
+            return None
         armed.swaps.append(self)
         try:
-            armed.happen(self.old, Retired(armed.clock()))
-            announce(armed, self.old, self.cause, by=self.by, reason=self.reason)
-            self._spawn()
-            await self._until_ready()
-            if self.failure is None:
-                await self._hand_over()
-            elif self.new is not None and self.new.pid in armed.fleet:
-                await self._end_new(self.new, self.failure)
+            armed.happen(old, Retired())
+            failure = await self._try()
         finally:
             self._keep_old()
             # Before it is over: the end of a new one that had to be killed is counted now, and it costs no restart.
             armed.keep_up()
             armed.swaps.remove(self)
-        if self.failure is not None:
-            kept = Say.KEPT(why=self.reason, failure=self.failure)
-            more = {"pid": self.old.pid, "wid": self.old.wid, "slot": self.old.slot, **with_say(self.by, "by")}
+        if failure is not None:
+            kept = Say.KEPT(why=order.why, failure=failure)
+            armed.note_reason(kept)
+            more = {"pid": old.pid, "wid": old.wid, "slot": old.slot, **with_say(order.by, "by")}
             armed.publish("kept", reason=kept, **more)
-        return self.failure
+        return failure
 
     def is_trying(self, worker: Worker) -> bool:
         """Say whether this is the new worker of a replacement that was asked for: its failure costs no restart."""
-        return worker is self.new and self.cause is None and not self.has_handed_over
+        return worker is self.new and self.order.cause is None and not self.has_handed_over
 
-    def ended(self, worker: Worker, reason: str, log: str) -> None:
-        """Note that a worker of the swap ended, in the tick in which that is counted."""
-        if worker is self.new and not self.has_handed_over:
-            self.failure = self.failure or Say.NEW_FAILED(why=reason)
-            self.log = log
+    def ended(self, worker: Worker) -> None:
+        """Keep the old worker in the tick in which the end of the new one is counted."""
+        if worker is self.new:
             self._keep_old()
 
     def _keep_old(self) -> None:
         if not self.has_handed_over:
-            self.armed.happen(self.old, Kept(self.armed.clock()))
+            self.armed.happen(self.old, Kept())
 
-    def _spawn(self) -> None:
-        armed = self.armed
-        known = {worker.pid for worker in armed.fleet}
-        armed.spawn_for(SpawnRequest(successor_of=self.old, at_once=self.cause is None))
-        self.new = next((worker for worker in armed.fleet if worker.pid not in known), None)
-        if self.new is None:
-            self.failure = Say.NOT_SPAWNED(why=armed.last_reason)
-
-    async def _until_ready(self) -> None:
-        armed, new = self.armed, self.new
-        limit = armed.options.health.startup_timeout
-        began_at, paused_before = armed.clock(), armed.supervisor.paused_for
-        while self.failure is None and new is not None and not self._is_ready(new):
-            took = armed.clock() - began_at - (armed.supervisor.paused_for - paused_before)
-            if not armed.is_running():
-                self.failure = Say.WATCHER_STOPPED_MEANWHILE()
-            elif took > limit:
-                self.failure = Say.NEW_NOT_READY(timeout=exactly(limit))
-            elif self.old.pid not in armed.fleet:
-                return  # it died by itself; the new one is its successor already
-            else:
-                await asyncio.sleep(STEP)
-                start.see_progress(armed)
-
-    def _is_ready(self, new: Worker) -> bool:
-        """Say whether the new worker can take over.
-
-        A server that is not our worker does not report: it has to run for a while, so that an app that cannot be
-        imported ends before the old worker is told to go.
-        """
-        armed = self.armed
-        if not (new.is_up and new.life.was_ready):
-            return False
-        settled_at = new.released_at + min(SETTLE, armed.options.health.startup_timeout)
-        return armed.has_private_socket or armed.clock() >= settled_at
-
-    async def _hand_over(self) -> None:
-        """End the old worker, which drains; its place is taken."""
+    async def _try(self) -> str | None:
         armed, old = self.armed, self.old
-        self.has_handed_over = True
-        if self.new is not None:
-            armed.happen(self.new, Proven(armed.clock()))
-        if old.pid not in armed.fleet or not armed.is_running():
-            return
-        armed.happen(old, Ordered(armed.clock(), self._order, armed.patience))
-        await circus_watcher.kill(armed.watcher, old.process, None)
+        known = {worker.pid for worker in armed.fleet}
+        armed.spawn_for(SpawnRequest(successor_of=old, at_once=self.order.cause is None))
+        new = self.new = next((worker for worker in armed.fleet if worker.pid not in known), None)
+        if new is None:
+            return Say.NOT_SPAWNED(why=armed.last_reason)
+        failure = await until_ready(armed, new, instead_of=old)
+        if failure is None:
+            self.has_handed_over = True
+            armed.happen(new, Proven())
+            if old.pid in armed.fleet and armed.is_running():
+                await end(armed, old, self.order)
+        elif new.pid in armed.fleet:
+            order = Order(by=self.order.by, why=failure, cause=Cause.FAILED_START)
+            await end(armed, new, order, within=min(KILL_SECONDS, armed.watcher.graceful_timeout))
+            # Circus sends SIGKILL and does not look whether it is dead.
+            await until_ended(armed, new, KILL_SECONDS)
+        return failure
 
-    async def _end_new(self, new: Worker, failure: str) -> None:
-        armed = self.armed
-        order = Order(by=self.by, why=failure, cause=Cause.FAILED_START)
-        armed.happen(new, Ordered(armed.clock(), order, armed.patience))
-        await circus_watcher.kill(armed.watcher, new.process, min(KILL_SECONDS, armed.watcher.graceful_timeout))
-        # Circus sends SIGKILL and does not look whether it is dead.
-        end = armed.clock() + KILL_SECONDS
-        while armed.clock() < end and not new.has_ended():
-            await asyncio.sleep(STEP)
+
+async def until_ready(armed: ArmedWatcher, new: Worker, *, instead_of: Worker | None = None) -> str | None:
+    """Wait until a worker can take over; return the reason why it cannot, or None.
+
+    One whose predecessor dies meanwhile has its place already. Time in which circusd stood still does not count.
+    """
+    limit = armed.options.health.startup_timeout
+    began_at, paused_before = armed.clock(), armed.supervisor.paused_for
+    while not _is_ready(armed, new):
+        took = armed.clock() - began_at - (armed.supervisor.paused_for - paused_before)
+        if isinstance(new.phase, Gone):
+            return Say.NEW_FAILED(why=new.phase.reason)
+        if not armed.is_running():
+            return Say.WATCHER_STOPPED_MEANWHILE()
+        if took > limit:
+            return Say.NEW_NOT_READY(timeout=exactly(limit))
+        if instead_of is not None and instead_of.pid not in armed.fleet:
+            return None
+        await asyncio.sleep(STEP)
+        start.see_progress(armed)
+    return None
 
 
-def announce(armed: ArmedWatcher, worker: Worker, cause: Cause | None, *, by: str, reason: str) -> None:
-    """Publish that a worker is going to be replaced, and why."""
-    name = (cause or Cause.COMMANDED).value
-    more = {"pid": worker.pid, "wid": worker.wid, "slot": worker.slot, "cause": name, **with_say(by, "by")}
-    armed.publish("replace", reason=reason, **more)
+def _is_ready(armed: ArmedWatcher, new: Worker) -> bool:
+    """Say whether a new worker can take over.
+
+    A server that is not our worker does not report: it has to run for a while, so that an app that cannot be imported
+    ends before the old worker is told to go.
+    """
+    settled_at = new.released_at + min(SETTLE, armed.options.health.startup_timeout)
+    return new.is_up and new.life.was_ready and (armed.has_private_socket or armed.clock() >= settled_at)

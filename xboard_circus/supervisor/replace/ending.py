@@ -1,4 +1,4 @@
-"""Kill a hung worker, with the stack of every thread in its log."""
+"""End a worker for a reason, and report that it is going to be replaced."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 from psutil import NoSuchProcess, Process
 
 from xboard_circus.core.causes import Cause
+from xboard_circus.core.reason import with_say
 from xboard_circus.core.worker import Order, Ordered
 from xboard_circus.host.worker_files import listener_of
-from xboard_circus.supervisor.patches import circus_process
-from xboard_circus.supervisor.replace.swap import announce
+from xboard_circus.supervisor.patches import circus_process, circus_watcher
 
 if TYPE_CHECKING:
     from xboard_circus.supervisor.fleet import Worker
@@ -24,16 +24,29 @@ STACK_SECONDS = 1.5
 DIES_WITHIN = 60.0
 
 
-async def kill_hung(armed: ArmedWatcher, worker: Worker, reason: str) -> None:
-    """Kill a worker whose event loop does not answer.
+def announce(armed: ArmedWatcher, worker: Worker, order: Order) -> None:
+    """Publish that a worker is going to be replaced, and why."""
+    cause = (order.cause or Cause.COMMANDED).value
+    more = {"pid": worker.pid, "wid": worker.wid, "slot": worker.slot, "cause": cause, **with_say(order.by, "by")}
+    armed.publish("replace", reason=order.why, **more)
+
+
+async def end(armed: ArmedWatcher, worker: Worker, order: Order, *, within: float | None = None) -> None:
+    """Terminate a worker, kill it after *within* seconds (else `graceful_timeout`), and fill its place."""
+    armed.happen(worker, Ordered(armed.clock(), order, armed.patience))
+    await circus_watcher.kill(armed.watcher, worker.process, within)
+    armed.keep_up()
+
+
+async def kill_hung(armed: ArmedWatcher, worker: Worker, order: Order) -> None:
+    """Kill a worker whose event loop does not answer, with the stack of every thread in its log.
 
     SIGABRT makes faulthandler write the stacks; a process under SIGSTOP only does so after SIGCONT. Behind a wrapper
     (``uv run``) the signals go to the worker itself, because the wrapper has no stacks of Python's to write. A worker
     that survives that gets SIGKILL: it cannot drain, since it cannot do anything.
     """
-    order = Order(by="probe", why=reason, cause=Cause.UNHEALTHY)
     armed.happen(worker, Ordered(armed.clock(), order, STACK_SECONDS + DIES_WITHIN))
-    announce(armed, worker, Cause.UNHEALTHY, by="probe", reason=reason)
+    announce(armed, worker, order)
     children = circus_process.children(worker.process)
     behind_wrapper = _listener(armed, worker, children)
     for signum in (signal.SIGABRT, signal.SIGCONT):
@@ -42,13 +55,13 @@ async def kill_hung(armed: ArmedWatcher, worker: Worker, reason: str) -> None:
         else:
             with suppress(NoSuchProcess):
                 behind_wrapper.send_signal(signum)
-    await _until_ended(armed, worker, STACK_SECONDS)
+    await until_ended(armed, worker, STACK_SECONDS)
     if not worker.has_ended():
         circus_process.send(worker.process, signal.SIGKILL)
     for child in children:
         with suppress(NoSuchProcess):
             child.kill()
-    await _until_ended(armed, worker, DIES_WITHIN)
+    await until_ended(armed, worker, DIES_WITHIN)
     armed.keep_up()
 
 
@@ -59,7 +72,8 @@ def _listener(armed: ArmedWatcher, worker: Worker, children: list[Process]) -> P
     return next((child for child in children if child.pid == pid), None)
 
 
-async def _until_ended(armed: ArmedWatcher, worker: Worker, seconds: float) -> None:
-    end = armed.clock() + seconds
-    while armed.clock() < end and not worker.has_ended():
+async def until_ended(armed: ArmedWatcher, worker: Worker, seconds: float) -> None:
+    """Wait until the process of a worker is dead, for *seconds* at most."""
+    deadline = armed.clock() + seconds
+    while armed.clock() < deadline and not worker.has_ended():
         await asyncio.sleep(STEP)
