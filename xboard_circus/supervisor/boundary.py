@@ -32,9 +32,11 @@ def contained(default: T) -> Callable[[Callable[P, T]], Callable[P, T]]:
     return decorate
 
 
-async def contained_task(work: Coroutine[Any, Any, None], what: str) -> None:
-    """Run *work* to its end; an exception is logged as a failure of *what*."""
+async def contained_task(work: Coroutine[Any, Any, object], what: str) -> bool:
+    """Run *work* to its end; log an exception as a failure of *what*, and return whether there was none."""
     try:
         await work
+        return True
     except Exception:
         logger.exception("xboard: %s failed; circusd goes on without it", what)
+        return False

@@ -57,7 +57,7 @@ class PortGuard:
 
     @property
     def is_ready(self) -> bool:
-        """Say whether a worker may run now."""
+        """Return whether a worker may run now."""
         return self.state in (PortState.NONE, PortState.BOUND)
 
     def retry_in(self) -> float:
@@ -117,7 +117,7 @@ class PortGuard:
 
     @property
     def is_bound_by_the_server(self) -> bool:
-        """Say whether the server binds the port by itself, as `port.port` tells."""
+        """Return whether the server binds the port itself, as `port.port` states."""
         return self.socket() is None and self.address() is not None
 
     def look_again(self) -> None:
@@ -179,7 +179,7 @@ class PortGuard:
         self._report_freed([*dict.fromkeys([*freed, *swept])])
 
     async def _look(self, address: tuple[str, int], policy: Policy) -> tuple[list[Holder], PortPlan]:
-        """Return who holds the address, and what to do about it; of a unix socket the system does not report it."""
+        """Return the holders of the address, and the plan for them; those of a unix socket are not known."""
         supervisor = self.armed.supervisor
         found = [] if address[1] == UNIX else await asyncio.to_thread(supervisor.holders, *address)
         own = await asyncio.to_thread(supervisor.family)
@@ -188,7 +188,7 @@ class PortGuard:
     async def _take_over(self, run: int) -> bool:
         """Take the listening socket over from a worker that outlived its circusd: no moment without a listener.
 
-        New workers start on it, and only when they are ready are the old ones told to go; until then these serve.
+        New workers start on it, and only when they are ready are the old ones ended; until then these serve.
         """
         armed, shared, address = self.armed, self.socket(), self.address()
         # Without respawn nothing would take the place of the launchers that have to end for it; the old worker of a
@@ -291,7 +291,7 @@ class PortGuard:
             self._report_freed(named(todo.stop))
 
     def _serves_others(self, shared: Any) -> bool:
-        """Say whether another watcher that is not stopped has its workers on the same socket."""
+        """Return whether another watcher that is not stopped has its workers on the same socket."""
         return any(
             shared.name.lower() in sockets_named(watcher)
             for watcher in self.armed.supervisor.arbiter.watchers
@@ -303,17 +303,17 @@ class PortGuard:
         with socket.socket(shared.family, socket.SOCK_STREAM) as fresh:
             fresh.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             os.dup2(fresh.fileno(), shared.fileno(), inheritable=True)
-        # Not a socket that somebody else has put there meanwhile, and listens on.
+        # Not a socket of another process that listens there by now.
         if shared.is_unix and is_socket(shared.path) and not takes_connections(Path(shared.path)):
             with suppress(FileNotFoundError):
                 os.unlink(shared.path)
 
 
 def handed_over(folder: Path, instance: str, address: tuple[str, int]) -> socket.socket | None:
-    """Ask the workers that an earlier circusd left for their listening socket, for a thread.
+    """Request the listening socket from a worker that an earlier circusd left; runs in a thread.
 
     Without them the port would be closed for a moment, and on a machine that is short of time the best of them may be
-    slow: where none answers at once, all are asked again.
+    slow: where none answers at once, each gets a second request.
     """
     answers = (
         handover.take_over(path, instance=instance, address=address, timeout=timeout)
@@ -359,5 +359,5 @@ def bind_unix(shared: Any) -> None:
 
 
 def is_listening(of: socket.socket) -> bool:
-    """Say whether a socket accepts connections."""
+    """Return whether a socket accepts connections."""
     return bool(of.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN))

@@ -30,7 +30,7 @@ from xboard_circus.host import listeners, procs, runtime
 from xboard_circus.host.oom import OomKills
 from xboard_circus.supervisor import arming, circusctl_reload, helpers, reconfigure
 from xboard_circus.supervisor.boundary import contained, contained_task
-from xboard_circus.supervisor.bus import commands
+from xboard_circus.supervisor.bus import commands, state
 from xboard_circus.supervisor.bus.journal import Journal
 from xboard_circus.supervisor.bus.requests import Requests
 from xboard_circus.supervisor.circusd_out import Output
@@ -201,15 +201,7 @@ class Supervisor:
         """Run a coroutine beside circusd's own; where it fails, log it and call *on_failure*."""
 
         async def watched() -> None:
-            failed = True
-
-            async def body() -> None:
-                nonlocal failed
-                await work
-                failed = False
-
-            await contained_task(body(), what)
-            if failed and on_failure is not None:
+            if not await contained_task(work, what) and on_failure is not None:
                 on_failure()
 
         task = self.loop.create_task(watched())
@@ -400,7 +392,7 @@ class Supervisor:
         armed = self.armed.get(watcher.name)
         if armed is not None and armed.watcher is watcher:
             try:
-                return armed.view()
+                return state.watcher_entry(armed)
             except Exception:
                 # One watcher that cannot be shown never spoils the answer for the others.
                 logger.exception("xboard: the state of %s cannot be shown", watcher.name)

@@ -44,10 +44,10 @@ def stop(original: Original, arbiter: Any, *, ordered: Callable[[], None], besid
 
 @replaces("Arbiter.start_watcher")
 def start_watcher(original: Original, _: object, prepare: Callable[[Any], None]) -> Original:
-    """Prepare plugins and Circus's own helpers that `reloadconfig` makes anew.
+    """Prepare plugins and Circus's own helpers that `reloadconfig` makes again.
 
     Without it: A plugin that `reloadconfig` starts carries no marks, and cannot run below a path with a blank.
-    Fact: Circus starts it in the same breath in which it makes it.
+    Fact: Circus starts it right after it makes it.
     """
 
     def start_watcher(watcher: Any) -> Any:
@@ -65,7 +65,7 @@ def reload_from_config(
 
     Without it: A changed [circus] stops and starts every worker; a changed [socket:...] listens, but no process
     accepts.
-    Fact: Circus deletes and adds what differs from the file of its boot, whatever the new file says.
+    Fact: Circus deletes and adds what differs from the file of its boot, whatever the new file contains.
     """
 
     def reload_from_config(config_file: str | None = None, inside_circusd: bool = False) -> Any:
@@ -108,18 +108,7 @@ def wait_until_free(endpoint: str) -> None:
         time.sleep(POLL)
 
 
-class _IfThere(Patch):
-    """A patch of what Circus may do without: with check_delay = -1 there is no periodic call at all."""
-
-    def missing(self) -> str:
-        return "" if self._target is None else super().missing()
-
-    def install(self) -> None:
-        if self._target is not None:
-            super().install()
-
-
-@replaces("PeriodicCallback.callback", at=lambda arbiter: arbiter.ctrl.caller, by=_IfThere)
+@replaces("PeriodicCallback.callback", at=lambda arbiter: arbiter.ctrl.caller)
 def manage_quietly(original: Original, arbiter: Any) -> Original:
     """Skip Circus's periodic look while another command runs.
 
@@ -168,17 +157,17 @@ def event_loop(arbiter: Any) -> asyncio.AbstractEventLoop:
 
 
 def is_over(arbiter: Any) -> bool:
-    """Say whether *arbiter* stops or makes room for its successor in the process."""
+    """Return whether *arbiter* stops or makes room for its successor in the process."""
     return bool(arbiter._stopping or arbiter._restarting)
 
 
 def is_stopping(arbiter: Any) -> bool:
-    """Say whether circusd ends, with all that it runs."""
+    """Return whether circusd ends, with all that it runs."""
     return bool(arbiter._stopping and not arbiter._restarting)
 
 
 def is_making_room(arbiter: Any) -> bool:
-    """Say whether a successor of *arbiter* is about to run in this process."""
+    """Return whether a successor of *arbiter* is about to run in this process."""
     return bool(arbiter._restarting)
 
 
@@ -218,7 +207,7 @@ def changed_circus_options(arbiter: Any, config: dict[str, Any]) -> list[str]:
 
 
 def is_socket_changed(arbiter: Any, name: str, config: dict[str, Any]) -> bool:
-    """Say whether *config* has another [socket:NAME] than circusd was started with."""
+    """Return whether *config* has another [socket:NAME] than circusd was started with."""
     sockets = {each["name"]: each for each in config.get("sockets", [])}
     return bool(sockets.get(name) != getattr(arbiter.sockets.get(name), "_cfg", None))
 

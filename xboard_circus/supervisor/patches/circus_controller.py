@@ -1,4 +1,4 @@
-"""Circus's Controller: commands of ours beside its own, and who asked for which."""
+"""Circus's Controller: our commands beside its own, and the sender of each."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from xboard_circus.supervisor.patches.patch import Original, replaces
 
 @replaces("Controller.commands", at=lambda arbiter: arbiter.ctrl)
 def add_commands(original: dict[str, Any], _: object, ours: list[Any]) -> dict[str, Any]:
-    """Put commands of ours beside Circus's own.
+    """Add our commands to Circus's own.
 
     Without it: No client could query the state of circusd, or report to it.
     Fact: The controller copies the list of commands when it is built, before any hook runs.
@@ -22,7 +22,7 @@ def add_commands(original: dict[str, Any], _: object, ours: list[Any]) -> dict[s
 def watch_command(original: Original, _: object, watched: Callable[[Original], Original]) -> Original:
     """See one of Circus's commands that changes something before and after it runs.
 
-    Without it: Who asked for a stop is unknown, so `why` cannot show it.
+    Without it: The sender of a stop request is unknown, so `why` cannot show it.
     Fact: Circus logs no command at all.
     """
     return watched(original)
@@ -30,9 +30,9 @@ def watch_command(original: Original, _: object, watched: Callable[[Original], O
 
 @replaces("Controller.dispatch", at=lambda arbiter: arbiter.ctrl)
 def dispatch(original: Original, _: object, by_signal: Callable[[bool], None]) -> Original:
-    """Know which commands come from a signal to circusd.
+    """Mark the commands that come from a signal to circusd.
 
-    Without it: A SIGTERM to circusd looks like a command of somebody's.
+    Without it: A SIGTERM to circusd looks like a command of an operator.
     Fact: Circus turns a signal into a job without a sender.
     """
 

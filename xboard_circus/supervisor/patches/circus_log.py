@@ -1,4 +1,4 @@
-"""circusd's log file, which Circus opens for somebody else to rotate."""
+"""circusd's log file, which Circus itself does not rotate."""
 
 from __future__ import annotations
 

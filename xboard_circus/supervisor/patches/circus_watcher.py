@@ -37,7 +37,7 @@ class Ours(Protocol):
 def hooks(_: object, watcher: Any, ours: Ours) -> ArmedHooks:
     """Run the user's hooks, with ours behind them.
 
-    Without it: We would not see a stop or a signal before it happens, or would replace the user's own hook.
+    Without it: A stop or a signal is noticed too late, or the user's own hook is replaced.
     Fact: call_hook looks each name up in this dict at each call.
     """
     return ours.hooks
@@ -135,9 +135,9 @@ def send_signal_process(original: Original, watcher: Any, ours: Ours) -> Origina
 
 @replaces("Watcher._stop")
 def watcher_stop(original: Original, watcher: Any, ours: Ours) -> Original:
-    """Know of each stop, that of a stopped watcher too.
+    """Note each stop, that of a stopped watcher too.
 
-    Without it: A spawn of ours in the middle of a stop is one too many; a stop of a watcher that waits goes unseen.
+    Without it: Our own spawn in the middle of a stop is one too many; a stop of a watcher that waits is missed.
     Fact: Circus calls no hook and publishes nothing for a watcher that is stopped already.
     """
 
@@ -150,9 +150,9 @@ def watcher_stop(original: Original, watcher: Any, ours: Ours) -> Original:
 
 @replaces("Watcher._start")
 def watcher_start(original: Original, watcher: Any, ours: Ours) -> Original:
-    """Know while Circus starts this watcher.
+    """Mark the watcher as busy while Circus starts it.
 
-    Without it: A spawn of ours in the middle of a start is one worker too many.
+    Without it: Our own spawn in the middle of a start is one worker too many.
     Fact: _start spawns one by one with pauses in between.
     """
     return _busy(ours, original)
@@ -254,7 +254,7 @@ def options_of(watcher: Any) -> Mapping[str, Any]:
 
 
 def take_over_options(watcher: Any, config: dict[str, Any]) -> None:
-    """Make a running watcher's options of ours those of *config*, so that Circus finds no difference in them."""
+    """Copy our options from *config* to a running watcher, so that Circus finds no difference in them."""
     fresh = {key: value for key, value in config.items() if is_ours(key)}
     for holder in (watcher._options, watcher._cfg):
         for key in [key for key in holder if is_ours(key)]:
@@ -265,7 +265,7 @@ def take_over_options(watcher: Any, config: dict[str, Any]) -> None:
 
 
 def take_over_number(watcher: Any, config: dict[str, Any]) -> None:
-    """Remember the number of workers that a reloaded file asks for.
+    """Remember the number of workers in a reloaded file.
 
     Circus sets it and compares the next file with the one of its boot again: back to the old number changes nothing.
     """
@@ -276,11 +276,6 @@ def take_over_number(watcher: Any, config: dict[str, Any]) -> None:
 def stop(watcher: Any) -> Any:
     """Stop *watcher* as Circus itself does where it has nothing to run."""
     return watcher._stop()
-
-
-def start_of(process: Any) -> float:
-    """Return what Circus takes for the start of *process*, by the wall clock."""
-    return float(process.started)
 
 
 @contextmanager
@@ -318,7 +313,7 @@ def take_pipes(watcher: Any, process: Any, drain: Callable[[Any, Any], None]) ->
     """Read what is left in the pipes of a dead process with *drain*, and take them from the loop.
 
     Circus closes them without that. The loop then still knows their numbers, and the next spawn that gets one of
-    these, in whichever watcher, fails after its fork: a worker that nobody knows of.
+    these, in whichever watcher, fails after its fork: a worker without a watcher.
     """
     try:
         if watcher.stream_redirector is not None:

@@ -17,7 +17,7 @@ class ArmedHooks(dict[str, Hook]):
     Ours get the user's answer as *allowed*.
 
     Attributes:
-        failed: The user's hooks whose last answer was no, with why: they returned false, or raised.
+        failed: Why each of the user's hooks failed last: it returned false, or raised.
     """
 
     def __init__(self, users: dict[str, Hook], ours: dict[str, Hook]) -> None:

@@ -17,7 +17,10 @@ class PatchFailed(Exception):
 
 
 class Patch:
-    """One replaced attribute of *target*; *make* returns what stands in the place of the original."""
+    """One replaced attribute of *target*; *make* returns what stands in the place of the original.
+
+    Without a target there is nothing to replace: with check_delay = -1 Circus has no periodic call at all.
+    """
 
     def __init__(self, kind: PatchKind[Any], target: Any, make: Callable[[Any], Any]) -> None:
         self.kind = kind
@@ -27,10 +30,12 @@ class Patch:
 
     def missing(self) -> str:
         """Return what this Circus lacks, or ""."""
-        return "" if hasattr(self._target, self.kind.name) else str(self.kind)
+        return "" if self._target is None or hasattr(self._target, self.kind.name) else str(self.kind)
 
     def install(self) -> None:
         """Put it in."""
+        if self._target is None:
+            return
         name = self.kind.name
         fresh = self.make(getattr(self._target, name))
         self._own = name in vars(self._target), vars(self._target).get(name)
@@ -83,8 +88,8 @@ def replaces(
 ) -> Callable[[Callable[Concatenate[Any, Any, P], Any]], PatchKind[P]]:
     """Make a function (original, object, more...) -> replacement the patch of *where*, such as "Watcher.spawn_process".
 
-    Its docstring says what it does, "Without it:" what breaks, "Fact:" how that is known. *at* finds what is patched
-    from the object that is given.
+    Its docstring gives its purpose, then "Without it:" what breaks, and "Fact:" how that is known. *at* finds what is
+    patched from the object that is given.
     """
     return lambda make: PatchKind(where, make, at, by)
 
