@@ -1,7 +1,7 @@
-"""What every plugin process of ours has in common: parts with work of their own, one loop, one line to circusd.
+"""Run the parts of a plugin process: each does one job, on one event loop, with one connection to circusd.
 
-A *part* does one job (probe, limit, record) and knows nothing of Circus. A `PartLoop` runs parts side by side on an
-event loop: what one raises is logged and ends no other. `XboardPlugin` is the Circus plugin around a loop.
+A *part* (prober, limiter, recorder) does not depend on Circus. A `PartLoop` runs parts side by side: an exception of
+one is logged with its traceback and ends no other. `XboardPlugin` is the Circus plugin around a loop.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import json
 import logging
 import os
 import signal
+import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -42,7 +43,7 @@ LEAST_PAUSE = 0.05
 
 @dataclass(frozen=True, slots=True)
 class BusEvent:
-    """Something that circusd published.
+    """An event that circusd published.
 
     Attributes:
         watcher: Name of the watcher as the bus spells it: in lower case, with ``_`` for a blank.
@@ -54,32 +55,39 @@ class BusEvent:
     data: Mapping[str, Any] = field(default_factory=dict)
 
 
-class Part(Protocol):
-    """One job in a plugin process.
-
-    Attributes:
-        name: What the log calls it.
-        period: Seconds until the next tick after one that raised.
-    """
-
-    name: str
-    period: float
-
-    async def tick(self) -> float:
-        """Do what is due; return the seconds until the next tick."""
-
-    def handle_event(self, event: BusEvent) -> float | None:
-        """Take note of an event; must not wait. Return the seconds within which it calls for a tick, or None."""
-
-    async def close(self) -> None:
-        """Put away what must not be lost; the process ends in a moment."""
-
-
 class Commands(Protocol):
-    """The line to circusd."""
+    """A connection to circusd."""
 
     async def call(self, command: str, *, deadline: float = 2.0, **properties: Any) -> Mapping[str, Any]:
         """Return circusd's reply; raise CircusdGone or CommandRefused."""
+
+
+class Part:
+    """Do one job in a plugin process, by *commands* to circusd.
+
+    Attributes:
+        name: Its name in the log.
+        period: Seconds until the next tick after one that raised.
+    """
+
+    name = ""
+    period = 1.0
+
+    def __init__(self, commands: Commands, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._commands = commands
+        self._clock = clock
+        self._said = Sparingly(clock=clock)
+
+    async def tick(self) -> float:
+        """Do what is due; return the seconds until the next tick."""
+        raise NotImplementedError
+
+    def handle_event(self, event: BusEvent) -> float | None:
+        """Note an event, without waiting. Return the seconds within which it needs a tick, or None."""
+        return None
+
+    async def close(self) -> None:
+        """Save what must not be lost; the process ends in a moment."""
 
 
 async def ask_state(commands: Commands, *, deadline: float = 2.0) -> State:
@@ -92,7 +100,7 @@ async def ask_state(commands: Commands, *, deadline: float = 2.0) -> State:
 
 
 class ThreadedCommands:
-    """Commands to the circusd at *endpoint* through one thread, so that a silent circusd never holds up the loop.
+    """Send commands to the circusd at *endpoint* in one thread, so that a silent circusd never blocks the loop.
 
     The calls of all parts queue up there; keep deadlines short, and try again at the next tick.
     """
@@ -100,23 +108,29 @@ class ThreadedCommands:
     def __init__(self, endpoint: str) -> None:
         self._client = CircusdClient(endpoint)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="circusd")
+        self._said = Sparingly()
 
     async def call(self, command: str, *, deadline: float = 2.0, **properties: Any) -> Mapping[str, Any]:
-        """Return circusd's reply to *command*."""
+        """Return circusd's reply to *command*; log an internal error of circusd with its traceback."""
         call = partial(self._client.call, command, deadline=deadline, **properties)
-        return await asyncio.get_running_loop().run_in_executor(self._thread, call)
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._thread, call)
+        except CommandRefused as refusal:
+            if refusal.trace and self._said.may_say((command, refusal.reason)):
+                log.error("internal error in circusd: %s\n%s", refusal, refusal.trace)
+            raise
 
     def close(self) -> None:
-        """Give up the connection, once the call that is under way is over."""
+        """Close the connection after the call that is under way."""
         self._thread.submit(self._client.close)
         self._thread.shutdown(wait=False)
 
 
 class Parent:
-    """The circusd that started this process.
+    """Watch the circusd that started this process: its parent.
 
-    It is whoever our parent is: a mark in the environment may be inherited from another circusd further up. The mark
-    only tells a process whose circusd died before it got here, and that belongs to init by now.
+    The mark in the environment may be inherited from another circusd further up. It counts only where the parent is
+    init, because circusd may have died before this process got here.
     """
 
     def __init__(self, mark: str | None = None, *, getppid: Callable[[], int] = os.getppid) -> None:
@@ -133,7 +147,7 @@ class Parent:
         return self._came_late or self._getppid() != self.pid
 
     def descriptor(self) -> int | None:
-        """Return a descriptor that gets readable when circusd ends; None where only looking again and again tells."""
+        """Return a descriptor that gets readable when circusd ends; None where `is_gone` has to be polled."""
         if self._pidfd is None and self._getppid is os.getppid:
             with suppress(ProcessLookupError):
                 self._pidfd = procs.open_pidfd(self.pid)
@@ -141,13 +155,13 @@ class Parent:
 
 
 class PartLoop:
-    """Runs *parts* on an asyncio loop until circusd is gone or somebody asks for the end.
+    """Run *parts* on an asyncio loop until circusd is gone or `end` is called.
 
-    Each part has a chain of timers of its own on the loop's monotonic clock. Tornado's PeriodicCallback, which Circus
+    Each part has its own chain of timers on the loop's monotonic clock. Tornado's PeriodicCallback, which Circus
     uses, sleeps an hour when the system's clock is set back by one.
 
-    *obituary* tells the parts, before they close, of a circusd that is gone and was not told to end: nobody else may be
-    there to tell.
+    *obituary* returns the loss of a circusd that ended without a stop request. The parts get it before they close,
+    because no other process may be left to report it.
     """
 
     def __init__(
@@ -164,23 +178,23 @@ class PartLoop:
         self._obituary = obituary
         self._said = Sparingly()
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._alarms: list[Alarm] = []
+        self._alarms: list[tuple[Part, Alarm]] = []
         self._tasks: set[asyncio.Task[None]] = set()
         self._ending = False
 
     def start(self, loop: asyncio.AbstractEventLoop) -> None:
         """Begin, on a loop that runs or will run in a moment."""
         self._loop = loop
-        self._alarms = [Alarm(loop) for _ in self._parts]
-        for part, alarm in zip(self._parts, self._alarms, strict=True):
+        self._alarms = [(part, Alarm(loop)) for part in self._parts]
+        for part, alarm in self._alarms:
             self._spawn(self._run(part, alarm))
         if (descriptor := self._parent.descriptor()) is not None:
             loop.add_reader(descriptor, self._parent_ended, descriptor)
         self._spawn(self._watch_parent())
 
     def dispatch(self, event: BusEvent) -> None:
-        """Show *event* to every part."""
-        for part, alarm in zip(self._parts, self._alarms, strict=True):
+        """Pass *event* to every part."""
+        for part, alarm in self._alarms:
             try:
                 within = part.handle_event(event)
             except Exception as error:
@@ -208,18 +222,18 @@ class PartLoop:
     def _parent_ended(self, descriptor: int) -> None:
         assert self._loop is not None
         self._loop.remove_reader(descriptor)
-        self._told_gone()
+        self._report_gone()
 
     async def _watch_parent(self) -> None:
-        # With a descriptor, one look is for a circusd that ended before that was there.
+        # With a descriptor, one look is enough: circusd may have ended before it was opened.
         while not self._ending:
             if self._parent.is_gone():
-                self._told_gone()
+                self._report_gone()
             if self._parent.descriptor() is not None:
                 return
             await asyncio.sleep(PARENT_EVERY)
 
-    def _told_gone(self) -> None:
+    def _report_gone(self) -> None:
         if not self._ending and (loss := self._loss()) is not None:
             log.warning("%s", loss.reason)
             self.dispatch(BusEvent(CIRCUSD, loss.kind, loss.as_data()))
@@ -228,17 +242,19 @@ class PartLoop:
     def _loss(self) -> Loss | None:
         try:
             return self._obituary()
-        except Exception:  # nobody else would end this process, which is of no use any more
-            log.exception("what became of circusd is not known")
+        except Exception:  # the process has to end all the same
+            log.exception("how circusd ended is not known")
             return None
 
     async def _close(self) -> None:
-        closing = [asyncio.ensure_future(part.close()) for part in self._parts]
-        done, _ = await asyncio.wait(closing, timeout=CLOSE_SECONDS)
-        for future in done:
-            if (error := future.exception()) is not None:
-                log.error("while closing: %s", error)
+        await asyncio.wait([asyncio.ensure_future(self._closed(part)) for part in self._parts], timeout=CLOSE_SECONDS)
         self._leave()
+
+    async def _closed(self, part: Part) -> None:
+        try:
+            await part.close()
+        except Exception as error:
+            self._log_failure(part, error)
 
     def _spawn(self, work: Any) -> None:
         assert self._loop is not None
@@ -254,9 +270,9 @@ class PartLoop:
 
 
 class XboardPlugin(CircusPlugin):  # type: ignore[misc]
-    """A Circus plugin that hosts the parts that a subclass names.
+    """Host the parts that a subclass names, as a Circus plugin.
 
-    It has a log file of its own, ``plugin-NAME.log`` in ``log_dir``, and ends itself when circusd is gone, which
+    It has its own log file, ``plugin-NAME.log`` in ``log_dir``, and ends itself when circusd is gone, which
     Circus's own plugins do not. Paths in its options are relative to the folder of circus.ini.
     """
 
@@ -272,7 +288,7 @@ class XboardPlugin(CircusPlugin):  # type: ignore[misc]
         self.host: PartLoop | None = None
 
     def parts(self) -> list[Part]:
-        """Return what this plugin does."""
+        """Return the parts of this plugin."""
         raise NotImplementedError
 
     def path(self, text: str) -> Path:
@@ -296,9 +312,14 @@ class XboardPlugin(CircusPlugin):  # type: ignore[misc]
             self.endpoint,
         )
         for problem in self.problems:
-            log.warning("option ignored, its default counts: %s", problem)
+            log.warning("option ignored, its default is used: %s", problem)
         loop: asyncio.AbstractEventLoop = self.loop.asyncio_loop
-        self.host = PartLoop(self.parts(), parent=parent, leave=self._leave, obituary=obituary)
+        try:
+            self.host = PartLoop(self.parts(), parent=parent, leave=self._leave, obituary=obituary)
+        except Exception:
+            # Circus closes the output of its plugins, so that nobody would see the traceback.
+            log.exception("the plugin cannot start; circusd starts it again")
+            raise
         for signum in (signal.SIGTERM, signal.SIGINT):
             # Only the main thread may; elsewhere a signal just ends the process, as it does without this.
             with suppress(ValueError, RuntimeError, NotImplementedError):

@@ -1,4 +1,4 @@
-"""From events of circusd's bus to records of the ledger. No effects."""
+"""Turn events of circusd's bus into records of the ledger. No effects."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 import math
 from collections import deque
 from collections.abc import Mapping
-from typing import Any, TypeGuard
+from typing import Any
 
 from xboard_circus.core.reason import Reason, reason_in
 from xboard_circus.ledger import Record
@@ -16,14 +16,16 @@ from xboard_circus.plugins._base import BusEvent
 REASON_CHARS = 1000
 WHOLE_CHARS, SHORT_CHARS = 90_000, 2000
 MANY = 200
+# Names in an event that have a column of their own.
+COLUMNS = frozenset({"time", "pid", "process_pid", "wid", "cause", "reason", "say", "seq"})
 REAP_WAITS = 2.0
 
 
 class Waiting:
-    """Records that are not stored yet, the last *size* of them, each death once.
+    """Queue the records that are not stored yet, the last *size* of them, each death once.
 
-    Circus says ``reap`` of a process of which circusd tells in the next moment, with all that is known: such a ``reap``
-    is kept back for 2 s, and dropped when the other comes.
+    Circus publishes ``reap`` for a death that our event reports a moment later, in full. Such a ``reap`` is kept back
+    for 2 s, and dropped when the event comes.
 
     Attributes:
         lost: How many were pushed out by later ones.
@@ -43,10 +45,10 @@ class Waiting:
         return self._queue.maxlen or 0
 
     def take(self, event: BusEvent, *, now: float, wall_now: float) -> bool:
-        """Note an event; return whether it is of a kind that is recorded."""
+        """Queue an event; return whether it is of a kind that is recorded."""
         if event.kind not in KINDS:
             return False
-        # With many in the queue the disk has a problem, and the memory shall not have one.
+        # With many in the queue the disk has a problem; the memory must not get one.
         record = record_of(event, now=wall_now, longest=WHOLE_CHARS if len(self._queue) < MANY else SHORT_CHARS)
         if record.pid is not None:
             if record.kind == "reap" and len(self._reaped) < self.size:
@@ -58,24 +60,24 @@ class Waiting:
         return True
 
     def settle(self, now: float) -> None:
-        """Let go what was kept back for long enough."""
+        """Queue what was kept back for long enough."""
         for key, (record, at) in list(self._reaped.items()):
             if now - at >= REAP_WAITS:
                 del self._reaped[key]
                 self._push(record)
 
     def settles_in(self, now: float) -> float:
-        """Return the seconds until one that is kept back has to be let go; infinite where none is."""
+        """Return the seconds until the next `settle` has work; infinite if nothing is kept back."""
         return min((at + REAP_WAITS - now for _, at in self._reaped.values()), default=math.inf)
 
     def put_in_order(self) -> None:
-        """Sort by time, after some came late. Nobody may be at work on a batch."""
+        """Sort by time, after some came late. No batch may be under way."""
         ordered = sorted(self._queue, key=lambda record: record.time)
         self._queue.clear()
         self._queue.extend(ordered)
 
     def batch(self, most: int, longest: int) -> list[Record]:
-        """Return the first ones: at most so many, and so many characters unless one alone has more."""
+        """Return the first records, at most so many and so many characters, but at least one."""
         chosen: list[Record] = []
         left = longest
         for record in self._queue:
@@ -91,7 +93,7 @@ class Waiting:
             self._queue.popleft()
 
     def has_any(self) -> bool:
-        """Say whether there is anything to store now."""
+        """Return whether there is anything to store now."""
         return bool(self._queue)
 
     def _push(self, record: Record) -> None:
@@ -101,35 +103,35 @@ class Waiting:
 
 
 def record_of(event: BusEvent, *, now: float, longest: int = WHOLE_CHARS) -> Record:
-    """Return what is kept of *event*; it may come from anybody who reaches the bus, so nothing in it is trusted.
+    """Return the record of *event*; any sender may reach the bus, so every value is checked.
 
     >>> record = record_of(BusEvent("web", "reap", {"process_pid": 71, "time": 1.5, "exit_code": -9}), now=2.0)
     >>> record.time, record.pid, record.data
     (1.5, 71, {'exit_code': -9})
     """
-    rest = dict(event.data)
-    at = rest.pop("time", None)
-    pids = [rest.pop(name, None) for name in ("pid", "process_pid")]
-    cause = rest.pop("cause", None)
-    reason = reason_in(rest, longest=REASON_CHARS)
-    seq = rest.pop("seq", None)
-    for name in ("reason", "say"):
-        rest.pop(name, None)
+    data = event.data
+    at, cause, seq = data.get("time"), data.get("cause"), data.get("seq")
+    numbers = {name: data[name] for name in ("pid", "process_pid", "wid") if _is_whole(data.get(name))}
+    pid = numbers.get("pid", numbers.get("process_pid"))
+    time = float(at) if isinstance(at, (int, float)) and abs(at) < 1e12 else None
+    if not isinstance(seq, str):
+        # Circus numbers nothing, but whoever receives one of its events receives the same time.
+        seq = f"{event.watcher} {event.kind} {pid} {at}" if time is not None else None
     return Record(
-        time=float(at) if _is_number(at) else now,
+        time=now if time is None else time,
         watcher=event.watcher,
         kind=event.kind,
-        pid=next((pid for pid in pids if _is_whole(pid)), None),
-        wid=wid if _is_whole(wid := rest.pop("wid", None)) else None,
+        pid=pid,
+        wid=numbers.get("wid"),
         cause=None if cause is None else str(cause)[:100],
-        reason=reason,
-        data=fitted(rest, longest),
-        seq=seq if isinstance(seq, str) else None,
+        reason=reason_in(data, longest=REASON_CHARS),
+        data=fitted({name: value for name, value in data.items() if name not in COLUMNS}, longest),
+        seq=seq,
     )
 
 
 def fitted(data: Mapping[str, Any], longest: int) -> Mapping[str, Any]:
-    """Return *data* in at most *longest* characters of JSON: long texts lose their end first, then all is cut.
+    """Shorten *data* to *longest* characters of JSON: long texts lose their end first, then the whole is cut.
 
     >>> fitted({"log": "x" * 100, "wait": 1}, 60)
     {'log': 'xxxxxxxxxxxx...', 'wait': 1}
@@ -154,9 +156,5 @@ def _length(record: Record) -> int:
     return 200 + said + sum(len(value) for value in record.data.values() if isinstance(value, str))
 
 
-def _is_number(value: object) -> TypeGuard[float]:
-    return isinstance(value, (int, float)) and abs(value) < 1e12
-
-
-def _is_whole(value: object) -> TypeGuard[int]:
+def _is_whole(value: object) -> bool:
     return isinstance(value, int) and abs(value) < 1 << 62

@@ -1,9 +1,9 @@
-"""Tell people outside when something breaks, when it is well again, and in between.
+"""Send alerts when something breaks, when it is well again, and reminders in between.
 
-`Alerter` looks at circusd's state once a second and at every event, asks `core.alerting` what that means and
-`core.alert_gate` who is to be told, and hands the messages to threads, one for each ``[alert:NAME]`` section of the
-ini. A sink that hangs holds up its own thread and nothing else.
-``[plugin:alerts] use = xboard_circus.plugins.alerts.Alerts`` runs it alone; `bundle` hosts it otherwise.
+`Alerter` queries circusd's state once a second and takes every event. `core.alerting` turns them into incidents,
+`core.alert_gate` decides which sink gets which, and `alerts.delivery` sends them, for each ``[alert:NAME]`` section in
+a thread of its own. ``[plugin:alerts] use = xboard_circus.plugins.alerts.Alerts`` runs it alone; otherwise `bundle`
+hosts it.
 """
 
 from __future__ import annotations
@@ -21,7 +21,6 @@ from typing import Any
 from xboard_circus import config as configuration
 from xboard_circus.alerts.delivery import Delivery
 from xboard_circus.alerts.memory import AlertMemory, Remembered, memory_file
-from xboard_circus.alerts.message import Sink
 from xboard_circus.alerts.sinks import rules_of, sink_of
 from xboard_circus.alerts.text import Origin, rendered
 from xboard_circus.circus_client import CircusdGone, CommandRefused
@@ -35,12 +34,11 @@ from xboard_circus.core.state_schema import CircusdEntry, State
 from xboard_circus.errors import XboardError
 from xboard_circus.options.fields import IncidentOptions
 from xboard_circus.plugins._base import BusEvent, Commands, Part, XboardPlugin, ask_state
-from xboard_circus.plugins._log import Sparingly
 
 log = logging.getLogger("xboard_circus.alerts")
 
 USE = "xboard_circus.plugins.alerts.Alerts"
-LOOK_EVERY = 1.0
+PERIOD = 1.0
 IDLE_EVERY = 5.0
 FILE_EVERY = 5.0
 CLOSE_SECONDS = 2.0
@@ -48,23 +46,23 @@ KINDS = frozenset({"restart", "cooldown", "unhealthy", "port_refused", "command"
 
 
 @dataclass(slots=True)
-class _Told:
-    """One section: whom it means, what it was told, and what is on the way."""
+class _Section:
+    """An ``[alert:NAME]`` section at work."""
 
-    config: AlertConfig
+    lang: str
     gate: Gate
     delivery: Delivery
 
 
-class Alerter:
-    """Alerts of all watchers of one circusd.
+class Alerter(Part):
+    """Send the alerts of all watchers of one circusd.
 
-    It learns the ini from circusd, reads it again when the file has changed, and does nothing while it has no
-    ``[alert:...]`` section. *is_guest*: it lives in the bundle, and leaves the work to a plugin of its own.
+    It reads the ini file that circusd names, again when that changes, and does nothing while it has no ``[alert:...]``
+    section. *is_guest*: it lives in the bundle, and leaves the work to a plugin of its own where there is one.
     """
 
     name = "alerts"
-    period = LOOK_EVERY
+    period = PERIOD
 
     def __init__(
         self,
@@ -73,67 +71,63 @@ class Alerter:
         options: IncidentOptions,
         plugin: str,
         is_guest: bool = False,
-        clock: Callable[[], float] = time.monotonic,
         wall_clock: Callable[[], float] = time.time,
+        **seams: Any,
     ) -> None:
-        self._commands = commands
+        super().__init__(commands, **seams)
         self._rules = AlertRules(options.down_after, options.recover_after)
         self._alerting = Alerting(self._rules)
         self._plugin = plugin
         self._is_guest = is_guest
-        self._clock = clock
         self._wall_clock = wall_clock
-        self._file = _ConfigFile(clock)
-        self._told: dict[str, _Told] = {}
+        self._file: _ConfigFile | None = None
+        self._sections: dict[str, _Section] = {}
         self._remembered = Remembered()
         self._lost: Mapping[str, Any] = {}
         self._memory: AlertMemory | None = None
         self._origin = Origin(socket.gethostname(), "circus.ini")
         self._names: dict[str, str] = {}
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._said = Sparingly(clock=clock)
 
     def handle_event(self, event: BusEvent) -> None:
-        """Count an event, and tell what it means at once."""
-        # With a successor it is that one's word of the past, which its state has, too.
-        if event.kind == LOST and self._told and "successor" not in event.data:
+        """Count an event, and send what it means at once."""
+        # With a successor it comes from the next circusd, whose state reports the loss too.
+        if event.kind == LOST and self._sections and "successor" not in event.data:
             self._alerting.lost(reason_in(event.data), self._clock())
             self._review([])
-            return
-        known = self._names.get(event.watcher)
-        # A command that names nobody is for all.
-        names = list(self._names.values()) if event.watcher == CIRCUSD else [known] if known else []
-        if event.kind in KINDS and self._told:
-            for name in names:
-                self._alerting.event(name, event.kind, event.data, self._clock())
+        if event.kind in KINDS and self._sections:
+            for bus, name in self._names.items():
+                # A command that names no watcher is for all.
+                if event.watcher in (CIRCUSD, bus):
+                    self._alerting.event(name, event.kind, event.data, self._clock())
             self._review([])
 
     async def tick(self) -> float:
-        """Look at the state, and tell what has changed."""
-        self._loop = asyncio.get_running_loop()
-        if self._file.path is not None:
-            await self._read_file()
-            if not self._told:
-                self._lost = {}  # an address that comes tomorrow is not told of today
+        """Query the state, and send what has changed."""
+        if self._file is not None:
+            if self._clock() >= self._file.due_at:
+                await self._read_file(self._file)
+            if not self._sections:
+                self._lost = {}  # a section that is added later gets no alert on the past
                 return IDLE_EVERY
         state = await self._state()
         if state is None:
-            return LOOK_EVERY
-        if self._file.path is None:
-            await self._begin(state["circusd"])
+            return PERIOD
+        if self._file is None:
+            self._begin(state["circusd"])
             return 0.0
-        self._look_back()
-        watchers = state["watchers"]
-        names = [view["name"] for view in watchers if not is_helper(view["name"])]
+        lost, self._lost = self._lost, {}
+        if lost:
+            at, was_told = float(lost["at"]) - self._shift(), bool(lost["was_told"])
+            self._alerting.lost_before(reason_in(lost), self._clock(), at=at, was_told=was_told)
+        names = [view["name"] for view in state["watchers"] if not is_helper(view["name"])]
         self._names = {bus_name(name): name for name in names}
-        self._review(self._alerting.observe(watchers, self._clock()))
-        return LOOK_EVERY
+        self._review(self._alerting.observe(state["watchers"], self._clock()))
+        return PERIOD
 
     async def close(self) -> None:
-        """Give what waits a moment; the rest is sent after the next start."""
-        loop = asyncio.get_running_loop()
-        deliveries = [told.delivery for told in self._told.values()]
-        await asyncio.gather(*(loop.run_in_executor(None, each.drain, CLOSE_SECONDS) for each in deliveries))
+        """Give waiting alerts a moment; the rest is sent after the next start."""
+        deliveries = [section.delivery for section in self._sections.values()]
+        await asyncio.gather(*(each.drain(CLOSE_SECONDS) for each in deliveries))
         for delivery in deliveries:
             delivery.end()
         self._save()
@@ -142,24 +136,14 @@ class Alerter:
         try:
             return await ask_state(self._commands)
         except CommandRefused:
-            return None  # No watcher is armed, yet or any more.
+            return None  # no watcher is armed, yet or any more
         except CircusdGone as gone:
             self._alerting.unanswered(str(gone), self._clock())
             self._review([])
             return None
 
-    def _look_back(self) -> None:
-        """Take note, once, of the circusd before this one, where that was lost."""
-        lost, self._lost = self._lost, {}
-        if lost:
-            at = float(lost["at"]) - self._shift()
-            was_told = bool(lost["was_told"])
-            self._alerting.lost_before(reason_in(lost), self._clock(), at=at, was_told=was_told)
-
-    # What the ini says
-
-    async def _begin(self, circusd: CircusdEntry) -> None:
-        self._file.path = Path(str(circusd["config_file"]))
+    def _begin(self, circusd: CircusdEntry) -> None:
+        self._file = _ConfigFile(Path(str(circusd["config_file"])))
         self._origin = Origin(socket.gethostname(), str(circusd["config_file"]))
         self._memory = AlertMemory(memory_file(Path(str(circusd["runtime_dir"])), self._plugin))
         self._remembered = self._memory.load(shift=self._shift())
@@ -169,73 +153,66 @@ class Alerter:
         self._lost = lost if name != self._remembered.lost else {}
         self._remembered.lost = name
 
-    async def _read_file(self) -> None:
-        found = await asyncio.get_running_loop().run_in_executor(None, self._file.changed)
-        if isinstance(found, str):
-            if self._said.may_say(found):
-                log.error("the alerts stay as they were: %s", found)
-        elif found is not None:
+    async def _read_file(self, file: _ConfigFile) -> None:
+        file.due_at = self._clock() + FILE_EVERY
+        try:
+            found = await asyncio.get_running_loop().run_in_executor(None, file.changed)
+        except XboardError as error:
+            if self._said.may_say(str(error)):
+                log.error("the alerts stay as they were: %s", error)
+            return
+        if found is not None:
             self._take(found)
 
     def _take(self, config: Config) -> None:
-        """Have a sink for each section as it is now; one that stays keeps what it knows."""
-        if self._is_guest and any(plugin.use == USE for plugin in config.plugins):
-            alerts: dict[str, AlertConfig] = {}
-        else:
-            alerts = {alert.name: alert for alert in config.alerts}
-        for name in self._told.keys() - alerts.keys():
-            log.info("alert:%s: is no more", name)
-            self._told.pop(name).delivery.end()
+        """Have a delivery for each section of the ini file; one that stays keeps its memory."""
+        is_idle = self._is_guest and any(plugin.use == USE for plugin in config.plugins)
+        alerts = {} if is_idle else {alert.name: alert for alert in config.alerts}
+        for name in self._sections.keys() - alerts.keys():
+            log.info("alert:%s: the section was removed", name)
+            self._sections.pop(name).delivery.end()
         for name, alert in alerts.items():
+            known = self._sections.get(name)
             if alert.problems:
-                told = "; ".join(f"{each.option}: {each.what}; {each.hint}" for each in alert.problems)
-                what = "stays as it was" if name in self._told else "left out"
-                log.error("alert:%s: %s until it is put right: %s", name, what, told)
+                why = "; ".join(f"{each.option}: {each.what}; {each.hint}" for each in alert.problems)
+                what = "left out" if known is None else "stays as it was"
+                log.error("alert:%s: %s until it is put right: %s", name, what, why)
                 continue
-            sink, known = sink_of(config, alert), self._told.get(name)
             if known is None:
-                self._told[name] = self._begun(name, alert, sink)
-                continue
-            known.config, known.gate.rules = alert, rules_of(alert.options)
-            # Another section may have changed it, too: a command is not given what has become a secret.
-            if sink != known.delivery.sink:
+                known = self._sections[name] = self._begun(config, alert)
+            known.lang, known.gate.rules = alert.options.lang, rules_of(alert.options)
+            # Another section may have changed it: the environment of a command is without the secrets of all.
+            if (sink := sink_of(config, alert)) != known.delivery.sink:
                 known.delivery.use(sink)
         self._save()
 
-    def _begun(self, name: str, alert: AlertConfig, sink: Sink) -> _Told:
-        waiting = self._remembered.waiting.pop(name, [])
+    def _begun(self, config: Config, alert: AlertConfig) -> _Section:
+        name, sink = alert.name, sink_of(config, alert)
         gate = Gate(rules_of(alert.options), self._remembered.gates.pop(name, None))
-        delivery = Delivery(name, sink, waiting=waiting, on_change=self._changed)
+        delivery = Delivery(name, sink, waiting=self._remembered.waiting.pop(name, []), on_change=self._save)
         delivery.start()
         log.info("alert:%s: sends alerts by %s", name, sink.place)
-        return _Told(alert, gate, delivery)
-
-    # What is told
+        return _Section(alert.options.lang, gate, delivery)
 
     def _review(self, over: list[Incident]) -> None:
         now, shift = self._clock(), self._shift()
         has_news = bool(over)
-        for told in self._told.values():
-            for notice in told.gate.review(self._alerting.open.values(), over, now):
-                message = rendered(notice, self._origin, lang=told.config.options.lang, shift=shift)
-                told.delivery.put(message)
+        for section in self._sections.values():
+            for notice in section.gate.review(self._alerting.open.values(), over, now):
+                section.delivery.put(rendered(notice, self._origin, lang=section.lang, shift=shift))
                 has_news = True
         if has_news:
             self._save()
 
-    def _changed(self) -> None:
-        """Save soon: called in the thread of a sink that has delivered something, or has failed to."""
-        if self._loop is not None and not self._loop.is_closed():
-            self._loop.call_soon_threadsafe(self._save)
-
     def _save(self) -> None:
         if self._memory is not None:
+            sections = self._sections.items()
             self._memory.save(
                 incidents=self._alerting.open.values(),
-                gates={name: told.gate.memory for name, told in self._told.items()},
-                waiting={name: told.delivery.waiting() for name, told in self._told.items()},
+                gates={name: section.gate.memory for name, section in sections},
+                waiting={name: section.delivery.waiting() for name, section in sections},
                 shift=self._shift(),
-                troubles={name: told.delivery.trouble for name, told in self._told.items()},
+                troubles={name: section.delivery.trouble for name, section in sections},
                 lost=self._remembered.lost,
             )
 
@@ -244,31 +221,21 @@ class Alerter:
 
 
 class _ConfigFile:
-    """The ini, read anew when it, or what it includes, has changed."""
+    """The ini file with all that it includes; *due_at* is when to look at it again."""
 
-    def __init__(self, clock: Callable[[], float]) -> None:
-        self.path: Path | None = None
-        self._clock = clock
-        self._looked_at = float("-inf")
-        self._files: list[Path] = []
-        self._seen: list[tuple[float, int] | None] = []
+    def __init__(self, path: Path) -> None:
+        self.due_at = float("-inf")
+        self._path = path
+        self._seen: dict[Path, tuple[float, int] | None] = {}
 
-    def changed(self) -> Config | str | None:
-        """Return what it says now, or why it cannot be read; None while it is as it was."""
-        if self.path is None or self._clock() - self._looked_at < FILE_EVERY:
+    def changed(self) -> Config | None:
+        """Return what it says now, None while no file has changed; raise XboardError where it cannot be read."""
+        if self._seen and all(_stamp(file) == stamp for file, stamp in self._seen.items()):
             return None
-        self._looked_at = self._clock()
-        if self._seen and self._seen == [_stamp(file) for file in self._files]:
-            return None
-        # Before it is read: a change while it is read is seen at the next look.
-        self._files = self._files or [self.path]
-        self._seen = [_stamp(file) for file in self._files]
-        try:
-            found = configuration.load(self.path)
-        except XboardError as error:
-            return str(error)
-        self._files = [scan.file for scan in found.scans]
-        self._seen = [_stamp(file) for file in self._files]
+        # Before it is read: a change while it is read is seen the next time.
+        self._seen = {file: _stamp(file) for file in self._seen or [self._path]}
+        found = configuration.load(self._path)
+        self._seen = {scan.file: _stamp(scan.file) for scan in found.scans}
         return found
 
 
@@ -281,7 +248,7 @@ def _stamp(file: Path) -> tuple[float, int] | None:
 
 
 class Alerts(XboardPlugin):
-    """The alerter alone in a process."""
+    """Run the alerter alone in a process."""
 
     name = "alerts"
 

@@ -1,42 +1,33 @@
-"""Ask every worker how it is, and have the hung and the sick ones replaced.
+"""Probe every worker, and have the hung and the sick ones replaced.
 
-`HealthProber` gathers what the probes saw and sends what `core.health` decides; it kills nobody. circusd does, and
-refuses what is too old. ``[plugin:health] use = xboard_circus.plugins.http_health.HttpHealth`` runs it alone.
+`HealthProber` gathers what the probes saw and sends what `core.health` decides. It kills no worker: circusd does, and
+refuses a finding that is too old. ``[plugin:health] use = xboard_circus.plugins.http_health.HttpHealth`` runs it alone.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 from xboard_circus.circus_client import CommandRefused
-from xboard_circus.core.health import HealthRules, Observation, Round, WatcherHealth, Worker, silence
+from xboard_circus.core.health import HealthRules, Observation, Replace, WatcherHealth, Worker, silence
 from xboard_circus.core.reason import key_of
-from xboard_circus.core.state_schema import State, WatcherEntry, parse_state
+from xboard_circus.core.state_schema import State, UnreadableState, WatcherEntry, parse_state
 from xboard_circus.core.states import Health
 from xboard_circus.host import procs
 from xboard_circus.options.reading import HealthOptions, parse_watcher
 from xboard_circus.plugins._base import BusEvent, Commands, Part, XboardPlugin, ask_state, own_identity
-from xboard_circus.plugins._log import Sparingly
 from xboard_circus.plugins._questions import AskWorkers, WorkerQuestions
-from xboard_circus.plugins._sightings import (
-    WHOLE,
-    ProbeRound,
-    is_probed,
-    key,
-    reported,
-    up_workers,
-)
+from xboard_circus.plugins._sightings import WHOLE, ProbeRound, is_probed, judgements, key, up_workers
 from xboard_circus.probe import UrlAnswer, probe_url, probe_workers
 
 log = logging.getLogger("xboard_circus.plugins.http_health")
 
 LONGEST_PAUSE = 2.0
-TOLD_HOLDS = 2 * LONGEST_PAUSE
+STATE_HOLDS = 2 * LONGEST_PAUSE
 GATHER_SECONDS = 0.05
 
 
@@ -45,9 +36,9 @@ class _Watched:
     """A watcher that is probed.
 
     Attributes:
-        written: What circusd told of the options when they were read last.
+        written: The options in circusd's state when they were parsed last.
         flight: The round that runs.
-        unanswered: Of workers that `core.health` does not judge yet: failed probes in a row.
+        unanswered: Failed probes in a row of workers that `core.health` does not judge yet.
     """
 
     health: WatcherHealth
@@ -55,14 +46,13 @@ class _Watched:
     due_at: float
     written: Mapping[str, Any] | None = None
     began_at: float | None = None
-    flight: asyncio.Task[ProbeRound] | None = None
+    flight: asyncio.Task[ProbeRound | None] | None = None
     unanswered: dict[Worker, int] = field(default_factory=dict)
 
     def take_options(self, view: WatcherEntry) -> None:
-        written = view["options"]
-        # To read them takes longer than all the rest of a round.
-        if written != self.written:
-            self.written = written
+        # Parsing takes longer than the rest of a round.
+        if view["options"] != self.written:
+            self.written = view["options"]
             self.options = _options(view)
             self.health.rules = _rules(self.options)
 
@@ -71,15 +61,15 @@ class _Watched:
         self.unanswered.clear()
 
 
-class HealthProber:
-    """Probes all workers of a watcher at once, each watcher every ``health.period`` seconds.
+class HealthProber(Part):
+    """Probe all workers of a watcher at once, each watcher every ``health.period`` seconds.
 
-    One request goes to each worker, on a socket that only it answers, and has its deadline; one report of a round goes
-    to circusd. A watcher whose last round still runs is passed over. After a pause of our own (SIGSTOP, a machine
-    asleep) nothing that was counted before it counts any more.
+    Each worker gets one request, with a deadline, on a socket that only it answers; circusd gets one report a round.
+    A watcher whose last round still runs is skipped. After a pause of our own (SIGSTOP, a machine asleep) all counts
+    start again.
 
-    Who is to be asked, circusd tells in its answer to the report of the round before: a question of its own for that
-    would double what probing costs. Where anything has happened since, or that is long ago, it is asked anew.
+    circusd returns the list of workers with its reply to the previous report: a query of its own would double the cost
+    of probing. After an event, or after `STATE_HOLDS`, the state is queried anew.
     """
 
     name = "http_health"
@@ -90,29 +80,27 @@ class HealthProber:
         commands: Commands,
         *,
         identity: procs.Identity,
-        clock: Callable[[], float] = time.monotonic,
         ask_workers: AskWorkers = probe_workers,
         ask_url: Callable[..., UrlAnswer] = probe_url,
+        **seams: Any,
     ) -> None:
-        self._commands = commands
+        super().__init__(commands, **seams)
         self._identity = identity
-        self._clock = clock
-        self._questions = WorkerQuestions(clock=clock, ask_workers=ask_workers, ask_url=ask_url)
+        self._questions = WorkerQuestions(self._clock, ask_workers, ask_url)
         self._watched: dict[str, _Watched] = {}
-        self._told: tuple[float, State] | None = None
-        self._said = Sparingly(clock=clock)
+        self._known: tuple[float, State] | None = None
 
     def handle_event(self, event: BusEvent) -> None:
-        """Ask circusd anew before the next round: who is to be asked may have changed."""
-        self._told = None
+        """Query circusd before the next round, because its workers may have changed."""
+        self._known = None
 
     async def close(self) -> None:
-        """Drop the rounds that are under way."""
+        """Cancel the rounds that run."""
         for name in list(self._watched):
             self._drop(name)
 
     async def tick(self) -> float:
-        """Begin the rounds that are due, and send what comes of those that end before the next is due."""
+        """Begin the rounds that are due, and report those that end before the next is due."""
         state = await self._state()
         if state is None:
             return LONGEST_PAUSE
@@ -125,9 +113,9 @@ class HealthProber:
         return self._pause()
 
     async def _state(self) -> State | None:
-        told, self._told = self._told, None
-        if told is not None and self._clock() - told[0] <= TOLD_HOLDS:
-            return told[1]
+        known, self._known = self._known, None
+        if known is not None and self._clock() - known[0] <= STATE_HOLDS:
+            return known[1]
         try:
             state = await ask_state(self._commands)
         except CommandRefused as refusal:
@@ -143,8 +131,6 @@ class HealthProber:
         if flight is not None:
             flight.cancel()
 
-    # Rounds
-
     def _begin_if_due(self, name: str, view: WatcherEntry) -> None:
         now = self._clock()
         watched = self._watched.get(name)
@@ -158,127 +144,109 @@ class HealthProber:
         if watched.flight is not None or now < watched.due_at - options.period / 10:
             return
         if watched.began_at is not None and now - watched.began_at > 3 * options.period + options.timeout:
-            log.warning("%s: %.1f s since the last round: what was counted is dropped", name, now - watched.began_at)
+            log.warning("%s: %.1f s since the last round: all counts start again", name, now - watched.began_at)
             watched.drop_counts()
         watched.due_at = max(watched.due_at + options.period, now + options.period / 2)
         watched.began_at = now
-        watched.flight = asyncio.ensure_future(self._round(options, view))
+        watched.flight = asyncio.ensure_future(self._round(watched, view))
 
-    async def _round(self, options: HealthOptions, view: WatcherEntry) -> ProbeRound:
-        began_at = self._clock()
-        seen = await self._questions.ask(view, options)
-        return ProbeRound(view, began_at, self._clock(), seen)
-
-    # What comes of them
+    async def _round(self, watched: _Watched, view: WatcherEntry) -> ProbeRound | None:
+        """Probe and judge a watcher; None where the round does not count."""
+        began_at, timeout = self._clock(), watched.options.timeout
+        seen = await self._questions.ask(view, watched.options)
+        took = self._clock() - began_at
+        if took > timeout + max(1.0, timeout / 2):
+            # Every probe has a deadline, so it was this process that did not run.
+            log.warning("%s: a round took %.1f s; it does not count", view["name"], took)
+            watched.drop_counts()
+            return None
+        return ProbeRound(view, seen, watched.health.round({worker: each.observation for worker, each in seen.items()}))
 
     async def _conclude_rounds(self) -> None:
-        """Send each round as it ends, those that end together in one report; leave off when the next is due."""
+        """Report each round as it ends, those that end together in one report; stop when the next is due."""
         has_reported = False
         while (flights := [one.flight for one in self._watched.values() if one.flight]) and (left := self._pause()) > 0:
             done, rest = await asyncio.wait(flights, timeout=left, return_when=asyncio.FIRST_COMPLETED)
             if done and rest:
                 await asyncio.wait(rest, timeout=GATHER_SECONDS)
-            has_reported |= await self._conclude()
+            findings = [found for name in self._watched if (found := self._landed(name)) is not None]
+            if findings:
+                has_reported = True
+                await self._report({pid: each for finding in findings for pid, each in judgements(finding).items()})
+            for finding in findings:
+                await self._act(finding)
         if not has_reported:
-            # circusd takes a prober that says nothing for a stuck one.
+            # circusd takes a prober that reports nothing for a stuck one.
             await self._report({})
 
-    async def _conclude(self) -> bool:
-        """Judge and send the rounds that have ended; return whether there were any."""
-        verdicts = [
-            (name, watched, finding, self._judge(watched, finding))
-            for name, watched in self._watched.items()
-            if (finding := self._landed(name, watched)) is not None
-        ]
-        if not verdicts:
-            return False
-        workers: dict[str, Any] = {}
-        for _, _, finding, verdict in verdicts:
-            workers.update(reported(finding, verdict))
-        await self._report(workers)
-        for name, watched, finding, verdict in verdicts:
-            await self._act(name, watched, finding, verdict)
-        return True
-
-    def _landed(self, name: str, watched: _Watched) -> ProbeRound | None:
-        """Return the round that has ended, unless it does not count."""
-        flight = watched.flight
+    def _landed(self, name: str) -> ProbeRound | None:
+        """Return the round that has ended, unless it failed or does not count."""
+        flight = self._watched[name].flight
         if flight is None or not flight.done():
             return None
-        watched.flight = None
-        if flight.cancelled():
+        self._watched[name].flight = None
+        try:
+            return flight.result()
+        except asyncio.CancelledError:
             return None
-        if (error := flight.exception()) is not None:
-            log.error("%s: a round failed", name, exc_info=error)
+        except Exception:
+            log.exception("%s: a round of probes failed", name)
             return None
-        finding, timeout = flight.result(), watched.options.timeout
-        took = finding.ended_at - finding.began_at
-        if took > timeout + max(1.0, timeout / 2):
-            # Every probe has a deadline, so it was we who did not get to run.
-            log.warning("%s: a round took %.1f s; it does not count", name, took)
-            watched.drop_counts()
-            return None
-        return finding
 
-    def _judge(self, watched: _Watched, finding: ProbeRound) -> Round:
-        return watched.health.round({worker: seen.observation for worker, seen in finding.seen.items()})
-
-    async def _act(self, name: str, watched: _Watched, finding: ProbeRound, verdict: Round) -> None:
+    async def _act(self, finding: ProbeRound) -> None:
+        name, verdict = finding.view["name"], finding.verdict
         wids = {key(worker): worker["wid"] for worker in finding.view["workers"]}
         for worker in up_workers(finding.view) & finding.seen.keys():
             seen = finding.seen[worker]
-            if not seen.clear and self._said.may_say((worker, seen.observation.reason)):
+            if not seen.is_clear and self._said.may_say((worker, seen.observation.reason)):
                 log.warning("%s: nothing is known of worker %d: %s", name, worker[0], seen.observation.reason)
-        for item in verdict.replace:
-            await self._replace(name, finding, item.worker, item.health, item.reason)
-        for worker, reason in self._stuck_early(watched, finding, verdict):
-            await self._replace(name, finding, worker, Health.HUNG, reason)
+        for item in (*verdict.replace, *self._stuck_early(finding)):
+            # WHOLE cannot be replaced: which worker fails is unknown. The event says that the watcher is unhealthy.
+            if item.worker != WHOLE:
+                await self._replace(finding, item)
         for event in verdict.events:
             log.warning("%s: %s: %s", name, event.kind, event.reason)
             whose = {"pid": event.worker[0], "wid": wids[event.worker]} if event.worker in wids else {}
             await self._send("xboard_event", name=name, event=event.kind, reason=event.reason, **whose)
 
-    def _stuck_early(self, watched: _Watched, finding: ProbeRound, verdict: Round) -> list[tuple[Worker, str]]:
-        """Return workers that never answered us and yet are no beginners: circusd knows them as up.
+    def _stuck_early(self, finding: ProbeRound) -> list[Replace]:
+        """Return silent workers that never answered this prober, but that circusd knows as up.
 
-        `core.health` counts from the first success that it sees, and a worker that got stuck right after its start, or
-        while no prober ran, would wait for that for ever.
+        `core.health` counts from the first success that it sees. A worker that hung right after its start, or while no
+        prober ran, would otherwise never be replaced.
         """
-        unjudged = {worker for worker, health in verdict.healths.items() if health is Health.UNKNOWN}
-        candidates = up_workers(finding.view) & unjudged
-        silent = [worker for worker in candidates if not finding.seen[worker].observation.answered]
-        watched.unanswered = {worker: watched.unanswered.get(worker, 0) + 1 for worker in silent}
+        watched = self._watched[finding.view["name"]]
+        reasons = {
+            worker: finding.seen[worker].observation.reason
+            for worker in up_workers(finding.view) & finding.seen.keys()
+            if finding.verdict.healths[worker] is Health.UNKNOWN and not finding.seen[worker].observation.answered
+        }
+        watched.unanswered = {worker: watched.unanswered.get(worker, 0) + 1 for worker in reasons}
         return [
-            (worker, silence(count, finding.seen[worker].observation.reason))
+            Replace(worker, Health.HUNG, silence(count, reasons[worker]))
             for worker, count in watched.unanswered.items()
             if count >= watched.options.failure_threshold
         ]
-
-    # Towards circusd
 
     async def _report(self, workers: Mapping[str, Any]) -> None:
         sender = {"plugin": self.name, "pid": self._identity.pid, "started": self._identity.started}
         asked_at = self._clock()
         answer = await self._send("xboard_report", **sender, at=asked_at, workers=workers, state=True)
-        self._told = (asked_at, parse_state(answer)) if "watchers" in answer else None
+        if "watchers" in answer:
+            try:
+                self._known = asked_at, parse_state(answer)
+            except UnreadableState as error:
+                log.warning("%s", error)
 
-    async def _replace(self, name: str, finding: ProbeRound, worker: Worker, kind: Health, reason: str) -> None:
-        if worker == WHOLE:
-            return  # Nobody can tell which one it is; the event says that the watcher is unhealthy.
-        log.warning("%s: asking circusd to replace %d: %s", name, worker[0], reason)
-        await self._send(
-            "xboard_replace",
-            name=name,
-            pid=worker[0],
-            started=worker[1],
-            kind=kind.value,
-            probed_at=finding.seen[worker].asked_at,
-            reason=reason,
-        )
+    async def _replace(self, finding: ProbeRound, item: Replace) -> None:
+        name, (pid, started) = finding.view["name"], item.worker
+        log.warning("%s: asking circusd to replace %d: %s", name, pid, item.reason)
+        what = {"kind": item.health.value, "probed_at": finding.seen[item.worker].asked_at, "reason": item.reason}
+        await self._send("xboard_replace", name=name, pid=pid, started=started, **what)
 
     async def _send(self, command: str, **properties: Any) -> Mapping[str, Any]:
-        """Send one command; a refusal is told, and asked for anew in the next round where it still matters."""
-        self._told = None
+        """Send one command; a refusal is logged, and sent anew in the next round where it still matters."""
+        self._known = None
         try:
             return await self._commands.call(command, **properties)
         except CommandRefused as refusal:
@@ -287,14 +255,14 @@ class HealthProber:
         return {}
 
     def _pause(self) -> float:
-        """Return the seconds until the next round is due; one that still runs is not waited for here."""
+        """Return the seconds until the next round is due, without those that still run."""
         now = self._clock()
         due = [watched.due_at - now for watched in self._watched.values() if watched.flight is None]
         return min([LONGEST_PAUSE, *due])
 
 
 class HttpHealth(XboardPlugin):
-    """The prober alone in a process."""
+    """Run the prober alone in a process."""
 
     name = "http_health"
 
@@ -309,15 +277,11 @@ def _options(view: WatcherEntry) -> HealthOptions:
 
 
 def _rules(options: HealthOptions) -> HealthRules:
-    return HealthRules(
-        failure_threshold=options.failure_threshold,
-        success_threshold=options.success_threshold,
-        max_unavailable=options.max_unavailable,
-    )
+    return HealthRules(**{rule.name: getattr(options, rule.name) for rule in fields(HealthRules)})
 
 
 def _introduce(health: WatcherHealth, view: WatcherEntry) -> None:
-    """Tell a new prober which workers an earlier one has judged: it need not see them well first.
+    """Mark the workers that an earlier prober has judged, so that a new one need not see them well first.
 
     circusd has a latency only of those that answered a prober once.
     """

@@ -1,7 +1,7 @@
-"""Write what happens to the watchers into SQLite.
+"""Record the events of the watchers in SQLite.
 
-`LedgerRecorder` takes events off the bus and hands them to the store in batches, in a thread of its own. While the
-store cannot take them they wait in memory, as many as fit into a fixed number; nothing else ever waits for the disk.
+`LedgerRecorder` takes events off the bus and gives them to the store in batches, in a thread of its own. While the
+store cannot take them they wait in memory, up to a fixed number; nothing else ever waits for the disk.
 ``[plugin:ledger] use = xboard_circus.plugins.ledger.Ledger`` runs it alone.
 """
 
@@ -18,7 +18,6 @@ from typing import Any
 from xboard_circus.circus_client import CommandRefused
 from xboard_circus.errors import XboardError
 from xboard_circus.ledger import LedgerError, LedgerStore
-from xboard_circus.ledger.story import CIRCUS, KINDS
 from xboard_circus.plugins._base import BusEvent, Commands, Part, XboardPlugin
 from xboard_circus.plugins._records import Waiting
 from xboard_circus.plugins._sequence import Sequence
@@ -28,19 +27,18 @@ log = logging.getLogger("xboard_circus.plugins.ledger")
 FLUSH_EVERY = 0.5
 LONGEST_RETRY = 30.0
 PRUNE_EVERY = 600.0
-LOOK_BACK = 5000
 ASK_AGAIN = 5.0
 BATCH = 200
 BATCH_CHARS = 100_000
 QUEUE = 5000
 CLOSE_SECONDS = 2.0
-LAST_WORDS = 0.2  # for what circusd has published and we have not taken from the bus yet
+LAST_WORDS = 0.2  # for events that circusd has published and that are not read from the bus yet
 
 
-class LedgerRecorder:
-    """Stores every event of a known kind, half a second late.
+class LedgerRecorder(Part):
+    """Store every event of a known kind, half a second late.
 
-    What the store refuses stays queued and is tried again, after longer and longer pauses up to 30 s. Past *queue*
+    What the store refuses stays queued and is tried again after longer and longer pauses, up to 30 s. Past *queue*
     records the oldest is lost, and counted.
     """
 
@@ -51,22 +49,20 @@ class LedgerRecorder:
         self,
         store: LedgerStore,
         *,
-        commands: Commands | None = None,
+        commands: Commands,
         queue: int = QUEUE,
-        clock: Callable[[], float] = time.monotonic,
         wall_clock: Callable[[], float] = time.time,
+        **seams: Any,
     ) -> None:
+        super().__init__(commands, **seams)
         self._store = store
-        self._commands = commands
         self._sequence = Sequence()
-        self._has_looked = False
         self._ask_at = -math.inf
         self._waiting = Waiting(queue)
-        self._clock = clock
         self._wall_clock = wall_clock
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="ledger")
         # One batch at a time: a second would store the first one's records again.
-        self._lock: asyncio.Lock | None = None
+        self._lock = asyncio.Lock()
         self._failures = 0
         self._trouble: LedgerError | None = None
         self._prune_at = -math.inf
@@ -77,12 +73,12 @@ class LedgerRecorder:
         return len(self._waiting)
 
     def handle_event(self, event: BusEvent) -> float | None:
-        """Queue an event, and call for a tick in half a second: what comes together is stored together."""
+        """Queue an event, and ask for a tick in half a second: events that come together are stored together."""
         numbered = event.data.get("seq")
         if not self._sequence.takes(numbered):
             return None
         if numbered is not None and self._ask_at == math.inf:
-            self._ask_at = -math.inf  # a watcher has been armed: circusd knows the question now
+            self._ask_at = -math.inf  # a watcher has been armed, so circusd knows the command now
         if not self._waiting.take(event, now=self._clock(), wall_now=self._wall_clock()):
             return None
         # While the store takes nothing, the pauses between the tries must not shrink with each event.
@@ -95,10 +91,10 @@ class LedgerRecorder:
         self._waiting.settle(self._clock())
         if not await self._flush():
             return float(min(FLUSH_EVERY * 2**self._failures, LONGEST_RETRY))
-        # What came meanwhile has called for its own tick.
+        # Events that came meanwhile have asked for a tick of their own.
         now = self._clock()
         due = [self._prune_at - now, self._waiting.settles_in(now)]
-        if self._commands is not None and self._sequence.is_behind:
+        if self._sequence.is_behind:
             due.append(self._ask_at - now)
         return max(FLUSH_EVERY, min(due))
 
@@ -113,41 +109,39 @@ class LedgerRecorder:
             log.error("ledger: %d events are lost: the disk does not answer", len(self._waiting))
 
     async def _catch_up(self) -> None:
-        """Ask circusd for what it told before we listened; what an earlier one of us has stored is known already."""
-        if self._commands is None:
-            return
+        """Query circusd for the events that the bus did not bring; the store skips those that it has."""
         try:
             missed = await self._commands.call("xboard_events", after=self._sequence.floor)
-            if not self._has_looked:
-                self._has_looked = True
-                for seq in await self._in_thread(lambda: stored(self._store, str(missed["epoch"]))):
-                    self._sequence.takes(seq)
         except XboardError as error:
             log.debug("ledger: earlier events are unknown: %s", error)
-            # A circusd without an armed watcher does not know the question, and has nothing to tell.
+            # A circusd without an armed watcher does not know the command, and has no events of ours.
             self._ask_at = math.inf if isinstance(error, CommandRefused) else self._clock() + ASK_AGAIN
             return
-        async with self._alone():
+        async with self._lock:
             for watcher, kind, data in missed["events"]:
                 self.handle_event(BusEvent(watcher, kind, data))
             self._waiting.put_in_order()
         self._sequence.caught_up(str(missed["epoch"]), int(missed["last"]))
 
-    def _alone(self) -> asyncio.Lock:
-        if self._lock is None:
-            self._lock = asyncio.Lock()
-        return self._lock
-
     async def _flush(self) -> bool:
-        async with self._alone():
+        """Store what is queued, and prune; return whether the store took it."""
+        async with self._lock:
             try:
                 while self._waiting.has_any():
                     await self._store_batch()
-                await self._prune_if_due()
+                if self._clock() >= self._prune_at:
+                    has_more = await self._in_thread(self._store.prune)
+                    self._prune_at = self._clock() + (0.0 if has_more else PRUNE_EVERY)
             except LedgerError as error:
-                self._failed(error)
+                self._failures += 1
+                if self._trouble is None or self._trouble.trouble is not error.trouble:
+                    log.error("%s; events wait in memory, the last %d of them", error, self._waiting.size)
+                self._trouble = error
                 return False
-        self._succeeded()
+        if self._trouble is not None:
+            lost = self._waiting.lost
+            log.warning("ledger: written again after %d failures, %d events were lost", self._failures, lost)
+        self._trouble, self._failures, self._waiting.lost = None, 0, 0
         return True
 
     async def _store_batch(self) -> None:
@@ -155,35 +149,17 @@ class LedgerRecorder:
         batch = waiting.batch(BATCH, BATCH_CHARS)
         lost = waiting.lost
         await self._in_thread(lambda: self._store.append(batch))
-        # Whatever was pushed out at the front meanwhile was in the batch, so it is neither queued nor lost.
+        # What was pushed out at the front meanwhile was in the batch, so it is neither queued nor lost.
         pushed_out = min(waiting.lost - lost, len(batch))
         waiting.lost -= pushed_out
         waiting.done(len(batch) - pushed_out)
 
-    async def _prune_if_due(self) -> None:
-        if self._clock() >= self._prune_at:
-            more = await self._in_thread(self._store.prune)
-            self._prune_at = self._clock() + (0.0 if more else PRUNE_EVERY)
-
     async def _in_thread(self, work: Callable[[], Any]) -> Any:
         return await asyncio.get_running_loop().run_in_executor(self._thread, work)
 
-    def _failed(self, error: LedgerError) -> None:
-        self._failures += 1
-        if self._trouble is None or self._trouble.trouble is not error.trouble:
-            log.error("%s; events wait in memory, the last %d of them", error, self._waiting.size)
-        self._trouble = error
-
-    def _succeeded(self) -> None:
-        if self._trouble is not None:
-            log.warning(
-                "ledger: written again after %d failures, %d events were lost", self._failures, self._waiting.lost
-            )
-        self._trouble, self._failures, self._waiting.lost = None, 0, 0
-
 
 class Ledger(XboardPlugin):
-    """The recorder alone in a process."""
+    """Run the recorder alone in a process."""
 
     name = "ledger"
 
@@ -195,17 +171,5 @@ class Ledger(XboardPlugin):
 def recorder_of(plugin: XboardPlugin) -> LedgerRecorder:
     """Return a recorder for the file that the options of *plugin* name."""
     options = plugin.options.ledger
-    return LedgerRecorder(
-        LedgerStore(plugin.path(options.file), keep_days=options.keep_days, max_mb=float(options.max_mb)),
-        commands=plugin.commands,
-    )
-
-
-def stored(store: LedgerStore, epoch: str) -> list[str]:
-    """Return the numbers of the events of *epoch* that are in the ledger; blocks."""
-    try:
-        found = store.query(kind=KINDS - CIRCUS, limit=LOOK_BACK)
-    except LedgerError:
-        return []
-    numbers = [str(record.seq or record.data.get("seq")) for record in found]
-    return [number for number in numbers if number.startswith(f"{epoch}-")]
+    store = LedgerStore(plugin.path(options.file), keep_days=options.keep_days, max_mb=float(options.max_mb))
+    return LedgerRecorder(store, commands=plugin.commands)

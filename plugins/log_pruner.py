@@ -1,4 +1,4 @@
-"""Remove old rotated logs: those that a writer of ours or of Circus has numbered, and no other file."""
+"""Remove old rotated logs: files numbered by our log writer or by Circus, and no other file."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from xboard_circus import config
 from xboard_circus.circus_client import CircusdGone, CommandRefused
 from xboard_circus.core.old_logs import LogFolderEntry, expired
 from xboard_circus.logs import LogFile, log_files
-from xboard_circus.plugins._base import BusEvent, Commands, XboardPlugin
+from xboard_circus.plugins._base import Commands, Part, XboardPlugin, ask_state
 
 log = logging.getLogger("xboard_circus.plugins")
 
@@ -22,10 +22,10 @@ EVERY = 3600.0
 AGAIN_AFTER = 30.0
 
 
-class LogPruner:
-    """Once an hour removes the rotated logs of circusd's ini that nobody has written to for *keep_days*.
+class LogPruner(Part):
+    """Once an hour remove rotated logs that were not written to for *keep_days*.
 
-    Which logs there are it asks circusd's ini file, and of that circusd. A log that is written to is never removed.
+    The logs are those of circusd's ini file. A log that is still written to is never removed.
     """
 
     name = "log_pruner"
@@ -34,47 +34,40 @@ class LogPruner:
     def __init__(
         self, commands: Commands, *, keep_days: float, wall_clock: Callable[[], float] = time.time, every: float = EVERY
     ) -> None:
-        self._commands = commands
+        super().__init__(commands)
         self._keep_days = keep_days
         self._wall_clock = wall_clock
         self._every = every
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="logs")
 
-    def handle_event(self, event: BusEvent) -> None:
-        """Nothing that happens matters here."""
-
     async def tick(self) -> float:
-        """Remove what is too old."""
+        """Remove the logs that are too old."""
         try:
-            state = await self._commands.call("xboard_state")
+            file = (await ask_state(self._commands))["circusd"]["config_file"]
         except (CircusdGone, CommandRefused):
             return AGAIN_AFTER  # it is busy, or no watcher is armed yet
-        file = str(state["circusd"]["config_file"])
-        for path in await asyncio.get_running_loop().run_in_executor(self._thread, self._prune, file):
-            log.info("removed %s: not written to for %g days", path, self._keep_days)
+        await asyncio.get_running_loop().run_in_executor(self._thread, self._prune, str(file))
         return self._every
 
-    async def close(self) -> None:
-        """Nothing is lost by an end."""
-
-    def _prune(self, config_file: str) -> list[Path]:
-        files = log_files(config.load(config_file))
-        return [path for each in files for path in removed(each, keep_days=self._keep_days, now=self._wall_clock())]
+    def _prune(self, config_file: str) -> None:
+        for each in log_files(config.load(config_file)):
+            for path in removed(each, keep_days=self._keep_days, now=self._wall_clock()):
+                log.info("removed %s: not written to for %g days", path, self._keep_days)
 
 
 def pruner_of(plugin: XboardPlugin) -> LogPruner:
-    """Return a pruner with the options of *plugin*."""
+    """Return the pruner of a plugin process."""
     return LogPruner(plugin.commands, keep_days=plugin.options.logs.keep_days)
 
 
 def removed(log_file: LogFile, *, keep_days: float, now: float) -> list[Path]:
     """Remove the rotated files of *log_file* that are too old, and return them."""
-    folder, gone = log_file.path.parent, []
+    gone = []
     found = list(_found(log_file.old()))
     for name in expired(log_file.path.name, found, highest=log_file.old_files, keep_days=keep_days, now=now):
-        path = folder / name
+        path = log_file.path.with_name(name)
         # Its writer may have rotated meanwhile, so that a new file has the old one's name.
-        if [each for each in _found([path]) if each in found]:
+        if any(each in found for each in _found([path])):
             path.unlink(missing_ok=True)
             gone.append(path)
     return gone

@@ -1,31 +1,29 @@
-"""Limit the restarts of watchers that carry no hook of ours: stop, wait, start.
+"""Limit the restarts of watchers without a hook of ours: stop, wait, start.
 
-Armed watchers have a better limiter inside circusd, which holds back one worker and leaves its siblings alone. From
+Armed watchers have a better limiter inside circusd, which holds one worker back and leaves its siblings alone. From
 outside only a whole watcher can be stopped, and one restart too late. A watcher is limited from here when its section
-has a ``restart.*`` option. An operator's ``stop`` while it cools down cannot be seen from outside (Circus says nothing
-when it stops what is stopped), so the watcher is started all the same; ``start`` and then ``stop`` it, or arm it.
+has a ``restart.*`` option. While it cools down, Circus does not report an operator's ``stop`` (it is stopped already).
+Where no watcher is armed it is started all the same; ``start`` and then ``stop`` it, or arm it.
 ``[plugin:limiter] use = xboard_circus.plugins.restart_limiter.RestartLimiter`` runs it alone.
 """
 
 from __future__ import annotations
 
 import logging
+import math
 import os
-import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from xboard_circus.circus_client import CircusdGone, CommandRefused
+from xboard_circus.circus_client import CommandRefused
 from xboard_circus.core.names import CIRCUSD, bus_name, stops_for_good
 from xboard_circus.core.sentences import Say
 from xboard_circus.host import procs
-from xboard_circus.options.reading import RestartOptions, parse_watcher
+from xboard_circus.options.reading import parse_watcher
 from xboard_circus.plugins._base import BusEvent, Commands, Part, XboardPlugin
 from xboard_circus.plugins._cooling_file import CoolingFile
-from xboard_circus.plugins._limited import Limited, LimitPhase, News, WatcherView, is_limited, number
-from xboard_circus.plugins._log import Sparingly
+from xboard_circus.plugins._limited import Limited, LimitPhase, News, WatcherView, is_limited, limits_of, number
 
 log = logging.getLogger("xboard_circus.plugins.restart_limiter")
 
@@ -38,102 +36,80 @@ NEWS = 200
 BY = Say.BY_LIMITER()
 
 
-@dataclass(slots=True)
-class _Options:
-    """Options of a watcher, read when *read_at*."""
+class Limiter(Part):
+    """Stop a watcher that has failed too often, and start it again after its cooldown.
 
-    values: Mapping[str, Any]
-    read_at: float
-
-
-class Limiter:
-    """Stops a watcher that has failed too often, and starts it again after its cooldown.
-
-    Then it is half open: the next failure stops it again, until it has run for ``restart.reset_after`` without one.
+    After that the next failure stops it again, until it has run for ``restart.reset_after`` without one.
     """
 
     name = "restart_limiter"
     period = PERIOD
 
-    def __init__(self, commands: Commands, *, memory: CoolingFile, clock: Callable[[], float] = time.monotonic) -> None:
-        self._commands = commands
+    def __init__(self, commands: Commands, *, memory: CoolingFile, **seams: Any) -> None:
+        super().__init__(commands, **seams)
         self._memory = memory
-        self._clock = clock
         self._limited: dict[str, Limited] = {}
-        self._options: dict[str, _Options] = {}
-        self._passed_over: set[str] = set()
+        self._options: dict[str, Mapping[str, Any]] = {}
+        self._options_until = -math.inf
+        self._known: set[str] = set()
         self._remembered = memory.load()
         self._news: deque[News] = deque(maxlen=NEWS)
-        self._said = Sparingly(clock=clock)
-
-    async def close(self) -> None:
-        """Leave everything as it is: what cools down is on record for our successor."""
-
-    # What circusd publishes
 
     def handle_event(self, event: BusEvent) -> float | None:
-        """Count deaths, and learn what the operator does. An event of somebody new calls for a look at who that is."""
+        """Count deaths, and note what an operator does. An event of an unknown watcher calls for a tick."""
         limited = next((one for one in self._limited.values() if bus_name(one.name) == event.watcher), None)
         if event.kind == "updated":
             self._options.clear()
         if event.kind == "command":
-            self._learn(limited, event)
-            return None
-        if limited is None:
-            return None if event.watcher in self._passed_over and event.kind != "updated" else NEW_WITHIN
-        pid, code = event.data.get("process_pid"), event.data.get("exit_code")
-        if event.kind == "stop":
+            self._note_command(limited, event)
+        elif limited is None:
+            return None if event.watcher in self._known and event.kind != "updated" else NEW_WITHIN
+        elif event.kind == "stop":
             limited.deaths.forget()
-            if limited.was_stopped_by_another():
-                self._release(limited, "stopped by somebody else")
+            if limited.is_stop_of_another():
+                self._release(limited, "stopped by another")
         elif event.kind == "start":
-            if limited.phase is LimitPhase.COOLING:
-                self._release(limited, "started by somebody else")
-        elif isinstance(pid, int):
-            self._tell(limited.heard(event.kind, pid, code if isinstance(code, int) else None, self._clock()))
+            if limited.phase is LimitPhase.COOLING and not limited.is_sent:
+                self._release(limited, "started by another")
+        elif isinstance(pid := event.data.get("process_pid"), int):
+            code = event.data.get("exit_code")
+            self._publish_later(limited.heard(event.kind, pid, code if isinstance(code, int) else None, self._clock()))
         return None
 
-    def _learn(self, limited: Limited | None, event: BusEvent) -> None:
-        """Leave alone what somebody stops in its cooldown: Circus, for which it is stopped already, says nothing."""
+    def _note_command(self, limited: Limited | None, event: BusEvent) -> None:
+        """Release what an operator stops in its cooldown: Circus, where it is stopped already, publishes no stop."""
         if stops_for_good(event.data):
-            chosen = list(self._limited.values()) if event.watcher == CIRCUSD else [limited] if limited else []
-            for each in chosen:
-                if each.phase is LimitPhase.COOLING:
-                    self._release(each, "stopped by somebody else")
+            for each in self._limited.values():
+                if each.phase is LimitPhase.COOLING and (each is limited or event.watcher == CIRCUSD):
+                    self._release(each, "stopped by another")
 
     def _release(self, limited: Limited, why: str) -> None:
         if limited.phase is not LimitPhase.WATCHING:
-            log.info("%s: %s, so it is not for us to start it any more", limited.name, why)
+            log.info("%s: %s, so the limiter does not start it", limited.name, why)
         limited.release(self._clock())
         self._save()
 
-    def _enter(self, limited: Limited, phase: LimitPhase) -> None:
-        limited.enter(phase)
-        self._save()
-
     def _save(self) -> None:
-        """Keep who is stopped, before the stop: whose it was must be known even if this process ends with it."""
+        """Save what is stopped, before the stop is sent: this process may end with it."""
         stopped = {one.name: one.until for one in self._limited.values() if one.phase is not LimitPhase.WATCHING}
         if stopped != self._remembered:
             self._remembered = stopped
             self._memory.save(stopped)
 
-    def _tell(self, news: Sequence[News]) -> None:
+    def _publish_later(self, news: Sequence[News]) -> None:
         self._save()
         for each in news:
             log.warning("%s: %s: %s", each.name, each.event, each.reason)
         self._news.extend(news)
 
-    # What circusd answers
-
     async def tick(self) -> float:
-        """Look at every limited watcher, do what is due, and publish the news."""
+        """Query every limited watcher, do what is due, and publish the news."""
         asked_at = self._clock()
         views = await self._views()
         self._meet(views)
         for limited in list(self._limited.values()):
             view = views[limited.name]
-            self._tell(limited.seen(view, asked_at=asked_at, now=self._clock()))
+            self._publish_later(limited.seen(view, asked_at=asked_at, now=self._clock()))
             await self._step(limited, view)
         while self._news:
             await self._publish(self._news[0])
@@ -144,119 +120,97 @@ class Limiter:
         for name in self._limited.keys() - views.keys():
             del self._limited[name]
         for name, view in views.items():
-            options, problems = parse_watcher(view.options)
+            parsed, problems = parse_watcher(view.options)
             for problem in problems:
                 if self._said.may_say((name, str(problem))):
-                    log.warning("%s: option ignored, its default counts: %s", name, problem)
-            limited = self._limited.get(name)
-            if limited is None:
-                limited = self._limited[name] = self._new(view, options.restart)
-            limited.take_options(options.restart, view.numprocesses)
+                    log.warning("%s: option ignored, its default is used: %s", name, problem)
+            if name not in self._limited:
+                limited = self._limited[name] = Limited(view, parsed.restart, now=self._clock())
+                if name in self._remembered:
+                    log.info("%s: was stopped by the limiter before that was restarted", name)
+                    limited.phase, limited.until = LimitPhase.COOLING, self._remembered[name]
+            self._limited[name].budget.limits = limits_of(parsed.restart, view.numprocesses)
         self._save()
 
-    def _new(self, view: WatcherView, options: RestartOptions) -> Limited:
-        limited = Limited(view, options, now=self._clock())
-        if view.name in self._remembered:
-            log.info("%s: was stopped by this plugin before it was restarted itself", view.name)
-            limited.phase, limited.until = LimitPhase.COOLING, self._remembered[view.name]
-        return limited
-
     async def _step(self, limited: Limited, view: WatcherView) -> None:
-        now = self._clock()
+        now, is_down = self._clock(), view.status in ("stopped", "stopping")
         if limited.phase is LimitPhase.WATCHING:
-            self._tell(limited.forgive(view, now))
+            self._publish_later(limited.forgive(view, now))
         elif limited.phase is LimitPhase.STOPPING:
-            await self._stop(limited, view)
+            if is_down and not limited.is_sent:
+                self._release(limited, "stopped by another")
+            elif is_down or await self._call(limited, "stop"):
+                limited.enter(LimitPhase.COOLING)
         elif view.status == "active":
-            self._release(limited, "started by somebody else")
-        elif view.status == "stopped" and now >= limited.until:
-            await self._start(limited)
+            self._watch(limited) if limited.is_sent else self._release(limited, "started by another")
+        elif view.status == "stopped" and now >= limited.until and await self._call(limited, "start"):
+            self._watch(limited)
+        self._save()
 
-    async def _stop(self, limited: Limited, view: WatcherView) -> None:
-        if view.is_down:
-            if limited.may_be_ours:
-                self._enter(limited, LimitPhase.COOLING)
-            else:
-                self._release(limited, "stopped by somebody else")
-        elif await self._call(limited, "stop") and limited.phase is LimitPhase.STOPPING:
-            self._enter(limited, LimitPhase.COOLING)
-
-    async def _start(self, limited: Limited) -> None:
-        self._enter(limited, LimitPhase.STARTING)
-        if await self._call(limited, "start") and limited.phase is LimitPhase.STARTING:
-            log.info("%s: started again after its cooldown", limited.name)
-            limited.started(self._clock())
-            self._save()
+    def _watch(self, limited: Limited) -> None:
+        log.info("%s: started again after its cooldown", limited.name)
+        limited.watch(self._clock())
 
     async def _call(self, limited: Limited, command: str) -> bool:
-        """Send a command and return whether it was taken; if Circus is busy, the next tick tries again."""
-        limited.is_calling = True
+        """Send a command; return whether it was accepted and no event has released the watcher meanwhile.
+
+        After a refusal the next tick sends it again.
+        """
+        limited.is_sent = True
         try:
-            # Without "simple" a name is a pattern, and one watcher's stop may be another's too.
+            # Without "simple" a name is a pattern, and a stop of one watcher may stop another too.
             await self._commands.call(command, deadline=CALL_SECONDS, name=limited.name, match="simple", by=BY)
         except CommandRefused as refusal:
-            log.info("%s: %s; tried again", limited.name, refusal)
-            return False
-        except CircusdGone:
-            limited.may_be_ours = True
-            raise
-        finally:
-            limited.is_calling = False
-        return True
+            log.info("%s: %s; sent again", limited.name, refusal)
+            limited.is_sent = False
+        return limited.is_sent
 
     async def _publish(self, news: News) -> None:
         try:
             await self._commands.call("xboard_event", name=news.name, event=news.event, reason=news.reason, **news.more)
         except CommandRefused as refusal:
             if self._said.may_say("xboard_event"):
-                log.warning("events stay in this log: %s", refusal)
-
-    # Who is limited
+                log.warning("events are in this log only: %s", refusal)
 
     async def _views(self) -> dict[str, WatcherView]:
-        """Return the watchers that are to be limited from here."""
+        """Return the watchers that are limited from here."""
         try:
-            state = await self._commands.call("xboard_state")
+            watchers = (await self._commands.call("xboard_state"))["watchers"]
         except CommandRefused:
             # No watcher is armed, so circusd has only Circus's own commands.
             return await self._views_of_circus()
-        self._passed_over = {bus_name(str(view["name"])) for view in state["watchers"]}
+        self._known = {bus_name(str(view["name"])) for view in watchers}
         return {
-            str(view["name"]): WatcherView(
-                name=str(view["name"]),
-                status=str(view["status"]),
-                numprocesses=int(view.get("numprocesses") or 1),
-                pids=tuple(int(worker["pid"]) for worker in view["workers"]),
-                options=view["options"],
+            name: WatcherView(
+                name,
+                str(view["status"]),
+                int(view.get("numprocesses") or 1),
+                tuple(int(worker["pid"]) for worker in view["workers"]),
+                view["options"],
             )
-            for view in state["watchers"]
-            if not view["armed"] and is_limited(str(view["name"]), view.get("options") or {})
+            for view in watchers
+            if not view["armed"] and is_limited(name := str(view["name"]), view.get("options") or {})
         }
 
     async def _views_of_circus(self) -> dict[str, WatcherView]:
         statuses = (await self._commands.call("status"))["statuses"]
-        self._passed_over = {bus_name(name) for name in statuses}
+        self._known = {bus_name(name) for name in statuses}
+        if self._clock() > self._options_until:
+            self._options.clear()
+            self._options_until = self._clock() + OPTIONS_EVERY
         views = {}
         for name, status in statuses.items():
-            options = await self._options_of(name)
-            if is_limited(name, options):
+            if name not in self._options:
+                self._options[name] = (await self._commands.call("options", name=name))["options"]
+            if is_limited(name, self._options[name]):
                 pids = (await self._commands.call("list", name=name))["pids"]
-                count = int(number(options.get("numprocesses"), 1))
-                views[name] = WatcherView(name, status, count, tuple(pids), options)
-        self._options = {name: options for name, options in self._options.items() if name in statuses}
+                count = int(number(self._options[name].get("numprocesses"), 1))
+                views[name] = WatcherView(name, status, count, tuple(pids), self._options[name])
         return views
-
-    async def _options_of(self, name: str) -> Mapping[str, Any]:
-        now = self._clock()
-        known = self._options.get(name)
-        if known is None or now - known.read_at > OPTIONS_EVERY:
-            reply = await self._commands.call("options", name=name)
-            known = self._options[name] = _Options(reply["options"], now)
-        return known.values
 
 
 class RestartLimiter(XboardPlugin):
-    """The limiter alone in a process."""
+    """Run the limiter alone in a process."""
 
     name = "restart_limiter"
 
@@ -266,7 +220,7 @@ class RestartLimiter(XboardPlugin):
 
 
 def limiter_of(plugin: XboardPlugin) -> Limiter:
-    """Return a limiter that keeps its memory beside the log of *plugin*."""
+    """Return a limiter with its memory beside the log of *plugin*."""
     circusd = procs.Identity.of(os.getppid()) or procs.Identity(os.getppid(), 0)
     folder = plugin.path(plugin.options.log_dir)
     return Limiter(plugin.commands, memory=CoolingFile(folder / "restart-limiter.json", circusd=str(circusd)))

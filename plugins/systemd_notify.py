@@ -1,12 +1,12 @@
-"""Tell systemd how the service is: READY, STATUS, WATCHDOG and STOPPING.
+"""Notify systemd of the service: READY, STATUS, WATCHDOG and STOPPING.
 
-circusd itself knows nothing of systemd, so its unit has ``Type=notify`` and ``NotifyAccess=all``, and this plugin
-speaks for it. It never speaks from a timer alone: each WATCHDOG=1 rests on an answer of circusd and on a round of
+circusd itself does not know systemd, so its unit has ``Type=notify`` and ``NotifyAccess=all``, and this plugin sends
+the notifications. None comes from a timer alone: each WATCHDOG=1 rests on an answer of circusd and on a round of
 probes that has ended since the last one. The bundle hosts it wherever systemd has set NOTIFY_SOCKET;
 ``[plugin:notify] use = xboard_circus.plugins.systemd_notify.SystemdNotify`` runs it alone, beside a prober.
 
-RELOADING=1 is not sent: ``systemctl reload`` runs ``xboard-circus reload`` and knows by itself how long that takes,
-and whoever sent RELOADING=1 and then died would leave the service in a reload that never ends.
+RELOADING=1 is not sent: ``systemctl reload`` runs ``xboard-circus reload``, which knows how long that takes. A plugin
+that sent RELOADING=1 and then died would leave the service in a reload that never ends.
 """
 
 from __future__ import annotations
@@ -14,19 +14,17 @@ from __future__ import annotations
 import logging
 import os
 import socket
-import time
 from collections.abc import Callable
 from contextlib import suppress
+from typing import Any
 
 from circus.util import to_bool
 
 from xboard_circus import config
 from xboard_circus.circus_client import CircusdGone, CommandRefused
 from xboard_circus.core.service import Notice, ServiceState
-from xboard_circus.core.state_schema import State
 from xboard_circus.errors import XboardError
-from xboard_circus.plugins._base import BusEvent, Commands, Part, XboardPlugin, ask_state
-from xboard_circus.plugins._log import Sparingly
+from xboard_circus.plugins._base import Commands, Part, XboardPlugin, ask_state
 
 log = logging.getLogger("xboard_circus.plugins.systemd_notify")
 
@@ -34,21 +32,21 @@ STARTING_PERIOD = 0.25
 PERIOD = 1.0
 CALL_SECONDS = 2.0
 CLOSE_SECONDS = 0.5
-# How long a start or a reload that moves on may take until the next word from here, on top of what the unit says.
+# How long a start or a reload may take until the next notification, on top of what the unit allows.
 EXTENSION = 60.0
 
 Send = Callable[[str], None]
 
 
-class Notifier:
-    """Asks circusd for its state about once a second, and tells systemd what `core.service` makes of it.
+class Notifier(Part):
+    """Query circusd's state about once a second, and send systemd what `core.service` derives from it.
 
-    While a start is not through, or a reload is at work, the time-out of the unit is moved on with each proof that
-    circusd and the prober are at work: a backend that cannot start yet is tried for ever by the limiter, and systemd,
-    which would start all anew, could only make it forget what it has learned.
+    Until a start is complete, and during a reload, each proof that circusd and the prober work extends the unit's
+    time-out. A backend that cannot start yet is retried for ever by the limiter; if systemd started all anew, the
+    limiter would only lose its counts.
 
     Attributes:
-        watchdog: Seconds within which systemd wants to hear WATCHDOG=1; None where it does not.
+        watchdog: Seconds within which systemd expects WATCHDOG=1; None where it does not.
     """
 
     name = "systemd_notify"
@@ -61,64 +59,59 @@ class Notifier:
         *,
         expected: Callable[[str], list[str]],
         watchdog: float | None = None,
-        clock: Callable[[], float] = time.monotonic,
+        **seams: Any,
     ) -> None:
-        self._commands = commands
+        super().__init__(commands, **seams)
         self._send = send
-        self._clock = clock
         self._watchdog = watchdog
         self._expected = expected
         self._state: ServiceState | None = None
         self._is_ready = False
         self._is_stopping = False
         self._status = ""
-        self._said = Sparingly(clock=clock)
-
-    def handle_event(self, event: BusEvent) -> None:
-        """Events do not matter here: circusd's state tells it all."""
 
     async def tick(self) -> float:
-        """Ask and tell; return the seconds until the next time."""
-        asked_at = self._clock()
+        """Query circusd and notify systemd; return the seconds until the next time."""
         try:
-            state = await ask_state(self._commands, deadline=CALL_SECONDS)
+            self._notify(await self._judged(CALL_SECONDS))
         except (CircusdGone, CommandRefused) as error:
-            self._tell([], f"circusd gives no state: {error}")
+            self._write([], f"circusd gives no state: {error}")
             return STARTING_PERIOD
-        self._tell_of(self._judge(state, asked_at))
-        return self._pause()
+        if not self._is_ready:
+            return STARTING_PERIOD
+        return PERIOD if self._watchdog is None else min(PERIOD, self._watchdog / 8)
 
     async def close(self) -> None:
-        """Say STOPPING=1 where it is circusd that ends, and not this plugin alone."""
+        """Send STOPPING=1 where circusd itself ends, not only this plugin."""
         with suppress(XboardError):
-            state = await ask_state(self._commands, deadline=CLOSE_SECONDS)
-            self._tell_of(self._judge(state, self._clock()))
+            self._notify(await self._judged(CLOSE_SECONDS))
 
-    def _judge(self, state: State, asked_at: float) -> Notice:
+    async def _judged(self, deadline: float) -> Notice:
+        asked_at = self._clock()
+        state = await ask_state(self._commands, deadline=deadline)
         if self._state is None:
             self._state = ServiceState(self._expected(state["circusd"]["config_file"] or "circus.ini"))
         return self._state.judge(state, asked_at=asked_at)
 
-    def _tell_of(self, notice: Notice) -> None:
-        lines = []
+    def _notify(self, notice: Notice) -> None:
+        is_up = notice.ready or self._is_ready
+        is_proven = notice.proven and not notice.stopping
         is_news = notice.ready and not self._is_ready and not notice.stopping
-        if notice.stopping and not self._is_stopping:
-            lines.append("STOPPING=1")
-        if is_news:
-            lines.append("READY=1")
-        if notice.proven and not notice.stopping:
-            if self._watchdog is not None:
-                lines.append("WATCHDOG=1")
-            if not (notice.ready or self._is_ready) or notice.reloading:
-                lines.append(f"EXTEND_TIMEOUT_USEC={int(EXTENSION * 1e6)}")
-        # What could not be told is no less news the next time.
-        if self._tell(lines, f"stopping; {notice.status}" if notice.stopping else notice.status):
+        lines = {
+            "STOPPING=1": notice.stopping and not self._is_stopping,
+            "READY=1": is_news,
+            "WATCHDOG=1": is_proven and self._watchdog is not None,
+            f"EXTEND_TIMEOUT_USEC={EXTENSION * 1e6:.0f}": is_proven and (notice.reloading or not is_up),
+        }
+        status = f"stopping; {notice.status}" if notice.stopping else notice.status
+        # What could not be sent is sent again the next time.
+        if self._write([line for line, is_due in lines.items() if is_due], status):
             self._is_stopping = notice.stopping
             if is_news:
                 self._is_ready = True
                 log.info("sent READY to systemd")
 
-    def _tell(self, lines: list[str], status: str) -> bool:
+    def _write(self, lines: list[str], status: str) -> bool:
         if status != self._status:
             lines = [*lines, f"STATUS={status}"]
         try:
@@ -131,41 +124,30 @@ class Notifier:
         self._status = status
         return True
 
-    def _pause(self) -> float:
-        if not self._is_ready:
-            return STARTING_PERIOD
-        return PERIOD if self._watchdog is None else min(PERIOD, self._watchdog / 8)
-
 
 class SystemdNotify(XboardPlugin):
-    """The notifier alone in a process."""
+    """Run the notifier alone in a process."""
 
     name = "systemd_notify"
 
     def parts(self) -> list[Part]:
-        """Return the notifier, or nothing where there is no systemd to talk to."""
+        """Return the notifier, or nothing where systemd has set no address."""
         return notifiers_of(self)
 
 
 def notifiers_of(plugin: XboardPlugin) -> list[Part]:
-    """Return the notifier of a plugin process that systemd has given an address, else nothing."""
+    """Return the notifier of a plugin process where systemd has set an address, else nothing."""
     address = os.environ.get("NOTIFY_SOCKET", "")
     if not address.startswith(("/", "@")):
         return []
-    return [
-        Notifier(
-            plugin.commands,
-            sender_to(address),
-            expected=expected_by,
-            watchdog=watchdog_seconds(os.environ.get("WATCHDOG_USEC")),
-        )
-    ]
+    watchdog = watchdog_seconds(os.environ.get("WATCHDOG_USEC"))
+    return [Notifier(plugin.commands, sender_to(address), expected=expected_by, watchdog=watchdog)]
 
 
 def sender_to(address: str) -> Send:
-    r"""Return what sends a message to the datagram socket at *address*; "@" begins one without a file.
+    r"""Return a function that sends a message to the datagram socket at *address*; "@" begins one without a file.
 
-    It never waits: a full queue is an OSError, as everything else that goes wrong.
+    It never waits: a full queue is an OSError, like every other failure.
     """
     name = "\0" + address[1:] if address.startswith("@") else address
 
@@ -179,21 +161,19 @@ def sender_to(address: str) -> Send:
 
 
 def watchdog_seconds(microseconds: str | None) -> float | None:
-    """Return what WATCHDOG_USEC says in seconds.
+    """Return WATCHDOG_USEC in seconds.
 
     >>> watchdog_seconds("30000000"), watchdog_seconds("soon"), watchdog_seconds(None)
     (30.0, None, None)
     """
-    if not microseconds or not microseconds.isdigit() or int(microseconds) == 0:
-        return None
-    return int(microseconds) / 1e6
+    return (int(microseconds) / 1e6 or None) if microseconds and microseconds.isdigit() else None
 
 
 def expected_by(config_file: str) -> list[str]:
     """Return the names of the backends that a circusd of *config_file* has to bring up.
 
-    Not the dashboard: a start of the service would otherwise hang where a page cannot get its port, though the backend
-    serves. circusd's own state cannot tell: before its first start a watcher is not armed there yet.
+    Without the dashboard: a start of the service would otherwise hang where the page cannot get its port, though the
+    backend serves. circusd's state does not have them: a watcher is armed only with its first start.
     """
     try:
         found = config.load(config_file)

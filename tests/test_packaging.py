@@ -158,6 +158,29 @@ def test_start_backend_installs_nothing_to_stop_or_to_look(tmp_path: Path, verb:
     assert not (tmp_path / ".venv").exists()
 
 
+@pytest.mark.parametrize("verb", ["stop", "status", "clean"])
+def test_start_backend_does_not_install_again_to_stop_or_to_look(tmp_path: Path, verb: str) -> None:
+    """Given a setup.cfg newer than .venv and no package index, the backend that runs can be stopped and looked at."""
+    shutil.copytree(ROOT / "scripts", tmp_path / "scripts")
+    programs = tmp_path / ".venv" / "bin"
+    programs.mkdir(parents=True)
+    (programs.parent / ".place").write_text(f"{tmp_path}\n")
+    (programs / "python").symlink_to(sys.executable)
+    (programs / "xboard-circus").write_text('#!/bin/sh\necho "$@"\n')
+    (programs / "xboard-circus").chmod(0o755)
+
+    told = subprocess.run(
+        [tmp_path / "scripts" / "start_backend.sh", verb],
+        env={**os.environ, "PIP_NO_INDEX": "1"},
+        capture_output=True,
+        text=True,
+        stdin=subprocess.DEVNULL,
+        check=False,
+    )
+
+    assert (told.returncode, told.stdout, told.stderr) == (0, f"{verb}\n", "")
+
+
 def test_a_setup_py_that_somebody_planted_is_not_run(tmp_path: Path) -> None:
     shutil.copytree(ROOT / "scripts", tmp_path / "scripts")
     for name in ("setup.cfg", "pyproject.toml"):

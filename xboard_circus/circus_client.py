@@ -25,7 +25,7 @@ from circus.commands.errors import COMMAND_ERROR
 from xboard_circus.core.durations import exactly
 from xboard_circus.core.reason import Reason, reason_in, say_key
 from xboard_circus.core.sentences import Say
-from xboard_circus.core.state_schema import State, UnreadableState, parse_state
+from xboard_circus.core.state_schema import ReloadEntry, State, UnreadableState, parse_state
 from xboard_circus.errors import XboardError
 
 Reply = dict[str, Any]
@@ -61,11 +61,12 @@ class CircusdGone(XboardError):
 
 
 class CommandRefused(XboardError):
-    """circusd answered that it will not, and *reason* says why."""
+    """circusd answered that it will not, and *reason* says why; *trace* is the traceback of an error inside it."""
 
-    def __init__(self, command: str, reason: str) -> None:
+    def __init__(self, command: str, reason: str, *, trace: str = "") -> None:
         super().__init__(Say.REFUSED(command=command, why=reason))
         self.reason = reason
+        self.trace = trace
 
 
 class CircusdBusy(CommandRefused):
@@ -138,7 +139,7 @@ class CircusdClient:
             reason = reason_in(reply)
             running = _running(reply)
             if running is None:
-                raise CommandRefused(command, _without_echo(reason))
+                raise CommandRefused(command, _without_echo(reason), trace=str(reply.get("tb") or ""))
             if time.monotonic() + pause >= ends_at:
                 raise CircusdBusy(command, wait=deadline, running=running)
             # Jitter, because what was refused together would otherwise come back together.
@@ -186,9 +187,10 @@ class CircusdClient:
         """Stop watcher *name* and start it again."""
         self.call("restart", name=name, match="simple", waiting=waiting, deadline=deadline)
 
-    def reload(self, name: str, *, deadline: float = 5.0) -> Reply:
+    def reload(self, name: str, *, deadline: float = 5.0) -> ReloadEntry:
         """Begin a rolling reload of armed watcher *name*, and return how far it is; refused while one runs."""
-        return dict(self.call("xboard_reload", name=name, deadline=deadline)["reload"])
+        begun: ReloadEntry = self.call("xboard_reload", name=name, deadline=deadline)["reload"]
+        return begun
 
     def retry(self, name: str, slot: int, *, deadline: float = 5.0) -> None:
         """Start the held worker in *slot* of armed watcher *name* now; refused where none is held there."""

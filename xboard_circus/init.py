@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import re
+from dataclasses import asdict, dataclass
 from importlib import resources
 from pathlib import Path
 from string import Template
 
 from xboard_circus.errors import OptionError, XboardError
-from xboard_circus.options.kinds import OptionKind, UrlPath, WrongValueError
+from xboard_circus.options.kinds import UrlPath, WrongValueError
 
 NAME = "circus.ini"
-DASHBOARD_PORT = 8080
-ENDPOINT_PORT = 5555
 
-_APP = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*")
+_APP = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*", re.ASCII)
 
 
 class _IniTemplate(Template):
@@ -23,38 +22,60 @@ class _IniTemplate(Template):
     delimiter = "@"
 
 
-def write_config(
-    directory: str | Path,
-    *,
-    app: str,
-    port: int = 8000,
-    workers: int = 2,
-    live_path: str | None = None,
-    ready_path: str | None = None,
-    endpoint_port: int = ENDPOINT_PORT,
-    page_port: int | None = None,
-    force: bool = False,
-) -> Path:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewBackend:
+    """The backend that a new circus.ini describes: an app and its ports.
+
+    Attributes:
+        live_path: Without it only the event loop of the workers is watched.
+        endpoint_port: Port for commands to circusd, which publishes its events on the next one.
+        page_port: Port of the dashboard; None for 8080, or 8081 where the app has that one.
+    """
+
+    app: str
+    port: int = 8000
+    workers: int = 2
+    live_path: str | None = None
+    ready_path: str | None = None
+    endpoint_port: int = 5555
+    page_port: int | None = None
+
+    def ini(self) -> str:
+        """Return the text of its circus.ini; OptionError for a wrong app or path, or one port for two."""
+        page_port = self.page_port or (8080 if self.port != 8080 else 8081)
+        pubsub_port = self.endpoint_port + 1
+        ports: dict[int, str] = {}
+        for option, port in (
+            ("--port", self.port),
+            ("--page-port", page_port),
+            ("--endpoint-port", self.endpoint_port),
+            ("--endpoint-port plus one, for events", pubsub_port),
+        ):
+            if port in ports:
+                raise OptionError(f"{ports[port]} and {option} are both {port}; choose two ports", exit_code=2)
+            ports[port] = option
+        if not _APP.fullmatch(self.app):
+            raise OptionError(
+                f"--app {self.app}: not a module and an app in it; write one such as mypackage.main:app", exit_code=2
+            )
+        template = resources.files("xboard_circus").joinpath("init_template.ini").read_text(encoding="utf-8")
+        return _IniTemplate(template).substitute(
+            asdict(self),
+            dashboard_port=page_port,
+            pubsub_port=pubsub_port,
+            live_path=_path_line("live", self.live_path),
+            ready_path=_path_line("ready", self.ready_path),
+        )
+
+
+def write_config(directory: str | Path, backend: NewBackend, *, force: bool = False) -> Path:
     """Write circus.ini into *directory*, and make that and its logs/; return the file's path.
 
-    Without a live path only the event loop of the workers is watched. circusd publishes its events on the port after
-    *endpoint_port*; the page has 8080 where no *page_port* is given and the app does not have that one.
-
     Raises:
-        OptionError: *app* is no ``module:app``, a path is none, or two of the ports are the same.
+        OptionError: *backend* has a wrong app or path, or one port for two.
         XboardError: There is a circus.ini and *force* is not set, or the folder cannot be written.
     """
-    if page_port is None:
-        page_port = DASHBOARD_PORT if port != DASHBOARD_PORT else DASHBOARD_PORT + 1
-    text = rendered(
-        app=app,
-        port=port,
-        workers=workers,
-        live_path=live_path,
-        ready_path=ready_path,
-        endpoint_port=endpoint_port,
-        page_port=page_port,
-    )
+    text = backend.ini()
     file = Path(directory) / NAME
     try:
         (file.parent / "logs").mkdir(parents=True, exist_ok=True)
@@ -69,45 +90,10 @@ def write_config(
     return file
 
 
-def rendered(
-    *,
-    app: str,
-    port: int,
-    workers: int,
-    live_path: str | None,
-    ready_path: str | None,
-    endpoint_port: int,
-    page_port: int,
-) -> str:
-    """Return the text of a circus.ini."""
-    ports = {"--port": port, "--page-port": page_port, "--endpoint-port": endpoint_port}
-    ports["--endpoint-port plus one, for events"] = endpoint_port + 1
-    for option, number in ports.items():
-        if same := [other for other, taken in ports.items() if taken == number and other != option]:
-            raise OptionError(f"{option} and {same[0]} are both {number}; choose two ports", exit_code=2)
-    if not app.isascii() or not _APP.fullmatch(app):
-        raise OptionError(
-            f"--app {app}: not a module and an app in it; write one such as mypackage.main:app", exit_code=2
-        )
-    template = resources.files("xboard_circus").joinpath("init_template.ini").read_text(encoding="utf-8")
-    return _IniTemplate(template).substitute(
-        app=app,
-        workers=workers,
-        port=port,
-        dashboard_port=page_port,
-        endpoint_port=endpoint_port,
-        pubsub_port=endpoint_port + 1,
-        live_path=_path_line("live_path", live_path, example="/health/live"),
-        ready_path=_path_line("ready_path", ready_path, example="/health/ready"),
-    )
-
-
-def _path_line(name: str, path: str | None, *, example: str) -> str:
+def _path_line(name: str, path: str | None) -> str:
     if path is None:
-        return f"# health.{name} = {example}"
-    kind: OptionKind = UrlPath()
+        return f"# health.{name}_path = /health/{name}"
     try:
-        return f"health.{name} = {kind.read(path)}"
+        return f"health.{name}_path = {UrlPath().read(path)}"
     except WrongValueError as wrong:
-        option = f"--{name.replace('_', '-')}"
-        raise OptionError(f"{option} {path}: {wrong.what}; {wrong.hint}", exit_code=2) from None
+        raise OptionError(f"--{name}-path {path}: {wrong.what}; {wrong.hint}", exit_code=2) from None

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,13 +15,14 @@ import psutil
 from xboard_circus import __version__, config, snapshot
 from xboard_circus.checks.file_rules import split_endpoint
 from xboard_circus.circus_client import CircusdClient, CircusdGone, CommandRefused
-from xboard_circus.core.ports import Holder
 from xboard_circus.errors import XboardError
 from xboard_circus.host import life, listeners, procs, runtime
-from xboard_circus.snapshot import Snapshot
+from xboard_circus.snapshot import Snapshot, Watcher
 
 ANSWER_WITHIN = 3.0
 GRACEFUL_TIMEOUT = 30.0  # Circus's own default
+NAMED = 8
+LOOK_EVERY = 0.2
 
 
 class EndpointTaken(XboardError):
@@ -78,6 +83,14 @@ class Instance:
             )
         return found
 
+    def watcher(self, found: Snapshot, name: str) -> Watcher:
+        """Return the watcher of that name; XboardError with the known names where there is none."""
+        watcher = found.watcher(name)
+        if watcher is None:
+            known = ", ".join(each.name for each in found.watchers)
+            raise XboardError(f"circusd of {self.shown} has no watcher {name}; known are: {known}")
+        return watcher
+
     def ask(self, client: CircusdClient) -> Snapshot:
         """Return what the circusd at the other end of *client* tells, whosever it is."""
         try:
@@ -105,13 +118,39 @@ class Instance:
         if record is not None:
             runtime.write_record(self.id, **{**record, "stopped_by_operator": True})
 
+    def running(self) -> Snapshot:
+        """Return what our circusd runs; XboardError where it does not run, does not answer, or is another's."""
+        return self.answered(self.find())
+
+    def answered(self, found: Snapshot | Silent | None) -> Snapshot:
+        """Return what `find` *found* where circusd answered; XboardError where not."""
+        if found is None:
+            raise XboardError(f"{self.not_running()}; `xboard-circus start` starts it")
+        if isinstance(found, Silent):
+            raise XboardError(
+                f"circusd of {self.shown} runs (pid {found.identity.pid}) and does not answer: {found.why}; "
+                "`xboard-circus restart` replaces it"
+            )
+        return found
+
     def not_running(self) -> str:
-        """Return the line that says so, and what an earlier circusd has left."""
-        line = f"circusd of {self.shown} does not run"
-        if lost := life.lost(self.id):
-            line += f": the last one (pid {lost.pid}) was killed or crashed"
-        left = len(listeners.orphans(self.id))
-        return f"{line}, but {left} processes of an earlier one do; `xboard-circus clean` ends them" if left else line
+        """Return the line that says so, how the last circusd ended, and the orphans that it left."""
+        lost = life.lost(self.id)
+        how = f": the last one (pid {lost.pid}) was killed or crashed" if lost else ""
+        return f"circusd of {self.shown} does not run{how}{self.orphans_left()}"
+
+    def orphans_left(self) -> str:
+        """Return a clause that names orphans of an earlier circusd and their cure; "" where there are none."""
+        orphans = listeners.orphans(self.id)
+        if not orphans:
+            return ""
+        named = ", ".join(f"pid {each.pid} ({each.command})" for each in orphans[:NAMED])
+        more = f" and {len(orphans) - NAMED} more" if len(orphans) > NAMED else ""
+        return (
+            f", but orphans of an earlier one still run: {named}{more}; `xboard-circus clean` ends them"
+            if orphans
+            else ""
+        )
 
     def graceful_timeout(self, name: str | None = None) -> float:
         """Return how long the slowest watcher, or the one of that *name*, may take to stop."""
@@ -127,7 +166,8 @@ class Instance:
             return Silent(recorded, str(gone))
         if not gone.listening:
             return None
-        holders = self._on_endpoint()
+        address = split_endpoint(self.config.endpoint)
+        holders = listeners.holders(*address) if address else []
         for holder in holders:
             if holder.pid is not None and holder.started is not None and self._is_ours(config_file_of(holder.pid)):
                 return Silent(procs.Identity(holder.pid, holder.started), str(gone))
@@ -137,9 +177,23 @@ class Instance:
             f"stop it, or write another endpoint into [circus] of {self.shown}"
         )
 
-    def _on_endpoint(self) -> list[Holder]:
-        address = split_endpoint(self.config.endpoint)
-        return listeners.holders(*address) if address else []
+
+@contextmanager
+def locked(path: Path, busy: str, *, within: float = 0.0) -> Iterator[None]:
+    """Hold the lock file at *path*; XboardError with *busy* where another process holds it for *within* seconds."""
+    give_up_at = time.monotonic() + within
+    with open(os.open(path, os.O_RDWR | os.O_CREAT, 0o600), "r+") as file:
+        while True:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() >= give_up_at:
+                    raise XboardError(f"{busy}, with pid {file.read().strip()}") from None
+                time.sleep(LOOK_EVERY)
+        file.truncate()
+        print(os.getpid(), file=file, flush=True)
+        yield
 
 
 def config_file_of(pid: int) -> str | None:

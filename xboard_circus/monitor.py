@@ -7,7 +7,6 @@ operator has stopped with ``xboard-circus stop`` is left alone.
 
 from __future__ import annotations
 
-import fcntl
 import logging
 import logging.handlers
 import os
@@ -18,8 +17,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -33,7 +31,7 @@ from xboard_circus.core.budget import RestartBudget, RestartLimits
 from xboard_circus.core.sentences import Say
 from xboard_circus.errors import XboardError
 from xboard_circus.host import life, procs, runtime
-from xboard_circus.instance import Instance, Silent
+from xboard_circus.instance import Instance, Silent, locked
 from xboard_circus.logs.files import MONITOR_LOG, MONITOR_OLD_FILES
 
 log = logging.getLogger("xboard_circus.monitor")
@@ -223,21 +221,6 @@ def _answers(endpoint: str) -> bool:
     return True
 
 
-@contextmanager
-def only_one(instance: str) -> Iterator[None]:
-    """Hold the lock of this instance's monitor; raise XboardError where another one has it."""
-    path = runtime.instance_dir(instance) / "monitor.lock"
-    with open(os.open(path, os.O_RDWR | os.O_CREAT, 0o600), "r+") as file:
-        try:
-            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise XboardError(f"a monitor of this backend runs already, with pid {file.read().strip()}") from error
-        file.truncate()
-        file.write(f"{os.getpid()}\n")
-        file.flush()
-        yield
-
-
 def log_to(path: Path) -> None:
     """Log to the file at *path*, rotated, and to standard output."""
     try:
@@ -245,12 +228,11 @@ def log_to(path: Path) -> None:
         file = logging.handlers.RotatingFileHandler(path, maxBytes=1_000_000, backupCount=MONITOR_OLD_FILES)
     except OSError as error:
         raise XboardError(f"{path.parent}: no log can be written there: {error.strerror}") from error
-    handlers: Sequence[logging.Handler] = (file, logging.StreamHandler(sys.stdout))
-    for handler in handlers:
+    for handler in (file, logging.StreamHandler(sys.stdout)):
         handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
         log.addHandler(handler)
     log.setLevel(logging.INFO)
-    log.propagate = False  # a library that sets up logging for itself would have every line told twice
+    log.propagate = False  # otherwise a library that sets up logging for itself would print every line twice
 
 
 def watch(config: Config, *, interval: float, patience: float) -> None:
@@ -259,7 +241,8 @@ def watch(config: Config, *, interval: float, patience: float) -> None:
     for signum in (signal.SIGTERM, signal.SIGINT):
         signal.signal(signum, lambda *_: leaving.set())
     os.chdir(config.folder)  # circusd's folder too: a relative ipc:// endpoint means the same place to both
-    with only_one(runtime.instance_id(config.path)):
+    lock = runtime.instance_dir(runtime.instance_id(config.path)) / "monitor.lock"
+    with locked(lock, "a monitor of this backend runs already"):
         log_to(config.folder / MONITOR_LOG)
         log.info("xboard-circus %s watches %s every %g s", __version__, config.path, interval)
         monitor = Monitor(ThisHost(config, leaving), patience=patience)

@@ -24,7 +24,6 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import IO
 
-import psutil
 from circus.process import Process
 from circus.util import load_virtualenv
 
@@ -65,7 +64,7 @@ class TrialOutcome:
     reason: str
     log: tuple[str, ...] = ()
 
-    def told(self) -> str:
+    def with_log(self) -> str:
         """Return the reason, and under it the log."""
         return "\n  ".join([f"{self.reason}; its last lines:", *self.log]) if self.log else self.reason
 
@@ -78,14 +77,15 @@ class Trial:
     ready_file: Path
     output: IO[bytes]
 
-    def exit_code(self) -> int | None:
-        return self.popen.poll()
-
     def text(self) -> str:
-        """Return the last of what it has written. A file, and no pipe: a child of the app may hold it open for ever."""
-        end = self.output.seek(0, os.SEEK_END)
-        self.output.seek(max(0, end - TAIL_BYTES))
-        return self.output.read().decode(errors="replace")
+        return last_text(self.output)
+
+
+def last_text(file: IO[bytes], *, since: int = 0) -> str:
+    """Return the end of what *file* holds behind position *since*; a shorter file was emptied meanwhile."""
+    end = file.seek(0, os.SEEK_END)
+    file.seek(max(0 if end < since else since, end - TAIL_BYTES))
+    return file.read().decode(errors="replace")
 
 
 def preflight(config: Config, watcher: WatcherConfig, *, clock: Callable[[], float] = time.monotonic) -> TrialOutcome:
@@ -110,7 +110,7 @@ def _await_ready(
 ) -> str:
     """Return "" once it is ready, else why it is not."""
     while not trial.ready_file.is_file():
-        code = trial.exit_code()
+        code = trial.popen.poll()
         if code is not None:
             return cause_of(Death(exit_code=code, was_ready=False, log_tail=trial.text(), command=watcher.cmd))[1]
         if clock() > give_up_at:
@@ -237,20 +237,12 @@ def _arguments(watcher: WatcherConfig, env: Mapping[str, str], *, fd: int) -> li
 
 def _end(popen: subprocess.Popen[bytes], identity: procs.Identity, *, patience: float) -> None:
     """End the trial and what it has started; a signal goes to the very process that was seen."""
-    family = [identity, *_below(popen.pid)] if popen.poll() is None else [identity]
+    family = [identity, *procs.below(identity, recursive=True)]
     _signal([identity], signal.SIGTERM)
     with contextlib.suppress(subprocess.TimeoutExpired):
         popen.wait(patience)
     _signal(family, signal.SIGKILL)
     popen.wait()
-
-
-def _below(pid: int) -> list[procs.Identity]:
-    try:
-        children = psutil.Process(pid).children(recursive=True)
-    except psutil.Error:
-        return []
-    return [found for child in children if (found := procs.Identity.of(child.pid))]
 
 
 def _signal(family: list[procs.Identity], signum: int) -> None:

@@ -26,9 +26,8 @@ from xboard_circus.core.state_schema import (
     State,
     VerdictEntry,
     WatcherEntry,
-    WorkerEntry,
 )
-from xboard_circus.core.unarmed import unarmed_watcher, unarmed_worker
+from xboard_circus.core.unarmed import stock_state
 from xboard_circus.core.verdict import has_come_up, serves, word_of
 from xboard_circus.host import procs
 
@@ -158,23 +157,12 @@ def from_state(state: State) -> Snapshot:
 
 
 def from_stock(client: CircusdClient, *, pid: int, config_file: str | None) -> Snapshot:
-    """Ask a circusd that has only Circus's own commands."""
+    """Query a circusd that has only Circus's own commands."""
     started = procs.start_time(pid) or 0
-    circusd = Circusd(pid, started, None, client.endpoint, procs.age(started), config_file)
-    stats = client.stats()
-    watchers = [
-        _watcher(
-            unarmed_watcher(
-                name=name,
-                status=status,
-                numprocesses=client.options(name)["numprocesses"],
-                options={},
-                workers=[_stock_worker(int(pid), info) for pid, info in stats.get(name, {}).items()],
-            )
-        )
-        for name, status in sorted(client.statuses().items())
-    ]
-    return Snapshot(circusd, tuple(watchers))
+    circusd = {"pid": pid, "started": started, "endpoint": client.endpoint, "uptime": procs.age(started)}
+    stats, statuses = client.stats(), client.statuses()
+    options = {name: client.options(name) for name in statuses}
+    return from_state(stock_state({**circusd, "config_file": config_file}, statuses, stats, options, procs.start_time))
 
 
 def measured(snapshot: Snapshot, *, sleep: Callable[[float], None] = time.sleep) -> Snapshot:
@@ -229,13 +217,6 @@ def _watcher(told: WatcherEntry) -> Watcher:
         },
     )
     return found
-
-
-def _stock_worker(pid: int, info: Mapping[str, Any] | str) -> WorkerEntry:
-    # Of a process that has just ended, Circus tells a sentence in place of the figures.
-    told: Mapping[str, Any] = info if isinstance(info, Mapping) else {}
-    started = procs.start_time(pid)
-    return unarmed_worker(pid=pid, started=started, wid=told.get("wid"), leaves=not told, age=told.get("age"))
 
 
 def _figures(process: psutil.Process) -> tuple[int, float] | None:

@@ -69,9 +69,9 @@ HISTORIES: dict[str, tuple[list[str | Mapping[int, str]], list[tuple[str, int | 
     ),
     "sick three times": (["well", *[{2: "sick"}] * 3], [("sick", 2), ("unhealthy", 2)]),
     "both sick: a dependency is down": (["well", *["sick"] * 4, "well"], [("unhealthy", None), ("recovered", None)]),
-    "both silent: no dependency can do that": (
-        ["well", *["silent"] * 3],
-        [("hung", 1), ("hung", 2), ("unhealthy", 1), ("unhealthy", 2)],
+    "both silent: one is replaced as a trial": (
+        ["well", *["silent"] * 4],
+        [("hung", 1), ("unhealthy", 1), ("unhealthy", 2), ("hung", 1)],
     ),
     "busy for ever": (["well", *["busy"] * 8], []),
     "not ready for ever": (["well", *["not ready"] * 8], []),

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from plugin_fakes import FakeClock
+from plugin_fakes import FakeCircusd, FakeClock
 
-from xboard_circus.ledger import LedgerError, LedgerStore, Record, Trouble
+from xboard_circus.ledger import LedgerError, LedgerStore, LedgerTrouble, Record
 from xboard_circus.plugins._base import BusEvent
 from xboard_circus.plugins._records import record_of
 from xboard_circus.plugins.ledger import FLUSH_EVERY, PRUNE_EVERY, LedgerRecorder
@@ -23,10 +23,10 @@ class FakeStore:
 
     def __init__(self) -> None:
         self.stored: list[str] = []
-        self.failures: list[Trouble | None] = []
+        self.failures: list[LedgerTrouble | None] = []
         self.on_append: Callable[[], object] = lambda: None
         self.pruned = 0
-        self.prune_failures: list[Trouble] = []
+        self.prune_failures: list[LedgerTrouble] = []
 
     def append(self, records: Sequence[Record]) -> None:
         self.on_append()
@@ -46,8 +46,15 @@ class FakeStore:
         pass
 
 
+def stock_circusd() -> FakeCircusd:
+    """A circusd without an armed watcher, which has no events of ours."""
+    circusd = FakeCircusd()
+    circusd.refuses["xboard_events"] = "unknown command: 'xboard_events'"
+    return circusd
+
+
 def recorder_for(store: Any, **options: Any) -> LedgerRecorder:
-    return LedgerRecorder(store, clock=FakeClock(), wall_clock=lambda: 5.0, **options)
+    return LedgerRecorder(store, commands=stock_circusd(), clock=FakeClock(), wall_clock=lambda: 5.0, **options)
 
 
 def say(recorder: LedgerRecorder, *reasons: str) -> None:
@@ -77,7 +84,7 @@ def test_events_that_nobody_looks_up_are_left_out(kind: str) -> None:
 
 def test_what_could_not_be_stored_is_tried_again_ever_later(caplog: pytest.LogCaptureFixture) -> None:
     store = FakeStore()
-    store.failures = [Trouble.FULL] * 8
+    store.failures = [LedgerTrouble.FULL] * 8
     recorder = recorder_for(store)
     say(recorder, "r0")
 
@@ -93,7 +100,7 @@ def test_what_could_not_be_stored_is_tried_again_ever_later(caplog: pytest.LogCa
 
 def test_of_what_waits_the_oldest_is_lost_and_counted(caplog: pytest.LogCaptureFixture) -> None:
     store = FakeStore()
-    store.failures = [Trouble.LOCKED]
+    store.failures = [LedgerTrouble.LOCKED]
     recorder = recorder_for(store, queue=3)
     say(recorder, "r0", "r1", "r2", "r3", "r4")
     asyncio.run(recorder.tick())
@@ -119,7 +126,7 @@ def test_what_comes_while_a_batch_is_written_is_neither_lost_nor_written_twice()
 def test_it_is_pruned_at_first_and_then_now_and_again() -> None:
     store = FakeStore()
     clock = FakeClock()
-    recorder = LedgerRecorder(store, clock=clock)  # type: ignore[arg-type]
+    recorder = LedgerRecorder(store, commands=stock_circusd(), clock=clock)  # type: ignore[arg-type]
 
     for _ in range(5):
         asyncio.run(recorder.tick())
@@ -163,7 +170,7 @@ def test_a_disk_that_does_not_answer_does_not_hold_up_the_end(monkeypatch: pytes
 @pytest.fixture
 def real(tmp_path: Path) -> Iterator[tuple[LedgerRecorder, LedgerStore]]:
     with closing(LedgerStore(tmp_path / "ledger.db")) as store:
-        yield LedgerRecorder(store), store
+        yield LedgerRecorder(store, commands=stock_circusd()), store
 
 
 def test_a_locked_file_only_delays(real: tuple[LedgerRecorder, LedgerStore]) -> None:
@@ -198,12 +205,12 @@ def test_a_damaged_file_only_costs_what_was_in_it(real: tuple[LedgerRecorder, Le
         pytest.param({}, Record(5.0, "web", "reap"), id="nothing"),
         pytest.param(
             {"time": 1.5, "process_pid": 71, "exit_code": -9},
-            Record(1.5, "web", "reap", pid=71, data={"exit_code": -9}),
+            Record(1.5, "web", "reap", pid=71, data={"exit_code": -9}, seq="web reap 71 1.5"),
             id="of Circus's own",
         ),
         pytest.param(
-            {"time": 1.5, "pid": 71, "wid": 2, "cause": "crash", "reason": "died by SIGSEGV", "wait": 1.0},
-            Record(1.5, "web", "reap", 71, 2, "crash", "died by SIGSEGV", {"wait": 1.0}),
+            {"time": 1.5, "pid": 71, "wid": 2, "cause": "crash", "reason": "died by SIGSEGV", "wait": 1, "seq": "e-7"},
+            Record(1.5, "web", "reap", 71, 2, "crash", "died by SIGSEGV", {"wait": 1}, seq="e-7"),
             id="of ours",
         ),
         pytest.param(
@@ -242,10 +249,29 @@ def test_a_death_of_which_circus_says_reap_and_we_say_all_is_one_record(
     assert recorder.waiting == 0  # and none that would come later
 
 
+def test_what_circus_says_without_a_number_is_stored_once_by_two_recorders(tmp_path: Path) -> None:
+    """Given circusd killed while its plugin starts, when two recorders hear the same spawn, then it is there once."""
+    path = tmp_path / "ledger.db"
+    clock = FakeClock()
+    with closing(LedgerStore(path)) as one, closing(LedgerStore(path)) as other:
+        at = time.time()
+        for recorder in [LedgerRecorder(store, commands=stock_circusd(), clock=clock) for store in (one, other)]:
+            happen(recorder, "spawn", process_pid=71, time=at)
+            happen(recorder, "reap", process_pid=71, time=at + 1, exit_code=0)
+            happen(recorder, "stop", time=at + 1)
+            happen(recorder, "spawn", process_pid=71, time=at + 2)  # the pid comes again
+            clock.sleep(2.5)
+            asyncio.run(recorder.tick())
+
+        found = [(each.kind, each.pid, each.time - at) for each in one.query()]
+
+    assert sorted(found) == [("reap", 71, 1), ("spawn", 71, 0), ("spawn", 71, 2), ("stop", None, 1)]
+
+
 def test_a_reap_of_which_nobody_tells_more_is_a_record_too() -> None:
     clock = FakeClock()
     store = FakeStore()
-    recorder = LedgerRecorder(store, clock=clock)  # type: ignore[arg-type]
+    recorder = LedgerRecorder(store, commands=stock_circusd(), clock=clock)  # type: ignore[arg-type]
     happen(recorder, "reap", process_pid=71, reason="r0")
 
     asyncio.run(recorder.tick())
@@ -341,7 +367,7 @@ def test_what_the_bus_lost_is_asked_for(tmp_path: Path) -> None:
 
 def test_after_a_failed_prune_events_are_stored_at_once_again() -> None:
     store = FakeStore()
-    store.prune_failures = [Trouble.LOCKED]
+    store.prune_failures = [LedgerTrouble.LOCKED]
     recorder = recorder_for(store)
     asyncio.run(recorder.tick())
     asyncio.run(recorder.tick())

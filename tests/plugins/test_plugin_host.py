@@ -13,7 +13,7 @@ import pytest
 from xboard_circus.circus_client import CircusdGone
 from xboard_circus.core.lost import Loss
 from xboard_circus.host import procs
-from xboard_circus.plugins._base import BusEvent, Parent, PartLoop, ThreadedCommands, decoded
+from xboard_circus.plugins._base import BusEvent, Parent, Part, PartLoop, ThreadedCommands, decoded
 from xboard_circus.plugins._log import PluginLogHandler, Sparingly
 from xboard_circus.plugins.bundle import Bundle
 from xboard_circus.plugins.http_health import HttpHealth
@@ -21,7 +21,7 @@ from xboard_circus.plugins.ledger import Ledger
 from xboard_circus.plugins.restart_limiter import RestartLimiter
 
 
-class CountingPart:
+class CountingPart(Part):
     """Counts what it is asked to do; raises in *fails*, a set of "tick", "event" and "close"."""
 
     period = 0.01
@@ -89,6 +89,7 @@ def test_a_part_that_fails_or_hangs_ends_no_other(caplog: pytest.LogCaptureFixtu
 
     assert (failing.is_closed, well.is_closed) == (True, True)
     assert caplog.text.count("a: RuntimeError: a fails in tick") == 1
+    assert "in _fail" in caplog.text, "a traceback goes with it"
 
 
 def test_an_event_that_one_part_cannot_take_reaches_the_others() -> None:
@@ -105,7 +106,8 @@ def test_a_part_that_cannot_be_closed_does_not_keep_the_others_open(caplog: pyte
     run_host(failing, well, until=lambda: well.ticks >= 1)
 
     assert well.is_closed
-    assert "a fails in close" in caplog.text
+    assert "RuntimeError: a fails in close" in caplog.text
+    assert "Traceback" in caplog.text
 
 
 @pytest.mark.parametrize("was_told_to_end", [True, False])
@@ -244,6 +246,26 @@ def test_the_circusd_that_started_us_is_not_gone() -> None:
 )
 def test_decoded(message: list[bytes], expected: BusEvent | None) -> None:
     assert decoded(message) == expected
+
+
+def test_a_plugin_that_cannot_make_its_parts_logs_why_before_it_ends(tmp_path: Path) -> None:
+    code = (
+        "from types import SimpleNamespace\n"
+        "from xboard_circus.plugins._base import XboardPlugin\n"
+        "class Broken(XboardPlugin):\n"
+        "    def parts(self): raise RuntimeError('no such part')\n"
+        f"plugin = Broken('ipc:///x/c', 'ipc:///x/p', 5.0, None, **{CONFIG!r})\n"
+        "plugin.loop = SimpleNamespace(asyncio_loop=None)\n"
+        "plugin.handle_init()\n"
+    )
+
+    home = os.environ | {"XBOARD_HOME": str(tmp_path)}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=False, env=home)
+
+    assert done.returncode == 1
+    log = (tmp_path / "logs" / "plugin-xboard.log").read_text()
+    assert "Traceback" in log
+    assert "RuntimeError: no such part" in log
 
 
 def test_a_silent_circusd_does_not_hold_up_the_loop() -> None:

@@ -40,7 +40,7 @@ OTHER = watcher("held", name="stock", armed=False)
             [watcher("up")], False, "web: degraded: 1 of 2 workers up: a worker is missing", id="one is missing"
         ),
         pytest.param(
-            [watcher("up", "starting")], False, "web: degraded: 1 of 2 workers up: #2 is starting", id="one starts"
+            [watcher("up", "starting")], False, "web: deploying: starting, 1 of 2 workers up", id="one starts"
         ),
         pytest.param([watcher("up", "up", "spare")], True, "web: 2 of 2 workers up", id="a spare"),
         pytest.param(
@@ -117,7 +117,7 @@ def test_it_tells_what_is_new_and_the_watchdog_what_is_proven() -> None:
     assert talk.tick(starting) == [
         "WATCHDOG=1",
         EXTENDED,
-        "STATUS=web: down: none of 2 workers is up: 1 starting",
+        "STATUS=web: deploying: starting, 0 of 2 workers up",
     ]
     assert talk.tick(state(UP)) == ["READY=1", "WATCHDOG=1", "STATUS=web: 2 of 2 workers up"]
     assert talk.tick() == ["WATCHDOG=1"]

@@ -137,7 +137,7 @@ def test_start_with_a_stranger_on_the_port_names_it_and_is_up_when_it_is_gone(tm
 def test_a_circusd_that_dies_during_the_start_is_told_with_its_log(tmp_path: Path) -> None:
     """Given a start that waits, when circusd is killed, then the start ends with 1 and the last lines of the log."""
     with backend(tmp_path, Watcher(told={"boot": "slow 30"})) as c, begun(c, "start") as starting:
-        read_until(starting, "none of 2 workers is up")
+        read_until(starting, "starting, 0 of 2 workers up")
         assert circusd_of(c).signal(signal.SIGKILL)
         _, errors = starting.communicate(timeout=PATIENCE)
 
@@ -150,7 +150,7 @@ def test_ctrl_c_during_the_start_ends_the_wait_and_nothing_else(tmp_path: Path) 
     """Given a start that waits, when Ctrl-C is pressed, then it says that circusd goes on, which it does."""
     with backend(tmp_path, Watcher(told={"boot": "slow 2"})) as c:
         with begun(c, "start") as starting:
-            read_until(starting, "none of 2 workers is up")
+            read_until(starting, "starting, 0 of 2 workers up")
             os.killpg(starting.pid, signal.SIGINT)  # as a terminal does: to all that was started from it
             _, errors = starting.communicate(timeout=PATIENCE)
 
@@ -208,7 +208,7 @@ def test_clean_after_a_crash_of_circusd_ends_the_orphans_and_frees_the_port(tmp_
         assert all(worker.alive for worker in workers)
         said = done(c, "clean")
 
-        assert "but 2 processes of an earlier one do; `xboard-circus clean` ends them" in asked.stderr
+        assert "but orphans of an earlier one still run: pid " in asked.stderr
         assert all(f"would stop pid {worker.pid} (" in dry for worker in workers)
         assert all(f"stopping pid {worker.pid} (" in said for worker in workers)
         assert c.processes() == []

@@ -20,7 +20,7 @@ from xboard_circus.core.sentences import Say
 from xboard_circus.dashboard.answers import Answer
 from xboard_circus.dashboard.settings import Settings
 from xboard_circus.dashboard.tokens import load_or_make
-from xboard_circus.ledger.sentences import Told
+from xboard_circus.ledger.event_text import Told
 from xboard_circus.translations import sentences, translated
 
 from .browsing import chromium

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
+import socket
+import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -276,3 +279,45 @@ def test_the_state_tells_each_probe_each_cause_and_the_age_of_the_last_round(tmp
 
         eventually(lambda: c.watcher()["ends"] == {"killed from outside": 1}, what="the end was counted by its cause")
         eventually(lambda: c.state()["probers"][0]["round_age"] < 2, what="a round was reported")
+
+
+def test_a_dead_database_that_blocks_all_event_loops_does_not_cost_all_workers(tmp_path: Path) -> None:
+    """Given four workers that all wait in their event loops for a database, when it does not answer for as long as a
+    prober would kill three times over, then one is replaced as a trial; when it answers, the others serve on."""
+    with socket.create_server(("127.0.0.1", 0), backlog=512) as database:
+        env = {"DATABASE_PORT": str(database.getsockname()[1])}
+        web = Watcher(app="database_app:app", numprocesses=4, options=QUICK, env=env)
+        with circusd(tmp_path, watchers=[web], plugins=BUNDLE, check_delay=1) as c:
+            old = set(probed(c, 4))
+            clients: list[socket.socket] = []
+
+            def most_wait() -> bool:
+                clients.append(block_on_query(web.port))
+                return sum(each["health"] in ("failing", "hung") for each in c.watcher()["workers"]) >= 3
+
+            eventually(most_wait)
+            eventually(lambda: c.failures(), what="one is replaced as a trial")
+            holds(lambda: len(old & set(c.workers())) >= 3, seconds=ROUNDS)
+            kept = old & set(c.workers())
+            answering = threading.Thread(target=answer_all, args=(database,), daemon=True)
+            answering.start()
+            eventually(lambda: all(c.worker(pid)["health"] == "ok" for pid in c.wait_ready(4)))
+
+            assert kept <= set(c.workers())
+            assert {failure.message["cause"] for failure in c.failures()} == {"unhealthy"}
+            for client in clients:
+                client.close()
+        database.shutdown(socket.SHUT_RDWR)
+
+
+def block_on_query(port: int) -> socket.socket:
+    client = socket.create_connection(("127.0.0.1", port), timeout=30)
+    client.sendall(b"GET /query HTTP/1.1\r\nhost: localhost\r\n\r\n")
+    return client
+
+
+def answer_all(database: socket.socket) -> None:
+    """Accept and close what connects, until the listener is shut down."""
+    with contextlib.suppress(OSError):
+        while True:
+            database.accept()[0].close()

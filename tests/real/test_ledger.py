@@ -132,6 +132,26 @@ def test_what_happened_without_a_recorder_is_recorded_once(tmp_path: Path) -> No
         assert sorted(record.pid or 0 for record in found) == sorted([before, during, after])
 
 
+def test_a_death_carries_for_how_long_the_worker_was_up(tmp_path: Path) -> None:
+    """Given a worker that served, and one that never came up, when each is killed, then its record says which."""
+    path = tmp_path / "ledger.db"
+    with circusd(tmp_path, numprocesses=1, plugins=BUNDLE, options=FAST_RESTARTS) as c:
+        [served] = c.wait_ready()
+        eventually(lambda: (c.watcher()["workers"][0]["ready_for"] or 0) > 1)
+        c.set("boot", "slow 30")
+        kill(served)
+        [starting] = eventually(lambda: [pid for pid in c.workers() if pid != served])
+        eventually(lambda: c.watcher()["workers"][0]["phase"] == "starting")
+        kill(starting)
+        eventually(lambda: {served, starting} <= deaths(path).keys())
+        found = deaths(path)
+
+        first, second = found[served].data, found[starting].data
+        assert 1 < first["ready_for"] < first["lived"]
+        assert second["ready_for"] is None
+        assert second["lived"] >= 0
+
+
 def test_a_hundred_events_a_second_for_a_minute(tmp_path: Path) -> None:
     """Given 100 events a second for a minute, when it is over, then each is recorded, once and in order."""
     path = tmp_path / "ledger.db"

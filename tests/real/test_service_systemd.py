@@ -50,7 +50,7 @@ def test_it_is_ready_when_the_workers_are_and_a_slow_start_is_given_time(tmp_pat
         assert host.show(UNIT, "StatusText") == "web: 2 of 2 workers up"
         c.set("boot", "hang")
         host.ctl("restart", "--no-block", UNIT)
-        eventually(lambda: "none of 2 workers is up: 2 starting" in host.show(UNIT, "StatusText"), timeout=60)
+        eventually(lambda: "starting, 0 of 2 workers up" in host.show(UNIT, "StatusText"), timeout=60)
         holds(lambda: host.show(UNIT, "ActiveState") == "activating", seconds=limit + 2, every=0.2)
 
 

@@ -68,3 +68,18 @@ def test_a_backend_that_an_operator_stopped_is_stopped_and_no_incident(tmp_path:
         assert (emptied["verdict"]["word"], emptied["incident"]) == ("stopped", None)
         assert "set to 0 workers" in emptied["verdict"]["cause"]
         assert (stopped["verdict"]["word"], stopped["verdict"]["cause"]) == ("stopped", "the watcher is stopped")
+
+
+def test_a_first_start_is_deploying_and_no_incident_until_it_fails(tmp_path: Path) -> None:
+    """Given an app that comes up slowly, when it is started, then that is no trouble; once it dies, it is down."""
+    with circusd(tmp_path, start=False, watchers=[Watcher(told={"boot": "slow 3"})]) as c:
+        c.start_again()
+        eventually(lambda: c.verdict() == "deploying")
+        first = c.watcher()
+        first_pid = first["workers"][0]["pid"]
+        kill(first_pid)
+        eventually(lambda: c.verdict() == "down", what="a start has failed")
+        eventually(lambda: c.verdict() == "ok")
+
+        assert first["verdict"]["cause"] == "starting, 0 of 2 workers up"
+        assert first["incident"] is None

@@ -19,7 +19,7 @@ import uvicorn
 
 from xboard_circus.core.state_schema import NO_FIGURES
 from xboard_circus.core.unarmed import unarmed_watcher, unarmed_worker
-from xboard_circus.dashboard.app import create_app
+from xboard_circus.dashboard.routes import create_app
 from xboard_circus.dashboard.settings import Settings
 from xboard_circus.dashboard.tokens import Role, load
 

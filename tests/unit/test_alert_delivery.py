@@ -4,11 +4,14 @@
 
 from __future__ import annotations
 
+import asyncio
+import functools
 import logging
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Coroutine
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -18,7 +21,7 @@ from xboard_circus.alerts.memory import AlertMemory
 from xboard_circus.alerts.message import Message
 from xboard_circus.alerts.secrets import AlertError
 from xboard_circus.alerts.text import Origin, rendered
-from xboard_circus.core.alert_gate import About, Gate, GateRules, Notice
+from xboard_circus.core.alert_gate import HOUR, About, Gate, GateRules, Notice
 from xboard_circus.core.alerting import Incident, Severity, Trouble
 from xboard_circus.core.durations import seconds
 from xboard_circus.core.names import CIRCUSD
@@ -57,63 +60,69 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "backoff", lambda failures: 0.01)
 
 
-@pytest.fixture
-def started() -> Iterator[list[Delivery]]:
-    """Deliveries that are ended with the test."""
-    running: list[Delivery] = []
-    yield running
-    for each in running:
-        each.end()
+def story(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., None]:
+    """Let *test* run on a loop of its own, for a minute at most."""
+
+    @functools.wraps(test)
+    def run(**fixtures: Any) -> None:
+        asyncio.run(asyncio.wait_for(test(**fixtures), 60))
+
+    return run
 
 
-def begin(started: list[Delivery], sink: FakeSink, **options: object) -> Delivery:
+def begin(sink: FakeSink, **options: object) -> Delivery:
     delivery = Delivery("ops", sink, **options)  # type: ignore[arg-type]
-    started.append(delivery)
     delivery.start()
     return delivery
 
 
-def test_everything_arrives_once_and_in_order_though_the_sink_fails(started: list[Delivery]) -> None:
+async def tried(sink: FakeSink) -> None:
+    assert await asyncio.to_thread(sink.is_tried.wait, 10)
+
+
+@story
+async def test_everything_arrives_once_and_in_order_though_the_sink_fails() -> None:
     sink, changes = FakeSink(*[AlertError("answered 500")] * 5), list[int]()
-    delivery = begin(started, sink, waiting=[message("0")], on_change=lambda: changes.append(1))
+    delivery = begin(sink, waiting=[message("0")], on_change=lambda: changes.append(1))
     for number in range(1, 20):
         delivery.put(message(str(number)))
 
-    assert delivery.drain(10)
+    assert await delivery.drain(10)
     assert sink.delivered == [str(number) for number in range(20)]
     assert delivery.waiting() == []
+    assert changes
 
 
-def test_a_sink_that_hangs_holds_up_nobody(started: list[Delivery]) -> None:
+@story
+async def test_a_sink_that_hangs_holds_up_nobody() -> None:
     sink = FakeSink()
     sink.gate.clear()
-    delivery = begin(started, sink)
+    delivery = begin(sink)
     began = time.monotonic()
     for number in range(100):
         delivery.put(message(str(number)))
     assert time.monotonic() - began < 10
-    assert sink.is_tried.wait(10)
-    assert not delivery.drain(0.01)
+    await tried(sink)
+    assert not await delivery.drain(0.01)
     assert len(delivery.waiting()) == 100
     sink.gate.set()
-    assert delivery.drain(10)
+    assert await delivery.drain(10)
 
 
-def test_a_full_queue_loses_the_oldest_that_is_not_under_way(
-    started: list[Delivery], caplog: pytest.LogCaptureFixture
-) -> None:
+@story
+async def test_a_full_queue_loses_the_oldest_that_is_not_under_way(caplog: pytest.LogCaptureFixture) -> None:
     sink = FakeSink()
     sink.gate.clear()
-    delivery = begin(started, sink, limit=3)
+    delivery = begin(sink, limit=3)
     delivery.put(message("0"))
-    assert sink.is_tried.wait(10)
+    await tried(sink)
     for number in range(1, 6):
         delivery.put(message(str(number)))
     assert [each.id for each in delivery.waiting()] == ["0", "4", "5"]
     assert delivery.lost == 3
     assert "an alert is lost" in caplog.text
     sink.gate.set()
-    assert delivery.drain(10)
+    assert await delivery.drain(10)
     assert sink.delivered == ["0", "4", "5"]
 
 
@@ -126,39 +135,44 @@ def test_a_later_reminder_takes_the_place_of_one_that_waits() -> None:
     assert [each.id for each in delivery.waiting()] == ["a", "c", "d", "e"]
 
 
-def test_a_failure_is_said_once_and_not_at_every_try(started: list[Delivery], caplog: pytest.LogCaptureFixture) -> None:
+@story
+async def test_a_failure_is_said_once_and_not_at_every_try(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
-    delivery = begin(started, FakeSink(*[AlertError("answered 500")] * 6))
+    delivery = begin(FakeSink(*[AlertError("answered 500")] * 6))
     delivery.put(message("a"))
 
-    assert delivery.drain(10)
+    assert await delivery.drain(10)
     assert caplog.text.count("not delivered: answered 500") == 1
     assert "delivered, at try 7: a" in caplog.text
 
 
-def test_the_words_of_a_bug_stay_unsaid(started: list[Delivery], caplog: pytest.LogCaptureFixture) -> None:
-    delivery = begin(started, FakeSink(ValueError("https://example.org/s3cr3t")))
+@story
+async def test_the_words_of_a_bug_stay_unsaid(caplog: pytest.LogCaptureFixture) -> None:
+    delivery = begin(FakeSink(ValueError("https://example.org/s3cr3t")))
     delivery.put(message("a"))
 
-    assert delivery.drain(10)
+    assert await delivery.drain(10)
     assert "a bug in xboard-circus: ValueError" in caplog.text
+    assert "in deliver" in caplog.text, "where it is, is told"
     assert "s3cr3t" not in caplog.text
 
 
-def test_a_server_that_asks_for_a_pause_gets_it_unless_another_takes_its_place(started: list[Delivery]) -> None:
+@story
+async def test_a_server_that_asks_for_a_pause_gets_it_unless_another_takes_its_place() -> None:
     first, second = FakeSink(AlertError("answered 429", retry_after=600)), FakeSink()
-    delivery = begin(started, first)
+    delivery = begin(first)
     delivery.put(message("a"))
-    assert first.is_tried.wait(10)
-    assert not delivery.drain(0.2)
+    await tried(first)
+    assert not await delivery.drain(0.2)
     delivery.use(second)
 
-    assert delivery.drain(10)
+    assert await delivery.drain(10)
     assert (first.delivered, second.delivered) == ([], ["a"])
 
 
-def test_the_pauses_get_longer_with_each_failure_and_begin_anew_after_a_delivery_or_with_another_sink(
-    started: list[Delivery], monkeypatch: pytest.MonkeyPatch
+@story
+async def test_the_pauses_get_longer_with_each_failure_and_begin_anew_after_a_delivery_or_with_another_sink(
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     failures: list[int] = []
 
@@ -167,22 +181,22 @@ def test_the_pauses_get_longer_with_each_failure_and_begin_anew_after_a_delivery
         return 0.01
 
     monkeypatch.setattr(module, "backoff", counted)
-    delivery = begin(started, FakeSink(*[AlertError("answered 500")] * 4))
+    delivery = begin(FakeSink(*[AlertError("answered 500")] * 4))
     delivery.put(message("a"))
-    assert delivery.drain(10)
+    assert await delivery.drain(10)
     other = FakeSink(AlertError("answered 500"))
     delivery.use(other)
     delivery.put(message("b"))
-    assert delivery.drain(10)
+    assert await delivery.drain(10)
 
     assert failures == [1, 2, 3, 4, 1]
 
     closed = FakeSink(*[AlertError("answered 500")] * 1000)
     delivery.use(closed)
     delivery.put(message("c"))
-    assert closed.is_tried.wait(10)
+    await tried(closed)
     delivery.use(FakeSink(AlertError("answered 500")))
-    assert delivery.drain(10)
+    assert await delivery.drain(10)
     assert failures[-1] == 1
 
 
@@ -260,7 +274,7 @@ def test_a_text_says_why_since_when_what_was_done_and_what_to_do_next(monkeypatc
         "[CRITICAL] web on host1: down",
         "Reason: no worker up for 30 s",
         "Since: 2023-11-14T22:13:20+00:00",
-        "Told: 3 times",
+        "Reported: 3 times",
         "Done: workers are started again within the limits of the ini file",
         "Next: xboard-circus -c /srv/circus.ini why web",
         "Note: a limit",
@@ -296,6 +310,21 @@ def test_an_alert_in_chinese_gives_its_reason_in_chinese_and_as_data() -> None:
     assert sent.document["say"] == reason.as_data()
     assert f"现状：{sent.document['reason']}" in sent.text
     assert "持续：1 分钟 35 秒" in sent.text
+
+
+def test_a_summary_in_chinese_names_the_kinds_in_chinese_after_a_restart_too(tmp_path: Path) -> None:
+    gate = Gate(GateRules(max_per_hour=1, remind_every=0))
+    loops = [Incident(f"w{number}", Trouble.CRASH_LOOP, number, "5 failures") for number in range(3)]
+    gate.review(loops, [], 10)
+    memory = AlertMemory(tmp_path / "alerts.json")
+    memory.save(incidents=loops, gates={"ops": gate.memory}, waiting={}, shift=0)
+    again = Gate(gate.rules, memory.load(shift=0).gates["ops"])
+
+    (summary,) = again.review(loops, [], HOUR + 10)
+
+    text = rendered(summary, ORIGIN, lang="zh").text
+    assert "因 max_per_hour 未发出的告警有 2 条：w1 反复崩溃（告警），w2 反复崩溃（告警）" in text
+    assert "w1 crash loop (problem), w2 crash loop (problem)" in rendered(summary, ORIGIN).text
 
 
 def test_a_restart_of_the_plugin_keeps_the_data_of_a_reason(tmp_path: Path) -> None:

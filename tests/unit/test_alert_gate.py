@@ -98,7 +98,7 @@ def test_past_the_limit_alerts_are_held_back_and_told_in_one() -> None:
     assert gate.review([], [], HOUR - 1) == []
     (summary,) = gate.review([], [], HOUR)
     assert (summary.about, summary.count, summary.since) == (About.HELD_BACK, 5, 3)
-    assert summary.reason.startswith("5 alerts were held back by max_per_hour: w3 crash_loop (problem), w4 crash_loop")
+    assert summary.reason.startswith("5 alerts were held back by max_per_hour: w3 crash loop (problem), w4 crash loop")
     assert gate.review([], [], HOUR + 1) == []
 
 
@@ -129,7 +129,7 @@ def test_a_summary_of_many_names_the_last() -> None:
     (summary,) = gate.review([], [], HOUR + 1)
 
     assert summary.count == 99
-    assert "89 earlier ones, w90 crash_loop (problem)" in summary.reason
+    assert "89 earlier ones, w90 crash loop (problem)" in summary.reason
 
 
 @given(st.lists(st.tuples(st.integers(0, 900), st.booleans()), max_size=60), st.integers(1, 5))

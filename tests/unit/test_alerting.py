@@ -8,8 +8,9 @@ import pytest
 from state_views import watcher_view, worker_view
 
 from xboard_circus.core.alerting import Alerting, AlertRules, Severity, Trouble
+from xboard_circus.core.durations import seconds
 from xboard_circus.core.names import CIRCUSD
-from xboard_circus.core.reason import with_say
+from xboard_circus.core.reason import data_of, with_say
 from xboard_circus.core.sentences import Say
 
 GIVEN_UP = (
@@ -62,6 +63,18 @@ def test_what_an_event_opens(event: str, data: dict[str, Any], trouble: Trouble 
     assert [(each.trouble, each.reason, each.opened_at) for each in alerting.open.values()] == (
         [(trouble, "why so", 7)] if trouble else []
     )
+
+
+def test_an_outage_keeps_the_data_of_its_reason() -> None:
+    """Without them the reason of an alert in Chinese is in English."""
+    alerting, why = Alerting(RULES), Say.EXITED(code=3)
+    down = view("starting", last_reason=str.__str__(why), last_reason_say=why.as_data())
+    for now in (0, 11):
+        alerting.observe([down], now)
+
+    reason = alerting.open["web", Trouble.DOWN].reason
+
+    assert data_of(reason) == Say.NONE_UP_FOR_SAYING(held=seconds(11), why=why).as_data()
 
 
 def test_what_is_told_again_is_counted_in_the_same_incident() -> None:
@@ -311,10 +324,22 @@ def test_who_is_set_to_no_workers_is_down_and_no_other_trouble_of_it_counts_as_c
     assert endings(alerting, view("up"), now=17) == [("down", "1 of 1 workers up")]
 
 
+def test_a_first_start_is_no_trouble_and_a_start_after_an_outage_no_recovery() -> None:
+    alerting = Alerting(RULES)
+    for now in (0, 10):
+        assert alerting.observe([view("starting")], now) == []
+    for now in (11, 21):
+        alerting.observe([view("held")], now)
+
+    assert seen(alerting) == {("web", "down"): 1}
+    for now in (22, 40):
+        assert endings(alerting, view("starting"), now=now) == []
+
+
 def test_a_watcher_that_was_down_and_is_set_to_no_workers_has_not_recovered() -> None:
     alerting = Alerting(RULES)
     for now in (0, 10):
-        alerting.observe([view("starting")], now)
+        alerting.observe([view("held")], now)
     for now in (11, 20):
         assert endings(alerting, view(), now=now) == []
     assert endings(alerting, view(status="stopped"), now=21) == [("down", "the watcher was stopped")]

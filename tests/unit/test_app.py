@@ -61,7 +61,7 @@ class Backend:
 
 @contextmanager
 def running(settings: SampleSettings) -> Iterator[Backend]:
-    server = uvicorn.Server(uvicorn.Config(create_app(settings), port=0, log_config=None, ws="none"))
+    server = uvicorn.Server(uvicorn.Config(create_app(settings), port=0, log_config=None, loop="asyncio", ws="none"))
     thread = threading.Thread(target=server.run)
     thread.start()
     try:

@@ -20,7 +20,7 @@ from xboard_circus.checks.findings import Finding, report
 from xboard_circus.config import ARM, Config, is_armed, load, log_folders
 from xboard_circus.errors import XboardError
 from xboard_circus.host import runtime
-from xboard_circus.init import write_config
+from xboard_circus.init import NewBackend, write_config
 
 Sections = dict[str, dict[str, str | None]]
 Write = Callable[[Sections], Path]
@@ -951,7 +951,7 @@ def test_a_finding_is_one_line_with_its_place(write: Write) -> None:
 def test_what_init_writes_passes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTHONPATH", str(Path(xboard_circus.__file__).parents[1]))
     (tmp_path / "mine.py").write_text("")
-    file = write_config(tmp_path, app="mine:app", port=28_001, live_path="/live")
+    file = write_config(tmp_path, NewBackend(app="mine:app", port=28_001, live_path="/live"))
     file.write_text(file.read_text().replace(":5555", ":15555").replace(":5556", ":15556"))
 
     found = check(file, others=list)
@@ -1006,7 +1006,7 @@ def test_a_secret_in_a_command_is_not_printed() -> None:
 @pytest.mark.parametrize("app", ["mine", "mine.py", "mine:", ":app", "my-app:app", "a b:c", "m:a;b"])
 def test_init_refuses_what_is_no_app(tmp_path: Path, app: str) -> None:
     with pytest.raises(XboardError, match="not a module and an app in it") as raised:
-        write_config(tmp_path, app=app)
+        write_config(tmp_path, NewBackend(app=app))
 
     assert (raised.value.exit_code, list(tmp_path.iterdir())) == (2, [])
 
@@ -1015,14 +1015,14 @@ def test_init_does_not_write_over_a_file_unasked(tmp_path: Path) -> None:
     file = text_file(tmp_path, "mine")
 
     with pytest.raises(XboardError, match="--force writes over it"):
-        write_config(tmp_path, app="mine:app")
+        write_config(tmp_path, NewBackend(app="mine:app"))
 
     assert file.read_text() == "mine\n"
-    assert "mine:app" in write_config(tmp_path, app="mine:app", force=True).read_text()
+    assert "mine:app" in write_config(tmp_path, NewBackend(app="mine:app"), force=True).read_text()
 
 
 def test_init_leaves_out_the_paths_that_an_app_has_not(tmp_path: Path) -> None:
-    options = load(write_config(tmp_path / "new", app="mine:app", ready_path="/ready")).watchers[0].options
+    options = load(write_config(tmp_path / "new", NewBackend(app="mine:app", ready_path="/ready"))).watchers[0].options
 
     assert (options.health.live_path, options.health.ready_path) == (None, "/ready")
     assert (tmp_path / "new" / "logs").is_dir()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import socket
 import threading
@@ -13,6 +14,7 @@ import pytest
 from fake_circusd import BUSY, UNKNOWN, FakeCircusd, always, in_turn, late
 
 from xboard_circus.circus_client import CircusdBusy, CircusdClient, CircusdGone, CommandRefused
+from xboard_circus.plugins._base import ThreadedCommands
 
 OK = {"status": "ok", "time": 1.0}
 
@@ -209,3 +211,25 @@ def test_our_own_message_is_not_part_of_a_refusal() -> None:
                 client.call("add", name=name, cmd="secret")
 
             assert caught.value.reason == "'cron' already exist"
+
+
+def test_an_internal_error_of_circusd_is_logged_once_with_its_traceback(caplog: pytest.LogCaptureFixture) -> None:
+    failed = {
+        "status": "error",
+        "errno": 5,
+        "reason": "command b'{\"id\": 1}': 'Report' object has no attribute 'supervisor'",
+        "tb": 'Traceback (most recent call last):\n  File "commands.py", line 90, in execute\n',
+    }
+
+    async def scenario(commands: ThreadedCommands) -> None:
+        for _ in range(2):
+            with pytest.raises(CommandRefused, match="no attribute 'supervisor'"):
+                await commands.call("xboard_report")
+
+    with FakeCircusd({"xboard_report": always(failed)}) as circusd:
+        commands = ThreadedCommands(circusd.endpoint)
+        asyncio.run(scenario(commands))
+        commands.close()
+
+    assert caplog.text.count("line 90, in execute") == 1
+    assert "internal error in circusd" in caplog.text

@@ -24,8 +24,8 @@ from rich.console import Console
 from state_views import watcher_view, worker_view
 
 from xboard_circus.cli import main, stopping
-from xboard_circus.cli.boundary import Boundary
-from xboard_circus.cli.readiness import Expected, Stage, outlooks
+from xboard_circus.cli.error_boundary import ErrorBoundary
+from xboard_circus.cli.launching import Stage, outlooks
 from xboard_circus.cli.screen import Progress
 from xboard_circus.config import load
 from xboard_circus.core.lost import CircusdLife
@@ -96,7 +96,7 @@ def running(folder: Path, **answers: Answer) -> Iterator[FakeCircusd]:
 # --- the boundary ---
 
 
-@click.group(cls=Boundary)
+@click.group(cls=ErrorBoundary)
 def failing() -> None:
     pass
 
@@ -415,9 +415,6 @@ def test_start_of_what_runs_says_so_and_is_done(folder: Path) -> None:
     assert "its watcher web is stopped; `circusctl start web` starts it" in result.stdout
 
 
-EXPECTED = [Expected("web", armed=True)]
-
-
 @pytest.mark.parametrize(
     ("told", "stage", "text"),
     [
@@ -427,13 +424,13 @@ EXPECTED = [Expected("web", armed=True)]
         pytest.param(
             watcher("starting", "starting", numprocesses=2),
             Stage.COMING,
-            "web: down: none of 2 workers is up: 2 starting",
-            id="those that do the same are told together",
+            "web: deploying: starting, 0 of 2 workers up",
+            id="the first start",
         ),
         pytest.param(
             watcher("up", worker("starting", slot=2), numprocesses=2),
             Stage.COMING,
-            "web: degraded: 1 of 2 workers up: #2 is starting",
+            "web: deploying: starting, 1 of 2 workers up",
             id="one is late",
         ),
         pytest.param(
@@ -445,7 +442,7 @@ EXPECTED = [Expected("web", armed=True)]
         pytest.param(
             watcher(status="starting"),
             Stage.COMING,
-            "web: down: none of 1 workers is up: it has no worker",
+            "web: deploying: starting, 0 of 1 workers up",
             id="no worker yet",
         ),
         pytest.param(
@@ -480,7 +477,7 @@ EXPECTED = [Expected("web", armed=True)]
     ],
 )
 def test_how_far_a_watcher_is(told: Any, stage: Stage, text: str) -> None:
-    (outlook,) = outlooks(from_state(state(told)), EXPECTED)
+    (outlook,) = outlooks(from_state(state(told)), {"web": True})
 
     assert (outlook.stage, outlook.text) == (stage, text)
 
@@ -535,6 +532,41 @@ def test_stop_asks_circusd_to_quit_and_waits_for_its_end(folder: Path) -> None:
         assert (result.exit_code, result.stdout) == (0, "stopped circusd of circus.ini and all that it ran\n")
         assert process.wait(5) == -signal.SIGTERM
         assert (record_of(folder)["pid"], record_of(folder)["stopped_by_operator"]) == (process.pid, True)
+
+
+@contextlib.contextmanager
+def process_of(instance: str) -> Iterator[subprocess.Popen[bytes]]:
+    """A process that carries the marks of a worker of *instance* whose circusd is gone."""
+    marks = {"XBOARD_INSTANCE": instance, "XBOARD_CIRCUSD": f"{2**22 + 7}:1", "XBOARD_LAUNCHER": f"{os.getsid(0)}:1"}
+    command = [sys.executable, "-c", "import time; print(flush=True); time.sleep(60)"]
+    with subprocess.Popen(command, env={**os.environ, **marks}, stdout=subprocess.PIPE) as process:
+        try:
+            assert process.stdout is not None
+            process.stdout.readline()
+            yield process
+        finally:
+            process.kill()
+
+
+def test_stop_names_orphans_of_an_earlier_circusd_and_ends_with_1(folder: Path) -> None:
+    with circusd_process(folder) as process, process_of(Instance(folder / "circus.ini").id) as orphan:
+
+        def end(asked: dict[str, Any]) -> dict[str, Any]:
+            process.terminate()
+            return OK
+
+        answers = {"xboard_state": always(state(config_file=folder / "circus.ini", pid=process.pid)), "quit": end}
+        with FakeCircusd(answers) as fake:
+            write_ini(folder, endpoint=fake.endpoint)
+            stopped = run("stop")
+        again = run("stop")
+
+        assert orphan.poll() is None
+    named = f"orphans of an earlier one still run: pid {orphan.pid} ("
+    assert (stopped.exit_code, again.exit_code) == (1, 1)
+    assert stopped.stderr.startswith(f"xboard-circus: stopped circusd of circus.ini, but {named}")
+    assert again.stderr.startswith(f"xboard-circus: circusd of circus.ini does not run, but {named}")
+    assert stopped.stderr.endswith("; `xboard-circus clean` ends them\n")
 
 
 def test_a_circusd_that_does_not_answer_is_ended_by_signals(folder: Path) -> None:
@@ -686,34 +718,17 @@ def test_clean_removes_what_would_keep_the_next_circusd_from_starting(folder: Pa
 
 def test_clean_ends_orphans_and_nothing_else(folder: Path) -> None:
     instance = runtime.instance_id(write_ini(folder))
-    launcher = f"{os.getsid(0)}:1"
-    marks = {"XBOARD_INSTANCE": instance, "XBOARD_CIRCUSD": f"{2**22 + 7}:1", "XBOARD_LAUNCHER": launcher}
-    command = [sys.executable, "-c", "import time; print(flush=True); time.sleep(60)"]
-    others = [marks, {**marks, "XBOARD_INSTANCE": "0123456789ab"}]
-    processes = [subprocess.Popen(command, env={**os.environ, **each}, stdout=subprocess.PIPE) for each in others]
-    try:
-        for process in processes:
-            assert process.stdout is not None
-            process.stdout.readline()
+    with process_of(instance) as orphan, process_of("0123456789ab") as stranger:
         dry = run("clean", "--dry-run")
-        assert processes[0].poll() is None
-        told = run("stop").stdout
+        assert orphan.poll() is None
         result = run("clean")
-        orphan, stranger = processes
 
         said = f"pid {orphan.pid} ("
         assert dry.stdout.startswith(f"would stop {said}")
-        assert told.startswith("circusd of circus.ini does not run, but 1 processes of an earlier one do")
         assert result.exit_code == 0
         assert result.stdout.startswith(f"stopping {said}")
         assert f"an orphan of our circusd {2**22 + 7}, which is gone" in result.stdout
         assert (orphan.wait(5), stranger.poll()) == (-signal.SIGTERM, None)
-    finally:
-        for process in processes:
-            process.kill()
-            process.wait(5)
-            assert process.stdout is not None
-            process.stdout.close()
 
 
 # --- check and init ---
@@ -768,12 +783,17 @@ def test_init_refuses_one_port_for_two(folder: Path) -> None:
     assert "--port and --page-port are both 8000; choose two ports" in result.stderr
 
 
-@pytest.mark.parametrize("word", ["top", "scale", "reset"])
-def test_no_command_that_stops_or_deletes_is_suggested(word: str) -> None:
-    result = run(word)
+@pytest.mark.parametrize("words", ["top", "scale", "reset", "claen", "service remov"])
+def test_no_command_that_stops_or_deletes_is_suggested(words: str) -> None:
+    result = run(*words.split())
 
     assert result.exit_code == 2
-    assert not re.search("stop|clean|restart", result.stderr)
+    assert not re.search("stop|clean|restart|remove", result.stderr)
+
+
+@pytest.mark.skipif(not hasattr(click.exceptions, "NoSuchCommand"), reason="this click suggests no command at all")
+def test_other_commands_are_suggested() -> None:
+    assert "Did you mean 'install'?" in run("service", "instal").stderr
 
 
 def test_options_prints_all_or_what_is_named() -> None:

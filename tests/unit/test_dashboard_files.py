@@ -123,6 +123,28 @@ def test_a_session_that_was_ended_stays_so_after_a_restart(tmp_path: Path) -> No
     assert sessions(tmp_path).read(other) is not None
 
 
+def test_readers_who_log_out_again_and_again_revive_no_session(tmp_path: Path) -> None:
+    """Given an administrator who logged out, when a reader logs in and out 1,003 times, then that cookie stays void."""
+    now = [1000.0]
+    one = Sessions(load_or_make(tmp_path), Saved(tmp_path), clock=lambda: now[0])
+
+    def log_out(cookie: str) -> None:
+        session = one.read(cookie)
+        assert session is not None
+        one.end(session)
+
+    ended, kept, first = one.begin("admin"), one.begin("admin"), one.begin("reader")
+    log_out(ended)
+    log_out(first)
+    for _ in range(1003):
+        now[0] += 0.01
+        log_out(one.begin("reader"))
+    latest = one.begin("reader")
+
+    for each in (one, Sessions(load_or_make(tmp_path), Saved(tmp_path), clock=lambda: now[0])):
+        assert [each.read(cookie) is not None for cookie in (ended, kept, first, latest)] == [False, True, False, True]
+
+
 def test_each_session_has_a_proof_of_its_own(tmp_path: Path) -> None:
     one = sessions(tmp_path)
     first, second = one.read(one.begin("admin")), one.read(one.begin("admin"))
@@ -155,7 +177,7 @@ def test_a_damaged_file_is_as_good_as_none(tmp_path: Path, text: str) -> None:
     saved.path.write_text(text)
     saved.path.chmod(0o600)
 
-    assert (saved.servers(), saved.ended(0.0)) == ([], {})
+    assert (saved.servers(), saved.has_ended("x", "reader", 1.0)) == ([], False)
 
 
 def test_what_another_process_added_is_seen(tmp_path: Path) -> None:

@@ -142,7 +142,32 @@ def names(verdicts: list[Round]) -> str:
             {A: ".FFF", B: "   F"}, HealthRules(), "- - - -", id="a new worker that fails from the start does"
         ),
         pytest.param({A: ".FFF", B: "   s"}, HealthRules(), "- - - A", id="one that starts doesn't"),
-        pytest.param({A: ".NNN", B: ".NNN"}, HealthRules(), "- - - AB", id="hung ones serve nothing: all at once"),
+        pytest.param(
+            {A: ".NNN", B: ".NNN", C: "....", D: "....", (75, 1): "...."},
+            HealthRules(),
+            "- - - AB",
+            id="hung ones serve nothing: all at once",
+        ),
+        pytest.param({A: ".NNNN", B: ".NNNN"}, HealthRules(), "- - - A A", id="all hang together: one as a trial"),
+        pytest.param({A: "..NNN", B: ".NNNN"}, HealthRules(), "- - - B B", id="the first to hang is the trial"),
+        pytest.param(
+            {A: ".N      ", B: ".NNNN...", C: "  sss..."},
+            HealthRules(failure_threshold=1),
+            "- A - - - - - -",
+            id="the others get well meanwhile, and live",
+        ),
+        pytest.param(
+            {A: ".N      ", B: ".NNNNNNN", C: "  sss..."},
+            HealthRules(failure_threshold=1),
+            "- A - - - B B B",
+            id="one that does not is next after a pause",
+        ),
+        pytest.param(
+            {A: ".N      ", B: ".NNNNNNN", C: "  s.....", D: "   ....."},
+            HealthRules(failure_threshold=1),
+            "- A - B B B B B",
+            id="no pause when most are well",
+        ),
         pytest.param({A: ".NNN", B: ".FFF", C: ".FFF"}, HealthRules(), "- - - A", id="hung while a dependency is down"),
         pytest.param({A: ".FFF", B: ".FFF", C: "....", D: "...."}, HealthRules(), "- - - -", id="two of four are half"),
         pytest.param(
@@ -169,6 +194,10 @@ def names(verdicts: list[Round]) -> str:
         pytest.param(
             {A: ".FFFFF..", B: ".FFFF..."}, HealthRules(), "- - - - - - - -", id="both heal, one a round later"
         ),
+        pytest.param(
+            {A: ".FFF.", B: ".FF.."}, HealthRules(), "- - - - -", id="an outage heals in the round that would count"
+        ),
+        pytest.param({A: ".FFFF", B: ".FF.."}, HealthRules(), "- - - - A", id="and is no excuse for longer"),
         pytest.param({A: ".BBBB", B: "....."}, HealthRules(), "- - - - -", id="nobody is killed for being busy"),
     ],
 )

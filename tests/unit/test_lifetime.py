@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -37,6 +38,7 @@ class Bench:
         found: Any = SimpleNamespace(
             instance=INSTANCE, identity=own, arbiter=self.arbiter, clock=lambda: self.now, journal=Journal(epoch="e")
         )
+        found.publish = partial(Supervisor.publish, found)
         self.lifetime = Lifetime(cast(Supervisor, found), at_exit=lambda *_: None)
         stop(self.arbiter, ordered=self.lifetime.end_ordered, beside=lambda: "beside").install()
 

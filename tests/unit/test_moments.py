@@ -5,7 +5,7 @@ from datetime import datetime
 import click
 import pytest
 
-from xboard_circus.cli.moments import moment, written
+from xboard_circus.cli.moments import moment, read_moment
 
 NOW = datetime(2026, 3, 4, 12, 0, 0).timestamp()
 
@@ -40,4 +40,4 @@ def test_what_is_no_moment_is_refused_with_an_example(text: str) -> None:
     option = click.Option(["--since"])
 
     with pytest.raises(click.BadParameter, match="write 90s, 10m"):
-        written(click.Context(click.Command("events")), option, text)
+        read_moment(click.Context(click.Command("events")), option, text)

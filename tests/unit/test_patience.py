@@ -83,9 +83,13 @@ def test_one_worker_that_serves_is_service(word: str) -> None:
     assert outages_of([watcher("held", word)]) == []
 
 
-@pytest.mark.parametrize("word", ["starting", "hung", "leaving", "spare"])
+@pytest.mark.parametrize("word", ["held", "hung", "leaving", "spare"])
 def test_what_does_not_serve_is_none(word: str) -> None:
     assert [outage.name for outage in outages_of([watcher(word, word)])] == ["xboard"]
+
+
+def test_a_first_start_is_no_outage() -> None:
+    assert outages_of([watcher("starting", "starting")]) == []
 
 
 @pytest.mark.parametrize(

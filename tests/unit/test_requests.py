@@ -68,6 +68,8 @@ class FakeArbiter:
 
 
 class Bench:
+    publish = Supervisor.publish
+
     def __init__(self) -> None:
         self.arbiter = FakeArbiter()
         self.journal = Journal(epoch="e")

@@ -10,17 +10,18 @@ from pathlib import Path
 import pytest
 
 import xboard_circus
+from xboard_circus.core.alert_sentences import AlertSay
 from xboard_circus.core.reason import Template
 from xboard_circus.core.sentences import Say
 from xboard_circus.dashboard import translations
 from xboard_circus.dashboard.answers import Answer
-from xboard_circus.ledger.sentences import Told
+from xboard_circus.ledger.event_text import Told
 from xboard_circus.translations import BETWEEN, sentences
 
 PACKAGE = Path(xboard_circus.__file__).resolve().parent
 PLUGINS = PACKAGE.parent / "plugins"
 SOURCES = sorted([*PACKAGE.rglob("*.py"), *PLUGINS.glob("*.py")])
-KINDS: dict[str, type[Template]] = {kind.__name__: kind for kind in (Say, Told, Answer)}
+KINDS: dict[str, type[Template]] = {kind.__name__: kind for kind in (Say, AlertSay, Told, Answer)}
 OTHERS = [language for language in translations.LANGUAGES if language != "en"]
 FIELD = re.compile(r"\{(\w+)\}")
 
@@ -40,7 +41,7 @@ SPEAKING = sorted(
     ]
 )
 # Told to who starts the page, on a terminal: its settings, tokens and tunnel; and what an ini file's options must be.
-OF_THE_TERMINAL = {"serving.py", "settings.py", "tokens.py", "tunnel.py", "__main__.py"}
+OF_THE_TERMINAL = {"serving.py", "settings.py", "tokens.py", "__main__.py", "circushttpd.py"}
 HANDED_TO = {
     "note_reason",
     "publish",
@@ -86,7 +87,7 @@ def test_a_page_in_english_needs_no_translation() -> None:
 
 def test_every_sentence_is_said_somewhere() -> None:
     said = {(kind, name) for path in SOURCES for kind, name, _ in uses(tree_of(path))}
-    composed = ("STATE_", "EVENT_", "ENDING_", "CAUSE_")
+    composed = ("STATE_", "EVENT_", "ENDING_", "CAUSE_", "TROUBLE_", "DONE_", "TITLE_", "HELD_", "LABEL_")
 
     unsaid = [
         (kind, each.name)

@@ -39,8 +39,8 @@ def held(slot: int = 1, by: str = "cooldown", next_try: float | None = 42.0) -> 
     return worker(slot, phase="held", health="unknown", ready=None, ready_for=None, held_by=by, next_try=next_try)
 
 
-def starting(slot: int = 1, **more: Any) -> WorkerEntry:
-    return worker(slot, phase="starting", health="unknown", ready=None, ready_for=None, age=4.0, **more)
+def starting(slot: int = 1, age: float = 4.0) -> WorkerEntry:
+    return worker(slot, phase="starting", health="unknown", ready=None, ready_for=None, age=age)
 
 
 def leaving(slot: int = 1, **more: Any) -> WorkerEntry:
@@ -81,7 +81,7 @@ def facts(*workers: WorkerEntry, wanted: int | None = None, **more: Any) -> Fact
             id="one that drains",
         ),
         pytest.param(
-            facts(up(1, role="retiring"), starting(1, role="successor"), wanted=1),
+            facts(up(1, role="retiring"), {**starting(1), "role": "successor"}, wanted=1),
             "ok",
             "1 of 1 workers up",
             id="one that is being replaced serves on, and its successor is not missing",
@@ -139,7 +139,19 @@ def facts(*workers: WorkerEntry, wanted: int | None = None, **more: Any) -> Fact
             facts(up(1), up(2, ready=False)), "degraded", "2 of 2 workers up: #2 is not ready", id="one is not ready"
         ),
         pytest.param(
-            facts(up(1), starting(2)), "degraded", "1 of 2 workers up: #2 is starting", id="one is being started"
+            facts(up(1), starting(2), failures=1),
+            "degraded",
+            "1 of 2 workers up: #2 is starting",
+            id="one died and is being started",
+        ),
+        pytest.param(
+            facts(up(1), starting(2)), "deploying", "starting, 1 of 2 workers up", id="the second of a first start"
+        ),
+        pytest.param(
+            facts(up(1, **SICK), starting(2)),
+            "degraded",
+            "1 of 2 workers up: #1: sick: live path failed 3 times in a row: status 500",
+            id="one is being started, and the other is sick",
         ),
         pytest.param(facts(up(1), wanted=2), "degraded", "1 of 2 workers up: a worker is missing", id="one is missing"),
         pytest.param(
@@ -179,8 +191,24 @@ def facts(*workers: WorkerEntry, wanted: int | None = None, **more: Any) -> Fact
             "none of 1 workers is up: exited with code 3",
             id="one more try of a crash loop runs",
         ),
+        pytest.param(facts(starting(1), starting(2)), "deploying", "starting, 0 of 2 workers up", id="the first start"),
         pytest.param(
-            facts(starting(1), starting(2)), "down", "none of 2 workers is up: 2 starting", id="the first start"
+            facts(wanted=2, status="starting"),
+            "deploying",
+            "starting, 0 of 2 workers up",
+            id="the first start, before its first worker",
+        ),
+        pytest.param(
+            facts(starting(1), starting(2, age=61.0)),
+            "down",
+            "none of 2 workers is up: 2 starting",
+            id="a start that takes longer than its timeout",
+        ),
+        pytest.param(
+            facts(starting(1), up(2, **HUNG)),
+            "down",
+            "none of 2 workers is up: 1 starting, 1 hung (hung: no answer 3 times in a row)",
+            id="one starts while the other is hung",
         ),
         pytest.param(
             facts(starting(1), failures=1), "down", "none of 1 workers is up: 1 starting", id="it died once, and starts"
@@ -193,9 +221,9 @@ def facts(*workers: WorkerEntry, wanted: int | None = None, **more: Any) -> Fact
         ),
         pytest.param(
             facts(held(1, by="port"), port=CLEANING),
-            "down",
-            "none of 1 workers is up: 1 held",
-            id="the port is looked at",
+            "deploying",
+            "starting, 0 of 1 workers up: the port is being looked at",
+            id="the port is looked at, or taken over from workers that still serve",
         ),
         pytest.param(
             facts(up(1), held(2, by="port"), port=TAKEN),
@@ -277,7 +305,7 @@ def test_what_happens_next(found: Facts, next_: str, next_in: float | None) -> N
         facts(up(1, **SICK), up(2, **SICK)),
         facts(up(1, "unknown")),
         facts(wanted=1, status="stopped"),
-        facts(starting(1)),
+        facts(starting(1), failures=1),
     ],
 )
 def test_each_trouble_has_a_cure(found: Facts) -> None:

@@ -12,9 +12,10 @@ import click
 import pytest
 
 from xboard_circus.cli import main
+from xboard_circus.core.alert_sentences import AlertSay
 from xboard_circus.core.sentences import Say
 from xboard_circus.dashboard.answers import Answer
-from xboard_circus.ledger.sentences import Told
+from xboard_circus.ledger.event_text import Told
 from xboard_circus.options.reference import ALERT_HEAD, HEAD, PLUGIN_HEAD, WATCHER_HEAD, sections
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -52,7 +53,7 @@ def texts() -> Iterator[tuple[str, str]]:
     """Yield each text that a user reads, with where it stands."""
     for key, text in json.loads((ROOT / "xboard_circus/dashboard/translations/en.json").read_text("utf-8")).items():
         yield f"en.json {key}", text
-    for catalogue in (Say, Told, Answer):
+    for catalogue in (Say, AlertSay, Told, Answer):
         for member in catalogue:
             yield f"{catalogue.__name__}.{member.name}", str(member.value)
     for section in sections():

@@ -1,4 +1,4 @@
-"""Deliver an alert by a command of the user's, which gets the document on its stdin."""
+"""Deliver an alert by a command, which gets the document on its stdin."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from collections.abc import Collection
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from subprocess import DEVNULL, PIPE
+from typing import Any
 
 from xboard_circus.alerts.message import Message
 from xboard_circus.alerts.secrets import AlertError, scrubbed
@@ -21,11 +23,11 @@ REAP_SECONDS = 2.0
 
 @dataclass(frozen=True, slots=True)
 class CommandSink:
-    """A program that takes alerts.
+    """Give alerts to a program.
 
     Attributes:
         folder: Where it runs.
-        hidden: Variables that hold the secrets of the sinks: they are none of its business.
+        hidden: Variables with the secrets of the sinks, which it does not get.
     """
 
     argv: tuple[str, ...]
@@ -42,25 +44,17 @@ class CommandSink:
         environment = {name: value for name, value in os.environ.items() if name not in self.hidden}
         # A file, not a pipe: a grandchild that keeps a pipe open would be waited for.
         with tempfile.TemporaryFile() as said:
+            where: dict[str, Any] = {"cwd": self.folder, "env": environment, "start_new_session": True}
             try:
-                process = subprocess.Popen(
-                    self.argv,
-                    cwd=self.folder,
-                    env=environment,
-                    stdin=subprocess.PIPE,
-                    stdout=subprocess.DEVNULL,
-                    stderr=said,
-                    start_new_session=True,
-                )
+                process = subprocess.Popen(self.argv, stdin=PIPE, stdout=DEVNULL, stderr=said, **where)
             except OSError as error:
                 raise AlertError(f"{self.argv[0]} cannot be run: {error.strerror}") from None
             code = self._finished(process, json.dumps(dict(message.document)).encode())
             said.seek(0)
             complaint = said.read(SAID_BYTES).decode(errors="replace")
         if code:
-            secrets = [os.environ[name] for name in self.hidden if os.environ.get(name)]
-            told = scrubbed(complaint, secrets)
-            raise AlertError(f"{self.argv[0]} ended with {code}" + (f": {told}" if told else ""))
+            said_last = scrubbed(complaint, [os.environ.get(name, "") for name in self.hidden])
+            raise AlertError(f"{self.argv[0]} ended with {code}" + (f": {said_last}" if said_last else ""))
 
     def _finished(self, process: subprocess.Popen[bytes], document: bytes) -> int:
         try:
@@ -69,10 +63,7 @@ class CommandSink:
             # It was not waited for yet, so its pid, and the group of that number, are its own.
             with suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
-            if process.stdin is not None:
-                with suppress(OSError):
-                    process.stdin.close()
-            with suppress(subprocess.TimeoutExpired):
-                process.wait(REAP_SECONDS)
+            with suppress(OSError, subprocess.TimeoutExpired):
+                process.communicate(timeout=REAP_SECONDS)
             raise AlertError(f"{self.argv[0]} was killed: not done within {self.timeout:g} s") from None
         return process.returncode

@@ -1,12 +1,13 @@
-"""Deliver the messages of one sink in a thread of its own: in order, with retries, blocking nothing else."""
+"""Deliver the messages of one sink in the background: in order, with retries, blocking nothing else."""
 
 from __future__ import annotations
 
+import asyncio
 import logging
-import threading
-import time
-from collections import deque
+import traceback
 from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 
 from xboard_circus.alerts.message import Message, Sink
 from xboard_circus.alerts.secrets import AlertError
@@ -19,13 +20,13 @@ SAY_EVERY = 10
 
 
 class Delivery:
-    """The queue of a sink, and the thread that empties it.
+    """The queue of a sink, and the task that empties it; each try runs in a thread of its own.
 
-    What the sink does not take stays in front and is tried again after longer and longer pauses, for as long as it
-    takes. A queue that is full loses its oldest message that is not being tried, and counts it.
+    A message that the sink does not accept stays in front and is retried after longer and longer pauses, for ever. A
+    full queue drops its oldest message, except the one that is being tried, and counts it. To be used on one loop.
 
     Attributes:
-        lost: How many messages the full queue has lost.
+        lost: How many messages the full queue has dropped.
         trouble: Why the last try failed, "" where it did not.
     """
 
@@ -37,103 +38,94 @@ class Delivery:
         waiting: Iterable[Message] = (),
         limit: int = QUEUE,
         on_change: Callable[[], None] = lambda: None,
-        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.name = name
+        self.sink = sink
         self.lost = 0
         self.trouble = ""
-        self.sink = sink
         self._limit = limit
         self._on_change = on_change
-        self._clock = clock
-        self._queue = deque(waiting)
-        self._changed = threading.Condition()
-        self._ended = False
+        self._queue = list(waiting)
         self._failures = 0
-        self._thread = threading.Thread(target=self._run, daemon=True, name=f"alert:{name}")
+        self._is_filled, self._is_empty, self._is_replaced = asyncio.Event(), asyncio.Event(), asyncio.Event()
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix=f"alert:{name}")
+        self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
         """Begin to deliver."""
-        self._thread.start()
+        self._task = asyncio.ensure_future(self._run())
 
     def put(self, message: Message) -> None:
         """Queue a message; returns at once."""
-        with self._changed:
-            if message.fold:
-                # The first may be under way.
-                rest = [each for each in list(self._queue)[1:] if each.fold != message.fold]
-                self._queue = deque([*list(self._queue)[:1], *rest])
-            if len(self._queue) >= self._limit:
-                del self._queue[min(1, len(self._queue) - 1)]
-                self.lost += 1
-                log.error("alert:%s: the queue of %d is full: an alert is lost", self.name, self._limit)
-            self._queue.append(message)
-            self._changed.notify_all()
+        if message.fold:
+            # The first may be under way.
+            self._queue[1:] = [each for each in self._queue[1:] if each.fold != message.fold]
+        if len(self._queue) >= self._limit:
+            del self._queue[min(1, len(self._queue) - 1)]
+            self.lost += 1
+            log.error("alert:%s: the queue of %d is full: an alert is lost", self.name, self._limit)
+        self._queue.append(message)
+        self._is_empty.clear()
+        self._is_filled.set()
 
     def waiting(self) -> list[Message]:
-        """Return what is not delivered yet, in its order."""
-        with self._changed:
-            return list(self._queue)
+        """Return the messages that are not delivered yet, in their order."""
+        return list(self._queue)
 
     def use(self, sink: Sink) -> None:
         """Switch to another sink after a change of the ini file; waiting messages are tried at once."""
-        with self._changed:
-            self.sink = sink
-            self._failures = 0
-            self._changed.notify_all()
+        self.sink = sink
+        self._failures = 0
+        self._is_replaced.set()
 
-    def drain(self, seconds: float) -> bool:
-        """Wait until nothing waits any more; return whether it came to that in time."""
-        with self._changed:
-            return self._changed.wait_for(lambda: not self._queue, seconds)
+    async def drain(self, seconds: float) -> bool:
+        """Wait until the queue is empty; return whether it was in time."""
+        try:
+            await asyncio.wait_for(self._is_empty.wait(), seconds)
+        except (TimeoutError, asyncio.TimeoutError):
+            return False
+        return True
 
     def end(self) -> None:
-        """Stop after the try that is under way; what waits stays in `waiting`."""
-        with self._changed:
-            self._ended = True
-            self._changed.notify_all()
+        """Stop after the try that is under way; the rest stays in `waiting`."""
+        if self._task is not None:
+            self._task.cancel()
+        self._thread.shutdown(wait=False)
 
-    def _run(self) -> None:
-        while (message := self._next()) is not None:
-            pause = self._try(message)
-            if pause:
-                self._rest(pause)
+    async def _run(self) -> None:
+        while True:
+            if not self._queue:
+                self._is_empty.set()
+                self._is_filled.clear()
+                await self._is_filled.wait()
+            self._is_replaced.clear()
+            if pause := await self._try(self._queue[0]):
+                with suppress(TimeoutError, asyncio.TimeoutError):
+                    await asyncio.wait_for(self._is_replaced.wait(), pause)
 
-    def _next(self) -> Message | None:
-        with self._changed:
-            self._changed.wait_for(lambda: self._queue or self._ended)
-            return None if self._ended else self._queue[0]
-
-    def _try(self, message: Message) -> float:
-        """Return the seconds to wait before the next try; 0 where it was delivered."""
-        sink = self.sink
+    async def _try(self, message: Message) -> float:
+        """Return the seconds to wait before the next try; 0 after a success."""
         try:
-            sink.deliver(message)
+            await asyncio.get_running_loop().run_in_executor(self._thread, self.sink.deliver, message)
         except AlertError as error:
             return self._failed(str(error), error.retry_after)
         except Exception as error:
-            # Its words are nobody's who knows what is secret.
+            # Where it was raised, without its message, which may quote a secret.
+            log.error("alert:%s: internal error:\n%s", self.name, "".join(traceback.format_tb(error.__traceback__)))
             return self._failed(f"a bug in xboard-circus: {type(error).__name__}", 0.0)
-        failures, self._failures, self.trouble = self._failures, 0, ""
-        tries = f", at try {failures + 1}" if failures else ""
+        tries = f", at try {self._failures + 1}" if self._failures else ""
         log.info("alert:%s: delivered%s: %s", self.name, tries, message.title)
-        with self._changed:
-            self._queue.popleft()
-            self._changed.notify_all()
-        self._on_change()
+        self._failures, self.trouble = 0, ""
+        self._queue.pop(0)
+        asyncio.get_running_loop().call_soon(self._on_change)
         return 0.0
 
     def _failed(self, why: str, asked: float) -> float:
         self._failures += 1
         if why != self.trouble:
             self.trouble = why
-            self._on_change()
+            asyncio.get_running_loop().call_soon(self._on_change)
         pause = max(backoff(self._failures), asked)
         if self._failures == 1 or self._failures % SAY_EVERY == 0:
             log.warning("alert:%s: not delivered: %s; next try in %g s", self.name, why, pause)
         return pause
-
-    def _rest(self, seconds: float) -> None:
-        with self._changed:
-            sink = self.sink
-            self._changed.wait_for(lambda: self._ended or self.sink is not sink, seconds)

@@ -1,14 +1,13 @@
-"""Save the alerter's memory: open incidents, alerts sent, and messages that wait."""
+"""Save the memory of the alerter: open incidents, alerts sent, and messages that wait."""
 
 from __future__ import annotations
 
 import json
 import logging
-import os
 import re
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ from xboard_circus.alerts.message import Message
 from xboard_circus.core.alert_gate import GateMemory, restored, saved
 from xboard_circus.core.alerting import Incident, Trouble
 from xboard_circus.core.reason import reason_in, with_say
+from xboard_circus.host.runtime import write_whole
 
 log = logging.getLogger("xboard_circus.alerts")
 
@@ -25,7 +25,7 @@ class Remembered:
     """The content of the file; times are seconds of the reader's clock.
 
     Attributes:
-        lost: The last circusd that was lost and told of, as pid:started.
+        lost: The last circusd that was lost and reported, as pid:started.
     """
 
     incidents: list[Incident] = field(default_factory=list)
@@ -52,14 +52,14 @@ def stuck(folder: Path) -> dict[str, tuple[int, str]]:
 
 
 class AlertMemory:
-    """The file at *path*, of mode 0600. One that cannot be written costs a restart its memory, nothing else."""
+    """Keep a file at *path*, of mode 0600. If it cannot be written, a restart loses its memory, nothing else."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._is_failing = False
 
     def load(self, *, shift: float) -> Remembered:
-        """Return what was saved; *shift* is what the wall clock is ahead of the caller's."""
+        """Return what was saved; *shift* is by how much the wall clock is ahead of the caller's."""
         try:
             data = json.loads(self._path.read_text(encoding="utf-8"))
             return Remembered(
@@ -84,20 +84,16 @@ class AlertMemory:
         troubles: Mapping[str, str] | None = None,
         lost: str = "",
     ) -> None:
-        """Replace what was saved; *troubles* has, for readers of the file, why a sink refuses what waits."""
+        """Replace what was saved; *troubles* says, for readers of the file, why a sink does not take what waits."""
         data = {
             "incidents": [_saved(each, shift) for each in incidents],
             "gates": {name: saved(each, shift=shift) for name, each in gates.items()},
-            "waiting": {name: [each.as_dict() for each in found] for name, found in waiting.items()},
+            "waiting": {name: [asdict(each) for each in found] for name, found in waiting.items()},
             "troubles": dict(troubles or {}),
             "lost": lost,
         }
-        fresh = self._path.with_name(f"{self._path.name}.new")
         try:
-            descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-            with os.fdopen(descriptor, "w", encoding="utf-8") as opened:
-                json.dump(data, opened)
-            os.replace(fresh, self._path)
+            write_whole(self._path, json.dumps(data))
             self._is_failing = False
         except OSError as error:
             if not self._is_failing:

@@ -9,12 +9,12 @@ from typing import Any, Protocol
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """What a sink is to deliver.
+    """What a sink delivers.
 
     Attributes:
-        id: Stays the same through all tries, for whoever gets it twice after a lost answer.
-        fold: A later message of the same fold takes the place of one that still waits; "" for none.
-        document: What programs get.
+        id: The same in all tries, for a receiver that gets it twice after a lost answer.
+        fold: A later message of the same fold replaces one that still waits; "" for none.
+        document: For programs.
     """
 
     id: str
@@ -23,19 +23,9 @@ class Message:
     document: Mapping[str, Any]
     fold: str = ""
 
-    def as_dict(self) -> dict[str, Any]:
-        """Return it as JSON."""
-        return {
-            "id": self.id,
-            "title": self.title,
-            "text": self.text,
-            "document": dict(self.document),
-            "fold": self.fold,
-        }
-
     @classmethod
     def of(cls, data: Mapping[str, Any]) -> Message:
-        """Return the message that `as_dict` made *data* of; KeyError or TypeError where it is none."""
+        """Return the message that `dataclasses.asdict` made *data* of; raise KeyError or TypeError for other data."""
         texts = {name: str(data[name]) for name in ("id", "title", "text", "fold")}
         return cls(**texts, document=dict(data["document"]))
 

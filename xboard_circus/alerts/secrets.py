@@ -1,4 +1,4 @@
-"""Read the secrets of the sinks, from the environment or from a file of mode 0600; never show them."""
+"""Read the secrets of the sinks, from the environment or from a file of mode 0600; mask them in every message."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class AlertError(XboardError):
 
 @dataclass(frozen=True, slots=True)
 class Secret:
-    """Where a secret is. It is read anew for each use, so that a file that was put right counts at once."""
+    """Where a secret is. It is read anew for each use, so that a corrected file counts at once."""
 
     env: str | None = None
     file: Path | None = None
@@ -40,15 +40,13 @@ class Secret:
         return f"variable {self.env}" if self.env else f"file {self.file}"
 
     def read(self) -> str:
-        """Return the secret; AlertError with what to do where it cannot be had."""
+        """Return the secret; raise AlertError with the cure where it cannot be read."""
         if fault := self.fault():
             raise AlertError(fault)
-        if self.env:
-            return os.environ[self.env].strip()
-        return _content(self._file()).strip()
+        return (os.environ[self.env] if self.env else _content(self._file())).strip()
 
     def fault(self) -> str:
-        """Return what is wrong with it and what to do; "" where nothing is."""
+        """Return what is wrong with it and the cure; "" where nothing is."""
         if self.env:
             return "" if os.environ.get(self.env, "").strip() else f"{self.env} is not set in the environment"
         file = self._file()
@@ -80,6 +78,13 @@ def scrubbed(text: str, secrets: Iterable[str], longest: int = 120) -> str:
     for part in sorted({part for secret in secrets for part in _parts(secret)}, key=len, reverse=True):
         text = text.replace(part, MASK)
     return one_line(text, longest)
+
+
+def os_words(error: BaseException, default: str) -> str:
+    """Return the text of an error of the system, otherwise *default*: other errors may quote what was sent."""
+    if isinstance(error, TimeoutError):
+        return "no answer in time"
+    return (isinstance(error, OSError) and error.strerror) or default
 
 
 def _parts(secret: str) -> Iterable[str]:

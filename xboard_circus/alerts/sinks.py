@@ -11,6 +11,9 @@ from xboard_circus.core.alert_gate import GateRules
 from xboard_circus.core.alerting import Severity, Trouble
 from xboard_circus.options.alert_fields import AlertOptions
 
+SECRETS = ("url", "secret", "password")
+"""Each has two options, such as `url_env` and `url_file`."""
+
 
 def sink_of(config: Config, alert: AlertConfig) -> Sink:
     """Return the sink of a section without a problem.
@@ -18,17 +21,17 @@ def sink_of(config: Config, alert: AlertConfig) -> Sink:
     What a sink needs is imported with its first section: most plugins have none, and live for months.
     """
     options, folder = alert.options, config.folder
+    secrets = {option.rpartition("_")[0]: secret for option, secret in secrets_of(alert, folder).items()}
+    ca_file = folder / options.ca_file if options.ca_file else None
     if options.type == "webhook":
         from xboard_circus.alerts.webhook import WebhookSink
 
-        url = secret(options.url_env, options.url_file, folder)
-        assert url is not None, "a section without a problem has an address"
         return WebhookSink(
-            url=url,
+            url=secrets["url"],
             shape=options.shape,
-            secret=secret(options.secret_env, options.secret_file, folder),
+            secret=secrets.get("secret"),
             timeout=options.timeout,
-            ca_file=_file(options.ca_file, folder),
+            ca_file=ca_file,
             is_proxied=options.proxies == "environment",
         )
     if options.type == "email":
@@ -42,13 +45,14 @@ def sink_of(config: Config, alert: AlertConfig) -> Sink:
             to=options.to,
             security=options.security,
             user=options.user,
-            password=secret(options.password_env, options.password_file, folder),
+            password=secrets.get("password"),
             timeout=options.timeout,
-            ca_file=_file(options.ca_file, folder),
+            ca_file=ca_file,
         )
     from xboard_circus.alerts.command import CommandSink
 
-    return CommandSink(options.command, folder, options.timeout, hidden_variables(config))
+    hidden = frozenset(each.env for one in config.alerts for each in secrets_of(one, folder).values() if each.env)
+    return CommandSink(options.command, folder, options.timeout, hidden)
 
 
 def rules_of(options: AlertOptions) -> GateRules:
@@ -63,35 +67,11 @@ def rules_of(options: AlertOptions) -> GateRules:
 
 def secrets_of(alert: AlertConfig, folder: Path) -> dict[str, Secret]:
     """Return every secret that a section names, by the option that names it."""
-    options = alert.options
-    pairs = {
-        "url": (options.url_env, options.url_file),
-        "secret": (options.secret_env, options.secret_file),
-        "password": (options.password_env, options.password_file),
-    }
     found = {}
-    for name, (env, file) in pairs.items():
-        if each := secret(env, file, folder):
-            found[f"{name}_env" if env else f"{name}_file"] = each
+    for name in SECRETS:
+        env, file = getattr(alert.options, f"{name}_env"), getattr(alert.options, f"{name}_file")
+        if env:
+            found[f"{name}_env"] = Secret(env=env)
+        elif file:
+            found[f"{name}_file"] = Secret(file=folder / file)
     return found
-
-
-def hidden_variables(config: Config) -> frozenset[str]:
-    """Return the names of all variables that hold a secret."""
-    names = (
-        name
-        for alert in config.alerts
-        for name in (alert.options.url_env, alert.options.secret_env, alert.options.password_env)
-    )
-    return frozenset(name for name in names if name)
-
-
-def secret(env: str | None, file: str | None, folder: Path) -> Secret | None:
-    """Return where a secret is; None where neither is named."""
-    if env:
-        return Secret(env=env)
-    return Secret(file=folder / file) if file else None
-
-
-def _file(name: str | None, folder: Path) -> Path | None:
-    return folder / name if name else None

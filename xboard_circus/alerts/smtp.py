@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from xboard_circus.alerts.message import Message
-from xboard_circus.alerts.secrets import AlertError, Secret, scrubbed
+from xboard_circus.alerts.secrets import AlertError, Secret, os_words, scrubbed
 from xboard_circus.deadline import Cut
 
 log = logging.getLogger("xboard_circus.alerts")
@@ -26,7 +26,7 @@ PORTS = {"starttls": 587, "tls": 465, "none": 25}
 
 @dataclass(slots=True)
 class SmtpSink:
-    """A mail server that takes alerts for some people."""
+    """Send alerts to some addresses through a mail server."""
 
     host: str
     sender: str
@@ -37,7 +37,7 @@ class SmtpSink:
     password: Secret | None = None
     timeout: float = 10.0
     ca_file: Path | None = None
-    # Of a message that only some have got: who is left, so that nobody gets it twice.
+    # By message: the recipients that have not got it yet, so that no other gets it twice.
     _left: dict[str, tuple[str, ...]] = field(default_factory=dict, compare=False)
 
     @property
@@ -49,20 +49,18 @@ class SmtpSink:
         return self.port or PORTS[self.security]
 
     def deliver(self, message: Message) -> None:
-        """Hand it to the server: delivered once the server has taken it, whatever becomes of the farewell."""
+        """Send the mail: delivered once the server has accepted it, even if QUIT fails."""
         password = self.password.read() if self.password else ""
         began = time.monotonic()
         with Cut(self.timeout) as cut:
             try:
                 self._hand_over(message, password, cut)
-            except AlertError:
-                raise
             except (smtplib.SMTPException, OSError, ValueError) as error:
-                # smtplib tells a time-out of its own as a connection that was closed.
+                # smtplib reports a time-out of its own as a closed connection.
                 is_late = cut.done or time.monotonic() - began >= 0.95 * self.timeout
                 why = f"no complete answer within {self.timeout:g} s" if is_late else _words(error)
                 # Without its cause: that may quote what was sent, and a password was.
-                raise AlertError(scrubbed(why, [password] if password else [])) from None
+                raise AlertError(scrubbed(why, [password])) from None
 
     def _hand_over(self, message: Message, password: str, cut: Cut) -> None:
         server = self._connected(cut)
@@ -80,15 +78,13 @@ class SmtpSink:
         self._left.clear()
         later = tuple(each for each in left if 400 <= refused.get(parseaddr(each)[1], (0,))[0] < 500)
         for address, (code, said) in refused.items():
-            log.warning(
-                "alert: %s gets none: %d %s", address, code, scrubbed(str(said), [password] if password else [])
-            )
+            log.warning("alert: %s gets none: %d %s", address, code, scrubbed(str(said), [password]))
         if later:
             self._left[message.id] = later
             raise AlertError(f"not yet taken for {', '.join(later)}")
 
     def _connected(self, cut: Cut) -> smtplib.SMTP:
-        # Not the name that smtplib asks the DNS for: that may take minutes.
+        # smtplib would look its name up in the DNS, which may take minutes.
         arguments: dict[str, Any] = {"timeout": self.timeout, "local_hostname": socket.gethostname() or "localhost"}
         if self.security == "tls":
             return _watched(smtplib.SMTP_SSL, cut)(self.host, self._port, context=self._context(), **arguments)
@@ -110,7 +106,7 @@ class SmtpSink:
 
 
 def _watched(kind: type[smtplib.SMTP], cut: Cut) -> Callable[..., smtplib.SMTP]:
-    """Return the client *kind*, its connection cut at the deadline."""
+    """Return the client *kind*, with its connection cut at the deadline."""
 
     class Watched(kind):  # type: ignore[misc, valid-type]
         def _get_socket(self, host: str, port: int, timeout: float) -> socket.socket:
@@ -128,20 +124,14 @@ def _words(error: Exception) -> str:
     if isinstance(error, smtplib.SMTPRecipientsRefused):
         code, said = next(iter(error.recipients.values()))
         return f"every recipient was refused: {code} {_decoded(said)}"
-    if isinstance(error, smtplib.SMTPAuthenticationError):
-        # The server's words only: some say the name again.
-        return f"the login was refused: {error.smtp_code} {_decoded(error.smtp_error)}"
     if isinstance(error, smtplib.SMTPResponseException):
-        return f"answered {error.smtp_code} {_decoded(error.smtp_error)}"
+        what = "the login was refused:" if isinstance(error, smtplib.SMTPAuthenticationError) else "answered"
+        return f"{what} {error.smtp_code} {_decoded(error.smtp_error)}"
     if isinstance(error, smtplib.SMTPNotSupportedError):
         return "the server offers no STARTTLS, or no login"
     if isinstance(error, smtplib.SMTPServerDisconnected):
         return "the server closed the connection"
-    if isinstance(error, TimeoutError):
-        return "no answer in time"
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror
-    return type(error).__name__
+    return os_words(error, type(error).__name__)
 
 
 def _decoded(said: object) -> str:

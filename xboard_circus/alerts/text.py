@@ -1,22 +1,22 @@
-"""Put a notice into words: a title of one line, a text for people, a document for programs."""
+"""Render a notice: a title of one line, a text for people, a document for programs."""
 
 from __future__ import annotations
 
 import shlex
-import time
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
-from xboard_circus.alerts.languages import DONE, LABELS, TITLES, TROUBLES
 from xboard_circus.alerts.message import Message
 from xboard_circus.core.alert_gate import About, Notice
-from xboard_circus.core.alerting import Severity, Trouble
+from xboard_circus.core.alert_sentences import AlertSay
+from xboard_circus.core.alerting import Trouble
 from xboard_circus.core.durations import span
 from xboard_circus.core.names import CIRCUSD
 from xboard_circus.core.reason import data_of
-from xboard_circus.translations import translated
+from xboard_circus.translations import sentences, translated
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,13 +25,6 @@ class Origin:
 
     host: str
     config_file: str
-
-
-_MARKS = {
-    Severity.CRITICAL: "CRITICAL",
-    Severity.WARNING: "WARNING",
-    Severity.INFO: "INFO",
-}
 
 
 def rendered(
@@ -43,65 +36,59 @@ def rendered(
     new_id: Callable[[], str] = lambda: uuid.uuid4().hex,
 ) -> Message:
     """Return *notice* as a message; *shift* turns its times into those of the wall clock."""
-    identity = new_id()
-    reason, note = translated(notice.reason, lang), translated(notice.note, lang)
+
+    def words(key: AlertSay, **fields: object) -> str:
+        return sentences(lang).get(key.name, key.value).format(**fields)
+
+    trouble, is_over = notice.trouble, notice.is_over
     lasted = translated(span(round(notice.at - notice.since)), lang)
-    words = {
-        "watcher": notice.watcher,
-        "host": origin.host,
-        "count": str(notice.count),
-        "lasted": lasted,
-        "trouble": TROUBLES[lang][notice.trouble] if notice.trouble else "",
-    }
-    mark = _MARKS[Severity.INFO if notice.about is About.STOPPED else notice.severity]
+    mark = "INFO" if notice.about is About.STOPPED else notice.severity.name
     mark = "OK" if notice.about in (About.RECOVERED, About.TEST) else mark
-    title = f"[{mark}] {TITLES[lang][notice.about].format(**words)}"
-    since, at = clock_time(notice.since + shift), clock_time(notice.at + shift)
-    done = DONE[lang][notice.trouble] if notice.trouble and not notice.is_over else ""
+    title = words(
+        AlertSay[f"TITLE_{notice.about.name}"],
+        watcher=notice.watcher,
+        host=origin.host,
+        count=notice.count,
+        lasted=lasted,
+        trouble=words(AlertSay[f"TROUBLE_{trouble.name}"]) if trouble else "",
+    )
     document: dict[str, Any] = {
-        "id": identity,
+        "id": new_id(),
         "event": notice.about.value,
-        "kind": notice.trouble.value if notice.trouble else None,
+        "kind": trouble.value if trouble else None,
         "severity": notice.severity.value,
         "watcher": notice.watcher or None,
         "host": origin.host,
         "config_file": origin.config_file,
-        "reason": reason,
+        "reason": translated(notice.reason, lang),
         "say": data_of(notice.reason),
-        "since": since,
-        "time": at,
+        "since": clock_time(notice.since + shift),
+        "time": clock_time(notice.at + shift),
         "seconds": round(notice.at - notice.since, 1),
         "count": notice.count,
-        "done": done or None,
+        "done": words(AlertSay[f"DONE_{trouble.name}"]) if trouble and not is_over else None,
         "next": _next_step(notice, origin),
-        "note": note or None,
-        "title": title,
+        "note": translated(notice.note, lang) or None,
+        "title": f"[{mark}] {title}",
     }
-    text = "\n".join([title, *_lines(notice, document, lasted, lang)])
-    return Message(identity, title, text, {**document, "text": text}, notice.fold)
-
-
-def _lines(notice: Notice, document: Mapping[str, Any], lasted: str, lang: str) -> list[str]:
-    labels = LABELS[lang]
-    is_over = notice.is_over
-    has_trouble = notice.trouble is not None
-    rows = [
-        (labels["now" if is_over else "reason"], document["reason"]),
-        (labels["since"], document["since"] if has_trouble else ""),
-        (labels["lasted"], lasted if is_over else ""),
-        (labels["count"], labels["times"].format(count=notice.count) if has_trouble and notice.count > 1 else ""),
-        (labels["done"], document["done"]),
-        (labels["next"], document["next"]),
-        (labels["note"], document["note"]),
-    ]
-    return [f"{label}{labels[':']}{value}" for label, value in rows if value]
+    lines = {
+        "NOW" if is_over else "REASON": document["reason"],
+        "SINCE": document["since"] if trouble else "",
+        "LASTED": lasted if is_over else "",
+        "COUNT": words(AlertSay.TIMES, count=notice.count) if trouble and notice.count > 1 else "",
+        **{label: document[label.lower()] for label in ("DONE", "NEXT", "NOTE")},
+    }
+    labelled = {words(AlertSay[f"LABEL_{label}"]): value for label, value in lines.items() if value}
+    shown = [words(AlertSay.LINE, label=label, value=value) for label, value in labelled.items()]
+    text = "\n".join([document["title"], *shown])
+    return Message(document["id"], document["title"], text, {**document, "text": text}, notice.fold)
 
 
 def _next_step(notice: Notice, origin: Origin) -> str | None:
     if notice.trouble is None:
         return None
     if notice.trouble is Trouble.LOST:
-        # Where it was started again already, that says so.
+        # Where circusd was started again already, `why` explains the loss.
         what = ["why", CIRCUSD] if notice.is_over else ["start"]
     else:
         what = ["status"] if notice.watcher == CIRCUSD else ["why", notice.watcher]
@@ -109,7 +96,5 @@ def _next_step(notice: Notice, origin: Origin) -> str | None:
 
 
 def clock_time(wall: float) -> str:
-    """Return a time of the wall clock as people and programs read it, with its zone."""
-    local = time.localtime(wall)
-    zone = time.strftime("%z", local)
-    return time.strftime("%Y-%m-%dT%H:%M:%S", local) + f"{zone[:3]}:{zone[3:]}"
+    """Return a time of the wall clock with its zone."""
+    return datetime.fromtimestamp(int(wall)).astimezone().isoformat()

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 import xboard_circus
 from xboard_circus.alerts import shapes
 from xboard_circus.alerts.message import Message
-from xboard_circus.alerts.secrets import AlertError, Secret, scrubbed
+from xboard_circus.alerts.secrets import AlertError, Secret, os_words, scrubbed
 from xboard_circus.deadline import Cut, innermost
 
 BODY_BYTES = 4096
@@ -20,7 +20,7 @@ LONGEST_PAUSE = 3600.0
 
 @dataclass(frozen=True, slots=True)
 class WebhookSink:
-    """A robot or a program that takes alerts by HTTP."""
+    """POST alerts to a chat robot or a program."""
 
     url: Secret
     shape: str = "json"
@@ -35,7 +35,7 @@ class WebhookSink:
         return f"webhook ({self.shape}), its address from {self.url}"
 
     def deliver(self, message: Message) -> None:
-        """POST it; no redirect is followed, because it would get what was meant for another."""
+        """POST it; no redirect is followed, because another server would get the alert."""
         url = self.url.read()
         secret = self.secret.read() if self.secret else ""
         if not _is_http(url):
@@ -69,22 +69,15 @@ class WebhookSink:
                     status = response.status_code
                     pause = _pause(response.headers.get("retry-after", ""))
                     body = response.raw.read(BODY_BYTES, decode_content=True).decode(errors="replace")
-            # urllib3's own errors come through where the body is read. Their words hold the address, so none is quoted.
+            # Errors of urllib3 pass through where the body is read. Their text has the address, so none is quoted.
             except Exception as error:
-                failure = _words(innermost(error))
+                cause = innermost(error)
+                failure = os_words(cause, f"no answer that could be read ({type(cause).__name__})")
         if cut.done:
             raise AlertError(f"no complete answer within {self.timeout:g} s")
         if failure:
             raise AlertError(failure)
         return status, body, pause
-
-
-def _words(error: BaseException) -> str:
-    if isinstance(error, TimeoutError):
-        return "no answer in time"
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror
-    return f"no answer that could be read ({type(error).__name__})"
 
 
 def _pause(text: str) -> float:

@@ -10,10 +10,10 @@ import click
 
 from xboard_circus import __version__
 from xboard_circus.cli.alert_commands import alerts
-from xboard_circus.cli.boundary import Boundary
 from xboard_circus.cli.cleaning import clean
 from xboard_circus.cli.configuration import check, doctor, init
 from xboard_circus.cli.context import ini_option
+from xboard_circus.cli.error_boundary import ErrorBoundary
 from xboard_circus.cli.events import events, why
 from xboard_circus.cli.lifecycle import restart, start, stop
 from xboard_circus.cli.log_view import logs
@@ -24,7 +24,7 @@ from xboard_circus.cli.reloading import reload, retry
 from xboard_circus.cli.servicing import service
 
 
-@click.group(cls=Boundary, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=ErrorBoundary, context_settings={"help_option_names": ["-h", "--help"]})
 @ini_option
 @click.version_option(__version__, prog_name="xboard-circus")
 def main() -> None:

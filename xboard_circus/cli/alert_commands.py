@@ -14,8 +14,8 @@ from xboard_circus.alerts.memory import stuck
 from xboard_circus.alerts.secrets import AlertError
 from xboard_circus.alerts.sinks import secrets_of, sink_of
 from xboard_circus.alerts.text import Origin, rendered
-from xboard_circus.cli.boundary import DONE, TOLD
-from xboard_circus.cli.context import Asked, ini_option
+from xboard_circus.cli.context import IniChoice, for_ini, ini_option, json_option
+from xboard_circus.cli.error_boundary import DONE, FAILED, SafeGroup
 from xboard_circus.cli.screen import say
 from xboard_circus.config import AlertConfig, Config
 from xboard_circus.core.alert_gate import About, Notice
@@ -27,7 +27,7 @@ from xboard_circus.options.reading import did_you_mean, ini_text
 THREADS = 16
 
 
-@click.group()
+@click.group(cls=SafeGroup)
 @ini_option
 def alerts() -> None:
     """List where alerts are sent, and send test alerts."""
@@ -35,26 +35,24 @@ def alerts() -> None:
 
 @alerts.command()
 @click.argument("name", required=False)
-@ini_option
-@click.pass_obj
-def test(asked: Asked, name: str | None) -> int:
+@for_ini
+def test(choice: IniChoice, name: str | None) -> int:
     """Send a test alert to each [alert:...] section, or to NAME. Exits with 1 if one is not delivered."""
-    config = configuration.load(asked.config_file)
+    config = configuration.load(choice.config_file)
     chosen = _chosen(config, name)
     with ThreadPoolExecutor(THREADS) as threads:
-        outcomes = list(threads.map(lambda alert: _tried(config, alert), chosen))
+        outcomes = list(threads.map(lambda alert: _send_test(config, alert), chosen))
     for alert, why in zip(chosen, outcomes, strict=True):
         say(f"{alert.name}: not delivered: {why}" if why else f"{alert.name}: ok", "red" if why else "green")
-    return TOLD if any(outcomes) else DONE
+    return FAILED if any(outcomes) else DONE
 
 
 @alerts.command("list")
-@click.option("--json", "as_data", is_flag=True, help="Print JSON for programs.")
-@ini_option
-@click.pass_obj
-def list_(asked: Asked, as_data: bool) -> int:
+@json_option
+@for_ini
+def list_(choice: IniChoice, as_data: bool) -> None:
     """List the [alert:...] sections: their destinations, the trouble they report, and what prevents delivery."""
-    config = configuration.load(asked.config_file)
+    config = configuration.load(choice.config_file)
     waiting = stuck(runtime.root_path() / runtime.instance_id(config.path))
     rows = [_shown(config, alert, *waiting.get(alert.name, (0, ""))) for alert in config.alerts]
     if as_data:
@@ -64,7 +62,6 @@ def list_(asked: Asked, as_data: bool) -> int:
     for row in () if as_data else rows:
         fault = f"; {row['fault']}" if row["fault"] else ""
         say(f"{row['name']}: {row['place']}; reports {row['tells_of']}{fault}", "red" if fault else "")
-    return DONE
 
 
 def _chosen(config: Config, name: str | None) -> list[AlertConfig]:
@@ -82,8 +79,8 @@ def _chosen(config: Config, name: str | None) -> list[AlertConfig]:
     return [known[name]]
 
 
-def _tried(config: Config, alert: AlertConfig) -> str:
-    """Return why a test alert could not be delivered, "" where it was."""
+def _send_test(config: Config, alert: AlertConfig) -> str:
+    """Send a test alert; return why it could not be delivered, "" where it was."""
     if fault := _problems(alert):
         return fault
     now = time.time()

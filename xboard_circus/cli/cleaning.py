@@ -13,26 +13,25 @@ import click
 
 from xboard_circus.checks.file_rules import addresses
 from xboard_circus.cli import stopping
-from xboard_circus.cli.boundary import DONE, TOLD
-from xboard_circus.cli.context import Asked, ini_option
+from xboard_circus.cli.context import IniChoice, dry_run_option, for_ini
+from xboard_circus.cli.error_boundary import DONE, FAILED
 from xboard_circus.cli.screen import complain, progress, say
-from xboard_circus.core.ports import Holder, Policy, plan
+from xboard_circus.core.ports import Policy, plan
 from xboard_circus.errors import PortError
-from xboard_circus.host import listeners, runtime
+from xboard_circus.host import listeners, procs, runtime
 from xboard_circus.instance import EndpointTaken, Instance, Silent, config_file_of
 from xboard_circus.snapshot import Snapshot
 
 
 @click.command()
-@click.option("--dry-run", is_flag=True, help="Print what would be done, and do nothing.")
-@ini_option
-@click.pass_obj
-def clean(asked: Asked, dry_run: bool) -> int:
+@dry_run_option
+@for_ini
+def clean(choice: IniChoice, dry_run: bool) -> int:
     """Stop every process of this ini file, orphans too; free its ports and remove stale files.
 
     Other processes are left alone and named. Exits with 1 if one of them holds a port of this ini file.
     """
-    instance = asked.instance()
+    instance = choice.instance()
     problems, own = [], set()
     try:
         own = _end_circusd(instance, dry_run=dry_run)
@@ -49,7 +48,7 @@ def clean(asked: Asked, dry_run: bool) -> int:
         say("nothing was done: --dry-run")
     elif not problems:
         say(f"clean: nothing that belongs to {instance.shown} is left")
-    return TOLD if problems else DONE
+    return FAILED if problems else DONE
 
 
 def _end_circusd(instance: Instance, *, dry_run: bool) -> set[int]:
@@ -58,12 +57,12 @@ def _end_circusd(instance: Instance, *, dry_run: bool) -> set[int]:
     if found is None:
         return set()
     circusd = found.circusd.identity if isinstance(found, Snapshot) else found.identity
-    family = {circusd.pid, *(each.pid for each in stopping.below(circusd, recursive=True))}
+    below = {each.pid for each in procs.below(circusd, recursive=True)}
     silent = " and does not answer" if isinstance(found, Silent) else ""
-    below = ", ".join(str(pid) for pid in sorted(family - {circusd.pid})) or "nothing"
-    say(f"{_verb(dry_run)} circusd, pid {circusd.pid}: it runs for {instance.shown}{silent}; below it: {below}")
+    pids = ", ".join(map(str, sorted(below))) or "nothing"
+    say(f"{_verb(dry_run)} circusd, pid {circusd.pid}: it runs for {instance.shown}{silent}; below it: {pids}")
     if dry_run:
-        return family
+        return {circusd.pid, *below}
     with progress() as shown:
         stopping.stop(instance, found, shown)
     return set()
@@ -76,28 +75,28 @@ def _end_orphans(instance: Instance, own: Collection[int], *, dry_run: bool) -> 
         say(f"{_verb(dry_run)} pid {orphan.pid} ({orphan.command}): an orphan of our {of}, which is gone")
     if dry_run or not orphans:
         return []
+    grace = max((watcher.options.port.grace for watcher in instance.config.watchers), default=5.0)
     with progress() as shown:
         shown.waiting_for(f"waiting for {len(orphans)} orphans to finish")
-        left = listeners.stop(orphans, grace=_grace(instance))
+        left = listeners.stop(orphans, grace=grace)
     return [f"pid {orphan.pid} ({orphan.command}) could not be stopped; try it as root" for orphan in left]
 
 
-def _strangers_on_ports(instance: Instance, own: Collection[int], *, dry_run: bool) -> list[str]:
-    """Return a line for each of our ports that another process holds."""
-    told = []
+def _strangers_on_ports(instance: Instance, own: Collection[int], *, dry_run: bool) -> Iterator[str]:
+    """Yield a line for each of our ports that another process holds."""
     for address in addresses(instance.config):
         place = f"{address.host}:{address.port} of [{address.section}]"
         try:
             found = listeners.holders("0.0.0.0" if address.host == "*" else address.host, address.port)
         except PortError as error:
-            told.append(f"{place}: {error}")
+            yield f"{place}: {error}"
             continue
         # In a dry run the orphans that hold it are still there, and have been named.
         refused = plan(found, policy=Policy.ORPHANS, instance=instance.id, own=own).refuse
         reason = plan(refused, policy=Policy.ORPHANS, instance=instance.id, own=own).reason
         if refused or (found and not dry_run):
-            told.append(f"{place}: {reason or _named(found)}; left alone")
-    return told
+            held = ", ".join(f"pid {holder.pid or 'unknown'} ({holder.command})" for holder in found)
+            yield f"{place}: {reason or f'held by {held}'}; left alone"
 
 
 def _remove_files(instance: Instance, *, dry_run: bool) -> None:
@@ -112,37 +111,27 @@ def _remove_files(instance: Instance, *, dry_run: bool) -> None:
 
 def _stale_files(instance: Instance) -> Iterator[tuple[Path, str]]:
     """Yield each unused file that would keep the next circusd from starting, with the reason."""
-    pidfile = instance.config.circus.get("pidfile")
-    if pidfile:
-        path = instance.config.folder / str(pidfile)
+    folder = instance.config.folder
+    if pidfile := instance.config.circus.get("pidfile"):
         with contextlib.suppress(OSError, ValueError):
-            if config_file_of(int(path.read_text())) is None:
-                yield path, "the circusd that wrote it is gone"
+            if config_file_of(int((folder / str(pidfile)).read_text())) is None:
+                yield folder / str(pidfile), "the circusd that wrote it is gone"
     for each in instance.config.sockets:
-        if each.path is not None and _is_deserted(instance.config.folder / each.path):
-            yield instance.config.folder / each.path, "no process listens on it"
+        if each.path is not None and _is_deserted(folder / each.path):
+            yield folder / each.path, "no process listens on it"
 
 
 def _is_deserted(path: Path) -> bool:
+    """Return whether *path* is a unix socket on which no process listens."""
     try:
-        if not stat.S_ISSOCK(os.lstat(path).st_mode):
-            return False
         with socket.socket(socket.AF_UNIX) as trial:
             trial.settimeout(1)
             trial.connect(str(path))
     except ConnectionRefusedError:
-        return True
+        return stat.S_ISSOCK(os.lstat(path).st_mode)  # a plain file refuses as well
     except OSError:
-        return False
+        pass
     return False
-
-
-def _grace(instance: Instance) -> float:
-    return max((watcher.options.port.grace for watcher in instance.config.watchers), default=5.0)
-
-
-def _named(found: list[Holder]) -> str:
-    return "held by " + ", ".join(f"pid {holder.pid or 'unknown'} ({holder.command})" for holder in found)
 
 
 def _verb(dry_run: bool) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -12,8 +13,8 @@ from xboard_circus import init as initial
 from xboard_circus import preflight
 from xboard_circus.checks import check as checking
 from xboard_circus.checks.findings import Finding, Level, Report, report
-from xboard_circus.cli.boundary import DONE, TOLD
-from xboard_circus.cli.context import Asked, ini_option
+from xboard_circus.cli.context import IniChoice, for_ini, json_option
+from xboard_circus.cli.error_boundary import DONE, FAILED
 from xboard_circus.cli.screen import say
 from xboard_circus.config import is_armed, load
 from xboard_circus.doctor import examine
@@ -22,28 +23,26 @@ STYLES = {Level.ERROR: "red", Level.WARNING: "yellow", Level.UNKNOWN: "dim", Lev
 
 
 @click.command()
-@click.option("--json", "as_data", is_flag=True, help="Print JSON for programs.")
+@json_option
 @click.option("--deep", is_flag=True, help="Also start a test worker of each watcher, on a port of its own.")
-@ini_option
-@click.pass_obj
-def check(asked: Asked, as_data: bool, deep: bool) -> int:
+@for_ini
+def check(choice: IniChoice, as_data: bool, deep: bool) -> int:
     """Check the ini file: options, hooks, plugins, ports. Exits with 1 on an error."""
-    found = checking.check(asked.config_file)
+    found = checking.check(choice.config_file)
     if deep and found.passed:
-        found = report([*found.findings, *_trials(asked.config_file)])
-    return _printed(found, as_data)
+        found = report([*found.findings, *_trials(choice.config_file)])
+    return _print(found, as_data)
 
 
 @click.command()
-@click.option("--json", "as_data", is_flag=True, help="Print JSON for programs.")
-@ini_option
-@click.pass_obj
-def doctor(asked: Asked, as_data: bool) -> int:
+@json_option
+@for_ini
+def doctor(choice: IniChoice, as_data: bool) -> int:
     """Examine the host and the backend, and print what is wrong with its cure. Changes nothing.
 
     Exits with 1 on an error; warnings do not count.
     """
-    return _printed(report(examine(asked.config_file)), as_data)
+    return _print(report(examine(choice.config_file)), as_data)
 
 
 @click.command()
@@ -54,7 +53,7 @@ def doctor(asked: Asked, as_data: bool) -> int:
 @click.option(
     "--endpoint-port",
     type=click.IntRange(1, 65534),
-    default=initial.ENDPOINT_PORT,
+    default=5555,
     show_default=True,
     help="Port for commands to circusd; it publishes events on the next one.",
 )
@@ -62,31 +61,10 @@ def doctor(asked: Asked, as_data: bool) -> int:
 @click.option("--live-path", metavar="PATH", help="Path that answers 2xx while a worker works.")
 @click.option("--ready-path", metavar="PATH", help="Path that answers 2xx when a worker is ready.")
 @click.option("--force", is_flag=True, help="Overwrite an existing circus.ini.")
-def init(
-    folder: Path,
-    app: str,
-    port: int,
-    page_port: int | None,
-    endpoint_port: int,
-    workers: int,
-    live_path: str | None,
-    ready_path: str | None,
-    force: bool,
-) -> int:
+def init(folder: Path, force: bool, **given: Any) -> None:
     """Write a circus.ini for your own app into DIR (default: the current folder)."""
-    written = initial.write_config(
-        folder,
-        app=app,
-        port=port,
-        workers=workers,
-        live_path=live_path,
-        ready_path=ready_path,
-        endpoint_port=endpoint_port,
-        page_port=page_port,
-        force=force,
-    )
+    written = initial.write_config(folder, initial.NewBackend(**given), force=force)
     say(f"wrote {written}; next: `xboard-circus -c {written} start`")
-    return DONE
 
 
 def show(found: Report, *, down_to: Level = Level.WARNING) -> None:
@@ -97,13 +75,13 @@ def show(found: Report, *, down_to: Level = Level.WARNING) -> None:
             say(f"{finding.level.value}: {finding}", STYLES[finding.level])
 
 
-def _printed(found: Report, as_data: bool) -> int:
+def _print(found: Report, as_data: bool) -> int:
     """Print the report of a command and return its exit code."""
     if as_data:
         print(json.dumps(found.as_dict(), indent=2))
     else:
         show(found, down_to=Level.OK)
-    return DONE if found.passed else TOLD
+    return DONE if found.passed else FAILED
 
 
 def _trials(config_file: Path) -> Iterator[Finding]:
@@ -112,4 +90,4 @@ def _trials(config_file: Path) -> Iterator[Finding]:
     for watcher in filter(is_armed, config.watchers):
         outcome = preflight.preflight(config, watcher)
         level = Level.ERROR if outcome.verdict is preflight.TrialVerdict.FAILED else Level.OK
-        yield Finding(level, "", outcome.told(), "", watcher.section, config.shown)
+        yield Finding(level, "", outcome.with_log(), "", watcher.section, config.shown)

@@ -1,4 +1,4 @@
-"""Give each command the option -c, in front of the command or behind it."""
+"""Options that several commands have: the ini file, in front of the command or behind it, and output for programs."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import click
 
@@ -15,41 +15,38 @@ from xboard_circus.instance import Instance
 
 DEFAULT = Path("circus.ini")
 
+json_option = click.option("--json", "as_data", is_flag=True, help="Print JSON for programs.")
+dry_run_option = click.option("--dry-run", is_flag=True, help="Print what would be done, and do nothing.")
 
-def asker() -> str:
+
+def sender() -> str:
     """Return the sender of the running command, for the ledger: program, command, user."""
-    context = click.get_current_context(silent=True)
-    command = f"xboard-circus {context.info_name}" if context is not None else "xboard-circus"
+    command = click.get_current_context().info_name
     try:
         user = getpass.getuser()
     except (KeyError, OSError):  # a container's user without a name
         user = str(os.getuid())
     sudo = os.environ.get("SUDO_USER")
-    return f"{command}, user {user}" + (f" (sudo by {sudo})" if sudo else "")
-
-
-F = TypeVar("F", bound=Callable[..., Any])
+    return f"xboard-circus {command}, user {user}" + (f" (sudo by {sudo})" if sudo else "")
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class IniChoice:
     """The ini file that was chosen on the command line."""
 
     config_file: Path = DEFAULT
 
     def instance(self) -> Instance:
         """Read the ini file; XboardError where that is not possible."""
-        return Instance(self.config_file, by=asker())
+        return Instance(self.config_file, by=sender())
 
 
-def ini_option(function: F) -> F:
-    """Give a command, and the group, the option ``-c``; the last one that is written counts."""
+def ini_option(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the option ``-c`` to a command or group; the last one that is written counts."""
 
     def choose(context: click.Context, _: click.Parameter, chosen: Path | None) -> None:
-        if chosen is not None:
-            context.obj = Asked(chosen)
-        elif context.obj is None:
-            context.obj = Asked()
+        if chosen is not None or context.obj is None:
+            context.obj = IniChoice(chosen or DEFAULT)
 
     return click.option(
         "-c",
@@ -59,3 +56,8 @@ def ini_option(function: F) -> F:
         callback=choose,
         help=f"The ini file of circusd.  [default: {DEFAULT} in the current folder]",
     )(function)
+
+
+def for_ini(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the option ``-c`` to a command and pass the choice as its first argument."""
+    return ini_option(click.pass_obj(function))

@@ -10,19 +10,17 @@ from pathlib import Path
 
 import click
 
-from xboard_circus.cli.boundary import DONE, TOLD
-from xboard_circus.cli.context import Asked, ini_option
-from xboard_circus.cli.moments import moment, written
+from xboard_circus.cli.context import IniChoice, for_ini, json_option
+from xboard_circus.cli.moments import since_option
 from xboard_circus.cli.screen import complain, printable
 from xboard_circus.core.names import bus_name
 from xboard_circus.core.reason import one_line, with_say
 from xboard_circus.errors import XboardError
 from xboard_circus.ledger import Record
-from xboard_circus.ledger.asking import asked
+from xboard_circus.ledger.database import inode_of
 from xboard_circus.ledger.explain import explain, when
-from xboard_circus.ledger.opening import inode_of
-from xboard_circus.ledger.reading import ledger_of
-from xboard_circus.ledger.searching import search
+from xboard_circus.ledger.location import ledger_of
+from xboard_circus.ledger.query import asked, search
 from xboard_circus.ledger.story import KINDS
 from xboard_circus.options.reading import did_you_mean
 
@@ -32,26 +30,25 @@ EVERYTHING = 1_000_000_000
 
 @click.command()
 @click.argument("whom", metavar="[WATCHER|PID]", required=False)
-@click.option("--json", "as_data", is_flag=True, help="Print JSON for programs.")
-@ini_option
-@click.pass_obj
-def why(choice: Asked, whom: str | None, as_data: bool) -> int:
+@json_option
+@for_ini
+def why(choice: IniChoice, whom: str | None, as_data: bool) -> None:
     """Show why the last worker of WATCHER, or the process PID, ended or was acted on.
 
     It reads the ledger, so it also works when circusd is down.
     """
     path = _ledger(choice)
-    told = _meant(path, whom)
-    if told is None:
-        complain(f"{path}: nothing is recorded{f' of {whom}' if whom else ''} that would need a reason")
-        return TOLD
-    found, history = told
+    # A word of digits is a pid, or else the name of a watcher.
+    by_pid = asked(path, pid=int(whom)) if whom is not None and whom.isdigit() else None
+    answer = by_pid or asked(path, watcher=whom)
+    if answer is None:
+        raise XboardError(f"{path}: nothing is recorded{f' of {whom}' if whom else ''} that would need a reason")
+    found, history = answer
     text = explain(found, history, now=time.time())
     if as_data:
         print(json.dumps({"record": asdict(found), "history": [asdict(each) for each in history], "text": text}))
     else:
         print(printable(text))
-    return DONE
 
 
 def _known_kinds(context: click.Context, parameter: click.Parameter, kinds: tuple[str, ...]) -> tuple[str, ...]:
@@ -65,12 +62,7 @@ def _known_kinds(context: click.Context, parameter: click.Parameter, kinds: tupl
 
 
 @click.command()
-@click.option(
-    "--since",
-    metavar="10m|DATE",
-    callback=written,
-    help="Only events since then: 90s, 10m, 2h, 3d, 14:30, yesterday or a date.",
-)
+@since_option
 @click.option("--watcher", help="Only events of this watcher; circusd for commands to all.")
 @click.option(
     "--kind",
@@ -84,31 +76,28 @@ def _known_kinds(context: click.Context, parameter: click.Parameter, kinds: tupl
 )
 @click.option("-f", "--follow", is_flag=True, help="Print new events as they happen, until Ctrl-C.")
 @click.option("--json", "as_data", is_flag=True, help="Print one JSON object per line.")
-@ini_option
-@click.pass_obj
+@for_ini
 def events(
-    choice: Asked,
-    since: str | None,
+    choice: IniChoice,
+    since: float | None,
     watcher: str | None,
     kinds: tuple[str, ...],
     limit: int | None,
     follow: bool,
     as_data: bool,
-) -> int:
+) -> None:
     """List recorded events, oldest first."""
     path = _ledger(choice, may_come=follow)
     most = limit or (50 if since is None else EVERYTHING)
     wanted = EventQuery(path, None if watcher is None else bus_name(watcher), kinds or None)
-    at = None if since is None else moment(since, time.time())
-    told = wanted.past(at, most)
-    for record in told:
+    past = wanted.past(since, most)
+    for record in past:
         _print(record, as_data)
-    if not told:
+    if not past:
         complain(f"{path}: nothing{' that fits' if watcher or kinds or since else ''} is recorded yet")
     if follow:
         for record in wanted.coming():
             _print(record, as_data)
-    return DONE
 
 
 class EventQuery:
@@ -123,7 +112,7 @@ class EventQuery:
 
     def past(self, since: float | None, limit: int) -> list[Record]:
         """Return what is recorded already."""
-        # Asked for first: what is stored between the two questions must be told by `coming`.
+        # Queried first: what is stored between the two queries must come from `coming`.
         newest = search(self._path, limit=1)
         self._last = (newest[-1].id or 0) if newest else 0
         found = search(self._path, since=since, watcher=self._watcher, kind=self._kinds, limit=limit)
@@ -154,7 +143,7 @@ def line(record: Record) -> str:
     return f"{text}: {one_line(record.reason)}" if record.reason else text
 
 
-def _ledger(choice: Asked, *, may_come: bool = False) -> Path:
+def _ledger(choice: IniChoice, *, may_come: bool = False) -> Path:
     config = choice.instance().config
     path = ledger_of(config)
     if not path.exists() and not may_come:
@@ -163,12 +152,6 @@ def _ledger(choice: Asked, *, may_come: bool = False) -> Path:
             "`xboard-circus start`"
         )
     return path
-
-
-def _meant(path: Path, whom: str | None) -> tuple[Record, list[Record]] | None:
-    """Resolve a word of digits: a pid, or else the name of a watcher."""
-    by_pid = asked(path, pid=int(whom)) if whom is not None and whom.isdigit() else None
-    return by_pid or asked(path, watcher=whom)
 
 
 def _print(record: Record, as_data: bool) -> None:

@@ -2,89 +2,79 @@
 
 from __future__ import annotations
 
-import fcntl
-import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
+from enum import Enum
 from pathlib import Path
 
 from circus.util import to_bool
 
 from xboard_circus import config
-from xboard_circus.circus_client import CircusdClient, CircusdGone, CommandRefused
-from xboard_circus.cli.readiness import Expected, Outlook, Stage, outlooks
+from xboard_circus.circus_client import CircusdGone, CommandRefused
 from xboard_circus.cli.screen import Progress
+from xboard_circus.core.verdict import headline
 from xboard_circus.errors import XboardError
 from xboard_circus.host import procs, runtime
-from xboard_circus.instance import Instance
+from xboard_circus.instance import LOOK_EVERY, Instance, locked
+from xboard_circus.preflight import TAIL_LINES, last_text
+from xboard_circus.snapshot import Snapshot, Watcher
 
-LOOK_EVERY = 0.2
 LOCK_WITHIN = 30.0
 ANSWER_WITHIN = 20.0
-TAIL_LINES, TAIL_BYTES = 15, 16_384
 SLACK = 5.0  # for what comes before the first worker: circusd's own start
 
 
 @dataclass(frozen=True, slots=True)
-class _Log:
-    """A log that circusd writes to, from where it ended before the start."""
-
-    path: Path
-    start: int
-
-    @classmethod
-    def at(cls, path: Path) -> _Log:
-        return cls(path, path.stat().st_size if path.exists() else 0)
-
-    def new_lines(self) -> list[str]:
-        """Return the last lines of those that were written since."""
-        try:
-            with self.path.open("rb") as file:
-                end = file.seek(0, os.SEEK_END)
-                file.seek(max(0 if end < self.start else self.start, end - TAIL_BYTES))
-                return file.read().decode(errors="replace").splitlines()[-TAIL_LINES:]
-        except FileNotFoundError:
-            return []
-
-
-@dataclass(frozen=True, slots=True)
 class Launched:
-    """A circusd that this process has started."""
+    """A circusd that this process has started; *logs* are its logs, with their size before."""
 
     process: subprocess.Popen[bytes]
     identity: procs.Identity
-    logs: tuple[_Log, ...]
+    logs: Mapping[Path, int]
+
+    @property
+    def log(self) -> Path:
+        return next(iter(self.logs))
 
     def raise_if_ended(self) -> None:
         """Raise XboardError with the last lines of its logs where it is gone already."""
         code = self.process.poll()
         if code is None:
             return
-        lines = [line for log in self.logs for line in log.new_lines()]
-        where = " and ".join(str(log.path) for log in self.logs)
-        told = "\n  ".join(["its last lines:", *lines]) if lines else "it has written nothing"
-        raise XboardError(f"circusd ended with exit code {code} ({where}); {told}")
+        lines = []
+        for log, size in self.logs.items():
+            with suppress(FileNotFoundError), log.open("rb") as file:
+                lines += last_text(file, since=size).splitlines()[-TAIL_LINES:]
+        where = " and ".join(map(str, self.logs))
+        shown = "\n  ".join(["its last lines:", *lines]) if lines else "it has written nothing"
+        raise XboardError(f"circusd ended with exit code {code} ({where}); {shown}")
 
 
-@contextmanager
-def alone(instance: Instance) -> Iterator[None]:
+class Stage(Enum):
+    """How far a watcher is: *stuck* goes on by itself, but not within the time that a person waits for."""
+
+    READY = "ready"
+    COMING = "coming"
+    STUCK = "stuck"
+
+
+@dataclass(frozen=True, slots=True)
+class Outlook:
+    """Stage of one watcher's start, and the line that shows it."""
+
+    name: str
+    stage: Stage
+    text: str
+
+
+def alone(instance: Instance) -> AbstractContextManager[None]:
     """Lock the start of this ini file against other starts, such as the monitor's."""
     path = runtime.instance_dir(instance.id) / "start.lock"
-    give_up_at = time.monotonic() + LOCK_WITHIN
-    with open(os.open(path, os.O_RDWR | os.O_CREAT, 0o600), "r+") as file:
-        while True:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if time.monotonic() > give_up_at:
-                    raise XboardError(f"another start of {instance.shown} is at work; try again later") from None
-                time.sleep(LOOK_EVERY)
-        yield
+    return locked(path, f"try again later: another start of {instance.shown} is at work", within=LOCK_WITHIN)
 
 
 def make_folders(instance: Instance) -> None:
@@ -109,7 +99,7 @@ def launch(instance: Instance) -> Launched:
         arguments += ["--log-output", log]
     logs = [out] if log == "-" or log.startswith("syslog:") else [found.folder / log, out]
     make_folders(instance)
-    kept = tuple(_Log.at(log) for log in logs)
+    sizes = {log: log.stat().st_size if log.exists() else 0 for log in logs}
     try:
         with out.open("ab") as output:
             process = subprocess.Popen(
@@ -122,9 +112,9 @@ def launch(instance: Instance) -> Launched:
             )
     except OSError as error:
         raise XboardError(f"circusd cannot be started: {error}") from error
-    launched = Launched(process, procs.Identity(process.pid, procs.start_time(process.pid) or 0), kept)
-    # The guard writes the same when the first watcher starts. Until then, and where no watcher is armed, it is this
-    # that tells `stop` and the monitor whom they have before them, and it takes the mark of an earlier `stop` away.
+    launched = Launched(process, procs.Identity(process.pid, procs.start_time(process.pid) or 0), sizes)
+    # The guard writes the same when the first watcher starts. Until then, and where no watcher is armed, `stop` and the
+    # monitor know this circusd by it; and it removes the mark of an earlier `stop`.
     instance.write_record(launched.identity)
     return launched
 
@@ -139,29 +129,27 @@ def wait_for_answer(instance: Instance, launched: Launched, *, timeout: float = 
     with instance.client() as client:
         while True:
             launched.raise_if_ended()
-            try:
+            with suppress(CircusdGone, CommandRefused):
                 if client.pid() == launched.identity.pid:
                     return
-            except (CircusdGone, CommandRefused):
-                pass
             if time.monotonic() > give_up_at:
                 raise XboardError(
                     f"circusd (pid {launched.identity.pid}) does not answer at {instance.config.endpoint} after "
-                    f"{timeout:g} s; it still runs: `xboard-circus stop` ends it, its log is {launched.logs[0].path}"
+                    f"{timeout:g} s; it still runs: `xboard-circus stop` ends it, its log is {launched.log}"
                 )
             time.sleep(LOOK_EVERY)
 
 
-def expected(instance: Instance) -> list[Expected]:
-    """Return the watchers that a start has to bring up, and keep up: not those that run once.
+def expected(instance: Instance) -> dict[str, bool]:
+    """Return the watchers that a start has to bring up and keep up, and whether each is armed; not those that run once.
 
     Nor the dashboard: a start does not fail because a page about it can't be shown.
     """
-    return [
-        Expected(watcher.name, config.is_armed(watcher))
+    return {
+        watcher.name: config.is_armed(watcher)
         for watcher in instance.config.watchers
         if to_bool(watcher.given.get("autostart", "True")) and watcher.respawn and not config.is_dashboard(watcher)
-    ]
+    }
 
 
 def longest_start(instance: Instance, timeout: float) -> float:
@@ -173,7 +161,7 @@ def longest_start(instance: Instance, timeout: float) -> float:
 
 def wait_until_ready(
     instance: Instance,
-    watchers: list[Expected],
+    watchers: Mapping[str, bool],
     progress: Progress,
     *,
     timeout: float,
@@ -181,14 +169,15 @@ def wait_until_ready(
 ) -> list[Outlook]:
     """Wait until the *watchers* are up, stuck, or *timeout* seconds are over; print the progress."""
     give_up_at = time.monotonic() + timeout
-    last = [Outlook(each.name, Stage.COMING, f"{each.name}: not created yet") for each in watchers]
+    last = [Outlook(name, Stage.COMING, f"{name}: not created yet") for name in watchers]
     with instance.client() as client:
         while True:
             if launched is not None:
                 launched.raise_if_ended()
-            last = _look(instance, client, watchers) or last
+            with suppress(CircusdGone, CommandRefused):
+                last = outlooks(instance.ask(client), watchers)
             for outlook in last:
-                progress.tell(outlook.name, outlook.text)
+                progress.report(outlook.name, outlook.text)
             coming = [outlook.name for outlook in last if outlook.stage is Stage.COMING]
             if not coming or time.monotonic() > give_up_at:
                 return last
@@ -196,8 +185,20 @@ def wait_until_ready(
             time.sleep(LOOK_EVERY)
 
 
-def _look(instance: Instance, client: CircusdClient, watchers: list[Expected]) -> list[Outlook]:
-    try:
-        return outlooks(instance.ask(client), watchers)
-    except (CircusdGone, CommandRefused):
-        return []
+def outlooks(snapshot: Snapshot, watchers: Mapping[str, bool]) -> list[Outlook]:
+    """Return how far each of the *watchers* is; an unarmed one reports only that it runs."""
+    return [Outlook(name, *_outlook(name, snapshot.watcher(name), armed)) for name, armed in watchers.items()]
+
+
+def _outlook(name: str, watcher: Watcher | None, armed: bool) -> tuple[Stage, str]:
+    if watcher is None:
+        return Stage.STUCK, f"{name}: circusd runs without it, because it could not be created"
+    if armed and not watcher.armed:
+        # Its hook has not run yet; until then no health check queries its workers.
+        return Stage.COMING, f"{name}: {watcher.status}"
+    if watcher.wants_nobody:
+        return Stage.STUCK, f"{name}: {watcher.verdict['cause']}"
+    if watcher.has_come_up:
+        return Stage.READY, f"{name}: {watcher.serving} of {watcher.numprocesses} up"
+    is_stuck = watcher.verdict["word"] == "blocked" or watcher.cooldown_until is not None
+    return Stage.STUCK if is_stuck else Stage.COMING, f"{name}: {headline(watcher.verdict)}"

@@ -2,27 +2,29 @@
 
 from __future__ import annotations
 
-import contextlib
 import io
 import json
 import os
 import re
 import sys
 import time
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Mapping
+from contextlib import suppress
+from functools import partial
+from itertools import accumulate
+from operator import itemgetter
 from pathlib import Path
 
 import click
 
-from xboard_circus.cli.boundary import DONE, INTERRUPTED
-from xboard_circus.cli.context import Asked, ini_option
-from xboard_circus.cli.moments import moment, written
+from xboard_circus.cli.context import IniChoice, for_ini
+from xboard_circus.cli.error_boundary import DONE, INTERRUPTED
+from xboard_circus.cli.moments import since_option
 from xboard_circus.cli.screen import complain, printable
 from xboard_circus.config import Config
 from xboard_circus.errors import XboardError
 from xboard_circus.logs import Line, LogFile, follow, log_files, tail
-from xboard_circus.logs.follow import LogFollower, polled
+from xboard_circus.logs.follow import polled
 from xboard_circus.logs.lines import time_of
 
 LINES = 100
@@ -31,34 +33,20 @@ LOOK_EVERY = 0.25
 _COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 
 
-@dataclass(frozen=True, slots=True)
-class LogLine:
-    """A line and the log in which it stands."""
-
-    log: LogFile
-    line: Line
-
-
 @click.command()
 @click.argument("name", required=False)
 @click.option("-f", "--follow", "on_and_on", is_flag=True, help="Print new lines as they are written, until Ctrl-C.")
 @click.option("-n", "--lines", type=click.IntRange(0, MOST_LINES), help=f"Lines of each log.  [default: {LINES}]")
-@click.option(
-    "--since",
-    metavar="10m|DATE",
-    callback=written,
-    help="Only lines since then: 90s, 10m, 2h, 3d, 14:30, yesterday or a date.",
-)
+@since_option
 @click.option("--list", "only_names", is_flag=True, help="List the logs, and print no lines.")
 @click.option("--json", "as_data", is_flag=True, help="Print one JSON object per line.")
-@ini_option
-@click.pass_obj
+@for_ini
 def logs(
-    asked: Asked,
+    choice: IniChoice,
     name: str | None,
     on_and_on: bool,
     lines: int | None,
-    since: str | None,
+    since: float | None,
     only_names: bool,
     as_data: bool,
 ) -> int:
@@ -66,7 +54,7 @@ def logs(
 
     Lines of several logs are merged by time; a log without times is shown by itself.
     """
-    config = asked.instance().config
+    config = choice.instance().config
     chosen = of_name(config, name)
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # a log may hold what the terminal's encoding has no letter for
@@ -74,11 +62,10 @@ def logs(
         if only_names:
             _list(chosen, config.folder, as_data=as_data)
         else:
-            most = lines if lines is not None else LINES if since is None else MOST_LINES
-            at = None if since is None else moment(since, time.time())
             if not any(log.path.exists() or log.old() for log in chosen):
                 _note(f"nothing has been written to {', '.join(log.id for log in chosen)} yet")
-            _show(chosen, most, at, as_data=as_data, on_and_on=on_and_on)
+            most = lines if lines is not None else LINES if since is None else MOST_LINES
+            _show(chosen, most, since, as_data=as_data, on_and_on=on_and_on)
         sys.stdout.flush()
     except KeyboardInterrupt:
         return INTERRUPTED
@@ -90,27 +77,23 @@ def of_name(config: Config, name: str | None) -> list[LogFile]:
     found = log_files(config)
     if name is None:
         return found
-    chosen = [each for each in found if each.id == name]
-    chosen = [each for each in found if (each.watcher or "").lower() == name.lower()] or chosen
-    if chosen:
+    by_id = [each for each in found if each.id == name]
+    if chosen := [each for each in found if (each.watcher or "").lower() == name.lower()] or by_id:
         return chosen
-    watchers = {watcher.name.lower() for watcher in config.watchers}
-    if name.lower() in watchers:
+    if name.lower() in {watcher.name.lower() for watcher in config.watchers}:
         hint = "write stderr_stream.class = FileStream and stderr_stream.filename = logs/NAME.log into its section"
         raise XboardError(f"{config.shown}: watcher {name} has no log; {hint}")
     raise XboardError(f"{config.shown}: there is no log {name}; known are {', '.join(each.id for each in found)}")
 
 
-def merged(told: Iterable[LogLine]) -> list[LogLine]:
-    """Return the lines in the order of their times; those of one log stay in theirs."""
-    order: list[tuple[float, LogLine]] = []
-    latest: dict[str, float] = {}
-    for each in told:
+def merged(ends: Mapping[LogFile, list[Line]]) -> list[tuple[LogFile, Line]]:
+    """Return the lines of all logs in the order of their times; those of one log stay in theirs."""
+    order: list[tuple[float, LogFile, Line]] = []
+    for log, lines in ends.items():
         # A clock that was set back, or two writers of one log, must not tear its lines apart.
-        at = max(each.line.time or 0.0, latest.get(each.log.id, 0.0))
-        latest[each.log.id] = at
-        order.append((at, each))
-    return [each for _, each in sorted(order, key=lambda pair: pair[0])]
+        times = accumulate((line.time or 0.0 for line in lines), max)
+        order += [(at, log, line) for at, line in zip(times, lines, strict=True)]
+    return [(log, line) for _, log, line in sorted(order, key=itemgetter(0))]
 
 
 def unseen(shown: list[str], new: list[str]) -> list[str]:
@@ -127,83 +110,62 @@ def unseen(shown: list[str], new: list[str]) -> list[str]:
 
 def _show(chosen: list[LogFile], most: int, since: float | None, *, as_data: bool, on_and_on: bool) -> None:
     # Before the ends are read, so that no line is lost between; what is in both is left out below.
-    followers = _followers(chosen) if on_and_on else []
+    followers = []
+    for log in chosen if on_and_on else ():
+        with suppress(OSError):  # `_ends` reports it
+            followers.append(follow(log))
     has_several = len(chosen) > 1
-    timed, untimed = _ends(chosen, most, since)
+    show = partial(_print, as_data=as_data, with_id=has_several)
+    ends = _ends(chosen, most, since)
+    timed = {log: lines for log, lines in ends.items() if any(line.time is not None for line in lines)}
+    untimed = {log: lines for log, lines in ends.items() if lines and log not in timed}
     for log, lines in untimed.items():
         if since is not None:
             _note(f"{log.id}: its lines have no time, so they may be older; set time_format for its stream")
         if has_several and not as_data:
             print(f"==> {log.id} ({log.path}), without times <==")
         for line in lines:
-            _print(LogLine(log, line), as_data=as_data, with_id=False)
+            _print(log, line, as_data=as_data, with_id=False)
     if untimed and timed and not as_data:
         print("==> with times <==")
-    for each in merged(timed):
-        _print(each, as_data=as_data, with_id=has_several)
-    if on_and_on:
-        shown = {log.id: [each.line.text for each in timed if each.log.id == log.id] for log in chosen}
-        shown.update({log.id: [line.text for line in lines] for log, lines in untimed.items()})
-        for follower in followers:
-            for text in unseen(shown[follower.log_file.id], follower.poll()):
-                _print_new(follower.log_file, text, as_data=as_data, with_id=has_several)
-        _follow(followers, as_data=as_data, with_id=has_several)
-
-
-def _followers(chosen: list[LogFile]) -> list[LogFollower]:
-    found = []
-    for log in chosen:
-        with contextlib.suppress(OSError):  # `_ends` says so
-            found.append(follow(log))
-    return found
-
-
-def _ends(chosen: list[LogFile], most: int, since: float | None) -> tuple[list[LogLine], dict[LogFile, list[Line]]]:
-    """Return the last lines of all logs: those with times, and those of logs without any."""
-    timed: list[LogLine] = []
-    untimed: dict[LogFile, list[Line]] = {}
-    for log in chosen:
-        try:
-            lines = tail(log, most, since)
-        except OSError as error:
-            _note(f"{log.path} cannot be read: {error.strerror}")
-            continue
-        if any(line.time is not None for line in lines):
-            timed += [LogLine(log, line) for line in lines]
-        elif lines:
-            untimed[log] = lines
-    return timed, untimed
-
-
-def _follow(followers: list[LogFollower], *, as_data: bool, with_id: bool) -> None:
-    while True:
+    for log, line in merged(timed):
+        show(log, line)
+    for follower in followers:
+        log = follower.log_file
+        for text in unseen([line.text for line in ends.get(log, ())], follower.poll()):
+            show(log, Line(time_of(text), text))
+    while on_and_on:
         for log, text in polled(followers):
-            _print_new(log, text, as_data=as_data, with_id=with_id)
+            show(log, Line(time_of(text), text))
         sys.stdout.flush()
         time.sleep(LOOK_EVERY)
 
 
-def _print_new(log: LogFile, text: str, *, as_data: bool, with_id: bool) -> None:
-    _print(LogLine(log, Line(time_of(text), text)), as_data=as_data, with_id=with_id)
+def _ends(chosen: list[LogFile], most: int, since: float | None) -> dict[LogFile, list[Line]]:
+    """Return the last lines of each log that can be read."""
+    ends = {}
+    for log in chosen:
+        try:
+            ends[log] = tail(log, most, since)
+        except OSError as error:
+            _note(f"{log.path} cannot be read: {error.strerror}")
+    return ends
 
 
-def _print(told: LogLine, *, as_data: bool, with_id: bool) -> None:
-    text = printable(_COLOURS.sub("", told.line.text).expandtabs())
+def _print(log: LogFile, line: Line, *, as_data: bool, with_id: bool) -> None:
+    text = printable(_COLOURS.sub("", line.text).expandtabs())
     if as_data:
-        print(json.dumps({"log": told.log.id, "watcher": told.log.watcher, "time": told.line.time, "text": text}))
+        print(json.dumps({"log": log.id, "watcher": log.watcher, "time": line.time, "text": text}))
     else:
-        print(f"{told.log.id} | {text}" if with_id else text)
+        print(f"{log.id} | {text}" if with_id else text)
 
 
 def _list(chosen: list[LogFile], folder: Path, *, as_data: bool) -> None:
     for each in chosen:
-        try:
-            size: int | None = each.path.stat().st_size
-        except OSError:
-            size = None
+        size = each.path.stat().st_size if each.path.exists() else None
         if as_data:
-            told = {"log": each.id, "watcher": each.watcher, "title": each.title, "path": str(each.path), "size": size}
-            print(json.dumps(told))
+            entry = {"log": each.id, "watcher": each.watcher, "title": each.title, "path": str(each.path), "size": size}
+            print(json.dumps(entry))
         else:
             shown = os.path.relpath(each.path, folder)
             there = "not there yet" if size is None else f"{size / 1024:.0f} KiB, {len(each.old())} older"

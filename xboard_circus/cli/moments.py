@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from datetime import datetime, timedelta
 
 import click
@@ -25,30 +26,32 @@ def moment(text: str, now: float) -> float:
     60.0
     """
     text = text.strip().lower()
+    midnight = datetime.fromtimestamp(now).replace(hour=0, minute=0, second=0, microsecond=0)
     if _AGO.fullmatch(text):
         return now - sum(float(number) * UNITS[unit] for number, unit in re.findall(_PART, text))
     if text in _DAYS:
-        return _midnight(now, days_ago=_DAYS[text]).timestamp()
+        return (midnight - timedelta(days=_DAYS[text])).timestamp()
     if clock := _CLOCK.fullmatch(text):
         hour, minute, second = (int(part or 0) for part in clock.groups())
-        found = _midnight(now).replace(hour=hour, minute=minute, second=second)
+        found = midnight.replace(hour=hour, minute=minute, second=second)
         return (found if found.timestamp() <= now else found - timedelta(days=1)).timestamp()
     # Python 3.10 does not know the Z.
     return datetime.fromisoformat(text.upper().replace("Z", "+00:00")).timestamp()
 
 
-def _midnight(now: float, *, days_ago: int = 0) -> datetime:
-    today = datetime.fromtimestamp(now).replace(hour=0, minute=0, second=0, microsecond=0)
-    return today - timedelta(days=days_ago)
-
-
-def written(context: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
-    """Validate an option's *value* as a time; it stays text until the command reads the clock."""
+def read_moment(context: click.Context, parameter: click.Parameter, text: str | None) -> float | None:
+    """Read an option's *text* as a time before now."""
     try:
-        if value is not None:
-            moment(value, 1e9)
+        return None if text is None else moment(text, time.time())
     except (ValueError, OverflowError, OSError):
         raise click.BadParameter(
-            f"{value!r} is no time; write 90s, 10m, 2h, 3d, 14:30, yesterday or 2026-01-31T14:30", context, parameter
+            f"{text!r} is no time; write 90s, 10m, 2h, 3d, 14:30, yesterday or 2026-01-31T14:30", context, parameter
         ) from None
-    return value
+
+
+since_option = click.option(
+    "--since",
+    metavar="10m|DATE",
+    callback=read_moment,
+    help="Only what was written since then: 90s, 10m, 2h, 3d, 14:30, yesterday or a date.",
+)

@@ -6,7 +6,6 @@ import textwrap
 
 import click
 
-from xboard_circus.cli.boundary import DONE
 from xboard_circus.options.reading import OptionDoc, did_you_mean, ini_text
 from xboard_circus.options.reference import HEAD, Section, chosen, sections
 
@@ -15,7 +14,7 @@ WIDTH = 100
 
 @click.command()
 @click.argument("name", required=False)
-def options(name: str | None) -> int:
+def options(name: str | None) -> None:
     """Print every option of the ini file with its default, or only those of NAME.
 
     NAME is an option such as health.period, a family such as health, or a section: watcher, plugin or alert.
@@ -28,7 +27,6 @@ def options(name: str | None) -> int:
         raise click.BadParameter(f"{name}: no such option, family or section; {hint}", param_hint="NAME")
     parts = [*([] if name else [HEAD]), *map(_section, found)]
     click.echo("\n".join(parts), nl=False)
-    return DONE
 
 
 def _section(section: Section) -> str:

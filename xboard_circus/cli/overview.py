@@ -10,12 +10,10 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from xboard_circus.circus_client import CircusdGone
-from xboard_circus.cli.boundary import DONE, TOLD
-from xboard_circus.cli.context import Asked, ini_option
-from xboard_circus.cli.screen import complain, memory, out, printable
+from xboard_circus.cli.context import IniChoice, for_ini, json_option
+from xboard_circus.cli.screen import out, plain
 from xboard_circus.core.durations import span
-from xboard_circus.instance import EndpointTaken, Instance, Silent
+from xboard_circus.errors import XboardError
 from xboard_circus.snapshot import Snapshot, Watcher, Worker, as_json, measured
 
 # Of verdicts, workers and ports.
@@ -29,22 +27,21 @@ STYLES = {
 
 
 @click.command()
-@click.option("--json", "as_data", is_flag=True, help="Print JSON for programs.")
-@ini_option
-@click.pass_obj
-def status(asked: Asked, as_data: bool) -> int:
+@json_option
+@for_ini
+def status(choice: IniChoice, as_data: bool) -> None:
     """Show circusd, its watchers and each worker. Exits with 1 if circusd does not run."""
-    instance = asked.instance()
-    found = _found(instance)
-    snapshot = measured(found) if isinstance(found, Snapshot) else None
+    instance = choice.instance()
+    try:
+        snapshot = measured(instance.running())
+    except XboardError:
+        if as_data:
+            print(json.dumps(as_json(None), indent=2))
+        raise
     if as_data:
         print(json.dumps(as_json(snapshot), indent=2))
-    elif snapshot is not None:
+    else:
         show(snapshot, out(), config_file=instance.shown)
-    if isinstance(found, str):
-        complain(found)
-        return TOLD
-    return DONE
 
 
 def show(snapshot: Snapshot, console: Console, *, config_file: str) -> None:
@@ -52,41 +49,28 @@ def show(snapshot: Snapshot, console: Console, *, config_file: str) -> None:
     circusd = snapshot.circusd
     line = f"circusd of {config_file} runs: pid {circusd.pid}, for {span(circusd.uptime)}, at {circusd.endpoint}"
     version = f", xboard-circus {circusd.version}" if circusd.version else ""
-    console.print(_plain(line + version), soft_wrap=True)
+    console.print(plain(line + version), soft_wrap=True)
     for watcher in snapshot.watchers:
         console.print()
         console.print(_headline(watcher), soft_wrap=True)
         for line in _explained(watcher):
-            console.print(_plain(f"  {line}"), soft_wrap=True)
+            console.print(plain(f"  {line}"), soft_wrap=True)
         if watcher.workers:
             console.print(_table(watcher))
 
 
-def _found(instance: Instance) -> Snapshot | str:
-    """Return circusd's snapshot, or why it does not answer."""
-    try:
-        found = instance.find()
-    except (EndpointTaken, CircusdGone) as error:
-        return str(error)
-    if found is None:
-        return f"{instance.not_running()}; `xboard-circus start` starts it"
-    if isinstance(found, Silent):
-        return f"circusd of {instance.shown} runs (pid {found.identity.pid}) and does not answer: {found.why}"
-    return found
-
-
 def _headline(watcher: Watcher) -> Text:
-    line = _plain(watcher.name, "bold")
+    line = plain(watcher.name, "bold")
     line.append("  ")
     word = watcher.verdict["word"]
-    line.append(_plain(word, STYLES.get(word, "")))
+    line.append(plain(word, STYLES.get(word, "")))
     line.append(f"  {watcher.serving} of {watcher.numprocesses} up")
     if watcher.budget is not None:
         line.append(f"  restart budget: {watcher.budget['used']} of {watcher.budget['limit']} used")
     if watcher.port is not None:
         state = "taken" if watcher.port.state == "refused" else watcher.port.state
-        line.append_text(_plain(f"  port {watcher.port.host}:{watcher.port.port} "))
-        line.append_text(_plain(state, STYLES.get(state, "")))
+        line.append_text(plain(f"  port {watcher.port.host}:{watcher.port.port} "))
+        line.append_text(plain(state, STYLES.get(state, "")))
     if watcher.reload is not None:
         since = "" if watcher.reload.age is None else f", for {span(watcher.reload.age)}"
         line.append(f"  reload: {watcher.reload.done} of {watcher.reload.total} replaced{since}", "yellow")
@@ -122,14 +106,10 @@ def _cells(worker: Worker) -> list[Text]:
     return [
         Text(f"  {worker.pid}"),
         Text(f"#{worker.slot}" if worker.slot > 0 else ""),
-        _plain(worker.word, STYLES.get(worker.word, "")),
+        plain(worker.word, STYLES.get(worker.word, "")),
         Text("" if worker.age is None else span(worker.age)),
-        Text("" if worker.rss is None else memory(worker.rss)),
+        Text("" if worker.rss is None else f"{worker.rss / 2**20:.0f} MiB"),
         Text("" if worker.cpu is None else f"{worker.cpu:.0f} %"),
         Text("" if worker.next_try is None else f"in {span(worker.next_try)}"),
-        _plain(worker.reason),
+        plain(worker.reason),
     ]
-
-
-def _plain(text: str, style: str = "") -> Text:
-    return Text(printable(text), style=style)

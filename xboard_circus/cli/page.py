@@ -11,9 +11,8 @@ from pathlib import Path
 
 import click
 
-from xboard_circus.cli.boundary import DONE, TOLD
-from xboard_circus.cli.context import Asked, ini_option
-from xboard_circus.cli.screen import complain, say
+from xboard_circus.cli.context import IniChoice, for_ini
+from xboard_circus.cli.screen import say
 from xboard_circus.config import Config
 from xboard_circus.dashboard.settings import dashboard_of, folder_of, options_of
 from xboard_circus.dashboard.tokens import load
@@ -31,24 +30,21 @@ _LEAD = (
 @click.command()
 @click.option("--read-only", is_flag=True, help="Print the link with the read-only token.")
 @click.option("--no-open", is_flag=True, help="Print the link, and open no browser.")
-@ini_option
-@click.pass_obj
-def dashboard(asked: Asked, read_only: bool, no_open: bool) -> int:
+@for_ini
+def dashboard(choice: IniChoice, read_only: bool, no_open: bool) -> None:
     """Print the link to the dashboard, and open it in a browser.
 
     The link contains a token: anyone with the link can do what you can. Exits with 1 if nothing answers there yet.
     """
-    instance = asked.instance()
+    instance = choice.instance()
     host, port = address_of(instance.config)
     tokens = load(folder_of(instance.config))
     link = link_to(instance.config, host, port, tokens.reader if read_only else tokens.admin)
     print(link)
     if not _answers(host, port):
-        complain(f"nothing answers at {host}:{port}; `xboard-circus status` shows whether the dashboard runs")
-        return TOLD
+        raise XboardError(f"nothing answers at {host}:{port}; `xboard-circus status` shows whether the dashboard runs")
     if not no_open and has_browser():
         _open(link, runtime.root() / f"dashboard-{instance.id}.html")
-    return DONE
 
 
 def address_of(config: Config) -> tuple[str, int]:

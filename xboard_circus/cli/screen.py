@@ -33,34 +33,26 @@ class Progress:
 
     def __init__(self, console: Console) -> None:
         self._console = console
-        self._told: dict[str, str] = {}
-        self._status = console.status("") if console.is_terminal else None
+        self._written: dict[str, str] = {}
+        self.spinner = console.status("")
 
-    def tell(self, topic: str, message: str) -> None:
+    def report(self, topic: str, message: str) -> None:
         """Write *message* unless it is the last that was written about *topic*."""
-        if self._told.get(topic) != message:
-            self._told[topic] = message
+        if self._written.get(topic) != message:
+            self._written[topic] = message
             _write(self._console, message, "")
 
     def waiting_for(self, what: str) -> None:
-        """Show what the wait is for, where something can turn."""
-        if self._status is not None:
-            self._status.update(Text(printable(what)))
-
-    def _turn(self, on: bool) -> None:
-        if self._status is not None:
-            (self._status.start if on else self._status.stop)()
+        """Show beside the spinner what the wait is for."""
+        self.spinner.update(plain(what))
 
 
 @contextmanager
 def progress() -> Iterator[Progress]:
     """Show progress on stdout while the block runs."""
     shown = Progress(Console(highlight=False))
-    shown._turn(True)
-    try:
+    with shown.spinner:
         yield shown
-    finally:
-        shown._turn(False)
 
 
 def printable(text: str) -> str:
@@ -72,14 +64,10 @@ def printable(text: str) -> str:
     return "".join(letter if letter.isprintable() or letter == "\n" else "?" for letter in text)
 
 
-def memory(size: int) -> str:
-    """Return *size* bytes in MiB.
-
-    >>> memory(54_525_952)
-    '52 MiB'
-    """
-    return f"{size / 2**20:.0f} MiB"
+def plain(text: str, style: str = "") -> Text:
+    """Return *text* for rich, safe to print, with no markup read in it."""
+    return Text(printable(text), style=style)
 
 
 def _write(console: Console, message: str, style: str) -> None:
-    console.print(Text(printable(message), style=style), soft_wrap=True)
+    console.print(plain(message, style), soft_wrap=True)

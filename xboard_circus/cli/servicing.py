@@ -2,28 +2,26 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable
+from functools import reduce
 from pathlib import Path
 from typing import Any
 
 import click
 
-from xboard_circus.cli.boundary import DONE
+from xboard_circus.cli.context import dry_run_option
+from xboard_circus.cli.error_boundary import SafeGroup
 from xboard_circus.cli.screen import printable
-from xboard_circus.service import installing
+from xboard_circus.service.installing import Service, host
 from xboard_circus.service.layout import INI, NAME, USER, ServiceOptions
 
 
 def _folder(context: click.Context, parameter: click.Parameter, value: Path) -> Path:
-    try:
-        found = value.resolve(strict=True)
-        is_folder = found.is_dir()
-    except OSError:
-        is_folder = False
-    if not is_folder:
+    if not os.path.isdir(value):
         raise click.BadParameter(f"{value}: there is no such folder, or you may not enter it", context, parameter)
-    return found
+    return value.resolve()
 
 
 OPTIONS = (
@@ -49,58 +47,51 @@ OPTIONS = (
         help="User of a system service; created if missing.",
     ),
 )
-_dry_run = click.option("--dry-run", is_flag=True, help="Print what would be done, and do nothing.")
 
 
-def _options(function: Callable[..., Any]) -> Callable[..., Any]:
-    for option in reversed(OPTIONS):
-        function = option(function)
-    return function
+def _with_options(function: Callable[..., None]) -> Callable[..., None]:
+    return reduce(lambda command, option: option(command), reversed(OPTIONS), function)
 
 
-@click.group()
+@click.group(cls=SafeGroup)
 def service() -> None:
     """Install the backend as a service: systemd on Linux, launchd on macOS."""
 
 
 @service.command()
-@_options
-@_dry_run
+@_with_options
+@dry_run_option
 @click.option("--restart", is_flag=True, hidden=True)  # an upgrade goes on with this, in the new code
-def install(restart: bool, **words: Any) -> int:
+def install(restart: bool, **given: Any) -> None:
     """Write the service's files, enable it and start it. Run again, it changes only what differs."""
-    _service("install", words).install(restart=restart)
-    return DONE
+    _service("install", given).install(restart=restart)
 
 
 @service.command()
-@_options
-@_dry_run
-def upgrade(**words: Any) -> int:
+@_with_options
+@dry_run_option
+def upgrade(**given: Any) -> None:
     """Reinstall the packages, then install again and restart the service."""
-    _service("upgrade", words).install()
-    return DONE
+    _service("upgrade", given).install(restart=True)
 
 
 @service.command()
-@_options
-@_dry_run
-def remove(**words: Any) -> int:
+@_with_options
+@dry_run_option
+def remove(**given: Any) -> None:
     """Stop and disable the service and delete its files; the folder, its logs and data stay."""
-    _service("remove", words).remove()
-    return DONE
+    _service("remove", given).remove()
 
 
 @service.command()
-@_options
-def unit(**words: Any) -> int:
+@_with_options
+def unit(**given: Any) -> None:
     """Print the systemd unit or launchd job, and write nothing."""
-    print(_service("unit", words).unit(), end="")
-    return DONE
+    print(_service("unit", given).unit(), end="")
 
 
-def _service(action: str, words: dict[str, Any]) -> installing.Service:
-    return installing.Service(ServiceOptions(**words), installing.host(), _report, action=action)
+def _service(action: str, given: dict[str, Any]) -> Service:
+    return Service(ServiceOptions(**given), host(), _report, action=action)
 
 
 def _report(line: str) -> None:

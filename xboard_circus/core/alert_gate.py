@@ -1,7 +1,7 @@
-"""Decide which alerts a sink gets, and when: at the begin, as reminders, and at the end of an incident. No effects.
+"""Decide which alerts a sink gets, and when: at the start, as reminders, and at the end of an incident. No effects.
 
-The gate remembers what it told. It looks at the incidents as they are, so that a sink that is added late, or that
-missed a turn, comes to the same end as the others.
+The gate remembers the alerts that it sent. It compares them with the incidents as they are, so that a sink that is
+added late, or that missed a turn, comes to the same end as the others.
 """
 
 from __future__ import annotations
@@ -12,7 +12,9 @@ from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import Any
 
-from xboard_circus.core.alerting import Incident, Severity, Trouble
+from xboard_circus.core.alert_sentences import AlertSay
+from xboard_circus.core.alerting import Incident, Key, Severity, Trouble
+from xboard_circus.core.reason import reason_in, with_say
 from xboard_circus.core.sentences import Say
 
 HOUR = 3600.0
@@ -36,7 +38,7 @@ class Notice:
 
     Attributes:
         since: When it began, in seconds of the clock of *at*.
-        reason: Why, or where it is over how it stands now.
+        reason: Why; at the end of an incident, how it ended.
         note: A remark on the alerts themselves.
     """
 
@@ -57,7 +59,7 @@ class Notice:
 
     @property
     def fold(self) -> str:
-        """What a later notice of the same name makes needless while it still waits; "" where none does."""
+        """A later notice of the same fold replaces this one while it waits; "" for none."""
         if self.about is not About.REMINDER or self.trouble is None:
             return ""
         return f"{self.watcher}/{self.trouble.value}/{self.since:.3f}"
@@ -80,16 +82,14 @@ class GateRules:
 
 
 @dataclass(slots=True)
-class _Told:
-    opened_at: float
-    at: float
-
-
-@dataclass(slots=True)
 class GateMemory:
-    """Memory of the alerts that a gate has sent; times are seconds of the clock that `Gate.review` is given."""
+    """Memory of the alerts that a gate has sent; times are seconds of the clock that `Gate.review` is given.
 
-    told: dict[tuple[str, Trouble], _Told] = field(default_factory=dict)
+    Attributes:
+        told: When each incident was opened, and when the last alert on it was sent.
+    """
+
+    told: dict[Key, tuple[float, float]] = field(default_factory=dict)
     sent_at: deque[float] = field(default_factory=deque)
     held: deque[str] = field(default_factory=lambda: deque(maxlen=LISTED))
     held_count: int = 0
@@ -117,28 +117,24 @@ class Gate:
         wanted: list[Notice] = []
         for incident in over:
             was_told = told.pop(incident.key, None) is not None
-            # Of a circusd that was lost with all who could have told, its end is the first that is heard.
+            # A circusd that was lost together with its plugins is reported for the first time when it is back.
             if was_told or (incident.trouble is Trouble.LOST and self._wants(incident)):
                 about = About.RECOVERED if incident.is_well else About.STOPPED
                 wanted.append(_notice(about, incident, now, incident.ending))
         for incident in open_now:
             if not self._wants(incident):
                 continue
-            before = told.get(incident.key)
-            if before is None or before.opened_at != incident.opened_at:
-                told[incident.key] = _Told(incident.opened_at, now)
-                wanted.append(_notice(About.PROBLEM, incident, now))
-            elif self.rules.remind_every and now - before.at >= self.rules.remind_every:
-                before.at = now
-                wanted.append(_notice(About.REMINDER, incident, now))
+            opened_at, at = told.get(incident.key, (None, now))
+            is_new = opened_at != incident.opened_at
+            if is_new or 0 < self.rules.remind_every <= now - at:
+                told[incident.key] = incident.opened_at, now
+                wanted.append(_notice(About.PROBLEM if is_new else About.REMINDER, incident, now))
         return self._limited(wanted, now)
 
     def _wants(self, incident: Incident) -> bool:
         rules = self.rules
-        if rules.on:
-            # Who names a trouble wants to hear of it, however small.
-            return incident.trouble in rules.on
-        return incident.trouble.severity.rank >= rules.min_severity.rank
+        # A trouble that is named is sent whatever its severity.
+        return incident.trouble in rules.on if rules.on else incident.severity.rank >= rules.min_severity.rank
 
     def _limited(self, wanted: Iterable[Notice], now: float) -> list[Notice]:
         memory, most = self.memory, self.rules.max_per_hour
@@ -167,8 +163,9 @@ class Gate:
         if not memory.held_count:
             memory.held_since = now
         memory.held_count += 1
-        trouble = notice.trouble.value if notice.trouble else ""
-        memory.held.append(f"{notice.watcher} {trouble} ({notice.about.value})")
+        trouble = AlertSay[f"TROUBLE_{notice.trouble.name}"]() if notice.trouble else ""
+        about = AlertSay[f"HELD_{notice.about.name}"]()
+        memory.held.append(AlertSay.HELD(watcher=notice.watcher, trouble=trouble, about=about))
 
     def _summary(self, now: float) -> Notice:
         memory = self.memory
@@ -183,16 +180,8 @@ class Gate:
 
 
 def _notice(about: About, incident: Incident, now: float, reason: str = "") -> Notice:
-    return Notice(
-        about,
-        incident.watcher,
-        incident.trouble,
-        incident.trouble.severity,
-        reason or incident.reason,
-        incident.opened_at,
-        now,
-        incident.count,
-    )
+    why, since = reason or incident.reason, incident.opened_at
+    return Notice(about, incident.watcher, incident.trouble, incident.severity, why, since, now, incident.count)
 
 
 def backoff(failures: int, *, first: float = 1.0, longest: float = 60.0) -> float:
@@ -207,22 +196,20 @@ def backoff(failures: int, *, first: float = 1.0, longest: float = 60.0) -> floa
 def saved(memory: GateMemory, *, shift: float) -> dict[str, Any]:
     """Return *memory* as JSON, its times moved by *shift* to another clock."""
     return {
-        "told": [
-            [watcher, trouble.value, each.opened_at + shift, each.at + shift]
-            for (watcher, trouble), each in memory.told.items()
-        ],
+        "told": [[name, kind.value, *(at + shift for at in times)] for (name, kind), times in memory.told.items()],
         "sent_at": [at + shift for at in memory.sent_at],
-        "held": list(memory.held),
+        "held": [with_say(each) for each in memory.held],
         "held_count": memory.held_count,
         "held_since": memory.held_since + shift,
     }
 
 
 def restored(data: Mapping[str, Any], *, shift: float) -> GateMemory:
-    """Return what `saved` made *data* of; ValueError, KeyError or TypeError where it is none."""
-    memory = GateMemory(held_count=int(data["held_count"]), held_since=float(data["held_since"]) + shift)
-    for watcher, trouble, opened_at, at in data["told"]:
-        memory.told[str(watcher), Trouble(trouble)] = _Told(float(opened_at) + shift, float(at) + shift)
-    memory.sent_at.extend(float(at) + shift for at in data["sent_at"])
-    memory.held.extend(str(each) for each in data["held"])
-    return memory
+    """Return the memory that `saved` made *data* of; raise ValueError, KeyError or TypeError for other data."""
+    return GateMemory(
+        told={(str(name), Trouble(kind)): (opened + shift, at + shift) for name, kind, opened, at in data["told"]},
+        sent_at=deque(at + shift for at in data["sent_at"]),
+        held=deque((reason_in(each) for each in data["held"]), maxlen=LISTED),
+        held_count=int(data["held_count"]),
+        held_since=data["held_since"] + shift,
+    )

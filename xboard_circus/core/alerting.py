@@ -1,7 +1,7 @@
 """Decide what is broken, since when, and when it is well again. No effects; *now* is seconds of one clock.
 
-Events open an incident at once and are counted in it; the state that circusd answers with opens what no event told,
-and says when it is over. So neither a lost event nor a restart of the plugin leaves an incident open, or one untold.
+An event opens an incident at once and is counted in it. The state of circusd opens incidents that no event reported,
+and ends them. So neither a lost event nor a restart of the plugin leaves an incident open, or unreported.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from xboard_circus.core.state_schema import WatcherEntry, WorkerEntry
 from xboard_circus.core.verdict import Word, serves
 
 LOOP_FAILURES = 3
-"""As many failures of one worker in its window are a loop, though it does not cool down yet."""
+"""So many failures of one worker within its window are a crash loop, though it does not cool down yet."""
 
 CONFIRMED_AFTER = 2.0
-"""Seconds for which the state has to show what no event told: the event, which knows better why, may be on its way."""
+"""Seconds for which the state has to show a trouble without an event: the event, which has the reason, may be late."""
 
 TROUBLED = frozenset({"sick", "hung"})
 
@@ -52,20 +52,13 @@ class Trouble(Enum):
 
     @property
     def severity(self) -> Severity:
-        return _SEVERITIES[self]
+        if self is Trouble.RESTART:
+            return Severity.INFO
+        return Severity.WARNING if self in (Trouble.UNHEALTHY, Trouble.CRASH_LOOP) else Severity.CRITICAL
 
-
-_SEVERITIES = {
-    Trouble.RESTART: Severity.INFO,
-    Trouble.UNHEALTHY: Severity.WARNING,
-    Trouble.CRASH_LOOP: Severity.WARNING,
-    Trouble.PORT_REFUSED: Severity.CRITICAL,
-    Trouble.DOWN: Severity.CRITICAL,
-    Trouble.SILENT: Severity.CRITICAL,
-    Trouble.LOST: Severity.CRITICAL,
-}
 
 Key = tuple[str, Trouble]
+_TROUBLES = {"cooldown": Trouble.CRASH_LOOP, "unhealthy": Trouble.UNHEALTHY, "port_refused": Trouble.PORT_REFUSED}
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,8 +66,8 @@ class AlertRules:
     """When a state becomes an incident, and when it is over.
 
     Attributes:
-        down_after: Seconds without a worker that serves, or without an answer of circusd's.
-        recover_after: Seconds for which it must be well; what breaks again within them is the same incident.
+        down_after: Seconds without a worker that is up, or without an answer of circusd.
+        recover_after: Seconds for which it must be well; trouble that returns within them is the same incident.
     """
 
     down_after: float = 30.0
@@ -83,13 +76,13 @@ class AlertRules:
 
 @dataclass(frozen=True, slots=True)
 class Incident:
-    """Something that is broken.
+    """One trouble of one watcher, from its first sign to its end.
 
     Attributes:
-        count: How often it was told since it began; the duplicates are folded into one incident.
+        count: How often it was reported since it began; the repeats are folded into one incident.
         clear_since: Since when it looks well again, None while it does not.
         ending: Why it is over; "" while it is not.
-        is_well: It is over because it is well again, and not because nobody is to run it any more.
+        is_well: It is over because it is well again, not because the watcher was stopped.
     """
 
     watcher: str
@@ -105,9 +98,13 @@ class Incident:
     def key(self) -> Key:
         return self.watcher, self.trouble
 
+    @property
+    def severity(self) -> Severity:
+        return self.trouble.severity
+
 
 class Alerting:
-    """The incidents of one circusd.
+    """Track the incidents of one circusd.
 
     >>> alerting = Alerting(AlertRules(recover_after=5))
     >>> alerting.event("web", "port_refused", {"reason": "nginx has it"}, now=0)
@@ -128,25 +125,19 @@ class Alerting:
         self._stopped: set[str] = set()
 
     def event(self, watcher: str, event: str, data: Mapping[str, Any], now: float) -> None:
-        """Take note of what circusd published."""
-        if event == "command":
-            self._note_command(watcher, data)
-            return
+        """Take an event that circusd published."""
+        if event == "command" and (for_good := stops_for_good(data)) is not None:
+            self._stopped = self._stopped | {watcher} if for_good else self._stopped - {watcher}
         trouble = _trouble_of(event, data)
         if trouble is Trouble.RESTART and (watcher, Trouble.CRASH_LOOP) in self.open:
             trouble = Trouble.CRASH_LOOP
         if trouble is not None:
             reason = reason_in(data) or trouble.value
-            # The loop's cooldown follows the death that brought it about: that was counted already.
+            # The cooldown of a loop follows the death that caused it, which was counted already.
             self._raise(watcher, trouble, reason, now, again=int(event != "cooldown"))
 
-    def _note_command(self, watcher: str, data: Mapping[str, Any]) -> None:
-        for_good = stops_for_good(data)
-        if for_good is not None:
-            self._stopped = self._stopped | {watcher} if for_good else self._stopped - {watcher}
-
     def observe(self, views: Iterable[WatcherEntry], now: float) -> list[Incident]:
-        """Compare the incidents with the watchers in circusd's state now; return those that are over."""
+        """Compare the incidents with the watchers in circusd's state; return the incidents that are over."""
         by_name = {view["name"]: view for view in views if not is_helper(view["name"])}
         over, self._past = self._past, []
         self._bad_since = {key: since for key, since in self._bad_since.items() if key[0] in by_name}
@@ -162,14 +153,14 @@ class Alerting:
         return over
 
     def lost(self, reason: str, now: float) -> None:
-        """Note that circusd is gone without a stop request; where it was silent, that is the same trouble."""
+        """Note that circusd ended without a stop request; if it was silent before, that is the same incident."""
         trouble = Trouble.SILENT if (CIRCUSD, Trouble.SILENT) in self.open else Trouble.LOST
         self._raise(CIRCUSD, trouble, one_line(reason), now)
 
     def lost_before(self, reason: str, now: float, *, at: float, was_told: bool) -> None:
-        """Take note that the circusd before this one was lost at *at*: by now that is over.
+        """Note that the circusd before this one was lost at *at*, which is over by now.
 
-        *was_told*: somebody saw it, and may have opened the incident.
+        *was_told*: a plugin saw it, and may have opened the incident.
         """
         for trouble in (Trouble.LOST, Trouble.SILENT):
             if (CIRCUSD, trouble) in self.open:
@@ -180,17 +171,17 @@ class Alerting:
         self._past.append(Incident(CIRCUSD, Trouble.LOST, min(at, now), why, ending=why))
 
     def unanswered(self, why: str, now: float) -> None:
-        """Take note that circusd did not answer."""
+        """Note that circusd did not answer."""
         since = self._bad_since.setdefault((CIRCUSD, Trouble.SILENT), now)
         if now - since >= self.rules.down_after and (CIRCUSD, Trouble.SILENT) not in self.open:
             reason = Say.CIRCUSD_SILENT(held=seconds(now - since), why=one_line(why))
             self._raise(CIRCUSD, Trouble.SILENT, reason, now, opened_at=since)
 
     def _look(self, name: str, view: WatcherEntry, now: float) -> None:
-        """Open incidents that no event reports, such as the loss of the last worker that serves."""
+        """Open incidents that no event reports, such as the loss of the last worker that is up."""
         found = _shown(view)
         if (name, Trouble.PORT_REFUSED) in self.open or Trouble.PORT_REFUSED in found:
-            # It says the same, and why; the time of the workers counts from when the port is free.
+            # It is the cause of the same outage; without the port the workers cannot be up.
             found.pop(Trouble.DOWN, None)
         for trouble in Trouble:
             key = name, trouble
@@ -207,7 +198,7 @@ class Alerting:
                 self._raise(name, trouble, one_line(why), now, opened_at=since)
 
     def _ending(self, incident: Incident, view: WatcherEntry | None, now: float) -> str:
-        """Return how it is well again, "" while it is not."""
+        """Return why it is over, "" while it is not."""
         if incident.trouble is Trouble.SILENT:
             return Say.CIRCUSD_ANSWERS()
         if view is not None and _holds(incident.trouble, view):
@@ -236,15 +227,9 @@ class Alerting:
 
 def _trouble_of(event: str, data: Mapping[str, Any]) -> Trouble | None:
     if event == "restart" and data.get("cause") != "commanded":
-        failures = data.get("failures")
-        is_loop = isinstance(failures, int) and failures >= LOOP_FAILURES
+        is_loop = isinstance(failures := data.get("failures"), int) and failures >= LOOP_FAILURES
         return Trouble.CRASH_LOOP if is_loop else Trouble.RESTART
-    known = {
-        "cooldown": Trouble.CRASH_LOOP,
-        "unhealthy": Trouble.UNHEALTHY,
-        "port_refused": Trouble.PORT_REFUSED,
-    }
-    return known.get(event)
+    return _TROUBLES.get(event)
 
 
 def _shown(view: WatcherEntry) -> dict[Trouble, str]:
@@ -258,7 +243,9 @@ def _shown(view: WatcherEntry) -> dict[Trouble, str]:
     if view["cooldown_until"] is not None:
         found[Trouble.CRASH_LOOP] = reason_in(view, "last_reason") or Say.WAITING_COOLING()
     if _is_down(view):
-        found[Trouble.DOWN] = view["verdict"]["cause"] if _wants_nobody(view) else view["last_reason"]
+        found[Trouble.DOWN] = (
+            reason_in(view["verdict"], "cause") if _wants_nobody(view) else reason_in(view, "last_reason")
+        )
     return found
 
 
@@ -267,7 +254,8 @@ def _holds(trouble: Trouble, view: WatcherEntry) -> bool:
     if trouble is Trouble.LOST:
         return False
     if trouble is Trouble.DOWN:
-        return _is_down(view)
+        # A start after it is no recovery yet.
+        return _is_down(view) or (view["verdict"]["word"] == "deploying" and not _serving(view))
     if trouble is Trouble.PORT_REFUSED:
         return view["port"] is not None and view["port"]["state"] not in ("bound", "none")
     if trouble is Trouble.UNHEALTHY:
@@ -283,26 +271,26 @@ def _holds(trouble: Trouble, view: WatcherEntry) -> bool:
 
 
 def _given_up(incident: Incident, view: WatcherEntry | None, *, for_good: bool) -> str:
-    """Return why the watcher is not meant to run any more; "" where it is. *for_good*: an operator stopped it."""
+    """Return why the watcher is not meant to run any more, "" while it is. *for_good*: an operator stopped it."""
     if incident.watcher == CIRCUSD and incident.trouble in (Trouble.SILENT, Trouble.LOST):
         return ""
     if view is None:
         return Say.NO_SUCH_WATCHER()
     if _wants_nobody(view) and incident.trouble is not Trouble.DOWN:
         return Say.NONE_WANTED_NOW()
-    # Where there is no guard the limiter, too, stops a watcher that is in a loop, for its cooldown.
+    # Without a guard the limiter stops a watcher in a crash loop as well, for its cooldown.
     is_limited = incident.trouble is Trouble.CRASH_LOOP and not view["armed"] and not for_good
     is_stopped = view["status"] == "stopped" and view["verdict"]["word"] == "stopped"
     return Say.WATCHER_STOPPED() if is_stopped and not is_limited else ""
 
 
 def _is_down(view: WatcherEntry) -> bool:
-    """Return whether no worker can serve; False for a watcher without a guard, which may start on demand."""
+    """Return whether no worker can be up; False for a watcher without a guard, which may start on demand."""
     return view["armed"] and (Word(view["verdict"]["word"]).is_outage or _wants_nobody(view))
 
 
 def _wants_nobody(view: WatcherEntry) -> bool:
-    """Return whether an operator has set an active watcher of ours to no workers."""
+    """Return whether an operator has set an active armed watcher to no workers."""
     return view["armed"] and view["status"] == "active" and view["numprocesses"] == 0
 
 

@@ -17,6 +17,9 @@ from xboard_circus.core.states import Health
 
 _LABELS = {Health.SICK: Say.SICK, Health.HUNG: Say.HUNG}
 
+PAUSE = 3
+"""Times `failure_threshold`: the rounds between two replacements while at least half of the workers hang."""
+
 Worker = tuple[int, int]
 """A process: pid and start time. The pid alone may be somebody else's by the next round."""
 
@@ -28,7 +31,8 @@ class HealthRules:
     Attributes:
         failure_threshold: So many failed checks in a row make a worker hung or sick.
         success_threshold: So many good ones in a row make it well again.
-        max_unavailable: So many sick ones are replaced at once; hung ones serve nothing and don't wait.
+        max_unavailable: So many sick ones are replaced at once; hung ones serve nothing and don't wait, unless at
+            least half of them hang together.
     """
 
     failure_threshold: int = 3
@@ -134,6 +138,9 @@ class WatcherHealth:
     *busy*: that is load, and killing under load makes more of it. Counting starts with the first success, since how
     long a start may take is ruled elsewhere. If two workers and at least half of the watcher's fail their live path
     together, what they depend on is down; new workers would fail alike, so none is replaced and one event says so.
+    If so many hang together, a dependency may block their event loops (a database that does not answer). They are
+    replaced one at a time, with a pause: most get well when it answers again, and a loop that is stuck for good
+    never would.
 
     Pass every worker of the watcher to every round, the ones that didn't answer too: who is left out is forgotten.
     *rules* may be changed at any time.
@@ -152,7 +159,11 @@ class WatcherHealth:
         self._sick: list[Worker] = []
         self._down = False
         self._waits = False
+        self._failed_together: list[Worker] = []
         self._down_announced = False
+        self._hang_together = False
+        self._tried: Worker | None = None
+        self._pause = 0
 
     def round(self, observations: Mapping[Worker, Observation]) -> Round:
         """Judge one round: what was seen of each worker of the watcher."""
@@ -164,9 +175,12 @@ class WatcherHealth:
         reasons = {worker: _labelled(healths[worker], why) for worker, why in found.items()}
         self._note_sick(healths)
         failing = self._failing(observations)
-        was_down, self._down = self._down, self._is_down(failing, len(observations))
+        are_many = len(failing) >= 2 and 2 * len(failing) >= len(observations)
+        was_down, self._down = self._down, are_many and (self._down or bool(self._sick))
         # The dependency may come back in the middle of a round, seen by some and not yet by the others.
-        self._waits = was_down and not self._down
+        heals = any(observations[w].is_success for w in self._failed_together if w in observations)
+        self._waits = not self._down and (was_down or heals)
+        self._failed_together = failing if are_many else []
         return Round(
             healths=healths,
             reasons=reasons,
@@ -246,12 +260,23 @@ class WatcherHealth:
         # Workers that were never well count here too: a replacement that fails alike is the best proof there is.
         return [worker for worker, seen in observations.items() if seen.fails_live or worker in self._sick]
 
-    def _is_down(self, failing: list[Worker], workers: int) -> bool:
-        return (self._down or bool(self._sick)) and len(failing) >= 2 and 2 * len(failing) >= workers
-
     def _to_replace(self, healths: Mapping[Worker, Health]) -> list[Worker]:
-        hung = [worker for worker, health in healths.items() if health is Health.HUNG]
-        return hung + ([] if self._down or self._waits else self._sick[: self.rules.max_unavailable])
+        sick = [] if self._down or self._waits else self._sick[: self.rules.max_unavailable]
+        return self._hung_to_replace([w for w, health in healths.items() if health is Health.HUNG]) + sick
+
+    def _hung_to_replace(self, hung: list[Worker]) -> list[Worker]:
+        silent = [record.unanswered > 0 for record in self._records.values() if record.judged]
+        most_are = any(silent) and 2 * sum(silent) >= len(silent)
+        self._hang_together = most_are and (self._hang_together or sum(silent) >= 2)
+        if not self._hang_together:
+            self._tried, self._pause = None, 0
+            return hung
+        if self._tried not in hung:
+            if self._pause > 0 or not hung:
+                self._pause -= self._pause > 0
+                return []
+            self._tried, self._pause = hung[0], PAUSE * self.rules.failure_threshold
+        return [worker for worker in hung if worker == self._tried]
 
     def _announce_down(self, observations: Mapping[Worker, Observation], failing: list[Worker]) -> Iterable[Event]:
         if self._down and not self._down_announced:

@@ -1,7 +1,7 @@
-"""Decide whether a try to log in may be looked at.
+"""Decide how long a sender of wrong tokens has to wait.
 
-A token of 256 bits is not guessed, however often one tries; the limit keeps the tries cheap and the log short. What is
-refused here is not compared, and costs its sender a wait, not ours. Nothing in this module reads a clock.
+A token of 256 bits is not guessed, however often one tries; the limit keeps the tries cheap and the log short. It is
+for wrong tokens only: a right one is let in whatever its address has tried. Nothing in this module reads a clock.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class LoginLimiter:
     """Tries to log in, of each address and of all together.
 
     An address has five tries; each further failure doubles its wait, to 30 s at most. A try in that time is refused and
-    does not make it longer, so whoever shares the address with an attacker comes in at the end of it. All addresses
+    does not make it longer, so whoever mistyped beside an attacker may try again at the end of it. All addresses
     together have 60 failures at once and 5 a second after that; addresses that have not failed yet are still let in
     beyond it, one in the time of one failure, for a botnet must not lock the owner out.
 

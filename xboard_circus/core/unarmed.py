@@ -6,10 +6,11 @@ Circus's own commands tell of it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from xboard_circus.core.reason import data_of
-from xboard_circus.core.state_schema import NO_FIGURES, WatcherEntry, WorkerEntry
+from xboard_circus.core.state_schema import NO_FIGURES, State, WatcherEntry, WorkerEntry, parse_state
 from xboard_circus.core.verdict import entry, judge_unarmed
 
 
@@ -68,3 +69,30 @@ def unarmed_worker(*, pid: int, started: int | None, wid: int | None, leaves: bo
         "probe": NO_FIGURES,
         "socket": None,
     }
+
+
+def stock_state(
+    circusd: Mapping[str, Any],
+    statuses: Mapping[str, str],
+    infos: Mapping[str, Mapping[str, Any]],
+    options: Mapping[str, Mapping[str, Any]],
+    start_time: Callable[[int], int | None],
+) -> State:
+    """Build the state of a circusd that has only Circus's own commands, from its replies to them."""
+    watchers = [
+        unarmed_watcher(
+            name=name,
+            status=status,
+            numprocesses=options[name].get("numprocesses", 0),
+            options=options[name],
+            workers=[_stock_worker(int(pid), info, start_time) for pid, info in infos.get(name, {}).items()],
+        )
+        for name, status in sorted(statuses.items())
+    ]
+    return parse_state({"circusd": circusd, "watchers": watchers})
+
+
+def _stock_worker(pid: int, info: Mapping[str, Any] | str, start_time: Callable[[int], int | None]) -> WorkerEntry:
+    # Of a process that has just ended, Circus has a sentence in place of the figures.
+    told = info if isinstance(info, Mapping) else {}
+    return unarmed_worker(pid=pid, started=start_time(pid), wid=told.get("wid"), leaves=not told, age=told.get("age"))

@@ -156,7 +156,7 @@ def headline(verdict: VerdictEntry) -> str:
 
 def judge(facts: Facts) -> Verdict:
     """Return the verdict on an armed watcher."""
-    for look in (_stopped, _blocked, _dependency, _looping, _down, _deploying, _unprobed, _degraded):
+    for look in (_stopped, _blocked, _dependency, _looping, _starting, _down, _deploying, _unprobed, _degraded):
         found = look(facts)
         if found is not None:
             return found
@@ -238,6 +238,30 @@ def _looping(facts: Facts) -> Verdict | None:
         next_in=None if first is None else first["next_try"],
         cure=Say.CURE_LOOP(watcher=facts.name),
     )
+
+
+def _starting(facts: Facts) -> Verdict | None:
+    """Find a start in which nothing has failed yet: all that is missing is on its way, in its time."""
+    is_reloading = facts.reload is not None and facts.reload["state"] == "running"
+    if facts.failures or facts.start_retry_in is not None or is_reloading:
+        return None
+    troubled = _troubled(facts)
+    is_short = facts.status == "starting" and len(_serving(facts)) < facts.wanted
+    if not (troubled or is_short) or not all(_is_coming(facts, worker) for worker in troubled):
+        return None
+    waits = any(worker["phase"] == "held" for worker in troubled)
+    why = reason_in(facts.port) if waits and facts.port is not None else ""
+    cause = (Say.STARTING_SAYING if why else Say.STARTING)(n=len(_serving(facts)), total=facts.wanted, why=why)
+    next_, next_in = _next(facts, troubled)
+    return Verdict(word=Word.DEPLOYING, cause=cause, next=next_, next_in=next_in)
+
+
+def _is_coming(facts: Facts, worker: Worker) -> bool:
+    """Return whether a worker starts and has time left, or waits for a port that is being freed."""
+    if worker["phase"] == "starting":
+        return facts.startup_timeout is None or (worker["age"] or 0.0) < facts.startup_timeout
+    is_refused = facts.port is not None and facts.port["state"] == "refused"
+    return worker["phase"] == "held" and worker["held_by"] == "port" and not is_refused
 
 
 def _down(facts: Facts) -> Verdict | None:

@@ -26,7 +26,7 @@ class Access:
         """Return who is logged in, or None."""
         return self._hub.sessions.read(request.cookies.get(self._cookie))
 
-    def need(self, request: Request) -> Session:
+    async def need(self, request: Request) -> Session:
         """Return who is logged in; 401 where nobody is."""
         session = self.session_of(request)
         if session is None:
@@ -39,17 +39,17 @@ class Access:
             raise HTTPException(403, Answer.OUT_OF_DATE())
 
     def log_in(self, request: Request, token: str) -> str | float:
-        """Return the cookie that *token* is worth; 0.0 where it is wrong; else the seconds to wait."""
-        now, address = self._hub.clock(), self.network_of(request)
-        wait = self._hub.logins.wait(address, now)
-        if wait > 0:
-            return wait
+        """Return the cookie for *token*; for a wrong one the seconds until the next try, 0.0 where that is now."""
+        now, network = self._hub.clock(), network_of(address_of(request))
         role = self._hub.tokens.role_of(token)
-        if role is None:
-            self._hub.logins.failed(address, now)
-            return 0.0
-        self._hub.logins.succeeded(address)
-        return self._hub.sessions.begin(role)
+        # The limit is for wrong tokens only: otherwise whoever sends enough of them would keep the owner out.
+        if role is not None:
+            self._hub.logins.succeeded(network)
+            return self._hub.sessions.begin(role)
+        wait = self._hub.logins.wait(network, now)
+        if wait <= 0:
+            self._hub.logins.failed(network, now)
+        return wait
 
     def role_of_bearer(self, request: Request) -> Role | None:
         """Return what the token of an Authorization header allows; None without a good one.
@@ -76,16 +76,18 @@ class Access:
         """Take the cookie away again."""
         answer.delete_cookie(self._cookie, path=request.scope.get("root_path") or "/", httponly=True, samesite="strict")
 
-    def address_of(self, request: Request) -> str:
-        """Return who asks, for the record: the client's address, by the proxy's word where one on this host stands."""
-        return request.client.host if request.client is not None else "an unknown address"
 
-    def network_of(self, request: Request) -> str:
-        """Return what counts as one sender: an address, or the 2**64 of IPv6 that one customer has."""
-        try:
-            address = ipaddress.ip_address(self.address_of(request))
-        except ValueError:
-            return "unknown"
-        if address.version == 6 and not address.is_loopback:
-            return str(ipaddress.ip_network((address, 64), strict=False))
-        return str(address)
+def address_of(request: Request) -> str:
+    """Return the client's address, for the record and the limit; `Guarded` says when a proxy's word counts."""
+    return request.client.host if request.client is not None else "an unknown address"
+
+
+def network_of(address: str) -> str:
+    """Return what counts as one sender: an address, or the 2**64 of IPv6 that one customer has."""
+    try:
+        parsed = ipaddress.ip_address(address)
+    except ValueError:
+        return "unknown"
+    if parsed.version == 6 and not parsed.is_loopback:
+        return str(ipaddress.ip_network((parsed, 64), strict=False))
+    return str(parsed)

@@ -65,6 +65,8 @@ class Answer(Template):
     ONLY_LOOKS = "this token is read-only"
     TOO_MANY_TOKENS = "too many wrong tokens; try again in {wait}"
     TOKEN_WANTED = "a token is required"
+    BROKEN_OFF = "the request ended before all of it had come"
+    ODD_FORM = "a form of at most 10 fields is required"
     JSON_WANTED = "JSON with an action is required"
     ONLY_GET_AND_POST = "only GET and POST"
     OTHER_SITE = "sent by another site's page"

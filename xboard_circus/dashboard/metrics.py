@@ -1,8 +1,9 @@
-"""The cached states as Prometheus reads them. A scrape asks nobody: it costs circusd nothing, and never waits."""
+"""Export the cached states to Prometheus. A scrape polls nobody: it costs circusd nothing, and never waits."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from prometheus_client import CollectorRegistry, generate_latest
@@ -17,34 +18,78 @@ from xboard_circus.dashboard.hub import Hub
 from xboard_circus.dashboard.poller import Server
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
-_WORKER = ["server", "watcher", "slot", "pid"]
 
-# (name, help, how it is found in what the page is shown of a worker)
-_OF_WORKERS: tuple[tuple[str, str, Callable[[Any], float | None]], ...] = (
-    ("xboard_worker_resident_memory_bytes", "Resident memory of a worker.", lambda each: each["rss"]),
-    ("xboard_worker_age_seconds", "Time since a worker was started.", lambda each: each["age"]),
-    ("xboard_worker_probe_duration_seconds", "How long the last probe of a worker took.", lambda each: each["latency"]),
-    ("xboard_worker_loop_lag_seconds", "How late a worker's event loop was.", lambda each: each["probe"]["lag"]),
-    (
-        "xboard_worker_threads_used",
-        "Threads of a worker's pool that are at work.",
-        lambda each: each["probe"]["threads_used"],
+# Figures by the values of the family's own labels.
+Figures = Mapping[tuple[str, ...], float]
+
+
+def _by(names: Iterable[str], figure: Callable[[str], float]) -> Figures:
+    return {(name,): figure(name) for name in sorted(names)}
+
+
+def _verdict(watcher: Any) -> Figures:
+    return _by((word.value for word in Word), watcher["verdict"]["word"].__eq__)
+
+
+def _workers(watcher: Any) -> Figures:
+    return _by(worker_words(), Counter(map(word_of, watcher["workers"])).__getitem__)
+
+
+def _ends(watcher: Any) -> Figures:
+    ends = watcher["ends"]
+    return _by({*(cause.value for cause in Cause), *ends}, lambda cause: ends.get(cause, 0)) if watcher["armed"] else {}
+
+
+def _port(watcher: Any) -> Figures:
+    state = (watcher["port"] or {}).get("state")
+    return _by({*(each.value for each in PortState), state}, state.__eq__) if state else {}
+
+
+def _armed(name: str) -> Callable[[Any], Figures]:
+    return lambda watcher: {(): watcher[name] or 0.0} if watcher["armed"] else {}
+
+
+# name: (help, where the figure stands or how the figures are found, further labels); _total makes a counter
+_Families = Mapping[str, tuple[str, str | Callable[[Any], Figures], tuple[str, ...]]]
+_SERVER: _Families = {
+    "xboard_circusd_up": ("Whether circusd answered the last poll.", "up", ()),
+    "xboard_circusd_state_age_seconds": ("Age of the figures, which stay while circusd does not answer.", "age", ()),
+    "xboard_circusd_info": (
+        "The circusd that answered last; always 1.",
+        lambda of: of["info"],
+        ("endpoint", "version"),
     ),
-    (
-        "xboard_worker_threads_limit",
-        "Threads that a worker's pool may have.",
-        lambda each: each["probe"]["threads_limit"],
-    ),
-    (
-        "xboard_worker_requests_in_progress",
-        "Requests that a worker is at.",
-        lambda each: each["probe"]["requests_active"],
-    ),
-)
+    "xboard_circusd_uptime_seconds": ("How long circusd has run.", "circusd.uptime", ()),
+    "xboard_circusd_follows_loss": ("Whether the circusd before this one was killed or crashed.", "lost", ()),
+    "xboard_prober_round_age_seconds": ("Time since a prober's last round.", lambda of: of["rounds"], ("plugin",)),
+}
+_WATCHER: _Families = {
+    "xboard_watcher_processes_wanted": ("How many workers there are to be.", "numprocesses", ()),
+    "xboard_watcher_active": ("Whether a watcher is active, not stopped.", "active", ()),
+    "xboard_watcher_verdict": ("1 for the verdict.", _verdict, ("verdict",)),
+    "xboard_workers": ("Workers by state.", _workers, ("state",)),
+    "xboard_worker_restarts_total": ("Workers that ended and were followed by another, by cause.", _ends, ("cause",)),
+    "xboard_worker_failures_total": ("Ends that counted as a failure.", _armed("restarts"), ()),
+    "xboard_watcher_cooldown_seconds": ("Time until a cooling slot's next try, or 0.", _armed("cooldown_until"), ()),
+    "xboard_watcher_budget_used": ("How much of the restart budget is used.", "budget.used", ()),
+    "xboard_watcher_budget_limit": ("How large the restart budget is.", "budget.limit", ()),
+    "xboard_watcher_port_state": ("1 for the state the port is in.", _port, ("state",)),
+}
+_WORKER: _Families = {
+    "xboard_worker_resident_memory_bytes": ("Resident memory of a worker.", "rss", ()),
+    "xboard_worker_age_seconds": ("Time since a worker was started.", "age", ()),
+    "xboard_worker_probe_duration_seconds": ("How long the last probe of a worker took.", "latency", ()),
+    "xboard_worker_loop_lag_seconds": ("How late a worker's event loop was.", "probe.lag", ()),
+    "xboard_worker_threads_used": ("Busy threads of a worker's pool.", "probe.threads_used", ()),
+    "xboard_worker_threads_limit": ("Threads that a worker's pool may have.", "probe.threads_limit", ()),
+    "xboard_worker_requests_in_progress": ("Requests in flight in a worker.", "probe.requests_active", ()),
+    "xboard_worker_requests_total": ("Requests that a worker has answered.", "probe.requests_served", ()),
+    "xboard_worker_cpu_seconds_total": ("Processor time that a worker has used.", "cpu_seconds", ()),
+}
 
 
 class States(Collector):
-    """Yields a family for each figure, of all servers together."""
+    """Yield a family for each figure, of all servers together."""
 
     def __init__(self, hub: Hub) -> None:
         self._hub = hub
@@ -53,13 +98,20 @@ class States(Collector):
         return []
 
     def collect(self) -> Iterator[Metric]:
-        servers = list(self._hub.servers.values())
-        yield from _of_servers(servers)
+        servers = [((server.id,), server) for server in self._hub.servers.values()]
         watchers = [
-            (server.id, watcher) for server in servers if server.told is not None for watcher in server.told["watchers"]
+            ((*at, each["name"]), {**each, "active": each["status"] == "active"})
+            for at, server in servers
+            for each in (server.told or {}).get("watchers", ())
         ]
-        yield from _of_watchers(watchers)
-        yield from _of_workers(watchers, {server.id: server for server in servers})
+        workers = [
+            ((*at, str(each["slot"]), str(each["pid"])), each)
+            for at, watcher in watchers
+            for each in watcher["workers"]
+        ]
+        yield from _families(_SERVER, ["server"], [(at, _of_server(server)) for at, server in servers])
+        yield from _families(_WATCHER, ["server", "watcher"], watchers)
+        yield from _families(_WORKER, ["server", "watcher", "slot", "pid"], workers)
 
 
 def exposition(hub: Hub) -> bytes:
@@ -69,99 +121,32 @@ def exposition(hub: Hub) -> bytes:
     return generate_latest(registry)
 
 
-def _of_servers(servers: list[Server]) -> Iterator[Metric]:
-    up = GaugeMetricFamily("xboard_circusd_up", "Whether circusd answered the last question.", labels=["server"])
-    age = GaugeMetricFamily(
-        "xboard_circusd_state_age_seconds",
-        "Age of the figures of a circusd, which keep their last value while it does not answer.",
-        labels=["server"],
-    )
-    info = GaugeMetricFamily(
-        "xboard_circusd_info", "The circusd that answered last; always 1.", labels=["server", "endpoint", "version"]
-    )
-    uptime = GaugeMetricFamily("xboard_circusd_uptime_seconds", "How long circusd has run.", labels=["server"])
-    lost = GaugeMetricFamily(
-        "xboard_circusd_follows_loss",
-        "Whether the circusd before this one was killed or crashed.",
-        labels=["server"],
-    )
-    probed = GaugeMetricFamily(
-        "xboard_prober_round_age_seconds", "Time since a prober's last round.", labels=["server", "plugin"]
-    )
-    for server in servers:
-        up.add_metric([server.id], float(server.is_reachable))
-        if server.told is None:
-            continue
-        since = server.age() or 0.0
-        age.add_metric([server.id], since)
-        circusd = server.told["circusd"]
-        info.add_metric([server.id, server.endpoint, str(circusd.get("version") or "")], 1)
-        if circusd.get("uptime") is not None:
-            uptime.add_metric([server.id], circusd["uptime"])
-        lost.add_metric([server.id], float(bool(circusd.get("lost"))))
-        for prober in server.told["probers"]:
-            # It has aged with the answer that told of it.
-            probed.add_metric([server.id, prober["plugin"]], prober["round_age"] + since)
-    yield from (up, age, info, uptime, lost, probed)
+def _of_server(server: Server) -> dict[str, Any]:
+    if server.told is None:
+        return {"up": server.is_reachable, "info": {}, "rounds": {}}
+    age, circusd = server.age() or 0.0, server.told["circusd"]
+    return {
+        "up": server.is_reachable,
+        "age": age,
+        "circusd": circusd,
+        "lost": bool(circusd.get("lost")),
+        "info": {(server.endpoint, str(circusd.get("version") or "")): 1},
+        # They have aged with the answer that they came in.
+        "rounds": {(each["plugin"],): each["round_age"] + age for each in server.told["probers"]},
+    }
 
 
-def _of_watchers(watchers: list[tuple[str, Any]]) -> Iterator[Metric]:
-    labels = ["server", "watcher"]
-    wanted = GaugeMetricFamily("xboard_watcher_processes_wanted", "How many workers there are to be.", labels=labels)
-    active = GaugeMetricFamily("xboard_watcher_active", "Whether a watcher is active, not stopped.", labels=labels)
-    verdict = GaugeMetricFamily("xboard_watcher_verdict", "1 for the verdict.", labels=[*labels, "verdict"])
-    states = GaugeMetricFamily("xboard_workers", "Workers by state.", labels=[*labels, "state"])
-    ends = CounterMetricFamily(
-        "xboard_worker_restarts",
-        "Workers that ended and left their place to another, by cause.",
-        labels=[*labels, "cause"],
-    )
-    restarts = CounterMetricFamily("xboard_worker_failures", "Ends that counted as a failure.", labels=labels)
-    cooldown = GaugeMetricFamily(
-        "xboard_watcher_cooldown_seconds",
-        "Time until a cooling slot is tried again; 0: none cools.",
-        labels=labels,
-    )
-    used = GaugeMetricFamily("xboard_watcher_budget_used", "How much of the restart budget is used.", labels=labels)
-    limit = GaugeMetricFamily("xboard_watcher_budget_limit", "How large the restart budget is.", labels=labels)
-    port = GaugeMetricFamily("xboard_watcher_port_state", "1 for the state the port is in.", labels=[*labels, "state"])
-    for server, each in watchers:
-        at = [server, each["name"]]
-        wanted.add_metric(at, each["numprocesses"])
-        active.add_metric(at, float(each["status"] == "active"))
-        for word in Word:
-            verdict.add_metric([*at, word.value], float(each["verdict"]["word"] == word.value))
-        found = [word_of(worker) for worker in each["workers"]]
-        for state in sorted(worker_words()):
-            states.add_metric([*at, state], found.count(state))
-        if not each["armed"]:
-            continue
-        for cause in sorted({*(cause.value for cause in Cause), *each["ends"]}):
-            ends.add_metric([*at, cause], each["ends"].get(cause, 0))
-        restarts.add_metric(at, each["restarts"])
-        cooldown.add_metric(at, each["cooldown_until"] or 0.0)
-        if each["budget"]:
-            used.add_metric(at, each["budget"]["used"])
-            limit.add_metric(at, each["budget"]["limit"])
-        if each["port"]:
-            for state in sorted({*(state.value for state in PortState), each["port"]["state"]}):
-                port.add_metric([*at, state], float(state == each["port"]["state"]))
-    yield from (wanted, active, verdict, states, ends, restarts, cooldown, used, limit, port)
+def _families(table: _Families, labels: list[str], items: Iterable[tuple[tuple[str, ...], Any]]) -> Iterator[Metric]:
+    for name, (text, find, further) in table.items():
+        kind = CounterMetricFamily if name.endswith("_total") else GaugeMetricFamily
+        family = kind(name, text, labels=[*labels, *further])
+        for at, item in items:
+            for values, figure in (_at(item, find) if isinstance(find, str) else find(item)).items():
+                family.add_metric([*at, *values], float(figure))
+        yield family
 
 
-def _of_workers(watchers: list[tuple[str, Any]], servers: dict[str, Server]) -> Iterator[Metric]:
-    families = [GaugeMetricFamily(name, text, labels=_WORKER) for name, text, _ in _OF_WORKERS]
-    served = CounterMetricFamily("xboard_worker_requests", "Requests that a worker has answered.", labels=_WORKER)
-    cpu = CounterMetricFamily("xboard_worker_cpu_seconds", "Processor time that a worker has used.", labels=_WORKER)
-    for server, watcher in watchers:
-        used = (servers[server].told or {}).get("cpu_seconds", {})
-        for each in watcher["workers"]:
-            labels = [server, watcher["name"], str(each["slot"]), str(each["pid"])]
-            for family, (_, _, find) in zip(families, _OF_WORKERS, strict=True):
-                if (value := find(each)) is not None:
-                    family.add_metric(labels, value)
-            if each["probe"]["requests_served"] is not None:
-                served.add_metric(labels, each["probe"]["requests_served"])
-            if each["pid"] in used:
-                cpu.add_metric(labels, used[each["pid"]])
-    yield from (*families, served, cpu)
+def _at(item: Any, path: str) -> Figures:
+    for name in path.split("."):
+        item = (item or {}).get(name)
+    return {} if item is None else {(): item}

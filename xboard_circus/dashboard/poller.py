@@ -1,4 +1,4 @@
-"""One circusd in the background: asked in a thread, remembered with its age, never waited for."""
+"""Poll one circusd in the background: in a thread, its answer kept with its age, never waited for."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import anyio
 
 from xboard_circus.core.reason import one_line, with_say
 from xboard_circus.dashboard.answers import Answer
-from xboard_circus.dashboard.asking import Questions, Told
+from xboard_circus.dashboard.circusd_queries import Questions, Told
 from xboard_circus.dashboard.history import History
 from xboard_circus.errors import XboardError
 
@@ -21,13 +21,13 @@ log = logging.getLogger("uvicorn.error")
 
 
 class Server:
-    """What the circusd at *endpoint* said last, and when.
+    """Keep the last answer of the circusd at *endpoint*, and when it came.
 
     Attributes:
         told: Its last good answer; None before the first.
-        is_reachable: It answered the last question.
+        is_reachable: It answered the last poll.
         error: What came in the place of an answer.
-        was_asked: Set once the first question is over, answered or not.
+        was_asked: Set once the first poll is over, answered or not.
     """
 
     def __init__(
@@ -47,9 +47,14 @@ class Server:
         self._pool = ThreadPoolExecutor(1, thread_name_prefix=f"circusd-{server_id}")
         self._wanted = asyncio.Event()
         self.was_asked = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
 
-    async def run(self, period: Callable[[], float]) -> None:
-        """Ask for ever, with a pause of *period* between the beginnings of two questions."""
+    def start(self, period: Callable[[], float]) -> None:
+        """Poll from now on, with a pause of *period* between the beginnings of two polls; once is enough."""
+        if self._task is None:
+            self._task = asyncio.create_task(self._run(period), name=f"poll {self.endpoint}")
+
+    async def _run(self, period: Callable[[], float]) -> None:
         loop = asyncio.get_running_loop()
         while True:
             began_at = self._clock()
@@ -62,11 +67,13 @@ class Server:
                     await self._wanted.wait()
 
     def ask_soon(self) -> None:
-        """Ask now instead of at the end of the pause."""
+        """Poll now instead of at the end of the pause."""
         self._wanted.set()
 
     def close(self) -> None:
-        """Let the thread end when it has done what it is at."""
+        """Poll no more; the thread ends when it has done what it is at."""
+        if self._task is not None:
+            self._task.cancel()
         self._pool.submit(self._questions.client.close)
         self._pool.shutdown(wait=False)
 
@@ -84,6 +91,7 @@ class Server:
         told = self.told or {"circusd": None, "probers": [], "watchers": [], "sockets": []}
         circusd = told["circusd"]
         return {
+            **told,
             "id": self.id,
             "label": self.label,
             "endpoint": self.endpoint,
@@ -91,22 +99,18 @@ class Server:
             "age": self.age(),
             **with_say(self.error, "error"),
             "circusd": circusd and {name: circusd.get(name) for name in ("pid", "version", "uptime")},
-            "probers": told["probers"],
-            "watchers": told["watchers"],
-            "sockets": told["sockets"],
             **more,
         }
 
     def _ask(self) -> None:
         try:
             told = self._questions.ask()
-        except XboardError as error:
-            self.is_reachable, self.error = False, one_line(str(error))
-            return
-        except Exception as error:  # the boundary of this thread: a circusd of another version may tell anything
-            if self.is_reachable or self.told is None:
+        except Exception as error:  # the boundary of this thread: a circusd of another version may report anything
+            is_ours = isinstance(error, XboardError)
+            if not is_ours and (self.is_reachable or self.told is None):
                 log.exception("The state of circusd at %s cannot be parsed", self.endpoint)
-            self.is_reachable, self.error = False, one_line(Answer.UNREADABLE(error=repr(error)))
+            self.error = one_line(str(error) if is_ours else Answer.UNREADABLE(error=repr(error)))
+            self.is_reachable = False
             return
         self.told, self._answered_at = told, self._clock()
         self.is_reachable, self.error = True, None

@@ -1,4 +1,4 @@
-"""What the page itself has to remember: the servers that were added to it, and the sessions that were ended."""
+"""Keep what the page itself has to remember: the servers that were added to it, and the sessions that were ended."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import contextlib
 import json
 import logging
 import os
-import stat
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from xboard_circus.dashboard import private_file
 from xboard_circus.dashboard.answers import Answer
 from xboard_circus.errors import XboardError
 
@@ -33,7 +33,7 @@ class Added:
 class Saved:
     """The file ``dashboard.json``, of mode 0600: who can write there chooses whom the page gives orders to.
 
-    Two processes have it open while the dashboard is rolled over, so it is read again when it has changed.
+    Two processes have it open while the dashboard is reloaded, so it is read again when it has changed.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -54,22 +54,33 @@ class Saved:
         servers = self.servers()
         if len(servers) >= MOST_SERVERS:
             raise XboardError(Answer.TOO_MANY_SERVERS(n=MOST_SERVERS))
-        self._write(servers=[*map(_as_dict, servers), _as_dict(server)])
+        self._write(servers=[*map(asdict, servers), asdict(server)])
 
     def remove(self, server_id: str) -> None:
         """Forget a server."""
-        self._write(servers=[_as_dict(each) for each in self.servers() if each.id != server_id])
+        self._write(servers=[asdict(each) for each in self.servers() if each.id != server_id])
 
-    def ended(self, now: float) -> dict[str, float]:
-        """Return the sessions that were ended, with the wall time until which their cookies would hold."""
-        ended = self._read().get("ended", {})
-        return ended if isinstance(ended, dict) else {}
+    def has_ended(self, session_id: str, role: str, expires: float) -> bool:
+        """Say whether a session was ended by itself, or by so many others of its role that it cannot be known."""
+        return session_id in self._map("ended") or expires <= self._map("floors").get(role, 0.0)
 
-    def end_session(self, session_id: str, expires: float, *, now: float) -> None:
-        """Remember that a session was ended, for as long as its cookie would hold."""
-        kept = {key: until for key, until in self.ended(now).items() if until > now}
-        newest = dict(sorted(kept.items(), key=lambda item: item[1])[-MOST_ENDED:])
-        self._write(ended={**newest, session_id: expires})
+    def end_session(self, session_id: str, role: str, expires: float, *, now: float) -> None:
+        """Remember that a session was ended, for as long as its cookie would hold.
+
+        Of each role `MOST_ENDED` are remembered one by one. Beyond that the oldest is forgotten, and with it all
+        sessions of the role that began before it are void: no number of log-outs makes an ended cookie good again.
+        """
+        ended = {key: until for key, until in self._map("ended").items() if until > now} | {session_id: expires}
+        of_role = sorted((until, key) for key, until in ended.items() if key.startswith(f"{role}-"))
+        floors = self._map("floors")
+        for until, key in of_role[:-MOST_ENDED]:
+            floors = {**floors, role: until}
+            del ended[key]
+        self._write(ended=ended, floors=floors)
+
+    def _map(self, name: str) -> dict[str, float]:
+        found = self._read().get(name)
+        return found if isinstance(found, dict) else {}
 
     def _read(self) -> dict[str, Any]:
         try:
@@ -77,12 +88,7 @@ class Saved:
             if self._seen == (found.st_mtime_ns, found.st_ino):
                 return self._content
             self._seen, self._content = (found.st_mtime_ns, found.st_ino), {}
-            descriptor = os.open(self.path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-            with os.fdopen(descriptor, encoding="utf-8") as file:
-                found = os.fstat(file.fileno())
-                if found.st_uid not in (os.geteuid(), 0) or stat.S_IMODE(found.st_mode) & 0o077:
-                    raise OSError("others can write it; chmod 600 it")
-                content = json.loads(file.read(1 << 20))
+            content = json.loads(private_file.read(self.path, 1 << 20, flags=os.O_NOFOLLOW))
             self._content = content if isinstance(content, dict) else {}
         except FileNotFoundError:
             self._seen, self._content = None, self._content if self._seen is None else {}
@@ -92,17 +98,8 @@ class Saved:
 
     def _write(self, **changes: Any) -> None:
         self._content = {**self._read(), **changes}
-        hidden = self.path.with_name(f".{FILE}.{os.getpid()}")
         try:
-            hidden.unlink(missing_ok=True)
-            descriptor = os.open(hidden, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-            with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-                json.dump(self._content, file, indent=1)
-            hidden.replace(self.path)
+            private_file.write(self.path, json.dumps(self._content, indent=1))
         except OSError as error:
             # What was asked for holds in this process; only the next one will not know of it.
             raise XboardError(Answer.NOT_WRITTEN(path=self.path, error=error.strerror)) from None
-
-
-def _as_dict(server: Added) -> dict[str, str]:
-    return {"id": server.id, "label": server.label, "endpoint": server.endpoint}

@@ -1,4 +1,4 @@
-"""What every request goes through: is it meant for us, does it come from our page; and what every answer carries."""
+"""Guard every request: is it meant for us, does it come from our page; and add the headers of every answer."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from xboard_circus.core.origins import is_for_us, is_same_site
 from xboard_circus.core.reason import with_say
 from xboard_circus.dashboard.answers import Answer
+from xboard_circus.dashboard.stream import transport_of
 
 LONGEST_BODY = 65_536
 HEADERS = {
@@ -52,10 +53,13 @@ def policy() -> str:
 class Guarded:
     """The app behind its checks, at a path below which it may be shown."""
 
-    def __init__(self, app: ASGIApp, *, root_path: str, hosts: Collection[str]) -> None:
+    def __init__(
+        self, app: ASGIApp, *, root_path: str = "", hosts: Collection[str] = (), behind_proxy: bool = False
+    ) -> None:
         self._app = app
         self._root_path = root_path.rstrip("/")
         self._hosts = hosts
+        self._behind_proxy = behind_proxy
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -68,13 +72,15 @@ class Guarded:
             await RedirectResponse(f"{self._root_of(scope)}/", 308)(scope, receive, send)
             return
         self._place(scope)
+        if not self._behind_proxy and (transport := transport_of(receive)) is not None:
+            # uvicorn believes X-Forwarded-For of whoever is on this host.
+            peer = transport.get_extra_info("peername")
+            scope["client"] = peer[:2] if isinstance(peer, tuple) else None
 
         async def guarded(message: Message) -> None:
             if message["type"] == "http.response.start":
                 headers = MutableHeaders(scope=message)
-                headers["content-security-policy"] = policy()
-                for name, value in HEADERS.items():
-                    headers[name] = value
+                headers.update({**HEADERS, "content-security-policy": policy()})
                 headers.setdefault("cache-control", "no-store")
             await send(message)
 

@@ -39,7 +39,7 @@ class Sessions:
 
     def begin(self, role: Role) -> str:
         """Return the cookie of a new session."""
-        content = {"id": secrets.token_urlsafe(16), "role": role, "expires": self._clock() + SECONDS}
+        content = {"id": f"{role}-{secrets.token_urlsafe(16)}", "role": role, "expires": self._clock() + SECONDS}
         # Without "=", for which a cookie would have to be quoted.
         body = base64.urlsafe_b64encode(json.dumps(content).encode()).decode().rstrip("=")
         return f"{body}.{self._signature(body)}"
@@ -57,11 +57,11 @@ class Sessions:
 
     def is_valid(self, session: Session) -> bool:
         """Say whether a session that was read earlier still holds, for answers that go on for long."""
-        return session.expires > self._clock() and session.id not in self._saved.ended(self._clock())
+        return session.expires > self._clock() and not self._saved.has_ended(session.id, session.role, session.expires)
 
     def end(self, session: Session) -> None:
         """Make the session's cookie void."""
-        self._saved.end_session(session.id, session.expires, now=self._clock())
+        self._saved.end_session(session.id, session.role, session.expires, now=self._clock())
 
     def is_csrf_of(self, session: Session, token: str) -> bool:
         """Say whether *token* is the one that the pages of this session carry."""

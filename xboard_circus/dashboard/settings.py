@@ -27,7 +27,7 @@ class Settings:
         watcher: Our own name in circusd, which "stop all" leaves out; None where we are none of its watchers.
         poll: Seconds between two questions to a circusd while somebody looks; *idle* while nobody does.
         deadline: Seconds that circusd has for an answer to a question, and *order* to an order.
-        most_pages: How many pages may be open at once, and *most_followed* how many logs be followed.
+        most_pages: How many pages each role may have open at once, and *most_followed* how many logs it may follow.
     """
 
     folder: Path
@@ -45,6 +45,11 @@ class Settings:
     order: float = 5.0
     most_pages: int = 256
     most_followed: int = 32
+
+    @property
+    def behind_proxy(self) -> bool:
+        """Say whether the ini file names a proxy, whose word on the client's address then counts."""
+        return bool(self.hosts or self.root_path)
 
 
 def of_config(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+from collections import Counter
 from collections.abc import AsyncIterator, Callable
 
 import anyio
@@ -84,18 +85,27 @@ async def _gone(receive: Receive) -> None:
         pass
 
 
+def transport_of(receive: Receive) -> asyncio.Transport | None:
+    """Return the connection of a request; None where a server other than uvicorn hands it over."""
+    transport: asyncio.Transport | None = getattr(getattr(receive, "__self__", None), "transport", None)
+    return transport
+
+
 def _cut_off(receive: Receive) -> None:
     """Drop the connection of a client that does not read: uvicorn would close it when all is read, so never."""
-    transport = getattr(getattr(receive, "__self__", None), "transport", None)
-    if transport is not None:
+    if (transport := transport_of(receive)) is not None:
         transport.abort()
 
 
-class Board:
-    """What all who look are shown next. Whoever is slow gets the latest and misses what was before it."""
+class StreamBoard:
+    """Publish a message to all open pages. A slow one gets the latest and misses what was before it.
+
+    Attributes:
+        viewers: How many pages are open, by role.
+    """
 
     def __init__(self) -> None:
-        self.viewers = 0
+        self.viewers: Counter[str] = Counter()
         self._messages: dict[str, bytes] = {}
         self._next = asyncio.Event()
 
@@ -107,7 +117,7 @@ class Board:
 
     async def follow(self, role: str, first: Callable[[], bytes], *, holds: Callable[[], bool]) -> AsyncIterator[bytes]:
         """Yield a message now and whenever there is a new one, for as long as *holds* says so."""
-        self.viewers += 1
+        self.viewers[role] += 1
         try:
             yield first()
             while True:
@@ -116,4 +126,4 @@ class Board:
                     return
                 yield self._messages[role]
         finally:
-            self.viewers -= 1
+            self.viewers[role] -= 1

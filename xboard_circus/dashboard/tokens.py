@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import hmac
 import os
 import secrets
-import stat
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from xboard_circus.dashboard import private_file
 from xboard_circus.errors import XboardError
 
 Role = Literal["admin", "reader"]
@@ -48,21 +49,11 @@ def load_or_make(folder: Path) -> Tokens:
     """Return the tokens in *folder*, which the first start makes; XboardError where they can't be used."""
     path = folder / FILE
     made = Tokens(secrets.token_urlsafe(32), secrets.token_urlsafe(32))
-    text = _TEXT.format(admin=made.admin, reader=made.reader)
-    # Written whole under another name and then linked: no reader finds half of it, and the second of two who
-    # begin at once gets the first one's.
-    hidden = folder / f".{FILE}.{secrets.token_hex(4)}"
     try:
         if not path.exists():
-            descriptor = os.open(hidden, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-            with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-                file.write(text)
-            try:
-                os.link(hidden, path)
-            except FileExistsError:
-                pass
-            finally:
-                hidden.unlink(missing_ok=True)
+            # Linked and not moved: the second of two who begin at once gets the first one's.
+            with contextlib.suppress(FileExistsError):
+                private_file.write(path, _TEXT.format(admin=made.admin, reader=made.reader), place=os.link)
     except OSError as error:
         raise XboardError(f"{path}: cannot be made: {error.strerror}; let the dashboard's user write there") from None
     return load(folder)
@@ -72,17 +63,12 @@ def load(folder: Path) -> Tokens:
     """Return the tokens in *folder*; XboardError where there are none, or others could have read or written them."""
     path = folder / FILE
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        with os.fdopen(descriptor, encoding="utf-8") as file:
-            found = os.fstat(file.fileno())
-            if found.st_uid not in (os.geteuid(), 0) or stat.S_IMODE(found.st_mode) & 0o077:
-                raise XboardError(f"{path}: others can read it; chmod 600 it, or delete it and restart the dashboard")
-            text = file.read(4096)
+        text = private_file.read(path, 4096)
     except FileNotFoundError:
         raise XboardError(f"{path}: no such file; the dashboard makes it at its first start") from None
     except (OSError, UnicodeDecodeError) as error:
         why = error.strerror if isinstance(error, OSError) else "it is no text"
-        raise XboardError(f"{path}: cannot be read: {why}") from None
+        raise XboardError(f"{path}: cannot be used: {why}, or delete it and restart the dashboard") from None
     lines = (line.partition("=") for line in text.splitlines() if not line.startswith("#"))
     values = {name.strip(): value.strip() for name, _, value in lines}
     tokens = Tokens(values.get("admin", ""), values.get("reader", ""))

@@ -9,20 +9,16 @@ from typing import Any
 
 from xboard_circus.core.reason import Reason
 from xboard_circus.core.state_schema import WatcherEntry, WorkerEntry
-from xboard_circus.dashboard.measures import Key, Measure
 from xboard_circus.masking import MASK, safe_command, safe_text
 
 _COMMANDS = ("cmd", "args")
 _SECRET = re.compile(r"env|passw|secret|token|credential|key|dsn|auth", re.IGNORECASE)
 _PLAIN = frozenset({"name", "state", "status", "probe", "host", "phase", "role", "health", "held_by", "word", "worst"})
-NO_STATS: Mapping[int, Mapping[str, Any]] = {}
 
 
-def watcher(
-    told: WatcherEntry, measures: Mapping[Key, Measure], stats: Mapping[int, Mapping[str, Any]] = NO_STATS
-) -> dict[str, Any]:
-    """Return what the page is shown of a watcher of ``xboard_state``; *stats* are Circus's figures, by pid."""
-    workers = [worker(each, measures, stats.get(each["pid"], {})) for each in told["workers"]]
+def watcher(told: WatcherEntry, figures: Mapping[int, Mapping[str, Any]]) -> dict[str, Any]:
+    """Return what the page is shown of a watcher of ``xboard_state``; *figures* are those of its workers, by pid."""
+    workers = [worker(each, figures.get(each["pid"], {})) for each in told["workers"]]
     waits = [each["next_try"] for each in workers if each["next_try"] is not None]
     shown: dict[str, Any] = masked({key: value for key, value in told.items() if key not in ("workers", "options")})
     return {
@@ -33,13 +29,10 @@ def watcher(
     }
 
 
-def worker(told: WorkerEntry, measures: Mapping[Key, Measure], stats: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what the page is shown of a worker; what cannot be measured from here is what its probe told."""
-    found = measures.get((told["pid"], told["started"] or 0))
+def worker(told: WorkerEntry, figures: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what the page is shown of a worker; memory that nobody measured is what its probe reported."""
     shown: dict[str, Any] = masked(told)
-    shown["rss"] = found.rss if found is not None else stats.get("rss", told["probe"]["rss"])
-    shown["cpu"] = found.cpu if found is not None else stats.get("cpu")
-    return shown
+    return {**shown, "rss": told["probe"]["rss"], "cpu": None, "cpu_seconds": None, **figures}
 
 
 def option(name: str, value: object) -> object:

@@ -12,7 +12,7 @@ from xboard_circus.checks.findings import Finding, bad, good, warning
 from xboard_circus.config import Config
 from xboard_circus.doctor.case import Case
 from xboard_circus.host import runtime
-from xboard_circus.ledger.reading import ledgers_of
+from xboard_circus.ledger.location import ledgers_of
 
 TOPIC = "disk"
 MIB = 1 << 20

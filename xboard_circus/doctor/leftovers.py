@@ -10,7 +10,7 @@ from xboard_circus.config import Config
 from xboard_circus.doctor.case import Case
 from xboard_circus.errors import XboardError
 from xboard_circus.host import procs, runtime
-from xboard_circus.ledger.reading import ledgers_of
+from xboard_circus.ledger.location import ledgers_of
 
 TOPIC = "leftovers"
 SHOWN = 3

@@ -14,8 +14,8 @@ from xboard_circus.core.old_logs import DAY
 from xboard_circus.doctor.case import Case
 from xboard_circus.errors import XboardError
 from xboard_circus.ledger import Record
-from xboard_circus.ledger.reading import ledger_of
-from xboard_circus.ledger.searching import search
+from xboard_circus.ledger.location import ledger_of
+from xboard_circus.ledger.query import search
 from xboard_circus.logs import Line, LogFile, log_files, tail
 
 TOPIC = "errors"

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 from contextlib import suppress
 from pathlib import Path
 
@@ -19,11 +17,7 @@ def path_of(instance: str) -> Path:
 
 def leave(instance: str, reason: str) -> None:
     """Write *reason*; a reader finds all of it or nothing. XboardError or OSError where that is not possible."""
-    path = path_of(instance)
-    number, name = tempfile.mkstemp(prefix=f"{NAME}.", dir=path.parent)
-    with open(number, "w", encoding="utf-8") as file:
-        file.write(reason)
-    os.replace(name, path)
+    runtime.write_whole(path_of(instance), reason)
 
 
 def read(instance: str) -> str | None:

@@ -228,3 +228,14 @@ def open_pidfd(pid: int) -> int | None:
         raise
     except OSError:
         return None
+
+
+def below(parent: Identity, *, recursive: bool = False) -> list[Identity]:
+    """Return the children of *parent*, or all its descendants; none where it is gone."""
+    if not is_running(parent.pid, parent.started):
+        return []
+    try:
+        children = psutil.Process(parent.pid).children(recursive=recursive)
+    except psutil.Error:
+        return []
+    return [found for child in children if (found := Identity.of(child.pid)) is not None]

@@ -145,16 +145,21 @@ def write_record(instance: str, **fields: object) -> None:
 
 def write_file(instance: str, file_name: str, fields: Mapping[str, object]) -> None:
     """Write *fields* as JSON into a file of *instance*, of mode 0600, whole or not at all."""
-    folder = instance_dir(instance)
-    with _told(f"can't write {folder / file_name}"):
-        number, name = tempfile.mkstemp(prefix=f"{file_name}.", dir=folder)  # made with mode 0600
-        try:
-            with open(number, "w", encoding="utf-8") as file:
-                json.dump(fields, file)
-            os.replace(name, folder / file_name)
-        except BaseException:
-            os.unlink(name)
-            raise
+    path = instance_dir(instance) / file_name
+    with _told(f"can't write {path}"):
+        write_whole(path, json.dumps(fields))
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Replace the file at *path*, of mode 0600: a reader finds the old text or the new one, whole."""
+    number, name = tempfile.mkstemp(prefix=f"{path.name}.", dir=path.parent)  # made with mode 0600
+    try:
+        with open(number, "w", encoding="utf-8") as file:
+            file.write(text)
+        os.replace(name, path)
+    except BaseException:
+        os.unlink(name)
+        raise
 
 
 def read_record(instance: str) -> dict[str, Any] | None:

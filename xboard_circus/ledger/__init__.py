@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from xboard_circus.ledger.database import LedgerError, LedgerTrouble
 from xboard_circus.ledger.record import Record
 from xboard_circus.ledger.store import MIB, LedgerStore
-from xboard_circus.ledger.trouble import LedgerError, Trouble
 
-__all__ = ["MIB", "LedgerError", "LedgerStore", "Record", "Trouble"]
+__all__ = ["MIB", "LedgerError", "LedgerStore", "LedgerTrouble", "Record"]

@@ -14,8 +14,8 @@ from xboard_circus.core.causes import Cause
 from xboard_circus.core.durations import lasted, seconds
 from xboard_circus.core.lost import BACK, HOST_RESTARTED, LOST
 from xboard_circus.core.reason import one_line, reason_in
+from xboard_circus.ledger.event_text import Told
 from xboard_circus.ledger.record import Record
-from xboard_circus.ledger.sentences import Told
 from xboard_circus.ledger.story import DEATHS, death_of, followers, successor
 
 LOG_LINES = 12

@@ -24,7 +24,7 @@ class Record:
         kind: Name of the event, such as ``restart`` or ``reap``.
         reason: A `Reason` where the event carried its data; plain text for one of an earlier version.
         data: Whatever else the event carried.
-        seq: Its number, of the form EPOCH-NUMBER, unique to one event of one circusd; None for Circus's own events.
+        seq: Identity of the event, stored once: EPOCH-NUMBER of circusd, or what Circus's own event holds; None: none.
         id: Place in the ledger, rising; None before it is stored.
     """
 

@@ -10,15 +10,15 @@ import logging
 import math
 import sqlite3
 import time
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
-from xboard_circus.ledger import damage
-from xboard_circus.ledger.opening import PAGE, Inode, inode_of, open_to_write, transaction
+from xboard_circus.ledger import database
+from xboard_circus.ledger.database import PAGE, LedgerError, LedgerTrouble, ledger_errors, trouble_of
+from xboard_circus.ledger.query import search
 from xboard_circus.ledger.record import COLUMNS, Record, row_of
-from xboard_circus.ledger.searching import search
-from xboard_circus.ledger.trouble import LedgerError, Trouble, told_as_ledger_errors, trouble_of
 
 log = logging.getLogger(__name__)
 
@@ -62,7 +62,7 @@ class LedgerStore:
         self._log_pages = min(1000, max(16, self.max_bytes // 16 // PAGE))
         self._clock = clock
         self._connection: sqlite3.Connection | None = None
-        self._inode: Inode | None = None
+        self._inode: database.Inode | None = None
         self._damaged_at = -math.inf
 
     # Writing
@@ -72,27 +72,26 @@ class LedgerStore:
 
         Two recorders run for a while where circusd was killed and its plugin is still starting.
         """
+        rows = [row_of(record, now=self._clock()) for record in records]
         with self._guarded():
-            try:
-                self._insert(records)
-            except sqlite3.Error as error:
-                trouble = trouble_of(error)
-                if trouble is Trouble.DAMAGED and self._set_aside(error):
-                    self._insert(records)
-                elif trouble is Trouble.FULL and self._is_full() and self._shrink_a_little():
-                    # Full by our own bound. Of a full disk the past must not be eaten: it would soon be gone.
-                    self._insert(records)
-                else:
-                    raise
+            while True:
+                try:
+                    self._insert(rows)
+                    break
+                except sqlite3.Error as error:
+                    if not self._can_go_on(error, rows):
+                        raise
             self._shrink(until=time.monotonic() + PRUNE_SECONDS)
 
     def prune(self) -> bool:
-        """Delete a little of what is too old or too much; True when there is more to delete."""
+        """Look for damage, delete a little of what is too old or too much; True when there is more to delete."""
         with self._guarded():
             try:
+                self._db()
+                database.check(self.path)
                 return self._shrink(until=time.monotonic() + PRUNE_SECONDS)
             except sqlite3.Error as error:
-                if trouble_of(error) is not Trouble.DAMAGED or not self._set_aside(error):
+                if not self._can_go_on(error):
                     raise
                 return False
 
@@ -109,49 +108,46 @@ class LedgerStore:
 
     # Reading
 
-    def query(
-        self,
-        *,
-        since: float | None = None,
-        watcher: str | None = None,
-        kind: str | Collection[str] | None = None,
-        after: int | None = None,
-        pid: int | None = None,
-        limit: int = 100,
-    ) -> list[Record]:
-        """Return the newest *limit* records that fit, oldest first; see `searching.search`."""
-        return search(self.path, since=since, watcher=watcher, kind=kind, after=after, pid=pid, limit=limit)
+    def query(self, **wanted: Any) -> list[Record]:
+        """Return the newest records that fit, oldest first; see `query.search`."""
+        return search(self.path, **wanted)
 
     # The open file
 
     @contextmanager
     def _guarded(self) -> Iterator[None]:
         try:
-            with told_as_ledger_errors(self.path):
+            with ledger_errors(self.path):
                 yield
         except LedgerError:
             self.close()
             raise
 
     def _db(self) -> sqlite3.Connection:
-        if self._connection is not None and self._inode != inode_of(self.path):
+        if self._connection is not None and self._inode != database.inode_of(self.path):
             log.warning("ledger %s was moved or deleted; a new one is begun", self.path)
             self.close()
         if self._connection is None:
-            self._connection, self._inode = open_to_write(
+            self._connection, self._inode = database.open_to_write(
                 self.path, most_pages=self._most_pages, log_pages=self._log_pages
             )
         return self._connection
 
-    def _insert(self, records: Sequence[Record]) -> None:
+    def _insert(self, rows: Sequence[tuple[object, ...]]) -> None:
         connection = self._db()
         self._bound_log(connection)
         # Several transactions would keep the log smaller still, but then half of the records could be stored.
-        with transaction(connection):
-            connection.executemany(
-                f"INSERT INTO events ({COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) {ONCE}",
-                [row_of(record, now=self._clock()) for record in records],
-            )
+        with connection:
+            connection.execute("BEGIN IMMEDIATE")
+            connection.executemany(f"INSERT INTO events ({COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) {ONCE}", rows)
+
+    def _can_go_on(self, error: sqlite3.Error, rows: Sequence[tuple[object, ...]] = ()) -> bool:
+        """Begin a new file after damage, or make room for *rows*; False where neither is a cure of *error*."""
+        trouble = trouble_of(error)
+        if trouble is LedgerTrouble.DAMAGED:
+            return self._set_aside(error)
+        # Full by our own bound. Of a full disk the past must not be eaten: it would soon be gone.
+        return trouble is LedgerTrouble.FULL and self._lacks_room(rows) and self._delete("1", [], order="id")
 
     # The bounds
 
@@ -161,7 +157,7 @@ class LedgerStore:
             return
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
         if _size(Path(f"{self.path}-wal")) > self.max_bytes // 5:
-            raise LedgerError(self.path, Trouble.LOCKED, "another program holds a transaction open on it")
+            raise LedgerError(self.path, LedgerTrouble.LOCKED, "another program holds a transaction open on it")
 
     def _shrink(self, *, until: float) -> bool:
         """Delete and give back in small steps; True when *until* came first."""
@@ -189,6 +185,12 @@ class LedgerStore:
         used, free = self._pages()
         return used - free > self._most_pages * 5 // 6
 
+    def _lacks_room(self, rows: Sequence[tuple[object, ...]]) -> bool:
+        """Return whether *rows* may not fit below our bound; pages that are partly filled count as full."""
+        used, free = self._pages()
+        size = sum(len(each.encode()) for row in rows for each in row if isinstance(each, str))
+        return used - free + 16 + 2 * size // PAGE > self._most_pages
+
     def _pages(self) -> tuple[int, int]:
         """Return how many pages the file has, and how many of these hold nothing."""
         connection = self._db()
@@ -199,7 +201,8 @@ class LedgerStore:
         """Delete a few rows; False when there was nothing to delete."""
         connection = self._db()
         self._bound_log(connection)
-        with transaction(connection):
+        with connection:
+            connection.execute("BEGIN IMMEDIATE")
             chosen = (
                 f"SELECT id FROM events WHERE {where} ORDER BY {order} LIMIT {min(PRUNE_ROWS, self._most_pages // 8)}"
             )
@@ -222,7 +225,7 @@ class LedgerStore:
         if time.monotonic() - self._damaged_at < DAMAGED_AGAIN or not self.path.is_file():
             return False
         self._damaged_at = time.monotonic()
-        target = damage.set_aside(self.path, now=self._clock())
+        target = database.set_aside(self.path, now=self._clock())
         log.error("ledger %s is damaged (%s): set aside as %s, a new one is begun", self.path, error, target.name)
         return True
 

@@ -239,7 +239,8 @@ class DashboardOptions:
         None,
         HostNames(),
         "Host names of the page, besides localhost and IP addresses. Requests for any other name are refused,"
-        " because a stranger's name may point here (DNS rebinding).",
+        " because a stranger's name may point here (DNS rebinding). X-Forwarded-For of a proxy on this host counts only"
+        " where this option or dashboard.root_path is set.",
         example="ops.example.org",
     )
     folder: str | None = _option(

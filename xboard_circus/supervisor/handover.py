@@ -111,7 +111,7 @@ def _check(answer: bytes) -> None:
     if line.startswith(b"HTTP/") and line.split()[1:2] == [b"200"]:
         return
     try:
-        why = str(json.loads(body)["error"])
+        refusal = str(json.loads(body)["error"])
     except (ValueError, LookupError, TypeError, RecursionError):
-        why = f"it answers {line[:80].decode('ascii', errors='replace')!r}"
-    raise OSError(why)
+        refusal = f"it answers {line[:80].decode('ascii', errors='replace')!r}"
+    raise OSError(refusal)

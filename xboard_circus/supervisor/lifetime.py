@@ -17,7 +17,6 @@ from xboard_circus.core.names import CIRCUSD
 from xboard_circus.errors import XboardError
 from xboard_circus.host import life, runtime
 from xboard_circus.supervisor.boundary import contained
-from xboard_circus.supervisor.bus.announce import announce
 
 if TYPE_CHECKING:
     from xboard_circus.supervisor.supervisor import Supervisor
@@ -57,7 +56,7 @@ class Lifetime:
         self.tick()
         if self.loss is not None:
             logger.warning("xboard: %s", self.loss.reason)
-            announce(self._supervisor, CIRCUSD, self.loss.kind, {"time": time.time(), **self.loss.as_data()})
+            self._supervisor.publish(CIRCUSD, self.loss.kind, **self.loss.as_data())
 
     @contained(None)
     def tick(self) -> None:

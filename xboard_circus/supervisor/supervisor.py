@@ -20,7 +20,6 @@ from xboard_circus import __version__
 from xboard_circus.core.health import stale_after
 from xboard_circus.core.names import is_helper
 from xboard_circus.core.ports import Holder
-from xboard_circus.core.reason import with_say
 from xboard_circus.core.sentences import Say
 from xboard_circus.core.state_schema import State, WatcherEntry
 from xboard_circus.core.unarmed import unarmed_watcher, unarmed_worker
@@ -139,7 +138,6 @@ class Supervisor:
             circus_process.inherit_own_sockets(arbiter, withheld_from),
             *circusctl_reload.patches(self),
             *self.requests.patches(),
-            *commands.refusals_with_data(arbiter),
             rotate_log(logging.getLogger()),
             circus_arbiter.child_ended(arbiter, self._child_ended),
         ]
@@ -355,10 +353,10 @@ class Supervisor:
 
     # Reporting
 
-    def publish(self, watcher: Any, event: str, *, reason: str, **more: object) -> None:
-        """Send one event of ours on Circus's bus. It is in the journal first, whatever becomes of the bus."""
-        message = {"time": time.time(), **with_say(reason), **more}
-        circus_watcher.notify(watcher, event, self.journal.note(watcher.res_name, event, message))
+    def publish(self, name: str, event: str, **message: object) -> None:
+        """Send one event of ours, of the watcher *name* or of circusd, on Circus's bus; it is in the journal first."""
+        numbered = self.journal.note(name, event, {"time": time.time(), **message})
+        circus_arbiter.publish(self.arbiter, f"watcher.{name}.{event}", numbered)
 
     def view(self) -> State:
         """Return what the command `xboard_state` answers."""

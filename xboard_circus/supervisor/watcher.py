@@ -18,6 +18,7 @@ from circus.exc import MessageError
 
 from xboard_circus.core.budget import OF_WORKER, RestartBudget, RestartLimits
 from xboard_circus.core.ports import Policy
+from xboard_circus.core.reason import with_say
 from xboard_circus.core.sentences import Say
 from xboard_circus.core.verdict import IncidentKeeper
 from xboard_circus.core.worker import (
@@ -466,7 +467,7 @@ class ArmedWatcher:
 
     def publish(self, event: str, *, reason: str, **more: object) -> None:
         """Publish one of our events on Circus's bus."""
-        self.supervisor.publish(self.watcher, event, reason=reason, **more)
+        self.supervisor.publish(self.watcher.res_name, event, **with_say(reason), **more)
 
 
 EFFECTS: dict[Effect, Callable[[ArmedWatcher, Worker], None]] = {

@@ -1,7 +1,7 @@
 """Translations of all reasons, for the page, the alerts, and whoever else shows one in another language.
 
-`sentences.LANGUAGE.json` holds a sentence for each key of the catalogues (`core.sentences`, `ledger.sentences`,
-`dashboard.answers`), with the same fields. English needs no file: the text of a reason is English.
+`sentences.LANGUAGE.json` holds a sentence for each key of the catalogues (`core.sentences`, `core.alert_sentences`,
+`ledger.event_text`, `dashboard.answers`), with the same fields. English needs no file: the text of a reason is English.
 """
 
 from __future__ import annotations

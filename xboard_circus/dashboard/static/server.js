@@ -82,7 +82,7 @@ export class ServerSection {
     this.sockets.update(server.sockets ?? []);
     if (MAY_ACT) {
       show(this.add, state.allow_add);
-      show(this.remove, server.id !== "local");
+      show(this.remove, server.removable);
     }
     this.draw();
   }

@@ -5,14 +5,13 @@ from __future__ import annotations
 import asyncio
 import fnmatch
 import re
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from signal import Signals
 from typing import TYPE_CHECKING, Any
 
-from circus.exc import ConflictError
+from circus.exc import ConflictError, MessageError
 
 from xboard_circus.circus_client import CHANGING
 from xboard_circus.core.names import CIRCUSD
@@ -20,7 +19,6 @@ from xboard_circus.core.reason import one_line, reason_in, with_say
 from xboard_circus.core.sentences import Say
 from xboard_circus.masking import safe_command
 from xboard_circus.supervisor.boundary import contained
-from xboard_circus.supervisor.bus.announce import announce
 from xboard_circus.supervisor.patches import circus_arbiter, circus_process
 from xboard_circus.supervisor.patches.circus_controller import dispatch, watch_command
 from xboard_circus.supervisor.patches.patch import Patch
@@ -115,6 +113,9 @@ class Requests:
             except Exception as error:
                 self._refused(request, error)
                 raise
+            if isinstance(answer, dict) and answer.get("status") == "error":
+                self._refused(request, MessageError(answer["reason"]))
+                return answer
             self._begun(request, answer)
             if not is_told:
                 self._tell(request)
@@ -165,7 +166,7 @@ class Requests:
         message = {"command": what, "outcome": outcome, **with_say(reason), **with_say(request.by, "by")}
         for name in sorted(request.names or [CIRCUSD]):
             topic = one_line(name, LONGEST).replace(" ", "_")
-            announce(self._supervisor, topic, "command", {"time": time.time(), **message})
+            self._supervisor.publish(topic, "command", **message)
 
 
 async def _in_its_turn(arbiter: Any, execute: Callable[[Any, dict[str, Any]], Any], props: dict[str, Any]) -> Any:

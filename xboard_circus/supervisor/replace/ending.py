@@ -7,7 +7,7 @@ import signal
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from psutil import NoSuchProcess, Process
+from psutil import NoSuchProcess
 
 from xboard_circus.core.causes import Cause
 from xboard_circus.core.reason import with_say
@@ -48,13 +48,11 @@ async def kill_hung(armed: ArmedWatcher, worker: Worker, order: Order) -> None:
     armed.happen(worker, Ordered(armed.clock(), order, STACK_SECONDS + DIES_WITHIN))
     announce(armed, worker, order)
     children = circus_process.children(worker.process)
-    behind_wrapper = _listener(armed, worker, children)
+    path = armed.file_of(worker, "sock")
+    listener = None if path is None else listener_of(path)
+    behind_wrapper = next((child for child in children if child.pid == listener), None)
     for signum in (signal.SIGABRT, signal.SIGCONT):
-        if behind_wrapper is None:
-            circus_process.send(worker.process, signum)
-        else:
-            with suppress(NoSuchProcess):
-                behind_wrapper.send_signal(signum)
+        circus_process.send(behind_wrapper or worker.process, signum)
     await until_ended(armed, worker, STACK_SECONDS)
     if not worker.has_ended():
         circus_process.send(worker.process, signal.SIGKILL)
@@ -63,13 +61,6 @@ async def kill_hung(armed: ArmedWatcher, worker: Worker, order: Order) -> None:
             child.kill()
     await until_ended(armed, worker, DIES_WITHIN)
     armed.keep_up()
-
-
-def _listener(armed: ArmedWatcher, worker: Worker, children: list[Process]) -> Process | None:
-    """Return the one of *children*, processes in the session of *worker*, that listens on its private socket."""
-    path = armed.file_of(worker, "sock")
-    pid = None if path is None else listener_of(path)
-    return next((child for child in children if child.pid == pid), None)
 
 
 async def until_ended(armed: ArmedWatcher, worker: Worker, seconds: float) -> None:

@@ -1,4 +1,4 @@
-"""What the files beside the ini tell: the ledger and the logs. Everything here reads from a disk, so in a thread."""
+"""Show deaths and other events of the ledger, and the logs. Everything here reads from a disk, so in a thread."""
 
 from __future__ import annotations
 
@@ -15,14 +15,13 @@ from xboard_circus.dashboard.settings import Settings
 from xboard_circus.dashboard.views import masked
 from xboard_circus.errors import XboardError
 from xboard_circus.ledger import Record
-from xboard_circus.ledger.asking import asked
 from xboard_circus.ledger.explain import Story, story_of, text_of
-from xboard_circus.ledger.reading import ledger_of
-from xboard_circus.ledger.searching import search
+from xboard_circus.ledger.location import ledger_of
+from xboard_circus.ledger.query import asked, search
 from xboard_circus.logs import LogFile, LogFollower, log_files, tail
 from xboard_circus.masking import safe_text
 
-MOST_LINES, MOST_AT_ONCE, LONGEST_LINE = 2000, 500, 4000
+MOST_EVENTS, MOST_LINES, MOST_AT_ONCE, LONGEST_LINE = 1000, 2000, 500, 4000
 _ESCAPE = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]")
 
 
@@ -30,45 +29,21 @@ class Evidence:
     """The ledger and the logs of the circusd beside us. A name from outside only chooses among what the ini names."""
 
     def __init__(self, settings: Settings) -> None:
-        found = settings.config
         self.ledger: Path | None = None
-        if found is not None:
+        self.logs: dict[str, LogFile] = {}
+        if settings.config is not None:
+            self.logs = {each.id: each for each in log_files(settings.config)}
             with contextlib.suppress(XboardError):  # there is no plugin that keeps one
-                self.ledger = ledger_of(found)
-        self._logs = {each.id: each for each in log_files(found)} if found is not None else {}
-
-    @property
-    def has_ledger(self) -> bool:
-        return self.ledger is not None
-
-    @property
-    def has_logs(self) -> bool:
-        return bool(self._logs)
-
-    def logs(self) -> list[dict[str, Any]]:
-        """Return what there is to read."""
-        logs = self._logs.values()
-        return [{"id": each.id, **with_say(each.title, "title"), "watcher": each.watcher} for each in logs]
-
-    def log(self, log_id: str) -> LogFile | None:
-        """Return the log of that id, or None."""
-        return self._logs.get(log_id)
-
-    def last_lines(self, log: LogFile, lines: int) -> list[str]:
-        """Return the last lines of a log; XboardError where it can't be read."""
-        try:
-            return [shown_line(line.text) for line in tail(log, max(1, min(lines, MOST_LINES)))]
-        except OSError as error:
-            raise XboardError(Answer.NOT_READ(path=log.path, error=error.strerror)) from None
+                self.ledger = ledger_of(settings.config)
 
     def events(
-        self, *, watcher: str | None = None, kind: str | None = None, after: int | None = None, limit: int = 100
+        self, *, watcher: str | None = None, kind: str | None = None, after: int | None = None, limit: int
     ) -> list[dict[str, Any]]:
         """Return the newest events that fit, oldest first; LedgerError where the ledger can't be read."""
         if self.ledger is None:
             return []
-        name = None if watcher is None else bus_name(watcher)
-        return [_shown(each) for each in search(self.ledger, watcher=name, kind=kind, after=after, limit=limit)]
+        name, wanted = watcher and bus_name(watcher), max(1, min(limit, MOST_EVENTS))
+        return [_shown(each) for each in search(self.ledger, watcher=name, kind=kind, after=after, limit=wanted)]
 
     def why(self, *, watcher: str | None, pid: int | None) -> dict[str, Any]:
         """Return why something happened last: the text of `xboard-circus why`, and the parts that it is made of."""
@@ -78,11 +53,7 @@ class Evidence:
             story = Story(Answer.NOTHING_RECORDED(what=pid or watcher or "anything"), [], [])
         else:
             story = story_of(*told, now=time.time())
-        safe: Story = Story(
-            masked(story.headline),
-            [(title, masked(fact)) for title, fact in story.facts],
-            [(title, masked(lines)) for title, lines in story.blocks],
-        )
+        safe = Story(*masked([story.headline, story.facts, story.blocks]))
         return {
             "text": text_of(safe),
             **with_say(safe.headline, "headline"),
@@ -91,6 +62,14 @@ class Evidence:
                 {"title": title, "lines": [with_say(line, "text") for line in lines]} for title, lines in safe.blocks
             ],
         }
+
+
+def last_lines(log: LogFile, lines: int) -> list[str]:
+    """Return the last lines of a log; XboardError where it can't be read."""
+    try:
+        return [shown_line(line.text) for line in tail(log, max(1, min(lines, MOST_LINES)))]
+    except OSError as error:
+        raise XboardError(Answer.NOT_READ(path=log.path, error=error.strerror)) from None
 
 
 def new_lines(follower: LogFollower) -> tuple[int, list[str]]:
@@ -105,15 +84,5 @@ def shown_line(line: str) -> str:
 
 
 def _shown(record: Record) -> dict[str, Any]:
-    shown: dict[str, Any] = {
-        "id": record.id,
-        "time": record.time,
-        "watcher": record.watcher,
-        "kind": record.kind,
-        "pid": record.pid,
-        "wid": record.wid,
-        "cause": record.cause,
-        **with_say(masked(record.reason)),
-        "data": masked(record.data),
-    }
-    return shown
+    plain = {name: getattr(record, name) for name in ("id", "time", "watcher", "kind", "pid", "wid", "cause")}
+    return {**plain, **with_say(masked(record.reason)), "data": masked(record.data)}

@@ -1,4 +1,4 @@
-"""Where the ledger of an ini file lies, and how the names of its watchers are spelled in it."""
+"""Find the ledger of an ini file."""
 
 from __future__ import annotations
 

@@ -1,0 +1,53 @@
+"""List the words of an alert: its kind, its title, what is done about it, the labels of its lines."""
+
+from __future__ import annotations
+
+from enum import unique
+
+from xboard_circus.core.reason import Template, catalogue
+
+
+@catalogue
+@unique
+class AlertSay(Template):
+    """Words of an alert; the reasons in it are `core.sentences.Say`."""
+
+    TROUBLE_RESTART = "a worker ended"
+    TROUBLE_UNHEALTHY = "unhealthy"
+    TROUBLE_CRASH_LOOP = "crash loop"
+    TROUBLE_PORT_REFUSED = "port held by another"
+    TROUBLE_DOWN = "down"
+    TROUBLE_SILENT = "does not answer"
+    TROUBLE_LOST = "killed or crashed"
+
+    DONE_RESTART = "it is replaced; its siblings serve on"
+    DONE_UNHEALTHY = "a hung or sick worker is replaced; where a dependency is down, none is"
+    DONE_CRASH_LOOP = "it is tried again, ever later, and then once in a cooldown; its siblings serve on"
+    DONE_PORT_REFUSED = "no process was stopped; the port is tried again and again"
+    DONE_DOWN = "workers are started again within the limits of the ini file"
+    DONE_SILENT = "nothing can be done from here; the workers may still serve"
+    DONE_LOST = "the workers serve on; the supervisor of circusd (systemd, Docker, the monitor) starts it again"
+
+    TITLE_PROBLEM = "{watcher} on {host}: {trouble}"
+    TITLE_REMINDER = "{watcher} on {host}: still {trouble}, for {lasted}"
+    TITLE_RECOVERED = "{watcher} on {host}: recovered ({trouble})"
+    TITLE_STOPPED = "{watcher} on {host}: stopped while {trouble}"
+    TITLE_HELD_BACK = "{host}: {count} alerts held back"
+    TITLE_TEST = "{host}: test alert"
+
+    HELD = "{watcher} {trouble} ({about})"
+    HELD_PROBLEM = "problem"
+    HELD_REMINDER = "reminder"
+    HELD_RECOVERED = "recovered"
+    HELD_STOPPED = "stopped"
+
+    LINE = "{label}: {value}"
+    LABEL_REASON = "Reason"
+    LABEL_NOW = "Now"
+    LABEL_SINCE = "Since"
+    LABEL_LASTED = "Lasted"
+    LABEL_COUNT = "Reported"
+    TIMES = "{count} times"
+    LABEL_DONE = "Done"
+    LABEL_NEXT = "Next"
+    LABEL_NOTE = "Note"

@@ -1,0 +1,116 @@
+"""Query one circusd, in a thread of its own: its state, its sockets, and what its workers use."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import psutil
+
+from xboard_circus.checks.file_rules import is_loopback, split_endpoint
+from xboard_circus.circus_client import CircusdClient, CommandRefused
+from xboard_circus.core.state_schema import State, WorkerEntry
+from xboard_circus.core.unarmed import stock_state
+from xboard_circus.dashboard import views
+from xboard_circus.host import procs
+from xboard_circus.options.kinds import Size, WrongValueError
+
+SELDOM = 10.0
+Told = dict[str, Any]
+
+
+class Questions:
+    """Put together what the page shows of the circusd at one endpoint. Every call must come from one thread."""
+
+    def __init__(self, endpoint: str, *, deadline: float, clock: Callable[[], float] = time.monotonic) -> None:
+        self.client = CircusdClient(endpoint)
+        self._deadline = deadline
+        self._clock = clock
+        self._processes: dict[tuple[int, int | None], psutil.Process] = {}
+        self._seldom_at = float("-inf")
+        self._sockets: list[Told] = []
+        self._stats: Mapping[int, Told] = {}
+        self._options: dict[str, Told] = {}
+
+    def ask(self) -> Told:
+        """Return circusd, probers, watchers and sockets; XboardError where there is no answer in time."""
+        is_time = self._clock() - self._seldom_at >= SELDOM
+        try:
+            state = self.client.state(deadline=self._deadline)
+        except CommandRefused:
+            state = self._stock_state(is_time)
+        circusd = state["circusd"]
+        is_here = circusd["started"] and procs.start_time(circusd["pid"]) == circusd["started"]
+        if is_time:
+            self._sockets = [
+                {name: each.get(name) for name in ("name", "host", "port", "path", "fd")}
+                for each in self._call("listsockets").get("sockets", [])
+            ]
+            self._stats = {} if is_here else _figures_of_circus(self._call("stats").get("infos", {}))
+            self._seldom_at = self._clock()
+        workers = (each for watcher in state["watchers"] for each in watcher["workers"])
+        figures = self._measured(workers) if is_here else self._stats
+        watchers = [views.watcher(each, figures) for each in state["watchers"]]
+        return {**state, "watchers": watchers, "sockets": self._sockets}
+
+    def _call(self, command: str, **properties: Any) -> Told:
+        return self.client.call(command, deadline=self._deadline, **properties)
+
+    def _stock_state(self, is_time: bool) -> State:
+        """Query a circusd that has only Circus's own commands, for the same shape."""
+        pid = int(self._call("dstats")["info"]["pid"])
+        address = split_endpoint(self.client.endpoint)
+        start_time = procs.start_time if address is None or is_loopback(address[0]) else lambda _: None
+        statuses, infos = self._call("status")["statuses"], self._call("stats")["infos"]
+        if is_time or set(statuses) - set(self._options):
+            self._options = {name: self._call("options", name=name)["options"] for name in sorted(statuses)}
+        started = start_time(pid)
+        uptime = procs.age(started) if started else None
+        circusd = {"pid": pid, "started": started or 0, "endpoint": self.client.endpoint, "uptime": uptime}
+        return stock_state(circusd, statuses, infos, self._options, start_time)
+
+    def _measured(self, workers: Iterable[WorkerEntry]) -> dict[int, Told]:
+        """Return what each process on this host uses; one that is gone, or not ours to look at, is left out.
+
+        The processor use is that since the last pass, for which psutil keeps the times of a process.
+        """
+        found: dict[int, Told] = {}
+        kept = {}
+        for pid, started in ((each["pid"], each["started"]) for each in workers):
+            known = self._processes.get((pid, started))
+            if known is None and procs.start_time(pid) != started:
+                continue
+            with contextlib.suppress(psutil.Error):
+                process = known or psutil.Process(pid)
+                with process.oneshot():
+                    times, cpu, memory = process.cpu_times(), process.cpu_percent(), process.memory_info()
+                kept[pid, started] = process
+                found[pid] = {
+                    "rss": memory.rss,
+                    "cpu": cpu if known else None,
+                    "cpu_seconds": times.user + times.system,
+                }
+        self._processes = kept
+        return found
+
+
+def _figures_of_circus(infos: Mapping[str, Mapping[str, Any]]) -> dict[int, Told]:
+    return {
+        int(pid): {"rss": _bytes(info.get("mem_info1")), "cpu": _number(info.get("cpu"))}
+        for of_watcher in infos.values()
+        for pid, info in of_watcher.items()
+        if isinstance(info, dict)
+    }
+
+
+def _bytes(text: object) -> int | None:
+    try:
+        return Size().read(str(text))
+    except WrongValueError:
+        return None
+
+
+def _number(value: object) -> float | None:
+    return float(value) if isinstance(value, (int, float)) else None
