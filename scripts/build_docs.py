@@ -9,6 +9,7 @@ import re
 import sys
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
@@ -16,7 +17,7 @@ sys.path.insert(0, str(ROOT))
 from xboard_circus.core.worker import diagram  # noqa: E402
 from xboard_circus.options.reading import OptionDoc, ini_text  # noqa: E402
 from xboard_circus.options.reference import HEAD, sections  # noqa: E402
-from xboard_circus.supervisor.patches.patch import Patch, every_kind  # noqa: E402
+from xboard_circus.supervisor.patches.patch import PatchKind, every_kind  # noqa: E402
 
 DOCS = ROOT / "docs" / "options.md"
 PATCHES = ROOT / "docs" / "patches.md"
@@ -57,9 +58,9 @@ def reference() -> str:
 
 def patches() -> str:
     """Return docs/patches.md."""
-    files: dict[str, list[type[Patch]]] = {}
+    files: dict[str, list[PatchKind[Any]]] = {}
     for kind in every_kind():
-        files.setdefault(kind.__module__.rpartition(".")[2], []).append(kind)
+        files.setdefault(kind.file, []).append(kind)
     parts = [PATCHES_HEAD]
     for file, kinds in sorted(files.items()):
         parts += [f"## {ABOUT_PATCHES[file]}\n", f"`{file}.py`\n"]
@@ -68,8 +69,7 @@ def patches() -> str:
             "|---|---|---|---|",
         ]
         for kind in kinds:
-            what = " ".join((kind.__doc__ or "").partition("\n\n")[0].split())
-            parts.append(f"| `{kind.of}.{kind.name}` | {what} | {kind.without} | {kind.fact} |")
+            parts.append(f"| `{kind}` | {kind.what} | {kind.without} | {kind.fact} |")
         parts.append("")
     return "\n".join(parts)
 

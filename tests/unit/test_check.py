@@ -185,6 +185,12 @@ def test_a_page_that_is_not_armed_keeps_to_its_own_options(write: Write) -> None
             id="singleton",
         ),
         pytest.param(
+            {"watcher:web": {"singleton": "True", "numprocesses": "1", "worker.spares": "1"}},
+            "error [watcher:web] worker.spares: a singleton has no spare: it would be a second process with the app"
+            " imported; take it out, or take singleton out",
+            id="a singleton with a spare",
+        ),
+        pytest.param(
             {"watcher:web": {"max_retry": "-1"}},
             "error [watcher:web] max_retry: a command that cannot be run would be tried without end and stop circusd"
             " from doing anything else; take it out; restart.burst and restart.cooldown do what it is meant to",

@@ -125,6 +125,9 @@ def _processes(config: Config, watcher: WatcherConfig) -> Iterator[Finding]:
         yield Finding(
             ERROR, "singleton", f"contradicts numprocesses = {count}; Circus drops the watcher", "take it out"
         )
+    if watcher.singleton and is_armed(watcher) and watcher.options.worker.spares:
+        what = "a singleton has no spare: it would be a second process with the app imported"
+        yield Finding(ERROR, "worker.spares", what, "take it out, or take singleton out")
     if watcher.copy_path and not watcher.copy_env:
         yield Finding(ERROR, "copy_path", "Circus drops a watcher that has it alone", "add copy_env = True")
     if count > 1 and port and is_armed(watcher):

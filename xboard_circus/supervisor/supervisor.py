@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import logging
 import os
 import signal
 import time
@@ -28,16 +29,16 @@ from xboard_circus.errors import XboardError
 from xboard_circus.host import listeners, procs, runtime
 from xboard_circus.host.oom import OomKills
 from xboard_circus.options.reading import HealthOptions
-from xboard_circus.supervisor import arming, helpers, reconfigure
+from xboard_circus.supervisor import arming, circusctl_reload, helpers, reconfigure
 from xboard_circus.supervisor.boundary import contained, contained_task
-from xboard_circus.supervisor.bus import commands
+from xboard_circus.supervisor.bus import commands, state
 from xboard_circus.supervisor.bus.journal import Journal
 from xboard_circus.supervisor.bus.requests import Requests
 from xboard_circus.supervisor.circusd_out import Output
 from xboard_circus.supervisor.life import evidence
 from xboard_circus.supervisor.lifetime import Lifetime
 from xboard_circus.supervisor.patches import circus_arbiter, circus_process, circus_watcher, patch
-from xboard_circus.supervisor.patches.circus_log import RotateLog
+from xboard_circus.supervisor.patches.circus_log import rotate_log
 from xboard_circus.supervisor.port import named
 
 if TYPE_CHECKING:
@@ -126,19 +127,20 @@ class Supervisor:
     def _install(self) -> None:
         """Put ourselves in front of the arbiter. The commands go in on their own: the state answers in any case."""
         arbiter = self.arbiter
-        patch.install(commands.patches(self))
+        patch.install([commands.patch(self)])
         patches: list[patch.Patch] = [
-            circus_arbiter.ArbiterStop(arbiter, ordered=self.lifetime.end_ordered, beside=self._end_beside),
-            circus_arbiter.StartWatcher(arbiter, partial(helpers.prepare, self)),
-            circus_arbiter.ReloadFromConfig(
+            circus_arbiter.stop(arbiter, ordered=self.lifetime.end_ordered, beside=self._end_beside),
+            circus_arbiter.start_watcher(arbiter, partial(helpers.prepare, self)),
+            circus_arbiter.reload_from_config(
                 arbiter, before=partial(reconfigure.before, self), after=partial(reconfigure.after, self)
             ),
-            circus_arbiter.CloseSockets(arbiter),
-            circus_arbiter.ManageQuietly(arbiter),
-            circus_process.InheritOwnSockets(withheld_from),
+            circus_arbiter.close_sockets(arbiter),
+            circus_arbiter.manage_quietly(arbiter),
+            circus_process.inherit_own_sockets(arbiter, withheld_from),
+            *circusctl_reload.patches(self),
             *self.requests.patches(),
-            RotateLog(),
-            circus_arbiter.ChildEnded(arbiter, self._child_ended),
+            rotate_log(logging.getLogger()),
+            circus_arbiter.child_ended(arbiter, self._child_ended),
         ]
         try:
             patch.install(patches)
@@ -193,7 +195,7 @@ class Supervisor:
         """Run a coroutine beside circusd's own; where it fails, log it and call *on_failure*."""
 
         async def watched() -> None:
-            if await contained_task(work, what, FAILED) is FAILED:
+            if await contained_task(work, what, FAILED) is FAILED and on_failure is not None:
                 on_failure()
 
         task = self.loop.create_task(watched())
@@ -255,7 +257,7 @@ class Supervisor:
         for name, armed in list(self.armed.items()):
             if armed.is_removed():
                 del self.armed[name]
-                armed.port.close_for_good()
+                armed.port.give_back()
         known = {watcher.name for watcher in self.arbiter.watchers}
         self.plain = {name: reason for name, reason in self.plain.items() if name in known}
 
@@ -375,7 +377,7 @@ class Supervisor:
         armed = self.armed.get(watcher.name)
         if armed is not None and armed.watcher is watcher:
             try:
-                return armed.view()
+                return state.watcher_entry(armed)
             except Exception:
                 # One watcher that cannot be shown never spoils the answer for the others.
                 logger.exception("xboard: the state of %s cannot be shown", watcher.name)

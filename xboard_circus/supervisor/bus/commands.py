@@ -18,7 +18,8 @@ from xboard_circus.core.worker import Judged
 from xboard_circus.host import procs
 from xboard_circus.supervisor.bus.requests import who
 from xboard_circus.supervisor.patches import circus_arbiter
-from xboard_circus.supervisor.patches.circus_controller import AddCommand
+from xboard_circus.supervisor.patches.circus_controller import add_commands
+from xboard_circus.supervisor.patches.patch import Patch
 from xboard_circus.supervisor.replace import admission, rolling
 
 if TYPE_CHECKING:
@@ -57,12 +58,10 @@ class OurCommand:
             return {"status": "error", "errno": MESSAGE_ERROR, **with_say(str(error))}
 
 
-def patches(supervisor: Supervisor) -> list[AddCommand]:
+def patch(supervisor: Supervisor) -> Patch:
     """Return our commands, to be put into a controller that runs already."""
-    return [
-        AddCommand(supervisor.arbiter, OurCommand(supervisor, name, properties, work))
-        for name, (properties, work) in COMMANDS.items()
-    ]
+    ours = [OurCommand(supervisor, name, properties, work) for name, (properties, work) in COMMANDS.items()]
+    return add_commands(supervisor.arbiter, ours)
 
 
 def _armed(supervisor: Supervisor, props: Props) -> ArmedWatcher:

@@ -20,7 +20,7 @@ from xboard_circus.core.sentences import Say
 from xboard_circus.masking import safe_command
 from xboard_circus.supervisor.boundary import contained
 from xboard_circus.supervisor.patches import circus_arbiter, circus_process
-from xboard_circus.supervisor.patches.circus_controller import Dispatch, WatchCommand
+from xboard_circus.supervisor.patches.circus_controller import dispatch, watch_command
 from xboard_circus.supervisor.patches.patch import Patch
 
 if TYPE_CHECKING:
@@ -79,9 +79,9 @@ class Requests:
         arbiter = self._supervisor.arbiter
         known = circus_arbiter.commands(arbiter)
         found: list[Patch] = [
-            WatchCommand(known[name], partial(self._watched, name)) for name in sorted(CHANGING) if name in known
+            watch_command(known[name], partial(self._watched, name)) for name in sorted(CHANGING) if name in known
         ]
-        return [*found, Dispatch(arbiter, self._note_signal)]
+        return [*found, dispatch(arbiter, self._note_signal)]
 
     def _note_signal(self, is_signal: bool) -> None:
         self._is_signal = is_signal

@@ -14,7 +14,7 @@ from typing import Any
 from xboard_circus import launch
 from xboard_circus.options.reading import WatcherOptions
 
-# systemd's address for news of the service: what an app of its own says there would count for all of it.
+# systemd's address for notifications: those of a worker would count for the whole service.
 SERVICE_MANAGER = ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID")
 
 

@@ -65,8 +65,8 @@ def _for_operator(armed: ArmedWatcher, worker: Worker, reason: str) -> None:
         raise MessageError(Say.DOES_NOT_SERVE(pid=worker.pid, state=state_named(word)))
     if armed.swaps_in_the_making() or armed.busy:
         raise MessageError(Say.ANOTHER_REPLACED())
-    if armed.port.is_bound_by_the_server:
-        raise MessageError(Say.BINDS_BY_ITSELF(watcher=armed.name))
+    if alone := armed.why_alone():
+        raise MessageError(alone)
     why = Say.REPLACEMENT_ASKED_FOR(by=reason)
     _begin(armed, worker, Order(by=Say.OPERATOR_BY(by=reason), why=why, by_operator=True))
 

@@ -149,8 +149,8 @@ def begin(armed: ArmedWatcher, *, by: str) -> RollingReload:
         raise MessageError(Say.RELOAD_RUNS(watcher=armed.name, done=armed.reload.done))
     if not armed.is_running():
         raise MessageError(Say.WATCHER_IS(watcher=armed.name, state=state_named(armed.watcher.status())))
-    if armed.port.is_bound_by_the_server:
-        raise MessageError(Say.BINDS_BY_ITSELF_NO_RELOAD(watcher=armed.name, port=armed.options.port.port))
+    if alone := armed.why_alone():
+        raise MessageError(alone)
     armed.reload = RollingReload(armed, by=by)
     reason = Say.RELOAD_BEGUN(total=armed.reload.total, by=by)
     armed.publish("reload_begin", reason=reason, total=armed.reload.total, **with_say(by, "by"))

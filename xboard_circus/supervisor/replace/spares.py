@@ -11,7 +11,7 @@ from circus import logger
 from xboard_circus.core.durations import exactly
 from xboard_circus.core.sentences import Say
 from xboard_circus.core.worker import Order, Ordered, Promoted
-from xboard_circus.supervisor.life.spawn import SpawnRequest, may_run
+from xboard_circus.supervisor.life.spawn import SpawnRequest
 from xboard_circus.supervisor.patches import circus_process
 from xboard_circus.supervisor.replace.ending import end
 
@@ -32,7 +32,7 @@ def promote(armed: ArmedWatcher) -> bool:
     circusd decides, not the spares among themselves: a crash-looping app would eat its spares in a second.
     """
     slot, spare = armed.fleet.free_slot(int(armed.watcher.numprocesses)), _oldest(armed)
-    if spare is None or not may_run(armed, slot, armed.clock()):
+    if spare is None or not armed.may_run(slot):
         return False
     _serve_in(armed, spare, slot)
     return True
@@ -97,7 +97,7 @@ async def _ask(path: str) -> bytes:
 
 def fill_up(armed: ArmedWatcher) -> None:
     """Spawn spares until there are as many as `worker.spares` says."""
-    wanted = armed.options.worker.spares if armed.has_private_socket else 0
+    wanted = armed.options.worker.spares if armed.has_private_socket and not armed.watcher.singleton else 0
     for _ in range(wanted - len(armed.fleet.spares())):
         armed.spawn_for(SpawnRequest(spare=True))
 

@@ -43,12 +43,11 @@ class Swap:
     async def run(self) -> str | None:
         """Replace the worker; return None when the new one has taken over, else the reason why the old one is kept.
 
-        The successor of a server that binds its port by itself could not bind it beside the old one, so there the old
-        one has to go first.
+        Where the successor cannot start beside the old one, the old one has to go first.
         """
         armed, old, order = self.armed, self.old, self.order
         announce(armed, old, order)
-        if armed.port.is_bound_by_the_server:
+        if armed.why_alone():
             await end(armed, old, order)
             return None
         armed.swaps.append(self)
