@@ -169,7 +169,7 @@ class Supervisor:
             circus_arbiter.begin_to_stop(self.arbiter)
             for armed in self.armed.values():
                 self.run(circus_watcher.stop(armed.watcher), f"the stop of {armed.name}")
-        return self.loop.create_task(self._end_in_turn())
+        return self.run(self._end_in_turn(), "the end of circusd")
 
     async def _end_in_turn(self) -> None:
         while not circus_arbiter.is_making_room(self.arbiter):
@@ -191,7 +191,9 @@ class Supervisor:
 
     # The clockwork
 
-    def run(self, work: Awaitable[object], what: str, on_failure: Callable[[], object] = bool) -> None:
+    def run(
+        self, work: Awaitable[object], what: str, on_failure: Callable[[], object] | None = None
+    ) -> asyncio.Task[None]:
         """Run a coroutine beside circusd's own; where it fails, log it and call *on_failure*."""
 
         async def watched() -> None:
@@ -201,6 +203,7 @@ class Supervisor:
         task = self.loop.create_task(watched())
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        return task
 
     def soon(self, delay: float) -> None:
         """See to it that the next tick comes within *delay* seconds."""
