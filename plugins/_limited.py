@@ -16,7 +16,7 @@ from xboard_circus.core.durations import seconds
 from xboard_circus.core.names import is_helper
 from xboard_circus.core.sentences import Say
 from xboard_circus.core.state_schema import WatcherEntry
-from xboard_circus.options.reading import RestartOptions
+from xboard_circus.options.fields import RestartOptions
 from xboard_circus.plugins._deaths import DeadProcess, DeathCount
 
 READY_AFTER = 1.0

@@ -18,7 +18,8 @@ from xboard_circus.core.health import HealthRules, Observation, Replace, Watcher
 from xboard_circus.core.reason import key_of
 from xboard_circus.core.state_schema import State, UnreadableState, WatcherEntry, parse_state
 from xboard_circus.host import procs
-from xboard_circus.options.reading import HealthOptions, parse_watcher
+from xboard_circus.options.fields import HealthOptions
+from xboard_circus.options.reading import parse_watcher
 from xboard_circus.plugins._base import BusEvent, Commands, Part, XboardPlugin, ask_state
 from xboard_circus.plugins._questions import AskWorkers, WorkerQuestions
 from xboard_circus.plugins._sightings import WHOLE, ProbeRound, is_probed, judgements, key, up_workers

@@ -19,8 +19,8 @@ from xboard_circus.cli.error_boundary import DONE, FAILED
 from xboard_circus.cli.screen import say
 from xboard_circus.config import is_armed, load
 from xboard_circus.doctor import examine
-from xboard_circus.options.reading import OptionDoc, did_you_mean, ini_text
-from xboard_circus.options.reference import HEAD, Section, chosen, sections
+from xboard_circus.options.reading import did_you_mean, ini_text
+from xboard_circus.options.reference import HEAD, OptionDoc, Section, chosen, sections
 
 WIDTH = 100
 STYLES = {Level.ERROR: "red", Level.WARNING: "yellow", Level.UNKNOWN: "dim", Level.OK: "green"}

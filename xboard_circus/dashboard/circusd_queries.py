@@ -15,7 +15,7 @@ from xboard_circus.core.state_schema import State, WorkerEntry
 from xboard_circus.core.unarmed import stock_state
 from xboard_circus.dashboard import views
 from xboard_circus.host import procs
-from xboard_circus.options.kinds import Size, WrongValueError
+from xboard_circus.options.kinds import WrongValueError, read_size
 
 SELDOM = 10.0
 Data = dict[str, Any]
@@ -107,7 +107,7 @@ def _figures_of_circus(infos: Mapping[str, Mapping[str, Any]]) -> dict[int, Data
 
 def _bytes(text: object) -> int | None:
     try:
-        return Size().read(str(text))
+        return read_size(str(text))
     except WrongValueError:
         return None
 

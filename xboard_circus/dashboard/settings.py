@@ -8,7 +8,7 @@ from pathlib import Path
 
 from xboard_circus import config
 from xboard_circus.config import Config, WatcherConfig
-from xboard_circus.options.reading import DashboardOptions
+from xboard_circus.options.fields import DashboardOptions
 
 APP = "xboard_circus.dashboard.served:app"
 WATCHER, HTTPD = "dashboard", "circushttpd"

@@ -28,7 +28,7 @@ from xboard_circus.core.worker import Paused
 from xboard_circus.errors import XboardError
 from xboard_circus.host import listeners, procs, runtime
 from xboard_circus.host.oom import OomKills
-from xboard_circus.options.reading import HealthOptions
+from xboard_circus.options.fields import HealthOptions
 from xboard_circus.supervisor import arming, circusctl_reload, helpers, reconfigure
 from xboard_circus.supervisor.boundary import contained, contained_task
 from xboard_circus.supervisor.bus import commands, state

@@ -15,7 +15,7 @@ from xboard_circus.options.reading import flat
 
 if TYPE_CHECKING:
     from xboard_circus.core.budget import RestartBudget
-    from xboard_circus.options.reading import HealthOptions
+    from xboard_circus.options.fields import HealthOptions
     from xboard_circus.supervisor.fleet import Worker
     from xboard_circus.supervisor.port import PortGuard
     from xboard_circus.supervisor.watcher import ArmedWatcher
