@@ -1,4 +1,4 @@
-"""What circusd knows and does for all armed watchers together: one clockwork, one state, prompt reaping."""
+"""Supervise all armed watchers of one circusd: one clock, one state, prompt reaping."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ class Supervisor:
 
     @contained(None)
     def _record(self) -> None:
-        """Write down who supervises this instance. Where that fails, circusd serves on and tries again."""
+        """Record which circusd supervises this instance. Where that fails, circusd serves on and tries again."""
         if self._is_recorded:
             return
         try:
@@ -125,7 +125,7 @@ class Supervisor:
             logger.error("xboard: the command line will not find this circusd: %s", error)
 
     def _install(self) -> None:
-        """Put ourselves in front of the arbiter. The commands go in on their own: the state answers in any case."""
+        """Install the patches of the arbiter. The commands go in first, so that the state answers in any case."""
         arbiter = self.arbiter
         patch.install([commands.patch(self)])
         patches: list[patch.Patch] = [
@@ -206,7 +206,7 @@ class Supervisor:
         return task
 
     def soon(self, delay: float) -> None:
-        """See to it that the next tick comes within *delay* seconds."""
+        """Schedule the next tick within *delay* seconds."""
         due = self.loop.time() + delay
         if self._timer is not None and not self._timer.cancelled():
             if self._timer.when() <= due:
@@ -216,7 +216,7 @@ class Supervisor:
         self._timer = self.loop.call_later(delay, self._tick)
 
     def is_over(self) -> bool:
-        """Say whether this arbiter stops or makes room for its successor in the process."""
+        """Return whether this arbiter stops or makes room for its successor in the process."""
         return circus_arbiter.is_over(self.arbiter)
 
     def _tick(self) -> None:
@@ -245,7 +245,7 @@ class Supervisor:
         self._output.keep_small(self.clock())
 
     def _note_pause(self) -> None:
-        """Leave out of every limit the time in which circusd, or the whole machine, stood still."""
+        """Exclude from every limit the time in which circusd, or the whole machine, stood still."""
         late = self._ticked_at - (self._due_at or self._ticked_at)
         if late < PAUSE:
             return

@@ -1,4 +1,4 @@
-"""Who asked for what: each command that changes something is told, and known to the ends that follow from it."""
+"""Record who sent each command that changes something: it is published, and named in the ends that follow from it."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Request:
 
     Attributes:
         names: The watchers that it is for, in lower case; None for all.
-        answer: What its work came to, or the future of it; None before it has begun.
+        answer: The result of its work, or the future of it; None before it has begun.
     """
 
     command: str
@@ -50,7 +50,7 @@ class Request:
 
     @property
     def asker(self) -> str:
-        """Who asked, and how: circusctl does not say for what, so the command is told beside it."""
+        """Who sent it. circusctl gives no purpose, so the command is named beside it."""
         return Say.BY_CIRCUSCTL(command=self.command) if self.by == CIRCUSCTL else self.by
 
     def runs(self) -> bool:
@@ -67,7 +67,7 @@ def who(props: Mapping[str, Any]) -> str:
 
 
 class Requests:
-    """The commands under way. Stands in front of Circus's own commands, and neither holds up nor fails one."""
+    """The commands that run. It sees each of Circus's own commands first, and neither delays nor fails one."""
 
     def __init__(self, supervisor: Supervisor) -> None:
         self._supervisor = supervisor
@@ -75,7 +75,7 @@ class Requests:
         self._is_signal = False
 
     def patches(self) -> list[Patch]:
-        """Return what puts us in front of Circus's own commands."""
+        """Return the patches of Circus's own commands."""
         arbiter = self._supervisor.arbiter
         known = circus_arbiter.commands(arbiter)
         found: list[Patch] = [
@@ -88,7 +88,7 @@ class Requests:
 
     @contained(NOBODY)
     def asker_of(self, watcher: str) -> str | None:
-        """Return who has asked for what is being done to *watcher*; None where no command is under way."""
+        """Return who sent the command that runs on *watcher*; None where none runs."""
         for request in reversed(self._open):
             if request.runs() and (request.names is None or watcher.lower() in request.names):
                 return request.asker
@@ -97,7 +97,7 @@ class Requests:
     def _watched(self, name: str, execute: Callable[[Any, dict[str, Any]], Any]) -> Callable[..., Any]:
         def watched(arbiter: Any, props: dict[str, Any]) -> Any:
             request = self._begin(name, props)
-            # Told before what comes of it, unless Circus is about to refuse it for another that runs.
+            # Published before its effects, unless Circus is about to refuse it because another one runs.
             is_told = circus_arbiter.running_command(arbiter) is None and not circus_arbiter.is_making_room(arbiter)
             if is_told:
                 self._tell(request)
@@ -134,7 +134,7 @@ class Requests:
         if request is None:
             return
         self._open.remove(request)
-        # One that met another is tried again by whoever sent it.
+        # The sender repeats one that was refused because another one ran.
         if not isinstance(error, ConflictError):
             self._tell(request, refusal=one_line(str(error)))
 
@@ -178,7 +178,7 @@ def _let_be_killed(arbiter: Any, props: Mapping[str, Any]) -> None:
 
 
 def _details(name: str, props: Mapping[str, Any]) -> str:
-    """Return what else of a command is worth telling; the values of options may be secrets."""
+    """Return what else of a command is published; the values of options may be secrets."""
     if name == "add":
         return safe_command(str(props.get("cmd") or "").split())
     told = []

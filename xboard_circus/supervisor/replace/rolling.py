@@ -1,4 +1,4 @@
-"""Reload a watcher: its workers are replaced one by one, the new one ready before the old one is told to go."""
+"""Reload a watcher: replace its workers one by one, each new one ready before the old one drains."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ LEAVES_WITHIN = 5.0
 class RollingReload:
     """One reload, running or done. The first new worker that does not get ready ends it.
 
-    A held worker serves nobody and is started at once, with the new code. The first worker that gets ready proves that
-    the code works, and what was failed before is forgiven.
+    A held worker is started at once, with the new code. The first worker that gets ready proves that the code works, so
+    the restart budget is cleared.
 
     Attributes:
         state: "running", "done", "failed" or "stopped".
@@ -103,7 +103,7 @@ class RollingReload:
                 yield spare
 
     def _is_about_to_leave(self, old: Worker) -> bool:
-        """Say whether somebody else has ordered it to leave a moment ago; one that does not leave is replaced."""
+        """Return whether it was ordered to leave a moment ago; one that does not leave is replaced."""
         phase = old.phase
         return isinstance(phase, Leaving) and self.armed.clock() - phase.since < LEAVES_WITHIN
 
@@ -144,7 +144,7 @@ class RollingReload:
 
 
 def begin(armed: ArmedWatcher, *, by: str) -> RollingReload:
-    """Begin one; raises MessageError while one runs, or where there is nothing that could be replaced."""
+    """Begin a reload. Raises MessageError while one runs, or where no worker can be replaced."""
     if armed.reload is not None and armed.reload.is_running:
         raise MessageError(Say.RELOAD_RUNS(watcher=armed.name, done=armed.reload.done))
     if not armed.is_running():
