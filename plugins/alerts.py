@@ -112,6 +112,9 @@ class Alerter(Part):
         state = await self._state()
         if state is None:
             return PERIOD
+        # Before the first section is read: its events would be dropped until the next query.
+        names = [view["name"] for view in state["watchers"] if not is_helper(view["name"])]
+        self._names = {bus_name(name): name for name in names}
         if self._file is None:
             self._begin(state["circusd"])
             return 0.0
@@ -119,8 +122,6 @@ class Alerter(Part):
         if lost:
             at, was_told = float(lost["at"]) - self._shift(), bool(lost["was_told"])
             self._alerting.lost_before(reason_in(lost), self._clock(), at=at, was_told=was_told)
-        names = [view["name"] for view in state["watchers"] if not is_helper(view["name"])]
-        self._names = {bus_name(name): name for name in names}
         self._review(self._alerting.observe(state["watchers"], self._clock()))
         return PERIOD
 

@@ -93,18 +93,15 @@ class UploadPage(BaseModel):
     total: int
 
 
-def _boards(request: Request) -> BoardStore:
-    store: BoardStore = request.app.state.boards
-    return store
+def _from_state(name: str) -> Any:
+    def find(request: Request) -> Any:
+        return getattr(request.app.state, name)
+
+    return Depends(find)
 
 
-def _uploads(request: Request) -> UploadFolder:
-    folder: UploadFolder = request.app.state.uploads
-    return folder
-
-
-Boards = Annotated[BoardStore, Depends(_boards)]
-Uploads = Annotated[UploadFolder, Depends(_uploads)]
+Boards = Annotated[BoardStore, _from_state("boards")]
+Uploads = Annotated[UploadFolder, _from_state("uploads")]
 BoardId = Annotated[int, PathParameter(ge=1, le=LARGEST_ID)]
 Limit = Annotated[int, Query(ge=1, le=1000)]
 Offset = Annotated[int, Query(ge=0, le=LARGEST_ID)]

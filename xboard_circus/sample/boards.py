@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import sqlite3
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timezone
@@ -45,10 +45,9 @@ class Board:
 class BoardStore:
     """The boards of the database file *path*, for as many threads and processes as like."""
 
-    def __init__(self, path: Path, *, timeout: float = 5.0, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, path: Path, *, timeout: float = 5.0) -> None:
         self.path = path
         self.timeout = timeout
-        self._clock = clock
 
     def prepare(self) -> sqlite3.Connection:
         """Make the file and its table where they are missing, and return a connection to hold on to.
@@ -136,13 +135,13 @@ class BoardStore:
         This one statement does not wait for *timeout*: when several workers start at once, all but one are told at
         once that the database is locked.
         """
-        give_up_at = self._clock() + self.timeout
+        give_up_at = time.monotonic() + self.timeout
         while True:
             try:
                 mode = connection.execute("PRAGMA journal_mode = WAL").fetchone()[0]
                 break
             except sqlite3.OperationalError as error:
-                if "locked" not in str(error) or self._clock() >= give_up_at:
+                if "locked" not in str(error) or time.monotonic() >= give_up_at:
                     raise
                 time.sleep(0.02)
         if mode != "wal":

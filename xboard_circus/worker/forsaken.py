@@ -1,11 +1,11 @@
 """Watch the process that a worker depends on: a spare's circusd, or the wrapper in front of the worker.
 
-Circus signals the process that it spawned. Where that is a wrapper (``uv run``) and it is killed, its worker would live
-on, unknown to circusd, and hold the port; so it ends by itself.
+Circus signals the process that it spawned. If that is a wrapper (``uv run``) and it is killed, its worker would live
+on, unknown to circusd, and hold the port; so the worker ends by itself.
 
-Only circusd tells a waiting spare to serve. Without it, the spare ends where others of its watcher serve on: it would
-only hold memory, and the port without answering there. Where nobody else serves, it does: it has the app and the port,
-and the next circusd takes that over from it.
+Only circusd orders a waiting spare to serve. Without circusd, the spare ends if other workers of its watcher serve: it
+would only hold memory, and the port without answering there. If none serves, the spare does: it has the app and the
+port, and the next circusd takes the port over from it.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def others_serve(folder: Path | None, token: str) -> bool:
         return False
     try:
         up = [path for path in folder.iterdir() if path.suffix == ".up" and path.stem != token]
-    except OSError:  # the folder is gone, and with it every way to know
+    except OSError:  # the folder is gone, so nothing is known of others
         return False
     return any(takes_connections(path.with_suffix(".sock")) for path in up)
 

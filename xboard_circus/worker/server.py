@@ -104,7 +104,7 @@ class WorkerServer(uvicorn.Server):
     def __init__(self, config: uvicorn.Config, surroundings: Surroundings, private: PrivateSocket | None) -> None:
         super().__init__(config)
         self.recycled = False
-        self.dismissed = False  # a spare that was told to go before it served
+        self.dismissed = False  # a spare that was ordered to leave before it served
         self._surroundings = surroundings
         self._private = private
         self._phase = WorkerState.SPARE if surroundings.spare else WorkerState.STARTING
@@ -114,7 +114,7 @@ class WorkerServer(uvicorn.Server):
         self._lag = LoopLag(period=TICK)
         self._calls: AppCalls | None = None
         self._starting: asyncio.Task[None] | None = None
-        # One list for good, not a new one each second as uvicorn makes them: requests in flight see the drain begin.
+        # Always the same list, not a new one each second as in uvicorn: requests in flight see the drain begin.
         self._headers: list[tuple[bytes, bytes]] = []
         self.server_state.default_headers = self._headers
 
@@ -228,15 +228,15 @@ class WorkerServer(uvicorn.Server):
         return {"host": host, "port": port}, listening[0].fileno()
 
     async def _complete_start(self, calls: AppCalls) -> None:
-        """Be up when the live path gives its first good answer, ready when the ready path does.
+        """Mark the worker as up at the first good answer of the live path, as ready at that of the ready path.
 
-        The public socket is served since the lifespan is done; what is not up is no use to circusd all the same.
+        The public socket is served since the lifespan is done, but circusd counts only workers that are up.
         """
         ours = self._surroundings
         if ours.live_path is not None:
             answer = await self._until(calls, ours.live_path, lambda answer: answer.works, "up")
             if answer.refused:
-                log.warning("The live path refuses its probes: %s says: %s", ours.live_path, answer.reason)
+                log.warning("The live path %s refuses its probes: %s", ours.live_path, answer.reason)
         self._phase = WorkerState.UP
         ours.mark("up")
         if ours.ready_path is not None:
@@ -244,7 +244,7 @@ class WorkerServer(uvicorn.Server):
         ours.mark("ready")
 
     async def _until(self, calls: AppCalls, path: str, is_good: Callable[[AppAnswer], bool], what: str) -> AppAnswer:
-        """Ask the app for *path* until the answer is good."""
+        """Request *path* of the app until the answer is good."""
         said = None
         while not is_good(answer := await calls.ask(path, timeout=START_TIMEOUT)):
             if answer.reason != said:
@@ -254,7 +254,7 @@ class WorkerServer(uvicorn.Server):
         return answer
 
     def descriptors(self) -> set[int]:
-        """Return what no child of the app may hold: the listeners, and the connections of clients."""
+        """Return the descriptors that no child of the app may hold: listeners and connections of clients."""
         transports = [getattr(connection, "transport", None) for connection in self.server_state.connections]
         sockets = [
             *self._public,
@@ -282,7 +282,7 @@ class WorkerServer(uvicorn.Server):
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         limit = self.drain_limit
         self._phase = WorkerState.DRAINING
-        self.should_exit = True  # of a recycled worker, too, one SIGINT more is to force the end
+        self.should_exit = True  # then one SIGINT more forces the end, of a recycled worker too
         if self._starting is not None:
             self._starting.cancel()
         await stop_accepting(self.servers, sockets or [])
@@ -294,7 +294,7 @@ class WorkerServer(uvicorn.Server):
             websocket_spread=min(limit, self._surroundings.websocket_spread),
         )
         self._lag.stop()
-        self.config.timeout_graceful_shutdown = 1  # what is left now does not listen to reason
+        self.config.timeout_graceful_shutdown = 1  # what is left now does not end by itself
         await super().shutdown(sockets)
 
     async def _report(self, request: PrivateRequest) -> tuple[dict[str, Any], None]:
