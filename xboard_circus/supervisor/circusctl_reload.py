@@ -34,27 +34,24 @@ def run(supervisor: Supervisor, execute: Execute) -> Execute:
     """Return the command: a refusal is its answer; with `waiting` the answer comes when all reloads are over."""
 
     def reload(arbiter: Any, props: dict[str, Any]) -> Any:
-        concerned = [armed for armed in _named(supervisor, props.get("name")) if armed.reloads_rolling()]
+        name = str(props.get("name") or "")
+        named = circus_arbiter.registered(arbiter, name)
+        concerned = [
+            armed
+            for armed in supervisor.armed.values()
+            if armed.reloads_rolling() and (not name or armed.watcher is named)
+        ]
         if not props.get("graceful", True) or not concerned:
             return execute(arbiter, props)
         before = {armed: armed.reload for armed in concerned}
         begun: Awaitable[Any] | None = None
-        if props.get("name"):
+        if name:
             rolling.begin(concerned[0], by=who(props))
         else:
             begun = execute(arbiter, props)
-        if props.get("waiting"):
-            return asyncio.ensure_future(_outcome(before, begun))
-        return begun or {}
+        return asyncio.ensure_future(_outcome(before, begun)) if props.get("waiting") else begun or {}
 
     return reload
-
-
-def _named(supervisor: Supervisor, name: object) -> list[ArmedWatcher]:
-    if not name:
-        return list(supervisor.armed.values())
-    watcher = circus_arbiter.registered(supervisor.arbiter, str(name))
-    return [armed for armed in supervisor.armed.values() if armed.watcher is watcher]
 
 
 async def _outcome(
@@ -65,11 +62,11 @@ async def _outcome(
     failures, replaced = [], []
     for armed, earlier in before.items():
         reload = armed.reload
-        while reload is not None and reload.is_running:
-            await asyncio.sleep(POLL)
         if reload is None or reload is earlier:
-            failures.append(armed.last_reason)
+            failures.append(armed.last_reason)  # it was refused
             continue
+        while reload.is_running:
+            await asyncio.sleep(POLL)
         replaced += reload.replaced
         if reload.state != "done":
             failures.append(f"{armed.name}: {reload.reason}")
