@@ -62,8 +62,7 @@ class Swap:
         if failure is not None:
             kept = Say.KEPT(why=order.why, failure=failure)
             armed.note_reason(kept)
-            more = {"pid": old.pid, "wid": old.wid, "slot": old.slot, **with_say(order.by, "by")}
-            armed.publish("kept", reason=kept, **more)
+            armed.publish("kept", reason=kept, **old.ids, **with_say(order.by, "by"))
         return failure
 
     def is_trying(self, worker: Worker) -> bool:
