@@ -96,7 +96,7 @@ class Requests:
 
     def _watched(self, name: str, execute: Callable[[Any, dict[str, Any]], Any]) -> Callable[..., Any]:
         def watched(arbiter: Any, props: dict[str, Any]) -> Any:
-            request = self._begin(name, props)
+            request = self._begin(name, props) or Request(name, CIRCUSCTL, "", frozenset([CIRCUSD]))
             # Published before its effects, unless Circus is about to refuse it because another one runs.
             is_told = circus_arbiter.running_command(arbiter) is None and not circus_arbiter.is_making_room(arbiter)
             if is_told:
@@ -113,8 +113,7 @@ class Requests:
             if isinstance(answer, dict) and answer.get("status") == "error":
                 self._refused(request, MessageError(answer["reason"]))
                 return answer
-            if request is not None:
-                request.answer = True if answer is None else answer
+            request.answer = True if answer is None else answer
             if not is_told:
                 self._tell(request)
             return answer
@@ -130,10 +129,8 @@ class Requests:
         return request
 
     @contained(None)
-    def _refused(self, request: Request | None, error: Exception) -> None:
-        if request is None:
-            return
-        self._open.remove(request)
+    def _refused(self, request: Request, error: Exception) -> None:
+        self._open = [each for each in self._open if each is not request]
         # The sender repeats one that was refused because another one ran.
         if not isinstance(error, ConflictError):
             self._tell(request, refusal=one_line(str(error)))
@@ -149,9 +146,7 @@ class Requests:
         return frozenset(each for each in known if pattern.match(each)) or frozenset([name])
 
     @contained(None)
-    def _tell(self, request: Request | None, *, refusal: str = "") -> None:
-        if request is None:
-            return
+    def _tell(self, request: Request, *, refusal: str = "") -> None:
         what = " ".join(filter(None, [request.command, request.details]))
         say = Say.ASKED_FOR_REFUSED if refusal else Say.ASKED_FOR
         reason = say(command=what, by=request.by, why=refusal)
