@@ -137,10 +137,7 @@ class Parent:
         self._getppid = getppid
         self.pid = getppid()
         self._pidfd: int | None = None
-        marked = _identity(mark)
-        self._came_late = (
-            marked is not None and self.pid == 1 != marked.pid and not procs.is_running(marked.pid, marked.started)
-        )
+        self._came_late = self.pid == 1 and _has_ended(mark)
 
     def is_gone(self) -> bool:
         """Return whether circusd has ended, so that nothing done here has a use any more."""
@@ -361,13 +358,9 @@ def decoded(data: Sequence[bytes]) -> BusEvent | None:
     return BusEvent(watcher, kind, content)
 
 
-def own_identity() -> procs.Identity:
-    """Return the pid and start time of this process."""
-    return procs.Identity.of(os.getpid()) or procs.Identity(os.getpid(), 0)
-
-
-def _identity(mark: str | None) -> procs.Identity | None:
+def _has_ended(mark: str | None) -> bool:
     try:
-        return procs.Identity.parse(mark) if mark else None
+        marked = procs.Identity.parse(mark or "")
     except ValueError:
-        return None
+        return False
+    return marked.pid != 1 and not procs.is_running(marked.pid, marked.started)

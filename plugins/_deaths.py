@@ -1,7 +1,7 @@
 """Count the deaths of a watcher's processes from outside circusd. No effects.
 
-Circus publishes a ``reap`` for most of them and forgets it for up to a third; the rest shows in that a pid is no longer
-listed. Both are needed: a list alone misses what was born and died between two looks.
+Circus publishes a ``reap`` for most of them and forgets it for up to a third; those are the pids that are no longer
+listed. Both are needed: a list alone misses a process that started and died between two queries.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ REMEMBERED = 60.0
 
 @dataclass(frozen=True, slots=True)
 class DeadProcess:
-    """A process that ended without having been told to; *exit_code* is None where nobody saw how."""
+    """A process that ended without a command; *exit_code* is None where it is unknown."""
 
     pid: int
     exit_code: int | None
@@ -29,9 +29,9 @@ class _Process:
 
 
 class DeathCount:
-    """Each process of one watcher, from its spawn until its end was counted, once.
+    """Follow each process of one watcher from its spawn until its end is counted, once.
 
-    A process that Circus signalled (``kill``) within *kill_seconds* before its end was commanded to end. *now* is in
+    The end of a process that Circus signalled (``kill``) within *kill_seconds* before was commanded. *now* is in
     seconds of one clock.
 
     >>> deaths = DeathCount(kill_seconds=40)
@@ -48,25 +48,25 @@ class DeathCount:
         self._settled_at: dict[int, float] = {}
 
     def spawned(self, pid: int, *, now: float) -> None:
-        """Note a new process; its pid may have been another's before."""
+        """Note a new process; its pid may have been used before."""
         self._processes[pid] = _Process(now)
         self._settled_at.pop(pid, None)
 
     def killed(self, pid: int, *, now: float) -> None:
-        """Note that Circus signalled a process, one that was never seen or a child of one perhaps."""
+        """Note that Circus signalled a process; it may be an unknown one, or a child of one."""
         self._processes.setdefault(pid, _Process(now)).killed_at = now
 
     def reaped(self, pid: int, *, exit_code: int | None, now: float) -> DeadProcess | None:
-        """Note the end of a process; return it, unless it was commanded or is settled already."""
+        """Note the end of a process; return it, unless it was commanded or counted before."""
         if pid in self._settled_at:
             return None
         process = self._processes.pop(pid, None) or _Process(now)
         return self._ended(pid, process, exit_code, now)
 
     def listed(self, pids: Iterable[int], *, asked_at: float) -> list[DeadProcess]:
-        """Compare with the pids that circusd listed when asked at *asked_at*; return who ended without a word.
+        """Compare with the pids that circusd listed at *asked_at*; return the processes that ended without a ``reap``.
 
-        A pid has to be missing twice: its reap event may be on its way while the list is here already.
+        A pid has to be missing twice: its ``reap`` may arrive after the list.
         """
         present = set(pids)
         ended = []
@@ -80,14 +80,14 @@ class DeathCount:
                 found = self._ended(pid, process, None, asked_at)
                 ended += [found] if found else []
         for pid in present - self._processes.keys():
-            # One that was settled after the list was made is on it by mistake.
+            # One that was counted after the list was made has ended since.
             if self._settled_at.get(pid, float("-inf")) < asked_at:
                 self.spawned(pid, now=asked_at)
         self._settled_at = {pid: at for pid, at in self._settled_at.items() if asked_at - at < REMEMBERED}
         return ended
 
     def forget(self) -> None:
-        """Forget everybody: the watcher was stopped, and whoever was left was commanded to end."""
+        """Forget all processes: the watcher was stopped, so their ends are commanded."""
         self._processes.clear()
 
     def _ended(self, pid: int, process: _Process, exit_code: int | None, now: float) -> DeadProcess | None:

@@ -15,7 +15,8 @@ from xboard_circus.core.causes import Death, cause_of
 from xboard_circus.core.durations import seconds
 from xboard_circus.core.names import is_helper
 from xboard_circus.core.sentences import Say
-from xboard_circus.options.reading import RestartOptions
+from xboard_circus.core.state_schema import WatcherEntry
+from xboard_circus.options.fields import RestartOptions
 from xboard_circus.plugins._deaths import DeadProcess, DeathCount
 
 READY_AFTER = 1.0
@@ -24,17 +25,6 @@ KILL_SLACK = 10.0
 # A watcher is limited as a whole, so it has one slot; Circus itself restarts without a delay.
 SLOT = 0
 NO_DELAY = 1e-6
-
-
-@dataclass(frozen=True, slots=True)
-class WatcherView:
-    """A watcher in circusd's answer."""
-
-    name: str
-    status: str
-    numprocesses: int
-    pids: tuple[int, ...]
-    options: Mapping[str, Any]
 
 
 class LimitPhase(enum.Enum):
@@ -64,10 +54,10 @@ class Limited:
         is_sent: The stop or start of this phase was sent and not refused, so what Circus reports may be its effect.
     """
 
-    def __init__(self, view: WatcherView, options: RestartOptions, *, now: float) -> None:
-        self.name = view.name
-        self.budget = RestartBudget(limits_of(options, view.numprocesses), slots=1)
-        grace = number(view.options.get("graceful_timeout"), GRACEFUL_TIMEOUT)
+    def __init__(self, view: WatcherEntry, options: RestartOptions, *, now: float) -> None:
+        self.name = view["name"]
+        self.budget = RestartBudget(limits_of(options, view["numprocesses"]), slots=1)
+        grace = number(view["options"].get("graceful_timeout"), GRACEFUL_TIMEOUT)
         self.deaths = DeathCount(kill_seconds=grace + KILL_SLACK)
         self.quiet_since = now
         self.phase = LimitPhase.WATCHING
@@ -105,12 +95,13 @@ class Limited:
             return self.count(ended, now)
         return []
 
-    def seen(self, view: WatcherView, *, asked_at: float, now: float) -> list[News]:
+    def seen(self, view: WatcherEntry, *, asked_at: float, now: float) -> list[News]:
         """Take the list of its processes, which shows the ends that Circus did not report."""
-        if view.status in ("stopped", "stopping"):
+        if view["status"] in ("stopped", "stopping"):
             self.deaths.forget()
             return []
-        return [news for ended in self.deaths.listed(view.pids, asked_at=asked_at) for news in self.count(ended, now)]
+        pids = [worker["pid"] for worker in view["workers"]]
+        return [news for ended in self.deaths.listed(pids, asked_at=asked_at) for news in self.count(ended, now)]
 
     def count(self, ended: DeadProcess, now: float) -> list[News]:
         """Count an end; if the budget is used up, the watcher is to be stopped."""
@@ -129,18 +120,19 @@ class Limited:
             news.append(News(self.name, "cooldown", Say.COUNTED(why=reason, then=verdict.reason), more))
         return news
 
-    def forgive(self, view: WatcherView, now: float) -> list[News]:
+    def forgive(self, view: WatcherEntry, now: float) -> list[News]:
         """Reset the budget after `restart.reset_after` without a failure."""
         was_cooling = self.budget.is_cooling(SLOT, now)
-        if view.status == "active" and self.budget.reset_if_held(SLOT, now - self.quiet_since) and was_cooling:
+        if view["status"] == "active" and self.budget.reset_if_held(SLOT, now - self.quiet_since) and was_cooling:
             held = Say.FORGIVEN_FROM_OUTSIDE(held=seconds(self.budget.limits.reset_after))
             return [News(self.name, "recovered", held)]
         return []
 
 
-def is_limited(name: str, options: Mapping[str, Any]) -> bool:
-    """Return whether a watcher is limited from outside: its section has a `restart.*` option."""
-    return not is_helper(name) and any(key.startswith("restart.") for key in options)
+def is_limited(view: WatcherEntry) -> bool:
+    """Return whether a watcher is limited from outside: it is not armed, and its section has a `restart.*` option."""
+    has_option = any(key.startswith("restart.") for key in view["options"])
+    return has_option and not view["armed"] and not is_helper(view["name"])
 
 
 def limits_of(options: RestartOptions, numprocesses: int) -> RestartLimits:

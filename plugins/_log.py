@@ -1,4 +1,4 @@
-"""The log file of a plugin: Circus throws a plugin's output away, and a full disk must not end its work."""
+"""Open the log file of a plugin: Circus discards a plugin's output, and a full disk must not end its work."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ REMEMBERED = 200
 
 
 class PluginLogHandler(RotatingLog):
-    """Writes to *path*, at most four files of 1 MiB."""
+    """Write to *path*, at most four files of 1 MiB."""
 
     def __init__(self, path: Path) -> None:
         super().__init__(path, max_bytes=FILE_BYTES, old_files=PLUGIN_OLD_FILES)
@@ -25,10 +25,10 @@ class PluginLogHandler(RotatingLog):
 
 
 class ParentOutputHandler(logging.Handler):
-    """Writes to the standard output of the process *parent*, which threw ours away.
+    """Write to the standard output of the process *parent*, which discards ours.
 
-    For containers, where the logs of all are one stream. Only Linux has the way there; a line that cannot be written
-    is lost, and nothing else.
+    For containers, where all logs are one stream. It needs Linux's /proc; a line that cannot be written is lost, and
+    nothing else.
     """
 
     def __init__(self, parent: int) -> None:
@@ -37,8 +37,8 @@ class ParentOutputHandler(logging.Handler):
         self.setFormatter(logging.Formatter("%(asctime)s plugin %(levelname)s %(message)s"))
 
     def emit(self, record: logging.LogRecord) -> None:
-        # Opened for every line: there are few, and a plugin that holds its parent's pipe open would keep whoever reads
-        # it waiting when all others have ended. One write, so that lines of several processes do not mix.
+        # Opened for every line: there are few, and a plugin that holds its parent's pipe open would keep its reader
+        # waiting when all others have ended. One write, so that lines of several processes do not mix.
         with suppress(OSError):
             number = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_NONBLOCK)
             try:
@@ -48,7 +48,7 @@ class ParentOutputHandler(logging.Handler):
 
 
 def open_log(path: Path, *, parent: int | None = None) -> logging.Handler:
-    """Let everything that this package and asyncio log go to *path*, or to where *parent* writes, and nowhere else."""
+    """Send all log lines of this package and of asyncio to *path*, or to the output of *parent*, and nowhere else."""
     handler = PluginLogHandler(path) if parent is None else ParentOutputHandler(parent)
     for name, level in (("xboard_circus", logging.INFO), ("asyncio", logging.WARNING)):
         logger = logging.getLogger(name)
@@ -59,7 +59,7 @@ def open_log(path: Path, *, parent: int | None = None) -> logging.Handler:
 
 
 class Sparingly:
-    """Lets the same thing be said once, and again only after five minutes.
+    """Let the same line be logged once, and again only after five minutes.
 
     >>> said = Sparingly(clock=iter([0.0, 1.0, 400.0]).__next__)
     >>> [said.may_say("circusd is busy") for _ in range(3)]
@@ -72,7 +72,7 @@ class Sparingly:
         self._said_at: dict[object, float] = {}
 
     def may_say(self, what: object) -> bool:
-        """Return whether *what* was not said lately; it counts as said now."""
+        """Return whether *what* was not logged lately; it counts as logged now."""
         now = self._clock()
         if now - self._said_at.get(what, float("-inf")) < self._repeat_after:
             return False
@@ -82,5 +82,5 @@ class Sparingly:
         return True
 
     def forget(self, what: object) -> bool:
-        """Let *what* be said again at once, because it is over; return whether it was said."""
+        """Let *what* be logged again at once, because it is over; return whether it was logged."""
         return self._said_at.pop(what, None) is not None

@@ -1,4 +1,4 @@
-"""What a plugin has to tell of its circusd when that is gone: it may be the only one who is left to tell."""
+"""Report the loss of circusd from its plugin, which may be the only process left to do so."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from xboard_circus.host import life, procs
 
 
 def obituary() -> Loss | None:
-    """Return that circusd, which is gone, was lost, and note that it is told; None where it was told to end.
+    """Return the loss of the circusd that is gone, and record it as reported; None if it had a stop request.
 
-    The next circusd then tells that it is back, and not once more that the other one was lost.
+    The next circusd then reports that it is back, and not the loss once more.
     """
     instance = os.environ.get("XBOARD_INSTANCE", "")
     found = life.read(instance) if instance else None

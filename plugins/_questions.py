@@ -12,7 +12,7 @@ from xboard_circus.core.durations import exactly
 from xboard_circus.core.health import Worker
 from xboard_circus.core.sentences import Say
 from xboard_circus.core.state_schema import WatcherEntry
-from xboard_circus.options.reading import HealthOptions
+from xboard_circus.options.fields import HealthOptions
 from xboard_circus.plugins._sightings import Sighting, key, probed, url_key, url_sighting, worker_sighting
 from xboard_circus.probe import Target, UrlAnswer, WorkerAnswer, worker_request
 

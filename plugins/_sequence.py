@@ -1,10 +1,10 @@
-"""Which of circusd's numbered events have been seen. No effects."""
+"""Track which of circusd's numbered events have been seen. No effects."""
 
 from __future__ import annotations
 
 
 class Sequence:
-    """Takes each event once, and knows whether any is missing.
+    """Take each event once, and notice gaps.
 
     >>> sequence = Sequence()
     >>> sequence.caught_up("e", 3)
@@ -14,9 +14,9 @@ class Sequence:
     (True, True)
 
     Attributes:
-        epoch: Of the circusd whose events these are; "" before the first.
-        floor: All up to this number are known.
-        is_behind: circusd is to be asked for what is missing.
+        epoch: Names the circusd of these events; "" before the first.
+        floor: All events up to this number are known.
+        is_behind: Events are missing; query circusd for them.
     """
 
     def __init__(self) -> None:
@@ -26,7 +26,7 @@ class Sequence:
         self._seen: set[int] = set()
 
     def takes(self, name: object) -> bool:
-        """Note an event by its ``seq`` and return whether it is new; one that has none always is."""
+        """Note an event by its ``seq``; return whether it is new. One without a ``seq`` always is."""
         epoch, _, number = str(name or "").rpartition("-")
         if not epoch or not number.isdigit() or len(number) > 15:
             return True
@@ -42,7 +42,7 @@ class Sequence:
         return True
 
     def caught_up(self, epoch: str, last: int) -> None:
-        """Note that circusd gave all that it still had up to number *last*."""
+        """Note that circusd has answered with all events that it keeps, up to number *last*."""
         self._enter(epoch)
         self.floor = max(self.floor, last)
         self._seen = {place for place in self._seen if place > self.floor}

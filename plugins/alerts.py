@@ -112,6 +112,9 @@ class Alerter(Part):
         state = await self._state()
         if state is None:
             return PERIOD
+        # Before the first section is read: its events would be dropped until the next query.
+        names = [view["name"] for view in state["watchers"] if not is_helper(view["name"])]
+        self._names = {bus_name(name): name for name in names}
         if self._file is None:
             self._begin(state["circusd"])
             return 0.0
@@ -119,8 +122,6 @@ class Alerter(Part):
         if lost:
             at, was_told = float(lost["at"]) - self._shift(), bool(lost["was_told"])
             self._alerting.lost_before(reason_in(lost), self._clock(), at=at, was_told=was_told)
-        names = [view["name"] for view in state["watchers"] if not is_helper(view["name"])]
-        self._names = {bus_name(name): name for name in names}
         self._review(self._alerting.observe(state["watchers"], self._clock()))
         return PERIOD
 
@@ -247,17 +248,14 @@ def _stamp(file: Path) -> tuple[float, int] | None:
     return found.st_mtime, found.st_size
 
 
+def alerter_of(plugin: XboardPlugin, *, is_guest: bool = False) -> list[Part]:
+    """Return the alerter of a plugin process."""
+    name = str(plugin.config.get("name") or plugin.name)
+    return [Alerter(plugin.commands, options=plugin.options.alerts, plugin=name, is_guest=is_guest)]
+
+
 class Alerts(XboardPlugin):
     """Run the alerter alone in a process."""
 
     name = "alerts"
-
-    def parts(self) -> list[Part]:
-        """Return the alerter."""
-        return [alerter_of(self)]
-
-
-def alerter_of(plugin: XboardPlugin, *, is_guest: bool = False) -> Alerter:
-    """Return an alerter with the options of *plugin*."""
-    name = str(plugin.config.get("name") or plugin.name)
-    return Alerter(plugin.commands, options=plugin.options.alerts, plugin=name, is_guest=is_guest)
+    parts = alerter_of

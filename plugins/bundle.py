@@ -1,8 +1,8 @@
-"""All plugins in one process: three of their own would take 25 MB each.
+"""Host all plugins in one process: three of their own would take 25 MB each.
 
 ``[plugin:xboard] use = xboard_circus.plugins.bundle.Bundle`` is what circus.ini has. circusd imports this module too,
-only to see whether the class is there. So what the parts bring along is imported in the plugin's process alone: it
-would delay the start of the workers, and stay in circusd's memory.
+only to find the class. So the parts are imported in the plugin's process alone: their imports would delay the start
+of the workers, and stay in circusd's memory.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from xboard_circus.plugins._base import Part, XboardPlugin
 
 
 class Bundle(XboardPlugin):
-    """Everything that needs no process of its own, from the prober to the word to systemd.
+    """Run everything that needs no process of its own, from the prober to the notifier of systemd.
 
     Attributes:
-        needs: What is imported when it begins, for `check`, which tries that.
+        needs: What is imported at its start, for `check`, which tries the import.
     """
 
     name = "bundle"

@@ -1,4 +1,4 @@
-"""The one line that arms a watcher: `hooks.before_start = xboard_circus.plugins.guard.arm`."""
+"""Arm a watcher by one line: `hooks.before_start = xboard_circus.plugins.guard.arm`."""
 
 from __future__ import annotations
 

@@ -8,18 +8,19 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
 
 from xboard_circus.circus_client import CommandRefused
-from xboard_circus.core.health import HealthRules, Observation, Replace, WatcherHealth, Worker, silence
+from xboard_circus.core.health import HealthRules, Observation, Replace, WatcherHealth
 from xboard_circus.core.reason import key_of
 from xboard_circus.core.state_schema import State, UnreadableState, WatcherEntry, parse_state
-from xboard_circus.core.states import Health
 from xboard_circus.host import procs
-from xboard_circus.options.reading import HealthOptions, parse_watcher
-from xboard_circus.plugins._base import BusEvent, Commands, Part, XboardPlugin, ask_state, own_identity
+from xboard_circus.options.fields import HealthOptions
+from xboard_circus.options.reading import parse_watcher
+from xboard_circus.plugins._base import BusEvent, Commands, Part, XboardPlugin, ask_state
 from xboard_circus.plugins._questions import AskWorkers, WorkerQuestions
 from xboard_circus.plugins._sightings import WHOLE, ProbeRound, is_probed, judgements, key, up_workers
 from xboard_circus.probe import UrlAnswer, probe_url, probe_workers
@@ -38,27 +39,22 @@ class _Watched:
     Attributes:
         written: The options in circusd's state when they were parsed last.
         flight: The round that runs.
-        unanswered: Failed probes in a row of workers that `core.health` does not judge yet.
     """
 
-    health: WatcherHealth
-    options: HealthOptions
     due_at: float
+    health: WatcherHealth = field(default_factory=lambda: WatcherHealth(HealthRules()))
+    options: HealthOptions = field(default_factory=HealthOptions)
     written: Mapping[str, Any] | None = None
     began_at: float | None = None
     flight: asyncio.Task[ProbeRound | None] | None = None
-    unanswered: dict[Worker, int] = field(default_factory=dict)
 
     def take_options(self, view: WatcherEntry) -> None:
         # Parsing takes longer than the rest of a round.
         if view["options"] != self.written:
             self.written = view["options"]
-            self.options = _options(view)
-            self.health.rules = _rules(self.options)
-
-    def drop_counts(self) -> None:
-        self.health.reset()
-        self.unanswered.clear()
+            written = {name: value for name, value in view["options"].items() if value is not None}
+            options = self.options = parse_watcher(written)[0].health
+            self.health.rules = HealthRules(**{rule.name: getattr(options, rule.name) for rule in fields(HealthRules)})
 
 
 class HealthProber(Part):
@@ -135,8 +131,7 @@ class HealthProber(Part):
         now = self._clock()
         watched = self._watched.get(name)
         if watched is None:
-            options = _options(view)
-            watched = self._watched[name] = _Watched(WatcherHealth(_rules(options)), options, due_at=now)
+            watched = self._watched[name] = _Watched(due_at=now)
             _introduce(watched.health, view)
         watched.take_options(view)
         options = watched.options
@@ -145,7 +140,7 @@ class HealthProber(Part):
             return
         if watched.began_at is not None and now - watched.began_at > 3 * options.period + options.timeout:
             log.warning("%s: %.1f s since the last round: all counts start again", name, now - watched.began_at)
-            watched.drop_counts()
+            watched.health.reset()
         watched.due_at = max(watched.due_at + options.period, now + options.period / 2)
         watched.began_at = now
         watched.flight = asyncio.ensure_future(self._round(watched, view))
@@ -158,9 +153,10 @@ class HealthProber(Part):
         if took > timeout + max(1.0, timeout / 2):
             # Every probe has a deadline, so it was this process that did not run.
             log.warning("%s: a round took %.1f s; it does not count", view["name"], took)
-            watched.drop_counts()
+            watched.health.reset()
             return None
-        return ProbeRound(view, seen, watched.health.round({worker: each.observation for worker, each in seen.items()}))
+        observations = {worker: each.observation for worker, each in seen.items()}
+        return ProbeRound(view, seen, watched.health.round(observations, up=up_workers(view)))
 
     async def _conclude_rounds(self) -> None:
         """Report each round as it ends, those that end together in one report; stop when the next is due."""
@@ -200,7 +196,7 @@ class HealthProber(Part):
             seen = finding.seen[worker]
             if not seen.is_clear and self._said.may_say((worker, seen.observation.reason)):
                 log.warning("%s: nothing is known of worker %d: %s", name, worker[0], seen.observation.reason)
-        for item in (*verdict.replace, *self._stuck_early(finding)):
+        for item in verdict.replace:
             # WHOLE cannot be replaced: which worker fails is unknown. The event says that the watcher is unhealthy.
             if item.worker != WHOLE:
                 await self._replace(finding, item)
@@ -208,25 +204,6 @@ class HealthProber(Part):
             log.warning("%s: %s: %s", name, event.kind, event.reason)
             whose = {"pid": event.worker[0], "wid": wids[event.worker]} if event.worker in wids else {}
             await self._send("xboard_event", name=name, event=event.kind, reason=event.reason, **whose)
-
-    def _stuck_early(self, finding: ProbeRound) -> list[Replace]:
-        """Return silent workers that never answered this prober, but that circusd knows as up.
-
-        `core.health` counts from the first success that it sees. A worker that hung right after its start, or while no
-        prober ran, would otherwise never be replaced.
-        """
-        watched = self._watched[finding.view["name"]]
-        reasons = {
-            worker: finding.seen[worker].observation.reason
-            for worker in up_workers(finding.view) & finding.seen.keys()
-            if finding.verdict.healths[worker] is Health.UNKNOWN and not finding.seen[worker].observation.answered
-        }
-        watched.unanswered = {worker: watched.unanswered.get(worker, 0) + 1 for worker in reasons}
-        return [
-            Replace(worker, Health.HUNG, silence(count, reasons[worker]))
-            for worker, count in watched.unanswered.items()
-            if count >= watched.options.failure_threshold
-        ]
 
     async def _report(self, workers: Mapping[str, Any]) -> None:
         sender = {"plugin": self.name, "pid": self._identity.pid, "started": self._identity.started}
@@ -261,23 +238,17 @@ class HealthProber(Part):
         return min([LONGEST_PAUSE, *due])
 
 
+def prober_of(plugin: XboardPlugin) -> list[Part]:
+    """Return the prober of a plugin process."""
+    identity = procs.Identity.of(os.getpid()) or procs.Identity(os.getpid(), 0)
+    return [HealthProber(plugin.commands, identity=identity)]
+
+
 class HttpHealth(XboardPlugin):
     """Run the prober alone in a process."""
 
     name = "http_health"
-
-    def parts(self) -> list[Part]:
-        """Return the prober."""
-        return [HealthProber(self.commands, identity=own_identity())]
-
-
-def _options(view: WatcherEntry) -> HealthOptions:
-    written = {name: value for name, value in view["options"].items() if value is not None}
-    return parse_watcher(written)[0].health
-
-
-def _rules(options: HealthOptions) -> HealthRules:
-    return HealthRules(**{rule.name: getattr(options, rule.name) for rule in fields(HealthRules)})
+    parts = prober_of
 
 
 def _introduce(health: WatcherHealth, view: WatcherEntry) -> None:

@@ -158,18 +158,15 @@ class LedgerRecorder(Part):
         return await asyncio.get_running_loop().run_in_executor(self._thread, work)
 
 
+def recorder_of(plugin: XboardPlugin) -> list[Part]:
+    """Return the recorder of a plugin process."""
+    options = plugin.options.ledger
+    store = LedgerStore(plugin.path(options.file), keep_days=options.keep_days, max_mb=float(options.max_mb))
+    return [LedgerRecorder(store, commands=plugin.commands)]
+
+
 class Ledger(XboardPlugin):
     """Run the recorder alone in a process."""
 
     name = "ledger"
-
-    def parts(self) -> list[Part]:
-        """Return the recorder."""
-        return [recorder_of(self)]
-
-
-def recorder_of(plugin: XboardPlugin) -> LedgerRecorder:
-    """Return a recorder for the file that the options of *plugin* name."""
-    options = plugin.options.ledger
-    store = LedgerStore(plugin.path(options.file), keep_days=options.keep_days, max_mb=float(options.max_mb))
-    return LedgerRecorder(store, commands=plugin.commands)
+    parts = recorder_of

@@ -55,9 +55,9 @@ class LogPruner(Part):
                 log.info("removed %s: not written to for %g days", path, self._keep_days)
 
 
-def pruner_of(plugin: XboardPlugin) -> LogPruner:
+def pruner_of(plugin: XboardPlugin) -> list[Part]:
     """Return the pruner of a plugin process."""
-    return LogPruner(plugin.commands, keep_days=plugin.options.logs.keep_days)
+    return [LogPruner(plugin.commands, keep_days=plugin.options.logs.keep_days)]
 
 
 def removed(log_file: LogFile, *, keep_days: float, now: float) -> list[Path]:

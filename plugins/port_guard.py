@@ -1,4 +1,4 @@
-"""The port guard, under the name by which the bundle is known; it runs inside circusd."""
+"""Export the port guard by its name in the bundle; it runs inside circusd."""
 
 from __future__ import annotations
 

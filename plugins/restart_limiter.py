@@ -14,16 +14,19 @@ import math
 import os
 from collections import deque
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from xboard_circus.circus_client import CommandRefused
 from xboard_circus.core.names import CIRCUSD, bus_name, stops_for_good
 from xboard_circus.core.sentences import Say
+from xboard_circus.core.state_schema import WatcherEntry
+from xboard_circus.core.unarmed import unarmed_watcher, unarmed_worker
 from xboard_circus.host import procs
 from xboard_circus.options.reading import parse_watcher
-from xboard_circus.plugins._base import BusEvent, Commands, Part, XboardPlugin
+from xboard_circus.plugins._base import BusEvent, Commands, Part, XboardPlugin, ask_state
 from xboard_circus.plugins._cooling_file import CoolingFile
-from xboard_circus.plugins._limited import Limited, LimitPhase, News, WatcherView, is_limited, limits_of, number
+from xboard_circus.plugins._limited import Limited, LimitPhase, News, is_limited, limits_of, number
 
 log = logging.getLogger("xboard_circus.plugins.restart_limiter")
 
@@ -116,11 +119,11 @@ class Limiter(Part):
             self._news.popleft()
         return PERIOD if self._limited else IDLE_PERIOD
 
-    def _meet(self, views: Mapping[str, WatcherView]) -> None:
+    def _meet(self, views: Mapping[str, WatcherEntry]) -> None:
         for name in self._limited.keys() - views.keys():
             del self._limited[name]
         for name, view in views.items():
-            parsed, problems = parse_watcher(view.options)
+            parsed, problems = parse_watcher(view["options"])
             for problem in problems:
                 if self._said.may_say((name, str(problem))):
                     log.warning("%s: option ignored, its default is used: %s", name, problem)
@@ -129,11 +132,11 @@ class Limiter(Part):
                 if name in self._remembered:
                     log.info("%s: was stopped by the limiter before that was restarted", name)
                     limited.phase, limited.until = LimitPhase.COOLING, self._remembered[name]
-            self._limited[name].budget.limits = limits_of(parsed.restart, view.numprocesses)
+            self._limited[name].budget.limits = limits_of(parsed.restart, view["numprocesses"])
         self._save()
 
-    async def _step(self, limited: Limited, view: WatcherView) -> None:
-        now, is_down = self._clock(), view.status in ("stopped", "stopping")
+    async def _step(self, limited: Limited, view: WatcherEntry) -> None:
+        now, is_down = self._clock(), view["status"] in ("stopped", "stopping")
         if limited.phase is LimitPhase.WATCHING:
             self._publish_later(limited.forgive(view, now))
         elif limited.phase is LimitPhase.STOPPING:
@@ -141,9 +144,9 @@ class Limiter(Part):
                 self._release(limited, "stopped by another")
             elif is_down or await self._call(limited, "stop"):
                 limited.enter(LimitPhase.COOLING)
-        elif view.status == "active":
+        elif view["status"] == "active":
             self._watch(limited) if limited.is_sent else self._release(limited, "started by another")
-        elif view.status == "stopped" and now >= limited.until and await self._call(limited, "start"):
+        elif view["status"] == "stopped" and now >= limited.until and await self._call(limited, "start"):
             self._watch(limited)
         self._save()
 
@@ -172,55 +175,44 @@ class Limiter(Part):
             if self._said.may_say("xboard_event"):
                 log.warning("events are in this log only: %s", refusal)
 
-    async def _views(self) -> dict[str, WatcherView]:
+    async def _views(self) -> dict[str, WatcherEntry]:
         """Return the watchers that are limited from here."""
         try:
-            watchers = (await self._commands.call("xboard_state"))["watchers"]
+            watchers = (await ask_state(self._commands))["watchers"]
         except CommandRefused:
-            # No watcher is armed, so circusd has only Circus's own commands.
-            return await self._views_of_circus()
-        self._known = {bus_name(str(view["name"])) for view in watchers}
-        return {
-            name: WatcherView(
-                name,
-                str(view["status"]),
-                int(view.get("numprocesses") or 1),
-                tuple(int(worker["pid"]) for worker in view["workers"]),
-                view["options"],
-            )
-            for view in watchers
-            if not view["armed"] and is_limited(name := str(view["name"]), view.get("options") or {})
-        }
+            watchers = await self._views_of_circus()
+        self._known = {bus_name(view["name"]) for view in watchers}
+        return {view["name"]: view for view in watchers if is_limited(view)}
 
-    async def _views_of_circus(self) -> dict[str, WatcherView]:
-        statuses = (await self._commands.call("status"))["statuses"]
-        self._known = {bus_name(name) for name in statuses}
+    async def _views_of_circus(self) -> list[WatcherEntry]:
+        """Query Circus's own commands: where no watcher is armed, circusd has no others."""
         if self._clock() > self._options_until:
             self._options.clear()
             self._options_until = self._clock() + OPTIONS_EVERY
-        views = {}
-        for name, status in statuses.items():
+        views = []
+        for name, status in (await self._commands.call("status"))["statuses"].items():
             if name not in self._options:
                 self._options[name] = (await self._commands.call("options", name=name))["options"]
-            if is_limited(name, self._options[name]):
+            options = self._options[name]
+            count = int(number(options.get("numprocesses"), 1))
+            view = unarmed_watcher(name=name, status=status, numprocesses=count, options=options, workers=[])
+            if is_limited(view):
                 pids = (await self._commands.call("list", name=name))["pids"]
-                count = int(number(self._options[name].get("numprocesses"), 1))
-                views[name] = WatcherView(name, status, count, tuple(pids), self._options[name])
+                worker = partial(unarmed_worker, started=None, wid=None, leaves=False, age=None)
+                view["workers"] = [worker(pid=pid) for pid in pids]
+            views.append(view)
         return views
+
+
+def limiter_of(plugin: XboardPlugin) -> list[Part]:
+    """Return the limiter of a plugin process, with its memory beside the log."""
+    circusd = procs.Identity.of(os.getppid()) or procs.Identity(os.getppid(), 0)
+    file = plugin.path(plugin.options.log_dir) / "restart-limiter.json"
+    return [Limiter(plugin.commands, memory=CoolingFile(file, circusd=str(circusd)))]
 
 
 class RestartLimiter(XboardPlugin):
     """Run the limiter alone in a process."""
 
     name = "restart_limiter"
-
-    def parts(self) -> list[Part]:
-        """Return the limiter."""
-        return [limiter_of(self)]
-
-
-def limiter_of(plugin: XboardPlugin) -> Limiter:
-    """Return a limiter with its memory beside the log of *plugin*."""
-    circusd = procs.Identity.of(os.getppid()) or procs.Identity(os.getppid(), 0)
-    folder = plugin.path(plugin.options.log_dir)
-    return Limiter(plugin.commands, memory=CoolingFile(folder / "restart-limiter.json", circusd=str(circusd)))
+    parts = limiter_of

@@ -22,7 +22,7 @@ from circus.util import to_bool
 
 from xboard_circus import config
 from xboard_circus.circus_client import CircusdGone, CommandRefused
-from xboard_circus.core.service import Notice, ServiceState
+from xboard_circus.core.systemd_state import ServiceState, SystemdNotice
 from xboard_circus.errors import XboardError
 from xboard_circus.plugins._base import Commands, Part, XboardPlugin, ask_state
 
@@ -39,7 +39,7 @@ Send = Callable[[str], None]
 
 
 class Notifier(Part):
-    """Query circusd's state about once a second, and send systemd what `core.service` derives from it.
+    """Query circusd's state about once a second, and send systemd what `core.systemd_state` derives from it.
 
     Until a start is complete, and during a reload, each proof that circusd and the prober work extends the unit's
     time-out. A backend that cannot start yet is retried for ever by the limiter; if systemd started all anew, the
@@ -86,14 +86,14 @@ class Notifier(Part):
         with suppress(XboardError):
             self._notify(await self._judged(CLOSE_SECONDS))
 
-    async def _judged(self, deadline: float) -> Notice:
+    async def _judged(self, deadline: float) -> SystemdNotice:
         asked_at = self._clock()
         state = await ask_state(self._commands, deadline=deadline)
         if self._state is None:
             self._state = ServiceState(self._expected(state["circusd"]["config_file"] or "circus.ini"))
         return self._state.judge(state, asked_at=asked_at)
 
-    def _notify(self, notice: Notice) -> None:
+    def _notify(self, notice: SystemdNotice) -> None:
         is_up = notice.ready or self._is_ready
         is_proven = notice.proven and not notice.stopping
         is_news = notice.ready and not self._is_ready and not notice.stopping
@@ -125,16 +125,6 @@ class Notifier(Part):
         return True
 
 
-class SystemdNotify(XboardPlugin):
-    """Run the notifier alone in a process."""
-
-    name = "systemd_notify"
-
-    def parts(self) -> list[Part]:
-        """Return the notifier, or nothing where systemd has set no address."""
-        return notifiers_of(self)
-
-
 def notifiers_of(plugin: XboardPlugin) -> list[Part]:
     """Return the notifier of a plugin process where systemd has set an address, else nothing."""
     address = os.environ.get("NOTIFY_SOCKET", "")
@@ -142,6 +132,13 @@ def notifiers_of(plugin: XboardPlugin) -> list[Part]:
         return []
     watchdog = watchdog_seconds(os.environ.get("WATCHDOG_USEC"))
     return [Notifier(plugin.commands, sender_to(address), expected=expected_by, watchdog=watchdog)]
+
+
+class SystemdNotify(XboardPlugin):
+    """Run the notifier alone in a process."""
+
+    name = "systemd_notify"
+    parts = notifiers_of
 
 
 def sender_to(address: str) -> Send:

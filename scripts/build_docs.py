@@ -15,8 +15,12 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from xboard_circus.core.worker import diagram  # noqa: E402
-from xboard_circus.options.reading import OptionDoc, ini_text  # noqa: E402
-from xboard_circus.options.reference import HEAD, sections  # noqa: E402
+from xboard_circus.options.reading import ini_text  # noqa: E402
+from xboard_circus.options.reference import (  # noqa: E402
+    HEAD,
+    OptionDoc,
+    sections,
+)
 from xboard_circus.supervisor.patches.patch import PatchKind, every_kind  # noqa: E402
 
 DOCS = ROOT / "docs" / "options.md"

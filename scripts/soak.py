@@ -22,6 +22,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
+from operator import methodcaller
 from pathlib import Path
 
 from circus.exc import CallError
@@ -52,172 +53,102 @@ OPTIONS = {
 
 
 class Soak:
-    """One circusd, and what may befall it. Every method without an underscore is a fault or a command."""
+    """One circusd, what is done to it, and whether it has come right since."""
 
     def __init__(self, c: Circusd, chance: random.Random) -> None:
-        self._c = c
-        self._chance = chance
+        self.c = c
+        self.chance = chance
         self._halted: list[Process] = []
 
-    # Faults of workers
+    def workers(self, most: int = 1) -> list[int]:
+        """Return the pids of *most* workers, chosen by chance; none where circusd does not answer."""
+        try:
+            pids = self.c.workers()
+        except CallError:
+            return []
+        self.chance.shuffle(pids)
+        return pids[:most]
 
-    def kill_a_worker(self) -> None:
-        self._signal_a_worker(signal.SIGKILL)
+    def send(self, signum: signal.Signals, *, most: int = 1) -> None:
+        for pid in self.workers(most):
+            with suppress(ProcessLookupError):
+                found = process(pid)
+                if found.signal(signum) and signum == signal.SIGSTOP:
+                    # For good only where that is what is to be found out: a launcher is not probed.
+                    self._halted.append(found)
 
-    def kill_all_workers(self) -> None:
-        for pid in self._workers():
-            _signal(pid, signal.SIGKILL)
+    def order(self, what: str) -> None:
+        for pid in self.workers():
+            self.c.tell(pid, what)
 
-    def halt_a_worker(self) -> None:
-        self._signal_a_worker(signal.SIGSTOP)
+    def command(self, name: str, **properties: object) -> None:
+        """Send one command; circusd may be busy with another, and refuse it."""
+        with suppress(CallError):
+            self.c.call(name, name="web", **properties)
 
-    def terminate_a_worker(self) -> None:
-        self._signal_a_worker(signal.SIGTERM)
+    def command_all(self, name: str) -> None:
+        with suppress(CallError):
+            self.c.call(name)
 
-    def hang_a_worker(self) -> None:
-        self._tell_a_worker("block 600")
+    def pause(self, longest: float) -> None:
+        time.sleep(self.chance.uniform(0, longest))
 
-    def let_a_worker_exit(self) -> None:
-        self._tell_a_worker("exit 3")
+    def make_sick(self) -> None:
+        for pid in self.workers():
+            self.c.set(f"live.pid-{pid}", "500")
 
-    def let_a_worker_crash(self) -> None:
-        self._tell_a_worker("signal 11")
-
-    def make_a_worker_sick(self) -> None:
-        for pid in self._workers()[:1]:
-            self._c.set(f"live.pid-{pid}", "500")
-
-    def make_all_sick_for_a_while(self) -> None:
-        self._c.set("live", "503")
-        self._pause(2)
-
-    def break_the_app_for_a_while(self) -> None:
-        self._c.set("boot", "die")
-        self.kill_a_worker()
-        self._pause(2)
-
-    def slow_the_start_down(self) -> None:
-        self._c.set("boot", "slow 1")
-
-    def slow_the_drain_down(self) -> None:
-        self._c.set("drain", self._chance.choice(["0.5", "1", "10"]))
-
-    # Faults around them
+    def set_for_a_while(self, setting: str, value: str) -> None:
+        self.c.set(setting, value)
+        if setting == "boot":
+            self.send(signal.SIGKILL)
+        self.pause(2)
 
     def kill_the_plugin(self) -> None:
         with suppress(CallError, LookupError, ProcessLookupError):
-            self._c.plugin("xboard").signal(signal.SIGKILL)
+            self.c.plugin("xboard").signal(signal.SIGKILL)
 
     def kill_circusd(self) -> None:
-        self._c.kill9()
-        self._pause(1)
-        self._c.start_again()
+        self.c.kill9()
+        self.pause(1)
+        self.c.start_again()
 
-    def halt_circusd_for_a_while(self) -> None:
-        halted = process(self._c.pid)
+    def halt_circusd(self) -> None:
+        halted = process(self.c.pid)
         halted.signal(signal.SIGSTOP)
-        self._pause(2)
+        self.pause(2)
         halted.signal(signal.SIGCONT)
 
-    def remove_the_runtime_folder(self) -> None:
-        shutil.rmtree(self._c.runtime / "r", ignore_errors=True)
+    def restart_circusd(self) -> None:
+        process(self.c.pid).signal(signal.SIGTERM)
+        self.c.wait_ended(60)
+        self.c.start_again()
 
-    # Commands
-
-    def restart(self) -> None:
-        self._command("restart")
-
-    def reload(self) -> None:
-        self._command("reload")
-
-    def roll(self) -> None:
-        self._command("xboard_reload")
-
-    def roll_with_the_command_line(self) -> None:
-        self._c.run_cli("reload", "--no-preflight", timeout=120)
-
-    def incr(self) -> None:
-        if self._c.watcher()["numprocesses"] < MOST:
-            self._command("incr")
-
-    def decr(self) -> None:
-        if self._c.watcher()["numprocesses"] > 1:
-            self._command("decr")
-
-    def set_the_number(self) -> None:
-        self._command("set", options={"numprocesses": self._chance.randint(1, MOST)})
-
-    def stop(self) -> None:
-        self._command("stop")
-
-    def start(self) -> None:
-        self._command("start")
-
-    def reloadconfig(self) -> None:
-        with suppress(CallError):
-            self._c.call("reloadconfig")
-
-    def signal_by_circusctl(self) -> None:
-        for pid in self._workers()[:1]:
-            self._command("signal", pid=pid, signum=self._chance.choice([1, 2, 3, 9, 15]))
-
-    def kill_by_circusctl(self) -> None:
-        for pid in self._workers()[:1]:
-            self._command("kill", pid=pid)
-
-    def restart_everything(self) -> None:
-        with suppress(CallError):
-            self._c.call("restart")
-
-    def end_circusd_and_start_it(self) -> None:
-        process(self._c.pid).signal(signal.SIGTERM)
-        self._c.wait_ended(60)
-        self._c.start_again()
+    def change_number(self, name: str) -> None:
+        number = self.c.watcher()["numprocesses"]
+        if number < MOST if name == "incr" else number > 1:
+            self.command(name)
 
     # One round
 
-    def _round(self) -> list[str]:
-        """Choose what is done in the next round: one to four things."""
-        return [self._chance.choice(THINGS) for _ in range(self._chance.randint(1, 4))]
-
-    def _do(self, names: list[str]) -> str:
+    def do(self, names: list[str]) -> str:
         """Do them; return "" or what went wrong in doing so."""
         for name in names:
             try:
-                getattr(self, name)()
+                THINGS[name](self)
             except Exception as error:
                 return f"{name}: {type(error).__name__}: {error}"
-            self._pause(self._chance.choice([0, 0, 0.3, 1]))
+            self.pause(self.chance.choice([0, 0, 0.3, 1]))
         return ""
 
-    def _heal(self) -> None:
+    def heal(self) -> None:
         """Take back what does not heal by itself: the backend is sound, nobody is halted, and it is to run."""
         for setting in ("live", "boot", "drain"):
-            self._c.set(setting, "")
+            self.c.set(setting, "")
         for halted in self._halted:
             halted.signal(signal.SIGCONT)
         self._halted.clear()
 
-    def _trouble(self) -> str:
-        """Return what is not right yet; "" where all is."""
-        watcher = self._c.watcher()
-        if watcher["status"] == "stopped":
-            self._command("start")
-            return "it is stopped"
-        ready, wanted = self._c.ready(), watcher["numprocesses"]
-        if len(ready) != wanted:
-            return f"{len(ready)} of {wanted} serve"
-        if strangers := self._strangers():
-            return f"left over: {strangers}"
-        return "" if self._c.serves() else "no answer"
-
-    def _strangers(self) -> list[str]:
-        """Return the processes of ours that circusd does not know; what a command has just ended is none."""
-        names = self._c.call("list")["watchers"]
-        known = {self._c.pid, *(pid for name in names for pid in self._c.call("list", name=name)["pids"])}
-        return [f"{each.pid} {each.command[:80]}" for each in self._c.processes() if each.pid not in known]
-
-    def _settle(self) -> str:
+    def settle(self) -> str:
         """Wait until all is right; return "" or what is still wrong after so long."""
         deadline, trouble = time.monotonic() + SETTLES_WITHIN, ""
         while time.monotonic() < deadline:
@@ -230,58 +161,76 @@ class Soak:
             time.sleep(0.1)
         return trouble
 
-    def _workers(self) -> list[int]:
-        """Return the pids of the workers, in any order; none where circusd does not answer."""
-        try:
-            pids = self._c.workers()
-        except CallError:
-            return []
-        self._chance.shuffle(pids)
-        return pids
+    def _trouble(self) -> str:
+        """Return what is not right yet; "" where all is."""
+        watcher = self.c.watcher()
+        if watcher["status"] == "stopped":
+            self.command("start")
+            return "it is stopped"
+        ready, wanted = self.c.ready(), watcher["numprocesses"]
+        if len(ready) != wanted:
+            return f"{len(ready)} of {wanted} serve"
+        if strangers := self._strangers():
+            return f"left over: {strangers}"
+        return "" if self.c.serves() else "no answer"
 
-    def _signal_a_worker(self, signum: signal.Signals) -> None:
-        for pid in self._workers()[:1]:
-            with suppress(ProcessLookupError):
-                found = process(pid)
-                if found.signal(signum) and signum == signal.SIGSTOP:
-                    # For good only where that is what is to be found out: a launcher is not probed.
-                    self._halted.append(found)
-
-    def _tell_a_worker(self, order: str) -> None:
-        for pid in self._workers()[:1]:
-            self._c.tell(pid, order)
-
-    def _command(self, name: str, **properties: object) -> None:
-        """Send one command; circusd may be busy with another, and refuse it."""
-        with suppress(CallError):
-            self._c.call(name, name="web", **properties)
-
-    def _pause(self, longest: float) -> None:
-        time.sleep(self._chance.uniform(0, longest))
+    def _strangers(self) -> list[str]:
+        """Return the processes of ours that circusd does not know; what a command has just ended is none."""
+        names = self.c.call("list")["watchers"]
+        known = {self.c.pid, *(pid for name in names for pid in self.c.call("list", name=name)["pids"])}
+        return [f"{each.pid} {each.command[:80]}" for each in self.c.processes() if each.pid not in known]
 
 
-THINGS = sorted(name for name, of in vars(Soak).items() if isinstance(of, Callable) and not name.startswith("_"))  # type: ignore[arg-type]
-
-
-def _signal(pid: int, signum: signal.Signals) -> None:
-    with suppress(ProcessLookupError):
-        process(pid).signal(signum)
+THINGS: dict[str, Callable[[Soak], object]] = {
+    # Faults of workers
+    "kill_a_worker": lambda it: it.send(signal.SIGKILL),
+    "kill_all_workers": lambda it: it.send(signal.SIGKILL, most=100),
+    "halt_a_worker": lambda it: it.send(signal.SIGSTOP),
+    "terminate_a_worker": lambda it: it.send(signal.SIGTERM),
+    "hang_a_worker": lambda it: it.order("block 600"),
+    "let_a_worker_exit": lambda it: it.order("exit 3"),
+    "let_a_worker_crash": lambda it: it.order("signal 11"),
+    "make_a_worker_sick": Soak.make_sick,
+    "make_all_sick_for_a_while": lambda it: it.set_for_a_while("live", "503"),
+    "break_the_app_for_a_while": lambda it: it.set_for_a_while("boot", "die"),
+    "slow_the_start_down": lambda it: it.c.set("boot", "slow 1"),
+    "slow_the_drain_down": lambda it: it.c.set("drain", it.chance.choice(["0.5", "1", "10"])),
+    # Faults around them
+    "kill_the_plugin": Soak.kill_the_plugin,
+    "kill_circusd": Soak.kill_circusd,
+    "halt_circusd_for_a_while": Soak.halt_circusd,
+    "remove_the_runtime_folder": lambda it: shutil.rmtree(it.c.runtime / "r", ignore_errors=True),
+    # Commands
+    **{name: methodcaller("command", name) for name in ("restart", "reload", "xboard_reload", "stop", "start")},
+    "reload_by_the_command_line": lambda it: it.c.run_cli("reload", "--no-preflight", timeout=120),
+    "incr": lambda it: it.change_number("incr"),
+    "decr": lambda it: it.change_number("decr"),
+    "set_the_number": lambda it: it.command("set", options={"numprocesses": it.chance.randint(1, MOST)}),
+    "reloadconfig": lambda it: it.command_all("reloadconfig"),
+    "signal_by_circusctl": lambda it: [
+        it.command("signal", pid=pid, signum=it.chance.choice([1, 2, 3, 9, 15])) for pid in it.workers()
+    ],
+    "kill_by_circusctl": lambda it: [it.command("kill", pid=pid) for pid in it.workers()],
+    "restart_everything": lambda it: it.command_all("restart"),
+    "end_circusd_and_start_it": Soak.restart_circusd,
+}
 
 
 def soak(folder: Path, *, rounds: int, seed: int, left_out: list[str]) -> int:
     """Run *rounds*; return 0, or 1 where one of them did not come right."""
     chance, counts = random.Random(seed), Counter[str]()
-    THINGS[:] = [name for name in THINGS if name not in left_out]
+    things = sorted(THINGS.keys() - set(left_out))
     print(f"seed {seed}, {rounds} rounds", flush=True)
     started = time.monotonic()
     with circusd(folder, watchers=[Watcher(numprocesses=NUMBER, options=OPTIONS)], plugins=BUNDLE, check_delay=1) as c:
         it = Soak(c, chance)
         for number in range(1, rounds + 1):
-            done = it._round() if number > 1 else []  # the first one shows that all is well without us
-            trouble = it._do(done)
-            it._heal()
+            # One to four things; the first round shows that all is well without us.
+            done = chance.choices(things, k=chance.randint(1, 4)) if number > 1 else []
+            trouble = it.do(done)
+            it.heal()
             counts.update(done)
-            trouble = trouble or it._settle()
+            trouble = trouble or it.settle()
             if trouble:
                 with suppress(CallError, LookupError):
                     print(json.dumps(c.watcher(), indent=1))

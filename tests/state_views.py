@@ -45,6 +45,7 @@ def watcher_view(*workers: Mapping[str, Any] | str, **more: Any) -> Any:
         workers=shown["workers"],
         port=shown["port"],
         reload=shown["reload"],
+        failures=int(bool(shown["last_reason"])),
         last_failure=shown["last_reason"],
     )
     up = sum(each["phase"] == "up" for each in entries)

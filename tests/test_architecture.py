@@ -198,16 +198,6 @@ def test_circles(edges: list[tuple[str, str]], expected: set[tuple[str, ...]]) -
     assert circles(edges) == expected
 
 
-# Names that two files, or two public classes, still share, and that are to be told apart.
-SHARED_FILE_NAMES = {
-    "ports.py",
-}
-SHARED_CLASS_NAMES = {
-    "Notice",
-    "Worker",
-}
-
-
 def shared(pairs: Iterable[tuple[str, str]]) -> dict[str, list[str]]:
     """Return each name that more than one place has, with its places."""
     found: dict[str, list[str]] = {}
@@ -222,8 +212,7 @@ def test_no_two_files_have_one_name() -> None:
     named = [path for path in files if not path.name.startswith(("__", "test_")) and path.name != "conftest.py"]
     found = shared((path.name, relative(path)) for path in named)
 
-    assert {name: places for name, places in found.items() if name not in SHARED_FILE_NAMES} == {}
-    assert set(found) == SHARED_FILE_NAMES, "take what is told apart out of SHARED_FILE_NAMES"
+    assert found == {}
 
 
 def test_no_two_public_classes_have_one_name() -> None:
@@ -234,8 +223,7 @@ def test_no_two_public_classes_have_one_name() -> None:
         if isinstance(node, ast.ClassDef) and not node.name.startswith("_")
     )
 
-    assert {name: places for name, places in found.items() if name not in SHARED_CLASS_NAMES} == {}
-    assert set(found) == SHARED_CLASS_NAMES, "take what is told apart out of SHARED_CLASS_NAMES"
+    assert found == {}
 
 
 # The one door to Circus

@@ -14,15 +14,9 @@ from xboard_circus.checks.file_rules import findings as findings_in_file
 from xboard_circus.checks.watcher_rules import findings as findings_in_watcher
 from xboard_circus.config import is_armed, is_dashboard, load
 from xboard_circus.core.worker import diagram
-from xboard_circus.options.reading import (
-    OptionDoc,
-    PluginOptions,
-    WatcherOptions,
-    documented,
-    parse_plugin,
-    parse_watcher,
-)
-from xboard_circus.options.reference import sections
+from xboard_circus.options.fields import PluginOptions, WatcherOptions
+from xboard_circus.options.reading import parse_plugin, parse_watcher
+from xboard_circus.options.reference import OptionDoc, documented, sections
 from xboard_circus.supervisor.patches.patch import every_kind
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -14,7 +14,7 @@ import os
 import sqlite3
 import time
 import unicodedata
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,8 +29,8 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 from starlette.requests import ClientDisconnect
 
 from xboard_circus import __version__
-from xboard_circus.sample.boards import Board, BoardNotFound, BoardStore, NameInUse
-from xboard_circus.sample.uploads import NameTaken, TooLarge, UnsafeName, Upload, UploadFolder, UploadNotFound
+from xboard_circus.sample.boards import Board, BoardStore
+from xboard_circus.sample.uploads import Upload, UploadFolder, too_large
 
 log = logging.getLogger(__name__)
 
@@ -93,18 +93,15 @@ class UploadPage(BaseModel):
     total: int
 
 
-def _boards(request: Request) -> BoardStore:
-    store: BoardStore = request.app.state.boards
-    return store
+def _from_state(name: str) -> Any:
+    def find(request: Request) -> Any:
+        return getattr(request.app.state, name)
+
+    return Depends(find)
 
 
-def _uploads(request: Request) -> UploadFolder:
-    folder: UploadFolder = request.app.state.uploads
-    return folder
-
-
-Boards = Annotated[BoardStore, Depends(_boards)]
-Uploads = Annotated[UploadFolder, Depends(_uploads)]
+Boards = Annotated[BoardStore, _from_state("boards")]
+Uploads = Annotated[UploadFolder, _from_state("uploads")]
 BoardId = Annotated[int, PathParameter(ge=1, le=LARGEST_ID)]
 Limit = Annotated[int, Query(ge=1, le=1000)]
 Offset = Annotated[int, Query(ge=0, le=LARGEST_ID)]
@@ -151,7 +148,7 @@ async def upload_file(name: str, request: Request, uploads: Uploads) -> Upload:
     The plain body and not a form: it goes to the disk as it comes, and the cap holds before the body is there.
     """
     if int(request.headers.get("content-length", 0)) > uploads.max_bytes:
-        raise TooLarge(f"a file must not be larger than {uploads.max_bytes} bytes")
+        raise too_large(uploads.max_bytes)
     return await uploads.save(name, request.stream())
 
 
@@ -244,30 +241,15 @@ def create_app(settings: SampleSettings | None = None) -> FastAPI:
 
     app = FastAPI(title="XBoard", version=__version__, lifespan=lifespan)
     app.include_router(router)
-    for kind, status_code in STATUS_OF.items():
-        app.add_exception_handler(kind, _answer_with(status_code))
+    app.add_exception_handler(ClientDisconnect, _answer_nobody)
     app.add_exception_handler(RequestValidationError, _answer_unprocessable)
     app.add_exception_handler(sqlite3.Error, _answer_database_trouble)
     app.add_exception_handler(OSError, _answer_disk_trouble)
     return app
 
 
-STATUS_OF: dict[type[Exception], int] = {
-    BoardNotFound: 404,
-    NameInUse: 409,
-    UnsafeName: 400,
-    NameTaken: 409,
-    TooLarge: 413,
-    UploadNotFound: 404,
-    ClientDisconnect: 400,  # nobody reads it, and it is no error of ours
-}
-
-
-def _answer_with(status_code: int) -> Callable[[Request, Exception], Awaitable[Response]]:
-    async def answer(request: Request, error: Exception) -> Response:
-        return JSONResponse({"detail": str(error)}, status_code=status_code)
-
-    return answer
+async def _answer_nobody(request: Request, error: Exception) -> Response:
+    return Response(status_code=400)  # the client is gone: nobody reads it, and it is no error of ours
 
 
 async def _answer_unprocessable(request: Request, error: Exception) -> Response:

@@ -14,7 +14,6 @@ import socket
 import threading
 import time
 import uuid
-from types import TracebackType
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -41,6 +40,7 @@ CHANGING = frozenset(
 )
 FIRST_PAUSE, LONGEST_PAUSE = 0.05, 0.5
 
+# Our own message, which Circus puts before the reason of a failed command.
 _ECHO = re.compile(r"^command b(['\"])\{.*?\}\1: ", re.DOTALL)
 # Circus's own words: it has no other way to tell a conflict from a failure.
 _CONFLICT = re.compile(r"arbiter is (?:already running (\S+) command|restarting)")
@@ -50,13 +50,11 @@ class CircusdGone(XboardError):
     """No answer from circusd.
 
     Attributes:
-        endpoint: Where it was asked.
-        listening: Something has taken the connection there, and then did not answer in time.
+        listening: Something has accepted the connection there, and then did not answer in time.
     """
 
     def __init__(self, endpoint: str, what: str, *, listening: bool) -> None:
         super().__init__(Say.NO_ANSWER(endpoint=endpoint, why=what))
-        self.endpoint = endpoint
         self.listening = listening
 
 
@@ -103,9 +101,7 @@ class CircusdClient:
     def __enter__(self) -> CircusdClient:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def close(self) -> None:
@@ -127,8 +123,8 @@ class CircusdClient:
         """
         if self.by is not None and command in CHANGING:
             properties.setdefault("by", self.by)
-        said = {say_key(name): value.as_data() for name, value in properties.items() if isinstance(value, Reason)}
-        properties.update(said)
+        reasons = {name: value for name, value in properties.items() if isinstance(value, Reason)}
+        properties.update({say_key(name): value.as_data() for name, value in reasons.items()})
         ends_at = time.monotonic() + deadline
         pause = FIRST_PAUSE
         while True:
@@ -136,10 +132,9 @@ class CircusdClient:
             # "status" alone does not tell: the command `status NAME` puts the watcher's own into it.
             if reply.get("status") != "error" or "reason" not in reply:
                 return reply
-            reason = reason_in(reply)
             running = _running(reply)
             if running is None:
-                raise CommandRefused(command, _without_echo(reason), trace=str(reply.get("tb") or ""))
+                raise CommandRefused(command, _ECHO.sub("", reason_in(reply)), trace=str(reply.get("tb") or ""))
             if time.monotonic() + pause >= ends_at:
                 raise CircusdBusy(command, wait=deadline, running=running)
             # Jitter, because what was refused together would otherwise come back together.
@@ -175,17 +170,9 @@ class CircusdClient:
         """Return circusd's own pid."""
         return int(self.call("dstats")["info"]["pid"])
 
-    def start(self, name: str, *, waiting: bool = True, deadline: float = 5.0) -> None:
-        """Start watcher *name*."""
-        self.call("start", name=name, match="simple", waiting=waiting, deadline=deadline)
-
-    def stop(self, name: str, *, waiting: bool = True, deadline: float = 5.0) -> None:
-        """Stop watcher *name*; with *waiting*, return when its workers are gone."""
-        self.call("stop", name=name, match="simple", waiting=waiting, deadline=deadline)
-
-    def restart(self, name: str, *, waiting: bool = True, deadline: float = 5.0) -> None:
+    def restart(self, name: str, *, deadline: float = 5.0) -> None:
         """Stop watcher *name* and start it again."""
-        self.call("restart", name=name, match="simple", waiting=waiting, deadline=deadline)
+        self.call("restart", name=name, match="simple", waiting=True, deadline=deadline)
 
     def reload(self, name: str, *, deadline: float = 5.0) -> ReloadEntry:
         """Begin a rolling reload of armed watcher *name*, and return how far it is; refused while one runs."""
@@ -255,11 +242,6 @@ def _is_deserted(endpoint: str) -> bool:
     except CircusdGone as gone:
         return isinstance(gone.__cause__, ConnectionRefusedError | FileNotFoundError)
     return False
-
-
-def _without_echo(reason: str) -> str:
-    """Leave out our own message, which Circus puts before what a command failed with."""
-    return _ECHO.sub("", reason)
 
 
 def _knock(endpoint: str, *, timeout: float) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -19,14 +19,9 @@ from xboard_circus.config_files import misreadings, read_scans, unreadable
 from xboard_circus.errors import XboardError
 from xboard_circus.options.alert_fields import AlertOptions
 from xboard_circus.options.alert_section import parse_alert
+from xboard_circus.options.fields import PluginOptions, WatcherOptions
 from xboard_circus.options.ini_scan import Scan
-from xboard_circus.options.reading import (
-    PluginOptions,
-    Problem,
-    WatcherOptions,
-    parse_plugin,
-    parse_watcher,
-)
+from xboard_circus.options.reading import Problem, parse_plugin, parse_watcher
 
 ARM = "xboard_circus.plugins.guard.arm"
 ALERT = "alert:"
@@ -221,35 +216,23 @@ def _watcher(found: Mapping[str, Any], sections: Mapping[str, Mapping[str, str]]
     given = sections[found["__name__"]]
     options, problems = parse_watcher(given)
     cmd, args = str(found["cmd"] or ""), str(found["args"] or "")
-    return WatcherConfig(
-        name=found["name"],
-        section=found["__name__"],
-        given=given,
-        cmd=cmd,
-        args=args,
-        options=options,
-        problems=tuple(problems),
-        hooks={name: str(hook[0]) for name, hook in found["hooks"].items()},
-        numprocesses=found["numprocesses"],
-        working_dir=folder / (found["working_dir"] or "."),
-        uid=found["uid"] or None,
-        gid=found["gid"] or None,
-        env=found["env"],
-        copy_env=found["copy_env"],
-        copy_path=found["copy_path"],
-        shell=found["shell"],
-        singleton=found["singleton"],
-        respawn=found["respawn"],
-        on_demand=found["on_demand"],
-        use_sockets=found["use_sockets"],
-        sockets_used=tuple(dict.fromkeys(one or other for one, other in _SOCKET.findall(f"{cmd} {args}"))),
-        priority=found["priority"],
-        max_age=int(found.get("max_age", 0)),
-        max_retry=found["max_retry"],
-        graceful_timeout=found["graceful_timeout"],
-        rlimits=found["rlimits"],
-        streams={name: found[f"{name}_stream"] for name in ("stdout", "stderr") if found[f"{name}_stream"]},
-    )
+    made: dict[str, Any] = {
+        "section": found["__name__"],
+        "given": given,
+        "cmd": cmd,
+        "args": args,
+        "options": options,
+        "problems": tuple(problems),
+        "hooks": {name: str(hook[0]) for name, hook in found["hooks"].items()},
+        "working_dir": folder / (found["working_dir"] or "."),
+        "uid": found["uid"] or None,
+        "gid": found["gid"] or None,
+        "sockets_used": tuple(dict.fromkeys(one or other for one, other in _SOCKET.findall(f"{cmd} {args}"))),
+        "max_age": int(found.get("max_age", 0)),
+        "streams": {name: found[f"{name}_stream"] for name in ("stdout", "stderr") if found[f"{name}_stream"]},
+    }
+    same = {field.name: found[field.name] for field in fields(WatcherConfig) if field.name in found}
+    return WatcherConfig(**same | made)
 
 
 def _socket(found: Mapping[str, Any], sections: Mapping[str, Mapping[str, str]]) -> SocketConfig:

@@ -9,7 +9,7 @@ from pathlib import Path
 from string import Template
 
 from xboard_circus.errors import OptionError, XboardError
-from xboard_circus.options.kinds import UrlPath, WrongValueError
+from xboard_circus.options.kinds import WrongValueError, read_url_path
 
 NAME = "circus.ini"
 
@@ -94,6 +94,6 @@ def _path_line(name: str, path: str | None) -> str:
     if path is None:
         return f"# health.{name}_path = /health/{name}"
     try:
-        return f"health.{name}_path = {UrlPath().read(path)}"
+        return f"health.{name}_path = {read_url_path(path)}"
     except WrongValueError as wrong:
         raise OptionError(f"--{name}-path {path}: {wrong.what}; {wrong.hint}", exit_code=2) from None

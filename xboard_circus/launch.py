@@ -36,58 +36,52 @@ class LaunchError(Exception):
         self.exit_code = exit_code
 
 
-class LaunchOrder:
-    """What the command line asks for; the strings are read where they are used."""
+def parse(argv: list[str]) -> tuple[dict[str, list[str]], list[str]]:
+    """Return the values of each option, and the command.
 
-    def __init__(self) -> None:
-        self.wid = ""
-        self.worker = ""
-        self.gate = ""
-        self.chdir = ""
-        self.uid = ""
-        self.gid = ""
-        self.rlimits: list[str] = []
-        self.env: dict[str, str] = {}
-        self.command: list[str] = []
-
-
-def parse(argv: list[str]) -> LaunchOrder:
-    """Read the command line. By hand: argparse alone would double the time that the launcher takes to start."""
-    order = LaunchOrder()
+    By hand: argparse alone would double the time that the launcher takes to start.
+    """
+    options: dict[str, list[str]] = {
+        name: [] for name in ("--wid", "--worker", "--gate", "--chdir", "--uid", "--gid", "--rlimit", "--env")
+    }
     arguments = iter(argv)
     for name in arguments:
         if name == "--":
-            order.command = list(arguments)
             break
         value = next(arguments, None)
         if value is None:
             raise LaunchError(USAGE, f"{name} needs a value")
-        if name == "--rlimit":
-            order.rlimits.append(value)
-        elif name == "--env":
-            variable, equals, content = value.partition("=")
-            if not variable or not equals:
-                raise LaunchError(USAGE, f"--env must be NAME=VALUE, not {value!r}")
-            order.env[variable] = content
-        elif name in ("--wid", "--worker", "--gate", "--chdir", "--uid", "--gid"):
-            setattr(order, name[2:], value)
-        else:
+        if name not in options:
             raise LaunchError(USAGE, f"unknown option {name}")
-    if not order.command:
+        options[name].append(value)
+    command = list(arguments)
+    if not command:
         raise LaunchError(USAGE, "no command; it comes after --")
-    return order
+    return options, command
+
+
+def variable(setting: str) -> tuple[str, str]:
+    name, equals, content = setting.partition("=")
+    if not name or not equals:
+        raise LaunchError(USAGE, f"--env must be NAME=VALUE, not {setting!r}")
+    return name, content
 
 
 def is_running(pid: int, started: int) -> bool:
     """Tell whether the circusd that spawned us lives. Without /proc (macOS) only a parent can be known to."""
     if os.getppid() == pid:  # nobody else can have its pid while it is our parent
         return True
+    fields = stat_of(pid)
+    return bool(fields) and fields[0] not in (b"Z", b"X") and int(fields[19]) == started
+
+
+def stat_of(pid: int) -> list[bytes]:
+    """Return what the kernel shows of a process, from its state on; empty where it shows nothing."""
     try:
         with open(f"/proc/{pid}/stat", "rb") as file:
-            state, *rest = file.read().rpartition(b")")[2].split()
+            return file.read().rpartition(b")")[2].split()
     except OSError:
-        return False
-    return state not in (b"Z", b"X") and int(rest[18]) == started
+        return []
 
 
 def circusd_is_alive(circusd: str) -> bool:
@@ -190,11 +184,8 @@ def own_identity() -> str:
 
     Empty where there is no /proc (macOS): there a worker cannot recognise a process that is not its parent.
     """
-    try:
-        with open("/proc/self/stat", "rb") as file:
-            return f"{os.getpid()}:{int(file.read().rpartition(b')')[2].split()[19])}"
-    except OSError:
-        return ""
+    fields = stat_of(os.getpid())
+    return f"{os.getpid()}:{int(fields[19])}" if fields else ""
 
 
 def own_environment() -> dict[str, str]:
@@ -226,29 +217,30 @@ def run(command: list[str], environment: dict[str, str]) -> None:
         raise LaunchError(NOT_RUNNABLE, f"program can't be run: {program}: {error}") from None
 
 
-def launch(order: LaunchOrder) -> None:
+def launch(options: dict[str, list[str]], command: list[str]) -> None:
     environment = own_environment()
-    wait_for_gate(order.gate, environment.get("XBOARD_CIRCUSD", ""))
-    for setting in order.rlimits:
+    given = dict(map(variable, options["--env"]))
+    for gate in options["--gate"] or [""]:
+        wait_for_gate(gate, environment.get("XBOARD_CIRCUSD", ""))
+    for setting in options["--rlimit"]:
         set_rlimit(setting)
-    if order.chdir:
-        enter(order.chdir)
-    if order.uid:
-        environment.update(become_user(order.uid, order.gid))
-    elif order.gid:
-        become_group(order.gid)
-    environment.update(order.env)
-    if order.wid:
-        environment["XBOARD_WID"] = order.wid
-    if order.worker:
-        environment["XBOARD_WORKER"] = order.worker
-        environment["XBOARD_LAUNCHER"] = own_identity()
-    run(order.command, environment)
+    for directory in options["--chdir"]:
+        enter(directory)
+    for user in options["--uid"]:
+        environment.update(become_user(user, "".join(options["--gid"])))
+    for group in () if options["--uid"] else options["--gid"]:
+        become_group(group)
+    environment.update(given)
+    for wid in options["--wid"]:
+        environment["XBOARD_WID"] = wid
+    for token in options["--worker"]:
+        environment.update(XBOARD_WORKER=token, XBOARD_LAUNCHER=own_identity())
+    run(command, environment)
 
 
 def main() -> int:
     try:
-        launch(parse(sys.argv[1:]))
+        launch(*parse(sys.argv[1:]))
     except LaunchError as error:
         print(f"xboard-circus launcher: {error}", file=sys.stderr, flush=True)
         return error.exit_code

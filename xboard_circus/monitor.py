@@ -58,7 +58,7 @@ class CircusdSighting:
 
 
 class CircusdHost(Protocol):
-    """Where circusd runs: what the monitor sees and does there."""
+    """The host that circusd runs on: what the monitor sees and does there."""
 
     def look(self) -> CircusdSighting: ...
 

@@ -17,9 +17,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from enum import Enum
 from pathlib import Path
 from types import SimpleNamespace
 from typing import IO
@@ -42,25 +41,16 @@ LATE_START_GRACE = 5.0  # it serves nobody, and uvicorn hears no SIGTERM before 
 TAIL_LINES, TAIL_BYTES = 15, 16_384
 
 
-class TrialVerdict(Enum):
-    """How a trial went; *skipped* where the command is not our worker."""
-
-    PASSED = "passed"
-    FAILED = "failed"
-    SKIPPED = "skipped"
-
-
 @dataclass(frozen=True, slots=True)
 class TrialOutcome:
-    """What came of the trial of one watcher.
+    """Result of the trial of one watcher; it did not fail where the command is not our worker either.
 
     Attributes:
-        reason: One line for a person, whatever the verdict.
+        reason: One line for a person, whatever the result.
         log: The last lines that the trial wrote, where it failed.
     """
 
-    watcher: str
-    verdict: TrialVerdict
+    failed: bool
     reason: str
     log: tuple[str, ...] = ()
 
@@ -88,32 +78,30 @@ def last_text(file: IO[bytes], *, since: int = 0) -> str:
     return file.read().decode(errors="replace")
 
 
-def preflight(config: Config, watcher: WatcherConfig, *, clock: Callable[[], float] = time.monotonic) -> TrialOutcome:
+def preflight(config: Config, watcher: WatcherConfig) -> TrialOutcome:
     """Start a worker of *watcher*, wait until it is ready, end it; it has `health.startup_timeout` seconds for that."""
     if not runs_worker(watcher.cmd, watcher.args):
-        return TrialOutcome(watcher.name, TrialVerdict.SKIPPED, f"no trial: its command is not `python -m {MODULE}`")
-    began_at = clock()
+        return TrialOutcome(False, f"no trial: its command is not `python -m {MODULE}`")
+    began_at = time.monotonic()
     try:
         with _unwound_by_signals(), _trial(config, watcher) as trial:
             failure = _await_ready(trial, watcher, give_up_at=began_at + watcher.options.health.startup_timeout)
-            seconds = clock() - began_at
+            seconds = time.monotonic() - began_at
             lines = tuple(trial.text().splitlines()[-TAIL_LINES:]) if failure else ()
     except (XboardError, OSError, ValueError) as error:
-        return TrialOutcome(watcher.name, TrialVerdict.FAILED, f"no trial worker could be started: {error}")
+        return TrialOutcome(True, f"no trial worker could be started: {error}")
     if failure:
-        return TrialOutcome(watcher.name, TrialVerdict.FAILED, f"the trial worker did not get ready: {failure}", lines)
-    return TrialOutcome(watcher.name, TrialVerdict.PASSED, f"a trial worker was ready after {seconds:.1f} s")
+        return TrialOutcome(True, f"the trial worker did not get ready: {failure}", lines)
+    return TrialOutcome(False, f"a trial worker was ready after {seconds:.1f} s")
 
 
-def _await_ready(
-    trial: Trial, watcher: WatcherConfig, *, give_up_at: float, clock: Callable[[], float] = time.monotonic
-) -> str:
+def _await_ready(trial: Trial, watcher: WatcherConfig, *, give_up_at: float) -> str:
     """Return "" once it is ready, else why it is not."""
     while not trial.ready_file.is_file():
         code = trial.popen.poll()
         if code is not None:
             return cause_of(Death(exit_code=code, was_ready=False, log_tail=trial.text(), command=watcher.cmd))[1]
-        if clock() > give_up_at:
+        if time.monotonic() > give_up_at:
             late = f"not ready within health.startup_timeout = {watcher.options.health.startup_timeout:g} s"
             return "; ".join(filter(None, (late, last_no(trial.text()))))
         time.sleep(POLL)

@@ -13,8 +13,8 @@ import enum
 import json
 import socket
 import time
-from collections.abc import Callable, Iterable
-from contextlib import suppress
+from collections.abc import Iterable
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 from urllib.parse import urlencode
@@ -91,12 +91,8 @@ class UrlAnswer:
     body: str = ""
 
 
-class _Silence(Exception):
-    """Who was asked has not answered."""
-
-
-class _Unclear(Exception):
-    """Nobody was asked, or what came back is no report."""
+class _NoReport(Exception):
+    """A probe without a report: its outcome and the reason."""
 
 
 def worker_request(*, live_path: str | None, ready_path: str | None, timeout: float) -> bytes:
@@ -110,14 +106,12 @@ def worker_request(*, live_path: str | None, ready_path: str | None, timeout: fl
     return f"GET /-/worker?{words} HTTP/1.0\r\nhost: worker\r\n\r\n".encode("ascii", errors="replace")
 
 
-async def probe_workers(
-    targets: Iterable[Target], *, clock: Callable[[], float] = time.monotonic
-) -> dict[int, WorkerAnswer]:
-    """Ask all *targets* at once; return their answers by pid, each within its time-out.
+async def probe_workers(targets: Iterable[Target]) -> dict[int, WorkerAnswer]:
+    """Query all *targets* at once; return their answers by pid, each within its time-out.
 
     Never raises for what a worker does.
     """
-    probes = {target.pid: asyncio.create_task(_probe(target, clock)) for target in targets}
+    probes = {target.pid: asyncio.create_task(_probe(target)) for target in targets}
     try:
         return {pid: await probe for pid, probe in probes.items()}
     finally:
@@ -125,23 +119,19 @@ async def probe_workers(
             probe.cancel()
 
 
-async def _probe(target: Target, clock: Callable[[], float]) -> WorkerAnswer:
-    asked_at = clock()
-    outcome = Outcome.UNCLEAR
-    report = WorkerReport()
+async def _probe(target: Target) -> WorkerAnswer:
+    asked_at = time.monotonic()
+    outcome, reason, report = Outcome.REPORT, "", WorkerReport()
     try:
         report = await asyncio.wait_for(_exchange(target), target.timeout)
-        outcome, reason = Outcome.REPORT, ""
     # Two classes until Python 3.11.
     except (TimeoutError, asyncio.TimeoutError):
         outcome, reason = Outcome.SILENCE, Say.NO_ANSWER_WITHIN(timeout=exactly(target.timeout))
-    except _Silence as failure:
-        outcome, reason = Outcome.SILENCE, str(failure)
-    except _Unclear as failure:
-        reason = str(failure)
+    except _NoReport as failure:
+        outcome, reason = failure.args
     except OSError as error:
-        reason = Say.CUT_OFF(error=error.strerror or error)
-    return WorkerAnswer(outcome, reason, asked_at, clock() - asked_at, report)
+        outcome, reason = Outcome.UNCLEAR, Say.CUT_OFF(error=error.strerror or error)
+    return WorkerAnswer(outcome, reason, asked_at, time.monotonic() - asked_at, report)
 
 
 async def _exchange(target: Target) -> WorkerReport:
@@ -155,20 +145,17 @@ async def _exchange(target: Target) -> WorkerReport:
 
 
 def _connected(path: str) -> socket.socket:
-    try:
-        connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    except OSError as error:
-        raise _Unclear(Say.UNREACHABLE(error=error.strerror or error)) from None
-    try:
-        connection.setblocking(False)
-        # Not loop.sock_connect: it takes the EAGAIN of a full queue for a connect under way, and waits for nothing.
-        connection.connect(path)
-    except BlockingIOError:
-        connection.close()
-        raise _Silence(Say.QUEUE_FULL()) from None
-    except OSError as error:
-        connection.close()
-        raise _Unclear(Say.UNREACHABLE(error=error.strerror or error)) from None
+    with ExitStack() as undo:
+        try:
+            connection = undo.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM))
+            connection.setblocking(False)
+            # Not loop.sock_connect: it takes the EAGAIN of a full queue for a connect under way, and waits for nothing.
+            connection.connect(path)
+        except BlockingIOError:
+            raise _NoReport(Outcome.SILENCE, Say.QUEUE_FULL()) from None
+        except OSError as error:
+            raise _NoReport(Outcome.UNCLEAR, Say.UNREACHABLE(error=error.strerror or error)) from None
+        undo.pop_all()
     return connection
 
 
@@ -187,26 +174,26 @@ def _missing(received: bytearray) -> int:
 
 def _report(received: bytes) -> WorkerReport:
     if not received:
-        raise _Unclear(Say.CLOSED())
+        raise _NoReport(Outcome.UNCLEAR, Say.CLOSED())
     if len(received) > BODY_LIMIT:
-        raise _Unclear(Say.ANSWER_TOO_LARGE(kib=BODY_LIMIT // 1024))
+        raise _NoReport(Outcome.UNCLEAR, Say.ANSWER_TOO_LARGE(kib=BODY_LIMIT // 1024))
     head, _, body = received.partition(b"\r\n\r\n")
     words = head.split(b"\r\n")[0].split(maxsplit=2)
     if len(words) < 2 or not words[0].startswith(b"HTTP/") or words[1] != b"200":
         line = head.split(b"\r\n")[0][:80].decode("ascii", errors="replace")
-        raise _Unclear(Say.ODD_ANSWER(line=repr(line)))
+        raise _NoReport(Outcome.UNCLEAR, Say.ODD_ANSWER(line=repr(line)))
     try:
         report = json.loads(body)
     # RecursionError: "[" times 60,000 fits into the limit.
     except (ValueError, RecursionError):
-        raise _Unclear(Say.ANSWER_BROKEN()) from None
+        raise _NoReport(Outcome.UNCLEAR, Say.ANSWER_BROKEN()) from None
     if not isinstance(report, dict) or "pid" not in report:
-        raise _Unclear(Say.NO_REPORT())
+        raise _NoReport(Outcome.UNCLEAR, Say.NO_REPORT())
     return parse_report(report)
 
 
-def probe_url(url: str, *, timeout: float, clock: Callable[[], float] = time.monotonic) -> UrlAnswer:
-    """Ask *url* with a GET; a 2xx in *timeout* seconds is well, anything else is not, a redirect neither.
+def probe_url(url: str, *, timeout: float) -> UrlAnswer:
+    """Query *url* with a GET; a 2xx in *timeout* seconds is well, anything else is not, a redirect neither.
 
     At most 64 KiB of the body are read: the status is known by then. Never raises; blocks for *timeout*, or for as long
     as the look-up of a name takes.
@@ -214,7 +201,7 @@ def probe_url(url: str, *, timeout: float, clock: Callable[[], float] = time.mon
     # Not at the top: it costs each plugin 9 MB, and most watchers have private sockets.
     import requests
 
-    asked_at = clock()
+    asked_at = time.monotonic()
     status: int | None = None
     first = b""
     with Cut(timeout) as cut, requests.Session() as session:
@@ -235,7 +222,7 @@ def probe_url(url: str, *, timeout: float, clock: Callable[[], float] = time.mon
             failure = _said(error)
         if cut.done:
             failure = Say.NO_COMPLETE_ANSWER(timeout=exactly(timeout))
-    latency = clock() - asked_at
+    latency = time.monotonic() - asked_at
     body = first.decode("utf-8", errors="replace")
     if failure:
         return UrlAnswer(False, failure, status, latency, body)

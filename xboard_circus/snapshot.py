@@ -32,14 +32,11 @@ from xboard_circus.core.verdict import has_come_up, serves, word_of
 from xboard_circus.host import procs
 
 CPU_SAMPLE = 0.1
-WORKER_KEYS = (
-    *("pid", "wid", "slot", "word", "phase", "role", "health", "held_by", "ready"),
-    *("age", "rss", "cpu", "next_try", "reason"),
-)
+NOT_IN_JSON = {"started", "config_file", "armed", "serving", "has_come_up"}
 
 
 @dataclass(frozen=True, slots=True)
-class Worker:
+class ShownWorker:
     """One process of a watcher.
 
     Attributes:
@@ -73,14 +70,12 @@ class Port:
     host: str
     port: int
     state: str
-    reason: str
 
 
 @dataclass(frozen=True, slots=True)
-class Reload:
+class ReloadProgress:
     """A rolling reload that runs: *done* of *total* workers are replaced. *age* is in seconds since it began."""
 
-    state: str
     done: int
     total: int
     age: float | None = None
@@ -99,7 +94,7 @@ class Watcher:
     status: str
     armed: bool
     numprocesses: int
-    workers: tuple[Worker, ...]
+    workers: tuple[ShownWorker, ...]
     serving: int
     has_come_up: bool
     verdict: VerdictEntry
@@ -110,7 +105,7 @@ class Watcher:
     last_reason: str
     last_reason_age: float | None
     port: Port | None
-    reload: Reload | None
+    reload: ReloadProgress | None
 
     @property
     def wants_nobody(self) -> bool:
@@ -176,9 +171,10 @@ def measured(snapshot: Snapshot, *, sleep: Callable[[float], None] = time.sleep)
                 samples[worker.pid] = process
     if samples:
         sleep(CPU_SAMPLE)
-    figures = {pid: found for pid, process in samples.items() if (found := _figures(process))}
     watchers = [
-        dataclasses.replace(watcher, workers=tuple(_with(worker, figures) for worker in watcher.workers))
+        dataclasses.replace(
+            watcher, workers=tuple(_with_figures(each, samples.get(each.pid)) for each in watcher.workers)
+        )
         for watcher in snapshot.watchers
     ]
     return dataclasses.replace(snapshot, watchers=tuple(watchers))
@@ -188,19 +184,7 @@ def as_json(snapshot: Snapshot | None) -> dict[str, Any]:
     """Return the reply to ``status --json``; its names and nesting are fixed."""
     if snapshot is None:
         return {"circusd": None, "watchers": []}
-    return {
-        "circusd": _only(snapshot.circusd, "pid", "version", "endpoint", "uptime"),
-        "watchers": [
-            {
-                **_only(watcher, "name", "status", "numprocesses", "verdict", "incident", "budget", "restarts"),
-                **_only(watcher, "cooldown_until", "last_reason", "last_reason_age"),
-                "port": watcher.port and _only(watcher.port, "host", "port", "state"),
-                "reload": watcher.reload and _only(watcher.reload, "done", "total", "age"),
-                "workers": [_only(worker, *WORKER_KEYS) for worker in watcher.workers],
-            }
-            for watcher in snapshot.watchers
-        ],
-    }
+    return dataclasses.asdict(snapshot, dict_factory=lambda fields: {k: v for k, v in fields if k not in NOT_IN_JSON})
 
 
 def _watcher(told: WatcherEntry) -> Watcher:
@@ -210,8 +194,8 @@ def _watcher(told: WatcherEntry) -> Watcher:
         {
             **told,
             "port": told["port"] and _known(Port, told["port"]),
-            "workers": tuple(_known(Worker, {**worker, "word": word_of(worker)}) for worker in told["workers"]),
-            "reload": _known(Reload, reload) if reload and reload["state"] == "running" else None,
+            "workers": tuple(_known(ShownWorker, {**worker, "word": word_of(worker)}) for worker in told["workers"]),
+            "reload": _known(ReloadProgress, reload) if reload and reload["state"] == "running" else None,
             "serving": sum(map(serves, told["workers"])),
             "has_come_up": has_come_up(told),
         },
@@ -219,22 +203,15 @@ def _watcher(told: WatcherEntry) -> Watcher:
     return found
 
 
-def _figures(process: psutil.Process) -> tuple[int, float] | None:
+def _with_figures(worker: ShownWorker, process: psutil.Process | None) -> ShownWorker:
+    if process is None:
+        return worker
     try:
-        return process.memory_info().rss, process.cpu_percent(None)
+        return dataclasses.replace(worker, rss=process.memory_info().rss, cpu=process.cpu_percent(None))
     except psutil.Error:
-        return None
-
-
-def _with(worker: Worker, figures: Mapping[int, tuple[int, float]]) -> Worker:
-    rss, cpu = figures.get(worker.pid, (None, None))
-    return dataclasses.replace(worker, rss=rss, cpu=cpu)
+        return worker
 
 
 def _known(kind: type[Any], told: Mapping[str, Any]) -> Any:
     """Build *kind* from those keys that it has."""
     return kind(**{field.name: told[field.name] for field in dataclasses.fields(kind) if field.name in told})
-
-
-def _only(instance: Any, *names: str) -> dict[str, Any]:
-    return {name: getattr(instance, name) for name in names}

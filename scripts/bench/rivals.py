@@ -70,22 +70,26 @@ class Rival:
         return file
 
 
-def _reload_ours(running: Started) -> None:
+def ask_circusd(running: Started, command: str, **properties: object) -> dict[str, Any]:
+    """Return the answer of a running circusd of ours."""
     from circus.client import CircusClient
 
     client = CircusClient(endpoint=f"tcp://127.0.0.1:{running.words['control']}", timeout=10)
     try:
-        reply = client.send_message("xboard_reload", name="web")
-        if reply["status"] != "ok":
-            raise RuntimeError(f"reload: {reply}")
-        until = time.monotonic() + RELOAD_WITHIN
-        while time.monotonic() < until:
-            watcher = client.send_message("xboard_state")["watchers"][0]
-            if watcher["reload"]["state"] != "running":
-                return
-            time.sleep(0.1)
+        return dict(client.send_message(command, **properties))
     finally:
         client.stop()
+
+
+def _reload_ours(running: Started) -> None:
+    reply = ask_circusd(running, "xboard_reload", name="web")
+    if reply["status"] != "ok":
+        raise RuntimeError(f"reload: {reply}")
+    until = time.monotonic() + RELOAD_WITHIN
+    while time.monotonic() < until:
+        if ask_circusd(running, "xboard_state")["watchers"][0]["reload"]["state"] != "running":
+            return
+        time.sleep(0.1)
 
 
 def _reload_circus(running: Started) -> None:
@@ -110,29 +114,20 @@ def _hang_up(running: Started) -> None:
 
 
 UVICORN = "{python} -m uvicorn bench.plain_app:app --host 127.0.0.1 --port {port} --no-access-log"
+WORKERS = f"{UVICORN} --workers {{workers}} --timeout-worker-healthcheck 2"
+SUPERVISOR = "{python} -m supervisor.supervisord -c {file}"
+CIRCUSD = "{python} -m circus.circusd {file}"
 OURS, UVICORN_WORKERS, BARE, FAKE, CLI = "xboard-circus", "uvicorn", "bare-uvicorn", "fake-workers", "cli"
 RIVAL = {
     rival.name: rival
     for rival in (
-        Rival(OURS, "xboard-circus", "{python} -m circus.circusd {file}", "xboard.ini", _reload_ours),
-        Rival(
-            "supervisor",
-            "supervisor + httpok",
-            "{python} -m supervisor.supervisord -c {file}",
-            "supervisord.conf",
-            _restart_one_by_one,
-        ),
+        Rival(OURS, "xboard-circus", CIRCUSD, "xboard.ini", _reload_ours),
+        Rival("supervisor", "supervisor + httpok", SUPERVISOR, "supervisord.conf", _restart_one_by_one),
         Rival("gunicorn", "gunicorn + uvicorn-worker", "{python} -m gunicorn -c {file}", "gunicorn.conf.py", _hang_up),
-        Rival(
-            UVICORN_WORKERS,
-            "uvicorn --workers",
-            f"{UVICORN} --workers {{workers}} --timeout-worker-healthcheck 2",
-            None,
-            _hang_up,
-        ),
-        Rival("circus", "stock Circus", "{python} -m circus.circusd {file}", "circus-stock.ini", _reload_circus),
+        Rival(UVICORN_WORKERS, "uvicorn --workers", WORKERS, None, _hang_up),
+        Rival("circus", "stock Circus", CIRCUSD, "circus-stock.ini", _reload_circus),
         Rival(BARE, "bare uvicorn, one process", UVICORN),
-        Rival(FAKE, "xboard-circus", "{python} -m circus.circusd {file}", "fake-workers.ini"),
+        Rival(FAKE, "xboard-circus", CIRCUSD, "fake-workers.ini"),
         Rival(CLI, "xboard-circus start", "{python} -m xboard_circus start -c {file}", "xboard.ini"),
     )
 }

@@ -11,10 +11,11 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 
 from bench.result import Found
 from bench.rivals import BARE, CLI, FAKE, MEASURED, OURS, RIVAL, UVICORN_WORKERS, Rival
-from bench.running import Never, Running, answer, cpu, cpu_with_children, kill, pss, running
+from bench.running import Never, Running, answer, cpu, cpu_with_children, kill, pss
 from bench.throughput import requests_a_second
 from bench.traffic import Loads
 from tests.real.processes import Process
@@ -44,7 +45,7 @@ class Row:
 
 
 def crash_of_two(rival: Rival) -> list[Found]:
-    with running(rival, 2) as it:
+    with Running(rival, 2) as it:
         victim = min(it.serving())
         at = kill(victim)
         it.until(lambda: len(set(it.serving()) - {victim}) >= 2, RECOVERY, "two workers ready")
@@ -52,14 +53,14 @@ def crash_of_two(rival: Rival) -> list[Found]:
 
 
 def crash_of_one(rival: Rival) -> list[Found]:
-    with running(rival, 1) as it:
+    with Running(rival, 1) as it:
         at = kill(min(it.serving()))
         return [Found(_until_answered(it) - at)]
 
 
 def crashes_beside_a_spare(rival: Rival) -> list[Found]:
     """The median of ten kills, each when the next spare waits and the last kill is forgotten, as the first would be."""
-    with running(rival, 1, spares=1, reset_after=1) as it:
+    with Running(rival, 1, spares=1, reset_after=1) as it:
         times = []
         for _ in range(SPARE_KILLS):
             it.until(lambda: it.waits_with_a_spare(), RECOVERY, "a new spare")
@@ -74,16 +75,8 @@ def _until_answered(it: Running, *, every: float = 0.003) -> float:
     return time.monotonic()
 
 
-def hang_of_two(rival: Rival) -> list[Found]:
-    return _hang(rival, 2)
-
-
-def hang_of_one(rival: Rival) -> list[Found]:
-    return _hang(rival, 1)
-
-
-def _hang(rival: Rival, workers: int) -> list[Found]:
-    with running(rival, workers) as it:
+def hang(rival: Rival, workers: int) -> list[Found]:
+    with Running(rival, workers) as it:
         threading.Thread(target=answer, args=(it.port, "/hang", 60.0), daemon=True).start()
         it.until(lambda: bool(it.told("hung")), 10, "the hang")
         pid, at = next(iter(it.told("hung").items()))
@@ -93,7 +86,7 @@ def _hang(rival: Rival, workers: int) -> list[Found]:
 
 def reload_under_load(rival: Rival) -> list[Found]:
     assert rival.reload is not None
-    with running(rival, 2) as it, Loads(it.port) as loads:
+    with Running(rival, 2) as it, Loads(it.port) as loads:
         time.sleep(1)  # load before, on connections that are open when the reload begins
         for _ in range(RELOADS):
             old = set(it.serving())
@@ -110,7 +103,7 @@ def _until_replaced(it: Running, old: set[int]) -> None:
 
 
 def crash_loop(rival: Rival) -> list[Found]:
-    with running(rival, 2, env={"BENCH_DIE_AFTER": "0.3"}, start=False) as it:
+    with Running(rival, 2, env={"BENCH_DIE_AFTER": "0.3"}, start=False) as it:
         at = it.start()
         while time.monotonic() < at + LOOP_SECONDS:  # the measurement itself
             time.sleep(0.1)
@@ -121,7 +114,7 @@ def crash_loop(rival: Rival) -> list[Found]:
 
 
 def orphan_at_start(rival: Rival) -> list[Found]:
-    with running(rival, 2) as it:
+    with Running(rival, 2) as it:
         orphans = set(it.serving())
         it.kill_supervisor()
         time.sleep(1)
@@ -133,7 +126,7 @@ def orphan_at_start(rival: Rival) -> list[Found]:
 
 
 def supervisor_killed(rival: Rival) -> list[Found]:
-    with running(rival, 2) as it, Loads(it.port) as loads:
+    with Running(rival, 2) as it, Loads(it.port) as loads:
         time.sleep(1)
         orphans = set(it.serving())
         it.kill_supervisor()
@@ -153,13 +146,10 @@ def supervisor_killed(rival: Rival) -> list[Found]:
 
 def idle(rival: Rival) -> list[Found]:
     # Nobody waits for anything here, so each probes as its maker wants it: we every 2 s, httpok every 5.
-    with running(rival, 2, period=2) as it:
+    with Running(rival, 2, period=2) as it:
         time.sleep(3)
         others = it.others()
-        before, at = {found: cpu(found) for found in others}, time.monotonic()
-        time.sleep(IDLE_SECONDS)
-        minutes = (time.monotonic() - at) / 60
-        spent = {found: (cpu(found) - before[found]) / minutes for found in others}
+        spent = {found: 60 / IDLE_SECONDS * used for found, used in cpu_over(others, IDLE_SECONDS).items()}
         memory = {found: pss(found) for found in others}
         return [
             Found(sum(memory.values()), ", ".join(f"{_role(found)} {memory[found]:.1f}" for found in others)),
@@ -182,40 +172,40 @@ def _role(found: Process) -> str:
 
 
 def throughput(rival: Rival) -> list[Found]:
-    with running(rival, 2) as it:
+    with Running(rival, 2) as it:
         return [Found(*requests_a_second(it.port, kept=kept)) for kept in (True, False)]
 
 
 def start(rival: Rival) -> list[Found]:
-    with running(rival, 2, start=False) as it:
+    with Running(rival, 2, start=False) as it:
         at = it.start()
         return [Found(_until_answered(it) - at)]
 
 
-def probing(number: int) -> Callable[[Rival], list[Found]]:
-    def measure(_: Rival) -> list[Found]:
-        with running(RIVAL[FAKE], number, start=False) as it:
-            it.start()
-            sockets = it.folder / "run"
-            it.until(lambda: len(list(sockets.rglob("*.ready"))) >= number, 60, "all workers ready", every=0.2)
-            time.sleep(5)  # their first rounds
-            helpers = {_role(found): found for found in it.others() if "fake_worker" not in found.command}
-            prober, master = helpers["plugin process"], helpers["circusd"]
-            before, at = (cpu(prober), cpu(master)), time.monotonic()
-            time.sleep(10)
-            seconds = time.monotonic() - at
-            return [
-                Found(100 * (cpu(prober) - before[0]) / seconds, f"PSS {pss(prober):.1f} MiB"),
-                Found(100 * (cpu(master) - before[1]) / seconds, f"PSS {pss(master):.1f} MiB"),
-            ]
+def probing(_: Rival, number: int) -> list[Found]:
+    with Running(RIVAL[FAKE], number, start=False) as it:
+        it.start()
+        sockets = it.folder / "run"
+        it.until(lambda: len(list(sockets.rglob("*.ready"))) >= number, 60, "all workers ready", every=0.2)
+        time.sleep(5)  # their first rounds
+        helpers = {_role(found): found for found in it.others() if "fake_worker" not in found.command}
+        both = [helpers["plugin process"], helpers["circusd"]]
+        spent = cpu_over(both, 10)
+        return [Found(100 * spent[found] / 10, f"PSS {pss(found):.1f} MiB") for found in both]
 
-    return measure
+
+def cpu_over(processes: list[Process], seconds: float) -> dict[Process, float]:
+    """Wait, and return the processor time that each of *processes* has spent in *seconds*."""
+    before, at = {found: cpu(found) for found in processes}, time.monotonic()
+    time.sleep(seconds)
+    scale = seconds / (time.monotonic() - at)
+    return {found: scale * (cpu(found) - before[found]) for found in processes}
 
 
 def probing_row(number: int) -> Row:
     title = f"probing {number} workers every 2 s"
     lines = ((f"{title}: prober", "% of a core"), (f"{title}: circusd", "% of a core"))
-    return Row(f"probing-{number}", lines, probing(number), [OURS], runs=1)
+    return Row(f"probing-{number}", lines, partial(probing, number=number), [OURS], runs=1)
 
 
 LOOP = f"app dies 0.3 s after its start, in {LOOP_SECONDS:g} s"
@@ -237,8 +227,8 @@ ROWS = [
         crashes_beside_a_spare,
         [OURS],
     ),
-    Row("hang-2", (("one of two workers hangs: until two are ready", "s"),), hang_of_two),
-    Row("hang-1", (("the only worker hangs: until it is replaced", "s"),), hang_of_one),
+    Row("hang-2", (("one of two workers hangs: until two are ready", "s"),), partial(hang, workers=2)),
+    Row("hang-1", (("the only worker hangs: until it is replaced", "s"),), partial(hang, workers=1)),
     Row(
         "reload",
         (*lost(f"{RELOADS} rolling reloads under load"), (f"{RELOADS} rolling reloads under load: worst latency", "s")),

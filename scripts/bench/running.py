@@ -5,7 +5,6 @@ All instants are on the monotonic clock, which is one for all processes of a boo
 
 from __future__ import annotations
 
-import contextlib
 import os
 import shutil
 import signal
@@ -15,16 +14,17 @@ import sys
 import tempfile
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from bench.rivals import CHECKOUT, OURS, Rival
-from tests.real.ports import free_port
+import psutil
+
+from bench.rivals import CHECKOUT, OURS, Rival, ask_circusd
+from tests.real.free_ports import free_port
 from tests.real.processes import Process, end_marked, marked, process
 
 UNWANTED = ("XBOARD_", "CIRCUS", "BENCH_", "PYTHON", "UVICORN", "GUNICORN", "WEB_CONCURRENCY", "SUPERVISOR")
-TICK = os.sysconf("SC_CLK_TCK")
 
 
 class Never(Exception):
@@ -32,7 +32,11 @@ class Never(Exception):
 
 
 class Running:
-    """A rival in a folder of its own under ``/tmp``, with *workers* workers of the plain app."""
+    """A rival in a folder of its own under ``/tmp``, with *workers* workers of the plain app.
+
+    As a context, it starts the rival unless *start* is off; however the block ends, nothing is left of it. *period* is
+    that of our probes, *reset_after* our time until a failure is forgotten; the others have their own.
+    """
 
     def __init__(
         self,
@@ -43,8 +47,11 @@ class Running:
         period: float = 1,
         reset_after: float = 300,
         env: dict[str, str] | None = None,
+        start: bool = True,
     ) -> None:
+        assert not spares or rival.name == OURS
         self.rival, self.workers = rival, workers
+        self._starts_at_once = start
         self.folder = Path(tempfile.mkdtemp(prefix="xbb-", dir="/tmp"))  # short, for the paths of unix sockets
         (self.folder / "logs").mkdir()
         self.port = free_port()
@@ -67,6 +74,24 @@ class Running:
         self._started: list[subprocess.Popen[bytes]] = []
 
     # -- its life --
+
+    def __enter__(self) -> Running:
+        try:
+            if self._starts_at_once:
+                self.start()
+                self.until(lambda: len(self.serving()) >= self.workers, 30, f"{self.workers} workers ready")
+                self.until(lambda: answer(self.port) is not None, 30, "an answer")
+                time.sleep(2.5)  # time to count its workers as running: supervisor's startsecs, a first probe
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        end_marked(BENCH_MARK=self.mark)
+        for popen in self._started:
+            popen.wait(5)
+        shutil.rmtree(self.folder, ignore_errors=True)
 
     def environ(self) -> dict[str, str]:
         clean = {name: value for name, value in os.environ.items() if not name.upper().startswith(UNWANTED)}
@@ -111,12 +136,6 @@ class Running:
         self._started[-1].wait()
         return at
 
-    def close(self) -> None:
-        end_marked(BENCH_MARK=self.mark)
-        for popen in self._started:
-            popen.wait(5)
-        shutil.rmtree(self.folder, ignore_errors=True)
-
     # -- what the app told --
 
     def told(self, what: str) -> dict[int, float]:
@@ -155,13 +174,7 @@ class Running:
 
     def state(self) -> dict[str, Any]:
         """The answer of our circusd to ``xboard_state``."""
-        from circus.client import CircusClient
-
-        client = CircusClient(endpoint=f"tcp://127.0.0.1:{self.words['control']}", timeout=10)
-        try:
-            return dict(client.send_message("xboard_state"))
-        finally:
-            client.stop()
+        return ask_circusd(self, "xboard_state")
 
     # -- waiting --
 
@@ -176,47 +189,12 @@ class Running:
                 raise Never(f"{what}: not within {within:g} s")
             time.sleep(every)
 
-    def wait_ready(self, within: float = 30.0) -> None:
-        self.until(lambda: len(self.serving()) >= self.workers, within, f"{self.workers} workers ready")
-        self.until(lambda: answer(self.port) is not None, within, "an answer")
-
-    def settle(self) -> None:
-        """Give it the time to count its workers as running: supervisor's startsecs, a first probe."""
-        time.sleep(2.5)
-
     def last_words(self) -> str:
         """The last line of its logs that tells of an error."""
         logs = [self.folder / "output", *(self.folder / "logs").glob("*.log")]
         lines = [line for log in logs if log.exists() for line in log.read_text(errors="replace").splitlines()]
         wanted = [line for line in lines if "error" in line.lower() or "errno" in line.lower()]
         return wanted[-1].strip()[-110:] if wanted else ""
-
-
-@contextlib.contextmanager
-def running(
-    rival: Rival,
-    workers: int,
-    *,
-    spares: int = 0,
-    period: float = 1,
-    reset_after: float = 300,
-    env: dict[str, str] | None = None,
-    start: bool = True,
-) -> Iterator[Running]:
-    """Run *rival*; without *start* only its settings are there. However the block ends, nothing is left of it.
-
-    *period* is that of our probes, *reset_after* our time until a failure is forgotten; the others have their own.
-    """
-    assert not spares or rival.name == OURS
-    it = Running(rival, workers, spares=spares, period=period, reset_after=reset_after, env=env)
-    try:
-        if start:
-            it.start()
-            it.wait_ready()
-            it.settle()
-        yield it
-    finally:
-        it.close()
 
 
 def answer(port: int, path: str = "/health", timeout: float = 30.0) -> str | None:
@@ -249,16 +227,14 @@ def cpu(found: Process) -> float:
 def cpu_with_children(found: Process) -> float:
     """Seconds of processor time, those of the children that it has waited for among them."""
     try:
-        stat = Path(f"/proc/{found.pid}/stat").read_text().rpartition(")")[2].split()
-    except OSError:
+        return sum(psutil.Process(found.pid).cpu_times()[:4])
+    except psutil.Error:
         return 0.0
-    return sum(int(part) for part in stat[11:15]) / TICK
 
 
 def pss(found: Process) -> float:
     """MiB of its own: its proportional share of what it shares, and all that it does not."""
     try:
-        lines = Path(f"/proc/{found.pid}/smaps_rollup").read_text().splitlines()
-    except OSError:
+        return float(psutil.Process(found.pid).memory_full_info().pss) / (1 << 20)
+    except psutil.Error:
         return 0.0
-    return next(int(line.split()[1]) for line in lines if line.startswith("Pss:")) / 1024

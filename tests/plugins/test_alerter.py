@@ -108,6 +108,19 @@ def test_an_event_is_told_at_once_and_its_end_when_the_state_is_well(bench: Benc
     run(story())
 
 
+def test_an_event_between_the_first_section_and_the_next_state_is_told(bench: Bench) -> None:
+    async def story() -> None:
+        alerter = bench.alerter()
+        await alerter.tick()
+        bench.circusd.is_gone = True
+        await alerter.tick()
+        alerter.handle_event(UNHEALTHY)
+        await bench.until_told("unhealthy")
+        await alerter.close()
+
+    run(story())
+
+
 def test_a_silent_circusd_is_told(bench: Bench) -> None:
     async def story() -> None:
         alerter = await bench.begun(bench.alerter())

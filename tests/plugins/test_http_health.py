@@ -390,7 +390,8 @@ def test_a_worker_that_got_stuck_before_its_first_answer_is_hung_all_the_same() 
 
     asyncio.run(bench.rounds(*["silent"] * 3))
 
-    assert bench.asked_for() == [("hung", 1, "no answer 3 times in a row: no answer within 2 s")]
+    why = "no answer 3 times in a row: no answer within 2 s"
+    assert bench.asked_for() == [("hung", 1, why), ("unhealthy", 1, f"hung: {why}")]
 
 
 def test_a_worker_that_never_got_ready_is_left_to_the_startup_timeout() -> None:

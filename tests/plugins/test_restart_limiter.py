@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from plugin_fakes import FakeClock
+from state_views import state_view
 
 from xboard_circus.circus_client import CircusdGone, CommandRefused
 from xboard_circus.core.reason import with_say
@@ -60,7 +61,7 @@ class CrashingWatcher:
             if self.loses_replies:
                 raise CircusdGone("ipc://fake", "silent", listening=True)
         replies: dict[str, dict[str, Any]] = {
-            "xboard_state": {"watchers": [self.view(), {**self.view(), "name": "armed", "armed": True}]},
+            "xboard_state": state_view(self.view(), {**self.view(), "name": "armed", "armed": True}),
             "status": {"statuses": {self.name: self.status, "plugin:x": "active", "other": "active"}},
             "list": {"pids": list(self.pids)},
             "options": {"options": self.options if properties.get("name") == self.name else {"numprocesses": 1}},

@@ -12,7 +12,7 @@ import pytest
 from plugin_fakes import FakeCircusd, FakeClock
 from state_views import state_view, watcher_view, worker_view
 
-from xboard_circus.core.service import Notice, ServiceState
+from xboard_circus.core.systemd_state import ServiceState, SystemdNotice
 from xboard_circus.plugins.systemd_notify import Notifier, expected_by, sender_to
 
 
@@ -59,7 +59,7 @@ OTHER = watcher("held", name="stock", armed=False)
 def test_ready_is_when_all_that_matter_are(watchers: list[Any], ready: bool, status: str) -> None:
     notice = ServiceState(["web"]).judge(state(*watchers), asked_at=100.0)
 
-    assert notice == Notice(ready=ready, proven=True, stopping=False, reloading=False, status=status)
+    assert notice == SystemdNotice(ready=ready, proven=True, stopping=False, reloading=False, status=status)
 
 
 def test_with_no_armed_watcher_it_is_never_ready() -> None:

@@ -18,7 +18,7 @@ from typing import Any
 from aiosmtpd.controller import Controller
 from aiosmtpd.smtp import AuthResult, Envelope, LoginPassword, Session
 
-from .ports import free_port
+from .free_ports import free_port
 
 LONGEST_HANG = 60.0
 

@@ -16,7 +16,7 @@ from typing import Any
 import yaml
 
 from .containers import ROOT, Container, image, podman, podman_environ
-from .ports import free_port
+from .free_ports import free_port
 
 FILE = ROOT / "docker-compose.yml"
 COMPOSE = [sys.executable, "-m", "podman_compose"]

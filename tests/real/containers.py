@@ -24,9 +24,9 @@ from typing import Any
 
 import pytest
 
+from .free_ports import free_port
 from .harness import eventually, is_well
 from .parts import needs
-from .ports import free_port
 
 ROOT = Path(__file__).resolve().parents[2]
 HERE = Path(__file__).resolve().parent

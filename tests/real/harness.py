@@ -39,7 +39,7 @@ from xboard_circus.core.verdict import is_up, word_of
 from xboard_circus.options.reading import parse_watcher
 
 from .bus import Event, Events
-from .ports import free_port
+from .free_ports import free_port
 from .processes import Process, end_marked, marked, process, queued
 
 T = TypeVar("T")

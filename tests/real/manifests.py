@@ -12,8 +12,8 @@ from typing import Any
 import yaml
 
 from .containers import ROOT, Container, image, podman
+from .free_ports import free_port
 from .parts import needs
-from .ports import free_port
 
 FOLDER = ROOT / "deploy" / "kubernetes"
 Resource = dict[str, Any]

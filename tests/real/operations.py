@@ -16,8 +16,8 @@ from pathlib import Path
 
 import psutil
 
+from .free_ports import free_port
 from .harness import eventually
-from .ports import free_port
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"

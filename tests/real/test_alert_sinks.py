@@ -29,7 +29,7 @@ from xboard_circus.core.alert_gate import About, Notice
 from xboard_circus.core.alerting import Severity, Trouble
 
 from .alert_servers import LONGEST_HANG, HookServer, MailServer, hook_server, mail_server
-from .ports import free_port
+from .free_ports import free_port
 from .processes import process
 
 TOKEN = "T0-s3cr3t-t0k3n"

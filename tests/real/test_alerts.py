@@ -20,8 +20,8 @@ import trustme
 from circus.exc import CallError
 
 from .alert_servers import HookServer, MailServer, hook_server, mail_server
+from .free_ports import stranger
 from .harness import BUNDLE, FAST_RESTARTS, Circusd, Watcher, circusd, eventually, holds, kill
-from .ports import stranger
 
 TOKEN, PASSWORD = "T0-s3cr3t-t0k3n", "p4ssw0rd-of-the-test"
 WEB = Watcher(options={**FAST_RESTARTS, "restart.reset_after": 0.5, "health.period": 0.3, "health.timeout": 2})

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from .free_ports import free_port
 from .harness import FAST_RESTARTS, Circusd, Watcher, circusd, eventually, holds
-from .ports import free_port
 from .test_reload import reload_of
 
 UVICORN = "{python} -m uvicorn {app} --port {port}"

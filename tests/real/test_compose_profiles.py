@@ -21,9 +21,9 @@ import yaml
 
 from .compose import Project, files_that_can_be_open, project
 from .containers import BASE, ROOT, answers, get, need_containers
+from .free_ports import free_port
 from .harness import eventually
 from .parts import find
-from .ports import free_port
 
 # The first one makes the base and the image, which takes minutes where neither is there yet.
 pytestmark = pytest.mark.timeout(1800)

@@ -19,8 +19,8 @@ import pytest
 
 from xboard_circus.ledger import LedgerStore
 
+from .free_ports import free_port, stranger
 from .harness import BUNDLE, HERE, Circusd, Watcher, circusd, eventually, kill
-from .ports import free_port, stranger
 from .processes import process
 from .visitor import Visitor, page
 

@@ -13,7 +13,7 @@ import socket
 import threading
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -586,13 +586,13 @@ def test_the_connection_of_a_client_that_does_not_read_is_cut_off(http: str) -> 
     pytest.importorskip(http)
     app = FastAPI()
 
-    async def flood() -> AsyncIterator[bytes]:
+    async def flood() -> AsyncGenerator[bytes, None]:
         while True:
             yield b"x" * 65_536
 
     @app.get("/")
     async def stream() -> Response:
-        return EventStream(flood(), closing=asyncio.Event(), stuck_after=0.2)
+        return EventStream(flood(), stuck_after=0.2)
 
     with running(Guarded(app), http=http) as (server, port), socket.create_connection(("127.0.0.1", port)) as client:
         client.sendall(f"GET / HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\n\r\n".encode())

@@ -21,9 +21,9 @@ from playwright.sync_api import Locator, Route, expect
 from xboard_circus.dashboard.settings import WATCHER
 
 from .browsing import DESKTOP, PATIENCE, PHONE, QUICK, Visit, check_sound, chromium, dashboard, page_watcher
+from .free_ports import stranger
 from .harness import BUNDLE, FAST_RESTARTS, Circusd, Watcher, circusd, eventually
 from .parts import needs
-from .ports import stranger
 
 EVIL = "<img src=x onerror=window.hit=1>"
 

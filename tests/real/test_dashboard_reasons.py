@@ -24,8 +24,8 @@ from xboard_circus.ledger.event_text import Told
 from xboard_circus.translations import sentences, translated
 
 from .browsing import chromium
+from .free_ports import free_port
 from .parts import needs
-from .ports import free_port
 from .visitor import served
 
 CHINESE = sentences("zh-CN")

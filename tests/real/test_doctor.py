@@ -97,6 +97,20 @@ def test_a_full_disk_is_told(tmp_path: Path, small_disk: Callable[[str, str], Pa
     assert [str(small) in each["what"] for each in of(full, "disk", "error")] == [True]
 
 
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="open files are read from /proc")
+def test_a_deleted_log_is_reported_and_its_next_line_begins_it_anew(tmp_path: Path) -> None:
+    """Given a log deleted as by ``find -delete``, when examined, then it is named, and the next line is not lost."""
+    with circusd(tmp_path) as c:
+        c.wait_ready()
+        log = c.folder / "logs" / "web.log"
+        log.unlink()
+        _, found = examined(c)
+        c.run_cli("restart", "web", timeout=60)
+        eventually(lambda: log.exists() and "Started server process" in log.read_text())
+
+    assert [each["what"] for each in of(found, "logs", "warning")] == [f"{log} was deleted"]
+
+
 def test_low_limits_of_the_shell_and_of_what_runs_are_told(tmp_path: Path) -> None:
     """Given circusd started with 512 open files, when examined from a shell with 256, then both are bad."""
     with circusd(tmp_path, numprocesses=1) as c:

@@ -22,7 +22,7 @@ from xboard_circus.host import listeners, procs, runtime, sockdiag, sockets
 from xboard_circus.host.procs import Identity
 
 from .children import PROJECT, Children, children
-from .ports import free_port
+from .free_ports import free_port
 from .processes import process
 
 NOBODY = 65534

@@ -18,9 +18,9 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from xboard_circus.dashboard.tokens import load
 
+from .free_ports import free_port
 from .harness import BUNDLE, Circusd, Watcher, circusd, eventually, kill
 from .parts import find, needs
-from .ports import free_port
 from .visitor import Visitor, page
 
 DEPLOY = Path(__file__).resolve().parents[2] / "deploy" / "prometheus"

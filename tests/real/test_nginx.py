@@ -14,10 +14,10 @@ from pathlib import Path
 import pytest
 from websockets.sync.client import connect
 
+from .free_ports import free_port
 from .harness import Circusd, Watcher, circusd, eventually
 from .load import Load
 from .parts import find, needs
-from .ports import free_port
 
 CONFIG = Path(__file__).resolve().parents[2] / "deploy" / "nginx" / "xboard.conf"
 MEGABYTE = 1024 * 1024

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from .free_ports import stranger
 from .harness import BUNDLE, FAST_RESTARTS, Circusd, Watcher, circusd, eventually, holds, kill
-from .ports import stranger
 from .processes import Process, process
 from .state_words import is_port_taken
 

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from .free_ports import free_port, stranger
 from .harness import BUNDLE, Circusd, Watcher, circusd, eventually, holds, kill
-from .ports import free_port, stranger
 from .processes import Process, process
 
 RETRY = {"port.retry": 0.5, "port.grace": 1.5}

@@ -20,9 +20,9 @@ from typing import Any
 import pytest
 from circus.client import CircusClient
 
+from .free_ports import free_port, stranger
 from .harness import PATIENCE, Circusd, Watcher, circusd, crowding, eventually, is_well, kill
 from .load import Connection, Load
-from .ports import free_port, stranger
 from .test_cli import begun, read_until
 from .transfers import Transfers
 

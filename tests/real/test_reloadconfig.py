@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from .free_ports import free_port
 from .harness import FAST_RESTARTS, Circusd, Watcher, circusd, eventually, holds, kill
-from .ports import free_port
 
 CURE = "xboard-circus restart"
 

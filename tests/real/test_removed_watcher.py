@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from .free_ports import is_refused, stranger
 from .harness import FAST_RESTARTS, Circusd, Watcher, circusd, eventually
-from .ports import is_refused, stranger
 
 
 def rm(c: Circusd) -> None:

@@ -340,7 +340,7 @@ def test_a_call_that_does_not_end_is_not_followed_by_another(steady: Worker) -> 
     again = steady.tell(f"{path}&timeout=0.2")["live"]
 
     assert late["reason"] == "no answer within 0.2 s"
-    assert re.fullmatch(r"the call of \d+\.\d s ago is still running", again["reason"])
+    assert re.fullmatch(r"the call of \d+\.\d+ s ago is still running", again["reason"])
     eventually(lambda: steady.tell(f"{path}&timeout=20")["live"]["ok"])
 
 
@@ -418,16 +418,16 @@ def test_without_a_folder_it_is_plain_uvicorn(place: Place) -> None:
 @pytest.mark.parametrize(
     ("arguments", "env", "code", "last_line"),
     [
-        pytest.param(("--workers", "2"), {}, 2, "--workers does not go with Circus", id="workers"),
-        pytest.param(("--reload",), {}, 2, "--reload does not go with Circus", id="reload"),
+        pytest.param(("--workers", "2"), {}, 2, "--workers does not work under Circus", id="workers"),
+        pytest.param(("--reload",), {}, 2, "--reload does not work under Circus", id="reload"),
         pytest.param(("--no-such-option",), {}, 2, "No such option", id="an unknown option"),
         pytest.param((), {"WORKER_APP_DIE": "1"}, 1, "ModuleNotFoundError: No module named 'no_such", id="import"),
-        pytest.param(("--fd", "99"), {}, 3, "--fd 99, can't be used", id="no such descriptor"),
+        pytest.param(("--fd", "99"), {}, 3, "--fd 99) can't be used", id="no such descriptor"),
         pytest.param(
             (),
             {"XBOARD_WORKER_DIR": "", "XBOARD_SPARE": "1"},
             3,
-            "this worker could never be ordered",
+            "nothing could order this spare to serve",
             id="a lonely spare",
         ),
         pytest.param((), {"XBOARD_WORKER_DIR": "x" * 120}, 3, "is XBOARD_RUNTIME_DIR too long?", id="a long path"),

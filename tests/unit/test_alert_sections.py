@@ -20,7 +20,7 @@ from xboard_circus.config import Config, load
 from xboard_circus.core.alerting import Severity, Trouble
 from xboard_circus.options.alert_fields import AlertOptions
 from xboard_circus.options.alert_section import parse_alert
-from xboard_circus.options.reading import documented
+from xboard_circus.options.reference import documented
 
 TOKEN = "s3cr3t-t0k3n"
 HEAD = """[circus]
@@ -59,8 +59,8 @@ def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Write:
 
 def told(config: Config) -> list[str]:
     return [
-        f"{each.level.value} [{section}] {each.option}: {each.what}; {each.hint}"
-        for section, each in alert_rules.findings(config)
+        f"{each.level.value} [{each.section}] {each.option}: {each.what}; {each.hint}"
+        for each in alert_rules.findings(config)
     ]
 
 
@@ -254,7 +254,7 @@ def test_alerts_that_nobody_reads_are_told(write: Write) -> None:
 def test_a_misspelt_section_is_told(name: str, write: Write) -> None:
     config = write(head=f"{HEAD}[{name}]\ntype = command\ncommand = true\n")
 
-    assert "Circus reads no section of this kind" in [finding.what for section, finding in file_rules.findings(config)]
+    assert "Circus reads no section of this kind" in [finding.what for finding in file_rules.findings(config)]
 
 
 @pytest.mark.parametrize("option", documented(AlertOptions), ids=lambda option: option.name)

@@ -16,7 +16,7 @@ import pytest
 import xboard_circus
 from xboard_circus.checks import circus_plugins, file_rules, host_rules, import_rules, port_rules, watcher_rules
 from xboard_circus.checks.check import Level, Report, check
-from xboard_circus.checks.findings import Finding, report
+from xboard_circus.checks.findings import Finding, report, within
 from xboard_circus.config import ARM, Config, is_armed, load, log_folders
 from xboard_circus.errors import XboardError
 from xboard_circus.host import runtime
@@ -77,10 +77,9 @@ def runtime_folder(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.Tem
 def told_by_file(config: Config) -> list[str]:
     """Return what the rules say that look at the file alone."""
     found = list(file_rules.findings(config))
-    found += [
-        (watcher.section, each) for watcher in config.watchers for each in watcher_rules.findings(config, watcher)
-    ]
-    return [f"{each.level.value} [{section}] {each.option}: {each.what}; {each.hint}" for section, each in found]
+    for watcher in config.watchers:
+        found += within(watcher.section, watcher_rules.findings(config, watcher))
+    return [f"{each.level.value} [{each.section}] {each.option}: {each.what}; {each.hint}" for each in found]
 
 
 def told_by_host(config: Config) -> list[str]:
@@ -186,9 +185,9 @@ def test_a_page_that_is_not_armed_keeps_to_its_own_options(write: Write) -> None
         ),
         pytest.param(
             {"watcher:web": {"singleton": "True", "numprocesses": "1", "worker.spares": "1"}},
-            "error [watcher:web] worker.spares: a singleton has no spare: it would be a second process with the app"
-            " imported; take it out, or take singleton out",
-            id="a singleton with a spare",
+            "error [watcher:web] singleton: contradicts worker.spares = 1: a spare is a second process with the app;"
+            " take one of the two out",
+            id="singleton with spares",
         ),
         pytest.param(
             {"watcher:web": {"max_retry": "-1"}},
@@ -799,7 +798,7 @@ def modules(tmp_path: Path) -> Path:
 
 def imports_of(folder: Path, text: str) -> list[str]:
     config = load(text_file(folder, text))
-    return [f"[{section}] {finding.option}: {finding.what}" for section, finding in import_rules.findings(config)]
+    return [f"[{each.section}] {each.option}: {each.what}" for each in import_rules.findings(config)]
 
 
 def test_hooks_are_imported_as_circus_will(modules: Path) -> None:
@@ -888,8 +887,8 @@ def held() -> Iterator[int]:
 
 def ports_of(config: Config) -> list[str]:
     return [
-        f"{finding.level.value} [{section}] {finding.option}: {finding.what}; {finding.hint}"
-        for section, finding in port_rules.findings(config)
+        f"{each.level.value} [{each.section}] {each.option}: {each.what}; {each.hint}"
+        for each in port_rules.findings(config)
     ]
 
 

@@ -177,7 +177,7 @@ def test_a_damaged_file_is_as_good_as_none(tmp_path: Path, text: str) -> None:
     saved.path.write_text(text)
     saved.path.chmod(0o600)
 
-    assert (saved.servers(), saved.has_ended("x", "reader", 1.0)) == ([], False)
+    assert (saved.servers(), saved.has_ended("reader-x", 1.0)) == ([], False)
 
 
 def test_what_another_process_added_is_seen(tmp_path: Path) -> None:

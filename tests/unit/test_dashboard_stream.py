@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 
 import pytest
 from starlette.types import Message
@@ -31,7 +31,7 @@ def test_a_client_that_goes_in_the_moment_of_a_message_is_not_counted_any_more()
                 await asyncio.sleep(0)
 
             source = board.follow("admin", lambda: b"first", holds=lambda: True)
-            stream = EventStream(source, closing=asyncio.Event())
+            stream = EventStream(source)
             open_one = asyncio.create_task(stream({"type": "http"}, receive, send))
             while not board.viewers.total():
                 await asyncio.sleep(0)
@@ -53,7 +53,7 @@ def test_a_client_that_goes_in_the_moment_of_a_message_is_not_counted_any_more()
 def test_a_client_that_does_not_read_is_given_up_and_its_source_closed() -> None:
     closed: list[bool] = []
 
-    async def source() -> AsyncIterator[bytes]:
+    async def source() -> AsyncGenerator[bytes, None]:
         try:
             while True:
                 yield b"x"
@@ -69,8 +69,7 @@ def test_a_client_that_does_not_read_is_given_up_and_its_source_closed() -> None
                 await asyncio.Event().wait()
 
         made = source()
-        await asyncio.wait_for(EventStream(made, closing=asyncio.Event(), stuck_after=0.05)({}, never, send), 5)
-        await made.aclose()  # type: ignore[attr-defined]
+        await asyncio.wait_for(EventStream(made, stuck_after=0.05)({"type": "http"}, never, send), 5)
         assert len(sent) == 4, "no farewell for one that does not read"
 
     asyncio.run(story())

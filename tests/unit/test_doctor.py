@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import resource
 import tempfile
 import threading
 import time
@@ -12,27 +13,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from packaging.requirements import Requirement
 from state_views import state_view, watcher_view
 
 from xboard_circus import config as configuration
 from xboard_circus.checks.findings import Finding, Level, good, warning
-from xboard_circus.core.versions import Requirement, satisfies
-from xboard_circus.doctor import (
-    clock,
-    control,
-    dependencies,
-    disk,
-    examine,
-    firewall,
-    leftovers,
-    machine,
-    past,
-    process_limits,
-    supervision,
-)
+from xboard_circus.doctor import clock, dependencies, examine, network, old_files, past, resources, supervision
 from xboard_circus.doctor.case import Case
-from xboard_circus.doctor.disk import MIB, Room
-from xboard_circus.doctor.machine import Memory
+from xboard_circus.doctor.resources import MIB, Limits, Room
 from xboard_circus.doctor.supervision import of_watcher
 from xboard_circus.host import oom, procs, runtime
 from xboard_circus.instance import Instance
@@ -43,47 +31,22 @@ from xboard_circus.snapshot import Circusd, Snapshot, Watcher, from_state
 GIB = 1024 * MIB
 
 
-@pytest.mark.parametrize(
-    ("version", "versions", "expected"),
-    [
-        pytest.param("0.19.0", ">=0.19,<0.20", True, id="in the range"),
-        pytest.param("0.20", ">=0.19,<0.20", False, id="above it"),
-        pytest.param("0.9", ">=0.19", False, id="numbers, not letters"),
-        pytest.param("2.0", ">=2.0.0", True, id="zeros do not count"),
-        pytest.param("1.0rc1", ">=1.0", False, id="before a release"),
-        pytest.param("1.0.post1", ">=1.0", True, id="after one"),
-        pytest.param("1.4.2", "~=1.4", True, id="compatible"),
-        pytest.param("2.0", "~=1.4", False, id="no longer compatible"),
-        pytest.param("1.4.2", "==1.4.*", True, id="any of a kind"),
-        pytest.param("1.4", "!=1.4,>1", False, id="the one that will not do"),
-        pytest.param("3.11.7", "", True, id="no range"),
-    ],
-)
-def test_satisfies(version: str, versions: str, expected: bool) -> None:
-    assert satisfies(version, versions) is expected
-
-
 def test_dependencies_are_told_one_by_one_where_they_are_wrong() -> None:
     def installed(name: str) -> str:
         if name == "gone":
             raise metadata.PackageNotFoundError(name)
         return {"circus": "0.18.0"}.get(name, "99.9")
 
-    wanted = [
-        Requirement("circus", ">=0.19,<0.20", True),
-        Requirement("gone", ">=1", True),
-        Requirement("rich", ">=13", True),
-        Requirement("ruff", ">=99", False),
-    ]
+    wanted = map(Requirement, ("circus>=0.19,<0.20", "gone>=1", "rich>=13", 'ruff>=99; extra == "test"'))
 
     found = list(dependencies.compared(wanted, installed=installed))
 
     assert [(each.level, each.what) for each in found] == [
-        (Level.ERROR, "circus 0.18.0 is installed, and >=0.19,<0.20 is what works"),
+        (Level.ERROR, "circus 0.18.0 is installed, and <0.20,>=0.19 is what works"),
         (Level.ERROR, "gone is not installed"),
         (Level.OK, "as required: rich 99.9"),
     ]
-    assert "pip install 'circus>=0.19,<0.20'" in found[0].hint
+    assert "pip install 'circus<0.20,>=0.19'" in found[0].hint
 
 
 def test_the_packages_of_this_environment_are_right() -> None:
@@ -106,12 +69,12 @@ def test_the_packages_of_this_environment_are_right() -> None:
     ],
 )
 def test_room_on_a_disk(room: Room, level: Level) -> None:
-    assert disk.of_room("/srv", room).level is level
+    assert resources.of_room("/srv", room).level is level
 
 
 @pytest.mark.parametrize(("available", "level"), [(0.5, Level.OK), (0.08, Level.WARNING), (0.01, Level.ERROR)], ids=str)
 def test_memory(available: float, level: Level) -> None:
-    assert machine.of_memory("here", Memory(16 * GIB, int(16 * GIB * available))).level is level
+    assert resources.of_memory("here", 16 * GIB, int(16 * GIB * available)).level is level
 
 
 def test_the_limit_of_a_container_leaves_out_what_is_only_cached(tmp_path: Path) -> None:
@@ -122,38 +85,31 @@ def test_the_limit_of_a_container_leaves_out_what_is_only_cached(tmp_path: Path)
     }.items():
         (tmp_path / name).write_text(text)
 
-    assert machine.limit_in(tmp_path) == Memory(1000, 400)
+    assert resources.limit_in(tmp_path) == (1000, 400)
     (tmp_path / "memory.max").write_text("max\n")
-    assert machine.limit_in(tmp_path) is None
-    assert machine.limit_in(tmp_path / "none") is None
+    assert resources.limit_in(tmp_path) is None
+    assert resources.limit_in(tmp_path / "none") is None
 
 
 @pytest.mark.parametrize(("load", "level"), [(1.0, Level.OK), (4.0, Level.WARNING), (9.0, Level.ERROR)], ids=str)
 def test_load(load: float, level: Level) -> None:
-    assert machine.of_load(load, 2).level is level
-
-
-LIMITS = """\
-Limit                     Soft Limit           Hard Limit           Units
-Max processes             unlimited            unlimited            processes
-Max open files            1024                 524288               files
-"""
+    assert resources.of_load(load, 2).level is level
 
 
 def test_limits_are_read_and_compared_with_what_is_recommended() -> None:
-    found = process_limits.limits_in(LIMITS)
-    told = process_limits.of_process("web (pid 7)", found, 20, name="web")
+    files, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    found = resources.limits_of(os.getpid())
+    told = resources.of_process("web (pid 7)", Limits(1024, math.inf, 524_288), 20, name="web")
 
-    assert found == process_limits.Limits(1024, math.inf, 524_288)
+    assert (found.files, found.most_files) == (files, most)
     assert told == warning(
-        "limits",
         "web (pid 7): 1024 open files, 20 in use; unlimited processes",
         "`ulimit -n 65536` before `xboard-circus start`; or rlimit_nofile = 65536 in [watcher:web]",
     )
 
 
 def test_a_hard_limit_that_is_too_low_takes_root() -> None:
-    told = process_limits.of_process("circusd (pid 7)", process_limits.Limits(1024, 9999, 4096), 20, name="circusd")
+    told = resources.of_process("circusd (pid 7)", Limits(1024, 9999, 4096), 20, name="circusd")
 
     assert told.hint.startswith("as root, write `* - nofile 65536` into /etc/security/limits.conf")
 
@@ -169,10 +125,7 @@ def test_a_hard_limit_that_is_too_low_takes_root() -> None:
     ],
 )
 def test_limits_of_a_process(files: float, processes: float, used: int, level: Level) -> None:
-    assert (
-        process_limits.of_process("circusd", process_limits.Limits(files, processes), used, name="circusd").level
-        is level
-    )
+    assert resources.of_process("circusd", Limits(files, processes), used, name="circusd").level is level
 
 
 NFT_OPEN = """
@@ -217,7 +170,7 @@ To                         Action      From
     ],
 )
 def test_firewall(rules: dict[str, str], port: int, expected: str) -> None:
-    told = firewall.of_port(port, is_root=True, output=lambda *command: rules.get(" ".join(command)))
+    told = network.of_port(port, is_root=True, output=lambda *command: rules.get(" ".join(command)))
 
     level, _, what = expected.partition(" ")
     assert told.level.value == level
@@ -225,14 +178,14 @@ def test_firewall(rules: dict[str, str], port: int, expected: str) -> None:
 
 
 def test_a_firewall_that_cannot_be_read_is_not_called_open() -> None:
-    told = firewall.of_port(8000, is_root=False, output=lambda *command: "")
+    told = network.of_port(8000, is_root=False, output=lambda *command: "")
 
     assert (told.level, "needs root" in told.what) == (Level.UNKNOWN, True)
 
 
 def test_an_endpoint_for_the_whole_network_is_bad() -> None:
-    assert control.of_address("endpoint", "0.0.0.0", 5555).level is Level.ERROR
-    assert control.of_address("endpoint", "127.0.0.1", 5555).level is Level.OK
+    assert network.of_address("endpoint", "0.0.0.0", 5555).level is Level.ERROR
+    assert network.of_address("endpoint", "127.0.0.1", 5555).level is Level.OK
 
 
 @pytest.mark.parametrize(
@@ -257,7 +210,7 @@ def test_a_unix_endpoint_is_as_open_as_its_folders(above: int, folder: int, sock
         path.parent.chmod(folder)
         Path(name).chmod(above)
 
-        assert control.of_file("endpoint", path).level is level
+        assert network.of_file("endpoint", path).level is level
 
 
 def watcher(*words: str, **more: Any) -> Watcher:
@@ -330,7 +283,7 @@ def test_what_the_kernel_killed_since_boot_is_told(
     (tmp_path / "vmstat").write_text(count)
     monkeypatch.setattr(oom, "HOST", tmp_path / "vmstat")
 
-    found = [each.what for each in machine.memory(Case(tmp_path / "circus.ini", 0.0))]
+    found = [each.what for each in resources.memory(Case(tmp_path / "circus.ini", 0.0))]
 
     assert ("the kernel has killed 3 processes for want of memory since boot" in found) is told
 
@@ -363,10 +316,10 @@ def test_the_ledger_is_looked_at_once_and_only_where_somebody_records(tmp_path: 
         (folder / "ledger.db.damaged-1").touch()
     found = configuration.load(ini)
 
-    told = [each.what for each in leftovers.of_config(found)]
+    told = [each.what for each in old_files.of_config(found)]
 
     assert told == [f"damaged ledgers were set aside: {tmp_path / 'data' / 'ledger.db.damaged-1'}"]
-    assert disk.folders(found).count(tmp_path / "data") == 1
+    assert resources.folders(found).count(tmp_path / "data") == 1
 
 
 def test_a_watcher_that_is_off_by_the_ini_is_none_that_was_stopped(tmp_path: Path) -> None:
@@ -380,6 +333,30 @@ def test_a_watcher_that_is_off_by_the_ini_is_none_that_was_stopped(tmp_path: Pat
 
     assert told["web: stopped: the watcher is stopped"] is Level.ERROR
     assert told["page is off: its section says autostart = False"] is Level.OK
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="open files are read from /proc")
+@pytest.mark.parametrize(
+    ("hook", "told"),
+    [
+        pytest.param("", "job.log was deleted, and job writes on into it: its lines are lost", id="Circus's own"),
+        pytest.param(f"hooks.before_start = {configuration.ARM}", "job.log was deleted", id="armed"),
+    ],
+)
+def test_a_log_that_was_deleted_under_its_writer_is_reported(tmp_path: Path, hook: str, told: str) -> None:
+    ini, log = tmp_path / "circus.ini", tmp_path / "job.log"
+    ini.write_text(f"[watcher:job]\ncmd = sleep 9\n{hook}\nstderr_stream.filename = {log.name}\n")
+    case = Case(ini, 0.0, Instance(ini), circusd=procs.Identity.of(os.getpid()))
+
+    with log.open("w"):
+        before = [each.what for each in old_files.deleted_logs(case)]
+        log.unlink()
+        without = [(each.level, each.what) for each in old_files.deleted_logs(case)]
+        log.touch()
+        replaced = [(each.level, each.what) for each in old_files.deleted_logs(case)]
+
+    assert before == ["no log was deleted under its writer"]
+    assert without == replaced == [(Level.WARNING, f"{tmp_path}/{told}")]
 
 
 def test_restarts_are_counted_by_watcher_without_those_that_were_ordered() -> None:
@@ -424,7 +401,7 @@ def test_a_topic_that_hangs_or_fails_costs_its_own_line(tmp_path: Path, monkeypa
     def fails(_case: Case) -> list[Finding]:
         raise ValueError("no such thing")
 
-    topics = {"disk": hangs, "clock": fails, "load": lambda _case: [good("load", "none")]}
+    topics = {"disk": hangs, "clock": fails, "load": lambda _case: [good("none")]}
     began = time.monotonic()
     try:
         found = examine(tmp_path / "none.ini", topics=topics, within=0.3)

@@ -1,4 +1,4 @@
-"""What Prometheus is told of a circusd; of real ones in tests/real/test_metrics.py."""
+"""The metrics of a circusd; of real ones in tests/real/test_metrics.py."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from xboard_circus.dashboard.metrics import exposition
 @pytest.mark.parametrize(("lost", "figure"), [(None, "0.0"), ({"pid": 7}, "1.0")], ids=["in order", "lost"])
 def test_it_is_told_whether_the_circusd_before_was_lost(lost: dict[str, Any] | None, figure: str) -> None:
     told = {"circusd": {"uptime": 3.0, "lost": lost}, "probers": [], "watchers": []}
-    server = SimpleNamespace(id="local", endpoint="ipc://x", told=told, is_reachable=True, age=lambda: 0.1)
+    server = SimpleNamespace(id="local", endpoint="ipc://x", state=told, is_reachable=True, age=lambda: 0.1)
 
     text = exposition(cast(Hub, SimpleNamespace(servers={"local": server}))).decode()
 
@@ -28,7 +28,7 @@ def test_one_worker_that_reports_nonsense_costs_only_its_own_figures() -> None:
     sound = worker_view(2, "hung", probe={"threads_limit": 40})
     state = state_view(watcher_view(odd, sound))
     told = {**state, "watchers": [views.watcher(each, {}) for each in state["watchers"]]}
-    server = SimpleNamespace(id="local", endpoint="ipc://x", told=told, is_reachable=True, age=lambda: 0.1)
+    server = SimpleNamespace(id="local", endpoint="ipc://x", state=told, is_reachable=True, age=lambda: 0.1)
 
     text = exposition(cast(Hub, SimpleNamespace(servers={"local": server}))).decode()
 

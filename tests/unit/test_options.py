@@ -10,20 +10,16 @@ from hypothesis import strategies as st
 
 from xboard_circus.core.budget import RestartLimits
 from xboard_circus.options import circus as circus_options
-from xboard_circus.options.reading import (
+from xboard_circus.options.fields import (
     HealthOptions,
     PluginOptions,
     PortOptions,
-    Problem,
     RestartOptions,
     WatcherOptions,
     WorkerOptions,
-    documented,
-    flat,
-    is_ours,
-    parse_plugin,
-    parse_watcher,
 )
+from xboard_circus.options.reading import Problem, flat, is_ours, parse_plugin, parse_watcher
+from xboard_circus.options.reference import documented
 
 NAMES = list(flat(WatcherOptions()))
 

@@ -57,6 +57,19 @@ def test_the_two_streams_of_a_process_are_kept_apart() -> None:
     assert inner.got == [(7, b"err\n"), (7, b"out\n")]
 
 
+def test_a_file_that_was_deleted_is_begun_anew(tmp_path: Path) -> None:
+    file = tmp_path / "web.log"
+    tails = [Tail(FileStream(filename=str(file)), {}) for _ in range(2)]  # stdout and stderr may share a file
+    for tail in tails:
+        write(tail, b"before\n")
+    file.unlink()
+    for tail in tails:
+        write(tail, b"after\n")
+        tail.close()
+
+    assert file.read_text() == "after\nafter\n"
+
+
 def test_an_endless_line_is_passed_on_between_characters() -> None:
     inner = Inner()
     tail = Tail(inner, {})

@@ -16,6 +16,7 @@ from xboard_circus.core.sentences import Say
 from xboard_circus.dashboard import translations
 from xboard_circus.dashboard.answers import Answer
 from xboard_circus.ledger.event_text import Told
+from xboard_circus.ledger.story import KINDS as KINDS_OF_RECORDS
 from xboard_circus.translations import BETWEEN, sentences
 
 PACKAGE = Path(xboard_circus.__file__).resolve().parent
@@ -41,7 +42,7 @@ SPEAKING = sorted(
     ]
 )
 # Told to who starts the page, on a terminal: its settings, tokens and tunnel; and what an ini file's options must be.
-OF_THE_TERMINAL = {"serving.py", "settings.py", "tokens.py", "__main__.py", "circushttpd.py"}
+OF_THE_TERMINAL = {"settings.py", "tokens.py", "__main__.py", "circushttpd.py"}
 HANDED_TO = {
     "note_reason",
     "publish",
@@ -85,9 +86,27 @@ def test_a_page_in_english_needs_no_translation() -> None:
     assert sentences("en") == {}
 
 
+def test_what_happened_is_named_by_the_kinds_of_records() -> None:
+    named = {each.name.partition("_")[2].lower() for each in Told if each.name.startswith(("WHAT_", "KIND_"))}
+
+    assert named <= KINDS_OF_RECORDS
+
+
 def test_every_sentence_is_said_somewhere() -> None:
     said = {(kind, name) for path in SOURCES for kind, name, _ in uses(tree_of(path))}
-    composed = ("STATE_", "EVENT_", "ENDING_", "CAUSE_", "TROUBLE_", "DONE_", "TITLE_", "HELD_", "LABEL_")
+    composed = (
+        "STATE_",
+        "EVENT_",
+        "ENDING_",
+        "CAUSE_",
+        "TROUBLE_",
+        "DONE_",
+        "TITLE_",
+        "HELD_",
+        "LABEL_",
+        "WHAT_",
+        "KIND_",
+    )
 
     unsaid = [
         (kind, each.name)

@@ -13,21 +13,20 @@ import pytest
 from xboard_circus.errors import XboardError
 from xboard_circus.service import written_files
 from xboard_circus.service.layout import Layout, ServiceHost, ServiceOptions, is_ours, lay_out, overlay_of
-from xboard_circus.service.rendering import Times, rendered
+from xboard_circus.service.rendering import rendered
 
 LINUX = ServiceHost("Linux", 1000, "ann", Path("/home/ann"), Path("/home/ann/.config"), Path("/run/user/1000"))
 ROOT = replace(LINUX, uid=0, user="root")
 MAC = replace(ROOT, system="Darwin")
 WANTED = ServiceOptions(Path("/opt/xboard"))
+TIMEOUTS = {"graceful_timeout": 8, "startup_timeout": 60}
 NOBODY = written_files.Owner("nobody", "nobody", 65534, 65534)
 
 only_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file away")
 
 
 def unit_of(layout: Layout, *, python: str = "/opt/xboard/.venv/bin/python", ini: str = "") -> str:
-    times = Times.above(graceful_timeout=8, startup_timeout=60)
-    venv = Path(python).parents[1]
-    return rendered(layout, venv=venv, python=Path(python), group="www", ini_text=ini, times=times).unit
+    return rendered(layout, venv=Path(python).parents[1], group="www", ini_text=ini, **TIMEOUTS).unit
 
 
 def test_a_service_of_a_user_lies_in_that_users_folders() -> None:
@@ -101,9 +100,8 @@ def test_the_homes_are_hidden_unless_the_service_lies_in_one(folder: str, python
 
 def test_the_command_of_a_service_says_whose_it_is() -> None:
     layout = lay_out(WANTED, ROOT, action="install")
-    times = Times.above(graceful_timeout=8, startup_timeout=60)
 
-    texts = rendered(layout, venv=Path("/v"), python=Path("/v/bin/python"), group="www", ini_text="", times=times)
+    texts = rendered(layout, venv=Path("/v"), group="www", ini_text="", **TIMEOUTS)
 
     assert overlay_of(texts.command) == layout.overlay
     assert is_ours(texts.command)
@@ -114,11 +112,8 @@ def test_the_command_of_a_service_says_whose_it_is() -> None:
 @pytest.mark.parametrize("line", ["statsd = True", "stats_endpoint = tcp://127.0.0.1:5557"])
 def test_the_figures_of_circus_are_private_too(line: str) -> None:
     layout = lay_out(WANTED, ROOT, action="install")
-    times = Times.above(graceful_timeout=8, startup_timeout=60)
 
-    overlay = rendered(
-        layout, venv=Path("/v"), python=Path("/v/bin/python"), group="www", ini_text=f"[circus]\n{line}\n", times=times
-    ).overlay
+    overlay = rendered(layout, venv=Path("/v"), group="www", ini_text=f"[circus]\n{line}\n", **TIMEOUTS).overlay
 
     assert "stats_endpoint = ipc:///run/xboard-backend/stats.sock\n" in overlay
 

@@ -12,7 +12,7 @@ import pytest
 from xboard_circus.core.causes import Cause
 from xboard_circus.core.states import Role
 from xboard_circus.core.worker import Effect, Event, Life, Starting, step
-from xboard_circus.options.reading import WatcherOptions
+from xboard_circus.options.fields import WatcherOptions
 from xboard_circus.supervisor.life.start import pass_time, terminate_late
 from xboard_circus.supervisor.watcher import ArmedWatcher
 

@@ -7,13 +7,11 @@ import smtplib
 import socket
 import ssl
 import time
-from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from email.message import EmailMessage
 from email.utils import formatdate, parseaddr
 from pathlib import Path
-from typing import Any
 
 from xboard_circus.alerts.message import Message
 from xboard_circus.alerts.secrets import AlertError, Secret, os_words, scrubbed
@@ -63,8 +61,10 @@ class SmtpSink:
                 raise AlertError(scrubbed(why, [password])) from None
 
     def _hand_over(self, message: Message, password: str, cut: Cut) -> None:
-        server = self._connected(cut)
+        # smtplib would look its name up in the DNS, which may take minutes.
+        server = smtplib.SMTP(local_hostname=socket.gethostname() or "localhost", timeout=self.timeout)
         try:
+            self._connect(server, cut)
             if self.security == "starttls":
                 server.starttls(context=self._context())
             if self.user:
@@ -83,12 +83,17 @@ class SmtpSink:
             self._left[message.id] = later
             raise AlertError(f"not yet taken for {', '.join(later)}")
 
-    def _connected(self, cut: Cut) -> smtplib.SMTP:
-        # smtplib would look its name up in the DNS, which may take minutes.
-        arguments: dict[str, Any] = {"timeout": self.timeout, "local_hostname": socket.gethostname() or "localhost"}
+    def _connect(self, server: smtplib.SMTP, cut: Cut) -> None:
+        """Connect *server* by a socket that is cut at the deadline, in its TLS handshake too."""
+        opened = socket.create_connection((self.host, self._port), self.timeout)
+        server.sock = opened
+        cut.watch(opened)
         if self.security == "tls":
-            return _watched(smtplib.SMTP_SSL, cut)(self.host, self._port, context=self._context(), **arguments)
-        return _watched(smtplib.SMTP, cut)(self.host, self._port, **arguments)
+            server.sock = self._context().wrap_socket(opened, server_hostname=self.host)
+        server._host = self.host  # type: ignore[attr-defined]  # for starttls
+        code, said = server.getreply()
+        if code != 220:
+            raise smtplib.SMTPConnectError(code, said)
 
     def _context(self) -> ssl.SSLContext:
         return ssl.create_default_context(cafile=str(self.ca_file) if self.ca_file else None)
@@ -103,21 +108,6 @@ class SmtpSink:
         mail["Auto-Submitted"] = "auto-generated"
         mail.set_content(message.text + "\n")
         return mail
-
-
-def _watched(kind: type[smtplib.SMTP], cut: Cut) -> Callable[..., smtplib.SMTP]:
-    """Return the client *kind*, with its connection cut at the deadline."""
-
-    class Watched(kind):  # type: ignore[misc, valid-type]
-        def _get_socket(self, host: str, port: int, timeout: float) -> socket.socket:
-            # Of SMTP itself: SMTP_SSL's does its handshake in the same call, and that must be cut, too.
-            opened = smtplib.SMTP._get_socket(self, host, port, timeout)  # type: ignore[attr-defined]
-            cut.watch(opened)
-            if kind is smtplib.SMTP_SSL:
-                return self.context.wrap_socket(opened, server_hostname=host)  # type: ignore[no-any-return]
-            return opened  # type: ignore[no-any-return]
-
-    return Watched
 
 
 def _words(error: Exception) -> str:

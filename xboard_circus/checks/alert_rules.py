@@ -6,24 +6,20 @@ import shutil
 from collections.abc import Iterator
 
 from xboard_circus.alerts.sinks import secrets_of
-from xboard_circus.checks.findings import Finding, Level
+from xboard_circus.checks.findings import ERROR, WARNING, Finding, within
 from xboard_circus.config import AlertConfig, Config
-
-ERROR, WARNING = Level.ERROR, Level.WARNING
 
 READERS = ("xboard_circus.plugins.bundle.Bundle", "xboard_circus.plugins.alerts.Alerts")
 
 
-def findings(config: Config) -> Iterator[tuple[str, Finding]]:
-    """Yield (section, finding). No finding quotes a value that may be a secret."""
+def findings(config: Config) -> Iterator[Finding]:
+    """Yield findings. No finding quotes a value that may be a secret."""
     if config.alerts and not any(plugin.use in READERS for plugin in config.plugins):
-        yield (
-            config.alerts[0].section,
-            Finding(ERROR, "", "no plugin reads it", f"add [plugin:xboard] use = {READERS[0]}"),
+        yield Finding(
+            ERROR, "", "no plugin reads it", f"add [plugin:xboard] use = {READERS[0]}", config.alerts[0].section
         )
     for alert in config.alerts:
-        for finding in _alert(config, alert):
-            yield alert.section, finding
+        yield from within(alert.section, _alert(config, alert))
 
 
 def _alert(config: Config, alert: AlertConfig) -> Iterator[Finding]:
@@ -33,16 +29,13 @@ def _alert(config: Config, alert: AlertConfig) -> Iterator[Finding]:
     for option, secret in secrets_of(alert, config.folder).items():
         if option not in wrong and (fault := secret.fault()):
             what, _, hint = fault.partition(": ")
-            # circusd's environment may be another one than this command's.
-            level, hint = (
-                (WARNING, f"export {secret.env}=... where circusd is started") if secret.env else (ERROR, hint)
-            )
-            yield Finding(level, option, what, hint)
+            if secret.env:  # circusd's environment may be another one than this command's
+                yield Finding(WARNING, option, what, f"export {secret.env}=... where circusd is started")
+            else:
+                yield Finding(ERROR, option, what, hint)
     options = alert.options
-    if options.ca_file and not (config.folder / options.ca_file).is_file():
-        yield Finding(
-            ERROR, "ca_file", f"{config.folder / options.ca_file} is not there", "name a file of certificates"
-        )
+    if options.ca_file and not (file := config.folder / options.ca_file).is_file():
+        yield Finding(ERROR, "ca_file", f"{file} is not there", "name a file of certificates")
     if options.command and shutil.which(options.command[0], path=None) is None:
         found = config.folder / options.command[0]
         if not ("/" in options.command[0] and shutil.which(str(found))):

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from xboard_circus import config as configuration
 from xboard_circus.checks import endpoint_rules, host_rules, import_rules, port_rules
-from xboard_circus.checks.findings import Finding, Level, Report, report
+from xboard_circus.checks.findings import Finding, Level, Report, report, within
 from xboard_circus.checks.judgement import of_file, placed, read
 from xboard_circus.config import Config
 from xboard_circus.errors import XboardError
@@ -50,26 +50,22 @@ def _counts(config: Config) -> Finding:
     return Finding(Level.OK, "", f"{counts}: every option is read, all of it imports", "", file=config.shown)
 
 
-def _of_host(config: Config, *, running: bool, others: Collection[str]) -> Iterator[tuple[str, Finding]]:
+def _of_host(config: Config, *, running: bool, others: Collection[str]) -> Iterator[Finding]:
     for watcher in config.watchers:
-        for finding in host_rules.findings(config, watcher):
-            yield watcher.section, finding
-    yield from _circus(config, others)
+        yield from within(watcher.section, host_rules.findings(config, watcher))
+    yield from within("circus", _circus(config, others))
     yield from import_rules.findings(config)
     if not running:
         yield from port_rules.findings(config)
 
 
-def _circus(config: Config, others: Collection[str]) -> Iterator[tuple[str, Finding]]:
+def _circus(config: Config, others: Collection[str]) -> Iterator[Finding]:
     """Yield findings of the host on the [circus] section."""
     for option in ("logoutput", "pidfile"):
-        finding = None
         if configuration.is_file(config.circus[option]):
-            finding = host_rules.not_writable(option, config.folder / config.circus[option], "circusd does not start")
-        if finding:
-            yield "circus", finding
-    for finding in endpoint_rules.findings(config, others):
-        yield "circus", finding
+            file = config.folder / config.circus[option]
+            yield from host_rules.not_writable(option, file, "circusd does not start")
+    yield from endpoint_rules.findings(config, others)
     if config.circus["httpd"] and importlib.util.find_spec("circusweb") is None:
         what = "circusd ends at once: circus-web is not installed, and does not install any more"
-        yield "circus", Finding(Level.ERROR, "httpd", what, "delete the line")
+        yield Finding(Level.ERROR, "httpd", what, "delete the line")

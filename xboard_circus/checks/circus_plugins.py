@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from xboard_circus.checks.findings import Finding, Level
+from xboard_circus.checks.findings import ERROR, WARNING, Finding
 from xboard_circus.config import Config, PluginConfig, is_armed
 
 # Class: what it does, and what to use in its place.
@@ -51,11 +51,11 @@ def findings(config: Config, plugin: PluginConfig) -> Iterator[Finding]:
         return
     armed = [watcher for watcher in config.watchers if is_armed(watcher)]
     if name in BROKEN:
-        yield Finding(Level.ERROR if armed else Level.WARNING, "use", *BROKEN[name])
+        yield Finding(ERROR if armed else WARNING, "use", *BROKEN[name])
     if name in RESTARTING:
         options, what, hint = RESTARTING[name]
         for option in options:
             for watcher in armed:
                 if watcher.name.lower() == plugin.given.get(option, "").lower():
                     found = {"watcher": watcher.name, "section": watcher.section}
-                    yield Finding(Level.ERROR, option, what.format(**found), hint.format(**found))
+                    yield Finding(ERROR, option, what.format(**found), hint.format(**found))

@@ -13,8 +13,8 @@ import sys
 from collections.abc import Collection, Iterator
 from pathlib import Path
 
-from xboard_circus.checks.file_rules import is_loopback, split_endpoint
-from xboard_circus.checks.findings import Finding, Level
+from xboard_circus.checks.file_rules import endpoints, is_loopback
+from xboard_circus.checks.findings import ERROR, WARNING, Finding
 from xboard_circus.config import Config
 
 FIRST_PERSON = 500 if sys.platform == "darwin" else 1000
@@ -25,26 +25,24 @@ NAMED = 3
 
 def findings(config: Config, others: Collection[str]) -> Iterator[Finding]:
     """Yield what is wrong with the endpoints on this host, where *others* are the users that circusd has beside it."""
-    for option in ("endpoint", "pubsub_endpoint", *(["stats_endpoint"] if config.circus["statsd"] else [])):
-        endpoint, place = str(config.circus[option]), option if option in config.given else ""
-        address = split_endpoint(endpoint)
+    for option, place, endpoint, address in endpoints(config):
         if endpoint.startswith("ipc://"):
             yield from _folder(place, (config.folder / endpoint.removeprefix("ipc://")).parent)
         elif option == "endpoint" and address and is_loopback(address[0]) and others:
             named = ", ".join(sorted(others)[:NAMED]) + (" and others" if len(others) > NAMED else "")
             what = f"every user of this host ({named}) can make circusd run any command"
             hint = "write ipc://FOLDER/circusd.sock, with a FOLDER of mode 0700"
-            yield Finding(Level.WARNING, place, what, hint)
+            yield Finding(WARNING, place, what, hint)
 
 
 def _folder(option: str, folder: Path) -> Iterator[Finding]:
     if not folder.is_dir():
-        yield Finding(Level.ERROR, option, f"there is no folder {folder}", f"mkdir -p -m 0700 {folder}")
+        yield Finding(ERROR, option, f"there is no folder {folder}", f"mkdir -p -m 0700 {folder}")
     elif not os.access(folder, os.W_OK):
-        yield Finding(Level.ERROR, option, f"{folder} cannot be written", "name another folder")
+        yield Finding(ERROR, option, f"{folder} cannot be written", "name another folder")
     elif not is_closed(folder):
         what = f"other users can enter {folder}, and who gets at the socket can run any command"
-        yield Finding(Level.WARNING, option, what, "use a folder of its own, and chmod 0700 it")
+        yield Finding(WARNING, option, what, "use a folder of its own, and chmod 0700 it")
 
 
 def is_closed(folder: Path) -> bool:

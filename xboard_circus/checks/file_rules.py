@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from fnmatch import fnmatch
 
 from xboard_circus.checks import circus_plugins
-from xboard_circus.checks.findings import Finding, Level
+from xboard_circus.checks.findings import ERROR, WARNING, Finding, within
 from xboard_circus.config import Config, PluginConfig, SocketConfig, is_armed, is_dashboard, is_our_plugin
 from xboard_circus.config_files import included
 from xboard_circus.options.circus import CIRCUS_OPTIONS, PLUGIN_OPTIONS, SOCKET_OPTIONS
 from xboard_circus.options.ini_scan import repeated, repeated_sections
-from xboard_circus.options.reading import did_you_mean, flat
-
-ERROR, WARNING = Level.ERROR, Level.WARNING
+from xboard_circus.options.reading import did_you_mean, flat, suggestion
 
 BUNDLE = "xboard_circus.plugins.bundle.Bundle"
 PAGE_IN_THE_NETWORK = "the dashboard steers circusd, and its token goes over the network as it is"
@@ -43,24 +42,23 @@ class Address:
     public: bool
 
 
-def findings(config: Config) -> Iterator[tuple[str, Finding]]:
-    """Yield (section, finding) for the file as a whole; watchers have rules of their own."""
+def findings(config: Config) -> Iterator[Finding]:
+    """Yield findings on the file as a whole; watchers have rules of their own."""
     for rule in RULES:
         yield from rule(config)
     for socket in config.sockets:
-        for finding in _socket(config, socket):
-            yield socket.section, finding
+        yield from within(socket.section, _socket(config, socket))
     for plugin in config.plugins:
-        for finding in _plugin(config, plugin):
-            yield plugin.name, finding
+        yield from within(plugin.name, _plugin(config, plugin))
 
 
 def addresses(config: Config) -> list[Address]:
     """Return every TCP address that the file asks for."""
-    found = []
-    for option in ("endpoint", "pubsub_endpoint", *(["stats_endpoint"] if config.circus["statsd"] else [])):
-        if address := split_endpoint(config.circus[option]):
-            found.append(Address("circus", option if option in config.given else "", *address, public=False))
+    found = [
+        Address("circus", place, *address, public=False)
+        for _, place, _, address in endpoints(config)
+        if address is not None
+    ]
     if config.circus["httpd"]:
         option = "httpd_port" if "httpd_port" in config.given else "httpd"
         found.append(Address("circus", option, config.circus["httpd_host"], config.circus["httpd_port"], public=True))
@@ -68,10 +66,16 @@ def addresses(config: Config) -> list[Address]:
         if socket.port:
             found.append(Address(socket.section, "port", socket.host, socket.port, public=True))
     for watcher in config.watchers:
-        if watcher.options.port.port:
-            own = watcher.options.port
-            found.append(Address(watcher.section, "port.port", own.host, watcher.options.port.port, public=True))
+        if port := watcher.options.port.port:
+            found.append(Address(watcher.section, "port.port", watcher.options.port.host, port, public=True))
     return found
+
+
+def endpoints(config: Config) -> Iterator[tuple[str, str, str, tuple[str, int] | None]]:
+    """Yield (option, place, endpoint, host and port) for each; *place* is "" where the file leaves the default."""
+    for option in ("endpoint", "pubsub_endpoint", *(["stats_endpoint"] if config.circus["statsd"] else [])):
+        endpoint = str(config.circus[option])
+        yield option, option if option in config.given else "", endpoint, split_endpoint(endpoint)
 
 
 def split_endpoint(endpoint: str) -> tuple[str, int] | None:
@@ -82,6 +86,12 @@ def split_endpoint(endpoint: str) -> tuple[str, int] | None:
     """
     match = re.fullmatch(r"tcp://(.+):(\d+)", endpoint)
     return (match[1].strip("[]"), int(match[2])) if match else None
+
+
+def misspelt(key: str, known: Iterable[str], what: str) -> Iterator[Finding]:
+    """Yield a finding on *key* where it is so much like one of *known* that it is no key of the user's own."""
+    if hint := suggestion(key, known, alike=0.85, otherwise=""):
+        yield Finding(ERROR, key, what, hint)
 
 
 def is_loopback(host: str) -> bool:
@@ -98,139 +108,122 @@ def overlap(one: Address, other: Address) -> bool:
     return one.port == other.port and (len(hosts) == 1 or bool(hosts & {"0.0.0.0", "::", "*", ""}))
 
 
-def _lines(config: Config) -> Iterator[tuple[str, Finding]]:
+def _lines(config: Config) -> Iterator[Finding]:
     for each in config.scans:
         for first, again in repeated(each):
             what = f"written twice, in lines {first.line} and {again.line}; Circus keeps the first"
-            yield again.section, Finding(ERROR, again.option, what, "delete one")
+            yield Finding(ERROR, again.option, what, "delete one", again.section)
         for name, first_line, line in repeated_sections(each):
-            yield name, Finding(ERROR, "", f"begins twice, in lines {first_line} and {line}", "make it one section")
+            yield Finding(ERROR, "", f"begins twice, in lines {first_line} and {line}", "make it one section", name)
         for line, entry in each.comments:
             what = f"Circus takes the comment in line {line} for the rest of the value, because it is indented"
-            yield entry.section, Finding(ERROR, entry.option, what, "begin the comment in the first column")
+            yield Finding(ERROR, entry.option, what, "begin the comment in the first column", entry.section)
 
 
-def _sections(config: Config) -> Iterator[tuple[str, Finding]]:
+def _sections(config: Config) -> Iterator[Finding]:
     written = {entry.section for each in config.scans for entry in each.entries}
     for section in dict.fromkeys(config.sections()):
         kind, colon, name = section.partition(":")
         if kind in _KINDS and section not in written:
-            yield section, Finding(WARNING, "", "there is nothing in it, and Circus passes it over", "delete it")
+            yield Finding(WARNING, "", "there is nothing in it, and Circus passes it over", "delete it", section)
         if section in ("circus", "env") or (kind in (*_KINDS, *_OURS) and colon and name.strip()):
             continue
         word, *rest = re.split(r"[:\s.]+", section, maxsplit=1)
         meant = did_you_mean(word, [*_KINDS, *_OURS, "circus"], alike=0.6)
         hint = f"did you mean [{':'.join([meant, *rest])}]?" if meant else "write [watcher:NAME], or delete it"
-        yield section, Finding(WARNING if meant is None else ERROR, "", "Circus reads no section of this kind", hint)
+        yield Finding(WARNING if meant is None else ERROR, "", "Circus reads no section of this kind", hint, section)
 
 
-def _includes(config: Config) -> Iterator[tuple[str, Finding]]:
+def _includes(config: Config) -> Iterator[Finding]:
+    hint = "write it as seen from the folder of this file"
     for entry, word, files in included(config.scans[0]):
         if not files:
-            yield (
-                "circus",
-                Finding(
-                    ERROR, entry.option, f"{word} leads to no file", "write it as seen from the folder of this file"
-                ),
-            )
+            yield Finding(ERROR, entry.option, f"{word} leads to no file", hint, "circus")
 
 
-def _circus(config: Config) -> Iterator[tuple[str, Finding]]:
+def _circus(config: Config) -> Iterator[Finding]:
     for key in config.given:
         meant = did_you_mean(key, CIRCUS_OPTIONS, alike=0.7)
         if key not in CIRCUS_OPTIONS:
             hint = f"did you mean {meant}?" if meant else "delete it"
-            yield "circus", Finding(ERROR if meant else WARNING, key, "Circus does not know this option", hint)
+            yield Finding(ERROR if meant else WARNING, key, "Circus does not know this option", hint, "circus")
     if "stats_endpoint" in config.given and "statsd" not in config.given:
+        what = "starts circusd-stats, 20 MiB and 1.7 CPU seconds a minute"
         hint = "write statsd = True if you want circus-top, else delete the line"
-        yield (
-            "circus",
-            Finding(WARNING, "stats_endpoint", "starts circusd-stats, 20 MiB and 1.7 CPU seconds a minute", hint),
-        )
+        yield Finding(WARNING, "stats_endpoint", what, hint, "circus")
     if config.circus["multicast_endpoint"]:
         option = "multicast_endpoint" if "multicast_endpoint" in config.given else ""
         what = "circusd answers anyone on the network who asks for it by multicast"
-        yield "circus", Finding(WARNING, option, what, "write multicast_endpoint = with nothing behind it")
+        yield Finding(WARNING, option, what, "write multicast_endpoint = with nothing behind it", "circus")
 
 
-def _httpd(config: Config) -> Iterator[tuple[str, Finding]]:
+def _httpd(config: Config) -> Iterator[Finding]:
     host = config.circus["httpd_host"]
     if config.circus["httpd"] and not is_loopback(host):
-        yield (
-            "circus",
-            Finding(WARNING, "httpd_host", PAGE_IN_THE_NETWORK, PAGE_ON_THIS_HOST.replace("host", "httpd_host")),
-        )
+        hint = PAGE_ON_THIS_HOST.replace("host", "httpd_host")
+        yield Finding(WARNING, "httpd_host", PAGE_IN_THE_NETWORK, hint, "circus")
     if config.circus["httpd"] and any(map(is_dashboard, config.watchers)):
-        yield "circus", Finding(WARNING, "httpd", "there is a watcher for the dashboard already", "delete the line")
+        yield Finding(WARNING, "httpd", "there is a watcher for the dashboard already", "delete the line", "circus")
 
 
-def _endpoints(config: Config) -> Iterator[tuple[str, Finding]]:
-    for option in ("endpoint", "pubsub_endpoint"):
-        endpoint = str(config.circus[option])
-        place = option if option in config.given else ""
-        address = split_endpoint(endpoint)
+def _endpoints(config: Config) -> Iterator[Finding]:
+    for option, place, endpoint, address in endpoints(config):
+        if option == "stats_endpoint":
+            continue
         if address is None and not endpoint.startswith("ipc://"):
-            yield "circus", Finding(ERROR, place, "not an endpoint", "write tcp://127.0.0.1:PORT or ipc://FILE")
+            yield Finding(ERROR, place, "not an endpoint", "write tcp://127.0.0.1:PORT or ipc://FILE", "circus")
         elif address is None and len(endpoint) > len("ipc://") + 107:
-            yield "circus", Finding(ERROR, place, "a unix socket's path has 107 letters at most", "use a shorter path")
+            yield Finding(ERROR, place, "a unix socket's path has 107 letters at most", "use a shorter path", "circus")
         elif address is not None and not is_loopback(address[0]):
             what = "it has no password: anyone who can connect to it can run any command here"
-            yield "circus", Finding(WARNING, place, what, f"write tcp://127.0.0.1:{address[1]}")
+            yield Finding(WARNING, place, what, f"write tcp://127.0.0.1:{address[1]}", "circus")
 
 
-def _ports(config: Config) -> Iterator[tuple[str, Finding]]:
+def _ports(config: Config) -> Iterator[Finding]:
     seen: list[Address] = []
     for address in addresses(config):
         for other in seen:
             if overlap(address, other):
                 what = f"{address.host}:{address.port} is taken by [{other.section}] {other.option}".rstrip()
-                yield address.section, Finding(ERROR, address.option, what, "choose another port")
+                yield Finding(ERROR, address.option, what, "choose another port", address.section)
                 break
         seen.append(address)
 
 
-def _sharing(config: Config) -> Iterator[tuple[str, Finding]]:
+def _sharing(config: Config) -> Iterator[Finding]:
     owner: dict[str, str] = {}
     for watcher in config.watchers:
         for used in watcher.sockets_used:
             first = owner.setdefault(used.lower(), watcher.section)
             if first != watcher.section and is_armed(watcher):
                 what = f"[socket:{used}] is [{first}]'s, and its port would be closed when that one stops"
-                yield watcher.section, Finding(ERROR, "cmd", what, "give each watcher a socket of its own")
+                yield Finding(ERROR, "cmd", what, "give each watcher a socket of its own", watcher.section)
 
 
-def _environments(config: Config) -> Iterator[tuple[str, Finding]]:
-    from fnmatch import fnmatch
-
+def _environments(config: Config) -> Iterator[Finding]:
+    names = [watcher.name for watcher in config.watchers]
     for section in dict.fromkeys(config.sections()):
         if not section.startswith("env:"):
             continue
-        for pattern in section[4:].split(","):
-            if not any(fnmatch(watcher.name, pattern.strip()) for watcher in config.watchers):
-                meant = did_you_mean(pattern.strip(), [watcher.name for watcher in config.watchers], alike=0.6)
-                hint = f"did you mean [env:{meant}]?" if meant else "delete it"
-                yield section, Finding(WARNING, "", f"there is no watcher {pattern.strip()}", hint)
+        for pattern in map(str.strip, section[4:].split(",")):
+            if not any(fnmatch(name, pattern) for name in names):
+                hint = suggestion(pattern, names, alike=0.6, form="[env:{}]")
+                yield Finding(WARNING, "", f"there is no watcher {pattern}", hint, section)
 
 
-def _plugins(config: Config) -> Iterator[tuple[str, Finding]]:
+def _plugins(config: Config) -> Iterator[Finding]:
     armed = [watcher for watcher in config.watchers if is_armed(watcher)]
     if not config.watchers:
-        yield (
-            "",
-            Finding(ERROR, "", "there is no [watcher:...] in it, so nothing would run", "add one, or see circus.ini"),
-        )
+        yield Finding(ERROR, "", "there is no [watcher:...] in it, so nothing would run", "add one, or see circus.ini")
     if armed and not any(map(is_our_plugin, config.plugins)):
         what = "no plugin of xboard-circus: dead workers are replaced, hung and sick ones are not"
-        yield "", Finding(WARNING, "", what, f"add [plugin:xboard] with use = {BUNDLE}")
+        yield Finding(WARNING, "", what, f"add [plugin:xboard] with use = {BUNDLE}")
 
 
 def _socket(config: Config, socket: SocketConfig) -> Iterator[Finding]:
     for key in socket.given:
         if key not in SOCKET_OPTIONS:
-            meant = did_you_mean(key, SOCKET_OPTIONS, alike=0.6)
-            yield Finding(
-                ERROR, key, "Circus does not know this option", f"did you mean {meant}?" if meant else "delete it"
-            )
+            yield Finding(ERROR, key, "Circus does not know this option", suggestion(key, SOCKET_OPTIONS, alike=0.6))
     if "." in socket.name:
         yield Finding(ERROR, "", "the port guard does not find a socket with a dot in its name", "leave out the dot")
     users = [watcher for watcher in config.watchers if socket.name in map(str.lower, watcher.sockets_used)]
@@ -258,24 +251,9 @@ def _plugin(config: Config, plugin: PluginConfig) -> Iterator[Finding]:
         elif re.search(r"""[\s'"\\]|:::""", value) and key not in wrong:
             what = "Circus pastes it into the plugin's command line as it is, and the plugin dies"
             yield Finding(ERROR, key, what, "leave out blanks, quotes and backslashes")
-        elif (
-            key not in PLUGIN_OPTIONS and key not in flat(plugin.options) and is_our_plugin(plugin) and key not in wrong
-        ):
-            meant = did_you_mean(key, PLUGIN_OPTIONS, alike=0.85)
-            if meant:
-                yield Finding(ERROR, key, "unknown option", f"did you mean {meant}?")
+        elif is_our_plugin(plugin) and key not in {*PLUGIN_OPTIONS, *flat(plugin.options), *wrong}:
+            yield from misspelt(key, PLUGIN_OPTIONS, "unknown option")
     yield from circus_plugins.findings(config, plugin)
 
 
-RULES: tuple[Callable[[Config], Iterator[tuple[str, Finding]]], ...] = (
-    _lines,
-    _sections,
-    _includes,
-    _circus,
-    _httpd,
-    _endpoints,
-    _ports,
-    _sharing,
-    _environments,
-    _plugins,
-)
+RULES = (_lines, _sections, _includes, _circus, _httpd, _endpoints, _ports, _sharing, _environments, _plugins)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass, replace
 
 from xboard_circus.options.reading import shown
 
@@ -19,12 +19,20 @@ class Level(enum.Enum):
     UNKNOWN = "unknown"
     OK = "ok"
 
+    @property
+    def rank(self) -> int:
+        """0 for the worst."""
+        return list(Level).index(self)
+
+
+ERROR, WARNING = Level.ERROR, Level.WARNING
+
 
 @dataclass(frozen=True, slots=True)
 class Finding:
     """One line of `check` or `doctor`.
 
-    A rule leaves out the place; `checks.judgement.placed` adds it.
+    A rule leaves out the file and the value; `checks.judgement.placed` adds them.
 
     Attributes:
         option: The option of *section* that is meant; "" for the section as a whole.
@@ -56,16 +64,8 @@ class Finding:
 
     def as_dict(self) -> dict[str, str | None]:
         """Return the finding for ``--json``, with secrets masked."""
-        return {
-            "topic": self.topic,
-            "level": self.level.value,
-            "file": self.file,
-            "section": self.section,
-            "option": self.option,
-            "value": None if self.value is None else shown(self.value),
-            "what": self.what,
-            "hint": self.hint,
-        }
+        value = None if self.value is None else shown(self.value)
+        return {**asdict(self), "level": self.level.value, "value": value}
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,28 +97,37 @@ class Report:
 
 def report(findings: Iterable[Finding]) -> Report:
     """Return the findings as a report: each once, errors first, else in the order in which they came."""
-    order = list(Level)
-    return Report(tuple(sorted(dict.fromkeys(findings), key=lambda finding: order.index(finding.level))))
+    return Report(tuple(sorted(dict.fromkeys(findings), key=lambda finding: finding.level.rank)))
 
 
-def good(topic: str, what: str) -> Finding:
+def within(section: str, findings: Iterable[Finding]) -> Iterator[Finding]:
+    """Yield the findings with the section that they are about."""
+    return (replace(finding, section=section) for finding in findings)
+
+
+def graded(what: str, hint: str, *, error: bool, warning: bool) -> Finding:
+    """Return a finding on a figure of the host: an error or a warning where it is out of bounds, else good."""
+    return Finding(ERROR if error else WARNING, "", what, hint) if error or warning else good(what)
+
+
+def good(what: str) -> Finding:
     """Return a finding that needs no action."""
-    return Finding(Level.OK, "", what, "", topic=topic)
+    return Finding(Level.OK, "", what, "")
 
 
-def warning(topic: str, what: str, hint: str) -> Finding:
+def warning(what: str, hint: str) -> Finding:
     """Return a finding that may become, or hide, an error."""
-    return Finding(Level.WARNING, "", what, hint, topic=topic)
+    return Finding(WARNING, "", what, hint)
 
 
-def bad(topic: str, what: str, hint: str) -> Finding:
+def bad(what: str, hint: str) -> Finding:
     """Return a finding that keeps the backend from running well."""
-    return Finding(Level.ERROR, "", what, hint, topic=topic)
+    return Finding(ERROR, "", what, hint)
 
 
-def unknown(topic: str, what: str, hint: str = "") -> Finding:
+def unknown(what: str, hint: str = "") -> Finding:
     """Return a finding on what cannot be read from here."""
-    return Finding(Level.UNKNOWN, "", what, hint, topic=topic)
+    return Finding(Level.UNKNOWN, "", what, hint)
 
 
 def _short(value: str) -> str:

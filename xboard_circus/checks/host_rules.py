@@ -9,19 +9,17 @@ from __future__ import annotations
 import os
 import resource
 import shutil
-import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from circus.util import parse_env_dict
 
-from xboard_circus.checks.findings import Finding, Level
+from xboard_circus.checks.findings import ERROR, WARNING, Finding
+from xboard_circus.checks.programs import run_captured
 from xboard_circus.checks.watcher_rules import argument, words
 from xboard_circus.config import Config, WatcherConfig, is_armed
-
-ERROR, WARNING = Level.ERROR, Level.WARNING
 
 _FIND_MODULE = "import importlib.util, sys; sys.exit(importlib.util.find_spec(sys.argv[1]) is None)"
 _FIND_TIMEOUT = 30.0
@@ -127,25 +125,23 @@ def _working_dir(config: Config, watcher: WatcherConfig) -> Iterator[Finding]:
 
 def _log_files(config: Config, watcher: WatcherConfig) -> Iterator[Finding]:
     for name, stream in watcher.streams.items():
-        if "filename" not in stream:
-            continue
-        option, file = f"{name}_stream.filename", config.folder / stream["filename"]
-        if finding := not_writable(option, file, "Circus drops the watcher"):
-            yield finding
+        if "filename" in stream:
+            file = config.folder / stream["filename"]
+            yield from not_writable(f"{name}_stream.filename", file, "Circus drops the watcher")
 
 
-def not_writable(option: str, file: Path, consequence: str) -> Finding | None:
-    """Return what keeps circusd from writing *file*; that the folder is only missing is put right by our `start`."""
+def not_writable(option: str, file: Path, consequence: str) -> Iterator[Finding]:
+    """Yield what keeps circusd from writing *file*; our `start` makes a folder that is only missing."""
     folder = file.parent
     if not folder.exists():
         above = next(parent for parent in folder.parents if parent.exists())
         if above.is_dir() and os.access(above, os.W_OK | os.X_OK):
             what = f"there is no folder {folder}; `xboard-circus start` makes it, but under bare circusd {consequence}"
-            return Finding(WARNING, option, what, f"mkdir -p {folder}")
+            yield Finding(WARNING, option, what, f"mkdir -p {folder}")
+            return
     target = file if file.exists() else folder
-    if folder.is_dir() and not file.is_dir() and os.access(target, os.W_OK):
-        return None
-    return Finding(ERROR, option, f"{file} cannot be written, and {consequence}", "name another file")
+    if not folder.is_dir() or file.is_dir() or not os.access(target, os.W_OK):
+        yield Finding(ERROR, option, f"{file} cannot be written, and {consequence}", "name another file")
 
 
 def _limits(config: Config, watcher: WatcherConfig) -> Iterator[Finding]:
@@ -211,9 +207,8 @@ def _modules(watcher: WatcherConfig, command: list[str], program: str) -> Iterat
     for module in wanted:
         error = _missing(module, program, watcher)
         if error is not None:
-            hint = (
-                "install it for that Python" if module == wanted[0] else "write the module:app that uvicorn is to serve"
-            )
+            app = "write the module:app that uvicorn is to serve"
+            hint = "install it for that Python" if module == wanted[0] else app
             yield Finding(ERROR, "cmd", f"{program} finds no module {module} in {watcher.working_dir}{error}", hint)
             return
 
@@ -222,23 +217,12 @@ def _missing(module: str, program: str, watcher: WatcherConfig) -> str | None:
     """Return what the program's Python says of a module that it does not find; None where it finds it."""
     environment = {**(os.environ if watcher.copy_env else {}), **parse_env_dict(dict(watcher.env))}
     environment["PATH"] = search_path(watcher)
+    command = [program, "-c", _FIND_MODULE, module]
     try:
-        run = subprocess.run(
-            [program, "-c", _FIND_MODULE, module],
-            cwd=watcher.working_dir,
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            errors="replace",
-            timeout=_FIND_TIMEOUT,
-            check=False,
-        )
-    except subprocess.TimeoutExpired:
-        return None
+        run = run_captured(command, cwd=watcher.working_dir, env=environment, timeout=_FIND_TIMEOUT)
     except OSError as error:
         return f" ({error.strerror})"
-    if run.returncode == 0:
+    if run is None or run.returncode == 0:
         return None
     lines = run.stderr.strip().splitlines()
     return f" ({lines[-1]})" if lines else ""
@@ -251,11 +235,4 @@ def _known_user(watcher: WatcherConfig) -> User | None:
         return None
 
 
-RULES: tuple[Callable[[Config, WatcherConfig], Iterator[Finding]], ...] = (
-    _user,
-    _writable,
-    _working_dir,
-    _log_files,
-    _limits,
-    _program,
-)
+RULES = (_user, _writable, _working_dir, _log_files, _limits, _program)

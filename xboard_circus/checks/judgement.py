@@ -13,7 +13,7 @@ from circus.config import get_config
 
 from xboard_circus import config as configuration
 from xboard_circus.checks import alert_rules, dry_run, file_rules, import_rules, watcher_rules
-from xboard_circus.checks.findings import Finding, Level
+from xboard_circus.checks.findings import ERROR, Finding, within
 from xboard_circus.config import Config
 from xboard_circus.config_files import misreadings, read_scans, unreadable
 from xboard_circus.errors import XboardError
@@ -38,7 +38,7 @@ def read(config_file: str | Path) -> tuple[Config | None, list[Finding]]:
         unread = list(_unreadable(Path(config_file).absolute(), shown))
         return (None, unread) if unread else (configuration.load(config_file), [])
     except XboardError as error:
-        return None, [Finding(Level.ERROR, "", str(error).removeprefix(f"{shown}: "), "", file=shown)]
+        return None, [Finding(ERROR, "", str(error).removeprefix(f"{shown}: "), "", file=shown)]
 
 
 def of_file(config: Config) -> list[Finding]:
@@ -46,36 +46,35 @@ def of_file(config: Config) -> list[Finding]:
     return list(placed(config, _findings(config)))
 
 
-def placed(config: Config, found: Iterable[tuple[str, Finding]]) -> Iterator[Finding]:
-    """Yield each finding with its file, its section and the value that stands there."""
+def placed(config: Config, found: Iterable[Finding]) -> Iterator[Finding]:
+    """Yield each finding with its file and the value that stands there."""
     given: dict[str, Mapping[str, str]] = {
         "circus": config.given,
         **{watcher.section: watcher.given for watcher in config.watchers},
         **{socket.section: socket.given for socket in config.sockets},
         **{plugin.name: plugin.given for plugin in config.plugins},
     }
-    for section, finding in found:
-        value = given.get(section, {}).get(finding.option)
-        yield replace(finding, file=config.shown, section=section, value=value)
+    for finding in found:
+        value = given.get(finding.section, {}).get(finding.option)
+        yield replace(finding, file=config.shown, value=value)
 
 
 def _unreadable(path: Path, shown: str) -> Iterator[Finding]:
     scans = read_scans(path, shown)
     for line in unreadable(scans):
-        yield Finding(Level.ERROR, "", line, "", file=shown)
+        yield Finding(ERROR, "", line, "", file=shown)
     for section, problem in misreadings(scans):
-        yield Finding(Level.ERROR, problem.option, problem.what, problem.hint, section, shown, problem.value)
+        yield Finding(ERROR, problem.option, problem.what, problem.hint, section, shown, problem.value)
 
 
-def _findings(config: Config) -> Iterator[tuple[str, Finding]]:
+def _findings(config: Config) -> Iterator[Finding]:
     yield from file_rules.findings(config)
     for watcher in config.watchers:
-        for finding in watcher_rules.findings(config, watcher):
-            yield watcher.section, finding
+        yield from within(watcher.section, watcher_rules.findings(config, watcher))
     yield from alert_rules.findings(config)
 
 
-def _imports(config: Config) -> Iterator[tuple[str, Finding]]:
+def _imports(config: Config) -> Iterator[Finding]:
     for watcher in get_config(str(config.path))["watchers"]:
         for option, error in dry_run.import_errors(watcher).items():
-            yield watcher["__name__"], import_rules.not_imported(option, error, import_rules.NO_WATCHER)
+            yield import_rules.not_imported(option, error, import_rules.NO_WATCHER, watcher["__name__"])

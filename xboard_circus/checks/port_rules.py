@@ -15,8 +15,8 @@ from xboard_circus.host import listeners, procs, runtime
 from xboard_circus.host.worker_files import new_token
 
 
-def findings(config: Config, *, stranger: Level = Level.WARNING) -> Iterator[tuple[str, Finding]]:
-    """Yield (section, finding) for every address that cannot be bound; our own circusd may have it, of course.
+def findings(config: Config, *, stranger: Level = Level.WARNING) -> Iterator[Finding]:
+    """Yield findings on every address that cannot be bound; our own circusd may have it, of course.
 
     With *stranger*, findings on a port for whose holder a start would wait have that level.
     """
@@ -25,7 +25,7 @@ def findings(config: Config, *, stranger: Level = Level.WARNING) -> Iterator[tup
         yield from _runtime_folder(config, instance)
         circusd = runtime.supervisor_of(instance)
     except XboardError as error:
-        yield "", Finding(Level.ERROR, "", str(error), "")
+        yield Finding(Level.ERROR, "", str(error), "")
         return
     for address in addresses(config):
         host = "0.0.0.0" if address.host == "*" else address.host
@@ -33,20 +33,20 @@ def findings(config: Config, *, stranger: Level = Level.WARNING) -> Iterator[tup
         if refused is None:
             continue
         if refused.errno != errno.EADDRINUSE:
-            yield address.section, _not_bindable(address, refused)
+            yield _not_bindable(address, refused)
             continue
         held = [holder for holder in listeners.holders(host, address.port) if not _is_ours(holder, instance, circusd)]
         if held:
-            yield address.section, _taken(config, address, held, instance, stranger)
+            yield _taken(config, address, held, instance, stranger)
 
 
-def _runtime_folder(config: Config, instance: str) -> Iterator[tuple[str, Finding]]:
+def _runtime_folder(config: Config, instance: str) -> Iterator[Finding]:
     for watcher in filter(is_armed, config.watchers):
         folder = runtime.root_path() / instance / runtime.safe_name(watcher.name)
         try:
             runtime.check_socket_path(folder / f"{new_token()}.sock")
         except XboardError as error:
-            yield watcher.section, Finding(Level.ERROR, "", str(error), "")
+            yield Finding(Level.ERROR, "", str(error), "", watcher.section)
 
 
 def _is_ours(holder: Holder, instance: str, circusd: procs.Identity | None) -> bool:
@@ -64,7 +64,7 @@ def _not_bindable(address: Address, error: OSError) -> Finding:
         errno.EADDRNOTAVAIL: "use an address of this host, or 0.0.0.0 for all of them",
     }
     what = f"{address.host}:{address.port} cannot be bound: {reason}"
-    return Finding(Level.ERROR, address.option, what, hints.get(error.errno or 0, "choose another"))
+    return Finding(Level.ERROR, address.option, what, hints.get(error.errno or 0, "choose another"), address.section)
 
 
 def _taken(config: Config, address: Address, held: list[Holder], instance: str, stranger: Level) -> Finding:
@@ -74,18 +74,16 @@ def _taken(config: Config, address: Address, held: list[Holder], instance: str, 
     place = f"{address.host}:{address.port}"
     if watcher is None:
         who = "an endpoint of circusd" if not address.public else "a socket without a port guard"
-        hint = "stop that process, or choose another port"
-        return Finding(
-            Level.ERROR, address.option, f"{place} is {who}, and circusd would not start: {told.reason}", hint
-        )
+        what = f"{place} is {who}, and circusd would not start: {told.reason}"
+        return Finding(Level.ERROR, address.option, what, "stop that process, or choose another port", address.section)
     if not told.refuse:
         hint = f"nothing to do: they are ended when {watcher.name} starts"
-        return Finding(Level.WARNING, address.option, f"{place} is still held: {told.reason}", hint)
+        return Finding(Level.WARNING, address.option, f"{place} is still held: {told.reason}", hint, address.section)
     kinds = {classify(holder, instance=instance, own=()) for holder in told.refuse}
     hint = f"stop it; until then {watcher.name} waits and tries every {watcher.options.port.retry:g} s"
     if Kind.UNKNOWN in kinds:
         hint = f"look as root who it is; until it is gone {watcher.name} waits"
-    return Finding(stranger, address.option, f"{place}: {told.reason}", hint)
+    return Finding(stranger, address.option, f"{place}: {told.reason}", hint, address.section)
 
 
 def _guarded_by(config: Config, address: Address) -> WatcherConfig | None:

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
-from xboard_circus.checks.findings import Finding, Level
+from xboard_circus.checks.findings import ERROR, WARNING, Finding
 from xboard_circus.config import ARM, Config, WatcherConfig, is_armed, is_dashboard
 from xboard_circus.core.names import bus_name
 from xboard_circus.options.circus import HOOKS, WATCHER_OPTIONS, WATCHER_PREFIXES
-from xboard_circus.options.reading import did_you_mean, flat, is_ours
+from xboard_circus.options.reading import did_you_mean, flat, is_ours, suggestion
 from xboard_circus.worker import MODULE, runs_worker
-
-ERROR, WARNING = Level.ERROR, Level.WARNING
 
 _UVICORNS_PORT = "8000"
 _ROTATES_WITH = {"FileStream": ("max_bytes", "backup_count"), "TimedRotatingFileStream": ("backup_count",)}
@@ -61,15 +59,14 @@ def _options_of_circus(config: Config, watcher: WatcherConfig) -> Iterator[Findi
         if key in WATCHER_OPTIONS or key in ours or is_ours(key):
             continue
         if key.startswith("hooks.") and key[6:] not in HOOKS:
-            meant = did_you_mean(key[6:], HOOKS, alike=0.6)
-            hint = f"did you mean hooks.{meant}?" if meant else f"known are {', '.join(sorted(HOOKS))}"
+            known = f"known are {', '.join(sorted(HOOKS))}"
+            hint = suggestion(key[6:], HOOKS, alike=0.6, form="hooks.{}", otherwise=known)
             yield Finding(ERROR, key, "Circus calls no hook of that name", hint)
         elif not key.startswith(WATCHER_PREFIXES):
             meant = did_you_mean(key, WATCHER_OPTIONS, alike=0.85) or _near_prefix(key)
             if meant:
-                yield Finding(
-                    ERROR, key, "Circus does not know this option and leaves it out", f"did you mean {meant}?"
-                )
+                what = "Circus does not know this option and leaves it out"
+                yield Finding(ERROR, key, what, f"did you mean {meant}?")
 
 
 def _near_prefix(key: str) -> str | None:
@@ -122,12 +119,12 @@ def _processes(config: Config, watcher: WatcherConfig) -> Iterator[Finding]:
     if count < 1:
         yield Finding(ERROR, "numprocesses", "starts nothing", "write 1 or more")
     if watcher.singleton and count > 1:
-        yield Finding(
-            ERROR, "singleton", f"contradicts numprocesses = {count}; Circus drops the watcher", "take it out"
-        )
-    if watcher.singleton and is_armed(watcher) and watcher.options.worker.spares:
-        what = "a singleton has no spare: it would be a second process with the app imported"
-        yield Finding(ERROR, "worker.spares", what, "take it out, or take singleton out")
+        what = f"contradicts numprocesses = {count}; Circus drops the watcher"
+        yield Finding(ERROR, "singleton", what, "take it out")
+    spares = watcher.options.worker.spares
+    if watcher.singleton and is_armed(watcher) and spares:
+        what = f"contradicts worker.spares = {spares}: a spare is a second process with the app"
+        yield Finding(ERROR, "singleton", what, "take one of the two out")
     if watcher.copy_path and not watcher.copy_env:
         yield Finding(ERROR, "copy_path", "Circus drops a watcher that has it alone", "add copy_env = True")
     if count > 1 and port and is_armed(watcher):
@@ -137,9 +134,8 @@ def _processes(config: Config, watcher: WatcherConfig) -> Iterator[Finding]:
         yield Finding(WARNING, "respawn", "a worker that dies is not replaced", "take it out")
     if watcher.max_retry == -1:
         what = "a command that cannot be run would be tried without end and stop circusd from doing anything else"
-        yield Finding(
-            ERROR, "max_retry", what, "take it out; restart.burst and restart.cooldown do what it is meant to"
-        )
+        hint = "take it out; restart.burst and restart.cooldown do what it is meant to"
+        yield Finding(ERROR, "max_retry", what, hint)
     if watcher.max_age:
         hint = f"write worker.max_age = {watcher.max_age} in its place"
         yield Finding(WARNING, "max_age", "Circus counts it by the wall clock: when that is set, all workers go", hint)
@@ -149,14 +145,13 @@ def _sockets(config: Config, watcher: WatcherConfig) -> Iterator[Finding]:
     armed = is_armed(watcher)
     if watcher.sockets_used and not watcher.use_sockets:
         option = "use_sockets" if "use_sockets" in watcher.given else ""
-        yield Finding(
-            ERROR, option, "the command uses a socket of Circus's but is not given it", "write use_sockets = True"
-        )
+        what = "the command uses a socket of Circus's but is not given it"
+        yield Finding(ERROR, option, what, "write use_sockets = True")
     for used in watcher.sockets_used:
         socket = config.socket(used)
         if socket is None:
-            meant = did_you_mean(used, [each.name for each in config.sockets], alike=0.6)
-            hint = f"did you mean $(circus.sockets.{meant})?" if meant else f"add [socket:{used.lower()}]"
+            names, form = [each.name for each in config.sockets], "$(circus.sockets.{})"
+            hint = suggestion(used, names, alike=0.6, form=form, otherwise=f"add [socket:{used.lower()}]")
             yield Finding(ERROR, "cmd", f"there is no [socket:{used}]", hint)
         elif used != socket.name:
             what = f"Circus finds {used}, but not when it looks for the watchers of a changed socket"
@@ -173,16 +168,12 @@ def _own_port(config: Config, watcher: WatcherConfig) -> Iterator[Finding]:
         return
     command = words(watcher)
     port = argument(command, "--port")
-    if (
-        port is None
-        and _serves_with_uvicorn(command)
-        and not any(argument(command, name) for name in ("--fd", "--uds"))
-    ):
+    is_given = any(argument(command, name) for name in ("--fd", "--uds"))
+    if port is None and _serves_with_uvicorn(command) and not is_given:
         port = _UVICORNS_PORT
     if port and port.isdigit():
-        yield Finding(
-            WARNING, "", f"port {port}, which its command binds, is not freed before a start", f"add port.port = {port}"
-        )
+        what = f"port {port}, which its command binds, is not freed before a start"
+        yield Finding(WARNING, "", what, f"add port.port = {port}")
 
 
 def _stopping(config: Config, watcher: WatcherConfig) -> Iterator[Finding]:
@@ -244,16 +235,7 @@ def _user(config: Config, watcher: WatcherConfig) -> Iterator[Finding]:
         yield Finding(WARNING, "uid", what, hint)
 
 
-RULES: tuple[Callable[[Config, WatcherConfig], Iterator[Finding]], ...] = (
-    _our_options,
-    _options_of_circus,
-    _name,
-    _command,
-    _processes,
-    _sockets,
-    _own_port,
-    _stopping,
-    _order,
-    _output,
-    _user,
+RULES = (
+    *(_our_options, _options_of_circus, _name, _command, _processes, _sockets),
+    *(_own_port, _stopping, _order, _output, _user),
 )

@@ -11,20 +11,19 @@ import click
 from xboard_circus import __version__
 from xboard_circus.cli.alert_commands import alerts
 from xboard_circus.cli.cleaning import clean
-from xboard_circus.cli.configuration import check, doctor, init
+from xboard_circus.cli.configuration import check, doctor, init, options
 from xboard_circus.cli.context import ini_option
 from xboard_circus.cli.error_boundary import ErrorBoundary
 from xboard_circus.cli.events import events, why
 from xboard_circus.cli.lifecycle import restart, start, stop
 from xboard_circus.cli.log_view import logs
-from xboard_circus.cli.option_reference import options
 from xboard_circus.cli.overview import status
 from xboard_circus.cli.page import dashboard
 from xboard_circus.cli.reloading import reload, retry
 from xboard_circus.cli.servicing import service
 
 
-@click.group(cls=ErrorBoundary, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=ErrorBoundary, context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
 @ini_option
 @click.version_option(__version__, prog_name="xboard-circus")
 def main() -> None:

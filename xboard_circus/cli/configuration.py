@@ -1,8 +1,9 @@
-"""The commands check, doctor and init: the ini file and the host before circusd is started."""
+"""The commands check, doctor, init and options: the ini file and the host before circusd is started."""
 
 from __future__ import annotations
 
 import json
+import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,10 @@ from xboard_circus.cli.error_boundary import DONE, FAILED
 from xboard_circus.cli.screen import say
 from xboard_circus.config import is_armed, load
 from xboard_circus.doctor import examine
+from xboard_circus.options.reading import did_you_mean, ini_text
+from xboard_circus.options.reference import HEAD, OptionDoc, Section, chosen, sections
 
+WIDTH = 100
 STYLES = {Level.ERROR: "red", Level.WARNING: "yellow", Level.UNKNOWN: "dim", Level.OK: "green"}
 
 
@@ -48,16 +52,15 @@ def doctor(choice: IniChoice, as_data: bool) -> int:
 @click.command()
 @click.argument("folder", metavar="[DIR]", default=".", type=click.Path(path_type=Path))
 @click.option("--app", required=True, metavar="MODULE:APP", help="The ASGI app that the workers serve.")
-@click.option("--port", type=click.IntRange(1, 65535), default=8000, show_default=True, help="Public port.")
+@click.option("--port", type=click.IntRange(1, 65535), default=8000, help="Public port.")
 @click.option("--page-port", type=click.IntRange(1, 65535), help="Port of the dashboard.  [default: 8080]")
 @click.option(
     "--endpoint-port",
     type=click.IntRange(1, 65534),
     default=5555,
-    show_default=True,
     help="Port for commands to circusd; it publishes events on the next one.",
 )
-@click.option("--workers", type=click.IntRange(min=1), default=2, show_default=True, help="Number of workers.")
+@click.option("--workers", type=click.IntRange(min=1), default=2, help="Number of workers.")
 @click.option("--live-path", metavar="PATH", help="Path that answers 2xx while a worker works.")
 @click.option("--ready-path", metavar="PATH", help="Path that answers 2xx when a worker is ready.")
 @click.option("--force", is_flag=True, help="Overwrite an existing circus.ini.")
@@ -65,6 +68,23 @@ def init(folder: Path, force: bool, **given: Any) -> None:
     """Write a circus.ini for your own app into DIR (default: the current folder)."""
     written = initial.write_config(folder, initial.NewBackend(**given), force=force)
     say(f"wrote {written}; next: `xboard-circus -c {written} start`")
+
+
+@click.command()
+@click.argument("name", required=False)
+def options(name: str | None) -> None:
+    """Print every option of the ini file with its default, or only those of NAME.
+
+    NAME is an option such as health.period, a family such as health, or a section: watcher, plugin or alert.
+    """
+    found = chosen(name, sections()) if name else list(sections())
+    if not found:
+        known = {option.name for section in sections() for option in section.options}
+        near = did_you_mean(str(name), known, alike=0.6)
+        hint = f"did you mean {near}?" if near else "`xboard-circus options` prints all"
+        raise click.BadParameter(f"{name}: no such option, family or section; {hint}", param_hint="NAME")
+    parts = [*([] if name else [HEAD]), *map(_section, found)]
+    click.echo("\n".join(parts), nl=False)
 
 
 def show(found: Report, *, down_to: Level = Level.WARNING) -> None:
@@ -89,5 +109,17 @@ def _trials(config_file: Path) -> Iterator[Finding]:
     config = load(config_file)
     for watcher in filter(is_armed, config.watchers):
         outcome = preflight.preflight(config, watcher)
-        level = Level.ERROR if outcome.verdict is preflight.TrialVerdict.FAILED else Level.OK
+        level = Level.ERROR if outcome.failed else Level.OK
         yield Finding(level, "", outcome.with_log(), "", watcher.section, config.shown)
+
+
+def _section(section: Section) -> str:
+    return "\n".join([f"{section.title}\n", section.about, *map(_option, section.options)])
+
+
+def _option(option: OptionDoc) -> str:
+    default = "none" if option.default in (None, ()) else ini_text(option.default)
+    lines = textwrap.wrap(option.help, WIDTH, initial_indent="    ", subsequent_indent="    ")
+    example = [f"    Example: {option.name} = {option.example}"] if option.example else []
+    unit = f" ({option.unit})" if option.unit else ""
+    return "\n".join([f"{option.name}{unit}, default: {default}", *lines, *example, ""])

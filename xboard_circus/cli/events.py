@@ -6,6 +6,7 @@ import json
 import time
 from collections.abc import Iterator
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 
 import click
@@ -105,8 +106,7 @@ class EventQuery:
 
     def __init__(self, path: Path, watcher: str | None, kinds: tuple[str, ...] | None) -> None:
         self._path = path
-        self._watcher = watcher
-        self._kinds = kinds
+        self._search = partial(search, path, watcher=watcher, kind=kinds)
         self._last = 0
         self._inode = inode_of(path)
 
@@ -114,9 +114,8 @@ class EventQuery:
         """Return what is recorded already."""
         # Queried first: what is stored between the two queries must come from `coming`.
         newest = search(self._path, limit=1)
-        self._last = (newest[-1].id or 0) if newest else 0
-        found = search(self._path, since=since, watcher=self._watcher, kind=self._kinds, limit=limit)
-        self._last = max([self._last, *(record.id or 0 for record in found)])
+        found = self._search(since=since, limit=limit)
+        self._last = max((record.id or 0 for record in [*newest, *found]), default=0)
         return found
 
     def coming(self) -> Iterator[Record]:
@@ -127,7 +126,7 @@ class EventQuery:
             if inode != self._inode:
                 self._inode, self._last = inode, 0
             try:
-                found = search(self._path, watcher=self._watcher, kind=self._kinds, after=self._last, limit=EVERYTHING)
+                found = self._search(after=self._last, limit=EVERYTHING)
             except XboardError:
                 continue  # it is being made, or set aside
             for record in found:

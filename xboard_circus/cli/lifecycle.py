@@ -21,13 +21,7 @@ from xboard_circus.snapshot import Snapshot
 
 TIMEOUT = 60.0
 LAST_CHILDREN = 2.0  # what a worker has started may end a moment after it
-_timeout = click.option(
-    "--timeout",
-    type=click.FloatRange(min=1),
-    default=TIMEOUT,
-    show_default=True,
-    help="Longest wait for the workers, in seconds.",
-)
+_timeout = click.option("--timeout", type=click.FloatRange(min=1), default=TIMEOUT, help="Longest wait, in seconds.")
 
 
 @click.command()

@@ -14,7 +14,7 @@ from xboard_circus.cli.context import IniChoice, for_ini, json_option
 from xboard_circus.cli.screen import out, plain
 from xboard_circus.core.durations import span
 from xboard_circus.errors import XboardError
-from xboard_circus.snapshot import Snapshot, Watcher, Worker, as_json, measured
+from xboard_circus.snapshot import ShownWorker, Snapshot, Watcher, as_json, measured
 
 # Of verdicts, workers and ports.
 STYLES = {
@@ -102,7 +102,7 @@ def _table(watcher: Watcher) -> Table:
     return table
 
 
-def _cells(worker: Worker) -> list[Text]:
+def _cells(worker: ShownWorker) -> list[Text]:
     return [
         Text(f"  {worker.pid}"),
         Text(f"#{worker.slot}" if worker.slot > 0 else ""),

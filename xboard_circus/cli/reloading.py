@@ -114,7 +114,7 @@ def _try_new_code(instance: Instance, names: Sequence[str]) -> None:
             except KeyboardInterrupt:
                 complain("the trial of the new code is stopped; nothing was replaced")
                 raise
-        if outcome.verdict is trial.TrialVerdict.FAILED:
+        if outcome.failed:
             complain(f"{name}: {outcome.with_log()}")
             raise XboardError(f"nothing was replaced; {_serving(instance, name)}")
         say(f"{name}: {outcome.reason}")

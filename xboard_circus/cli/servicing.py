@@ -25,10 +25,8 @@ def _folder(context: click.Context, parameter: click.Parameter, value: Path) -> 
 
 
 OPTIONS = (
-    click.option(
-        "--user", "of_user", is_flag=True, help="Install a service of your user, not of the system; needs no root."
-    ),
-    click.option("--name", default=NAME, show_default=True, help="Name of the service."),
+    click.option("--user", "of_user", is_flag=True, help="Install a service of your user, without root."),
+    click.option("--name", default=NAME, help="Name of the service."),
     click.option(
         "--dir",
         "folder",
@@ -36,16 +34,11 @@ OPTIONS = (
         type=click.Path(path_type=Path),
         default=".",
         callback=_folder,
-        help="Folder of the ini file and, in .venv, the packages.  [default: the current folder]",
+        show_default="the current folder",
+        help="Folder of the ini file and, in .venv, the packages.",
     ),
-    click.option("--ini", metavar="FILE", default=INI, show_default=True, help="The ini file in that folder."),
-    click.option(
-        "--run-as",
-        metavar="USER",
-        default=USER,
-        show_default=True,
-        help="User of a system service; created if missing.",
-    ),
+    click.option("--ini", metavar="FILE", default=INI, help="The ini file in that folder."),
+    click.option("--run-as", metavar="USER", default=USER, help="User of a system service; created if missing."),
 )
 
 

@@ -7,7 +7,7 @@ who receives them leaves out those that are under way.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, fields
 from typing import Literal
 
@@ -165,11 +165,14 @@ class WatcherHealth:
         self._tried: Worker | None = None
         self._pause = 0
 
-    def round(self, observations: Mapping[Worker, Observation]) -> Round:
-        """Judge one round: what was seen of each worker of the watcher."""
+    def round(self, observations: Mapping[Worker, Observation], *, up: Collection[Worker] = ()) -> Round:
+        """Judge one round of observations, one for each worker of the watcher.
+
+        *up* are the workers that circusd knows as up. One of them that hung before its first answer is hung too.
+        """
         self._records = {worker: self._records.get(worker, _Record()) for worker in observations}
         for worker, seen in observations.items():
-            self._count(self._records[worker], seen)
+            self._count(self._records[worker], seen, is_up=worker in up)
         healths = {worker: self._health(self._records[worker], seen) for worker, seen in observations.items()}
         found = {worker: self._found(worker, healths[worker], seen) for worker, seen in observations.items()}
         reasons = {worker: _labelled(healths[worker], why) for worker, why in found.items()}
@@ -197,9 +200,9 @@ class WatcherHealth:
         for record in self._records.values():
             record.forget_counts()
 
-    def _count(self, record: _Record, seen: Observation) -> None:
+    def _count(self, record: _Record, seen: Observation, *, is_up: bool) -> None:
         if not seen.answered:
-            record.unanswered += record.judged
+            record.unanswered += record.judged or is_up
             record.successes = 0
         elif seen.starting:
             record.forget_counts()
@@ -222,10 +225,10 @@ class WatcherHealth:
             record.successes = 0
 
     def _health(self, record: _Record, seen: Observation) -> Health:
-        if not record.judged:
-            return Health.UNKNOWN
         if record.unanswered >= self.rules.failure_threshold:
             return Health.HUNG
+        if not record.judged:
+            return Health.UNKNOWN
         if seen.answered and seen.pool_full:
             return Health.BUSY
         if record.in_trouble:
@@ -318,11 +321,6 @@ def stale_after(*, period: float, timeout: float) -> float:
 def _labelled(health: Health, why: str) -> str:
     label = _LABELS.get(health)
     return one_line(why if label is None else label(why=why))
-
-
-def silence(count: int, reason: str) -> str:
-    """Return the reason for a worker that has not answered *count* times in a row."""
-    return Say.FOUND(found=Say.FOUND_SILENCE(times=_times(count)), why=reason)
 
 
 def _times(count: int) -> str:

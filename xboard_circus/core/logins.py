@@ -29,8 +29,7 @@ class LoginLimiter:
 
     An address has five tries; each further failure doubles its wait, to 30 s at most. A try in that time is refused and
     does not make it longer, so whoever mistyped beside an attacker may try again at the end of it. All addresses
-    together have 60 failures at once and 5 a second after that; addresses that have not failed yet are still let in
-    beyond it, one in the time of one failure, for a botnet must not lock the owner out.
+    together have 60 failures at once and 5 a second after that.
 
     >>> limiter = LoginLimiter()
     >>> for _ in range(5): limiter.failed("::1", now=0.0)
@@ -42,7 +41,6 @@ class LoginLimiter:
         self._addresses: OrderedDict[str, _Address] = OrderedDict()
         self._left = BURST
         self._counted_at = -math.inf
-        self._newcomer_at = -math.inf
 
     def wait(self, address: str, now: float) -> float:
         """Return the seconds until *address* may try; 0.0: now."""
@@ -50,8 +48,9 @@ class LoginLimiter:
         if known is not None and now - known.failed_at > FORGOTTEN_AFTER:
             del self._addresses[address]
             known = None
-        own = max(0.0, known.open_at - now) if known is not None else 0.0
-        return max(own, self._wait_of_all(known is not None, now))
+        self._refill(now)
+        own = known.open_at - now if known is not None else 0.0
+        return max(0.0, own, (1.0 - self._left) / PER_SECOND)
 
     def failed(self, address: str, now: float) -> None:
         """Note a wrong token from *address*."""
@@ -70,18 +69,6 @@ class LoginLimiter:
     def succeeded(self, address: str) -> None:
         """Forget the failures of *address*."""
         self._addresses.pop(address, None)
-
-    def _wait_of_all(self, has_failed: bool, now: float) -> float:
-        self._refill(now)
-        if self._left >= 1.0:
-            return 0.0
-        wait = (1.0 - self._left) / PER_SECOND
-        if has_failed:
-            return wait
-        if now < self._newcomer_at:
-            return self._newcomer_at - now
-        self._newcomer_at = now + 1.0 / PER_SECOND
-        return 0.0
 
     def _refill(self, now: float) -> None:
         if self._counted_at < now:

@@ -209,7 +209,6 @@ class Say(Template):
     RELOAD_ENDED = "reload {state}: {n} of {total} replaced"
     RELOAD_ENDED_SAYING = "reload {state}: {n} of {total} replaced; {why}"
     RELOAD_BROKEN_OFF = "reload {state}: {why}"
-    STATE_READY = "ready"
     STATE_BUSY = "busy"
     STATE_SICK = "sick"
     STATE_HUNG = "hung"

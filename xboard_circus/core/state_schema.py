@@ -6,10 +6,12 @@ value once. A value of the wrong kind counts as missing, so that one worker's no
 
 from __future__ import annotations
 
+import functools
 import math
-from collections.abc import Callable, Mapping
-from typing import Any, Literal, TypedDict, Union, get_args, get_origin, get_type_hints
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Literal, TypedDict, get_args, get_origin, get_type_hints, is_typeddict
 
+NoneType = type(None)
 PhaseWord = Literal["up", "held", "starting", "leaving"]
 RoleWord = Literal["serving", "spare", "successor", "retiring"]
 HealthWord = Literal["unknown", "ok", "busy", "failing", "sick", "hung"]
@@ -20,10 +22,9 @@ Data = dict[str, Any]
 """A reason as data: the key of its sentence, and its fields."""
 
 
-class ProbeFigures(TypedDict):
-    """What the last probe of a worker measured."""
+class LoadFigures(TypedDict, total=False):
+    """What a worker reports of its load."""
 
-    latency: float | None
     lag: float | None
     threads_used: int | None
     threads_limit: int | None
@@ -32,15 +33,10 @@ class ProbeFigures(TypedDict):
     rss: int | None
 
 
-NO_FIGURES: ProbeFigures = {
-    "latency": None,
-    "lag": None,
-    "threads_used": None,
-    "threads_limit": None,
-    "requests_active": None,
-    "requests_served": None,
-    "rss": None,
-}
+class ProbeFigures(LoadFigures):
+    """What the last probe of a worker measured."""
+
+    latency: float | None
 
 
 class WorkerEntry(TypedDict):
@@ -195,18 +191,12 @@ class State(TypedDict):
     watchers: list[WatcherEntry]
 
 
-class WorkerReport(TypedDict, total=False):
+class WorkerReport(LoadFigures, total=False):
     """What a worker reports of itself on its private socket."""
 
     pid: int
     state: str
     uptime: float | None
-    lag: float | None
-    threads_used: int | None
-    threads_limit: int | None
-    requests_active: int | None
-    requests_served: int | None
-    rss: int | None
     version: str | None
     live: PathReport | None
     ready: PathReport | None
@@ -223,7 +213,7 @@ class PathReport(TypedDict):
     body: str
 
 
-class Judgement(TypedDict):
+class Judgement(ProbeFigures):
     """What a prober reports to circusd of one worker.
 
     Attributes:
@@ -238,15 +228,8 @@ class Judgement(TypedDict):
     ready: bool | None
     asked_at: float | None
     ok: bool | None
-    latency: float | None
     status: int | None
     body: str
-    lag: float | None
-    threads_used: int | None
-    threads_limit: int | None
-    requests_active: int | None
-    requests_served: int | None
-    rss: int | None
 
 
 class UnreadableState(ValueError):
@@ -266,13 +249,10 @@ def parse_state(answer: Mapping[str, Any]) -> State:
         UnreadableState: There is no circusd in it, or no list of watchers.
     """
     try:
-        return {
-            "circusd": _CIRCUSD(answer.get("circusd")),
-            "probers": _PROBERS(answer.get("probers", [])),
-            "watchers": _WATCHERS(answer.get("watchers")),
-        }
+        state: State = _read_state(answer)
     except _Misfit as misfit:
         raise UnreadableState(f"circusd's answer has an unexpected form: {misfit}") from None
+    return state
 
 
 def parse_report(told: Mapping[str, Any]) -> WorkerReport:
@@ -282,150 +262,121 @@ def parse_report(told: Mapping[str, Any]) -> WorkerReport:
     0.5
     >>> parse_report({"pid": 7, "threads_limit": 10**400})["threads_limit"]
     """
-    found: WorkerReport = _REPORT({"pid": 0, **told})
-    return found
+    report: WorkerReport = _read_report(told)
+    return report
 
 
 def parse_judgements(told: object) -> dict[int, Judgement]:
     """Return by pid what a prober reports of each worker; what cannot be read is left out."""
+    found = _readable(_read_judgement, told.items() if isinstance(told, Mapping) else ())
+    return {int(pid): each for pid, each in found.items() if str(pid).isdecimal()}
+
+
+_Reader = Callable[[Any], Any]
+_LARGEST = 2**63
+# Without these the rest of an entry tells nothing.
+_NEEDED: dict[Any, tuple[str, ...]] = {
+    WorkerEntry: ("pid",),
+    WatcherEntry: ("name", "workers"),
+    CircusdEntry: ("pid", "started"),
+    ProberEntry: ("plugin", "round_age"),
+    PortEntry: ("port",),
+    ReloadEntry: ("state",),
+    BudgetEntry: ("used", "limit"),
+    IncidentEntry: ("age", "worst"),
+    State: ("circusd", "watchers"),
+}
+
+
+def _unchanged(value: Any) -> Any:
+    return value
+
+
+def _is_mapping(value: Any) -> bool:
+    return isinstance(value, Mapping)
+
+
+def _is_number(value: Any) -> bool:
+    # An int of 400 digits fits into JSON, and into no float: the comparison comes first.
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    return is_number and -_LARGEST < value < _LARGEST and math.isfinite(value)
+
+
+def _reader(hint: Any) -> _Reader:
+    """Return what reads a value of the type *hint*, and raises _Misfit for one of another kind."""
+    kind, arguments = get_origin(hint) or hint, get_args(hint)
+    if kind is Any:
+        return _unchanged
+    if NoneType in arguments:
+        inner = _reader(arguments[0])
+        return lambda value: None if value is None else inner(value)
+    if kind is Literal:
+        return _fitting(lambda value: isinstance(value, str) and value in arguments, " or ".join(arguments))
+    if kind in (int, float):
+        return _fitting(_is_number, "a number", int if kind is int else _unchanged)
+    if kind is list:
+        read_items = functools.partial(_read_items, _reader(arguments[0]))
+        return _fitting(lambda value: isinstance(value, (list, tuple)), "a list", read_items)
+    if is_typeddict(kind):
+        return _fitting(_is_mapping, kind.__name__, functools.partial(_read_entry, _fields_of(kind)))
+    if kind is dict:
+        item = _reader(arguments[1])
+        return _fitting(_is_mapping, "a mapping", lambda value: _readable(item, value.items()))
+    return _fitting(lambda value: isinstance(value, kind), kind.__name__)
+
+
+def _fitting(fits: Callable[[Any], bool], name: str, read: _Reader = _unchanged) -> _Reader:
+    def checked(value: Any) -> Any:
+        if not fits(value):
+            raise _Misfit(f"{value!r:.40} is not {name}")
+        return read(value)
+
+    return checked
+
+
+def _readable(read: _Reader, values: Iterable[tuple[Any, Any]]) -> dict[Any, Any]:
+    """Return those of *values* that can be read."""
     found = {}
-    for pid, each in told.items() if isinstance(told, Mapping) else ():
+    for name, value in values:
         try:
-            found[int(pid)] = _JUDGEMENT(each)
-        except (_Misfit, ValueError):
+            found[name] = read(value)
+        except _Misfit:
             continue
     return found
 
 
-# Checkers: each returns the value, or raises _Misfit. They are made once of the annotations above.
-
-_Check = Callable[[object], Any]
-_MISSING: Any = object()
-_LARGEST = 2**63
-# What stands for a value that is missing where None would mean nothing.
-_NEUTRAL: dict[Any, Callable[[], Any]] = {str: str, int: int, float: float, bool: bool, list: list, dict: dict}
+def _read_items(read: _Reader, values: Iterable[Any]) -> list[Any]:
+    return list(_readable(read, enumerate(values)).values())
 
 
-def _check(hint: Any) -> _Check:
-    """Return what checks a value against the type *hint*."""
-    origin, arguments = get_origin(hint), get_args(hint)
-    if hint is Any:
-        return lambda value: value
-    if origin is Literal:
-        return _choice(arguments)
-    if origin is Union or type(None) in arguments:
-        (inner,) = (_check(each) for each in arguments if each is not type(None))
-        return lambda value: None if value is None else inner(value)
-    if origin is list:
-        return _list_of(_check(arguments[0]))
-    if origin is dict:
-        return _dict_of(_check(arguments[1]))
-    if isinstance(hint, type) and issubclass(hint, dict):
-        return _fields_of(hint)
-    return _plain(hint)
+def _fields_of(kind: Any) -> dict[str, tuple[_Reader, Callable[[], Any] | None]]:
+    """Return by name how a field is read, and what makes the value that stands for a missing one."""
+    return {
+        name: (_reader(hint), None if name in _NEEDED.get(kind, ()) else _neutral(hint))
+        for name, hint in get_type_hints(kind).items()
+    }
 
 
-def _plain(kind: type) -> _Check:
-    def check(value: object) -> Any:
-        if kind in (int, float):
-            if isinstance(value, bool) or not isinstance(value, (int, float)) or not _is_sane(value):
-                raise _Misfit(f"{value!r:.40} is no number")
-            return int(value) if kind is int else value
-        if not isinstance(value, kind):
-            raise _Misfit(f"{value!r:.40} is no {kind.__name__}")
-        return value
-
-    return check
-
-
-def _is_sane(value: float) -> bool:
-    # An int of 400 digits fits into JSON, and into no float: the comparison comes first.
-    return -_LARGEST < value < _LARGEST and math.isfinite(value)
-
-
-def _choice(words: tuple[object, ...]) -> _Check:
-    def check(value: object) -> Any:
-        if not isinstance(value, str) or value not in words:
-            raise _Misfit(f"{value!r:.40} is none of {', '.join(map(str, words))}")
-        return value
-
-    return check
-
-
-def _list_of(check_item: _Check) -> _Check:
-    def check(value: object) -> Any:
-        if not isinstance(value, (list, tuple)):
-            raise _Misfit(f"{value!r:.40} is no list")
-        return [item for each in value if (item := _or_missing(check_item, each)) is not _MISSING]
-
-    return check
-
-
-def _dict_of(check_item: _Check) -> _Check:
-    def check(value: object) -> Any:
-        if not isinstance(value, Mapping):
-            raise _Misfit(f"{value!r:.40} is no mapping")
-        found = {str(name): _or_missing(check_item, each) for name, each in value.items()}
-        return {name: item for name, item in found.items() if item is not _MISSING}
-
-    return check
-
-
-def _or_missing(check: _Check, value: object) -> Any:
-    try:
-        return check(value)
-    except _Misfit:
-        return _MISSING
-
-
-def _fields_of(kind: Any) -> _Check:
-    hints = get_type_hints(kind)
-    checks = {name: _check(hint) for name, hint in hints.items()}
-    neutral = {name: _neutral(hint) for name, hint in hints.items() if name not in _NEEDED.get(kind.__name__, ())}
-
-    def check(value: object) -> Any:
-        if not isinstance(value, Mapping):
-            raise _Misfit(f"{value!r:.40} is no mapping")
-        found = {}
-        for name, check_field in checks.items():
-            try:
-                found[name] = check_field(value.get(name))
-            except _Misfit as misfit:
-                if name not in neutral:
-                    raise _Misfit(f"{name}: {misfit}") from None
-                found[name] = neutral[name]()
-        return found
-
-    return check
+def _read_entry(fields: Mapping[str, tuple[_Reader, Callable[[], Any] | None]], value: Mapping[str, Any]) -> Any:
+    found = {}
+    for name, (read, neutral) in fields.items():
+        try:
+            found[name] = read(value.get(name))
+        except _Misfit as misfit:
+            if neutral is None:
+                raise _Misfit(f"{name}: {misfit}") from None
+            found[name] = neutral()
+    return found
 
 
 def _neutral(hint: Any) -> Callable[[], Any]:
-    """Return what makes the value that stands for a missing one: None where that is allowed."""
-    arguments = get_args(hint)
-    if type(None) in arguments or hint is Any:
+    kind, arguments = get_origin(hint) or hint, get_args(hint)
+    if NoneType in arguments or kind is Any:
         return lambda: None
-    if get_origin(hint) is Literal:
+    if kind is Literal:
         return lambda: arguments[0]
-    if isinstance(hint, type) and issubclass(hint, dict) and hint is not dict:
-        empty = _fields_of(hint)
-        return lambda: empty({})
-    return _NEUTRAL[get_origin(hint) or hint]
+    return functools.partial(_reader(kind), {}) if is_typeddict(kind) else kind
 
 
-# Without these the rest of an entry tells nothing.
-_NEEDED = {
-    "WorkerEntry": ("pid",),
-    "WatcherEntry": ("name", "workers"),
-    "CircusdEntry": ("pid", "started"),
-    "ProberEntry": ("plugin", "round_age"),
-    "PortEntry": ("port",),
-    "ReloadEntry": ("state",),
-    "BudgetEntry": ("used", "limit"),
-    "IncidentEntry": ("age", "worst"),
-}
-
-_CIRCUSD = _check(CircusdEntry)
-_PROBERS = _check(list[ProberEntry])
-_WATCHERS = _check(list[WatcherEntry])
-_REPORT = _check(WorkerReport)
-_JUDGEMENT = _check(Judgement)
+_read_state, _read_report, _read_judgement = map(_reader, (State, WorkerReport, Judgement))
+NO_FIGURES: ProbeFigures = _reader(ProbeFigures)({})

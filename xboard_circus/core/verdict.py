@@ -13,7 +13,7 @@ from enum import Enum
 from typing import Any
 
 from xboard_circus.core.reason import data_of, reason_in
-from xboard_circus.core.sentences import Say
+from xboard_circus.core.sentences import Say, state_named
 from xboard_circus.core.state_schema import (
     IncidentEntry,
     PortEntry,
@@ -125,17 +125,16 @@ def word_of(worker: Worker) -> str:
     """
     if worker["role"] == "spare" and worker["phase"] != "leaving":
         return Say.STATE_SPARE()
-    if worker["phase"] != "up":
-        return str(Say[f"STATE_{worker['phase'].upper()}"]())
-    if worker["health"] in ("ok", "unknown"):
-        return Say.FOUND_NOT_READY() if worker["ready"] is False else Say.STATE_UP()
-    return str(Say[f"STATE_{worker['health'].upper()}"]())
+    if worker["phase"] == "up" and worker["health"] not in ("ok", "unknown"):
+        return state_named(worker["health"])
+    is_unready = worker["phase"] == "up" and worker["ready"] is False
+    return Say.FOUND_NOT_READY() if is_unready else state_named(worker["phase"])
 
 
 def worker_words() -> list[str]:
     """Return every word that `word_of` gives."""
-    phases = [Say.STATE_HELD, Say.STATE_STARTING, Say.STATE_UP, Say.STATE_LEAVING, Say.STATE_SPARE, Say.FOUND_NOT_READY]
-    return [say() for say in (*phases, Say.STATE_BUSY, Say.STATE_FAILING, Say.STATE_SICK, Say.STATE_HUNG)]
+    states = ("held", "starting", "up", "leaving", "spare", "busy", "failing", "sick", "hung")
+    return [Say.FOUND_NOT_READY(), *map(state_named, states)]
 
 
 def has_come_up(watcher: WatcherEntry) -> bool:

@@ -1,5 +1,5 @@
-"""The page on which the backend is seen and steered: FastAPI, Jinja2 and server-sent events, no build step.
+"""The page that shows the backend and operates it: FastAPI, Jinja2 and server-sent events, no build step.
 
-`poller` asks each circusd in the background and keeps what it said, with its age; everything that a browser asks for is
-answered from there, so the page is as quick when circusd hangs as when it does not.
+`poller` polls each circusd in the background and keeps its last answer with its age; every request is answered from
+there, so the page is as quick when circusd hangs as when it does not.
 """

@@ -1,12 +1,52 @@
-"""``python -m xboard_circus.dashboard``: the page by hand, or for a circusd that has no watcher for it."""
+"""``python -m xboard_circus.dashboard``: the page without the worker around it, by hand or as a container's program."""
 
 from __future__ import annotations
 
+import argparse
+import contextlib
 import sys
+from collections.abc import Callable
+
+import uvicorn
 
 from xboard_circus import config
-from xboard_circus.dashboard.serving import command_line, serve
-from xboard_circus.dashboard.settings import of_config
+from xboard_circus.dashboard.routes import create_app
+from xboard_circus.dashboard.settings import Settings, of_config
+from xboard_circus.errors import XboardError
+from xboard_circus.worker.__main__ import open_public
+
+LONGEST_END = 3
+
+
+def command_line(program: str, description: str) -> argparse.ArgumentParser:
+    """Return a parser with the options of `serve`."""
+    parser = argparse.ArgumentParser(program, description=description)
+    parser.add_argument("--fd", type=int, help="descriptor of a listening socket, in place of host and port")
+    parser.add_argument("--host", default="127.0.0.1", help="address to bind (%(default)s)")
+    parser.add_argument("--port", type=int, default=8080, help="port to bind (%(default)s)")
+    return parser
+
+
+def serve(given: argparse.Namespace, settings: Callable[[], Settings]) -> int:
+    """Serve until SIGTERM, on the listener inherited as *fd* or on an address of our own; return the exit code."""
+    try:
+        config = uvicorn.Config(
+            create_app(settings()),
+            host=given.host,
+            port=given.port,
+            access_log=False,
+            timeout_graceful_shutdown=LONGEST_END,
+        )
+        sockets = None if given.fd is None else [open_public(given.fd)]
+    except XboardError as error:
+        print(error, file=sys.stderr)
+        return error.exit_code
+    except OSError as error:
+        print(f"--fd {given.fd}: it can't be served on: {error.strerror or error}", file=sys.stderr)
+        return 1
+    with contextlib.suppress(KeyboardInterrupt):
+        uvicorn.Server(config).run(sockets)
+    return 0
 
 
 def main() -> int:

@@ -1,4 +1,4 @@
-"""Who a request is from: its cookie or token, the tries that it has, and the proof that our page sent it."""
+"""Authenticate a request: by its cookie or token, with a limit for wrong tokens, and a proof that our page sent it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from xboard_circus.dashboard.tokens import Role
 
 
 class Access:
-    """Reads and sets the cookies of one dashboard."""
+    """Read and set the cookies of one dashboard."""
 
     def __init__(self, hub: Hub) -> None:
         self._hub = hub
@@ -23,11 +23,11 @@ class Access:
         self._cookie = f"xboard_{hub.tokens.key('cookie').hex()[:12]}"
 
     def session_of(self, request: Request) -> Session | None:
-        """Return who is logged in, or None."""
+        """Return the session of a request, or None."""
         return self._hub.sessions.read(request.cookies.get(self._cookie))
 
     async def need(self, request: Request) -> Session:
-        """Return who is logged in; 401 where nobody is."""
+        """Return the session of a request; 401 without one."""
         session = self.session_of(request)
         if session is None:
             raise HTTPException(401, Answer.LOG_IN())
@@ -42,7 +42,7 @@ class Access:
         """Return the cookie for *token*; for a wrong one the seconds until the next try, 0.0 where that is now."""
         now, network = self._hub.clock(), network_of(address_of(request))
         role = self._hub.tokens.role_of(token)
-        # The limit is for wrong tokens only: otherwise whoever sends enough of them would keep the owner out.
+        # The limit is for wrong tokens only: otherwise enough of them would keep the owner out.
         if role is not None:
             self._hub.logins.succeeded(network)
             return self._hub.sessions.begin(role)
@@ -54,8 +54,8 @@ class Access:
     def role_of_bearer(self, request: Request) -> Role | None:
         """Return what the token of an Authorization header allows; None without a good one.
 
-        A wrong one is refused and not counted: a scraper with an old token would lock the people of its address out,
-        and 256 random bits are guessed by nobody.
+        A wrong one is refused and not counted: 256 random bits cannot be guessed, and a scraper with an old token would
+        have the people of its address wait.
         """
         kind, _, token = request.headers.get("authorization", "").partition(" ")
         return self._hub.tokens.role_of(token.strip()) if kind.lower() == "bearer" else None
@@ -78,7 +78,7 @@ class Access:
 
 
 def address_of(request: Request) -> str:
-    """Return the client's address, for the record and the limit; `Guarded` says when a proxy's word counts."""
+    """Return the client's address, for the record and the limit; `Guarded` decides whether a proxy is believed."""
     return request.client.host if request.client is not None else "an unknown address"
 
 

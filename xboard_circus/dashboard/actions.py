@@ -1,4 +1,4 @@
-"""Carry out what an administrator may do on the page: this list and nothing else. Each order says who gave it."""
+"""Carry out what an administrator may do on the page: this list and nothing else. Each order names its sender."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ from xboard_circus.options.kinds import is_endpoint
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,60}")
 _LABEL = re.compile(r"[^\x00-\x1f\x7f]{0,60}")
 MOST_PROCESSES = 64
+Target = tuple[dict[str, Any], str]
 
 
 class Refused(XboardError):
@@ -34,7 +35,7 @@ class Refused(XboardError):
 
 
 class ActionOrder:
-    """One order for the page or for a circusd; *given* are its fields, *by* says whose it is."""
+    """One order for the page or for a circusd; *given* are its fields, *by* names its sender."""
 
     def __init__(self, hub: Hub, given: Mapping[str, Any], *, by: str) -> None:
         self.hub = hub
@@ -43,7 +44,7 @@ class ActionOrder:
         self.action: str = given["action"]
 
     async def carry_out(self) -> str:
-        """Do it and return what was done, or raise Refused. Circusd is waited for in a thread."""
+        """Do it and return what was done, or raise Refused; what waits for circusd runs in a thread."""
         if self.action in ON_PAGE:
             try:
                 return ON_PAGE[self.action](self)
@@ -55,16 +56,22 @@ class ActionOrder:
             raise Refused(400, Answer.NO_ACTION())
         done = await run_sync(self._order_circusd, abandon_on_cancel=True)
         for server in self.hub.servers.values():
-            server.ask_soon()
+            server.poll_soon()
         return done
 
     def _order_circusd(self) -> str:
+        command, done, target, properties = ON_CIRCUSD[self.action]
+        sent, watchers = target(self)
         try:
-            return ON_CIRCUSD[self.action](self)
+            with CircusdClient(self.server.endpoint) as client:
+                reply = client.call(command, deadline=self.hub.settings.order, by=self.by, **sent, **properties)
         except CommandRefused as refused:
             raise Refused(409, str(masked(str(refused)))) from None
         except CircusdGone as gone:
             raise Refused(504 if gone.listening else 503, str(gone)) from None
+        if (number := reply.get("numprocesses")) is not None:
+            return Answer.HAS_PROCESSES(watcher=watchers, n=number)
+        return done(**sent, watcher=watchers, watchers=watchers)
 
     # What is meant
 
@@ -90,78 +97,54 @@ class ActionOrder:
             raise Refused(404, Answer.NO_SERVER())
         return server
 
-    def watcher(self, *, armed: bool = False) -> Mapping[str, Any]:
+    def watcher(self) -> Mapping[str, Any]:
         """Return the watcher that is meant, as circusd reported it."""
         found = self.server.watcher(self.text("watcher"))
         if found is None:
             raise Refused(404, Answer.NO_WATCHER())
-        if armed and not found["armed"]:
-            raise Refused(409, Answer.NOT_ARMED(watcher=found["name"]))
         return found
 
-    def worker(self, watcher: Mapping[str, Any]) -> Mapping[str, Any]:
-        """Return the worker that is meant; refused where another process has the pid by now."""
-        pid = self.number("pid")
-        for worker in watcher["workers"]:
-            if worker["pid"] == pid and self.given.get("started") in (None, worker["started"]):
-                return dict(worker)
-        raise Refused(404, Answer.WORKER_IS_GONE(watcher=watcher["name"]))
+    # Targets: what circusd is sent to know them by, and their name for people
 
-    def call(self, command: str, **properties: Any) -> Any:
-        with CircusdClient(self.server.endpoint) as client:
-            return client.call(command, deadline=self.hub.settings.order, by=self.by, **properties)
-
-    # What is done
-
-    def command(self, verb: str, done: Answer) -> str:
+    def one(self) -> Target:
         name = self.watcher()["name"]
-        self.call(verb, name=name, match="simple", waiting=False)
-        return done(watchers=name)
+        return {"name": name}, name
 
-    def count(self, verb: str, done: Answer) -> str:
-        name = self.watcher()["name"]
-        number = self.call(verb, name=name, nb=1).get("numprocesses")
-        return done(watcher=name) if number is None else Answer.HAS_PROCESSES(watcher=name, n=number)
+    def armed(self) -> Target:
+        if not (watcher := self.watcher())["armed"]:
+            raise Refused(409, Answer.NOT_ARMED(watcher=watcher["name"]))
+        return self.one()
 
-    def reload(self) -> str:
-        name = self.watcher(armed=True)["name"]
-        self.call("xboard_reload", name=name)
-        return Answer.RELOADS(watcher=name)
-
-    def all(self, verb: str, done: Answer) -> str:
-        """Give one order for all watchers, but those that Circus or we ourselves are."""
+    def all(self) -> Target:
+        """Return all watchers, but those that Circus or we ourselves are."""
         own = {self.hub.settings.watcher, HTTPD} if self.server.id == LOCAL else {HTTPD}
-        shown = self.server.told or {"watchers": []}
+        shown = self.server.state or {"watchers": []}
         names = [each["name"] for each in shown["watchers"] if each["name"] not in own and not is_helper(each["name"])]
         if not names:
             raise Refused(409, Answer.NO_WATCHERS())
         # One command and not one for each: circusd refuses a second one while the first is at work.
-        pattern = "|".join(re.escape(name.lower()) for name in names)
-        self.call(verb, name=f"(?:{pattern})$", match="regex", waiting=False)
-        return done(watchers=", ".join(names))
+        return {"name": f"(?:{'|'.join(re.escape(name.lower()) for name in names)})$"}, ", ".join(names)
 
-    def kill(self) -> str:
-        watcher = self.watcher()
-        pid = self.worker(watcher)["pid"]
-        self.call("kill", name=watcher["name"], pid=pid, waiting=False)
-        return Answer.TOLD_TO_END(pid=pid, watcher=watcher["name"])
+    def worker(self) -> Target:
+        """Return the worker that is meant; refused where another process has the pid by now."""
+        watcher, pid = self.watcher(), self.number("pid")
+        started = {each["pid"]: each["started"] for each in watcher["workers"]}
+        if pid not in started or self.given.get("started") not in (None, started[pid]):
+            raise Refused(404, Answer.WORKER_IS_GONE(watcher=watcher["name"]))
+        return {"name": watcher["name"], "pid": pid, "started": started[pid]}, watcher["name"]
 
-    def retry(self) -> str:
-        """Start a held slot now, without waiting for the end of its pause."""
+    def armed_worker(self) -> Target:
+        self.armed()
+        sent, name = self.worker()
+        return {**sent, "reason": self.by}, name
+
+    def held_slot(self) -> Target:
         watcher, slot = self.watcher(), self.number("slot")
         if not any(each.get("slot") == slot and each.get("phase") == "held" for each in watcher["workers"]):
             raise Refused(409, Answer.NOT_HELD(watcher=watcher["name"], slot=slot))
-        self.call("xboard_retry", name=watcher["name"], slot=slot)
-        return Answer.RETRIES(slot=slot, watcher=watcher["name"])
+        return {"name": watcher["name"], "slot": slot}, watcher["name"]
 
-    def replace(self) -> str:
-        watcher = self.watcher(armed=True)
-        worker = self.worker(watcher)
-        which = {"name": watcher["name"], "pid": worker["pid"], "started": worker["started"]}
-        self.call("xboard_replace", **which, kind="operator", probed_at=0, reason=self.by)
-        return Answer.REPLACES(pid=worker["pid"], watcher=watcher["name"])
-
-    def add_watcher(self) -> str:
+    def new_watcher(self) -> Target:
         if not self.hub.settings.allow_add:
             raise Refused(403, Answer.NO_ADDING())
         name, cmd, folder = self.text("name"), self.text("cmd"), self.given.get("working_dir")
@@ -175,8 +158,9 @@ class ActionOrder:
             if not is_right:
                 raise Refused(400, refusal)
         options = {"numprocesses": count, "copy_env": True, **({"working_dir": folder} if folder else {})}
-        self.call("add", name=name, cmd=cmd, start=True, options=options)
-        return Answer.ADDED(watcher=name)
+        return {"name": name, "cmd": cmd, "options": options}, name
+
+    # For the page itself
 
     def add_server(self) -> str:
         endpoint, label = self.text("endpoint"), self.given.get("label") or ""
@@ -196,20 +180,25 @@ def _is_folder(folder: object) -> bool:
     return isinstance(folder, str) and os.path.isabs(folder) and folder.isprintable()
 
 
-Act = Callable[[ActionOrder], str]
-ON_PAGE: Mapping[str, Act] = {"add_server": ActionOrder.add_server, "remove_server": ActionOrder.remove_server}
-ON_CIRCUSD: Mapping[str, Act] = {
-    "start": lambda order: order.command("start", Answer.STARTED),
-    "stop": lambda order: order.command("stop", Answer.STOPS),
-    "restart": lambda order: order.command("restart", Answer.RESTARTS),
-    "reload": ActionOrder.reload,
-    "incr": lambda order: order.count("incr", Answer.ONE_MORE),
-    "decr": lambda order: order.count("decr", Answer.ONE_LESS),
-    "start_all": lambda order: order.all("start", Answer.STARTED),
-    "stop_all": lambda order: order.all("stop", Answer.STOPS),
-    "restart_all": lambda order: order.all("restart", Answer.RESTARTS),
-    "kill": ActionOrder.kill,
-    "retry": ActionOrder.retry,
-    "replace": ActionOrder.replace,
-    "add_watcher": ActionOrder.add_watcher,
+ON_PAGE: Mapping[str, Callable[[ActionOrder], str]] = {
+    "add_server": ActionOrder.add_server,
+    "remove_server": ActionOrder.remove_server,
+}
+_ONE, _ALL = {"match": "simple", "waiting": False}, {"match": "regex", "waiting": False}
+_BY_HAND = {"kind": "operator", "probed_at": 0}
+# action: (Circus's command, what is answered, what it is for, further properties)
+ON_CIRCUSD: Mapping[str, tuple[str, Answer, Callable[[ActionOrder], Target], Mapping[str, Any]]] = {
+    "start": ("start", Answer.STARTED, ActionOrder.one, _ONE),
+    "stop": ("stop", Answer.STOPS, ActionOrder.one, _ONE),
+    "restart": ("restart", Answer.RESTARTS, ActionOrder.one, _ONE),
+    "reload": ("xboard_reload", Answer.RELOADS, ActionOrder.armed, {}),
+    "incr": ("incr", Answer.ONE_MORE, ActionOrder.one, {"nb": 1}),
+    "decr": ("decr", Answer.ONE_LESS, ActionOrder.one, {"nb": 1}),
+    "start_all": ("start", Answer.STARTED, ActionOrder.all, _ALL),
+    "stop_all": ("stop", Answer.STOPS, ActionOrder.all, _ALL),
+    "restart_all": ("restart", Answer.RESTARTS, ActionOrder.all, _ALL),
+    "kill": ("kill", Answer.TOLD_TO_END, ActionOrder.worker, {"waiting": False}),
+    "retry": ("xboard_retry", Answer.RETRIES, ActionOrder.held_slot, {}),
+    "replace": ("xboard_replace", Answer.REPLACES, ActionOrder.armed_worker, _BY_HAND),
+    "add_watcher": ("add", Answer.ADDED, ActionOrder.new_watcher, {"start": True}),
 }

@@ -15,13 +15,13 @@ from xboard_circus.core.state_schema import State, WorkerEntry
 from xboard_circus.core.unarmed import stock_state
 from xboard_circus.dashboard import views
 from xboard_circus.host import procs
-from xboard_circus.options.kinds import Size, WrongValueError
+from xboard_circus.options.kinds import WrongValueError, read_size
 
 SELDOM = 10.0
-Told = dict[str, Any]
+Data = dict[str, Any]
 
 
-class Questions:
+class CircusdQueries:
     """Put together what the page shows of the circusd at one endpoint. Every call must come from one thread."""
 
     def __init__(self, endpoint: str, *, deadline: float, clock: Callable[[], float] = time.monotonic) -> None:
@@ -30,11 +30,11 @@ class Questions:
         self._clock = clock
         self._processes: dict[tuple[int, int | None], psutil.Process] = {}
         self._seldom_at = float("-inf")
-        self._sockets: list[Told] = []
-        self._stats: Mapping[int, Told] = {}
-        self._options: dict[str, Told] = {}
+        self._sockets: list[Data] = []
+        self._stats: Mapping[int, Data] = {}
+        self._options: dict[str, Data] = {}
 
-    def ask(self) -> Told:
+    def state(self) -> Data:
         """Return circusd, probers, watchers and sockets; XboardError where there is no answer in time."""
         is_time = self._clock() - self._seldom_at >= SELDOM
         try:
@@ -55,7 +55,7 @@ class Questions:
         watchers = [views.watcher(each, figures) for each in state["watchers"]]
         return {**state, "watchers": watchers, "sockets": self._sockets}
 
-    def _call(self, command: str, **properties: Any) -> Told:
+    def _call(self, command: str, **properties: Any) -> Data:
         return self.client.call(command, deadline=self._deadline, **properties)
 
     def _stock_state(self, is_time: bool) -> State:
@@ -71,12 +71,12 @@ class Questions:
         circusd = {"pid": pid, "started": started or 0, "endpoint": self.client.endpoint, "uptime": uptime}
         return stock_state(circusd, statuses, infos, self._options, start_time)
 
-    def _measured(self, workers: Iterable[WorkerEntry]) -> dict[int, Told]:
-        """Return what each process on this host uses; one that is gone, or not ours to look at, is left out.
+    def _measured(self, workers: Iterable[WorkerEntry]) -> dict[int, Data]:
+        """Return what each process on this host uses; one that is gone, or that we may not examine, is left out.
 
         The processor use is that since the last pass, for which psutil keeps the times of a process.
         """
-        found: dict[int, Told] = {}
+        found: dict[int, Data] = {}
         kept = {}
         for pid, started in ((each["pid"], each["started"]) for each in workers):
             known = self._processes.get((pid, started))
@@ -96,7 +96,7 @@ class Questions:
         return found
 
 
-def _figures_of_circus(infos: Mapping[str, Mapping[str, Any]]) -> dict[int, Told]:
+def _figures_of_circus(infos: Mapping[str, Mapping[str, Any]]) -> dict[int, Data]:
     return {
         int(pid): {"rss": _bytes(info.get("mem_info1")), "cpu": _number(info.get("cpu"))}
         for of_watcher in infos.values()
@@ -107,7 +107,7 @@ def _figures_of_circus(infos: Mapping[str, Mapping[str, Any]]) -> dict[int, Told
 
 def _bytes(text: object) -> int | None:
     try:
-        return Size().read(str(text))
+        return read_size(str(text))
     except WrongValueError:
         return None
 

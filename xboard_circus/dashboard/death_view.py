@@ -26,7 +26,7 @@ _ESCAPE = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]")
 
 
 class Evidence:
-    """The ledger and the logs of the circusd beside us. A name from outside only chooses among what the ini names."""
+    """The ledger and the logs of the circusd beside us. A request chooses among the files that the ini names."""
 
     def __init__(self, settings: Settings) -> None:
         self.ledger: Path | None = None
@@ -49,10 +49,10 @@ class Evidence:
         """Return why something happened last: the text of `xboard-circus why`, and the parts that it is made of."""
         if self.ledger is None:
             story = Story(Answer.NO_LEDGER(), [], [])
-        elif (told := asked(self.ledger, watcher=watcher, pid=pid)) is None:
+        elif (found := asked(self.ledger, watcher=watcher, pid=pid)) is None:
             story = Story(Answer.NOTHING_RECORDED(what=pid or watcher or "anything"), [], [])
         else:
-            story = story_of(*told, now=time.time())
+            story = story_of(*found, now=time.time())
         safe = Story(*masked([story.headline, story.facts, story.blocks]))
         return {
             "text": text_of(safe),

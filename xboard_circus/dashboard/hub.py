@@ -1,4 +1,4 @@
-"""Hold all of one dashboard: who may look, the servers that it polls, and what it shows of them."""
+"""Hold the parts of one dashboard: its sessions, the servers that it polls, and the streams that show them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import signal
 import threading
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from types import FrameType
 
 import anyio
@@ -22,7 +22,7 @@ from xboard_circus.dashboard.answers import Answer
 from xboard_circus.dashboard.death_view import Evidence, new_lines
 from xboard_circus.dashboard.poller import Server
 from xboard_circus.dashboard.saved import Added, Saved
-from xboard_circus.dashboard.sessions import Sessions
+from xboard_circus.dashboard.sessions import Session, Sessions
 from xboard_circus.dashboard.settings import LOCAL, Settings
 from xboard_circus.dashboard.stream import HEARTBEAT, StreamBoard, event, json_text
 from xboard_circus.dashboard.tokens import Role, load_or_make
@@ -40,7 +40,6 @@ class Hub:
 
     Attributes:
         followers: How many logs are followed, by role.
-        closing: Set when the process is ordered to end, so that open streams end.
     """
 
     def __init__(
@@ -59,27 +58,25 @@ class Hub:
         self.logins = LoginLimiter()
         self.board = StreamBoard()
         self.followers: Counter[str] = Counter()
-        self.closing = asyncio.Event()
         self.evidence = Evidence(settings)
         own = [Added(LOCAL, settings.label, settings.endpoint)]
         self._of_ini = {each.id: each for each in own + [added(endpoint) for endpoint in settings.endpoints]}
         self._shown: tuple[float, str] = (float("-inf"), "")
         self.servers: dict[str, Server] = {}
-        self._update_servers()
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Poll and publish."""
-        _set_on_signal(self.closing)
+        _call_on_signal(self.board.close)
+        self._update_servers()
         ticking = asyncio.create_task(self._tick())
-        self._start_servers()
-        # Whoever is ready takes the place of an older dashboard, which has figures to show.
+        # A new dashboard takes the place of an older one when it is up, and that has figures to show.
         with anyio.move_on_after(FIRST_ANSWER):
-            await self.servers[LOCAL].was_asked.wait()
+            await self.servers[LOCAL].was_polled.wait()
         try:
             yield
         finally:
-            self.closing.set()
+            self.board.close()
             ticking.cancel()
             for server in self.servers.values():
                 server.close()
@@ -92,7 +89,6 @@ class Hub:
         if server.id not in self.servers:
             self.saved.add(server)
             self._update_servers()
-            self._start_servers()
         return self.servers[server.id]
 
     def remove_server(self, server_id: str) -> bool:
@@ -114,12 +110,10 @@ class Hub:
         for each in wanted.values():
             if each.id not in self.servers:
                 deadline = self.settings.deadline
-                self.servers[each.id] = Server(each.id, each.label, each.endpoint, deadline=deadline, clock=self.clock)
+                server = Server(each.id, each.label, each.endpoint, deadline=deadline, clock=self.clock)
+                server.start(self._period)
+                self.servers[each.id] = server
         self._shown = (float("-inf"), "")
-
-    def _start_servers(self) -> None:
-        for server in self.servers.values():
-            server.start(self._period)
 
     def _period(self) -> float:
         return self.settings.poll if self.board.viewers.total() else self.settings.idle
@@ -144,23 +138,24 @@ class Hub:
             has_logs=is_local and bool(self.evidence.logs),
         )
 
-    def follow(self, role: str, *, holds: Callable[[], bool]) -> AsyncIterator[bytes]:
-        """Yield the state as events, beginning now."""
+    def follow(self, session: Session) -> AsyncGenerator[bytes, None]:
+        """Yield the state as events, beginning now, while the session holds."""
         for server in self.servers.values():
             if (server.age() or 0) > self.settings.poll:
-                server.ask_soon()
-        return self.board.follow(role, lambda: event("state", self.state(role)), holds=holds)
+                server.poll_soon()
+        first, holds = (lambda: event("state", self.state(session.role))), (lambda: self.sessions.is_valid(session))
+        return self.board.follow(session.role, first, holds=holds)
 
-    async def follow_log(self, role: str, log: LogFile, *, holds: Callable[[], bool]) -> AsyncIterator[bytes]:
+    async def follow_log(self, session: Session, log: LogFile) -> AsyncGenerator[bytes, None]:
         """Yield new lines of a log, one event for each batch, and notes of our own between them."""
-        self.followers[role] += 1
+        self.followers[session.role] += 1
         follower: LogFollower | None = None
         in_thread = functools.partial(run_sync, abandon_on_cancel=True)
         try:
             follower = await in_thread(follow, log)
             yield HEARTBEAT
             quiet_since = self.clock()
-            while holds():
+            while not self.board.is_closed and self.sessions.is_valid(session):
                 left_out, lines = await in_thread(new_lines, follower)
                 message = b""
                 if lines:
@@ -175,7 +170,7 @@ class Hub:
         except OSError as error:
             yield event("note", json_text(with_say(Answer.LOG_LOST(path=log.path, error=error.strerror))))
         finally:
-            self.followers[role] -= 1
+            self.followers[session.role] -= 1
             if follower is not None:
                 follower.close()
 
@@ -183,7 +178,6 @@ class Hub:
         while True:
             await asyncio.sleep(TICK)
             self._update_servers()
-            self._start_servers()
             if self.board.viewers.total():
                 self.board.publish({role: event("state", self.state(role)) for role in ROLES})
 
@@ -193,8 +187,8 @@ def added(endpoint: str, label: str = "") -> Added:
     return Added(f"s{hashlib.sha256(endpoint.encode()).hexdigest()[:10]}", label or endpoint, endpoint)
 
 
-def _set_on_signal(closing: asyncio.Event) -> None:
-    """Set *closing* when the process is ordered to end: uvicorn waits for open streams, which would never end."""
+def _call_on_signal(close: Callable[[], None]) -> None:
+    """Call *close* when the process is ordered to end: uvicorn waits for open streams, which would never end."""
     if threading.current_thread() is not threading.main_thread():
         return
     loop = asyncio.get_running_loop()
@@ -202,7 +196,7 @@ def _set_on_signal(closing: asyncio.Event) -> None:
         if callable(previous := signal.getsignal(number)):
 
             def handler(signum: int, frame: FrameType | None, previous: Callable[..., object] = previous) -> None:
-                loop.call_soon_threadsafe(closing.set)
+                loop.call_soon_threadsafe(close)
                 previous(signum, frame)
 
             signal.signal(number, handler)

@@ -1,4 +1,4 @@
-"""Export the cached states to Prometheus. A scrape polls nobody: it costs circusd nothing, and never waits."""
+"""Export the cached states to Prometheus. A scrape sends circusd no query, so it never waits."""
 
 from __future__ import annotations
 
@@ -94,15 +94,12 @@ class States(Collector):
     def __init__(self, hub: Hub) -> None:
         self._hub = hub
 
-    def describe(self) -> list[Metric]:
-        return []
-
     def collect(self) -> Iterator[Metric]:
         servers = [((server.id,), server) for server in self._hub.servers.values()]
         watchers = [
             ((*at, each["name"]), {**each, "active": each["status"] == "active"})
             for at, server in servers
-            for each in (server.told or {}).get("watchers", ())
+            for each in (server.state or {}).get("watchers", ())
         ]
         workers = [
             ((*at, str(each["slot"]), str(each["pid"])), each)
@@ -122,9 +119,9 @@ def exposition(hub: Hub) -> bytes:
 
 
 def _of_server(server: Server) -> dict[str, Any]:
-    if server.told is None:
+    if server.state is None:
         return {"up": server.is_reachable, "info": {}, "rounds": {}}
-    age, circusd = server.age() or 0.0, server.told["circusd"]
+    age, circusd = server.age() or 0.0, server.state["circusd"]
     return {
         "up": server.is_reachable,
         "age": age,
@@ -132,7 +129,7 @@ def _of_server(server: Server) -> dict[str, Any]:
         "lost": bool(circusd.get("lost")),
         "info": {(server.endpoint, str(circusd.get("version") or "")): 1},
         # They have aged with the answer that they came in.
-        "rounds": {(each["plugin"],): each["round_age"] + age for each in server.told["probers"]},
+        "rounds": {(each["plugin"],): each["round_age"] + age for each in server.state["probers"]},
     }
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -13,21 +14,54 @@ import anyio
 
 from xboard_circus.core.reason import one_line, with_say
 from xboard_circus.dashboard.answers import Answer
-from xboard_circus.dashboard.circusd_queries import Questions, Told
-from xboard_circus.dashboard.history import History
+from xboard_circus.dashboard.circusd_queries import CircusdQueries, Data
 from xboard_circus.errors import XboardError
 
 log = logging.getLogger("uvicorn.error")
+
+HISTORY, HISTORY_STEP = 300.0, 2.0  # seconds
+Point = tuple[float, float | None, int | None, float | None]
+
+
+class History:
+    """Processor use, memory and probe latency of each worker of one circusd, every 2 s for 5 minutes."""
+
+    def __init__(self) -> None:
+        self._rings: dict[str, deque[Point]] = {}
+        self._taken_at = float("-inf")
+
+    def take(self, watchers: Iterable[Mapping[str, Any]], *, now: float, at: float) -> None:
+        """Take a point of each worker where it is time; *now* is monotonic, *at* the wall time that is shown."""
+        if now - self._taken_at < HISTORY_STEP - 0.1:
+            return
+        self._taken_at = now
+        for watcher in watchers:
+            for worker in watcher["workers"]:
+                ring = self._rings.setdefault(
+                    f"{worker['pid']}:{worker['started']}", deque(maxlen=int(HISTORY / HISTORY_STEP))
+                )
+                ring.append((round(at, 1), worker["cpu"], worker["rss"], worker["latency"]))
+        for key in [key for key, ring in self._rings.items() if ring[-1][0] < at - HISTORY]:
+            del self._rings[key]
+
+    def view(self) -> dict[str, Any]:
+        """Return the JSON of ``/api/history``."""
+        names = ("t", "cpu", "rss", "latency")
+        workers = {
+            key: dict(zip(names, map(list, zip(*points, strict=True)), strict=True))
+            for key, points in [(key, list(ring)) for key, ring in list(self._rings.items())]
+        }
+        return {"step": HISTORY_STEP, "workers": workers}
 
 
 class Server:
     """Keep the last answer of the circusd at *endpoint*, and when it came.
 
     Attributes:
-        told: Its last good answer; None before the first.
+        state: Its last good answer; None before the first.
         is_reachable: It answered the last poll.
         error: What came in the place of an answer.
-        was_asked: Set once the first poll is over, answered or not.
+        was_polled: Set once the first poll is over, answered or not.
     """
 
     def __init__(
@@ -36,17 +70,17 @@ class Server:
         self.id = server_id
         self.label = label
         self.endpoint = endpoint
-        self.told: Told | None = None
+        self.state: Data | None = None
         self.is_reachable = False
         self.error: str | None = Answer.NOT_ASKED()
         self.history = History()
         self._clock = clock
         self._answered_at = 0.0
-        self._questions = Questions(endpoint, deadline=deadline, clock=clock)
+        self._queries = CircusdQueries(endpoint, deadline=deadline, clock=clock)
         # A pool of one thread for each: a circusd that hangs, or a name that is looked up for long, holds up no other.
         self._pool = ThreadPoolExecutor(1, thread_name_prefix=f"circusd-{server_id}")
         self._wanted = asyncio.Event()
-        self.was_asked = asyncio.Event()
+        self.was_polled = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
 
     def start(self, period: Callable[[], float]) -> None:
@@ -59,14 +93,14 @@ class Server:
         while True:
             began_at = self._clock()
             self._wanted.clear()
-            await loop.run_in_executor(self._pool, self._ask)
-            self.was_asked.set()
+            await loop.run_in_executor(self._pool, self._poll)
+            self.was_polled.set()
             wait = began_at + period() - self._clock()
             if wait > 0:
                 with anyio.move_on_after(wait):
                     await self._wanted.wait()
 
-    def ask_soon(self) -> None:
+    def poll_soon(self) -> None:
         """Poll now instead of at the end of the pause."""
         self._wanted.set()
 
@@ -74,24 +108,24 @@ class Server:
         """Poll no more; the thread ends when it has done what it is at."""
         if self._task is not None:
             self._task.cancel()
-        self._pool.submit(self._questions.client.close)
+        self._pool.submit(self._queries.client.close)
         self._pool.shutdown(wait=False)
 
     def age(self) -> float | None:
         """Return the seconds since the last good answer."""
-        return None if self.told is None else round(self._clock() - self._answered_at, 2)
+        return None if self.state is None else round(self._clock() - self._answered_at, 2)
 
-    def watcher(self, name: str) -> Told | None:
+    def watcher(self, name: str) -> Data | None:
         """Return what is known of a watcher; names have no case in Circus."""
-        watchers: list[Told] = self.told["watchers"] if self.told is not None else []
+        watchers: list[Data] = self.state["watchers"] if self.state is not None else []
         return next((each for each in watchers if each["name"].lower() == name.lower()), None)
 
     def view(self, **more: object) -> dict[str, Any]:
         """Return what the page is shown of it."""
-        told = self.told or {"circusd": None, "probers": [], "watchers": [], "sockets": []}
-        circusd = told["circusd"]
+        state = self.state or {"circusd": None, "probers": [], "watchers": [], "sockets": []}
+        circusd = state["circusd"]
         return {
-            **told,
+            **state,
             "id": self.id,
             "label": self.label,
             "endpoint": self.endpoint,
@@ -102,16 +136,16 @@ class Server:
             **more,
         }
 
-    def _ask(self) -> None:
+    def _poll(self) -> None:
         try:
-            told = self._questions.ask()
+            state = self._queries.state()
         except Exception as error:  # the boundary of this thread: a circusd of another version may report anything
             is_ours = isinstance(error, XboardError)
-            if not is_ours and (self.is_reachable or self.told is None):
+            if not is_ours and (self.is_reachable or self.state is None):
                 log.exception("The state of circusd at %s cannot be parsed", self.endpoint)
             self.error = one_line(str(error) if is_ours else Answer.UNREADABLE(error=repr(error)))
             self.is_reachable = False
             return
-        self.told, self._answered_at = told, self._clock()
+        self.state, self._answered_at = state, self._clock()
         self.is_reachable, self.error = True, None
-        self.history.take(told["watchers"], now=self._answered_at, at=time.time())
+        self.history.take(state["watchers"], now=self._answered_at, at=time.time())

@@ -1,4 +1,4 @@
-"""Read and write files that nobody else may have read or written: who can write them chooses what the page does."""
+"""Read and write files of mode 0600: another user who can write them decides what the page does."""
 
 from __future__ import annotations
 

@@ -160,8 +160,7 @@ def _api(hub: Hub, access: Access) -> APIRouter:
     async def stream(session: Session = logged_in) -> Response:
         if hub.board.viewers[session.role] >= hub.settings.most_pages:
             raise HTTPException(503, Answer.TOO_MANY_PAGES(n=hub.settings.most_pages))
-        source = hub.follow(session.role, holds=lambda: hub.sessions.is_valid(session))
-        return EventStream(source, closing=hub.closing)
+        return EventStream(hub.follow(session))
 
     @router.get("/history")
     async def history(server: str = LOCAL) -> Response:
@@ -200,8 +199,7 @@ def _api(hub: Hub, access: Access) -> APIRouter:
     async def log_stream(session: Session = logged_in, file: LogFile = Depends(chosen)) -> Response:
         if hub.followers[session.role] >= hub.settings.most_followed:
             raise HTTPException(503, Answer.TOO_MANY_LOGS(n=hub.settings.most_followed))
-        source = hub.follow_log(session.role, file, holds=lambda: hub.sessions.is_valid(session))
-        return EventStream(source, closing=hub.closing)
+        return EventStream(hub.follow_log(session, file))
 
     @router.post("/actions")
     async def actions(request: Request, session: Session = logged_in) -> Response:

@@ -31,7 +31,7 @@ class Added:
 
 
 class Saved:
-    """The file ``dashboard.json``, of mode 0600: who can write there chooses whom the page gives orders to.
+    """The file ``dashboard.json``, of mode 0600: whatever writes it chooses the circusds that the page operates.
 
     Two processes have it open while the dashboard is reloaded, so it is read again when it has changed.
     """
@@ -60,21 +60,20 @@ class Saved:
         """Forget a server."""
         self._write(servers=[asdict(each) for each in self.servers() if each.id != server_id])
 
-    def has_ended(self, session_id: str, role: str, expires: float) -> bool:
+    def has_ended(self, session_id: str, expires: float) -> bool:
         """Say whether a session was ended by itself, or by so many others of its role that it cannot be known."""
-        return session_id in self._map("ended") or expires <= self._map("floors").get(role, 0.0)
+        return session_id in self._map("ended") or expires <= self._map("floors").get(_role(session_id), 0.0)
 
-    def end_session(self, session_id: str, role: str, expires: float, *, now: float) -> None:
+    def end_session(self, session_id: str, expires: float, *, now: float) -> None:
         """Remember that a session was ended, for as long as its cookie would hold.
 
         Of each role `MOST_ENDED` are remembered one by one. Beyond that the oldest is forgotten, and with it all
         sessions of the role that began before it are void: no number of log-outs makes an ended cookie good again.
         """
         ended = {key: until for key, until in self._map("ended").items() if until > now} | {session_id: expires}
-        of_role = sorted((until, key) for key, until in ended.items() if key.startswith(f"{role}-"))
-        floors = self._map("floors")
-        for until, key in of_role[:-MOST_ENDED]:
-            floors = {**floors, role: until}
+        floors, role = dict(self._map("floors")), _role(session_id)
+        for until, key in sorted((until, key) for key, until in ended.items() if _role(key) == role)[:-MOST_ENDED]:
+            floors[role] = until
             del ended[key]
         self._write(ended=ended, floors=floors)
 
@@ -101,5 +100,9 @@ class Saved:
         try:
             private_file.write(self.path, json.dumps(self._content, indent=1))
         except OSError as error:
-            # What was asked for holds in this process; only the next one will not know of it.
+            # The change holds in this process; only the next one will not know of it.
             raise XboardError(Answer.NOT_WRITTEN(path=self.path, error=error.strerror)) from None
+
+
+def _role(session_id: str) -> str:
+    return session_id.partition("-")[0]

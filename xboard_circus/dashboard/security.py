@@ -1,4 +1,4 @@
-"""Guard every request: is it meant for us, does it come from our page; and add the headers of every answer."""
+"""Refuse requests for other hosts and from other sites, and add the security headers to every answer."""
 
 from __future__ import annotations
 
@@ -68,12 +68,18 @@ class Guarded:
         if scope["type"] != "http":
             await send({"type": "websocket.close", "code": 1008})
             return
-        if self._is_root_without_slash(scope):
-            await RedirectResponse(f"{self._root_of(scope)}/", 308)(scope, receive, send)
+        root, path = self._root_path or str(scope.get("root_path", "")).rstrip("/"), scope["path"]
+        if root and path in (root, root + root):
+            # At this address the page's relative links would lead elsewhere.
+            await RedirectResponse(f"{root}/", 308)(scope, receive, send)
             return
-        self._place(scope)
+        # Whether a proxy has cut its prefix off or not, and uvicorn put one before.
+        while root and (path == root or path.startswith(f"{root}/")):
+            path = path[len(root) :] or "/"
+        scope.update(root_path=root, path=root + path)
+        scope.pop("raw_path", None)
         if not self._behind_proxy and (transport := transport_of(receive)) is not None:
-            # uvicorn believes X-Forwarded-For of whoever is on this host.
+            # uvicorn believes the X-Forwarded-For of every client on this host.
             peer = transport.get_extra_info("peername")
             scope["client"] = peer[:2] if isinstance(peer, tuple) else None
 
@@ -89,22 +95,6 @@ class Guarded:
             await self._app(scope, receive, guarded)
         else:
             await refused(scope, receive, guarded)
-
-    def _root_of(self, scope: Scope) -> str:
-        return self._root_path or str(scope.get("root_path", "")).rstrip("/")
-
-    def _is_root_without_slash(self, scope: Scope) -> bool:
-        """Say whether the page is asked for at an address from which its relative links would lead elsewhere."""
-        return bool(root := self._root_of(scope)) and scope["path"] in (root, root + root)
-
-    def _place(self, scope: Scope) -> None:
-        """Bring the path into one shape, whether a proxy has cut its prefix off or not, and uvicorn put one before."""
-        root = self._root_of(scope)
-        path: str = scope["path"]
-        while root and (path == root or path.startswith(f"{root}/")):
-            path = path[len(root) :] or "/"
-        scope["root_path"], scope["path"] = root, root + path
-        scope.pop("raw_path", None)
 
     def _refusal(self, method: str, headers: Headers) -> JSONResponse | None:
         host = headers.get("host", "")
@@ -124,5 +114,5 @@ class Guarded:
 
 
 def refusal(status: int, message: str, headers: dict[str, str] | None = None) -> JSONResponse:
-    """Return an answer that says no, and why."""
+    """Return the answer to a request that is refused, with the reason."""
     return JSONResponse({"ok": False, **with_say(message, "message")}, status, headers)

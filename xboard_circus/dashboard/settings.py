@@ -1,15 +1,14 @@
-"""What the page is told at its start: whose it is, and what it may do."""
+"""Configure the page: which circusd it shows, and what it may do."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from xboard_circus import config
 from xboard_circus.config import Config, WatcherConfig
-from xboard_circus.options.reading import DashboardOptions
+from xboard_circus.options.fields import DashboardOptions
 
 APP = "xboard_circus.dashboard.served:app"
 WATCHER, HTTPD = "dashboard", "circushttpd"
@@ -25,8 +24,8 @@ class Settings:
         folder: Where the token is kept, and what the page remembers.
         endpoint: Where the circusd beside us answers.
         watcher: Our own name in circusd, which "stop all" leaves out; None where we are none of its watchers.
-        poll: Seconds between two questions to a circusd while somebody looks; *idle* while nobody does.
-        deadline: Seconds that circusd has for an answer to a question, and *order* to an order.
+        poll: Seconds between two polls of a circusd while a page is open; *idle* while none is.
+        deadline: Seconds that circusd has to answer a poll, and *order* an order.
         most_pages: How many pages each role may have open at once, and *most_followed* how many logs it may follow.
     """
 
@@ -48,14 +47,14 @@ class Settings:
 
     @property
     def behind_proxy(self) -> bool:
-        """Say whether the ini file names a proxy, whose word on the client's address then counts."""
+        """Return whether the ini file names a proxy, whose X-Forwarded-For is then believed."""
         return bool(self.hosts or self.root_path)
 
 
 def of_config(
     found: Config, *, watcher: str | None = None, root_path: str | None = None, endpoint: str | None = None
 ) -> Settings:
-    """Return the settings of the dashboard that *watcher* of an ini file runs; without one, what its options say."""
+    """Return the settings of the dashboard that *watcher* of an ini file runs; without one, those of its options."""
     options = options_of(found, watcher)
     return Settings(
         folder=folder_of(found, watcher),
@@ -70,13 +69,6 @@ def of_config(
     )
 
 
-def from_environment(environ: Mapping[str, str] = os.environ) -> Settings:
-    """Return the settings of a worker that circusd started; XboardError where its ini file can't be read."""
-    return of_config(
-        config.load(environ.get("XBOARD_CONFIG") or "circus.ini"), watcher=environ.get("XBOARD_WATCHER") or None
-    )
-
-
 def options_of(found: Config, watcher: str | None) -> DashboardOptions:
     """Return the options of that watcher, or of the one that runs the page."""
     names = [each.name for each in found.watchers]
@@ -85,7 +77,7 @@ def options_of(found: Config, watcher: str | None) -> DashboardOptions:
 
 
 def folder_of(found: Config, watcher: str | None = None) -> Path:
-    """Return where the token is kept: what the options say, from the ini file's folder, or that folder."""
+    """Return the folder of the token: that of the options, relative to the ini file's, or that one."""
     return found.folder / (options_of(found, watcher).folder or "")
 
 

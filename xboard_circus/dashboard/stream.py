@@ -1,26 +1,20 @@
-"""Server-sent events: each message made once for all who look, and nobody waited for."""
+"""Send events to open pages: each message is made once for all of them, and a slow page delays no other."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
-import logging
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 
 import anyio
-from starlette.responses import Response
+from starlette.requests import ClientDisconnect
+from starlette.responses import StreamingResponse
 from starlette.types import Message, Receive, Scope, Send
 
-log = logging.getLogger("xboard_circus.dashboard")
-
-TIMEOUTS = (TimeoutError, asyncio.TimeoutError)  # two classes until Python 3.11
 STUCK_AFTER = 20.0
 HEARTBEAT = b": \n\n"
-_HEADERS = [
-    (b"content-type", b"text/event-stream; charset=utf-8"),
-    (b"x-accel-buffering", b"no"),  # nginx would hold the events back
-]
 
 
 def event(name: str, data: str) -> bytes:
@@ -33,56 +27,34 @@ def json_text(value: object) -> str:
     return json.dumps(value, separators=(",", ":")).replace("<", "\\u003c")
 
 
-class EventStream(Response):
-    """Sends what *source* yields until it ends, the client goes or stays stuck, or *closing* is set."""
+class EventStream(StreamingResponse):
+    """Send what a source yields until it ends, or the client goes or stays stuck."""
 
-    def __init__(
-        self, source: AsyncIterator[bytes], *, closing: asyncio.Event, stuck_after: float = STUCK_AFTER
-    ) -> None:
-        self.status_code = 200
-        self.background = None
+    def __init__(self, source: AsyncGenerator[bytes, None], *, stuck_after: float = STUCK_AFTER) -> None:
+        # nginx would hold the events back.
+        super().__init__(source, media_type="text/event-stream", headers={"x-accel-buffering": "no"})
         self._source = source
-        self._closing = closing
         self._stuck_after = stuck_after
+        self._is_stuck = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await send({"type": "http.response.start", "status": 200, "headers": _HEADERS})
-        tasks = [asyncio.create_task(work) for work in (self._pump(send), _gone(receive), self._closed())]
-        try:
-            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for task in tasks:
-                task.cancel()
-            pumped, gone, _ = await asyncio.gather(*tasks, return_exceptions=True)
-        # Neither who has gone nor who does not read takes a farewell.
-        if isinstance(pumped, TIMEOUTS):
-            _cut_off(receive)
-            return
-        if gone is None:
-            return
-        if isinstance(pumped, Exception):
-            log.error("a stream of events broke off", exc_info=pumped)
-        with anyio.move_on_after(1):
-            await send({"type": "http.response.body", "body": b"", "more_body": False})
+        with contextlib.suppress(ClientDisconnect):
+            await super().__call__(scope, receive, send)
+        # The connection of a client that does not read: uvicorn would close it when all is read, so never.
+        if self._is_stuck and (transport := transport_of(receive)) is not None:
+            transport.abort()
 
-    async def _pump(self, send: Send) -> None:
-        await send(_body(b"retry: 2000\n\n"))
-        async for message in self._source:
-            # One that does not read: what it would get is lost on it, and what is held for it costs us.
+    async def stream_response(self, send: Send) -> None:
+        async def send_soon(message: Message) -> None:
+            # A client that does not read: what is held for it costs memory.
             with anyio.fail_after(self._stuck_after):
-                await send(_body(message))
+                await send(message)
 
-    async def _closed(self) -> None:
-        await self._closing.wait()
-
-
-def _body(message: bytes) -> Message:
-    return {"type": "http.response.body", "body": message, "more_body": True}
-
-
-async def _gone(receive: Receive) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass
+        try:
+            async with contextlib.aclosing(self._source):
+                await super().stream_response(send_soon)
+        except TimeoutError:
+            self._is_stuck = True
 
 
 def transport_of(receive: Receive) -> asyncio.Transport | None:
@@ -91,21 +63,17 @@ def transport_of(receive: Receive) -> asyncio.Transport | None:
     return transport
 
 
-def _cut_off(receive: Receive) -> None:
-    """Drop the connection of a client that does not read: uvicorn would close it when all is read, so never."""
-    if (transport := transport_of(receive)) is not None:
-        transport.abort()
-
-
 class StreamBoard:
     """Publish a message to all open pages. A slow one gets the latest and misses what was before it.
 
     Attributes:
         viewers: How many pages are open, by role.
+        is_closed: All streams end.
     """
 
     def __init__(self) -> None:
         self.viewers: Counter[str] = Counter()
+        self.is_closed = False
         self._messages: dict[str, bytes] = {}
         self._next = asyncio.Event()
 
@@ -115,14 +83,21 @@ class StreamBoard:
         shown, self._next = self._next, asyncio.Event()
         shown.set()
 
-    async def follow(self, role: str, first: Callable[[], bytes], *, holds: Callable[[], bool]) -> AsyncIterator[bytes]:
-        """Yield a message now and whenever there is a new one, for as long as *holds* says so."""
+    def close(self) -> None:
+        """End all streams."""
+        self.is_closed = True
+        self._next.set()
+
+    async def follow(
+        self, role: str, first: Callable[[], bytes], *, holds: Callable[[], bool]
+    ) -> AsyncGenerator[bytes, None]:
+        """Yield a message now and whenever there is a new one, for as long as *holds* returns True."""
         self.viewers[role] += 1
         try:
             yield first()
             while True:
                 await self._next.wait()
-                if not holds():
+                if self.is_closed or not holds():
                     return
                 yield self._messages[role]
         finally:

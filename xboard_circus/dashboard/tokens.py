@@ -1,4 +1,4 @@
-"""The two secrets that open the page, in a file that only its owner can read."""
+"""Keep the two secrets that open the page, in a file that only its owner can read."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def load_or_make(folder: Path) -> Tokens:
     made = Tokens(secrets.token_urlsafe(32), secrets.token_urlsafe(32))
     try:
         if not path.exists():
-            # Linked and not moved: the second of two who begin at once gets the first one's.
+            # Linked and not moved: the second of two starts at once gets the tokens of the first.
             with contextlib.suppress(FileExistsError):
                 private_file.write(path, _TEXT.format(admin=made.admin, reader=made.reader), place=os.link)
     except OSError as error:

@@ -1,4 +1,4 @@
-"""What the page is shown of a circusd's state: the figures that circusd does not have, and no secrets."""
+"""Show the state of a circusd on the page: with figures that circusd does not have, and without secrets."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ _SECRET = re.compile(r"env|passw|secret|token|credential|key|dsn|auth", re.IGNOR
 _PLAIN = frozenset({"name", "state", "status", "probe", "host", "phase", "role", "health", "held_by", "word", "worst"})
 
 
-def watcher(told: WatcherEntry, figures: Mapping[int, Mapping[str, Any]]) -> dict[str, Any]:
-    """Return what the page is shown of a watcher of ``xboard_state``; *figures* are those of its workers, by pid."""
-    workers = [worker(each, figures.get(each["pid"], {})) for each in told["workers"]]
+def watcher(given: WatcherEntry, figures: Mapping[int, Mapping[str, Any]]) -> dict[str, Any]:
+    """Return a watcher of ``xboard_state`` as the page shows it; *figures* are those of its workers, by pid."""
+    workers = [worker(each, figures.get(each["pid"], {})) for each in given["workers"]]
     waits = [each["next_try"] for each in workers if each["next_try"] is not None]
-    shown: dict[str, Any] = masked({key: value for key, value in told.items() if key not in ("workers", "options")})
+    shown: dict[str, Any] = masked({key: value for key, value in given.items() if key not in ("workers", "options")})
     return {
         **shown,
-        "options": {key: option(key, value) for key, value in told["options"].items()},
-        "next_try": min(waits, default=told["cooldown_until"]),
+        "options": {key: option(key, value) for key, value in given["options"].items()},
+        "next_try": min(waits, default=given["cooldown_until"]),
         "workers": workers,
     }
 
 
-def worker(told: WorkerEntry, figures: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what the page is shown of a worker; memory that nobody measured is what its probe reported."""
-    shown: dict[str, Any] = masked(told)
-    return {**shown, "rss": told["probe"]["rss"], "cpu": None, "cpu_seconds": None, **figures}
+def worker(given: WorkerEntry, figures: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a worker as the page shows it; memory that was not measured is that of its last probe."""
+    shown: dict[str, Any] = masked(given)
+    return {**shown, "rss": given["probe"]["rss"], "cpu": None, "cpu_seconds": None, **figures}
 
 
 def option(name: str, value: object) -> object:

@@ -38,6 +38,13 @@ class Case:
         return None if self.instance is None else self.instance.config
 
     @property
+    def read_config(self) -> Config:
+        """The ini; only a topic that needs one asks for it."""
+        if self.config is None:
+            raise XboardError(self.trouble)
+        return self.config
+
+    @property
     def instance_id(self) -> str:
         """The name of the runtime folder."""
         return runtime.instance_id(self.config_file)

@@ -6,11 +6,12 @@ import sys
 from collections.abc import Callable, Iterable, Iterator
 from importlib import metadata
 
+from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
+
 from xboard_circus.checks.findings import Finding, bad, good, unknown
-from xboard_circus.core.versions import Requirement, requirement_in, satisfies
 from xboard_circus.doctor.case import Case
 
-TOPIC = "dependencies"
 PACKAGE = "xboard-circus"
 
 
@@ -19,32 +20,32 @@ def look(_case: Case) -> Iterator[Finding]:
     try:
         own = metadata.distribution(PACKAGE)
     except metadata.PackageNotFoundError:
-        yield unknown(TOPIC, f"{PACKAGE} is not installed for {sys.executable}", "pip install it there")
+        yield unknown(f"{PACKAGE} is not installed for {sys.executable}", "pip install it there")
         return
-    wanted = str(own.metadata["Requires-Python"] or "")
+    wanted = SpecifierSet(own.metadata["Requires-Python"] or "")
     python = ".".join(map(str, sys.version_info[:3]))
-    if satisfies(python, wanted):
-        yield good(TOPIC, f"Python {python} ({sys.executable})")
+    if wanted.contains(python, prereleases=True):
+        yield good(f"Python {python} ({sys.executable})")
     else:
-        yield bad(TOPIC, f"Python {python} is not {wanted}", "make the virtual environment with another Python")
-    yield from compared(filter(None, map(requirement_in, own.requires or ())))
+        yield bad(f"Python {python} is not {wanted}", "make the virtual environment with another Python")
+    yield from compared(map(Requirement, own.requires or ()))
 
 
 def compared(wanted: Iterable[Requirement], *, installed: Callable[[str], str] = metadata.version) -> Iterator[Finding]:
     """Yield findings on the required packages."""
     right = []
     for each in wanted:
-        if not each.is_for_all:
+        if each.marker and not each.marker.evaluate({"extra": ""}):
             continue
-        fix = f"{sys.executable} -m pip install '{each.name}{each.versions}'"
+        fix = f"{sys.executable} -m pip install '{each.name}{each.specifier}'"
         try:
             version = installed(each.name)
         except metadata.PackageNotFoundError:
-            yield bad(TOPIC, f"{each.name} is not installed", fix)
+            yield bad(f"{each.name} is not installed", fix)
             continue
-        if satisfies(version, each.versions):
+        if each.specifier.contains(version, prereleases=True):
             right.append(f"{each.name} {version}")
         else:
-            yield bad(TOPIC, f"{each.name} {version} is installed, and {each.versions} is what works", fix)
+            yield bad(f"{each.name} {version} is installed, and {each.specifier} is what works", fix)
     if right:
-        yield good(TOPIC, f"as required: {', '.join(sorted(right))}")
+        yield good(f"as required: {', '.join(sorted(right))}")

@@ -5,43 +5,46 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
-from xboard_circus.checks.findings import Finding, unknown
-from xboard_circus.doctor import (
-    clock,
-    control,
-    dependencies,
-    disk,
-    firewall,
-    ini_file,
-    leftovers,
-    machine,
-    past,
-    port_holders,
-    process_limits,
-    supervision,
-)
+from xboard_circus.checks.check import check
+from xboard_circus.checks.findings import Finding, Level, good, unknown
+from xboard_circus.doctor import clock, dependencies, network, old_files, past, resources, supervision
 from xboard_circus.doctor.case import Case, open_case
 
 Topic = Callable[[Case], Iterable[Finding]]
 
 WITHIN = 15.0
-ANSWER_WITHIN = 10.0
+
+
+def _settings(case: Case) -> Iterable[Finding]:
+    """Return the errors and warnings of `check`, without the ports: they have a topic of their own."""
+    found = check(case.config_file, running=True).findings
+    wrong = [finding for finding in found if finding.level is not Level.OK]
+    return wrong or [good(f"{case.config_file} passes `xboard-circus check`")]
+
+
+def _if_read(topic: Topic) -> Topic:
+    """Leave a topic out where the ini file cannot be read: "settings" says why."""
+    return lambda case: () if case.config is None else topic(case)
+
+
 TOPICS: Mapping[str, Topic] = {
-    "settings": ini_file.look,
+    "settings": _settings,
     "circusd": supervision.look,
-    "ports": port_holders.look,
-    "control": control.look,
+    "ports": _if_read(network.ports),
+    "control": _if_read(network.control),
     "dependencies": dependencies.look,
-    "disk": disk.look,
-    "memory": machine.memory,
-    "load": machine.load,
-    "limits": process_limits.look,
-    "firewall": firewall.look,
+    "disk": _if_read(resources.disk),
+    "memory": resources.memory,
+    "load": resources.load,
+    "limits": resources.limits,
+    "firewall": _if_read(network.firewall),
     "clock": clock.look,
-    "leftovers": leftovers.look,
-    "errors": past.look,
+    "leftovers": old_files.leftovers,
+    "logs": _if_read(old_files.deleted_logs),
+    "errors": _if_read(past.look),
 }
 
 
@@ -54,9 +57,9 @@ def examine(config_file: Path, *, topics: Mapping[str, Topic] = TOPICS, within: 
         found: list[Finding] = []
         try:
             for each in topic(case):
-                found.append(each)
+                found.append(replace(each, topic=name))
         except Exception as error:
-            found.append(unknown(name, f"could not be looked at: {type(error).__name__}: {error}"))
+            found.append(replace(unknown(f"could not be looked at: {type(error).__name__}: {error}"), topic=name))
         answers[name] = found
 
     # Daemons: a thread that waits for a dead network disk can't be ended, and must not hold up our own end.
@@ -66,7 +69,5 @@ def examine(config_file: Path, *, topics: Mapping[str, Topic] = TOPICS, within: 
     give_up_at = time.monotonic() + within
     for thread in threads:
         thread.join(max(0.0, give_up_at - time.monotonic()))
-    late = f"gave no answer within {within:g} s"
-    return [
-        each for name in topics for each in answers.get(name) or ([unknown(name, late)] if name not in answers else [])
-    ]
+    late = unknown(f"gave no answer within {within:g} s")
+    return [each for name in topics for each in answers.get(name, [replace(late, topic=name)])]

@@ -18,7 +18,6 @@ from xboard_circus.ledger.location import ledger_of
 from xboard_circus.ledger.query import search
 from xboard_circus.logs import Line, LogFile, log_files, tail
 
-TOPIC = "errors"
 RECORDS = 1000
 LINES = 5000
 LONGEST = 160
@@ -32,12 +31,8 @@ _HARMLESS = re.compile(r"ConflictError|arbiter is already running")
 
 def look(case: Case) -> Iterator[Finding]:
     """Yield a line for each watcher that was restarted and each log with errors in the last day."""
-    if case.config is None:
-        return
-    found = [*_restarts(case.config, case.now), *_errors(case.config, case.now)]
-    yield from found
-    if not found:
-        yield good(TOPIC, "no restart and no error in the last day")
+    found = [*_restarts(case.read_config, case.now), *_errors(case.read_config, case.now)]
+    yield from found or [good("no restart and no error in the last day")]
 
 
 def _restarts(config: Config, now: float) -> Iterator[Finding]:
@@ -46,7 +41,7 @@ def _restarts(config: Config, now: float) -> Iterator[Finding]:
         yield from of_losses([record for record in records if record.kind != "restart"])
         yield from of_restarts([record for record in records if record.kind == "restart"])
     except XboardError as error:
-        yield unknown(TOPIC, str(error), "the restarts of the last day are not known")
+        yield unknown(str(error), "the restarts of the last day are not known")
 
 
 def of_losses(records: list[Record]) -> Iterator[Finding]:
@@ -55,7 +50,7 @@ def of_losses(records: list[Record]) -> Iterator[Finding]:
         count = len({(record.pid, record.data.get("started")) for record in records})
         times = "once" if count == 1 else f"{count} times"
         what = f"circusd itself was lost {times} in the last day, the last at {_clock(records[-1].time)}"
-        yield warning(TOPIC, f"{what}: {records[-1].reason[:LONGEST]}", "`xboard-circus why circusd` shows more")
+        yield warning(f"{what}: {records[-1].reason[:LONGEST]}", "`xboard-circus why circusd` shows more")
 
 
 def of_restarts(records: list[Record]) -> Iterator[Finding]:
@@ -68,7 +63,7 @@ def of_restarts(records: list[Record]) -> Iterator[Finding]:
         at, reason = _clock(found[-1].time), found[-1].reason or found[-1].cause or "no reason is recorded"
         times = "1 failure" if len(found) == 1 else f"{len(found)} failures"
         what = f"{watcher}: {times} in the last day, the last at {at}: {reason[:LONGEST]}"
-        yield warning(TOPIC, what, f"`xboard-circus why {watcher}` shows more")
+        yield warning(what, f"`xboard-circus why {watcher}` shows more")
 
 
 def _errors(config: Config, now: float) -> Iterator[Finding]:
@@ -76,7 +71,7 @@ def _errors(config: Config, now: float) -> Iterator[Finding]:
         try:
             lines = tail(log, LINES, since=now - DAY)
         except OSError as error:
-            yield unknown(TOPIC, f"{log.path} cannot be read: {error.strerror}", "look as its user")
+            yield unknown(f"{log.path} cannot be read: {error.strerror}", "look as its user")
             continue
         if found := of_lines(log, lines):
             yield found
@@ -90,7 +85,7 @@ def of_lines(log: LogFile, lines: list[Line]) -> Finding | None:
     count = "1 error" if len(found) == 1 else f"{len(found)} errors"
     lately = "in the last day" if found[-1].time is not None else "in its last lines"
     text = "".join(letter if letter.isprintable() else "?" for letter in found[-1].text[:LONGEST])
-    return warning(TOPIC, f"{log.id}: {count} {lately}, the last: {text}", f"`xboard-circus logs {log.id}` shows them")
+    return warning(f"{log.id}: {count} {lately}, the last: {text}", f"`xboard-circus logs {log.id}` shows them")
 
 
 def _clock(at: float) -> str:

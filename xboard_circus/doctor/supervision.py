@@ -14,8 +14,6 @@ from xboard_circus.host import listeners
 from xboard_circus.instance import Instance
 from xboard_circus.snapshot import Snapshot, Watcher
 
-TOPIC = "circusd"
-
 
 def look(case: Case) -> Iterator[Finding]:
     """Yield a line for circusd, for each watcher of the ini, and for what an earlier circusd left running."""
@@ -23,19 +21,19 @@ def look(case: Case) -> Iterator[Finding]:
     if left:
         pids = ", ".join(str(holder.pid) for holder in left)
         what = f"{len(left)} processes of an earlier circusd still run: pid {pids}"
-        yield bad(TOPIC, what, "`xboard-circus clean` ends them, and so does the next start")
+        yield bad(what, "`xboard-circus clean` ends them, and so does the next start")
     if case.instance is None:
         return
     if case.snapshot is None:
         if case.circusd is not None:
-            yield bad(TOPIC, case.trouble, "`xboard-circus restart` ends it and starts another")
+            yield bad(case.trouble, "`xboard-circus restart` ends it and starts another")
         elif case.trouble:
-            yield bad(TOPIC, case.trouble, "")
+            yield bad(case.trouble, "")
         else:
-            yield bad(TOPIC, f"circusd of {case.config_file} does not run", "`xboard-circus start` starts it")
+            yield bad(f"circusd of {case.config_file} does not run", "`xboard-circus start` starts it")
         return
     circusd = case.snapshot.circusd
-    yield good(TOPIC, f"runs, pid {circusd.pid}, and answers at {circusd.endpoint}")
+    yield good(f"runs, pid {circusd.pid}, and answers at {circusd.endpoint}")
     yield from watchers(case.snapshot, _off(case.instance))
 
 
@@ -57,7 +55,7 @@ def watchers(snapshot: Snapshot, off: Collection[str] = ()) -> Iterator[Finding]
             how = "incr" if watcher.wants_nobody else "start"
             state = "has no process" if watcher.wants_nobody else f"is {watcher.status}"
             hint = f"`circusctl {how} {watcher.name}` starts it; look into its log first"
-            yield bad(TOPIC, f"{watcher.name} {state}: hung workers are not noticed", hint)
+            yield bad(f"{watcher.name} {state}: hung workers are not noticed", hint)
 
 
 def of_watcher(watcher: Watcher, *, is_off: bool = False) -> Finding:
@@ -65,12 +63,12 @@ def of_watcher(watcher: Watcher, *, is_off: bool = False) -> Finding:
     verdict = watcher.verdict
     word = Word(verdict["word"])
     if word is Word.STOPPED and is_off:
-        return good(TOPIC, f"{watcher.name} is off: its section says autostart = False")
+        return good(f"{watcher.name} is off: its section says autostart = False")
     what = f"{watcher.name}: {headline(verdict)}"
     if word in (Word.OK, Word.DEPLOYING):
-        return good(TOPIC, what if watcher.armed else f"{watcher.name}: {watcher.status}, without a guard of ours")
+        return good(what if watcher.armed else f"{watcher.name}: {watcher.status}, without a guard of ours")
     if not watcher.armed and word is Word.UNKNOWN:
-        return good(TOPIC, f"{watcher.name}: {watcher.status}, without a guard of ours")
+        return good(f"{watcher.name}: {watcher.status}, without a guard of ours")
     hint = verdict["cure"] or "look again in a moment"
     make = bad if word.is_outage or word is Word.STOPPED or watcher.cooldown_until is not None else warning
-    return make(TOPIC, what, hint)
+    return make(what, hint)

@@ -15,8 +15,7 @@ import signal
 import socket
 import time
 from collections import defaultdict, deque
-from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
 from functools import lru_cache
 from typing import Any
 
@@ -27,7 +26,6 @@ from xboard_circus.errors import PortError, XboardError
 from xboard_circus.host import procs, runtime, sockets
 from xboard_circus.masking import safe_command
 
-POLL = 0.02
 # A process that is deep in the kernel dies when it comes out of it, and may not for minutes.
 KILL_PATIENCE = 5.0
 
@@ -86,12 +84,10 @@ def stop(holders: Iterable[Holder], *, grace: float, clock: Callable[[], float] 
     """
     asked = list(holders)
     family = _with_children(asked)
-    signalled = _signalled(family, signal.SIGTERM)
-    _wait(signalled, grace, clock)
-    left = [holder for holder in signalled if _is_running(holder)]
+    left = _signalled(family, signal.SIGTERM, grace, clock)
     if left:
         left = _with_children(left)  # looked up again: in the meantime they may have started others
-        _wait(_signalled(left, signal.SIGKILL), KILL_PATIENCE, clock)
+        _signalled(left, signal.SIGKILL, KILL_PATIENCE, clock)
     known = {(holder.pid, holder.started) for holder in asked}
     others = {(holder.pid, holder.started): holder for holder in (*family, *left)}
     everyone = [*asked, *(holder for identity, holder in others.items() if identity not in known)]
@@ -122,7 +118,7 @@ def holder_of(pid: int, address: str = "") -> Holder | None:
     if started is None:
         return None
     environ = procs.environ(pid)
-    marks = _marks(procs.Identity(pid, started), environ or {})
+    instance, circusd, circusd_alive = _marks(procs.Identity(pid, started), environ or {})
     try:
         process = psutil.Process(pid)
         told: dict[str, Any] = process.as_dict(["cmdline", "name", "username", "cwd"], ad_value="")
@@ -139,10 +135,10 @@ def holder_of(pid: int, address: str = "") -> Holder | None:
         cwd=told["cwd"] or "",
         address=address,
         inspectable=environ is not None,
-        instance=marks.instance,
-        circusd=None if marks.circusd is None else (marks.circusd.pid, marks.circusd.started),
-        circusd_alive=marks.circusd_alive,
-        lost=marks.instance is not None and is_lost(pid, environ or {}),
+        instance=instance,
+        circusd=None if circusd is None else (circusd.pid, circusd.started),
+        circusd_alive=circusd_alive,
+        lost=instance is not None and is_lost(pid, environ or {}),
     )
 
 
@@ -205,28 +201,22 @@ def _adopts(parent: int, environ: Mapping[str, str]) -> bool:
     return parent in procs.ancestors() and started is not None and started <= circusd.started
 
 
-@dataclass(frozen=True, slots=True)
-class _Marks:
-    instance: str | None
-    circusd: procs.Identity | None = None
-    circusd_alive: bool = False
-
-
-def _marks(process: procs.Identity, environ: dict[str, str]) -> _Marks:
+def _marks(process: procs.Identity, environ: Mapping[str, str]) -> tuple[str | None, procs.Identity | None, bool]:
+    """Return the instance and the circusd of *process*, and whether that circusd lives."""
     # A circusd carries no marks, it gives them out; or, started from inside one of our processes, those of another.
     with contextlib.suppress(XboardError):
         if supervised := runtime.supervised_by(process):
-            return _Marks(supervised, process, circusd_alive=True)
+            return supervised, process, True
     instance = environ.get("XBOARD_INSTANCE") or None
     try:
         circusd = procs.Identity.parse(environ.get("XBOARD_CIRCUSD", ""))
     except ValueError:
-        return _Marks(instance)
+        return instance, None, False
     # In a container its pid means another process than here, and that it is gone can't be known.
     alive = not procs.is_of_our_pid_space(process.pid) or (
         procs.is_running(circusd.pid, circusd.started) and _is_circusd_of(process, circusd, instance)
     )
-    return _Marks(instance, circusd, alive)
+    return instance, circusd, alive
 
 
 def _is_circusd_of(process: procs.Identity, circusd: procs.Identity, instance: str | None) -> bool:
@@ -287,27 +277,12 @@ def _oldest_first(found: Iterable[Holder]) -> list[Holder]:
     return sorted(found, key=lambda holder: (holder.started or 0, holder.pid or 0))
 
 
-def _signalled(targets: Iterable[Holder], signum: signal.Signals) -> list[Holder]:
-    """Send *signum* to *targets*; return those that got it."""
-    got = []
-    for holder in targets:
-        if holder.pid is None or holder.started is None:
-            continue
-        try:
-            if procs.send_signal(holder.pid, holder.started, signum):
-                got.append(holder)
-                if signum != signal.SIGKILL:
-                    # A stopped process acts on nothing but SIGKILL until it goes on.
-                    procs.send_signal(holder.pid, holder.started, signal.SIGCONT)
-        except (ValueError, PermissionError):  # ourselves and what we run under; another user's
-            continue
-    return got
-
-
-def _wait(targets: Collection[Holder], seconds: float, clock: Callable[[], float]) -> None:
-    deadline = clock() + seconds
-    while any(_is_running(holder) for holder in targets) and clock() < deadline:
-        time.sleep(POLL)
+def _signalled(
+    targets: Iterable[Holder], signum: signal.Signals, patience: float, clock: Callable[[], float]
+) -> list[Holder]:
+    """Send *signum* to *targets*, and wait; return those that got it and still run."""
+    found = {procs.Identity(each.pid, each.started): each for each in targets if each.pid and each.started is not None}
+    return [found[each] for each in procs.signal_all(found, signum, patience, clock)]
 
 
 def _bind_error(target: sockets.BindTarget) -> OSError | None:

@@ -10,6 +10,8 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -18,6 +20,7 @@ import psutil
 # Linux counts a start in ticks since boot, which no clock step moves; elsewhere it is wall time, in hundredths.
 TICKS = os.sysconf("SC_CLK_TCK") if sys.platform == "linux" else 100
 
+POLL = 0.02
 _ENDED = frozenset("ZXx")
 
 
@@ -122,6 +125,27 @@ def send_signal(pid: int, started: int, signum: int) -> bool:
     return True
 
 
+def signal_all(
+    processes: Iterable[Identity], signum: int, patience: float, clock: Callable[[], float] = time.monotonic
+) -> list[Identity]:
+    """Send *signum* to *processes*, and wait up to *patience* seconds; return those that got it and still run.
+
+    Ourselves and what we run under are left out, and what is another user's.
+    """
+    got = []
+    for each in processes:
+        with suppress(ValueError, PermissionError):
+            if send_signal(each.pid, each.started, signum):
+                got.append(each)
+                if signum != signal.SIGKILL:
+                    # A stopped process acts on nothing but SIGKILL until it goes on.
+                    send_signal(each.pid, each.started, signal.SIGCONT)
+    deadline = clock() + patience
+    while (left := [each for each in got if is_running(each.pid, each.started)]) and clock() < deadline:
+        time.sleep(POLL)
+    return left
+
+
 def ancestors(of: int | None = None) -> list[int]:
     """Return the pids that a process (None: this one) runs under, its parent first."""
     found: list[int] = []
@@ -173,9 +197,7 @@ def is_of_our_pid_space(pid: int) -> bool:
 
 def pids() -> list[int]:
     """Return the pids of all processes that we can see."""
-    if sys.platform != "linux":
-        return psutil.pids()
-    return [int(name) for name in os.listdir("/proc") if name.isdigit()]
+    return psutil.pids()
 
 
 def snapshot() -> dict[int, Stat]:

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import os
 import signal
-import time
 
 import psutil
 
 from xboard_circus.host import procs
-
-POLL = 0.02
 
 
 def members(leader: int) -> list[procs.Identity]:
@@ -40,16 +37,7 @@ def end(leader: int, grace: float) -> list[str]:
     if not left:
         return []
     names = [f"{each.pid} ({_name(each.pid)})" for each in left]
-    for signum, seconds in ((signal.SIGTERM, grace), (signal.SIGKILL, 1.0)):
-        for each in left:
-            try:
-                procs.send_signal(each.pid, each.started, signum)
-            except (ValueError, PermissionError):
-                continue
-        deadline = time.monotonic() + seconds
-        while left and time.monotonic() < deadline:
-            left = [each for each in left if procs.is_running(each.pid, each.started)]
-            time.sleep(POLL)
+    procs.signal_all(procs.signal_all(left, signal.SIGTERM, grace), signal.SIGKILL, 1.0)
     return names
 
 

@@ -65,10 +65,7 @@ def by_netlink(port: int, family: int) -> Iterator[Listener]:
         netlink.settimeout(_PATIENCE)
         netlink.sendto(header + request, (0, 0))
         while True:
-            answer = netlink.recv(1 << 17)
-            while len(answer) >= _HEADER.size:
-                size, kind, *_ = _HEADER.unpack_from(answer)
-                message, answer = answer[_HEADER.size : size], answer[max(_HEADER.size, _aligned(size)) :]
+            for kind, message in _records(_HEADER, netlink.recv(1 << 17)):
                 if kind == _NLMSG_DONE:
                     return
                 if kind == _NLMSG_ERROR:
@@ -100,17 +97,14 @@ def _listener(message: bytes) -> Listener:
     family, *_ = _STATE.unpack_from(message)
     _, _, source, *_ = _SOCKET_ID.unpack_from(message, _STATE.size)
     *_, uid, inode = _COUNTS.unpack_from(message, _STATE.size + _SOCKET_ID.size)
-    attributes = dict(_attributes(message[_STATE.size + _SOCKET_ID.size + _COUNTS.size :]))
+    attributes = dict(_records(_ATTRIBUTE, message[_STATE.size + _SOCKET_ID.size + _COUNTS.size :]))
     address = IPv4Address(source[:4]) if family == socket.AF_INET else IPv6Address(source)
     return Listener(address, attributes.get(_INET_DIAG_SKV6ONLY, b"\0") != b"\0", inode, uid)
 
 
-def _attributes(rest: bytes) -> Iterator[tuple[int, bytes]]:
-    while len(rest) >= _ATTRIBUTE.size:
-        size, kind = _ATTRIBUTE.unpack_from(rest)
-        yield kind, rest[_ATTRIBUTE.size : size]
-        rest = rest[max(_ATTRIBUTE.size, _aligned(size)) :]
-
-
-def _aligned(size: int) -> int:
-    return (size + 3) & ~3
+def _records(header: struct.Struct, rest: bytes) -> Iterator[tuple[int, bytes]]:
+    """Yield (type, content) of records whose *header* begins with their length and type, aligned to 4 bytes."""
+    while len(rest) >= header.size:
+        size, kind, *_ = header.unpack_from(rest)
+        yield kind, rest[header.size : size]
+        rest = rest[max(header.size, (size + 3) & ~3) :]

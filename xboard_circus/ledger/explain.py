@@ -12,7 +12,7 @@ from typing import Any
 
 from xboard_circus.core.causes import Cause
 from xboard_circus.core.durations import lasted, seconds
-from xboard_circus.core.lost import BACK, HOST_RESTARTED, LOST
+from xboard_circus.core.lost import LOST
 from xboard_circus.core.reason import one_line, reason_in
 from xboard_circus.ledger.event_text import Told
 from xboard_circus.ledger.record import Record
@@ -27,30 +27,7 @@ WHO = {
     "health.startup_timeout": Told.BY_STARTUP_TIMEOUT,
     "handover": Told.BY_HANDOVER,
 }
-HAPPENED = {
-    "cooldown": Told.WHAT_COOLDOWN,
-    "unhealthy": Told.WHAT_UNHEALTHY,
-    "recovered": Told.WHAT_RECOVERED,
-    "port_refused": Told.WHAT_PORT_REFUSED,
-    "port_freed": Told.WHAT_PORT_FREED,
-    "kept": Told.WHAT_KEPT,
-    "reload_begin": Told.WHAT_RELOAD_BEGIN,
-    "reload_end": Told.WHAT_RELOAD_END,
-    "replace": Told.WHAT_REPLACE,
-    "reap": Told.WHAT_REAP,
-    "command": Told.WHAT_COMMAND,
-    LOST: Told.WHAT_LOST,
-    BACK: Told.WHAT_BACK,
-    HOST_RESTARTED: Told.WHAT_HOST_RESTARTED,
-}
-ENDINGS = {each.value: Told[f"ENDING_{each.name}"] for each in Cause}
-CAUSES = {each.value: Told.__members__.get(f"CAUSE_{each.name}", ENDINGS[each.value]) for each in Cause}
-LATER_KINDS = {
-    "cooldown": Told.KIND_COOLDOWN,
-    "recovered": Told.KIND_RECOVERED,
-    "port_refused": Told.KIND_PORT_REFUSED,
-    BACK: Told.KIND_CIRCUSD_BACK,
-}
+CAUSES = {each.value: each.name for each in Cause}
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,9 +74,9 @@ def _headline(record: Record) -> str:
     reason = one_line(record.reason) or _cause_named(record.cause) or _no_reason(record.data)
     watcher = one_line(record.watcher)
     if record.kind in DEATHS:
-        ending = ENDINGS.get(record.cause or "", Told.ENDING_UNKNOWN)
+        ending = Told[f"ENDING_{CAUSES.get(record.cause or '', 'UNKNOWN')}"]
         return Told.HEADLINE_OF_END(who=_of_whom(record, watcher), ending=ending(), why=reason)
-    happened = HAPPENED.get(record.kind)
+    happened = _sentence("WHAT", record.kind)
     what = happened(watcher=watcher) if happened is not None else f"{watcher}: {record.kind.replace('_', ' ')}"
     return Told.HEADLINE(what=what, why=reason)
 
@@ -144,7 +121,13 @@ def _facts(record: Record, history: Sequence[Record]) -> Iterator[tuple[str, str
 
 
 def _cause_named(cause: str | None) -> str:
-    return CAUSES[cause]() if cause in CAUSES else one_line(cause or "")
+    name = CAUSES.get(cause or "", "")
+    sentence = _sentence("CAUSE", name) or _sentence("ENDING", name)
+    return sentence() if sentence else one_line(cause or "")
+
+
+def _sentence(what: str, name: str) -> Told | None:
+    return Told.__members__.get(f"{what}_{name.upper()}")
 
 
 def _cause(cause: str, data: Mapping[str, Any]) -> str:
@@ -170,8 +153,8 @@ def _next(record: Record, history: Sequence[Record]) -> Iterator[str]:
         yield planned
     for other in followers(record, history):
         later = lasted(other.time - record.time)
-        kind = LATER_KINDS[other.kind]() if other.kind in LATER_KINDS else other.kind
-        yield Told.LATER(after=later, kind=kind, why=other.reason)
+        kind = _sentence("KIND", other.kind)
+        yield Told.LATER(after=later, kind=kind() if kind else other.kind, why=other.reason)
     if record.kind == LOST and not followers(record, history) and "successor" not in record.data:
         yield Told.NO_CIRCUSD_YET()
     if record.kind not in DEATHS:

@@ -167,23 +167,12 @@ class LedgerStore:
         return False
 
     def _shrink_a_little(self) -> bool:
-        if self._has_expired():
-            return self._delete("time < ?", [self._horizon()], order="time")
-        if self._is_full():
+        if self._delete("time < ?", [self._clock() - self.keep_days * DAY], order="time"):
+            return True
+        used, free = self._pages()
+        if used - free > self._most_pages * 5 // 6:
             return self._delete("1", [], order="id")
-        used, free = self._pages()
         return (used > self._most_pages or free > max(64, used // 4)) and self._give_back(used)
-
-    def _has_expired(self) -> bool:
-        oldest: float | None = self._db().execute("SELECT min(time) FROM events").fetchone()[0]
-        return oldest is not None and oldest < self._horizon()
-
-    def _horizon(self) -> float:
-        return self._clock() - self.keep_days * DAY
-
-    def _is_full(self) -> bool:
-        used, free = self._pages()
-        return used - free > self._most_pages * 5 // 6
 
     def _lacks_room(self, rows: Sequence[tuple[object, ...]]) -> bool:
         """Return whether *rows* may not fit below our bound; pages that are partly filled count as full."""
@@ -200,13 +189,14 @@ class LedgerStore:
     def _delete(self, where: str, values: list[float], *, order: str) -> bool:
         """Delete a few rows; False when there was nothing to delete."""
         connection = self._db()
+        # Looked for first, so that nothing to delete needs no lock.
+        if connection.execute(f"SELECT 1 FROM events WHERE {where} LIMIT 1", values).fetchone() is None:
+            return False
         self._bound_log(connection)
-        with connection:
-            connection.execute("BEGIN IMMEDIATE")
-            chosen = (
-                f"SELECT id FROM events WHERE {where} ORDER BY {order} LIMIT {min(PRUNE_ROWS, self._most_pages // 8)}"
-            )
-            return connection.execute(f"DELETE FROM events WHERE id IN ({chosen})", values).rowcount > 0
+        few = min(PRUNE_ROWS, self._most_pages // 8)
+        chosen = f"SELECT id FROM events WHERE {where} ORDER BY {order} LIMIT {few}"
+        connection.execute(f"DELETE FROM events WHERE id IN ({chosen})", values)
+        return True
 
     def _give_back(self, used: int) -> bool:
         """Give a few empty pages back to the disk; False when there was none to give."""

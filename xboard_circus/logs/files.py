@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from xboard_circus.config import Config, WatcherConfig, is_file, is_our_plugin
+from xboard_circus.config import Config, is_file, is_our_plugin
 from xboard_circus.core.names import plugin_log_name
 from xboard_circus.core.old_logs import number_of
 from xboard_circus.core.sentences import Say
@@ -67,14 +67,10 @@ def _of_watchers(config: Config) -> Iterator[LogFile]:
         for stream in ("stderr", "stdout"):
             options = watcher.streams.get(stream)
             if options and options.get("filename"):
-                yield _of_stream(config, watcher, stream, options)
-
-
-def _of_stream(config: Config, watcher: WatcherConfig, stream: str, options: Mapping[str, str]) -> LogFile:
-    name = watcher.name if stream == "stderr" else f"{watcher.name}.out"
-    path = config.folder / options["filename"]
-    title = Say.LOG_OF_WATCHER(watcher=watcher.name, stream=stream)
-    return LogFile(name, title, path, watcher.name, _old_files(options))
+                name = watcher.name if stream == "stderr" else f"{watcher.name}.out"
+                path = config.folder / options["filename"]
+                title = Say.LOG_OF_WATCHER(watcher=watcher.name, stream=stream)
+                yield LogFile(name, title, path, watcher.name, _old_files(options))
 
 
 def _old_files(options: Mapping[str, str]) -> int:
@@ -89,13 +85,10 @@ def _old_files(options: Mapping[str, str]) -> int:
 
 
 def _of_circusd(config: Config) -> Iterator[LogFile]:
-    given = config.given.get("logoutput")
-    if given is None:
-        yield LogFile("circusd", Say.LOG_OF_CIRCUSD(), config.folder / CIRCUSD_LOG, None, CIRCUSD_OLD_FILES)
-    elif is_file(given):
+    given = config.given.get("logoutput", str(CIRCUSD_LOG))
+    if is_file(given):
         yield LogFile("circusd", Say.LOG_OF_CIRCUSD(), config.folder / given, None, CIRCUSD_OLD_FILES)
-    title = Say.LOG_OF_PRINTED()
-    yield LogFile("circusd.out", title, config.folder / CIRCUSD_OUT, None, 1)
+    yield LogFile("circusd.out", Say.LOG_OF_PRINTED(), config.folder / CIRCUSD_OUT, None, 1)
 
 
 def _of_plugins(config: Config) -> Iterator[LogFile]:

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-import datetime
+import re
 from dataclasses import dataclass
-
-from xboard_circus.core.stamps import stamp_of
+from datetime import datetime
 
 # A line that never ends must not fill our memory, nor a terminal.
 LONGEST = 64 * 1024
+
+# "2026-11-24 20:47:29,123 INFO ..." of the plugins, "2026-11-24 20:47:29 circus[7] ..." of circusd,
+# "2026-11-24 20:47:29 [71] | ..." of Circus's streams; many apps write one of the three, or it with a T and a zone.
+_STAMP = re.compile(
+    r"\[?(\d{4}-\d\d-\d\d)[ T](\d\d:\d\d:\d\d)(?:[.,](\d{1,9}))?(?:(Z)|([+-]\d\d):?(\d\d))?(?![\d])", re.ASCII
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,14 +26,13 @@ class Line:
 
 def time_of(text: str) -> float | None:
     """Return the wall-clock seconds that *text* begins with, or None; a time without a zone is this host's."""
-    stamp = stamp_of(text)
-    if stamp is None:
+    match = _STAMP.match(text)
+    if match is None:
         return None
-    year, month, day, hour, minute, second = stamp.fields
-    zone = None if stamp.offset is None else datetime.timezone(datetime.timedelta(seconds=stamp.offset))
+    date, clock, fraction, is_utc, hours, minutes = match.groups()
+    zone = "+00:00" if is_utc else f"{hours}:{minutes}" if hours else ""
     try:
-        moment = datetime.datetime(year, month, day, hour, minute, min(second, 59), tzinfo=zone)
-        return moment.timestamp() + stamp.fraction
+        return datetime.fromisoformat(f"{date}T{clock}{zone}").timestamp() + float(f"0.{fraction or 0}")
     except (ValueError, OverflowError, OSError):
         return None
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
 from xboard_circus.options.alert_fields import AlertOptions
-from xboard_circus.options.reading import Problem, did_you_mean, flat, parse_fields, shown
+from xboard_circus.options.reading import Problem, flat, parse_fields, shown, suggestion
 
 _COMMON = frozenset({"type", "on", "min_severity", "remind_every", "max_per_hour", "timeout", "lang"})
 _OF_TYPE = {
@@ -49,9 +49,7 @@ def _unknown(mapping: Mapping[str, object]) -> Iterator[Problem]:
             hint = f"write {name}_file = FILE, of mode 0600, or {name}_env = VARIABLE"
             yield Problem(key, "***", "a secret in this file is on show", hint)
             continue
-        meant = did_you_mean(key, known, alike=0.6)
-        hint = f"did you mean {meant}?" if meant else "delete it"
-        yield Problem(key, _shown(key, value), "unknown option", hint)
+        yield Problem(key, _shown(key, value), "unknown option", suggestion(key, known, alike=0.6))
 
 
 def _incomplete(options: AlertOptions, mapping: Mapping[str, object], wrong: set[str]) -> Iterator[Problem]:

@@ -14,47 +14,11 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from xboard_circus.core.budget import RestartLimits
 from xboard_circus.masking import safe_command
 from xboard_circus.options import circus as circus_options
-from xboard_circus.options.fields import (
-    ContainerOptions,
-    DashboardOptions,
-    HealthOptions,
-    IncidentOptions,
-    LedgerOptions,
-    PluginOptions,
-    PortOptions,
-    PortPolicy,
-    RestartOptions,
-    WatcherOptions,
-    WorkerOptions,
-)
+from xboard_circus.options.fields import PluginOptions, RestartOptions, WatcherOptions
 from xboard_circus.options.kinds import OptionKind, WrongValueError
 
 if TYPE_CHECKING:
     from xboard_circus.options.alert_fields import AlertOptions  # what it needs is nothing for circusd
-
-__all__ = [
-    "ContainerOptions",
-    "DashboardOptions",
-    "HealthOptions",
-    "IncidentOptions",
-    "LedgerOptions",
-    "OptionDoc",
-    "PluginOptions",
-    "PortOptions",
-    "PortPolicy",
-    "Problem",
-    "RestartOptions",
-    "WatcherOptions",
-    "WorkerOptions",
-    "did_you_mean",
-    "documented",
-    "flat",
-    "ini_text",
-    "is_ours",
-    "parse_plugin",
-    "parse_watcher",
-    "shown",
-]
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,23 +34,6 @@ class Problem:
         return f"{self.option} = {self.value}: {self.what}; {self.hint}"
 
 
-@dataclass(frozen=True, slots=True)
-class OptionDoc:
-    """One option as the reference shows it."""
-
-    name: str
-    default: object
-    unit: str
-    help: str
-    example: str
-
-    @property
-    def written(self) -> str:
-        """The option as a line of an ini file, with its default or, where it has none, an example."""
-        value = self.example if self.default in (None, ()) else ini_text(self.default)
-        return f"{self.name} = {value}"
-
-
 # Below this a key of the user's own is no misspelling of ours: "port" is 0.62 like "port.port".
 _ALIKE = 0.8
 
@@ -100,20 +47,31 @@ def parse_watcher(mapping: Mapping[str, object]) -> tuple[WatcherOptions, list[P
     >>> options.restart.burst, options.health.period, str(problems[0])
     (3, 2.0, 'health.period = fast: not a number of seconds; write it in digits, such as 2')
     """
-    options, problems = _parse(WatcherOptions, mapping)
+    options, problems = parse_fields(WatcherOptions, mapping)
     options, contradictions = _reconciled(options, mapping)
     return options, problems + contradictions + _unknown(WatcherOptions, mapping, circus_options.WATCHER_OPTIONS)
 
 
 def parse_plugin(mapping: Mapping[str, object]) -> tuple[PluginOptions, list[Problem]]:
     """Read our options of a plugin, as `parse_watcher` does; Circus's own keys of the section are passed over."""
-    options, problems = _parse(PluginOptions, mapping)
+    options, problems = parse_fields(PluginOptions, mapping)
     return options, problems + _unknown(PluginOptions, mapping, circus_options.PLUGIN_OPTIONS)
 
 
 def parse_fields(kind: type[_Options], mapping: Mapping[str, object]) -> tuple[_Options, list[Problem]]:
     """Read the options of *kind* that *mapping* has, and leave all other keys to the caller."""
-    return _parse(kind, mapping)
+    options, problems = kind(), []
+    for name, _, item in list(named_fields(options)):
+        if mapping.get(name) is None:  # None is what `flat` has for an option without a default
+            continue
+        text = str(mapping[name]).strip()
+        try:
+            options = _with(options, name, _read(item.metadata["kind"], text))
+        except WrongValueError as wrong:
+            example = ini_text(item.metadata["example"] or item.default)
+            hint = (wrong.hint or f"write it in digits, such as {example}") if text else f"write one, such as {example}"
+            problems.append(Problem(name, shown(text), wrong.what if text else "no value", hint))
+    return options, problems
 
 
 def flat(options: WatcherOptions | PluginOptions | AlertOptions) -> dict[str, object]:
@@ -122,20 +80,12 @@ def flat(options: WatcherOptions | PluginOptions | AlertOptions) -> dict[str, ob
     >>> flat(WatcherOptions())["restart.burst"]
     5
     """
-    return {name: getattr(group, item.name) for name, group, item in _fields(options)}
+    return {name: getattr(group, item.name) for name, group, item in named_fields(options)}
 
 
 def is_ours(key: str) -> bool:
     """True for a key of one of our families, such as ``health.`` or ``restart.``, known or not."""
     return key.startswith(_families(WatcherOptions))
-
-
-def documented(kind: type[WatcherOptions] | type[PluginOptions] | type[AlertOptions]) -> list[OptionDoc]:
-    """Return every option of a section in the order in which it is documented."""
-    return [
-        OptionDoc(name, item.default, item.metadata["kind"].unit, item.metadata["help"], item.metadata["example"])
-        for name, _, item in _fields(kind())
-    ]
 
 
 def ini_text(value: object) -> str:
@@ -159,7 +109,15 @@ def did_you_mean(name: str, known: Iterable[str], *, alike: float = _ALIKE) -> s
     return found[0] if found else None
 
 
-def _fields(
+def suggestion(
+    name: str, known: Iterable[str], *, alike: float = _ALIKE, form: str = "{}", otherwise: str = "delete it"
+) -> str:
+    """Return the question whether the known name was meant, put into *form*; *otherwise* where none is alike."""
+    meant = did_you_mean(name, known, alike=alike)
+    return f"did you mean {form.format(meant)}?" if meant else otherwise
+
+
+def named_fields(
     options: WatcherOptions | PluginOptions | AlertOptions,
 ) -> Iterator[tuple[str, Any, dataclasses.Field[Any]]]:
     """Yield (name in the ini file, the dataclass that holds it, its field)."""
@@ -174,21 +132,6 @@ def _fields(
 
 def _families(kind: type[WatcherOptions] | type[PluginOptions]) -> tuple[str, ...]:
     return tuple(f"{item.name}." for item in dataclasses.fields(kind) if "kind" not in item.metadata)
-
-
-def _parse(kind: type[_Options], mapping: Mapping[str, object]) -> tuple[_Options, list[Problem]]:
-    options, problems = kind(), []
-    for name, _, item in list(_fields(options)):
-        if mapping.get(name) is None:  # None is what `flat` has for an option without a default
-            continue
-        text = str(mapping[name]).strip()
-        try:
-            options = _with(options, name, _read(item.metadata["kind"], text))
-        except WrongValueError as wrong:
-            example = ini_text(item.metadata["example"] or item.default)
-            hint = (wrong.hint or f"write it in digits, such as {example}") if text else f"write one, such as {example}"
-            problems.append(Problem(name, shown(text), wrong.what if text else "no value", hint))
-    return options, problems
 
 
 def _read(kind: OptionKind, text: str) -> object:
@@ -209,58 +152,33 @@ def shown(value: object) -> str:
     return safe_command(str(value).split())
 
 
-def _with(options: _Options, name: str, value: object) -> Any:
+def _with(options: _Options, name: str, value: object) -> _Options:
     group, _, item = name.rpartition(".")
-    if not group:
-        return _replaced(options, item, value)
-    return _replaced(options, group, _replaced(getattr(options, group), item, value))
-
-
-def _replaced(instance: Any, item: str, value: object) -> Any:
-    return dataclasses.replace(instance, **{item: value})
+    changed = {group: dataclasses.replace(getattr(options, group), **{item: value})} if group else {item: value}
+    return dataclasses.replace(options, **changed)
 
 
 # --- options that contradict each other ---
 
-
-@dataclass(frozen=True, slots=True)
-class _Contradiction:
-    """Options that cannot all hold; the first is the one to blame where the user wrote it."""
-
-    names: tuple[str, ...]
-    what: str
-    hint: str
-
-
 _RHYTHM = ("restart.window", "restart.burst", "restart.delay", "restart.delay_max")
 
 
-def _contradiction(options: WatcherOptions) -> _Contradiction | None:
-    restart = options.restart
+def _contradiction(restart: RestartOptions) -> tuple[tuple[str, ...], str, str] | None:
+    """Return (options, what, hint) for options that cannot all hold; the first that is written gets the blame."""
     burst, window, delay = restart.burst, restart.window, restart.delay
-    if restart.delay_max < delay:
-        return _Contradiction(
-            ("restart.delay_max", "restart.delay"),
-            f"shorter than restart.delay = {ini_text(delay)}",
-            f"write restart.delay_max = {ini_text(delay)} or more",
-        )
-    if restart.cooldown < delay:
-        return _Contradiction(
-            ("restart.cooldown", "restart.delay"),
-            f"shorter than restart.delay = {ini_text(delay)}",
-            f"write restart.cooldown = {ini_text(delay)} or more",
-        )
+    for name in ("delay_max", "cooldown"):
+        if getattr(restart, name) < delay:
+            what = f"shorter than restart.delay = {ini_text(delay)}"
+            return (f"restart.{name}", "restart.delay"), what, f"write restart.{name} = {ini_text(delay)} or more"
     if window <= delay * burst:
-        return _Contradiction(
-            _RHYTHM,
-            f"{burst} failures {ini_text(delay)} s apart do not fit into {ini_text(window)} s: a limit out of reach",
-            f"write restart.window = {ini_text(delay * burst * 2)}, or lower restart.burst or restart.delay",
-        )
+        what = f"{burst} failures {ini_text(delay)} s apart do not fit into {ini_text(window)} s: a limit out of reach"
+        hint = f"write restart.window = {ini_text(delay * burst * 2)}, or lower restart.burst or restart.delay"
+        return _RHYTHM, what, hint
     try:
         RestartLimits(**dataclasses.asdict(restart))
     except ValueError as error:
         # The budget itself has the last word: it refuses what it could not keep.
-        return _Contradiction(_RHYTHM, str(error), "raise restart.window, or lower restart.burst or restart.delay_max")
+        return _RHYTHM, str(error), "raise restart.window, or lower restart.burst or restart.delay_max"
     return None
 
 
@@ -268,11 +186,11 @@ def _reconciled(options: WatcherOptions, mapping: Mapping[str, object]) -> tuple
     """Put every option of a contradiction back to its default until there is none: the defaults agree."""
     problems = []
     defaults = flat(WatcherOptions())
-    while found := _contradiction(options):
-        blamed = next((name for name in found.names if name in mapping), found.names[0])
-        value = ini_text(flat(options)[blamed])
-        problems.append(Problem(blamed, value, found.what, found.hint))
-        for name in found.names:
+    while found := _contradiction(options.restart):
+        names, what, hint = found
+        blamed = next((name for name in names if name in mapping), names[0])
+        problems.append(Problem(blamed, ini_text(flat(options)[blamed]), what, hint))
+        for name in names:
             options = _with(options, name, defaults[name])
     if options.port.port is None and options.port.host != defaults["port.host"]:
         problems.append(Problem("port.host", shown(mapping["port.host"]), "no port.port beside it", "add port.port"))

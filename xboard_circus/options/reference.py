@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import ast
+import inspect
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import cache
+from itertools import pairwise
 
 from xboard_circus.options.alert_fields import AlertOptions
-from xboard_circus.options.reading import OptionDoc, PluginOptions, WatcherOptions, documented
+from xboard_circus.options.fields import PluginOptions, WatcherOptions
+from xboard_circus.options.reading import ini_text, named_fields
 
 HEAD = """\
 Times are in seconds. Of two lines with the same option Circus keeps the first. It knows comments only at the very
@@ -30,6 +35,23 @@ file of mode 0600. `xboard-circus alerts test` sends a test alert to each.
 
 
 @dataclass(frozen=True, slots=True)
+class OptionDoc:
+    """One option as the reference shows it."""
+
+    name: str
+    default: object
+    unit: str
+    help: str
+    example: str
+
+    @property
+    def written(self) -> str:
+        """The option as a line of an ini file, with its default or, where it has none, an example."""
+        value = self.example if self.default in (None, ()) else ini_text(self.default)
+        return f"{self.name} = {value}"
+
+
+@dataclass(frozen=True, slots=True)
 class Section:
     """One kind of section of the ini file, such as ``[watcher:NAME]``."""
 
@@ -43,6 +65,31 @@ class Section:
         for option in self.options:
             found.setdefault(family_of(option), []).append(option)
         yield from found.items()
+
+
+def documented(kind: type[WatcherOptions] | type[PluginOptions] | type[AlertOptions]) -> list[OptionDoc]:
+    """Return every option of a section in the order in which it is documented."""
+    return [
+        OptionDoc(name, item.default, meta["kind"].unit, help_texts(group.__class__)[item.name], meta["example"])
+        for name, group, item in named_fields(kind())
+        if (meta := item.metadata)
+    ]
+
+
+@cache
+def help_texts(kind: type) -> dict[str, str]:
+    """Return the text below each field of a class; Python itself keeps none, so it comes from the source."""
+    (tree,) = ast.parse(inspect.getsource(kind)).body
+    assert isinstance(tree, ast.ClassDef)
+    return {
+        field.target.id: " ".join(text.value.value.split())
+        for field, text in pairwise(tree.body)
+        if isinstance(field, ast.AnnAssign)
+        and isinstance(field.target, ast.Name)
+        and isinstance(text, ast.Expr)
+        and isinstance(text.value, ast.Constant)
+        and isinstance(text.value.value, str)
+    }
 
 
 def family_of(option: OptionDoc) -> str:

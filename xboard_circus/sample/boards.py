@@ -9,11 +9,13 @@ from __future__ import annotations
 import logging
 import sqlite3
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
+
+from fastapi import HTTPException
 
 log = logging.getLogger("xboard_circus.app.boards")
 
@@ -27,14 +29,6 @@ CREATE TABLE IF NOT EXISTS boards (
 )
 """
 COLUMNS = "id, name, description, created_time, changed_time"
-
-
-class BoardNotFound(LookupError):
-    """There is no board of this number."""
-
-
-class NameInUse(ValueError):
-    """Another board has this name."""
 
 
 @dataclass(frozen=True)
@@ -51,10 +45,9 @@ class Board:
 class BoardStore:
     """The boards of the database file *path*, for as many threads and processes as like."""
 
-    def __init__(self, path: Path, *, timeout: float = 5.0, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, path: Path, *, timeout: float = 5.0) -> None:
         self.path = path
         self.timeout = timeout
-        self._clock = clock
 
     def prepare(self) -> sqlite3.Connection:
         """Make the file and its table where they are missing, and return a connection to hold on to.
@@ -74,7 +67,7 @@ class BoardStore:
         return connection
 
     def create(self, *, name: str, description: str) -> Board:
-        """Add a board; raise NameInUse where the name is taken."""
+        """Add a board; HTTPException 409 where the name is taken."""
         now = _utc_now()
         with self._changing() as connection:
             row = connection.execute(
@@ -93,12 +86,12 @@ class BoardStore:
         return boards, total
 
     def get(self, board_id: int) -> Board:
-        """Return one board; raise BoardNotFound."""
+        """Return one board; HTTPException 404 without it."""
         with self._connected() as connection:
             return _get(connection, board_id)
 
     def change(self, board_id: int, *, name: str, description: str) -> Board:
-        """Replace a board's name and description; raise BoardNotFound or NameInUse."""
+        """Replace a board's name and description; HTTPException 404 or 409."""
         with self._changing() as connection:
             connection.execute(
                 "UPDATE boards SET name = ?, description = ?, changed_time = ? WHERE id = ?",
@@ -107,10 +100,10 @@ class BoardStore:
             return _get(connection, board_id)
 
     def delete(self, board_id: int) -> None:
-        """Remove one board; raise BoardNotFound."""
+        """Remove one board; HTTPException 404 without it."""
         with self._changing() as connection:
             if connection.execute("DELETE FROM boards WHERE id = ?", (board_id,)).rowcount == 0:
-                raise BoardNotFound(f"there is no board {board_id}")
+                raise HTTPException(404, f"there is no board {board_id}")
 
     def check_writable(self, *, timeout: float) -> None:
         """Raise sqlite3.Error where the table cannot be read or the write lock not be had within *timeout*."""
@@ -134,7 +127,7 @@ class BoardStore:
             with self._connected() as connection, connection:
                 yield connection
         except sqlite3.IntegrityError as error:
-            raise NameInUse("another board has this name") from error
+            raise HTTPException(409, "another board has this name") from error
 
     def _use_write_ahead_log(self, connection: sqlite3.Connection) -> None:
         """Let readers and a writer work side by side.
@@ -142,13 +135,13 @@ class BoardStore:
         This one statement does not wait for *timeout*: when several workers start at once, all but one are told at
         once that the database is locked.
         """
-        give_up_at = self._clock() + self.timeout
+        give_up_at = time.monotonic() + self.timeout
         while True:
             try:
                 mode = connection.execute("PRAGMA journal_mode = WAL").fetchone()[0]
                 break
             except sqlite3.OperationalError as error:
-                if "locked" not in str(error) or self._clock() >= give_up_at:
+                if "locked" not in str(error) or time.monotonic() >= give_up_at:
                     raise
                 time.sleep(0.02)
         if mode != "wal":
@@ -160,7 +153,7 @@ class BoardStore:
 def _get(connection: sqlite3.Connection, board_id: int) -> Board:
     row = connection.execute(f"SELECT {COLUMNS} FROM boards WHERE id = ?", (board_id,)).fetchone()
     if row is None:
-        raise BoardNotFound(f"there is no board {board_id}")
+        raise HTTPException(404, f"there is no board {board_id}")
     return Board(*row)
 
 

@@ -15,6 +15,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 from anyio import CancelScope, to_thread
+from fastapi import HTTPException
 
 PART_PREFIX = ".part-"
 STALE_PART_AGE = 86_400.0
@@ -22,20 +23,18 @@ LONGEST_NAME = 255
 UNSAFE_CATEGORIES = frozenset({"Cc", "Cs", "Zl", "Zp"})
 
 
-class UnsafeName(ValueError):
+class UnsafeName(HTTPException):
     """The name cannot be a file's name here; the message says why."""
 
-
-class NameTaken(ValueError):
-    """A file of this name is there already."""
-
-
-class TooLarge(ValueError):
-    """The file is larger than the cap."""
+    def __init__(self, why: str) -> None:
+        super().__init__(400, f"a name must {why}")
 
 
-class UploadNotFound(LookupError):
+class UploadNotFound(HTTPException):
     """There is no file of this name."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(404, f"there is no file {name!r}")
 
 
 @dataclass(frozen=True)
@@ -56,18 +55,19 @@ def safe_name(name: str) -> str:
     'Entwurf für Zoë.pdf'
     """
     name = unicodedata.normalize("NFC", name)
-    if not name or name != name.strip():
-        raise UnsafeName("a name must not be empty, nor begin or end with a blank")
-    if name.startswith("."):
-        raise UnsafeName("a name must not begin with a dot")
-    if "/" in name or "\\" in name:
-        raise UnsafeName("a name must not hold a slash or a backslash")
-    if "\N{REPLACEMENT CHARACTER}" in name:
-        raise UnsafeName("a name must be valid UTF-8")
-    if any(unicodedata.category(character) in UNSAFE_CATEGORIES for character in name):
-        raise UnsafeName("a name must not hold control characters or line breaks")
-    if len(name.encode()) > LONGEST_NAME:
-        raise UnsafeName(f"a name must not be longer than {LONGEST_NAME} bytes")
+    for is_wrong, why in (
+        (not name or name != name.strip(), "not be empty, nor begin or end with a blank"),
+        (name.startswith("."), "not begin with a dot"),
+        ("/" in name or "\\" in name, "not hold a slash or a backslash"),
+        ("\N{REPLACEMENT CHARACTER}" in name, "be valid UTF-8"),
+        (
+            any(unicodedata.category(each) in UNSAFE_CATEGORIES for each in name),
+            "not hold control characters or line breaks",
+        ),
+        (len(name.encode(errors="replace")) > LONGEST_NAME, f"not be longer than {LONGEST_NAME} bytes"),
+    ):
+        if is_wrong:
+            raise UnsafeName(why)
     return name
 
 
@@ -87,7 +87,7 @@ class UploadFolder:
                     part.unlink()
 
     async def save(self, name: str, chunks: AsyncIterable[bytes]) -> Upload:
-        """Store *chunks* as *name*; raise UnsafeName, NameTaken or TooLarge.
+        """Store *chunks* as *name*; raise HTTPException where it may not be.
 
         The file appears under its name when it is whole, and never takes the place of another one.
         """
@@ -120,7 +120,7 @@ class UploadFolder:
         except FileNotFoundError:
             is_plain_file = False
         if not is_plain_file:
-            raise UploadNotFound(f"there is no file {path.name!r}")
+            raise UploadNotFound(path.name)
         return path
 
     def delete(self, name: str) -> None:
@@ -129,7 +129,7 @@ class UploadFolder:
         try:
             path.unlink()
         except FileNotFoundError as error:
-            raise UploadNotFound(f"there is no file {path.name!r}") from error
+            raise UploadNotFound(path.name) from error
 
     def check_writable(self) -> None:
         """Raise OSError where a file cannot be made and written here."""
@@ -143,7 +143,7 @@ class UploadFolder:
             async for chunk in chunks:
                 left -= len(chunk)
                 if left < 0:
-                    raise TooLarge(f"a file must not be larger than {self.max_bytes} bytes")
+                    raise too_large(self.max_bytes)
                 await to_thread.run_sync(file.write, chunk)
         finally:
             with CancelScope(shield=True):
@@ -163,10 +163,14 @@ def _describe(path: Path) -> Upload:
     try:
         facts = path.stat()
     except FileNotFoundError as error:
-        raise UploadNotFound(f"there is no file {path.name!r}") from error
+        raise UploadNotFound(path.name) from error
     changed = datetime.fromtimestamp(facts.st_mtime, timezone.utc)
     return Upload(name=path.name, size=facts.st_size, changed_time=changed.isoformat(timespec="milliseconds"))
 
 
-def _taken(target: Path) -> NameTaken:
-    return NameTaken(f"there is a file {target.name!r} already; delete it first or choose another name")
+def _taken(target: Path) -> HTTPException:
+    return HTTPException(409, f"there is a file {target.name!r} already; delete it first or choose another name")
+
+
+def too_large(most: int) -> HTTPException:
+    return HTTPException(413, f"a file must not be larger than {most} bytes")

@@ -70,7 +70,7 @@ class Layout:
     command: Path
     runtime: Path
     unit_name: str
-    domain: str = ""
+    domain: str
 
 
 def lay_out(wanted: ServiceOptions, host: ServiceHost, *, action: str) -> Layout:
@@ -86,10 +86,32 @@ def lay_out(wanted: ServiceOptions, host: ServiceHost, *, action: str) -> Layout
             raise XboardError(
                 "--run-as root: who reaches circusd's endpoint could then do all that root can; name another user"
             )
-    found = _systemd(wanted, host) if manager == "systemd" else _launchd(wanted, host)
-    if len(str(found.runtime)) > LONGEST_RUNTIME:
-        raise XboardError(f"{found.runtime}: too long for the sockets in it; choose a shorter --dir")
-    return found
+    of_user, home = wanted.of_user, host.home
+    if manager == "systemd":
+        unit_name, domain = f"{wanted.name}.service", ""
+        unit = (host.config_home / "systemd" / "user" if of_user else Path("/etc/systemd/system")) / unit_name
+        runtime = (host.runtime_home if of_user else Path("/run")) / wanted.name
+    else:
+        unit_name = "com.xboard.backend" if wanted.name == NAME else f"com.xboard.{wanted.name}"
+        domain = f"gui/{host.uid}" if of_user else "system"
+        unit = (home / "Library" / "LaunchAgents" if of_user else Path("/Library/LaunchDaemons")) / f"{unit_name}.plist"
+        runtime = wanted.folder / "run"
+    if len(str(runtime)) > LONGEST_RUNTIME:
+        raise XboardError(f"{runtime}: too long for the sockets in it; choose a shorter --dir")
+    return Layout(
+        name=wanted.name,
+        manager=manager,
+        system=not of_user,
+        user=host.user if of_user else wanted.run_as,
+        folder=wanted.folder,
+        ini=wanted.folder / wanted.ini,
+        overlay=wanted.folder / OVERLAY,
+        unit=unit,
+        command=(home / ".local" / "bin" if of_user else Path("/usr/local/bin")) / wanted.name,
+        runtime=runtime,
+        unit_name=unit_name,
+        domain=domain,
+    )
 
 
 def _check_words(wanted: ServiceOptions) -> None:
@@ -104,40 +126,6 @@ def _check_words(wanted: ServiceOptions) -> None:
         raise XboardError(
             f"{path}: the service managers do not take such a path; choose one of letters, digits and ._+-"
         )
-
-
-def _systemd(wanted: ServiceOptions, host: ServiceHost) -> Layout:
-    unit_name = f"{wanted.name}.service"
-    units = host.config_home / "systemd" / "user" if wanted.of_user else Path("/etc/systemd/system")
-    runtime = host.runtime_home if wanted.of_user else Path("/run")
-    return _layout(wanted, host, "systemd", units / unit_name, runtime / wanted.name, unit_name)
-
-
-def _launchd(wanted: ServiceOptions, host: ServiceHost) -> Layout:
-    label = "com.xboard.backend" if wanted.name == NAME else f"com.xboard.{wanted.name}"
-    jobs = host.home / "Library" / "LaunchAgents" if wanted.of_user else Path("/Library/LaunchDaemons")
-    domain = f"gui/{host.uid}" if wanted.of_user else "system"
-    return _layout(wanted, host, "launchd", jobs / f"{label}.plist", wanted.folder / "run", label, domain)
-
-
-def _layout(
-    wanted: ServiceOptions, host: ServiceHost, manager: str, unit: Path, runtime: Path, unit_name: str, domain: str = ""
-) -> Layout:
-    programs = host.home / ".local" / "bin" if wanted.of_user else Path("/usr/local/bin")
-    return Layout(
-        name=wanted.name,
-        manager=manager,
-        system=not wanted.of_user,
-        user=host.user if wanted.of_user else wanted.run_as,
-        folder=wanted.folder,
-        ini=wanted.folder / wanted.ini,
-        overlay=wanted.folder / OVERLAY,
-        unit=unit,
-        command=programs / wanted.name,
-        runtime=runtime,
-        unit_name=unit_name,
-        domain=domain,
-    )
 
 
 def is_ours(text: str) -> bool:

@@ -7,30 +7,26 @@ import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Protocol
 
 from xboard_circus.errors import XboardError
 from xboard_circus.service.layout import NO_MANAGER, Layout
 
 LOOK_EVERY = 1.0
-UNLOAD_SLACK = 10
+UNLOAD_WITHIN = 120
+UNLOAD_SLACK = 25  # launchd itself kills 15 s after the longest graceful_timeout
 Report = Callable[[str], None]
 
 
 class Shell:
     """Run programs and report each; with *dry_run* only report them."""
 
-    def __init__(self, report: Report, *, dry_run: bool) -> None:
+    def __init__(self, note: Report, *, dry_run: bool) -> None:
+        self.note = note
         self.dry_run = dry_run
-        self._report = report
 
     def report(self, what: str) -> None:
         """Report one step, done or only planned: "write: FILE"."""
-        self._report(f"would {what}" if self.dry_run else what)
-
-    def note(self, line: str) -> None:
-        """Report *line* as it is."""
-        self._report(line)
+        self.note(f"would {what}" if self.dry_run else what)
 
     def run(self, *command: str, may_fail: bool = False) -> None:
         """Run *command* in the root folder, where no module of a user's is found; XboardError where it fails."""
@@ -53,35 +49,36 @@ def succeeds(*command: str) -> bool:
         return False
 
 
-class Manager(Protocol):
+class Manager:
     """A service manager of a host."""
+
+    def __init__(self, layout: Layout, shell: Shell) -> None:
+        self.layout = layout
+        self.shell = shell
 
     def refuse_if_absent(self) -> None:
         """Raise XboardError where it does not answer, or has a service of that name of its own."""
 
-    def start(self, *, changed: bool, restart: bool) -> None:
+    def start(self, *, changed: bool, restart: bool, stop_within: int) -> None:
         """Load the unit and start it; a service that runs is left alone unless *restart* says otherwise."""
+        raise NotImplementedError
 
     def stop(self) -> None:
         """Stop the service and have it never start by itself."""
+        raise NotImplementedError
 
     def forget(self) -> None:
         """Take notice that the unit is gone."""
 
 
-class Systemd:
+class Systemd(Manager):
     """systemd, of the system or of a user."""
 
-    def __init__(self, layout: Layout, shell: Shell) -> None:
-        self._layout = layout
-        self._shell = shell
-        self._systemctl = ["systemctl"] if layout.system else ["systemctl", "--user"]
-
     def refuse_if_absent(self) -> None:
-        layout = self._layout
-        if not self._shell.dry_run and layout.system and not Path("/run/systemd/system").is_dir():
+        layout = self.layout
+        if not self.shell.dry_run and layout.system and not Path("/run/systemd/system").is_dir():
             raise XboardError(f"this host was not started by systemd; {NO_MANAGER}")
-        if not self._shell.dry_run and not layout.system and not succeeds(*self._systemctl, "show-environment"):
+        if not self.shell.dry_run and not layout.system and not succeeds("systemctl", "--user", "show-environment"):
             raise XboardError(
                 f"no systemd of {layout.user}'s answers: log in as that user, not by su or sudo, or: "
                 f"loginctl enable-linger {layout.user}"
@@ -89,70 +86,67 @@ class Systemd:
         if Path("/usr/lib/systemd", "system" if layout.system else "user", layout.unit_name).exists():
             raise XboardError(f"{layout.name} is a service of this host's own: choose another --name")
 
-    def start(self, *, changed: bool, restart: bool) -> None:
-        unit = self._layout.unit_name
+    def start(self, *, changed: bool, restart: bool, stop_within: int) -> None:
+        unit = self.layout.unit_name
         self._ctl("daemon-reload")
         self._ctl("enable", unit)
         self._ctl("restart" if restart else "start", unit)
         if changed and not restart:
-            self._shell.note(
-                f"if {self._layout.name} was running: `{' '.join(self._systemctl)} restart {unit}` applies it"
-            )
-        if not self._layout.system and shutil.which("loginctl"):
-            self._shell.note("to have it run while you are not logged in: loginctl enable-linger")
+            command = " ".join(self._systemctl("restart", unit))
+            self.shell.note(f"if {self.layout.name} was running: `{command}` applies it")
+        if not self.layout.system and shutil.which("loginctl"):
+            self.shell.note("to have it run while you are not logged in: loginctl enable-linger")
 
     def stop(self) -> None:
-        self._ctl("stop", self._layout.unit_name)
-        self._ctl("disable", self._layout.unit_name)
+        self._ctl("stop", self.layout.unit_name)
+        self._ctl("disable", self.layout.unit_name)
 
     def forget(self) -> None:
         self._ctl("daemon-reload")
 
     def _ctl(self, *words: str) -> None:
-        self._shell.run(*self._systemctl, *words)
+        self.shell.run(*self._systemctl(*words))
+
+    def _systemctl(self, *words: str) -> tuple[str, ...]:
+        return ("systemctl", *words) if self.layout.system else ("systemctl", "--user", *words)
 
 
-class Launchd:
-    """launchd, of the system or of a user who is logged in."""
+class Launchd(Manager):
+    """launchd, of the system or of a user who is logged in; it is on every macOS, and forgets an unloaded job."""
 
-    def __init__(self, layout: Layout, shell: Shell, *, stop_seconds: int = 120) -> None:
-        self._layout = layout
-        self._shell = shell
-        self._job = f"{layout.domain}/{layout.unit_name}"
-        self._stop_seconds = stop_seconds
-
-    def refuse_if_absent(self) -> None:
-        """launchd is on every macOS."""
-
-    def start(self, *, changed: bool, restart: bool) -> None:
+    def start(self, *, changed: bool, restart: bool, stop_within: int) -> None:
         if self._is_loaded():
             if not changed and not restart:
-                self._shell.note(f"unchanged: {self._layout.unit_name} is loaded")
+                self.shell.note(f"unchanged: {self.layout.unit_name} is loaded")
                 return
-            self._unload()
-        self._shell.run("launchctl", "enable", self._job)
-        self._shell.run("launchctl", "bootstrap", self._layout.domain, str(self._layout.unit))
+            self._unload(stop_within)
+        self.shell.run("launchctl", "enable", self._job)
+        self.shell.run("launchctl", "bootstrap", self.layout.domain, str(self.layout.unit))
 
     def stop(self) -> None:
         if self._is_loaded():
-            self._unload()
+            self._unload(UNLOAD_WITHIN)
 
-    def forget(self) -> None:
-        """A job that is unloaded is forgotten."""
+    @property
+    def _job(self) -> str:
+        return f"{self.layout.domain}/{self.layout.unit_name}"
 
     def _is_loaded(self) -> bool:
         return succeeds("launchctl", "print", self._job)
 
-    def _unload(self) -> None:
+    def _unload(self, within: int) -> None:
         """Unload the job and wait until it has ended.
 
         launchctl may return while the job drains, with an error for that; and what has not ended cannot be loaded anew.
         """
-        self._shell.run("launchctl", "bootout", self._job, may_fail=True)
-        if self._shell.dry_run:
+        self.shell.run("launchctl", "bootout", self._job, may_fail=True)
+        if self.shell.dry_run:
             return
-        give_up_at = time.monotonic() + self._stop_seconds + UNLOAD_SLACK
+        give_up_at = time.monotonic() + within + UNLOAD_SLACK
         while self._is_loaded():
             if time.monotonic() > give_up_at:
-                raise XboardError(f"{self._layout.unit_name} does not end; see: launchctl print {self._job}")
+                raise XboardError(f"{self.layout.unit_name} does not end; see: launchctl print {self._job}")
             time.sleep(LOOK_EVERY)
+
+
+MANAGERS: dict[str, type[Manager]] = {"systemd": Systemd, "launchd": Launchd}

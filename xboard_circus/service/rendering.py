@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
@@ -15,20 +14,7 @@ UNITS = {"systemd": "systemd.service.j2", "launchd": "launchd.plist.j2"}
 
 # circus-stats runs with either of them; its endpoint is private then, too.
 _STATS = re.compile(r"^(statsd *= *(1|[Tt]rue|[Yy]es|[Oo]n)|stats_endpoint *=)", re.MULTILINE)
-_HOMES = (Path("/home"), Path("/root"))
-
-
-@dataclass(frozen=True, slots=True)
-class Times:
-    """Seconds that the manager allows, above what the ini file allows: circusd ends the workers, not the manager."""
-
-    stop: int
-    start: int
-    watchdog: int
-
-    @classmethod
-    def above(cls, *, graceful_timeout: int, startup_timeout: int) -> Times:
-        return cls(stop=graceful_timeout + 15, start=startup_timeout + 30, watchdog=graceful_timeout + 30)
+_HOMES = {Path("/home"), Path("/root")}
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,28 +26,14 @@ class Texts:
     command: str
 
 
-def rendered(layout: Layout, *, venv: Path, python: Path, group: str, ini_text: str, times: Times) -> Texts:
-    """Return the texts of the files that make *layout* a service."""
-    values: Mapping[str, object] = {
-        "name": layout.name,
-        "manager": layout.manager,
-        "system": layout.system,
-        "label": layout.unit_name,
-        "dir": layout.folder,
-        "python": python,
-        "venv": venv,
-        "ini": layout.overlay,
-        "ini_name": layout.ini.relative_to(layout.folder),
-        "user": layout.user,
-        "group": group,
-        "runtime": layout.runtime,
-        "stop_seconds": times.stop,
-        "start_seconds": times.start,
-        "watchdog_seconds": times.watchdog,
-        "protect_home": "read-only" if _in_a_home(layout.folder) or _in_a_home(python.resolve()) else "yes",
-        "wanted_by": "multi-user.target" if layout.system else "default.target",
-        "stats": bool(_STATS.search(ini_text)),
-    }
+def rendered(
+    layout: Layout, *, venv: Path, group: str, ini_text: str, graceful_timeout: int, startup_timeout: int
+) -> Texts:
+    """Return the texts of the files that make *layout* a service.
+
+    The manager allows more time than the ini file: circusd ends the workers, not the manager.
+    """
+    ways = (layout.folder, (venv / "bin" / "python").resolve())
     templates = Environment(
         loader=PackageLoader("xboard_circus.service"),
         autoescape=select_autoescape(["plist.j2"]),
@@ -70,9 +42,13 @@ def rendered(layout: Layout, *, venv: Path, python: Path, group: str, ini_text: 
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
+    values = asdict(layout) | {
+        "venv": venv,
+        "group": group,
+        "graceful_timeout": graceful_timeout,
+        "startup_timeout": startup_timeout,
+        "protect_home": "read-only" if any(_HOMES.intersection(way.parents) for way in ways) else "yes",
+        "stats": _STATS.search(ini_text) is not None,
+    }
     names = (UNITS[layout.manager], "overlay.ini.j2", "command.sh.j2")
     return Texts(*(templates.get_template(name).render(values) for name in names))
-
-
-def _in_a_home(path: Path) -> bool:
-    return any(home in path.parents for home in _HOMES)

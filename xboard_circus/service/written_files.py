@@ -6,7 +6,9 @@ every part of a path is opened without following links, and what comes next is d
 
 from __future__ import annotations
 
+import grp
 import os
+import pwd
 import secrets
 import stat
 from collections.abc import Iterator
@@ -39,6 +41,15 @@ class Owner:
     def has_own_group(self) -> bool:
         return self.name == self.group
 
+    @classmethod
+    def of(cls, user: str) -> Owner | None:
+        """Return the *user* and that user's group; None where there is no such user."""
+        try:
+            found = pwd.getpwnam(user)
+            return cls(user, grp.getgrgid(found.pw_gid).gr_name, found.pw_uid, found.pw_gid)
+        except KeyError:
+            return None
+
 
 @contextmanager
 def opened(folder: Path, *, make: bool = False) -> Iterator[int]:
@@ -46,12 +57,10 @@ def opened(folder: Path, *, make: bool = False) -> Iterator[int]:
     current = os.open("/", _PASSAGE)
     try:
         for position, part in enumerate(folder.parts[1:], start=2):
-            try:
-                following = _entered(part, current, make=make)
-            except FileNotFoundError:
-                raise
-            except OSError as error:
-                raise _unusable(Path(*folder.parts[:position]), error) from None
+            if make:
+                with suppress(FileExistsError):
+                    os.mkdir(part, 0o755, dir_fd=current)
+            following = _open(Path(*folder.parts[:position]), _PASSAGE, current)
             os.close(current)
             current = following
         yield current
@@ -59,26 +68,37 @@ def opened(folder: Path, *, make: bool = False) -> Iterator[int]:
         os.close(current)
 
 
-def _entered(part: str, folder: int, *, make: bool) -> int:
+@contextmanager
+def _descriptor(path: Path, flags: int) -> Iterator[int]:
+    with opened(path.parent) as folder:
+        descriptor = _open(path, flags, folder)
     try:
-        return os.open(part, _PASSAGE, dir_fd=folder)
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def _open(path: Path, flags: int, folder: int) -> int:
+    """Open *path* by its name in *folder*; XboardError where it is a link, or no folder and should be one."""
+    try:
+        return os.open(path.name, flags, dir_fd=folder)
     except FileNotFoundError:
-        if not make:
-            raise
-    with suppress(FileExistsError):
-        os.mkdir(part, 0o755, dir_fd=folder)
-    return os.open(part, _PASSAGE, dir_fd=folder)
+        raise
+    except OSError as error:
+        why = "it is a link, and what it leads to could be anybody's" if path.is_symlink() else error.strerror
+        raise XboardError(f"{path}: not a folder that root writes in: {why}. Put a folder in its place.") from None
 
 
 def read(path: Path) -> str | None:
     """Return the text of the regular file at *path*; None where there is none, as with a link."""
     try:
-        with opened(path.parent) as folder:
-            descriptor = os.open(path.name, _FILE, dir_fd=folder)
+        with _descriptor(path, _FILE) as descriptor:
+            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+                return None
+            with open(descriptor, encoding="utf-8", errors="replace", closefd=False) as file:
+                return file.read()
     except (OSError, XboardError):
         return None
-    with os.fdopen(descriptor, encoding="utf-8", errors="replace") as file:
-        return file.read() if stat.S_ISREG(os.fstat(descriptor).st_mode) else None
 
 
 def write(path: Path, text: str, mode: int) -> None:
@@ -118,17 +138,10 @@ def make_folder(path: Path, mode: int, owner: Owner | None) -> None:
     if owner is None:
         path.mkdir(mode, parents=True, exist_ok=True)
         return
-    with opened(path.parent) as parent:
-        with suppress(FileExistsError):
-            os.mkdir(path.name, mode, dir_fd=parent)
-        try:
-            descriptor = os.open(path.name, _FOLDER, dir_fd=parent)
-        except OSError as error:
-            raise _unusable(path, error) from None
-    try:
-        os.fchown(descriptor, owner.uid, owner.gid)
-    finally:
-        os.close(descriptor)
+    with opened(path.parent) as parent, suppress(FileExistsError):
+        os.mkdir(path.name, mode, dir_fd=parent)
+    with _descriptor(path, _FOLDER) as folder:
+        os.fchown(folder, owner.uid, owner.gid)
 
 
 def share(path: Path, owner: Owner) -> bool:
@@ -138,9 +151,7 @@ def share(path: Path, owner: Owner) -> bool:
     .venv or another script there for root to run. That takes a group of the user's own and a folder that is not the
     user's; where the group has others in it, the folder is given to the user.
     """
-    with opened(path) as passage:
-        folder = os.open(".", _FOLDER, dir_fd=passage)
-    try:
+    with _descriptor(path, _FOLDER) as folder:
         found = os.fstat(folder)
         mode, uid = stat.S_IMODE(found.st_mode), owner.uid
         if owner.has_own_group:
@@ -150,9 +161,7 @@ def share(path: Path, owner: Owner) -> bool:
             return False
         os.fchown(folder, uid, owner.gid)
         os.fchmod(folder, mode)
-        return True
-    finally:
-        os.close(folder)
+    return True
 
 
 def belongs_to(path: Path, uid: int) -> bool:
@@ -165,7 +174,10 @@ def belongs_to(path: Path, uid: int) -> bool:
 
 def foreign(path: Path, owner: Owner) -> list[Path]:
     """Return the files at or below *path* that are not *owner*'s."""
-    return [each for each in _all_below(path) if not belongs_to(each, owner.uid)]
+    if path.is_symlink() or not path.exists():
+        return []
+    below = (Path(folder, each) for folder, folders, files in os.walk(path) for each in [*folders, *files])
+    return [each for each in (path, *below) if not belongs_to(each, owner.uid)]
 
 
 def give(path: Path, owner: Owner) -> bool:
@@ -174,29 +186,12 @@ def give(path: Path, owner: Owner) -> bool:
     A link, or a file with a second name, which may lie anywhere, stays as it is.
     """
     try:
-        with opened(path.parent) as folder:
-            descriptor = os.open(path.name, _FILE, dir_fd=folder)
+        with _descriptor(path, _FILE) as descriptor:
+            found = os.fstat(descriptor)
+            is_plain = stat.S_ISREG(found.st_mode) and found.st_nlink == 1
+            if stat.S_ISDIR(found.st_mode) or is_plain:
+                os.fchown(descriptor, owner.uid, owner.gid)
+                return True
     except (OSError, XboardError):
-        return False
-    try:
-        found = os.fstat(descriptor)
-        if not stat.S_ISDIR(found.st_mode) and not (stat.S_ISREG(found.st_mode) and found.st_nlink == 1):
-            return False
-        os.fchown(descriptor, owner.uid, owner.gid)
-        return True
-    finally:
-        os.close(descriptor)
-
-
-def _all_below(path: Path) -> Iterator[Path]:
-    if path.is_symlink() or not path.exists():
-        return
-    yield path
-    if path.is_dir():
-        for folder, folders, files in os.walk(path):
-            yield from (Path(folder, each) for each in [*folders, *files])
-
-
-def _unusable(path: Path, error: OSError) -> XboardError:
-    why = "it is a link, and what it leads to could be anybody's" if path.is_symlink() else error.strerror
-    return XboardError(f"{path}: not a folder that root writes in: {why}. Put a folder in its place.")
+        pass
+    return False

@@ -13,7 +13,7 @@ from circus import logger
 from xboard_circus.core.reason import one_line
 from xboard_circus.core.sentences import Say
 from xboard_circus.errors import XboardError
-from xboard_circus.options.reading import WatcherOptions
+from xboard_circus.options.fields import WatcherOptions
 from xboard_circus.supervisor.life import environment
 from xboard_circus.supervisor.patches import circus_process
 from xboard_circus.supervisor.patches.patch import PatchFailed

@@ -35,7 +35,8 @@ from xboard_circus.core.worker import (
 )
 from xboard_circus.errors import XboardError
 from xboard_circus.host import runtime, worker_files
-from xboard_circus.options.reading import WatcherOptions, parse_watcher
+from xboard_circus.options.fields import WatcherOptions
+from xboard_circus.options.reading import parse_watcher
 from xboard_circus.supervisor.boundary import contained
 from xboard_circus.supervisor.fleet import Fleet, Worker
 from xboard_circus.supervisor.life import end, environment, evidence, spawn, start

@@ -1,4 +1,4 @@
-"""A worker: uvicorn on the shared public socket, and a private socket that reports its health.
+"""Run a worker: uvicorn on the shared public socket, and a private socket that reports its health.
 
 Run as ``python -m xboard_circus.worker``.
 """
@@ -7,13 +7,13 @@ import re
 
 MODULE = "xboard_circus.worker"
 EXIT_RECYCLED = 75
-"""The exit code of a worker that has served ``--limit-max-requests`` requests: no failure, and no one's command."""
+"""Exit code of a worker that has served ``--limit-max-requests`` requests: neither a failure nor an order."""
 
 _NAMED = re.compile(rf"(?<![\w.]){re.escape(MODULE)}(?![\w.])")
 
 
 def runs_worker(cmd: object, args: object = "") -> bool:
-    """Say whether a watcher's `cmd` and `args` run our worker, which has a private socket.
+    """Return whether a watcher's `cmd` and `args` run our worker, which has a private socket.
 
     >>> runs_worker("python", "-m xboard_circus.worker app:app"), runs_worker("python -m xboard_circus.workers")
     (True, False)

@@ -1,10 +1,11 @@
-"""One uvicorn worker under Circus: ``python -m xboard_circus.worker APP [every option of uvicorn's]``.
+"""Run one uvicorn worker under Circus: ``python -m xboard_circus.worker APP [every option of uvicorn's]``.
 
 It is uvicorn, and the app needs no change. What is added: the public socket, inherited as ``--fd``, is opened by its
-true family, so that answers leave at once; a private unix socket tells how this very worker is; on SIGTERM the open
-connections are drained, see `xboard_circus.worker.drain`; and a SIGABRT leaves every thread's Python stack on stderr.
+true family, so that answers leave at once; a private unix socket reports the health of this very worker; on SIGTERM the
+open connections are drained, see `xboard_circus.worker.drain`; and a SIGABRT leaves every thread's Python stack on
+stderr.
 
-The environment says who we are, see `Surroundings`; without it, this is plain uvicorn with a drain.
+The environment says which worker this is, see `Surroundings`; without it, this is plain uvicorn with a drain.
 """
 
 from __future__ import annotations
@@ -31,13 +32,13 @@ from xboard_circus.worker.server import Surroundings, WorkerServer
 log = logging.getLogger("uvicorn.error")
 
 PROGRAM = "python -m xboard_circus.worker"
-LAST_SECONDS = 10.0  # of a worker whose wrapper is gone, behind its drain
+LAST_SECONDS = 10.0  # that a worker whose wrapper is gone has after its drain
 STARTUP_FAILURE = 3
 """uvicorn's exit code for an app, a lifespan or a socket that can't be used."""
 
 
 def parse(argv: Sequence[str]) -> uvicorn.Config:
-    """Read uvicorn's command line with uvicorn's own parser, and do with it what its ``main`` does."""
+    """Parse uvicorn's command line with uvicorn's own parser, and treat the options as its ``main`` does."""
     try:
         options = uvicorn_command.make_context(PROGRAM, list(argv)).params
     except click.exceptions.Exit as done:  # --help, --version
@@ -47,12 +48,12 @@ def parse(argv: Sequence[str]) -> uvicorn.Config:
         sys.exit(error.exit_code)
     if options["reload"] or (options["workers"] or 1) > 1:
         what = "--reload" if options["reload"] else "--workers"
-        print(f"{PROGRAM}: {what} does not go with Circus, which starts the workers (numprocesses)", file=sys.stderr)
+        print(f"{PROGRAM}: {what} does not work under Circus, which starts numprocesses workers", file=sys.stderr)
         sys.exit(2)
     app_dir = options.pop("app_dir", None)
     if app_dir is not None:
         sys.path.insert(0, app_dir)
-    options["workers"] = 1  # said, so that WEB_CONCURRENCY is not asked
+    options["workers"] = 1  # given, so that uvicorn does not read WEB_CONCURRENCY
     options["log_config"] = LOGGING_CONFIG if options["log_config"] is None else options["log_config"]
     options["headers"] = [tuple(header.split(":", 1)) for header in options["headers"]]
     for name in ("reload_dirs", "reload_includes", "reload_excludes"):
@@ -61,14 +62,14 @@ def parse(argv: Sequence[str]) -> uvicorn.Config:
 
 
 def open_public(fd: int) -> socket.socket:
-    """Open the inherited listener as what it is.
+    """Open the inherited listener by its true family.
 
     ``uvicorn --fd`` takes each for a unix socket, so neither asyncio nor uvloop sets TCP_NODELAY on the connections,
-    and every answer on a kept-alive one is 40 ms late. OSError when there is no bound stream socket at *fd*.
+    and every answer on a kept-alive one is 40 ms late. OSError unless *fd* is a bound stream socket.
     """
     listener = socket.socket(fileno=fd)
     if listener.type != socket.SOCK_STREAM:
-        raise OSError("it is no stream socket")
+        raise OSError("it is not a stream socket")
     if listener.family in (socket.AF_INET, socket.AF_INET6):
         if listener.getsockname()[1] == 0:
             raise OSError("it is not bound yet")  # listen() would bind it to a port of the kernel's choice
@@ -78,17 +79,17 @@ def open_public(fd: int) -> socket.socket:
 
 
 def public_sockets(config: uvicorn.Config, surroundings: Surroundings) -> list[socket.socket] | None:
-    """Return what uvicorn is to listen on; None leaves it to bind by itself, as its options say."""
+    """Return the sockets that uvicorn listens on; None lets it bind by itself, as its options say."""
     if surroundings.preflight:
         if config.fd is not None:
             with contextlib.suppress(OSError):
-                os.close(config.fd)  # so that not even a child of the trial's holds the port
+                os.close(config.fd)  # otherwise a child of the trial would hold the port
         return []
     return None if config.fd is None else [open_public(config.fd)]
 
 
 def let_go(descriptors: Collection[int]) -> None:
-    """Put /dev/null in the place of *descriptors*, in a child that the app has just forked.
+    """Replace *descriptors* by /dev/null in a child that the app has just forked.
 
     A child that lives on with the listener (ProcessPoolExecutor) would keep the port open after the worker's end, where
     nobody accepts. Closed numbers would be given out again, and then be closed by objects that the child inherited.
@@ -99,36 +100,28 @@ def let_go(descriptors: Collection[int]) -> None:
     os.close(null)
 
 
-def bind_private(surroundings: Surroundings) -> PrivateSocket | None:
-    path = surroundings.file("sock")
-    if path is None:
-        return None
-    private = PrivateSocket(path)
-    private.bind()
-    return private
-
-
 def main() -> None:
     forbid_core_files()
     if sys.stderr is not None:
         faulthandler.enable(all_threads=True)
     config = parse(sys.argv[1:])
     raise_limits()
-    surroundings = Surroundings.read(os.environ)
+    surroundings = Surroundings(os.environ)
     for name in ("XBOARD_SPARE", "XBOARD_WORKER", "XBOARD_LAUNCHER"):
-        os.environ.pop(name, None)  # what the app starts is no spare, and does not use our files
+        os.environ.pop(name, None)  # processes that the app starts are not spares, and do not use our files
     if surroundings.spare and surroundings.folder is None:
         log.error(
-            "XBOARD_SPARE without XBOARD_WORKER_DIR and XBOARD_WORKER: this worker could never be ordered to serve"
+            "XBOARD_SPARE is set without XBOARD_WORKER_DIR and XBOARD_WORKER: nothing could order this spare to serve"
         )
         sys.exit(STARTUP_FAILURE)
+    path, private = surroundings.file("sock"), None
     try:
-        private = bind_private(surroundings)
+        private = PrivateSocket(path) if path else None
     except OSError as error:
-        log.error("No private socket %s (is XBOARD_RUNTIME_DIR too long?): %s", surroundings.file("sock"), error)
+        log.error("The private socket %s can't be made (is XBOARD_RUNTIME_DIR too long?): %s", path, error)
         if surroundings.spare or surroundings.can_use_folder():
             sys.exit(STARTUP_FAILURE)
-        private = None  # the folder is gone or closed: to serve without probes is better than not to serve
+        # Else the folder is gone or closed: to serve without probes is better than not to serve.
     server = WorkerServer(config, surroundings, private)
     os.register_at_fork(after_in_child=lambda: let_go(server.descriptors()))
     end_with(surroundings.launcher, grace=server.drain_limit + LAST_SECONDS)
@@ -148,7 +141,7 @@ def run(server: WorkerServer, surroundings: Surroundings) -> None:
     try:
         sockets = public_sockets(server.config, surroundings)
     except OSError as error:
-        log.error("The public socket, --fd %s, can't be used: %s", server.config.fd, error)
+        log.error("The public socket (--fd %s) can't be used: %s", server.config.fd, error)
         sys.exit(STARTUP_FAILURE)
     if hasattr(server.config, "load_app"):  # not yet in uvicorn 0.30
         server.config.load_app()  # before there is a loop, as uvicorn does: an app may run one of its own meanwhile

@@ -1,7 +1,7 @@
-"""Ask the app one of its own paths, in this process, with a deadline.
+"""Request a path of the app in this process, with a deadline.
 
-No connection, no port and no parser take part: what answers is the app and the event loop of this very worker, which is
-what a probe wants to know. Nothing that the app does can hold up the caller or fill the memory.
+No connection, port or parser takes part: the app and the event loop of this very worker answer, and they are what a
+probe checks. Nothing that the app does can hold up the caller or fill the memory.
 """
 
 from __future__ import annotations
@@ -27,14 +27,15 @@ FIRST_BYTES = 200
 
 @dataclass(frozen=True)
 class AppAnswer:
-    """What came of one call.
+    """Result of one call.
 
     Attributes:
         ok: A whole answer came in time, with a status of 2xx or a redirect to the same path, see `redirects_to_itself`.
         status: None when the app had not begun to answer.
         reason: What is wrong; empty if *ok*.
-        latency: Seconds until that was known.
-        body: How the body begins; empty if *ok*.
+        latency: Seconds until the result was known.
+        body: The first bytes of the body; empty if *ok*.
+        refused: A whole answer came, of 3xx or 4xx: the app works, and does not accept the probe's request.
     """
 
     ok: bool
@@ -43,17 +44,16 @@ class AppAnswer:
     latency: float
     body: str = ""
     refused: bool = False
-    """A whole answer came, of 3xx or 4xx: the app works, and does not accept the probe's request."""
 
     @property
     def works(self) -> bool:
-        """Say whether the app itself answered, which is all that a live path has to show."""
+        """Return whether the app itself answered, which is all that a live path has to show."""
         return self.ok or self.refused
 
 
 @dataclass(frozen=True)
 class Asker:
-    """How a probe's request looks to the app, see the options ``health.host``, ``.scheme`` and ``.headers``."""
+    """Headers and scheme of a probe's request: the options ``health.host``, ``.scheme`` and ``.headers``."""
 
     host: str = "localhost"
     scheme: str = "http"
@@ -79,9 +79,9 @@ class Asker:
 
 
 def redirects_to_itself(path: str, location: str) -> bool:
-    """Say whether a redirect leads to the same path with a slash more or less, or to the same path by https.
+    """Return whether a redirect leads to the same path with a slash more or less, or to the same path by https.
 
-    Both are answers of an app that works: of a sub-app mounted at the path, of `HTTPSRedirectMiddleware`.
+    An app that works gives both: the first a sub-app mounted at the path, the second `HTTPSRedirectMiddleware`.
 
     >>> redirects_to_itself("/health", "http://localhost/health/"), redirects_to_itself("/health", "/login")
     (True, False)
@@ -98,10 +98,10 @@ def redirects_to_itself(path: str, location: str) -> bool:
 
 
 class AppCall:
-    """One call of the app.
+    """Call the app once.
 
-    The answer is known when the body ends, grows over `MAX_BODY` or is late. The app may live on after that, though it
-    is cancelled, for a thread can't be; so the answer and the end of the task are two things.
+    The answer is known when the body ends, grows over `MAX_BODY` or is late. The app may run on after that although it
+    is cancelled, because a thread can't be; so the answer and the end of the task are two events.
     """
 
     def __init__(self, app: App, scope: Message, *, timeout: float) -> None:
@@ -125,7 +125,7 @@ class AppCall:
         except asyncio.CancelledError:
             self._end(Say.CANCELLED())
             raise
-        except BaseException as error:  # an app's SystemExit ends neither the worker nor, in uvicorn, a request
+        except BaseException as error:  # an app's SystemExit must not end the worker; uvicorn does not let it either
             self._end(f"{type(error).__name__}: {error}")
         else:
             self._end(Say.NO_WHOLE_ANSWER())
@@ -152,7 +152,7 @@ class AppCall:
                 self.completed = True
                 self._end("")
         if self.answer.done() and not self.completed:
-            raise OSError("the caller has gone")  # as uvicorn says it, also to an app that ignores its cancellation
+            raise OSError("the caller has gone")  # as in uvicorn; ends also an app that ignores its cancellation
 
     def _expire(self) -> None:
         say = Say.NO_ANSWER_WITHIN if self._status is None else Say.NO_END_WITHIN
@@ -190,9 +190,9 @@ class AppCall:
 
 
 class AppCalls:
-    """The calls of one app, one per path at a time: probes must not pile up in an app that is stuck.
+    """Call one app, once per path at a time: probes must not pile up in an app that is stuck.
 
-    *state* gives what the app's lifespan left for its requests; a call gets a copy, as a request of uvicorn's does.
+    *state* is what the app's lifespan left for its requests; a call gets a copy, as a request in uvicorn does.
     """
 
     def __init__(self, app: App, *, state: dict[str, Any], root_path: str, user_agent: str, asker: Asker) -> None:
@@ -202,10 +202,10 @@ class AppCalls:
         self._user_agent = user_agent
         self._asker = asker
         self._calls: dict[str, AppCall] = {}
-        self._tasks: set[asyncio.Task[None]] = set()  # the loop itself holds a task by a weak reference only
+        self._tasks: set[asyncio.Task[None]] = set()  # the loop itself keeps only weak references to tasks
 
     async def ask(self, path: str, *, timeout: float) -> AppAnswer:
-        """Return what *path* says, within *timeout* seconds; whoever asks while a call runs gets the answer of that."""
+        """Return the answer of *path* within *timeout* seconds; while a call of it runs, return the answer of that."""
         call = self._calls.get(path)
         if call is None or call.task.done() or call.completed:
             call = self._start(path, timeout)

@@ -1,4 +1,4 @@
-"""Let the open connections of a worker finish, so that none of their requests is lost.
+"""Drain the open connections of a worker, so that none of their requests is lost.
 
 uvicorn's own shutdown closes every connection that has no request in flight: the request that a kept-alive client is
 just sending, and the one on a connection accepted a moment ago, are lost. Here every open connection may have one more
@@ -6,7 +6,7 @@ answer, which says ``connection: close``; those on which nothing comes are close
 ended too. WebSockets have no end of their own: they are closed with code 1012 (service restart) evenly over a few
 seconds, so that their clients do not all reconnect in one instant. Event streams live until the limit.
 
-Only what uvicorn's protocol classes show without an underscore is used; seen to hold for httptools, h11 and zttp.
+Uses only public attributes of uvicorn's protocol classes; tested with httptools, h11 and zttp.
 """
 
 from __future__ import annotations
@@ -44,10 +44,10 @@ async def drain(server: uvicorn.Server, *, idle_limit: float, limit: float, webs
     loop = asyncio.get_running_loop()
     state = server.server_state
     began_at = loop.time()
-    settle = TLS_SETTLE if server.config.is_ssl else 0.0  # uvicorn learns of a connection when its handshake is done
+    settle = TLS_SETTLE if server.config.is_ssl else 0.0  # uvicorn sees a connection only after its handshake
     ticks = websockets_closed = 0
     while not server.force_exit:
-        await server.on_tick(ticks)  # the Date header and the lag go on
+        await server.on_tick(ticks)  # keeps the Date header and the lag up to date
         await asyncio.sleep(TICK)
         ticks += 1
         elapsed = loop.time() - began_at
@@ -57,7 +57,7 @@ async def drain(server: uvicorn.Server, *, idle_limit: float, limit: float, webs
             connections = list(state.connections)
             cut = sum(is_answering(connection) for connection in connections)
             await end_connections(connections, state.tasks)
-            log.warning(CUT if cut else ENDED, cut or len(connections), limit)  # last, below the traces of what was cut
+            log.warning(CUT if cut else ENDED, cut or len(connections), limit)  # after the tracebacks of what was cut
             return
         if elapsed >= idle_limit:
             close_idle(list(state.connections))
@@ -98,7 +98,7 @@ def websockets_to_close(are_open: int, closed: int, elapsed: float, spread: floa
 
 
 def is_open_websocket(connection: Any) -> bool:
-    """Tell whether *connection* is a WebSocket that the app has accepted and nobody has closed."""
+    """Return whether *connection* is a WebSocket that the app has accepted and nobody has closed."""
     accepted = getattr(connection, "handshake_complete", None)  # wsproto, websockets-sansio
     if accepted is None and hasattr(connection, "handshake_completed_event"):  # websockets
         accepted = connection.handshake_completed_event.is_set()
@@ -106,7 +106,7 @@ def is_open_websocket(connection: Any) -> bool:
 
 
 def is_idle(connection: Any) -> bool:
-    """Tell whether nothing of a request has arrived on *connection* since its last answer."""
+    """Return whether nothing of a request has arrived on *connection* since its last answer."""
     streams = getattr(connection, "cycles", None)  # HTTP/2
     if streams is not None:
         return not streams
@@ -117,25 +117,25 @@ def is_idle(connection: Any) -> bool:
         return False
     if connection.scope is not (cycle and cycle.scope):  # httptools begins a scope at the first byte of a request
         return False
-    half_read = getattr(getattr(connection, "conn", None), "trailing_data", (b"",))[0]  # h11; zttp does not tell
+    half_read = getattr(getattr(connection, "conn", None), "trailing_data", (b"",))[0]  # h11; zttp does not expose it
     return not half_read
 
 
 def is_answering(connection: Any) -> bool:
-    """Tell whether *connection* has a request whose answer has an end of its own."""
+    """Return whether *connection* has a request whose answer has an end of its own."""
     is_http = hasattr(connection, "cycle") or hasattr(connection, "cycles")
     return is_http and not is_idle(connection) and not is_event_stream(connection)
 
 
 def is_event_stream(connection: Any) -> bool:
-    """Tell whether the client asked for server-sent events, and nothing but them."""
+    """Return whether the client asked for server-sent events, and nothing but them."""
     cycle = getattr(connection, "cycle", None)
     accepted = dict(cycle.scope["headers"]).get(b"accept", b"") if cycle is not None else b""
     return bool(accepted.strip().lower().startswith(b"text/event-stream"))
 
 
 def has_unread(connection: Any) -> bool:
-    """Tell whether the kernel holds bytes of *connection* that the loop has not read yet."""
+    """Return whether the kernel holds bytes of *connection* that the loop has not read yet."""
     sock = connection.transport.get_extra_info("socket")
     try:
         (unread,) = struct.unpack("i", fcntl.ioctl(sock.fileno(), termios.FIONREAD, struct.pack("i", 0)))
@@ -154,12 +154,12 @@ def close(connection: Any) -> None:
     """Close as its protocol does: an idle one now, a WebSocket with code 1012, a busy one after its answer."""
     try:
         connection.shutdown()
-    except Exception:  # h11 refuses to say goodbye in a state of error
+    except Exception:  # h11 can't close politely in a state of error
         connection.transport.close()
 
 
 async def end_connections(connections: Sequence[Any], tasks: Collection[asyncio.Task[None]]) -> None:
-    """End what is still there, politely, then not."""
+    """End what is still there: close it, then cancel its task."""
     await asyncio.gather(*(end_event_stream(connection) for connection in connections))
     for connection in connections:
         close(connection)
@@ -175,7 +175,7 @@ async def wait_for_end(tasks: Collection[asyncio.Task[None]], timeout: float) ->
 
 
 async def end_event_stream(connection: Any) -> None:
-    """Send the end of a server-sent event stream, after which its client connects anew as after any end.
+    """Send the end of a server-sent event stream; its client then reconnects.
 
     Only for a client that asked for nothing but events: any other answer must look cut off when it is.
     """

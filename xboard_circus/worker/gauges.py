@@ -1,4 +1,4 @@
-"""What a worker measures of itself: loop lag, thread pool, memory. Each costs microseconds and imports nothing new."""
+"""Measure loop lag, thread pool and memory of this worker. Each costs microseconds and imports nothing new."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from collections.abc import Callable
 
 
 class LoopLag:
-    """How late the event loop is, noted by whoever is called every *period* seconds by it.
+    """Measure how late the event loop calls `tick`, which is due every *period* seconds.
 
-    uvicorn's own tick is what calls: a task of ours would cost every idle worker a second wake-up.
+    uvicorn's own tick calls it: a task of ours would cost every idle worker a second wake-up.
 
     >>> now = iter([0.0, 0.1, 0.75, 0.8]).__next__
     >>> lag = LoopLag(period=0.1, clock=now)
@@ -37,16 +37,16 @@ class LoopLag:
         self._last = now
 
     def stop(self) -> None:
-        """Say that no more ticks will come, and that this is not lag."""
+        """Stop measuring: no more ticks will come, and that is not lag."""
         self._last = None
 
     def latest(self) -> float:
-        """Seconds by which the last tick was late, or by which the next one already is."""
+        """Return the seconds by which the last tick was late, or by which the next one already is."""
         last = self._lags[-1] if self._lags else 0.0
         return max(last, self._overdue())
 
     def largest(self) -> float:
-        """The same over the *kept* last ticks."""
+        """Return the largest lag of the *kept* last ticks."""
         return max(self._overdue(), *self._lags, 0.0)
 
     def _overdue(self) -> float:
@@ -56,7 +56,8 @@ class LoopLag:
 def thread_pool() -> tuple[int | None, int | None]:
     """Return how many threads of the app's pool are busy, and how many it may have; None where it has no pool.
 
-    It is anyio's, where FastAPI runs every endpoint that is not async. Call it from the event loop: each loop has one.
+    The pool is anyio's, in which FastAPI runs every endpoint that is not async. Call it from the event loop: each loop
+    has a pool of its own.
     """
     to_thread = sys.modules.get("anyio.to_thread")
     if to_thread is None:
@@ -67,7 +68,7 @@ def thread_pool() -> tuple[int | None, int | None]:
 
 
 def resident_bytes() -> int:
-    """Return this process's memory; where there is no /proc, the most that it ever had."""
+    """Return the resident memory of this process; without /proc, its peak."""
     try:
         with open("/proc/self/statm", "rb") as file:
             return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")

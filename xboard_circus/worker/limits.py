@@ -1,4 +1,4 @@
-"""Give this process as many files and processes as it may have.
+"""Raise the limits of this process on open files and processes.
 
 Circus's own ``rlimit_*`` makes the spawn fail on a host whose hard limit is lower; here the soft limit goes as far as
 the hard one lets it, and the log says where that is not far enough.
@@ -15,7 +15,7 @@ WANTED = (("RLIMIT_NOFILE", 65536, "open files"), ("RLIMIT_NPROC", 4096, "proces
 
 
 def raise_limits() -> None:
-    """Raise the soft limits of `WANTED`; nothing is ever lowered."""
+    """Raise the soft limits of `WANTED`; never lower one."""
     for name, wanted, what in WANTED:
         number = getattr(resource, name)
         soft, hard = resource.getrlimit(number)
@@ -36,6 +36,6 @@ def within(wanted: int, limit: int) -> bool:
 
 
 def forbid_core_files() -> None:
-    """A worker that is made to dump its Python stacks dies by SIGABRT, and its memory is not for the disk."""
+    """Forbid core files: a hung worker dies by SIGABRT, and its memory must not be written to the disk."""
     _, hard = resource.getrlimit(resource.RLIMIT_CORE)
     resource.setrlimit(resource.RLIMIT_CORE, (0, hard))

@@ -1,4 +1,4 @@
-"""The unix socket on which a worker tells about itself: one question per connection, answered in JSON.
+"""Answer requests on the private unix socket of a worker: one request per connection, one answer in JSON.
 
 It is not a second listener of uvicorn's, because it must answer before the app's lifespan starts and until the process
 ends, and because nothing of it may ever be reachable from the public port.
@@ -13,8 +13,8 @@ import logging
 import math
 import os
 import socket
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, replace
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl
@@ -23,16 +23,13 @@ from xboard_circus.host import worker_files
 
 log = logging.getLogger("uvicorn.error")
 
-WORKER_PATH = "/-/worker"
-SERVE_PATH = "/-/serve"
-HANDOVER_PATH = "/-/handover"
 MAX_REQUEST = 8 * 1024
 READ_TIMEOUT = 5.0
 DEFAULT_TIMEOUT = 1.6
 BACKLOG = 64
 
 
-class BadQuestion(Exception):
+class RefusedRequest(Exception):
     """What is wrong with a request, and the status that says so."""
 
     def __init__(self, status: int, message: str) -> None:
@@ -41,60 +38,50 @@ class BadQuestion(Exception):
 
 
 @dataclass(frozen=True)
-class Question:
-    """``GET /-/worker?live=/health/live&ready=/health/ready&timeout=1.6``: None is a path that nobody asks for."""
-
-    live: str | None
-    ready: str | None
-    timeout: float
-
-
-@dataclass(frozen=True)
-class SocketOrder:
-    """``POST /-/serve``, by which a spare begins to serve, or ``POST /-/handover?instance=ID``, for the port.
+class PrivateRequest:
+    """One request on the private socket.
 
     Attributes:
-        peer: The user that asks, None where the system does not tell.
+        route: Method and path, such as ``GET /-/worker``.
+        options: Its query, such as ``live=/health/live&timeout=1.6``.
+        peer: The user at the other end; None where the system does not tell.
     """
 
-    path: str
-    instance: str
+    route: str
+    options: Mapping[str, str]
     peer: int | None = None
 
+    def app_path(self, name: str) -> str | None:
+        """Return the path of the app that the option *name* gives; None without that option."""
+        path = self.options.get(name)
+        if path is not None and not path.startswith("/"):
+            raise RefusedRequest(400, f"{name} must be a path, such as /health/{name}")
+        return path
 
-Answer = Callable[[Question], Awaitable[dict[str, Any]]]
-Obey = Callable[[SocketOrder], tuple[dict[str, Any], int | None]]
-"""Does what is ordered; the answer may carry a descriptor."""
+    def timeout(self) -> float:
+        """Return the seconds that the app may take."""
+        try:
+            timeout = float(self.options.get("timeout", DEFAULT_TIMEOUT))
+        except ValueError:
+            timeout = math.nan
+        if not 0 < timeout < math.inf:
+            raise RefusedRequest(400, "timeout must be seconds, more than 0")
+        return timeout
 
 
-def parse_question(head: bytes) -> Question | SocketOrder:
+Routes = Mapping[str, Callable[[PrivateRequest], Awaitable[tuple[dict[str, Any], int | None]]]]
+"""By method and path, what answers: the content, and a descriptor to send with it or None."""
+
+
+def parse_request(head: bytes, peer: int | None = None) -> PrivateRequest:
     """Read the head of a request.
 
-    >>> parse_question(b"GET /-/worker?live=/health/live HTTP/1.1")
-    Question(live='/health/live', ready=None, timeout=1.6)
+    >>> parse_request(b"GET /-/worker?live=/health/live HTTP/1.1")
+    PrivateRequest(route='GET /-/worker', options={'live': '/health/live'}, peer=None)
     """
     method, _, rest = head.decode("latin-1").partition("\r\n")[0].partition(" ")
-    target, _, _version = rest.partition(" ")
-    path, _, query = target.partition("?")
-    options = dict(parse_qsl(query))
-    if path in (SERVE_PATH, HANDOVER_PATH):
-        if method != "POST":
-            raise BadQuestion(405, "only POST changes anything")
-        return SocketOrder(path, options.get("instance", ""))
-    if path != WORKER_PATH:
-        raise BadQuestion(404, f"only {WORKER_PATH} is here")
-    if method != "GET":
-        raise BadQuestion(405, "only GET is answered")
-    for name in ("live", "ready"):
-        if not options.get(name, "/").startswith("/"):
-            raise BadQuestion(400, f"{name} must be a path, such as /health/{name}")
-    try:
-        timeout = float(options.get("timeout", DEFAULT_TIMEOUT))
-    except ValueError:
-        timeout = math.nan
-    if not 0 < timeout < math.inf:
-        raise BadQuestion(400, "timeout must be seconds, more than 0")
-    return Question(options.get("live"), options.get("ready"), timeout)
+    path, _, query = rest.partition(" ")[0].partition("?")
+    return PrivateRequest(f"{method} {path}", dict(parse_qsl(query)), peer)
 
 
 def render(status: int, content: dict[str, Any]) -> bytes:
@@ -104,35 +91,29 @@ def render(status: int, content: dict[str, Any]) -> bytes:
 
 
 class PrivateSocket:
-    """Listens at *path* from `bind` on, and answers from `serve` on; in between, questions wait in its queue."""
+    """Listens at *path* at once, and answers from `serve` on; in between, requests wait in its queue.
+
+    OSError when the path can't be had. The socket gets its name when it listens already: until then the kernel refuses
+    connections, as to a dead worker's.
+    """
 
     def __init__(self, path: Path) -> None:
-        self.path = path
-        self._listener: socket.socket | None = None
-        self._server: asyncio.AbstractServer | None = None
-
-    def bind(self) -> None:
-        """Listen at the path. OSError when it can't be had.
-
-        It gets its name when it listens already: until then the kernel refuses connections, as to a dead worker's.
-        """
-        self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        fresh = self.path.with_suffix(".new")
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        fresh = path.with_suffix(".new")
         before = os.umask(0o177)  # a chmod afterwards would leave a moment in which anyone may connect
         try:
-            listener.bind(os.fspath(fresh))
+            self._listener.bind(os.fspath(fresh))
         finally:
             os.umask(before)
-        listener.listen(BACKLOG)
-        fresh.rename(self.path)
-        self._listener = listener
+        self._listener.listen(BACKLOG)
+        fresh.rename(path)
 
     def fileno(self) -> int:
-        """Return the listening descriptor, -1 where there is none."""
-        return -1 if self._listener is None else self._listener.fileno()
+        """Return the listening descriptor."""
+        return self._listener.fileno()
 
-    async def serve(self, answer: Answer, obey: Obey) -> None:
+    async def serve(self, routes: Routes) -> None:
         """Answer from now on, as long as the event loop runs."""
 
         async def converse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -141,7 +122,7 @@ class PrivateSocket:
             # would log each as an error, under which the app's own is lost.
             with contextlib.suppress(OSError, EOFError, asyncio.TimeoutError, asyncio.CancelledError):
                 peer = worker_files.peer_of(connection)
-                text, descriptor = await reply(reader, answer, obey, None if peer is None else peer[1])
+                text, descriptor = await reply(reader, routes, None if peer is None else peer[1])
                 if descriptor is not None:
                     # The descriptor travels with the first bytes; asyncio's transport knows no such thing.
                     with socket.socket(fileno=os.dup(connection.fileno())) as plain:
@@ -154,15 +135,15 @@ class PrivateSocket:
         self._server = await asyncio.start_unix_server(converse, sock=self._listener, limit=MAX_REQUEST)
 
 
-async def reply(reader: asyncio.StreamReader, answer: Answer, obey: Obey, peer: int | None) -> tuple[bytes, int | None]:
+async def reply(reader: asyncio.StreamReader, routes: Routes, peer: int | None) -> tuple[bytes, int | None]:
     try:
-        head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), READ_TIMEOUT)
-        asked = parse_question(head)
-        if isinstance(asked, Question):
-            return render(200, await answer(asked)), None
-        content, descriptor = obey(replace(asked, peer=peer))
+        request = parse_request(await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), READ_TIMEOUT), peer)
+        if request.route not in routes:
+            is_path = any(route.partition(" ")[2] == request.route.partition(" ")[2] for route in routes)
+            raise RefusedRequest(405 if is_path else 404, f"only {', '.join(routes)} are answered")
+        content, descriptor = await routes[request.route](request)
         return render(200, content), descriptor
-    except BadQuestion as error:
+    except RefusedRequest as error:
         return render(error.status, {"error": str(error)}), None
     except asyncio.LimitOverrunError:
         return render(431, {"error": f"more than {MAX_REQUEST} bytes"}), None

@@ -1,4 +1,4 @@
-"""uvicorn's server as a worker under Circus: it reports its health, and drains before it shuts down."""
+"""Serve the app as a worker under Circus: uvicorn's server, which reports its health and drains before a shutdown."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import os
 import socket
 import time
 from collections.abc import Callable, Generator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -22,104 +22,89 @@ from xboard_circus.core.states import WorkerState
 from xboard_circus.host import worker_files
 from xboard_circus.worker.app_calls import AppAnswer, AppCalls, Asker
 from xboard_circus.worker.drain import CLOSE_HEADER, drain, stop_accepting
-from xboard_circus.worker.forsaken import watch
+from xboard_circus.worker.forsaken import others_serve, when_gone
 from xboard_circus.worker.gauges import LoopLag, resident_bytes, thread_pool
-from xboard_circus.worker.private_socket import SERVE_PATH, BadQuestion, PrivateSocket, Question, SocketOrder
+from xboard_circus.worker.private_socket import PrivateRequest, PrivateSocket, RefusedRequest
 
 log = logging.getLogger("uvicorn.error")
 
 GRACEFUL_SHUTDOWN = 20
-WEBSOCKET_SPREAD = 3.0
+WEBSOCKET_SPREAD = "3"
 TICK = 0.1  # uvicorn calls on_tick that often
 START_PERIOD = 0.2
 START_TIMEOUT = 5.0
 STARTED_AT = time.monotonic()
 
 
-@dataclass(frozen=True)
 class Surroundings:
-    """What the environment says, read once.
+    """Read from the environment who this worker is and what circusd wants of it.
 
     Attributes:
-        folder: Where our private socket and our marks go; None: there are none.
-        token: The name of our files, given by circusd to this worker alone.
-        launcher: The process that circusd started, "pid:started": ours, or that of a wrapper in front of us.
-        live_path: The path of the app that must answer before we are up; None: none.
-        ready_path: The path of the app that must answer before we are ready; None: none.
+        folder: Folder of the private socket and the marks; None: there are none.
+        token: Name of these files, which circusd gave to this worker alone.
+        launcher: The process that circusd started, "pid:started": this one, or a wrapper in front of it.
+        live_path: Path of the app that must answer before the worker is up; None: none.
+        ready_path: Path of the app that must answer before the worker is ready; None: none.
         asker: How a probe's request looks to the app.
-        owner: The process that these surroundings are of: a child that the app forks never takes our files.
-        preflight: We are a trial of new code and stay away from the public socket.
-        spare: We import the app and wait until we are told to serve.
-        instance: The instance of the bundle that we belong to.
-        circusd: The circusd that started us, "pid:started".
+        owner: The process that this is about: a child that the app forks never removes the files.
+        preflight: A trial of new code, which stays away from the public socket.
+        spare: Import the app, and wait for the order to serve.
+        instance: The instance that the worker belongs to.
+        circusd: The circusd that started it, "pid:started".
         websocket_spread: Seconds over which a drain closes the WebSockets.
     """
 
-    folder: Path | None
-    token: str
-    watcher: str | None
-    wid: int | None
-    live_path: str | None
-    ready_path: str | None
-    preflight: bool
-    asker: Asker
-    owner: int
-    spare: bool = False
-    instance: str = ""
-    circusd: str = ""
-    launcher: str = ""
-    websocket_spread: float = WEBSOCKET_SPREAD
+    def __init__(self, environ: Mapping[str, str]) -> None:
+        def given(name: str, default: str = "") -> str:
+            return environ.get(f"XBOARD_{name}") or default
 
-    @classmethod
-    def read(cls, environ: Mapping[str, str]) -> Surroundings:
-        folder, token, wid = (environ.get(f"XBOARD_{name}", "") for name in ("WORKER_DIR", "WORKER", "WID"))
-        return cls(
-            folder=Path(folder) if folder and token else None,
-            token=token,
-            watcher=environ.get("XBOARD_WATCHER"),
-            wid=int(wid) if wid.isdecimal() else None,
-            live_path=environ.get("XBOARD_LIVE_PATH") or None,
-            ready_path=environ.get("XBOARD_READY_PATH") or None,
-            preflight=environ.get("XBOARD_PREFLIGHT") == "1",
-            spare=environ.get("XBOARD_SPARE") == "1",
-            instance=environ.get("XBOARD_INSTANCE", ""),
-            circusd=environ.get("XBOARD_CIRCUSD", ""),
-            launcher=environ.get("XBOARD_LAUNCHER", ""),
-            websocket_spread=float(environ.get("XBOARD_WEBSOCKET_SPREAD", WEBSOCKET_SPREAD)),
-            asker=Asker.read(environ),
-            owner=os.getpid(),
-        )
+        self.token = given("WORKER")
+        self.folder = Path(given("WORKER_DIR")) if given("WORKER_DIR") and self.token else None
+        self.watcher = environ.get("XBOARD_WATCHER")
+        self.wid = int(given("WID")) if given("WID").isdecimal() else None
+        self.live_path = given("LIVE_PATH") or None
+        self.ready_path = given("READY_PATH") or None
+        self.preflight = given("PREFLIGHT") == "1"
+        self.spare = given("SPARE") == "1"
+        self.instance = given("INSTANCE")
+        self.circusd = given("CIRCUSD")
+        self.launcher = given("LAUNCHER")
+        self.websocket_spread = float(given("WEBSOCKET_SPREAD", WEBSOCKET_SPREAD))
+        self.asker = Asker.read(environ)
+        self.owner = os.getpid()
 
     def can_use_folder(self) -> bool:
         """Return whether files can be made in the runtime folder."""
         return self.folder is not None and self.folder.is_dir() and os.access(self.folder, os.W_OK | os.X_OK)
 
     def file(self, suffix: str) -> Path | None:
-        """Return the path of our private socket ("sock") or of a mark ("up", "ready")."""
+        """Return the path of the private socket ("sock") or of a mark ("up", "ready")."""
         return None if self.folder is None else self.folder / f"{self.token}.{suffix}"
 
     def mark(self, suffix: str) -> None:
-        """Make a mark, by which circusd learns how far we are."""
+        """Make a mark, by which circusd learns that the worker is up or ready."""
         if (file := self.file(suffix)) is None:
             return
         try:
             file.touch(mode=0o600)
         except OSError as error:
-            log.error("circusd will not learn that this worker is %s: %s", suffix, error)
+            log.error(
+                "The mark %s can't be made: %s; circusd takes this worker for one that is not %s", file, error, suffix
+            )
 
     def remove_files(self) -> None:
-        """Remove our private socket and our marks."""
+        """Remove the private socket and the marks."""
         if self.folder is not None and self.owner == os.getpid():
             worker_files.remove(self.folder, self.token)
 
 
 class WorkerServer(uvicorn.Server):
-    """uvicorn's server, which also tells how it is, and drains before it shuts down."""
+    """Run uvicorn's server, report its health on the private socket, and drain before the shutdown."""
 
     def __init__(self, config: uvicorn.Config, surroundings: Surroundings, private: PrivateSocket | None) -> None:
         super().__init__(config)
         self.recycled = False
-        self.dismissed = False  # a spare that was told to go before it served
+        self.dismissed = False  # a spare that was ordered to leave before it served
         self._surroundings = surroundings
         self._private = private
         self._phase = WorkerState.SPARE if surroundings.spare else WorkerState.STARTING
@@ -129,7 +114,7 @@ class WorkerServer(uvicorn.Server):
         self._lag = LoopLag(period=TICK)
         self._calls: AppCalls | None = None
         self._starting: asyncio.Task[None] | None = None
-        # One list for good, not a new one each second as uvicorn makes them: requests in flight see the drain begin.
+        # Always the same list, not a new one each second as in uvicorn: requests in flight see the drain begin.
         self._headers: list[tuple[bytes, bytes]] = []
         self.server_state.default_headers = self._headers
 
@@ -143,7 +128,13 @@ class WorkerServer(uvicorn.Server):
         self._loop = asyncio.get_running_loop()
         self._public = sockets or []
         if self._private is not None:
-            await self._private.serve(self._tell, self._obey)
+            await self._private.serve(
+                {
+                    "GET /-/worker": self._report,
+                    "POST /-/serve": self._serve_now,
+                    "POST /-/handover": self._hand_over,
+                }
+            )
         await super().serve(sockets)
 
     @contextlib.contextmanager
@@ -172,21 +163,25 @@ class WorkerServer(uvicorn.Server):
         self._starting = asyncio.create_task(self._complete_start(self._calls))
 
     async def _is_called(self) -> bool:
-        """Wait as a spare; return False when the end comes first."""
+        """Wait as a spare for the order to serve; return False when an order to end comes first."""
         log.info("Spare: the app is imported, waiting for the order to serve")
-        watching = watch(
-            self._surroundings.circusd, self._surroundings.folder, self._surroundings.token, self._left_alone
-        )
+        loop = asyncio.get_running_loop()
+
+        def circusd_is_gone() -> None:
+            with contextlib.suppress(RuntimeError):  # the loop is closed: this worker ends anyway
+                loop.call_soon_threadsafe(self._left_alone)
+
+        when_gone(self._surroundings.circusd, circusd_is_gone)
         await self._called.wait()
-        watching.cancel()
         return not self.should_exit
 
-    def _left_alone(self, others_serve: bool) -> None:
-        """Decide, as a spare whose circusd is gone, what becomes of us."""
+    def _left_alone(self) -> None:
+        """Decide, as a spare whose circusd is gone, whether to serve or to end."""
         if self._called.is_set():
             return
-        log.warning("Spare: circusd is gone; %s", "others serve, so this one ends" if others_serve else "serving")
-        if others_serve:
+        others = others_serve(self._surroundings.folder, self._surroundings.token)
+        log.warning("Spare: circusd is gone; %s", "others serve, so this one ends" if others else "serving")
+        if others:
             self.should_exit = True
         else:
             self._phase = WorkerState.STARTING
@@ -197,53 +192,51 @@ class WorkerServer(uvicorn.Server):
         if self._phase is WorkerState.SPARE and self._loop is not None:
             self._loop.call_soon_threadsafe(self._called.set)  # a signal alone does not wake a loop without timers
 
-    def _obey(self, order: SocketOrder) -> tuple[dict[str, Any], int | None]:
-        if order.path == SERVE_PATH:
-            if self._is_going():
-                raise BadQuestion(409, "it was ordered to leave")
-            if self._phase is WorkerState.SPARE:
-                self._phase = WorkerState.STARTING
-            self._called.set()
-            return {"state": self._phase.value}, None
-        return self._hand_over(order)
+    async def _serve_now(self, _: PrivateRequest) -> tuple[dict[str, Any], None]:
+        """Serve from now on, as a spare that circusd calls."""
+        self._refuse_if_leaving()
+        if self._phase is WorkerState.SPARE:
+            self._phase = WorkerState.STARTING
+        self._called.set()
+        return {"state": self._phase.value}, None
 
-    def _is_going(self) -> bool:
-        return self.should_exit or self._phase is WorkerState.DRAINING
+    def _refuse_if_leaving(self) -> None:
+        if self.should_exit or self._phase is WorkerState.DRAINING:
+            raise RefusedRequest(409, "it was ordered to leave")
 
-    def _hand_over(self, order: SocketOrder) -> tuple[dict[str, Any], int | None]:
+    async def _hand_over(self, request: PrivateRequest) -> tuple[dict[str, Any], int]:
         """Give the public listener to the next circusd of our instance and user, when our own is gone."""
         from xboard_circus.host import procs  # brings psutil, which no worker needs until then
 
         ours = self._surroundings
-        if order.peer not in (0, os.geteuid()):
-            raise BadQuestion(403, "another user's")
-        if not ours.instance or order.instance != ours.instance:
-            raise BadQuestion(403, "another instance's")
+        if request.peer not in (0, os.geteuid()):
+            raise RefusedRequest(403, "another user's")
+        if not ours.instance or request.options.get("instance") != ours.instance:
+            raise RefusedRequest(403, "another instance's")
         try:
             circusd = procs.Identity.parse(ours.circusd)
         except ValueError:
-            raise BadQuestion(409, "no circusd started this worker") from None
+            raise RefusedRequest(409, "no circusd started this worker") from None
         if procs.is_running(circusd.pid, circusd.started):
-            raise BadQuestion(409, f"its circusd, pid {circusd.pid}, lives")
-        if self._is_going():
-            raise BadQuestion(409, "it was ordered to leave")
+            raise RefusedRequest(409, f"its circusd, pid {circusd.pid}, lives")
+        self._refuse_if_leaving()
         listening = [sock for sock in self._public if sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)]
         if len(listening) != 1:
-            raise BadQuestion(409, "it has no listening socket of circusd's")
+            raise RefusedRequest(409, "it has no listening socket of circusd's")
         where = listening[0].getsockname()
         host, port = (where, 0) if listening[0].family == socket.AF_UNIX else where[:2]
         return {"host": host, "port": port}, listening[0].fileno()
 
     async def _complete_start(self, calls: AppCalls) -> None:
-        """Be up when the live path gives its first good answer, ready when the ready path does.
+        """Mark the worker as up at the first good answer of the live path, as ready at that of the ready path.
 
-        The public socket is served since the lifespan is done; what is not up is no use to circusd all the same.
+        The public socket is served since the lifespan is done, but circusd counts only workers that are up.
         """
         ours = self._surroundings
         if ours.live_path is not None:
             answer = await self._until(calls, ours.live_path, lambda answer: answer.works, "up")
             if answer.refused:
-                log.warning("The live path refuses its probes: %s says: %s", ours.live_path, answer.reason)
+                log.warning("The live path %s refuses its probes: %s", ours.live_path, answer.reason)
         self._phase = WorkerState.UP
         ours.mark("up")
         if ours.ready_path is not None:
@@ -251,7 +244,7 @@ class WorkerServer(uvicorn.Server):
         ours.mark("ready")
 
     async def _until(self, calls: AppCalls, path: str, is_good: Callable[[AppAnswer], bool], what: str) -> AppAnswer:
-        """Ask the app for *path* until the answer is good."""
+        """Request *path* of the app until the answer is good."""
         said = None
         while not is_good(answer := await calls.ask(path, timeout=START_TIMEOUT)):
             if answer.reason != said:
@@ -261,7 +254,7 @@ class WorkerServer(uvicorn.Server):
         return answer
 
     def descriptors(self) -> set[int]:
-        """Return what no child of the app may hold: the listeners, and the connections of clients."""
+        """Return the descriptors that no child of the app may hold: listeners and connections of clients."""
         transports = [getattr(connection, "transport", None) for connection in self.server_state.connections]
         sockets = [
             *self._public,
@@ -289,7 +282,7 @@ class WorkerServer(uvicorn.Server):
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         limit = self.drain_limit
         self._phase = WorkerState.DRAINING
-        self.should_exit = True  # of a recycled worker, too, one SIGINT more is to force the end
+        self.should_exit = True  # then one SIGINT more forces the end, of a recycled worker too
         if self._starting is not None:
             self._starting.cancel()
         await stop_accepting(self.servers, sockets or [])
@@ -301,13 +294,14 @@ class WorkerServer(uvicorn.Server):
             websocket_spread=min(limit, self._surroundings.websocket_spread),
         )
         self._lag.stop()
-        self.config.timeout_graceful_shutdown = 1  # what is left now does not listen to reason
+        self.config.timeout_graceful_shutdown = 1  # what is left now does not end by itself
         await super().shutdown(sockets)
 
-    async def _tell(self, question: Question) -> dict[str, Any]:
-        live, ready = await asyncio.gather(
-            self._ask(question.live, question.timeout), self._ask(question.ready, question.timeout)
-        )
+    async def _report(self, request: PrivateRequest) -> tuple[dict[str, Any], None]:
+        """Report the health of this worker: what its app answers, and what it measures of itself."""
+        timeout = request.timeout()
+        paths = [request.app_path(name) for name in ("live", "ready")]
+        live, ready = await asyncio.gather(*(self._ask(path, timeout) for path in paths))
         threads_used, threads_limit = thread_pool()
         return {
             "pid": os.getpid(),
@@ -325,10 +319,10 @@ class WorkerServer(uvicorn.Server):
             "live": live,
             "ready": ready,
             "version": __version__,
-        }
+        }, None
 
     async def _ask(self, path: str | None, timeout: float) -> dict[str, Any] | None:
-        """None also while the app's lifespan has not started: it can't be asked yet."""
+        """Return what the app answers; None without a path, and while its lifespan has not started."""
         if path is None or self._calls is None:
             return None
         answer = await self._calls.ask(path, timeout=timeout)

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from xboard_circus import config
 from xboard_circus.checks.file_rules import split_endpoint
-from xboard_circus.dashboard.serving import command_line, serve
+from xboard_circus.dashboard.__main__ import command_line, serve
 from xboard_circus.dashboard.settings import HTTPD, LOCAL, Settings, absolute, of_config
 from xboard_circus.errors import XboardError
 from xboard_circus.instance import config_file_of
@@ -23,7 +23,7 @@ from xboard_circus.instance import config_file_of
 log = logging.getLogger("uvicorn.error")
 
 AGAIN_AFTER, LOOK_EVERY = 2.0, 0.2
-# No question could be answered: nobody sits before this ssh.
+# Nobody is there to answer a question of ssh's.
 _SSH = ["ssh", "-N", "-oBatchMode=yes", "-oExitOnForwardFailure=yes", "-oServerAliveInterval=10"]
 _SERVER = re.compile(r"((?:[\w.-]+@)?\w[\w.-]*)(?::(\d{1,5}))?", re.ASCII)
 

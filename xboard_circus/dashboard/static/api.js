@@ -34,7 +34,6 @@ export async function act(action, details) {
       body: JSON.stringify({ action, ...details }),
     }),
   );
-  if (reply.ok === false) throw new Refused(reasonIn(reply, "message") || text("failed"));
   return reasonIn(reply, "message") || text("done");
 }
 
@@ -58,11 +57,6 @@ async function answer(response) {
   } catch {
     if (response.ok) throw new Refused(text("failed.network"));
   }
-  if (!response.ok) throw new Refused(wordsOf(body) || `${text("failed")} (HTTP ${response.status})`);
+  if (!response.ok) throw new Refused(reasonIn(body, "message") || `${text("failed")} (HTTP ${response.status})`);
   return body;
-}
-
-function wordsOf(body) {
-  if (typeof body?.message === "string") return reasonIn(body, "message");
-  return typeof body?.detail === "string" ? body.detail : "";
 }

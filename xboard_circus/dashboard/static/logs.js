@@ -12,8 +12,6 @@ const FAR = 1e9; // pixels: beyond any end, so that the height need not be read
 const FIRST = 300;
 const AGAIN = 2000;
 const $ = (id) => document.getElementById(id);
-// eslint-disable-next-line no-control-regex
-const COLOURS = /\u001b\[[0-9;]*[A-Za-z]/g;
 const BAD = /\b(ERROR|CRITICAL|FATAL|Traceback)\b/;
 const ODD = /\b(WARNING|WARN)\b/;
 
@@ -151,9 +149,8 @@ export class Logs {
   }
 
   add(lines) {
-    const clean = lines.map((line) => line.replace(COLOURS, ""));
-    this.lines = newest([...this.lines, ...clean]);
-    this.log.append(...clean.filter((line) => this.fits(line)).map(lineNode));
+    this.lines = newest([...this.lines, ...lines]);
+    this.log.append(...lines.filter((line) => this.fits(line)).map(lineNode));
     for (let excess = this.log.childElementCount - MOST; excess > 0; excess -= 1) this.log.firstElementChild.remove();
     if (this.follows) this.log.scrollTop = FAR;
     this.drawFoot();

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from xboard_circus import launch
-from xboard_circus.options.reading import WatcherOptions
+from xboard_circus.options.fields import WatcherOptions
 
 # systemd's address for notifications: those of a worker would count for the whole service.
 SERVICE_MANAGER = ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID")

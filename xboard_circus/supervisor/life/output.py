@@ -74,6 +74,9 @@ class Tail:
     goes on; Circus would log a traceback for every piece, and after a rotation that failed never write again. What it
     cannot write when it is closed is lost, too: a watcher whose stop fails there would be "stopping" for ever, and
     circusd would not end.
+
+    A file that was deleted or moved away is opened again: Circus's FileStream would write on into one without a name,
+    and after ``find -name "*.log" -delete`` every line would be lost.
     """
 
     def __init__(
@@ -125,6 +128,8 @@ class Tail:
             if self._clock() - self._failed_at < TRY_AGAIN_AFTER:
                 self._lost += len(piece["data"])
                 return
+            circus_stream.open_again(self.inner)
+        elif circus_stream.is_nameless(self.inner):
             circus_stream.open_again(self.inner)
         try:
             self.inner(piece)

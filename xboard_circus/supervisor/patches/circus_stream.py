@@ -1,7 +1,8 @@
-"""Circus's FileStream: the file that it writes to, which a failed rotation leaves closed."""
+"""Circus's FileStream: the file that it writes to, which a failed rotation leaves closed, and which others delete."""
 
 from __future__ import annotations
 
+import os
 from contextlib import suppress
 from typing import Any
 
@@ -16,6 +17,16 @@ def open_again(stream: Any) -> None:
         old.close()
     with suppress(OSError):
         stream._file = make()
+
+
+def is_nameless(stream: Any) -> bool:
+    """Return whether the file that *stream* writes to was deleted, or moved away, from under it."""
+    try:
+        return not os.path.samestat(os.stat(stream._filename), os.fstat(stream._file.fileno()))
+    except FileNotFoundError:
+        return True
+    except (OSError, ValueError, AttributeError, TypeError):
+        return False
 
 
 def name_of(stream: Any) -> str:

@@ -15,7 +15,7 @@ LONGEST_STATUS = 400
 
 
 @dataclass(frozen=True, slots=True)
-class Notice:
+class SystemdNotice:
     """What systemd is notified of.
 
     Attributes:
@@ -46,7 +46,7 @@ class ServiceState:
     expected: Collection[str]
     _proven_at: float = field(default=float("-inf"))
 
-    def judge(self, state: State, *, asked_at: float) -> Notice:
+    def judge(self, state: State, *, asked_at: float) -> SystemdNotice:
         """Judge the service by *state*, queried at *asked_at*."""
         watchers = {watcher["name"]: watcher for watcher in state["watchers"]}
         wanted = [watchers.get(name) for name in self.expected]
@@ -54,7 +54,7 @@ class ServiceState:
             f"{name}: {headline(watchers[name]['verdict']) if name in watchers else 'circusd runs without it'}"
             for name in self.expected
         ]
-        return Notice(
+        return SystemdNotice(
             ready=bool(wanted) and all(map(_has_come_up, wanted)),
             proven=self._prove(state, asked_at),
             stopping=state["circusd"]["stopping"],

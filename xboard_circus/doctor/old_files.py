@@ -1,0 +1,101 @@
+"""Examine files that dead processes and broken disks have left behind, and logs that were deleted.
+
+Our own writers begin a new log at their next line. For a watcher that is not armed, Circus's FileStream goes on writing
+to a file that nobody can open, and that takes room on the disk until it is closed.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from xboard_circus.checks.findings import Finding, bad, good, unknown, warning
+from xboard_circus.config import Config, is_armed
+from xboard_circus.core.names import is_helper
+from xboard_circus.doctor.case import Case
+from xboard_circus.errors import XboardError
+from xboard_circus.host import procs, runtime
+from xboard_circus.ledger.location import ledgers_of
+from xboard_circus.logs import log_files
+
+SHOWN = 3
+_DELETED = " (deleted)"
+
+
+def leftovers(case: Case) -> Iterator[Finding]:
+    """Yield a finding for each kind of unused file, or one that says that none is left."""
+    found = list(_found(case))
+    yield from found or [good("no file of a process that is gone")]
+
+
+def _found(case: Case) -> Iterator[Finding]:
+    try:
+        stale = runtime.stale(case.instance_id)
+    except XboardError as error:
+        yield bad(str(error), "")
+        return
+    if stale:
+        what = f"{_named(stale)} of processes that are gone"
+        yield warning(what, "nothing breaks by them; `xboard-circus clean` removes them")
+    reports = sorted(runtime.root_path().glob("crash-*.log"))
+    if reports:
+        hint = "please report it with that file, then delete it"
+        yield warning(f"xboard-circus itself has failed: {_named(reports)}", hint)
+    if case.config is not None:
+        yield from of_config(case.config)
+
+
+def of_config(config: Config) -> Iterator[Finding]:
+    """Yield a line for what was left in places that the ini names."""
+    for ledger in ledgers_of(config):
+        damaged = sorted(ledger.parent.glob(f"{ledger.name}.damaged-*"))
+        if damaged:
+            hint = "check the disk (`dmesg`), then delete them; a new ledger was begun"
+            yield warning(f"damaged ledgers were set aside: {_named(damaged)}", hint)
+    if pidfile := config.circus.get("pidfile"):
+        path = config.folder / str(pidfile)
+        if (pid := _pid_in(path)) is not None and not procs.is_running(pid, procs.start_time(pid) or 0):
+            yield warning(f"{path} names pid {pid}, which is gone", "nothing breaks by it; delete it")
+
+
+def _pid_in(path: Path) -> int | None:
+    try:
+        return int(path.read_text())
+    except (OSError, ValueError):
+        return None
+
+
+def _named(paths: list[Path]) -> str:
+    more = len(paths) - SHOWN
+    return ", ".join(map(str, paths[:SHOWN])) + (f" and {more} more" if more > 0 else "")
+
+
+def deleted_logs(case: Case) -> Iterator[Finding]:
+    """Yield a line for each log that circusd or one of its plugins has open, and that was deleted."""
+    if case.circusd is None:
+        return
+    helpers = [each for each in case.snapshot.watchers if is_helper(each.name)] if case.snapshot else []
+    try:
+        pids = [case.circusd.pid, *(worker.pid for each in helpers for worker in each.workers)]
+        gone = {file for pid in pids for file in deleted_files(pid)}
+    except OSError as error:
+        hint = "look as root, or as circusd's user"
+        yield unknown(f"the files of circusd (pid {case.circusd.pid}) cannot be read: {error.strerror}", hint)
+        return
+    plain = {watcher.name for watcher in case.read_config.watchers if not is_armed(watcher)}
+    lost = [log for log in log_files(case.read_config) if Path(os.path.realpath(log.path)) in gone]
+    for log in lost:
+        if log.watcher in plain:
+            hint = f"`circusctl stop {log.watcher}` and `circusctl start {log.watcher}`, or use WatchedFileStream"
+            yield warning(f"{log.path} was deleted, and {log.watcher} writes on into it: its lines are lost", hint)
+        else:
+            yield warning(f"{log.path} was deleted", "nothing to do: the next line begins a new file")
+    if not lost:
+        yield good("no log was deleted under its writer")
+
+
+def deleted_files(pid: int) -> set[Path]:
+    """Return the names that files had which the process has open and which have been deleted."""
+    targets = [os.readlink(each) for each in Path(f"/proc/{pid}/fd").iterdir() if each.is_symlink()]
+    return {Path(target.removesuffix(_DELETED)) for target in targets if target.endswith(_DELETED)}

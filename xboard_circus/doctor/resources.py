@@ -1,0 +1,191 @@
+"""Examine what the host gives: room on disks, memory, load, and limits of processes."""
+
+from __future__ import annotations
+
+import math
+import os
+import resource
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+from xboard_circus import config as configuration
+from xboard_circus.checks.findings import Finding, bad, graded, unknown, warning
+from xboard_circus.config import Config
+from xboard_circus.doctor.case import Case
+from xboard_circus.host import oom, runtime
+from xboard_circus.ledger.location import ledgers_of
+
+MIB = 1 << 20
+# Disks: the smaller of bytes and share counts, as a large disk has much left at five per cent.
+LOW_BYTES, VERY_LOW_BYTES = 1024 * MIB, 100 * MIB
+LOW_SHARE, VERY_LOW_SHARE = 0.1, 0.05
+LOW_FILES, VERY_LOW_FILES = 0.05, 0.01
+# Variables of the sample app; an app of the user's own keeps to its folder, or is not known to us.
+DATA_VARIABLES = ("XBOARD_DB", "XBOARD_UPLOADS")
+# Memory and load.
+LITTLE, VERY_LITTLE = 0.10, 0.04
+HIGH, VERY_HIGH = 1.5, 4.0
+CGROUP = Path("/sys/fs/cgroup")
+# Limits.
+FILES, PROCESSES = 65_536, 4_096
+FEW_FILES, FEW_PROCESSES = 1_024, 256
+USED = 0.8
+
+
+@dataclass(frozen=True, slots=True)
+class Room:
+    """What a file system has left; *files* are inodes, 0 of 0 where it does not count them."""
+
+    size: int
+    free: int
+    files: int
+    free_files: int
+    is_read_only: bool = False
+
+
+def disk(case: Case) -> Iterator[Finding]:
+    """Yield a line for each file system that something is written to."""
+    seen: dict[int, list[Path]] = {}
+    for folder in folders(case.read_config):
+        there = next(path for path in (folder, *folder.parents) if path.exists())
+        seen.setdefault(there.stat().st_dev, []).append(there)
+    for paths in seen.values():
+        found = os.statvfs(paths[0])
+        room = Room(
+            size=found.f_blocks * found.f_frsize,
+            free=found.f_bavail * found.f_frsize,
+            files=found.f_files,
+            free_files=found.f_favail,
+            is_read_only=bool(found.f_flag & os.ST_RDONLY),
+        )
+        yield of_room(", ".join(map(str, dict.fromkeys(paths))), room)
+
+
+def folders(config: Config) -> list[Path]:
+    """Return where the database, uploads, logs, the ledger and the runtime files lie."""
+    found = [config.folder, *configuration.log_folders(config), runtime.root_path()]
+    found += [ledger.parent for ledger in ledgers_of(config)]
+    for watcher in config.watchers:
+        files = [watcher.env[name] for name in DATA_VARIABLES if name in watcher.env]
+        found += [watcher.working_dir, *((watcher.working_dir / file).parent for file in files)]
+    return list(dict.fromkeys(found))
+
+
+def of_room(where: str, room: Room) -> Finding:
+    """Return whether *room* will do."""
+    if room.is_read_only:
+        return bad(f"nothing can be written to {where}: it is mounted read-only", "mount it for writing")
+    of_bytes = graded(
+        f"{room.free / MIB:,.0f} MiB of {room.size / MIB:,.0f} left for {where}",
+        "delete or move something, or lower backup_count, ledger.max_mb and logs.keep_days",
+        error=room.free < min(VERY_LOW_BYTES, room.size * VERY_LOW_SHARE),
+        warning=room.free < min(LOW_BYTES, room.size * LOW_SHARE),
+    )
+    of_files = graded(
+        f"{room.free_files} of {room.files} inodes left for {where}",
+        "delete small files",
+        error=room.free_files < room.files * VERY_LOW_FILES,
+        warning=room.free_files < room.files * LOW_FILES,
+    )
+    return min(of_bytes, of_files, key=lambda finding: finding.level.rank)
+
+
+def memory(_case: Case) -> Iterator[Finding]:
+    """Yield a line for the host's memory, one for the container's limit, one where the kernel has killed for want."""
+    found = psutil.virtual_memory()
+    yield of_memory("this host", found.total, found.available)
+    if (limited := limit_in(CGROUP)) is not None and limited[0] < found.total:
+        yield of_memory("this container", *limited)
+    if killed := oom.count_in(oom.HOST):
+        what = f"the kernel has killed {killed} processes for want of memory since boot"
+        yield warning(what, "`dmesg -T | grep -i oom`; set worker.max_rss, or lower numprocesses")
+
+
+def of_memory(where: str, total: int, available: int) -> Finding:
+    """Return whether the bytes that can still be had are enough."""
+    share = available / max(1, total)
+    what = f"{available / MIB:,.0f} MiB of {total / MIB:,.0f} can be had on {where}"
+    hint = "`top -o %MEM` shows who has it; lower numprocesses, or set worker.max_rss"
+    return graded(what, hint, error=share < VERY_LITTLE, warning=share < LITTLE)
+
+
+def limit_in(cgroup: Path) -> tuple[int, int] | None:
+    """Return total and available bytes of a control group of version 2; None where it has no limit."""
+    try:
+        most = int((cgroup / "memory.max").read_text())
+        used = int((cgroup / "memory.current").read_text())
+        cached = dict(line.split() for line in (cgroup / "memory.stat").read_text().splitlines())
+    except (OSError, ValueError):  # "max" where it has none
+        return None
+    # What is only cached of files is given back when it is wanted.
+    return most, most - used + int(cached.get("inactive_file", 0))
+
+
+def load(_case: Case) -> Iterator[Finding]:
+    """Yield a line for the load of the last five minutes."""
+    yield of_load(os.getloadavg()[1], os.cpu_count() or 1)
+
+
+def of_load(five_minutes: float, cores: int) -> Finding:
+    """Return whether the cores keep up."""
+    what = f"{five_minutes:.1f} over five minutes, with {cores} cores"
+    hint = "`top` shows who; with a load this high probes come late: raise health.timeout, or take work off this host"
+    return graded(what, hint, error=five_minutes > VERY_HIGH * cores, warning=five_minutes > HIGH * cores)
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Soft limits, and the hard limit up to which they may be raised; `math.inf` without one."""
+
+    files: float
+    processes: float
+    most_files: float = math.inf
+
+
+def limits(case: Case) -> Iterator[Finding]:
+    """Yield a line for each process that matters; of a watcher's workers one is like the other."""
+    shown = {"this shell": os.getpid()}
+    if case.circusd is not None:
+        shown["circusd"] = case.circusd.pid
+    if case.snapshot is not None:
+        shown.update({each.name: each.workers[0].pid for each in case.snapshot.watchers if each.workers and each.armed})
+    for name, pid in shown.items():
+        try:
+            found, used = limits_of(pid), psutil.Process(pid).num_fds()
+        except (psutil.Error, AttributeError):  # only Linux has limits of other processes
+            yield unknown(f"{name} (pid {pid}): its limits cannot be read", "look as root, or as its user")
+            continue
+        yield of_process(name if name == "this shell" else f"{name} (pid {pid})", found, used, name=name)
+
+
+def limits_of(pid: int) -> Limits:
+    """Return the limits of a process."""
+    process = psutil.Process(pid)
+    (files, most), (processes, _) = (process.rlimit(each) for each in (resource.RLIMIT_NOFILE, resource.RLIMIT_NPROC))
+    return Limits(*(math.inf if each == resource.RLIM_INFINITY else each for each in (files, processes, most)))
+
+
+def of_process(what: str, found: Limits, used: int, *, name: str) -> Finding:
+    """Return whether a process may open and start as much as a busy backend needs."""
+    files, processes = ("unlimited" if each == math.inf else int(each) for each in (found.files, found.processes))
+    told = f"{what}: {files} open files, {used} in use; {processes} processes"
+    hint = "; ".join(_hints(found, name))
+    if used > USED * found.files:
+        return bad(f"{told}: nearly all are in use", hint or "look for a leak: `ls -l /proc/PID/fd`")
+    is_small = found.files < FEW_FILES or found.processes < FEW_PROCESSES
+    return graded(told, hint, error=is_small, warning=bool(hint))
+
+
+def _hints(found: Limits, name: str) -> Iterator[str]:
+    if found.files < FILES <= found.most_files:
+        yield f"`ulimit -n {FILES}` before `xboard-circus start`"
+    elif found.files < FILES:
+        unit = f"LimitNOFILE={FILES} into its unit"
+        yield f"as root, write `* - nofile {FILES}` into /etc/security/limits.conf, or {unit}"
+    if found.files < FILES and name not in ("this shell", "circusd"):
+        yield f"or rlimit_nofile = {FILES} in [watcher:{name}]"
+    if found.processes < PROCESSES:
+        yield f"`ulimit -u {PROCESSES}` before `xboard-circus start`"
