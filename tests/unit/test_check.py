@@ -185,9 +185,9 @@ def test_a_page_that_is_not_armed_keeps_to_its_own_options(write: Write) -> None
         ),
         pytest.param(
             {"watcher:web": {"singleton": "True", "numprocesses": "1", "worker.spares": "1"}},
-            "error [watcher:web] worker.spares: a singleton has no spare: it would be a second process with the app"
-            " imported; take it out, or take singleton out",
-            id="a singleton with a spare",
+            "error [watcher:web] singleton: contradicts worker.spares = 1: a spare is a second process with the app;"
+            " take one of the two out",
+            id="singleton with spares",
         ),
         pytest.param(
             {"watcher:web": {"max_retry": "-1"}},

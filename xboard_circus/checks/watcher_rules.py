@@ -119,12 +119,12 @@ def _processes(config: Config, watcher: WatcherConfig) -> Iterator[Finding]:
     if count < 1:
         yield Finding(ERROR, "numprocesses", "starts nothing", "write 1 or more")
     if watcher.singleton and count > 1:
-        yield Finding(
-            ERROR, "singleton", f"contradicts numprocesses = {count}; Circus drops the watcher", "take it out"
-        )
-    if watcher.singleton and is_armed(watcher) and watcher.options.worker.spares:
-        what = "a singleton has no spare: it would be a second process with the app imported"
-        yield Finding(ERROR, "worker.spares", what, "take it out, or take singleton out")
+        what = f"contradicts numprocesses = {count}; Circus drops the watcher"
+        yield Finding(ERROR, "singleton", what, "take it out")
+    spares = watcher.options.worker.spares
+    if watcher.singleton and is_armed(watcher) and spares:
+        what = f"contradicts worker.spares = {spares}: a spare is a second process with the app"
+        yield Finding(ERROR, "singleton", what, "take one of the two out")
     if watcher.copy_path and not watcher.copy_env:
         yield Finding(ERROR, "copy_path", "Circus drops a watcher that has it alone", "add copy_env = True")
     if count > 1 and port and is_armed(watcher):

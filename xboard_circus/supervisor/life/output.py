@@ -75,7 +75,7 @@ class Tail:
     cannot write when it is closed is lost, too: a watcher whose stop fails there would be "stopping" for ever, and
     circusd would not end.
 
-    A file that was deleted or moved away is opened anew: Circus's FileStream would write on into one without a name,
+    A file that was deleted or moved away is opened again: Circus's FileStream would write on into one without a name,
     and after ``find -name "*.log" -delete`` every line would be lost.
     """
 
