@@ -9,6 +9,7 @@ import re
 import sys
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
@@ -20,7 +21,7 @@ from xboard_circus.options.reference import (  # noqa: E402
     OptionDoc,
     sections,
 )
-from xboard_circus.supervisor.patches.patch import Patch, every_kind  # noqa: E402
+from xboard_circus.supervisor.patches.patch import PatchKind, every_kind  # noqa: E402
 
 DOCS = ROOT / "docs" / "options.md"
 PATCHES = ROOT / "docs" / "patches.md"
@@ -61,20 +62,15 @@ def reference() -> str:
 
 def patches() -> str:
     """Return docs/patches.md."""
-    files: dict[str, list[type[Patch]]] = {}
+    files: dict[str, list[PatchKind[Any]]] = {}
     for kind in every_kind():
-        files.setdefault(kind.__module__.rpartition(".")[2], []).append(kind)
+        files.setdefault(kind.file, []).append(kind)
     parts = [PATCHES_HEAD]
     for file, kinds in sorted(files.items()):
-        rows = [(f"`{kind.of}.{kind.name}`", first_sentences(kind), kind.without, kind.fact) for kind in kinds]
+        rows = [(f"`{kind}`", kind.what, kind.without, kind.fact) for kind in kinds]
         head = ("replaced", "what ours does", "what breaks without it", "the fact that shows it")
         parts += [f"## {ABOUT_PATCHES[file]}\n", f"`{file}.py`\n", markdown([head, *rows])]
     return "\n".join(parts)
-
-
-def first_sentences(kind: type[Patch]) -> str:
-    """Return the first paragraph of a class's docstring on one line."""
-    return " ".join((kind.__doc__ or "").partition("\n\n")[0].split())
 
 
 def design(text: str) -> str:
