@@ -9,6 +9,7 @@ import re
 import sys
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
@@ -20,7 +21,7 @@ from xboard_circus.options.reference import (  # noqa: E402
     OptionDoc,
     sections,
 )
-from xboard_circus.supervisor.patches.patch import Patch, every_kind  # noqa: E402
+from xboard_circus.supervisor.patches.patch import PatchKind, every_kind  # noqa: E402
 
 DOCS = ROOT / "docs" / "options.md"
 PATCHES = ROOT / "docs" / "patches.md"
@@ -61,20 +62,14 @@ def reference() -> str:
 
 def patches() -> str:
     """Return docs/patches.md."""
-    files: dict[str, list[type[Patch]]] = {}
+    files: dict[str, list[PatchKind[Any]]] = {}
     for kind in every_kind():
-        files.setdefault(kind.__module__.rpartition(".")[2], []).append(kind)
+        files.setdefault(kind.file, []).append(kind)
     parts = [PATCHES_HEAD]
     for file, kinds in sorted(files.items()):
-        parts += [f"## {ABOUT_PATCHES[file]}\n", f"`{file}.py`\n"]
-        parts += [
-            "| replaced | what ours does | what breaks without it | the fact that shows it |",
-            "|---|---|---|---|",
-        ]
-        for kind in kinds:
-            what = " ".join((kind.__doc__ or "").partition("\n\n")[0].split())
-            parts.append(f"| `{kind.of}.{kind.name}` | {what} | {kind.without} | {kind.fact} |")
-        parts.append("")
+        rows = [(f"`{kind}`", kind.what, kind.without, kind.fact) for kind in kinds]
+        head = ("replaced", "what ours does", "what breaks without it", "the fact that shows it")
+        parts += [f"## {ABOUT_PATCHES[file]}\n", f"`{file}.py`\n", markdown([head, *rows])]
     return "\n".join(parts)
 
 
@@ -87,12 +82,18 @@ def design(text: str) -> str:
 
 def table(options: Iterable[OptionDoc]) -> str:
     """Return a table with a row for each option."""
-    rows = ["| option | default | unit | what it is, and when to change it |", "|---|---|---|---|"]
+    rows = [("option", "default", "unit", "what it is, and when to change it")]
     for option in options:
         default = "none" if option.default in (None, ()) else f"`{ini_text(option.default)}`"
         example = f" Example: `{option.name} = {option.example}`." if option.example else ""
-        rows.append(f"| `{option.name}` | {default} | {option.unit} | {option.help}{example} |")
-    return "\n".join(rows) + "\n"
+        rows.append((f"`{option.name}`", default, option.unit, f"{option.help}{example}"))
+    return markdown(rows)
+
+
+def markdown(rows: list[tuple[str, str, str, str]]) -> str:
+    """Return *rows*, the first of them the head, as a table."""
+    head, *others = (f"| {' | '.join(cells)} |" for cells in rows)
+    return "\n".join([head, "|---" * len(rows[0]) + "|", *others]) + "\n"
 
 
 def main(arguments: list[str]) -> int:

@@ -81,7 +81,7 @@ def test_the_design_shows_the_life_of_a_worker_and_the_list_every_patch() -> Non
     design, patches = ((ROOT / "docs" / name).read_text(encoding="utf-8") for name in ("design.md", "patches.md"))
 
     assert diagram() in design
-    assert [kind for kind in every_kind() if f"| `{kind.of}.{kind.name}` |" not in patches] == []
+    assert [kind for kind in every_kind() if f"| `{kind}` |" not in patches] == []
 
 
 def test_the_design_names_no_file_that_is_not_there() -> None:

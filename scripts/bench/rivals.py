@@ -16,10 +16,10 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from tests.real.processes import Process
+    from bench.running import Running
 
 HERE = Path(__file__).resolve().parent
 CHECKOUT = HERE.parent.parent
@@ -27,18 +27,6 @@ VENV = CHECKOUT / ".venv-bench"
 RIVALS = ["circus", "gunicorn", "setuptools<81", "superlance", "supervisor", "uvicorn-worker", "uvicorn[standard]"]
 SHOWN = ["circus", "fastapi", "gunicorn", "superlance", "supervisor", "uvicorn", "uvicorn-worker", "uvloop"]
 RELOAD_WITHIN = 60.0
-
-
-class Started(Protocol):
-    """What starting a rival, and reloading it, takes of a `bench.running.Running`."""
-
-    folder: Path
-    port: int
-    workers: int
-    words: dict[str, Any]
-
-    @property
-    def supervisor(self) -> Process: ...
 
 
 @dataclass(frozen=True)
@@ -55,14 +43,14 @@ class Rival:
     title: str
     command: str
     settings: str | None = None
-    reload: Callable[[Started], None] | None = None
+    reload: Callable[[Running], None] | None = None
 
-    def arguments(self, running: Started) -> list[str]:
+    def arguments(self, running: Running) -> list[str]:
         file = self._write_settings(running) if self.settings else ""
         words = {"python": sys.executable, "file": file, "port": running.port, "workers": running.workers}
         return [part.format(**words) for part in self.command.split()]
 
-    def _write_settings(self, running: Started) -> Path:
+    def _write_settings(self, running: Running) -> Path:
         assert self.settings is not None
         text = (HERE / "settings" / self.settings).read_text()
         file = running.folder / self.settings
@@ -70,7 +58,7 @@ class Rival:
         return file
 
 
-def ask_circusd(running: Started, command: str, **properties: object) -> dict[str, Any]:
+def ask_circusd(running: Running, command: str, **properties: object) -> dict[str, Any]:
     """Return the answer of a running circusd of ours."""
     from circus.client import CircusClient
 
@@ -81,7 +69,7 @@ def ask_circusd(running: Started, command: str, **properties: object) -> dict[st
         client.stop()
 
 
-def _reload_ours(running: Started) -> None:
+def _reload_ours(running: Running) -> None:
     reply = ask_circusd(running, "xboard_reload", name="web")
     if reply["status"] != "ok":
         raise RuntimeError(f"reload: {reply}")
@@ -92,13 +80,13 @@ def _reload_ours(running: Started) -> None:
         time.sleep(0.1)
 
 
-def _reload_circus(running: Started) -> None:
+def _reload_circus(running: Running) -> None:
     endpoint = f"tcp://127.0.0.1:{running.words['control']}"
     circusctl = ("-m", "circus.circusctl", "--timeout", "60", "--endpoint", endpoint)
     _run(*circusctl, "reload", "web", "--sequential", "--waiting")
 
 
-def _restart_one_by_one(running: Started) -> None:
+def _restart_one_by_one(running: Running) -> None:
     """`restart` of the whole group would leave nobody for as long as the new ones start."""
     file = str(running.folder / "supervisord.conf")
     for number in range(running.workers):
@@ -109,7 +97,7 @@ def _run(*arguments: str) -> None:
     subprocess.run([sys.executable, *arguments], check=True, capture_output=True, timeout=RELOAD_WITHIN)
 
 
-def _hang_up(running: Started) -> None:
+def _hang_up(running: Running) -> None:
     running.supervisor.signal(signal.SIGHUP)
 
 

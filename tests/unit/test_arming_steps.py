@@ -26,34 +26,23 @@ from xboard_circus.supervisor.patches import circus_controller as controller
 from xboard_circus.supervisor.patches import circus_log as log
 from xboard_circus.supervisor.patches import circus_process as of_process
 from xboard_circus.supervisor.patches import circus_watcher as of_watcher
-from xboard_circus.supervisor.patches.patch import Patch, PatchFailed
+from xboard_circus.supervisor.patches.patch import Patch, PatchFailed, PatchKind
 from xboard_circus.supervisor.port import PortGuard, is_listening
 from xboard_circus.supervisor.supervisor import Supervisor
 from xboard_circus.supervisor.watcher import ArmedWatcher
 
-OF_WATCHER = [
-    of_watcher.Hooks,
-    of_watcher.Processes,
-    of_watcher.SpawnProcess,
-    of_watcher.ReapProcess,
-    of_watcher.ManageProcesses,
-    of_watcher.KillProcesses,
-    of_watcher.WatcherStop,
-    of_watcher.WatcherStart,
-    of_watcher.WatcherReload,
-    of_watcher.SetOpt,
-]
-OF_ALL: list[type[Patch]] = [
-    of_arbiter.ArbiterStop,
-    of_arbiter.StartWatcher,
-    of_arbiter.ReloadFromConfig,
-    of_arbiter.CloseSockets,
-    of_arbiter.ManageQuietly,
-    of_process.InheritOwnSockets,
-    controller.WatchCommand,
-    controller.Dispatch,
-    log.RotateLog,
-    of_arbiter.ChildEnded,
+OF_WATCHER = of_watcher.OF_WATCHER
+OF_ALL: list[PatchKind[Any]] = [
+    of_arbiter.stop,
+    of_arbiter.start_watcher,
+    of_arbiter.reload_from_config,
+    of_arbiter.close_sockets,
+    of_arbiter.manage_quietly,
+    of_process.inherit_own_sockets,
+    controller.watch_command,
+    controller.dispatch,
+    log.rotate_log,
+    of_arbiter.child_ended,
 ]
 Spoil = Callable[[pytest.MonkeyPatch], None]
 
@@ -85,8 +74,12 @@ def of_guard(self: Any, *_: object) -> str:
     return str(self.armed.name)
 
 
-def of_patch(self: Any, *_: object) -> str:
-    return str(self.watcher.name)
+def of_patch(original: Any, watcher: Any, ours: Any) -> str:
+    return str(watcher.name)
+
+
+def of_set_opt(self: Any) -> str:
+    return str(self._target.name) if self.kind is of_watcher.set_opt else ""
 
 
 def after_it(place: type, name: str, name_of: Callable[..., str]) -> Spoil:
@@ -124,24 +117,21 @@ STEPS: dict[str, Spoil] = {
     "its patches cannot be made": spoil(of_watcher, "patches_of", lambda watcher, _: watcher.name),
     "its folder cannot be had": no_folder,
     "its environment cannot be made": spoil(ArmedWatcher, "give_environment", of_armed),
-    **{f"{each.name} cannot be replaced": spoil(each, "install", of_patch) for each in OF_WATCHER},
-    "the last patch fails when it is in": after_it(of_watcher.SetOpt, "install", of_patch),
+    **{f"{each.name} cannot be replaced": spoil(each, "_make", of_patch) for each in OF_WATCHER},
+    "the last patch fails when it is in": after_it(Patch, "install", of_set_opt),
     "its output cannot be looked at": spoil(ArmedWatcher, "before_start", of_armed),
     "its port cannot be looked at": spoil(PortGuard, "prepare", of_guard),
     "all is done, and then it fails": after_it(ArmedWatcher, "before_start", of_armed),
 }
 
 
-def lacking(kind: type[Patch]) -> Spoil:
+def lacking(kind: PatchKind[Any]) -> Spoil:
     """Return a spoiler by which `odd`, or circusd, lacks what a patch replaces."""
 
-    def make(patch: pytest.MonkeyPatch) -> None:
-        def missing(self: Any) -> str:
-            return "" if isinstance(self, of_watcher._OfWatcher) and self.watcher.name != "odd" else f"{self.of}.gone"
+    def found(given: Any) -> Any:
+        return given if kind in OF_WATCHER and given.name != "odd" else SimpleNamespace()
 
-        patch.setattr(kind, "missing", missing)
-
-    return make
+    return lambda patch: patch.setattr(kind, "_at", found)
 
 
 def state_of(arbiter: Any) -> dict[str, Any]:
@@ -185,7 +175,7 @@ async def check_armed(arbiter: Any, watcher: Any) -> None:
 @pytest.mark.parametrize("step", [*STEPS, *(f"it lacks {each.name}" for each in OF_WATCHER)])
 def test_a_fault_in_arming_one_watcher(step: str, monkeypatch: pytest.MonkeyPatch) -> None:
     kinds = {f"it lacks {each.name}": each for each in OF_WATCHER}
-    told = "Watcher.gone" if step in kinds else "a fault that nobody foresaw"
+    told = str(kinds[step]) if step in kinds else "a fault that nobody foresaw"
 
     async def run() -> None:
         odd, web = watchers_with_a_port()
@@ -240,15 +230,15 @@ def test_an_armed_watcher_that_cannot_be_prepared_for_its_next_start_runs_plainl
 
 
 @pytest.mark.parametrize("how", ["it fails", "it lacks"])
-@pytest.mark.parametrize("kind", OF_ALL, ids=lambda kind: f"{kind.of}.{kind.name}")
-def test_a_fault_in_what_is_for_all_watchers(kind: type[Patch], how: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("kind", OF_ALL, ids=str)
+def test_a_fault_in_what_is_for_all_watchers(kind: PatchKind[Any], how: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing is armed then, the state says what is missing, and each watcher runs."""
 
     async def run() -> None:
         odd, web = watchers_with_a_port()
         untouched = set(vars(odd))
         if how == "it fails":
-            monkeypatch.setattr(kind, "install", fault)
+            monkeypatch.setattr(kind, "_make", fault)
         else:
             lacking(kind)(monkeypatch)
         async with running(odd, web, monkeypatch=monkeypatch, sockets=("odd", "web")) as arbiter:
@@ -257,7 +247,7 @@ def test_a_fault_in_what_is_for_all_watchers(kind: type[Patch], how: str, monkey
                 await check_plain(arbiter, watcher, untouched=untouched)
                 reason = state[watcher.name]["last_reason"]
                 assert reason.startswith("runs without health checks and restart limits: this Circus lacks ")
-                assert (f"{kind.of}.gone" in reason) or (f"{kind.of}.{kind.name}: a fault" in reason)
+                assert f"{kind}: a fault" in reason if how == "it fails" else f"lacks {kind}" in reason
                 assert "install circus 0.19" in reason
             assert arbiter.xboard.armed == {}
             assert "stop" not in vars(arbiter)
@@ -270,7 +260,7 @@ def test_a_supervisor_that_cannot_be_made_leaves_each_watcher_to_circus(
     step: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     places = {
-        "its commands": (commands, "patches"),
+        "its commands": (commands, "patch"),
         "its requests": (supervisor_module, "Requests"),
         "its lifetime": (supervisor_module, "Lifetime"),
     }

@@ -184,12 +184,6 @@ def test_a_page_that_is_not_armed_keeps_to_its_own_options(write: Write) -> None
             id="singleton",
         ),
         pytest.param(
-            {"watcher:web": {"singleton": "True", "numprocesses": "1"}},
-            "warning [watcher:web] singleton: does not hold while a worker is replaced: the new one is ready before the"
-            " old one ends; take it out; numprocesses = 1 keeps one worker",
-            id="singleton with a reload",
-        ),
-        pytest.param(
             {"watcher:web": {"singleton": "True", "numprocesses": "1", "worker.spares": "1"}},
             "error [watcher:web] singleton: contradicts worker.spares = 1: a spare is a second process with the app;"
             " take one of the two out",

@@ -6,12 +6,11 @@ import asyncio
 import signal
 from dataclasses import dataclass
 from types import SimpleNamespace
-from typing import cast
+from typing import Any, cast
 
 import pytest
 
 from xboard_circus.supervisor.life import end
-from xboard_circus.supervisor.watcher import ArmedWatcher
 
 
 class FakeWorker:
@@ -41,10 +40,7 @@ def stopped(*workers: FakeWorker) -> FakeArmed:
     """Run a stop's kill of *workers* to its answer."""
     armed = FakeArmed(list(workers))
 
-    async def circus_has_signalled() -> None:
-        return None
-
-    asyncio.run(end.until_killed(cast(ArmedWatcher, armed), circus_has_signalled()))
+    asyncio.run(end.until_dead(cast(Any, armed.fleet), armed.clock))
     return armed
 
 

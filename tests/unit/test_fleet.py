@@ -96,7 +96,7 @@ def test_the_free_slot_of_a_spare(workers: list[Worker], slot: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("workers", "oldest", "order"),
+    ("workers", "order"),
     [
         pytest.param(
             [
@@ -106,43 +106,34 @@ def test_the_free_slot_of_a_spare(workers: list[Worker], slot: int) -> None:
                 worker(4, Held(NOW - 1)),
                 leaving(5),
             ],
-            False,
             [5, 4, 3, 2, 1],
             id="leaving, held, starting, sick, well",
         ),
         pytest.param(
             [worker(1, health=Health.BUSY), worker(2, health=Health.HUNG), worker(3, health=Health.FAILING)],
-            False,
             [2, 1, 3],
             id="a hung one before those that still answer",
         ),
         pytest.param(
-            [worker(1, age=50), worker(2, age=200), worker(3, age=100)], False, [2, 3, 1], id="the oldest among equals"
+            [worker(1, age=50), worker(2, age=200), worker(3, age=100)], [2, 3, 1], id="the oldest among equals"
         ),
-        pytest.param(
-            [worker(1, age=300), worker(2, Starting(NOW), age=1), worker(3, Held(NOW), age=2), worker(4, age=200)],
-            True,
-            [1, 4, 3, 2],
-            id="in a reload of Circus's: the oldest, for the new ones are still starting",
-        ),
-        pytest.param([worker(1, age=300), leaving(2, age=1)], True, [2, 1], id="but what leaves already comes first"),
     ],
 )
-def test_those_that_serve_least(workers: list[Worker], oldest: bool, order: list[int]) -> None:
+def test_those_that_serve_least(workers: list[Worker], order: list[int]) -> None:
     fleet = fleet_of(*workers)
-    chosen = [[each.slot for each in fleet.least_serving(extra, oldest=oldest)] for extra in range(len(order) + 1)]
+    chosen = [[each.slot for each in fleet.least_serving(extra)] for extra in range(len(order) + 1)]
 
     assert chosen == [order[:extra] for extra in range(len(order) + 1)]
 
 
 def test_there_is_no_surplus_where_some_are_missing() -> None:
-    assert fleet_of(worker(1)).least_serving(-2, oldest=False) == []
+    assert fleet_of(worker(1)).least_serving(-2) == []
 
 
 def test_spares_and_retiring_ones_are_no_surplus() -> None:
     fleet = fleet_of(worker(1), worker(-1, role=Role.SPARE), worker(2, role=Role.RETIRING))
 
-    assert [each.slot for each in fleet.least_serving(9, oldest=False)] == [1]
+    assert [each.slot for each in fleet.least_serving(9)] == [1]
 
 
 # Whether all are ready

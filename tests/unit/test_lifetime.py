@@ -15,7 +15,7 @@ from xboard_circus.core.lost import CircusdLife
 from xboard_circus.host import life, oom, procs, runtime
 from xboard_circus.supervisor.bus.journal import Journal
 from xboard_circus.supervisor.lifetime import SEEN_EVERY, Lifetime
-from xboard_circus.supervisor.patches.circus_arbiter import ArbiterStop
+from xboard_circus.supervisor.patches.circus_arbiter import stop
 from xboard_circus.supervisor.supervisor import Supervisor
 
 INSTANCE = "abc"
@@ -40,7 +40,7 @@ class Bench:
         )
         found.publish = partial(Supervisor.publish, found)
         self.lifetime = Lifetime(cast(Supervisor, found), at_exit=lambda *_: None)
-        ArbiterStop(self.arbiter, ordered=self.lifetime.end_ordered, beside=lambda: "beside").install()
+        stop(self.arbiter, ordered=self.lifetime.end_ordered, beside=lambda: "beside").install()
 
     def _stop(self) -> str:
         if self.is_busy:

@@ -5,6 +5,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import psutil
 import pytest
 
 from xboard_circus.host.oom import HOST, OomKills, count_file_of, count_in
@@ -116,7 +117,9 @@ def test_where_nobody_counts_nothing_is_known() -> None:
 def test_one_kill_explains_one_death_whosever_it_is() -> None:
     """Given two watchers in one cgroup, as they usually are, when its count rises by one, then one death is told."""
     kernel = Kernel()
-    spawned: Any = [SimpleNamespace(pid=pid, rss=0) for pid in (1, 2)]
+    spawned: Any = [
+        SimpleNamespace(pid=pid, rss=0, process=SimpleNamespace(_worker=psutil.Process())) for pid in (1, 2)
+    ]
     supervisor: Any = SimpleNamespace(oom=kernel.kills, clock=lambda: 9.0, looked_at=0.0)
     supervisor.armed = {each.pid: SimpleNamespace(fleet=[each]) for each in spawned}
     evidence.look(supervisor)

@@ -26,7 +26,7 @@ from xboard_circus.supervisor.patches import circus_log as log
 from xboard_circus.supervisor.patches import circus_process as of_process
 from xboard_circus.supervisor.patches import circus_watcher as of_watcher
 from xboard_circus.supervisor.patches.hooks import ArmedHooks
-from xboard_circus.supervisor.patches.patch import Patch, PatchFailed
+from xboard_circus.supervisor.patches.patch import Patch, PatchFailed, PatchKind
 from xboard_circus.supervisor.supervisor import Supervisor
 
 
@@ -46,20 +46,20 @@ def every_patch(arbiter: Any, root: logging.Logger) -> list[Patch]:
     command = SimpleNamespace(name="xboard_test", execute=lambda *args: {})
     return [
         *of_watcher.patches_of(watcher, Ours()),
-        of_watcher.StopLast(watcher, lambda: asyncio.sleep(0)),
-        of_arbiter.ArbiterStop(arbiter, ordered=lambda: None, beside=lambda: None),
-        of_arbiter.StartWatcher(arbiter, lambda watcher: None),
-        of_arbiter.ReloadFromConfig(arbiter, before=lambda file: None, after=lambda file: None),
-        of_arbiter.CloseSockets(arbiter),
-        of_arbiter.ManageQuietly(arbiter),
-        of_arbiter.ChildEnded(arbiter, lambda: None),
-        controller.AddCommand(arbiter, command),
-        controller.WatchCommand(arbiter.ctrl.commands["stop"], lambda original: original),
-        controller.Dispatch(arbiter, lambda is_signal: None),
-        of_process.InheritOwnSockets(lambda watcher: []),
-        log.RotateLog(root),
-        boot.BindUnixSocket(),
-        boot.Boot(),
+        of_watcher.stop_last(watcher, lambda: asyncio.sleep(0)),
+        of_arbiter.stop(arbiter, ordered=lambda: None, beside=lambda: None),
+        of_arbiter.start_watcher(arbiter, lambda watcher: None),
+        of_arbiter.reload_from_config(arbiter, before=lambda file: None, after=lambda file: None),
+        of_arbiter.close_sockets(arbiter),
+        of_arbiter.manage_quietly(arbiter),
+        of_arbiter.child_ended(arbiter, lambda: None),
+        controller.add_commands(arbiter, [command]),
+        controller.watch_command(arbiter.ctrl.commands["stop"], lambda original: original),
+        controller.dispatch(arbiter, lambda is_signal: None),
+        of_process.inherit_own_sockets(arbiter, lambda watcher: []),
+        log.rotate_log(root),
+        boot.bind_unix_socket(CircusSocket),
+        boot.boot(Arbiter),
     ]
 
 
@@ -110,15 +110,14 @@ def root(tmp_path: Path) -> Iterator[logging.Logger]:
 
 def test_every_kind_of_patch_is_tested_here(monkeypatch: pytest.MonkeyPatch, root: logging.Logger) -> None:
     def check(arbiter: Any) -> None:
-        assert {type(each) for each in every_patch(arbiter, root)} == set(patch.every_kind())
+        assert {each.kind for each in every_patch(arbiter, root)} == set(patch.every_kind())
 
     on_circus(monkeypatch, check)
 
 
-@pytest.mark.parametrize("kind", patch.every_kind(), ids=lambda kind: f"{kind.of}.{kind.name}")
-def test_a_patch_says_where_it_belongs_and_why(kind: type[Patch]) -> None:
-    assert (kind.__doc__ or "").strip()
-    assert all(text.endswith((".", "`")) and "\n" not in text for text in (kind.without, kind.fact))
+@pytest.mark.parametrize("kind", patch.every_kind(), ids=str)
+def test_a_patch_says_where_it_belongs_and_why(kind: PatchKind[Any]) -> None:
+    assert all(text.endswith((".", "`")) for text in (kind.what, kind.without, kind.fact))
 
 
 def test_a_patch_that_does_not_fit_names_what_this_circus_lacks(
@@ -129,7 +128,7 @@ def test_a_patch_that_does_not_fit_names_what_this_circus_lacks(
         assert [each.missing() for each in patches] == [""] * len(patches)
         for each in patches:
             each._target = SimpleNamespace()
-        assert [each.missing() for each in patches] == [f"{each.of}.{each.name}" for each in patches]
+        assert [each.missing() for each in patches] == [str(each.kind) for each in patches]
 
     on_circus(monkeypatch, check)
 
@@ -138,7 +137,7 @@ def test_circus_without_a_periodic_look_lacks_nothing(monkeypatch: pytest.Monkey
     def check(arbiter: Any) -> None:
         arbiter.ctrl.caller.stop()
         arbiter.ctrl.caller = None  # as with check_delay = -1
-        quiet = of_arbiter.ManageQuietly(arbiter)
+        quiet = of_arbiter.manage_quietly(arbiter)
         assert quiet.missing() == ""
         quiet.install()
         quiet.undo()
@@ -176,7 +175,7 @@ def test_what_fails_half_way_is_taken_off_whichever_step_it_is(
                 raise OSError("no more")
 
             patches[number].install = fail  # type: ignore[method-assign]
-            with pytest.raises(PatchFailed, match=f"^{failing.of}.{failing.name}: no more$"):
+            with pytest.raises(PatchFailed, match=f"^{failing.kind}: no more$"):
                 patch.install(patches)
             assert differences(before, insides(arbiter, root)) == set(), failing
 
@@ -196,22 +195,22 @@ def test_where_one_does_not_fit_none_is_installed(monkeypatch: pytest.MonkeyPatc
     on_circus(monkeypatch, check)
 
 
-@pytest.mark.parametrize("kind", [boot.BindUnixSocket, boot.Boot])
+@pytest.mark.parametrize("kind", [boot.bind_unix_socket, boot.boot], ids=str)
 def test_a_circus_that_lacks_what_is_replaced_at_boot_starts_all_the_same(
-    kind: type[boot.BindUnixSocket | boot.Boot],
+    kind: PatchKind[Any],
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     """It is installed while Circus imports the hook; an exception there would end circusd."""
-    target = kind()._target
+    target = CircusSocket if kind is boot.bind_unix_socket else Arbiter
     monkeypatch.setattr(target, f"xboard_{kind.name}", False, raising=False)
-    monkeypatch.setattr(kind, "missing", lambda self: f"{self.of}.{self.name}")
+    monkeypatch.setattr(kind, "_at", lambda given: SimpleNamespace())
     before = dict(vars(target))
 
     with caplog.at_level("ERROR", logger="circus"):
         boot.install()
 
-    assert caplog.messages == [f"xboard: this Circus lacks {kind.of}.{kind.name}; install circus 0.19"]
+    assert caplog.messages == [f"xboard: this Circus lacks {kind}; install circus 0.19"]
     assert vars(target)[kind.name] is before[kind.name]
 
 
@@ -220,7 +219,7 @@ def test_a_command_of_ours_that_circus_knows_already_is_put_back(monkeypatch: py
 
     def check(arbiter: Any) -> None:
         known = arbiter.ctrl.commands["stop"]
-        added = controller.AddCommand(arbiter, SimpleNamespace(name="stop"))
+        added = controller.add_commands(arbiter, [SimpleNamespace(name="stop")])
         added.install()
         added.undo()
         assert arbiter.ctrl.commands["stop"] is known

@@ -1,4 +1,4 @@
-"""Check a [watcher:...] section, from the file alone. No effects."""
+"""Check a [watcher:...] section, from its text alone, without effects."""
 
 from __future__ import annotations
 
@@ -121,13 +121,10 @@ def _processes(config: Config, watcher: WatcherConfig) -> Iterator[Finding]:
     if watcher.singleton and count > 1:
         what = f"contradicts numprocesses = {count}; Circus drops the watcher"
         yield Finding(ERROR, "singleton", what, "take it out")
-    elif watcher.singleton and is_armed(watcher):
-        if spares := watcher.options.worker.spares:
-            what = f"contradicts worker.spares = {spares}: a spare is a second process with the app"
-            yield Finding(ERROR, "singleton", what, "take one of the two out")
-        else:
-            what = "does not hold while a worker is replaced: the new one is ready before the old one ends"
-            yield Finding(WARNING, "singleton", what, "take it out; numprocesses = 1 keeps one worker")
+    spares = watcher.options.worker.spares
+    if watcher.singleton and is_armed(watcher) and spares:
+        what = f"contradicts worker.spares = {spares}: a spare is a second process with the app"
+        yield Finding(ERROR, "singleton", what, "take one of the two out")
     if watcher.copy_path and not watcher.copy_env:
         yield Finding(ERROR, "copy_path", "Circus drops a watcher that has it alone", "add copy_env = True")
     if count > 1 and port and is_armed(watcher):

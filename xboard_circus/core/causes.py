@@ -115,7 +115,7 @@ def _judged(death: Death) -> tuple[Cause, str]:
         by = _ASKERS.get(death.commanded_by)
         return Cause.COMMANDED, death.our_reason or Say.COMMANDED(by=death.commanded_by if by is None else by())
     if sent := _terminating(death):
-        return Cause.COMMANDED, Say.COMMANDED_BY_SIGNAL(signal=_name(sent))
+        return Cause.COMMANDED, Say.COMMANDED_BY_SIGNAL(signal=signal_name(sent))
     if code is None:
         return Cause.UNKNOWN, Say.UNSEEN()
     if code < 0:
@@ -139,8 +139,8 @@ def _died_by(signum: int, death: Death) -> tuple[Cause, str]:
             return Cause.OUT_OF_MEMORY, Say.OOM_KILLED(why=death.oom)
         return Cause.KILLED, Say.KILLED() if death.oom == "" else Say.KILLED_PERHAPS_OOM()
     if not death.was_ready:
-        return Cause.FAILED_START, Say.DIED_STARTING(signal=_name(signum))
-    return Cause.CRASH, Say.DIED(signal=_name(signum))
+        return Cause.FAILED_START, Say.DIED_STARTING(signal=signal_name(signum))
+    return Cause.CRASH, Say.DIED(signal=signal_name(signum))
 
 
 def _told_by_launcher(code: int, death: Death) -> tuple[Cause, str] | None:
@@ -179,7 +179,8 @@ def _last(log_tail: str, pattern: re.Pattern[str]) -> str:
     return ""
 
 
-def _name(signum: int) -> str:
+def signal_name(signum: int) -> str:
+    """Return the name of a signal, such as SIGTERM."""
     try:
         return Signals(signum).name
     except ValueError:

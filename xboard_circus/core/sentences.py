@@ -68,6 +68,8 @@ class Say(Template):
     INI_REFUSED = "{file} is refused, nothing was changed: {why}"
     NO_RUNTIME_FOLDER = "the watcher has no runtime folder"
     NO_LAUNCHER = "Circus could not start the launcher, see circusd's log"
+    HOOK_REFUSED = "hook {hook} returned false"
+    HOOK_RAISED = "hook {hook} raised {error}"
 
     # Who wanted it
     OPERATOR = "operator"
@@ -243,10 +245,11 @@ class Say(Template):
     ANOTHER_REPLACED = "another worker of this watcher is being replaced"
     RESTARTS_USED_UP = "restart budget used up, next try in {wait}"
     DOES_NOT_SERVE = "worker {pid} is {state}, so it cannot be reloaded; `xboard-circus retry` starts a held one"
-    BINDS_BY_ITSELF = (
-        "each worker of {watcher} binds its port itself, so a new one can't start beside this one; restart the watcher"
+    SINGLETON = (
+        "{watcher} is a singleton, so a new worker can't start beside the old one; "
+        "`xboard-circus restart {watcher}` stops it and then starts it"
     )
-    BINDS_BY_ITSELF_NO_RELOAD = (
+    BINDS_BY_ITSELF = (
         "each worker of {watcher} binds port {port} itself, so a new one can't start beside an old one; "
         "`xboard-circus restart {watcher}`, or let it serve on a [socket:...]"
     )

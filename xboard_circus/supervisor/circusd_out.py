@@ -27,7 +27,7 @@ class Output:
         self._looked_at = float("-inf")
 
     def keep_small(self, now: float) -> None:
-        """Look after it, if that was not done lately."""
+        """Empty the file where it is too large, at most once in `LOOK_EVERY` seconds."""
         if now - self._looked_at < LOOK_EVERY:
             return
         self._looked_at = now

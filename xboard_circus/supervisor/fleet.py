@@ -1,4 +1,4 @@
-"""The workers of one watcher: each with its process and its life, and what others ask about all of them."""
+"""The workers of one watcher: each with its process and its life, and questions about all of them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 
 from xboard_circus.core.budget import RestartBudget
 from xboard_circus.core.states import Health, Role
-from xboard_circus.core.worker import Gone, Held, Leaving, Life, LifePhase, Order, Starting, Up
+from xboard_circus.core.worker import Held, Leaving, Life, LifePhase, Order, Starting, Up
 from xboard_circus.supervisor.patches import circus_process
 
 PROBES_KEPT = 6
@@ -29,7 +29,7 @@ class Worker:
         token: The name of its files in the runtime folder.
         released_at: When the launcher was let go, or the spawn if it never had to wait.
         gate: A file that exists while the launcher must wait, or None.
-        follows: Pid of the one whose place it took, if there was one.
+        follows: Pid of the worker that it replaced, or None.
         spread: From 0 to 1, by which its limits of requests and age differ from its siblings'.
         rss: Resident memory in bytes when it was last looked at, or None.
         probes: The last probes, oldest first: when (`at`), and the prober's evidence.
@@ -51,6 +51,11 @@ class Worker:
     probes: deque[Mapping[str, Any]] = field(default_factory=lambda: deque(maxlen=PROBES_KEPT))
     rss: int | None = None
     spread: float = field(default_factory=random.random)
+
+    @property
+    def ids(self) -> dict[str, int]:
+        """The names of the worker in an event."""
+        return {"pid": self.pid, "wid": self.wid, "slot": self.slot}
 
     @property
     def phase(self) -> LifePhase:
@@ -97,7 +102,7 @@ class Worker:
         return self.is_leaving and self.life.role is Role.RETIRING
 
     def has_ended(self) -> bool:
-        """Say whether the process is dead, reaped or not."""
+        """Return whether the process is dead, reaped or not."""
         return circus_process.has_ended(self.process)
 
 
@@ -131,27 +136,27 @@ class Fleet:
         return found if found is not None and found.started == started else None
 
     def counted(self) -> list[Worker]:
-        """Return those that are some of the watcher's `numprocesses`."""
+        """Return the workers that count as some of the watcher's `numprocesses`."""
         return [worker for worker in self if worker.life.counts]
 
     def spares(self) -> list[Worker]:
         return [worker for worker in self if worker.is_spare]
 
     def up(self) -> list[Worker]:
-        """Return those that serve."""
+        """Return the workers that are up."""
         return [worker for worker in self if worker.is_up]
 
     def all_ready(self, wanted: int, *, within: float) -> bool:
-        """Say whether as many are up as are wanted, and ready, or up for *within* seconds without getting ready."""
+        """Return whether *wanted* workers are ready, or up for *within* seconds without getting ready."""
         now = self.clock()
         up = [worker for worker in self.counted() if worker.is_up and worker.up_since is not None]
         ready = [each for each in up if each.life.was_ready or now - (each.up_since or now) > within]
         return len(ready) >= wanted
 
     def free_slot(self, wanted: int = 1) -> int:
-        """Return a slot that no worker has: of the first *wanted* the one that may be tried soonest, else the lowest.
+        """Return a free slot: of the first *wanted* the one that may be tried soonest, else the lowest.
 
-        A slot whose wait circusd keeps without a process must not hold up its healthy siblings.
+        A slot that waits without a process must not hold up its healthy siblings.
         """
         used = {worker.slot for worker in self if worker.life.role is not Role.RETIRING}
         now = self.clock()
@@ -166,39 +171,25 @@ class Fleet:
         """Return the highest negative slot that no spare has."""
         return -_first_free(-worker.slot for worker in self.spares())
 
-    def least_serving(self, extra: int, *, oldest: bool) -> list[Worker]:
-        """Return the *extra* ones to do without: those that serve least, among equals the oldest.
-
-        With *oldest* the age alone decides: that is how Circus's own `reload` puts new ones in their place.
-        """
+    def least_serving(self, extra: int) -> list[Worker]:
+        """Return the *extra* workers that serve least, among equals the oldest."""
 
         def rank(worker: Worker) -> tuple[int, float]:
-            if worker.is_leaving:
-                return 0, worker.spawned_at
-            if oldest:
-                return 1, worker.spawned_at
-            if worker.is_held:
-                return 1, worker.spawned_at
-            if worker.is_starting:
-                return 2, worker.spawned_at
-            return (3 if worker.life.health in (Health.HUNG, Health.SICK) else 4), worker.spawned_at
+            sick = worker.life.health in (Health.HUNG, Health.SICK)
+            reasons = (worker.is_leaving, worker.is_held, worker.is_starting, sick, True)
+            return reasons.index(True), worker.spawned_at
 
         return sorted(self.counted(), key=rank)[: max(extra, 0)]
 
     def drop(self, worker: Worker) -> bool:
-        """Take *worker* out, once; return whether it was there."""
+        """Remove *worker*, once; return whether it was there."""
         return self.workers.pop(worker.pid, None) is not None
 
     def note_up(self) -> None:
-        """Tell the budget how many are up: while none is, no wait is longer than `restart.delay_max`."""
+        """Count the workers that are up for the budget: while none is, no wait exceeds `restart.delay_max`."""
         self.budget.up = len(self.up())
 
 
 def _first_free(taken: Iterator[int] | Any) -> int:
     used = set(taken)
     return next(slot for slot in range(1, len(used) + 2) if slot not in used)
-
-
-def is_gone(worker: Worker) -> bool:
-    """Say whether its end is known."""
-    return isinstance(worker.phase, Gone)

@@ -1,7 +1,6 @@
 """Take a listening socket over from a worker that outlived its circusd, so that the port is never without a listener.
 
-What is asked here is answered in `xboard_circus.worker.server`. All of this blocks, for a short time: it is for a
-thread.
+`xboard_circus.worker.server` answers. All of this blocks for a short time, so it runs in a thread.
 """
 
 from __future__ import annotations
@@ -11,13 +10,12 @@ import json
 import logging
 import os
 import socket
-import stat
 import time
 from ipaddress import ip_address
 from pathlib import Path
 from urllib.parse import quote
 
-from xboard_circus.host.worker_files import takes_connections
+from xboard_circus.host.worker_files import is_socket, takes_connections
 
 log = logging.getLogger("circus")
 
@@ -31,7 +29,7 @@ def candidates(folder: Path) -> list[Path]:
         found = sorted(path for path in folder.iterdir() if path.suffix == ".sock")
     except OSError:
         return []
-    return [path for path in found if _is_socket(path) and takes_connections(path)]
+    return [path for path in found if is_socket(path) and takes_connections(path)]
 
 
 def take_over(
@@ -39,34 +37,31 @@ def take_over(
 ) -> socket.socket | None:
     """Return the listening socket of the worker at *socket_path*; None if it hands none over within *timeout*.
 
-    *address* is numeric, as Circus holds it; a socket that listens elsewhere is not what we want, and is closed. The
-    worker goes on with the same socket, not with a copy: who makes it blocking makes it so for the worker as well.
+    *address* is numeric, as Circus holds it; a socket that listens elsewhere is closed. The worker goes on with the
+    same socket, not with a copy: a change of its blocking mode changes it for the worker too.
     """
     descriptors: list[int] = []
     try:
-        answer = _ask(socket_path, instance, time.monotonic() + timeout, descriptors)
-        refusal = _refusal(answer)
-        if refusal is None and len(descriptors) != 1:
-            refusal = f"it passed {len(descriptors)} descriptors"
-        if refusal is None:
-            listener = socket.socket(fileno=descriptors[0])
-            descriptors.clear()
-            if listens_on(listener, address):
-                listener.set_inheritable(False)
-                return listener
-            refusal = f"it passed {listener}"
-            listener.close()
+        _check(_ask(socket_path, instance, time.monotonic() + timeout, descriptors))
+        if len(descriptors) != 1:
+            raise OSError(f"it passed {len(descriptors)} descriptors")
+        listener = socket.socket(fileno=descriptors[0])
+        descriptors.clear()
+        if not listens_on(listener, address):
+            with listener:
+                raise OSError(f"it passed {listener}")
+        listener.set_inheritable(False)
+        return listener
     except OSError as error:
-        refusal = error.strerror or str(error)
+        log.info("xboard: no handover from %s: %s", socket_path, error.strerror or error)
+        return None
     finally:
         for descriptor in descriptors:
             os.close(descriptor)
-    log.info("xboard: no handover from %s: %s", socket_path, refusal)
-    return None
 
 
 def listens_on(listener: socket.socket, address: tuple[str, int]) -> bool:
-    """Say whether *listener* accepts connections at *address*, "" being all of IPv4.
+    """Return whether *listener* accepts connections at *address*, "" being all of IPv4.
 
     0.0.0.0 and :: are not the same: Circus would have an IPv4 socket that speaks IPv6.
     """
@@ -83,30 +78,23 @@ def listens_on(listener: socket.socket, address: tuple[str, int]) -> bool:
 
 def _ask(socket_path: Path, instance: str, deadline: float, descriptors: list[int]) -> bytes:
     """Return the answer of the worker; what it passes along is put into *descriptors* as it comes, to be closed."""
-    received = bytearray()
+    received, size = bytearray(), array.array("i").itemsize
+    room = socket.CMSG_SPACE(MOST_DESCRIPTORS * size)
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
         connection.settimeout(_left(deadline))
         connection.connect(os.fspath(socket_path))
         connection.sendall(f"POST /-/handover?instance={quote(instance, safe='')} HTTP/1.0\r\n\r\n".encode())
         while len(received) <= LARGEST_ANSWER:
             connection.settimeout(_left(deadline))
-            piece, passed = _receive(connection)
-            descriptors += passed
+            # Not socket.recv_fds: up to Python 3.13 it drops its flags, and circusd may fork in the next moment.
+            piece, ancillary, _, _ = connection.recvmsg(4096, room, getattr(socket, "MSG_CMSG_CLOEXEC", 0))
+            for level, kind, data in ancillary:
+                if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
+                    descriptors += array.array("i", data[: len(data) - len(data) % size])
             if not piece:
                 break
             received += piece
     return bytes(received)
-
-
-def _receive(connection: socket.socket) -> tuple[bytes, list[int]]:
-    # Not socket.recv_fds: up to Python 3.13 it drops its flags, and circusd may fork in the next moment.
-    passed = array.array("i")
-    room = socket.CMSG_SPACE(MOST_DESCRIPTORS * passed.itemsize)
-    piece, ancillary, _, _ = connection.recvmsg(4096, room, getattr(socket, "MSG_CMSG_CLOEXEC", 0))
-    for level, kind, data in ancillary:
-        if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
-            passed.frombytes(data[: len(data) - len(data) % passed.itemsize])
-    return piece, list(passed)
 
 
 def _left(deadline: float) -> float:
@@ -116,20 +104,14 @@ def _left(deadline: float) -> float:
     return left
 
 
-def _refusal(answer: bytes) -> str | None:
-    """Return why the worker says no; None when it says yes."""
+def _check(answer: bytes) -> None:
+    """Raise OSError with the worker's reason where it refuses."""
     head, _, body = answer.partition(b"\r\n\r\n")
     line = head.partition(b"\r\n")[0]
     if line.startswith(b"HTTP/") and line.split()[1:2] == [b"200"]:
-        return None
+        return
     try:
-        return str(json.loads(body)["error"])
+        refusal = str(json.loads(body)["error"])
     except (ValueError, LookupError, TypeError, RecursionError):
-        return f"it answers {line[:80].decode('ascii', errors='replace')!r}"
-
-
-def _is_socket(path: Path) -> bool:
-    try:
-        return stat.S_ISSOCK(path.lstat().st_mode)
-    except OSError:
-        return False
+        refusal = f"it answers {line[:80].decode('ascii', errors='replace')!r}"
+    raise OSError(refusal)

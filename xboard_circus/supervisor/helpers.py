@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from xboard_circus.core.names import is_helper
 from xboard_circus.supervisor.boundary import contained
-from xboard_circus.supervisor.patches.circus_watcher import StopLast
+from xboard_circus.supervisor.patches.circus_watcher import stop_last
 
 if TYPE_CHECKING:
     from xboard_circus.supervisor.supervisor import Supervisor
@@ -28,7 +28,7 @@ def prepare(supervisor: Supervisor, watcher: Any) -> None:
     watcher.cmd = quoted(watcher.cmd)
     if OURS in f"{watcher.cmd} {watcher.args}" and not getattr(watcher, "xboard_stops_last", False):
         watcher.xboard_stops_last = True
-        StopLast(watcher, lambda: until_workers_are_gone(supervisor)).install()
+        stop_last(watcher, lambda: until_workers_are_gone(supervisor)).install()
 
 
 def quoted(command: str, interpreter: str = sys.executable) -> str:

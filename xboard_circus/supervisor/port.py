@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from circus import logger
 
-from xboard_circus.core.ports import Holder, Policy, plan
+from xboard_circus.core.ports import Holder, Policy, PortPlan, plan
 from xboard_circus.core.reason import data_of
 from xboard_circus.core.sentences import Say
 from xboard_circus.core.state_schema import PortEntry
@@ -37,8 +37,6 @@ HANDOVER_TIMEOUTS = (1.0, 4.0)
 TRY_EVERY = 0.1
 TRY_SOON = 0.01
 RELEASE_AFTER = 1.0
-Holders = frozenset[tuple[int | None, int | None]]
-NO_HOLDERS: Holders = frozenset()
 UNIX = 0
 """In the place of a port: the address is the path of a unix socket."""
 
@@ -54,11 +52,12 @@ class PortGuard:
         self._retry_at: float | None = None
         self._run = 0
         self._last_error = ""
-        self._refused_for = NO_HOLDERS
+        self._refused_for: set[tuple[int | None, int | None]] = set()
+        self._stopped_at: float | None = None
 
     @property
     def is_ready(self) -> bool:
-        """Say whether a worker may run now."""
+        """Return whether a worker may run now."""
         return self.state in (PortState.NONE, PortState.BOUND)
 
     def retry_in(self) -> float:
@@ -96,6 +95,7 @@ class PortGuard:
         """Look at the port before a start: nothing to do, or clean and bind it in our own time."""
         shared = self.socket()
         self._run += 1
+        self._stopped_at = None
         if self.address() is None:
             self.state = PortState.NONE
             if self.armed.policy is not Policy.NEVER:
@@ -117,7 +117,7 @@ class PortGuard:
 
     @property
     def is_bound_by_the_server(self) -> bool:
-        """Say whether the server binds the port by itself, as `port.port` tells."""
+        """Return whether the server binds the port itself, as `port.port` states."""
         return self.socket() is None and self.address() is not None
 
     def look_again(self) -> None:
@@ -143,67 +143,60 @@ class PortGuard:
         return run == self._run and self.armed.is_current() and not self.armed.watcher.is_stopped()
 
     async def _guard(self, run: int) -> None:
-        armed, shared, loop = self.armed, self.socket(), asyncio.get_running_loop()
-        policy, grace = armed.policy, armed.options.port.grace
+        armed, shared, policy, grace = self.armed, self.socket(), self.armed.policy, self.armed.options.port.grace
         freed: list[str] = []
         if policy is not Policy.NEVER and await self._take_over(run):
             return
         sweep = armed.supervisor.sweep(armed.name, grace) if policy is not Policy.NEVER else None
         stopping: asyncio.Future[Any] | None = sweep
-        was_taken = False
         while self._is_current(run):
             address = self.address()
             if address is None or self._bind(address):
-                self._done()
-                # Every sweep that ended something is recorded, whether it was near the port or not.
-                if sweep is not None and (was_taken or sweep.done()):
-                    freed += [who for who in named(await sweep) if who not in freed]
-                elif sweep is not None:
-                    armed.supervisor.run(self._report_sweep(sweep), f"the record of the sweep of {armed.name}")
-                self._report_freed(freed)
-                return
-            was_taken = True
+                break
             if stopping is not None and not stopping.done():
                 await asyncio.sleep(TRY_EVERY)
                 continue
-            stopping = None
-            found = await self._holders(address)
-            own = await loop.run_in_executor(None, armed.supervisor.family)
+            found, todo = await self._look(address, policy)
             if not self._is_current(run):
                 return
-            todo = plan(found, policy=policy, instance=armed.supervisor.instance, own=own)
             if todo.stop:
-                self.state = PortState.CLEANING
-                self.reason = Say.ENDING(processes=named(todo.stop))
+                self.state, self.reason = PortState.CLEANING, Say.ENDING(processes=named(todo.stop))
                 freed += named(todo.stop)
                 logger.warning("xboard: %s: port %s: %s", armed.name, address[1], self.reason)
-                stopping = loop.run_in_executor(None, partial(listeners.stop, list(todo.stop), grace=grace))
+                stopping = asyncio.ensure_future(asyncio.to_thread(listeners.stop, list(todo.stop), grace=grace))
                 continue
             if found and not todo.refuse and shared is None:
-                self._done()  # its holders are ours: a live worker that binds by itself
-                self._report_freed(freed)
-                return
-            holders = frozenset((holder.pid, holder.started) for holder in found)
-            await self._refused(todo.reason or held_by_ours(found) or self._last_error, run, holders)
+                break  # its holders are ours: a live worker that binds by itself
+            ours = Say.PORT_HELD_BY_OURS(processes=named(found)) if found else ""
+            self._note_refused(todo.reason or ours or self._last_error, found)
+            while self._is_current(run) and self.retry_in() > 0:
+                await asyncio.sleep(min(0.2, armed.options.port.retry))
+        else:
+            return
+        self._done()
+        # Every sweep that ended something is recorded, whether it was near the port or not.
+        swept = [] if sweep is None else named(await sweep)
+        self._report_freed([*dict.fromkeys([*freed, *swept])])
 
-    async def _holders(self, address: tuple[str, int]) -> list[Holder]:
-        """Return who holds the address; of a unix socket the system does not tell."""
-        if address[1] == UNIX:
-            return []
-        return await asyncio.get_running_loop().run_in_executor(None, self.armed.supervisor.holders, *address)
+    async def _look(self, address: tuple[str, int], policy: Policy) -> tuple[list[Holder], PortPlan]:
+        """Return the holders of the address, and the plan for them; those of a unix socket are not known."""
+        supervisor = self.armed.supervisor
+        found = [] if address[1] == UNIX else await asyncio.to_thread(supervisor.holders, *address)
+        own = await asyncio.to_thread(supervisor.family)
+        return found, plan(found, policy=policy, instance=supervisor.instance, own=own)
 
     async def _take_over(self, run: int) -> bool:
         """Take the listening socket over from a worker that outlived its circusd: no moment without a listener.
 
-        New workers start on it, and only when they are ready are the old ones told to go; until then these serve.
+        New workers start on it, and only when they are ready are the old ones ended; until then these serve.
         """
         armed, shared, address = self.armed, self.socket(), self.address()
-        # Without respawn nothing would take the place of the launchers that have to end for it.
-        if shared is None or address is None or armed.folder is None or not armed.watcher.respawn:
+        # Without respawn nothing would take the place of the launchers that have to end for it; the old worker of a
+        # singleton has to be gone before the new one starts.
+        may_overlap = armed.watcher.respawn and not armed.watcher.singleton
+        if shared is None or address is None or armed.folder is None or not may_overlap:
             return False
-        found = await asyncio.get_running_loop().run_in_executor(
-            None, handed_over, armed.folder, armed.supervisor.instance, address
-        )
+        found = await asyncio.to_thread(handed_over, armed.folder, armed.supervisor.instance, address)
         if found is None:
             return False
         with found:
@@ -230,26 +223,19 @@ class PortGuard:
         """Bind and listen, or, for a server that does so by itself, see that it could."""
         shared = self.socket()
         try:
-            if shared is None:
-                error = listeners.try_bind(*address)
-                if error is not None:
-                    raise error
-            else:
+            if shared is not None:
                 bind_and_listen(shared)
+            elif error := listeners.try_bind(*address):
+                raise error
         except OSError as error:
             where = address[0] if address[1] == UNIX else f"{address[0]}:{address[1]}"
             self._last_error = f"{where}: {os.strerror(error.errno or errno.EIO)}"
             return False
         return True
 
-    async def _refused(self, reason: str, run: int, holders: Holders) -> None:
-        self._note_refused(reason, holders)
-        while self._is_current(run) and self.retry_in() > 0:
-            await asyncio.sleep(min(0.2, self.armed.options.port.retry))
-
-    def _note_refused(self, reason: str, holders: Holders = NO_HOLDERS) -> None:
+    def _note_refused(self, reason: str, found: Iterable[Holder] = ()) -> None:
         """Publish that the port is taken when that is new, or when others hold it than before."""
-        armed = self.armed
+        armed, holders = self.armed, {(holder.pid, holder.started) for holder in found}
         if self.state is not PortState.REFUSED or holders != self._refused_for:
             armed.note_reason(Say.PORT_REFUSED(why=reason))
             armed.publish("port_refused", reason=reason)
@@ -257,15 +243,9 @@ class PortGuard:
         self._retry_at = armed.clock() + armed.options.port.retry
 
     def _done(self) -> None:
-        shared = self.socket()
         self._retry_at = None
-        if shared is not None:
-            self._bound(shared)
-        self.state, self.reason = PortState.BOUND, ""
+        self._bound(self.socket())
         self.armed.release_due()
-
-    async def _report_sweep(self, sweep: asyncio.Future[list[Holder]]) -> None:
-        self._report_freed(named(await sweep))
 
     def _report_freed(self, ended: list[str]) -> None:
         if ended:
@@ -275,31 +255,27 @@ class PortGuard:
 
     def _bound(self, shared: Any) -> None:
         # Accepted connections take this over from the listener; without it a kept-alive answer waits 40 ms for an ACK.
-        if not shared.is_unix:
+        if shared is not None and not shared.is_unix:
             shared.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.state, self.reason = PortState.BOUND, ""
 
     # While it runs
 
     def check(self) -> None:
-        """Give the port back after a stop: connections to it would wait for nobody. The next start binds it again."""
-        shared, armed = self.socket(), self.armed
-        if shared is None or not armed.watcher.is_stopped() or armed.spawns_again_at is not None:
-            armed.stopped_at = None
+        """Give the port back after a stop; the next start binds it again."""
+        armed = self.armed
+        if not armed.watcher.is_stopped() or armed.spawns_again_at is not None:
+            self._stopped_at = None
             return
-        armed.stopped_at = armed.stopped_at or armed.clock()
-        if armed.clock() - armed.stopped_at <= RELEASE_AFTER or self._serves_others(shared):
-            return
-        if is_listening(shared):
-            self._give_back(shared)
+        self._stopped_at = self._stopped_at or armed.clock()
+        if armed.clock() - self._stopped_at > RELEASE_AFTER:
+            self.give_back()
 
-    def close_for_good(self) -> None:
-        """Give the port back when Circus has dropped the watcher: connections to it would wait for nobody."""
+    def give_back(self) -> None:
+        """Close the listener of a watcher without workers: connections to it would wait without an answer."""
         shared = self.socket()
-        if shared is not None and not self._serves_others(shared) and is_listening(shared):
-            self._give_back(shared)
-
-    def _give_back(self, shared: Any) -> None:
+        if shared is None or self._serves_others(shared) or not is_listening(shared):
+            return
         self._release(shared)
         self.state, self.reason = PortState.WAITING, Say.WATCHER_IS_STOPPED()
         address = self.address()
@@ -308,16 +284,14 @@ class PortGuard:
 
     async def _end_holders(self, address: tuple[str, int]) -> None:
         """End what holds the port though it was given back: what a dead worker of ours has left behind."""
-        armed, loop = self.armed, asyncio.get_running_loop()
-        found = await self._holders(address)
-        own = await loop.run_in_executor(None, armed.supervisor.family)
-        todo = plan(found, policy=Policy.ORPHANS, instance=armed.supervisor.instance, own=own)
+        armed = self.armed
+        _, todo = await self._look(address, Policy.ORPHANS)
         if todo.stop and (self.state is PortState.WAITING or not armed.is_current()):
-            await loop.run_in_executor(None, partial(listeners.stop, list(todo.stop), grace=armed.options.port.grace))
+            await asyncio.to_thread(listeners.stop, list(todo.stop), grace=armed.options.port.grace)
             self._report_freed(named(todo.stop))
 
     def _serves_others(self, shared: Any) -> bool:
-        """Say whether another watcher that is not stopped has its workers on the same socket."""
+        """Return whether another watcher that is not stopped has its workers on the same socket."""
         return any(
             shared.name.lower() in sockets_named(watcher)
             for watcher in self.armed.supervisor.arbiter.watchers
@@ -329,38 +303,29 @@ class PortGuard:
         with socket.socket(shared.family, socket.SOCK_STREAM) as fresh:
             fresh.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             os.dup2(fresh.fileno(), shared.fileno(), inheritable=True)
-        # Not a socket that somebody else has put there meanwhile, and listens on.
+        # Not a socket of another process that listens there by now.
         if shared.is_unix and is_socket(shared.path) and not takes_connections(Path(shared.path)):
             with suppress(FileNotFoundError):
                 os.unlink(shared.path)
 
 
 def handed_over(folder: Path, instance: str, address: tuple[str, int]) -> socket.socket | None:
-    """Ask the workers that an earlier circusd left for their listening socket, for a thread.
+    """Request the listening socket from a worker that an earlier circusd left; runs in a thread.
 
     Without them the port would be closed for a moment, and on a machine that is short of time the best of them may be
-    slow: where nobody answers at once, all are asked again.
+    slow: where none answers at once, each gets a second request.
     """
-    for timeout in HANDOVER_TIMEOUTS:
-        for path in handover.candidates(folder):
-            found = handover.take_over(path, instance=instance, address=address, timeout=timeout)
-            if found is not None:
-                return found
-    return None
+    answers = (
+        handover.take_over(path, instance=instance, address=address, timeout=timeout)
+        for timeout in HANDOVER_TIMEOUTS
+        for path in handover.candidates(folder)
+    )
+    return next((found for found in answers if found is not None), None)
 
 
 def named(holders: Iterable[Holder]) -> list[str]:
     """Return each as a person would name it."""
     return [f"{holder.pid} ({holder.command})" for holder in holders]
-
-
-def held_by_ours(holders: Iterable[Holder]) -> str:
-    """Return the reason for a port that processes below this circusd hold, other than through its socket; "" if none.
-
-    They may be another watcher's: to end them is not for us to decide.
-    """
-    who = named(holders)
-    return Say.PORT_HELD_BY_OURS(processes=who) if who else ""
 
 
 def bind_and_listen(shared: Any) -> None:
@@ -370,30 +335,29 @@ def bind_and_listen(shared: Any) -> None:
     """
     if shared.is_unix:
         bind_unix(shared)
-        return
-    if shared.getsockname()[1] == 0:
+    elif shared.getsockname()[1] == 0:
         shared.bind((shared.host, shared.port))
     shared.setblocking(shared.blocking)
     shared.listen(shared.backlog)
-    shared.host, shared.port = shared.getsockname()[:2]
+    if not shared.is_unix:
+        shared.host, shared.port = shared.getsockname()[:2]
 
 
 def bind_unix(shared: Any) -> None:
-    """Bind the path of a unix socket, whose file is removed where nobody listens on it."""
-    if not shared.getsockname():
-        if os.path.exists(shared.path):
-            if not shared.replace and (not is_socket(shared.path) or takes_connections(Path(shared.path))):
-                raise OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE))
-            os.unlink(shared.path)
-        before = os.umask(shared.umask)
-        try:
-            shared.bind(shared.path)
-        finally:
-            os.umask(before)
-    shared.setblocking(shared.blocking)
-    shared.listen(shared.backlog)
+    """Bind the path of a unix socket, unless it is bound; remove its file where no process listens on it."""
+    if shared.getsockname():
+        return
+    if os.path.exists(shared.path):
+        if not shared.replace and (not is_socket(shared.path) or takes_connections(Path(shared.path))):
+            raise OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE))
+        os.unlink(shared.path)
+    before = os.umask(shared.umask)
+    try:
+        shared.bind(shared.path)
+    finally:
+        os.umask(before)
 
 
 def is_listening(of: socket.socket) -> bool:
-    """Say whether a socket accepts connections."""
+    """Return whether a socket accepts connections."""
     return bool(of.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN))

@@ -9,24 +9,35 @@ import stat
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from circus import logger
+from circus.exc import MessageError
 
 from xboard_circus.core.budget import OF_WORKER, RestartBudget, RestartLimits
 from xboard_circus.core.ports import Policy
 from xboard_circus.core.reason import with_say
 from xboard_circus.core.sentences import Say
-from xboard_circus.core.state_schema import WatcherEntry
 from xboard_circus.core.verdict import IncidentKeeper
-from xboard_circus.core.worker import ORDERS, Effect, Event, Lost, Order, Ordered, Retired, Signalled, step
+from xboard_circus.core.worker import (
+    ORDERS,
+    Effect,
+    LifeEvent,
+    Lost,
+    Order,
+    Ordered,
+    Released,
+    Retired,
+    Signalled,
+    step,
+)
 from xboard_circus.errors import XboardError
 from xboard_circus.host import runtime, worker_files
 from xboard_circus.options.fields import WatcherOptions
 from xboard_circus.options.reading import parse_watcher
 from xboard_circus.supervisor.boundary import contained
-from xboard_circus.supervisor.bus import state
 from xboard_circus.supervisor.fleet import Fleet, Worker
 from xboard_circus.supervisor.life import end, environment, evidence, spawn, start
 from xboard_circus.supervisor.life.output import LastWords, Tail
@@ -34,7 +45,7 @@ from xboard_circus.supervisor.life.spawn import SpawnRequest
 from xboard_circus.supervisor.patches import circus_arbiter, circus_process, circus_watcher, patch
 from xboard_circus.supervisor.patches.hooks import ArmedHooks
 from xboard_circus.supervisor.port import PortGuard
-from xboard_circus.supervisor.replace import recycle, spares
+from xboard_circus.supervisor.replace import recycle, rolling, spares
 from xboard_circus.worker import runs_worker
 
 if TYPE_CHECKING:
@@ -57,7 +68,7 @@ class ArmedWatcher:
     Attributes:
         spawns_again_at: Set while nothing can be spawned; when it is tried again.
         swaps: The replacements of workers that run now, whatever their reason.
-        wanted: What the spawn that runs now is for.
+        wanted: The request that the running spawn serves.
         last_reason: Why something was done, or not done, last; *last_reason_at* is when.
         last_failure: Why a worker failed last, or could not be started.
     """
@@ -74,7 +85,6 @@ class ArmedWatcher:
         self.last_reason_at = self.clock()
         self.incident = IncidentKeeper()
         self.spawns_again_at: float | None = None
-        self.stopped_at: float | None = None
         self.swaps: list[Swap] = []
         self.reload: RollingReload | None = None
         self.recycle_not_before = float("-inf")
@@ -88,7 +98,7 @@ class ArmedWatcher:
         self.hooks = ArmedHooks(
             dict(watcher.hooks), {"before_stop": self.before_stop, "before_signal": self.before_signal}
         )
-        self._busy: list[str] = []
+        self._busy = 0
         self._drains = 0
         self._gates = 0
         self._was_registered = False
@@ -106,7 +116,7 @@ class ArmedWatcher:
             if isinstance(stream, Tail):
                 setattr(self.watcher, name, stream.inner)
 
-    # What the ini says
+    # Options
 
     def read_options(self) -> None:
         """Read our options from the watcher's; a wrong one counts as its default and is reported."""
@@ -115,16 +125,8 @@ class ArmedWatcher:
             self.note_reason(str(problem))
 
     def limits(self) -> RestartLimits:
-        """Return what the restart.* options say, for the budget."""
-        restart = self.options.restart
-        return RestartLimits(
-            burst=restart.burst,
-            window=restart.window,
-            delay=restart.delay,
-            delay_max=restart.delay_max,
-            cooldown=restart.cooldown,
-            reset_after=restart.reset_after,
-        )
+        """Return the restart.* options for the budget."""
+        return RestartLimits(**asdict(self.options.restart))
 
     def options_changed(self) -> None:
         """Put options that were read again into force."""
@@ -137,23 +139,31 @@ class ArmedWatcher:
         """Whether the command is our worker, which reports by itself when it is up."""
         return self.folder is not None and runs_worker(self.watcher.cmd, self.watcher.args)
 
+    def why_alone(self) -> str:
+        """Return why no second worker can start beside the first; "" where one can."""
+        if self.watcher.singleton:
+            return Say.SINGLETON(watcher=self.name)
+        if self.port.is_bound_by_the_server:
+            return Say.BINDS_BY_ITSELF(watcher=self.name, port=self.options.port.port)
+        return ""
+
     @property
     def policy(self) -> Policy:
         return Policy(self.options.port.policy)
 
     @property
     def patience(self) -> float:
-        """Seconds that a worker which is told to go gets before the order expires."""
+        """Seconds after which an order to leave expires."""
         return float(self.watcher.graceful_timeout) + SLACK
 
     # Whether it is meant to run
 
     def is_current(self) -> bool:
-        """Say whether this is still the watcher that Circus knows by this name."""
+        """Return whether this is still the watcher that Circus knows by this name."""
         return not self.supervisor.is_over() and not self.is_removed()
 
     def is_removed(self) -> bool:
-        """Say whether Circus has dropped this watcher. While it is added it starts before it gets its name."""
+        """Return whether Circus has dropped this watcher. While it is added it starts before it gets its name."""
         registered = circus_arbiter.registered(self.supervisor.arbiter, self.name)
         self._was_registered = self._was_registered or registered is self.watcher
         return registered is not self.watcher and (registered is not None or self._was_registered)
@@ -164,12 +174,11 @@ class ArmedWatcher:
     @property
     def busy(self) -> bool:
         """Whether one of Circus's own coroutines spawns for this watcher; one that waits for a drain does not."""
-        return bool(self._busy) and not self._drains
+        return self._busy > 0 and not self._drains
 
-    def busy_with(self, what: str) -> Callable[[], None]:
-        """Note that Circus begins *what*; call what is returned when it is over."""
-        self._busy.append(what)
-        return lambda: self._busy.remove(what)
+    def busy_by(self, change: int) -> None:
+        """Note that a coroutine of Circus's begins (1) or is over (-1)."""
+        self._busy += change
 
     def swaps_in_the_making(self) -> list[Swap]:
         """Return the replacements whose new worker has not taken over yet; a drain holds nothing up."""
@@ -184,7 +193,7 @@ class ArmedWatcher:
     def prepare(self) -> None:
         """Make the folder and the environment for a start. Raises XboardError where the folder cannot be had."""
         watcher = self.watcher
-        self.spawns_again_at = self.stopped_at = None
+        self.spawns_again_at = None
         self.folder = None
         self.folder = runtime.watcher_dir(self.supervisor.instance, self.name, *environment.user_of(watcher))
         self.give_environment()
@@ -198,9 +207,6 @@ class ArmedWatcher:
             options=self.options,
             marks=self.supervisor.marks(),
         )
-
-    def environment_replaced(self) -> None:
-        self.give_environment()
 
     def before_start(self) -> None:
         """Keep the last words of the workers, and clean and bind the port in our own time."""
@@ -221,16 +227,19 @@ class ArmedWatcher:
         if self.spawns_again_at is None:
             self.budget.clear()
             self.fleet.lost_launcher.clear()
-        self._order_all(end.by_operator(self))
+        for worker in self.fleet:
+            self.happen(worker, self._operators_order())
         return True
 
-    def _order_all(self, order: Order) -> None:
-        for worker in self.fleet:
-            self.happen(worker, Ordered(self.clock(), order, self.patience))
+    def _operators_order(self) -> Ordered:
+        """Return the order that comes from the Circus command which runs on this watcher."""
+        asker = self.supervisor.requests.asker_of(self.name)
+        order = Order(by=Say.OPERATOR_BY(by=asker) if asker else Say.OPERATOR(), by_operator=True)
+        return Ordered(self.clock(), order, self.patience)
 
     @contained(True)
     def before_signal(self, pid: int = 0, signum: int = 0, allowed: bool = True, **_: object) -> bool:
-        """Note that Circus signals a process: an end that it asked for costs nothing.
+        """Note that Circus signals a process: the end that follows costs no restart.
 
         Circus sends nothing but SIGKILL where the user's own hook says no.
         """
@@ -239,43 +248,35 @@ class ArmedWatcher:
             return True
         self.happen(worker, Signalled(int(signum)))
         if signum in ORDERS or signum == self.watcher.stop_signal:
-            self.happen(worker, Ordered(self.clock(), end.by_operator(self), self.patience))
+            self.happen(worker, self._operators_order())
         return True
 
     def stop_begins(self) -> None:
-        """Note a stop; of a watcher that is stopped already Circus tells nobody, and it ends the wish to start it."""
+        """Note a stop: a watcher that is stopped already, and waits for its next try, is not started again."""
         if self.watcher.is_stopped():
             self.spawns_again_at = None
 
+    def reloads_rolling(self) -> bool:
+        """Return whether a reload replaces the workers; Circus starts a stopped watcher, and may send SIGHUP."""
+        return self.is_running() and not self.watcher.send_hup
+
+    def begin_reload(self) -> bool:
+        """Begin a rolling reload in the place of Circus's own; return whether Circus has nothing left to do."""
+        if not self.reloads_rolling():
+            return False
+        try:
+            rolling.begin(self, by=self.supervisor.requests.asker_of(self.name) or Say.OPERATOR())
+        except MessageError as error:
+            self.note_reason(str(error))
+        return True
+
     # Events of workers
 
-    def happen(self, worker: Worker, event: Event) -> None:
+    def happen(self, worker: Worker, event: LifeEvent) -> None:
         """Let *event* happen to *worker*: the core decides, and what follows from it is done here."""
         worker.life, effects = step(worker.life, event)
         for effect in effects:
-            self._carry_out(worker, effect)
-
-    def _carry_out(self, worker: Worker, effect: Effect) -> None:
-        now = self.clock()
-        match effect:
-            case Effect.OPEN_GATE:
-                spawn.open_gate(worker)
-            case Effect.COUNT_START:
-                worker.released_at = now
-                self.budget.started(worker.slot, now)
-            case Effect.COUNT_UP:
-                self.fleet.note_up()
-                self.budget.ready(worker.slot, now)
-            case Effect.REPORT_UP:
-                evidence.report_up(self, worker)
-            case Effect.WAKE:
-                circus_process.wake(worker.process)
-            case Effect.TERMINATE:
-                start.terminate_late(self, worker)
-            case Effect.REPORT_EXPIRED:
-                end.report_expired(self, worker)
-            case Effect.COUNT_END:
-                pass  # by `end.count`, which knows what is left of the process
+            EFFECTS[effect](self, worker)
 
     # Processes
 
@@ -286,7 +287,8 @@ class ArmedWatcher:
         end.reap(self, original, pid, status)
 
     async def until_killed(self, killed: Awaitable[None]) -> None:
-        await end.until_killed(self, killed)
+        await killed
+        await end.until_dead(self.fleet, self.clock)
 
     def spawn_for(self, wanted: SpawnRequest) -> None:
         """Spawn one process that is more than a plain replacement of a dead one."""
@@ -296,15 +298,15 @@ class ArmedWatcher:
         finally:
             self.wanted = SpawnRequest()
 
-    @contained(None)
-    def settle(self) -> None:
-        end.settle(self)
+    def may_run(self, slot: int) -> bool:
+        """Return whether a worker of *slot* may run now: the port is bound, and its wait is over."""
+        return self.port.is_ready and self.budget.may_start(slot, self.clock())
 
     def release_due(self) -> None:
-        spawn.release_due(self)
-
-    def take_by_spare(self, held: Worker) -> bool:
-        return spares.take_place_of(self, held)
+        """Release each launcher whose wait is over; a spare that is there takes the place at once."""
+        for worker in self.fleet:
+            if worker.is_held and self.may_run(worker.slot) and not spares.take_place_of(self, worker):
+                self.happen(worker, Released(self.clock()))
 
     def end_waiting(self, reason: str) -> None:
         """End the launchers that wait: the socket that they inherited is not the one that is served on any more."""
@@ -328,7 +330,7 @@ class ArmedWatcher:
         return None if self.folder is None else self.folder / f"{worker.token}.{suffix}"
 
     def has_file(self, worker: Worker, suffix: str) -> bool:
-        """Say whether the worker has made that file; anything but a file or a socket there is none of its."""
+        """Return whether the worker has made that file; a link or a folder does not count."""
         path = self.file_of(worker, suffix)
         try:
             mode = 0 if path is None else path.lstat().st_mode
@@ -337,11 +339,11 @@ class ArmedWatcher:
         return stat.S_ISSOCK(mode) if suffix == "sock" else stat.S_ISREG(mode)
 
     def can_use_folder(self) -> bool:
-        """Say whether workers can make files in the runtime folder."""
+        """Return whether workers can make files in the runtime folder."""
         return self.folder is not None and self.folder.is_dir() and os.access(self.folder, os.W_OK | os.X_OK)
 
     def lacks_socket(self, worker: Worker) -> bool:
-        """Say whether an up worker of ours has lost its private socket, and a new one could have one."""
+        """Return whether a worker that is up has lost its private socket, and a new one could have one."""
         lost = self.has_private_socket and worker.is_up and not self.has_file(worker, "sock")
         return lost and self.can_use_folder()
 
@@ -355,7 +357,7 @@ class ArmedWatcher:
 
     @contained(None)
     def look_after_folder(self) -> None:
-        """Make a removed runtime folder again, and note whose private socket is gone with it."""
+        """Make a removed runtime folder again, and report the workers that lost their private socket with it."""
         if self.folder is None or not self.has_private_socket:
             return
         if not self.folder.exists():
@@ -363,7 +365,7 @@ class ArmedWatcher:
         for worker in self.fleet:
             if worker.is_up and not self.has_file(worker, "sock") and worker.life.reason != Say.SOCKET_GONE():
                 self.happen(worker, Lost(Say.SOCKET_GONE()))
-                self.publish("unprobed", reason=Say.SOCKET_GONE(), pid=worker.pid, wid=worker.wid, slot=worker.slot)
+                self.publish("unprobed", reason=Say.SOCKET_GONE(), **worker.ids)
 
     # Keeping up the number of serving workers
 
@@ -372,7 +374,7 @@ class ArmedWatcher:
         for worker in self.fleet:
             if worker.pid in self.watcher.processes and worker.has_ended():
                 self.watcher.reap_process(worker.pid)
-        self.settle()
+        end.settle(self)
 
     @contained(None)
     def keep_up(self) -> None:
@@ -386,12 +388,15 @@ class ArmedWatcher:
             return
         missing = self.missing()
         for _ in range(min(missing, SPAWNS_AT_ONCE)):
-            if not spares.promote(self):
-                watcher.spawn_process()
+            self._add_one()
         if missing > SPAWNS_AT_ONCE:
             self.supervisor.soon(0)
         else:
             spares.fill_up(self)
+
+    def _add_one(self) -> None:
+        if not spares.promote(self):
+            self.watcher.spawn_process()
 
     def missing(self) -> int:
         """Return how many workers are missing; negative: how many there are too many."""
@@ -414,21 +419,18 @@ class ArmedWatcher:
             if not watcher.processes and not watcher.on_demand:
                 await circus_watcher.stop(watcher)
             return
-        # Looked at anew after each pause: a death meanwhile is answered at once, by `keep_up`.
+        # Counted anew after each pause: a death meanwhile is answered at once, by `keep_up`.
         for _ in range(self.missing()):
-            if self.missing() <= 0:
-                return
-            if not spares.promote(self) and watcher.spawn_process() is False:
-                await circus_watcher.stop(watcher)
-                return
-            await asyncio.sleep(watcher.warmup_delay)
+            if self.missing() > 0:
+                self._add_one()
+                await asyncio.sleep(watcher.warmup_delay)
 
     async def _end_surplus(self) -> None:
         watcher = self.watcher
-        chosen = self.fleet.least_serving(-self.missing(), oldest="reload" in self._busy)
+        chosen = self.fleet.least_serving(-self.missing())
         todo = [worker for worker in chosen if not worker.is_leaving]
         for worker in todo:
-            # It is none of `numprocesses` while it drains: whoever dies meanwhile is replaced at once.
+            # It is none of `numprocesses` while it drains: a worker that dies meanwhile is replaced at once.
             self.happen(worker, Retired())
         if todo:
             self._drains += 1
@@ -441,7 +443,7 @@ class ArmedWatcher:
     # The clockwork
 
     def is_unsettled(self) -> bool:
-        """Say whether something is on its way, so that the next look must come soon."""
+        """Return whether something is on its way, so that the next tick must come soon."""
         return bool(self.swaps) or any(
             not worker.is_spare and (worker.is_held or worker.is_starting) for worker in self.fleet
         )
@@ -465,8 +467,18 @@ class ArmedWatcher:
         logger.warning("xboard: %s: %s", self.name, reason)
 
     def publish(self, event: str, *, reason: str, **more: object) -> None:
-        """Send one event of ours on Circus's bus."""
+        """Publish one of our events on Circus's bus."""
         self.supervisor.publish(self.watcher.res_name, event, **with_say(reason), **more)
 
-    def view(self) -> WatcherEntry:
-        return state.watcher_entry(self)
+
+EFFECTS: dict[Effect, Callable[[ArmedWatcher, Worker], None]] = {
+    Effect.OPEN_GATE: lambda _, worker: spawn.open_gate(worker),
+    Effect.COUNT_START: start.count_start,
+    Effect.COUNT_UP: start.count_up,
+    Effect.REPORT_UP: lambda armed, worker: armed.publish("ready", **evidence.of_start(worker)),
+    Effect.WAKE: lambda _, worker: circus_process.wake(worker.process),
+    Effect.TERMINATE: start.terminate_late,
+    Effect.REPORT_EXPIRED: end.report_expired,
+    Effect.COUNT_END: lambda armed, worker: None,  # by `end.count`, which knows what is left of the process
+}
+"""How each effect that the core decides is carried out."""

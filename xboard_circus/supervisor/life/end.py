@@ -1,4 +1,4 @@
-"""Notice the end of a process, once and with its cause: Circus itself loses up to a third of them."""
+"""Count each end of a process once, with its cause: Circus itself loses up to a third of them."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import asyncio
 import os
 import random
 import signal
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -14,8 +14,9 @@ from circus import logger
 
 from xboard_circus.core.reason import with_say
 from xboard_circus.core.sentences import Say
-from xboard_circus.core.worker import Ended, Gone, Held, Order
+from xboard_circus.core.worker import Ended, Gone, Held
 from xboard_circus.host import session
+from xboard_circus.supervisor.boundary import contained
 from xboard_circus.supervisor.life import evidence, output
 from xboard_circus.supervisor.patches import circus_process, circus_watcher
 from xboard_circus.worker import EXIT_RECYCLED
@@ -42,42 +43,42 @@ def reap(armed: ArmedWatcher, original: Callable[..., Any], pid: int, status: in
     if status is None and not worker.has_ended():
         return
     code = circus_process.exit_code(worker.process) if status is None else os.waitstatus_to_exitcode(status)
-    _take_output(armed, worker)
+    _take_output(armed.watcher, worker)
     try:
         original(pid, status)
     finally:
         count(armed, worker, code)
 
 
-async def until_killed(armed: ArmedWatcher, killed: Awaitable[None]) -> None:
-    """Await Circus's own `kill_processes`, then until what it sent SIGKILL is really dead.
+async def until_dead(workers: Iterable[Worker], clock: Callable[[], float]) -> None:
+    """Wait until each worker that was sent SIGKILL is really dead.
 
-    Circus answers a `stop` right after the signal, while it still lists the process. Bounded, since a process deep in
-    the kernel may outlive the signal; and by a coroutine, since circusd has others to look after.
+    Circus answers a `stop` right after the signal, while it still lists the process. Bounded, because a process deep in
+    the kernel may outlive the signal; and by a coroutine, because circusd has others to look after.
     """
-    await killed
-    deadline = armed.clock() + KILLED_DIES_WITHIN
-    while armed.clock() < deadline and any(
-        signal.SIGKILL in worker.life.signals and not worker.has_ended() for worker in armed.fleet
+    deadline = clock() + KILLED_DIES_WITHIN
+    while clock() < deadline and any(
+        signal.SIGKILL in worker.life.signals and not worker.has_ended() for worker in workers
     ):
         await asyncio.sleep(KILLED_POLL)
 
 
-def _take_output(armed: ArmedWatcher, worker: Worker) -> None:
-    streams = (armed.watcher.stdout_stream, armed.watcher.stderr_stream)
-    circus_watcher.take_pipes(armed.watcher, worker.process, partial(output.drain, streams=streams))
+def _take_output(watcher: Any, worker: Worker) -> None:
+    streams = (watcher.stdout_stream, watcher.stderr_stream)
+    circus_watcher.take_pipes(watcher, worker.process, partial(output.drain, streams=streams))
 
 
+@contained(None)
 def settle(armed: ArmedWatcher) -> None:
-    """Count every end that Circus saw without a word: it drops dead processes in several places."""
+    """Count each end that Circus did not report: it drops dead processes in several places."""
     for worker in armed.fleet:
         if worker.pid not in armed.watcher.processes and worker.has_ended():
-            _take_output(armed, worker)
+            _take_output(armed.watcher, worker)
             count(armed, worker, circus_process.exit_code(worker.process))
 
 
 def count(armed: ArmedWatcher, worker: Worker, code: int | None) -> None:
-    """Find the cause of an end, ask the budget when the next of its slot may start, and publish all that is known.
+    """Find the cause of an end, count it against the restart budget of its slot, and publish the evidence.
 
     Bookkeeping comes before files: no file operation keeps a death from being counted.
     """
@@ -111,14 +112,14 @@ def count(armed: ArmedWatcher, worker: Worker, code: int | None) -> None:
     on_trial = swap is not None and swap.is_trying(worker)
     if swap is not None:
         swap.ended(worker)
-    told: dict[str, Any] = {"pid": worker.pid, "wid": worker.wid, "slot": worker.slot, "cause": cause.value}
+    told: dict[str, Any] = {**worker.ids, "cause": cause.value}
     told |= evidence.of_process(worker, code, words, by=None if order is None else order.by, up_since=up_since, now=now)
     before = budget.used(now)
     if not cause.counts or on_trial or armed.watcher.is_stopping():
         budget.gave_up(worker.slot)
         if order is not None and order.by_operator:
             budget.forget(worker.slot)
-        # "end": nobody takes its place, since the watcher stops, or circusd.
+        # "end": no worker takes its place, because the watcher or circusd stops.
         told["budget"] = {"before": before, "after": budget.used(now), "limit": budget.limit}
         armed.publish("restart" if armed.is_running() else "end", reason=reason, **told)
     else:
@@ -143,22 +144,21 @@ def _count_failure(
     told |= {"wait": verdict.wait, "failures": verdict.failures, **with_say(verdict.reason, "next")}
     armed.publish("restart", reason=reason, **told)
     if verdict.cooling and not was_cooling:
-        named = {key: told[key] for key in ("pid", "wid", "slot", "cause", "exit_code")}
-        armed.publish("cooldown", reason=then, wait=verdict.wait, **named)
+        more = {"cause": cause.value, "exit_code": told["exit_code"]}
+        armed.publish("cooldown", reason=then, wait=verdict.wait, **worker.ids, **more)
 
 
 async def _end_left_behind(armed: ArmedWatcher, worker: Worker) -> None:
     """End the processes that a dead worker has left in its session, such as those of a process pool.
 
-    Circus gives each worker a session of its own, and the kernel gives its number to nobody else while a process is in
-    it. What the app has put into a session of its own it meant to outlive the worker: that is left alone.
+    Circus gives each worker a session of its own, and the kernel does not use its number again while a process is in
+    it. What the app has put into a session of its own is left alone: it is meant to outlive the worker.
     """
-    loop = asyncio.get_running_loop()
-    ended = await loop.run_in_executor(None, session.end, worker.pid, LEFT_BEHIND_GRACE)
+    ended = await asyncio.to_thread(session.end, worker.pid, LEFT_BEHIND_GRACE)
     if ended:
         reason = Say.LEFT_BEHIND(pid=worker.pid, processes=ended)
         logger.warning("xboard: %s: %s", armed.name, reason)
-        armed.publish("swept", reason=reason, pid=worker.pid, wid=worker.wid, slot=worker.slot)
+        armed.publish("swept", reason=reason, **worker.ids)
 
 
 def report_expired(armed: ArmedWatcher, worker: Worker) -> None:
@@ -166,10 +166,4 @@ def report_expired(armed: ArmedWatcher, worker: Worker) -> None:
     reason = Say.DID_NOT_LEAVE(pid=worker.pid)
     circus_process.expect_to_be_killed(worker.process)
     armed.note_reason(reason)
-    armed.publish("stayed", reason=reason, pid=worker.pid, wid=worker.wid)
-
-
-def by_operator(armed: ArmedWatcher) -> Order:
-    """Return the order of whoever asked Circus for what it does to a watcher right now."""
-    asker = armed.supervisor.requests.asker_of(armed.name)
-    return Order(by=Say.OPERATOR_BY(by=asker) if asker else Say.OPERATOR(), by_operator=True)
+    armed.publish("stayed", reason=reason, **worker.ids)

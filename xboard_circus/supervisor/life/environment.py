@@ -8,13 +8,14 @@ import pwd
 import shlex
 import sys
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from xboard_circus import launch
 from xboard_circus.options.fields import WatcherOptions
 
-# systemd's address for news of the service: what an app of its own says there would count for all of it.
+# systemd's address for notifications: those of a worker would count for the whole service.
 SERVICE_MANAGER = ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID")
 
 
@@ -87,20 +88,17 @@ def launch_command(watcher: Any, *, wid: int, token: str, gate: Path | None, spa
 
 def user_of(watcher: Any) -> tuple[int | None, int | None]:
     """Return the numbers of a watcher's user and group, None for what is not set or not known."""
-
-    def number(of: object, find: Callable[[str], int]) -> int | None:
-        if of in (None, ""):
-            return None
-        try:
-            return int(str(of)) if str(of).isdigit() else find(str(of))
-        except KeyError:
-            return None
-
-    user = number(watcher.uid, lambda name: pwd.getpwnam(name).pw_uid)
-    group = number(watcher.gid, lambda name: grp.getgrnam(name).gr_gid)
+    user = _number(watcher.uid, lambda name: pwd.getpwnam(name).pw_uid)
+    group = _number(watcher.gid, lambda name: grp.getgrnam(name).gr_gid)
     if user is not None and group is None:
-        try:
+        with suppress(KeyError):
             group = pwd.getpwuid(user).pw_gid
-        except KeyError:
-            group = None
     return user, group
+
+
+def _number(given: object, find: Callable[[str], int]) -> int | None:
+    if given in (None, ""):
+        return None
+    with suppress(KeyError):
+        return int(str(given)) if str(given).isdigit() else find(str(given))
+    return None

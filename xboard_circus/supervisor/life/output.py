@@ -1,7 +1,8 @@
-"""What workers write: kept whole on its way into the log, and the last lines kept at hand as evidence."""
+"""Write the output of workers into the log in whole lines, and keep the last ones as evidence."""
 
 from __future__ import annotations
 
+import codecs
 import os
 import select
 import time
@@ -28,13 +29,9 @@ def incomplete_suffix(data: bytes) -> int:
     >>> incomplete_suffix("日志".encode()), incomplete_suffix("日志".encode()[:-1])
     (0, 2)
     """
-    for back in range(1, min(4, len(data)) + 1):
-        byte = data[-back]
-        if byte & 0xC0 == 0x80:
-            continue
-        needed = 4 if byte >= 0xF0 else 3 if byte >= 0xE0 else 2 if byte >= 0xC0 else 1
-        return back if back < needed else 0
-    return 0
+    decoder = codecs.getincrementaldecoder("utf-8")("replace")
+    decoder.decode(data[-8:])
+    return len(decoder.getstate()[0])
 
 
 class LastWords:
@@ -73,12 +70,12 @@ class Tail:
     two question marks, a line of one worker in the middle of another's, and with a `time_format` it gets a stamp in its
     middle. Pieces are therefore cut at line ends here, and a line longer than `LONGEST_LINE` between characters.
 
-    Where *inner* cannot write (a full disk, a folder that is gone), the output is lost and told so, and circusd goes
-    on; Circus would log a traceback for every piece, and after a rotation that failed never write again. What it cannot
-    write when it is closed is lost, too: a watcher whose stop fails there would be "stopping" for ever, and circusd
-    would not end.
+    Where *inner* cannot write (a full disk, a folder that is gone), the output is lost, which is logged, and circusd
+    goes on; Circus would log a traceback for every piece, and after a rotation that failed never write again. What it
+    cannot write when it is closed is lost, too: a watcher whose stop fails there would be "stopping" for ever, and
+    circusd would not end.
 
-    A file that was deleted or moved away is opened anew: Circus's FileStream would write on into one without a name,
+    A file that was deleted or moved away is opened again: Circus's FileStream would write on into one without a name,
     and after ``find -name "*.log" -delete`` every line would be lost.
     """
 
@@ -154,8 +151,8 @@ class Tail:
 def drain(redirector: Any, process: Any, *, streams: Iterable[Any]) -> None:
     """Move what a dead *process* left in its pipes into the log, before Circus closes them unread.
 
-    Circus closes a pipe as soon as it reaps the process. With prompt reaping that would lose the very lines that say
-    why the process died. Never waits: a grandchild may hold the other end open.
+    Circus closes a pipe as soon as it reaps the process. With prompt reaping that would lose the very lines that
+    show why the process died. Never waits: a grandchild may hold the other end open.
     """
     for name, pipe in redirector.get_process_pipes(process):
         if pipe is None or pipe.closed:

@@ -15,11 +15,12 @@ from circus import logger
 from xboard_circus.core.durations import exactly
 from xboard_circus.core.sentences import Say
 from xboard_circus.core.states import Role
-from xboard_circus.core.worker import Held, Life, Released, Starting
+from xboard_circus.core.worker import Held, Life, Starting
 from xboard_circus.errors import XboardError
 from xboard_circus.host import procs
 from xboard_circus.host.worker_files import new_token
 from xboard_circus.supervisor.fleet import Worker
+from xboard_circus.supervisor.life import end
 from xboard_circus.supervisor.life.environment import launch_command
 from xboard_circus.supervisor.patches import circus_watcher
 
@@ -30,7 +31,7 @@ NO_SLOT = 0
 """The slot of spawns that failed inside circusd. Slots begin at 1, those of spares go down from -1."""
 
 SHORTAGES = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN})
-"""What keeps circusd itself from forking says nothing about the app, and is over soon."""
+"""Errors that keep circusd itself from forking: no fault of the app, and over soon."""
 
 SHORTAGE_RETRY = 1.0
 
@@ -40,9 +41,9 @@ class SpawnRequest:
     """What the next spawn is for.
 
     Attributes:
-        successor_of: The worker whose slot it is counted in, and takes over.
+        successor_of: The worker that it replaces, in the same slot.
         spare: It is to import the app and wait.
-        at_once: Somebody asked for it: no wait for a restart.
+        at_once: It was requested, so it does not wait for the restart budget.
     """
 
     successor_of: Worker | None = None
@@ -59,7 +60,7 @@ def spawn(armed: ArmedWatcher, original: Callable[..., Any], recovery_wid: int |
     if not armed.is_running():
         return True
     try:
-        armed.settle()
+        end.settle(armed)
         if armed.spawns_again_at is not None and armed.watcher.is_active() and armed.clock() < armed.spawns_again_at:
             return True
         return _spawn(armed, original, recovery_wid)
@@ -72,10 +73,13 @@ def spawn(armed: ArmedWatcher, original: Callable[..., Any], recovery_wid: int |
 def _spawn(armed: ArmedWatcher, original: Callable[..., Any], recovery_wid: int | None) -> Any:
     watcher, wanted, fleet, now = armed.watcher, armed.wanted, armed.fleet, armed.clock()
     armed.budget.slots = max(1, watcher.numprocesses)
-    slot = _slot_for(armed, wanted)
+    if wanted.successor_of is not None:
+        slot = wanted.successor_of.slot
+    else:
+        slot = fleet.free_spare_slot() if wanted.spare else fleet.free_slot(int(watcher.numprocesses))
     armed.port.look_again()
     gate = None
-    if not (wanted.at_once or may_run(armed, slot, now)):
+    if not (wanted.at_once or armed.may_run(slot)):
         gate = _gate_for(armed, slot)
         if gate is None:
             # Without a process to wait in, circusd keeps the wait itself.
@@ -93,14 +97,14 @@ def _spawn(armed: ArmedWatcher, original: Callable[..., Any], recovery_wid: int 
         _note(armed, process, wid=wid, slot=slot, token=token, gate=gate)
     if fresh:
         fleet.lost_launcher.discard(slot)
-        _worked(armed)
+        if armed.spawns_again_at is not None:
+            armed.spawns_again_at = None
+            armed.budget.forget(NO_SLOT)
         return answer
     if gate is not None:
         gate.unlink(missing_ok=True)
-    if "before_spawn" in armed.hooks.refused:
-        return answer  # the user's own hook wants the watcher stopped
     if answer is False:
-        _failed(armed, armed.hooks.raised.get("before_spawn") or circus_watcher.spawn_error(watcher))
+        _failed(armed, circus_watcher.spawn_error(watcher))
         return True
     return answer
 
@@ -114,12 +118,6 @@ def _gate_for(armed: ArmedWatcher, slot: int) -> Path | None:
     except (OSError, XboardError) as error:
         logger.warning("xboard: %s: no launcher can wait at a gate, circusd waits in its place: %s", armed.name, error)
         return None
-
-
-def _slot_for(armed: ArmedWatcher, wanted: SpawnRequest) -> int:
-    if wanted.successor_of is not None:
-        return wanted.successor_of.slot
-    return armed.fleet.free_spare_slot() if wanted.spare else armed.fleet.free_slot(int(armed.watcher.numprocesses))
 
 
 def _note(armed: ArmedWatcher, process: Any, *, wid: int, slot: int, token: str, gate: Path | None) -> None:
@@ -153,34 +151,13 @@ def _failed(armed: ArmedWatcher, error: Exception | None) -> None:
         armed.spawns_again_at = now + SHORTAGE_RETRY
         armed.note_reason(Say.SHORT_OF(why=os.strerror(error.errno), wait=exactly(SHORTAGE_RETRY)))
     else:
-        why = Say.NO_LAUNCHER() if error is None else f"{type(error).__name__}: {error}"
+        said_no = armed.hooks.failed.get("before_spawn") or armed.hooks.failed.get("after_spawn")
+        why = said_no or (Say.NO_LAUNCHER() if error is None else f"{type(error).__name__}: {error}")
         verdict = armed.budget.failed(NO_SLOT, now, jitter=random.uniform(-1, 1))
         armed.spawns_again_at = now + max(1.0, verdict.wait)
         armed.last_failure = Say.CANNOT_RUN(why=why)
         armed.note_reason(Say.COUNTED(why=armed.last_failure, then=verdict.reason))
     armed.supervisor.soon(armed.spawns_again_at - now)
-
-
-def _worked(armed: ArmedWatcher) -> None:
-    if armed.spawns_again_at is not None:
-        armed.spawns_again_at = None
-        armed.budget.forget(NO_SLOT)
-
-
-# Gates: a file that a launcher waits for to go away
-
-
-def may_run(armed: ArmedWatcher, slot: int, now: float) -> bool:
-    """Say whether a worker of *slot* may run now: the port is bound, and its wait is over."""
-    return armed.port.is_ready and armed.budget.may_start(slot, now)
-
-
-def release_due(armed: ArmedWatcher) -> None:
-    """Let go every launcher whose wait is over; a spare that is there takes the place at once."""
-    now = armed.clock()
-    for worker in armed.fleet:
-        if worker.is_held and may_run(armed, worker.slot, now) and not armed.take_by_spare(worker):
-            armed.happen(worker, Released(now))
 
 
 def open_gate(worker: Worker) -> None:

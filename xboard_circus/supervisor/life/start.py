@@ -1,4 +1,4 @@
-"""From the start of a worker until it is up: who is, who takes too long, and what could not be started at all."""
+"""Follow workers from their start until they are up; terminate those that miss `health.startup_timeout`."""
 
 from __future__ import annotations
 
@@ -14,11 +14,23 @@ if TYPE_CHECKING:
     from xboard_circus.supervisor.watcher import ArmedWatcher
 
 UP_BY_UPTIME = 1.0
-"""Without our worker nobody reports that the start is complete: so many seconds of running have to do."""
+"""Seconds after which another server than our worker counts as up: it does not report that its start is complete."""
+
+
+def count_start(armed: ArmedWatcher, worker: Worker) -> None:
+    """Count a start of the worker's slot from now on."""
+    worker.released_at = armed.clock()
+    armed.budget.started(worker.slot, worker.released_at)
+
+
+def count_up(armed: ArmedWatcher, worker: Worker) -> None:
+    """Count a worker as up."""
+    armed.fleet.note_up()
+    armed.budget.ready(worker.slot, armed.clock())
 
 
 def see_progress(armed: ArmedWatcher) -> None:
-    """Look which workers report that they are up, or ready; forgive those that have been up for long."""
+    """Note which workers report that they are up, or ready; forgive the failures of those that are up for long."""
     now = armed.clock()
     for worker in armed.fleet:
         if worker.is_starting and not worker.is_spare and _is_up(armed, worker, now):
@@ -32,7 +44,7 @@ def see_progress(armed: ArmedWatcher) -> None:
         up_for = now - worker.up_since
         if armed.budget.reset_if_held(worker.slot, up_for):
             reason = Say.FORGIVEN(held=exactly(armed.budget.limits.reset_after))
-            armed.publish("recovered", reason=reason, pid=worker.pid, wid=worker.wid)
+            armed.publish("recovered", reason=reason, **worker.ids)
         else:
             armed.budget.holds(worker.slot, up_for, now)
 
@@ -57,7 +69,7 @@ def pass_time(armed: ArmedWatcher) -> None:
 
 
 def terminate_late(armed: ArmedWatcher, worker: Worker) -> None:
-    """End a worker that is not up in time. It serves nobody, so the full graceful timeout would only delay the next."""
+    """Terminate a worker that missed `health.startup_timeout`; `graceful_timeout` would only delay the next."""
 
     async def work() -> None:
         grace = min(LATE_START_GRACE, armed.watcher.graceful_timeout)
@@ -68,7 +80,7 @@ def terminate_late(armed: ArmedWatcher, worker: Worker) -> None:
 
 
 def start_again(armed: ArmedWatcher) -> None:
-    """Start a watcher that stopped because nothing could be spawned, which no operator asked for."""
+    """Start a watcher that stopped because nothing could be spawned, not because of a stop request."""
     if armed.spawns_again_at is None or armed.clock() < armed.spawns_again_at or not armed.watcher.is_stopped():
         return
     if circus_arbiter.running_command(armed.supervisor.arbiter) is None and armed.is_current():

@@ -19,53 +19,45 @@ from xboard_circus.core.sentences import Say
 from xboard_circus.host import procs
 from xboard_circus.host.worker_files import is_socket, takes_connections
 from xboard_circus.supervisor.patches import patch
-from xboard_circus.supervisor.patches.patch import Original, Patch
+from xboard_circus.supervisor.patches.patch import Original, replaces
 
 
-class BindUnixSocket(Patch):
-    """Remove the file of a unix socket without a listener; leave one with a listener to the port guard."""
+@replaces("CircusSocket.bind_and_listen")
+def bind_unix_socket(original: Original, _: object) -> Original:
+    """Remove the file of a unix socket without a listener; leave one with a listener to the port guard.
 
-    of = "CircusSocket"
-    name = "bind_and_listen"
-    without = "After a kill of circusd a backend on a unix socket does not come back: its file already exists."
-    fact = "Circus refuses a path that exists, and ends with exit code 0."
+    Without it: After a kill of circusd a backend on a unix socket does not come back: its file already exists.
+    Fact: Circus refuses a path that exists, and ends with exit code 0.
+    """
 
-    def __init__(self) -> None:
-        super().__init__(CircusSocket)
+    def bind_and_listen(shared: Any) -> None:
+        if shared.is_unix and not shared.replace and is_socket(shared.path):
+            if takes_connections(Path(shared.path)):
+                logger.warning("xboard: %s is in use; it is bound when it is free", shared.path)
+                return
+            os.unlink(shared.path)
+        original(shared)
 
-    def replacement(self, original: Original) -> Original:
-        def bind_and_listen(shared: Any) -> None:
-            if shared.is_unix and not shared.replace and is_socket(shared.path):
-                if takes_connections(Path(shared.path)):
-                    logger.warning("xboard: %s is in use; it is bound when it is free", shared.path)
-                    return
-                os.unlink(shared.path)
-            original(shared)
-
-        return bind_and_listen
+    return bind_and_listen
 
 
-class Boot(Patch):
-    """End circusd with an exit code other than 0 when its endpoint is taken, and mark the plugins that it starts."""
+@replaces("Arbiter.initialize")
+def boot(original: Original, _: object) -> Original:
+    """End circusd with an exit code other than 0 when its endpoint is taken, and mark the plugins that it starts.
 
-    of = "Arbiter"
-    name = "initialize"
-    without = "A second circusd on the same file ends with exit code 0: its service manager believes that all is well."
-    fact = "Circus logs the exception of its start and calls sys.exit(0)."
+    Without it: A second circusd on the same file ends with exit code 0: its service manager believes that all is well.
+    Fact: Circus logs the exception of its start and calls sys.exit(0).
+    """
 
-    def __init__(self) -> None:
-        super().__init__(Arbiter)
+    def initialize(arbiter: Any) -> None:
+        try:
+            original(arbiter)
+        except Exception as error:
+            logger.error("xboard: circusd cannot start: %s", error)
+            raise SystemExit(1) from error
+        mark_helpers(arbiter)
 
-    def replacement(self, original: Original) -> Original:
-        def initialize(arbiter: Any) -> None:
-            try:
-                original(arbiter)
-            except Exception as error:
-                logger.error("xboard: circusd cannot start: %s", error)
-                raise SystemExit(1) from error
-            mark_helpers(arbiter)
-
-        return initialize
+    return initialize
 
 
 def mark_helpers(arbiter: Any) -> None:
@@ -81,11 +73,11 @@ def mark_helpers(arbiter: Any) -> None:
 
 def install() -> None:
     """Install both, once in a process."""
-    for kind, target in ((BindUnixSocket, CircusSocket), (Boot, Arbiter)):
+    for kind, target in ((bind_unix_socket, CircusSocket), (boot, Arbiter)):
         if not getattr(target, f"xboard_{kind.name}", False):
             setattr(target, f"xboard_{kind.name}", True)
             try:
-                patch.install([kind()])
+                patch.install([kind(target)])
             except patch.PatchFailed as error:
                 # Raised into the import of a hook, it would keep circusd from starting.
                 logger.error("xboard: %s", Say.CIRCUS_LACKS(what=str(error)))

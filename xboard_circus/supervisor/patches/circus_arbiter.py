@@ -15,104 +15,83 @@ from circus.config import get_config
 from circus.exc import ConflictError
 
 from xboard_circus.host import listeners
-from xboard_circus.supervisor.patches.patch import Original, Patch
+from xboard_circus.supervisor.patches.patch import Original, Patch, replaces
 
 PATIENCE = 5.0
 POLL = 0.01
 
 
-class ArbiterStop(Patch):
-    """Note a stop request to circusd, and end circusd although another command runs."""
+@replaces("Arbiter.stop")
+def stop(original: Original, arbiter: Any, *, ordered: Callable[[], None], beside: Callable[[], Any]) -> Original:
+    """Note a stop request to circusd, and end circusd although another command runs.
 
-    of = "Arbiter"
-    name = "stop"
-    without = "A SIGTERM that meets a `restart` is dropped: circusd serves on until its service manager kills it."
-    fact = "Every exclusive command refuses `stop` with a ConflictError, and a signal is not repeated."
+    Without it: A SIGTERM that meets a `restart` is dropped: circusd serves on until its service manager kills it.
+    Fact: Every exclusive command refuses `stop` with a ConflictError, and a signal is not repeated.
+    """
 
-    def __init__(self, arbiter: Any, *, ordered: Callable[[], None], beside: Callable[[], Any]) -> None:
-        super().__init__(arbiter)
-        self._ordered = ordered
-        self._beside = beside
+    def stop(*args: Any, **kwargs: Any) -> Any:
+        try:
+            answer = original(*args, **kwargs)
+        except ConflictError:
+            if is_stopping(arbiter):
+                raise
+            answer = beside()
+        ordered()
+        return answer
 
-    def replacement(self, original: Original) -> Original:
-        def stop(*args: Any, **kwargs: Any) -> Any:
-            try:
-                answer = original(*args, **kwargs)
-            except ConflictError:
-                if is_stopping(self._target):
-                    raise
-                answer = self._beside()
-            self._ordered()
-            return answer
-
-        return stop
+    return stop
 
 
-class StartWatcher(Patch):
-    """Prepare plugins and Circus's own helpers that `reloadconfig` makes anew."""
+@replaces("Arbiter.start_watcher")
+def start_watcher(original: Original, _: object, prepare: Callable[[Any], None]) -> Original:
+    """Prepare plugins and Circus's own helpers that `reloadconfig` makes again.
 
-    of = "Arbiter"
-    name = "start_watcher"
-    without = "A plugin that `reloadconfig` starts carries no marks, and cannot run below a path with a blank."
-    fact = "Circus starts it in the same breath in which it makes it."
+    Without it: A plugin that `reloadconfig` starts carries no marks, and cannot run below a path with a blank.
+    Fact: Circus starts it right after it makes it.
+    """
 
-    def __init__(self, arbiter: Any, prepare: Callable[[Any], None]) -> None:
-        super().__init__(arbiter)
-        self._prepare = prepare
+    def start_watcher(watcher: Any) -> Any:
+        prepare(watcher)
+        return original(watcher)
 
-    def replacement(self, original: Original) -> Original:
-        def start_watcher(watcher: Any) -> Any:
-            self._prepare(watcher)
-            return original(watcher)
-
-        return start_watcher
+    return start_watcher
 
 
-class ReloadFromConfig(Patch):
-    """Judge a changed file before anything is touched."""
+@replaces("Arbiter.reload_from_config")
+def reload_from_config(
+    original: Original, _: object, *, before: Callable[[str | None], None], after: Callable[[str | None], None]
+) -> Original:
+    """Judge a changed file before anything is touched.
 
-    of = "Arbiter"
-    name = "reload_from_config"
-    without = (
-        "A changed [circus] stops and starts every worker; a changed [socket:...] listens, but no process accepts."
-    )
-    fact = "Circus deletes and adds what differs from the file of its boot, whatever the new file says."
+    Without it: A changed [circus] stops and starts every worker; a changed [socket:...] listens, but no process
+    accepts.
+    Fact: Circus deletes and adds what differs from the file of its boot, whatever the new file contains.
+    """
 
-    def __init__(
-        self, arbiter: Any, *, before: Callable[[str | None], None], after: Callable[[str | None], None]
-    ) -> None:
-        super().__init__(arbiter)
-        self._before = before
-        self._after = after
+    def reload_from_config(config_file: str | None = None, inside_circusd: bool = False) -> Any:
+        before(config_file)
+        future = original(config_file, inside_circusd)
+        future.add_done_callback(lambda done: None if done.exception() else after(config_file))
+        return future
 
-    def replacement(self, original: Original) -> Original:
-        def reload_from_config(config_file: str | None = None, inside_circusd: bool = False) -> Any:
-            self._before(config_file)
-            future = original(config_file, inside_circusd)
-            future.add_done_callback(lambda done: None if done.exception() else self._after(config_file))
-            return future
-
-        return reload_from_config
+    return reload_from_config
 
 
-class CloseSockets(Patch):
-    """Let an arbiter that is to have a successor in this process wait until its endpoints are free."""
+@replaces("Arbiter.stop_controller_and_close_sockets")
+def close_sockets(original: Original, arbiter: Any) -> Original:
+    """Let an arbiter that is to have a successor in this process wait until its endpoints are free.
 
-    of = "Arbiter"
-    name = "stop_controller_and_close_sockets"
-    without = "`circusctl restart` without a name: in one of four restarts circusd lives on without workers."
-    fact = "ZeroMQ lets go of an address in a thread of its own, a moment after Circus has closed its sockets."
+    Without it: `circusctl restart` without a name: in one of four restarts circusd lives on without workers.
+    Fact: ZeroMQ lets go of an address in a thread of its own, a moment after Circus has closed its sockets.
+    """
 
-    def replacement(self, original: Original) -> Original:
-        arbiter = self._target
+    def stop_controller_and_close_sockets() -> None:
+        original()
+        if arbiter._restarting:
+            for endpoint in (arbiter.endpoint, arbiter.pubsub_endpoint):
+                wait_until_free(endpoint)
 
-        def stop_controller_and_close_sockets() -> None:
-            original()
-            if arbiter._restarting:
-                for endpoint in (arbiter.endpoint, arbiter.pubsub_endpoint):
-                    wait_until_free(endpoint)
-
-        return stop_controller_and_close_sockets
+    return stop_controller_and_close_sockets
 
 
 def wait_until_free(endpoint: str) -> None:
@@ -129,53 +108,43 @@ def wait_until_free(endpoint: str) -> None:
         time.sleep(POLL)
 
 
-class ManageQuietly(Patch):
-    """Skip Circus's periodic look while another command runs."""
+@replaces("PeriodicCallback.callback", at=lambda arbiter: arbiter.ctrl.caller)
+def manage_quietly(original: Original, arbiter: Any) -> Original:
+    """Skip Circus's periodic look while another command runs.
 
-    of = "PeriodicCallback"
-    name = "callback"
-    without = "A ConflictError with its traceback for nearly every operator command buries our own lines in the log."
-    fact = "The periodic call runs into the lock of every exclusive command that takes longer than check_delay."
+    Without it: A ConflictError with its traceback for nearly every operator command buries our own lines in the log.
+    Fact: The periodic call runs into the lock of every exclusive command that takes longer than check_delay.
+    """
 
-    def __init__(self, arbiter: Any) -> None:
-        super().__init__(arbiter.ctrl.caller)
-        self._arbiter = arbiter
+    async def manage_watchers() -> None:
+        if running_command(arbiter) is None and not arbiter._restarting:
+            await original()
 
-    def missing(self) -> str:
-        # check_delay = -1 has no periodic call at all
-        return "" if self._target is None else super().missing()
-
-    def install(self) -> None:
-        if self._target is not None:
-            super().install()
-
-    def replacement(self, original: Original) -> Original:
-        async def manage_watchers() -> None:
-            if running_command(self._arbiter) is None and not self._arbiter._restarting:
-                await original()
-
-        return manage_watchers
+    return manage_watchers
 
 
-class ChildEnded(Patch):
-    """Notice the end of a child in the tick in which it happens."""
+class _OnSignal(Patch):
+    """A handler of SIGCHLD in the arbiter's loop.
 
-    of = "Arbiter"
-    name = "loop"
-    without = "A dead worker is noticed at the next check_delay, 5 s by default."
-    fact = "Circus has no SIGCHLD handler."
-
-    def __init__(self, arbiter: Any, ended: Callable[[], None]) -> None:
-        super().__init__(arbiter)
-        self._ended = ended
+    Not signal.signal: a Python-level handler runs in the middle of anything, and an exception in it would count as a
+    failed hook of whatever runs.
+    """
 
     def install(self) -> None:
-        # Not signal.signal: a Python-level handler runs in the middle of anything, and an exception in it would count
-        # as a failed hook of whatever runs.
-        event_loop(self._target).add_signal_handler(signal.SIGCHLD, self._ended)
+        event_loop(self._target).add_signal_handler(signal.SIGCHLD, self.make(None))
 
     def undo(self) -> None:
         event_loop(self._target).remove_signal_handler(signal.SIGCHLD)
+
+
+@replaces("Arbiter.loop", by=_OnSignal)
+def child_ended(_: object, arbiter: Any, ended: Callable[[], None]) -> Callable[[], None]:
+    """Notice the end of a child in the tick in which it happens.
+
+    Without it: A dead worker is noticed at the next check_delay, 5 s by default.
+    Fact: Circus has no SIGCHLD handler.
+    """
+    return ended
 
 
 # What we read of an arbiter beside its methods
@@ -188,17 +157,17 @@ def event_loop(arbiter: Any) -> asyncio.AbstractEventLoop:
 
 
 def is_over(arbiter: Any) -> bool:
-    """Say whether *arbiter* stops or makes room for its successor in the process."""
+    """Return whether *arbiter* stops or makes room for its successor in the process."""
     return bool(arbiter._stopping or arbiter._restarting)
 
 
 def is_stopping(arbiter: Any) -> bool:
-    """Say whether circusd ends, with all that it runs."""
+    """Return whether circusd ends, with all that it runs."""
     return bool(arbiter._stopping and not arbiter._restarting)
 
 
 def is_making_room(arbiter: Any) -> bool:
-    """Say whether a successor of *arbiter* is about to run in this process."""
+    """Return whether a successor of *arbiter* is about to run in this process."""
     return bool(arbiter._restarting)
 
 
@@ -238,7 +207,7 @@ def changed_circus_options(arbiter: Any, config: dict[str, Any]) -> list[str]:
 
 
 def is_socket_changed(arbiter: Any, name: str, config: dict[str, Any]) -> bool:
-    """Say whether *config* has another [socket:NAME] than circusd was started with."""
+    """Return whether *config* has another [socket:NAME] than circusd was started with."""
     sockets = {each["name"]: each for each in config.get("sockets", [])}
     return bool(sockets.get(name) != getattr(arbiter.sockets.get(name), "_cfg", None))
 

@@ -1,74 +1,46 @@
-"""Circus's Controller: commands of ours beside its own, and who asked for which."""
+"""Circus's Controller: our commands beside its own, and the sender of each."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any
 
-from xboard_circus.supervisor.patches.patch import Original, Patch
+from xboard_circus.supervisor.patches.patch import Original, replaces
 
 
-class AddCommand(Patch):
-    """One command of ours beside Circus's own."""
+@replaces("Controller.commands", at=lambda arbiter: arbiter.ctrl)
+def add_commands(original: dict[str, Any], _: object, ours: list[Any]) -> dict[str, Any]:
+    """Add our commands to Circus's own.
 
-    of = "Controller"
-    name = "commands"
-    without = "No client could query the state of circusd, or report to it."
-    fact = "The controller copies the list of commands when it is built, before any hook runs."
-
-    def __init__(self, arbiter: Any, command: Any) -> None:
-        super().__init__(arbiter.ctrl)
-        self._command = command
-        self._known: Any = None
-
-    def install(self) -> None:
-        # Circus collects each command class as soon as it is imported, so it may know one of this name already.
-        self._known = self._target.commands.get(self._command.name)
-        self._target.commands[self._command.name] = self._command
-
-    def undo(self) -> None:
-        if self._target.commands.get(self._command.name) is not self._command:
-            return
-        if self._known is None:
-            del self._target.commands[self._command.name]
-        else:
-            self._target.commands[self._command.name] = self._known
+    Without it: No client could query the state of circusd, or report to it.
+    Fact: The controller copies the list of commands when it is built, before any hook runs.
+    """
+    return original | {command.name: command for command in ours}
 
 
-class WatchCommand(Patch):
-    """See one of Circus's commands that changes something before and after it runs."""
+@replaces("Command.execute")
+def watch_command(original: Original, _: object, watched: Callable[[Original], Original]) -> Original:
+    """See one of Circus's commands that changes something before and after it runs.
 
-    of = "Command"
-    name = "execute"
-    without = "Who asked for a stop is unknown, so `why` cannot show it."
-    fact = "Circus logs no command at all."
-
-    def __init__(self, command: Any, watched: Callable[[Original], Original]) -> None:
-        super().__init__(command)
-        self._watched = watched
-
-    def replacement(self, original: Original) -> Original:
-        return self._watched(original)
+    Without it: The sender of a stop request is unknown, so `why` cannot show it.
+    Fact: Circus logs no command at all.
+    """
+    return watched(original)
 
 
-class Dispatch(Patch):
-    """Know which commands come from a signal to circusd."""
+@replaces("Controller.dispatch", at=lambda arbiter: arbiter.ctrl)
+def dispatch(original: Original, _: object, by_signal: Callable[[bool], None]) -> Original:
+    """Mark the commands that come from a signal to circusd.
 
-    of = "Controller"
-    name = "dispatch"
-    without = "A SIGTERM to circusd looks like a command of somebody's."
-    fact = "Circus turns a signal into a job without a sender."
+    Without it: A SIGTERM to circusd looks like a command of an operator.
+    Fact: Circus turns a signal into a job without a sender.
+    """
 
-    def __init__(self, arbiter: Any, by_signal: Callable[[bool], None]) -> None:
-        super().__init__(arbiter.ctrl)
-        self._by_signal = by_signal
+    def dispatch(job: Any) -> Any:
+        by_signal(job[0] is None)
+        try:
+            return original(job)
+        finally:
+            by_signal(False)
 
-    def replacement(self, original: Original) -> Original:
-        def dispatch(job: Any) -> Any:
-            self._by_signal(job[0] is None)
-            try:
-                return original(job)
-            finally:
-                self._by_signal(False)
-
-        return dispatch
+    return dispatch

@@ -13,13 +13,13 @@ import psutil
 from circus import logger
 from circus.process import Process
 
-from xboard_circus.supervisor.patches.patch import Original, Patch
+from xboard_circus.supervisor.patches.patch import Original, replaces
 
 _NAMED = re.compile(r"circus\.sockets\.([\w.-]+)", re.IGNORECASE)
 
 
 def exit_code(process: Any) -> int | None:
-    """Return how *process* ended (negative: by that signal), or None where nobody can tell any more.
+    """Return how *process* ended (negative: by that signal), or None where that is not known any more.
 
     Reads the status without taking it away from Circus, which waits for its children in three places.
     """
@@ -36,7 +36,7 @@ def exit_code(process: Any) -> int | None:
 
 
 def has_ended(process: Any) -> bool:
-    """Say whether *process* is dead, reaped or not."""
+    """Return whether *process* is dead, reaped or not."""
     if process._worker.returncode is not None:
         return True
     try:
@@ -69,7 +69,7 @@ def resident(process: Any) -> int | None:
 
 
 def send(process: Any, signum: int) -> None:
-    """Signal a child of circusd. It is not reaped yet, so its pid is nobody else's."""
+    """Signal a child of circusd. It is not reaped yet, so its pid is not used again."""
     try:
         os.kill(process.pid, signum)
     except ProcessLookupError:
@@ -77,7 +77,7 @@ def send(process: Any, signum: int) -> None:
 
 
 def wake(process: Any) -> None:
-    """Let a process that somebody halted (SIGSTOP) act on the signal that is to end it.
+    """Continue a process under SIGSTOP, so that it acts on the signal that ends it.
 
     The signal would stay pending, and Circus wait for all of `graceful_timeout` with everything else locked.
     """
@@ -94,7 +94,7 @@ def expect_to_be_killed(process: Any) -> None:
 
 
 def is_stopping(process: Any) -> bool:
-    """Say whether Circus is killing *process*."""
+    """Return whether Circus is killing *process*."""
     return bool(process.stopping)
 
 
@@ -108,39 +108,32 @@ def sockets_named(watcher: Any) -> list[str]:
     return [name.lower() for name in _NAMED.findall(" ".join(map(str, words)))]
 
 
-class InheritOwnSockets(Patch):
+@replaces("Process.spawn", at=lambda _: Process)
+def inherit_own_sockets(original: Original, _: object, withheld: Callable[[Any], list[Any]]) -> Original:
     """Let each process inherit the sockets that are its own, and no listener of another watcher.
 
-    On the class: a watcher that `circusctl add` brings, or the file anew, is nothing that we hear of before it starts.
+    Without it: A worker holds the listener of another watcher: after that one's stop, connections to it hang.
+    Fact: With use_sockets, Circus passes every socket of circusd's to every process. A watcher that `circusctl add`
+    brings has no hook of ours, so the class is patched.
     """
 
-    of = "Process"
-    name = "spawn"
-    without = "A worker holds the listener of another watcher: after that one's stop, connections to it hang."
-    fact = "With use_sockets, Circus passes every socket of circusd's to every process."
+    def spawn(process: Any) -> Any:
+        try:
+            with withheld_meanwhile(withheld(process.watcher)):
+                return original(process)
+        except OSError as error:
+            process.watcher.xboard_spawn_error = error
+            raise
 
-    def __init__(self, withheld: Callable[[Any], list[Any]]) -> None:
-        super().__init__(Process)
-        self._withheld = withheld
-
-    def replacement(self, original: Original) -> Original:
-        def spawn(process: Any) -> Any:
-            try:
-                with withheld_meanwhile(self._withheld(process.watcher)):
-                    return original(process)
-            except OSError as error:
-                process.watcher.xboard_spawn_error = error
-                raise
-
-        return spawn
+    return spawn
 
 
 @contextlib.contextmanager
 def withheld_meanwhile(sockets: list[Any]) -> Iterator[None]:
     """Let the process that is started meanwhile inherit none of *sockets*.
 
-    The kernel closes them in the child, before its program runs. `Popen` returns only then, so nobody else is born
-    meanwhile.
+    The kernel closes them in the child, before its program runs. `Popen` returns only then, so no other process is
+    started meanwhile.
     """
     withheld = [shared for shared in sockets if shared.fileno() >= 0 and shared.get_inheritable()]
     for shared in withheld:

@@ -8,7 +8,7 @@ from typing import Any
 
 
 def open_again(stream: Any) -> None:
-    """Open the file of *stream* anew: a rotation that failed leaves a closed one, or none, behind."""
+    """Open the file of *stream* again: a rotation that failed leaves a closed one, or none, behind."""
     old: Any = getattr(stream, "_file", None)
     make = getattr(stream, "_open", None)
     if make is None:

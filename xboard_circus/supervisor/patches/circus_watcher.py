@@ -15,7 +15,7 @@ from psutil import NoSuchProcess
 from xboard_circus.options.reading import is_ours
 from xboard_circus.supervisor.patches import circus_process
 from xboard_circus.supervisor.patches.hooks import ArmedHooks
-from xboard_circus.supervisor.patches.patch import Original, Patch
+from xboard_circus.supervisor.patches.patch import Original, Patch, replaces
 
 
 class Ours(Protocol):
@@ -28,40 +28,22 @@ class Ours(Protocol):
     async def manage(self) -> None: ...
     async def until_killed(self, killed: Awaitable[None]) -> None: ...
     def stop_begins(self) -> None: ...
-    def busy_with(self, what: str) -> Any: ...
-    def environment_replaced(self) -> None: ...
+    def busy_by(self, change: int) -> None: ...
+    def begin_reload(self) -> bool: ...
+    def give_environment(self) -> None: ...
 
 
-class _OfWatcher(Patch):
-    of = "Watcher"
+@replaces("Watcher.hooks")
+def hooks(_: object, watcher: Any, ours: Ours) -> ArmedHooks:
+    """Run the user's hooks, with ours behind them.
 
-    def __init__(self, watcher: Any, ours: Ours) -> None:
-        super().__init__(watcher)
-        self.watcher = watcher
-        self.ours = ours
-
-
-class Hooks(_OfWatcher):
-    """The user's hooks, with ours behind them."""
-
-    name = "hooks"
-    without = "We would not see a stop or a signal before it happens, or would replace the user's own hook."
-    fact = "call_hook looks each name up in this dict at each call."
-
-    def replacement(self, original: Any) -> Any:
-        return self.ours.hooks
+    Without it: A stop or a signal is noticed too late, or the user's own hook is replaced.
+    Fact: call_hook looks each name up in this dict at each call.
+    """
+    return ours.hooks
 
 
-class Processes(_OfWatcher):
-    """A watcher's processes, which may be taken out twice."""
-
-    name = "processes"
-    without = "`reload` and `decr` end in a KeyError and never answer."
-    fact = "Circus pops what it has killed without a look; with prompt reaping it often is gone by then."
-
-    def replacement(self, original: Any) -> Any:
-        return _Tolerant(original)
-
+class _KeepsKnown(Patch):
     def undo(self) -> None:
         """Take it off. What was spawned meanwhile stays known to Circus, and what ended is not there again."""
         known = dict(self._target.processes)
@@ -77,183 +59,189 @@ class _Tolerant(dict[int, Any]):
         return super().pop(pid, default)
 
 
-class SpawnProcess(_OfWatcher):
-    """Spawn behind the launcher and the gate; no exception leaves it."""
+@replaces("Watcher.processes", by=_KeepsKnown)
+def processes(original: dict[int, Any], watcher: Any, ours: Ours) -> dict[int, Any]:
+    """Let a watcher's processes be taken out twice.
 
-    name = "spawn_process"
-    without = "A program that is missing for a moment stops the whole watcher, healthy workers too."
-    fact = "After max_retry failed forks Circus stops the watcher; a failing preexec ends start_watchers."
-
-    def replacement(self, original: Original) -> Original:
-        return lambda recovery_wid=None: self.ours.spawn(original, recovery_wid)
-
-
-class ReapProcess(_OfWatcher):
-    """Leave a live process alone, and count each end."""
-
-    name = "reap_process"
-    without = "circusd freezes for good when `stop` meets a process that is being killed; ends go uncounted."
-    fact = "reap_process waits for a live pid in a busy loop; after_reap misses up to a third of the ends."
-
-    def replacement(self, original: Original) -> Original:
-        return lambda pid, status=None: self.ours.reap(original, pid, status)
+    Without it: `reload` and `decr` end in a KeyError and never answer.
+    Fact: Circus pops what it has killed without a look; with prompt reaping it often is gone by then.
+    """
+    return _Tolerant(original)
 
 
-class ManageProcesses(_OfWatcher):
-    """Keep up the number of serving workers, and end those that serve least when there are too many."""
+@replaces("Watcher.spawn_process")
+def spawn_process(original: Original, watcher: Any, ours: Ours) -> Original:
+    """Spawn behind the launcher and the gate; no exception leaves it.
 
-    name = "manage_processes"
-    without = "Fewer workers wanted: the healthy one is killed and the one that waits is kept."
-    fact = "Circus kills the oldest, counts spares and retiring workers as serving, and drops dead ones unseen."
-
-    def replacement(self, original: Original) -> Original:
-        def manage_processes() -> Any:
-            return asyncio.ensure_future(self.ours.manage())
-
-        return manage_processes
+    Without it: A program that is missing for a moment stops the whole watcher, healthy workers too.
+    Fact: After max_retry failed forks Circus stops the watcher; a failing preexec ends start_watchers.
+    """
+    return lambda recovery_wid=None: ours.spawn(original, recovery_wid)
 
 
-class KillProcesses(_OfWatcher):
-    """Answer a stop when what got SIGKILL is really dead."""
+@replaces("Watcher.reap_process")
+def reap_process(original: Original, watcher: Any, ours: Ours) -> Original:
+    """Leave a live process alone, and count each end.
 
-    name = "kill_processes"
-    without = "`stop` answers while processes that it has killed are still listed and hold the port."
-    fact = "Circus sends SIGKILL and does not wait."
-
-    def replacement(self, original: Original) -> Original:
-        return lambda *args, **kwargs: self.ours.until_killed(original(*args, **kwargs))
+    Without it: circusd freezes for good when `stop` meets a process that is being killed; ends go uncounted.
+    Fact: reap_process waits for a live pid in a busy loop; after_reap misses up to a third of the ends.
+    """
+    return lambda pid, status=None: ours.reap(original, pid, status)
 
 
-class SendSignalProcess(_OfWatcher):
-    """Send Circus's last SIGKILL to a worker and its session, not to what the app has detached."""
+@replaces("Watcher.manage_processes")
+def manage_processes(original: Original, watcher: Any, ours: Ours) -> Original:
+    """Keep up the number of serving workers, and end those that serve least when there are too many.
 
-    name = "send_signal_process"
-    without = "A stop that has to kill ends the jobs that the app has given a session of their own."
-    fact = "At graceful_timeout Circus sends SIGKILL to all processes below the worker."
+    Without it: Fewer workers wanted: the healthy one is killed and the one that waits is kept.
+    Fact: Circus kills the oldest, counts spares and retiring workers as serving, and drops dead ones unseen.
+    """
+    return lambda: asyncio.ensure_future(ours.manage())
 
-    def replacement(self, original: Original) -> Original:
-        def send_signal_process(process: Any, signum: int, recursive: bool = False) -> None:
-            if not recursive:
-                original(process, signum, recursive)
-                return
-            below = circus_process.children(process)
-            # Reaped already where two kills ran at once. Raised, it would break off the stop that runs for good.
+
+@replaces("Watcher.kill_processes")
+def kill_processes(original: Original, watcher: Any, ours: Ours) -> Original:
+    """Answer a stop when what got SIGKILL is really dead.
+
+    Without it: `stop` answers while processes that it has killed are still listed and hold the port.
+    Fact: Circus sends SIGKILL and does not wait.
+    """
+    return lambda *args, **kwargs: ours.until_killed(original(*args, **kwargs))
+
+
+@replaces("Watcher.send_signal_process")
+def send_signal_process(original: Original, watcher: Any, ours: Ours) -> Original:
+    """Send Circus's last SIGKILL to a worker and its session, not to what the app has detached.
+
+    Without it: A stop that has to kill ends the jobs that the app has given a session of their own.
+    Fact: At graceful_timeout Circus sends SIGKILL to all processes below the worker.
+    """
+
+    def send_signal_process(process: Any, signum: int, recursive: bool = False) -> None:
+        if not recursive:
+            original(process, signum, recursive)
+            return
+        below = circus_process.children(process)
+        # Reaped already where two kills ran at once. Raised, it would break off the stop that runs for good.
+        with suppress(NoSuchProcess):
+            watcher.send_signal(process.pid, signum)
+            notify(watcher, "kill", {"process_pid": process.pid, "time": time.time()})
+        for child in below:
             with suppress(NoSuchProcess):
-                self.watcher.send_signal(process.pid, signum)
-                notify(self.watcher, "kill", {"process_pid": process.pid, "time": time.time()})
-            for child in below:
-                with suppress(NoSuchProcess):
-                    child.send_signal(signum)
+                child.send_signal(signum)
 
-        return send_signal_process
+    return send_signal_process
 
 
-class WatcherStop(_OfWatcher):
-    """Know of each stop, that of a stopped watcher too."""
+@replaces("Watcher._stop")
+def watcher_stop(original: Original, watcher: Any, ours: Ours) -> Original:
+    """Note each stop, that of a stopped watcher too.
 
-    name = "_stop"
-    without = "A spawn of ours in the middle of a stop is one too many; a stop of a watcher that waits goes unseen."
-    fact = "Circus calls no hook and publishes nothing for a watcher that is stopped already."
+    Without it: Our own spawn in the middle of a stop is one too many; a stop of a watcher that waits is missed.
+    Fact: Circus calls no hook and publishes nothing for a watcher that is stopped already.
+    """
 
-    def replacement(self, original: Original) -> Original:
-        def stop(close_output_streams: bool = False) -> Any:
-            self.ours.stop_begins()
-            return original(close_output_streams)
+    def stop(close_output_streams: bool = False) -> Any:
+        ours.stop_begins()
+        return original(close_output_streams)
 
-        return _busy(self.ours, "stop", stop)
-
-
-class WatcherStart(_OfWatcher):
-    """Know while Circus starts this watcher."""
-
-    name = "_start"
-    without = "A spawn of ours in the middle of a start is one worker too many."
-    fact = "_start spawns one by one with pauses in between."
-
-    def replacement(self, original: Original) -> Original:
-        return _busy(self.ours, "start", original)
+    return _busy(ours, stop)
 
 
-class WatcherReload(_OfWatcher):
-    """Know while Circus reloads this watcher."""
+@replaces("Watcher._start")
+def watcher_start(original: Original, watcher: Any, ours: Ours) -> Original:
+    """Mark the watcher as busy while Circus starts it.
 
-    name = "_reload"
-    without = "Of twice as many workers as wanted, the new ones would be ended as those that serve least."
-    fact = "_reload spawns numprocesses more and lets manage_processes end the surplus."
-
-    def replacement(self, original: Original) -> Original:
-        return _busy(self.ours, "reload", original)
+    Without it: Our own spawn in the middle of a start is one worker too many.
+    Fact: _start spawns one by one with pauses in between.
+    """
+    return _busy(ours, original)
 
 
-class SetOpt(_OfWatcher):
-    """Keep our part of the environment when an operator sets another one."""
+@replaces("Watcher._reload")
+def watcher_reload(original: Original, watcher: Any, ours: Ours) -> Original:
+    """Begin a rolling reload, and let Circus go on meanwhile.
 
-    name = "set_opt"
-    without = "`circusctl set NAME env ...`: program not found, all workers cooling down."
-    fact = "set_opt replaces the whole environment; only before_start would add our part again."
+    Without it: `circusctl reload`, or `set` of a command, with broken code ends every healthy worker and answers ok.
+    Fact: _reload spawns numprocesses more and lets manage_processes end the oldest, ready or not.
+    """
 
-    def replacement(self, original: Original) -> Original:
-        def set_opt(key: str, value: Any) -> Any:
-            answer = original(key, value)
-            if key == "env":
-                self.ours.environment_replaced()
-            return answer
+    def reload(graceful: bool = True, sequential: bool = False) -> Any:
+        if not (graceful and ours.begin_reload()):
+            return original(graceful=graceful, sequential=sequential)
+        begun = asyncio.get_running_loop().create_future()
+        begun.set_result(None)
+        return begun
 
-        return set_opt
+    return reload
+
+
+@replaces("Watcher.set_opt")
+def set_opt(original: Original, watcher: Any, ours: Ours) -> Original:
+    """Keep our part of the environment when an operator sets another one.
+
+    Without it: `circusctl set NAME env ...`: program not found, all workers cooling down.
+    Fact: set_opt replaces the whole environment; only before_start would add our part again.
+    """
+
+    def set_opt(key: str, value: Any) -> Any:
+        answer = original(key, value)
+        if key == "env":
+            ours.give_environment()
+        return answer
+
+    return set_opt
+
+
+OF_WATCHER = (
+    hooks,
+    processes,
+    spawn_process,
+    reap_process,
+    manage_processes,
+    kill_processes,
+    send_signal_process,
+    watcher_stop,
+    watcher_start,
+    watcher_reload,
+    set_opt,
+)
 
 
 def patches_of(watcher: Any, ours: Ours) -> list[Patch]:
     """Return the patches of one armed watcher."""
-    kinds: list[type[_OfWatcher]] = [
-        Hooks,
-        Processes,
-        SpawnProcess,
-        ReapProcess,
-        ManageProcesses,
-        KillProcesses,
-        SendSignalProcess,
-        WatcherStop,
-        WatcherStart,
-        WatcherReload,
-        SetOpt,
-    ]
-    return [kind(watcher, ours) for kind in kinds]
+    return [kind(watcher, ours) for kind in OF_WATCHER]
 
 
-def _busy(ours: Ours, what: str, coroutine: Callable[..., Any]) -> Callable[..., Any]:
+def _busy(ours: Ours, coroutine: Callable[..., Any]) -> Callable[..., Any]:
     """Note that Circus is at work on this watcher until *coroutine* is done."""
 
     def run(*args: Any, **kwargs: Any) -> Any:
-        done = ours.busy_with(what)
+        ours.busy_by(1)
         try:
             future = coroutine(*args, **kwargs)
         except BaseException:
-            done()
+            ours.busy_by(-1)
             raise
-        future.add_done_callback(lambda _: done())
+        future.add_done_callback(lambda _: ours.busy_by(-1))
         return future
 
     return run
 
 
-class StopLast(Patch):
-    """Stop a plugin of ours when all workers are gone, so that the last ends are recorded."""
+@replaces("Watcher._stop")
+def stop_last(original: Original, _: object, until_workers_are_gone: Callable[[], Awaitable[None]]) -> Original:
+    """Stop a plugin of ours when all workers are gone, so that the last ends are recorded.
 
-    of = "Watcher"
-    name = "_stop"
-    without = "The ends of workers that drain at a stop are never recorded."
-    fact = "Circus stops everything at once; a recorder would be gone long before a worker that drains."
+    Without it: The ends of workers that drain at a stop are never recorded.
+    Fact: Circus stops everything at once; a recorder would be gone long before a worker that drains.
+    """
 
-    def __init__(self, watcher: Any, until_workers_are_gone: Callable[[], Awaitable[None]]) -> None:
-        super().__init__(watcher)
-        self._until_gone = until_workers_are_gone
+    async def later(close_output_streams: bool) -> None:
+        await until_workers_are_gone()
+        await original(close_output_streams)
 
-    def replacement(self, original: Original) -> Original:
-        async def later(close_output_streams: bool) -> None:
-            await self._until_gone()
-            await original(close_output_streams)
-
-        return lambda close_output_streams=False: asyncio.ensure_future(later(close_output_streams))
+    return lambda close_output_streams=False: asyncio.ensure_future(later(close_output_streams))
 
 
 # What we read and write of a watcher beside its methods
@@ -266,7 +254,7 @@ def options_of(watcher: Any) -> Mapping[str, Any]:
 
 
 def take_over_options(watcher: Any, config: dict[str, Any]) -> None:
-    """Make a running watcher's options of ours those of *config*, so that Circus finds no difference in them."""
+    """Copy our options from *config* to a running watcher, so that Circus finds no difference in them."""
     fresh = {key: value for key, value in config.items() if is_ours(key)}
     for holder in (watcher._options, watcher._cfg):
         for key in [key for key in holder if is_ours(key)]:
@@ -277,7 +265,7 @@ def take_over_options(watcher: Any, config: dict[str, Any]) -> None:
 
 
 def take_over_number(watcher: Any, config: dict[str, Any]) -> None:
-    """Remember the number of workers that a reloaded file asks for.
+    """Remember the number of workers in a reloaded file.
 
     Circus sets it and compares the next file with the one of its boot again: back to the old number changes nothing.
     """
@@ -288,11 +276,6 @@ def take_over_number(watcher: Any, config: dict[str, Any]) -> None:
 def stop(watcher: Any) -> Any:
     """Stop *watcher* as Circus itself does where it has nothing to run."""
     return watcher._stop()
-
-
-def start_of(process: Any) -> float:
-    """Return what Circus takes for the start of *process*, by the wall clock."""
-    return float(process.started)
 
 
 @contextmanager
@@ -330,7 +313,7 @@ def take_pipes(watcher: Any, process: Any, drain: Callable[[Any, Any], None]) ->
     """Read what is left in the pipes of a dead process with *drain*, and take them from the loop.
 
     Circus closes them without that. The loop then still knows their numbers, and the next spawn that gets one of
-    these, in whichever watcher, fails after its fork: a worker that nobody knows of.
+    these, in whichever watcher, fails after its fork: a worker without a watcher.
     """
     try:
         if watcher.stream_redirector is not None:

@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from xboard_circus.core.reason import one_line
+from xboard_circus.core.sentences import Say
+
 Hook = Callable[..., Any]
 
 
@@ -14,15 +17,13 @@ class ArmedHooks(dict[str, Hook]):
     Ours get the user's answer as *allowed*.
 
     Attributes:
-        refused: The user's hooks whose last answer was no.
-        raised: The user's hooks that raised, with what they raised.
+        failed: Why each of the user's hooks failed last: it returned false, or raised.
     """
 
     def __init__(self, users: dict[str, Hook], ours: dict[str, Hook]) -> None:
         super().__init__(users)
         self.ours = ours
-        self.refused: set[str] = set()
-        self.raised: dict[str, Exception] = {}
+        self.failed: dict[str, str] = {}
 
     def __contains__(self, name: object) -> bool:
         return name in self.ours or super().__contains__(name)
@@ -33,16 +34,15 @@ class ArmedHooks(dict[str, Hook]):
             return self.ours[name]
 
         def both(*args: Any, **kwargs: Any) -> Any:
-            self.refused.discard(name)
-            self.raised.pop(name, None)
+            self.failed.pop(name, None)
             answer = False
             try:
                 answer = user(*args, **kwargs)
                 if not answer:
-                    self.refused.add(name)
+                    self.failed[name] = Say.HOOK_REFUSED(hook=name)
                 return answer
             except Exception as error:
-                self.raised[name] = error
+                self.failed[name] = Say.HOOK_RAISED(hook=name, error=one_line(f"{type(error).__name__}: {error}"))
                 raise
             finally:
                 if ours is not None:

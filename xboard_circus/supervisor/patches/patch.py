@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import importlib
+import pkgutil
 from collections.abc import Callable, Sequence
-from typing import Any, ClassVar
+from typing import Any, Concatenate, Generic, ParamSpec
 
+P = ParamSpec("P")
 Original = Callable[..., Any]
+KINDS: list[PatchKind[Any]] = []
 
 
 class PatchFailed(Exception):
@@ -13,38 +17,29 @@ class PatchFailed(Exception):
 
 
 class Patch:
-    """One replaced attribute of *target*.
+    """One replaced attribute of *target*; *make* returns what stands in the place of the original.
 
-    Attributes:
-        of: The class of Circus that *target* belongs to.
-        name: The attribute that is replaced.
-        without: What breaks without it.
-        fact: How that is known.
+    Without a target there is nothing to replace: with check_delay = -1 Circus has no periodic call at all.
     """
 
-    of: ClassVar[str]
-    name: ClassVar[str]
-    without: ClassVar[str]
-    fact: ClassVar[str]
-
-    def __init__(self, target: Any) -> None:
+    def __init__(self, kind: PatchKind[Any], target: Any, make: Callable[[Any], Any]) -> None:
+        self.kind = kind
+        self.make = make
         self._target = target
         self._own: tuple[bool, Any] | None = None
 
-    def replacement(self, original: Any) -> Any:
-        """Return what stands in the place of *original*."""
-        raise NotImplementedError
-
     def missing(self) -> str:
         """Return what this Circus lacks, or ""."""
-        return "" if hasattr(self._target, self.name) else f"{self.of}.{self.name}"
+        return "" if self._target is None or hasattr(self._target, self.kind.name) else str(self.kind)
 
     def install(self) -> None:
         """Put it in."""
-        original = getattr(self._target, self.name)
-        fresh = self.replacement(original)
-        self._own = self.name in vars(self._target), vars(self._target).get(self.name)
-        setattr(self._target, self.name, fresh)
+        if self._target is None:
+            return
+        name = self.kind.name
+        fresh = self.make(getattr(self._target, name))
+        self._own = name in vars(self._target), vars(self._target).get(name)
+        setattr(self._target, name, fresh)
 
     def undo(self) -> None:
         """Take it off: the object is again what it was."""
@@ -52,9 +47,51 @@ class Patch:
             return
         (had, value), self._own = self._own, None
         if had:
-            setattr(self._target, self.name, value)
+            setattr(self._target, self.kind.name, value)
         else:
-            delattr(self._target, self.name)
+            delattr(self._target, self.kind.name)
+
+
+class PatchKind(Generic[P]):
+    """What a patch replaces, made from a function by `replaces`. Call it with an object of Circus's to get a patch.
+
+    Attributes:
+        of: The class of Circus that has the attribute *name*.
+        without: What breaks without it.
+        fact: How that is known.
+    """
+
+    def __init__(
+        self,
+        where: str,
+        make: Callable[Concatenate[Any, Any, P], Any],
+        at: Callable[[Any], Any],
+        by: type[Patch],
+    ) -> None:
+        self.of, _, self.name = where.rpartition(".")
+        self._make, self._at, self._by = make, at, by
+        self.file = make.__module__.rpartition(".")[2]
+        text = " ".join((make.__doc__ or "").split())
+        self.what, _, rest = text.partition(" Without it: ")
+        self.without, _, self.fact = rest.partition(" Fact: ")
+        KINDS.append(self)
+
+    def __call__(self, given: Any, *args: P.args, **kwargs: P.kwargs) -> Patch:
+        return self._by(self, self._at(given), lambda original: self._make(original, given, *args, **kwargs))
+
+    def __str__(self) -> str:
+        return f"{self.of}.{self.name}"
+
+
+def replaces(
+    where: str, *, at: Callable[[Any], Any] = lambda given: given, by: type[Patch] = Patch
+) -> Callable[[Callable[Concatenate[Any, Any, P], Any]], PatchKind[P]]:
+    """Make a function (original, object, more...) -> replacement the patch of *where*, such as "Watcher.spawn_process".
+
+    Its docstring gives its purpose, then "Without it:" what breaks, and "Fact:" how that is known. *at* finds what is
+    patched from the object that is given.
+    """
+    return lambda make: PatchKind(where, make, at, by)
 
 
 def install(patches: Sequence[Patch]) -> None:
@@ -69,7 +106,7 @@ def install(patches: Sequence[Patch]) -> None:
             patch.install()
     except Exception as error:
         undo(done)
-        raise PatchFailed(f"{done[-1].of}.{done[-1].name}: {error}") from error
+        raise PatchFailed(f"{done[-1].kind}: {error}") from error
 
 
 def undo(patches: Sequence[Patch]) -> None:
@@ -78,18 +115,9 @@ def undo(patches: Sequence[Patch]) -> None:
         patch.undo()
 
 
-def every_kind() -> list[type[Patch]]:
+def every_kind() -> list[PatchKind[Any]]:
     """Return all patches that there are, for the list in the docs."""
-    from xboard_circus.supervisor.patches import (  # noqa: F401
-        boot,
-        circus_arbiter,
-        circus_controller,
-        circus_log,
-        circus_process,
-        circus_watcher,
-    )
-
-    def below(kind: type[Patch]) -> list[type[Patch]]:
-        return [each for sub in kind.__subclasses__() for each in (sub, *below(sub))]
-
-    return [kind for kind in below(Patch) if hasattr(kind, "without")]
+    room = __name__.rpartition(".")[0]
+    for module in pkgutil.iter_modules(importlib.import_module(room).__path__):
+        importlib.import_module(f"{room}.{module.name}")
+    return KINDS

@@ -1,0 +1,75 @@
+"""Answer Circus's own command `reload` with what the rolling reloads that it began came to."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from circus.commands.errors import MESSAGE_ERROR
+
+from xboard_circus.core.reason import with_say
+from xboard_circus.supervisor.bus.requests import who
+from xboard_circus.supervisor.patches import circus_arbiter
+from xboard_circus.supervisor.patches.circus_controller import watch_command
+from xboard_circus.supervisor.patches.patch import Patch
+from xboard_circus.supervisor.replace import rolling
+
+if TYPE_CHECKING:
+    from xboard_circus.supervisor.supervisor import Supervisor
+    from xboard_circus.supervisor.watcher import ArmedWatcher
+
+POLL = 0.05
+Execute = Callable[[Any, dict[str, Any]], Any]
+
+
+def patches(supervisor: Supervisor) -> list[Patch]:
+    """Return what puts the rolling reload in the place of Circus's own."""
+    known = circus_arbiter.commands(supervisor.arbiter)
+    return [watch_command(command, partial(run, supervisor)) for name, command in known.items() if name == "reload"]
+
+
+def run(supervisor: Supervisor, execute: Execute) -> Execute:
+    """Return the command: a refusal is its answer; with `waiting` the answer comes when all reloads are over."""
+
+    def reload(arbiter: Any, props: dict[str, Any]) -> Any:
+        name = str(props.get("name") or "")
+        named = circus_arbiter.registered(arbiter, name)
+        concerned = [
+            armed
+            for armed in supervisor.armed.values()
+            if armed.reloads_rolling() and (not name or armed.watcher is named)
+        ]
+        if not props.get("graceful", True) or not concerned:
+            return execute(arbiter, props)
+        before = {armed: armed.reload for armed in concerned}
+        begun: Awaitable[Any] | None = None
+        if name:
+            rolling.begin(concerned[0], by=who(props))
+        else:
+            begun = execute(arbiter, props)
+        return asyncio.ensure_future(_outcome(before, begun)) if props.get("waiting") else begun or {}
+
+    return reload
+
+
+async def _outcome(
+    before: dict[ArmedWatcher, rolling.RollingReload | None], begun: Awaitable[Any] | None
+) -> dict[str, Any]:
+    if begun is not None:
+        await begun
+    failures, replaced = [], []
+    for armed, earlier in before.items():
+        reload = armed.reload
+        if reload is None or reload is earlier:
+            failures.append(armed.last_reason)  # it was refused
+            continue
+        while reload.is_running:
+            await asyncio.sleep(POLL)
+        replaced += reload.replaced
+        if reload.state != "done":
+            failures.append(f"{armed.name}: {reload.reason}")
+    if failures:
+        return {"status": "error", "errno": MESSAGE_ERROR, **with_say("; ".join(failures))}
+    return {"info": {"stopped": [old for old, _ in replaced], "started": [new for _, new in replaced], "kept": []}}
