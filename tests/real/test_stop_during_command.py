@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from circus.exc import CallError
 
-from .harness import Circusd, Watcher, circusd, eventually, kill
+from .harness import PATIENCE, Circusd, Watcher, circusd, eventually, kill
 from .state_words import is_leaving
 
 LONG = {"graceful_timeout": 60}
@@ -59,3 +59,16 @@ def test_a_sigterm_during_a_slow_start_ends_circusd(tmp_path: Path, when: str) -
         terminate(c)
 
         assert ended(c)
+
+
+def test_a_stop_that_waits_for_a_start_is_answered(tmp_path: Path) -> None:
+    """Given a start that pauses after each worker, when a stop with `waiting` comes, then it ends, and is answered."""
+    watcher = Watcher(numprocesses=3, options={**LONG, "warmup_delay": 0.5})
+    with circusd(tmp_path, watchers=[watcher]) as c:
+        c.wait_ready()
+        c.do("stop", name="web", waiting=True, timeout=PATIENCE)
+        assert c.call("start", name="web")["status"] == "ok"
+
+        assert c.call("stop", name="web", waiting=True, timeout=PATIENCE)["status"] == "ok"
+
+        assert c.status() == "stopped"

@@ -161,7 +161,13 @@ async def _in_its_turn(arbiter: Any, execute: Callable[[Any, dict[str, Any]], An
     """Execute a stop when the command that runs is over, such as a `decr` that waits for a drain."""
     while circus_arbiter.running_command(arbiter) is not None:
         await asyncio.sleep(TURN)
-    return None if circus_arbiter.is_over(arbiter) else await execute(arbiter, props)
+    if circus_arbiter.is_over(arbiter):
+        return None
+    # With `waiting` Circus returns a TransformableFuture, which calls its callback, but wakes no task that awaits it.
+    answer, is_done = execute(arbiter, props), asyncio.Event()
+    answer.add_done_callback(lambda _: is_done.set())
+    await is_done.wait()
+    return answer.result()
 
 
 @contained(None)
