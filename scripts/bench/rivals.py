@@ -16,10 +16,10 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
-    from bench.running import Running
+    from tests.real.processes import Process
 
 HERE = Path(__file__).resolve().parent
 CHECKOUT = HERE.parent.parent
@@ -27,6 +27,18 @@ VENV = CHECKOUT / ".venv-bench"
 RIVALS = ["circus", "gunicorn", "setuptools<81", "superlance", "supervisor", "uvicorn-worker", "uvicorn[standard]"]
 SHOWN = ["circus", "fastapi", "gunicorn", "superlance", "supervisor", "uvicorn", "uvicorn-worker", "uvloop"]
 RELOAD_WITHIN = 60.0
+
+
+class Started(Protocol):
+    """The part of a `bench.running.Running` that starting and reloading a rival needs."""
+
+    folder: Path
+    port: int
+    workers: int
+    words: dict[str, Any]
+
+    @property
+    def supervisor(self) -> Process: ...
 
 
 @dataclass(frozen=True)
@@ -43,14 +55,14 @@ class Rival:
     title: str
     command: str
     settings: str | None = None
-    reload: Callable[[Running], None] | None = None
+    reload: Callable[[Started], None] | None = None
 
-    def arguments(self, running: Running) -> list[str]:
+    def arguments(self, running: Started) -> list[str]:
         file = self._write_settings(running) if self.settings else ""
         words = {"python": sys.executable, "file": file, "port": running.port, "workers": running.workers}
         return [part.format(**words) for part in self.command.split()]
 
-    def _write_settings(self, running: Running) -> Path:
+    def _write_settings(self, running: Started) -> Path:
         assert self.settings is not None
         text = (HERE / "settings" / self.settings).read_text()
         file = running.folder / self.settings
@@ -58,7 +70,7 @@ class Rival:
         return file
 
 
-def ask_circusd(running: Running, command: str, **properties: object) -> dict[str, Any]:
+def ask_circusd(running: Started, command: str, **properties: object) -> dict[str, Any]:
     """Return the answer of a running circusd of ours."""
     from circus.client import CircusClient
 
@@ -69,7 +81,7 @@ def ask_circusd(running: Running, command: str, **properties: object) -> dict[st
         client.stop()
 
 
-def _reload_ours(running: Running) -> None:
+def _reload_ours(running: Started) -> None:
     reply = ask_circusd(running, "xboard_reload", name="web")
     if reply["status"] != "ok":
         raise RuntimeError(f"reload: {reply}")
@@ -80,13 +92,13 @@ def _reload_ours(running: Running) -> None:
         time.sleep(0.1)
 
 
-def _reload_circus(running: Running) -> None:
+def _reload_circus(running: Started) -> None:
     endpoint = f"tcp://127.0.0.1:{running.words['control']}"
     circusctl = ("-m", "circus.circusctl", "--timeout", "60", "--endpoint", endpoint)
     _run(*circusctl, "reload", "web", "--sequential", "--waiting")
 
 
-def _restart_one_by_one(running: Running) -> None:
+def _restart_one_by_one(running: Started) -> None:
     """`restart` of the whole group would leave nobody for as long as the new ones start."""
     file = str(running.folder / "supervisord.conf")
     for number in range(running.workers):
@@ -97,7 +109,7 @@ def _run(*arguments: str) -> None:
     subprocess.run([sys.executable, *arguments], check=True, capture_output=True, timeout=RELOAD_WITHIN)
 
 
-def _hang_up(running: Running) -> None:
+def _hang_up(running: Started) -> None:
     running.supervisor.signal(signal.SIGHUP)
 
 
