@@ -16,9 +16,10 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-from tests.real.processes import Process
+if TYPE_CHECKING:
+    from tests.real.processes import Process
 
 HERE = Path(__file__).resolve().parent
 CHECKOUT = HERE.parent.parent
@@ -29,16 +30,15 @@ RELOAD_WITHIN = 60.0
 
 
 class Started(Protocol):
-    """What a rival has to know of itself as it runs: its port, its folder, its words, and the process on top."""
+    """The part of a `bench.running.Running` that starting and reloading a rival needs."""
 
+    folder: Path
     port: int
     workers: int
-    folder: Path
     words: dict[str, Any]
 
     @property
-    def supervisor(self) -> Process:
-        """The process that watches over the workers."""
+    def supervisor(self) -> Process: ...
 
 
 @dataclass(frozen=True)
