@@ -67,14 +67,9 @@ def patches() -> str:
         files.setdefault(kind.file, []).append(kind)
     parts = [PATCHES_HEAD]
     for file, kinds in sorted(files.items()):
-        parts += [f"## {ABOUT_PATCHES[file]}\n", f"`{file}.py`\n"]
-        parts += [
-            "| replaced | what ours does | what breaks without it | the fact that shows it |",
-            "|---|---|---|---|",
-        ]
-        for kind in kinds:
-            parts.append(f"| `{kind}` | {kind.what} | {kind.without} | {kind.fact} |")
-        parts.append("")
+        rows = [(f"`{kind}`", kind.what, kind.without, kind.fact) for kind in kinds]
+        head = ("replaced", "what ours does", "what breaks without it", "the fact that shows it")
+        parts += [f"## {ABOUT_PATCHES[file]}\n", f"`{file}.py`\n", markdown([head, *rows])]
     return "\n".join(parts)
 
 
@@ -87,12 +82,18 @@ def design(text: str) -> str:
 
 def table(options: Iterable[OptionDoc]) -> str:
     """Return a table with a row for each option."""
-    rows = ["| option | default | unit | what it is, and when to change it |", "|---|---|---|---|"]
+    rows = [("option", "default", "unit", "what it is, and when to change it")]
     for option in options:
         default = "none" if option.default in (None, ()) else f"`{ini_text(option.default)}`"
         example = f" Example: `{option.name} = {option.example}`." if option.example else ""
-        rows.append(f"| `{option.name}` | {default} | {option.unit} | {option.help}{example} |")
-    return "\n".join(rows) + "\n"
+        rows.append((f"`{option.name}`", default, option.unit, f"{option.help}{example}"))
+    return markdown(rows)
+
+
+def markdown(rows: list[tuple[str, str, str, str]]) -> str:
+    """Return *rows*, the first of them the head, as a table."""
+    head, *others = (f"| {' | '.join(cells)} |" for cells in rows)
+    return "\n".join([head, "|---" * len(rows[0]) + "|", *others]) + "\n"
 
 
 def main(arguments: list[str]) -> int:

@@ -15,6 +15,7 @@ import tempfile
 import time
 from contextlib import suppress
 from pathlib import Path
+from statistics import linear_regression
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 sys.path.insert(1, str(CHECKOUT))
@@ -53,11 +54,8 @@ def per_thousand(samples: list[tuple[int, float]]) -> float:
     >>> per_thousand([(0, 10.0), (500, 11.0), (1000, 12.0)])
     2.0
     """
-    count = len(samples)
-    middle = sum(at for at, _ in samples) / count
-    mean = sum(value for _, value in samples) / count
-    spread = sum((at - middle) ** 2 for at, _ in samples)
-    return 1000 * sum((at - middle) * (value - mean) for at, value in samples) / spread if spread else 0.0
+    deaths, figures = zip(*samples, strict=True)
+    return 1000 * linear_regression(deaths, figures).slope if len(set(deaths)) > 1 else 0.0
 
 
 def measure(c: Circusd, deaths: int) -> dict[str, list[tuple[int, float]]]:

@@ -1,4 +1,4 @@
-"""Ask circusd something and read what it answers.
+"""Send commands to circusd and read its replies.
 
 Circus's own client can send and forget, waits anew after every stray message, and leaves three things to its caller
 that are easily got wrong: an answer of status "error" is no exception, a command that meets another is refused
@@ -30,8 +30,8 @@ from xboard_circus.errors import XboardError
 Reply = dict[str, Any]
 
 CONNECT_TIMEOUT = 1.0
-KNOCK_EVERY = 1.0  # ZeroMQ does not tell that the other side has ended
-# Commands that change something: circusd records who sent them.
+KNOCK_EVERY = 1.0  # ZeroMQ does not report that the other side has ended
+# Commands that change something: circusd records their sender.
 CHANGING = frozenset(
     {
         *("start", "stop", "restart", "reload", "kill", "signal", "incr", "decr"),
@@ -83,9 +83,9 @@ class CircusdBusy(CommandRefused):
 class CircusdClient:
     """Calls to the circusd at *endpoint*, each with a deadline.
 
-    *by* says who asks and how, such as ``xboard-circus stop, user ann``; circusd records it with each change.
+    *by* names the sender, such as ``xboard-circus stop, user ann``; circusd records it with each change.
 
-    One object may serve many threads: ZeroMQ's sockets may not, so each thread gets one of its own when it first asks.
+    One object may serve many threads: ZeroMQ's sockets may not, so each thread gets one of its own with its first call.
 
     >>> with CircusdClient("tcp://127.0.0.1:5555") as circusd:  # doctest: +SKIP
     ...     circusd.statuses()
@@ -129,7 +129,7 @@ class CircusdClient:
         pause = FIRST_PAUSE
         while True:
             reply = self._exchange(make_message(command, **properties), deadline=deadline, ends_at=ends_at)
-            # "status" alone does not tell: the command `status NAME` puts the watcher's own into it.
+            # "status" alone does not mark an error: the command `status NAME` puts the watcher's own into it.
             if reply.get("status") != "error" or "reason" not in reply:
                 return reply
             running = _running(reply)
@@ -212,7 +212,7 @@ class CircusdClient:
     def _connection(self, ends_at: float) -> CircusClient:
         connection = self._local.__dict__.get("connection")
         if connection is None:
-            # ZeroMQ connects in the background and for ever, so that nobody there looks like no answer yet.
+            # ZeroMQ connects in the background and for ever, so an endpoint without a listener looks merely slow.
             _knock(self.endpoint, timeout=max(0.01, min(CONNECT_TIMEOUT, ends_at - time.monotonic())))
             connection = self._local.connection = CircusClient(endpoint=self.endpoint)
         return connection
@@ -236,7 +236,7 @@ def _decoded(frame: bytes) -> Reply:
 
 
 def _is_deserted(endpoint: str) -> bool:
-    """Say whether nobody listens any more; a circusd that hangs still does, for a while."""
+    """Return whether no process listens any more; a circusd that hangs still does, for a while."""
     try:
         _knock(endpoint, timeout=CONNECT_TIMEOUT)
     except CircusdGone as gone:
@@ -245,7 +245,7 @@ def _is_deserted(endpoint: str) -> bool:
 
 
 def _knock(endpoint: str, *, timeout: float) -> None:
-    """Raise CircusdGone at once where nobody listens."""
+    """Raise CircusdGone at once where no process listens."""
     address = urlsplit(endpoint)
     try:
         if address.scheme == "ipc":

@@ -162,7 +162,7 @@ def load(config_file: str | Path) -> Config:
 
 def _load(path: Path, shown: str, scans: list[Scan]) -> Config:
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # a stats_endpoint alone; `check` tells it better
+        warnings.simplefilter("ignore", DeprecationWarning)  # a stats_endpoint alone; `check` reports it
         raw, found = read_config(str(path))[0], get_config(str(path))
     given = {name: {key: value for key, value in raw.items(name) if key != "__name__"} for name in raw.sections()}
     return Config(

@@ -1,4 +1,4 @@
-"""Write a circus.ini for an app of the user's own, for those who have installed the package and have no checkout."""
+"""Write a circus.ini for the user's own app, where the package is installed and there is no checkout."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class _IniTemplate(Template):
     delimiter = "@"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class NewBackend:
     """The backend that a new circus.ini describes: an app and its ports.
 

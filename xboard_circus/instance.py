@@ -38,9 +38,10 @@ class Silent:
 
 
 class Instance:
-    """What belongs to one ini file; *by* is in whose name its circusd is told to do something."""
+    """The backend of one ini file; *by* names the sender of commands to its circusd."""
 
     def __init__(self, config_file: Path, *, answer_within: float = ANSWER_WITHIN, by: str | None = None) -> None:
+        self.config_file = config_file
         self.by = by
         self.answer_within = answer_within
         self.config = config.load(config_file)
@@ -84,7 +85,7 @@ class Instance:
         return found
 
     def watcher(self, found: Snapshot, name: str) -> Watcher:
-        """Return the watcher of that name; XboardError with the known names where there is none."""
+        """Return the watcher of that name; XboardError with the known names where it is missing."""
         watcher = found.watcher(name)
         if watcher is None:
             known = ", ".join(each.name for each in found.watchers)
@@ -92,7 +93,7 @@ class Instance:
         return watcher
 
     def ask(self, client: CircusdClient) -> Snapshot:
-        """Return what the circusd at the other end of *client* tells, whosever it is."""
+        """Query the circusd at the other end of *client*, ours or another's."""
         try:
             return snapshot.from_state(client.state(deadline=self.answer_within))
         except CommandRefused:
@@ -101,7 +102,7 @@ class Instance:
             return snapshot.from_stock(client, pid=pid, config_file=config_file_of(pid))
 
     def write_record(self, circusd: procs.Identity) -> None:
-        """Write down that *circusd* is ours, as its guard does when the first armed watcher starts."""
+        """Record *circusd* as ours, as its guard does when the first armed watcher starts."""
         runtime.write_record(
             self.id,
             pid=circusd.pid,
@@ -112,7 +113,7 @@ class Instance:
         )
 
     def mark_stopped(self) -> None:
-        """Tell the monitor, and the next circusd, that an operator wants it so; the next record takes the mark away."""
+        """Record for the monitor and the next circusd that an operator stopped this one, until the next record."""
         life.order_end(self.id)
         record = runtime.read_record(self.id)
         if record is not None:

@@ -162,7 +162,7 @@ class ThisHost:
         stopped = bool(record.get("stopped_by_operator"))
         running = runtime.supervisor_of(self._instance)
         if running is not None:
-            # Where it was told to answer when it started: the ini may have been edited since.
+            # Its endpoint when it started: the ini may have been edited since.
             return CircusdSighting(running, _answers(str(record.get("endpoint", self._config.endpoint))), stopped)
         try:
             found = Instance(self._config.path).find()
@@ -198,7 +198,7 @@ class ThisHost:
                 log.error("the start ended with exit code %d", starting.returncode)
 
     def end(self, circusd: procs.Identity) -> None:
-        """SIGTERM, and SIGKILL where that does not do. Its workers are the next circusd's to clear away."""
+        """Terminate circusd, and kill it where that does not end it. The next circusd ends its workers."""
         life.amend(self._instance, circusd, why=Say.MONITOR_ENDED_IT())
         for signum in (signal.SIGTERM, signal.SIGKILL):
             if not procs.send_signal(circusd.pid, circusd.started, signum):

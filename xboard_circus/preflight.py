@@ -37,7 +37,7 @@ TOKEN = "trial"
 WID = 0  # Circus begins at 1: no app takes the trial for a worker whose file or port it then uses too
 POLL = 0.05
 LONGEST_END = 10.0
-LATE_START_GRACE = 5.0  # it serves nobody, and uvicorn hears no SIGTERM before its lifespan has started
+LATE_START_GRACE = 5.0  # it serves no client, and uvicorn handles no SIGTERM before its lifespan has started
 TAIL_LINES, TAIL_BYTES = 15, 16_384
 
 
@@ -109,7 +109,7 @@ def _await_ready(trial: Trial, watcher: WatcherConfig, *, give_up_at: float) -> 
 
 
 def last_no(log: str) -> str:
-    """Return what the live path or the ready path said last, from the log of a worker that asked it in vain.
+    """Return the last answer of the live or ready path from the log of a worker that did not get ready.
 
     >>> last_no("INFO:     Not ready yet: /health/ready says: status 503")
     '/health/ready says: status 503'
@@ -151,7 +151,7 @@ def _trial(config: Config, watcher: WatcherConfig) -> Iterator[Trial]:
 
 @contextlib.contextmanager
 def _unwound_by_signals() -> Iterator[None]:
-    """Let SIGTERM and SIGHUP end the trial on their way, as a Ctrl-C does."""
+    """End the trial on SIGTERM and SIGHUP, as on Ctrl-C."""
 
     def leave(signum: int, _: object) -> None:
         raise SystemExit(128 + signum)
@@ -167,7 +167,7 @@ def _unwound_by_signals() -> Iterator[None]:
 
 
 def _environment(config: Config, watcher: WatcherConfig, *, instance: str, folder: Path) -> dict[str, str]:
-    """Return what Circus would start a worker with, and the marks of a trial.
+    """Return the environment of a worker that Circus starts, with the marks of a trial.
 
     It names this process as its circusd: the launcher ends with it, and what is left of a trial whose command line was
     killed is an orphan, which the next start or `clean` ends.
@@ -205,14 +205,11 @@ def _as_circusd_sees_it(config: Config, watcher: WatcherConfig, instance: str) -
 
 def _arguments(watcher: WatcherConfig, env: Mapping[str, str], *, fd: int) -> list[str]:
     """Return the command line, put together and split by Circus's own code."""
-    order = SimpleNamespace(
-        cmd=watcher.cmd, working_dir=str(watcher.working_dir), uid=watcher.uid, gid=watcher.gid, rlimits=watcher.rlimits
-    )
     options = SimpleNamespace(**{**watcher.given, "optnames": tuple(watcher.given)})
     process = Process(
         watcher.name,
         WID,
-        launch_command(order, wid=WID, token=TOKEN, gate=None, spare=False),
+        launch_command(watcher, wid=WID, token=TOKEN, gate=None, spare=False),
         args=watcher.args,
         shell=watcher.shell,
         env=dict(env),

@@ -1,7 +1,7 @@
-"""Ask a worker, or an address, how it is: one request, one deadline for all of it.
+"""Probe a worker or a URL: one request, one deadline for all of it.
 
-Workers are asked over their own unix sockets, all at once on the caller's event loop: a socket call each where the
-kernel has the answer ready, and no thread that a silent worker could hold. An address is asked with `requests` in a
+Workers are probed over their own unix sockets, all at once on the caller's event loop: a socket call each where the
+kernel has the answer ready, and no thread that a silent worker could hold. A URL is queried with `requests` in a
 thread of the caller's; what takes too long is cut off from outside, because no time-out of a socket ends a server
 that sends a byte a second.
 """
@@ -35,7 +35,7 @@ WORKER_SHARE = 0.8  # of the time-out is the worker's for asking its app; the re
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A worker to be asked.
+    """A worker to be probed.
 
     Attributes:
         pid: By which its answer is returned: the process that circusd spawned. A wrapper's worker has another one.
@@ -51,10 +51,10 @@ class Target:
 
 
 class Outcome(enum.Enum):
-    """What a probe of a worker came to.
+    """Outcome of the probe of a worker.
 
-    Only silence tells of a loop that does not run. What is unclear has been answered by nobody's loop (no descriptor
-    left here, no right, no file there) or by a loop that runs and makes no sense; nobody may be killed for either.
+    Only silence proves an event loop that does not run. An unclear outcome comes from no loop (no descriptor left here,
+    no right, no file there) or from a loop that runs and sends nonsense; no worker may be killed for either.
     """
 
     REPORT = "report"
@@ -64,13 +64,13 @@ class Outcome(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class WorkerAnswer:
-    """What a worker said of itself.
+    """Answer of a worker to a probe.
 
     Attributes:
         reason: What went wrong, empty if there is a report.
         asked_at: When the probe began, in seconds of the monotonic clock.
         latency: Seconds that it took.
-        report: The worker's report, empty if there is none.
+        report: The worker's report, empty where the outcome is another.
     """
 
     outcome: Outcome
@@ -96,7 +96,7 @@ class _NoReport(Exception):
 
 
 def worker_request(*, live_path: str | None, ready_path: str | None, timeout: float) -> bytes:
-    """Return the request that asks a worker for its report and has it ask its app.
+    """Return the request for a worker's report, for which the worker probes its app.
 
     >>> worker_request(live_path="/health/live", ready_path=None, timeout=2.0).split(b"\\r\\n")[0]
     b'GET /-/worker?live=%2Fhealth%2Flive&timeout=1.6 HTTP/1.0'

@@ -16,10 +16,9 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
-if TYPE_CHECKING:
-    from tests.real.processes import Process
+from tests.real.processes import Process
 
 HERE = Path(__file__).resolve().parent
 CHECKOUT = HERE.parent.parent
@@ -30,15 +29,16 @@ RELOAD_WITHIN = 60.0
 
 
 class Started(Protocol):
-    """What starting a rival, and reloading it, takes of a `bench.running.Running`."""
+    """What a rival has to know of itself as it runs: its port, its folder, its words, and the process on top."""
 
-    folder: Path
     port: int
     workers: int
+    folder: Path
     words: dict[str, Any]
 
     @property
-    def supervisor(self) -> Process: ...
+    def supervisor(self) -> Process:
+        """The process that watches over the workers."""
 
 
 @dataclass(frozen=True)

@@ -63,6 +63,23 @@ def test_a_handover_in_the_middle_of_a_start_leaves_the_watcher_running(tmp_path
         assert c.watcher()["restarts"] == 0
 
 
+def test_a_stop_and_a_start_in_the_middle_of_a_handover_leave_no_old_worker(tmp_path: Path) -> None:
+    """Given a handover, when the watcher is stopped and started before its new workers are ready, the old ones end."""
+    with circusd(tmp_path, options={"graceful_timeout": 3, "port.grace": 2}) as c:
+        old = c.wait_ready()
+
+        c.kill9()
+        c.set("boot", "slow 2")
+        c.start_again()
+        eventually(lambda: "took" in (tmp_path / "logs" / "circusd.log").read_text())
+        c.call("stop", name="web", waiting=True)
+        c.call("start", name="web")
+        c.set("boot", "")
+        c.wait_ready()
+
+        eventually(lambda: not {found.pid for found in c.processes()} & set(old))
+
+
 def test_the_plugin_ends_with_circusd_and_the_workers_do_not(tmp_path: Path) -> None:
     """Given a plugin at work, when circusd is killed, then the plugin is gone at once, and the worker serves on."""
     with circusd(tmp_path, numprocesses=1, plugins=BUNDLE) as c:

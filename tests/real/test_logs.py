@@ -71,7 +71,7 @@ def test_workers_output_is_rotated_by_circusd_and_each_line_is_whole(tmp_path: P
                 followed.extend(follower.poll())
                 return len(followed) >= 6000
 
-            eventually(all_there)
+            eventually(all_there, timeout=90)
 
         assert len(log.old()) >= 4
         # Circus reckons without the stamps of the piece that it is about to write.

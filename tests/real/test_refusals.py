@@ -9,7 +9,7 @@ import pytest
 
 from .harness import BUNDLE, FAST_RESTARTS, Circusd, Watcher, circusd, eventually, holds
 
-STARTUP = 2
+STARTUP = 6
 OPTIONS = {
     "health.live_path": "/health/live",
     "health.ready_path": "/health/live",

@@ -11,7 +11,7 @@ import pytest
 
 from xboard_circus.core.causes import Cause
 from xboard_circus.core.states import Role
-from xboard_circus.core.worker import Effect, Event, Life, Starting, step
+from xboard_circus.core.worker import Effect, Life, LifeEvent, Starting, step
 from xboard_circus.options.fields import WatcherOptions
 from xboard_circus.supervisor.life.start import pass_time, terminate_late
 from xboard_circus.supervisor.watcher import ArmedWatcher
@@ -42,7 +42,7 @@ class FakeArmed:
     def keep_up(self) -> None:
         pass
 
-    def happen(self, worker: Any, event: Event) -> None:
+    def happen(self, worker: Any, event: LifeEvent) -> None:
         worker.life, effects = step(worker.life, event)
         if Effect.TERMINATE in effects:
             terminate_late(cast(ArmedWatcher, self), worker)

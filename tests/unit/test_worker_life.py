@@ -19,13 +19,13 @@ from xboard_circus.core.worker import (
     CameUp,
     Effect,
     Ended,
-    Event,
     Gone,
     Held,
     Judged,
     Kept,
     Leaving,
     Life,
+    LifeEvent,
     Lost,
     Order,
     Ordered,
@@ -66,7 +66,7 @@ def ended(at: float, code: int | None, **more: Any) -> Ended:
     return Ended(at, code, graceful_timeout=30.0, **more)
 
 
-def played(life: Life, *events: Event) -> Life:
+def played(life: Life, *events: LifeEvent) -> Life:
     for event in events:
         life, _ = step(life, event)
     return life
@@ -76,7 +76,7 @@ def gone(cause: Cause, reason: str, at: float, cut: int = 0, log: str = "") -> G
     return Gone(cause, reason, at, cut, log)
 
 
-Row = tuple[Event, object, list[Effect]]
+Row = tuple[LifeEvent, object, list[Effect]]
 
 HISTORIES: dict[str, tuple[Life, list[Row]]] = {
     "held, then let go, then up": (
@@ -420,7 +420,9 @@ def test_one_whose_order_expired_is_judged_again() -> None:
         pytest.param(Role.SPARE, Proven(), Role.SPARE, id="a spare has nothing to prove"),
     ],
 )
-def test_a_role_changes_in_any_phase_and_the_phase_does_not(life: Life, role: Role, event: Event, then: Role) -> None:
+def test_a_role_changes_in_any_phase_and_the_phase_does_not(
+    life: Life, role: Role, event: LifeEvent, then: Role
+) -> None:
     before = of(role, life)
 
     after, effects = step(before, event)
@@ -480,14 +482,14 @@ class AnyLife(RuleBasedStateMachine):
         self.life = Life(phase=phase, role=role)
 
     @rule(event=EVENTS)
-    def something_happens(self, event: Event) -> None:
+    def something_happens(self, event: LifeEvent) -> None:
         self.take(event)
 
     @rule(event=ENDS)
-    def it_ends(self, event: Event) -> None:
+    def it_ends(self, event: LifeEvent) -> None:
         self.take(event)
 
-    def take(self, event: Event) -> None:
+    def take(self, event: LifeEvent) -> None:
         before = self.life
         self.life, effects = step(before, event)
         row = TABLE.get((type(before.phase), type(event)))

@@ -82,8 +82,6 @@ def scrubbed(text: str, secrets: Iterable[str], longest: int = 120) -> str:
 
 def os_words(error: BaseException, default: str) -> str:
     """Return the text of an error of the system, otherwise *default*: other errors may quote what was sent."""
-    if isinstance(error, TimeoutError):
-        return "no answer in time"
     return (isinstance(error, OSError) and error.strerror) or default
 
 

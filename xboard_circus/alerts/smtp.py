@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from email.message import EmailMessage
 from email.utils import formatdate, parseaddr
 from pathlib import Path
+from typing import Any
 
 from xboard_circus.alerts.message import Message
 from xboard_circus.alerts.secrets import AlertError, Secret, os_words, scrubbed
@@ -55,16 +56,17 @@ class SmtpSink:
                 self._hand_over(message, password, cut)
             except (smtplib.SMTPException, OSError, ValueError) as error:
                 # smtplib reports a time-out of its own as a closed connection.
-                is_late = cut.done or time.monotonic() - began >= 0.95 * self.timeout
+                is_late = cut.done or isinstance(error, TimeoutError) or time.monotonic() - began >= 0.95 * self.timeout
                 why = f"no complete answer within {self.timeout:g} s" if is_late else _words(error)
                 # Without its cause: that may quote what was sent, and a password was.
                 raise AlertError(scrubbed(why, [password])) from None
 
     def _hand_over(self, message: Message, password: str, cut: Cut) -> None:
+        tls = self._context() if self.security == "tls" else None
         # smtplib would look its name up in the DNS, which may take minutes.
-        server = smtplib.SMTP(local_hostname=socket.gethostname() or "localhost", timeout=self.timeout)
+        name = socket.gethostname() or "localhost"
+        server = _Client(cut, tls, host=self.host, port=self._port, local_hostname=name, timeout=self.timeout)
         try:
-            self._connect(server, cut)
             if self.security == "starttls":
                 server.starttls(context=self._context())
             if self.user:
@@ -83,18 +85,6 @@ class SmtpSink:
             self._left[message.id] = later
             raise AlertError(f"not yet taken for {', '.join(later)}")
 
-    def _connect(self, server: smtplib.SMTP, cut: Cut) -> None:
-        """Connect *server* by a socket that is cut at the deadline, in its TLS handshake too."""
-        opened = socket.create_connection((self.host, self._port), self.timeout)
-        server.sock = opened
-        cut.watch(opened)
-        if self.security == "tls":
-            server.sock = self._context().wrap_socket(opened, server_hostname=self.host)
-        server._host = self.host  # type: ignore[attr-defined]  # for starttls
-        code, said = server.getreply()
-        if code != 220:
-            raise smtplib.SMTPConnectError(code, said)
-
     def _context(self) -> ssl.SSLContext:
         return ssl.create_default_context(cafile=str(self.ca_file) if self.ca_file else None)
 
@@ -108,6 +98,19 @@ class SmtpSink:
         mail["Auto-Submitted"] = "auto-generated"
         mail.set_content(message.text + "\n")
         return mail
+
+
+class _Client(smtplib.SMTP):
+    """Cut the connection at the deadline of *cut*, its handshake too where *tls* is given."""
+
+    def __init__(self, cut: Cut, tls: ssl.SSLContext | None, **options: Any) -> None:
+        self._cut, self._tls = cut, tls
+        super().__init__(**options)
+
+    def _get_socket(self, host: str, port: int, timeout: float) -> socket.socket:
+        opened = socket.create_connection((host, port), timeout)
+        self._cut.watch(opened)
+        return opened if self._tls is None else self._tls.wrap_socket(opened, server_hostname=host)
 
 
 def _words(error: Exception) -> str:

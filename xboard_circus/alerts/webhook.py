@@ -51,7 +51,7 @@ class WebhookSink:
         # Not at the top: it costs each plugin 9 MB, and most have no webhook.
         import requests
 
-        failure = ""
+        failure, is_late = "", False
         with Cut(self.timeout) as cut, requests.Session() as session:
             session.trust_env = self.is_proxied
             for scheme in ("http://", "https://"):
@@ -72,8 +72,10 @@ class WebhookSink:
             # Errors of urllib3 pass through where the body is read. Their text has the address, so none is quoted.
             except Exception as error:
                 cause = innermost(error)
+                is_late = isinstance(cause, TimeoutError)
                 failure = os_words(cause, f"no answer that could be read ({type(cause).__name__})")
-        if cut.done:
+        # The socket has the same time-out, and may be the first to notice.
+        if cut.done or is_late:
             raise AlertError(f"no complete answer within {self.timeout:g} s")
         if failure:
             raise AlertError(failure)

@@ -1,4 +1,4 @@
-"""What can be wrong with the [alert:...] sections: options, secrets that are missing or open to others, programs."""
+"""Check the [alert:...] sections: options, secrets that are missing or open to others, programs."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Check an ini file before Circus reads it: Circus itself drops what it cannot load, and runs on.
 
-`judgement` has what the file alone tells. This module adds what this host has to say: `host_rules`, `endpoint_rules`,
+`judgement` checks the file alone. This module adds the checks of this host: `host_rules`, `endpoint_rules`,
 `import_rules` and `port_rules`.
 """
 

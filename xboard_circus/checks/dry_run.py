@@ -32,19 +32,16 @@ def circusd(config_file: str) -> dict[str, Any]:
     config = get_config(config_file)
     return {
         "watchers": [watcher(each) for each in config["watchers"]],
-        "sockets": [socket(each) for each in config["sockets"]],
-        "plugins": [plugin(each) for each in config["plugins"] if "use" in each],
+        "sockets": [
+            {"section": each["__name__"], "error": made("circus.sockets", "CircusSocket", each)}
+            for each in config["sockets"]
+        ],
+        "plugins": [
+            {"section": each["name"], "error": found(each["use"])} for each in config["plugins"] if "use" in each
+        ],
         "from": origin("xboard_circus"),
         "path": sys.path,
     }
-
-
-def socket(config: dict[str, Any]) -> dict[str, Any]:
-    return {"section": config["__name__"], "error": made("circus.sockets", "CircusSocket", config)}
-
-
-def plugin(config: dict[str, Any]) -> dict[str, Any]:
-    return {"section": config["name"], "use": config["use"], "error": found(config["use"])}
 
 
 def watcher(config: dict[str, Any]) -> dict[str, Any]:

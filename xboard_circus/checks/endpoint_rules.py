@@ -1,7 +1,7 @@
-"""Check who can connect to circusd's endpoints, which have no password.
+"""Check which users can connect to circusd's endpoints, which have no password.
 
-Whoever reaches ``endpoint`` can have circusd run any command, as its user; who reaches ``pubsub_endpoint`` or
-``stats_endpoint`` can read along.
+A client of ``endpoint`` can make circusd run any command, as its user; a client of ``pubsub_endpoint`` or
+``stats_endpoint`` can read events and figures.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def is_closed(folder: Path) -> bool:
 
 
 def people() -> list[str]:
-    """Return the users of this host, other than ours, that can log in; no list of a directory service is asked for."""
+    """Return the users of this host, other than ours, that can log in; a directory service is not queried."""
     return [
         user.pw_name
         for user in pwd.getpwall()

@@ -1,4 +1,4 @@
-"""Check an ini file as a whole, from the file alone. No effects."""
+"""Check an ini file as a whole, from its text alone, without effects."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from xboard_circus.checks.findings import ERROR, WARNING, Finding, within
 from xboard_circus.config import Config, PluginConfig, SocketConfig, is_armed, is_dashboard, is_our_plugin
 from xboard_circus.config_files import included
 from xboard_circus.options.circus import CIRCUS_OPTIONS, PLUGIN_OPTIONS, SOCKET_OPTIONS
-from xboard_circus.options.ini_scan import repeated, repeated_sections
+from xboard_circus.options.ini_scan import repeated
 from xboard_circus.options.reading import did_you_mean, flat, suggestion
 
 BUNDLE = "xboard_circus.plugins.bundle.Bundle"
@@ -31,7 +31,7 @@ class Address:
     """A TCP address that circusd or a watcher is going to bind.
 
     Attributes:
-        section, option: Where the file says so; option is "" where it says nothing and the default holds.
+        section, option: Where it stands in the file; option is "" where the default applies.
         public: Requests come in here; else it is one of circusd's endpoints.
     """
 
@@ -110,11 +110,11 @@ def overlap(one: Address, other: Address) -> bool:
 
 def _lines(config: Config) -> Iterator[Finding]:
     for each in config.scans:
-        for first, again in repeated(each):
+        for first, again in repeated(((entry.section, entry.option), entry) for entry in each.entries):
             what = f"written twice, in lines {first.line} and {again.line}; Circus keeps the first"
             yield Finding(ERROR, again.option, what, "delete one", again.section)
-        for name, first_line, line in repeated_sections(each):
-            yield Finding(ERROR, "", f"begins twice, in lines {first_line} and {line}", "make it one section", name)
+        for (name, before), (_, line) in repeated((section[0], section) for section in each.sections):
+            yield Finding(ERROR, "", f"begins twice, in lines {before} and {line}", "make it one section", name)
         for line, entry in each.comments:
             what = f"Circus takes the comment in line {line} for the rest of the value, because it is indented"
             yield Finding(ERROR, entry.option, what, "begin the comment in the first column", entry.section)

@@ -12,7 +12,7 @@ _LONGEST_VALUE = 60
 
 
 class Level(enum.Enum):
-    """How bad a finding is, worst first. Only an error stops a start, or ends the command with 1."""
+    """How bad a finding is, worst first. Only an error stops a start, and gives exit code 1."""
 
     ERROR = "error"
     WARNING = "warning"

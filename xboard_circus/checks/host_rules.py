@@ -1,7 +1,7 @@
-"""What can be wrong on this host for a [watcher:...] section: folders, users, limits, programs.
+"""Check a [watcher:...] section against this host: folders, users, limits, programs.
 
-The rules look, and change nothing. They look with the rights of whoever runs the check, and count out from the mode
-bits what the watcher's own user may do; access lists beyond those are not read.
+The rules change nothing. They run with the rights of the user of the check, and derive from the mode bits what the
+watcher's own user may do; access lists beyond those are not read.
 """
 
 from __future__ import annotations
@@ -214,7 +214,7 @@ def _modules(watcher: WatcherConfig, command: list[str], program: str) -> Iterat
 
 
 def _missing(module: str, program: str, watcher: WatcherConfig) -> str | None:
-    """Return what the program's Python says of a module that it does not find; None where it finds it."""
+    """Return the error of the program's Python for a module that it does not find; None where it finds it."""
     environment = {**(os.environ if watcher.copy_env else {}), **parse_env_dict(dict(watcher.env))}
     environment["PATH"] = search_path(watcher)
     command = [program, "-c", _FIND_MODULE, module]

@@ -70,20 +70,20 @@ def _not_bindable(address: Address, error: OSError) -> Finding:
 def _taken(config: Config, address: Address, held: list[Holder], instance: str, stranger: Level) -> Finding:
     watcher = _guarded_by(config, address)
     policy = Policy(watcher.options.port.policy) if watcher else Policy.NEVER
-    told = plan(held, policy=policy, instance=instance, own=())
+    outcome = plan(held, policy=policy, instance=instance, own=())
     place = f"{address.host}:{address.port}"
     if watcher is None:
         who = "an endpoint of circusd" if not address.public else "a socket without a port guard"
-        what = f"{place} is {who}, and circusd would not start: {told.reason}"
+        what = f"{place} is {who}, and circusd would not start: {outcome.reason}"
         return Finding(Level.ERROR, address.option, what, "stop that process, or choose another port", address.section)
-    if not told.refuse:
+    if not outcome.refuse:
         hint = f"nothing to do: they are ended when {watcher.name} starts"
-        return Finding(Level.WARNING, address.option, f"{place} is still held: {told.reason}", hint, address.section)
-    kinds = {classify(holder, instance=instance, own=()) for holder in told.refuse}
+        return Finding(Level.WARNING, address.option, f"{place} is still held: {outcome.reason}", hint, address.section)
+    kinds = {classify(holder, instance=instance, own=()) for holder in outcome.refuse}
     hint = f"stop it; until then {watcher.name} waits and tries every {watcher.options.port.retry:g} s"
     if Kind.UNKNOWN in kinds:
         hint = f"look as root who it is; until it is gone {watcher.name} waits"
-    return Finding(stranger, address.option, f"{place}: {told.reason}", hint, address.section)
+    return Finding(stranger, address.option, f"{place}: {outcome.reason}", hint, address.section)
 
 
 def _guarded_by(config: Config, address: Address) -> WatcherConfig | None:

@@ -1,4 +1,4 @@
-"""Check a [watcher:...] section, from the file alone. No effects."""
+"""Check a [watcher:...] section, from its text alone, without effects."""
 
 from __future__ import annotations
 

@@ -6,6 +6,7 @@ import json
 import socket
 import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import click
 
@@ -14,7 +15,7 @@ from xboard_circus.alerts.memory import stuck
 from xboard_circus.alerts.secrets import AlertError
 from xboard_circus.alerts.sinks import secrets_of, sink_of
 from xboard_circus.alerts.text import Origin, rendered
-from xboard_circus.cli.context import IniChoice, for_ini, ini_option, json_option
+from xboard_circus.cli.context import for_ini_file, ini_option, json_option
 from xboard_circus.cli.error_boundary import DONE, FAILED, SafeGroup
 from xboard_circus.cli.screen import say
 from xboard_circus.config import AlertConfig, Config
@@ -35,10 +36,10 @@ def alerts() -> None:
 
 @alerts.command()
 @click.argument("name", required=False)
-@for_ini
-def test(choice: IniChoice, name: str | None) -> int:
+@for_ini_file
+def test(config_file: Path, name: str | None) -> int:
     """Send a test alert to each [alert:...] section, or to NAME. Exits with 1 if one is not delivered."""
-    config = configuration.load(choice.config_file)
+    config = configuration.load(config_file)
     chosen = _chosen(config, name)
     with ThreadPoolExecutor(THREADS) as threads:
         outcomes = list(threads.map(lambda alert: _send_test(config, alert), chosen))
@@ -49,10 +50,10 @@ def test(choice: IniChoice, name: str | None) -> int:
 
 @alerts.command("list")
 @json_option
-@for_ini
-def list_(choice: IniChoice, as_data: bool) -> None:
+@for_ini_file
+def list_(config_file: Path, as_data: bool) -> None:
     """List the [alert:...] sections: their destinations, the trouble they report, and what prevents delivery."""
-    config = configuration.load(choice.config_file)
+    config = configuration.load(config_file)
     waiting = stuck(runtime.root_path() / runtime.instance_id(config.path))
     rows = [_shown(config, alert, *waiting.get(alert.name, (0, ""))) for alert in config.alerts]
     if as_data:

@@ -13,7 +13,7 @@ import click
 
 from xboard_circus.checks.file_rules import addresses
 from xboard_circus.cli import stopping
-from xboard_circus.cli.context import IniChoice, dry_run_option, for_ini
+from xboard_circus.cli.context import dry_run_option, for_instance
 from xboard_circus.cli.error_boundary import DONE, FAILED
 from xboard_circus.cli.screen import complain, progress, say
 from xboard_circus.core.ports import Policy, plan
@@ -25,13 +25,12 @@ from xboard_circus.snapshot import Snapshot
 
 @click.command()
 @dry_run_option
-@for_ini
-def clean(choice: IniChoice, dry_run: bool) -> int:
+@for_instance
+def clean(instance: Instance, dry_run: bool) -> int:
     """Stop every process of this ini file, orphans too; free its ports and remove stale files.
 
     Other processes are left alone and named. Exits with 1 if one of them holds a port of this ini file.
     """
-    instance = choice.instance()
     problems, own = [], set()
     try:
         own = _end_circusd(instance, dry_run=dry_run)

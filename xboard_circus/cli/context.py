@@ -5,7 +5,7 @@ from __future__ import annotations
 import getpass
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from functools import wraps
 from pathlib import Path
 from typing import Any
 
@@ -30,23 +30,11 @@ def sender() -> str:
     return f"xboard-circus {command}, user {user}" + (f" (sudo by {sudo})" if sudo else "")
 
 
-@dataclass(frozen=True, slots=True)
-class IniChoice:
-    """The ini file that was chosen on the command line."""
-
-    config_file: Path = DEFAULT
-
-    def instance(self) -> Instance:
-        """Read the ini file; XboardError where that is not possible."""
-        return Instance(self.config_file, by=sender())
-
-
 def ini_option(function: Callable[..., Any]) -> Callable[..., Any]:
     """Add the option ``-c`` to a command or group; the last one that is written counts."""
 
     def choose(context: click.Context, _: click.Parameter, chosen: Path | None) -> None:
-        if chosen is not None or context.obj is None:
-            context.obj = IniChoice(chosen or DEFAULT)
+        context.obj = chosen or context.obj or DEFAULT
 
     return click.option(
         "-c",
@@ -58,6 +46,16 @@ def ini_option(function: Callable[..., Any]) -> Callable[..., Any]:
     )(function)
 
 
-def for_ini(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the option ``-c`` to a command and pass the choice as its first argument."""
+def for_ini_file(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the option ``-c`` to a command, and pass the path as its first argument."""
     return ini_option(click.pass_obj(function))
+
+
+def for_instance(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the option ``-c`` to a command, and pass the instance of that ini file as its first argument."""
+
+    @wraps(function)
+    def run(config_file: Path, **given: Any) -> Any:
+        return function(Instance(config_file, by=sender()), **given)
+
+    return for_ini_file(run)

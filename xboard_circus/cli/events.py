@@ -11,12 +11,13 @@ from pathlib import Path
 
 import click
 
-from xboard_circus.cli.context import IniChoice, for_ini, json_option
+from xboard_circus.cli.context import for_instance, json_option
 from xboard_circus.cli.moments import since_option
 from xboard_circus.cli.screen import complain, printable
 from xboard_circus.core.names import bus_name
 from xboard_circus.core.reason import one_line, with_say
 from xboard_circus.errors import XboardError
+from xboard_circus.instance import Instance
 from xboard_circus.ledger import Record
 from xboard_circus.ledger.database import inode_of
 from xboard_circus.ledger.explain import explain, when
@@ -32,13 +33,13 @@ EVERYTHING = 1_000_000_000
 @click.command()
 @click.argument("whom", metavar="[WATCHER|PID]", required=False)
 @json_option
-@for_ini
-def why(choice: IniChoice, whom: str | None, as_data: bool) -> None:
+@for_instance
+def why(instance: Instance, whom: str | None, as_data: bool) -> None:
     """Show why the last worker of WATCHER, or the process PID, ended or was acted on.
 
     It reads the ledger, so it also works when circusd is down.
     """
-    path = _ledger(choice)
+    path = _ledger(instance)
     # A word of digits is a pid, or else the name of a watcher.
     by_pid = asked(path, pid=int(whom)) if whom is not None and whom.isdigit() else None
     answer = by_pid or asked(path, watcher=whom)
@@ -77,9 +78,9 @@ def _known_kinds(context: click.Context, parameter: click.Parameter, kinds: tupl
 )
 @click.option("-f", "--follow", is_flag=True, help="Print new events as they happen, until Ctrl-C.")
 @click.option("--json", "as_data", is_flag=True, help="Print one JSON object per line.")
-@for_ini
+@for_instance
 def events(
-    choice: IniChoice,
+    instance: Instance,
     since: float | None,
     watcher: str | None,
     kinds: tuple[str, ...],
@@ -88,7 +89,7 @@ def events(
     as_data: bool,
 ) -> None:
     """List recorded events, oldest first."""
-    path = _ledger(choice, may_come=follow)
+    path = _ledger(instance, may_come=follow)
     most = limit or (50 if since is None else EVERYTHING)
     wanted = EventQuery(path, None if watcher is None else bus_name(watcher), kinds or None)
     past = wanted.past(since, most)
@@ -142,8 +143,8 @@ def line(record: Record) -> str:
     return f"{text}: {one_line(record.reason)}" if record.reason else text
 
 
-def _ledger(choice: IniChoice, *, may_come: bool = False) -> Path:
-    config = choice.instance().config
+def _ledger(instance: Instance, *, may_come: bool = False) -> Path:
+    config = instance.config
     path = ledger_of(config)
     if not path.exists() and not may_come:
         raise XboardError(

@@ -98,7 +98,6 @@ def launch(instance: Instance) -> Launched:
         log = "logs/circusd.log"
         arguments += ["--log-output", log]
     logs = [out] if log == "-" or log.startswith("syslog:") else [found.folder / log, out]
-    make_folders(instance)
     sizes = {log: log.stat().st_size if log.exists() else 0 for log in logs}
     try:
         with out.open("ab") as output:
@@ -119,13 +118,13 @@ def launch(instance: Instance) -> Launched:
     return launched
 
 
-def wait_for_answer(instance: Instance, launched: Launched, *, timeout: float = ANSWER_WITHIN) -> None:
+def wait_for_answer(instance: Instance, launched: Launched) -> None:
     """Return when the circusd that was started answers.
 
     Raises:
-        XboardError: It has ended, or is silent for *timeout* seconds.
+        XboardError: It has ended, or is silent for ANSWER_WITHIN seconds.
     """
-    give_up_at = time.monotonic() + timeout
+    give_up_at = time.monotonic() + ANSWER_WITHIN
     with instance.client() as client:
         while True:
             launched.raise_if_ended()
@@ -135,7 +134,7 @@ def wait_for_answer(instance: Instance, launched: Launched, *, timeout: float = 
             if time.monotonic() > give_up_at:
                 raise XboardError(
                     f"circusd (pid {launched.identity.pid}) does not answer at {instance.config.endpoint} after "
-                    f"{timeout:g} s; it still runs: `xboard-circus stop` ends it, its log is {launched.log}"
+                    f"{ANSWER_WITHIN:g} s; it still runs: `xboard-circus stop` ends it, its log is {launched.log}"
                 )
             time.sleep(LOOK_EVERY)
 

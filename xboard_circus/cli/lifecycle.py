@@ -11,7 +11,7 @@ import click
 from xboard_circus.checks import check
 from xboard_circus.cli import launching, stopping
 from xboard_circus.cli.configuration import show
-from xboard_circus.cli.context import IniChoice, for_ini
+from xboard_circus.cli.context import for_instance
 from xboard_circus.cli.launching import Launched, Stage
 from xboard_circus.cli.screen import complain, progress, say
 from xboard_circus.core.durations import span
@@ -26,14 +26,13 @@ _timeout = click.option("--timeout", type=click.FloatRange(min=1), default=TIMEO
 
 @click.command()
 @_timeout
-@for_ini
-def start(choice: IniChoice, timeout: float) -> None:
+@for_instance
+def start(instance: Instance, timeout: float) -> None:
     """Start circusd in the background and wait until the workers are up.
 
     The ini file is checked first; with an error in it nothing is started.
     """
-    instance = choice.instance()
-    _check(choice, instance)
+    _check(instance)
     with launching.alone(instance):
         found = instance.find()
         launched = _launch(instance) if found is None else None
@@ -44,13 +43,12 @@ def start(choice: IniChoice, timeout: float) -> None:
 
 
 @click.command()
-@for_ini
-def stop(choice: IniChoice) -> None:
+@for_instance
+def stop(instance: Instance) -> None:
     """Stop circusd, its workers and plugins, and wait until all are gone.
 
     Exits with 1 if orphans of an earlier circusd still run; `xboard-circus clean` ends them.
     """
-    instance = choice.instance()
     was_running = _stop(instance)
     instance.mark_stopped()
     give_up_at = time.monotonic() + (LAST_CHILDREN if was_running else 0)
@@ -68,18 +66,17 @@ def stop(choice: IniChoice) -> None:
 @click.command()
 @click.argument("name", required=False)
 @_timeout
-@for_ini
-def restart(choice: IniChoice, name: str | None, timeout: float) -> None:
+@for_instance
+def restart(instance: Instance, name: str | None, timeout: float) -> None:
     """Restart circusd with everything that it runs, or only the watcher NAME.
 
     Only a restart without NAME reads [circus] and [socket:...] of the ini file again.
     """
-    instance = choice.instance()
     if name is not None:
         _restart_watcher(instance, name, timeout=timeout)
         return
     # Checked while the old one still serves: a mistake in the ini must not cost a backend that runs.
-    _check(choice, instance)
+    _check(instance)
     with launching.alone(instance):
         if _stop(instance):
             say(f"stopped circusd of {instance.shown}")
@@ -87,11 +84,11 @@ def restart(choice: IniChoice, name: str | None, timeout: float) -> None:
     _await_ready(instance, launching.expected(instance), timeout=timeout, launched=launched)
 
 
-def _check(choice: IniChoice, instance: Instance) -> None:
+def _check(instance: Instance) -> None:
     """Print the errors and warnings of the ini file; XboardError where it has errors."""
     launching.make_folders(instance)
     # While circusd runs it holds the ports. Another program on the endpoint is reported here.
-    report = check.check(choice.config_file, running=instance.find() is not None)
+    report = check.check(instance.config_file, running=instance.find() is not None)
     show(report)
     if not report.passed:
         raise XboardError(f"{instance.shown} has errors; nothing was started or stopped")

@@ -17,12 +17,13 @@ from pathlib import Path
 
 import click
 
-from xboard_circus.cli.context import IniChoice, for_ini
+from xboard_circus.cli.context import for_instance
 from xboard_circus.cli.error_boundary import DONE, INTERRUPTED
 from xboard_circus.cli.moments import since_option
 from xboard_circus.cli.screen import complain, printable
 from xboard_circus.config import Config
 from xboard_circus.errors import XboardError
+from xboard_circus.instance import Instance
 from xboard_circus.logs import Line, LogFile, follow, log_files, tail
 from xboard_circus.logs.follow import polled
 from xboard_circus.logs.lines import time_of
@@ -40,9 +41,9 @@ _COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 @since_option
 @click.option("--list", "only_names", is_flag=True, help="List the logs, and print no lines.")
 @click.option("--json", "as_data", is_flag=True, help="Print one JSON object per line.")
-@for_ini
+@for_instance
 def logs(
-    choice: IniChoice,
+    instance: Instance,
     name: str | None,
     on_and_on: bool,
     lines: int | None,
@@ -54,7 +55,7 @@ def logs(
 
     Lines of several logs are merged by time; a log without times is shown by itself.
     """
-    config = choice.instance().config
+    config = instance.config
     chosen = of_name(config, name)
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # a log may hold what the terminal's encoding has no letter for

@@ -10,10 +10,11 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from xboard_circus.cli.context import IniChoice, for_ini, json_option
+from xboard_circus.cli.context import for_instance, json_option
 from xboard_circus.cli.screen import out, plain
 from xboard_circus.core.durations import span
 from xboard_circus.errors import XboardError
+from xboard_circus.instance import Instance
 from xboard_circus.snapshot import ShownWorker, Snapshot, Watcher, as_json, measured
 
 # Of verdicts, workers and ports.
@@ -28,10 +29,9 @@ STYLES = {
 
 @click.command()
 @json_option
-@for_ini
-def status(choice: IniChoice, as_data: bool) -> None:
+@for_instance
+def status(instance: Instance, as_data: bool) -> None:
     """Show circusd, its watchers and each worker. Exits with 1 if circusd does not run."""
-    instance = choice.instance()
     try:
         snapshot = measured(instance.running())
     except XboardError:

@@ -11,13 +11,14 @@ from pathlib import Path
 
 import click
 
-from xboard_circus.cli.context import IniChoice, for_ini
+from xboard_circus.cli.context import for_instance
 from xboard_circus.cli.screen import say
 from xboard_circus.config import Config
 from xboard_circus.dashboard.settings import dashboard_of, folder_of, options_of
 from xboard_circus.dashboard.tokens import load
 from xboard_circus.errors import XboardError
 from xboard_circus.host import runtime
+from xboard_circus.instance import Instance
 
 ANSWER_WITHIN = 2.0
 _ANY = {"0.0.0.0": "127.0.0.1", "::": "::1", "*": "127.0.0.1", "localhost": "127.0.0.1", "": "127.0.0.1"}
@@ -30,13 +31,12 @@ _LEAD = (
 @click.command()
 @click.option("--read-only", is_flag=True, help="Print the link with the read-only token.")
 @click.option("--no-open", is_flag=True, help="Print the link, and open no browser.")
-@for_ini
-def dashboard(choice: IniChoice, read_only: bool, no_open: bool) -> None:
+@for_instance
+def dashboard(instance: Instance, read_only: bool, no_open: bool) -> None:
     """Print the link to the dashboard, and open it in a browser.
 
     The link contains a token: anyone with the link can do what you can. Exits with 1 if nothing answers there yet.
     """
-    instance = choice.instance()
     host, port = address_of(instance.config)
     tokens = load(folder_of(instance.config))
     link = link_to(instance.config, host, port, tokens.reader if read_only else tokens.admin)
@@ -88,9 +88,8 @@ def _open(link: str, file: Path) -> None:
     """Open *link* by way of a file that only we can read."""
     try:
         file.unlink(missing_ok=True)
-        descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(descriptor, "w", encoding="utf-8") as lead:
-            lead.write(_LEAD.format(link=html.escape(link)))
+        file.touch(0o600, exist_ok=False)
+        file.write_text(_LEAD.format(link=html.escape(link)), encoding="utf-8")
         webbrowser.open(file.as_uri())
     except (OSError, webbrowser.Error) as error:
         say(f"no browser could be opened ({error}); the link above does it", "yellow")

@@ -10,7 +10,7 @@ import click
 
 from xboard_circus import preflight as trial
 from xboard_circus.circus_client import CircusdClient, CircusdGone, CommandRefused
-from xboard_circus.cli.context import IniChoice, for_ini
+from xboard_circus.cli.context import for_instance
 from xboard_circus.cli.lifecycle import left_running
 from xboard_circus.cli.screen import Progress, complain, progress, say
 from xboard_circus.core.state_schema import ReloadEntry
@@ -32,14 +32,13 @@ def slot_number(context: click.Context, parameter: click.Parameter, text: str) -
 @click.command()
 @click.argument("names", metavar="[NAME]...", nargs=-1)
 @click.option("--no-preflight", is_flag=True, help="Skip the trial of the new code on a test worker.")
-@for_ini
-def reload(choice: IniChoice, names: tuple[str, ...], no_preflight: bool) -> None:
+@for_instance
+def reload(instance: Instance, names: tuple[str, ...], no_preflight: bool) -> None:
     """Replace the workers of watcher NAME, or of all armed ones, by new code without a lost request.
 
     Workers are replaced one at a time, each new one ready first. If a new worker does not get ready, the reload ends
     and the old workers serve on.
     """
-    instance = choice.instance()
     wanted = _chosen(instance, names)
     if not no_preflight:
         _try_new_code(instance, wanted)
@@ -59,13 +58,12 @@ def reload(choice: IniChoice, names: tuple[str, ...], no_preflight: bool) -> Non
 @click.command()
 @click.argument("watcher")
 @click.argument("slot", callback=slot_number)
-@for_ini
-def retry(choice: IniChoice, watcher: str, slot: int) -> None:
+@for_instance
+def retry(instance: Instance, watcher: str, slot: int) -> None:
     """Start the held SLOT of WATCHER now, without waiting for its next try.
 
     SLOT is the number in the column SLOT of `xboard-circus status`, such as 1 or '#1'. Its failures are forgotten.
     """
-    instance = choice.instance()
     name = _reloadable(instance, instance.running(), watcher)
     with instance.client() as client:
         try:

@@ -13,12 +13,12 @@ WIDTH_WITHOUT_TERMINAL = 160
 
 
 def say(message: str, style: str = "") -> None:
-    """Write *message* for the person who gave the command."""
+    """Print *message* on stdout."""
     _write(Console(highlight=False), message, style)
 
 
 def complain(message: str) -> None:
-    """Write *message* to stderr: why the command failed."""
+    """Print *message* on stderr: why the command failed."""
     _write(Console(highlight=False, stderr=True), f"xboard-circus: {message}", "red")
 
 

@@ -23,8 +23,8 @@ REPORT_AFTER = 1.0
 def stop(instance: Instance, found: Snapshot | Silent, progress: Progress, *, slack: float = SLACK) -> None:
     """End the circusd that was *found*, its workers and plugins; return when they are gone.
 
-    It is asked to quit where it answers, else sent SIGTERM. What is left after the largest graceful_timeout and *slack*
-    seconds is killed. Every signal goes to a pid with the start time that it had at the beginning.
+    The command quit ends circusd where it answers, SIGTERM where not. What is left after the largest graceful_timeout
+    and *slack* seconds is killed. Every signal goes to a pid with the start time that it had at the beginning.
     """
     circusd = found.circusd.identity if isinstance(found, Snapshot) else found.identity
     if runtime.supervisor_of(instance.id) != circusd:

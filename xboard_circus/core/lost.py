@@ -1,7 +1,7 @@
 """Decide whether a circusd that is gone had a stop request, and why it ended. No effects.
 
-Nobody is left to see how circusd ended: its plugins are its children, and whoever starts the next one may come hours
-later. So each circusd writes down who it is and that it lives, and what it did not write down is the finding.
+Nothing is left to see how circusd ended: its plugins are its children, and the next one may start hours later. So each
+circusd records its identity and that it lives; what it did not record is the finding.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from xboard_circus.core.reason import with_say
 from xboard_circus.core.sentences import Say
 
 LOST, BACK, HOST_RESTARTED = "circusd_lost", "circusd_back", "host_restarted"
-"""The kinds of event: it was lost, it is back after a loss that was told when it happened, the host was restarted."""
+"""The kinds of event: it was lost, it is back after a loss that was reported at once, the host was restarted."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,10 +28,10 @@ class CircusdLife:
         seen: When it was last known to live, by the wall clock.
         kills: How many processes the kernel had killed for want of memory by then, by the file that counts them; the
             host's own count comes last.
-        is_ordered: Somebody told it to end: a command, a signal that it took, a stop by our command line.
+        is_ordered: It got a stop request: a command, a signal, a stop by our command line.
         wound_up: Its Python came to an end by itself, which no SIGKILL leaves the time for.
-        why: Why somebody ended it without its help; "" where nobody has.
-        gone_at: When a plugin of its own saw it gone, by the wall clock, and told of it.
+        why: Why the monitor killed it; "" where it did not.
+        gone_at: When a plugin of its own saw it gone, by the wall clock, and reported that.
     """
 
     pid: int
@@ -102,17 +102,15 @@ def found(life: CircusdLife, *, boot: str, kills: Mapping[str, int], successor: 
         return None
     at = life.ended_at
     gap = max(0.0, now - at)
-    again = Say.THEN_AGAIN_AFTER_SEEN if life.gone_at is None else Say.THEN_AGAIN_AFTER_LOST
-    then = again(pid=successor, after=lasted(gap))
+    then = Say.THEN_AGAIN_AFTER_SEEN(pid=successor, after=lasted(gap))
+    kind, (cause, ended) = LOST, _ended(life, kills)
     if boot and life.boot and boot != life.boot:
-        then = Say.THEN_AGAIN_AFTER_SEEN(pid=successor, after=lasted(gap))
-        reason = Say.COUNTED(why=Say.HOST_RESTARTED(pid=life.pid), then=then)
-        return Loss(HOST_RESTARTED, life.pid, life.started, at, reason, None, gap, successor)
-    cause, ended = _ended(life, kills)
-    if life.gone_at is not None:
-        reason = Say.CIRCUSD_BACK(then=then, why=ended)
-        return Loss(BACK, life.pid, life.started, at, reason, cause, gap, successor)
-    return Loss(LOST, life.pid, life.started, at, Say.COUNTED(why=ended, then=then), cause, gap, successor)
+        kind, cause, ended = HOST_RESTARTED, None, Say.HOST_RESTARTED(pid=life.pid)
+    reason = Say.COUNTED(why=ended, then=then)
+    if kind == LOST and life.gone_at is not None:
+        kind = BACK
+        reason = Say.CIRCUSD_BACK(then=Say.THEN_AGAIN_AFTER_LOST(pid=successor, after=lasted(gap)), why=ended)
+    return Loss(kind, life.pid, life.started, at, reason, cause, gap, successor)
 
 
 def _ended(life: CircusdLife, kills: Mapping[str, int]) -> tuple[str | None, str]:

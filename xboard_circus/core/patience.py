@@ -27,10 +27,10 @@ class Outage:
 
 @dataclass(slots=True)
 class Patience:
-    """Adds up the time in which there was no service; time with service takes it off again.
+    """Add up the time without service; time with service is subtracted again.
 
-    So a backend that comes up for a moment between two crashes is given up as well, only later, and one that stumbles
-    once a day never is. *limit* is in seconds; 0 is for ever. A look counts for `LONGEST_STEP` seconds at most: after
+    So a backend that comes up for a moment between two crashes is given up as well, only later; one that fails once a
+    day never is. *limit* is in seconds; 0 is for ever. A look counts for `LONGEST_STEP` seconds at most: after
     a pause of our own (SIGSTOP, a machine asleep) nobody knows what was in between.
 
     >>> patience = Patience(10.0)
@@ -45,7 +45,7 @@ class Patience:
     _looked_at: float | None = None
 
     def look(self, now: float, outages: Iterable[Outage]) -> str | None:
-        """Take note of what is down at *now*; return why the backend is to be given up, or None."""
+        """Note what is down at *now*; return the reason to give the backend up, or None."""
         step = 0.0 if self._looked_at is None else min(max(0.0, now - self._looked_at), LONGEST_STEP)
         self._looked_at = now
         down = {outage.name: outage for outage in outages}

@@ -27,6 +27,14 @@ class Kind(Enum):
     UNKNOWN = "unknown"
 
 
+WHOSE = {
+    Kind.ORPHAN: Say.WHOSE_ORPHAN,
+    Kind.INSTANCE: Say.WHOSE_INSTANCE,
+    Kind.STRANGER: Say.WHOSE_STRANGER,
+    Kind.UNKNOWN: Say.WHOSE_UNKNOWN,
+}
+
+
 class Policy(Enum):
     """Which processes may be killed to free the port: ``port.policy``."""
 
@@ -157,13 +165,5 @@ def _told(holder: Holder, kind: Kind, policy: Policy) -> Reason:
 
 def _whose(holder: Holder, kind: Kind, policy: Policy) -> str:
     named = f"circusd {holder.circusd[0]}" if holder.circusd else "circusd"
-    match kind:
-        case Kind.ORPHAN:
-            say = Say.WHOSE_ORPHAN_KEPT if policy is Policy.NEVER else Say.WHOSE_ORPHAN
-            return say(circusd=named)
-        case Kind.INSTANCE:
-            return Say.WHOSE_INSTANCE(circusd=named)
-        case Kind.UNKNOWN:
-            return Say.WHOSE_UNKNOWN()
-        case _:
-            return Say.WHOSE_STRANGER()
+    say = Say.WHOSE_ORPHAN_KEPT if kind is Kind.ORPHAN and policy is Policy.NEVER else WHOSE[kind]
+    return say(circusd=named)

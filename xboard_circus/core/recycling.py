@@ -1,4 +1,4 @@
-"""Decide when a worker that is well is replaced all the same: it has grown, served or lived enough.
+"""Decide when a healthy worker is replaced, because it has grown, served or lived enough.
 
 Nothing in this module asks the system: the caller brings what is known of the worker, and replaces it.
 """

@@ -272,6 +272,18 @@ def parse_judgements(told: object) -> dict[int, Judgement]:
     return {int(pid): each for pid, each in found.items() if str(pid).isdecimal()}
 
 
+def watcher_entry(**known: object) -> WatcherEntry:
+    """Return the entry of a watcher of which only these values are known."""
+    found: WatcherEntry = _read_watcher(known)
+    return found
+
+
+def worker_entry(**known: object) -> WorkerEntry:
+    """Return the entry of a worker of which only these values are known."""
+    found: WorkerEntry = _read_worker(known)
+    return found
+
+
 _Reader = Callable[[Any], Any]
 _LARGEST = 2**63
 # Without these the rest of an entry tells nothing.
@@ -379,4 +391,5 @@ def _neutral(hint: Any) -> Callable[[], Any]:
 
 
 _read_state, _read_report, _read_judgement = map(_reader, (State, WorkerReport, Judgement))
+_read_watcher, _read_worker = map(_reader, (WatcherEntry, WorkerEntry))
 NO_FIGURES: ProbeFigures = _reader(ProbeFigures)({})

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from xboard_circus.core.reason import data_of
-from xboard_circus.core.state_schema import NO_FIGURES, State, WatcherEntry, WorkerEntry, parse_state
+from xboard_circus.core.state_schema import State, WatcherEntry, WorkerEntry, parse_state, watcher_entry, worker_entry
 from xboard_circus.core.verdict import entry, judge_unarmed
 
 
@@ -25,50 +25,22 @@ def unarmed_watcher(
 ) -> WatcherEntry:
     """Return what is shown of a watcher; *options* are Circus's, of which only plain values are passed on."""
     running = sum(worker["phase"] == "up" for worker in workers)
-    return {
-        "name": name,
-        "status": status,
-        "armed": False,
-        "numprocesses": numprocesses,
-        "probe": "none",
-        "restarts": 0,
-        "ends": {},
-        "cooldown_until": None,
-        "last_reason": last_reason,
-        "last_reason_say": data_of(last_reason),
-        "last_reason_age": None,
-        "port": None,
-        "options": {key: value for key, value in options.items() if isinstance(value, (str, int, float))},
-        "reload": None,
-        "budget": None,
-        "verdict": entry(judge_unarmed(name, status, numprocesses, running), since=0.0),
-        "incident": None,
-        "workers": list(workers),
-    }
+    return watcher_entry(
+        name=name,
+        status=status,
+        numprocesses=numprocesses,
+        last_reason=last_reason,
+        last_reason_say=data_of(last_reason),
+        options={key: value for key, value in options.items() if isinstance(value, (str, int, float))},
+        verdict=entry(judge_unarmed(name, status, numprocesses, running), since=0.0),
+        workers=workers,
+    )
 
 
 def unarmed_worker(*, pid: int, started: int | None, wid: int | None, leaves: bool, age: float | None) -> WorkerEntry:
     """Return the entry of one of its processes, which is not probed; *age* is in seconds."""
-    return {
-        "pid": pid,
-        "started": started,
-        "wid": wid,
-        "slot": wid or 0,
-        "phase": "leaving" if leaves else "up",
-        "role": "serving",
-        "health": "unknown",
-        "held_by": None,
-        "ready": None,
-        "ready_for": None,
-        "age": age,
-        "next_try": None,
-        "reason": "",
-        "say": None,
-        "drains": False,
-        "latency": None,
-        "probe": NO_FIGURES,
-        "socket": None,
-    }
+    phase = "leaving" if leaves else "up"
+    return worker_entry(pid=pid, started=started, wid=wid, slot=wid or 0, phase=phase, age=age)
 
 
 def stock_state(

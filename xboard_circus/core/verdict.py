@@ -159,15 +159,14 @@ def judge(facts: Facts) -> Verdict:
         found = look(facts)
         if found is not None:
             return found
-    return Verdict(word=Word.OK, cause=_count(facts))
+    return Verdict(word=Word.OK, cause=Say.SO_MANY_UP(n=len(_serving(facts)), total=facts.wanted))
 
 
 def judge_unarmed(name: str, status: str, wanted: int, running: int) -> Verdict:
     """Return the verdict on a watcher without a guard of ours, by Circus's status alone."""
-    if status in ("stopped", "stopping"):
-        return _stopped_by_operator(name)
-    if status == "active" and wanted == 0:
-        return _nobody_wanted(name)
+    stopped = _stopped(Facts(name=name, status=status, wanted=wanted, workers=()))
+    if stopped is not None:
+        return stopped
     word = Word.OK if status == "active" and running >= wanted else Word.UNKNOWN
     return Verdict(word=word, cause=Say.SO_MANY_RUN(n=running, total=wanted))
 
@@ -182,16 +181,8 @@ def _stopped(facts: Facts) -> Verdict | None:
             cure=Say.CURE_LOOP(watcher=facts.name),
         )
     if facts.status in ("stopped", "stopping"):
-        return _stopped_by_operator(facts.name)
-    return _nobody_wanted(facts.name) if facts.wanted == 0 else None
-
-
-def _stopped_by_operator(name: str) -> Verdict:
-    return Verdict(word=Word.STOPPED, cause=Say.WATCHER_IS_STOPPED(), cure=Say.CURE_START(watcher=name))
-
-
-def _nobody_wanted(name: str) -> Verdict:
-    return Verdict(word=Word.STOPPED, cause=nobody_wanted(name))
+        return Verdict(word=Word.STOPPED, cause=Say.WATCHER_IS_STOPPED(), cure=Say.CURE_START(watcher=facts.name))
+    return Verdict(word=Word.STOPPED, cause=nobody_wanted(facts.name)) if facts.wanted == 0 else None
 
 
 def _blocked(facts: Facts) -> Verdict | None:
@@ -308,9 +299,10 @@ def _degraded(facts: Facts) -> Verdict | None:
 
 
 def _unprobed(facts: Facts) -> Verdict | None:
-    if not _unprobed_all(facts):
+    up = [worker for worker in facts.workers if is_up(worker)]
+    if len(up) < facts.wanted or not all(_is_unprobed(facts, worker) for worker in up):
         return None
-    why = next((str(worker["reason"]) for worker in facts.workers if is_up(worker) and worker["reason"]), "")
+    why = next((str(worker["reason"]) for worker in up if worker["reason"]), "")
     return Verdict(word=Word.UNKNOWN, cause=why or Say.NOBODY_PROBES(), cure=Say.CURE_PROBER())
 
 
@@ -331,11 +323,6 @@ def _is_unprobed(facts: Facts, worker: Worker) -> bool:
     """Return whether a worker is up for longer than a first probe takes, and was not probed."""
     late = (worker["ready_for"] or 0.0) >= PROBED_WITHIN
     return facts.probe != "none" and is_up(worker) and worker["health"] == "unknown" and late
-
-
-def _unprobed_all(facts: Facts) -> bool:
-    up = [worker for worker in facts.workers if is_up(worker)]
-    return bool(up) and len(up) >= facts.wanted and all(_is_unprobed(facts, worker) for worker in up)
 
 
 _BADNESS = {"hung": 0, "sick": 1, "failing": 5, "unknown": 6}
@@ -402,10 +389,6 @@ def _next(facts: Facts, troubled: Sequence[Worker]) -> tuple[str, float | None]:
     if worst["health"] in ("hung", "sick"):
         return Say.NEXT_REPLACED(slot=worst["slot"]), None
     return "", None
-
-
-def _count(facts: Facts) -> str:
-    return Say.SO_MANY_UP(n=len(_serving(facts)), total=facts.wanted)
 
 
 @dataclass(slots=True)

@@ -156,34 +156,40 @@ class Life:
 # Events
 
 
+class LifeEvent:
+    """Something that happens to a worker. *at* is when, in seconds of the monotonic clock."""
+
+    __slots__ = ()
+
+
 @dataclass(frozen=True, slots=True)
-class Released:
+class Released(LifeEvent):
     """Its wait is over, and the port is bound."""
 
     at: float
 
 
 @dataclass(frozen=True, slots=True)
-class Promoted:
+class Promoted(LifeEvent):
     """A spare takes a free slot."""
 
     at: float
 
 
 @dataclass(frozen=True, slots=True)
-class CameUp:
+class CameUp(LifeEvent):
     """It reports that its start is complete."""
 
     at: float
 
 
 @dataclass(frozen=True, slots=True)
-class BecameReady:
+class BecameReady(LifeEvent):
     """It reports that its ready path has succeeded."""
 
 
 @dataclass(frozen=True, slots=True)
-class Judged:
+class Judged(LifeEvent):
     """A round of probes judged it; *at* is when it was probed."""
 
     at: float
@@ -193,14 +199,14 @@ class Judged:
 
 
 @dataclass(frozen=True, slots=True)
-class Lost:
+class Lost(LifeEvent):
     """It cannot be probed any more."""
 
     reason: str
 
 
 @dataclass(frozen=True, slots=True)
-class Ordered:
+class Ordered(LifeEvent):
     """It was ordered to leave within so many seconds."""
 
     at: float
@@ -209,29 +215,29 @@ class Ordered:
 
 
 @dataclass(frozen=True, slots=True)
-class Signalled:
+class Signalled(LifeEvent):
     """Circus sent it a signal."""
 
     signum: int
 
 
 @dataclass(frozen=True, slots=True)
-class Retired:
+class Retired(LifeEvent):
     """A successor is being made; it serves on, but is none of `numprocesses` any more."""
 
 
 @dataclass(frozen=True, slots=True)
-class Kept:
+class Kept(LifeEvent):
     """Its successor failed: it keeps its place."""
 
 
 @dataclass(frozen=True, slots=True)
-class Proven:
+class Proven(LifeEvent):
     """A successor has taken over."""
 
 
 @dataclass(frozen=True, slots=True)
-class Ticked:
+class Ticked(LifeEvent):
     """Time has passed. *startup_timeout* and *grace* are seconds."""
 
     at: float
@@ -241,14 +247,14 @@ class Ticked:
 
 
 @dataclass(frozen=True, slots=True)
-class Paused:
+class Paused(LifeEvent):
     """The whole machine, or circusd, stood still for so many seconds; they count for no limit."""
 
     seconds: float
 
 
 @dataclass(frozen=True, slots=True)
-class Ended:
+class Ended(LifeEvent):
     """The process has ended.
 
     Attributes:
@@ -267,29 +273,13 @@ class Ended:
     graceful_timeout: float = 0.0
 
 
-Event = (
-    Released
-    | Promoted
-    | CameUp
-    | BecameReady
-    | Judged
-    | Lost
-    | Ordered
-    | Signalled
-    | Retired
-    | Kept
-    | Proven
-    | Ticked
-    | Paused
-    | Ended
-)
 Outcome = tuple[Life, tuple[Effect, ...]]
 
 LATE_START_GRACE = 5.0
 """Seconds that a late starter gets to leave: it serves nobody, so more would only delay its successor."""
 
 
-def step(life: Life, event: Event) -> Outcome:
+def step(life: Life, event: LifeEvent) -> Outcome:
     """Return the life after *event*, and the effects to carry out. An event without a transition changes nothing."""
     row = TABLE.get((type(life.phase), type(event)))
     return (life, ()) if row is None else row.rule(life, life.phase, event)
@@ -405,7 +395,7 @@ def _end(life: Life, phase: LifePhase, event: Ended) -> Outcome:
     return replace(life, phase=Gone(cause, reason, event.at, cut, event.log_tail)), (Effect.COUNT_END,)
 
 
-ROLES: dict[type[Event], tuple[Role, Role]] = {
+ROLES: dict[type[LifeEvent], tuple[Role, Role]] = {
     Retired: (Role.SERVING, Role.RETIRING),
     Kept: (Role.RETIRING, Role.SERVING),
     Proven: (Role.SUCCESSOR, Role.SERVING),
@@ -421,7 +411,7 @@ class TableRow:
     to: tuple[type[LifePhase], ...]
 
 
-def _rows() -> Iterator[tuple[type[LifePhase], type[Event], Callable[[Life, Any, Any], Outcome], tuple[Any, ...]]]:
+def _rows() -> Iterator[tuple[type[LifePhase], type[LifeEvent], Callable[[Life, Any, Any], Outcome], tuple[Any, ...]]]:
     """Yield phase, event, rule, and the phases that it leads to; none: it stays."""
     for phase in (Held, Starting, Up, Leaving):
         yield phase, Signalled, _note_signal, ()

@@ -30,13 +30,8 @@ def command_line(program: str, description: str) -> argparse.ArgumentParser:
 def serve(given: argparse.Namespace, settings: Callable[[], Settings]) -> int:
     """Serve until SIGTERM, on the listener inherited as *fd* or on an address of our own; return the exit code."""
     try:
-        config = uvicorn.Config(
-            create_app(settings()),
-            host=given.host,
-            port=given.port,
-            access_log=False,
-            timeout_graceful_shutdown=LONGEST_END,
-        )
+        app = create_app(settings())
+        how = {"host": given.host, "port": given.port, "access_log": False, "timeout_graceful_shutdown": LONGEST_END}
         sockets = None if given.fd is None else [open_public(given.fd)]
     except XboardError as error:
         print(error, file=sys.stderr)
@@ -45,7 +40,7 @@ def serve(given: argparse.Namespace, settings: Callable[[], Settings]) -> int:
         print(f"--fd {given.fd}: it can't be served on: {error.strerror or error}", file=sys.stderr)
         return 1
     with contextlib.suppress(KeyboardInterrupt):
-        uvicorn.Server(config).run(sockets)
+        uvicorn.Server(uvicorn.Config(app, **how)).run(sockets)
     return 0
 
 

@@ -54,7 +54,7 @@ class ActionOrder:
                 raise Refused(507, str(error)) from None
         if self.action not in ON_CIRCUSD:
             raise Refused(400, Answer.NO_ACTION())
-        done = await run_sync(self._order_circusd, abandon_on_cancel=True)
+        done = await run_sync(self._order_circusd, abandon_on_cancel=True, limiter=self.hub.orders)
         for server in self.hub.servers.values():
             server.poll_soon()
         return done

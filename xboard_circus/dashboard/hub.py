@@ -32,6 +32,7 @@ TICK = 1.0
 LOG_EVERY = 0.5
 FIRST_ANSWER = 1.0
 HEARTBEAT_EVERY = 15.0
+MOST_ORDERS = 8
 ROLES: tuple[Role, ...] = ("admin", "reader")
 
 
@@ -67,6 +68,8 @@ class Hub:
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Poll and publish."""
+        # Apart from the threads that read files for everybody: no number of readers delays an order.
+        self.orders = anyio.CapacityLimiter(MOST_ORDERS)
         _call_on_signal(self.board.close)
         self._update_servers()
         ticking = asyncio.create_task(self._tick())

@@ -108,7 +108,7 @@ class Guarded:
         if not is_same_site(host=host, origin=origin, fetch_site=fetch_site, names=self._hosts):
             return refusal(403, Answer.OTHER_SITE())
         length = headers.get("content-length", "")
-        if not length.isdigit() or int(length) > LONGEST_BODY:
+        if not length.isdecimal() or int(length) > LONGEST_BODY:
             return refusal(413 if length else 411, Answer.BODY(n=LONGEST_BODY))
         return None
 

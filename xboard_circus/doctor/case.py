@@ -19,9 +19,9 @@ class Case:
 
     Attributes:
         instance: None where the ini can't be read.
-        snapshot: What circusd told; None where it did not.
+        snapshot: The answer of circusd; None where it gave none.
         circusd: The process, answering or not.
-        trouble: Why circusd told nothing, where that is known.
+        trouble: Why circusd gave no answer, where that is known.
         now: Wall-clock seconds.
     """
 

@@ -1,4 +1,4 @@
-"""Whether the clock is right: supervision does without it, times in logs, the ledger and certificates do not."""
+"""Examine the clock: supervision does without it; times in logs, the ledger and certificates do not."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from xboard_circus.doctor.case import Case
 from xboard_circus.host import procs, runtime
 
 JUMP = 60.0
-GREATEST_ERROR_US = 16_000_000  # as systemd has it; the kernel counts up to it while nobody corrects the clock
+GREATEST_ERROR_US = 16_000_000  # as systemd has it; the kernel counts up to it while nothing corrects the clock
 _STAYS = "harmless for the workers: their limits go by another clock; times in logs before it are off"
 
 
@@ -47,10 +47,10 @@ def jump(case: Case, circusd: procs.Identity) -> str:
 
 
 def is_synchronised() -> bool | None:
-    """Ask the kernel, as systemd does: its greatest error is small; the flag of some NTP servers says nothing."""
+    """Query the kernel as systemd does, for its greatest error: some NTP servers do not set its flag."""
     if sys.platform != "linux":
         return None
-    # struct timex, all zero: to ask, and change nothing. It has 208 bytes; the third long is the greatest error.
+    # struct timex, all zero: to query, and change nothing. It has 208 bytes; the third long is the greatest error.
     timex = ctypes.create_string_buffer(512)
     try:
         state = ctypes.CDLL(None, use_errno=True).adjtimex(timex)

@@ -1,4 +1,4 @@
-"""Whether the packages that the backend rests on are there, in versions that it is known to work with."""
+"""Examine whether the packages that the backend needs are installed, in versions that work."""
 
 from __future__ import annotations
 

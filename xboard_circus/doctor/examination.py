@@ -26,7 +26,7 @@ def _settings(case: Case) -> Iterable[Finding]:
 
 
 def _if_read(topic: Topic) -> Topic:
-    """Leave a topic out where the ini file cannot be read: "settings" says why."""
+    """Leave a topic out where the ini file cannot be read: "settings" reports why."""
     return lambda case: () if case.config is None else topic(case)
 
 
@@ -53,7 +53,7 @@ def examine(config_file: Path, *, topics: Mapping[str, Topic] = TOPICS, within: 
     case = open_case(config_file, now=time.time())
     answers: dict[str, list[Finding]] = {}
 
-    def ask(name: str, topic: Topic) -> None:
+    def run(name: str, topic: Topic) -> None:
         found: list[Finding] = []
         try:
             for each in topic(case):
@@ -62,8 +62,8 @@ def examine(config_file: Path, *, topics: Mapping[str, Topic] = TOPICS, within: 
             found.append(replace(unknown(f"could not be looked at: {type(error).__name__}: {error}"), topic=name))
         answers[name] = found
 
-    # Daemons: a thread that waits for a dead network disk can't be ended, and must not hold up our own end.
-    threads = [threading.Thread(target=ask, args=each, daemon=True, name=each[0]) for each in topics.items()]
+    # Daemons: a thread that waits for a dead network disk can't be stopped, and must not keep this process alive.
+    threads = [threading.Thread(target=run, args=each, daemon=True, name=each[0]) for each in topics.items()]
     for thread in threads:
         thread.start()
     give_up_at = time.monotonic() + within

@@ -1,4 +1,4 @@
-"""What went wrong lately: restarts in the ledger, errors in the logs."""
+"""Examine what went wrong lately: restarts in the ledger, errors in the logs."""
 
 from __future__ import annotations
 

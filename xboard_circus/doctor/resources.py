@@ -35,17 +35,6 @@ FEW_FILES, FEW_PROCESSES = 1_024, 256
 USED = 0.8
 
 
-@dataclass(frozen=True, slots=True)
-class Room:
-    """What a file system has left; *files* are inodes, 0 of 0 where it does not count them."""
-
-    size: int
-    free: int
-    files: int
-    free_files: int
-    is_read_only: bool = False
-
-
 def disk(case: Case) -> Iterator[Finding]:
     """Yield a line for each file system that something is written to."""
     seen: dict[int, list[Path]] = {}
@@ -53,15 +42,7 @@ def disk(case: Case) -> Iterator[Finding]:
         there = next(path for path in (folder, *folder.parents) if path.exists())
         seen.setdefault(there.stat().st_dev, []).append(there)
     for paths in seen.values():
-        found = os.statvfs(paths[0])
-        room = Room(
-            size=found.f_blocks * found.f_frsize,
-            free=found.f_bavail * found.f_frsize,
-            files=found.f_files,
-            free_files=found.f_favail,
-            is_read_only=bool(found.f_flag & os.ST_RDONLY),
-        )
-        yield of_room(", ".join(map(str, dict.fromkeys(paths))), room)
+        yield of_room(", ".join(map(str, dict.fromkeys(paths))), os.statvfs(paths[0]))
 
 
 def folders(config: Config) -> list[Path]:
@@ -74,21 +55,22 @@ def folders(config: Config) -> list[Path]:
     return list(dict.fromkeys(found))
 
 
-def of_room(where: str, room: Room) -> Finding:
-    """Return whether *room* will do."""
-    if room.is_read_only:
+def of_room(where: str, found: os.statvfs_result) -> Finding:
+    """Return whether a file system has room; it counts 0 of 0 inodes where it does not count them."""
+    size, free = found.f_blocks * found.f_frsize, found.f_bavail * found.f_frsize
+    if found.f_flag & os.ST_RDONLY:
         return bad(f"nothing can be written to {where}: it is mounted read-only", "mount it for writing")
     of_bytes = graded(
-        f"{room.free / MIB:,.0f} MiB of {room.size / MIB:,.0f} left for {where}",
+        f"{free / MIB:,.0f} MiB of {size / MIB:,.0f} left for {where}",
         "delete or move something, or lower backup_count, ledger.max_mb and logs.keep_days",
-        error=room.free < min(VERY_LOW_BYTES, room.size * VERY_LOW_SHARE),
-        warning=room.free < min(LOW_BYTES, room.size * LOW_SHARE),
+        error=free < min(VERY_LOW_BYTES, size * VERY_LOW_SHARE),
+        warning=free < min(LOW_BYTES, size * LOW_SHARE),
     )
     of_files = graded(
-        f"{room.free_files} of {room.files} inodes left for {where}",
+        f"{found.f_favail} of {found.f_files} inodes left for {where}",
         "delete small files",
-        error=room.free_files < room.files * VERY_LOW_FILES,
-        warning=room.free_files < room.files * LOW_FILES,
+        error=found.f_favail < found.f_files * VERY_LOW_FILES,
+        warning=found.f_favail < found.f_files * LOW_FILES,
     )
     return min(of_bytes, of_files, key=lambda finding: finding.level.rank)
 
@@ -171,12 +153,12 @@ def limits_of(pid: int) -> Limits:
 def of_process(what: str, found: Limits, used: int, *, name: str) -> Finding:
     """Return whether a process may open and start as much as a busy backend needs."""
     files, processes = ("unlimited" if each == math.inf else int(each) for each in (found.files, found.processes))
-    told = f"{what}: {files} open files, {used} in use; {processes} processes"
+    shown = f"{what}: {files} open files, {used} in use; {processes} processes"
     hint = "; ".join(_hints(found, name))
     if used > USED * found.files:
-        return bad(f"{told}: nearly all are in use", hint or "look for a leak: `ls -l /proc/PID/fd`")
+        return bad(f"{shown}: nearly all are in use", hint or "look for a leak: `ls -l /proc/PID/fd`")
     is_small = found.files < FEW_FILES or found.processes < FEW_PROCESSES
-    return graded(told, hint, error=is_small, warning=bool(hint))
+    return graded(shown, hint, error=is_small, warning=bool(hint))
 
 
 def _hints(found: Limits, name: str) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""Whether circusd runs and answers, and how its watchers are."""
+"""Examine whether circusd runs and answers, and how its watchers are."""
 
 from __future__ import annotations
 

@@ -29,7 +29,7 @@ def tail(log_file: LogFile, lines: int, since: float | None = None) -> list[Line
         files = _opened(log_file, opened)
         if since is not None:
             files = [file for file in files if os.fstat(file.fileno()).st_mtime >= since]
-        return _last(_backwards(files), lines, since)
+        return _last((line for file in files for line in _lines_backwards(file)), lines, since)
 
 
 def _last(backwards: Iterator[str], lines: int, since: float | None) -> list[Line]:
@@ -78,11 +78,6 @@ def _opened(log_file: LogFile, opened: contextlib.ExitStack) -> list[IO[bytes]]:
 def _plain(path: Path) -> IO[bytes]:
     # A named pipe in the place of a log would hold an open() up for ever.
     return os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb")
-
-
-def _backwards(files: list[IO[bytes]]) -> Iterator[str]:
-    for file in files:
-        yield from _lines_backwards(file)
 
 
 def _lines_backwards(file: IO[bytes]) -> Iterator[str]:

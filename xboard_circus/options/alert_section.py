@@ -1,4 +1,4 @@
-"""Read an ``[alert:NAME]`` section: the options one by one, and whether they make a sink together."""
+"""Read an ``[alert:NAME]`` section: the options one by one, and whether together they make a sink."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _SECRETS = {"url": "url", "webhook": "url", "token": "url", "password": "passwor
 
 
 def parse_alert(mapping: Mapping[str, object]) -> tuple[AlertOptions, list[Problem]]:
-    """Read the options of an alert section; nobody else reads it, so every other key is a Problem.
+    """Read the options of an alert section; nothing else reads it, so every other key is a Problem.
 
     >>> options, problems = parse_alert({"type": "webhook", "url": "https://hooks.example.org/T0K3N"})
     >>> print(problems[0])

@@ -1,7 +1,7 @@
-"""The options that Circus 0.19 itself knows, and how it reads them.
+"""List the options that Circus 0.19 itself knows, and how it reads them.
 
-Circus takes an option that it does not know for a variable of the user's and says nothing, and where a value is wrong
-it names neither section nor option. With the names and types in one place, both can be told.
+Circus silently takes an option that it does not know for a variable of the user's, and where a value is wrong it names
+neither section nor option. With names and types in one place, `check` reports both.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ CIRCUS_OPTIONS = frozenset(_CIRCUS.split())
 SOCKET_OPTIONS = frozenset(_SOCKET.split())
 HOOKS = frozenset(_HOOKS.split())
 
-# What may stand behind these is the hook's, the stream's or the user's business.
+# The name behind these belongs to the hook, the stream or the user.
 WATCHER_PREFIXES = ("stdout_stream.", "stderr_stream.", "hooks.", "rlimit_", "flapping.")
 
 # What Circus keeps a mapping under; a text in its place ends circusd.
@@ -104,30 +104,32 @@ _number = _tried(float, "write a number of seconds")
 _octal = _tried(lambda text: int(text, 8), "write an octal number, such as 022")
 _rlimit = _tried(lambda text: int(text or "0"), "write a whole number, or nothing for no limit")
 
-_READERS: Mapping[str, Mapping[str, Callable[[str], str]]] = {
+# Which options each reader reads, by the kind of their section.
+_OPTIONS_OF: Mapping[str, Mapping[Callable[[str], str], str]] = {
     "circus": {
-        **dict.fromkeys(("statsd", "httpd", "debug", "debug_gc"), _yes_no),
-        **dict.fromkeys(("warmup_delay",), _whole),
-        "httpd_port": _port,
-        "check_delay": _number,
-        "umask": _octal,
+        _yes_no: "statsd httpd debug debug_gc",
+        _whole: "warmup_delay",
+        _port: "httpd_port",
+        _number: "check_delay",
+        _octal: "umask",
     },
     "watcher": {
-        **dict.fromkeys(
-            ("numprocesses", "warmup_delay", "max_retry", "priority", "max_age", "max_age_variance"), _whole
-        ),
-        **dict.fromkeys(("on_demand", "shell", "send_hup", "stop_children", "use_sockets", "singleton"), _yes_no),
-        **dict.fromkeys(("copy_env", "copy_path", "respawn", "autostart", "check_flapping"), _yes_no),
-        **dict.fromkeys(("close_child_stdin", "close_child_stdout", "close_child_stderr"), _yes_no),
-        "graceful_timeout": _number,
-        "stop_signal": _signal,
+        _whole: "numprocesses warmup_delay max_retry priority max_age max_age_variance",
+        _yes_no: "on_demand shell send_hup stop_children use_sockets singleton copy_env copy_path respawn autostart"
+        " check_flapping close_child_stdin close_child_stdout close_child_stderr",
+        _number: "graceful_timeout",
+        _signal: "stop_signal",
     },
     "socket": {
-        **dict.fromkeys(("backlog", "umask"), _whole),
-        "port": _port,
-        **dict.fromkeys(("so_reuseport", "replace", "blocking"), _yes_no),
-        "family": _one_of("AF_INET", "AF_INET6", "AF_UNIX"),
-        "type": _one_of("SOCK_STREAM", "SOCK_DGRAM", "SOCK_RAW", "SOCK_RDM", "SOCK_SEQPACKET"),
+        _whole: "backlog umask",
+        _port: "port",
+        _yes_no: "so_reuseport replace blocking",
+        _one_of("AF_INET", "AF_INET6", "AF_UNIX"): "family",
+        _one_of("SOCK_STREAM", "SOCK_DGRAM", "SOCK_RAW", "SOCK_RDM", "SOCK_SEQPACKET"): "type",
     },
-    "plugin": {"priority": _whole},
+    "plugin": {_whole: "priority"},
+}
+_READERS = {
+    kind: {option: reader for reader, options in readers.items() for option in options.split()}
+    for kind, readers in _OPTIONS_OF.items()
 }

@@ -9,26 +9,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from xboard_circus.options.kinds import (
-    ENDPOINTS,
-    FILE_PATH,
-    HEADERS,
-    HOST,
-    HOST_NAMES,
-    SIZE,
-    URL,
-    URL_PATH,
-    YES_NO,
-    OptionKind,
-    choice,
-    count,
-    seconds,
-)
+from xboard_circus.options import kinds
 
 PortPolicy = Literal["orphans", "any", "never"]
 
 
-def option(default: object, kind: OptionKind, *, example: str = "") -> Any:
+def option(default: object, kind: kinds.OptionKind, *, example: str = "") -> Any:
     """Return the field of an option; the text below it is its help."""
     return field(default=default, metadata={"kind": kind, "example": example})
 
@@ -37,37 +23,37 @@ def option(default: object, kind: OptionKind, *, example: str = "") -> Any:
 class HealthOptions:
     """When a worker counts as hung, sick or ready."""
 
-    live_path: str | None = option(None, URL_PATH, example="/health/live")
+    live_path: str | None = option(None, kinds.URL_PATH, example="/health/live")
     """Path of the app that shows that a worker works. No answer or a 5xx is a failure; a new worker is up at the first
     good answer. Without it only the event loop is watched. Keep it free of databases, otherwise an outage there gets
     workers replaced."""
-    ready_path: str | None = option(None, URL_PATH, example="/health/ready")
+    ready_path: str | None = option(None, kinds.URL_PATH, example="/health/ready")
     """Path of the app that answers 2xx when a worker is ready. A failure is shown and holds up a reload; it never kills
     a worker. Set it where a worker needs a while after its start."""
-    host: str = option("localhost", HOST)
+    host: str = option("localhost", kinds.HOST)
     """Host header of the probe. Set it where the app refuses others (TrustedHostMiddleware, Django's ALLOWED_HOSTS). A
     change applies to workers that start later."""
-    scheme: Literal["http", "https"] = option("http", choice("http", "https"))
+    scheme: Literal["http", "https"] = option("http", kinds.choice("http", "https"))
     """Scheme of the probe's request, as the app sees it. Set https where the app redirects http."""
-    headers: tuple[str, ...] | None = option(None, HEADERS, example="X-Forwarded-Proto: https, X-Probe: 1")
+    headers: tuple[str, ...] | None = option(None, kinds.HEADERS, example="X-Forwarded-Proto: https, X-Probe: 1")
     """Headers of the probe's request, as Name: value, separated by commas. They are shown with the options: put no
     secret here."""
-    url: str | None = option(None, URL, example="http://127.0.0.1:8000/health")
+    url: str | None = option(None, kinds.URL, example="http://127.0.0.1:8000/health")
     """Address to probe where the command is not xboard_circus.worker, so that it has no private socket. With more than
     one worker, the sick one cannot be identified, so none is replaced."""
-    period: float = option(2.0, seconds())
+    period: float = option(2.0, kinds.seconds())
     """Time between two probes of a worker. Lower it to notice sooner, raise it with hundreds of workers."""
-    timeout: float = option(2.0, seconds())
+    timeout: float = option(2.0, kinds.seconds())
     """Time for a whole probe, from connect to the last byte. Raise it where the app blocks its event loop for longer on
     purpose."""
-    failure_threshold: int = option(3, count())
+    failure_threshold: int = option(3, kinds.count())
     """Failed probes in a row before a worker is replaced. Raise it where single probes fail under load."""
-    success_threshold: int = option(1, count())
+    success_threshold: int = option(1, kinds.count())
     """Good probes in a row before a sick worker is ok again. Raise it for a worker that flickers."""
-    startup_timeout: float = option(60.0, seconds())
+    startup_timeout: float = option(60.0, kinds.seconds())
     """Terminate workers that are not up within this time: lifespan done, live path answered. It counts as a failed
     start. Raise it for an app that loads much."""
-    max_unavailable: int = option(1, count())
+    max_unavailable: int = option(1, kinds.count())
     """Sick workers of a watcher that may be replaced at the same time. Raise it with many workers."""
 
 
@@ -75,22 +61,22 @@ class HealthOptions:
 class RestartOptions:
     """When a worker that failed is started again."""
 
-    burst: int = option(5, count(high=10_000))
+    burst: int = option(5, kinds.count(high=10_000))
     """Failures of one slot within restart.window before it cools down. Lower it where a start costs much."""
-    window: float = option(600.0, seconds())
+    window: float = option(600.0, kinds.seconds())
     """Length of the window in which failures are counted. It must be longer than the waits of a whole burst, otherwise
     the limit is never reached."""
-    delay: float = option(1.0, seconds())
+    delay: float = option(1.0, kinds.seconds())
     """Wait before the second start in a row; the first is at once. It doubles with each further failure, and counts
     from the slot's last start. A spare takes the place when the wait ends."""
-    delay_max: float = option(60.0, seconds())
+    delay_max: float = option(60.0, kinds.seconds())
     """Longest wait that the doubling reaches, and the longest of all waits while no worker of the watcher is up. Lower
     it to be back sooner after an outage."""
-    cooldown: float = option(300.0, seconds())
+    cooldown: float = option(300.0, kinds.seconds())
     """Time between two tries of a slot that has used up its restart budget, counted from its last start; it is tried
     for ever. While no worker of the watcher is up, restart.delay_max applies instead. A spare takes the place when the
     wait ends."""
-    reset_after: float = option(300.0, seconds())
+    reset_after: float = option(300.0, kinds.seconds())
     """Time that a worker must be up before its failures are forgotten. Raise it for an app that dies late."""
 
 
@@ -98,17 +84,17 @@ class RestartOptions:
 class PortOptions:
     """Which processes may be killed to free the watcher's port."""
 
-    policy: PortPolicy = option("orphans", choice("orphans", "any", "never"))
+    policy: PortPolicy = option("orphans", kinds.choice("orphans", "any", "never"))
     """Which processes may be killed to free the port: `orphans` (left by this instance), `any` (for a host that runs
     nothing else), `never`."""
-    grace: float = option(5.0, seconds(low=0.0))
+    grace: float = option(5.0, kinds.seconds(low=0.0))
     """Time between SIGTERM and SIGKILL for an orphan on the port. Raise it where orphans have long requests to
     finish."""
-    retry: float = option(10.0, seconds())
+    retry: float = option(10.0, kinds.seconds())
     """Time between two tries of a taken port. Lower it to be up sooner once the port is free."""
-    host: str = option("127.0.0.1", HOST)
+    host: str = option("127.0.0.1", kinds.HOST)
     """Address that a server binds by itself, without a [socket:...] of Circus. Write the one in its command."""
-    port: int | None = option(None, count(high=65_535, unit="port"), example="8000")
+    port: int | None = option(None, kinds.count(high=65_535, unit="port"), example="8000")
     """Port that a server binds by itself, such as uvicorn --port 8000. Leave it out with a [socket:...]."""
 
 
@@ -116,16 +102,16 @@ class PortOptions:
 class WorkerOptions:
     """How many spares to keep, and when to replace a healthy worker."""
 
-    spares: int = option(0, count(low=0, high=64))
+    spares: int = option(0, kinds.count(low=0, high=64))
     """Workers started beyond numprocesses that wait with the app loaded. Set 1 where a start takes seconds."""
-    max_rss: int = option(0, SIZE, example="512M")
+    max_rss: int = option(0, kinds.SIZE, example="512M")
     """Resident memory at which a worker is replaced, new one first; 0 is no limit. Set it for an app that leaks."""
-    max_requests: int = option(0, count(low=0, high=1_000_000_000))
+    max_requests: int = option(0, kinds.count(low=0, high=1_000_000_000))
     """Requests after which a worker is replaced, new one first; 0 is no limit. Set it for an app that leaks."""
-    max_age: float = option(0.0, seconds(low=0.0))
+    max_age: float = option(0.0, kinds.seconds(low=0.0))
     """Age at which a worker is replaced, new one first; 0 is no limit. Use it in place of Circus's max_age, which goes
     wrong when the clock is set."""
-    websocket_spread: float = option(3.0, seconds(low=0.0))
+    websocket_spread: float = option(3.0, kinds.seconds(low=0.0))
     """Time over which a worker that drains closes its WebSockets, evenly, with code 1012 (service restart). Their
     clients then don't all reconnect at once. The drain limit bounds it; 0 closes all at once."""
 
@@ -134,19 +120,19 @@ class WorkerOptions:
 class DashboardOptions:
     """What the page may do, and its names. Read by the dashboard's own watcher only."""
 
-    allow_add: bool = option(False, YES_NO)
+    allow_add: bool = option(False, kinds.YES_NO)
     """Let an administrator add watchers on the page. A watcher is a command, so anyone with the token can then run any
     command."""
-    root_path: str | None = option(None, URL_PATH, example="/ops")
+    root_path: str | None = option(None, kinds.URL_PATH, example="/ops")
     """Path below which a proxy serves the page. Leave it out where the page has a host name of its own."""
-    hosts: tuple[str, ...] | None = option(None, HOST_NAMES, example="ops.example.org")
+    hosts: tuple[str, ...] | None = option(None, kinds.HOST_NAMES, example="ops.example.org")
     """Host names of the page, besides localhost and IP addresses. Requests for any other name are refused, because a
     stranger's name may point here (DNS rebinding). X-Forwarded-For of a proxy on this host counts only where this
     option or dashboard.root_path is set."""
-    folder: str | None = option(None, FILE_PATH, example="/var/lib/xboard")
+    folder: str | None = option(None, kinds.FILE_PATH, example="/var/lib/xboard")
     """Folder of dashboard.token and of the page's settings; by default that of this file. Move it where that is
     read-only, as in a container."""
-    endpoints: tuple[str, ...] | None = option(None, ENDPOINTS, example="tcp://10.0.0.7:5555")
+    endpoints: tuple[str, ...] | None = option(None, kinds.ENDPOINTS, example="tcp://10.0.0.7:5555")
     """Endpoints of more circusds to show on the page. An endpoint has no password, so reach it through a tunnel or a
     private network only."""
 
@@ -166,12 +152,12 @@ class WatcherOptions:
 class LedgerOptions:
     """Where events are kept, and how many."""
 
-    file: str = option("ledger.db", FILE_PATH)
+    file: str = option("ledger.db", kinds.FILE_PATH)
     """SQLite file that events are written to, relative to circusd's folder. Move it to a disk that outlives a
     container."""
-    keep_days: float = option(30.0, seconds(low=0.01, high=36_500.0, unit="days"))
+    keep_days: float = option(30.0, kinds.seconds(low=0.01, high=36_500.0, unit="days"))
     """Age at which an event is deleted. Raise it to look further back."""
-    max_mb: int = option(64, count(high=1_000_000, unit="MiB"))
+    max_mb: int = option(64, kinds.count(high=1_000_000, unit="MiB"))
     """Size of the file at which the oldest events are deleted. Lower it on a small disk."""
 
 
@@ -179,10 +165,10 @@ class LedgerOptions:
 class IncidentOptions:
     """When an alert is sent to the ``[alert:...]`` sections."""
 
-    down_after: float = option(30.0, seconds())
+    down_after: float = option(30.0, kinds.seconds())
     """Send an alert after this time without a worker that is up, or without an answer from circusd. Raise it where the
     app takes longer to start."""
-    recover_after: float = option(30.0, seconds(low=0.0))
+    recover_after: float = option(30.0, kinds.seconds(low=0.0))
     """Send the recovery after this time without trouble; trouble that returns within it is no new alert. Raise it where
     something flickers."""
 
@@ -191,7 +177,7 @@ class IncidentOptions:
 class LogsOptions:
     """How long rotated logs are kept."""
 
-    keep_days: float = option(7.0, seconds(low=0.01, high=36_500.0, unit="days"))
+    keep_days: float = option(7.0, kinds.seconds(low=0.01, high=36_500.0, unit="days"))
     """Age at which a rotated log file, such as xboard.log.1, is removed. Raise it to look further back."""
 
 
@@ -199,11 +185,11 @@ class LogsOptions:
 class ContainerOptions:
     """What is different where a container runs circusd."""
 
-    give_up_after: float = option(0.0, seconds(low=0.0))
+    give_up_after: float = option(0.0, kinds.seconds(low=0.0))
     """Give up after this much net downtime: circusd exits non-zero with the reason as its last line, so Docker or
     Kubernetes replaces the container. Time with a worker up is subtracted; 0 is never. Set it longer than a start
     takes, and leave it 0 outside containers."""
-    log: Literal["file", "stdout"] = option("file", choice("file", "stdout"))
+    log: Literal["file", "stdout"] = option("file", kinds.choice("file", "stdout"))
     """Where the plugin's own log goes: `file` is one in log_dir, `stdout` is circusd's output."""
 
 
@@ -211,7 +197,7 @@ class ContainerOptions:
 class PluginOptions:
     """Our options of a ``[plugin:NAME]`` section."""
 
-    log_dir: str = option("logs", FILE_PATH)
+    log_dir: str = option("logs", kinds.FILE_PATH)
     """Folder of the plugin's own log, relative to circusd's folder. Circus discards a plugin's output."""
     ledger: LedgerOptions = field(default_factory=LedgerOptions)
     alerts: IncidentOptions = field(default_factory=IncidentOptions)

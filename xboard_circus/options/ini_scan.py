@@ -6,10 +6,13 @@ comment for the rest of the value above it, all without a word. Here every line 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterable, Iterator
 from configparser import RawConfigParser
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeVar
+
+T = TypeVar("T")
 
 
 @dataclass(slots=True)
@@ -62,21 +65,12 @@ def scan(file: Path, text: str) -> Scan:
     return found
 
 
-def repeated(found: Scan) -> Iterator[tuple[Entry, Entry]]:
-    """Yield every option that the same section already has, after that first one."""
-    first: dict[tuple[str, str], Entry] = {}
-    for entry in found.entries:
-        known = first.setdefault((entry.section, entry.option), entry)
-        if known is not entry:
-            yield known, entry
-
-
-def repeated_sections(found: Scan) -> Iterator[tuple[str, int, int]]:
-    """Yield the name of every section that comes twice, with the line of the first and of this one."""
-    first: dict[str, int] = {}
-    for name, line in found.sections:
-        if first.setdefault(name, line) != line:
-            yield name, first[name], line
+def repeated(found: Iterable[tuple[Hashable, T]]) -> Iterator[tuple[T, T]]:
+    """Yield each of the (key, thing) whose key came before, after the first thing with that key."""
+    first: dict[Hashable, T] = {}
+    for key, each in found:
+        if (known := first.setdefault(key, each)) is not each:
+            yield known, each
 
 
 def _says_nothing(line: str) -> bool:

@@ -150,7 +150,7 @@ def _endpoints(text: str) -> tuple[str, ...]:
 
 
 def is_endpoint(text: str) -> bool:
-    """True for what a circusd can be asked at: ``tcp://HOST:PORT`` or ``ipc:///PATH``."""
+    """True for an endpoint of circusd: ``tcp://HOST:PORT`` or ``ipc:///PATH``."""
     if re.fullmatch(r"ipc:///[\x21-\x7e]{1,100}", text):
         return True
     match = re.fullmatch(r"tcp://([A-Za-z0-9._-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\]):(\d{1,5})", text)

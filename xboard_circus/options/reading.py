@@ -1,7 +1,7 @@
 """Read the options of an ini section into the dataclasses of `fields`.
 
-Reading never raises: circusd has to run on with the default, so a wrong option comes back as a Problem that says
-what to write, and `xboard-circus check` refuses to start with it.
+Reading never raises: circusd has to run on with the default, so a wrong option comes back as a Problem with what
+to write, and `xboard-circus check` refuses to start with it.
 """
 
 from __future__ import annotations
@@ -103,7 +103,7 @@ def ini_text(value: object) -> str:
 
 def did_you_mean(name: str, known: Iterable[str], *, alike: float = _ALIKE) -> str | None:
     """Return the known name that *name* is most likely a misspelling of, or None."""
-    import difflib  # where nothing is misspelt, nobody needs it
+    import difflib  # needed only where something is misspelt
 
     found = difflib.get_close_matches(name.lower(), list(known), n=1, cutoff=alike)
     return found[0] if found else None
@@ -197,7 +197,7 @@ def _reconciled(options: WatcherOptions, mapping: Mapping[str, object]) -> tuple
     return options, problems
 
 
-# --- keys that nobody reads ---
+# --- unknown keys ---
 
 
 def _unknown(

@@ -7,7 +7,7 @@ import inspect
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache
-from itertools import pairwise
+from itertools import groupby, pairwise
 
 from xboard_circus.options.alert_fields import AlertOptions
 from xboard_circus.options.fields import PluginOptions, WatcherOptions
@@ -61,10 +61,8 @@ class Section:
 
     def families(self) -> Iterator[tuple[str, list[OptionDoc]]]:
         """Yield the options by the word before their dot, in the order in which they are documented."""
-        found: dict[str, list[OptionDoc]] = {}
-        for option in self.options:
-            found.setdefault(family_of(option), []).append(option)
-        yield from found.items()
+        for family, options in groupby(self.options, key=family_of):
+            yield family, list(options)
 
 
 def documented(kind: type[WatcherOptions] | type[PluginOptions] | type[AlertOptions]) -> list[OptionDoc]:

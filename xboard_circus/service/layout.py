@@ -31,7 +31,7 @@ class ServiceOptions:
 
 @dataclass(frozen=True, slots=True)
 class ServiceHost:
-    """Facts about the machine and the user who types.
+    """Facts about the machine and the user of the command.
 
     Attributes:
         system: What ``uname -s`` prints.

@@ -29,7 +29,7 @@ class Owner:
     """A user and that user's group.
 
     Attributes:
-        has_own_group: The group has nobody else in it, as far as its name says.
+        has_own_group: The group has no other user in it, as far as its name says.
     """
 
     name: str
@@ -90,7 +90,7 @@ def _open(path: Path, flags: int, folder: int) -> int:
 
 
 def read(path: Path) -> str | None:
-    """Return the text of the regular file at *path*; None where there is none, as with a link."""
+    """Return the text of the regular file at *path*; None where it is missing or a link."""
     try:
         with _descriptor(path, _FILE) as descriptor:
             if not stat.S_ISREG(os.fstat(descriptor).st_mode):
@@ -147,7 +147,7 @@ def make_folder(path: Path, mode: int, owner: Owner | None) -> None:
 def share(path: Path, owner: Owner) -> bool:
     """Let *owner* make files in the folder *path*, and keep others' files in there theirs; return whether it was new.
 
-    With the sticky bit nobody but its owner renames or deletes a file, so the user of the service cannot put another
+    With the sticky bit only its owner renames or deletes a file, so the user of the service cannot put another
     .venv or another script there for root to run. That takes a group of the user's own and a folder that is not the
     user's; where the group has others in it, the folder is given to the user.
     """

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Coroutine
-from typing import Any, ParamSpec, TypeVar
+from collections.abc import Awaitable, Callable
+from typing import ParamSpec, TypeVar
 
 from circus import logger
 
@@ -32,11 +32,10 @@ def contained(default: T) -> Callable[[Callable[P, T]], Callable[P, T]]:
     return decorate
 
 
-async def contained_task(work: Coroutine[Any, Any, object], what: str) -> bool:
-    """Run *work* to its end; log an exception as a failure of *what*, and return whether there was none."""
+async def contained_task(work: Awaitable[T], what: str, default: T) -> T:
+    """Run *work* to its end and return its result; an exception is logged as a failure of *what*."""
     try:
-        await work
-        return True
+        return await work
     except Exception:
         logger.exception("xboard: %s failed; circusd goes on without it", what)
-        return False
+        return default

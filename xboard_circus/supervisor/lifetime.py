@@ -1,4 +1,4 @@
-"""Write down that this circusd lives and whether it was told to end, and find out what became of the one before it."""
+"""Record that this circusd lives and whether it got a stop request, and find out how the one before it ended."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Lifetime:
     """The life of this process as a circusd; one that restarts in its process goes on living.
 
     Attributes:
-        loss: What became of the circusd before this one, where nobody had told it to end.
+        loss: How the circusd before this one ended, where it had no stop request.
     """
 
     def __init__(self, supervisor: Supervisor, *, at_exit: Callable[..., object] = atexit.register) -> None:

@@ -204,6 +204,7 @@ class PortGuard:
             while self._is_current(run) and (armed.busy or not armed.watcher.is_active()):
                 await asyncio.sleep(TRY_SOON)
             if not self._is_current(run):
+                await self._end_predecessors()
                 return True
             os.dup2(found.fileno(), shared.fileno(), inheritable=True)
         if not shared.is_unix:
@@ -214,10 +215,13 @@ class PortGuard:
         within = armed.options.health.startup_timeout
         while self._is_current(run) and not armed.fleet.all_ready(int(armed.watcher.numprocesses), within=within):
             await asyncio.sleep(TRY_EVERY)
-        if self._is_current(run):
-            grace = max(armed.options.port.grace, armed.watcher.graceful_timeout)
-            self._report_freed(named(await armed.supervisor.sweep(armed.name, grace)))
+        await self._end_predecessors()
         return True
+
+    async def _end_predecessors(self) -> None:
+        """End the workers of an earlier circusd, after a stop in between too: the next start may not look for them."""
+        grace = max(self.armed.options.port.grace, self.armed.watcher.graceful_timeout)
+        self._report_freed(named(await self.armed.supervisor.sweep(self.armed.name, grace)))
 
     def _bind(self, address: tuple[str, int]) -> bool:
         """Bind and listen, or, for a server that does so by itself, see that it could."""

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def before(supervisor: Supervisor, config_file: str | None) -> None:
-    """Judge the file, and take over what can be taken over in place.
+    """Check the file, and apply our options in place.
 
     Raises MessageError, the answer to the operator, where the file is refused or Circus would do harm.
     """

@@ -1,4 +1,4 @@
-"""What circusd knows and does for all armed watchers together: one clockwork, one state, prompt reaping."""
+"""Supervise all armed watchers of one circusd: one clock, one state, prompt reaping."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ import logging
 import os
 import signal
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -27,6 +28,7 @@ from xboard_circus.core.worker import Paused
 from xboard_circus.errors import XboardError
 from xboard_circus.host import listeners, procs, runtime
 from xboard_circus.host.oom import OomKills
+from xboard_circus.options.fields import HealthOptions
 from xboard_circus.supervisor import arming, circusctl_reload, helpers, reconfigure
 from xboard_circus.supervisor.boundary import contained, contained_task
 from xboard_circus.supervisor.bus import commands, state
@@ -50,6 +52,7 @@ HELPER_GRACE = 2.0
 PAUSE = 1.0
 """A tick that is so much later than it was due: circusd, or the machine, stood still."""
 END_AGAIN = 0.1
+FAILED = object()
 
 
 class Supervisor:
@@ -104,7 +107,7 @@ class Supervisor:
 
     @contained(None)
     def _record(self) -> None:
-        """Write down who supervises this instance. Where that fails, circusd serves on and tries again."""
+        """Record which circusd supervises this instance. Where that fails, circusd serves on and tries again."""
         if self._is_recorded:
             return
         try:
@@ -122,16 +125,14 @@ class Supervisor:
             logger.error("xboard: the command line will not find this circusd: %s", error)
 
     def _install(self) -> None:
-        """Put ourselves in front of the arbiter. The commands go in on their own: the state answers in any case."""
+        """Install the patches of the arbiter. The commands go in first, so that the state answers in any case."""
         arbiter = self.arbiter
         patch.install([commands.patch(self)])
         patches: list[patch.Patch] = [
-            circus_arbiter.stop(arbiter, ordered=self._end_ordered, beside=self._end_beside),
-            circus_arbiter.start_watcher(arbiter, lambda watcher: helpers.prepare(self, watcher)),
+            circus_arbiter.stop(arbiter, ordered=self.lifetime.end_ordered, beside=self._end_beside),
+            circus_arbiter.start_watcher(arbiter, partial(helpers.prepare, self)),
             circus_arbiter.reload_from_config(
-                arbiter,
-                before=lambda file: reconfigure.before(self, file),
-                after=lambda file: reconfigure.after(self, file),
+                arbiter, before=partial(reconfigure.before, self), after=partial(reconfigure.after, self)
             ),
             circus_arbiter.close_sockets(arbiter),
             circus_arbiter.manage_quietly(arbiter),
@@ -157,10 +158,6 @@ class Supervisor:
 
     # The end of circusd
 
-    @contained(None)
-    def _end_ordered(self) -> None:
-        self.lifetime.end_ordered()
-
     def _end_beside(self) -> asyncio.Future[None]:
         """End circusd while another command runs: armed watchers drain at once, the others when the command is over.
 
@@ -172,7 +169,7 @@ class Supervisor:
             circus_arbiter.begin_to_stop(self.arbiter)
             for armed in self.armed.values():
                 self.run(circus_watcher.stop(armed.watcher), f"the stop of {armed.name}")
-        return self.loop.create_task(self._end_in_turn())
+        return self.run(self._end_in_turn(), "the end of circusd")
 
     async def _end_in_turn(self) -> None:
         while not circus_arbiter.is_making_room(self.arbiter):
@@ -183,31 +180,33 @@ class Supervisor:
 
     def marks(self) -> dict[str, str]:
         """Return the environment by which a process is known as one of this instance."""
-        marks = {
+        root = _runtime_root()
+        return {
             "XBOARD_INSTANCE": self.instance,
             "XBOARD_CIRCUSD": str(self.identity),
             "XBOARD_HOME": os.path.dirname(self.config_file),
             "XBOARD_CONFIG": self.config_file,
+            **({"XBOARD_RUNTIME_DIR": root} if root else {}),
         }
-        with suppress(XboardError):
-            marks["XBOARD_RUNTIME_DIR"] = str(runtime.root_path())
-        return marks
 
     # The clockwork
 
-    def run(self, work: Coroutine[Any, Any, object], what: str, on_failure: Callable[[], None] | None = None) -> None:
+    def run(
+        self, work: Awaitable[object], what: str, on_failure: Callable[[], object] | None = None
+    ) -> asyncio.Task[None]:
         """Run a coroutine beside circusd's own; where it fails, log it and call *on_failure*."""
 
         async def watched() -> None:
-            if not await contained_task(work, what) and on_failure is not None:
+            if await contained_task(work, what, FAILED) is FAILED and on_failure is not None:
                 on_failure()
 
         task = self.loop.create_task(watched())
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        return task
 
     def soon(self, delay: float) -> None:
-        """See to it that the next tick comes within *delay* seconds."""
+        """Schedule the next tick within *delay* seconds."""
         due = self.loop.time() + delay
         if self._timer is not None and not self._timer.cancelled():
             if self._timer.when() <= due:
@@ -217,7 +216,7 @@ class Supervisor:
         self._timer = self.loop.call_later(delay, self._tick)
 
     def is_over(self) -> bool:
-        """Say whether this arbiter stops or makes room for its successor in the process."""
+        """Return whether this arbiter stops or makes room for its successor in the process."""
         return circus_arbiter.is_over(self.arbiter)
 
     def _tick(self) -> None:
@@ -246,7 +245,7 @@ class Supervisor:
         self._output.keep_small(self.clock())
 
     def _note_pause(self) -> None:
-        """Leave out of every limit the time in which circusd, or the whole machine, stood still."""
+        """Exclude from every limit the time in which circusd, or the whole machine, stood still."""
         late = self._ticked_at - (self._due_at or self._ticked_at)
         if late < PAUSE:
             return
@@ -263,8 +262,7 @@ class Supervisor:
                 del self.armed[name]
                 armed.port.give_back()
         known = {watcher.name for watcher in self.arbiter.watchers}
-        for name in set(self.plain) - known:
-            del self.plain[name]
+        self.plain = {name: reason for name, reason in self.plain.items() if name in known}
 
     def _child_ended(self) -> None:
         wait = self._reaped_at + REAP_EVERY - self.clock()
@@ -283,18 +281,17 @@ class Supervisor:
 
         None stands for all that belongs to no watcher of ours: plugins, Circus's helpers, watchers that are no more.
         """
-        found = self._sweeps.get(watcher)
-        if found is None:
-            found = self._sweeps[watcher] = self.loop.create_future()
-            self.run(self._end_orphans(watcher, grace, found), "the sweep of leftovers", lambda: _answer(found, []))
-        return found
+        if watcher not in self._sweeps:
+            work = contained_task(self._end_orphans(watcher, grace), "the sweep of leftovers", list[Holder]())
+            self._sweeps[watcher] = self.loop.create_task(work)
+        return self._sweeps[watcher]
 
-    async def _end_orphans(self, watcher: str | None, grace: float, found: asyncio.Future[list[Holder]]) -> None:
+    async def _end_orphans(self, watcher: str | None, grace: float) -> list[Holder]:
         left = await self.loop.run_in_executor(None, self._orphans, watcher)
         if left:
             logger.warning("xboard: ending what an earlier circusd left behind: %s", ", ".join(named(left)))
             await self.loop.run_in_executor(None, lambda: listeners.stop(left, grace=grace))
-        _answer(found, left)
+        return left
 
     def _orphans(self, watcher: str | None) -> list[Holder]:
         known = {each.name for each in self.arbiter.watchers if not is_helper(each.name)}
@@ -335,12 +332,10 @@ class Supervisor:
     @contained(None)
     def _end_stuck_probers(self) -> None:
         """End a prober that stopped reporting; Circus starts it again. A dead one it notices by itself."""
-        options = [armed.options.health for armed in self.armed.values()]
-        limits = [stale_after(period=each.period, timeout=each.timeout) for each in options]
-        limit = max(limits, default=stale_after(period=0.0, timeout=0.0))
-        for plugin, (sender, at) in list(self.probers.items()):
-            if self.clock() - at <= limit:
-                continue
+        options = [HealthOptions(period=0, timeout=0), *(armed.options.health for armed in self.armed.values())]
+        limit = max(stale_after(period=each.period, timeout=each.timeout) for each in options)
+        silent = {plugin: sender for plugin, (sender, at) in self.probers.items() if self.clock() - at > limit}
+        for plugin, sender in silent.items():
             del self.probers[plugin]
             if any(sender.pid in watcher.processes for watcher in self.arbiter.watchers):
                 logger.warning("xboard: plugin %s (pid %s) has not reported for %.0f s", plugin, sender.pid, limit)
@@ -360,6 +355,7 @@ class Supervisor:
 
     def view(self) -> State:
         """Return what the command `xboard_state` answers."""
+        root = _runtime_root()
         return {
             "circusd": {
                 "pid": self.identity.pid,
@@ -370,7 +366,7 @@ class Supervisor:
                 "stopping": circus_arbiter.is_stopping(self.arbiter),
                 "config_file": self.config_file,
                 "instance": self.instance,
-                "runtime_dir": self._runtime_dir(),
+                "runtime_dir": os.path.join(root, self.instance) if root else "",
                 "lost": self.lifetime.view(),
             },
             "probers": [
@@ -379,12 +375,6 @@ class Supervisor:
             ],
             "watchers": [self._view_of(watcher) for watcher in self.arbiter.watchers],
         }
-
-    def _runtime_dir(self) -> str:
-        try:
-            return str(runtime.root_path() / self.instance)
-        except XboardError:
-            return ""
 
     def _view_of(self, watcher: Any) -> WatcherEntry:
         armed = self.armed.get(watcher.name)
@@ -413,6 +403,13 @@ class Supervisor:
         )
 
 
+def _runtime_root() -> str:
+    """Return the folder of all instances, or "" where it cannot be had."""
+    with suppress(XboardError):
+        return str(runtime.root_path())
+    return ""
+
+
 def withheld_from(watcher: Any) -> list[Any]:
     """Return the Circus sockets that a process of *watcher* must not inherit.
 
@@ -428,8 +425,3 @@ def withheld_from(watcher: Any) -> list[Any]:
         return others
     guarded = supervisor.shared_sockets()
     return [shared for shared in others if shared.name in guarded]
-
-
-def _answer(found: asyncio.Future[list[Holder]], ended: list[Holder]) -> None:
-    if not found.done():
-        found.set_result(ended)

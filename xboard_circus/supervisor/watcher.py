@@ -24,7 +24,7 @@ from xboard_circus.core.verdict import IncidentKeeper
 from xboard_circus.core.worker import (
     ORDERS,
     Effect,
-    Event,
+    LifeEvent,
     Lost,
     Order,
     Ordered,
@@ -272,7 +272,7 @@ class ArmedWatcher:
 
     # Events of workers
 
-    def happen(self, worker: Worker, event: Event) -> None:
+    def happen(self, worker: Worker, event: LifeEvent) -> None:
         """Let *event* happen to *worker*: the core decides, and what follows from it is done here."""
         worker.life, effects = step(worker.life, event)
         for effect in effects:

@@ -12,7 +12,7 @@ from circus.exc import MessageError
 
 from xboard_circus.core.reason import reason_in, with_say
 from xboard_circus.core.sentences import Say
-from xboard_circus.core.state_schema import Judgement, ProbeFigures, parse_judgements
+from xboard_circus.core.state_schema import Judgement, parse_judgements
 from xboard_circus.core.states import Health
 from xboard_circus.core.worker import Judged
 from xboard_circus.host import procs
@@ -27,8 +27,6 @@ if TYPE_CHECKING:
     from xboard_circus.supervisor.supervisor import Supervisor
     from xboard_circus.supervisor.watcher import ArmedWatcher
 
-# What is shown of a probe, beside health and reason.
-PROBE_FIGURES = tuple(ProbeFigures.__annotations__)
 # What is kept of the last few probes, as evidence.
 PROBE_EVIDENCE = ("ok", "health", "latency", "status", "body")
 EVENTS_FROM_OUTSIDE = frozenset({"unhealthy", "recovered", "restart", "cooldown"})
@@ -87,22 +85,16 @@ def _take_report(armed: ArmedWatcher, worker: Worker, what: Judgement) -> None:
     asked_at = now if what["asked_at"] is None else what["asked_at"]
     reason = reason_in(what)
     armed.happen(worker, Judged(asked_at, Health(what["health"]), reason, what["ready"]))
-    figures: Mapping[str, Any] = what
-    worker.probe = {name: figures[name] for name in PROBE_FIGURES}
+    worker.probe = figures = {**what}
     worker.rss = what["rss"] or worker.rss
     worker.probes.append({"at": now, **{name: figures[name] for name in PROBE_EVIDENCE}, **with_say(reason)})
 
 
 def _replace(supervisor: Supervisor, props: Props) -> Mapping[str, Any]:
     """Replace a worker that is hung or sick, unless the finding is too old to act on, or that an operator names."""
-    admission.replace(
-        _armed(supervisor, props),
-        pid=int(props["pid"]),
-        started=int(props["started"]),
-        kind=str(props["kind"]),
-        probed_at=float(props["probed_at"]),
-        reason=reason_in(props),
-    )
+    armed, process = _armed(supervisor, props), procs.Identity(int(props["pid"]), int(props["started"]))
+    kind, probed_at = str(props["kind"]), float(props["probed_at"])
+    admission.replace(armed, process, kind=kind, probed_at=probed_at, reason=reason_in(props))
     return {}
 
 

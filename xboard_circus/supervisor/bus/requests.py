@@ -1,4 +1,4 @@
-"""Who asked for what: each command that changes something is told, and known to the ends that follow from it."""
+"""Record who sent each command that changes something: it is published, and named in the ends that follow from it."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Request:
 
     Attributes:
         names: The watchers that it is for, in lower case; None for all.
-        answer: What its work came to, or the future of it; None before it has begun.
+        answer: The result of its work, or the future of it; None before it has begun.
     """
 
     command: str
@@ -50,7 +50,7 @@ class Request:
 
     @property
     def asker(self) -> str:
-        """Who asked, and how: circusctl does not say for what, so the command is told beside it."""
+        """Who sent it. circusctl gives no purpose, so the command is named beside it."""
         return Say.BY_CIRCUSCTL(command=self.command) if self.by == CIRCUSCTL else self.by
 
     def runs(self) -> bool:
@@ -67,7 +67,7 @@ def who(props: Mapping[str, Any]) -> str:
 
 
 class Requests:
-    """The commands under way. Stands in front of Circus's own commands, and neither holds up nor fails one."""
+    """The commands that run. It sees each of Circus's own commands first, and neither delays nor fails one."""
 
     def __init__(self, supervisor: Supervisor) -> None:
         self._supervisor = supervisor
@@ -75,7 +75,7 @@ class Requests:
         self._is_signal = False
 
     def patches(self) -> list[Patch]:
-        """Return what puts us in front of Circus's own commands."""
+        """Return the patches of Circus's own commands."""
         arbiter = self._supervisor.arbiter
         known = circus_arbiter.commands(arbiter)
         found: list[Patch] = [
@@ -88,7 +88,7 @@ class Requests:
 
     @contained(NOBODY)
     def asker_of(self, watcher: str) -> str | None:
-        """Return who has asked for what is being done to *watcher*; None where no command is under way."""
+        """Return who sent the command that runs on *watcher*; None where none runs."""
         for request in reversed(self._open):
             if request.runs() and (request.names is None or watcher.lower() in request.names):
                 return request.asker
@@ -96,8 +96,8 @@ class Requests:
 
     def _watched(self, name: str, execute: Callable[[Any, dict[str, Any]], Any]) -> Callable[..., Any]:
         def watched(arbiter: Any, props: dict[str, Any]) -> Any:
-            request = self._begin(name, props)
-            # Told before what comes of it, unless Circus is about to refuse it for another that runs.
+            request = self._begin(name, props) or Request(name, CIRCUSCTL, "", frozenset([CIRCUSD]))
+            # Published before its effects, unless Circus is about to refuse it because another one runs.
             is_told = circus_arbiter.running_command(arbiter) is None and not circus_arbiter.is_making_room(arbiter)
             if is_told:
                 self._tell(request)
@@ -105,18 +105,15 @@ class Requests:
                 _let_be_killed(arbiter, props)
             try:
                 answer = execute(arbiter, props)
-            except ConflictError as error:
-                if name != "stop" or circus_arbiter.is_over(arbiter):
+            except Exception as error:
+                if name != "stop" or not isinstance(error, ConflictError) or circus_arbiter.is_over(arbiter):
                     self._refused(request, error)
                     raise
                 answer = asyncio.ensure_future(_in_its_turn(arbiter, execute, props))
-            except Exception as error:
-                self._refused(request, error)
-                raise
             if isinstance(answer, dict) and answer.get("status") == "error":
                 self._refused(request, MessageError(answer["reason"]))
                 return answer
-            self._begun(request, answer)
+            request.answer = True if answer is None else answer
             if not is_told:
                 self._tell(request)
             return answer
@@ -132,18 +129,11 @@ class Requests:
         return request
 
     @contained(None)
-    def _refused(self, request: Request | None, error: Exception) -> None:
-        if request is None:
-            return
-        self._open.remove(request)
-        # One that met another is tried again by whoever sent it.
+    def _refused(self, request: Request, error: Exception) -> None:
+        self._open = [each for each in self._open if each is not request]
+        # The sender repeats one that was refused because another one ran.
         if not isinstance(error, ConflictError):
             self._tell(request, refusal=one_line(str(error)))
-
-    @contained(None)
-    def _begun(self, request: Request | None, answer: Any) -> None:
-        if request is not None:
-            request.answer = answer if answer is not None else True
 
     def _names(self, props: dict[str, Any]) -> frozenset[str] | None:
         if not props.get("name"):
@@ -156,9 +146,7 @@ class Requests:
         return frozenset(each for each in known if pattern.match(each)) or frozenset([name])
 
     @contained(None)
-    def _tell(self, request: Request | None, *, refusal: str = "") -> None:
-        if request is None:
-            return
+    def _tell(self, request: Request, *, refusal: str = "") -> None:
         what = " ".join(filter(None, [request.command, request.details]))
         say = Say.ASKED_FOR_REFUSED if refusal else Say.ASKED_FOR
         reason = say(command=what, by=request.by, why=refusal)
@@ -191,7 +179,7 @@ def _let_be_killed(arbiter: Any, props: Mapping[str, Any]) -> None:
 
 
 def _details(name: str, props: Mapping[str, Any]) -> str:
-    """Return what else of a command is worth telling; the values of options may be secrets."""
+    """Return what else of a command is published; the values of options may be secrets."""
     if name == "add":
         return safe_command(str(props.get("cmd") or "").split())
     told = []

@@ -4,22 +4,34 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from xboard_circus.core import state_schema as schema
 from xboard_circus.core.health import stale_after
 from xboard_circus.core.reason import data_of
 from xboard_circus.core.sentences import Say
-from xboard_circus.core.state_schema import NO_FIGURES, ProbeFigures, WatcherEntry, WorkerEntry
+from xboard_circus.core.state_schema import WatcherEntry, WorkerEntry
 from xboard_circus.core.states import Health, HeldBy, Phase, PortState
 from xboard_circus.core.verdict import Facts, entry, judge
 from xboard_circus.options.reading import flat
 
 if TYPE_CHECKING:
+    from xboard_circus.core.budget import RestartBudget
+    from xboard_circus.options.fields import HealthOptions
     from xboard_circus.supervisor.fleet import Worker
+    from xboard_circus.supervisor.port import PortGuard
     from xboard_circus.supervisor.watcher import ArmedWatcher
 
 
-def phase_of(armed: ArmedWatcher, worker: Worker) -> Phase:
+WAITS = {
+    HeldBy.PORT: Say.WAITS_FOR_PORT,
+    HeldBy.COOLDOWN: Say.WAITING_COOLING,
+    HeldBy.DELAY: Say.WAITING_PLAINLY,
+    HeldBy.TURN: Say.WAITS_FOR_TURN,
+}
+
+
+def phase_of(worker: Worker, *, is_stopping: bool) -> Phase:
     """Return how far a worker is in its life; while its watcher stops, every worker leaves."""
-    if worker.is_leaving or armed.watcher.is_stopping():
+    if worker.is_leaving or is_stopping:
         return Phase.LEAVING
     if worker.is_spare:
         # It has imported the app once it answers probes.
@@ -27,78 +39,53 @@ def phase_of(armed: ArmedWatcher, worker: Worker) -> Phase:
     return Phase.HELD if worker.is_held else Phase.UP if worker.is_up else Phase.STARTING
 
 
-def health_of(armed: ArmedWatcher, worker: Worker) -> Health:
+def health_of(worker: Worker, options: HealthOptions, now: float) -> Health:
     """Return what the probes say of a worker that is up; what they said long ago says nothing."""
-    if not worker.is_up:
-        return Health.UNKNOWN
     probed_at = worker.probes[-1]["at"] if worker.probes else float("-inf")
-    health = armed.options.health
-    is_stale = armed.clock() - probed_at > stale_after(period=health.period, timeout=health.timeout)
-    return Health.UNKNOWN if is_stale else worker.life.health
+    is_stale = now - probed_at > stale_after(period=options.period, timeout=options.timeout)
+    return Health.UNKNOWN if is_stale or not worker.is_up else worker.life.health
 
 
-def held_by(armed: ArmedWatcher, worker: Worker) -> HeldBy | None:
+def holder_of(worker: Worker, port: PortGuard, budget: RestartBudget, now: float) -> HeldBy | None:
     """Return what a held worker waits for; None for one that is not held."""
     if not worker.is_held:
         return None
-    if not armed.port.is_ready:
+    if not port.is_ready:
         return HeldBy.PORT
-    now = armed.clock()
-    if not armed.budget.is_cooling(worker.slot, now):
+    if not budget.is_cooling(worker.slot, now):
         return HeldBy.DELAY
-    return HeldBy.COOLDOWN if armed.budget.wait(worker.slot, now) else HeldBy.TURN
-
-
-def reason_of(armed: ArmedWatcher, worker: Worker) -> str:
-    """Return why a worker is as it is, "" where nothing is known; the countdown is `next_try_of`'s."""
-    if worker.order is not None:
-        return worker.order.why
-    match held_by(armed, worker):
-        case None:
-            return worker.life.reason
-        case HeldBy.PORT:
-            return Say.WAITS_FOR_PORT(why=armed.port.reason)
-        case HeldBy.TURN:
-            return Say.WAITS_FOR_TURN()
-        case HeldBy.COOLDOWN:
-            return Say.WAITING_COOLING()
-        case _:
-            return Say.WAITING_PLAINLY()
-
-
-def next_try_of(armed: ArmedWatcher, worker: Worker) -> float | None:
-    """Return the seconds until a held worker is tried, None for one that is not held."""
-    if not worker.is_held:
-        return None
-    wait = armed.budget.wait(worker.slot, armed.clock())
-    return round(wait if armed.port.is_ready else max(wait, armed.port.retry_in()), 3)
+    return HeldBy.COOLDOWN if budget.wait(worker.slot, now) else HeldBy.TURN
 
 
 def worker_entry(armed: ArmedWatcher, worker: Worker) -> WorkerEntry:
     """Return the entry of one worker."""
-    now, holder, reason = armed.clock(), held_by(armed, worker), reason_of(armed, worker)
-    figures: ProbeFigures = {**NO_FIGURES, **worker.probe}  # type: ignore[typeddict-item]
+    now, port, life = armed.clock(), armed.port, worker.life
+    holder, wait = holder_of(worker, port, armed.budget, now), armed.budget.wait(worker.slot, now)
+    if worker.order is not None:
+        reason = worker.order.why
+    else:
+        reason = life.reason if holder is None else WAITS[holder](why=port.reason)
     path = armed.file_of(worker, "sock") if armed.has_private_socket else None
-    return {
-        "pid": worker.pid,
-        "started": worker.started,
-        "wid": worker.wid,
-        "slot": worker.slot,
-        "phase": phase_of(armed, worker).value,
-        "role": worker.life.role.value,
-        "health": health_of(armed, worker).value,
-        "held_by": None if holder is None else holder.value,
-        "ready": worker.life.ready,
-        "ready_for": None if worker.up_since is None else round(now - worker.up_since, 3),
-        "age": round(now - worker.spawned_at, 3),
-        "next_try": next_try_of(armed, worker),
-        "reason": reason,
-        "say": data_of(reason),
-        "drains": worker.drains,
-        "latency": figures["latency"],
-        "probe": figures,
-        "socket": None if path is None else str(path),
-    }
+    return schema.worker_entry(
+        pid=worker.pid,
+        started=worker.started,
+        wid=worker.wid,
+        slot=worker.slot,
+        phase=phase_of(worker, is_stopping=armed.watcher.is_stopping()).value,
+        role=life.role.value,
+        health=health_of(worker, armed.options.health, now).value,
+        held_by=holder and holder.value,
+        ready=life.ready,
+        ready_for=None if worker.up_since is None else round(now - worker.up_since, 3),
+        age=round(now - worker.spawned_at, 3),
+        next_try=holder and round(max(wait, port.retry_in()) if holder is HeldBy.PORT else wait, 3),
+        reason=reason,
+        say=data_of(reason),
+        drains=worker.drains,
+        latency=worker.probe.get("latency"),
+        probe=worker.probe,
+        socket=path and str(path),
+    )
 
 
 def watcher_entry(armed: ArmedWatcher) -> WatcherEntry:

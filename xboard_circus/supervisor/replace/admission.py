@@ -1,4 +1,4 @@
-"""Decide whether a worker may be replaced, and in which way, when the prober or an operator asks for it."""
+"""Decide whether and how a worker is replaced when the prober or an operator requests it."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from xboard_circus.supervisor.replace.ending import kill_hung
 from xboard_circus.supervisor.replace.swap import Swap
 
 if TYPE_CHECKING:
+    from xboard_circus.host.procs import Identity
     from xboard_circus.supervisor.fleet import Worker
     from xboard_circus.supervisor.watcher import ArmedWatcher
 
@@ -25,15 +26,14 @@ BY_OPERATOR = "operator"
 """The kind of a replacement that a person asks for; the others are values of `Health`."""
 
 
-def replace(armed: ArmedWatcher, *, pid: int, started: int, kind: str, probed_at: float, reason: str) -> None:
-    """Replace a worker that the prober found hung or sick, or that an operator wants replaced.
+def replace(armed: ArmedWatcher, who: Identity, *, kind: str, probed_at: float, reason: str) -> None:
+    """Replace a worker that the prober found hung or sick, or that an operator named.
 
-    Raises MessageError, which circusd sends back as the answer, where there is a reason not to.
+    Raises MessageError with the reason for a refusal, which circusd sends back as the answer.
     """
-    worker = armed.fleet.find(pid, started)
-    now = armed.clock()
+    worker, now, pid = armed.fleet.find(who.pid, who.started), armed.clock(), who.pid
     if worker is None:
-        raise MessageError(Say.NO_SUCH_WORKER(watcher=armed.name, pid=pid, started=started))
+        raise MessageError(Say.NO_SUCH_WORKER(watcher=armed.name, pid=pid, started=who.started))
     if not armed.is_running():
         raise MessageError(Say.WATCHER_IS(watcher=armed.name, state=state_named(armed.watcher.status())))
     if worker.is_leaving or worker.life.role is Role.RETIRING:
@@ -76,7 +76,7 @@ def _begin(armed: ArmedWatcher, worker: Worker, order: Order) -> None:
 
 
 def retry(armed: ArmedWatcher, *, slot: int, by: str) -> None:
-    """Start the held worker of *slot* now: an operator forgives what it has failed. Raises MessageError if none is."""
+    """Start the held worker of *slot* now and forget its failures. Raises MessageError where none is held."""
     held = next((worker for worker in armed.fleet if worker.is_held and worker.slot == slot), None)
     if held is None and slot not in armed.fleet.lost_launcher:
         raise MessageError(Say.NO_SUCH_SLOT(watcher=armed.name, slot=slot))

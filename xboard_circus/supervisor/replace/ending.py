@@ -27,8 +27,7 @@ DIES_WITHIN = 60.0
 def announce(armed: ArmedWatcher, worker: Worker, order: Order) -> None:
     """Publish that a worker is going to be replaced, and why."""
     cause = (order.cause or Cause.COMMANDED).value
-    more = {"pid": worker.pid, "wid": worker.wid, "slot": worker.slot, "cause": cause, **with_say(order.by, "by")}
-    armed.publish("replace", reason=order.why, **more)
+    armed.publish("replace", reason=order.why, **worker.ids, cause=cause, **with_say(order.by, "by"))
 
 
 async def end(armed: ArmedWatcher, worker: Worker, order: Order, *, within: float | None = None) -> None:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def look(armed: ArmedWatcher) -> None:
-    """Begin the replacement of one worker that is due, if none is being replaced for any reason."""
+    """Begin the replacement of one worker that is due, unless another one is being replaced."""
     if armed.swaps or armed.busy or not armed.is_running() or armed.clock() < armed.recycle_not_before:
         return
     if armed.reload is not None and armed.reload.is_running:

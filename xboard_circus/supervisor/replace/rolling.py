@@ -1,8 +1,9 @@
-"""Reload a watcher: its workers are replaced one by one, the new one ready before the old one is told to go."""
+"""Reload a watcher: replace its workers one by one, each new one ready before the old one drains."""
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from circus.exc import MessageError
@@ -25,8 +26,8 @@ LEAVES_WITHIN = 5.0
 class RollingReload:
     """One reload, running or done. The first new worker that does not get ready ends it.
 
-    A held worker serves nobody and is started at once, with the new code. The first worker that gets ready proves that
-    the code works, and what was failed before is forgiven.
+    A held worker is started at once, with the new code. The first worker that gets ready proves that the code works, so
+    the restart budget is cleared.
 
     Attributes:
         state: "running", "done", "failed" or "stopped".
@@ -38,15 +39,12 @@ class RollingReload:
         self.armed = armed
         self.by = by
         self.state = "running"
-        self.reason = ""
-        self.log = ""
-        self.todo = armed.fleet.counted()
-        self.before = list(self.todo)
-        self._old_spares = armed.fleet.spares()
-        self._spares = list(self._old_spares)
-        self.total = len(self.todo)
+        self.reason = self.log = ""
+        self.before = armed.fleet.counted()
+        self.total, self.done = len(self.before), 0
         self.began_at = armed.clock()
         self.replaced: list[tuple[int, int]] = []
+        self._spares = armed.fleet.spares()
 
     @property
     def is_running(self) -> bool:
@@ -60,7 +58,7 @@ class RollingReload:
         """Return what `xboard_state` answers of it."""
         return {
             "state": self.state,
-            "done": self.total - len(self.todo),
+            "done": self.done,
             "total": self.total,
             "age": round(self.armed.clock() - self.began_at, 3),
             "replaced": [list(pair) for pair in self.replaced],
@@ -72,49 +70,59 @@ class RollingReload:
         }
 
     async def run(self) -> None:
-        """Replace the workers that ran when the reload began, one after the other."""
-        armed = self.armed
-        while self.todo and self.is_running:
-            old = self.todo[0]
-            if not armed.is_running():
-                self.state, self.reason = "stopped", Say.WATCHER_STOPPED()
-            elif armed.swaps_in_the_making() or armed.busy or self._is_about_to_leave(old):
-                await asyncio.sleep(WAIT)
-            else:
-                await self._renew(old)
-        if self.is_running:
-            self._conclude()
-        if self.is_running:
+        """Replace the workers that ran when the reload began, one after the other, and then the spares."""
+        failure = await self._replace_all()
+        if failure is None:
             self.state = "done"
-            await spares.renew(armed, self._old_spares, by="reload")
+            await spares.renew(self.armed, self._spares, by="reload")
+            self.reason = Say.CUT_IN_ALL(n=self.cut) if self.cut else ""
+        else:
+            self.state, self.reason = "failed" if self.armed.is_running() else "stopped", failure
+            self.armed.note_reason(Say.RELOAD_BROKEN_OFF(state=state_named(self.state), why=failure))
         self._report()
 
+    async def _replace_all(self) -> str | None:
+        armed = self.armed
+        for old in self._workers():
+            while armed.is_running() and (armed.swaps_in_the_making() or armed.busy or self._is_about_to_leave(old)):
+                await asyncio.sleep(WAIT)
+            failure = await self._renew(old) if armed.is_running() else Say.WATCHER_STOPPED()
+            if failure is not None:
+                return failure
+            self.done += 1
+        old_ones = (worker for worker in self.before if worker.released_at < self.began_at)
+        stayed = next((worker for worker in old_ones if worker.pid in armed.fleet and not worker.drains), None)
+        return None if stayed is None else Say.NOT_REPLACED(pid=stayed.pid)
+
+    def _workers(self) -> Iterator[Worker]:
+        """Yield the workers, then each spare that has taken the place of one that died meanwhile."""
+        yield from self.before
+        for spare in self._spares:
+            if spare.pid in self.armed.fleet and spare.life.counts:
+                self.total += 1
+                yield spare
+
     def _is_about_to_leave(self, old: Worker) -> bool:
-        """Say whether somebody else has ordered it to leave a moment ago; one that does not leave is replaced."""
+        """Return whether it was ordered to leave a moment ago; one that does not leave is replaced."""
         phase = old.phase
         return isinstance(phase, Leaving) and self.armed.clock() - phase.since < LEAVES_WITHIN
 
-    async def _renew(self, old: Worker) -> None:
-        armed, new, failure = self.armed, old, None
-        runs_new_code = old.released_at > self.began_at and old not in self._spares
-        if old.pid in armed.fleet and not runs_new_code:
-            if old.is_held:
-                failure = await self._release(old)
-            else:
-                swap = Swap(armed, old, Order(by="reload", why=Say.RELOAD_ASKED_FOR(by=self.by)))
-                failure = await swap.run()
-                new = swap.new or old
-            if failure is not None:
-                self._failed(failure, new.phase.log if isinstance(new.phase, Gone) else "")
-                return
+    async def _renew(self, old: Worker) -> str | None:
+        armed = self.armed
+        if old.pid not in armed.fleet or (old.released_at > self.began_at and old not in self._spares):
+            return None  # what has taken its place since, or was let go since, runs the new code
+        if old.is_held:
+            new, failure = old, await self._release(old)
+        else:
+            swap = Swap(armed, old, Order(by="reload", why=Say.RELOAD_ASKED_FOR(by=self.by)))
+            failure = await swap.run()
+            new = swap.new or old
+        if failure is None:
             self.replaced.append((old.pid, new.pid))
             armed.budget.clear()
-        del self.todo[0]
-        if not self.todo:
-            # A spare with the old code may have taken the place of a worker that died meanwhile.
-            self.todo = [each for each in self._old_spares if each.pid in armed.fleet and each.life.counts]
-            self._old_spares = [each for each in self._old_spares if each not in self.todo]
-            self.total += len(self.todo)
+        elif isinstance(new.phase, Gone) and armed.is_running():
+            self.log = new.phase.log
+        return failure
 
     async def _release(self, held: Worker) -> str | None:
         """Start a held worker now and wait until it is ready; return the reason why it is not."""
@@ -128,23 +136,7 @@ class RollingReload:
             armed.happen(held, Released(armed.clock()))
         return await until_ready(armed, held)
 
-    def _failed(self, failure: str, log: str) -> None:
-        if self.armed.is_running():
-            self.state, self.reason, self.log = "failed", failure, log
-        else:
-            self.state, self.reason = "stopped", failure
-
-    def _conclude(self) -> None:
-        old = [worker for worker in self.before if worker.released_at < self.began_at]
-        stayed = [worker for worker in old if worker.pid in self.armed.fleet and not worker.drains]
-        if stayed:
-            self.state, self.reason = "failed", Say.NOT_REPLACED(pid=stayed[0].pid)
-
     def _report(self) -> None:
-        if self.state != "done":
-            self.armed.note_reason(Say.RELOAD_BROKEN_OFF(state=state_named(self.state), why=self.reason))
-        elif self.cut:
-            self.reason = Say.CUT_IN_ALL(n=self.cut)
         say = Say.RELOAD_ENDED_SAYING if self.reason else Say.RELOAD_ENDED
         told = say(state=state_named(self.state), n=len(self.replaced), total=self.total, why=self.reason)
         more = {"state": self.state, "replaced": self.replaced, "cut": self.cut, "log": self.log}
@@ -152,9 +144,9 @@ class RollingReload:
 
 
 def begin(armed: ArmedWatcher, *, by: str) -> RollingReload:
-    """Begin one; raises MessageError while one runs, or where there is nothing that could be replaced."""
+    """Begin a reload. Raises MessageError while one runs, or where no worker can be replaced."""
     if armed.reload is not None and armed.reload.is_running:
-        raise MessageError(Say.RELOAD_RUNS(watcher=armed.name, done=armed.reload.view()["done"]))
+        raise MessageError(Say.RELOAD_RUNS(watcher=armed.name, done=armed.reload.done))
     if not armed.is_running():
         raise MessageError(Say.WATCHER_IS(watcher=armed.name, state=state_named(armed.watcher.status())))
     if alone := armed.why_alone():

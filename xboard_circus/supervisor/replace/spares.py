@@ -1,4 +1,4 @@
-"""Hot spares: workers that have imported the app and wait, told by circusd to serve in the tick in which one dies."""
+"""Keep hot spares: workers that have imported the app and wait until circusd lets them serve, when another one dies."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ LEAVES_WITHIN = 5.0
 
 
 def promote(armed: ArmedWatcher) -> bool:
-    """Let a spare serve in a free slot, if there is one and the slot may be taken now.
+    """Let a spare serve in a free slot, if the slot may be taken now; return whether one does.
 
-    circusd decides, not the spares among themselves: a crash-looping app would eat its spares in a second.
+    circusd decides, not the spares among themselves: otherwise a crash-looping app would use them up in a second.
     """
     slot, spare = armed.fleet.free_slot(int(armed.watcher.numprocesses)), _oldest(armed)
     if spare is None or not armed.may_run(slot):
@@ -66,9 +66,9 @@ def _serve_in(armed: ArmedWatcher, spare: Worker, slot: int) -> None:
 
 
 async def _tell(armed: ArmedWatcher, spare: Worker) -> None:
-    """Order the spare to serve, until it answers; kill one that has imported the app and does not answer.
+    """Order a spare to serve until it answers; kill one that has imported the app and does not answer.
 
-    It makes its private socket after the import, so one that has a socket can answer.
+    A spare makes its private socket after the import, so one that has a socket can answer.
     """
     path = armed.file_of(spare, "sock")
     while spare.pid in armed.fleet and path is not None:

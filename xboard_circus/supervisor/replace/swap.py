@@ -62,12 +62,11 @@ class Swap:
         if failure is not None:
             kept = Say.KEPT(why=order.why, failure=failure)
             armed.note_reason(kept)
-            more = {"pid": old.pid, "wid": old.wid, "slot": old.slot, **with_say(order.by, "by")}
-            armed.publish("kept", reason=kept, **more)
+            armed.publish("kept", reason=kept, **old.ids, **with_say(order.by, "by"))
         return failure
 
     def is_trying(self, worker: Worker) -> bool:
-        """Say whether this is the new worker of a replacement that was asked for: its failure costs no restart."""
+        """Return whether this is the new worker of a requested replacement: its failure costs no restart."""
         return worker is self.new and self.order.cause is None and not self.has_handed_over
 
     def ended(self, worker: Worker) -> None:
@@ -123,10 +122,10 @@ async def until_ready(armed: ArmedWatcher, new: Worker, *, instead_of: Worker | 
 
 
 def _is_ready(armed: ArmedWatcher, new: Worker) -> bool:
-    """Say whether a new worker can take over.
+    """Return whether a new worker can take over.
 
-    A server that is not our worker does not report: it has to run for a while, so that an app that cannot be imported
-    ends before the old worker is told to go.
+    A server that is not our worker does not report. It has to run for a while, so that an app that cannot be imported
+    ends before the old worker is ordered to leave.
     """
     settled_at = new.released_at + min(SETTLE, armed.options.health.startup_timeout)
     return new.is_up and new.life.was_ready and (armed.has_private_socket or armed.clock() >= settled_at)
