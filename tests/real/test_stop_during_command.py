@@ -63,7 +63,7 @@ def test_a_sigterm_during_a_slow_start_ends_circusd(tmp_path: Path, when: str) -
 
 def test_a_stop_that_waits_for_a_start_is_answered(tmp_path: Path) -> None:
     """Given a start that pauses after each worker, when a stop with `waiting` comes, then it ends, and is answered."""
-    watcher = Watcher(numprocesses=3, options={**LONG, "warmup_delay": 0.5})
+    watcher = Watcher(numprocesses=3, options={**LONG, "warmup_delay": 1})
     with circusd(tmp_path, watchers=[watcher]) as c:
         c.wait_ready()
         c.do("stop", name="web", waiting=True, timeout=PATIENCE)
