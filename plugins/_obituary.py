@@ -6,7 +6,7 @@ import os
 import time
 
 from xboard_circus.core.lost import Loss, witnessed
-from xboard_circus.host import life, procs
+from xboard_circus.host import circusd_record, procs
 
 
 def obituary() -> Loss | None:
@@ -15,11 +15,11 @@ def obituary() -> Loss | None:
     The next circusd then reports that it is back, and not the loss once more.
     """
     instance = os.environ.get("XBOARD_INSTANCE", "")
-    found = life.read(instance) if instance else None
+    found = circusd_record.read(instance) if instance else None
     if found is None or str(procs.Identity(found.pid, found.started)) != os.environ.get("XBOARD_CIRCUSD"):
         return None
     now = time.time()
-    loss = witnessed(found, kills=life.kills_since(found), now=now)
+    loss = witnessed(found, kills=circusd_record.kills_since(found), now=now)
     if loss is not None:
-        life.amend(instance, procs.Identity(found.pid, found.started), gone_at=now)
+        circusd_record.amend(instance, procs.Identity(found.pid, found.started), gone_at=now)
     return loss

@@ -14,7 +14,7 @@ from typing import Any
 
 from xboard_circus import config
 from xboard_circus.circus_client import CircusdGone, CommandRefused
-from xboard_circus.core.patience import Outage, Patience, outages_of
+from xboard_circus.core.outage_limit import Outage, Patience, outages_of
 from xboard_circus.errors import XboardError
 from xboard_circus.host import last_words
 from xboard_circus.plugins._base import Commands, Part, XboardPlugin, ask_state

@@ -16,7 +16,7 @@ from xboard_circus import __version__, config, snapshot
 from xboard_circus.checks.file_rules import split_endpoint
 from xboard_circus.circus_client import CircusdClient, CircusdGone, CommandRefused
 from xboard_circus.errors import XboardError
-from xboard_circus.host import life, listeners, procs, runtime
+from xboard_circus.host import circusd_record, listeners, procs, runtime
 from xboard_circus.snapshot import Snapshot, Watcher
 
 ANSWER_WITHIN = 3.0
@@ -114,7 +114,7 @@ class Instance:
 
     def mark_stopped(self) -> None:
         """Record for the monitor and the next circusd that an operator stopped this one, until the next record."""
-        life.order_end(self.id)
+        circusd_record.order_end(self.id)
         record = runtime.read_record(self.id)
         if record is not None:
             runtime.write_record(self.id, **{**record, "stopped_by_operator": True})
@@ -136,7 +136,7 @@ class Instance:
 
     def not_running(self) -> str:
         """Return the line that says so, how the last circusd ended, and the orphans that it left."""
-        lost = life.lost(self.id)
+        lost = circusd_record.lost(self.id)
         how = f": the last one (pid {lost.pid}) was killed or crashed" if lost else ""
         return f"circusd of {self.shown} does not run{how}{self.orphans_left()}"
 

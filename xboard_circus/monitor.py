@@ -30,7 +30,7 @@ from xboard_circus.config import Config, load
 from xboard_circus.core.budget import RestartBudget, RestartLimits
 from xboard_circus.core.sentences import Say
 from xboard_circus.errors import XboardError
-from xboard_circus.host import life, procs, runtime
+from xboard_circus.host import circusd_record, procs, runtime
 from xboard_circus.instance import Instance, Silent, locked
 from xboard_circus.logs.files import MONITOR_LOG, MONITOR_OLD_FILES
 
@@ -199,7 +199,7 @@ class ThisHost:
 
     def end(self, circusd: procs.Identity) -> None:
         """Terminate circusd, and kill it where that does not end it. The next circusd ends its workers."""
-        life.amend(self._instance, circusd, why=Say.MONITOR_ENDED_IT())
+        circusd_record.amend(self._instance, circusd, why=Say.MONITOR_ENDED_IT())
         for signum in (signal.SIGTERM, signal.SIGKILL):
             if not procs.send_signal(circusd.pid, circusd.started, signum):
                 return

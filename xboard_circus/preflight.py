@@ -30,7 +30,8 @@ from xboard_circus.config import Config, WatcherConfig
 from xboard_circus.core.causes import Death, cause_of
 from xboard_circus.errors import XboardError
 from xboard_circus.host import procs, runtime
-from xboard_circus.supervisor.life.environment import environment, launch_command, user_of
+from xboard_circus.supervisor.life.command_line import launch_command
+from xboard_circus.supervisor.life.environment import environment, user_of
 from xboard_circus.worker import MODULE, runs_worker
 
 TOKEN = "trial"

@@ -12,7 +12,7 @@ from plugin_fakes import FakeCircusd, FakeClock
 from state_views import state_view, watcher_view
 
 from xboard_circus.circus_client import CircusdGone
-from xboard_circus.core.patience import Patience
+from xboard_circus.core.outage_limit import Patience
 from xboard_circus.plugins._log import ParentOutputHandler
 from xboard_circus.plugins.giving_up import BY, PERIOD, Surrender, pages_of
 

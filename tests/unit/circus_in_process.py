@@ -21,7 +21,7 @@ from circus.sockets import CircusSocket
 from circus.watcher import Watcher
 from tornado.ioloop import IOLoop
 
-from xboard_circus.supervisor import lifetime
+from xboard_circus.supervisor import circusd_lifetime
 
 PATIENCE = 20.0
 SLEEP = f"{sys.executable} -S -c '__import__(\"time\").sleep(600)'"
@@ -64,7 +64,7 @@ async def running(*watchers: Any, monkeypatch: pytest.MonkeyPatch, sockets: tupl
         Process.spawn = spawn
         for process in spawned:
             process._worker.wait(PATIENCE)  # Circus has reaped it behind the back of Popen, which would complain
-        atexit.unregister(lifetime._wound_up)
+        atexit.unregister(circusd_lifetime._wound_up)
         shutil.rmtree(folder, ignore_errors=True)
 
 

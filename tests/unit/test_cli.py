@@ -30,7 +30,7 @@ from xboard_circus.cli.screen import Progress
 from xboard_circus.config import load
 from xboard_circus.core.lost import CircusdLife
 from xboard_circus.errors import XboardError
-from xboard_circus.host import life, procs, runtime
+from xboard_circus.host import circusd_record, procs, runtime
 from xboard_circus.instance import EndpointTaken, Instance
 from xboard_circus.snapshot import as_json, from_state
 
@@ -850,9 +850,9 @@ def test_ctrl_c_while_the_command_line_is_loaded_is_no_traceback() -> None:
 
 def test_status_says_of_a_circusd_that_was_lost_that_it_was(folder: Path) -> None:
     instance = runtime.instance_id(write_ini(folder))
-    life.write(instance, CircusdLife(pid=2**22 + 7, started=5, boot=life.boot()))
+    circusd_record.write(instance, CircusdLife(pid=2**22 + 7, started=5, boot=circusd_record.boot()))
     lost = run("status").stderr
-    life.write(instance, CircusdLife(pid=2**22 + 7, started=5, boot=life.boot(), is_ordered=True))
+    circusd_record.write(instance, CircusdLife(pid=2**22 + 7, started=5, boot=circusd_record.boot(), is_ordered=True))
 
     assert f"does not run: the last one (pid {2**22 + 7}) was killed or crashed; `xboard-circus start`" in lost
     assert "killed" not in run("status").stderr
@@ -874,11 +874,12 @@ def test_who_stops_a_circusd_leaves_word_before_it_is_gone(folder: Path) -> None
     ini = write_ini(folder)
     instance = Instance(ini)
     with circusd_process(folder) as process:
-        life.write(
-            instance.id, CircusdLife(pid=process.pid, started=procs.start_time(process.pid) or 0, boot=life.boot())
+        circusd_record.write(
+            instance.id,
+            CircusdLife(pid=process.pid, started=procs.start_time(process.pid) or 0, boot=circusd_record.boot()),
         )
         instance.mark_stopped()
-        running = life.read(instance.id)
+        running = circusd_record.read(instance.id)
 
     assert running is not None
     assert running.is_ordered

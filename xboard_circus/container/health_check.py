@@ -8,7 +8,7 @@ from pathlib import Path
 
 from xboard_circus.circus_client import CircusdGone, CommandRefused
 from xboard_circus.config import WatcherConfig, is_backend, is_dashboard
-from xboard_circus.core.patience import outages_of
+from xboard_circus.core.outage_limit import outages_of
 from xboard_circus.errors import XboardError
 from xboard_circus.instance import Instance
 

@@ -111,10 +111,10 @@ class _Slot:
 class RestartBudget:
     """A failing slot of a watcher is tried again at once, then ever later, then once in a cooldown, for ever.
 
-    A slot is what Circus calls wid: one worker and all its successors. Each has its own count, so a slot in a crash
-    loop never costs its siblings anything; the watcher as a whole has a count too, of the slots that aren't cooling,
-    so that failures which hop from slot to slot are held up all the same. A slot's first failure in the window is
-    always free.
+    A slot is one of the `numprocesses` places: a worker and all its successors. Each has its own count, so a slot in a
+    crash loop never costs its siblings anything; the watcher as a whole has a count too, of the slots that aren't
+    cooling, so that failures which hop from slot to slot are held up all the same. A slot's first failure in the window
+    is always free.
 
     A slot that is cooling stays so until it has been ready for *reset_after*, however old its failures are: a cooldown
     longer than the window would otherwise buy a new burst each time. Of the cooling slots one at a time is tried

@@ -34,9 +34,9 @@ from xboard_circus.supervisor.boundary import contained, contained_task
 from xboard_circus.supervisor.bus import commands, state
 from xboard_circus.supervisor.bus.journal import Journal
 from xboard_circus.supervisor.bus.requests import Requests
+from xboard_circus.supervisor.circusd_lifetime import Lifetime
 from xboard_circus.supervisor.circusd_out import Output
 from xboard_circus.supervisor.life import evidence
-from xboard_circus.supervisor.lifetime import Lifetime
 from xboard_circus.supervisor.patches import circus_arbiter, circus_process, circus_watcher, patch
 from xboard_circus.supervisor.patches.circus_log import rotate_log
 from xboard_circus.supervisor.port import named

@@ -39,7 +39,7 @@ from xboard_circus.options.fields import WatcherOptions
 from xboard_circus.options.reading import parse_watcher
 from xboard_circus.supervisor.boundary import contained
 from xboard_circus.supervisor.fleet import Fleet, Worker
-from xboard_circus.supervisor.life import end, environment, evidence, spawn, start
+from xboard_circus.supervisor.life import count_end, environment, evidence, spawn, start
 from xboard_circus.supervisor.life.output import LastWords, Tail
 from xboard_circus.supervisor.life.spawn import SpawnRequest
 from xboard_circus.supervisor.patches import circus_arbiter, circus_process, circus_watcher, patch
@@ -62,7 +62,7 @@ SLACK = 5.0
 class ArmedWatcher:
     """A watcher whose spawns, reaps and stops pass through us.
 
-    Circus's own methods are replaced on this one Watcher object (see `patches.watcher`). That is what makes the
+    Circus's own methods are replaced on this one Watcher object (see `patches.circus_watcher`). That is what makes the
     decisions race-free: they fall in circusd's thread, in the tick in which the thing happens.
 
     Attributes:
@@ -152,7 +152,7 @@ class ArmedWatcher:
         return Policy(self.options.port.policy)
 
     @property
-    def patience(self) -> float:
+    def order_expires_after(self) -> float:
         """Seconds after which an order to leave expires."""
         return float(self.watcher.graceful_timeout) + SLACK
 
@@ -235,7 +235,7 @@ class ArmedWatcher:
         """Return the order that comes from the Circus command which runs on this watcher."""
         asker = self.supervisor.requests.asker_of(self.name)
         order = Order(by=Say.OPERATOR_BY(by=asker) if asker else Say.OPERATOR(), by_operator=True)
-        return Ordered(self.clock(), order, self.patience)
+        return Ordered(self.clock(), order, self.order_expires_after)
 
     @contained(True)
     def before_signal(self, pid: int = 0, signum: int = 0, allowed: bool = True, **_: object) -> bool:
@@ -284,11 +284,11 @@ class ArmedWatcher:
         return spawn.spawn(self, original, recovery_wid)
 
     def reap(self, original: Callable[..., Any], pid: int, status: int | None) -> None:
-        end.reap(self, original, pid, status)
+        count_end.reap(self, original, pid, status)
 
     async def until_killed(self, killed: Awaitable[None]) -> None:
         await killed
-        await end.until_dead(self.fleet, self.clock)
+        await count_end.until_dead(self.fleet, self.clock)
 
     def spawn_for(self, wanted: SpawnRequest) -> None:
         """Spawn one process that is more than a plain replacement of a dead one."""
@@ -374,7 +374,7 @@ class ArmedWatcher:
         for worker in self.fleet:
             if worker.pid in self.watcher.processes and worker.has_ended():
                 self.watcher.reap_process(worker.pid)
-        end.settle(self)
+        count_end.settle(self)
 
     @contained(None)
     def keep_up(self) -> None:
@@ -478,7 +478,7 @@ EFFECTS: dict[Effect, Callable[[ArmedWatcher, Worker], None]] = {
     Effect.REPORT_UP: lambda armed, worker: armed.publish("ready", **evidence.of_start(worker)),
     Effect.WAKE: lambda _, worker: circus_process.wake(worker.process),
     Effect.TERMINATE: start.terminate_late,
-    Effect.REPORT_EXPIRED: end.report_expired,
-    Effect.COUNT_END: lambda armed, worker: None,  # by `end.count`, which knows what is left of the process
+    Effect.REPORT_EXPIRED: count_end.report_expired,
+    Effect.COUNT_END: lambda armed, worker: None,  # by `count_end.count`, which knows what is left of the process
 }
 """How each effect that the core decides is carried out."""

@@ -1,18 +1,16 @@
-"""What a process of an armed watcher is started with: its environment, and the launcher in front of its command."""
+"""Build the environment of an armed watcher's processes."""
 
 from __future__ import annotations
 
 import grp
 import os
 import pwd
-import shlex
 import sys
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from xboard_circus import launch
 from xboard_circus.options.fields import WatcherOptions
 
 # systemd's address for notifications: those of a worker would count for the whole service.
@@ -64,26 +62,6 @@ def with_options(env: Mapping[str, str], options: WatcherOptions) -> dict[str, s
     }
     others = {name: value for name, value in env.items() if name not in said}
     return {**others, **{name: value for name, value in said.items() if value}}
-
-
-def launch_command(watcher: Any, *, wid: int, token: str, gate: Path | None, spare: bool) -> str:
-    """Return the watcher's command with the launcher in front.
-
-    The launcher also enters the directory and becomes the user: where Circus itself cannot, it stops the whole watcher.
-    """
-    words = [sys.executable, "-I", "-S", os.path.abspath(launch.__file__), "--wid", str(wid), "--worker", token]
-    if gate is not None:
-        words += ["--gate", str(gate)]
-    # Circus enters the folder too where it can: a relative one would be looked for inside itself.
-    words += ["--chdir", os.path.abspath(watcher.working_dir)]
-    for option in ("uid", "gid"):
-        if getattr(watcher, option) is not None:
-            words += [f"--{option}", str(getattr(watcher, option))]
-    for name, value in (watcher.rlimits or {}).items():
-        words += ["--rlimit", f"{name}={value}"]
-    if spare:
-        words += ["--env", "XBOARD_SPARE=1"]
-    return " ".join([*map(shlex.quote, words), "--", watcher.cmd])
 
 
 def user_of(watcher: Any) -> tuple[int | None, int | None]:

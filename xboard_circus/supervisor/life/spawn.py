@@ -20,8 +20,8 @@ from xboard_circus.errors import XboardError
 from xboard_circus.host import procs
 from xboard_circus.host.worker_files import new_token
 from xboard_circus.supervisor.fleet import Worker
-from xboard_circus.supervisor.life import end
-from xboard_circus.supervisor.life.environment import launch_command
+from xboard_circus.supervisor.life import count_end
+from xboard_circus.supervisor.life.command_line import launch_command
 from xboard_circus.supervisor.patches import circus_watcher
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ def spawn(armed: ArmedWatcher, original: Callable[..., Any], recovery_wid: int |
     if not armed.is_running():
         return True
     try:
-        end.settle(armed)
+        count_end.settle(armed)
         if armed.spawns_again_at is not None and armed.watcher.is_active() and armed.clock() < armed.spawns_again_at:
             return True
         return _spawn(armed, original, recovery_wid)

@@ -14,8 +14,8 @@ from xboard_circus.core.states import Health, Role
 from xboard_circus.core.verdict import word_of
 from xboard_circus.core.worker import Order, Released
 from xboard_circus.supervisor.bus import state
-from xboard_circus.supervisor.replace.ending import kill_hung
 from xboard_circus.supervisor.replace.swap import Swap
+from xboard_circus.supervisor.replace.terminate import kill_hung
 
 if TYPE_CHECKING:
     from xboard_circus.host.procs import Identity

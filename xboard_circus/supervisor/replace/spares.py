@@ -13,7 +13,7 @@ from xboard_circus.core.sentences import Say
 from xboard_circus.core.worker import Order, Ordered, Promoted
 from xboard_circus.supervisor.life.spawn import SpawnRequest
 from xboard_circus.supervisor.patches import circus_process
-from xboard_circus.supervisor.replace.ending import end
+from xboard_circus.supervisor.replace.terminate import end
 
 if TYPE_CHECKING:
     from xboard_circus.supervisor.fleet import Worker

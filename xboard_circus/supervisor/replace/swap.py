@@ -12,7 +12,7 @@ from xboard_circus.core.sentences import Say
 from xboard_circus.core.worker import Gone, Kept, Order, Proven, Retired
 from xboard_circus.supervisor.life import start
 from xboard_circus.supervisor.life.spawn import SpawnRequest
-from xboard_circus.supervisor.replace.ending import STEP, announce, end, until_ended
+from xboard_circus.supervisor.replace.terminate import STEP, announce, end, until_ended
 
 if TYPE_CHECKING:
     from xboard_circus.supervisor.fleet import Worker

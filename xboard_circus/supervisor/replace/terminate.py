@@ -32,7 +32,7 @@ def announce(armed: ArmedWatcher, worker: Worker, order: Order) -> None:
 
 async def end(armed: ArmedWatcher, worker: Worker, order: Order, *, within: float | None = None) -> None:
     """Terminate a worker, kill it after *within* seconds (else `graceful_timeout`), and fill its place."""
-    armed.happen(worker, Ordered(armed.clock(), order, armed.patience))
+    armed.happen(worker, Ordered(armed.clock(), order, armed.order_expires_after))
     await circus_watcher.kill(armed.watcher, worker.process, within)
     armed.keep_up()
 

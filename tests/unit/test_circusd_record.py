@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from xboard_circus.core.lost import CircusdLife
-from xboard_circus.host import life, procs, runtime
+from xboard_circus.host import circusd_record, procs, runtime
 
 INSTANCE = "abc"
 
@@ -37,15 +37,15 @@ def circusd() -> Iterator[procs.Identity]:
 
 
 def of(circusd: procs.Identity, **more: object) -> CircusdLife:
-    return CircusdLife(pid=circusd.pid, started=circusd.started, boot=life.boot(), **more)  # type: ignore[arg-type]
+    return CircusdLife(pid=circusd.pid, started=circusd.started, boot=circusd_record.boot(), **more)  # type: ignore[arg-type]
 
 
 def test_what_is_written_is_read_and_the_files_time_is_when_it_was_seen(folder: Path) -> None:
     written = CircusdLife(pid=7, started=70, boot="b", kills={"/x": 1, "/proc/vmstat": 2}, why="it hung", gone_at=3.5)
-    life.write(INSTANCE, written)
+    circusd_record.write(INSTANCE, written)
     os.utime(folder / "life.json", (50, 50))
 
-    found = life.read(INSTANCE)
+    found = circusd_record.read(INSTANCE)
 
     assert found is not None
     assert (found.seen, found.kills, found.why, found.gone_at) == (50, written.kills, "it hung", 3.5)
@@ -59,28 +59,30 @@ def test_a_damaged_file_tells_nothing(folder: Path, text: str) -> None:
     runtime.instance_dir(INSTANCE)
     (folder / "life.json").write_text(text)
 
-    assert life.read(INSTANCE) is None
+    assert circusd_record.read(INSTANCE) is None
 
 
 def test_what_is_added_does_not_look_as_if_it_lived_on(folder: Path) -> None:
-    life.write(INSTANCE, CircusdLife(pid=7, started=70))
+    circusd_record.write(INSTANCE, CircusdLife(pid=7, started=70))
     os.utime(folder / "life.json", (50, 50))
 
-    life.amend(INSTANCE, procs.Identity(7, 70), gone_at=60.0)
-    life.amend(INSTANCE, procs.Identity(8, 70), gone_at=99.0)
+    circusd_record.amend(INSTANCE, procs.Identity(7, 70), gone_at=60.0)
+    circusd_record.amend(INSTANCE, procs.Identity(8, 70), gone_at=99.0)
 
-    found = life.read(INSTANCE)
+    found = circusd_record.read(INSTANCE)
     assert found is not None
     assert (found.seen, found.gone_at) == (50, 60.0)
 
 
 def test_one_that_runs_is_told_to_end_and_one_that_is_gone_was_not(circusd: procs.Identity) -> None:
-    life.write(INSTANCE, of(circusd))
-    life.order_end(INSTANCE)
-    running = life.read(INSTANCE)
-    life.write(INSTANCE, CircusdLife(pid=circusd.pid, started=circusd.started + 1, boot=life.boot()))
-    life.order_end(INSTANCE)
-    gone = life.read(INSTANCE)
+    circusd_record.write(INSTANCE, of(circusd))
+    circusd_record.order_end(INSTANCE)
+    running = circusd_record.read(INSTANCE)
+    circusd_record.write(
+        INSTANCE, CircusdLife(pid=circusd.pid, started=circusd.started + 1, boot=circusd_record.boot())
+    )
+    circusd_record.order_end(INSTANCE)
+    gone = circusd_record.read(INSTANCE)
 
     assert running is not None
     assert gone is not None
@@ -90,23 +92,23 @@ def test_one_that_runs_is_told_to_end_and_one_that_is_gone_was_not(circusd: proc
 def test_in_another_start_of_the_host_the_pid_is_anothers(circusd: procs.Identity) -> None:
     lives = of(circusd)
 
-    assert not life.is_over(lives, boot=life.boot())
-    assert life.is_over(lives, boot="another")
-    assert life.is_over(CircusdLife(pid=circusd.pid, started=circusd.started + 1), boot=life.boot())
+    assert not circusd_record.is_over(lives, boot=circusd_record.boot())
+    assert circusd_record.is_over(lives, boot="another")
+    assert circusd_record.is_over(CircusdLife(pid=circusd.pid, started=circusd.started + 1), boot=circusd_record.boot())
 
 
 def test_without_a_folder_nothing_is_read_and_nothing_is_made(tmp_path: Path) -> None:
-    assert life.read(INSTANCE) is None
-    life.amend(INSTANCE, is_ordered=True)
+    assert circusd_record.read(INSTANCE) is None
+    circusd_record.amend(INSTANCE, is_ordered=True)
 
     assert list(tmp_path.iterdir()) == []
 
 
 def test_who_was_lost_is_told_until_the_next_one_writes_of_itself(circusd: procs.Identity) -> None:
-    gone = CircusdLife(pid=circusd.pid, started=circusd.started + 1, boot=life.boot())
+    gone = CircusdLife(pid=circusd.pid, started=circusd.started + 1, boot=circusd_record.boot())
     lost = []
     for each in (gone, dataclasses.replace(gone, is_ordered=True), of(circusd)):
-        life.write(INSTANCE, each)
-        lost.append(life.lost(INSTANCE) is not None)
+        circusd_record.write(INSTANCE, each)
+        lost.append(circusd_record.lost(INSTANCE) is not None)
 
     assert lost == [True, False, False]

@@ -12,9 +12,9 @@ import pytest
 from circus.exc import ConflictError
 
 from xboard_circus.core.lost import CircusdLife
-from xboard_circus.host import life, oom, procs, runtime
+from xboard_circus.host import circusd_record, oom, procs, runtime
 from xboard_circus.supervisor.bus.journal import Journal
-from xboard_circus.supervisor.lifetime import SEEN_EVERY, Lifetime
+from xboard_circus.supervisor.circusd_lifetime import SEEN_EVERY, Lifetime
 from xboard_circus.supervisor.patches.circus_arbiter import stop
 from xboard_circus.supervisor.supervisor import Supervisor
 
@@ -59,7 +59,7 @@ def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def is_ordered() -> bool | None:
-    found = life.read(INSTANCE)
+    found = circusd_record.read(INSTANCE)
     return None if found is None else found.is_ordered
 
 
@@ -97,7 +97,7 @@ def test_that_it_lives_is_the_time_of_the_file(file: Path) -> None:
     os.utime(file, (50, 50))
     bench.tick_later()
 
-    found = life.read(INSTANCE)
+    found = circusd_record.read(INSTANCE)
     assert found is not None
     assert found.seen > 50
 
@@ -112,11 +112,11 @@ def test_a_count_that_could_not_be_written_is_written_later(file: Path, monkeypa
     file.parent.chmod(0o777)  # which we refuse to write to
     bench.tick_later()
     file.parent.chmod(0o700)
-    before = life.read(INSTANCE)
+    before = circusd_record.read(INSTANCE)
 
     bench.tick_later()
 
-    found = life.read(INSTANCE)
+    found = circusd_record.read(INSTANCE)
     assert before is not None
     assert found is not None
     assert (before.kills[str(count)], found.kills[str(count)]) == (1, 2)
@@ -144,7 +144,9 @@ def test_the_one_before_is_told_of_unless_it_lives_or_is_this_process(file: Path
     assert bench.lifetime.view() is None
     assert Bench().lifetime.view() is None  # restarted in its process
 
-    life.write(INSTANCE, CircusdLife(pid=bench.identity.pid, started=bench.identity.started + 1, boot=life.boot()))
+    circusd_record.write(
+        INSTANCE, CircusdLife(pid=bench.identity.pid, started=bench.identity.started + 1, boot=circusd_record.boot())
+    )
     view = Bench().lifetime.view()
 
     assert view is not None

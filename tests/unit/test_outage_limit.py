@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from state_views import watcher_view
 
-from xboard_circus.core.patience import LONGEST_STEP, Outage, Patience, outages_of
+from xboard_circus.core.outage_limit import LONGEST_STEP, Outage, Patience, outages_of
 
 DOWN = [Outage("xboard", "exited with code 3")]
 UP: list[Outage] = []

@@ -10,7 +10,7 @@ from typing import Any, cast
 
 import pytest
 
-from xboard_circus.supervisor.life import end
+from xboard_circus.supervisor.life import count_end
 
 
 class FakeWorker:
@@ -40,7 +40,7 @@ def stopped(*workers: FakeWorker) -> FakeArmed:
     """Run a stop's kill of *workers* to its answer."""
     armed = FakeArmed(list(workers))
 
-    asyncio.run(end.until_dead(cast(Any, armed.fleet), armed.clock))
+    asyncio.run(count_end.until_dead(cast(Any, armed.fleet), armed.clock))
     return armed
 
 
@@ -64,4 +64,4 @@ def test_it_waits_for_the_last_of_several() -> None:
 def test_a_process_that_outlives_the_signal_holds_up_a_stop_for_a_second_only() -> None:
     armed = stopped(FakeWorker([signal.SIGKILL], 10**9))
 
-    assert end.KILLED_DIES_WITHIN <= armed.now < end.KILLED_DIES_WITHIN + 0.1
+    assert count_end.KILLED_DIES_WITHIN <= armed.now < count_end.KILLED_DIES_WITHIN + 0.1

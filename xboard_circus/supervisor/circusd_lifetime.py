@@ -15,7 +15,7 @@ from circus import logger
 from xboard_circus.core.lost import BACK, HOST_RESTARTED, CircusdLife, Loss, found
 from xboard_circus.core.names import CIRCUSD
 from xboard_circus.errors import XboardError
-from xboard_circus.host import life, runtime
+from xboard_circus.host import circusd_record, runtime
 from xboard_circus.supervisor.boundary import contained
 
 if TYPE_CHECKING:
@@ -37,18 +37,20 @@ class Lifetime:
         self._noted_at = float("-inf")
         self._is_failing = False
         self._is_written = False
-        self._life = CircusdLife(pid=supervisor.identity.pid, started=supervisor.identity.started, boot=life.boot())
+        self._life = CircusdLife(
+            pid=supervisor.identity.pid, started=supervisor.identity.started, boot=circusd_record.boot()
+        )
         self.loss: Loss | None = None
         self._begin()
 
     @contained(None)
     def _begin(self) -> None:
-        before = life.read(self._supervisor.instance)
-        if before is not None and life.is_over(before, boot=self._life.boot):
+        before = circusd_record.read(self._supervisor.instance)
+        if before is not None and circusd_record.is_over(before, boot=self._life.boot):
             self.loss = found(
                 before,
                 boot=self._life.boot,
-                kills=life.kills_since(before),
+                kills=circusd_record.kills_since(before),
                 successor=self._life.pid,
                 now=time.time(),
             )
@@ -74,9 +76,9 @@ class Lifetime:
             self._is_failing = True
 
     def _note(self) -> None:
-        if self._is_written and self._life.kills == life.kills_of(os.getpid()):
+        if self._is_written and self._life.kills == circusd_record.kills_of(os.getpid()):
             with suppress(FileNotFoundError):  # somebody has cleared the folder
-                life.note_seen(self._supervisor.instance)
+                circusd_record.note_seen(self._supervisor.instance)
                 return
         self._write()
 
@@ -88,8 +90,8 @@ class Lifetime:
 
     def _write(self) -> None:
         self._is_written = False  # where that fails, the file has older counts, which would blame the kernel later
-        self._life = dataclasses.replace(self._life, kills=life.kills_of(os.getpid()))
-        life.write(self._supervisor.instance, self._life)
+        self._life = dataclasses.replace(self._life, kills=circusd_record.kills_of(os.getpid()))
+        circusd_record.write(self._supervisor.instance, self._life)
         self._is_written = True
 
     @contained(None)
@@ -99,10 +101,10 @@ class Lifetime:
         try:
             self._write()
         except (OSError, XboardError):  # such as on a full disk
-            life.forget(self._supervisor.instance)
+            circusd_record.forget(self._supervisor.instance)
 
 
 def _wound_up(instance: str, circusd: Any) -> None:
     with suppress(OSError, XboardError):
         runtime.remove_stale(instance)
-    life.amend(instance, circusd, wound_up=True)
+    circusd_record.amend(instance, circusd, wound_up=True)

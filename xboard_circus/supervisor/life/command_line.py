@@ -1,0 +1,31 @@
+"""Build the command line of a spawn: the launcher in front of the watcher's command."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import sys
+from pathlib import Path
+from typing import Any
+
+from xboard_circus import launch
+
+
+def launch_command(watcher: Any, *, wid: int, token: str, gate: Path | None, spare: bool) -> str:
+    """Return the watcher's command with the launcher in front.
+
+    The launcher also enters the directory and becomes the user: where Circus itself cannot, it stops the whole watcher.
+    """
+    words = [sys.executable, "-I", "-S", os.path.abspath(launch.__file__), "--wid", str(wid), "--worker", token]
+    if gate is not None:
+        words += ["--gate", str(gate)]
+    # Circus enters the folder too where it can: a relative one would be looked for inside itself.
+    words += ["--chdir", os.path.abspath(watcher.working_dir)]
+    for option in ("uid", "gid"):
+        if getattr(watcher, option) is not None:
+            words += [f"--{option}", str(getattr(watcher, option))]
+    for name, value in (watcher.rlimits or {}).items():
+        words += ["--rlimit", f"{name}={value}"]
+    if spare:
+        words += ["--env", "XBOARD_SPARE=1"]
+    return " ".join([*map(shlex.quote, words), "--", watcher.cmd])
