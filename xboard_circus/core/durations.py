@@ -1,4 +1,4 @@
-"""Write durations as a person does. Each is a `Reason`, so that its unit can be shown in another language."""
+"""Write durations as a person does, each a `Reason` to be translated; say when a probe is stale."""
 
 from __future__ import annotations
 
@@ -62,3 +62,8 @@ def roughly(value: float) -> str:
         if value < limit:
             return UNITS[unit](n=f"{max(value, 0) / size:.0f}")
     return UNITS["d"](n=f"{value / 86_400:.0f}")
+
+
+def stale_after(*, period: float, timeout: float) -> float:
+    """Return the seconds after which a probe's result is stale, and a silent prober counts as gone."""
+    return max(10.0, 5 * (period + timeout))

@@ -313,11 +313,6 @@ class WatcherHealth:
                 yield Event("recovered", Say.WELL_AGAIN(), worker)
 
 
-def stale_after(*, period: float, timeout: float) -> float:
-    """Return the seconds after which a probe's result is stale, and a silent prober counts as gone."""
-    return max(10.0, 5 * (period + timeout))
-
-
 def _labelled(health: Health, why: str) -> str:
     label = _LABELS.get(health)
     return one_line(why if label is None else label(why=why))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import secrets
 import socket
 import stat
 import struct
@@ -17,7 +16,7 @@ NAME = re.compile(r"([0-9a-z]{1,16})\.(sock|new|up|ready)")  # a token, or a pid
 
 def new_token() -> str:
     """Return a name for the files of one worker, which no other worker has had."""
-    return secrets.token_hex(4)
+    return os.urandom(4).hex()
 
 
 def remove(folder: Path, token: str) -> None:

@@ -18,7 +18,7 @@ import psutil
 from circus import logger
 
 from xboard_circus import __version__
-from xboard_circus.core.health import stale_after
+from xboard_circus.core.durations import stale_after
 from xboard_circus.core.names import is_helper
 from xboard_circus.core.ports import Holder
 from xboard_circus.core.sentences import Say

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from xboard_circus.core import state_schema as schema
-from xboard_circus.core.health import stale_after
+from xboard_circus.core.durations import stale_after
 from xboard_circus.core.reason import data_of
 from xboard_circus.core.sentences import Say
 from xboard_circus.core.state_schema import WatcherEntry, WorkerEntry

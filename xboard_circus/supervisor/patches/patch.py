@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import importlib
-import pkgutil
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, Concatenate, Generic, ParamSpec
 
 P = ParamSpec("P")
@@ -118,6 +118,6 @@ def undo(patches: Sequence[Patch]) -> None:
 def every_kind() -> list[PatchKind[Any]]:
     """Return all patches that there are, for the list in the docs."""
     room = __name__.rpartition(".")[0]
-    for module in pkgutil.iter_modules(importlib.import_module(room).__path__):
-        importlib.import_module(f"{room}.{module.name}")
+    for file in Path(__file__).parent.glob("[a-z]*.py"):
+        importlib.import_module(f"{room}.{file.stem}")
     return KINDS
