@@ -140,7 +140,13 @@ def test_reloads_under_load_lose_nothing(
     tmp_path: Path, workers: int, spares: int, rate: float, requests: int, reloads: int
 ) -> None:
     """Given kept-alive, new and slow requests all along, when rolled over again and again, then none is lost."""
-    web = Watcher(numprocesses=workers, app="transfer_app:app", options={**READY, "worker.spares": spares})
+    # A client that gets no turn for six seconds would otherwise meet the end of its keep-alive, reload or no reload.
+    web = Watcher(
+        numprocesses=workers,
+        app="transfer_app:app",
+        arguments="--ws none --timeout-keep-alive 60",
+        options={**READY, "worker.spares": spares},
+    )
     with circusd(tmp_path, watchers=[web]) as c:
         c.wait_ready()
 

@@ -17,10 +17,9 @@ def test_workers_come_up_with_an_environment_that_was_set_over_the_endpoint(tmp_
         env |= {"BACKEND_DIR": str(tmp_path / "web"), "GREETING": "hello"}
 
         c.do("set", name="web", options={"env": env}, waiting=True)
-        new = eventually(lambda: [pid for pid in c.wait_ready() if pid not in old])
+        eventually(lambda: len(set(c.wait_ready()) - set(old)) == 2, what="both are replaced")
 
         facts = json.loads(c.get("/facts"))
-        assert len(new) == 2
         assert facts["environ"]["GREETING"] == "hello"
         assert facts["environ"]["XBOARD_WATCHER"] == "web"
         assert facts["environ"]["XBOARD_INSTANCE"] == c.instance

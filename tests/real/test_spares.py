@@ -9,7 +9,7 @@ from typing import Any
 
 from xboard_circus.core.verdict import word_of
 
-from .harness import FAST_RESTARTS, Circusd, circusd, eventually, holds, kill
+from .harness import BUNDLE, FAST_RESTARTS, Circusd, circusd, eventually, holds, kill
 from .load import Load, Request
 from .processes import process
 
@@ -178,3 +178,23 @@ def test_a_spare_serves_without_circusd_where_nobody_else_does(tmp_path: Path) -
             eventually(lambda: spare not in {found.pid for found in c.processes()}, timeout=60)
 
         assert load.lost == []
+
+
+def test_workers_and_a_spare_that_all_hang_are_replaced(tmp_path: Path) -> None:
+    """Given two workers and a spare, when the spare hangs, then both workers, then others serve, and a spare waits."""
+    options = {**SPARE, "health.period": 0.5, "health.timeout": 1, "health.failure_threshold": 2, "restart.burst": 9}
+    with circusd(tmp_path, options={**options, "health.live_path": "/health/live"}, plugins=BUNDLE) as c:
+        stopped = [*c.wait_ready(), wait_for_spare(c)]
+        eventually(
+            lambda: sum(worker["health"] == "ok" for worker in c.watcher()["workers"]) >= 2, what="both are probed"
+        )
+
+        kill(stopped[2], signal.SIGSTOP)
+        eventually(
+            lambda: any(worker["health"] == "hung" for worker in c.watcher()["workers"]) or stopped[2] not in words(c)
+        )
+        for pid in stopped[:2]:
+            kill(pid, signal.SIGSTOP)
+
+        eventually(lambda: len(set(c.wait_ready()) - set(stopped)) == 2, timeout=60, what="both are replaced")
+        eventually(lambda: spares(c) not in ([], stopped[2:]), timeout=60, what="the spare is replaced")

@@ -188,7 +188,7 @@ class WatcherHealth:
             healths=healths,
             reasons=reasons,
             not_ready=frozenset(w for w, seen in observations.items() if seen.ready is False or not seen.answered),
-            replace=tuple(Replace(worker, healths[worker], found[worker]) for worker in self._to_replace(healths)),
+            replace=tuple(Replace(worker, healths[worker], found[worker]) for worker in self._to_replace(healths, up)),
             events=(
                 *self._announce_down(observations, failing),
                 *self._announce_workers(healths, reasons, observations),
@@ -263,12 +263,16 @@ class WatcherHealth:
         # Workers that were never well count here too: a replacement that fails alike is the best proof there is.
         return [worker for worker, seen in observations.items() if seen.fails_live or worker in self._sick]
 
-    def _to_replace(self, healths: Mapping[Worker, Health]) -> list[Worker]:
+    def _to_replace(self, healths: Mapping[Worker, Health], up: Collection[Worker]) -> list[Worker]:
         sick = [] if self._down or self._waits else self._sick[: self.rules.max_unavailable]
-        return self._hung_to_replace([w for w, health in healths.items() if health is Health.HUNG]) + sick
+        hung = [worker for worker, health in healths.items() if health is Health.HUNG]
+        # A spare serves nobody: a new one in its place proves nothing about the others, and costs nothing.
+        spares = [worker for worker in hung if up and worker not in up]
+        return spares + self._hung_to_replace([worker for worker in hung if worker not in spares], up) + sick
 
-    def _hung_to_replace(self, hung: list[Worker]) -> list[Worker]:
-        silent = [record.unanswered > 0 for record in self._records.values() if record.judged]
+    def _hung_to_replace(self, hung: list[Worker], up: Collection[Worker]) -> list[Worker]:
+        judged = {w: record for w, record in self._records.items() if record.judged and (w in up or not up)}
+        silent = [record.unanswered > 0 for record in judged.values()]
         most_are = any(silent) and 2 * sum(silent) >= len(silent)
         self._hang_together = most_are and (self._hang_together or sum(silent) >= 2)
         if not self._hang_together:

@@ -41,10 +41,10 @@ def replace(armed: ArmedWatcher, who: Identity, *, kind: str, probed_at: float, 
     if kind == BY_OPERATOR:
         _for_operator(armed, worker, reason)
         return
-    if worker.up_since is None:
+    if worker.up_since is None and not worker.is_spare:
         raise MessageError(Say.STILL_STARTING(pid=pid))
     health = armed.options.health
-    if probed_at < worker.up_since or now - probed_at > health.timeout + health.period + 1.0:
+    if probed_at < (worker.up_since or worker.spawned_at) or now - probed_at > health.timeout + health.period + 1.0:
         raise MessageError(Say.PROBE_TOO_OLD(pid=pid, age=seconds(now - probed_at)))
     if kind == Health.HUNG.value:
         order = Order(by="probe", why=Say.HUNG(why=reason), cause=Cause.UNHEALTHY)
