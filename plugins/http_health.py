@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any
 
 from xboard_circus.circus_client import CommandRefused
-from xboard_circus.core.health import HealthRules, Observation, Replace, WatcherHealth
+from xboard_circus.core.health import HealthRules, Replace, WatcherHealth
 from xboard_circus.core.reason import key_of
 from xboard_circus.core.state_schema import State, UnreadableState, WatcherEntry, parse_state
 from xboard_circus.host import procs
@@ -132,7 +132,6 @@ class HealthProber(Part):
         watched = self._watched.get(name)
         if watched is None:
             watched = self._watched[name] = _Watched(due_at=now)
-            _introduce(watched.health, view)
         watched.take_options(view)
         options = watched.options
         # The tenth lets watchers of one period share a round, and with it a report.
@@ -249,12 +248,3 @@ class HttpHealth(XboardPlugin):
 
     name = "http_health"
     parts = prober_of
-
-
-def _introduce(health: WatcherHealth, view: WatcherEntry) -> None:
-    """Mark the workers that an earlier prober has judged, so that a new one need not see them well first.
-
-    circusd has a latency only of those that answered a prober once.
-    """
-    judged = [worker for worker in view["workers"] if worker["latency"] is not None and worker["ready_for"]]
-    health.round({key(worker): Observation(answered=True) for worker in judged})

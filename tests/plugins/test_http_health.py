@@ -286,7 +286,7 @@ def test_one_report_tells_of_all_workers_of_all_watchers() -> None:
     assert {pid: (told["health"], told["ready"], told["reason"]) for pid, told in report["workers"].items()} == {
         "1": ("ok", True, ""),
         "2": ("ok", False, "not ready: answered 500"),
-        "7": ("unknown", None, "answered 500"),
+        "7": ("busy", True, "thread pool full: answered 500"),
     }
 
 

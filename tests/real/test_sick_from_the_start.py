@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import signal
 from pathlib import Path
 
 import pytest
 
-from .harness import BUNDLE, FAST_RESTARTS, Watcher, circusd, eventually
+from .harness import BUNDLE, FAST_RESTARTS, Watcher, circusd, eventually, kill
 
 OPTIONS = {
     "health.live_path": "/health/live",
@@ -34,3 +35,21 @@ def test_one_of_three_that_never_answers_well_is_replaced(tmp_path: Path, answer
         fresh = c.wait_ready()
         assert sick not in fresh
         assert others <= set(fresh)
+
+
+def test_one_that_is_sick_before_the_prober_first_sees_it_is_replaced(tmp_path: Path) -> None:
+    """Given a worker that came up and is sick by its first probe, then it is replaced and its siblings are left alone.
+
+    The plugin is halted meanwhile, as where it starts late or the machine is busy.
+    """
+    with circusd(tmp_path, watchers=[Watcher(numprocesses=3, options=OPTIONS)], plugins=BUNDLE) as c:
+        first, *others = c.wait_ready()
+        kill(c.plugin("xboard").pid, signal.SIGSTOP)
+        kill(first)
+        (sick,) = eventually(lambda: set(c.wait_ready()) - {first, *others})
+
+        c.set(f"live.pid-{sick}", "500")
+        kill(c.plugin("xboard").pid, signal.SIGCONT)
+
+        eventually(lambda: sick not in c.workers(), what="the sick one is replaced")
+        assert set(others) < set(c.wait_ready())

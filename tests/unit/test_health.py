@@ -439,3 +439,13 @@ def test_a_worker_is_never_twice_unhealthy_without_having_recovered(
     for worker in (None, *story):
         kinds = [event.kind for event in events if event.worker == worker]
         assert kinds == ["unhealthy", "recovered"] * (len(kinds) // 2) + ["unhealthy"] * (len(kinds) % 2)
+
+
+def test_what_was_well_when_it_came_up_is_sick_from_the_first_probe_on() -> None:
+    """Given a worker that is up and was never probed by this prober, when its live path fails, then it is replaced."""
+    health = WatcherHealth(HealthRules(failure_threshold=2))
+    well, failing = Observation(answered=True, live=True), Observation(answered=True, live=False, reason="status 500")
+
+    rounds = [health.round({A: failing, B: well, C: well}, up={A, B, C}) for _ in range(2)]
+
+    assert [[each.worker for each in seen.replace] for seen in rounds] == [[], [A]]

@@ -168,7 +168,7 @@ class WatcherHealth:
     def round(self, observations: Mapping[Worker, Observation], *, up: Collection[Worker] = ()) -> Round:
         """Judge one round of observations, one for each worker of the watcher.
 
-        *up* are the workers that circusd knows as up. One of them that hung before its first answer is hung too.
+        *up* are the workers that circusd knows as up: each was well once, so failures count from the first round on.
         """
         self._records = {worker: self._records.get(worker, _Record()) for worker in observations}
         for worker, seen in observations.items():
@@ -201,8 +201,10 @@ class WatcherHealth:
             record.forget_counts()
 
     def _count(self, record: _Record, seen: Observation, *, is_up: bool) -> None:
+        # It was well when it came up, whoever saw that: this prober may have been started since.
+        record.judged = record.judged or is_up
         if not seen.answered:
-            record.unanswered += record.judged or is_up
+            record.unanswered += record.judged
             record.successes = 0
         elif seen.starting:
             record.forget_counts()
