@@ -203,8 +203,28 @@ def test_what_could_not_be_armed_is_armed_at_its_next_start(monkeypatch: pytest.
             assert "odd" not in arbiter.xboard.armed
             await odd.stop()
             await odd.start()
-            assert (state_of(arbiter)["odd"]["armed"], arbiter.xboard.plain) == (True, {})
+            assert (state_of(arbiter)["odd"]["armed"], dict(arbiter.xboard.plain)) == (True, {})
             await check_armed(arbiter, odd)
+        finally:
+            await manager.__aexit__(None, None, None)
+
+    asyncio.run(run())
+
+
+def test_the_reason_of_a_watcher_that_circus_does_not_list_yet_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Given a watcher that a changed file adds, when circusd's clock ticks before it is listed, its reason stays."""
+
+    async def run() -> None:
+        odd, web = watchers_with_a_port()
+        with monkeypatch.context() as patch:
+            STEPS["its port cannot be looked at"](patch)
+            manager = running(odd, web, monkeypatch=monkeypatch, sockets=("odd", "web"))
+            arbiter = await manager.__aenter__()
+        try:
+            arbiter.watchers.remove(odd)
+            arbiter.xboard._drop_removed()
+            arbiter.watchers.append(odd)
+            assert state_of(arbiter)["odd"]["last_reason"].startswith("runs without health checks")
         finally:
             await manager.__aexit__(None, None, None)
 

@@ -38,7 +38,7 @@ def arm(supervisor: Supervisor, watcher: Any) -> None:
             armed.install()
         supervisor.armed[name] = armed
         armed.before_start()
-        supervisor.plain.pop(name, None)
+        supervisor.plain.pop(watcher, None)
     except Exception as error:
         if not isinstance(error, (XboardError, PatchFailed)):
             logger.exception("xboard: %s could not be armed", name)
@@ -59,7 +59,7 @@ def _undo(supervisor: Supervisor, watcher: Any, armed: ArmedWatcher | None) -> N
 
 def run_plainly(supervisor: Supervisor, watcher: Any, reason: str) -> None:
     """Let *watcher* run without us: the right interpreter and our marks in its environment, and its port bound."""
-    supervisor.plain[watcher.name] = reason
+    supervisor.plain[watcher] = reason
     logger.error("xboard: %s: %s", watcher.name, reason)
     try:
         watcher.env = environment.environment(

@@ -13,6 +13,7 @@ from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
+from weakref import WeakKeyDictionary
 
 import psutil
 from circus import logger
@@ -75,7 +76,8 @@ class Supervisor:
         self.identity = procs.Identity(os.getpid(), procs.start_time(os.getpid()) or 0)
         self.started_at = self.clock()
         self.armed: dict[str, ArmedWatcher] = {}
-        self.plain: dict[str, str] = {}
+        # By the object: Circus lists a watcher that a changed file adds only when it has been started.
+        self.plain: WeakKeyDictionary[Any, str] = WeakKeyDictionary()
         self.probers: dict[str, tuple[procs.Identity, float]] = {}
         self.paused_for = 0.0
         self.unfit = ""
@@ -261,8 +263,6 @@ class Supervisor:
             if armed.is_removed():
                 del self.armed[name]
                 armed.port.give_back()
-        known = {watcher.name for watcher in self.arbiter.watchers}
-        self.plain = {name: reason for name, reason in self.plain.items() if name in known}
 
     def _child_ended(self) -> None:
         wait = self._reaped_at + REAP_EVERY - self.clock()
@@ -389,7 +389,7 @@ class Supervisor:
             status=watcher.status(),
             numprocesses=watcher.numprocesses,
             options=circus_watcher.options_of(watcher),
-            last_reason=self.plain.get(watcher.name, ""),
+            last_reason=self.plain.get(watcher, ""),
             workers=[
                 unarmed_worker(
                     pid=process.pid,
