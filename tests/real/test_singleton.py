@@ -13,11 +13,13 @@ SINGLE = {**FAST_RESTARTS, "singleton": True}
 
 
 def lives(c: Circusd) -> list[tuple[float, float]]:
-    """Return from when to when each app was there, by its own account."""
+    """Return from when to when each app was there, by its own account; one that was killed has said no end."""
+    alive = {each.pid for each in marked(XBOARD_TEST=c.mark)}
     spans = []
     for start in c.starts():
         ended = c.said("stopped", start.pid)
-        spans.append((start.at, float("inf") if ended is None else ended))
+        unsaid = float("inf") if start.pid in alive else start.at
+        spans.append((start.at, unsaid if ended is None else ended))
     return spans
 
 
