@@ -37,5 +37,6 @@ def test_the_deaths_are_counted_and_the_memory_is_told() -> None:
     """Given 60 deaths, when the memory is measured over them, circusd's and the plugin's figures are printed."""
     told = run("deaths.py", "--deaths", "60", "--workers", "4", timeout=300)
 
-    assert re.search(r"6\d deaths, .*: circusd [\d.]+ MiB, plugin [\d.]+ MiB", told), told
+    counts = re.findall(r"(\d+) deaths, .*: circusd [\d.]+ MiB, plugin [\d.]+ MiB", told)
+    assert max(map(int, counts)) >= 60, told
     assert len(re.findall(r"^(?:circusd|plugin): [+-][\d.]+ MiB per 1,000 deaths", told, re.MULTILINE)) == 2, told

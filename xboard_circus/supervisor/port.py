@@ -96,7 +96,7 @@ class PortGuard:
         shared = self.socket()
         self._run += 1
         self._stopped_at = None
-        if self.address() is None:
+        if self.address() is None and not self.armed.watcher.singleton:
             self.state = PortState.NONE
             if self.armed.policy is not Policy.NEVER:
                 self.armed.supervisor.sweep(self.armed.name, self.armed.options.port.grace)
@@ -148,6 +148,9 @@ class PortGuard:
         if policy is not Policy.NEVER and await self._take_over(run):
             return
         sweep = armed.supervisor.sweep(armed.name, grace) if policy is not Policy.NEVER else None
+        if sweep is not None and armed.watcher.singleton:
+            # A worker that drains gives its port up at once, and ends later: a free port is no sign of its end.
+            await asyncio.wait([sweep])
         stopping: asyncio.Future[Any] | None = sweep
         while self._is_current(run):
             address = self.address()
