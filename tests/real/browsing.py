@@ -20,6 +20,7 @@ from playwright.sync_api import BrowserContext, ConsoleMessage, Locator, Page, e
 
 from xboard_circus.dashboard.settings import APP, WATCHER
 
+from . import interfaces
 from .harness import BUNDLE, FAST_RESTARTS, Circusd, Watcher, circusd, eventually
 from .parts import find
 
@@ -68,7 +69,7 @@ def dashboard(
 @contextlib.contextmanager
 def chromium(folder: Path, **context: Any) -> Iterator[BrowserContext]:
     """Debian's Chromium with a profile of its own; *context* are options of playwright's for its pages."""
-    with sync_playwright() as playwright:
+    with interfaces.unchanged(), sync_playwright() as playwright:
         opened = playwright.chromium.launch_persistent_context(
             str(folder / "profile"),
             executable_path=find("chromium"),
@@ -106,8 +107,7 @@ class Visit:
         self.page.on("pageerror", lambda error: self.complaints.append(f"exception: {error}"))
 
     def _hear(self, message: ConsoleMessage) -> None:
-        # Another test made a network interface, whereupon Chromium breaks off all requests of this moment.
-        if message.type in ("error", "warning") and "net::ERR_NETWORK_CHANGED" not in message.text:
+        if message.type in ("error", "warning"):
             self.complaints.append(f"{message.type}: {message.text} ({message.location.get('url')})")
 
     def sign_in(self, role: str = "admin") -> Visit:
