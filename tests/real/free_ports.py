@@ -58,7 +58,7 @@ def is_refused(port: int) -> bool:
 
 
 STRANGER = """
-import socket, sys, time
+import socket, sys
 host, port, reuse = sys.argv[1], int(sys.argv[2]), sys.argv[3] == "True"
 listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
 listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, int(reuse))
@@ -68,7 +68,7 @@ if ":" in host:
 listener.bind((host, port))
 listener.listen()
 print("listening", flush=True)
-time.sleep(600)
+sys.stdin.read()  # until its test ends, in whatever way
 """
 
 
@@ -78,7 +78,14 @@ def stranger(
 ) -> Iterator[Process]:
     """A process that listens on *port*, without any mark of ours but those in *env*; *folder* is where it runs."""
     command = [sys.executable, "-I", "-S", "-c", STRANGER, host, str(port), str(reuse)]
-    popen = subprocess.Popen(command, cwd=folder, env={**os.environ, **(env or {})}, stdout=subprocess.PIPE, text=True)
+    popen = subprocess.Popen(
+        command,
+        cwd=folder,
+        env={**os.environ, **(env or {})},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
     try:
         assert popen.stdout is not None
         assert popen.stdout.readline() == "listening\n"
@@ -86,5 +93,6 @@ def stranger(
     finally:
         popen.kill()
         popen.wait()
-        if popen.stdout is not None:
-            popen.stdout.close()
+        for pipe in (popen.stdin, popen.stdout):
+            if pipe is not None:
+                pipe.close()
