@@ -160,6 +160,20 @@ def test_ctrl_c_during_the_start_ends_the_wait_and_nothing_else(tmp_path: Path) 
         assert len(c.wait_ready()) == 2
 
 
+def test_ctrl_c_while_a_restart_stops_says_that_nothing_is_started_and_what_starts_it(tmp_path: Path) -> None:
+    """Given workers that take their time to end, when a restart is interrupted, then it says what is left to do."""
+    with backend(tmp_path, Watcher(told={"drain": "3"}, options={"graceful_timeout": 20})) as c:
+        assert c.run_cli("start").returncode == 0
+        with begun(c, "restart") as restarting:
+            eventually(lambda: "Arbiter exiting" in c.log("circusd"), what="it stops")
+            os.killpg(restarting.pid, signal.SIGINT)
+            _, errors = restarting.communicate(timeout=PATIENCE)
+
+        assert restarting.returncode == 130
+        assert "is not started again" in errors
+        assert "`xboard-circus start`" in errors
+
+
 def test_restart_reads_the_socket_again_and_leaves_nothing_of_the_old_one(tmp_path: Path) -> None:
     """Given a running backend whose [socket:web] has been changed, when restarted, then it serves on the new port."""
     moved = Watcher()

@@ -77,9 +77,11 @@ def restart(instance: Instance, name: str | None, timeout: float) -> None:
         return
     # Checked while the old one still serves: a mistake in the ini must not cost a backend that runs.
     _check(instance)
+    left = f"the stop goes on, and circusd of {instance.shown} is not started again: `xboard-circus start`"
     with launching.alone(instance):
-        if _stop(instance):
-            say(f"stopped circusd of {instance.shown}")
+        with left_running(left):
+            if _stop(instance):
+                say(f"stopped circusd of {instance.shown}")
         launched = _launch(instance)
     _await_ready(instance, launching.expected(instance), timeout=timeout, launched=launched)
 
