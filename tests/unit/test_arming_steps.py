@@ -8,7 +8,8 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -192,21 +193,27 @@ def test_a_fault_in_arming_one_watcher(step: str, monkeypatch: pytest.MonkeyPatc
     asyncio.run(run())
 
 
-def test_what_could_not_be_armed_is_armed_at_its_next_start(monkeypatch: pytest.MonkeyPatch) -> None:
-    async def run() -> None:
-        odd, web = watchers_with_a_port()
+@asynccontextmanager
+async def one_that_cannot_be_armed(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[tuple[Any, Any]]:
+    """Run an arbiter with a sound watcher and "odd", whose port could not be looked at when it started."""
+    odd, web = watchers_with_a_port()
+    async with AsyncExitStack() as stack:
         with monkeypatch.context() as patch:
             STEPS["its port cannot be looked at"](patch)
-            manager = running(odd, web, monkeypatch=monkeypatch, sockets=("odd", "web"))
-            arbiter = await manager.__aenter__()
-        try:
+            arbiter = await stack.enter_async_context(
+                running(odd, web, monkeypatch=monkeypatch, sockets=("odd", "web"))
+            )
+        yield arbiter, odd
+
+
+def test_what_could_not_be_armed_is_armed_at_its_next_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def run() -> None:
+        async with one_that_cannot_be_armed(monkeypatch) as (arbiter, odd):
             assert "odd" not in arbiter.xboard.armed
             await odd.stop()
             await odd.start()
             assert (state_of(arbiter)["odd"]["armed"], dict(arbiter.xboard.plain)) == (True, {})
             await check_armed(arbiter, odd)
-        finally:
-            await manager.__aexit__(None, None, None)
 
     asyncio.run(run())
 
@@ -215,18 +222,11 @@ def test_the_reason_of_a_watcher_that_circus_does_not_list_yet_is_kept(monkeypat
     """Given a watcher that a changed file adds, when circusd's clock ticks before it is listed, its reason stays."""
 
     async def run() -> None:
-        odd, web = watchers_with_a_port()
-        with monkeypatch.context() as patch:
-            STEPS["its port cannot be looked at"](patch)
-            manager = running(odd, web, monkeypatch=monkeypatch, sockets=("odd", "web"))
-            arbiter = await manager.__aenter__()
-        try:
+        async with one_that_cannot_be_armed(monkeypatch) as (arbiter, odd):
             arbiter.watchers.remove(odd)
             arbiter.xboard._drop_removed()
             arbiter.watchers.append(odd)
             assert state_of(arbiter)["odd"]["last_reason"].startswith("runs without health checks")
-        finally:
-            await manager.__aexit__(None, None, None)
 
     asyncio.run(run())
 
