@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import re
 import shlex
+import unicodedata
 from collections.abc import Iterable, Iterator
 
 from xboard_circus.core.reason import one_line
+
+_UNSEEN = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
 
 LONGEST = 200
 MASK = "***"
@@ -51,6 +54,17 @@ def safe_text(text: str) -> str:
     text = _URL_PASSWORD.sub(rf"\g<1>{MASK}@", text)
     text = _URL_TOKEN.sub(rf"\g<1>{MASK}@", text)
     return _WITHIN.sub(rf"\g<1>{MASK}", text)
+
+
+def printable(text: str) -> str:
+    """Return *text* with a ? for all that is not seen, moves the cursor or turns the direction of the text around.
+
+    >>> printable("evil\\x1b[2J name"), printable("photo_\\u202egpj.exe")
+    ('evil?[2J name', 'photo_?gpj.exe')
+    """
+    if text.isprintable():
+        return text
+    return "".join("?" if unicodedata.category(each) in _UNSEEN and each not in "\n\t" else each for each in text)
 
 
 def _bounded(argv: Iterable[str]) -> Iterator[str]:

@@ -638,6 +638,17 @@ def test_secrets_are_masked(admin: Visitor) -> None:
     assert admin.watcher()["options"]["cmd"] == "run --api-key ***"
 
 
+def test_what_is_not_seen_or_turns_text_around_is_shown_as_a_question_mark(
+    admin: Visitor, circusd: FakeCircusd, settings: Settings
+) -> None:
+    """Given names and lines with direction and zero-width characters, when the page has them, then as ? each."""
+    (settings.folder / "logs" / "web.log").write_text("GET /photo_\u202egpj.exe\u200b\x1b[31m\r\n")
+    circusd.answers["xboard_state"] = always(state(watcher("web", worker(reason="taken by \u2067xnign\u2069"))))
+
+    eventually(lambda: admin.watcher()["workers"][0]["reason"] == "taken by ?xnign?")
+    assert admin.get("/api/logs/web").json["lines"] == ["GET /photo_?gpj.exe?"]
+
+
 def test_a_log_is_followed(admin: Visitor, settings: Settings) -> None:
     with admin.stream("/api/logs/web/stream") as events, (settings.folder / "logs" / "web.log").open("a") as log:
         assert next(events) == ("", None)  # from here on what is written is new

@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from xboard_circus.masking import safe_command
+from xboard_circus.masking import printable, safe_command
 
 
 @pytest.mark.parametrize(
@@ -50,3 +50,17 @@ def test_no_command_takes_long_to_read(part: str) -> None:
     safe_command([part * (4096 // len(part))])
 
     assert time.process_time() - began < 0.1
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("a\u202eb\u2066c", "a?b?c"),
+        ("a\u200bb\ufeffc", "a?b?c"),
+        ("a\x1b[2J\r\x00", "a?[2J??"),
+        ("a\u2028b\ud800", "a?b?"),
+        ("两个\u3000字\u00a0🎉\n\tb", "两个\u3000字\u00a0🎉\n\tb"),
+    ],
+)
+def test_what_is_not_seen_or_turns_text_around_is_shown_as_a_question_mark(text: str, shown: str) -> None:
+    assert printable(text) == shown

@@ -13,7 +13,7 @@ import click
 
 from xboard_circus.cli.context import for_instance, json_option
 from xboard_circus.cli.moments import since_option
-from xboard_circus.cli.screen import complain, printable
+from xboard_circus.cli.screen import complain
 from xboard_circus.core.names import bus_name
 from xboard_circus.core.reason import one_line, with_say
 from xboard_circus.errors import XboardError
@@ -24,6 +24,7 @@ from xboard_circus.ledger.explain import explain, when
 from xboard_circus.ledger.location import ledger_of
 from xboard_circus.ledger.query import asked, search
 from xboard_circus.ledger.story import KINDS
+from xboard_circus.masking import printable
 from xboard_circus.options.reading import did_you_mean
 
 LOOK_EVERY = 0.5

@@ -20,13 +20,14 @@ import click
 from xboard_circus.cli.context import for_instance
 from xboard_circus.cli.error_boundary import DONE, INTERRUPTED
 from xboard_circus.cli.moments import since_option
-from xboard_circus.cli.screen import complain, printable
+from xboard_circus.cli.screen import complain
 from xboard_circus.config import Config
 from xboard_circus.errors import XboardError
 from xboard_circus.instance import Instance
 from xboard_circus.logs import Line, LogFile, follow, log_files, tail
 from xboard_circus.logs.follow import polled
 from xboard_circus.logs.lines import time_of
+from xboard_circus.masking import printable
 
 LINES = 100
 MOST_LINES = 100_000

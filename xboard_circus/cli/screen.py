@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.text import Text
 
+from xboard_circus.masking import printable
+
 WIDTH_WITHOUT_TERMINAL = 160
 
 
@@ -53,15 +55,6 @@ def progress() -> Iterator[Progress]:
     shown = Progress(Console(highlight=False))
     with shown.spinner:
         yield shown
-
-
-def printable(text: str) -> str:
-    """Return *text* without what could move the cursor or colour the terminal: a process chooses its own name.
-
-    >>> printable("evil\\x1b[2J name")
-    'evil?[2J name'
-    """
-    return "".join(letter if letter.isprintable() or letter == "\n" else "?" for letter in text)
 
 
 def plain(text: str, style: str = "") -> Text:

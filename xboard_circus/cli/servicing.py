@@ -13,7 +13,7 @@ import click
 
 from xboard_circus.cli.context import dry_run_option
 from xboard_circus.cli.error_boundary import SafeGroup
-from xboard_circus.cli.screen import printable
+from xboard_circus.masking import printable
 from xboard_circus.service.installing import Service, host
 from xboard_circus.service.layout import INI, NAME, USER, ServiceOptions
 

@@ -19,7 +19,7 @@ from xboard_circus.ledger.explain import Story, story_of, text_of
 from xboard_circus.ledger.location import ledger_of
 from xboard_circus.ledger.query import asked, search
 from xboard_circus.logs import LogFile, LogFollower, log_files, tail
-from xboard_circus.masking import safe_text
+from xboard_circus.masking import printable, safe_text
 
 MOST_EVENTS, MOST_LINES, MOST_AT_ONCE, LONGEST_LINE = 1000, 2000, 500, 4000
 _ESCAPE = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]")
@@ -79,8 +79,8 @@ def new_lines(follower: LogFollower) -> tuple[int, list[str]]:
 
 
 def shown_line(line: str) -> str:
-    """Return a line of a log as the page may have it: no secrets, no colours, no endless line."""
-    return safe_text(_ESCAPE.sub("", line[:LONGEST_LINE]))
+    """Return a line of a log as the page may have it: no secrets, no colours, nothing unseen, no endless line."""
+    return printable(safe_text(_ESCAPE.sub("", line[:LONGEST_LINE])))
 
 
 def _shown(record: Record) -> dict[str, Any]:

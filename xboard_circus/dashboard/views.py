@@ -9,7 +9,7 @@ from typing import Any
 
 from xboard_circus.core.reason import Reason
 from xboard_circus.core.state_schema import WatcherEntry, WorkerEntry
-from xboard_circus.masking import MASK, safe_command, safe_text
+from xboard_circus.masking import MASK, printable, safe_command, safe_text
 
 _COMMANDS = ("cmd", "args")
 _SECRET = re.compile(r"env|passw|secret|token|credential|key|dsn|auth", re.IGNORECASE)
@@ -59,4 +59,4 @@ def masked(value: Any, key: str = "") -> Any:
 
 @lru_cache(maxsize=4096)
 def _masked_text(text: str) -> str:
-    return safe_text(text)
+    return printable(safe_text(text))

@@ -20,7 +20,9 @@ from fastapi import HTTPException
 PART_PREFIX = ".part-"
 STALE_PART_AGE = 86_400.0
 LONGEST_NAME = 255
-UNSAFE_CATEGORIES = frozenset({"Cc", "Cs", "Zl", "Zp"})
+# Cf: what turns the direction of text around (`photo_gpj.exe` that reads as `photo_exe.jpg`), or is not seen at all.
+_UNSAFE_CATEGORIES = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
+UNSAFE = "not hold control, direction or invisible characters, nor line breaks"
 
 
 class UnsafeName(HTTPException):
@@ -46,6 +48,11 @@ class Upload:
     changed_time: str
 
 
+def holds_unsafe(name: str) -> bool:
+    """Return whether a name reads as another one, or breaks the line that it stands in."""
+    return any(unicodedata.category(each) in _UNSAFE_CATEGORIES for each in name)
+
+
 def safe_name(name: str) -> str:
     """Return *name* in the one spelling that is stored; raise UnsafeName where it may not be stored.
 
@@ -60,10 +67,7 @@ def safe_name(name: str) -> str:
         (name.startswith("."), "not begin with a dot"),
         ("/" in name or "\\" in name, "not hold a slash or a backslash"),
         ("\N{REPLACEMENT CHARACTER}" in name, "be valid UTF-8"),
-        (
-            any(unicodedata.category(each) in UNSAFE_CATEGORIES for each in name),
-            "not hold control characters or line breaks",
-        ),
+        (holds_unsafe(name), UNSAFE),
         (len(name.encode(errors="replace")) > LONGEST_NAME, f"not be longer than {LONGEST_NAME} bytes"),
     ):
         if is_wrong:
