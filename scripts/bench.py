@@ -5,8 +5,6 @@ The rivals come from PyPI into ``.venv-bench`` of the checkout, where this scrip
 is ended again, by pid and start time, and no other. A rival that fails in a row is told of there, and the rest goes on.
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 import os

@@ -3,8 +3,6 @@
 `python scripts/build_docs.py --check` writes nothing and ends with 1 where a file is not as it would be written.
 """
 
-from __future__ import annotations
-
 import re
 import sys
 from collections.abc import Iterable

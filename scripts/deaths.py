@@ -6,8 +6,6 @@ resident memory per 1,000. The last line is what counts: the growth in the secon
 are `sleep`, which costs little to start; ``--real`` takes our own worker in their place.
 """
 
-from __future__ import annotations
-
 import argparse
 import signal
 import sys

@@ -8,8 +8,6 @@ next one is up to the machine. Ends with 1 at the first round that does not come
 Only processes that this script started are signalled, by pid and start time.
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 import os

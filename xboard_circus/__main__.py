@@ -1,7 +1,5 @@
 """The command ``xboard-circus``, also as ``python -m xboard_circus``: loads the command line and runs it."""
 
-from __future__ import annotations
-
 import sys
 
 

@@ -5,8 +5,6 @@ that are easily got wrong: an answer of status "error" is no exception, a comman
 and not queued (errno 5), and a reply that comes after the time-out is there for the next question to find.
 """
 
-from __future__ import annotations
-
 import json
 import random
 import re
@@ -98,7 +96,7 @@ class CircusdClient:
         self.endpoint = endpoint.replace("://*:", "://127.0.0.1:")
         self._local = threading.local()
 
-    def __enter__(self) -> CircusdClient:
+    def __enter__(self) -> "CircusdClient":
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -4,8 +4,6 @@ Circus's own parser does the reading, so that substitution, includes and default
 reports without a place (a number that is none, a line that it cannot read) is found beside it, by `ini_scan`.
 """
 
-from __future__ import annotations
-
 import re
 import warnings
 from collections.abc import Mapping

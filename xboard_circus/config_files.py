@@ -1,7 +1,5 @@
 """The text of an ini file and of the files that it includes, line by line, and what Circus would stumble over there."""
 
-from __future__ import annotations
-
 import glob
 import locale
 import os

@@ -1,7 +1,5 @@
 """One deadline for everything that goes over the connections of a call, however slowly the other side drips."""
 
-from __future__ import annotations
-
 import socket
 import threading
 from contextlib import suppress
@@ -25,7 +23,7 @@ class Cut:
         self._timer = threading.Timer(timeout, self._cut)
         self._timer.daemon = True
 
-    def __enter__(self) -> Cut:
+    def __enter__(self) -> "Cut":
         self._timer.start()
         return self
 
@@ -36,7 +34,7 @@ class Cut:
                 opened.close()
             self._sockets.clear()
 
-    def adapter(self) -> requests.adapters.HTTPAdapter:
+    def adapter(self) -> "requests.adapters.HTTPAdapter":
         """Return an adapter whose connections this cuts."""
         from requests.adapters import HTTPAdapter
 

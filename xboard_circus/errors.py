@@ -3,8 +3,6 @@
 The command line prints the message and ends with the exit code; a hook or a plugin logs it and goes on.
 """
 
-from __future__ import annotations
-
 
 class XboardError(Exception):
     """Something that a person can put right; the message says what and, where known, how.

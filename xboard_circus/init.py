@@ -1,7 +1,5 @@
 """Write a circus.ini for the user's own app, where the package is installed and there is no checkout."""
 
-from __future__ import annotations
-
 import re
 from dataclasses import asdict, dataclass
 from importlib import resources

@@ -1,7 +1,5 @@
 """The circusd of one ini file: whether it runs, and whether what answers in its place is that circusd at all."""
 
-from __future__ import annotations
-
 import fcntl
 import os
 import time

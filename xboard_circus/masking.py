@@ -4,8 +4,6 @@ Command lines go into logs, events and the dashboard, and are quoted in refusals
 a secret that has no name (``mysql -phunter2``, a third argument) is not known as one.
 """
 
-from __future__ import annotations
-
 import re
 import shlex
 import unicodedata

@@ -5,8 +5,6 @@ started again, by the rules that hold for a worker: at once, then ever later, th
 operator has stopped with ``xboard-circus stop`` is left alone.
 """
 
-from __future__ import annotations
-
 import logging
 import logging.handlers
 import os

@@ -5,8 +5,6 @@ folder and user. XBOARD_PREFLIGHT=1 keeps it off the public socket, and a runtim
 sight of circusd and the prober. Only our own worker knows how to do that; another command is left out.
 """
 
-from __future__ import annotations
-
 import contextlib
 import os
 import re

@@ -1,7 +1,5 @@
 """The log that circusd and the plugins write: rotated by its writer, and never a reason to stop working."""
 
-from __future__ import annotations
-
 import logging
 import os
 from contextlib import suppress

@@ -4,8 +4,6 @@ A circusd without an armed watcher does not know our command; what Circus's own 
 shape, without ports, reasons and next tries.
 """
 
-from __future__ import annotations
-
 import contextlib
 import dataclasses
 import time

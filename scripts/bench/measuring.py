@@ -1,7 +1,5 @@
 """Go through the rows, run by run; a rival that fails in one is told of there, and the rest goes on."""
 
-from __future__ import annotations
-
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 

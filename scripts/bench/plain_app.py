@@ -3,8 +3,6 @@
 ``BENCH_FOLDER`` is where; ``BENCH_DIE_AFTER`` seconds after its start it dies, for the crash loop.
 """
 
-from __future__ import annotations
-
 import os
 import threading
 import time

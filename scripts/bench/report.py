@@ -1,7 +1,5 @@
 """The figures as JSON and as a Markdown page."""
 
-from __future__ import annotations
-
 import os
 import platform
 import time

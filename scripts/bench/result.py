@@ -1,7 +1,5 @@
 """One measurement, and what many of them come to."""
 
-from __future__ import annotations
-
 import statistics
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -32,7 +30,7 @@ class Series:
         return {"row": self.row, "title": self.title, "unit": self.unit, "rivals": rivals}
 
     @classmethod
-    def from_json(cls, told: dict[str, Any]) -> Series:
+    def from_json(cls, told: dict[str, Any]) -> "Series":
         found = {name: [Found(**run) for run in rival["runs"]] for name, rival in told["rivals"].items()}
         return cls(told["row"], told["title"], told["unit"], found)
 

@@ -3,8 +3,6 @@
 The settings themselves are in ``settings/``; @words in them are filled in.
 """
 
-from __future__ import annotations
-
 import configparser
 import hashlib
 import os
@@ -38,7 +36,7 @@ class Started(Protocol):
     words: dict[str, Any]
 
     @property
-    def supervisor(self) -> Process: ...
+    def supervisor(self) -> "Process": ...
 
 
 @dataclass(frozen=True)

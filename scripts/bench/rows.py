@@ -4,8 +4,6 @@ An "until ready" ends when the new worker's app has started; an "until answered"
 within the bound has the value None.
 """
 
-from __future__ import annotations
-
 import statistics
 import threading
 import time

@@ -3,8 +3,6 @@
 All instants are on the monotonic clock, which is one for all processes of a boot.
 """
 
-from __future__ import annotations
-
 import os
 import shutil
 import signal
@@ -75,7 +73,7 @@ class Running:
 
     # -- its life --
 
-    def __enter__(self) -> Running:
+    def __enter__(self) -> "Running":
         try:
             if self._starts_at_once:
                 self.start()

@@ -1,7 +1,5 @@
 """Requests a second, by wrk where it is installed, else by the load client, which is slower than what it measures."""
 
-from __future__ import annotations
-
 import asyncio
 import re
 import shutil

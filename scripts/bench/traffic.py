@@ -1,7 +1,5 @@
 """The load during a reload or a kill: three open-loop clients side by side, in threads of this process."""
 
-from __future__ import annotations
-
 import contextlib
 from collections import Counter
 
@@ -22,7 +20,7 @@ class Loads:
         self._new = [Load(url, rate=150, connections=None, timeout=TIMEOUT)]
         self._stack = contextlib.ExitStack()
 
-    def __enter__(self) -> Loads:
+    def __enter__(self) -> "Loads":
         for load in (*self._kept, *self._new):
             self._stack.enter_context(load)
         return self

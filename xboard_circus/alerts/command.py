@@ -1,7 +1,5 @@
 """Deliver an alert by a command, which gets the document on its stdin."""
 
-from __future__ import annotations
-
 import json
 import os
 import signal

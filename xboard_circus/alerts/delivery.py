@@ -1,7 +1,5 @@
 """Deliver the messages of one sink in the background: in order, with retries, blocking nothing else."""
 
-from __future__ import annotations
-
 import asyncio
 import logging
 import traceback

@@ -1,7 +1,5 @@
 """Save the memory of the alerter: open incidents, alerts sent, and messages that wait."""
 
-from __future__ import annotations
-
 import json
 import logging
 import re

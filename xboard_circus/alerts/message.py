@@ -1,7 +1,5 @@
 """One rendered alert for one sink, which can wait in a file."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -24,7 +22,7 @@ class Message:
     fold: str = ""
 
     @classmethod
-    def of(cls, data: Mapping[str, Any]) -> Message:
+    def of(cls, data: Mapping[str, Any]) -> "Message":
         """Return the message that `dataclasses.asdict` made *data* of; raise KeyError or TypeError for other data."""
         texts = {name: str(data[name]) for name in ("id", "title", "text", "fold")}
         return cls(**texts, document=dict(data["document"]))

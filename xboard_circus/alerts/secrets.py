@@ -1,7 +1,5 @@
 """Read the secrets of the sinks, from the environment or from a file of mode 0600; mask them in every message."""
 
-from __future__ import annotations
-
 import os
 import stat
 from collections.abc import Iterable

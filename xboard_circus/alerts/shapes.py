@@ -5,8 +5,6 @@ may come from anybody, so nothing in it may mention people: Slack's marks are es
 in which ``<at>`` is no tag.
 """
 
-from __future__ import annotations
-
 import base64
 import hashlib
 import hmac

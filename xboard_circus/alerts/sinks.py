@@ -1,7 +1,5 @@
 """Make the sinks of an ini file."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from xboard_circus.alerts.message import Sink

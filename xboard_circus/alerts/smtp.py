@@ -1,7 +1,5 @@
 """Deliver an alert by e-mail."""
 
-from __future__ import annotations
-
 import logging
 import smtplib
 import socket

@@ -1,7 +1,5 @@
 """Render a notice: a title of one line, a text for people, a document for programs."""
 
-from __future__ import annotations
-
 import shlex
 import uuid
 from collections.abc import Callable

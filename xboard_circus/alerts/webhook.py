@@ -1,7 +1,5 @@
 """Deliver an alert by a POST of JSON."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable
 from dataclasses import dataclass

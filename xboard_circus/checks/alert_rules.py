@@ -1,7 +1,5 @@
 """Check the [alert:...] sections: options, secrets that are missing or open to others, programs."""
 
-from __future__ import annotations
-
 import shutil
 from collections.abc import Iterator
 

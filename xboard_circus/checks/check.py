@@ -4,8 +4,6 @@
 `import_rules` and `port_rules`.
 """
 
-from __future__ import annotations
-
 import importlib.util
 from collections.abc import Callable, Collection, Iterator
 from pathlib import Path

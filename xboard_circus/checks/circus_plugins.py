@@ -3,8 +3,6 @@
 `docs/operations.md` has the same as a table. All were run with Circus 0.19.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 
 from xboard_circus.checks.findings import ERROR, WARNING, Finding

@@ -6,8 +6,6 @@ Circus adds each watcher's PYTHONPATH to it as it goes. A plugin's process, in t
 circusd's path as its PYTHONPATH. Circus itself drops a watcher whose hook cannot be imported, and runs on.
 """
 
-from __future__ import annotations
-
 import importlib
 import json
 import os

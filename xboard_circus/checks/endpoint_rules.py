@@ -4,8 +4,6 @@ A client of ``endpoint`` can make circusd run any command, as its user; a client
 ``stats_endpoint`` can read events and figures.
 """
 
-from __future__ import annotations
-
 import os
 import pwd
 import stat

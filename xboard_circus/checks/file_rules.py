@@ -1,7 +1,5 @@
 """Check an ini file as a whole, from its text alone, without effects."""
 
-from __future__ import annotations
-
 import ipaddress
 import re
 from collections.abc import Iterable, Iterator

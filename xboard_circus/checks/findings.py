@@ -1,7 +1,5 @@
 """The result of `check` and of `doctor`: what is wrong, where, how bad it is and what to do, one line each."""
 
-from __future__ import annotations
-
 import enum
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, replace

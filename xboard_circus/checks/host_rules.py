@@ -4,8 +4,6 @@ The rules change nothing. They run with the rights of the user of the check, and
 watcher's own user may do; access lists beyond those are not read.
 """
 
-from __future__ import annotations
-
 import os
 import resource
 import shutil

@@ -1,7 +1,5 @@
 """Check that Circus finds every hook, plugin and class of an ini file, in processes of their own."""
 
-from __future__ import annotations
-
 import json
 import os
 import sys

@@ -3,8 +3,6 @@
 It runs in the command line and within circusd: it prints nothing, binds no port and starts no process.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Check that each port of an ini file is free on this host, and name its holder if not."""
 
-from __future__ import annotations
-
 import errno
 import os
 from collections.abc import Iterator

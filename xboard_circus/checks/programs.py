@@ -1,7 +1,5 @@
 """Run a program for what it prints, within a limit."""
 
-from __future__ import annotations
-
 import os
 import shutil
 import subprocess

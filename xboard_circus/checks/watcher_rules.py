@@ -1,7 +1,5 @@
 """Check a [watcher:...] section, from its text alone, without effects."""
 
-from __future__ import annotations
-
 import re
 import shlex
 from collections.abc import Iterator

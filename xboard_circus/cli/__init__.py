@@ -4,8 +4,6 @@ Exit codes: 0 success, 1 failed (the reason is printed), 2 usage error, 3 intern
 130 Ctrl-C.
 """
 
-from __future__ import annotations
-
 import click
 
 from xboard_circus import __version__

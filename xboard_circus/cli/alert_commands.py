@@ -1,7 +1,5 @@
 """The commands alerts list and alerts test: show the sinks of alerts, and send each a test message."""
 
-from __future__ import annotations
-
 import json
 import socket
 import time

@@ -1,7 +1,5 @@
 """The command clean: stop the processes of this instance, free its ports, remove its stale files."""
 
-from __future__ import annotations
-
 import contextlib
 import os
 import socket

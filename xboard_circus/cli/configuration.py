@@ -1,7 +1,5 @@
 """The commands check, doctor, init and options: the ini file and the host before circusd is started."""
 
-from __future__ import annotations
-
 import json
 import textwrap
 from collections.abc import Iterator

@@ -1,7 +1,5 @@
 """Options that several commands have: the ini file, in front of the command or behind it, and output for programs."""
 
-from __future__ import annotations
-
 import getpass
 import os
 from collections.abc import Callable

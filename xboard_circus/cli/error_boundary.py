@@ -1,7 +1,5 @@
 """Turn exceptions of commands into exit codes and lines on the screen."""
 
-from __future__ import annotations
-
 import contextlib
 import os
 import platform

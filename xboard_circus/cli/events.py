@@ -1,7 +1,5 @@
 """The commands events and why: print records of the ledger as text or JSON, even when circusd is down."""
 
-from __future__ import annotations
-
 import json
 import time
 from collections.abc import Iterator

@@ -1,7 +1,5 @@
 """Start circusd in the background, and wait until the backend is up or has failed."""
 
-from __future__ import annotations
-
 import subprocess
 import sys
 import time

@@ -1,7 +1,5 @@
 """The commands start, stop and restart."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager

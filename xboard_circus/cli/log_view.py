@@ -1,7 +1,5 @@
 """The command logs: print the logs of workers, circusd and plugins, even when circusd is down."""
 
-from __future__ import annotations
-
 import io
 import json
 import os

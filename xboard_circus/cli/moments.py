@@ -1,7 +1,5 @@
 """Moments as people write them: how long ago, a day, a date, or a time of the day."""
 
-from __future__ import annotations
-
 import re
 import time
 from datetime import datetime, timedelta

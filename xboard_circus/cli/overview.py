@@ -1,7 +1,5 @@
 """The command status: print circusd, its watchers and workers with state and reason."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterator
 

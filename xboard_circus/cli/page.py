@@ -1,7 +1,5 @@
 """The command dashboard: print the link to the page, and open it in a browser."""
 
-from __future__ import annotations
-
 import html
 import os
 import socket

@@ -1,7 +1,5 @@
 """The commands reload and retry: replace workers by new code, and start a held slot now."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager

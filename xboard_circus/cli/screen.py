@@ -1,7 +1,5 @@
 """How the command line writes: plain lines, safe to print whatever a process calls itself."""
 
-from __future__ import annotations
-
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -1,7 +1,5 @@
 """The command service: the backend as a service of the host."""
 
-from __future__ import annotations
-
 import os
 import sys
 from collections.abc import Callable

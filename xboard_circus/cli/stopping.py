@@ -1,7 +1,5 @@
 """Stop circusd and everything below it."""
 
-from __future__ import annotations
-
 import signal
 import time
 

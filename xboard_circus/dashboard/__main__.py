@@ -1,7 +1,5 @@
 """``python -m xboard_circus.dashboard``: the page without the worker around it, by hand or as a container's program."""
 
-from __future__ import annotations
-
 import argparse
 import contextlib
 import sys

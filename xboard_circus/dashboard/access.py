@@ -1,7 +1,5 @@
 """Authenticate a request: by its cookie or token, with a limit for wrong tokens, and a proof that our page sent it."""
 
-from __future__ import annotations
-
 import ipaddress
 
 from fastapi import Request

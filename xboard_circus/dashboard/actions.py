@@ -1,7 +1,5 @@
 """Carry out what an administrator may do on the page: this list and nothing else. Each order names its sender."""
 
-from __future__ import annotations
-
 import functools
 import os
 import re

@@ -1,7 +1,5 @@
 """List the answers of the page's server: what it has done, or why it has not."""
 
-from __future__ import annotations
-
 from enum import unique
 
 from xboard_circus.core.reason import Template, catalogue

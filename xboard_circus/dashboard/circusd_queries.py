@@ -1,7 +1,5 @@
 """Query one circusd, in a thread of its own: its state, its sockets, and what its workers use."""
 
-from __future__ import annotations
-
 import contextlib
 import time
 from collections.abc import Callable, Iterable, Mapping

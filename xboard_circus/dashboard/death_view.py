@@ -1,7 +1,5 @@
 """Show deaths and other events of the ledger, and the logs. Everything here reads from a disk, so in a thread."""
 
-from __future__ import annotations
-
 import contextlib
 import re
 import time

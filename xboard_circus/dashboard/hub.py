@@ -1,7 +1,5 @@
 """Hold the parts of one dashboard: its sessions, the servers that it polls, and the streams that show them."""
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import functools

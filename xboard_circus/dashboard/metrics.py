@@ -1,7 +1,5 @@
 """Export the cached states to Prometheus. A scrape sends circusd no query, so it never waits."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any

@@ -1,7 +1,5 @@
 """Poll one circusd in the background: in a thread, its answer kept with its age, never waited for."""
 
-from __future__ import annotations
-
 import asyncio
 import logging
 import time

@@ -1,7 +1,5 @@
 """Read and write files of mode 0600: another user who can write them decides what the page does."""
 
-from __future__ import annotations
-
 import errno
 import os
 import secrets

@@ -1,7 +1,5 @@
 """The addresses of the page, each a few lines over the Hub."""
 
-from __future__ import annotations
-
 import contextlib
 import json
 import time

@@ -1,7 +1,5 @@
 """Keep what the page itself has to remember: the servers that were added to it, and the sessions that were ended."""
 
-from __future__ import annotations
-
 import contextlib
 import json
 import logging

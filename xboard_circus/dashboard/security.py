@@ -1,7 +1,5 @@
 """Refuse requests for other hosts and from other sites, and add the security headers to every answer."""
 
-from __future__ import annotations
-
 import base64
 import functools
 import hashlib

@@ -1,7 +1,5 @@
 """Log people in with a signed cookie, so that a reload of the dashboard logs nobody out."""
 
-from __future__ import annotations
-
 import hmac
 import secrets
 import time

@@ -1,7 +1,5 @@
 """Configure the page: which circusd it shows, and what it may do."""
 
-from __future__ import annotations
-
 import os
 from dataclasses import dataclass
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Send events to open pages: each message is made once for all of them, and a slow page delays no other."""
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import json

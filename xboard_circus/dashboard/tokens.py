@@ -1,7 +1,5 @@
 """Keep the two secrets that open the page, in a file that only its owner can read."""
 
-from __future__ import annotations
-
 import contextlib
 import hashlib
 import hmac

@@ -1,7 +1,5 @@
 """Show the state of a circusd on the page: with figures that circusd does not have, and without secrets."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping
 from functools import lru_cache

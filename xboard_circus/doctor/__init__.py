@@ -4,8 +4,6 @@ One module for each topic. A topic is a function of the `Case` that yields findi
 own deadline, so that a disk that hangs costs its own line and no more.
 """
 
-from __future__ import annotations
-
 from xboard_circus.doctor.examination import examine
 
 __all__ = ["examine"]

@@ -1,7 +1,5 @@
 """Hold the ini file and circusd's answers, queried once for all topics."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from pathlib import Path
 

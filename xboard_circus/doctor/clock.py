@@ -1,7 +1,5 @@
 """Examine the clock: supervision does without it; times in logs, the ledger and certificates do not."""
 
-from __future__ import annotations
-
 import ctypes
 import struct
 import sys

@@ -1,7 +1,5 @@
 """Examine whether the packages that the backend needs are installed, in versions that work."""
 
-from __future__ import annotations
-
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from importlib import metadata

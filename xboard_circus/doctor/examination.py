@@ -1,7 +1,5 @@
 """Examine all topics in parallel, each within a limit, and return the findings in order."""
 
-from __future__ import annotations
-
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping

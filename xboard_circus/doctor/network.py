@@ -1,7 +1,5 @@
 """Examine who holds the ports, who can connect to circusd's endpoints, and what the firewall lets through."""
 
-from __future__ import annotations
-
 import errno
 import os
 import re

@@ -4,8 +4,6 @@ Our own writers begin a new log at their next line. For a watcher that is not ar
 to a file that nobody can open, and that takes room on the disk until it is closed.
 """
 
-from __future__ import annotations
-
 import os
 from collections.abc import Iterator
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Examine what went wrong lately: restarts in the ledger, errors in the logs."""
 
-from __future__ import annotations
-
 import re
 import time
 from collections import defaultdict

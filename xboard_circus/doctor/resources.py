@@ -1,7 +1,5 @@
 """Examine what the host gives: room on disks, memory, load, and limits of processes."""
 
-from __future__ import annotations
-
 import math
 import os
 import resource

@@ -1,7 +1,5 @@
 """Examine whether circusd runs and answers, and how its watchers are."""
 
-from __future__ import annotations
-
 from collections.abc import Collection, Iterator
 
 from circus.util import to_bool

@@ -1,7 +1,5 @@
 """The ledger: what happened to the watchers, kept in a file that stays small and may fail without harm."""
 
-from __future__ import annotations
-
 from xboard_circus.ledger.database import LedgerError, LedgerTrouble
 from xboard_circus.ledger.record import Record
 from xboard_circus.ledger.store import MIB, LedgerStore

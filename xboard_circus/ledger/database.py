@@ -1,7 +1,5 @@
 """Open the ledger's file, or create it: readable for its user only, bounded by SQLite itself."""
 
-from __future__ import annotations
-
 import enum
 import os
 import sqlite3

@@ -1,7 +1,5 @@
 """List the sentences of `why` around the reasons of a record; the reasons are in `core.sentences`."""
 
-from __future__ import annotations
-
 from enum import unique
 
 from xboard_circus.core.reason import Template, catalogue

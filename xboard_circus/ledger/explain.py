@@ -3,8 +3,6 @@
 Pure: the records come in, the text goes out. What processes wrote is shown as text, made harmless line by line.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime

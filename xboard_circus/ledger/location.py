@@ -1,7 +1,5 @@
 """Find the ledger of an ini file."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from xboard_circus.config import Config

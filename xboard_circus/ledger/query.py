@@ -1,7 +1,5 @@
 """Query records in a ledger's file, even while it is written, and find the one that `why` explains."""
 
-from __future__ import annotations
-
 from collections.abc import Collection
 from contextlib import closing
 from pathlib import Path

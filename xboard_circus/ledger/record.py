@@ -1,7 +1,5 @@
 """One record, and how it lies in a row of the database."""
 
-from __future__ import annotations
-
 import json
 import math
 from collections.abc import Mapping

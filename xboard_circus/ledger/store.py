@@ -4,8 +4,6 @@ One process writes, any number read. Nothing here retries or queues: `append` st
 LedgerError, and the plugin decides what to do with records that could not be stored.
 """
 
-from __future__ import annotations
-
 import logging
 import math
 import sqlite3

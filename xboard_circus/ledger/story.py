@@ -1,7 +1,5 @@
 """Find the record that `why` explains, and the records around it. No effects."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 from xboard_circus.core.lost import BACK, HOST_RESTARTED, LOST

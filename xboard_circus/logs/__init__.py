@@ -3,8 +3,6 @@
 Nothing here asks circusd, so it works when circusd is down. Only files that the ini names are ever opened.
 """
 
-from __future__ import annotations
-
 from xboard_circus.logs.files import LogFile, log_files
 from xboard_circus.logs.follow import LogFollower, follow
 from xboard_circus.logs.lines import Line

@@ -1,7 +1,5 @@
 """Which log files an ini file leads to: an allow-list, so that a name from outside is never used as a path."""
 
-from __future__ import annotations
-
 import os
 import re
 from collections.abc import Iterator, Mapping

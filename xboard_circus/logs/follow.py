@@ -1,7 +1,5 @@
 """What is written to a log from now on, across its rotation."""
 
-from __future__ import annotations
-
 import contextlib
 import os
 from collections.abc import Iterator
@@ -15,7 +13,7 @@ MOST_BYTES = 1 << 20  # of one poll, so that a flood comes in pieces
 _READING = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
 
 
-def follow(log_file: LogFile, *, from_start: bool = False) -> LogFollower:
+def follow(log_file: LogFile, *, from_start: bool = False) -> "LogFollower":
     """Return a poller for the lines that are written to *log_file* from now on."""
     return LogFollower(log_file, from_start=from_start)
 
@@ -35,7 +33,7 @@ class LogFollower:
         if self._open(log_file.path) and not from_start:
             self._position = self._size()
 
-    def __enter__(self) -> LogFollower:
+    def __enter__(self) -> "LogFollower":
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -1,7 +1,5 @@
 """A line of a log, and when it was written."""
 
-from __future__ import annotations
-
 import re
 from dataclasses import dataclass
 from datetime import datetime

@@ -1,7 +1,5 @@
 """The last lines of a log, back into its rotated files, read from their ends."""
 
-from __future__ import annotations
-
 import contextlib
 import os
 from collections.abc import Iterator

@@ -1,7 +1,5 @@
 """The options of an ``[alert:NAME]`` section, as `fields` has those of the others."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Literal, get_args
 

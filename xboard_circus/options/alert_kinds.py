@@ -1,7 +1,5 @@
 """Kinds of the options of an alert; circusd, which reads no alert, is spared what these import."""
 
-from __future__ import annotations
-
 import re
 import shlex
 from collections.abc import Callable

@@ -1,7 +1,5 @@
 """Read an ``[alert:NAME]`` section: the options one by one, and whether together they make a sink."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import replace

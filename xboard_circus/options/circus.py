@@ -4,8 +4,6 @@ Circus silently takes an option that it does not know for a variable of the user
 neither section nor option. With names and types in one place, `check` reports both.
 """
 
-from __future__ import annotations
-
 import re
 import signal
 from collections.abc import Callable, Mapping

@@ -4,8 +4,6 @@ This is the one list of them. The reference table in docs/options.md, the block 
 come from here; a field's name is the option's name.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 from typing import Any, Literal
 

@@ -4,8 +4,6 @@ Circus keeps the first of two options of the same name, joins two sections of th
 comment for the rest of the value above it, all without a word. Here every line stays on show with its number.
 """
 
-from __future__ import annotations
-
 from collections.abc import Hashable, Iterable, Iterator
 from configparser import RawConfigParser
 from dataclasses import dataclass, field

@@ -3,8 +3,6 @@
 Every kind knows its range, so that nothing later sees a string, a nan or a number that overflows a timer.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable
 from dataclasses import dataclass

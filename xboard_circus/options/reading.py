@@ -4,8 +4,6 @@ Reading never raises: circusd has to run on with the default, so a wrong option 
 to write, and `xboard-circus check` refuses to start with it.
 """
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -74,7 +72,7 @@ def parse_fields(kind: type[_Options], mapping: Mapping[str, object]) -> tuple[_
     return options, problems
 
 
-def flat(options: WatcherOptions | PluginOptions | AlertOptions) -> dict[str, object]:
+def flat(options: "WatcherOptions | PluginOptions | AlertOptions") -> dict[str, object]:
     """Return the options under their names in the ini file, for the state command.
 
     >>> flat(WatcherOptions())["restart.burst"]
@@ -118,7 +116,7 @@ def suggestion(
 
 
 def named_fields(
-    options: WatcherOptions | PluginOptions | AlertOptions,
+    options: "WatcherOptions | PluginOptions | AlertOptions",
 ) -> Iterator[tuple[str, Any, dataclasses.Field[Any]]]:
     """Yield (name in the ini file, the dataclass that holds it, its field)."""
     for outer in dataclasses.fields(options):

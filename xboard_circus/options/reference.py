@@ -1,7 +1,5 @@
 """The reference of all options, from the dataclasses that parse them: docs/options.md and `xboard-circus options`."""
 
-from __future__ import annotations
-
 import ast
 import inspect
 from collections.abc import Iterable, Iterator

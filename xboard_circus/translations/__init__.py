@@ -4,8 +4,6 @@
 `ledger.event_text`, `dashboard.answers`), with the same fields. English needs no file: the text of a reason is English.
 """
 
-from __future__ import annotations
-
 import functools
 import json
 import re

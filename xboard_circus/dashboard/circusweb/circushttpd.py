@@ -1,7 +1,5 @@
 """The dashboard under Circus's own switch: circusd runs `main` with the words that it gave circus-web."""
 
-from __future__ import annotations
-
 import contextlib
 import logging
 import os

@@ -3,8 +3,6 @@
 Reasons have their own, `xboard_circus.translations`.
 """
 
-from __future__ import annotations
-
 import functools
 import json
 from collections.abc import Mapping
