@@ -12,6 +12,7 @@ import socket
 import threading
 import time
 import uuid
+from collections.abc import Collection
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -33,7 +34,7 @@ KNOCK_EVERY = 1.0  # ZeroMQ does not report that the other side has ended
 CHANGING = frozenset(
     {
         *("start", "stop", "restart", "reload", "kill", "signal", "incr", "decr"),
-        *("add", "rm", "set", "quit", "reloadconfig", "xboard_reload", "xboard_retry"),
+        *("add", "rm", "set", "quit", "reloadconfig", "xboard_reload", "xboard_retry", "xboard_leave"),
     }
 )
 FIRST_PAUSE, LONGEST_PAUSE = 0.05, 0.5
@@ -184,6 +185,13 @@ class CircusdClient:
     def quit(self, *, deadline: float = 5.0) -> None:
         """Tell circusd to stop all watchers and end; it says that it will, not when it is done."""
         self.call("quit", deadline=deadline)
+
+    def leave(self, *, but: Collection[str] = (), deadline: float = 5.0) -> dict[str, list[int]]:
+        """Tell circusd to end without its workers; return those that stay, by watcher. Watchers in *but* are stopped.
+
+        It says that it will, not when it is done. Refused, with nothing changed, where no worker could stay.
+        """
+        return dict(self.call("xboard_leave", but=sorted(but), deadline=deadline)["stays"])
 
     def _exchange(self, message: Reply, *, deadline: float, ends_at: float) -> Reply:
         message["id"] = uuid.uuid4().hex

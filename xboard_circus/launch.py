@@ -25,6 +25,7 @@ NO_LIMIT = 124
 USAGE = 2
 
 POLL = 0.05
+AFTER_POLL = 0.01
 COERCED_LOCALES = ("C.UTF-8", "C.utf8", "UTF-8")
 
 
@@ -42,7 +43,8 @@ def parse(argv: list[str]) -> tuple[dict[str, list[str]], list[str]]:
     By hand: argparse alone would double the time that the launcher takes to start.
     """
     options: dict[str, list[str]] = {
-        name: [] for name in ("--wid", "--worker", "--gate", "--chdir", "--uid", "--gid", "--rlimit", "--env")
+        name: []
+        for name in ("--after", "--wid", "--worker", "--gate", "--chdir", "--uid", "--gid", "--rlimit", "--env")
     }
     arguments = iter(argv)
     for name in arguments:
@@ -72,7 +74,18 @@ def is_running(pid: int, started: int) -> bool:
     if os.getppid() == pid:  # nobody else can have its pid while it is our parent
         return True
     fields = stat_of(pid)
-    return bool(fields) and fields[0] not in (b"Z", b"X") and int(fields[19]) == started
+    # What looks like a zombie and has other threads left may still hold its sockets.
+    return bool(fields) and (fields[0] not in (b"Z", b"X") or int(fields[17]) > 1) and int(fields[19]) == started
+
+
+def exists(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return True
 
 
 def stat_of(pid: int) -> list[bytes]:
@@ -103,6 +116,12 @@ def wait_for_gate(gate: str, circusd: str) -> None:
         if not gate or not os.path.exists(gate):
             return
         time.sleep(POLL)
+
+
+def wait_for_end(circusd: str) -> None:
+    """Return when *circusd*, "pid:started", has ended: the next one needs its endpoints."""
+    while circusd_is_alive(circusd) or (not stat_of(os.getpid()) and exists(int(circusd.partition(":")[0]))):
+        time.sleep(AFTER_POLL)
 
 
 def set_rlimit(setting: str) -> None:
@@ -220,6 +239,8 @@ def run(command: list[str], environment: dict[str, str]) -> None:
 def launch(options: dict[str, list[str]], command: list[str]) -> None:
     environment = own_environment()
     given = dict(map(variable, options["--env"]))
+    for circusd in options["--after"]:
+        wait_for_end(circusd)
     for gate in options["--gate"] or [""]:
         wait_for_gate(gate, environment.get("XBOARD_CIRCUSD", ""))
     for setting in options["--rlimit"]:

@@ -160,11 +160,11 @@ def test_ctrl_c_during_the_start_ends_the_wait_and_nothing_else(tmp_path: Path) 
         assert len(c.wait_ready()) == 2
 
 
-def test_ctrl_c_while_a_restart_stops_says_that_nothing_is_started_and_what_starts_it(tmp_path: Path) -> None:
-    """Given workers that take their time to end, when a restart is interrupted, then it says what is left to do."""
+def test_ctrl_c_while_a_cold_restart_stops_says_that_nothing_is_started_and_what_starts_it(tmp_path: Path) -> None:
+    """Given workers that take their time to end, when a cold restart is interrupted, it says what is left to do."""
     with backend(tmp_path, Watcher(told={"drain": "3"}, options={"graceful_timeout": 20})) as c:
         assert c.run_cli("start").returncode == 0
-        with begun(c, "restart") as restarting:
+        with begun(c, "restart", "--cold") as restarting:
             eventually(lambda: "Arbiter exiting" in c.log("circusd"), what="it stops")
             os.killpg(restarting.pid, signal.SIGINT)
             _, errors = restarting.communicate(timeout=PATIENCE)

@@ -13,11 +13,12 @@ from xboard_circus.cli.configuration import check, doctor, init, options
 from xboard_circus.cli.context import ini_option
 from xboard_circus.cli.error_boundary import ErrorBoundary
 from xboard_circus.cli.events import events, why
-from xboard_circus.cli.lifecycle import restart, start, stop
+from xboard_circus.cli.lifecycle import start, stop
 from xboard_circus.cli.log_view import logs
 from xboard_circus.cli.overview import status
 from xboard_circus.cli.page import dashboard
 from xboard_circus.cli.reloading import reload, retry
+from xboard_circus.cli.restarting import restart
 from xboard_circus.cli.servicing import service
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from circus.util import to_bool
 
 from xboard_circus import config
+from xboard_circus import launch as launcher
 from xboard_circus.circus_client import CircusdGone, CommandRefused
 from xboard_circus.cli.screen import Progress
 from xboard_circus.core.verdict import headline
@@ -21,6 +22,7 @@ from xboard_circus.instance import LOOK_EVERY, Instance, locked
 from xboard_circus.preflight import TAIL_LINES, last_text
 from xboard_circus.snapshot import Snapshot, Watcher
 
+LAUNCHER = str(Path(launcher.__file__).resolve())
 LOCK_WITHIN = 30.0
 ANSWER_WITHIN = 20.0
 SLACK = 5.0  # for what comes before the first worker: circusd's own start
@@ -86,10 +88,15 @@ def make_folders(instance: Instance) -> None:
             ) from error
 
 
-def launch(instance: Instance) -> Launched:
-    """Start circusd with the ini file's folder as its own, in a session that a Ctrl-C here does not reach."""
+def launch(instance: Instance, *, after: procs.Identity | None = None) -> Launched:
+    """Start circusd with the ini file's folder as its own, in a session that a Ctrl-C here does not reach.
+
+    It waits until the circusd *after* has ended, whatever becomes of this process meanwhile.
+    """
     found = instance.config
     arguments = [sys.executable, "-m", "circus.circusd", str(found.path)]
+    if after is not None:
+        arguments = [sys.executable, "-I", "-S", LAUNCHER, "--after", str(after), "--", *arguments]
     out = found.folder / "logs" / "circusd.out"
     log = found.given.get("logoutput")
     if log is None:

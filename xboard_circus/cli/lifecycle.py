@@ -1,4 +1,4 @@
-"""The commands start, stop and restart."""
+"""The commands start and stop."""
 
 import time
 from collections.abc import Iterator, Mapping
@@ -18,26 +18,29 @@ from xboard_circus.instance import Instance
 from xboard_circus.snapshot import Snapshot
 
 TIMEOUT = 60.0
+IN_BACKGROUND = "circusd goes on in the background: `xboard-circus status`"
 LAST_CHILDREN = 2.0  # what a worker has started may end a moment after it
-_timeout = click.option("--timeout", type=click.FloatRange(min=1), default=TIMEOUT, help="Longest wait, in seconds.")
+timeout_option = click.option(
+    "--timeout", type=click.FloatRange(min=1), default=TIMEOUT, help="Longest wait, in seconds."
+)
 
 
 @click.command()
-@_timeout
+@timeout_option
 @for_instance
 def start(instance: Instance, timeout: float) -> None:
     """Start circusd in the background and wait until the workers are up.
 
     The ini file is checked first; with an error in it nothing is started.
     """
-    _check(instance)
+    check_file(instance)
     with launching.alone(instance):
         found = instance.find()
-        launched = _launch(instance) if found is None else None
+        launched = launch(instance) if found is None else None
     if launched is not None:
-        _await_ready(instance, launching.expected(instance), timeout=timeout, launched=launched)
+        await_ready(instance, launching.expected(instance), timeout=timeout, launched=launched)
     elif coming := _still_coming(instance, instance.answered(found)):
-        _await_ready(instance, coming, timeout=timeout)
+        await_ready(instance, coming, timeout=timeout)
 
 
 @click.command()
@@ -47,7 +50,7 @@ def stop(instance: Instance) -> None:
 
     Exits with 1 if orphans of an earlier circusd still run; `xboard-circus clean` ends them.
     """
-    was_running = _stop(instance)
+    was_running = stop_all(instance)
     instance.mark_stopped()
     give_up_at = time.monotonic() + (LAST_CHILDREN if was_running else 0)
     while (left := instance.orphans_left()) and time.monotonic() < give_up_at:
@@ -61,30 +64,7 @@ def stop(instance: Instance) -> None:
     say(line)
 
 
-@click.command()
-@click.argument("name", required=False)
-@_timeout
-@for_instance
-def restart(instance: Instance, name: str | None, timeout: float) -> None:
-    """Restart circusd with everything that it runs, or only the watcher NAME.
-
-    Only a restart without NAME reads [circus] and [socket:...] of the ini file again.
-    """
-    if name is not None:
-        _restart_watcher(instance, name, timeout=timeout)
-        return
-    # Checked while the old one still serves: a mistake in the ini must not cost a backend that runs.
-    _check(instance)
-    left = f"the stop goes on, and circusd of {instance.shown} is not started again: `xboard-circus start`"
-    with launching.alone(instance):
-        with left_running(left):
-            if _stop(instance):
-                say(f"stopped circusd of {instance.shown}")
-        launched = _launch(instance)
-    _await_ready(instance, launching.expected(instance), timeout=timeout, launched=launched)
-
-
-def _check(instance: Instance) -> None:
+def check_file(instance: Instance) -> None:
     """Print the errors and warnings of the ini file; XboardError where it has errors."""
     launching.make_folders(instance)
     # While circusd runs it holds the ports. Another program on the endpoint is reported here.
@@ -94,7 +74,7 @@ def _check(instance: Instance) -> None:
         raise XboardError(f"{instance.shown} has errors; nothing was started or stopped")
 
 
-def _stop(instance: Instance) -> bool:
+def stop_all(instance: Instance) -> bool:
     """Stop circusd and everything below it; return whether it was running."""
     found = instance.find()
     if found is not None:
@@ -115,28 +95,27 @@ def _still_coming(instance: Instance, found: Snapshot) -> dict[str, bool]:
     return {name: armed for name, armed in launching.expected(instance).items() if name not in stopped}
 
 
-def _launch(instance: Instance) -> Launched:
+def launch(instance: Instance) -> Launched:
+    """Start circusd and wait until it answers."""
     launched = launching.launch(instance)
-    say(f"started circusd, pid {launched.identity.pid}; its log is {launched.log}")
-    with left_running("circusd goes on in the background: `xboard-circus status`"), progress() as shown:
-        shown.waiting_for("waiting for circusd to answer")
-        launching.wait_for_answer(instance, launched)
+    await_answer(instance, launched)
     return launched
 
 
-def _restart_watcher(instance: Instance, name: str, *, timeout: float) -> None:
-    watcher = instance.watcher(instance.running(), name)
-    with progress() as shown, instance.client() as client:
-        shown.waiting_for(f"waiting for {watcher.name} to stop and start")
-        client.restart(watcher.name, deadline=instance.graceful_timeout(watcher.name) + timeout)
-    _await_ready(instance, {watcher.name: watcher.armed}, timeout=timeout)
+def await_answer(instance: Instance, launched: Launched) -> None:
+    """Wait until the circusd that was started answers."""
+    say(f"started circusd, pid {launched.identity.pid}; its log is {launched.log}")
+    with left_running(IN_BACKGROUND), progress() as shown:
+        shown.waiting_for("waiting for circusd to answer")
+        launching.wait_for_answer(instance, launched)
 
 
-def _await_ready(
+def await_ready(
     instance: Instance, watchers: Mapping[str, bool], *, timeout: float, launched: Launched | None = None
 ) -> None:
+    """Wait until *watchers* are ready, and report it; XboardError where they are not in time."""
     limit = launching.longest_start(instance, timeout)
-    with left_running("circusd goes on in the background: `xboard-circus status`"), progress() as shown:
+    with left_running(IN_BACKGROUND), progress() as shown:
         last = launching.wait_until_ready(instance, watchers, shown, timeout=limit, launched=launched)
     stuck = [each.text for each in last if each.stage is Stage.STUCK]
     slow = [f"{each.text} (not ready after {span(limit)})" for each in last if each.stage is Stage.COMING]

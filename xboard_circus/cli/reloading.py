@@ -27,9 +27,14 @@ def slot_number(context: click.Context, parameter: click.Parameter, text: str) -
     return int(digits)
 
 
+no_preflight_option = click.option(
+    "--no-preflight", is_flag=True, help="Skip the trial of the new code on a test worker."
+)
+
+
 @click.command()
 @click.argument("names", metavar="[NAME]...", nargs=-1)
-@click.option("--no-preflight", is_flag=True, help="Skip the trial of the new code on a test worker.")
+@no_preflight_option
 @for_instance
 def reload(instance: Instance, names: tuple[str, ...], no_preflight: bool) -> None:
     """Replace the workers of watcher NAME, or of all armed ones, by new code without a lost request.
@@ -39,7 +44,8 @@ def reload(instance: Instance, names: tuple[str, ...], no_preflight: bool) -> No
     """
     wanted = _chosen(instance, names)
     if not no_preflight:
-        _try_new_code(instance, wanted)
+        _refuse_second(instance, wanted)
+        try_new_code(instance, wanted)
     for position, name in enumerate(wanted):
         rest = ", ".join(wanted[position + 1 :])
         with _waiting(instance, name, rest), progress() as shown, instance.client() as client:
@@ -95,13 +101,17 @@ def _reloadable(instance: Instance, found: Snapshot, name: str) -> str:
     return watcher.name
 
 
-def _try_new_code(instance: Instance, names: Sequence[str]) -> None:
-    """Try the new code of each watcher on a test worker; XboardError where one does not get ready."""
+def _refuse_second(instance: Instance, names: Sequence[str]) -> None:
+    """Raise XboardError where a reload of one of the watchers runs already."""
     with instance.client() as client:
         for name in names:
             running = _last_reload(client, name)
             if running is not None and running["state"] == "running":
                 raise XboardError(f"a reload of {name} runs already: {running['done']} of {running['total']} done")
+
+
+def try_new_code(instance: Instance, names: Sequence[str]) -> None:
+    """Try the new code of each watcher on a test worker; XboardError where one does not get ready."""
     for name in names:
         with progress() as shown:
             shown.waiting_for(f"{name}: trying the new code on a throw-away worker")
@@ -157,8 +167,11 @@ def _fail(instance: Instance, name: str, last: ReloadEntry, not_begun: str) -> N
 
 def _serving(instance: Instance, name: str) -> str:
     """Return how many workers of a watcher serve now, in words."""
-    with instance.client() as client:
-        watcher = from_state(client.state(deadline=ANSWER_WITHIN)).watcher(name)
+    try:
+        with instance.client() as client:
+            watcher = from_state(client.state(deadline=ANSWER_WITHIN)).watcher(name)
+    except CircusdGone as gone:
+        return f"how many workers serve is unknown: {gone}"
     if watcher is None or watcher.serving == 0:
         return "no worker serves"
     return f"{watcher.serving} of {watcher.numprocesses} workers serve on"

@@ -1,15 +1,20 @@
-"""Stop circusd and everything below it."""
+"""Stop circusd and everything below it, or circusd without its workers."""
 
 import signal
 import time
+from collections.abc import Collection
+from dataclasses import dataclass
 
-from xboard_circus.circus_client import CircusdBusy, CircusdGone
+from xboard_circus.circus_client import CircusdBusy, CircusdGone, CommandRefused
 from xboard_circus.cli.screen import Progress
+from xboard_circus.config import WatcherConfig, is_armed
+from xboard_circus.core.ports import Policy
 from xboard_circus.errors import XboardError
-from xboard_circus.host import procs, runtime
+from xboard_circus.host import circusd_record, procs, runtime
 from xboard_circus.host.procs import Identity
 from xboard_circus.instance import NAMED, Instance, Silent
 from xboard_circus.snapshot import Snapshot
+from xboard_circus.worker import runs_worker
 
 LOOK_EVERY = 0.1
 ASK_FOR = 1.0
@@ -43,6 +48,58 @@ def stop(instance: Instance, found: Snapshot | Silent, progress: Progress, *, sl
         _kill(circusd, family, progress, patience=instance.graceful_timeout())
 
 
+def can_stay(watcher: WatcherConfig) -> bool:
+    """Return whether workers of *watcher* can serve on while another circusd takes the place of theirs."""
+    is_overlapping = watcher.respawn and not watcher.singleton and watcher.options.port.policy != Policy.NEVER.value
+    return (
+        is_armed(watcher) and is_overlapping and bool(watcher.sockets_used) and runs_worker(watcher.cmd, watcher.args)
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Departure:
+    """A circusd that ends without its workers, and the *others* of its processes, which end with it."""
+
+    circusd: Identity
+    others: list[Identity]
+
+    def await_end(self, instance: Instance, progress: Progress, *, slack: float = SLACK) -> None:
+        """Return when circusd and the others are gone; what has not ended in time is killed."""
+        give_up_at = time.monotonic() + instance.graceful_timeout() + slack
+        if not _gone([self.circusd, *self.others], progress, give_up_at=give_up_at):
+            _kill_rest([self.circusd, *self.others], progress)
+
+
+def leave(instance: Instance, found: Snapshot | Silent, progress: Progress) -> Departure | None:
+    """Have the circusd that was *found* end without the workers that can stay; None, with nothing done, without such.
+
+    One that does not answer, or knows no such command (an older release), is killed: its workers serve on, too.
+    """
+    circusd = found.circusd.identity if isinstance(found, Snapshot) else found.identity
+    staying = {watcher.name for watcher in instance.config.watchers if can_stay(watcher)}
+    try:
+        with instance.client() as client:
+            staying = set(client.leave())
+    except (CircusdGone, CommandRefused) as error:
+        if isinstance(error, CommandRefused) and "unknown command" not in error.reason:
+            progress.report("how", f"no worker can serve on meanwhile: {error.reason}")
+            return None
+        others = _others(circusd, staying)
+        progress.report("how", f"circusd (pid {circusd.pid}) is killed, its workers serve on: {error}")
+        circusd_record.order_end(instance.id)
+        _signal(circusd, signal.SIGKILL)
+        for each in others:
+            _signal(each, signal.SIGTERM)
+        return Departure(circusd, others)
+    return Departure(circusd, _others(circusd, staying))
+
+
+def _others(circusd: Identity, staying: Collection[str]) -> list[Identity]:
+    """Return the children of *circusd* that do not stay: plugins, and workers of other watchers."""
+    children = procs.below(circusd)
+    return [each for each in children if (procs.environ(each.pid) or {}).get("XBOARD_WATCHER") not in staying]
+
+
 def _kill(circusd: Identity, family: list[Identity], progress: Progress, *, patience: float) -> None:
     if procs.is_running(circusd.pid, circusd.started):
         family += procs.below(circusd)
@@ -52,6 +109,10 @@ def _kill(circusd: Identity, family: list[Identity], progress: Progress, *, pati
         for each in _running(family):
             _signal(each, signal.SIGTERM)
         _gone(family, progress, give_up_at=time.monotonic() + patience)
+    _kill_rest(family, progress)
+
+
+def _kill_rest(family: list[Identity], progress: Progress) -> None:
     for each in _running(family):
         progress.report("how", f"pid {each.pid} has not ended in time; SIGKILL")
         _signal(each, signal.SIGKILL)

@@ -145,7 +145,7 @@ class PortGuard:
     async def _guard(self, run: int) -> None:
         armed, shared, policy, grace = self.armed, self.socket(), self.armed.policy, self.armed.options.port.grace
         freed: list[str] = []
-        if policy is not Policy.NEVER and await self._take_over(run):
+        if await self._take_over(run):
             return
         sweep = armed.supervisor.sweep(armed.name, grace) if policy is not Policy.NEVER else None
         if sweep is not None and armed.watcher.singleton:
@@ -188,16 +188,24 @@ class PortGuard:
         own = await asyncio.to_thread(supervisor.family)
         return found, plan(found, policy=policy, instance=supervisor.instance, own=own)
 
+    @property
+    def can_be_handed_over(self) -> bool:
+        """Return whether workers of this circusd and of the next one can serve on the listener at the same time.
+
+        Without respawn nothing would take the place of the launchers that have to end for it; the old worker of a
+        singleton has to be gone before the new one starts.
+        """
+        watcher = self.armed.watcher
+        may_overlap = watcher.respawn and not watcher.singleton
+        return may_overlap and self.socket() is not None and self.armed.policy is not Policy.NEVER
+
     async def _take_over(self, run: int) -> bool:
         """Take the listening socket over from a worker that outlived its circusd: no moment without a listener.
 
         New workers start on it, and only when they are ready are the old ones ended; until then these serve.
         """
         armed, shared, address = self.armed, self.socket(), self.address()
-        # Without respawn nothing would take the place of the launchers that have to end for it; the old worker of a
-        # singleton has to be gone before the new one starts.
-        may_overlap = armed.watcher.respawn and not armed.watcher.singleton
-        if shared is None or address is None or armed.folder is None or not may_overlap:
+        if shared is None or address is None or armed.folder is None or not self.can_be_handed_over:
             return False
         found = await asyncio.to_thread(handed_over, armed.folder, armed.supervisor.instance, address)
         if found is None:
@@ -222,7 +230,12 @@ class PortGuard:
         return True
 
     async def _end_predecessors(self) -> None:
-        """End the workers of an earlier circusd, after a stop in between too: the next start may not look for them."""
+        """End the workers of an earlier circusd, after a stop in between too: the next start may not look for them.
+
+        Not where this circusd ends without its workers, which may not be ready: the next one takes over from all.
+        """
+        if self.armed.stays:
+            return
         grace = max(self.armed.options.port.grace, self.armed.watcher.graceful_timeout)
         self._report_freed(named(await self.armed.supervisor.sweep(self.armed.name, grace)))
 

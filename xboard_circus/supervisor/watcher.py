@@ -67,6 +67,7 @@ class ArmedWatcher:
 
     Attributes:
         spawns_again_at: Set while nothing can be spawned; when it is tried again.
+        stays: circusd ends without the workers, which serve on for the next one; see `leave`.
         swaps: The replacements of workers that run now, whatever their reason.
         wanted: The request that the running spawn serves.
         last_reason: Why something was done, or not done, last; *last_reason_at* is when.
@@ -85,6 +86,7 @@ class ArmedWatcher:
         self.last_reason_at = self.clock()
         self.incident = IncidentKeeper()
         self.spawns_again_at: float | None = None
+        self.stays = False
         self.swaps: list[Swap] = []
         self.reload: RollingReload | None = None
         self.recycle_not_before = float("-inf")
@@ -251,10 +253,14 @@ class ArmedWatcher:
             self.happen(worker, self._operators_order())
         return True
 
-    def stop_begins(self) -> None:
-        """Note a stop: a watcher that is stopped already, and waits for its next try, is not started again."""
+    def stop_begins(self) -> bool:
+        """Note a stop, and return whether Circus is to carry it out.
+
+        A watcher that is stopped already, and waits for its next try, is not started again.
+        """
         if self.watcher.is_stopped():
             self.spawns_again_at = None
+        return not self.stays
 
     def reloads_rolling(self) -> bool:
         """Return whether a reload replaces the workers; Circus starts a stopped watcher, and may send SIGHUP."""

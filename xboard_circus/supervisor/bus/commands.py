@@ -17,6 +17,7 @@ from xboard_circus.core.states import Health
 from xboard_circus.core.worker import Judged
 from xboard_circus.host import procs
 from xboard_circus.supervisor.bus.requests import who
+from xboard_circus.supervisor.leave import leave
 from xboard_circus.supervisor.patches import circus_arbiter
 from xboard_circus.supervisor.patches.circus_controller import add_commands
 from xboard_circus.supervisor.patches.patch import Patch
@@ -109,6 +110,11 @@ def _retry(supervisor: Supervisor, props: Props) -> Mapping[str, Any]:
     return {}
 
 
+def _leave(supervisor: Supervisor, props: Props) -> Mapping[str, Any]:
+    """End circusd; the workers that the next one can take over serve on, but for those of the watchers in `but`."""
+    return {"stays": leave(supervisor, but=[str(name) for name in props.get("but") or ()])}
+
+
 def _event(supervisor: Supervisor, props: Props) -> Mapping[str, Any]:
     """Publish an event of a plugin's on the bus."""
     if props["event"] not in EVENTS_FROM_OUTSIDE:
@@ -135,6 +141,7 @@ COMMANDS: dict[str, tuple[tuple[str, ...], Work]] = {
     "xboard_replace": (("name", "pid", "started", "kind", "probed_at", "reason"), _replace),
     "xboard_reload": (("name",), _reload),
     "xboard_retry": (("name", "slot"), _retry),
+    "xboard_leave": ((), _leave),
     "xboard_event": (("name", "event", "reason"), _event),
     "xboard_events": ((), _events),
 }

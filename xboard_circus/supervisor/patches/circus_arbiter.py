@@ -6,7 +6,7 @@ import asyncio
 import json
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -174,6 +174,12 @@ def is_making_room(arbiter: Any) -> bool:
 def begin_to_stop(arbiter: Any) -> None:
     """Mark *arbiter* as stopping while another command still runs: armed watchers spawn nothing from now on."""
     arbiter._stopping = True
+
+
+def keep_open(arbiter: Any, sockets: Iterable[Any]) -> None:
+    """Leave *sockets* out of what Circus closes, and removes the path of, when it ends."""
+    for shared in sockets:
+        arbiter.sockets.pop(shared.name, None)
 
 
 def running_command(arbiter: Any) -> str | None:

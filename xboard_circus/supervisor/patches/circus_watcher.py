@@ -27,7 +27,7 @@ class Ours(Protocol):
     def reap(self, original: Original, pid: int, status: int | None) -> None: ...
     async def manage(self) -> None: ...
     async def until_killed(self, killed: Awaitable[None]) -> None: ...
-    def stop_begins(self) -> None: ...
+    def stop_begins(self) -> bool: ...
     def busy_by(self, change: int) -> None: ...
     def begin_reload(self) -> bool: ...
     def give_environment(self) -> None: ...
@@ -135,15 +135,16 @@ def send_signal_process(original: Original, watcher: Any, ours: Ours) -> Origina
 
 @replaces("Watcher._stop")
 def watcher_stop(original: Original, watcher: Any, ours: Ours) -> Original:
-    """Note each stop, that of a stopped watcher too.
+    """Note each stop, that of a stopped watcher too, and let the workers serve on when only circusd ends.
 
-    Without it: Our own spawn in the middle of a stop is one too many; a stop of a watcher that waits is missed.
-    Fact: Circus calls no hook and publishes nothing for a watcher that is stopped already.
+    Without it: Our own spawn in the middle of a stop is one too many; a stop of a watcher that waits is missed; a
+    restart of circusd loses requests.
+    Fact: Circus calls no hook and publishes nothing for a watcher that is stopped already; it stops all watchers when
+    it ends.
     """
 
     def stop(close_output_streams: bool = False) -> Any:
-        ours.stop_begins()
-        return original(close_output_streams)
+        return original(close_output_streams) if ours.stop_begins() else _nothing_to_do()
 
     return _busy(ours, stop)
 
@@ -169,9 +170,7 @@ def watcher_reload(original: Original, watcher: Any, ours: Ours) -> Original:
     def reload(graceful: bool = True, sequential: bool = False) -> Any:
         if not (graceful and ours.begin_reload()):
             return original(graceful=graceful, sequential=sequential)
-        begun = asyncio.get_running_loop().create_future()
-        begun.set_result(None)
-        return begun
+        return _nothing_to_do()
 
     return reload
 
@@ -211,6 +210,13 @@ OF_WATCHER = (
 def patches_of(watcher: Any, ours: Ours) -> list[Patch]:
     """Return the patches of one armed watcher."""
     return [kind(watcher, ours) for kind in OF_WATCHER]
+
+
+def _nothing_to_do() -> asyncio.Future[None]:
+    """Return what Circus waits for where it has nothing left to do."""
+    done = asyncio.get_running_loop().create_future()
+    done.set_result(None)
+    return done
 
 
 def _busy(ours: Ours, coroutine: Callable[..., Any]) -> Callable[..., Any]:

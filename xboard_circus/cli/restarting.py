@@ -1,0 +1,113 @@
+"""The command restart: another circusd in the place of the one that runs, without a lost request."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+import click
+
+from xboard_circus.cli import launching, stopping
+from xboard_circus.cli.context import for_instance
+from xboard_circus.cli.launching import Launched
+from xboard_circus.cli.lifecycle import (
+    await_answer,
+    await_ready,
+    check_file,
+    launch,
+    left_running,
+    stop_all,
+    timeout_option,
+)
+from xboard_circus.cli.reloading import no_preflight_option, try_new_code
+from xboard_circus.cli.screen import progress, say
+from xboard_circus.errors import XboardError
+from xboard_circus.instance import Instance, Silent
+from xboard_circus.snapshot import Snapshot
+
+
+@click.command()
+@click.argument("name", required=False)
+@click.option("--cold", is_flag=True, help="Stop everything, then start it; connections are refused in between.")
+@no_preflight_option
+@timeout_option
+@for_instance
+def restart(instance: Instance, name: str | None, cold: bool, no_preflight: bool, timeout: float) -> None:
+    """Restart circusd with everything that it runs, or only the watcher NAME.
+
+    Without NAME no request is lost: the new code is tried first, the old workers serve until the new ones are ready,
+    and [circus] and [socket:...] of the ini file are read again. A restart of NAME stops and starts its workers, and
+    requests fail meanwhile; `reload NAME` replaces them without that.
+    """
+    if name is not None:
+        _restart_watcher(instance, name, timeout=timeout)
+        return
+    # Checked while the old one still serves: a mistake in the ini must not cost a backend that runs.
+    check_file(instance)
+    if not cold and not no_preflight and instance.find() is not None:
+        try_new_code(instance, [watcher.name for watcher in instance.config.watchers if stopping.can_stay(watcher)])
+    with launching.alone(instance):
+        found = instance.find()
+        launched = None if cold or found is None else _succeed(instance, found)
+        if launched is None:
+            launched = _restart_cold(instance)
+    await_ready(instance, launching.expected(instance), timeout=timeout, launched=launched)
+
+
+def _succeed(instance: Instance, found: Snapshot | Silent) -> Launched | None:
+    """Put a new circusd in the place of the one *found*; None, with nothing done, where no worker could stay."""
+    with progress() as shown:
+        # Between the two nothing may end this process: the old circusd would have no successor.
+        with _signals_later():
+            departure = stopping.leave(instance, found, shown)
+            if departure is None:
+                return None
+            launched = launching.launch(instance, after=departure.circusd)
+        with left_running(f"{departure.circusd.pid} ends, and a new circusd starts then: `xboard-circus status`"):
+            departure.await_end(instance, shown)
+    try:
+        await_answer(instance, launched)
+    except XboardError as error:
+        raise XboardError(
+            f"{error}\nthe workers of the old circusd serve on, but none that fails is replaced until a circusd runs: "
+            "`xboard-circus start`"
+        ) from error
+    return launched
+
+
+def _restart_cold(instance: Instance) -> Launched:
+    left = f"the stop goes on, and circusd of {instance.shown} is not started again: `xboard-circus start`"
+    with left_running(left):
+        if stop_all(instance):
+            say(f"stopped circusd of {instance.shown}")
+    return launch(instance)
+
+
+def _restart_watcher(instance: Instance, name: str, *, timeout: float) -> None:
+    watcher = instance.watcher(instance.running(), name)
+    with progress() as shown, instance.client() as client:
+        shown.waiting_for(f"waiting for {watcher.name} to stop and start")
+        client.restart(watcher.name, deadline=instance.graceful_timeout(watcher.name) + timeout)
+    await_ready(instance, {watcher.name: watcher.armed}, timeout=timeout)
+
+
+@contextmanager
+def _signals_later() -> Iterator[None]:
+    """Hold back what would end this process until the end of the block."""
+    came: list[int] = []
+
+    def note(signum: int, _: FrameType | None) -> None:
+        came.append(signum)
+
+    signals = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    before = {each: signal.signal(each, note) for each in signals}
+    try:
+        yield
+    finally:
+        for each, handler in before.items():
+            signal.signal(each, handler)
+        for signum in came:
+            os.kill(os.getpid(), signum)

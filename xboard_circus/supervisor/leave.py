@@ -1,0 +1,49 @@
+"""Leave: end circusd without its workers, so that the next circusd takes their port over and no request is lost.
+
+The workers of armed watchers whose listener can be handed over serve on; all else (plugins, unarmed watchers,
+singletons, servers that bind by themselves) is stopped as in a stop. circusd ends with exit code 0 and counts as
+stopped on request, so no loss is reported. The next circusd on the same ini file takes the port over, starts workers,
+and ends the old ones when the new ones are ready, exactly as after a kill (`port.PortGuard`).
+
+From another process: `CircusdClient.leave()`, the command `xboard_leave`. Its answer names the workers that stay; a
+refusal (`CommandRefused`) has changed nothing. From a signal handler in its loop: `leave(Supervisor.of(arbiter))`.
+Wait for the end of the process before the next circusd binds its endpoints: ``launch.py --after PID:STARTED`` does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import TYPE_CHECKING
+
+from circus import logger
+from circus.exc import MessageError
+
+from xboard_circus.core.sentences import Say
+from xboard_circus.supervisor.patches import circus_arbiter
+
+if TYPE_CHECKING:
+    from xboard_circus.supervisor.supervisor import Supervisor
+
+
+def leave(supervisor: Supervisor, *, but: Collection[str] = ()) -> dict[str, list[int]]:
+    """Begin to end circusd; return the pids of the workers that stay, by watcher. Watchers in *but* are stopped too.
+
+    Raises MessageError, with nothing changed, where circusd ends already, or no worker could stay.
+    """
+    if supervisor.is_over():
+        raise MessageError(Say.CIRCUSD_ENDS_ALREADY())
+    staying = [
+        armed
+        for armed in supervisor.armed.values()
+        if armed.name not in but and armed.is_running() and armed.has_private_socket and armed.port.can_be_handed_over
+    ]
+    if not any(armed.fleet.up() for armed in staying):
+        raise MessageError(Say.NO_WORKER_CAN_STAY())
+    stays = {armed.name: [worker.pid for worker in armed.fleet.up()] for armed in staying}
+    for armed in staying:
+        armed.stays = True
+    # Circus would remove the path of a unix socket. The process holds these open up to its end.
+    circus_arbiter.keep_open(supervisor.arbiter, [armed.port.socket() for armed in staying])
+    logger.warning("xboard: circusd ends, and these workers serve on for the next one: %s", stays)
+    supervisor.run(supervisor.arbiter.stop(), "the end of circusd")
+    return stays
