@@ -14,6 +14,7 @@ from xboard_circus.core.reason import one_line
 _UNSEEN = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
 
 LONGEST = 200
+SHORTEST = 5
 MASK = "***"
 
 # Behind this length whole arguments are dropped and none is cut: the rest of a cut one might not look like a secret.
@@ -31,6 +32,7 @@ _WITHIN = re.compile(
     re.IGNORECASE,
 )
 _URL_PASSWORD = re.compile(r"(://[^\s/:@]*:)[^\s/]*@")
+_URL_SECRET = re.compile(r"://[^\s/:@]*:([^\s/]*)@")
 _URL_TOKEN = re.compile(r"(https?://)[^\s/:@]+@", re.IGNORECASE)
 
 
@@ -63,6 +65,25 @@ def printable(text: str) -> str:
     if text.isprintable():
         return text
     return "".join("?" if unicodedata.category(each) in _UNSEEN and each not in "\n\t" else each for each in text)
+
+
+def secrets_in(name: str, value: str) -> Iterator[str]:
+    """Yield what is secret of a variable: its value where the name is telling, else the passwords of URLs in it.
+
+    What is shorter than five characters is left out: a log without any "true" would be of no use.
+
+    >>> [*secrets_in("API_KEY", "k-1234"), *secrets_in("DSN_URL", "redis://:hunter2@cache/0")]
+    ['k-1234', 'hunter2']
+    """
+    found = [value] if re.fullmatch(_NAME, name, re.IGNORECASE) else _URL_SECRET.findall(value)
+    yield from (secret for secret in found if len(secret) >= SHORTEST)
+
+
+def without(text: str, secrets: Iterable[str]) -> str:
+    """Return *text* with each of *secrets* masked, the longest first: one may hold another."""
+    for secret in sorted(secrets, key=len, reverse=True):
+        text = text.replace(secret, MASK)
+    return text
 
 
 def _bounded(argv: Iterable[str]) -> Iterator[str]:

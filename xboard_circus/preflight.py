@@ -24,10 +24,12 @@ from typing import IO
 from circus.process import Process
 from circus.util import load_virtualenv
 
+from xboard_circus import env_files
 from xboard_circus.config import Config, WatcherConfig
 from xboard_circus.core.causes import Death, cause_of
 from xboard_circus.errors import XboardError
 from xboard_circus.host import procs, runtime
+from xboard_circus.masking import without
 from xboard_circus.supervisor.life.command_line import launch_command
 from xboard_circus.supervisor.life.environment import environment, user_of
 from xboard_circus.worker import MODULE, runs_worker
@@ -65,9 +67,10 @@ class Trial:
     popen: subprocess.Popen[bytes]
     ready_file: Path
     output: IO[bytes]
+    secrets: frozenset[str]
 
     def text(self) -> str:
-        return last_text(self.output)
+        return without(last_text(self.output), self.secrets)
 
 
 def last_text(file: IO[bytes], *, since: int = 0) -> str:
@@ -126,6 +129,11 @@ def _trial(config: Config, watcher: WatcherConfig) -> Iterator[Trial]:
     try:
         with inherited, other_end, tempfile.TemporaryFile() as output:
             env = _environment(config, watcher, instance=instance, folder=folder)
+            files = env_files.of_watcher(
+                watcher.options, watcher.cmd, watcher.args, folder=config.folder, working_dir=watcher.working_dir
+            )
+            values = env_files.values(files, env)
+            env |= values
             popen = subprocess.Popen(
                 _arguments(watcher, env, fd=inherited.fileno()),
                 cwd="/",  # the launcher enters the watcher's own
@@ -140,7 +148,7 @@ def _trial(config: Config, watcher: WatcherConfig) -> Iterator[Trial]:
             identity = procs.Identity(popen.pid, procs.start_time(popen.pid) or 0)
             ready_file = folder / f"{TOKEN}.ready"
             try:
-                yield Trial(popen, ready_file, output)
+                yield Trial(popen, ready_file, output, env_files.secrets(values))
             finally:
                 longest = LONGEST_END if ready_file.is_file() else LATE_START_GRACE
                 _end(popen, identity, patience=min(watcher.graceful_timeout, longest))

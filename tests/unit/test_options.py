@@ -56,6 +56,7 @@ def test_the_defaults_are_those_of_the_design() -> None:
         "port.retry": 10.0,
         "port.host": "127.0.0.1",
         "port.port": None,
+        "worker.env_file": None,
         "worker.spares": 0,
         "worker.max_rss": 0,
         "worker.max_requests": 0,
@@ -285,7 +286,9 @@ def test_a_misspelt_option_is_told_with_the_one_that_is_meant(key: str, meant: s
 
 
 def test_an_unknown_option_of_a_family_of_ours_is_told_with_those_it_has() -> None:
-    known = "worker.spares, worker.max_rss, worker.max_requests, worker.max_age, worker.websocket_spread"
+    known = (
+        "worker.env_file, worker.spares, worker.max_rss, worker.max_requests, worker.max_age, worker.websocket_spread"
+    )
     assert told({"worker.count": "4"}) == [f"worker.count = 4: unknown option; known are {known}"]
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from circus.util import parse_env_dict
 
+from xboard_circus.checks import env_file_rules
 from xboard_circus.checks.findings import ERROR, WARNING, Finding
 from xboard_circus.checks.programs import run_captured
 from xboard_circus.checks.watcher_rules import argument, words
@@ -104,6 +105,9 @@ def _writable(config: Config, watcher: WatcherConfig) -> Iterator[Finding]:
     for name, stream in watcher.streams.items():
         if "filename" in stream:
             paths[f"{name}_stream.filename"] = [(config.folder / stream["filename"]).parent]
+    for file in env_file_rules.of_watcher(config, watcher):
+        # LD_PRELOAD in it would run in the launcher, as root.
+        paths[file.option] = [*paths.get(file.option, []), file.path, file.path.resolve().parent]
     for option, found in paths.items():
         writable = [str(path) for path in found if path.exists() and user.may(path, os.W_OK)]
         if writable:
@@ -190,10 +194,10 @@ def _program(config: Config, watcher: WatcherConfig) -> Iterator[Finding]:
         what = f"{user.name} may not run {program}"
         yield Finding(ERROR, "cmd", what, "put the environment into a folder that this user can enter, such as /opt")
         return
-    yield from _modules(watcher, command, program)
+    yield from _modules(config, watcher, command, program)
 
 
-def _modules(watcher: WatcherConfig, command: list[str], program: str) -> Iterator[Finding]:
+def _modules(config: Config, watcher: WatcherConfig, command: list[str], program: str) -> Iterator[Finding]:
     """Look for the module of ``python -m MODULE`` and, where that serves an app, for the app's."""
     if not os.path.basename(program).startswith("python") or command[1:2] != ["-m"] or len(command) < 3:
         return
@@ -203,7 +207,7 @@ def _modules(watcher: WatcherConfig, command: list[str], program: str) -> Iterat
     if command[2] in ("uvicorn", "xboard_circus.worker") and argument(command, "--app-dir") is None:
         wanted += [word.partition(":")[0] for word in command[3:4] if not word.startswith("-")]
     for module in wanted:
-        error = _missing(module, program, watcher)
+        error = _missing(module, program, watcher, env_file_rules.added_by(config, watcher))
         if error is not None:
             app = "write the module:app that uvicorn is to serve"
             hint = "install it for that Python" if module == wanted[0] else app
@@ -211,9 +215,9 @@ def _modules(watcher: WatcherConfig, command: list[str], program: str) -> Iterat
             return
 
 
-def _missing(module: str, program: str, watcher: WatcherConfig) -> str | None:
+def _missing(module: str, program: str, watcher: WatcherConfig, added: dict[str, str]) -> str | None:
     """Return the error of the program's Python for a module that it does not find; None where it finds it."""
-    environment = {**(os.environ if watcher.copy_env else {}), **parse_env_dict(dict(watcher.env))}
+    environment = {**added, **(os.environ if watcher.copy_env else {}), **parse_env_dict(dict(watcher.env))}
     environment["PATH"] = search_path(watcher)
     command = [program, "-c", _FIND_MODULE, module]
     try:

@@ -10,7 +10,7 @@ from pathlib import Path
 from circus.config import get_config
 
 from xboard_circus import config as configuration
-from xboard_circus.checks import alert_rules, dry_run, file_rules, import_rules, watcher_rules
+from xboard_circus.checks import alert_rules, dry_run, env_file_rules, file_rules, import_rules, watcher_rules
 from xboard_circus.checks.findings import ERROR, Finding, within
 from xboard_circus.config import Config
 from xboard_circus.config_files import misreadings, read_scans, unreadable
@@ -69,6 +69,7 @@ def _findings(config: Config) -> Iterator[Finding]:
     yield from file_rules.findings(config)
     for watcher in config.watchers:
         yield from within(watcher.section, watcher_rules.findings(config, watcher))
+        yield from within(watcher.section, env_file_rules.findings(config, watcher))
     yield from alert_rules.findings(config)
 
 

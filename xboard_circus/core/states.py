@@ -49,8 +49,9 @@ class Health(Enum):
 
 
 class HeldBy(Enum):
-    """What a held worker waits for; *turn*: another cooling slot is tried first."""
+    """What a held worker waits for; *turn*: another slot is tried first; *before*: the start is not prepared."""
 
+    BEFORE = "before"
     PORT = "port"
     COOLDOWN = "cooldown"
     DELAY = "delay"

@@ -64,6 +64,21 @@ class Word(Enum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Preparation:
+    """What keeps all workers of a start from running.
+
+    Attributes:
+        runs: It is on its way, and nothing is wrong.
+        retry_in: Seconds until it is tried again; None where that is not known.
+    """
+
+    reason: str
+    cure: str = ""
+    runs: bool = False
+    retry_in: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Facts:
     """What circusd knows of a watcher.
 
@@ -75,6 +90,7 @@ class Facts:
         port_retry_in: Seconds until a port that is taken is tried again.
         start_retry_in: Seconds until a start that failed inside circusd is tried again; None where none failed.
         startup_timeout: Seconds within which a worker has to come up.
+        before: What has to be done before a worker may run; None when it is done.
     """
 
     name: str
@@ -89,6 +105,7 @@ class Facts:
     last_failure: str = ""
     start_retry_in: float | None = None
     startup_timeout: float | None = None
+    before: Preparation | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -155,7 +172,18 @@ def headline(verdict: VerdictEntry) -> str:
 
 def judge(facts: Facts) -> Verdict:
     """Return the verdict on an armed watcher."""
-    for look in (_stopped, _blocked, _dependency, _looping, _starting, _down, _deploying, _unprobed, _degraded):
+    for look in (
+        _stopped,
+        _unprepared,
+        _blocked,
+        _dependency,
+        _looping,
+        _starting,
+        _down,
+        _deploying,
+        _unprobed,
+        _degraded,
+    ):
         found = look(facts)
         if found is not None:
             return found
@@ -183,6 +211,22 @@ def _stopped(facts: Facts) -> Verdict | None:
     if facts.status in ("stopped", "stopping"):
         return Verdict(word=Word.STOPPED, cause=Say.WATCHER_IS_STOPPED(), cure=Say.CURE_START(watcher=facts.name))
     return Verdict(word=Word.STOPPED, cause=nobody_wanted(facts.name)) if facts.wanted == 0 else None
+
+
+def _unprepared(facts: Facts) -> Verdict | None:
+    before = facts.before
+    if before is None or _serving(facts):
+        return None
+    if before.runs:
+        cause = Say.STARTING_SAYING(n=0, total=facts.wanted, why=before.reason)
+        return Verdict(word=Word.DEPLOYING, cause=cause)
+    return Verdict(
+        word=Word.BLOCKED,
+        cause=before.reason,
+        next=Say.NEXT_START(),
+        next_in=before.retry_in,
+        cure=before.cure,
+    )
 
 
 def _blocked(facts: Facts) -> Verdict | None:
@@ -312,7 +356,7 @@ def _serving(facts: Facts) -> list[Worker]:
 
 def _held(workers: Iterable[Worker]) -> list[Worker]:
     """Return those that the restart budget holds."""
-    return [worker for worker in workers if worker["phase"] == "held" and worker["held_by"] != "port"]
+    return [worker for worker in workers if worker["phase"] == "held" and worker["held_by"] not in ("port", "before")]
 
 
 def _next_try(worker: Worker) -> float:
@@ -359,7 +403,7 @@ def _of_worker(worker: Worker) -> str:
 
 
 def _held_reason(worker: Worker) -> str:
-    if worker["held_by"] == "port":
+    if worker["held_by"] in ("port", "before"):
         return str(worker["reason"])
     if worker["held_by"] == "turn":
         return Say.WAITS_FOR_TURN()

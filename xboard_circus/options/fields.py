@@ -100,6 +100,10 @@ class PortOptions:
 class WorkerOptions:
     """How many spares to keep, and when to replace a healthy worker."""
 
+    env_file: tuple[str, ...] | None = option(None, kinds.FILES, example=".env")
+    """Files of NAME=value lines for the environment of the workers, separated by commas or lines; relative to the ini
+    file. Read anew for each new worker, so a reload puts changed values into force. [env:NAME] and copied variables
+    win over a file, a later file over an earlier one. Secrets in them are masked in logs and reasons."""
     spares: int = option(0, kinds.count(low=0, high=64))
     """Workers started beyond numprocesses that wait with the app loaded. Set 1 where a start takes seconds."""
     max_rss: int = option(0, kinds.SIZE, example="512M")

@@ -40,10 +40,12 @@ class OptionKind:
     Attributes:
         unit: What a number counts, or what else may be written, for the reference table.
         read: Returns the value that a text stands for; raises WrongValueError if it stands for none.
+        takes_lines: The value may go on in indented lines.
     """
 
     unit: str
     read: Callable[[str], Value]
+    takes_lines: bool = False
 
 
 def matching(unit: str, pattern: str, what: str, hint: str) -> OptionKind:
@@ -155,6 +157,10 @@ def is_endpoint(text: str) -> bool:
     return match is not None and 0 < int(match[2]) < 65_536
 
 
+def _files(text: str) -> tuple[str, ...]:
+    return tuple(name for name in map(str.strip, re.split(r"[,\n]", text)) if name)
+
+
 def _url(text: str) -> str:
     example = "write one such as http://127.0.0.1:8000/health"
     try:
@@ -184,6 +190,7 @@ SIZE = OptionKind("bytes, or with K, M, G", read_size)
 HOST = OptionKind("address", _host)
 HOST_NAMES = OptionKind("names", _host_names)
 HEADERS = OptionKind("Name: value", _headers)
+FILES = OptionKind("paths", _files, takes_lines=True)
 ENDPOINTS = OptionKind("tcp:// or ipc:// endpoints", _endpoints)
 URL = OptionKind("http or https URL", _url)
 URL_PATH = OptionKind("path", read_url_path)

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from circus import logger
 from circus.exc import MessageError
 
+from xboard_circus import env_files
 from xboard_circus.core.budget import OF_WORKER, RestartBudget, RestartLimits
 from xboard_circus.core.ports import Policy
 from xboard_circus.core.reason import with_say
@@ -33,10 +34,13 @@ from xboard_circus.core.worker import (
     Signalled,
     step,
 )
+from xboard_circus.env_files import EnvFileError
 from xboard_circus.errors import XboardError
 from xboard_circus.host import runtime, worker_files
+from xboard_circus.masking import without
 from xboard_circus.options.fields import WatcherOptions
 from xboard_circus.options.reading import parse_watcher
+from xboard_circus.supervisor.before_start import BeforeStart
 from xboard_circus.supervisor.boundary import contained
 from xboard_circus.supervisor.fleet import Fleet, Worker
 from xboard_circus.supervisor.life import count_end, environment, evidence, spawn, start
@@ -72,6 +76,7 @@ class ArmedWatcher:
         wanted: The request that the running spawn serves.
         last_reason: Why something was done, or not done, last; *last_reason_at* is when.
         last_failure: Why a worker failed last, or could not be started.
+        env_values: What the env files had when all of them could last be read; *secrets*: what of it is never shown.
     """
 
     slack = SLACK
@@ -91,6 +96,9 @@ class ArmedWatcher:
         self.reload: RollingReload | None = None
         self.recycle_not_before = float("-inf")
         self.wanted = SpawnRequest()
+        self.before = BeforeStart(self)
+        self.env_values: dict[str, str] = {}
+        self.secrets: frozenset[str] = frozenset()
         self.folder: Path | None = None
         self.options = WatcherOptions()
         self.read_options()
@@ -210,13 +218,41 @@ class ArmedWatcher:
             marks=self.supervisor.marks(),
         )
 
+    def read_env_files(self) -> None:
+        """Read the env files anew. Raises EnvFileError, and keeps the values that it has."""
+        watcher, folder = self.watcher, Path(self.supervisor.config_file).parent
+        files = env_files.of_watcher(
+            self.options, watcher.cmd, watcher.args, folder=folder, working_dir=folder / watcher.working_dir
+        )
+        self.env_values = env_files.values(files, watcher.env or {})
+        self.secrets |= env_files.secrets(self.env_values)
+
+    def environment_of_spawn(self) -> dict[str, str]:
+        """Return the environment of the next process. With an env file that cannot be read it is that of its siblings.
+
+        Only a spawn sees these values: `circusctl options` shows the environment that Circus holds.
+        """
+        try:
+            self.read_env_files()
+        except EnvFileError as error:
+            if self.before.is_done and (kept := Say.ENV_FILE_KEPT(why=str(error))) != self.last_reason:
+                self.note_reason(kept)
+        return {**self.env_values, **(self.watcher.env or {})}
+
+    def hide(self, output: bytes) -> bytes:
+        """Return what a worker wrote without the secrets of the env files."""
+        if not self.secrets:
+            return output
+        return without(output.decode("utf-8", "surrogateescape"), self.secrets).encode("utf-8", "surrogateescape")
+
     def before_start(self) -> None:
         """Keep the last words of the workers, and clean and bind the port in our own time."""
         watcher = self.watcher
         for name in STREAMS:
             inner = getattr(watcher, name)
             if inner is not None and not isinstance(inner, Tail):
-                setattr(watcher, name, Tail(inner, self.tails))
+                setattr(watcher, name, Tail(inner, self.tails, hide=self.hide))
+        self.before.begin()
         self.port.prepare()
 
     # Hooks
@@ -305,8 +341,8 @@ class ArmedWatcher:
             self.wanted = SpawnRequest()
 
     def may_run(self, slot: int) -> bool:
-        """Return whether a worker of *slot* may run now: the port is bound, and its wait is over."""
-        return self.port.is_ready and self.budget.may_start(slot, self.clock())
+        """Return whether a worker of *slot* may run now: the start is prepared, the port bound, and its wait over."""
+        return self.before.is_done and self.port.is_ready and self.budget.may_start(slot, self.clock())
 
     def release_due(self) -> None:
         """Release each launcher whose wait is over; a spare that is there takes the place at once."""
@@ -314,11 +350,11 @@ class ArmedWatcher:
             if worker.is_held and self.may_run(worker.slot) and not spares.take_place_of(self, worker):
                 self.happen(worker, Released(self.clock()))
 
-    def end_waiting(self, reason: str) -> None:
-        """End the launchers that wait: the socket that they inherited is not the one that is served on any more."""
+    def end_waiting(self, reason: str, *, by: str = "handover") -> None:
+        """End the launchers that wait: what they were started with, socket or environment, is not right any more."""
         for worker in self.fleet:
             if worker.is_held and not worker.has_ended():
-                order = Order(by="handover", why=reason)
+                order = Order(by=by, why=reason)
                 self.happen(worker, Ordered(self.clock(), order, SLACK))
                 circus_process.send(worker.process, signal.SIGKILL)
 
@@ -459,6 +495,7 @@ class ArmedWatcher:
         self.fleet.note_up()
         self.keep_up()
         start.see_progress(self)
+        self.before.look_again()
         self.release_due()
         start.pass_time(self)
         recycle.look(self)

@@ -14,10 +14,8 @@ from xboard_circus.core.verdict import Facts, entry, judge
 from xboard_circus.options.reading import flat
 
 if TYPE_CHECKING:
-    from xboard_circus.core.budget import RestartBudget
     from xboard_circus.options.fields import HealthOptions
     from xboard_circus.supervisor.fleet import Worker
-    from xboard_circus.supervisor.port import PortGuard
     from xboard_circus.supervisor.watcher import ArmedWatcher
 
 
@@ -46,10 +44,13 @@ def health_of(worker: Worker, options: HealthOptions, now: float) -> Health:
     return Health.UNKNOWN if is_stale or not worker.is_up else worker.life.health
 
 
-def holder_of(worker: Worker, port: PortGuard, budget: RestartBudget, now: float) -> HeldBy | None:
+def holder_of(armed: ArmedWatcher, worker: Worker, now: float) -> HeldBy | None:
     """Return what a held worker waits for; None for one that is not held."""
+    port, budget = armed.port, armed.budget
     if not worker.is_held:
         return None
+    if not armed.before.is_done:
+        return HeldBy.BEFORE
     if not port.is_ready:
         return HeldBy.PORT
     if not budget.is_cooling(worker.slot, now):
@@ -60,9 +61,11 @@ def holder_of(worker: Worker, port: PortGuard, budget: RestartBudget, now: float
 def worker_entry(armed: ArmedWatcher, worker: Worker) -> WorkerEntry:
     """Return the entry of one worker."""
     now, port, life = armed.clock(), armed.port, worker.life
-    holder, wait = holder_of(worker, port, armed.budget, now), armed.budget.wait(worker.slot, now)
+    holder, wait = holder_of(armed, worker, now), armed.budget.wait(worker.slot, now)
     if worker.order is not None:
         reason = worker.order.why
+    elif holder is HeldBy.BEFORE and armed.before.pending is not None:
+        reason = armed.before.pending.reason
     else:
         reason = life.reason if holder is None else WAITS[holder](why=port.reason)
     path = armed.file_of(worker, "sock") if armed.has_private_socket else None
@@ -107,6 +110,7 @@ def watcher_entry(armed: ArmedWatcher) -> WatcherEntry:
         last_failure=armed.last_failure,
         start_retry_in=None if again_at is None else max(0.0, again_at - now),
         startup_timeout=armed.options.health.startup_timeout,
+        before=armed.before.view(),
     )
     verdict = judge(facts)
     armed.incident.take(verdict.word, now)

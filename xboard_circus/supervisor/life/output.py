@@ -35,9 +35,13 @@ def incomplete_suffix(data: bytes) -> int:
 
 
 class LastWords:
-    """The last bytes that one process wrote, and, whole, the stacks that faulthandler wrote when it was killed."""
+    """The last bytes that one process wrote, and, whole, the stacks that faulthandler wrote when it was killed.
 
-    def __init__(self) -> None:
+    They are shown without what *hide* takes out.
+    """
+
+    def __init__(self, hide: Callable[[bytes], bytes] = bytes) -> None:
+        self._hide = hide
         self._tail = b""
         self._stack = b""
 
@@ -55,12 +59,12 @@ class LastWords:
     @property
     def tail(self) -> str:
         """The last bytes as text; the first line may be cut."""
-        return self._tail.decode("utf-8", errors="replace")
+        return self._hide(self._tail).decode("utf-8", errors="replace")
 
     @property
     def stack(self) -> str:
         """The stacks of all its threads, empty if none were written."""
-        return self._stack.decode("utf-8", errors="replace")
+        return self._hide(self._stack).decode("utf-8", errors="replace")
 
 
 class Tail:
@@ -84,10 +88,12 @@ class Tail:
         inner: Callable[[dict[str, Any]], object],
         tails: dict[int, LastWords],
         *,
+        hide: Callable[[bytes], bytes] = bytes,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.inner = inner
         self.tails = tails
+        self._hide = hide
         self._clock = clock
         self._held: dict[tuple[int, str], bytes] = {}
         self._failed_at: float | None = None
@@ -96,14 +102,14 @@ class Tail:
     def __call__(self, piece: dict[str, Any]) -> None:
         pid, raw = piece["pid"], piece["data"]
         if isinstance(raw, bytes):
-            self.tails.setdefault(pid, LastWords()).add(raw)
+            self.tails.setdefault(pid, LastWords(self._hide)).add(raw)
             raw = self._held.pop((pid, piece["name"]), b"") + raw
             whole = raw.rfind(b"\n") + 1
             if not whole and len(raw) > LONGEST_LINE:
                 whole = len(raw) - incomplete_suffix(raw)
             if whole < len(raw):
                 self._held[pid, piece["name"]] = raw[whole:]
-            raw = raw[:whole]
+            raw = self._hide(raw[:whole])
         if raw:
             self._write({**piece, "data": raw})
 
@@ -121,7 +127,7 @@ class Tail:
     def forget(self, pid: int) -> None:
         """Write what is still held of *pid* and forget it."""
         for key in [key for key in self._held if key[0] == pid]:
-            self._write({"pid": pid, "name": key[1], "data": self._held.pop(key)})
+            self._write({"pid": pid, "name": key[1], "data": self._hide(self._held.pop(key))})
 
     def _write(self, piece: dict[str, Any]) -> None:
         if self._failed_at is not None:

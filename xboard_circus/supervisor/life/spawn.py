@@ -90,7 +90,8 @@ def _spawn(armed: ArmedWatcher, original: Callable[..., Any], recovery_wid: int 
     def command(wid: int) -> str:
         return launch_command(watcher, wid=wid, token=token, gate=gate, spare=wanted.spare)
 
-    with circus_watcher.spawning_with(watcher, command=command, recovery_wid=recovery_wid) as wid:
+    env = armed.environment_of_spawn()
+    with circus_watcher.spawning_with(watcher, command=command, env=env, recovery_wid=recovery_wid) as wid:
         answer = original(recovery_wid)
     fresh = [process for pid, process in watcher.processes.items() if pid not in known]
     for process in fresh:

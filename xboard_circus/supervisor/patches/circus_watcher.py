@@ -285,18 +285,21 @@ def stop(watcher: Any) -> Any:
 
 
 @contextmanager
-def spawning_with(watcher: Any, *, command: Callable[[int], str], recovery_wid: int | None) -> Iterator[int]:
+def spawning_with(
+    watcher: Any, *, command: Callable[[int], str], env: dict[str, str], recovery_wid: int | None
+) -> Iterator[int]:
     """Let the watcher spawn *command* (made with the wid) once, as circusd's user; everything is put back after it.
 
     Circus reads all this in the call that follows, with no turn of the loop in between.
     """
-    changed = ("cmd", "working_dir", "uid", "gid", "rlimits", "max_retry", "numprocesses")
+    changed = ("cmd", "env", "working_dir", "uid", "gid", "rlimits", "max_retry", "numprocesses")
     saved = {name: getattr(watcher, name) for name in changed}
     try:
         # Circus has wids for twice `numprocesses`; with a spare and a successor one worker needs three.
         watcher.numprocesses = max(watcher.numprocesses, len(watcher.processes) + 1)
         wid = recovery_wid or watcher._nextwid
         watcher.cmd = command(wid)
+        watcher.env = env
         watcher.working_dir = watcher.working_dir if os.path.isdir(watcher.working_dir) else "/"
         watcher.uid = watcher.gid = None
         watcher.rlimits = {}

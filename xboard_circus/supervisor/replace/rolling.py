@@ -12,6 +12,7 @@ from xboard_circus.core.reason import data_of, with_say
 from xboard_circus.core.sentences import Say, state_named
 from xboard_circus.core.state_schema import ReloadEntry
 from xboard_circus.core.worker import Gone, Leaving, Order, Released
+from xboard_circus.env_files import EnvFileError
 from xboard_circus.supervisor.replace import spares
 from xboard_circus.supervisor.replace.swap import Swap, until_ready
 
@@ -151,6 +152,10 @@ def begin(armed: ArmedWatcher, *, by: str) -> RollingReload:
         raise MessageError(Say.WATCHER_IS(watcher=armed.name, state=state_named(armed.watcher.status())))
     if alone := armed.why_alone():
         raise MessageError(alone)
+    try:
+        armed.read_env_files()
+    except EnvFileError as error:
+        raise MessageError(Say.NOTHING_REPLACED(why=str(error))) from error
     armed.reload = RollingReload(armed, by=by)
     reason = Say.RELOAD_BEGUN(total=armed.reload.total, by=by)
     armed.publish("reload_begin", reason=reason, total=armed.reload.total, **with_say(by, "by"))

@@ -1,0 +1,50 @@
+"""Check the env files of a watcher: each can be read, is well formed, and keeps its secrets from others."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from xboard_circus import env_files
+from xboard_circus.checks.findings import ERROR, WARNING, Finding
+from xboard_circus.config import Config, WatcherConfig
+from xboard_circus.env_files import EnvFile, EnvFileError
+
+
+def of_watcher(config: Config, watcher: WatcherConfig) -> list[EnvFile]:
+    """Return the env files of a watcher in the ini file."""
+    return env_files.of_watcher(
+        watcher.options, watcher.cmd, watcher.args, folder=config.folder, working_dir=watcher.working_dir
+    )
+
+
+def added_by(config: Config, watcher: WatcherConfig) -> dict[str, str]:
+    """Return what the env files add to the environment of a watcher; nothing where one cannot be used."""
+    try:
+        return env_files.values(of_watcher(config, watcher), watcher.env)
+    except EnvFileError:
+        return {}
+
+
+def findings(config: Config, watcher: WatcherConfig) -> Iterator[Finding]:
+    """Yield what is wrong with each env file of a watcher."""
+    for file in of_watcher(config, watcher):
+        try:
+            found = {str(each.key): each.value or "" for each in file.read()}
+            env_files.values([file], watcher.env)
+        except EnvFileError as error:
+            yield Finding(ERROR, error.option, error.what, error.hint)
+            continue
+        secret = sorted(name for name, value in found.items() if env_files.secrets({name: value}))
+        if secret and file.is_open():
+            what = f"every user of this host may read {file.path}, which has {_named(secret)}"
+            yield Finding(WARNING, file.option, what, f"chmod 600 {file.path}")
+        unused = sorted(name for name, value in found.items() if watcher.env.get(name, value) != value)
+        if unused:
+            what = f"{_named(unused)} of {file.path} not used: the environment has another value, and wins"
+            yield Finding(
+                WARNING, file.option, what, "take it out of one of the two: [env:...], or where circusd starts"
+            )
+
+
+def _named(names: list[str]) -> str:
+    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")

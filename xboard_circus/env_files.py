@@ -1,0 +1,126 @@
+"""Read the env files of a watcher: `worker.env_file`, and the `--env-file` of a command of ours.
+
+python-dotenv parses them, as it does for uvicorn; what it would pass over with a warning is refused here, by its line.
+No message holds a value. What stands in the environment already wins, and of two files the later one.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import shlex
+import stat
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+
+from dotenv.parser import Binding, parse_stream
+from dotenv.variables import parse_variables
+
+from xboard_circus.errors import XboardError
+from xboard_circus.masking import secrets_in
+from xboard_circus.options.fields import WatcherOptions
+from xboard_circus.worker import runs_worker
+
+OPTION = "worker.env_file"
+ARGUMENT = "--env-file"
+LARGEST = 64 * 1024
+"""Bytes of a file, and of all values: the kernel takes at most 128 KiB for one variable."""
+
+
+class EnvFileError(XboardError):
+    """An env file that cannot be used: *what* is wrong, and as *hint* the cure."""
+
+    def __init__(self, option: str, what: str, hint: str) -> None:
+        super().__init__(f"{option}: {what}; {hint}")
+        self.option = option
+        self.what = what
+        self.hint = hint
+
+
+@dataclass(frozen=True, slots=True)
+class EnvFile:
+    """One env file, and the option of the watcher that names it: `worker.env_file` or `cmd`."""
+
+    option: str
+    path: Path
+
+    def read(self) -> list[Binding]:
+        """Return its variables. Raises EnvFileError."""
+        bindings = list(parse_stream(io.StringIO(self._text())))
+        if wrong := [str(_line(each)) for each in bindings if each.error or _is_odd(each)]:
+            where = f"line{'s' * (len(wrong) > 1)} {', '.join(wrong[:5])}"
+            what = f"{self.path}, {where}: neither NAME=value nor a comment"
+            raise EnvFileError(self.option, what, "write NAME=value, and put quotes around a value with blanks")
+        return [each for each in bindings if each.key is not None and each.value is not None]
+
+    def is_open(self) -> bool:
+        """Return whether every user of this host may read it."""
+        return bool(self.path.stat().st_mode & stat.S_IROTH)
+
+    def _text(self) -> str:
+        try:
+            # Without O_NONBLOCK a pipe in its place would stop circusd.
+            with open(self.path, "rb", opener=lambda path, flags: os.open(path, flags | os.O_NONBLOCK)) as file:
+                if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                    raise EnvFileError(self.option, f"{self.path} is no plain file", "name a file of NAME=value lines")
+                content = file.read(LARGEST + 1)
+            if len(content) > LARGEST:
+                raise EnvFileError(self.option, f"{self.path} is larger than 64 KiB", "name a file of NAME=value lines")
+            return content.decode("utf-8-sig")
+        except FileNotFoundError:
+            raise EnvFileError(self.option, f"there is no file {self.path}", "write it, or correct its name") from None
+        except OSError as error:
+            hint = "let the user of circusd read it"
+            raise EnvFileError(self.option, f"{self.path} cannot be read: {error.strerror}", hint) from None
+        except UnicodeDecodeError:
+            raise EnvFileError(self.option, f"{self.path} is not UTF-8 text", "save it as UTF-8") from None
+
+
+def of_watcher(options: WatcherOptions, cmd: object, args: object, *, folder: Path, working_dir: Path) -> list[EnvFile]:
+    """Return the env files of a watcher, those that win last; *folder* is that of the ini file."""
+    named = [EnvFile("cmd", working_dir / name) for name in _in_command(cmd, args)]
+    return named + [EnvFile(OPTION, folder / name) for name in options.worker.env_file or ()]
+
+
+def values(files: Iterable[EnvFile], environ: Mapping[str, str]) -> dict[str, str]:
+    """Return what *files* add to *environ*, which wins. ``${NAME}`` is replaced. Raises EnvFileError."""
+    found: dict[str, str] = {}
+    for file in files:
+        for binding in file.read():
+            known = {**found, **environ}
+            value = "".join(atom.resolve(known) for atom in parse_variables(binding.value or ""))
+            found[str(binding.key)] = value
+            if sum(map(len, found.values())) > LARGEST:
+                raise EnvFileError(file.option, f"the values of {file.path} exceed 64 KiB", "take ${...} out of it")
+    return {name: value for name, value in found.items() if name not in environ}
+
+
+def secrets(found: Mapping[str, str]) -> frozenset[str]:
+    """Return the values that are never shown: those under a telling name, and the passwords in URLs."""
+    return frozenset(secret for name, value in found.items() for secret in secrets_in(name, value))
+
+
+def _in_command(cmd: object, args: object) -> Iterator[str]:
+    """Yield the file that the command of our worker names; uvicorn takes the last."""
+    if not runs_worker(cmd, args):
+        return
+    text = " ".join(map(str, args)) if isinstance(args, (list, tuple)) else str(args or "")
+    try:
+        words = shlex.split(f"{cmd} {text}")
+    except ValueError:
+        return
+    given = [word.partition("=")[2] for word in words if word.startswith(f"{ARGUMENT}=")]
+    given += [name for word, name in pairwise(words) if word == ARGUMENT]
+    yield from given[-1:]
+
+
+def _is_odd(binding: Binding) -> bool:
+    """Return whether no process can be given it."""
+    return "\0" in (binding.value or "") or any(sign in (binding.key or "") for sign in "=\0")
+
+
+def _line(binding: Binding) -> int:
+    text = binding.original.string
+    return binding.original.line + text[: len(text) - len(text.lstrip())].count("\n")
