@@ -51,7 +51,7 @@ class Bench:
         self.ini.write_text("\n".join([HEAD, *sections]))
 
     def shows(self, *watchers: dict[str, Any], lost: dict[str, Any] | None = None) -> None:
-        circusd = {"config_file": str(self.ini), "runtime_dir": str(self.folder), "lost": lost}
+        circusd = {"config_file": str(self.ini), "state_dir": str(self.folder), "lost": lost}
         self.circusd.state = {"circusd": circusd, "watchers": list(watchers)}
 
     def alerter(self, *, is_guest: bool = False) -> Alerter:

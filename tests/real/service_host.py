@@ -116,14 +116,18 @@ class UserManager:
             self._popen.wait()
         subprocess.run(["unshare", "--mount", "sh", "-c", SWEEP], env=self.environ, check=False, capture_output=True)
 
+    @property
+    def pid(self) -> int:
+        assert self._popen is not None
+        return self._popen.pid
+
     def ctl(self, *words: str, timeout: float = 180) -> subprocess.CompletedProcess[str]:
         """Run ``systemctl --user``, whatever it says."""
         return self.inside(["systemctl", "--user", *words], timeout=timeout)
 
     def inside(self, command: list[str], *, timeout: float = 180) -> subprocess.CompletedProcess[str]:
         """Run *command* where the manager is."""
-        assert self._popen is not None
-        enter = ["nsenter", "--mount", f"--target={self._popen.pid}", "--"] if self.as_system else []
+        enter = ["nsenter", "--mount", f"--target={self.pid}", "--"] if self.as_system else []
         if self.user:
             enter = ["setpriv", "--reuid", self.user, "--regid", self.user, "--clear-groups"]
         return run([*enter, *command], self.environ, timeout=timeout)

@@ -7,18 +7,22 @@ import math
 import os
 import signal
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from xboard_circus.host import procs, runtime
 
+from .alert_servers import HookServer, hook_server
 from .harness import BUNDLE, Circusd, Watcher, circusd, crowding, eventually, holds
 from .load import Load
 from .processes import marked
 from .service_host import NAME, ROOT, SCRIPT, UNIT, UserManager, install, run, user_manager
+from .test_alerts import QUICK, SOON, hook_section, sections, told
+from .test_lost import losses
 
 # Seconds, in place of the minute and a half that the unit gives circusd.
 WATCHDOG = 12
+BOOT_ID = "/proc/sys/kernel/random/boot_id"
 SHORT_WATCHDOG = f"[Service]\nWatchdogSec={WATCHDOG}\n"
 
 
@@ -32,6 +36,39 @@ def service(
         if start:
             install(host, c)
         yield c, host
+
+
+@contextlib.contextmanager
+def alerting_service(folder: Path, *, drop_in: str = "") -> Iterator[tuple[Circusd, UserManager, HookServer]]:
+    """A service with a webhook for its alerts."""
+    with hook_server() as hook, service(folder, drop_in=drop_in, start=False) as (c, host):
+        c.write_ini(**sections({"hook": hook_section(folder, hook)}), plugin__xboard=QUICK)
+        install(host, c)
+        yield c, host, hook
+
+
+def lose(c: Circusd, host: UserManager, hook: HookServer, by: Callable[[int], object]) -> tuple[str, ...]:
+    """Lose the circusd of the service *by* something, and return what the ledger and the alert have of it.
+
+    A plugin that outlives it for a moment may report the loss before the next one does; each only once.
+    """
+    restarts, pid = int(host.show(UNIT, "NRestarts")), int(host.show(UNIT, "MainPID"))
+    alerts, before = len(told(hook)), len(losses(c))
+    sends = c.log("plugin-xboard").count("alert:hook: sends")
+    by(pid)
+    eventually(lambda: host.show(UNIT, "NRestarts") == str(restarts + 1), timeout=90, every=0.1)
+    eventually(lambda: host.show(UNIT, "ActiveState") == "active", timeout=90, every=0.1)
+    eventually(lambda: c.log("plugin-xboard").count("alert:hook: sends") > sends, timeout=SOON)
+    eventually(lambda: "recovered" in [each["event"] for each in told(hook)[alerts:]], timeout=SOON, what="the alert")
+    eventually(lambda: losses(c)[before:], timeout=SOON, every=0.2, what="the ledger has it")
+    kinds = tuple(record["kind"] for record in losses(c)[before:])
+    assert len(kinds) == len(set(kinds))
+    assert {record["pid"] for record in losses(c)[before:]} == {pid}
+    sent = [(each["watcher"], each["kind"], each["event"]) for each in told(hook)[alerts:]]
+    assert len(sent) == len(set(sent))
+    # One that hung was silent first, and that is the same incident.
+    assert {what[:2] for what in sent} in ({("circusd", "lost")}, {("circusd", "silent")})
+    return kinds
 
 
 def is_gone(pid: int) -> bool:
@@ -74,38 +111,49 @@ def test_a_reload_loses_no_request_and_one_that_fails_leaves_all_as_it_is(tmp_pa
 
 
 def test_a_circusd_that_hangs_is_replaced_by_the_watchdog(tmp_path: Path) -> None:
-    """Given a service that runs, when circusd is stopped by SIGSTOP, then another serves and nothing is left of it."""
-    with service(tmp_path, drop_in=SHORT_WATCHDOG) as (c, host):
+    """Given a service, when circusd is stopped by SIGSTOP, then another serves, that is told, and nothing is left."""
+    with alerting_service(tmp_path, drop_in=SHORT_WATCHDOG) as (c, host, hook):
         c.wait_ready()
-        first, old = int(host.show(UNIT, "MainPID")), host.processes(UNIT)
+        old = host.processes(UNIT)
         holds(
             lambda: host.show(UNIT, "NRestarts") == "0",
             seconds=WATCHDOG + 1,
             every=0.5,
             what="it is left alone while well",
         )
-        os.kill(first, signal.SIGSTOP)
-        eventually(lambda: host.show(UNIT, "NRestarts") == "1", timeout=90, every=0.1)
-        eventually(lambda: host.show(UNIT, "ActiveState") == "active", timeout=90, every=0.1)
+        kinds = lose(c, host, hook, lambda pid: os.kill(pid, signal.SIGSTOP))
 
+        assert set(kinds) <= {"circusd_lost", "circusd_back"}
         assert all(map(is_gone, old))
         assert not set(c.wait_ready()) & set(old)
         assert c.serves()
 
 
-def test_a_killed_circusd_leaves_no_orphan_and_no_port_conflict(tmp_path: Path) -> None:
-    """Given a service that runs, when circusd is killed, then its workers end, and new ones serve on the same port."""
-    with service(tmp_path) as (c, host):
+def test_a_killed_circusd_leaves_no_orphan_and_no_port_conflict_and_is_told(tmp_path: Path) -> None:
+    """Given a service, when circusd is killed, alone, with all it runs, or by a reset of the host, then new workers
+    serve on the same port, and ledger and alert tell of it once."""
+    boot_id = tmp_path / "boot-id"
+    boot_id.write_text("11111111-2222-3333-4444-555555555555\n")
+    with alerting_service(tmp_path) as (c, host, hook):
         c.wait_ready()
         old = host.processes(UNIT)
-        os.kill(int(host.show(UNIT, "MainPID")), signal.SIGKILL)
-        eventually(lambda: host.show(UNIT, "NRestarts") == "1", timeout=90, every=0.1)
-        eventually(lambda: host.show(UNIT, "ActiveState") == "active", timeout=90, every=0.1)
+        kinds = lose(c, host, hook, lambda pid: os.kill(pid, signal.SIGKILL))
 
+        assert set(kinds) <= {"circusd_lost", "circusd_back"}
         assert all(map(is_gone, old))
         c.wait_ready()
         assert c.watcher()["port"]["state"] == "bound"
         assert c.watcher()["restarts"] == 0
+        assert c.serves()
+
+        everything = ("kill", "--kill-whom=all", "--signal=KILL", UNIT)
+        assert set(lose(c, host, hook, lambda _: host.ctl(*everything))) <= {"circusd_lost", "circusd_back"}
+
+        def reset(_: int) -> None:
+            host.inside(["nsenter", "--mount", f"--target={host.pid}", "--", "mount", "--bind", str(boot_id), BOOT_ID])
+            host.ctl(*everything)
+
+        assert lose(c, host, hook, reset) == ("host_restarted",)
         assert c.serves()
 
 

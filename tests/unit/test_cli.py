@@ -80,7 +80,7 @@ def watcher(*workers: Any, **changes: Any) -> Any:
 
 def state(*watchers: Any, config_file: Path | str = "/srv/circus.ini", pid: int = 4711) -> Any:
     circusd = {"pid": pid, "started": procs.start_time(pid) or 1, "version": "0.1.0", "endpoint": "tcp://h:1"}
-    circusd |= {"uptime": 3700.0, "config_file": str(config_file), "instance": "3f2a", "runtime_dir": "/r"}
+    circusd |= {"uptime": 3700.0, "config_file": str(config_file), "instance": "3f2a", "state_dir": "/r"}
     return {**OK, "circusd": circusd, "watchers": list(watchers or [watcher("up")])}
 
 

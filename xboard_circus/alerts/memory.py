@@ -33,7 +33,7 @@ class Remembered:
 
 
 def memory_file(folder: Path, plugin: str) -> Path:
-    """Return the file of *plugin* in the runtime folder of its instance."""
+    """Return the file of *plugin* in the state folder of its instance."""
     return folder / f"alerts-{re.sub(r'[^A-Za-z0-9_-]+', '-', plugin.removeprefix('plugin:'))}.json"
 
 

@@ -52,7 +52,7 @@ def test(config_file: Path, name: str | None) -> int:
 def list_(config_file: Path, as_data: bool) -> None:
     """List the [alert:...] sections: their destinations, the trouble they report, and what prevents delivery."""
     config = configuration.load(config_file)
-    waiting = stuck(runtime.root_path() / runtime.instance_id(config.path))
+    waiting = stuck(runtime.state_root_path() / runtime.instance_id(config.path))
     rows = [_shown(config, alert, *waiting.get(alert.name, (0, ""))) for alert in config.alerts]
     if as_data:
         print(json.dumps(rows, indent=2))

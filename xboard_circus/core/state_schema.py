@@ -161,7 +161,7 @@ class WatcherEntry(TypedDict):
 
 
 class CircusdEntry(TypedDict):
-    """The circusd that answered; *lost* is the loss of the one before it, if that was killed or crashed."""
+    """The circusd that answered; *lost* is the loss of the one before it, if that had no stop request."""
 
     pid: int
     started: int
@@ -171,7 +171,7 @@ class CircusdEntry(TypedDict):
     stopping: bool
     config_file: str | None
     instance: str
-    runtime_dir: str
+    state_dir: str
     lost: Data | None
 
 

@@ -1,4 +1,4 @@
-"""What a circusd writes down of itself while it lives, in ``life.json`` of its instance's runtime folder.
+"""What a circusd writes down of itself while it lives, in ``life.json`` of its instance's state folder.
 
 The next circusd finds there whether this one was told to end. The file's own time is when it was last known to live.
 """
@@ -119,4 +119,4 @@ def kills_since(life: CircusdLife) -> Mapping[str, int]:
 
 
 def _path(instance: str) -> Path:
-    return runtime.root_path() / instance / runtime.LIFE
+    return runtime.state_root_path() / instance / runtime.LIFE

@@ -3,7 +3,7 @@
 ::
 
     <root>/<instance>/circusd.json            who supervises this instance, and where it answers
-    <root>/<instance>/life.json               that it lives, and whether it was told to end
+    <state>/<instance>/life.json              that it lives, and whether it was told to end
     <root>/<instance>/<watcher>/<token>.sock  the private socket of a worker
     <root>/<instance>/<watcher>/<token>.up    its start is complete: it serves
     <root>/<instance>/<watcher>/<token>.ready its ready path, if it has one, succeeded once
@@ -12,6 +12,9 @@
 circusd makes a token for each spawn. A pid would not do: in a container that starts again the same pids come again, and
 the files of a dead worker would speak for a new one; and behind a wrapper (``uv run``) the worker's pid is not the one
 that circusd knows.
+
+*state* is *root*, or $XBOARD_STATE_DIR: systemd deletes the runtime folder of a service at each of its ends, and a
+start of the host deletes all of them; what tells of such an end has to outlive it.
 
 Who can write here can have processes of ours stopped and requests sent elsewhere, so every folder must be ours and
 closed to the writing of others. Only the folder of a watcher that runs as another user is that user's.
@@ -35,7 +38,7 @@ from typing import Any
 from xboard_circus.errors import XboardError
 from xboard_circus.host import procs, worker_files
 
-VARIABLE = "XBOARD_RUNTIME_DIR"
+VARIABLE, STATE_VARIABLE = "XBOARD_RUNTIME_DIR", "XBOARD_STATE_DIR"
 RECORD, LIFE = "circusd.json", "life.json"
 
 # sockaddr_un holds 108 bytes on Linux and 104 elsewhere, the closing NUL among them.
@@ -52,26 +55,36 @@ def root() -> Path:
     $XBOARD_RUNTIME_DIR, else /run/xboard-circus for root, else /tmp/xboard-circus-<uid>. $TMPDIR has no say: circusd
     and the command line may be started with different ones and must come to the same place.
     """
-    folder = root_path()
-    if not folder.parent.is_dir():
-        with _told(f"can't make {folder.parent}"):
-            folder.parent.mkdir(parents=True, exist_ok=True)
-    return _made(folder)
+    return _made_root(root_path())
 
 
 def root_path() -> Path:
     """Return where `root` is, and make nothing."""
-    named = os.environ.get(VARIABLE)
-    if named:
-        if not os.path.isabs(named):
-            raise XboardError(
-                f"{VARIABLE} is {named!r}: write an absolute path, it must mean one place from any folder"
-            )
-        return Path(os.path.normpath(named))
+    if named := _named(VARIABLE):
+        return named
     uid = os.geteuid()
     if uid == 0 and os.access("/run", os.W_OK):
         return Path("/run/xboard-circus")
     return Path(f"/tmp/xboard-circus-{uid}")
+
+
+def state_root_path() -> Path:
+    """Return the folder of what outlives a service and a start of the host, and make nothing."""
+    return _named(STATE_VARIABLE) or root_path()
+
+
+def places() -> dict[str, str]:
+    """Return the environment that leads another process to these folders; empty where they cannot be had."""
+    with suppress(XboardError):
+        return {VARIABLE: str(root_path()), STATE_VARIABLE: str(state_root_path())}
+    return {}
+
+
+def _named(variable: str) -> Path | None:
+    named = os.environ.get(variable)
+    if named and not os.path.isabs(named):
+        raise XboardError(f"{variable} is {named!r}: write an absolute path, it must mean one place from any folder")
+    return Path(os.path.normpath(named)) if named else None
 
 
 def instance_id(config_file: str | os.PathLike[str]) -> str:
@@ -82,6 +95,13 @@ def instance_id(config_file: str | os.PathLike[str]) -> str:
 def instance_dir(instance: str) -> Path:
     """Return the folder of *instance*, made where it is missing."""
     return _made(root() / _valid(instance))
+
+
+def _made_root(folder: Path) -> Path:
+    if not folder.parent.is_dir():
+        with _told(f"can't make {folder.parent}"):
+            folder.parent.mkdir(parents=True, exist_ok=True)
+    return _made(folder)
 
 
 def watcher_dir(instance: str, watcher: str, uid: int | None = None, gid: int | None = None) -> Path:
@@ -145,7 +165,7 @@ def write_record(instance: str, **fields: object) -> None:
 
 def write_file(instance: str, file_name: str, fields: Mapping[str, object]) -> None:
     """Write *fields* as JSON into a file of *instance*, of mode 0600, whole or not at all."""
-    path = instance_dir(instance) / file_name
+    path = _made(_made_root(_root_path_of(file_name)) / _valid(instance)) / file_name
     with _told(f"can't write {path}"):
         write_whole(path, json.dumps(fields))
 
@@ -173,7 +193,7 @@ def read_record(instance: str) -> dict[str, Any] | None:
 
 def read_file(instance: str, file_name: str) -> dict[str, Any] | None:
     """Return what `write_file` wrote; None where there is nothing, or nothing whole. XboardError as `read_record`."""
-    folder = root_path()
+    folder = _root_path_of(file_name)
     for step in (folder, folder / _valid(instance)):
         try:
             _check(step)
@@ -184,6 +204,10 @@ def read_file(instance: str, file_name: str) -> dict[str, Any] | None:
     except (OSError, ValueError):
         return None
     return found if isinstance(found, dict) else None
+
+
+def _root_path_of(file_name: str) -> Path:
+    return state_root_path() if file_name == LIFE else root_path()
 
 
 def supervisor_of(instance: str) -> procs.Identity | None:
@@ -284,7 +308,10 @@ def _check(folder: Path) -> None:
         wrong = "open to the writing of others (chmod go-w)"
     else:
         return
-    raise XboardError(f"the runtime folder {folder} can't be trusted, it is {wrong}: put it right, or set {VARIABLE}")
+    what, variable = "runtime", VARIABLE
+    if (state := _named(STATE_VARIABLE)) and state in (folder, *folder.parents):
+        what, variable = "state", STATE_VARIABLE
+    raise XboardError(f"the {what} folder {folder} can't be trusted, it is {wrong}: put it right, or set {variable}")
 
 
 def _group_of(uid: int) -> int:

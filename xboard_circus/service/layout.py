@@ -54,6 +54,7 @@ class Layout:
         system: A service of the system, not of one user.
         unit: The file that the manager reads.
         command: `xboard-circus` for this service.
+        state: What outlives the service: systemd deletes `runtime` at each of its ends.
         overlay: The ini file that includes the user's, with private endpoints.
         unit_name: What systemctl or launchctl calls it.
         domain: launchctl's word for system or user; "" for systemd.
@@ -69,6 +70,7 @@ class Layout:
     unit: Path
     command: Path
     runtime: Path
+    state: Path
     unit_name: str
     domain: str
 
@@ -91,11 +93,12 @@ def lay_out(wanted: ServiceOptions, host: ServiceHost, *, action: str) -> Layout
         unit_name, domain = f"{wanted.name}.service", ""
         unit = (host.config_home / "systemd" / "user" if of_user else Path("/etc/systemd/system")) / unit_name
         runtime = (host.runtime_home if of_user else Path("/run")) / wanted.name
+        state = (home / ".local" / "state" if of_user else Path("/var/lib")) / wanted.name
     else:
         unit_name = "com.xboard.backend" if wanted.name == NAME else f"com.xboard.{wanted.name}"
         domain = f"gui/{host.uid}" if of_user else "system"
         unit = (home / "Library" / "LaunchAgents" if of_user else Path("/Library/LaunchDaemons")) / f"{unit_name}.plist"
-        runtime = wanted.folder / "run"
+        runtime = state = wanted.folder / "run"
     if len(str(runtime)) > LONGEST_RUNTIME:
         raise XboardError(f"{runtime}: too long for the sockets in it; choose a shorter --dir")
     return Layout(
@@ -109,6 +112,7 @@ def lay_out(wanted: ServiceOptions, host: ServiceHost, *, action: str) -> Layout
         unit=unit,
         command=(home / ".local" / "bin" if of_user else Path("/usr/local/bin")) / wanted.name,
         runtime=runtime,
+        state=state,
         unit_name=unit_name,
         domain=domain,
     )

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from circus import logger
 
-from xboard_circus.core.lost import BACK, HOST_RESTARTED, CircusdLife, Loss, found
+from xboard_circus.core.lost import BACK, CircusdLife, Loss, found
 from xboard_circus.core.names import CIRCUSD
 from xboard_circus.errors import XboardError
 from xboard_circus.host import circusd_record, runtime
@@ -84,7 +84,7 @@ class Lifetime:
 
     def view(self) -> dict[str, Any] | None:
         """Return what the state tells of the circusd before this one."""
-        if self.loss is None or self.loss.kind == HOST_RESTARTED:
+        if self.loss is None:
             return None
         return {"at": self.loss.at, "was_told": self.loss.kind == BACK, **self.loss.as_data()}
 

@@ -9,7 +9,6 @@ import os
 import signal
 import time
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -182,13 +181,12 @@ class Supervisor:
 
     def marks(self) -> dict[str, str]:
         """Return the environment by which a process is known as one of this instance."""
-        root = _runtime_root()
         return {
             "XBOARD_INSTANCE": self.instance,
             "XBOARD_CIRCUSD": str(self.identity),
             "XBOARD_HOME": os.path.dirname(self.config_file),
             "XBOARD_CONFIG": self.config_file,
-            **({"XBOARD_RUNTIME_DIR": root} if root else {}),
+            **runtime.places(),
         }
 
     # The clockwork
@@ -355,7 +353,7 @@ class Supervisor:
 
     def view(self) -> State:
         """Return what the command `xboard_state` answers."""
-        root = _runtime_root()
+        state_dir = runtime.places().get(runtime.STATE_VARIABLE)
         return {
             "circusd": {
                 "pid": self.identity.pid,
@@ -366,7 +364,7 @@ class Supervisor:
                 "stopping": circus_arbiter.is_stopping(self.arbiter),
                 "config_file": self.config_file,
                 "instance": self.instance,
-                "runtime_dir": os.path.join(root, self.instance) if root else "",
+                "state_dir": os.path.join(state_dir, self.instance) if state_dir else "",
                 "lost": self.lifetime.view(),
             },
             "probers": [
@@ -401,13 +399,6 @@ class Supervisor:
                 for process in watcher.processes.values()
             ],
         )
-
-
-def _runtime_root() -> str:
-    """Return the folder of all instances, or "" where it cannot be had."""
-    with suppress(XboardError):
-        return str(runtime.root_path())
-    return ""
 
 
 def withheld_from(watcher: Any) -> list[Any]:
