@@ -44,8 +44,7 @@ def main() -> int:
     options = parse()
     enter_venv()
     from bench import report, rows
-    from bench.measuring import measure_all
-    from bench.result import Series
+    from bench.measuring import Series, measure_all
 
     measured = [row for row in rows.ROWS if row.name in options.rows]
     load_before = os.getloadavg()[0]

@@ -1,12 +1,77 @@
-"""Go through the rows, run by run; a rival that fails in one is told of there, and the rest goes on."""
+"""What a measurement is, and what many come to; go through the rows, where the failure of one costs no other."""
+
+import statistics
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from typing import Any, NamedTuple
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from bench.result import Found, Series
-from bench.rivals import BARE, CLI, OURS, RIVAL
-from bench.rows import Row
-from bench.running import Never
+from bench.rivals import BARE, CLI, MEASURED, OURS, RIVAL
+from bench.running import Never, Rival
+
+
+@dataclass(frozen=True)
+class Found:
+    """One measurement; *value* is None where what was waited for never came, and *note* says what did."""
+
+    value: float | None
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One measurement that gives a line in the table for each of *lines*.
+
+    Attributes:
+        rivals: Who takes part, by name.
+        runs: The most runs that it is worth; what hardly varies needs one.
+    """
+
+    name: str
+    lines: tuple[tuple[str, str], ...]  # title and unit
+    measure: Callable[[Rival], list[Found]]
+    rivals: list[str] = field(default_factory=lambda: list(MEASURED))
+    runs: int = 99
+
+
+class Spread(NamedTuple):
+    """Median, minimum and maximum of the runs that gave a value."""
+
+    median: float
+    min: float
+    max: float
+
+
+@dataclass
+class Series:
+    """One line of the table: what each rival came to, run by run."""
+
+    row: str
+    title: str
+    unit: str
+    found: dict[str, list[Found]] = field(default_factory=dict)
+
+    def as_json(self) -> dict[str, Any]:
+        rivals = {}
+        for name, all_found in self.found.items():
+            figures = dict(zip(Spread._fields, spread(all_found) or (None, None, None), strict=True))
+            rivals[name] = {"runs": [asdict(found) for found in all_found], **figures}
+        return {"row": self.row, "title": self.title, "unit": self.unit, "rivals": rivals}
+
+    @classmethod
+    def from_json(cls, told: dict[str, Any]) -> "Series":
+        found = {name: [Found(**run) for run in rival["runs"]] for name, rival in told["rivals"].items()}
+        return cls(told["row"], told["title"], told["unit"], found)
+
+
+def spread(all_found: list[Found]) -> Spread | None:
+    """Return the spread of what has a value; None when most runs have none."""
+    values = [found.value for found in all_found if found.value is not None]
+    if 2 * len(values) <= len(all_found):
+        return None
+    return Spread(statistics.median(values), min(values), max(values))
 
 
 def measure_all(rows: list[Row], rivals: list[str], runs: int) -> list[Series]:
@@ -21,16 +86,13 @@ def measure_all(rows: list[Row], rivals: list[str], runs: int) -> list[Series]:
         bar = progress.add_task("", total=len(todo))
         for row, name in todo:
             progress.update(bar, description=f"{row.name}: {RIVAL[name].title}")
-            if not has_settled(lines[row.name], name):
-                add(lines[row.name], name, measure(row, name))
+            before = lines[row.name][0].found.get(name)
+            # Who never got there in the first run is not waited for in the next.
+            if before is None or before[0].value is not None:
+                for line, one in zip(lines[row.name], measure(row, name), strict=True):
+                    line.found.setdefault(name, []).append(one)
             progress.advance(bar)
     return [line for of_row in lines.values() for line in of_row]
-
-
-def has_settled(lines: list[Series], name: str) -> bool:
-    """Who never got there in the first run is not waited for in the next."""
-    before = lines[0].found.get(name)
-    return before is not None and before[0].value is None
 
 
 def measure(row: Row, name: str) -> list[Found]:
@@ -41,8 +103,3 @@ def measure(row: Row, name: str) -> list[Found]:
     except Exception as error:  # the boundary of one measurement: the others are worth having without it
         note = f"failed: {type(error).__name__}: {error}"[:200]
     return [Found(None, note)] * len(row.lines)
-
-
-def add(lines: list[Series], name: str, found: list[Found]) -> None:
-    for line, one in zip(lines, found, strict=True):
-        line.found.setdefault(name, []).append(one)

@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from bench.result import Found, Series, spread
+from bench.measuring import Found, Series, spread
 from bench.rivals import BARE, CLI, MEASURED, OURS, RIVAL, UVICORN_WORKERS, versions
 
 NEVER = "never"
@@ -94,23 +94,20 @@ def _cell(line: Series, name: str) -> str:
 
 def _best(line: Series) -> set[str]:
     """Who has the best median, and who can't be told apart from that one: their ranges overlap."""
-    spreads = {name: spread(line.found[name]) for name in MEASURED if name in line.found}
-    known = {name: found for name, found in spreads.items() if found["median"] is not None}
-    if len(spreads) < 2 or not known or line.unit == "starts":
+    measured = [name for name in MEASURED if name in line.found]
+    known = {name: found for name in measured if (found := spread(line.found[name]))}
+    if len(measured) < 2 or not known or line.unit == "starts":
         return set()
-    pick = max if line.unit == "requests/s" else min
-    best = known[pick(known, key=lambda name: known[name]["median"] or 0.0)]
-    low, high = best["min"] or 0.0, best["max"] or 0.0
-    return {name for name, found in known.items() if (found["min"] or 0.0) <= high and (found["max"] or 0.0) >= low}
+    best = (max if line.unit == "requests/s" else min)(known.values())
+    return {name for name, found in known.items() if found.min <= best.max and found.max >= best.min}
 
 
 def shown(all_found: list[Found]) -> str:
     found = spread(all_found)
-    median, low, high = found["median"], found["min"], found["max"]
-    if median is None or low is None or high is None:
+    if found is None:
         return NEVER if all(each.value is None for each in all_found) else "seldom"
-    spread_text = f" ({_number(low)} to {_number(high)})" if low != high else ""
-    return _number(median) + spread_text
+    around = f" ({_number(found.min)} to {_number(found.max)})" if found.min != found.max else ""
+    return _number(found.median) + around
 
 
 def _number(value: float) -> str:

@@ -6,97 +6,38 @@ The settings themselves are in ``settings/``; @words in them are filled in.
 import configparser
 import hashlib
 import os
-import re
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
 
-if TYPE_CHECKING:
-    from tests.real.processes import Process
+from bench.running import CHECKOUT, Rival, Running
 
-HERE = Path(__file__).resolve().parent
-CHECKOUT = HERE.parent.parent
 VENV = CHECKOUT / ".venv-bench"
 RIVALS = ["circus", "gunicorn", "setuptools<81", "superlance", "supervisor", "uvicorn-worker", "uvicorn[standard]"]
 SHOWN = ["circus", "fastapi", "gunicorn", "superlance", "supervisor", "uvicorn", "uvicorn-worker", "uvloop"]
 RELOAD_WITHIN = 60.0
 
 
-class Started(Protocol):
-    """The part of a `bench.running.Running` that starting and reloading a rival needs."""
-
-    folder: Path
-    port: int
-    workers: int
-    words: dict[str, Any]
-
-    @property
-    def supervisor(self) -> "Process": ...
-
-
-@dataclass(frozen=True)
-class Rival:
-    """One way to keep an app up.
-
-    Attributes:
-        command: What starts it; ``{python}``, ``{file}``, ``{port}`` and ``{workers}`` are filled in.
-        settings: Its file in ``settings/``.
-        reload: Tells a running one to replace its workers, in the gentlest way that it has.
-    """
-
-    name: str
-    title: str
-    command: str
-    settings: str | None = None
-    reload: Callable[[Started], None] | None = None
-
-    def arguments(self, running: Started) -> list[str]:
-        file = self._write_settings(running) if self.settings else ""
-        words = {"python": sys.executable, "file": file, "port": running.port, "workers": running.workers}
-        return [part.format(**words) for part in self.command.split()]
-
-    def _write_settings(self, running: Started) -> Path:
-        assert self.settings is not None
-        text = (HERE / "settings" / self.settings).read_text()
-        file = running.folder / self.settings
-        file.write_text(re.sub(r"@([a-z]+)", lambda found: str(running.words[found[1]]), text))
-        return file
-
-
-def ask_circusd(running: Started, command: str, **properties: object) -> dict[str, Any]:
-    """Return the answer of a running circusd of ours."""
-    from circus.client import CircusClient
-
-    client = CircusClient(endpoint=f"tcp://127.0.0.1:{running.words['control']}", timeout=10)
-    try:
-        return dict(client.send_message(command, **properties))
-    finally:
-        client.stop()
-
-
-def _reload_ours(running: Started) -> None:
-    reply = ask_circusd(running, "xboard_reload", name="web")
+def _reload_ours(running: Running) -> None:
+    reply = running.ask_circusd("xboard_reload", name="web")
     if reply["status"] != "ok":
         raise RuntimeError(f"reload: {reply}")
     until = time.monotonic() + RELOAD_WITHIN
     while time.monotonic() < until:
-        if ask_circusd(running, "xboard_state")["watchers"][0]["reload"]["state"] != "running":
+        if running.ask_circusd("xboard_state")["watchers"][0]["reload"]["state"] != "running":
             return
         time.sleep(0.1)
 
 
-def _reload_circus(running: Started) -> None:
+def _reload_circus(running: Running) -> None:
     endpoint = f"tcp://127.0.0.1:{running.words['control']}"
     circusctl = ("-m", "circus.circusctl", "--timeout", "60", "--endpoint", endpoint)
     _run(*circusctl, "reload", "web", "--sequential", "--waiting")
 
 
-def _restart_one_by_one(running: Started) -> None:
+def _restart_one_by_one(running: Running) -> None:
     """`restart` of the whole group would leave nobody for as long as the new ones start."""
     file = str(running.folder / "supervisord.conf")
     for number in range(running.workers):
@@ -107,7 +48,7 @@ def _run(*arguments: str) -> None:
     subprocess.run([sys.executable, *arguments], check=True, capture_output=True, timeout=RELOAD_WITHIN)
 
 
-def _hang_up(running: Started) -> None:
+def _hang_up(running: Running) -> None:
     running.supervisor.signal(signal.SIGHUP)
 
 
@@ -122,7 +63,7 @@ RIVAL = {
         Rival(OURS, "xboard-circus", CIRCUSD, "xboard.ini", _reload_ours),
         Rival("supervisor", "supervisor + httpok", SUPERVISOR, "supervisord.conf", _restart_one_by_one),
         Rival("gunicorn", "gunicorn + uvicorn-worker", "{python} -m gunicorn -c {file}", "gunicorn.conf.py", _hang_up),
-        Rival(UVICORN_WORKERS, "uvicorn --workers", WORKERS, None, _hang_up),
+        Rival(UVICORN_WORKERS, "uvicorn --workers", WORKERS, reload=_hang_up),
         Rival("circus", "stock Circus", CIRCUSD, "circus-stock.ini", _reload_circus),
         Rival(BARE, "bare uvicorn, one process", UVICORN),
         Rival(FAKE, "xboard-circus", CIRCUSD, "fake-workers.ini"),

@@ -7,15 +7,12 @@ within the bound has the value None.
 import statistics
 import threading
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
 from functools import partial
 
-from bench.result import Found
-from bench.rivals import BARE, CLI, FAKE, MEASURED, OURS, RIVAL, UVICORN_WORKERS, Rival
-from bench.running import Never, Running, answer, cpu, cpu_with_children, kill, pss
-from bench.throughput import requests_a_second
-from bench.traffic import Loads
+from bench.measuring import Found, Row
+from bench.rivals import BARE, CLI, FAKE, MEASURED, OURS, RIVAL, UVICORN_WORKERS
+from bench.running import Never, Rival, Running, answer, cpu, cpu_with_children, kill, pss
+from bench.traffic import Loads, requests_a_second
 from tests.real.processes import Process
 
 RECOVERY = 30.0
@@ -24,22 +21,6 @@ SPARE_KILLS = 10
 LOOP_SECONDS = 60.0
 IDLE_SECONDS = 15.0
 DOWN_SECONDS = 3.0
-
-
-@dataclass(frozen=True)
-class Row:
-    """One measurement that gives a line in the table for each of *lines*.
-
-    Attributes:
-        rivals: Who takes part, by name.
-        runs: The most runs that it is worth; what hardly varies needs one.
-    """
-
-    name: str
-    lines: tuple[tuple[str, str], ...]  # title and unit
-    measure: Callable[[Rival], list[Found]]
-    rivals: list[str] = field(default_factory=lambda: list(MEASURED))
-    runs: int = 99
 
 
 def crash_of_two(rival: Rival) -> list[Found]:
@@ -77,7 +58,7 @@ def hang(rival: Rival, workers: int) -> list[Found]:
     with Running(rival, workers) as it:
         threading.Thread(target=answer, args=(it.port, "/hang", 60.0), daemon=True).start()
         it.until(lambda: bool(it.told("hung")), 10, "the hang")
-        pid, at = next(iter(it.told("hung").items()))
+        pid, at = it.told("hung")[0]
         it.until(lambda: len(set(it.serving()) - {pid}) >= workers, RECOVERY, f"{workers} workers ready")
         return [Found(max(it.serving().values()) - at)]
 
@@ -105,8 +86,8 @@ def crash_loop(rival: Rival) -> list[Found]:
         at = it.start()
         while time.monotonic() < at + LOOP_SECONDS:  # the measurement itself
             time.sleep(0.1)
-        starts = it.told_times("starts")
-        last = max(starts, default=at) - at
+        starts = it.told("starts")
+        last = max((told_at for _, told_at in starts), default=at) - at
         note = f"the last after {last:.1f} s" + (f"; exit code {it.exit_code}" if it.exit_code is not None else "")
         return [Found(len(starts), note), Found(sum(map(cpu_with_children, it.processes())))]
 
@@ -171,7 +152,7 @@ def _role(found: Process) -> str:
 
 def throughput(rival: Rival) -> list[Found]:
     with Running(rival, 2) as it:
-        return [Found(*requests_a_second(it.port, kept=kept)) for kept in (True, False)]
+        return [requests_a_second(it.port, kept=kept) for kept in (True, False)]
 
 
 def start(rival: Rival) -> list[Found]:

@@ -1,9 +1,11 @@
 """One rival that runs: its folder, its port, its processes. All carry a mark; nothing else is killed.
 
-All instants are on the monotonic clock, which is one for all processes of a boot.
+All instants are on the monotonic clock, which is one for all processes of a boot. What comes from PyPI is imported in
+the functions that use it: `scripts/bench.py` loads this file before it is in its own environment.
 """
 
 import os
+import re
 import shutil
 import signal
 import socket
@@ -13,20 +15,38 @@ import tempfile
 import time
 import uuid
 from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import psutil
-
-from bench.rivals import CHECKOUT, OURS, Rival, ask_circusd
 from tests.real.free_ports import free_port
 from tests.real.processes import Process, end_marked, marked, process
 
+HERE = Path(__file__).resolve().parent
+CHECKOUT = HERE.parent.parent
 UNWANTED = ("XBOARD_", "CIRCUS", "BENCH_", "PYTHON", "UVICORN", "GUNICORN", "WEB_CONCURRENCY", "SUPERVISOR")
 
 
 class Never(Exception):
     """What was waited for did not come in time; the text says what happened in its place."""
+
+
+@dataclass(frozen=True)
+class Rival:
+    """One way to keep an app up.
+
+    Attributes:
+        command: What starts it; ``{python}``, ``{file}``, ``{port}`` and ``{workers}`` are filled in.
+        settings: Its file in ``settings/``.
+        reload: Tells a running one to replace its workers, in the gentlest way that it has.
+    """
+
+    name: str
+    title: str
+    command: str
+    settings: str = ""
+    reload: Callable[["Running"], None] | None = None
 
 
 class Running:
@@ -47,8 +67,7 @@ class Running:
         env: dict[str, str] | None = None,
         start: bool = True,
     ) -> None:
-        assert not spares or rival.name == OURS
-        self.rival, self.workers = rival, workers
+        self.workers = workers
         self._starts_at_once = start
         self.folder = Path(tempfile.mkdtemp(prefix="xbb-", dir="/tmp"))  # short, for the paths of unix sockets
         (self.folder / "logs").mkdir()
@@ -68,7 +87,11 @@ class Running:
             "processes": " ".join(f"-p web:web_{number}" for number in range(workers)),
         }
         self._env = env or {}
-        self._arguments = rival.arguments(self)
+        settings = self.folder / rival.settings
+        if rival.settings:
+            text = (HERE / "settings" / rival.settings).read_text()
+            settings.write_text(re.sub(r"@([a-z]+)", lambda found: str(self.words[found[1]]), text))
+        self._arguments = [part.format(file=settings, **self.words) for part in rival.command.split()]
         self._started: list[subprocess.Popen[bytes]] = []
 
     # -- its life --
@@ -128,51 +151,47 @@ class Running:
         """What the command ended with; None while it runs."""
         return self._started[-1].poll()
 
-    def kill_supervisor(self) -> float:
-        at = time.monotonic()
+    def kill_supervisor(self) -> None:
         self._started[-1].kill()
         self._started[-1].wait()
-        return at
 
     # -- what the app told --
 
-    def told(self, what: str) -> dict[int, float]:
+    def told(self, what: str) -> list[tuple[int, float]]:
         """Pid and instant of every line of *what*: starts, ready or hung."""
-        return {int(pid): float(at) for pid, at in self._lines(what)}
-
-    def told_times(self, what: str) -> list[float]:
-        return [float(at) for _, at in self._lines(what)]
-
-    def _lines(self, what: str) -> list[list[str]]:
-        try:
-            return [line.split() for line in (self.folder / what).read_text().splitlines()]
-        except FileNotFoundError:
-            return []
+        file = self.folder / what
+        lines = file.read_text().splitlines() if file.exists() else []
+        return [(int(pid), float(at)) for pid, at in map(str.split, lines)]
 
     def serving(self) -> dict[int, float]:
         """The workers that live and got ready, and when."""
         alive = {found.pid for found in self.processes()}
-        return {pid: at for pid, at in self.told("ready").items() if pid in alive}
+        return {pid: at for pid, at in self.told("ready") if pid in alive}
 
     def processes(self) -> list[Process]:
         return marked(BENCH_MARK=self.mark)
 
     def others(self) -> list[Process]:
         """Everything that was started and is no worker."""
-        workers = self.told("starts")
+        workers = dict(self.told("starts"))
         return [found for found in self.processes() if found.pid not in workers]
 
     def waits_with_a_spare(self) -> bool:
         """Whether ours has a spare that has imported the app, a worker that serves, and no failure on its account."""
-        told = self.told("starts")
-        workers = self.state()["watchers"][0]
-        of_app = [worker for worker in workers["workers"] if worker["pid"] in told]
-        doing = ["spare" if worker["role"] == "spare" else worker["phase"] for worker in of_app]
-        return sorted(doing) == ["spare", "up"] and workers["budget"]["used"] == 0
+        watcher, of_app = self.ask_circusd("xboard_state")["watchers"][0], dict(self.told("starts"))
+        workers = [worker for worker in watcher["workers"] if worker["pid"] in of_app]
+        doing = ["spare" if worker["role"] == "spare" else worker["phase"] for worker in workers]
+        return sorted(doing) == ["spare", "up"] and watcher["budget"]["used"] == 0
 
-    def state(self) -> dict[str, Any]:
-        """The answer of our circusd to ``xboard_state``."""
-        return ask_circusd(self, "xboard_state")
+    def ask_circusd(self, command: str, **properties: object) -> dict[str, Any]:
+        """The answer of a running circusd of ours."""
+        from circus.client import CircusClient
+
+        client = CircusClient(endpoint=f"tcp://127.0.0.1:{self.words['control']}", timeout=10)
+        try:
+            return dict(client.send_message(command, **properties))
+        finally:
+            client.stop()
 
     # -- waiting --
 
@@ -206,10 +225,10 @@ def answer(port: int, path: str = "/health", timeout: float = 30.0) -> str | Non
     return body.decode() if b" 200 " in head.split(b"\r\n")[0] else None
 
 
-def kill(pid: int, signum: int = signal.SIGKILL) -> float:
+def kill(pid: int) -> float:
     """Kill a worker of ours; return when."""
     at = time.monotonic()
-    process(pid).signal(signum)
+    process(pid).signal(signal.SIGKILL)
     return at
 
 
@@ -224,15 +243,17 @@ def cpu(found: Process) -> float:
 
 def cpu_with_children(found: Process) -> float:
     """Seconds of processor time, those of the children that it has waited for among them."""
-    try:
+    import psutil
+
+    with suppress(psutil.Error):
         return sum(psutil.Process(found.pid).cpu_times()[:4])
-    except psutil.Error:
-        return 0.0
+    return 0.0
 
 
 def pss(found: Process) -> float:
     """MiB of its own: its proportional share of what it shares, and all that it does not."""
-    try:
+    import psutil
+
+    with suppress(psutil.Error):
         return float(psutil.Process(found.pid).memory_full_info().pss) / (1 << 20)
-    except psutil.Error:
-        return 0.0
+    return 0.0

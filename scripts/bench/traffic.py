@@ -1,12 +1,22 @@
-"""The load during a reload or a kill: three open-loop clients side by side, in threads of this process."""
+"""The load on a rival: beside what is done to it, and as much as it answers.
 
+Both are clients of this process; only where wrk is installed it counts the requests a second, since the load client is
+slower than what it measures.
+"""
+
+import asyncio
 import contextlib
+import re
+import shutil
+import subprocess
 from collections import Counter
 
-from bench.result import Found
+from bench.measuring import Found
 from tests.real.load import Load
 
 TIMEOUT = 10.0
+SECONDS = 5
+CONNECTIONS = 32
 
 
 class Loads:
@@ -48,3 +58,18 @@ def _lost(loads: list[Load]) -> Found:
     outcomes = Counter(request.outcome for request in requests if request.lost)
     kinds = ", ".join(f"{number} {outcome}" for outcome, number in outcomes.most_common())
     return Found(outcomes.total(), f"of {len(requests)}" + (f": {kinds}" if kinds else ""))
+
+
+def requests_a_second(port: int, *, kept: bool) -> Found:
+    """The figure, and what it was measured with or what went wrong."""
+    url = f"http://127.0.0.1:{port}/"
+    if not shutil.which("wrk"):
+        load = Load(url, rate=2000, connections=CONNECTIONS if kept else None, seconds=SECONDS)
+        asyncio.run(load.drive())
+        return Found(load.answered / SECONDS, "load client at 2000/s, no wrk here")
+    headers = [] if kept else ["-H", "Connection: close"]
+    command = ["wrk", "-t1", f"-c{CONNECTIONS}", f"-d{SECONDS}s", *headers, url]
+    text = subprocess.run(command, capture_output=True, text=True, check=True, timeout=SECONDS + 30).stdout
+    rate = re.search(r"Requests/sec:\s+([\d.]+)", text)
+    errors = re.search(r"(Socket errors|Non-2xx)[^\n]*", text)
+    return Found(float(rate[1]) if rate else 0.0, f"wrk; {errors[0]}" if errors else "wrk")
