@@ -4,6 +4,7 @@ Circus's own parser does the reading, so that substitution, includes and default
 reports without a place (a number that is none, a line that it cannot read) is found beside it, by `ini_scan`.
 """
 
+import os
 import re
 import warnings
 from collections.abc import Mapping
@@ -255,6 +256,14 @@ def _plugin(found: Mapping[str, Any], sections: Mapping[str, Mapping[str, str]])
 def _alert(section: str, given: Mapping[str, str]) -> AlertConfig:
     options, problems = parse_alert(given)
     return AlertConfig(section.removeprefix(ALERT).strip(), section, options, tuple(problems))
+
+
+def absolute(endpoint: str, folder: Path) -> str:
+    """Return an endpoint that means the same in whatever folder: a relative ipc:// starts in circusd's."""
+    if endpoint.startswith("ipc://") and not endpoint.startswith(("ipc:///", "ipc://@")):
+        # Without "..": a unix path may have 107 bytes.
+        return f"ipc://{os.path.abspath(folder / endpoint.removeprefix('ipc://'))}"
+    return endpoint
 
 
 def is_file(value: object) -> bool:

@@ -13,6 +13,7 @@ import psutil
 from xboard_circus import __version__, config, snapshot
 from xboard_circus.checks.file_rules import split_endpoint
 from xboard_circus.circus_client import CircusdClient, CircusdGone, CommandRefused
+from xboard_circus.core.names import some_of
 from xboard_circus.errors import XboardError
 from xboard_circus.host import circusd_record, listeners, procs, runtime
 from xboard_circus.snapshot import Snapshot, Watcher
@@ -56,12 +57,7 @@ class Instance:
 
     def client(self) -> CircusdClient:
         """Return a client for our circusd's endpoint."""
-        endpoint = self.endpoint
-        if endpoint.startswith("ipc://") and not endpoint.startswith(("ipc:///", "ipc://@")):
-            # A relative path starts in circusd's folder, not in ours.
-            # Without "..": a unix path may have 107 bytes.
-            endpoint = f"ipc://{os.path.abspath(self.config.folder / endpoint.removeprefix('ipc://'))}"
-        return CircusdClient(endpoint, by=self.by)
+        return CircusdClient(config.absolute(self.endpoint, self.config.folder), by=self.by)
 
     def find(self) -> Snapshot | Silent | None:
         """Look for our circusd; None where it does not run.
@@ -143,13 +139,8 @@ class Instance:
         orphans = listeners.orphans(self.id)
         if not orphans:
             return ""
-        named = ", ".join(f"pid {each.pid} ({each.command})" for each in orphans[:NAMED])
-        more = f" and {len(orphans) - NAMED} more" if len(orphans) > NAMED else ""
-        return (
-            f", but orphans of an earlier one still run: {named}{more}; `xboard-circus clean` ends them"
-            if orphans
-            else ""
-        )
+        named = some_of([f"pid {each.pid} ({each.command})" for each in orphans], NAMED)
+        return f", but orphans of an earlier one still run: {named}; `xboard-circus clean` ends them"
 
     def graceful_timeout(self, name: str | None = None) -> float:
         """Return how long the slowest watcher, or the one of that *name*, may take to stop."""

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from xboard_circus.circus_client import CircusdBusy, CircusdGone, CommandRefused
 from xboard_circus.cli.screen import Progress
 from xboard_circus.config import WatcherConfig, is_armed
+from xboard_circus.core.names import some_of
 from xboard_circus.core.ports import Policy
 from xboard_circus.errors import XboardError
 from xboard_circus.host import circusd_record, procs, runtime
@@ -145,11 +146,10 @@ def _gone(family: list[Identity], progress: Progress, *, give_up_at: float) -> b
         now = time.monotonic()
         if now > give_up_at:
             return False
-        pids = ", ".join(str(each.pid) for each in left[:NAMED])
-        more = f" and {len(left) - NAMED} more" if len(left) > NAMED else ""
-        progress.waiting_for(f"waiting for pid {pids}{more} to finish")
+        pids = some_of([each.pid for each in left], NAMED)
+        progress.waiting_for(f"waiting for pid {pids} to finish")
         if now - began_at > REPORT_AFTER:
-            progress.report("left", f"not finished yet: pid {pids}{more}")
+            progress.report("left", f"not finished yet: pid {pids}")
         time.sleep(LOOK_EVERY)
     return True
 

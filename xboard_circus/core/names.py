@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from xboard_circus.core.reason import key_of, reason_in
@@ -17,6 +17,16 @@ PLUGIN = "plugin:"
 """How the name of a plugin's watcher begins."""
 
 _OF_CIRCUS = frozenset({"circusd-stats", "circushttpd"})
+
+
+def some_of(things: Sequence[object], most: int) -> str:
+    """Return the first *most* of *things*, with commas between them, and how many more there are.
+
+    >>> some_of([7, 8, 9], 2), some_of([7], 2)
+    ('7, 8 and 1 more', '7')
+    """
+    more = f" and {len(things) - most} more" if len(things) > most else ""
+    return ", ".join(map(str, things[:most])) + more
 
 
 def is_helper(watcher: str) -> bool:

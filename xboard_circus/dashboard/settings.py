@@ -1,6 +1,5 @@
 """Configure the page: which circusd it shows, and what it may do."""
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -56,7 +55,7 @@ def of_config(
     options = options_of(found, watcher)
     return Settings(
         folder=folder_of(found, watcher),
-        endpoint=absolute(endpoint or found.endpoint, found.folder),
+        endpoint=config.absolute(endpoint or found.endpoint, found.folder),
         label=found.path.name,
         config=found,
         watcher=watcher,
@@ -82,10 +81,3 @@ def folder_of(found: Config, watcher: str | None = None) -> Path:
 def dashboard_of(found: Config) -> WatcherConfig | None:
     """Return the watcher that runs the page, or None."""
     return next(filter(config.is_dashboard, found.watchers), None)
-
-
-def absolute(endpoint: str, folder: Path) -> str:
-    """Return an endpoint that means the same in whatever folder: a relative ipc:// starts in circusd's."""
-    if endpoint.startswith("ipc://") and not endpoint.startswith(("ipc:///", "ipc://@")):
-        return f"ipc://{os.path.abspath(folder / endpoint.removeprefix('ipc://'))}"
-    return endpoint

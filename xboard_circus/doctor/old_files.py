@@ -10,7 +10,7 @@ from pathlib import Path
 
 from xboard_circus.checks.findings import Finding, bad, good, unknown, warning
 from xboard_circus.config import Config, is_armed
-from xboard_circus.core.names import is_helper
+from xboard_circus.core.names import is_helper, some_of
 from xboard_circus.doctor.case import Case
 from xboard_circus.errors import XboardError
 from xboard_circus.host import procs, runtime
@@ -34,12 +34,12 @@ def _found(case: Case) -> Iterator[Finding]:
         yield bad(str(error), "")
         return
     if stale:
-        what = f"{_named(stale)} of processes that are gone"
+        what = f"{some_of(stale, SHOWN)} of processes that are gone"
         yield warning(what, "nothing breaks by them; `xboard-circus clean` removes them")
     reports = sorted(runtime.root_path().glob("crash-*.log"))
     if reports:
         hint = "please report it with that file, then delete it"
-        yield warning(f"xboard-circus itself has failed: {_named(reports)}", hint)
+        yield warning(f"xboard-circus itself has failed: {some_of(reports, SHOWN)}", hint)
     if case.config is not None:
         yield from of_config(case.config)
 
@@ -50,7 +50,7 @@ def of_config(config: Config) -> Iterator[Finding]:
         damaged = sorted(ledger.parent.glob(f"{ledger.name}.damaged-*"))
         if damaged:
             hint = "check the disk (`dmesg`), then delete them; a new ledger was begun"
-            yield warning(f"damaged ledgers were set aside: {_named(damaged)}", hint)
+            yield warning(f"damaged ledgers were set aside: {some_of(damaged, SHOWN)}", hint)
     if pidfile := config.circus.get("pidfile"):
         path = config.folder / str(pidfile)
         if (pid := _pid_in(path)) is not None and not procs.is_running(pid, procs.start_time(pid) or 0):
@@ -62,11 +62,6 @@ def _pid_in(path: Path) -> int | None:
         return int(path.read_text())
     except (OSError, ValueError):
         return None
-
-
-def _named(paths: list[Path]) -> str:
-    more = len(paths) - SHOWN
-    return ", ".join(map(str, paths[:SHOWN])) + (f" and {more} more" if more > 0 else "")
 
 
 def deleted_logs(case: Case) -> Iterator[Finding]:

@@ -14,7 +14,7 @@ from pathlib import Path
 from xboard_circus import config
 from xboard_circus.checks.file_rules import split_endpoint
 from xboard_circus.dashboard.__main__ import command_line, serve
-from xboard_circus.dashboard.settings import HTTPD, LOCAL, Settings, absolute, of_config
+from xboard_circus.dashboard.settings import HTTPD, LOCAL, Settings, of_config
 from xboard_circus.errors import XboardError
 from xboard_circus.instance import config_file_of
 
@@ -46,7 +46,7 @@ def _settings(endpoint: str) -> Settings:
     file = config_file_of(os.getppid())
     if file is not None:
         return of_config(config.load(file), watcher=HTTPD, endpoint=endpoint)
-    return Settings(folder=Path.cwd(), endpoint=absolute(endpoint, Path.cwd()), label=LOCAL, watcher=None)
+    return Settings(folder=Path.cwd(), endpoint=config.absolute(endpoint, Path.cwd()), label=LOCAL, watcher=None)
 
 
 @contextlib.contextmanager
