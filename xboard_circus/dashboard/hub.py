@@ -24,7 +24,7 @@ from xboard_circus.dashboard.sessions import Session, Sessions
 from xboard_circus.dashboard.settings import LOCAL, Settings
 from xboard_circus.dashboard.stream import HEARTBEAT, StreamBoard, event, json_text
 from xboard_circus.dashboard.tokens import Role, load_or_make
-from xboard_circus.logs import LogFile, LogFollower, follow
+from xboard_circus.logs import LogFile, LogFollower
 
 TICK = 1.0
 LOG_EVERY = 0.5
@@ -153,7 +153,7 @@ class Hub:
         follower: LogFollower | None = None
         in_thread = functools.partial(run_sync, abandon_on_cancel=True)
         try:
-            follower = await in_thread(follow, log)
+            follower = await in_thread(LogFollower, log)
             yield HEARTBEAT
             quiet_since = self.clock()
             while not self.board.is_closed and self.sessions.is_valid(session):

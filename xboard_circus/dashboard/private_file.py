@@ -1,9 +1,7 @@
-"""Read and write files of mode 0600: another user who can write them decides what the page does."""
+"""Read files of mode 0600: another user who can write them decides what the page does."""
 
 import errno
 import os
-import secrets
-from collections.abc import Callable
 from pathlib import Path
 
 
@@ -14,14 +12,3 @@ def read(path: Path, most: int, *, flags: int = 0) -> str:
         if found.st_uid not in (os.geteuid(), 0) or found.st_mode & 0o077:
             raise PermissionError(errno.EPERM, "others can read it; chmod 600 it")
         return file.read(most)
-
-
-def write(path: Path, text: str, *, place: Callable[[Path, Path], object] = os.replace) -> None:
-    """Write a text whole under another name, and then *place* it: no reader finds half of it."""
-    hidden = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-    try:
-        with open(hidden, "x", encoding="utf-8", opener=lambda name, mode: os.open(name, mode, 0o600)) as file:
-            file.write(text)
-        place(hidden, path)
-    finally:
-        hidden.unlink(missing_ok=True)

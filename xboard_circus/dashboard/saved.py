@@ -11,6 +11,7 @@ from typing import Any
 from xboard_circus.dashboard import private_file
 from xboard_circus.dashboard.answers import Answer
 from xboard_circus.errors import XboardError
+from xboard_circus.host.runtime import write_whole
 
 log = logging.getLogger("uvicorn.error")
 
@@ -96,7 +97,7 @@ class Saved:
     def _write(self, **changes: Any) -> None:
         self._content = {**self._read(), **changes}
         try:
-            private_file.write(self.path, json.dumps(self._content, indent=1))
+            write_whole(self.path, json.dumps(self._content, indent=1))
         except OSError as error:
             # The change holds in this process; only the next one will not know of it.
             raise XboardError(Answer.NOT_WRITTEN(path=self.path, error=error.strerror)) from None

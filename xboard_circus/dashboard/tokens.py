@@ -11,6 +11,7 @@ from typing import Literal
 
 from xboard_circus.dashboard import private_file
 from xboard_circus.errors import XboardError
+from xboard_circus.host.runtime import write_whole
 
 Role = Literal["admin", "reader"]
 
@@ -51,7 +52,7 @@ def load_or_make(folder: Path) -> Tokens:
         if not path.exists():
             # Linked and not moved: the second of two starts at once gets the tokens of the first.
             with contextlib.suppress(FileExistsError):
-                private_file.write(path, _TEXT.format(admin=made.admin, reader=made.reader), place=os.link)
+                write_whole(path, _TEXT.format(admin=made.admin, reader=made.reader), place=os.link)
     except OSError as error:
         raise XboardError(f"{path}: cannot be made: {error.strerror}; let the dashboard's user write there") from None
     return load(folder)

@@ -30,7 +30,7 @@ import re
 import stat
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -170,16 +170,18 @@ def write_file(instance: str, file_name: str, fields: Mapping[str, object]) -> N
         write_whole(path, json.dumps(fields))
 
 
-def write_whole(path: Path, text: str) -> None:
-    """Replace the file at *path*, of mode 0600: a reader finds the old text or the new one, whole."""
+def write_whole(path: Path, text: str, *, place: Callable[[str, Path], object] = os.replace) -> None:
+    """Replace the file at *path*, of mode 0600: a reader finds the old text or the new one, whole.
+
+    With `os.link` to *place* it, a file that is there already stays: FileExistsError.
+    """
     number, name = tempfile.mkstemp(prefix=f"{path.name}.", dir=path.parent)  # made with mode 0600
     try:
         with open(number, "w", encoding="utf-8") as file:
             file.write(text)
-        os.replace(name, path)
-    except BaseException:
-        os.unlink(name)
-        raise
+        place(name, path)
+    finally:
+        Path(name).unlink(missing_ok=True)
 
 
 def read_record(instance: str) -> dict[str, Any] | None:
