@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from xboard_circus import config
-from xboard_circus.logs import LogFile, follow, log_files
+from xboard_circus.logs import LogFile, LogFollower, log_files
 
 from .harness import BUNDLE, Circusd, Watcher, circusd, eventually, kill, read_one_line_of
 
@@ -64,7 +64,7 @@ def test_workers_output_is_rotated_by_circusd_and_each_line_is_whole(tmp_path: P
     out = stream("stdout", tmp_path / "logs" / "web.out.log", most=100_000, count=20, time_format=STAMP)
     with circusd(tmp_path, watchers=[writer(tmp_path, numprocesses=2, env={"COUNT": "3000"}, options=out)]) as c:
         log = the_log(c, "web.out")
-        with follow(log, from_start=True) as follower:
+        with LogFollower(log, from_start=True) as follower:
             followed: list[str] = []
 
             def all_there() -> bool:

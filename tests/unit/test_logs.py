@@ -12,7 +12,7 @@ import pytest
 
 from xboard_circus.config import load
 from xboard_circus.core.old_logs import DAY, LogFolderEntry, expired
-from xboard_circus.logs import Line, LogFile, LogFollower, follow, log_files, tail
+from xboard_circus.logs import Line, LogFile, LogFollower, log_files, tail
 from xboard_circus.logs.lines import LONGEST, time_of
 
 AT = time.mktime((2026, 11, 24, 20, 47, 29, 0, 0, -1))
@@ -228,7 +228,7 @@ def test_a_pipe_in_place_of_a_log_holds_nobody_up(tmp_path: Path) -> None:
 
 def test_a_follower_gives_each_new_line_once(tmp_path: Path) -> None:
     web = log(tmp_path, "old\n")
-    with follow(web) as follower:
+    with LogFollower(web) as follower:
         assert follower.poll() == []
         append(web.path, "one\ntw")
         assert follower.poll() == ["one"]
@@ -239,7 +239,7 @@ def test_a_follower_gives_each_new_line_once(tmp_path: Path) -> None:
 
 def test_a_follower_goes_on_across_rotations(tmp_path: Path) -> None:
     web = log(tmp_path)
-    with follow(web) as follower:
+    with LogFollower(web) as follower:
         append(web.path, "one\n")
         rotate(web.path)
         append(web.path, "two\n")
@@ -254,7 +254,7 @@ def test_a_follower_goes_on_across_rotations(tmp_path: Path) -> None:
 
 def test_a_follower_that_fell_behind_all_rotated_files_goes_on_with_what_there_is(tmp_path: Path) -> None:
     web = log(tmp_path, "old\n")
-    with follow(web) as follower:
+    with LogFollower(web) as follower:
         for number in range(6):
             append(web.path, f"{number}\n")
             rotate(web.path)
@@ -280,7 +280,7 @@ class Rotating(LogFile):
 def test_a_rotation_while_the_files_are_listed_hides_none(tmp_path: Path) -> None:
     web = Rotating("web", "web", tmp_path / "web.log", "web", 9, ["three\n", "four\n"])
     append(web.path, "one\n")
-    with follow(web, from_start=True) as follower:
+    with LogFollower(web, from_start=True) as follower:
         rotate(web.path)
         append(web.path, "two\n")
 
@@ -300,7 +300,7 @@ def test_a_follower_loses_nothing_to_a_writer_that_rotates_all_the_time(tmp_path
 
     writer = threading.Thread(target=write)
     told: list[str] = []
-    with follow(web) as follower:
+    with LogFollower(web) as follower:
         writer.start()
         while writer.is_alive():
             told += follower.poll()
@@ -313,7 +313,7 @@ def test_a_follower_loses_nothing_to_a_writer_that_rotates_all_the_time(tmp_path
 
 def test_a_follower_waits_for_a_file_and_reads_an_emptied_one_anew(tmp_path: Path) -> None:
     web = LogFile("web", "web", tmp_path / "web.log", "web", 3)
-    with follow(web) as follower:
+    with LogFollower(web) as follower:
         assert follower.poll() == []
         web.path.write_text("one\n")
         assert follower.poll() == ["one"]

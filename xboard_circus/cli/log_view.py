@@ -22,7 +22,7 @@ from xboard_circus.cli.screen import complain
 from xboard_circus.config import Config
 from xboard_circus.errors import XboardError
 from xboard_circus.instance import Instance
-from xboard_circus.logs import Line, LogFile, follow, log_files, tail
+from xboard_circus.logs import Line, LogFile, LogFollower, log_files, tail
 from xboard_circus.logs.follow import polled
 from xboard_circus.logs.lines import time_of
 from xboard_circus.masking import printable
@@ -113,7 +113,7 @@ def _show(chosen: list[LogFile], most: int, since: float | None, *, as_data: boo
     followers = []
     for log in chosen if on_and_on else ():
         with suppress(OSError):  # `_ends` reports it
-            followers.append(follow(log))
+            followers.append(LogFollower(log))
     has_several = len(chosen) > 1
     show = partial(_print, as_data=as_data, with_id=has_several)
     ends = _ends(chosen, most, since)

@@ -4,8 +4,8 @@ Nothing here asks circusd, so it works when circusd is down. Only files that the
 """
 
 from xboard_circus.logs.files import LogFile, log_files
-from xboard_circus.logs.follow import LogFollower, follow
+from xboard_circus.logs.follow import LogFollower
 from xboard_circus.logs.lines import Line
 from xboard_circus.logs.tail import tail
 
-__all__ = ["Line", "LogFile", "LogFollower", "follow", "log_files", "tail"]
+__all__ = ["Line", "LogFile", "LogFollower", "log_files", "tail"]

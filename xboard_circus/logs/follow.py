@@ -13,11 +13,6 @@ MOST_BYTES = 1 << 20  # of one poll, so that a flood comes in pieces
 _READING = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
 
 
-def follow(log_file: LogFile, *, from_start: bool = False) -> "LogFollower":
-    """Return a poller for the lines that are written to *log_file* from now on."""
-    return LogFollower(log_file, from_start=from_start)
-
-
 class LogFollower:
     """Gives the new lines of a log at every `poll`, each once and whole.
 
