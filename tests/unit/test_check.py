@@ -259,12 +259,6 @@ def test_a_page_that_is_not_armed_keeps_to_its_own_options(write: Write) -> None
             id="a log that grows",
         ),
         pytest.param(
-            {"watcher:web": {"uid": "nobody"}},
-            "warning [watcher:web] uid: tcp://127.0.0.1:15555 takes orders from every local user, nobody too, and"
-            " circusd may do more; write endpoint = ipc://FOLDER/circus.sock in [circus], with a FOLDER of mode 0700",
-            id="uid and an endpoint for all (R26)",
-        ),
-        pytest.param(
             {
                 "watcher:own": {
                     "cmd": "uvicorn a:b --port 9 --timeout-graceful-shutdown 9",

@@ -188,8 +188,8 @@ def test_a_firewall_that_cannot_be_read_is_not_called_open() -> None:
 
 
 def test_an_endpoint_for_the_whole_network_is_bad() -> None:
-    assert network.of_address("endpoint", "0.0.0.0", 5555).level is Level.ERROR
-    assert network.of_address("endpoint", "127.0.0.1", 5555).level is Level.OK
+    assert network.of_address("endpoint", "0.0.0.0", 5555, is_guarded=True).level is Level.ERROR
+    assert network.of_address("endpoint", "127.0.0.1", 5555, is_guarded=False).level is Level.OK
 
 
 @pytest.mark.parametrize(

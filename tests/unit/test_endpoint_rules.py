@@ -7,14 +7,15 @@ from pathlib import Path
 import pytest
 
 from xboard_circus.checks.endpoint_rules import findings, is_closed, people
-from xboard_circus.config import load
+from xboard_circus.config import ARM, load
+
+ARMED = f"hooks.before_start = {ARM}\n"
 
 
-def told(folder: Path, endpoint: str, others: list[str], more: str = "") -> list[str]:
+def told(folder: Path, endpoint: str, others: list[str], more: str = "", watcher: str = "") -> list[str]:
     file = folder / "circus.ini"
-    file.write_text(
-        f"[circus]\nendpoint = {endpoint}\npubsub_endpoint = tcp://127.0.0.1:2\n{more}[watcher:a]\ncmd = b\n"
-    )
+    circus = f"[circus]\nendpoint = {endpoint}\npubsub_endpoint = tcp://127.0.0.1:2\n{more}"
+    file.write_text(f"{circus}[watcher:a]\ncmd = b\n{watcher}")
     return [f"{each.level.value} {each.option}: {each.what}; {each.hint}" for each in findings(load(file), others)]
 
 
@@ -25,13 +26,35 @@ def told(folder: Path, endpoint: str, others: list[str], more: str = "") -> list
         pytest.param(["eve", "dan", "bob", "cid"], "(bob, cid, dan and others)", id="many"),
     ],
 )
-def test_a_loopback_port_is_open_to_every_user_of_the_host(tmp_path: Path, others: list[str], named: str) -> None:
+def test_without_an_armed_watcher_a_loopback_port_is_open_to_every_user_of_the_host(
+    tmp_path: Path, others: list[str], named: str
+) -> None:
     message = (
         f"warning endpoint: every user of this host {named} can make circusd run any command;"
-        " write ipc://FOLDER/circusd.sock, with a FOLDER of mode 0700"
+        " write ipc://FOLDER/endpoint.sock, with a FOLDER of mode 0700"
     )
 
     assert told(tmp_path, "tcp://127.0.0.1:1", others) == [message]
+
+
+def test_an_armed_watcher_guards_the_endpoints_on_loopback(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    of_a_user = f"{ARMED}uid = nobody\n"
+
+    assert told(tmp_path, "tcp://127.0.0.1:1", ["bob"], watcher=of_a_user) == []
+    # In a sandbox circusd may not be able to find out whose a connection is.
+    monkeypatch.setattr("xboard_circus.host.sockdiag.knows_users", lambda: False)
+    assert "(bob, nobody)" in told(tmp_path, "tcp://127.0.0.1:1", ["bob"], watcher=of_a_user)[0]
+
+
+def test_statistics_are_open_to_every_user_of_the_host(tmp_path: Path) -> None:
+    statistics = "statsd = True\nstats_endpoint = tcp://127.0.0.1:3\n"
+
+    message = (
+        "warning stats_endpoint: every user of this host (bob) can read the names, pids and load of all processes;"
+        " write ipc://FOLDER/stats_endpoint.sock, with a FOLDER of mode 0700"
+    )
+
+    assert told(tmp_path, "tcp://127.0.0.1:1", ["bob"], statistics, ARMED) == [message]
 
 
 def test_on_a_host_of_one_user_nothing_is_said(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 from circus.arbiter import Arbiter
+from circus.controller import Controller
 from circus.process import Process
 from circus.sockets import CircusSocket
 from circus.util import LOG_FMT
@@ -60,13 +61,15 @@ def every_patch(arbiter: Any, root: logging.Logger) -> list[Patch]:
         log.rotate_log(root),
         boot.bind_unix_socket(CircusSocket),
         boot.boot(Arbiter),
+        boot.guard_commands(Controller),
+        boot.close_guards(Controller),
     ]
 
 
 def insides(arbiter: Any, root: logging.Logger) -> list[dict[str, Any]]:
     """Return all that a patch may change, as it is now."""
     watcher, stop = arbiter.watchers[0], arbiter.ctrl.commands["stop"]
-    objects = (arbiter, watcher, arbiter.ctrl, arbiter.ctrl.caller, stop, Process, CircusSocket, Arbiter)
+    objects = (arbiter, watcher, arbiter.ctrl, arbiter.ctrl.caller, stop, Process, CircusSocket, Arbiter, Controller)
     return [
         *(dict(vars(each)) for each in objects),
         dict(arbiter.ctrl.commands),
@@ -186,7 +189,7 @@ def test_where_one_does_not_fit_none_is_installed(monkeypatch: pytest.MonkeyPatc
     def check(arbiter: Any) -> None:
         before = insides(arbiter, root)
         patches = every_patch(arbiter, root)
-        for each in (patches[2], patches[-1]):
+        for each in (patches[2], patches[-3]):
             each._target = SimpleNamespace()
         with pytest.raises(PatchFailed, match=r"^Arbiter\.initialize, Watcher\.spawn_process$"):
             patch.install(patches)

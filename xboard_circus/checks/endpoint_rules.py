@@ -1,7 +1,8 @@
 """Check which users can connect to circusd's endpoints, which have no password.
 
 A client of ``endpoint`` can make circusd run any command, as its user; a client of ``pubsub_endpoint`` or
-``stats_endpoint`` can read events and figures.
+``stats_endpoint`` can read events and figures. On loopback the first two are guarded by circusd itself, see
+`supervisor.guarded_endpoint`; ``stats_endpoint`` belongs to circusd-stats.
 """
 
 import os
@@ -11,26 +12,38 @@ import sys
 from collections.abc import Collection, Iterator
 from pathlib import Path
 
-from xboard_circus.checks.file_rules import endpoints, is_loopback
+from xboard_circus.checks.file_rules import endpoints
 from xboard_circus.checks.findings import ERROR, WARNING, Finding
-from xboard_circus.config import Config
+from xboard_circus.config import Config, is_armed
+from xboard_circus.host import sockdiag
+from xboard_circus.host.sockets import is_loopback
 
 FIRST_PERSON = 500 if sys.platform == "darwin" else 1000
 LAST_PERSON = 60_000
 NO_SHELLS = ("nologin", "false", "sync")
 NAMED = 3
+_POWERS = {
+    "endpoint": "can make circusd run any command",
+    "stats_endpoint": "can read the names, pids and load of all processes",
+}
 
 
 def findings(config: Config, others: Collection[str]) -> Iterator[Finding]:
     """Yield what is wrong with the endpoints on this host, where *others* are the users that circusd has beside it."""
+    others = {*others, *(watcher.uid for watcher in config.watchers if watcher.uid is not None)}
+    named = ", ".join(sorted(others)[:NAMED]) + (" and others" if len(others) > NAMED else "")
     for option, place, endpoint, address in endpoints(config):
         if endpoint.startswith("ipc://"):
             yield from _folder(place, (config.folder / endpoint.removeprefix("ipc://")).parent)
-        elif option == "endpoint" and address and is_loopback(address[0]) and others:
-            named = ", ".join(sorted(others)[:NAMED]) + (" and others" if len(others) > NAMED else "")
-            what = f"every user of this host ({named}) can make circusd run any command"
-            hint = "write ipc://FOLDER/circusd.sock, with a FOLDER of mode 0700"
+        elif option in _POWERS and address and others and is_loopback(address[0]) and not guards(config, option):
+            what = f"every user of this host ({named}) {_POWERS[option]}"
+            hint = f"write ipc://FOLDER/{option}.sock, with a FOLDER of mode 0700"
             yield Finding(WARNING, place, what, hint)
+
+
+def guards(config: Config, option: str) -> bool:
+    """Return whether circusd lets only its own user and root connect to this endpoint on loopback."""
+    return option != "stats_endpoint" and any(map(is_armed, config.watchers)) and sockdiag.knows_users()
 
 
 def _folder(option: str, folder: Path) -> Iterator[Finding]:

@@ -1,6 +1,5 @@
 """Check an ini file as a whole, from its text alone, without effects."""
 
-import ipaddress
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ from xboard_circus.checks import circus_plugins
 from xboard_circus.checks.findings import ERROR, WARNING, Finding, within
 from xboard_circus.config import Config, PluginConfig, SocketConfig, is_armed, is_dashboard, is_our_plugin
 from xboard_circus.config_files import included
+from xboard_circus.host.sockets import is_loopback
 from xboard_circus.options.circus import CIRCUS_OPTIONS, PLUGIN_OPTIONS, SOCKET_OPTIONS
 from xboard_circus.options.ini_scan import repeated
 from xboard_circus.options.reading import did_you_mean, flat, suggestion
@@ -90,14 +90,6 @@ def misspelt(key: str, known: Iterable[str], what: str) -> Iterator[Finding]:
     """Yield a finding on *key* where it is so much like one of *known* that it is no key of the user's own."""
     if hint := suggestion(key, known, alike=0.85, otherwise=""):
         yield Finding(ERROR, key, what, hint)
-
-
-def is_loopback(host: str) -> bool:
-    """True for an address that only this host can reach."""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def overlap(one: Address, other: Address) -> bool:

@@ -226,14 +226,7 @@ def _shared_files(config: Config, watcher: WatcherConfig) -> Iterator[tuple[str,
                 yield name, owner
 
 
-def _user(config: Config, watcher: WatcherConfig) -> Iterator[Finding]:
-    if watcher.uid is not None and not config.endpoint.startswith("ipc://"):
-        what = f"{config.endpoint} takes orders from every local user, {watcher.uid} too, and circusd may do more"
-        hint = "write endpoint = ipc://FOLDER/circus.sock in [circus], with a FOLDER of mode 0700"
-        yield Finding(WARNING, "uid", what, hint)
-
-
 RULES = (
     *(_our_options, _options_of_circus, _name, _command, _processes, _sockets),
-    *(_own_port, _stopping, _order, _output, _user),
+    *(_own_port, _stopping, _order, _output),
 )

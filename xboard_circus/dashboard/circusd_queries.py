@@ -7,12 +7,13 @@ from typing import Any
 
 import psutil
 
-from xboard_circus.checks.file_rules import is_loopback, split_endpoint
+from xboard_circus.checks.file_rules import split_endpoint
 from xboard_circus.circus_client import CircusdClient, CommandRefused
 from xboard_circus.core.state_schema import State, WorkerEntry
 from xboard_circus.core.unarmed import stock_state
 from xboard_circus.dashboard import views
 from xboard_circus.host import procs
+from xboard_circus.host.sockets import is_loopback
 from xboard_circus.options.kinds import WrongValueError, read_size
 
 SELDOM = 10.0

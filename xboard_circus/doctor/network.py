@@ -9,11 +9,12 @@ from functools import partial
 from pathlib import Path
 
 from xboard_circus.checks import endpoint_rules, port_rules
-from xboard_circus.checks.file_rules import addresses, endpoints, is_loopback
+from xboard_circus.checks.file_rules import addresses, endpoints
 from xboard_circus.checks.findings import Finding, Level, bad, good, unknown, warning
 from xboard_circus.checks.programs import output_of
 from xboard_circus.doctor.case import Case
 from xboard_circus.host import listeners
+from xboard_circus.host.sockets import is_loopback
 
 Output = Callable[..., "str | None"]
 
@@ -42,7 +43,7 @@ def control(case: Case) -> Iterator[Finding]:
     config = case.read_config
     for option, _, endpoint, address in endpoints(config):
         if address:
-            yield of_address(option, *address)
+            yield of_address(option, *address, is_guarded=endpoint_rules.guards(config, option))
         elif endpoint.startswith("ipc://"):
             yield of_file(option, config.folder / endpoint.removeprefix("ipc://"))
     if config.circus.get("multicast_endpoint"):
@@ -50,12 +51,13 @@ def control(case: Case) -> Iterator[Finding]:
         yield bad(what, "write multicast_endpoint = with nothing behind it into [circus]")
 
 
-def of_address(option: str, host: str, port: int) -> Finding:
+def of_address(option: str, host: str, port: int, *, is_guarded: bool) -> Finding:
     """Return who can connect to a TCP endpoint."""
     if not is_loopback(host):
         what = f"{option} tcp://{host}:{port} takes commands from other hosts, without a password"
         return bad(what, f"write {option} = tcp://127.0.0.1:{port} into [circus]")
-    return good(f"{option} tcp://{host}:{port} is reached from this host alone, by any of its users")
+    who = "circusd's user and root" if is_guarded else "any of its users"
+    return good(f"{option} tcp://{host}:{port} is reached from this host alone, by {who}")
 
 
 def of_file(option: str, path: Path) -> Finding:

@@ -1,4 +1,4 @@
-"""Query the Linux kernel (sock_diag) for sockets that listen on a TCP port.
+"""Query the Linux kernel (sock_diag) for sockets that listen on a TCP port, and for the user of a local connection.
 
 Over netlink, as ``ss`` does: there the kernel picks the listeners of one port by itself, and says whether a socket on
 ``::`` takes IPv4 connections too. /proc/net/tcp6 does not say that, and has to be read past every open connection of
@@ -8,11 +8,13 @@ the machine; it is read where netlink is barred (a sandbox, RestrictAddressFamil
 from __future__ import annotations
 
 import errno
+import os
 import socket
 import struct
 import sys
 from collections.abc import Iterator
-from ipaddress import IPv4Address, IPv6Address
+from contextlib import suppress
+from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import NamedTuple
 
 # linux/netlink.h, linux/sock_diag.h, linux/inet_diag.h
@@ -21,7 +23,7 @@ _SOCK_DIAG_BY_FAMILY = 20
 _NLM_F_REQUEST, _NLM_F_DUMP = 0x1, 0x300
 _NLMSG_ERROR, _NLMSG_DONE = 2, 3
 _INET_DIAG_SKV6ONLY = 11
-_TCP_LISTEN = 10
+_TCP_ESTABLISHED, _TCP_LISTEN = 1, 10
 
 _HEADER = struct.Struct("=IHHII")  # length, type, flags, sequence, sender
 _REQUEST = struct.Struct("=BBBxI")  # family, protocol, extensions, wanted states
@@ -55,12 +57,73 @@ def listening(port: int) -> list[Listener]:
         return [*by_table(port, "/proc/net/tcp"), *by_table(port, "/proc/net/tcp6")]
 
 
+def user_of_peer(connection: socket.socket) -> int | None:
+    """Return the uid of the process that opened the other end of a TCP connection within this host.
+
+    None where it is not known: the other end is on another host, or closed already. The kernel gives a socket that no
+    process has open any longer to user 0, so a connection whose other end is closed proves nothing.
+    """
+    near, far = (end[:2] for end in (connection.getsockname(), connection.getpeername()))
+    try:
+        return _user_by_netlink(near, far)
+    except OSError:
+        return _user_by_table(near, far)
+
+
+def knows_users() -> bool:
+    """Return whether `user_of_peer` works on this host; a sandbox may have neither netlink nor the tables."""
+    try:
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            asking = socket.create_connection(server.getsockname())
+            with asking, server.accept()[0] as accepted:
+                return user_of_peer(accepted) == os.geteuid()
+    except OSError:
+        return False
+
+
+def _user_by_netlink(near: tuple[str, int], far: tuple[str, int]) -> int | None:
+    family = socket.AF_INET6 if ":" in far[0] else socket.AF_INET
+    addresses = [socket.inet_pton(family, host) for host, _ in (far, near)]
+    ports = b"".join(port.to_bytes(2, "big") for _, port in (far, near))
+    wanted = _SOCKET_ID.pack(ports[:2], ports[2:], *addresses, 0, 0xFFFF_FFFF_FFFF_FFFF)
+    try:
+        for message in _ask(family, 1 << _TCP_ESTABLISHED, wanted, 0):
+            _, state, *_ = _STATE.unpack_from(message)
+            found = _listener(message)
+            return found.uid if state == _TCP_ESTABLISHED and found.inode else None
+    except FileNotFoundError:
+        pass
+    return None
+
+
+def _user_by_table(near: tuple[str, int], far: tuple[str, int]) -> int | None:
+    ends = [(ip_address(host), port) for host, port in (far, near)]
+    for path in ("/proc/net/tcp", "/proc/net/tcp6"):
+        with suppress(OSError), open(path, encoding="ascii") as table:
+            for line in table:
+                _, local, remote, state, *rest = line.split()
+                if state == f"{_TCP_ESTABLISHED:02X}" and [_end(local), _end(remote)] == ends and rest[5] != "0":
+                    return int(rest[3])
+    return None
+
+
+def _end(digits: str) -> tuple[IPv4Address | IPv6Address, int]:
+    host, _, port = digits.partition(":")
+    address = _address(host)
+    return (address.version == 6 and address.ipv4_mapped) or address, int(port, 16)
+
+
 def by_netlink(port: int, family: int) -> Iterator[Listener]:
     """Yield the listeners on *port* of one family; OSError where netlink is barred."""
     wanted = _SOCKET_ID.pack(port.to_bytes(2, "big"), b"", b"", b"", 0, 0xFFFF_FFFF_FFFF_FFFF)
-    request = _REQUEST.pack(family, socket.IPPROTO_TCP, 0, 1 << _TCP_LISTEN) + wanted
+    yield from map(_listener, _ask(family, 1 << _TCP_LISTEN, wanted, _NLM_F_DUMP))
+
+
+def _ask(family: int, states: int, wanted: bytes, flags: int) -> Iterator[bytes]:
+    """Yield what the kernel says of the sockets that are *wanted*: of one, or, with _NLM_F_DUMP, of all."""
+    request = _REQUEST.pack(family, socket.IPPROTO_TCP, 0, states) + wanted
     length = _HEADER.size + len(request)
-    header = _HEADER.pack(length, _SOCK_DIAG_BY_FAMILY, _NLM_F_REQUEST | _NLM_F_DUMP, 1, 0)
+    header = _HEADER.pack(length, _SOCK_DIAG_BY_FAMILY, _NLM_F_REQUEST | flags, 1, 0)
     with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, _NETLINK_SOCK_DIAG) as netlink:
         netlink.settimeout(_PATIENCE)
         netlink.sendto(header + request, (0, 0))
@@ -71,7 +134,9 @@ def by_netlink(port: int, family: int) -> Iterator[Listener]:
                 if kind == _NLMSG_ERROR:
                     number = -int.from_bytes(message[:4], sys.byteorder, signed=True)
                     raise OSError(number or errno.EPROTO, "sock_diag refused")
-                yield _listener(message)
+                yield message
+                if not flags:
+                    return
 
 
 def by_table(port: int, path: str) -> Iterator[Listener]:

@@ -59,6 +59,14 @@ def targets(host: str, port: int) -> list[BindTarget]:
     ]
 
 
+def is_loopback(host: str) -> bool:
+    """True for an address that only this host can reach."""
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
 def overlaps(wanted: Address, listening: Address, *, v6only: bool = False) -> bool:
     """Return whether a bind to *wanted* meets a socket that listens on the same port of *listening*.
 

@@ -1,25 +1,34 @@
 """What has to be in place before Circus binds anything: installed when the hook of a watcher is imported.
 
 Circus imports hooks while it reads its file, and binds sockets and endpoints after that; `before_start` comes later
-still. Both change a class, so they are for all sockets and every arbiter of this process.
+still. All change a class, so they are for all sockets and every arbiter of this process.
 """
 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import zmq
 from circus import logger
 from circus.arbiter import Arbiter
+from circus.controller import Controller
 from circus.sockets import CircusSocket
+from circus.util import to_uid
 
 from xboard_circus.core.names import is_helper
 from xboard_circus.core.sentences import Say
 from xboard_circus.host import procs
 from xboard_circus.host.worker_files import is_socket, takes_connections
+from xboard_circus.supervisor.guarded_endpoint import GuardedEndpoint, is_guarded
 from xboard_circus.supervisor.patches import patch
+from xboard_circus.supervisor.patches.circus_arbiter import event_loop
 from xboard_circus.supervisor.patches.patch import Original, replaces
+
+GUARDS = "xboard_guards"
 
 
 @replaces("CircusSocket.bind_and_listen")
@@ -43,7 +52,7 @@ def bind_unix_socket(original: Original, _: object) -> Original:
 
 @replaces("Arbiter.initialize")
 def boot(original: Original, _: object) -> Original:
-    """End circusd with an exit code other than 0 when its endpoint is taken, and mark the plugins that it starts.
+    """End circusd with an exit code other than 0 when its endpoint is taken, mark its plugins, guard its events.
 
     Without it: A second circusd on the same file ends with exit code 0: its service manager believes that all is well.
     Fact: Circus logs the exception of its start and calls sys.exit(0).
@@ -51,13 +60,72 @@ def boot(original: Original, _: object) -> Original:
 
     def initialize(arbiter: Any) -> None:
         try:
-            original(arbiter)
+            with behind_guard(arbiter, "pubsub_endpoint", arbiter):
+                original(arbiter)
         except Exception as error:
             logger.error("xboard: circusd cannot start: %s", error)
             raise SystemExit(1) from error
         mark_helpers(arbiter)
 
     return initialize
+
+
+@replaces("Controller.initialize")
+def guard_commands(original: Original, _: object) -> Original:
+    """Guard the endpoint of commands: only circusd's user, root and `endpoint_owner` get through to Circus.
+
+    Without it: Every user of the host can make circusd run any command, as circusd's user.
+    Fact: ZeroMQ accepts every connection to a TCP endpoint and does not say whose it is.
+    """
+
+    def initialize(controller: Any) -> None:
+        try:
+            with behind_guard(controller, "endpoint", controller.arbiter):
+                original(controller)
+        except Exception as error:
+            # Circus would log a traceback, and end with exit code 0.
+            logger.error("xboard: circusd cannot start: %s", error)
+            raise SystemExit(1) from error
+
+    return initialize
+
+
+@replaces("Controller.stop")
+def close_guards(original: Original, _: object) -> Original:
+    """Close the guarded endpoints with the controller, after the last answer has gone out.
+
+    Without it: An arbiter that makes room for its successor (`circusctl restart`) keeps the port.
+    Fact: The listener is ours, not ZeroMQ's.
+    """
+
+    def stop(controller: Any) -> None:
+        for guarded in vars(controller.arbiter).pop(GUARDS, {}).values():
+            guarded.close()
+        original(controller)
+
+    return stop
+
+
+@contextmanager
+def behind_guard(owner: Any, option: str, arbiter: Any) -> Iterator[None]:
+    """Put a guard on the endpoint in *option* of *owner*, and let Circus bind behind it within the block."""
+    endpoint, endpoint_owner, context = getattr(owner, option), owner.endpoint_owner, arbiter.context
+    if not is_guarded(endpoint):
+        yield
+        return
+    users = [os.geteuid(), *([to_uid(endpoint_owner)] if endpoint_owner else [])]
+    guarded = GuardedEndpoint(endpoint, users, event_loop(arbiter))
+    vars(arbiter).setdefault(GUARDS, {})[option] = guarded
+    # Nobody but this process can connect to what ZeroMQ binds: such a socket has no file with a mode.
+    context.setsockopt(zmq.IPC_FILTER_PID, os.getpid())
+    setattr(owner, option, guarded.inner)
+    owner.endpoint_owner = None  # Circus would give the file of the unix socket to it
+    try:
+        yield
+    finally:
+        setattr(owner, option, endpoint)
+        owner.endpoint_owner = endpoint_owner
+        del context.sockopts[zmq.IPC_FILTER_PID]
 
 
 def mark_helpers(arbiter: Any) -> None:
@@ -71,9 +139,17 @@ def mark_helpers(arbiter: Any) -> None:
             watcher.env = dict(watcher.env or {}, XBOARD_CIRCUSD=f"{os.getpid()}:{started}")
 
 
+KINDS_AND_TARGETS: tuple[tuple[patch.PatchKind[[]], type], ...] = (
+    (bind_unix_socket, CircusSocket),
+    (boot, Arbiter),
+    (guard_commands, Controller),
+    (close_guards, Controller),
+)
+
+
 def install() -> None:
-    """Install both, once in a process."""
-    for kind, target in ((bind_unix_socket, CircusSocket), (boot, Arbiter)):
+    """Install all, once in a process."""
+    for kind, target in KINDS_AND_TARGETS:
         if not getattr(target, f"xboard_{kind.name}", False):
             setattr(target, f"xboard_{kind.name}", True)
             try:

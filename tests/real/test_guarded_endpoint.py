@@ -1,0 +1,122 @@
+"""The default endpoints on TCP: circusd's own user and root are served, another user of the host is not."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from .harness import BUNDLE, Watcher, circusd, eventually, kill
+from .test_users import USER, pytestmark  # noqa: F401 - the marks
+
+PYTHON = "/usr/bin/python3"
+# ZeroMQ's protocol by hand: whoever attacks brings programs of their own. It prints what came back in each try.
+ATTACK = r"""
+import json, socket, sys, time
+
+def frame(flags, body):
+    return bytes([flags | 2]) + len(body).to_bytes(8, "big") + body
+
+GREETING = b"\xff" + bytes(8) + b"\x7f\x03\x00NULL" + bytes(48)
+
+def connect(port):
+    door = socket.create_connection(("127.0.0.1", port), 5)
+    door.settimeout(3)
+    return door
+
+def ready(kind):
+    return frame(4, b"\x05READY\x0bSocket-Type" + len(kind).to_bytes(4, "big") + kind)
+
+def asked(port, kind, message, end):
+    got = b""
+    try:
+        door = connect(port)
+        door.sendall(GREETING)
+        while len(got) < 64 and (more := door.recv(64)):
+            got += more
+        door.sendall(ready(kind) + frame(0, message))
+        while end not in got and (more := door.recv(65536)):
+            got += more
+    except OSError:
+        pass
+    return got
+
+def closed_at_once(port, message):
+    try:
+        with connect(port) as door:
+            door.sendall(GREETING + ready(b"DEALER") + frame(0, message))
+    except OSError:
+        pass
+
+def command(word, **properties):
+    return json.dumps({"id": "1", "command": word, "properties": properties}).encode()
+
+port, pubsub, proof = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
+add = command("add", name="evil", cmd="/usr/bin/touch", args=proof, start=True, options={"singleton": True})
+for _ in range(50):  # the kernel gives a socket that no process has open any longer to user 0
+    closed_at_once(port, add)
+found = {what: asked(port, b"DEALER", command(what), b'"status"') for what in ("status", "xboard_state")}
+found["add"] = asked(port, b"DEALER", add, b'"status"')
+found["events"] = asked(pubsub, b"SUB", b"\x01", b"watcher.")
+print(json.dumps({what: got.decode("latin-1") for what, got in found.items()}))
+"""
+
+
+def attack(endpoint: str, pubsub: str, proof: Path, user: str | None) -> dict[str, str]:
+    ports = [each.rpartition(":")[2] for each in (endpoint, pubsub)]
+    done = subprocess.run(
+        [PYTHON, "-I", "-c", ATTACK, *ports, str(proof)],
+        user=user,
+        group=user,
+        extra_groups=None if user is None else [],
+        cwd="/",
+        env={},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    found: dict[str, str] = json.loads(done.stdout)
+    return found
+
+
+@pytest.mark.skipif(not os.access(PYTHON, os.X_OK), reason="no Python that another user could run")
+def test_another_user_of_the_host_gets_nothing_over_tcp(tmp_path: Path) -> None:
+    """Given circusd on its default endpoints, when another user connects, then no command runs and no byte comes."""
+    with circusd(tmp_path, watchers=[Watcher()], plugins=BUNDLE) as c:
+        first = c.wait_ready()[0]
+        refused = attack(c.endpoint, c.pubsub, tmp_path / "proof", USER)
+
+        assert set(refused.values()) == {""}, refused
+        eventually(lambda: f"refused a connection of user {USER}" in c.log("circusd"))
+        assert c.log("circusd").count(f"refused a connection of user {USER}") <= 2  # one for each endpoint
+        assert "evil" not in c.call("list")["watchers"]
+        # Those who may are served as before: commands, our own client, events.
+        assert "web: active" in c.run_circusctl("status").stdout
+        assert c.status_json()["circusd"]["pid"] == c.pid
+        kill(first)
+        c.wait_ready()
+        eventually(lambda: c.events.named("restart"))
+        # The attack itself is sound: root gets in.
+        let_in = attack(c.endpoint, c.pubsub, tmp_path / "proof", None)
+        assert [what for what, got in let_in.items() if len(got) <= 64] == []
+        eventually((tmp_path / "proof").exists)
+
+
+def test_circusd_answers_a_quit_to_the_end_and_starts_on_the_same_port(tmp_path: Path) -> None:
+    """Given guarded endpoints, when circusd is told to quit or restart, then it answers and the ports are free."""
+    with circusd(tmp_path, watchers=[Watcher()]) as c:
+        c.wait_ready()
+        # What is larger than the sockets' buffers comes whole.
+        large = "x" * 3_000_000
+        assert large in c.call(large)["reason"]
+        c.do("restart")
+        c.wait_ready()
+        assert c.run_circusctl("quit", "--waiting").stdout.strip() == "ok"
+        assert c.wait_ended() == 0
+        c.start_again()
+        c.wait_ready()
+        assert c.serves()

@@ -1,0 +1,105 @@
+"""Which connections a guarded endpoint lets in, with real sockets of this process."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import closing
+
+import pytest
+import zmq
+
+from xboard_circus.host import sockdiag
+from xboard_circus.supervisor import guarded_endpoint
+from xboard_circus.supervisor.guarded_endpoint import GuardedEndpoint, is_guarded
+
+pytestmark = pytest.mark.skipif(not sockdiag.knows_users(), reason="this host does not say whose a connection is")
+
+
+@pytest.fixture
+def loop() -> Iterator[asyncio.AbstractEventLoop]:
+    with closing(asyncio.new_event_loop()) as made:
+        yield made
+
+
+@pytest.fixture
+def guarded(loop: asyncio.AbstractEventLoop) -> Iterator[GuardedEndpoint]:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    with closing(GuardedEndpoint(f"tcp://127.0.0.1:{port}", [os.geteuid()], loop)) as made:
+        yield made
+
+
+def until(loop: asyncio.AbstractEventLoop, done: Callable[[], object]) -> None:
+    """Let the loop run until *done*, 10 s at most."""
+
+    async def wait() -> None:
+        while not done():
+            await asyncio.sleep(0.001)
+
+    loop.run_until_complete(asyncio.wait_for(wait(), 10))
+
+
+def test_only_tcp_on_loopback_is_guarded() -> None:
+    endpoints = ["tcp://127.0.0.1:1", "tcp://localhost:1", "tcp://0.0.0.0:1", "tcp://*:1", "ipc:///run/x.sock"]
+
+    assert [endpoint for endpoint in endpoints if is_guarded(endpoint)] == endpoints[:2]
+
+
+def test_what_is_let_in_reaches_zeromq_and_its_answer_comes_back(
+    loop: asyncio.AbstractEventLoop, guarded: GuardedEndpoint
+) -> None:
+    with zmq.Context() as context, context.socket(zmq.ROUTER) as server, context.socket(zmq.DEALER) as client:
+        server.bind(guarded.inner)
+        client.connect(guarded.endpoint)
+        client.send(b"q" * 3_000_000)
+        until(loop, lambda: server.poll(0))
+        sender, question = server.recv_multipart()
+        server.send_multipart([sender, question])
+        until(loop, lambda: client.poll(0))
+
+        assert client.recv() == b"q" * 3_000_000
+
+
+def test_another_user_is_refused_and_logged_once_a_minute(
+    loop: asyncio.AbstractEventLoop, guarded: GuardedEndpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lines: list[str] = []
+    monkeypatch.setattr("circus.logger.warning", lambda text, *words: lines.append(text % words))
+    monkeypatch.setattr(sockdiag, "user_of_peer", lambda _: 65534)
+    port = int(guarded.endpoint.rpartition(":")[2])
+    for _ in range(5):
+        with socket.create_connection(("127.0.0.1", port)) as client:
+            client.setblocking(False)
+            assert loop.run_until_complete(loop.sock_recv(client, 1)) == b""
+
+    assert len(lines) == 1
+    assert "refused a connection of user nobody to tcp://127.0.0.1" in lines[0]
+
+
+def test_without_descriptors_it_goes_on_later(
+    loop: asyncio.AbstractEventLoop, guarded: GuardedEndpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(guarded_endpoint, "PAUSE", 0.01)
+    listener, tries = guarded._listener, []
+
+    class Exhausted:
+        def accept(self) -> None:
+            tries.append(1)
+            guarded._listener = listener
+            raise OSError(errno.EMFILE, "no descriptor left")
+
+        def fileno(self) -> int:
+            return listener.fileno()
+
+    guarded._listener = Exhausted()  # type: ignore[assignment]
+    with zmq.Context() as context, context.socket(zmq.ROUTER) as server, context.socket(zmq.DEALER) as client:
+        server.bind(guarded.inner)
+        client.connect(guarded.endpoint)
+        client.send(b"q")
+        until(loop, lambda: server.poll(0))
+
+    assert tries == [1]

@@ -1,0 +1,185 @@
+"""Let only circusd's own user and root connect to a TCP endpoint of circusd; ZeroMQ itself lets in every local user.
+
+ZeroMQ listens on a unix socket that accepts nobody but this process. In front of it, on the endpoint itself, each
+connection's user is looked up while both of its ends are open, before a byte of it is read; what is let in is copied
+to and fro in circusd's loop. So `circusctl` works without an option, and another user gets nothing. A look-up takes
+0.05 ms, and one connection is accepted in a turn of the loop, so that a flood of them does not hold up the workers.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import pwd
+import secrets
+import select
+import socket
+import time
+from collections.abc import Callable, Collection
+from contextlib import suppress
+from urllib.parse import urlsplit
+
+from circus import logger
+
+from xboard_circus.host import sockdiag
+from xboard_circus.host.sockets import is_loopback
+
+CHUNK = 65536
+BACKLOG = 100
+PAUSE = 1.0  # where no descriptor is left for a connection
+LOG_AGAIN_AFTER = 60.0
+QUIET = 0.05  # ZeroMQ passes a last answer on in a thread of its own
+LAST_ANSWERS = 0.5
+
+
+def is_guarded(endpoint: str) -> bool:
+    """Return whether *endpoint* can be guarded here: a TCP endpoint of this host alone, whose users are known."""
+    address = urlsplit(endpoint)
+    return address.scheme == "tcp" and is_loopback(address.hostname or "") and sockdiag.knows_users()
+
+
+class GuardedEndpoint:
+    """The listener on *endpoint*, and the connections behind it to *inner*, where ZeroMQ has to listen.
+
+    Attributes:
+        inner: A unix endpoint of an unpredictable name, without a file.
+    """
+
+    def __init__(self, endpoint: str, users: Collection[int], loop: asyncio.AbstractEventLoop) -> None:
+        """Bind *endpoint* for *users* and root; OSError where that is not possible."""
+        address = urlsplit(endpoint)
+        self.endpoint = endpoint
+        self.inner = f"ipc://@xboard-{secrets.token_hex(16)}"
+        self._users = {0, *users}
+        self._loop = loop
+        self._refused: dict[int, tuple[float, int]] = {}
+        self._open: set[_Connection] = set()
+        family = socket.AF_INET6 if ":" in (address.hostname or "") else socket.AF_INET
+        self._listener = socket.create_server(
+            (address.hostname or "", address.port or 0), family=family, backlog=BACKLOG
+        )
+        self._listener.setblocking(False)
+        loop.add_reader(self._listener, self._accept)
+
+    def close(self) -> None:
+        """Hand on the last answers, and close everything."""
+        self._loop.remove_reader(self._listener)
+        self._listener.close()
+        give_up_at = time.monotonic() + LAST_ANSWERS
+        while self._open and time.monotonic() < give_up_at:
+            inner = {connection.inner: connection for connection in self._open}
+            ready = select.select(list(inner), [], [], QUIET)[0]
+            if not ready:
+                break
+            for each in ready:
+                inner[each].answer()
+        for connection in list(self._open):
+            connection.close()
+
+    def _accept(self) -> None:
+        try:
+            outer, _ = self._listener.accept()
+        except OSError as error:
+            if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS):
+                self._loop.remove_reader(self._listener)
+                self._loop.call_later(PAUSE, self._accept_again)
+            return
+        try:
+            user = sockdiag.user_of_peer(outer)
+            if user not in self._users:
+                outer.close()
+                self._note_refusal(user)
+                return
+            inner = socket.socket(socket.AF_UNIX)
+            inner.setblocking(False)
+            inner.connect(self.inner.replace("ipc://@", "\0"))
+        except OSError as error:
+            logger.warning("xboard: a connection to %s failed: %s", self.endpoint, error)
+            outer.close()
+            return
+        outer.setblocking(False)
+        self._open.add(_Connection(outer, inner, self._loop, self._open.discard))
+
+    def _accept_again(self) -> None:
+        if self._listener.fileno() != -1:
+            self._loop.add_reader(self._listener, self._accept)
+
+    def _note_refusal(self, user: int | None) -> None:
+        if user is None:  # it has closed the connection already, as what only looks whether circusd listens does
+            return
+        now = time.monotonic()
+        last, unlogged = self._refused.get(user, (float("-inf"), 0))
+        if now - last < LOG_AGAIN_AFTER:
+            self._refused[user] = last, unlogged + 1
+            return
+        self._refused[user] = now, 0
+        more = f", and {unlogged} more since the last line about it" if unlogged else ""
+        logger.warning(
+            "xboard: refused a connection of %s to %s%s: only %s may command this circusd",
+            *(_name(user), self.endpoint, more, " and ".join(_name(each) for each in sorted(self._users))),
+        )
+
+
+class _Connection:
+    """One connection that was let in; *ended* is called with it when it is over."""
+
+    def __init__(
+        self,
+        outer: socket.socket,
+        inner: socket.socket,
+        loop: asyncio.AbstractEventLoop,
+        ended: Callable[[_Connection], None],
+    ) -> None:
+        self.inner = inner
+        self._outer = outer
+        self._loop = loop
+        self._ended = ended
+        for source, to in ((outer, inner), (inner, outer)):
+            outer.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            loop.add_reader(source, self._copy, source, to)
+
+    def answer(self) -> None:
+        """Hand on what ZeroMQ has sent, as far as that is possible at once."""
+        self._copy(self.inner, self._outer)
+
+    def close(self) -> None:
+        """Close both ends."""
+        for end in (self._outer, self.inner):
+            self._loop.remove_reader(end)
+            self._loop.remove_writer(end)
+            end.close()
+        self._ended(self)
+
+    def _copy(self, source: socket.socket, to: socket.socket) -> None:
+        try:
+            data = source.recv(CHUNK)
+        except BlockingIOError:
+            return
+        except OSError:
+            data = b""
+        if data:
+            self._send(source, to, data)
+        else:
+            self.close()
+
+    def _send(self, source: socket.socket, to: socket.socket, data: bytes) -> None:
+        """Send *data*; where *to* takes no more, read no more from *source* until it does."""
+        sent = 0
+        try:
+            with suppress(BlockingIOError):
+                sent = to.send(data)
+        except OSError:
+            self.close()
+            return
+        self._loop.remove_writer(to)
+        if sent < len(data):
+            self._loop.remove_reader(source)
+            self._loop.add_writer(to, self._send, source, to, data[sent:])
+        else:
+            self._loop.add_reader(source, self._copy, source, to)
+
+
+def _name(user: int) -> str:
+    with suppress(KeyError):
+        return f"user {pwd.getpwuid(user).pw_name}"
+    return f"user {user}"
