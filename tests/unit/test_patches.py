@@ -256,7 +256,7 @@ def test_a_watcher_that_was_armed_and_is_so_no_more_is_one_of_stock_circus(monke
             armed = arbiter.xboard.armed.pop("web")
             first = process_of(watcher)
             assert "spawn_process" in vars(watcher)
-            await eventually(lambda: "sleep" in first.cmdline()[-1])
+            await eventually(lambda: "sleep" in " ".join(first.cmdline()))
 
             armed.disarm()
 
