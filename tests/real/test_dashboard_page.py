@@ -21,6 +21,7 @@ from playwright.sync_api import Locator, Route, expect
 from xboard_circus.dashboard.settings import WATCHER
 
 from .browsing import DESKTOP, PATIENCE, PHONE, QUICK, Visit, check_sound, chromium, dashboard, page_watcher
+from .eavesdropper import eavesdropping
 from .free_ports import stranger
 from .harness import BUNDLE, FAST_RESTARTS, Circusd, Watcher, circusd, eventually
 from .parts import needs
@@ -527,6 +528,24 @@ def test_it_works_below_a_path_prefix(tmp_path: Path) -> None:
         assert visit.complaints == []
 
 
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
+def test_what_another_port_of_this_host_hears_opens_nothing(shared: Circusd, visit: Visit, host: str) -> None:
+    """Given an administrator who is signed in, when another port of the host is visited, then nothing there opens the
+    page: a cookie knows no port, and went to all of them."""
+    page = shared.url_of(WATCHER).replace("127.0.0.1", host)
+    visit.url = page
+    visit.sign_in()
+    with eavesdropping(page) as ear:
+        visit.page.goto(f"http://{host}:{ear.port}/")
+        visit.page.wait_for_function("document.title === 'over'")
+        visit.complaints.clear()  # the browser's own words on what it refused the other port
+
+        assert "Failed to fetch" in ear.heard
+        assert ear.gets_in(shared.watchers[WATCHER].port) == []
+    visit.page.goto(f"{page}/#logs/local/web")  # still signed in, in a page of its own address
+    expect(visit.page.locator("#log[data-following]")).to_be_visible()
+
+
 def test_another_circusd_is_added_steered_and_removed(shared: Circusd, visit: Visit, tmp_path: Path) -> None:
     quick = Watcher("other", numprocesses=1, options=FAST_RESTARTS)
     (tmp_path / "second").mkdir()
@@ -560,7 +579,8 @@ def test_a_wrong_token_is_told_and_an_ended_session_leads_to_the_sign_in(shared:
         expect(visit.page.get_by_role("alert")).to_have_text("This token is wrong.")
 
         visit.sign_in()
-        browser.clear_cookies()
+        post = "fetch('logout', {method: 'POST', headers: {Authorization: 'Bearer ' + Object.values(localStorage)[0]}})"
+        visit.page.evaluate(post)
         visit.page.locator("[data-view=logs]").click()
         expect(visit.page.get_by_role("alert")).to_have_text("Your session has ended. Sign in again.")
 

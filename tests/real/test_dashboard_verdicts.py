@@ -309,7 +309,7 @@ def test_nothing_undated_is_shown_and_old_news_go(stage: Stage) -> None:
 
 def test_a_deep_link_without_a_session_leads_to_its_view_after_the_sign_in(stage: Stage) -> None:
     """Given a link to a view and no session, then no token is tried, and the view opens after the sign-in."""
-    stage.page.context.clear_cookies()
+    stage.page.evaluate("localStorage.clear()")
     tried: list[str] = []
     stage.page.on("request", lambda request: tried.append(request.method) if request.url.endswith("/login") else None)
     stage.page.goto("about:blank")

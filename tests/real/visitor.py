@@ -1,19 +1,17 @@
-"""Who visits the dashboard: a small client that keeps cookies, and a dashboard of a test's own to visit."""
+"""Who visits the dashboard: a small client that keeps its session, and a dashboard of a test's own to visit."""
 
 from __future__ import annotations
 
 import contextlib
 import http.client
 import json
-import re
 import socket
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlencode
 
 import uvicorn
 
@@ -65,8 +63,7 @@ class Visitor:
     port: int
     host: str = "127.0.0.1"
     root: str = ""
-    cookies: dict[str, str] = field(default_factory=dict)
-    csrf: str = ""
+    session: str = ""
 
     def ask(self, method: str, path: str, body: str = "", **headers: str) -> Answer:
         """Send one request; header names have _ for -."""
@@ -76,15 +73,12 @@ class Visitor:
                 "Host": f"{self.host}:{self.port}",
                 **{key.replace("_", "-"): value for key, value in headers.items()},
             }
-            if self.cookies:
-                sent["Cookie"] = "; ".join(f"{name}={value}" for name, value in self.cookies.items())
+            if self.session:
+                sent["Authorization"] = f"Bearer {self.session}"
             # None sends no Content-Length, as a browser's GET does not.
             connection.request(method, self.root + path, body.encode() if method == "POST" else None, sent)
             answer = connection.getresponse()
             content = answer.read()
-            for line in answer.headers.get_all("set-cookie") or []:
-                name, _, value = line.partition(";")[0].partition("=")
-                self.cookies[name] = value.strip('"')
         told = {name.lower(): value for name, value in answer.headers.items()}
         return Answer(answer.status, told, content, time.monotonic() - began)
 
@@ -95,20 +89,17 @@ class Visitor:
         """Log in with the token in *folder*, as the link of the command line does."""
         tokens = load(folder)
         answer = self.try_token(tokens.admin if role == "admin" else tokens.reader)
-        assert answer.status == 303, answer
-        found = re.search(r'<meta name="csrf" content="([^"]+)">', self.get("/").text)
-        assert found is not None
-        self.csrf = found[1]
+        assert answer.status == 200, answer
+        self.session = answer.json["session"]
         return self
 
     def try_token(self, token: str, **headers: str) -> Answer:
-        form = {"Content_Type": "application/x-www-form-urlencoded"}
-        return self.ask("POST", "/login", urlencode({"token": token}), **form, **headers)
+        return self.ask("POST", "/login", json.dumps({"token": token}), **headers)
 
     def act(self, action: str, **details: Any) -> Answer:
         """Send an action as the page does."""
         body = json.dumps({"action": action, "server": "local", **details})
-        return self.ask("POST", "/api/actions", body, Content_Type="application/json", X_CSRF_Token=self.csrf)
+        return self.ask("POST", "/api/actions", body)
 
     def done(self, action: str, **details: Any) -> str:
         """Have something done that circusd may be too busy for at first."""
@@ -137,8 +128,8 @@ class Visitor:
         """Open a stream of events; yields (name, data) of each, and ("", None) for one that only says it is there."""
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
         try:
-            cookie = "; ".join(f"{name}={value}" for name, value in self.cookies.items())
-            connection.request("GET", self.root + path, headers={"Host": f"{self.host}:{self.port}", "Cookie": cookie})
+            headers = {"Host": f"{self.host}:{self.port}", "Authorization": f"Bearer {self.session}"}
+            connection.request("GET", self.root + path, headers=headers)
             answer = connection.getresponse()
             assert answer.status == 200, answer.read()
             yield _events(answer)

@@ -1,28 +1,29 @@
-"""Authenticate a request: by its cookie or token, with a limit for wrong tokens, and a proof that our page sent it."""
+"""Authenticate a request: by its session or token, with a limit for wrong tokens."""
 
 import ipaddress
 
 from fastapi import Request
-from fastapi.responses import Response
 from starlette.exceptions import HTTPException
 
 from xboard_circus.dashboard.answers import Answer
 from xboard_circus.dashboard.hub import Hub
-from xboard_circus.dashboard.sessions import SECONDS, Session
+from xboard_circus.dashboard.sessions import Session
 from xboard_circus.dashboard.tokens import Role
 
 
 class Access:
-    """Read and set the cookies of one dashboard."""
+    """Read who sends a request from its Authorization header.
+
+    Never from a cookie: a browser sends those of 127.0.0.1 to every port of it, so also to servers of other users. The
+    page's scripts keep the session where only this origin can read it; no page of another one sends it for them.
+    """
 
     def __init__(self, hub: Hub) -> None:
         self._hub = hub
-        # Cookies know no port: another dashboard on this host must not take ours away.
-        self._cookie = f"xboard_{hub.tokens.key('cookie').hex()[:12]}"
 
     def session_of(self, request: Request) -> Session | None:
         """Return the session of a request, or None."""
-        return self._hub.sessions.read(request.cookies.get(self._cookie))
+        return self._hub.sessions.read(_bearer(request))
 
     async def need(self, request: Request) -> Session:
         """Return the session of a request; 401 without one."""
@@ -31,13 +32,8 @@ class Access:
             raise HTTPException(401, Answer.LOG_IN())
         return session
 
-    def check_csrf(self, request: Request, session: Session, of_form: str = "") -> None:
-        """Raise 403 where a page of ours did not send this."""
-        if not self._hub.sessions.is_csrf_of(session, request.headers.get("x-csrf-token") or of_form):
-            raise HTTPException(403, Answer.OUT_OF_DATE())
-
     def log_in(self, request: Request, token: str) -> str | float:
-        """Return the cookie for *token*; for a wrong one the seconds until the next try, 0.0 where that is now."""
+        """Return a session for *token*; for a wrong one the seconds until the next try, 0.0 where that is now."""
         now, network = self._hub.clock(), network_of(address_of(request))
         role = self._hub.tokens.role_of(token)
         # The limit is for wrong tokens only: otherwise enough of them would keep the owner out.
@@ -55,24 +51,12 @@ class Access:
         A wrong one is refused and not counted: 256 random bits cannot be guessed, and a scraper with an old token would
         have the people of its address wait.
         """
-        kind, _, token = request.headers.get("authorization", "").partition(" ")
-        return self._hub.tokens.role_of(token.strip()) if kind.lower() == "bearer" else None
+        return self._hub.tokens.role_of(_bearer(request))
 
-    def set_cookies(self, request: Request, answer: Response, cookie: str) -> None:
-        """Give the browser the session's cookie."""
-        answer.set_cookie(
-            self._cookie,
-            cookie,
-            max_age=int(SECONDS),
-            path=request.scope.get("root_path") or "/",
-            secure=request.url.scheme == "https",
-            httponly=True,
-            samesite="strict",
-        )
 
-    def drop_cookie(self, request: Request, answer: Response) -> None:
-        """Take the cookie away again."""
-        answer.delete_cookie(self._cookie, path=request.scope.get("root_path") or "/", httponly=True, samesite="strict")
+def _bearer(request: Request) -> str:
+    kind, _, given = request.headers.get("authorization", "").partition(" ")
+    return given.strip() if kind.lower() == "bearer" else ""
 
 
 def address_of(request: Request) -> str:

@@ -59,15 +59,13 @@ class Answer(Template):
 
     # Not allowed
     LOG_IN = "log in first"
-    OUT_OF_DATE = "the page is out of date; load it again"
     ONLY_LOOKS = "this token is read-only"
+    WRONG_TOKEN = "this token is wrong"
     TOO_MANY_TOKENS = "too many wrong tokens; try again in {wait}"
     TOKEN_WANTED = "a token is required"
     BROKEN_OFF = "the request ended before all of it had come"
-    ODD_FORM = "a form of at most 10 fields is required"
-    JSON_WANTED = "JSON with an action is required"
+    JSON_WANTED = "JSON with the text {name} in it is required"
     ONLY_GET_AND_POST = "only GET and POST"
-    OTHER_SITE = "sent by another site's page"
     BODY = "a body of at most {n} bytes, with its length, is accepted"
     ODD_HOST = (
         "the host name in this address is not one of this page's; to allow it, add it to dashboard.hosts in the "

@@ -5,10 +5,10 @@ import json
 import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
-from urllib.parse import parse_qs
+from typing import Any
 
 from fastapi import APIRouter, Depends, FastAPI, Request
-from fastapi.responses import HTMLResponse, JSONResponse, PlainTextResponse, RedirectResponse, Response
+from fastapi.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
 from fastapi.staticfiles import StaticFiles
 from jinja2 import Environment, PackageLoader
 from starlette.exceptions import HTTPException
@@ -69,7 +69,7 @@ def _pages(hub: Hub, access: Access) -> APIRouter:
 
     logged_in = Depends(access.need)
 
-    def page(name: str, request: Request, status: int = 200, **values: object) -> HTMLResponse:
+    def page(name: str, request: Request) -> HTMLResponse:
         cookies, headers = request.cookies, request.headers
         language = translations.choose(cookies.get(translations.COOKIE), headers.get("accept-language"))
         text = templates.get_template(name).render(
@@ -80,46 +80,33 @@ def _pages(hub: Hub, access: Access) -> APIRouter:
             theme=translations.theme(cookies.get(translations.THEME_COOKIE)),
             version=__version__,
             boot=boot_script(),
-            **values,
         )
-        return HTMLResponse(text, status)
+        return HTMLResponse(text)
 
+    # Open to everybody: no page holds anything of this host, and a script has to be there to send the session.
     @router.get("/")
     async def index(request: Request) -> Response:
-        session = access.session_of(request)
-        if session is None:
-            return RedirectResponse(f"{request.scope['root_path']}/login", 303)
-        allow_add = hub.settings.allow_add and session.role == "admin"
-        return page("page.html", request, csrf=session.csrf, role=session.role, allow_add=allow_add)
+        return page("page.html", request)
 
     @router.get("/login")
     async def login_page(request: Request) -> Response:
-        return page("login.html", request, csrf="", error="")
+        return page("login.html", request)
 
     @router.post("/login")
     async def login(request: Request) -> Response:
-        tried = access.log_in(request, (await _field(request, "token")).strip())
+        tried = access.log_in(request, (await _given(request, "token"))["token"].strip())
         if isinstance(tried, str):
-            answer = RedirectResponse(f"{request.scope['root_path']}/", 303)
-            access.set_cookies(request, answer, tried)
-            return answer
+            return JSONResponse({"session": tried})
         if tried == 0.0:
-            return page("login.html", request, 401, csrf="", error="login.wrong")
+            return refusal(401, Answer.WRONG_TOKEN())
         wait = str(max(1, round(tried)))
-        if "text/html" not in request.headers.get("accept", ""):
-            return refusal(429, Answer.TOO_MANY_TOKENS(wait=seconds(int(wait))), {"retry-after": wait})
-        refused = page("login.html", request, 429, csrf="", error="login.limited")
-        refused.headers["retry-after"] = wait
-        return refused
+        return refusal(429, Answer.TOO_MANY_TOKENS(wait=seconds(int(wait))), {"retry-after": wait})
 
     @router.post("/logout")
-    async def logout(request: Request, session: Session = logged_in) -> Response:
-        access.check_csrf(request, session, await _field(request, "csrf"))
+    async def logout(session: Session = logged_in) -> Response:
         with contextlib.suppress(XboardError):  # it holds in this process all the same
             hub.sessions.end(session)
-        answer = RedirectResponse(f"{request.scope['root_path']}/login", 303)
-        access.drop_cookie(request, answer)
-        return answer
+        return JSONResponse({"ok": True})
 
     @router.get("/healthz")
     async def healthz() -> Response:
@@ -201,15 +188,9 @@ def _api(hub: Hub, access: Access) -> APIRouter:
 
     @router.post("/actions")
     async def actions(request: Request, session: Session = logged_in) -> Response:
-        access.check_csrf(request, session)
         if session.role != "admin":
             raise HTTPException(403, Answer.ONLY_LOOKS())
-        try:
-            given = json.loads(await request.body())
-        except (ValueError, RecursionError):
-            given = None
-        if not isinstance(given, dict) or not isinstance(given.get("action"), str):
-            raise HTTPException(400, Answer.JSON_WANTED())
+        given = await _given(request, "action")
         by = Say.BY_PAGE(role=ROLES[session.role](), address=address_of(request))
         message = await ActionOrder(hub, given, by=by).carry_out()
         return JSONResponse({"ok": True, **with_say(message, "message")})
@@ -217,9 +198,12 @@ def _api(hub: Hub, access: Access) -> APIRouter:
     return router
 
 
-async def _field(request: Request, name: str) -> str:
-    """Return one field of a form, "" where it is missing."""
+async def _given(request: Request, name: str) -> dict[str, Any]:
+    """Return the JSON object that was sent; 400 where the text *name* is not in it."""
     try:
-        return parse_qs((await request.body()).decode("utf-8", "replace"), max_num_fields=10).get(name, [""])[0]
-    except ValueError:
-        raise HTTPException(400, Answer.ODD_FORM()) from None
+        given = json.loads(await request.body())
+    except (ValueError, RecursionError):
+        given = None
+    if not isinstance(given, dict) or not isinstance(given.get(name), str):
+        raise HTTPException(400, Answer.JSON_WANTED(name=name))
+    return given

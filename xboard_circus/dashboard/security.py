@@ -1,4 +1,4 @@
-"""Refuse requests for other hosts and from other sites, and add the security headers to every answer."""
+"""Refuse requests for other hosts, and add the security headers to every answer."""
 
 import base64
 import functools
@@ -10,7 +10,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import JSONResponse, RedirectResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from xboard_circus.core.origins import is_for_us, is_same_site
+from xboard_circus.core.origins import is_for_us
 from xboard_circus.core.reason import with_say
 from xboard_circus.dashboard.answers import Answer
 from xboard_circus.dashboard.stream import transport_of
@@ -19,7 +19,6 @@ LONGEST_BODY = 65_536
 HEADERS = {
     "x-content-type-options": "nosniff",
     "x-frame-options": "DENY",
-    # Not no-referrer: with that, browsers send "Origin: null" with a form of our own page.
     "referrer-policy": "same-origin",
     "cross-origin-opener-policy": "same-origin",
     "cross-origin-resource-policy": "same-origin",
@@ -43,7 +42,7 @@ def policy() -> str:
     digest = base64.b64encode(hashlib.sha256(boot_script().encode()).digest()).decode()
     return (
         f"default-src 'none'; script-src 'self' 'sha256-{digest}'; style-src 'self'; img-src 'self' data:; "
-        "font-src 'self'; connect-src 'self'; manifest-src 'self'; base-uri 'none'; form-action 'self'; "
+        "font-src 'self'; connect-src 'self'; manifest-src 'self'; base-uri 'none'; form-action 'none'; "
         "frame-ancestors 'none'"
     )
 
@@ -95,16 +94,12 @@ class Guarded:
             await refused(scope, receive, guarded)
 
     def _refusal(self, method: str, headers: Headers) -> JSONResponse | None:
-        host = headers.get("host", "")
-        if not is_for_us(host, self._hosts):
+        if not is_for_us(headers.get("host", ""), self._hosts):
             return refusal(421, Answer.ODD_HOST())
         if method in ("GET", "HEAD"):
             return None
         if method != "POST":
             return refusal(405, Answer.ONLY_GET_AND_POST())
-        origin, fetch_site = headers.get("origin"), headers.get("sec-fetch-site")
-        if not is_same_site(host=host, origin=origin, fetch_site=fetch_site, names=self._hosts):
-            return refusal(403, Answer.OTHER_SITE())
         length = headers.get("content-length", "")
         if not length.isdecimal() or int(length) > LONGEST_BODY:
             return refusal(413 if length else 411, Answer.BODY(n=LONGEST_BODY))

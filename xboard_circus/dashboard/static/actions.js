@@ -5,9 +5,6 @@ import { confirmed } from "./dialogs.js";
 import { el, set } from "./dom.js";
 import { toast } from "./toasts.js";
 
-/** Whether who is signed in may change anything. */
-export const MAY_ACT = document.querySelector("meta[name=role]")?.content === "admin";
-
 /**
  * A button for one action. `details()` are the fields that it sends, `question()` what is asked before, if anything.
  * Its look: "main", "danger" or "plain".

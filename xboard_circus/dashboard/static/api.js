@@ -1,9 +1,8 @@
 // Ask the dashboard's server. Addresses are relative to the page, so that it works below any path prefix.
 
 import { reasonIn } from "./reason.js";
+import { PROOF, forget, session } from "./session.js";
 import { text } from "./text.js";
-
-const csrf = document.querySelector("meta[name=csrf]").content;
 
 const LONGEST = 15000; // a server that is frozen takes a request and never answers it
 
@@ -16,9 +15,15 @@ export function address(path, query = {}) {
   return given.length ? `${path}?${new URLSearchParams(given)}` : path;
 }
 
-/** Go to the sign-in, which says that the session has ended and leads back to this view. */
+/** Go to the sign-in, which says where a session has ended, and leads back to this view. */
 export function signIn() {
-  location.assign(`login?expired${location.hash}`);
+  location.replace(`login${session ? "?expired" : ""}${location.hash}`);
+}
+
+export async function signOut() {
+  await reach("logout", { method: "POST", body: "" }).catch(() => {});
+  forget();
+  location.assign("login");
 }
 
 export async function get(path, query) {
@@ -30,7 +35,6 @@ export async function act(action, details) {
   const reply = await answer(
     await reach("api/actions", {
       method: "POST",
-      headers: { "Content-Type": "application/json", "X-CSRF-Token": csrf },
       body: JSON.stringify({ action, ...details }),
     }),
   );
@@ -40,7 +44,7 @@ export async function act(action, details) {
 async function reach(path, options) {
   try {
     const signal = AbortSignal.timeout(LONGEST);
-    return await fetch(path, { credentials: "same-origin", cache: "no-store", signal, ...options });
+    return await fetch(path, { headers: PROOF, cache: "no-store", signal, ...options });
   } catch {
     throw new Refused(text("failed.network"));
   }

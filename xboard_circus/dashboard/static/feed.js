@@ -1,6 +1,7 @@
 // The live state: an event stream that comes back by itself, and what is known of its age meanwhile.
 
 import { get } from "./api.js";
+import { listen } from "./stream.js";
 
 const FIRST_WAIT = 500;
 const LONGEST_WAIT = 5000;
@@ -29,14 +30,12 @@ export class Feed {
   open() {
     this.close();
     this.openedAt = now();
-    this.source = new EventSource("api/stream");
-    this.source.addEventListener("state", (event) => this.hear(JSON.parse(event.data)));
-    this.source.addEventListener("error", () => this.lose());
+    this.source = listen("api/stream", { state: (state) => this.hear(state), error: () => this.lose() });
   }
 
   close() {
     clearTimeout(this.timer);
-    this.source?.close();
+    this.source?.();
     this.source = null;
     this.live = false;
   }
@@ -55,7 +54,7 @@ export class Feed {
   }
 
   async again() {
-    // An event stream does not tell why it was refused; a plain question does, and leads to the sign-in on a 401.
+    // Where too many pages are open for another stream, this one asks now and then.
     try {
       this.onState(await get("api/state"));
       this.heardAt = now();

@@ -1,28 +1,41 @@
 // The sign-in. A link of the command line carries `#token=`, which no server and no log ever sees. Any other part
-// behind the # is a view of the page that somebody wanted: it is kept for after the sign-in.
+// behind the # is a view of the page that somebody wanted: it opens after the sign-in.
 
+import { keep } from "./session.js";
 import { offerSettings } from "./settings.js";
 import { text } from "./text.js";
 
 const TOKEN = "#token=";
+const WRONG = { 401: text("login.wrong"), 429: text("login.limited") };
 const error = document.getElementById("sign-in-error");
 const form = document.getElementById("sign-in");
+const token = document.getElementById("token");
 offerSettings();
 
-if (location.search === "?expired" && error.hidden) {
-  error.textContent = text("login.expired");
+function complain(message) {
+  error.textContent = message;
   error.hidden = false;
 }
 
+if (location.search === "?expired") complain(text("login.expired"));
+
+form.addEventListener("submit", async (event) => {
+  event.preventDefault();
+  try {
+    const response = await fetch("login", { method: "POST", body: JSON.stringify({ token: token.value }) });
+    if (!response.ok) return complain(WRONG[response.status] ?? `${text("failed")} (HTTP ${response.status})`);
+    keep((await response.json()).session);
+    location.replace(`./${location.hash}`);
+  } catch {
+    complain(text("failed.network"));
+  }
+});
+
 function useLink() {
   const { hash } = location;
-  if (!hash.startsWith(TOKEN)) {
-    // A redirect without a # of its own leads to that of the request: the wanted view opens after the sign-in.
-    form.action = `login${hash}`;
-    return;
-  }
+  if (!hash.startsWith(TOKEN)) return;
   history.replaceState(null, "", location.pathname);
-  document.getElementById("token").value = decodeURIComponent(hash.slice(TOKEN.length));
+  token.value = decodeURIComponent(hash.slice(TOKEN.length));
   form.requestSubmit();
 }
 

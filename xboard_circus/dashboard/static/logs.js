@@ -5,6 +5,7 @@ import { address, get, Refused } from "./api.js";
 import { choose, offer, offerServers } from "./choices.js";
 import { el, set, show, write } from "./dom.js";
 import { reasonIn } from "./reason.js";
+import { listen } from "./stream.js";
 import { count, text } from "./text.js";
 
 const MOST = 2000; // lines kept
@@ -84,7 +85,7 @@ export class Logs {
 
   stop() {
     this.turn += 1;
-    this.source?.close();
+    this.source?.();
     this.source = null;
     set(this.log, "data-following", null);
     clearTimeout(this.timer);
@@ -97,15 +98,14 @@ export class Logs {
     const server = this.server.value;
     // The stream first and the end of the file second: what is written in between comes twice, and is seen to.
     this.early = [];
-    this.source = new EventSource(address(`${path}/stream`, { server }));
-    this.source.addEventListener("note", (event) => this.hear([reasonIn(JSON.parse(event.data))]));
-    this.source.addEventListener("lines", (event) => this.hear(JSON.parse(event.data)));
-    this.source.addEventListener("open", () => this.fetchEnd(path, server, turn), { once: true });
-    this.source.addEventListener("error", () => {
-      if (turn !== this.turn) return;
-      this.source.close();
-      this.notify(text("logs.lost"));
-      this.timer = setTimeout(() => this.again(), AGAIN);
+    this.source = listen(address(`${path}/stream`, { server }), {
+      note: (note) => this.hear([reasonIn(note)]),
+      lines: (lines) => this.hear(lines),
+      open: () => this.fetchEnd(path, server, turn),
+      error: () => {
+        this.notify(text("logs.lost"));
+        this.timer = setTimeout(() => this.again(), AGAIN);
+      },
     });
   }
 

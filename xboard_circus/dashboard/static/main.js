@@ -1,7 +1,6 @@
 // The page: one live state, three views of it.
 
-import { MAY_ACT } from "./actions.js";
-import { act } from "./api.js";
+import { act, signIn, signOut } from "./api.js";
 import { changes } from "./changes.js";
 import { Details } from "./details.js";
 import { closeable, formDialog } from "./dialogs.js";
@@ -10,6 +9,7 @@ import { Feed, now } from "./feed.js";
 import { History } from "./history.js";
 import { Logs } from "./logs.js";
 import { ServerSection } from "./server.js";
+import { MAY_ACT, session } from "./session.js";
 import { offerSettings } from "./settings.js";
 import { duration, text } from "./text.js";
 import { Timeline } from "./timeline.js";
@@ -89,8 +89,13 @@ function route() {
 
 offerSettings();
 closeable();
-if (MAY_ACT) $("add-server").addEventListener("click", () => addServer());
+show($("reader"), !MAY_ACT);
+show($("below"), MAY_ACT);
+$("add-server").addEventListener("click", () => addServer());
+$("logout").addEventListener("click", signOut);
 addEventListener("hashchange", route);
 setInterval(draw, 1000);
-feed.open();
-route();
+if (session) {
+  feed.open();
+  route();
+} else signIn();

@@ -1,10 +1,11 @@
 // One circusd: how old its figures are, its watchers, its sockets.
 
-import { MAY_ACT, actionButton, allow } from "./actions.js";
+import { actionButton, allow } from "./actions.js";
 import { serving } from "./condition.js";
 import { Keyed, el, set, show, write } from "./dom.js";
 import { now } from "./feed.js";
 import { reasonIn } from "./reason.js";
+import { MAY_ACT } from "./session.js";
 import { duration, text } from "./text.js";
 import { severity } from "./verdict.js";
 import { WatcherCard, isPlugin } from "./watcher.js";

@@ -1,12 +1,13 @@
 // One watcher: its verdict, what can be done with it, and its workers.
 
-import { MAY_ACT, actionButton, allow } from "./actions.js";
+import { actionButton, allow } from "./actions.js";
 import { Badge, toneOf } from "./badges.js";
 import { isHealthy, serving } from "./condition.js";
 import { Keyed, el, set, show, write } from "./dom.js";
 import { Ghosts } from "./ghosts.js";
 import { keyOf } from "./history.js";
 import { reasonIn } from "./reason.js";
+import { MAY_ACT } from "./session.js";
 import { duration, text, word } from "./text.js";
 import { Incident, isTroubled, verdictOf } from "./verdict.js";
 import { COLUMNS, WorkerRow } from "./worker.js";

@@ -1,12 +1,13 @@
 // One row of a watcher's table: a worker, its condition and its curves.
 
-import { MAY_ACT, actionButton, allow } from "./actions.js";
+import { actionButton, allow } from "./actions.js";
 import { Badge } from "./badges.js";
 import { Sparkline, shown } from "./charts.js";
 import { conditionOf, nameOf, placeOf, serves, serving } from "./condition.js";
 import { el, set, show, write } from "./dom.js";
 import { now } from "./feed.js";
 import { reasonIn } from "./reason.js";
+import { MAY_ACT } from "./session.js";
 import { count, duration, text } from "./text.js";
 import { countdown } from "./verdict.js";
 
