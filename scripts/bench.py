@@ -59,7 +59,8 @@ def main() -> int:
         others = [Series.from_json(line) for line in kept["lines"] if line["row"] not in chosen]
         shown = sorted([*others, *lines], key=lambda line: ROW_NAMES.index(line.row))
     if options.json:
-        options.json.write_text(json.dumps(report.as_json(shown, sessions), indent=1) + "\n")
+        written = {"sessions": sessions, "lines": [line.as_json() for line in shown]}
+        options.json.write_text(json.dumps(written, indent=1) + "\n")
     if options.page:
         options.page.write_text(report.page(shown, sessions))
     if options.table or not options.json:

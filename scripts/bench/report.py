@@ -6,26 +6,13 @@ import time
 from pathlib import Path
 from typing import Any
 
+from jinja2 import Template
+
 from bench.measuring import Found, Series, spread
 from bench.rivals import BARE, CLI, MEASURED, OURS, RIVAL, UVICORN_WORKERS, versions
 
 NEVER = "never"
-BEFORE = """\
-The same plain FastAPI app, the same uvicorn, 2 workers where a line names no other number, one after the other on one
-machine. Median (minimum to maximum). Bold is the best median, and each one whose range overlaps with it: they are
-not distinguished here. *never* is not within 30 s, and 20 s where a supervisor is started anew. The load is an open
-loop of 300 requests/s, half on new connections.
-
-- A loss of one or two requests in thousands is luck as much as merit: 0 beside 1 is no proof.
-- The settings of each are in `scripts/bench/settings/`, one file for all rows. Stock Circus has `warmup_delay = 2` for
-  the sake of its reload, which slows its crash loop too.
-- In the crash loop supervisor ends in FATAL and leaves the app down for good; xboard-circus tries again after 300 s.
-- uvicorn with one worker (`--workers 1`) has no supervisor. httpok asks the shared port, which a healthy sibling
-  answers, and at most every 5 s. Ours probes each worker every second, and idle every 2 s, which is its default.
-- With a spare, each run is ten kills, each when a new spare waits and the last kill is forgotten.
-- Where a supervisor was killed, its orphans answered for all rivals, so none lost a request; the line below those shows
-  who is supervised again.\
-"""
+PAGE = Path(__file__).with_name("page.md.j2")
 
 
 def session(rows: list[str], *, command: str, runs: int, note: str, load_before: float) -> dict[str, Any]:
@@ -42,10 +29,6 @@ def session(rows: list[str], *, command: str, runs: int, note: str, load_before:
     }
 
 
-def as_json(lines: list[Series], sessions: list[dict[str, Any]]) -> dict[str, Any]:
-    return {"sessions": sessions, "lines": [line.as_json() for line in lines]}
-
-
 def machine() -> str:
     cpuinfo = Path("/proc/cpuinfo")
     text = cpuinfo.read_text() if cpuinfo.exists() else ""
@@ -58,22 +41,8 @@ def machine() -> str:
 
 def page(lines: list[Series], sessions: list[dict[str, Any]]) -> str:
     """The page: what was measured, with what, the table, and what happened where a figure alone does not tell."""
-    parts = ["# Beside the rivals", "Written by `scripts/bench.py`; do not edit.", BEFORE]
-    parts += ["## Measured", *map(_session, sessions), "## Figures", table(lines)]
-    return "\n\n".join([*parts, "## What each figure is made of", notes(lines)]) + "\n"
-
-
-def _session(told: dict[str, Any]) -> str:
-    before, after = told["load_average"]
-    text = [
-        f"- `{told['command']}`",
-        f"  ended {told['date']}, up to {told['runs']} runs; load average {before} before, {after} after.",
-        f"  {told['note']}" if told["note"] else "",
-        f"  Rows: {', '.join(told['rows'])}.",
-        f"  {told['machine']}.",
-        f"  {', '.join(f'{name} {version}' for name, version in told['versions'].items())}.",
-    ]
-    return "\n".join(filter(None, text))
+    template = Template(PAGE.read_text(), trim_blocks=True, keep_trailing_newline=True)
+    return template.render(sessions=sessions, table=table(lines), notes=notes(lines))
 
 
 def table(lines: list[Series]) -> str:
