@@ -7,7 +7,7 @@ shape, without ports, reasons and next tries.
 import contextlib
 import dataclasses
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,67 +16,22 @@ import psutil
 from xboard_circus.circus_client import CircusdClient
 from xboard_circus.core.state_schema import (
     BudgetEntry,
-    HealthWord,
-    HeldByWord,
     IncidentEntry,
-    PhaseWord,
-    RoleWord,
+    PortEntry,
+    ReloadEntry,
     State,
     VerdictEntry,
     WatcherEntry,
+    WorkerEntry,
 )
 from xboard_circus.core.unarmed import stock_state
 from xboard_circus.core.verdict import has_come_up, serves, word_of
 from xboard_circus.host import procs
 
 CPU_SAMPLE = 0.1
-NOT_IN_JSON = {"started", "config_file", "armed", "serving", "has_come_up"}
 
-
-@dataclass(frozen=True, slots=True)
-class ShownWorker:
-    """One process of a watcher.
-
-    Attributes:
-        started: Start time, its identity together with *pid*; None where it ended before it could be read.
-        slot: Its place, by which people call it; those of spares are below 0.
-        phase, role, health, held_by, ready, next_try: See `core.state_schema.WorkerEntry`.
-        rss: Resident bytes; None until `measured`, or where the process is gone. The same for *cpu*, in per cent.
-    """
-
-    pid: int
-    wid: int | None
-    slot: int
-    phase: PhaseWord
-    role: RoleWord
-    health: HealthWord
-    held_by: HeldByWord | None
-    word: str
-    age: float | None
-    started: int | None
-    ready: bool | None
-    next_try: float | None
-    reason: str
-    rss: int | None = None
-    cpu: float | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Port:
-    """The port of a watcher, and how far the port guard is with it."""
-
-    host: str
-    port: int
-    state: str
-
-
-@dataclass(frozen=True, slots=True)
-class ReloadProgress:
-    """A rolling reload that runs: *done* of *total* workers are replaced. *age* is in seconds since it began."""
-
-    done: int
-    total: int
-    age: float | None = None
+Figures = Mapping[int, tuple[int, float]]
+"""Resident bytes, and processor use in per cent, by pid."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,13 +41,14 @@ class Watcher:
     Attributes:
         serving: How many workers serve.
         has_come_up: As many have come up as are wanted, well or not.
+        reload: The rolling reload that runs; None where none does.
     """
 
     name: str
     status: str
     armed: bool
     numprocesses: int
-    workers: tuple[ShownWorker, ...]
+    workers: tuple[WorkerEntry, ...]
     serving: int
     has_come_up: bool
     verdict: VerdictEntry
@@ -102,8 +58,8 @@ class Watcher:
     cooldown_until: float | None
     last_reason: str
     last_reason_age: float | None
-    port: Port | None
-    reload: ReloadProgress | None
+    port: PortEntry | None
+    reload: ReloadEntry | None
 
     @property
     def wants_nobody(self) -> bool:
@@ -141,7 +97,7 @@ class Snapshot:
     def processes(self) -> list[procs.Identity]:
         """Return every process of every watcher."""
         workers = [worker for watcher in self.watchers for worker in watcher.workers]
-        return [procs.Identity(worker.pid, worker.started) for worker in workers if worker.started is not None]
+        return [procs.Identity(each["pid"], each["started"]) for each in workers if each["started"] is not None]
 
 
 def from_state(state: State) -> Snapshot:
@@ -158,56 +114,64 @@ def from_stock(client: CircusdClient, *, pid: int, config_file: str | None) -> S
     return from_state(stock_state({**circusd, "config_file": config_file}, statuses, stats, options, procs.start_time))
 
 
-def measured(snapshot: Snapshot, *, sleep: Callable[[float], None] = time.sleep) -> Snapshot:
-    """Fill in each worker's memory and processor use, which the command line reads by itself to spare circusd."""
-    samples = {}
-    for worker in (worker for watcher in snapshot.watchers for worker in watcher.workers):
+def measured(snapshot: Snapshot) -> Figures:
+    """Return what each worker uses, which the command line reads by itself to spare circusd.
+
+    A process that is gone, or that has a worker's pid by now, is left out.
+    """
+    sampled = []
+    for identity in snapshot.processes():
         with contextlib.suppress(psutil.Error):
-            process = psutil.Process(worker.pid)
+            process = psutil.Process(identity.pid)
             process.cpu_percent(None)
-            if procs.start_time(worker.pid) == worker.started:
-                samples[worker.pid] = process
-    if samples:
-        sleep(CPU_SAMPLE)
-    watchers = [
-        dataclasses.replace(
-            watcher, workers=tuple(_with_figures(each, samples.get(each.pid)) for each in watcher.workers)
-        )
-        for watcher in snapshot.watchers
-    ]
-    return dataclasses.replace(snapshot, watchers=tuple(watchers))
+            if procs.start_time(identity.pid) == identity.started:
+                sampled.append(process)
+    if sampled:
+        time.sleep(CPU_SAMPLE)
+    figures = {}
+    for process in sampled:
+        with contextlib.suppress(psutil.Error):
+            figures[process.pid] = process.memory_info().rss, process.cpu_percent(None)
+    return figures
 
 
-def as_json(snapshot: Snapshot | None) -> dict[str, Any]:
+def as_json(snapshot: Snapshot | None, figures: Figures) -> dict[str, Any]:
     """Return the reply to ``status --json``; its names and nesting are fixed."""
     if snapshot is None:
         return {"circusd": None, "watchers": []}
-    return dataclasses.asdict(snapshot, dict_factory=lambda fields: {k: v for k, v in fields if k not in NOT_IN_JSON})
+    circusd = _chosen(dataclasses.asdict(snapshot.circusd), "pid version endpoint uptime")
+    return {"circusd": circusd, "watchers": [_watcher_as_json(each, figures) for each in snapshot.watchers]}
+
+
+def _watcher_as_json(watcher: Watcher, figures: Figures) -> dict[str, Any]:
+    names = "name status numprocesses verdict incident budget restarts cooldown_until last_reason last_reason_age"
+    workers = []
+    for worker in watcher.workers:
+        shown = _chosen(worker, "pid wid slot phase role health held_by age ready next_try reason")
+        rss, cpu = figures.get(worker["pid"], (None, None))
+        workers.append({**shown, "word": word_of(worker), "rss": rss, "cpu": cpu})
+    return {
+        **_chosen(dataclasses.asdict(watcher), names),
+        "port": watcher.port and _chosen(watcher.port, "host port state"),
+        "reload": watcher.reload and _chosen(watcher.reload, "done total age"),
+        "workers": workers,
+    }
+
+
+def _chosen(fields: Mapping[str, Any], names: str) -> dict[str, Any]:
+    return {name: fields[name] for name in names.split()}
 
 
 def _watcher(told: WatcherEntry) -> Watcher:
     reload = told["reload"]
-    found: Watcher = _known(
-        Watcher,
-        {
-            **told,
-            "port": told["port"] and _known(Port, told["port"]),
-            "workers": tuple(_known(ShownWorker, {**worker, "word": word_of(worker)}) for worker in told["workers"]),
-            "reload": _known(ReloadProgress, reload) if reload and reload["state"] == "running" else None,
-            "serving": sum(map(serves, told["workers"])),
-            "has_come_up": has_come_up(told),
-        },
-    )
+    made = {
+        "workers": tuple(told["workers"]),
+        "reload": reload if reload and reload["state"] == "running" else None,
+        "serving": sum(map(serves, told["workers"])),
+        "has_come_up": has_come_up(told),
+    }
+    found: Watcher = _known(Watcher, {**told, **made})
     return found
-
-
-def _with_figures(worker: ShownWorker, process: psutil.Process | None) -> ShownWorker:
-    if process is None:
-        return worker
-    try:
-        return dataclasses.replace(worker, rss=process.memory_info().rss, cpu=process.cpu_percent(None))
-    except psutil.Error:
-        return worker
 
 
 def _known(kind: type[Any], told: Mapping[str, Any]) -> Any:

@@ -325,7 +325,7 @@ def test_a_pid_that_is_another_process_by_now_has_no_figures(folder: Path) -> No
 
 
 def test_a_watcher_without_a_port_has_none() -> None:
-    assert as_json(from_state(state(watcher("up", port=None))))["watchers"][0]["port"] is None
+    assert as_json(from_state(state(watcher("up", port=None))), {})["watchers"][0]["port"] is None
 
 
 def test_status_of_a_circusd_that_has_only_circus_s_commands(folder: Path) -> None:

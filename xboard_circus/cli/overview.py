@@ -11,9 +11,11 @@ from rich.text import Text
 from xboard_circus.cli.context import for_instance, json_option
 from xboard_circus.cli.screen import out, plain
 from xboard_circus.core.durations import span
+from xboard_circus.core.state_schema import WorkerEntry
+from xboard_circus.core.verdict import word_of
 from xboard_circus.errors import XboardError
 from xboard_circus.instance import Instance
-from xboard_circus.snapshot import ShownWorker, Snapshot, Watcher, as_json, measured
+from xboard_circus.snapshot import Figures, Snapshot, Watcher, as_json, measured
 
 # Of verdicts, workers and ports.
 STYLES = {
@@ -31,18 +33,19 @@ STYLES = {
 def status(instance: Instance, as_data: bool) -> None:
     """Show circusd, its watchers and each worker. Exits with 1 if circusd does not run."""
     try:
-        snapshot = measured(instance.running())
+        snapshot = instance.running()
     except XboardError:
         if as_data:
-            print(json.dumps(as_json(None), indent=2))
+            print(json.dumps(as_json(None, {}), indent=2))
         raise
+    figures = measured(snapshot)
     if as_data:
-        print(json.dumps(as_json(snapshot), indent=2))
+        print(json.dumps(as_json(snapshot, figures), indent=2))
     else:
-        show(snapshot, out(), config_file=instance.shown)
+        show(snapshot, figures, out(), config_file=instance.shown)
 
 
-def show(snapshot: Snapshot, console: Console, *, config_file: str) -> None:
+def show(snapshot: Snapshot, figures: Figures, console: Console, *, config_file: str) -> None:
     """Print *snapshot* for a person."""
     circusd = snapshot.circusd
     line = f"circusd of {config_file} runs: pid {circusd.pid}, for {span(circusd.uptime)}, at {circusd.endpoint}"
@@ -54,7 +57,7 @@ def show(snapshot: Snapshot, console: Console, *, config_file: str) -> None:
         for line in _explained(watcher):
             console.print(plain(f"  {line}"), soft_wrap=True)
         if watcher.workers:
-            console.print(_table(watcher))
+            console.print(_table(watcher, figures))
 
 
 def _headline(watcher: Watcher) -> Text:
@@ -66,12 +69,12 @@ def _headline(watcher: Watcher) -> Text:
     if watcher.budget is not None:
         line.append(f"  restart budget: {watcher.budget['used']} of {watcher.budget['limit']} used")
     if watcher.port is not None:
-        state = "taken" if watcher.port.state == "refused" else watcher.port.state
-        line.append_text(plain(f"  port {watcher.port.host}:{watcher.port.port} "))
+        state = "taken" if watcher.port["state"] == "refused" else watcher.port["state"]
+        line.append_text(plain(f"  port {watcher.port['host']}:{watcher.port['port']} "))
         line.append_text(plain(state, STYLES.get(state, "")))
     if watcher.reload is not None:
-        since = "" if watcher.reload.age is None else f", for {span(watcher.reload.age)}"
-        line.append(f"  reload: {watcher.reload.done} of {watcher.reload.total} replaced{since}", "yellow")
+        since = "" if watcher.reload["age"] is None else f", for {span(watcher.reload['age'])}"
+        line.append(f"  reload: {watcher.reload['done']} of {watcher.reload['total']} replaced{since}", "yellow")
     return line
 
 
@@ -90,24 +93,25 @@ def _explained(watcher: Watcher) -> Iterator[str]:
         yield f"last: {watcher.last_reason}" + ("" if age is None else f" ({span(age)} ago)")
 
 
-def _table(watcher: Watcher) -> Table:
+def _table(watcher: Watcher, figures: Figures) -> Table:
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
     for name in ("  PID", "SLOT", "STATE", "AGE", "MEMORY", "CPU", "NEXT TRY"):
         table.add_column(name, justify="left" if name == "STATE" else "right", no_wrap=True)
     table.add_column("REASON", overflow="fold")
     for worker in watcher.workers:
-        table.add_row(*_cells(worker))
+        table.add_row(*_cells(worker, *figures.get(worker["pid"], (None, None))))
     return table
 
 
-def _cells(worker: ShownWorker) -> list[Text]:
+def _cells(worker: WorkerEntry, rss: int | None, cpu: float | None) -> list[Text]:
+    word, age, next_try = word_of(worker), worker["age"], worker["next_try"]
     return [
-        Text(f"  {worker.pid}"),
-        Text(f"#{worker.slot}" if worker.slot > 0 else ""),
-        plain(worker.word, STYLES.get(worker.word, "")),
-        Text("" if worker.age is None else span(worker.age)),
-        Text("" if worker.rss is None else f"{worker.rss / 2**20:.0f} MiB"),
-        Text("" if worker.cpu is None else f"{worker.cpu:.0f} %"),
-        Text("" if worker.next_try is None else f"in {span(worker.next_try)}"),
-        plain(worker.reason),
+        Text(f"  {worker['pid']}"),
+        Text(f"#{worker['slot']}" if worker["slot"] > 0 else ""),
+        plain(word, STYLES.get(word, "")),
+        Text("" if age is None else span(age)),
+        Text("" if rss is None else f"{rss / 2**20:.0f} MiB"),
+        Text("" if cpu is None else f"{cpu:.0f} %"),
+        Text("" if next_try is None else f"in {span(next_try)}"),
+        plain(worker["reason"]),
     ]

@@ -70,7 +70,7 @@ def deleted_logs(case: Case) -> Iterator[Finding]:
         return
     helpers = [each for each in case.snapshot.watchers if is_helper(each.name)] if case.snapshot else []
     try:
-        pids = [case.circusd.pid, *(worker.pid for each in helpers for worker in each.workers)]
+        pids = [case.circusd.pid, *(worker["pid"] for each in helpers for worker in each.workers)]
         gone = {file for pid in pids for file in deleted_files(pid)}
     except OSError as error:
         hint = "look as root, or as circusd's user"

@@ -131,7 +131,9 @@ def limits(case: Case) -> Iterator[Finding]:
     if case.circusd is not None:
         shown["circusd"] = case.circusd.pid
     if case.snapshot is not None:
-        shown.update({each.name: each.workers[0].pid for each in case.snapshot.watchers if each.workers and each.armed})
+        shown.update(
+            {each.name: each.workers[0]["pid"] for each in case.snapshot.watchers if each.workers and each.armed}
+        )
     for name, pid in shown.items():
         try:
             found, used = limits_of(pid), psutil.Process(pid).num_fds()
