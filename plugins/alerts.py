@@ -208,14 +208,14 @@ class Alerter(Part):
     def _save(self) -> None:
         if self._memory is not None:
             sections = self._sections.items()
-            self._memory.save(
-                incidents=self._alerting.open.values(),
+            now = Remembered(
+                incidents=list(self._alerting.open.values()),
                 gates={name: section.gate.memory for name, section in sections},
                 waiting={name: section.delivery.waiting() for name, section in sections},
-                shift=self._shift(),
-                troubles={name: section.delivery.trouble for name, section in sections},
                 lost=self._remembered.lost,
+                troubles={name: section.delivery.trouble for name, section in sections},
             )
+            self._memory.save(now, shift=self._shift())
 
     def _shift(self) -> float:
         return self._wall_clock() - self._clock()

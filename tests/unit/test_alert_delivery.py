@@ -17,7 +17,7 @@ import pytest
 
 from xboard_circus.alerts import delivery as module
 from xboard_circus.alerts.delivery import Delivery
-from xboard_circus.alerts.memory import AlertMemory
+from xboard_circus.alerts.memory import AlertMemory, Remembered
 from xboard_circus.alerts.message import Message
 from xboard_circus.alerts.secrets import AlertError
 from xboard_circus.alerts.text import Origin, rendered
@@ -205,7 +205,7 @@ def test_what_is_remembered_comes_back_on_another_clock(tmp_path: Path) -> None:
     gate = Gate(GateRules())
     incident = Incident("web", Trouble.DOWN, 100.0, "no worker ready", count=3)
     gate.review([incident], [], 110)
-    memory.save(incidents=[incident], gates={"ops": gate.memory}, waiting={"ops": [message("a", "x")]}, shift=1000)
+    memory.save(Remembered([incident], {"ops": gate.memory}, {"ops": [message("a", "x")]}), shift=1000)
 
     found = AlertMemory(tmp_path / "alerts.json").load(shift=1050)
 
@@ -227,7 +227,7 @@ def test_a_strange_file_is_no_memory(text: str, tmp_path: Path, caplog: pytest.L
 def test_a_file_that_cannot_be_written_is_told_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     memory = AlertMemory(tmp_path / "no" / "alerts.json")
     for _ in range(3):
-        memory.save(incidents=[], gates={}, waiting={}, shift=0)
+        memory.save(Remembered(), shift=0)
 
     assert caplog.text.count("cannot be written") == 1
 
@@ -317,7 +317,7 @@ def test_a_summary_in_chinese_names_the_kinds_in_chinese_after_a_restart_too(tmp
     loops = [Incident(f"w{number}", Trouble.CRASH_LOOP, number, "5 failures") for number in range(3)]
     gate.review(loops, [], 10)
     memory = AlertMemory(tmp_path / "alerts.json")
-    memory.save(incidents=loops, gates={"ops": gate.memory}, waiting={}, shift=0)
+    memory.save(Remembered(loops, {"ops": gate.memory}), shift=0)
     again = Gate(gate.rules, memory.load(shift=0).gates["ops"])
 
     (summary,) = again.review(loops, [], HOUR + 10)
@@ -331,7 +331,7 @@ def test_a_restart_of_the_plugin_keeps_the_data_of_a_reason(tmp_path: Path) -> N
     memory = AlertMemory(tmp_path / "alerts.json")
     incident = Incident("web", Trouble.DOWN, 1.0, Say.NONE_UP_FOR(held=seconds(30)))
 
-    memory.save(incidents=[incident], gates={}, waiting={}, shift=0)
+    memory.save(Remembered([incident]), shift=0)
 
     assert data_of(memory.load(shift=0).incidents[0].reason) == data_of(incident.reason)
 

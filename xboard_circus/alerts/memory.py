@@ -3,7 +3,7 @@
 import json
 import logging
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -24,12 +24,14 @@ class Remembered:
 
     Attributes:
         lost: The last circusd that was lost and reported, as pid:started.
+        troubles: Why a sink does not take what waits, by its name; it is saved for `stuck`, and not loaded.
     """
 
     incidents: list[Incident] = field(default_factory=list)
     gates: dict[str, GateMemory] = field(default_factory=dict)
     waiting: dict[str, list[Message]] = field(default_factory=dict)
     lost: str = ""
+    troubles: dict[str, str] = field(default_factory=dict)
 
 
 def memory_file(folder: Path, plugin: str) -> Path:
@@ -72,23 +74,14 @@ class AlertMemory:
             log.warning("%s: cannot be read, so alerts may be sent twice: %s", self._path, error)
             return Remembered()
 
-    def save(
-        self,
-        *,
-        incidents: Iterable[Incident],
-        gates: Mapping[str, GateMemory],
-        waiting: Mapping[str, Iterable[Message]],
-        shift: float,
-        troubles: Mapping[str, str] | None = None,
-        lost: str = "",
-    ) -> None:
-        """Replace what was saved; *troubles* says, for readers of the file, why a sink does not take what waits."""
+    def save(self, now: Remembered, *, shift: float) -> None:
+        """Replace what was saved."""
         data = {
-            "incidents": [_saved(each, shift) for each in incidents],
-            "gates": {name: saved(each, shift=shift) for name, each in gates.items()},
-            "waiting": {name: [asdict(each) for each in found] for name, found in waiting.items()},
-            "troubles": dict(troubles or {}),
-            "lost": lost,
+            "incidents": [_saved(each, shift) for each in now.incidents],
+            "gates": {name: saved(each, shift=shift) for name, each in now.gates.items()},
+            "waiting": {name: [asdict(each) for each in found] for name, found in now.waiting.items()},
+            "troubles": now.troubles,
+            "lost": now.lost,
         }
         try:
             write_whole(self._path, json.dumps(data))
