@@ -15,7 +15,7 @@ from xboard_circus.alerts.sinks import rules_of, sink_of
 from xboard_circus.alerts.smtp import SmtpSink
 from xboard_circus.alerts.webhook import WebhookSink
 from xboard_circus.checks import alert_rules, file_rules
-from xboard_circus.checks.check import check
+from xboard_circus.checks.check import Level, check
 from xboard_circus.config import Config, load
 from xboard_circus.core.alerting import Severity, Trouble
 from xboard_circus.options.alert_fields import AlertOptions
@@ -207,7 +207,7 @@ def test_the_whole_check_refuses_a_secret_and_shows_it_nowhere(write: Write) -> 
     found = check(write(ops={"type": "webhook", "url": TOKEN}).path)
 
     assert not found.passed
-    assert [finding.section for finding in found.errors] == ["alert:ops", "alert:ops"]
+    assert [finding.section for finding in found.at(Level.ERROR)] == ["alert:ops", "alert:ops"]
     assert TOKEN not in f"{found} {found.as_dict()} {[str(each) for each in found.findings]}"
 
 

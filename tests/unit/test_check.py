@@ -962,7 +962,7 @@ def test_a_report_is_sorted_and_says_nothing_twice() -> None:
     found = report([warning, error, warning])
 
     assert found.findings == (error, warning)
-    assert (found.passed, found.errors, found.warnings) == (False, [error], [warning])
+    assert (found.passed, found.at(Level.ERROR), found.at(Level.WARNING)) == (False, [error], [warning])
     assert json.loads(json.dumps(found.as_dict())) == {
         "passed": False,
         "findings": [

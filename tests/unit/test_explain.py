@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from xboard_circus.ledger import Record
-from xboard_circus.ledger.explain import explain
+from xboard_circus.ledger.explain import story_of, text_of
 from xboard_circus.ledger.story import subject
 
 NOW = 1_800_000_000.0
@@ -23,7 +23,7 @@ def death(number: int, cause: str = "crash", reason: str = "died by SIGSEGV", **
 
 
 def lines(*records: Record, of: int = 0) -> list[str]:
-    return explain(records[of], records, now=NOW + 100).splitlines()
+    return text_of(story_of(records[of], records, now=NOW + 100)).splitlines()
 
 
 @pytest.mark.parametrize(
@@ -137,7 +137,7 @@ def test_it_is_told_what_came_next(after: list[Record], expected: list[str]) -> 
     told = death(1)
     history = sorted([told, *after], key=lambda each: each.time)
 
-    found = explain(told, history).splitlines()
+    found = text_of(story_of(told, history, now=NOW)).splitlines()
 
     assert [line.removeprefix("  next:     ") for line in found if line.startswith("  next:")] == expected
 

@@ -95,7 +95,7 @@ def test_what_check_refuses_is_refused_within_circusd_in_the_same_words(
     errors = [str(finding) for finding in judge(ini) if finding.level is Level.ERROR]
 
     assert errors == [f"{ini}: [watcher:web] {expected}"]
-    assert errors[0] in [str(finding) for finding in check(ini).errors]
+    assert errors[0] in [str(finding) for finding in check(ini).at(Level.ERROR)]
 
 
 def test_a_file_that_cannot_be_read_is_one_error(ini: Path) -> None:

@@ -73,24 +73,17 @@ class Report:
     findings: tuple[Finding, ...]
 
     @property
-    def errors(self) -> list[Finding]:
-        return self._at(Level.ERROR)
-
-    @property
-    def warnings(self) -> list[Finding]:
-        return self._at(Level.WARNING)
-
-    @property
     def passed(self) -> bool:
         """Return whether there is no error."""
-        return not self.errors
+        return not self.at(Level.ERROR)
+
+    def at(self, level: Level) -> list[Finding]:
+        """Return the findings of that level."""
+        return [finding for finding in self.findings if finding.level is level]
 
     def as_dict(self) -> dict[str, object]:
         """Return the report for ``--json``."""
         return {"passed": self.passed, "findings": [finding.as_dict() for finding in self.findings]}
-
-    def _at(self, level: Level) -> list[Finding]:
-        return [finding for finding in self.findings if finding.level is level]
 
 
 def report(findings: Iterable[Finding]) -> Report:

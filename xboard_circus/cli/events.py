@@ -18,7 +18,7 @@ from xboard_circus.errors import XboardError
 from xboard_circus.instance import Instance
 from xboard_circus.ledger import Record
 from xboard_circus.ledger.database import inode_of
-from xboard_circus.ledger.explain import explain, when
+from xboard_circus.ledger.explain import story_of, text_of, when
 from xboard_circus.ledger.location import ledger_of
 from xboard_circus.ledger.query import asked, search
 from xboard_circus.ledger.story import KINDS
@@ -45,7 +45,7 @@ def why(instance: Instance, whom: str | None, as_data: bool) -> None:
     if answer is None:
         raise XboardError(f"{path}: nothing is recorded{f' of {whom}' if whom else ''} that would need a reason")
     found, history = answer
-    text = explain(found, history, now=time.time())
+    text = text_of(story_of(found, history, now=time.time()))
     if as_data:
         print(json.dumps({"record": asdict(found), "history": [asdict(each) for each in history], "text": text}))
     else:

@@ -41,19 +41,12 @@ class Hub:
         followers: How many logs are followed, by role.
     """
 
-    def __init__(
-        self,
-        settings: Settings,
-        *,
-        clock: Callable[[], float] = time.monotonic,
-        wall: Callable[[], float] = time.time,
-    ) -> None:
+    def __init__(self, settings: Settings, *, clock: Callable[[], float] = time.monotonic) -> None:
         self.settings = settings
         self.clock = clock
-        self.wall = wall
         self.tokens = load_or_make(settings.folder)
         self.saved = Saved(settings.folder)
-        self.sessions = Sessions(self.tokens, self.saved, clock=wall)
+        self.sessions = Sessions(self.tokens, self.saved)
         self.logins = LoginLimiter()
         self.board = StreamBoard()
         self.followers: Counter[str] = Counter()
@@ -128,7 +121,7 @@ class Hub:
         if now - made_at > TICK / 4:
             shown = json_text([self._view(server) for server in self.servers.values()])
             self._shown = now, shown
-        head = json_text({"now": round(self.wall(), 3), "role": role, "allow_add": self.settings.allow_add})
+        head = json_text({"now": round(time.time(), 3), "role": role, "allow_add": self.settings.allow_add})
         return f'{head[:-1]},"servers":{shown}}}'
 
     def _view(self, server: Server) -> dict[str, object]:

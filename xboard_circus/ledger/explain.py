@@ -37,21 +37,15 @@ class Story:
     blocks: list[tuple[str, list[str]]]
 
 
-def story_of(record: Record, history: Sequence[Record] = (), *, now: float | None = None) -> Story:
-    """Return the parts of ``why`` for *record*, see `explain`."""
-    return Story(
-        _headline(record), [("when", _when(record, now)), *_facts(record, history)], list(_blocks(record.data))
-    )
-
-
-def explain(record: Record, history: Sequence[Record] = (), *, now: float | None = None) -> str:
-    """Return the text of ``why`` for *record*.
+def story_of(record: Record, history: Sequence[Record], *, now: float) -> Story:
+    """Return the parts of ``why`` for *record*.
 
     Args:
         history: Records around it, in the order in which they were stored, for what came next.
-        now: By the wall clock, for how long ago it was; without it only the time is told.
+        now: By the wall clock, for how long ago it was.
     """
-    return text_of(story_of(record, history, now=now))
+    when_ago = Told.WHEN_AGO(moment=when(record.time), age=lasted(now - record.time))
+    return Story(_headline(record), [("when", when_ago), *_facts(record, history)], list(_blocks(record.data)))
 
 
 def text_of(story: Story) -> str:
@@ -88,14 +82,14 @@ def _of_whom(record: Record, watcher: str) -> str:
 
 
 def _no_reason(data: Mapping[str, Any]) -> str:
+    return _with_end(data, of_signal=Told.NO_REASON_SIGNAL, of_code=Told.NO_REASON_CODE) or Told.NO_REASON()
+
+
+def _with_end(data: Mapping[str, Any], *, of_signal: Told, of_code: Told, **fields: str) -> str:
+    """Return the sentence with the signal or the exit code of an end; "" where neither is known."""
     if data.get("signal"):
-        return Told.NO_REASON_SIGNAL(signal=data["signal"])
-    return Told.NO_REASON_CODE(code=data["exit_code"]) if isinstance(data.get("exit_code"), int) else Told.NO_REASON()
-
-
-def _when(record: Record, now: float | None) -> str:
-    moment = when(record.time)
-    return moment if now is None else Told.WHEN_AGO(moment=moment, age=lasted(now - record.time))
+        return of_signal(signal=data["signal"], **fields)
+    return of_code(code=data["exit_code"], **fields) if isinstance(data.get("exit_code"), int) else ""
 
 
 def _facts(record: Record, history: Sequence[Record]) -> Iterator[tuple[str, str]]:
@@ -129,11 +123,8 @@ def _sentence(what: str, name: str) -> Told | None:
 
 
 def _cause(cause: str, data: Mapping[str, Any]) -> str:
-    if data.get("signal"):
-        return Told.WITH_SIGNAL(cause=_cause_named(cause), signal=data["signal"])
-    if isinstance(data.get("exit_code"), int):
-        return Told.WITH_CODE(cause=_cause_named(cause), code=data["exit_code"])
-    return _cause_named(cause)
+    named = _cause_named(cause)
+    return _with_end(data, of_signal=Told.WITH_SIGNAL, of_code=Told.WITH_CODE, cause=named) or named
 
 
 def _who(record: Record) -> str:
