@@ -1,6 +1,7 @@
 """The last lines of a log, back into its rotated files, read from their ends."""
 
 import contextlib
+import itertools
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -32,31 +33,21 @@ def tail(log_file: LogFile, lines: int, since: float | None = None) -> list[Line
 
 def _last(backwards: Iterator[str], lines: int, since: float | None) -> list[Line]:
     """Return the end of what comes *backwards*; it is read on for a little after that, for the time of the first."""
-    kept: list[Line] = []  # newest first
-    untimed: list[str] = []
-    has_time = False
-    looked = 0
-    for text in backwards:
-        if len(kept) + len(untimed) >= lines:
-            looked += 1
-            if not untimed or looked > LOOK_BACK:
-                break
+    found: list[tuple[float | None, str]] = []  # newest first
+    for text in itertools.islice(backwards, lines + LOOK_BACK):
         at = time_of(text)
-        if at is None:
-            if len(kept) + len(untimed) < lines:
-                untimed.append(text)
-            continue
-        has_time = True
-        if since is not None and at < since:
-            untimed = []
+        found.append((at, text))
+        if at is not None and (len(found) >= lines or (since is not None and at < since)):
             break
-        kept += [Line(at, each) for each in untimed]
-        untimed = []
-        if len(kept) < lines:
-            kept.append(Line(at, text))
-    if since is None or not has_time:
-        kept += [Line(None, each) for each in untimed]
-    return kept[:lines][::-1]
+    kept: list[Line] = []
+    last = None
+    for at, text in reversed(found):
+        last = last if at is None else at
+        kept.append(Line(last, text))
+    kept = kept[max(0, len(kept) - lines) :]
+    if since is None or last is None:
+        return kept
+    return [line for line in kept if line.time is not None and line.time >= since]
 
 
 def _opened(log_file: LogFile, opened: contextlib.ExitStack) -> list[IO[bytes]]:

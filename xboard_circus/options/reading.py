@@ -206,28 +206,8 @@ def _unknown(
     for key, value in mapping.items():
         if key in ours or key in circus or key.startswith(circus_options.WATCHER_PREFIXES):
             continue
-        meant = _meant(key, ours, _families(kind))
-        if meant or key.startswith(_families(kind)):
-            hint = f"did you mean {meant}?" if meant else f"known are {', '.join(_relatives(key, ours))}"
+        relatives = [name for name in ours if name.partition(".")[0] == key.partition(".")[0]]
+        if key.startswith(_families(kind)) or did_you_mean(key, ours):
+            hint = suggestion(key, ours, otherwise=f"known are {', '.join(relatives)}")
             problems.append(Problem(key, shown(value), "unknown option", hint))
     return problems
-
-
-def _meant(key: str, ours: list[str], families: tuple[str, ...]) -> str | None:
-    """Return the option of ours that *key* is a misspelling of, or None: it is a key of the user's own."""
-    family, dot, name = key.replace("_", ".", 1 if "." not in key else 0).partition(".")
-    near = did_you_mean(family, [prefix.rstrip(".") for prefix in families], alike=0.7) if dot else None
-    if near is None:
-        return did_you_mean(key, ours)
-    # Half by half: the common family alone would make "restart.tries" look like "restart.burst".
-    siblings = {own.partition(".")[2] for own in ours if own.startswith(f"{near}.")}
-    meant = did_you_mean(name, siblings, alike=0.7)
-    if meant is None:
-        # "log_dirs" is no option of the family "logs".
-        return None if "." in key else did_you_mean(key, ours)
-    return f"{near}.{meant}"
-
-
-def _relatives(key: str, ours: list[str]) -> list[str]:
-    family = key.partition(".")[0]
-    return [name for name in ours if name.startswith(f"{family}.")]

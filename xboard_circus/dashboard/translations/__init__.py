@@ -5,6 +5,7 @@ Reasons have their own, `xboard_circus.translations`.
 
 import functools
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -18,6 +19,8 @@ THEME_COOKIE = "xboard_theme"
 """The same for ``light`` and ``dark``; without it the browser's own setting rules."""
 
 THEMES = ("light", "dark")
+
+_ACCEPTED = re.compile(r"(?:^|,)\s*([a-z*][a-z0-9-]*)\s*(?:;\s*q=(\d(?:\.\d+)?)\s*)?(?=,|$)")
 
 
 @functools.cache
@@ -51,13 +54,5 @@ def theme(cookie: str | None) -> str:
 
 
 def _by_preference(accept_language: str) -> list[str]:
-    ranked = []
-    for place, part in enumerate(accept_language.split(",")):
-        tag, _, parameter = part.strip().lower().partition(";")
-        try:
-            quality = float(parameter.strip().removeprefix("q=")) if parameter else 1.0
-        except ValueError:
-            continue
-        if tag and quality > 0:
-            ranked.append((-quality, place, tag))
-    return [tag for _, _, tag in sorted(ranked)]
+    ranked = [(tag, float(quality or 1)) for tag, quality in _ACCEPTED.findall(accept_language.lower())]
+    return [tag for tag, quality in sorted(ranked, key=lambda each: -each[1]) if quality > 0]
