@@ -128,7 +128,7 @@ def test_what_happened_without_a_recorder_is_recorded_once(tmp_path: Path) -> No
         after = kill_one(c)
         eventually(lambda: after in deaths(path))
 
-        found = LedgerStore(path).query(kind="restart", limit=1000)
+        found = LedgerStore(path).query(kind={"restart"}, limit=1000)
         assert sorted(record.pid or 0 for record in found) == sorted([before, during, after])
 
 
@@ -168,7 +168,7 @@ def test_a_hundred_events_a_second_for_a_minute(tmp_path: Path) -> None:
         took = time.monotonic() - start
 
         def stored() -> list[str]:
-            return [record.reason for record in LedgerStore(path).query(kind="recovered", limit=100_000)]
+            return [record.reason for record in LedgerStore(path).query(kind={"recovered"}, limit=100_000)]
 
         eventually(lambda: len(stored()) >= len(wanted), timeout=60, every=0.5)
 

@@ -130,7 +130,7 @@ def test_a_ledger_of_an_earlier_version_is_read_and_then_written(path: Path, sto
         pytest.param({"limit": 0}, [], id="none"),
         pytest.param({"since": NOW + 2}, ["r2", "r3"], id="since a time, that time included"),
         pytest.param({"watcher": "api"}, ["r1"], id="of one watcher"),
-        pytest.param({"kind": "reap"}, ["r2"], id="of one kind"),
+        pytest.param({"kind": {"reap"}}, ["r2"], id="of one kind"),
         pytest.param({"after": 3}, ["r3"], id="what has come since the last look"),
         pytest.param({"watcher": "web' OR 1 --"}, [], id="a name that is SQL"),
     ],

@@ -40,8 +40,8 @@ class Evidence:
         """Return the newest events that fit, oldest first; LedgerError where the ledger can't be read."""
         if self.ledger is None:
             return []
-        name, wanted = watcher and bus_name(watcher), max(1, min(limit, MOST_EVENTS))
-        return [_shown(each) for each in search(self.ledger, watcher=name, kind=kind, after=after, limit=wanted)]
+        name, kinds, most = watcher and bus_name(watcher), {kind} if kind else None, max(1, min(limit, MOST_EVENTS))
+        return [_shown(each) for each in search(self.ledger, watcher=name, kind=kinds, after=after, limit=most)]
 
     def why(self, *, watcher: str | None, pid: int | None) -> dict[str, Any]:
         """Return why something happened last: the text of `xboard-circus why`, and the parts that it is made of."""

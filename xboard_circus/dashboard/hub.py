@@ -151,14 +151,10 @@ class Hub:
             quiet_since = self.clock()
             while not self.board.is_closed and self.sessions.is_valid(session):
                 left_out, lines = await in_thread(new_lines, follower)
-                message = b""
-                if lines:
-                    note = event("note", json_text(with_say(Answer.LINES_LEFT_OUT(n=left_out)))) if left_out else b""
-                    message = note + event("lines", json_text(lines))
-                elif self.clock() - quiet_since > HEARTBEAT_EVERY:
-                    message = HEARTBEAT
-                if message:
-                    yield message
+                if left_out:
+                    yield event("note", json_text(with_say(Answer.LINES_LEFT_OUT(n=left_out))))
+                if lines or self.clock() - quiet_since > HEARTBEAT_EVERY:
+                    yield event("lines", json_text(lines)) if lines else HEARTBEAT
                     quiet_since = self.clock()
                 await asyncio.sleep(LOG_EVERY)
         except OSError as error:

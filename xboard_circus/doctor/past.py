@@ -47,8 +47,7 @@ def of_losses(records: list[Record]) -> Iterator[Finding]:
     if records:
         count = len({(record.pid, record.data.get("started")) for record in records})
         times = "once" if count == 1 else f"{count} times"
-        what = f"circusd itself was lost {times} in the last day, the last at {_clock(records[-1].time)}"
-        yield warning(f"{what}: {records[-1].reason[:LONGEST]}", "`xboard-circus why circusd` shows more")
+        yield warning(_lately(f"circusd itself was lost {times}", records), "`xboard-circus why circusd` shows more")
 
 
 def of_restarts(records: list[Record]) -> Iterator[Finding]:
@@ -58,10 +57,8 @@ def of_restarts(records: list[Record]) -> Iterator[Finding]:
         if record.cause != "commanded":
             by_watcher[record.watcher].append(record)
     for watcher, found in by_watcher.items():
-        at, reason = _clock(found[-1].time), found[-1].reason or found[-1].cause or "no reason is recorded"
-        times = "1 failure" if len(found) == 1 else f"{len(found)} failures"
-        what = f"{watcher}: {times} in the last day, the last at {at}: {reason[:LONGEST]}"
-        yield warning(what, f"`xboard-circus why {watcher}` shows more")
+        failures = "1 failure" if len(found) == 1 else f"{len(found)} failures"
+        yield warning(_lately(f"{watcher}: {failures}", found), f"`xboard-circus why {watcher}` shows more")
 
 
 def _errors(config: Config, now: float) -> Iterator[Finding]:
@@ -86,5 +83,8 @@ def of_lines(log: LogFile, lines: list[Line]) -> Finding | None:
     return warning(f"{log.id}: {count} {lately}, the last: {text}", f"`xboard-circus logs {log.id}` shows them")
 
 
-def _clock(at: float) -> str:
-    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(at))
+def _lately(what: str, records: list[Record]) -> str:
+    last = records[-1]
+    at = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(last.time))
+    reason = last.reason or last.cause or "no reason is recorded"
+    return f"{what} in the last day, the last at {at}: {reason[:LONGEST]}"

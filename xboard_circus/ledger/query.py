@@ -19,7 +19,7 @@ def search(
     *,
     since: float | None = None,
     watcher: str | None = None,
-    kind: str | Collection[str] | None = None,
+    kind: Collection[str] | None = None,
     after: int | None = None,
     pid: int | None = None,
     limit: int = 100,
@@ -29,7 +29,7 @@ def search(
 
     Args:
         since: Only what happened at or after this wall-clock time.
-        kind: Only this kind, or only these.
+        kind: Only these kinds.
         after: Only what was stored after the record of this id.
         earliest: Return the oldest *limit* in place of the newest.
 
@@ -41,8 +41,7 @@ def search(
     equal = {"time >= ?": since, "watcher = ?": watcher, "id > ?": after, "pid = ?": pid}
     tests: dict[str, list[object]] = {test: [value] for test, value in equal.items() if value is not None}
     if kind is not None:
-        kinds = [kind] if isinstance(kind, str) else list(kind)
-        tests[f"kind IN ({', '.join('?' * len(kinds))})"] = [*kinds]
+        tests[f"kind IN ({', '.join('?' * len(kind))})"] = [*kind]
     where = " AND ".join(tests) or "1"
     values = [value for each in tests.values() for value in each]
     with ledger_errors(path), closing(open_to_read(path)) as connection:
@@ -65,9 +64,8 @@ def asked(path: Path, *, watcher: str | None = None, pid: int | None = None) -> 
     else:
         name = None if watcher is None else bus_name(watcher)
         # Of a watcher that is not armed Circus reports that a process ended, and no more.
-        found = subject(search(path, watcher=name, kind=TOLD, limit=LAST)) or next(
-            iter(search(path, watcher=name, kind="reap", limit=1)), None
-        )
+        told = search(path, watcher=name, kind=TOLD, limit=LAST) or search(path, watcher=name, kind={"reap"}, limit=1)
+        found = subject(told) or (told[-1] if told else None)
     if found is None:
         return None
     after = max(0, (found.id or 0) - BEFORE)
