@@ -193,3 +193,16 @@ def test_the_readme_has_the_same_figures_in_both_languages() -> None:
 
     assert len(english) > 2
     assert chinese == english
+
+
+def test_each_attack_that_the_threat_model_names_is_a_test_and_both_languages_name_the_same() -> None:
+    english, chinese = (
+        re.findall(r"`(test_\w+)`", (ROOT / "docs" / name).read_text(encoding="utf-8"))
+        for name in ("security.md", "security.zh-CN.md")
+    )
+    sources = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "tests").rglob("test_*.py"))
+    tests = set(re.findall(r"^ *(?:async )?def (test_\w+)\(", sources, re.MULTILINE))
+
+    assert len(english) > 20
+    assert [name for name in english if name not in tests] == []
+    assert chinese == english
