@@ -103,7 +103,7 @@ def test_a_reload_after_a_signal_by_hand_replaces_every_worker(tmp_path: Path) -
 def test_a_reload_that_left_an_old_worker_in_its_place_failed(tmp_path: Path) -> None:
     """Given a worker that does not follow a SIGTERM by hand, when the watcher is reloaded, then it says "reloaded"
     only where that worker has been replaced."""
-    watcher = Watcher(options={**QUICK, "graceful_timeout": 60}, told={"boot": "ignore-term"})
+    watcher = Watcher(options={**QUICK, "graceful_timeout": 15}, told={"boot": "ignore-term"})
     with circusd(tmp_path, watchers=[watcher], plugins=BUNDLE) as c:
         deaf, _ = probed(c)
         c.set("boot", "")
