@@ -93,7 +93,10 @@ def preflight(config: Config, watcher: WatcherConfig) -> TrialOutcome:
     except (XboardError, OSError, ValueError) as error:
         return TrialOutcome(True, f"no trial worker could be started: {error}")
     if failure:
-        return TrialOutcome(True, f"the trial worker did not get ready: {failure}", lines)
+        reason = f"the trial worker did not get ready: {failure}"
+        if watcher.options.run.before:
+            reason += " (run.before comes after the trial; where the new code needs it first: reload --no-preflight)"
+        return TrialOutcome(True, reason, lines)
     return TrialOutcome(False, f"a trial worker was ready after {seconds:.1f} s")
 
 

@@ -94,9 +94,9 @@ def test_an_empty_list_is_told_beside_the_list(store: LedgerStore, arguments: li
     ("kind", "note"),
     [
         pytest.param(
-            "restarts", "no event is of kind restarts; did you mean restart? known are circusd_back, ", id="a slip"
+            "restarts", "no event is of kind restarts; did you mean restart? known are before_done, ", id="a slip"
         ),
-        pytest.param("nosuch", "no event is of kind nosuch; known are circusd_back, ", id="no kind at all"),
+        pytest.param("nosuch", "no event is of kind nosuch; known are before_done, ", id="no kind at all"),
     ],
 )
 def test_a_kind_that_there_is_not_is_wrong_usage(store: LedgerStore, kind: str, note: str) -> None:

@@ -62,6 +62,8 @@ def test_the_defaults_are_those_of_the_design() -> None:
         "worker.max_requests": 0,
         "worker.max_age": 0.0,
         "worker.websocket_spread": 3.0,
+        "run.before": None,
+        "run.before_timeout": 300.0,
         "dashboard.allow_add": False,
         "dashboard.root_path": None,
         "dashboard.hosts": None,

@@ -53,7 +53,7 @@ def test_a_failure_is_told_with_the_log_and_with_who_serves_on(folder: Path) -> 
     assert result.exit_code == 1
     assert result.stderr.splitlines() == [
         "xboard-circus: web: the reload failed: it died",
-        "xboard-circus: the last lines of the new worker:",
+        "xboard-circus: the last lines written:",
         "  first",
         "  Boom: no key",
         "xboard-circus: web: 1 of 1 workers serve on, 1 of them new",

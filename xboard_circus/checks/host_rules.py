@@ -6,9 +6,10 @@ watcher's own user may do; access lists beyond those are not read.
 
 import os
 import resource
+import shlex
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -178,8 +179,18 @@ def _may_raise(number: int, value: int) -> bool:
 
 def _program(config: Config, watcher: WatcherConfig) -> Iterator[Finding]:
     command = words(watcher)
-    if watcher.shell or not command or "$(" in command[0] or "((" in command[0]:
-        return
+    if not watcher.shell:
+        program = yield from _found(watcher, "cmd", command)
+        if program is not None:
+            yield from _modules(config, watcher, command, program)
+    if watcher.options.run.before and is_armed(watcher):
+        yield from _found(watcher, "run.before", shlex.split(watcher.options.run.before))
+
+
+def _found(watcher: WatcherConfig, option: str, command: list[str]) -> Generator[Finding, None, str | None]:
+    """Yield why the watcher's user cannot run *command*; return its program where that is found."""
+    if not command or "$(" in command[0] or "((" in command[0]:
+        return None
     path = search_path(watcher)
     if os.sep in command[0]:
         program: str | None = str(watcher.working_dir / command[0])
@@ -187,14 +198,14 @@ def _program(config: Config, watcher: WatcherConfig) -> Iterator[Finding]:
         program = shutil.which(command[0], path=path)
     if program is None or not os.access(program, os.X_OK) or os.path.isdir(program):
         where = "" if os.sep in command[0] else f" in PATH={path}"
-        yield Finding(ERROR, "cmd", f"there is no program {command[0]}{where}", "install it, or write its whole path")
-        return
+        yield Finding(ERROR, option, f"there is no program {command[0]}{where}", "install it, or write its whole path")
+        return None
     user = _known_user(watcher)
     if user and watcher.uid and not user.may(Path(program), os.X_OK):
         what = f"{user.name} may not run {program}"
-        yield Finding(ERROR, "cmd", what, "put the environment into a folder that this user can enter, such as /opt")
-        return
-    yield from _modules(config, watcher, command, program)
+        yield Finding(ERROR, option, what, "put the environment into a folder that this user can enter, such as /opt")
+        return None
+    return program
 
 
 def _modules(config: Config, watcher: WatcherConfig, command: list[str], program: str) -> Iterator[Finding]:

@@ -159,7 +159,10 @@ def expected(instance: Instance) -> dict[str, bool]:
 def longest_start(instance: Instance, timeout: float) -> float:
     """Return the longest time in seconds until each watcher is up or has failed, *timeout* at most."""
     options = [watcher.options for watcher in instance.config.watchers]
-    own = [each.health.startup_timeout + each.port.grace for each in options]
+    own = [
+        each.health.startup_timeout + each.port.grace + (each.run.before_timeout if each.run.before else 0.0)
+        for each in options
+    ]
     return min(timeout, max(own, default=0.0) + SLACK)
 
 

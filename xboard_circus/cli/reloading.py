@@ -137,8 +137,8 @@ def _reload(client: CircusdClient, name: str, shown: Progress) -> ReloadEntry:
             shown.report(f"{name} {number}", f"{name}: {number} of {last['total']} replaced: pid {old} -> {new}")
         if last["state"] != "running":
             return last
-        so_far = f"{last['done']} of {last['total']} done"
-        shown.waiting_for(f"{name}: {so_far}, waiting for the next new worker to get ready")
+        so_far = f"{last['done']} of {last['total']} done, waiting for the next new worker to get ready"
+        shown.waiting_for(f"{name}: {last['reason'] or so_far}")
         time.sleep(LOOK_EVERY)
         last = _last_reload(client, name)
     raise XboardError(f"{name}: circusd knows nothing of its reload any more; was circusd restarted?")
@@ -154,7 +154,7 @@ def _fail(instance: Instance, name: str, last: ReloadEntry, not_begun: str) -> N
     """Print why the reload ended, with the log of the new worker, and what serves now; raise XboardError."""
     lines = [f"{name}: the reload {'failed' if last['state'] == 'failed' else 'was stopped'}: {last['reason']}"]
     if last["log"]:
-        lines.append("\n  ".join(["the last lines of the new worker:", *last["log"].splitlines()[-trial.TAIL_LINES :]]))
+        lines.append("\n  ".join(["the last lines written:", *last["log"].splitlines()[-trial.TAIL_LINES :]]))
     if last["state"] != "stopped":
         new = f", {len(last['replaced'])} of them new" if last["replaced"] else ""
         lines.append(f"{name}: {_serving(instance, name)}{new}")

@@ -318,7 +318,7 @@ def _deploying(facts: Facts) -> Verdict | None:
         return None
     return Verdict(
         word=Word.DEPLOYING,
-        cause=Say.RELOAD_AT(done=reload["done"], total=reload["total"]),
+        cause=reason_in(reload) or Say.RELOAD_AT(done=reload["done"], total=reload["total"]),
         next=Say.NEXT_RELOADED(),
     )
 

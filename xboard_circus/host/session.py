@@ -41,6 +41,15 @@ def end(leader: int, grace: float) -> list[str]:
     return names
 
 
+def end_with_leader(leader: procs.Identity, grace: float) -> None:
+    """End the session of *leader*, if it still runs, with it. Blocks for *grace* and one second at most."""
+    for signum, patience in ((signal.SIGTERM, grace), (signal.SIGKILL, 1.0)):
+        now = procs.start_time(leader.pid)
+        if now not in (None, leader.started):
+            return  # its pid was given out anew, since nobody is left in its session
+        procs.signal_all([leader, *members(leader.pid)], signum, patience)
+
+
 def _name(pid: int) -> str:
     try:
         return psutil.Process(pid).name()

@@ -32,6 +32,8 @@ class Told(Template):
     WHAT_PORT_REFUSED = "The port of {watcher} is taken"
     WHAT_PORT_FREED = "The port of {watcher} was freed"
     WHAT_KEPT = "A worker of {watcher} was kept: its replacement failed"
+    WHAT_BEFORE_FAILED = "run.before of {watcher} failed"
+    WHAT_BEFORE_DONE = "run.before of {watcher} is done"
     WHAT_RELOAD_BEGIN = "A reload of {watcher} began"
     WHAT_RELOAD_END = "A reload of {watcher} ended"
     WHAT_REPLACE = "A worker of {watcher} is being replaced"

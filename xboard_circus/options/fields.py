@@ -119,6 +119,19 @@ class WorkerOptions:
 
 
 @dataclass(frozen=True, slots=True)
+class RunOptions:
+    """What is run once before new workers."""
+
+    before: str | None = option(None, kinds.COMMAND, example="alembic upgrade head")
+    """Command that is run once per start, restart and reload, before a new worker runs: with the environment, folder
+    and user of a worker, and without a shell. If it fails, a reload leaves the old workers serving, and a start
+    runs it again after a pause. It is not run when a worker that failed is replaced."""
+    before_timeout: float = option(300.0, kinds.seconds())
+    """Time after which run.before is ended, with all that it has started; it has failed then. Raise it for long
+    migrations."""
+
+
+@dataclass(frozen=True, slots=True)
 class DashboardOptions:
     """What the page may do, and its names. Read by the dashboard's own watcher only."""
 
@@ -147,6 +160,7 @@ class WatcherOptions:
     restart: RestartOptions = field(default_factory=RestartOptions)
     port: PortOptions = field(default_factory=PortOptions)
     worker: WorkerOptions = field(default_factory=WorkerOptions)
+    run: RunOptions = field(default_factory=RunOptions)
     dashboard: DashboardOptions = field(default_factory=DashboardOptions)
 
 

@@ -4,6 +4,7 @@ Every kind knows its range, so that nothing later sees a string, a nan or a numb
 """
 
 import re
+import shlex
 from collections.abc import Callable
 from dataclasses import dataclass
 from urllib.parse import urlsplit
@@ -161,6 +162,16 @@ def _files(text: str) -> tuple[str, ...]:
     return tuple(name for name in map(str.strip, re.split(r"[,\n]", text)) if name)
 
 
+def _command(text: str) -> str:
+    try:
+        words = shlex.split(text)
+    except ValueError:
+        raise WrongValueError("a quote is not closed", "close it, or take it out") from None
+    if not words:
+        raise WrongValueError("no command", "write one such as alembic upgrade head")
+    return text
+
+
 def _url(text: str) -> str:
     example = "write one such as http://127.0.0.1:8000/health"
     try:
@@ -190,6 +201,7 @@ SIZE = OptionKind("bytes, or with K, M, G", read_size)
 HOST = OptionKind("address", _host)
 HOST_NAMES = OptionKind("names", _host_names)
 HEADERS = OptionKind("Name: value", _headers)
+COMMAND = OptionKind("command", _command)
 FILES = OptionKind("paths", _files, takes_lines=True)
 ENDPOINTS = OptionKind("tcp:// or ipc:// endpoints", _endpoints)
 URL = OptionKind("http or https URL", _url)

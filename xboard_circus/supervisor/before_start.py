@@ -1,12 +1,22 @@
-"""Prepare a start: its workers wait at their gates until the env files can be read."""
+"""Prepare a start or a reload: the env files can be read, and `run.before` has run, before a new worker runs.
+
+Until then the workers of a start wait at their gates. circusd itself goes on: the command runs beside it.
+"""
 
 from __future__ import annotations
 
+import asyncio
+import dataclasses
+import shlex
 from typing import TYPE_CHECKING
 
+from xboard_circus.core.durations import seconds
+from xboard_circus.core.one_shot import failure_of, retry_after
 from xboard_circus.core.sentences import Say
 from xboard_circus.core.verdict import Preparation
 from xboard_circus.env_files import EnvFileError
+from xboard_circus.masking import safe_command
+from xboard_circus.supervisor.run_once import OneShot
 
 if TYPE_CHECKING:
     from xboard_circus.supervisor.watcher import ArmedWatcher
@@ -15,16 +25,23 @@ LOOK_EVERY = 5.0
 
 
 class BeforeStart:
-    """What has to be done before a worker of this start may run.
+    """What has to be done before a worker of this start, or of this reload, may run.
 
     Attributes:
-        pending: What is in the way; None when the start is prepared.
+        pending: What keeps the workers of a start from running; None when it is prepared.
+        log: The last lines that `run.before` wrote.
     """
 
     def __init__(self, armed: ArmedWatcher) -> None:
         self.armed = armed
         self.pending: Preparation | None = None
+        self.log = ""
         self._look_at = 0.0
+        self._start = 0
+        self._lacks_env = False
+        self._failures = 0
+        self._runs: set[OneShot] = set()
+        self._turn = asyncio.Lock()
 
     @property
     def is_done(self) -> bool:
@@ -33,30 +50,116 @@ class BeforeStart:
 
     def begin(self) -> None:
         """Begin with the preparation of a start."""
-        self.pending = None  # those that an earlier start left are being ended
-        self._read_env_files()
+        self.stop()
+        self._start += 1
+        self._failures = 0
+        self.pending = None
+        if not self._read_env_files():
+            return
+        if self.armed.options.run.before:
+            self._begin_run()
 
     def look_again(self) -> None:
-        """Read env files again that could not be used at the start."""
-        if self.pending is not None and self.armed.clock() >= self._look_at and self.armed.is_running():
-            self._read_env_files()
+        """Try again what failed at the start, when it is time."""
+        if self.pending is None or self._runs or self.armed.clock() < self._look_at:
+            return
+        if self.armed.is_running() and self._read_env_files() and self.armed.options.run.before:
+            self._begin_run()
 
     def view(self) -> Preparation | None:
         """Return what is in the way, for the verdict."""
-        return self.pending
+        if self.pending is None or self.pending.runs:
+            return self.pending
+        return dataclasses.replace(self.pending, retry_in=max(0.0, self._look_at - self.armed.clock()))
 
-    def _read_env_files(self) -> None:
+    def stop(self) -> None:
+        """End the runs that are under way: the watcher stops, or starts anew."""
+        for run in self._runs:
+            run.stop()
+
+    async def until_ended(self) -> None:
+        """Wait until no run is left, after `stop`."""
+        while self._runs:
+            await asyncio.sleep(0.05)
+
+    def doing(self) -> str:
+        """Return what a reload does first; "" where that is nothing."""
+        command = self.armed.options.run.before
+        return Say.BEFORE_RUNS(command=safe_command(shlex.split(command))) if command else ""
+
+    async def for_reload(self) -> str | None:
+        """Run `run.before` for a reload; return why it failed. A start that it held up goes on."""
+        failure = await self._run()
+        if failure is None and self.pending is not None:
+            self._done()
+        return failure
+
+    async def _run(self) -> str | None:
+        """Run `run.before` once; return why it failed. A start and a reload take turns."""
+        armed, options = self.armed, self.armed.options.run
+        if not options.before:
+            return None
+        async with self._turn:
+            began_at, run = armed.clock(), OneShot(armed, options.before, timeout=options.before_timeout)
+            self._runs.add(run)
+            try:
+                end = await run.run()
+            finally:
+                self._runs.discard(run)
+        self.log, failure = end.output, failure_of(end)
+        took = armed.clock() - began_at
+        if failure is None:
+            armed.publish("before_done", reason=Say.BEFORE_DONE(took=seconds(took)), log=self.log)
+        else:
+            armed.note_reason(failure)
+            armed.publish("before_failed", reason=failure, log=self.log)
+        return failure
+
+    def _begin_run(self) -> None:
+        self.pending = Preparation(reason=self.doing(), runs=True)
+        what = f"run.before of {self.armed.name}"
+        self.armed.supervisor.run(self._run_for(self._start), what, lambda: self._failed(Say.BEFORE_KILLED()))
+
+    async def _run_for(self, start: int) -> None:
+        failure = await self._run()
+        if start != self._start or not self.armed.is_running():
+            return
+        if failure is None:
+            self._done()
+        else:
+            self._failed(failure)
+
+    def _done(self) -> None:
+        self.pending = None
+        self.armed.release_due()
+
+    def _failed(self, failure: str) -> None:
+        self._failures += 1
+        limits = self.armed.options.restart
+        wait = retry_after(self._failures, delay=max(1.0, limits.delay), delay_max=max(1.0, limits.delay_max))
+        self.pending = Preparation(
+            reason=Say.BEFORE_NO_START(why=failure), cure=Say.CURE_BEFORE(watcher=self.armed.name)
+        )
+        self._try_in(wait)
+
+    def _try_in(self, wait: float) -> None:
+        self._look_at = self.armed.clock() + wait
+        self.armed.supervisor.soon(wait)
+
+    def _read_env_files(self) -> bool:
+        """Read the env files for a start; return whether that was possible."""
         armed = self.armed
         try:
             armed.read_env_files()
         except EnvFileError as error:
-            self._look_at = armed.clock() + LOOK_EVERY
             found = Preparation(reason=Say.ENV_FILE_UNUSABLE(why=str(error)), cure=Say.CURE_ENV_FILE())
             if self.pending != found:
                 armed.note_reason(found.reason)
-            self.pending = found
-            armed.supervisor.soon(LOOK_EVERY)
-        else:
-            if self.pending is not None:
-                armed.end_waiting(Say.ENV_FILE_READ(), by=Say.ENV_FILE_READ())
-            self.pending = None
+            self.pending, self._lacks_env = found, True
+            self._try_in(LOOK_EVERY)
+            return False
+        if self._lacks_env:
+            # Launchers that wait were started without what can be read now.
+            self.pending, self._lacks_env = None, False
+            armed.end_waiting(Say.ENV_FILE_READ(), by=Say.ENV_FILE_READ())
+        return True

@@ -296,6 +296,7 @@ class ArmedWatcher:
         """
         if self.watcher.is_stopped():
             self.spawns_again_at = None
+        self.before.stop()
         return not self.stays
 
     def reloads_rolling(self) -> bool:
@@ -330,6 +331,7 @@ class ArmedWatcher:
 
     async def until_killed(self, killed: Awaitable[None]) -> None:
         await killed
+        await self.before.until_ended()
         await count_end.until_dead(self.fleet, self.clock)
 
     def spawn_for(self, wanted: SpawnRequest) -> None:

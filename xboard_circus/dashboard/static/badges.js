@@ -63,6 +63,8 @@ const LOOKS = {
   end: ["idle", "square"],
   replace: ["warn", "arrow"],
   kept: ["warn", "ring"],
+  before_done: ["info", "dot"],
+  before_failed: ["bad", "ring"],
   reload_begin: ["info", "arrow"],
   reload_end: ["info", "dot"],
 };

@@ -80,6 +80,8 @@ def retry(armed: ArmedWatcher, *, slot: int, by: str) -> None:
     held = next((worker for worker in armed.fleet if worker.is_held and worker.slot == slot), None)
     if held is None and slot not in armed.fleet.lost_launcher:
         raise MessageError(Say.NO_SUCH_SLOT(watcher=armed.name, slot=slot))
+    if armed.before.pending is not None:
+        raise MessageError(armed.before.pending.reason)
     if not armed.port.is_ready:
         raise MessageError(Say.WAITS_FOR_PORT(why=armed.port.reason))
     reason = Say.RETRY_ASKED_FOR(by=by)

@@ -32,7 +32,8 @@ class RollingReload:
 
     Attributes:
         state: "running", "done", "failed" or "stopped".
-        reason: Why it failed, with the last lines of the new worker's log in *log*.
+        reason: Why it failed, with the last lines of the new worker, or of `run.before`, in *log*; while it runs, what
+            is done first.
         cut: How many requests of old workers were cut off at their drain limit.
     """
 
@@ -72,7 +73,10 @@ class RollingReload:
 
     async def run(self) -> None:
         """Replace the workers that ran when the reload began, one after the other, and then the spares."""
-        failure = await self._replace_all()
+        self.reason = self.armed.before.doing()
+        failure = await self.armed.before.for_reload()
+        self.reason, self.log = "", self.armed.before.log if failure else ""
+        failure = failure or await self._replace_all()
         if failure is None:
             self.state = "done"
             await spares.renew(self.armed, self._spares, by="reload")

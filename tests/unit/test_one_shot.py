@@ -1,0 +1,72 @@
+"""How a run of `run.before` is judged, when it is tried again, and what the verdict on its watcher is meanwhile."""
+
+from __future__ import annotations
+
+import pytest
+
+from xboard_circus.core.one_shot import RunEnd, failure_of, retry_after
+from xboard_circus.core.verdict import Facts, Preparation, Verdict, Word, judge
+from xboard_circus.options.reading import parse_watcher
+
+
+@pytest.mark.parametrize(
+    ("end", "failure"),
+    [
+        pytest.param(RunEnd(code=0, output="done"), None, id="good"),
+        pytest.param(RunEnd(code=3), "run.before exited with code 3", id="without a word"),
+        pytest.param(RunEnd(code=1, output="a\nno such table \n\n"), "run.before exited with code 1: no such table"),
+        pytest.param(RunEnd(code=137, output="Killed"), "run.before was killed by SIGKILL", id="a signal"),
+        pytest.param(RunEnd(code=255), "run.before exited with code 255", id="no signal"),
+        pytest.param(RunEnd(output="half"), "run.before was killed", id="its shell too"),
+        pytest.param(
+            RunEnd(output="xboard-circus launcher: no working directory /x"),
+            "run.before cannot be run: no working directory /x",
+            id="the launcher",
+        ),
+        pytest.param(RunEnd(not_run="too many open files"), "run.before cannot be run: too many open files"),
+        pytest.param(
+            RunEnd(timeout=300.0, output="half"),
+            "run.before did not end within run.before_timeout = 300 s, and was killed",
+        ),
+        pytest.param(
+            RunEnd(stopped=True, not_run="x"), "the watcher was stopped while run.before ran, which was ended"
+        ),
+    ],
+)
+def test_how_a_run_ended(end: RunEnd, failure: str | None) -> None:
+    assert failure_of(end) == failure
+
+
+def test_it_is_tried_again_by_the_rhythm_of_workers_while_none_is_up() -> None:
+    assert [retry_after(each, delay=2, delay_max=10) for each in (1, 2, 3, 4, 9999)] == [2, 4, 8, 10, 10]
+
+
+def facts(before: Preparation | None) -> Facts:
+    held = {"phase": "held", "held_by": "before", "role": "serving", "health": "unknown", "ready": False, "slot": 1}
+    return Facts(
+        name="web", status="active", wanted=1, workers=[{**held, "reason": "", "next_try": None}], before=before
+    )
+
+
+def test_a_start_is_deploying_while_it_runs_and_blocked_when_it_failed() -> None:
+    assert judge(facts(Preparation(reason="run.before is running: x", runs=True))) == Verdict(
+        word=Word.DEPLOYING, cause="starting, 0 of 1 workers up: run.before is running: x"
+    )
+    assert judge(facts(Preparation(reason="no worker is started: y", cure="z", retry_in=4.0))) == Verdict(
+        word=Word.BLOCKED, cause="no worker is started: y", next="the start is tried again", next_in=4.0, cure="z"
+    )
+
+
+@pytest.mark.parametrize(
+    ("command", "problem"),
+    [
+        pytest.param("alembic -x 'a b' upgrade head", None, id="sound"),
+        pytest.param("alembic 'upgrade", "a quote is not closed", id="a quote"),
+        pytest.param("''", None, id="an empty word is one"),
+        pytest.param("", "no value", id="nothing"),
+    ],
+)
+def test_what_may_stand_as_the_command(command: str, problem: str | None) -> None:
+    problems = parse_watcher({"run.before": command})[1]
+
+    assert [each.what for each in problems] == ([problem] if problem else [])

@@ -1,0 +1,64 @@
+"""Judge how the run of `run.before` ended, and when it is tried again. Time is an argument."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from signal import Signals
+
+from xboard_circus.core.durations import exactly
+from xboard_circus.core.sentences import Say
+
+LAUNCHER = "xboard-circus launcher: "
+_SIGNALLED = 128
+"""What a shell adds to the number of the signal that ended a command."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunEnd:
+    """The end of one run.
+
+    Attributes:
+        code: As a shell reports it; None where the run ended without a report.
+        timeout: The limit in seconds at which it was ended; None for a run that ended before.
+        stopped: It was ended because the watcher stops.
+        not_run: Why it could not be run at all.
+        output: The last lines that it wrote.
+    """
+
+    code: int | None = None
+    timeout: float | None = None
+    stopped: bool = False
+    not_run: str = ""
+    output: str = ""
+
+
+def failure_of(end: RunEnd) -> str | None:
+    """Return why a run failed, None for a good one.
+
+    >>> failure_of(RunEnd(code=0)), failure_of(RunEnd(code=1, output="Traceback:\\nno such table\\n"))
+    (None, 'run.before exited with code 1: no such table')
+    """
+    line = next((line.strip() for line in reversed(end.output.splitlines()) if line.strip()), "")
+    if end.stopped:
+        return Say.BEFORE_STOPPED()
+    if end.timeout is not None:
+        return Say.BEFORE_TIMED_OUT(timeout=exactly(end.timeout))
+    if end.not_run:
+        return Say.BEFORE_NOT_RUN(why=end.not_run)
+    if end.code == 0:
+        return None
+    if end.code is None:
+        return Say.BEFORE_NOT_RUN(why=line.removeprefix(LAUNCHER)) if line.startswith(LAUNCHER) else Say.BEFORE_KILLED()
+    number = end.code - _SIGNALLED
+    if number in {each.value for each in Signals}:
+        return Say.BEFORE_DIED(signal=Signals(number).name)
+    return Say.BEFORE_EXITED_SAYING(code=end.code, line=line) if line else Say.BEFORE_EXITED(code=end.code)
+
+
+def retry_after(failures: int, *, delay: float, delay_max: float) -> float:
+    """Return the seconds until a start tries it again: doubled with each failure, as for a worker while none is up.
+
+    >>> [retry_after(failures, delay=1, delay_max=60) for failures in (1, 2, 3, 100)]
+    [1, 2, 4, 60]
+    """
+    return min(delay_max, delay * (1 << min(failures - 1, 30)))

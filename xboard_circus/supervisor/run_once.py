@@ -1,0 +1,167 @@
+"""Run one command once, beside circusd: as a worker would run it, with a limit, and never two at once."""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import hashlib
+import os
+import shlex
+import subprocess
+from collections.abc import Callable
+from contextlib import suppress
+from types import SimpleNamespace
+from typing import TYPE_CHECKING
+
+from xboard_circus.core.one_shot import RunEnd
+from xboard_circus.core.sentences import Say
+from xboard_circus.errors import XboardError
+from xboard_circus.host import listeners, procs, runtime, session
+from xboard_circus.supervisor.life.command_line import launch_command
+from xboard_circus.supervisor.life.output import LastWords
+
+if TYPE_CHECKING:
+    from xboard_circus.supervisor.watcher import ArmedWatcher
+
+TOKEN = "before"
+"""What stands in the environment of such a run in the place of a worker's token."""
+
+REPORTING = '"$@" </dev/null; echo $? >&0'
+"""A shell in front of the command writes its exit code into a pipe: Circus reaps every child and drops the code."""
+
+LOCK_POLL = 0.2
+LAST_OUTPUT = 1.0
+GRACE = 5.0
+
+
+class OneShot:
+    """One run of *command* for a watcher."""
+
+    def __init__(self, armed: ArmedWatcher, command: str, *, timeout: float) -> None:
+        self._armed = armed
+        self._command = shlex.split(command)
+        self._folder = os.path.abspath(armed.watcher.working_dir)
+        self._timeout = timeout
+        self._stop = asyncio.Event()
+        self._words = LastWords(armed.hide)
+        self._pid = 0
+
+    def stop(self) -> None:
+        """End the run."""
+        self._stop.set()
+
+    async def run(self) -> RunEnd:
+        """Run it, and return how it ended. What an earlier circusd left of such a run of this watcher is ended first.
+
+        The command and all that it starts hold a lock, so another circusd, and another watcher with the same command
+        and folder, waits until that is free.
+        """
+        supervisor = self._armed.supervisor
+        await asyncio.to_thread(_end_left, supervisor.instance, self._armed.name)
+        try:
+            lock = await self._lock()
+            if lock is None:
+                return RunEnd(stopped=self._stop.is_set(), not_run=Say.BEFORE_WAITED(path=self._lock_file()))
+            try:
+                return await self._run(lock)
+            finally:
+                os.close(lock)
+        except (OSError, XboardError) as error:
+            return RunEnd(not_run=str(error))
+
+    def _lock_file(self) -> str:
+        key = hashlib.sha256("\0".join([self._folder, *self._command]).encode(errors="surrogateescape")).hexdigest()
+        return str(runtime.root() / f"before-{key[:16]}.lock")
+
+    async def _lock(self) -> int | None:
+        """Return the lock as a descriptor, or None where another run has it for the whole time."""
+        lock = os.open(self._lock_file(), os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        give_up_at = self._armed.clock() + self._timeout
+        while not self._stop.is_set() and self._armed.clock() < give_up_at:
+            with suppress(BlockingIOError):
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                return lock
+            await asyncio.sleep(LOCK_POLL)
+        os.close(lock)
+        return None
+
+    async def _run(self, lock: int) -> RunEnd:
+        (status, status_end), (output, output_end) = os.pipe(), os.pipe()
+        try:
+            popen = subprocess.Popen(
+                self._arguments(),
+                cwd="/",  # the launcher enters the watcher's own
+                env=self._armed.environment_of_spawn(),
+                stdin=status_end,
+                stdout=output_end,
+                stderr=output_end,
+                pass_fds=(lock,),
+                start_new_session=True,
+            )
+        except OSError:
+            for each in (status, output):
+                os.close(each)
+            raise
+        finally:
+            for each in (status_end, output_end):
+                os.close(each)
+        leader, told = procs.Identity(popen.pid, procs.start_time(popen.pid) or 0), bytearray()
+        self._pid = popen.pid
+        reading = asyncio.ensure_future(_read(output, self._take))
+        ending = asyncio.ensure_future(_read(status, told.extend))
+        stopping = asyncio.ensure_future(self._stop.wait())
+        try:
+            done, _ = await asyncio.wait({ending, stopping}, timeout=self._timeout, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.to_thread(session.end_with_leader, leader, GRACE)
+            await asyncio.wait({reading}, timeout=LAST_OUTPUT)
+        finally:
+            for task in (reading, ending, stopping):
+                task.cancel()
+            self._flush()
+        popen.poll()
+        code = int(told) if told.strip().isdigit() else None
+        late = self._timeout if not done else None
+        return RunEnd(code, late, stopping in done and ending not in done, output=self._words.tail)
+
+    def _arguments(self) -> list[str]:
+        watcher = self._armed.watcher
+        command = shlex.join(["/bin/sh", "-c", REPORTING, "sh", *self._command])
+        given = {name: getattr(watcher, name) for name in ("uid", "gid", "rlimits")}
+        like = SimpleNamespace(cmd=command, working_dir=self._folder, **given)
+        return shlex.split(launch_command(like, wid=0, token=TOKEN, gate=None, spare=False))
+
+    def _take(self, data: bytes) -> None:
+        """Write what the command wrote into the watcher's log."""
+        self._words.add(data)
+        stream = self._armed.watcher.stderr_stream or self._armed.watcher.stdout_stream
+        if stream is not None:
+            stream({"data": data, "pid": self._pid, "name": "stderr"})
+
+    def _flush(self) -> None:
+        for stream in (self._armed.watcher.stderr_stream, self._armed.watcher.stdout_stream):
+            if hasattr(stream, "forget"):
+                stream.forget(self._pid)
+        self._armed.tails.pop(self._pid, None)
+
+
+async def _read(descriptor: int, take: Callable[[bytes], object]) -> None:
+    reader = asyncio.StreamReader()
+    transport, _ = await asyncio.get_running_loop().connect_read_pipe(
+        lambda: asyncio.StreamReaderProtocol(reader), os.fdopen(descriptor, "rb", 0)
+    )
+    try:
+        while data := await reader.read(65536):
+            take(data)
+    finally:
+        transport.close()
+
+
+def _end_left(instance: str, watcher: str) -> None:
+    """End, in a thread, such a run of a circusd that is gone."""
+    left = []
+    for holder in listeners.orphans(instance):
+        environ = procs.environ(holder.pid or 0) or {}
+        if environ.get("XBOARD_WORKER") == TOKEN and environ.get("XBOARD_WATCHER") == watcher:
+            left.append(holder)
+    if left:
+        listeners.stop(left, grace=GRACE)
