@@ -13,11 +13,12 @@ import threading
 import time
 import uuid
 from collections.abc import Collection
+from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
 import zmq
-from circus.client import CircusClient, make_message
+from circus.client import make_message
 from circus.commands.errors import COMMAND_ERROR
 
 from xboard_circus.core.durations import exactly
@@ -25,6 +26,7 @@ from xboard_circus.core.reason import Reason, reason_in, say_key
 from xboard_circus.core.sentences import Say
 from xboard_circus.core.state_schema import ReloadEntry, State, UnreadableState, parse_state
 from xboard_circus.errors import XboardError
+from xboard_circus.host import servers
 
 Reply = dict[str, Any]
 
@@ -57,6 +59,14 @@ class CircusdGone(XboardError):
         self.listening = listening
 
 
+class Impostor(CircusdGone):
+    """A process of another user has the endpoint; what it says of itself is not believed."""
+
+    def __init__(self, endpoint: str, user: str) -> None:
+        super().__init__(endpoint, Say.IMPOSTOR(user=user), listening=True)
+        self.user = user
+
+
 class CommandRefused(XboardError):
     """circusd answered that it will not, and *reason* says why; *trace* is the traceback of an error inside it."""
 
@@ -79,10 +89,20 @@ class CircusdBusy(CommandRefused):
         self.running = running
 
 
+@dataclass
+class _Connection:
+    """A socket of one thread, and who listened at the endpoint when it was made."""
+
+    socket: zmq.Socket[bytes]
+    server: servers.EndpointServer | None
+    confirmed: bool = False
+
+
 class CircusdClient:
     """Calls to the circusd at *endpoint*, each with a deadline.
 
     *by* names the sender, such as ``xboard-circus stop, user ann``; circusd records it with each change.
+    On this host only a process of ours, root's or *owner*'s is believed to be circusd: see `host.servers`.
 
     One object may serve many threads: ZeroMQ's sockets may not, so each thread gets one of its own with its first call.
 
@@ -91,8 +111,9 @@ class CircusdClient:
     {'xboard': 'active', 'plugin:xboard': 'active'}
     """
 
-    def __init__(self, endpoint: str, *, by: str | None = None) -> None:
+    def __init__(self, endpoint: str, *, by: str | None = None, owner: int = 0) -> None:
         self.by = by
+        self.owner = owner
         # "tcp://*:5555" is where circusd may listen, and nowhere that one could connect to.
         self.endpoint = endpoint.replace("://*:", "://127.0.0.1:")
         self._local = threading.local()
@@ -103,11 +124,16 @@ class CircusdClient:
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    @property
+    def users(self) -> frozenset[int] | None:
+        """Whose process has answered this thread; None where that is not known."""
+        connection: _Connection | None = self._local.__dict__.get("connection")
+        return None if connection is None or connection.server is None else connection.server.users
+
     def close(self) -> None:
         """Close this thread's socket; the next call opens another."""
         connection = self._local.__dict__.pop("connection", None)
         if connection is not None:
-            # Not its stop(): that raises on an endpoint that it has not yet reached, and then leaves the socket open.
             connection.socket.close(linger=0)
 
     def call(self, command: str, *, deadline: float = 5.0, **properties: Any) -> Reply:
@@ -199,13 +225,14 @@ class CircusdClient:
             connection = self._connection(ends_at)
             connection.socket.send(json.dumps(message).encode(), zmq.NOBLOCK)
             while (left := ends_at - time.monotonic()) > 0:
-                if not connection.poller.poll(min(left, KNOCK_EVERY) * 1000):
+                if not connection.socket.poll(int(min(left, KNOCK_EVERY) * 1000) + 1):
                     if _is_deserted(self.endpoint):
                         self.close()
                         raise CircusdGone(self.endpoint, Say.IT_HAS_ENDED(), listening=False)
                     continue
                 reply = _decoded(connection.socket.recv(zmq.NOBLOCK))
                 if reply.get("id") == message["id"]:
+                    self._confirm(connection)
                     return reply
             raise CircusdGone(self.endpoint, Say.SILENT(wait=exactly(deadline)), listening=True)
         except zmq.ZMQError as error:
@@ -215,13 +242,34 @@ class CircusdClient:
             self.close()
             raise
 
-    def _connection(self, ends_at: float) -> CircusClient:
-        connection = self._local.__dict__.get("connection")
+    def _connection(self, ends_at: float) -> _Connection:
+        connection: _Connection | None = self._local.__dict__.get("connection")
+        if connection is not None and not connection.socket.poll(0, zmq.POLLOUT):
+            self.close()  # circusd has ended since the last call
+            connection = None
         if connection is None:
-            # ZeroMQ connects in the background and for ever, so an endpoint without a listener looks merely slow.
-            _knock(self.endpoint, timeout=max(0.01, min(CONNECT_TIMEOUT, ends_at - time.monotonic())))
-            connection = self._local.connection = CircusClient(endpoint=self.endpoint)
+            # ZeroMQ connects in the background, so an endpoint without a listener looks merely slow.
+            server = self._server(max(0.01, min(CONNECT_TIMEOUT, ends_at - time.monotonic())))
+            connection = self._local.connection = _Connection(zmq.Context.instance().socket(zmq.DEALER), server)
+            # Never again by itself: the next to listen there may be another user's process.
+            connection.socket.setsockopt(zmq.RECONNECT_IVL, -1)
+            connection.socket.setsockopt(zmq.LINGER, 0)
+            connection.socket.connect(self.endpoint)
         return connection
+
+    def _server(self, timeout: float) -> servers.EndpointServer | None:
+        """Return who listens at the endpoint; CircusdGone where no process does, Impostor for another user's."""
+        server = _knock(self.endpoint, timeout=timeout)
+        if server is not None and (user := server.stranger(servers.users_of(self.endpoint, self.owner))) is not None:
+            raise Impostor(self.endpoint, user)
+        return server
+
+    def _confirm(self, connection: _Connection) -> None:
+        """Look once more who listens, at the first reply: ZeroMQ connected between the two looks."""
+        if connection.server is not None and not connection.confirmed:
+            if self._server(CONNECT_TIMEOUT) != connection.server:
+                raise CircusdGone(self.endpoint, Say.IT_HAS_ENDED(), listening=True)
+            connection.confirmed = True
 
 
 def _running(reply: Reply) -> str | None:
@@ -250,18 +298,19 @@ def _is_deserted(endpoint: str) -> bool:
     return False
 
 
-def _knock(endpoint: str, *, timeout: float) -> None:
-    """Raise CircusdGone at once where no process listens."""
+def _knock(endpoint: str, *, timeout: float) -> servers.EndpointServer | None:
+    """Return who listens, None where that is not known; raise CircusdGone at once where no process does."""
     address = urlsplit(endpoint)
     try:
         if address.scheme == "ipc":
             with socket.socket(socket.AF_UNIX) as door:
                 door.settimeout(timeout)
                 door.connect(endpoint.removeprefix("ipc://"))
-        elif address.scheme == "tcp":
-            socket.create_connection((address.hostname or "", address.port or 0), timeout).close()
-        else:
-            raise CircusdGone(endpoint, Say.NO_ENDPOINT(), listening=False)
+                return servers.server_of(door)
+        if address.scheme == "tcp":
+            with socket.create_connection((address.hostname or "", address.port or 0), timeout) as door:
+                return servers.server_of(door)
+        raise CircusdGone(endpoint, Say.NO_ENDPOINT(), listening=False)
     except (OSError, ValueError) as error:
         what = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         raise CircusdGone(endpoint, what, listening=False) from error

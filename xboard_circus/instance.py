@@ -12,10 +12,10 @@ import psutil
 
 from xboard_circus import __version__, config, snapshot
 from xboard_circus.checks.file_rules import split_endpoint
-from xboard_circus.circus_client import CircusdClient, CircusdGone, CommandRefused
+from xboard_circus.circus_client import CircusdClient, CircusdGone, CommandRefused, Impostor
 from xboard_circus.core.names import some_of
 from xboard_circus.errors import XboardError
-from xboard_circus.host import circusd_record, listeners, procs, runtime
+from xboard_circus.host import circusd_record, listeners, procs, runtime, servers
 from xboard_circus.snapshot import Snapshot, Watcher
 
 ANSWER_WITHIN = 3.0
@@ -57,7 +57,8 @@ class Instance:
 
     def client(self) -> CircusdClient:
         """Return a client for our circusd's endpoint."""
-        return CircusdClient(config.absolute(self.endpoint, self.config.folder), by=self.by)
+        owner = self.config.path.stat().st_uid  # who may write the ini decides what circusd is
+        return CircusdClient(config.absolute(self.endpoint, self.config.folder), by=self.by, owner=owner)
 
     def find(self) -> Snapshot | Silent | None:
         """Look for our circusd; None where it does not run.
@@ -68,8 +69,16 @@ class Instance:
         try:
             with self.client() as client:
                 found = self.ask(client)
+                users = client.users
         except CircusdGone as gone:
             return self._without_answer(gone)
+        user = procs.user_of(found.circusd.pid)
+        if users is not None and user is not None and user not in users:
+            raise EndpointTaken(
+                f"what answers at {self.endpoint} says that it is pid {found.circusd.pid}, which is user "
+                f"{servers.name_of(user)}'s: it is not believed; stop it, or write another endpoint into [circus] of "
+                f"{self.shown}"
+            )
         if not self._is_ours(found.circusd.config_file):
             whose = found.circusd.config_file or "an unknown ini file"
             raise EndpointTaken(
@@ -156,16 +165,16 @@ class Instance:
             return Silent(recorded, str(gone))
         if not gone.listening:
             return None
+        other = f"stop it, or write another endpoint into [circus] of {self.shown}"
+        if isinstance(gone, Impostor):
+            raise EndpointTaken(f"{gone}; {other}; if it is your circusd, run this as {gone.user}")
         address = split_endpoint(self.config.endpoint)
         holders = listeners.holders(*address) if address else []
         for holder in holders:
             if holder.pid is not None and holder.started is not None and self._is_ours(config_file_of(holder.pid)):
                 return Silent(procs.Identity(holder.pid, holder.started), str(gone))
         who = ", ".join(f"pid {holder.pid} ({holder.command})" for holder in holders) or "a process that can't be seen"
-        raise EndpointTaken(
-            f"{self.config.endpoint} is held by {who}, which does not answer as circusd does; "
-            f"stop it, or write another endpoint into [circus] of {self.shown}"
-        )
+        raise EndpointTaken(f"{self.config.endpoint} is held by {who}, which does not answer as circusd does; {other}")
 
 
 @contextmanager

@@ -161,7 +161,8 @@ class ThisHost:
         running = runtime.supervisor_of(self._instance)
         if running is not None:
             # Its endpoint when it started: the ini may have been edited since.
-            return CircusdSighting(running, _answers(str(record.get("endpoint", self._config.endpoint))), stopped)
+            endpoint = str(record.get("endpoint", self._config.endpoint))
+            return CircusdSighting(running, _answers(endpoint, self._config.path.stat().st_uid), stopped)
         try:
             found = Instance(self._config.path).find()
         except XboardError:  # another's circusd is there, or the ini has a mistake: the start will say so
@@ -208,8 +209,8 @@ class ThisHost:
                     return
 
 
-def _answers(endpoint: str) -> bool:
-    with CircusdClient(endpoint) as circusd:
+def _answers(endpoint: str, owner: int) -> bool:
+    with CircusdClient(endpoint, owner=owner) as circusd:
         try:
             circusd.call("numwatchers", deadline=ANSWER_TIMEOUT)
         except CommandRefused:

@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 
 from xboard_circus.core.ports import Holder
-from xboard_circus.host import listeners, procs, runtime, sockdiag, sockets
+from xboard_circus.host import listeners, procs, runtime, servers, sockdiag, sockets
 from xboard_circus.host.procs import Identity
 
 from .children import PROJECT, Children, children
@@ -200,7 +200,7 @@ def test_a_holder_is_told_whole(start: Children) -> None:
     assert replace(holder, age=None, command="") == Holder(
         pid=pid,
         started=procs.start_time(pid),
-        user=listeners._user_name(os.geteuid()),
+        user=servers.name_of(os.geteuid()),
         cwd=str(PROJECT),
         address=f"127.0.0.1:{port}",
         lost=False,

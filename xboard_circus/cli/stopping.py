@@ -41,7 +41,6 @@ def stop(instance: Instance, found: Snapshot | Silent, progress: Progress, *, sl
         progress.report("how", f"circusd (pid {circusd.pid}) does not answer ({found.why}); SIGTERM")
         _signal(circusd, signal.SIGTERM)
     else:
-        family += found.processes()
         _quit(instance, circusd, progress, give_up_at=give_up_at)
     # A worker that was spawned meanwhile counts as well.
     family += procs.below(circusd)

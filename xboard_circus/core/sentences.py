@@ -283,6 +283,7 @@ class Say(Template):
     NO_ANSWER = "no answer from circusd at {endpoint}: {why}"
     SILENT = "silent for {wait}"
     IT_HAS_ENDED = "it has ended"
+    IMPOSTOR = "a process of user {user} listens there, and it is not believed to be circusd"
     NO_ENDPOINT = "it is neither tcp://HOST:PORT nor ipc://PATH"
     REFUSED = "circusd refused {command}: {why}"
     STILL_BUSY = "still busy after {wait} ({why})"

@@ -10,20 +10,18 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import pwd
 import signal
 import socket
 import time
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Mapping
-from functools import lru_cache
 from typing import Any
 
 import psutil
 
 from xboard_circus.core.ports import Holder
 from xboard_circus.errors import PortError, XboardError
-from xboard_circus.host import procs, runtime, sockets
+from xboard_circus.host import procs, runtime, servers, sockets
 from xboard_circus.masking import safe_command
 
 # A process that is deep in the kernel dies when it comes out of it, and may not for minutes.
@@ -47,7 +45,7 @@ def holders(host: str, port: int) -> list[Holder]:
     for listening in found:
         told += [holder for pid in sorted(listening.pids) if (holder := holder_of(pid, str(listening)))]
         if not listening.pids:
-            user = "" if listening.uid is None else _user_name(listening.uid)
+            user = "" if listening.uid is None else servers.name_of(listening.uid)
             told.append(Holder(pid=None, started=None, user=user, address=str(listening), inspectable=False))
     return told
 
@@ -294,11 +292,3 @@ def _bind_error(target: sockets.BindTarget) -> OSError | None:
     except OSError as error:
         return error
     return None
-
-
-@lru_cache(maxsize=64)
-def _user_name(uid: int) -> str:
-    try:
-        return pwd.getpwuid(uid).pw_name
-    except KeyError:
-        return str(uid)

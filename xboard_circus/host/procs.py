@@ -79,6 +79,14 @@ def start_time(pid: int) -> int | None:
     return None if stat is None else stat.started
 
 
+def user_of(pid: int) -> int | None:
+    """Return the uid of *pid*; None where it is not there."""
+    try:
+        return psutil.Process(pid).uids().real
+    except (psutil.Error, OSError, ValueError):
+        return None
+
+
 def age(started: int) -> float:
     """Return the seconds since *started*."""
     now = time.clock_gettime(time.CLOCK_BOOTTIME) if sys.platform == "linux" else time.time()

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import errno
-import pwd
 import secrets
 import select
 import socket
@@ -21,7 +20,7 @@ from urllib.parse import urlsplit
 
 from circus import logger
 
-from xboard_circus.host import sockdiag
+from xboard_circus.host import servers, sockdiag
 from xboard_circus.host.sockets import is_loopback
 
 CHUNK = 65536
@@ -115,8 +114,8 @@ class GuardedEndpoint:
         self._refused[user] = now, 0
         more = f", and {unlogged} more since the last line about it" if unlogged else ""
         logger.warning(
-            "xboard: refused a connection of %s to %s%s: only %s may command this circusd",
-            *(_name(user), self.endpoint, more, " and ".join(_name(each) for each in sorted(self._users))),
+            "xboard: refused a connection of user %s to %s%s: only %s may command this circusd",
+            *(servers.name_of(user), self.endpoint, more, " and ".join(map(servers.name_of, sorted(self._users)))),
         )
 
 
@@ -177,9 +176,3 @@ class _Connection:
             self._loop.add_writer(to, self._send, source, to, data[sent:])
         else:
             self._loop.add_reader(source, self._copy, source, to)
-
-
-def _name(user: int) -> str:
-    with suppress(KeyError):
-        return f"user {pwd.getpwuid(user).pw_name}"
-    return f"user {user}"

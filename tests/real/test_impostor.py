@@ -1,0 +1,153 @@
+"""Another user binds circusd's endpoint while it is down, and answers like a circusd: nobody believes it."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import pwd
+import subprocess
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from xboard_circus import config
+from xboard_circus.circus_client import CircusdGone
+from xboard_circus.container import health_check
+from xboard_circus.dashboard.circusd_queries import CircusdQueries
+from xboard_circus.monitor import ThisHost
+
+from .harness import BUNDLE, Circusd, Watcher, circusd
+from .processes import process
+from .test_guarded_endpoint import PYTHON
+from .test_users import USER, pytestmark  # noqa: F401 - the marks
+
+# ZeroMQ's protocol by hand; it answers each command with what it was given.
+IMPOSTOR = r"""
+import json, os, socket, sys, threading
+
+started = open("/proc/self/stat").read().rpartition(")")[2].split()[19]
+ANSWER = json.loads(sys.argv[2].replace('"own pid"', str(os.getpid())).replace('"own start"', started))
+
+def frame(flags, body):
+    return bytes([flags | 2]) + len(body).to_bytes(8, "big") + body
+
+def exactly(door, size):
+    got = b""
+    while len(got) < size:
+        got += door.recv(size - len(got)) or sys.exit()
+    return got
+
+def serve(door):
+    door.sendall(b"\xff" + bytes(8) + b"\x7f\x03\x00NULL" + bytes(48))
+    exactly(door, 64)
+    door.sendall(frame(4, b"\x05READY\x0bSocket-Type\0\0\0\x06ROUTER"))
+    while True:
+        (flags,) = exactly(door, 1)
+        body = exactly(door, int.from_bytes(exactly(door, 8 if flags & 2 else 1), "big"))
+        if not flags & 4:
+            asked = json.loads(body)
+            print(asked["command"], flush=True)
+            door.sendall(frame(0, json.dumps({**ANSWER, "id": asked["id"], "status": "ok"}).encode()))
+            if asked["command"] == "quit":
+                os._exit(0)
+
+server = socket.create_server(("127.0.0.1", int(sys.argv[1])))
+print("listening", flush=True)
+while True:
+    threading.Thread(target=serve, args=(server.accept()[0],), daemon=True).start()
+"""
+
+
+class Impostor:
+    """A process of *user* that answers at *endpoint*; *asked* are the commands that it got."""
+
+    def __init__(self, endpoint: str, answer: dict[str, Any], user: str | None) -> None:
+        words = [PYTHON, "-I", "-c", IMPOSTOR, endpoint.rpartition(":")[2], json.dumps(answer)]
+        self.process = subprocess.Popen(
+            words,
+            user=user,
+            group=user,
+            extra_groups=None if user is None else [],
+            cwd="/",
+            env={},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+        )
+        assert self.process.stdout is not None
+        assert self.process.stdout.readline() == "listening\n"
+        self.asked: list[str] = []
+        self._thread = threading.Thread(target=self._read, args=(self.process.stdout,), daemon=True)
+        self._thread.start()
+
+    def _read(self, lines: Iterator[str]) -> None:
+        self.asked.extend(line.strip() for line in lines)
+
+    def end(self) -> None:
+        self.process.kill()
+        self.process.wait()
+        self._thread.join(10)
+        if self.process.stdout is not None:
+            self.process.stdout.close()
+
+
+@contextlib.contextmanager
+def impostor(c: Circusd, answer: dict[str, Any], user: str | None = USER) -> Iterator[Impostor]:
+    made = Impostor(c.endpoint, answer, user)
+    try:
+        yield made
+    finally:
+        made.end()
+
+
+@pytest.mark.skipif(not os.access(PYTHON, os.X_OK), reason="no Python that another user could run")
+def test_another_users_circusd_is_not_believed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Given circusd down and an impostor that names pids of root's, when anything of ours asks, then none is killed."""
+    with circusd(tmp_path, watchers=[Watcher(options={"graceful_timeout": 1})], plugins=BUNDLE) as c:
+        c.wait_ready()
+        state = c.state()
+        page = CircusdQueries(c.endpoint, deadline=5)
+        assert page.state()["circusd"]["pid"] == c.pid
+        c.stop()
+        victim = subprocess.Popen(["sleep", "600"], start_new_session=True)
+        try:
+            named = process(victim.pid)
+            for each in (state["circusd"], *state["watchers"][0]["workers"]):
+                each.update(pid=victim.pid, started=named.started)
+            with impostor(c, state) as false:
+                runs = {name: c.run_cli(name) for name in ("stop", "start", "status", "restart")}
+                monkeypatch.setenv("XBOARD_RUNTIME_DIR", c.environ()["XBOARD_RUNTIME_DIR"])
+                seen = ThisHost(config.load(c.ini), threading.Event()).look()
+
+                assert {name: run.returncode for name, run in runs.items()} == dict.fromkeys(runs, 1)
+                for run in runs.values():
+                    assert f"a process of user {USER} listens there, and it is not believed to be circusd" in run.stderr
+                    assert "runs already" not in run.stdout + run.stderr
+                assert (seen.answers, seen.running) == (False, None)
+                assert health_check.look(c.ini) == 1
+                for _ in range(2):  # the page's connection was made while circusd ran
+                    with pytest.raises(CircusdGone, match=f"user {USER}"):
+                        page.state()
+                assert false.asked == []
+            assert named.alive
+            # Who owns the ini decides what circusd is, and is believed of itself: `stop` ends it, and nothing else.
+            os.chown(c.ini, pwd.getpwnam(USER).pw_uid, -1)
+            state["circusd"].update(pid="own pid", started="own start")
+            with impostor(c, state) as owner:
+                assert c.status_json()["circusd"]["pid"] == owner.process.pid
+                stopped = c.run_cli("stop")
+                assert (stopped.returncode, owner.process.wait(10)) == (0, 0), stopped.stderr
+            assert named.alive
+            # One that names a process of another user as circusd is not.
+            state["circusd"].update(pid=victim.pid, started=named.started)
+            with impostor(c, state):
+                assert f"says that it is pid {victim.pid}, which is user root's" in c.run_cli("stop").stderr
+            assert named.alive
+        finally:
+            page.client.close()
+            victim.kill()
+            victim.wait()

@@ -1,0 +1,87 @@
+"""Find whose process listens at an endpoint of circusd: what answers there is not always circusd.
+
+While circusd is down, any local user can bind its TCP port, or its unix socket in a folder open to others.
+"""
+
+import os
+import pwd
+import socket
+import stat
+import struct
+import sys
+from collections.abc import Collection
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import lru_cache
+from ipaddress import ip_address
+from pathlib import Path
+
+from xboard_circus.host import sockdiag
+from xboard_circus.host.sockets import is_loopback, overlaps
+
+_CREDENTIALS = struct.Struct("iII")  # struct ucred: pid, uid, gid
+
+
+@dataclass(frozen=True, slots=True)
+class EndpointServer:
+    """Who listens where a connection leads.
+
+    Attributes:
+        users: Their uids; several sockets may listen on one port. None at all where the listener is gone again.
+        sockets: What names the listening sockets: their inodes, or the pid behind a unix socket.
+    """
+
+    users: frozenset[int]
+    sockets: frozenset[int]
+
+    def stranger(self, users: Collection[int]) -> str | None:
+        """Return the name of one who listens and is none of *users*; None where there is none."""
+        strangers = sorted(self.users - set(users))
+        if not strangers:
+            return None if self.users else "?"
+        return name_of(strangers[0])
+
+
+@lru_cache(maxsize=64)
+def name_of(user: int) -> str:
+    """Return the name of a user, or the number of one without a name."""
+    with suppress(KeyError):
+        return pwd.getpwuid(user).pw_name
+    return str(user)
+
+
+def server_of(connection: socket.socket) -> EndpointServer | None:
+    """Return who listens at the other end; None where this host does not say so, or the address is another host's."""
+    if sys.platform != "linux":
+        return None
+    if connection.family == socket.AF_UNIX:
+        raw = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
+        pid, uid, _ = _CREDENTIALS.unpack(raw)
+        return EndpointServer(frozenset({uid}), frozenset({pid}))
+    host, port = connection.getpeername()[:2]
+    if not is_loopback(host):
+        return None
+    wanted = ip_address(host)
+    found = [each for each in sockdiag.listening(port) if overlaps(wanted, each.address, v6only=each.v6only)]
+    if not found and not sockdiag.knows_users():
+        return None
+    return EndpointServer(frozenset(each.uid for each in found), frozenset(each.inode for each in found))
+
+
+def users_of(endpoint: str, *owners: int) -> set[int]:
+    """Return the uids that may listen at *endpoint*: ours, root's, *owners*, and who alone can make a unix socket."""
+    users = {0, os.geteuid(), *owners}
+    if endpoint.startswith("ipc:///"):
+        with suppress(OSError):
+            users |= _only_writer(Path(endpoint.removeprefix("ipc://")).parent)
+    return users
+
+
+def _only_writer(folder: Path) -> set[int]:
+    """Return the owner of *folder*, if beside root nobody else can put anything into it, or another in its place."""
+    owner = folder.stat().st_uid
+    for step in (folder.resolve(), *folder.resolve().parents):
+        found = step.stat()
+        if found.st_uid not in (0, owner) or stat.S_IMODE(found.st_mode) & 0o022:
+            return set()
+    return {owner}
