@@ -108,16 +108,16 @@ class Limited:
         if self.phase is not LimitPhase.WATCHING:
             return []
         cause, reason = cause_of(Death(exit_code=ended.exit_code, was_ready=ended.lived > READY_AFTER))
-        verdict, limits = self.budget.failed(SLOT, now), self.budget.limits
+        decision, limits = self.budget.failed(SLOT, now), self.budget.limits
         self.budget.started(SLOT, now)
         self.quiet_since = now
         more = {"pid": ended.pid, "cause": cause.value}
-        counted = Say.THEN_COUNTED(failures=verdict.failures, burst=limits.burst, window=seconds(limits.window))
+        counted = Say.THEN_COUNTED(failures=decision.failures, burst=limits.burst, window=seconds(limits.window))
         news = [News(self.name, "restart", Say.COUNTED(why=reason, then=counted), more)]
-        if verdict.cooling:
-            self.until = now + verdict.wait
+        if decision.cooling:
+            self.until = now + decision.wait
             self.enter(LimitPhase.STOPPING)
-            news.append(News(self.name, "cooldown", Say.COUNTED(why=reason, then=verdict.reason), more))
+            news.append(News(self.name, "cooldown", Say.COUNTED(why=reason, then=decision.reason), more))
         return news
 
     def forgive(self, view: WatcherEntry, now: float) -> list[News]:

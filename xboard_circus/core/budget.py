@@ -1,7 +1,7 @@
 """Decide when a worker that failed may be tried again.
 
 Nothing in this module reads a clock, draws a random number or starts anything: the caller says what time it is,
-brings the jitter, and does what the verdict says. That is what makes a week of crashes a ten-line test.
+brings the jitter, and does what is decided. That is what makes a week of crashes a ten-line test.
 """
 
 from __future__ import annotations
@@ -163,13 +163,13 @@ class RestartBudget:
         record.failed_at.append(now)
         while len(record.failed_at) > self.limits.burst:
             record.failed_at.popleft()
-        verdict = self._verdict(record, jitter)
-        if verdict.cooling and not record.cooling:
-            record.by_all = verdict.failures < self.limits.burst
-        record.cooling = verdict.cooling
+        decision = self._decide(record, jitter)
+        if decision.cooling and not record.cooling:
+            record.by_all = decision.failures < self.limits.burst
+        record.cooling = decision.cooling
         record.waiting = True
         record.tried_at = None
-        return verdict
+        return decision
 
     def wait(self, slot: int, now: float) -> float:
         """Return the seconds until the next try of *slot*; 0.0 if its time has come, be it its turn or not."""
@@ -274,7 +274,7 @@ class RestartBudget:
         waiting = (slot for slot, record in self._slots.items() if record.cooling and record.waiting)
         return min((self.wait(slot, now) for slot in waiting), default=None)
 
-    def _verdict(self, record: _Slot, jitter: float) -> RestartDecision:
+    def _decide(self, record: _Slot, jitter: float) -> RestartDecision:
         failures, limits = self._count(record), self.limits
         all_failures = self.spent(self._now)
         record.waits_from = self._now if record.last_start is None else record.last_start

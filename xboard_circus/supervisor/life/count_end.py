@@ -135,17 +135,17 @@ def _count_failure(
     armed.fleet.failures += 1
     armed.last_failure = reason
     was_cooling = budget.is_cooling(worker.slot, now)
-    verdict = budget.failed(worker.slot, now, jitter=random.uniform(-1, 1))
+    decision = budget.failed(worker.slot, now, jitter=random.uniform(-1, 1))
     if any(other.slot == worker.slot and other.was_released for other in armed.fleet):
         budget.started(worker.slot, now)  # its successor runs already
-    then = Say.COUNTED(why=reason, then=verdict.reason)
+    then = Say.COUNTED(why=reason, then=decision.reason)
     armed.note_reason(then)
     told["budget"] = {"before": before, "after": budget.used(now), "limit": budget.limit}
-    told |= {"wait": verdict.wait, "failures": verdict.failures, **with_say(verdict.reason, "next")}
+    told |= {"wait": decision.wait, "failures": decision.failures, **with_say(decision.reason, "next")}
     armed.publish("restart", reason=reason, **told)
-    if verdict.cooling and not was_cooling:
+    if decision.cooling and not was_cooling:
         more = {"cause": cause.value, "exit_code": told["exit_code"]}
-        armed.publish("cooldown", reason=then, wait=verdict.wait, **worker.ids, **more)
+        armed.publish("cooldown", reason=then, wait=decision.wait, **worker.ids, **more)
 
 
 async def _end_left_behind(armed: ArmedWatcher, worker: Worker) -> None:

@@ -154,10 +154,10 @@ def _failed(armed: ArmedWatcher, error: Exception | None) -> None:
     else:
         said_no = armed.hooks.failed.get("before_spawn") or armed.hooks.failed.get("after_spawn")
         why = said_no or (Say.NO_LAUNCHER() if error is None else f"{type(error).__name__}: {error}")
-        verdict = armed.budget.failed(NO_SLOT, now, jitter=random.uniform(-1, 1))
-        armed.spawns_again_at = now + max(1.0, verdict.wait)
+        decision = armed.budget.failed(NO_SLOT, now, jitter=random.uniform(-1, 1))
+        armed.spawns_again_at = now + max(1.0, decision.wait)
         armed.last_failure = Say.CANNOT_RUN(why=why)
-        armed.note_reason(Say.COUNTED(why=armed.last_failure, then=verdict.reason))
+        armed.note_reason(Say.COUNTED(why=armed.last_failure, then=decision.reason))
     armed.supervisor.soon(armed.spawns_again_at - now)
 
 
