@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
 from xboard_circus.core.state_schema import parse_state
 from xboard_circus.core.unarmed import unarmed_watcher, unarmed_worker
-from xboard_circus.core.verdict import Facts, entry, judge, judge_unarmed
+from xboard_circus.core.verdict import entry, judge
 
 OF_WORDS: dict[str, dict[str, Any]] = {
     "up": {"health": "ok", "ready": True},
@@ -38,20 +39,10 @@ def watcher_view(*workers: Mapping[str, Any] | str, **more: Any) -> Any:
     options = {"health.live_path": "/live", "health.ready_path": None, "health.url": None}
     shown: dict[str, Any] = {**plain, "armed": True, "probe": "private", "options": options, "workers": entries}
     shown |= more
-    facts = Facts(
-        name=shown["name"],
-        status=shown["status"],
-        wanted=shown["numprocesses"],
-        workers=shown["workers"],
-        port=shown["port"],
-        reload=shown["reload"],
-        failures=int(bool(shown["last_reason"])),
-        last_failure=shown["last_reason"],
-    )
-    up = sum(each["phase"] == "up" for each in entries)
-    unarmed = judge_unarmed(shown["name"], shown["status"], shown["numprocesses"], up)
-    verdict = judge(facts) if shown["armed"] else unarmed
-    return {**shown, "verdict": entry(verdict, since=0.0), **more}
+    budget = {"used": 1, "limit": 5} if shown["last_reason"] else None
+    judged: Any = {**shown, "budget": budget, "last_failure": shown["last_reason"]}
+    judged["options"] = {"health.startup_timeout": math.inf}
+    return {**shown, "verdict": entry(judge(judged), since=0.0), **more}
 
 
 def state_view(*watchers: Mapping[str, Any], **circusd: Any) -> Any:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from xboard_circus.core.one_shot import RunEnd, failure_of, retry_after
-from xboard_circus.core.verdict import Facts, Preparation, Verdict, Word, judge
+from xboard_circus.core.state_schema import watcher_entry
+from xboard_circus.core.verdict import Preparation, Verdict, Word, judge
 from xboard_circus.options.reading import parse_watcher
 
 
@@ -41,18 +42,18 @@ def test_it_is_tried_again_by_the_rhythm_of_workers_while_none_is_up() -> None:
     assert [retry_after(each, delay=2, delay_max=10) for each in (1, 2, 3, 4, 9999)] == [2, 4, 8, 10, 10]
 
 
-def facts(before: Preparation | None) -> Facts:
-    held = {"phase": "held", "held_by": "before", "role": "serving", "health": "unknown", "ready": False, "slot": 1}
-    return Facts(
-        name="web", status="active", wanted=1, workers=[{**held, "reason": "", "next_try": None}], before=before
-    )
+def judged(before: Preparation | None) -> Verdict:
+    """Return the verdict on a watcher whose workers wait for what is to be done before the start."""
+    entry = {"slot": 1, "phase": "held", "health": "unknown", "held_by": "before"}
+    watcher = {"name": "web", "status": "active", "armed": True, "numprocesses": 1, "workers": [{"pid": 7, **entry}]}
+    return judge(watcher_entry(**watcher), before)
 
 
 def test_a_start_is_deploying_while_it_runs_and_blocked_when_it_failed() -> None:
-    assert judge(facts(Preparation(reason="run.before is running: x", runs=True))) == Verdict(
+    assert judged(Preparation(reason="run.before is running: x", runs=True)) == Verdict(
         word=Word.DEPLOYING, cause="starting, 0 of 1 workers up: run.before is running: x"
     )
-    assert judge(facts(Preparation(reason="no worker is started: y", cure="z", retry_in=4.0))) == Verdict(
+    assert judged(Preparation(reason="no worker is started: y", cure="z", retry_in=4.0)) == Verdict(
         word=Word.BLOCKED, cause="no worker is started: y", next="the start is tried again", next_in=4.0, cure="z"
     )
 

@@ -2,26 +2,33 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
-from xboard_circus.core.state_schema import PortEntry, ReloadEntry, WorkerEntry
-from xboard_circus.core.states import Health, HeldBy, Phase, Role
+from xboard_circus.core.state_schema import (
+    HeldByWord,
+    PhaseWord,
+    PortEntry,
+    ReloadEntry,
+    WatcherFacts,
+    WorkerEntry,
+    watcher_entry,
+)
+from xboard_circus.core.states import Health, Role
 from xboard_circus.core.unarmed import unarmed_worker
 from xboard_circus.core.verdict import (
     PROBED_WITHIN,
-    Facts,
     IncidentKeeper,
     Verdict,
     Word,
     is_up,
     judge,
-    judge_unarmed,
     serves,
     word_of,
     worker_words,
 )
+from xboard_circus.supervisor.bus.state import WAITS
 
 
 def worker(slot: int = 1, **more: Any) -> WorkerEntry:
@@ -35,8 +42,9 @@ def up(slot: int = 1, health: str = "ok", **more: Any) -> WorkerEntry:
     return worker(slot, health=health, **more)
 
 
-def held(slot: int = 1, by: str = "cooldown", next_try: float | None = 42.0) -> WorkerEntry:
-    return worker(slot, phase="held", health="unknown", ready=None, ready_for=None, held_by=by, next_try=next_try)
+def held(slot: int = 1, by: HeldByWord = "cooldown", next_try: float | None = 42.0) -> WorkerEntry:
+    more = {"held_by": by, "next_try": next_try, "reason": WAITS[by](why="nginx has it")}
+    return worker(slot, phase="held", health="unknown", ready=None, ready_for=None, **more)
 
 
 def starting(slot: int = 1, age: float = 4.0) -> WorkerEntry:
@@ -60,9 +68,11 @@ RELOAD = ReloadEntry(
 )
 
 
-def facts(*workers: WorkerEntry, wanted: int | None = None, **more: Any) -> Facts:
-    given = {"name": "web", "status": "active", "probe": "private", "port": BOUND, "startup_timeout": 60.0, **more}
-    return Facts(wanted=len(workers) if wanted is None else wanted, workers=workers, **given)
+def facts(*workers: WorkerEntry, wanted: int | None = None, failures: int = 0, **more: Any) -> WatcherFacts:
+    given = {"name": "web", "status": "active", "armed": True, "probe": "private", "port": BOUND, **more}
+    budget, options = {"used": failures, "limit": 5}, {"health.startup_timeout": 60.0}
+    count = len(workers) if wanted is None else wanted
+    return watcher_entry(numprocesses=count, workers=workers, budget=budget, options=options, **given)
 
 
 @pytest.mark.parametrize(
@@ -268,7 +278,7 @@ def facts(*workers: WorkerEntry, wanted: int | None = None, **more: Any) -> Fact
         ),
     ],
 )
-def test_the_verdict(found: Facts, word: str, cause: str) -> None:
+def test_the_verdict(found: WatcherFacts, word: str, cause: str) -> None:
     verdict = judge(found)
 
     assert (verdict.word.value, verdict.cause) == (word, cause)
@@ -290,7 +300,7 @@ def test_the_verdict(found: Facts, word: str, cause: str) -> None:
         pytest.param(facts(wanted=1, start_retry_in=3.0), "the start is tried again", 3.0, id="a start that failed"),
     ],
 )
-def test_what_happens_next(found: Facts, next_: str, next_in: float | None) -> None:
+def test_what_happens_next(found: WatcherFacts, next_: str, next_in: float | None) -> None:
     verdict = judge(found)
 
     assert (verdict.next, verdict.next_in) == (next_, next_in)
@@ -308,7 +318,7 @@ def test_what_happens_next(found: Facts, next_: str, next_in: float | None) -> N
         facts(starting(1), failures=1),
     ],
 )
-def test_each_trouble_has_a_cure(found: Facts) -> None:
+def test_each_trouble_has_a_cure(found: WatcherFacts) -> None:
     assert judge(found).cure
 
 
@@ -325,7 +335,9 @@ def test_each_trouble_has_a_cure(found: Facts) -> None:
 def test_a_watcher_without_a_guard_is_judged_by_what_circus_says(
     status: str, wanted: int, running: int, word: str
 ) -> None:
-    assert judge_unarmed("web", status, wanted, running).word.value == word
+    found = facts(*[worker()] * running, wanted=wanted, status=status, armed=False)
+
+    assert judge(found).word.value == word
 
 
 @pytest.mark.parametrize(
@@ -351,8 +363,8 @@ def test_a_worker_has_one_word(entry: WorkerEntry, word: str, is_up_: bool, does
 
 def test_every_worker_has_a_word_of_the_list() -> None:
     every = [
-        worker(phase=phase.value, role=role.value, health=health.value, ready=ready, held_by=HeldBy.DELAY.value)
-        for phase in Phase
+        worker(phase=phase, role=role.value, health=health.value, ready=ready, held_by="delay")
+        for phase in get_args(PhaseWord)
         for role in Role
         for health in Health
         for ready in (True, False, None)

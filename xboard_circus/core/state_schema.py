@@ -137,8 +137,17 @@ class IncidentEntry(TypedDict):
     worst: VerdictWord
 
 
-class WatcherEntry(TypedDict):
-    """A watcher; what only an armed one has is empty for the others."""
+class WatcherFacts(TypedDict):
+    """A watcher before it is judged; what only an armed one has is empty for the others.
+
+    Attributes:
+        status: What Circus says: active, starting, stopping or stopped.
+        numprocesses: How many workers there are to be.
+        probe: How its workers are probed; "none" where they are not.
+        last_failure: Why a worker failed last.
+        port_retry_in: Seconds until a port that is taken is tried again.
+        start_retry_in: Seconds until a start that failed inside circusd is tried again; None where none failed.
+    """
 
     name: str
     status: str
@@ -151,13 +160,21 @@ class WatcherEntry(TypedDict):
     last_reason: str
     last_reason_say: Data | None
     last_reason_age: float | None
+    last_failure: str
+    start_retry_in: float | None
     port: PortEntry | None
+    port_retry_in: float | None
     options: dict[str, Any]
     reload: ReloadEntry | None
     budget: BudgetEntry | None
+    workers: list[WorkerEntry]
+
+
+class WatcherEntry(WatcherFacts):
+    """A watcher with the verdict on it."""
+
     verdict: VerdictEntry
     incident: IncidentEntry | None
-    workers: list[WorkerEntry]
 
 
 class CircusdEntry(TypedDict):

@@ -7,19 +7,6 @@ from enum import Enum
 from xboard_circus.core.sentences import Say
 
 
-class Phase(Enum):
-    """How far a worker is in its life.
-
-    *held*: its launcher waits for a cooldown, a delay, its turn or the port. *leaving*: it was told to go, and drains
-    or is being killed.
-    """
-
-    HELD = "held"
-    STARTING = "starting"
-    UP = "up"
-    LEAVING = "leaving"
-
-
 class Role(Enum):
     """What a worker is there for.
 
@@ -46,16 +33,6 @@ class Health(Enum):
     SICK = "sick"
     HUNG = "hung"
     UNKNOWN = "unknown"
-
-
-class HeldBy(Enum):
-    """What a held worker waits for; *turn*: another slot is tried first; *before*: the start is not prepared."""
-
-    BEFORE = "before"
-    PORT = "port"
-    COOLDOWN = "cooldown"
-    DELAY = "delay"
-    TURN = "turn"
 
 
 class WorkerState(Enum):

@@ -11,7 +11,7 @@ from typing import Any
 
 from xboard_circus.core.reason import data_of
 from xboard_circus.core.state_schema import State, WatcherEntry, WorkerEntry, parse_state, watcher_entry, worker_entry
-from xboard_circus.core.verdict import entry, judge_unarmed
+from xboard_circus.core.verdict import entry, judge
 
 
 def unarmed_watcher(
@@ -24,17 +24,16 @@ def unarmed_watcher(
     workers: Sequence[WorkerEntry],
 ) -> WatcherEntry:
     """Return what is shown of a watcher; *options* are Circus's, of which only plain values are passed on."""
-    running = sum(worker["phase"] == "up" for worker in workers)
-    return watcher_entry(
+    found = watcher_entry(
         name=name,
         status=status,
         numprocesses=numprocesses,
         last_reason=last_reason,
         last_reason_say=data_of(last_reason),
         options={key: value for key, value in options.items() if isinstance(value, (str, int, float))},
-        verdict=entry(judge_unarmed(name, status, numprocesses, running), since=0.0),
         workers=workers,
     )
+    return {**found, "verdict": entry(judge(found), since=0.0)}
 
 
 def unarmed_worker(*, pid: int, started: int | None, wid: int | None, leaves: bool, age: float | None) -> WorkerEntry:

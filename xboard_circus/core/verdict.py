@@ -16,11 +16,9 @@ from xboard_circus.core.reason import data_of, reason_in
 from xboard_circus.core.sentences import Say, state_named
 from xboard_circus.core.state_schema import (
     IncidentEntry,
-    PortEntry,
-    ProbeKind,
-    ReloadEntry,
     VerdictEntry,
     WatcherEntry,
+    WatcherFacts,
     WorkerEntry,
 )
 from xboard_circus.core.states import nobody_wanted
@@ -76,36 +74,6 @@ class Preparation:
     cure: str = ""
     runs: bool = False
     retry_in: float | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Facts:
-    """What circusd knows of a watcher.
-
-    Attributes:
-        status: What Circus says: active, starting, stopping or stopped.
-        wanted: How many workers there are to be.
-        probe: How its workers are probed; "none" where they are not.
-        failures: How much of the restart budget is used; *last_failure*: why a worker failed last.
-        port_retry_in: Seconds until a port that is taken is tried again.
-        start_retry_in: Seconds until a start that failed inside circusd is tried again; None where none failed.
-        startup_timeout: Seconds within which a worker has to come up.
-        before: What has to be done before a worker may run; None when it is done.
-    """
-
-    name: str
-    status: str
-    wanted: int
-    workers: Sequence[Worker]
-    probe: ProbeKind = "none"
-    port: PortEntry | None = None
-    port_retry_in: float | None = None
-    reload: ReloadEntry | None = None
-    failures: int = 0
-    last_failure: str = ""
-    start_retry_in: float | None = None
-    startup_timeout: float | None = None
-    before: Preparation | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -170,81 +138,69 @@ def headline(verdict: VerdictEntry) -> str:
     return verdict["cause"] if verdict["word"] == "ok" else ": ".join(filter(None, (verdict["word"], verdict["cause"])))
 
 
-def judge(facts: Facts) -> Verdict:
-    """Return the verdict on an armed watcher."""
-    for look in (
-        _stopped,
-        _unprepared,
-        _blocked,
-        _dependency,
-        _looping,
-        _starting,
-        _down,
-        _deploying,
-        _unprobed,
-        _degraded,
-    ):
-        found = look(facts)
+def judge(watcher: WatcherFacts, before: Preparation | None = None) -> Verdict:
+    """Return the verdict on a watcher; on one without a guard of ours by Circus's status alone.
+
+    *before* is what has to be done before a worker may run; None when it is done.
+    """
+    if not watcher["armed"]:
+        return _stopped(watcher) or _unarmed(watcher)
+    if early := _stopped(watcher) or _unprepared(watcher, before):
+        return early
+    for look in (_blocked, _dependency, _looping, _starting, _down, _deploying, _unprobed, _degraded):
+        found = look(watcher)
         if found is not None:
             return found
-    return Verdict(word=Word.OK, cause=Say.SO_MANY_UP(n=len(_serving(facts)), total=facts.wanted))
+    return Verdict(word=Word.OK, cause=Say.SO_MANY_UP(n=len(_serving(watcher)), total=watcher["numprocesses"]))
 
 
-def judge_unarmed(name: str, status: str, wanted: int, running: int) -> Verdict:
-    """Return the verdict on a watcher without a guard of ours, by Circus's status alone."""
-    stopped = _stopped(Facts(name=name, status=status, wanted=wanted, workers=()))
-    if stopped is not None:
-        return stopped
-    word = Word.OK if status == "active" and running >= wanted else Word.UNKNOWN
+def _stopped(watcher: WatcherFacts) -> Verdict | None:
+    if watcher["start_retry_in"] is not None and not watcher["workers"]:
+        return Verdict(
+            word=Word.LOOPING,
+            cause=watcher["last_failure"] or Say.NO_WORKER(),
+            next=Say.NEXT_START(),
+            next_in=watcher["start_retry_in"],
+            cure=Say.CURE_LOOP(watcher=watcher["name"]),
+        )
+    if watcher["status"] in ("stopped", "stopping"):
+        return Verdict(word=Word.STOPPED, cause=Say.WATCHER_IS_STOPPED(), cure=Say.CURE_START(watcher=watcher["name"]))
+    return Verdict(word=Word.STOPPED, cause=nobody_wanted(watcher["name"])) if watcher["numprocesses"] == 0 else None
+
+
+def _unarmed(watcher: WatcherFacts) -> Verdict:
+    running, wanted = sum(map(is_up, watcher["workers"])), watcher["numprocesses"]
+    word = Word.OK if watcher["status"] == "active" and running >= wanted else Word.UNKNOWN
     return Verdict(word=word, cause=Say.SO_MANY_RUN(n=running, total=wanted))
 
 
-def _stopped(facts: Facts) -> Verdict | None:
-    if facts.start_retry_in is not None and not facts.workers:
-        return Verdict(
-            word=Word.LOOPING,
-            cause=facts.last_failure or Say.NO_WORKER(),
-            next=Say.NEXT_START(),
-            next_in=facts.start_retry_in,
-            cure=Say.CURE_LOOP(watcher=facts.name),
-        )
-    if facts.status in ("stopped", "stopping"):
-        return Verdict(word=Word.STOPPED, cause=Say.WATCHER_IS_STOPPED(), cure=Say.CURE_START(watcher=facts.name))
-    return Verdict(word=Word.STOPPED, cause=nobody_wanted(facts.name)) if facts.wanted == 0 else None
-
-
-def _unprepared(facts: Facts) -> Verdict | None:
-    before = facts.before
-    if before is None or _serving(facts):
+def _unprepared(watcher: WatcherFacts, before: Preparation | None) -> Verdict | None:
+    if before is None or _serving(watcher):
         return None
     if before.runs:
-        cause = Say.STARTING_SAYING(n=0, total=facts.wanted, why=before.reason)
+        cause = Say.STARTING_SAYING(n=0, total=watcher["numprocesses"], why=before.reason)
         return Verdict(word=Word.DEPLOYING, cause=cause)
     return Verdict(
-        word=Word.BLOCKED,
-        cause=before.reason,
-        next=Say.NEXT_START(),
-        next_in=before.retry_in,
-        cure=before.cure,
+        word=Word.BLOCKED, cause=before.reason, next=Say.NEXT_START(), next_in=before.retry_in, cure=before.cure
     )
 
 
-def _blocked(facts: Facts) -> Verdict | None:
-    port = facts.port
-    if port is None or port["state"] != "refused" or _serving(facts):
+def _blocked(watcher: WatcherFacts) -> Verdict | None:
+    port = watcher["port"]
+    if port is None or port["state"] != "refused" or _serving(watcher):
         return None
     return Verdict(
         word=Word.BLOCKED,
         cause=Say.PORT_OF_IT(port=port["port"], why=port["reason"]),
         next=Say.NEXT_PORT(),
-        next_in=facts.port_retry_in,
+        next_in=watcher["port_retry_in"],
         cure=Say.CURE_PORT(port=port["port"]),
     )
 
 
-def _dependency(facts: Facts) -> Verdict | None:
+def _dependency(watcher: WatcherFacts) -> Verdict | None:
     """Find that half of the workers fail their live path together: what they depend on is down."""
-    up = [worker for worker in facts.workers if is_up(worker)]
+    up = [worker for worker in watcher["workers"] if is_up(worker)]
     failing = [worker for worker in up if worker["health"] in ("sick", "failing")]
     sick = [worker for worker in failing if worker["health"] == "sick"]
     if not sick or len(failing) < 2 or 2 * len(failing) < len(up):
@@ -259,62 +215,66 @@ def _dependency(facts: Facts) -> Verdict | None:
     )
 
 
-def _looping(facts: Facts) -> Verdict | None:
-    held = _held(facts.workers)
-    if _serving(facts) or not (held or facts.failures >= LOOP_FAILURES):
+def _looping(watcher: WatcherFacts) -> Verdict | None:
+    held = _held(watcher["workers"])
+    if _serving(watcher) or not (held or _failures(watcher) >= LOOP_FAILURES):
         return None
     first = min(held, key=_next_try, default=None)
-    cause = facts.last_failure or (_held_reason(first) if first is not None else "")
+    cause = watcher["last_failure"] or ("" if first is None else first["reason"])
     return Verdict(
         word=Word.LOOPING,
-        cause=Say.NONE_UP_SAYING(total=facts.wanted, why=cause) if cause else Say.NONE_UP(total=facts.wanted),
+        cause=Say.NONE_UP_SAYING(total=watcher["numprocesses"], why=cause)
+        if cause
+        else Say.NONE_UP(total=watcher["numprocesses"]),
         next=Say.NEXT_TRY(slot=first["slot"]) if first is not None else "",
         next_in=None if first is None else first["next_try"],
-        cure=Say.CURE_LOOP(watcher=facts.name),
+        cure=Say.CURE_LOOP(watcher=watcher["name"]),
     )
 
 
-def _starting(facts: Facts) -> Verdict | None:
+def _starting(watcher: WatcherFacts) -> Verdict | None:
     """Find a start in which nothing has failed yet: all that is missing is on its way, in its time."""
-    is_reloading = facts.reload is not None and facts.reload["state"] == "running"
-    if facts.failures or facts.start_retry_in is not None or is_reloading:
+    is_reloading = watcher["reload"] is not None and watcher["reload"]["state"] == "running"
+    if _failures(watcher) or watcher["start_retry_in"] is not None or is_reloading:
         return None
-    troubled = _troubled(facts)
-    is_short = facts.status == "starting" and len(_serving(facts)) < facts.wanted
-    if not (troubled or is_short) or not all(_is_coming(facts, worker) for worker in troubled):
+    troubled = _troubled(watcher)
+    is_short = watcher["status"] == "starting" and len(_serving(watcher)) < watcher["numprocesses"]
+    if not (troubled or is_short) or not all(_is_coming(watcher, worker) for worker in troubled):
         return None
     waits = any(worker["phase"] == "held" for worker in troubled)
-    why = reason_in(facts.port) if waits and facts.port is not None else ""
-    cause = (Say.STARTING_SAYING if why else Say.STARTING)(n=len(_serving(facts)), total=facts.wanted, why=why)
-    next_, next_in = _next(facts, troubled)
+    why = reason_in(watcher["port"]) if waits and watcher["port"] is not None else ""
+    cause = (Say.STARTING_SAYING if why else Say.STARTING)(
+        n=len(_serving(watcher)), total=watcher["numprocesses"], why=why
+    )
+    next_, next_in = _next(watcher, troubled)
     return Verdict(word=Word.DEPLOYING, cause=cause, next=next_, next_in=next_in)
 
 
-def _is_coming(facts: Facts, worker: Worker) -> bool:
+def _is_coming(watcher: WatcherFacts, worker: Worker) -> bool:
     """Return whether a worker starts and has time left, or waits for a port that is being freed."""
     if worker["phase"] == "starting":
-        return facts.startup_timeout is None or (worker["age"] or 0.0) < facts.startup_timeout
-    is_refused = facts.port is not None and facts.port["state"] == "refused"
+        return (worker["age"] or 0.0) < _startup_timeout(watcher)
+    is_refused = watcher["port"] is not None and watcher["port"]["state"] == "refused"
     return worker["phase"] == "held" and worker["held_by"] == "port" and not is_refused
 
 
-def _down(facts: Facts) -> Verdict | None:
-    if _serving(facts):
+def _down(watcher: WatcherFacts) -> Verdict | None:
+    if _serving(watcher):
         return None
-    doing = _doing(facts.workers)
-    next_, next_in = _next(facts, _troubled(facts))
+    doing = _doing(watcher["workers"])
+    next_, next_in = _next(watcher, _troubled(watcher))
     return Verdict(
         word=Word.DOWN,
-        cause=Say.NONE_UP_SAYING(total=facts.wanted, why=doing or Say.NO_WORKER()),
+        cause=Say.NONE_UP_SAYING(total=watcher["numprocesses"], why=doing or Say.NO_WORKER()),
         next=next_,
         next_in=next_in,
-        cure=Say.CURE_LOGS(watcher=facts.name),
+        cure=Say.CURE_LOGS(watcher=watcher["name"]),
     )
 
 
-def _deploying(facts: Facts) -> Verdict | None:
-    reload = facts.reload
-    if reload is None or reload["state"] != "running" or len(_serving(facts)) < facts.wanted:
+def _deploying(watcher: WatcherFacts) -> Verdict | None:
+    reload = watcher["reload"]
+    if reload is None or reload["state"] != "running" or len(_serving(watcher)) < watcher["numprocesses"]:
         return None
     return Verdict(
         word=Word.DEPLOYING,
@@ -323,35 +283,43 @@ def _deploying(facts: Facts) -> Verdict | None:
     )
 
 
-def _degraded(facts: Facts) -> Verdict | None:
-    troubled = _troubled(facts)
-    if not troubled and len(_serving(facts)) >= facts.wanted:
+def _degraded(watcher: WatcherFacts) -> Verdict | None:
+    troubled = _troubled(watcher)
+    if not troubled and len(_serving(watcher)) >= watcher["numprocesses"]:
         return None
-    port = facts.port
+    port = watcher["port"]
     why: str
     next_: str
     if port is not None and port["state"] == "refused":
         why = Say.PORT_OF_IT(port=port["port"], why=reason_in(port))
-        next_, next_in = Say.NEXT_PORT(), facts.port_retry_in
+        next_, next_in = Say.NEXT_PORT(), watcher["port_retry_in"]
         cure = Say.CURE_PORT(port=port["port"])
     else:
         why = _of_worker(troubled[0]) if troubled else Say.NO_WORKER_IN_ITS_PLACE()
-        next_, next_in = _next(facts, troubled)
-        cure = (Say.CURE_LOOP if _held(troubled) else Say.CURE_LOGS)(watcher=facts.name)
-    cause = Say.SO_MANY_UP_SAYING(n=len(_serving(facts)), total=facts.wanted, why=why)
+        next_, next_in = _next(watcher, troubled)
+        cure = (Say.CURE_LOOP if _held(troubled) else Say.CURE_LOGS)(watcher=watcher["name"])
+    cause = Say.SO_MANY_UP_SAYING(n=len(_serving(watcher)), total=watcher["numprocesses"], why=why)
     return Verdict(word=Word.DEGRADED, cause=cause, next=next_, next_in=next_in, cure=cure)
 
 
-def _unprobed(facts: Facts) -> Verdict | None:
-    up = [worker for worker in facts.workers if is_up(worker)]
-    if len(up) < facts.wanted or not all(_is_unprobed(facts, worker) for worker in up):
+def _unprobed(watcher: WatcherFacts) -> Verdict | None:
+    up = [worker for worker in watcher["workers"] if is_up(worker)]
+    if len(up) < watcher["numprocesses"] or not all(_is_unprobed(watcher, worker) for worker in up):
         return None
     why = next((str(worker["reason"]) for worker in up if worker["reason"]), "")
     return Verdict(word=Word.UNKNOWN, cause=why or Say.NOBODY_PROBES(), cure=Say.CURE_PROBER())
 
 
-def _serving(facts: Facts) -> list[Worker]:
-    return [worker for worker in facts.workers if serves(worker)]
+def _failures(watcher: WatcherFacts) -> int:
+    return 0 if watcher["budget"] is None else watcher["budget"]["used"]
+
+
+def _startup_timeout(watcher: WatcherFacts) -> float:
+    return float(watcher["options"]["health.startup_timeout"])
+
+
+def _serving(watcher: WatcherFacts) -> list[Worker]:
+    return [worker for worker in watcher["workers"] if serves(worker)]
 
 
 def _held(workers: Iterable[Worker]) -> list[Worker]:
@@ -363,28 +331,30 @@ def _next_try(worker: Worker) -> float:
     return math.inf if worker["next_try"] is None else float(worker["next_try"])
 
 
-def _is_unprobed(facts: Facts, worker: Worker) -> bool:
+def _is_unprobed(watcher: WatcherFacts, worker: Worker) -> bool:
     """Return whether a worker is up for longer than a first probe takes, and was not probed."""
     late = (worker["ready_for"] or 0.0) >= PROBED_WITHIN
-    return facts.probe != "none" and is_up(worker) and worker["health"] == "unknown" and late
+    return watcher["probe"] != "none" and is_up(worker) and worker["health"] == "unknown" and late
 
 
 _BADNESS = {"hung": 0, "sick": 1, "failing": 5, "unknown": 6}
 
 
-def _troubled(facts: Facts) -> list[Worker]:
+def _troubled(watcher: WatcherFacts) -> list[Worker]:
     """Return the workers that keep the watcher from being ok, the worst first."""
-    return sorted((worker for worker in facts.workers if _badness(facts, worker) < 9), key=lambda w: _badness(facts, w))
+    return sorted(
+        (worker for worker in watcher["workers"] if _badness(watcher, worker) < 9), key=lambda w: _badness(watcher, w)
+    )
 
 
-def _badness(facts: Facts, worker: Worker) -> int:
+def _badness(watcher: WatcherFacts, worker: Worker) -> int:
     if worker["role"] in ("spare", "successor") or worker["phase"] == "leaving":
         return 9
     if worker["phase"] == "held":
         return 2
     if worker["phase"] == "starting":
         return 3
-    if worker["health"] in ("hung", "sick", "failing") or _is_unprobed(facts, worker):
+    if worker["health"] in ("hung", "sick", "failing") or _is_unprobed(watcher, worker):
         return _BADNESS[worker["health"]]
     return 4 if worker["ready"] is False else 9
 
@@ -395,41 +365,30 @@ def _of_worker(worker: Worker) -> str:
     >>> _of_worker({"slot": 2, "phase": "up", "role": "serving", "health": "hung", "reason": "hung: no answer"})
     '#2: hung: no answer'
     """
-    # The reason of a held one counts down: what is the same for all of the wait is said here.
-    reason = _held_reason(worker) if worker["phase"] == "held" else worker["reason"]
-    if reason:
-        return Say.OF_WORKER_SAYING(slot=worker["slot"], why=reason)
+    if worker["reason"]:
+        return Say.OF_WORKER_SAYING(slot=worker["slot"], why=worker["reason"])
     return Say.OF_WORKER(slot=worker["slot"], state=word_of(worker))
-
-
-def _held_reason(worker: Worker) -> str:
-    if worker["held_by"] in ("port", "before"):
-        return str(worker["reason"])
-    if worker["held_by"] == "turn":
-        return Say.WAITS_FOR_TURN()
-    return Say.WAITING_COOLING() if worker["held_by"] == "cooldown" else Say.WAITING_PLAINLY()
 
 
 def _doing(workers: Iterable[Worker]) -> str:
     """Return what the workers that do not serve are at, those that do the same together."""
-    doing = Counter(_without_countdown(word_of(worker), worker) for worker in workers if worker["role"] != "spare")
+    doing: Counter[str] = Counter()
+    for worker in workers:
+        if worker["role"] != "spare":
+            why = "" if worker["phase"] == "held" else worker["reason"]
+            doing[f"{word_of(worker)} ({why})" if why else word_of(worker)] += 1
     return ", ".join(f"{count} {what}" for what, count in doing.items())
 
 
-def _without_countdown(word: str, worker: Worker) -> str:
-    # What a held worker waits for changes with each second.
-    return word if worker["phase"] == "held" or not worker["reason"] else f"{word} ({worker['reason']})"
-
-
-def _next(facts: Facts, troubled: Sequence[Worker]) -> tuple[str, float | None]:
+def _next(watcher: WatcherFacts, troubled: Sequence[Worker]) -> tuple[str, float | None]:
     """Return what happens next about the worst of the *troubled*, and in how many seconds."""
     if not troubled:
         return "", None
     worst = troubled[0]
     if worst["phase"] == "held":
         return Say.NEXT_TRY(slot=worst["slot"]), worst["next_try"]
-    if worst["phase"] == "starting" and facts.startup_timeout is not None:
-        return Say.NEXT_STARTED(slot=worst["slot"]), max(0.0, facts.startup_timeout - (worst["age"] or 0.0))
+    if worst["phase"] == "starting":
+        return Say.NEXT_STARTED(slot=worst["slot"]), max(0.0, _startup_timeout(watcher) - (worst["age"] or 0.0))
     if worst["health"] in ("hung", "sick"):
         return Say.NEXT_REPLACED(slot=worst["slot"]), None
     return "", None

@@ -8,9 +8,9 @@ from xboard_circus.core import state_schema as schema
 from xboard_circus.core.durations import stale_after
 from xboard_circus.core.reason import data_of
 from xboard_circus.core.sentences import Say
-from xboard_circus.core.state_schema import WatcherEntry, WorkerEntry
-from xboard_circus.core.states import Health, HeldBy, Phase, PortState
-from xboard_circus.core.verdict import Facts, entry, judge
+from xboard_circus.core.state_schema import HeldByWord, PhaseWord, WatcherEntry, WatcherFacts, WorkerEntry
+from xboard_circus.core.states import Health, PortState
+from xboard_circus.core.verdict import entry, judge
 from xboard_circus.options.reading import flat
 
 if TYPE_CHECKING:
@@ -18,23 +18,22 @@ if TYPE_CHECKING:
     from xboard_circus.supervisor.fleet import Worker
     from xboard_circus.supervisor.watcher import ArmedWatcher
 
-
-WAITS = {
-    HeldBy.PORT: Say.WAITS_FOR_PORT,
-    HeldBy.COOLDOWN: Say.WAITING_COOLING,
-    HeldBy.DELAY: Say.WAITING_PLAINLY,
-    HeldBy.TURN: Say.WAITS_FOR_TURN,
+WAITS: dict[HeldByWord, Say] = {
+    "port": Say.WAITS_FOR_PORT,
+    "cooldown": Say.WAITING_COOLING,
+    "delay": Say.WAITING_PLAINLY,
+    "turn": Say.WAITS_FOR_TURN,
 }
 
 
-def phase_of(worker: Worker, *, is_stopping: bool) -> Phase:
+def phase_of(worker: Worker, *, is_stopping: bool) -> PhaseWord:
     """Return how far a worker is in its life; while its watcher stops, every worker leaves."""
     if worker.is_leaving or is_stopping:
-        return Phase.LEAVING
+        return "leaving"
     if worker.is_spare:
         # It has imported the app once it answers probes.
-        return Phase.UP if worker.probes and worker.probes[-1]["ok"] is not False else Phase.STARTING
-    return Phase.HELD if worker.is_held else Phase.UP if worker.is_up else Phase.STARTING
+        return "up" if worker.probes and worker.probes[-1]["ok"] is not False else "starting"
+    return "held" if worker.is_held else "up" if worker.is_up else "starting"
 
 
 def health_of(worker: Worker, options: HealthOptions, now: float) -> Health:
@@ -44,18 +43,18 @@ def health_of(worker: Worker, options: HealthOptions, now: float) -> Health:
     return Health.UNKNOWN if is_stale or not worker.is_up else worker.life.health
 
 
-def holder_of(armed: ArmedWatcher, worker: Worker, now: float) -> HeldBy | None:
-    """Return what a held worker waits for; None for one that is not held."""
+def holder_of(armed: ArmedWatcher, worker: Worker, now: float) -> HeldByWord | None:
+    """Return what a held worker waits for (*turn*: another cooling slot is tried first); None for any other."""
     port, budget = armed.port, armed.budget
     if not worker.is_held:
         return None
     if not armed.before.is_done:
-        return HeldBy.BEFORE
+        return "before"
     if not port.is_ready:
-        return HeldBy.PORT
+        return "port"
     if not budget.is_cooling(worker.slot, now):
-        return HeldBy.DELAY
-    return HeldBy.COOLDOWN if budget.wait(worker.slot, now) else HeldBy.TURN
+        return "delay"
+    return "cooldown" if budget.wait(worker.slot, now) else "turn"
 
 
 def worker_entry(armed: ArmedWatcher, worker: Worker) -> WorkerEntry:
@@ -64,8 +63,8 @@ def worker_entry(armed: ArmedWatcher, worker: Worker) -> WorkerEntry:
     holder, wait = holder_of(armed, worker, now), armed.budget.wait(worker.slot, now)
     if worker.order is not None:
         reason = worker.order.why
-    elif holder is HeldBy.BEFORE and armed.before.pending is not None:
-        reason = armed.before.pending.reason
+    elif holder == "before":
+        reason = "" if armed.before.pending is None else armed.before.pending.reason
     else:
         reason = life.reason if holder is None else WAITS[holder](why=port.reason)
     path = armed.file_of(worker, "sock") if armed.has_private_socket else None
@@ -74,14 +73,14 @@ def worker_entry(armed: ArmedWatcher, worker: Worker) -> WorkerEntry:
         started=worker.started,
         wid=worker.wid,
         slot=worker.slot,
-        phase=phase_of(worker, is_stopping=armed.watcher.is_stopping()).value,
+        phase=phase_of(worker, is_stopping=armed.watcher.is_stopping()),
         role=life.role.value,
         health=health_of(worker, armed.options.health, now).value,
-        held_by=holder and holder.value,
+        held_by=holder,
         ready=life.ready,
         ready_for=None if worker.up_since is None else round(now - worker.up_since, 3),
         age=round(now - worker.spawned_at, 3),
-        next_try=holder and round(max(wait, port.retry_in()) if holder is HeldBy.PORT else wait, 3),
+        next_try=holder and round(max(wait, port.retry_in()) if holder == "port" else wait, 3),
         reason=reason,
         say=data_of(reason),
         drains=worker.drains,
@@ -97,40 +96,27 @@ def watcher_entry(armed: ArmedWatcher) -> WatcherEntry:
     cooling = armed.budget.next_try(now)
     again_at = armed.spawns_again_at
     workers = [worker_entry(armed, each) for each in sorted(armed.fleet, key=lambda each: each.wid)]
-    facts = Facts(
-        name=armed.name,
-        status=armed.watcher.status(),
-        wanted=armed.watcher.numprocesses,
-        workers=workers,
-        probe="private" if armed.has_private_socket else "url" if armed.options.health.url else "none",
-        port=armed.port.view(),
-        port_retry_in=armed.port.retry_in() if armed.port.state is PortState.REFUSED else None,
-        reload=None if armed.reload is None else armed.reload.view(),
-        failures=armed.budget.used(now),
-        last_failure=armed.last_failure,
-        start_retry_in=None if again_at is None else max(0.0, again_at - now),
-        startup_timeout=armed.options.health.startup_timeout,
-        before=armed.before.view(),
-    )
-    verdict = judge(facts)
-    armed.incident.take(verdict.word, now)
-    return {
+    facts: WatcherFacts = {
         "name": armed.name,
-        "status": facts.status,
+        "status": armed.watcher.status(),
         "armed": True,
-        "numprocesses": facts.wanted,
-        "probe": facts.probe,
+        "numprocesses": armed.watcher.numprocesses,
+        "probe": "private" if armed.has_private_socket else "url" if armed.options.health.url else "none",
         "restarts": armed.fleet.failures,
         "ends": dict(armed.fleet.ends),
         "cooldown_until": None if cooling is None else round(cooling, 3),
         "last_reason": armed.last_reason,
         "last_reason_say": data_of(armed.last_reason),
         "last_reason_age": round(now - armed.last_reason_at, 3) if armed.last_reason else None,
-        "port": facts.port,
+        "last_failure": armed.last_failure,
+        "start_retry_in": None if again_at is None else max(0.0, again_at - now),
+        "port": armed.port.view(),
+        "port_retry_in": armed.port.retry_in() if armed.port.state is PortState.REFUSED else None,
         "options": flat(armed.options),
-        "reload": facts.reload,
-        "budget": {"used": facts.failures, "limit": armed.budget.limit},
-        "verdict": entry(verdict, since=armed.incident.since(now)),
-        "incident": armed.incident.view(now),
+        "reload": None if armed.reload is None else armed.reload.view(),
+        "budget": {"used": armed.budget.used(now), "limit": armed.budget.limit},
         "workers": workers,
     }
+    verdict = judge(facts, armed.before.view())
+    armed.incident.take(verdict.word, now)
+    return {**facts, "verdict": entry(verdict, since=armed.incident.since(now)), "incident": armed.incident.view(now)}
