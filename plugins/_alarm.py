@@ -1,7 +1,5 @@
 """Sleep until a given time, or until an earlier one that is set meanwhile."""
 
-from __future__ import annotations
-
 import asyncio
 
 

@@ -4,8 +4,6 @@ A *part* (prober, limiter, recorder) does not depend on Circus. A `PartLoop` run
 one is logged with its traceback and ends no other. `XboardPlugin` is the Circus plugin around a loop.
 """
 
-from __future__ import annotations
-
 import asyncio
 import json
 import logging

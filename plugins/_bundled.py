@@ -1,7 +1,5 @@
 """Make the parts of the bundle, with all that they import; see `bundle`."""
 
-from __future__ import annotations
-
 from xboard_circus.plugins._base import Part, XboardPlugin
 from xboard_circus.plugins.alerts import alerter_of
 from xboard_circus.plugins.giving_up import surrender_of

@@ -1,7 +1,5 @@
 """Save which watchers the limiter has stopped and must start again, for the next process of it."""
 
-from __future__ import annotations
-
 import json
 import logging
 from collections.abc import Mapping

@@ -4,8 +4,6 @@ Circus publishes a ``reap`` for most of them and forgets it for up to a third; t
 listed. Both are needed: a list alone misses a process that started and died between two queries.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from dataclasses import dataclass
 

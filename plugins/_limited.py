@@ -3,8 +3,6 @@
 *now* is in seconds of one clock, everywhere.
 """
 
-from __future__ import annotations
-
 import enum
 from collections.abc import Mapping
 from dataclasses import dataclass, field

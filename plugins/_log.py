@@ -1,7 +1,5 @@
 """Open the log file of a plugin: Circus discards a plugin's output, and a full disk must not end its work."""
 
-from __future__ import annotations
-
 import logging
 import os
 import time

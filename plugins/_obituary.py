@@ -1,7 +1,5 @@
 """Report the loss of circusd from its plugin, which may be the only process left to do so."""
 
-from __future__ import annotations
-
 import os
 import time
 

@@ -1,7 +1,5 @@
 """Probe the workers of a watcher: each on its private socket, or all by ``health.url`` in a thread."""
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor

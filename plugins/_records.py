@@ -1,7 +1,5 @@
 """Turn events of circusd's bus into records of the ledger. No effects."""
 
-from __future__ import annotations
-
 import json
 import math
 from collections import deque

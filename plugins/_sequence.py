@@ -1,7 +1,5 @@
 """Track which of circusd's numbered events have been seen. No effects."""
 
-from __future__ import annotations
-
 
 class Sequence:
     """Take each event once, and notice gaps.

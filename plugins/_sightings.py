@@ -1,7 +1,5 @@
 """Turn the answers of probes into observations, and the verdict on them into a report for circusd. No effects."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any

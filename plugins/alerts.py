@@ -6,8 +6,6 @@ a thread of its own. ``[plugin:alerts] use = xboard_circus.plugins.alerts.Alerts
 hosts it.
 """
 
-from __future__ import annotations
-
 import asyncio
 import logging
 import os
@@ -154,7 +152,7 @@ class Alerter(Part):
         self._lost = lost if name != self._remembered.lost else {}
         self._remembered.lost = name
 
-    async def _read_file(self, file: _ConfigFile) -> None:
+    async def _read_file(self, file: "_ConfigFile") -> None:
         file.due_at = self._clock() + FILE_EVERY
         try:
             found = await asyncio.get_running_loop().run_in_executor(None, file.changed)

@@ -5,8 +5,6 @@ only to find the class. So the parts are imported in the plugin's process alone:
 of the workers, and stay in circusd's memory.
 """
 
-from __future__ import annotations
-
 from typing import ClassVar
 
 from xboard_circus.plugins._base import Part, XboardPlugin

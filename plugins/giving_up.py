@@ -4,8 +4,6 @@ Circus itself retries for ever and stays up meanwhile, so the container would lo
 ``container.give_up_after`` turns this on.
 """
 
-from __future__ import annotations
-
 import logging
 import os
 from collections.abc import Callable, Container

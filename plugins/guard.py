@@ -1,7 +1,5 @@
 """Arm a watcher by one line: `hooks.before_start = xboard_circus.plugins.guard.arm`."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from circus import logger

@@ -4,8 +4,6 @@
 refuses a finding that is too old. ``[plugin:health] use = xboard_circus.plugins.http_health.HttpHealth`` runs it alone.
 """
 
-from __future__ import annotations
-
 import asyncio
 import logging
 import os

@@ -5,8 +5,6 @@ store cannot take them they wait in memory, up to a fixed number; nothing else e
 ``[plugin:ledger] use = xboard_circus.plugins.ledger.Ledger`` runs it alone.
 """
 
-from __future__ import annotations
-
 import asyncio
 import logging
 import math

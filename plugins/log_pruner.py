@@ -1,7 +1,5 @@
 """Remove old rotated logs: files numbered by our log writer or by Circus, and no other file."""
 
-from __future__ import annotations
-
 import asyncio
 import logging
 import stat

@@ -1,7 +1,5 @@
 """Export the port guard by its name in the bundle; it runs inside circusd."""
 
-from __future__ import annotations
-
 from xboard_circus.supervisor.port import PortGuard
 
 __all__ = ["PortGuard"]

@@ -7,8 +7,6 @@ Where no watcher is armed it is started all the same; ``start`` and then ``stop`
 ``[plugin:limiter] use = xboard_circus.plugins.restart_limiter.RestartLimiter`` runs it alone.
 """
 
-from __future__ import annotations
-
 import logging
 import math
 import os

@@ -9,8 +9,6 @@ RELOADING=1 is not sent: ``systemctl reload`` runs ``xboard-circus reload``, whi
 that sent RELOADING=1 and then died would leave the service in a reload that never ends.
 """
 
-from __future__ import annotations
-
 import logging
 import os
 import socket

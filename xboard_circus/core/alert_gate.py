@@ -4,8 +4,6 @@ The gate remembers the alerts that it sent. It compares them with the incidents 
 added late, or that missed a turn, comes to the same end as the others.
 """
 
-from __future__ import annotations
-
 from collections import deque
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace

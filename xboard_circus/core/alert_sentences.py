@@ -1,7 +1,5 @@
 """List the words of an alert: its kind, its title, what is done about it, the labels of its lines."""
 
-from __future__ import annotations
-
 from enum import unique
 
 from xboard_circus.core.reason import Template, catalogue

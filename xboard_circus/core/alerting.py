@@ -4,8 +4,6 @@ An event opens an incident at once and is counted in it. The state of circusd op
 and ends them. So neither a lost event nor a restart of the plugin leaves an incident open, or unreported.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from enum import Enum

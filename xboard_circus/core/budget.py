@@ -4,8 +4,6 @@ Nothing in this module reads a clock, draws a random number or starts anything: 
 brings the jitter, and does what is decided. That is what makes a week of crashes a ten-line test.
 """
 
-from __future__ import annotations
-
 import math
 from collections import deque
 from dataclasses import dataclass, field, fields

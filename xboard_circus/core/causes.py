@@ -4,8 +4,6 @@ Nothing in this module asks the system: whoever settles a death brings what was 
 gets the cause, which says whether the death counts, and the reason that every log and table will show.
 """
 
-from __future__ import annotations
-
 import re
 from dataclasses import dataclass
 from enum import Enum

@@ -1,7 +1,5 @@
 """Write durations as a person does, each a `Reason` to be translated; say when a probe is stale."""
 
-from __future__ import annotations
-
 from xboard_circus.core.sentences import Say
 
 UNITS = {"s": Say.UNIT_S, "min": Say.UNIT_MIN, "h": Say.UNIT_H, "d": Say.UNIT_D}

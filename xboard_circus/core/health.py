@@ -5,8 +5,6 @@ out. It asks for a replacement again in every round for as long as the trouble l
 who receives them leaves out those that are under way.
 """
 
-from __future__ import annotations
-
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, fields
 from typing import Literal

@@ -4,8 +4,6 @@ A token of 256 bits is not guessed, however often one tries; the limit keeps the
 for wrong tokens only: a right one is let in whatever its address has tried. Nothing in this module reads a clock.
 """
 
-from __future__ import annotations
-
 import math
 from collections import OrderedDict
 from dataclasses import dataclass

@@ -4,8 +4,6 @@ Nothing is left to see how circusd ended: its plugins are its children, and the 
 circusd records its identity and that it lives; what it did not record is the finding.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any

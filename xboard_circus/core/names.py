@@ -1,7 +1,5 @@
 """Name watchers as circusd's bus does, plugins' logs, and the senders of commands."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any

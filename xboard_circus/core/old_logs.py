@@ -1,7 +1,5 @@
 """Select rotated log files that are old enough to delete. Names are matched whole."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Judge how the run of `run.before` ended, and when it is tried again. Time is an argument."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from signal import Signals
 

@@ -4,8 +4,6 @@ A name that somebody else's DNS points at 127.0.0.1 makes a browser send that na
 but `localhost` and those that the ini gives is ours. An address in figures can't be pointed anywhere, so it is let in.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Collection
 

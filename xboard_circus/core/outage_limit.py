@@ -3,8 +3,6 @@
 Nothing in this module asks the system or looks at a clock: the caller brings what it saw, and when.
 """
 
-from __future__ import annotations
-
 from collections.abc import Container, Iterable
 from dataclasses import dataclass, field
 

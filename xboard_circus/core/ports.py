@@ -4,8 +4,6 @@ Nothing in this module looks at a process or sends a signal: the caller lists wh
 says, and lists them again before it sends the next signal.
 """
 
-from __future__ import annotations
-
 from collections.abc import Collection, Container, Iterable, Sequence
 from dataclasses import dataclass
 from enum import Enum

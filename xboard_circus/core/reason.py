@@ -4,8 +4,6 @@ Logs and tables print it as text. What leaves the process (bus, journal, ledger,
 carries the data beside the text, so that a reader can show it in another language or decide by its key.
 """
 
-from __future__ import annotations
-
 import math
 import re
 from collections.abc import Mapping
@@ -38,7 +36,7 @@ class Reason(str):
     size: int
 
     @classmethod
-    def of(cls, key: str, template: str, values: Mapping[str, object]) -> Reason:
+    def of(cls, key: str, template: str, values: Mapping[str, object]) -> "Reason":
         """Return the reason for *template*; values of other fields are ignored, a missing one is a KeyError."""
         fields = {name: _kept(values[name]) for name in _FIELD.findall(template)}
         depth = 1 + max(map(_depth_of, fields.values()), default=0)
@@ -50,7 +48,7 @@ class Reason(str):
         return cls._made(text, key, fields, depth, size)
 
     @classmethod
-    def _made(cls, text: str, key: str, fields: Mapping[str, Any], depth: int, size: int) -> Reason:
+    def _made(cls, text: str, key: str, fields: Mapping[str, Any], depth: int, size: int) -> "Reason":
         made = super().__new__(cls, text)
         made.key, made.fields, made.depth, made.size = key, fields, depth, size
         return made
@@ -62,7 +60,7 @@ class Reason(str):
     def __reduce__(self) -> tuple[Any, ...]:
         return Reason._made, (str.__str__(self), self.key, self.fields, self.depth, self.size)
 
-    def with_text(self, text: str) -> Reason:
+    def with_text(self, text: str) -> "Reason":
         """Return the same data with another text, such as a shorter one."""
         return self._made(text, self.key, self.fields, self.depth, self.size)
 
@@ -71,7 +69,7 @@ class Reason(str):
         return {"key": self.key, "fields": {name: _as_json(value) for name, value in self.fields.items()}}
 
     @classmethod
-    def from_data(cls, data: object) -> Reason | None:
+    def from_data(cls, data: object) -> "Reason | None":
         """Parse the reason in *data*, which may come from any sender; None for an unknown key or other fields.
 
         >>> Reason.from_data({"key": "NO_SUCH_KEY", "fields": {}}) is None

@@ -3,8 +3,6 @@
 Nothing in this module asks the system: the caller brings what is known of the worker, and replaces it.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from xboard_circus.core.durations import seconds

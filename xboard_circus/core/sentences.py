@@ -4,8 +4,6 @@
 `xboard_circus/translations/`. Decide by `key_of(reason)`, never by the text.
 """
 
-from __future__ import annotations
-
 from enum import unique
 
 from xboard_circus.core.reason import Template, catalogue

@@ -4,8 +4,6 @@ Whoever builds the state builds these dictionaries; whoever reads it gets them f
 value once. A value of the wrong kind counts as missing, so that one worker's nonsense spoils nothing but itself.
 """
 
-from __future__ import annotations
-
 import functools
 import math
 from collections.abc import Callable, Iterable, Mapping
@@ -208,17 +206,6 @@ class State(TypedDict):
     watchers: list[WatcherEntry]
 
 
-class WorkerReport(LoadFigures, total=False):
-    """What a worker reports of itself on its private socket."""
-
-    pid: int
-    state: str
-    uptime: float | None
-    version: str | None
-    live: PathReport | None
-    ready: PathReport | None
-
-
 class PathReport(TypedDict):
     """What the app answered on one path; *refused*: it answers, but not to this request."""
 
@@ -228,6 +215,17 @@ class PathReport(TypedDict):
     reason: str
     say: Data | None
     body: str
+
+
+class WorkerReport(LoadFigures, total=False):
+    """What a worker reports of itself on its private socket."""
+
+    pid: int
+    state: str
+    uptime: float | None
+    version: str | None
+    live: PathReport | None
+    ready: PathReport | None
 
 
 class Judgement(ProbeFigures):

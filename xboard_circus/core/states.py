@@ -1,7 +1,5 @@
 """Name the states of a worker and of a port: the words of ``status``, the events and the dashboard."""
 
-from __future__ import annotations
-
 from enum import Enum
 
 from xboard_circus.core.sentences import Say

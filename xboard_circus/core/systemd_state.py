@@ -3,8 +3,6 @@
 Nothing here asks circusd or talks to systemd. Times are seconds.
 """
 
-from __future__ import annotations
-
 from collections.abc import Collection
 from dataclasses import dataclass, field
 

@@ -4,8 +4,6 @@ Such watchers stand beside armed ones in circusd's answer, and alone where circu
 Circus's own commands tell of it.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 

@@ -3,8 +3,6 @@
 circusd computes the verdict with its state; every face reads it there. Nothing in this module reads a clock.
 """
 
-from __future__ import annotations
-
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence

@@ -13,8 +13,6 @@ that order holds, is data of the phase in which it leaves.
 (Up(since=5.0), (<Effect.COUNT_UP: 'count the worker as up'>, <Effect.REPORT_UP: 'report that it is up'>))
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace

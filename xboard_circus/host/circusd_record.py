@@ -3,8 +3,6 @@
 The next circusd finds there whether this one was told to end. The file's own time is when it was last known to live.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import os
 from collections.abc import Iterable, Mapping

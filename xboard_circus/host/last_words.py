@@ -1,7 +1,5 @@
 """Record why circusd quits by itself: the plugin writes the reason, the container reads it once circusd has ended."""
 
-from __future__ import annotations
-
 from contextlib import suppress
 from pathlib import Path
 

@@ -5,8 +5,6 @@ stopped is for `xboard_circus.core.ports` to decide. A process's environment is 
 no further.
 """
 
-from __future__ import annotations
-
 import contextlib
 import errno
 import os

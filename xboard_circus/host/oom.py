@@ -3,8 +3,6 @@
 Reads a few lines of /proc and /sys, which never block. Where there are none (macOS) nothing is told.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable, Iterable
 from pathlib import Path

@@ -4,8 +4,6 @@ A pid alone is not enough: the system gives it to another process as soon as the
 start time it names one process for as long as the machine runs.
 """
 
-from __future__ import annotations
-
 import os
 import signal
 import sys
@@ -57,7 +55,7 @@ class Identity:
         return f"{self.pid}:{self.started}"
 
     @classmethod
-    def parse(cls, text: str) -> Identity:
+    def parse(cls, text: str) -> "Identity":
         """Read what `str` wrote; ValueError where it can't be that."""
         pid, _, started = text.partition(":")
         if not (pid.isascii() and pid.isdigit() and started.isascii() and started.isdigit()):
@@ -67,7 +65,7 @@ class Identity:
         return cls(int(pid), int(started))
 
     @classmethod
-    def of(cls, pid: int) -> Identity | None:
+    def of(cls, pid: int) -> "Identity | None":
         """Return the identity of the process that has *pid* now."""
         started = start_time(pid)
         return None if started is None else cls(pid, started)

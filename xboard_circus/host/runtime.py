@@ -20,8 +20,6 @@ Who can write here can have processes of ours stopped and requests sent elsewher
 closed to the writing of others. Only the folder of a watcher that runs as another user is that user's.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import os

@@ -1,7 +1,5 @@
 """Find and end the processes of a session whose leader is gone."""
 
-from __future__ import annotations
-
 import os
 import signal
 

@@ -5,8 +5,6 @@ Over netlink, as ``ss`` does: there the kernel picks the listeners of one port b
 the machine; it is read where netlink is barred (a sandbox, RestrictAddressFamilies of systemd).
 """
 
-from __future__ import annotations
-
 import errno
 import os
 import socket

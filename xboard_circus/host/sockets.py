@@ -1,7 +1,5 @@
 """Find the TCP sockets that listen where a bind would, and the processes that hold each."""
 
-from __future__ import annotations
-
 import contextlib
 import os
 import socket

@@ -1,7 +1,5 @@
 """Name, sweep and test the files of a worker in the runtime folder. Imports little: every worker does it."""
 
-from __future__ import annotations
-
 import os
 import re
 import socket

@@ -3,8 +3,6 @@
 A watcher that cannot be armed runs plainly, with its environment and its port, and its siblings notice nothing.
 """
 
-from __future__ import annotations
-
 import socket
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +21,7 @@ if TYPE_CHECKING:
     from xboard_circus.supervisor.supervisor import Supervisor
 
 
-def arm(supervisor: Supervisor, watcher: Any) -> None:
+def arm(supervisor: "Supervisor", watcher: Any) -> None:
     """Arm a watcher that starts, or prepare one that is armed for its next start. Never raises."""
     name = watcher.name
     armed = supervisor.armed.get(name)
@@ -46,7 +44,7 @@ def arm(supervisor: Supervisor, watcher: Any) -> None:
         run_plainly(supervisor, watcher, Say.RUNS_PLAINLY(why=one_line(str(error))))
 
 
-def _undo(supervisor: Supervisor, watcher: Any, armed: ArmedWatcher | None) -> None:
+def _undo(supervisor: "Supervisor", watcher: Any, armed: ArmedWatcher | None) -> None:
     try:
         if armed is not None and armed.watcher is watcher:
             armed.disarm()
@@ -57,7 +55,7 @@ def _undo(supervisor: Supervisor, watcher: Any, armed: ArmedWatcher | None) -> N
         del supervisor.armed[watcher.name]
 
 
-def run_plainly(supervisor: Supervisor, watcher: Any, reason: str) -> None:
+def run_plainly(supervisor: "Supervisor", watcher: Any, reason: str) -> None:
     """Let *watcher* run without us: the right interpreter and our marks in its environment, and its port bound."""
     supervisor.plain[watcher] = reason
     logger.error("xboard: %s: %s", watcher.name, reason)

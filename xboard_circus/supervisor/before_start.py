@@ -3,8 +3,6 @@
 Until then the workers of a start wait at their gates. circusd itself goes on: the command runs beside it.
 """
 
-from __future__ import annotations
-
 import asyncio
 import dataclasses
 import shlex
@@ -32,7 +30,7 @@ class BeforeStart:
         log: The last lines that `run.before` wrote.
     """
 
-    def __init__(self, armed: ArmedWatcher) -> None:
+    def __init__(self, armed: "ArmedWatcher") -> None:
         self.armed = armed
         self.pending: Preparation | None = None
         self.log = ""

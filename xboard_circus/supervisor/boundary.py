@@ -1,7 +1,5 @@
 """The boundary towards circusd: what fails on our side is logged here and goes no further."""
 
-from __future__ import annotations
-
 import functools
 from collections.abc import Awaitable, Callable
 from typing import ParamSpec, TypeVar

@@ -1,7 +1,5 @@
 """Answer Circus's own command `reload` with what the rolling reloads that it began came to."""
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import Awaitable, Callable
 from functools import partial
@@ -24,13 +22,13 @@ POLL = 0.05
 Execute = Callable[[Any, dict[str, Any]], Any]
 
 
-def patches(supervisor: Supervisor) -> list[Patch]:
+def patches(supervisor: "Supervisor") -> list[Patch]:
     """Return what puts the rolling reload in the place of Circus's own."""
     known = circus_arbiter.commands(supervisor.arbiter)
     return [watch_command(command, partial(run, supervisor)) for name, command in known.items() if name == "reload"]
 
 
-def run(supervisor: Supervisor, execute: Execute) -> Execute:
+def run(supervisor: "Supervisor", execute: Execute) -> Execute:
     """Return the command: a refusal is its answer; with `waiting` the answer comes when all reloads are over."""
 
     def reload(arbiter: Any, props: dict[str, Any]) -> Any:
@@ -55,7 +53,7 @@ def run(supervisor: Supervisor, execute: Execute) -> Execute:
 
 
 async def _outcome(
-    before: dict[ArmedWatcher, rolling.RollingReload | None], begun: Awaitable[Any] | None
+    before: "dict[ArmedWatcher, rolling.RollingReload | None]", begun: Awaitable[Any] | None
 ) -> dict[str, Any]:
     if begun is not None:
         await begun

@@ -1,7 +1,5 @@
 """Record that this circusd lives and whether it got a stop request, and find out how the one before it ended."""
 
-from __future__ import annotations
-
 import atexit
 import dataclasses
 import os
@@ -31,7 +29,7 @@ class Lifetime:
         loss: How the circusd before this one ended, where it had no stop request.
     """
 
-    def __init__(self, supervisor: Supervisor, *, at_exit: Callable[..., object] = atexit.register) -> None:
+    def __init__(self, supervisor: "Supervisor", *, at_exit: Callable[..., object] = atexit.register) -> None:
         self._supervisor = supervisor
         self._at_exit = at_exit
         self._noted_at = float("-inf")

@@ -1,7 +1,5 @@
 """Keep the file small that circusd's stdout and stderr go to."""
 
-from __future__ import annotations
-
 import fcntl
 import os
 import stat

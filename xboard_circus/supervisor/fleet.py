@@ -1,7 +1,5 @@
 """The workers of one watcher: each with its process and its life, and questions about all of them."""
 
-from __future__ import annotations
-
 import random
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping

@@ -6,8 +6,6 @@ to and fro in circusd's loop. So `circusctl` works without an option, and anothe
 0.05 ms, and one connection is accepted in a turn of the loop, so that a flood of them does not hold up the workers.
 """
 
-from __future__ import annotations
-
 import asyncio
 import errno
 import secrets
@@ -127,7 +125,7 @@ class _Connection:
         outer: socket.socket,
         inner: socket.socket,
         loop: asyncio.AbstractEventLoop,
-        ended: Callable[[_Connection], None],
+        ended: "Callable[[_Connection], None]",
     ) -> None:
         self.inner = inner
         self._outer = outer

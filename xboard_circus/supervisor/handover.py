@@ -3,8 +3,6 @@
 `xboard_circus.worker.server` answers. All of this blocks for a short time, so it runs in a thread.
 """
 
-from __future__ import annotations
-
 import array
 import json
 import logging

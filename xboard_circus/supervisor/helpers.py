@@ -1,7 +1,5 @@
 """Prepare plugins and Circus's own processes: marks, a path with blanks, and a stop after all workers."""
 
-from __future__ import annotations
-
 import asyncio
 import shlex
 import sys
@@ -20,7 +18,7 @@ SLACK = 2.0
 
 
 @contained(None)
-def prepare(supervisor: Supervisor, watcher: Any) -> None:
+def prepare(supervisor: "Supervisor", watcher: Any) -> None:
     """Mark a helper, so that the next circusd knows its predecessor's, and mend what Circus gets wrong with it."""
     if not is_helper(watcher.name):
         return
@@ -44,7 +42,7 @@ def quoted(command: str, interpreter: str = sys.executable) -> str:
     return shlex.quote(interpreter) + command.removeprefix(interpreter)
 
 
-async def until_workers_are_gone(supervisor: Supervisor) -> None:
+async def until_workers_are_gone(supervisor: "Supervisor") -> None:
     """Wait for armed watchers that are being stopped, no longer than a stop takes."""
     await asyncio.sleep(0)  # Circus begins with all of them in one step of its loop
     watchers = [armed.watcher for armed in supervisor.armed.values()]

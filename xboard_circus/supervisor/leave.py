@@ -10,8 +10,6 @@ refusal (`CommandRefused`) has changed nothing. From a signal handler in its loo
 Wait for the end of the process before the next circusd binds its endpoints: ``launch.py --after PID:STARTED`` does.
 """
 
-from __future__ import annotations
-
 from collections.abc import Collection
 from typing import TYPE_CHECKING
 
@@ -25,7 +23,7 @@ if TYPE_CHECKING:
     from xboard_circus.supervisor.supervisor import Supervisor
 
 
-def leave(supervisor: Supervisor, *, but: Collection[str] = ()) -> dict[str, list[int]]:
+def leave(supervisor: "Supervisor", *, but: Collection[str] = ()) -> dict[str, list[int]]:
     """Begin to end circusd; return the pids of the workers that stay, by watcher. Watchers in *but* are stopped too.
 
     Raises MessageError, with nothing changed, where circusd ends already, or no worker could stay.

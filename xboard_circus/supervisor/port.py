@@ -6,8 +6,6 @@ Circus would bind a socket per worker, beside strangers), cleans, and binds the 
 while the workers wait in the launcher.
 """
 
-from __future__ import annotations
-
 import asyncio
 import errno
 import os
@@ -44,7 +42,7 @@ UNIX = 0
 class PortGuard:
     """The port of one armed watcher: a Circus socket that its command names, or `port.host` and `port.port`."""
 
-    def __init__(self, armed: ArmedWatcher) -> None:
+    def __init__(self, armed: "ArmedWatcher") -> None:
         self.armed = armed
         self.state = PortState.NONE
         self.reason = ""

@@ -5,8 +5,6 @@ listens where nobody accepts; on a changed [circus] it stops and starts every wo
 again at each later call.
 """
 
-from __future__ import annotations
-
 from typing import TYPE_CHECKING, Any
 
 from circus.exc import MessageError
@@ -18,7 +16,7 @@ if TYPE_CHECKING:
     from xboard_circus.supervisor.supervisor import Supervisor
 
 
-def before(supervisor: Supervisor, config_file: str | None) -> None:
+def before(supervisor: "Supervisor", config_file: str | None) -> None:
     """Check the file, and apply our options in place.
 
     Raises MessageError, the answer to the operator, where the file is refused or Circus would do harm.
@@ -38,7 +36,7 @@ def before(supervisor: Supervisor, config_file: str | None) -> None:
             armed.options_changed()
 
 
-def after(supervisor: Supervisor, config_file: str | None) -> None:
+def after(supervisor: "Supervisor", config_file: str | None) -> None:
     """Remember what the file asked for: Circus compares the next one with the file of its boot."""
     for watcher in _read(config_file or supervisor.config_file).get("watchers", []):
         found = circus_arbiter.registered(supervisor.arbiter, watcher["name"])

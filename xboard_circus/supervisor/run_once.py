@@ -1,7 +1,5 @@
 """Run one command once, beside circusd: as a worker would run it, with a limit, and never two at once."""
 
-from __future__ import annotations
-
 import asyncio
 import fcntl
 import hashlib
@@ -37,7 +35,7 @@ GRACE = 5.0
 class OneShot:
     """One run of *command* for a watcher."""
 
-    def __init__(self, armed: ArmedWatcher, command: str, *, timeout: float) -> None:
+    def __init__(self, armed: "ArmedWatcher", command: str, *, timeout: float) -> None:
         self._armed = armed
         self._command = shlex.split(command)
         self._folder = os.path.abspath(armed.watcher.working_dir)

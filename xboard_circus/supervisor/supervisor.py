@@ -1,7 +1,5 @@
 """Supervise all armed watchers of one circusd: one clock, one state, prompt reaping."""
 
-from __future__ import annotations
-
 import asyncio
 import dataclasses
 import logging
@@ -99,7 +97,7 @@ class Supervisor:
         self.soon(0)
 
     @classmethod
-    def of(cls, arbiter: Any) -> Supervisor:
+    def of(cls, arbiter: Any) -> "Supervisor":
         """Return the one of this arbiter; `circusctl restart` without a name makes a new arbiter in the process."""
         if not hasattr(arbiter, "xboard"):
             arbiter.xboard = cls(arbiter)

@@ -1,7 +1,5 @@
 """One armed watcher: Circus's own methods pass through us, and the number of serving workers is kept up."""
 
-from __future__ import annotations
-
 import asyncio
 import os
 import signal
@@ -81,7 +79,7 @@ class ArmedWatcher:
 
     slack = SLACK
 
-    def __init__(self, supervisor: Supervisor, watcher: Any) -> None:
+    def __init__(self, supervisor: "Supervisor", watcher: Any) -> None:
         self.supervisor = supervisor
         self.watcher = watcher
         self.name: str = watcher.name
@@ -190,11 +188,11 @@ class ArmedWatcher:
         """Note that a coroutine of Circus's begins (1) or is over (-1)."""
         self._busy += change
 
-    def swaps_in_the_making(self) -> list[Swap]:
+    def swaps_in_the_making(self) -> "list[Swap]":
         """Return the replacements whose new worker has not taken over yet; a drain holds nothing up."""
         return [swap for swap in self.swaps if not swap.has_handed_over]
 
-    def swap_of(self, worker: Worker) -> Swap | None:
+    def swap_of(self, worker: Worker) -> "Swap | None":
         """Return the replacement that *worker* takes part in."""
         return next((swap for swap in self.swaps if worker in (swap.old, swap.new)), None)
 

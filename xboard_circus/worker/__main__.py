@@ -8,8 +8,6 @@ stderr.
 The environment says which worker this is, see `Surroundings`; without it, this is plain uvicorn with a drain.
 """
 
-from __future__ import annotations
-
 import contextlib
 import faulthandler
 import logging

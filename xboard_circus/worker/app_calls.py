@@ -4,8 +4,6 @@ No connection, port or parser takes part: the app and the event loop of this ver
 probe checks. Nothing that the app does can hold up the caller or fill the memory.
 """
 
-from __future__ import annotations
-
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
@@ -60,7 +58,7 @@ class Asker:
     headers: tuple[tuple[str, str], ...] = ()
 
     @classmethod
-    def read(cls, environ: Mapping[str, str]) -> Asker:
+    def read(cls, environ: Mapping[str, str]) -> "Asker":
         """Read it from the environment that circusd gave the worker."""
         lines = environ.get("XBOARD_PROBE_HEADERS", "").splitlines()
         named = (line.partition(":") for line in lines)

@@ -9,8 +9,6 @@ seconds, so that their clients do not all reconnect in one instant. Event stream
 Uses only public attributes of uvicorn's protocol classes; tested with httptools, h11 and zttp.
 """
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import fcntl

@@ -8,8 +8,6 @@ would only hold memory, and the port without answering there. If none serves, th
 port, and the next circusd takes the port over from it.
 """
 
-from __future__ import annotations
-
 import logging
 import os
 import re

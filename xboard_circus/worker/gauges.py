@@ -1,7 +1,5 @@
 """Measure loop lag, thread pool and memory of this worker. Each costs microseconds and imports nothing new."""
 
-from __future__ import annotations
-
 import math
 import os
 import resource

@@ -4,8 +4,6 @@ Circus's own ``rlimit_*`` makes the spawn fail on a host whose hard limit is low
 the hard one lets it, and the log says where that is not far enough.
 """
 
-from __future__ import annotations
-
 import logging
 import resource
 

@@ -4,8 +4,6 @@ It is not a second listener of uvicorn's, because it must answer before the app'
 ends, and because nothing of it may ever be reachable from the public port.
 """
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import json

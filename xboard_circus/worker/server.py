@@ -1,7 +1,5 @@
 """Serve the app as a worker under Circus: uvicorn's server, which reports its health and drains before a shutdown."""
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import logging

@@ -1,7 +1,5 @@
 """Our own events, numbered and kept for a while: for a recorder that starts after circusd, or missed one on the bus."""
 
-from __future__ import annotations
-
 import json
 import time
 from collections import deque

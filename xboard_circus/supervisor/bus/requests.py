@@ -1,7 +1,5 @@
 """Record who sent each command that changes something: it is published, and named in the ends that follow from it."""
 
-from __future__ import annotations
-
 import asyncio
 import fnmatch
 import re
@@ -69,7 +67,7 @@ def who(props: Mapping[str, Any]) -> str:
 class Requests:
     """The commands that run. It sees each of Circus's own commands first, and neither delays nor fails one."""
 
-    def __init__(self, supervisor: Supervisor) -> None:
+    def __init__(self, supervisor: "Supervisor") -> None:
         self._supervisor = supervisor
         self._open: list[Request] = []
         self._is_signal = False

@@ -1,7 +1,5 @@
 """Build the command line of a spawn: the launcher in front of the watcher's command."""
 
-from __future__ import annotations
-
 import os
 import shlex
 import sys

@@ -1,7 +1,5 @@
 """Build the environment of an armed watcher's processes."""
 
-from __future__ import annotations
-
 import grp
 import os
 import pwd

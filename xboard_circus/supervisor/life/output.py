@@ -1,7 +1,5 @@
 """Write the output of workers into the log in whole lines, and keep the last ones as evidence."""
 
-from __future__ import annotations
-
 import codecs
 import os
 import select

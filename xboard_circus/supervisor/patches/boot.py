@@ -4,8 +4,6 @@ Circus imports hooks while it reads its file, and binds sockets and endpoints af
 still. All change a class, so they are for all sockets and every arbiter of this process.
 """
 
-from __future__ import annotations
-
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager

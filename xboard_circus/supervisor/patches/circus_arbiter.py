@@ -1,7 +1,5 @@
 """Circus's Arbiter: how it stops, reads its file again, starts plugins, and makes room for its successor."""
 
-from __future__ import annotations
-
 import asyncio
 import json
 import signal

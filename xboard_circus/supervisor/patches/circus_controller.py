@@ -1,7 +1,5 @@
 """Circus's Controller: our commands beside its own, and the sender of each."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any
 

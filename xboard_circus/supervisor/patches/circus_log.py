@@ -1,7 +1,5 @@
 """circusd's log file, which Circus itself does not rotate."""
 
-from __future__ import annotations
-
 import logging
 from logging.handlers import WatchedFileHandler
 

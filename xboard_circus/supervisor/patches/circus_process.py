@@ -1,7 +1,5 @@
 """Circus's Process: which sockets it inherits, how it ended, what it has below it."""
 
-from __future__ import annotations
-
 import contextlib
 import os
 import re

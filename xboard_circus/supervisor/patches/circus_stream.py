@@ -1,7 +1,5 @@
 """Circus's FileStream: the file that it writes to, which a failed rotation leaves closed, and which others delete."""
 
-from __future__ import annotations
-
 import os
 from contextlib import suppress
 from typing import Any

@@ -1,7 +1,5 @@
 """Circus's Watcher: the methods of one armed watcher, and of a plugin's, that pass through us."""
 
-from __future__ import annotations
-
 import asyncio
 import os
 import time

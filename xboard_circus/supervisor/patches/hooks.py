@@ -1,7 +1,5 @@
 """The hooks of an armed watcher: the user's own, with ours behind them."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any
 

@@ -1,7 +1,5 @@
 """One replaced method or attribute of a Circus object: whether it fits, how it is put in, how it is taken off."""
 
-from __future__ import annotations
-
 import importlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -9,7 +7,7 @@ from typing import Any, Concatenate, Generic, ParamSpec
 
 P = ParamSpec("P")
 Original = Callable[..., Any]
-KINDS: list[PatchKind[Any]] = []
+KINDS: "list[PatchKind[Any]]" = []
 
 
 class PatchFailed(Exception):
@@ -22,7 +20,7 @@ class Patch:
     Without a target there is nothing to replace: with check_delay = -1 Circus has no periodic call at all.
     """
 
-    def __init__(self, kind: PatchKind[Any], target: Any, make: Callable[[Any], Any]) -> None:
+    def __init__(self, kind: "PatchKind[Any]", target: Any, make: Callable[[Any], Any]) -> None:
         self.kind = kind
         self.make = make
         self._target = target

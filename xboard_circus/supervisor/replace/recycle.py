@@ -1,7 +1,5 @@
 """Replace workers that are well but have grown, served or lived enough, or that nobody can probe any more."""
 
-from __future__ import annotations
-
 from typing import TYPE_CHECKING
 
 from xboard_circus.core.recycling import RecycleLimits, due
@@ -15,7 +13,7 @@ if TYPE_CHECKING:
     from xboard_circus.supervisor.watcher import ArmedWatcher
 
 
-def look(armed: ArmedWatcher) -> None:
+def look(armed: "ArmedWatcher") -> None:
     """Begin the replacement of one worker that is due, unless another one is being replaced."""
     if armed.swaps or armed.busy or not armed.is_running() or armed.clock() < armed.recycle_not_before:
         return
@@ -32,7 +30,7 @@ def look(armed: ArmedWatcher) -> None:
             return
 
 
-def _why(worker: Worker, limits: RecycleLimits, now: float) -> str | None:
+def _why(worker: "Worker", limits: RecycleLimits, now: float) -> str | None:
     return due(
         limits,
         rss=circus_process.resident(worker.process) if limits.rss else None,
@@ -42,7 +40,7 @@ def _why(worker: Worker, limits: RecycleLimits, now: float) -> str | None:
     )
 
 
-async def _replace(armed: ArmedWatcher, worker: Worker, reason: str) -> None:
+async def _replace(armed: "ArmedWatcher", worker: "Worker", reason: str) -> None:
     if await Swap(armed, worker, Order(by="recycle", why=reason)).run() is not None:
         # A new worker that does not get ready would otherwise be tried again each second.
         armed.recycle_not_before = armed.clock() + armed.options.restart.cooldown
