@@ -7,7 +7,7 @@ import math
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from xboard_circus.host import procs, runtime
@@ -22,6 +22,7 @@ from .test_lost import losses
 
 # Seconds, in place of the minute and a half that the unit gives circusd.
 WATCHDOG = 12
+ROUNDS = int(os.environ.get("ROUNDS", "2"))
 BOOT_ID = "/proc/sys/kernel/random/boot_id"
 SHORT_WATCHDOG = f"[Service]\nWatchdogSec={WATCHDOG}\n"
 
@@ -71,6 +72,10 @@ def lose(c: Circusd, host: UserManager, hook: HookServer, by: Callable[[int], ob
     return kinds
 
 
+def until_gone(pids: Sequence[int]) -> None:
+    eventually(lambda: all(map(is_gone, pids)), timeout=60, what=f"{pids} end")
+
+
 def is_gone(pid: int) -> bool:
     return not procs.is_running(pid, procs.start_time(pid) or 0)
 
@@ -108,6 +113,33 @@ def test_a_reload_loses_no_request_and_one_that_fails_leaves_all_as_it_is(tmp_pa
         assert host.ctl("reload", UNIT).returncode != 0
         assert host.show(UNIT, "ActiveState") == "active"
         assert c.workers() == after
+
+
+def test_a_restart_loses_no_request_and_a_stop_in_its_middle_ends_all(tmp_path: Path) -> None:
+    """Given load, when systemd restarts, then circusd and workers are new, 0 lost; with code that dies the old ones
+    serve on; a stop in the middle of that leaves nothing."""
+    with service(tmp_path) as (c, host):
+        old = c.wait_ready()
+        with Load(f"{c.url}/", rate=100, connections=8) as kept, Load(f"{c.url}/", rate=100) as fresh:
+            for _ in range(ROUNDS):
+                circusd, before = host.show(UNIT, "MainPID"), c.wait_ready()
+                done = host.ctl("restart", UNIT)
+                assert done.returncode == 0, done.stderr
+                until_gone(before)
+                assert host.show(UNIT, "MainPID") != circusd
+            old = c.wait_ready()
+            c.set("boot", "die")
+            host.ctl("restart", "--no-block", UNIT)
+            eventually(lambda: "told to die" in c.log(), timeout=60)
+        print(f"{ROUNDS} restarts: {kept.summary()}, {fresh.summary()}")
+        assert (kept.lost, fresh.lost) == ([], [])
+        assert not any(map(is_gone, old))
+        assert losses(c) == []
+        assert host.show(UNIT, "NRestarts") == "0"
+
+        everything = host.processes(UNIT)
+        assert host.ctl("stop", UNIT).returncode == 0
+        assert all(map(is_gone, [*old, *everything]))
 
 
 def test_a_circusd_that_hangs_is_replaced_by_the_watchdog(tmp_path: Path) -> None:
@@ -221,21 +253,23 @@ exec {python} "$@"
 
 
 def test_an_upgrade_installs_the_packages_and_runs_what_was_installed(tmp_path: Path) -> None:
-    """Given a service, when it is upgraded, then pip is called for its own .venv and another circusd serves."""
+    """Given a service, when it is upgraded, then pip is called for its own .venv, another circusd serves, and
+    no request is lost."""
     with service(tmp_path, start=False) as (c, host):
         calls, python = tmp_path / "pip-calls", c.folder / ".venv" / "bin" / "python"
         python.parent.mkdir(parents=True)
         python.write_text(PIP.format(calls=calls, python=sys.executable))
         python.chmod(0o755)
         words = ("--user", "--name", NAME, "--dir", str(c.folder))
-        for action in ("install", "upgrade"):
-            done = run([str(SCRIPT), action, *words], host.environ)
-            assert done.returncode == 0, done.stderr
-            if action == "install":
-                old = host.show(UNIT, "MainPID")
-                assert not calls.exists()
-                (host.units / UNIT).write_text((host.units / UNIT).read_text().replace("RestartSec=2", "RestartSec=9"))
+        assert run([str(SCRIPT), "install", *words], host.environ).returncode == 0
+        old = host.show(UNIT, "MainPID")
+        assert not calls.exists()
+        (host.units / UNIT).write_text((host.units / UNIT).read_text().replace("RestartSec=2", "RestartSec=9"))
+        with Load(f"{c.url}/", rate=100, connections=8) as kept, Load(f"{c.url}/", rate=50) as fresh:
+            done = run([str(SCRIPT), "upgrade", *words], host.environ)
 
+        assert done.returncode == 0, done.stderr
+        assert (kept.lost, fresh.lost) == ([], [])
         assert calls.read_text() == f"-I -m pip install --quiet --disable-pip-version-check --upgrade {ROOT}\n"
         assert host.show(UNIT, "ActiveState") == "active"
         assert host.show(UNIT, "MainPID") not in ("0", old)
