@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import shutil
+import socket
+import tempfile
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -21,6 +24,7 @@ SUDO = f"""#!/bin/sh
 case "$1 $2" in *"install_service.sh install") set -- "$@" --run-as {USER} ;; esac
 exec "$@"
 """
+AS_USER = ("setpriv", f"--reuid={USER}", f"--regid={USER}", "--clear-groups")
 # What each command leaves behind.
 STATES = {"install": "active", "start": "active", "reload": "active", "stop": "inactive"}
 
@@ -28,13 +32,16 @@ STATES = {"install": "active", "start": "active", "reload": "active", "stop": "i
 @pytest.fixture
 def checkout(open_folder: Path, python: str) -> Iterator[Checkout]:  # noqa: F811
     needs_systemd()
-    made = Checkout(open_folder / "checkout")
+    above = Path(tempfile.mkdtemp(dir=open_folder))
+    above.chmod(0o755)
+    made = Checkout(above / "checkout")
     packages = made.folder / ".venv"
-    kept = {name: (packages / name).read_bytes() for name in (".place", ".installed-")}
+    kept = {name: (packages / name).read_bytes() for name in (".place", ".installed-", "bin/xboard-circus")}
     shutil.rmtree(packages)
     venv_of(made.folder, python, open_folder / "python")
     for name, content in kept.items():
         (packages / name).write_bytes(content)
+    (packages / "bin" / "xboard-circus").chmod(0o755)
     yield made
     shutil.rmtree(made.runtime, ignore_errors=True)
 
@@ -43,24 +50,124 @@ def state_of(host: UserManager) -> str:
     return host.show(UNIT, "ActiveState")
 
 
-def test_each_command_that_takes_systemd_does_what_it_says(checkout: Checkout) -> None:
-    """Given a fresh checkout, when the page is followed, then no command fails, and the service is as it should be."""
+@contextmanager
+def host_of(checkout: Checkout) -> Iterator[UserManager]:
+    """A host with systemd whose service lies in the *checkout*, and a `sudo` that makes no user."""
     with user_manager(checkout, as_system=True) as host:
         sudo = host.folder / "bin" / "sudo"
         sudo.write_text(SUDO)
         sudo.chmod(0o755)
         # The folder lies in /tmp, and the service has a /tmp of its own.
-        drop_in = f"[Service]\nPrivateTmp=no\nStandardError=append:{checkout.folder}/logs/circusd.log\n"
-        host.drop_in(UNIT, drop_in)
+        host.drop_in(UNIT, f"[Service]\nPrivateTmp=no\nStandardError=append:{checkout.folder}/logs/circusd.log\n")
+        yield host
+
+
+def follow(host: UserManager, checkout: Checkout, *commands: str, enter: Sequence[str] = ()) -> str:
+    """Run *commands* in the checkout, each of which has to end well, and return the last one's output."""
+    said = ""
+    for command in commands:
+        there = f"cd {checkout.folder} && exec {checkout.moved(command)}"
+        done = host.inside([*enter, "sh", "-c", there], timeout=300)
+        said = done.stdout + done.stderr
+        print(command, __import__("time").strftime("%X"))
+        if done.returncode:
+            print(
+                host.inside(["systemctl", "--user", "status", UNIT]).stdout,
+                (checkout.folder / "logs/circusd.log").read_text()[-3000:],
+                host.inside(["ls", "-laR", str(checkout.folder / "logs"), "/run/xboard-backend"]).stdout,
+            )
+        assert done.returncode == 0, f"$ {command}\n{said}"
+    return said
+
+
+def serves(checkout: Checkout) -> bool:
+    with urllib.request.urlopen(f"http://127.0.0.1:{checkout.ports['8000']}/health/ready") as answer:
+        return bool(answer.status == 200)
+
+
+def test_root_may_start_it_before_it_is_a_service_and_its_user_after_it(checkout: Checkout) -> None:
+    """Given a stranger on the page's port, when root starts and stops the backend and makes it a service, and then the
+    service's user starts it, and root, then each step does what it should: the unit is active when the backend serves.
+    """
+    plain = ("./scripts/start_backend.sh start", "./scripts/start_backend.sh stop")
+    token = checkout.folder / "dashboard.token"
+    of_user = checkout.folder.with_name("run-of-user")
+    of_user.mkdir(0o700)
+    shutil.chown(of_user, USER, USER)
+    with host_of(checkout) as host:
+        follow(host, checkout, *plain)
+        assert token.stat().st_uid == 0
+        token.write_text("")  # as a host that was reset may leave it
+        with socket.create_server(("127.0.0.1", int(checkout.ports["8080"]))):
+            follow(host, checkout, "sudo ./scripts/install_service.sh install")
+            assert state_of(host) == "active"
+            assert serves(checkout)
+        eventually(lambda: token.stat().st_size > 0, timeout=60, what="the page makes a token when it has its port")
+        follow(host, checkout, "sudo ./scripts/install_service.sh remove")
+        environ = f"env XBOARD_RUNTIME_DIR={of_user} HOME={of_user} "
+        follow(host, checkout, *(environ + each for each in plain), enter=AS_USER)
+        follow(host, checkout, *plain)
+
+
+PLANT = """
+cd {checkout}
+for name in service.ini.new .service.ini.new .venv.lock run.lock xboard.db-wal; do ln -sf {secret} $name; done
+mkdir pip
+echo 'import os, sys; os.geteuid() or open("{marker}", "w").close(); sys.exit(0)' >pip/__main__.py
+mv logs logs-of-mine && ln -s {secret_folder} logs
+"""
+PIP = """#!/bin/sh
+case "$*" in "-I -m pip install "*) pwd >>{calls}; exit ;; esac
+exec {python} "$@"
+"""
+
+
+def test_what_the_services_user_plants_turns_nothing_of_roots(checkout: Checkout) -> None:
+    """Given a service whose user puts links and modules in the place of what root works with, when root installs and
+    upgrades again, then no file of root's is written to or given away, and nothing is run as root."""
+    folder = checkout.folder.with_name("of-root")
+    folder.mkdir(0o755)
+    secret, marker, calls = folder / "secret", folder.with_name("ran-as-root"), folder.with_name("pip-calls")
+    secret.write_text("root's")
+    secret.chmod(0o600)
+    program = checkout.folder / ".venv" / "bin" / "python"
+    real = program.with_name("real-python")
+    program.rename(real)
+    program.write_text(PIP.format(calls=calls, python=real))
+    program.chmod(0o755)
+    plant = PLANT.format(checkout=checkout.folder, secret=secret, secret_folder=folder, marker=marker)
+    with host_of(checkout) as host:
+        follow(host, checkout, "sudo ./scripts/install_service.sh install")
+        assert host.inside([*AS_USER, "sh", "-ec", plant]).returncode == 0
+        again = ["sh", "-c", f"cd {checkout.folder} && exec sudo ./scripts/install_service.sh install"]
+        refused = host.inside(again)
+        assert (refused.returncode, "logs: not a folder that root writes in: it is a link" in refused.stderr) == (
+            1,
+            True,
+        )
+        assert (
+            host.inside([*AS_USER, "sh", "-ec", f"cd {checkout.folder}; rm logs; mv logs-of-mine logs"]).returncode == 0
+        )
+        upgrade = f"sudo ./scripts/install_service.sh upgrade --run-as {USER}"
+        follow(host, checkout, "sudo ./scripts/install_service.sh install", upgrade)
+        assert serves(checkout)
+        follow(host, checkout, f"sudo ./scripts/install_service.sh remove --run-as {USER}")
+
+    assert calls.read_text() == "/\n"
+    assert (secret.read_text(), secret.stat().st_uid, secret.stat().st_mode & 0o777) == ("root's", 0, 0o600)
+    assert (folder.stat().st_uid, folder.stat().st_mode & 0o777) == (0, 0o755)
+    assert not marker.exists()
+
+
+def test_each_command_that_takes_systemd_does_what_it_says(checkout: Checkout) -> None:
+    """Given a fresh checkout, when the page is followed, then no command fails, and the service is as it should be."""
+    with host_of(checkout) as host:
         for command in commands(OPERATIONS, SYSTEMD):
-            there = ["sh", "-c", f"cd {checkout.folder} && exec {checkout.moved(command.text)}"]
-            done = host.inside(there, timeout=300)
-            assert done.returncode == 0, f"$ {command.text}\n{done.stdout}{done.stderr}"
+            follow(host, checkout, command.text)
             for word, state in STATES.items():
                 if word in command.text.split():
                     assert state_of(host) == state, command.text
             if state_of(host) == "active":
-                with urllib.request.urlopen(f"http://127.0.0.1:{checkout.ports['8000']}/health/ready") as answer:
-                    assert answer.status == 200
+                assert serves(checkout)
         eventually(lambda: not host.processes(UNIT))
         assert host.inside(["ls", f"/etc/systemd/system/{UNIT}"]).returncode == 2

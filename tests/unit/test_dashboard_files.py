@@ -58,6 +58,22 @@ def test_a_file_without_two_good_tokens_is_refused(tmp_path: Path, text: str) ->
         load(tmp_path)
 
 
+def test_an_empty_file_is_made_anew(tmp_path: Path) -> None:
+    """A reset of the host leaves such a one where the disk had the name before the text."""
+    (tmp_path / FILE).touch(0o600)
+
+    assert load_or_make(tmp_path) == load(tmp_path)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file away")
+def test_tokens_of_another_user_are_refused_as_such(tmp_path: Path) -> None:
+    load_or_make(tmp_path)
+    os.chown(tmp_path / FILE, 65534, 65534)
+
+    with pytest.raises(XboardError, match="it belongs to another user"):
+        load_or_make(tmp_path)
+
+
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
 def test_a_folder_that_cannot_be_written_is_told(tmp_path: Path) -> None:
     tmp_path.chmod(0o500)

@@ -49,10 +49,12 @@ def load_or_make(folder: Path) -> Tokens:
     path = folder / FILE
     made = Tokens(secrets.token_urlsafe(32), secrets.token_urlsafe(32))
     try:
+        if path.exists() and path.stat().st_size == 0:
+            path.unlink()  # left by a reset of the host, or a full disk
         if not path.exists():
             # Linked and not moved: the second of two starts at once gets the tokens of the first.
             with contextlib.suppress(FileExistsError):
-                write_whole(path, _TEXT.format(admin=made.admin, reader=made.reader), place=os.link)
+                write_whole(path, _TEXT.format(admin=made.admin, reader=made.reader), place=_link)
     except OSError as error:
         raise XboardError(f"{path}: cannot be made: {error.strerror}; let the dashboard's user write there") from None
     return load(folder)
@@ -75,6 +77,13 @@ def load(folder: Path) -> Tokens:
         what = "there are no two different tokens of 32 characters or more in it"
         raise XboardError(f"{path}: {what}; delete it and restart the dashboard for new ones")
     return tokens
+
+
+def _link(made: str, path: Path) -> None:
+    """Give the file its name once its text is on the disk: a reset of the host would leave an empty one else."""
+    with open(made, "rb") as file:
+        os.fsync(file.fileno())
+    os.link(made, path)
 
 
 def _digest(token: str) -> bytes:

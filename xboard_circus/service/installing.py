@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,9 +22,10 @@ from xboard_circus.service.written_files import Owner
 
 # What an earlier start by another user, such as root, leaves in the folder, and the service writes to.
 DATA = ("dashboard.*", "*.db", "*.db-wal", "*.db-shm", "logs", "uploads")
-TOKENS = "dashboard.token"
 # What pip runs, or takes as it is, when it installs the checkout.
 SOURCES = ("setup.py", "setup.cfg", "pyproject.toml", "xboard_circus", "plugins")
+# What it writes into: through a link that the service's user put there, root would write elsewhere.
+BUILDS = ("build", "xboard_circus.egg-info")
 
 
 def host() -> ServiceHost:
@@ -135,8 +137,13 @@ class Service:
 
     def _refuse_sources_of_user(self, source: Path) -> None:
         owner = Owner.of(self._layout.user) if self._is_roots else None
-        for path in (source / name for name in SOURCES):
-            if owner is not None and written_files.belongs_to(path, owner.uid):
+        if owner is None:
+            return
+        for path in () if self._shell.dry_run else (source / name for name in BUILDS):
+            with suppress(FileExistsError):
+                path.mkdir()
+        for path in (source / name for name in (*SOURCES, *BUILDS)):
+            if written_files.belongs_to(path, owner.uid):
                 raise XboardError(
                     f"{path} belongs to {owner.name}, and pip would run it as root: chown -R root {source}, "
                     "if you trust it"
@@ -193,9 +200,7 @@ class Service:
         if owner is None or shell.dry_run:
             return
         for path in self._data(owner):
-            if path.name == TOKENS and path.is_file() and path.stat().st_size == 0:
-                self._delete(path, ", which is empty; the dashboard makes it anew")
-            elif written_files.give(path, owner):
+            if written_files.give(path, owner):
                 shell.report(f"give: {path} to {layout.user}")
         if layout.manager == "systemd":
             self._refuse_closed_folder(venv)
