@@ -22,9 +22,13 @@ MOST_DESCRIPTORS = 16  # what comes beyond them is closed by the kernel
 
 
 def candidates(folder: Path) -> list[Path]:
-    """Return the private sockets of live workers in the runtime folder of a watcher."""
+    """Return the private sockets of live workers in the runtime folder of a watcher, first of those that are up.
+
+    One that imports its app does not answer, and would be waited for.
+    """
     try:
-        found = sorted(path for path in folder.iterdir() if path.suffix == ".sock")
+        found = [path for path in folder.iterdir() if path.suffix == ".sock"]
+        found.sort(key=lambda path: (not path.with_suffix(".up").exists(), path))
     except OSError:
         return []
     return [path for path in found if is_socket(path) and takes_connections(path)]

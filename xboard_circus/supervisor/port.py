@@ -200,12 +200,13 @@ class PortGuard:
     async def _take_over(self, run: int) -> bool:
         """Take the listening socket over from a worker that outlived its circusd: no moment without a listener.
 
-        New workers start on it, and only when they are ready are the old ones ended; until then these serve.
+        New workers start on it, and the old ones are ended only when as many of the new are ready; until then these
+        serve.
         """
         armed, shared, address = self.armed, self.socket(), self.address()
         if shared is None or address is None or armed.folder is None or not self.can_be_handed_over:
             return False
-        found = await asyncio.to_thread(handed_over, armed.folder, armed.supervisor.instance, address)
+        found, serving = await asyncio.to_thread(handed_over, armed.folder, armed.supervisor.instance, address)
         if found is None:
             return False
         with found:
@@ -221,8 +222,9 @@ class PortGuard:
         armed.end_waiting(Say.PORT_TAKEN_OVER())
         logger.warning("xboard: %s: took %s:%s over from a worker of an earlier circusd", armed.name, *address)
         self._done()
-        within = armed.options.health.startup_timeout
-        while self._is_current(run) and not armed.fleet.all_ready(int(armed.watcher.numprocesses), within=within):
+        # As many as served before are enough: a slot that fails again would keep the old workers, unwatched, for ever.
+        wanted, within = min(int(armed.watcher.numprocesses), max(1, serving)), armed.options.health.startup_timeout
+        while self._is_current(run) and not armed.fleet.all_ready(wanted, within=within):
             await asyncio.sleep(TRY_EVERY)
         await self._end_predecessors()
         return True
@@ -327,18 +329,20 @@ class PortGuard:
                 os.unlink(shared.path)
 
 
-def handed_over(folder: Path, instance: str, address: tuple[str, int]) -> socket.socket | None:
-    """Request the listening socket from a worker that an earlier circusd left; runs in a thread.
+def handed_over(folder: Path, instance: str, address: tuple[str, int]) -> tuple[socket.socket | None, int]:
+    """Request the listening socket from a worker that an earlier circusd left; return how many serve, too.
 
-    Without them the port would be closed for a moment, and on a machine that is short of time the best of them may be
-    slow: where none answers at once, each gets a second request.
+    Runs in a thread. Without them the port would be closed for a moment, and on a machine that is short of time the
+    best of them may be slow: where none answers at once, each gets a second request.
     """
+    left = handover.candidates(folder)
     answers = (
         handover.take_over(path, instance=instance, address=address, timeout=timeout)
         for timeout in HANDOVER_TIMEOUTS
-        for path in handover.candidates(folder)
+        for path in left
     )
-    return next((found for found in answers if found is not None), None)
+    found = next((found for found in answers if found is not None), None)
+    return found, sum(path.with_suffix(".up").exists() for path in left)
 
 
 def named(holders: Iterable[Holder]) -> list[str]:

@@ -22,7 +22,7 @@ from uvicorn.config import LOGGING_CONFIG
 from uvicorn.main import main as uvicorn_command
 
 from xboard_circus.worker import EXIT_RECYCLED
-from xboard_circus.worker.forsaken import end_with
+from xboard_circus.worker.forsaken import end_with, outlive_output
 from xboard_circus.worker.limits import forbid_core_files, raise_limits
 from xboard_circus.worker.private_socket import PrivateSocket
 from xboard_circus.worker.server import Surroundings, WorkerServer
@@ -122,6 +122,7 @@ def main() -> None:
         # Else the folder is gone or closed: to serve without probes is better than not to serve.
     server = WorkerServer(config, surroundings, private)
     os.register_at_fork(after_in_child=lambda: let_go(server.descriptors()))
+    outlive_output(surroundings.circusd)
     end_with(surroundings.launcher, grace=server.drain_limit + LAST_SECONDS)
     try:
         run(server, surroundings)

@@ -13,6 +13,7 @@ import os
 import re
 import select
 import signal
+import stat
 import threading
 import time
 from collections.abc import Callable
@@ -54,6 +55,27 @@ def end_with(launcher: str, *, grace: float) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
     when_gone(launcher, end)
+
+
+def outlive_output(circusd: str) -> None:
+    """Keep writes to stdout and stderr from failing when *circusd*, which reads them from pipes, is gone.
+
+    The worker serves on until the next circusd has taken over, and a `print` in a request would raise BrokenPipeError.
+    The reading end is held from the start, so no write falls between; what comes without a circusd is read and dropped.
+    """
+    ends = []
+    for number in (1, 2):
+        with suppress(OSError):  # no /proc (macOS), or closed
+            if stat.S_ISFIFO(os.fstat(number).st_mode):
+                ends.append(os.open(f"/proc/self/fd/{number}", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC))
+
+    def read_away() -> None:
+        while True:
+            for end in select.select(ends, [], [])[0]:
+                os.read(end, 1 << 16)
+
+    if ends:
+        when_gone(circusd, read_away)
 
 
 def when_gone(process: str, then: Callable[[], None]) -> None:
