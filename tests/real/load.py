@@ -76,6 +76,7 @@ class Load:
     Attributes:
         connections: How many kept-alive connections share the requests, each on its own timetable, so a worker that
             hangs holds up none but its own; None makes a new connection for each request.
+        path: A unix socket to connect to, in the place of the host and port of *url*.
         timeout: Seconds after which a request counts as lost.
         requests: What was done, in the order of the answers.
     """
@@ -85,6 +86,7 @@ class Load:
     connections: int | None = None
     timeout: float = 10.0
     seconds: float = float("inf")
+    path: str | None = None
     requests: list[Request] = field(default_factory=list)
     _stop: threading.Event = field(default_factory=threading.Event)
     _thread: threading.Thread | None = None
@@ -181,6 +183,8 @@ class Load:
 
     async def _connect(self) -> Connection:
         address = urlsplit(self.url)
+        if self.path is not None:
+            return Connection(*await asyncio.open_unix_connection(self.path))
         return Connection(*await asyncio.open_connection(address.hostname, address.port))
 
 

@@ -181,7 +181,7 @@ def test_restart_reads_the_socket_again_and_leaves_nothing_of_the_old_one(tmp_pa
         done(c, "start")
         before = c.processes()
         c.write_ini(socket__web={"port": moved.port})
-        said = done(c, "restart")
+        said = done(c, "restart", "--yes")
 
         assert "web: 2 of 2 up\nready\n" in said
         assert not [each for each in before if each.alive]

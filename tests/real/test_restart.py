@@ -4,19 +4,39 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
+import shutil
+import signal
+import subprocess
+import tempfile
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
-from .harness import BUNDLE, Circusd, circusd, eventually
+import pytest
+
+from .harness import BUNDLE, PATIENCE, Circusd, Watcher, circusd, eventually, holds
 from .load import Load
-from .processes import Process
+from .processes import Process, process
 from .test_cli import begun, done
+
+SLOW = """
+import signal, sys, time
+signal.signal(signal.SIGTERM, lambda *_: (time.sleep(float(sys.argv[1])), sys.exit()))
+time.sleep(600)
+"""
+UNIX = {"path": "x.sock", "host": None, "port": None, "so_reuseport": None}
+DIES = """
+import os, sys
+if "circus.circusd" in sys.orig_argv:
+    os._exit(7)
+"""
 
 
 @contextlib.contextmanager
-def under_load(c: Circusd) -> Iterator[None]:
+def under_load(c: Circusd, path: str | None = None) -> Iterator[None]:
     """Send requests all along, half of them on kept connections, and insist that none is lost."""
-    with Load(c.url, rate=50) as new, Load(c.url, rate=50, connections=8) as kept:
+    with Load(c.url, rate=50, path=path) as new, Load(c.url, rate=50, connections=8, path=path) as kept:
         eventually(lambda: new.answered > 25 and kept.answered > 25)
         yield
         served = new.answered, kept.answered
@@ -29,35 +49,217 @@ def circusds(c: Circusd) -> list[Process]:
     return [each for each in c.processes() if "circus.circusd" in each.command]
 
 
+def slow(folder: Path, seconds: float) -> Watcher:
+    """A plain watcher whose end takes that long: so long does circusd leave."""
+    (folder / "slow.py").write_text(SLOW)
+    command = f"{{python}} {folder}/slow.py {seconds}"
+    return Watcher("slow", armed=False, listens=False, numprocesses=1, command=command)
+
+
+def gone(processes: list[Process]) -> bool:
+    return not [each for each in processes if each.alive]
+
+
+def unchanged(c: Circusd, before: list[Process], refused: subprocess.CompletedProcess[str]) -> bool:
+    """Say whether a restart was refused, and all that ran before it runs on, and nothing else."""
+    return refused.returncode == 1 and c.processes() == before
+
+
 def test_restart_loses_nothing_and_leaves_nothing_of_the_old_one(tmp_path: Path) -> None:
     """Given load on two workers, when restarted, then circusd and workers are new, 0 lost, and no loss is recorded."""
-    with circusd(tmp_path, plugins=BUNDLE) as c:
+    with circusd(tmp_path, watchers=[Watcher(app="printing_app:app")], plugins=BUNDLE) as c:
         c.wait_ready()
         before = c.processes()
 
         with under_load(c):
             said = done(c, "restart")
-            eventually(lambda: not [each for each in before if each.alive], timeout=60, what="the old ones end")
+            eventually(lambda: gone(before), timeout=60, what="the old ones end")
 
         assert "web: 2 of 2 up\nready\n" in said
         assert len(circusds(c)) == 1
         assert len(c.wait_ready()) == 2
         assert c.state()["circusd"]["lost"] is None
-        kinds = [json.loads(line)["kind"] for line in done(c, "events", "--json").splitlines()]
-        assert "circusd_lost" not in kinds
-        assert "circusd_back" not in kinds
+        kinds = {json.loads(line)["kind"] for line in done(c, "events", "--json").splitlines()}
+        assert not kinds & {"circusd_lost", "circusd_back"}
 
 
-def test_the_successor_comes_although_restart_is_killed_once_circusd_leaves(tmp_path: Path) -> None:
-    """Given a restart whose circusd ends, when the command is killed, then the successor starts, 0 lost."""
+def test_restart_on_a_unix_socket_loses_nothing(request: pytest.FixtureRequest) -> None:
+    """Given load on a unix socket, when restarted, then 0 lost, and the path is there all along."""
+    short = Path(tempfile.mkdtemp(prefix="xb-", dir="/tmp"))
+    request.addfinalizer(lambda: shutil.rmtree(short))
+    with circusd(short, watchers=[Watcher(socket_options=UNIX)]) as c:
+        c.wait_ready()
+        before = c.processes()
+
+        with under_load(c, path=f"{short}/x.sock"):
+            done(c, "restart", "--no-preflight")
+            eventually(lambda: gone(before), timeout=60, what="the old ones end")
+
+        assert len(circusds(c)) == 1
+
+
+def test_what_is_refused_leaves_everything_as_it_is(tmp_path: Path) -> None:
+    """Given bad code, or an address that changes, when restarted, then exit 1 says why, and nothing is touched."""
+    moved = Watcher().port
     with circusd(tmp_path) as c:
         c.wait_ready()
         before = c.processes()
 
-        with under_load(c), begun(c, "restart", "--no-preflight") as restarting:
-            eventually(lambda: len(circusds(c)) == 2, every=0.005, what="the successor waits")
-            restarting.kill()
-            eventually(lambda: not [each for each in before if each.alive], timeout=60, what="the old ones end")
+        c.set("boot", "die")
+        refused = c.run_cli("restart")
+        assert unchanged(c, before, refused)
+        assert "told to die at import" in refused.stderr
+        assert "nothing was replaced; 2 of 2 workers serve on" in refused.stderr
+        c.set("boot", "")
+
+        c.write_ini(socket__web={"port": moved})
+        refused = c.run_cli("restart")
+        assert unchanged(c, before, refused)
+        moves = f"its address changes from 127.0.0.1:{c.watchers['web'].port} to 127.0.0.1:{moved}"
+        assert f"web is stopped and started, not replaced: {moves}" in refused.stdout
+        assert "requests to web fail until the new workers are up; nothing was stopped" in refused.stderr
+        assert "`xboard-circus restart --yes`" in refused.stderr
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount a small file system")
+def test_a_full_runtime_folder_refuses_a_restart(tmp_path: Path) -> None:
+    """Given a full file system under the runtime folder, when restarted, then exit 1 names it, nothing is touched."""
+    with circusd(tmp_path, start=False) as c:
+        (c.runtime / "r").mkdir()
+        if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=256k,mode=711", "tmpfs", c.runtime / "r"]).returncode:
+            pytest.skip("no file system can be mounted here")
+        try:
+            c.start_again()
+            c.wait_ready()
+            before = c.processes()
+            with contextlib.suppress(OSError), (c.runtime / "r" / "full").open("wb", buffering=0) as file:
+                while True:
+                    file.write(b"x" * 4096)
+
+            refused = c.run_cli("restart", "--no-preflight")
+
+            assert unchanged(c, before, refused)
+            assert "No space left on device" in refused.stderr
+            assert "nothing was stopped" in refused.stderr
+        finally:
+            c.close()
+            subprocess.run(["umount", "-l", c.runtime / "r"], check=True)
+
+
+def test_a_successor_that_dies_leaves_the_old_workers_serving(tmp_path: Path) -> None:
+    """Given a circusd that dies at its start, when restarted, then 0 lost, exit 1 says what to do, which cures it."""
+    with circusd(tmp_path) as c:
+        old = c.wait_ready()
+
+        with under_load(c):
+            (tmp_path / "sitecustomize.py").write_text(DIES)
+            c.extra_env["PYTHONPATH"] = str(tmp_path)
+            failed = c.run_cli("restart", "--no-preflight")
+            assert failed.returncode == 1
+            assert "circusd ended with exit code 7" in failed.stderr
+            assert "the workers of the old circusd serve on" in failed.stderr
+            assert "`xboard-circus start`" in failed.stderr
+            assert circusds(c) == []
+            assert int(c.get()) in old
+
+            (tmp_path / "sitecustomize.py").unlink()
+            done(c, "start")
 
         assert len(circusds(c)) == 1
+        eventually(lambda: not {each.pid for each in c.processes()} & set(old), timeout=60)
+
+
+def test_the_successor_comes_although_restart_is_ended_once_circusd_leaves(tmp_path: Path) -> None:
+    """Given a circusd that takes a while to leave, when the command is killed, or gets Ctrl-C, then 0 lost, and another
+    circusd comes."""
+    with circusd(tmp_path, watchers=[Watcher(), slow(tmp_path, 2)]) as c:
+        c.wait_ready()
+        for signum, code in ((signal.SIGKILL, -9), (signal.SIGINT, 130)):
+            before = c.processes()
+
+            with under_load(c), begun(c, "restart", "--no-preflight") as restarting:
+                eventually(lambda: len(circusds(c)) == 2, every=0.005, what="the successor waits")
+                restarting.send_signal(signum)
+                _, errors = restarting.communicate(timeout=PATIENCE)
+                eventually(partial(gone, before), timeout=60, what="the old ones end")
+
+            assert restarting.returncode == code
+            assert signum == signal.SIGKILL or "a new circusd starts then" in errors
+            assert len(circusds(c)) == 1
+            assert len(c.wait_ready()) == 2
+
+
+def test_a_kill_of_either_circusd_in_the_middle_of_a_restart_loses_nothing(tmp_path: Path) -> None:
+    """Given a restart, when the old circusd is killed, or then the new one, then 0 lost, the words say what runs."""
+    with circusd(tmp_path, watchers=[Watcher(), slow(tmp_path, 3)]) as c:
+        c.wait_ready()
+        with under_load(c):
+            with begun(c, "restart", "--no-preflight") as restarting:
+                eventually(lambda: len(circusds(c)) == 2, every=0.005, what="the successor waits")
+                os.kill(c.pid, signal.SIGKILL)
+                _, errors = restarting.communicate(timeout=60)
+            assert restarting.returncode == 0, errors
+            (second,) = circusds(c)
+
+            with begun(c, "restart", "--no-preflight") as restarting:
+                eventually(lambda: len(circusds(c)) == 2, every=0.005, what="the successor waits")
+                (third,) = [each for each in circusds(c) if each != second]
+                assert third.signal(signal.SIGKILL)
+                _, errors = restarting.communicate(timeout=60)
+            assert restarting.returncode == 1
+            assert "the workers of the old circusd serve on" in errors
+            done(c, "start")
+
+        assert len(circusds(c)) == 1
+
+
+def test_two_restarts_at_once_leave_one_circusd_and_lose_nothing(tmp_path: Path) -> None:
+    """Given two restarts at the same time, when both are done, then one circusd runs, 0 lost, and both ended well."""
+    with circusd(tmp_path, options={"health.startup_timeout": 60}) as c:
+        c.wait_ready()
+        before = c.processes()
+        c.set("boot", "slow 1")
+
+        with under_load(c), begun(c, "restart", "--no-preflight") as one, begun(c, "restart", "--no-preflight") as two:
+            errors = [each.communicate(timeout=90)[1] for each in (one, two)]
+            eventually(lambda: gone(before), timeout=60, what="the old ones end")
+
+        assert (one.returncode, two.returncode) == (0, 0), errors
+        assert len(circusds(c)) == 1
         assert len(c.wait_ready()) == 2
+
+
+def test_a_circusd_that_hangs_is_replaced_without_a_lost_request(tmp_path: Path) -> None:
+    """Given a circusd under SIGSTOP, when restarted, then it is killed, its workers serve on, and 0 are lost."""
+    with circusd(tmp_path, plugins=BUNDLE) as c:
+        c.wait_ready()
+        before = c.processes()
+
+        with under_load(c):
+            assert process(c.pid).signal(signal.SIGSTOP)
+            said = done(c, "restart", "--no-preflight")
+            eventually(lambda: gone(before), timeout=60, what="the old ones end")
+
+        assert "is killed, its workers serve on" in said
+        assert len(circusds(c)) == 1
+
+
+def test_the_healthy_one_of_two_serves_over_a_restart_and_a_reload_while_the_other_cools(tmp_path: Path) -> None:
+    """Given one worker that cools down beside a healthy one, when restarted and reloaded, then none is lost."""
+    limits = {"restart.burst": 2, "restart.delay": 0.1, "restart.cooldown": 300}
+    with circusd(tmp_path, options=limits) as c:
+        c.wait_ready()
+        c.set("boot.wid-2", "die")
+        os.kill(c.by_wid()[2], signal.SIGKILL)
+        eventually(lambda: c.watcher()["cooldown_until"] is not None, what="slot 2 cools down")
+        before = c.processes()
+
+        with under_load(c):
+            c.run_cli("restart", "--no-preflight", "--timeout", "5")
+            eventually(lambda: c.watcher()["cooldown_until"] is not None, what="slot 2 cools down anew")
+            eventually(lambda: gone(before), timeout=60, what="the old ones end")
+            (healthy,) = c.ready()
+            c.run_cli("reload", "--no-preflight")
+            holds(lambda: c.serves(), seconds=0.5)
+
+        assert healthy not in c.ready() or c.ready() == [healthy]

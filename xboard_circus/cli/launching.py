@@ -30,20 +30,21 @@ SLACK = 5.0  # for what comes before the first worker: circusd's own start
 
 @dataclass(frozen=True, slots=True)
 class Launched:
-    """A circusd that this process has started; *logs* are its logs, with their size before."""
+    """A circusd that this process has started for *instance*; *logs* are its logs, with their size before."""
 
     process: subprocess.Popen[bytes]
     identity: procs.Identity
     logs: Mapping[Path, int]
+    instance: str
 
     @property
     def log(self) -> Path:
         return next(iter(self.logs))
 
     def raise_if_ended(self) -> None:
-        """Raise XboardError with the last lines of its logs where it is gone already."""
+        """Raise XboardError with the last lines of its logs where it is gone, and no other restart has replaced it."""
         code = self.process.poll()
-        if code is None:
+        if code is None or runtime.supervisor_of(self.instance) not in (None, self.identity):
             return
         lines = []
         for log, size in self.logs.items():
@@ -116,7 +117,7 @@ def launch(instance: Instance, *, after: procs.Identity | None = None) -> Launch
             )
     except OSError as error:
         raise XboardError(f"circusd cannot be started: {error}") from error
-    launched = Launched(process, procs.Identity(process.pid, procs.start_time(process.pid) or 0), sizes)
+    launched = Launched(process, procs.Identity(process.pid, procs.start_time(process.pid) or 0), sizes, instance.id)
     # The guard writes the same when the first watcher starts. Until then, and where no watcher is armed, `stop` and the
     # monitor know this circusd by it; and it removes the mark of an earlier `stop`.
     instance.write_record(launched.identity)

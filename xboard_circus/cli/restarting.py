@@ -1,18 +1,18 @@
 """The command restart: another circusd in the place of the one that runs, without a lost request."""
 
-from __future__ import annotations
-
 import os
 import signal
+import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
 
 import click
 
-from xboard_circus.cli import launching, stopping
+from xboard_circus.cli import launching
 from xboard_circus.cli.context import for_instance
 from xboard_circus.cli.launching import Launched
+from xboard_circus.cli.leaving import Costs, costs, leave, why_alone
 from xboard_circus.cli.lifecycle import (
     await_answer,
     await_ready,
@@ -24,22 +24,28 @@ from xboard_circus.cli.lifecycle import (
 )
 from xboard_circus.cli.reloading import no_preflight_option, try_new_code
 from xboard_circus.cli.screen import progress, say
+from xboard_circus.config import is_backend
 from xboard_circus.errors import XboardError
+from xboard_circus.host import runtime
 from xboard_circus.instance import Instance, Silent
 from xboard_circus.snapshot import Snapshot
+
+TRIAL, ROOM = "trial.json", 16_384
 
 
 @click.command()
 @click.argument("name", required=False)
 @click.option("--cold", is_flag=True, help="Stop everything, then start it; connections are refused in between.")
 @no_preflight_option
+@click.option("--yes", is_flag=True, help="Do not ask, although requests will fail for a while.")
 @timeout_option
 @for_instance
-def restart(instance: Instance, name: str | None, cold: bool, no_preflight: bool, timeout: float) -> None:
+def restart(instance: Instance, name: str | None, cold: bool, no_preflight: bool, yes: bool, timeout: float) -> None:
     """Restart circusd with everything that it runs, or only the watcher NAME.
 
     Without NAME no request is lost: the new code is tried first, the old workers serve until the new ones are ready,
-    and [circus] and [socket:...] of the ini file are read again. A restart of NAME stops and starts its workers, and
+    and [circus] and [socket:...] of the ini file are read again. Where requests would fail, because an address changes
+    or a server cannot run beside its successor, it asks first. A restart of NAME stops and starts its workers, and
     requests fail meanwhile; `reload NAME` replaces them without that.
     """
     if name is not None:
@@ -47,14 +53,43 @@ def restart(instance: Instance, name: str | None, cold: bool, no_preflight: bool
         return
     # Checked while the old one still serves: a mistake in the ini must not cost a backend that runs.
     check_file(instance)
-    if not cold and not no_preflight and instance.find() is not None:
-        try_new_code(instance, [watcher.name for watcher in instance.config.watchers if stopping.can_stay(watcher)])
+    found = None if cold else instance.find()
+    if found is not None:
+        _try_to_write(instance)
+        alone = costs(instance, found) if isinstance(found, Snapshot) else Costs({}, frozenset())
+        _agree(alone, yes=yes)
+        if not no_preflight:
+            backends = [each for each in instance.config.watchers if is_backend(each) and not why_alone(each)]
+            try_new_code(instance, [each.name for each in backends])
     with launching.alone(instance):
-        found = instance.find()
-        launched = None if cold or found is None else _succeed(instance, found)
+        found = None if cold else instance.find()
+        launched = None if found is None else _succeed(instance, found)
         if launched is None:
             launched = _restart_cold(instance)
     await_ready(instance, launching.expected(instance), timeout=timeout, launched=launched)
+
+
+def _try_to_write(instance: Instance) -> None:
+    """Raise XboardError where the next circusd could not write into its runtime folder, as on a full disk."""
+    try:
+        runtime.write_file(instance.id, TRIAL, {"trial": "x" * ROOM})
+    except XboardError as error:
+        raise XboardError(f"{error}; nothing was stopped") from error
+    finally:
+        with suppress(OSError, XboardError):
+            (runtime.root_path() / instance.id / TRIAL).unlink()
+
+
+def _agree(found: Costs, *, yes: bool) -> None:
+    """Print what stops before it starts again; where requests would fail, ask, or raise XboardError where none can."""
+    for name, why in found.stopped.items():
+        say(f"{name} is stopped and started, not replaced: {why}", "yellow")
+    if not found.losing or yes:
+        return
+    cost = f"requests to {', '.join(sorted(found.losing))} fail until the new workers are up"
+    if not sys.stdin.isatty():
+        raise XboardError(f"{cost}; nothing was stopped: `xboard-circus restart --yes` restarts all the same")
+    click.confirm(f"{cost}. Restart?", abort=True)
 
 
 def _succeed(instance: Instance, found: Snapshot | Silent) -> Launched | None:
@@ -62,12 +97,12 @@ def _succeed(instance: Instance, found: Snapshot | Silent) -> Launched | None:
     with progress() as shown:
         # Between the two nothing may end this process: the old circusd would have no successor.
         with _signals_later():
-            departure = stopping.leave(instance, found, shown)
+            departure = leave(instance, found, shown)
             if departure is None:
                 return None
             launched = launching.launch(instance, after=departure.circusd)
         with left_running(f"{departure.circusd.pid} ends, and a new circusd starts then: `xboard-circus status`"):
-            departure.await_end(instance, shown)
+            departure.await_end(shown)
     try:
         await_answer(instance, launched)
     except XboardError as error:

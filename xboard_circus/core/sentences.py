@@ -64,7 +64,7 @@ class Say(Template):
     TOO_MANY_REPLACED = "{n} workers of this watcher are being replaced, health.max_unavailable = {limit}"
     NOT_REPLACED = "worker {pid} was not replaced: it was ordered to leave before and still runs"
     CIRCUSD_ENDS_ALREADY = "circusd is ending already"
-    NO_WORKER_CAN_STAY = "no armed watcher has a worker that is up and whose listener the next circusd could take over"
+    NO_WORKER_CAN_STAY = "no armed watcher that runs has a listener that the next circusd could take over"
     INI_REFUSED = "{file} is refused, nothing was changed: {why}"
     NO_RUNTIME_FOLDER = "the watcher has no runtime folder"
     NO_LAUNCHER = "Circus could not start the launcher, see circusd's log"

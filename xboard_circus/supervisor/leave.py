@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 def leave(supervisor: "Supervisor", *, but: Collection[str] = ()) -> dict[str, list[int]]:
     """Begin to end circusd; return the pids of the workers that stay, by watcher. Watchers in *but* are stopped too.
 
-    Raises MessageError, with nothing changed, where circusd ends already, or no worker could stay.
+    Raises MessageError, with nothing changed, where circusd ends already, or no worker could ever stay. That none is up
+    is no reason: this circusd may be about to take the port over itself, from workers that serve meanwhile.
     """
     if supervisor.is_over():
         raise MessageError(Say.CIRCUSD_ENDS_ALREADY())
@@ -35,7 +36,7 @@ def leave(supervisor: "Supervisor", *, but: Collection[str] = ()) -> dict[str, l
         for armed in supervisor.armed.values()
         if armed.name not in but and armed.is_running() and armed.has_private_socket and armed.port.can_be_handed_over
     ]
-    if not any(armed.fleet.up() for armed in staying):
+    if not staying:
         raise MessageError(Say.NO_WORKER_CAN_STAY())
     stays = {armed.name: [worker.pid for worker in armed.fleet.up()] for armed in staying}
     for armed in staying:

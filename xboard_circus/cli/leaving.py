@@ -1,0 +1,142 @@
+"""End circusd without the workers that its successor takes over, and find out beforehand which can not stay."""
+
+import signal
+import time
+from collections.abc import Collection
+from dataclasses import dataclass
+
+from xboard_circus.circus_client import CircusdGone, CommandRefused
+from xboard_circus.cli.screen import Progress
+from xboard_circus.cli.stopping import SLACK, gone, kill_rest, send
+from xboard_circus.config import WatcherConfig, is_armed, is_dashboard
+from xboard_circus.core.ports import Policy
+from xboard_circus.core.state_schema import PortEntry
+from xboard_circus.errors import XboardError
+from xboard_circus.host import circusd_record, procs, sockets
+from xboard_circus.host.procs import Identity
+from xboard_circus.instance import Instance, Silent
+from xboard_circus.snapshot import Snapshot
+from xboard_circus.worker import runs_worker
+
+
+def why_alone(watcher: WatcherConfig) -> str:
+    """Return why the workers of *watcher* cannot serve beside those of another circusd; "" where they can."""
+    port = watcher.options.port
+    for is_so, why in (
+        (not is_armed(watcher), "it is not armed"),
+        (watcher.singleton, "it is a singleton"),
+        (not watcher.sockets_used, f"its server binds port {port.port} by itself" if port.port else "it has no socket"),
+        (not watcher.respawn, "it has respawn = False"),
+        (port.policy == Policy.NEVER.value, "it has port.policy = never"),
+        (not runs_worker(watcher.cmd, watcher.args), "its command is not `python -m xboard_circus.worker`"),
+    ):
+        if is_so:
+            return why
+    return ""
+
+
+@dataclass(frozen=True, slots=True)
+class Costs:
+    """What a new circusd on the ini file costs the watchers that run now.
+
+    Attributes:
+        stopped: The watchers whose workers end before the new ones start, by name, with the reason.
+        losing: Those of them whose clients notice: they listen, and are not our page.
+    """
+
+    stopped: dict[str, str]
+    losing: frozenset[str]
+
+
+def costs(instance: Instance, found: Snapshot) -> Costs:
+    """Compare what runs with the ini file."""
+    stopped, losing = {}, set()
+    by_name = {watcher.name.lower(): watcher for watcher in instance.config.watchers}
+    for running in found.watchers:
+        watcher = by_name.get(running.name.lower())
+        if watcher is None or running.status != "active":
+            continue
+        why = why_alone(watcher) or _moves(instance, watcher, running.port)
+        if why:
+            stopped[running.name] = why
+            if (running.port or watcher.sockets_used) and not is_dashboard(watcher):
+                losing.add(running.name)
+    return Costs(stopped, frozenset(losing))
+
+
+def _moves(instance: Instance, watcher: WatcherConfig, now: PortEntry | None) -> str:
+    """Return how the address of *watcher* changes; "" where it stays, or is not known."""
+    new = instance.config.socket(watcher.sockets_used[0])
+    if new is None or now is None or new.port == 0:
+        return ""
+    if new.path is not None or not now["port"]:
+        old, fresh = (
+            now["host"] if not now["port"] else f"{now['host']}:{now['port']}",
+            new.path or f"{new.host}:{new.port}",
+        )
+        return "" if old == fresh else f"its address changes from {old} to {fresh}"
+    try:
+        hosts = {target.sockaddr[0] for target in sockets.targets(new.host, new.port or 0)}
+    except XboardError:
+        return ""
+    if new.port == now["port"] and now["host"] in hosts:
+        return ""
+    return f"its address changes from {now['host']}:{now['port']} to {new.host}:{new.port}"
+
+
+@dataclass(frozen=True, slots=True)
+class Departure:
+    """A circusd that ends without its workers.
+
+    Attributes:
+        others: The rest of its processes, which end with it.
+        patience: Seconds that these may take.
+    """
+
+    circusd: Identity
+    others: list[Identity]
+    patience: float
+
+    def await_end(self, progress: Progress) -> None:
+        """Return when circusd and the others are gone; what has not ended in time is killed."""
+        if gone([self.circusd], progress, give_up_at=time.monotonic() + self.patience + SLACK):
+            for each in self.others:  # only where circusd was killed does one still run
+                send(each, signal.SIGTERM)
+            gone(self.others, progress, give_up_at=time.monotonic() + self.patience + SLACK)
+        kill_rest([self.circusd, *self.others], progress)
+
+
+def leave(instance: Instance, found: Snapshot | Silent, progress: Progress) -> Departure | None:
+    """Have the circusd that was *found* end without the workers that can stay; None, with nothing done, without such.
+
+    One that does not answer, or knows no such command (an older release), is killed: its workers serve on, too.
+    """
+    circusd = found.circusd.identity if isinstance(found, Snapshot) else found.identity
+    stopped = costs(instance, found).stopped if isinstance(found, Snapshot) else {}
+    staying = {each.name for each in instance.config.watchers if not why_alone(each) and each.name not in stopped}
+    ending = [each.graceful_timeout for each in instance.config.watchers if each.name not in staying]
+    patience = max(ending, default=0.0)
+    silent = found.why if isinstance(found, Silent) else ""
+    try:
+        if not silent:
+            with instance.client() as client:
+                staying = set(client.leave(but=stopped))
+    except CircusdGone as error:
+        silent = str(error)
+    except CommandRefused as refused:
+        if "unknown command" not in refused.reason:
+            progress.report("how", f"no worker can serve on meanwhile: {refused.reason}")
+            return None
+        silent = str(refused)
+    departure = Departure(circusd, _others(circusd, staying), patience)
+    if silent:
+        progress.report("how", f"circusd (pid {circusd.pid}) is killed, its workers serve on: {silent}")
+        circusd_record.order_end(instance.id)
+        send(circusd, signal.SIGKILL)
+    return departure
+
+
+def _others(circusd: Identity, staying: Collection[str]) -> list[Identity]:
+    """Return the children of *circusd* that do not stay: plugins, and workers of other watchers."""
+    children = procs.below(circusd)
+    return [each for each in children if (procs.environ(each.pid) or {}).get("XBOARD_WATCHER") not in staying]
