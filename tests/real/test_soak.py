@@ -33,6 +33,14 @@ def test_twenty_rounds_of_random_faults_and_commands_come_right() -> None:
     assert "all came right" in told
 
 
+def test_two_thousand_random_requests_end_no_process_and_leave_no_traceback() -> None:
+    """Given junk for the page, private sockets, circusd, its bus and the sample app, then nothing ends or breaks."""
+    told = run("fuzz.py", "--requests", "2000", "--seed", "9", timeout=170)
+
+    assert "seed 9, 2000 requests" in told
+    assert "no 5xx, no traceback, no process ended, circusd answers" in told
+
+
 def test_the_deaths_are_counted_and_the_memory_is_told() -> None:
     """Given 60 deaths, when the memory is measured over them, circusd's and the plugin's figures are printed."""
     told = run("deaths.py", "--deaths", "60", "--workers", "4", timeout=300)

@@ -42,6 +42,7 @@ OF_ALL: list[PatchKind[Any]] = [
     of_process.inherit_own_sockets,
     controller.watch_command,
     controller.dispatch,
+    controller.answer_empty_messages,
     log.rotate_log,
     of_arbiter.child_ended,
 ]

@@ -57,6 +57,7 @@ def every_patch(arbiter: Any, root: logging.Logger) -> list[Patch]:
         controller.add_commands(arbiter, [command]),
         controller.watch_command(arbiter.ctrl.commands["stop"], lambda original: original),
         controller.dispatch(arbiter, lambda is_signal: None),
+        controller.answer_empty_messages(arbiter),
         of_process.inherit_own_sockets(arbiter, lambda watcher: []),
         log.rotate_log(root),
         boot.bind_unix_socket(CircusSocket),

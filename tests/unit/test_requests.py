@@ -50,10 +50,18 @@ class FakeWatcher:
 class FakeController:
     def __init__(self, arbiter: FakeArbiter) -> None:
         self.arbiter = arbiter
-        self.commands = {name: FakeCommand() for name in ("stop", "signal", "quit", "set", "add", "status")}
+        self.commands = {name: FakeCommand() for name in ("stop", "signal", "quit", "set", "add", "kill", "status")}
 
-    def dispatch(self, job: tuple[bytes | None, dict[str, Any]]) -> Any:
-        message = job[1]
+        self.answers: list[Any] = []
+
+    def send_error(self, mid: Any, cid: Any, msg: Any, reason: str, **more: Any) -> None:
+        self.answers.append(reason)
+
+    def send_response(self, mid: Any, cid: Any, msg: Any, resp: Any, cast: bool = False) -> None:
+        self.answers.append(resp)
+
+    def dispatch(self, job: tuple[bytes | None, str]) -> Any:
+        message = json.loads(job[1])
         return self.commands[message["command"]].execute(self.arbiter, message["properties"])
 
 
@@ -63,6 +71,7 @@ class FakeArbiter:
 
     def __init__(self) -> None:
         self.watchers = [FakeWatcher("Web"), FakeWatcher("web2"), FakeWatcher("api")]
+        self._watchers_names = {each.name.lower(): each for each in self.watchers}
         self.evpub_socket = FakeSocket()
         self.ctrl = FakeController(self)
 
@@ -80,7 +89,7 @@ class Bench:
         self, command: str, work: Callable[[], Any] = lambda: None, *, cid: bytes | None = b"1", **props: Any
     ) -> Any:
         self.arbiter.ctrl.commands[command].work = work
-        return self.arbiter.ctrl.dispatch((cid, {"command": command, "properties": props}))
+        return self.arbiter.ctrl.dispatch((cid, json.dumps({"command": command, "properties": props})))
 
     def told(self) -> list[tuple[str, str]]:
         return [(topic, message["reason"]) for topic, message in self.arbiter.evpub_socket.sent]
@@ -215,3 +224,35 @@ def test_what_fails_in_the_telling_fails_no_command(bench: Bench) -> None:
     bench.arbiter.watchers = cast(Any, None)
 
     assert bench.give("stop", lambda: "done", name="web") == "done"
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        *("null", "[]", '"stop"', "{", "[" * 50_000, b"\xff"),
+        *(
+            '{"command": null}',
+            '{"command": "stop", "properties": [1]}',
+            '{"command": "stop", "properties": {"name": []}}',
+        ),
+    ],
+)
+def test_a_message_that_is_no_command_is_answered_and_reaches_none(bench: Bench, message: Any) -> None:
+    bench.arbiter.ctrl.dispatch((b"1", message))
+
+    assert bench.told() == []
+    assert ["this is no command" in answer for answer in bench.arbiter.ctrl.answers] == [True]
+
+
+def test_an_empty_message_is_answered_with_an_error(bench: Bench) -> None:
+    bench.arbiter.ctrl.send_response(None, b"1", b"", "error: empty command")
+
+    assert bench.arbiter.ctrl.answers == [{"status": "error", "reason": "error: empty command"}]
+
+
+def test_a_kill_in_a_watcher_that_there_is_not_is_no_error_of_ours(
+    bench: Bench, caplog: pytest.LogCaptureFixture
+) -> None:
+    bench.give("kill", name="nobody", pid=7)
+
+    assert caplog.text == ""

@@ -274,6 +274,7 @@ class Say(Template):
         "`xboard-circus restart {watcher}`, or let it serve on a [socket:...]"
     )
     UNKNOWN_EVENT = "unknown event {name}"
+    NO_COMMAND = "this is no command: send a JSON object with a command and its properties"
     INI_UNREADABLE = "{file} cannot be read: {error}; nothing was changed"
     INI_CIRCUS_CHANGED = "[circus] {names} changed: nothing was applied; `xboard-circus restart` applies it"
     INI_SOCKET_CHANGED = "[socket:{name}] changed: nothing was applied; `xboard-circus restart` applies it"

@@ -18,7 +18,7 @@ from xboard_circus.core.sentences import Say
 from xboard_circus.masking import safe_command
 from xboard_circus.supervisor.boundary import contained
 from xboard_circus.supervisor.patches import circus_arbiter, circus_process
-from xboard_circus.supervisor.patches.circus_controller import dispatch, watch_command
+from xboard_circus.supervisor.patches.circus_controller import answer_empty_messages, dispatch, watch_command
 from xboard_circus.supervisor.patches.patch import Patch
 
 if TYPE_CHECKING:
@@ -79,7 +79,7 @@ class Requests:
         found: list[Patch] = [
             watch_command(known[name], partial(self._watched, name)) for name in sorted(CHANGING) if name in known
         ]
-        return [*found, dispatch(arbiter, self._note_signal)]
+        return [*found, dispatch(arbiter, self._note_signal), answer_empty_messages(arbiter)]
 
     def _note_signal(self, is_signal: bool) -> None:
         self._is_signal = is_signal
@@ -171,7 +171,8 @@ async def _in_its_turn(arbiter: Any, execute: Callable[[Any, dict[str, Any]], An
 @contained(None)
 def _let_be_killed(arbiter: Any, props: Mapping[str, Any]) -> None:
     """Let Circus kill a worker that drains already; it would answer "ok" and do nothing."""
-    for process in circus_arbiter.registered(arbiter, props["name"]).processes.values():
+    watcher = circus_arbiter.registered(arbiter, props.get("name", ""))
+    for process in watcher.processes.values() if watcher is not None else ():
         if props.get("pid") in (None, process.pid):
             circus_process.expect_to_be_killed(process)
 

@@ -1,8 +1,12 @@
 """Circus's Controller: our commands beside its own, and the sender of each."""
 
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Mapping
 from typing import Any
 
+from circus.commands import errors
+
+from xboard_circus.core.sentences import Say
 from xboard_circus.supervisor.patches.patch import Original, replaces
 
 
@@ -27,18 +31,48 @@ def watch_command(original: Original, _: object, watched: Callable[[Original], O
 
 
 @replaces("Controller.dispatch", at=lambda arbiter: arbiter.ctrl)
-def dispatch(original: Original, _: object, by_signal: Callable[[bool], None]) -> Original:
-    """Mark the commands that come from a signal to circusd.
+def dispatch(original: Original, arbiter: Any, by_signal: Callable[[bool], None]) -> Original:
+    """Refuse what is no command, and mark the commands that come from a signal to circusd.
 
-    Without it: A SIGTERM to circusd looks like a command of an operator.
-    Fact: Circus turns a signal into a job without a sender.
+    Without it: JSON of another form logs three tracebacks a message, and gets no answer; a SIGTERM to circusd looks
+    like a command of an operator.
+    Fact: Circus reads fields of whatever the JSON is, and a name's letters whatever the name is; it turns a signal into
+    a job without a sender.
     """
 
     def dispatch(job: Any) -> Any:
-        by_signal(job[0] is None)
+        sender, message = job
+        if not _is_command(message):
+            return arbiter.ctrl.send_error(None, sender, message, Say.NO_COMMAND(), errno=errors.INVALID_JSON)
+        by_signal(sender is None)
         try:
             return original(job)
         finally:
             by_signal(False)
 
     return dispatch
+
+
+@replaces("Controller.send_response", at=lambda arbiter: arbiter.ctrl)
+def answer_empty_messages(original: Original, _: object) -> Original:
+    """Answer an empty message with an error.
+
+    Without it: Each empty message logs three tracebacks, and gets no answer.
+    Fact: Circus passes a text to a method that raises DeprecationWarning for one.
+    """
+
+    def send_response(mid: Any, cid: Any, msg: Any, resp: Any, cast: bool = False) -> None:
+        original(mid, cid, msg, {"status": "error", "reason": resp} if isinstance(resp, str) else resp, cast)
+
+    return send_response
+
+
+def _is_command(message: bytes | str) -> bool:
+    try:
+        given = json.loads(message)
+    except (ValueError, RecursionError):
+        return False
+    if not isinstance(given, Mapping) or not isinstance(given.get("command"), str):
+        return False
+    properties = given.get("properties", {})
+    return isinstance(properties, Mapping) and isinstance(properties.get("name", ""), str)
