@@ -14,6 +14,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import AsyncGenerator, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -534,6 +535,33 @@ def test_readers_take_no_place_of_an_administrator(settings: Settings, path: str
             assert visitor.get(path).status == 503
             with admin.stream(path) as events:
                 next(events)
+
+
+def test_what_a_reader_lets_the_page_read_takes_two_threads_and_no_administrators_turn(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Given a reader who asks for a log twelve times at once, then two at a time are read, and an admin's too."""
+    begun, go_on = threading.Semaphore(0), threading.Event()
+
+    def slowly(log: object, lines: int) -> list[str]:
+        begun.release()
+        assert go_on.wait(60)
+        return []
+
+    monkeypatch.setattr("xboard_circus.dashboard.routes.last_lines", slowly)
+    with served(settings) as visitor, ThreadPoolExecutor(13) as threads:
+        reader, admin = visitor.log_in(settings.folder, "reader"), Visitor(visitor.port).log_in(settings.folder)
+        try:
+            asked = [threads.submit(reader.get, "/api/logs/web") for _ in range(12)]
+            assert all(begun.acquire(timeout=60) for _ in range(2))
+            assert not begun.acquire(timeout=1)
+
+            asked.append(threads.submit(admin.get, "/api/logs/web"))
+            assert begun.acquire(timeout=60)
+            assert admin.get("/api/state").status == 200
+        finally:
+            go_on.set()
+        assert [each.result().status for each in asked] == [200] * 13
 
 
 class Admitted:

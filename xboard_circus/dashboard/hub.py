@@ -31,6 +31,7 @@ LOG_EVERY = 0.5
 FIRST_ANSWER = 1.0
 HEARTBEAT_EVERY = 15.0
 MOST_ORDERS = 8
+MOST_READING = 2
 ROLES: tuple[Role, ...] = ("admin", "reader")
 
 
@@ -61,6 +62,9 @@ class Hub:
         """Poll and publish."""
         # Apart from the threads that read files for everybody: no number of readers delays an order.
         self.orders = anyio.CapacityLimiter(MOST_ORDERS)
+        # To mask the lines of a log is work for the processor: 24 threads of a reader's kept the event loop from it for
+        # 2 s at a time, so that the page was killed as hung again and again.
+        self.reading = {role: anyio.CapacityLimiter(MOST_READING) for role in ROLES}
         _call_on_signal(self.board.close)
         self._update_servers()
         ticking = asyncio.create_task(self._tick())
@@ -144,7 +148,7 @@ class Hub:
         """Yield new lines of a log, one event for each batch, and notes of our own between them."""
         self.followers[session.role] += 1
         follower: LogFollower | None = None
-        in_thread = functools.partial(run_sync, abandon_on_cancel=True)
+        in_thread = functools.partial(run_sync, abandon_on_cancel=True, limiter=self.reading[session.role])
         try:
             follower = await in_thread(LogFollower, log)
             yield HEARTBEAT

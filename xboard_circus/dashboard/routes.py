@@ -1,6 +1,7 @@
 """The addresses of the page, each a few lines over the Hub."""
 
 import contextlib
+import functools
 import json
 import time
 from collections.abc import AsyncIterator, Callable
@@ -69,19 +70,23 @@ def _pages(hub: Hub, access: Access) -> APIRouter:
 
     logged_in = Depends(access.need)
 
-    def page(name: str, request: Request) -> HTMLResponse:
-        cookies, headers = request.cookies, request.headers
-        language = translations.choose(cookies.get(translations.COOKIE), headers.get("accept-language"))
+    @functools.cache  # anybody may ask for it, as often as he likes
+    def rendered(name: str, language: str, theme: str) -> bytes:
         text = templates.get_template(name).render(
             text=translations.catalogue(language),
             sentences=sentences(language),
             language=language,
             languages=translations.LANGUAGES,
-            theme=translations.theme(cookies.get(translations.THEME_COOKIE)),
+            theme=theme,
             version=__version__,
             boot=boot_script(),
         )
-        return HTMLResponse(text)
+        return text.encode()
+
+    def page(name: str, request: Request) -> HTMLResponse:
+        cookies = request.cookies
+        language = translations.choose(cookies.get(translations.COOKIE), request.headers.get("accept-language"))
+        return HTMLResponse(rendered(name, language, translations.theme(cookies.get(translations.THEME_COOKIE))))
 
     # Open to everybody: no page holds anything of this host, and a script has to be there to send the session.
     @router.get("/")
@@ -132,6 +137,12 @@ def _api(hub: Hub, access: Access) -> APIRouter:
 
     of_here = Depends(local)
 
+    async def turn(session: Session = logged_in) -> AsyncIterator[None]:
+        async with hub.reading[session.role]:
+            yield
+
+    in_turn = [Depends(turn)]
+
     async def chosen(log_id: str, evidence: Evidence = of_here) -> LogFile:
         if log_id not in evidence.logs:
             raise HTTPException(404, Answer.NO_LOG())
@@ -155,7 +166,7 @@ def _api(hub: Hub, access: Access) -> APIRouter:
 
     # Not async: FastAPI runs them in a thread, since they read from a disk.
 
-    @router.get("/events")
+    @router.get("/events", dependencies=in_turn)
     def events(
         watcher: str | None = None,
         kind: str | None = None,
@@ -166,11 +177,11 @@ def _api(hub: Hub, access: Access) -> APIRouter:
         found = evidence.events(watcher=watcher or None, kind=kind or None, after=after, limit=limit)
         return JSONResponse({"events": found})
 
-    @router.get("/why")
+    @router.get("/why", dependencies=in_turn)
     def why(watcher: str | None = None, pid: int | None = None, evidence: Evidence = of_here) -> Response:
         return JSONResponse(evidence.why(watcher=watcher or None, pid=pid))
 
-    @router.get("/logs/{log_id}")
+    @router.get("/logs/{log_id}", dependencies=in_turn)
     def log(lines: int = 200, file: LogFile = Depends(chosen)) -> Response:
         return JSONResponse({"lines": last_lines(file, lines)})
 
