@@ -139,7 +139,7 @@ def test_the_plist_holds_what_launchd_knows(mac: Mac) -> None:
 def test_the_job_of_a_system_service_is_printed_and_nothing_is_written(mac: Mac) -> None:
     before = sorted(mac.folder.iterdir())
 
-    job = plistlib.loads(mac.printed("unit", "--run-as", "nobody").encode())
+    job = plistlib.loads(mac.printed("unit", "--dry-run", "--run-as", "nobody").encode())
 
     assert set(job) - DOCUMENTED == set()
     assert job["UserName"] == "nobody"

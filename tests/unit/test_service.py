@@ -60,6 +60,15 @@ def test_a_unit_is_printed_to_anybody() -> None:
     assert lay_out(WANTED, LINUX, action="unit").unit == Path("/etc/systemd/system/xboard-backend.service")
 
 
+def test_a_unit_that_is_copied_by_hand_runs_as_the_caller() -> None:
+    layouts = [lay_out(WANTED, host, action="unit") for host in (LINUX, ROOT)]
+
+    assert [(each.user, each.command) for each in layouts] == [
+        ("ann", Path("/home/ann/.local/bin/xboard-backend")),
+        ("xboard", Path("/usr/local/bin/xboard-backend")),
+    ]
+
+
 def test_the_manager_allows_more_time_than_the_ini_file() -> None:
     unit = unit_of(lay_out(WANTED, ROOT, action="install"))
 

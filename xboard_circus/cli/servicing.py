@@ -76,8 +76,9 @@ def remove(**given: Any) -> None:
 
 @service.command()
 @_with_options
+@dry_run_option
 def unit(**given: Any) -> None:
-    """Print the systemd unit or launchd job, and write nothing."""
+    """Print the systemd unit or launchd job, to be copied by hand, and write the other files that it needs."""
     print(_service("unit", given).unit(), end="")
 
 

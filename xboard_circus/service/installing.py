@@ -57,23 +57,32 @@ class Service:
         layout = replace(layout, unit=unit, command=command)
         self._is_roots = layout.system and this.uid == 0
         self._manager = MANAGERS[layout.manager](layout, self._shell)
-        self._layout = layout if action == "unit" else self._installed(layout)
+        # A unit that runs as the caller, who needs root only to copy it.
+        self._is_callers = action == "unit" and layout.system and not self._is_roots
+        self._layout = self._installed(layout)
 
     def install(self, *, restart: bool = False) -> None:
         """Write the files of the service, enable it and start it; files that have not changed stay."""
-        shell, layout = self._shell, self._layout
-        venv = self._venv()
         if self._action == "upgrade":
-            self._upgrade_packages(venv)
-        graceful_timeout, startup_timeout = self._timeouts()
+            self._upgrade_packages(self._venv())
+        changed, unit = self._prepare()
+        changed |= self._put(self._layout.unit, unit, 0o644)
+        self._manager.start(changed=changed, restart=restart, stop_within=self._timeouts()[0])
+        self._shell.note(f"done; `{self._layout.command} status` shows how it is")
+
+    def unit(self) -> str:
+        """Return the unit or job, and write all else that `install` writes: it works when it is copied by hand."""
+        return self._prepare()[1]
+
+    def _prepare(self) -> tuple[bool, str]:
+        """Write what the unit names, and return whether that has changed, and the text of the unit."""
+        layout, venv, timeouts = self._layout, self._venv(), self._timeouts()
         self._give_folder(self._owner(), venv)
-        texts = self._texts(venv, graceful_timeout, startup_timeout)
+        texts = self._texts(venv, *timeouts)
         changed = self._put(layout.overlay, texts.overlay, 0o644)
         changed |= self._put(layout.command, texts.command, 0o755)
         self._check_ini()
-        changed |= self._put(layout.unit, texts.unit, 0o644)
-        self._manager.start(changed=changed, restart=restart, stop_within=graceful_timeout)
-        shell.note(f"done; `{layout.command} status` shows how it is")
+        return changed, texts.unit
 
     def remove(self) -> None:
         """Stop the service, disable it, and delete the files that `install` wrote."""
@@ -88,13 +97,10 @@ class Service:
         self._manager.forget()
         self._shell.note(f"{layout.folder}, its logs and data, and the user {layout.user} stay as they are")
 
-    def unit(self) -> str:
-        """Return the unit or job as `install` would write it."""
-        return self._texts(self._venv(), *self._timeouts()).unit
-
     def _installed(self, layout: Layout) -> Layout:
         """Return *layout*, with the folder of the service to remove; XboardError where the name is not ours to take."""
-        self._manager.refuse_if_absent()
+        if self._action != "unit":
+            self._manager.refuse_if_absent()
         for path in (layout.unit, layout.command):
             text = written_files.read(path)
             if os.path.lexists(path) and (text is None or not is_ours(text)):
@@ -163,9 +169,9 @@ class Service:
         )
 
     def _owner(self) -> Owner | None:
-        """Return the user of a service of the system, made where it is missing; None for a service of one user."""
+        """Return the user of a service of the system, made where it is missing; None where the caller owns all."""
         layout = self._layout
-        if not layout.system:
+        if not layout.system or self._is_callers:
             return None
         if found := Owner.of(layout.user):
             return found
@@ -190,12 +196,17 @@ class Service:
     def _give_folder(self, owner: Owner | None, venv: Path) -> None:
         """Let the service write in the folder and in logs/, and give it the data that is there already."""
         layout, shell = self._layout, self._shell
-        for path, mode in ((layout.folder / "logs", 0o755), (layout.runtime, 0o700)):
+        folders = [(layout.folder / "logs", 0o755), (layout.runtime, 0o700)][: 1 if self._is_callers else 2]
+        for path, mode in folders:
             if not path.is_dir():
                 shell.report(f"make: {path}")
             if not shell.dry_run:
                 written_files.make_folder(path, mode, owner)
-        if layout.system and (shell.dry_run or (owner is not None and written_files.share(layout.folder, owner))):
+        if (
+            layout.system
+            and not self._is_callers
+            and (shell.dry_run or (owner is not None and written_files.share(layout.folder, owner)))
+        ):
             shell.report(f"share: {layout.folder} with {layout.user}, who may make files in it")
         if owner is None or shell.dry_run:
             return
@@ -241,7 +252,7 @@ class Service:
 
     def _check_ini(self) -> None:
         """Raise XboardError where the ini file has an error: nothing is started then, and what runs, runs on."""
-        if self._shell.dry_run:
+        if self._shell.dry_run or self._is_callers:  # its endpoints' folder is made by systemd, at each start
             return
         command = [str(self._layout.command), "check"]
         done = subprocess.run(

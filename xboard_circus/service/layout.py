@@ -89,6 +89,8 @@ def lay_out(wanted: ServiceOptions, host: ServiceHost, *, action: str) -> Layout
                 "--run-as root: who reaches circusd's endpoint could then do all that root can; name another user"
             )
     of_user, home = wanted.of_user, host.home
+    # Whoever copies the unit by hand need not be root for all else: it runs as that user.
+    is_copied = action == "unit" and not of_user and host.uid != 0 and wanted.run_as == USER
     if manager == "systemd":
         unit_name, domain = f"{wanted.name}.service", ""
         unit = (host.config_home / "systemd" / "user" if of_user else Path("/etc/systemd/system")) / unit_name
@@ -105,12 +107,12 @@ def lay_out(wanted: ServiceOptions, host: ServiceHost, *, action: str) -> Layout
         name=wanted.name,
         manager=manager,
         system=not of_user,
-        user=host.user if of_user else wanted.run_as,
+        user=host.user if of_user or is_copied else wanted.run_as,
         folder=wanted.folder,
         ini=wanted.folder / wanted.ini,
         overlay=wanted.folder / OVERLAY,
         unit=unit,
-        command=(home / ".local" / "bin" if of_user else Path("/usr/local/bin")) / wanted.name,
+        command=(home / ".local" / "bin" if of_user or is_copied else Path("/usr/local/bin")) / wanted.name,
         runtime=runtime,
         state=state,
         unit_name=unit_name,
