@@ -22,7 +22,7 @@ from circus.client import make_message
 from circus.commands.errors import COMMAND_ERROR
 
 from xboard_circus.core.durations import exactly
-from xboard_circus.core.reason import Reason, reason_in, say_key
+from xboard_circus.core.reason import LARGEST, Reason, reason_in, say_key
 from xboard_circus.core.sentences import Say
 from xboard_circus.core.state_schema import ReloadEntry, State, UnreadableState, parse_state
 from xboard_circus.errors import XboardError
@@ -159,7 +159,9 @@ class CircusdClient:
                 return reply
             running = _running(reply)
             if running is None:
-                raise CommandRefused(command, _ECHO.sub("", reason_in(reply)), trace=str(reply.get("tb") or ""))
+                raise CommandRefused(
+                    command, _ECHO.sub("", reason_in(reply, longest=LARGEST)), trace=str(reply.get("tb") or "")
+                )
             if time.monotonic() + pause >= ends_at:
                 raise CircusdBusy(command, wait=deadline, running=running)
             # Jitter, because what was refused together would otherwise come back together.

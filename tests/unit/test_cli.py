@@ -616,7 +616,7 @@ def test_restart_of_one_watcher_waits_until_it_is_ready(folder: Path) -> None:
         result = run("restart", "WEB")
 
     assert (result.exit_code, result.stdout) == (0, "web: 1 of 1 up\nready\n")
-    asked = fake.asked[1]["properties"]
+    (asked,) = (each["properties"] for each in fake.asked if each["command"] == "restart")
     assert asked.pop("by").startswith("xboard-circus restart, user ")
     assert asked == {"name": "web", "match": "simple", "waiting": True}
 

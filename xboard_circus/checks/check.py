@@ -1,7 +1,7 @@
 """Check an ini file before Circus reads it: Circus itself drops what it cannot load, and runs on.
 
-`judgement` checks the file alone. This module adds the checks of this host: `host_rules`, `endpoint_rules`,
-`import_rules` and `port_rules`.
+`judgement` checks what circusd itself can check. This module adds what takes other processes and ports: imports of
+plugins and of the app's module, `endpoint_rules` and `port_rules`.
 """
 
 import importlib.util
@@ -50,7 +50,7 @@ def _counts(config: Config) -> Finding:
 
 def _of_host(config: Config, *, running: bool, others: Collection[str]) -> Iterator[Finding]:
     for watcher in config.watchers:
-        yield from within(watcher.section, host_rules.findings(config, watcher))
+        yield from within(watcher.section, host_rules.modules(config, watcher))
     yield from within("circus", _circus(config, others))
     yield from import_rules.findings(config)
     if not running:

@@ -9,7 +9,7 @@ import resource
 import shlex
 import shutil
 import sys
-from collections.abc import Generator, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -53,6 +53,14 @@ def findings(config: Config, watcher: WatcherConfig) -> Iterator[Finding]:
     """Yield the findings of every rule on one watcher on this host."""
     for rule in RULES:
         yield from rule(config, watcher)
+
+
+def modules(config: Config, watcher: WatcherConfig) -> Iterator[Finding]:
+    """Yield the module of the command that its Python does not find; that Python is run for it."""
+    command = words(watcher)
+    program = None if watcher.shell else _program_of(watcher, command)
+    if program is not None and os.access(program, os.X_OK):
+        yield from _modules(config, watcher, command, program)
 
 
 def user_of(watcher: WatcherConfig) -> User:
@@ -178,34 +186,31 @@ def _may_raise(number: int, value: int) -> bool:
 
 
 def _program(config: Config, watcher: WatcherConfig) -> Iterator[Finding]:
-    command = words(watcher)
     if not watcher.shell:
-        program = yield from _found(watcher, "cmd", command)
-        if program is not None:
-            yield from _modules(config, watcher, command, program)
+        yield from _not_runnable(watcher, "cmd", words(watcher))
     if watcher.options.run.before and is_armed(watcher):
-        yield from _found(watcher, "run.before", shlex.split(watcher.options.run.before))
+        yield from _not_runnable(watcher, "run.before", shlex.split(watcher.options.run.before))
 
 
-def _found(watcher: WatcherConfig, option: str, command: list[str]) -> Generator[Finding, None, str | None]:
-    """Yield why the watcher's user cannot run *command*; return its program where that is found."""
+def _program_of(watcher: WatcherConfig, command: list[str]) -> str | None:
+    """Return the path of the program of *command*, None where there is none in PATH."""
+    if not command or os.sep in command[0]:
+        return str(watcher.working_dir / command[0]) if command else None
+    return shutil.which(command[0], path=search_path(watcher))
+
+
+def _not_runnable(watcher: WatcherConfig, option: str, command: list[str]) -> Iterator[Finding]:
     if not command or "$(" in command[0] or "((" in command[0]:
-        return None
-    path = search_path(watcher)
-    if os.sep in command[0]:
-        program: str | None = str(watcher.working_dir / command[0])
-    else:
-        program = shutil.which(command[0], path=path)
+        return
+    program = _program_of(watcher, command)
     if program is None or not os.access(program, os.X_OK) or os.path.isdir(program):
-        where = "" if os.sep in command[0] else f" in PATH={path}"
+        where = "" if os.sep in command[0] else f" in PATH={search_path(watcher)}"
         yield Finding(ERROR, option, f"there is no program {command[0]}{where}", "install it, or write its whole path")
-        return None
+        return
     user = _known_user(watcher)
     if user and watcher.uid and not user.may(Path(program), os.X_OK):
         what = f"{user.name} may not run {program}"
         yield Finding(ERROR, option, what, "put the environment into a folder that this user can enter, such as /opt")
-        return None
-    return program
 
 
 def _modules(config: Config, watcher: WatcherConfig, command: list[str], program: str) -> Iterator[Finding]:

@@ -1,4 +1,7 @@
-"""Judge an ini file by its text and its imports, in the same words for `check`, `start` and `reloadconfig`.
+"""Judge an ini file by its text, its imports and this host, in the same words for `check` and within circusd.
+
+circusd asks before it carries out `reloadconfig`, `restart` or `reload`, whoever sent it: a file that is
+refused would cost the backend at the next start, if not now.
 
 It runs in the command line and within circusd: it prints nothing, binds no port and starts no process.
 """
@@ -10,7 +13,15 @@ from pathlib import Path
 from circus.config import get_config
 
 from xboard_circus import config as configuration
-from xboard_circus.checks import alert_rules, dry_run, env_file_rules, file_rules, import_rules, watcher_rules
+from xboard_circus.checks import (
+    alert_rules,
+    dry_run,
+    env_file_rules,
+    file_rules,
+    host_rules,
+    import_rules,
+    watcher_rules,
+)
 from xboard_circus.checks.findings import ERROR, Finding, within
 from xboard_circus.config import Config
 from xboard_circus.config_files import misreadings, read_scans, unreadable
@@ -40,7 +51,7 @@ def read(config_file: str | Path) -> tuple[Config | None, list[Finding]]:
 
 
 def of_file(config: Config) -> list[Finding]:
-    """Return the findings on the file alone, and on the secrets and programs of its alerts."""
+    """Return the findings that need no other process and no port."""
     return list(placed(config, _findings(config)))
 
 
@@ -70,6 +81,7 @@ def _findings(config: Config) -> Iterator[Finding]:
     for watcher in config.watchers:
         yield from within(watcher.section, watcher_rules.findings(config, watcher))
         yield from within(watcher.section, env_file_rules.findings(config, watcher))
+        yield from within(watcher.section, host_rules.findings(config, watcher))
     yield from alert_rules.findings(config)
 
 

@@ -78,15 +78,16 @@ def alone(instance: Instance) -> AbstractContextManager[None]:
     return locked(path, f"try again later: another start of {instance.shown} is at work", within=LOCK_WITHIN)
 
 
-def make_folders(instance: Instance) -> None:
-    """Make the folders of all logs: Circus drops a watcher whose log it can't open."""
+def make_folders(instance: Instance) -> XboardError | None:
+    """Make the folders of all logs: Circus drops a watcher whose log it can't open. Return why one cannot be made."""
     for folder in [instance.config.folder / "logs", *config.log_folders(instance.config)]:
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise XboardError(
+            return XboardError(
                 f"{folder}: the folder for logs cannot be made: {error.strerror}; make it, or let this user write there"
-            ) from error
+            )
+    return None
 
 
 def launch(instance: Instance, *, after: procs.Identity | None = None) -> Launched:

@@ -66,12 +66,14 @@ def stop(instance: Instance) -> None:
 
 def check_file(instance: Instance) -> None:
     """Print the errors and warnings of the ini file; XboardError where it has errors."""
-    launching.make_folders(instance)
+    failure = launching.make_folders(instance)
     # While circusd runs it holds the ports. Another program on the endpoint is reported here.
     report = check.check(instance.config_file, running=instance.find() is not None)
     show(report)
     if not report.passed:
         raise XboardError(f"{instance.shown} has errors; nothing was started or stopped")
+    if failure is not None:
+        raise failure
 
 
 def stop_all(instance: Instance) -> bool:

@@ -9,7 +9,7 @@ import click
 from xboard_circus import preflight as trial
 from xboard_circus.circus_client import CircusdClient, CircusdGone, CommandRefused
 from xboard_circus.cli.context import for_instance
-from xboard_circus.cli.lifecycle import left_running
+from xboard_circus.cli.lifecycle import check_file, left_running
 from xboard_circus.cli.screen import Progress, complain, progress, say
 from xboard_circus.core.state_schema import ReloadEntry
 from xboard_circus.errors import XboardError
@@ -43,6 +43,7 @@ def reload(instance: Instance, names: tuple[str, ...], no_preflight: bool) -> No
     and the old workers serve on.
     """
     wanted = _chosen(instance, names)
+    check_file(instance)
     if not no_preflight:
         _refuse_second(instance, wanted)
         try_new_code(instance, wanted)

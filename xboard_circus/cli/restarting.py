@@ -49,6 +49,7 @@ def restart(instance: Instance, name: str | None, cold: bool, no_preflight: bool
     requests fail meanwhile; `reload NAME` replaces them without that.
     """
     if name is not None:
+        check_file(instance)
         _restart_watcher(instance, name, timeout=timeout)
         return
     # Checked while the old one still serves: a mistake in the ini must not cost a backend that runs.

@@ -64,7 +64,7 @@ class ActionOrder:
             with CircusdClient(self.server.endpoint) as client:
                 reply = client.call(command, deadline=self.hub.settings.order, by=self.by, **sent, **properties)
         except CommandRefused as refused:
-            raise Refused(409, str(masked(str(refused)))) from None
+            raise Refused(409, str(masked(refused.reason))) from None
         except CircusdGone as gone:
             raise Refused(504 if gone.listening else 503, str(gone)) from None
         if (number := reply.get("numprocesses")) is not None:

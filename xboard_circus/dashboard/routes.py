@@ -17,7 +17,7 @@ from starlette.requests import ClientDisconnect
 
 from xboard_circus import __version__
 from xboard_circus.core.durations import seconds
-from xboard_circus.core.reason import one_line, with_say
+from xboard_circus.core.reason import LARGEST, one_line, with_say
 from xboard_circus.core.sentences import Say
 from xboard_circus.dashboard import metrics, translations
 from xboard_circus.dashboard.access import Access, address_of
@@ -61,7 +61,7 @@ def _refusal(_: Request, error: Exception) -> Response:
         return refusal(error.status_code, str(error.detail), dict(error.headers or {}))
     if isinstance(error, ClientDisconnect):
         return refusal(400, Answer.BROKEN_OFF())
-    return refusal(error.status if isinstance(error, Refused) else 503, one_line(str(error)))
+    return refusal(error.status if isinstance(error, Refused) else 503, one_line(str(error), LARGEST))
 
 
 def _pages(hub: Hub, access: Access) -> APIRouter:

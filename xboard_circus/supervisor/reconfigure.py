@@ -22,7 +22,7 @@ def before(supervisor: "Supervisor", config_file: str | None) -> None:
     Raises MessageError, the answer to the operator, where the file is refused or Circus would do harm.
     """
     arbiter, file = supervisor.arbiter, config_file or supervisor.config_file
-    _judge(file)
+    refuse_unsound(file)
     config = _read(file)
     if changed := circus_arbiter.changed_circus_options(arbiter, config):
         raise MessageError(Say.INI_CIRCUS_CHANGED(names=", ".join(changed)))
@@ -44,13 +44,14 @@ def after(supervisor: "Supervisor", config_file: str | None) -> None:
             circus_watcher.take_over_number(found, watcher)
 
 
-def _judge(file: str) -> None:
+def refuse_unsound(file: str) -> None:
+    """Raise MessageError, in the words of `check`, where *file* has errors."""
     from xboard_circus.checks.findings import Level  # loaded for this command alone
     from xboard_circus.checks.judgement import judge
 
     errors = [finding for finding in judge(file) if finding.level is Level.ERROR]
     if errors:
-        raise MessageError(Say.INI_REFUSED(file=file, why="; ".join(str(error) for error in errors)))
+        raise MessageError(Say.INI_REFUSED(file=file, why=[str(error) for error in errors]))
 
 
 def _read(file: str) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from xboard_circus.core.names import CIRCUSD
 from xboard_circus.core.reason import one_line, reason_in, with_say
 from xboard_circus.core.sentences import Say
 from xboard_circus.masking import safe_command
+from xboard_circus.supervisor import reconfigure
 from xboard_circus.supervisor.boundary import contained
 from xboard_circus.supervisor.patches import circus_arbiter, circus_process
 from xboard_circus.supervisor.patches.circus_controller import answer_empty_messages, dispatch, watch_command
@@ -29,6 +30,8 @@ A_SIGNAL = Say.BY_SIGNAL()
 LONGEST = 120
 TURN = 0.05
 NOBODY: str | None = None
+JUDGED = frozenset({"restart", "reload", "xboard_reload"})
+"""Commands that end workers for others: not carried out while the ini file is one that `check` refuses."""
 
 
 @dataclass
@@ -102,6 +105,8 @@ class Requests:
             if name == "kill":
                 _let_be_killed(arbiter, props)
             try:
+                if name in JUDGED:
+                    reconfigure.refuse_unsound(self._supervisor.config_file)
                 answer = execute(arbiter, props)
             except Exception as error:
                 if name != "stop" or not isinstance(error, ConflictError) or circus_arbiter.is_over(arbiter):
