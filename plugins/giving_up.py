@@ -6,14 +6,12 @@ Circus itself retries for ever and stays up meanwhile, so the container would lo
 
 import logging
 import os
-from collections.abc import Callable, Container
-from functools import cache, partial
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
-from xboard_circus import config
 from xboard_circus.circus_client import CircusdGone, CommandRefused
 from xboard_circus.core.outage_limit import Outage, Patience, outages_of
-from xboard_circus.errors import XboardError
 from xboard_circus.host import last_words
 from xboard_circus.plugins._base import Commands, Part, XboardPlugin, ask_state
 
@@ -26,8 +24,7 @@ BY = "xboard-circus: container.give_up_after"
 class Surrender(Part):
     """Query every second whether each armed watcher serves; when *patience* is used up, make circusd quit.
 
-    The reason goes to *leave_word* first, because circusd takes this process with it. *pages* returns the watchers that
-    run our dashboard: they may be down.
+    The reason goes to *leave_word* first, because circusd takes this process with it.
     """
 
     name = "giving_up"
@@ -39,13 +36,11 @@ class Surrender(Part):
         patience: Patience,
         *,
         leave_word: Callable[[str], None],
-        pages: Callable[[str | None], Container[str]] = lambda config_file: (),
         **seams: Any,
     ) -> None:
         super().__init__(commands, **seams)
         self._patience = patience
         self._leave_word = leave_word
-        self._pages = pages
         self._reason: str | None = None
 
     async def tick(self) -> float:
@@ -66,7 +61,7 @@ class Surrender(Part):
             return []  # no watcher is armed, so nothing is known of the workers
         except CircusdGone as gone:
             return [Outage("circusd", str(gone))]
-        return outages_of(state["watchers"], pages=self._pages(state["circusd"]["config_file"]))
+        return outages_of(state["watchers"])
 
 
 def surrender_of(plugin: XboardPlugin) -> list[Part]:
@@ -75,14 +70,4 @@ def surrender_of(plugin: XboardPlugin) -> list[Part]:
     if not limit:
         return []
     leave_word = partial(last_words.leave, instance)
-    return [Surrender(plugin.commands, Patience(limit), leave_word=leave_word, pages=cache(pages_of))]
-
-
-def pages_of(config_file: str | None) -> frozenset[str]:
-    """Return the names of the watchers of *config_file* that run our dashboard."""
-    try:
-        found = config.load(config_file or "circus.ini")
-    except XboardError as error:
-        log.error("every watcher counts, because the ini file cannot be read: %s", error)
-        return frozenset()
-    return frozenset(watcher.name for watcher in found.watchers if config.is_dashboard(watcher))
+    return [Surrender(plugin.commands, Patience(limit), leave_word=leave_word)]

@@ -15,6 +15,7 @@ from typing import Any
 from circus.config import get_config, read_config
 
 from xboard_circus.config_files import misreadings, read_scans, unreadable
+from xboard_circus.core.names import runs_dashboard
 from xboard_circus.errors import XboardError
 from xboard_circus.options.alert_fields import AlertOptions
 from xboard_circus.options.alert_section import parse_alert
@@ -187,7 +188,7 @@ def is_armed(watcher: WatcherConfig) -> bool:
 
 def is_dashboard(watcher: WatcherConfig) -> bool:
     """True for a watcher that runs our page."""
-    return "xboard_circus.dashboard" in f"{watcher.cmd} {watcher.args}"
+    return runs_dashboard(f"{watcher.cmd} {watcher.args}")
 
 
 def is_backend(watcher: WatcherConfig) -> bool:

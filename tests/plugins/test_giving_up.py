@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import logging
 import os
-from collections.abc import Container
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,7 @@ from state_views import state_view, watcher_view
 from xboard_circus.circus_client import CircusdGone
 from xboard_circus.core.outage_limit import Patience
 from xboard_circus.plugins._log import ParentOutputHandler
-from xboard_circus.plugins.giving_up import BY, PERIOD, Surrender, pages_of
+from xboard_circus.plugins.giving_up import BY, PERIOD, Surrender
 
 REASON = "xboard could not be kept up for 3 s: none of 2 workers is up: exited with code 3"
 
@@ -23,11 +22,11 @@ def state(*words: str) -> Any:
     return state_view(watcher_view(*words, name="xboard", numprocesses=2, last_reason="exited with code 3"))
 
 
-def ticks(circusd: FakeCircusd, count: int, *, pages: Container[str] = ()) -> list[str]:
+def ticks(circusd: FakeCircusd, count: int) -> list[str]:
     """Run that many ticks, a second apart; return the words that were left."""
     clock = FakeClock()
     words: list[str] = []
-    part = Surrender(circusd, Patience(3.0), leave_word=words.append, pages=lambda file: pages, clock=clock)
+    part = Surrender(circusd, Patience(3.0), leave_word=words.append, clock=clock)
     for _ in range(count):
         assert asyncio.run(part.tick()) == PERIOD
         clock.sleep(1.0)
@@ -70,18 +69,6 @@ def test_a_circusd_that_does_not_answer_is_an_outage_too() -> None:
 
     asyncio.run(look())
     assert [word.partition(":")[0] for word in words] == ["circusd could not be kept up for 3 s"]
-
-
-def test_a_page_that_is_down_is_no_reason_to_give_up() -> None:
-    assert ticks(FakeCircusd(state("held")), 60, pages=["xboard"]) == []
-
-
-def test_the_pages_are_those_of_the_ini_file(tmp_path: Path) -> None:
-    file = tmp_path / "circus.ini"
-    file.write_text("[watcher:web]\ncmd = a\n[watcher:page]\ncmd = python -m xboard_circus.dashboard\n")
-
-    assert pages_of(str(file)) == {"page"}
-    assert pages_of(str(tmp_path / "none.ini")) == set()
 
 
 def test_without_an_armed_watcher_nobody_is_given_up() -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from xboard_circus.container.__main__ import told_of_check
+from xboard_circus.container.run import told_of_check
 
 
 @pytest.mark.parametrize(
@@ -28,6 +30,26 @@ def test_an_ini_at_fault_is_told_whatever_is_in_it(
 
     hint = f"; of its values, these are the container's environment's: {from_environment}" if from_environment else ""
     assert told_of_check(ini, 1) == f"nothing was started: {ini} is at fault, see above{hint}"
+
+
+def test_a_check_that_fails_by_itself_prints_its_report(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Given an error of ours, whose report is in a file of the container's, then it is in the container's log, too."""
+    monkeypatch.setenv("XBOARD_RUNTIME_DIR", str(tmp_path))
+    (tmp_path / "crash-20261126-1.log").write_text("Traceback: ...")
+
+    assert "failed by an error of its own, see above" in told_of_check(tmp_path / "circus.ini", 3)
+    assert "Traceback: ..." in capsys.readouterr().out
+
+
+def test_the_health_check_imports_next_to_nothing() -> None:
+    """Given a host under load, where each import counts, then the check loads zmq and none of our other modules."""
+    code = "import sys, xboard_circus.container.__main__, xboard_circus.container.health_check; print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    ours = {name for name in loaded if name.partition(".")[0] in ("xboard_circus", "circus", "psutil", "tornado")}
+
+    assert ours == {"xboard_circus", *(f"xboard_circus.container{name}" for name in ("", ".__main__", ".health_check"))}
 
 
 def test_a_check_that_was_killed_says_nothing_of_the_ini(tmp_path: Path) -> None:

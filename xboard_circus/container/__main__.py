@@ -8,106 +8,12 @@ All logs go to stdout. Exit codes: 0 told to end, 1 given up or not started (the
 
 from __future__ import annotations
 
-import re
-import signal
 import sys
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
-from xboard_circus.container.first_process import Init
-from xboard_circus.container.volumes import complaints
-from xboard_circus.errors import XboardError
-from xboard_circus.host import last_words, runtime
-
-DONE, TOLD, USAGE = 0, 1, 2
+USAGE = 2
 INI = Path("circus.ini")
-VARIABLE = re.compile(r"\$\(circus\.env\.(\w+)\)")
-REST_GRACE = 10.0
-OVERDUE_AFTER = 10.0
-
-
-def say(message: str) -> None:
-    print(f"xboard-circus: {message}", flush=True)
-
-
-def run(ini: Path) -> int:
-    """Run the backend of *ini* until it ends or is ended; return the exit code."""
-    command_line = [sys.executable, "-m", "xboard_circus", "-c", str(ini)]
-    init = Init(on_hangup=lambda: _reload(init, [*command_line, "reload"]))
-    init.take_over()
-    instance = runtime.instance_id(ini)
-    problems = complaints()
-    if not problems:
-        last_words.forget(instance)
-        if (code := init.tend(init.start([*command_line, "check"]))) and init.told_to_end is None:
-            problems = [told_of_check(ini, code)]
-    if problems:
-        for problem in problems:
-            say(problem)
-        return TOLD
-    if init.told_to_end is not None:
-        return DONE
-    code = init.tend(init.start([sys.executable, "-m", "circus.circusd", str(ini)]), is_overdue=_overdue(instance))
-    # A stop of circusd's leaves nobody. Where it was killed, its workers may finish what they are at.
-    init.end_the_rest(grace=REST_GRACE)
-    return _verdict(init, code, last_words.read(instance))
-
-
-def _verdict(init: Init, code: int, reason: str | None) -> int:
-    if init.told_to_end is not None:
-        # A circusd that had not yet come to take the signal ended by it, as it was told to.
-        return DONE if code == 128 + signal.SIGTERM else code
-    if reason is not None:
-        say(f"giving up: {reason}")
-        return TOLD
-    say(_told_of(code))
-    return code
-
-
-def told_of_check(ini: Path, code: int) -> str:
-    """Return why nothing was started where `check` ended with *code*, and which variables its values come from."""
-    if code > 128:
-        return f"nothing was started: the check of {ini} was ended by {_signal_of(code)}; is there too little memory?"
-    taken = sorted(set(VARIABLE.findall(_text(ini))))
-    hint = f"; of its values, these are the container's environment's: {', '.join(taken)}" if taken else ""
-    return f"nothing was started: {ini} is at fault, see above{hint}"
-
-
-def _text(ini: Path) -> str:
-    """Return what can be read of the file: it is at fault, so it may be no text, or not for us to read."""
-    try:
-        return ini.read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return ""
-
-
-def _signal_of(code: int) -> str:
-    return signal.Signals(code - 128).name if code - 128 in set(signal.Signals) else str(code - 128)
-
-
-def _told_of(code: int) -> str:
-    if code > 128:
-        return f"circusd was ended by {_signal_of(code)}; its workers go with it"
-    return f"circusd ended with exit code {code}" if code else "circusd received a stop request"
-
-
-def _overdue(instance: str) -> Callable[[], bool]:
-    """Return a function that says whether circusd had to quit long ago, and hangs."""
-    due_at: float | None = None
-
-    def is_overdue() -> bool:
-        nonlocal due_at
-        if due_at is None and last_words.read(instance) is not None:
-            due_at = time.monotonic() + OVERDUE_AFTER
-        return due_at is not None and time.monotonic() > due_at
-
-    return is_overdue
-
-
-def _reload(init: Init, command: Sequence[str]) -> None:
-    say("SIGHUP: rolling reload")
-    init.start(command)
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -117,15 +23,14 @@ def main(arguments: Sequence[str]) -> int:
         print("to run something else in the image: docker run -it --entrypoint sh IMAGE", file=sys.stderr)
         return USAGE
     ini = INI.absolute()
-    try:
-        if list(arguments) == ["health"]:
-            from xboard_circus.container.health_check import look
+    if list(arguments) == ["health"]:
+        # Here and not above: each imports what the other does not need, and the check has to be quick.
+        from xboard_circus.container.health_check import look
 
-            return look(ini)
-        return run(ini)
-    except (XboardError, OSError) as error:
-        say(str(error))
-        return error.exit_code if isinstance(error, XboardError) else TOLD
+        return look(ini)
+    from xboard_circus.container.run import run
+
+    return run(ini)
 
 
 if __name__ == "__main__":

@@ -36,6 +36,11 @@ def is_helper(watcher: str) -> bool:
     return watcher.startswith(PLUGIN) or watcher in _OF_CIRCUS
 
 
+def runs_dashboard(command: str) -> bool:
+    """Return whether a watcher with that *command* runs our page."""
+    return "xboard_circus.dashboard" in command
+
+
 def bus_name(watcher: str) -> str:
     """Return *watcher* as Circus's bus spells it, and with it every record of the ledger.
 

@@ -3,7 +3,7 @@
 Nothing in this module asks the system or looks at a clock: the caller brings what it saw, and when.
 """
 
-from collections.abc import Container, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from xboard_circus.core.durations import seconds
@@ -60,8 +60,8 @@ class Patience:
         return say(watcher=worst.name, held=seconds(self.limit), why=one_line(worst.reason))
 
 
-def outages_of(watchers: Iterable[WatcherEntry], *, pages: Container[str] = ()) -> list[Outage]:
-    """Return the armed *watchers* of circusd's state that are to serve and do not; *pages* run our dashboard.
+def outages_of(watchers: Iterable[WatcherEntry]) -> list[Outage]:
+    """Return the armed *watchers* of circusd's state that are to serve and do not.
 
     A page that is down is no reason to end a backend that serves. Nor is a dependency that is down: a new container
     would meet the same.
@@ -69,5 +69,5 @@ def outages_of(watchers: Iterable[WatcherEntry], *, pages: Container[str] = ()) 
     return [
         Outage(watcher["name"], watcher["verdict"]["cause"])
         for watcher in watchers
-        if watcher["armed"] and watcher["name"] not in pages and Word(watcher["verdict"]["word"]).is_outage
+        if watcher["armed"] and not watcher["is_page"] and Word(watcher["verdict"]["word"]).is_outage
     ]

@@ -140,6 +140,7 @@ class WatcherFacts(TypedDict):
 
     Attributes:
         status: What Circus says: active, starting, stopping or stopped.
+        is_page: It runs our dashboard.
         numprocesses: How many workers there are to be.
         probe: How its workers are probed; "none" where they are not.
         last_failure: Why a worker failed last.
@@ -150,6 +151,7 @@ class WatcherFacts(TypedDict):
     name: str
     status: str
     armed: bool
+    is_page: bool
     numprocesses: int
     probe: ProbeKind
     restarts: int

@@ -10,6 +10,7 @@ from circus.commands.base import Command
 from circus.commands.errors import MESSAGE_ERROR
 from circus.exc import MessageError
 
+from xboard_circus.core.outage_limit import outages_of
 from xboard_circus.core.reason import reason_in, with_say
 from xboard_circus.core.sentences import Say
 from xboard_circus.core.state_schema import Judgement, parse_judgements
@@ -135,7 +136,21 @@ def _events(supervisor: Supervisor, props: Props) -> Mapping[str, Any]:
     return supervisor.journal.after(int(props.get("after") or 0))
 
 
+def _health(supervisor: Supervisor, _: Props) -> Mapping[str, Any]:
+    """Return what a container's health check needs: who does not serve, and where each backend answers."""
+    watchers = supervisor.view()["watchers"]
+    return {
+        "outages": [[outage.name, outage.reason] for outage in outages_of(watchers)],
+        "backends": [
+            [each["name"], port["port"], each["options"]["health.live_path"]]
+            for each in watchers
+            if each["armed"] and not each["is_page"] and (port := each["port"])
+        ],
+    }
+
+
 COMMANDS: dict[str, tuple[tuple[str, ...], Work]] = {
+    "xboard_health": ((), _health),
     "xboard_state": ((), lambda supervisor, _: supervisor.view()),
     "xboard_report": (("plugin", "pid", "started", "workers"), _report),
     "xboard_replace": (("name", "pid", "started", "kind", "probed_at", "reason"), _replace),

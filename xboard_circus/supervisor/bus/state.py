@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from xboard_circus.core import state_schema as schema
 from xboard_circus.core.durations import stale_after
+from xboard_circus.core.names import runs_dashboard
 from xboard_circus.core.reason import data_of
 from xboard_circus.core.sentences import Say
 from xboard_circus.core.state_schema import HeldByWord, PhaseWord, WatcherEntry, WatcherFacts, WorkerEntry
@@ -100,6 +101,7 @@ def watcher_entry(armed: ArmedWatcher) -> WatcherEntry:
         "name": armed.name,
         "status": armed.watcher.status(),
         "armed": True,
+        "is_page": runs_dashboard(f"{armed.watcher.cmd} {armed.watcher.args}"),
         "numprocesses": armed.watcher.numprocesses,
         "probe": "private" if armed.has_private_socket else "url" if armed.options.health.url else "none",
         "restarts": armed.fleet.failures,
