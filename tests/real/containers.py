@@ -216,6 +216,15 @@ class Container:
         podman("healthcheck", "run", self.id, check=False)
         return str(self.inspect()["State"]["Health"]["Status"])
 
+    def post(self, path: str, fields: Mapping[str, str]) -> dict[str, Any]:
+        """Post *fields* to the backend, which has to answer 201; return what it says."""
+        body = json.dumps(fields).encode()
+        request = urllib.request.Request(f"{self.url}{path}", body, {"Content-Type": "application/json"})
+        with urllib.request.urlopen(request, timeout=60) as made:
+            assert made.status == 201
+            answer: dict[str, Any] = json.loads(made.read())
+            return answer
+
     def wait_ready(self, workers: int = 2, timeout: float = 120) -> None:
         eventually(self._answers, timeout=timeout, every=0.2, what="the backend answers")
         eventually(lambda: len(self.workers()) == workers, timeout=timeout, every=0.5, what="all workers serve")

@@ -7,7 +7,6 @@ import os
 import re
 import subprocess
 import urllib.request
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -108,7 +107,7 @@ def test_it_is_healthy_limited_and_keeps_its_data(tmp_path: Path) -> None:
         assert found["LogConfig"]["Size"].upper() == "10MB"
 
         put(f"{p.backend().url}/uploads/note.txt", b"kept")
-        post(f"{p.backend().url}/boards", {"name": "kept"})
+        backend.post("/boards", {"name": "kept"})
         p.compose("down")
         assert p.containers() == []
         p.compose("up", "--detach")
@@ -126,12 +125,6 @@ def limit_inside(backend: Container, *files: str) -> str:
 def put(url: str, body: bytes) -> None:
     with urllib.request.urlopen(urllib.request.Request(url, body, method="PUT"), timeout=60) as done:
         assert done.status in (200, 201)
-
-
-def post(url: str, fields: Mapping[str, str]) -> None:
-    request = urllib.request.Request(url, json.dumps(fields).encode(), {"Content-Type": "application/json"})
-    with urllib.request.urlopen(request, timeout=60) as done:
-        assert done.status == 201
 
 
 @pytest.mark.parametrize("profile", ["nginx", "prometheus"])

@@ -115,10 +115,7 @@ def test_the_image_holds_no_compiler_no_cache_and_no_secret(built: str) -> None:
 def test_the_backend_answers_and_is_healthy(backend: Container) -> None:
     """Given a read-only root, 256 MB and no rights, then the backend answers, keeps data, and the check is well."""
     assert json.loads(answers(f"{backend.url}/health"))["status"] == "ok"
-    body = json.dumps({"name": "from outside"}).encode()
-    post = urllib.request.Request(f"{backend.url}/boards", body, {"Content-Type": "application/json"})
-    with urllib.request.urlopen(post, timeout=60) as made:
-        assert made.status == 201
+    backend.post("/boards", {"name": "from outside"})
     assert "from outside" in get(f"{backend.url}/boards")
 
     eventually(lambda: backend.health() == "healthy", timeout=120, every=0.5)
@@ -298,23 +295,42 @@ def test_an_ini_with_a_fault_is_not_started(built: str, tmp_path: Path) -> None:
 # -- the volumes of the seed --
 
 
-def test_the_data_is_where_the_host_mounts_it(built: str, tmp_path: Path) -> None:
-    """Given a file and a folder of the host's, mounted as the guide does it, then what is made is in them."""
-    database, uploads = tmp_path / "xboard.db", tmp_path / "uploads"
-    database.touch()
+def test_what_was_answered_outlives_the_container(built: str, tmp_path: Path) -> None:
+    """Given files and a folder of the host's, mounted as the guide does it, when the container is killed and removed
+    right after 100 boards were answered 201, then the next one has all of them, the upload, and the events.
+    """
+    database, ledger, uploads = tmp_path / "xboard.db", tmp_path / "ledger.db", tmp_path / "uploads"
+    for path in (database, ledger):
+        path.touch()
     uploads.mkdir()
-    for path in (database, uploads):
+    for path in (database, ledger, uploads):
         os.chown(path, 1000, 1000)
-    mounts = [f"{uploads}:/app/uploads", f"{database}:/app/xboard.db"]
-    with running(mounts=mounts) as container:
-        answers(f"{container.url}/health/ready")
+    mounts = [f"{uploads}:/app/uploads", f"{database}:/app/xboard.db", f"{ledger}:/app/ledger.db"]
+    env = {"XBOARD_LEDGER": "/app/ledger.db"}
+    with running(mounts=mounts, env=env) as container:
+        container.wait_ready()
         put = urllib.request.Request(f"{container.url}/uploads/note.txt", b"kept", method="PUT")
         with urllib.request.urlopen(put, timeout=60) as done:
             assert done.status in (200, 201)
-        podman("stop", "--time=20", container.id)
+        killed = container.workers()[0]
+        container.kill(killed)
+        eventually(lambda: f"{killed}" in events(container), timeout=120, every=0.5, what="its end is in the ledger")
+        for number in range(100):
+            assert container.post("/boards", {"name": f"board {number}"})["id"] == number + 1
+        podman("kill", container.id)
 
-    assert (uploads / "note.txt").read_bytes() == b"kept"
-    assert database.stat().st_size > 0
+    with running(mounts=mounts, env=env) as container:
+        container.wait_ready()
+        assert json.loads(get(f"{container.url}/boards"))["total"] == 100
+        assert container.post("/boards", {"name": "one more"})["id"] == 101
+        assert get(f"{container.url}/uploads/note.txt") == "kept"
+        assert f"{killed}" in events(container)
+
+
+def events(container: Container) -> list[str]:
+    """Return the pids of the events that the ledger in there has."""
+    told = container.exec("python", "-m", "xboard_circus", "events", "--json", check=False)
+    return [str(json.loads(line).get("pid")) for line in told.splitlines()]
 
 
 def test_a_folder_in_place_of_the_database_is_told(built: str, tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from xboard_circus.container.volumes import complaints
+from xboard_circus.container.volumes import complaints, warnings
 
 not_root = pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
 
@@ -23,6 +23,21 @@ def test_what_can_be_written_is_fine(tmp_path: Path) -> None:
 
 def test_what_can_be_made_is_fine(tmp_path: Path) -> None:
     assert complaints({"XBOARD_UPLOADS": "a/b", "XBOARD_DB": "data/xboard.db"}, folder=tmp_path) == []
+
+
+def test_a_database_that_is_mounted_as_a_file_is_warned_of(tmp_path: Path) -> None:
+    """Given mounts of files and a folder, then each database of SQLite's is named, but not that of the sample app."""
+    for name, content in (("a.db", b""), ("b.data", b"SQLite format 3\0..."), ("c.conf", b"x")):
+        (tmp_path / name).write_bytes(content)
+    mounted = [*tmp_path.iterdir(), tmp_path, tmp_path / "gone.db"]
+
+    told = warnings({"XBOARD_APP": "shop:app"}, mounted=mounted)
+
+    assert [line.partition(" is mounted as a file: ")[0] for line in told] == [
+        str(tmp_path / "a.db"),
+        str(tmp_path / "b.data"),
+    ]
+    assert warnings({"XBOARD_APP": "xboard_circus.app:app"}, mounted=mounted) == []
 
 
 def test_a_folder_in_place_of_the_database(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from xboard_circus.container.first_process import Init
-from xboard_circus.container.volumes import complaints
+from xboard_circus.container.volumes import complaints, warnings
 from xboard_circus.errors import XboardError
 from xboard_circus.host import last_words, runtime
 
@@ -38,6 +38,8 @@ def _run(ini: Path) -> int:
     init = Init(on_hangup=lambda: _reload(init, [*command_line, "reload"]))
     init.take_over()
     instance = runtime.instance_id(ini)
+    for warning in warnings():
+        say(f"warning: {warning}")
     problems = complaints()
     if not problems:
         last_words.forget(instance)

@@ -8,10 +8,14 @@ error of SQLite's that names none of it.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+from xboard_circus.host.mounts import mount_points
+
 SAMPLE = "xboard_circus.app:app"
+SQLITE_SUFFIXES = (".db", ".sqlite", ".sqlite3")
+SQLITE_HEADER = b"SQLite format 3"
 
 
 def complaints(environment: Mapping[str, str] = os.environ, *, folder: Path | None = None) -> list[str]:
@@ -29,6 +33,30 @@ def complaints(environment: Mapping[str, str] = os.environ, *, folder: Path | No
     if is_sample or uploads.is_mount() or "XBOARD_UPLOADS" in environment:
         found += _of_uploads(uploads)
     return found
+
+
+def warnings(environment: Mapping[str, str] = os.environ, *, mounted: Iterable[Path] | None = None) -> list[str]:
+    """Return a line for each database of SQLite's that is mounted as a file, where the app is the user's own.
+
+    With `docker kill` and `docker rm`, what is in the write-ahead log is lost, though the app has answered for it. The
+    sample app uses none there.
+    """
+    if environment.get("XBOARD_APP") == SAMPLE:
+        return []
+    return [
+        f"{file} is mounted as a file: what SQLite writes beside it stays in the container, and is lost with it; mount "
+        "its folder, or let the app set `PRAGMA journal_mode = DELETE`"
+        for file in sorted(mount_points() if mounted is None else mounted)
+        if file.is_file() and _is_sqlite(file)
+    ]
+
+
+def _is_sqlite(file: Path) -> bool:
+    try:
+        with file.open("rb") as opened:
+            return opened.read(len(SQLITE_HEADER)) == SQLITE_HEADER or file.suffix in SQLITE_SUFFIXES
+    except OSError:
+        return False
 
 
 def _of_runtime(folder: Path) -> list[str]:

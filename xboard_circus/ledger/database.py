@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from xboard_circus.errors import XboardError
+from xboard_circus.host.mounts import is_mounted_alone
 
 # "xbLG": tells our file from another program's database that somebody named by mistake.
 APPLICATION_ID = 0x78624C47
@@ -192,7 +193,9 @@ def _prepare(connection: sqlite3.Connection, path: Path, *, most_pages: int, log
     if is_new:
         pragma(f"page_size = {PAGE}")
         pragma("auto_vacuum = INCREMENTAL")
-    pragma("journal_mode = WAL")
+    # A log beside a file that is mounted alone would be gone with the container, and the events in it.
+    mode = "DELETE" if is_mounted_alone(path) else "WAL"
+    pragma(f"journal_mode = {mode}")
     pragma("synchronous = NORMAL")
     pragma(f"wal_autocheckpoint = {log_pages}")
     pragma(f"journal_size_limit = {log_pages * PAGE}")

@@ -17,6 +17,8 @@ from pathlib import Path
 
 from fastapi import HTTPException
 
+from xboard_circus.host.mounts import is_mounted_alone
+
 log = logging.getLogger("xboard_circus.app.boards")
 
 SCHEMA = """
@@ -58,7 +60,7 @@ class BoardStore:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         connection = sqlite3.connect(self.path, timeout=self.timeout, check_same_thread=False)
         try:
-            self._use_write_ahead_log(connection)
+            self._set_journal(connection)
             with connection:
                 connection.execute(SCHEMA)
         except BaseException:
@@ -129,25 +131,25 @@ class BoardStore:
         except sqlite3.IntegrityError as error:
             raise HTTPException(409, "another board has this name") from error
 
-    def _use_write_ahead_log(self, connection: sqlite3.Connection) -> None:
-        """Let readers and a writer work side by side.
+    def _set_journal(self, connection: sqlite3.Connection) -> None:
+        """Let readers and a writer work side by side by a write-ahead log, except where the file is mounted alone.
 
         This one statement does not wait for *timeout*: when several workers start at once, all but one are told at
         once that the database is locked.
         """
+        wanted = "delete" if is_mounted_alone(self.path) else "wal"
         give_up_at = time.monotonic() + self.timeout
         while True:
             try:
-                mode = connection.execute("PRAGMA journal_mode = WAL").fetchone()[0]
+                mode = connection.execute(f"PRAGMA journal_mode = {wanted}").fetchone()[0]
                 break
             except sqlite3.OperationalError as error:
                 if "locked" not in str(error) or time.monotonic() >= give_up_at:
                     raise
                 time.sleep(0.02)
         if mode != "wal":
-            log.warning(
-                "%s: no write-ahead log on this file system; readers and writers will wait for each other", self.path
-            )
+            why = "on this file system" if wanted == "wal" else "for a file that is mounted alone; mount its folder"
+            log.warning("%s: no write-ahead log %s; readers and writers wait for each other", self.path, why)
 
 
 def _get(connection: sqlite3.Connection, board_id: int) -> Board:
