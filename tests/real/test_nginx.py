@@ -1,14 +1,16 @@
-"""Real nginx, with the file that the compose file mounts, in front of a real backend."""
+"""Debian's nginx, with the file that is shipped for it and the compose file, in front of a real backend."""
 
 from __future__ import annotations
 
 import contextlib
 import http.client
 import os
+import shlex
+import shutil
 import signal
 import socket
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -38,22 +40,31 @@ def behind(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Circusd, 
 
 @contextlib.contextmanager
 def nginx(folder: Path, *, backend: int, port: int) -> Iterator[None]:
-    """Run nginx on the committed file, with another address and another backend in it."""
+    """Install the committed file into a copy of Debian's /etc/nginx as its head says, with our ports, and run nginx."""
+    if not Path("/etc/nginx/sites-enabled").is_dir():
+        pytest.skip("Debian's nginx has its configuration in /etc/nginx/conf.d and sites-enabled")
+    etc, own = folder / "etc-nginx", folder / "deploy" / "nginx" / "xboard.conf"
+    shutil.copytree("/etc/nginx", etc, symlinks=True)
     text = CONFIG.read_text()
-    assert "server backend:8000 resolve;" in text
-    assert "listen 80;" in text
-    server = text.replace("server backend:8000 resolve;", f"server 127.0.0.1:{backend};")
-    (folder / "xboard.conf").write_text(server.replace("listen 80;", f"listen 127.0.0.1:{port};"))
-    temporary = "".join(f"{name}_temp_path {folder}/{name};\n" for name in ("client_body", "proxy", "fastcgi"))
-    temporary += "".join(f"{name}_temp_path {folder}/{name};\n" for name in ("uwsgi", "scgi"))
-    main = f"pid {folder}/nginx.pid;\nerror_log {folder}/error.log;\ndaemon off;\nworker_processes 1;\nuser root;\n"
-    if os.geteuid() != 0:
-        main = main.replace("user root;\n", "")
-    http_block = f"http {{\naccess_log off;\n{temporary}include {folder}/xboard.conf;\n}}\n"
-    (folder / "nginx.conf").write_text(f"{main}events {{}}\n{http_block}")
-    command = [str(find("nginx")), "-c", str(folder / "nginx.conf"), "-p", str(folder), "-e", str(folder / "error.log")]
+    assert "server 127.0.0.1:8000;" in text
+    assert "listen 80 default_server;" in text
+    own.parent.mkdir(parents=True)
+    own.write_text(
+        text.replace("127.0.0.1:8000", f"127.0.0.1:{backend}").replace("listen 80 ", f"listen 127.0.0.1:{port} ")
+    )
+    main = (etc / "nginx.conf").read_text().replace("/etc/nginx", str(etc)).replace("/var/log/nginx", str(folder))
+    main = main.replace("/run/nginx.pid", f"{folder}/nginx.pid").replace(
+        "user www-data;", "user root;" if is_root() else ""
+    )
+    (etc / "nginx.conf").write_text(main)
+    kinds = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+    (etc / "conf.d" / "test.conf").write_text("".join(f"{kind}_temp_path {folder}/{kind};\n" for kind in kinds))
+    program = [str(find("nginx")), "-c", f"{etc}/nginx.conf", "-e", f"{folder}/error.log"]
+    install(folder, etc, program)
     with (folder / "nginx.out").open("wb") as output:
-        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=output, stderr=output)
+        process = subprocess.Popen(
+            [*program, "-g", "daemon off;"], stdin=subprocess.DEVNULL, stdout=output, stderr=output
+        )
     try:
         eventually(lambda: answers(port) or process.poll() is not None, what="nginx answers")
         assert process.poll() is None, (folder / "nginx.out").read_text()
@@ -61,6 +72,20 @@ def nginx(folder: Path, *, backend: int, port: int) -> Iterator[None]:
     finally:
         process.send_signal(signal.SIGTERM)
         process.wait(30)
+
+
+def is_root() -> bool:
+    return os.geteuid() == 0
+
+
+def install(folder: Path, etc: Path, program: Sequence[str]) -> None:
+    """Run the commands in the head of the file, but the last, in *folder*, with *etc* and *program* for nginx's own."""
+    told = [line.removeprefix("#   sudo ") for line in CONFIG.read_text().splitlines() if line.startswith("#   ")]
+    assert [line.split()[0] for line in told] == ["rm", "cp", "nginx", "systemctl"]
+    for line in told[:-1]:
+        command = line.replace("/etc/nginx", str(etc)).replace("nginx -t", shlex.join([*program, "-t"]))
+        done = subprocess.run(["bash", "-euc", command], cwd=folder, capture_output=True, text=True)
+        assert done.returncode == 0, f"{command}: {done.stderr}"
 
 
 def answers(port: int) -> bool:

@@ -129,6 +129,10 @@ NEXT = {
         [record(2, "cooldown", reason="5 failures")],
         ["1 s later: cooldown: 5 failures", "no successor yet"],
     ),
+    "in the ledger of an earlier version": (
+        [record(90, "ready", pid=99, seq="7-1"), record(91, "kept", seq="7-2")],
+        [],
+    ),
 }
 
 

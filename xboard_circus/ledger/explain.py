@@ -14,7 +14,7 @@ from xboard_circus.core.lost import LOST
 from xboard_circus.core.reason import one_line, reason_in
 from xboard_circus.ledger.event_text import Told
 from xboard_circus.ledger.record import Record
-from xboard_circus.ledger.story import DEATHS, death_of, followers, successor
+from xboard_circus.ledger.story import DEATHS, death_of, followers, is_of_the_past, successor
 
 LOG_LINES = 12
 LONGEST_LINE = 500
@@ -150,7 +150,10 @@ def _next(record: Record, history: Sequence[Record]) -> Iterator[str]:
         return
     found = successor(record, history)
     if found is None:
-        yield Told.NO_SUCCESSOR_YET() if record.kind == "restart" else Told.NO_SUCCESSOR()
+        if record.kind != "restart":
+            yield Told.NO_SUCCESSOR()
+        elif not is_of_the_past(record, history):
+            yield Told.NO_SUCCESSOR_YET()
         return
     after = found.time - record.time
     end = death_of(found.pid, found, history)

@@ -84,6 +84,18 @@ def death_of(pid: int | None, after: Record, history: Sequence[Record]) -> Recor
     return next((other for other in later if other.kind in DEATHS and other.pid == pid), None)
 
 
+def is_of_the_past(record: Record, history: Sequence[Record]) -> bool:
+    """Return whether a later circusd has recorded something of the watcher: nothing follows on an event of the earlier.
+
+    One of an earlier version may have numbered no event, nor recorded what followed.
+    """
+    return any(other.kind in TOLD and _circusd_of(other) != _circusd_of(record) for other in _after(record, history))
+
+
+def _circusd_of(record: Record) -> str:
+    return (record.seq or "").rpartition("-")[0]
+
+
 def _after(record: Record, history: Sequence[Record]) -> list[Record]:
     return [
         other
