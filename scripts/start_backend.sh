@@ -11,7 +11,11 @@ start | stop | restart | status | clean) ;;
 esac
 . "$(dirname "$0")/bootstrap.sh"
 case "$1" in
-start | restart) install "" ;;
+start | restart)
+    install ""
+    # Where one looks for it; deleted with the old logs, it is made again here.
+    [ -e backend.log ] || [ -h backend.log ] || ln -s logs/xboard.log backend.log
+    ;;
 *) has_venv || {
     say "Nothing is installed in $checkout: .venv is missing, or was moved. $0 start installs and starts."
     exit 1

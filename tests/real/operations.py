@@ -26,6 +26,7 @@ BLOCK = re.compile(r"(?:<!-- runs in: (?P<place>[^>]+?) -->\n)?```console\n(?P<t
 HERE, ENGINE, SYSTEMD = "this host", "a container engine", "a host with systemd"
 # `doctor` ends with 1 where the host itself has a fault, and this one may.
 MAY_END_WITH = {"doctor": {0, 1}, "timeout": {124}}
+NOT_OURS = "/etc/logrotate.d/xboard"
 NEVER = shutil.ignore_patterns(".git", ".venv*", "*.egg-info", "__pycache__", ".*_cache", ".hypothesis", "*.db*")
 NOT_AT_THE_TOP = {"build", "dist", "logs", "uploads", "run"}
 
@@ -74,6 +75,7 @@ class Checkout:
 
     def moved(self, text: str) -> str:
         """Return *text* with our ports in the place of the usual ones."""
+        text = text.replace(NOT_OURS, str(self.folder.with_name("logrotate.conf")))
         return re.sub(r"\b(?:5555|5556|5557|8000|8080)\b", lambda found: self.ports[found[0]], text)
 
     def environ(self) -> dict[str, str]:
@@ -108,9 +110,10 @@ class Checkout:
 
     def follow(self, command: Command) -> None:
         """Run one command, which has to end well."""
-        if command.text.startswith("tail "):
-            # A person types slower than we do: what was begun is there by then.
-            eventually(lambda: self.run(command).returncode == 0, every=0.2, what=command.text)
+        if command.text.startswith("tail -f "):
+            # It ends when its reader does. A person types slower than we do: what was begun is there by then.
+            shown = Command(f"timeout 1 {command.text}")
+            eventually(lambda: self.run(shown).stdout, every=0.2, what=command.text)
             return
         done = self.run(command)
         word = next((word for word in shlex.split(command.text) if word in MAY_END_WITH), "")
@@ -136,7 +139,7 @@ class Checkout:
         (site,) = venv.glob("lib/python*/site-packages")
         (site / "checkout.pth").write_text(f"{self.folder}\n{sysconfig.get_path('purelib')}\n")
         ours, theirs = "xboard_circus.__main__:main", "circus.circusctl:main"
-        for name, where in {"xboard-circus": ours, "circusctl": theirs}.items():
+        for name, where in {"xboard-circus": ours, "circusctl": theirs, "pip": "pip._internal.cli.main:main"}.items():
             module, _, function = where.partition(":")
             script = venv / "bin" / name
             script.write_text(

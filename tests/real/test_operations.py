@@ -14,6 +14,7 @@ import psutil
 import pytest
 
 from .operations import ENGINE, HERE, OPERATIONS, OPERATIONS_ZH, SYSTEMD, Checkout, Command, commands
+from .parts import find, needs
 
 
 @pytest.fixture
@@ -31,6 +32,9 @@ def checkout(tmp_path: Path) -> Iterator[Checkout]:
 
 def test_each_command_that_runs_on_a_host_does_what_it_says(checkout: Checkout) -> None:
     """Given a fresh checkout, when the page is followed from top to bottom, then no command fails."""
+    needs("lsof", "netstat", "ps", "logrotate")
+    checkout.stand_in("sudo", 'exec "$@"')
+    checkout.stand_in("logrotate", f'exec {find("logrotate")} --state {checkout.runtime}/logrotate.state "$@"')
     for command in commands(OPERATIONS, HERE):
         checkout.follow(command)
 
