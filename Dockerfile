@@ -39,8 +39,10 @@ COPY --from=build /opt/xboard /opt/xboard
 COPY --chmod=644 deploy/container/circus.ini /app/circus.ini
 
 # XBOARD_DRAIN and XBOARD_GRACEFUL_TIMEOUT fit into the 10 s of a plain `docker stop`; with --stop-timeout, raise them.
-# Only /tmp has to be writable, and wherever the app keeps its data.
-ENV PATH=/opt/xboard/bin:$PATH \
+# Only /tmp has to be writable, and wherever the app keeps its data. Uploads are spooled to TMPDIR: not in /tmp, which is
+# mostly memory, and where circusd's sockets are.
+ENV TMPDIR=/var/tmp \
+    PATH=/opt/xboard/bin:$PATH \
     LANG=C.UTF-8 \
     PYTHONUNBUFFERED=1 \
     PYTHONDONTWRITEBYTECODE=1 \
@@ -49,6 +51,8 @@ ENV PATH=/opt/xboard/bin:$PATH \
     XBOARD_LEDGER=/tmp/xboard/ledger.db \
     XBOARD_APP=xboard_circus.app:app \
     XBOARD_WORKERS=2 \
+    XBOARD_LIVE_PATH=/health/live \
+    XBOARD_READY_PATH=/health/ready \
     XBOARD_DRAIN=6 \
     XBOARD_GRACEFUL_TIMEOUT=8 \
     XBOARD_GIVE_UP_AFTER=120 \

@@ -70,7 +70,7 @@ def test_the_wheel_holds_exactly_our_modules(built: tuple[frozenset[str], frozen
     page = PACKAGE / "dashboard"
     data |= names_of(page / "templates", "*.html") | names_of(page / "static", "*.*")
     data |= names_of(page / "translations", "*.json") | names_of(PACKAGE / "translations", "*.json")
-    data |= names_of(PACKAGE / "service", "*.j2")
+    data |= names_of(PACKAGE / "service", "*.j2") | names_of(PACKAGE, "init_template.*")
 
     assert wheel == {as_installed(name) for name in own} | plugins | data
 
@@ -78,6 +78,7 @@ def test_the_wheel_holds_exactly_our_modules(built: tuple[frozenset[str], frozen
 @pytest.mark.real
 def test_the_sdist_holds_what_a_newcomer_needs(built: tuple[frozenset[str], frozenset[str]]) -> None:
     wanted = {"CHANGELOG.md", "LICENSE", "README.md", "circus.ini", "pyproject.toml", "setup.cfg"}
+    wanted |= {"Dockerfile", ".dockerignore", "docker-compose.yml", ".env.example"}
     wanted |= names_of(ROOT / "scripts", "*.sh") | names_of(ROOT / "tests", "*.py") | names_of(ROOT / "plugins", "*.py")
 
     assert wanted - built[0] == set()

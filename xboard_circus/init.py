@@ -1,6 +1,7 @@
-"""Write a circus.ini for the user's own app, where the package is installed and there is no checkout."""
+"""Write a circus.ini, or a Dockerfile, for the user's own app."""
 
 import re
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from importlib import resources
 from pathlib import Path
@@ -14,8 +15,8 @@ NAME = "circus.ini"
 _APP = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*", re.ASCII)
 
 
-class _IniTemplate(Template):
-    """A template in which "$" is left alone: it stands for Circus's own variables."""
+class _OurTemplate(Template):
+    """A template in which "$" is left alone: Circus and Docker have variables of their own."""
 
     delimiter = "@"
 
@@ -52,18 +53,34 @@ class NewBackend:
             if port in ports:
                 raise OptionError(f"{ports[port]} and {option} are both {port}; choose two ports", exit_code=2)
             ports[port] = option
+        paths = {"live": self.live_path, "ready": self.ready_path}
+        return self._filled(
+            "init_template.ini",
+            dashboard_port=page_port,
+            pubsub_port=pubsub_port,
+            **{
+                f"{name}_path": f"health.{name}_path = {path}" if path else f"# health.{name}_path = /health/{name}"
+                for name, path in paths.items()
+            },
+        )
+
+    def dockerfile(self) -> str:
+        """Return the text of its Dockerfile; OptionError for a wrong app or path."""
+        return self._filled(
+            "init_template.dockerfile", live_path=self.live_path or "", ready_path=self.ready_path or ""
+        )
+
+    def _filled(self, template: str, **more: object) -> str:
         if not _APP.fullmatch(self.app):
             raise OptionError(
                 f"--app {self.app}: not a module and an app in it; write one such as mypackage.main:app", exit_code=2
             )
-        template = resources.files("xboard_circus").joinpath("init_template.ini").read_text(encoding="utf-8")
-        return _IniTemplate(template).substitute(
-            asdict(self),
-            dashboard_port=page_port,
-            pubsub_port=pubsub_port,
-            live_path=_path_line("live", self.live_path),
-            ready_path=_path_line("ready", self.ready_path),
-        )
+        for name, path in (("live", self.live_path), ("ready", self.ready_path)):
+            try:
+                read_url_path(path or "/")
+            except WrongValueError as wrong:
+                raise OptionError(f"--{name}-path {path}: {wrong.what}; {wrong.hint}", exit_code=2) from None
+        return _OurTemplate(_text_of(template)).substitute({**asdict(self), **more})
 
 
 def write_config(directory: str | Path, backend: NewBackend, *, force: bool = False) -> Path:
@@ -75,23 +92,38 @@ def write_config(directory: str | Path, backend: NewBackend, *, force: bool = Fa
     """
     text = backend.ini()
     file = Path(directory) / NAME
-    try:
-        (file.parent / "logs").mkdir(parents=True, exist_ok=True)
-        with file.open("w" if force else "x", encoding="utf-8") as opened:
-            opened.write(text)
-    except FileExistsError as error:
-        if not file.exists():
-            raise XboardError(f"{error.filename} is in the way of a folder") from None
-        raise XboardError(f"{file} is there already; --force writes over it") from None
-    except OSError as error:
-        raise XboardError(f"{error.filename or file} cannot be written: {error.strerror}") from None
+    _write({file: text}, force=force)
     return file
 
 
-def _path_line(name: str, path: str | None) -> str:
-    if path is None:
-        return f"# health.{name}_path = /health/{name}"
+def write_dockerfile(directory: str | Path, backend: NewBackend, *, force: bool = False) -> Path:
+    """Write Dockerfile and .dockerignore into *directory*, and an empty requirements.txt where there is none.
+
+    Raises:
+        OptionError: *backend* has a wrong app or path.
+        XboardError: One of the first two is there and *force* is not set, or the folder cannot be written.
+    """
+    folder = Path(directory)
+    file, requirements = folder / "Dockerfile", folder / "requirements.txt"
+    made = {file: backend.dockerfile(), folder / ".dockerignore": _text_of("init_template.dockerignore")}
+    _write(made if requirements.exists() else {**made, requirements: ""}, force=force)
+    return file
+
+
+def _text_of(template: str) -> str:
+    return resources.files("xboard_circus").joinpath(template).read_text(encoding="utf-8")
+
+
+def _write(files: Mapping[Path, str], *, force: bool) -> None:
+    """Write all *files*, and make their folder and its logs/; nothing where one is there already and not *force*."""
+    for file in files:
+        if file.exists() and not force:
+            raise XboardError(f"{file} is there already; --force writes over it")
     try:
-        return f"health.{name}_path = {read_url_path(path)}"
-    except WrongValueError as wrong:
-        raise OptionError(f"--{name}-path {path}: {wrong.what}; {wrong.hint}", exit_code=2) from None
+        for file, text in files.items():
+            (file.parent / "logs").mkdir(parents=True, exist_ok=True)
+            file.write_text(text, encoding="utf-8")
+    except FileExistsError as error:
+        raise XboardError(f"{error.filename} is in the way of a folder") from None
+    except OSError as error:
+        raise XboardError(f"{error.filename} cannot be written: {error.strerror}") from None

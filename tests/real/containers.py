@@ -143,8 +143,8 @@ def build(name: str) -> None:
         podman("build", *build_flags(), f"--label={OWNER}={ROOT}", f"--tag={name}", folder, timeout=600)
 
 
-def build_flags() -> list[str]:
-    """Return what podman needs to be told here to build the Dockerfile as Docker would."""
+def build_flags(on: str = BASE) -> list[str]:
+    """Return what podman needs to be told here to build a Dockerfile as Docker would, *on* that image."""
     limits = [
         f"{name}={resource.getrlimit(number)[1]}:{resource.getrlimit(number)[1]}"
         for name, number in (("nofile", resource.RLIMIT_NOFILE), ("nproc", resource.RLIMIT_NPROC))
@@ -155,7 +155,7 @@ def build_flags() -> list[str]:
         "--layers=false",  # no stage is left behind
         "--network=host",
         "--volume=/etc/ssl/certs:/etc/ssl/certs:ro",
-        f"--build-arg=BASE={BASE}",
+        f"--build-arg=BASE={on}",
     ]
 
 
@@ -225,6 +225,11 @@ class Container:
             answer: dict[str, Any] = json.loads(made.read())
             return answer
 
+    def spools(self, size: int) -> bool:
+        """Say whether a temporary file may have that many bytes, as an upload of a form needs one."""
+        code = f"import tempfile; print(tempfile.TemporaryFile(buffering=0).write(bytes({size})))"
+        return self.exec("python", "-c", code, check=False) == str(size)
+
     def wait_ready(self, workers: int = 2, timeout: float = 120) -> None:
         eventually(self._answers, timeout=timeout, every=0.2, what="the backend answers")
         eventually(lambda: len(self.workers()) == workers, timeout=timeout, every=0.5, what="all workers serve")
@@ -243,14 +248,18 @@ class Container:
 
 @contextlib.contextmanager
 def running(
-    *options: str, env: Mapping[str, str] | None = None, mounts: Sequence[str] = (), publish: bool = True
+    *options: str,
+    env: Mapping[str, str] | None = None,
+    mounts: Sequence[str] = (),
+    publish: bool = True,
+    of: str | None = None,
 ) -> Iterator[Container]:
-    """Run the image with the further *options* of ``podman run``; remove the container at the end."""
+    """Run the image, or the one named *of*, with the further *options* of ``podman run``; remove the container."""
     port = free_port()
     where = [f"--publish=127.0.0.1:{port}:8000"] if publish else []
     given = [f"--env={name}={value}" for name, value in (env or {}).items()]
     volumes = [f"--volume={mount}" for mount in mounts]
-    number = podman("run", "--detach", *where, *given, *volumes, *options, image()).stdout.strip()
+    number = podman("run", "--detach", *where, *given, *volumes, *options, of or image()).stdout.strip()
     container = Container(number, port, is_restarted="--restart=always" in options)
     try:
         yield container

@@ -97,6 +97,7 @@ def test_it_is_healthy_limited_and_keeps_its_data(tmp_path: Path) -> None:
         backend.wait_ready()
         assert eventually(lambda: backend.health() == "healthy", timeout=120, every=1)
 
+        assert backend.spools(90_000_000)
         limits = backend.exec("cat", "/proc/self/limits")
         assert re.search(rf"Max open files +{files} +{files} ", limits)
         assert re.search(r"Max processes +4096 +4096 ", limits)

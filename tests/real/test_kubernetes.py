@@ -100,6 +100,8 @@ def test_the_ini_is_the_images_own(monkeypatch: pytest.MonkeyPatch) -> None:
     file = ROOT / "deploy" / "container" / "circus.ini"
     image = {
         "APP": "xboard_circus.app:app",
+        "LIVE_PATH": "/health/live",
+        "READY_PATH": "/health/ready",
         "LEDGER": "/tmp/ledger.db",
         "DASHBOARD": "False",
         "DASHBOARD_HOST": "127.0.0.1",
@@ -176,6 +178,7 @@ def test_the_deployment_runs_and_its_probes_pass(tmp_path: Path) -> None:
         eventually(lambda: running.health() == "healthy", timeout=120, every=0.5)
         found = running.inspect()
         assert (found["HostConfig"]["ReadonlyRootfs"], found["Config"]["User"]) == (True, "1000:1000")
+        assert running.spools(90_000_000)
         began, old = found["State"]["StartedAt"], running.workers()
 
         running.kill(old[0], "STOP")

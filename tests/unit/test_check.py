@@ -20,7 +20,7 @@ from xboard_circus.checks.findings import Finding, report, within
 from xboard_circus.config import ARM, Config, is_armed, load, log_folders
 from xboard_circus.errors import XboardError
 from xboard_circus.host import runtime
-from xboard_circus.init import NewBackend, write_config
+from xboard_circus.init import NewBackend, write_config, write_dockerfile
 
 Sections = dict[str, dict[str, str | None]]
 Write = Callable[[Sections], Path]
@@ -1013,6 +1013,24 @@ def test_init_does_not_write_over_a_file_unasked(tmp_path: Path) -> None:
 
     assert file.read_text() == "mine\n"
     assert "mine:app" in write_config(tmp_path, NewBackend(app="mine:app"), force=True).read_text()
+
+
+def test_init_writes_a_dockerfile_and_keeps_what_is_there(tmp_path: Path) -> None:
+    """Given a folder with requirements, then Dockerfile and .dockerignore are new, and a second time needs --force."""
+    (tmp_path / "requirements.txt").write_text("shop-things\n")
+    backend = NewBackend(app="shop.main:app", live_path="/live")
+
+    file = write_dockerfile(tmp_path, backend)
+
+    assert "XBOARD_APP=shop.main:app XBOARD_WORKERS=2 XBOARD_LIVE_PATH=/live XBOARD_READY_PATH=\n" in file.read_text()
+    assert (tmp_path / "requirements.txt").read_text() == "shop-things\n"
+    file.unlink()
+    with pytest.raises(XboardError, match=r"\.dockerignore is there already; --force writes over it"):
+        write_dockerfile(tmp_path, backend)
+    assert not file.exists()
+    assert write_dockerfile(tmp_path, backend, force=True).exists()
+    with pytest.raises(XboardError, match="a path begins with a slash"):
+        write_dockerfile(tmp_path, NewBackend(app="shop.main:app", ready_path="ready"))
 
 
 def test_init_leaves_out_the_paths_that_an_app_has_not(tmp_path: Path) -> None:

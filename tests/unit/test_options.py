@@ -72,6 +72,13 @@ def test_the_defaults_are_those_of_the_design() -> None:
     }
 
 
+def test_a_path_that_is_empty_is_none() -> None:
+    """Given a variable of the environment that is set to nothing, as an image has it, then the app has no such path."""
+    options, problems = parse_watcher({"health.live_path": "", "health.ready_path": " "})
+
+    assert (options.health.live_path, options.health.ready_path, problems) == (None, None, [])
+
+
 def test_every_option_is_read() -> None:
     options, problems = parse_watcher(
         {

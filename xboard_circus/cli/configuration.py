@@ -16,7 +16,7 @@ from xboard_circus.cli.error_boundary import DONE, FAILED
 from xboard_circus.cli.screen import say
 from xboard_circus.config import is_armed, load
 from xboard_circus.doctor import examine
-from xboard_circus.init import NewBackend, write_config
+from xboard_circus.init import NewBackend, write_config, write_dockerfile
 from xboard_circus.options.reading import did_you_mean, ini_text
 from xboard_circus.options.reference import HEAD, OptionDoc, Section, chosen, sections
 
@@ -61,9 +61,14 @@ def doctor(config_file: Path, as_data: bool) -> int:
 @click.option("--workers", type=click.IntRange(min=1), default=NewBackend.workers, help="Number of workers.")
 @click.option("--live-path", metavar="PATH", help="Path that answers 2xx while a worker works.")
 @click.option("--ready-path", metavar="PATH", help="Path that answers 2xx when a worker is ready.")
-@click.option("--force", is_flag=True, help="Overwrite an existing circus.ini.")
-def init(folder: Path, force: bool, **given: Any) -> None:
+@click.option("--docker", is_flag=True, help="Write a Dockerfile instead; the image has an ini file of its own.")
+@click.option("--force", is_flag=True, help="Overwrite an existing file.")
+def init(folder: Path, docker: bool, force: bool, **given: Any) -> None:
     """Write a circus.ini for your own app into DIR (default: the current folder)."""
+    if docker:
+        written = write_dockerfile(folder, NewBackend(**given), force=force)
+        say(f"wrote {written}; next: its packages into requirements.txt, then `docker build -t backend {folder}`")
+        return
     written = write_config(folder, NewBackend(**given), force=force)
     say(f"wrote {written}; next: `xboard-circus -c {written} start`")
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from xboard_circus.core.budget import RestartLimits
 from xboard_circus.masking import safe_command
 from xboard_circus.options import circus as circus_options
+from xboard_circus.options import kinds
 from xboard_circus.options.fields import PluginOptions, RestartOptions, WatcherOptions
 from xboard_circus.options.kinds import OptionKind, WrongValueError
 
@@ -63,6 +64,8 @@ def parse_fields(kind: type[_Options], mapping: Mapping[str, object]) -> tuple[_
         if mapping.get(name) is None:  # None is what `flat` has for an option without a default
             continue
         text = str(mapping[name]).strip()
+        if not text and item.metadata["kind"] is kinds.URL_PATH:
+            continue  # what an environment variable that is set to nothing leaves: the app has no such path
         try:
             options = _with(options, name, _read(item.metadata["kind"], text))
         except WrongValueError as wrong:
