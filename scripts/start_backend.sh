@@ -12,7 +12,11 @@ esac
 . "$(dirname "$0")/bootstrap.sh"
 case "$1" in
 start | restart)
-    install ""
+    # Without a network, a checkout that was updated starts with the packages that it has.
+    if ! (install ""); then
+        [ -x .venv/bin/xboard-circus ] || exit 1
+        say "Going on with what is installed already."
+    fi
     # Where one looks for it; deleted with the old logs, it is made again here.
     [ -e backend.log ] || [ -h backend.log ] || ln -s logs/xboard.log backend.log
     ;;

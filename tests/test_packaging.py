@@ -159,27 +159,44 @@ def test_start_backend_installs_nothing_to_stop_or_to_look(tmp_path: Path, verb:
     assert not (tmp_path / ".venv").exists()
 
 
-@pytest.mark.parametrize("verb", ["stop", "status", "clean"])
-def test_start_backend_does_not_install_again_to_stop_or_to_look(tmp_path: Path, verb: str) -> None:
-    """Given a setup.cfg newer than .venv and no package index, the backend that runs can be stopped and looked at."""
-    shutil.copytree(ROOT / "scripts", tmp_path / "scripts")
-    programs = tmp_path / ".venv" / "bin"
+def installed_once(folder: Path) -> dict[str, str]:
+    """Make *folder* look like a checkout with a .venv; return an environment in which pip can install nothing."""
+    shutil.copytree(ROOT / "scripts", folder / "scripts")
+    programs = folder / ".venv" / "bin"
     programs.mkdir(parents=True)
-    (programs.parent / ".place").write_text(f"{tmp_path}\n")
+    (programs.parent / ".place").write_text(f"{folder}\n")
     (programs / "python").symlink_to(sys.executable)
     (programs / "xboard-circus").write_text('#!/bin/sh\necho "$@"\n')
     (programs / "xboard-circus").chmod(0o755)
+    # No index; nor may pip take the python behind the link for the one to install into.
+    return {**os.environ, "PIP_NO_INDEX": "1", "PIP_REQUIRE_VIRTUALENV": "1"}
 
-    told = subprocess.run(
-        [tmp_path / "scripts" / "start_backend.sh", verb],
-        env={**os.environ, "PIP_NO_INDEX": "1"},
-        capture_output=True,
-        text=True,
-        stdin=subprocess.DEVNULL,
-        check=False,
-    )
+
+def start_backend(folder: Path, verb: str, environ: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    command = [str(folder / "scripts" / "start_backend.sh"), verb]
+    return subprocess.run(command, env=environ, capture_output=True, text=True, stdin=subprocess.DEVNULL)
+
+
+@pytest.mark.parametrize("verb", ["stop", "status", "clean"])
+def test_start_backend_does_not_install_again_to_stop_or_to_look(tmp_path: Path, verb: str) -> None:
+    """Given a setup.cfg newer than .venv and no package index, the backend that runs can be stopped and looked at."""
+    told = start_backend(tmp_path, verb, installed_once(tmp_path))
 
     assert (told.returncode, told.stdout, told.stderr) == (0, f"{verb}\n", "")
+
+
+@pytest.mark.parametrize("verb", ["start", "restart"])
+def test_start_backend_starts_with_what_is_installed_where_no_index_answers(tmp_path: Path, verb: str) -> None:
+    """Given a setup.cfg newer than .venv and no package index, then the failure is reported, and the backend starts."""
+    environ = installed_once(tmp_path)
+    for name in ("setup.cfg", "pyproject.toml"):
+        shutil.copy(ROOT / name, tmp_path)
+
+    told = start_backend(tmp_path, verb, environ)
+
+    assert (told.returncode, told.stdout) == (0, f"{verb}\n")
+    assert "The installation failed, see above." in told.stderr
+    assert told.stderr.endswith("Going on with what is installed already.\n")
 
 
 def test_a_setup_py_that_somebody_planted_is_not_run(tmp_path: Path) -> None:
