@@ -181,11 +181,22 @@ def test_a_second_backend_copied_as_circus_ini_says_has_no_fault(tmp_path: Path)
     assert list(findings_in_watcher(config, config.watcher("reports"))) == []
 
 
-def test_the_readme_has_the_same_commands_in_both_languages() -> None:
-    english, chinese = map(console_blocks, READMES)
+def shape(page: Path) -> list[str]:
+    """Return how each heading, point of a list and row of a table begins, in order."""
+    text = re.sub(r"^```.*?^```$", "", page.read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE)
+    return re.findall(r"^(#+ |- |\|(?=[^|]*\S)).*", text, re.MULTILINE)
 
-    assert english
-    assert chinese == english
+
+@pytest.mark.parametrize("name", ["README", "docs/kubernetes", "docs/operations", "docs/security"])
+def test_a_page_has_the_same_commands_names_and_shape_in_both_languages(name: str) -> None:
+    pages = ROOT / f"{name}.md", ROOT / f"{name}.zh-CN.md"
+    # But for plain words, such as the verdicts, which the page translates, too.
+    found = [set(re.findall(r"`([^`\n]+)`", page.read_text(encoding="utf-8"))) for page in pages]
+    names = [{name for name in each if not re.fullmatch("[a-z ]+", name)} for each in found]
+
+    assert console_blocks(pages[1]) == console_blocks(pages[0])
+    assert shape(pages[1]) == shape(pages[0])
+    assert names[1] ^ names[0] == set()
 
 
 def test_the_readme_has_the_same_figures_in_both_languages() -> None:

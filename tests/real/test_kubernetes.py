@@ -12,6 +12,7 @@ import kubernetes_validate
 import pytest
 import yaml
 
+from xboard_circus import __version__
 from xboard_circus.checks.file_rules import findings as findings_in_file
 from xboard_circus.config import load
 
@@ -93,6 +94,25 @@ def test_the_commands_of_the_page_name_an_image_and_apply_what_holds_it(tmp_path
     built = list(yaml.safe_load_all(done.stdout.removeprefix(f"{tmp_path}\n")))
     (container,) = one("Deployment", built)["spec"]["template"]["spec"]["containers"]
     assert container["image"] == "registry.example.org/xboard-backend:1"
+
+
+def test_a_folder_of_ones_own_opens_the_way_for_alerts(tmp_path: Path) -> None:
+    """Given the page's patch in a folder beside base/, then port 443 may be reached, and names as before."""
+    shutil.copytree(FOLDER, tmp_path / "kubernetes")
+    own = tmp_path / "kubernetes" / "own"
+    own.mkdir()
+    (block,) = re.findall(r"^```yaml\n(.*?)^```", PAGE.read_text(), re.DOTALL | re.MULTILINE)
+    (own / "kustomization.yaml").write_text(f"resources:\n  - ../base\n{block}")
+
+    egress = one("NetworkPolicy", resources(own))["spec"]["egress"]
+
+    assert [port["port"] for rule in egress for port in rule["ports"]] == [53, 53, 443]
+    assert {"ipBlock": {"cidr": "169.254.20.10/32"}} in egress[0]["to"]
+
+
+@pytest.mark.parametrize("folder", [FOLDER, SQLITE], ids=["many pods", "sqlite"])
+def test_the_image_has_a_tag_that_stays(folder: Path) -> None:
+    assert [image["newTag"] for image in kustomization(folder)["images"]] == [__version__]
 
 
 def test_the_ini_is_the_images_own(monkeypatch: pytest.MonkeyPatch) -> None:
