@@ -80,6 +80,12 @@ def project(folder: Path, **env: str) -> Iterator[Project]:
             made.compose("down", "--volumes", "--timeout", "2")
 
 
+def losses(p: Project) -> list[str]:
+    """Return the lines of the backend's ledger on a circusd that was lost."""
+    command = ("python", "-m", "xboard_circus", "events", "--kind=circusd_lost", "--json")
+    return p.backend().exec(*command, check=False).splitlines()
+
+
 def files_that_can_be_open() -> int:
     """65536, or what the hard limit of this machine leaves where even root cannot raise it."""
     limits = resource.getrlimit(resource.RLIMIT_NOFILE)

@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from .compose import COMPOSE, FILE, files_that_can_be_open, project, services
-from .containers import ROOT, Container, answers, get, need_containers, podman_environ
+from .compose import COMPOSE, FILE, files_that_can_be_open, losses, project, services
+from .containers import ROOT, Container, answers, get, need_containers, podman, podman_environ
 from .harness import eventually
 from .parts import needs
 
@@ -87,7 +87,10 @@ def test_dockers_own_compose_reads_it_and_the_example_changes_nothing() -> None:
 
 
 def test_it_is_healthy_limited_and_keeps_its_data(tmp_path: Path) -> None:
-    """Given ``up``, then the backend is healthy and within its limits; after ``down`` and ``up`` its data is there."""
+    """Given ``up``, then the backend is healthy and within its limits.
+
+    After a kill of the container, ``down`` and ``up``, its data is there, and the kill is in its ledger.
+    """
     need_containers()
     files = files_that_can_be_open()
     with project(tmp_path, XBOARD_NOFILE=str(files), XBOARD_MEMORY="300m", XBOARD_CPUS="1.5") as p:
@@ -109,12 +112,14 @@ def test_it_is_healthy_limited_and_keeps_its_data(tmp_path: Path) -> None:
 
         put(f"{p.backend().url}/uploads/note.txt", b"kept")
         backend.post("/boards", {"name": "kept"})
+        podman("kill", backend.id)
         p.compose("down")
         assert p.containers() == []
         p.compose("up", "--detach")
 
         assert "kept" in answers(f"{p.backend().url}/boards")
         assert "note.txt" in get(f"{p.backend().url}/uploads")
+        eventually(lambda: len(losses(p)) == 1, timeout=60, every=0.5, what="the kill is recorded once")
 
 
 def limit_inside(backend: Container, *files: str) -> str:

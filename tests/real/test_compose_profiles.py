@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 import yaml
 
-from .compose import Project, files_that_can_be_open, project
+from .compose import Project, files_that_can_be_open, losses, project
 from .containers import BASE, ROOT, answers, get, need_containers
 from .free_ports import free_port
 from .harness import eventually
@@ -61,11 +61,13 @@ def address(p: Project, network: str) -> str:
 
 
 def start_backend_anew(p: Project) -> None:
-    """End circusd, and so the container; its restart policy brings it back."""
+    """End circusd, and so the container; its restart policy brings it back, and the loss is in the ledger, once."""
     backend, usual = p.backend(), address(p, USUAL)
     backend.kill(backend.state()["circusd"]["pid"])
     eventually(lambda: address(p, USUAL) not in ("", usual), timeout=120, every=0.3, what="it has another address")
     p.backend().wait_ready()
+    assert "circusd was ended by SIGKILL" in p.backend().logs()
+    eventually(lambda: len(losses(p)) == 1, timeout=120, every=0.5, what="the loss is recorded once")
 
 
 def connects(p: Project, host: str, port: int) -> bool:
