@@ -179,26 +179,10 @@ def test_the_check_fails_when_the_port_does_not_answer(backend: Container) -> No
     eventually(lambda: len(set(backend.workers()) - set(frozen)) == 2, timeout=120, every=0.5, what="others serve")
 
 
-def test_a_killed_circusd_ends_the_container_and_docker_starts_it_again(built: str, tmp_path: Path) -> None:
-    """Given ``--restart always``, when circusd is killed, then the container ends, is started, and serves again."""
-    options = ("--restart=always", "--tmpfs=/tmp:mode=1777", "--read-only")
-    with running(*options, env=BACKEND, mounts=backend_mounts(orders(tmp_path))) as container:
-        container.wait_ready()
-        pid = container.state()["circusd"]["pid"]
-
-        container.kill(pid)
-
-        eventually(lambda: container.inspect()["RestartCount"] == 1, timeout=120, every=0.3, what="it is started again")
-        container.wait_ready()
-        assert get(f"{container.url}/")
-        assert "circusd was ended by SIGKILL" in container.logs()
-
-
-@pytest.mark.parametrize("options", [(), ("--init",)], ids=["as process 1", "below an init"])
-def test_orphans_are_reaped_and_a_stop_ends_it(built: str, tmp_path: Path, options: tuple[str, ...]) -> None:
+def test_orphans_are_reaped_and_a_stop_ends_it(built: str, tmp_path: Path) -> None:
     """Given a worker with a child, when the worker dies and then the child, then no zombie of either is left."""
     folder = orders(tmp_path)
-    with running(*options, env={**BACKEND, "XBOARD_WORKERS": "1"}, mounts=backend_mounts(folder)) as container:
+    with running(env={**BACKEND, "XBOARD_WORKERS": "1"}, mounts=backend_mounts(folder)) as container:
         container.wait_ready(1)
         (worker,) = container.workers()
         (folder / f"do.pid-{worker}").write_text("child")

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
 from xboard_circus.host import last_words, runtime
@@ -41,6 +42,28 @@ def test_sighup_is_a_rolling_reload_and_sigterm_the_end(tmp_path: Path) -> None:
         eventually(lambda: len(c.ready()) == 2 and not set(old) & set(c.ready()), timeout=60)
         first.send_signal(signal.SIGTERM)
         assert first.wait(60) == 0
+
+
+def test_below_another_init_orphans_are_reaped_too(tmp_path: Path) -> None:
+    """Given a first process that is not process 1, when a worker dies and then its child, then no zombie is left."""
+    with circusd(tmp_path, plugins=BUNDLE, start=False) as c, first_process(c) as first:
+        worker = c.wait_ready(timeout=60)[0]
+        c.tell(worker, "child")
+        (child,) = eventually(psutil.Process(worker).children, what="the worker has a child")
+        os.kill(worker, signal.SIGKILL)
+        eventually(lambda: len(c.ready()) == 2 and worker not in c.ready(), timeout=60)
+        with contextlib.suppress(psutil.NoSuchProcess):  # circusd may have been quicker
+            child.kill()
+
+        eventually(lambda: not child.is_running() and zombies_of(first.pid) == [], what="both are reaped")
+
+
+def zombies_of(pid: int) -> list[psutil.Process]:
+    found = []
+    for process in psutil.Process(pid).children(recursive=True):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            found += [process] if process.status() == psutil.STATUS_ZOMBIE else []
+    return found
 
 
 def test_what_an_earlier_run_said_at_its_end_does_not_end_this_one(

@@ -208,18 +208,11 @@ def test_the_deployment_runs_and_its_probes_pass(tmp_path: Path) -> None:
         assert running.inspect()["State"]["StartedAt"] == began
 
 
-def test_the_pod_for_sqlite_keeps_its_database_on_its_claim(tmp_path: Path) -> None:
-    need_containers("catatonit")
-    with pod(tmp_path, of=SQLITE) as running:
-        running.wait_ready()
-        mounts = {each["Destination"]: each["Name"] for each in running.inspect()["Mounts"] if each["Type"] == "volume"}
+def test_a_pod_that_hangs_as_a_whole_is_started_again_with_its_database(tmp_path: Path) -> None:
+    """Given a frozen circusd, when the liveness probe has failed often enough, then the container is started again.
 
-        assert mounts["/app/data"].startswith("xboard-data-")
-        assert int(running.exec("stat", "-c", "%s", "/app/data/xboard.db")) > 0
-
-
-def test_a_pod_that_hangs_as_a_whole_is_started_again(tmp_path: Path) -> None:
-    """Given a frozen circusd, when the liveness probe has failed often enough, then the container is started again."""
+    The database of the pod for SQLite is on its claim.
+    """
     need_containers("catatonit")
 
     def be_quick(deployment: Resource) -> None:
@@ -228,8 +221,11 @@ def test_a_pod_that_hangs_as_a_whole_is_started_again(tmp_path: Path) -> None:
         # Both are on the way down: a frozen circusd takes no signal.
         deployment["spec"]["template"]["spec"]["terminationGracePeriodSeconds"] = 2
 
-    with pod(tmp_path, be_quick) as running:
+    with pod(tmp_path, be_quick, of=SQLITE) as running:
         running.wait_ready()
+        mounts = {each["Destination"]: each["Name"] for each in running.inspect()["Mounts"] if each["Type"] == "volume"}
+        assert mounts["/app/data"].startswith("xboard-data-")
+        running.post("/boards", {"name": "kept"})
         eventually(lambda: running.health() == "healthy", timeout=120, every=0.5)
         began = running.inspect()["State"]["StartedAt"]
 
@@ -239,4 +235,4 @@ def test_a_pod_that_hangs_as_a_whole_is_started_again(tmp_path: Path) -> None:
 
         eventually(lambda: running.inspect()["State"]["StartedAt"] != began, timeout=120, every=0.5, what="a new start")
         running.wait_ready()
-        assert answers(f"{running.url}/health/ready")
+        assert '"kept"' in answers(f"{running.url}/boards")

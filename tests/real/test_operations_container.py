@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from .compose import files_that_can_be_open
-from .containers import alone, answers, base, build_flags, exists, need_containers, podman
+from .containers import answers, build_flags, exists, image, podman
 from .operations import ENGINE, OPERATIONS, Checkout, Command, commands
 
 # The first one makes the base and the image, which takes minutes where neither is there yet.
@@ -60,9 +60,7 @@ class Engine(Checkout):
 
 @pytest.fixture
 def engine(tmp_path: Path) -> Iterator[Engine]:
-    need_containers()
-    with alone():
-        base()
+    image()  # its layers are most of the one that the page builds
     made = Engine(tmp_path.resolve() / "xboard")
     yield made
     for number in made.containers():
