@@ -207,7 +207,7 @@ def test_a_start_beside_a_replacement_adds_nothing(tmp_path: Path) -> None:
 
 
 def test_a_restart_of_everything_arms_everything_anew(tmp_path: Path) -> None:
-    """Given circusctl restart without a name, which makes a new arbiter, when a worker dies then, then it is back."""
+    """Given circusctl restart without a name, when a worker dies after it, then it is back."""
     # Circus's own look does not come within the test.
     with circusd(tmp_path, check_delay=120) as c:
         before = c.wait_ready()

@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -263,3 +264,44 @@ def test_the_healthy_one_of_two_serves_over_a_restart_and_a_reload_while_the_oth
             holds(lambda: c.serves(), seconds=0.5)
 
         assert healthy not in c.ready() or c.ready() == [healthy]
+
+
+def test_what_circusctl_and_the_page_restart_as_a_whole_loses_nothing(tmp_path: Path) -> None:
+    """Given load, when all is restarted by circusctl, then as the page does it, 0 lost, and a plain watcher is new."""
+    plain = Watcher("plain", armed=False, listens=False, numprocesses=1, command="sleep 600")
+    with circusd(tmp_path, watchers=[Watcher(), plain], plugins=BUNDLE) as c:
+        c.wait_ready()
+        circusd_pid, plugin = c.pid, c.plugin("xboard")
+
+        with under_load(c):
+            for order in ({"but": ["plugin:xboard"], "match": "regex"}, {}):
+                web, beside = c.ready(), c.workers("plain")
+                assert c.call("restart", timeout=60, waiting=True, **order)["status"] == "ok"
+                assert not set(web) & set(c.wait_ready())
+                assert not set(beside) & set(eventually(lambda: c.workers("plain")))
+                assert plugin.alive == bool(order)
+
+        assert [each.pid for each in circusds(c)] == [circusd_pid]
+
+
+def test_a_changed_backlog_and_watchers_that_come_and_go_lose_nothing(tmp_path: Path) -> None:
+    """Given load, when the file gets another backlog, one more watcher with its socket, and one less, then 0 lost."""
+    api = Watcher("api", numprocesses=1)
+    (tmp_path / "api").mkdir()
+    with circusd(tmp_path) as c:
+        old = c.wait_ready()
+        more = dict(api.sections(tmp_path))
+
+        with under_load(c):
+            for sections in ({"socket:web": {"backlog": 99}}, more, {}):
+                c.write_ini(**sections)
+                c.do("reloadconfig", waiting=True)
+                if sections is more:
+                    c.watchers["api"] = api
+                    c.wait_ready(name="api")
+                    del c.watchers["api"]
+
+        assert c.ready() == old
+        assert c.call("numwatchers")["numwatchers"] == 1
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection(("127.0.0.1", api.port), timeout=PATIENCE)

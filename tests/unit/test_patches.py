@@ -50,7 +50,7 @@ def every_patch(arbiter: Any, root: logging.Logger) -> list[Patch]:
         of_watcher.stop_last(watcher, lambda: asyncio.sleep(0)),
         of_arbiter.stop(arbiter, ordered=lambda: None, beside=lambda: None),
         of_arbiter.start_watcher(arbiter, lambda watcher: None),
-        of_arbiter.reload_from_config(arbiter, before=lambda file: None, after=lambda file: None),
+        of_arbiter.reload_from_config(arbiter, before=lambda file: [], after=lambda file, gone: None),
         of_arbiter.close_sockets(arbiter),
         of_arbiter.manage_quietly(arbiter),
         of_arbiter.child_ended(arbiter, lambda: None),

@@ -113,15 +113,28 @@ class ActionOrder:
             raise Refused(409, Answer.NOT_ARMED(watcher=watcher["name"]))
         return self.one()
 
-    def all(self) -> Target:
-        """Return all watchers, but those that Circus or we ourselves are."""
+    def _all_names(self) -> list[str]:
+        """Return the names of all watchers, but those that Circus or we ourselves are."""
         own = {self.hub.settings.watcher, HTTPD} if self.server.id == LOCAL else {HTTPD}
-        shown = self.server.state or {"watchers": []}
-        names = [each["name"] for each in shown["watchers"] if each["name"] not in own and not is_helper(each["name"])]
+        names = [each["name"] for each in self._shown() if each["name"] not in own and not is_helper(each["name"])]
         if not names:
             raise Refused(409, Answer.NO_WATCHERS())
+        return names
+
+    def _shown(self) -> list[Mapping[str, Any]]:
+        return [*(self.server.state or {"watchers": []})["watchers"]]
+
+    def all(self) -> Target:
+        names = self._all_names()
         # One command and not one for each: circusd refuses a second one while the first is at work.
         return {"name": f"(?:{'|'.join(re.escape(name.lower()) for name in names)})$"}, ", ".join(names)
+
+    def all_reloaded(self) -> Target:
+        """Return all, without a name for a circusd of ours, which then reloads what it can."""
+        if not any(each["armed"] for each in self._shown()):
+            return self.all()
+        names = self._all_names()
+        return {"but": [each["name"] for each in self._shown() if each["name"] not in names]}, ", ".join(names)
 
     def worker(self) -> Target:
         """Return the worker that is meant; refused where another process has the pid by now."""
@@ -194,7 +207,7 @@ ON_CIRCUSD: Mapping[str, tuple[str, Answer, Callable[[ActionOrder], Target], Map
     "decr": ("decr", Answer.ONE_LESS, ActionOrder.one, {"nb": 1}),
     "start_all": ("start", Answer.STARTED, ActionOrder.all, _ALL),
     "stop_all": ("stop", Answer.STOPS, ActionOrder.all, _ALL),
-    "restart_all": ("restart", Answer.RESTARTS, ActionOrder.all, _ALL),
+    "restart_all": ("restart", Answer.RESTARTS, ActionOrder.all_reloaded, _ALL),
     "kill": ("kill", Answer.TOLD_TO_END, ActionOrder.worker, {"waiting": False}),
     "retry": ("xboard_retry", Answer.RETRIES, ActionOrder.held_slot, {}),
     "replace": ("xboard_replace", Answer.REPLACES, ActionOrder.armed_worker, _BY_HAND),

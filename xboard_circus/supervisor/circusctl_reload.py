@@ -1,4 +1,4 @@
-"""Answer Circus's own command `reload` with what the rolling reloads that it began came to."""
+"""Put rolling reloads in the place of Circus's own `reload`, and of its `restart` without a name."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -25,7 +25,32 @@ Execute = Callable[[Any, dict[str, Any]], Any]
 def patches(supervisor: "Supervisor") -> list[Patch]:
     """Return what puts the rolling reload in the place of Circus's own."""
     known = circus_arbiter.commands(supervisor.arbiter)
-    return [watch_command(command, partial(run, supervisor)) for name, command in known.items() if name == "reload"]
+    ours = {"reload": run, "restart": restart_all}
+    return [watch_command(known[name], partial(ours[name], supervisor)) for name in ours if name in known]
+
+
+def restart_all(supervisor: "Supervisor", execute: Execute) -> Execute:
+    """Return the command `restart`: without a name, workers that can be reloaded are, and the rest stops and starts.
+
+    Watchers that `but` names are left alone. Circus would stop everything, and make a new arbiter in this process.
+    """
+
+    def restart(arbiter: Any, props: dict[str, Any]) -> Any:
+        if props.get("name"):
+            return execute(arbiter, props)
+        left_out = {str(name) for name in props.get("but") or ()}
+        wanted = [watcher for watcher in arbiter.watchers if watcher.name not in left_out]
+        armed = [supervisor.armed[watcher.name] for watcher in wanted if watcher.name in supervisor.armed]
+        before = {each: each.reload for each in armed if each.reloads_rolling() and not each.why_alone()}
+        reloaded = [each.watcher for each in before]
+        rest = [watcher for watcher in wanted if watcher not in reloaded]
+        # First what Circus may refuse because another command runs: then nothing has begun.
+        begun = circus_arbiter.restart_watchers(arbiter, rest) if rest else None
+        for each in before:
+            each.begin_reload()
+        return asyncio.ensure_future(_outcome(before, begun)) if props.get("waiting") else begun or {}
+
+    return restart
 
 
 def run(supervisor: "Supervisor", execute: Execute) -> Execute:

@@ -42,7 +42,7 @@ def leave(supervisor: "Supervisor", *, but: Collection[str] = ()) -> dict[str, l
     for armed in staying:
         armed.stays = True
     # Circus would remove the path of a unix socket. The process holds these open up to its end.
-    circus_arbiter.keep_open(supervisor.arbiter, [armed.port.socket() for armed in staying])
+    circus_arbiter.take_out(supervisor.arbiter, [armed.port.socket().name for armed in staying])
     logger.warning("xboard: circusd ends, and these workers serve on for the next one: %s", stays)
     supervisor.run(supervisor.arbiter.stop(), "the end of circusd")
     return stays

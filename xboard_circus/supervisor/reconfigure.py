@@ -1,4 +1,4 @@
-"""`circusctl reloadconfig` made safe: a file that `check` refuses changes nothing, our options need no restart.
+"""`circusctl reloadconfig` made safe: a file that `check` refuses changes nothing; our options, a backlog: no restart.
 
 Circus 0.19 restarts a watcher when an option of ours changes and ignores a new one; on a changed [socket:...] it
 listens where nobody accepts; on a changed [circus] it stops and starts every worker, keeps the old value, and does so
@@ -16,8 +16,10 @@ if TYPE_CHECKING:
     from xboard_circus.supervisor.supervisor import Supervisor
 
 
-def before(supervisor: "Supervisor", config_file: str | None) -> None:
-    """Check the file, and apply our options in place.
+def before(supervisor: "Supervisor", config_file: str | None) -> list[Any]:
+    """Check the file, and apply our options in place; return the sockets that `after` has to close.
+
+    Circus refuses a watcher that goes together with its socket, when it has closed the socket already.
 
     Raises MessageError, the answer to the operator, where the file is refused or Circus would do harm.
     """
@@ -26,18 +28,29 @@ def before(supervisor: "Supervisor", config_file: str | None) -> None:
     config = _read(file)
     if changed := circus_arbiter.changed_circus_options(arbiter, config):
         raise MessageError(Say.INI_CIRCUS_CHANGED(names=", ".join(changed)))
-    for name in supervisor.shared_sockets():
-        if circus_arbiter.is_socket_changed(arbiter, name, config):
+    sockets = {
+        name: options
+        for name in supervisor.shared_sockets()
+        if (options := circus_arbiter.changed_socket_options(arbiter, name, config))
+    }
+    gone = sockets.keys() - {each["name"] for each in config.get("sockets", [])}
+    for name, options in sockets.items():
+        if name not in gone and options != {"backlog"}:
             raise MessageError(Say.INI_SOCKET_CHANGED(name=name))
+    for name in sockets.keys() - gone:
+        circus_arbiter.take_over_backlog(arbiter, name, config)
     for watcher in config.get("watchers", []):
         armed = supervisor.armed.get(watcher["name"])
         if armed is not None:
             circus_watcher.take_over_options(armed.watcher, watcher)
             armed.options_changed()
+    return circus_arbiter.take_out(arbiter, gone)
 
 
-def after(supervisor: "Supervisor", config_file: str | None) -> None:
+def after(supervisor: "Supervisor", config_file: str | None, gone: list[Any]) -> None:
     """Remember what the file asked for: Circus compares the next one with the file of its boot."""
+    for shared in gone:
+        shared.close()
     for watcher in _read(config_file or supervisor.config_file).get("watchers", []):
         found = circus_arbiter.registered(supervisor.arbiter, watcher["name"])
         if found is not None:

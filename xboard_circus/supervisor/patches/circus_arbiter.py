@@ -3,6 +3,7 @@
 import asyncio
 import json
 import signal
+import socket
 import time
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -17,6 +18,7 @@ from xboard_circus.supervisor.patches.patch import Original, Patch, replaces
 
 PATIENCE = 5.0
 POLL = 0.01
+BACKLOG = 2048  # Circus's own default
 
 
 @replaces("Arbiter.stop")
@@ -57,7 +59,11 @@ def start_watcher(original: Original, _: object, prepare: Callable[[Any], None])
 
 @replaces("Arbiter.reload_from_config")
 def reload_from_config(
-    original: Original, _: object, *, before: Callable[[str | None], None], after: Callable[[str | None], None]
+    original: Original,
+    _: object,
+    *,
+    before: Callable[[str | None], list[Any]],
+    after: Callable[[str | None, list[Any]], None],
 ) -> Original:
     """Judge a changed file before anything is touched.
 
@@ -67,9 +73,9 @@ def reload_from_config(
     """
 
     def reload_from_config(config_file: str | None = None, inside_circusd: bool = False) -> Any:
-        before(config_file)
+        gone = before(config_file)
         future = original(config_file, inside_circusd)
-        future.add_done_callback(lambda done: None if done.exception() else after(config_file))
+        future.add_done_callback(lambda done: None if done.exception() else after(config_file, gone))
         return future
 
     return reload_from_config
@@ -174,16 +180,24 @@ def begin_to_stop(arbiter: Any) -> None:
     arbiter._stopping = True
 
 
-def keep_open(arbiter: Any, sockets: Iterable[Any]) -> None:
-    """Leave *sockets* out of what Circus closes, and removes the path of, when it ends."""
-    for shared in sockets:
-        arbiter.sockets.pop(shared.name, None)
+def take_out(arbiter: Any, names: Iterable[str]) -> list[Any]:
+    """Take the sockets of these *names* from Circus, which would close them and remove the path of a unix socket."""
+    return [arbiter.sockets.pop(name) for name in list(names) if name in arbiter.sockets]
 
 
 def running_command(arbiter: Any) -> str | None:
     """Return the exclusive command that runs, or None."""
     found: str | None = arbiter._exclusive_running_command
     return found
+
+
+def restart_watchers(arbiter: Any, watchers: list[Any]) -> Any:
+    """Stop *watchers* and start them again, in the order of their priority. Raises ConflictError as Circus does."""
+
+    def chosen(reverse: bool = True) -> list[Any]:
+        return sorted(watchers, key=lambda watcher: watcher.priority, reverse=reverse)
+
+    return arbiter.restart(watcher_iter_func=chosen)
 
 
 def commands(arbiter: Any) -> dict[str, Any]:
@@ -199,9 +213,9 @@ def registered(arbiter: Any, name: str) -> Any:
 
 def publish(arbiter: Any, topic: str, message: dict[str, Any]) -> None:
     """Send *message* on Circus's bus, if it is open."""
-    socket = arbiter.evpub_socket
-    if socket is not None and not socket.closed:
-        socket.send_multipart([topic.encode(errors="replace"), json.dumps(message).encode()])
+    bus = arbiter.evpub_socket
+    if bus is not None and not bus.closed:
+        bus.send_multipart([topic.encode(errors="replace"), json.dumps(message).encode()])
 
 
 def changed_circus_options(arbiter: Any, config: dict[str, Any]) -> list[str]:
@@ -210,10 +224,20 @@ def changed_circus_options(arbiter: Any, config: dict[str, Any]) -> list[str]:
     return sorted(key for key in {*fresh, *old} if fresh.get(key) != old.get(key))
 
 
-def is_socket_changed(arbiter: Any, name: str, config: dict[str, Any]) -> bool:
-    """Return whether *config* has another [socket:NAME] than circusd was started with."""
-    sockets = {each["name"]: each for each in config.get("sockets", [])}
-    return bool(sockets.get(name) != getattr(arbiter.sockets.get(name), "_cfg", None))
+def changed_socket_options(arbiter: Any, name: str, config: dict[str, Any]) -> set[str]:
+    """Return which options of [socket:NAME] differ between *config* and what circusd was started with."""
+    fresh: dict[str, Any] = next((each for each in config.get("sockets", []) if each["name"] == name), {})
+    old = getattr(arbiter.sockets.get(name), "_cfg", None) or {}
+    return {key for key in {*fresh, *old} if fresh.get(key) != old.get(key)}
+
+
+def take_over_backlog(arbiter: Any, name: str, config: dict[str, Any]) -> None:
+    """Put a changed `backlog` of [socket:NAME] into force on the socket that listens."""
+    shared = arbiter.sockets[name]
+    shared._cfg = next(each for each in config["sockets"] if each["name"] == name).copy()
+    shared.backlog = int(shared._cfg.get("backlog", BACKLOG))
+    if shared.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+        shared.listen(shared.backlog)
 
 
 def read_config(config_file: str) -> dict[str, Any]:
