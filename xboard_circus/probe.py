@@ -219,7 +219,7 @@ def probe_url(url: str, *, timeout: float) -> UrlAnswer:
             failure = ""
         # urllib3's own errors come through where the body is read; all of them, and OSError, mean the same here.
         except Exception as error:
-            failure = _said(error)
+            failure = _said(error, timeout)
         if cut.done:
             failure = Say.NO_COMPLETE_ANSWER(timeout=exactly(timeout))
     latency = time.monotonic() - asked_at
@@ -241,9 +241,11 @@ def _read_body(response: requests.Response) -> bytes:
     return first
 
 
-def _said(error: BaseException) -> str:
+def _said(error: BaseException, timeout: float) -> str:
     """Return the innermost cause in words: requests wraps three errors around 'Connection refused'."""
     seen = innermost(error)
+    if isinstance(seen, TimeoutError):  # of requests' own, which may come a moment before the cut
+        return Say.NO_COMPLETE_ANSWER(timeout=exactly(timeout))
     if isinstance(seen, OSError) and seen.strerror:
         return seen.strerror
     return (str(seen) or type(seen).__name__)[:200]

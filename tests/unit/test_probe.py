@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from xboard_circus.deadline import Cut
 from xboard_circus.probe import (
     BODY_LIMIT,
     Outcome,
@@ -321,6 +322,13 @@ def test_only_a_whole_2xx_in_time_is_well(handle: Handle, ok: bool, status: int 
     assert found.latency < 1.5
 
 
+def test_the_time_out_of_requests_is_named_as_the_deadline_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Given a deadline that comes late, when requests gives up first, then the reason is the same."""
+    monkeypatch.setattr("xboard_circus.probe.Cut", lambda timeout: Cut(timeout + 5))
+
+    assert ask(hang).reason == "no complete answer within 0.5 s"
+
+
 def test_of_a_body_without_end_only_the_beginning_is_read() -> None:
     sent = 0
 
@@ -340,7 +348,7 @@ def test_of_a_body_without_end_only_the_beginning_is_read() -> None:
 def test_a_refused_connection_says_so() -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
-        found = probe_url(f"http://127.0.0.1:{taken.getsockname()[1]}/", timeout=0.5)
+        found = probe_url(f"http://127.0.0.1:{taken.getsockname()[1]}/", timeout=10.0)
 
     assert (found.ok, found.status, found.reason) == (False, None, "Connection refused")
 
