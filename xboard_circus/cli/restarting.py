@@ -26,7 +26,7 @@ from xboard_circus.cli.reloading import no_preflight_option, try_new_code
 from xboard_circus.cli.screen import progress, say
 from xboard_circus.config import is_backend
 from xboard_circus.errors import XboardError
-from xboard_circus.host import runtime
+from xboard_circus.host import procs, runtime
 from xboard_circus.instance import Instance, Silent
 from xboard_circus.snapshot import Snapshot
 
@@ -52,6 +52,7 @@ def restart(instance: Instance, name: str | None, cold: bool, no_preflight: bool
         check_file(instance)
         _restart_watcher(instance, name, timeout=timeout)
         return
+    _refuse_service(instance)
     # Checked while the old one still serves: a mistake in the ini must not cost a backend that runs.
     check_file(instance)
     found = None if cold else instance.find()
@@ -68,6 +69,16 @@ def restart(instance: Instance, name: str | None, cold: bool, no_preflight: bool
         if launched is None:
             launched = _restart_cold(instance)
     await_ready(instance, launching.expected(instance), timeout=timeout, launched=launched)
+
+
+def _refuse_service(instance: Instance) -> None:
+    """Raise XboardError where systemd runs circusd: it starts another one itself, beside that of this command."""
+    circusd = runtime.supervisor_of(instance.id)
+    if circusd is not None and (unit := procs.unit_of(circusd.pid)):
+        raise XboardError(
+            f"circusd (pid {circusd.pid}) is run by systemd as {unit}: `systemctl restart {unit}` restarts it without "
+            "a lost request; `reload` replaces the workers alone"
+        )
 
 
 def _try_to_write(instance: Instance) -> None:

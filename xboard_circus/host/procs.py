@@ -187,6 +187,17 @@ def environ(pid: int) -> dict[str, str] | None:
     return found
 
 
+def unit_of(pid: int) -> str:
+    """Return the unit of systemd whose main process *pid* is, such as "xboard-backend.service"; "" for any other."""
+    if (environ(pid) or {}).get("SYSTEMD_EXEC_PID") != str(pid):
+        return ""
+    with suppress(OSError):
+        groups = _read(f"/proc/{pid}/cgroup").decode(errors="replace").splitlines()
+        names = (line.rpartition("/")[2] for line in groups)
+        return next((name for name in names if name.endswith(".service")), "")
+    return ""
+
+
 def is_of_our_pid_space(pid: int) -> bool:
     """Return whether *pid* is in our PID namespace; a process in a container is not."""
     if sys.platform != "linux":
