@@ -382,7 +382,7 @@ def test_a_page_that_is_not_armed_keeps_to_its_own_options(write: Write) -> None
         ),
         pytest.param(
             {"plugin:f": {"use": "circus.plugins.flapping.Flapping"}},
-            "error [plugin:f] use: limits nothing: Circus refuses its commands, and logs nothing;"
+            "error [plugin:f] use: stops the whole watcher, healthy workers too, after two deaths in a few seconds;"
             " delete the section; restart.burst and restart.cooldown limit restarts",
             id="Circus's own limiter",
         ),
@@ -400,7 +400,7 @@ def test_a_page_that_is_not_armed_keeps_to_its_own_options(write: Write) -> None
         ),
         pytest.param(
             {"plugin:f": {"use": "circus.plugins.watchdog.WatchDog"}},
-            "error [plugin:f] use: fails at the first process that it finds hung: RuntimeError;"
+            "error [plugin:f] use: kills healthy workers again and again: none of them sends its UDP heartbeat;"
             " delete the section; hung workers are replaced without it",
             id="Circus's own watchdog",
         ),
@@ -417,10 +417,10 @@ def test_a_page_that_is_not_armed_keeps_to_its_own_options(write: Write) -> None
             id="Circus's own limit of memory on an armed watcher",
         ),
         pytest.param(
-            {"plugin:f": {"use": "circus.plugins.redis_observer.RedisObserver", "restart_on_timeout": "web"}},
-            "error [plugin:f] restart_on_timeout: restarts all workers of web at once when Redis does not answer;"
-            " take it out; no restart of the workers brings Redis back",
-            id="Circus's own look at Redis, which restarts",
+            {"plugin:f": {"use": "circus.plugins.redis_observer.RedisObserver"}},
+            "warning [plugin:f] use: cannot be constructed with redis 4 or later: its process dies again and again;"
+            " delete the section; let health.ready_path look at Redis",
+            id="Circus's own look at Redis",
         ),
         pytest.param(
             {"plugin:xboard": {"use": "circus.plugins.statsd.FullStats"}},
@@ -439,10 +439,21 @@ def test_plugins_of_circus_that_touch_no_armed_watcher_are_let_be(write: Write) 
     for name, options in {
         "statsd.StatsdEmitter": {},
         "statsd.FullStats": {},
-        "redis_observer.RedisObserver": {},
         "resource_watcher.ResourceWatcher": {"watcher": "job"},
     }.items():
         assert told_by_file(load(write({**job, "plugin:c": {"use": f"circus.plugins.{name}", **options}}))) == []
+
+
+def test_what_would_restart_all_workers_when_redis_is_down_is_refused(write: Write) -> None:
+    given: dict[str, str | None] = {
+        "use": "circus.plugins.redis_observer.RedisObserver",
+        "restart_on_timeout": "web",
+    }
+
+    assert told_by_file(load(write({"plugin:f": given})))[0] == (
+        "error [plugin:f] restart_on_timeout: restarts all workers of web at once when Redis does not answer;"
+        " take it out; no restart of the workers brings Redis back"
+    )
 
 
 def test_the_plugins_of_circus_that_are_refused_are_in_the_docs() -> None:

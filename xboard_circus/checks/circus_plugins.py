@@ -15,7 +15,7 @@ BROKEN = {
         "delete the section; `xboard-circus reload` replaces the workers one by one",
     ),
     "Flapping": (
-        "limits nothing: Circus refuses its commands, and logs nothing",
+        "stops the whole watcher, healthy workers too, after two deaths in a few seconds",
         "delete the section; restart.burst and restart.cooldown limit restarts",
     ),
     "HttpObserver": (
@@ -23,7 +23,7 @@ BROKEN = {
         "delete the section; health.live_path or health.url probes each worker",
     ),
     "WatchDog": (
-        "fails at the first process that it finds hung: RuntimeError",
+        "kills healthy workers again and again: none of them sends its UDP heartbeat",
         "delete the section; hung workers are replaced without it",
     ),
 }
@@ -38,6 +38,13 @@ RESTARTING = {
         ("restart_on_timeout",),
         "restarts all workers of {watcher} at once when Redis does not answer",
         "take it out; no restart of the workers brings Redis back",
+    ),
+}
+# Class: what it does, and what to use in its place; no worker suffers from it.
+USELESS = {
+    "RedisObserver": (
+        "cannot be constructed with redis 4 or later: its process dies again and again",
+        "delete the section; let health.ready_path look at Redis",
     ),
 }
 
@@ -57,3 +64,5 @@ def findings(config: Config, plugin: PluginConfig) -> Iterator[Finding]:
                 if watcher.name.lower() == plugin.given.get(option, "").lower():
                     found = {"watcher": watcher.name, "section": watcher.section}
                     yield Finding(ERROR, option, what.format(**found), hint.format(**found))
+    if name in USELESS:
+        yield Finding(WARNING, "use", *USELESS[name])
