@@ -7,12 +7,13 @@ Where no watcher is armed it is started all the same; ``start`` and then ``stop`
 ``[plugin:limiter] use = xboard_circus.plugins.restart_limiter.RestartLimiter`` runs it alone.
 """
 
+import json
 import logging
-import math
 import os
 from collections import deque
 from collections.abc import Mapping, Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from xboard_circus.circus_client import CommandRefused
@@ -21,9 +22,9 @@ from xboard_circus.core.sentences import Say
 from xboard_circus.core.state_schema import WatcherEntry
 from xboard_circus.core.unarmed import unarmed_watcher, unarmed_worker
 from xboard_circus.host import procs
+from xboard_circus.host.runtime import write_whole
 from xboard_circus.options.reading import parse_watcher
 from xboard_circus.plugins._base import BusEvent, Commands, Part, XboardPlugin, ask_state
-from xboard_circus.plugins._cooling_file import CoolingFile
 from xboard_circus.plugins._limited import Limited, LimitPhase, News, is_limited, limits_of, number
 
 log = logging.getLogger("xboard_circus.plugins.restart_limiter")
@@ -32,7 +33,6 @@ PERIOD = 1.0
 IDLE_PERIOD = 60.0
 NEW_WITHIN = 0.5
 CALL_SECONDS = 1.0
-OPTIONS_EVERY = 60.0
 NEWS = 200
 BY = Say.BY_LIMITER()
 
@@ -46,21 +46,18 @@ class Limiter(Part):
     name = "restart_limiter"
     period = PERIOD
 
-    def __init__(self, commands: Commands, *, memory: CoolingFile, **seams: Any) -> None:
+    def __init__(self, commands: Commands, *, memory: Path, circusd: str, **seams: Any) -> None:
         super().__init__(commands, **seams)
         self._memory = memory
+        self._circusd = circusd
         self._limited: dict[str, Limited] = {}
-        self._options: dict[str, Mapping[str, Any]] = {}
-        self._options_until = -math.inf
         self._known: set[str] = set()
-        self._remembered = memory.load()
+        self._remembered = stopped_under(circusd, memory)
         self._news: deque[News] = deque(maxlen=NEWS)
 
     def handle_event(self, event: BusEvent) -> float | None:
         """Count deaths, and note what an operator does. An event of an unknown watcher calls for a tick."""
         limited = next((one for one in self._limited.values() if bus_name(one.name) == event.watcher), None)
-        if event.kind == "updated":
-            self._options.clear()
         if event.kind == "command":
             self._note_command(limited, event)
         elif limited is None:
@@ -95,7 +92,11 @@ class Limiter(Part):
         stopped = {one.name: one.until for one in self._limited.values() if one.phase is not LimitPhase.WATCHING}
         if stopped != self._remembered:
             self._remembered = stopped
-            self._memory.save(stopped)
+            try:
+                self._memory.parent.mkdir(parents=True, exist_ok=True)
+                write_whole(self._memory, json.dumps({"circusd": self._circusd, "until": stopped}))
+            except OSError as error:  # costs the next process its memory, nothing else
+                log.error("%s cannot be written: %s", self._memory, error)
 
     def _publish_later(self, news: Sequence[News]) -> None:
         self._save()
@@ -184,14 +185,9 @@ class Limiter(Part):
 
     async def _views_of_circus(self) -> list[WatcherEntry]:
         """Query Circus's own commands: where no watcher is armed, circusd has no others."""
-        if self._clock() > self._options_until:
-            self._options.clear()
-            self._options_until = self._clock() + OPTIONS_EVERY
         views = []
         for name, status in (await self._commands.call("status"))["statuses"].items():
-            if name not in self._options:
-                self._options[name] = (await self._commands.call("options", name=name))["options"]
-            options = self._options[name]
+            options = (await self._commands.call("options", name=name))["options"]
             count = int(number(options.get("numprocesses"), 1))
             view = unarmed_watcher(name=name, status=status, numprocesses=count, options=options, workers=[])
             if is_limited(view):
@@ -206,7 +202,20 @@ def limiter_of(plugin: XboardPlugin) -> list[Part]:
     """Return the limiter of a plugin process, with its memory beside the log."""
     circusd = procs.Identity.of(os.getppid()) or procs.Identity(os.getppid(), 0)
     file = plugin.path(plugin.options.log_dir) / "restart-limiter.json"
-    return [Limiter(plugin.commands, memory=CoolingFile(file, circusd=str(circusd)))]
+    return [Limiter(plugin.commands, memory=file, circusd=str(circusd))]
+
+
+def stopped_under(circusd: str, memory: Path) -> dict[str, float]:
+    """Return the watchers that a limiter under *circusd* has stopped, and until when on the monotonic clock.
+
+    Another circusd has started all its watchers itself, and after another boot the clock means something else.
+    """
+    try:
+        saved = json.loads(memory.read_text(encoding="utf-8"))
+        until = saved["until"] if saved["circusd"] == circusd else {}
+        return {str(name): float(at) for name, at in until.items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return {}
 
 
 class RestartLimiter(XboardPlugin):

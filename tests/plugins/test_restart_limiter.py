@@ -13,9 +13,8 @@ from xboard_circus.circus_client import CircusdGone, CommandRefused
 from xboard_circus.core.reason import with_say
 from xboard_circus.core.sentences import Say
 from xboard_circus.plugins._base import BusEvent
-from xboard_circus.plugins._cooling_file import CoolingFile
 from xboard_circus.plugins._deaths import DeadProcess, DeathCount
-from xboard_circus.plugins.restart_limiter import Limiter
+from xboard_circus.plugins.restart_limiter import Limiter, stopped_under
 
 BUSY = "still busy after 1 s (arbiter is already running manage_watchers command)"
 OPTIONS = {"restart.burst": "3", "restart.cooldown": "300", "restart.window": "600", "graceful_timeout": 30}
@@ -131,7 +130,7 @@ class Bench:
         self.limiter = self.new_limiter()
 
     def new_limiter(self, circusd: str = "1:10") -> Limiter:
-        limiter = Limiter(self.watcher, memory=CoolingFile(self.path, circusd=circusd), clock=self.clock)
+        limiter = Limiter(self.watcher, memory=self.path, circusd=circusd, clock=self.clock)
         self.watcher.listeners = [limiter.handle_event]
         return limiter
 
@@ -274,7 +273,7 @@ def test_what_was_stopped_under_another_circusd_is_none_of_its_business(tmp_path
 def test_a_memory_that_makes_no_sense_is_no_memory(tmp_path: Path, content: str) -> None:
     (tmp_path / "file").write_text(content)
 
-    assert CoolingFile(tmp_path / "file", circusd="1:10").load() == {}
+    assert stopped_under("1:10", tmp_path / "file") == {}
 
 
 def test_a_memory_that_cannot_be_written_holds_nothing_up(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
