@@ -148,9 +148,8 @@ def is_lost(pid: int, environ: Mapping[str, str]) -> bool:
     seen = {pid}
     while True:
         launcher = environ.get("XBOARD_LAUNCHER", "").partition(":")[0]
-        try:
-            session = os.getsid(pid)
-        except OSError:
+        session = procs.session_of(pid)
+        if session is None:
             return False
         if launcher == str(session):
             return True
@@ -177,9 +176,8 @@ def _is_detached(pid: int, environ: Mapping[str, str]) -> bool:
     if "XBOARD_WATCHER" not in environ:
         return False  # a plugin
     launcher = environ.get("XBOARD_LAUNCHER", "").partition(":")[0]
-    try:
-        session = os.getsid(pid)
-    except OSError:
+    session = procs.session_of(pid)
+    if session is None:
         return True
     if launcher:
         return launcher != str(session)
@@ -248,18 +246,11 @@ def _with_children(asked: Iterable[Holder]) -> list[Holder]:
 
 def _goes_with(child: Holder, root: Holder) -> bool:
     """Return whether *child* has the marks of *root*, or none: it cleared its environment, or is not readable."""
-    if child.pid is None or (
-        not _is_in_session_of(child.pid, root.pid) and _is_detached(child.pid, procs.environ(child.pid) or {})
-    ):
+    if child.pid is None:
+        return False
+    if procs.session_of(child.pid) != root.pid and _is_detached(child.pid, procs.environ(child.pid) or {}):
         return False
     return child.instance is None or (child.instance, child.circusd) == (root.instance, root.circusd)
-
-
-def _is_in_session_of(pid: int, leader: int | None) -> bool:
-    try:
-        return os.getsid(pid) == leader
-    except OSError:
-        return False
 
 
 def _is_running(holder: Holder) -> bool:

@@ -212,6 +212,14 @@ def is_of_our_pid_space(pid: int) -> bool:
         return False
 
 
+def session_of(pid: int) -> int | None:
+    """Return the session of *pid*; None where it is gone or may not be looked into."""
+    try:
+        return os.getsid(pid)
+    except OSError:
+        return None
+
+
 def pids() -> list[int]:
     """Return the pids of all processes that we can see."""
     return psutil.pids()

@@ -10,16 +10,8 @@ from xboard_circus.host import procs
 
 def members(leader: int) -> list[procs.Identity]:
     """Return the processes in the session of *leader*, which itself is left out."""
-    found = []
-    for pid in procs.pids():
-        try:
-            if pid == leader or os.getsid(pid) != leader:
-                continue
-        except OSError:
-            continue
-        if (started := procs.start_time(pid)) is not None:
-            found.append(procs.Identity(pid, started))
-    return found
+    others = (pid for pid in procs.pids() if pid != leader and procs.session_of(pid) == leader)
+    return [found for pid in others if (found := procs.Identity.of(pid)) is not None]
 
 
 def end(leader: int, grace: float) -> list[str]:

@@ -11,6 +11,7 @@ import psutil
 from circus import logger
 from circus.process import Process
 
+from xboard_circus.host.procs import session_of
 from xboard_circus.supervisor.patches.patch import Original, replaces
 
 _NAMED = re.compile(r"circus\.sockets\.([\w.-]+)", re.IGNORECASE)
@@ -46,16 +47,9 @@ def has_ended(process: Any) -> bool:
 def children(process: Any) -> list[Any]:
     """Return all processes below *process* in its session; what has made one of its own is meant to outlive it."""
     try:
-        return [child for child in process._worker.children(recursive=True) if _session(child.pid) == process.pid]
+        return [child for child in process._worker.children(recursive=True) if session_of(child.pid) == process.pid]
     except psutil.NoSuchProcess:
         return []
-
-
-def _session(pid: int) -> int | None:
-    try:
-        return os.getsid(pid)
-    except OSError:
-        return None
 
 
 def resident(process: Any) -> int | None:
