@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Awaitable, Callable
-from typing import ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 from circus import logger
 
@@ -10,7 +10,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 
-def contained(default: T) -> Callable[[Callable[P, T]], Callable[P, T]]:
+def contained(default: Any) -> Callable[[Callable[P, T]], Callable[P, T]]:
     """Make a function that circusd calls answer *default* where it would have raised.
 
     A hook that raises counts as a refusal in Circus, and a refusal stops the whole watcher (healthy workers too).
@@ -23,7 +23,8 @@ def contained(default: T) -> Callable[[Callable[P, T]], Callable[P, T]]:
                 return function(*args, **kwargs)
             except Exception:
                 logger.exception("xboard: %s failed; circusd goes on without it", function.__qualname__)
-                return default
+                answer: T = default
+                return answer
 
         return call
 

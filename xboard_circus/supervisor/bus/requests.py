@@ -29,7 +29,6 @@ CIRCUSCTL = "circusctl"
 A_SIGNAL = Say.BY_SIGNAL()
 LONGEST = 120
 TURN = 0.05
-NOBODY: str | None = None
 JUDGED = frozenset({"restart", "reload", "xboard_reload"})
 """Commands that end workers for others: not carried out while the ini file is one that `check` refuses."""
 
@@ -59,9 +58,6 @@ class Request:
         return self.answer is None or (done is not None and not done())
 
 
-NOTHING: Request | None = None
-
-
 def who(props: Mapping[str, Any]) -> str:
     """Return who sent a command, as the sender states it."""
     return reason_in(props, "by", longest=LONGEST) or CIRCUSCTL
@@ -87,7 +83,7 @@ class Requests:
     def _note_signal(self, is_signal: bool) -> None:
         self._is_signal = is_signal
 
-    @contained(NOBODY)
+    @contained(None)
     def asker_of(self, watcher: str) -> str | None:
         """Return who sent the command that runs on *watcher*; None where none runs."""
         for request in reversed(self._open):
@@ -123,7 +119,7 @@ class Requests:
 
         return watched
 
-    @contained(NOTHING)
+    @contained(None)
     def _begin(self, name: str, props: dict[str, Any]) -> Request | None:
         self._open = [request for request in self._open if request.runs()]
         by = A_SIGNAL if self._is_signal else who(props)

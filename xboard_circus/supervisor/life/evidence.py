@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     from xboard_circus.supervisor.supervisor import Supervisor
 
 LOG_CHARS = 4096
-UNKNOWN: str | None = None
-NOTHING: dict[str, Any] = {}
 LOOK_EVERY = 2.0
 
 
@@ -42,13 +40,13 @@ def look(supervisor: Supervisor) -> bool:
     return True
 
 
-@contained(UNKNOWN)
+@contained(None)
 def oom_of(kills: OomKills, worker: Worker, code: int | None) -> str | None:
     """Return whether the kernel's OOM killer ended a worker, see `OomKills.killed`."""
     return kills.killed(worker.pid) if code == -signal.SIGKILL else None
 
 
-@contained(NOTHING)
+@contained({})
 def of_process(
     worker: Worker, code: int | None, words: LastWords, *, by: str | None, up_since: float | None, now: float
 ) -> dict[str, Any]:
