@@ -9,7 +9,7 @@ from typing import Any
 
 from xboard_circus.core.budget import RestartBudget
 from xboard_circus.core.states import Health, Role
-from xboard_circus.core.worker import Held, Leaving, Life, LifePhase, Order, Starting, Up
+from xboard_circus.core.worker import Held, Leaving, Life, Starting, Up
 from xboard_circus.supervisor.patches import circus_process
 
 PROBES_KEPT = 6
@@ -56,28 +56,20 @@ class Worker:
         return {"pid": self.pid, "wid": self.wid, "slot": self.slot}
 
     @property
-    def phase(self) -> LifePhase:
-        return self.life.phase
-
-    @property
-    def order(self) -> Order | None:
-        return self.life.order
-
-    @property
     def is_held(self) -> bool:
-        return isinstance(self.phase, Held)
+        return isinstance(self.life.phase, Held)
 
     @property
     def is_starting(self) -> bool:
-        return isinstance(self.phase, Starting)
+        return isinstance(self.life.phase, Starting)
 
     @property
     def is_up(self) -> bool:
-        return isinstance(self.phase, Up)
+        return isinstance(self.life.phase, Up)
 
     @property
     def is_leaving(self) -> bool:
-        return isinstance(self.phase, Leaving)
+        return isinstance(self.life.phase, Leaving)
 
     @property
     def is_spare(self) -> bool:

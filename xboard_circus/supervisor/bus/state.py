@@ -62,8 +62,8 @@ def worker_entry(armed: ArmedWatcher, worker: Worker) -> WorkerEntry:
     """Return the entry of one worker."""
     now, port, life = armed.clock(), armed.port, worker.life
     holder, wait = holder_of(armed, worker, now), armed.budget.wait(worker.slot, now)
-    if worker.order is not None:
-        reason = worker.order.why
+    if life.order is not None:
+        reason = life.order.why
     elif holder == "before":
         reason = "" if armed.before.pending is None else armed.before.pending.reason
     else:

@@ -87,7 +87,7 @@ def count(armed: ArmedWatcher, worker: Worker, code: int | None) -> None:
     now, fleet, budget = armed.clock(), armed.fleet, armed.budget
     was_held = isinstance(worker.life.standing, Held)
     words = armed.tails.pop(worker.pid, None) or output.LastWords()
-    order, counts, up_since = worker.order, worker.life.counts, worker.up_since
+    order, counts, up_since = worker.life.order, worker.life.counts, worker.up_since
     armed.happen(
         worker,
         Ended(
@@ -100,8 +100,8 @@ def count(armed: ArmedWatcher, worker: Worker, code: int | None) -> None:
             graceful_timeout=float(armed.watcher.graceful_timeout),
         ),
     )
-    assert isinstance(worker.phase, Gone)
-    cause, reason = worker.phase.cause, worker.phase.reason
+    assert isinstance(worker.life.phase, Gone)
+    cause, reason = worker.life.phase.cause, worker.life.phase.reason
     fleet.ends[cause.value] += 1
     if counts:
         fleet.ended_in[worker.slot] = worker.pid

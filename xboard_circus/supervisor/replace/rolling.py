@@ -54,7 +54,7 @@ class RollingReload:
 
     @property
     def cut(self) -> int:
-        return sum(worker.phase.cut for worker in self.before if isinstance(worker.phase, Gone))
+        return sum(worker.life.phase.cut for worker in self.before if isinstance(worker.life.phase, Gone))
 
     def view(self) -> ReloadEntry:
         """Return what `xboard_state` answers of it."""
@@ -109,7 +109,7 @@ class RollingReload:
 
     def _is_about_to_leave(self, old: Worker) -> bool:
         """Return whether it was ordered to leave a moment ago; one that does not leave is replaced."""
-        phase = old.phase
+        phase = old.life.phase
         return isinstance(phase, Leaving) and self.armed.clock() - phase.since < LEAVES_WITHIN
 
     async def _renew(self, old: Worker) -> str | None:
@@ -125,8 +125,8 @@ class RollingReload:
         if failure is None:
             self.replaced.append((old.pid, new.pid))
             armed.budget.clear()
-        elif isinstance(new.phase, Gone) and armed.is_running():
-            self.log = new.phase.log
+        elif isinstance(new.life.phase, Gone) and armed.is_running():
+            self.log = new.life.phase.log
         return failure
 
     async def _release(self, held: Worker) -> str | None:

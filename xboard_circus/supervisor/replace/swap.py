@@ -108,8 +108,8 @@ async def until_ready(armed: ArmedWatcher, new: Worker, *, instead_of: Worker | 
     began_at, paused_before = armed.clock(), armed.supervisor.paused_for
     while not _is_ready(armed, new):
         took = armed.clock() - began_at - (armed.supervisor.paused_for - paused_before)
-        if isinstance(new.phase, Gone):
-            return Say.NEW_FAILED(why=new.phase.reason)
+        if isinstance(new.life.phase, Gone):
+            return Say.NEW_FAILED(why=new.life.phase.reason)
         if not armed.is_running():
             return Say.WATCHER_STOPPED_MEANWHILE()
         if took > limit:
