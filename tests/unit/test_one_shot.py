@@ -6,7 +6,7 @@ import pytest
 
 from xboard_circus.core.one_shot import RunEnd, failure_of, retry_after
 from xboard_circus.core.state_schema import watcher_entry
-from xboard_circus.core.verdict import Preparation, Verdict, Word, judge
+from xboard_circus.core.verdict import Preparation, judge
 from xboard_circus.options.reading import parse_watcher
 
 
@@ -42,20 +42,20 @@ def test_it_is_tried_again_by_the_rhythm_of_workers_while_none_is_up() -> None:
     assert [retry_after(each, delay=2, delay_max=10) for each in (1, 2, 3, 4, 9999)] == [2, 4, 8, 10, 10]
 
 
-def judged(before: Preparation | None) -> Verdict:
+def judged(before: Preparation | None) -> tuple[object, ...]:
     """Return the verdict on a watcher whose workers wait for what is to be done before the start."""
     entry = {"slot": 1, "phase": "held", "health": "unknown", "held_by": "before"}
     watcher = {"name": "web", "status": "active", "armed": True, "numprocesses": 1, "workers": [{"pid": 7, **entry}]}
-    return judge(watcher_entry(**watcher), before)
+    found = judge(watcher_entry(**watcher), before)
+    return found["word"], found["cause"], found["next"], found["next_in"], found["cure"]
 
 
 def test_a_start_is_deploying_while_it_runs_and_blocked_when_it_failed() -> None:
-    assert judged(Preparation(reason="run.before is running: x", runs=True)) == Verdict(
-        word=Word.DEPLOYING, cause="starting, 0 of 1 workers up: run.before is running: x"
-    )
-    assert judged(Preparation(reason="no worker is started: y", cure="z", retry_in=4.0)) == Verdict(
-        word=Word.BLOCKED, cause="no worker is started: y", next="the start is tried again", next_in=4.0, cure="z"
-    )
+    running = Preparation(reason="run.before is running: x", runs=True)
+    failed = Preparation(reason="no worker is started: y", cure="z", retry_in=4.0)
+
+    assert judged(running) == ("deploying", "starting, 0 of 1 workers up: run.before is running: x", "", None, "")
+    assert judged(failed) == ("blocked", "no worker is started: y", "the start is tried again", 4.0, "z")
 
 
 @pytest.mark.parametrize(

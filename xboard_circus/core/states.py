@@ -2,8 +2,6 @@
 
 from enum import Enum
 
-from xboard_circus.core.sentences import Say
-
 
 class Role(Enum):
     """What a worker is there for.
@@ -50,14 +48,3 @@ class PortState(Enum):
     CLEANING = "cleaning"
     BOUND = "bound"
     REFUSED = "refused"
-
-
-def nobody_wanted(watcher: str) -> str:
-    """Return the reason of an active *watcher* with 0 processes: Circus calls it active, but it has no worker.
-
-    Unlike that of a stopped one its port stays open, and whoever connects waits for an answer that never comes.
-
-    >>> nobody_wanted("web")
-    'set to 0 workers, so nothing answers: `circusctl incr web` starts one, `circusctl stop web` closes its port'
-    """
-    return Say.NOBODY_WANTED(why=Say.SET_TO_NONE(), cure=Say.START_ONE(watcher=watcher))

@@ -9,7 +9,7 @@ from typing import Any
 
 from xboard_circus.core.reason import data_of
 from xboard_circus.core.state_schema import State, WatcherEntry, WorkerEntry, parse_state, watcher_entry, worker_entry
-from xboard_circus.core.verdict import entry, judge
+from xboard_circus.core.verdict import judge
 
 
 def unarmed_watcher(
@@ -31,7 +31,7 @@ def unarmed_watcher(
         options={key: value for key, value in options.items() if isinstance(value, (str, int, float))},
         workers=workers,
     )
-    return {**found, "verdict": entry(judge(found), since=0.0)}
+    return {**found, "verdict": judge(found)}
 
 
 def unarmed_worker(*, pid: int, started: int | None, wid: int | None, leaves: bool, age: float | None) -> WorkerEntry:

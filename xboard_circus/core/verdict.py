@@ -19,7 +19,6 @@ from xboard_circus.core.state_schema import (
     WatcherFacts,
     WorkerEntry,
 )
-from xboard_circus.core.states import nobody_wanted
 
 Worker = WorkerEntry | Mapping[str, Any]
 
@@ -74,22 +73,6 @@ class Preparation:
     retry_in: float | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Verdict:
-    """One word, and why.
-
-    Attributes:
-        next: What happens next, by itself; *next_in*: in how many seconds.
-        cure: What a person can do.
-    """
-
-    word: Word
-    cause: str
-    next: str = ""
-    next_in: float | None = None
-    cure: str = ""
-
-
 def is_up(worker: Worker) -> bool:
     """Return whether a worker has come up to serve; a spare has not, and one that leaves is not any more."""
     return worker["phase"] == "up" and worker["role"] != "spare"
@@ -128,16 +111,38 @@ def has_come_up(watcher: WatcherEntry) -> bool:
 def headline(verdict: VerdictEntry) -> str:
     """Return a verdict in one line: the word where all is not well, and the cause.
 
-    >>> headline(entry(Verdict(word=Word.DOWN, cause="none of 2 workers is up: 2 starting"), since=0.0))
+    >>> headline(verdict_entry(Word.DOWN, "none of 2 workers is up: 2 starting"))
     'down: none of 2 workers is up: 2 starting'
-    >>> headline(entry(Verdict(word=Word.OK, cause="2 of 2 workers up"), since=0.0))
+    >>> headline(verdict_entry(Word.OK, "2 of 2 workers up"))
     '2 of 2 workers up'
     """
     return verdict["cause"] if verdict["word"] == "ok" else ": ".join(filter(None, (verdict["word"], verdict["cause"])))
 
 
-def judge(watcher: WatcherFacts, before: Preparation | None = None) -> Verdict:
-    """Return the verdict on a watcher; on one without a guard of ours by Circus's status alone.
+def verdict_entry(
+    word: Word, cause: str, *, next: str = "", next_in: float | None = None, cure: str = ""
+) -> VerdictEntry:
+    """Return a verdict as the state shows it, new in this moment.
+
+    Args:
+        next: What happens next, by itself; *next_in*: in how many seconds.
+        cure: What a person can do.
+    """
+    return {
+        "word": word.value,
+        "since": 0.0,
+        "cause": cause,
+        "cause_say": data_of(cause),
+        "next": next,
+        "next_say": data_of(next),
+        "next_in": None if next_in is None else round(next_in, 3),
+        "cure": cure,
+        "cure_say": data_of(cure),
+    }
+
+
+def judge(watcher: WatcherFacts, before: Preparation | None = None) -> VerdictEntry:
+    """Return the verdict on a watcher, as the state shows it; on one without a guard of ours by Circus's status alone.
 
     *before* is what has to be done before a worker may run; None when it is done.
     """
@@ -149,54 +154,56 @@ def judge(watcher: WatcherFacts, before: Preparation | None = None) -> Verdict:
         found = look(watcher)
         if found is not None:
             return found
-    return Verdict(word=Word.OK, cause=Say.SO_MANY_UP(n=len(_serving(watcher)), total=watcher["numprocesses"]))
+    return verdict_entry(Word.OK, Say.SO_MANY_UP(n=len(_serving(watcher)), total=watcher["numprocesses"]))
 
 
-def _stopped(watcher: WatcherFacts) -> Verdict | None:
+def _stopped(watcher: WatcherFacts) -> VerdictEntry | None:
     if watcher["start_retry_in"] is not None and not watcher["workers"]:
-        return Verdict(
-            word=Word.LOOPING,
-            cause=watcher["last_failure"] or Say.NO_WORKER(),
+        return verdict_entry(
+            Word.LOOPING,
+            watcher["last_failure"] or Say.NO_WORKER(),
             next=Say.NEXT_START(),
             next_in=watcher["start_retry_in"],
             cure=Say.CURE_LOOP(watcher=watcher["name"]),
         )
     if watcher["status"] in ("stopped", "stopping"):
-        return Verdict(word=Word.STOPPED, cause=Say.WATCHER_IS_STOPPED(), cure=Say.CURE_START(watcher=watcher["name"]))
-    return Verdict(word=Word.STOPPED, cause=nobody_wanted(watcher["name"])) if watcher["numprocesses"] == 0 else None
+        return verdict_entry(Word.STOPPED, Say.WATCHER_IS_STOPPED(), cure=Say.CURE_START(watcher=watcher["name"]))
+    if watcher["numprocesses"]:
+        return None
+    # Circus calls it active. Its port stays open, and whoever connects waits for an answer that never comes.
+    cause = Say.NOBODY_WANTED(why=Say.SET_TO_NONE(), cure=Say.START_ONE(watcher=watcher["name"]))
+    return verdict_entry(Word.STOPPED, cause)
 
 
-def _unarmed(watcher: WatcherFacts) -> Verdict:
+def _unarmed(watcher: WatcherFacts) -> VerdictEntry:
     running, wanted = sum(map(is_up, watcher["workers"])), watcher["numprocesses"]
     word = Word.OK if watcher["status"] == "active" and running >= wanted else Word.UNKNOWN
-    return Verdict(word=word, cause=Say.SO_MANY_RUN(n=running, total=wanted))
+    return verdict_entry(word, Say.SO_MANY_RUN(n=running, total=wanted))
 
 
-def _unprepared(watcher: WatcherFacts, before: Preparation | None) -> Verdict | None:
+def _unprepared(watcher: WatcherFacts, before: Preparation | None) -> VerdictEntry | None:
     if before is None or _serving(watcher):
         return None
     if before.runs:
         cause = Say.STARTING_SAYING(n=0, total=watcher["numprocesses"], why=before.reason)
-        return Verdict(word=Word.DEPLOYING, cause=cause)
-    return Verdict(
-        word=Word.BLOCKED, cause=before.reason, next=Say.NEXT_START(), next_in=before.retry_in, cure=before.cure
-    )
+        return verdict_entry(Word.DEPLOYING, cause)
+    return verdict_entry(Word.BLOCKED, before.reason, next=Say.NEXT_START(), next_in=before.retry_in, cure=before.cure)
 
 
-def _blocked(watcher: WatcherFacts) -> Verdict | None:
+def _blocked(watcher: WatcherFacts) -> VerdictEntry | None:
     port = watcher["port"]
     if port is None or port["state"] != "refused" or _serving(watcher):
         return None
-    return Verdict(
-        word=Word.BLOCKED,
-        cause=Say.PORT_OF_IT(port=port["port"], why=port["reason"]),
+    return verdict_entry(
+        Word.BLOCKED,
+        Say.PORT_OF_IT(port=port["port"], why=port["reason"]),
         next=Say.NEXT_PORT(),
         next_in=watcher["port_retry_in"],
         cure=Say.CURE_PORT(port=port["port"]),
     )
 
 
-def _dependency(watcher: WatcherFacts) -> Verdict | None:
+def _dependency(watcher: WatcherFacts) -> VerdictEntry | None:
     """Find that half of the workers fail their live path together: what they depend on is down."""
     up = [worker for worker in watcher["workers"] if is_up(worker)]
     failing = [worker for worker in up if worker["health"] in ("sick", "failing")]
@@ -205,23 +212,23 @@ def _dependency(watcher: WatcherFacts) -> Verdict | None:
         return None
     why = str(sick[0]["reason"])
     say = Say.DEPENDENCY_DOWN_SAYING if why else Say.DEPENDENCY_DOWN
-    return Verdict(
-        word=Word.DEPENDENCY,
-        cause=say(n=len(failing), total=len(up), why=why),
+    return verdict_entry(
+        Word.DEPENDENCY,
+        say(n=len(failing), total=len(up), why=why),
         next=Say.NEXT_RECOVERY(),
         cure=Say.CURE_DEPENDENCY(),
     )
 
 
-def _looping(watcher: WatcherFacts) -> Verdict | None:
+def _looping(watcher: WatcherFacts) -> VerdictEntry | None:
     held = _held(watcher["workers"])
     if _serving(watcher) or not (held or _failures(watcher) >= LOOP_FAILURES):
         return None
     first = min(held, key=_next_try, default=None)
     cause = watcher["last_failure"] or ("" if first is None else first["reason"])
-    return Verdict(
-        word=Word.LOOPING,
-        cause=Say.NONE_UP_SAYING(total=watcher["numprocesses"], why=cause)
+    return verdict_entry(
+        Word.LOOPING,
+        Say.NONE_UP_SAYING(total=watcher["numprocesses"], why=cause)
         if cause
         else Say.NONE_UP(total=watcher["numprocesses"]),
         next=Say.NEXT_TRY(slot=first["slot"]) if first is not None else "",
@@ -230,7 +237,7 @@ def _looping(watcher: WatcherFacts) -> Verdict | None:
     )
 
 
-def _starting(watcher: WatcherFacts) -> Verdict | None:
+def _starting(watcher: WatcherFacts) -> VerdictEntry | None:
     """Find a start in which nothing has failed yet: all that is missing is on its way, in its time."""
     is_reloading = watcher["reload"] is not None and watcher["reload"]["state"] == "running"
     if _failures(watcher) or watcher["start_retry_in"] is not None or is_reloading:
@@ -245,7 +252,7 @@ def _starting(watcher: WatcherFacts) -> Verdict | None:
         n=len(_serving(watcher)), total=watcher["numprocesses"], why=why
     )
     next_, next_in = _next(watcher, troubled)
-    return Verdict(word=Word.DEPLOYING, cause=cause, next=next_, next_in=next_in)
+    return verdict_entry(Word.DEPLOYING, cause, next=next_, next_in=next_in)
 
 
 def _is_coming(watcher: WatcherFacts, worker: Worker) -> bool:
@@ -256,32 +263,32 @@ def _is_coming(watcher: WatcherFacts, worker: Worker) -> bool:
     return worker["phase"] == "held" and worker["held_by"] == "port" and not is_refused
 
 
-def _down(watcher: WatcherFacts) -> Verdict | None:
+def _down(watcher: WatcherFacts) -> VerdictEntry | None:
     if _serving(watcher):
         return None
     doing = _doing(watcher["workers"])
     next_, next_in = _next(watcher, _troubled(watcher))
-    return Verdict(
-        word=Word.DOWN,
-        cause=Say.NONE_UP_SAYING(total=watcher["numprocesses"], why=doing or Say.NO_WORKER()),
+    return verdict_entry(
+        Word.DOWN,
+        Say.NONE_UP_SAYING(total=watcher["numprocesses"], why=doing or Say.NO_WORKER()),
         next=next_,
         next_in=next_in,
         cure=Say.CURE_LOGS(watcher=watcher["name"]),
     )
 
 
-def _deploying(watcher: WatcherFacts) -> Verdict | None:
+def _deploying(watcher: WatcherFacts) -> VerdictEntry | None:
     reload = watcher["reload"]
     if reload is None or reload["state"] != "running" or len(_serving(watcher)) < watcher["numprocesses"]:
         return None
-    return Verdict(
-        word=Word.DEPLOYING,
-        cause=reason_in(reload) or Say.RELOAD_AT(done=reload["done"], total=reload["total"]),
+    return verdict_entry(
+        Word.DEPLOYING,
+        reason_in(reload) or Say.RELOAD_AT(done=reload["done"], total=reload["total"]),
         next=Say.NEXT_RELOADED(),
     )
 
 
-def _degraded(watcher: WatcherFacts) -> Verdict | None:
+def _degraded(watcher: WatcherFacts) -> VerdictEntry | None:
     troubled = _troubled(watcher)
     if not troubled and len(_serving(watcher)) >= watcher["numprocesses"]:
         return None
@@ -297,15 +304,15 @@ def _degraded(watcher: WatcherFacts) -> Verdict | None:
         next_, next_in = _next(watcher, troubled)
         cure = (Say.CURE_LOOP if _held(troubled) else Say.CURE_LOGS)(watcher=watcher["name"])
     cause = Say.SO_MANY_UP_SAYING(n=len(_serving(watcher)), total=watcher["numprocesses"], why=why)
-    return Verdict(word=Word.DEGRADED, cause=cause, next=next_, next_in=next_in, cure=cure)
+    return verdict_entry(Word.DEGRADED, cause, next=next_, next_in=next_in, cure=cure)
 
 
-def _unprobed(watcher: WatcherFacts) -> Verdict | None:
+def _unprobed(watcher: WatcherFacts) -> VerdictEntry | None:
     up = [worker for worker in watcher["workers"] if is_up(worker)]
     if len(up) < watcher["numprocesses"] or not all(_is_unprobed(watcher, worker) for worker in up):
         return None
     why = next((str(worker["reason"]) for worker in up if worker["reason"]), "")
-    return Verdict(word=Word.UNKNOWN, cause=why or Say.NOBODY_PROBES(), cure=Say.CURE_PROBER())
+    return verdict_entry(Word.UNKNOWN, why or Say.NOBODY_PROBES(), cure=Say.CURE_PROBER())
 
 
 def _failures(watcher: WatcherFacts) -> int:
@@ -429,18 +436,3 @@ class IncidentKeeper:
         if self.worst is None:
             return None
         return {"age": round(now - self._began_at, 3), "worst": self.worst.value}
-
-
-def entry(verdict: Verdict, *, since: float) -> VerdictEntry:
-    """Return a verdict as the state shows it."""
-    return {
-        "word": verdict.word.value,
-        "since": since,
-        "cause": verdict.cause,
-        "cause_say": data_of(verdict.cause),
-        "next": verdict.next,
-        "next_say": data_of(verdict.next),
-        "next_in": None if verdict.next_in is None else round(verdict.next_in, 3),
-        "cure": verdict.cure,
-        "cure_say": data_of(verdict.cure),
-    }

@@ -11,7 +11,7 @@ from xboard_circus.core.reason import data_of
 from xboard_circus.core.sentences import Say
 from xboard_circus.core.state_schema import HeldByWord, PhaseWord, WatcherEntry, WatcherFacts, WorkerEntry
 from xboard_circus.core.states import Health, PortState
-from xboard_circus.core.verdict import entry, judge
+from xboard_circus.core.verdict import Word, judge
 from xboard_circus.options.reading import flat
 
 if TYPE_CHECKING:
@@ -120,5 +120,6 @@ def watcher_entry(armed: ArmedWatcher) -> WatcherEntry:
         "workers": workers,
     }
     verdict = judge(facts, armed.before.view())
-    armed.incident.take(verdict.word, now)
-    return {**facts, "verdict": entry(verdict, since=armed.incident.since(now)), "incident": armed.incident.view(now)}
+    armed.incident.take(Word(verdict["word"]), now)
+    verdict["since"] = armed.incident.since(now)
+    return {**facts, "verdict": verdict, "incident": armed.incident.view(now)}
