@@ -66,3 +66,19 @@ def test_the_one_that_does_not_serve_goes(
         assert c.workers() == [healthy]
         assert {c.get() for _ in range(5)} == {str(healthy)}
         assert c.watcher()["numprocesses"] == 1
+
+
+def test_a_reload_goes_on_with_those_that_are_left(tmp_path: Path) -> None:
+    """Given a reload whose first new worker starts, when one fewer is wanted, then the rest are reloaded."""
+    with circusd(tmp_path, options=OPTIONS) as c:
+        before = c.wait_ready()
+        c.set("boot", "held")
+        c.do("xboard_reload", name="web")
+        eventually(lambda: any(map(is_starting, c.watcher()["workers"])), what="a new one is starting")
+
+        decr(c)
+        c.set("boot", "")
+
+        ended = eventually(lambda: reload if (reload := c.watcher()["reload"])["state"] != "running" else None)
+        assert (ended["state"], ended["reason"]) == ("done", "")
+        assert not set(c.wait_ready(1)) & set(before)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from circus.exc import MessageError
 
+from xboard_circus.core.causes import Cause
 from xboard_circus.core.reason import data_of, with_say
 from xboard_circus.core.sentences import Say, state_named
 from xboard_circus.core.state_schema import ReloadEntry
@@ -114,7 +115,7 @@ class RollingReload:
 
     async def _renew(self, old: Worker) -> str | None:
         armed = self.armed
-        if old.pid not in armed.fleet or (old.released_at > self.began_at and old not in self._spares):
+        if old.pid not in armed.fleet or old.drains or (old.released_at > self.began_at and old not in self._spares):
             return None  # what has taken its place since, or was let go since, runs the new code
         if old.is_held:
             new, failure = old, await self._release(old)
@@ -126,6 +127,8 @@ class RollingReload:
             self.replaced.append((old.pid, new.pid))
             armed.budget.clear()
         elif isinstance(new.life.phase, Gone) and armed.is_running():
+            if new is not old and new.life.phase.cause is Cause.COMMANDED:
+                return await self._renew(old)  # such as by a `decr`, which ends those that do not serve yet
             self.log = new.life.phase.log
         return failure
 
