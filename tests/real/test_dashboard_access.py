@@ -633,6 +633,19 @@ def test_only_a_held_slot_is_retried(admin: Visitor, circusd: FakeCircusd) -> No
     assert [(order["name"], order["slot"]) for order in orders] == [("web", 2)]
 
 
+def test_a_slot_without_a_process_is_none_that_can_be_killed(admin: Visitor, circusd: FakeCircusd) -> None:
+    """Given a slot that is held without a process, when pid 0 is to be killed, then circusd gets no order: Circus would
+    take that for all of the watcher's."""
+    shown = watcher("web", worker(slot=1), worker(0, slot=2, started=None, phase="held", held_by="cooldown"))
+    circusd.answers["xboard_state"] = always(state(shown))
+    eventually(lambda: len(admin.watcher()["workers"]) == 2)
+
+    answers = [admin.act(what, watcher="web", pid=0) for what in ("kill", "replace")]
+
+    assert [each.status for each in answers] == [404, 404]
+    assert [each["command"] for each in circusd.asked if each["command"] in ("kill", "xboard_replace")] == []
+
+
 def test_secrets_are_masked(admin: Visitor) -> None:
     shown = admin.get("/api/state").text + admin.get("/api/logs/web").text
 

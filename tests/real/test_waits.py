@@ -107,6 +107,25 @@ def test_a_cooldown_beside_a_worker_that_serves_is_a_cooldown(tmp_path: Path) ->
         eventually(lambda: len(c.ready()) == 2, what="the held one is let go too")
 
 
+def test_a_held_slot_is_on_show_and_is_retried_though_its_launcher_was_killed(tmp_path: Path) -> None:
+    """Given a slot that cools down, when its launcher is killed, then it is shown as held as before, and a retry
+    starts it."""
+    with circusd(tmp_path, watchers=[Watcher(options=COOLING, told={"boot.wid-2": "die"})]) as c:
+        (serving,) = c.wait_ready(1)
+        (launcher,) = eventually(lambda: held(c) if c.events.named("cooldown") else [])
+        kill(launcher["pid"])
+
+        (entry,) = eventually(lambda: [each for each in held(c) if each["pid"] == 0], what="held without a process")
+        shown = {name: entry[name] for name in ("slot", "held_by", "reason")}
+        assert shown == {"slot": launcher["slot"], "held_by": "cooldown", "reason": "cooling down"}
+        assert entry["next_try"] > 500
+
+        c.set("boot.wid-2", "")
+        c.do("xboard_retry", name="web", slot=entry["slot"])
+        assert serving in c.wait_ready(2)
+        assert [each["pid"] for each in c.watcher()["workers"] if not each["pid"]] == []
+
+
 def test_a_spare_takes_the_place_when_the_wait_ends(tmp_path: Path) -> None:
     """Given a lone worker and a spare, when it is killed again and again, then each time the spare serves next."""
     options = {**COOLING, "worker.spares": 1, "restart.delay": 1, "restart.delay_max": 1.5}

@@ -106,7 +106,7 @@ def _table(watcher: Watcher, figures: Figures) -> Table:
 def _cells(worker: WorkerEntry, rss: int | None, cpu: float | None) -> list[Text]:
     word, age, next_try = word_of(worker), worker["age"], worker["next_try"]
     return [
-        Text(f"  {worker['pid']}"),
+        Text(f"  {worker['pid'] or '-'}"),
         Text(f"#{worker['slot']}" if worker["slot"] > 0 else ""),
         plain(word, STYLES.get(word, "")),
         Text("" if age is None else span(age)),

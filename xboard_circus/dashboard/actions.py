@@ -139,7 +139,7 @@ class ActionOrder:
     def worker(self) -> Target:
         """Return the worker that is meant; refused where another process has the pid by now."""
         watcher, pid = self.watcher(), self.number("pid")
-        started = {each["pid"]: each["started"] for each in watcher["workers"]}
+        started = {each["pid"]: each["started"] for each in watcher["workers"] if each["pid"]}
         if pid not in started or self.given.get("started") not in (None, started[pid]):
             raise Refused(404, Answer.WORKER_IS_GONE(watcher=watcher["name"]))
         return {"name": watcher["name"], "pid": pid, "started": started[pid]}, watcher["name"]

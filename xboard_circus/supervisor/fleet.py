@@ -148,14 +148,24 @@ class Fleet:
 
         A slot that waits without a process must not hold up its healthy siblings.
         """
-        used = {worker.slot for worker in self if worker.life.role is not Role.RETIRING}
         now = self.clock()
-        free = [slot for slot in range(1, wanted + 1) if slot not in used]
 
         def wait(slot: int) -> tuple[bool, float, int]:
             return not self.budget.may_start(slot, now), self.budget.wait(slot, now), slot
 
-        return min(free, key=wait, default=0) or _first_free(used)
+        return min(self._free_slots(wanted), key=wait, default=0) or _first_free(self._used_slots())
+
+    def slots_without_launcher(self, wanted: int) -> list[int]:
+        """Return which of the first *wanted* slots are held without a process: circusd itself keeps their wait."""
+        now = self.clock()
+        return [each for each in self._free_slots(wanted) if each in self.lost_launcher or self.budget.wait(each, now)]
+
+    def _used_slots(self) -> set[int]:
+        return {worker.slot for worker in self if worker.life.role is not Role.RETIRING}
+
+    def _free_slots(self, wanted: int) -> list[int]:
+        used = self._used_slots()
+        return [slot for slot in range(1, wanted + 1) if slot not in used]
 
     def free_spare_slot(self) -> int:
         """Return the highest negative slot that no spare has."""

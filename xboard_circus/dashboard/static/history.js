@@ -5,7 +5,8 @@ import { get } from "./api.js";
 export const SPAN = 300;
 export const FIGURES = ["cpu", "rss", "latency"];
 
-export const keyOf = (worker) => `${worker.pid}:${worker.started ?? ""}`;
+/** What names a worker for as long as it lives; a slot that is held without a process has no pid. */
+export const keyOf = (worker) => (worker.pid ? `${worker.pid}:${worker.started ?? ""}` : `#${worker.slot}`);
 
 export class History {
   constructor() {

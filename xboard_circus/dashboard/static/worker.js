@@ -39,7 +39,7 @@ export class WorkerRow {
       "tr",
       { role: "row", "data-pid": worker.pid },
       this.slot,
-      cell("pid", "num mono", el("span", {}, String(worker.pid))),
+      cell("pid", "num mono", el("span", {}, String(worker.pid || "–"))),
       cell("state", "", this.badge.node, this.role),
       cell("age", "num", this.age),
       cell("latency", "figure", ...this.figures.latency.nodes),

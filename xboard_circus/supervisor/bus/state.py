@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from xboard_circus.core import state_schema as schema
 from xboard_circus.core.durations import stale_after
@@ -18,13 +18,6 @@ if TYPE_CHECKING:
     from xboard_circus.options.fields import HealthOptions
     from xboard_circus.supervisor.fleet import Worker
     from xboard_circus.supervisor.watcher import ArmedWatcher
-
-WAITS: dict[HeldByWord, Say] = {
-    "port": Say.WAITS_FOR_PORT,
-    "cooldown": Say.WAITING_COOLING,
-    "delay": Say.WAITING_PLAINLY,
-    "turn": Say.WAITS_FOR_TURN,
-}
 
 
 def phase_of(worker: Worker, *, is_stopping: bool) -> PhaseWord:
@@ -44,30 +37,45 @@ def health_of(worker: Worker, options: HealthOptions, now: float) -> Health:
     return Health.UNKNOWN if is_stale or not worker.is_up else worker.life.health
 
 
-def holder_of(armed: ArmedWatcher, worker: Worker, now: float) -> HeldByWord | None:
-    """Return what a held worker waits for (*turn*: another cooling slot is tried first); None for any other."""
-    port, budget = armed.port, armed.budget
-    if not worker.is_held:
-        return None
-    if not armed.before.is_done:
-        return "before"
+class Hold(NamedTuple):
+    """What a held slot waits for: *turn* is the try of another cooling slot. *next_try* is in seconds."""
+
+    by: HeldByWord
+    reason: str
+    next_try: float
+
+
+def hold_of(armed: ArmedWatcher, slot: int, now: float) -> Hold:
+    """Return what a held slot waits for."""
+    port, wait = armed.port, armed.budget.wait(slot, now)
+    if armed.before.pending is not None:
+        return Hold("before", armed.before.pending.reason, wait)
     if not port.is_ready:
-        return "port"
-    if not budget.is_cooling(worker.slot, now):
-        return "delay"
-    return "cooldown" if budget.wait(worker.slot, now) else "turn"
+        return Hold("port", Say.WAITS_FOR_PORT(why=port.reason), max(wait, port.retry_in()))
+    if not armed.budget.is_cooling(slot, now):
+        return Hold("delay", Say.WAITING_PLAINLY(), wait)
+    return Hold("cooldown", Say.WAITING_COOLING(), wait) if wait else Hold("turn", Say.WAITS_FOR_TURN(), wait)
+
+
+def held_slot_entry(armed: ArmedWatcher, slot: int) -> WorkerEntry:
+    """Return the entry of a slot that is held without a process, which has the pid 0."""
+    hold = hold_of(armed, slot, armed.clock())
+    return schema.worker_entry(
+        pid=0,
+        slot=slot,
+        phase="held",
+        held_by=hold.by,
+        next_try=round(hold.next_try, 3),
+        reason=hold.reason,
+        say=data_of(hold.reason),
+    )
 
 
 def worker_entry(armed: ArmedWatcher, worker: Worker) -> WorkerEntry:
     """Return the entry of one worker."""
-    now, port, life = armed.clock(), armed.port, worker.life
-    holder, wait = holder_of(armed, worker, now), armed.budget.wait(worker.slot, now)
-    if life.order is not None:
-        reason = life.order.why
-    elif holder == "before":
-        reason = "" if armed.before.pending is None else armed.before.pending.reason
-    else:
-        reason = life.reason if holder is None else WAITS[holder](why=port.reason)
+    now, life = armed.clock(), worker.life
+    hold = hold_of(armed, worker.slot, now) if worker.is_held else None
+    reason = life.order.why if life.order else hold.reason if hold else life.reason
     path = armed.file_of(worker, "sock") if armed.has_private_socket else None
     return schema.worker_entry(
         pid=worker.pid,
@@ -77,11 +85,11 @@ def worker_entry(armed: ArmedWatcher, worker: Worker) -> WorkerEntry:
         phase=phase_of(worker, is_stopping=armed.watcher.is_stopping()),
         role=life.role.value,
         health=health_of(worker, armed.options.health, now).value,
-        held_by=holder,
+        held_by=hold and hold.by,
         ready=life.ready,
         ready_for=None if worker.up_since is None else round(now - worker.up_since, 3),
         age=round(now - worker.spawned_at, 3),
-        next_try=holder and round(max(wait, port.retry_in()) if holder == "port" else wait, 3),
+        next_try=hold and round(hold.next_try, 3),
         reason=reason,
         say=data_of(reason),
         drains=worker.drains,
@@ -97,6 +105,9 @@ def watcher_entry(armed: ArmedWatcher) -> WatcherEntry:
     cooling = armed.budget.next_try(now)
     again_at = armed.spawns_again_at
     workers = [worker_entry(armed, each) for each in sorted(armed.fleet, key=lambda each: each.wid)]
+    if armed.is_running():
+        without = armed.fleet.slots_without_launcher(armed.watcher.numprocesses)
+        workers += [held_slot_entry(armed, slot) for slot in without]
     facts: WatcherFacts = {
         "name": armed.name,
         "status": armed.watcher.status(),

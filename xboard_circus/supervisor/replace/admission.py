@@ -78,7 +78,7 @@ def _begin(armed: ArmedWatcher, worker: Worker, order: Order) -> None:
 def retry(armed: ArmedWatcher, *, slot: int, by: str) -> None:
     """Start the held worker of *slot* now and forget its failures. Raises MessageError where none is held."""
     held = next((worker for worker in armed.fleet if worker.is_held and worker.slot == slot), None)
-    if held is None and slot not in armed.fleet.lost_launcher:
+    if held is None and slot not in armed.fleet.slots_without_launcher(armed.watcher.numprocesses):
         raise MessageError(Say.NO_SUCH_SLOT(watcher=armed.name, slot=slot))
     if armed.before.pending is not None:
         raise MessageError(armed.before.pending.reason)
