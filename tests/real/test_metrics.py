@@ -6,7 +6,10 @@ import contextlib
 import json
 import re
 import shutil
+import signal
+import socket
 import subprocess
+import threading
 import urllib.parse
 import urllib.request
 from collections.abc import Iterator
@@ -191,3 +194,61 @@ def test_a_wrong_token_scrapes_nothing(running: tuple[Circusd, Visitor]) -> None
         guest.get("/metrics", Authorization=f"Bearer {'x' * 43}")
     Visitor(visitor.port).log_in(c.folder)
     assert guest.get("/metrics", Authorization=f"Bearer {load(c.folder).reader}").status == 200
+
+
+LIES = [
+    '{"pid": 7, "threads_limit": 1%s, "threads_used": "text", "lag": NaN, "rss": -Infinity}' % ("0" * 400),
+    '{"pid": [], "state": {}, "live": {"ok": false, "reason": "\\ud800", "body": "\\ud800"}, "ready": 5}',
+    '{"pid": 7, "live": {"ok": false, "say": {"key": "NO_ANSWER_WITHIN", "fields": {"timeout": 1%s}}}}' % ("0" * 400),
+    '{"pid": 7, "live": {"ok": false, "say": %s}}' % ('{"fields": ' * 900 + "{}" + "}" * 900),
+    "[" * 30_000,
+    '{"pid": 7, "live": {"ok": false, "reason": "%s"}}' % ("x" * 60_000),
+]
+
+
+@contextlib.contextmanager
+def liar(path: str) -> Iterator[list[str]]:
+    """Answer on the private socket at *path* in the place of its worker; yield the lies that were told."""
+    Path(path).unlink()
+    told: list[str] = []
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(path)
+        listener.listen()
+
+        def serve() -> None:
+            with contextlib.suppress(OSError):
+                while True:
+                    connection, _ = listener.accept()
+                    with connection:
+                        connection.recv(4096)
+                        lie = LIES[len(told) // 2 % len(LIES)] if len(told) % 2 else LIES[0]  # never sick for long
+                        connection.sendall(f"HTTP/1.0 200 OK\r\n\r\n{lie}".encode())
+                        told.append(lie)
+
+        thread = threading.Thread(target=serve, daemon=True)
+        thread.start()
+        yield told
+        listener.shutdown(socket.SHUT_RDWR)
+    thread.join(10)
+
+
+def test_a_worker_that_lies_spoils_nothing_for_the_rest(running: tuple[Circusd, Visitor]) -> None:
+    """Given one that answers its probes with nonsense, when its sibling hangs, then that one is replaced as always."""
+    c, visitor = running
+    lying, sibling = c.wait_ready()
+    with liar(c.worker(lying)["socket"]) as told:
+        kill(sibling, signal.SIGSTOP)
+        eventually(lambda: sibling not in c.workers())
+        eventually(lambda: [pid for pid in c.ready() if pid != lying])
+        eventually(lambda: len(told) > 2 * len(LIES), what="each lie was told")
+        successor = next(pid for pid in c.ready() if pid != lying)
+
+        assert [event.pid for event in c.failures() if event.message["cause"] == "unhealthy"] == [sibling]
+        assert c.status_json()["watchers"]
+        eventually(
+            lambda: (
+                str(successor)
+                in {labels["pid"] for labels, _ in samples(visitor)["xboard_worker_probe_duration_seconds"]}
+            )
+        )
+        assert "Traceback" not in c.log("circusd") + c.log("dashboard")

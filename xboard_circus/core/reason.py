@@ -4,7 +4,6 @@ Logs and tables print it as text. What leaves the process (bus, journal, ledger,
 carries the data beside the text, so that a reader can show it in another language or decide by its key.
 """
 
-import math
 import re
 from collections.abc import Mapping
 from enum import Enum
@@ -14,7 +13,9 @@ LONGEST = 300
 DEEPEST = 8
 MOST_ITEMS = 20
 LARGEST = 4000
-"""Bounds of a reason: characters of a text, reasons within each other, items of a list, characters of all fields."""
+LARGEST_NUMBER = 1 << 53
+"""Bounds of a reason: characters of a text, reasons within each other, items of a list, characters of all fields, and
+numbers: from there on a float does not hold each of them, and one of 400 digits none."""
 
 _ESCAPE = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]")
 _FIELD = re.compile(r"\{(\w+)\}")
@@ -161,7 +162,7 @@ def _kept(value: object) -> Any:
         return one_line(value)
     if isinstance(value, (list, tuple)):
         return [_kept(each) for each in value[:MOST_ITEMS]]
-    if isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < 1 << 53:
+    if isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < LARGEST_NUMBER:
         return value
     return one_line(str(value))
 
@@ -209,6 +210,6 @@ def _read_value(value: object, depth: int) -> object:
 
 
 def _read_plain(value: object) -> object:
-    if isinstance(value, str) or (isinstance(value, (int, float)) and math.isfinite(value)):
+    if isinstance(value, str) or (isinstance(value, (int, float)) and abs(value) < LARGEST_NUMBER):
         return value
     raise ValueError("no value of a field")

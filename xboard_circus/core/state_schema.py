@@ -322,6 +322,11 @@ def _unchanged(value: Any) -> Any:
     return value
 
 
+def _text(value: str) -> str:
+    """Return *value* with what UTF-8 has no bytes for replaced: JSON may escape half of a surrogate pair."""
+    return value.encode("utf-8", errors="replace").decode("utf-8")
+
+
 def _is_mapping(value: Any) -> bool:
     return isinstance(value, Mapping)
 
@@ -352,7 +357,7 @@ def _reader(hint: Any) -> _Reader:
     if kind is dict:
         item = _reader(arguments[1])
         return _fitting(_is_mapping, "a mapping", lambda value: _readable(item, value.items()))
-    return _fitting(lambda value: isinstance(value, kind), kind.__name__)
+    return _fitting(lambda value: isinstance(value, kind), kind.__name__, _text if kind is str else _unchanged)
 
 
 def _fitting(fits: Callable[[Any], bool], name: str, read: _Reader = _unchanged) -> _Reader:
