@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 from collections.abc import Callable, Iterator
 from types import SimpleNamespace
@@ -10,6 +11,7 @@ from typing import Any
 import pytest
 from circus.sockets import CircusSocket
 
+from xboard_circus.core.ports import Holder, Policy
 from xboard_circus.core.states import PortState
 from xboard_circus.supervisor.patches.circus_process import sockets_named
 from xboard_circus.supervisor.port import PortGuard, is_listening
@@ -99,3 +101,27 @@ def test_a_guard_that_failed_leaves_a_later_start_alone() -> None:
 
         assert (guard.state, armed.gates_opened, armed.later) == (PortState.NONE, 0, [])
         assert not is_listening(shared)
+
+
+def test_a_port_that_nobody_holds_any_more_is_tried_again_at_once(taken: socket.socket) -> None:
+    """Its holder has ended and the kernel has not let go of it yet, or two looks fell on both sides of that."""
+    looks: list[tuple[str, int]] = []
+
+    def holders(*address: Any) -> list[Holder]:
+        looks.append(address)
+        if len(looks) == 3:
+            taken.close()
+        return []
+
+    with CircusSocket("web", host="127.0.0.1", port=taken.getsockname()[1]) as shared:
+        armed: Any = FakeArmed(shared)
+        armed.name, armed.policy, armed.folder, armed.options.port.grace = "web", Policy.ORPHANS, None, 1
+        armed.watcher.singleton = False
+        ended: list[Holder] = []
+        armed.supervisor.sweep = lambda *_: asyncio.ensure_future(asyncio.sleep(0, ended))
+        armed.supervisor.holders, armed.supervisor.family, armed.supervisor.instance = holders, set, "i"
+        guard = PortGuard(armed)
+
+        asyncio.run(asyncio.wait_for(guard._guard(0), 20))
+
+        assert (guard.state, armed.told, len(looks)) == (PortState.BOUND, [], 3)

@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 HANDOVER_TIMEOUTS = (1.0, 4.0)
 TRY_EVERY = 0.1
 TRY_SOON = 0.01
+UNHELD_TRIES = 30
+"""How often a taken port without a holder is tried at once: the kernel frees it a moment after its holder has ended."""
 RELEASE_AFTER = 1.0
 UNIX = 0
 """In the place of a port: the address is the path of a unix socket."""
@@ -50,6 +52,7 @@ class PortGuard:
         self._retry_at: float | None = None
         self._run = 0
         self._last_error = ""
+        self._is_taken = False
         self._refused_for: set[tuple[int | None, int | None]] = set()
         self._stopped_at: float | None = None
 
@@ -150,6 +153,7 @@ class PortGuard:
             # A worker that drains gives its port up at once, and ends later: a free port is no sign of its end.
             await asyncio.wait([sweep])
         stopping: asyncio.Future[Any] | None = sweep
+        unheld = 0
         while self._is_current(run):
             address = self.address()
             if address is None or self._bind(address):
@@ -168,6 +172,10 @@ class PortGuard:
                 continue
             if found and not todo.refuse and shared is None:
                 break  # its holders are ours: a live worker that binds by itself
+            unheld = 0 if found else unheld + 1
+            if self._is_taken and unheld in range(1, UNHELD_TRIES) and address[1] != UNIX:
+                await asyncio.sleep(TRY_EVERY)
+                continue
             ours = Say.PORT_HELD_BY_OURS(processes=named(found)) if found else ""
             self._note_refused(todo.reason or ours or self._last_error, found)
             while self._is_current(run) and self.retry_in() > 0:
@@ -249,6 +257,7 @@ class PortGuard:
                 raise error
         except OSError as error:
             where = address[0] if address[1] == UNIX else f"{address[0]}:{address[1]}"
+            self._is_taken = error.errno == errno.EADDRINUSE
             self._last_error = f"{where}: {os.strerror(error.errno or errno.EIO)}"
             return False
         return True
