@@ -83,7 +83,7 @@ def told_by_file(config: Config) -> list[str]:
 
 
 def told_by_host(config: Config) -> list[str]:
-    rules = (host_rules.findings, host_rules.modules)
+    rules = (host_rules.writable, host_rules.findings, host_rules.modules)
     found = [each for watcher in config.watchers for rule in rules for each in rule(config, watcher)]
     return [f"{each.level.value} {each.option}: {each.what}; {each.hint}" for each in found]
 
@@ -488,6 +488,24 @@ def test_a_user_who_may_write_what_root_uses_is_refused(write: Write, tmp_path: 
         f"error uid: nobody may write {tmp_path} and {file}, which circusd uses as root: who has nobody has root;"
         f" `chown root {tmp_path} {file}` and `chmod go-w` it, or start circusd as nobody"
     )
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be tricked into running what another user wrote")
+def test_nothing_runs_in_a_folder_that_the_watchers_user_may_write(write: Write, tmp_path: Path) -> None:
+    for folder in (tmp_path, *tmp_path.parents):
+        if folder == Path("/tmp"):
+            break
+        folder.chmod(0o755)
+    planted = f"open({str(tmp_path / 'proof')!r}, 'a').close()\n"
+    for name in ("json.py", "logging.py", "app.py", "sitecustomize.py"):
+        (tmp_path / name).write_text(planted)
+    file = write({"watcher:web": {"uid": "nobody"}})
+    shutil.chown(tmp_path, "nobody")
+
+    report = check(file, others=list)
+
+    assert [each.option for each in report.findings if "has root" in each.what] == ["uid"]
+    assert not (tmp_path / "proof").exists()
 
 
 def test_what_a_line_hides_is_told_with_its_number(tmp_path: Path) -> None:

@@ -49,6 +49,10 @@ def _counts(config: Config) -> Finding:
 
 
 def _of_host(config: Config, *, running: bool, others: Collection[str]) -> Iterator[Finding]:
+    unsafe = [each for of in config.watchers for each in within(of.section, host_rules.writable(config, of))]
+    if unsafe:
+        yield from unsafe
+        return
     for watcher in config.watchers:
         yield from within(watcher.section, host_rules.modules(config, watcher))
     yield from within("circus", _circus(config, others))
