@@ -90,6 +90,29 @@ def test_without_the_variable_the_place_depends_on_the_user_alone(monkeypatch: p
     assert runtime.root_path() in places | {Path(f"/tmp/xboard-circus-{os.geteuid()}")}
 
 
+@pytest.mark.skipif(not IS_ROOT, reason="only root can give a folder to another user")
+def test_another_users_folder_in_the_temporary_one_is_passed_by(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv(runtime.VARIABLE, raising=False)
+    monkeypatch.setattr(runtime, "TEMPORARY", tmp_path)
+    monkeypatch.setattr(runtime, "SESSIONS", tmp_path / "user")
+    monkeypatch.setattr(os, "geteuid", lambda: 4321)
+    squatted, session = tmp_path / "xboard-circus-4321", tmp_path / "user" / "4321"
+
+    assert runtime.root_path() == squatted
+    squatted.mkdir()  # root's
+    assert runtime.root_path() == squatted
+    with pytest.raises(
+        XboardError, match=r"user 0's and not ours \(4321\): put it right, or set XBOARD_RUNTIME_DIR to"
+    ):
+        runtime.root()
+    session.mkdir(parents=True)
+    assert runtime.root_path() == squatted  # another's too
+    os.chown(session, 4321, -1)
+    assert runtime.root_path() == session / "xboard-circus"
+
+
 def make_link(root: Path) -> None:
     (root.parent / "elsewhere").mkdir()
     root.symlink_to(root.parent / "elsewhere")

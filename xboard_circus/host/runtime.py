@@ -37,6 +37,7 @@ from xboard_circus.errors import XboardError
 from xboard_circus.host import procs, worker_files
 
 VARIABLE, STATE_VARIABLE = "XBOARD_RUNTIME_DIR", "XBOARD_STATE_DIR"
+TEMPORARY, SESSIONS = Path("/tmp"), Path("/run/user")
 RECORD, LIFE = "circusd.json", "life.json"
 
 # sockaddr_un holds 108 bytes on Linux and 104 elsewhere, the closing NUL among them.
@@ -50,8 +51,10 @@ _GATE = re.compile(r"gate-[0-9]+")
 def root() -> Path:
     """Return the folder above all instances of this user, made where it is missing.
 
-    $XBOARD_RUNTIME_DIR, else /run/xboard-circus for root, else /tmp/xboard-circus-<uid>. $TMPDIR has no say: circusd
-    and the command line may be started with different ones and must come to the same place.
+    $XBOARD_RUNTIME_DIR, else /run/xboard-circus for root, else /tmp/xboard-circus-<uid>; where another user has made
+    that, /run/user/<uid>/xboard-circus. $TMPDIR and $XDG_RUNTIME_DIR have no say: circusd and the command line may be
+    started with different ones and must come to the same place. /run/user/<uid> is not the first choice, because it is
+    removed when its user logs out, and circusd runs on.
     """
     return _made_root(root_path())
 
@@ -63,7 +66,16 @@ def root_path() -> Path:
     uid = os.geteuid()
     if uid == 0 and os.access("/run", os.W_OK):
         return Path("/run/xboard-circus")
-    return Path(f"/tmp/xboard-circus-{uid}")
+    usual, session = TEMPORARY / f"xboard-circus-{uid}", SESSIONS / str(uid)
+    if _owner_of(usual) in (None, uid) or _owner_of(session) != uid:
+        return usual
+    return session / "xboard-circus"
+
+
+def _owner_of(path: Path) -> int | None:
+    with suppress(OSError):
+        return path.lstat().st_uid
+    return None
 
 
 def state_root_path() -> Path:
@@ -311,7 +323,8 @@ def _check(folder: Path) -> None:
     what, variable = "runtime", VARIABLE
     if (state := _named(STATE_VARIABLE)) and state in (folder, *folder.parents):
         what, variable = "state", STATE_VARIABLE
-    raise XboardError(f"the {what} folder {folder} can't be trusted, it is {wrong}: put it right, or set {variable}")
+    cure = f"put it right, or set {variable} to another folder, for circusd and every command"
+    raise XboardError(f"the {what} folder {folder} can't be trusted, it is {wrong}: {cure}")
 
 
 def _group_of(uid: int) -> int:
