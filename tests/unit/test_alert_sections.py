@@ -296,6 +296,12 @@ def test_what_a_server_says_is_scrubbed(said: str, shown: str) -> None:
     assert scrubbed(said, [f"https://example.org/services/{TOKEN}?access=abcdef", ""]) == shown
 
 
+def test_a_password_in_the_address_is_masked_as_it_is_sent_too() -> None:
+    said = "bad credentials: Basic YW5uOmh1bnRlcjIyIQ== (ann, hunter22!)"
+
+    assert scrubbed(said, ["https://ann:hunter22%21@example.org/x"]) == "bad credentials: Basic *** (ann, ***)"
+
+
 @pytest.mark.parametrize("mode", [0o640, 0o604, 0o620, 0o602, 0o610, 0o601])
 def test_a_secret_in_a_file_that_anybody_else_can_open_is_not_read(tmp_path: Path, mode: int) -> None:
     file = tmp_path / "hook"

@@ -1,11 +1,12 @@
 """Read the secrets of the sinks, from the environment or from a file of mode 0600; mask them in every message."""
 
+import base64
 import os
 import stat
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import parse_qsl, unquote, urlsplit
 
 from xboard_circus.core.reason import one_line
 from xboard_circus.errors import XboardError
@@ -89,8 +90,12 @@ def _parts(secret: str) -> Iterable[str]:
     yield secret
     url = urlsplit(secret)
     if url.scheme in ("http", "https"):
+        user, password = unquote(url.username or ""), unquote(url.password or "")
+        # A server may quote the header that it was sent.
+        basic = base64.b64encode(f"{user}:{password}".encode("latin-1", errors="replace")).decode()
         values = [value for _, value in parse_qsl(url.query)]
         parts = [f"{url.path}?{url.query}", url.path, url.query, *url.path.split("/"), *values]
+        parts += [basic, password, url.password or ""] if password else []
         yield from (part for part in parts if len(part) >= SHORTEST_MASKED)
 
 
