@@ -7,10 +7,13 @@ a secret that has no name (``mysql -phunter2``, a third argument) is not known a
 import re
 import shlex
 import unicodedata
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from functools import lru_cache
+from typing import Any
 
-from xboard_circus.core.reason import one_line
+from xboard_circus.core.reason import Reason, one_line
 
+_PLAIN = frozenset({"name", "state", "status", "probe", "host", "phase", "role", "health", "held_by", "word", "worst"})
 _UNSEEN = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
 
 LONGEST = 200
@@ -65,6 +68,25 @@ def printable(text: str) -> str:
     if text.isprintable():
         return text
     return "".join("?" if unicodedata.category(each) in _UNSEEN and each not in "\n\t" else each for each in text)
+
+
+def masked(value: Any, key: str = "") -> Any:
+    """Return *value*, of a record or of the state, with the secrets in its strings masked, however deep they are."""
+    if isinstance(value, Reason):
+        return Reason.from_data(masked(value.as_data())) or safe_line(str(value))
+    if isinstance(value, str):
+        return value if key in _PLAIN else safe_line(value)
+    if isinstance(value, Mapping):
+        return {name: masked(each, str(name)) for name, each in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [masked(each) for each in value]
+    return value
+
+
+@lru_cache(maxsize=4096)
+def safe_line(text: str) -> str:
+    """Return *text* as it may be shown on a page or in a terminal: without secrets, and all of it seen."""
+    return printable(safe_text(text))
 
 
 def secrets_in(name: str, value: str) -> Iterator[str]:

@@ -131,6 +131,15 @@ def test_a_ledger_in_a_folder_that_nobody_may_write_to_is_read(
     assert "stop, requested by circusctl" in result.stdout
 
 
+def test_secrets_are_masked_for_people_and_programs(store: LedgerStore) -> None:
+    store.append([record("restart", pid=70, cause="crash", reason="no way to redis://:hunter22@cache/0")])
+
+    for arguments in (["events"], ["events", "--json"], ["why"], ["why", "--json"]):
+        result = run(*arguments)
+        assert "hunter22" not in result.stdout
+        assert "redis://:***@cache/0" in result.stdout
+
+
 def test_an_event_is_one_line_for_people(store: LedgerStore) -> None:
     store.append([record("restart", pid=70, cause="crash", reason="died\x1b[2J by\nSIGSEGV")])
 

@@ -22,7 +22,7 @@ from xboard_circus.ledger.explain import story_of, text_of, when
 from xboard_circus.ledger.location import ledger_of
 from xboard_circus.ledger.query import asked, search
 from xboard_circus.ledger.story import KINDS
-from xboard_circus.masking import printable
+from xboard_circus.masking import masked, safe_line
 from xboard_circus.options.reading import did_you_mean
 
 LOOK_EVERY = 0.5
@@ -45,11 +45,12 @@ def why(instance: Instance, whom: str | None, as_data: bool) -> None:
     if answer is None:
         raise XboardError(f"{path}: nothing is recorded{f' of {whom}' if whom else ''} that would need a reason")
     found, history = answer
-    text = text_of(story_of(found, history, now=time.time()))
+    text = safe_line(text_of(story_of(found, history, now=time.time())))
     if as_data:
-        print(json.dumps({"record": asdict(found), "history": [asdict(each) for each in history], "text": text}))
+        data = {"record": asdict(found), "history": [asdict(each) for each in history]}
+        print(json.dumps({**masked(data), "text": text}))
     else:
-        print(printable(text))
+        print(text)
 
 
 def _known_kinds(context: click.Context, parameter: click.Parameter, kinds: tuple[str, ...]) -> tuple[str, ...]:
@@ -154,5 +155,5 @@ def _ledger(instance: Instance, *, may_come: bool = False) -> Path:
 
 
 def _print(record: Record, as_data: bool) -> None:
-    text = json.dumps({**asdict(record), **with_say(record.reason)}) if as_data else printable(line(record))
-    print(text, flush=True)
+    data = {**masked(asdict(record)), **with_say(masked(record.reason))}
+    print(json.dumps(data) if as_data else safe_line(line(record)), flush=True)

@@ -25,7 +25,7 @@ from xboard_circus.instance import Instance
 from xboard_circus.logs import Line, LogFile, LogFollower, log_files, tail
 from xboard_circus.logs.follow import polled
 from xboard_circus.logs.lines import time_of
-from xboard_circus.masking import printable
+from xboard_circus.masking import safe_line
 
 LINES = 100
 MOST_LINES = 100_000
@@ -153,7 +153,7 @@ def _ends(chosen: list[LogFile], most: int, since: float | None) -> dict[LogFile
 
 
 def _print(log: LogFile, line: Line, *, as_data: bool, with_id: bool) -> None:
-    text = printable(_COLOURS.sub("", line.text).expandtabs())
+    text = safe_line(_COLOURS.sub("", line.text).expandtabs())
     if as_data:
         print(json.dumps({"log": log.id, "watcher": log.watcher, "time": line.time, "text": text}))
     else:

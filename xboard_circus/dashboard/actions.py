@@ -14,8 +14,8 @@ from xboard_circus.dashboard.answers import Answer
 from xboard_circus.dashboard.hub import Hub
 from xboard_circus.dashboard.poller import Server
 from xboard_circus.dashboard.settings import HTTPD, LOCAL
-from xboard_circus.dashboard.views import masked
 from xboard_circus.errors import XboardError
+from xboard_circus.masking import masked
 from xboard_circus.options.kinds import is_endpoint
 
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,60}")

@@ -10,14 +10,13 @@ from xboard_circus.core.names import bus_name
 from xboard_circus.core.reason import with_say
 from xboard_circus.dashboard.answers import Answer
 from xboard_circus.dashboard.settings import Settings
-from xboard_circus.dashboard.views import masked
 from xboard_circus.errors import XboardError
 from xboard_circus.ledger import Record
 from xboard_circus.ledger.explain import Story, story_of, text_of
 from xboard_circus.ledger.location import ledger_of
 from xboard_circus.ledger.query import asked, search
 from xboard_circus.logs import LogFile, LogFollower, log_files, tail
-from xboard_circus.masking import printable, safe_text
+from xboard_circus.masking import masked, printable, safe_text
 
 MOST_EVENTS, MOST_LINES, MOST_AT_ONCE, LONGEST_LINE = 1000, 2000, 500, 4000
 _ESCAPE = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]")

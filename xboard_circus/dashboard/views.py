@@ -2,16 +2,13 @@
 
 import re
 from collections.abc import Mapping
-from functools import lru_cache
 from typing import Any
 
-from xboard_circus.core.reason import Reason
 from xboard_circus.core.state_schema import WatcherEntry, WorkerEntry
-from xboard_circus.masking import MASK, printable, safe_command, safe_text
+from xboard_circus.masking import MASK, masked, safe_command
 
 _COMMANDS = ("cmd", "args")
 _SECRET = re.compile(r"env|passw|secret|token|credential|key|dsn|auth", re.IGNORECASE)
-_PLAIN = frozenset({"name", "state", "status", "probe", "host", "phase", "role", "health", "held_by", "word", "worst"})
 
 
 def watcher(given: WatcherEntry, figures: Mapping[int, Mapping[str, Any]]) -> dict[str, Any]:
@@ -40,21 +37,3 @@ def option(name: str, value: object) -> object:
     if _SECRET.search(name) and name not in ("copy_env",) and value not in (None, "", False, True):
         return MASK
     return masked(value)
-
-
-def masked(value: Any, key: str = "") -> Any:
-    """Return *value* with the secrets in its strings masked, however deep they are."""
-    if isinstance(value, Reason):
-        return Reason.from_data(masked(value.as_data())) or _masked_text(str(value))
-    if isinstance(value, str):
-        return value if key in _PLAIN else _masked_text(value)
-    if isinstance(value, Mapping):
-        return {name: masked(each, str(name)) for name, each in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [masked(each) for each in value]
-    return value
-
-
-@lru_cache(maxsize=4096)
-def _masked_text(text: str) -> str:
-    return printable(safe_text(text))
