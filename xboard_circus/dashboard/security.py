@@ -87,15 +87,17 @@ class Guarded:
                 headers.setdefault("cache-control", "no-store")
             await send(message)
 
-        refused = self._refusal(scope["method"], Headers(scope=scope))
+        refused = self._refusal(scope["method"], path, Headers(scope=scope))
         if refused is None:
             await self._app(scope, receive, guarded)
         else:
             await refused(scope, receive, guarded)
 
-    def _refusal(self, method: str, headers: Headers) -> JSONResponse | None:
+    def _refusal(self, method: str, path: str, headers: Headers) -> JSONResponse | None:
         if not is_for_us(headers.get("host", ""), self._hosts):
             return refusal(421, Answer.ODD_HOST())
+        if "\0" in path:  # no file has such a name, and an older starlette raises
+            return refusal(404, "Not Found")
         if method in ("GET", "HEAD"):
             return None
         if method != "POST":
