@@ -7,10 +7,10 @@ FROM ${BASE} AS build
 WORKDIR /src
 RUN python3 -m venv /tools && python3 -m venv --without-pip /opt/xboard
 # What we depend on comes first, so that a change of ours leaves this layer as it is.
-COPY setup.cfg pyproject.toml ./
+COPY setup.cfg pyproject.toml constraints.txt ./
 RUN python3 -c "import configparser as c; f = c.ConfigParser(); f.read('setup.cfg'); \
 print(f['options']['install_requires'], f['options.extras_require']['fast'])" >/tools/requirements.txt \
- && /tools/bin/pip --python /opt/xboard/bin/python install --no-cache-dir --only-binary :all: -r /tools/requirements.txt
+ && /tools/bin/pip --python /opt/xboard/bin/python install --no-cache-dir --only-binary :all: -c constraints.txt -r /tools/requirements.txt
 COPY README.md LICENSE ./
 COPY plugins plugins
 COPY xboard_circus xboard_circus

@@ -1,6 +1,7 @@
 # shellcheck shell=sh
 # Sourced by the scripts beside it: goes to the checkout, and gives `install EXTRA` ("" or "test"), which makes .venv
-# there and installs the checkout into it, once, and again when setup.cfg or pyproject.toml has changed.
+# there and installs the checkout into it, once, and again when setup.cfg or pyproject.toml has changed; for the tests in
+# the versions of constraints.txt.
 
 CDPATH='' cd -- "$(dirname -- "$0")/.." || exit 1
 checkout=$(pwd -P)
@@ -58,7 +59,8 @@ install_now() {
     fi
     say "Installing into .venv: once, about a minute"
     # Isolated, and from the root folder: no module of that name in the checkout is run.
-    if ! (cd / && "$checkout/.venv/bin/python" -I -m pip install --quiet --disable-pip-version-check --editable "$checkout${1:+[$1]}"); then
+    if ! (cd / && "$checkout/.venv/bin/python" -I -m pip install --quiet --disable-pip-version-check \
+        ${1:+--constraint "$checkout/constraints.txt"} --editable "$checkout${1:+[$1]}"); then
         say "The installation failed, see above. Is the package index reachable? Then run $0 again."
         exit 1
     fi

@@ -14,6 +14,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
 
 import xboard_circus
 
@@ -75,10 +76,24 @@ def test_the_wheel_holds_exactly_our_modules(built: tuple[frozenset[str], frozen
     assert wheel == {as_installed(name) for name in own} | plugins | data
 
 
+def test_the_constraints_pin_every_dependency_at_its_floor_or_above() -> None:
+    setup = configparser.ConfigParser()
+    setup.read(ROOT / "setup.cfg")
+    extras = setup["options.extras_require"]
+    wanted = "\n".join([setup["options"]["install_requires"], extras["fast"], extras["test"]]).split("\n")
+    lines = (ROOT / "constraints.txt").read_text().splitlines()
+    pins = {pin.name.lower().replace("_", "-"): pin for pin in map(Requirement, lines[1:])}
+
+    for needed in map(Requirement, filter(None, wanted)):
+        (pinned,) = pins[needed.name.lower()].specifier
+        assert pinned.operator == "=="
+        assert needed.specifier.contains(pinned.version), needed
+
+
 @pytest.mark.real
 def test_the_sdist_holds_what_a_newcomer_needs(built: tuple[frozenset[str], frozenset[str]]) -> None:
     wanted = {"CHANGELOG.md", "LICENSE", "README.md", "circus.ini", "pyproject.toml", "setup.cfg"}
-    wanted |= {"Dockerfile", ".dockerignore", "docker-compose.yml", ".env.example"}
+    wanted |= {"constraints.txt", "Dockerfile", ".dockerignore", "docker-compose.yml", ".env.example"}
     wanted |= names_of(ROOT / "scripts", "*.sh") | names_of(ROOT / "tests", "*.py") | names_of(ROOT / "plugins", "*.py")
 
     assert wanted - built[0] == set()

@@ -39,7 +39,16 @@ OWNER = "test.checkout"  # a label: which checkout an image was built from
 # As Debian's own slim images leave it out.
 NOT_READ = ("doc", "info", "locale", "man")
 LEFT_OUT = ("var/cache/apt/*", "var/lib/apt/lists/*", "var/log/*", *(f"usr/share/{name}/*" for name in NOT_READ))
-INPUTS = ("Dockerfile", ".dockerignore", "README.md", "LICENSE", "setup.cfg", "pyproject.toml", "deploy/container")
+INPUTS = (
+    "Dockerfile",
+    ".dockerignore",
+    "README.md",
+    "LICENSE",
+    "setup.cfg",
+    "pyproject.toml",
+    "constraints.txt",
+    "deploy/container",
+)
 SOURCES = ("plugins", "xboard_circus")
 # A quarter of what our own client takes, since it imports little, and it is run twice a second.
 ASK = """
