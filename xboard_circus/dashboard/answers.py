@@ -28,6 +28,7 @@ class Answer(Template):
     # Not done
     NEEDS = "{action} needs {name}"
     NEEDS_NUMBER = "{action} needs {name}, a whole number"
+    NO_PAGE = "there is no such page"
     NO_ACTION = "there is no such action"
     NO_SERVER = "there is no such server on this page"
     NO_SERVER_TO_REMOVE = "there is no such server, or it is set in the ini file"

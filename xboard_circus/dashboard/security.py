@@ -97,7 +97,7 @@ class Guarded:
         if not is_for_us(headers.get("host", ""), self._hosts):
             return refusal(421, Answer.ODD_HOST())
         if "\0" in path:  # no file has such a name, and an older starlette raises
-            return refusal(404, "Not Found")
+            return refusal(404, Answer.NO_PAGE())
         if method in ("GET", "HEAD"):
             return None
         if method != "POST":
