@@ -49,10 +49,8 @@ def _counts(config: Config) -> Finding:
 
 
 def _of_host(config: Config, *, running: bool, others: Collection[str]) -> Iterator[Finding]:
-    unsafe = [each for of in config.watchers for each in within(of.section, host_rules.writable(config, of))]
-    if unsafe:
-        yield from unsafe
-        return
+    if any(any(host_rules.writable(config, watcher)) for watcher in config.watchers):
+        return  # what follows would run what that user has put there; `judgement` says so
     for watcher in config.watchers:
         yield from within(watcher.section, host_rules.modules(config, watcher))
     yield from within("circus", _circus(config, others))

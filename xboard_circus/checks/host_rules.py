@@ -106,7 +106,7 @@ def writable(config: Config, watcher: WatcherConfig) -> Iterator[Finding]:
     """Refuse files of root's circusd that the watcher's user may write: that user could become root.
 
     Plugins and `check` run in the folder of the ini, so a `json.py` put there is imported by root. `check` looks at
-    this before all else, and runs nothing there where it finds anything.
+    this first, and runs nothing there where it finds anything.
     """
     user = _known_user(watcher)
     if os.geteuid() != 0 or user is None or user.uid == 0:
@@ -254,4 +254,4 @@ def _known_user(watcher: WatcherConfig) -> User | None:
         return None
 
 
-RULES = (_user, _working_dir, _log_files, _limits, _program)
+RULES = (_user, writable, _working_dir, _log_files, _limits, _program)
