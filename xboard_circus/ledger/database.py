@@ -16,6 +16,7 @@ from xboard_circus.host.mounts import is_mounted_alone
 APPLICATION_ID = 0x78624C47
 PAGE = 4096
 BUSY_MS = 250
+VACUUM_ON_REQUEST = 2  # as an earlier version made its file
 KEPT_DAMAGED = 3
 
 MIGRATIONS = (
@@ -192,7 +193,8 @@ def _prepare(connection: sqlite3.Connection, path: Path, *, most_pages: int, log
         raise LedgerError(path, LedgerTrouble.UNUSABLE, "was written by a newer version of xboard-circus")
     if is_new:
         pragma(f"page_size = {PAGE}")
-        pragma("auto_vacuum = INCREMENTAL")
+    if is_new or pragma("auto_vacuum") == VACUUM_ON_REQUEST:
+        pragma("auto_vacuum = FULL")  # what is deleted is given back to the disk
     # A log beside a file that is mounted alone would be gone with the container, and the events in it.
     mode = "DELETE" if is_mounted_alone(path) else "WAL"
     pragma(f"journal_mode = {mode}")

@@ -167,22 +167,18 @@ class LedgerStore:
     def _shrink_a_little(self) -> bool:
         if self._delete("time < ?", [self._clock() - self.keep_days * DAY], order="time"):
             return True
-        used, free = self._pages()
-        if used - free > self._most_pages * 5 // 6:
-            return self._delete("1", [], order="id")
-        return (used > self._most_pages or free > max(64, used // 4)) and self._give_back(used)
+        return self._pages() > self._most_pages * 5 // 6 and self._delete("1", [], order="id")
 
     def _lacks_room(self, rows: Sequence[tuple[object, ...]]) -> bool:
         """Return whether *rows* may not fit below our bound; pages that are partly filled count as full."""
-        used, free = self._pages()
         size = sum(len(each.encode()) for row in rows for each in row if isinstance(each, str))
-        return used - free + 16 + 2 * size // PAGE > self._most_pages
+        return self._pages() + 16 + 2 * size // PAGE > self._most_pages
 
-    def _pages(self) -> tuple[int, int]:
-        """Return how many pages the file has, and how many of these hold nothing."""
+    def _pages(self) -> int:
+        """Return how many pages of the file hold something."""
         connection = self._db()
         used, free = (connection.execute(f"PRAGMA {name}").fetchone()[0] for name in ("page_count", "freelist_count"))
-        return used, free
+        return int(used - free)
 
     def _delete(self, where: str, values: list[float], *, order: str) -> bool:
         """Delete a few rows; False when there was nothing to delete."""
@@ -194,16 +190,9 @@ class LedgerStore:
         few = min(PRUNE_ROWS, self._most_pages // 8)
         chosen = f"SELECT id FROM events WHERE {where} ORDER BY {order} LIMIT {few}"
         connection.execute(f"DELETE FROM events WHERE id IN ({chosen})", values)
-        return True
-
-    def _give_back(self, used: int) -> bool:
-        """Give a few empty pages back to the disk; False when there was none to give."""
-        connection = self._db()
-        self._bound_log(connection)
-        # As a script, because a plain execute stops after the first page.
-        connection.executescript(f"PRAGMA incremental_vacuum({self._log_pages})")
+        # Again: of a file that was larger than its bound, SQLite took the size that it had.
         connection.execute(f"PRAGMA max_page_count = {self._most_pages}").fetchone()
-        return self._pages()[0] < used
+        return True
 
     # Damage
 
