@@ -1,16 +1,16 @@
 """What is written to a log from now on, across its rotation."""
 
 import contextlib
+import io
 import os
 from collections.abc import Iterator
 from pathlib import Path
 
 from xboard_circus.errors import XboardError
 from xboard_circus.logs.files import LogFile
-from xboard_circus.logs.lines import LONGEST, decoded
+from xboard_circus.logs.lines import LONGEST, decoded, open_log
 
 MOST_BYTES = 1 << 20  # of one poll, so that a flood comes in pieces
-_READING = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
 
 
 class LogFollower:
@@ -22,11 +22,10 @@ class LogFollower:
 
     def __init__(self, log_file: LogFile, *, from_start: bool = False) -> None:
         self.log_file = log_file
-        self._descriptor: int | None = None
-        self._position = 0
         self._rest = b""
-        if self._open(log_file.path) and not from_start:
-            self._position = self._size()
+        self._file = _opened(log_file.path)
+        if self._file is not None and not from_start:
+            self._file.seek(0, os.SEEK_END)
 
     def __enter__(self) -> "LogFollower":
         return self
@@ -52,19 +51,19 @@ class LogFollower:
 
     def close(self) -> None:
         """Give the file up."""
-        descriptor, self._descriptor = self._descriptor, None
-        if descriptor is not None:
-            os.close(descriptor)
+        if self._file is not None:
+            self._file.close()
+            self._file = None
 
     def _read(self, most: int) -> bytes:
-        if self._descriptor is None and not self._open(self.log_file.path):
+        if self._file is None:
+            self._file = _opened(self.log_file.path)
+        if self._file is None:
             return b""
-        assert self._descriptor is not None
-        if self._size() < self._position:
-            self._position, self._rest = 0, b""
-        data = os.pread(self._descriptor, min(most, 1 << 16), self._position)
-        self._position += len(data)
-        return data
+        if _left_in(self._file) < 0:
+            self._file.seek(0)
+            self._rest = b""
+        return self._file.read(min(most, 1 << 16))
 
     def _whole(self, data: bytes) -> list[str]:
         *lines, self._rest = (self._rest + data).split(b"\n")
@@ -74,24 +73,22 @@ class LogFollower:
 
     def _go_on(self) -> bool:
         """Switch to the file after the one that is read to its end; False where it does not exist yet."""
-        following = None if self._descriptor is None else self._following()
-        if following is None:
+        if self._file is None or (following := self._following(self._file)) is None:
             return False
-        if self._size() > self._position:
+        if _left_in(self._file):
             # Whoever renamed it wrote to it in between: it is not read to its end yet.
-            os.close(following)
+            following.close()
             return True
         self.close()
         if self._rest:
             # The file ended in the middle of a line, and the next begins with a line of its own.
             self._rest += b"\n"
-        self._descriptor, self._position = following, 0
+        self._file = following
         return True
 
-    def _following(self) -> int | None:
+    def _following(self, file: io.FileIO) -> io.FileIO | None:
         """Open what was begun after our file; None where that is the newest, or while the names are just changing."""
-        assert self._descriptor is not None
-        own = os.fstat(self._descriptor)
+        own = os.fstat(file.fileno())
         chain = self._chain()
         if chain and os.path.samestat(chain[0][1], own):
             return None
@@ -102,7 +99,12 @@ class LogFollower:
         newer = chain[:place] if place is not None else [each for each in chain if _is_later(each[1], own)]
         if place is None and not newer:
             newer = [each for each in chain if each[0] == self.log_file.path]
-        return _opened(*newer[-1]) if newer else None
+        if not newer or (following := _opened(newer[-1][0])) is None:
+            return None
+        if os.path.samestat(os.fstat(following.fileno()), newer[-1][1]):
+            return following
+        following.close()
+        return None
 
     def _chain(self) -> list[tuple[Path, os.stat_result]]:
         """Return the files of this log, newest first.
@@ -116,18 +118,6 @@ class LogFollower:
                 chain.append((path, path.stat()))
         return chain
 
-    def _open(self, path: Path) -> bool:
-        try:
-            self._descriptor = os.open(path, _READING)
-        except FileNotFoundError:
-            return False
-        self._position = 0
-        return True
-
-    def _size(self) -> int:
-        assert self._descriptor is not None
-        return os.fstat(self._descriptor).st_size
-
 
 def _names(chain: list[tuple[Path, os.stat_result]]) -> list[tuple[Path, int, int]]:
     return [(path, found.st_dev, found.st_ino) for path, found in chain]
@@ -137,16 +127,15 @@ def _is_later(found: os.stat_result, own: os.stat_result) -> bool:
     return found.st_mtime_ns > own.st_mtime_ns
 
 
-def _opened(path: Path, found: os.stat_result) -> int | None:
-    """Open the file at *path* if it is still the one that was *found* there."""
-    try:
-        descriptor = os.open(path, _READING)
-    except FileNotFoundError:
-        return None
-    if os.path.samestat(os.fstat(descriptor), found):
-        return descriptor
-    os.close(descriptor)
+def _opened(path: Path) -> io.FileIO | None:
+    with contextlib.suppress(FileNotFoundError):
+        return open_log(path)
     return None
+
+
+def _left_in(file: io.FileIO) -> int:
+    """Return how many bytes of *file* are not read yet; below 0 where it was emptied meanwhile."""
+    return os.fstat(file.fileno()).st_size - file.tell()
 
 
 def polled(followers: list[LogFollower]) -> Iterator[tuple[LogFile, str]]:

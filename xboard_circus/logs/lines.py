@@ -1,8 +1,11 @@
 """A line of a log, and when it was written."""
 
+import io
+import os
 import re
 from dataclasses import dataclass
 from datetime import datetime
+from pathlib import Path
 
 # A line that never ends must not fill our memory, nor a terminal.
 LONGEST = 64 * 1024
@@ -33,6 +36,11 @@ def time_of(text: str) -> float | None:
         return datetime.fromisoformat(f"{date}T{clock}{zone}").timestamp() + float(f"0.{fraction or 0}")
     except (ValueError, OverflowError, OSError):
         return None
+
+
+def open_log(path: Path) -> io.FileIO:
+    """Open a log; a named pipe in its place would hold up an open() that waits for its writer."""
+    return open(path, "rb", buffering=0, opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK))
 
 
 def decoded(raw: bytes) -> str:

@@ -1,14 +1,13 @@
 """The last lines of a log, back into its rotated files, read from their ends."""
 
 import contextlib
+import io
 import itertools
 import os
 from collections.abc import Iterator
-from pathlib import Path
-from typing import IO
 
 from xboard_circus.logs.files import LogFile
-from xboard_circus.logs.lines import LONGEST, Line, decoded, time_of
+from xboard_circus.logs.lines import LONGEST, Line, decoded, open_log, time_of
 
 BLOCK = 64 * 1024
 # Lines are looked at further back than asked for, to find the time of the first one, but not for ever.
@@ -50,13 +49,13 @@ def _last(backwards: Iterator[str], lines: int, since: float | None) -> list[Lin
     return [line for line in kept if line.time is not None and line.time >= since]
 
 
-def _opened(log_file: LogFile, opened: contextlib.ExitStack) -> list[IO[bytes]]:
+def _opened(log_file: LogFile, opened: contextlib.ExitStack) -> list[io.FileIO]:
     """Open the log and its rotated files, newest first. All before any is read, and each once: it may rotate now."""
-    files: list[IO[bytes]] = []
+    files: list[io.FileIO] = []
     seen = set()
     for path in (log_file.path, *log_file.old()):
         with contextlib.suppress(FileNotFoundError):
-            file = opened.enter_context(_plain(path))
+            file = opened.enter_context(open_log(path))
             found = os.fstat(file.fileno())
             if (found.st_dev, found.st_ino) not in seen:
                 seen.add((found.st_dev, found.st_ino))
@@ -64,12 +63,7 @@ def _opened(log_file: LogFile, opened: contextlib.ExitStack) -> list[IO[bytes]]:
     return files
 
 
-def _plain(path: Path) -> IO[bytes]:
-    # A named pipe in the place of a log would hold an open() up for ever.
-    return os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb")
-
-
-def _lines_backwards(file: IO[bytes]) -> Iterator[str]:
+def _lines_backwards(file: io.FileIO) -> Iterator[str]:
     position = file.seek(0, os.SEEK_END)
     rest = b""
     is_last = True  # behind the last line end there is a line only if something stands there
