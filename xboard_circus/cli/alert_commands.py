@@ -21,7 +21,7 @@ from xboard_circus.core.alert_gate import About, Notice
 from xboard_circus.core.alerting import Severity
 from xboard_circus.errors import XboardError
 from xboard_circus.host import runtime
-from xboard_circus.options.reading import did_you_mean, ini_text
+from xboard_circus.options.reading import ini_text, suggestion
 
 THREADS = 16
 
@@ -72,8 +72,7 @@ def _chosen(config: Config, name: str | None) -> list[AlertConfig]:
     if name is None:
         return list(known.values())
     if name not in known:
-        meant = did_you_mean(name, known, alike=0.6)
-        hint = f"did you mean {meant}?" if meant else f"known are {', '.join(known)}"
+        hint = suggestion(name, known, alike=0.6, otherwise=f"known are {', '.join(known)}")
         raise XboardError(f"{config.shown}: there is no [alert:{name}]; {hint}")
     return [known[name]]
 

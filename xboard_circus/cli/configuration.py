@@ -17,7 +17,7 @@ from xboard_circus.cli.screen import say
 from xboard_circus.config import is_armed, load
 from xboard_circus.doctor import examine
 from xboard_circus.init import NewBackend, write_config, write_dockerfile
-from xboard_circus.options.reading import did_you_mean, ini_text
+from xboard_circus.options.reading import ini_text, suggestion
 from xboard_circus.options.reference import HEAD, OptionDoc, Section, chosen, sections
 
 WIDTH = 100
@@ -83,8 +83,7 @@ def options(name: str | None) -> None:
     found = chosen(name, sections()) if name else list(sections())
     if not found:
         known = {option.name for section in sections() for option in section.options}
-        near = did_you_mean(str(name), known, alike=0.6)
-        hint = f"did you mean {near}?" if near else "`xboard-circus options` prints all"
+        hint = suggestion(str(name), known, alike=0.6, otherwise="`xboard-circus options` prints all")
         raise click.BadParameter(f"{name}: no such option, family or section; {hint}", param_hint="NAME")
     parts = [*([] if name else [HEAD]), *map(_section, found)]
     click.echo("\n".join(parts), nl=False)

@@ -106,39 +106,39 @@ class AlertOptions:
     """Time for one delivery. A failed one is tried again after 1 s, doubling to 60 s; it delays nothing else."""
     lang: Literal["en", "zh"] = option("en", choice("en", "zh"))
     """Language of the alerts, with their reasons; lines of logs stay as they are."""
-    url_env: str | None = option(None, VARIABLE_NAME, example="XBOARD_WEBHOOK")
+    url_env: str | None = option(None, VARIABLE_NAME, example="XBOARD_WEBHOOK", of="webhook")
     """webhook: name of the variable in circusd's environment with the address. An address with a token in it is a
     secret: keep it out of this file."""
-    url_file: str | None = option(None, ANY_PATH, example="secrets/webhook")
+    url_file: str | None = option(None, ANY_PATH, example="secrets/webhook", of="webhook")
     """webhook: file with the address, relative to the folder of this file. Its mode must be 0600; a file that others
     may read is refused."""
-    shape: Shape = option("json", choice(*get_args(Shape)))
+    shape: Shape = option("json", choice(*get_args(Shape)), of="webhook")
     """webhook: format of the JSON. Use feishu for Lark, too."""
-    secret_env: str | None = option(None, VARIABLE_NAME, example="XBOARD_SIGNING_SECRET")
+    secret_env: str | None = option(None, VARIABLE_NAME, example="XBOARD_SIGNING_SECRET", of="webhook")
     """webhook: variable with the signing secret of a feishu or dingtalk robot. With json, the header X-Xboard-Signature
     gets sha256= and the HMAC of the body."""
-    secret_file: str | None = option(None, ANY_PATH, example="secrets/signing")
+    secret_file: str | None = option(None, ANY_PATH, example="secrets/signing", of="webhook")
     """webhook: file of mode 0600 with the signing secret."""
-    proxies: Literal["none", "environment"] = option("none", choice("none", "environment"))
+    proxies: Literal["none", "environment"] = option("none", choice("none", "environment"), of="webhook")
     """webhook: `environment` uses https_proxy and the like of circusd's environment, `none` ignores them."""
-    ca_file: str | None = option(None, ANY_PATH, example="secrets/ca.pem")
+    ca_file: str | None = option(None, ANY_PATH, example="secrets/ca.pem", of="webhook email")
     """webhook, email: file of CA certificates to trust in place of the system's, for a server of your own."""
-    host: str | None = option(None, HOST, example="smtp.example.org")
+    host: str | None = option(None, HOST, example="smtp.example.org", of="email")
     """email: host name of the SMTP server."""
-    port: int | None = option(None, count(high=65_535, unit="port"), example="587")
+    port: int | None = option(None, count(high=65_535, unit="port"), example="587", of="email")
     """email: port of the SMTP server. By default 587 with starttls, 465 with tls, 25 with none."""
-    security: Literal["starttls", "tls", "none"] = option("starttls", choice("starttls", "tls", "none"))
+    security: Literal["starttls", "tls", "none"] = option("starttls", choice("starttls", "tls", "none"), of="email")
     """email: encryption of the connection. If the server does not offer it, neither mail nor password is sent."""
-    user: str | None = option(None, TEXT, example="alerts@example.org")
+    user: str | None = option(None, TEXT, example="alerts@example.org", of="email")
     """email: user name for the login. Leave it out to send without a login."""
-    password_env: str | None = option(None, VARIABLE_NAME, example="XBOARD_SMTP_PASSWORD")
+    password_env: str | None = option(None, VARIABLE_NAME, example="XBOARD_SMTP_PASSWORD", of="email")
     """email: variable with the password."""
-    password_file: str | None = option(None, ANY_PATH, example="secrets/smtp")
+    password_file: str | None = option(None, ANY_PATH, example="secrets/smtp", of="email")
     """email: file of mode 0600 with the password."""
-    sender: tuple[str, ...] = option((), addresses(most=1), example="alerts@example.org")
+    sender: tuple[str, ...] = option((), addresses(most=1), example="alerts@example.org", of="email")
     """email: address of the sender."""
-    to: tuple[str, ...] = option((), addresses(), example="ops@example.org, boss@example.org")
+    to: tuple[str, ...] = option((), addresses(), example="ops@example.org, boss@example.org", of="email")
     """email: addresses of the recipients."""
-    command: tuple[str, ...] = option((), COMMAND_LINE, example="/usr/local/bin/notify --channel ops")
+    command: tuple[str, ...] = option((), COMMAND_LINE, example="/usr/local/bin/notify --channel ops", of="command")
     """command: program and arguments, run without a shell in the folder of this file. It is killed at the timeout; exit
     code 0 means delivered."""

@@ -5,16 +5,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
 from xboard_circus.options.alert_fields import AlertOptions
-from xboard_circus.options.reading import Problem, flat, parse_fields, shown, suggestion
+from xboard_circus.options.reading import Problem, flat, named_fields, parse_fields, shown, suggestion
 
-_COMMON = frozenset({"type", "on", "min_severity", "remind_every", "max_per_hour", "timeout", "lang"})
-_OF_TYPE = {
-    "webhook": frozenset({"url_env", "url_file", "shape", "secret_env", "secret_file", "proxies", "ca_file"}),
-    "email": frozenset(
-        {"host", "port", "security", "user", "password_env", "password_file", "sender", "to", "ca_file"}
-    ),
-    "command": frozenset({"command"}),
-}
 _SIGNED = ("json", "feishu", "dingtalk")
 
 # What a person might write a secret into. Never quoted, and never read.
@@ -55,9 +47,10 @@ def _incomplete(options: AlertOptions, mapping: Mapping[str, object], wrong: set
         if "type" not in wrong:
             yield Problem("type", "", "missing", "write type = webhook, email or command")
         return
-    allowed = _COMMON | _OF_TYPE[options.type]
-    for key in flat(options).keys() & mapping.keys() - allowed:
-        yield Problem(key, _shown(key, mapping[key]), f"means nothing for type = {options.type}", "delete it")
+    for key, _, item in named_fields(options):
+        types = item.metadata["of"]
+        if key in mapping and types and options.type not in types:
+            yield Problem(key, _shown(key, mapping[key]), f"means nothing for type = {options.type}", "delete it")
     needed = {"webhook": _webhook, "email": _email, "command": _command}[options.type]
     yield from (problem for problem in needed(options) if problem.option not in wrong)
 

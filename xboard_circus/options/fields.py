@@ -12,9 +12,9 @@ from xboard_circus.options import kinds
 PortPolicy = Literal["orphans", "any", "never"]
 
 
-def option(default: object, kind: kinds.OptionKind, *, example: str = "") -> Any:
-    """Return the field of an option; the text below it is its help."""
-    return field(default=default, metadata={"kind": kind, "example": example})
+def option(default: object, kind: kinds.OptionKind, *, example: str = "", of: str = "") -> Any:
+    """Return the field of an option; the text below it is its help. *of* names the types that have it, "" for all."""
+    return field(default=default, metadata={"kind": kind, "example": example, "of": of.split()})
 
 
 @dataclass(frozen=True, slots=True)
