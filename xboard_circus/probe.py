@@ -16,16 +16,12 @@ import time
 from collections.abc import Iterable
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 from urllib.parse import urlencode
 
 from xboard_circus.core.durations import exactly
 from xboard_circus.core.sentences import Say
 from xboard_circus.core.state_schema import WorkerReport, parse_report
-from xboard_circus.deadline import Cut, innermost
-
-if TYPE_CHECKING:
-    import requests
+from xboard_circus.deadline import send_request
 
 BODY_LIMIT = 64 * 1024
 PIECE = 64 * 1024
@@ -198,54 +194,22 @@ def probe_url(url: str, *, timeout: float) -> UrlAnswer:
     At most 64 KiB of the body are read: the status is known by then. Never raises; blocks for *timeout*, or for as long
     as the look-up of a name takes.
     """
-    # Not at the top: it costs each plugin 9 MB, and most watchers have private sockets.
-    import requests
-
     asked_at = time.monotonic()
-    status: int | None = None
-    first = b""
-    with Cut(timeout) as cut, requests.Session() as session:
-        # No proxy, no netrc and no certificates from the environment of whoever started circusd.
-        session.trust_env = False
-        for scheme in ("http://", "https://"):
-            session.mount(scheme, cut.adapter())
-        try:
-            with session.get(
-                url, timeout=timeout, allow_redirects=False, stream=True, headers={"connection": "close"}
-            ) as response:
-                status = response.status_code
-                location = response.headers.get("location", "")
-                first = _read_body(response)
-            failure = ""
-        # urllib3's own errors come through where the body is read; all of them, and OSError, mean the same here.
-        except Exception as error:
-            failure = _said(error, timeout)
-        if cut.done:
-            failure = Say.NO_COMPLETE_ANSWER(timeout=exactly(timeout))
-    latency = time.monotonic() - asked_at
-    body = first.decode("utf-8", errors="replace")
-    if failure:
-        return UrlAnswer(False, failure, status, latency, body)
-    if status is not None and 200 <= status < 300:
+    answer = send_request("GET", url, timeout=timeout, most=BODY_LIMIT, decoded=False, headers={"connection": "close"})
+    latency, status = time.monotonic() - asked_at, answer.status
+    body = answer.body[:FIRST_BYTES].decode("utf-8", errors="replace")
+    if answer.is_cut:
+        return UrlAnswer(False, Say.NO_COMPLETE_ANSWER(timeout=exactly(timeout)), status, latency, body)
+    if status is None or answer.error is not None:
+        return UrlAnswer(False, _said(answer.error), status, latency, body)
+    if 200 <= status < 300:
         return UrlAnswer(True, "", status, latency)
+    location = answer.headers.get("location", "")
     reason = (Say.ANSWERED_REDIRECT if location else Say.ANSWERED)(status=status, location=location[:200])
     return UrlAnswer(False, reason, status, latency, body)
 
 
-def _read_body(response: requests.Response) -> bytes:
-    """Read it, up to the limit; return how it begins."""
-    left, first = BODY_LIMIT, b""
-    while left > 0 and (piece := response.raw.read(min(left, 8192), decode_content=False)):
-        left -= len(piece)
-        first += piece[: FIRST_BYTES - len(first)]
-    return first
-
-
-def _said(error: BaseException, timeout: float) -> str:
-    """Return the innermost cause in words: requests wraps three errors around 'Connection refused'."""
-    seen = innermost(error)
-    if isinstance(seen, TimeoutError):  # of requests' own, which may come a moment before the cut
-        return Say.NO_COMPLETE_ANSWER(timeout=exactly(timeout))
-    if isinstance(seen, OSError) and seen.strerror:
-        return seen.strerror
-    return (str(seen) or type(seen).__name__)[:200]
+def _said(error: BaseException | None) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return (str(error) or type(error).__name__)[:200]

@@ -324,7 +324,7 @@ def test_only_a_whole_2xx_in_time_is_well(handle: Handle, ok: bool, status: int 
 
 def test_the_time_out_of_requests_is_named_as_the_deadline_is(monkeypatch: pytest.MonkeyPatch) -> None:
     """Given a deadline that comes late, when requests gives up first, then the reason is the same."""
-    monkeypatch.setattr("xboard_circus.probe.Cut", lambda timeout: Cut(timeout + 5))
+    monkeypatch.setattr("xboard_circus.deadline.Cut", lambda timeout: Cut(timeout + 5))
 
     assert ask(hang).reason == "no complete answer within 0.5 s"
 

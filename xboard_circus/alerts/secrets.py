@@ -79,7 +79,7 @@ def scrubbed(text: str, secrets: Iterable[str], longest: int = 120) -> str:
     return one_line(text, longest)
 
 
-def os_words(error: BaseException, default: str) -> str:
+def os_words(error: BaseException | None, default: str) -> str:
     """Return the text of an error of the system, otherwise *default*: other errors may quote what was sent."""
     return (isinstance(error, OSError) and error.strerror) or default
 

@@ -10,7 +10,7 @@ import xboard_circus
 from xboard_circus.alerts import shapes
 from xboard_circus.alerts.message import Message
 from xboard_circus.alerts.secrets import AlertError, Secret, os_words, scrubbed
-from xboard_circus.deadline import Cut, innermost
+from xboard_circus.deadline import send_request
 
 BODY_BYTES = 4096
 LONGEST_PAUSE = 3600.0
@@ -46,38 +46,25 @@ class WebhookSink:
             raise AlertError(scrubbed(why, [request.url, url, secret]), retry_after=pause)
 
     def _posted(self, request: shapes.WebhookRequest) -> tuple[int, str, float]:
-        # Not at the top: it costs each plugin 9 MB, and most have no webhook.
-        import requests
-
-        failure, is_late = "", False
-        with Cut(self.timeout) as cut, requests.Session() as session:
-            session.trust_env = self.is_proxied
-            for scheme in ("http://", "https://"):
-                session.mount(scheme, cut.adapter())
-            try:
-                with session.post(
-                    request.url,
-                    data=request.body,
-                    headers={**request.headers, "User-Agent": f"xboard-circus/{xboard_circus.__version__}"},
-                    timeout=self.timeout,
-                    verify=str(self.ca_file) if self.ca_file else True,
-                    allow_redirects=False,
-                    stream=True,
-                ) as response:
-                    status = response.status_code
-                    pause = _pause(response.headers.get("retry-after", ""))
-                    body = response.raw.read(BODY_BYTES, decode_content=True).decode(errors="replace")
-            # Errors of urllib3 pass through where the body is read. Their text has the address, so none is quoted.
-            except Exception as error:
-                cause = innermost(error)
-                is_late = isinstance(cause, TimeoutError)
-                failure = os_words(cause, f"no answer that could be read ({type(cause).__name__})")
+        answer = send_request(
+            "POST",
+            request.url,
+            timeout=self.timeout,
+            most=BODY_BYTES,
+            decoded=True,
+            is_proxied=self.is_proxied,
+            data=request.body,
+            headers={**request.headers, "User-Agent": f"xboard-circus/{xboard_circus.__version__}"},
+            verify=str(self.ca_file) if self.ca_file else True,
+        )
         # The socket has the same time-out, and may be the first to notice.
-        if cut.done or is_late:
+        if answer.is_cut or isinstance(answer.error, TimeoutError):
             raise AlertError(f"no complete answer within {self.timeout:g} s")
-        if failure:
-            raise AlertError(failure)
-        return status, body, pause
+        if answer.status is None or answer.error is not None:
+            # Their text may have the address, so none is quoted.
+            what = f"no answer that could be read ({type(answer.error).__name__})"
+            raise AlertError(os_words(answer.error, what))
+        return answer.status, answer.body.decode(errors="replace"), _pause(answer.headers.get("retry-after", ""))
 
 
 def _pause(text: str) -> float:
