@@ -10,7 +10,6 @@ import logging.handlers
 import os
 import random
 import signal
-import subprocess
 import sys
 import tempfile
 import threading
@@ -23,6 +22,7 @@ from typing import Protocol
 import click
 
 from xboard_circus import __version__
+from xboard_circus.checks.programs import start_detached
 from xboard_circus.circus_client import CircusdClient, CircusdGone, CommandRefused
 from xboard_circus.config import Config, load
 from xboard_circus.core.budget import RestartBudget, RestartLimits
@@ -176,14 +176,7 @@ class ThisHost:
         command = [sys.executable, "-m", "xboard_circus", "-c", str(self._config.path), "start"]
         # A file and not a pipe: whatever circusd may inherit of it cannot keep us waiting.
         with tempfile.TemporaryFile() as output:
-            starting = subprocess.Popen(
-                command,
-                cwd=self._config.folder,
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )
+            starting = start_detached(command, cwd=self._config.folder, output=output)
             give_up_at = time.monotonic() + START_TIMEOUT
             while starting.poll() is None and not self._leaving.wait(0.1):
                 if time.monotonic() >= give_up_at:

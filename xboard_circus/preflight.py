@@ -25,6 +25,7 @@ from circus.process import Process
 from circus.util import load_virtualenv
 
 from xboard_circus import env_files
+from xboard_circus.checks.programs import start_detached
 from xboard_circus.config import Config, WatcherConfig
 from xboard_circus.core.causes import Death, cause_of
 from xboard_circus.errors import XboardError
@@ -137,17 +138,10 @@ def _trial(config: Config, watcher: WatcherConfig) -> Iterator[Trial]:
             )
             values = env_files.values(files, env)
             env |= values
-            popen = subprocess.Popen(
-                _arguments(watcher, env, fd=inherited.fileno()),
-                cwd="/",  # the launcher enters the watcher's own
-                env=env,
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=output,
-                shell=watcher.shell,
-                pass_fds=(inherited.fileno(),),
-                start_new_session=True,  # a Ctrl-C ends the wait, and the wait ends the trial
-            )
+            # In /, because the launcher enters the watcher's own folder. A Ctrl-C ends the wait, and that the trial.
+            fd = inherited.fileno()
+            arguments = _arguments(watcher, env, fd=fd)
+            popen = start_detached(arguments, cwd="/", output=output, env=env, shell=watcher.shell, pass_fds=(fd,))
             identity = procs.Identity(popen.pid, procs.start_time(popen.pid) or 0)
             ready_file = folder / f"{TOKEN}.ready"
             try:

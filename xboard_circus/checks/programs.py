@@ -1,10 +1,11 @@
-"""Run a program for what it prints, within a limit."""
+"""Run a program for what it prints, within a limit, or start one that lives on."""
 
 import os
 import shutil
 import subprocess
 from collections.abc import Mapping
 from pathlib import Path
+from typing import IO, Any
 
 READS_WITHIN = 5.0
 
@@ -27,6 +28,12 @@ def run_captured(
         )
     except subprocess.TimeoutExpired:
         return None
+
+
+def start_detached(command: list[str], *, cwd: Path | str, output: IO[bytes], **more: Any) -> subprocess.Popen[bytes]:
+    """Start a program without input, in a session that a Ctrl-C here does not reach; all that it writes is *output*."""
+    where: dict[str, Any] = {"stdin": subprocess.DEVNULL, "stdout": output, "stderr": output, **more}
+    return subprocess.Popen(command, cwd=cwd, start_new_session=True, **where)
 
 
 def output_of(*command: str) -> str | None:

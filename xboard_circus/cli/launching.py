@@ -13,6 +13,7 @@ from circus.util import to_bool
 
 from xboard_circus import config
 from xboard_circus import launch as launcher
+from xboard_circus.checks.programs import start_detached
 from xboard_circus.circus_client import CircusdGone, CommandRefused
 from xboard_circus.cli.screen import Progress
 from xboard_circus.core.verdict import headline
@@ -108,14 +109,7 @@ def launch(instance: Instance, *, after: procs.Identity | None = None) -> Launch
     sizes = {log: log.stat().st_size if log.exists() else 0 for log in logs}
     try:
         with out.open("ab") as output:
-            process = subprocess.Popen(
-                arguments,
-                cwd=found.folder,
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=output,
-                start_new_session=True,
-            )
+            process = start_detached(arguments, cwd=found.folder, output=output)
     except OSError as error:
         raise XboardError(f"circusd cannot be started: {error}") from error
     launched = Launched(process, procs.Identity(process.pid, procs.start_time(process.pid) or 0), sizes, instance.id)
