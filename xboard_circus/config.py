@@ -59,6 +59,7 @@ class WatcherConfig:
     shell: bool
     singleton: bool
     respawn: bool
+    autostart: bool
     on_demand: bool
     use_sockets: bool
     sockets_used: tuple[str, ...]

@@ -9,8 +9,6 @@ from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 
-from circus.util import to_bool
-
 from xboard_circus import config
 from xboard_circus import launch as launcher
 from xboard_circus.checks.programs import start_detached
@@ -148,7 +146,7 @@ def expected(instance: Instance) -> dict[str, bool]:
     return {
         watcher.name: config.is_armed(watcher)
         for watcher in instance.config.watchers
-        if to_bool(watcher.given.get("autostart", "True")) and watcher.respawn and not config.is_dashboard(watcher)
+        if watcher.autostart and watcher.respawn and not config.is_dashboard(watcher)
     }
 
 

@@ -15,6 +15,7 @@ from xboard_circus.ledger import Record
 from xboard_circus.ledger.location import ledger_of
 from xboard_circus.ledger.query import search
 from xboard_circus.logs import Line, LogFile, log_files, tail
+from xboard_circus.masking import printable
 
 RECORDS = 1000
 LINES = 5000
@@ -79,7 +80,7 @@ def of_lines(log: LogFile, lines: list[Line]) -> Finding | None:
         return None
     count = "1 error" if len(found) == 1 else f"{len(found)} errors"
     lately = "in the last day" if found[-1].time is not None else "in its last lines"
-    text = "".join(letter if letter.isprintable() else "?" for letter in found[-1].text[:LONGEST])
+    text = printable(found[-1].text[:LONGEST])
     return warning(f"{log.id}: {count} {lately}, the last: {text}", f"`xboard-circus logs {log.id}` shows them")
 
 

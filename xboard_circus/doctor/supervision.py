@@ -2,14 +2,11 @@
 
 from collections.abc import Collection, Iterator
 
-from circus.util import to_bool
-
 from xboard_circus.checks.findings import Finding, bad, good, warning
 from xboard_circus.core.names import is_helper
 from xboard_circus.core.verdict import Word, headline
 from xboard_circus.doctor.case import Case
 from xboard_circus.host import listeners
-from xboard_circus.instance import Instance
 from xboard_circus.snapshot import Snapshot, Watcher
 
 
@@ -32,16 +29,9 @@ def look(case: Case) -> Iterator[Finding]:
         return
     circusd = case.snapshot.circusd
     yield good(f"runs, pid {circusd.pid}, and answers at {circusd.endpoint}")
-    yield from watchers(case.snapshot, _off(case.instance))
-
-
-def _off(instance: Instance) -> set[str]:
-    """Return the watchers with autostart off, in lower case as in circusd."""
-    return {
-        watcher.name.lower()
-        for watcher in instance.config.watchers
-        if not to_bool(watcher.given.get("autostart", "True"))
-    }
+    # In lower case, as in circusd.
+    off = {watcher.name.lower() for watcher in case.instance.config.watchers if not watcher.autostart}
+    yield from watchers(case.snapshot, off)
 
 
 def watchers(snapshot: Snapshot, off: Collection[str] = ()) -> Iterator[Finding]:
