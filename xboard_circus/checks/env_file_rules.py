@@ -7,7 +7,10 @@ from collections.abc import Iterator
 from xboard_circus import env_files
 from xboard_circus.checks.findings import ERROR, WARNING, Finding
 from xboard_circus.config import Config, WatcherConfig
+from xboard_circus.core.names import some_of
 from xboard_circus.env_files import EnvFile, EnvFileError
+
+NAMED = 5
 
 
 def of_watcher(config: Config, watcher: WatcherConfig) -> list[EnvFile]:
@@ -36,15 +39,11 @@ def findings(config: Config, watcher: WatcherConfig) -> Iterator[Finding]:
             continue
         secret = sorted(name for name, value in found.items() if env_files.secrets({name: value}))
         if secret and file.is_open():
-            what = f"every user of this host may read {file.path}, which has {_named(secret)}"
+            what = f"every user of this host may read {file.path}, which has {some_of(secret, NAMED)}"
             yield Finding(WARNING, file.option, what, f"chmod 600 {file.path}")
         unused = sorted(name for name, value in found.items() if watcher.env.get(name, value) != value)
         if unused:
-            what = f"{_named(unused)} of {file.path} not used: the environment has another value, and wins"
+            what = f"{some_of(unused, NAMED)} of {file.path} not used: the environment has another value, and wins"
             yield Finding(
                 WARNING, file.option, what, "take it out of one of the two: [env:...], or where circusd starts"
             )
-
-
-def _named(names: list[str]) -> str:
-    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
