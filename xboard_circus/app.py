@@ -5,8 +5,6 @@ answers while the database is stuck; whatever may block runs in the thread pool;
 ``XBOARD_DB``, ``XBOARD_UPLOADS``, ``XBOARD_MAX_UPLOAD`` (bytes) and ``LOG_LEVEL`` set it.
 """
 
-from __future__ import annotations
-
 import errno
 import json
 import logging
@@ -79,7 +77,7 @@ class SampleSettings:
     log_level: str
 
     @classmethod
-    def from_environment(cls, environment: Mapping[str, str]) -> SampleSettings:
+    def from_environment(cls, environment: Mapping[str, str]) -> "SampleSettings":
         """Read the settings; raise ValueError naming the variable that is wrong."""
         max_upload = environment.get("XBOARD_MAX_UPLOAD", str(100 * 1024 * 1024))
         if not (max_upload.isascii() and max_upload.isdigit()):

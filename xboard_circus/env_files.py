@@ -4,8 +4,6 @@ python-dotenv parses them, as it does for uvicorn; what it would pass over with 
 No message holds a value. What stands in the environment already wins, and of two files the later one.
 """
 
-from __future__ import annotations
-
 import io
 import os
 import shlex

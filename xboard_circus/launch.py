@@ -9,8 +9,6 @@ It runs at every restart and sometimes waits for minutes, so it imports the leas
 this package: with -I -S it would not even be found.
 """
 
-from __future__ import annotations
-
 import os
 import signal
 import sys

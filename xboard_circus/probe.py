@@ -6,8 +6,6 @@ thread of the caller's; what takes too long is cut off from outside, because no 
 that sends a byte a second.
 """
 
-from __future__ import annotations
-
 import asyncio
 import enum
 import json

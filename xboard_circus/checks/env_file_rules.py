@@ -1,7 +1,5 @@
 """Check the env files of a watcher: each can be read, is well formed, and keeps its secrets from others."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 
 from xboard_circus import env_files

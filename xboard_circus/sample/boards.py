@@ -4,8 +4,6 @@ Each call opens a connection of its own: it costs 0.1 ms, and a thread cannot le
 Every change is one short transaction, so workers wait for each other for milliseconds, and for *timeout* at most.
 """
 
-from __future__ import annotations
-
 import logging
 import sqlite3
 import time

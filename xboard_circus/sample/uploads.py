@@ -1,7 +1,5 @@
 """The sample backend's uploads: files in one folder, under names that cannot lead out of it."""
 
-from __future__ import annotations
-
 import os
 import secrets
 import stat

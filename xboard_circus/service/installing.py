@@ -1,7 +1,5 @@
 """Install, upgrade and remove a service: the steps in order."""
 
-from __future__ import annotations
-
 import math
 import os
 import subprocess

@@ -1,7 +1,5 @@
 """Decide where the parts of a service lie on a host, and refuse what cannot work. Nothing here touches the host."""
 
-from __future__ import annotations
-
 import re
 from dataclasses import dataclass
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Talk to systemctl and launchctl."""
 
-from __future__ import annotations
-
 import shutil
 import subprocess
 import time

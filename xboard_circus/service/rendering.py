@@ -1,7 +1,5 @@
 """Fill in the templates of a service: the unit or job, the overlay of the ini file, the command."""
 
-from __future__ import annotations
-
 import re
 from dataclasses import asdict, dataclass
 from pathlib import Path

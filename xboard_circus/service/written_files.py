@@ -4,8 +4,6 @@ Root works in the folder of the service's user, who could put a link in the plac
 every part of a path is opened without following links, and what comes next is done to the descriptor, not to the name.
 """
 
-from __future__ import annotations
-
 import grp
 import os
 import pwd
@@ -42,7 +40,7 @@ class Owner:
         return self.name == self.group
 
     @classmethod
-    def of(cls, user: str) -> Owner | None:
+    def of(cls, user: str) -> "Owner | None":
         """Return the *user* and that user's group; None where there is no such user."""
         try:
             found = pwd.getpwnam(user)
