@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,10 @@ import pytest
 from click.testing import CliRunner, Result
 
 from xboard_circus.cli import main
-from xboard_circus.cli.events import EventQuery
+from xboard_circus.cli.events import coming
 from xboard_circus.ledger import LedgerStore, Record
+from xboard_circus.ledger.database import inode_of
+from xboard_circus.ledger.query import search
 
 PLUGIN = "[plugin:xboard]\nuse = xboard_circus.plugins.bundle.Bundle\nledger.file = kept/events.db\n"
 
@@ -203,17 +206,17 @@ def test_a_damaged_ledger_is_an_answer_and_no_bug(folder: Path, command: str) ->
 def test_what_comes_is_followed_into_a_new_file(store: LedgerStore, folder: Path) -> None:
     """Given somebody who follows, when a record is stored, and one in a file that took its place, both are told."""
     filled(store)
-    wanted = EventQuery(store.path, "my_web", None)
-    assert [each.kind for each in wanted.past(None, 10)] == ["spawn", "restart"]
-    coming = wanted.coming()
+    query = partial(search, store.path, watcher="my_web")
+    last = search(store.path, limit=1)[0].id or 0
+    found = coming(store.path, query, last=last, inode=inode_of(store.path))
 
     def happen() -> None:
         store.append([record("cooldown")])
 
     threading.Timer(0.1, happen).start()
-    assert next(coming).kind == "cooldown"
+    assert next(found).kind == "cooldown"
     store.close()
-    for found in (folder / "kept").iterdir():
-        found.rename(folder / found.name)
+    for each in (folder / "kept").iterdir():
+        each.rename(folder / each.name)
     store.append([record("recovered")])
-    assert next(coming).kind == "recovered"
+    assert next(found).kind == "recovered"

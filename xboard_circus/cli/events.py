@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -17,7 +17,7 @@ from xboard_circus.core.reason import one_line, with_say
 from xboard_circus.errors import XboardError
 from xboard_circus.instance import Instance
 from xboard_circus.ledger import Record
-from xboard_circus.ledger.database import inode_of
+from xboard_circus.ledger.database import Inode, inode_of
 from xboard_circus.ledger.explain import story_of, text_of, when
 from xboard_circus.ledger.location import ledger_of
 from xboard_circus.ledger.query import asked, search
@@ -91,48 +91,34 @@ def events(
     """List recorded events, oldest first."""
     path = _ledger(instance, may_come=follow)
     most = limit or (50 if since is None else EVERYTHING)
-    wanted = EventQuery(path, None if watcher is None else bus_name(watcher), kinds or None)
-    past = wanted.past(since, most)
+    query = partial(search, path, watcher=None if watcher is None else bus_name(watcher), kind=kinds or None)
+    inode = inode_of(path)
+    # Queried first: what is stored between the two queries must come from `coming`.
+    newest = search(path, limit=1)
+    past = query(since=since, limit=most)
     for record in past:
         _print(record, as_data)
     if not past:
         complain(f"{path}: nothing{' that fits' if watcher or kinds or since else ''} is recorded yet")
     if follow:
-        for record in wanted.coming():
+        last = max((record.id or 0 for record in [*newest, *past]), default=0)
+        for record in coming(path, query, last=last, inode=inode):
             _print(record, as_data)
 
 
-class EventQuery:
-    """Query for records in the ledger at *path*, even when a damaged file is replaced there."""
-
-    def __init__(self, path: Path, watcher: str | None, kinds: tuple[str, ...] | None) -> None:
-        self._path = path
-        self._search = partial(search, path, watcher=watcher, kind=kinds)
-        self._last = 0
-        self._inode = inode_of(path)
-
-    def past(self, since: float | None, limit: int) -> list[Record]:
-        """Return what is recorded already."""
-        # Queried first: what is stored between the two queries must come from `coming`.
-        newest = search(self._path, limit=1)
-        found = self._search(since=since, limit=limit)
-        self._last = max((record.id or 0 for record in [*newest, *found]), default=0)
-        return found
-
-    def coming(self) -> Iterator[Record]:
-        """Yield what is recorded from now on, for ever."""
-        while True:
-            time.sleep(LOOK_EVERY)
-            inode = inode_of(self._path)
-            if inode != self._inode:
-                self._inode, self._last = inode, 0
-            try:
-                found = self._search(after=self._last, limit=EVERYTHING)
-            except XboardError:
-                continue  # it is being made, or set aside
-            for record in found:
-                self._last = max(self._last, record.id or 0)
-                yield record
+def coming(path: Path, query: Callable[..., list[Record]], *, last: int, inode: Inode | None) -> Iterator[Record]:
+    """Yield the records after *last* for ever, also those of a new file that takes the place of a damaged one."""
+    while True:
+        time.sleep(LOOK_EVERY)
+        if (found_inode := inode_of(path)) != inode:
+            inode, last = found_inode, 0
+        try:
+            found = query(after=last, limit=EVERYTHING)
+        except XboardError:
+            continue  # it is being made, or set aside
+        for record in found:
+            last = max(last, record.id or 0)
+            yield record
 
 
 def line(record: Record) -> str:
