@@ -15,7 +15,7 @@ from xboard_circus.checks.watcher_rules import findings as findings_in_watcher
 from xboard_circus.config import is_armed, is_dashboard, load
 from xboard_circus.core.worker import diagram
 from xboard_circus.options.fields import PluginOptions, WatcherOptions
-from xboard_circus.options.reading import parse_plugin, parse_watcher
+from xboard_circus.options.reading import ini_text, parse_plugin, parse_watcher
 from xboard_circus.options.reference import OptionDoc, documented, sections
 from xboard_circus.supervisor.patches.patch import every_kind
 
@@ -106,7 +106,7 @@ def test_circus_ini_points_at_the_reference_and_stays_short() -> None:
 
 @pytest.mark.parametrize("option", [option for section in sections() for option in section.options])
 def test_the_example_of_an_option_could_stand_in_the_file(option: OptionDoc) -> None:
-    name, _, value = option.written.partition(" = ")
+    name, value = option.name, option.example if option.default in (None, ()) else ini_text(option.default)
     read = {WatcherOptions: parse_watcher, PluginOptions: parse_plugin}
     for kind, parse in read.items():
         if name in {each.name for each in documented(kind)}:

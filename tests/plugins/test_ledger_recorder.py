@@ -13,6 +13,7 @@ import pytest
 from plugin_fakes import FakeCircusd, FakeClock
 
 from xboard_circus.ledger import LedgerError, LedgerStore, LedgerTrouble, Record
+from xboard_circus.ledger.query import search
 from xboard_circus.plugins._base import BusEvent
 from xboard_circus.plugins._records import record_of
 from xboard_circus.plugins.ledger import FLUSH_EVERY, PRUNE_EVERY, LedgerRecorder
@@ -186,7 +187,7 @@ def test_a_locked_file_only_delays(real: tuple[LedgerRecorder, LedgerStore]) -> 
 
     asyncio.run(recorder.tick())
 
-    assert [record.reason for record in store.query()] == ["r0", "r1"]
+    assert [record.reason for record in search(store.path)] == ["r0", "r1"]
 
 
 def test_a_damaged_file_only_costs_what_was_in_it(real: tuple[LedgerRecorder, LedgerStore]) -> None:
@@ -196,7 +197,7 @@ def test_a_damaged_file_only_costs_what_was_in_it(real: tuple[LedgerRecorder, Le
 
     asyncio.run(recorder.tick())
 
-    assert [record.reason for record in store.query()] == ["r0"]
+    assert [record.reason for record in search(store.path)] == ["r0"]
 
 
 @pytest.mark.parametrize(
@@ -245,7 +246,7 @@ def test_a_death_of_which_circus_says_reap_and_we_say_all_is_one_record(
 
     asyncio.run(recorder.tick())
 
-    assert [(record.kind, record.pid) for record in store.query()] == [("restart", 71)]
+    assert [(record.kind, record.pid) for record in search(store.path)] == [("restart", 71)]
     assert recorder.waiting == 0  # and none that would come later
 
 
@@ -263,7 +264,7 @@ def test_what_circus_says_without_a_number_is_stored_once_by_two_recorders(tmp_p
             clock.sleep(2.5)
             asyncio.run(recorder.tick())
 
-        found = [(each.kind, each.pid, each.time - at) for each in one.query()]
+        found = [(each.kind, each.pid, each.time - at) for each in search(one.path)]
 
     assert sorted(found) == [("reap", 71, 1), ("spawn", 71, 0), ("spawn", 71, 2), ("stop", None, 1)]
 
@@ -334,7 +335,7 @@ def test_what_circusd_told_before_is_asked_for_and_comes_first(tmp_path: Path) -
         for _ in range(3):
             asyncio.run(recorder.tick())
 
-        assert [record.reason for record in store.query()] == ["r1", "r2", "r3"]
+        assert [record.reason for record in search(store.path)] == ["r1", "r2", "r3"]
         assert journal.asked == [0]
 
 
@@ -347,7 +348,7 @@ def test_a_recorder_that_takes_over_stores_nothing_twice(tmp_path: Path) -> None
         second = LedgerRecorder(store, commands=journal)
         asyncio.run(second.tick())
 
-        assert [record.reason for record in store.query()] == ["r1", "r2", "r3"]
+        assert [record.reason for record in search(store.path)] == ["r1", "r2", "r3"]
 
 
 def test_what_the_bus_lost_is_asked_for(tmp_path: Path) -> None:
@@ -361,7 +362,7 @@ def test_what_the_bus_lost_is_asked_for(tmp_path: Path) -> None:
 
         asyncio.run(recorder.tick())
 
-        assert [record.reason for record in store.query()] == ["r1", "r2", "r3"]
+        assert [record.reason for record in search(store.path)] == ["r1", "r2", "r3"]
         assert journal.asked == [0, 1]
 
 

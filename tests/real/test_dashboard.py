@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from xboard_circus.ledger import LedgerStore
+from xboard_circus.ledger.query import search
 
 from .free_ports import free_port, stranger
 from .harness import BUNDLE, HERE, Circusd, Watcher, circusd, eventually, kill
@@ -125,7 +125,7 @@ def test_one_worker_is_replaced_and_the_ledger_says_for_whom(shared: tuple[Circu
     assert c.watcher()["restarts"] == restarts
 
     def told() -> bool:
-        records = LedgerStore(c.folder / "ledger.db").query(watcher="web", limit=1000)
+        records = search(c.folder / "ledger.db", watcher="web", limit=1000)
         return any("dashboard: admin from 127.0.0.1" in f"{each.reason} {each.data}" for each in records)
 
     eventually(told, what="the ledger names who asked")

@@ -10,7 +10,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from xboard_circus.circus_client import CircusdClient
-from xboard_circus.ledger import LedgerError, LedgerStore, Record
+from xboard_circus.ledger import LedgerError, Record
+from xboard_circus.ledger.query import search
 
 from .harness import BUNDLE, FAST_RESTARTS, Circusd, Watcher, circusd, eventually, kill
 from .processes import process
@@ -33,7 +34,7 @@ def recorded(folder: Path, file: str = "ledger.db") -> Iterator[Circusd]:
 def deaths(path: Path) -> dict[int, Record]:
     """The recorded deaths by pid."""
     try:
-        found = LedgerStore(path).query(kind={"restart", "end"}, limit=100_000)
+        found = search(path, kind={"restart", "end"}, limit=100_000)
     except LedgerError as error:  # it may be damaged, or in the making
         raise LookupError(str(error)) from error
     return {record.pid or 0: record for record in found}
@@ -128,7 +129,7 @@ def test_what_happened_without_a_recorder_is_recorded_once(tmp_path: Path) -> No
         after = kill_one(c)
         eventually(lambda: after in deaths(path))
 
-        found = LedgerStore(path).query(kind={"restart"}, limit=1000)
+        found = search(path, kind={"restart"}, limit=1000)
         assert sorted(record.pid or 0 for record in found) == sorted([before, during, after])
 
 
@@ -168,7 +169,7 @@ def test_a_hundred_events_a_second_for_a_minute(tmp_path: Path) -> None:
         took = time.monotonic() - start
 
         def stored() -> list[str]:
-            return [record.reason for record in LedgerStore(path).query(kind={"recovered"}, limit=100_000)]
+            return [record.reason for record in search(path, kind={"recovered"}, limit=100_000)]
 
         eventually(lambda: len(stored()) >= len(wanted), timeout=60, every=0.5)
 

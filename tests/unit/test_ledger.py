@@ -13,12 +13,14 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from xboard_circus.core.reason import data_of
 from xboard_circus.core.sentences import Say
 from xboard_circus.ledger import MIB, LedgerError, LedgerStore, LedgerTrouble, Record
+from xboard_circus.ledger.query import search
 
 NOW = 1_800_000_000.0
 
@@ -56,6 +58,12 @@ def flood(store: LedgerStore) -> None:
         store.append([record(1, time=time.time(), reason="x" * 1000)] * 50)
 
 
+def size_of(store: LedgerStore) -> int:
+    """Return the bytes that the ledger takes on the disk, its write-ahead log included."""
+    files = [store.path, store.path.with_name(f"{store.path.name}-wal")]
+    return sum(file.stat().st_size for file in files if file.exists())
+
+
 def reasons(records: list[Record]) -> list[str]:
     return [found.reason for found in records]
 
@@ -68,7 +76,7 @@ def test_a_record_comes_back_whole(store: LedgerStore) -> None:
 
     store.append([stored])
 
-    assert store.query() == [Record(NOW, "web", "restart", 71, 2, "crash", "died by SIGSEGV", {"wait": 1.0}, id=1)]
+    assert search(store.path) == [Record(NOW, "web", "restart", 71, 2, "crash", "died by SIGSEGV", {"wait": 1.0}, id=1)]
 
 
 def test_a_reason_keeps_its_data_and_one_with_broken_data_its_text(path: Path, store: LedgerStore) -> None:
@@ -77,7 +85,7 @@ def test_a_reason_keeps_its_data_and_one_with_broken_data_its_text(path: Path, s
     with closing(sqlite3.connect(path)) as connection, connection:
         connection.execute('UPDATE events SET say = \'{"key": "OF_A_LATER_VERSION"}\' WHERE id = 2')
 
-    found = store.query()
+    found = search(store.path)
 
     assert [data_of(each.reason) for each in found] == [said.as_data(), None, None]
     assert reasons(found) == [said, said, "a log line"]
@@ -92,7 +100,7 @@ def test_an_event_is_stored_once_whoever_records_it(path: Path, open_store: Call
     other.append(numbered)
     other.append([record(9, seq="18d-1"), record(10), record(10)])
 
-    assert [each.seq for each in one.query()] == ["18c-0", "18c-1", "18c-2", "18d-1", None, None]
+    assert [each.seq for each in search(one.path)] == ["18c-0", "18c-1", "18c-2", "18d-1", None, None]
 
 
 VERSION_1 = """
@@ -112,11 +120,11 @@ def test_a_ledger_of_an_earlier_version_is_read_and_then_written(path: Path, sto
     with closing(sqlite3.connect(path)) as connection:
         connection.executescript(VERSION_1)
     old = record(0, pid=71, wid=1, cause="crash", reason="wedged: no answer", data={"seq": "18c-1"}, id=1)
-    assert store.query() == [old]
+    assert search(store.path) == [old]
 
     store.append([record(1, reason=Say.WELL_AGAIN(), seq="18c-2")])
 
-    found = store.query()
+    found = search(store.path)
     assert (found[0], data_of(found[1].reason)) == (old, Say.WELL_AGAIN().as_data())
     with closing(sqlite3.connect(path)) as connection:
         assert connection.execute("PRAGMA user_version").fetchone() == (2,)
@@ -135,10 +143,10 @@ def test_a_ledger_of_an_earlier_version_is_read_and_then_written(path: Path, sto
         pytest.param({"watcher": "web' OR 1 --"}, [], id="a name that is SQL"),
     ],
 )
-def test_query(store: LedgerStore, wanted: dict[str, object], expected: list[str]) -> None:
+def test_query(store: LedgerStore, wanted: dict[str, Any], expected: list[str]) -> None:
     store.append([record(0), record(1, watcher="api"), record(2, kind="reap"), record(3)])
 
-    assert reasons(store.query(**wanted)) == expected
+    assert reasons(search(store.path, **wanted)) == expected
 
 
 @pytest.mark.parametrize(
@@ -157,26 +165,26 @@ def test_what_sqlite_cannot_take_is_made_to_fit(
 ) -> None:
     store.append([record(0, **odd)])
 
-    [found] = store.query()
+    [found] = search(store.path)
     assert {name: getattr(found, name) for name in expected} == expected
 
 
 def test_there_is_nothing_to_read_where_there_is_no_file(store: LedgerStore, path: Path) -> None:
-    assert store.query() == []
+    assert search(store.path) == []
     assert not path.exists()
 
 
 def test_a_reader_sees_what_a_writer_has_open(store: LedgerStore, open_store: Callable[..., LedgerStore]) -> None:
     store.append([record()])
 
-    assert reasons(open_store().query()) == ["r0"]
+    assert reasons(search(open_store().path)) == ["r0"]
 
 
 def test_a_reader_sees_what_a_writer_left_behind(store: LedgerStore, open_store: Callable[..., LedgerStore]) -> None:
     store.append([record()])
     store.close()
 
-    assert reasons(open_store().query()) == ["r0"]
+    assert reasons(search(open_store().path)) == ["r0"]
 
 
 def test_only_its_user_may_read_it(store: LedgerStore, path: Path) -> None:
@@ -205,7 +213,7 @@ def test_what_is_too_old_is_deleted(open_store: Callable[..., LedgerStore]) -> N
     store.append([record(-3 * 86_400), record(-86_400), record(0)])
 
     assert store.prune() is False
-    assert reasons(store.query()) == ["r-86400", "r0"]
+    assert reasons(search(store.path)) == ["r-86400", "r0"]
 
 
 def test_a_flood_never_takes_more_than_its_room(open_store: Callable[..., LedgerStore]) -> None:
@@ -214,12 +222,12 @@ def test_a_flood_never_takes_more_than_its_room(open_store: Callable[..., Ledger
 
     for batch in range(60):
         store.append([record(batch * 100 + number, reason="x" * 500) for number in range(100)])
-        largest = max(largest, store.size())
+        largest = max(largest, size_of(store))
 
-    newest = store.query(limit=1)[0]
+    newest = search(store.path, limit=1)[0]
     assert largest <= MIB
     assert newest.time == NOW + 5999
-    assert len(store.query(limit=10_000)) > 500
+    assert len(search(store.path, limit=10_000)) > 500
 
 
 @pytest.mark.parametrize("size", [4, 50, 400, 900])
@@ -231,8 +239,8 @@ def test_the_bound_makes_room_and_is_never_a_full_disk(open_store: Callable[...,
         store.append([record(batch, reason=f"r{batch}", data={"log": "x" * 90_000}) for _ in range(batch % 4)])
         store.append([record(batch, reason=f"r{batch}", data={"log": "y" * size}) for _ in range(100)])
 
-    assert store.query(limit=1)[0].reason == "r59"
-    assert store.size() <= MIB
+    assert search(store.path, limit=1)[0].reason == "r59"
+    assert size_of(store) <= MIB
 
 
 @pytest.mark.parametrize("vacuum", ["FULL", "INCREMENTAL"])
@@ -253,8 +261,8 @@ def test_a_file_that_is_larger_than_a_new_bound_shrinks_to_it(
         pass
 
     store.close()
-    kept = store.query(limit=100_000)
-    assert store.size() <= MIB
+    kept = search(store.path, limit=100_000)
+    assert size_of(store) <= MIB
     assert kept[-1].reason == "r10000"
     assert len(kept) > 200
 
@@ -270,7 +278,7 @@ def test_a_reader_that_never_ends_cannot_make_it_grow(open_store: Callable[..., 
             flood(store)
 
         assert caught.value.trouble is LedgerTrouble.LOCKED
-        assert store.size() <= MIB
+        assert size_of(store) <= MIB
     store.append([record(1)])
 
 
@@ -290,7 +298,7 @@ def test_a_locked_file_refuses_at_once_and_takes_it_later(store: LedgerStore, pa
         assert time.monotonic() - began_at < 2
         other.execute("ROLLBACK")
     store.append([record(1)])
-    assert reasons(store.query()) == ["r0", "r1"]
+    assert reasons(search(store.path)) == ["r0", "r1"]
 
 
 def damage_header(path: Path) -> None:
@@ -320,7 +328,7 @@ def test_a_damaged_file_is_set_aside_and_a_new_one_begun(
     store.append([record(501)])
 
     [aside] = [found for found in path.parent.glob("ledger.db.damaged-*") if not found.name.endswith(("-wal", "-shm"))]
-    assert reasons(store.query()) == ["r501"]
+    assert reasons(search(store.path)) == ["r501"]
     assert aside.read_bytes() == damaged
     assert f"set aside as {aside.name}" in caplog.text
 
@@ -349,7 +357,7 @@ def test_garbage_anywhere_in_the_file_is_found_by_the_next_prune(
     store.prune()
     store.append([record(6001)])
 
-    assert "r6001" in reasons(store.query(limit=10_000))
+    assert "r6001" in reasons(search(store.path, limit=10_000))
     store.close()
     with closing(sqlite3.connect(path)) as connection:
         assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
@@ -363,7 +371,7 @@ def test_a_text_that_is_no_utf_8_spoils_no_other_record(store: LedgerStore, path
     with closing(sqlite3.connect(path)) as connection, connection:
         connection.execute("UPDATE events SET reason = CAST(x'72ff' AS TEXT) WHERE id = 1")
 
-    assert reasons(store.query()) == ["r\ufffd", "r1"]
+    assert reasons(search(store.path)) == ["r\ufffd", "r1"]
 
 
 def test_a_disk_that_damages_all_it_gets_does_not_fill_up_with_damaged_files(store: LedgerStore, path: Path) -> None:
@@ -429,13 +437,15 @@ def test_a_file_that_was_deleted_is_begun_anew(store: LedgerStore, path: Path) -
 
     store.append([record(1)])
 
-    assert reasons(store.query()) == ["r1"]
+    assert reasons(search(store.path)) == ["r1"]
 
 
 FULL = """
 import json, resource, sys
 from pathlib import Path
+from typing import Any
 from xboard_circus.ledger import LedgerStore, LedgerError, Record
+from xboard_circus.ledger.query import search
 
 path = Path(sys.argv[1])
 store = LedgerStore(path)
@@ -451,7 +461,7 @@ except LedgerError as error:
     trouble = error.trouble.name
 resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 store.append(batch)
-print(json.dumps([trouble, len(store.query(limit=10**6)) % 100]))
+print(json.dumps([trouble, len(search(store.path, limit=10**6)) % 100]))
 """
 
 
@@ -473,13 +483,13 @@ def test_a_full_disk_keeps_what_is_stored_and_takes_more_once_there_is_room(
 
         with pytest.raises(LedgerError) as caught:
             flood(store)
-        stored = len(store.query(limit=100_000))
+        stored = len(search(store.path, limit=100_000))
         filler.unlink()
         store.append([record(2, time=time.time())])
 
         assert caught.value.trouble is LedgerTrouble.FULL
-        assert len(store.query(limit=100_000)) == stored + 1
-        assert reasons(store.query(limit=1)) == ["r2"]
+        assert len(search(store.path, limit=100_000)) == stored + 1
+        assert reasons(search(store.path, limit=1)) == ["r2"]
 
 
 def test_a_copy_can_be_read_by_somebody_who_may_not_write_there(store: LedgerStore, path: Path, tmp_path: Path) -> None:
@@ -489,4 +499,4 @@ def test_a_copy_can_be_read_by_somebody_who_may_not_write_there(store: LedgerSto
     folder.mkdir()
     shutil.copy(path, folder)
 
-    assert reasons(LedgerStore(folder / path.name).query()) == ["r0"]
+    assert reasons(search(folder / path.name)) == ["r0"]

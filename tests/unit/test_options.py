@@ -18,7 +18,7 @@ from xboard_circus.options.fields import (
     WatcherOptions,
     WorkerOptions,
 )
-from xboard_circus.options.reading import Problem, flat, is_ours, parse_plugin, parse_watcher
+from xboard_circus.options.reading import Problem, flat, ini_text, is_ours, parse_plugin, parse_watcher
 from xboard_circus.options.reference import documented
 
 NAMES = list(flat(WatcherOptions()))
@@ -404,7 +404,7 @@ def test_a_plugins_wrong_options_are_told() -> None:
 @pytest.mark.parametrize("kind", [WatcherOptions, PluginOptions])
 def test_every_option_is_explained_and_its_example_is_valid(kind: type[WatcherOptions] | type[PluginOptions]) -> None:
     for option in documented(kind):
-        name, _, value = option.written.partition(" = ")
+        name, value = option.name, option.example if option.default in (None, ()) else ini_text(option.default)
         problems = parse_watcher({name: value})[1] if kind is WatcherOptions else parse_plugin({name: value})[1]
 
         assert option.help.endswith(".")

@@ -11,11 +11,9 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
 
 from xboard_circus.ledger import database
 from xboard_circus.ledger.database import PAGE, LedgerError, LedgerTrouble, ledger_errors, trouble_of
-from xboard_circus.ledger.query import search
 from xboard_circus.ledger.record import COLUMNS, Record, row_of
 
 log = logging.getLogger(__name__)
@@ -35,12 +33,13 @@ class LedgerStore:
     grow past, and a quarter for the write-ahead log beside it.
 
     A damaged file is set aside as ``NAME.damaged-TIME`` and a new one begun. A file that another program wrote is
-    left alone. All methods but `query` must be called from one thread at a time.
+    left alone. It must be called from one thread at a time; `query.search` reads it from any.
 
     >>> import tempfile
+    >>> from xboard_circus.ledger.query import search
     >>> store = LedgerStore(Path(tempfile.mkdtemp(), "ledger.db"))
     >>> store.append([Record(time=time.time(), watcher="web", kind="restart", reason="died by SIGSEGV")])
-    >>> [(record.kind, record.reason) for record in store.query(watcher="web")]
+    >>> [(record.kind, record.reason) for record in search(store.path, watcher="web")]
     [('restart', 'died by SIGSEGV')]
     >>> store.close()
     """
@@ -99,16 +98,6 @@ class LedgerStore:
         if connection is not None:
             with suppress(sqlite3.Error):
                 connection.close()
-
-    def size(self) -> int:
-        """Return the bytes that the ledger takes on the disk, its write-ahead log included."""
-        return sum(_size(Path(f"{self.path}{suffix}")) for suffix in ("", "-wal"))
-
-    # Reading
-
-    def query(self, **wanted: Any) -> list[Record]:
-        """Return the newest records that fit, oldest first; see `query.search`."""
-        return search(self.path, **wanted)
 
     # The open file
 

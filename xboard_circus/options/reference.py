@@ -9,7 +9,7 @@ from itertools import groupby, pairwise
 
 from xboard_circus.options.alert_fields import AlertOptions
 from xboard_circus.options.fields import PluginOptions, WatcherOptions
-from xboard_circus.options.reading import ini_text, named_fields
+from xboard_circus.options.reading import named_fields
 
 HEAD = """\
 Times are in seconds. Of two lines with the same option Circus keeps the first. It knows comments only at the very
@@ -41,12 +41,6 @@ class OptionDoc:
     unit: str
     help: str
     example: str
-
-    @property
-    def written(self) -> str:
-        """The option as a line of an ini file, with its default or, where it has none, an example."""
-        value = self.example if self.default in (None, ()) else ini_text(self.default)
-        return f"{self.name} = {value}"
 
 
 @dataclass(frozen=True, slots=True)
