@@ -21,10 +21,9 @@ class Delivery:
     """The queue of a sink, and the task that empties it; each try runs in a thread of its own.
 
     A message that the sink does not accept stays in front and is retried after longer and longer pauses, for ever. A
-    full queue drops its oldest message, except the one that is being tried, and counts it. To be used on one loop.
+    full queue drops its oldest message, except the one that is being tried. To be used on one loop.
 
     Attributes:
-        lost: How many messages the full queue has dropped.
         trouble: Why the last try failed, "" where it did not.
     """
 
@@ -39,7 +38,6 @@ class Delivery:
     ) -> None:
         self.name = name
         self.sink = sink
-        self.lost = 0
         self.trouble = ""
         self._limit = limit
         self._on_change = on_change
@@ -60,7 +58,6 @@ class Delivery:
             self._queue[1:] = [each for each in self._queue[1:] if each.fold != message.fold]
         if len(self._queue) >= self._limit:
             del self._queue[min(1, len(self._queue) - 1)]
-            self.lost += 1
             log.error("alert:%s: the queue of %d is full: an alert is lost", self.name, self._limit)
         self._queue.append(message)
         self._is_empty.clear()
