@@ -1,7 +1,7 @@
 """Check an ini file as a whole, from its text alone, without effects."""
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from fnmatch import fnmatch
 
@@ -84,12 +84,6 @@ def split_endpoint(endpoint: str) -> tuple[str, int] | None:
     """
     match = re.fullmatch(r"tcp://(.+):(\d+)", endpoint)
     return (match[1].strip("[]"), int(match[2])) if match else None
-
-
-def misspelt(key: str, known: Iterable[str], what: str) -> Iterator[Finding]:
-    """Yield a finding on *key* where it is so much like one of *known* that it is no key of the user's own."""
-    if hint := suggestion(key, known, alike=0.85, otherwise=""):
-        yield Finding(ERROR, key, what, hint)
 
 
 def overlap(one: Address, other: Address) -> bool:
@@ -235,14 +229,15 @@ def _plugin(config: Config, plugin: PluginConfig) -> Iterator[Finding]:
     for problem in plugin.problems if is_our_plugin(plugin) else ():
         yield Finding(ERROR, problem.option, problem.what, problem.hint)
     wrong = {problem.option for problem in plugin.problems}
+    known = {*PLUGIN_OPTIONS, *flat(plugin.options), *wrong}
     for key, value in plugin.given.items():
         if key in _NOT_FOR_PLUGINS:
             yield Finding(ERROR, key, "Circus gives it to the process that runs the plugin, and breaks it", "delete it")
         elif re.search(r"""[\s'"\\]|:::""", value) and key not in wrong:
             what = "Circus pastes it into the plugin's command line as it is, and the plugin dies"
             yield Finding(ERROR, key, what, "leave out blanks, quotes and backslashes")
-        elif is_our_plugin(plugin) and key not in {*PLUGIN_OPTIONS, *flat(plugin.options), *wrong}:
-            yield from misspelt(key, PLUGIN_OPTIONS, "unknown option")
+        elif is_our_plugin(plugin) and key not in known and (meant := did_you_mean(key, PLUGIN_OPTIONS, alike=0.85)):
+            yield Finding(ERROR, key, "unknown option", f"did you mean {meant}?")
     yield from circus_plugins.findings(config, plugin)
 
 
