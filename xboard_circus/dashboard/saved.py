@@ -8,10 +8,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from xboard_circus.dashboard import private_file
 from xboard_circus.dashboard.answers import Answer
 from xboard_circus.errors import XboardError
-from xboard_circus.host.runtime import write_whole
+from xboard_circus.host.runtime import read_private, write_whole
 
 log = logging.getLogger("uvicorn.error")
 
@@ -86,7 +85,7 @@ class Saved:
             if self._seen == (found.st_mtime_ns, found.st_ino):
                 return self._content
             self._seen, self._content = (found.st_mtime_ns, found.st_ino), {}
-            content = json.loads(private_file.read(self.path, 1 << 20, flags=os.O_NOFOLLOW))
+            content = json.loads(read_private(self.path, 1 << 20, flags=os.O_NOFOLLOW))
             self._content = content if isinstance(content, dict) else {}
         except FileNotFoundError:
             self._seen, self._content = None, self._content if self._seen is None else {}

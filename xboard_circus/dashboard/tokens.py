@@ -9,9 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from xboard_circus.dashboard import private_file
 from xboard_circus.errors import XboardError
-from xboard_circus.host.runtime import write_whole
+from xboard_circus.host.runtime import read_private, write_whole
 
 Role = Literal["admin", "reader"]
 
@@ -64,7 +63,7 @@ def load(folder: Path) -> Tokens:
     """Return the tokens in *folder*; XboardError where there are none, or others could have read or written them."""
     path = folder / FILE
     try:
-        text = private_file.read(path, 4096)
+        text = read_private(path, 4096)
     except FileNotFoundError:
         raise XboardError(f"{path}: no such file; the dashboard makes it at its first start") from None
     except (OSError, UnicodeDecodeError) as error:

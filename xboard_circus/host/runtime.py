@@ -20,6 +20,7 @@ Who can write here can have processes of ours stopped and requests sent elsewher
 closed to the writing of others. Only the folder of a watcher that runs as another user is that user's.
 """
 
+import errno
 import hashlib
 import json
 import os
@@ -192,6 +193,17 @@ def write_whole(path: Path, text: str, *, place: Callable[[str, Path], object] =
         place(name, path)
     finally:
         Path(name).unlink(missing_ok=True)
+
+
+def read_private(path: Path, most: int, *, flags: int = 0) -> str:
+    """Return the first *most* characters of a text; OSError where others can read it or it is not ours or root's."""
+    with open(path, encoding="utf-8", opener=lambda name, mode: os.open(name, mode | flags)) as file:
+        found = os.fstat(file.fileno())
+        if found.st_uid not in (os.geteuid(), 0):
+            raise PermissionError(errno.EPERM, f"it belongs to another user (uid {found.st_uid}); give it to this one")
+        if found.st_mode & 0o077:
+            raise PermissionError(errno.EPERM, "others can read it; chmod 600 it")
+        return file.read(most)
 
 
 def read_record(instance: str) -> dict[str, Any] | None:

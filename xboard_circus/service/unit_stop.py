@@ -5,8 +5,6 @@ takes their port over. Every other end of the unit ends all that is in its contr
 difference: it offers one KillMode for both, and tells a command of the unit only by the job that runs.
 """
 
-from __future__ import annotations
-
 import argparse
 import os
 import signal
