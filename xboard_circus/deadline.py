@@ -94,14 +94,14 @@ class HttpAnswer:
         status: None where no answer began.
         body: As much of it as came, up to the limit.
         error: The innermost cause, where it broke off or never came.
-        is_cut: The deadline has passed.
+        is_late: The deadline has passed, as this noticed or the socket, which has the same time-out.
     """
 
     status: int | None = None
     headers: Mapping[str, str] = field(default_factory=dict)
     body: bytes = b""
     error: BaseException | None = None
-    is_cut: bool = False
+    is_late: bool = False
 
 
 def send_request(
@@ -130,7 +130,7 @@ def send_request(
         except Exception as error:
             answer.error = innermost(error)
         # The time-out of requests itself may come a moment before the cut.
-        answer.is_cut = cut.done or isinstance(answer.error, TimeoutError)
+        answer.is_late = cut.done or isinstance(answer.error, TimeoutError)
     return answer
 
 

@@ -196,7 +196,7 @@ def probe_url(url: str, *, timeout: float) -> UrlAnswer:
     answer = send_request("GET", url, timeout=timeout, most=BODY_LIMIT, decoded=False, headers={"connection": "close"})
     latency, status = time.monotonic() - asked_at, answer.status
     body = answer.body[:FIRST_BYTES].decode("utf-8", errors="replace")
-    if answer.is_cut:
+    if answer.is_late:
         return UrlAnswer(False, Say.NO_COMPLETE_ANSWER(timeout=exactly(timeout)), status, latency, body)
     if status is None or answer.error is not None:
         return UrlAnswer(False, _said(answer.error), status, latency, body)

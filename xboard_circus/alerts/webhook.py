@@ -57,8 +57,7 @@ class WebhookSink:
             headers={**request.headers, "User-Agent": f"xboard-circus/{xboard_circus.__version__}"},
             verify=str(self.ca_file) if self.ca_file else True,
         )
-        # The socket has the same time-out, and may be the first to notice.
-        if answer.is_cut or isinstance(answer.error, TimeoutError):
+        if answer.is_late:
             raise AlertError(f"no complete answer within {self.timeout:g} s")
         if answer.status is None or answer.error is not None:
             # Their text may have the address, so none is quoted.
