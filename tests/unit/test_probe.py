@@ -316,7 +316,8 @@ def drip_body_without_length(connection: socket.socket) -> None:
     ],
 )
 def test_only_a_whole_2xx_in_time_is_well(handle: Handle, ok: bool, status: int | None, reason: str) -> None:
-    found = ask(handle)
+    # What is answered at once needs no short limit, which a crowded machine would break.
+    found = ask(handle, timeout=0.5 if "0.5 s" in reason else 1.5)
 
     assert (found.ok, found.status, found.reason) == (ok, status, reason)
     assert found.latency < 1.5
