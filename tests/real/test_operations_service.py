@@ -61,7 +61,11 @@ def host_of(checkout: Checkout) -> Iterator[UserManager]:
         # the runtime folder to the service's user.
         own = f"PrivateTmp=no\nExecStartPre=+/bin/chown {USER} /run/{Path(UNIT).stem}"
         host.drop_in(UNIT, f"[Service]\n{own}\nStandardError=append:{checkout.folder}/logs/circusd.log\n")
-        yield host
+        try:
+            yield host
+        finally:
+            # A stop ends circusd alone, which ends its workers; after a failed test it may not run any more.
+            host.ctl("kill", "--kill-whom=all", "--signal=KILL", UNIT)
 
 
 def plain_user(checkout: Checkout) -> tuple[str, ...]:
@@ -79,7 +83,6 @@ def follow(host: UserManager, checkout: Checkout, *commands: str, enter: Sequenc
         there = f"cd {checkout.folder} && exec {checkout.moved(command)}"
         done = host.inside([*enter, "sh", "-c", there], timeout=300)
         said = done.stdout + done.stderr
-        print(command, __import__("time").strftime("%X"))
         if done.returncode:
             print(
                 host.inside(["systemctl", "--user", "status", UNIT]).stdout,
