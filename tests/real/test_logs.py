@@ -91,6 +91,11 @@ def test_a_full_disk_costs_lines_and_nothing_else(tmp_path: Path, small_disk: Ca
         eventually(lambda: (small / "web.log.1").exists())
         filler = fill(small)
         eventually(lambda: "output is lost" in c.log("circusd"))
+        # Nobody reads circusd's log: everything that shows the watcher says so, as long as it lasts.
+        eventually(lambda: c.watcher()["verdict"]["word"] == "degraded")
+        assert "No space left on device" in c.watcher()["verdict"]["cause"]
+        (event,) = c.events.named("output_lost")
+        assert str(small / "web.log") in event.reason
         with c.answering(within=1.0):
             pid = c.workers()[0]
             kill(pid)
@@ -99,6 +104,9 @@ def test_a_full_disk_costs_lines_and_nothing_else(tmp_path: Path, small_disk: Ca
             filler.unlink()
             eventually(lambda: "is written again" in c.log("circusd"))
             eventually(lambda: (small / "web.log").stat().st_size != size)
+        eventually(lambda: c.watcher()["verdict"]["word"] == "ok")
+        assert c.watcher()["output"]["lost"] > 0
+        assert len(c.events.named("output_back")) == 1
 
         assert c.log("circusd").count("output is lost") <= 3
         assert "Exception in callback" not in c.log("circusd")

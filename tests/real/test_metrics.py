@@ -75,6 +75,7 @@ def test_every_figure_of_the_backend_is_there(running: tuple[Circusd, Visitor]) 
     assert ({**of_web, "state": "bound"}, 1.0) in found["xboard_watcher_port_state"]
     assert ({**of_web, "cause": "crash"}, 0.0) in found["xboard_worker_restarts_total"]
     assert (of_web, 0.0) in found["xboard_watcher_cooldown_seconds"]
+    assert (of_web, 0.0) in found["xboard_watcher_output_lost_bytes_total"]
     assert ({"server": "local"}, 1.0) in found["xboard_circusd_up"]
     assert ({"server": "local"}, 0.0) in found["xboard_circusd_follows_loss"]
     assert ({**of_web, "state": "waiting"}, 0.0) in found["xboard_watcher_port_state"]

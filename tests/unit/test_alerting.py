@@ -19,6 +19,7 @@ GIVEN_UP = (
     "set to 0 workers",
 )
 RULES = AlertRules(down_after=10, recover_after=5)
+UNWRITTEN = {"lost": 9, "file": "web.log", "reason": "web.log: full", "say": None}
 
 
 def view(*words: str, name: str = "web", ready_for: float | None = 1000.0, **more: Any) -> Any:
@@ -51,6 +52,8 @@ def endings(alerting: Alerting, *views: Any, now: float) -> list[tuple[str, str]
         ("cooldown", {}, Trouble.CRASH_LOOP),
         ("unhealthy", {}, Trouble.UNHEALTHY),
         ("port_refused", {}, Trouble.PORT_REFUSED),
+        ("output_lost", {}, Trouble.OUTPUT_LOST),
+        ("output_back", {}, None),
         ("port_freed", {}, None),
         ("recovered", {}, None),
     ],
@@ -102,9 +105,10 @@ def test_a_single_death_in_a_known_loop_belongs_to_it() -> None:
     [
         (view("up", port=port("refused", "nginx has it")), "port_refused", "nginx has it"),
         ({**view("hung", "up")}, "unhealthy", "hung"),
+        (view("up", output=UNWRITTEN), "output_lost", "web.log: full"),
         (view("up", cooldown_until=12.0, last_reason="5 failures"), "crash_loop", "5 failures"),
     ],
-    ids=["port", "hung", "cooldown"],
+    ids=["port", "hung", "output", "cooldown"],
 )
 def test_what_no_event_told_is_seen_in_the_state_once(shown: Any, trouble: str, reason: str) -> None:
     alerting = Alerting(RULES)
@@ -239,6 +243,15 @@ def test_a_loop_is_over_when_every_worker_was_ready_for_the_time_of_the_limiter(
     assert endings(alerting, view("up", cooldown_until=3), now=320) == []
     assert endings(alerting, view("up", ready_for=330), now=330) == []
     assert endings(alerting, view("up", ready_for=335), now=335) == [("crash_loop", "1 of 1 workers up")]
+
+
+def test_lost_output_lasts_until_it_is_written_again() -> None:
+    alerting = Alerting(RULES)
+    alerting.event("web", "output_lost", {"reason": "web.log: full"}, now=0)
+
+    assert endings(alerting, view("up", output=UNWRITTEN), now=100) == []
+    assert endings(alerting, view("up"), now=101) == []
+    assert endings(alerting, view("up"), now=101 + RULES.recover_after) == [("output_lost", "1 of 1 workers up")]
 
 
 def test_an_operators_stop_ends_it_at_once() -> None:

@@ -84,7 +84,8 @@ def test_an_endless_line_is_passed_on_between_characters() -> None:
 
 def test_a_stream_that_fails_is_left_alone_for_a_while_and_told_of_once(caplog: pytest.LogCaptureFixture) -> None:
     inner, clock, tails = Inner(), Clock(), dict[int, LastWords]()
-    tail = Tail(inner, tails, clock=clock)
+    reported: list[str] = []
+    tail = Tail(inner, tails, clock=clock, report=lambda event, *, reason: reported.append(f"{event}: {reason}"))
     inner.fails = True
     with caplog.at_level(logging.WARNING):
         for _ in range(3):
@@ -92,14 +93,16 @@ def test_a_stream_that_fails_is_left_alone_for_a_while_and_told_of_once(caplog: 
             write(tail, b"lost\n")
         inner.fails = False
         write(tail, b"too soon\n")
+        assert (tail.loss is not None, tail.lost) == (True, 24)
         clock.now += TRY_AGAIN_AFTER
         write(tail, b"kept\n")
 
     assert inner.got == [(7, b"kept\n")]
-    assert [record.message for record in caplog.records] == [
-        "xboard: output is lost, Inner cannot be written: [Errno 28] No space left on device",
-        "xboard: Inner is written again; 24 bytes were lost",
-    ]
+    lost = "output is lost: Inner cannot be written: No space left on device"
+    back = "Inner is written again; 24 bytes were lost in 3 s"
+    assert [record.message for record in caplog.records] == [f"xboard: {lost}", f"xboard: {back}"]
+    assert reported == [f"output_lost: {lost}", f"output_back: {back}"]
+    assert (tail.loss, tail.lost) == (None, 24)
     assert tails[7].tail.startswith("lost\n")
 
 

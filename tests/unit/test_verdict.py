@@ -67,6 +67,11 @@ RELOAD = ReloadEntry(
 )
 
 
+UNWRITTEN: dict[str, Any] = {
+    "output": {"lost": 10, "file": "web.log", "reason": "output is lost: web.log cannot be written: full", "say": None}
+}
+
+
 def facts(*workers: WorkerEntry, wanted: int | None = None, failures: int = 0, **more: Any) -> WatcherFacts:
     given = {"name": "web", "status": "active", "armed": True, "probe": "private", "port": BOUND, **more}
     budget, options = {"used": failures, "limit": 5}, {"health.startup_timeout": 60.0}
@@ -78,6 +83,24 @@ def facts(*workers: WorkerEntry, wanted: int | None = None, failures: int = 0, *
     ("found", "word", "cause"),
     [
         pytest.param(facts(up(1), up(2)), "ok", "2 of 2 workers up", id="all are up and well"),
+        pytest.param(
+            facts(up(1), up(2), **UNWRITTEN),
+            "degraded",
+            "2 of 2 workers up: output is lost: web.log cannot be written: full",
+            id="a log cannot be written",
+        ),
+        pytest.param(
+            facts(up(1), up(2, **HUNG), **UNWRITTEN),
+            "degraded",
+            "1 of 2 workers up: #2: hung: no answer 3 times in a row",
+            id="a log cannot be written, and a worker hangs",
+        ),
+        pytest.param(
+            facts(up(1), output={"lost": 10, "file": None, "reason": "", "say": None}),
+            "ok",
+            "1 of 1 workers up",
+            id="output was lost, and is written again",
+        ),
         pytest.param(facts(up(1), up(2, "busy")), "ok", "2 of 2 workers up", id="a busy worker is well"),
         pytest.param(facts(up(1), SPARE, wanted=1), "ok", "1 of 1 workers up", id="a spare is none too many"),
         pytest.param(

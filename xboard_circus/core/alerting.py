@@ -45,6 +45,7 @@ class Trouble(Enum):
     CRASH_LOOP = "crash_loop"
     PORT_REFUSED = "port_refused"
     DOWN = "down"
+    OUTPUT_LOST = "output_lost"
     SILENT = "silent"
     LOST = "lost"
 
@@ -52,11 +53,17 @@ class Trouble(Enum):
     def severity(self) -> Severity:
         if self is Trouble.RESTART:
             return Severity.INFO
-        return Severity.WARNING if self in (Trouble.UNHEALTHY, Trouble.CRASH_LOOP) else Severity.CRITICAL
+        is_warning = self in (Trouble.UNHEALTHY, Trouble.CRASH_LOOP, Trouble.OUTPUT_LOST)
+        return Severity.WARNING if is_warning else Severity.CRITICAL
 
 
 Key = tuple[str, Trouble]
-_TROUBLES = {"cooldown": Trouble.CRASH_LOOP, "unhealthy": Trouble.UNHEALTHY, "port_refused": Trouble.PORT_REFUSED}
+_TROUBLES = {
+    "cooldown": Trouble.CRASH_LOOP,
+    "unhealthy": Trouble.UNHEALTHY,
+    "port_refused": Trouble.PORT_REFUSED,
+    "output_lost": Trouble.OUTPUT_LOST,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -238,6 +245,8 @@ def _shown(view: WatcherEntry) -> dict[Trouble, str]:
         found[Trouble.PORT_REFUSED] = reason_in(port) or Say.PORT_IS_HELD()
     if troubled:
         found[Trouble.UNHEALTHY] = reason_in(troubled[0]) or state_named(troubled[0]["health"])
+    if (output := view["output"]) is not None and output["reason"]:
+        found[Trouble.OUTPUT_LOST] = reason_in(output)
     if view["cooldown_until"] is not None:
         found[Trouble.CRASH_LOOP] = reason_in(view, "last_reason") or Say.WAITING_COOLING()
     if _is_down(view):
@@ -258,6 +267,8 @@ def _holds(trouble: Trouble, view: WatcherEntry) -> bool:
         return view["port"] is not None and view["port"]["state"] not in ("bound", "none")
     if trouble is Trouble.UNHEALTHY:
         return bool(_troubled(view))
+    if trouble is Trouble.OUTPUT_LOST:
+        return view["output"] is not None and bool(view["output"]["reason"])
     if _serving(view) < view["numprocesses"]:
         return True
     if trouble is Trouble.RESTART:

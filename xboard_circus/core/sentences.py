@@ -107,6 +107,8 @@ class Say(Template):
     ENV_FILE_READ = "the env files could be read"
     CURE_ENV_FILE = "correct the file; it is read again every few seconds"
     BEFORE_RUNS = "run.before is running: {command}"
+    OUTPUT_LOST = "output is lost: {file} cannot be written: {error}"
+    OUTPUT_BACK = "{file} is written again; {lost} bytes were lost in {held}"
     BEFORE_DONE = "run.before done in {took}"
     BEFORE_EXITED = "run.before exited with code {code}"
     BEFORE_EXITED_SAYING = "run.before exited with code {code}: {line}"
@@ -343,6 +345,7 @@ class Say(Template):
         "correct what `xboard-circus why` and `xboard-circus logs {watcher}` show, "
         "then `xboard-circus restart {watcher}`"
     )
+    CURE_OUTPUT = "make room for {file}, or let circusd's user write it; what was lost does not come back"
     CURE_LOGS = "`xboard-circus logs {watcher}` shows what its workers wrote"
     CURE_START = "`circusctl start {watcher}` starts it"
     CURE_PORT = "stop what holds port {port}, or set another port in the ini file"

@@ -103,6 +103,21 @@ class ReloadEntry(TypedDict):
     log: str
 
 
+class OutputEntry(TypedDict):
+    """What becomes of the output of workers.
+
+    Attributes:
+        lost: How many bytes could not be written since circusd started.
+        file: The log that cannot be written now; None where all can.
+        reason: Why not; "" where all can.
+    """
+
+    lost: int
+    file: str | None
+    reason: str
+    say: Data | None
+
+
 class BudgetEntry(TypedDict):
     """How much of the restart budget of a watcher is used; a slot that cools down has used all that it may."""
 
@@ -147,6 +162,7 @@ class WatcherFacts(TypedDict):
         last_failure: Why a worker failed last.
         port_retry_in: Seconds until a port that is taken is tried again.
         start_retry_in: Seconds until a start that failed inside circusd is tried again; None where none failed.
+        output: What becomes of the workers' output; None where that is not known.
     """
 
     name: str
@@ -168,6 +184,7 @@ class WatcherFacts(TypedDict):
     options: dict[str, Any]
     reload: ReloadEntry | None
     budget: BudgetEntry | None
+    output: OutputEntry | None
     workers: list[WorkerEntry]
 
 
@@ -313,6 +330,7 @@ _NEEDED: dict[Any, tuple[str, ...]] = {
     PortEntry: ("port",),
     ReloadEntry: ("state",),
     BudgetEntry: ("used", "limit"),
+    OutputEntry: ("lost",),
     IncidentEntry: ("age", "worst"),
     State: ("circusd", "watchers"),
 }

@@ -150,7 +150,7 @@ def judge(watcher: WatcherFacts, before: Preparation | None = None) -> VerdictEn
         return _stopped(watcher) or _unarmed(watcher)
     if early := _stopped(watcher) or _unprepared(watcher, before):
         return early
-    for look in (_blocked, _dependency, _looping, _starting, _down, _deploying, _unprobed, _degraded):
+    for look in (_blocked, _dependency, _looping, _starting, _down, _deploying, _unprobed, _degraded, _unwritten):
         found = look(watcher)
         if found is not None:
             return found
@@ -305,6 +305,15 @@ def _degraded(watcher: WatcherFacts) -> VerdictEntry | None:
         cure = (Say.CURE_LOOP if _held(troubled) else Say.CURE_LOGS)(watcher=watcher["name"])
     cause = Say.SO_MANY_UP_SAYING(n=len(_serving(watcher)), total=watcher["numprocesses"], why=why)
     return verdict_entry(Word.DEGRADED, cause, next=next_, next_in=next_in, cure=cure)
+
+
+def _unwritten(watcher: WatcherFacts) -> VerdictEntry | None:
+    """Find that the output of workers is lost, though they serve."""
+    output = watcher["output"]
+    if output is None or not output["reason"]:
+        return None
+    cause = Say.SO_MANY_UP_SAYING(n=len(_serving(watcher)), total=watcher["numprocesses"], why=reason_in(output))
+    return verdict_entry(Word.DEGRADED, cause, cure=Say.CURE_OUTPUT(file=output["file"]))
 
 
 def _unprobed(watcher: WatcherFacts) -> VerdictEntry | None:

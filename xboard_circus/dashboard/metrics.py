@@ -71,6 +71,11 @@ _WATCHER: _Families = {
     "xboard_watcher_cooldown_seconds": ("Time until a cooling slot's next try, or 0.", _armed("cooldown_until"), ()),
     "xboard_watcher_budget_used": ("How much of the restart budget is used.", "budget.used", ()),
     "xboard_watcher_budget_limit": ("How large the restart budget is.", "budget.limit", ()),
+    "xboard_watcher_output_lost_bytes_total": (
+        "Output of workers that no log could take since circusd started.",
+        "output.lost",
+        (),
+    ),
     "xboard_watcher_port_state": ("1 for the state the port is in.", _port, ("state",)),
 }
 _WORKER: _Families = {

@@ -32,6 +32,8 @@ class Told(Template):
     WHAT_PORT_REFUSED = "The port of {watcher} is taken"
     WHAT_PORT_FREED = "The port of {watcher} was freed"
     WHAT_KEPT = "A worker of {watcher} was kept: its replacement failed"
+    WHAT_OUTPUT_LOST = "Output of {watcher} is lost"
+    WHAT_OUTPUT_BACK = "Output of {watcher} is written again"
     WHAT_BEFORE_FAILED = "run.before of {watcher} failed"
     WHAT_BEFORE_DONE = "run.before of {watcher} is done"
     WHAT_RELOAD_BEGIN = "A reload of {watcher} began"

@@ -7,7 +7,17 @@ from xboard_circus.ledger.record import Record
 
 DEATHS = frozenset({"restart", "end"})
 DECISIONS = frozenset(
-    {"unhealthy", "port_refused", "port_freed", "kept", "reload_end", "before_failed", LOST, HOST_RESTARTED}
+    {
+        "unhealthy",
+        "port_refused",
+        "port_freed",
+        "kept",
+        "reload_end",
+        "before_failed",
+        "output_lost",
+        LOST,
+        HOST_RESTARTED,
+    }
 )
 # A decision that says nothing without the death that it follows.
 FOLLOWERS = frozenset({"cooldown", "recovered", BACK})
@@ -15,7 +25,7 @@ TOLD = DEATHS | DECISIONS | FOLLOWERS
 CIRCUS = frozenset({"spawn", "reap", "kill", "start", "stop"})
 """What Circus itself says, which numbers nothing."""
 
-KINDS = TOLD | CIRCUS | {"command", "ready", "replace", "reload_begin", "before_done"}
+KINDS = TOLD | CIRCUS | {"command", "ready", "replace", "reload_begin", "before_done", "output_back"}
 """What is recorded: what `why` may be asked of, and what belongs to it."""
 
 _FOLLOWED = DEATHS | {"unhealthy", LOST}

@@ -17,8 +17,9 @@ from circus.exc import MessageError
 from xboard_circus import env_files
 from xboard_circus.core.budget import OF_WORKER, RestartBudget, RestartLimits
 from xboard_circus.core.ports import Policy
-from xboard_circus.core.reason import with_say
+from xboard_circus.core.reason import data_of, with_say
 from xboard_circus.core.sentences import Say
+from xboard_circus.core.state_schema import OutputEntry
 from xboard_circus.core.verdict import IncidentKeeper
 from xboard_circus.core.worker import (
     ORDERS,
@@ -249,9 +250,21 @@ class ArmedWatcher:
         for name in STREAMS:
             inner = getattr(watcher, name)
             if inner is not None and not isinstance(inner, Tail):
-                setattr(watcher, name, Tail(inner, self.tails, hide=self.hide))
+                setattr(watcher, name, Tail(inner, self.tails, hide=self.hide, report=self.publish))
         self.before.begin()
         self.port.prepare()
+
+    def output(self) -> OutputEntry:
+        """Return what becomes of the workers' output."""
+        tails = [each for name in STREAMS if isinstance(each := getattr(self.watcher, name), Tail)]
+        loss = next((each.loss for each in tails if each.loss is not None), None)
+        reason = "" if loss is None else loss.reason
+        return {
+            "lost": sum(each.lost for each in tails),
+            "file": None if loss is None else loss.file,
+            "reason": reason,
+            "say": data_of(reason),
+        }
 
     # Hooks
 

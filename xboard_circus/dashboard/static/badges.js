@@ -63,6 +63,8 @@ const LOOKS = {
   end: ["idle", "square"],
   replace: ["warn", "arrow"],
   kept: ["warn", "ring"],
+  output_lost: ["warn", "square"],
+  output_back: ["good", "dot"],
   before_done: ["info", "dot"],
   before_failed: ["bad", "ring"],
   reload_begin: ["info", "arrow"],

@@ -127,6 +127,7 @@ def watcher_entry(armed: ArmedWatcher) -> WatcherEntry:
         "port_retry_in": armed.port.retry_in() if armed.port.state is PortState.REFUSED else None,
         "options": flat(armed.options),
         "reload": None if armed.reload is None else armed.reload.view(),
+        "output": armed.output(),
         "budget": {"used": armed.budget.used(now), "limit": armed.budget.limit},
         "workers": workers,
     }

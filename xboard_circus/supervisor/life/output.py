@@ -5,11 +5,14 @@ import os
 import select
 import time
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 from circus import logger
 
+from xboard_circus.core.durations import lasted
+from xboard_circus.core.sentences import Say
 from xboard_circus.supervisor.patches import circus_stream
 
 TAIL_BYTES = 4096
@@ -65,6 +68,20 @@ class LastWords:
         return self._hide(self._stack).decode("utf-8", errors="replace")
 
 
+@dataclass(slots=True)
+class OutputLoss:
+    """A log that cannot be written, since *since* of the monotonic clock.
+
+    Attributes:
+        lost: How many bytes could not be written so far.
+    """
+
+    file: str
+    reason: str
+    since: float
+    lost: int = 0
+
+
 class Tail:
     """A Circus stream that passes whole lines on to *inner* and remembers the last words of every pid.
 
@@ -87,15 +104,18 @@ class Tail:
         tails: dict[int, LastWords],
         *,
         hide: Callable[[bytes], bytes] = bytes,
+        report: Callable[..., object] = lambda event, *, reason: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.inner = inner
         self.tails = tails
+        self.loss: OutputLoss | None = None
+        self._lost_before = 0
         self._hide = hide
+        self._report = report
         self._clock = clock
         self._held: dict[tuple[int, str], bytes] = {}
-        self._failed_at: float | None = None
-        self._lost = 0
+        self._failed_at = float("-inf")
 
     def __call__(self, piece: dict[str, Any]) -> None:
         pid, raw = piece["pid"], piece["data"]
@@ -127,29 +147,39 @@ class Tail:
         for key in [key for key in self._held if key[0] == pid]:
             self._write({"pid": pid, "name": key[1], "data": self._hide(self._held.pop(key))})
 
+    @property
+    def lost(self) -> int:
+        """The bytes that could not be written."""
+        return self._lost_before + (0 if self.loss is None else self.loss.lost)
+
     def _write(self, piece: dict[str, Any]) -> None:
-        if self._failed_at is not None:
-            if self._clock() - self._failed_at < TRY_AGAIN_AFTER:
-                self._lost += len(piece["data"])
-                return
-            circus_stream.open_again(self.inner)
-        elif circus_stream.is_nameless(self.inner):
+        loss = self.loss
+        if loss is not None and self._clock() - self._failed_at < TRY_AGAIN_AFTER:
+            loss.lost += len(piece["data"])
+            return
+        if loss is not None or circus_stream.is_nameless(self.inner):
             circus_stream.open_again(self.inner)
         try:
             self.inner(piece)
         except Exception as error:
-            if self._failed_at is None:
-                logger.error(
-                    "xboard: output is lost, %s cannot be written: %s", circus_stream.name_of(self.inner), error
-                )
             self._failed_at = self._clock()
-            self._lost += len(piece["data"])
+            if loss is None:
+                loss = self.loss = self._begin_loss(error)
+            loss.lost += len(piece["data"])
             return
-        if self._failed_at is not None:
-            logger.warning(
-                "xboard: %s is written again; %d bytes were lost", circus_stream.name_of(self.inner), self._lost
-            )
-            self._failed_at, self._lost = None, 0
+        if loss is not None:
+            self.loss, self._lost_before = None, self.lost
+            held = lasted(self._clock() - loss.since)
+            reason = Say.OUTPUT_BACK(file=loss.file, lost=loss.lost, held=held)
+            logger.warning("xboard: %s", reason)
+            self._report("output_back", reason=reason)
+
+    def _begin_loss(self, error: Exception) -> OutputLoss:
+        file = circus_stream.name_of(self.inner)
+        reason = Say.OUTPUT_LOST(file=file, error=(isinstance(error, OSError) and error.strerror) or str(error))
+        logger.error("xboard: %s", reason)
+        self._report("output_lost", reason=reason)
+        return OutputLoss(file, reason, since=self._failed_at)
 
 
 def drain(redirector: Any, process: Any, *, streams: Iterable[Any]) -> None:
