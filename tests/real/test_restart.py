@@ -14,7 +14,10 @@ from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
+import psutil
 import pytest
+
+import xboard_circus
 
 from .harness import BUNDLE, PATIENCE, Circusd, Watcher, circusd, eventually, holds
 from .load import Load
@@ -120,6 +123,22 @@ def test_what_is_refused_leaves_everything_as_it_is(tmp_path: Path) -> None:
         assert f"web is stopped and started, not replaced: {moves}" in refused.stdout
         assert "requests to web fail until the new workers are up; nothing was stopped" in refused.stderr
         assert "`xboard-circus restart --yes`" in refused.stderr
+
+
+def test_a_restart_after_the_packages_were_replaced_loses_nothing(tmp_path: Path) -> None:
+    """Given a circusd whose packages were removed while it runs, when restarted with others, then 0 lost."""
+    packages = tmp_path / "packages"
+    for package in (xboard_circus, psutil):
+        shutil.copytree(Path(str(package.__file__)).parent, packages / package.__name__)
+    with circusd(tmp_path, env={"PYTHONPATH": str(packages)}) as c:
+        c.wait_ready()
+        before = c.processes()
+        shutil.rmtree(packages)
+        c.extra_env.clear()
+
+        with under_load(c):
+            done(c, "restart", "--no-preflight")
+            eventually(lambda: gone(before), timeout=60, what="the old ones end")
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount a small file system")

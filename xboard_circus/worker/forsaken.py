@@ -78,6 +78,11 @@ def outlive_output(circusd: str) -> None:
         when_gone(circusd, read_away)
 
 
+def names_process(mark: str) -> bool:
+    """Return whether *mark* has the form "pid:started"."""
+    return re.fullmatch(r"[0-9]+:[0-9]+", mark) is not None
+
+
 def when_gone(process: str, then: Callable[[], None]) -> None:
     """Call *then* in a thread when *process* ("pid:started") has ended; never where the mark names no process.
 
@@ -96,5 +101,5 @@ def when_gone(process: str, then: Callable[[], None]) -> None:
                 select.select([descriptor], [], [])
         then()
 
-    if re.fullmatch(r"[0-9]+:[0-9]+", process):
+    if names_process(process):
         threading.Thread(target=wait, daemon=True, name=f"until {process} is gone").start()

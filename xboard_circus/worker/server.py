@@ -18,9 +18,10 @@ from xboard_circus import __version__
 from xboard_circus.core.reason import with_say
 from xboard_circus.core.states import WorkerState
 from xboard_circus.host import worker_files
+from xboard_circus.launch import circusd_is_alive
 from xboard_circus.worker.app_calls import AppAnswer, AppCalls, Asker
 from xboard_circus.worker.drain import CLOSE_HEADER, drain, stop_accepting
-from xboard_circus.worker.forsaken import others_serve, when_gone
+from xboard_circus.worker.forsaken import names_process, others_serve, when_gone
 from xboard_circus.worker.gauges import LoopLag, resident_bytes, thread_pool
 from xboard_circus.worker.private_socket import PrivateRequest, PrivateSocket, RefusedRequest
 
@@ -204,19 +205,16 @@ class WorkerServer(uvicorn.Server):
 
     async def _hand_over(self, request: PrivateRequest) -> tuple[dict[str, Any], int]:
         """Give the public listener to the next circusd of our instance and user, when our own is gone."""
-        from xboard_circus.host import procs  # brings psutil, which no worker needs until then
-
+        # Nothing is imported here: a restart comes after the packages, or the Python, were replaced under this worker.
         ours = self._surroundings
         if request.peer not in (0, os.geteuid()):
             raise RefusedRequest(403, "another user's")
         if not ours.instance or request.options.get("instance") != ours.instance:
             raise RefusedRequest(403, "another instance's")
-        try:
-            circusd = procs.Identity.parse(ours.circusd)
-        except ValueError:
-            raise RefusedRequest(409, "no circusd started this worker") from None
-        if procs.is_running(circusd.pid, circusd.started):
-            raise RefusedRequest(409, f"its circusd, pid {circusd.pid}, lives")
+        if not names_process(ours.circusd):
+            raise RefusedRequest(409, "no circusd started this worker")
+        if circusd_is_alive(ours.circusd):
+            raise RefusedRequest(409, f"its circusd, pid {ours.circusd.partition(':')[0]}, lives")
         self._refuse_if_leaving()
         listening = [sock for sock in self._public if sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)]
         if len(listening) != 1:
