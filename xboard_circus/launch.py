@@ -11,6 +11,7 @@ this package: with -I -S it would not even be found.
 
 import os
 import signal
+import stat
 import sys
 import time
 import warnings  # noqa: F401  os.execvpe imports it, at a time when we may be a user who can't read Python's library
@@ -184,6 +185,7 @@ def become_user(name: str, group: str) -> dict[str, str]:
         gid = find_group(group)
     try:
         if os.geteuid() == 0:
+            give_pipes(uid)
             os.setgid(gid)
             os.setgroups([gid])
             if user:
@@ -194,6 +196,27 @@ def become_user(name: str, group: str) -> dict[str, str]:
     except (OSError, OverflowError) as error:
         raise LaunchError(NO_USER, f"no right to become user {name}: {error}") from None
     return {"HOME": home, "USER": user or name, "LOGNAME": user or name}
+
+
+def pipes(descriptors: str) -> dict[str, tuple[int, int]]:
+    """Return which of stdout and stderr is a pipe, and which, by its path below the folder *descriptors* of /proc."""
+    found = {}
+    for path in (f"{descriptors}/1", f"{descriptors}/2"):
+        try:
+            facts = os.stat(path)
+        except OSError:  # no /proc (macOS), closed, or another user's
+            continue
+        if stat.S_ISFIFO(facts.st_mode):
+            found[path] = facts.st_dev, facts.st_ino
+    return found
+
+
+def give_pipes(uid: int) -> None:
+    """Let the user hold the pipes that circusd reads for it: a worker does, and outlives circusd by that."""
+    others = pipes(f"/proc/{os.getppid()}/fd").values()
+    for path, pipe in pipes("/proc/self/fd").items():
+        if pipe not in others:
+            os.chown(path, uid, -1)
 
 
 def own_identity() -> str:

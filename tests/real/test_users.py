@@ -129,7 +129,8 @@ def test_workers_of_another_user_work_and_their_files_are_that_users(open_folder
         "health.failure_threshold": 2,
     }
     env = library_path(open_folder / "python") if python != sys.executable else {}
-    with circusd(folder, watchers=[Watcher(options=options)], plugins=BUNDLE, python=python, env=env) as c:
+    web = Watcher(app="printing_app:app", options=options)
+    with circusd(folder, watchers=[web], plugins=BUNDLE, python=python, env=env) as c:
         sick, dead = c.wait_ready()
         facts = json.loads(c.get("/facts"))
 
@@ -147,6 +148,7 @@ def test_workers_of_another_user_work_and_their_files_are_that_users(open_folder
         eventually(lambda: sick not in c.workers())
         c.wait_ready()
         c.kill9()
+        assert all(c.get() for _ in range(10)), "prints fail"
         c.start_again()
         c.wait_ready()
         assert c.serves()

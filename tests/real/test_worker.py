@@ -1185,3 +1185,53 @@ def test_no_request_is_lost_when_a_worker_is_told_to_go(place: Place, stack: tup
     assert {worker.pid for worker in workers} <= set().union(*(load.workers for load in loads))
     assert [load.lost for load in loads] == [[]] * 4
     assert sum(load.answered for load in loads) > 500
+
+
+PRINTS = """
+import os, sys
+from xboard_circus.worker.forsaken import outlive_output
+outlive_output(sys.argv[1])
+os.write(1, b"begun")
+sys.stdin.read()
+for _ in range(2000):
+    os.write(1, b"x" * 99)
+"""
+
+
+@contextlib.contextmanager
+def printing(circusds_output: int) -> Iterator[tuple[subprocess.Popen[bytes], subprocess.Popen[bytes]]]:
+    """A circusd, and a worker of its that prints, with one pipe for stdout and stderr, once its stdin is closed."""
+    circusd = subprocess.Popen(["sleep", "600"], stdout=circusds_output or None)
+    mark = f"{circusd.pid}:{process(circusd.pid).started}"
+    reading, writing = (-1, circusds_output) if circusds_output else os.pipe()
+    command = [sys.executable, "-c", PRINTS, mark]
+    worker = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=writing, stderr=writing)
+    try:
+        if not circusds_output:
+            os.close(writing)
+            assert os.read(reading, 100) == b"begun"
+            os.close(reading)
+        yield circusd, worker
+    finally:
+        for each in (circusd, worker):
+            each.kill()
+            each.communicate()
+
+
+def test_a_worker_with_one_pipe_for_both_outputs_prints_on_when_circusd_is_gone() -> None:
+    with printing(0) as (circusd, worker):
+        circusd.kill()
+        circusd.wait()
+        worker.communicate(timeout=30)
+        assert worker.returncode == 0
+
+
+def test_a_worker_does_not_hold_the_pipe_that_circusd_itself_writes_into() -> None:
+    """Given `circusd | logger`, when the logger ends, then a worker is told so; nobody hangs on a full pipe."""
+    reading, writing = os.pipe()
+    with printing(writing) as (_, worker):
+        os.close(writing)
+        assert os.read(reading, 100) == b"begun"
+        os.close(reading)
+        worker.communicate(timeout=30)
+        assert worker.returncode != 0

@@ -13,7 +13,6 @@ import os
 import re
 import select
 import signal
-import stat
 import threading
 import time
 from collections.abc import Callable
@@ -21,7 +20,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from xboard_circus.host.worker_files import takes_connections
-from xboard_circus.launch import circusd_is_alive
+from xboard_circus.launch import circusd_is_alive, pipes
 
 log = logging.getLogger("uvicorn.error")
 
@@ -62,17 +61,22 @@ def outlive_output(circusd: str) -> None:
 
     The worker serves on until the next circusd has taken over, and a `print` in a request would raise BrokenPipeError.
     The reading end is held from the start, so no write falls between; what comes without a circusd is read and dropped.
+    A pipe that circusd writes into, too, is another's to read: with its reader gone, all writers would hang.
     """
+    if not names_process(circusd):
+        return
+    others = pipes(f"/proc/{circusd.partition(':')[0]}/fd")
     ends = []
-    for number in (1, 2):
-        with suppress(OSError):  # no /proc (macOS), or closed
-            if stat.S_ISFIFO(os.fstat(number).st_mode):
-                ends.append(os.open(f"/proc/self/fd/{number}", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC))
+    for path, pipe in pipes("/proc/self/fd").items():
+        if pipe not in others.values():
+            with suppress(OSError):
+                ends.append(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC))
 
     def read_away() -> None:
         while True:
             for end in select.select(ends, [], [])[0]:
-                os.read(end, 1 << 16)
+                with suppress(BlockingIOError):  # stdout and stderr are one pipe
+                    os.read(end, 1 << 16)
 
     if ends:
         when_gone(circusd, read_away)
