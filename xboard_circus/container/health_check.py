@@ -9,11 +9,15 @@ from __future__ import annotations
 import json
 import os
 import socket
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import zmq
+
+from xboard_circus.host import sockdiag
 
 WITHIN = 3.0
 RECORDS = "*/circusd.json"
@@ -31,6 +35,9 @@ def _problems(ini: Path) -> Iterator[str]:
     endpoint = _endpoint(ini)
     if endpoint is None:
         yield f"circusd of {ini} has not come up"
+        return
+    if (user := _stranger(endpoint, ini)) is not None:
+        yield f"a process of user {user} listens at {endpoint}, and it is not believed to be circusd"
         return
     answer = _answer_of_circusd(endpoint)
     if answer is None:
@@ -53,6 +60,16 @@ def _endpoint(ini: Path) -> str | None:
         if os.path.realpath(record["config_file"]) == os.path.realpath(ini):
             return str(record["endpoint"])
     return None
+
+
+def _stranger(endpoint: str, ini: Path) -> int | None:
+    """Return who listens at a TCP endpoint, where that is not circusd's user, root or the ini's owner."""
+    address = urlsplit(endpoint)
+    if address.scheme != "tcp" or sys.platform != "linux":
+        return None
+    places = (address.hostname, "127.0.0.1", "0.0.0.0", "::")
+    users = {each.uid for each in sockdiag.listening(address.port or 0) if str(each.address) in places}
+    return min(users - {0, os.geteuid(), ini.stat().st_uid}, default=None)
 
 
 def _answer_of_circusd(endpoint: str) -> dict[str, Any] | None:
