@@ -310,7 +310,10 @@ def _knock(endpoint: str, *, timeout: float) -> servers.EndpointServer | None:
                 door.connect(endpoint.removeprefix("ipc://"))
                 return servers.server_of(door)
         if address.scheme == "tcp":
-            with socket.create_connection((address.hostname or "", address.port or 0), timeout) as door:
+            # Over IPv4, as ZeroMQ connects: on ::1 of "localhost" any user may listen beside circusd.
+            with socket.socket(socket.AF_INET) as door:
+                door.settimeout(timeout)
+                door.connect((address.hostname or "", address.port or 0))
                 return servers.server_of(door)
         raise CircusdGone(endpoint, Say.NO_ENDPOINT(), listening=False)
     except (OSError, ValueError) as error:

@@ -14,6 +14,7 @@ import pytest
 from fake_circusd import BUSY, UNKNOWN, FakeCircusd, always, in_turn, late
 
 from xboard_circus.circus_client import CircusdBusy, CircusdClient, CircusdGone, CommandRefused
+from xboard_circus.host import servers
 from xboard_circus.plugins._base import ThreadedCommands
 
 OK = {"status": "ok", "time": 1.0}
@@ -150,6 +151,30 @@ def test_each_thread_has_a_socket_of_its_own() -> None:
             thread.join(10)
 
     assert (len(fake.asked), len(fake.clients)) == (6, 3)
+
+
+def test_who_listens_on_another_address_of_the_same_name_keeps_nobody_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    with FakeCircusd({"list": always(OK)}) as fake, socket.socket(socket.AF_INET6) as other:
+        port = int(fake.endpoint.rpartition(":")[2])
+        other.bind(("::1", port))
+        other.listen()
+        # As on a host where "localhost" stands for both, ::1 first.
+        real = socket.getaddrinfo
+        monkeypatch.setattr(
+            socket, "getaddrinfo", lambda host, *args, **kw: real("::1", *args, **kw) + real("127.0.0.1", *args, **kw)
+        )
+        looked: list[str] = []
+        server_of = servers.server_of
+
+        def look(door: socket.socket) -> servers.EndpointServer | None:
+            looked.append(door.getpeername()[0])
+            return server_of(door)
+
+        monkeypatch.setattr(servers, "server_of", look)
+        with CircusdClient(fake.endpoint.replace("127.0.0.1", "localhost")) as client:
+            assert client.call("list")["status"] == "ok"
+
+    assert set(looked) == {"127.0.0.1"}
 
 
 def test_a_unix_socket_will_do(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import errno
 import os
 import socket
+import struct
 from collections.abc import Callable, Iterator
 from contextlib import closing
 
@@ -44,7 +45,14 @@ def until(loop: asyncio.AbstractEventLoop, done: Callable[[], object]) -> None:
 
 
 def test_only_tcp_on_loopback_is_guarded() -> None:
-    endpoints = ["tcp://127.0.0.1:1", "tcp://localhost:1", "tcp://0.0.0.0:1", "tcp://*:1", "ipc:///run/x.sock"]
+    endpoints = [
+        "tcp://127.0.0.1:1",
+        "tcp://localhost:1",
+        "tcp://0.0.0.0:1",
+        "tcp://*:1",
+        "tcp://[::1]:1",
+        "ipc:///run/x.sock",
+    ]
 
     assert [endpoint for endpoint in endpoints if is_guarded(endpoint)] == endpoints[:2]
 
@@ -62,6 +70,24 @@ def test_what_is_let_in_reaches_zeromq_and_its_answer_comes_back(
         until(loop, lambda: client.poll(0))
 
         assert client.recv() == b"q" * 3_000_000
+
+
+def test_connections_that_are_reset_fill_no_log(
+    loop: asyncio.AbstractEventLoop, guarded: GuardedEndpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lines: list[str] = []
+    monkeypatch.setattr("circus.logger.warning", lambda text, *words: lines.append(text % words))
+    port = int(guarded.endpoint.rpartition(":")[2])
+    for _ in range(5):
+        with socket.create_connection(("127.0.0.1", port)) as client:
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    # What cannot be handed on, because ZeroMQ listens nowhere here, is logged once.
+    for _ in range(5):
+        with socket.create_connection(("127.0.0.1", port)) as client:
+            client.setblocking(False)
+            assert loop.run_until_complete(loop.sock_recv(client, 1)) == b""
+
+    assert [line.partition(" failed: ")[0] for line in lines] == [f"xboard: a connection to {guarded.endpoint}"]
 
 
 def test_another_user_is_refused_and_logged_once_a_minute(

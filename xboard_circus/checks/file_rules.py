@@ -158,6 +158,9 @@ def _endpoints(config: Config) -> Iterator[Finding]:
             yield Finding(ERROR, place, "not an endpoint", "write tcp://127.0.0.1:PORT or ipc://FILE", "circus")
         elif address is None and len(endpoint) > len("ipc://") + 107:
             yield Finding(ERROR, place, "a unix socket's path has 107 letters at most", "use a shorter path", "circus")
+        elif address is not None and ":" in address[0]:
+            what = "the clients of Circus cannot connect over IPv6"
+            yield Finding(ERROR, place, what, f"write tcp://127.0.0.1:{address[1]}", "circus")
         elif address is not None and not is_loopback(address[0]):
             what = "it has no password: anyone who can connect to it can run any command here"
             yield Finding(WARNING, place, what, f"write tcp://127.0.0.1:{address[1]}", "circus")

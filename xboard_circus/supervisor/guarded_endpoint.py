@@ -30,9 +30,12 @@ LAST_ANSWERS = 0.5
 
 
 def is_guarded(endpoint: str) -> bool:
-    """Return whether *endpoint* can be guarded here: a TCP endpoint of this host alone, whose users are known."""
-    address = urlsplit(endpoint)
-    return address.scheme == "tcp" and is_loopback(address.hostname or "") and sockdiag.knows_users()
+    """Return whether *endpoint* can be guarded here: a TCP endpoint of this host alone, whose users are known.
+
+    Not one of IPv6: no client of Circus connects to it, so circusd would run and answer nobody. ZeroMQ refuses it.
+    """
+    host = urlsplit(endpoint).hostname or ""
+    return endpoint.startswith("tcp://") and ":" not in host and is_loopback(host) and sockdiag.knows_users()
 
 
 class GuardedEndpoint:
@@ -49,12 +52,9 @@ class GuardedEndpoint:
         self.inner = f"ipc://@xboard-{secrets.token_hex(16)}"
         self._users = {0, *users}
         self._loop = loop
-        self._refused: dict[int, tuple[float, int]] = {}
+        self._noted: dict[int | str, tuple[float, int]] = {}
         self._open: set[_Connection] = set()
-        family = socket.AF_INET6 if ":" in (address.hostname or "") else socket.AF_INET
-        self._listener = socket.create_server(
-            (address.hostname or "", address.port or 0), family=family, backlog=BACKLOG
-        )
+        self._listener = socket.create_server((address.hostname or "", address.port or 0), backlog=BACKLOG)
         self._listener.setblocking(False)
         loop.add_reader(self._listener, self._accept)
 
@@ -87,15 +87,24 @@ class GuardedEndpoint:
                 outer.close()
                 self._note_refusal(user)
                 return
-            inner = socket.socket(socket.AF_UNIX)
-            inner.setblocking(False)
-            inner.connect(self.inner.replace("ipc://@", "\0"))
+            inner = self._connected()
         except OSError as error:
-            logger.warning("xboard: a connection to %s failed: %s", self.endpoint, error)
             outer.close()
+            if error.errno != errno.ENOTCONN:  # else its client has reset it already
+                self._note(str(error), f"a connection to {self.endpoint} failed: {error}")
             return
         outer.setblocking(False)
         self._open.add(_Connection(outer, inner, self._loop, self._open.discard))
+
+    def _connected(self) -> socket.socket:
+        inner = socket.socket(socket.AF_UNIX)
+        try:
+            inner.setblocking(False)
+            inner.connect(self.inner.replace("ipc://@", "\0"))
+        except OSError:
+            inner.close()
+            raise
+        return inner
 
     def _accept_again(self) -> None:
         if self._listener.fileno() != -1:
@@ -104,17 +113,19 @@ class GuardedEndpoint:
     def _note_refusal(self, user: int | None) -> None:
         if user is None:  # it has closed the connection already, as what only looks whether circusd listens does
             return
+        users = " and ".join(map(servers.name_of, sorted(self._users)))
+        what = f"refused a connection of user {servers.name_of(user)} to {self.endpoint}"
+        self._note(user, f"{what}: only {users} may command this circusd")
+
+    def _note(self, why: int | str, text: str) -> None:
+        """Log *text*, once in a while for each *why*: anybody can connect again and again, and would fill the disk."""
         now = time.monotonic()
-        last, unlogged = self._refused.get(user, (float("-inf"), 0))
+        last, unlogged = self._noted.get(why, (float("-inf"), 0))
         if now - last < LOG_AGAIN_AFTER:
-            self._refused[user] = last, unlogged + 1
+            self._noted[why] = last, unlogged + 1
             return
-        self._refused[user] = now, 0
-        more = f", and {unlogged} more since the last line about it" if unlogged else ""
-        logger.warning(
-            "xboard: refused a connection of user %s to %s%s: only %s may command this circusd",
-            *(servers.name_of(user), self.endpoint, more, " and ".join(map(servers.name_of, sorted(self._users)))),
-        )
+        self._noted[why] = now, 0
+        logger.warning("xboard: %s%s", text, f" ({unlogged} more since the last such line)" if unlogged else "")
 
 
 class _Connection:
