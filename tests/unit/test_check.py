@@ -8,6 +8,7 @@ import resource
 import shutil
 import socket
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -318,6 +319,11 @@ def test_a_page_that_is_not_armed_keeps_to_its_own_options(write: Write) -> None
             id="no endpoint at all",
         ),
         pytest.param(
+            {"circus": {"endpoint": "tcp://[::1]:15555"}},
+            "error [circus] endpoint: the clients of Circus cannot connect over IPv6; write tcp://127.0.0.1:15555",
+            id="an endpoint of IPv6",
+        ),
+        pytest.param(
             {"circus": {"multicast_endpoint": None}},
             "warning [circus] : circusd answers anyone on the network who asks for it by multicast;"
             " write multicast_endpoint = with nothing behind it",
@@ -488,6 +494,29 @@ def test_a_user_who_may_write_what_root_uses_is_refused(write: Write, tmp_path: 
         f"error uid: nobody may write {tmp_path} and {file}, which circusd uses as root: who has nobody has root;"
         f" `chown root {tmp_path} {file}` and `chmod go-w` it, or start circusd as nobody"
     )
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root has another user's watcher")
+def test_a_user_who_may_put_another_folder_or_link_in_the_place_of_roots_is_refused() -> None:
+    with tempfile.TemporaryDirectory(prefix="xb-check-", dir="/tmp") as made:
+        home, roots = Path(made), Path(made, "roots")
+        home.chmod(0o755)
+        for folder in ("roots", "users", "roots/below"):
+            (home / folder).mkdir(mode=0o755)
+        (roots / "env").touch(0o644)
+        (home / "users" / "link").symlink_to(roots / "env")
+        (roots / "way").symlink_to(home / "users" / "link")
+        user = host_rules.User(65534, frozenset({65534}), "nobody")
+        places = [roots / "below", roots / "env", home / "users" / "link", roots / "way", roots / "none"]
+
+        assert [user.writable(place) for place in places] == [None] * 5
+
+        shutil.chown(home / "users", 65534)
+        through = home / "users"
+        assert [user.writable(place) for place in places] == [None, None, through, through, None]
+
+        shutil.chown(home, 65534)
+        assert [user.writable(place) for place in places] == [home] * 5
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can be tricked into running what another user wrote")

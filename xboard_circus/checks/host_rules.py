@@ -8,6 +8,7 @@ import os
 import resource
 import shlex
 import shutil
+import stat
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ from xboard_circus.config import Config, WatcherConfig, is_armed
 _FIND_MODULE = "import importlib.util, sys; sys.exit(importlib.util.find_spec(sys.argv[1]) is None)"
 _FIND_TIMEOUT = 30.0
 _CAP_SYS_RESOURCE = 24
+_LONGEST_WAY = 255
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +49,45 @@ class User:
             return mode != os.X_OK or path.is_dir() or bool(found.st_mode & 0o111)
         shift = 6 if found.st_uid == self.uid else 3 if found.st_gid in self.groups else 0
         return (found.st_mode >> shift) & mode == mode
+
+    def writable(self, path: Path) -> Path | None:
+        """Return *path*, or the folder on the way to it, that the user may write; None where there is none.
+
+        Who may write a folder above puts another one in the place of what is below, and who owns anything may write it.
+        """
+        if path.exists() and self.may(path, os.W_OK):
+            return path
+        for folder, step in _way(path):
+            if not self.has(folder, os.X_OK):
+                return None
+            if self._owns(step):
+                return step
+            if self.has(folder, os.W_OK) and not folder.stat().st_mode & stat.S_ISVTX:
+                return folder
+        return None
+
+    def _owns(self, path: Path) -> bool:
+        return os.path.lexists(path) and path.lstat().st_uid == self.uid
+
+
+def _way(path: Path) -> Iterator[tuple[Path, Path]]:
+    """Yield each folder that leads to *path*, with what is looked up in it; a link is followed step by step."""
+    folder, left = Path("/"), [*reversed(path.absolute().parts[1:])]
+    for _ in range(_LONGEST_WAY):
+        if not left:
+            return
+        step = folder / left.pop()
+        yield folder, step
+        if step.is_symlink():
+            target = step.readlink()
+            folder = Path("/") if target.is_absolute() else folder
+            left += reversed(target.parts[target.is_absolute() :])
+        elif step.name == "..":
+            folder = folder.parent
+        elif step.is_dir():
+            folder = step
+        else:
+            return
 
 
 def findings(config: Config, watcher: WatcherConfig) -> Iterator[Finding]:
@@ -117,9 +158,9 @@ def writable(config: Config, watcher: WatcherConfig) -> Iterator[Finding]:
             paths[f"{name}_stream.filename"] = [(config.folder / stream["filename"]).parent]
     for file in env_file_rules.of_watcher(config, watcher):
         # LD_PRELOAD in it would run in the launcher, as root.
-        paths[file.option] = [*paths.get(file.option, []), file.path, file.path.resolve().parent]
+        paths[file.option] = [*paths.get(file.option, []), file.path.parent, file.path]
     for option, found in paths.items():
-        writable = [str(path) for path in found if path.exists() and user.may(path, os.W_OK)]
+        writable = [str(place) for place in dict.fromkeys(map(user.writable, found)) if place is not None]
         if writable:
             used = f"{' and '.join(writable)}, which circusd uses as root"
             what = f"{user.name} may write {used}: who has {user.name} has root"
