@@ -137,8 +137,9 @@ def test_a_restart_after_the_packages_were_replaced_loses_nothing(tmp_path: Path
         c.extra_env.clear()
 
         with under_load(c):
-            done(c, "restart", "--no-preflight")
+            said = done(c, "restart", "--no-preflight")
             eventually(lambda: gone(before), timeout=60, what="the old ones end")
+        assert "is killed" not in said
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount a small file system")

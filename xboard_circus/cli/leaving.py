@@ -18,6 +18,8 @@ from xboard_circus.instance import Instance, Silent
 from xboard_circus.snapshot import Snapshot
 from xboard_circus.worker import runs_worker
 
+LAST_MOMENT = 3.0  # that a circusd may take to end when it has closed its endpoint
+
 
 def why_alone(watcher: WatcherConfig) -> str:
     """Return why the workers of *watcher* cannot serve beside those of another circusd; "" where they can."""
@@ -122,7 +124,9 @@ def leave(instance: Instance, found: Snapshot | Silent, progress: Progress) -> D
             with instance.client() as client:
                 staying = set(client.leave(but=stopped))
     except CircusdGone as error:
-        silent = str(error)
+        # One that has nothing to wait for ends before its answer is out, or before the client believes it.
+        if error.listening or not gone([circusd], progress, give_up_at=time.monotonic() + LAST_MOMENT):
+            silent = str(error)
     except CommandRefused as refused:
         if "unknown command" not in refused.reason:
             progress.report("how", f"no worker can serve on meanwhile: {refused.reason}")
