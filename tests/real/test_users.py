@@ -167,3 +167,39 @@ def test_a_program_that_the_user_may_not_run_is_told_and_harms_nobody(tmp_path: 
         assert str(program) in c.watcher("broken")["last_reason"]
         assert {event.message["cause"] for event in c.failures("broken")} == {"cannot be run"}
         assert c.status("broken") == "active"
+
+
+def test_root_does_not_restart_the_circusd_of_another_user(open_folder: Path, python: str) -> None:
+    """Given a circusd of www-data, when root restarts it, then it is refused: the next one would be root's."""
+    folder = open_folder / "theirs"
+    folder.mkdir()
+    env = library_path(open_folder / "python") if python != sys.executable else {}
+    with circusd(folder, python=python, env=env, start=False) as c:
+        for path in (c.folder, *c.folder.rglob("*"), c.runtime):
+            shutil.chown(path, USER, USER)
+        with (folder / "circusd.out").open("wb") as output:
+            theirs = subprocess.Popen(
+                [python, "-m", "circus.circusd", str(c.ini)],
+                user=USER,
+                group=USER,
+                extra_groups=[],
+                cwd=folder,
+                env=c.environ(),
+                stdout=output,
+                stderr=output,
+                start_new_session=True,
+            )
+        try:
+            workers = c.wait_ready()
+            c.extra_env["XBOARD_RUNTIME_DIR"] = str(open_folder / "of-root")
+
+            for order in (["restart", "--no-preflight"], ["restart", "--cold"]):
+                refused = c.run_cli(*order)
+                assert refused.returncode == 1, refused
+                assert f"circusd (pid {theirs.pid}) is run by {USER}" in refused.stderr
+
+            assert theirs.poll() is None
+            assert c.ready() == workers
+        finally:
+            theirs.terminate()
+            theirs.wait()

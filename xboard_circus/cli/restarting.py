@@ -26,7 +26,7 @@ from xboard_circus.cli.reloading import no_preflight_option, try_new_code
 from xboard_circus.cli.screen import progress, say
 from xboard_circus.config import is_backend
 from xboard_circus.errors import XboardError
-from xboard_circus.host import procs, runtime
+from xboard_circus.host import procs, runtime, servers
 from xboard_circus.instance import Instance, Silent
 from xboard_circus.snapshot import Snapshot
 
@@ -55,8 +55,10 @@ def restart(instance: Instance, name: str | None, cold: bool, no_preflight: bool
     _refuse_service(instance)
     # Checked while the old one still serves: a mistake in the ini must not cost a backend that runs.
     check_file(instance)
-    found = None if cold else instance.find()
+    found = instance.find()
     if found is not None:
+        _refuse_other_user(found)
+    if found is not None and not cold:
         _try_to_write(instance)
         alone = costs(instance, found) if isinstance(found, Snapshot) else Costs({}, frozenset())
         _agree(alone, yes=yes)
@@ -79,6 +81,15 @@ def _refuse_service(instance: Instance) -> None:
             f"circusd (pid {circusd.pid}) is run by systemd as {unit}: `systemctl restart {unit}` restarts it without "
             "a lost request; `reload` replaces the workers alone"
         )
+
+
+def _refuse_other_user(found: Snapshot | Silent) -> None:
+    """Raise XboardError where another user runs the circusd that was *found*: the next one would be ours, as root's."""
+    circusd = found.circusd.identity if isinstance(found, Snapshot) else found.identity
+    user = procs.user_of(circusd.pid)
+    if user is not None and user != os.geteuid():
+        name = servers.name_of(user)
+        raise XboardError(f"circusd (pid {circusd.pid}) is run by {name}; nothing was stopped: run this as {name}")
 
 
 def _try_to_write(instance: Instance) -> None:
