@@ -118,7 +118,7 @@ class Checkout:
         done = self.run(command)
         word = next((word for word in shlex.split(command.text) if word in MAY_END_WITH), "")
         allowed = MAY_END_WITH.get(word, {0})
-        assert done.returncode in allowed, f"$ {command.text}\n{done.stdout}{done.stderr}"
+        assert done.returncode in allowed, f"$ {command.text}\n{done.stdout}{done.stderr}exit code {done.returncode}"
 
     def monitors(self) -> list[psutil.Process]:
         """Return the monitors that were started here: those whose runtime folder is ours."""

@@ -105,7 +105,7 @@ def test_a_file_that_breaks_costs_no_worker_and_refuses_a_reload(c: Circusd) -> 
 
     assert [malformed["status"], missing["status"], by_cli.returncode] == ["error", "error", 1]
     assert f"{c.folder}/.env, line 4: neither" in malformed["reason"]
-    for shown in (missing["reason"], by_cli.stderr, c.watcher()["last_reason"]):
+    for shown in (missing["reason"], by_cli.stdout + by_cli.stderr, c.watcher()["last_reason"]):
         assert f"there is no file {c.folder}/.env" in shown
     assert healthy in c.workers()
     assert passwords(c) == {"hunter2-1"}
