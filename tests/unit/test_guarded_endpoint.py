@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import os
+import resource
 import socket
 import struct
 from collections.abc import Callable, Iterator
@@ -26,11 +28,15 @@ def loop() -> Iterator[asyncio.AbstractEventLoop]:
         yield made
 
 
-@pytest.fixture
-def guarded(loop: asyncio.AbstractEventLoop) -> Iterator[GuardedEndpoint]:
+def guard(loop: asyncio.AbstractEventLoop) -> GuardedEndpoint:
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
-    with closing(GuardedEndpoint(f"tcp://127.0.0.1:{port}", [os.geteuid()], loop)) as made:
+    return GuardedEndpoint(f"tcp://127.0.0.1:{port}", [os.geteuid()], loop)
+
+
+@pytest.fixture
+def guarded(loop: asyncio.AbstractEventLoop) -> Iterator[GuardedEndpoint]:
+    with closing(guard(loop)) as made:
         yield made
 
 
@@ -70,6 +76,60 @@ def test_what_is_let_in_reaches_zeromq_and_its_answer_comes_back(
         until(loop, lambda: client.poll(0))
 
         assert client.recv() == b"q" * 3_000_000
+
+
+def test_who_fills_the_queue_behind_the_guard_keeps_nobody_out(
+    loop: asyncio.AbstractEventLoop, guarded: GuardedEndpoint
+) -> None:
+    inner = guarded.inner.replace("ipc://@", "\0")
+    with contextlib.ExitStack() as stack:
+        behind = stack.enter_context(socket.socket(socket.AF_UNIX))
+        behind.bind(inner)
+        behind.listen(1)
+        behind.setblocking(False)
+
+        def knock() -> bool:
+            knocking = stack.enter_context(socket.socket(socket.AF_UNIX))
+            knocking.setblocking(False)
+            return knocking.connect_ex(inner) == errno.EAGAIN
+
+        while not knock():
+            pass
+        port = int(guarded.endpoint.rpartition(":")[2])
+        client = stack.enter_context(socket.create_connection(("127.0.0.1", port)))
+        client.sendall(b"served")
+        loop.run_until_complete(asyncio.sleep(0.05))
+        got: list[bytes] = []
+
+        def look() -> bool:
+            with contextlib.suppress(BlockingIOError):
+                connection = stack.enter_context(behind.accept()[0])
+                connection.settimeout(0.1)
+                with contextlib.suppress(TimeoutError, BlockingIOError):
+                    got.append(connection.recv(10))
+            return b"served" in got
+
+        until(loop, look)
+
+
+def test_it_closes_where_many_descriptors_are_open(loop: asyncio.AbstractEventLoop) -> None:
+    guarded = guard(loop)
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(max(soft, 2048), hard), hard))
+    with contextlib.ExitStack() as stack:
+        for _ in range(1100):  # select() takes no number above 1023
+            stack.callback(os.close, os.open("/dev/null", os.O_RDONLY))
+        behind = stack.enter_context(socket.socket(socket.AF_UNIX))
+        behind.bind(guarded.inner.replace("ipc://@", "\0"))
+        behind.listen()
+        behind.setblocking(False)
+        client = stack.enter_context(socket.create_connection(("127.0.0.1", int(guarded.endpoint.rpartition(":")[2]))))
+        client.settimeout(10)
+        accepted = stack.enter_context(loop.run_until_complete(asyncio.wait_for(loop.sock_accept(behind), 10))[0])
+        accepted.sendall(b"last")
+        guarded.close()
+
+        assert client.recv(10) == b"last"
 
 
 def test_connections_that_are_reset_fill_no_log(

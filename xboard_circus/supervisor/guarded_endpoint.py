@@ -25,6 +25,8 @@ CHUNK = 65536
 BACKLOG = 100
 PAUSE = 1.0  # where no descriptor is left for a connection
 LOG_AGAIN_AFTER = 60.0
+PATIENCE = 5.0
+KNOCK_AGAIN_AFTER = 0.005
 QUIET = 0.05  # ZeroMQ passes a last answer on in a thread of its own
 LAST_ANSWERS = 0.5
 
@@ -64,12 +66,15 @@ class GuardedEndpoint:
         self._listener.close()
         give_up_at = time.monotonic() + LAST_ANSWERS
         while self._open and time.monotonic() < give_up_at:
-            inner = {connection.inner: connection for connection in self._open}
-            ready = select.select(list(inner), [], [], QUIET)[0]
+            inner = {connection.inner.fileno(): connection for connection in self._open}
+            poll = select.poll()
+            for number in inner:
+                poll.register(number, select.POLLIN)
+            ready = poll.poll(QUIET * 1000)
             if not ready:
                 break
-            for each in ready:
-                inner[each].answer()
+            for number, _ in ready:
+                inner[number].answer()
         for connection in list(self._open):
             connection.close()
 
@@ -87,14 +92,30 @@ class GuardedEndpoint:
                 outer.close()
                 self._note_refusal(user)
                 return
-            inner = self._connected()
         except OSError as error:
-            outer.close()
-            if error.errno != errno.ENOTCONN:  # else its client has reset it already
-                self._note(str(error), f"a connection to {self.endpoint} failed: {error}")
+            self._failed(outer, error)
             return
-        outer.setblocking(False)
-        self._open.add(_Connection(outer, inner, self._loop, self._open.discard))
+        self._hand_on(outer, time.monotonic() + PATIENCE)
+
+    def _hand_on(self, outer: socket.socket, give_up_at: float) -> None:
+        try:
+            inner = self._connected()
+        except BlockingIOError as error:
+            # ZeroMQ's queue is full: any user finds its name and can knock there, although it lets nobody else in.
+            if time.monotonic() < give_up_at:
+                self._loop.call_later(KNOCK_AGAIN_AFTER, self._hand_on, outer, give_up_at)
+            else:
+                self._failed(outer, error)
+        except OSError as error:
+            self._failed(outer, error)
+        else:
+            outer.setblocking(False)
+            self._open.add(_Connection(outer, inner, self._loop, self._open.discard))
+
+    def _failed(self, outer: socket.socket, error: OSError) -> None:
+        outer.close()
+        if error.errno != errno.ENOTCONN:  # else its client has reset it already
+            self._note(str(error), f"a connection to {self.endpoint} failed: {error}")
 
     def _connected(self) -> socket.socket:
         inner = socket.socket(socket.AF_UNIX)
