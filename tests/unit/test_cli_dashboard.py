@@ -13,6 +13,7 @@ from click.testing import CliRunner, Result
 
 from xboard_circus.cli import main, page
 from xboard_circus.dashboard.tokens import load_or_make
+from xboard_circus.host import servers
 
 DASHBOARD = """\
 [watcher:dashboard]
@@ -91,6 +92,15 @@ def test_circus_s_own_switch_does_as_well(folder: Path, port: int) -> None:
     (folder / "circus.ini").write_text(f"[circus]\nhttpd = True\nhttpd_port = {port}\n[watcher:web]\ncmd = true\n")
 
     assert run().output.startswith(f"http://127.0.0.1:{port}/login#token=")
+
+
+def test_another_users_process_at_the_pages_port_gets_no_token(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = servers.EndpointServer(frozenset({65534}), frozenset({1}))
+    monkeypatch.setattr(servers, "server_of", lambda _: found)
+    result = run()
+
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert "a process of user nobody listens at 127.0.0.1" in result.stderr
 
 
 def test_where_nothing_answers_it_says_so(folder: Path) -> None:

@@ -13,9 +13,9 @@ from xboard_circus.cli.context import for_instance
 from xboard_circus.cli.screen import say
 from xboard_circus.config import Config
 from xboard_circus.dashboard.settings import dashboard_of, folder_of, options_of
-from xboard_circus.dashboard.tokens import load
+from xboard_circus.dashboard.tokens import FILE, load
 from xboard_circus.errors import XboardError
-from xboard_circus.host import runtime
+from xboard_circus.host import runtime, servers
 from xboard_circus.instance import Instance
 
 ANSWER_WITHIN = 2.0
@@ -36,10 +36,12 @@ def dashboard(instance: Instance, read_only: bool, no_open: bool) -> None:
     The link contains a token: anyone with the link can do what you can. Exits with 1 if nothing answers there yet.
     """
     host, port = address_of(instance.config)
-    tokens = load(folder_of(instance.config))
+    folder = folder_of(instance.config)
+    tokens = load(folder)
+    answers = _answers(host, port, instance.config.path.stat().st_uid, (folder / FILE).stat().st_uid)
     link = link_to(instance.config, host, port, tokens.reader if read_only else tokens.admin)
     print(link)
-    if not _answers(host, port):
+    if not answers:
         raise XboardError(f"nothing answers at {host}:{port}; `xboard-circus status` shows whether the dashboard runs")
     if not no_open and has_browser():
         _open(link, runtime.root() / f"dashboard-{instance.id}.html")
@@ -74,11 +76,16 @@ def has_browser() -> bool:
     return has_screen and sys.stdout.isatty()
 
 
-def _answers(host: str, port: int) -> bool:
+def _answers(host: str, port: int, *owners: int) -> bool:
+    """Return whether the page answers; XboardError where a process does that is not ours, root's or of *owners*."""
     try:
-        socket.create_connection((host, port), ANSWER_WITHIN).close()
+        with socket.create_connection((host, port), ANSWER_WITHIN) as door:
+            found = servers.server_of(door)
     except OSError:
         return False
+    user = None if found is None else found.stranger(servers.users_of("", *owners))
+    if user is not None:
+        raise XboardError(f"a process of user {user} listens at {host}:{port}, and would get the token; end it first")
     return True
 
 
