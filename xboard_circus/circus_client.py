@@ -228,7 +228,7 @@ class CircusdClient:
             connection.socket.send(json.dumps(message).encode(), zmq.NOBLOCK)
             while (left := ends_at - time.monotonic()) > 0:
                 if not connection.socket.poll(int(min(left, KNOCK_EVERY) * 1000) + 1):
-                    if _is_deserted(self.endpoint):
+                    if _is_deserted(self.endpoint, connection.server):
                         self.close()
                         raise CircusdGone(self.endpoint, Say.IT_HAS_ENDED(), listening=False)
                     continue
@@ -291,13 +291,13 @@ def _decoded(frame: bytes) -> Reply:
     return reply if isinstance(reply, dict) else {}
 
 
-def _is_deserted(endpoint: str) -> bool:
-    """Return whether no process listens any more; a circusd that hangs still does, for a while."""
+def _is_deserted(endpoint: str, server: servers.EndpointServer | None) -> bool:
+    """Return whether *server* listens no more, nor a process at all; a circusd that hangs still does, for a while."""
     try:
-        _knock(endpoint, timeout=CONNECT_TIMEOUT)
+        now = _knock(endpoint, timeout=CONNECT_TIMEOUT)
     except CircusdGone as gone:
         return isinstance(gone.__cause__, ConnectionRefusedError | FileNotFoundError)
-    return False
+    return now is not None and server is not None and not now.sockets & server.sockets
 
 
 def _knock(endpoint: str, *, timeout: float) -> servers.EndpointServer | None:

@@ -7,6 +7,7 @@ import json
 import socket
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -113,6 +114,18 @@ def test_a_program_that_is_not_circusd_cannot_hold_up() -> None:
             client.call("status", deadline=0.3)
 
     assert caught.value.listening
+
+
+def test_who_waits_for_a_circusd_that_was_replaced_is_told_soon() -> None:
+    """Given a call without an answer, when another circusd takes the endpoint over, then the wait ends."""
+    endpoint = f"tcp://127.0.0.1:{closed_port()}"
+    with ThreadPoolExecutor(1) as pool, CircusdClient(endpoint) as client:
+        with FakeCircusd({"list": lambda _: None}, endpoint) as old:
+            call = pool.submit(client.call, "list", deadline=10)
+            while not old.asked:
+                time.sleep(0.01)
+        with FakeCircusd({}, endpoint), pytest.raises(CircusdGone, match="has ended"):
+            call.result()
 
 
 def test_a_late_reply_is_not_taken_for_the_next() -> None:
