@@ -1,7 +1,8 @@
 """Read the env files of a watcher: `worker.env_file`, and the `--env-file` of a command of ours.
 
 python-dotenv parses them, as it does for uvicorn; what it would pass over with a warning is refused here, by its line.
-No message holds a value. What stands in the environment already wins, and of two files the later one.
+No message holds a value. What stands in the environment already wins, and of two files the later one. What circusd
+tells its workers (`OF_CIRCUSD`) is never taken from a file.
 """
 
 import io
@@ -25,6 +26,24 @@ OPTION = "worker.env_file"
 ARGUMENT = "--env-file"
 LARGEST = 64 * 1024
 """Bytes of a file, and of all values: the kernel takes at most 128 KiB for one variable."""
+OF_CIRCUSD = frozenset(
+    f"XBOARD_{name}"
+    for name in [
+        "SPARE",
+        "PREFLIGHT",
+        "WID",
+        "WORKER",
+        "WORKER_DIR",
+        "LAUNCHER",
+        "LIVE_PATH",
+        "READY_PATH",
+        "PROBE_HOST",
+        "PROBE_SCHEME",
+        "PROBE_HEADERS",
+        "WEBSOCKET_SPREAD",
+    ]
+)
+"""What circusd alone tells a worker, or leaves out: with XBOARD_SPARE of a file no worker would ever serve."""
 
 
 class EnvFileError(XboardError):
@@ -92,7 +111,7 @@ def values(files: Iterable[EnvFile], environ: Mapping[str, str]) -> dict[str, st
             found[str(binding.key)] = value
             if sum(map(len, found.values())) > LARGEST:
                 raise EnvFileError(file.option, f"the values of {file.path} exceed 64 KiB", "take ${...} out of it")
-    return {name: value for name, value in found.items() if name not in environ}
+    return {name: value for name, value in found.items() if name not in environ and name not in OF_CIRCUSD}
 
 
 def secrets(found: Mapping[str, str]) -> frozenset[str]:

@@ -25,7 +25,8 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Circusd]:
     folder = tmp_path_factory.mktemp("env")
     (folder / "leaky.py").write_text(LEAKY)
     write(folder, "hunter2-1")
-    (folder / "uvicorn.env").write_text("OF_UVICORN=yes\n")
+    # The last two would keep each worker from serving, and its probe from a good answer.
+    (folder / "uvicorn.env").write_text("OF_UVICORN=yes\nXBOARD_SPARE=1\nXBOARD_LIVE_PATH=/none\n")
     watcher = Watcher(
         app="leaky:app",
         arguments="--ws none --env-file uvicorn.env",

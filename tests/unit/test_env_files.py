@@ -36,6 +36,7 @@ def written(folder: Path, text: str | bytes, name: str = ".env", mode: int = 0o6
         pytest.param("A=$x # c\nB='#'", {}, {"A": "$x", "B": "#"}, id="comments and signs"),
         pytest.param("\ufeffA=1\r\nB=2\r\n", {}, {"A": "1", "B": "2"}, id="written on Windows"),
         pytest.param("A\nB=", {}, {"B": ""}, id="a bare name says nothing"),
+        pytest.param("XBOARD_SPARE=1\nXBOARD_DB=x", {}, {"XBOARD_DB": "x"}, id="never what circusd tells a worker"),
         pytest.param("", {}, {}, id="empty"),
     ],
 )

@@ -39,6 +39,9 @@ def findings(config: Config, watcher: WatcherConfig) -> Iterator[Finding]:
         if secret and file.is_open():
             what = f"every user of this host may read {file.path}, which has {some_of(secret, NAMED)}"
             yield Finding(WARNING, file.option, what, f"chmod 600 {file.path}")
+        if ours := sorted(found.keys() & env_files.OF_CIRCUSD):
+            what = f"{some_of(ours, NAMED)} of {file.path} not used: circusd sets it for its workers, from the options"
+            yield Finding(WARNING, file.option, what, "take it out of the file")
         unused = sorted(name for name, value in found.items() if watcher.env.get(name, value) != value)
         if unused:
             what = f"{some_of(unused, NAMED)} of {file.path} not used: the environment has another value, and wins"

@@ -102,9 +102,9 @@ def main() -> None:
     forbid_core_files()
     if sys.stderr is not None:
         faulthandler.enable(all_threads=True)
+    surroundings = Surroundings(os.environ)  # first: uvicorn adds its --env-file to the environment
     config = parse(sys.argv[1:])
     raise_limits()
-    surroundings = Surroundings(os.environ)
     for name in ("XBOARD_SPARE", "XBOARD_WORKER", "XBOARD_LAUNCHER"):
         os.environ.pop(name, None)  # processes that the app starts are not spares, and do not use our files
     if surroundings.spare and surroundings.folder is None:

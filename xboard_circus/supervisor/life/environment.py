@@ -41,7 +41,8 @@ def environment(
         env.pop(name, None)
     env.update(marks)
     env["XBOARD_WATCHER"] = watcher
-    env.pop("XBOARD_WORKER_DIR", None)
+    for name in ("XBOARD_WORKER_DIR", "XBOARD_SPARE", "XBOARD_PREFLIGHT"):  # of whoever started circusd
+        env.pop(name, None)
     if folder is not None:
         env["XBOARD_WORKER_DIR"] = str(folder)
     return with_options(env, options)
