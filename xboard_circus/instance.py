@@ -4,7 +4,7 @@ import fcntl
 import os
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,6 +22,10 @@ ANSWER_WITHIN = 3.0
 GRACEFUL_TIMEOUT = 30.0  # Circus's own default
 NAMED = 8
 LOOK_EVERY = 0.2
+
+
+class NoLockFile(XboardError):
+    """A lock file that cannot be made."""
 
 
 class EndpointTaken(XboardError):
@@ -179,9 +183,18 @@ class Instance:
 
 @contextmanager
 def locked(path: Path, busy: str, *, within: float = 0.0) -> Iterator[None]:
-    """Hold the lock file at *path*; XboardError with *busy* where another process holds it for *within* seconds."""
+    """Hold the lock file at *path*.
+
+    Raises:
+        NoLockFile: It cannot be made, such as on a full disk.
+        XboardError: Another process has held it for *within* seconds; the message begins with *busy*.
+    """
     give_up_at = time.monotonic() + within
-    with open(os.open(path, os.O_RDWR | os.O_CREAT, 0o600), "r+") as file:
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    except OSError as error:
+        raise NoLockFile(f"{path} cannot be made: {error.strerror}; make room, or let this user write there") from error
+    with open(descriptor, "r+") as file:
         while True:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -190,8 +203,9 @@ def locked(path: Path, busy: str, *, within: float = 0.0) -> Iterator[None]:
                 if time.monotonic() >= give_up_at:
                     raise XboardError(f"{busy}, with pid {file.read().strip()}") from None
                 time.sleep(LOOK_EVERY)
-        file.truncate()
-        print(os.getpid(), file=file, flush=True)
+        with suppress(OSError):  # the pid is for the message alone
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
         yield
 
 

@@ -250,6 +250,19 @@ def test_two_restarts_at_once_leave_one_circusd_and_lose_nothing(tmp_path: Path)
         assert len(c.wait_ready()) == 2
 
 
+def test_a_stop_during_a_restart_stops_what_the_restart_starts(tmp_path: Path) -> None:
+    """Given a restart whose successor waits for the old circusd to end, when stopped, then nothing runs afterwards."""
+    with circusd(tmp_path, watchers=[Watcher(), slow(tmp_path, 4)]) as c:
+        c.wait_ready()
+        with begun(c, "restart", "--no-preflight") as restart:
+            eventually(lambda: len(circusds(c)) == 2, what="the successor waits")
+            stopped = done(c, "stop")
+            restart.communicate(timeout=90)
+
+        assert "stopped circusd" in stopped
+        assert c.processes() == []
+
+
 def test_a_circusd_that_hangs_is_replaced_without_a_lost_request(tmp_path: Path) -> None:
     """Given a circusd under SIGSTOP, when restarted, then it is killed, its workers serve on, and 0 are lost."""
     with circusd(tmp_path, plugins=BUNDLE) as c:

@@ -72,9 +72,9 @@ class Outlook:
 
 
 def alone(instance: Instance) -> AbstractContextManager[None]:
-    """Lock the start of this ini file against other starts, such as the monitor's."""
+    """Lock the start or stop of this ini file against others, such as the monitor's."""
     path = runtime.instance_dir(instance.id) / "start.lock"
-    return locked(path, f"try again later: another start of {instance.shown} is at work", within=LOCK_WITHIN)
+    return locked(path, f"try again later: another start or stop of {instance.shown} is at work", within=LOCK_WITHIN)
 
 
 def make_folders(instance: Instance) -> XboardError | None:

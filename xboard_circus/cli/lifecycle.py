@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 
 import click
 
@@ -14,7 +14,7 @@ from xboard_circus.cli.launching import Launched, Stage
 from xboard_circus.cli.screen import complain, progress, say
 from xboard_circus.core.durations import span
 from xboard_circus.errors import XboardError
-from xboard_circus.instance import Instance
+from xboard_circus.instance import Instance, NoLockFile
 from xboard_circus.snapshot import Snapshot
 
 TIMEOUT = 60.0
@@ -50,8 +50,12 @@ def stop(instance: Instance) -> None:
 
     Exits with 1 if orphans of an earlier circusd still run; `xboard-circus clean` ends them.
     """
-    was_running = stop_all(instance)
-    instance.mark_stopped()
+    with ExitStack() as held:
+        # A restart has launched the next circusd before the old one is gone. Without a lock the stop goes on.
+        with suppress(NoLockFile):
+            held.enter_context(launching.alone(instance))
+        was_running = stop_all(instance)
+        instance.mark_stopped()
     give_up_at = time.monotonic() + (LAST_CHILDREN if was_running else 0)
     while (left := instance.orphans_left()) and time.monotonic() < give_up_at:
         time.sleep(stopping.LOOK_EVERY)
