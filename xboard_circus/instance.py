@@ -119,6 +119,10 @@ class Instance:
             version=__version__,
         )
 
+    def is_replaced(self, circusd: procs.Identity) -> bool:
+        """Return whether another circusd than this one is recorded as ours and runs, as after another restart."""
+        return runtime.supervisor_of(self.id) not in (None, circusd)
+
     def mark_stopped(self) -> None:
         """Record for the monitor and the next circusd that an operator stopped this one, until the next record."""
         circusd_record.order_end(self.id)

@@ -24,6 +24,7 @@ from xboard_circus.snapshot import Snapshot, Watcher
 LAUNCHER = str(Path(launcher.__file__).resolve())
 LOCK_WITHIN = 30.0
 ANSWER_WITHIN = 20.0
+REPLACED_WITHIN = 5.0
 SLACK = 5.0  # for what comes before the first worker: circusd's own start
 
 
@@ -173,7 +174,7 @@ def wait_until_ready(
     last = [Outlook(name, Stage.COMING, f"{name}: not created yet") for name in watchers]
     with instance.client() as client:
         while True:
-            if launched is not None:
+            if launched is not None and not _is_replaced(instance, launched):
                 launched.raise_if_ended()
             with suppress(CircusdGone, CommandRefused):
                 last = outlooks(instance.ask(client), watchers)
@@ -184,6 +185,19 @@ def wait_until_ready(
                 return last
             progress.waiting_for(f"waiting for {', '.join(coming)}")
             time.sleep(LOOK_EVERY)
+
+
+def _is_replaced(instance: Instance, launched: Launched) -> bool:
+    """Return whether another restart has put another circusd in the place of this one, which has ended as told.
+
+    The other restart records its circusd a moment after it has told this one to leave.
+    """
+    give_up_at = time.monotonic() + REPLACED_WITHIN
+    while launched.process.poll() == 0 and time.monotonic() < give_up_at:
+        if instance.is_replaced(launched.identity):
+            return True
+        time.sleep(LOOK_EVERY)
+    return False
 
 
 def outlooks(snapshot: Snapshot, watchers: Mapping[str, bool]) -> list[Outlook]:
