@@ -80,8 +80,10 @@ class Checkout:
 
     def environ(self) -> dict[str, str]:
         """Return the environment of what is run here."""
+        # pytest-xdist exports a width of 80, at which `ps` cuts its lines; a person's shell exports none.
+        inherited = {name: value for name, value in os.environ.items() if name != "COLUMNS"}
         return {
-            **os.environ,
+            **inherited,
             "XBOARD_RUNTIME_DIR": self.runtime,
             # Without it, circusctl asks at 5555.
             "CIRCUSCTL_ENDPOINT": f"tcp://127.0.0.1:{self.ports['5555']}",
