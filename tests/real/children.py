@@ -48,9 +48,13 @@ class Child:
 
 
 class Children:
-    """Starts programs; those in *source* run under this very Python and can import the project."""
+    """Starts programs; those in *source* run under this very Python and can import the project.
 
-    def __init__(self) -> None:
+    A program that has nothing to do reads its stdin to the end: that comes with the end of its test, however it ends.
+    """
+
+    def __init__(self, stdin: int) -> None:
+        self._stdin = stdin
         self.mark = uuid.uuid4().hex
         self.started: list[Child] = []
 
@@ -63,7 +67,7 @@ class Children:
         child = Child(
             subprocess.Popen(
                 list(argv),
-                stdin=subprocess.DEVNULL,
+                stdin=self._stdin,
                 stdout=subprocess.PIPE,
                 text=True,
                 cwd=PROJECT,
@@ -77,7 +81,8 @@ class Children:
 
 @contextmanager
 def children() -> Iterator[Children]:
-    started = Children()
+    stdin, held = os.pipe()
+    started = Children(stdin)
     try:
         yield started
     finally:
@@ -85,3 +90,5 @@ def children() -> Iterator[Children]:
         for child in started.started:
             child.process.wait()
             child.output.close()
+        os.close(stdin)
+        os.close(held)

@@ -30,7 +30,7 @@ as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become ano
 
 # words: address, port, options: "v6only" "reuseport", how many children share the socket
 LISTEN = """
-import os, socket, sys, time
+import os, socket, sys
 host, port, options, shared = sys.argv[1], int(sys.argv[2]), sys.argv[3], int(sys.argv[4])
 listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
 listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -44,18 +44,19 @@ pids = [os.getpid()]
 for _ in range(shared):
     pid = os.fork()
     if not pid:
-        time.sleep(60)
+        sys.stdin.read()
+        os._exit(0)
     pids.append(pid)
 print(*pids)
-time.sleep(60)
+sys.stdin.read()
 """
-SLEEP = "print('ready'); import time; time.sleep(60)"
+SLEEP = "import sys; print('ready'); sys.stdin.read()"
 DEAF = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); " + SLEEP
 POLITE = """
-import signal, sys, time
+import signal, sys
 signal.signal(signal.SIGTERM, lambda *_: (print("drained"), sys.exit()))
 print("ready")
-time.sleep(60)
+sys.stdin.read()
 """
 # A supervisor: starts its child, argv[1], anew whenever it ends, until it is told to stop itself.
 SUPERVISOR = """
@@ -71,7 +72,7 @@ while True:
 """
 # Starts one more child when it is told to stop, and stays; neither heeds SIGTERM.
 STUBBORN = """
-import signal, subprocess, sys, time
+import signal, subprocess, sys
 def more(*_):
     child = subprocess.Popen([sys.executable, "-c", sys.argv[1]], stdout=subprocess.PIPE, text=True)
     child.stdout.readline()
@@ -79,8 +80,7 @@ def more(*_):
 print("ready")
 signal.signal(signal.SIGTERM, more)
 print("steady")
-while True:
-    time.sleep(60)
+sys.stdin.read()
 """
 # A parent and its child, both marked as orphans, of which the child looks for orphans.
 LOOK = """
@@ -97,14 +97,14 @@ else:
 
 # A parent that has one child beside another; that one has a child of its own, and tries to stop itself and its parent.
 STOP = """
-import os, subprocess, sys, time
-sleeper = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+import os, subprocess, sys
+sleeper = subprocess.Popen([sys.executable, "-c", "import sys; sys.stdin.read()"])
 if len(sys.argv) > 1:
     from xboard_circus.host import listeners
     found = [listeners.holder_of(pid) for pid in (os.getpid(), os.getppid())]
     left = listeners.stop(found, grace=0)
     print(os.getpid(), sleeper.pid, *(holder.pid for holder in left), flush=True)
-    time.sleep(60)
+    sys.stdin.read()
 else:
     print(os.getpid(), sleeper.pid, flush=True)
     subprocess.run([sys.executable, "-c", os.environ["STOP"], "stop"])
