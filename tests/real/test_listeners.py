@@ -293,12 +293,20 @@ def test_where_netlink_is_barred_the_tables_tell_the_same(start: Children, host:
 
     families = (socket.AF_INET, socket.AF_INET6)
     tables = ("/proc/net/tcp", "/proc/net/tcp6")
-    by_netlink = [listener for family in families for listener in sockdiag.by_netlink(port, family)]
-    by_table = [listener for table in tables for listener in sockdiag.by_table(port, table)]
+    by_netlink = {listener for family in families for listener in sockdiag.by_netlink(port, family)}
+    by_table = {listener for table in tables for listener in sockdiag.by_table(port, table)}
 
-    assert sockdiag.listening(port) == by_netlink
-    assert by_table == [listener._replace(v6only=False) for listener in by_netlink]
+    assert sockdiag.listening(port) == list(by_netlink)
+    assert by_table == {listener._replace(v6only=False) for listener in by_netlink}
     assert len(by_table) == 1
+
+
+def test_what_the_kernel_lists_twice_is_one_listener(start: Children, monkeypatch: pytest.MonkeyPatch) -> None:
+    port, once = free_port(), sockdiag.by_netlink
+    listen(start, "127.0.0.1", port)
+    monkeypatch.setattr(sockdiag, "by_netlink", lambda *asked: [*once(*asked), *once(*asked)])
+
+    assert len(sockdiag.listening(port)) == 1
 
 
 def test_a_sandbox_without_netlink_hides_no_holder(start: Children) -> None:

@@ -48,11 +48,15 @@ class Listener(NamedTuple):
 
 
 def listening(port: int) -> list[Listener]:
-    """Return every TCP socket of this network namespace that listens on *port*, whoever holds it."""
+    """Return every TCP socket of this network namespace that listens on *port*, whoever holds it.
+
+    Each once: the kernel lists one twice where others begin or end while it is read.
+    """
     try:
-        return [*by_netlink(port, socket.AF_INET), *by_netlink(port, socket.AF_INET6)]
+        found = [*by_netlink(port, socket.AF_INET), *by_netlink(port, socket.AF_INET6)]
     except OSError:
-        return [*by_table(port, "/proc/net/tcp"), *by_table(port, "/proc/net/tcp6")]
+        found = [*by_table(port, "/proc/net/tcp"), *by_table(port, "/proc/net/tcp6")]
+    return list(dict.fromkeys(found))
 
 
 def user_of_peer(connection: socket.socket) -> int | None:
