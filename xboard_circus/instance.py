@@ -137,7 +137,10 @@ class Instance:
     def answered(self, found: Snapshot | Silent | None) -> Snapshot:
         """Return what `find` *found* where circusd answered; XboardError where not."""
         if found is None:
-            raise XboardError(f"{self.not_running()}; `xboard-circus start` starts it")
+            left = self.orphans_left()
+            takes = "takes their port over without a lost request, `xboard-circus clean` ends them"
+            cure = f"`xboard-circus start` {takes if left else 'starts it'}"
+            raise XboardError(f"{self.not_running()}{left}; {cure}")
         if isinstance(found, Silent):
             raise XboardError(
                 f"circusd of {self.shown} runs (pid {found.identity.pid}) and does not answer: {found.why}; "
@@ -146,18 +149,18 @@ class Instance:
         return found
 
     def not_running(self) -> str:
-        """Return the line that says so, how the last circusd ended, and the orphans that it left."""
+        """Return the line that says so, and how the last circusd ended."""
         lost = circusd_record.lost(self.id)
         how = f": the last one (pid {lost.pid}) was killed or crashed" if lost else ""
-        return f"circusd of {self.shown} does not run{how}{self.orphans_left()}"
+        return f"circusd of {self.shown} does not run{how}"
 
     def orphans_left(self) -> str:
-        """Return a clause that names orphans of an earlier circusd and their cure; "" where there are none."""
+        """Return a clause that names orphans of an earlier circusd; "" where there are none."""
         orphans = listeners.orphans(self.id)
         if not orphans:
             return ""
         named = some_of([f"pid {each.pid} ({each.command})" for each in orphans], NAMED)
-        return f", but orphans of an earlier one still run: {named}; `xboard-circus clean` ends them"
+        return f", but orphans of an earlier one still run: {named}"
 
     def graceful_timeout(self, name: str | None = None) -> float:
         """Return how long the slowest watcher, or the one of that *name*, may take to stop."""

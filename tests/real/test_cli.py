@@ -223,6 +223,8 @@ def test_clean_after_a_crash_of_circusd_ends_the_orphans_and_frees_the_port(tmp_
         said = done(c, "clean")
 
         assert "but orphans of an earlier one still run: pid " in asked.stderr
+        # They serve: what keeps that up comes before what ends it.
+        assert 0 < asked.stderr.index("`xboard-circus start` takes") < asked.stderr.index("`xboard-circus clean`")
         assert all(f"would stop pid {worker.pid} (" in dry for worker in workers)
         assert all(f"stopping pid {worker.pid} (" in said for worker in workers)
         assert c.processes() == []

@@ -62,9 +62,9 @@ def stop(instance: Instance) -> None:
     if was_running:
         line = f"stopped circusd of {instance.shown}{left or ' and all that it ran'}"
     else:
-        line = instance.not_running()
+        line = f"{instance.not_running()}{left}"
     if left:
-        raise XboardError(line)
+        raise XboardError(f"{line}; `xboard-circus clean` ends them")
     say(line)
 
 
