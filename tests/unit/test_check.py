@@ -469,12 +469,17 @@ def test_the_plugins_of_circus_that_are_refused_are_in_the_docs() -> None:
         assert {*circus_plugins.BROKEN, *circus_plugins.RESTARTING, "StatsdEmitter", "FullStats"} <= rows, page
 
 
+def open_to_all(folder: Path) -> None:
+    """Let every user enter *folder*: pytest's own are closed to them. What others may enter already is left alone."""
+    for each in (folder, *folder.parents):
+        if each.stat().st_mode & 0o005 == 0o005:
+            return
+        each.chmod(0o755)
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root has another user's watcher")
 def test_a_user_who_may_write_what_root_uses_is_refused(write: Write, tmp_path: Path) -> None:
-    for folder in (tmp_path, *tmp_path.parents):
-        if folder == Path("/tmp"):
-            break
-        folder.chmod(0o755)
+    open_to_all(tmp_path)
     (tmp_path / "logs").mkdir(mode=0o755)
     file = write({"watcher:web": {"uid": "nobody", "stdout_stream.filename": "logs/web.log"}})
 
@@ -521,10 +526,7 @@ def test_a_user_who_may_put_another_folder_or_link_in_the_place_of_roots_is_refu
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can be tricked into running what another user wrote")
 def test_nothing_runs_in_a_folder_that_the_watchers_user_may_write(write: Write, tmp_path: Path) -> None:
-    for folder in (tmp_path, *tmp_path.parents):
-        if folder == Path("/tmp"):
-            break
-        folder.chmod(0o755)
+    open_to_all(tmp_path)
     planted = f"open({str(tmp_path / 'proof')!r}, 'a').close()\n"
     for name in ("json.py", "logging.py", "app.py", "sitecustomize.py"):
         (tmp_path / name).write_text(planted)
