@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import os
-import subprocess
 from pathlib import Path
 
 import pytest
 
+from .attacker import PYTHON, run_as
 from .harness import BUNDLE, Watcher, circusd, eventually, kill
 from .test_users import USER, pytestmark  # noqa: F401 - the marks
 
-PYTHON = "/usr/bin/python3"
 # ZeroMQ's protocol by hand: whoever attacks brings programs of their own. It prints what came back in each try.
 ATTACK = r"""
 import json, socket, sys, time
@@ -67,19 +65,7 @@ print(json.dumps({what: got.decode("latin-1") for what, got in found.items()}))
 
 def attack(endpoint: str, pubsub: str, proof: Path, user: str | None) -> dict[str, str]:
     ports = [each.rpartition(":")[2] for each in (endpoint, pubsub)]
-    done = subprocess.run(
-        [PYTHON, "-I", "-c", ATTACK, *ports, str(proof)],
-        user=user,
-        group=user,
-        extra_groups=None if user is None else [],
-        cwd="/",
-        env={},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    found: dict[str, str] = json.loads(done.stdout)
+    found: dict[str, str] = run_as(user, ATTACK, *ports, proof)
     return found
 
 

@@ -20,9 +20,9 @@ from xboard_circus.container import health_check
 from xboard_circus.dashboard.circusd_queries import CircusdQueries
 from xboard_circus.monitor import ThisHost
 
+from .attacker import PYTHON
 from .harness import BUNDLE, Circusd, Watcher, circusd
 from .processes import process
-from .test_guarded_endpoint import PYTHON
 from .test_users import USER, pytestmark  # noqa: F401 - the marks
 
 # ZeroMQ's protocol by hand; it answers each command with what it was given.

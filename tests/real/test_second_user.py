@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 import tempfile
 from pathlib import Path
 
@@ -12,6 +11,7 @@ import pytest
 
 from xboard_circus.dashboard import tokens
 
+from .attacker import PYTHON, run_as
 from .harness import BUNDLE, Watcher, circusd, eventually
 from .test_users import USER, open_folder, pytestmark  # noqa: F401 - a fixture, and the marks
 
@@ -43,24 +43,11 @@ print(json.dumps(ends))
 
 def attack(files: list[Path], folders: list[Path], user: str) -> dict[str, list[str]]:
     words = [json.dumps([str(path) for path in paths]) for paths in (files, folders)]
-    interpreter = "/usr/bin/python3"
-    done = subprocess.run(
-        [interpreter, "-I", "-c", ATTACK, *words],
-        user=user,
-        group=user,
-        extra_groups=[],
-        cwd="/",
-        env={},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    found: dict[str, list[str]] = json.loads(done.stdout)
+    found: dict[str, list[str]] = run_as(user, ATTACK, *words)
     return found
 
 
-@pytest.mark.skipif(not os.access("/usr/bin/python3", os.X_OK), reason="no Python that another user could run")
+@pytest.mark.skipif(not os.access(PYTHON, os.X_OK), reason="no Python that another user could run")
 def test_a_second_user_reaches_nothing(open_folder: Path) -> None:  # noqa: F811
     """Given circusd on unix sockets in a folder of mode 0700, when another user tries, then each door is closed."""
     folder = open_folder / "second"

@@ -1,0 +1,27 @@
+"""A program that another user of the host runs, with nothing of this test's: no environment, no folder, no group."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from typing import Any
+
+PYTHON = "/usr/bin/python3"
+"""A Python that every user may run, unlike the one of the tests; a test that needs it looks whether it is there."""
+
+
+def run_as(user: str | None, code: str, *words: object) -> Any:
+    """Run *code* as *user*, or as the test's own where that is None; return the JSON that it prints."""
+    done = subprocess.run(
+        [PYTHON, "-I", "-c", code, *map(str, words)],
+        user=user,
+        group=user,
+        extra_groups=None if user is None else [],
+        cwd="/",
+        env={},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
