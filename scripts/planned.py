@@ -7,13 +7,14 @@ into docs/planned.md. Ends with 1 where a request was lost. Nothing but what thi
 """
 
 import argparse
+import contextlib
 import os
 import signal
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,6 +23,7 @@ sys.path.insert(1, str(CHECKOUT))
 
 from tests.real.harness import BUNDLE, Circusd, Watcher, circusd, eventually  # noqa: E402 - the path comes first
 from tests.real.load import Load  # noqa: E402
+from tests.real.service_host import NAME, UNIT, UserManager, install, user_manager  # noqa: E402
 
 DOCS = CHECKOUT / "docs" / "planned.md"
 HEAD = """# What planned operations lose
@@ -32,6 +34,8 @@ due.
 
 """
 LEAST = 10_000
+SOURCES = ("xboard_circus", "plugins")
+COMMITS_BACK = 40  # of those that changed the product: what is upgraded from and to
 RATE = 100  # on new connections, and the same on kept ones
 ENDS_WITHIN = 60.0
 
@@ -46,9 +50,9 @@ class Result:
     worst: float
 
 
-def run(c: Circusd, *command: str) -> None:
+def run(c: Circusd, *command: str, env: Mapping[str, str] | None = None) -> None:
     """Run a program that has to end well."""
-    done = subprocess.run(command, cwd=c.folder, env=c.environ(), capture_output=True, text=True, timeout=180)
+    done = subprocess.run(command, cwd=c.folder, env=env or c.environ(), capture_output=True, text=True, timeout=180)
     if done.returncode:
         raise RuntimeError(f"{' '.join(command)} ended with {done.returncode}\n{done.stdout}{done.stderr}")
 
@@ -87,6 +91,69 @@ def operations(folder: Path, python: str | None) -> dict[str, Callable[[Circusd,
     return found
 
 
+@dataclass(frozen=True)
+class OnlyTheApp:
+    """The environment of a circusd, in which Python finds packages only where they are installed."""
+
+    c: Circusd
+
+    def environ(self) -> dict[str, str]:
+        return {**self.c.environ(), "PYTHONPATH": str(CHECKOUT / "tests" / "real")}
+
+
+@contextlib.contextmanager
+def service(folder: Path, packages: Path) -> Iterator[tuple[Circusd, UserManager]]:
+    """Run a service of a ``systemd --user`` with *packages* as its .venv, and nothing of this checkout but the app."""
+    folder.mkdir(exist_ok=True)
+    with circusd(folder, plugins=BUNDLE, start=False) as c, user_manager(OnlyTheApp(c)) as manager:
+        (c.folder / ".venv").symlink_to(packages)
+        install(manager, c)
+        c.wait_ready()
+        yield c, manager
+
+
+@contextlib.contextmanager
+def restarted_service(folder: Path) -> Iterator[tuple[Circusd, Callable[[Circusd, int], object]]]:
+    with service(folder, Path(sys.prefix)) as (c, manager):
+
+        def restart(c: Circusd, _: int) -> None:
+            run(c, "systemctl", "--user", "restart", UNIT, env=manager.environ)
+
+        yield c, restart
+
+
+@contextlib.contextmanager
+def upgraded_service(folder: Path) -> Iterator[tuple[Circusd, Callable[[Circusd, int], object]]]:
+    """A service with a .venv of its own, into which one commit is installed after the other: the newest, an older one.
+
+    Both come from a clone, so that nothing is checked out under our feet.
+    """
+    clone, packages = folder / "clone", folder / "packages"
+    for command in (
+        ["git", "clone", "--quiet", str(CHECKOUT), str(clone)],
+        [sys.executable, "-I", "-m", "venv", str(packages)],
+        [str(packages / "bin" / "pip"), "install", "--quiet", "--disable-pip-version-check", str(clone)],
+    ):
+        subprocess.run(command, check=True, timeout=600)
+
+    def git(*words: str) -> str:
+        return subprocess.run(["git", "-C", str(clone), *words], check=True, stdout=subprocess.PIPE, text=True).stdout
+
+    older = git("log", f"-{COMMITS_BACK}", "--format=%H", "--", *SOURCES).split()[-1]
+    with service(folder, packages) as (c, manager):
+
+        def upgrade(c: Circusd, number: int) -> None:
+            git("checkout", "--quiet", older if number % 2 == 0 else "-")
+            words = ("--user", "--name", NAME, "--dir", str(c.folder))
+            run(c, str(clone / "scripts" / "install_service.sh"), "upgrade", *words, env=manager.environ)
+            [installed] = packages.glob("lib/*/site-packages")
+            for module in (installed / "xboard_circus" / "core").glob("*.py"):
+                if module.read_bytes() != (clone / module.relative_to(installed)).read_bytes():
+                    raise RuntimeError(f"{module} is not that of the commit that was installed")
+
+        yield c, upgrade
+
+
 def measure(c: Circusd, work: Callable[[Circusd, int], object], rounds: int) -> Result:
     """Do *work* in *rounds* under load, and go on until at least LEAST requests were sent."""
     with Load(c.url, rate=RATE) as new, Load(c.url, rate=RATE, connections=16) as kept:
@@ -103,6 +170,12 @@ def measure(c: Circusd, work: Callable[[Circusd, int], object], rounds: int) -> 
         )
     requests = [*new.requests, *kept.requests]
     return Result(rounds, len(requests), sum(each.lost for each in requests), max(each.latency for each in requests))
+
+
+SERVICES = {
+    "`systemctl restart`": restarted_service,
+    "`install_service.sh upgrade` to another commit, and back": upgraded_service,
+}
 
 
 def table(results: dict[str, Result]) -> str:
@@ -131,6 +204,11 @@ def main() -> int:
                 c.wait_ready()
                 results[what] = measure(c, work, options.rounds)
             print(table({what: results[what]}).splitlines()[-1], flush=True)
+        for what, made in SERVICES.items():
+            if options.only in what:
+                with made(folder / made.__name__) as (c, work):
+                    results[what] = measure(c, work, options.rounds)
+                print(table({what: results[what]}).splitlines()[-1], flush=True)
     text = f"{os.cpu_count()} cores, load average {os.getloadavg()[0]:.1f} at the end, {time.strftime('%Y-%m-%d')}.\n\n"
     print(f"\n{text}{table(results)}")
     if options.write:
