@@ -13,14 +13,15 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-
-from dotenv.parser import Binding, parse_stream
-from dotenv.variables import parse_variables
+from typing import TYPE_CHECKING
 
 from xboard_circus.errors import XboardError
 from xboard_circus.masking import secrets_in
 from xboard_circus.options.fields import WatcherOptions
 from xboard_circus.worker import runs_worker
+
+if TYPE_CHECKING:
+    from dotenv.parser import Binding
 
 OPTION = "worker.env_file"
 ARGUMENT = "--env-file"
@@ -63,8 +64,10 @@ class EnvFile:
     option: str
     path: Path
 
-    def read(self) -> list[Binding]:
+    def read(self) -> "list[Binding]":
         """Return its variables. Raises EnvFileError."""
+        from dotenv.parser import parse_stream  # not above: circusd pays its 0.3 MiB only where there is such a file
+
         bindings = list(parse_stream(io.StringIO(self._text())))
         if wrong := [str(_line(each)) for each in bindings if each.error or _is_odd(each)]:
             where = f"line{'s' * (len(wrong) > 1)} {', '.join(wrong[:5])}"
@@ -103,6 +106,8 @@ def of_watcher(options: WatcherOptions, cmd: object, args: object, *, folder: Pa
 
 def values(files: Iterable[EnvFile], environ: Mapping[str, str]) -> dict[str, str]:
     """Return what *files* add to *environ*, which wins. ``${NAME}`` is replaced. Raises EnvFileError."""
+    from dotenv.variables import parse_variables
+
     found: dict[str, str] = {}
     for file in files:
         for binding in file.read():
@@ -133,11 +138,11 @@ def _in_command(cmd: object, args: object) -> Iterator[str]:
     yield from given[-1:]
 
 
-def _is_odd(binding: Binding) -> bool:
+def _is_odd(binding: "Binding") -> bool:
     """Return whether no process can be given it."""
     return "\0" in (binding.value or "") or any(sign in (binding.key or "") for sign in "=\0")
 
 
-def _line(binding: Binding) -> int:
+def _line(binding: "Binding") -> int:
     text = binding.original.string
     return binding.original.line + text[: len(text) - len(text.lstrip())].count("\n")

@@ -8,7 +8,7 @@ to and fro in circusd's loop. So `circusctl` works without an option, and anothe
 
 import asyncio
 import errno
-import secrets
+import os
 import select
 import socket
 import time
@@ -51,7 +51,7 @@ class GuardedEndpoint:
         """Bind *endpoint* for *users* and root; OSError where that is not possible."""
         address = urlsplit(endpoint)
         self.endpoint = endpoint
-        self.inner = f"ipc://@xboard-{secrets.token_hex(16)}"
+        self.inner = f"ipc://@xboard-{os.urandom(16).hex()}"
         self._users = {0, *users}
         self._loop = loop
         self._noted: dict[int | str, tuple[float, int]] = {}
