@@ -25,6 +25,7 @@ from .processes import process
 from .visitor import Visitor, page
 
 ANSWERS_WITHIN = 0.5
+DESCRIPTORS = 256
 PLAIN = Watcher(name="plain", armed=False, numprocesses=1, listens=False, command="sleep 60")
 
 
@@ -45,7 +46,8 @@ def soonest(visitor: Visitor, path: str = "/api/state", *, times: int = 10) -> f
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Circusd, Visitor]]:
     """A circusd with a backend, its prober and the dashboard, for the tests that leave it as it was."""
-    watchers = [Watcher(options={"health.period": 0.5, "health.live_path": "/live"}), page()]
+    few = {"rlimit_nofile": DESCRIPTORS}
+    watchers = [Watcher(options={"health.period": 0.5, "health.live_path": "/live"}), page(options=few)]
     with circusd(tmp_path_factory.mktemp("page"), watchers=watchers, plugins=BUNDLE) as c:
         c.wait_ready()
         yield c, opened(c)
@@ -199,6 +201,22 @@ def test_a_second_circusd_is_added_and_removed(shared: tuple[Circusd, Visitor], 
         visitor.done("remove_server", id=server_id)
 
         assert server_id not in [each["id"] for each in visitor.get("/api/state").json["servers"]]
+
+
+def test_connections_that_send_nothing_keep_nobody_from_logging_in(shared: tuple[Circusd, Visitor]) -> None:
+    """Given more silent connections than the page has descriptors, when somebody logs in, then the page answers."""
+    c, _ = shared
+    port = c.watchers["dashboard"].port
+    with contextlib.ExitStack() as held:
+        for number in range(DESCRIPTORS + 150):
+            silent = held.enter_context(socket.create_connection(("127.0.0.1", port), 5))
+            if number % 2:
+                silent.sendall(b"G")  # part of a request
+
+        eventually(lambda: Visitor(port).log_in(c.folder), what="a log-in")
+
+        assert c.state()["circusd"]["pid"] == c.pid
+        assert c.workers("dashboard") == [each["pid"] for each in c.watcher("dashboard")["workers"]]
 
 
 def test_the_dashboard_is_rolled_over_without_a_log_in(shared: tuple[Circusd, Visitor]) -> None:

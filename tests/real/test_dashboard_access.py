@@ -192,22 +192,28 @@ def test_logging_somebody_else_out_is_refused(admin: Visitor, reader: Visitor) -
 # --- a login that is no login ---
 
 
-def test_a_login_that_the_client_breaks_off_is_a_bad_request(settings: Settings) -> None:
-    """Given a client that goes before its form has come, when the body is read, then 400 with headers, no traceback."""
+@pytest.mark.parametrize(("end", "status"), [("gone", 400), ("silent", 408)])
+def test_a_login_that_the_client_does_not_finish_is_refused(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, end: str, status: int
+) -> None:
+    """Given a client that goes, or falls silent, before its body has come, then it is refused, with the headers."""
+    monkeypatch.setattr("xboard_circus.dashboard.routes.BODY_WITHIN", 0.2 if end == "silent" else 30.0)
     messages = iter([{"type": "http.request", "body": b"tok", "more_body": True}, {"type": "http.disconnect"}])
     sent: list[Any] = []
     headers = [(b"host", b"127.0.0.1"), (b"content-length", b"100")]
     scope = {"type": "http", "method": "POST", "path": "/login", "headers": headers, "query_string": b""}
 
     async def receive() -> Any:
-        return next(messages)
+        message: Any = next(messages)
+        await asyncio.sleep(60 if end == "silent" and message["type"] == "http.disconnect" else 0)
+        return message
 
     async def send(message: Any) -> None:
         sent.append(message)
 
     asyncio.run(create_app(settings)(scope, receive, send))
 
-    assert sent[0]["status"] == 400
+    assert sent[0]["status"] == status
     assert {b"content-security-policy", b"x-content-type-options"} <= {name for name, _ in sent[0]["headers"]}
 
 

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
+import anyio
 from fastapi import APIRouter, Depends, FastAPI, Request
 from fastapi.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
 from fastapi.staticfiles import StaticFiles
@@ -33,6 +34,7 @@ from xboard_circus.errors import XboardError
 from xboard_circus.logs import LogFile
 from xboard_circus.translations import sentences
 
+BODY_WITHIN = 10.0
 ROLES = {"admin": Say.ROLE_ADMIN, "reader": Say.ROLE_READER}
 
 
@@ -210,9 +212,12 @@ def _api(hub: Hub, access: Access) -> APIRouter:
 
 
 async def _given(request: Request, name: str) -> dict[str, Any]:
-    """Return the JSON object that was sent; 400 where the text *name* is not in it."""
+    """Return the JSON object that was sent; 400 where the text *name* is not in it, 408 where it does not come."""
     try:
-        given = json.loads(await request.body())
+        with anyio.fail_after(BODY_WITHIN):
+            given = json.loads(await request.body())
+    except TimeoutError:
+        raise HTTPException(408, Answer.BROKEN_OFF()) from None
     except (ValueError, RecursionError):
         given = None
     if not isinstance(given, dict) or not isinstance(given.get(name), str):

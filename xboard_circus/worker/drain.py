@@ -119,6 +119,12 @@ def is_idle(connection: Any) -> bool:
     return not half_read
 
 
+def is_silent(connection: Any) -> bool:
+    """Return whether no whole request has arrived on *connection* since its last answer; part of one may have."""
+    cycle = getattr(connection, "cycle", None)
+    return hasattr(connection, "cycle") and (cycle is None or cycle.response_complete)
+
+
 def is_answering(connection: Any) -> bool:
     """Return whether *connection* has a request whose answer has an end of its own."""
     is_http = hasattr(connection, "cycle") or hasattr(connection, "cycles")

@@ -29,6 +29,12 @@ def raise_limits() -> None:
                 log.warning("The limit on %s is %d, not %d: the hard limit is lower", what, reachable, wanted)
 
 
+def most_open_files() -> int:
+    """Return how many files this process may open, `WANTED` of them where there is no limit."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return WANTED[0][1] if soft == resource.RLIM_INFINITY else soft
+
+
 def within(wanted: int, limit: int) -> bool:
     return limit == resource.RLIM_INFINITY or wanted <= limit
 

@@ -20,9 +20,10 @@ from xboard_circus.core.states import WorkerState
 from xboard_circus.host import worker_files
 from xboard_circus.launch import circusd_is_alive
 from xboard_circus.worker.app_calls import AppAnswer, AppCalls, Asker
-from xboard_circus.worker.drain import CLOSE_HEADER, drain, stop_accepting
+from xboard_circus.worker.drain import CLOSE_HEADER, close, drain, has_unread, is_silent, stop_accepting
 from xboard_circus.worker.forsaken import names_process, others_serve, when_gone
 from xboard_circus.worker.gauges import LoopLag, resident_bytes, thread_pool
+from xboard_circus.worker.limits import most_open_files
 from xboard_circus.worker.private_socket import PrivateRequest, PrivateSocket, RefusedRequest
 
 log = logging.getLogger("uvicorn.error")
@@ -116,6 +117,8 @@ class WorkerServer(uvicorn.Server):
         # Always the same list, not a new one each second as in uvicorn: requests in flight see the drain begin.
         self._headers: list[tuple[bytes, bytes]] = []
         self.server_state.default_headers = self._headers
+        self._most_connections = most_open_files() // 2
+        self._silent: set[Any] = set()
 
     @property
     def drain_limit(self) -> float:
@@ -269,11 +272,24 @@ class WorkerServer(uvicorn.Server):
     async def on_tick(self, counter: int) -> bool:
         self._lag.tick()
         should_exit = await super().on_tick(counter)
+        self._shed_silent()
         if self.server_state.default_headers is not self._headers:
             closing = [CLOSE_HEADER] if self._phase is WorkerState.DRAINING else []
             self._headers[:] = [*self.server_state.default_headers, *closing]
             self.server_state.default_headers = self._headers
         return should_exit
+
+    def _shed_silent(self) -> None:
+        """Close connections on which no request comes, while connections take half of all descriptors.
+
+        uvicorn waits for a first request without a limit, so that one user of the host could hold them all.
+        """
+        connections, before = self.server_state.connections, self._silent
+        is_crowded = len(connections) > self._most_connections
+        self._silent = set(filter(is_silent, connections)) if is_crowded else set()
+        for connection in self._silent & before:
+            if not connection.transport.is_closing() and not has_unread(connection):
+                close(connection)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         limit = self.drain_limit
