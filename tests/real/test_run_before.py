@@ -203,12 +203,12 @@ def test_workers_of_a_killed_circusd_serve_until_it_has_run(tmp_path: Path) -> N
         old = c.wait_ready()
         say(tmp_path, "slow")
         c.do("xboard_reload", name="web")
-        left = running(c, 1)
+        left = process(running(c, 1))
 
         c.kill9()
         c.start_again()
         running(c, 2)
-        assert not process(left).alive
+        assert not left.alive
         assert {int(c.get("/pid")) for _ in range(10)} <= set(old)
         assert all(process(pid).alive for pid in old)
         say(tmp_path, "ok")
