@@ -6,6 +6,7 @@ and not queued (errno 5), and a reply that comes after the time-out is there for
 """
 
 import json
+import os
 import random
 import re
 import socket
@@ -13,7 +14,7 @@ import threading
 import time
 import uuid
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -65,6 +66,13 @@ class Impostor(CircusdGone):
     def __init__(self, endpoint: str, user: str) -> None:
         super().__init__(endpoint, Say.IMPOSTOR(user=user), listening=True)
         self.user = user
+
+
+class UserRefused(CircusdGone):
+    """The circusd of *user* listens there, and lets this user not in."""
+
+    def __init__(self, endpoint: str, user: str) -> None:
+        super().__init__(endpoint, Say.USER_REFUSED(user=user, me=servers.name_of(os.geteuid())), listening=True)
 
 
 class CommandRefused(XboardError):
@@ -264,6 +272,8 @@ class CircusdClient:
         server = _knock(self.endpoint, timeout=timeout)
         if server is not None and (user := server.stranger(servers.users_of(self.endpoint, self.owner))) is not None:
             raise Impostor(self.endpoint, user)
+        if server is not None and server.refuses:
+            raise UserRefused(self.endpoint, servers.name_of(min(server.users)))
         return server
 
     def _confirm(self, connection: _Connection) -> None:
@@ -314,8 +324,22 @@ def _knock(endpoint: str, *, timeout: float) -> servers.EndpointServer | None:
             with socket.socket(socket.AF_INET) as door:
                 door.settimeout(timeout)
                 door.connect((address.hostname or "", address.port or 0))
-                return servers.server_of(door)
+                return replace(server, refuses=_refuses(door, server)) if (server := servers.server_of(door)) else None
         raise CircusdGone(endpoint, Say.NO_ENDPOINT(), listening=False)
     except (OSError, ValueError) as error:
+        if isinstance(error, PermissionError) and address.scheme == "ipc":
+            raise UserRefused(endpoint, servers.owner_of(endpoint.removeprefix("ipc://"))) from error
         what = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         raise CircusdGone(endpoint, what, listening=False) from error
+
+
+def _refuses(door: socket.socket, server: servers.EndpointServer) -> bool:
+    """Return whether the guard of another user's circusd has closed this connection; ZeroMQ greets whom it lets in."""
+    if not server.users or os.geteuid() in (0, *server.users):
+        return False
+    try:
+        return not door.recv(1)
+    except ConnectionResetError:
+        return True
+    except TimeoutError:
+        return False

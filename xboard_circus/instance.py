@@ -12,7 +12,7 @@ import psutil
 
 from xboard_circus import __version__, config, snapshot
 from xboard_circus.checks.file_rules import split_endpoint
-from xboard_circus.circus_client import CircusdClient, CircusdGone, CommandRefused, Impostor
+from xboard_circus.circus_client import CircusdClient, CircusdGone, CommandRefused, Impostor, UserRefused
 from xboard_circus.core.names import some_of
 from xboard_circus.errors import XboardError
 from xboard_circus.host import circusd_record, listeners, procs, runtime, servers
@@ -176,6 +176,8 @@ class Instance:
             return Silent(recorded, str(gone))
         if not gone.listening:
             return None
+        if isinstance(gone, UserRefused):
+            raise EndpointTaken(f"{gone}; if it is another one, write another endpoint into [circus] of {self.shown}")
         other = f"stop it, or write another endpoint into [circus] of {self.shown}"
         if isinstance(gone, Impostor):
             raise EndpointTaken(f"{gone}; {other}; if it is your circusd, run this as {gone.user}")

@@ -284,6 +284,10 @@ class Say(Template):
     NO_ANSWER = "no answer from circusd at {endpoint}: {why}"
     SILENT = "silent for {wait}"
     IT_HAS_ENDED = "it has ended"
+    USER_REFUSED = (
+        "it is run by {user}, and {me} may not command it; run this as {user} or root, or write endpoint_owner = {me} "
+        "into [circus] of its ini and restart it"
+    )
     IMPOSTOR = "a process of user {user} listens there, and it is not believed to be circusd"
     NO_ENDPOINT = "it is neither tcp://HOST:PORT nor ipc://PATH"
     REFUSED = "circusd refused {command}: {why}"

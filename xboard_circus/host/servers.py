@@ -29,10 +29,12 @@ class EndpointServer:
     Attributes:
         users: Their uids; several sockets may listen on one port. None at all where the listener is gone again.
         sockets: What names the listening sockets: their inodes, or the pid behind a unix socket.
+        refuses: It has closed the connection of this user.
     """
 
     users: frozenset[int]
     sockets: frozenset[int]
+    refuses: bool = False
 
     def stranger(self, users: Collection[int]) -> str | None:
         """Return the name of one who listens and is none of *users*; None where there is none."""
@@ -48,6 +50,14 @@ def name_of(user: int) -> str:
     with suppress(KeyError):
         return pwd.getpwuid(user).pw_name
     return str(user)
+
+
+def owner_of(path: str) -> str:
+    """Return the name of the owner of *path*, or of the nearest folder above it that may be looked at."""
+    for step in (Path(path), *Path(path).absolute().parents):
+        with suppress(OSError):
+            return name_of(step.stat().st_uid)
+    return "?"
 
 
 def server_of(connection: socket.socket) -> EndpointServer | None:
