@@ -41,6 +41,7 @@ ABOUT_PATCHES = {
     "circus_controller": "The controller and its commands",
     "circus_log": "The log",
     "circus_process": "Each process",
+    "circus_stream": "The logs of watchers",
     "circus_watcher": "Each armed watcher, and each plugin of ours",
 }
 

@@ -26,6 +26,8 @@ USAGE = 2
 POLL = 0.05
 AFTER_POLL = 0.01
 COERCED_LOCALES = ("C.UTF-8", "C.utf8", "UTF-8")
+LATER = "XBOARD_LATER_"
+"""What is before the name of a variable that is the command's and not ours: a LD_PRELOAD would else be loaded here."""
 
 
 class LaunchError(Exception):
@@ -236,10 +238,10 @@ def own_environment() -> dict[str, str]:
             with open("/proc/self/environ", "rb") as file:
                 given = file.read().split(b"\0")
         except OSError:
-            return environment
+            given = [b"LC_CTYPE="]
         if not any(entry.startswith(b"LC_CTYPE=") for entry in given):
             del environment["LC_CTYPE"]
-    return environment
+    return {name.removeprefix(LATER): value for name, value in environment.items()}
 
 
 def run(command: list[str], environment: dict[str, str]) -> None:

@@ -6,7 +6,6 @@ operator has stopped with ``xboard-circus stop`` is left alone.
 """
 
 import logging
-import logging.handlers
 import os
 import random
 import signal
@@ -31,6 +30,7 @@ from xboard_circus.errors import XboardError
 from xboard_circus.host import circusd_record, procs, runtime
 from xboard_circus.instance import Instance, Silent, locked
 from xboard_circus.logs.files import MONITOR_LOG, MONITOR_OLD_FILES
+from xboard_circus.rotating_log import RotatingLog
 
 log = logging.getLogger("xboard_circus.monitor")
 
@@ -217,7 +217,7 @@ def log_to(path: Path) -> None:
     """Log to the file at *path*, rotated, and to standard output."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        file = logging.handlers.RotatingFileHandler(path, maxBytes=1_000_000, backupCount=MONITOR_OLD_FILES)
+        file = RotatingLog(path, max_bytes=1_000_000, old_files=MONITOR_OLD_FILES)
     except OSError as error:
         raise XboardError(f"{path.parent}: no log can be written there: {error.strerror}") from error
     for handler in (file, logging.StreamHandler(sys.stdout)):

@@ -32,7 +32,7 @@ from xboard_circus.errors import XboardError
 from xboard_circus.host import procs, runtime
 from xboard_circus.masking import without
 from xboard_circus.supervisor.life.command_line import launch_command
-from xboard_circus.supervisor.life.environment import environment, user_of
+from xboard_circus.supervisor.life.environment import environment, of_launcher, user_of
 from xboard_circus.worker import MODULE, runs_worker
 
 TOKEN = "trial"
@@ -137,7 +137,7 @@ def _trial(config: Config, watcher: WatcherConfig) -> Iterator[Trial]:
                 watcher.options, watcher.cmd, watcher.args, folder=config.folder, working_dir=watcher.working_dir
             )
             values = env_files.values(files, env)
-            env |= values
+            env = of_launcher({**env, **values}, watcher.cmd, watcher.args)
             # In /, because the launcher enters the watcher's own folder. A Ctrl-C ends the wait, and that the trial.
             fd = inherited.fileno()
             arguments = _arguments(watcher, env, fd=fd)

@@ -5,7 +5,9 @@ import os
 from contextlib import suppress
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
+
+from xboard_circus.host.written_files import opener
 
 CIRCUSD_OLD_FILES = 5
 PLUGIN_OLD_FILES = 3
@@ -20,6 +22,9 @@ class RotatingLog(RotatingFileHandler):
 
     def __init__(self, path: str | os.PathLike[str], *, max_bytes: int, old_files: int) -> None:
         super().__init__(path, maxBytes=max_bytes, backupCount=old_files, encoding="utf-8", delay=True)
+
+    def _open(self) -> Any:
+        return open(self.baseFilename, self.mode, encoding=self.encoding, errors=self.errors, opener=opener)
 
     def emit(self, record: logging.LogRecord) -> None:
         stream = self.stream

@@ -12,16 +12,21 @@ PYTHON = "/usr/bin/python3"
 
 def run_as(user: str | None, code: str, *words: object) -> Any:
     """Run *code* as *user*, or as the test's own where that is None; return the JSON that it prints."""
-    done = subprocess.run(
-        [PYTHON, "-I", "-c", code, *map(str, words)],
+    done = completed_as(user, [PYTHON, "-I", "-c", code, *map(str, words)])
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def completed_as(user: str | None, command: list[str], **env: str) -> subprocess.CompletedProcess[str]:
+    """Run *command* as *user*, or as the test's own where that is None, and return how it ended."""
+    return subprocess.run(
+        command,
         user=user,
         group=user,
         extra_groups=None if user is None else [],
         cwd="/",
-        env={},
+        env=env,
         capture_output=True,
         text=True,
         check=False,
     )
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)

@@ -67,7 +67,7 @@ def test_it_becomes_the_command_under_the_same_pid(launch: Launch) -> None:
 
 def test_the_command_gets_the_environment_that_we_were_given_and_no_more(launch: Launch) -> None:
     """Given an environment without a locale, which Python then adds to its own, the command does not see that."""
-    started = launch("--", "/usr/bin/env", env={"LANG": "C", "ODD": "a=b c"})
+    started = launch("--", "/usr/bin/env", env={"LANG": "C", "XBOARD_LATER_ODD": "a=b c"})
 
     output, _ = started.communicate(timeout=30)
 

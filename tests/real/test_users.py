@@ -16,9 +16,18 @@ from pathlib import Path
 
 import pytest
 
+from xboard_circus.dashboard.circusd_queries import CircusdQueries
+
+from .attacker import completed_as
 from .harness import BUNDLE, Watcher, checkout, circusd, eventually, kill
+from .processes import process
 
 USER = "www-data"
+QUERY = """
+import sys
+from xboard_circus.dashboard.circusd_queries import CircusdQueries
+CircusdQueries(sys.argv[1], deadline=5).state()
+"""
 
 
 def www_data() -> pwd.struct_passwd | None:
@@ -154,6 +163,75 @@ def test_workers_of_another_user_work_and_their_files_are_that_users(open_folder
         assert c.serves()
 
 
+def test_what_an_env_file_sets_acts_on_processes_of_the_user_alone(open_folder: Path, python: str) -> None:
+    """Given an env file by which each program's loader writes a file, when workers run, then no such file is root's."""
+    user, folder = www_data(), open_folder / "loader"
+    assert user is not None
+    traces = folder / "web" / "traces"
+    traces.mkdir(parents=True)
+    for path in (folder / "web", traces):
+        os.chown(path, user.pw_uid, user.pw_gid)
+    (folder / ".env").write_text(f"LD_DEBUG=statistics\nLD_DEBUG_OUTPUT={traces}/of\nGREETING=hello\n")
+    options = {"uid": USER, "worker.env_file": ".env", "run.before": "/bin/sh -c '/bin/true && /bin/true'"}
+    env = library_path(open_folder / "python") if python != sys.executable else {}
+    with circusd(folder, watchers=[Watcher(options=options)], python=python, env=env) as c:
+        pids = c.wait_ready()
+
+        owners = {int(path.suffix[1:]): path.stat().st_uid for path in traces.iterdir()}
+        assert {process(pid).environ["GREETING"] for pid in pids} == {"hello"}
+        assert {process(pid).environ["LD_DEBUG"] for pid in pids} == {"statistics"}
+        assert set(owners.values()) == {user.pw_uid}
+        assert set(pids) < set(owners)  # and the processes of run.before
+
+        # Another user is told whose circusd it is, by the command line and by a page of its own.
+        private = Path(tempfile.mkdtemp(dir=folder), "circusd.sock")
+        for command in (
+            ["-m", "xboard_circus", "status", "-c", str(c.ini)],
+            ["-c", QUERY, c.endpoint],
+            ["-c", QUERY, f"ipc://{private}"],
+        ):
+            told = completed_as(USER, [python, *command], XBOARD_RUNTIME_DIR=str(folder / "none"), **env)
+            assert f"it is run by root, and {USER} may not command it; run this as root" in told.stderr, told
+
+
+def test_bare_circusd_starts_no_worker_whose_user_could_become_root(open_folder: Path, python: str) -> None:
+    """Given root's circusd in a folder that www-data may write, its worker is blocked, and nothing planted acts."""
+    folder, target = open_folder / "doors", open_folder / "roots-file"
+    target.write_text("root's own\n")
+    env = library_path(open_folder / "python") if python != sys.executable else {}
+    root = Watcher("root", numprocesses=1)
+    web = Watcher(options={"uid": USER})
+    lines = {"endpoint_owner": USER}
+    folder.mkdir()
+    with circusd(folder, watchers=[root, web], plugins=BUNDLE, circus=lines, python=python, env=env, start=False) as c:
+        (folder / "logs" / "root.log").symlink_to(target)
+        (folder / "sqlite3.py").write_text(f"open({str(folder / 'proof')!r}, 'a').close()\n")  # for the plugin
+        for path in (folder, folder / "logs", folder / "web"):
+            shutil.chown(path, USER)
+        c.start_again()
+        c.wait_ready(name="root")  # the sibling
+        verdict = eventually(lambda: v if (v := c.watcher()["verdict"])["word"] == "blocked" else None)
+
+        what = f"{USER} may write {folder}, which circusd uses as root"
+        assert what in verdict["cause"]
+        assert f"`chown root {folder}`" in verdict["cure"]
+        assert {worker["held_by"] for worker in c.watcher()["workers"]} == {"before"}
+        assert c.status("plugin:xboard") == "stopped"
+        assert "plugin:xboard is not started" in c.log("circusd")
+        assert "a link or no plain file" in eventually(lambda: c.watcher("root")["output"]["reason"])
+        assert target.read_text() == "root's own\n"
+        assert not (folder / "proof").exists()
+        (folder / "sqlite3.py").unlink()  # `python -m` runs what lies in its folder
+        checked = c.run_cli("check")
+        assert what in checked.stdout, checked
+        asked = completed_as(USER, [python, "-c", QUERY, c.endpoint], **env)  # the endpoint's owner
+        assert asked.returncode == 0, asked.stderr
+
+        for path in (folder, folder / "logs"):
+            shutil.chown(path, "root")
+        c.wait_ready()
+
+
 def test_a_program_that_the_user_may_not_run_is_told_and_harms_nobody(tmp_path: Path) -> None:
     """Given a program in a folder closed to www-data, when the watcher starts, then the reason names it."""
     program = tmp_path / "private" / "sleep"
@@ -170,12 +248,16 @@ def test_a_program_that_the_user_may_not_run_is_told_and_harms_nobody(tmp_path: 
 
 
 def test_root_does_not_restart_the_circusd_of_another_user(open_folder: Path, python: str) -> None:
-    """Given a circusd of www-data, when root restarts it, then it is refused: the next one would be root's."""
+    """Given a circusd of www-data, when root restarts it, then it is refused; a page of root's shows it over ipc."""
     folder = open_folder / "theirs"
     folder.mkdir()
     env = library_path(open_folder / "python") if python != sys.executable else {}
-    with circusd(folder, python=python, env=env, start=False) as c:
-        for path in (c.folder, *c.folder.rglob("*"), c.runtime):
+    with (
+        tempfile.TemporaryDirectory(prefix="xb-theirs-", dir="/run") as place,  # in /tmp anybody could make another
+        circusd(folder, circus={"endpoint": f"ipc://{place}/x.sock"}, python=python, env=env, start=False) as c,
+    ):
+        c.endpoint = f"ipc://{place}/x.sock"
+        for path in (Path(place), c.folder, *c.folder.rglob("*"), c.runtime):
             shutil.chown(path, USER, USER)
         with (folder / "circusd.out").open("wb") as output:
             theirs = subprocess.Popen(
@@ -191,6 +273,9 @@ def test_root_does_not_restart_the_circusd_of_another_user(open_folder: Path, py
             )
         try:
             workers = c.wait_ready()
+            page = CircusdQueries(c.endpoint, deadline=5)
+            assert page.state()["circusd"]["pid"] == theirs.pid
+            page.client.close()
             c.extra_env["XBOARD_RUNTIME_DIR"] = str(open_folder / "of-root")
 
             for order in (["restart", "--no-preflight"], ["restart", "--cold"]):

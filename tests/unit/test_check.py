@@ -18,6 +18,7 @@ import xboard_circus
 from xboard_circus.checks import circus_plugins, file_rules, host_rules, import_rules, port_rules, watcher_rules
 from xboard_circus.checks.check import Level, Report, check
 from xboard_circus.checks.findings import Finding, report, within
+from xboard_circus.checks.judgement import open_doors
 from xboard_circus.config import ARM, Config, is_armed, load, log_folders
 from xboard_circus.errors import XboardError
 from xboard_circus.host import runtime
@@ -537,6 +538,49 @@ def test_nothing_runs_in_a_folder_that_the_watchers_user_may_write(write: Write,
 
     assert [each.option for each in report.findings if "has root" in each.what] == ["uid"]
     assert not (tmp_path / "proof").exists()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be tricked into running what another user wrote")
+def test_the_app_is_looked_for_as_the_user_whose_folder_it_lies_in(write: Write, tmp_path: Path) -> None:
+    open_to_all(tmp_path)
+    package = tmp_path / "app" / "xboard_circus"
+    package.mkdir(parents=True)
+    (package / "__init__.py").write_text(f"open({str(tmp_path / 'app' / 'proof')!r}, 'a').close()\n")
+    for path in (package, package.parent):
+        shutil.chown(path, "nobody")
+    file = write({"watcher:web": {"uid": "nobody", "working_dir": "app"}})
+
+    check(file, others=list)
+
+    proof = package.parent / "proof"
+    assert not proof.exists() or proof.owner() == "nobody"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be tricked into running what another user wrote")
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"env:web": {"PYTHONPATH": "theirs"}},
+        {"watcher:web": {"virtualenv": "theirs"}},
+        {"circus": {"loggerconfig": "theirs/logging.ini"}},
+        {"circus": {"pidfile": "theirs/circusd.pid"}},
+        {"plugin:xboard": {"working_dir": "theirs"}},
+        {"plugin:xboard": {"ledger.file": "theirs/ledger.db"}},
+    ],
+    ids=str,
+)
+def test_what_root_imports_and_writes_must_not_be_the_users(write: Write, tmp_path: Path, changes: Sections) -> None:
+    open_to_all(tmp_path)
+    (tmp_path / "theirs").mkdir()
+    changes = {**changes, "watcher:web": {"uid": "nobody", **changes.get("watcher:web", {})}}
+    file = write(changes)
+    assert open_doors(file) == []
+
+    shutil.chown(tmp_path / "theirs", "nobody")
+
+    assert [str(each).partition(", which")[0] for each in open_doors(file)] == [
+        f"{file}: [watcher:web] uid = nobody: nobody may write {tmp_path}/theirs"
+    ]
 
 
 def test_what_a_line_hides_is_told_with_its_number(tmp_path: Path) -> None:

@@ -12,8 +12,10 @@ from xboard_circus.checks.findings import Finding, Level
 from xboard_circus.checks.judgement import judge
 from xboard_circus.config import ARM
 from xboard_circus.env_files import OPTION, EnvFile, EnvFileError, of_watcher, secrets, values
+from xboard_circus.launch import LATER
 from xboard_circus.masking import without
 from xboard_circus.options.reading import parse_watcher
+from xboard_circus.supervisor.life.environment import of_launcher
 
 WORKER = "python -m xboard_circus.worker app:app"
 
@@ -122,6 +124,21 @@ def test_secrets_are_masked_and_other_values_are_not() -> None:
     assert without("info: hunter2 at postgres://app:s3cret@db/x, true", secrets(found)) == (
         "info: *** at postgres://app:***@db/x, true"
     )
+
+
+def test_the_launcher_has_what_circusd_has_and_the_rest_under_another_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LANG", "C.UTF-8")
+    env = {"LANG": "C.UTF-8", "LD_PRELOAD": "x.so", "XBOARD_CIRCUSD": "1:2", f"{LATER}XBOARD_SPARE": "1", "Port": "80"}
+
+    found = of_launcher(env, "serve --port $(circus.env.PORT)", None)
+
+    assert found == {
+        "LANG": "C.UTF-8",
+        f"{LATER}LD_PRELOAD": "x.so",
+        "XBOARD_CIRCUSD": "1:2",
+        f"{LATER}{LATER}XBOARD_SPARE": "1",
+        "Port": "80",
+    }
 
 
 def judged(folder: Path, *lines: str, cmd: str = WORKER) -> list[Finding]:

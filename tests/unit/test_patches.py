@@ -16,6 +16,7 @@ from circus.arbiter import Arbiter
 from circus.controller import Controller
 from circus.process import Process
 from circus.sockets import CircusSocket
+from circus.stream.file_stream import _FileStreamBase
 from circus.util import LOG_FMT
 from circus_in_process import ARMED, SLEEP, eventually, is_alive, process_of, running, watcher_of
 
@@ -25,6 +26,7 @@ from xboard_circus.supervisor.patches import circus_arbiter as of_arbiter
 from xboard_circus.supervisor.patches import circus_controller as controller
 from xboard_circus.supervisor.patches import circus_log as log
 from xboard_circus.supervisor.patches import circus_process as of_process
+from xboard_circus.supervisor.patches import circus_stream as of_stream
 from xboard_circus.supervisor.patches import circus_watcher as of_watcher
 from xboard_circus.supervisor.patches.hooks import ArmedHooks
 from xboard_circus.supervisor.patches.patch import Patch, PatchFailed, PatchKind
@@ -60,6 +62,7 @@ def every_patch(arbiter: Any, root: logging.Logger) -> list[Patch]:
         controller.answer_empty_messages(arbiter),
         of_process.inherit_own_sockets(arbiter, lambda watcher: []),
         log.rotate_log(root),
+        of_stream.open_no_link(_FileStreamBase),
         boot.bind_unix_socket(CircusSocket),
         boot.boot(Arbiter),
         boot.guard_commands(Controller),
@@ -70,7 +73,8 @@ def every_patch(arbiter: Any, root: logging.Logger) -> list[Patch]:
 def insides(arbiter: Any, root: logging.Logger) -> list[dict[str, Any]]:
     """Return all that a patch may change, as it is now."""
     watcher, stop = arbiter.watchers[0], arbiter.ctrl.commands["stop"]
-    objects = (arbiter, watcher, arbiter.ctrl, arbiter.ctrl.caller, stop, Process, CircusSocket, Arbiter, Controller)
+    classes = (Process, CircusSocket, Arbiter, Controller, _FileStreamBase)
+    objects = (arbiter, watcher, arbiter.ctrl, arbiter.ctrl.caller, stop, *classes)
     return [
         *(dict(vars(each)) for each in objects),
         dict(arbiter.ctrl.commands),

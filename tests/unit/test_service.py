@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from xboard_circus.errors import XboardError
-from xboard_circus.service import written_files
+from xboard_circus.host import written_files
 from xboard_circus.service.layout import Layout, ServiceHost, ServiceOptions, is_ours, lay_out, overlay_of
 from xboard_circus.service.rendering import rendered
 
@@ -159,6 +159,30 @@ def test_a_link_in_the_place_of_a_folder_is_refused(tmp_path: Path) -> None:
         written_files.write(tmp_path / "app" / "service.ini", "", 0o644)
 
     assert list((tmp_path / "elsewhere").iterdir()) == []
+
+
+@only_root
+def test_root_appends_to_no_link_and_no_pipe_where_another_user_may_write(tmp_path: Path) -> None:
+    """Given a link and a pipe in the place of a log, then root opens them in a folder of its own alone."""
+    (tmp_path / "target").touch()
+    (tmp_path / "link").symlink_to("target")
+    os.mkfifo(tmp_path / "pipe")
+
+    def appended(name: str) -> bool:
+        try:
+            with open(tmp_path / name, "a", opener=written_files.opener) as file:
+                file.write("x")
+        except PermissionError:
+            return False
+        return True
+
+    assert [appended(name) for name in ("new", "link")] == [True, True]
+    tmp_path.chmod(0o777)
+    assert [appended(name) for name in ("new", "link")] == [True, False]
+    tmp_path.chmod(0o755)
+    os.chown(tmp_path, NOBODY.uid, -1)
+    assert [appended(name) for name in ("new", "link", "pipe")] == [True, False, False]
+    assert ((tmp_path / "target").read_text(), (tmp_path / "new").read_text()) == ("x", "xxx")
 
 
 @only_root

@@ -20,7 +20,7 @@ from xboard_circus.checks import env_file_rules
 from xboard_circus.checks.findings import ERROR, WARNING, Finding
 from xboard_circus.checks.programs import run_captured
 from xboard_circus.checks.watcher_rules import argument, words
-from xboard_circus.config import Config, WatcherConfig, is_armed
+from xboard_circus.config import Config, WatcherConfig, is_armed, is_file, is_our_plugin
 
 _FIND_MODULE = "import importlib.util, sys; sys.exit(importlib.util.find_spec(sys.argv[1]) is None)"
 _FIND_TIMEOUT = 30.0
@@ -147,17 +147,17 @@ def writable(config: Config, watcher: WatcherConfig) -> Iterator[Finding]:
     """Refuse files of root's circusd that the watcher's user may write: that user could become root.
 
     Plugins and `check` run in the folder of the ini, so a `json.py` put there is imported by root. `check` looks at
-    this first, and runs nothing there where it finds anything.
+    this first, and runs nothing there where it finds anything; circusd itself starts no worker of such a watcher.
     """
     user = _known_user(watcher)
     if os.geteuid() != 0 or user is None or user.uid == 0:
         return
-    paths = {"uid": [config.folder, *(scan.file for scan in config.scans)]}
+    paths = {"uid": [config.folder, *(scan.file for scan in config.scans), *_of_root(config, watcher)]}
     for name, stream in watcher.streams.items():
         if "filename" in stream:
             paths[f"{name}_stream.filename"] = [(config.folder / stream["filename"]).parent]
     for file in env_file_rules.of_watcher(config, watcher):
-        # LD_PRELOAD in it would run in the launcher, as root.
+        # A link in its place would have root read another file to that user.
         paths[file.option] = [*paths.get(file.option, []), file.path.parent, file.path]
     for option, found in paths.items():
         writable = [str(place) for place in dict.fromkeys(map(user.writable, found)) if place is not None]
@@ -166,6 +166,19 @@ def writable(config: Config, watcher: WatcherConfig) -> Iterator[Finding]:
             what = f"{user.name} may write {used}: who has {user.name} has root"
             hint = f"`chown root {' '.join(writable)}` and `chmod go-w` it, or start circusd as {user.name}"
             yield Finding(ERROR, option, what, hint)
+
+
+def _of_root(config: Config, watcher: WatcherConfig) -> Iterator[Path]:
+    """Yield what root's circusd and its plugins import from, read and write, beside logs of watchers and env files."""
+    files = (config.circus.get(key) for key in ("logoutput", "pidfile", "loggerconfig"))
+    yield from (config.folder / str(file) for file in files if is_file(file))
+    # Circus runs the .pth files in there, in its own process.
+    found = [*watcher.env.get("PYTHONPATH", "").split(os.pathsep), watcher.given.get("virtualenv", "")]
+    yield from (config.folder / folder for folder in found if folder)
+    for plugin in config.plugins:
+        yield config.folder / plugin.given.get("working_dir", "")
+        if is_our_plugin(plugin):
+            yield (config.folder / plugin.options.ledger.file).parent
 
 
 def _working_dir(config: Config, watcher: WatcherConfig) -> Iterator[Finding]:
@@ -278,8 +291,14 @@ def _missing(module: str, program: str, watcher: WatcherConfig, added: dict[str,
     environment = {**added, **(os.environ if watcher.copy_env else {}), **parse_env_dict(dict(watcher.env))}
     environment["PATH"] = search_path(watcher)
     command = [program, "-c", _FIND_MODULE, module]
+    user, others = _known_user(watcher), {}
+    if os.geteuid() == 0 and user is not None and user.uid != 0:
+        # In that user's folder `import xboard_circus` may run what the user has put there.
+        others = {"user": user.uid, "group": min(user.groups), "extra_groups": sorted(user.groups)}
     try:
-        run = run_captured(command, cwd=watcher.working_dir, env=environment, timeout=_FIND_TIMEOUT)
+        run = run_captured(command, cwd=watcher.working_dir, env=environment, timeout=_FIND_TIMEOUT, **others)
+    except PermissionError:
+        return None  # that the user may not run it is a finding of its own
     except OSError as error:
         return f" ({error.strerror})"
     if run is None or run.returncode == 0:

@@ -6,6 +6,7 @@ refused would cost the backend at the next start, if not now.
 It runs in the command line and within circusd: it prints nothing, binds no port and starts no process.
 """
 
+import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -53,6 +54,20 @@ def read(config_file: str | Path) -> tuple[Config | None, list[Finding]]:
 def of_file(config: Config) -> list[Finding]:
     """Return the findings that need no other process and no port."""
     return list(placed(config, _findings(config)))
+
+
+def open_doors(config_file: str | Path, name: str | None = None) -> list[Finding]:
+    """Return the files of root's circusd by which a user of its watchers, or of the one called *name*, gets root."""
+    if os.geteuid() != 0:
+        return []
+    config, _ = read(config_file)
+    watchers = () if config is None else config.watchers
+    return [
+        finding
+        for watcher in watchers
+        if config is not None and (name is None or watcher.name.lower() == name.lower())
+        for finding in placed(config, within(watcher.section, host_rules.writable(config, watcher)))
+    ]
 
 
 def placed(config: Config, found: Iterable[Finding]) -> Iterator[Finding]:

@@ -11,7 +11,7 @@ READS_WITHIN = 5.0
 
 
 def run_captured(
-    command: list[str], *, timeout: float, env: Mapping[str, str], cwd: Path | None = None
+    command: list[str], *, timeout: float, env: Mapping[str, str], cwd: Path | None = None, **more: Any
 ) -> subprocess.CompletedProcess[str] | None:
     """Run *command* without input and return its output; None where it takes longer than *timeout*."""
     try:
@@ -25,6 +25,7 @@ def run_captured(
             errors="replace",
             timeout=timeout,
             check=False,
+            **more,
         )
     except subprocess.TimeoutExpired:
         return None

@@ -17,6 +17,7 @@ from xboard_circus.cli.screen import Progress
 from xboard_circus.core.verdict import headline
 from xboard_circus.errors import XboardError
 from xboard_circus.host import procs, runtime
+from xboard_circus.host.written_files import opener
 from xboard_circus.instance import LOOK_EVERY, Instance, locked
 from xboard_circus.preflight import TAIL_LINES, last_text
 from xboard_circus.snapshot import Snapshot, Watcher
@@ -107,7 +108,7 @@ def launch(instance: Instance, *, after: procs.Identity | None = None) -> Launch
     logs = [out] if log == "-" or log.startswith("syslog:") else [found.folder / log, out]
     sizes = {log: log.stat().st_size if log.exists() else 0 for log in logs}
     try:
-        with out.open("ab") as output:
+        with open(out, "ab", opener=opener) as output:
             process = start_detached(arguments, cwd=found.folder, output=output)
     except OSError as error:
         raise XboardError(f"circusd cannot be started: {error}") from error

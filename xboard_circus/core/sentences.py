@@ -103,6 +103,8 @@ class Say(Template):
     WAITING_COOLING = "cooling down"
     WAITS_FOR_TURN = "cooling down, waiting for another worker's try"
     WAITS_FOR_PORT = "waiting for the port: {why}"
+    DOOR_OPEN = "no worker is started while its user could become root: {why}"
+    CURE_DOOR = "{how}; workers then start within seconds, plugins with `xboard-circus restart`"
     ENV_FILE_UNUSABLE = "no worker is started without its env files: {why}"
     ENV_FILE_READ = "the env files could be read"
     CURE_ENV_FILE = "correct the file; it is read again every few seconds"

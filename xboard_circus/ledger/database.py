@@ -11,6 +11,7 @@ from typing import Any
 
 from xboard_circus.errors import XboardError
 from xboard_circus.host.mounts import is_mounted_alone
+from xboard_circus.host.written_files import opener
 
 # "xbLG": tells our file from another program's database that somebody named by mistake.
 APPLICATION_ID = 0x78624C47
@@ -108,7 +109,7 @@ def open_to_write(path: Path, *, most_pages: int, log_pages: int) -> tuple[sqlit
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     # Made here and not by SQLite, which would give it the umask's mode; its log takes the mode of the file.
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    descriptor = opener(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         status = os.fstat(descriptor)
         if status.st_uid == os.geteuid() and status.st_mode & 0o077:

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
+from xboard_circus.host.written_files import opener
+
 # A line that never ends must not fill our memory, nor a terminal.
 LONGEST = 64 * 1024
 
@@ -40,7 +42,7 @@ def time_of(text: str) -> float | None:
 
 def open_log(path: Path) -> io.FileIO:
     """Open a log; a named pipe in its place would hold up an open() that waits for its writer."""
-    return open(path, "rb", buffering=0, opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK))
+    return open(path, "rb", buffering=0, opener=lambda name, flags: opener(name, flags | os.O_NONBLOCK))
 
 
 def decoded(raw: bytes) -> str:

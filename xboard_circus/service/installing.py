@@ -12,11 +12,11 @@ from pathlib import Path
 import xboard_circus
 from xboard_circus import config
 from xboard_circus.errors import XboardError
-from xboard_circus.service import written_files
+from xboard_circus.host import written_files
+from xboard_circus.host.written_files import Owner
 from xboard_circus.service.layout import Layout, ServiceHost, ServiceOptions, is_ours, lay_out, overlay_of
 from xboard_circus.service.managers import MANAGERS, Report, Shell, succeeds
 from xboard_circus.service.rendering import Texts, rendered
-from xboard_circus.service.written_files import Owner
 
 # What an earlier start by another user, such as root, leaves in the folder, and the service writes to.
 DATA = ("dashboard.*", "*.db", "*.db-wal", "*.db-shm", "logs", "uploads")

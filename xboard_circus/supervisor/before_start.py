@@ -1,4 +1,4 @@
-"""Prepare a start or a reload: the env files can be read, and `run.before` has run, before a new worker runs.
+"""Prepare a start or a reload before a new worker runs: no door to root is open, env files are read, `run.before` run.
 
 Until then the workers of a start wait at their gates. circusd itself goes on: the command runs beside it.
 """
@@ -27,6 +27,7 @@ class BeforeStart:
 
     Attributes:
         pending: What keeps the workers of a start from running; None when it is prepared.
+        lacks_env: The env files cannot be read, or must not be.
         log: The last lines that `run.before` wrote.
     """
 
@@ -36,7 +37,7 @@ class BeforeStart:
         self.log = ""
         self._look_at = 0.0
         self._start = 0
-        self._lacks_env = False
+        self.lacks_env = False
         self._failures = 0
         self._runs: set[OneShot] = set()
         self._turn = asyncio.Lock()
@@ -52,7 +53,7 @@ class BeforeStart:
         self._start += 1
         self._failures = 0
         self.pending = None
-        if not self._read_env_files():
+        if not self._is_fit():
             return
         if self.armed.options.run.before:
             self._begin_run()
@@ -61,7 +62,7 @@ class BeforeStart:
         """Try again what failed at the start, when it is time."""
         if self.pending is None or self._runs or self.armed.clock() < self._look_at:
             return
-        if self.armed.is_running() and self._read_env_files() and self.armed.options.run.before:
+        if self.armed.is_running() and self._is_fit() and self.armed.options.run.before:
             self._begin_run()
 
     def view(self) -> Preparation | None:
@@ -144,20 +145,39 @@ class BeforeStart:
         self._look_at = self.armed.clock() + wait
         self.armed.supervisor.soon(wait)
 
-    def _read_env_files(self) -> bool:
-        """Read the env files for a start; return whether that was possible."""
+    def _is_fit(self) -> bool:
+        """Look for open doors, and read the env files for a start; return whether both came out well."""
         armed = self.armed
-        try:
-            armed.read_env_files()
-        except EnvFileError as error:
-            found = Preparation(reason=Say.ENV_FILE_UNUSABLE(why=str(error)), cure=Say.CURE_ENV_FILE())
+        found = self._open_door() or self._read_env_files()
+        if found is not None:
             if self.pending != found:
                 armed.note_reason(found.reason)
-            self.pending, self._lacks_env = found, True
+            self.pending, self.lacks_env = found, True
             self._try_in(LOOK_EVERY)
             return False
-        if self._lacks_env:
+        if self.lacks_env:
             # Launchers that wait were started without what can be read now.
-            self.pending, self._lacks_env = None, False
+            self.pending, self.lacks_env = None, False
             armed.end_waiting(Say.ENV_FILE_READ(), by=Say.ENV_FILE_READ())
         return True
+
+    def _open_door(self) -> Preparation | None:
+        """Find what the watcher's user may write of what root's circusd uses; `check` and `start` refuse the same."""
+        if self.armed.watcher.uid is None:
+            return None
+        from xboard_circus.checks.judgement import open_doors  # loaded for watchers with a user of their own alone
+
+        doors = open_doors(self.armed.supervisor.config_file, self.armed.name)
+        if not doors:
+            return None
+        how = "; ".join(door.hint for door in doors)
+        return Preparation(
+            reason=Say.DOOR_OPEN(why="; ".join(door.what for door in doors)), cure=Say.CURE_DOOR(how=how)
+        )
+
+    def _read_env_files(self) -> Preparation | None:
+        try:
+            self.armed.read_env_files()
+        except EnvFileError as error:
+            return Preparation(reason=Say.ENV_FILE_UNUSABLE(why=str(error)), cure=Say.CURE_ENV_FILE())
+        return None

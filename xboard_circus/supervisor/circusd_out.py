@@ -6,6 +6,8 @@ import stat
 from contextlib import suppress
 from pathlib import Path
 
+from xboard_circus.host.written_files import opener
+
 OUT_BYTES = 10 << 20
 KEPT_OF_OUT = 1 << 20
 LOOK_EVERY = 2.0
@@ -52,4 +54,5 @@ class Output:
             end = file.read(KEPT_OF_OUT)
         kept = self._path.with_name(f"{self._path.name}.1")
         kept.unlink(missing_ok=True)
-        kept.write_bytes(end)
+        with open(kept, "wb", opener=opener) as file:
+            file.write(end)

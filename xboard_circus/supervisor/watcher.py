@@ -45,7 +45,7 @@ from xboard_circus.supervisor.fleet import Fleet, Worker
 from xboard_circus.supervisor.life import count_end, environment, evidence, spawn, start
 from xboard_circus.supervisor.life.output import LastWords, Tail
 from xboard_circus.supervisor.life.spawn import SpawnRequest
-from xboard_circus.supervisor.patches import circus_arbiter, circus_process, circus_watcher, patch
+from xboard_circus.supervisor.patches import circus_arbiter, circus_process, circus_stream, circus_watcher, patch
 from xboard_circus.supervisor.patches.hooks import ArmedHooks
 from xboard_circus.supervisor.port import PortGuard
 from xboard_circus.supervisor.replace import recycle, rolling, spares
@@ -232,11 +232,13 @@ class ArmedWatcher:
         Only a spawn sees these values: `circusctl options` shows the environment that Circus holds.
         """
         try:
-            self.read_env_files()
+            if not self.before.lacks_env:
+                self.read_env_files()
         except EnvFileError as error:
             if self.before.is_done and (kept := Say.ENV_FILE_KEPT(why=str(error))) != self.last_reason:
                 self.note_reason(kept)
-        return {**self.env_values, **(self.watcher.env or {})}
+        env = {**self.env_values, **(self.watcher.env or {})}
+        return environment.of_launcher(env, self.watcher.cmd, self.watcher.args)
 
     def hide(self, output: bytes) -> bytes:
         """Return what a worker wrote without the secrets of the env files."""
@@ -250,6 +252,8 @@ class ArmedWatcher:
         for name in STREAMS:
             inner = getattr(watcher, name)
             if inner is not None and not isinstance(inner, Tail):
+                with suppress(OSError):  # it is reported with the first line that is lost
+                    circus_stream.open_again(inner)  # Circus opened the first watcher's before we were there
                 setattr(watcher, name, Tail(inner, self.tails, hide=self.hide, report=self.publish))
         self.before.begin()
         self.port.prepare()

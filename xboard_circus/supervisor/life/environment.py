@@ -3,13 +3,17 @@
 import grp
 import os
 import pwd
+import re
 import sys
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from xboard_circus.launch import LATER
 from xboard_circus.options.fields import WatcherOptions
+
+_IN_COMMAND = re.compile(r"circus\.env\.([\w.-]+)", re.IGNORECASE)
 
 # systemd's address for notifications: those of a worker would count for the whole service.
 SERVICE_MANAGER = ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID")
@@ -61,6 +65,21 @@ def with_options(env: Mapping[str, str], options: WatcherOptions) -> dict[str, s
     }
     others = {name: value for name, value in env.items() if name not in said}
     return {**others, **{name: value for name, value in said.items() if value}}
+
+
+def of_launcher(env: Mapping[str, str], *command: object) -> dict[str, str]:
+    """Return *env* for the launcher, which is circusd's user until it becomes the watcher's.
+
+    What circusd itself does not run with comes under a name of ours, and the launcher puts it right for the command:
+    a LD_PRELOAD of an env file would else be loaded as root. What *command* names, Circus looks up by its own name.
+    """
+    named = {name.lower() for name in _IN_COMMAND.findall(" ".join(map(str, command)))}
+
+    def is_safe(name: str, value: str) -> bool:
+        is_ours = name.startswith("XBOARD_") and not name.startswith(LATER)
+        return is_ours or name.lower() in named or os.environ.get(name) == value
+
+    return {name if is_safe(name, value) else f"{LATER}{name}": value for name, value in env.items()}
 
 
 def user_of(watcher: Any) -> tuple[int | None, int | None]:

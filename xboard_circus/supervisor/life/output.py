@@ -157,9 +157,9 @@ class Tail:
         if loss is not None and self._clock() - self._failed_at < TRY_AGAIN_AFTER:
             loss.lost += len(piece["data"])
             return
-        if loss is not None or circus_stream.is_nameless(self.inner):
-            circus_stream.open_again(self.inner)
         try:
+            if loss is not None or circus_stream.is_nameless(self.inner):
+                circus_stream.open_again(self.inner)
             self.inner(piece)
         except Exception as error:
             self._failed_at = self._clock()

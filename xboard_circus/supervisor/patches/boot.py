@@ -15,15 +15,18 @@ from circus import logger
 from circus.arbiter import Arbiter
 from circus.controller import Controller
 from circus.sockets import CircusSocket
+from circus.stream.file_stream import _FileStreamBase
 from circus.util import to_uid
 
 from xboard_circus.core.names import is_helper
 from xboard_circus.core.sentences import Say
 from xboard_circus.host import procs
 from xboard_circus.host.worker_files import is_socket, takes_connections
+from xboard_circus.supervisor.boundary import contained
 from xboard_circus.supervisor.guarded_endpoint import GuardedEndpoint, is_guarded
 from xboard_circus.supervisor.patches import patch
 from xboard_circus.supervisor.patches.circus_arbiter import event_loop
+from xboard_circus.supervisor.patches.circus_stream import open_no_link
 from xboard_circus.supervisor.patches.patch import Original, replaces
 
 GUARDS = "xboard_guards"
@@ -64,6 +67,7 @@ def boot(original: Original, _: object) -> Original:
             logger.error("xboard: circusd cannot start: %s", error)
             raise SystemExit(1) from error
         mark_helpers(arbiter)
+        withhold_helpers(arbiter)
 
     return initialize
 
@@ -137,11 +141,26 @@ def mark_helpers(arbiter: Any) -> None:
             watcher.env = dict(watcher.env or {}, XBOARD_CIRCUSD=f"{os.getpid()}:{started}")
 
 
+@contained(None)
+def withhold_helpers(arbiter: Any) -> None:
+    """Start no plugin as root where a watcher's user may write: Python imports what lies in its folder."""
+    if all(watcher.uid is None for watcher in arbiter.watchers):
+        return
+    from xboard_circus.checks.judgement import open_doors  # loaded for watchers with a user of their own alone
+
+    doors = [str(door) for door in open_doors(arbiter.config_file) if door.option == "uid"]
+    helpers = [watcher for watcher in arbiter.watchers if doors and is_helper(watcher.name)]
+    for watcher in helpers:
+        watcher.autostart = False
+        logger.error("xboard: %s is not started: %s", watcher.name, "; ".join(doors))
+
+
 KINDS_AND_TARGETS: tuple[tuple[patch.PatchKind[[]], type], ...] = (
     (bind_unix_socket, CircusSocket),
     (boot, Arbiter),
     (guard_commands, Controller),
     (close_guards, Controller),
+    (open_no_link, _FileStreamBase),
 )
 
 

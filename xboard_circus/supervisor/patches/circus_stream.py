@@ -2,28 +2,44 @@
 
 import os
 from contextlib import suppress
-from typing import Any
+from typing import IO, Any
+
+from xboard_circus.host.written_files import opener
+from xboard_circus.supervisor.patches.patch import Original, replaces
+
+
+@replaces("_FileStreamBase._open")
+def open_no_link(_: Original, __: object) -> Original:
+    """Open a log of a watcher, but no link of another user's where circusd is root.
+
+    Without it: A user who may write the folder of a log has root write what he wants into any file.
+    Fact: Circus opens the name with open(), again at each rotation.
+    """
+
+    def _open(stream: Any) -> IO[str]:
+        return open(stream._filename, "a+", opener=opener)
+
+    return _open
 
 
 def open_again(stream: Any) -> None:
-    """Open the file of *stream* again: a rotation that failed leaves a closed one, or none, behind."""
+    """Open the file of *stream* again: a rotation that failed leaves a closed one, or none, behind. Raises OSError."""
     old: Any = getattr(stream, "_file", None)
     make = getattr(stream, "_open", None)
     if make is None:
         return
     with suppress(OSError, ValueError, AttributeError):
         old.close()
-    with suppress(OSError):
-        stream._file = make()
+    stream._file = make()
 
 
 def is_nameless(stream: Any) -> bool:
-    """Return whether the file that *stream* writes to was deleted, or moved away, from under it."""
+    """Return whether the file that *stream* writes to was deleted, moved away, or could not be opened."""
     try:
         return not os.path.samestat(os.stat(stream._filename), os.fstat(stream._file.fileno()))
-    except FileNotFoundError:
+    except (FileNotFoundError, ValueError):
         return True
-    except (OSError, ValueError, AttributeError, TypeError):
+    except (OSError, AttributeError, TypeError):
         return False
 
 

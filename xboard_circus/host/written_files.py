@@ -2,8 +2,10 @@
 
 Root works in the folder of the service's user, who could put a link in the place of a file or of a folder there. So
 every part of a path is opened without following links, and what comes next is done to the descriptor, not to the name.
+What only goes on writing a file that the ini names, such as a log, opens it with `opener`.
 """
 
+import errno
 import grp
 import os
 import pwd
@@ -47,6 +49,32 @@ class Owner:
             return cls(user, grp.getgrgid(found.pw_gid).gr_name, found.pw_uid, found.pw_gid)
         except KeyError:
             return None
+
+
+def opener(path: str | os.PathLike[str], flags: int, mode: int = 0o666) -> int:
+    """Open *path* as `open` does; where root opens it in a folder that another user may write, only a plain file.
+
+    Through a link of that user's, root would write a log into a file of its own; a pipe would hold up circusd.
+    """
+    folder, name = os.path.split(os.path.abspath(path))
+    parent = os.open(folder, _PASSAGE & ~os.O_NOFOLLOW)
+    try:
+        found = os.fstat(parent)
+        if os.geteuid() != 0 or (found.st_uid == 0 and not found.st_mode & 0o022):
+            return os.open(name, flags, mode, dir_fd=parent)
+        descriptor = os.open(name, flags | os.O_NOFOLLOW | os.O_NONBLOCK, mode, dir_fd=parent)
+    except OSError as error:
+        error.filename = os.fspath(path)
+        if error.errno not in (errno.ELOOP, errno.ENXIO):
+            raise
+    else:
+        if stat.S_ISREG(os.fstat(descriptor).st_mode):
+            return descriptor
+        os.close(descriptor)
+    finally:
+        os.close(parent)
+    why = f"a link or no plain file, which another user may have put into {folder}"
+    raise PermissionError(errno.EPERM, why, os.fspath(path))
 
 
 @contextmanager
