@@ -5,12 +5,16 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import sys
+import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from real.processes import end_marked, marked
 
 REAL = Path(__file__).parent / "real"
+RUN = "PYTEST_RUN_OF_XBOARD"
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -18,7 +22,21 @@ def pytest_configure(config: pytest.Config) -> None:
     for signum in (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP):
         if signal.getsignal(signum) is signal.SIG_IGN:
             signal.signal(signum, signal.default_int_handler if signum == signal.SIGINT else signal.SIG_DFL)
+    if not hasattr(config, "workerinput"):
+        # What ends a run (Ctrl-C, `kill`, `timeout`) may reach this process alone, and ends the tests in their middle.
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
+        os.environ[RUN] = uuid.uuid4().hex
     config.addinivalue_line("markers", "real: starts real circusd, uvicorn or pip; seconds, not milliseconds")
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """End what the tests have left running: one that was killed with its xdist process could not do it itself."""
+    if hasattr(config, "workerinput"):
+        return
+    mark = os.environ.pop(RUN)
+    for each in marked(**{RUN: mark}):
+        print(f"left running by the tests, killed: pid {each.pid}: {each.command[:200]}", file=sys.stderr)
+    end_marked(timeout=30.0, **{RUN: mark})
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -5,14 +5,16 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import sys
 import time
+import uuid
 from pathlib import Path
 
 import pytest
 
-from .harness import circusd, eventually, kill
+from .harness import HERE, circusd, eventually, kill
 from .load import Load
-from .processes import marked, process
+from .processes import end_marked, marked, process
 
 
 def test_an_unarmed_watcher_serves_and_everything_ends_with_the_block(tmp_path: Path) -> None:
@@ -83,6 +85,28 @@ def test_the_load_client_counts_what_a_dying_worker_loses(tmp_path: Path) -> Non
         assert load.lost
         assert {request.outcome for request in load.lost} <= {"reset", "closed"}
         assert all(request.start < dead_at for request in load.lost)
+
+
+@pytest.mark.parametrize(("signum", "processes"), [(signal.SIGINT, "1"), (signal.SIGTERM, "0")])
+def test_a_run_that_is_ended_leaves_nothing_running(tmp_path: Path, signum: int, processes: str) -> None:
+    """Given a run, with xdist or not, when its first process alone is told to end, then no circusd of it is left."""
+    held, mark = tmp_path / "held", uuid.uuid4().hex
+    options = ["-q", "-n", processes, "-p", "no:cacheprovider", "--basetemp", tmp_path / "base", HERE / "held_open.py"]
+    command = [sys.executable, "-m", "pytest", *map(str, options)]
+    environ = {**os.environ, "HELD_OPEN": str(held), "NESTED_RUN": mark}
+    with subprocess.Popen(command, env=environ, stdout=subprocess.DEVNULL) as run:
+        try:
+            eventually(held.exists, what="a circusd runs in it")
+            assert len(marked(NESTED_RUN=mark)) > 2
+            for of_xdist in [each for each in marked(NESTED_RUN=mark) if each.parent == run.pid and processes == "1"]:
+                of_xdist.signal(signal.SIGKILL)  # as xdist does with a test that is not ended after ten seconds
+
+            run.send_signal(signum)
+            run.wait(60)
+
+            assert marked(NESTED_RUN=mark) == []
+        finally:
+            end_marked(NESTED_RUN=mark)
 
 
 def test_the_mark_is_all_that_is_killed(tmp_path: Path) -> None:
