@@ -62,9 +62,12 @@ def the_log(c: Circusd, name: str) -> LogFile:
 def test_workers_output_is_rotated_by_circusd_and_each_line_is_whole(tmp_path: Path) -> None:
     """Given two workers that write 6,000 lines, when their log rotates, then no line is lost, torn or without time."""
     out = stream("stdout", tmp_path / "logs" / "web.out.log", most=100_000, count=20, time_format=STAMP)
-    with circusd(tmp_path, watchers=[writer(tmp_path, numprocesses=2, env={"COUNT": "3000"}, options=out)]) as c:
+    writes = writer(tmp_path, numprocesses=2, env={"COUNT": "3000"}, options=out)
+    with circusd(tmp_path, watchers=[writes], start=False) as c:
         log = the_log(c, "web.out")
-        with LogFollower(log, from_start=True) as follower:
+        log.path.touch()  # a follower that finds no file begins with the newest one, after how many rotations ever
+        with LogFollower(log) as follower:
+            c.start_again()
             followed: list[str] = []
 
             def all_there() -> bool:

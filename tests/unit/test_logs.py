@@ -279,8 +279,9 @@ class Rotating(LogFile):
 
 def test_a_rotation_while_the_files_are_listed_hides_none(tmp_path: Path) -> None:
     web = Rotating("web", "web", tmp_path / "web.log", "web", 9, ["three\n", "four\n"])
-    append(web.path, "one\n")
-    with LogFollower(web, from_start=True) as follower:
+    web.path.touch()
+    with LogFollower(web) as follower:
+        append(web.path, "one\n")
         rotate(web.path)
         append(web.path, "two\n")
 

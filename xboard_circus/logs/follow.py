@@ -20,11 +20,11 @@ class LogFollower:
     even several times, between two polls. One that is emptied is read from its start. It need not be there yet.
     """
 
-    def __init__(self, log_file: LogFile, *, from_start: bool = False) -> None:
+    def __init__(self, log_file: LogFile) -> None:
         self.log_file = log_file
         self._rest = b""
         self._file = _opened(log_file.path)
-        if self._file is not None and not from_start:
+        if self._file is not None:
             self._file.seek(0, os.SEEK_END)
 
     def __enter__(self) -> "LogFollower":
