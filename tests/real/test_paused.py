@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import time
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from .harness import Circusd, Watcher, circusd, eventually, holds
 from .processes import Process, process
 
 TIMEOUT = 4.0
+PRINTED = "a request" * 20 + "\n"  # by printing_app
 
 
 def pause(paused: list[Process]) -> None:
@@ -55,3 +57,25 @@ def test_pauses_in_a_row_do_not_make_a_hanging_start_live_for_ever(tmp_path: Pat
             resume(c, paused)
 
         eventually(lambda: [failure for failure in c.failures() if failure.pid == start.pid])
+
+
+def test_a_worker_that_prints_serves_while_circusd_stands_still(tmp_path: Path) -> None:
+    """Given a print in each request, when circusd reads none of it, then all are answered, what is lost is logged."""
+    with circusd(tmp_path, watchers=[Watcher(numprocesses=1, app="printing_app:app")]) as c:
+        c.wait_ready()
+        supervisor = process(c.pid)
+
+        supervisor.signal(signal.SIGSTOP)
+        printed, answered_in = 0, []
+        while printed < 200 << 10:
+            began = time.monotonic()
+            assert c.get()
+            answered_in.append(time.monotonic() - began)
+            printed += len(PRINTED)
+        supervisor.signal(signal.SIGCONT)
+        eventually(lambda: c.log("web").count(PRINTED) > 300, what="circusd reads what is left")
+        c.get()
+
+        eventually(lambda: "bytes of output were dropped: nothing read them for" in c.log("web"))
+        assert {line for line in c.log("web").splitlines() if "a request" in line} == {PRINTED.strip()}
+        assert sum(each > 0.5 for each in answered_in) <= 1, "one waits for a second, and no other"

@@ -22,10 +22,11 @@ from uvicorn.config import LOGGING_CONFIG
 from uvicorn.main import main as uvicorn_command
 
 from xboard_circus.worker import EXIT_RECYCLED
-from xboard_circus.worker.forsaken import end_with, outlive_output
+from xboard_circus.worker.forsaken import end_with, names_process, outlive_output
 from xboard_circus.worker.limits import forbid_core_files, raise_limits
 from xboard_circus.worker.private_socket import PrivateSocket
 from xboard_circus.worker.server import Surroundings, WorkerServer
+from xboard_circus.worker.unread_output import outlast_reader
 
 log = logging.getLogger("uvicorn.error")
 
@@ -103,6 +104,8 @@ def main() -> None:
     if sys.stderr is not None:
         faulthandler.enable(all_threads=True)
     surroundings = Surroundings(os.environ)  # first: uvicorn adds its --env-file to the environment
+    if names_process(surroundings.circusd):
+        outlast_reader()  # before uvicorn's loggers take the streams
     config = parse(sys.argv[1:])
     raise_limits()
     for name in ("XBOARD_SPARE", "XBOARD_WORKER", "XBOARD_LAUNCHER"):
