@@ -366,6 +366,20 @@ def test_garbage_anywhere_in_the_file_is_found_by_the_next_prune(
     assert set_aside == caplog.text.count("is damaged") == (0 if (is_open, share) == (True, 0) else 1)
 
 
+@pytest.mark.parametrize("suffixes", [["-wal"], ["", "-wal"]], ids=["log", "both"])
+def test_a_log_that_is_overwritten_while_it_is_open_costs_nothing_that_comes_later(
+    store: LedgerStore, path: Path, suffixes: list[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    store.append([record(number) for number in range(500)])
+    for suffix in suffixes:
+        Path(f"{path}{suffix}").write_bytes(b"no database " * 2000)
+
+    store.append([record(501)])
+
+    assert reasons(search(path)) == ["r501"]
+    assert caplog.text.count("is damaged") == 1
+
+
 def test_a_text_that_is_no_utf_8_spoils_no_other_record(store: LedgerStore, path: Path) -> None:
     store.append([record(0), record(1)])
     with closing(sqlite3.connect(path)) as connection, connection:

@@ -46,6 +46,7 @@ MIGRATIONS = (
 
 SCHEMA_VERSION = len(MIGRATIONS)
 _BESIDE = ("-wal", "-shm")  # what SQLite keeps beside its file
+_HEADS = {"": (b"SQLite format 3\0",), "-wal": (b"\x37\x7f\x06\x82", b"\x37\x7f\x06\x83")}
 
 Inode = tuple[int, int]
 
@@ -152,6 +153,20 @@ def check(path: Path) -> None:
         found = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
     if found != "ok":
         raise sqlite3.DatabaseError(f"malformed: {' '.join(found.split())}")
+
+
+def check_heads(path: Path) -> None:
+    """Do as `check` where the file at *path*, or its log, begins with what SQLite does not write there.
+
+    A writer that has both open notices nothing, and would go on writing what nobody will be able to read.
+    """
+    for suffix, heads in _HEADS.items():
+        with suppress(FileNotFoundError), open(f"{path}{suffix}", "rb") as file:
+            if (head := file.read(16)) and not head.startswith(heads):
+                try:
+                    check(path)
+                except sqlite3.Error as error:
+                    raise sqlite3.DatabaseError(f"malformed: it was overwritten: {error}") from error
 
 
 def set_aside(path: Path, *, now: float) -> Path:

@@ -114,7 +114,9 @@ class LedgerStore:
         if self._connection is not None and self._inode != database.inode_of(self.path):
             log.warning("ledger %s was moved or deleted; a new one is begun", self.path)
             self.close()
-        if self._connection is None:
+        if self._connection is not None:
+            database.check_heads(self.path)
+        else:
             self._connection, self._inode = database.open_to_write(
                 self.path, most_pages=self._most_pages, log_pages=self._log_pages
             )
