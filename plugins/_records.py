@@ -1,21 +1,16 @@
 """Turn events of circusd's bus into records of the ledger. No effects."""
 
-import json
 import math
 from collections import deque
-from collections.abc import Mapping
-from typing import Any
 
-from xboard_circus.core.reason import Reason, reason_in
+from xboard_circus.core.reason import Reason
 from xboard_circus.ledger import Record
+from xboard_circus.ledger.record import WHOLE_CHARS, record_of
 from xboard_circus.ledger.story import DEATHS, KINDS
 from xboard_circus.plugins._base import BusEvent
 
-REASON_CHARS = 1000
-WHOLE_CHARS, SHORT_CHARS = 90_000, 2000
+SHORT_CHARS = 2000
 MANY = 200
-# Names in an event that have a column of their own.
-COLUMNS = frozenset({"time", "pid", "process_pid", "wid", "cause", "reason", "say", "seq"})
 REAP_WAITS = 2.0
 
 
@@ -47,7 +42,8 @@ class Waiting:
         if event.kind not in KINDS:
             return False
         # With many in the queue the disk has a problem; the memory must not get one.
-        record = record_of(event, now=wall_now, longest=WHOLE_CHARS if len(self._queue) < MANY else SHORT_CHARS)
+        longest = WHOLE_CHARS if len(self._queue) < MANY else SHORT_CHARS
+        record = record_of(event.watcher, event.kind, event.data, now=wall_now, longest=longest)
         if record.pid is not None:
             if record.kind == "reap" and len(self._reaped) < self.size:
                 self._reaped[record.watcher, record.pid] = record, now
@@ -100,59 +96,6 @@ class Waiting:
         self._queue.append(record)
 
 
-def record_of(event: BusEvent, *, now: float, longest: int = WHOLE_CHARS) -> Record:
-    """Return the record of *event*; any sender may reach the bus, so every value is checked.
-
-    >>> record = record_of(BusEvent("web", "reap", {"process_pid": 71, "time": 1.5, "exit_code": -9}), now=2.0)
-    >>> record.time, record.pid, record.data
-    (1.5, 71, {'exit_code': -9})
-    """
-    data = event.data
-    at, cause, seq = data.get("time"), data.get("cause"), data.get("seq")
-    numbers = {name: data[name] for name in ("pid", "process_pid", "wid") if _is_whole(data.get(name))}
-    pid = numbers.get("pid", numbers.get("process_pid"))
-    time = float(at) if isinstance(at, (int, float)) and abs(at) < 1e12 else None
-    if not isinstance(seq, str):
-        # Circus numbers nothing, but whoever receives one of its events receives the same time.
-        seq = f"{event.watcher} {event.kind} {pid} {at}" if time is not None else None
-    return Record(
-        time=now if time is None else time,
-        watcher=event.watcher,
-        kind=event.kind,
-        pid=pid,
-        wid=numbers.get("wid"),
-        cause=None if cause is None else str(cause)[:100],
-        reason=reason_in(data, longest=REASON_CHARS),
-        data=fitted({name: value for name, value in data.items() if name not in COLUMNS}, longest),
-        seq=seq,
-    )
-
-
-def fitted(data: Mapping[str, Any], longest: int) -> Mapping[str, Any]:
-    """Shorten *data* to *longest* characters of JSON: long texts lose their end first, then the whole is cut.
-
-    >>> fitted({"log": "x" * 100, "wait": 1}, 60)
-    {'log': 'xxxxxxxxxxxx...', 'wait': 1}
-    """
-    text = json.dumps(data, default=str)
-    if len(text) <= longest:
-        return data
-    room = longest // 4
-    while room >= 5:
-        short = {
-            key: f"{value[: room - 3]}..." if isinstance(value, str) and len(value) > room else value
-            for key, value in data.items()
-        }
-        if len(json.dumps(short, default=str)) <= longest:
-            return short
-        room //= 2
-    return {"cut": text[: longest // 2]}
-
-
 def _length(record: Record) -> int:
     said = record.reason.size if isinstance(record.reason, Reason) else 0
     return 200 + said + sum(len(value) for value in record.data.values() if isinstance(value, str))
-
-
-def _is_whole(value: object) -> bool:
-    return isinstance(value, int) and abs(value) < 1 << 62

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import psutil
 
@@ -107,6 +108,17 @@ class Instance:
             # No watcher is armed, or none has been started yet.
             pid = client.pid()
             return snapshot.from_stock(client, pid=pid, config_file=config_file_of(pid))
+
+    def events(self) -> list[Any]:
+        """Return the last events that our circusd has in memory; none where it does not run or answer."""
+        try:
+            if not isinstance(self.find(), Snapshot):
+                return []
+            with self.client() as client:
+                found = client.call("xboard_events", deadline=self.answer_within).get("events")
+        except XboardError:  # no watcher is armed, or it has just ended
+            return []
+        return found if isinstance(found, list) else []
 
     def write_record(self, circusd: procs.Identity) -> None:
         """Record *circusd* as ours, as its guard does when the first armed watcher starts."""

@@ -14,8 +14,8 @@ from plugin_fakes import FakeCircusd, FakeClock
 
 from xboard_circus.ledger import LedgerError, LedgerStore, LedgerTrouble, Record
 from xboard_circus.ledger.query import search
+from xboard_circus.ledger.record import record_of
 from xboard_circus.plugins._base import BusEvent
-from xboard_circus.plugins._records import record_of
 from xboard_circus.plugins.ledger import FLUSH_EVERY, PRUNE_EVERY, LedgerRecorder
 
 
@@ -226,7 +226,7 @@ def test_a_damaged_file_only_costs_what_was_in_it(real: tuple[LedgerRecorder, Le
     ],
 )
 def test_record_of(data: dict[str, Any], expected: Record) -> None:
-    assert record_of(BusEvent("web", "reap", data), now=5.0) == expected
+    assert record_of("web", "reap", data, now=5.0) == expected
 
 
 # A death is one record

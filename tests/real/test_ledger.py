@@ -49,7 +49,8 @@ def kill_one(c: Circusd) -> int:
 
 
 def test_on_a_full_disk_it_says_so_and_goes_on(tmp_path: Path, small_disk: Callable[[str, str], Path]) -> None:
-    """Given a disk of 1 MB, when it is full for a while, then that is logged, workers come back, nothing is lost."""
+    """Given a disk of 1 MB, when it is full for a while, then that is logged, `why` shows deaths all the same, workers
+    come back, nothing is lost."""
     disk = small_disk("disk", "1m")
     path = disk / "ledger.db"
     with recorded(tmp_path, str(path)) as c:
@@ -65,11 +66,18 @@ def test_on_a_full_disk_it_says_so_and_goes_on(tmp_path: Path, small_disk: Calla
             during.append(kill_one(c))
             assert len(during) < 100
         during.append(kill_one(c))
+        # The ledger has none of them yet, and is not all that is asked.
+        assert during[-1] not in deaths(path)
+        told, listed = c.run_cli("why", str(during[-1])), c.run_cli("events").stdout
+        assert f"(pid {during[-1]}) was killed from outside" in told.stdout, told.stderr
+        assert "not in it yet: circusd has this in memory" in told.stdout
+        assert f"(pid {during[-1]})  restart [killed from outside] (not in the ledger yet)" in listed
         filler.unlink()
         after = kill_one(c)
         # It tries again after longer and longer pauses, 30 s at most.
         eventually(lambda: {before, *during, after} <= deaths(path).keys(), timeout=90)
 
+        assert "not in it yet" not in c.run_cli("why", str(during[-1])).stdout
         assert "events wait in memory" in c.log("plugin-xboard")
         eventually(lambda: "written again" in c.log("plugin-xboard"), what="it says that it writes again")
 

@@ -12,6 +12,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -227,6 +228,25 @@ def test_status_shows_a_person_what_there_is(folder: Path) -> None:
         "job  blocked  0 of 1 up  restart budget: 0 of 5 used  port 0.0.0.0:9000 taken",
         "  cause: port 9000: held by pid 7 (evil)",
     ]
+
+
+@pytest.mark.parametrize(
+    ("ages", "shown"),
+    [
+        pytest.param([], [], id="no event"),
+        pytest.param([1.0], [], id="one that is stored in a moment"),
+        pytest.param([80.0, 1.0], ["2 of the events since 1 min 20 s ago are not in the ledger yet"], id="a full disk"),
+    ],
+)
+def test_status_shows_that_the_ledger_is_behind(folder: Path, ages: list[float], shown: list[str]) -> None:
+    events = [["web", "restart", {"time": time.time() - age, "pid": 71, "seq": f"e-{age}"}] for age in ages]
+    with running(folder, xboard_events=always({**OK, "epoch": "e", "last": 2, "events": events})) as fake:
+        plugin = "[plugin:xboard]\nuse = xboard_circus.plugins.bundle.Bundle\n"
+        write_ini(folder, endpoint=fake.endpoint, more=plugin)
+        result = run("status")
+
+    found = [line.partition(";")[0] for line in result.stdout.splitlines() if "ledger" in line]
+    assert (result.exit_code, found) == (0, shown)
 
 
 def test_status_as_json_has_the_fixed_shape(folder: Path) -> None:

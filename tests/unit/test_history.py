@@ -18,9 +18,11 @@ from click.testing import CliRunner, Result
 
 from xboard_circus.cli import main
 from xboard_circus.cli.events import coming
+from xboard_circus.instance import Instance
 from xboard_circus.ledger import LedgerStore, Record
 from xboard_circus.ledger.database import inode_of
 from xboard_circus.ledger.query import search
+from xboard_circus.ledger.record import record_of
 
 PLUGIN = "[plugin:xboard]\nuse = xboard_circus.plugins.bundle.Bundle\nledger.file = kept/events.db\n"
 
@@ -181,6 +183,34 @@ def test_why_of_what_needs_no_reason(store: LedgerStore) -> None:
 
     assert result.exit_code == 1
     assert "nothing is recorded of 70 that would need a reason" in result.stderr
+
+
+@pytest.fixture
+def waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A circusd that has a death in memory which the ledger may have, one that it has not, and what is no event."""
+    of_first = {"time": 1.9e9, "pid": 70, "wid": 1, "cause": "crash", "reason": "died by SIGSEGV", "seq": "e-1"}
+    of_second = {**of_first, "time": 1.9e9 + 1, "pid": 71, "reason": "died again", "follows": 70, "seq": "e-2"}
+    held = [["my_web", "restart", of_first], ["my_web", "restart", of_second], ["other", "restart"], "junk", None]
+    monkeypatch.setattr(Instance, "events", lambda _: held)
+
+
+def test_what_waits_in_circusd_is_told_and_marked(store: LedgerStore, waiting: None) -> None:
+    """Given a full disk, when asked, then the death that the ledger lacks is shown as such, and the others once."""
+    store.append([record_of("my_web", "restart", {"time": 1.9e9, "pid": 70, "seq": "e-1"}, now=0.0)])
+
+    listed = [json.loads(line) for line in run("events", "--json").stdout.splitlines()]
+
+    assert [(each["id"], each["pid"], each["stored"]) for each in listed] == [(1, 70, True), (2, 71, False)]
+    assert "ledger:   not in it yet" in run("why").stdout
+    assert "ledger:   not in it yet" in run("why", "71").stdout
+    assert "ledger:" not in run("why", "70").stdout
+    assert "successor pid 71" in run("why", "70").stdout
+    assert run("events", "--watcher", "other").stdout == ""
+
+
+def test_what_waits_in_circusd_is_told_before_there_is_a_ledger(waiting: None) -> None:
+    assert "died again" in run("why").stdout
+    assert run("events").stdout.count("(not in the ledger yet)") == 2
 
 
 @pytest.mark.parametrize("command", ["why", "events"])

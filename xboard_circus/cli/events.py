@@ -19,7 +19,7 @@ from xboard_circus.instance import Instance
 from xboard_circus.ledger import Record
 from xboard_circus.ledger.database import Inode, inode_of
 from xboard_circus.ledger.explain import story_of, text_of, when
-from xboard_circus.ledger.location import ledger_of
+from xboard_circus.ledger.location import ledger_of, unstored_in
 from xboard_circus.ledger.query import asked, search
 from xboard_circus.ledger.story import KINDS
 from xboard_circus.masking import masked, safe_line
@@ -27,6 +27,7 @@ from xboard_circus.options.reading import did_you_mean
 
 LOOK_EVERY = 0.5
 EVERYTHING = 1_000_000_000
+UNSTORED = " (not in the ledger yet)"
 
 
 @click.command()
@@ -36,12 +37,12 @@ EVERYTHING = 1_000_000_000
 def why(instance: Instance, whom: str | None, as_data: bool) -> None:
     """Show why the last worker of WATCHER, or the process PID, ended or was acted on.
 
-    It reads the ledger, so it also works when circusd is down.
+    It reads the ledger, so it also works when circusd is down, and queries circusd for what is not stored yet.
     """
-    path = _ledger(instance)
+    path, unstored = _ledger(instance)
     # A word of digits is a pid, or else the name of a watcher.
-    by_pid = asked(path, pid=int(whom)) if whom is not None and whom.isdigit() else None
-    answer = by_pid or asked(path, watcher=whom)
+    by_pid = asked(path, pid=int(whom), unstored=unstored) if whom is not None and whom.isdigit() else None
+    answer = by_pid or asked(path, watcher=whom, unstored=unstored)
     if answer is None:
         raise XboardError(f"{path}: nothing is recorded{f' of {whom}' if whom else ''} that would need a reason")
     found, history = answer
@@ -89,13 +90,14 @@ def events(
     as_data: bool,
 ) -> None:
     """List recorded events, oldest first."""
-    path = _ledger(instance, may_come=follow)
+    # Those that are followed come when they are stored.
+    path, unstored = (ledger_of(instance.config), []) if follow else _ledger(instance)
     most = limit or (50 if since is None else EVERYTHING)
     query = partial(search, path, watcher=None if watcher is None else bus_name(watcher), kind=kinds or None)
     inode = inode_of(path)
     # Queried first: what is stored between the two queries must come from `coming`.
     newest = search(path, limit=1)
-    past = query(since=since, limit=most)
+    past = query(since=since, limit=most, unstored=unstored)
     for record in past:
         _print(record, as_data)
     if not past:
@@ -125,19 +127,20 @@ def line(record: Record) -> str:
     """Return *record* as one line."""
     who = f" (pid {record.pid})" if record.pid is not None else ""
     cause = f" [{record.cause}]" if record.cause else ""
-    text = f"{when(record.time)}  {record.watcher}{who}  {record.kind}{cause}"
+    text = f"{when(record.time)}  {record.watcher}{who}  {record.kind}{cause}{'' if record.stored else UNSTORED}"
     return f"{text}: {one_line(record.reason)}" if record.reason else text
 
 
-def _ledger(instance: Instance, *, may_come: bool = False) -> Path:
-    config = instance.config
-    path = ledger_of(config)
-    if not path.exists() and not may_come:
+def _ledger(instance: Instance) -> tuple[Path, list[Record]]:
+    """Return the ledger, and the records that wait for it in circusd; XboardError where there is neither."""
+    path = ledger_of(instance.config)
+    unstored = unstored_in(instance.config, instance.events(), now=time.time())
+    if not unstored and not path.exists():
         raise XboardError(
-            f"{path}: there is no ledger yet; the plugin of {config.shown} makes it when circusd runs: "
+            f"{path}: there is no ledger yet; the plugin of {instance.config.shown} makes it when circusd runs: "
             "`xboard-circus start`"
         )
-    return path
+    return path, unstored
 
 
 def _print(record: Record, as_data: bool) -> None:

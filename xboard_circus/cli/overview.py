@@ -1,7 +1,9 @@
 """The command status: print circusd, its watchers and workers with state and reason."""
 
 import json
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 
 import click
 from rich.console import Console
@@ -15,7 +17,11 @@ from xboard_circus.core.state_schema import WorkerEntry
 from xboard_circus.core.verdict import word_of
 from xboard_circus.errors import XboardError
 from xboard_circus.instance import Instance
+from xboard_circus.ledger import Record
+from xboard_circus.ledger.location import unstored_in
 from xboard_circus.snapshot import Figures, Snapshot, Watcher, as_json, measured
+
+LATE = 10.0  # seconds: the plugin stores what happens half a second later
 
 # Of verdicts, workers and ports.
 STYLES = {
@@ -42,7 +48,23 @@ def status(instance: Instance, as_data: bool) -> None:
     if as_data:
         print(json.dumps(as_json(snapshot, figures), indent=2))
     else:
-        show(snapshot, figures, out(), config_file=instance.shown)
+        console = out()
+        show(snapshot, figures, console, config_file=instance.shown)
+        now = time.time()
+        with suppress(XboardError):  # no plugin keeps a ledger, or it cannot be read: `why` says so
+            show_unstored(unstored_in(instance.config, instance.events(), now=now), console, now=now)
+
+
+def show_unstored(records: Sequence[Record], console: Console, *, now: float) -> None:
+    """Print that the ledger lacks what happened a while ago, as on a full disk."""
+    age = now - min((each.time for each in records), default=now)
+    if age >= LATE:
+        console.print()
+        text = (
+            f"{len(records)} of the events since {span(age)} ago are not in the ledger yet; circusd has them in memory "
+            "and `xboard-circus why` shows them. `xboard-circus doctor` shows what is wrong with the ledger"
+        )
+        console.print(plain(text, "yellow"), soft_wrap=True)
 
 
 def show(snapshot: Snapshot, figures: Figures, console: Console, *, config_file: str) -> None:

@@ -11,9 +11,10 @@ from xboard_circus.core.reason import with_say
 from xboard_circus.dashboard.answers import Answer
 from xboard_circus.dashboard.settings import Settings
 from xboard_circus.errors import XboardError
+from xboard_circus.instance import Instance
 from xboard_circus.ledger import Record
 from xboard_circus.ledger.explain import Story, story_of, text_of
-from xboard_circus.ledger.location import ledger_of
+from xboard_circus.ledger.location import ledger_of, unstored_in
 from xboard_circus.ledger.query import asked, search
 from xboard_circus.logs import LogFile, LogFollower, log_files, tail
 from xboard_circus.masking import masked, printable, safe_text
@@ -27,6 +28,7 @@ class Evidence:
 
     def __init__(self, settings: Settings) -> None:
         self.ledger: Path | None = None
+        self._settings = settings
         self.logs: dict[str, LogFile] = {}
         if settings.config is not None:
             self.logs = {each.id: each for each in log_files(settings.config)}
@@ -46,7 +48,7 @@ class Evidence:
         """Return why something happened last: the text of `xboard-circus why`, and the parts that it is made of."""
         if self.ledger is None:
             story = Story(Answer.NO_LEDGER(), [], [])
-        elif (found := asked(self.ledger, watcher=watcher, pid=pid)) is None:
+        elif (found := asked(self.ledger, watcher=watcher, pid=pid, unstored=self._unstored())) is None:
             story = Story(Answer.NOTHING_RECORDED(what=pid or watcher or "anything"), [], [])
         else:
             story = story_of(*found, now=time.time())
@@ -59,6 +61,12 @@ class Evidence:
                 {"title": title, "lines": [with_say(line, "text") for line in lines]} for title, lines in safe.blocks
             ],
         }
+
+    def _unstored(self) -> list[Record]:
+        if (config := self._settings.config) is None:
+            return []
+        instance = Instance(config.path, answer_within=self._settings.deadline)
+        return unstored_in(config, instance.events(), now=time.time())
 
 
 def last_lines(log: LogFile, lines: int) -> list[str]:

@@ -72,6 +72,7 @@ class Told(Template):
     MEMORY = "{mib} MiB when last seen"
     BUDGET = "{before} of {total} used before, {n} after"
     BUDGET_KEPT = "{n} of {total} used, this one not counted"
+    NOT_STORED = "not in it yet: circusd has this in memory"
     KIND_COOLDOWN = "cooldown"
     KIND_RECOVERED = "recovered"
     KIND_PORT_REFUSED = "port taken"

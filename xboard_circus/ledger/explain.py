@@ -109,6 +109,8 @@ def _facts(record: Record, history: Sequence[Record]) -> Iterator[tuple[str, str
     if isinstance(budget := data.get("budget"), Mapping):
         before, after, limit = (budget.get(name) for name in ("before", "after", "limit"))
         yield "budget", (Told.BUDGET if before != after else Told.BUDGET_KEPT)(before=before, n=after, total=limit)
+    if not record.stored:
+        yield "ledger", Told.NOT_STORED()
     yield from (("next", text) for text in _next(record, history))
 
 

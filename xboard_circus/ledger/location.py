@@ -1,10 +1,15 @@
 """Find the ledger of an ini file."""
 
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from xboard_circus.config import Config
 from xboard_circus.errors import XboardError
+from xboard_circus.ledger.query import unstored_of
+from xboard_circus.ledger.record import Record
+from xboard_circus.options.fields import LedgerOptions
 
+DAY = 86_400.0
 RECORDERS = ("xboard_circus.plugins.bundle.Bundle", "xboard_circus.plugins.ledger.Ledger")
 
 
@@ -20,5 +25,15 @@ def ledger_of(config: Config) -> Path:
 
 def ledgers_of(config: Config) -> list[Path]:
     """Return each file to which a plugin of *config* records, once."""
-    files = [config.folder / each.options.ledger.file for each in config.plugins if each.use in RECORDERS]
-    return list(dict.fromkeys(files))
+    return list(dict.fromkeys(config.folder / each.file for each in _options(config)))
+
+
+def unstored_in(config: Config, events: Sequence[object], *, now: float) -> list[Record]:
+    """Return records of those *events* of circusd that are not in the ledger of *config* yet, see `unstored_of`."""
+    path = ledger_of(config)
+    keep_days = min(each.keep_days for each in _options(config))
+    return unstored_of(path, events, since=now - keep_days * DAY, now=now)
+
+
+def _options(config: Config) -> Iterator[LedgerOptions]:
+    return (each.options.ledger for each in config.plugins if each.use in RECORDERS)

@@ -1,13 +1,16 @@
 """Query records in a ledger's file, even while it is written, and find the one that `why` explains."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import closing
+from dataclasses import replace
+from functools import partial
+from itertools import islice, takewhile
 from pathlib import Path
 
 from xboard_circus.core.names import bus_name
 from xboard_circus.ledger.database import SCHEMA_VERSION, ledger_errors, open_to_read
-from xboard_circus.ledger.record import COLUMNS, Record, record_of_row
-from xboard_circus.ledger.story import TOLD, subject
+from xboard_circus.ledger.record import COLUMNS, Record, record_of, record_of_row
+from xboard_circus.ledger.story import KINDS, TOLD, subject
 
 LARGEST = (1 << 63) - 1  # that SQLite can be asked for
 BEFORE, AROUND = 200, 1000  # records about the one that is explained, for who took its place and what came next
@@ -24,49 +27,97 @@ def search(
     pid: int | None = None,
     limit: int = 100,
     earliest: bool = False,
+    unstored: Iterable[Record] = (),
 ) -> list[Record]:
-    """Return the newest *limit* records that fit, oldest first; none when there is no file yet.
+    """Return the newest *limit* records that fit, oldest first; without a file only of those *unstored*.
 
     Args:
         since: Only what happened at or after this wall-clock time.
         kind: Only these kinds.
         after: Only what was stored after the record of this id.
         earliest: Return the oldest *limit* in place of the newest.
+        unstored: Records that are not in the file yet, see `unstored_of`.
 
     Raises:
         LedgerError: The file can't be read.
     """
-    if not path.exists() or any(abs(number) > LARGEST for number in (after, pid) if number is not None):
+    if any(abs(number) > LARGEST for number in (after, pid) if number is not None):
         return []
     equal = {"time >= ?": since, "watcher = ?": watcher, "id > ?": after, "pid = ?": pid}
     tests: dict[str, list[object]] = {test: [value] for test, value in equal.items() if value is not None}
     if kind is not None:
         tests[f"kind IN ({', '.join('?' * len(kind))})"] = [*kind]
+    most = max(0, limit)
+    found = _stored(path, tests, limit=most, earliest=earliest)
+    for each in unstored:
+        is_of_them = watcher in (None, each.watcher) and pid in (None, each.pid) and (kind is None or each.kind in kind)
+        if is_of_them and (since is None or each.time >= since) and (after is None or (each.id or 0) > after):
+            found.append(each)
+    return found[:most] if earliest else found[max(0, len(found) - most) :]
+
+
+def _stored(path: Path, tests: dict[str, list[object]], *, limit: int, earliest: bool) -> list[Record]:
+    if not path.exists():
+        return []
     where = " AND ".join(tests) or "1"
     values = [value for each in tests.values() for value in each]
     with ledger_errors(path), closing(open_to_read(path)) as connection:
         if connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0] == 0:
             return []  # it is being made in this very moment
         is_old = connection.execute("PRAGMA user_version").fetchone()[0] < SCHEMA_VERSION
-        columns = COLUMNS.replace("say, seq", "NULL, NULL") if is_old else COLUMNS
-        sql = f"SELECT id, {columns} FROM events WHERE {where} ORDER BY id {'ASC' if earliest else 'DESC'} LIMIT ?"
-        rows = connection.execute(sql, [*values, max(0, limit)]).fetchall()
+        columns = COLUMNS.replace("say, seq", "NULL AS say, NULL AS seq") if is_old else COLUMNS
+        events = f"(SELECT id, {columns} FROM events)"
+        sql = f"SELECT id, {COLUMNS} FROM {events} WHERE {where} ORDER BY id {'ASC' if earliest else 'DESC'} LIMIT ?"
+        rows = connection.execute(sql, [*values, limit]).fetchall()
     return [record_of_row(row) for row in (rows if earliest else reversed(rows))]
 
 
-def asked(path: Path, *, watcher: str | None = None, pid: int | None = None) -> tuple[Record, list[Record]] | None:
+def unstored_of(path: Path, events: Sequence[object], *, since: float, now: float) -> list[Record]:
+    """Return records of the last *events* of circusd that the ledger at *path* lacks, numbered as if they came next.
+
+    They wait in memory while the disk is full. What happened before *since*, or before one that is stored, was stored
+    once and has been deleted. The events must have been queried before this looks into the ledger.
+    """
+    lacking: list[Record] = []
+    newest_first = _records_of(reversed(events), now)
+    while some := [*islice(newest_first, LAST)]:
+        is_one = f"seq IN ({', '.join('?' * len(some))})"
+        known = {each.seq for each in _stored(path, {is_one: [each.seq for each in some]}, limit=LAST, earliest=True)}
+        later = [*takewhile(partial(_is_missing, known, since), some)]
+        lacking += later
+        if len(later) < len(some):
+            break
+    last = max((each.id or 0 for each in search(path, limit=1)), default=0)
+    return [replace(each, id=last + place, stored=False) for place, each in enumerate(reversed(lacking), 1)]
+
+
+def _is_missing(known: set[str | None], since: float, record: Record) -> bool:
+    return record.seq not in known and record.time >= since
+
+
+def _records_of(events: Iterable[object], now: float) -> Iterator[Record]:
+    for event in events:
+        match event:
+            case [str() as watcher, str() as kind, dict() as data] if kind in KINDS:
+                yield record_of(watcher, kind, data, now=now)
+
+
+def asked(
+    path: Path, *, watcher: str | None = None, pid: int | None = None, unstored: Sequence[Record] = ()
+) -> tuple[Record, list[Record]] | None:
     """Return the last record that needs a reason, of a process, of a watcher or of anything, and those around it.
 
     None where nothing is recorded; LedgerError where the ledger at *path* can't be read.
     """
+    query = partial(search, path, unstored=unstored)
     if pid is not None:
-        found = subject(search(path, pid=pid, limit=LAST), pid=pid)
+        found = subject(query(pid=pid, limit=LAST), pid=pid)
     else:
         name = None if watcher is None else bus_name(watcher)
         # Of a watcher that is not armed Circus reports that a process ended, and no more.
-        told = search(path, watcher=name, kind=TOLD, limit=LAST) or search(path, watcher=name, kind={"reap"}, limit=1)
+        told = query(watcher=name, kind=TOLD, limit=LAST) or query(watcher=name, kind={"reap"}, limit=1)
         found = subject(told) or (told[-1] if told else None)
     if found is None:
         return None
     after = max(0, (found.id or 0) - BEFORE)
-    return found, search(path, watcher=found.watcher, after=after, limit=AROUND, earliest=True)
+    return found, query(watcher=found.watcher, after=after, limit=AROUND, earliest=True)

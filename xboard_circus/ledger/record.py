@@ -6,10 +6,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from xboard_circus.core.reason import Reason, one_line
+from xboard_circus.core.reason import Reason, one_line, reason_in
 
 REASON_CHARS = 2000
+EVENT_REASON_CHARS = 1000
+WHOLE_CHARS = 90_000
 DATA_CHARS = 100_000  # the stacks of a hung worker with forty threads are whole in it
+# Names in an event that have a column of their own.
+EVENT_COLUMNS = frozenset({"time", "pid", "process_pid", "wid", "cause", "reason", "say", "seq"})
 COLUMNS = "time, watcher, kind, pid, wid, cause, reason, data, say, seq"
 
 
@@ -24,6 +28,7 @@ class Record:
         data: Whatever else the event carried.
         seq: Identity of the event, stored once: EPOCH-NUMBER of circusd, or what Circus's own event holds; None: none.
         id: Place in the ledger, rising; None before it is stored.
+        stored: False for one that circusd has in memory and the ledger not yet.
     """
 
     time: float
@@ -36,6 +41,55 @@ class Record:
     data: Mapping[str, Any] = field(default_factory=dict)
     id: int | None = None
     seq: str | None = None
+    stored: bool = True
+
+
+def record_of(watcher: str, kind: str, data: Mapping[str, Any], *, now: float, longest: int = WHOLE_CHARS) -> Record:
+    """Return the record of an event of circusd's; any sender may reach the bus, so every value is checked.
+
+    >>> record = record_of("web", "reap", {"process_pid": 71, "time": 1.5, "exit_code": -9}, now=2.0)
+    >>> record.time, record.pid, record.data
+    (1.5, 71, {'exit_code': -9})
+    """
+    at, cause, seq = data.get("time"), data.get("cause"), data.get("seq")
+    numbers = {name: data[name] for name in ("pid", "process_pid", "wid") if _whole(data.get(name)) is not None}
+    pid = numbers.get("pid", numbers.get("process_pid"))
+    time = float(at) if isinstance(at, (int, float)) and abs(at) < 1e12 else None
+    if not isinstance(seq, str):
+        # Circus numbers nothing, but whoever receives one of its events receives the same time.
+        seq = f"{watcher} {kind} {pid} {at}" if time is not None else None
+    return Record(
+        time=now if time is None else time,
+        watcher=watcher,
+        kind=kind,
+        pid=pid,
+        wid=numbers.get("wid"),
+        cause=None if cause is None else str(cause)[:100],
+        reason=reason_in(data, longest=EVENT_REASON_CHARS),
+        data=fitted({name: value for name, value in data.items() if name not in EVENT_COLUMNS}, longest),
+        seq=seq,
+    )
+
+
+def fitted(data: Mapping[str, Any], longest: int) -> Mapping[str, Any]:
+    """Shorten *data* to *longest* characters of JSON: long texts lose their end first, then the whole is cut.
+
+    >>> fitted({"log": "x" * 100, "wait": 1}, 60)
+    {'log': 'xxxxxxxxxxxx...', 'wait': 1}
+    """
+    text = json.dumps(data, default=str)
+    if len(text) <= longest:
+        return data
+    room = longest // 4
+    while room >= 5:
+        short = {
+            key: f"{value[: room - 3]}..." if isinstance(value, str) and len(value) > room else value
+            for key, value in data.items()
+        }
+        if len(json.dumps(short, default=str)) <= longest:
+            return short
+        room //= 2
+    return {"cut": text[: longest // 2]}
 
 
 def row_of(record: Record, *, now: float) -> tuple[object, ...]:
