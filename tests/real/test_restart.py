@@ -315,6 +315,7 @@ def test_what_circusctl_and_the_page_restart_as_a_whole_loses_nothing(tmp_path: 
                 assert plugin.alive == bool(order)
 
         assert [each.pid for each in circusds(c)] == [circusd_pid]
+        assert "Arbiter exiting" not in c.log("circusd")
 
 
 def test_a_changed_backlog_and_watchers_that_come_and_go_lose_nothing(tmp_path: Path) -> None:

@@ -37,7 +37,6 @@ OF_ALL: list[PatchKind[Any]] = [
     of_arbiter.stop,
     of_arbiter.start_watcher,
     of_arbiter.reload_from_config,
-    of_arbiter.close_sockets,
     of_arbiter.manage_quietly,
     of_process.inherit_own_sockets,
     controller.watch_command,

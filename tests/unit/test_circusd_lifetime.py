@@ -34,7 +34,7 @@ class Bench:
         own = procs.Identity.of(os.getpid())
         assert own is not None
         self.identity = own
-        self.arbiter = SimpleNamespace(stop=self._stop, evpub_socket=None, _stopping=False, _restarting=False)
+        self.arbiter = SimpleNamespace(stop=self._stop, evpub_socket=None, _stopping=False)
         found: Any = SimpleNamespace(
             instance=INSTANCE, identity=own, arbiter=self.arbiter, clock=lambda: self.now, journal=Journal(epoch="e")
         )
@@ -142,7 +142,7 @@ def test_where_nothing_can_be_written_nobody_is_taken_for_lost(file: Path, caplo
 def test_the_one_before_is_told_of_unless_it_lives_or_is_this_process(file: Path) -> None:
     bench = Bench()
     assert bench.lifetime.view() is None
-    assert Bench().lifetime.view() is None  # restarted in its process
+    assert Bench().lifetime.view() is None
 
     circusd_record.write(
         INSTANCE, CircusdLife(pid=bench.identity.pid, started=bench.identity.started + 1, boot=circusd_record.boot())

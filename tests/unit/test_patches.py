@@ -53,7 +53,6 @@ def every_patch(arbiter: Any, root: logging.Logger) -> list[Patch]:
         of_arbiter.stop(arbiter, ordered=lambda: None, beside=lambda: None),
         of_arbiter.start_watcher(arbiter, lambda watcher: None),
         of_arbiter.reload_from_config(arbiter, before=lambda file: [], after=lambda file, gone: None),
-        of_arbiter.close_sockets(arbiter),
         of_arbiter.manage_quietly(arbiter),
         of_arbiter.child_ended(arbiter, lambda: None),
         controller.add_commands(arbiter, [command]),

@@ -67,7 +67,7 @@ class FakeController:
 
 class FakeArbiter:
     _exclusive_running_command: str | None = None
-    _restarting = _stopping = False
+    _stopping = False
 
     def __init__(self) -> None:
         self.watchers = [FakeWatcher("Web"), FakeWatcher("web2"), FakeWatcher("api")]

@@ -23,7 +23,7 @@ SEEN_EVERY = 5.0
 
 
 class Lifetime:
-    """The life of this process as a circusd; one that restarts in its process goes on living.
+    """The life of this process as a circusd.
 
     Attributes:
         loss: How the circusd before this one ended, where it had no stop request.

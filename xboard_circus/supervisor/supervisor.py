@@ -9,7 +9,7 @@ import time
 from collections.abc import Awaitable, Callable
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
 import psutil
@@ -61,8 +61,6 @@ class Supervisor:
     """
 
     tick_slow = TICK_SLOW
-    end_is_due: ClassVar[bool] = False
-    """A stop request came while this process made room for another arbiter: that one has to end."""
 
     def __init__(self, arbiter: Any) -> None:
         self.arbiter = arbiter
@@ -92,13 +90,11 @@ class Supervisor:
         self._record()
         self.lifetime = Lifetime(self)
         self._install()
-        if Supervisor.end_is_due:
-            self._end_beside()
         self.soon(0)
 
     @classmethod
     def of(cls, arbiter: Any) -> "Supervisor":
-        """Return the one of this arbiter; `circusctl restart` without a name makes a new arbiter in the process."""
+        """Return the one of this arbiter."""
         if not hasattr(arbiter, "xboard"):
             arbiter.xboard = cls(arbiter)
         found: Supervisor = arbiter.xboard
@@ -133,7 +129,6 @@ class Supervisor:
             circus_arbiter.reload_from_config(
                 arbiter, before=partial(reconfigure.before, self), after=partial(reconfigure.after, self)
             ),
-            circus_arbiter.close_sockets(arbiter),
             circus_arbiter.manage_quietly(arbiter),
             circus_process.inherit_own_sockets(arbiter, withheld_from),
             *circusctl_reload.patches(self),
@@ -163,19 +158,15 @@ class Supervisor:
         Circus refuses a stop until then. A signal is not repeated, and a second drain after that of a `decr` would take
         longer than the service manager waits.
         """
-        Supervisor.end_is_due = circus_arbiter.is_making_room(self.arbiter)
-        if not Supervisor.end_is_due:
-            circus_arbiter.begin_to_stop(self.arbiter)
-            for armed in self.armed.values():
-                self.run(circus_watcher.stop(armed.watcher), f"the stop of {armed.name}")
+        circus_arbiter.begin_to_stop(self.arbiter)
+        for armed in self.armed.values():
+            self.run(circus_watcher.stop(armed.watcher), f"the stop of {armed.name}")
         return self.run(self._end_in_turn(), "the end of circusd")
 
     async def _end_in_turn(self) -> None:
-        while not circus_arbiter.is_making_room(self.arbiter):
-            if circus_arbiter.running_command(self.arbiter) is None:
-                await self.arbiter.stop()
-                return
+        while circus_arbiter.running_command(self.arbiter) is not None:
             await asyncio.sleep(END_AGAIN)
+        await self.arbiter.stop()
 
     def marks(self) -> dict[str, str]:
         """Return the environment by which a process is known as one of this instance."""
@@ -214,8 +205,8 @@ class Supervisor:
         self._timer = self.loop.call_later(delay, self._tick)
 
     def is_over(self) -> bool:
-        """Return whether this arbiter stops or makes room for its successor in the process."""
-        return circus_arbiter.is_over(self.arbiter)
+        """Return whether circusd ends."""
+        return circus_arbiter.is_stopping(self.arbiter)
 
     def _tick(self) -> None:
         self._timer = None
@@ -359,7 +350,7 @@ class Supervisor:
                 "version": __version__,
                 "endpoint": self.arbiter.endpoint,
                 "uptime": round(self.clock() - self.started_at, 3),
-                "stopping": circus_arbiter.is_stopping(self.arbiter),
+                "stopping": self.is_over(),
                 "config_file": self.config_file,
                 "instance": self.instance,
                 "state_dir": os.path.join(state_dir, self.instance) if state_dir else "",

@@ -95,7 +95,7 @@ class Requests:
         def watched(arbiter: Any, props: dict[str, Any]) -> Any:
             request = self._begin(name, props) or Request(name, CIRCUSCTL, "", frozenset([CIRCUSD]))
             # Published before its effects, unless Circus is about to refuse it because another one runs.
-            is_told = circus_arbiter.running_command(arbiter) is None and not circus_arbiter.is_making_room(arbiter)
+            is_told = circus_arbiter.running_command(arbiter) is None
             if is_told:
                 self._tell(request)
             if name == "kill":
@@ -105,7 +105,7 @@ class Requests:
                     reconfigure.refuse_unsound(self._supervisor.config_file)
                 answer = execute(arbiter, props)
             except Exception as error:
-                if name != "stop" or not isinstance(error, ConflictError) or circus_arbiter.is_over(arbiter):
+                if name != "stop" or not isinstance(error, ConflictError) or circus_arbiter.is_stopping(arbiter):
                     self._refused(request, error)
                     raise
                 answer = asyncio.ensure_future(_in_its_turn(arbiter, execute, props))
@@ -160,7 +160,7 @@ async def _in_its_turn(arbiter: Any, execute: Callable[[Any, dict[str, Any]], An
     """Execute a stop when the command that runs is over, such as a `decr` that waits for a drain."""
     while circus_arbiter.running_command(arbiter) is not None:
         await asyncio.sleep(TURN)
-    if circus_arbiter.is_over(arbiter):
+    if circus_arbiter.is_stopping(arbiter):
         return None
     # With `waiting` Circus returns a TransformableFuture, which calls its callback, but wakes no task that awaits it.
     answer, is_done = execute(arbiter, props), asyncio.Event()

@@ -1,23 +1,17 @@
-"""Circus's Arbiter: how it stops, reads its file again, starts plugins, and makes room for its successor."""
+"""Circus's Arbiter: how it stops, reads its file again, and starts plugins."""
 
 import asyncio
 import json
 import signal
 import socket
-import time
 from collections.abc import Callable, Iterable
 from typing import Any
-from urllib.parse import urlsplit
 
-from circus import logger
 from circus.config import get_config
 from circus.exc import ConflictError
 
-from xboard_circus.host import listeners
 from xboard_circus.supervisor.patches.patch import Original, Patch, replaces
 
-PATIENCE = 5.0
-POLL = 0.01
 BACKLOG = 2048  # Circus's own default
 
 
@@ -81,37 +75,6 @@ def reload_from_config(
     return reload_from_config
 
 
-@replaces("Arbiter.stop_controller_and_close_sockets")
-def close_sockets(original: Original, arbiter: Any) -> Original:
-    """Let an arbiter that is to have a successor in this process wait until its endpoints are free.
-
-    Without it: `circusctl restart` without a name: in one of four restarts circusd lives on without workers.
-    Fact: ZeroMQ lets go of an address in a thread of its own, a moment after Circus has closed its sockets.
-    """
-
-    def stop_controller_and_close_sockets() -> None:
-        original()
-        if arbiter._restarting:
-            for endpoint in (arbiter.endpoint, arbiter.pubsub_endpoint):
-                wait_until_free(endpoint)
-
-    return stop_controller_and_close_sockets
-
-
-def wait_until_free(endpoint: str) -> None:
-    """Return when a TCP endpoint can be bound; the loop does not run at that time, so this may wait."""
-    address = urlsplit(endpoint)
-    if address.scheme != "tcp" or address.hostname is None or address.port is None:
-        return
-    host = "0.0.0.0" if address.hostname == "*" else address.hostname
-    end = time.monotonic() + PATIENCE
-    while (error := listeners.try_bind(host, address.port)) is not None:
-        if time.monotonic() > end:
-            logger.error("xboard: %s is not free %g s after it was closed: %s", endpoint, PATIENCE, error)
-            return
-        time.sleep(POLL)
-
-
 @replaces("PeriodicCallback.callback", at=lambda arbiter: arbiter.ctrl.caller)
 def manage_quietly(original: Original, arbiter: Any) -> Original:
     """Skip Circus's periodic look while another command runs.
@@ -121,7 +84,7 @@ def manage_quietly(original: Original, arbiter: Any) -> Original:
     """
 
     async def manage_watchers() -> None:
-        if running_command(arbiter) is None and not arbiter._restarting:
+        if running_command(arbiter) is None:
             await original()
 
     return manage_watchers
@@ -160,19 +123,9 @@ def event_loop(arbiter: Any) -> asyncio.AbstractEventLoop:
     return loop
 
 
-def is_over(arbiter: Any) -> bool:
-    """Return whether *arbiter* stops or makes room for its successor in the process."""
-    return bool(arbiter._stopping or arbiter._restarting)
-
-
 def is_stopping(arbiter: Any) -> bool:
     """Return whether circusd ends, with all that it runs."""
-    return bool(arbiter._stopping and not arbiter._restarting)
-
-
-def is_making_room(arbiter: Any) -> bool:
-    """Return whether a successor of *arbiter* is about to run in this process."""
-    return bool(arbiter._restarting)
+    return bool(arbiter._stopping)
 
 
 def begin_to_stop(arbiter: Any) -> None:
