@@ -36,7 +36,6 @@ log = logging.getLogger("xboard_circus.monitor")
 
 SLOT = 1  # the budget counts by worker; circusd is the only one here
 ANSWER_TIMEOUT = 5.0
-END_GRACE = 5.0
 START_TIMEOUT = 180.0
 
 
@@ -121,10 +120,10 @@ class Monitor:
         silence = now - self._silent_since
         if silence < self._patience:
             self._note(
-                f"circusd (pid {circusd.pid}) runs and does not answer; ended after {self._patience:g} s of that"
+                f"circusd (pid {circusd.pid}) runs and does not answer; killed after {self._patience:g} s of that"
             )
             return
-        log.error("circusd (pid %d) has not answered for %.0f s: ending it", circusd.pid, silence)
+        log.error("circusd (pid %d) has not answered for %.0f s: killing it", circusd.pid, silence)
         self._silent_since = self._next_try_at = None
         self._host.end(circusd)
 
@@ -190,16 +189,10 @@ class ThisHost:
                 log.error("the start ended with exit code %d", starting.returncode)
 
     def end(self, circusd: procs.Identity) -> None:
-        """Terminate circusd, and kill it where that does not end it. The next circusd ends its workers."""
+        """Kill circusd: a SIGTERM would end its workers with it, and these serve until those of the next one do."""
         circusd_record.amend(self._instance, circusd, why=Say.MONITOR_ENDED_IT())
-        for signum in (signal.SIGTERM, signal.SIGKILL):
-            if not procs.send_signal(circusd.pid, circusd.started, signum):
-                return
-            log.info("%s to circusd (pid %d)", signum.name, circusd.pid)
-            give_up_at = time.monotonic() + END_GRACE
-            while procs.is_running(circusd.pid, circusd.started) and time.monotonic() < give_up_at:
-                if self._leaving.wait(0.05):
-                    return
+        if procs.send_signal(circusd.pid, circusd.started, signal.SIGKILL):
+            log.info("SIGKILL to circusd (pid %d); its workers serve on", circusd.pid)
 
 
 def _answers(endpoint: str, owner: int) -> bool:

@@ -12,6 +12,7 @@ from pathlib import Path
 from xboard_circus.circus_client import CircusdClient, CircusdGone
 
 from .harness import Circusd, circusd, eventually, holds
+from .test_restart import under_load
 
 
 @contextlib.contextmanager
@@ -62,17 +63,21 @@ def test_a_killed_circusd_is_back_and_a_stopped_one_is_left_alone(tmp_path: Path
         holds(lambda: [p.pid for p in c.processes()] == [process.pid], seconds=1, what="only the monitor runs")
 
 
-def test_a_circusd_that_does_not_answer_is_ended_and_started(tmp_path: Path) -> None:
-    """Given a monitor, when circusd is frozen, then it is killed after the patience, and a new one has the workers."""
+def test_a_circusd_that_does_not_answer_is_replaced_without_a_lost_request(tmp_path: Path) -> None:
+    """Given load and a monitor, when circusd hangs, and goes on in the end, then it was killed and 0 are lost."""
     with circusd(tmp_path) as c, monitor(c, patience=1):
-        c.wait_ready()
+        before = c.wait_ready()
         old = c.past[-1]
 
-        os.kill(old.pid, signal.SIGSTOP)
+        with under_load(c):
+            os.kill(old.pid, signal.SIGSTOP)
+            eventually(lambda: "has not answered for" in c.log("monitor"), every=0.01)
+            old.signal(signal.SIGCONT)
 
-        eventually(lambda: not old.alive, what="the frozen circusd is gone")
-        eventually(lambda: has_successor(c), timeout=60, what="a new circusd answers")
-        c.wait_ready()
+            eventually(lambda: not old.alive, what="the circusd that hung is gone")
+            eventually(lambda: has_successor(c), timeout=60, what="a new circusd answers")
+            eventually(lambda: not set(before) & set(c.wait_ready()), timeout=60, what="others have taken over")
+            eventually(lambda: not {each.pid for each in c.processes()} & set(before), timeout=60)
         assert f"SIGKILL to circusd (pid {old.pid})" in c.log("monitor")
 
 
