@@ -218,6 +218,29 @@ def test_workers_of_a_killed_circusd_serve_until_it_has_run(tmp_path: Path) -> N
         assert len(runs(c)) == 3
 
 
+def test_a_restart_that_it_fails_leaves_the_old_workers_serving(tmp_path: Path) -> None:
+    """Given a migration that fails, `restart` exits with 1 at once, the state says who serves; after the cure, new."""
+    prepare(tmp_path)
+    with circusd(tmp_path, watchers=[watcher()], env={"PYTHONPATH": str(tmp_path)}) as c:
+        old = c.wait_ready()
+        say(tmp_path, "fail")
+
+        restarted = c.run_cli("restart", "--no-preflight")
+
+        assert (restarted.returncode, "no such revision: 42" in restarted.stderr) == (1, True)
+        assert "not ready after" not in restarted.stderr
+        cause = "cause: 2 of the workers of an earlier circusd serve on: no worker is started: run.before exited"
+        # Not in the moment in which it is run again.
+        eventually(lambda: cause in (shown := c.run_cli("status").stdout) and "web  degraded  0 of 2 up" in shown)
+        assert {int(c.get("/pid")) for _ in range(10)} <= set(old)
+        os.kill(old[0], signal.SIGKILL)
+        eventually(lambda: c.watcher()["verdict"]["cause"].startswith("1 of the workers"))
+        os.kill(old[1], signal.SIGKILL)
+        eventually(lambda: c.verdict() == "blocked", what="none of them serves any more")
+        say(tmp_path, "ok")
+        c.wait_ready()
+
+
 def test_a_start_that_it_fails_says_so_and_goes_on_when_it_works(tmp_path: Path) -> None:
     """Given a migration that fails, `start` exits with 1 and the reason, and workers run after the cure only."""
     prepare(tmp_path)

@@ -136,6 +136,7 @@ def test_workers_of_another_user_work_and_their_files_are_that_users(open_folder
         "health.period": 0.3,
         "health.timeout": 2,
         "health.failure_threshold": 2,
+        "run.before": "sh -c 'id -un > migrated && env >> migrated'",
     }
     env = library_path(open_folder / "python") if python != sys.executable else {}
     web = Watcher(app="printing_app:app", options=options)
@@ -146,6 +147,8 @@ def test_workers_of_another_user_work_and_their_files_are_that_users(open_folder
         assert (facts["uid"], facts["gid"]) == (user.pw_uid, user.pw_gid)
         assert (facts["environ"]["HOME"], facts["environ"]["USER"]) == (user.pw_dir, USER)
         assert (folder / "web" / "ready-at" / str(sick)).stat().st_uid == user.pw_uid
+        migrated = (folder / "web" / "migrated").read_text().splitlines()
+        assert (migrated[0], {f"HOME={user.pw_dir}", f"USER={USER}"} - set(migrated)) == (USER, set())
         sockets = [Path(worker["socket"]) for worker in c.watcher()["workers"]]
         for path in sockets:
             assert path.stat().st_uid == user.pw_uid

@@ -42,11 +42,11 @@ def test_it_is_tried_again_by_the_rhythm_of_workers_while_none_is_up() -> None:
     assert [retry_after(each, delay=2, delay_max=10) for each in (1, 2, 3, 4, 9999)] == [2, 4, 8, 10, 10]
 
 
-def judged(before: Preparation | None) -> tuple[object, ...]:
+def judged(before: Preparation | None, predecessors: int = 0) -> tuple[object, ...]:
     """Return the verdict on a watcher whose workers wait for what is to be done before the start."""
     entry = {"slot": 1, "phase": "held", "health": "unknown", "held_by": "before"}
     watcher = {"name": "web", "status": "active", "armed": True, "numprocesses": 1, "workers": [{"pid": 7, **entry}]}
-    found = judge(watcher_entry(**watcher), before)
+    found = judge(watcher_entry(**watcher), before, predecessors=predecessors)
     return found["word"], found["cause"], found["next"], found["next_in"], found["cure"]
 
 
@@ -56,6 +56,15 @@ def test_a_start_is_deploying_while_it_runs_and_blocked_when_it_failed() -> None
 
     assert judged(running) == ("deploying", "starting, 0 of 1 workers up: run.before is running: x", "", None, "")
     assert judged(failed) == ("blocked", "no worker is started: y", "the start is tried again", 4.0, "z")
+
+
+def test_no_outage_is_told_while_workers_of_an_earlier_circusd_serve() -> None:
+    running = Preparation(reason="run.before is running: x", runs=True)
+    failed = Preparation(reason="no worker is started: y", cure="z", retry_in=4.0)
+    cause = "2 of the workers of an earlier circusd serve on: no worker is started: y"
+
+    assert judged(failed, 2) == ("degraded", cause, "the start is tried again", 4.0, "z")
+    assert judged(running, 2) == judged(running)
 
 
 @pytest.mark.parametrize(

@@ -216,5 +216,7 @@ def _outlook(name: str, watcher: Watcher | None, armed: bool) -> tuple[Stage, st
         return Stage.STUCK, f"{name}: {watcher.verdict['cause']}"
     if watcher.has_come_up:
         return Stage.READY, f"{name}: {watcher.serving} of {watcher.numprocesses} up"
-    is_stuck = watcher.verdict["word"] == "blocked" or watcher.cooldown_until is not None
+    word = watcher.verdict["word"]
+    is_unprepared = word == "degraded" and any(each["held_by"] == "before" for each in watcher.workers)
+    is_stuck = word == "blocked" or is_unprepared or watcher.cooldown_until is not None
     return Stage.STUCK if is_stuck else Stage.COMING, f"{name}: {headline(watcher.verdict)}"

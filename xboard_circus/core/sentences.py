@@ -334,6 +334,7 @@ class Say(Template):
     NONE_UP = "none of {total} workers is up"
     NONE_UP_SAYING = "none of {total} workers is up: {why}"
     STARTING = "starting, {n} of {total} workers up"
+    PREDECESSORS_SERVE = "{n} of the workers of an earlier circusd serve on: {why}"
     STARTING_SAYING = "starting, {n} of {total} workers up: {why}"
     OF_WORKER = "#{slot} is {state}"
     OF_WORKER_SAYING = "#{slot}: {why}"

@@ -141,11 +141,21 @@ def verdict_entry(
     }
 
 
-def judge(watcher: WatcherFacts, before: Preparation | None = None) -> VerdictEntry:
+def judge(watcher: WatcherFacts, before: Preparation | None = None, *, predecessors: int = 0) -> VerdictEntry:
     """Return the verdict on a watcher, as the state shows it; on one without a guard of ours by Circus's status alone.
 
-    *before* is what has to be done before a worker may run; None when it is done.
+    Args:
+        before: What has to be done before a worker may run; None when it is done.
+        predecessors: How many workers of an earlier circusd serve until those of this one are ready.
     """
+    found = _of_own(watcher, before)
+    if not predecessors or not Word(found["word"]).is_outage:
+        return found
+    cause = Say.PREDECESSORS_SERVE(n=predecessors, why=found["cause"])
+    return {**found, "word": Word.DEGRADED.value, "cause": cause, "cause_say": data_of(cause)}
+
+
+def _of_own(watcher: WatcherFacts, before: Preparation | None) -> VerdictEntry:
     if not watcher["armed"]:
         return _stopped(watcher) or _unarmed(watcher)
     if early := _stopped(watcher) or _unprepared(watcher, before):

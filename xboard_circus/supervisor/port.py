@@ -55,6 +55,7 @@ class PortGuard:
         self._is_taken = False
         self._refused_for: set[tuple[int | None, int | None]] = set()
         self._stopped_at: float | None = None
+        self._predecessors: list[Path] = []
 
     @property
     def is_ready(self) -> bool:
@@ -217,6 +218,7 @@ class PortGuard:
         found, serving = await asyncio.to_thread(handed_over, armed.folder, armed.supervisor.instance, address)
         if found is None:
             return False
+        self._predecessors = serving
         with found:
             # Circus stops a watcher that has no process at the end of its start, and the waiting ones end below.
             while self._is_current(run) and (armed.busy or not armed.watcher.is_active()):
@@ -231,8 +233,8 @@ class PortGuard:
         logger.warning("xboard: %s: took %s:%s over from a worker of an earlier circusd", armed.name, *address)
         self._done()
         # As many as served before are enough: a slot that fails again would keep the old workers, unwatched, for ever.
-        wanted, within = min(int(armed.watcher.numprocesses), max(1, serving)), armed.options.health.startup_timeout
-        while self._is_current(run) and not armed.fleet.all_ready(wanted, within=within):
+        wanted = min(int(armed.watcher.numprocesses), max(1, len(serving)))
+        while self._is_current(run) and not armed.fleet.all_ready(wanted, within=armed.options.health.startup_timeout):
             await asyncio.sleep(TRY_EVERY)
         await self._end_predecessors()
         return True
@@ -246,6 +248,11 @@ class PortGuard:
             return
         grace = max(self.armed.options.port.grace, self.armed.watcher.graceful_timeout)
         self._report_freed(named(await self.armed.supervisor.sweep(self.armed.name, grace)))
+        self._predecessors = []
+
+    def predecessors(self) -> int:
+        """Return how many workers of an earlier circusd serve until ours are ready."""
+        return sum(map(takes_connections, self._predecessors))
 
     def _bind(self, address: tuple[str, int]) -> bool:
         """Bind and listen, or, for a server that does so by itself, see that it could."""
@@ -338,8 +345,8 @@ class PortGuard:
                 os.unlink(shared.path)
 
 
-def handed_over(folder: Path, instance: str, address: tuple[str, int]) -> tuple[socket.socket | None, int]:
-    """Request the listening socket from a worker that an earlier circusd left; return how many serve, too.
+def handed_over(folder: Path, instance: str, address: tuple[str, int]) -> tuple[socket.socket | None, list[Path]]:
+    """Request the listening socket from a worker that an earlier circusd left; return where those that serve answer.
 
     Runs in a thread. Without them the port would be closed for a moment, and on a machine that is short of time the
     best of them may be slow: where none answers at once, each gets a second request.
@@ -351,7 +358,7 @@ def handed_over(folder: Path, instance: str, address: tuple[str, int]) -> tuple[
         for path in left
     )
     found = next((found for found in answers if found is not None), None)
-    return found, sum(path.with_suffix(".up").exists() for path in left)
+    return found, [path for path in left if path.with_suffix(".up").exists()]
 
 
 def named(holders: Iterable[Holder]) -> list[str]:
