@@ -222,12 +222,15 @@ class CircusdClient:
         """Tell circusd to stop all watchers and end; it says that it will, not when it is done."""
         self.call("quit", deadline=deadline)
 
-    def leave(self, *, but: Collection[str] = (), deadline: float = 5.0) -> dict[str, list[int]]:
+    def leave(
+        self, *, but: Collection[str] = (), gate: int | None = None, deadline: float = 5.0
+    ) -> dict[str, list[int]]:
         """Tell circusd to end without its workers; return those that stay, by watcher. Watchers in *but* are stopped.
 
-        It says that it will, not when it is done. Refused, with nothing changed, where no worker could stay.
+        It says that it will, not when it is done, and lets the next circusd on that waits at *gate*. Refused, with
+        nothing changed, where no worker could stay, or none waits there.
         """
-        return dict(self.call("xboard_leave", but=sorted(but), deadline=deadline)["stays"])
+        return dict(self.call("xboard_leave", but=sorted(but), gate=gate, deadline=deadline)["stays"])
 
     def _exchange(self, message: Reply, *, deadline: float, ends_at: float) -> Reply:
         message["id"] = uuid.uuid4().hex

@@ -120,16 +120,10 @@ class Instance:
             return []
         return found if isinstance(found, list) else []
 
-    def write_record(self, circusd: procs.Identity) -> None:
+    def write_record(self, circusd: procs.Identity, file_name: str = runtime.RECORD) -> None:
         """Record *circusd* as ours, as its guard does when the first armed watcher starts."""
-        runtime.write_record(
-            self.id,
-            pid=circusd.pid,
-            started=circusd.started,
-            endpoint=self.config.endpoint,
-            config_file=str(self.config.path),
-            version=__version__,
-        )
+        fields = {"endpoint": self.config.endpoint, "config_file": str(self.config.path), "version": __version__}
+        runtime.write_file(self.id, file_name, {"pid": circusd.pid, "started": circusd.started, **fields})
 
     def is_replaced(self, circusd: procs.Identity) -> bool:
         """Return whether another circusd than this one is recorded as ours and runs, as after another restart."""

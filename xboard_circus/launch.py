@@ -25,6 +25,7 @@ USAGE = 2
 
 POLL = 0.05
 AFTER_POLL = 0.01
+TURN_GRACE = 1.0  # for what the starter has sent before its end
 COERCED_LOCALES = ("C.UTF-8", "C.utf8", "UTF-8")
 LATER = "XBOARD_LATER_"
 """What is before the name of a variable that is the command's and not ours: a LD_PRELOAD would else be loaded here."""
@@ -45,7 +46,10 @@ def parse(argv: list[str]) -> tuple[dict[str, list[str]], list[str]]:
     """
     options: dict[str, list[str]] = {
         name: []
-        for name in ("--after", "--wid", "--worker", "--gate", "--chdir", "--uid", "--gid", "--rlimit", "--env")
+        for name in (
+            *("--turn", "--starter", "--after"),
+            *("--wid", "--worker", "--gate", "--chdir", "--uid", "--gid", "--rlimit", "--env"),
+        )
     }
     arguments = iter(argv)
     for name in arguments:
@@ -119,10 +123,34 @@ def wait_for_gate(gate: str, circusd: str) -> None:
         time.sleep(POLL)
 
 
+def wait_for_turn(turn: str, starter: str, circusd: str) -> None:
+    """Return when the file *turn* is gone, or *circusd* is; raise LaunchError when *starter*, which made it, is gone.
+
+    circusd removes the file when it leaves for this process. One of the two does, so that no kill of the starter
+    leaves the workers without a circusd, or another circusd that waits for the first one's end.
+    """
+    give_up_at = None
+    while os.path.exists(turn) and is_there(circusd):
+        if give_up_at is None and not circusd_is_alive(starter):
+            give_up_at = time.monotonic() + TURN_GRACE
+        if give_up_at is not None and time.monotonic() > give_up_at:
+            try:
+                os.unlink(turn)
+            except FileNotFoundError:
+                return
+            raise LaunchError(CIRCUSD_GONE, f"what started it is gone, and circusd ({circusd}) goes on")
+        time.sleep(AFTER_POLL)
+
+
 def wait_for_end(circusd: str) -> None:
     """Return when *circusd*, "pid:started", has ended: the next one needs its endpoints."""
-    while circusd_is_alive(circusd) or (not stat_of(os.getpid()) and exists(int(circusd.partition(":")[0]))):
+    while is_there(circusd):
         time.sleep(AFTER_POLL)
+
+
+def is_there(circusd: str) -> bool:
+    """Return whether *circusd* runs; without /proc (macOS), whether any process has its pid."""
+    return circusd_is_alive(circusd) or (not stat_of(os.getpid()) and exists(int(circusd.partition(":")[0])))
 
 
 def set_rlimit(setting: str) -> None:
@@ -263,6 +291,7 @@ def launch(options: dict[str, list[str]], command: list[str]) -> None:
     environment = own_environment()
     given = dict(map(variable, options["--env"]))
     for circusd in options["--after"]:
+        wait_for_turn("".join(options["--turn"]), "".join(options["--starter"]), circusd)
         wait_for_end(circusd)
     for gate in options["--gate"] or [""]:
         wait_for_gate(gate, environment.get("XBOARD_CIRCUSD", ""))

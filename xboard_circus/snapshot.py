@@ -90,6 +90,11 @@ class Snapshot:
     circusd: Circusd
     watchers: tuple[Watcher, ...]
 
+    @property
+    def identity(self) -> procs.Identity:
+        """Which circusd it is."""
+        return self.circusd.identity
+
     def watcher(self, name: str) -> Watcher | None:
         """Return the watcher of that name; names have no case in Circus."""
         return next((watcher for watcher in self.watchers if watcher.name.lower() == name.lower()), None)

@@ -35,6 +35,30 @@ import os, sys
 if "circus.circusd" in sys.orig_argv:
     os._exit(7)
 """
+KILLED_AT = """
+import os, runpy, signal, sys
+from xboard_circus.circus_client import CircusdClient
+from xboard_circus.cli import launching
+from xboard_circus.host import runtime
+when, place, name = sys.argv.pop(1).split()
+place = globals()[place]
+def killed(*args, call=getattr(place, name), **more):
+    try:
+        if when == "after":
+            call(*args, **more)
+    finally:
+        os.kill(os.getpid(), signal.SIGKILL)
+setattr(place, name, killed)
+runpy.run_module("xboard_circus", run_name="__main__")
+"""
+"""The command line, which gets SIGKILL before or after the call of one function."""
+IMPATIENT = """
+import runpy
+from xboard_circus.cli import launching
+launching.ANSWER_WITHIN = 2.0
+runpy.run_module("xboard_circus", run_name="__main__")
+"""
+"""The command line, which waits less long for the answer of a circusd that it has started."""
 
 
 @contextlib.contextmanager
@@ -51,6 +75,29 @@ def under_load(c: Circusd, path: str | None = None) -> Iterator[None]:
 def circusds(c: Circusd) -> list[Process]:
     """Every circusd of this test that runs now, and what waits to become one."""
     return [each for each in c.processes() if "circus.circusd" in each.command]
+
+
+def recorded(c: Circusd) -> int:
+    """The circusd that is recorded as the one in charge."""
+    pid: int = json.loads((c.runtime / "r" / c.instance / "circusd.json").read_text())["pid"]
+    return pid
+
+
+def successor(c: Circusd) -> Process:
+    """What waits to become the next circusd, once the old one has begun to end for it."""
+    old = [each.pid for each in circusds(c)]
+    return eventually(
+        lambda: next((each for each in circusds(c) if each.pid not in old and each.pid == recorded(c)), None),
+        every=0.005,
+        what="the old circusd leaves",
+    )
+
+
+def settled(c: Circusd, old: Process, is_new: bool) -> list[Process] | None:
+    """The one circusd that is left, once it is the recorded one: another than *old* where *is_new*."""
+    found = circusds(c)
+    is_alone = [each.pid for each in found] == [recorded(c)]
+    return found if is_alone and (found != [old]) == is_new else None
 
 
 def slow(folder: Path, seconds: float) -> Watcher:
@@ -179,35 +226,57 @@ def test_a_successor_that_dies_leaves_the_old_workers_serving(tmp_path: Path) ->
             assert failed.returncode == 1
             assert "circusd ended with exit code 7" in failed.stderr
             assert "the workers of the old circusd serve on" in failed.stderr
-            assert "`xboard-circus start`" in failed.stderr
+            assert "`xboard-circus restart` tries again" in failed.stderr
             assert circusds(c) == []
             assert int(c.get()) in old
 
             (tmp_path / "sitecustomize.py").unlink()
-            done(c, "start")
+            done(c, "restart", "--no-preflight")
 
         assert len(circusds(c)) == 1
         eventually(lambda: not {each.pid for each in c.processes()} & set(old), timeout=60)
 
 
+def test_a_kill_of_restart_at_any_step_leaves_one_circusd_in_charge(tmp_path: Path) -> None:
+    """Given load, when the command is killed at each of its steps, then one circusd is left, which has all workers."""
+    steps = {
+        "after runtime make_gate": False,
+        "after launching start_detached": False,
+        "before CircusdClient leave": False,
+        "after CircusdClient leave": True,
+        "before launching wait_for_answer": True,
+    }
+    with circusd(tmp_path) as c:
+        c.wait_ready()
+        with under_load(c):
+            for step, is_new in steps.items():
+                before, (old,) = c.workers(), circusds(c)
+                command = [c.python, "-c", KILLED_AT, step, "restart", "--no-preflight", "-c", str(c.ini)]
+                killed = subprocess.run(command, cwd=c.folder, env=c.environ(), capture_output=True, timeout=PATIENCE)
+                assert killed.returncode == -signal.SIGKILL, (step, killed.stderr)
+
+                (left,) = eventually(partial(settled, c, old, is_new), what=f"one is left in charge after {step}")
+                assert bool(set(before) & set(c.wait_ready())) != is_new
+                assert c.state()["circusd"]["pid"] == left.pid
+        assert len(circusds(c)) == 1
+
+
 def test_the_successor_comes_although_restart_is_ended_once_circusd_leaves(tmp_path: Path) -> None:
-    """Given a circusd that takes a while to leave, when the command is killed, or gets Ctrl-C, then 0 lost, and another
-    circusd comes."""
+    """Given a circusd that takes a while to leave, when the command gets Ctrl-C, then 0 lost, and another comes."""
     with circusd(tmp_path, watchers=[Watcher(), slow(tmp_path, 2)]) as c:
         c.wait_ready()
-        for signum, code in ((signal.SIGKILL, -9), (signal.SIGINT, 130)):
-            before = c.processes()
+        before = c.processes()
 
-            with under_load(c), begun(c, "restart", "--no-preflight") as restarting:
-                eventually(lambda: len(circusds(c)) == 2, every=0.005, what="the successor waits")
-                restarting.send_signal(signum)
-                _, errors = restarting.communicate(timeout=PATIENCE)
-                eventually(partial(gone, before), timeout=60, what="the old ones end")
+        with under_load(c), begun(c, "restart", "--no-preflight") as restarting:
+            successor(c)
+            restarting.send_signal(signal.SIGINT)
+            _, errors = restarting.communicate(timeout=PATIENCE)
+            eventually(lambda: gone(before), timeout=60, what="the old ones end")
 
-            assert restarting.returncode == code
-            assert signum == signal.SIGKILL or "a new circusd starts then" in errors
-            assert len(circusds(c)) == 1
-            assert len(c.wait_ready()) == 2
+        assert restarting.returncode == 130
+        assert f"if circusd (pid {c.pid}) ends already, a new one starts then" in errors
+        assert len(circusds(c)) == 1
+        assert len(c.wait_ready()) == 2
 
 
 def test_a_kill_of_either_circusd_in_the_middle_of_a_restart_loses_nothing(tmp_path: Path) -> None:
@@ -216,22 +285,64 @@ def test_a_kill_of_either_circusd_in_the_middle_of_a_restart_loses_nothing(tmp_p
         c.wait_ready()
         with under_load(c):
             with begun(c, "restart", "--no-preflight") as restarting:
-                eventually(lambda: len(circusds(c)) == 2, every=0.005, what="the successor waits")
+                second = successor(c)
                 os.kill(c.pid, signal.SIGKILL)
                 _, errors = restarting.communicate(timeout=60)
             assert restarting.returncode == 0, errors
-            (second,) = circusds(c)
+            assert circusds(c) == [second]
 
             with begun(c, "restart", "--no-preflight") as restarting:
-                eventually(lambda: len(circusds(c)) == 2, every=0.005, what="the successor waits")
-                (third,) = [each for each in circusds(c) if each != second]
-                assert third.signal(signal.SIGKILL)
+                assert successor(c).signal(signal.SIGKILL)
                 _, errors = restarting.communicate(timeout=60)
             assert restarting.returncode == 1
             assert "the workers of the old circusd serve on" in errors
             done(c, "start")
 
         assert len(circusds(c)) == 1
+
+
+def test_a_successor_that_hangs_leaves_the_old_workers_serving(tmp_path: Path) -> None:
+    """Given a successor under SIGSTOP, when it does not answer, then 0 lost, and the words say what does: a restart."""
+    with circusd(tmp_path) as c:
+        old = c.wait_ready()
+        command = [c.python, "-c", IMPATIENT, "restart", "--no-preflight", "-c", str(c.ini)]
+        with under_load(c):
+            with subprocess.Popen(
+                command, cwd=c.folder, env=c.environ(), stderr=subprocess.PIPE, text=True
+            ) as restarting:
+                hangs = eventually(lambda: next((each for each in circusds(c) if each.pid != c.pid), None), every=0.005)
+                assert hangs.signal(signal.SIGSTOP)
+                _, errors = restarting.communicate(timeout=60)
+
+            assert restarting.returncode == 1
+            assert f"circusd (pid {hangs.pid}) runs, and does not answer" in errors
+            assert "the workers of the old circusd serve on" in errors
+            assert "`xboard-circus restart` replaces it" in errors
+            assert circusds(c) == [hangs]
+            assert int(c.get()) in old
+            started = c.run_cli("start")
+            assert (started.returncode, "`xboard-circus restart` replaces it" in started.stderr) == (1, True)
+
+            done(c, "restart", "--no-preflight")
+            eventually(lambda: not {each.pid for each in c.processes()} & {*old, hangs.pid}, timeout=60)
+
+        assert len(circusds(c)) == 1
+
+
+def test_a_stop_after_a_kill_of_restart_ends_the_successor_too(tmp_path: Path) -> None:
+    """Given a restart that was killed while the old circusd leaves, when stopped, then no circusd starts any more."""
+    with circusd(tmp_path, watchers=[Watcher(), slow(tmp_path, 3)]) as c:
+        c.wait_ready()
+        with begun(c, "restart", "--no-preflight") as restarting:
+            waits = successor(c)
+            restarting.kill()
+            restarting.communicate(timeout=PATIENCE)
+
+        c.run_cli("stop")
+
+        assert not waits.alive
+        assert circusds(c) == []
+        done(c, "clean")
 
 
 def test_two_restarts_at_once_leave_one_circusd_and_lose_nothing(tmp_path: Path) -> None:
@@ -255,7 +366,7 @@ def test_a_stop_during_a_restart_stops_what_the_restart_starts(tmp_path: Path) -
     with circusd(tmp_path, watchers=[Watcher(), slow(tmp_path, 4)]) as c:
         c.wait_ready()
         with begun(c, "restart", "--no-preflight") as restart:
-            eventually(lambda: len(circusds(c)) == 2, what="the successor waits")
+            successor(c)
             stopped = done(c, "stop")
             restart.communicate(timeout=90)
 

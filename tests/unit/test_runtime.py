@@ -307,6 +307,24 @@ def test_a_supervisor_is_one_that_runs(root: Path, gone: procs.Identity) -> None
     assert [runtime.supervised_by(circusd) for circusd in (own(), procs.Identity(1, 1))] == ["aaa", None]
 
 
+def test_a_successor_is_named_while_it_waits_at_its_gate(root: Path, gone: procs.Identity) -> None:
+    old = {**FIELDS, "version": "old"}
+    runtime.write_record("abc", **old)
+    runtime.make_gate(runtime.instance_dir("abc"), 7)
+    runtime.write_file("abc", "gate-8", {**FIELDS, "pid": gone.pid, "started": gone.started})
+    for none_waits in (6, 7, 8):
+        with pytest.raises(XboardError, match="is gone"):
+            runtime.name_successor("abc", none_waits)
+    before = runtime.read_record("abc")
+
+    waits = {**FIELDS, "pid": own().pid, "started": own().started}
+    runtime.write_file("abc", "gate-7", waits)
+    runtime.name_successor("abc", 7)
+
+    assert (before, runtime.read_record("abc")) == (old, waits)
+    assert not (root / "abc" / "gate-7").exists()
+
+
 # What is left behind
 
 

@@ -18,7 +18,6 @@ from xboard_circus.core.ports import Policy, plan
 from xboard_circus.errors import PortError
 from xboard_circus.host import listeners, procs, runtime
 from xboard_circus.instance import EndpointTaken, Instance, Silent, config_file_of
-from xboard_circus.snapshot import Snapshot
 
 
 @click.command()
@@ -53,7 +52,7 @@ def _end_circusd(instance: Instance, *, dry_run: bool) -> set[int]:
     found = instance.find()
     if found is None:
         return set()
-    circusd = found.circusd.identity if isinstance(found, Snapshot) else found.identity
+    circusd = found.identity
     below = {each.pid for each in procs.below(circusd, recursive=True)}
     silent = " and does not answer" if isinstance(found, Silent) else ""
     pids = ", ".join(map(str, sorted(below))) or "nothing"

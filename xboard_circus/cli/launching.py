@@ -1,5 +1,6 @@
 """Start circusd in the background, and wait until the backend is up or has failed."""
 
+import os
 import subprocess
 import sys
 import time
@@ -31,16 +32,27 @@ SLACK = 5.0  # for what comes before the first worker: circusd's own start
 
 @dataclass(frozen=True, slots=True)
 class Launched:
-    """A circusd that this process has started for *instance*; *logs* are its logs, with their size before."""
+    """A circusd that this process has started for *instance*; *logs* are its logs, with their size before.
+
+    Attributes:
+        gate: Where it waits for its turn; None where another circusd ran when it was started.
+    """
 
     process: subprocess.Popen[bytes]
     identity: procs.Identity
     logs: Mapping[Path, int]
     instance: str
+    gate: int | None = None
 
     @property
     def log(self) -> Path:
         return next(iter(self.logs))
+
+    def withdraw(self) -> None:
+        """End it while it waits for its turn."""
+        self.process.kill()
+        self.process.wait()
+        (runtime.instance_dir(self.instance) / f"gate-{self.gate}").unlink(missing_ok=True)
 
     def raise_if_ended(self) -> None:
         """Raise XboardError with the last lines of its logs where it is gone, and no other restart has replaced it."""
@@ -94,12 +106,15 @@ def make_folders(instance: Instance) -> XboardError | None:
 def launch(instance: Instance, *, after: procs.Identity | None = None) -> Launched:
     """Start circusd with the ini file's folder as its own, in a session that a Ctrl-C here does not reach.
 
-    It waits until the circusd *after* has ended, whatever becomes of this process meanwhile.
+    It waits until the circusd *after* has let it on (`CircusdClient.leave`) or is gone, and has ended.
     """
     found = instance.config
     arguments = [sys.executable, "-m", "circus.circusd", str(found.path)]
+    own, gate = procs.Identity.of(os.getpid()), None
     if after is not None:
-        arguments = [sys.executable, "-I", "-S", LAUNCHER, "--after", str(after), "--", *arguments]
+        gate = os.getpid()
+        turn = ["--turn", str(runtime.make_gate(runtime.instance_dir(instance.id), gate)), "--starter", str(own)]
+        arguments = [sys.executable, "-I", "-S", LAUNCHER, *turn, "--after", str(after), "--", *arguments]
     out = found.folder / "logs" / "circusd.out"
     log = found.given.get("logoutput")
     if log is None:
@@ -112,11 +127,11 @@ def launch(instance: Instance, *, after: procs.Identity | None = None) -> Launch
             process = start_detached(arguments, cwd=found.folder, output=output)
     except OSError as error:
         raise XboardError(f"circusd cannot be started: {error}") from error
-    launched = Launched(process, procs.Identity(process.pid, procs.start_time(process.pid) or 0), sizes, instance.id)
+    identity = procs.Identity(process.pid, procs.start_time(process.pid) or 0)
     # The guard writes the same when the first watcher starts. Until then, and where no watcher is armed, `stop` and the
     # monitor know this circusd by it; and it removes the mark of an earlier `stop`.
-    instance.write_record(launched.identity)
-    return launched
+    instance.write_record(identity, runtime.RECORD if gate is None else f"gate-{gate}")
+    return Launched(process, identity, sizes, instance.id, gate)
 
 
 def wait_for_answer(instance: Instance, launched: Launched) -> None:
@@ -134,8 +149,8 @@ def wait_for_answer(instance: Instance, launched: Launched) -> None:
                     return
             if time.monotonic() > give_up_at:
                 raise XboardError(
-                    f"circusd (pid {launched.identity.pid}) does not answer at {instance.config.endpoint} after "
-                    f"{ANSWER_WITHIN:g} s; it still runs: `xboard-circus stop` ends it, its log is {launched.log}"
+                    f"circusd (pid {launched.identity.pid}) runs, and does not answer at {instance.config.endpoint} "
+                    f"after {ANSWER_WITHIN:g} s; `xboard-circus restart` replaces it, its log is {launched.log}"
                 )
             time.sleep(LOOK_EVERY)
 

@@ -3,16 +3,18 @@
 import signal
 import time
 from collections.abc import Collection
+from contextlib import suppress
 from dataclasses import dataclass
 
 from xboard_circus.circus_client import CircusdGone, CommandRefused
+from xboard_circus.cli.launching import Launched
 from xboard_circus.cli.screen import Progress
 from xboard_circus.cli.stopping import SLACK, gone, kill_rest, send
 from xboard_circus.config import WatcherConfig, is_armed, is_dashboard
 from xboard_circus.core.ports import Policy
 from xboard_circus.core.state_schema import PortEntry
 from xboard_circus.errors import XboardError
-from xboard_circus.host import circusd_record, procs, sockets
+from xboard_circus.host import circusd_record, procs, runtime, sockets
 from xboard_circus.host.procs import Identity
 from xboard_circus.instance import Instance, Silent
 from xboard_circus.snapshot import Snapshot
@@ -108,12 +110,13 @@ class Departure:
         kill_rest([self.circusd, *self.others], progress)
 
 
-def leave(instance: Instance, found: Snapshot | Silent, progress: Progress) -> Departure | None:
+def leave(instance: Instance, found: Snapshot | Silent, successor: Launched, progress: Progress) -> Departure | None:
     """Have the circusd that was *found* end without the workers that can stay; None, with nothing done, without such.
 
-    One that does not answer, or knows no such command (an older release), is killed: its workers serve on, too.
+    One that does not answer, or knows no such command (an older release), is killed: its workers serve on, too. The
+    *successor* waits until then.
     """
-    circusd = found.circusd.identity if isinstance(found, Snapshot) else found.identity
+    circusd = found.identity
     stopped = costs(instance, found).stopped if isinstance(found, Snapshot) else {}
     staying = {each.name for each in instance.config.watchers if not why_alone(each) and each.name not in stopped}
     ending = [each.graceful_timeout for each in instance.config.watchers if each.name not in staying]
@@ -122,12 +125,14 @@ def leave(instance: Instance, found: Snapshot | Silent, progress: Progress) -> D
     try:
         if not silent:
             with instance.client() as client:
-                staying = set(client.leave(but=stopped))
+                staying = set(client.leave(but=stopped, gate=successor.gate))
     except CircusdGone as error:
         # One that has nothing to wait for ends before its answer is out, or before the client believes it.
         if error.listening or not gone([circusd], progress, give_up_at=time.monotonic() + LAST_MOMENT):
             silent = str(error)
     except CommandRefused as refused:
+        if successor.process.poll() is not None:
+            raise XboardError(f"{refused.reason}; nothing was stopped; its log is {successor.log}") from refused
         if "unknown command" not in refused.reason:
             progress.report("how", f"no worker can serve on meanwhile: {refused.reason}")
             return None
@@ -137,6 +142,9 @@ def leave(instance: Instance, found: Snapshot | Silent, progress: Progress) -> D
         progress.report("how", f"circusd (pid {circusd.pid}) is killed, its workers serve on: {silent}")
         circusd_record.order_end(instance.id)
         send(circusd, signal.SIGKILL)
+    if successor.gate is not None:
+        with suppress(XboardError):  # circusd has let it on already
+            runtime.name_successor(instance.id, successor.gate)
     return departure
 
 

@@ -1,11 +1,8 @@
 """The command restart: another circusd in the place of the one that runs, without a lost request."""
 
 import os
-import signal
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from types import FrameType
+from contextlib import suppress
 
 import click
 
@@ -85,7 +82,7 @@ def _refuse_service(instance: Instance) -> None:
 
 def _refuse_other_user(found: Snapshot | Silent) -> None:
     """Raise XboardError where another user runs the circusd that was *found*: the next one would be ours, as root's."""
-    circusd = found.circusd.identity if isinstance(found, Snapshot) else found.identity
+    circusd = found.identity
     user = procs.user_of(circusd.pid)
     if user is not None and user != os.geteuid():
         name = servers.name_of(user)
@@ -116,22 +113,25 @@ def _agree(found: Costs, *, yes: bool) -> None:
 
 
 def _succeed(instance: Instance, found: Snapshot | Silent) -> Launched | None:
-    """Put a new circusd in the place of the one *found*; None, with nothing done, where no worker could stay."""
-    with progress() as shown:
-        # Between the two nothing may end this process: the old circusd would have no successor.
-        with _signals_later():
-            departure = leave(instance, found, shown)
-            if departure is None:
-                return None
-            launched = launching.launch(instance, after=departure.circusd)
-        with left_running(f"{departure.circusd.pid} ends, and a new circusd starts then: `xboard-circus status`"):
-            departure.await_end(shown)
+    """Put a new circusd in the place of the one *found*; None, with nothing done, where no worker could stay.
+
+    The new one waits before the old one is to leave: whenever this process is killed, one of the two is in charge.
+    """
+    old = found.identity.pid
+    goes_on = f"if circusd (pid {old}) ends already, a new one starts then; else it runs on: `xboard-circus status`"
+    with progress() as shown, left_running(goes_on):
+        launched = launching.launch(instance, after=found.identity)
+        departure = leave(instance, found, launched, shown)
+        if departure is None:
+            launched.withdraw()
+            return None
+        departure.await_end(shown)
     try:
         await_answer(instance, launched)
     except XboardError as error:
         raise XboardError(
             f"{error}\nthe workers of the old circusd serve on, but none that fails is replaced until a circusd runs: "
-            "`xboard-circus start`"
+            "`xboard-circus restart` tries again"
         ) from error
     return launched
 
@@ -150,22 +150,3 @@ def _restart_watcher(instance: Instance, name: str, *, timeout: float) -> None:
         shown.waiting_for(f"waiting for {watcher.name} to stop and start")
         client.restart(watcher.name, deadline=instance.graceful_timeout(watcher.name) + timeout)
     await_ready(instance, {watcher.name: watcher.armed}, timeout=timeout)
-
-
-@contextmanager
-def _signals_later() -> Iterator[None]:
-    """Hold back what would end this process until the end of the block."""
-    came: list[int] = []
-
-    def note(signum: int, _: FrameType | None) -> None:
-        came.append(signum)
-
-    signals = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-    before = {each: signal.signal(each, note) for each in signals}
-    try:
-        yield
-    finally:
-        for each, handler in before.items():
-            signal.signal(each, handler)
-        for signum in came:
-            os.kill(os.getpid(), signum)

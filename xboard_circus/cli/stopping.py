@@ -25,8 +25,10 @@ def stop(instance: Instance, found: Snapshot | Silent, progress: Progress, *, sl
     The command quit ends circusd where it answers, SIGTERM where not. What is left after the largest graceful_timeout
     and *slack* seconds is killed. Every signal goes to a pid with the start time that it had at the beginning.
     """
-    circusd = found.circusd.identity if isinstance(found, Snapshot) else found.identity
-    if runtime.supervisor_of(instance.id) != circusd:
+    circusd = found.identity
+    if (recorded := runtime.supervisor_of(instance.id)) != circusd:
+        if recorded is not None:  # the successor of a restart, which waits for the end of this one
+            send(recorded, signal.SIGTERM)
         instance.write_record(circusd)  # no watcher of it is armed; the mark needs a record
     instance.mark_stopped()
     # Its children are workers and launchers, plugins and circusd-stats.
@@ -39,6 +41,9 @@ def stop(instance: Instance, found: Snapshot | Silent, progress: Progress, *, sl
         _quit(instance, circusd, progress, give_up_at=give_up_at)
     # A worker that was spawned meanwhile counts as well.
     family += procs.below(circusd)
+    if gone([circusd], progress, give_up_at=give_up_at):
+        for each in _running(family):  # its workers stay where it leaves for the next circusd
+            send(each, signal.SIGTERM)
     if not gone(family, progress, give_up_at=give_up_at):
         _kill(circusd, family, progress, patience=instance.graceful_timeout())
 

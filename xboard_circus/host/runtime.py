@@ -3,6 +3,7 @@
 ::
 
     <root>/<instance>/circusd.json            who supervises this instance, and where it answers
+    <root>/<instance>/gate-<n>                the same of the next circusd, which waits while it is there
     <state>/<instance>/life.json              that it lives, and whether it was told to end
     <root>/<instance>/<watcher>/<token>.sock  the private socket of a worker
     <root>/<instance>/<watcher>/<token>.up    its start is complete: it serves
@@ -172,6 +173,21 @@ def make_gate(folder: Path, number: int) -> Path:
 def write_record(instance: str, **fields: object) -> None:
     """Record the circusd of *instance*; a reader finds the old record or the new one, whole."""
     write_file(instance, RECORD, fields)
+
+
+def name_successor(instance: str, gate: int) -> None:
+    """Put the record of the circusd that waits at *gate* in the place of that of this one: it goes on when this ends.
+
+    XboardError, with nothing changed, where none waits there.
+    """
+    file = f"gate-{int(gate)}"
+    record = read_file(instance, file)
+    successor = None if record is None else _identity_in(record)
+    if successor is None or not procs.is_running(successor.pid, successor.started):
+        raise XboardError("the next circusd, which was to take over, is gone")
+    path = _root_path_of(file) / instance / file
+    with _told(f"can't rename {path}"):
+        path.replace(path.with_name(RECORD))
 
 
 def write_file(instance: str, file_name: str, fields: Mapping[str, object]) -> None:

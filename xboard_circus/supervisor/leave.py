@@ -7,7 +7,8 @@ and ends the old ones when the new ones are ready, exactly as after a kill (`por
 
 From another process: `CircusdClient.leave()`, the command `xboard_leave`. Its answer names the workers that stay; a
 refusal (`CommandRefused`) has changed nothing. From a signal handler in its loop: `leave(Supervisor.of(arbiter))`.
-Wait for the end of the process before the next circusd binds its endpoints: ``launch.py --after PID:STARTED`` does.
+Wait for the end of the process before the next circusd binds its endpoints: ``launch.py --after PID:STARTED`` does,
+and may be started beforehand.
 """
 
 from collections.abc import Collection
@@ -17,17 +18,23 @@ from circus import logger
 from circus.exc import MessageError
 
 from xboard_circus.core.sentences import Say
+from xboard_circus.errors import XboardError
+from xboard_circus.host import runtime
 from xboard_circus.supervisor.patches import circus_arbiter
 
 if TYPE_CHECKING:
     from xboard_circus.supervisor.supervisor import Supervisor
 
 
-def leave(supervisor: "Supervisor", *, but: Collection[str] = ()) -> dict[str, list[int]]:
+def leave(supervisor: "Supervisor", *, but: Collection[str] = (), gate: int | None = None) -> dict[str, list[int]]:
     """Begin to end circusd; return the pids of the workers that stay, by watcher. Watchers in *but* are stopped too.
 
-    Raises MessageError, with nothing changed, where circusd ends already, or no worker could ever stay. That none is up
-    is no reason: this circusd may be about to take the port over itself, from workers that serve meanwhile.
+    The next circusd may wait at *gate* already (`launch.wait_for_turn`). It is let on here, in the step in which the
+    end begins: whatever becomes of the sender of this command, one circusd supervises the workers.
+
+    Raises MessageError, with nothing changed, where circusd ends already, no worker could ever stay, or none waits at
+    the gate. That none is up is no reason: this circusd may be about to take the port over itself, from workers that
+    serve meanwhile.
     """
     if supervisor.is_over():
         raise MessageError(Say.CIRCUSD_ENDS_ALREADY())
@@ -38,6 +45,11 @@ def leave(supervisor: "Supervisor", *, but: Collection[str] = ()) -> dict[str, l
     ]
     if not staying:
         raise MessageError(Say.NO_WORKER_CAN_STAY())
+    if gate is not None:
+        try:
+            runtime.name_successor(supervisor.instance, gate)
+        except XboardError as error:
+            raise MessageError(str(error)) from error
     stays = {armed.name: [worker.pid for worker in armed.fleet.up()] for armed in staying}
     for armed in staying:
         armed.stays = True

@@ -113,7 +113,9 @@ def _retry(supervisor: Supervisor, props: Props) -> Mapping[str, Any]:
 
 def _leave(supervisor: Supervisor, props: Props) -> Mapping[str, Any]:
     """End circusd; the workers that the next one can take over serve on, but for those of the watchers in `but`."""
-    return {"stays": leave(supervisor, but=[str(name) for name in props.get("but") or ()])}
+    gate = props.get("gate")
+    but = [str(name) for name in props.get("but") or ()]
+    return {"stays": leave(supervisor, but=but, gate=None if gate is None else int(gate))}
 
 
 def _event(supervisor: Supervisor, props: Props) -> Mapping[str, Any]:
