@@ -410,6 +410,30 @@ def test_the_healthy_one_of_two_serves_over_a_restart_and_a_reload_while_the_oth
         assert healthy not in c.ready() or c.ready() == [healthy]
 
 
+def test_what_an_operator_has_stopped_stays_so_over_a_restart(tmp_path: Path) -> None:
+    """Given a stopped watcher, one with a guard and one without, when restarted, then both stay stopped until told."""
+    api, plain = Watcher("api", numprocesses=1), Watcher("plain", 1, armed=False, listens=False, command="sleep 600")
+    with circusd(tmp_path, watchers=[Watcher(), api, plain]) as c:
+        old = c.wait_ready()
+        for name in ("api", "plain"):
+            c.do("stop", name=name, waiting=True)
+
+        c.do("restart", waiting=True, timeout=60)
+        assert [c.status(name) for name in ("api", "plain")] == ["stopped", "stopped"]
+        said = done(c, "restart", "--no-preflight")
+
+        assert "api stays stopped; `circusctl start api` starts it" in said
+        assert not set(old) & set(c.wait_ready())
+        assert [c.status(name) for name in ("api", "plain")] == ["stopped", "stopped"]
+        assert [c.verdict(name) for name in ("api", "plain")] == ["stopped", "stopped"]
+        for name in ("api", "plain"):
+            c.do("start", name=name, waiting=True)
+        assert (len(c.wait_ready(name="api")), len(c.workers("plain"))) == (1, 1)
+        c.do("stop", name="api", waiting=True)
+        done(c, "restart", "--cold")
+        c.wait_ready(name="api")
+
+
 def test_what_circusctl_and_the_page_restart_as_a_whole_loses_nothing(tmp_path: Path) -> None:
     """Given load, when all is restarted by circusctl, then as the page does it, 0 lost, and a plain watcher is new."""
     plain = Watcher("plain", armed=False, listens=False, numprocesses=1, command="sleep 600")

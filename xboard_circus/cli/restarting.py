@@ -2,6 +2,7 @@
 
 import os
 import sys
+from collections.abc import Iterable
 from contextlib import suppress
 
 import click
@@ -42,8 +43,8 @@ def restart(instance: Instance, name: str | None, cold: bool, no_preflight: bool
 
     Without NAME no request is lost: the new code is tried first, the old workers serve until the new ones are ready,
     and [circus] and [socket:...] of the ini file are read again. Where requests would fail, because an address changes
-    or a server cannot run beside its successor, it asks first. A restart of NAME stops and starts its workers, and
-    requests fail meanwhile; `reload NAME` replaces them without that.
+    or a server cannot run beside its successor, it asks first. A watcher that is stopped stays so, but for --cold. A
+    restart of NAME stops and starts its workers, and requests fail meanwhile; `reload NAME` replaces them without that.
     """
     if name is not None:
         check_file(instance)
@@ -62,12 +63,16 @@ def restart(instance: Instance, name: str | None, cold: bool, no_preflight: bool
         if not no_preflight:
             backends = [each for each in instance.config.watchers if is_backend(each) and not why_alone(each)]
             try_new_code(instance, [each.name for each in backends])
+    expected = launching.expected(instance)
     with launching.alone(instance):
         found = None if cold else instance.find()
         launched = None if found is None else _succeed(instance, found)
         if launched is None:
             launched = _restart_cold(instance)
-    await_ready(instance, launching.expected(instance), timeout=timeout, launched=launched)
+        elif isinstance(found, Snapshot):
+            for name in _still_stopped(found, expected):
+                del expected[name]
+    await_ready(instance, expected, timeout=timeout, launched=launched)
 
 
 def _refuse_service(instance: Instance) -> None:
@@ -134,6 +139,15 @@ def _succeed(instance: Instance, found: Snapshot | Silent) -> Launched | None:
             "`xboard-circus restart` tries again"
         ) from error
     return launched
+
+
+def _still_stopped(found: Snapshot, expected: Iterable[str]) -> list[str]:
+    """Report which of the *expected* watchers were stopped when circusd was *found*, and return their names."""
+    watchers = {name: found.watcher(name) for name in expected}
+    stopped = [name for name, each in watchers.items() if each and each.status == each.verdict["word"] == "stopped"]
+    for name in stopped:
+        say(f"{name} stays stopped; `circusctl start {name}` starts it", "yellow")
+    return stopped
 
 
 def _restart_cold(instance: Instance) -> Launched:

@@ -4,7 +4,7 @@ Nothing is left to see how circusd ended: its plugins are its children, and the 
 circusd records its identity and that it lives; what it did not record is the finding.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -29,6 +29,7 @@ class CircusdLife:
         is_ordered: It got a stop request: a command, a signal, a stop by our command line.
         wound_up: Its Python came to an end by itself, which no SIGKILL leaves the time for.
         why: Why the monitor killed it; "" where it did not.
+        stopped: The watchers that an operator had stopped, where it left and its workers served on.
         gone_at: When a plugin of its own saw it gone, by the wall clock, and reported that.
     """
 
@@ -40,6 +41,7 @@ class CircusdLife:
     is_ordered: bool = False
     wound_up: bool = False
     why: str = ""
+    stopped: Sequence[str] = ()
     gone_at: float | None = None
 
     @property

@@ -33,6 +33,7 @@ def read(instance: str) -> CircusdLife | None:
             is_ordered=bool(data.get("is_ordered")),
             wound_up=bool(data.get("wound_up")),
             why=reason_in(data, "why"),
+            stopped=[str(name) for name in data.get("stopped") or ()],
             gone_at=None if gone_at is None else float(gone_at),
         )
     except (XboardError, OSError, ValueError, KeyError, TypeError, AttributeError):

@@ -32,14 +32,19 @@ def patches(supervisor: "Supervisor") -> list[Patch]:
 def restart_all(supervisor: "Supervisor", execute: Execute) -> Execute:
     """Return the command `restart`: without a name, workers that can be reloaded are, and the rest stops and starts.
 
-    Watchers that `but` names are left alone. Circus would stop everything, and make a new arbiter in this process.
+    Watchers that `but` names, or that an operator has stopped, are left alone. Circus would stop everything, and make a
+    new arbiter in this process.
     """
 
     def restart(arbiter: Any, props: dict[str, Any]) -> Any:
         if props.get("name"):
             return execute(arbiter, props)
         left_out = {str(name) for name in props.get("but") or ()}
-        wanted = [watcher for watcher in arbiter.watchers if watcher.name not in left_out]
+        wanted = [
+            watcher
+            for watcher in arbiter.watchers
+            if watcher.name not in left_out and not supervisor.stays_stopped(watcher)
+        ]
         armed = [supervisor.armed[watcher.name] for watcher in wanted if watcher.name in supervisor.armed]
         before = {each: each.reload for each in armed if each.reloads_rolling() and not each.why_alone()}
         reloaded = [each.watcher for each in before]

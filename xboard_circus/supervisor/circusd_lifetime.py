@@ -4,7 +4,7 @@ import atexit
 import dataclasses
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
@@ -91,6 +91,10 @@ class Lifetime:
         self._life = dataclasses.replace(self._life, kills=circusd_record.kills_of(os.getpid()))
         circusd_record.write(self._supervisor.instance, self._life)
         self._is_written = True
+
+    def leaves(self, stopped: Sequence[str]) -> None:
+        """Have the end that is about to be ordered name the watchers that the next circusd is not to start."""
+        self._life = dataclasses.replace(self._life, stopped=stopped)
 
     @contained(None)
     def end_ordered(self) -> None:

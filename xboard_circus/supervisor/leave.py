@@ -3,7 +3,8 @@
 The workers of armed watchers whose listener can be handed over serve on; all else (plugins, unarmed watchers,
 singletons, servers that bind by themselves) is stopped as in a stop. circusd ends with exit code 0 and counts as
 stopped on request, so no loss is reported. The next circusd on the same ini file takes the port over, starts workers,
-and ends the old ones when the new ones are ready, exactly as after a kill (`port.PortGuard`).
+and ends the old ones when the new ones are ready, exactly as after a kill (`port.PortGuard`). A watcher that is stopped
+stays so (`patches.boot.keep_stopped`).
 
 From another process: `CircusdClient.leave()`, the command `xboard_leave`. Its answer names the workers that stay; a
 refusal (`CommandRefused`) has changed nothing. From a signal handler in its loop: `leave(Supervisor.of(arbiter))`.
@@ -53,6 +54,7 @@ def leave(supervisor: "Supervisor", *, but: Collection[str] = (), gate: int | No
     stays = {armed.name: [worker.pid for worker in armed.fleet.up()] for armed in staying}
     for armed in staying:
         armed.stays = True
+    supervisor.lifetime.leaves([each.name for each in supervisor.arbiter.watchers if supervisor.stays_stopped(each)])
     # Circus would remove the path of a unix socket. The process holds these open up to its end.
     circus_arbiter.take_out(supervisor.arbiter, [armed.port.socket().name for armed in staying])
     logger.warning("xboard: circusd ends, and these workers serve on for the next one: %s", stays)

@@ -20,7 +20,7 @@ from circus.util import to_uid
 
 from xboard_circus.core.names import is_helper
 from xboard_circus.core.sentences import Say
-from xboard_circus.host import procs
+from xboard_circus.host import circusd_record, procs, runtime
 from xboard_circus.host.worker_files import is_socket, takes_connections
 from xboard_circus.supervisor.boundary import contained
 from xboard_circus.supervisor.guarded_endpoint import GuardedEndpoint, is_guarded
@@ -68,6 +68,7 @@ def boot(original: Original, _: object) -> Original:
             raise SystemExit(1) from error
         mark_helpers(arbiter)
         withhold_helpers(arbiter)
+        keep_stopped(arbiter)
 
     return initialize
 
@@ -153,6 +154,31 @@ def withhold_helpers(arbiter: Any) -> None:
     for watcher in helpers:
         watcher.autostart = False
         logger.error("xboard: %s is not started: %s", watcher.name, "; ".join(doors))
+
+
+@contained(None)
+def keep_stopped(arbiter: Any) -> None:
+    """Skip, at this start, the watchers that an operator had stopped when the last circusd left."""
+    life = circusd_record.read(runtime.instance_id(os.path.abspath(arbiter.config_file)))
+    if life is None or life.boot != circusd_record.boot():
+        return
+    for watcher in arbiter.watchers:
+        if watcher.name in life.stopped:
+            logger.warning("xboard: %s stays stopped: `circusctl start %s` starts it", watcher.name, watcher.name)
+            skip_first_start(watcher.hooks)
+
+
+def skip_first_start(hooks: dict[str, Any]) -> None:
+    """Have Circus give up the first start of the watcher with these hooks, and make the next one as ever."""
+    given = hooks.pop("before_start", None)
+
+    def not_now(**_: Any) -> bool:
+        del hooks["before_start"]
+        if given is not None:
+            hooks["before_start"] = given
+        return False
+
+    hooks["before_start"] = not_now
 
 
 KINDS_AND_TARGETS: tuple[tuple[patch.PatchKind[[]], type], ...] = (
