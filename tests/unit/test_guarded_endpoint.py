@@ -11,6 +11,7 @@ import socket
 import struct
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from pathlib import Path
 
 import pytest
 import zmq
@@ -110,6 +111,15 @@ def test_who_fills_the_queue_behind_the_guard_keeps_nobody_out(
             return b"served" in got
 
         until(loop, look)
+
+
+def test_a_burst_of_connections_keeps_nobody_from_connecting(guarded: GuardedEndpoint) -> None:
+    port = int(guarded.endpoint.rpartition(":")[2])
+    with contextlib.ExitStack() as held:
+        for _ in range(min(1000, int(Path("/proc/sys/net/core/somaxconn").read_text()))):
+            held.enter_context(
+                socket.create_connection(("127.0.0.1", port), 0.5)
+            )  # a dropped SYN comes again after 1 s
 
 
 def test_it_closes_where_many_descriptors_are_open(loop: asyncio.AbstractEventLoop) -> None:
