@@ -471,11 +471,10 @@ def test_the_plugins_of_circus_that_are_refused_are_in_the_docs() -> None:
 
 
 def open_to_all(folder: Path) -> None:
-    """Let every user enter *folder*: pytest's own are closed to them. What others may enter already is left alone."""
+    """Let every user enter *folder*: pytest's own are closed to them, and closed again when another pytest starts."""
     for each in (folder, *folder.parents):
-        if each.stat().st_mode & 0o005 == 0o005:
-            return
-        each.chmod(0o755)
+        if each.stat().st_mode & 0o005 != 0o005:
+            each.chmod(0o755)
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root has another user's watcher")
@@ -554,6 +553,33 @@ def test_the_app_is_looked_for_as_the_user_whose_folder_it_lies_in(write: Write,
 
     proof = package.parent / "proof"
     assert not proof.exists() or proof.owner() == "nobody"
+
+
+@pytest.mark.parametrize("place", ["", "app", "theirs"])
+def test_what_every_user_may_write_is_told_and_nothing_runs_there_as_root(
+    write: Write, tmp_path: Path, place: str
+) -> None:
+    open_to_all(tmp_path)
+    for name in ("app", "theirs"):
+        (tmp_path / name).mkdir(mode=0o755)
+    for folder in (tmp_path, tmp_path / "app"):
+        (folder / "app.py").write_text(f"open({str(tmp_path / 'proof')!r}, 'a').close()\n")
+    hooks: dict[str, str | None] = {"hooks.after_start": "app.hook", "working_dir": "app"}
+    file = write({"watcher:web": hooks, "env:web": {"PYTHONPATH": "theirs"}})
+
+    def told() -> list[str]:
+        found = [each for each in check(file, others=lambda: ["ann"]).findings if "every user" in each.what]
+        assert {each.level for each in found} <= {Level.ERROR if os.geteuid() == 0 else Level.WARNING}
+        return [f"{each.section}: {each.what}".partition(", and so")[0] for each in found]
+
+    assert told() == []
+    (tmp_path / "proof").unlink(missing_ok=True)
+    (tmp_path / place).chmod(0o777)
+    assert told() == [f"watcher:web: every user of this host may write {tmp_path / place}"]
+    assert os.geteuid() != 0 or not (tmp_path / "proof").exists()
+    (tmp_path / place).chmod(0o1777)
+    assert told() == [f"watcher:web: every user of this host may write {tmp_path / place}"]
+    assert "every user" not in str(check(file, others=list))
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can be tricked into running what another user wrote")

@@ -49,8 +49,14 @@ def _counts(config: Config) -> Finding:
 
 
 def _of_host(config: Config, *, running: bool, others: Collection[str]) -> Iterator[Finding]:
-    if any(any(host_rules.writable(config, watcher)) for watcher in config.watchers):
-        return  # what follows would run what that user has put there; `judgement` says so
+    open_to_all: list[Finding] = []
+    for watcher in config.watchers if others else ():
+        open_to_all += within(watcher.section, host_rules.open_to_all(config, watcher))
+    yield from open_to_all
+    if any(each.level is Level.ERROR for each in open_to_all) or any(
+        any(host_rules.writable(config, watcher)) for watcher in config.watchers
+    ):
+        return  # what follows would run what that user has put there; `judgement` says so of a watcher's own
     for watcher in config.watchers:
         yield from within(watcher.section, host_rules.modules(config, watcher))
     yield from within("circus", _circus(config, others))

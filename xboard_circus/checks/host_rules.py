@@ -168,6 +168,17 @@ def writable(config: Config, watcher: WatcherConfig) -> Iterator[Finding]:
             yield Finding(ERROR, option, what, hint)
 
 
+def open_to_all(config: Config, watcher: WatcherConfig) -> Iterator[Finding]:
+    """Find what every user of this host may write of what circusd and the worker run: that user has theirs."""
+    paths = [config.folder, *(scan.file for scan in config.scans), *_of_root(config, watcher), watcher.working_dir]
+    paths += [file.path for file in env_file_rules.of_watcher(config, watcher)]
+    anybody = User(-1, frozenset(), "every user of this host")
+    places = [str(place) for place in dict.fromkeys(map(anybody.writable, paths)) if place is not None]
+    if places:
+        what = f"{anybody.name} may write {' and '.join(places)}, and so run programs as circusd's user or the worker's"
+        yield Finding(ERROR if os.geteuid() == 0 else WARNING, "", what, f"chmod o-w {' '.join(places)}")
+
+
 def _of_root(config: Config, watcher: WatcherConfig) -> Iterator[Path]:
     """Yield what root's circusd and its plugins import from, read and write, beside logs of watchers and env files."""
     files = (config.circus.get(key) for key in ("logoutput", "pidfile", "loggerconfig"))
