@@ -369,6 +369,64 @@ def test_touches(source: str, found: list[str]) -> None:
     assert [what for _, what in touches(source)] == found
 
 
+# What acts upon a watcher as a whole, or shows all of it. Anything else gets the few facts that it needs.
+OF_A_WATCHER = {
+    # Prepare its start, guard its port, and run a command as one of its workers would.
+    "before_start.py": {"BeforeStart.__init__"},
+    "port.py": {"PortGuard.__init__"},
+    "run_once.py": {"OneShot.__init__"},
+    # Show it, and let what a prober found happen to its workers.
+    "bus/commands.py": {"_take_report"},
+    "bus/state.py": {"held_slot_entry", "hold_of", "watcher_entry", "worker_entry"},
+    # Spawn into it, and put an end on its account: budget, slots, reasons, events.
+    "life/count_end.py": {"_count_failure", "_end_left_behind", "count", "reap", "settle"},
+    "life/spawn.py": {"_failed", "_note", "_spawn", "spawn"},
+    # Replace its workers: a new one is spawned, roles change, the old one is ended.
+    "replace/admission.py": {"_begin", "_for_operator", "replace", "retry"},
+    "replace/rolling.py": {"RollingReload.__init__", "begin"},
+    "replace/spares.py": {"_promoted", "_serve_in", "promote", "take_place_of"},
+    "replace/swap.py": {"Swap.__init__", "until_ready"},
+}
+
+
+def takers(source: str, kind: str) -> set[str]:
+    """Return the functions of *source* that have a parameter of the type *kind*, a method with its class."""
+    tree = ast.parse(source)
+    classes = [node for node in ast.walk(tree) if isinstance(node, ast.ClassDef)]
+    owners: list[ast.Module | ast.ClassDef] = [tree, *classes]
+    return {
+        f"{owner.name}.{node.name}" if isinstance(owner, ast.ClassDef) else node.name
+        for owner in owners
+        for node in owner.body
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+        for each in [*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs]
+        if each.annotation is not None and ast.unparse(each.annotation).strip("'") == kind
+    }
+
+
+def test_few_functions_take_a_whole_watcher() -> None:
+    """Who gets all of it can do anything with it, and cannot be tested without one."""
+    room = PACKAGE / "supervisor"
+    found = {
+        str(path.relative_to(room)): takers(path.read_text(encoding="utf-8"), "ArmedWatcher") for path in sources(room)
+    }
+
+    assert {name: functions for name, functions in found.items() if functions} == OF_A_WATCHER
+
+
+@pytest.mark.parametrize(
+    ("source", "found"),
+    [
+        pytest.param("def f(armed: ArmedWatcher, pid: int): ...", {"f"}, id="a function"),
+        pytest.param("async def f(*, armed: 'ArmedWatcher'): ...", {"f"}, id="by name, as a text"),
+        pytest.param("class A:\n    def f(self, armed: ArmedWatcher): ...", {"A.f"}, id="a method"),
+        pytest.param("def f(worker: Worker) -> ArmedWatcher: ...", set(), id="not what returns one"),
+    ],
+)
+def test_takers(source: str, found: set[str]) -> None:
+    assert takers(source, "ArmedWatcher") == found
+
+
 # What only the plugin's own process, the workers or the command line work with.
 NOT_IN_CIRCUSD = {
     "click",

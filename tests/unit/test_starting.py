@@ -1,7 +1,5 @@
 """Which worker is terminated for a start that takes too long; time is what the test says."""
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import Coroutine
 from types import SimpleNamespace
@@ -11,16 +9,17 @@ import pytest
 
 from xboard_circus.core.causes import Cause
 from xboard_circus.core.states import Role
-from xboard_circus.core.worker import Effect, Life, LifeEvent, Starting, step
+from xboard_circus.core.worker import Life, LifeEvent, Starting, step
 from xboard_circus.options.fields import WatcherOptions
-from xboard_circus.supervisor.life.start import pass_time, terminate_late
-from xboard_circus.supervisor.watcher import ArmedWatcher
+from xboard_circus.supervisor.watcher import EFFECTS, ArmedWatcher
 
 
 class FakeArmed:
     """A watcher with one worker whose start began 100 s ago and is not complete."""
 
     slack = 5.0
+    late_grace = ArmedWatcher.late_grace
+    kill = ArmedWatcher.kill
 
     def __init__(self, *, is_stopping: bool, role: Role = Role.SERVING) -> None:
         self._is_stopping = is_stopping
@@ -44,8 +43,8 @@ class FakeArmed:
 
     def happen(self, worker: Any, event: LifeEvent) -> None:
         worker.life, effects = step(worker.life, event)
-        if Effect.TERMINATE in effects:
-            terminate_late(cast(ArmedWatcher, self), worker)
+        for effect in effects:
+            EFFECTS[effect](cast(ArmedWatcher, self), worker)
 
     async def _kill(self, process: Any, *, graceful_timeout: float) -> None:
         assert process.stopping is False  # Circus's kill_process would return at once
@@ -71,7 +70,7 @@ def test_a_start_that_takes_too_long_has_failed(
 ) -> None:
     armed = FakeArmed(is_stopping=is_stopping, role=role)
 
-    pass_time(cast(ArmedWatcher, armed))
+    ArmedWatcher.pass_time(cast(ArmedWatcher, armed))
 
     order = armed.late.life.order
     assert (None if order is None else order.cause, armed.killed) == (cause, killed)

@@ -17,6 +17,26 @@ def new_token() -> str:
     return os.urandom(4).hex()
 
 
+def is_usable(folder: Path | None) -> bool:
+    """Return whether workers can make files in their runtime folder."""
+    return folder is not None and folder.is_dir() and os.access(folder, os.W_OK | os.X_OK)
+
+
+def path_of(folder: Path | None, token: str, suffix: str) -> Path | None:
+    """Return the path of a worker's private socket ("sock") or of its marks ("up", "ready"); None without a folder."""
+    return None if folder is None else folder / f"{token}.{suffix}"
+
+
+def has(folder: Path | None, token: str, suffix: str) -> bool:
+    """Return whether the worker has made that file; a link or a folder does not count."""
+    path = path_of(folder, token, suffix)
+    try:
+        mode = 0 if path is None else path.lstat().st_mode
+    except OSError:
+        return False
+    return stat.S_ISSOCK(mode) if suffix == "sock" else stat.S_ISREG(mode)
+
+
 def remove(folder: Path, token: str) -> None:
     """Remove the files of one dead worker. What cannot be removed, such as a folder that its app made, stays."""
     for suffix in SUFFIXES:

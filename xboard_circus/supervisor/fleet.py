@@ -132,6 +132,11 @@ class Fleet:
     def spares(self) -> list[Worker]:
         return [worker for worker in self if worker.is_spare]
 
+    def oldest_spare(self) -> Worker | None:
+        """Return the spare that has waited longest."""
+        waiting = (worker for worker in self.spares() if worker.is_starting)
+        return min(waiting, key=lambda worker: worker.spawned_at, default=None)
+
     def up(self) -> list[Worker]:
         """Return the workers that are up."""
         return [worker for worker in self if worker.is_up]
@@ -188,6 +193,27 @@ class Fleet:
     def note_up(self) -> None:
         """Count the workers that are up for the budget: while none is, no wait exceeds `restart.delay_max`."""
         self.budget.up = len(self.up())
+
+    def count_start(self, worker: Worker) -> None:
+        """Count a start of the worker's slot from now on."""
+        worker.released_at = self.clock()
+        self.budget.started(worker.slot, worker.released_at)
+
+    def count_up(self, worker: Worker) -> None:
+        """Count a worker as up."""
+        self.note_up()
+        self.budget.ready(worker.slot, self.clock())
+
+    def forgive(self) -> list[Worker]:
+        """Report to the budget for how long workers have been up; return those whose failures it forgives."""
+        now, forgiven = self.clock(), []
+        for worker in self.up():
+            up_for = now - (worker.up_since or now)
+            if self.budget.reset_if_held(worker.slot, up_for):
+                forgiven.append(worker)
+            else:
+                self.budget.holds(worker.slot, up_for, now)
+        return forgiven
 
 
 def _first_free(taken: Iterator[int] | Any) -> int:

@@ -1,9 +1,7 @@
 """One armed watcher: Circus's own methods pass through us, and the number of serving workers is kept up."""
 
 import asyncio
-import os
 import signal
-import stat
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
@@ -16,12 +14,14 @@ from circus.exc import MessageError
 
 from xboard_circus import env_files
 from xboard_circus.core.budget import OF_WORKER, RestartBudget, RestartLimits
+from xboard_circus.core.durations import exactly
 from xboard_circus.core.ports import Policy
 from xboard_circus.core.reason import data_of, with_say
 from xboard_circus.core.sentences import Say
 from xboard_circus.core.state_schema import OutputEntry
 from xboard_circus.core.verdict import IncidentKeeper
 from xboard_circus.core.worker import (
+    LATE_START_GRACE,
     ORDERS,
     Effect,
     LifeEvent,
@@ -31,6 +31,7 @@ from xboard_circus.core.worker import (
     Released,
     Retired,
     Signalled,
+    Ticked,
     step,
 )
 from xboard_circus.env_files import EnvFileError
@@ -48,12 +49,11 @@ from xboard_circus.supervisor.life.spawn import SpawnRequest
 from xboard_circus.supervisor.patches import circus_arbiter, circus_process, circus_stream, circus_watcher, patch
 from xboard_circus.supervisor.patches.hooks import ArmedHooks
 from xboard_circus.supervisor.port import PortGuard
-from xboard_circus.supervisor.replace import recycle, rolling, spares
+from xboard_circus.supervisor.replace import recycle, rolling, spares, terminate
+from xboard_circus.supervisor.replace.swap import Swap
 from xboard_circus.worker import runs_worker
 
 if TYPE_CHECKING:
-    from xboard_circus.supervisor.replace.rolling import RollingReload
-    from xboard_circus.supervisor.replace.swap import Swap
     from xboard_circus.supervisor.supervisor import Supervisor
 
 SPAWNS_AT_ONCE = 4
@@ -92,8 +92,8 @@ class ArmedWatcher:
         self.spawns_again_at: float | None = None
         self.stays = False
         self.swaps: list[Swap] = []
-        self.reload: RollingReload | None = None
-        self.recycle_not_before = float("-inf")
+        self.reload: rolling.RollingReload | None = None
+        self._recycle_not_before = float("-inf")
         self.wanted = SpawnRequest()
         self.before = BeforeStart(self)
         self.env_values: dict[str, str] = {}
@@ -161,9 +161,9 @@ class ArmedWatcher:
         return Policy(self.options.port.policy)
 
     @property
-    def order_expires_after(self) -> float:
-        """Seconds after which an order to leave expires."""
-        return float(self.watcher.graceful_timeout) + SLACK
+    def late_grace(self) -> float:
+        """Seconds that a worker gets to leave that missed `health.startup_timeout`; more would only delay the next."""
+        return float(min(LATE_START_GRACE, self.watcher.graceful_timeout))
 
     # Whether it is meant to run
 
@@ -189,11 +189,11 @@ class ArmedWatcher:
         """Note that a coroutine of Circus's begins (1) or is over (-1)."""
         self._busy += change
 
-    def swaps_in_the_making(self) -> "list[Swap]":
+    def swaps_in_the_making(self) -> list[Swap]:
         """Return the replacements whose new worker has not taken over yet; a drain holds nothing up."""
         return [swap for swap in self.swaps if not swap.has_handed_over]
 
-    def swap_of(self, worker: Worker) -> "Swap | None":
+    def swap_of(self, worker: Worker) -> Swap | None:
         """Return the replacement that *worker* takes part in."""
         return next((swap for swap in self.swaps if worker in (swap.old, swap.new)), None)
 
@@ -288,7 +288,7 @@ class ArmedWatcher:
         """Return the order that comes from the Circus command which runs on this watcher."""
         asker = self.supervisor.requests.asker_of(self.name)
         order = Order(by=Say.OPERATOR_BY(by=asker) if asker else Say.OPERATOR(), by_operator=True)
-        return Ordered(self.clock(), order, self.order_expires_after)
+        return self._order(order)
 
     @contained(True)
     def before_signal(self, pid: int = 0, signum: int = 0, allowed: bool = True, **_: object) -> bool:
@@ -328,6 +328,9 @@ class ArmedWatcher:
             self.note_reason(str(error))
         return True
 
+    def _order(self, order: Order) -> Ordered:
+        return Ordered(self.clock(), order, float(self.watcher.graceful_timeout) + SLACK)
+
     # Events of workers
 
     def happen(self, worker: Worker, event: LifeEvent) -> None:
@@ -335,6 +338,62 @@ class ArmedWatcher:
         worker.life, effects = step(worker.life, event)
         for effect in effects:
             EFFECTS[effect](self, worker)
+
+    def see_progress(self) -> None:
+        """Note which workers are up, or ready; report whose failures are forgiven, because they are up for long."""
+        folder = self.folder if self.has_private_socket and worker_files.is_usable(self.folder) else None
+        for worker, event in start.progress(self.fleet, folder, self.clock()):
+            self.happen(worker, event)
+        for worker in self.fleet.forgive():
+            reason = Say.FORGIVEN(held=exactly(self.budget.limits.reset_after))
+            self.publish("recovered", reason=reason, **worker.ids)
+
+    def pass_time(self) -> None:
+        """Terminate late starts, and let orders expire that brought no end."""
+        if not self.is_running():
+            return
+        limit = self.options.health.startup_timeout
+        why = Say.NOT_READY_IN_TIME(timeout=exactly(limit))
+        tick = Ticked(self.clock(), startup_timeout=limit, grace=self.late_grace + self.slack, why_late=why)
+        for worker in self.fleet:
+            self.happen(worker, tick)
+
+    def report_expired(self, worker: Worker) -> None:
+        """Report that a worker was ordered to leave and did not: from now on it is probed and replaced as any other."""
+        reason = Say.DID_NOT_LEAVE(pid=worker.pid)
+        circus_process.expect_to_be_killed(worker.process)
+        self.note_reason(reason)
+        self.publish("stayed", reason=reason, **worker.ids)
+
+    # Ending workers
+
+    async def end(self, worker: Worker, order: Order, *, within: float | None = None) -> None:
+        """Order a worker to leave, kill it after *within* seconds (else `graceful_timeout`), and fill its place."""
+        self.happen(worker, self._order(order))
+        await self.kill(worker, within)
+
+    async def kill(self, worker: Worker, within: float | None) -> None:
+        """Have Circus end a worker that leaves already, and fill its place."""
+        await circus_watcher.kill(self.watcher, worker.process, within)
+        self.keep_up()
+
+    async def kill_hung(self, worker: Worker, order: Order) -> None:
+        """Kill a worker whose event loop does not answer, and fill its place."""
+        self.happen(worker, Ordered(self.clock(), order, terminate.STACK_SECONDS + terminate.DIES_WITHIN))
+        self.publish("replace", **terminate.announcement(worker, order))
+        await terminate.kill_with_stacks(worker, worker_files.path_of(self.folder, worker.token, "sock"))
+        self.keep_up()
+
+    def kill_now(self, worker: Worker, order: Order, within: float) -> None:
+        """Kill a worker that serves nobody; the order for that expires *within* so many seconds."""
+        self.happen(worker, Ordered(self.clock(), order, within))
+        circus_process.send(worker.process, signal.SIGKILL)
+
+    def end_waiting(self, reason: str, *, by: str = "handover") -> None:
+        """End the launchers that wait: what they were started with, socket or environment, is not right any more."""
+        for worker in self.fleet:
+            if worker.is_held and not worker.has_ended():
+                self.kill_now(worker, Order(by=by, why=reason), SLACK)
 
     # Processes
 
@@ -367,52 +426,23 @@ class ArmedWatcher:
             if worker.is_held and self.may_run(worker.slot) and not spares.take_place_of(self, worker):
                 self.happen(worker, Released(self.clock()))
 
-    def end_waiting(self, reason: str, *, by: str = "handover") -> None:
-        """End the launchers that wait: what they were started with, socket or environment, is not right any more."""
-        for worker in self.fleet:
-            if worker.is_held and not worker.has_ended():
-                order = Order(by=by, why=reason)
-                self.happen(worker, Ordered(self.clock(), order, SLACK))
-                circus_process.send(worker.process, signal.SIGKILL)
-
     # Files in the runtime folder
 
-    def new_gate(self) -> Path:
-        """Make a gate that a launcher waits for to go away."""
-        if self.folder is None:
-            raise XboardError(Say.NO_RUNTIME_FOLDER())
+    def new_gate(self) -> Path | None:
+        """Make a gate that a launcher waits for to go away; None where circusd has to keep the wait itself."""
         self._gates += 1
-        return runtime.make_gate(self.folder, self._gates)
-
-    def file_of(self, worker: Worker, suffix: str) -> Path | None:
-        """Return the path of a worker's private socket ("sock") or of its marks ("up", "ready")."""
-        return None if self.folder is None else self.folder / f"{worker.token}.{suffix}"
-
-    def has_file(self, worker: Worker, suffix: str) -> bool:
-        """Return whether the worker has made that file; a link or a folder does not count."""
-        path = self.file_of(worker, suffix)
         try:
-            mode = 0 if path is None else path.lstat().st_mode
-        except OSError:
-            return False
-        return stat.S_ISSOCK(mode) if suffix == "sock" else stat.S_ISREG(mode)
-
-    def can_use_folder(self) -> bool:
-        """Return whether workers can make files in the runtime folder."""
-        return self.folder is not None and self.folder.is_dir() and os.access(self.folder, os.W_OK | os.X_OK)
+            if self.folder is None:
+                raise XboardError(Say.NO_RUNTIME_FOLDER())
+            return runtime.make_gate(self.folder, self._gates)
+        except (OSError, XboardError) as error:
+            what = "no launcher can wait at a gate, circusd waits in its place"
+            logger.warning("xboard: %s: %s: %s", self.name, what, error)
+            return None
 
     def lacks_socket(self, worker: Worker) -> bool:
-        """Return whether a worker that is up has lost its private socket, and a new one could have one."""
-        lost = self.has_private_socket and worker.is_up and not self.has_file(worker, "sock")
-        return lost and self.can_use_folder()
-
-    def remove_files(self, worker: Worker) -> None:
-        """Remove what a dead worker left in the runtime folder."""
-        if worker.gate is not None:
-            with suppress(OSError):
-                worker.gate.unlink(missing_ok=True)
-        if self.folder is not None:
-            worker_files.remove(self.folder, worker.token)
+        """Return whether a worker that is up has lost its private socket."""
+        return self.has_private_socket and worker.is_up and not worker_files.has(self.folder, worker.token, "sock")
 
     @contained(None)
     def look_after_folder(self) -> None:
@@ -422,7 +452,7 @@ class ArmedWatcher:
         if not self.folder.exists():
             runtime.watcher_dir(self.supervisor.instance, self.name, *environment.user_of(self.watcher))
         for worker in self.fleet:
-            if worker.is_up and not self.has_file(worker, "sock") and worker.life.reason != Say.SOCKET_GONE():
+            if self.lacks_socket(worker) and worker.life.reason != Say.SOCKET_GONE():
                 self.happen(worker, Lost(Say.SOCKET_GONE()))
                 self.publish("unprobed", reason=Say.SOCKET_GONE(), **worker.ids)
 
@@ -451,11 +481,16 @@ class ArmedWatcher:
         if missing > SPAWNS_AT_ONCE:
             self.supervisor.soon(0)
         else:
-            spares.fill_up(self)
+            self._fill_up_spares()
 
     def _add_one(self) -> None:
         if not spares.promote(self):
             self.watcher.spawn_process()
+
+    def _fill_up_spares(self) -> None:
+        wanted = self.options.worker.spares if self.has_private_socket and not self.watcher.singleton else 0
+        for _ in range(wanted - len(self.fleet.spares())):
+            self.spawn_for(SpawnRequest(spare=True))
 
     def missing(self) -> int:
         """Return how many workers are missing; negative: how many there are too many."""
@@ -499,6 +534,38 @@ class ArmedWatcher:
                 self._drains -= 1
             self.reap_dead()
 
+    def start_again(self) -> None:
+        """Start a watcher that stopped because nothing could be spawned, not because of a stop request."""
+        if self.spawns_again_at is None or self.clock() < self.spawns_again_at or not self.watcher.is_stopped():
+            return
+        if circus_arbiter.running_command(self.supervisor.arbiter) is None and self.is_current():
+            self.spawns_again_at = None
+            self.supervisor.run(self._start(), f"the start of {self.name}")
+
+    async def _start(self) -> None:
+        await self.watcher.start()
+
+    # Replacing workers that are well
+
+    def recycle(self) -> None:
+        """Begin the replacement of one worker that is due, unless another one is being replaced."""
+        is_reloading = self.reload is not None and self.reload.is_running
+        if self.swaps or self.busy or is_reloading or not self.is_running() or self.clock() < self._recycle_not_before:
+            return
+        limits = recycle.limits_of(self.options.worker, self.watcher)
+        can_use_folder = worker_files.is_usable(self.folder)
+        for worker in self.fleet.up():
+            is_unprobed = can_use_folder and self.lacks_socket(worker)
+            why = Say.SOCKET_GONE() if is_unprobed else recycle.why(worker, limits, self.clock())
+            if why is not None and worker.life.counts:
+                self.supervisor.run(self._recycle(worker, Say.RECYCLED(why=why)), f"the recycling of {worker.pid}")
+                return
+
+    async def _recycle(self, worker: Worker, reason: str) -> None:
+        if await Swap(self, worker, Order(by="recycle", why=reason)).run() is not None:
+            # A new worker that does not get ready would otherwise be tried again each second.
+            self._recycle_not_before = self.clock() + self.options.restart.cooldown
+
     # The clockwork
 
     def is_unsettled(self) -> bool:
@@ -511,12 +578,12 @@ class ArmedWatcher:
     def tick(self) -> None:
         self.fleet.note_up()
         self.keep_up()
-        start.see_progress(self)
+        self.see_progress()
         self.before.look_again()
         self.release_due()
-        start.pass_time(self)
-        recycle.look(self)
-        start.start_again(self)
+        self.pass_time()
+        self.recycle()
+        self.start_again()
         self.port.check()
 
     # Reporting
@@ -531,14 +598,16 @@ class ArmedWatcher:
         self.supervisor.publish(self.watcher.res_name, event, **with_say(reason), **more)
 
 
-EFFECTS: dict[Effect, Callable[[ArmedWatcher, Worker], None]] = {
+EFFECTS: dict[Effect, Callable[[ArmedWatcher, Worker], object]] = {
     Effect.OPEN_GATE: lambda _, worker: spawn.open_gate(worker),
-    Effect.COUNT_START: start.count_start,
-    Effect.COUNT_UP: start.count_up,
+    Effect.COUNT_START: lambda armed, worker: armed.fleet.count_start(worker),
+    Effect.COUNT_UP: lambda armed, worker: armed.fleet.count_up(worker),
     Effect.REPORT_UP: lambda armed, worker: armed.publish("ready", **evidence.of_start(worker)),
     Effect.WAKE: lambda _, worker: circus_process.wake(worker.process),
-    Effect.TERMINATE: start.terminate_late,
-    Effect.REPORT_EXPIRED: count_end.report_expired,
+    Effect.TERMINATE: lambda armed, worker: armed.supervisor.run(
+        armed.kill(worker, armed.late_grace), f"the end of {worker.pid}"
+    ),
+    Effect.REPORT_EXPIRED: ArmedWatcher.report_expired,
     Effect.COUNT_END: lambda armed, worker: None,  # by `count_end.count`, which knows what is left of the process
 }
 """How each effect that the core decides is carried out."""

@@ -75,11 +75,11 @@ class Surroundings:
 
     def can_use_folder(self) -> bool:
         """Return whether files can be made in the runtime folder."""
-        return self.folder is not None and self.folder.is_dir() and os.access(self.folder, os.W_OK | os.X_OK)
+        return worker_files.is_usable(self.folder)
 
     def file(self, suffix: str) -> Path | None:
         """Return the path of the private socket ("sock") or of a mark ("up", "ready")."""
-        return None if self.folder is None else self.folder / f"{self.token}.{suffix}"
+        return worker_files.path_of(self.folder, self.token, suffix)
 
     def mark(self, suffix: str) -> None:
         """Make a mark, by which circusd learns that the worker is up or ready."""

@@ -12,6 +12,7 @@ from xboard_circus.core.sentences import Say
 from xboard_circus.core.state_schema import HeldByWord, PhaseWord, WatcherEntry, WatcherFacts, WorkerEntry
 from xboard_circus.core.states import Health, PortState
 from xboard_circus.core.verdict import Word, judge
+from xboard_circus.host import worker_files
 from xboard_circus.options.reading import flat
 
 if TYPE_CHECKING:
@@ -76,7 +77,7 @@ def worker_entry(armed: ArmedWatcher, worker: Worker) -> WorkerEntry:
     now, life = armed.clock(), worker.life
     hold = hold_of(armed, worker.slot, now) if worker.is_held else None
     reason = life.order.why if life.order else hold.reason if hold else life.reason
-    path = armed.file_of(worker, "sock") if armed.has_private_socket else None
+    path = worker_files.path_of(armed.folder, worker.token, "sock") if armed.has_private_socket else None
     return schema.worker_entry(
         pid=worker.pid,
         started=worker.started,

@@ -7,7 +7,9 @@ import os
 import random
 import signal
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from circus import logger
@@ -15,7 +17,7 @@ from circus import logger
 from xboard_circus.core.reason import with_say
 from xboard_circus.core.sentences import Say
 from xboard_circus.core.worker import Ended, Gone, Held
-from xboard_circus.host import session
+from xboard_circus.host import session, worker_files
 from xboard_circus.supervisor.boundary import contained
 from xboard_circus.supervisor.life import evidence, output
 from xboard_circus.supervisor.patches import circus_process, circus_watcher
@@ -124,7 +126,7 @@ def count(armed: ArmedWatcher, worker: Worker, code: int | None) -> None:
         armed.publish("restart" if armed.is_running() else "end", reason=reason, **told)
     else:
         _count_failure(armed, worker, cause, reason, told, before)
-    armed.remove_files(worker)
+    remove_files(armed.folder, worker)
     armed.supervisor.run(_end_left_behind(armed, worker), f"the end of what {worker.pid} left behind")
 
 
@@ -161,9 +163,10 @@ async def _end_left_behind(armed: ArmedWatcher, worker: Worker) -> None:
         armed.publish("swept", reason=reason, **worker.ids)
 
 
-def report_expired(armed: ArmedWatcher, worker: Worker) -> None:
-    """Report that a worker was ordered to leave and did not: from now on it is probed and replaced as any other."""
-    reason = Say.DID_NOT_LEAVE(pid=worker.pid)
-    circus_process.expect_to_be_killed(worker.process)
-    armed.note_reason(reason)
-    armed.publish("stayed", reason=reason, **worker.ids)
+def remove_files(folder: Path | None, worker: Worker) -> None:
+    """Remove what a dead worker left in the runtime folder."""
+    if worker.gate is not None:
+        with suppress(OSError):
+            worker.gate.unlink(missing_ok=True)
+    if folder is not None:
+        worker_files.remove(folder, worker.token)

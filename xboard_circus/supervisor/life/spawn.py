@@ -16,7 +16,6 @@ from xboard_circus.core.durations import exactly
 from xboard_circus.core.sentences import Say
 from xboard_circus.core.states import Role
 from xboard_circus.core.worker import Held, Life, Starting
-from xboard_circus.errors import XboardError
 from xboard_circus.host import procs
 from xboard_circus.host.worker_files import new_token
 from xboard_circus.supervisor.fleet import Worker
@@ -80,7 +79,7 @@ def _spawn(armed: ArmedWatcher, original: Callable[..., Any], recovery_wid: int 
     armed.port.look_again()
     gate = None
     if not (wanted.at_once or armed.may_run(slot)):
-        gate = _gate_for(armed, slot)
+        gate = None if slot in fleet.lost_launcher else armed.new_gate()
         if gate is None:
             # Without a process to wait in, circusd keeps the wait itself.
             armed.supervisor.soon(max(0.2, armed.budget.wait(slot, now)))
@@ -108,17 +107,6 @@ def _spawn(armed: ArmedWatcher, original: Callable[..., Any], recovery_wid: int 
         _failed(armed, circus_watcher.spawn_error(watcher))
         return True
     return answer
-
-
-def _gate_for(armed: ArmedWatcher, slot: int) -> Path | None:
-    """Return a gate, or None where circusd has to keep the wait itself."""
-    if slot in armed.fleet.lost_launcher:
-        return None
-    try:
-        return armed.new_gate()
-    except (OSError, XboardError) as error:
-        logger.warning("xboard: %s: no launcher can wait at a gate, circusd waits in its place: %s", armed.name, error)
-        return None
 
 
 def _note(armed: ArmedWatcher, process: Any, *, wid: int, slot: int, token: str, gate: Path | None) -> None:

@@ -15,7 +15,6 @@ from xboard_circus.core.verdict import word_of
 from xboard_circus.core.worker import Order, Released
 from xboard_circus.supervisor.bus import state
 from xboard_circus.supervisor.replace.swap import Swap
-from xboard_circus.supervisor.replace.terminate import kill_hung
 
 if TYPE_CHECKING:
     from xboard_circus.host.procs import Identity
@@ -48,7 +47,7 @@ def replace(armed: ArmedWatcher, who: Identity, *, kind: str, probed_at: float, 
         raise MessageError(Say.PROBE_TOO_OLD(pid=pid, age=seconds(now - probed_at)))
     if kind == Health.HUNG.value:
         order = Order(by="probe", why=Say.HUNG(why=reason), cause=Cause.UNHEALTHY)
-        armed.supervisor.run(kill_hung(armed, worker, order), f"the end of {pid}")
+        armed.supervisor.run(armed.kill_hung(worker, order), f"the end of {pid}")
         return
     if armed.busy or len(armed.swaps_in_the_making()) >= health.max_unavailable:
         raise MessageError(Say.TOO_MANY_REPLACED(n=len(armed.swaps_in_the_making()), limit=health.max_unavailable))

@@ -14,7 +14,6 @@ from xboard_circus.core.sentences import Say, state_named
 from xboard_circus.core.state_schema import ReloadEntry
 from xboard_circus.core.worker import Gone, Leaving, Order, Released
 from xboard_circus.env_files import EnvFileError
-from xboard_circus.supervisor.replace import spares
 from xboard_circus.supervisor.replace.swap import Swap, until_ready
 
 if TYPE_CHECKING:
@@ -23,6 +22,7 @@ if TYPE_CHECKING:
 
 WAIT = 0.1
 LEAVES_WITHIN = 5.0
+SPARE_ENDS_WITHIN = 5.0
 
 
 class RollingReload:
@@ -80,7 +80,7 @@ class RollingReload:
         failure = failure or await self._replace_all()
         if failure is None:
             self.state = "done"
-            await spares.renew(self.armed, self._spares, by="reload")
+            await self._renew_spares()
             self.reason = Say.CUT_IN_ALL(n=self.cut) if self.cut else ""
         else:
             self.state, self.reason = "failed" if self.armed.is_running() else "stopped", failure
@@ -107,6 +107,12 @@ class RollingReload:
             if spare.pid in self.armed.fleet and spare.life.counts:
                 self.total += 1
                 yield spare
+
+    async def _renew_spares(self) -> None:
+        armed = self.armed
+        for spare in self._spares:
+            if spare.pid in armed.fleet and spare.is_spare and armed.is_running():
+                await armed.end(spare, Order(by="reload"), within=SPARE_ENDS_WITHIN)
 
     def _is_about_to_leave(self, old: Worker) -> bool:
         """Return whether it was ordered to leave a moment ago; one that does not leave is replaced."""

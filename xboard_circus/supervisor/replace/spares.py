@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import signal
+from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING
-
-from circus import logger
 
 from xboard_circus.core.durations import exactly
 from xboard_circus.core.sentences import Say
-from xboard_circus.core.worker import Order, Ordered, Promoted
-from xboard_circus.supervisor.life.spawn import SpawnRequest
-from xboard_circus.supervisor.patches import circus_process
-from xboard_circus.supervisor.replace.terminate import end
+from xboard_circus.core.worker import Order, Promoted
+from xboard_circus.host import worker_files
 
 if TYPE_CHECKING:
     from xboard_circus.supervisor.fleet import Worker
@@ -23,7 +20,6 @@ SERVE = b"POST /-/serve HTTP/1.0\r\n\r\n"
 RETRY = 0.02
 ANSWERS_WITHIN = 2.0
 DIES_WITHIN = 10.0
-LEAVES_WITHIN = 5.0
 
 
 def promote(armed: ArmedWatcher) -> bool:
@@ -31,7 +27,7 @@ def promote(armed: ArmedWatcher) -> bool:
 
     circusd decides, not the spares among themselves: otherwise a crash-looping app would use them up in a second.
     """
-    slot, spare = armed.fleet.free_slot(int(armed.watcher.numprocesses)), _oldest(armed)
+    slot, spare = armed.fleet.free_slot(int(armed.watcher.numprocesses)), armed.fleet.oldest_spare()
     if spare is None or not armed.may_run(slot):
         return False
     _serve_in(armed, spare, slot)
@@ -40,50 +36,46 @@ def promote(armed: ArmedWatcher) -> bool:
 
 def take_place_of(armed: ArmedWatcher, held: Worker) -> bool:
     """Let a spare serve in the place of a held worker whose wait is over: it has imported the app already."""
-    spare = _oldest(armed)
+    spare = armed.fleet.oldest_spare()
     if spare is None:
         return False
-    _kill(armed, held, Say.SPARE_TOOK_PLACE(pid=spare.pid))
+    armed.kill_now(held, Order(by="spare", why=Say.SPARE_TOOK_PLACE(pid=spare.pid)), DIES_WITHIN)
     _serve_in(armed, spare, held.slot)
     return True
-
-
-def _oldest(armed: ArmedWatcher) -> Worker | None:
-    waiting = (worker for worker in armed.fleet.spares() if worker.is_starting)
-    return min(waiting, key=lambda worker: worker.spawned_at, default=None)
-
-
-def _kill(armed: ArmedWatcher, worker: Worker, reason: str) -> None:
-    armed.happen(worker, Ordered(armed.clock(), Order(by="spare", why=reason), DIES_WITHIN))
-    circus_process.send(worker.process, signal.SIGKILL)
 
 
 def _serve_in(armed: ArmedWatcher, spare: Worker, slot: int) -> None:
     spare.slot = slot
     spare.follows = armed.fleet.ended_in.pop(slot, None)
     armed.happen(spare, Promoted(armed.clock()))
-    armed.supervisor.run(_tell(armed, spare), f"the promotion of spare {spare.pid}")
+    armed.supervisor.run(_promoted(armed, spare), f"the promotion of spare {spare.pid}")
 
 
-async def _tell(armed: ArmedWatcher, spare: Worker) -> None:
-    """Order a spare to serve until it answers; kill one that has imported the app and does not answer.
+async def _promoted(armed: ArmedWatcher, spare: Worker) -> None:
+    """Order a spare to serve; kill one that has imported the app and does not answer."""
+    path = worker_files.path_of(armed.folder, spare.token, "sock")
+    if path is None or await serves(path, is_there=lambda: spare.pid in armed.fleet):
+        return
+    reason = Say.SPARE_SILENT(pid=spare.pid, timeout=exactly(ANSWERS_WITHIN))
+    armed.note_reason(reason)
+    armed.kill_now(spare, Order(by="spare", why=reason), DIES_WITHIN)
+
+
+async def serves(private_socket: Path, *, is_there: Callable[[], bool]) -> bool:
+    """Order a spare to serve until it answers, for as long as it *is_there*; return False where it is silent.
 
     A spare makes its private socket after the import, so one that has a socket can answer.
     """
-    path = armed.file_of(spare, "sock")
-    while spare.pid in armed.fleet and path is not None:
+    while is_there():
         try:
-            if b" 200 " in await asyncio.wait_for(_ask(str(path)), ANSWERS_WITHIN):
-                logger.info("xboard: %s: spare %s serves", armed.name, spare.pid)
-                return
+            if b" 200 " in await asyncio.wait_for(_ask(str(private_socket)), ANSWERS_WITHIN):
+                break
         except asyncio.TimeoutError:
-            reason = Say.SPARE_SILENT(pid=spare.pid, timeout=exactly(ANSWERS_WITHIN))
-            armed.note_reason(reason)
-            _kill(armed, spare, reason)
-            return
+            return False
         except OSError:
             pass
         await asyncio.sleep(RETRY)
+    return True
 
 
 async def _ask(path: str) -> bytes:
@@ -93,17 +85,3 @@ async def _ask(path: str) -> bytes:
         return await reader.readline()
     finally:
         writer.close()
-
-
-def fill_up(armed: ArmedWatcher) -> None:
-    """Spawn spares until there are as many as `worker.spares` says."""
-    wanted = armed.options.worker.spares if armed.has_private_socket and not armed.watcher.singleton else 0
-    for _ in range(wanted - len(armed.fleet.spares())):
-        armed.spawn_for(SpawnRequest(spare=True))
-
-
-async def renew(armed: ArmedWatcher, old: list[Worker], *, by: str) -> None:
-    """Replace spares by ones of the code of now."""
-    for spare in old:
-        if spare.pid in armed.fleet and spare.is_spare and armed.is_running():
-            await end(armed, spare, Order(by=by), within=LEAVES_WITHIN)

@@ -10,9 +10,8 @@ from xboard_circus.core.durations import exactly
 from xboard_circus.core.reason import with_say
 from xboard_circus.core.sentences import Say
 from xboard_circus.core.worker import Gone, Kept, Order, Proven, Retired
-from xboard_circus.supervisor.life import start
 from xboard_circus.supervisor.life.spawn import SpawnRequest
-from xboard_circus.supervisor.replace.terminate import STEP, announce, end, until_ended
+from xboard_circus.supervisor.replace.terminate import STEP, announcement, until_ended
 
 if TYPE_CHECKING:
     from xboard_circus.supervisor.fleet import Worker
@@ -46,9 +45,9 @@ class Swap:
         Where the successor cannot start beside the old one, the old one has to go first.
         """
         armed, old, order = self.armed, self.old, self.order
-        announce(armed, old, order)
+        armed.publish("replace", **announcement(old, order))
         if armed.why_alone():
-            await end(armed, old, order)
+            await armed.end(old, order)
             return None
         armed.swaps.append(self)
         try:
@@ -90,12 +89,12 @@ class Swap:
             self.has_handed_over = True
             armed.happen(new, Proven())
             if old.pid in armed.fleet and armed.is_running():
-                await end(armed, old, self.order)
+                await armed.end(old, self.order)
         elif new.pid in armed.fleet:
             order = Order(by=self.order.by, why=failure, cause=Cause.FAILED_START)
-            await end(armed, new, order, within=min(KILL_SECONDS, armed.watcher.graceful_timeout))
+            await armed.end(new, order, within=min(KILL_SECONDS, armed.watcher.graceful_timeout))
             # Circus sends SIGKILL and does not look whether it is dead.
-            await until_ended(armed, new, KILL_SECONDS)
+            await until_ended(new, KILL_SECONDS)
         return failure
 
 
@@ -106,7 +105,14 @@ async def until_ready(armed: ArmedWatcher, new: Worker, *, instead_of: Worker | 
     """
     limit = armed.options.health.startup_timeout
     began_at, paused_before = armed.clock(), armed.supervisor.paused_for
-    while not _is_ready(armed, new):
+
+    def is_ready() -> bool:
+        # A server that is not our worker does not report. It has to run for a while, so that an app that cannot be
+        # imported ends before the old worker is ordered to leave.
+        has_settled = armed.has_private_socket or armed.clock() >= new.released_at + min(SETTLE, limit)
+        return new.is_up and new.life.was_ready and has_settled
+
+    while not is_ready():
         took = armed.clock() - began_at - (armed.supervisor.paused_for - paused_before)
         if isinstance(new.life.phase, Gone):
             return Say.NEW_FAILED(why=new.life.phase.reason)
@@ -117,15 +123,5 @@ async def until_ready(armed: ArmedWatcher, new: Worker, *, instead_of: Worker | 
         if instead_of is not None and instead_of.pid not in armed.fleet:
             return None
         await asyncio.sleep(STEP)
-        start.see_progress(armed)
+        armed.see_progress()
     return None
-
-
-def _is_ready(armed: ArmedWatcher, new: Worker) -> bool:
-    """Return whether a new worker can take over.
-
-    A server that is not our worker does not report. It has to run for a while, so that an app that cannot be imported
-    ends before the old worker is ordered to leave.
-    """
-    settled_at = new.released_at + min(SETTLE, armed.options.health.startup_timeout)
-    return new.is_up and new.life.was_ready and (armed.has_private_socket or armed.clock() >= settled_at)
