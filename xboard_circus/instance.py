@@ -15,9 +15,10 @@ from xboard_circus import __version__, config, snapshot
 from xboard_circus.checks.file_rules import split_endpoint
 from xboard_circus.circus_client import CircusdClient, CircusdGone, CommandRefused, Impostor, UserRefused
 from xboard_circus.core.names import some_of
+from xboard_circus.core.state_schema import WatcherEntry
 from xboard_circus.errors import XboardError
 from xboard_circus.host import circusd_record, listeners, procs, runtime, servers
-from xboard_circus.snapshot import Snapshot, Watcher
+from xboard_circus.snapshot import Snapshot
 
 ANSWER_WITHIN = 3.0
 GRACEFUL_TIMEOUT = 30.0  # Circus's own default
@@ -77,26 +78,27 @@ class Instance:
                 users = client.users
         except CircusdGone as gone:
             return self._without_answer(gone)
-        user = procs.user_of(found.circusd.pid)
+        pid, config_file = found.circusd["pid"], found.circusd["config_file"]
+        user = procs.user_of(pid)
         if users is not None and user is not None and user not in users:
             raise EndpointTaken(
-                f"what answers at {self.endpoint} says that it is pid {found.circusd.pid}, which is user "
+                f"what answers at {self.endpoint} says that it is pid {pid}, which is user "
                 f"{servers.name_of(user)}'s: it is not believed; stop it, or write another endpoint into [circus] of "
                 f"{self.shown}"
             )
-        if not self._is_ours(found.circusd.config_file):
-            whose = found.circusd.config_file or "an unknown ini file"
+        if not self._is_ours(config_file):
+            whose = config_file or "an unknown ini file"
             raise EndpointTaken(
-                f"{self.config.endpoint} is answered by another circusd, pid {found.circusd.pid}, of {whose}; "
+                f"{self.config.endpoint} is answered by another circusd, pid {pid}, of {whose}; "
                 f"stop that one, or write another endpoint into [circus] of {self.shown}"
             )
         return found
 
-    def watcher(self, found: Snapshot, name: str) -> Watcher:
+    def watcher(self, found: Snapshot, name: str) -> WatcherEntry:
         """Return the watcher of that name; XboardError with the known names where it is missing."""
         watcher = found.watcher(name)
         if watcher is None:
-            known = ", ".join(each.name for each in found.watchers)
+            known = ", ".join(each["name"] for each in found.watchers)
             raise XboardError(f"circusd of {self.shown} has no watcher {name}; known are: {known}")
         return watcher
 

@@ -18,6 +18,7 @@ from state_views import state_view, watcher_view
 
 from xboard_circus import config as configuration
 from xboard_circus.checks.findings import Finding, Level, good, warning
+from xboard_circus.core.state_schema import WatcherEntry
 from xboard_circus.doctor import clock, dependencies, examine, network, old_files, past, resources, supervision
 from xboard_circus.doctor.case import Case
 from xboard_circus.doctor.resources import MIB, Limits
@@ -26,7 +27,7 @@ from xboard_circus.host import oom, procs, runtime
 from xboard_circus.instance import Instance
 from xboard_circus.ledger import Record
 from xboard_circus.logs import Line, LogFile
-from xboard_circus.snapshot import Circusd, Snapshot, Watcher, from_state
+from xboard_circus.snapshot import from_state
 
 GIB = 1024 * MIB
 
@@ -217,8 +218,8 @@ def test_a_unix_endpoint_is_as_open_as_its_folders(above: int, folder: int, sock
         assert network.of_file("endpoint", path).level is level
 
 
-def watcher(*words: str, **more: Any) -> Watcher:
-    (found,) = from_state(state_view(watcher_view(*words, **{"numprocesses": 2, **more}))).watchers
+def watcher(*words: str, **more: Any) -> WatcherEntry:
+    found: WatcherEntry = watcher_view(*words, **{"numprocesses": 2, **more})
     return found
 
 
@@ -237,7 +238,7 @@ def watcher(*words: str, **more: Any) -> Watcher:
         pytest.param(watcher(armed=False), Level.OK, id="not ours"),
     ],
 )
-def test_watchers(found: Watcher, level: Level) -> None:
+def test_watchers(found: WatcherEntry, level: Level) -> None:
     assert of_watcher(found).level is level
 
 
@@ -253,10 +254,8 @@ PLUGIN_DOWN = "plugin:xboard {}: hung workers are not noticed"
     ],
     ids=["runs", "stopped", "taken away"],
 )
-def test_a_plugin_that_does_not_run_is_told(plugin: Watcher, what: str | None) -> None:
-    snapshot = Snapshot(Circusd(7, 70, "0.1.0", "ipc://x", 5.0), (watcher("up", "up"), plugin))
-
-    found = [each for each in supervision.watchers(snapshot) if each.level is not Level.OK]
+def test_a_plugin_that_does_not_run_is_told(plugin: WatcherEntry, what: str | None) -> None:
+    found = [each for each in supervision.watchers([watcher("up", "up"), plugin]) if each.level is not Level.OK]
 
     assert [each.what for each in found] == ([] if what is None else [what])
 
@@ -329,8 +328,8 @@ def test_the_ledger_is_looked_at_once_and_only_where_somebody_records(tmp_path: 
 def test_a_watcher_that_is_off_by_the_ini_is_none_that_was_stopped(tmp_path: Path) -> None:
     ini = "[watcher:web]\ncmd = sleep 9\n[watcher:Page]\ncmd = sleep 9\nautostart = False\n"
     (tmp_path / "circus.ini").write_text(f"[circus]\n{ini}")
-    stopped = tuple(watcher(name=name, status="stopped") for name in ("web", "page"))
-    snapshot = Snapshot(Circusd(7, 1, "0.19", "ipc://x", 1.0), stopped)
+    stopped = [watcher(name=name, status="stopped") for name in ("web", "page")]
+    snapshot = from_state(state_view(*stopped))
     case = Case(tmp_path / "circus.ini", 0.0, Instance(tmp_path / "circus.ini"), snapshot)
 
     told = {diagnosis.what: diagnosis.level for diagnosis in supervision.look(case)}

@@ -15,13 +15,14 @@ from xboard_circus import launch as launcher
 from xboard_circus.checks.programs import start_detached
 from xboard_circus.circus_client import CircusdGone, CommandRefused
 from xboard_circus.cli.screen import Progress
-from xboard_circus.core.verdict import headline
+from xboard_circus.core.state_schema import WatcherEntry
+from xboard_circus.core.verdict import has_come_up, headline, serving, wants_nobody
 from xboard_circus.errors import XboardError
 from xboard_circus.host import procs, runtime
 from xboard_circus.host.written_files import opener
 from xboard_circus.instance import LOOK_EVERY, Instance, locked
 from xboard_circus.preflight import TAIL_LINES, last_text
-from xboard_circus.snapshot import Snapshot, Watcher
+from xboard_circus.snapshot import Snapshot
 
 LAUNCHER = str(Path(launcher.__file__).resolve())
 LOCK_WITHIN = 30.0
@@ -221,17 +222,17 @@ def outlooks(snapshot: Snapshot, watchers: Mapping[str, bool]) -> list[Outlook]:
     return [Outlook(name, *_outlook(name, snapshot.watcher(name), armed)) for name, armed in watchers.items()]
 
 
-def _outlook(name: str, watcher: Watcher | None, armed: bool) -> tuple[Stage, str]:
+def _outlook(name: str, watcher: WatcherEntry | None, armed: bool) -> tuple[Stage, str]:
     if watcher is None:
         return Stage.STUCK, f"{name}: circusd runs without it, because it could not be created"
-    if armed and not watcher.armed:
+    if armed and not watcher["armed"]:
         # Its hook has not run yet; until then no health check queries its workers.
-        return Stage.COMING, f"{name}: {watcher.status}"
-    if watcher.wants_nobody:
-        return Stage.STUCK, f"{name}: {watcher.verdict['cause']}"
-    if watcher.has_come_up:
-        return Stage.READY, f"{name}: {watcher.serving} of {watcher.numprocesses} up"
-    word = watcher.verdict["word"]
-    is_unprepared = word == "degraded" and any(each["held_by"] == "before" for each in watcher.workers)
-    is_stuck = word == "blocked" or is_unprepared or watcher.cooldown_until is not None
-    return Stage.STUCK if is_stuck else Stage.COMING, f"{name}: {headline(watcher.verdict)}"
+        return Stage.COMING, f"{name}: {watcher['status']}"
+    verdict = watcher["verdict"]
+    if wants_nobody(watcher):
+        return Stage.STUCK, f"{name}: {verdict['cause']}"
+    if has_come_up(watcher):
+        return Stage.READY, f"{name}: {serving(watcher)} of {watcher['numprocesses']} up"
+    is_unprepared = verdict["word"] == "degraded" and any(each["held_by"] == "before" for each in watcher["workers"])
+    is_stuck = verdict["word"] == "blocked" or is_unprepared or watcher["cooldown_until"] is not None
+    return Stage.STUCK if is_stuck else Stage.COMING, f"{name}: {headline(verdict)}"

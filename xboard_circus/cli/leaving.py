@@ -57,14 +57,15 @@ def costs(instance: Instance, found: Snapshot) -> Costs:
     stopped, losing = {}, set()
     by_name = {watcher.name.lower(): watcher for watcher in instance.config.watchers}
     for running in found.watchers:
-        watcher = by_name.get(running.name.lower())
-        if watcher is None or running.status != "active":
+        name, port = running["name"], running["port"]
+        watcher = by_name.get(name.lower())
+        if watcher is None or running["status"] != "active":
             continue
-        why = why_alone(watcher) or _moves(instance, watcher, running.port)
+        why = why_alone(watcher) or _moves(instance, watcher, port)
         if why:
-            stopped[running.name] = why
-            if (running.port or watcher.sockets_used) and not is_dashboard(watcher):
-                losing.add(running.name)
+            stopped[name] = why
+            if (port or watcher.sockets_used) and not is_dashboard(watcher):
+                losing.add(name)
     return Costs(stopped, frozenset(losing))
 
 

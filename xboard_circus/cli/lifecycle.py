@@ -91,12 +91,12 @@ def stop_all(instance: Instance) -> bool:
 
 def _still_coming(instance: Instance, found: Snapshot) -> dict[str, bool]:
     """Report that circusd runs already; return the watchers to wait for, as long as it is still starting."""
-    circusd = found.circusd
-    say(f"circusd of {instance.shown} runs already: pid {circusd.pid}, for {span(circusd.uptime)}")
-    stopped = [watcher.name for watcher in found.watchers if watcher.status == "stopped"]
+    pid, uptime = found.circusd["pid"], found.circusd["uptime"] or 0.0
+    say(f"circusd of {instance.shown} runs already: pid {pid}, for {span(uptime)}")
+    stopped = [watcher["name"] for watcher in found.watchers if watcher["status"] == "stopped"]
     for name in stopped:
         say(f"its watcher {name} is stopped; `circusctl start {name}` starts it", "yellow")
-    if circusd.uptime >= launching.longest_start(instance, TIMEOUT):
+    if uptime >= launching.longest_start(instance, TIMEOUT):
         return {}
     return {name: armed for name, armed in launching.expected(instance).items() if name not in stopped}
 

@@ -13,13 +13,13 @@ from rich.text import Text
 from xboard_circus.cli.context import for_instance, json_option
 from xboard_circus.cli.screen import out, plain
 from xboard_circus.core.durations import span
-from xboard_circus.core.state_schema import WorkerEntry
-from xboard_circus.core.verdict import word_of
+from xboard_circus.core.state_schema import WatcherEntry, WorkerEntry
+from xboard_circus.core.verdict import running_reload, serving, word_of
 from xboard_circus.errors import XboardError
 from xboard_circus.instance import Instance
 from xboard_circus.ledger import Record
 from xboard_circus.ledger.location import unstored_in
-from xboard_circus.snapshot import Figures, Snapshot, Watcher, as_json, measured
+from xboard_circus.snapshot import Figures, Snapshot, as_json, measured
 
 LATE = 10.0  # seconds: the plugin stores what happens half a second later
 
@@ -70,57 +70,58 @@ def show_unstored(records: Sequence[Record], console: Console, *, now: float) ->
 def show(snapshot: Snapshot, figures: Figures, console: Console, *, config_file: str) -> None:
     """Print *snapshot* for a person."""
     circusd = snapshot.circusd
-    line = f"circusd of {config_file} runs: pid {circusd.pid}, for {span(circusd.uptime)}, at {circusd.endpoint}"
-    version = f", xboard-circus {circusd.version}" if circusd.version else ""
+    age, endpoint = span(circusd["uptime"] or 0.0), circusd["endpoint"]
+    line = f"circusd of {config_file} runs: pid {circusd['pid']}, for {age}, at {endpoint}"
+    version = f", xboard-circus {circusd['version']}" if circusd["version"] else ""
     console.print(plain(line + version), soft_wrap=True)
     for watcher in snapshot.watchers:
         console.print()
         console.print(_headline(watcher), soft_wrap=True)
         for line in _explained(watcher):
             console.print(plain(f"  {line}"), soft_wrap=True)
-        if watcher.workers:
+        if watcher["workers"]:
             console.print(_table(watcher, figures))
 
 
-def _headline(watcher: Watcher) -> Text:
-    line = plain(watcher.name, "bold")
+def _headline(watcher: WatcherEntry) -> Text:
+    verdict, budget, port, reload = watcher["verdict"], watcher["budget"], watcher["port"], running_reload(watcher)
+    line = plain(watcher["name"], "bold")
     line.append("  ")
-    word = watcher.verdict["word"]
-    line.append(plain(word, STYLES.get(word, "")))
-    line.append(f"  {watcher.serving} of {watcher.numprocesses} up")
-    if watcher.budget is not None:
-        line.append(f"  restart budget: {watcher.budget['used']} of {watcher.budget['limit']} used")
-    if watcher.port is not None:
-        state = "taken" if watcher.port["state"] == "refused" else watcher.port["state"]
-        line.append_text(plain(f"  port {watcher.port['host']}:{watcher.port['port']} "))
+    line.append(plain(verdict["word"], STYLES.get(verdict["word"], "")))
+    line.append(f"  {serving(watcher)} of {watcher['numprocesses']} up")
+    if budget is not None:
+        line.append(f"  restart budget: {budget['used']} of {budget['limit']} used")
+    if port is not None:
+        state = "taken" if port["state"] == "refused" else port["state"]
+        line.append_text(plain(f"  port {port['host']}:{port['port']} "))
         line.append_text(plain(state, STYLES.get(state, "")))
-    if watcher.reload is not None:
-        since = "" if watcher.reload["age"] is None else f", for {span(watcher.reload['age'])}"
-        line.append(f"  reload: {watcher.reload['done']} of {watcher.reload['total']} replaced{since}", "yellow")
+    if reload is not None:
+        since = "" if reload["age"] is None else f", for {span(reload['age'])}"
+        line.append(f"  reload: {reload['done']} of {reload['total']} replaced{since}", "yellow")
     return line
 
 
-def _explained(watcher: Watcher) -> Iterator[str]:
+def _explained(watcher: WatcherEntry) -> Iterator[str]:
     """Yield a watcher's cause, next step and cure, and the last event."""
-    verdict = watcher.verdict
+    verdict, incident = watcher["verdict"], watcher["incident"]
     if verdict["word"] not in ("ok", "deploying"):
-        since = f", for {span(watcher.incident['age'])}" if watcher.incident is not None else ""
+        since = "" if incident is None else f", for {span(incident['age'])}"
         yield f"cause: {verdict['cause']}{since}"
         if verdict["next"]:
             yield f"next: {verdict['next']}" + (f" in {span(verdict['next_in'])}" if verdict["next_in"] else "")
         if verdict["cure"]:
             yield f"cure: {verdict['cure']}"
-    if watcher.last_reason:
-        age = watcher.last_reason_age
-        yield f"last: {watcher.last_reason}" + ("" if age is None else f" ({span(age)} ago)")
+    if watcher["last_reason"]:
+        age = watcher["last_reason_age"]
+        yield f"last: {watcher['last_reason']}" + ("" if age is None else f" ({span(age)} ago)")
 
 
-def _table(watcher: Watcher, figures: Figures) -> Table:
+def _table(watcher: WatcherEntry, figures: Figures) -> Table:
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
     for name in ("  PID", "SLOT", "STATE", "AGE", "MEMORY", "CPU", "NEXT TRY"):
         table.add_column(name, justify="left" if name == "STATE" else "right", no_wrap=True)
     table.add_column("REASON", overflow="fold")
-    for worker in watcher.workers:
+    for worker in watcher["workers"]:
         table.add_row(*_cells(worker, *figures.get(worker["pid"], (None, None))))
     return table
 

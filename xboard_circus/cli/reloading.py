@@ -12,6 +12,7 @@ from xboard_circus.cli.context import for_instance
 from xboard_circus.cli.lifecycle import check_file, left_running
 from xboard_circus.cli.screen import Progress, complain, progress, say
 from xboard_circus.core.state_schema import ReloadEntry
+from xboard_circus.core.verdict import serving
 from xboard_circus.errors import XboardError
 from xboard_circus.instance import LOOK_EVERY, Instance
 from xboard_circus.snapshot import Snapshot, from_state
@@ -84,7 +85,7 @@ def _chosen(instance: Instance, names: Sequence[str]) -> list[str]:
     found = instance.running()
     if names:
         return list(dict.fromkeys(_reloadable(instance, found, name) for name in names))
-    armed = {watcher.name: watcher.status for watcher in found.watchers if watcher.armed}
+    armed = {watcher["name"]: watcher["status"] for watcher in found.watchers if watcher["armed"]}
     for name in (name for name, status in armed.items() if status != "active"):
         say(f"{name} is not active and is left out", "yellow")
     wanted = [name for name, status in armed.items() if status == "active"]
@@ -95,11 +96,12 @@ def _chosen(instance: Instance, names: Sequence[str]) -> list[str]:
 
 def _reloadable(instance: Instance, found: Snapshot, name: str) -> str:
     watcher = instance.watcher(found, name)
-    if not watcher.armed:
-        raise XboardError(f"{watcher.name} is not armed; `xboard-circus restart {watcher.name}` restarts it")
-    if watcher.status != "active":
-        raise XboardError(f"{watcher.name} is {watcher.status}; `circusctl start {watcher.name}` starts it")
-    return watcher.name
+    name = watcher["name"]
+    if not watcher["armed"]:
+        raise XboardError(f"{name} is not armed; `xboard-circus restart {name}` restarts it")
+    if watcher["status"] != "active":
+        raise XboardError(f"{name} is {watcher['status']}; `circusctl start {name}` starts it")
+    return name
 
 
 def _refuse_second(instance: Instance, names: Sequence[str]) -> None:
@@ -173,9 +175,9 @@ def _serving(instance: Instance, name: str) -> str:
             watcher = from_state(client.state(deadline=ANSWER_WITHIN)).watcher(name)
     except CircusdGone as gone:
         return f"how many workers serve is unknown: {gone}"
-    if watcher is None or watcher.serving == 0:
+    if watcher is None or serving(watcher) == 0:
         return "no worker serves"
-    return f"{watcher.serving} of {watcher.numprocesses} workers serve on"
+    return f"{serving(watcher)} of {watcher['numprocesses']} workers serve on"
 
 
 @contextmanager

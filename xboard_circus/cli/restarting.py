@@ -144,7 +144,9 @@ def _succeed(instance: Instance, found: Snapshot | Silent) -> Launched | None:
 def _still_stopped(found: Snapshot, expected: Iterable[str]) -> list[str]:
     """Report which of the *expected* watchers were stopped when circusd was *found*, and return their names."""
     watchers = {name: found.watcher(name) for name in expected}
-    stopped = [name for name, each in watchers.items() if each and each.status == each.verdict["word"] == "stopped"]
+    stopped = [
+        name for name, each in watchers.items() if each and each["status"] == each["verdict"]["word"] == "stopped"
+    ]
     for name in stopped:
         say(f"{name} stays stopped; `circusctl start {name}` starts it", "yellow")
     return stopped
@@ -160,7 +162,8 @@ def _restart_cold(instance: Instance) -> Launched:
 
 def _restart_watcher(instance: Instance, name: str, *, timeout: float) -> None:
     watcher = instance.watcher(instance.running(), name)
+    name = watcher["name"]
     with progress() as shown, instance.client() as client:
-        shown.waiting_for(f"waiting for {watcher.name} to stop and start")
-        client.restart(watcher.name, deadline=instance.graceful_timeout(watcher.name) + timeout)
-    await_ready(instance, {watcher.name: watcher.armed}, timeout=timeout)
+        shown.waiting_for(f"waiting for {name} to stop and start")
+        client.restart(name, deadline=instance.graceful_timeout(name) + timeout)
+    await_ready(instance, {name: watcher["armed"]}, timeout=timeout)

@@ -14,7 +14,7 @@ from xboard_circus.core.names import CIRCUSD, is_helper, stops_for_good
 from xboard_circus.core.reason import one_line, reason_in
 from xboard_circus.core.sentences import Say, state_named
 from xboard_circus.core.state_schema import WatcherEntry, WorkerEntry
-from xboard_circus.core.verdict import Word, serves
+from xboard_circus.core.verdict import Word, serving, wants_nobody
 
 LOOP_FAILURES = 3
 """So many failures of one worker within its window are a crash loop, though it does not cool down yet."""
@@ -214,7 +214,7 @@ class Alerting:
         if now - since >= self.rules.recover_after:
             if view is None:  # of circusd itself
                 return Say.CIRCUSD_ANSWERS()
-            return Say.SO_MANY_UP(n=_serving(view), total=view["numprocesses"])
+            return Say.SO_MANY_UP(n=serving(view), total=view["numprocesses"])
         self.open[incident.key] = replace(incident, clear_since=since)
         return ""
 
@@ -262,14 +262,14 @@ def _holds(trouble: Trouble, view: WatcherEntry) -> bool:
         return False
     if trouble is Trouble.DOWN:
         # A start after it is no recovery yet.
-        return _is_down(view) or (view["verdict"]["word"] == "deploying" and not _serving(view))
+        return _is_down(view) or (view["verdict"]["word"] == "deploying" and not serving(view))
     if trouble is Trouble.PORT_REFUSED:
         return view["port"] is not None and view["port"]["state"] not in ("bound", "none")
     if trouble is Trouble.UNHEALTHY:
         return bool(_troubled(view))
     if trouble is Trouble.OUTPUT_LOST:
         return view["output"] is not None and bool(view["output"]["reason"])
-    if _serving(view) < view["numprocesses"]:
+    if serving(view) < view["numprocesses"]:
         return True
     if trouble is Trouble.RESTART:
         return False
@@ -300,12 +300,8 @@ def _is_down(view: WatcherEntry) -> bool:
 
 def _wants_nobody(view: WatcherEntry) -> bool:
     """Return whether an operator has set an active armed watcher to no workers."""
-    return view["armed"] and view["status"] == "active" and view["numprocesses"] == 0
+    return view["armed"] and wants_nobody(view)
 
 
 def _troubled(view: WatcherEntry) -> list[WorkerEntry]:
     return [worker for worker in view["workers"] if worker["health"] in TROUBLED]
-
-
-def _serving(view: WatcherEntry) -> int:
-    return sum(map(serves, view["workers"]))

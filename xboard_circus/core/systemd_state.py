@@ -7,7 +7,7 @@ from collections.abc import Collection
 from dataclasses import dataclass, field
 
 from xboard_circus.core.state_schema import State, WatcherEntry
-from xboard_circus.core.verdict import has_come_up, headline
+from xboard_circus.core.verdict import has_come_up, headline, running_reload
 
 LONGEST_STATUS = 400
 
@@ -56,7 +56,7 @@ class ServiceState:
             ready=bool(wanted) and all(map(_has_come_up, wanted)),
             proven=self._prove(state, asked_at),
             stopping=state["circusd"]["stopping"],
-            reloading=any(map(_is_reloading, state["watchers"])),
+            reloading=any(map(running_reload, state["watchers"])),
             status="; ".join(lines)[:LONGEST_STATUS] or "no watcher of the ini file is armed",
         )
 
@@ -71,7 +71,3 @@ class ServiceState:
 
 def _has_come_up(watcher: WatcherEntry | None) -> bool:
     return watcher is not None and watcher["armed"] and has_come_up(watcher)
-
-
-def _is_reloading(watcher: WatcherEntry) -> bool:
-    return watcher["reload"] is not None and watcher["reload"]["state"] == "running"

@@ -14,6 +14,7 @@ from xboard_circus.core.reason import data_of, reason_in
 from xboard_circus.core.sentences import Say, state_named
 from xboard_circus.core.state_schema import (
     IncidentEntry,
+    ReloadEntry,
     VerdictEntry,
     WatcherEntry,
     WatcherFacts,
@@ -81,6 +82,22 @@ def is_up(worker: Worker) -> bool:
 def serves(worker: Worker) -> bool:
     """Return whether a worker answers requests."""
     return is_up(worker) and worker["health"] != "hung"
+
+
+def serving(watcher: WatcherFacts) -> int:
+    """Return how many workers of a watcher answer requests."""
+    return sum(map(serves, watcher["workers"]))
+
+
+def wants_nobody(watcher: WatcherFacts) -> bool:
+    """Return whether somebody has set a watcher to 0 processes: it is active, and as good as stopped."""
+    return watcher["status"] == "active" and watcher["numprocesses"] == 0
+
+
+def running_reload(watcher: WatcherFacts) -> ReloadEntry | None:
+    """Return the rolling reload that is at work on a watcher; None where none is."""
+    reload = watcher["reload"]
+    return reload if reload is not None and reload["state"] == "running" else None
 
 
 def word_of(worker: Worker) -> str:
@@ -164,7 +181,7 @@ def _of_own(watcher: WatcherFacts, before: Preparation | None) -> VerdictEntry:
         found = look(watcher)
         if found is not None:
             return found
-    return verdict_entry(Word.OK, Say.SO_MANY_UP(n=len(_serving(watcher)), total=watcher["numprocesses"]))
+    return verdict_entry(Word.OK, Say.SO_MANY_UP(n=serving(watcher), total=watcher["numprocesses"]))
 
 
 def _stopped(watcher: WatcherFacts) -> VerdictEntry | None:
@@ -192,7 +209,7 @@ def _unarmed(watcher: WatcherFacts) -> VerdictEntry:
 
 
 def _unprepared(watcher: WatcherFacts, before: Preparation | None) -> VerdictEntry | None:
-    if before is None or _serving(watcher):
+    if before is None or serving(watcher):
         return None
     if before.runs:
         cause = Say.STARTING_SAYING(n=0, total=watcher["numprocesses"], why=before.reason)
@@ -202,7 +219,7 @@ def _unprepared(watcher: WatcherFacts, before: Preparation | None) -> VerdictEnt
 
 def _blocked(watcher: WatcherFacts) -> VerdictEntry | None:
     port = watcher["port"]
-    if port is None or port["state"] != "refused" or _serving(watcher):
+    if port is None or port["state"] != "refused" or serving(watcher):
         return None
     return verdict_entry(
         Word.BLOCKED,
@@ -232,7 +249,7 @@ def _dependency(watcher: WatcherFacts) -> VerdictEntry | None:
 
 def _looping(watcher: WatcherFacts) -> VerdictEntry | None:
     held = _held(watcher["workers"])
-    if _serving(watcher) or not (held or _failures(watcher) >= LOOP_FAILURES):
+    if serving(watcher) or not (held or _failures(watcher) >= LOOP_FAILURES):
         return None
     first = min(held, key=_next_try, default=None)
     cause = watcher["last_failure"] or ("" if first is None else first["reason"])
@@ -249,18 +266,15 @@ def _looping(watcher: WatcherFacts) -> VerdictEntry | None:
 
 def _starting(watcher: WatcherFacts) -> VerdictEntry | None:
     """Find a start in which nothing has failed yet: all that is missing is on its way, in its time."""
-    is_reloading = watcher["reload"] is not None and watcher["reload"]["state"] == "running"
-    if _failures(watcher) or watcher["start_retry_in"] is not None or is_reloading:
+    if _failures(watcher) or watcher["start_retry_in"] is not None or running_reload(watcher):
         return None
     troubled = _troubled(watcher)
-    is_short = watcher["status"] == "starting" and len(_serving(watcher)) < watcher["numprocesses"]
+    is_short = watcher["status"] == "starting" and serving(watcher) < watcher["numprocesses"]
     if not (troubled or is_short) or not all(_is_coming(watcher, worker) for worker in troubled):
         return None
     waits = any(worker["phase"] == "held" for worker in troubled)
     why = reason_in(watcher["port"]) if waits and watcher["port"] is not None else ""
-    cause = (Say.STARTING_SAYING if why else Say.STARTING)(
-        n=len(_serving(watcher)), total=watcher["numprocesses"], why=why
-    )
+    cause = (Say.STARTING_SAYING if why else Say.STARTING)(n=serving(watcher), total=watcher["numprocesses"], why=why)
     next_, next_in = _next(watcher, troubled)
     return verdict_entry(Word.DEPLOYING, cause, next=next_, next_in=next_in)
 
@@ -274,7 +288,7 @@ def _is_coming(watcher: WatcherFacts, worker: Worker) -> bool:
 
 
 def _down(watcher: WatcherFacts) -> VerdictEntry | None:
-    if _serving(watcher):
+    if serving(watcher):
         return None
     doing = _doing(watcher["workers"])
     next_, next_in = _next(watcher, _troubled(watcher))
@@ -288,8 +302,8 @@ def _down(watcher: WatcherFacts) -> VerdictEntry | None:
 
 
 def _deploying(watcher: WatcherFacts) -> VerdictEntry | None:
-    reload = watcher["reload"]
-    if reload is None or reload["state"] != "running" or len(_serving(watcher)) < watcher["numprocesses"]:
+    reload = running_reload(watcher)
+    if reload is None or serving(watcher) < watcher["numprocesses"]:
         return None
     return verdict_entry(
         Word.DEPLOYING,
@@ -300,7 +314,7 @@ def _deploying(watcher: WatcherFacts) -> VerdictEntry | None:
 
 def _degraded(watcher: WatcherFacts) -> VerdictEntry | None:
     troubled = _troubled(watcher)
-    if not troubled and len(_serving(watcher)) >= watcher["numprocesses"]:
+    if not troubled and serving(watcher) >= watcher["numprocesses"]:
         return None
     port = watcher["port"]
     why: str
@@ -313,7 +327,7 @@ def _degraded(watcher: WatcherFacts) -> VerdictEntry | None:
         why = _of_worker(troubled[0]) if troubled else Say.NO_WORKER_IN_ITS_PLACE()
         next_, next_in = _next(watcher, troubled)
         cure = (Say.CURE_LOOP if _held(troubled) else Say.CURE_LOGS)(watcher=watcher["name"])
-    cause = Say.SO_MANY_UP_SAYING(n=len(_serving(watcher)), total=watcher["numprocesses"], why=why)
+    cause = Say.SO_MANY_UP_SAYING(n=serving(watcher), total=watcher["numprocesses"], why=why)
     return verdict_entry(Word.DEGRADED, cause, next=next_, next_in=next_in, cure=cure)
 
 
@@ -322,7 +336,7 @@ def _unwritten(watcher: WatcherFacts) -> VerdictEntry | None:
     output = watcher["output"]
     if output is None or not output["reason"]:
         return None
-    cause = Say.SO_MANY_UP_SAYING(n=len(_serving(watcher)), total=watcher["numprocesses"], why=reason_in(output))
+    cause = Say.SO_MANY_UP_SAYING(n=serving(watcher), total=watcher["numprocesses"], why=reason_in(output))
     return verdict_entry(Word.DEGRADED, cause, cure=Say.CURE_OUTPUT(file=output["file"]))
 
 
@@ -340,10 +354,6 @@ def _failures(watcher: WatcherFacts) -> int:
 
 def _startup_timeout(watcher: WatcherFacts) -> float:
     return float(watcher["options"]["health.startup_timeout"])
-
-
-def _serving(watcher: WatcherFacts) -> list[Worker]:
-    return [worker for worker in watcher["workers"] if serves(worker)]
 
 
 def _held(workers: Iterable[Worker]) -> list[Worker]:

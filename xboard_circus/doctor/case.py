@@ -63,4 +63,4 @@ def open_case(config_file: Path, *, now: float) -> Case:
         return Case(config_file, now, instance, circusd=found.identity, trouble=trouble)
     if found is None:
         return Case(config_file, now, instance)
-    return Case(config_file, now, instance, found, found.circusd.identity)
+    return Case(config_file, now, instance, found, found.identity)

@@ -68,9 +68,9 @@ def deleted_logs(case: Case) -> Iterator[Finding]:
     """Yield a line for each log that circusd or one of its plugins has open, and that was deleted."""
     if case.circusd is None:
         return
-    helpers = [each for each in case.snapshot.watchers if is_helper(each.name)] if case.snapshot else []
+    helpers = [each for each in case.snapshot.watchers if is_helper(each["name"])] if case.snapshot else []
     try:
-        pids = [case.circusd.pid, *(worker["pid"] for each in helpers for worker in each.workers)]
+        pids = [case.circusd.pid, *(worker["pid"] for each in helpers for worker in each["workers"])]
         gone = {file for pid in pids for file in deleted_files(pid)}
     except OSError as error:
         hint = "look as root, or as circusd's user"

@@ -132,7 +132,11 @@ def limits(case: Case) -> Iterator[Finding]:
         shown["circusd"] = case.circusd.pid
     if case.snapshot is not None:
         shown.update(
-            {each.name: each.workers[0]["pid"] for each in case.snapshot.watchers if each.workers and each.armed}
+            {
+                each["name"]: each["workers"][0]["pid"]
+                for each in case.snapshot.watchers
+                if each["workers"] and each["armed"]
+            }
         )
     for name, pid in shown.items():
         try:

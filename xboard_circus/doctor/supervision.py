@@ -1,13 +1,13 @@
 """Examine whether circusd runs and answers, and how its watchers are."""
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 
 from xboard_circus.checks.findings import Finding, bad, good, warning
 from xboard_circus.core.names import is_helper
-from xboard_circus.core.verdict import Word, headline
+from xboard_circus.core.state_schema import WatcherEntry
+from xboard_circus.core.verdict import Word, headline, wants_nobody
 from xboard_circus.doctor.case import Case
 from xboard_circus.host import listeners
-from xboard_circus.snapshot import Snapshot, Watcher
 
 
 def look(case: Case) -> Iterator[Finding]:
@@ -27,36 +27,34 @@ def look(case: Case) -> Iterator[Finding]:
         else:
             yield bad(f"circusd of {case.config_file} does not run", "`xboard-circus start` starts it")
         return
-    circusd = case.snapshot.circusd
-    yield good(f"runs, pid {circusd.pid}, and answers at {circusd.endpoint}")
+    yield good(f"runs, pid {case.snapshot.circusd['pid']}, and answers at {case.snapshot.circusd['endpoint']}")
     # In lower case, as in circusd.
     off = {watcher.name.lower() for watcher in case.instance.config.watchers if not watcher.autostart}
-    yield from watchers(case.snapshot, off)
+    yield from watchers(case.snapshot.watchers, off)
 
 
-def watchers(snapshot: Snapshot, off: Collection[str] = ()) -> Iterator[Finding]:
+def watchers(found: Iterable[WatcherEntry], off: Collection[str] = ()) -> Iterator[Finding]:
     """Yield how each watcher is, and of a plugin only where it does not run; *off*: watchers with autostart off."""
-    for watcher in snapshot.watchers:
-        if not is_helper(watcher.name):
-            yield of_watcher(watcher, is_off=watcher.name.lower() in off)
-        elif watcher.status != "active" or watcher.wants_nobody:
-            how = "incr" if watcher.wants_nobody else "start"
-            state = "has no process" if watcher.wants_nobody else f"is {watcher.status}"
-            hint = f"`circusctl {how} {watcher.name}` starts it; look into its log first"
-            yield bad(f"{watcher.name} {state}: hung workers are not noticed", hint)
+    for watcher in found:
+        name, has_none = watcher["name"], wants_nobody(watcher)
+        if not is_helper(name):
+            yield of_watcher(watcher, is_off=name.lower() in off)
+        elif watcher["status"] != "active" or has_none:
+            how, state = ("incr", "has no process") if has_none else ("start", f"is {watcher['status']}")
+            hint = f"`circusctl {how} {name}` starts it; look into its log first"
+            yield bad(f"{name} {state}: hung workers are not noticed", hint)
 
 
-def of_watcher(watcher: Watcher, *, is_off: bool = False) -> Finding:
+def of_watcher(watcher: WatcherEntry, *, is_off: bool = False) -> Finding:
     """Return how one watcher is; *is_off*: circusd does not start it by itself."""
-    verdict = watcher.verdict
+    name, verdict = watcher["name"], watcher["verdict"]
     word = Word(verdict["word"])
     if word is Word.STOPPED and is_off:
-        return good(f"{watcher.name} is off: its section says autostart = False")
-    what = f"{watcher.name}: {headline(verdict)}"
+        return good(f"{name} is off: its section says autostart = False")
+    if not watcher["armed"] and word in (Word.OK, Word.DEPLOYING, Word.UNKNOWN):
+        return good(f"{name}: {watcher['status']}, without a guard of ours")
+    what = f"{name}: {headline(verdict)}"
     if word in (Word.OK, Word.DEPLOYING):
-        return good(what if watcher.armed else f"{watcher.name}: {watcher.status}, without a guard of ours")
-    if not watcher.armed and word is Word.UNKNOWN:
-        return good(f"{watcher.name}: {watcher.status}, without a guard of ours")
-    hint = verdict["cure"] or "look again in a moment"
-    make = bad if word.is_outage or word is Word.STOPPED or watcher.cooldown_until is not None else warning
-    return make(what, hint)
+        return good(what)
+    is_bad = word.is_outage or word is Word.STOPPED or watcher["cooldown_until"] is not None
+    return (bad if is_bad else warning)(what, verdict["cure"] or "look again in a moment")
