@@ -14,6 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from xboard_circus.circus_client import CommandRefused
+from xboard_circus.core.durations import backoff
 from xboard_circus.errors import XboardError
 from xboard_circus.ledger import LedgerError, LedgerStore
 from xboard_circus.plugins._base import BusEvent, Commands, Part, XboardPlugin
@@ -88,7 +89,7 @@ class LedgerRecorder(Part):
             await self._catch_up()
         self._waiting.settle(self._clock())
         if not await self._flush():
-            return float(min(FLUSH_EVERY * 2**self._failures, LONGEST_RETRY))
+            return backoff(self._failures, first=2 * FLUSH_EVERY, longest=LONGEST_RETRY)
         # Events that came meanwhile have asked for a tick of their own.
         now = self._clock()
         due = [self._prune_at - now, self._waiting.settles_in(now)]

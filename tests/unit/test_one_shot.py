@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from xboard_circus.core.one_shot import RunEnd, failure_of, retry_after
+from xboard_circus.core.durations import backoff
+from xboard_circus.core.one_shot import RunEnd, failure_of
 from xboard_circus.core.state_schema import watcher_entry
 from xboard_circus.core.verdict import Preparation, judge
 from xboard_circus.options.reading import parse_watcher
@@ -39,7 +40,7 @@ def test_how_a_run_ended(end: RunEnd, failure: str | None) -> None:
 
 
 def test_it_is_tried_again_by_the_rhythm_of_workers_while_none_is_up() -> None:
-    assert [retry_after(each, delay=2, delay_max=10) for each in (1, 2, 3, 4, 9999)] == [2, 4, 8, 10, 10]
+    assert [backoff(each, first=2, longest=10) for each in (1, 2, 3, 4, 9999)] == [2, 4, 8, 10, 10]
 
 
 def judged(before: Preparation | None, predecessors: int = 0) -> tuple[object, ...]:

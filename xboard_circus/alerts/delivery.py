@@ -9,7 +9,7 @@ from contextlib import suppress
 
 from xboard_circus.alerts.message import Message, Sink
 from xboard_circus.alerts.secrets import AlertError
-from xboard_circus.core.alert_gate import backoff
+from xboard_circus.core.durations import backoff
 
 log = logging.getLogger("xboard_circus.alerts")
 

@@ -182,15 +182,6 @@ def _notice(about: About, incident: Incident, now: float, reason: str = "") -> N
     return Notice(about, incident.watcher, incident.trouble, incident.severity, why, since, now, incident.count)
 
 
-def backoff(failures: int, *, first: float = 1.0, longest: float = 60.0) -> float:
-    """Return the seconds before the next try after so many failures in a row.
-
-    >>> [backoff(failures) for failures in (1, 2, 3, 30)]
-    [1.0, 2.0, 4.0, 60.0]
-    """
-    return min(first * 2.0 ** (min(failures, 40) - 1), longest)
-
-
 def saved(memory: GateMemory, *, shift: float) -> dict[str, Any]:
     """Return *memory* as JSON, its times moved by *shift* to another clock."""
     return {

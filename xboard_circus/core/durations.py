@@ -62,6 +62,15 @@ def roughly(value: float) -> str:
     return UNITS["d"](n=f"{value / 86_400:.0f}")
 
 
+def backoff(failures: int, *, first: float = 1.0, longest: float = 60.0) -> float:
+    """Return the seconds before the next try after so many failures in a row: doubled with each, up to *longest*.
+
+    >>> [backoff(failures) for failures in (1, 2, 3, 9999)]
+    [1.0, 2.0, 4.0, 60.0]
+    """
+    return min(first * 2.0 ** (min(failures, 40) - 1), longest)
+
+
 def stale_after(*, period: float, timeout: float) -> float:
     """Return the seconds after which a probe's result is stale, and a silent prober counts as gone."""
     return max(10.0, 5 * (period + timeout))

@@ -1,4 +1,4 @@
-"""Judge how the run of `run.before` ended, and when it is tried again. Time is an argument."""
+"""Judge how the run of `run.before` ended."""
 
 from dataclasses import dataclass
 from signal import Signals
@@ -51,12 +51,3 @@ def failure_of(end: RunEnd) -> str | None:
     if number in {each.value for each in Signals}:
         return Say.BEFORE_DIED(signal=Signals(number).name)
     return Say.BEFORE_EXITED_SAYING(code=end.code, line=line) if line else Say.BEFORE_EXITED(code=end.code)
-
-
-def retry_after(failures: int, *, delay: float, delay_max: float) -> float:
-    """Return the seconds until a start tries it again: doubled with each failure, as for a worker while none is up.
-
-    >>> [retry_after(failures, delay=1, delay_max=60) for failures in (1, 2, 3, 100)]
-    [1, 2, 4, 60]
-    """
-    return min(delay_max, delay * (1 << min(failures - 1, 30)))

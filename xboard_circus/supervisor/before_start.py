@@ -8,8 +8,8 @@ import dataclasses
 import shlex
 from typing import TYPE_CHECKING
 
-from xboard_circus.core.durations import seconds
-from xboard_circus.core.one_shot import failure_of, retry_after
+from xboard_circus.core.durations import backoff, seconds
+from xboard_circus.core.one_shot import failure_of
 from xboard_circus.core.sentences import Say
 from xboard_circus.core.verdict import Preparation
 from xboard_circus.env_files import EnvFileError
@@ -135,7 +135,7 @@ class BeforeStart:
     def _failed(self, failure: str) -> None:
         self._failures += 1
         limits = self.armed.options.restart
-        wait = retry_after(self._failures, delay=max(1.0, limits.delay), delay_max=max(1.0, limits.delay_max))
+        wait = backoff(self._failures, first=max(1.0, limits.delay), longest=max(1.0, limits.delay_max))
         self.pending = Preparation(
             reason=Say.BEFORE_NO_START(why=failure), cure=Say.CURE_BEFORE(watcher=self.armed.name)
         )
