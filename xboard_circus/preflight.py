@@ -227,14 +227,6 @@ def _arguments(watcher: WatcherConfig, env: Mapping[str, str], *, fd: int) -> li
 def _end(popen: subprocess.Popen[bytes], identity: procs.Identity, *, patience: float) -> None:
     """End the trial and what it has started; a signal goes to the very process that was seen."""
     family = [identity, *procs.below(identity, recursive=True)]
-    _signal([identity], signal.SIGTERM)
-    with contextlib.suppress(subprocess.TimeoutExpired):
-        popen.wait(patience)
-    _signal(family, signal.SIGKILL)
+    procs.signal_all([identity], signal.SIGTERM, patience)
+    procs.signal_all(family, signal.SIGKILL, 0.0)
     popen.wait()
-
-
-def _signal(family: list[procs.Identity], signum: int) -> None:
-    for each in family:
-        with contextlib.suppress(PermissionError):
-            procs.send_signal(each.pid, each.started, signum)

@@ -1,9 +1,6 @@
 """The command clean: stop the processes of this instance, free its ports, remove its stale files."""
 
 import contextlib
-import os
-import socket
-import stat
 from collections.abc import Collection, Iterator
 from pathlib import Path
 
@@ -17,6 +14,7 @@ from xboard_circus.cli.screen import complain, progress, say
 from xboard_circus.core.ports import Policy, plan
 from xboard_circus.errors import PortError
 from xboard_circus.host import listeners, procs, runtime
+from xboard_circus.host.worker_files import is_socket, takes_connections
 from xboard_circus.instance import EndpointTaken, Instance, Silent, config_file_of
 
 
@@ -113,21 +111,8 @@ def _stale_files(instance: Instance) -> Iterator[tuple[Path, str]]:
             if config_file_of(int((folder / str(pidfile)).read_text())) is None:
                 yield folder / str(pidfile), "the circusd that wrote it is gone"
     for each in instance.config.sockets:
-        if each.path is not None and _is_deserted(folder / each.path):
-            yield folder / each.path, "no process listens on it"
-
-
-def _is_deserted(path: Path) -> bool:
-    """Return whether *path* is a unix socket on which no process listens."""
-    try:
-        with socket.socket(socket.AF_UNIX) as trial:
-            trial.settimeout(1)
-            trial.connect(str(path))
-    except ConnectionRefusedError:
-        return stat.S_ISSOCK(os.lstat(path).st_mode)  # a plain file refuses as well
-    except OSError:
-        pass
-    return False
+        if each.path is not None and is_socket(path := folder / each.path) and not takes_connections(path):
+            yield path, "no process listens on it"
 
 
 def _verb(dry_run: bool) -> str:

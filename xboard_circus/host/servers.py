@@ -7,7 +7,6 @@ import os
 import pwd
 import socket
 import stat
-import struct
 import sys
 from collections.abc import Collection
 from contextlib import suppress
@@ -18,8 +17,7 @@ from pathlib import Path
 
 from xboard_circus.host import sockdiag
 from xboard_circus.host.sockets import is_loopback, overlaps
-
-_CREDENTIALS = struct.Struct("iII")  # struct ucred: pid, uid, gid
+from xboard_circus.host.worker_files import peer_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,9 +63,8 @@ def server_of(connection: socket.socket) -> EndpointServer | None:
     if sys.platform != "linux":
         return None
     if connection.family == socket.AF_UNIX:
-        raw = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
-        pid, uid, _ = _CREDENTIALS.unpack(raw)
-        return EndpointServer(frozenset({uid}), frozenset({pid}))
+        peer = peer_of(connection)
+        return None if peer is None else EndpointServer(frozenset({peer[1]}), frozenset({peer[0]}))
     host, port = connection.getpeername()[:2]
     if not is_loopback(host):
         return None
