@@ -5,7 +5,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from importlib import resources
 from pathlib import Path
-from string import Template
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from xboard_circus.errors import OptionError, XboardError
 from xboard_circus.options.kinds import WrongValueError, read_url_path
@@ -13,12 +14,6 @@ from xboard_circus.options.kinds import WrongValueError, read_url_path
 NAME = "circus.ini"
 
 _APP = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*", re.ASCII)
-
-
-class _OurTemplate(Template):
-    """A template in which "$" is left alone: Circus and Docker have variables of their own."""
-
-    delimiter = "@"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,22 +48,11 @@ class NewBackend:
             if port in ports:
                 raise OptionError(f"{ports[port]} and {option} are both {port}; choose two ports", exit_code=2)
             ports[port] = option
-        paths = {"live": self.live_path, "ready": self.ready_path}
-        return self._filled(
-            "init_template.ini",
-            dashboard_port=page_port,
-            pubsub_port=pubsub_port,
-            **{
-                f"{name}_path": f"health.{name}_path = {path}" if path else f"# health.{name}_path = /health/{name}"
-                for name, path in paths.items()
-            },
-        )
+        return self._filled("init_template.ini", page_port=page_port, pubsub_port=pubsub_port)
 
     def dockerfile(self) -> str:
         """Return the text of its Dockerfile; OptionError for a wrong app or path."""
-        return self._filled(
-            "init_template.dockerfile", live_path=self.live_path or "", ready_path=self.ready_path or ""
-        )
+        return self._filled("init_template.dockerfile")
 
     def _filled(self, template: str, **more: object) -> str:
         if not _APP.fullmatch(self.app):
@@ -80,7 +64,9 @@ class NewBackend:
                 read_url_path(path or "/")
             except WrongValueError as wrong:
                 raise OptionError(f"--{name}-path {path}: {wrong.what}; {wrong.hint}", exit_code=2) from None
-        return _OurTemplate(_text_of(template)).substitute({**asdict(self), **more})
+        loader = PackageLoader("xboard_circus", "")
+        templates = Environment(loader=loader, undefined=StrictUndefined, keep_trailing_newline=True)
+        return templates.get_template(template).render({**asdict(self), **more})
 
 
 def write_config(directory: str | Path, backend: NewBackend, *, force: bool = False) -> Path:

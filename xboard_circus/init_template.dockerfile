@@ -13,4 +13,4 @@ COPY . ./
 USER 1000:1000
 # Other settings of the image: XBOARD_DRAIN, XBOARD_GRACEFUL_TIMEOUT, XBOARD_GIVE_UP_AFTER, LOG_LEVEL. For options that
 # have none, copy an ini of your own over /app/circus.ini.
-ENV XBOARD_APP=@app XBOARD_WORKERS=@workers XBOARD_LIVE_PATH=@live_path XBOARD_READY_PATH=@ready_path
+ENV XBOARD_APP={{ app }} XBOARD_WORKERS={{ workers }} XBOARD_LIVE_PATH={{ live_path or "" }} XBOARD_READY_PATH={{ ready_path or "" }}
