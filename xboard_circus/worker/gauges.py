@@ -38,17 +38,10 @@ class LoopLag:
         """Stop measuring: no more ticks will come, and that is not lag."""
         self._last = None
 
-    def latest(self) -> float:
-        """Return the seconds by which the last tick was late, or by which the next one already is."""
-        last = self._lags[-1] if self._lags else 0.0
-        return max(last, self._overdue())
-
     def largest(self) -> float:
-        """Return the largest lag of the *kept* last ticks."""
-        return max(self._overdue(), *self._lags, 0.0)
-
-    def _overdue(self) -> float:
-        return 0.0 if self._last is None else max(0.0, self._clock() - self._last - self.period)
+        """Return the largest lag of the *kept* last ticks, or by how much the next one is late already."""
+        overdue = 0.0 if self._last is None else self._clock() - self._last - self.period
+        return max(0.0, overdue, *self._lags)
 
 
 def thread_pool() -> tuple[int | None, int | None]:

@@ -322,7 +322,6 @@ class WorkerServer(uvicorn.Server):
             "uptime": time.monotonic() - STARTED_AT,
             "state": self._phase.value,
             "lag": self._lag.largest(),
-            "lag_latest": self._lag.latest(),
             "threads_used": threads_used,
             "threads_limit": threads_limit,
             "requests_active": len(self.server_state.tasks),
