@@ -18,6 +18,7 @@ import psutil
 import pytest
 
 import xboard_circus
+from xboard_circus.host import procs
 
 from .harness import BUNDLE, PATIENCE, Circusd, Watcher, circusd, eventually, holds
 from .load import Load
@@ -147,6 +148,24 @@ def test_restart_on_a_unix_socket_loses_nothing(request: pytest.FixtureRequest) 
             eventually(lambda: gone(before), timeout=60, what="the old ones end")
 
         assert len(circusds(c)) == 1
+
+
+def test_a_restart_from_another_terminal_keeps_the_variables_of_the_first(tmp_path: Path) -> None:
+    """Given a circusd started with variables, when restarted where they are missing or differ, then those missing are
+    kept and named, and what is set there wins."""
+    with circusd(tmp_path, start=False) as c:
+        c.extra_env = {"SHOP_URL": "first", "SHOP_MODE": "first", "SSH_TTY": "first"}
+        done(c, "start")
+        c.wait_ready()
+
+        c.extra_env = {"SHOP_MODE": "second"}
+        said = done(c, "restart")
+
+        assert "kept from the circusd that runs, because it is not set here: SHOP_URL\n" in said
+        [pid, _] = c.wait_ready()
+        environ = procs.environ(pid) or {}
+        assert (environ["SHOP_URL"], environ["SHOP_MODE"]) == ("first", "second")
+        assert "SSH_TTY" not in environ
 
 
 def test_what_is_refused_leaves_everything_as_it_is(tmp_path: Path) -> None:

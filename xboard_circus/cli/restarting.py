@@ -23,6 +23,7 @@ from xboard_circus.cli.lifecycle import (
 from xboard_circus.cli.reloading import no_preflight_option, try_new_code
 from xboard_circus.cli.screen import progress, say
 from xboard_circus.config import is_backend
+from xboard_circus.core.kept_variables import kept
 from xboard_circus.errors import XboardError
 from xboard_circus.host import procs, runtime, servers
 from xboard_circus.instance import Instance, Silent
@@ -45,6 +46,8 @@ def restart(instance: Instance, name: str | None, cold: bool, no_preflight: bool
     and [circus] and [socket:...] of the ini file are read again. Where requests would fail, because an address changes
     or a server cannot run beside its successor, it asks first. A watcher that is stopped stays so, but for --cold. A
     restart of NAME stops and starts its workers, and requests fail meanwhile; `reload NAME` replaces them without that.
+
+    Environment variables that the running circusd has, and that are not set here, are kept, but for --cold.
     """
     if name is not None:
         check_file(instance)
@@ -58,6 +61,7 @@ def restart(instance: Instance, name: str | None, cold: bool, no_preflight: bool
         _refuse_other_user(found)
     if found is not None and not cold:
         _try_to_write(instance)
+        _keep_variables(found)
         alone = costs(instance, found) if isinstance(found, Snapshot) else Costs({}, frozenset())
         _agree(alone, yes=yes)
         if not no_preflight:
@@ -103,6 +107,15 @@ def _try_to_write(instance: Instance) -> None:
     finally:
         with suppress(OSError, XboardError):
             (runtime.root_path() / instance.id / TRIAL).unlink()
+
+
+def _keep_variables(found: Snapshot | Silent) -> None:
+    """Let this process, and the circusd that it starts, have the variables of the one *found* that are not set here."""
+    missing = kept(procs.environ(found.identity.pid) or {}, os.environ)
+    os.environ.update(missing)
+    if missing:
+        is_set = "because it is not set here" if len(missing) == 1 else "because they are not set here"
+        say(f"kept from the circusd that runs, {is_set}: {', '.join(sorted(missing))}")
 
 
 def _agree(found: Costs, *, yes: bool) -> None:

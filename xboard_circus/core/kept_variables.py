@@ -1,0 +1,22 @@
+"""Decide which environment variables of a circusd its successor keeps."""
+
+import re
+from collections.abc import Mapping
+
+OF_SESSION = re.compile(
+    r"_|(OLD)?PWD|SHLVL|(COLOR)?TERM.*|LINES|COLUMNS|PS\d|LS_COLORS|LESS.*|HIST.*|MAIL|STY|TMUX.*|DISPLAY|WINDOWID"
+    r"|(SSH|SUDO|XDG|DBUS|WAYLAND|BASH|SYSTEMD|LISTEN|WATCHDOG)_.*|VIRTUAL_ENV.*"
+    r"|INVOCATION_ID|JOURNAL_STREAM|NOTIFY_SOCKET|MAINPID|MANAGERPID"
+)
+"""Of one login, terminal, service or process, not of the backend."""
+
+
+def kept(before: Mapping[str, str], now: Mapping[str, str]) -> dict[str, str]:
+    """Return what a restart keeps of the environment *before*: variables of the backend that are not set *now*.
+
+    A restart is often typed into another terminal than the start was.
+
+    >>> kept({"DATABASE_URL": "sqlite://", "SSH_TTY": "/dev/pts/1", "MODE": "old"}, {"MODE": "new"})
+    {'DATABASE_URL': 'sqlite://'}
+    """
+    return {name: value for name, value in before.items() if name not in now and OF_SESSION.fullmatch(name) is None}
