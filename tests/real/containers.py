@@ -60,6 +60,13 @@ circusd.send_json({"id": "1", "command": "xboard_state", "properties": {}})
 circusd.poll(5000) or exit("circusd does not answer")
 print(circusd.recv_string())
 """
+# The first process, and how soon it takes a circusd for hung.
+WITH_LITTLE_PATIENCE = """
+import sys
+from pathlib import Path
+from xboard_circus.container.run import run
+sys.exit(run(Path("circus.ini").absolute(), patience=1))
+"""
 # What must not get into an image, laid into the folder that it is built from.
 SECRETS = (".env", "xboard.db", "ledger.db", "dashboard.token", "uploads/private.txt", "plugins/secret.txt")
 

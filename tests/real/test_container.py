@@ -19,6 +19,7 @@ from .containers import (
     BASE,
     ROOT,
     SECRETS,
+    WITH_LITTLE_PATIENCE,
     Container,
     answers,
     backend_mounts,
@@ -165,6 +166,29 @@ def test_the_check_fails_when_circusd_does_not_answer(backend: Container) -> Non
     assert check.returncode == 1
     assert check.stdout.startswith("no answer from circusd at ipc:///tmp/xboard/circusd")
     eventually(lambda: backend.health() == "healthy", timeout=120, every=0.5)
+
+
+def test_a_circusd_that_hangs_is_replaced_in_the_same_container(built: str) -> None:
+    """Given a load, when circusd is frozen, then another one serves in its place, no request is lost, the container is
+    the same, and the ledger has the loss once."""
+    quick = f"--entrypoint={json.dumps(['python', '-c', WITH_LITTLE_PATIENCE])}"
+    env = {"XBOARD_DB": "/app/data/xboard.db", "XBOARD_UPLOADS": "/app/data/uploads"}
+    with running(*HARDENED, "--tmpfs=/app/data:mode=1777", quick, env=env) as container:
+        container.wait_ready()
+        began, hung = container.inspect()["State"]["StartedAt"], container.state()["circusd"]["pid"]
+        with Load(f"{container.url}/health/live", rate=50) as load:
+            container.kill(hung, "STOP")
+            eventually(lambda: container.state()["circusd"]["pid"] != hung, timeout=120, every=0.3, what="another one")
+            container.wait_ready()
+        assert load.lost == []
+        assert container.inspect()["State"]["StartedAt"] == began
+        assert "circusd was ended by SIGKILL: starting it again; its workers serve on" in container.logs()
+        kinds = ("--kind=circusd_lost", "--kind=circusd_back", "--json")
+        listed = container.exec("python", "-m", "xboard_circus", "events", *kinds).splitlines()
+        assert [(each["kind"], each["pid"]) for each in map(json.loads, listed)] == [
+            ("circusd_lost", hung),
+            ("circusd_back", hung),
+        ]
 
 
 def test_the_check_fails_when_the_port_does_not_answer(backend: Container) -> None:

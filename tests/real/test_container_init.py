@@ -15,15 +15,20 @@ import pytest
 
 from xboard_circus.host import last_words, runtime
 
+from .alert_servers import hook_server
+from .containers import WITH_LITTLE_PATIENCE
 from .harness import BUNDLE, Circusd, circusd, eventually, holds
+from .load import Load
+from .test_alerts import QUICK, SOON, hook_section, sections, told
+from .test_lost import of_kinds, recorded
 
 
 @contextlib.contextmanager
-def first_process(c: Circusd) -> Iterator[subprocess.Popen[bytes]]:
+def first_process(
+    c: Circusd, python: tuple[str, ...] = ("-m", "xboard_circus.container")
+) -> Iterator[subprocess.Popen[bytes]]:
     with (c.folder / "first.log").open("wb") as log:
-        popen = subprocess.Popen(
-            [sys.executable, "-m", "xboard_circus.container"], cwd=c.folder, env=c.environ(), stdout=log, stderr=log
-        )
+        popen = subprocess.Popen([sys.executable, *python], cwd=c.folder, env=c.environ(), stdout=log, stderr=log)
     try:
         yield popen
     finally:
@@ -96,3 +101,31 @@ def test_who_is_told_to_end_before_circusd_can_take_the_signal_ends_well(tmp_pat
         first.send_signal(signal.SIGTERM)
 
         assert first.wait(60) == 0
+
+
+def test_a_lost_circusd_is_started_again_beside_its_workers_until_it_is_lost_too_often(tmp_path: Path) -> None:
+    """Given a load and a webhook, when circusd hangs, then another one takes over, no request is lost, and ledger and
+    webhook report the loss once. When circusd is killed again and again, then the container ends as it did.
+    """
+    with hook_server() as hook, circusd(tmp_path, plugins=BUNDLE, start=False) as c:
+        c.write_ini(**sections({"hook": hook_section(tmp_path, hook)}), plugin__xboard=QUICK)
+        with first_process(c, ("-c", WITH_LITTLE_PATIENCE)) as first:
+            recorded(c, *c.wait_ready(timeout=60))
+            hung = c.state()["circusd"]["pid"]
+            with Load(f"{c.url}/", rate=50) as load:
+                os.kill(hung, signal.SIGSTOP)
+                lost, back = of_kinds(c, "circusd_lost", "circusd_back")
+                c.wait_ready(timeout=60)
+            assert load.lost == []
+            assert "did not answer any more, so the container's first process killed it" in lost["reason"]
+            assert (lost["pid"], back["data"]["successor"]) == (hung, c.state()["circusd"]["pid"])
+            eventually(lambda: told(hook, "recovered"), timeout=SOON)
+            assert [each["event"] for each in told(hook)] == ["problem", "recovered"]
+
+            for _ in range(4):
+                pid = eventually(lambda: c.state()["circusd"]["pid"], timeout=60)
+                os.kill(pid, signal.SIGKILL)
+                eventually(lambda pid=pid: not psutil.pid_exists(pid))  # type: ignore[misc]
+            assert first.wait(60) == 128 + signal.SIGKILL
+        assert (c.folder / "first.log").read_text().count("starting it again; its workers serve on") == 4
+        eventually(lambda: c.processes() == [], what="nothing is left")

@@ -31,6 +31,12 @@ def look(ini: Path) -> int:
     return 1 if problems else 0
 
 
+def circusd_answers(ini: Path) -> bool:
+    """Ask the circusd of *ini*; return whether it answers within `WITHIN` seconds."""
+    endpoint = _endpoint(ini)
+    return endpoint is not None and _answer_of_circusd(endpoint) is not None
+
+
 def _problems(ini: Path) -> Iterator[str]:
     endpoint = _endpoint(ini)
     if endpoint is None:

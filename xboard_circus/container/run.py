@@ -6,34 +6,35 @@ import re
 import signal
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
+from xboard_circus.container.circusd_watch import PATIENCE, CircusdWatch
 from xboard_circus.container.first_process import Init
 from xboard_circus.container.volumes import complaints, warnings
+from xboard_circus.core.budget import RestartBudget, RestartLimits
 from xboard_circus.errors import XboardError
 from xboard_circus.host import last_words, runtime
 
 DONE, TOLD, OUR_BUG = 0, 1, 3
 VARIABLE = re.compile(r"\$\(circus\.env\.(\w+)\)")
 REST_GRACE = 10.0
-OVERDUE_AFTER = 10.0
 
 
 def say(message: str) -> None:
     print(f"xboard-circus: {message}", flush=True)
 
 
-def run(ini: Path) -> int:
-    """Run the backend of *ini* until it ends or is ended; return the exit code."""
+def run(ini: Path, *, patience: float = PATIENCE) -> int:
+    """Run the backend of *ini* until it ends or is ended; return the exit code. *patience*: see `CircusdWatch`."""
     try:
-        return _run(ini)
+        return _run(ini, patience)
     except (XboardError, OSError) as error:
         say(str(error))
         return error.exit_code if isinstance(error, XboardError) else TOLD
 
 
-def _run(ini: Path) -> int:
+def _run(ini: Path, patience: float) -> int:
     command_line = [sys.executable, "-m", "xboard_circus", "-c", str(ini)]
     init = Init(on_hangup=lambda: _reload(init, [*command_line, "reload"]))
     init.take_over()
@@ -51,10 +52,18 @@ def _run(ini: Path) -> int:
         return TOLD
     if init.told_to_end is not None:
         return DONE
-    code = init.tend(init.start([sys.executable, "-m", "circus.circusd", str(ini)]), is_overdue=_overdue(instance))
+    budget = RestartBudget(RestartLimits(), slots=1)
+    while True:
+        pid = init.start([sys.executable, "-m", "circus.circusd", str(ini)])
+        code = init.tend(pid, is_overdue=CircusdWatch(ini, pid, patience=patience).is_overdue)
+        reason = last_words.read(instance)
+        is_over = code <= 128 or reason is not None or init.told_to_end is not None
+        if is_over or budget.failed(1, time.monotonic()).cooling:
+            break
+        say(f"circusd was ended by {_signal_of(code)}: starting it again; its workers serve on")
     # A stop of circusd's leaves nobody. Where it was killed, its workers may finish what they are at.
     init.end_the_rest(grace=REST_GRACE)
-    return _verdict(init, code, last_words.read(instance))
+    return _verdict(init, code, reason)
 
 
 def _verdict(init: Init, code: int, reason: str | None) -> int:
@@ -98,19 +107,6 @@ def _told_of(code: int) -> str:
     if code > 128:
         return f"circusd was ended by {_signal_of(code)}; its workers go with it"
     return f"circusd ended with exit code {code}" if code else "circusd received a stop request"
-
-
-def _overdue(instance: str) -> Callable[[], bool]:
-    """Return a function that says whether circusd had to quit long ago, and hangs."""
-    due_at: float | None = None
-
-    def is_overdue() -> bool:
-        nonlocal due_at
-        if due_at is None and last_words.read(instance) is not None:
-            due_at = time.monotonic() + OVERDUE_AFTER
-        return due_at is not None and time.monotonic() > due_at
-
-    return is_overdue
 
 
 def _reload(init: Init, command: Sequence[str]) -> None:

@@ -302,6 +302,7 @@ class Say(Template):
     CIRCUSD_ENDED = "circusd (pid {pid}) was killed: {why}"
     CIRCUSD_BACK = "{then}; {why}"
     MONITOR_ENDED_IT = "it did not answer any more, so the monitor killed it"
+    FIRST_PROCESS_ENDED_IT = "it did not answer any more, so the container's first process killed it"
     UNATTENDED = "{why}; its workers still serve, but are not replaced until circusd is started again"
     HOST_RESTARTED = "the host was restarted while circusd (pid {pid}) ran"
     THEN_AGAIN_AFTER_SEEN = "circusd runs again, as pid {pid}, {after} after it was last seen"
