@@ -20,6 +20,12 @@ NO_DATABASE = (
 )
 NOT_WRITABLE = "/app/uploads cannot be written by user 1000: `chown 1000` it on the host, or run with another --user"
 
+NO_FILES = [
+    f"/app/{name} is a folder: there was no file to mount when the container was made; "
+    f"remove the container and the folder, {make_it}, and run it again"
+    for name, make_it in ((".env", "put the file there"), ("shop.db", "`touch shop.db`"))
+]
+
 
 @pytest.fixture(autouse=True)
 def _parts() -> None:
@@ -32,6 +38,12 @@ def _parts() -> None:
         pytest.param(READ_ONLY, [NO_TMP, NO_DATABASE, NOT_WRITABLE], id="nothing can be written"),
         pytest.param((*READ_ONLY, "--tmpfs=/tmp:mode=1777"), [NO_DATABASE, NOT_WRITABLE], id="no place for data"),
         pytest.param(("--tmpfs=/app/uploads:mode=0700",), [NOT_WRITABLE], id="a folder of somebody else's"),
+        pytest.param(
+            ("--tmpfs=/app/data:mode=0700", "--env=XBOARD_DB=/app/data/xboard.db"),
+            [NOT_WRITABLE.replace("uploads", "data")],
+            id="a folder for data of somebody else's",
+        ),
+        pytest.param(("--tmpfs=/app/.env", "--tmpfs=/app/shop.db"), NO_FILES, id="folders in place of files"),
     ],
 )
 def test_what_cannot_be_written_is_told_with_the_cure(options: tuple[str, ...], told: list[str]) -> None:

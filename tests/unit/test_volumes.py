@@ -48,6 +48,29 @@ def test_a_folder_in_place_of_the_database(tmp_path: Path) -> None:
     assert "`touch xboard.db`" in told
 
 
+def test_a_folder_in_place_of_any_mounted_file(tmp_path: Path) -> None:
+    """Given mounts whose source was missing, then each that is named like a file is named, and no other folder."""
+    for name in ("shop.db", "circus.ini", ".env", "conf.d", "shop"):
+        (tmp_path / name).mkdir()
+
+    told = complaints({"XBOARD_APP": "shop:app"}, folder=tmp_path, mounted=tmp_path.iterdir())
+
+    assert [line.partition(" is a folder")[0] for line in told] == [
+        str(tmp_path / name) for name in (".env", "circus.ini", "shop.db")
+    ]
+    assert ["`touch shop.db`" in told[2], "put the file there" in told[0]] == [True, True]
+
+
+@not_root
+def test_a_mounted_folder_that_cannot_be_written_is_named_and_no_other_place(tmp_path: Path) -> None:
+    """Given that Docker made the folder of the database as root's, then the cure is to give that to the user."""
+    (tmp_path / "data").mkdir(mode=0o500)
+
+    (told,) = complaints({"XBOARD_DB": "data/xboard.db"}, folder=tmp_path, mounted=[tmp_path / "data"])
+
+    assert told.startswith(f"{tmp_path / 'data'} cannot be written by user {os.geteuid()}: `chown")
+
+
 @not_root
 def test_the_sample_app_writes_where_it_stands_and_another_app_may_not(tmp_path: Path) -> None:
     tmp_path.chmod(0o500)

@@ -8,29 +8,37 @@ error of SQLite's that names none of it.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Container, Iterable, Mapping
 from pathlib import Path
 
 from xboard_circus.host.mounts import mount_points
 
 SAMPLE = "xboard_circus.app:app"
 SQLITE_SUFFIXES = (".db", ".sqlite", ".sqlite3")
+FILE_NAME = re.compile(r"\.(?:db|sqlite3?|ini|env|json|toml|ya?ml|pem|crt|key|txt|py)$")
 SQLITE_HEADER = b"SQLite format 3"
 
 
-def complaints(environment: Mapping[str, str] = os.environ, *, folder: Path | None = None) -> list[str]:
+def complaints(
+    environment: Mapping[str, str] = os.environ, *, folder: Path | None = None, mounted: Iterable[Path] | None = None
+) -> list[str]:
     """Return what is wrong with the folders that have to be written, and what to do about it, one line each.
 
     A database or a folder of uploads that is neither mounted nor asked for is passed over: an app of the user's own may
     need neither, as the sample app does.
     """
     here, is_sample = folder or Path.cwd(), environment.get("XBOARD_APP") == SAMPLE
+    mounts = {*(mount_points() if mounted is None else mounted)}
     database = here / environment.get("XBOARD_DB", "xboard.db")
     uploads = here / environment.get("XBOARD_UPLOADS", "uploads")
     found = _of_runtime(Path(environment.get("XBOARD_RUNTIME_DIR", "/tmp")))
-    if is_sample or database.exists() or "XBOARD_DB" in environment:
-        found += _of_database(database)
-    if is_sample or uploads.is_mount() or "XBOARD_UPLOADS" in environment:
+    found += [
+        _no_file(each) for each in sorted(mounts - {database}) if FILE_NAME.search(each.name) and os.path.isdir(each)
+    ]
+    if is_sample or os.path.exists(database) or "XBOARD_DB" in environment:
+        found += _of_database(database, mounts)
+    if is_sample or uploads in mounts or "XBOARD_UPLOADS" in environment:
         found += _of_uploads(uploads)
     return found
 
@@ -64,14 +72,21 @@ def _of_runtime(folder: Path) -> list[str]:
     return [] if os.access(above, os.W_OK) else [f"{above} cannot be written: run the container with --tmpfs {above}"]
 
 
-def _of_database(database: Path) -> list[str]:
-    if database.is_dir():
-        what = f"{database} is a folder: there was no file to mount when the container was made"
-        return [f"{what}; remove the container and the folder, `touch {database.name}`, and run it again"]
-    if database.exists() and not os.access(database, os.W_OK):
+def _no_file(path: Path) -> str:
+    make_it = f"`touch {path.name}`" if path.suffix in SQLITE_SUFFIXES else "put the file there"
+    what = f"{path} is a folder: there was no file to mount when the container was made"
+    return f"{what}; remove the container and the folder, {make_it}, and run it again"
+
+
+def _of_database(database: Path, mounts: Container[Path]) -> list[str]:
+    if os.path.isdir(database):
+        return [_no_file(database)]
+    if os.path.exists(database) and not os.access(database, os.W_OK):
         return [_not_ours(database)]
     above = _existing(database.parent)
     if not os.access(above, os.W_OK):
+        if above in mounts:
+            return [_not_ours(above)]
         what = f"SQLite keeps its log beside {database}, and {above} cannot be written"
         return [f"{what}: mount a folder, say /app/data, and set XBOARD_DB={'/app/data/' + database.name}"]
     return []
@@ -83,7 +98,8 @@ def _of_uploads(uploads: Path) -> list[str]:
 
 
 def _existing(path: Path) -> Path:
-    return next(each for each in (path, *path.parents) if each.exists())
+    # Not Path's own: it raises where a folder above may not be entered.
+    return next(each for each in (path, *path.parents) if os.path.exists(each))
 
 
 def _not_ours(path: Path) -> str:
