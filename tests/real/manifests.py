@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import shutil
 import subprocess
 import uuid
 from collections.abc import Callable, Iterator
@@ -16,6 +17,7 @@ from .free_ports import free_port
 from .parts import needs
 
 FOLDER = ROOT / "deploy" / "kubernetes"
+READER = "r" * 32
 Resource = dict[str, Any]
 
 
@@ -32,6 +34,24 @@ def resources(folder: Path = FOLDER) -> list[Resource]:
     return list(yaml.safe_load_all(done.stdout))
 
 
+def own_folder(folder: Path, *lines: str) -> Path:
+    """Copy the manifests into *folder*, with one of a user's own beside them whose kustomization has *lines*, too."""
+    shutil.copytree(FOLDER, folder / "kubernetes")
+    own = folder / "kubernetes" / "own"
+    own.mkdir()
+    (own / "kustomization.yaml").write_text("\n".join(["resources: [../base]", *lines]))
+    return own
+
+
+def with_page(folder: Path) -> Path:
+    """Return a folder of a user's own with the component that turns the page on, and its Secret."""
+    own = own_folder(
+        folder, "components: [../metrics]", "secretGenerator: [{name: xboard-dashboard, files: [dashboard.token]}]"
+    )
+    (own / "dashboard.token").write_text(f"admin = {'a' * 32}\nreader = {READER}\n")
+    return own
+
+
 def one(kind: str, among: list[Resource]) -> Resource:
     (found,) = [each for each in among if each["kind"] == kind]
     return found
@@ -43,15 +63,17 @@ def pod(
 ) -> Iterator[Container]:
     """Run the Deployment that *of* makes, its ConfigMap and claims by podman, under names of the test's own."""
     mark, port = uuid.uuid4().hex[:8], free_port()
-    found = [each for each in resources(of) if each["kind"] in ("ConfigMap", "PersistentVolumeClaim", "Deployment")]
+    kinds = ("ConfigMap", "PersistentVolumeClaim", "Secret", "Deployment")
+    found = [each for each in resources(of) if each["kind"] in kinds]
     # Kustomize has put a sum of what is in it behind it.
     ini = one("ConfigMap", found)["metadata"]["name"].replace("xboard-ini", f"xboard-ini-{mark}")
     deployment = one("Deployment", found)
     change(deployment)
     (container,) = deployment["spec"]["template"]["spec"]["containers"]
-    container["image"] = image()
+    for each in [container, *deployment["spec"]["template"]["spec"].get("initContainers", [])]:
+        each["image"] = image()
     text = yaml.safe_dump_all(found)
-    for name in ("xboard-ini", "xboard-uploads", "xboard-data"):
+    for name in ("xboard-ini", "xboard-uploads", "xboard-data", "xboard-dashboard"):
         text = text.replace(name, f"{name}-{mark}")
     text = text.replace("name: xboard-backend", f"name: xboard-backend-{mark}")
     file = folder / "pod.yaml"

@@ -18,15 +18,23 @@ from xboard_circus.config import load
 
 from .containers import ROOT, answers, need_containers, podman
 from .harness import eventually
-from .manifests import FOLDER, Resource, kustomization, one, pod, resources
+from .manifests import FOLDER, READER, Resource, kustomization, one, own_folder, pod, resources, with_page
 from .parts import needs
 
 # The first one makes the base and the image, which takes minutes where neither is there yet.
 pytestmark = pytest.mark.timeout(1800)
 
 VERSIONS = ("1.35", "1.36", "1.37")
-BASE, SQLITE = FOLDER / "base", FOLDER / "sqlite"
+BASE, SQLITE, METRICS = FOLDER / "base", FOLDER / "sqlite", FOLDER / "metrics"
 PAGE = ROOT / "docs" / "kubernetes.md"
+
+# From where the page listens, as Prometheus would.
+SCRAPE = """
+import os, sys, urllib.request
+page = f"http://{os.environ['XBOARD_DASHBOARD_HOST']}:8080/metrics"
+request = urllib.request.Request(page, headers={"Authorization": f"Bearer {sys.argv[1]}"})
+print(urllib.request.urlopen(request, timeout=20).read().decode())
+"""
 
 
 def spec_of(folder: Path) -> dict[str, Any]:
@@ -48,10 +56,10 @@ def test_every_manifest_fits_the_schema(folder: Path, version: str) -> None:
 
 
 def test_every_file_is_part_of_it() -> None:
-    for folder in (FOLDER, BASE, SQLITE):
+    for folder in (FOLDER, BASE, SQLITE, METRICS):
         wanted = kustomization(folder)
         patches = [patch["path"] for patch in wanted.get("patches", [])]
-        named = {name for name in [*wanted["resources"], *patches] if name.endswith(".yaml")}
+        named = {name for name in [*wanted.get("resources", []), *patches] if name.endswith(".yaml")}
         assert {path.name for path in folder.glob("*.yaml")} == {*named, "kustomization.yaml"}
 
 
@@ -98,16 +106,29 @@ def test_the_commands_of_the_page_name_an_image_and_apply_what_holds_it(tmp_path
 
 def test_a_folder_of_ones_own_opens_the_way_for_alerts(tmp_path: Path) -> None:
     """Given the page's patch in a folder beside base/, then port 443 may be reached, and names as before."""
-    shutil.copytree(FOLDER, tmp_path / "kubernetes")
-    own = tmp_path / "kubernetes" / "own"
-    own.mkdir()
     (block,) = re.findall(r"^```yaml\n(.*?)^```", PAGE.read_text(), re.DOTALL | re.MULTILINE)
-    (own / "kustomization.yaml").write_text(f"resources:\n  - ../base\n{block}")
 
-    egress = one("NetworkPolicy", resources(own))["spec"]["egress"]
+    egress = one("NetworkPolicy", resources(own_folder(tmp_path, block)))["spec"]["egress"]
 
     assert [port["port"] for rule in egress for port in rule["ports"]] == [53, 53, 443]
-    assert {"ipBlock": {"cidr": "169.254.20.10/32"}} in egress[0]["to"]
+    assert "to" not in egress[0], "where the cluster's DNS answers differs from one to the next"
+
+
+def test_the_component_opens_the_page_to_prometheus_alone(tmp_path: Path) -> None:
+    """Given a folder of one's own with the component, then it fits the schema and the restricted profile, and the page
+    can be reached from the namespace of Prometheus, the backend from everywhere."""
+    found = resources(with_page(tmp_path))
+    spec = one("Deployment", found)["spec"]["template"]["spec"]
+    backend, page = one("NetworkPolicy", found)["spec"]["ingress"]
+
+    for resource in found:
+        kubernetes_validate.validate(resource, VERSIONS[-1], strict=True)
+    assert [each["securityContext"] for each in spec["initContainers"]] == [spec["containers"][0]["securityContext"]]
+    assert ("from" in backend, backend["ports"][0]["port"]) == (False, "http")
+    assert page == {
+        "from": [{"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "monitoring"}}}],
+        "ports": [{"protocol": "TCP", "port": "page"}],
+    }
 
 
 @pytest.mark.parametrize("folder", [FOLDER, SQLITE], ids=["many pods", "sqlite"])
@@ -187,18 +208,28 @@ def test_with_sqlite_there_is_one_pod_and_never_two() -> None:
 
 
 def test_the_deployment_runs_and_its_probes_pass(tmp_path: Path) -> None:
-    """Given the manifests as they are, when podman plays them, then the backend answers and its probes pass.
+    """Given the manifests with the component of the page, when podman plays them, then the backend answers, its probes
+    pass, and Prometheus gets the figures with the Secret's token.
 
     When a worker hangs, then it is replaced inside the pod, and the container is the same.
     """
     need_containers("catatonit")
-    with pod(tmp_path) as running:
+
+    def name_the_address(deployment: Resource) -> None:
+        # podman does not know the address of a pod before it runs.
+        (container,) = deployment["spec"]["template"]["spec"]["containers"]
+        (host,) = [each for each in container["env"] if each["name"] == "XBOARD_DASHBOARD_HOST"]
+        assert host.pop("valueFrom") == {"fieldRef": {"fieldPath": "status.podIP"}}
+        host["value"] = "127.0.0.1"
+
+    with pod(tmp_path, name_the_address, of=with_page(tmp_path)) as running:
         answers(f"{running.url}/health/ready", within=180)
         running.wait_ready()
         eventually(lambda: running.health() == "healthy", timeout=120, every=0.5)
         found = running.inspect()
         assert (found["HostConfig"]["ReadonlyRootfs"], found["Config"]["User"]) == (True, "1000:1000")
         assert running.spools(90_000_000)
+        eventually(lambda: "xboard_watcher_active" in running.exec("python", "-c", SCRAPE, READER), timeout=60)
         began, old = found["State"]["StartedAt"], running.workers()
 
         running.kill(old[0], "STOP")

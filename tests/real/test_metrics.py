@@ -113,7 +113,7 @@ def test_the_rules_hold_what_they_promise(tmp_path: Path) -> None:
     ):
         checked = promtool(*arguments, folder=folder)
         assert checked.returncode == 0, checked.stdout + checked.stderr
-    for name in ("prometheus.yml", "prometheus-compose.yml"):
+    for name in ("prometheus.yml", "prometheus-compose.yml", "prometheus-kubernetes.yml"):
         assert promtool("check", "config", name, folder=folder).returncode == 0
 
 
