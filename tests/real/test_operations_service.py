@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import socket
 import tempfile
 import urllib.request
 from collections.abc import Iterator, Sequence
@@ -21,7 +20,7 @@ from .test_users import USER, open_folder, pytestmark, python  # noqa: F401 - fi
 UNIT = "xboard-backend.service"
 # No user is made on this host for a test: the service runs as one that is there.
 SUDO = f"""#!/bin/sh
-case "$1 $2" in *"install_service.sh install") set -- "$@" --run-as {USER} ;; esac
+case "$* " in *"service.sh install "* | *"service install "* | *"service unit "*) set -- "$@" --run-as {USER} ;; esac
 exec "$@"
 """
 AS_USER = ("setpriv", f"--reuid={USER}", f"--regid={USER}", "--clear-groups")
@@ -96,26 +95,6 @@ def follow(host: UserManager, checkout: Checkout, *commands: str, enter: Sequenc
 def serves(checkout: Checkout) -> bool:
     with urllib.request.urlopen(f"http://127.0.0.1:{checkout.ports['8000']}/health/ready") as answer:
         return bool(answer.status == 200)
-
-
-def test_root_may_start_it_before_it_is_a_service_and_its_user_after_it(checkout: Checkout) -> None:
-    """Given a stranger on the page's port, when root starts and stops the backend and makes it a service, and then the
-    service's user starts it, and root, then each step does what it should: the unit is active when the backend serves.
-    """
-    plain = ("./scripts/start_backend.sh start", "./scripts/start_backend.sh stop")
-    token = checkout.folder / "dashboard.token"
-    with host_of(checkout) as host:
-        follow(host, checkout, *plain)
-        assert token.stat().st_uid == 0
-        token.write_text("")  # as a host that was reset may leave it
-        with socket.create_server(("127.0.0.1", int(checkout.ports["8080"]))):
-            follow(host, checkout, "sudo ./scripts/install_service.sh install")
-            assert state_of(host) == "active"
-            assert serves(checkout)
-        eventually(lambda: token.stat().st_size > 0, timeout=60, what="the page makes a token when it has its port")
-        follow(host, checkout, "sudo ./scripts/install_service.sh remove")
-        follow(host, checkout, *plain, enter=plain_user(checkout))
-        follow(host, checkout, *plain)
 
 
 PLANT = """

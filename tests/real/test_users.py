@@ -75,7 +75,7 @@ def python(open_folder: Path) -> str:
     stdlib = home / "lib" / version
     shutil.copytree(prefix / "lib" / version, stdlib, ignore=unneeded, copy_function=link_or_copy, symlinks=True)
     packages = stdlib / "site-packages"
-    unneeded = shutil.ignore_patterns("mypy*", "hypothesis*", "pip", "ruff*", "_pytest", "__pycache__")
+    unneeded = shutil.ignore_patterns("mypy*", "hypothesis*", "pip", "ruff*", "__pycache__")
     shutil.copytree(sysconfig.get_path("purelib"), packages, ignore=unneeded, copy_function=link_or_copy, symlinks=True)
     for root in [*checkout(), str(Path(__file__).parent)]:
         for item in Path(root).glob("*"):

@@ -1,0 +1,193 @@
+"""README.md from top to bottom, as root and then as a plain user, in one checkout: its own commands and its own output.
+
+What it names and docs/operations.md has, too, is run by test_operations*.py.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import re
+import shutil
+import socket
+import time
+from collections.abc import Iterator, Sequence
+
+import psutil
+
+from .harness import eventually
+from .operations import OPERATIONS, ROOT, Checkout, all_commands
+from .service_host import UserManager
+from .test_operations_service import checkout, host_of, plain_user, serves, state_of  # noqa: F401 - a fixture
+from .test_users import open_folder, pytestmark, python  # noqa: F401 - fixtures, and the marks
+
+PAGE = ROOT / "README.md"
+TABLE = "Every day"
+PLACE = "/srv/xboard"  # of the checkout, in what the page shows
+BEGINNINGS = ("./", ".venv/bin/", "sudo ", "nohup ", "docker ", "cp ", "eval ", "xboard-backend ")
+# Run by the first reader alone.
+ONCE = ("kill -STOP ", "sudo .venv/bin/xboard-circus service ", ".venv/bin/xboard-circus options", "eval ")
+START, STOP, SERVICE = ("./scripts/start_backend.sh start", "./scripts/start_backend.sh stop", "sudo ")
+# Commands of the page that are run elsewhere, by how they begin.
+ELSEWHERE = {
+    ".venv/bin/xboard-circus logs -f": "test_operations.py, for a while",
+    ".venv/bin/xboard-circus dashboard": "test_operations.py, without a browser",
+    ".venv/bin/xboard-circus alerts test": "test_alerts.py",
+    ".venv/bin/xboard-circus retry": "tests/unit/test_cli.py",
+    "nohup ./scripts/monitor_backend.sh &": "test_operations.py, with a log",
+    "eval ~/.bashrc": "no command",
+    "eval zsh_source": "no zsh here",
+    "eval fish_source": "no fish here",
+    "docker ": "test_operations_container.py, test_container_own_app.py",
+    "pip install ": "scripts/prove_wheel.sh",
+    "xboard-circus init --app ": "scripts/prove_wheel.sh",
+    "xboard-circus start": "scripts/prove_wheel.sh",
+    "xboard-circus init --docker ": "test_container_own_app.py",
+    "./scripts/check.sh": ".ci/run",
+    "./scripts/build.sh": "tests/test_packaging.py",
+    "python3 scripts/bench.py": ".ci/run",
+}
+
+
+def typed() -> Iterator[tuple[str, list[str]]]:
+    """Yield each command that the page tells one to type, in order, and the lines that it shows of the answer."""
+    text = PAGE.read_text(encoding="utf-8")
+    for part in re.split(r"^```", text, flags=re.MULTILINE):
+        if part.startswith("console\n"):
+            for each in part.partition("$ ")[2].split("\n$ "):
+                command, *answer = each.splitlines()
+                yield command.partition("  #")[0].rstrip(), [line for line in answer if line]
+        else:
+            yield from ((command, []) for line in part.splitlines() for command in in_text(line))
+
+
+def in_text(line: str) -> Iterator[str]:
+    """Yield the commands in a line of text or of the table, where the same program is named once."""
+    program = ""
+    for span in re.findall(r"`([^`]+)`", line.rsplit(" | ", maxsplit=1)[-1]):
+        if line.startswith("| ") and program and not span.startswith(BEGINNINGS):
+            span = f"{program} {span}"
+        if span.startswith(BEGINNINGS if line.startswith("| ") else ("./scripts/", "python3 scripts/")):
+            program = re.findall(r"(?:sudo )?\S+", span)[0]
+            yield span
+
+
+def is_elsewhere(command: str) -> bool:
+    return command.startswith(tuple(ELSEWHERE)) or command in {each.text for each in all_commands(OPERATIONS)}
+
+
+def here() -> dict[str, list[str]]:
+    """Return the commands that are run here, each once, and what they show."""
+    found: dict[str, list[str]] = {}
+    for command, answer in typed():
+        if answer or not is_elsewhere(command):
+            found.setdefault(command, answer)
+    return found
+
+
+def shown(text: str) -> list[str]:
+    """Return the lines of *text* without what differs from one run to the next."""
+    numbered = re.sub(r"\d[\d.:-]*", "#", text)
+    return [" ".join(re.sub(r"# (?:ms|min|h)\b", "# s", line).split()) for line in numbered.splitlines()]
+
+
+def missing(answer: str, lines: Sequence[str]) -> str | None:
+    """Return the first of the *lines* of the page that *answer* has not, in their order; "..." stands for more."""
+    rest = iter(shown(answer))
+    for wanted in shown("\n".join(lines)):
+        begins = wanted.removesuffix("...").rstrip()
+        if not any(row == wanted or (row.startswith(begins) and begins != wanted) for row in rest):
+            return wanted
+    return None
+
+
+class Reader:
+    """Somebody who types what the page says, and checks what it shows."""
+
+    def __init__(self, host: UserManager, checkout: Checkout, enter: Sequence[str] = ()) -> None:  # noqa: F811
+        self.host, self.checkout, self.enter = host, checkout, enter
+
+    def type(self, command: str, answer: Sequence[str] = ()) -> str:
+        """Run *command*, until it shows *answer*; what needs root is root's."""
+        # How far a start has come is seen by chance.
+        wanted = [line for line in answer if not line.startswith("xboard: ")]
+        enter = () if command.startswith(SERVICE) else self.enter
+        there = f"cd {self.checkout.folder} && PATH=$PWD/.venv/bin:$PATH && {self.checkout.moved(command)}"
+
+        def run() -> str:
+            done = self.host.inside([*enter, "bash", "-c", there], timeout=300)
+            assert done.returncode == 0, f"$ {command}\n{done.stdout}{done.stderr}"
+            return f"{done.stdout}\n{done.stderr}".replace(str(self.checkout.folder), PLACE)
+
+        said, give_up_at = run(), time.monotonic() + 60
+        while (line := missing(said, wanted)) is not None:
+            assert time.monotonic() < give_up_at, f"$ {command} does not show: {line}\n{said}"
+            time.sleep(0.3)
+            said = run()
+        return said
+
+    def oldest(self) -> psutil.Process:
+        """Return the worker of the backend that has served for longest."""
+        watchers = json.loads(self.type(".venv/bin/xboard-circus status --json"))["watchers"]
+        (xboard,) = (each for each in watchers if each["name"] == "xboard")
+        return min((psutil.Process(each["pid"]) for each in xboard["workers"]), key=psutil.Process.create_time)
+
+    def follow(self, command: str, answer: Sequence[str]) -> None:
+        """Type *command* as a reader would: with the pid and the folder that he has, and the patience that it takes."""
+        command = command.replace("/opt/xboard", str(self.checkout.folder))
+        if "kill -" not in command:
+            self.type(f"{command} tests/unit/test_durations.py" if command == "./scripts/test.sh" else command, answer)
+            return
+        worker = self.oldest()
+        for step in re.sub(r"(kill -\w+) \d+", rf"\1 {worker.pid}", command).split("; "):
+            if step.startswith("sleep "):
+                eventually(lambda: not worker.is_running(), timeout=60, what="the worker is replaced")
+            else:
+                self.type(step, answer if step == command.split("; ")[-1] else ())
+
+
+def test_root_and_then_a_plain_user_follow_the_page_in_one_checkout(checkout: Checkout) -> None:  # noqa: F811
+    """Given a stranger on the page's port, when root follows README.md and then a plain user does, then each command
+    does what it should and shows what the page shows: the service is active when the backend serves.
+    """
+    packages = checkout.folder / ".venv"
+    shutil.copy(packages / ".installed-", packages / ".installed-test")
+    ini = checkout.folder / "circus.ini"
+    # A reader has the time for the usual ones.
+    quick = "health.period = 0.5\nhealth.timeout = 1\n"
+    ini.write_text(ini.read_text().replace("health.live_path", f"{quick}health.live_path", 1))
+    token = checkout.folder / "dashboard.token"
+    with host_of(checkout) as host:
+        (host.folder / "bin" / "apt-get").symlink_to("/bin/false")  # a test installs nothing
+        for enter in ((), plain_user(checkout)):
+            reader, is_running = Reader(host, checkout, enter), False
+            with contextlib.ExitStack() as stranger:
+                for command, answer in here().items():
+                    if enter and command.startswith(ONCE):
+                        continue
+                    if is_running and command.startswith(SERVICE):
+                        reader.type(STOP)
+                        is_running = False
+                        token.write_text("")  # as a host that was reset may leave it
+                        port = int(checkout.ports["8080"])
+                        stranger.enter_context(socket.create_server(("127.0.0.1", port)))
+                    if re.search(r" remove\b", command):
+                        stranger.close()
+                        eventually(
+                            lambda: token.stat().st_size > 0, timeout=60, what="the page has its port and a token"
+                        )
+                    reader.follow(command, answer)
+                    is_running = is_running or command == START
+                    if re.search(r" install\b", command):
+                        assert state_of(host) == "active"
+                        assert serves(checkout)
+        reader.type(START)
+        reader.type(STOP)
+
+
+def test_every_command_of_the_page_is_run() -> None:
+    """Given the page, then what is said to be run elsewhere is still on it, and the first round runs what it has to."""
+    commands = [command for command, _ in typed()]
+
+    assert [start for start in ELSEWHERE if not any(command.startswith(start) for command in commands)] == []
+    assert len(here()) > 12
