@@ -39,8 +39,8 @@ class Finding:
     >>> finding = Finding(Level.ERROR, "restrt.burst", "unknown option", "drop it", "watcher:xboard", "circus.ini", "5")
     >>> str(finding)
     'circus.ini: [watcher:xboard] restrt.burst = 5: unknown option; drop it'
-    >>> str(bad("disk", "12 MiB left on /srv", "delete or move something"))
-    'disk: 12 MiB left on /srv; delete or move something'
+    >>> str(bad("12 MiB left on /srv", "delete or move something"))
+    'settings: 12 MiB left on /srv; delete or move something'
     """
 
     level: Level
