@@ -221,7 +221,7 @@ def test_bare_circusd_starts_no_worker_whose_user_could_become_root(open_folder:
         assert {worker["held_by"] for worker in c.watcher()["workers"]} == {"before"}
         assert c.status("plugin:xboard") == "stopped"
         assert "plugin:xboard is not started" in c.log("circusd")
-        assert "a link or no plain file" in eventually(lambda: c.watcher("root")["output"]["reason"])
+        assert "not a plain file, in a folder that" in eventually(lambda: c.watcher("root")["output"]["reason"])
         assert target.read_text() == "root's own\n"
         assert not (folder / "proof").exists()
         (folder / "sqlite3.py").unlink()  # `python -m` runs what lies in its folder
@@ -233,6 +233,21 @@ def test_bare_circusd_starts_no_worker_whose_user_could_become_root(open_folder:
         for path in (folder, folder / "logs"):
             shutil.chown(path, "root")
         c.wait_ready()
+
+
+def test_start_opens_no_log_of_circusd_through_another_users_link(tmp_path: Path) -> None:
+    """Given a link in the place of circusd's log, where others may write, when root starts it, it is refused."""
+    target = tmp_path / "of-root"
+    target.touch()
+    with circusd(tmp_path, start=False) as c:
+        (tmp_path / "logs").chmod(0o777)
+        (tmp_path / "logs" / "circusd.log").symlink_to(target)
+
+        started = c.run_cli("start")
+
+        assert started.returncode == 1
+        assert "circusd.log: not a plain file, in a folder that another user may write; delete it" in started.stderr
+        assert target.read_text() == ""
 
 
 def test_a_program_that_the_user_may_not_run_is_told_and_harms_nobody(tmp_path: Path) -> None:

@@ -121,13 +121,14 @@ def launch(instance: Instance, *, after: procs.Identity | None = None) -> Launch
     if log is None:
         log = "logs/circusd.log"
         arguments += ["--log-output", log]
-    logs = [out] if log == "-" or log.startswith("syslog:") else [found.folder / log, out]
+    logs = [found.folder / log, out] if config.is_file(log) else [out]
     sizes = {log: log.stat().st_size if log.exists() else 0 for log in logs}
     try:
-        with open(out, "ab", opener=opener) as output:
+        # Circus itself would open the log through a link.
+        with open(out, "ab", opener=opener) as output, open(logs[0], "ab", opener=opener):
             process = start_detached(arguments, cwd=found.folder, output=output)
     except OSError as error:
-        raise XboardError(f"circusd cannot be started: {error}") from error
+        raise XboardError(f"circusd cannot be started: {error.filename or sys.executable}: {error.strerror}") from error
     identity = procs.Identity(process.pid, procs.start_time(process.pid) or 0)
     # The guard writes the same when the first watcher starts. Until then, and where no watcher is armed, `stop` and the
     # monitor know this circusd by it; and it removes the mark of an earlier `stop`.

@@ -73,7 +73,7 @@ def opener(path: str | os.PathLike[str], flags: int, mode: int = 0o666) -> int:
         os.close(descriptor)
     finally:
         os.close(parent)
-    why = f"a link or no plain file, which another user may have put into {folder}"
+    why = f"not a plain file, in a folder that another user may write; delete it, `chown root`, `chmod go-w` {folder}"
     raise PermissionError(errno.EPERM, why, os.fspath(path))
 
 
