@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import sqlite3
 import subprocess
 import threading
 import time
@@ -18,6 +19,9 @@ from click.testing import CliRunner, Result
 
 from xboard_circus.cli import main
 from xboard_circus.cli.events import coming
+from xboard_circus.config import load
+from xboard_circus.dashboard.death_view import Evidence
+from xboard_circus.dashboard.settings import Settings
 from xboard_circus.instance import Instance
 from xboard_circus.ledger import LedgerStore, Record
 from xboard_circus.ledger.database import inode_of
@@ -77,6 +81,44 @@ def test_events_are_listed_oldest_first(store: LedgerStore, arguments: list[str]
     result = run("events", "--json", *arguments)
 
     assert [json.loads(line)["kind"] for line in result.stdout.splitlines()] == expected
+
+
+@pytest.mark.parametrize("column", ["time", "watcher", "kind", "pid", "wid", "cause", "reason", "data", "say", "seq"])
+@pytest.mark.parametrize(
+    "value",
+    [
+        pytest.param("inf", id="a word"),
+        pytest.param(float("inf"), id="infinite"),
+        pytest.param(1e300, id="no time"),
+        pytest.param(b"\xff\x00", id="bytes"),
+        pytest.param('{"lived": 1e999, "budget": {"used": NaN}, "exit_code": 1' + "0" * 400 + "}", id="no numbers"),
+    ],
+)
+def test_a_row_of_nonsense_spoils_nothing_but_itself(
+    store: LedgerStore, folder: Path, column: str, value: object
+) -> None:
+    """Given a row into which its owner has put nonsense, when asked, then the others are told."""
+    filled(store)
+    store.append([record("restart", 10, pid=90, cause="crash", reason="later")])
+    with closing(sqlite3.connect(folder / "kept" / "events.db")) as connection, connection:
+        connection.execute(f"UPDATE events SET {column} = ? WHERE pid = 70 AND kind = 'restart'", [value])
+
+    whys = [run("why"), run("why", "70")]
+    events = run("events", "--json")
+
+    assert {each.exit_code for each in whys} <= {0, 1}
+    assert "later" in whys[0].stdout
+    assert events.exit_code == 0
+    assert [json.loads(line)["pid"] for line in events.stdout.splitlines()][-1] == 90
+    assert run("events").exit_code == 0
+    page = Evidence(
+        Settings(
+            folder=folder, endpoint="tcp://127.0.0.1:1", label="here", config=load(folder / "circus.ini"), deadline=0.1
+        )
+    )
+    json.dumps(
+        [page.events(limit=100), page.why(watcher=None, pid=None), page.why(watcher=None, pid=70)], allow_nan=False
+    )
 
 
 @pytest.mark.parametrize(

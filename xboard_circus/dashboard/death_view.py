@@ -90,4 +90,4 @@ def shown_line(line: str) -> str:
 
 def _shown(record: Record) -> dict[str, Any]:
     plain = {name: getattr(record, name) for name in ("id", "time", "watcher", "kind", "pid", "wid", "cause")}
-    return {**plain, **with_say(masked(record.reason)), "data": masked(record.data)}
+    return {**masked(plain), **with_say(masked(record.reason)), "data": masked(record.data)}

@@ -69,7 +69,8 @@ def _stored(path: Path, tests: dict[str, list[object]], *, limit: int, earliest:
         events = f"(SELECT id, {columns} FROM events)"
         sql = f"SELECT id, {COLUMNS} FROM {events} WHERE {where} ORDER BY id {'ASC' if earliest else 'DESC'} LIMIT ?"
         rows = connection.execute(sql, [*values, limit]).fetchall()
-    return [record_of_row(row) for row in (rows if earliest else reversed(rows))]
+    records = map(record_of_row, rows if earliest else reversed(rows))
+    return [each for each in records if each is not None]
 
 
 def unstored_of(path: Path, events: Sequence[object], *, since: float, now: float) -> list[Record]:

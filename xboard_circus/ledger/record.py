@@ -51,13 +51,12 @@ def record_of(watcher: str, kind: str, data: Mapping[str, Any], *, now: float, l
     >>> record.time, record.pid, record.data
     (1.5, 71, {'exit_code': -9})
     """
-    at, cause, seq = data.get("time"), data.get("cause"), data.get("seq")
+    time, cause, seq = _time(data.get("time")), data.get("cause"), data.get("seq")
     numbers = {name: data[name] for name in ("pid", "process_pid", "wid") if _whole(data.get(name)) is not None}
     pid = numbers.get("pid", numbers.get("process_pid"))
-    time = float(at) if isinstance(at, (int, float)) and abs(at) < 1e12 else None
     if not isinstance(seq, str):
         # Circus numbers nothing, but whoever receives one of its events receives the same time.
-        seq = f"{watcher} {kind} {pid} {at}" if time is not None else None
+        seq = f"{watcher} {kind} {pid} {data['time']}" if time is not None else None
     return Record(
         time=now if time is None else time,
         watcher=watcher,
@@ -109,20 +108,42 @@ def row_of(record: Record, *, now: float) -> tuple[object, ...]:
     )
 
 
-def record_of_row(row: tuple[Any, ...]) -> Record:
-    """Return the record in a row: its id, then `COLUMNS`."""
-    number, at, watcher, kind, pid, wid, cause, reason, data, say, seq = row
-    parsed = _parsed(data)
-    said = Reason.from_data(_parsed(say)) if say else None
-    reason = reason if said is None else one_line(said)
-    return Record(at, watcher, kind, pid, wid, cause, reason, parsed if isinstance(parsed, dict) else {}, number, seq)
+def record_of_row(row: tuple[Any, ...]) -> Record | None:
+    """Return the record in a row: its id, then `COLUMNS`; None where it is none.
+
+    Who may write the file, such as the user of a watcher, may put anything into a row.
+    """
+    number, at, watcher, kind, pid, wid, *texts = row
+    cause, reason, text, say, seq = (each if isinstance(each, str) else None for each in texts)
+    time = _time(at)
+    if time is None or not isinstance(watcher, str) or not isinstance(kind, str):
+        return None
+    said = Reason.from_data(_parsed(say))
+    reason = reason or "" if said is None else one_line(said)
+    parsed = _parsed(text)
+    data = parsed if isinstance(parsed, dict) else {}
+    return Record(time, watcher, kind, _whole(pid), _whole(wid), cause, reason, data, number, seq)
 
 
-def _parsed(text: str) -> object:
+def _parsed(text: str | None) -> object:
+    """Return what a JSON *text* holds, without numbers that nothing can be reckoned with; None for what is none."""
     try:
-        return json.loads(text)
+        return None if text is None else json.loads(text, parse_int=_int, parse_float=_float, parse_constant=_float)
     except (ValueError, RecursionError):
         return None
+
+
+def _int(digits: str) -> int | None:
+    return _whole(int(digits))
+
+
+def _float(text: str) -> float | None:
+    return number if math.isfinite(number := float(text)) else None
+
+
+def _time(value: object) -> float | None:
+    """Return a wall-clock time that there can be: up to the year 9999."""
+    return float(value) if isinstance(value, (int, float)) and 0 <= value < 2.5e11 else None
 
 
 def _text(value: object, limit: int) -> str:
