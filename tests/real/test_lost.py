@@ -79,6 +79,8 @@ def test_it_is_told_while_circusd_is_down_and_again_when_one_runs(tmp_path: Path
         assert (back["pid"], back["data"]["successor"]) == (old, c.pid)
         assert back["data"]["gap"] > 0
         assert f"circusd runs again, as pid {c.pid}" in c.run_cli("why", "circusd").stdout
+        eventually(lambda: "port_freed" in c.run_cli("events").stdout, timeout=60, what="it has taken over")
+        assert f"circusd was lost: circusd (pid {old})" in c.run_cli("why").stdout
         assert names(told(hook)) == [("circusd", "lost", "problem"), ("circusd", "lost", "recovered")]
 
 
