@@ -12,6 +12,7 @@ from xboard_circus.dashboard.routes import create_app
 from xboard_circus.dashboard.settings import Settings, of_config
 from xboard_circus.errors import XboardError
 from xboard_circus.worker.__main__ import open_public
+from xboard_circus.worker.server import SheddingServer
 
 LONGEST_END = 3
 
@@ -38,7 +39,7 @@ def serve(given: argparse.Namespace, settings: Callable[[], Settings]) -> int:
         print(f"--fd {given.fd}: it can't be served on: {error.strerror or error}", file=sys.stderr)
         return 1
     with contextlib.suppress(KeyboardInterrupt):
-        uvicorn.Server(uvicorn.Config(app, **how)).run(sockets)
+        SheddingServer(uvicorn.Config(app, **how)).run(sockets)
     return 0
 
 

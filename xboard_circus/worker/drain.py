@@ -121,8 +121,9 @@ def is_idle(connection: Any) -> bool:
 
 def is_silent(connection: Any) -> bool:
     """Return whether no whole request has arrived on *connection* since its last answer; part of one may have."""
-    cycle = getattr(connection, "cycle", None)
-    return hasattr(connection, "cycle") and (cycle is None or cycle.response_complete)
+    if not hasattr(connection, "cycle"):  # HTTP/2, or a WebSocket
+        return is_idle(connection)
+    return connection.cycle is None or bool(connection.cycle.response_complete)
 
 
 def is_answering(connection: Any) -> bool:

@@ -98,7 +98,32 @@ class Surroundings:
             worker_files.remove(self.folder, self.token)
 
 
-class WorkerServer(uvicorn.Server):
+class SheddingServer(uvicorn.Server):
+    """Run uvicorn's server, and close connections on which no request comes before they take all descriptors."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self._most_connections = most_open_files() // 2
+        self._silent: set[Any] = set()
+
+    async def on_tick(self, counter: int) -> bool:
+        self._shed_silent()
+        return await super().on_tick(counter)
+
+    def _shed_silent(self) -> None:
+        """Close connections on which no request comes, while connections take half of all descriptors.
+
+        uvicorn waits for a first request without a limit, so that one user of the host could hold them all.
+        """
+        connections, before = self.server_state.connections, self._silent
+        is_crowded = len(connections) > self._most_connections
+        self._silent = set(filter(is_silent, connections)) if is_crowded else set()
+        for connection in self._silent & before:
+            if not connection.transport.is_closing() and not has_unread(connection):
+                close(connection)
+
+
+class WorkerServer(SheddingServer):
     """Run uvicorn's server, report its health on the private socket, and drain before the shutdown."""
 
     def __init__(self, config: uvicorn.Config, surroundings: Surroundings, private: PrivateSocket | None) -> None:
@@ -117,8 +142,6 @@ class WorkerServer(uvicorn.Server):
         # Always the same list, not a new one each second as in uvicorn: requests in flight see the drain begin.
         self._headers: list[tuple[bytes, bytes]] = []
         self.server_state.default_headers = self._headers
-        self._most_connections = most_open_files() // 2
-        self._silent: set[Any] = set()
 
     @property
     def drain_limit(self) -> float:
@@ -272,24 +295,11 @@ class WorkerServer(uvicorn.Server):
     async def on_tick(self, counter: int) -> bool:
         self._lag.tick()
         should_exit = await super().on_tick(counter)
-        self._shed_silent()
         if self.server_state.default_headers is not self._headers:
             closing = [CLOSE_HEADER] if self._phase is WorkerState.DRAINING else []
             self._headers[:] = [*self.server_state.default_headers, *closing]
             self.server_state.default_headers = self._headers
         return should_exit
-
-    def _shed_silent(self) -> None:
-        """Close connections on which no request comes, while connections take half of all descriptors.
-
-        uvicorn waits for a first request without a limit, so that one user of the host could hold them all.
-        """
-        connections, before = self.server_state.connections, self._silent
-        is_crowded = len(connections) > self._most_connections
-        self._silent = set(filter(is_silent, connections)) if is_crowded else set()
-        for connection in self._silent & before:
-            if not connection.transport.is_closing() and not has_unread(connection):
-                close(connection)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         limit = self.drain_limit
