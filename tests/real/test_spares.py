@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import socket
 import time
 from pathlib import Path
 from typing import Any
@@ -178,6 +179,27 @@ def test_a_spare_serves_without_circusd_where_nobody_else_does(tmp_path: Path) -
             eventually(lambda: spare not in {found.pid for found in c.processes()}, timeout=60)
 
         assert load.lost == []
+
+
+def test_a_spare_serves_though_a_worker_that_dies_with_circusd_takes_connections_for_a_moment(tmp_path: Path) -> None:
+    """Given a worker of which a thread is left, when that is gone after the spare has looked, then the spare serves."""
+    with circusd(tmp_path, numprocesses=1, options=SPARE) as c, socket.socket(socket.AF_UNIX) as dying:
+        (serving,) = c.wait_ready()
+        spare = wait_for_spare(c)
+        eventually(lambda: "waiting for the order to serve" in c.log())
+        (mark,) = (c.runtime / "r").glob("*/web/*.up")
+        kill(spare, signal.SIGSTOP)
+        c.kill9()
+        kill(serving)
+        mark.with_suffix(".sock").unlink()
+        dying.bind(str(mark.with_suffix(".sock")))
+        dying.listen()
+
+        kill(spare, signal.SIGCONT)
+        dying.accept()[0].close()
+        dying.close()
+
+        eventually(lambda: c.get(timeout=5) == str(spare))
 
 
 def test_workers_and_a_spare_that_all_hang_are_replaced(tmp_path: Path) -> None:

@@ -25,6 +25,7 @@ from xboard_circus.launch import circusd_is_alive, pipes
 log = logging.getLogger("uvicorn.error")
 
 POLL = 2.0
+DIES_WITHIN = 1.0
 
 
 def others_serve(folder: Path | None, token: str) -> bool:
@@ -36,6 +37,17 @@ def others_serve(folder: Path | None, token: str) -> bool:
     except OSError:  # the folder is gone, so nothing is known of others
         return False
     return any(takes_connections(path.with_suffix(".sock")) for path in up)
+
+
+def others_serve_on(folder: Path | None, token: str) -> bool:
+    """Return whether another worker than *token* serves, and still does in a moment; blocks until then.
+
+    One that is being killed, as all are at once where memory runs out, takes connections until its last thread is gone.
+    """
+    if not others_serve(folder, token):
+        return False
+    time.sleep(DIES_WITHIN)
+    return others_serve(folder, token)
 
 
 def end_with(launcher: str, *, grace: float) -> None:

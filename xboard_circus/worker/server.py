@@ -21,7 +21,7 @@ from xboard_circus.host import worker_files
 from xboard_circus.launch import circusd_is_alive
 from xboard_circus.worker.app_calls import AppAnswer, AppCalls, Asker
 from xboard_circus.worker.drain import CLOSE_HEADER, close, drain, has_unread, is_silent, stop_accepting
-from xboard_circus.worker.forsaken import names_process, others_serve, when_gone
+from xboard_circus.worker.forsaken import names_process, others_serve_on, when_gone
 from xboard_circus.worker.gauges import LoopLag, resident_bytes, thread_pool
 from xboard_circus.worker.limits import most_open_files
 from xboard_circus.worker.private_socket import PrivateRequest, PrivateSocket, RefusedRequest
@@ -193,18 +193,18 @@ class WorkerServer(SheddingServer):
         loop = asyncio.get_running_loop()
 
         def circusd_is_gone() -> None:
+            others = others_serve_on(self._surroundings.folder, self._surroundings.token)
             with contextlib.suppress(RuntimeError):  # the loop is closed: this worker ends anyway
-                loop.call_soon_threadsafe(self._left_alone)
+                loop.call_soon_threadsafe(self._left_alone, others)
 
         when_gone(self._surroundings.circusd, circusd_is_gone)
         await self._called.wait()
         return not self.should_exit
 
-    def _left_alone(self) -> None:
-        """Decide, as a spare whose circusd is gone, whether to serve or to end."""
+    def _left_alone(self, others: bool) -> None:
+        """Serve as a spare whose circusd is gone, or end where *others* serve."""
         if self._called.is_set():
             return
-        others = others_serve(self._surroundings.folder, self._surroundings.token)
         log.warning("Spare: circusd is gone; %s", "others serve, so this one ends" if others else "serving")
         if others:
             self.should_exit = True
