@@ -540,6 +540,25 @@ def test_nothing_runs_in_a_folder_that_the_watchers_user_may_write(write: Write,
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can be tricked into running what another user wrote")
+@pytest.mark.parametrize(("owner", "group", "mode"), [("nobody", "root", 0o755), ("root", "nogroup", 0o1775)])
+def test_check_by_root_imports_nothing_from_a_folder_that_another_user_may_write(
+    write: Write, tmp_path: Path, owner: str, group: str, mode: int
+) -> None:
+    (tmp_path / "json.py").write_text(f"open({str(tmp_path / 'proof')!r}, 'a').close()\n")
+    (tmp_path / "app.py").write_text("import json\n")
+    file = write({"watcher:web": {"hooks.after_start": "app.hook"}})
+    shutil.chown(tmp_path, owner, group)
+    tmp_path.chmod(mode)
+
+    told = [str(each) for each in check(file, others=list).findings]
+
+    assert not (tmp_path / "proof").exists()
+    writer = "nobody" if owner == "nobody" else "its group"
+    assert f"hooks, plugins and apps were not looked for: {writer} may write {tmp_path}" in "\n".join(told)
+    assert "all of it imports" not in "\n".join(told)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be tricked into running what another user wrote")
 def test_the_app_is_looked_for_as_the_user_whose_folder_it_lies_in(write: Write, tmp_path: Path) -> None:
     open_to_all(tmp_path)
     package = tmp_path / "app" / "xboard_circus"

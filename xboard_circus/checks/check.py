@@ -23,32 +23,37 @@ def check(
     *,
     running: bool = False,
     others: Callable[[], Collection[str]] = endpoint_rules.people,
+    starts: bool = False,
 ) -> Report:
     """Return everything that is wrong, or will go wrong, with *config_file*.
 
     With *running*, its circusd runs and has the ports, so they are not looked at; one that is found to run is
-    recognised in any case. Nothing is changed, but the hooks and plugins are imported, in processes of their own.
+    recognised in any case. Nothing is changed, but the hooks and plugins are imported, in processes of their own; by
+    root from a folder that another user may write only if circusd *starts* next, and so imports them anyway.
     """
     config, findings = read(config_file)
     if config is None:
         return report(findings)
+    writer = None if starts else host_rules.writer_besides_root(config.folder)
     try:
-        findings = [*of_file(config), *placed(config, _of_host(config, running=running, others=others()))]
+        of_host = _of_host(config, running=running, others=others(), writer=writer)
+        findings = [*of_file(config), *placed(config, of_host)]
     except XboardError as error:
         return report([Finding(Level.ERROR, "", str(error).removeprefix(f"{config.shown}: "), "", file=config.shown)])
     if all(finding.level is not Level.ERROR for finding in findings):
-        findings.append(_counts(config))
+        findings.append(_counts(config, imported=writer is None))
     return report(findings)
 
 
-def _counts(config: Config) -> Finding:
+def _counts(config: Config, *, imported: bool) -> Finding:
     parts = {"watcher": config.watchers, "socket": config.sockets, "plugin": config.plugins}
     parts |= {"alert": config.alerts} if config.alerts else {}
     counts = ", ".join(f"{len(found)} {name}{'s' * (len(found) != 1)}" for name, found in parts.items())
-    return Finding(Level.OK, "", f"{counts}: every option is read, all of it imports", "", file=config.shown)
+    imports = ", all of it imports" if imported else ""
+    return Finding(Level.OK, "", f"{counts}: every option is read{imports}", "", file=config.shown)
 
 
-def _of_host(config: Config, *, running: bool, others: Collection[str]) -> Iterator[Finding]:
+def _of_host(config: Config, *, running: bool, others: Collection[str], writer: str | None) -> Iterator[Finding]:
     open_to_all: list[Finding] = []
     for watcher in config.watchers if others else ():
         open_to_all += within(watcher.section, host_rules.open_to_all(config, watcher))
@@ -57,10 +62,15 @@ def _of_host(config: Config, *, running: bool, others: Collection[str]) -> Itera
         any(host_rules.writable(config, watcher)) for watcher in config.watchers
     ):
         return  # what follows would run what that user has put there; `judgement` says so of a watcher's own
-    for watcher in config.watchers:
-        yield from within(watcher.section, host_rules.modules(config, watcher))
     yield from within("circus", _circus(config, others))
-    yield from import_rules.findings(config)
+    if writer is None:
+        for watcher in config.watchers:
+            yield from within(watcher.section, host_rules.modules(config, watcher))
+        yield from import_rules.findings(config)
+    else:
+        run = f"{writer} may write {config.folder}, and root would run what is there"
+        what = f"hooks, plugins and apps were not looked for: {run}"
+        yield Finding(Level.WARNING, "", what, "run this as that user, or `chown -R root` and `chmod -R go-w` it")
     if not running:
         yield from port_rules.findings(config)
 

@@ -21,6 +21,7 @@ from xboard_circus.checks.findings import ERROR, WARNING, Finding
 from xboard_circus.checks.programs import run_captured
 from xboard_circus.checks.watcher_rules import argument, words
 from xboard_circus.config import Config, WatcherConfig, is_armed, is_file, is_our_plugin
+from xboard_circus.host import servers
 
 _FIND_MODULE = "import importlib.util, sys; sys.exit(importlib.util.find_spec(sys.argv[1]) is None)"
 _FIND_TIMEOUT = 30.0
@@ -166,6 +167,14 @@ def writable(config: Config, watcher: WatcherConfig) -> Iterator[Finding]:
             what = f"{user.name} may write {used}: who has {user.name} has root"
             hint = f"`chown root {' '.join(writable)}` and `chmod go-w` it, or start circusd as {user.name}"
             yield Finding(ERROR, option, what, hint)
+
+
+def writer_besides_root(folder: Path) -> str | None:
+    """Return who may write *folder* although this process is root's, its owner or its group; None if nobody else."""
+    found = folder.stat()
+    if os.geteuid() == 0 and found.st_uid != 0:
+        return servers.name_of(found.st_uid)
+    return "its group" if os.geteuid() == 0 and found.st_mode & stat.S_IWGRP and found.st_gid != 0 else None
 
 
 def open_to_all(config: Config, watcher: WatcherConfig) -> Iterator[Finding]:

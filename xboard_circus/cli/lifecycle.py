@@ -72,7 +72,7 @@ def check_file(instance: Instance) -> None:
     """Print the errors and warnings of the ini file; XboardError where it has errors."""
     failure = launching.make_folders(instance)
     # While circusd runs it holds the ports. Another program on the endpoint is reported here.
-    report = check.check(instance.config_file, running=instance.find() is not None)
+    report = check.check(instance.config_file, running=instance.find() is not None, starts=True)
     show(report)
     if not report.passed:
         raise XboardError(f"{instance.shown} has errors; nothing was started or stopped")
