@@ -52,17 +52,17 @@ class UnreadOutput(io.RawIOBase):
         return bool(poll.poll(within * 1000))
 
     def write(self, data: Any, /) -> int:
+        rest = memoryview(data).cast("B")
         with self._lock:
             if self._lost and self._has_room(0):
                 age = lasted(time.monotonic() - self._lost_since)
                 notice = f"xboard-circus: {self._lost} bytes of output were dropped: nothing read them for {age}\n"
                 self._lost = 0
                 self._put(f"{chr(10) * self._is_in_line}{notice}".encode())
-            self._put(data)
-        return len(data)
+            self._put(rest)
+        return len(rest)
 
-    def _put(self, data: Any) -> None:
-        rest = memoryview(data)
+    def _put(self, rest: "memoryview | bytes") -> None:
         # A pipe that is ready for writing takes PIPE_BUF bytes at once, and may block for more.
         while rest and self._has_room(0 if self._lost else self._patience):
             written = os.write(self._descriptor, rest[: select.PIPE_BUF])
