@@ -7,7 +7,7 @@ from pathlib import Path
 
 import xboard_circus
 
-from .harness import circusd, eventually, holds, kill
+from .harness import FAST_RESTARTS, Watcher, circusd, eventually, holds, kill
 
 SECONDS = 5.0
 
@@ -38,3 +38,16 @@ def test_starts_are_spaced_where_the_launcher_is_missing(tmp_path: Path) -> None
 
         (copy / "launch.py").rename(launcher)
         c.wait_ready()
+
+
+def test_a_start_that_no_worker_outlives_is_tried_again(tmp_path: Path) -> None:
+    """Given an app that dies at import while Circus still starts it, when it is mended, then it serves."""
+    dying = Watcher(numprocesses=1, told={"boot": "die"}, options={**FAST_RESTARTS, "warmup_delay": 1})
+    with circusd(tmp_path, watchers=[dying]) as c:
+        eventually(lambda: len(c.failures()) > 1)
+        c.set("boot", "")
+
+        c.wait_ready()
+
+        assert c.run_circusctl("stop", "web", "--waiting").returncode == 0
+        holds(lambda: c.status() == "stopped", seconds=1)

@@ -307,10 +307,15 @@ class ArmedWatcher:
     def stop_begins(self) -> bool:
         """Note a stop, and return whether Circus is to carry it out.
 
-        A watcher that is stopped already, and waits for its next try, is not started again.
+        A watcher that is stopped already, and waits for its next try, is not started again. Circus also stops one whose
+        workers have all died while it still started them: that one is tried again.
         """
-        if self.watcher.is_stopped():
+        watcher = self.watcher
+        if watcher.is_stopped():
             self.spawns_again_at = None
+        elif watcher.status() == "starting" and watcher.respawn and not watcher.processes and self.missing() > 0:
+            self.spawns_again_at = self.spawns_again_at or self.clock()
+            self.supervisor.soon(0)
         self.before.stop()
         return not self.stays
 
