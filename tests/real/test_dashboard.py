@@ -206,7 +206,7 @@ def test_a_second_circusd_is_added_and_removed(shared: tuple[Circusd, Visitor], 
 def test_connections_that_send_nothing_keep_nobody_from_logging_in(shared: tuple[Circusd, Visitor]) -> None:
     """Given more silent connections than the page has descriptors, when somebody logs in, then the page answers."""
     c, _ = shared
-    port = c.watchers["dashboard"].port
+    port, workers = c.watchers["dashboard"].port, c.workers("dashboard")
     with contextlib.ExitStack() as held:
         for number in range(DESCRIPTORS + 150):
             silent = held.enter_context(socket.create_connection(("127.0.0.1", port), 5))
@@ -216,7 +216,7 @@ def test_connections_that_send_nothing_keep_nobody_from_logging_in(shared: tuple
         eventually(lambda: Visitor(port).log_in(c.folder), what="a log-in")
 
         assert c.state()["circusd"]["pid"] == c.pid
-        assert c.workers("dashboard") == [each["pid"] for each in c.watcher("dashboard")["workers"]]
+        assert c.workers("dashboard") == workers
 
 
 def test_the_dashboard_is_rolled_over_without_a_log_in(shared: tuple[Circusd, Visitor]) -> None:

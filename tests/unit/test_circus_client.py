@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
+import os
 import socket
 import threading
 import time
@@ -14,8 +16,8 @@ from typing import Any
 import pytest
 from fake_circusd import BUSY, UNKNOWN, FakeCircusd, always, in_turn, late
 
-from xboard_circus.circus_client import CircusdBusy, CircusdClient, CircusdGone, CommandRefused
-from xboard_circus.host import servers
+from xboard_circus.circus_client import CircusdBusy, CircusdClient, CircusdGone, CommandRefused, UserRefused
+from xboard_circus.host import servers, sockdiag
 from xboard_circus.plugins._base import ThreadedCommands
 
 OK = {"status": "ok", "time": 1.0}
@@ -26,6 +28,26 @@ def closed_port() -> int:
         trial.bind(("127.0.0.1", 0))
         port: int = trial.getsockname()[1]
     return port
+
+
+@pytest.mark.skipif(not sockdiag.knows_users(), reason="this host does not say who listens")
+@pytest.mark.parametrize(("greeting", "refused"), [(b"", True), (b"\xff", False)])
+def test_a_connection_that_another_users_circusd_closes_is_told_as_a_refusal(
+    monkeypatch: pytest.MonkeyPatch, greeting: bytes, refused: bool
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server, ThreadPoolExecutor(1) as pool:
+
+        def accept() -> None:
+            with server.accept()[0] as accepted:
+                accepted.sendall(greeting)
+
+        accepted = pool.submit(accept)
+        owner = os.geteuid()
+        monkeypatch.setattr("xboard_circus.circus_client.os.geteuid", lambda: 65534)
+        client = CircusdClient(f"tcp://127.0.0.1:{server.getsockname()[1]}", owner=owner)
+        with pytest.raises(UserRefused, match="may not command it") if refused else contextlib.nullcontext():
+            client._server(5)
+        accepted.result()
 
 
 def test_a_reply_comes_back_whole() -> None:
