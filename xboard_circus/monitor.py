@@ -175,7 +175,7 @@ class ThisHost:
         command = [sys.executable, "-m", "xboard_circus", "-c", str(self._config.path), "start"]
         # A file and not a pipe: whatever circusd may inherit of it cannot keep us waiting.
         with tempfile.TemporaryFile() as output:
-            starting = start_detached(command, cwd=self._config.folder, output=output)
+            starting = start_detached(command, cwd="/", output=output)  # no module of the ini's folder is imported
             give_up_at = time.monotonic() + START_TIMEOUT
             while starting.poll() is None and not self._leaving.wait(0.1):
                 if time.monotonic() >= give_up_at:

@@ -47,6 +47,8 @@ def test_a_killed_circusd_is_back_and_a_stopped_one_is_left_alone(tmp_path: Path
     """Given a monitor, when circusd is killed, then it and its workers are back; when stopped, then it stays so."""
     with circusd(tmp_path) as c, monitor(c) as process:
         c.wait_ready()
+        # `python -m` looks in its folder first, before `check` can refuse a folder that others may write.
+        (tmp_path / "sqlite3.py").write_text("raise SystemExit('planted')\n")
 
         c.kill9()
 
