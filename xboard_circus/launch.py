@@ -293,7 +293,7 @@ def launch(options: dict[str, list[str]], command: list[str]) -> None:
     for circusd in options["--after"]:
         wait_for_turn("".join(options["--turn"]), "".join(options["--starter"]), circusd)
         wait_for_end(circusd)
-    for gate in options["--gate"] or [""]:
+    for gate in options["--gate"] or ([] if options["--after"] else [""]):
         wait_for_gate(gate, environment.get("XBOARD_CIRCUSD", ""))
     for setting in options["--rlimit"]:
         set_rlimit(setting)

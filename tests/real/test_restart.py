@@ -168,6 +168,21 @@ def test_a_restart_from_another_terminal_keeps_the_variables_of_the_first(tmp_pa
         assert "SSH_TTY" not in environ
 
 
+def test_a_restart_by_a_worker_loses_nothing(tmp_path: Path) -> None:
+    """Given a restart with the variables of a worker, as its app starts it, then 0 lost, and another circusd runs."""
+    with circusd(tmp_path) as c:
+        worker = c.wait_ready()[0]
+        before = c.processes()
+        found = procs.environ(worker) or {}
+        c.extra_env = {name: value for name, value in found.items() if name.startswith("XBOARD_")}
+
+        with under_load(c):
+            done(c, "restart", "--no-preflight")
+            eventually(lambda: gone(before), timeout=60, what="the old ones end")
+
+        assert len(circusds(c)) == 1
+
+
 def test_what_is_refused_leaves_everything_as_it_is(tmp_path: Path) -> None:
     """Given bad code, or an address that changes, when restarted, then exit 1 says why, and nothing is touched."""
     moved = Watcher().port
