@@ -22,7 +22,6 @@ import click
 
 from xboard_circus import __version__
 from xboard_circus.checks.programs import start_detached
-from xboard_circus.circus_client import CircusdClient, CircusdGone, CommandRefused
 from xboard_circus.config import Config, load
 from xboard_circus.core.budget import RestartBudget, RestartLimits
 from xboard_circus.core.sentences import Say
@@ -151,20 +150,14 @@ class ThisHost:
 
     def __init__(self, config: Config, leaving: threading.Event) -> None:
         self._config = config
-        self._instance = runtime.instance_id(config.path)
+        self._instance = Instance(config.path, answer_within=ANSWER_TIMEOUT)
         self._leaving = leaving
 
     def look(self) -> CircusdSighting:
-        record = runtime.read_record(self._instance) or {}
-        stopped = bool(record.get("stopped_by_operator"))
-        running = runtime.supervisor_of(self._instance)
-        if running is not None:
-            # Its endpoint when it started: the ini may have been edited since.
-            endpoint = str(record.get("endpoint", self._config.endpoint))
-            return CircusdSighting(running, _answers(endpoint, self._config.path.stat().st_uid), stopped)
+        stopped = bool((runtime.read_record(self._instance.id) or {}).get("stopped_by_operator"))
         try:
-            found = Instance(self._config.path).find()
-        except XboardError:  # another's circusd is there, or the ini has a mistake: the start will say so
+            found = self._instance.find()
+        except XboardError:  # another's circusd is there: the start will say so
             found = None
         if isinstance(found, Silent):
             return CircusdSighting(found.identity, stopped=stopped)
@@ -190,20 +183,9 @@ class ThisHost:
 
     def end(self, circusd: procs.Identity) -> None:
         """Kill circusd: a SIGTERM would end its workers with it, and these serve until those of the next one do."""
-        circusd_record.amend(self._instance, circusd, why=Say.MONITOR_ENDED_IT())
+        circusd_record.amend(self._instance.id, circusd, why=Say.MONITOR_ENDED_IT())
         if procs.send_signal(circusd.pid, circusd.started, signal.SIGKILL):
             log.info("SIGKILL to circusd (pid %d); its workers serve on", circusd.pid)
-
-
-def _answers(endpoint: str, owner: int) -> bool:
-    with CircusdClient(endpoint, owner=owner) as circusd:
-        try:
-            circusd.call("numwatchers", deadline=ANSWER_TIMEOUT)
-        except CommandRefused:
-            return True
-        except CircusdGone:
-            return False
-    return True
 
 
 def log_to(path: Path) -> None:
