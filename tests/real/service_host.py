@@ -20,7 +20,7 @@ from typing import Protocol
 import pytest
 
 from .harness import Circusd, eventually
-from .parts import find, needs
+from .parts import needs
 
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPT = ROOT / "scripts" / "install_service.sh"
@@ -34,10 +34,6 @@ umount -l /sys/fs/cgroup 2>/dev/null || true
 mount -t cgroup2 none /sys/fs/cgroup
 mount -t tmpfs tmpfs /run
 mkdir -p /run/systemd/system "/sys/fs/cgroup/$GROUP"
-if [ -n "$AS_SYSTEM" ]; then
-    mount --bind "$XDG_CONFIG_HOME/systemd/user" /etc/systemd/system
-    mount -t tmpfs tmpfs /usr/local/bin
-fi
 echo $$ > "/sys/fs/cgroup/$GROUP/cgroup.procs"
 if [ -n "$AS_USER" ]; then
     chown -R "$AS_USER" "/sys/fs/cgroup/$GROUP"
@@ -45,9 +41,16 @@ if [ -n "$AS_USER" ]; then
 fi
 exec {SYSTEMD} --user --log-target=console
 """
+# What is killed stays in its group until it is reaped.
 SWEEP = """
 mount -t cgroup2 none /sys/fs/cgroup
-find "/sys/fs/cgroup/$GROUP" -depth -type d -exec rmdir {} +
+group="/sys/fs/cgroup/$GROUP"
+echo 1 >"$group/cgroup.kill"
+for _ in $(seq 50); do
+    find "$group" -depth -type d -exec rmdir {} +
+    [ -d "$group" ] || exit 0
+    sleep 0.1
+done
 """
 
 
@@ -56,16 +59,13 @@ class UserManager:
 
     Attributes:
         user: Whom it and its services run as; root where that is empty.
-        as_system: It stands in for the manager of the system: its units are those in /etc/systemd/system, its runtime
-            folder is /run, and a plain ``systemctl`` reaches it. Only `inside` sees all that.
     """
 
-    def __init__(self, folder: Path, environ: Mapping[str, str], *, as_system: bool, user: str) -> None:
+    def __init__(self, folder: Path, environ: Mapping[str, str], *, user: str) -> None:
         self.folder = folder
-        self.as_system = as_system
         self.user = user
         self.home = folder / "home"
-        self.runtime = Path("/run") if as_system else folder / "run"
+        self.runtime = folder / "run"
         self.units = folder / "config" / "systemd" / "user"
         self.log = folder / "systemd.log"
         self.environ = {
@@ -74,19 +74,11 @@ class UserManager:
             "XDG_RUNTIME_DIR": str(self.runtime),
             "XDG_CONFIG_HOME": str(folder / "config"),
             "GROUP": folder.name,
-            "AS_SYSTEM": "yes" if as_system else "",
             "AS_USER": user,
         }
         for made in (self.home, self.units):
             made.mkdir(parents=True)
-        if as_system:
-            shim = folder / "bin" / "systemctl"
-            shim.parent.mkdir()
-            shim.write_text(f'#!/bin/sh\nexec {find("systemctl")} --user "$@"\n')
-            shim.chmod(0o755)
-            self.environ["PATH"] = f"{shim.parent}:{self.environ['PATH']}"
-        else:
-            self.runtime.mkdir(0o700)
+        self.runtime.mkdir(0o700)
         if user:
             run(["chown", "-R", user, str(folder)], environ)
         self._popen: subprocess.Popen[bytes] | None = None
@@ -101,9 +93,6 @@ class UserManager:
                 stderr=log,
                 start_new_session=True,
             )
-        if self.as_system:
-            # Only the manager of the system takes the word of other users.
-            eventually(lambda: self.inside(["chmod", "0777", "/run/systemd/notify"]).returncode == 0, timeout=60)
         eventually(lambda: self.ctl("show", "default.target").returncode == 0, timeout=60, what="systemd answers")
 
     def shut_down(self) -> None:
@@ -126,10 +115,8 @@ class UserManager:
         return self.inside(["systemctl", "--user", *words], timeout=timeout)
 
     def inside(self, command: list[str], *, timeout: float = 180) -> subprocess.CompletedProcess[str]:
-        """Run *command* where the manager is."""
-        enter = ["nsenter", "--mount", f"--target={self.pid}", "--"] if self.as_system else []
-        if self.user:
-            enter = ["setpriv", "--reuid", self.user, "--regid", self.user, "--clear-groups"]
+        """Run *command* as who the manager runs as."""
+        enter = ["setpriv", "--reuid", self.user, "--regid", self.user, "--clear-groups"] if self.user else []
         return run([*enter, *command], self.environ, timeout=timeout)
 
     def show(self, unit: str, name: str) -> str:
@@ -193,13 +180,13 @@ class Environed(Protocol):
 
 
 @contextlib.contextmanager
-def user_manager(c: Environed, *, as_system: bool = False, user: str = "") -> Iterator[UserManager]:
+def user_manager(c: Environed, *, user: str = "") -> Iterator[UserManager]:
     """Run one whose services carry the mark of the test's *c*, which has an ini file and is not started."""
     needs_systemd()
     folder = Path(tempfile.mkdtemp(prefix="xb-sd-", dir="/tmp"))
     environ = {name: value for name, value in c.environ().items() if not name.startswith(("XBOARD_RUNTIME", "XDG_"))}
     folder.chmod(0o755)
-    manager = UserManager(folder, environ, as_system=as_system, user=user)
+    manager = UserManager(folder, environ, user=user)
     try:
         manager.boot()
         yield manager

@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 
 from .harness import eventually
+from .machine import Machine, machine
 from .operations import OPERATIONS, SYSTEMD, Checkout, commands
-from .service_host import UserManager, needs_systemd, user_manager
+from .service_host import needs_systemd
 from .test_service_system import venv_of
 from .test_users import USER, open_folder, pytestmark, python  # noqa: F401 - fixtures, and the marks
 
@@ -45,26 +46,20 @@ def checkout(open_folder: Path, python: str) -> Iterator[Checkout]:  # noqa: F81
     shutil.rmtree(made.runtime, ignore_errors=True)
 
 
-def state_of(host: UserManager) -> str:
+def state_of(host: Machine) -> str:
     return host.show(UNIT, "ActiveState")
 
 
 @contextmanager
-def host_of(checkout: Checkout) -> Iterator[UserManager]:
+def host_of(checkout: Checkout) -> Iterator[Machine]:
     """A host with systemd whose service lies in the *checkout*, and a `sudo` that makes no user."""
-    with user_manager(checkout, as_system=True) as host:
+    with machine(checkout, checkout.folder.parents[1]) as host:
         sudo = host.folder / "bin" / "sudo"
         sudo.write_text(SUDO)
         sudo.chmod(0o755)
-        # The folder lies in /tmp, and the service has a /tmp of its own. And only the real manager of the system gives
-        # the runtime folder to the service's user.
-        own = f"PrivateTmp=no\nExecStartPre=+/bin/chown {USER} /run/{Path(UNIT).stem}"
-        host.drop_in(UNIT, f"[Service]\n{own}\nStandardError=append:{checkout.folder}/logs/circusd.log\n")
-        try:
-            yield host
-        finally:
-            # A stop ends circusd alone, which ends its workers; after a failed test it may not run any more.
-            host.ctl("kill", "--kill-whom=all", "--signal=KILL", UNIT)
+        # The folder lies in /tmp, and the service has a /tmp of its own.
+        host.drop_in(UNIT, f"[Service]\nPrivateTmp=no\nStandardError=append:{checkout.folder}/logs/circusd.log\n")
+        yield host
 
 
 def plain_user(checkout: Checkout) -> tuple[str, ...]:
@@ -75,7 +70,7 @@ def plain_user(checkout: Checkout) -> tuple[str, ...]:
     return (*AS_USER, "env", f"HOME={home}", f"XBOARD_RUNTIME_DIR={home}/run")
 
 
-def follow(host: UserManager, checkout: Checkout, *commands: str, enter: Sequence[str] = ()) -> str:
+def follow(host: Machine, checkout: Checkout, *commands: str, enter: Sequence[str] = ()) -> str:
     """Run *commands* in the checkout, each of which has to end well, and return the last one's output."""
     said = ""
     for command in commands:
@@ -84,7 +79,7 @@ def follow(host: UserManager, checkout: Checkout, *commands: str, enter: Sequenc
         said = done.stdout + done.stderr
         if done.returncode:
             print(
-                host.inside(["systemctl", "--user", "status", UNIT]).stdout,
+                host.inside(["journalctl", "--no-pager", "--unit", UNIT]).stdout[-3000:],
                 (checkout.folder / "logs/circusd.log").read_text()[-3000:],
                 host.inside(["ls", "-laR", str(checkout.folder / "logs"), "/run/xboard-backend"]).stdout,
             )

@@ -13,11 +13,9 @@ import socket
 import time
 from collections.abc import Iterator, Sequence
 
-import psutil
-
 from .harness import eventually
+from .machine import Machine
 from .operations import OPERATIONS, ROOT, Checkout, all_commands
-from .service_host import UserManager
 from .test_operations_service import checkout, host_of, plain_user, serves, state_of  # noqa: F401 - a fixture
 from .test_users import open_folder, pytestmark, python  # noqa: F401 - fixtures, and the marks
 
@@ -104,7 +102,7 @@ def missing(answer: str, lines: Sequence[str]) -> str | None:
 class Reader:
     """Somebody who types what the page says, and checks what it shows."""
 
-    def __init__(self, host: UserManager, checkout: Checkout, enter: Sequence[str] = ()) -> None:  # noqa: F811
+    def __init__(self, host: Machine, checkout: Checkout, enter: Sequence[str] = ()) -> None:  # noqa: F811
         self.host, self.checkout, self.enter = host, checkout, enter
 
     def type(self, command: str, answer: Sequence[str] = ()) -> str:
@@ -126,22 +124,26 @@ class Reader:
             said = run()
         return said
 
-    def oldest(self) -> psutil.Process:
-        """Return the worker of the backend that has served for longest."""
+    def oldest(self) -> int:
+        """Return the pid of the backend's worker that has served for longest: on a new machine, the lowest."""
         watchers = json.loads(self.type(".venv/bin/xboard-circus status --json"))["watchers"]
         (xboard,) = (each for each in watchers if each["name"] == "xboard")
-        return min((psutil.Process(each["pid"]) for each in xboard["workers"]), key=psutil.Process.create_time)
+        return int(min(each["pid"] for each in xboard["workers"]))
 
     def follow(self, command: str, answer: Sequence[str]) -> None:
         """Type *command* as a reader would: with the pid and the folder that he has, and the patience that it takes."""
         command = command.replace("/opt/xboard", str(self.checkout.folder))
         if "kill -" not in command:
-            self.type(f"{command} tests/unit/test_durations.py" if command == "./scripts/test.sh" else command, answer)
+            self.type(
+                f"{command} -n 0 tests/unit/test_durations.py" if command == "./scripts/test.sh" else command, answer
+            )
             return
         worker = self.oldest()
-        for step in re.sub(r"(kill -\w+) \d+", rf"\1 {worker.pid}", command).split("; "):
+        for step in re.sub(r"(kill -\w+) \d+", rf"\1 {worker}", command).split("; "):
             if step.startswith("sleep "):
-                eventually(lambda: not worker.is_running(), timeout=60, what="the worker is replaced")
+                eventually(
+                    lambda: self.host.inside(["kill", "-0", f"{worker}"]).returncode, timeout=60, what="it is replaced"
+                )
             else:
                 self.type(step, answer if step == command.split("; ")[-1] else ())
 

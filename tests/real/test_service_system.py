@@ -7,12 +7,15 @@ import pwd
 import re
 import shutil
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
-from .harness import BUNDLE, Watcher, circusd, eventually
+from .harness import BUNDLE, Circusd, Watcher, circusd, eventually
 from .load import Load
+from .machine import Machine, machine
 from .parts import needs
 from .service_host import NAME, SCRIPT, UNIT, UserManager, run, user_manager
 from .test_users import USER, library_path, open_folder, pytestmark, python  # noqa: F401 - fixtures, and the marks
@@ -36,16 +39,53 @@ def told_in(host: UserManager, *command: str) -> str:
     return done.stdout + done.stderr
 
 
-def test_the_unit_is_sound_scores_well_and_its_sandbox_leaves_it_working(open_folder: Path, python: str) -> None:  # noqa: F811
-    """Given the system's unit with a user of its own, when it runs in its sandbox, then it does all that it should."""
-    folder = open_folder / "service"
+@contextmanager
+def service_of_the_system(above: Path, python: str, name: str) -> Iterator[tuple[Circusd, Machine]]:  # noqa: F811
+    """A machine with systemd, and the folder *name* that holds what its service is to run."""
+    folder = above / name
     (folder / "data").mkdir(parents=True)
     shutil.chown(folder / "data", USER, USER)
-    venv_of(folder, python, open_folder / "python")
+    venv_of(folder, python, above / "python")
     watcher = Watcher(options={"graceful_timeout": 8}, env={"BACKEND_DIR": str(folder / "data")})
-    with circusd(folder, watchers=[watcher], plugins=BUNDLE, start=False) as c, user_manager(c, as_system=True) as host:
+    with circusd(folder, watchers=[watcher], plugins=BUNDLE, start=False) as c, machine(c, above) as host:
         # The folder lies in /tmp, and the service has a /tmp of its own.
         host.drop_in(UNIT, f"[Service]\nPrivateTmp=no\nStandardError=append:{folder}/logs/circusd.log\n")
+        yield c, host
+
+
+def losses(host: Machine) -> list[str]:
+    """Return what the ledger of the service has of circusds that ended, and of starts of the machine."""
+    kinds = [f"--kind={kind}" for kind in ("circusd_lost", "host_restarted")]
+    lines = told_in(host, f"/usr/local/bin/{NAME}", "events", *kinds, "--json").splitlines()
+    return [json.loads(line)["kind"] for line in lines]
+
+
+def test_the_service_is_back_after_a_kill_of_circusd_and_after_a_reset_of_the_machine(
+    open_folder: Path,  # noqa: F811
+    python: str,  # noqa: F811
+) -> None:
+    """Given the service under a systemd that is process 1, when circusd is killed, and then the machine loses its power
+    and boots, then the backend serves again each time, and the ledger has each loss once, by its name."""
+    with service_of_the_system(open_folder, python, "reset") as (c, host):
+        told_in(host, str(SCRIPT), "install", "--name", NAME, "--dir", str(c.folder), "--run-as", USER)
+        told_in(host, "kill", "-9", host.show(UNIT, "MainPID"))
+        eventually(
+            lambda: host.show(UNIT, "NRestarts") == "1" and host.show(UNIT, "ActiveState") == "active", timeout=60
+        )
+        assert json.loads(c.get("/facts"))["uid"] == pwd.getpwnam(USER).pw_uid
+        eventually(lambda: losses(host) == ["circusd_lost"], timeout=60, every=0.3)
+
+        host.cut_power()
+        host.boot()
+        eventually(lambda: host.show(UNIT, "ActiveState") == "active", timeout=120, every=0.2, what="it is started")
+        assert json.loads(c.get("/facts"))["uid"] == pwd.getpwnam(USER).pw_uid
+        eventually(lambda: losses(host) == ["circusd_lost", "host_restarted"], timeout=60, every=0.3)
+
+
+def test_the_unit_is_sound_scores_well_and_its_sandbox_leaves_it_working(open_folder: Path, python: str) -> None:  # noqa: F811
+    """Given the system's unit with a user of its own, when it runs in its sandbox, then it does all that it should."""
+    with service_of_the_system(open_folder, python, "service") as (c, host):
+        folder = c.folder
         words = ["--name", NAME, "--dir", str(folder), "--run-as", USER]
         told_in(host, str(SCRIPT), "install", *words)
 
@@ -65,7 +105,7 @@ def test_the_unit_is_sound_scores_well_and_its_sandbox_leaves_it_working(open_fo
         assert state["circusd"]["endpoint"] == f"ipc:///run/{NAME}/circusd.sock"
         before = {worker["pid"] for worker in state["watchers"][0]["workers"]}
         with Load(f"{c.url}/", rate=50, connections=4) as load:
-            told_in(host, "systemctl", "--user", "reload", UNIT)
+            told_in(host, "systemctl", "reload", UNIT)
         assert load.lost == []
         assert not load.workers <= before
         assert (folder / "ledger.db").exists()
