@@ -1,7 +1,5 @@
 """For all tests: whatever stands in tests/real carries the mark ``real``."""
 
-from __future__ import annotations
-
 import os
 import signal
 import subprocess

@@ -1,7 +1,5 @@
 """Answers of circusd to ``xboard_state``, made by the code that makes the real ones."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping
 from typing import Any

@@ -1,7 +1,5 @@
 """Who may import whom, read from the sources: a room that knows too much can't be tested alone."""
 
-from __future__ import annotations
-
 import ast
 import subprocess
 import sys

@@ -1,8 +1,6 @@
 """The documents say what the code does: what can be generated is, circus.ini is sound, and the README says the same in
 both languages."""
 
-from __future__ import annotations
-
 import re
 import subprocess
 import sys

@@ -1,7 +1,5 @@
 """What stands in for circusd, for the clock and for the workers, in the tests of the plugins."""
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any

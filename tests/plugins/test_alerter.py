@@ -1,7 +1,5 @@
 """The part that alerts, with a circusd that says what the test wants and commands that write down what they get."""
 
-from __future__ import annotations
-
 import asyncio
 import json
 import time

@@ -1,7 +1,5 @@
 """What systemd is told: the decision, and who sends it."""
 
-from __future__ import annotations
-
 import asyncio
 import os
 import socket

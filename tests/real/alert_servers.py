@@ -1,7 +1,5 @@
 """A web server and a mail server that misbehave on request: what a sink of the alerts has to live with."""
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import ssl

@@ -1,7 +1,5 @@
 """A program that another user of the host runs, with nothing of this test's: no environment, no folder, no group."""
 
-from __future__ import annotations
-
 import json
 import subprocess
 from typing import Any

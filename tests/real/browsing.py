@@ -6,8 +6,6 @@ with dashboard(tmp_path) as c, chromium(tmp_path) as browser:
     page.worker(pid).wait_for()
 """
 
-from __future__ import annotations
-
 import contextlib
 import os
 import re
@@ -110,7 +108,7 @@ class Visit:
         if message.type in ("error", "warning"):
             self.complaints.append(f"{message.type}: {message.text} ({message.location.get('url')})")
 
-    def sign_in(self, role: str = "admin") -> Visit:
+    def sign_in(self, role: str = "admin") -> "Visit":
         """Follow the link that the command line prints."""
         self.page.goto(f"{self.url}/login#token={token(self.running, role)}")
         self.page.wait_for_url(f"{self.url}/")

@@ -1,7 +1,5 @@
 """What circusd publishes, recorded by a thread from before it starts."""
 
-from __future__ import annotations
-
 import json
 import threading
 import time

@@ -1,7 +1,5 @@
 """Small programs that a test starts, marked in their environment, and ended with all that they started."""
 
-from __future__ import annotations
-
 import os
 import subprocess
 import sys

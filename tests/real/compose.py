@@ -1,7 +1,5 @@
 """The committed compose file, run by podman-compose under a name of the test's own."""
 
-from __future__ import annotations
-
 import contextlib
 import resource
 import shutil

@@ -1,7 +1,5 @@
 """A failure of a test that shares its circusd with others shows that circusd's logs."""
 
-from __future__ import annotations
-
 import sys
 from collections.abc import Generator
 from pathlib import Path

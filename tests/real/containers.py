@@ -5,8 +5,6 @@ storage under a name made of all that goes into it, so that several files of tes
 it once. Whatever is run is removed by its id.
 """
 
-from __future__ import annotations
-
 import contextlib
 import fcntl
 import hashlib

@@ -1,7 +1,5 @@
 """A backend whose every request waits in the event loop for a database, as an app with a blocking driver does."""
 
-from __future__ import annotations
-
 import os
 import socket
 

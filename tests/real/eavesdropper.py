@@ -1,7 +1,5 @@
 """A server at another port of the page's host: it keeps what a browser sends it, and what its script finds there."""
 
-from __future__ import annotations
-
 import contextlib
 import re
 import threading

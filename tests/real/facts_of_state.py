@@ -1,7 +1,5 @@
 """What several tests ask of the workers in `xboard_state`, beyond one worker's entry (see state_words.py)."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from .harness import Circusd, eventually

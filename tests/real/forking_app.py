@@ -1,7 +1,5 @@
 """An app with two pools of forked processes: one in a session of its own, which outlives its worker, one plain."""
 
-from __future__ import annotations
-
 import multiprocessing
 import os
 import time

@@ -1,7 +1,5 @@
 """Ports for the tests, and strangers who sit on them."""
 
-from __future__ import annotations
-
 import contextlib
 import os
 import random

@@ -1,7 +1,5 @@
 """A test that does not end by itself; `test_harness` interrupts the run that it belongs to."""
 
-from __future__ import annotations
-
 import os
 import signal
 from pathlib import Path

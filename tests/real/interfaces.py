@@ -4,8 +4,6 @@ Chromium breaks off every request of the moment in which an interface comes or g
 it is and whatever the request goes to.
 """
 
-from __future__ import annotations
-
 import contextlib
 import fcntl
 import os

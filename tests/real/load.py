@@ -10,8 +10,6 @@ measures and so never sees the requests that real users would have lost meanwhil
 Also a program: ``python load.py URL --rate 100 --seconds 10 --connections 8`` prints one JSON line.
 """
 
-from __future__ import annotations
-
 import argparse
 import asyncio
 import contextlib
@@ -91,7 +89,7 @@ class Load:
     _stop: threading.Event = field(default_factory=threading.Event)
     _thread: threading.Thread | None = None
 
-    def __enter__(self) -> Load:
+    def __enter__(self) -> "Load":
         self._thread = threading.Thread(target=lambda: asyncio.run(self.drive()), daemon=True, name="load")
         self._thread.start()
         return self

@@ -1,7 +1,5 @@
 """The manifests of deploy/kubernetes: put together by Kustomize, and run by podman."""
 
-from __future__ import annotations
-
 import contextlib
 import shutil
 import subprocess

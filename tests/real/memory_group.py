@@ -1,7 +1,5 @@
 """A real memory cgroup, so that the kernel's OOM killer really kills."""
 
-from __future__ import annotations
-
 import contextlib
 import os
 import time

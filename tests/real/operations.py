@@ -1,7 +1,5 @@
 """What the page of operations tells a reader to type, and a checkout to type it in."""
 
-from __future__ import annotations
-
 import contextlib
 import os
 import re

@@ -1,7 +1,5 @@
 """Programs that some tests start and that are not Python packages: a browser, Prometheus, containers."""
 
-from __future__ import annotations
-
 import os
 import shutil
 

@@ -1,7 +1,5 @@
 """The test backend, which prints a line for each request, as many an app does."""
 
-from __future__ import annotations
-
 # Workers find it in this folder, and so by this name.
 from backend import Message, Receive, Send  # type: ignore[import-not-found]
 from backend import app as backend

@@ -1,7 +1,5 @@
 """The processes that a test started, no others: found by a mark in their environment, ended by pid and start time."""
 
-from __future__ import annotations
-
 import os
 import signal
 import time

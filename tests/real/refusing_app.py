@@ -1,7 +1,5 @@
 """Apps that serve their clients and do not accept what a probe sends by default: each one in its own way."""
 
-from __future__ import annotations
-
 from fastapi import FastAPI, Header, HTTPException
 from starlette.middleware.httpsredirect import HTTPSRedirectMiddleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware

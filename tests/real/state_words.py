@@ -4,8 +4,6 @@ One key ``state`` (ready, waiting, wedged, ...), or the keys ``phase``, ``role``
 hold for both.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 

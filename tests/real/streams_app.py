@@ -1,7 +1,5 @@
 """What a proxy gets wrong first: ``/upload`` counts a body, ``/events`` sends events, ``/ws`` echoes a WebSocket."""
 
-from __future__ import annotations
-
 import asyncio
 
 # Workers find it in this folder, and so by this name.

@@ -1,7 +1,5 @@
 """Each sink against a real server or program: what arrives, what is said when it does not, and that nothing leaks."""
 
-from __future__ import annotations
-
 import base64
 import hashlib
 import hmac

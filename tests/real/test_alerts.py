@@ -2,8 +2,6 @@
 
 # ruff: noqa: RUF001 - Chinese has marks of its own
 
-from __future__ import annotations
-
 import json
 import signal
 import ssl
@@ -93,7 +91,7 @@ class RoundAges:
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._look, daemon=True)
 
-    def __enter__(self) -> RoundAges:
+    def __enter__(self) -> "RoundAges":
         self._thread.start()
         return self
 

@@ -3,8 +3,6 @@
 What fails is its folder below the runtime folder, without which there is no private socket and no gate.
 """
 
-from __future__ import annotations
-
 import contextlib
 import json
 import os

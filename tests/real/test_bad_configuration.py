@@ -1,7 +1,5 @@
 """`circusctl reloadconfig` refuses what `xboard-circus check` refuses, and does what the file says now."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Circus's own `reload` replaces workers one by one, the new one ready first; with broken code nobody is ended."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

@@ -1,7 +1,5 @@
 """``xboard-circus`` against real circusd and workers."""
 
-from __future__ import annotations
-
 import contextlib
 import json
 import os

@@ -1,7 +1,5 @@
 """The clock is set by an hour, either way, under a running backend: nothing happens, and nothing due is missed."""
 
-from __future__ import annotations
-
 import struct
 import time
 from collections.abc import Iterator

@@ -1,7 +1,5 @@
 """However the worker is written in the command, it is found, probed, and never killed while it serves."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

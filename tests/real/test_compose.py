@@ -1,7 +1,5 @@
 """The committed compose file, by podman-compose: what it starts, what it keeps, what it limits."""
 
-from __future__ import annotations
-
 import json
 import os
 import re

@@ -3,8 +3,6 @@
 Both have to find a backend whose container was started anew, and so has another address.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import shlex

@@ -1,7 +1,5 @@
 """The image of the committed Dockerfile, run as in production: not as root, in little memory, on a read-only root."""
 
-from __future__ import annotations
-
 import json
 import os
 import time

@@ -1,7 +1,5 @@
 """A container that was started wrongly, as everybody does once: it ends, and its last line says what to do."""
 
-from __future__ import annotations
-
 import urllib.request
 from pathlib import Path
 

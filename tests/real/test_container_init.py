@@ -1,7 +1,5 @@
 """The first process of a container, run without one: its signals, and what an earlier run has left."""
 
-from __future__ import annotations
-
 import contextlib
 import os
 import signal

@@ -1,7 +1,5 @@
 """An image of the user's own app, by `xboard-circus init --docker`, on the image of the committed Dockerfile."""
 
-from __future__ import annotations
-
 import http.client
 import subprocess
 import sys

@@ -1,7 +1,5 @@
 """A worker dies, alone or with all others, or its command cannot be run: it is back at once, nobody else notices."""
 
-from __future__ import annotations
-
 import os
 import signal
 import sys

@@ -1,7 +1,5 @@
 """The dashboard beside a real circusd: what it shows, what it steers, and how it fares when circusd does not."""
 
-from __future__ import annotations
-
 import contextlib
 import os
 import signal

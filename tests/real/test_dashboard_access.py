@@ -1,7 +1,5 @@
 """Who gets in to the dashboard, and what it lets nobody do: over real HTTP, with a stand-in for circusd."""
 
-from __future__ import annotations
-
 import asyncio
 import base64
 import contextlib

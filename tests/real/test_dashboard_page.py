@@ -2,8 +2,6 @@
 
 # ruff: noqa: RUF001 - Chinese has marks of its own
 
-from __future__ import annotations
-
 import contextlib
 import os
 import re

@@ -2,8 +2,6 @@
 
 # ruff: noqa: RUF001 - Chinese has marks of its own
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any

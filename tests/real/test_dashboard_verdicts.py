@@ -1,7 +1,5 @@
 """What the page shows of a verdict: a real Chromium, and a circusd whose answers are made up."""
 
-from __future__ import annotations
-
 import contextlib
 import re
 from collections.abc import Iterator

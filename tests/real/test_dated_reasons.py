@@ -1,7 +1,5 @@
 """`status` tells a reason with its time, and no reason of what has long been over."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from .harness import FAST_RESTARTS, circusd, eventually, kill

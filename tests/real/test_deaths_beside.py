@@ -1,7 +1,5 @@
 """A worker dies beside something else that goes on: a drain, a launcher that is gone, a spare that waits."""
 
-from __future__ import annotations
-
 import os
 import signal
 from pathlib import Path

@@ -1,7 +1,5 @@
 """``xboard-circus doctor`` against real faults: a port that is held, a full disk, leftovers, low limits."""
 
-from __future__ import annotations
-
 import json
 import os
 import resource

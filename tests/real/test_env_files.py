@@ -1,7 +1,5 @@
 """Env files: a reload puts changed values into force, a broken file costs no worker, and no secret is on show."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterator
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Fewer workers are wanted, by whichever way: those that do not serve go first, so that nobody waits for an answer."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """The default endpoints on TCP: circusd's own user and root are served, another user of the host is not."""
 
-from __future__ import annotations
-
 import os
 from pathlib import Path
 

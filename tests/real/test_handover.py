@@ -1,7 +1,5 @@
 """circusd is killed, its workers serve on, and the next circusd takes their listening socket over."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from .harness import BUNDLE, circusd, eventually

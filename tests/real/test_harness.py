@@ -1,7 +1,5 @@
 """The harness itself, on stock Circus: what the other files rest on."""
 
-from __future__ import annotations
-
 import os
 import signal
 import subprocess

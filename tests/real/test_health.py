@@ -1,7 +1,5 @@
 """Wedged, sick, busy, not ready: four things that look alike from outside, and what is done about each."""
 
-from __future__ import annotations
-
 import contextlib
 import signal
 import socket

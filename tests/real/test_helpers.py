@@ -1,7 +1,5 @@
 """Plugins: Circus starts them in a way of its own, and what it gets wrong with that is mended."""
 
-from __future__ import annotations
-
 import sys
 import sysconfig
 from pathlib import Path

@@ -1,7 +1,5 @@
 """A hook of the user's that fails once costs a moment, not the watcher."""
 
-from __future__ import annotations
-
 import os
 import signal
 from pathlib import Path

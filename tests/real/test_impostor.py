@@ -1,7 +1,5 @@
 """Another user binds circusd's endpoint while it is down, and answers like a circusd: nobody believes it."""
 
-from __future__ import annotations
-
 import contextlib
 import json
 import os

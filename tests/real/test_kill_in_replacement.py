@@ -1,7 +1,5 @@
 """`circusctl kill` reaches a worker in whatever it is, also one whose successor is being made."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from .harness import FAST_RESTARTS, Watcher, circusd, eventually

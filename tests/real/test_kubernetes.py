@@ -1,7 +1,5 @@
 """The manifests: right by the schemas of three versions of Kubernetes, and run, with their probes, by podman."""
 
-from __future__ import annotations
-
 import re
 import shutil
 import subprocess

@@ -1,7 +1,5 @@
 """circusd is killed while a plugin still imports: the plugin notices it late, and ends all the same."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 

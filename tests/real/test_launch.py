@@ -1,7 +1,5 @@
 """The launcher in front of real commands: it becomes them, or says in an exit code why not."""
 
-from __future__ import annotations
-
 import os
 import pwd
 import resource

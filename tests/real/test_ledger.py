@@ -1,7 +1,5 @@
 """The ledger of a real circusd when its disk is full, its file locked or damaged, and when much happens."""
 
-from __future__ import annotations
-
 import contextlib
 import signal
 import sqlite3

@@ -1,7 +1,5 @@
 """Restarts have a schedule, a limit and a cooldown, for each worker alone; what an operator asks for costs nothing."""
 
-from __future__ import annotations
-
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator

@@ -1,7 +1,5 @@
 """Holders, orphans and how they end, with real sockets and processes; all strangers here are children of the test."""
 
-from __future__ import annotations
-
 import errno
 import os
 import re

@@ -1,7 +1,5 @@
 """Debian's logrotate in place of our own rotation: the file that we ship, forced again and again under load."""
 
-from __future__ import annotations
-
 import gzip
 import os
 import re

@@ -1,7 +1,5 @@
 """Logs of real circusd and workers: rotated by their writers, read by the command line, and never a reason to stop."""
 
-from __future__ import annotations
-
 import contextlib
 import json
 import os

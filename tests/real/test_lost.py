@@ -1,7 +1,5 @@
 """circusd itself is killed: it is recorded and alerted, and an end that somebody asked for is not."""
 
-from __future__ import annotations
-
 import contextlib
 import json
 import os

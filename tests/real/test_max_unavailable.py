@@ -1,7 +1,5 @@
 """Several sick workers are replaced at once where `health.max_unavailable` allows it; a drain holds nobody up."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from .harness import BUNDLE, FAST_RESTARTS, Circusd, Watcher, circusd, eventually, holds

@@ -1,7 +1,5 @@
 """The metrics, scraped by a real Prometheus, and the alert rules that come with it."""
 
-from __future__ import annotations
-
 import contextlib
 import json
 import re

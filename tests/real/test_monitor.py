@@ -1,7 +1,5 @@
 """The monitor, beside a real circusd that it did not start."""
 
-from __future__ import annotations
-
 import contextlib
 import os
 import signal

@@ -1,7 +1,5 @@
 """Debian's nginx, with the file that is shipped for it and the compose file, in front of a real backend."""
 
-from __future__ import annotations
-
 import contextlib
 import http.client
 import os

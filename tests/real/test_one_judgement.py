@@ -1,7 +1,5 @@
 """One judgement: what `check` refuses is refused by every door in the same words, before anything is touched."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping
 from typing import Any
 

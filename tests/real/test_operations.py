@@ -3,8 +3,6 @@
 Those that take a container engine or systemd are run by test_operations_container.py and test_operations_service.py.
 """
 
-from __future__ import annotations
-
 import contextlib
 import shutil
 from collections.abc import Iterator

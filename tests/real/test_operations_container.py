@@ -1,7 +1,5 @@
 """The commands of docs/operations.md that take a container engine: podman stands in for Docker."""
 
-from __future__ import annotations
-
 import shlex
 import shutil
 import sys

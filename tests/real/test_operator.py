@@ -1,7 +1,5 @@
 """The operator's word counts: in the middle of whatever we do, circusd answers at once and does as it is told."""
 
-from __future__ import annotations
-
 import contextlib
 import os
 import pty

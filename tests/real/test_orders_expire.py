@@ -1,7 +1,5 @@
 """An order to leave that does not end a worker expires: it is probed and replaced again, as any other."""
 
-from __future__ import annotations
-
 import signal
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """An orphan carries our marks, and its circusd and parent are gone. Nobody else is ended for a mark."""
 
-from __future__ import annotations
-
 import contextlib
 import json
 import os

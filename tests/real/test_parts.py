@@ -1,7 +1,5 @@
 """What test.sh installs before the tests: `apt-get` and `dpkg-query` are the test's own."""
 
-from __future__ import annotations
-
 import os
 import subprocess
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Everything stands still for a while (docker pause, a suspended laptop): nobody is blamed for it."""
 
-from __future__ import annotations
-
 import signal
 import time
 from pathlib import Path

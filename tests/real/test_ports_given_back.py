@@ -1,7 +1,5 @@
 """A stopped watcher has no open port: who connects is refused at once instead of waiting for nobody."""
 
-from __future__ import annotations
-
 import socket
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """The trial of new code on a throw-away worker, by ``check --deep``."""
 
-from __future__ import annotations
-
 import json
 import signal
 import socket

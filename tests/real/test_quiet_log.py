@@ -1,7 +1,5 @@
 """circusd's log has what went wrong: the commands of an operator leave no traceback in it."""
 
-from __future__ import annotations
-
 import os
 import signal
 from pathlib import Path

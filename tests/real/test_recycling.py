@@ -1,7 +1,5 @@
 """A worker that has grown, served or lived enough makes room: new one first, one at a time, nothing lost."""
 
-from __future__ import annotations
-
 from functools import partial
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """Apps that answer, and refuse the probe: they serve, so their workers stay, and what is wrong is shown."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

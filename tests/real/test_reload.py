@@ -1,7 +1,5 @@
 """Rolling reload under load: no request lost, no worker missing, and the old ones kept where the new code is bad."""
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import itertools
@@ -64,7 +62,7 @@ class ReadyWorkers:
         self._client = CircusClient(endpoint=c.endpoint, timeout=10)
         self._thread = threading.Thread(target=self._look, daemon=True, name="ready-workers")
 
-    def __enter__(self) -> ReadyWorkers:
+    def __enter__(self) -> "ReadyWorkers":
         self._thread.start()
         return self
 

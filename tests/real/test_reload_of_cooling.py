@@ -1,7 +1,5 @@
 """`xboard-circus reload` after a mend: it has proved that the code works, so nobody goes on cooling down."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

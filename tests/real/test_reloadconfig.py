@@ -1,7 +1,5 @@
 """`circusctl reloadconfig`: nothing restarts without need, and what Circus gets wrong is told with the cure."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path

@@ -1,7 +1,5 @@
 """A watcher that is removed gives its port back: who connects is refused at once, instead of waiting for ever."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from pathlib import Path
 

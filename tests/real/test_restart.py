@@ -1,7 +1,5 @@
 """``xboard-circus restart`` loses no request: another circusd takes the workers' port over, whatever happens."""
 
-from __future__ import annotations
-
 import contextlib
 import json
 import os

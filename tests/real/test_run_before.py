@@ -1,7 +1,5 @@
 """`run.before`: once per start and reload, before a new worker; what fails costs no worker; never two at once."""
 
-from __future__ import annotations
-
 import contextlib
 import json
 import os

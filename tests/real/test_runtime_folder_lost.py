@@ -1,7 +1,5 @@
 """The runtime folder goes, or can be written no more, while the workers run: nobody is shown as well unseen."""
 
-from __future__ import annotations
-
 import contextlib
 import json
 import shutil

@@ -1,7 +1,5 @@
 """Two hundred workers cost the one who probes them, and circusd, next to nothing."""
 
-from __future__ import annotations
-
 import json
 import socket
 import sys

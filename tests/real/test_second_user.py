@@ -1,7 +1,5 @@
 """What another user of the host can do: nothing."""
 
-from __future__ import annotations
-
 import json
 import os
 import tempfile

@@ -1,7 +1,5 @@
 """The service in a real ``systemd --user``: when it counts as ready, and what becomes of it."""
 
-from __future__ import annotations
-
 import contextlib
 import math
 import os

@@ -1,7 +1,5 @@
 """`set NAME env {...}` over the endpoint changes the environment of the app, and nothing that its workers need."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 

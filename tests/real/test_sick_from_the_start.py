@@ -1,7 +1,5 @@
 """A live path that fails from its first answer on is no good start: the worker is counted, replaced, and told of."""
 
-from __future__ import annotations
-
 import signal
 from pathlib import Path
 

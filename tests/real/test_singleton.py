@@ -1,7 +1,5 @@
 """Of a singleton no two workers run at once: no spare, and who takes its place starts when it is gone."""
 
-from __future__ import annotations
-
 import json
 from itertools import pairwise
 from pathlib import Path

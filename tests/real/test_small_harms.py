@@ -1,7 +1,5 @@
 """A second circusd, an outage that heals bit by bit, a plugin that comes first: nobody is harmed."""
 
-from __future__ import annotations
-
 import subprocess
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """The scripts that run for long, run for a short time."""
 
-from __future__ import annotations
-
 import re
 import subprocess
 import sys

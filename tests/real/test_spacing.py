@@ -1,7 +1,5 @@
 """Restarts keep their schedule where the launcher, which waits in front of each worker, cannot even start."""
 
-from __future__ import annotations
-
 import shutil
 from pathlib import Path
 

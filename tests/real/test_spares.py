@@ -1,7 +1,5 @@
 """A hot spare has imported the app and waits: it serves in the moment in which a worker dies."""
 
-from __future__ import annotations
-
 import signal
 import socket
 import time

@@ -1,7 +1,5 @@
 """SIGTERM ends circusd also while it is at work with another command, and no request in flight is lost."""
 
-from __future__ import annotations
-
 import contextlib
 import signal
 from pathlib import Path

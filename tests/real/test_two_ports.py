@@ -1,7 +1,5 @@
 """Two armed watchers, each on a port of its own: what happens to one port leaves the other alone."""
 
-from __future__ import annotations
-
 import os
 import socket
 from collections.abc import Iterator

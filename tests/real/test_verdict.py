@@ -1,7 +1,5 @@
 """The one word for a backend: what circusd judges, and what the command line shows of it."""
 
-from __future__ import annotations
-
 import socket
 from pathlib import Path
 

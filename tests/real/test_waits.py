@@ -1,7 +1,5 @@
 """How long a slot waits after a death: from its last start, and never longer than need be where nothing is up."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from itertools import pairwise
 from pathlib import Path

@@ -1,7 +1,5 @@
 """What a reload or a stop cuts off is told, with the option that would have given it more time."""
 
-from __future__ import annotations
-
 import contextlib
 import re
 import threading

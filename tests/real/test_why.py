@@ -1,7 +1,5 @@
 """A real fault of each cause: `why` names the right cause, what speaks for it, who asked, and what came next."""
 
-from __future__ import annotations
-
 import json
 import os
 import re

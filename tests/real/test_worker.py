@@ -1,7 +1,5 @@
 """The worker as a process: what it tells on its private socket, and what becomes of its clients when it goes."""
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import http.client
@@ -119,7 +117,7 @@ class Worker:
         state: str = self.tell()["state"]
         return state
 
-    def wait_ready(self) -> Worker:
+    def wait_ready(self) -> "Worker":
         def ready() -> bool:
             assert self.popen.poll() is None, self.log
             return self.ready_file.exists()

@@ -1,7 +1,5 @@
 """Workers that circusd does not know by their pid: behind a wrapper; and files in the runtime folder that lie."""
 
-from __future__ import annotations
-
 import os
 import shutil
 import signal

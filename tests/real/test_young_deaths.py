@@ -1,7 +1,5 @@
 """A worker dies young, while the kernel kills somebody else's process for want of memory."""
 
-from __future__ import annotations
-
 import subprocess
 import sys
 from pathlib import Path

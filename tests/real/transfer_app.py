@@ -1,7 +1,5 @@
 """The test backend, and two paths that take their time: ``/upload`` reads a body, ``/download?s=0.1`` sends one."""
 
-from __future__ import annotations
-
 import asyncio
 from urllib.parse import parse_qs
 

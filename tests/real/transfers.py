@@ -1,7 +1,5 @@
 """Slow uploads and downloads, and what becomes of them; the other end is transfer_app.py."""
 
-from __future__ import annotations
-
 import asyncio
 import threading
 from collections import Counter
@@ -24,7 +22,7 @@ class Transfers:
         self._stop = threading.Event()
         self._thread = threading.Thread(target=lambda: asyncio.run(self._drive()), daemon=True, name="transfers")
 
-    def __enter__(self) -> Transfers:
+    def __enter__(self) -> "Transfers":
         self._thread.start()
         return self
 

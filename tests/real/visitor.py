@@ -1,7 +1,5 @@
 """Who visits the dashboard: a small client that keeps its session, and a dashboard of a test's own to visit."""
 
-from __future__ import annotations
-
 import contextlib
 import http.client
 import json
@@ -85,7 +83,7 @@ class Visitor:
     def get(self, path: str, **headers: str) -> Answer:
         return self.ask("GET", path, **headers)
 
-    def log_in(self, folder: Path, role: Role = "admin") -> Visitor:
+    def log_in(self, folder: Path, role: Role = "admin") -> "Visitor":
         """Log in with the token in *folder*, as the link of the command line does."""
         tokens = load(folder)
         answer = self.try_token(tokens.admin if role == "admin" else tokens.reader)

@@ -5,8 +5,6 @@ WORKER_APP_READY   file without which ``/ready`` answers 503
 WORKER_APP_DIE     set: a module that does not exist is imported
 """
 
-from __future__ import annotations
-
 import asyncio
 import importlib
 import os

@@ -1,7 +1,5 @@
 """Run a command as a child, as `uv run` does: forward SIGTERM and SIGINT, end with its code."""
 
-from __future__ import annotations
-
 import signal
 import subprocess
 import sys

@@ -1,7 +1,5 @@
 """A small real Circus inside the test's own process: an arbiter, its watchers, and real processes that only sleep."""
 
-from __future__ import annotations
-
 import asyncio
 import atexit
 import shutil

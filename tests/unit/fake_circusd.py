@@ -1,7 +1,5 @@
 """What stands in for circusd: it speaks Circus's protocol over real ZeroMQ, and says what the test wants."""
 
-from __future__ import annotations
-
 import json
 import threading
 import time
@@ -40,7 +38,7 @@ class FakeCircusd:
     asked: list[dict[str, Any]] = field(default_factory=list)
     clients: set[bytes] = field(default_factory=set)
 
-    def __enter__(self) -> FakeCircusd:
+    def __enter__(self) -> "FakeCircusd":
         self._context = zmq.Context()
         self._router = self._context.socket(zmq.ROUTER)
         self._router.setsockopt(zmq.LINGER, 0)

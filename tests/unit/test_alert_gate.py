@@ -1,7 +1,5 @@
 """What one sink is told: once, again as a reminder, at the end; and never more than its limit."""
 
-from __future__ import annotations
-
 import json
 from collections import Counter
 from dataclasses import replace

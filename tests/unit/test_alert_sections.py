@@ -1,7 +1,5 @@
 """The [alert:...] sections of an ini: how they are read, what is said of a wrong one, and that secrets stay unsaid."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Callable
 from pathlib import Path

@@ -1,7 +1,5 @@
 """What is an incident, and when it is over: events and states in, incidents out."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import pytest

@@ -1,7 +1,5 @@
 """The sample backend, asked over HTTP as its clients ask it: a real uvicorn, a real database, a real folder."""
 
-from __future__ import annotations
-
 import http.client
 import json
 import os

@@ -3,8 +3,6 @@
 circusd is a real arbiter in this process; the watcher `odd` meets the fault, `web` is its sibling.
 """
 
-from __future__ import annotations
-
 import asyncio
 import os
 import sys

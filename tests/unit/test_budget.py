@@ -1,7 +1,5 @@
 """When a failed worker is tried again: the schedule, the cooldown, and who is spared."""
 
-from __future__ import annotations
-
 import math
 import pickle
 import re

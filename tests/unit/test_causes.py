@@ -1,7 +1,5 @@
 """Why a process ended: every fact that tells, and which one wins."""
 
-from __future__ import annotations
-
 from signal import SIGHUP, SIGKILL, SIGSEGV, SIGTERM, SIGUSR1
 
 import pytest

@@ -1,7 +1,5 @@
 """The client against a circusd that speaks over real sockets and answers as the test says."""
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import json

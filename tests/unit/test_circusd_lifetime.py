@@ -1,7 +1,5 @@
 """What circusd writes down of its life, with an arbiter that only knows how to stop."""
 
-from __future__ import annotations
-
 import os
 from functools import partial
 from pathlib import Path

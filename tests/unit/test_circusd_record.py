@@ -1,7 +1,5 @@
 """What a circusd writes down of itself, and who may add to it."""
 
-from __future__ import annotations
-
 import dataclasses
 import os
 import subprocess

@@ -1,7 +1,5 @@
 """What the command line says and how it ends, with a circusd that answers as the test says."""
 
-from __future__ import annotations
-
 import contextlib
 import io
 import json

@@ -1,7 +1,5 @@
 """The command that prints the dashboard's link."""
 
-from __future__ import annotations
-
 import socket
 import stat
 import webbrowser

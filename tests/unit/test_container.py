@@ -1,7 +1,5 @@
 """What the first process of a container says where it starts nothing."""
 
-from __future__ import annotations
-
 import subprocess
 import sys
 from pathlib import Path

@@ -1,7 +1,5 @@
 """When a stop may answer that all is gone; the processes here are only as dead as the test says."""
 
-from __future__ import annotations
-
 import asyncio
 import signal
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """The files of the dashboard: its tokens, what it remembers, and the sessions that they make good or void."""
 
-from __future__ import annotations
-
 import os
 import stat
 import threading

@@ -1,7 +1,5 @@
 """What the page's guard refuses before the app sees it."""
 
-from __future__ import annotations
-
 import asyncio
 from typing import Any
 

@@ -1,7 +1,5 @@
 """The streams of the dashboard: nobody is waited for, and nobody stays counted who has gone."""
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import AsyncGenerator
 

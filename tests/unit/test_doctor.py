@@ -1,7 +1,5 @@
 """What the doctor makes of what it sees; real faults are in tests/real/test_doctor.py."""
 
-from __future__ import annotations
-
 import math
 import os
 import resource

@@ -1,7 +1,5 @@
 """Durations as a person writes them."""
 
-from __future__ import annotations
-
 import pytest
 
 from xboard_circus.core.durations import seconds, span

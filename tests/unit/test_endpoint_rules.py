@@ -1,7 +1,5 @@
 """What `check` says of endpoints that others can reach."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

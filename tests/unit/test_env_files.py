@@ -1,7 +1,5 @@
 """Env files: what they add, what is refused of them with file and line, and that no value is ever shown."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Mapping
 from pathlib import Path

@@ -1,7 +1,5 @@
 """What is asked about all workers of a watcher: which slot is free, which ones to do without, whether all are ready."""
 
-from __future__ import annotations
-
 from types import SimpleNamespace
 
 import pytest

@@ -1,7 +1,5 @@
 """Which connections a guarded endpoint lets in, with real sockets of this process."""
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import errno

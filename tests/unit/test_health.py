@@ -1,7 +1,5 @@
 """The decision table: hung, sick, busy, not ready, or a dependency that is down."""
 
-from __future__ import annotations
-
 import pickle
 
 import pytest

@@ -1,7 +1,5 @@
 """The commands why and events, on a ledger that is there without a circusd."""
 
-from __future__ import annotations
-
 import json
 import shutil
 import sqlite3

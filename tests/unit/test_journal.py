@@ -1,5 +1,3 @@
-from __future__ import annotations
-
 from xboard_circus.plugins._sequence import Sequence
 from xboard_circus.supervisor.bus.journal import Journal
 

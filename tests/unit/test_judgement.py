@@ -1,7 +1,5 @@
 """What `reloadconfig` is to refuse, judged within circusd: the same as `check` refuses, in the same words."""
 
-from __future__ import annotations
-
 import subprocess
 import sys
 import time

@@ -1,7 +1,5 @@
 """Circus's own kill of a worker that something else has killed meanwhile."""
 
-from __future__ import annotations
-
 import asyncio
 import os
 import signal

@@ -1,5 +1,3 @@
-from __future__ import annotations
-
 import pytest
 
 from xboard_circus.supervisor.life.output import STACK, STACK_BYTES, TAIL_BYTES, LastWords, Tail

@@ -1,7 +1,5 @@
 """How many tries to log in there are."""
 
-from __future__ import annotations
-
 from xboard_circus.core.logins import BURST, LONGEST_WAIT, MOST_ADDRESSES, LoginLimiter
 
 

@@ -1,7 +1,5 @@
 """Which logs an ini has, their last lines, and what comes after, over every kind of rotation."""
 
-from __future__ import annotations
-
 import os
 import threading
 import time

@@ -1,7 +1,5 @@
 """What became of a circusd that is gone: what it has written down in, what is told out."""
 
-from __future__ import annotations
-
 import dataclasses
 from typing import Any
 

@@ -1,7 +1,5 @@
 """The metrics of a circusd; of real ones in tests/real/test_metrics.py."""
 
-from __future__ import annotations
-
 from types import SimpleNamespace
 from typing import Any, cast
 

@@ -1,7 +1,5 @@
 """What the monitor does with what it sees of circusd."""
 
-from __future__ import annotations
-
 import pytest
 
 from xboard_circus.core.budget import RestartLimits

@@ -1,7 +1,5 @@
 """How a run of `run.before` is judged, when it is tried again, and what the verdict on its watcher is meanwhile."""
 
-from __future__ import annotations
-
 import pytest
 
 from xboard_circus.core.durations import backoff

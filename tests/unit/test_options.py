@@ -1,7 +1,5 @@
 """The options of the ini: texts in, typed values and problems out."""
 
-from __future__ import annotations
-
 import inspect
 
 import pytest

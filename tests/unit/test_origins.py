@@ -1,7 +1,5 @@
 """Which requests are for the dashboard and from its own pages."""
 
-from __future__ import annotations
-
 import pytest
 
 from xboard_circus.core.origins import is_for_us

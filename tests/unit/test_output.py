@@ -1,7 +1,5 @@
 """The stream that stands before Circus's own: whole lines, the last words, and no harm from a disk that fails."""
 
-from __future__ import annotations
-
 import logging
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """Each patch of Circus fits, or says what is missing; taken off, it leaves Circus as it was."""
 
-from __future__ import annotations
-
 import asyncio
 import logging
 import signal

@@ -1,7 +1,5 @@
 """The port guard where it fails itself: a worker never starts on a socket that does not listen."""
 
-from __future__ import annotations
-
 import asyncio
 import socket
 from collections.abc import Callable, Iterator

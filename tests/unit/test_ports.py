@@ -1,7 +1,5 @@
 """Whose a holder of the port is, and who may be stopped under which policy."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import pytest

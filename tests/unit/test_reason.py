@@ -1,7 +1,5 @@
 """Reasons quote strangers; what comes out is one printable line."""
 
-from __future__ import annotations
-
 import copy
 import json
 import pickle

@@ -1,7 +1,5 @@
 """What ``xboard-circus reload`` says and how it ends, with a circusd that answers as the test says."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Who is known to have asked for what, with an arbiter that does as the test says."""
 
-from __future__ import annotations
-
 import asyncio
 import json
 from collections.abc import Callable
@@ -48,7 +46,7 @@ class FakeWatcher:
 
 
 class FakeController:
-    def __init__(self, arbiter: FakeArbiter) -> None:
+    def __init__(self, arbiter: "FakeArbiter") -> None:
         self.arbiter = arbiter
         self.commands = {name: FakeCommand() for name in ("stop", "signal", "quit", "set", "add", "kill", "status")}
 

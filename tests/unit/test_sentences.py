@@ -1,7 +1,5 @@
 """Every sentence that reaches a reader is of the catalogue, and the catalogue is whole in every language."""
 
-from __future__ import annotations
-
 import ast
 import re
 from collections.abc import Iterator

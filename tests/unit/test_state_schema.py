@@ -1,7 +1,5 @@
 """What comes over a wire is validated once, and what is wrong with one worker spoils nothing but that worker."""
 
-from __future__ import annotations
-
 import json
 import math
 from typing import Any

@@ -1,7 +1,5 @@
 """The commands of the unit at its ends: what is kept for the next circusd, and what may be killed."""
 
-from __future__ import annotations
-
 import os
 
 import pytest

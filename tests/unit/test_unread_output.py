@@ -1,7 +1,5 @@
 """What a worker prints while nobody reads it: dropped after a moment, counted, and never waited for again."""
 
-from __future__ import annotations
-
 import os
 import threading
 import time

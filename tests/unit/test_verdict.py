@@ -1,7 +1,5 @@
 """The one word for a watcher, and for a worker: each row says a situation, then what is made of it."""
 
-from __future__ import annotations
-
 from typing import Any, get_args
 
 import pytest

@@ -1,7 +1,5 @@
 """Keep the words that the project has given up out of everything that a user reads."""
 
-from __future__ import annotations
-
 import ast
 import json
 import re

@@ -1,7 +1,5 @@
 """The life of a worker as histories: events go in; after each, the phase and the effects come out."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from signal import SIGABRT, SIGKILL, SIGQUIT, SIGTERM
 from typing import Any

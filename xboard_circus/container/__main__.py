@@ -6,8 +6,6 @@
 All logs go to stdout. Exit codes: 0 told to end, 1 given up or not started (the last line says why), else circusd's.
 """
 
-from __future__ import annotations
-
 import sys
 from collections.abc import Sequence
 from pathlib import Path

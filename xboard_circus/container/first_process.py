@@ -5,8 +5,6 @@ handler, so both have to be done here. Below an init of Docker's (``--init``) we
 orphans (PR_SET_CHILD_SUBREAPER), and all is the same.
 """
 
-from __future__ import annotations
-
 import ctypes
 import os
 import signal

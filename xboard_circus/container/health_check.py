@@ -4,8 +4,6 @@ Docker runs this every ten seconds, and counts a check that is late as failed. S
 that read the ini file it took 12 s at a load average of 40, while the backend answered in one.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import socket

@@ -1,7 +1,5 @@
 """Run the backend in a container: look at what is mounted, check the ini file, start circusd, and tell how it ended."""
 
-from __future__ import annotations
-
 import re
 import signal
 import sys

@@ -5,8 +5,6 @@ belongs to on the host, and with a read-only root only what is mounted can be wr
 error of SQLite's that names none of it.
 """
 
-from __future__ import annotations
-
 import os
 import re
 from collections.abc import Container, Iterable, Mapping

@@ -1,7 +1,5 @@
 """Look up what is mounted."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import psutil
