@@ -113,6 +113,7 @@ def obey(order: list[str]) -> None:
     """Obey: ``block 60``, ``busy 40 30`` (threads, seconds), ``exit 3``, ``signal 11``, ``leak 9``, ``child``, ``job``.
 
     A child holds the public socket; a job, in a session of its own, and a ``task`` do not. An ``heir`` surely does.
+    A ``bare`` job has no environment of ours either.
     """
     verb, values = order[0], [float(value) for value in order[1:]]
     if verb == "block":
@@ -132,6 +133,9 @@ def obey(order: list[str]) -> None:
         subprocess.Popen(["sleep", "600"], start_new_session=True)
     elif verb == "task":
         subprocess.Popen(["sleep", "600"])
+    elif verb == "bare":
+        # Of its worker's environment it has only what ends it with the test.
+        subprocess.Popen(["sleep", "600"], start_new_session=True, env={"XBOARD_TEST": os.environ["XBOARD_TEST"]})
     elif verb == "heir":
         leave_the_port_to_a_child()
 

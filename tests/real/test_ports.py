@@ -92,6 +92,27 @@ def test_the_children_of_an_orphan_go_with_it(tmp_path: Path) -> None:
         eventually(lambda: not [orphan for orphan in orphans if orphan.alive])
 
 
+def test_a_job_with_a_session_of_its_own_lives_on_without_our_environment(tmp_path: Path) -> None:
+    """Given a job that a worker started in a session of its own with its environment cleared, when circusd is killed
+    and started again, and when `clean` removes what is left, then the job lives on."""
+    with circusd(tmp_path, numprocesses=1, options=RETRY) as c:
+        (pid,) = c.wait_ready()
+        c.tell(pid, "bare")
+        (job,) = eventually(lambda: [found for found in c.processes() if found.command == "sleep 600"])
+        orphans = orphans_of(c)
+
+        c.start_again()
+        (pid,) = c.wait_ready()
+
+        eventually(lambda: [orphan for orphan in orphans if orphan.alive] == [job], what="only the job is left")
+        c.tell(pid, "bare")
+        eventually(lambda: len([found for found in c.processes() if found.command == "sleep 600"]) == 2)
+        c.kill9()
+        cleaned = c.run_cli("clean")
+        eventually(lambda: {found.command for found in c.processes()} == {"sleep 600"}, what=cleaned.stdout)
+        assert len(c.processes()) == 2
+
+
 def test_a_waiting_launcher_ends_with_its_circusd(tmp_path: Path) -> None:
     """Given a launcher that waits for a cooldown, when circusd is killed, then it ends and is no orphan."""
     options = {"restart.burst": 2, "restart.delay": 0.1, "restart.cooldown": 60, "restart.window": 60}

@@ -246,10 +246,14 @@ def _with_children(asked: Iterable[Holder]) -> list[Holder]:
 
 def _goes_with(child: Holder, root: Holder) -> bool:
     """Return whether *child* has the marks of *root*, or none: it cleared its environment, or is not readable."""
-    if child.pid is None:
+    if child.pid is None or root.pid is None:
         return False
-    if procs.session_of(child.pid) != root.pid and _is_detached(child.pid, procs.environ(child.pid) or {}):
+    session = procs.session_of(child.pid)
+    if session != root.pid and _is_detached(child.pid, procs.environ(child.pid) or {}):
         return False
+    if child.instance is None and "XBOARD_WATCHER" in (procs.environ(root.pid) or {}):
+        # What a worker gave a session of its own is meant to outlive it, also without our marks (`env -i`, sudo).
+        return session == procs.session_of(root.pid)
     return child.instance is None or (child.instance, child.circusd) == (root.instance, root.circusd)
 
 
