@@ -197,6 +197,26 @@ def test_what_an_env_file_sets_acts_on_processes_of_the_user_alone(open_folder: 
             assert f"it is run by root, and {USER} may not command it; run this as root" in told.stderr, told
 
 
+def test_a_worker_of_another_user_without_a_stream_prints_through_circusd(open_folder: Path, python: str) -> None:
+    """Given uid = www-data and no stream, when a worker prints, then it is in circusd's own log, which the worker can
+    neither empty nor fill without a bound: it has a pipe."""
+    user, folder = www_data(), open_folder / "stream"
+    assert user is not None
+    (folder / "web").mkdir(parents=True)
+    os.chown(folder / "web", user.pw_uid, user.pw_gid)
+    streams = [f"{name}_stream.{option}" for name in ("stdout", "stderr") for option in ("class", "filename")]
+    options = {"uid": USER, "working_dir": folder / "web", **dict.fromkeys(streams)}
+    env = library_path(open_folder / "python") if python != sys.executable else {}
+    web = Watcher(app="printing_app:app", numprocesses=1, options=options)
+    with circusd(folder, watchers=[web], python=python, env=env) as c:
+        (pid,) = c.wait_ready()
+        c.get()
+
+        printed = [os.readlink(f"/proc/{pid}/fd/{descriptor}") for descriptor in (1, 2)]
+        assert [kind.partition(":")[0] for kind in printed] == ["pipe", "pipe"]
+        eventually(lambda: "Application startup complete" in c.log("circusd"))
+
+
 def test_bare_circusd_starts_no_worker_whose_user_could_become_root(open_folder: Path, python: str) -> None:
     """Given root's circusd in a folder that www-data may write, its worker is blocked, and nothing planted acts."""
     folder, target = open_folder / "doors", open_folder / "roots-file"

@@ -5,6 +5,7 @@ import os
 import stat
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from xboard_circus.host.written_files import opener
 
@@ -12,6 +13,35 @@ OUT_BYTES = 10 << 20
 KEPT_OF_OUT = 1 << 20
 LOOK_EVERY = 2.0
 OUT = Path("logs", "circusd.out")
+
+
+class OwnOutput:
+    """A Circus stream into circusd's own stdout or stderr, for a watcher that has none of its own.
+
+    Its user may then not empty that file, seek in it or fill it past its limit, as with an inherited descriptor.
+    """
+
+    _filename = str(OUT)
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+
+    def __call__(self, piece: dict[str, Any]) -> None:
+        left = piece["data"]
+        while left:
+            left = left[os.write(self._descriptor, left) :]
+
+
+def own_output(stream: str, user: int | None) -> OwnOutput | None:
+    """Return a stream into circusd's stdout or stderr where that is a file, and *user* another one than circusd's.
+
+    None elsewhere: nobody can empty a pipe or a terminal, and circusd would wait for who reads it.
+    """
+    descriptor = 1 if stream == "stdout_stream" else 2
+    with suppress(OSError):
+        if user not in (None, os.geteuid()) and stat.S_ISREG(os.fstat(descriptor).st_mode):
+            return OwnOutput(descriptor)
+    return None
 
 
 class Output:

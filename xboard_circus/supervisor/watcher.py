@@ -42,6 +42,7 @@ from xboard_circus.options.fields import WatcherOptions
 from xboard_circus.options.reading import parse_watcher
 from xboard_circus.supervisor.before_start import BeforeStart
 from xboard_circus.supervisor.boundary import contained
+from xboard_circus.supervisor.circusd_out import own_output
 from xboard_circus.supervisor.fleet import Fleet, Worker
 from xboard_circus.supervisor.life import count_end, environment, evidence, spawn, start
 from xboard_circus.supervisor.life.output import LastWords, Tail
@@ -250,7 +251,7 @@ class ArmedWatcher:
         """Keep the last words of the workers, and clean and bind the port in our own time."""
         watcher = self.watcher
         for name in STREAMS:
-            inner = getattr(watcher, name)
+            inner = getattr(watcher, name) or own_output(name, environment.user_of(watcher)[0])
             if inner is not None and not isinstance(inner, Tail):
                 with suppress(OSError):  # it is reported with the first line that is lost
                     circus_stream.open_again(inner)  # Circus opened the first watcher's before we were there
