@@ -28,7 +28,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, MutableMapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs
@@ -113,7 +113,7 @@ def obey(order: list[str]) -> None:
     """Obey: ``block 60``, ``busy 40 30`` (threads, seconds), ``exit 3``, ``signal 11``, ``leak 9``, ``child``, ``job``.
 
     A child holds the public socket; a job, in a session of its own, and a ``task`` do not. An ``heir`` surely does.
-    A ``bare`` job has no environment of ours either.
+    A ``bare`` job has no environment of ours either. ``shut`` makes the public socket deaf for all workers.
     """
     verb, values = order[0], [float(value) for value in order[1:]]
     if verb == "block":
@@ -136,6 +136,10 @@ def obey(order: list[str]) -> None:
     elif verb == "bare":
         # Of its worker's environment it has only what ends it with the test.
         subprocess.Popen(["sleep", "600"], start_new_session=True, env={"XBOARD_TEST": os.environ["XBOARD_TEST"]})
+    elif verb == "shut":
+        for descriptor in public_listeners():
+            with socket.socket(fileno=os.dup(descriptor)) as listener:
+                listener.shutdown(socket.SHUT_RDWR)
     elif verb == "heir":
         leave_the_port_to_a_child()
 
@@ -148,12 +152,19 @@ def leak(size: int) -> None:
         zeros.readinto(taken)
 
 
-def leave_the_port_to_a_child() -> None:
-    """Start a child that certainly holds the public socket, in a session of its own, so that it outlives us."""
+def public_listeners() -> Iterator[int]:
+    """Find the listeners of this process, but the private one, which has another name."""
     for entry in os.listdir("/proc/self/fd"):
         with contextlib.suppress(OSError), socket.socket(fileno=os.dup(int(entry))) as found:
-            if found.family != socket.AF_UNIX and found.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
-                os.set_inheritable(int(entry), True)
+            is_public = found.family != socket.AF_UNIX or found.getsockname().endswith("x.sock")
+            if is_public and found.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+                yield int(entry)
+
+
+def leave_the_port_to_a_child() -> None:
+    """Start a child that certainly holds the public socket, in a session of its own, so that it outlives us."""
+    for descriptor in public_listeners():
+        os.set_inheritable(descriptor, True)
     subprocess.Popen(["sleep", "600"], close_fds=False, start_new_session=True)
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from .free_ports import free_port, stranger
+from .free_ports import free_port, is_refused, stranger
 from .harness import BUNDLE, Circusd, Watcher, circusd, eventually, holds, kill
 from .processes import Process, process
 
@@ -111,6 +111,33 @@ def test_a_job_with_a_session_of_its_own_lives_on_without_our_environment(tmp_pa
         cleaned = c.run_cli("clean")
         eventually(lambda: {found.command for found in c.processes()} == {"sleep 600"}, what=cleaned.stdout)
         assert len(c.processes()) == 2
+
+
+def test_a_listener_that_a_worker_shuts_down_listens_again(tmp_path: Path) -> None:
+    """Given a worker that shuts the shared listener down, then circusd says so and listens again, and all workers
+    stay; where another process takes the port first, it is named, and the backend serves when it is gone."""
+    watcher = Watcher(options=RETRY)
+    with circusd(tmp_path, watchers=[watcher]) as c:
+        pids = c.wait_ready()
+        c.tell(pids[0], "shut")
+
+        (shut,) = eventually(lambda: c.told("port_shut"))
+        assert "shut the listening socket down; it listens again" in shut.reason
+        eventually(c.serves, what="it serves again")
+        assert c.workers() == pids
+
+        os.kill(c.pid, signal.SIGSTOP)  # so that the other one has the port first
+        c.tell(pids[0], "shut")
+        eventually(lambda: is_refused(watcher.port))
+        with stranger(watcher.port, tmp_path) as other:
+            os.kill(c.pid, signal.SIGCONT)
+            eventually(lambda: c.verdict() == "blocked")
+            assert str(other.pid) in c.watcher()["verdict"]["cause"]
+            assert len(c.told("port_refused")) == 1
+        fresh = c.wait_ready()
+        assert c.serves()
+        assert not set(fresh) & set(pids)
+        assert {each.message["cause"] for each in c.told("restart")} == {"commanded"}
 
 
 def test_a_waiting_launcher_ends_with_its_circusd(tmp_path: Path) -> None:

@@ -118,3 +118,16 @@ def test_the_file_of_a_stranger_who_listens_is_left_alone(folder: Path) -> None:
         eventually(lambda: is_port_taken(c.watcher()), what="the path is taken")
         assert (folder / FILE).stat().st_ino == inode
         assert FILE in c.watcher()["port"]["reason"]
+
+
+def test_a_unix_socket_that_a_worker_shuts_down_is_made_anew(c: Circusd) -> None:
+    """Given a worker that shuts the shared unix socket down, then others serve at the same path."""
+    pids = c.wait_ready()
+    c.tell(pids[0], "shut")
+
+    eventually(lambda: c.told("port_shut"))
+    fresh = c.wait_ready()
+
+    assert ask(c) in fresh
+    assert not set(fresh) & set(pids)
+    assert {each.message["cause"] for each in c.told("restart")} == {"commanded"}

@@ -80,6 +80,7 @@ class Say(Template):
     ROLE_ADMIN = "admin"
     ROLE_READER = "reader"
     BY_LIMITER = "the restart limiter"
+    BY_PORT_GUARD = "the port guard"
     FOR_RELOAD = "reload"
     FOR_RECYCLE = "recycle"
     FOR_HANDOVER = "handover"
@@ -192,6 +193,9 @@ class Say(Template):
     # The port
     PORT_REFUSED = "port taken: {why}"
     PORT_FREED = "port freed: {why}"
+    PORT_SHUT = "a worker, or what it started, shut the listening socket down"
+    PORT_LISTENS_AGAIN = "{why}; it listens again"
+    PORT_SHUT_FOR_GOOD = "{why}; all workers are replaced, and get another one"
     PORT_LOOKED_AT = "checking the port"
     PORT_TAKEN_OVER = "port taken over from a worker of an earlier circusd"
     PORT_HELD = "the port is held by {holders}"

@@ -9,6 +9,7 @@ while the workers wait in the launcher.
 import asyncio
 import errno
 import os
+import select
 import socket
 from collections.abc import Iterable
 from contextlib import suppress
@@ -23,6 +24,7 @@ from xboard_circus.core.reason import data_of
 from xboard_circus.core.sentences import Say
 from xboard_circus.core.state_schema import PortEntry
 from xboard_circus.core.states import PortState
+from xboard_circus.core.worker import Order
 from xboard_circus.host import listeners
 from xboard_circus.host.worker_files import is_socket, takes_connections
 from xboard_circus.supervisor import handover
@@ -37,6 +39,7 @@ TRY_SOON = 0.01
 UNHELD_TRIES = 30
 """How often a taken port without a holder is tried at once: the kernel frees it a moment after its holder has ended."""
 RELEASE_AFTER = 1.0
+SHUT_REPORTED_EVERY = 60.0
 UNIX = 0
 """In the place of a port: the address is the path of a unix socket."""
 
@@ -55,6 +58,7 @@ class PortGuard:
         self._is_taken = False
         self._refused_for: set[tuple[int | None, int | None]] = set()
         self._stopped_at: float | None = None
+        self._shut_reported_at = float("-inf")
         self._predecessors: list[Path] = []
 
     @property
@@ -298,14 +302,47 @@ class PortGuard:
     # While it runs
 
     def check(self) -> None:
-        """Give the port back after a stop; the next start binds it again."""
+        """Give the port back after a stop; the next start binds it again. See that the listener listens until then."""
         armed = self.armed
         if not armed.watcher.is_stopped() or armed.spawns_again_at is not None:
             self._stopped_at = None
+            self._look_at_listener()
             return
         self._stopped_at = self._stopped_at or armed.clock()
         if armed.clock() - self._stopped_at > RELEASE_AFTER:
             self.give_back()
+
+    def _look_at_listener(self) -> None:
+        """Listen again where a process that inherited the listener has shut it down, for all that share it.
+
+        The kernel forgets that of no unix socket, and lets another process have the port meanwhile. Then the workers
+        are replaced, as they would go on with the old one: the new ones wait for another listener.
+        """
+        shared, address = self.socket(), self.address()
+        if self.state is not PortState.BOUND or shared is None or address is None or not is_shut_down(shared):
+            return
+        if not shared.is_unix and self._bind(address):
+            self._report_shut(Say.PORT_LISTENS_AGAIN(why=Say.PORT_SHUT()))
+            return
+        self._release(shared)
+        for armed in self.armed.supervisor.armed.values():
+            if armed.port.socket() is shared and armed.is_running():
+                armed.port._replace_listener()
+
+    def _replace_listener(self) -> None:
+        armed, order = self.armed, Order(by=Say.BY_PORT_GUARD(), why=Say.PORT_SHUT())
+        self._report_shut(Say.PORT_SHUT_FOR_GOOD(why=Say.PORT_SHUT()))
+        self.prepare()
+        armed.end_waiting(Say.PORT_SHUT())
+        for worker in armed.fleet:
+            if not worker.is_leaving:
+                armed.supervisor.run(armed.end(worker, order), f"the end of worker {worker.pid}")
+
+    def _report_shut(self, reason: str) -> None:
+        self.armed.note_reason(reason)
+        if self.armed.clock() - self._shut_reported_at > SHUT_REPORTED_EVERY:  # or one worker could fill the ledger
+            self._shut_reported_at = self.armed.clock()
+            self.armed.publish("port_shut", reason=reason)
 
     def give_back(self) -> None:
         """Close the listener of a watcher without workers: connections to it would wait without an answer."""
@@ -399,3 +436,11 @@ def bind_unix(shared: Any) -> None:
 def is_listening(of: socket.socket) -> bool:
     """Return whether a socket accepts connections."""
     return bool(of.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN))
+
+
+def is_shut_down(listener: socket.socket) -> bool:
+    """Return whether a process that has this listener has shut it down; it then refuses all connections."""
+    look = select.poll()
+    look.register(listener, getattr(select, "POLLRDHUP", 0))
+    # A unix socket is still said to listen.
+    return not is_listening(listener) or bool(look.poll(0))
