@@ -82,14 +82,18 @@ def worker_sighting(answer: WorkerAnswer) -> Sighting:
     report = answer.report
     live, ready = report.get("live"), report.get("ready")
     failing = next((path for path in (live, ready) if path is not None and path["ok"] is False), None)
+    files_full = report.get("files_full") or 0
+    leaks = files_full > 0 and 2 * (report.get("connections") or 0) < files_full
     observation = Observation(
         answered=True,
         starting=report.get("state") in _UNJUDGED,
         # A path that refuses this request answers, which is enough for `live`.
-        live=True if live is not None and live["refused"] else _ok(live),
+        # A worker that has leaked its descriptors is as good as one whose live path fails: another one helps.
+        live=False if leaks else True if live is not None and live["refused"] else _ok(live),
         ready=_ok(ready),
         pool_full=(report.get("threads_used") or 0) >= (report.get("threads_limit") or 0) > 0,
-        reason="" if failing is None else reason_in(failing),
+        files_full=0 if leaks else files_full,
+        reason=Say.FOUND_FILES_FULL(n=files_full) if leaks else "" if failing is None else reason_in(failing),
     )
     shown = {name: report.get(name) for name in ProbeFigures.__annotations__} | {"latency": round(answer.latency, 5)}
     if failing is not None:

@@ -77,6 +77,8 @@ REPORTS: dict[str, dict[str, Any]] = {
     "sick": {"state": "ready", "live": FAILING},
     "not ready": {"state": "ready", "live": WELL, "ready": FAILING},
     "busy": {"state": "ready", "live": FAILING, "threads_used": 40, "threads_limit": 40},
+    "crowded": {"state": "ready", "live": FAILING, "files_full": 100, "connections": 80},
+    "leaking": {"state": "ready", "live": WELL, "files_full": 100, "connections": 3},
     "starting": {"state": "starting", "live": None},
     "draining": {"state": "draining", "live": WELL},
     "spare": {"state": "spare", "live": None},

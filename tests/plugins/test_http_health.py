@@ -72,6 +72,8 @@ HISTORIES: dict[str, tuple[list[str | Mapping[int, str]], list[tuple[str, int | 
         [("hung", 1), ("unhealthy", 1), ("unhealthy", 2), ("hung", 1)],
     ),
     "busy for ever": (["well", *["busy"] * 8], []),
+    "connections take all descriptors for ever": (["well", *["crowded"] * 8], []),
+    "one has leaked its descriptors": (["well", *[{2: "leaking"}] * 3], [("sick", 2), ("unhealthy", 2)]),
     "not ready for ever": (["well", *["not ready"] * 8], []),
     "never well, and nobody knows it as ready": (["starting"] * 8, []),
     "draining": (["well", *["draining"] * 8], []),
@@ -293,6 +295,7 @@ def test_one_report_tells_of_all_workers_of_all_watchers() -> None:
     [
         pytest.param("well", "ok", True, id="well"),
         pytest.param("busy", "busy", True, id="busy"),
+        pytest.param("crowded", "failing", True, id="out of descriptors"),
         pytest.param("spare", "ok", True, id="a spare"),
         pytest.param("silent", "failing", False, id="silent for the first time"),
         pytest.param("starting", "unknown", None, id="starting"),

@@ -1,13 +1,16 @@
-"""circusd runs out of what it needs to fork: that is no fault of the app, and costs no cooldown."""
+"""circusd or a worker runs out of descriptors: that is no fault of the app, and ends no worker."""
 
 from __future__ import annotations
 
 import contextlib
 import resource
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 
-from .harness import circusd, eventually, kill
+import pytest
+
+from .harness import BUNDLE, Circusd, Watcher, circusd, eventually, kill
 
 
 @contextlib.contextmanager
@@ -34,4 +37,49 @@ def test_workers_that_die_while_circusd_has_no_descriptor_left_are_back_soon(tmp
             eventually(lambda: c.log("circusd").count("Too many open files") >= 2, what="spawns have failed")
 
         c.wait_ready()
+        assert c.serves()
+
+
+FEW = 100
+SAYS = f"descriptors used up: {FEW} of {FEW}"
+
+
+def used_up(c: Circusd) -> list[int]:
+    """Return the pids of the workers that have no descriptor left, and say so."""
+    return [worker["pid"] for worker in c.watcher()["workers"] if SAYS in worker["reason"]]
+
+
+@pytest.mark.parametrize("loop", ["asyncio", "auto"])
+def test_workers_without_descriptors_say_so_and_are_not_taken_for_hung(tmp_path: Path, loop: str) -> None:
+    """Given more requests than two workers have descriptors, then both go on and say what they lack; when the clients
+    are gone, then both are well."""
+    options = {"rlimit_nofile": FEW, "health.period": 0.3, "health.timeout": 1, "health.live_path": "/health/live"}
+    web = Watcher(options=options, arguments=f"--ws none --loop {loop}")
+    with circusd(tmp_path, watchers=[web], plugins=BUNDLE) as c, contextlib.ExitStack() as clients:
+        pids = c.wait_ready()
+
+        def both_are_full() -> bool:
+            for _ in range(FEW):
+                client = clients.enter_context(socket.create_connection(("127.0.0.1", web.port), 5))
+                with contextlib.suppress(ConnectionError):  # uvloop closes what it has no descriptor for
+                    client.sendall(b"GET /slow?s=90 HTTP/1.1\r\nHost: test\r\n\r\n")
+            return sorted(used_up(c)) == sorted(pids)
+
+        eventually(both_are_full, every=1, what="both say so")
+        assert (c.verdict(), SAYS in c.watcher()["verdict"]["cause"]) == ("degraded", True)
+
+        seen: set[float] = set()
+
+        def many_rounds() -> bool:
+            """Say whether there were more than it takes to be judged as hung."""
+            seen.add(c.worker(pids[0])["latency"])
+            return len(seen) > 5
+
+        eventually(many_rounds)
+        assert sorted(used_up(c)) == sorted(pids)
+        clients.close()
+
+        eventually(lambda: c.words() == ["up", "up"], what="both are well")
+        assert c.workers() == pids
+        assert c.told("unhealthy") == []
         assert c.serves()

@@ -53,6 +53,7 @@ class Observation:
         live: What its live path says; None where none is configured, or nobody asked.
         ready: The same of its ready path.
         pool_full: Every thread of its pool is in use, so a live path that needs one can't tell.
+        files_full: How many files it may open, where connections have taken them all; a live path may need one more.
         reason: What went wrong, in words.
     """
 
@@ -61,12 +62,13 @@ class Observation:
     live: bool | None = None
     ready: bool | None = None
     pool_full: bool = False
+    files_full: int = 0
     reason: str = ""
 
     @property
     def fails_live(self) -> bool:
-        """Whether the live path failed by itself, not for want of a thread, in a worker that is up."""
-        return self.answered and not self.starting and self.live is False and not self.pool_full
+        """Whether the live path failed by itself, not for want of a thread or a file, in a worker that is up."""
+        return self.answered and not self.starting and self.live is False and not (self.pool_full or self.files_full)
 
     @property
     def is_success(self) -> bool:
@@ -231,9 +233,9 @@ class WatcherHealth:
             return Health.UNKNOWN
         if seen.answered and seen.pool_full:
             return Health.BUSY
-        if record.in_trouble:
+        if record.in_trouble and not seen.files_full:
             return Health.SICK
-        return Health.FAILING if record.unanswered or record.failures else Health.OK
+        return Health.FAILING if record.unanswered or record.failures or seen.files_full else Health.OK
 
     def _found(self, worker: Worker, health: Health, seen: Observation) -> str:
         record = self._records[worker]
@@ -243,6 +245,8 @@ class WatcherHealth:
             why = Say.FOUND_SILENCE(times=_times(record.unanswered))
         elif seen.pool_full:
             why = Say.FOUND_POOL_FULL()
+        elif seen.files_full:
+            why = Say.FOUND_FILES_FULL(n=seen.files_full)
         elif seen.fails_live:
             why = Say.FOUND_LIVE_FAILED(times=_times(record.failures))
         elif health is Health.SICK:

@@ -145,6 +145,7 @@ class Say(Template):
     FOUND = "{found}: {why}"
     FOUND_SILENCE = "no answer {times}"
     FOUND_POOL_FULL = "thread pool full"
+    FOUND_FILES_FULL = "descriptors used up: {n} of {n}"
     FOUND_LIVE_FAILED = "live path failed {times}"
     FOUND_HEALING = "ok {times}, {n} needed"
     FOUND_NOT_READY = "not ready"

@@ -238,10 +238,17 @@ class PathReport(TypedDict):
 
 
 class WorkerReport(LoadFigures, total=False):
-    """What a worker reports of itself on its private socket."""
+    """What a worker reports of itself on its private socket.
+
+    Attributes:
+        connections: How many clients are connected.
+        files_full: How many files it may open, where all of these are open; else None.
+    """
 
     pid: int
     state: str
+    connections: int | None
+    files_full: int | None
     uptime: float | None
     version: str | None
     live: PathReport | None

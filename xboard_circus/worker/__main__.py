@@ -9,12 +9,14 @@ The environment says which worker this is, see `Surroundings`; without it, this 
 """
 
 import contextlib
+import errno
 import faulthandler
 import logging
 import os
 import socket
 import sys
 from collections.abc import Collection, Sequence
+from typing import Any
 
 import click
 import uvicorn
@@ -60,13 +62,35 @@ def parse(argv: Sequence[str]) -> uvicorn.Config:
     return uvicorn.Config(**options)
 
 
+class PublicListener(socket.socket):
+    """A listener that asyncio leaves alone for a second when it accepts nothing.
+
+    asyncio goes on with up to 2,048 tries and tracebacks where descriptors are used up: a worker looked hung. One that
+    was shut down it would try, and log, at every turn of its loop.
+    """
+
+    __slots__ = ("_is_paused",)
+
+    def accept(self) -> tuple[socket.socket, Any]:
+        if getattr(self, "_is_paused", False):
+            self._is_paused = False
+            raise BlockingIOError
+        try:
+            return super().accept()
+        except OSError as error:
+            if error.errno == errno.EINVAL:
+                error = OSError(errno.ENOBUFS, "the listener was shut down")
+            self._is_paused = error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
+            raise error from None
+
+
 def open_public(fd: int) -> socket.socket:
     """Open the inherited listener by its true family.
 
     ``uvicorn --fd`` takes each for a unix socket, so neither asyncio nor uvloop sets TCP_NODELAY on the connections,
     and every answer on a kept-alive one is 40 ms late. OSError unless *fd* is a bound stream socket.
     """
-    listener = socket.socket(fileno=fd)
+    listener = PublicListener(fileno=fd)
     if listener.type != socket.SOCK_STREAM:
         raise OSError("it is not a stream socket")
     if listener.family in (socket.AF_INET, socket.AF_INET6):

@@ -6,6 +6,7 @@ ends, and because nothing of it may ever be reachable from the public port.
 
 import asyncio
 import contextlib
+import errno
 import json
 import logging
 import math
@@ -25,6 +26,9 @@ MAX_REQUEST = 8 * 1024
 READ_TIMEOUT = 5.0
 DEFAULT_TIMEOUT = 1.6
 BACKLOG = 64
+RESERVE = 4
+"""Descriptors that are kept free for probes: one for the connection, the rest for what answers it."""
+ACCEPT_AGAIN_AFTER = 0.1
 
 
 class RefusedRequest(Exception):
@@ -93,6 +97,9 @@ class PrivateSocket:
 
     OSError when the path can't be had. The socket gets its name when it listens already: until then the kernel refuses
     connections, as to a dead worker's.
+
+    A worker whose clients have taken all descriptors still answers: the reserve is given up for each probe. asyncio
+    and uvloop would accept none, and a busy worker be killed as hung.
     """
 
     def __init__(self, path: Path) -> None:
@@ -105,37 +112,84 @@ class PrivateSocket:
         finally:
             os.umask(before)
         self._listener.listen(BACKLOG)
+        self._listener.setblocking(False)
+        self._reserve: list[int] = []
+        self._conversations: set[asyncio.Task[None]] = set()
         fresh.rename(path)
 
     def fileno(self) -> int:
         """Return the listening descriptor."""
         return self._listener.fileno()
 
+    @property
+    def lacks_descriptors(self) -> bool:
+        """Return whether this process has no descriptor left but what is kept for probes."""
+        return len(self._reserve) < RESERVE
+
     async def serve(self, routes: Routes) -> None:
         """Answer from now on, as long as the event loop runs."""
+        loop = asyncio.get_running_loop()
+        listener = self._listener.fileno()
 
-        async def converse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            connection = writer.get_extra_info("socket")
-            # Cancelled is what the loop does at the end, also to a probe that came while the lifespan failed: asyncio
-            # would log each as an error, under which the app's own is lost.
-            with contextlib.suppress(OSError, EOFError, asyncio.TimeoutError, asyncio.CancelledError):
-                peer = worker_files.peer_of(connection)
-                text, descriptor = await reply(reader, routes, None if peer is None else peer[1])
-                if descriptor is not None:
-                    # The descriptor travels with the first bytes; asyncio's transport knows no such thing.
-                    with socket.socket(fileno=os.dup(connection.fileno())) as plain:
-                        sent = socket.send_fds(plain, [text], [descriptor])
-                    text = text[sent:]
-                writer.write(text)
-                await writer.drain()
-            writer.close()
+        def accept() -> None:
+            self._fill_reserve()
+            try:
+                connection = self._accepted()
+            except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+                return
+            except OSError:  # not even a descriptor of the reserve: the loop would try at every turn
+                loop.remove_reader(listener)
+                loop.call_later(ACCEPT_AGAIN_AFTER, loop.add_reader, listener, accept)
+                return
+            conversation = loop.create_task(self._converse(connection, routes))
+            self._conversations.add(conversation)
+            conversation.add_done_callback(self._conversations.discard)
 
-        self._server = await asyncio.start_unix_server(converse, sock=self._listener, limit=MAX_REQUEST)
+        self._fill_reserve()
+        loop.add_reader(listener, accept)
+
+    def _fill_reserve(self) -> None:
+        with contextlib.suppress(OSError):
+            while self.lacks_descriptors:
+                self._reserve.append(os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC))
+
+    def _accepted(self) -> socket.socket:
+        try:
+            return self._listener.accept()[0]
+        except OSError as error:
+            if error.errno not in (errno.EMFILE, errno.ENFILE):
+                raise
+        while self._reserve:
+            os.close(self._reserve.pop())
+        return self._listener.accept()[0]
+
+    async def _converse(self, connection: socket.socket, routes: Routes) -> None:
+        with connection, contextlib.suppress(OSError, EOFError, asyncio.TimeoutError):
+            connection.setblocking(False)
+            peer = worker_files.peer_of(connection)
+            text, descriptor = await reply(connection, routes, None if peer is None else peer[1])
+            if descriptor is not None:
+                text = text[socket.send_fds(connection, [text], [descriptor]) :]
+            await asyncio.get_running_loop().sock_sendall(connection, text)
+        self._fill_reserve()  # at once, before a client's connection takes what was closed
 
 
-async def reply(reader: asyncio.StreamReader, routes: Routes, peer: int | None) -> tuple[bytes, int | None]:
+async def read_head(connection: socket.socket) -> bytes:
+    """Read from *connection* to the end of a request's head."""
+    loop, head = asyncio.get_running_loop(), b""
+    while b"\r\n\r\n" not in head:
+        if len(head) > MAX_REQUEST:
+            raise RefusedRequest(431, f"more than {MAX_REQUEST} bytes")
+        piece = await loop.sock_recv(connection, MAX_REQUEST)
+        if not piece:
+            raise EOFError
+        head += piece
+    return head
+
+
+async def reply(connection: socket.socket, routes: Routes, peer: int | None) -> tuple[bytes, int | None]:
     try:
-        request = parse_request(await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), READ_TIMEOUT), peer)
+        request = parse_request(await asyncio.wait_for(read_head(connection), READ_TIMEOUT), peer)
         if request.route not in routes:
             is_path = any(route.partition(" ")[2] == request.route.partition(" ")[2] for route in routes)
             raise RefusedRequest(405 if is_path else 404, f"only {', '.join(routes)} are answered")
@@ -143,8 +197,6 @@ async def reply(reader: asyncio.StreamReader, routes: Routes, peer: int | None) 
         return render(200, content), descriptor
     except RefusedRequest as error:
         return render(error.status, {"error": str(error)}), None
-    except asyncio.LimitOverrunError:
-        return render(431, {"error": f"more than {MAX_REQUEST} bytes"}), None
     except (ConnectionError, EOFError, asyncio.TimeoutError):
         raise
     except Exception:

@@ -337,6 +337,8 @@ class WorkerServer(SheddingServer):
             "requests_active": len(self.server_state.tasks),
             "requests_served": self.server_state.total_requests,
             "rss": resident_bytes(),
+            "connections": len(self.server_state.connections),
+            "files_full": most_open_files() if self._private is not None and self._private.lacks_descriptors else None,
             "live": live,
             "ready": ready,
             "version": __version__,
