@@ -30,6 +30,7 @@ from xboard_circus.supervisor.patches.circus_stream import open_no_link
 from xboard_circus.supervisor.patches.patch import Original, replaces
 
 GUARDS = "xboard_guards"
+STATS = "circusd-stats"
 
 
 @replaces("CircusSocket.bind_and_listen")
@@ -135,11 +136,14 @@ def mark_helpers(arbiter: Any) -> None:
     """Mark plugins with this circusd, so that one that starts before a watcher is armed notices when circusd has ended.
 
     Not in `os.environ`: `reloadconfig` compares it with that of the boot, and would restart every watcher.
+    circusd-stats becomes ours, which does without the listeners that it does not inherit.
     """
     started = procs.start_time(os.getpid())
     for watcher in arbiter.watchers:
         if is_helper(watcher.name) and started is not None:
             watcher.env = dict(watcher.env or {}, XBOARD_CIRCUSD=f"{os.getpid()}:{started}")
+        if watcher.name == STATS:
+            watcher.cmd = watcher.cmd.replace("from circus import stats;", "from xboard_circus import stats;")
 
 
 @contained(None)
