@@ -1,5 +1,6 @@
 """Write a circus.ini, or a Dockerfile, for the user's own app."""
 
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -9,6 +10,7 @@ from pathlib import Path
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from xboard_circus.errors import OptionError, XboardError
+from xboard_circus.host.written_files import opener
 from xboard_circus.options.kinds import WrongValueError, read_url_path
 
 NAME = "circus.ini"
@@ -103,12 +105,13 @@ def _text_of(template: str) -> str:
 def _write(files: Mapping[Path, str], *, force: bool) -> None:
     """Write all *files*, and make their folder and its logs/; nothing where one is there already and not *force*."""
     for file in files:
-        if file.exists() and not force:
+        if os.path.lexists(file) and not force:
             raise XboardError(f"{file} is there already; --force writes over it")
     try:
         for file, text in files.items():
             (file.parent / "logs").mkdir(parents=True, exist_ok=True)
-            file.write_text(text, encoding="utf-8")
+            with open(file, "w" if force else "x", encoding="utf-8", opener=opener) as written:
+                written.write(text)
     except FileExistsError as error:
         raise XboardError(f"{error.filename} is in the way of a folder") from None
     except OSError as error:

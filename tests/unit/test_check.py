@@ -1164,6 +1164,24 @@ def test_init_does_not_write_over_a_file_unasked(tmp_path: Path) -> None:
     assert "mine:app" in write_config(tmp_path, NewBackend(app="mine:app"), force=True).read_text()
 
 
+def test_a_new_ini_is_written_through_no_link_of_another_users(tmp_path: Path) -> None:
+    """Given a link to a file of root's, not there yet or there, then `init` and root's `init --force` leave that be."""
+    target = tmp_path / "of-root"
+    (tmp_path / "app").mkdir()
+    (tmp_path / "app" / "circus.ini").symlink_to(target)
+
+    with pytest.raises(XboardError, match=r"circus\.ini is there already"):
+        write_config(tmp_path / "app", NewBackend(app="mine:app"))
+
+    assert not target.exists()
+    if os.geteuid() == 0:
+        target.write_text("root's")
+        (tmp_path / "app").chmod(0o777)
+        with pytest.raises(XboardError, match=r"circus\.ini cannot be written: not a plain file"):
+            write_config(tmp_path / "app", NewBackend(app="mine:app"), force=True)
+        assert target.read_text() == "root's"
+
+
 def test_init_writes_a_dockerfile_and_keeps_what_is_there(tmp_path: Path) -> None:
     """Given a folder with requirements, then Dockerfile and .dockerignore are new, and a second time needs --force."""
     (tmp_path / "requirements.txt").write_text("shop-things\n")
