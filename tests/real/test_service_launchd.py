@@ -11,6 +11,8 @@ from typing import Any
 
 import pytest
 
+from xboard_circus.host.written_files import Owner
+
 from .service_host import SCRIPT
 
 # launchd.plist(5), the keys of a job. One that launchd does not know it ignores, in silence.
@@ -139,10 +141,10 @@ def test_the_plist_holds_what_launchd_knows(mac: Mac) -> None:
 def test_the_job_of_a_system_service_is_printed_and_nothing_is_written(mac: Mac) -> None:
     before = sorted(mac.folder.iterdir())
 
-    job = plistlib.loads(mac.printed("unit", "--dry-run", "--run-as", "nobody").encode())
+    job = plistlib.loads(mac.printed("unit", "--dry-run", "--run-as", "daemon").encode())
 
     assert set(job) - DOCUMENTED == set()
-    assert job["UserName"] == "nobody"
+    assert job["UserName"] == "daemon"
     assert sorted(mac.folder.iterdir()) == before
 
 
@@ -226,7 +228,7 @@ def test_a_program_of_somebody_elses_is_neither_replaced_nor_deleted(mac: Mac, a
 
 
 def test_a_service_of_the_system_is_shown_without_being_installed(mac: Mac) -> None:
-    told = mac.script("install", "--run-as", "nobody", "--name", "shop", "--dry-run")
+    told = mac.script("install", "--run-as", "daemon", "--name", "shop", "--dry-run")
 
     assert "would write: /Library/LaunchDaemons/com.xboard.shop.plist" in told
     assert "would run: launchctl bootstrap system /Library/LaunchDaemons/com.xboard.shop.plist" in told
@@ -240,7 +242,7 @@ def test_nothing_in_the_folder_of_the_services_user_is_run(mac: Mac) -> None:
     planted.mkdir()
     (planted / "__init__.py").write_text(f"open({str(mac.fake / 'planted')!r}, 'w').close()")
 
-    mac.script("install", "--run-as", "nobody", "--dry-run")
+    mac.script("install", "--run-as", "daemon", "--dry-run")
 
     assert not (mac.fake / "planted").exists()
 
@@ -249,6 +251,22 @@ def test_nothing_in_the_folder_of_the_services_user_is_run(mac: Mac) -> None:
 def test_root_runs_no_python_that_the_services_user_may_have_put_there(mac: Mac) -> None:
     os.chown(mac.folder / ".venv", 65534, 65534, follow_symlinks=False)
 
-    told = mac.script("install", "--run-as", "nobody", "--dry-run", expect=1)
+    told = mac.script("install", "--run-as", "daemon", "--dry-run", expect=1)
 
     assert f"{mac.folder / '.venv'} does not belong to root, and root would run what is in there" in told
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a folder away")
+def test_a_user_whose_group_has_others_in_it_is_refused_and_gets_no_folder_of_roots(mac: Mac) -> None:
+    """Given a user without a group of its own, who would own all that root runs in the folder, then nothing is done."""
+    owner = Owner.of("nobody")
+    if owner is None or owner.has_own_group:
+        pytest.skip("nobody has a group of its own here")
+    before = mac.folder.stat(), sorted(mac.folder.iterdir())
+
+    for action in ("install", "upgrade", "unit"):
+        told = mac.script(action, "--run-as", "nobody", expect=1)
+        assert f"--run-as nobody: its group {owner.group} may have others in it" in told
+
+    assert (mac.folder.stat(), sorted(mac.folder.iterdir())) == before
+    assert not mac.calls()

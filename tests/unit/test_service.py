@@ -239,12 +239,3 @@ def test_in_a_shared_folder_the_user_makes_files_and_replaces_none_of_roots(tmp_
     found = folder.stat()
     assert (found.st_uid, found.st_gid, stat.S_IMODE(found.st_mode)) == (0, NOBODY.gid, 0o1775)
     assert not written_files.share(folder, NOBODY)
-
-
-@only_root
-def test_a_folder_is_given_to_a_user_whose_group_has_others_in_it(tmp_path: Path) -> None:
-    ann = replace(NOBODY, group="users")
-
-    assert written_files.share(tmp_path, ann)
-
-    assert (tmp_path.stat().st_uid, tmp_path.stat().st_mode & stat.S_ISVTX) == (ann.uid, 0)

@@ -175,14 +175,12 @@ def share(path: Path, owner: Owner) -> bool:
 
     With the sticky bit only its owner renames or deletes a file, so the user of the service cannot put another
     .venv or another script there for root to run. That takes a group of the user's own and a folder that is not the
-    user's; where the group has others in it, the folder is given to the user.
+    user's.
     """
     with _descriptor(path, _FOLDER) as folder:
         found = os.fstat(folder)
-        mode, uid = stat.S_IMODE(found.st_mode), owner.uid
-        if owner.has_own_group:
-            mode |= stat.S_ISVTX | stat.S_IRWXG
-            uid = 0 if found.st_uid == owner.uid else found.st_uid
+        mode = stat.S_IMODE(found.st_mode) | stat.S_ISVTX | stat.S_IRWXG
+        uid = 0 if found.st_uid == owner.uid else found.st_uid
         if (found.st_uid, found.st_gid, stat.S_IMODE(found.st_mode)) == (uid, owner.gid, mode):
             return False
         os.fchown(folder, uid, owner.gid)

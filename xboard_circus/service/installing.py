@@ -58,6 +58,8 @@ class Service:
         # A unit that runs as the caller, who needs root only to copy it.
         self._is_callers = action == "unit" and layout.system and not self._is_roots
         self._layout = self._installed(layout)
+        if self._is_roots and action != "remove":
+            self._refuse_shared_group()
 
     def install(self, *, restart: bool = False) -> None:
         """Write the files of the service, enable it and start it; files that have not changed stay."""
@@ -112,6 +114,15 @@ class Service:
                 f"{layout.name} is the service of {there}: say --dir {there} for that one, or choose another --name"
             )
         return replace(layout, overlay=overlay, folder=there)
+
+    def _refuse_shared_group(self) -> None:
+        owner = Owner.of(self._layout.user)
+        if owner and not owner.has_own_group:
+            raise XboardError(
+                f"--run-as {owner.name}: its group {owner.group} may have others in it, who could then make files in "
+                f"{self._layout.folder}, as the service must. Give it a group of its own (groupadd {owner.name}; "
+                f"usermod -g {owner.name} {owner.name}), or name another user"
+            )
 
     def _venv(self) -> Path:
         """Return the folder's own .venv, else the one that runs this."""
