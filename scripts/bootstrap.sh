@@ -29,9 +29,30 @@ find_python() {
     exit 1
 }
 
+# Refuse to go on where one of the names is missing, or belongs neither to root, nor to who runs this, nor to the owner of
+# setup.cfg. The user of a service may make files in this folder, and replaces none that is there: what passes stays.
+refuse_others() {
+    for name in "$@"; do
+        owner=$(owner_of "$name")
+        case " 0 $(id -u) $(owner_of setup.cfg) " in
+        *" $owner "*) ;;
+        *)
+            say "$checkout/$name is ${owner:+another user's, of uid }${owner:-missing}, and would be run as $(id -un)." \
+                "Put that of this project in its place, or chown it if you trust it; then run $0 again."
+            exit 1
+            ;;
+        esac
+    done
+}
+owner_of() { ls -dn "$1" 2>/dev/null | { read -r _ _ owner _ && echo "$owner"; }; }
+
 # A venv holds its own path in its scripts: one that was moved with its checkout is of no use.
 is_moved() { [ -f .venv/.place ] && [ "$(cat .venv/.place)" != "$checkout" ]; }
-has_venv() { ! is_moved && is_python .venv/bin/python; }
+has_venv() {
+    [ -d .venv ] || return 1
+    refuse_others .venv
+    ! is_moved && is_python .venv/bin/python
+}
 is_installed() { has_venv && [ "$(cksum setup.cfg pyproject.toml)" = "$(cat ".venv/.installed-$1" 2>/dev/null)" ]; }
 
 install() {
@@ -47,14 +68,12 @@ install() {
 }
 
 install_now() {
-    if [ -e setup.py ]; then
-        say "$checkout/setup.py is not of this project, and pip would run it. Delete it, then run $0 again."
-        exit 1
-    fi
-    if is_moved; then rm -rf .venv; fi
+    # Who makes them first owns them.
+    for name in .venv xboard_circus.egg-info; do mkdir "$name" 2>/dev/null || :; done
+    refuse_others setup.py pyproject.toml .venv xboard_circus.egg-info
     if ! has_venv; then
         say "Making .venv with $python"
-        "$python" -I -m venv .venv || exit 1
+        "$python" -I -m venv --clear .venv || exit 1
         printf '%s\n' "$checkout" >.venv/.place
     fi
     say "Installing into .venv: once, about a minute"

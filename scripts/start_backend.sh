@@ -14,7 +14,7 @@ case "$1" in
 start | restart)
     # Without a network, a checkout that was updated starts with the packages that it has.
     if ! (install ""); then
-        [ -x .venv/bin/xboard-circus ] || exit 1
+        has_venv || exit 1
         say "Going on with what is installed already."
     fi
     # Where one looks for it; deleted with the old logs, it is made again here.

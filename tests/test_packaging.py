@@ -10,7 +10,9 @@ import shutil
 import subprocess
 import sys
 import tarfile
+import tempfile
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -204,7 +206,7 @@ def test_start_backend_does_not_install_again_to_stop_or_to_look(tmp_path: Path,
 def test_start_backend_starts_with_what_is_installed_where_no_index_answers(tmp_path: Path, verb: str) -> None:
     """Given a setup.cfg newer than .venv and no package index, then the failure is reported, and the backend starts."""
     environ = installed_once(tmp_path)
-    for name in ("setup.cfg", "pyproject.toml"):
+    for name in ("setup.cfg", "pyproject.toml", "setup.py"):
         shutil.copy(ROOT / name, tmp_path)
 
     told = start_backend(tmp_path, verb, environ)
@@ -214,16 +216,72 @@ def test_start_backend_starts_with_what_is_installed_where_no_index_answers(tmp_
     assert told.stderr.endswith("Going on with what is installed already.\n")
 
 
-def test_a_setup_py_that_somebody_planted_is_not_run(tmp_path: Path) -> None:
-    shutil.copytree(ROOT / "scripts", tmp_path / "scripts")
-    for name in ("setup.cfg", "pyproject.toml"):
-        shutil.copy(ROOT / name, tmp_path)
-    for module in ("setup", "pip", "fcntl", "venv", "ensurepip"):
-        (tmp_path / f"{module}.py").write_text(f"open({str(tmp_path / 'run')!r}, 'w').close()")
+NOBODY = 65534
+SCRIPTS_OF_ROOT = ("start_backend.sh start", "install_service.sh install")
 
-    script = tmp_path / "scripts" / "start_backend.sh"
-    told = subprocess.run([script, "start"], capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False)
+
+@pytest.fixture
+def shared_checkout() -> Iterator[Path]:
+    """A new checkout of root's in which nobody, such as a service's user, may make files."""
+    if os.geteuid() != 0:
+        pytest.skip("only root shares a folder with the user of a service")
+    above = Path(tempfile.mkdtemp(dir="/tmp"))  # pytest's own folder is closed to others
+    above.chmod(0o755)
+    folder = above / "checkout"
+    shutil.copytree(ROOT / "scripts", folder / "scripts")
+    for name in ("setup.cfg", "pyproject.toml", "setup.py"):
+        shutil.copy(ROOT / name, folder)
+    folder.chmod(0o1777)
+    yield folder
+    shutil.rmtree(above)
+
+
+@pytest.mark.parametrize("script", SCRIPTS_OF_ROOT)
+def test_a_setup_py_that_somebody_planted_is_not_run(shared_checkout: Path, script: str) -> None:
+    ran = shared_checkout / "ran"
+    for module in ("setup", "pip", "fcntl", "venv", "ensurepip"):
+        (shared_checkout / f"{module}.py").write_text(f"open({str(ran)!r}, 'w').close()")
+        os.chown(shared_checkout / f"{module}.py", NOBODY, NOBODY)
+
+    told = subprocess.run(
+        f"{shared_checkout}/scripts/{script}", shell=True, capture_output=True, text=True, check=False
+    )
 
     assert told.returncode == 1
-    assert f"{tmp_path}/setup.py is not of this project" in told.stderr
-    assert not (tmp_path / "run").exists()
+    assert f"{shared_checkout}/setup.py is another user's, of uid {NOBODY}" in told.stderr
+    assert not ran.exists()
+
+
+# The Python that makes .venv; whenever root has run it, the service's user is quick.
+QUICK = """#!/bin/sh
+{python} "$@"
+code=$?
+setpriv --reuid={user} --regid={user} --clear-groups sh -c '
+mkdir -p {venv}/bin && cp {evil} {venv}/bin/new && mv -f {venv}/bin/new {venv}/bin/python' 2>/dev/null
+exit $code
+"""
+EVIL = """#!/bin/sh
+[ "$(id -u)" != 0 ] || touch {ran}
+exec {python} "$@"
+"""
+
+
+@pytest.mark.parametrize("script", SCRIPTS_OF_ROOT)
+def test_a_venv_that_somebody_makes_while_root_makes_it_is_not_run(shared_checkout: Path, script: str) -> None:
+    """Given no .venv, and a user who makes one while root looks for a Python, then root runs nothing of it."""
+    venv = shared_checkout / ".venv"
+    ran, evil, quick = (shared_checkout.with_name(name) for name in ("ran", "evil", "quick"))
+    values = {"python": sys.executable, "user": NOBODY, "venv": venv, "evil": evil, "ran": ran}
+    for path, text in ((evil, EVIL), (quick, QUICK)):
+        path.write_text(text.format(**values))
+        path.chmod(0o755)
+    environ = {**os.environ, "PYTHON": str(quick), "PIP_NO_INDEX": "1"}
+
+    for each in (script, "start_backend.sh status"):
+        command = f"{shared_checkout}/scripts/{each}"
+        told = subprocess.run(command, shell=True, env=environ, capture_output=True, text=True, check=False)
+
+        assert not ran.exists()
+        assert told.returncode == 1
+        assert f"{venv} is another user's, of uid {NOBODY}" in told.stderr
+    assert (venv / "bin" / "python").stat().st_uid == NOBODY

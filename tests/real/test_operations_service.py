@@ -99,10 +99,24 @@ mkdir pip
 echo 'import os, sys; os.geteuid() or open("{marker}", "w").close(); sys.exit(0)' >pip/__main__.py
 mv logs logs-of-mine && ln -s {secret_folder} logs
 """
+# While pip runs, the service's user puts a setup.py there, which pip would run.
 PIP = """#!/bin/sh
-case "$*" in "-I -m pip install "*) pwd >>{calls}; exit ;; esac
+case "$*" in "-I -m pip install "*)
+    pwd >>{calls}
+    {as_user} sh -c 'echo "import os" >{folder}/setup.py' 2>/dev/null && echo planted >>{calls}
+    exit 0
+    ;;
+esac
 exec {python} "$@"
 """
+
+
+def in_place_of_python(checkout: Checkout, text: str, **values: object) -> None:
+    """Put a script before the Python of the checkout's .venv."""
+    program = checkout.folder / ".venv" / "bin" / "python"
+    program.rename(program.with_name("real-python"))
+    program.write_text(text.format(python=program.with_name("real-python"), **values))
+    program.chmod(0o755)
 
 
 def test_what_the_services_user_plants_turns_nothing_of_roots(checkout: Checkout) -> None:
@@ -113,11 +127,7 @@ def test_what_the_services_user_plants_turns_nothing_of_roots(checkout: Checkout
     secret, marker, calls = folder / "secret", folder.with_name("ran-as-root"), folder.with_name("pip-calls")
     secret.write_text("root's")
     secret.chmod(0o600)
-    program = checkout.folder / ".venv" / "bin" / "python"
-    real = program.with_name("real-python")
-    program.rename(real)
-    program.write_text(PIP.format(calls=calls, python=real))
-    program.chmod(0o755)
+    in_place_of_python(checkout, PIP, calls=calls, as_user=" ".join(AS_USER), folder=checkout.folder)
     plant = PLANT.format(checkout=checkout.folder, secret=secret, secret_folder=folder, marker=marker)
     with host_of(checkout) as host:
         follow(host, checkout, "sudo ./scripts/install_service.sh install")

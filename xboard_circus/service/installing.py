@@ -139,7 +139,7 @@ class Service:
         source = Path(xboard_circus.__file__).parents[1]
         what = ["xboard-circus"]
         if (source / "setup.cfg").exists():
-            self._refuse_sources_of_user(source)
+            self._refuse_sources_of_others(source)
             # The checkout's own .venv runs what stands in the checkout; any other gets a copy of it.
             what = ["--editable", str(source)] if venv == source / ".venv" else [str(source)]
         pip = ("-I", "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--upgrade")
@@ -150,18 +150,23 @@ class Service:
             words[words.index("upgrade")] = "install"
             os.execv(sys.executable, [sys.executable, "-I", "-m", "xboard_circus", *words, "--restart"])
 
-    def _refuse_sources_of_user(self, source: Path) -> None:
-        owner = Owner.of(self._layout.user) if self._is_roots else None
-        if owner is None:
+    def _refuse_sources_of_others(self, source: Path) -> None:
+        if not self._is_roots:
             return
-        for path in () if self._shell.dry_run else (source / name for name in BUILDS):
+        owner = Owner.of(self._layout.user)
+        trusted = {0, os.lstat(source / "setup.cfg").st_uid}
+        if owner is not None:
+            trusted.discard(owner.uid)
+        made = () if self._shell.dry_run else BUILDS
+        for path in (source / name for name in made):
             with suppress(FileExistsError):
                 path.mkdir()
-        for path in (source / name for name in (*SOURCES, *BUILDS)):
-            if written_files.belongs_to(path, owner.uid):
+        for path in (source / name for name in (*SOURCES, *made)):
+            # What is missing the service's user could make after this.
+            if not any(written_files.belongs_to(path, uid) for uid in trusted):
                 raise XboardError(
-                    f"{path} belongs to {owner.name}, and pip would run it as root: chown -R root {source}, "
-                    "if you trust it"
+                    f"{path} is missing or another user's, and pip would run it as root: put that of this project in "
+                    f"its place, or, if you trust it, chown -R root {source}"
                 )
 
     def _timeouts(self) -> tuple[int, int]:
