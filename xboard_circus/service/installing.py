@@ -242,11 +242,10 @@ class Service:
                 f"{folder}: the service has a /tmp of its own, and does not find that folder; choose another --dir"
             )
         elsewhere = "where that user can enter, such as /opt/xboard, not below /root"
-        as_user = ("runuser", "-u", user, "--")
-        if not succeeds(*as_user, "test", "-x", str(folder)):
+        if not succeeds("test", "-x", str(folder), user=user):
             raise XboardError(f"{user} cannot enter {folder}: put it {elsewhere}")
         python = str(venv / "bin" / "python")
-        if not succeeds(*as_user, python, "-c", "import xboard_circus"):
+        if not succeeds(python, "-I", "-c", "import xboard_circus", user=user):
             raise XboardError(f"{user} cannot run {python}: put folder and packages {elsewhere}")
 
     def _delete(self, path: Path, why: str = "") -> None:
@@ -268,9 +267,15 @@ class Service:
         """Raise XboardError where the ini file has an error: nothing is started then, and what runs, runs on."""
         if self._shell.dry_run or self._is_callers:  # its endpoints' folder is made by systemd, at each start
             return
-        command = [str(self._layout.command), "check"]
         done = subprocess.run(
-            command, cwd="/", stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+            [str(self._layout.command), "check"],
+            cwd="/",
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+            start_new_session=True,  # sudo, of launchd's command, would hand our terminal to the service's user
         )
         for line in done.stdout.splitlines():
             if not line.startswith("ok"):

@@ -1,10 +1,13 @@
 """Talk to systemctl and launchctl."""
 
+import os
+import pwd
 import shutil
 import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from xboard_circus.errors import XboardError
 from xboard_circus.service.layout import NO_MANAGER, Layout
@@ -39,10 +42,14 @@ class Shell:
             raise XboardError(f"`{' '.join(command)}` ended with exit code {code}; what it said is above")
 
 
-def succeeds(*command: str) -> bool:
-    """Return whether *command* ends well, and keep what it prints."""
+def succeeds(*command: str, user: str = "") -> bool:
+    """Return whether *command* ends well, and keep what it prints; as *user* without our terminal and environment."""
+    how: dict[str, Any] = {"cwd": "/", "stdin": subprocess.DEVNULL, "start_new_session": True}
+    if user:
+        uid, gid = pwd.getpwnam(user)[2:4]
+        how |= {"user": uid, "group": gid, "extra_groups": os.getgrouplist(user, gid), "env": {}}
     try:
-        return subprocess.run(command, cwd="/", stdin=subprocess.DEVNULL, capture_output=True).returncode == 0
+        return subprocess.run(command, capture_output=True, check=False, **how).returncode == 0
     except OSError:
         return False
 
