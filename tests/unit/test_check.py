@@ -50,6 +50,14 @@ BASE: Sections = {
 
 
 @pytest.fixture
+def tmp_path() -> Iterator[Path]:
+    """A folder that every user may enter: pytest's own are closed to them, and again when another pytest starts."""
+    with tempfile.TemporaryDirectory(prefix="xb-check-", dir="/tmp") as made:
+        Path(made).chmod(0o755)
+        yield Path(made)
+
+
+@pytest.fixture
 def write(tmp_path: Path) -> Write:
     """Return a function that writes BASE with changes; None takes an option out."""
 
@@ -470,16 +478,8 @@ def test_the_plugins_of_circus_that_are_refused_are_in_the_docs() -> None:
         assert {*circus_plugins.BROKEN, *circus_plugins.RESTARTING, "StatsdEmitter", "FullStats"} <= rows, page
 
 
-def open_to_all(folder: Path) -> None:
-    """Let every user enter *folder*: pytest's own are closed to them, and closed again when another pytest starts."""
-    for each in (folder, *folder.parents):
-        if each.stat().st_mode & 0o005 != 0o005:
-            each.chmod(0o755)
-
-
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root has another user's watcher")
 def test_a_user_who_may_write_what_root_uses_is_refused(write: Write, tmp_path: Path) -> None:
-    open_to_all(tmp_path)
     (tmp_path / "logs").mkdir(mode=0o755)
     file = write({"watcher:web": {"uid": "nobody", "stdout_stream.filename": "logs/web.log"}})
 
@@ -526,7 +526,6 @@ def test_a_user_who_may_put_another_folder_or_link_in_the_place_of_roots_is_refu
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can be tricked into running what another user wrote")
 def test_nothing_runs_in_a_folder_that_the_watchers_user_may_write(write: Write, tmp_path: Path) -> None:
-    open_to_all(tmp_path)
     planted = f"open({str(tmp_path / 'proof')!r}, 'a').close()\n"
     for name in ("json.py", "logging.py", "app.py", "sitecustomize.py"):
         (tmp_path / name).write_text(planted)
@@ -560,7 +559,6 @@ def test_check_by_root_imports_nothing_from_a_folder_that_another_user_may_write
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can be tricked into running what another user wrote")
 def test_the_app_is_looked_for_as_the_user_whose_folder_it_lies_in(write: Write, tmp_path: Path) -> None:
-    open_to_all(tmp_path)
     package = tmp_path / "app" / "xboard_circus"
     package.mkdir(parents=True)
     (package / "__init__.py").write_text(f"open({str(tmp_path / 'app' / 'proof')!r}, 'a').close()\n")
@@ -578,7 +576,6 @@ def test_the_app_is_looked_for_as_the_user_whose_folder_it_lies_in(write: Write,
 def test_what_every_user_may_write_is_told_and_nothing_runs_there_as_root(
     write: Write, tmp_path: Path, place: str
 ) -> None:
-    open_to_all(tmp_path)
     for name in ("app", "theirs"):
         (tmp_path / name).mkdir(mode=0o755)
     for folder in (tmp_path, tmp_path / "app"):
@@ -615,7 +612,6 @@ def test_what_every_user_may_write_is_told_and_nothing_runs_there_as_root(
     ids=str,
 )
 def test_what_root_imports_and_writes_must_not_be_the_users(write: Write, tmp_path: Path, changes: Sections) -> None:
-    open_to_all(tmp_path)
     (tmp_path / "theirs").mkdir()
     changes = {**changes, "watcher:web": {"uid": "nobody", **changes.get("watcher:web", {})}}
     file = write(changes)
