@@ -147,7 +147,7 @@ def test_an_unarmed_crash_loop_turns_no_faster_beside_an_armed_watcher(tmp_path:
 
         assert len(c.failures()) >= 3
         assert len(c.events.named("spawn", "loop", since=start)) <= seconds + 1
-        assert process(c.pid).cpu - cpu < 0.2 * seconds
+        assert process(c.pid).cpu - cpu < 0.3 * seconds
 
 
 @pytest.mark.parametrize("signum", [11, 9])
