@@ -30,7 +30,7 @@ from xboard_circus.host import procs
 from xboard_circus.options.reading import parse_plugin
 from xboard_circus.plugins._alarm import Alarm
 from xboard_circus.plugins._log import Sparingly, open_log
-from xboard_circus.plugins._obituary import obituary
+from xboard_circus.plugins._obituary import obituary, reported
 
 log = logging.getLogger("xboard_circus.plugins")
 
@@ -156,7 +156,7 @@ class PartLoop:
     uses, sleeps an hour when the system's clock is set back by one.
 
     *obituary* returns the loss of a circusd that ended without a stop request. The parts get it before they close,
-    because no other process may be left to report it.
+    because no other process may be left to report it; *reported* gets it when they have closed.
     """
 
     def __init__(
@@ -166,11 +166,14 @@ class PartLoop:
         parent: Parent,
         leave: Callable[[], None],
         obituary: Callable[[], Loss | None] = lambda: None,
+        reported: Callable[[Loss], object] = lambda _: None,
     ) -> None:
         self._parts = parts
         self._parent = parent
         self._leave = leave
         self._obituary = obituary
+        self._reported = reported
+        self._seen: Loss | None = None
         self._said = Sparingly()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._alarms: list[tuple[Part, Alarm]] = []
@@ -232,6 +235,7 @@ class PartLoop:
         if not self._ending and (loss := self._loss()) is not None:
             log.warning("%s", loss.reason)
             self.dispatch(BusEvent(CIRCUSD, loss.kind, loss.as_data()))
+            self._seen = loss
         self.end(f"circusd ({self._parent.pid}) is gone")
 
     def _loss(self) -> Loss | None:
@@ -243,6 +247,8 @@ class PartLoop:
 
     async def _close(self) -> None:
         await asyncio.wait([asyncio.ensure_future(self._closed(part)) for part in self._parts], timeout=CLOSE_SECONDS)
+        if self._seen is not None:
+            self._reported(self._seen)
         self._leave()
 
     async def _closed(self, part: Part) -> None:
@@ -310,7 +316,7 @@ class XboardPlugin(CircusPlugin):  # type: ignore[misc]
             log.warning("option ignored, its default is used: %s", problem)
         loop: asyncio.AbstractEventLoop = self.loop.asyncio_loop
         try:
-            self.host = PartLoop(self.parts(), parent=parent, leave=self._leave, obituary=obituary)
+            self.host = PartLoop(self.parts(), parent=parent, leave=self._leave, obituary=obituary, reported=reported)
         except Exception:
             # Circus closes the output of its plugins, so that nobody would see the traceback.
             log.exception("the plugin cannot start; circusd starts it again")

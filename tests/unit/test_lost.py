@@ -1,11 +1,13 @@
 """What became of a circusd that is gone: what it has written down in, what is told out."""
 
 import dataclasses
+import os
 from typing import Any
 
 import pytest
 
 from xboard_circus.core.lost import CircusdLife, Loss, found, witnessed
+from xboard_circus.host import circusd_record, procs
 
 CGROUP, HOST = "/sys/fs/cgroup/x/memory.events", "/proc/vmstat"
 BEFORE = {CGROUP: 2, HOST: 5}
@@ -17,7 +19,8 @@ LIFE = CircusdLife(pid=7, started=70, boot="b1", seen=100.0, kills=BEFORE)
 def told(
     life: CircusdLife = LIFE, *, boot: str = "b1", kills: dict[str, int] = BEFORE, now: float = 105.0
 ) -> Loss | None:
-    return found(life, boot=boot, kills=kills, successor=9, now=now)
+    reported = life.gone_at is not None and not life.witness
+    return found(life, boot=boot, kills=kills, successor=9, now=now, is_reported=reported)
 
 
 @pytest.mark.parametrize("more", [{}, {"wound_up": True}, {"why": "silent"}, {"gone_at": 1.0}])
@@ -39,6 +42,33 @@ def test_what_its_plugin_saw_is_not_told_as_a_second_loss() -> None:
     assert told(dataclasses.replace(LIFE, gone_at=103.0), now=224.0) == Loss(
         "circusd_back", 7, 70, 103.0, reason, None, 121.0, 9
     )
+
+
+def test_what_its_plugin_saw_and_did_not_live_to_report_is_told_as_a_loss() -> None:
+    reason = f"{KILLED}; circusd runs again, as pid 9, 2 s after it was last seen"
+
+    assert told(dataclasses.replace(LIFE, gone_at=103.0, witness="8:80")) == Loss(
+        "circusd_lost", 7, 70, 103.0, reason, None, 2.0, 9
+    )
+
+
+@pytest.mark.parametrize(
+    ("gone_at", "witness", "is_reported"),
+    [
+        (None, "", False),
+        (103.0, "", True),
+        (103.0, str(procs.Identity.of(os.getpid())), True),
+        (103.0, f"{os.getpid()}:1", False),
+        (103.0, "nonsense", False),
+    ],
+    ids=["nobody saw it", "reported", "being reported", "the witness is gone", "a file that was tampered with"],
+)
+def test_a_loss_is_reported_while_its_witness_lives_or_once_it_has_said_so(
+    gone_at: float | None, witness: str, is_reported: bool
+) -> None:
+    life = dataclasses.replace(LIFE, gone_at=gone_at, witness=witness)
+
+    assert circusd_record.is_reported(life) == is_reported
 
 
 @pytest.mark.parametrize(

@@ -30,7 +30,8 @@ class CircusdLife:
         wound_up: Its Python came to an end by itself, which no SIGKILL leaves the time for.
         why: Why the monitor killed it; "" where it did not.
         stopped: The watchers that an operator had stopped, where it left and its workers served on.
-        gone_at: When a plugin of its own saw it gone, by the wall clock, and reported that.
+        gone_at: When a plugin of its own saw it gone, by the wall clock, and began to report that.
+        witness: Identity of that plugin until it has reported; "" from then on.
     """
 
     pid: int
@@ -43,6 +44,7 @@ class CircusdLife:
     why: str = ""
     stopped: Sequence[str] = ()
     gone_at: float | None = None
+    witness: str = ""
 
     @property
     def ended_at(self) -> float:
@@ -90,12 +92,17 @@ def witnessed(life: CircusdLife, *, kills: Mapping[str, int], now: float) -> Los
     return Loss(LOST, life.pid, life.started, now, Say.UNATTENDED(why=ended), cause)
 
 
-def found(life: CircusdLife, *, boot: str, kills: Mapping[str, int], successor: int, now: float) -> Loss | None:
+def found(
+    life: CircusdLife, *, boot: str, kills: Mapping[str, int], successor: int, now: float, is_reported: bool
+) -> Loss | None:
     """Return the loss that the next circusd reports of *life*, which is over; None after a stop request.
+
+    Where it *is reported*, by a plugin that saw it, only the return is left to report.
 
     A count of kills says nothing where the host, or the control group, is another by now: it begins anew there.
 
-    >>> found(CircusdLife(pid=7, started=1, is_ordered=True), boot="", kills={}, successor=9, now=5.0) is None
+    >>> life = CircusdLife(pid=7, started=1, is_ordered=True)
+    >>> found(life, boot="", kills={}, successor=9, now=5.0, is_reported=False) is None
     True
     """
     if life.is_ordered:
@@ -107,7 +114,7 @@ def found(life: CircusdLife, *, boot: str, kills: Mapping[str, int], successor: 
     if boot and life.boot and boot != life.boot:
         kind, cause, ended = HOST_RESTARTED, None, Say.HOST_RESTARTED(pid=life.pid)
     reason = Say.COUNTED(why=ended, then=then)
-    if kind == LOST and life.gone_at is not None:
+    if kind == LOST and is_reported:
         kind = BACK
         reason = Say.CIRCUSD_BACK(then=Say.THEN_AGAIN_AFTER_LOST(pid=successor, after=lasted(gap)), why=ended)
     return Loss(kind, life.pid, life.started, at, reason, cause, gap, successor)

@@ -35,6 +35,7 @@ def read(instance: str) -> CircusdLife | None:
             why=reason_in(data, "why"),
             stopped=[str(name) for name in data.get("stopped") or ()],
             gone_at=None if gone_at is None else float(gone_at),
+            witness=str(data.get("witness") or ""),
         )
     except (XboardError, OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
@@ -110,6 +111,20 @@ def lost(instance: str) -> CircusdLife | None:
     if found is None or found.boot != now or not is_over(found, boot=now) or found.is_ordered:
         return None
     return found
+
+
+def is_reported(life: CircusdLife) -> bool:
+    """Return whether the plugin that saw *life* gone has reported it, or is still about to.
+
+    Under systemd and in a container it may be killed before that, with all that is left of the service.
+    """
+    if life.gone_at is None or not life.witness:
+        return life.gone_at is not None
+    try:
+        witness = procs.Identity.parse(life.witness)
+    except ValueError:
+        return False
+    return procs.is_running(witness.pid, witness.started)
 
 
 def kills_since(life: CircusdLife) -> Mapping[str, int]:

@@ -51,6 +51,7 @@ class Lifetime:
                 kills=circusd_record.kills_since(before),
                 successor=self._life.pid,
                 now=time.time(),
+                is_reported=circusd_record.is_reported(before),
             )
         self._at_exit(_wound_up, self._supervisor.instance, self._supervisor.identity)
         self.tick()
