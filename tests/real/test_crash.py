@@ -140,14 +140,16 @@ def test_an_unarmed_crash_loop_turns_no_faster_beside_an_armed_watcher(tmp_path:
         c.wait_ready()
 
         start, cpu = time.monotonic(), process(c.pid).cpu
-        while time.monotonic() < start + 3 or len(c.failures()) < 3:
+        # Three deaths, however soon their successors are up: each costs circusd its share.
+        for _ in range(3):
             kill(c.workers()[0])
             c.wait_ready()
+        eventually(lambda: len(c.failures()) == 3)
+        eventually(lambda: time.monotonic() > start + 3)
         seconds = time.monotonic() - start
 
-        assert len(c.failures()) >= 3
         assert len(c.events.named("spawn", "loop", since=start)) <= seconds + 1
-        assert process(c.pid).cpu - cpu < 0.3 * seconds
+        assert process(c.pid).cpu - cpu < 0.2 * seconds
 
 
 @pytest.mark.parametrize("signum", [11, 9])

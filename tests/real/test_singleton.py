@@ -68,9 +68,10 @@ def test_a_singleton_of_a_dead_circusd_is_gone_before_the_next_one_starts(tmp_pa
 
 
 SLOW_TO_END = """
-import os, signal, sys, time
+import os, pathlib, signal, sys, time
 def leave(*_):
-    time.sleep(1)
+    while not pathlib.Path(sys.argv[2]).exists():
+        time.sleep(0.02)
     print("ended", os.getpid(), file=log)
     sys.exit()
 signal.signal(signal.SIGTERM, leave)
@@ -83,15 +84,16 @@ while True:
 
 def test_a_singleton_without_a_port_is_gone_too_before_the_next_one_starts(tmp_path: Path) -> None:
     """Given a singleton that listens nowhere, when its circusd was killed and another starts, the old ends first."""
-    program, log = tmp_path / "slow_to_end.py", tmp_path / "lives"
+    program, log, may_end = tmp_path / "slow_to_end.py", tmp_path / "lives", tmp_path / "may_end"
     program.write_text(SLOW_TO_END)
     log.touch()
-    single = Watcher(numprocesses=1, listens=False, command=f"{{python}} {program} {log}", options=SINGLE)
+    single = Watcher(numprocesses=1, listens=False, command=f"{{python}} {program} {log} {may_end}", options=SINGLE)
     with circusd(tmp_path, watchers=[single]) as c:
         eventually(lambda: len(log.read_text().splitlines()) == 1)
         c.kill9()
 
-        c.start_again()
+        c.start_again()  # and it answers, while the old one still ends
+        may_end.touch()
         lines = eventually(lambda: found if len(found := log.read_text().split()[::2]) == 3 else None)
 
         assert lines == ["started", "ended", "started"]
