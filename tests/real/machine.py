@@ -6,19 +6,16 @@ off from its power, and boots again with another boot id.
 
 from __future__ import annotations
 
-import contextlib
 import os
-import shutil
 import signal
 import subprocess
-import sys
-import tempfile
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 from .harness import eventually
-from .service_host import SWEEP, SYSTEMD, Environed, UserManager, needs_systemd, pids_of, run
+from .service_host import SWEEP, SYSTEMD, Environed, UserManager, booted, pids_of, run
 
 # What the host has besides is neither started nor waited for.
 MASKED = (
@@ -137,20 +134,6 @@ class Machine(UserManager):
         )
 
 
-@contextlib.contextmanager
-def machine(c: Environed, shared: Path) -> Iterator[Machine]:
+def machine(c: Environed, shared: Path) -> AbstractContextManager[Machine]:
     """Run a machine for *c*; what it serves lies in *shared*."""
-    needs_systemd()
-    folder = Path(tempfile.mkdtemp(prefix="xb-pc-", dir="/tmp"))
-    folder.chmod(0o755)
-    environ = {name: value for name, value in c.environ().items() if not name.startswith(("XBOARD_RUNTIME", "XDG_"))}
-    made = Machine(folder, environ, shared)
-    try:
-        made.boot()
-        yield made
-    except BaseException:
-        print(made.log.read_text(errors="replace")[-6000:], file=sys.stderr)
-        raise
-    finally:
-        made.shut_down()
-        shutil.rmtree(folder, ignore_errors=True)
+    return booted(c, "xb-pc-", lambda folder, environ: Machine(folder, environ, shared))

@@ -13,9 +13,9 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import pytest
 
@@ -173,20 +173,28 @@ def needs_systemd() -> None:
         pytest.skip(f"no mount namespace with a control group tree of its own: {done.stderr.strip()}")
 
 
+Host = TypeVar("Host", bound=UserManager)
+
+
 class Environed(Protocol):
     """Whatever a service manager is started for: its environment carries the mark of the test."""
 
     def environ(self) -> dict[str, str]: ...
 
 
-@contextlib.contextmanager
-def user_manager(c: Environed, *, user: str = "") -> Iterator[UserManager]:
+def user_manager(c: Environed, *, user: str = "") -> contextlib.AbstractContextManager[UserManager]:
     """Run one whose services carry the mark of the test's *c*, which has an ini file and is not started."""
+    return booted(c, "xb-sd-", lambda folder, environ: UserManager(folder, environ, user=user))
+
+
+@contextlib.contextmanager
+def booted(c: Environed, prefix: str, made: Callable[[Path, Mapping[str, str]], Host]) -> Iterator[Host]:
+    """Run what is *made* with a folder below /tmp and the environment of *c*; its log is shown after a failure."""
     needs_systemd()
-    folder = Path(tempfile.mkdtemp(prefix="xb-sd-", dir="/tmp"))
+    folder = Path(tempfile.mkdtemp(prefix=prefix, dir="/tmp"))
     environ = {name: value for name, value in c.environ().items() if not name.startswith(("XBOARD_RUNTIME", "XDG_"))}
     folder.chmod(0o755)
-    manager = UserManager(folder, environ, user=user)
+    manager = made(folder, environ)
     try:
         manager.boot()
         yield manager
