@@ -32,6 +32,7 @@ from http.client import HTTPResponse
 from pathlib import Path
 from typing import Any, TypeVar
 
+import psutil
 from circus.client import CircusClient
 from circus.exc import CallError
 
@@ -665,9 +666,16 @@ def read_one_line_of(command: list[str], *, env: dict[str, str] | None = None) -
 
 
 def kill(pid: int, signum: int = signal.SIGKILL) -> float:
-    """Send a signal to a process of the test; return when, on the monotonic clock. After a SIGKILL it is dead."""
+    """Send a signal to a process of the test; return when, on the monotonic clock.
+
+    After a SIGKILL it is dead, and after a SIGSTOP all of its threads stand still: until its first one has had a turn,
+    another goes on, which takes a while on a crowded machine.
+    """
     at, killed = time.monotonic(), process(pid)
     assert killed.signal(signum), f"{pid} is gone already"
     if signum == signal.SIGKILL:
         eventually(lambda: not killed.alive, every=0.001, what=f"{pid} dies")
+    if signum == signal.SIGSTOP:
+        stopped = psutil.STATUS_STOPPED
+        eventually(lambda: psutil.Process(pid).status() == stopped, every=0.001, what=f"{pid} stands still")
     return at

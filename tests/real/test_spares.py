@@ -164,7 +164,7 @@ def test_a_spare_serves_without_circusd_where_nobody_else_does(tmp_path: Path) -
         spare = wait_for_spare(c)
         eventually(lambda: "waiting for the order to serve" in c.log())
 
-        process(spare).signal(signal.SIGSTOP)  # so that it sees both deaths at once
+        kill(spare, signal.SIGSTOP)  # so that it sees both deaths at once
         c.kill9()
         kill(serving)
         process(spare).signal(signal.SIGCONT)
