@@ -1,6 +1,8 @@
 """The default endpoints on TCP: circusd's own user and root are served, another user of the host is not."""
 
+import json
 import os
+import socket
 from pathlib import Path
 
 import pytest
@@ -88,6 +90,48 @@ def test_another_user_of_the_host_gets_nothing_over_tcp(tmp_path: Path) -> None:
         let_in = attack(c.endpoint, c.pubsub, tmp_path / "proof", None)
         assert [what for what, got in let_in.items() if len(got) <= 64] == []
         eventually((tmp_path / "proof").exists)
+
+
+def as_old_zeromq_reads_it(head: bytes, message: bytes) -> bytes:
+    """Return the body for a request's *head* with which ZMTP 1.0, that has no greeting, reads *message* as one."""
+    at = 0
+    while at < len(head):  # each byte at the begin of a frame is its length
+        at += 1 + head[at]
+    body = bytes(at - len(head)) + b"\x01\x00"
+    for each in (message, b"{}"):
+        body += b"\xff" + (len(each) + 1).to_bytes(8, "big") + b"\0" + each
+    return body + b"\xff" + (900 - len(body) - 9).to_bytes(8, "big") + bytes(900 - len(body) - 9)
+
+
+def has_closed(door: socket.socket) -> bool:
+    """Return whether the other side closes the connection without a byte."""
+    try:
+        return door.recv(1) == b""
+    except ConnectionResetError:  # what was sent was not read
+        return True
+
+
+def test_a_web_page_in_a_browser_of_circusds_user_commands_nothing(tmp_path: Path) -> None:
+    """Given a page of any server, when it has the browser send a POST to an endpoint, then it is closed, and logged."""
+    proof = tmp_path / "proof"
+    with circusd(tmp_path, watchers=[Watcher()], plugins=BUNDLE) as c:
+        c.wait_ready()
+        add = {"name": "evil", "cmd": f"/usr/bin/touch {proof}", "start": True, "options": {"singleton": True}}
+        message = json.dumps({"id": "1", "command": "add", "properties": add}).encode()
+        for endpoint in (c.endpoint, c.pubsub):
+            port = int(endpoint.rpartition(":")[2])
+            head = f"POST /x HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nOrigin: http://evil.example\r\n"
+            words = (head + "Content-Type: text/plain\r\nContent-Length: 900\r\n\r\n").encode()
+            with socket.create_connection(("127.0.0.1", port), 5) as browser:
+                browser.sendall(words + as_old_zeromq_reads_it(words, message))
+                assert has_closed(browser)
+        eventually(lambda: c.log("circusd").count("it sent an HTTP request, not ZeroMQ's protocol") == 2)
+        assert not proof.exists()
+        assert "evil" not in c.call("list")["watchers"]
+        # Those who may are served as before: commands and events.
+        assert "web: active" in c.run_circusctl("status").stdout
+        kill(c.ready()[0])
+        eventually(lambda: c.events.named("restart"))
 
 
 def test_circusd_answers_a_quit_to_the_end_and_starts_on_the_same_port(tmp_path: Path) -> None:

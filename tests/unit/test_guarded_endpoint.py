@@ -18,6 +18,8 @@ from xboard_circus.host import sockdiag
 from xboard_circus.supervisor import guarded_endpoint
 from xboard_circus.supervisor.guarded_endpoint import GuardedEndpoint, is_guarded
 
+SIGNATURE = b"\xff" + bytes(8) + b"\x7f"
+
 pytestmark = pytest.mark.skipif(not sockdiag.knows_users(), reason="this host does not say whose a connection is")
 
 
@@ -47,6 +49,15 @@ def until(loop: asyncio.AbstractEventLoop, done: Callable[[], object]) -> None:
             await asyncio.sleep(0.001)
 
     loop.run_until_complete(asyncio.wait_for(wait(), 10))
+
+
+def closed(loop: asyncio.AbstractEventLoop, client: socket.socket) -> bool:
+    """Return whether the connection of *client* ends without a byte, within 10 s."""
+    client.setblocking(False)
+    try:
+        return loop.run_until_complete(asyncio.wait_for(loop.sock_recv(client, 1), 10)) == b""
+    except ConnectionResetError:  # what it sent was not read
+        return True
 
 
 def test_only_tcp_on_loopback_is_guarded() -> None:
@@ -96,7 +107,7 @@ def test_who_fills_the_queue_behind_the_guard_keeps_nobody_out(
             pass
         port = int(guarded.endpoint.rpartition(":")[2])
         client = stack.enter_context(socket.create_connection(("127.0.0.1", port)))
-        client.sendall(b"served")
+        client.sendall(SIGNATURE + b"served")
         loop.run_until_complete(asyncio.sleep(0.05))
         got: list[bytes] = []
 
@@ -105,8 +116,8 @@ def test_who_fills_the_queue_behind_the_guard_keeps_nobody_out(
                 connection = stack.enter_context(behind.accept()[0])
                 connection.settimeout(0.1)
                 with contextlib.suppress(TimeoutError, BlockingIOError):
-                    got.append(connection.recv(10))
-            return b"served" in got
+                    got.append(connection.recv(100))
+            return SIGNATURE + b"served" in got
 
         until(loop, look)
 
@@ -133,6 +144,7 @@ def test_it_closes_where_many_descriptors_are_open(loop: asyncio.AbstractEventLo
         behind.setblocking(False)
         client = stack.enter_context(socket.create_connection(("127.0.0.1", int(guarded.endpoint.rpartition(":")[2]))))
         client.settimeout(10)
+        client.sendall(SIGNATURE)
         accepted = stack.enter_context(loop.run_until_complete(asyncio.wait_for(loop.sock_accept(behind), 10))[0])
         accepted.sendall(b"last")
         guarded.close()
@@ -152,10 +164,81 @@ def test_connections_that_are_reset_fill_no_log(
     # What cannot be handed on, because ZeroMQ listens nowhere here, is logged once.
     for _ in range(5):
         with socket.create_connection(("127.0.0.1", port)) as client:
-            client.setblocking(False)
-            assert loop.run_until_complete(loop.sock_recv(client, 1)) == b""
+            client.sendall(SIGNATURE)
+            assert closed(loop, client)
 
     assert [line.partition(" failed: ")[0] for line in lines] == [f"xboard: a connection to {guarded.endpoint}"]
+
+
+@pytest.mark.parametrize(
+    ("first", "what"),
+    [
+        pytest.param(b"POST /x HTTP/1.1\r\n\r\n", "an HTTP request", id="a web page's request"),
+        pytest.param(b"\x16\x03\x01\x02\x00\x01", "a TLS handshake", id="the same over https"),
+        pytest.param(b"\x05\x00name\x01\x00", "something else", id="ZMTP 1.0, which is what a request is read as"),
+        pytest.param(b"\xff" + bytes(7) + b"\x05\x00name", "something else", id="ZMTP 1.0 with a long length"),
+    ],
+)
+def test_only_what_zeromq_since_3_begins_with_is_handed_on(
+    loop: asyncio.AbstractEventLoop,
+    guarded: GuardedEndpoint,
+    monkeypatch: pytest.MonkeyPatch,
+    first: bytes,
+    what: str,
+) -> None:
+    lines: list[str] = []
+    monkeypatch.setattr("circus.logger.warning", lambda text, *words: lines.append(text % words))
+    with contextlib.ExitStack() as stack:
+        behind = stack.enter_context(socket.socket(socket.AF_UNIX))
+        behind.bind(guarded.inner.replace("ipc://@", "\0"))
+        behind.listen()
+        behind.setblocking(False)
+        port = int(guarded.endpoint.rpartition(":")[2])
+        for _ in range(3):
+            with socket.create_connection(("127.0.0.1", port)) as client:
+                client.sendall(first)
+                assert closed(loop, client)
+        with pytest.raises(BlockingIOError):
+            behind.accept()
+
+    assert len(lines) == 1
+    assert f"to {guarded.endpoint}: it sent {what}, not ZeroMQ's protocol" in lines[0]
+
+
+def test_a_greeting_may_come_in_pieces(loop: asyncio.AbstractEventLoop, guarded: GuardedEndpoint) -> None:
+    with contextlib.ExitStack() as stack:
+        behind = stack.enter_context(socket.socket(socket.AF_UNIX))
+        behind.bind(guarded.inner.replace("ipc://@", "\0"))
+        behind.listen()
+        behind.setblocking(False)
+        client = stack.enter_context(socket.create_connection(("127.0.0.1", int(guarded.endpoint.rpartition(":")[2]))))
+        for at in range(len(SIGNATURE)):
+            client.sendall(SIGNATURE[at : at + 1])
+            loop.run_until_complete(asyncio.sleep(0.005))
+        client.sendall(b"more")
+        accepted = stack.enter_context(loop.run_until_complete(asyncio.wait_for(loop.sock_accept(behind), 10))[0])
+        got = bytearray()
+
+        def whole() -> bool:
+            with contextlib.suppress(BlockingIOError):
+                got.extend(accepted.recv(100))
+            return len(got) >= len(SIGNATURE) + 4
+
+        until(loop, whole)
+
+        assert got == SIGNATURE + b"more"
+
+
+def test_who_sends_no_greeting_is_closed_after_a_while(
+    loop: asyncio.AbstractEventLoop, guarded: GuardedEndpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(guarded_endpoint, "GREETING_WITHIN", 0.05)
+    for first in (b"", SIGNATURE[:9]):
+        with socket.create_connection(("127.0.0.1", int(guarded.endpoint.rpartition(":")[2]))) as client:
+            client.sendall(first)
+            assert closed(loop, client)
+
+    assert guarded._ungreeted == {}
 
 
 def test_another_user_is_refused_and_logged_once_a_minute(
@@ -167,8 +250,7 @@ def test_another_user_is_refused_and_logged_once_a_minute(
     port = int(guarded.endpoint.rpartition(":")[2])
     for _ in range(5):
         with socket.create_connection(("127.0.0.1", port)) as client:
-            client.setblocking(False)
-            assert loop.run_until_complete(loop.sock_recv(client, 1)) == b""
+            assert closed(loop, client)
 
     assert len(lines) == 1
     assert "refused a connection of user nobody to tcp://127.0.0.1" in lines[0]

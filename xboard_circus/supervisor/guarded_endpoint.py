@@ -4,11 +4,16 @@ ZeroMQ listens on a unix socket that accepts nobody but this process. In front o
 connection's user is looked up while both of its ends are open, before a byte of it is read; what is let in is copied
 to and fro in circusd's loop. So `circusctl` works without an option, and another user gets nothing. A look-up takes
 0.05 ms, and one connection is accepted in a turn of the loop, so that a flood of them does not hold up the workers.
+
+The right user is not enough: a web page has the browser of circusd's own user send an HTTP request here, and ZeroMQ
+takes what does not begin with a greeting for its protocol of 2010, ZMTP 1.0: the request line became the name of a
+client, and the body, which the page chooses, a command. So only what begins as ZeroMQ since 3.0 begins is handed on.
 """
 
 import asyncio
 import errno
 import os
+import re
 import select
 import socket
 import time
@@ -26,6 +31,8 @@ BACKLOG = 4096  # with 100, a flood by another user cost circusd's own user one 
 PAUSE = 1.0  # where no descriptor is left for a connection
 LOG_AGAIN_AFTER = 60.0
 PATIENCE = 5.0
+SIGNATURE = 10  # bytes that ZeroMQ since 3.0 sends first, without an answer: 0xff, 8 of a length, and an odd one
+GREETING_WITHIN = 30.0  # as ZeroMQ itself waits for it
 KNOCK_AGAIN_AFTER = 0.005
 QUIET = 0.05  # ZeroMQ passes a last answer on in a thread of its own
 LAST_ANSWERS = 0.5
@@ -38,6 +45,17 @@ def is_guarded(endpoint: str) -> bool:
     """
     host = urlsplit(endpoint).hostname or ""
     return endpoint.startswith("tcp://") and ":" not in host and is_loopback(host) and sockdiag.knows_users()
+
+
+def protocol_of(first: bytes) -> str:
+    """Return what a connection that begins with *first* is, in one of few words: a line is logged for each.
+
+    >>> protocol_of(b"POST /x HT"), protocol_of(b"\x16\x03\x01")
+    ('an HTTP request', 'a TLS handshake')
+    """
+    if re.match(rb"[A-Z]{3,10}( |$)", first):
+        return "an HTTP request"
+    return "a TLS handshake" if first.startswith(b"\x16\x03") else "something else"
 
 
 class GuardedEndpoint:
@@ -56,12 +74,15 @@ class GuardedEndpoint:
         self._loop = loop
         self._noted: dict[int | str, tuple[float, int]] = {}
         self._open: set[_Connection] = set()
+        self._ungreeted: dict[socket.socket, asyncio.TimerHandle] = {}
         self._listener = socket.create_server((address.hostname or "", address.port or 0), backlog=BACKLOG)
         self._listener.setblocking(False)
         loop.add_reader(self._listener, self._accept)
 
     def close(self) -> None:
         """Hand on the last answers, and close everything."""
+        for outer in list(self._ungreeted):
+            self._refuse(outer)
         self._loop.remove_reader(self._listener)
         self._listener.close()
         give_up_at = time.monotonic() + LAST_ANSWERS
@@ -88,29 +109,60 @@ class GuardedEndpoint:
             return
         try:
             user = sockdiag.user_of_peer(outer)
-            if user not in self._users:
+            if user is None or user not in self._users:
                 outer.close()
                 self._note_refusal(user)
                 return
         except OSError as error:
             self._failed(outer, error)
             return
-        self._hand_on(outer, time.monotonic() + PATIENCE)
+        outer.setblocking(False)
+        self._ungreeted[outer] = self._loop.call_later(GREETING_WITHIN, self._refuse, outer)
+        self._loop.add_reader(outer, self._read_signature, outer, user, bytearray())
 
-    def _hand_on(self, outer: socket.socket, give_up_at: float) -> None:
+    def _read_signature(self, outer: socket.socket, user: int, got: bytearray) -> None:
+        """Gather the first bytes, which may come in pieces, and hand the connection on where ZeroMQ sent them."""
+        try:
+            more = outer.recv(SIGNATURE - len(got))
+        except BlockingIOError:
+            return
+        except OSError:
+            more = b""
+        got += more
+        is_whole, is_zeromq = len(got) == SIGNATURE, got[:1] == b"\xff" and (len(got) < SIGNATURE or got[-1] & 1 == 1)
+        if is_whole and is_zeromq:
+            self._forget(outer)
+            self._hand_on(outer, bytes(got), time.monotonic() + PATIENCE)
+        elif not more or not is_zeromq:
+            self._refuse(outer)
+            if got and not is_zeromq:
+                what = protocol_of(bytes(got))
+                text = f"closed a connection of user {servers.name_of(user)} to {self.endpoint}: it sent {what}"
+                self._note(what, f"{text}, not ZeroMQ's protocol. Look for the program or web page that sends it")
+
+    def _refuse(self, outer: socket.socket) -> None:
+        self._forget(outer)
+        outer.close()
+
+    def _forget(self, outer: socket.socket) -> None:
+        self._ungreeted.pop(outer).cancel()
+        self._loop.remove_reader(outer)
+
+    def _hand_on(self, outer: socket.socket, signature: bytes, give_up_at: float) -> None:
         try:
             inner = self._connected()
         except BlockingIOError as error:
             # ZeroMQ's queue is full: any user finds its name and can knock there, although it lets nobody else in.
             if time.monotonic() < give_up_at:
-                self._loop.call_later(KNOCK_AGAIN_AFTER, self._hand_on, outer, give_up_at)
+                self._loop.call_later(KNOCK_AGAIN_AFTER, self._hand_on, outer, signature, give_up_at)
             else:
                 self._failed(outer, error)
         except OSError as error:
             self._failed(outer, error)
         else:
-            outer.setblocking(False)
-            self._open.add(_Connection(outer, inner, self._loop, self._open.discard))
+            connection = _Connection(outer, inner, self._loop, self._open.discard)
+            self._open.add(connection)
+            connection.send(signature)
 
     def _failed(self, outer: socket.socket, error: OSError) -> None:
         outer.close()
@@ -166,6 +218,10 @@ class _Connection:
         for source, to in ((outer, inner), (inner, outer)):
             outer.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             loop.add_reader(source, self._copy, source, to)
+
+    def send(self, data: bytes) -> None:
+        """Hand on *data*, which was read before."""
+        self._send(self._outer, self.inner, data)
 
     def answer(self) -> None:
         """Hand on what ZeroMQ has sent, as far as that is possible at once."""
