@@ -16,37 +16,40 @@ CHECKOUT = Path(__file__).resolve().parent.parent
 sys.path.insert(1, str(CHECKOUT))  # behind the folder of this script: tests.real has the load client
 
 from bench.rivals import MEASURED, OURS, UVICORN_WORKERS, enter_venv  # noqa: E402 - the path comes first
+from bench.rows import FULL, SMOKE, rows  # noqa: E402
 
-PROBING = ["probing-10", "probing-50", "probing-200"]
-SUPERVISED = ["start", "crash-2", "crash-1", "crash-spare", "hang-2", "hang-1", "reload", "crash-loop", "orphan"]
-ROW_NAMES = [*SUPERVISED, "supervisor-killed", "idle", "throughput", *PROBING]
-SMOKE_ROWS, SMOKE_RIVALS = ["start", "crash-2", "reload"], [OURS, UVICORN_WORKERS]
+ROW_NAMES = [row.name for row in rows(FULL)]
+SMOKE_ROWS = ["start", "start-8", "kills-2", "kills-1", "reload-4", "crash-loop", "memory", "memory-heavy", "burst"]
+SMOKE_RIVALS = [OURS, UVICORN_WORKERS]
 
 
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--runs", type=int, default=3, help="of each measurement (default 3)")
-    parser.add_argument("--rows", nargs="+", choices=ROW_NAMES, default=ROW_NAMES)
-    parser.add_argument("--rivals", nargs="+", choices=MEASURED, default=MEASURED)
-    parser.add_argument("--smoke", action="store_true", help="few rows, once, ours and uvicorn: under a minute, for CI")
+    parser.add_argument("--runs", type=int, help="of each measurement (default 3)")
+    parser.add_argument("--rows", nargs="*", choices=ROW_NAMES, metavar="ROW", help=f"{', '.join(ROW_NAMES)}; or none")
+    parser.add_argument("--rivals", nargs="+", choices=MEASURED, metavar="RIVAL", help=", ".join(MEASURED))
+    parser.add_argument("--smoke", action="store_true", help="small and once; few rows, ours and uvicorn: for CI")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all measurements there")
     parser.add_argument("--keep", type=Path, metavar="FILE", help="earlier JSON: keep its other rows, and say so")
     parser.add_argument("--note", default="", help="what a reader must know, such as what else was running")
     parser.add_argument("--page", type=Path, metavar="FILE", help="write docs/benchmark.md, or such, there")
+    parser.add_argument("--readme", action="store_true", help="write the table of both READMEs")
     parser.add_argument("--table", action="store_true", help="print the table as Markdown")
     options = parser.parse_args()
-    if options.smoke:
-        options.rows, options.rivals, options.runs = SMOKE_ROWS, SMOKE_RIVALS, 1
+    usual = (SMOKE_ROWS, SMOKE_RIVALS, 1) if options.smoke else (ROW_NAMES, MEASURED, 3)
+    for name, value in zip(("rows", "rivals", "runs"), usual, strict=True):
+        if getattr(options, name) is None:
+            setattr(options, name, value)
     return options
 
 
 def main() -> int:
     options = parse()
     enter_venv()
-    from bench import report, rows
+    from bench import report
     from bench.measuring import Series, measure_all
 
-    measured = [row for row in rows.ROWS if row.name in options.rows]
+    measured = [row for row in rows(SMOKE if options.smoke else FULL) if row.name in options.rows]
     load_before = os.getloadavg()[0]
     lines = measure_all(measured, options.rivals, options.runs)
     command = shlex.join(["scripts/bench.py", *sys.argv[1:]])
@@ -55,7 +58,7 @@ def main() -> int:
     sessions, shown = [told], lines
     if options.keep:
         kept = json.loads(options.keep.read_text())
-        sessions = [*kept["sessions"], told]
+        sessions = [*kept["sessions"], *([told] if chosen else [])]
         others = [Series.from_json(line) for line in kept["lines"] if line["row"] not in chosen]
         shown = sorted([*others, *lines], key=lambda line: ROW_NAMES.index(line.row))
     if options.json:
@@ -63,6 +66,9 @@ def main() -> int:
         options.json.write_text(json.dumps(written, indent=1) + "\n")
     if options.page:
         options.page.write_text(report.page(shown, sessions))
+    if options.readme:
+        for path, words in report.READMES.items():
+            path.write_text(report.readme(path.read_text(), shown, words))
     if options.table or not options.json:
         print(report.table(shown))
         print()

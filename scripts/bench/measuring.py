@@ -5,19 +5,17 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from typing import Any, NamedTuple
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-
 from bench.rivals import BARE, CLI, MEASURED, OURS, RIVAL
 from bench.running import Never, Rival
 
 
 @dataclass(frozen=True)
 class Found:
-    """One measurement; *value* is None where what was waited for never came, and *note* says what did."""
+    """One measurement; *value* is None where there is none: *word* is why, *note* what happened instead."""
 
     value: float | None
     note: str = ""
+    word: str = ""
 
 
 @dataclass(frozen=True)
@@ -76,6 +74,9 @@ def spread(all_found: list[Found]) -> Spread | None:
 
 def measure_all(rows: list[Row], rivals: list[str], runs: int) -> list[Series]:
     """Run by run and not row by row, so that what else the machine does meets every rival."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
     lines = {row.name: [Series(row.name, title, unit) for title, unit in row.lines] for row in rows}
     wanted = {*rivals, BARE, CLI} if OURS in rivals else set(rivals)
     todo = [
@@ -97,9 +98,10 @@ def measure_all(rows: list[Row], rivals: list[str], runs: int) -> list[Series]:
 
 def measure(row: Row, name: str) -> list[Found]:
     try:
+        RIVAL[name].check(row.name)
         return row.measure(RIVAL[name])
     except Never as never:
-        note = str(never)
+        found = Found(None, str(never), never.word)
     except Exception as error:  # the boundary of one measurement: the others are worth having without it
-        note = f"failed: {type(error).__name__}: {error}"[:200]
-    return [Found(None, note)] * len(row.lines)
+        found = Found(None, f"{type(error).__name__}: {error}"[:200], "failed")
+    return [found] * len(row.lines)

@@ -1,8 +1,10 @@
 """The plain app that all of them serve. It writes down when it was imported, got ready and was hung, and by which pid.
 
-``BENCH_FOLDER`` is where; ``BENCH_DIE_AFTER`` seconds after its start it dies, for the crash loop.
+``BENCH_FOLDER`` is where; ``BENCH_DIE_AFTER`` seconds after its start it dies, for the crash loop; ``BENCH_IMPORT`` is
+what a heavy app imports besides.
 """
 
+import importlib
 import os
 import threading
 import time
@@ -30,6 +32,8 @@ async def lifespan(_: FastAPI) -> AsyncIterator[None]:
 
 
 tell("starts")
+for name in os.environ.get("BENCH_IMPORT", "").split():
+    importlib.import_module(name)
 app = FastAPI(lifespan=lifespan)
 
 

@@ -13,10 +13,16 @@ import time
 from pathlib import Path
 
 from bench.running import CHECKOUT, Rival, Running
+from tests.real.processes import process
 
 VENV = CHECKOUT / ".venv-bench"
-RIVALS = ["circus", "gunicorn", "setuptools<81", "superlance", "supervisor", "uvicorn-worker", "uvicorn[standard]"]
-SHOWN = ["circus", "fastapi", "gunicorn", "superlance", "supervisor", "uvicorn", "uvicorn-worker", "uvloop"]
+SHOWN = ["circus", "fastapi", "granian", "gunicorn", "hypercorn", "pandas", "superlance", "supervisor", "uvicorn"]
+SHOWN += ["uvicorn-worker", "uvloop"]
+RIVALS = [*SHOWN, "setuptools<81", "uvicorn[standard]"]  # pandas is what a heavy app imports
+PROGRAMS = {
+    "pm2": """node -p "require('$(dirname "$(realpath "$(command -v pm2)")")/../package.json').version" """,
+    "systemd": "systemctl --version | awk 'NR == 1 { print $2 }'",
+}
 RELOAD_WITHIN = 60.0
 
 
@@ -44,8 +50,33 @@ def _restart_one_by_one(running: Running) -> None:
         _run("-m", "supervisor.supervisorctl", "-c", file, "restart", f"web:web_{number}")
 
 
+def _restart_units(running: Running) -> None:
+    """The next one only when the last one serves again: systemd knows no more of uvicorn than that it runs."""
+    systemctl = ["env", f"XDG_RUNTIME_DIR={running.folder}/xdg", "systemctl", "--user", "restart"]
+    for number in range(running.workers):
+        _do(*systemctl, f"web@{number + 1}")
+        running.until(lambda: len(running.serving()) >= running.workers, RELOAD_WITHIN, "the new worker")
+
+
+def _reload_pm2(running: Running) -> None:
+    """pm2's own reload stops uvicorn first; so it is asked to send uvicorn the signal for that."""
+    _do("env", f"PM2_HOME={running.folder}", "pm2", "sendSignal", "SIGHUP", "web", env=running.environ())
+
+
+def _replace_master(running: Running) -> None:
+    """SIGHUP would keep the code that was preloaded; a new master reads it anew."""
+    old = process(process(min(running.serving())).parent or 0)
+    old.signal(signal.SIGUSR2)
+    running.until(lambda: len(running.serving()) >= 2 * running.workers, RELOAD_WITHIN, "the new master's workers")
+    old.signal(signal.SIGTERM)
+
+
 def _run(*arguments: str) -> None:
-    subprocess.run([sys.executable, *arguments], check=True, capture_output=True, timeout=RELOAD_WITHIN)
+    _do(sys.executable, *arguments)
+
+
+def _do(*command: str, env: dict[str, str] | None = None) -> None:
+    subprocess.run(command, env=env, check=True, capture_output=True, timeout=RELOAD_WITHIN)
 
 
 def _hang_up(running: Running) -> None:
@@ -56,13 +87,49 @@ UVICORN = "{python} -m uvicorn bench.plain_app:app --host 127.0.0.1 --port {port
 WORKERS = f"{UVICORN} --workers {{workers}} --timeout-worker-healthcheck 2"
 SUPERVISOR = "{python} -m supervisor.supervisord -c {file}"
 CIRCUSD = "{python} -m circus.circusd {file}"
+GUNICORN = "{bin}/gunicorn -c {file}"  # with -m its SIGUSR2 starts what cannot import
+GRANIAN = (
+    "{python} -m granian bench.plain_app:app --interface asgi --host 127.0.0.1 --port {port} --workers {workers}"
+    " --respawn-failed-workers --respawn-interval 2 --workers-kill-timeout 30"
+)
+HYPERCORN = "{python} -m hypercorn bench.plain_app:app -b 127.0.0.1:{port} -w {workers} -k uvloop --graceful-timeout 30"
+UNSHARE = "test $(id -u) = 0 -a -x /usr/lib/systemd/systemd && unshare --mount mount -t cgroup2 none /sys/fs/cgroup"
+PROCESS_1 = "systemd is process 1, which nothing kills"
 OURS, UVICORN_WORKERS, BARE, FAKE, CLI = "xboard-circus", "uvicorn", "bare-uvicorn", "fake-workers", "cli"
 RIVAL = {
     rival.name: rival
     for rival in (
         Rival(OURS, "xboard-circus", CIRCUSD, "xboard.ini", _reload_ours),
         Rival("supervisor", "supervisor + httpok", SUPERVISOR, "supervisord.conf", _restart_one_by_one),
-        Rival("gunicorn", "gunicorn + uvicorn-worker", "{python} -m gunicorn -c {file}", "gunicorn.conf.py", _hang_up),
+        Rival("gunicorn", "gunicorn + uvicorn-worker", GUNICORN, "gunicorn.conf.py", _hang_up),
+        Rival("gunicorn-asgi", "gunicorn -k asgi", f"{GUNICORN} -k asgi", "gunicorn.conf.py", _hang_up),
+        Rival(
+            "gunicorn-preload",
+            "gunicorn -k asgi --preload",
+            f"{GUNICORN} -k asgi --preload",
+            "gunicorn.conf.py",
+            _replace_master,
+        ),
+        Rival("granian", "granian", GRANIAN, reload=_hang_up),
+        Rival("hypercorn", "hypercorn", HYPERCORN, reload=_hang_up),
+        Rival(
+            "pm2",
+            "pm2 + uvicorn --workers",
+            "env PM2_HOME={folder} pm2-runtime start {file}",
+            "pm2.config.js",
+            _reload_pm2,
+            needs=("pm2: npm install --global pm2", "command -v pm2-runtime"),
+        ),
+        Rival(
+            "systemd",
+            "systemd socket + uvicorn",
+            "sh {file}",
+            "systemd.sh",
+            _restart_units,
+            needs=("root, systemd, and leave to mount a control group tree", UNSHARE),
+            cannot={"orphan": PROCESS_1, "supervisor-killed": PROCESS_1},
+            sweep="sh {file} sweep",
+        ),
         Rival(UVICORN_WORKERS, "uvicorn --workers", WORKERS, reload=_hang_up),
         Rival("circus", "stock Circus", CIRCUSD, "circus-stock.ini", _reload_circus),
         Rival(BARE, "bare uvicorn, one process", UVICORN),
@@ -70,7 +137,7 @@ RIVAL = {
         Rival(CLI, "xboard-circus start", "{python} -m xboard_circus start -c {file}", "xboard.ini"),
     )
 }
-MEASURED = [OURS, "supervisor", "gunicorn", UVICORN_WORKERS, "circus"]
+MEASURED = [name for name in RIVAL if name not in (BARE, FAKE, CLI)]
 
 
 def requirements() -> list[str]:
@@ -98,10 +165,18 @@ def versions() -> dict[str, str]:
 
     from xboard_circus import __version__
 
-    return {"xboard-circus": f"{__version__} ({_commit()})", **{name: version(name) for name in SHOWN}}
+    return {"xboard-circus": f"{__version__} ({_commit()})", **{name: version(name) for name in SHOWN}, **_programs()}
+
+
+def _programs() -> dict[str, str]:
+    """The versions of what does not come from PyPI and is here."""
+    found = {name: _output(["sh", "-c", command]) for name, command in PROGRAMS.items()}
+    return {name: version for name, version in found.items() if version}
 
 
 def _commit() -> str:
-    git = ["git", "-C", str(CHECKOUT), "describe", "--always", "--dirty", "--exclude", "*"]
-    found = subprocess.run(git, capture_output=True, text=True, check=False)
-    return found.stdout.strip() or "no git"
+    return _output(["git", "-C", str(CHECKOUT), "describe", "--always", "--dirty", "--exclude", "*"]) or "no git"
+
+
+def _output(command: list[str]) -> str:
+    return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()

@@ -7,34 +7,71 @@ within the bound has the value None.
 import statistics
 import threading
 import time
+from collections import Counter
 from functools import partial
+from typing import NamedTuple
 
 from bench.measuring import Found, Row
 from bench.rivals import BARE, CLI, FAKE, MEASURED, OURS, RIVAL, UVICORN_WORKERS
-from bench.running import Never, Rival, Running, answer, cpu, cpu_with_children, kill, pss
+from bench.running import (
+    Never,
+    Rival,
+    Running,
+    answer,
+    cpu,
+    cpu_with_children,
+    kill,
+    pss,
+    who_answers_at_once,
+)
 from bench.traffic import Loads, requests_a_second
 from tests.real.processes import Process
 
 RECOVERY = 30.0
-RELOADS = 5
 SPARE_KILLS = 10
-LOOP_SECONDS = 60.0
 IDLE_SECONDS = 15.0
 DOWN_SECONDS = 3.0
+BURST = 40
+BURSTS = 5
 
 
-def crash_of_two(rival: Rival) -> list[Found]:
-    with Running(rival, 2) as it:
-        victim = min(it.serving())
-        at = kill(victim)
-        it.until(lambda: len(set(it.serving()) - {victim}) >= 2, RECOVERY, "two workers ready")
-        return [Found(max(it.serving().values()) - at)]
+class Size(NamedTuple):
+    """How much of it is done in the rows that take long."""
+
+    kills: int
+    apart: float  # seconds
+    loop: float  # seconds
+    reloads: int
+    workers: tuple[int, ...]  # whose memory is measured
+    rivals: list[str]  # the same
 
 
-def crash_of_one(rival: Rival) -> list[Found]:
-    with Running(rival, 1) as it:
-        at = kill(min(it.serving()))
-        return [Found(_until_answered(it) - at)]
+FULL = Size(kills=6, apart=10, loop=60, reloads=5, workers=(2, 4, 8), rivals=MEASURED)
+SMOKE = Size(kills=2, apart=1, loop=6, reloads=1, workers=(2, 3), rivals=[OURS])
+
+
+def kills(rival: Rival, workers: int, number: int = 1, apart: float = 0) -> list[Found]:
+    """Kill the worker that was started last, again and again: what does a failure cost that comes back?"""
+    with Running(rival, workers) as it:
+        found: list[Found] = []
+        while len(found) < number:
+            serving = it.serving()
+            victim = max(serving, key=lambda pid: serving[pid])
+            at = kill(victim)
+            try:
+                found.append(Found(_until_back(it, victim) - at))
+            except Never as never:
+                found += [Found(None, f"kill {len(found) + 1}: {never}")] * (number - len(found))
+            time.sleep(max(0, at + apart - time.monotonic()) if len(found) < number else 0)
+        return found
+
+
+def _until_back(it: Running, victim: int) -> float:
+    """Return when all are ready again; with one worker, when a request is answered."""
+    if it.workers == 1:
+        return _until_answered(it)
+    it.until(lambda: len(set(it.serving()) - {victim}) >= it.workers, RECOVERY, f"{it.workers} workers ready")
+    return max(it.serving().values())
 
 
 def crashes_beside_a_spare(rival: Rival) -> list[Found]:
@@ -63,33 +100,33 @@ def hang(rival: Rival, workers: int) -> list[Found]:
         return [Found(max(it.serving().values()) - at)]
 
 
-def reload_under_load(rival: Rival) -> list[Found]:
+def reload_under_load(rival: Rival, workers: int, reloads: int) -> list[Found]:
     assert rival.reload is not None
-    with Running(rival, 2) as it, Loads(it.port) as loads:
+    with Running(rival, workers) as it, Loads(it.port) as loads:
         time.sleep(1)  # load before, on connections that are open when the reload begins
-        for _ in range(RELOADS):
-            old = set(it.serving())
+        times = []
+        for _ in range(reloads):
+            old, at = set(it.serving()), time.monotonic()
             rival.reload(it)
-            _until_replaced(it, old)
+            it.until(lambda old=old: len(set(it.serving()) - old) >= workers, 60, f"{workers} new workers")
+            it.until(lambda old=old: not old & set(it.serving()), 60, "the end of the old workers")
+            times.append(time.monotonic() - at)
             time.sleep(1)
         loads.stop()
-        return [*loads.lost(), Found(loads.worst)]
+        return [*loads.lost(), Found(loads.worst), Found(statistics.median(times))]
 
 
-def _until_replaced(it: Running, old: set[int]) -> None:
-    it.until(lambda: len(set(it.serving()) - old) >= 2, 60, "two new workers")
-    it.until(lambda: not old & set(it.serving()), 60, "the end of the old workers")
-
-
-def crash_loop(rival: Rival) -> list[Found]:
+def crash_loop(rival: Rival, seconds: float) -> list[Found]:
     with Running(rival, 2, env={"BENCH_DIE_AFTER": "0.3"}, start=False) as it:
         at = it.start()
-        while time.monotonic() < at + LOOP_SECONDS:  # the measurement itself
+        while time.monotonic() < at + seconds:  # the measurement itself
             time.sleep(0.1)
-        starts = it.told("starts")
+        starts = it.told("ready")
         last = max((told_at for _, told_at in starts), default=at) - at
-        note = f"the last after {last:.1f} s" + (f"; exit code {it.exit_code}" if it.exit_code is not None else "")
-        return [Found(len(starts), note), Found(sum(map(cpu_with_children, it.processes())))]
+        spent = Found(60 / seconds * sum(map(cpu_with_children, it.processes())))
+        if it.exit_code is not None:  # who has ended costs nothing, and that is no merit
+            spent = Found(None, f"exit code {it.exit_code}", "ended")
+        return [Found(len(starts), f"the last after {last:.1f} s"), spent]
 
 
 def orphan_at_start(rival: Rival) -> list[Found]:
@@ -101,7 +138,10 @@ def orphan_at_start(rival: Rival) -> list[Found]:
         at = it.start()
         it.until(lambda: bool(set(it.serving()) - orphans), 20, "a new worker")
         it.until(lambda: (answer(it.port, "/") or "") not in {"", *map(str, orphans)}, 20, "an answer by a new one")
-        return [Found(time.monotonic() - at, f"beside {left} orphans")]
+        answered = time.monotonic()
+        time.sleep(3)  # the orphans drain
+        stay = len(orphans & set(it.serving()))
+        return [Found(answered - at, f"beside {left} orphans, of which {stay} serve on")]
 
 
 def supervisor_killed(rival: Rival) -> list[Found]:
@@ -145,7 +185,9 @@ def _role(found: Process) -> str:
         "httpok": "httpok",
         "supervisord": "supervisord",
         "gunicorn": "master",
-        "-m uvicorn": "parent",
+        "pm2": "pm2",
+        "systemd": "systemd",
+        **dict.fromkeys(("-m uvicorn", "-m hypercorn", "-m granian"), "parent"),
     }
     return next((role for part, role in roles.items() if part in command), command[:40])
 
@@ -159,6 +201,30 @@ def start(rival: Rival) -> list[Found]:
     with Running(rival, 2, start=False) as it:
         at = it.start()
         return [Found(_until_answered(it) - at)]
+
+
+def start_all(rival: Rival, workers: int) -> list[Found]:
+    with Running(rival, workers, start=False) as it:
+        at = it.start()
+        it.until(lambda: len(it.serving()) >= workers, 60, f"{workers} workers ready")
+        _until_answered(it)
+        return [Found(max(it.serving().values()) - at)]
+
+
+def memory(rival: Rival, sizes: tuple[int, ...], heavy: str = "") -> list[Found]:
+    """The PSS of all processes with each number of workers, and what one more worker comes to."""
+    totals = []
+    for workers in sizes:
+        with Running(rival, workers, period=2, env={"BENCH_IMPORT": heavy}) as it:
+            totals.append(sum(map(pss, it.processes())))
+    return [*map(Found, totals), Found((totals[-1] - totals[0]) / (sizes[-1] - sizes[0]))]
+
+
+def burst(rival: Rival) -> list[Found]:
+    """The median of some bursts of connections: how many of them does one worker get?"""
+    with Running(rival, 4) as it:
+        most = [Counter(who_answers_at_once(it.port, BURST)).most_common(1)[0][1] for _ in range(BURSTS)]
+        return [Found(100 * statistics.median(most) / BURST, f"of {BURST}: {', '.join(map(str, most))}")]
 
 
 def probing(_: Rival, number: int) -> list[Found]:
@@ -181,54 +247,79 @@ def cpu_over(processes: list[Process], seconds: float) -> dict[Process, float]:
     return {found: scale * (cpu(found) - before[found]) for found in processes}
 
 
+Lines = tuple[tuple[str, str], ...]
+IDLE = "all that is no worker, idle with 2 workers"
+KILL_OF_TWO = "one of two workers killed: until two are ready"
+KILL_OF_ONE = "the only worker killed: until answered"
+
+
+def lost(what: str) -> Lines:
+    return ((f"{what}: lost, keep-alive", "requests"), (f"{what}: lost, new connections", "requests"))
+
+
+def kills_row(name: str, title: str, workers: int, size: Size) -> Row:
+    """One life, whose times are listed and no median: the last beside the first shows what a back-off costs."""
+    lines = tuple(
+        (f"{title}, kill {1 + each} of {size.kills}, {size.apart:g} s apart", "s") for each in range(size.kills)
+    )
+    return Row(name, lines, partial(kills, workers=workers, number=size.kills, apart=size.apart), runs=1)
+
+
+def reload_row(name: str, title: str, workers: int, reloads: int) -> Row:
+    lines = (*lost(title), (f"{title}: worst latency", "s"), (f"{title}: time of one", "s"))
+    return Row(name, lines, partial(reload_under_load, workers=workers, reloads=reloads))
+
+
+def memory_row(name: str, app: str, size: Size, heavy: str = "") -> Row:
+    title = f"all processes, {app}: PSS"
+    lines = (*((f"{title} with {workers} workers", "MiB") for workers in size.workers), (f"{title} of one more", "MiB"))
+    return Row(name, lines, partial(memory, sizes=size.workers, heavy=heavy), size.rivals, runs=1)
+
+
 def probing_row(number: int) -> Row:
     title = f"probing {number} workers every 2 s"
     lines = ((f"{title}: prober", "% of a core"), (f"{title}: circusd", "% of a core"))
     return Row(f"probing-{number}", lines, partial(probing, number=number), [OURS], runs=1)
 
 
-LOOP = f"app dies 0.3 s after its start, in {LOOP_SECONDS:g} s"
-IDLE = "all that is no worker, idle with 2 workers"
-LOST = (("{}: lost, keep-alive", "requests"), ("{}: lost, new connections", "requests"))
-
-
-def lost(what: str) -> tuple[tuple[str, str], ...]:
-    return tuple((title.format(what), unit) for title, unit in LOST)
-
-
-ROWS = [
-    Row("start", (("command to first /health answer", "s"),), start, [*MEASURED, BARE, CLI]),
-    Row("crash-2", (("one of two workers killed: until two are ready", "s"),), crash_of_two),
-    Row("crash-1", (("the only worker killed: until answered", "s"),), crash_of_one),
-    Row(
-        "crash-spare",
-        ((f"the only worker killed, one spare: until answered, median of {SPARE_KILLS}", "s"),),
-        crashes_beside_a_spare,
-        [OURS],
-    ),
-    Row("hang-2", (("one of two workers hangs: until two are ready", "s"),), partial(hang, workers=2)),
-    Row("hang-1", (("the only worker hangs: until it is replaced", "s"),), partial(hang, workers=1)),
-    Row(
-        "reload",
-        (*lost(f"{RELOADS} rolling reloads under load"), (f"{RELOADS} rolling reloads under load: worst latency", "s")),
-        reload_under_load,
-    ),
-    Row("crash-loop", ((LOOP, "starts"), (LOOP, "CPU s")), crash_loop),
-    Row("orphan", (("orphans on the port at start: until a new worker answers", "s"),), orphan_at_start),
-    Row(
-        "supervisor-killed",
-        (
-            *lost(f"kill -9 of the supervisor under load, started again {DOWN_SECONDS:g} s later"),
-            ("from that second start until two new workers are ready", "s"),
+def rows(size: Size) -> list[Row]:
+    loop = f"app dies 0.3 s after its start, in {size.loop:g} s"
+    return [
+        Row("start", (("command to first /health answer", "s"),), start, [*MEASURED, BARE, CLI]),
+        Row("start-8", (("command until 8 workers are ready", "s"),), partial(start_all, workers=8)),
+        Row("crash-2", ((KILL_OF_TWO, "s"),), partial(kills, workers=2)),
+        Row("crash-1", ((KILL_OF_ONE, "s"),), partial(kills, workers=1)),
+        kills_row("kills-2", KILL_OF_TWO, 2, size),
+        kills_row("kills-1", KILL_OF_ONE, 1, size),
+        Row(
+            "crash-spare",
+            ((f"the only worker killed, one spare: until answered, median of {SPARE_KILLS}", "s"),),
+            crashes_beside_a_spare,
+            [OURS],
         ),
-        supervisor_killed,
-    ),
-    Row("idle", ((f"{IDLE}: PSS", "MiB"), (f"{IDLE}: processor time", "CPU s/min")), idle),
-    Row(
-        "throughput",
-        (("throughput, keep-alive", "requests/s"), ("throughput, new connections", "requests/s")),
-        throughput,
-        [OURS, UVICORN_WORKERS],
-    ),
-    *(probing_row(number) for number in (10, 50, 200)),
-]
+        Row("hang-2", (("one of two workers hangs: until two are ready", "s"),), partial(hang, workers=2)),
+        Row("hang-1", (("the only worker hangs: until it is replaced", "s"),), partial(hang, workers=1)),
+        reload_row("reload", f"{size.reloads} rolling reloads under load", 2, size.reloads),
+        reload_row("reload-4", "4 workers reloaded under load", 4, 1),
+        Row("crash-loop", ((loop, "starts"), (loop, "CPU s/min")), partial(crash_loop, seconds=size.loop), runs=1),
+        Row("orphan", (("orphans on the port at start: until a new worker answers", "s"),), orphan_at_start),
+        Row(
+            "supervisor-killed",
+            (
+                *lost(f"kill -9 of the supervisor under load, started again {DOWN_SECONDS:g} s later"),
+                ("from that second start until two new workers are ready", "s"),
+            ),
+            supervisor_killed,
+        ),
+        Row("idle", ((f"{IDLE}: PSS", "MiB"), (f"{IDLE}: processor time", "CPU s/min")), idle, runs=1),
+        memory_row("memory", "plain app", size),
+        memory_row("memory-heavy", "app that imports pandas", size, heavy="pandas"),
+        Row("burst", ((f"{BURST} connections at once to 4 workers: share of one worker", "%"),), burst),
+        Row(
+            "throughput",
+            (("throughput, keep-alive", "requests/s"), ("throughput, new connections", "requests/s")),
+            throughput,
+            [OURS, UVICORN_WORKERS],
+        ),
+        *(probing_row(number) for number in (10, 50, 200)),
+    ]

@@ -15,8 +15,8 @@ import tempfile
 import time
 import uuid
 from collections.abc import Callable
-from contextlib import suppress
-from dataclasses import dataclass
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -25,11 +25,25 @@ from tests.real.processes import Process, end_marked, marked, process
 
 HERE = Path(__file__).resolve().parent
 CHECKOUT = HERE.parent.parent
-UNWANTED = ("XBOARD_", "CIRCUS", "BENCH_", "PYTHON", "UVICORN", "GUNICORN", "WEB_CONCURRENCY", "SUPERVISOR")
+UNWANTED = ("XBOARD_", "CIRCUS", "BENCH_", "PYTHON", "UVICORN", "GUNICORN", "GRANIAN", "WEB_CONCURRENCY", "SUPERVISOR")
 
 
 class Never(Exception):
     """What was waited for did not come in time; the text says what happened in its place."""
+
+    word = "never"
+
+
+class Cannot(Never):
+    """The rival has no way to do it; the text says why."""
+
+    word = "cannot"
+
+
+class NotHere(Never):
+    """The rival cannot run on this machine; the text says what it takes."""
+
+    word = "not here"
 
 
 @dataclass(frozen=True)
@@ -37,9 +51,12 @@ class Rival:
     """One way to keep an app up.
 
     Attributes:
-        command: What starts it; ``{python}``, ``{file}``, ``{port}`` and ``{workers}`` are filled in.
+        command: What starts it; ``{python}``, ``{bin}``, ``{file}``, ``{port}`` and ``{workers}`` are filled in.
         settings: Its file in ``settings/``.
         reload: Tells a running one to replace its workers, in the gentlest way that it has.
+        needs: What it takes, and a shell condition that holds where it is there.
+        cannot: The rows that it cannot do, and why.
+        sweep: What removes what it leaves beside its processes and its folder.
     """
 
     name: str
@@ -47,6 +64,17 @@ class Rival:
     command: str
     settings: str = ""
     reload: Callable[["Running"], None] | None = None
+    needs: tuple[str, str] = ("", "")
+    cannot: dict[str, str] = field(default_factory=dict)
+    sweep: str = ""
+
+    def check(self, row: str) -> None:
+        """Raise where there is nothing to measure in *row*."""
+        what, condition = self.needs
+        if subprocess.run(["sh", "-c", condition], capture_output=True, check=False).returncode != 0:
+            raise NotHere(f"it takes {what}")
+        if row in self.cannot:
+            raise Cannot(self.cannot[row])
 
 
 class Running:
@@ -77,6 +105,7 @@ class Running:
             "checkout": CHECKOUT,
             "folder": self.folder,
             "python": sys.executable,
+            "bin": Path(sys.executable).parent,
             "port": self.port,
             "workers": workers,
             "spares": spares,
@@ -91,7 +120,10 @@ class Running:
         if rival.settings:
             text = (HERE / "settings" / rival.settings).read_text()
             settings.write_text(re.sub(r"@([a-z]+)", lambda found: str(self.words[found[1]]), text))
-        self._arguments = [part.format(file=settings, **self.words) for part in rival.command.split()]
+        self._arguments, self._sweep = (
+            [part.format(file=settings, **self.words) for part in command.split()]
+            for command in (rival.command, rival.sweep)
+        )
         self._started: list[subprocess.Popen[bytes]] = []
 
     # -- its life --
@@ -112,6 +144,8 @@ class Running:
         end_marked(BENCH_MARK=self.mark)
         for popen in self._started:
             popen.wait(5)
+        if self._sweep:
+            subprocess.run(self._sweep, cwd=self.folder, capture_output=True, check=True)
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def environ(self) -> dict[str, str]:
@@ -173,7 +207,7 @@ class Running:
 
     def others(self) -> list[Process]:
         """Everything that was started and is no worker."""
-        workers = dict(self.told("starts"))
+        workers = dict(self.told("ready"))  # a master that preloads the app is no worker
         return [found for found in self.processes() if found.pid not in workers]
 
     def waits_with_a_spare(self) -> bool:
@@ -218,11 +252,30 @@ def answer(port: int, path: str = "/health", timeout: float = 30.0) -> str | Non
     """The body of one answer on a new connection; None when there was none."""
     try:
         with socket.create_connection(("127.0.0.1", port), timeout=timeout) as connection:
-            connection.sendall(f"GET {path} HTTP/1.1\r\nHost: bench\r\nConnection: close\r\n\r\n".encode())
-            head, _, body = connection.makefile("rb").read().partition(b"\r\n\r\n")
+            return _ask(connection, path)()
     except OSError:
         return None
-    return body.decode() if b" 200 " in head.split(b"\r\n")[0] else None
+
+
+def _ask(connection: socket.socket, path: str) -> Callable[[], str | None]:
+    """Send a request; what is returned waits for the body of its answer."""
+    connection.sendall(f"GET {path} HTTP/1.1\r\nHost: bench\r\nConnection: close\r\n\r\n".encode())
+
+    def body() -> str | None:
+        head, _, text = connection.makefile("rb").read().partition(b"\r\n\r\n")
+        return text.decode() if b" 200 " in head.split(b"\r\n")[0] else None
+
+    return body
+
+
+def who_answers_at_once(port: int, connections: int) -> list[str | None]:
+    """Open *connections*, then ask on each; the pid that answered each, as the plain app says it."""
+    with ExitStack() as stack:
+        opened = [
+            stack.enter_context(socket.create_connection(("127.0.0.1", port), timeout=30)) for _ in range(connections)
+        ]
+        bodies = [_ask(connection, "/") for connection in opened]
+        return [body() for body in bodies]
 
 
 def kill(pid: int) -> float:
