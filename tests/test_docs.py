@@ -197,6 +197,13 @@ def test_a_page_has_the_same_commands_names_and_shape_in_both_languages(name: st
     assert names[1] ^ names[0] == set()
 
 
+def test_the_readme_shows_lines_of_the_benchmarks_page() -> None:
+    page = (ROOT / "docs" / "benchmark.md").read_text(encoding="utf-8").splitlines()
+    table = READMES[0].read_text(encoding="utf-8").partition("\n| | xboard-circus |")[2].partition("\n\n")[0]
+
+    assert [row for row in table.splitlines()[2:] if row not in page] == []
+
+
 def test_the_readme_has_the_same_figures_in_both_languages() -> None:
     english, chinese = map(benchmark_figures, READMES)
 

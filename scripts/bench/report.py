@@ -1,7 +1,9 @@
 """The figures as JSON and as a Markdown page."""
 
+import json
 import os
 import platform
+import re
 import time
 from pathlib import Path
 from typing import Any
@@ -10,9 +12,19 @@ from jinja2 import Template
 
 from bench.measuring import Found, Series, spread
 from bench.rivals import BARE, CLI, MEASURED, OURS, RIVAL, UVICORN_WORKERS, versions
+from bench.running import CHECKOUT, Never
 
-NEVER = "never"
 PAGE = Path(__file__).with_name("page.md.j2")
+# What a user asks: how long a start, a crash that comes back and a hang last, what a reload loses, what it all costs.
+IN_README = (
+    "command until 8 workers are ready, s",
+    "the only worker killed: until answered, kill 6 of 6, 10 s apart, s",
+    "the only worker hangs: until it is replaced, s",
+    "4 workers reloaded under load: lost, new connections, requests",
+    "all processes, plain app: PSS with 4 workers, MiB",
+)
+CHINESE = json.loads(Path(__file__).with_name("readme.zh-CN.json").read_text())
+READMES = {CHECKOUT / "README.md": {}, CHECKOUT / "README.zh-CN.md": CHINESE}
 
 
 def session(rows: list[str], *, command: str, runs: int, note: str, load_before: float) -> dict[str, Any]:
@@ -47,11 +59,21 @@ def page(lines: list[Series], sessions: list[dict[str, Any]]) -> str:
 
 def table(lines: list[Series]) -> str:
     names = [name for name in MEASURED if any(name in line.found for line in lines)]
-    head = ["| | " + " | ".join(RIVAL[name].title for name in names) + " |", "|---" * (len(names) + 1) + "|"]
-    rows = [
-        f"| {line.title}, {line.unit} | " + " | ".join(_cell(line, name) for name in names) + " |" for line in lines
-    ]
-    return "\n".join([*head, *rows])
+    titles = [RIVAL[name].title for name in names]
+    rows = [["", *titles, "best"], ["---"] * (len(names) + 2)]
+    for line in lines:
+        best = ", ".join(RIVAL[name].title for name in names if name in _best(line))
+        rows.append([f"{line.title}, {line.unit}", *(_cell(line, name) for name in names), best])
+    return "\n".join(f"| {' | '.join(row)} |".replace("  ", " ") for row in rows)
+
+
+def readme(text: str, lines: list[Series], words: dict[str, str]) -> str:
+    """Return the README with these lines in the place of its table, which is one of the page's in other *words*."""
+    by_title = {f"{line.title}, {line.unit}": line for line in lines}
+    chosen = table([by_title[title] for title in IN_README])
+    for english, other in words.items():
+        chosen = chosen.replace(english, other)
+    return re.sub(r"^\| \| xboard-circus .*?(?=\n\n)", lambda _: chosen, text, flags=re.MULTILINE | re.DOTALL)
 
 
 def _cell(line: Series, name: str) -> str:
@@ -74,7 +96,7 @@ def _best(line: Series) -> set[str]:
 def shown(all_found: list[Found]) -> str:
     found = spread(all_found)
     if found is None:
-        return NEVER if all(each.value is None for each in all_found) else "seldom"
+        return (all_found[0].word or Never.word) if all(each.value is None for each in all_found) else "seldom"
     around = f" ({_number(found.min)} to {_number(found.max)})" if found.min != found.max else ""
     return _number(found.median) + around
 
