@@ -36,6 +36,9 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--readme", action="store_true", help="write the table of both READMEs")
     parser.add_argument("--table", action="store_true", help="print the table as Markdown")
     options = parser.parse_args()
+    options.size = SMOKE if options.smoke else FULL
+    if options.rivals:
+        options.size = options.size._replace(rivals=options.rivals)
     usual = (SMOKE_ROWS, SMOKE_RIVALS, 1) if options.smoke else (ROW_NAMES, MEASURED, 3)
     for name, value in zip(("rows", "rivals", "runs"), usual, strict=True):
         if getattr(options, name) is None:
@@ -49,7 +52,7 @@ def main() -> int:
     from bench import report
     from bench.measuring import Series, measure_all
 
-    measured = [row for row in rows(SMOKE if options.smoke else FULL) if row.name in options.rows]
+    measured = [row for row in rows(options.size) if row.name in options.rows]
     load_before = os.getloadavg()[0]
     lines = measure_all(measured, options.rivals, options.runs)
     command = shlex.join(["scripts/bench.py", *sys.argv[1:]])

@@ -70,6 +70,8 @@ def table(lines: list[Series]) -> str:
 def readme(text: str, lines: list[Series], words: dict[str, str]) -> str:
     """Return the README with these lines in the place of its table, which is one of the page's in other *words*."""
     by_title = {f"{line.title}, {line.unit}": line for line in lines}
+    if missing := [title for title in IN_README if title not in by_title]:
+        raise SystemExit(f"The READMEs show lines that were not measured: {'; '.join(missing)}")
     chosen = table([by_title[title] for title in IN_README])
     for english, other in words.items():
         chosen = chosen.replace(english, other)
