@@ -13,7 +13,7 @@ from typing import Any
 
 import uvicorn
 
-from xboard_circus.core.state_schema import NO_FIGURES
+from xboard_circus.core.state_schema import ProbeFigures
 from xboard_circus.core.unarmed import unarmed_watcher, unarmed_worker
 from xboard_circus.dashboard.routes import create_app
 from xboard_circus.dashboard.settings import Settings
@@ -187,5 +187,5 @@ def watcher(name: str = "web", *workers: dict[str, Any], **changes: Any) -> dict
 
 def worker(pid: int = 4_000_002, **changes: Any) -> dict[str, Any]:
     plain = unarmed_worker(pid=pid, started=7, wid=1, leaves=False, age=3.0)
-    probe = {**NO_FIGURES, "latency": 0.001, "rss": 8_000_000}
+    probe = {**dict.fromkeys(ProbeFigures.__annotations__), "latency": 0.001, "rss": 8_000_000}
     return {**plain, "health": "ok", "ready": True, "ready_for": 2.0, "latency": 0.001, "probe": probe, **changes}

@@ -5,7 +5,6 @@ value once. A value of the wrong kind counts as missing, so that one worker's no
 """
 
 import functools
-import math
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Literal, TypedDict, get_args, get_origin, get_type_hints, is_typeddict
 
@@ -291,7 +290,7 @@ def parse_state(answer: Mapping[str, Any]) -> State:
         UnreadableState: There is no circusd in it, or no list of watchers.
     """
     try:
-        state: State = _read_state(answer)
+        state: State = _reader(State)(answer)
     except _Misfit as misfit:
         raise UnreadableState(f"circusd's answer has an unexpected form: {misfit}") from None
     return state
@@ -304,29 +303,30 @@ def parse_report(told: Mapping[str, Any]) -> WorkerReport:
     0.5
     >>> parse_report({"pid": 7, "threads_limit": 10**400})["threads_limit"]
     """
-    report: WorkerReport = _read_report(told)
+    report: WorkerReport = _reader(WorkerReport)(told)
     return report
 
 
 def parse_judgements(told: object) -> dict[int, Judgement]:
     """Return by pid what a prober reports of each worker; what cannot be read is left out."""
-    found = _readable(_read_judgement, told.items() if isinstance(told, Mapping) else ())
+    found = _readable(_reader(Judgement), told.items() if isinstance(told, Mapping) else ())
     return {int(pid): each for pid, each in found.items() if str(pid).isdecimal()}
 
 
 def watcher_entry(**known: object) -> WatcherEntry:
     """Return the entry of a watcher of which only these values are known."""
-    found: WatcherEntry = _read_watcher(known)
+    found: WatcherEntry = _reader(WatcherEntry)(known)
     return found
 
 
 def worker_entry(**known: object) -> WorkerEntry:
     """Return the entry of a worker of which only these values are known."""
-    found: WorkerEntry = _read_worker(known)
+    found: WorkerEntry = _reader(WorkerEntry)(known)
     return found
 
 
 _Reader = Callable[[Any], Any]
+_Field = tuple[str, _Reader, Callable[[], Any] | None]
 _LARGEST = 2**63
 # Without these the rest of an entry tells nothing.
 _NEEDED: dict[Any, tuple[str, ...]] = {
@@ -343,55 +343,96 @@ _NEEDED: dict[Any, tuple[str, ...]] = {
 }
 
 
+@functools.cache
+def _reader(hint: Any) -> _Reader:
+    """Return what reads a value of the type *hint*, and raises _Misfit for one of another kind.
+
+    Made when a value is first read, once for each type: all of them are 0.3 MiB, of which circusd needs few.
+    """
+    kind, arguments = get_origin(hint) or hint, get_args(hint)
+    if NoneType in arguments:
+        return _reader(arguments[0])  # `_read_entry` calls no reader for None
+    if kind is list:
+        return functools.partial(_read_items, _reader(arguments[0]))
+    if kind is dict:
+        return functools.partial(_read_mapping, _reader(arguments[1]))
+    if kind is Literal:
+        return functools.partial(_read_word, arguments)
+    if is_typeddict(kind):
+        return functools.partial(_read_entry, kind.__name__, _fields_of(kind))
+    return _PLAIN[kind]
+
+
+# These run 40 times for each worker and round of probes: no function more than is needed.
+
+
 def _unchanged(value: Any) -> Any:
     return value
 
 
-def _text(value: str) -> str:
-    """Return *value* with what UTF-8 has no bytes for replaced: JSON may escape half of a surrogate pair."""
+def read_text(value: Any) -> str:
+    """Return a text with what UTF-8 has no bytes for replaced: JSON may escape half of a surrogate pair."""
+    if not isinstance(value, str):
+        raise _misfit(value, "a text")
+    if type(value) is str and value.isascii():
+        return value
     return value.encode("utf-8", errors="replace").decode("utf-8")
 
 
-def _is_mapping(value: Any) -> bool:
-    return isinstance(value, Mapping)
+def _read_truth(value: Any) -> bool:
+    if value is True or value is False:
+        return value
+    raise _misfit(value, "a truth")
 
 
-def _is_number(value: Any) -> bool:
-    # An int of 400 digits fits into JSON, and into no float: the comparison comes first.
-    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    return is_number and -_LARGEST < value < _LARGEST and math.isfinite(value)
+def _read_number(value: Any) -> Any:
+    # The bounds refuse infinity, what is no number, and an int of 400 digits: JSON holds it, and no float does.
+    if isinstance(value, (int, float)) and not isinstance(value, bool) and -_LARGEST < value < _LARGEST:
+        return value
+    raise _misfit(value, "a number")
 
 
-def _reader(hint: Any) -> _Reader:
-    """Return what reads a value of the type *hint*, and raises _Misfit for one of another kind."""
-    kind, arguments = get_origin(hint) or hint, get_args(hint)
-    if kind is Any:
-        return _unchanged
-    if NoneType in arguments:
-        inner = _reader(arguments[0])
-        return lambda value: None if value is None else inner(value)
-    if kind is Literal:
-        return _fitting(lambda value: isinstance(value, str) and value in arguments, " or ".join(arguments))
-    if kind in (int, float):
-        return _fitting(_is_number, "a number", int if kind is int else _unchanged)
-    if kind is list:
-        read_items = functools.partial(_read_items, _reader(arguments[0]))
-        return _fitting(lambda value: isinstance(value, (list, tuple)), "a list", read_items)
-    if is_typeddict(kind):
-        return _fitting(_is_mapping, kind.__name__, functools.partial(_read_entry, _fields_of(kind)))
-    if kind is dict:
-        item = _reader(arguments[1])
-        return _fitting(_is_mapping, "a mapping", lambda value: _readable(item, value.items()))
-    return _fitting(lambda value: isinstance(value, kind), kind.__name__, _text if kind is str else _unchanged)
+def _read_whole(value: Any) -> int:
+    if type(value) is int and -_LARGEST < value < _LARGEST:
+        return value
+    return int(_read_number(value))
 
 
-def _fitting(fits: Callable[[Any], bool], name: str, read: _Reader = _unchanged) -> _Reader:
-    def checked(value: Any) -> Any:
-        if not fits(value):
-            raise _Misfit(f"{value!r:.40} is not {name}")
-        return read(value)
+def _read_word(words: tuple[str, ...], value: Any) -> Any:
+    if isinstance(value, str) and value in words:
+        return value
+    raise _misfit(value, " or ".join(words))
 
-    return checked
+
+def _read_items(read: _Reader, values: Any) -> list[Any]:
+    if not isinstance(values, (list, tuple)):
+        raise _misfit(values, "a list")
+    return list(_readable(read, enumerate(values)).values())
+
+
+def _read_mapping(read: _Reader, values: Any) -> dict[Any, Any]:
+    if not isinstance(values, (dict, Mapping)):  # a dict first: asking the abstract class takes longer
+        raise _misfit(values, "a mapping")
+    return _readable(read, values.items())
+
+
+def _read_entry(kind: str, fields: Iterable[_Field], value: Any) -> Any:
+    if not isinstance(value, (dict, Mapping)):
+        raise _misfit(value, kind)
+    found = {}
+    for name, read, neutral in fields:
+        given = value.get(name)
+        try:
+            found[name] = neutral() if given is None and neutral is not None else read(given)
+        except _Misfit as misfit:
+            if neutral is None:
+                raise _Misfit(f"{name}: {misfit}") from None
+            found[name] = neutral()
+    return found
+
+
+def _misfit(value: Any, name: str) -> _Misfit:
+    return _Misfit(f"{value!r:.40} is not {name}")
 
 
 def _readable(read: _Reader, values: Iterable[tuple[Any, Any]]) -> dict[Any, Any]:
@@ -405,39 +446,26 @@ def _readable(read: _Reader, values: Iterable[tuple[Any, Any]]) -> dict[Any, Any
     return found
 
 
-def _read_items(read: _Reader, values: Iterable[Any]) -> list[Any]:
-    return list(_readable(read, enumerate(values)).values())
-
-
-def _fields_of(kind: Any) -> dict[str, tuple[_Reader, Callable[[], Any] | None]]:
-    """Return by name how a field is read, and what makes the value that stands for a missing one."""
-    return {
-        name: (_reader(hint), None if name in _NEEDED.get(kind, ()) else _neutral(hint))
-        for name, hint in get_type_hints(kind).items()
-    }
-
-
-def _read_entry(fields: Mapping[str, tuple[_Reader, Callable[[], Any] | None]], value: Mapping[str, Any]) -> Any:
-    found = {}
-    for name, (read, neutral) in fields.items():
-        try:
-            found[name] = read(value.get(name))
-        except _Misfit as misfit:
-            if neutral is None:
-                raise _Misfit(f"{name}: {misfit}") from None
-            found[name] = neutral()
-    return found
+def _fields_of(kind: Any) -> list[_Field]:
+    """Return of each field its name, how it is read, and what makes the value that stands for a missing one."""
+    needed = _NEEDED.get(kind, ())
+    hints = get_type_hints(kind).items()
+    return [(name, _reader(hint), None if name in needed else _neutral(hint)) for name, hint in hints]
 
 
 def _neutral(hint: Any) -> Callable[[], Any]:
     kind, arguments = get_origin(hint) or hint, get_args(hint)
     if NoneType in arguments or kind is Any:
-        return lambda: None
+        return NoneType
     if kind is Literal:
         return lambda: arguments[0]
     return functools.partial(_reader(kind), {}) if is_typeddict(kind) else kind
 
 
-_read_state, _read_report, _read_judgement = map(_reader, (State, WorkerReport, Judgement))
-_read_watcher, _read_worker = map(_reader, (WatcherEntry, WorkerEntry))
-NO_FIGURES: ProbeFigures = _reader(ProbeFigures)({})
+_PLAIN: dict[Any, _Reader] = {
+    Any: _unchanged,
+    bool: _read_truth,
+    float: _read_number,
+    int: _read_whole,
+    str: read_text,
+}
