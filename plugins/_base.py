@@ -39,7 +39,7 @@ CLOSE_SECONDS = 3.0
 LEAST_PAUSE = 0.05
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class BusEvent:
     """An event that circusd published.
 

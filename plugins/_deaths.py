@@ -10,7 +10,7 @@ from dataclasses import dataclass
 REMEMBERED = 60.0
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class DeadProcess:
     """A process that ended without a command; *exit_code* is None where it is unknown."""
 

@@ -33,7 +33,7 @@ class LimitPhase(enum.Enum):
     COOLING = "cooling"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class News:
     """An event that circusd is to publish."""
 

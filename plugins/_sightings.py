@@ -21,7 +21,7 @@ _NOT_PROBED = frozenset({"held", "leaving"})
 _UNJUDGED = frozenset({WorkerState.STARTING.value, WorkerState.DRAINING.value})
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Sighting:
     """What one probe saw.
 
@@ -37,7 +37,7 @@ class Sighting:
     figures: Mapping[str, Any] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class ProbeRound:
     """One round of the watcher *view*: what was seen, and the verdict."""
 

@@ -30,7 +30,7 @@ ALERT = "alert:"
 _SOCKET = re.compile(r"\$\(circus\.sockets\.([\w.\-]+)\)|\(\(circus\.sockets\.([\w.\-]+)\)\)", re.IGNORECASE)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class WatcherConfig:
     """A ``[watcher:NAME]`` section.
 
@@ -71,7 +71,7 @@ class WatcherConfig:
     streams: Mapping[str, Mapping[str, str]]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class SocketConfig:
     """A ``[socket:NAME]`` section; *path* is set for a unix socket, and *port* is None then."""
 
@@ -84,7 +84,7 @@ class SocketConfig:
     so_reuseport: bool
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class PluginConfig:
     """A ``[plugin:NAME]`` section; its *name* is the whole of it, as Circus shows it."""
 
@@ -95,7 +95,7 @@ class PluginConfig:
     problems: tuple[Problem, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class AlertConfig:
     """An ``[alert:NAME]`` section, which Circus passes over."""
 
@@ -105,7 +105,7 @@ class AlertConfig:
     problems: tuple[Problem, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Config:
     """An ini file, and what it includes.
 

@@ -57,7 +57,7 @@ class EnvFileError(XboardError):
         self.hint = hint
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class EnvFile:
     """One env file, and the option of the watcher that names it: `worker.env_file` or `cmd`."""
 

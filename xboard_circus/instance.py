@@ -34,7 +34,7 @@ class EndpointTaken(XboardError):
     """Something that is not this instance's circusd answers, or listens, on its endpoint."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Silent:
     """Our circusd lives and does not answer; *why* is what came instead."""
 

@@ -43,7 +43,7 @@ LATE_START_GRACE = 5.0  # it serves no client, and uvicorn handles no SIGTERM be
 TAIL_LINES, TAIL_BYTES = 15, 16_384
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class TrialOutcome:
     """Result of the trial of one watcher; it did not fail where the command is not our worker either.
 
@@ -61,7 +61,7 @@ class TrialOutcome:
         return "\n  ".join([f"{self.reason}; its last lines:", *self.log]) if self.log else self.reason
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Trial:
     """The throw-away worker while it runs."""
 

@@ -27,7 +27,7 @@ FIRST_BYTES = 200
 WORKER_SHARE = 0.8  # of the time-out is the worker's for asking its app; the rest is for its answer's way
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Target:
     """A worker to be probed.
 
@@ -56,7 +56,7 @@ class Outcome(enum.Enum):
     UNCLEAR = "unclear"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class WorkerAnswer:
     """Answer of a worker to a probe.
 
@@ -74,7 +74,7 @@ class WorkerAnswer:
     report: WorkerReport = field(default_factory=WorkerReport)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class UrlAnswer:
     """What came back from an address; *status* is None where nothing did, *body* is how a failing answer begins."""
 

@@ -24,7 +24,7 @@ Figures = Mapping[int, tuple[int, float]]
 """Resident bytes, and processor use in per cent, by pid."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Snapshot:
     """The circusd that answered, and everything that it runs."""
 

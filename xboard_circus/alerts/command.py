@@ -19,7 +19,7 @@ SAID_BYTES = 4096
 REAP_SECONDS = 2.0
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class CommandSink:
     """Give alerts to a program.
 

@@ -28,7 +28,7 @@ class AlertError(XboardError):
         self.retry_after = retry_after
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Secret:
     """Where a secret is. It is read anew for each use, so that a corrected file counts at once."""
 

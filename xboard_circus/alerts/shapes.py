@@ -21,7 +21,7 @@ WECOM_BYTES = 2048
 LONGEST = 4000
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class WebhookRequest:
     """What is to be sent."""
 

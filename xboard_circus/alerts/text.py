@@ -17,7 +17,7 @@ from xboard_circus.core.reason import data_of
 from xboard_circus.translations import sentences, translated
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Origin:
     """Where alerts come from."""
 

@@ -16,7 +16,7 @@ BODY_BYTES = 4096
 LONGEST_PAUSE = 3600.0
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class WebhookSink:
     """POST alerts to a chat robot or a program."""
 

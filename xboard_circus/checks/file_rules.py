@@ -24,7 +24,7 @@ _OURS = ("alert",)
 _NOT_FOR_PLUGINS = ("cmd", "args", "env", "hooks", "numprocesses")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Address:
     """A TCP address that circusd or a watcher is going to bind.
 

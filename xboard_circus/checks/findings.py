@@ -26,7 +26,7 @@ class Level(enum.Enum):
 ERROR, WARNING = Level.ERROR, Level.WARNING
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Finding:
     """One line of `check` or `doctor`.
 
@@ -66,7 +66,7 @@ class Finding:
         return {**asdict(self), "level": self.level.value, "value": value}
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Report:
     """All findings of one command, worst first."""
 

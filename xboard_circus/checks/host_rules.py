@@ -29,7 +29,7 @@ _CAP_SYS_RESOURCE = 24
 _LONGEST_WAY = 255
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class User:
     """User of a watcher's workers."""
 

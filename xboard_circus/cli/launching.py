@@ -31,7 +31,7 @@ REPLACED_WITHIN = 5.0
 SLACK = 5.0  # for what comes before the first worker: circusd's own start
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Launched:
     """A circusd that this process has started for *instance*; *logs* are its logs, with their size before.
 
@@ -77,7 +77,7 @@ class Stage(Enum):
     STUCK = "stuck"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Outlook:
     """Stage of one watcher's start, and the line that shows it."""
 

@@ -39,7 +39,7 @@ def why_alone(watcher: WatcherConfig) -> str:
     return ""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Costs:
     """What a new circusd on the ini file costs the watchers that run now.
 
@@ -89,7 +89,7 @@ def _moves(instance: Instance, watcher: WatcherConfig, now: PortEntry | None) ->
     return f"its address changes from {now['host']}:{now['port']} to {new.host}:{new.port}"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Departure:
     """A circusd that ends without its workers.
 

@@ -30,7 +30,7 @@ class About(Enum):
     TEST = "test"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Notice:
     """One message to one sink.
 
@@ -63,7 +63,7 @@ class Notice:
         return f"{self.watcher}/{self.trouble.value}/{self.since:.3f}"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class GateRules:
     """Limits and filters of one sink.
 

@@ -66,7 +66,7 @@ _TROUBLES = {
 }
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class AlertRules:
     """When a state becomes an incident, and when it is over.
 
@@ -79,7 +79,7 @@ class AlertRules:
     recover_after: float = 30.0
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Incident:
     """One trouble of one watcher, from its first sign to its end.
 

@@ -14,7 +14,7 @@ from xboard_circus.core.sentences import Say
 JITTER = 0.2
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Words:
     """Sentences on when a slot is tried again."""
 
@@ -27,7 +27,7 @@ PLAIN = Words(Say.THEN_AT_ONCE, Say.THEN_WAIT, Say.THEN_COOL_DOWN)
 OF_WORKER = Words(Say.THEN_AT_ONCE_OF_WORKER, Say.THEN_WAIT_OF_WORKER, Say.THEN_COOL_DOWN_OF_WORKER)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class RestartLimits:
     """How often, and how soon, a worker may be restarted: the ``restart.*`` options. Durations are seconds.
 
@@ -77,7 +77,7 @@ class RestartLimits:
         return (self.delay * (2.0**growing - 1) + (delays - growing) * self.delay_max) * (1 + JITTER)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class RestartDecision:
     """The answer to one failure.
 

@@ -65,7 +65,7 @@ class Cause(Enum):
         return self is not Cause.COMMANDED
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Death:
     """What is known of a process that has ended.
 

@@ -22,7 +22,7 @@ Worker = tuple[int, int]
 """A process: pid and start time. The pid alone may be somebody else's by the next round."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class HealthRules:
     """When a worker's health counts as changed: options of ``health.*``.
 
@@ -43,7 +43,7 @@ class HealthRules:
                 raise ValueError(f"{rule.name} must be at least 1, not {value:g}")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Observation:
     """What one probe saw of one worker.
 
@@ -76,7 +76,7 @@ class Observation:
         return self.answered and not self.starting and self.live is not False
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Replace:
     """A worker to replace: at once if it is hung, with the new one first if it is sick.
 
@@ -89,7 +89,7 @@ class Replace:
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Event:
     """News of a worker, or of the whole watcher if *worker* is None."""
 
@@ -98,7 +98,7 @@ class Event:
     worker: Worker | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Round:
     """The verdict on one round.
 

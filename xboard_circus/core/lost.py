@@ -17,7 +17,7 @@ LOST, BACK, HOST_RESTARTED = "circusd_lost", "circusd_back", "host_restarted"
 """The kinds of event: it was lost, it is back after a loss that was reported at once, the host was restarted."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class CircusdLife:
     """Record of one circusd's life, written by itself and by its plugin.
 
@@ -52,7 +52,7 @@ class CircusdLife:
         return self.seen if self.gone_at is None else self.gone_at
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Loss:
     """Event of a circusd that ended without a stop request.
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 DAY = 86_400.0
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class LogFolderEntry:
     """A file in the folder of a log; *written* is its time of last change, *is_plain* False for links and folders."""
 

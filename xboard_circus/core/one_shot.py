@@ -11,7 +11,7 @@ _SIGNALLED = 128
 """What a shell adds to the number of the signal that ended a command."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class RunEnd:
     """The end of one run.
 

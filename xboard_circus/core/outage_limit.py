@@ -15,7 +15,7 @@ from xboard_circus.core.verdict import Word
 LONGEST_STEP = 5.0
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Outage:
     """A watcher or circusd that does not serve at the moment, with the reason if known."""
 

@@ -41,7 +41,7 @@ class Policy(Enum):
     NEVER = "never"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Holder:
     """A process that holds the port; one without a pid was not found.
 
@@ -70,7 +70,7 @@ class Holder:
     lost: bool = True
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class PortPlan:
     """What to do about the holders; the port can be had once *refuse* is empty and those in *stop* are gone.
 

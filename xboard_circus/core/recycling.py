@@ -12,7 +12,7 @@ SPREAD = 0.2
 MIB = 1024 * 1024
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class RecycleLimits:
     """What a worker may reach; 0 is no limit. *rss* is in bytes, *age* in seconds of being ready."""
 

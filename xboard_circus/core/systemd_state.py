@@ -12,7 +12,7 @@ from xboard_circus.core.verdict import has_come_up, headline, running_reload
 LONGEST_STATUS = 400
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class SystemdNotice:
     """What systemd is notified of.
 

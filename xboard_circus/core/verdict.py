@@ -59,7 +59,7 @@ class Word(Enum):
         return self.rank >= Word.UNKNOWN.rank
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Preparation:
     """What keeps all workers of a start from running.
 

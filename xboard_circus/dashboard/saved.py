@@ -19,7 +19,7 @@ MOST_SERVERS = 32
 MOST_ENDED = 1000
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Added:
     """A circusd that was added on the page."""
 

@@ -14,7 +14,7 @@ SECONDS = 12 * 3600.0
 _LONGEST = 512
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Session:
     """One login. *id* begins with the role; *expires* is wall time: it has to outlive the process."""
 

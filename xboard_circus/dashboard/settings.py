@@ -12,7 +12,7 @@ WATCHER, HTTPD = "dashboard", "circushttpd"
 LOCAL = "local"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Settings:
     """One dashboard.
 

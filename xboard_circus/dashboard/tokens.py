@@ -24,7 +24,7 @@ reader = {reader}
 """
 
 
-@dataclass(frozen=True, slots=True, repr=False)
+@dataclass(frozen=True, repr=False)
 class Tokens:
     """What opens the page, as an administrator and as a reader."""
 

@@ -11,7 +11,7 @@ from xboard_circus.instance import Instance, Silent
 from xboard_circus.snapshot import Snapshot
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Case:
     """One instance at one moment.
 

@@ -116,7 +116,7 @@ def of_load(five_minutes: float, cores: int) -> Finding:
     return graded(what, hint, error=five_minutes > VERY_HIGH * cores, warning=five_minutes > HIGH * cores)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Limits:
     """Soft limits, and the hard limit up to which they may be raised; `math.inf` without one."""
 

@@ -40,7 +40,7 @@ class Stat(NamedTuple):
         return self.state in _ENDED and self.threads <= 1
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Identity:
     """One process, and not the next one that has its pid.
 

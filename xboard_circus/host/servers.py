@@ -20,7 +20,7 @@ from xboard_circus.host.sockets import is_loopback, overlaps
 from xboard_circus.host.worker_files import peer_of
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class EndpointServer:
     """Who listens where a connection leads.
 

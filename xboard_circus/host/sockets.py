@@ -26,7 +26,7 @@ class BindTarget(NamedTuple):
     sockaddr: Any
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Listening:
     """A socket that listens.
 

@@ -28,7 +28,7 @@ WHO = {
 CAUSES = {each.value: each.name for each in Cause}
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Story:
     """The parts of ``why``: *facts* are (title, sentence), *blocks* (title, lines); a sentence may be a `Reason`."""
 

@@ -17,7 +17,7 @@ EVENT_COLUMNS = frozenset({"time", "pid", "process_pid", "wid", "cause", "reason
 COLUMNS = "time, watcher, kind, pid, wid, cause, reason, data, say, seq"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Record:
     """One event.
 

@@ -18,7 +18,7 @@ CIRCUSD_OUT = Path("logs", "circusd.out")
 MONITOR_LOG, MONITOR_OLD_FILES = Path("logs", "monitor.log"), 5
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class LogFile:
     """One log.
 

@@ -19,7 +19,7 @@ _STAMP = re.compile(
 )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Line:
     """One line without its end; *time* is wall-clock seconds, of the line above where it has none of its own."""
 

@@ -85,7 +85,7 @@ VARIABLE_NAME = matching(
 COMMAND_LINE = OptionKind("command", _command_line)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class AlertOptions:
     """An ``[alert:NAME]`` section: where alerts are sent, and which."""
 

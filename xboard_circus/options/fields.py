@@ -17,7 +17,7 @@ def option(default: object, kind: kinds.OptionKind, *, example: str = "", of: st
     return field(default=default, metadata={"kind": kind, "example": example, "of": of.split()})
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class HealthOptions:
     """When a worker counts as hung, sick or ready."""
 
@@ -55,7 +55,7 @@ class HealthOptions:
     """Sick workers of a watcher that may be replaced at the same time. Raise it with many workers."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class RestartOptions:
     """When a worker that failed is started again."""
 
@@ -78,7 +78,7 @@ class RestartOptions:
     """Time that a worker must be up before its failures are forgotten. Raise it for an app that dies late."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class PortOptions:
     """Which processes may be killed to free the watcher's port."""
 
@@ -96,7 +96,7 @@ class PortOptions:
     """Port that a server binds by itself, such as uvicorn --port 8000. Leave it out with a [socket:...]."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class WorkerOptions:
     """How many spares to keep, and when to replace a healthy worker."""
 
@@ -118,7 +118,7 @@ class WorkerOptions:
     clients then don't all reconnect at once. The drain limit bounds it; 0 closes all at once."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class RunOptions:
     """What is run once before new workers."""
 
@@ -131,7 +131,7 @@ class RunOptions:
     migrations."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class DashboardOptions:
     """What the page may do, and its names. Read by the dashboard's own watcher only."""
 
@@ -152,7 +152,7 @@ class DashboardOptions:
     private network only."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class WatcherOptions:
     """Our options of a ``[watcher:NAME]`` section."""
 
@@ -164,7 +164,7 @@ class WatcherOptions:
     dashboard: DashboardOptions = field(default_factory=DashboardOptions)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class LedgerOptions:
     """Where events are kept, and how many."""
 
@@ -177,7 +177,7 @@ class LedgerOptions:
     """Size of the file at which the oldest events are deleted. Lower it on a small disk."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class IncidentOptions:
     """When an alert is sent to the ``[alert:...]`` sections."""
 
@@ -189,7 +189,7 @@ class IncidentOptions:
     something flickers."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class LogsOptions:
     """How long rotated logs are kept."""
 
@@ -197,7 +197,7 @@ class LogsOptions:
     """Age at which a rotated log file, such as xboard.log.1, is removed. Raise it to look further back."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class ContainerOptions:
     """What is different where a container runs circusd."""
 
@@ -209,7 +209,7 @@ class ContainerOptions:
     """Where the plugin's own log goes: `file` is one in log_dir, `stdout` is circusd's output."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class PluginOptions:
     """Our options of a ``[plugin:NAME]`` section."""
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from xboard_circus.options.alert_fields import AlertOptions  # what it needs is nothing for circusd
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Problem:
     """What is wrong with one option of a section, and what to write instead."""
 

@@ -32,7 +32,7 @@ file of mode 0600. `xboard-circus alerts test` sends a test alert to each.
 """
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class OptionDoc:
     """One option as the reference shows it."""
 
@@ -43,7 +43,7 @@ class OptionDoc:
     example: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Section:
     """One kind of section of the ini file, such as ``[watcher:NAME]``."""
 

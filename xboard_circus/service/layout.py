@@ -15,7 +15,7 @@ MANAGERS = {"Linux": "systemd", "Darwin": "launchd"}
 NO_MANAGER = "nohup ./scripts/monitor_backend.sh keeps the backend up"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class ServiceOptions:
     """The options of the command line; *folder* is absolute and has no links in it."""
 
@@ -27,7 +27,7 @@ class ServiceOptions:
     dry_run: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class ServiceHost:
     """Facts about the machine and the user of the command.
 
@@ -43,7 +43,7 @@ class ServiceHost:
     runtime_home: Path
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Layout:
     """The places and names of one service.
 

@@ -15,7 +15,7 @@ _STATS = re.compile(r"^(statsd *= *(1|[Tt]rue|[Yy]es|[Oo]n)|stats_endpoint *=)",
 _HOMES = {Path("/home"), Path("/root")}
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Texts:
     """What a service consists of."""
 
