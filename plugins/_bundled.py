@@ -1,4 +1,4 @@
-"""Make the parts of the bundle, with all that they import; see `bundle`."""
+"""Make the bundle and its parts, with all that they import; see `bundle`."""
 
 from xboard_circus.plugins._base import Part, XboardPlugin
 from xboard_circus.plugins.alerts import alerter_of
@@ -10,14 +10,19 @@ from xboard_circus.plugins.restart_limiter import limiter_of
 from xboard_circus.plugins.systemd_notify import notifiers_of
 
 
-def parts_of(plugin: XboardPlugin) -> list[Part]:
-    """Return all parts for *plugin* to host; the last two only where systemd or the options want them."""
-    return [
-        *prober_of(plugin),
-        *limiter_of(plugin),
-        *recorder_of(plugin),
-        *alerter_of(plugin, is_guest=True),
-        *pruner_of(plugin),
-        *notifiers_of(plugin),
-        *surrender_of(plugin),
-    ]
+class BundledPlugin(XboardPlugin):
+    """Host all parts in one process."""
+
+    name = "bundle"
+
+    def parts(self) -> list[Part]:
+        """Return all parts; the last two only where systemd or the options want them."""
+        return [
+            *prober_of(self),
+            *limiter_of(self),
+            *recorder_of(self),
+            *alerter_of(self, is_guest=True),
+            *pruner_of(self),
+            *notifiers_of(self),
+            *surrender_of(self),
+        ]

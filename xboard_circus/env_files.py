@@ -106,10 +106,10 @@ def of_watcher(options: WatcherOptions, cmd: object, args: object, *, folder: Pa
 
 def values(files: Iterable[EnvFile], environ: Mapping[str, str]) -> dict[str, str]:
     """Return what *files* add to *environ*, which wins. ``${NAME}`` is replaced. Raises EnvFileError."""
-    from dotenv.variables import parse_variables
-
     found: dict[str, str] = {}
     for file in files:
+        from dotenv.variables import parse_variables  # as in `EnvFile.read`
+
         for binding in file.read():
             known = {**found, **environ}
             value = "".join(atom.resolve(known) for atom in parse_variables(binding.value or ""))

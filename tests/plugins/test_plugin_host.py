@@ -382,7 +382,7 @@ CONFIG = {"name": "plugin:xboard", "priority": "1", "__name__": "plugin:xboard",
     ],
 )
 def test_each_plugin_hosts_its_parts_in_the_folder_of_circus_ini(
-    plugin: type[Bundle], parts: list[str], tmp_path: Path
+    plugin: type, parts: list[str], tmp_path: Path
 ) -> None:
     code = (
         "import sys, importlib\n"

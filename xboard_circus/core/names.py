@@ -1,4 +1,4 @@
-"""Name watchers as circusd's bus does, plugins' logs, and the senders of commands."""
+"""Name watchers as circusd's bus does, plugins' logs, the senders of commands, and the commands that have one."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -10,6 +10,13 @@ from xboard_circus.core.sentences import Say
 CIRCUSD = "circusd"
 """In the place of a watcher's name: what is for all of them, or of circusd itself."""
 
+CHANGING = frozenset(
+    {
+        *("start", "stop", "restart", "reload", "kill", "signal", "incr", "decr"),
+        *("add", "rm", "set", "quit", "reloadconfig", "xboard_reload", "xboard_retry", "xboard_leave"),
+    }
+)
+"""Commands that change something: circusd records their sender."""
 
 PLUGIN = "plugin:"
 """How the name of a plugin's watcher begins."""

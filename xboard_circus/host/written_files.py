@@ -9,7 +9,6 @@ import errno
 import grp
 import os
 import pwd
-import secrets
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -131,7 +130,7 @@ def write(path: Path, text: str, mode: int) -> None:
     """Put a file with *text* in the place of whatever has the name *path*; its folder is made where it is missing."""
     try:
         with opened(path.parent, make=True) as folder:
-            new = f".{path.name}.{secrets.token_hex(8)}"
+            new = f".{path.name}.{os.urandom(8).hex()}"
             descriptor = os.open(
                 new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600, dir_fd=folder
             )

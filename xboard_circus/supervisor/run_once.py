@@ -2,7 +2,6 @@
 
 import asyncio
 import fcntl
-import hashlib
 import os
 import shlex
 import subprocess
@@ -68,7 +67,7 @@ class OneShot:
             return RunEnd(not_run=str(error))
 
     def _lock_file(self) -> str:
-        key = hashlib.sha256("\0".join([self._folder, *self._command]).encode(errors="surrogateescape")).hexdigest()
+        key = runtime.digest("\0".join([self._folder, *self._command]))
         return str(runtime.root() / f"before-{key[:16]}.lock")
 
     async def _lock(self) -> int | None:

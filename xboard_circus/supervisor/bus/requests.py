@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from circus.exc import ConflictError, MessageError
 
-from xboard_circus.circus_client import CHANGING
-from xboard_circus.core.names import CIRCUSD
+from xboard_circus.core.names import CHANGING, CIRCUSD
 from xboard_circus.core.reason import one_line, reason_in, with_say
 from xboard_circus.core.sentences import Say
 from xboard_circus.masking import safe_command

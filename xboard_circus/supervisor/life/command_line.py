@@ -6,7 +6,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from xboard_circus import launch
+import xboard_circus
+
+# By its path: circusd runs nothing of it, and to import it would cost 80 KiB.
+LAUNCHER = Path(xboard_circus.__file__).absolute().with_name("launch.py")
 
 
 def launch_command(watcher: Any, *, wid: int, token: str, gate: Path | None, spare: bool) -> str:
@@ -14,7 +17,7 @@ def launch_command(watcher: Any, *, wid: int, token: str, gate: Path | None, spa
 
     The launcher also enters the directory and becomes the user: where Circus itself cannot, it stops the whole watcher.
     """
-    words = [sys.executable, "-I", "-S", os.path.abspath(launch.__file__), "--wid", str(wid), "--worker", token]
+    words = [sys.executable, "-I", "-S", str(LAUNCHER), "--wid", str(wid), "--worker", token]
     if gate is not None:
         words += ["--gate", str(gate)]
     # Circus enters the folder too where it can: a relative one would be looked for inside itself.

@@ -10,11 +10,11 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from xboard_circus.launch import LATER
 from xboard_circus.options.fields import WatcherOptions
 
 _IN_COMMAND = re.compile(r"circus\.env\.([\w.-]+)", re.IGNORECASE)
 
+LATER = "XBOARD_LATER_"  # as in `launch`, which circusd does not import: 80 KiB for one word
 # systemd's address for notifications: those of a worker would count for the whole service.
 SERVICE_MANAGER = ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID")
 
