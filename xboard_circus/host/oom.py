@@ -3,8 +3,10 @@
 Reads a few lines of /proc and /sys, which never block. Where there are none (macOS) nothing is told.
 """
 
+import os
 import re
 from collections.abc import Callable, Iterable
+from functools import lru_cache
 from pathlib import Path
 
 from xboard_circus.core.sentences import Say
@@ -16,24 +18,32 @@ _COUNT = re.compile(r"^oom_kill (\d+)$", re.MULTILINE)
 
 def count_file_of(pid: int, *, proc: Path = Path("/proc"), cgroups: Path = CGROUPS) -> Path | None:
     """Return the file in which the kernel counts what it killed in the memory cgroup of process *pid*."""
+    # Strings, not paths, which would be most of the work of a round: circusd asks this of each worker.
     try:
-        lines = (proc / str(pid) / "cgroup").read_text().splitlines()
+        with open(f"{proc}/{pid}/cgroup", encoding="utf-8", errors="surrogateescape") as file:
+            lines = file.read().splitlines()
     except OSError:
         return None
     for line in lines:
         _, _, rest = line.partition(":")
         controllers, _, path = rest.partition(":")
         if "memory" in controllers.split(","):
-            name, top = "memory.oom_control", cgroups / "memory"
+            name, top = "memory.oom_control", f"{cgroups}/memory"
         elif not controllers:
-            name, top = "memory.events", cgroups
+            name, top = "memory.events", str(cgroups)
         else:
             continue
         # In a container without a namespace of its own the path is the host's, and its own group lies at the top.
-        for folder in (top / path.lstrip("/"), top):
-            if (folder / name).is_file():
-                return folder / name
+        for found in (f"{top}/{path.lstrip('/')}/{name}", f"{top}/{name}"):
+            if os.path.isfile(found):
+                return _path(found)
     return None
+
+
+@lru_cache(64)
+def _path(name: str) -> Path:
+    # A path that is made anew hashes its name anew, and most workers are in one group.
+    return Path(name)
 
 
 def count_in(path: Path) -> int | None:

@@ -447,8 +447,8 @@ class ArmedWatcher:
             return None
 
     def lacks_socket(self, worker: Worker) -> bool:
-        """Return whether a worker that is up has lost its private socket."""
-        return self.has_private_socket and worker.is_up and not worker_files.has(self.folder, worker.token, "sock")
+        """Return whether a worker that is up has lost its private socket, where each has one."""
+        return worker.is_up and not worker_files.has(self.folder, worker.token, "sock")
 
     @contained(None)
     def look_after_folder(self) -> None:
@@ -559,7 +559,7 @@ class ArmedWatcher:
         if self.swaps or self.busy or is_reloading or not self.is_running() or self.clock() < self._recycle_not_before:
             return
         limits = recycle.limits_of(self.options.worker, self.watcher)
-        can_use_folder = worker_files.is_usable(self.folder)
+        can_use_folder = self.has_private_socket and worker_files.is_usable(self.folder)
         for worker in self.fleet.up():
             is_unprobed = can_use_folder and self.lacks_socket(worker)
             why = Say.SOCKET_GONE() if is_unprobed else recycle.why(worker, limits, self.clock())

@@ -19,4 +19,4 @@ def runs_worker(cmd: object, args: object = "") -> bool:
     (True, False)
     """
     words = args if isinstance(args, (list, tuple)) else [args or ""]
-    return any(_NAMED.search(str(text)) for text in (cmd or "", *words))
+    return _NAMED.search("\n".join(map(str, (cmd or "", *words)))) is not None

@@ -76,28 +76,38 @@ def worker_entry(armed: ArmedWatcher, worker: Worker) -> WorkerEntry:
     """Return the entry of one worker."""
     now, life = armed.clock(), worker.life
     hold = hold_of(armed, worker.slot, now) if worker.is_held else None
+    folder = armed.folder if armed.has_private_socket else None
     reason = life.order.why if life.order else hold.reason if hold else life.reason
-    path = worker_files.path_of(armed.folder, worker.token, "sock") if armed.has_private_socket else None
-    return schema.worker_entry(
-        pid=worker.pid,
-        started=worker.started,
-        wid=worker.wid,
-        slot=worker.slot,
-        phase=phase_of(worker, is_stopping=armed.watcher.is_stopping()),
-        role=life.role.value,
-        health=health_of(worker, armed.options.health, now).value,
-        held_by=hold and hold.by,
-        ready=life.ready,
-        ready_for=None if worker.up_since is None else round(now - worker.up_since, 3),
-        age=round(now - worker.spawned_at, 3),
-        next_try=hold and round(hold.next_try, 3),
-        reason=reason,
-        say=data_of(reason),
-        drains=worker.drains,
-        latency=worker.probe.get("latency"),
-        probe=worker.probe,
-        socket=path and str(path),
-    )
+    up_since, probe = worker.up_since, worker.probe
+    # Written out: these are values of ours, and to read them as a wire's took half the time of the answer.
+    return {
+        "pid": worker.pid,
+        "started": worker.started,
+        "wid": worker.wid,
+        "slot": worker.slot,
+        "phase": phase_of(worker, is_stopping=armed.watcher.is_stopping()),
+        "role": life.role.value,
+        "health": health_of(worker, armed.options.health, now).value,
+        "held_by": hold and hold.by,
+        "ready": life.ready,
+        "ready_for": None if up_since is None else round(now - up_since, 3),
+        "age": round(now - worker.spawned_at, 3),
+        "next_try": hold and round(hold.next_try, 3),
+        "reason": schema.read_text(reason),
+        "say": data_of(reason),
+        "drains": worker.drains,
+        "latency": probe.get("latency"),
+        "probe": {
+            "latency": probe.get("latency"),
+            "lag": probe.get("lag"),
+            "threads_used": probe.get("threads_used"),
+            "threads_limit": probe.get("threads_limit"),
+            "requests_active": probe.get("requests_active"),
+            "requests_served": probe.get("requests_served"),
+            "rss": probe.get("rss"),
+        },
+        "socket": None if folder is None else worker_files.name_of(folder, worker.token, "sock"),
+    }
 
 
 def watcher_entry(armed: ArmedWatcher) -> WatcherEntry:
