@@ -171,11 +171,13 @@ def set_rlimit(setting: str) -> None:
         raise LaunchError(NO_LIMIT, f"the limit {name}={value} can't be set (hard limit {hard}): {error}") from None
 
 
-def enter(directory: str) -> None:
+def enter(directory: str, user: str) -> None:
+    """Enter *directory* as the *user* that we are by now: root would follow a link of that user's anywhere."""
     try:
         os.chdir(directory)
     except OSError as error:
-        raise LaunchError(NO_DIRECTORY, f"no working directory {directory}: {error.strerror}") from None
+        who = f" as user {user}" if user else ""
+        raise LaunchError(NO_DIRECTORY, f"no working directory {directory}{who}: {error.strerror}") from None
 
 
 def find_group(name: str) -> int:
@@ -297,12 +299,12 @@ def launch(options: dict[str, list[str]], command: list[str]) -> None:
         wait_for_gate(gate, environment.get("XBOARD_CIRCUSD", ""))
     for setting in options["--rlimit"]:
         set_rlimit(setting)
-    for directory in options["--chdir"]:
-        enter(directory)
     for user in options["--uid"]:
         environment.update(become_user(user, "".join(options["--gid"])))
     for group in () if options["--uid"] else options["--gid"]:
         become_group(group)
+    for directory in options["--chdir"]:
+        enter(directory, environment["USER"] if options["--uid"] else "")
     environment.update(given)
     for wid in options["--wid"]:
         environment["XBOARD_WID"] = wid

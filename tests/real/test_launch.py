@@ -208,6 +208,22 @@ def test_what_can_not_be_started(launch: Launch, arguments: list[str], code: int
     assert says in errors
 
 
+@AS_ROOT
+@pytest.mark.skipif(not os.access(SYSTEM_PYTHON, os.X_OK), reason="no Python that another user could run")
+def test_the_folder_is_entered_as_the_user_that_the_command_gets(launch: Launch, tmp_path: Path) -> None:
+    """Given a folder of root's that is closed to the user, when it is to be entered, then the launcher says as whom."""
+    inside = tmp_path / "closed" / "inside"
+    inside.mkdir(parents=True)
+    inside.parent.chmod(0o700)
+
+    started = launch("--chdir", str(inside), "--uid", "65534", "--", "true")
+
+    name = pwd.getpwuid(65534).pw_name
+    why = f"no working directory {inside} as user {name}: Permission denied"
+    assert started.communicate(timeout=30)[1] == f"xboard-circus launcher: {why}\n"
+    assert started.returncode == 121
+
+
 def test_limits_are_set_soft_and_hard(launch: Launch) -> None:
     started = launch(
         "--rlimit", "nofile=500", "--rlimit", "core=0", "--", "sh", "-c", "ulimit -n; ulimit -Hn; ulimit -c"

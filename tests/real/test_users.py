@@ -166,6 +166,47 @@ def test_workers_of_another_user_work_and_their_files_are_that_users(open_folder
         assert c.serves()
 
 
+def test_a_link_in_the_place_of_working_dir_leads_no_worker_to_where_its_user_may_not_go(
+    open_folder: Path, python: str
+) -> None:
+    """Given a working_dir in a folder of www-data's, when that user puts a link there to a folder that only root may
+    enter, then no process of that user stands in there, and the reason says so."""
+    folder = open_folder / "linked"
+    secret = folder / "of-root" / "project"
+    (folder / "home" / "web").mkdir(parents=True)
+    secret.mkdir(parents=True)
+    secret.parent.chmod(0o700)
+    (folder / "web").mkdir()  # the backend's traces
+    for path in (folder / "web", folder / "home", folder / "home" / "web"):
+        shutil.chown(path, USER, USER)
+    env = library_path(open_folder / "python") if python != sys.executable else {}
+    options = {"uid": USER, "working_dir": folder / "home" / "web", "restart.delay": 1}
+    with circusd(folder, watchers=[Watcher(numprocesses=1, options=options)], python=python, env=env) as c:
+        (pid,) = c.wait_ready()
+        assert os.readlink(f"/proc/{pid}/cwd") == str(folder / "home" / "web")
+        swap = f"cd {folder}/home && mv web old && ln -s {secret} web"
+        assert completed_as(USER, ["/bin/sh", "-ec", swap], PATH=os.defpath).returncode == 0
+
+        places: set[str] = set()
+
+        def why() -> str:
+            places.update(place for each in c.workers() if (place := place_of(each)))
+            return str(c.watcher()["last_reason"] or "")
+
+        kill(pid)
+        eventually(lambda: f"{folder / 'home' / 'web'} as user {USER}: Permission denied" in why(), every=0.01)
+        eventually(lambda: any(worker["held_by"] for worker in c.watcher()["workers"]) and why())
+        assert places == {"/"}, places
+
+
+def place_of(pid: int) -> str | None:
+    """Return the folder that a process is in; None where it is gone."""
+    try:
+        return os.readlink(f"/proc/{pid}/cwd")
+    except OSError:
+        return None
+
+
 def test_what_an_env_file_sets_acts_on_processes_of_the_user_alone(open_folder: Path, python: str) -> None:
     """Given an env file by which each program's loader writes a file, when workers run, then no such file is root's."""
     user, folder = www_data(), open_folder / "loader"
@@ -275,7 +316,8 @@ def test_a_program_that_the_user_may_not_run_is_told_and_harms_nobody(tmp_path: 
     program = tmp_path / "private" / "sleep"
     program.parent.mkdir(mode=0o700)
     program.symlink_to("/bin/sleep")
-    broken = Watcher("broken", command=f"{program} 600", listens=False, options={"uid": USER, "priority": 9})
+    options = {"uid": USER, "priority": 9, "working_dir": "/"}  # pytest's own folder is closed to that user
+    broken = Watcher("broken", command=f"{program} 600", listens=False, options=options)
     with circusd(tmp_path, watchers=[broken, Watcher()]) as c:
         c.wait_ready(name="web")
         eventually(lambda: c.failures("broken"))

@@ -906,8 +906,31 @@ def test_another_user_is_only_for_root(on_host: OnHost) -> None:
 def test_what_the_watchers_user_may_not_enter(on_host: OnHost, tmp_path: Path) -> None:
     tmp_path.chmod(0o700)
 
-    assert f"error : nobody may not enter {tmp_path}; chmod o+x {tmp_path} and what is above it" in on_host(
-        {"uid": "nobody"}
+    cure = f"chmod o+x {tmp_path} and what is above it, or choose another folder: it is entered as that user"
+    assert f"error : nobody may not enter {tmp_path}; {cure}" in on_host({"uid": "nobody"})
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may become another user")
+def test_a_link_in_the_place_of_the_working_dir_of_an_unarmed_watcher_is_refused(write: Write, tmp_path: Path) -> None:
+    """Circus itself enters that folder before it becomes the user; the launcher of an armed watcher does after."""
+    tmp_path.chmod(0o755)
+    (tmp_path / "home" / "app").mkdir(parents=True)
+    (tmp_path / "home").chmod(0o755)
+    shutil.chown(tmp_path / "home" / "app", "nobody")
+
+    def found(changes: dict[str, str | None]) -> list[str]:
+        given = {"uid": "nobody", "working_dir": "home/app", **changes}
+        return [line for line in told_by_host(load(write({"watcher:web": given}))) if "link in the place" in line]
+
+    unarmed: dict[str, str | None] = {"hooks.before_start": None}
+    assert found(unarmed) == []
+    shutil.chown(tmp_path / "home", "nobody")
+    assert found({}) == []
+    place = tmp_path / "home"
+    (line,) = found(unarmed)
+    assert line == (
+        f"error working_dir: nobody may put a link in the place of {place}/app, and Circus enters it as root, wherever"
+        f" that leads; arm the watcher with hooks.before_start = {ARM}, or `chown root {place}` and `chmod go-w` it"
     )
 
 

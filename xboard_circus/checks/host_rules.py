@@ -20,7 +20,7 @@ from xboard_circus.checks import env_file_rules
 from xboard_circus.checks.findings import ERROR, WARNING, Finding
 from xboard_circus.checks.programs import run_captured
 from xboard_circus.checks.watcher_rules import argument, words
-from xboard_circus.config import Config, WatcherConfig, is_armed, is_file, is_our_plugin
+from xboard_circus.config import ARM, Config, WatcherConfig, is_armed, is_file, is_our_plugin
 from xboard_circus.host import servers
 
 _FIND_MODULE = "import importlib.util, sys; sys.exit(importlib.util.find_spec(sys.argv[1]) is None)"
@@ -206,7 +206,19 @@ def _working_dir(config: Config, watcher: WatcherConfig) -> Iterator[Finding]:
     if not folder.is_dir():
         yield Finding(ERROR, option, f"there is no folder {folder}", f"mkdir -p {folder}")
     elif (user := _known_user(watcher)) and not user.may(folder, os.X_OK):
-        yield Finding(ERROR, option, f"{user.name} may not enter {folder}", f"chmod o+x {folder} and what is above it")
+        hint = f"chmod o+x {folder} and what is above it, or choose another folder: it is entered as that user"
+        yield Finding(ERROR, option, f"{user.name} may not enter {folder}", hint)
+
+
+def _entered_as_root(config: Config, watcher: WatcherConfig) -> Iterator[Finding]:
+    """Find a working_dir that the user of an unarmed watcher may exchange: no launcher enters it as that user."""
+    user, folder = _known_user(watcher), watcher.working_dir
+    if os.geteuid() != 0 or is_armed(watcher) or user is None or user.uid == 0:
+        return
+    if (above := user.writable(folder.parent)) is not None:
+        what = f"{user.name} may put a link in the place of {folder}, and Circus enters it as root, wherever that leads"
+        hint = f"arm the watcher with hooks.before_start = {ARM}, or `chown root {above}` and `chmod go-w` it"
+        yield Finding(ERROR, "working_dir" if "working_dir" in watcher.given else "", what, hint)
 
 
 def _log_files(config: Config, watcher: WatcherConfig) -> Iterator[Finding]:
@@ -334,4 +346,4 @@ def _known_user(watcher: WatcherConfig) -> User | None:
         return None
 
 
-RULES = (_user, writable, _working_dir, _log_files, _limits, _program)
+RULES = (_user, writable, _working_dir, _entered_as_root, _log_files, _limits, _program)

@@ -20,7 +20,7 @@ def launch_command(watcher: Any, *, wid: int, token: str, gate: Path | None, spa
     words = [sys.executable, "-I", "-S", str(LAUNCHER), "--wid", str(wid), "--worker", token]
     if gate is not None:
         words += ["--gate", str(gate)]
-    # Circus enters the folder too where it can: a relative one would be looked for inside itself.
+    # Circus enters the folder too where it can and we stay its user: a relative one would be looked for inside itself.
     words += ["--chdir", os.path.abspath(watcher.working_dir)]
     for option in ("uid", "gid"):
         if getattr(watcher, option) is not None:

@@ -8,6 +8,7 @@ from contextlib import contextmanager, suppress
 from typing import Any, Protocol
 
 from circus import logger
+from circus.util import replace_gnu_args
 from psutil import NoSuchProcess
 
 from xboard_circus.options.reading import is_ours
@@ -290,7 +291,7 @@ def spawning_with(
 
     Circus reads all this in the call that follows, with no turn of the loop in between.
     """
-    changed = ("cmd", "env", "working_dir", "uid", "gid", "rlimits", "max_retry", "numprocesses")
+    changed = ("cmd", "args", "env", "working_dir", "uid", "gid", "rlimits", "max_retry", "numprocesses")
     saved = {name: getattr(watcher, name) for name in changed}
     try:
         # Circus has wids for twice `numprocesses`; with a spare and a successor one worker needs three.
@@ -298,7 +299,13 @@ def spawning_with(
         wid = recovery_wid or watcher._nextwid
         watcher.cmd = command(wid)
         watcher.env = env
-        watcher.working_dir = watcher.working_dir if os.path.isdir(watcher.working_dir) else "/"
+        folder = watcher.working_dir
+        if watcher.uid is not None:
+            # The launcher enters it as that user: Circus would as root, and follow a link of that user's.
+            watcher.working_dir = "/"
+            watcher.cmd, watcher.args = (_with_folder(text, folder) for text in (watcher.cmd, watcher.args))
+        elif not os.path.isdir(folder):
+            watcher.working_dir = "/"
         watcher.uid = watcher.gid = None
         watcher.rlimits = {}
         # With -1 Circus would try a fork that fails again and again without a pause, and never answer anybody.
@@ -308,6 +315,13 @@ def spawning_with(
     finally:
         for name, value in saved.items():
             setattr(watcher, name, value)
+
+
+def _with_folder(text: Any, folder: str) -> Any:
+    """Put *folder* in the place of ``$(circus.working_dir)`` in a command, or in its arguments, as Circus would."""
+    if isinstance(text, str):
+        return replace_gnu_args(text, working_dir=folder)
+    return [_with_folder(each, folder) for each in text] if isinstance(text, list | tuple) else text
 
 
 def spawn_error(watcher: Any) -> OSError | None:
