@@ -2,8 +2,43 @@
 
 from pathlib import Path
 
+import pytest
+
+from .children import children
 from .harness import BUNDLE, circusd, eventually
 from .load import Load
+
+# What a worker that was taken over may leave: on its path it passes on a listener that only looks like the public one.
+# words: folder, port. A user namespace gives any user a network of its own, and root needs none.
+LEAVE = """
+import ctypes, fcntl, os, socket, struct, sys
+folder, port = sys.argv[1], int(sys.argv[2])
+NEWNET, NEWUSER, SIOCSIFFLAGS, UP = 0x40000000, 0x10000000, 0x8914, 0x41
+libc = ctypes.CDLL(None, use_errno=True)
+if libc.unshare(NEWNET | (NEWUSER if os.geteuid() else 0)):
+    print("no namespace:", os.strerror(ctypes.get_errno()))
+    sys.exit()
+with socket.socket() as any_socket:
+    fcntl.ioctl(any_socket, SIOCSIFFLAGS, struct.pack("16sh14x", b"lo", UP))
+listener = socket.create_server(("127.0.0.1", port))
+listener.setblocking(False)
+path = folder + "/00000000.sock"
+private = socket.socket(socket.AF_UNIX)
+private.bind(path)
+private.listen(64)
+for mark in ("up", "ready"):
+    open(folder + "/00000000." + mark, "w").close()
+print("ready")
+while True:
+    with private.accept()[0] as connection:
+        request = connection.recv(4096)
+        passed = [listener.fileno()] if b"/-/handover" in request else []
+        head = b"HTTP/1.0 200 OK\\r\\ncontent-type: application/json\\r\\ncontent-length: 2\\r\\n\\r\\n{}"
+        if request:
+            socket.send_fds(connection, [head], passed)
+        if passed:
+            print("passed on")
+"""
 
 
 def test_nothing_is_lost_when_circusd_is_killed_and_started_again(tmp_path: Path) -> None:
@@ -26,6 +61,32 @@ def test_nothing_is_lost_when_circusd_is_killed_and_started_again(tmp_path: Path
         assert not set(fresh) & set(old)
         assert new.lost + kept.lost == []
         assert "took" in (tmp_path / "logs" / "circusd.log").read_text()
+
+
+def test_a_listener_of_another_network_is_not_taken_over(tmp_path: Path) -> None:
+    """Given a process that passes on a listener of the same address in a network of its own, when circusd is killed and
+    started again, then it takes over from a worker, and nothing is lost."""
+    with circusd(tmp_path) as c, children() as others:
+        old = c.wait_ready()
+        folder = Path(c.watcher()["workers"][0]["socket"]).parent
+        evil = others.run(LEAVE, folder, c.watchers["web"].port)
+        if (said := evil.line()) != "ready":
+            pytest.skip(said)
+
+        with Load(c.url, rate=100) as load:
+            eventually(lambda: load.answered > 50)
+            c.kill9()
+            c.start_again()
+            assert evil.line() == "passed on"
+            fresh = [pid for pid in c.wait_ready() if pid not in old]
+            eventually(lambda: fresh and set(load.workers) >= set(fresh))
+            eventually(lambda: not {found.pid for found in c.processes()} & set(old), timeout=60)
+            answered = load.answered
+            eventually(lambda: load.answered > answered + 50)
+
+        assert load.lost == []
+        assert "it listens in another network namespace" in c.log("circusd")
+        evil.end()
 
 
 def test_old_workers_serve_on_while_the_new_code_does_not_get_ready(tmp_path: Path) -> None:

@@ -11,8 +11,9 @@ from circus.sockets import CircusSocket
 
 from xboard_circus.core.ports import Holder, Policy
 from xboard_circus.core.states import PortState
+from xboard_circus.supervisor.listener import is_listening
 from xboard_circus.supervisor.patches.circus_process import sockets_named
-from xboard_circus.supervisor.port import PortGuard, is_listening
+from xboard_circus.supervisor.port import PortGuard
 
 RETRY = 7.0
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from xboard_circus.host.worker_files import is_socket, takes_connections
+from xboard_circus.supervisor.listener import is_listening, unreachable_because
 
 log = logging.getLogger("circus")
 
@@ -39,8 +40,8 @@ def take_over(
 ) -> socket.socket | None:
     """Return the listening socket of the worker at *socket_path*; None if it hands none over within *timeout*.
 
-    *address* is numeric, as Circus holds it; a socket that listens elsewhere is closed. The worker goes on with the
-    same socket, not with a copy: a change of its blocking mode changes it for the worker too.
+    *address* is numeric, as Circus holds it; a socket that listens elsewhere, or that no client reaches, is closed. The
+    worker goes on with the same socket, not with a copy: a change of its blocking mode changes it for the worker too.
     """
     descriptors: list[int] = []
     try:
@@ -52,6 +53,9 @@ def take_over(
         if not listens_on(listener, address):
             with listener:
                 raise OSError(f"it passed {listener}")
+        if why := unreachable_because(listener):
+            with listener:
+                raise OSError(f"clients do not reach what it passed: {why}")
         listener.set_inheritable(False)
         return listener
     except OSError as error:
@@ -67,7 +71,7 @@ def listens_on(listener: socket.socket, address: tuple[str, int]) -> bool:
 
     0.0.0.0 and :: are not the same: Circus would have an IPv4 socket that speaks IPv6.
     """
-    if listener.type != socket.SOCK_STREAM or not listener.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+    if listener.type != socket.SOCK_STREAM or not is_listening(listener):
         return False
     if listener.family == socket.AF_UNIX:
         return bool(address[1] == 0 and listener.getsockname() == address[0])

@@ -9,7 +9,6 @@ while the workers wait in the launcher.
 import asyncio
 import errno
 import os
-import select
 import socket
 from collections.abc import Iterable
 from contextlib import suppress
@@ -28,6 +27,7 @@ from xboard_circus.core.worker import Order
 from xboard_circus.host import listeners
 from xboard_circus.host.worker_files import is_socket, takes_connections
 from xboard_circus.supervisor import handover
+from xboard_circus.supervisor.listener import is_listening, is_shut_down
 from xboard_circus.supervisor.patches.circus_process import sockets_named
 
 if TYPE_CHECKING:
@@ -431,16 +431,3 @@ def bind_unix(shared: Any) -> None:
         shared.bind(shared.path)
     finally:
         os.umask(before)
-
-
-def is_listening(of: socket.socket) -> bool:
-    """Return whether a socket accepts connections."""
-    return bool(of.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN))
-
-
-def is_shut_down(listener: socket.socket) -> bool:
-    """Return whether a process that has this listener has shut it down; it then refuses all connections."""
-    look = select.poll()
-    look.register(listener, getattr(select, "POLLRDHUP", 0))
-    # A unix socket is still said to listen.
-    return not is_listening(listener) or bool(look.poll(0))
