@@ -40,6 +40,7 @@ Send = Callable[[Message], Awaitable[None]]
 FOLDER = Path(os.environ.get("BACKEND_DIR", "."))
 PID = os.getpid()
 WID = os.environ.get("XBOARD_WID", "")
+IP_MINTTL = 21  # of Linux; Python has no name for it
 MEGABYTE = b"x" * 1_000_000
 leaked: list[mmap.mmap] = []
 
@@ -113,7 +114,8 @@ def obey(order: list[str]) -> None:
     """Obey: ``block 60``, ``busy 40 30`` (threads, seconds), ``exit 3``, ``signal 11``, ``leak 9``, ``child``, ``job``.
 
     A child holds the public socket; a job, in a session of its own, and a ``task`` do not. An ``heir`` surely does.
-    A ``bare`` job has no environment of ours either. ``shut`` makes the public socket deaf for all workers.
+    A ``bare`` job has no environment of ours either. ``shut`` shuts the public socket down for all workers, and
+    ``deaf`` has the kernel drop what comes to it.
     """
     verb, values = order[0], [float(value) for value in order[1:]]
     if verb == "block":
@@ -140,6 +142,10 @@ def obey(order: list[str]) -> None:
         for descriptor in public_listeners():
             with socket.socket(fileno=os.dup(descriptor)) as listener:
                 listener.shutdown(socket.SHUT_RDWR)
+    elif verb == "deaf":
+        for descriptor in public_listeners():
+            with socket.socket(fileno=os.dup(descriptor)) as listener:
+                listener.setsockopt(socket.IPPROTO_IP, IP_MINTTL, 255)  # loopback has 64
     elif verb == "heir":
         leave_the_port_to_a_child()
 

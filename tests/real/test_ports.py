@@ -140,6 +140,21 @@ def test_a_listener_that_a_worker_shuts_down_listens_again(tmp_path: Path) -> No
         assert {each.message["cause"] for each in c.told("restart")} == {"commanded"}
 
 
+def test_a_listener_that_a_worker_makes_deaf_is_made_anew(tmp_path: Path) -> None:
+    """Given a worker that has the kernel drop all connections to the shared listener, then circusd says so, and the
+    workers are replaced by others on another listener."""
+    with circusd(tmp_path, watchers=[Watcher(options=RETRY)]) as c:
+        pids = c.wait_ready()
+        c.tell(pids[0], "deaf")
+
+        (deaf,) = eventually(lambda: c.told("port_shut"))
+        assert "drop connections to the listening socket, by IP_MINTTL" in deaf.reason
+        eventually(c.serves, what="it serves again")
+        fresh = eventually(lambda: [pid for pid in c.wait_ready() if pid not in pids])
+        assert c.get() in map(str, fresh)
+        assert {each.message["cause"] for each in c.told("restart")} == {"commanded"}
+
+
 def test_a_waiting_launcher_ends_with_its_circusd(tmp_path: Path) -> None:
     """Given a launcher that waits for a cooldown, when circusd is killed, then it ends and is no orphan."""
     options = {"restart.burst": 2, "restart.delay": 0.1, "restart.cooldown": 60, "restart.window": 60}

@@ -1,19 +1,32 @@
 """What tells that clients reach a listener no longer, on real sockets."""
 
+import ctypes
 import os
+import re
 import socket
+import struct
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import pytest
 
 from xboard_circus.supervisor import listener as listeners
-from xboard_circus.supervisor.listener import unreachable_because
+from xboard_circus.supervisor.listener import deafened_by, is_shut_down, unreachable_because
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="options and namespaces of Linux")
 
-as_root = pytest.mark.skipif(os.geteuid() != 0, reason="the kernel tells it to root alone")
+
+def is_net_admin() -> bool:
+    """Return whether this process has CAP_NET_ADMIN, which root in a container has not."""
+    status = Path("/proc/self/status")
+    found = re.search(r"CapEff:\s*([0-9a-f]+)", status.read_text() if status.exists() else "")
+    return found is not None and bool(int(found[1], 16) >> 12 & 1)
+
+
+as_root = pytest.mark.skipif(not is_net_admin(), reason="the kernel shows it to CAP_NET_ADMIN alone")
+ATTACH_FILTER, LOCK_FILTER, MD5SIG_EXT, DEFER_ACCEPT = 26, 44, 32, 9
 
 
 @pytest.fixture(params=["127.0.0.1", "::1"])
@@ -23,6 +36,89 @@ def listener(request: pytest.FixtureRequest) -> Iterator[socket.socket]:
         yield made
 
 
+def set_filter(of: socket.socket) -> None:
+    """Have the kernel drop everything, with a filter longer than a buffer for an int."""
+    code = (ctypes.c_uint64 * 100)(*[0x06] * 100)  # BPF_RET 0
+    of.setsockopt(socket.SOL_SOCKET, ATTACH_FILTER, struct.pack("HxxxxxxP", 100, ctypes.addressof(code)))
+
+
+def lock_filter(of: socket.socket) -> None:
+    set_filter(of)
+    of.setsockopt(socket.SOL_SOCKET, LOCK_FILTER, 1)
+
+
+def set_md5_key(of: socket.socket) -> None:
+    """Have the kernel drop what is not signed, of every address."""
+    address = struct.pack("=H126x", of.family)
+    key = struct.pack("=BBHi80s", 1, 0, 1, 0, b"k")
+    try:
+        of.setsockopt(socket.IPPROTO_TCP, MD5SIG_EXT, address + key)
+    except OSError as error:
+        pytest.skip(f"this kernel has no MD5 signatures: {error}")
+
+
+def bind_to_loopback(of: socket.socket) -> None:
+    of.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, b"lo\0")
+
+
+def dont_route(of: socket.socket) -> None:
+    of.setsockopt(socket.SOL_SOCKET, socket.SO_DONTROUTE, 1)
+
+
+def reach_nowhere(of: socket.socket) -> None:
+    of.setsockopt(socket.IPPROTO_IP, socket.IP_TTL, 1)
+
+
+def want_a_large_ttl(of: socket.socket) -> None:
+    if of.family == socket.AF_INET:
+        of.setsockopt(socket.IPPROTO_IP, 21, 255)
+    else:
+        of.setsockopt(socket.IPPROTO_IPV6, 73, 255)
+
+
+@pytest.mark.parametrize(
+    ("deafen", "names"),
+    [
+        pytest.param(want_a_large_ttl, {"IP_MINTTL", "IPV6_MINHOPCOUNT"}, id="a TTL that no packet has"),
+        pytest.param(reach_nowhere, {"IP_TTL"}, id="a TTL that reaches nobody"),
+        pytest.param(dont_route, {"SO_DONTROUTE"}, id="no router"),
+        pytest.param(bind_to_loopback, {"SO_BINDTODEVICE"}, id="one device"),
+        pytest.param(set_filter, {"SO_ATTACH_FILTER"}, id="a filter"),
+        pytest.param(lock_filter, {"SO_ATTACH_FILTER"}, id="a filter that cannot be removed"),
+        pytest.param(set_md5_key, {"TCP_MD5SIG"}, id="a key", marks=as_root),
+    ],
+)
+def test_what_has_the_kernel_drop_connections_is_found(
+    listener: socket.socket, deafen: Callable[[socket.socket], None], names: set[str]
+) -> None:
+    assert deafened_by(listener) == ""
+    deafen(listener)
+
+    assert deafened_by(listener) in names
+
+
+def test_what_servers_set_and_a_full_queue_are_nothing(listener: socket.socket) -> None:
+    for level, option, value in (
+        (socket.IPPROTO_TCP, socket.TCP_NODELAY, 1),
+        (socket.IPPROTO_TCP, DEFER_ACCEPT, 5),
+        (socket.IPPROTO_TCP, socket.TCP_FASTOPEN, 5),
+        (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
+        (socket.SOL_SOCKET, socket.SO_REUSEADDR, 1),
+        (socket.SOL_SOCKET, socket.SO_REUSEPORT, 1),
+        (socket.SOL_SOCKET, socket.SO_RCVBUF, 100_000),
+    ):
+        listener.setsockopt(level, option, value)
+    listener.listen(1)
+    with ExitStack() as stack:
+        for _ in range(5):
+            client = stack.enter_context(socket.socket(listener.family))
+            client.setblocking(False)
+            with suppress(BlockingIOError):
+                client.connect(listener.getsockname())
+
+        assert (deafened_by(listener), is_shut_down(listener), unreachable_because(listener)) == ("", False, "")
+
+
 @pytest.mark.parametrize("cookie", [listeners._SO_NETNS_COOKIE, 9999])
 def test_a_listener_of_this_network_is_known_with_and_without_cookies(
     listener: socket.socket, cookie: int, monkeypatch: pytest.MonkeyPatch
@@ -30,6 +126,12 @@ def test_a_listener_of_this_network_is_known_with_and_without_cookies(
     monkeypatch.setattr(listeners, "_SO_NETNS_COOKIE", cookie)
 
     assert unreachable_because(listener) == ""
+
+
+def test_a_deaf_listener_is_not_taken_over(listener: socket.socket) -> None:
+    dont_route(listener)
+
+    assert unreachable_because(listener) == "SO_DONTROUTE is set on it"
 
 
 @as_root

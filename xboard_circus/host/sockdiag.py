@@ -20,7 +20,8 @@ _NETLINK_SOCK_DIAG = 4
 _SOCK_DIAG_BY_FAMILY = 20
 _NLM_F_REQUEST, _NLM_F_DUMP = 0x1, 0x300
 _NLMSG_ERROR, _NLMSG_DONE = 2, 3
-_INET_DIAG_SKV6ONLY = 11
+_INET_DIAG_SKV6ONLY, _INET_DIAG_MD5SIG = 11, 18
+_WITH_INFO = 1 << (2 - 1)  # INET_DIAG_INFO: keys come with it
 _TCP_ESTABLISHED, _TCP_LISTEN = 1, 10
 
 _HEADER = struct.Struct("=IHHII")  # length, type, flags, sequence, sender
@@ -39,12 +40,14 @@ class Listener(NamedTuple):
     Attributes:
         v6only: Takes no IPv4 connection; of meaning for IPv6 sockets only.
         inode: What a descriptor of it is called in /proc/PID/fd: ``socket:[inode]``.
+        has_md5_keys: Drops what is not signed; the kernel says so to root alone (CAP_NET_ADMIN).
     """
 
     address: IPv4Address | IPv6Address
     v6only: bool
     inode: int
     uid: int
+    has_md5_keys: bool = False
 
 
 def listening(port: int) -> list[Listener]:
@@ -118,12 +121,12 @@ def _end(digits: str) -> tuple[IPv4Address | IPv6Address, int]:
 def by_netlink(port: int, family: int) -> Iterator[Listener]:
     """Yield the listeners on *port* of one family; OSError where netlink is barred."""
     wanted = _SOCKET_ID.pack(port.to_bytes(2, "big"), b"", b"", b"", 0, 0xFFFF_FFFF_FFFF_FFFF)
-    yield from map(_listener, _ask(family, 1 << _TCP_LISTEN, wanted, _NLM_F_DUMP))
+    yield from map(_listener, _ask(family, 1 << _TCP_LISTEN, wanted, _NLM_F_DUMP, _WITH_INFO))
 
 
-def _ask(family: int, states: int, wanted: bytes, flags: int) -> Iterator[bytes]:
+def _ask(family: int, states: int, wanted: bytes, flags: int, extensions: int = 0) -> Iterator[bytes]:
     """Yield what the kernel says of the sockets that are *wanted*: of one, or, with _NLM_F_DUMP, of all."""
-    request = _REQUEST.pack(family, socket.IPPROTO_TCP, 0, states) + wanted
+    request = _REQUEST.pack(family, socket.IPPROTO_TCP, extensions, states) + wanted
     length = _HEADER.size + len(request)
     header = _HEADER.pack(length, _SOCK_DIAG_BY_FAMILY, _NLM_F_REQUEST | flags, 1, 0)
     with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, _NETLINK_SOCK_DIAG) as netlink:
@@ -166,7 +169,8 @@ def _listener(message: bytes) -> Listener:
     *_, uid, inode = _COUNTS.unpack_from(message, _STATE.size + _SOCKET_ID.size)
     attributes = dict(_records(_ATTRIBUTE, message[_STATE.size + _SOCKET_ID.size + _COUNTS.size :]))
     address = IPv4Address(source[:4]) if family == socket.AF_INET else IPv6Address(source)
-    return Listener(address, attributes.get(_INET_DIAG_SKV6ONLY, b"\0") != b"\0", inode, uid)
+    v6only = attributes.get(_INET_DIAG_SKV6ONLY, b"\0") != b"\0"
+    return Listener(address, v6only, inode, uid, _INET_DIAG_MD5SIG in attributes)
 
 
 def _records(header: struct.Struct, rest: bytes) -> Iterator[tuple[int, bytes]]:

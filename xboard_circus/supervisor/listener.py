@@ -1,7 +1,8 @@
 """Look whether clients of this host reach a listening socket that processes of another user share.
 
-Each of them can shut it down, and one that was taken over can pass a socket on that only looks like that of the port.
-Everything here is read from the kernel in microseconds, and connects to nothing: load makes no false alarm.
+Each of them can shut it down, or set options on it that have the kernel drop connections, and these stay when it has
+ended; a worker that was taken over can pass a socket on that only looks like the one of the port. Everything here is
+read from the kernel in microseconds, and connects to nothing: load makes no false alarm.
 """
 
 import errno
@@ -9,14 +10,26 @@ import fcntl
 import os
 import select
 import socket
+import struct
 import sys
 from contextlib import suppress
 
 from xboard_circus.host import sockdiag
 
-# asm-generic/socket.h and linux/un.h; Python has no names for them
-_SO_NETNS_COOKIE = 71
+# asm-generic/socket.h, linux/in.h, in6.h and un.h; Python has no names for them
+_SO_DETACH_FILTER, _SO_MEMINFO, _SO_NETNS_COOKIE = 27, 55, 71
 _SIOCUNIXFILE = 0x89E0
+_MEMORY = struct.Struct("=9I")
+_OPTION_MEMORY = 6  # SK_MEMINFO_OPTMEM: of filters, keys and the like; no server needs any
+_LARGEST = 16
+_DEAFENING = {
+    "SO_BINDTODEVICE": (socket.SOL_SOCKET, getattr(socket, "SO_BINDTODEVICE", 25)),
+    "SO_DONTROUTE": (socket.SOL_SOCKET, socket.SO_DONTROUTE),
+    "IP_TTL": (socket.IPPROTO_IP, socket.IP_TTL),
+    "IP_MINTTL": (socket.IPPROTO_IP, 21),
+    "IPV6_UNICAST_HOPS": (socket.IPPROTO_IPV6, socket.IPV6_UNICAST_HOPS),
+    "IPV6_MINHOPCOUNT": (socket.IPPROTO_IPV6, 73),
+}
 
 
 def is_listening(of: socket.socket) -> bool:
@@ -32,6 +45,30 @@ def is_shut_down(listener: socket.socket) -> bool:
     return not is_listening(listener) or bool(look.poll(0))
 
 
+def deafened_by(listener: socket.socket) -> str:
+    """Return the name of an option on *listener* with which the kernel drops connections; "" where there is none.
+
+    Options are compared with those of a fresh socket, as the host sets what a TTL is. A filter is not read, since the
+    kernel would write all of it into our buffer, of any size: it is removed, which fails with ENOENT where none is.
+    MD5 keys are shown to root alone, and TCP-AO keys to nobody.
+    """
+    if sys.platform != "linux" or listener.family not in (socket.AF_INET, socket.AF_INET6):
+        return ""
+    with socket.socket(listener.family, listener.type) as fresh:
+        for name, option in _DEAFENING.items():
+            with suppress(OSError):  # of the other family, or not in this kernel
+                if listener.getsockopt(*option, _LARGEST) != fresh.getsockopt(*option, _LARGEST):
+                    return name
+    if not _option_memory(listener):
+        return ""
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, _SO_DETACH_FILTER, 0)
+    except OSError as error:
+        if error.errno == errno.ENOENT:
+            return "TCP_MD5SIG" if _has_md5_keys(listener) else ""
+    return "SO_ATTACH_FILTER"
+
+
 def unreachable_because(listener: socket.socket) -> str:
     """Return why no client of this host reaches *listener*, which another process has passed on; "" if one may.
 
@@ -43,7 +80,19 @@ def unreachable_because(listener: socket.socket) -> str:
         return "" if _is_bound_to_the_file_here(listener) else "its path is another file here"
     if not _is_in_our_network(listener):
         return "it listens in another network namespace"
-    return ""
+    option = deafened_by(listener)
+    return option and f"{option} is set on it"
+
+
+def _option_memory(listener: socket.socket) -> int:
+    with suppress(OSError):
+        memory = listener.getsockopt(socket.SOL_SOCKET, _SO_MEMINFO, _MEMORY.size)
+        return int(_MEMORY.unpack(memory)[_OPTION_MEMORY])
+    return 0
+
+
+def _has_md5_keys(listener: socket.socket) -> bool:
+    return any(each.has_md5_keys for each in _listed(listener))
 
 
 def _is_in_our_network(listener: socket.socket) -> bool:

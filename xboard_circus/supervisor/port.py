@@ -27,7 +27,7 @@ from xboard_circus.core.worker import Order
 from xboard_circus.host import listeners
 from xboard_circus.host.worker_files import is_socket, takes_connections
 from xboard_circus.supervisor import handover
-from xboard_circus.supervisor.listener import is_listening, is_shut_down
+from xboard_circus.supervisor.listener import deafened_by, is_listening, is_shut_down
 from xboard_circus.supervisor.patches.circus_process import sockets_named
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ TRY_SOON = 0.01
 UNHELD_TRIES = 30
 """How often a taken port without a holder is tried at once: the kernel frees it a moment after its holder has ended."""
 RELEASE_AFTER = 1.0
-SHUT_REPORTED_EVERY = 60.0
+SHUT_REPORTED_EVERY = DEAF_AGAIN_AFTER = 60.0
 UNIX = 0
 """In the place of a port: the address is the path of a unix socket."""
 
@@ -58,7 +58,7 @@ class PortGuard:
         self._is_taken = False
         self._refused_for: set[tuple[int | None, int | None]] = set()
         self._stopped_at: float | None = None
-        self._shut_reported_at = float("-inf")
+        self._shut_reported_at = self._deaf_at = float("-inf")
         self._predecessors: list[Path] = []
 
     @property
@@ -316,24 +316,34 @@ class PortGuard:
         """Listen again where a process that inherited the listener has shut it down, for all that share it.
 
         The kernel forgets that of no unix socket, and lets another process have the port meanwhile. Then the workers
-        are replaced, as they would go on with the old one: the new ones wait for another listener.
+        are replaced, as they would go on with the old one: the new ones have another listener, or wait for it. So they
+        are where such a process has the kernel drop connections; not again within a minute, or one that does so at its
+        start would keep all of them starting.
         """
         shared, address = self.socket(), self.address()
-        if self.state is not PortState.BOUND or shared is None or address is None or not is_shut_down(shared):
+        if self.state is not PortState.BOUND or shared is None or address is None:
             return
-        if not shared.is_unix and self._bind(address):
-            self._report_shut(Say.PORT_LISTENS_AGAIN(why=Say.PORT_SHUT()))
+        if is_shut_down(shared):
+            why = Say.PORT_SHUT()
+            if not shared.is_unix and self._bind(address):
+                self._report_shut(Say.PORT_LISTENS_AGAIN(why=why))
+                return
+        elif self.armed.clock() - self._deaf_at > DEAF_AGAIN_AFTER and (option := deafened_by(shared)):
+            self._deaf_at, why = self.armed.clock(), Say.PORT_DEAF(option=option)
+            shared.shutdown(socket.SHUT_RDWR)  # the workers hold it too, and it would keep the port
+        else:
             return
         self._release(shared)
+        self._bind(address)  # at once, before another process has the port
         for armed in self.armed.supervisor.armed.values():
             if armed.port.socket() is shared and armed.is_running():
-                armed.port._replace_listener()
+                armed.port._replace_listener(why)
 
-    def _replace_listener(self) -> None:
-        armed, order = self.armed, Order(by=Say.BY_PORT_GUARD(), why=Say.PORT_SHUT())
-        self._report_shut(Say.PORT_SHUT_FOR_GOOD(why=Say.PORT_SHUT()))
+    def _replace_listener(self, why: str) -> None:
+        armed, order = self.armed, Order(by=Say.BY_PORT_GUARD(), why=why)
+        self._report_shut(Say.PORT_SHUT_FOR_GOOD(why=why))
         self.prepare()
-        armed.end_waiting(Say.PORT_SHUT())
+        armed.end_waiting(why)
         for worker in armed.fleet:
             if not worker.is_leaving:
                 armed.supervisor.run(armed.end(worker, order), f"the end of worker {worker.pid}")
