@@ -26,6 +26,7 @@ from circus.util import load_virtualenv
 
 from xboard_circus import env_files
 from xboard_circus.checks.programs import start_detached
+from xboard_circus.checks.watcher_environ import as_circusd_sees_it
 from xboard_circus.config import Config, WatcherConfig
 from xboard_circus.core.causes import Death, cause_of
 from xboard_circus.errors import XboardError
@@ -183,22 +184,15 @@ def _environment(config: Config, watcher: WatcherConfig, *, instance: str, folde
         "XBOARD_CONFIG": str(config.path),
         "XBOARD_RUNTIME_DIR": str(runtime.root()),
     }
-    given = _as_circusd_sees_it(config, watcher, instance)
-    env = environment(given, watcher=watcher.name, folder=folder, options=watcher.options, marks=marks)
+    env = environment(
+        _given(config, watcher), watcher=watcher.name, folder=folder, options=watcher.options, marks=marks
+    )
     return {**env, "XBOARD_PREFLIGHT": "1"}
 
 
-def _as_circusd_sees_it(config: Config, watcher: WatcherConfig, instance: str) -> dict[str, str]:
-    """Return the watcher's environment: with copy_env it holds circusd's own, and not that of this command line."""
-    env = dict(watcher.env)
-    circusd = runtime.supervisor_of(instance)
-    copied = procs.environ(circusd.pid) if watcher.copy_env and circusd is not None else None
-    if copied:
-        written = {
-            entry.option for scan in config.scans for entry in scan.entries if entry.section.partition(":")[0] == "env"
-        }
-        own = {key: value for key, value in env.items() if key in written or os.environ.get(key) != value}
-        env = {**copied, **own}
+def _given(config: Config, watcher: WatcherConfig) -> dict[str, str]:
+    """Return the watcher's environment as Circus makes it."""
+    env = as_circusd_sees_it(config, watcher)
     if watcher.copy_path:
         env.setdefault("PYTHONPATH", os.pathsep.join(sys.path))
     if virtualenv := watcher.given.get("virtualenv"):

@@ -29,14 +29,15 @@ def check(
 
     With *running*, its circusd runs and has the ports, so they are not looked at; one that is found to run is
     recognised in any case. Nothing is changed, but the hooks and plugins are imported, in processes of their own; by
-    root from a folder that another user may write only if circusd *starts* next, and so imports them anyway.
+    root from a folder that another user may write only if circusd *starts* next, and so imports them anyway;
+    it gets our environment then.
     """
     config, findings = read(config_file)
     if config is None:
         return report(findings)
     writer = None if starts else host_rules.writer_besides_root(config.folder)
     try:
-        of_host = _of_host(config, running=running, others=others(), writer=writer)
+        of_host = _of_host(config, running=running, others=others(), starts=starts, writer=writer)
         findings = [*of_file(config), *placed(config, of_host)]
     except XboardError as error:
         return report([Finding(Level.ERROR, "", str(error).removeprefix(f"{config.shown}: "), "", file=config.shown)])
@@ -53,7 +54,9 @@ def _counts(config: Config, *, imported: bool) -> Finding:
     return Finding(Level.OK, "", f"{counts}: every option is read{imports}", "", file=config.shown)
 
 
-def _of_host(config: Config, *, running: bool, others: Collection[str], writer: str | None) -> Iterator[Finding]:
+def _of_host(
+    config: Config, *, running: bool, others: Collection[str], starts: bool, writer: str | None
+) -> Iterator[Finding]:
     open_to_all: list[Finding] = []
     for watcher in config.watchers if others else ():
         open_to_all += within(watcher.section, host_rules.open_to_all(config, watcher))
@@ -65,7 +68,7 @@ def _of_host(config: Config, *, running: bool, others: Collection[str], writer: 
     yield from within("circus", _circus(config, others))
     if writer is None:
         for watcher in config.watchers:
-            yield from within(watcher.section, host_rules.modules(config, watcher))
+            yield from within(watcher.section, host_rules.modules(config, watcher, starts=starts))
         yield from import_rules.findings(config)
     else:
         run = f"{writer} may write {config.folder}, and root would run what is there"

@@ -10,15 +10,17 @@ import shlex
 import shutil
 import stat
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from circus.util import parse_env_dict
 
+from xboard_circus import launch as launcher
 from xboard_circus.checks import env_file_rules
 from xboard_circus.checks.findings import ERROR, WARNING, Finding
 from xboard_circus.checks.programs import run_captured
+from xboard_circus.checks.watcher_environ import as_circusd_sees_it
 from xboard_circus.checks.watcher_rules import argument, words
 from xboard_circus.config import ARM, Config, WatcherConfig, is_armed, is_file, is_our_plugin
 from xboard_circus.host import servers
@@ -97,12 +99,15 @@ def findings(config: Config, watcher: WatcherConfig) -> Iterator[Finding]:
         yield from rule(config, watcher)
 
 
-def modules(config: Config, watcher: WatcherConfig) -> Iterator[Finding]:
-    """Yield the module of the command that its Python does not find; that Python is run for it."""
+def modules(config: Config, watcher: WatcherConfig, *, starts: bool = False) -> Iterator[Finding]:
+    """Yield the module of the command that its Python does not find; that Python is run for it.
+
+    With *starts*, circusd starts next, with the environment of this process.
+    """
     command = words(watcher)
     program = None if watcher.shell else _program_of(watcher, command)
     if program is not None and os.access(program, os.X_OK):
-        yield from _modules(config, watcher, command, program)
+        yield from _modules(config, watcher, command, program, starts=starts)
 
 
 def user_of(watcher: WatcherConfig) -> User:
@@ -300,7 +305,9 @@ def _not_runnable(watcher: WatcherConfig, option: str, command: list[str]) -> It
         yield Finding(ERROR, option, what, "put the environment into a folder that this user can enter, such as /opt")
 
 
-def _modules(config: Config, watcher: WatcherConfig, command: list[str], program: str) -> Iterator[Finding]:
+def _modules(
+    config: Config, watcher: WatcherConfig, command: list[str], program: str, *, starts: bool
+) -> Iterator[Finding]:
     """Look for the module of ``python -m MODULE`` and, where that serves an app, for the app's."""
     if not os.path.basename(program).startswith("python") or command[1:2] != ["-m"] or len(command) < 3:
         return
@@ -309,8 +316,11 @@ def _modules(config: Config, watcher: WatcherConfig, command: list[str], program
     wanted = [command[2]]
     if command[2] in ("uvicorn", "xboard_circus.worker") and argument(command, "--app-dir") is None:
         wanted += [word.partition(":")[0] for word in command[3:4] if not word.startswith("-")]
+    given = as_circusd_sees_it(config, watcher, starts=starts or watcher.uid is None)
+    environment = {**env_file_rules.added_by(config, watcher), **parse_env_dict(given)}
+    environment.pop("XBOARD_CIRCUSD", None)  # of whoever started circusd
     for module in wanted:
-        error = _missing(module, program, watcher, env_file_rules.added_by(config, watcher))
+        error = _missing(module, program, watcher, environment)
         if error is not None:
             app = "write the module:app that uvicorn is to serve"
             hint = "install it for that Python" if module == wanted[0] else app
@@ -318,22 +328,25 @@ def _modules(config: Config, watcher: WatcherConfig, command: list[str], program
             return
 
 
-def _missing(module: str, program: str, watcher: WatcherConfig, added: dict[str, str]) -> str | None:
+def _missing(module: str, program: str, watcher: WatcherConfig, environment: Mapping[str, str]) -> str | None:
     """Return the error of the program's Python for a module that it does not find; None where it finds it."""
-    environment = {**added, **(os.environ if watcher.copy_env else {}), **parse_env_dict(dict(watcher.env))}
-    environment["PATH"] = search_path(watcher)
-    command = [program, "-c", _FIND_MODULE, module]
-    user, others = _known_user(watcher), {}
-    if os.geteuid() == 0 and user is not None and user.uid != 0:
-        # In that user's folder `import xboard_circus` may run what the user has put there.
-        others = {"user": user.uid, "group": min(user.groups), "extra_groups": sorted(user.groups)}
+    command, folder = [program, "-c", _FIND_MODULE, module], watcher.working_dir
+    user, env = _known_user(watcher), {**environment, "PATH": search_path(watcher)}
+    if user is None:
+        return None
+    if os.geteuid() == 0 and user.uid != 0:
+        # In that user's folder `import xboard_circus` may run what the user has put there; only that user enters it.
+        names = [word for name in ("uid", "gid") if (value := getattr(watcher, name)) for word in (f"--{name}", value)]
+        launch = [sys.executable, "-I", "-S", os.path.abspath(launcher.__file__), "--chdir", str(folder), *names, "--"]
+        command, folder = [*launch, *command], Path("/")
+        env = {name if os.environ.get(name) == value else launcher.LATER + name: value for name, value in env.items()}
     try:
-        run = run_captured(command, cwd=watcher.working_dir, env=environment, timeout=_FIND_TIMEOUT, **others)
+        run = run_captured(command, cwd=folder, env=env, timeout=_FIND_TIMEOUT)
     except PermissionError:
         return None  # that the user may not run it is a finding of its own
     except OSError as error:
         return f" ({error.strerror})"
-    if run is None or run.returncode == 0:
+    if run is None or run.returncode in (0, launcher.NOT_RUNNABLE, launcher.NO_DIRECTORY, launcher.NO_USER):
         return None
     lines = run.stderr.strip().splitlines()
     return f" ({lines[-1]})" if lines else ""

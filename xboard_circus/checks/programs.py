@@ -11,9 +11,12 @@ READS_WITHIN = 5.0
 
 
 def run_captured(
-    command: list[str], *, timeout: float, env: Mapping[str, str], cwd: Path | None = None, **more: Any
+    command: list[str], *, timeout: float, env: Mapping[str, str], cwd: Path | str | None = None
 ) -> subprocess.CompletedProcess[str] | None:
-    """Run *command* without input and return its output; None where it takes longer than *timeout*."""
+    """Run *command* without input and return its output; None where it takes longer than *timeout*.
+
+    It has a session of its own: what a watcher's user wrote could else type into root's terminal, and read from it.
+    """
     try:
         return subprocess.run(
             command,
@@ -25,7 +28,7 @@ def run_captured(
             errors="replace",
             timeout=timeout,
             check=False,
-            **more,
+            start_new_session=True,
         )
     except subprocess.TimeoutExpired:
         return None

@@ -68,11 +68,14 @@ def stop(instance: Instance) -> None:
     say(line)
 
 
-def check_file(instance: Instance) -> None:
-    """Print the errors and warnings of the ini file; XboardError where it has errors."""
+def check_file(instance: Instance, *, starts: bool = True) -> None:
+    """Print the errors and warnings of the ini file; XboardError where it has errors.
+
+    With *starts*, circusd starts next, with the environment of this process.
+    """
     failure = launching.make_folders(instance)
     # While circusd runs it holds the ports. Another program on the endpoint is reported here.
-    report = check.check(instance.config_file, running=instance.find() is not None, starts=True)
+    report = check.check(instance.config_file, running=instance.find() is not None, starts=starts)
     show(report)
     if not report.passed:
         raise XboardError(f"{instance.shown} has errors; nothing was started or stopped")

@@ -44,7 +44,7 @@ def reload(instance: Instance, names: tuple[str, ...], no_preflight: bool) -> No
     and the old workers serve on.
     """
     wanted = _chosen(instance, names)
-    check_file(instance)
+    check_file(instance, starts=False)
     if not no_preflight:
         _refuse_second(instance, wanted)
         try_new_code(instance, wanted)

@@ -50,7 +50,7 @@ def restart(instance: Instance, name: str | None, cold: bool, no_preflight: bool
     Environment variables that the running circusd has, and that are not set here, are kept, but for --cold.
     """
     if name is not None:
-        check_file(instance)
+        check_file(instance, starts=False)
         _restart_watcher(instance, name, timeout=timeout)
         return
     _refuse_service(instance)

@@ -1,0 +1,41 @@
+"""Find the environment that circusd gives a watcher's processes, for what tries them out before."""
+
+import os
+from collections.abc import Mapping
+from contextlib import suppress
+
+from xboard_circus.config import Config, WatcherConfig
+from xboard_circus.errors import XboardError
+from xboard_circus.host import procs, runtime
+
+_OF_PROGRAMS = ("PATH", "LD_LIBRARY_PATH", "VIRTUAL_ENV", "LANG", "TZ")
+_FAMILIES = ("PYTHON", "LC_")
+
+
+def as_circusd_sees_it(config: Config, watcher: WatcherConfig, *, starts: bool = False) -> dict[str, str]:
+    """Return the watcher's environment: with copy_env it holds circusd's own, and not that of this command line.
+
+    Where circusd *starts* next, the one of this command line becomes circusd's. Else, where none runs, another user's
+    watcher gets of root's shell only the variables by which programs and modules are found.
+    """
+    env = dict(watcher.env)
+    if starts or not watcher.copy_env:
+        return env
+    circusd = None
+    with suppress(XboardError):  # the runtime folder is another user's, which is a finding of its own
+        circusd = runtime.supervisor_of(runtime.instance_id(config.path))
+    copied = procs.environ(circusd.pid) if circusd is not None else None
+    if not copied and os.geteuid() == 0 and watcher.uid is not None:
+        copied = _bare(os.environ)
+    if not copied:
+        return env
+    written = {
+        entry.option for scan in config.scans for entry in scan.entries if entry.section.partition(":")[0] == "env"
+    }
+    own = {key: value for key, value in env.items() if key in written or os.environ.get(key) != value}
+    return {**copied, **own}
+
+
+def _bare(env: Mapping[str, str]) -> dict[str, str]:
+    """Return what of *env* decides which program and module is found, and how text is read."""
+    return {name: value for name, value in env.items() if name in _OF_PROGRAMS or name.startswith(_FAMILIES)}
