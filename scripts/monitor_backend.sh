@@ -4,4 +4,5 @@ set -eu
 
 . "$(dirname "$0")/bootstrap.sh"
 install ""
-exec .venv/bin/python -m xboard_circus.monitor "$@"
+# Isolated: no module is looked for in this folder, where the user of a service may make files.
+exec .venv/bin/python -I -m xboard_circus.monitor "$@"

@@ -21,6 +21,7 @@ from typing import Protocol
 import click
 
 from xboard_circus import __version__
+from xboard_circus.checks import host_rules
 from xboard_circus.checks.programs import start_detached
 from xboard_circus.config import Config, load
 from xboard_circus.core.budget import RestartBudget, RestartLimits
@@ -234,7 +235,10 @@ SECONDS = click.FloatRange(min=0.1, max=3600)
 def main(config_file: str, interval: float, patience: float) -> None:
     """Start circusd again when it has died or does not answer. For hosts without systemd and containers."""
     try:
-        watch(load(config_file), interval=interval, patience=patience)
+        config = load(config_file)
+        if (refusal := host_rules.refusal(config.folder)) is not None:
+            raise XboardError(refusal)
+        watch(config, interval=interval, patience=patience)
     except XboardError as error:
         click.echo(f"error: {error}", err=True)
         sys.exit(error.exit_code)

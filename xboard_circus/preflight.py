@@ -25,6 +25,7 @@ from circus.process import Process
 from circus.util import load_virtualenv
 
 from xboard_circus import env_files
+from xboard_circus.checks import host_rules
 from xboard_circus.checks.programs import start_detached
 from xboard_circus.checks.watcher_environ import as_circusd_sees_it
 from xboard_circus.config import Config, WatcherConfig
@@ -86,6 +87,8 @@ def preflight(config: Config, watcher: WatcherConfig) -> TrialOutcome:
     """Start a worker of *watcher*, wait until it is ready, end it; it has `health.startup_timeout` seconds for that."""
     if not runs_worker(watcher.cmd, watcher.args):
         return TrialOutcome(False, f"no trial: its command is not `python -m {MODULE}`")
+    if (refusal := host_rules.refusal(config.folder)) is not None:
+        return TrialOutcome(True, f"no trial: {refusal}")
     began_at = time.monotonic()
     try:
         with _unwound_by_signals(), _trial(config, watcher) as trial:

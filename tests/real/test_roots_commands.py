@@ -7,10 +7,17 @@ import os
 import shutil
 import subprocess
 import sys
+import sysconfig
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pytest
+
+from .attacker import completed_as
 from .harness import Circusd, Watcher, circusd
+from .operations import Checkout
+from .processes import process
 from .test_users import USER, library_path, open_folder, pytestmark, python  # noqa: F401 - fixtures, and the marks
 
 # The package of an app, which `check` imports when it looks for the module below it.
@@ -26,6 +33,11 @@ found = {"user": os.getuid(), "terminal": terminal(), "stdin": os.readlink("/pro
 found |= {"secret": "SECRET" in os.environ, "folder": os.getcwd(), "preflight": "XBOARD_PREFLIGHT" in os.environ}
 with open("trace", "a") as file:
     file.write(json.dumps(found) + "\\n")
+"""
+PLANTED = """
+import os
+if os.geteuid() == 0:
+    open({marker!r}, "a").close()
 """
 
 
@@ -84,3 +96,77 @@ def test_the_users_code_gets_neither_roots_terminal_nor_environment(open_folder:
         assert [each for each in found if each["secret"]] == []
         traces("restart")
         typed(c, "stop")
+
+
+def plant(folder: Path, marker: Path, *names: str) -> None:
+    """Have www-data put modules into *folder*, which its group may write, as `service install` shares it."""
+    shutil.chown(folder, "root", USER)
+    folder.chmod(0o1775)
+    text = PLANTED.format(marker=str(marker))
+    write = 'for name in "$@"; do printf %s "$TEXT" >"$name.py"; done'
+    made = completed_as(USER, ["/bin/sh", "-ec", f"cd {folder}; {write}", "sh", *names], TEXT=text, PATH=os.defpath)
+    assert made.returncode == 0, made
+
+
+def test_root_starts_and_restarts_nothing_in_a_folder_where_another_user_may_put_modules(open_folder: Path) -> None:  # noqa: F811
+    """Given root's circusd in a folder that was shared since, when root types a command that would import from there,
+    then it is refused with the cure, nothing of that user's runs as root, and what runs, runs on."""
+    folder, marker = open_folder / "shared", open_folder / "ran-as-root"
+    folder.mkdir()
+    (folder / "hook.py").write_text("def after_start(watcher, arbiter, hook_name, **kwargs):\n    return True\n")
+    options = {"hooks.after_start": "hook.after_start"}
+    with circusd(folder, watchers=[Watcher(options=options)], env={"PYTHONPATH": "."}) as c:
+        workers = c.wait_ready()
+        plant(folder, marker, "sitecustomize", "typing", "sqlite3", "click")
+        c.extra_env.clear()  # root's own shell looks for nothing in there
+        why = f"its group may write {folder}, and root would run what is there; run this as "
+        for command in (["start"], ["restart"], ["restart", "--cold"], ["restart", "web"], ["reload"]):
+            refused = c.run_cli(*command)
+            assert refused.returncode == 1, refused
+            assert why in refused.stderr, refused
+            assert "Nothing was started or stopped" in refused.stderr
+        deep = c.run_cli("check", "--deep")
+        assert (deep.returncode, why in deep.stdout) == (1, True), deep
+        (folder / "service.ini").touch()
+        refused = c.run_cli("restart")
+        assert "a service runs there: `systemctl restart xboard-backend`" in refused.stderr
+        assert not marker.exists()
+        assert c.ready() == workers
+        assert process(c.pid).alive
+        (folder / "sitecustomize.py").unlink()  # circusd's own end imports nothing more
+
+
+@pytest.fixture
+def checkout(open_folder: Path) -> Iterator[Checkout]:  # noqa: F811
+    made = Checkout(open_folder / "checkout")
+    # As pip's --editable does it: the package is found, and nothing else of the folder.
+    (site,) = made.folder.glob(".venv/lib/python*/site-packages")
+    (site / "checkout.pth").write_text(f"{sysconfig.get_path('purelib')}\n")
+    (site / "xboard_circus").symlink_to(made.folder / "xboard_circus")
+    yield made
+    script(made, "start_backend.sh", "stop")
+    shutil.rmtree(made.runtime, ignore_errors=True)
+
+
+def script(checkout: Checkout, name: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [f"./scripts/{name}", *arguments],
+        cwd=checkout.folder,
+        env=checkout.environ(),
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+
+def test_the_scripts_start_nothing_of_roots_in_a_shared_checkout(checkout: Checkout, open_folder: Path) -> None:  # noqa: F811
+    """Given a checkout in which www-data has put modules, when root starts or watches the backend there by a script,
+    then it is refused, and nothing of that user's runs as root."""
+    marker = open_folder / "ran-by-a-script"
+    plant(checkout.folder, marker, "sitecustomize", "typing", "sqlite3", "click")
+    for name, *arguments in (["start_backend.sh", "start"], ["start_backend.sh", "restart"], ["monitor_backend.sh"]):
+        refused = script(checkout, name, *arguments)
+        assert f"its group may write {checkout.folder}, and root would run what is there" in refused.stderr, refused
+        assert refused.returncode == 1, refused
+    assert not marker.exists()

@@ -28,21 +28,20 @@ def check(
     """Return everything that is wrong, or will go wrong, with *config_file*.
 
     With *running*, its circusd runs and has the ports, so they are not looked at; one that is found to run is
-    recognised in any case. Nothing is changed, but the hooks and plugins are imported, in processes of their own; by
-    root from a folder that another user may write only if circusd *starts* next, and so imports them anyway;
-    it gets our environment then.
+    recognised in any case. Nothing is changed, but the hooks and plugins are imported, in processes of their own; not
+    by root from a folder that another user may write. With *starts*, circusd starts next, with our environment.
     """
     config, findings = read(config_file)
     if config is None:
         return report(findings)
-    writer = None if starts else host_rules.writer_besides_root(config.folder)
+    refusal = host_rules.refusal(config.folder)
     try:
-        of_host = _of_host(config, running=running, others=others(), starts=starts, writer=writer)
+        of_host = _of_host(config, running=running, others=others(), starts=starts, refusal=refusal)
         findings = [*of_file(config), *placed(config, of_host)]
     except XboardError as error:
         return report([Finding(Level.ERROR, "", str(error).removeprefix(f"{config.shown}: "), "", file=config.shown)])
     if all(finding.level is not Level.ERROR for finding in findings):
-        findings.append(_counts(config, imported=writer is None))
+        findings.append(_counts(config, imported=refusal is None))
     return report(findings)
 
 
@@ -55,7 +54,7 @@ def _counts(config: Config, *, imported: bool) -> Finding:
 
 
 def _of_host(
-    config: Config, *, running: bool, others: Collection[str], starts: bool, writer: str | None
+    config: Config, *, running: bool, others: Collection[str], starts: bool, refusal: str | None
 ) -> Iterator[Finding]:
     open_to_all: list[Finding] = []
     for watcher in config.watchers if others else ():
@@ -66,14 +65,12 @@ def _of_host(
     ):
         return  # what follows would run what that user has put there; `judgement` says so of a watcher's own
     yield from within("circus", _circus(config, others))
-    if writer is None:
+    if refusal is None:
         for watcher in config.watchers:
             yield from within(watcher.section, host_rules.modules(config, watcher, starts=starts))
         yield from import_rules.findings(config)
     else:
-        run = f"{writer} may write {config.folder}, and root would run what is there"
-        what = f"hooks, plugins and apps were not looked for: {run}"
-        yield Finding(Level.WARNING, "", what, "run this as that user, or `chown -R root` and `chmod -R go-w` it")
+        yield Finding(Level.WARNING, "", f"hooks, plugins and apps were not looked for: {refusal}", "")
     if not running:
         yield from port_rules.findings(config)
 

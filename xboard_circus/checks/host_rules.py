@@ -24,6 +24,7 @@ from xboard_circus.checks.watcher_environ import as_circusd_sees_it
 from xboard_circus.checks.watcher_rules import argument, words
 from xboard_circus.config import ARM, Config, WatcherConfig, is_armed, is_file, is_our_plugin
 from xboard_circus.host import servers
+from xboard_circus.service.layout import NAME, OVERLAY
 
 _FIND_MODULE = "import importlib.util, sys; sys.exit(importlib.util.find_spec(sys.argv[1]) is None)"
 _FIND_TIMEOUT = 30.0
@@ -180,6 +181,21 @@ def writer_besides_root(folder: Path) -> str | None:
     if os.geteuid() == 0 and found.st_uid != 0:
         return servers.name_of(found.st_uid)
     return "its group" if os.geteuid() == 0 and found.st_mode & stat.S_IWGRP and found.st_gid != 0 else None
+
+
+def refusal(folder: Path) -> str | None:
+    """Return why root runs nothing in *folder*, which somebody else may write, with the cure; None where it may."""
+    writer = writer_besides_root(folder)
+    if writer is None:
+        return None
+    if (folder / OVERLAY).exists():
+        cure = (
+            f"a service runs there: `systemctl restart {NAME}` (start, reload), `{NAME} status`, or by its own --name"
+        )
+    else:
+        who = "the user who runs it" if writer == "its group" else writer
+        cure = f"run this as {who}, or, when you have looked at what lies there, `chown -R root` and `chmod -R go-w` it"
+    return f"{writer} may write {folder}, and root would run what is there; {cure}"
 
 
 def open_to_all(config: Config, watcher: WatcherConfig) -> Iterator[Finding]:

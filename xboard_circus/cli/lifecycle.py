@@ -3,10 +3,11 @@
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
 
 import click
 
-from xboard_circus.checks import check
+from xboard_circus.checks import check, host_rules
 from xboard_circus.cli import launching, stopping
 from xboard_circus.cli.configuration import show
 from xboard_circus.cli.context import for_instance
@@ -69,10 +70,11 @@ def stop(instance: Instance) -> None:
 
 
 def check_file(instance: Instance, *, starts: bool = True) -> None:
-    """Print the errors and warnings of the ini file; XboardError where it has errors.
+    """Print the errors and warnings of the ini file; XboardError where it has errors, or root would run others' code.
 
     With *starts*, circusd starts next, with the environment of this process.
     """
+    refuse_others_folder(instance.config.folder)
     failure = launching.make_folders(instance)
     # While circusd runs it holds the ports. Another program on the endpoint is reported here.
     report = check.check(instance.config_file, running=instance.find() is not None, starts=starts)
@@ -81,6 +83,12 @@ def check_file(instance: Instance, *, starts: bool = True) -> None:
         raise XboardError(f"{instance.shown} has errors; nothing was started or stopped")
     if failure is not None:
         raise failure
+
+
+def refuse_others_folder(folder: Path) -> None:
+    """Raise XboardError where this is root, and somebody else may put into *folder* what circusd would run."""
+    if (why := host_rules.refusal(folder)) is not None:
+        raise XboardError(f"{why}. Nothing was started or stopped")
 
 
 def stop_all(instance: Instance) -> bool:

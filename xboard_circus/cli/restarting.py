@@ -54,11 +54,11 @@ def restart(instance: Instance, name: str | None, cold: bool, no_preflight: bool
         _restart_watcher(instance, name, timeout=timeout)
         return
     _refuse_service(instance)
-    # Checked while the old one still serves: a mistake in the ini must not cost a backend that runs.
-    check_file(instance)
     found = instance.find()
     if found is not None:
         _refuse_other_user(found)
+    # Checked while the old one still serves: a mistake in the ini must not cost a backend that runs.
+    check_file(instance)
     if found is not None and not cold:
         _try_to_write(instance)
         _keep_variables(found)
