@@ -33,7 +33,7 @@ Reply = dict[str, Any]
 
 CONNECT_TIMEOUT = 1.0
 COMMAND_ERROR = 5  # of circus.commands.errors, which loads all commands of Circus: 0.35 MiB
-KNOCK_EVERY = 1.0  # ZeroMQ does not report that the other side has ended
+KNOCK_EVERY = 1.0  # ZeroMQ does not wake up when the other side has ended
 FIRST_PAUSE, LONGEST_PAUSE = 0.05, 0.5
 
 # Our own message, which Circus puts before the reason of a failed command.
@@ -233,7 +233,8 @@ class CircusdClient:
             connection.socket.send(json.dumps(message).encode(), zmq.NOBLOCK)
             while (left := ends_at - time.monotonic()) > 0:
                 if not connection.socket.poll(int(min(left, KNOCK_EVERY) * 1000) + 1):
-                    if _is_deserted(self.endpoint, connection.server):
+                    # The next circusd may listen with the same socket: then only the connection has ended.
+                    if not connection.socket.poll(0, zmq.POLLOUT) or _is_deserted(self.endpoint, connection.server):
                         self.close()
                         raise CircusdGone(self.endpoint, Say.IT_HAS_ENDED(), listening=False)
                     continue

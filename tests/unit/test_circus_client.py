@@ -148,6 +148,22 @@ def test_who_waits_for_a_circusd_that_was_replaced_is_told_soon() -> None:
             call.result()
 
 
+def test_who_waits_for_a_circusd_that_has_passed_its_listener_on_is_told_soon() -> None:
+    """Given a call without an answer, when its connection ends and the same socket still listens, the wait ends."""
+    with (
+        socket.create_server(("127.0.0.1", 0)) as server,
+        ThreadPoolExecutor(1) as pool,
+        CircusdClient(f"tcp://127.0.0.1:{server.getsockname()[1]}") as client,
+    ):
+        call = pool.submit(client.call, "list", deadline=10)
+        for _ in range(2):  # it looks who listens before it connects
+            server.accept()[0].close()
+        with pytest.raises(CircusdGone) as caught:
+            call.result()
+
+    assert not caught.value.listening  # it has not waited until the deadline
+
+
 def test_a_late_reply_is_not_taken_for_the_next() -> None:
     with FakeCircusd({"numwatchers": late(0.4, OK)}) as fake, CircusdClient(fake.endpoint) as client:
         with pytest.raises(CircusdGone):
