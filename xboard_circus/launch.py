@@ -138,6 +138,8 @@ def wait_for_turn(turn: str, starter: str, circusd: str) -> None:
                 os.unlink(turn)
             except FileNotFoundError:
                 return
+            if os.path.exists(inbox := f"{turn}.sock"):
+                os.unlink(inbox)
             raise LaunchError(CIRCUSD_GONE, f"what started it is gone, and circusd ({circusd}) goes on")
         time.sleep(AFTER_POLL)
 

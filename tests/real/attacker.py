@@ -1,7 +1,9 @@
 """A program that another user of the host runs, with nothing of this test's: no environment, no folder, no group."""
 
+import contextlib
 import json
 import subprocess
+from collections.abc import Iterator
 from typing import Any
 
 PYTHON = "/usr/bin/python3"
@@ -17,14 +19,21 @@ def run_as(user: str | None, code: str, *words: object) -> Any:
 
 def completed_as(user: str | None, command: list[str], **env: str) -> subprocess.CompletedProcess[str]:
     """Run *command* as *user*, or as the test's own where that is None, and return how it ended."""
-    return subprocess.run(
-        command,
-        user=user,
-        group=user,
-        extra_groups=None if user is None else [],
-        cwd="/",
-        env=env,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    return subprocess.run(command, **_as(user), env=env, capture_output=True, text=True, check=False)
+
+
+@contextlib.contextmanager
+def running_as(user: str, code: str, *words: object) -> Iterator[subprocess.Popen[str]]:
+    """Run *code* as *user* within the block, with pipes to its input and output."""
+    command = [PYTHON, "-I", "-c", code, *map(str, words)]
+    with subprocess.Popen(
+        command, **_as(user), env={}, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as running:
+        try:
+            yield running
+        finally:
+            running.kill()
+
+
+def _as(user: str | None) -> dict[str, Any]:
+    return {"user": user, "group": user, "extra_groups": None if user is None else [], "cwd": "/"}

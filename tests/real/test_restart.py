@@ -9,6 +9,7 @@ import socket
 import subprocess
 import tempfile
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
@@ -18,6 +19,7 @@ import pytest
 import xboard_circus
 from xboard_circus.host import procs
 
+from .free_ports import free_port, is_refused
 from .harness import BUNDLE, PATIENCE, Circusd, Watcher, circusd, eventually, holds
 from .load import Load
 from .processes import Process, process
@@ -58,6 +60,14 @@ launching.ANSWER_WITHIN = 2.0
 runpy.run_module("xboard_circus", run_name="__main__")
 """
 """The command line, which waits less long for the answer of a circusd that it has started."""
+
+OLDER = """
+import runpy
+from xboard_circus.host import inbox
+inbox.make = lambda path: None
+runpy.run_module("xboard_circus", run_name="__main__")
+"""
+"""The command line, which cannot take the endpoints over."""
 
 
 @contextlib.contextmanager
@@ -104,6 +114,13 @@ def slow(folder: Path, seconds: float) -> Watcher:
     (folder / "slow.py").write_text(SLOW)
     command = f"{{python}} {folder}/slow.py {seconds}"
     return Watcher("slow", armed=False, listens=False, numprocesses=1, command=command)
+
+
+def is_connected(endpoint: str) -> bool:
+    """Say whether a client of *endpoint* is connected, and waits."""
+    port = f":{int(endpoint.rpartition(':')[2]):04X}"
+    rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    return any(row[2].endswith(port) and row[3] == "01" for row in rows)
 
 
 def gone(processes: list[Process]) -> bool:
@@ -291,6 +308,7 @@ def test_a_kill_of_restart_at_any_step_leaves_one_circusd_in_charge(tmp_path: Pa
                 assert bool(set(before) & set(c.wait_ready())) != is_new
                 assert c.state()["circusd"]["pid"] == left.pid
         assert len(circusds(c)) == 1
+        assert not list((c.runtime / "r" / c.instance).glob("gate-*.sock"))
 
 
 def test_the_successor_comes_although_restart_is_ended_once_circusd_leaves(tmp_path: Path) -> None:
@@ -359,6 +377,76 @@ def test_a_successor_that_hangs_leaves_the_old_workers_serving(tmp_path: Path) -
             eventually(lambda: not {each.pid for each in c.processes()} & {*old, hangs.pid}, timeout=60)
 
         assert len(circusds(c)) == 1
+
+
+def test_what_is_asked_between_two_circusds_is_answered_by_the_new_one(tmp_path: Path) -> None:
+    """Given an old circusd that has left and a new one under SIGSTOP, when asked, then it says so, and answers later.
+
+    Nothing hangs for that, and a kill of the new one frees the ports.
+    """
+    with circusd(tmp_path, watchers=[Watcher(), slow(tmp_path, 3)]) as c, ThreadPoolExecutor(2) as pool:
+        c.wait_ready()
+        for ending in (signal.SIGCONT, signal.SIGKILL):
+            (old,) = circusds(c)
+            with begun(c, "restart", "--no-preflight") as restarting:
+                second = successor(c)
+                assert second.signal(signal.SIGSTOP)
+                eventually(partial(gone, [old]), what="the old one ends")
+
+                waiting = pool.submit(c.run_circusctl, "--timeout", "60", "status")
+                status = c.run_cli("status")
+                assert (status.returncode, "silent for" in status.stderr) == (1, True), status
+                eventually(lambda: is_connected(c.endpoint), what="circusctl is connected")
+                assert second.signal(ending)
+                _, errors = restarting.communicate(timeout=60)
+
+            assert (restarting.returncode == 0) == (ending == signal.SIGCONT), errors
+            if ending == signal.SIGKILL:
+                done(c, "start")  # its ports are free, and circusctl connects again
+            assert "web: active" in waiting.result().stdout
+            c.wait_ready()
+
+
+@pytest.mark.parametrize("moved", [True, False], ids=["moved", "swapped"])
+def test_a_restart_takes_over_changed_endpoints(tmp_path: Path, moved: bool) -> None:
+    """Given other endpoints in the ini, when restarted, then circusd answers there, and the old port is free."""
+    with circusd(tmp_path) as c:
+        c.wait_ready()
+        before = c.endpoint, c.pubsub
+        c.endpoint, c.pubsub = (f"tcp://127.0.0.1:{free_port()}", c.pubsub) if moved else (c.pubsub, c.endpoint)
+        c.write_ini()
+
+        done(c, "restart", "--no-preflight")
+
+        assert "web: active" in c.run_circusctl("status").stdout
+        assert is_refused(int(before[0].rpartition(":")[2])) == moved
+        assert "in use" not in c.log("circusd")
+
+
+def test_a_restart_by_an_older_release_binds_the_endpoints_anew(tmp_path: Path) -> None:
+    """Given a command that has no inbox for the endpoints, when restarted, then 0 lost, and the log says it."""
+    with circusd(tmp_path) as c:
+        c.wait_ready()
+        command = [c.python, "-c", OLDER, "restart", "--no-preflight", "-c", str(c.ini)]
+        with under_load(c):
+            restarted = subprocess.run(command, cwd=c.folder, env=c.environ(), capture_output=True, timeout=PATIENCE)
+
+        assert restarted.returncode == 0, restarted.stderr
+        assert "the endpoints are free until the next circusd binds them" in c.log("circusd")
+        assert len(circusds(c)) == 1
+
+
+def test_a_restart_on_a_file_without_an_armed_watcher_starts_all_the_same(tmp_path: Path) -> None:
+    """Given a file whose only armed watcher was exchanged for one that is not, when restarted, then circusd answers."""
+    with circusd(tmp_path) as c:
+        c.wait_ready()
+        c.watchers = {"plain": Watcher("plain", 1, armed=False, listens=False, command="sleep 600")}
+        c.write_ini()
+
+        done(c, "restart", "--no-preflight")
+
+        assert c.status("plain") == "active"
+        done(c, "clean")
 
 
 def test_a_stop_after_a_kill_of_restart_ends_the_successor_too(tmp_path: Path) -> None:

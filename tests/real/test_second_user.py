@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import tempfile
 from pathlib import Path
 
@@ -9,8 +10,10 @@ import pytest
 
 from xboard_circus.dashboard import tokens
 
-from .attacker import PYTHON, run_as
-from .harness import BUNDLE, Watcher, circusd, eventually
+from .attacker import PYTHON, run_as, running_as
+from .harness import BUNDLE, PATIENCE, Watcher, circusd, eventually
+from .test_cli import begun, done
+from .test_restart import circusds, slow, successor
 from .test_users import USER, open_folder, pytestmark  # noqa: F401 - a fixture, and the marks
 
 # Without a package of ours: whoever attacks brings programs of their own. It prints how each try ended.
@@ -36,6 +39,29 @@ for path in json.loads(sys.argv[1]):
 for folder in json.loads(sys.argv[2]):
     ends[folder] = [tried(os.listdir, folder), tried(os.mkdir, folder + "/x")]
 print(json.dumps(ends))
+"""
+
+# It binds each of these ports in turn, with every option that may help, until its input ends; it prints what it got.
+GRAB = """
+import json, os, select, socket, sys
+ports, got, tries = [int(word) for word in sys.argv[1:]], {}, 0
+while not select.select([sys.stdin], [], [], 0.0005)[0]:
+    for port in ports:
+        for host in ("127.0.0.1", "0.0.0.0"):
+            grabbing = socket.socket()
+            grabbing.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, tries & 1)
+            grabbing.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, tries >> 1 & 1)
+            try:
+                grabbing.bind((host, port))
+                grabbing.listen()
+            except OSError:
+                grabbing.close()
+            else:
+                got[port] = grabbing
+    tries += 1
+    if tries == 4:
+        print("trying", flush=True)
+print(json.dumps([*got]))
 """
 
 
@@ -73,3 +99,34 @@ def test_a_second_user_reaches_nothing(open_folder: Path) -> None:  # noqa: F811
         # The attack itself is sound: where a door is open, it gets in.
         token.chmod(0o666)
         assert attack([token], [], USER)[str(token)][1:3] == ["got in", "got in"]
+
+
+@pytest.mark.skipif(not os.access(PYTHON, os.X_OK), reason="no Python that another user could run")
+def test_another_user_does_not_get_the_endpoints_during_a_restart(tmp_path: Path) -> None:
+    """Given another user who binds circusd's endpoints all the time, when restarted, then he gets none of them.
+
+    Nor where the old circusd is killed while it leaves, or the command is.
+    """
+    with circusd(tmp_path, watchers=[Watcher(), slow(tmp_path, 3)], plugins=BUNDLE) as c:
+        c.wait_ready()
+        ports = [each.rpartition(":")[2] for each in (c.endpoint, c.pubsub)]
+        with running_as(USER, GRAB, *ports) as grabbing:
+            assert grabbing.stdout is not None
+            assert grabbing.stdout.readline() == "trying\n"
+
+            done(c, "restart", "--no-preflight")
+            [old] = circusds(c)
+            with begun(c, "restart", "--no-preflight") as restarting:
+                new = successor(c)
+                assert old.signal(signal.SIGKILL)
+                _, errors = restarting.communicate(timeout=PATIENCE)
+            assert restarting.returncode == 0, errors
+            assert circusds(c) == [new]
+            with begun(c, "restart", "--no-preflight") as restarting:
+                new = successor(c)
+                restarting.kill()
+            eventually(lambda: circusds(c) == [new] and c.state()["circusd"]["pid"] == new.pid)
+
+            got, _ = grabbing.communicate(timeout=PATIENCE)
+        assert json.loads(got) == []
+        assert not list((c.runtime / "r" / c.instance).glob("gate-*"))

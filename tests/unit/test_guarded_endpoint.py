@@ -88,6 +88,18 @@ def test_what_is_let_in_reaches_zeromq_and_its_answer_comes_back(
         assert client.recv() == b"q" * 3_000_000
 
 
+def test_who_has_connected_to_a_passed_listener_before_is_served(loop: asyncio.AbstractEventLoop) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as last, zmq.Context() as context:
+        port = last.getsockname()[1]
+        with context.socket(zmq.ROUTER) as server, context.socket(zmq.DEALER) as client:
+            client.connect(f"tcp://127.0.0.1:{port}")
+            client.send(b"q")
+            endpoint = f"tcp://127.0.0.1:{port}"
+            with closing(GuardedEndpoint(endpoint, [os.geteuid()], loop, listener=last.dup())) as guarded:
+                server.bind(guarded.inner)
+                until(loop, lambda: server.poll(0))
+
+
 def test_who_fills_the_queue_behind_the_guard_keeps_nobody_out(
     loop: asyncio.AbstractEventLoop, guarded: GuardedEndpoint
 ) -> None:
@@ -260,18 +272,18 @@ def test_without_descriptors_it_goes_on_later(
     loop: asyncio.AbstractEventLoop, guarded: GuardedEndpoint, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(guarded_endpoint, "PAUSE", 0.01)
-    listener, tries = guarded._listener, []
+    listener, tries = guarded.listener, []
 
     class Exhausted:
         def accept(self) -> None:
             tries.append(1)
-            guarded._listener = listener
+            guarded.listener = listener
             raise OSError(errno.EMFILE, "no descriptor left")
 
         def fileno(self) -> int:
             return listener.fileno()
 
-    guarded._listener = Exhausted()  # type: ignore[assignment]
+    guarded.listener = Exhausted()  # type: ignore[assignment]
     with zmq.Context() as context, context.socket(zmq.ROUTER) as server, context.socket(zmq.DEALER) as client:
         server.bind(guarded.inner)
         client.connect(guarded.endpoint)

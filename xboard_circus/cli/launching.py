@@ -5,7 +5,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping
-from contextlib import AbstractContextManager, suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
@@ -18,7 +18,7 @@ from xboard_circus.cli.screen import Progress
 from xboard_circus.core.state_schema import WatcherEntry
 from xboard_circus.core.verdict import has_come_up, headline, serving, wants_nobody
 from xboard_circus.errors import XboardError
-from xboard_circus.host import procs, runtime
+from xboard_circus.host import inbox, procs, runtime
 from xboard_circus.host.written_files import opener
 from xboard_circus.instance import LOOK_EVERY, Instance, locked
 from xboard_circus.preflight import TAIL_LINES, last_text
@@ -53,7 +53,8 @@ class Launched:
         """End it while it waits for its turn."""
         self.process.kill()
         self.process.wait()
-        (runtime.instance_dir(self.instance) / f"gate-{self.gate}").unlink(missing_ok=True)
+        for ending in ("", ".sock"):
+            (runtime.instance_dir(self.instance) / f"gate-{self.gate}{ending}").unlink(missing_ok=True)
 
     def raise_if_ended(self) -> None:
         """Raise XboardError with the last lines of its logs where it is gone, and no other restart has replaced it."""
@@ -107,14 +108,17 @@ def make_folders(instance: Instance) -> XboardError | None:
 def launch(instance: Instance, *, after: procs.Identity | None = None) -> Launched:
     """Start circusd with the ini file's folder as its own, in a session that a Ctrl-C here does not reach.
 
-    It waits until the circusd *after* has let it on (`CircusdClient.leave`) or is gone, and has ended.
+    It waits until the circusd *after* has let it on (`CircusdClient.leave`) or is gone, and has ended. It has an inbox
+    as its stdin, to which that one sends the listeners of its endpoints.
     """
     found = instance.config
     arguments = [sys.executable, "-m", "circus.circusd", str(found.path)]
-    own, gate = procs.Identity.of(os.getpid()), None
+    own, gate, box = procs.Identity.of(os.getpid()), None, None
     if after is not None:
-        gate = os.getpid()
-        turn = ["--turn", str(runtime.make_gate(runtime.instance_dir(instance.id), gate)), "--starter", str(own)]
+        gate, folder = os.getpid(), runtime.instance_dir(instance.id)
+        turn = ["--turn", str(runtime.make_gate(folder, gate)), "--starter", str(own)]
+        if any(map(config.is_armed, found.watchers)):  # else it has no code of ours to open it
+            box = inbox.make(inbox.path_of(folder, gate))
         arguments = [sys.executable, "-I", "-S", LAUNCHER, *turn, "--after", str(after), "--", *arguments]
     out = found.folder / "logs" / "circusd.out"
     log = found.given.get("logoutput")
@@ -125,8 +129,10 @@ def launch(instance: Instance, *, after: procs.Identity | None = None) -> Launch
     sizes = {log: log.stat().st_size if log.exists() else 0 for log in logs}
     try:
         # Circus itself would open the log through a link.
-        with open(out, "ab", opener=opener) as output, open(logs[0], "ab", opener=opener):
-            process = start_detached(arguments, cwd=found.folder, output=output)
+        with box or nullcontext(), open(out, "ab", opener=opener) as output, open(logs[0], "ab", opener=opener):
+            process = start_detached(
+                arguments, cwd=found.folder, output=output, stdin=subprocess.DEVNULL if box is None else box
+            )
     except OSError as error:
         raise XboardError(f"circusd cannot be started: {error.filename or sys.executable}: {error.strerror}") from error
     identity = procs.Identity(process.pid, procs.start_time(process.pid) or 0)

@@ -58,16 +58,32 @@ def protocol_of(first: bytes) -> str:
     return "a TLS handshake" if first.startswith(b"\x16\x03") else "something else"
 
 
+def address_of(endpoint: str) -> tuple[str, int]:
+    """Return the numeric address of a TCP *endpoint*; OSError for a name without an address."""
+    address = urlsplit(endpoint)
+    return socket.gethostbyname(address.hostname or ""), address.port or 0
+
+
 class GuardedEndpoint:
     """The listener on *endpoint*, and the connections behind it to *inner*, where ZeroMQ has to listen.
 
     Attributes:
         inner: A unix endpoint of an unpredictable name, without a file.
+        listener: Listens on the endpoint; it may be passed to the next circusd.
     """
 
-    def __init__(self, endpoint: str, users: Collection[int], loop: asyncio.AbstractEventLoop) -> None:
-        """Bind *endpoint* for *users* and root; OSError where that is not possible."""
-        address = urlsplit(endpoint)
+    def __init__(
+        self,
+        endpoint: str,
+        users: Collection[int],
+        loop: asyncio.AbstractEventLoop,
+        *,
+        listener: socket.socket | None = None,
+    ) -> None:
+        """Accept on *endpoint* for *users* and root. Bind it where there is no *listener* yet; OSError where it can't.
+
+        Who has connected to a passed listener since the last circusd left waits in its queue, and is answered now.
+        """
         self.endpoint = endpoint
         self.inner = f"ipc://@xboard-{os.urandom(16).hex()}"
         self._users = {0, *users}
@@ -75,16 +91,16 @@ class GuardedEndpoint:
         self._noted: dict[int | str, tuple[float, int]] = {}
         self._open: set[_Connection] = set()
         self._ungreeted: dict[socket.socket, asyncio.TimerHandle] = {}
-        self._listener = socket.create_server((address.hostname or "", address.port or 0), backlog=BACKLOG)
-        self._listener.setblocking(False)
-        loop.add_reader(self._listener, self._accept)
+        self.listener = listener or socket.create_server(address_of(endpoint), backlog=BACKLOG)
+        self.listener.setblocking(False)
+        loop.add_reader(self.listener, self._accept)
 
     def close(self) -> None:
         """Hand on the last answers, and close everything."""
         for outer in list(self._ungreeted):
             self._refuse(outer)
-        self._loop.remove_reader(self._listener)
-        self._listener.close()
+        self._loop.remove_reader(self.listener)
+        self.listener.close()
         give_up_at = time.monotonic() + LAST_ANSWERS
         while self._open and time.monotonic() < give_up_at:
             inner = {connection.inner.fileno(): connection for connection in self._open}
@@ -101,10 +117,10 @@ class GuardedEndpoint:
 
     def _accept(self) -> None:
         try:
-            outer, _ = self._listener.accept()
+            outer, _ = self.listener.accept()
         except OSError as error:
             if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS):
-                self._loop.remove_reader(self._listener)
+                self._loop.remove_reader(self.listener)
                 self._loop.call_later(PAUSE, self._accept_again)
             return
         try:
@@ -180,8 +196,8 @@ class GuardedEndpoint:
         return inner
 
     def _accept_again(self) -> None:
-        if self._listener.fileno() != -1:
-            self._loop.add_reader(self._listener, self._accept)
+        if self.listener.fileno() != -1:
+            self._loop.add_reader(self.listener, self._accept)
 
     def _note_refusal(self, user: int | None) -> None:
         if user is None:  # it has closed the connection already, as what only looks whether circusd listens does

@@ -9,7 +9,8 @@ stays so (`patches.boot.keep_stopped`).
 From another process: `CircusdClient.leave()`, the command `xboard_leave`. Its answer names the workers that stay; a
 refusal (`CommandRefused`) has changed nothing. From a signal handler in its loop: `leave(Supervisor.of(arbiter))`.
 Wait for the end of the process before the next circusd binds its endpoints: ``launch.py --after PID:STARTED`` does,
-and may be started beforehand.
+and may be started beforehand. One that waits at a gate is passed the listeners of guarded endpoints (`host.inbox`), so
+that no other user gets their ports in between.
 """
 
 from collections.abc import Collection
@@ -20,8 +21,8 @@ from circus.exc import MessageError
 
 from xboard_circus.core.sentences import Say
 from xboard_circus.errors import XboardError
-from xboard_circus.host import runtime
-from xboard_circus.supervisor.patches import circus_arbiter
+from xboard_circus.host import inbox, runtime
+from xboard_circus.supervisor.patches import boot, circus_arbiter
 
 if TYPE_CHECKING:
     from xboard_circus.supervisor.supervisor import Supervisor
@@ -51,6 +52,7 @@ def leave(supervisor: "Supervisor", *, but: Collection[str] = (), gate: int | No
             runtime.name_successor(supervisor.instance, gate)
         except XboardError as error:
             raise MessageError(str(error)) from error
+        _pass_endpoints(supervisor, gate)
     stays = {armed.name: [worker.pid for worker in armed.fleet.up()] for armed in staying}
     for armed in staying:
         armed.stays = True
@@ -60,3 +62,13 @@ def leave(supervisor: "Supervisor", *, but: Collection[str] = (), gate: int | No
     logger.warning("xboard: circusd ends, and these workers serve on for the next one: %s", stays)
     supervisor.run(supervisor.arbiter.stop(), "the end of circusd")
     return stays
+
+
+def _pass_endpoints(supervisor: "Supervisor", gate: int) -> None:
+    """Pass the listeners of guarded endpoints to the circusd at *gate*; one without an inbox binds them anew."""
+    listeners = boot.guarded_listeners(supervisor.arbiter)
+    try:
+        if listeners:
+            inbox.send(listeners, inbox.path_of(runtime.root_path() / supervisor.instance, gate))
+    except OSError as error:  # such as one that was started by an older release
+        logger.warning("xboard: the endpoints are free until the next circusd binds them: %s", error)

@@ -5,6 +5,7 @@ still. All change a class, so they are for all sockets and every arbiter of this
 """
 
 import os
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,16 +21,17 @@ from circus.util import to_uid
 
 from xboard_circus.core.names import is_helper
 from xboard_circus.core.sentences import Say
-from xboard_circus.host import circusd_record, procs, runtime
+from xboard_circus.host import circusd_record, inbox, procs, runtime
 from xboard_circus.host.worker_files import is_socket, takes_connections
 from xboard_circus.supervisor.boundary import contained
-from xboard_circus.supervisor.guarded_endpoint import GuardedEndpoint, is_guarded
+from xboard_circus.supervisor.guarded_endpoint import GuardedEndpoint, address_of, is_guarded
+from xboard_circus.supervisor.handover import listens_on
 from xboard_circus.supervisor.patches import patch
 from xboard_circus.supervisor.patches.circus_arbiter import event_loop
 from xboard_circus.supervisor.patches.circus_stream import open_no_link
 from xboard_circus.supervisor.patches.patch import Original, replaces
 
-GUARDS = "xboard_guards"
+GUARDS, PASSED = "xboard_guards", "xboard_passed"
 STATS = "circusd-stats"
 
 
@@ -62,6 +64,7 @@ def boot(original: Original, _: object) -> Original:
 
     def initialize(arbiter: Any) -> None:
         try:
+            vars(arbiter)[PASSED] = passed_listeners(arbiter)
             with behind_guard(arbiter, "pubsub_endpoint", arbiter):
                 original(arbiter)
         except Exception as error:
@@ -110,6 +113,31 @@ def close_guards(original: Original, _: object) -> Original:
     return stop
 
 
+def passed_listeners(arbiter: Any) -> dict[str, socket.socket]:
+    """Return the listeners of guarded endpoints that the circusd before this one has passed on, by option.
+
+    One on an address that no endpoint has any more is closed, so that anything else can bind it.
+    """
+    passed = inbox.receive(runtime.root_path() / instance_of(arbiter))
+    endpoints = {option: getattr(arbiter, option) for option in ("endpoint", "pubsub_endpoint") if passed}
+    addresses = {option: address_of(endpoint) for option, endpoint in endpoints.items() if is_guarded(endpoint)}
+    wanted = {option: each for option, address in addresses.items() for each in passed if listens_on(each, address)}
+    for each in passed:
+        if each not in wanted.values():
+            each.close()
+    return wanted
+
+
+def guarded_listeners(arbiter: Any) -> list[socket.socket]:
+    """Return the listeners of the guarded endpoints."""
+    return [guarded.listener for guarded in vars(arbiter).get(GUARDS, {}).values()]
+
+
+def instance_of(arbiter: Any) -> str:
+    """Return the instance that *arbiter* runs."""
+    return runtime.instance_id(os.path.abspath(arbiter.config_file))
+
+
 @contextmanager
 def behind_guard(owner: Any, option: str, arbiter: Any) -> Iterator[None]:
     """Put a guard on the endpoint in *option* of *owner*, and let Circus bind behind it within the block."""
@@ -118,7 +146,8 @@ def behind_guard(owner: Any, option: str, arbiter: Any) -> Iterator[None]:
         yield
         return
     users = [os.geteuid(), *([to_uid(endpoint_owner)] if endpoint_owner else [])]
-    guarded = GuardedEndpoint(endpoint, users, event_loop(arbiter))
+    passed = vars(arbiter).get(PASSED, {}).pop(option, None)
+    guarded = GuardedEndpoint(endpoint, users, event_loop(arbiter), listener=passed)
     vars(arbiter).setdefault(GUARDS, {})[option] = guarded
     # Nobody but this process can connect to what ZeroMQ binds: such a socket has no file with a mode.
     context.setsockopt(zmq.IPC_FILTER_PID, os.getpid())
@@ -163,7 +192,7 @@ def withhold_helpers(arbiter: Any) -> None:
 @contained(None)
 def keep_stopped(arbiter: Any) -> None:
     """Skip, at this start, the watchers that an operator had stopped when the last circusd left."""
-    life = circusd_record.read(runtime.instance_id(os.path.abspath(arbiter.config_file)))
+    life = circusd_record.read(instance_of(arbiter))
     if life is None or life.boot != circusd_record.boot():
         return
     for watcher in arbiter.watchers:

@@ -1,0 +1,75 @@
+"""Pass listening sockets to a process that starts, over a unix socket that it has as its stdin.
+
+What was sent is open in the queue of the unix socket. So the ports stay taken when the sender ends, however long the
+receiver needs to come up, and are free again when the receiver ends.
+"""
+
+import os
+import socket
+from collections.abc import Iterable
+from contextlib import suppress
+from pathlib import Path
+
+STDIN = 0
+MOST_DESCRIPTORS = 16  # what comes beyond them is closed by the kernel
+
+
+def path_of(folder: Path, gate: int) -> Path:
+    """Return the path of the inbox of the process that waits at *gate* in *folder*."""
+    return folder / f"gate-{gate}.sock"
+
+
+def make(path: Path) -> socket.socket | None:
+    """Return a unix socket at *path* that only this user can send to; None where the system makes no such socket."""
+    inbox = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    try:
+        path.unlink(missing_ok=True)
+        os.fchmod(inbox.fileno(), 0o600)  # the file gets this mode from the first moment on; macOS refuses
+        inbox.bind(os.fspath(path))
+    except OSError:
+        inbox.close()
+        return None
+    return inbox
+
+
+def send(listeners: Iterable[socket.socket], path: Path) -> None:
+    """Send *listeners* to the inbox at *path*; OSError where none takes them."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as outbox:
+        outbox.setblocking(False)
+        outbox.connect(os.fspath(path))
+        socket.send_fds(outbox, [b"\0"], [each.fileno() for each in listeners])
+
+
+def receive(folder: Path) -> list[socket.socket]:
+    """Return what was sent to stdin, where that is an inbox in *folder*: it is removed, and stdin is empty from now on.
+
+    Call it before anything is started, which would inherit it.
+    """
+    try:
+        inbox = socket.socket(fileno=STDIN)
+    except OSError:  # no socket
+        return []
+    try:
+        path = inbox.getsockname()
+        if not isinstance(path, str) or Path(path).parent != folder:
+            return []
+        inbox.setblocking(False)
+        received = _received(inbox)
+    finally:
+        inbox.detach()
+    with open(os.devnull, "rb") as nothing:
+        os.dup2(nothing.fileno(), STDIN)
+    with suppress(OSError):
+        Path(path).unlink()
+    return received
+
+
+def _received(inbox: socket.socket) -> list[socket.socket]:
+    try:
+        _, numbers, _, _ = socket.recv_fds(inbox, 1, MOST_DESCRIPTORS)
+    except OSError:  # nothing was sent: the sender was killed, or is of an older release
+        return []
+    found = [socket.socket(fileno=number) for number in numbers]
+    for each in found:
+        each.set_inheritable(False)
+    return found
