@@ -8,6 +8,7 @@ import pytest
 
 from xboard_circus.core.lost import CircusdLife, Loss, found, witnessed
 from xboard_circus.host import circusd_record, procs
+from xboard_circus.ledger.record import record_of
 
 CGROUP, HOST = "/sys/fs/cgroup/x/memory.events", "/proc/vmstat"
 BEFORE = {CGROUP: 2, HOST: 5}
@@ -154,5 +155,21 @@ def test_the_event_says_who_came_next_only_where_one_did() -> None:
     assert lost is not None
     assert back is not None
 
-    assert sorted(lost.as_data()) == ["cause", "pid", "reason", "say", "started"]
+    assert sorted(lost.as_data()) == ["cause", "gone_at", "pid", "reason", "say", "started"]
     assert (back.as_data()["successor"], back.as_data()["gap"]) == (9, 5.0)
+
+
+def test_a_loss_that_its_plugin_and_the_next_circusd_report_is_recorded_once() -> None:
+    """Given a plugin that is killed between its record and its note of that, when both report, then it is one event."""
+    lost = witnessed(LIFE, kills={}, now=103.5)
+    assert lost is not None
+    again = found(
+        dataclasses.replace(LIFE, gone_at=103.5), boot=LIFE.boot, kills={}, successor=9, now=105.0, is_reported=False
+    )
+    assert again is not None
+    one, other = (
+        record_of("circusd", each.kind, {**each.as_data(), **more}, now=1.0)
+        for each, more in ((lost, {}), (again, {"seq": "18c-4", "time": 105.0}))
+    )
+
+    assert one.seq == other.seq

@@ -76,7 +76,8 @@ class Loss:
     def as_data(self) -> dict[str, Any]:
         """Return the content of its event."""
         more = {} if self.successor is None else {"successor": self.successor, "gap": self.gap}
-        return {"pid": self.pid, "started": self.started, "cause": self.cause, **with_say(self.reason), **more}
+        identity = {"pid": self.pid, "started": self.started, "gone_at": self.at}
+        return {**identity, "cause": self.cause, **with_say(self.reason), **more}
 
 
 def witnessed(life: CircusdLife, *, kills: Mapping[str, int], now: float) -> Loss | None:

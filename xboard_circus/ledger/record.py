@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from xboard_circus.core.lost import LOST
 from xboard_circus.core.reason import Reason, one_line, reason_in
 
 REASON_CHARS = 2000
@@ -57,6 +58,9 @@ def record_of(watcher: str, kind: str, data: Mapping[str, Any], *, now: float, l
     if not isinstance(seq, str):
         # Circus numbers nothing, but whoever receives one of its events receives the same time.
         seq = f"{watcher} {kind} {pid} {data['time']}" if time is not None else None
+    if kind == LOST and "gone_at" in data:
+        # Its plugin may be killed between the record and its note of that; the next circusd then reports it again.
+        seq = f"{kind} {pid}:{data.get('started')} {data['gone_at']}"
     return Record(
         time=now if time is None else time,
         watcher=watcher,
