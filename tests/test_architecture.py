@@ -369,8 +369,9 @@ def test_touches(source: str, found: list[str]) -> None:
 
 # What acts upon a watcher as a whole, or shows all of it. Anything else gets the few facts that it needs.
 OF_A_WATCHER = {
-    # Prepare its start, guard its port, and run a command as one of its workers would.
+    # Prepare its start, fork its workers, guard its port, and run a command as one of its workers would.
     "before_start.py": {"BeforeStart.__init__"},
+    "forks.py": {"Forks.__init__"},
     "port.py": {"PortGuard.__init__"},
     "run_once.py": {"OneShot.__init__"},
     # Show it, and let what a prober found happen to its workers.

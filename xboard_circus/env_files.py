@@ -36,6 +36,7 @@ OF_CIRCUSD = frozenset(
         "WORKER",
         "WORKER_DIR",
         "LAUNCHER",
+        "FORK_ORDERS",
         "LIVE_PATH",
         "READY_PATH",
         "PROBE_HOST",

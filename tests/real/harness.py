@@ -458,6 +458,10 @@ class Circusd:
         """Everything alive that this test's circusd ever started, itself too."""
         return marked(XBOARD_TEST=self.mark)
 
+    def forkservers(self) -> list[Process]:
+        """The processes from which workers are forked, one for each watcher with `worker.preload`."""
+        return [each for each in self.processes() if each.command == "xboard-circus forkserver"]
+
     def plugin(self, name: str) -> Process:
         """The process of ``[plugin:NAME]``."""
         return process(self.call("list", name=f"plugin:{name}")["pids"][0])

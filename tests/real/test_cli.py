@@ -76,7 +76,7 @@ def test_start_waits_until_all_are_ready_and_stop_until_all_are_gone(tmp_path: P
         ready = c.ready()
         told = json.loads(done(c, "status", "--json"))
         again = done(c, "start")
-        everything = c.processes()
+        everything, forkservers = c.processes(), c.forkservers()
         stopped = done(c, "stop")
         left = c.processes()
         not_there = c.run_cli("status")
@@ -86,7 +86,7 @@ def test_start_waits_until_all_are_ready_and_stop_until_all_are_gone(tmp_path: P
         assert [worker["word"] for worker in told["watchers"][0]["workers"]] == ["up", "up"]
         assert all(worker["rss"] > 1_000_000 for worker in told["watchers"][0]["workers"])
         assert f"circusd of {c.ini} runs already: pid {told['circusd']['pid']}, for " in again
-        assert len(everything) == 3
+        assert (len(everything), len(forkservers)) == (4, 1)
         assert stopped == f"stopped circusd of {c.ini} and all that it ran\n"
         assert left == []
         assert (not_there.returncode, "does not run" in not_there.stderr) == (1, True)

@@ -110,7 +110,7 @@ def test_a_restart_in_a_replacement_restarts(tmp_path: Path, phase: str) -> None
         c.do("restart", name="web", waiting=True)
 
         c.wait_ready()
-        eventually(lambda: len(c.processes()) == 3, what="circusd and two workers")
+        eventually(lambda: len(c.processes()) == 4, what="circusd, two workers and their forkserver")
         assert not before & {found.pid for found in c.processes()}
         holds(lambda: len(c.workers()) == 2, seconds=1)
 

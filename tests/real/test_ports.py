@@ -30,7 +30,7 @@ def test_after_circusd_is_killed_its_successor_takes_over(tmp_path: Path) -> Non
     """Given circusd killed with workers, plugin and stats, when it is started again, then it is alone and serves."""
     with circusd(tmp_path, options=RETRY, plugins=BUNDLE, circus={"statsd": True}) as c:
         c.wait_ready()
-        eventually(lambda: len(c.processes()) == 5, what="circusd, two workers, the plugin and circusd-stats")
+        eventually(lambda: len(c.processes()) == 6, what="circusd, two workers, forkserver, plugin and circusd-stats")
         orphans = orphans_of(c)
         assert len(orphans) >= 3  # stats and plugin may end by themselves when circusd is gone
 

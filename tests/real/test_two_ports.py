@@ -189,7 +189,7 @@ def test_what_is_not_armed_and_started_earlier_does_not_keep_the_port(tmp_path: 
     armed = Watcher(options=RETRY)
     with circusd(tmp_path, watchers=[armed, idle, earlier], circus={"statsd": True}) as c:
         c.wait_ready()
-        eventually(lambda: len(c.processes()) == 6, what="circusd, two workers, two idle ones and circusd-stats")
+        eventually(lambda: len(c.processes()) == 7, what="circusd, two workers, forkserver, two idle ones and stats")
 
         stop(c)
         starts_again(c)

@@ -74,7 +74,7 @@ def test_a_first_start_is_deploying_and_no_incident_until_it_fails(tmp_path: Pat
         c.start_again()
         eventually(lambda: c.verdict() == "deploying")
         # Before that the cause also says that the port is looked at.
-        first = eventually(lambda: c.watcher() if c.watcher()["port"]["state"] == "bound" else None)
+        first = eventually(lambda: now if (now := c.watcher())["port"]["state"] == "bound" and now["workers"] else None)
         first_pid = first["workers"][0]["pid"]
         kill(first_pid)
         eventually(lambda: c.verdict() == "down", what="a start has failed")

@@ -101,6 +101,7 @@ def test_a_cooldown_beside_a_worker_that_serves_is_a_cooldown(tmp_path: Path) ->
 
         # Now nothing is up any more, and a cooldown would be an outage.
         c.set("boot.wid-2", "")
+        c.set("boot", "slow 2")  # a forked worker is up before anybody has seen that none is
         assert process(serving).signal(9)
         eventually(lambda: len(c.ready()) == 2, what="the held one is let go too")
 

@@ -58,6 +58,7 @@ def every_patch(arbiter: Any, root: logging.Logger) -> list[Patch]:
         controller.dispatch(arbiter, lambda is_signal: None),
         controller.answer_empty_messages(arbiter),
         of_process.inherit_own_sockets(arbiter, lambda watcher: []),
+        of_process.fork_where_imported(arbiter, lambda process: None),
         log.rotate_log(root),
         of_stream.open_no_link(_FileStreamBase),
         boot.bind_unix_socket(CircusSocket),

@@ -117,6 +117,22 @@ class OutputEntry(TypedDict):
     say: Data | None
 
 
+class PreloadEntry(TypedDict):
+    """The forkserver of a watcher.
+
+    Attributes:
+        level: What it has imported: "server" or "app"; "" where there was none yet.
+        state: "off", "importing", "ready" or "failed".
+        reason: Why workers are started and not forked; "" where they are forked, or that is not wanted.
+    """
+
+    level: str
+    state: str
+    pid: int | None
+    reason: str
+    say: Data | None
+
+
 class BudgetEntry(TypedDict):
     """How much of the restart budget of a watcher is used; a slot that cools down has used all that it may."""
 
@@ -184,6 +200,7 @@ class WatcherFacts(TypedDict):
     reload: ReloadEntry | None
     budget: BudgetEntry | None
     output: OutputEntry | None
+    preload: PreloadEntry | None
     workers: list[WorkerEntry]
 
 

@@ -19,6 +19,7 @@ import psutil
 TICKS = os.sysconf("SC_CLK_TCK") if sys.platform == "linux" else 100
 
 POLL = 0.02
+PR_SET_CHILD_SUBREAPER = 36
 _ENDED = frozenset("ZXx")
 
 
@@ -218,6 +219,13 @@ def session_of(pid: int) -> int | None:
         return os.getsid(pid)
     except OSError:
         return None
+
+
+def adopt_orphans() -> None:
+    """Become the parent of descendants whose parent has ended (Linux: a child subreaper, see prctl(2))."""
+    import ctypes  # a forkserver alone needs it
+
+    ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
 def pids() -> list[int]:

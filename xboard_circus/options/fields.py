@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from xboard_circus.options import kinds
 
+PreloadLevel = Literal["off", "server", "app"]
 PortPolicy = Literal["orphans", "any", "never"]
 
 
@@ -104,6 +105,10 @@ class WorkerOptions:
     """Files of NAME=value lines for the environment of the workers, separated by commas or lines; relative to the ini
     file. Read anew for each new worker, so a reload puts changed values into force. [env:NAME] and copied variables
     win over a file, a later file over an earlier one. Secrets in them are masked in logs and reasons."""
+    preload: PreloadLevel = option("server", kinds.choice("off", "server", "app"))
+    """What is imported once, by a process from which workers are then forked: `server` (uvicorn and FastAPI), `app`
+    (the app too), or `off`. Forked workers start sooner and share memory. With `app` new code needs a reload, and an
+    app whose import leaves threads, connections or an event loop is not forked: `server` applies then."""
     spares: int = option(0, kinds.count(low=0, high=64))
     """Workers started beyond numprocesses that wait with the app loaded. Set 1 where a start takes seconds."""
     max_rss: int = option(0, kinds.SIZE, example="512M")

@@ -15,7 +15,7 @@ from xboard_circus.core.sentences import Say
 from xboard_circus.errors import XboardError
 from xboard_circus.host import listeners, procs, runtime, session
 from xboard_circus.supervisor.life.command_line import launch_command
-from xboard_circus.supervisor.life.output import LastWords
+from xboard_circus.supervisor.life.output import LastWords, write_through
 
 if TYPE_CHECKING:
     from xboard_circus.supervisor.watcher import ArmedWatcher
@@ -104,8 +104,8 @@ class OneShot:
                 os.close(each)
         leader, told = procs.Identity(popen.pid, procs.start_time(popen.pid) or 0), bytearray()
         self._pid = popen.pid
-        reading = asyncio.ensure_future(_read(output, self._take))
-        ending = asyncio.ensure_future(_read(status, told.extend))
+        reading = asyncio.ensure_future(read_all(output, self._take))
+        ending = asyncio.ensure_future(read_all(status, told.extend))
         stopping = asyncio.ensure_future(self._stop.wait())
         try:
             done, _ = await asyncio.wait({ending, stopping}, timeout=self._timeout, return_when=asyncio.FIRST_COMPLETED)
@@ -130,9 +130,7 @@ class OneShot:
     def _take(self, data: bytes) -> None:
         """Write what the command wrote into the watcher's log."""
         self._words.add(data)
-        stream = self._armed.watcher.stderr_stream or self._armed.watcher.stdout_stream
-        if stream is not None:
-            stream({"data": data, "pid": self._pid, "name": "stderr"})
+        write_through(self._armed.watcher, self._pid, data)
 
     def _flush(self) -> None:
         for stream in (self._armed.watcher.stderr_stream, self._armed.watcher.stdout_stream):
@@ -141,7 +139,8 @@ class OneShot:
         self._armed.tails.pop(self._pid, None)
 
 
-async def _read(descriptor: int, take: Callable[[bytes], object]) -> None:
+async def read_all(descriptor: int, take: Callable[[bytes], object]) -> None:
+    """Give *take* what comes through a pipe, until its other end is closed; close it then."""
     reader = asyncio.StreamReader()
     transport, _ = await asyncio.get_running_loop().connect_read_pipe(
         lambda: asyncio.StreamReaderProtocol(reader), os.fdopen(descriptor, "rb", 0)

@@ -7,6 +7,7 @@ import os
 import signal
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -131,6 +132,7 @@ class Supervisor:
             ),
             circus_arbiter.manage_quietly(arbiter),
             circus_process.inherit_own_sockets(arbiter, withheld_from),
+            circus_process.fork_where_imported(arbiter, self._forked),
             *circusctl_reload.patches(self),
             *self.requests.patches(),
             rotate_log(logging.getLogger()),
@@ -141,6 +143,11 @@ class Supervisor:
         except patch.PatchFailed as error:
             self.unfit = Say.CIRCUS_LACKS(what=str(error))
             logger.error("xboard: nothing is armed: %s", self.unfit)
+
+    def _forked(self, process: Any) -> circus_process.Forked | None:
+        """Return a worker that a forkserver has forked for Circus's *process*; None where it has to be started."""
+        armed = self.armed.get(process.watcher.name)
+        return armed.forks.fork(process) if armed is not None and armed.watcher is process.watcher else None
 
     def arm(self, watcher: Any) -> None:
         """Arm a watcher that starts, or prepare one that is armed for its next start."""
@@ -255,6 +262,7 @@ class Supervisor:
         for name, armed in list(self.armed.items()):
             if armed.is_removed():
                 del self.armed[name]
+                armed.forks.end()
                 armed.port.give_back()
 
     def _child_ended(self) -> None:
@@ -311,8 +319,17 @@ class Supervisor:
         ]
 
     def family(self) -> set[int]:
-        """Return the pids of circusd and of all that it has below it, for a thread."""
-        return {os.getpid(), *(child.pid for child in psutil.Process().children(recursive=True))}
+        """Return the pids of circusd and of all that it has started or forked, for a thread.
+
+        What a dead worker has left is below circusd too where that adopts orphans.
+        """
+        known = {pid for watcher in self.arbiter.watchers for pid in list(watcher.processes)}
+        found = {os.getpid()}
+        for child in psutil.Process().children():
+            if child.pid in known or procs.session_of(child.pid) == child.pid:
+                with suppress(psutil.Error):
+                    found |= {child.pid, *(below.pid for below in child.children(recursive=True))}
+        return found
 
     # The prober
 

@@ -44,6 +44,7 @@ from xboard_circus.supervisor.before_start import BeforeStart
 from xboard_circus.supervisor.boundary import contained
 from xboard_circus.supervisor.circusd_out import own_output
 from xboard_circus.supervisor.fleet import Fleet, Worker
+from xboard_circus.supervisor.forks import Forks
 from xboard_circus.supervisor.life import count_end, environment, evidence, spawn, start
 from xboard_circus.supervisor.life.output import LastWords, Tail
 from xboard_circus.supervisor.life.spawn import SpawnRequest
@@ -97,6 +98,7 @@ class ArmedWatcher:
         self._recycle_not_before = float("-inf")
         self.wanted = SpawnRequest()
         self.before = BeforeStart(self)
+        self.forks = Forks(self)
         self.env_values: dict[str, str] = {}
         self.secrets: frozenset[str] = frozenset()
         self.folder: Path | None = None
@@ -120,6 +122,7 @@ class ArmedWatcher:
 
     def disarm(self) -> None:
         """Take our methods off: from now on this is a watcher of stock Circus's."""
+        self.forks.end()
         patch.undo(self._patches)
         for name in STREAMS:
             stream = getattr(self.watcher, name)
@@ -318,6 +321,7 @@ class ArmedWatcher:
             self.spawns_again_at = self.spawns_again_at or self.clock()
             self.supervisor.soon(0)
         self.before.stop()
+        self.forks.end()
         return not self.stays
 
     def reloads_rolling(self) -> bool:
@@ -413,6 +417,11 @@ class ArmedWatcher:
         await killed
         await self.before.until_ended()
         await count_end.until_dead(self.fleet, self.clock)
+
+    async def spawn_all(self, original: Callable[[], Awaitable[None]]) -> None:
+        """Carry out Circus's own spawns of a start when the forkserver has imported the server."""
+        await self.forks.until_ready()
+        await original()
 
     def spawn_for(self, wanted: SpawnRequest) -> None:
         """Spawn one process that is more than a plain replacement of a dead one."""
@@ -586,6 +595,7 @@ class ArmedWatcher:
         self.keep_up()
         self.see_progress()
         self.before.look_again()
+        self.forks.keep_up()
         self.release_due()
         self.pass_time()
         self.recycle()

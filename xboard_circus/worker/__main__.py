@@ -23,7 +23,8 @@ import uvicorn
 from uvicorn.config import LOGGING_CONFIG
 from uvicorn.main import main as uvicorn_command
 
-from xboard_circus.worker import EXIT_RECYCLED
+from xboard_circus.worker import EXIT_RECYCLED, forkserver
+from xboard_circus.worker.fork_orders import ORDERS
 from xboard_circus.worker.forsaken import end_with, names_process, outlive_output
 from xboard_circus.worker.limits import forbid_core_files, raise_limits
 from xboard_circus.worker.private_socket import PrivateSocket
@@ -38,10 +39,10 @@ STARTUP_FAILURE = 3
 """uvicorn's exit code for an app, a lifespan or a socket that can't be used."""
 
 
-def parse(argv: Sequence[str]) -> uvicorn.Config:
-    """Parse uvicorn's command line with uvicorn's own parser, and treat the options as its ``main`` does."""
+def read_options(argv: Sequence[str]) -> dict[str, Any]:
+    """Read uvicorn's command line with uvicorn's own parser."""
     try:
-        options = uvicorn_command.make_context(PROGRAM, list(argv)).params
+        options: dict[str, Any] = uvicorn_command.make_context(PROGRAM, list(argv)).params
     except click.exceptions.Exit as done:  # --help, --version
         sys.exit(done.exit_code)
     except click.ClickException as error:
@@ -51,6 +52,12 @@ def parse(argv: Sequence[str]) -> uvicorn.Config:
         what = "--reload" if options["reload"] else "--workers"
         print(f"{PROGRAM}: {what} does not work under Circus, which starts numprocesses workers", file=sys.stderr)
         sys.exit(2)
+    return options
+
+
+def parse(argv: Sequence[str]) -> uvicorn.Config:
+    """Return what uvicorn is to do by its command line, whose options are treated as its ``main`` does."""
+    options = read_options(argv)
     app_dir = options.pop("app_dir", None)
     if app_dir is not None:
         sys.path.insert(0, app_dir)
@@ -175,4 +182,6 @@ def run(server: WorkerServer, surroundings: Surroundings) -> None:
 
 
 if __name__ == "__main__":
+    if ORDERS in os.environ:
+        forkserver.serve(read_options(sys.argv[1:]))  # a Config would already read uvicorn's --env-file
     main()

@@ -33,7 +33,6 @@ WEBSOCKET_SPREAD = "3"
 TICK = 0.1  # uvicorn calls on_tick that often
 START_PERIOD = 0.2
 START_TIMEOUT = 5.0
-STARTED_AT = time.monotonic()
 
 
 class Surroundings:
@@ -128,6 +127,7 @@ class WorkerServer(SheddingServer):
 
     def __init__(self, config: uvicorn.Config, surroundings: Surroundings, private: PrivateSocket | None) -> None:
         super().__init__(config)
+        self._began_at = time.monotonic()
         self.recycled = False
         self.dismissed = False  # a spare that was ordered to leave before it served
         self._surroundings = surroundings
@@ -329,7 +329,7 @@ class WorkerServer(SheddingServer):
             "pid": os.getpid(),
             "watcher": self._surroundings.watcher,
             "wid": self._surroundings.wid,
-            "uptime": time.monotonic() - STARTED_AT,
+            "uptime": time.monotonic() - self._began_at,
             "state": self._phase.value,
             "lag": self._lag.largest(),
             "threads_used": threads_used,

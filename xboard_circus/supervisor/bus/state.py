@@ -139,6 +139,7 @@ def watcher_entry(armed: ArmedWatcher) -> WatcherEntry:
         "options": flat(armed.options),
         "reload": None if armed.reload is None else armed.reload.view(),
         "output": armed.output(),
+        "preload": armed.forks.view(),
         "budget": {"used": armed.budget.used(now), "limit": armed.budget.limit},
         "workers": workers,
     }

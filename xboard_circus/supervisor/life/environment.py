@@ -45,7 +45,12 @@ def environment(
         env.pop(name, None)
     env.update(marks)
     env["XBOARD_WATCHER"] = watcher
-    for name in ("XBOARD_WORKER_DIR", "XBOARD_SPARE", "XBOARD_PREFLIGHT"):  # of whoever started circusd
+    for name in (
+        "XBOARD_WORKER_DIR",
+        "XBOARD_SPARE",
+        "XBOARD_PREFLIGHT",
+        "XBOARD_FORK_ORDERS",
+    ):  # of whoever started circusd
         env.pop(name, None)
     if folder is not None:
         env["XBOARD_WORKER_DIR"] = str(folder)

@@ -182,6 +182,13 @@ class Tail:
         return OutputLoss(file, reason, since=self._failed_at)
 
 
+def write_through(watcher: Any, pid: int, data: bytes) -> None:
+    """Write what a process of *watcher* that Circus does not know has written into the watcher's log."""
+    stream = watcher.stderr_stream or watcher.stdout_stream
+    if stream is not None:
+        stream({"data": data, "pid": pid, "name": "stderr"})
+
+
 def drain(redirector: Any, process: Any, *, streams: Iterable[Any]) -> None:
     """Move what a dead *process* left in its pipes into the log, before Circus closes them unread.
 

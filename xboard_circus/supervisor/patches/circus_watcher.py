@@ -29,6 +29,7 @@ class Ours(Protocol):
     def stop_begins(self) -> bool: ...
     def busy_by(self, change: int) -> None: ...
     def begin_reload(self) -> bool: ...
+    async def spawn_all(self, original: Original) -> None: ...
     def give_environment(self) -> None: ...
 
 
@@ -76,6 +77,16 @@ def spawn_process(original: Original, watcher: Any, ours: Ours) -> Original:
     Fact: After max_retry failed forks Circus stops the watcher; a failing preexec ends start_watchers.
     """
     return lambda recovery_wid=None: ours.spawn(original, recovery_wid)
+
+
+@replaces("Watcher.spawn_processes")
+def spawn_processes(original: Original, watcher: Any, ours: Ours) -> Original:
+    """Begin a start when the forkserver has imported the server, beside everything else that circusd does.
+
+    Without it: The workers of a start are not forked: each imports the server, all at the same time.
+    Fact: _start stops a watcher that has no process right after its spawns.
+    """
+    return lambda: asyncio.ensure_future(ours.spawn_all(original))
 
 
 @replaces("Watcher.reap_process")
@@ -195,6 +206,7 @@ OF_WATCHER = (
     hooks,
     processes,
     spawn_process,
+    spawn_processes,
     reap_process,
     manage_processes,
     kill_processes,

@@ -77,7 +77,7 @@ class RollingReload:
         self.reason = self.armed.before.doing()
         failure = await self.armed.before.for_reload()
         self.reason, self.log = "", self.armed.before.log if failure else ""
-        failure = failure or await self._replace_all()
+        failure = failure or await self._import_new_code() or await self._replace_all()
         if failure is None:
             self.state = "done"
             await self._renew_spares()
@@ -86,6 +86,14 @@ class RollingReload:
             self.state, self.reason = "failed" if self.armed.is_running() else "stopped", failure
             self.armed.note_reason(Say.RELOAD_BROKEN_OFF(state=state_named(self.state), why=failure))
         self._report()
+
+    async def _import_new_code(self) -> str | None:
+        """Have the workers of this reload forked from one import of the new code; return why it cannot be imported."""
+        forks = self.armed.forks
+        if not (failure := await forks.renew()):
+            return None
+        self.log = forks.log
+        return Say.NOT_IMPORTED(why=failure)
 
     async def _replace_all(self) -> str | None:
         armed = self.armed

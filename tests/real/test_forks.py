@@ -1,0 +1,401 @@
+"""Workers that are forked from a process which has imported the server, or the app: as good as started ones."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from xboard_circus.worker.fork_orders import HERE, LEVEL, ORDERS, READY, SPACE
+
+from .harness import FAST_RESTARTS, PATIENCE, Circusd, Watcher, circusd, eventually, kill
+from .load import Load
+from .processes import Process, process
+
+FORKS = int(os.environ.get("XBOARD_TEST_FORKS", "300"))
+APP = {**FAST_RESTARTS, "worker.preload": "app"}
+SIMPLE = """
+import json, os
+{before}
+VERSION = {version!r}
+with open(os.environ["BACKEND_DIR"] + "/imports", "a") as file:
+    file.write(f"{{os.getpid()}}\\n")
+
+async def app(scope, receive, send):
+    if scope["type"] == "lifespan":
+        while True:
+            await send({{"type": (await receive())["type"] + ".complete"}})
+    body = json.dumps([os.getpid(), VERSION]).encode()
+    await send({{"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"%d" % len(body))]}})
+    await send({{"type": "http.response.body", "body": body}})
+"""
+
+
+def preload(c: Circusd) -> dict[str, Any]:
+    return dict(c.watcher()["preload"])
+
+
+def forkserver(c: Circusd, *, not_pid: int = 0) -> Process:
+    """Wait until there is one that forks, other than *not_pid*."""
+
+    def ready() -> Process | None:
+        now = preload(c)
+        return process(now["pid"]) if now["state"] == "ready" and now["pid"] != not_pid else None
+
+    return eventually(ready, what="a forkserver is ready")
+
+
+def is_forked(c: Circusd, pid: int) -> bool:
+    """Whether a worker has the text of a forkserver's environment, and not that of a launcher of its own."""
+    return "XBOARD_FORK_LEVEL" in process(pid).environ
+
+
+def up(c: Circusd, number: int) -> list[int]:
+    """Wait until *number* workers are up, of an app that does not tell the harness itself."""
+
+    def enough() -> list[int] | None:
+        pids = [each["pid"] for each in c.watcher()["workers"] if each["phase"] == "up"]
+        return pids if len(pids) == number else None
+
+    return eventually(enough, what=f"{number} workers are up")
+
+
+def write_app(folder: Path, *, version: int = 1, before: str = "") -> None:
+    (folder / "simple.py").write_text(SIMPLE.format(version=version, before=before))
+
+
+def simple(folder: Path, numprocesses: int = 2, **options: object) -> Watcher:
+    write_app(folder)
+    return Watcher(app="simple:app", numprocesses=numprocesses, options={"working_dir": folder, **APP, **options})
+
+
+def reload(c: Circusd, end: str) -> None:
+    """Reload, and wait until that has come to this *end*."""
+    c.do("xboard_reload", name="web")
+    eventually(lambda: c.watcher()["reload"]["state"] == end, what=f"the reload is {end}")
+
+
+def versions(c: Circusd, pids: Sequence[int]) -> set[int]:
+    """Ask until each of *pids* has answered; return the versions that they serve."""
+    found: dict[int, int] = {}
+
+    def all_answered() -> bool:
+        pid, version = json.loads(c.get())
+        found[pid] = version
+        return set(pids) <= set(found)
+
+    eventually(all_answered, what="each worker answers")
+    return {found[pid] for pid in pids}
+
+
+def test_workers_are_forked_and_are_all_that_started_ones_are(tmp_path: Path) -> None:
+    with circusd(tmp_path) as c:
+        pids, server = c.wait_ready(), forkserver(c)
+
+        for pid in pids:
+            worker = process(pid)
+            assert is_forked(c, pid)
+            assert worker.parent == c.pid
+            assert os.getsid(pid) == pid
+            assert worker.environ["XBOARD_LAUNCHER"].startswith(f"{pid}:")
+            assert " -m xboard_circus.worker backend:app --fd " in worker.command
+        assert server.command == "xboard-circus forkserver"
+        assert not [each for each in os.listdir(f"/proc/{server.pid}/fd") if "socket" in readlink(server.pid, each)][1:]
+
+        facts = json.loads(c.get("/facts"))
+        assert facts["environ"]["XBOARD_WID"] in ("1", "2")
+        assert not [name for name in facts["environ"] if name.startswith("XBOARD_FORK") or name == "XBOARD_LAUNCHER"]
+
+        kill(pids[0])
+        new = [pid for pid in c.wait_ready() if pid not in pids]
+        assert [is_forked(c, pid) for pid in new] == [True]
+        assert c.told("restart")[-1].message["exit_code"] == -signal.SIGKILL
+
+
+def readlink(pid: int, descriptor: str) -> str:
+    try:
+        return os.readlink(f"/proc/{pid}/fd/{descriptor}")
+    except OSError:
+        return ""
+
+
+def test_off_starts_each_worker(tmp_path: Path) -> None:
+    with circusd(tmp_path, options={"worker.preload": "off"}) as c:
+        assert not any(is_forked(c, pid) for pid in c.wait_ready())
+        assert preload(c) == {"level": "", "state": "off", "pid": None, "reason": "", "say": None}
+
+
+def test_a_command_with_a_program_in_front_is_started(tmp_path: Path) -> None:
+    command = "env python -m xboard_circus.worker {app} --fd $(circus.sockets.{name}) {arguments}"
+    with circusd(tmp_path, watchers=[Watcher(command=command)]) as c:
+        assert not any(is_forked(c, pid) for pid in c.wait_ready())
+        assert "not `python -m xboard_circus.worker` alone" in preload(c)["reason"]
+
+
+@pytest.mark.parametrize("signum", [signal.SIGKILL, signal.SIGTERM, signal.SIGSEGV])
+def test_the_end_of_a_forkserver_harms_no_worker(tmp_path: Path, signum: int) -> None:
+    with circusd(tmp_path, options=FAST_RESTARTS) as c, Load(c.url) as load:
+        pids, server = c.wait_ready(), forkserver(c)
+
+        server.signal(signum)
+        eventually(lambda: not server.alive)
+        assert forkserver(c, not_pid=server.pid).parent == c.pid
+        assert c.wait_ready() == pids
+        assert not load.lost
+
+
+def test_a_forkserver_that_hangs_holds_up_neither_circusd_nor_a_worker(tmp_path: Path) -> None:
+    """Given a forkserver under SIGSTOP, when the workers are killed, then others are started."""
+    with circusd(tmp_path, options=FAST_RESTARTS) as c:
+        pids, server = c.wait_ready(), forkserver(c)
+
+        kill(server.pid, signal.SIGSTOP)
+        for pid in pids:
+            kill(pid)
+        new = [pid for pid in c.wait_ready() if pid not in pids]
+
+        assert [is_forked(c, pid) for pid in new] == [False, False]
+        eventually(lambda: not server.alive, what="the one that hangs is ended")
+        forkserver(c, not_pid=server.pid)
+        assert c.told("restart")[-1].message["cause"] == "killed from outside"
+
+
+def test_a_forkserver_ends_with_circusd_and_its_workers_serve_on(tmp_path: Path) -> None:
+    with circusd(tmp_path) as c, Load(c.url) as load:
+        pids, server = c.wait_ready(), forkserver(c)
+
+        c.kill9()
+        eventually(lambda: not server.alive, what="the forkserver ends")
+        assert all(process(pid).alive for pid in pids)
+        c.start_again()
+        eventually(lambda: not set(c.ready()) & set(pids) and len(c.ready()) == 2, what="the next one has taken over")
+
+        assert all(is_forked(c, pid) for pid in c.ready())
+        assert not load.lost
+        eventually(lambda: not any(process(pid).alive for pid in pids), what="the orphans are gone")
+
+
+def test_nothing_is_left_of_it_after_a_stop(tmp_path: Path) -> None:
+    with circusd(tmp_path) as c:
+        c.wait_ready()
+        server = forkserver(c)
+        c.do("stop", name="web", match="simple", waiting=True)
+        eventually(lambda: not server.alive)
+        c.do("start", name="web", match="simple", waiting=True)
+        c.wait_ready()
+        assert forkserver(c).pid != server.pid
+        c.stop()
+        eventually(lambda: c.processes() == [], what="nothing is left")
+
+
+def test_another_environment_takes_another_forkserver(tmp_path: Path) -> None:
+    with circusd(tmp_path, options=FAST_RESTARTS) as c:
+        c.wait_ready()
+        server = forkserver(c)
+        env = {**json.loads(c.get("/facts"))["environ"], "SHADE": "blue"}
+        c.do("set", name="web", options={"env": env}, waiting=True)
+        forkserver(c, not_pid=server.pid)
+        eventually(
+            lambda: json.loads(c.get("/facts"))["environ"].get("SHADE") == "blue",
+            what="workers have the new environment",
+        )
+
+
+def test_a_changed_file_of_the_server_is_imported_anew(tmp_path: Path) -> None:
+    """Given a file that the forkserver has imported, when that changes, then the next worker has the new one."""
+    library = tmp_path / "library"
+    library.mkdir()
+    site = library / "sitecustomize.py"
+    site.write_text("import os\nos.environ['SHADE'] = 'old'\n")
+    watcher = Watcher(options=FAST_RESTARTS, env={"PYTHONPATH": f"{library}:{Path(__file__).parent}"})
+    with circusd(tmp_path, watchers=[watcher]) as c:
+        pids, server = c.wait_ready(), forkserver(c)
+        site.write_text("import os\nos.environ['SHADE'] = 'new'\n")
+
+        for pid in pids:
+            kill(pid)
+        c.wait_ready()
+        assert {json.loads(c.get("/facts"))["environ"]["SHADE"] for _ in range(8)} == {"new"}
+        assert forkserver(c, not_pid=server.pid).alive
+
+
+def test_another_folder_in_the_place_of_working_dir_is_entered(tmp_path: Path) -> None:
+    """Given a link as working_dir, as deployments have it, when that leads elsewhere, then the next worker is there."""
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+    current = tmp_path / "current"
+    current.symlink_to("one")
+    with circusd(tmp_path, options={**FAST_RESTARTS, "working_dir": current}) as c:
+        pids, server = c.wait_ready(), forkserver(c)
+        current.unlink()
+        current.symlink_to("two")
+        for pid in pids:
+            kill(pid)
+        c.wait_ready()
+
+        assert {json.loads(c.get("/facts"))["cwd"] for _ in range(8)} == {str(tmp_path / "two")}
+        assert forkserver(c, not_pid=server.pid).alive
+
+
+def test_level_app_imports_the_app_once(tmp_path: Path) -> None:
+    """Given worker.preload = app, all workers are of one import, also after the file has changed, until a reload."""
+    with circusd(tmp_path, watchers=[simple(tmp_path)]) as c:
+        pids, server = up(c, 2), forkserver(c)
+        imports = tmp_path / "web" / "imports"
+        assert imports.read_text().split() == [str(server.pid)]
+        write_app(tmp_path, version=2)
+
+        kill(pids[0])
+        eventually(lambda: pids[0] not in up(c, 2))
+        assert versions(c, up(c, 2)) == {1}
+        reload(c, "done")
+
+        new = up(c, 2)
+        assert versions(c, new) == {2}
+        assert imports.read_text().split() == [str(server.pid), str(forkserver(c, not_pid=server.pid).pid)]
+
+
+def test_code_that_cannot_be_imported_ends_a_reload_before_a_worker_is_touched(tmp_path: Path) -> None:
+    with circusd(tmp_path, watchers=[simple(tmp_path)]) as c:
+        pids = up(c, 2)
+        write_app(tmp_path, version=2, before="import not_there")
+
+        reload(c, "failed")
+
+        said = c.watcher()["reload"]
+        assert said["reason"] == "the new code cannot be imported: ModuleNotFoundError: No module named 'not_there'"
+        assert "Traceback" in said["log"]
+        assert (up(c, 2), said["replaced"]) == (pids, [])
+        write_app(tmp_path, version=3)
+        reload(c, "done")
+        assert versions(c, up(c, 2)) == {3}
+
+
+UNSAFE = {
+    "a thread": (
+        "import threading, time\nthreading.Thread(target=time.sleep, args=(600,), daemon=True).start()",
+        "thread",
+    ),
+    "an event loop": ("import asyncio\nloop = asyncio.new_event_loop()", "eventpoll"),
+    "a connection": ("import socket\npair = socket.socketpair()", "socket"),
+    "a device": ("device = open('/dev/full', 'wb')", "/dev/full"),
+}
+
+
+@pytest.mark.parametrize(("before", "named"), UNSAFE.values(), ids=UNSAFE)
+def test_an_app_whose_import_cannot_be_shared_is_imported_by_each_worker(
+    tmp_path: Path, before: str, named: str
+) -> None:
+    watcher = simple(tmp_path)
+    write_app(tmp_path, before=before)
+    with circusd(tmp_path, watchers=[watcher]) as c:
+        pids = up(c, 2)
+
+        assert preload(c)["level"] == "server"
+        assert all(is_forked(c, pid) for pid in pids)
+        assert versions(c, pids) == {1}
+        assert named in c.watcher()["last_reason"]
+        assert set(map(str, pids)) <= set((tmp_path / "web" / "imports").read_text().split())
+
+
+def test_an_import_that_hangs_holds_up_no_worker_for_long(tmp_path: Path) -> None:
+    """Given an app that hangs in its first import alone, when that is over its time, then it is imported anew."""
+    watcher = simple(tmp_path, **{"health.startup_timeout": 2})
+    hang = "if not os.path.exists('once'):\n    open('once', 'w').close()\n    import time; time.sleep(600)"
+    write_app(tmp_path, before=hang)
+    with circusd(tmp_path, watchers=[watcher]) as c:
+        assert len(up(c, 2)) == 2
+        server = forkserver(c)
+
+        assert preload(c)["level"] == "app"
+        assert str(server.pid) in (tmp_path / "web" / "imports").read_text().split()
+        eventually(lambda: len([each for each in c.processes() if each.command == server.command]) == 1)
+
+
+def test_a_job_that_an_app_has_detached_lives_on_below_circusd_and_leaves_no_zombie(tmp_path: Path) -> None:
+    with circusd(tmp_path, check_delay=1, options=FAST_RESTARTS) as c:
+        pid = c.wait_ready()[0]
+        known = {each.pid for each in c.processes()}
+        c.tell(pid, "job")
+        job = eventually(
+            lambda: next(
+                (each for each in c.processes() if "sleep 600" in each.command and each.pid not in known), None
+            )
+        )
+        kill(pid)
+        c.wait_ready()
+
+        assert job.alive
+        job.signal(signal.SIGKILL)
+        eventually(lambda: not Path(f"/proc/{job.pid}").exists(), what="circusd has reaped it")
+
+
+def test_six_kills_in_a_row_are_each_made_good(tmp_path: Path) -> None:
+    """Given one worker, when it is killed six times in one life, then each successor is forked, and all are counted."""
+    watcher = Watcher(numprocesses=1, options=FAST_RESTARTS)
+    with circusd(tmp_path, watchers=[watcher]) as c:
+        forkserver(c)
+        for _ in range(6):
+            (pid,) = c.wait_ready()
+            assert is_forked(c, pid)
+            kill(pid)
+        assert len(c.failures()) == 6
+
+
+def test_thousands_of_forks_leave_nothing_in_the_forkserver(tmp_path: Path) -> None:
+    """Given so many orders, no descriptor, no zombie and no memory is left of them in the forkserver."""
+    with direct_forkserver(tmp_path) as (orders, server):
+        for _ in range(50):
+            fork_and_let_go(orders)
+        eventually(lambda: not psutil.Process(server.pid).children())
+        before = server.memory, open_files(server.pid)
+        for _ in range(FORKS):
+            fork_and_let_go(orders)
+
+        # It still has to wait for the end of what it forked last.
+        eventually(lambda: (open_files(server.pid), psutil.Process(server.pid).children()) == (before[1], []))
+        assert server.memory - before[0] < 256 * 1024, server.memory - before[0]
+
+
+def fork_and_let_go(orders: socket.socket) -> None:
+    """Have a worker forked, and let it end in place of beginning."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with ours, theirs, open(os.devnull, "wb") as null:
+        ours.settimeout(PATIENCE)
+        order = {"env": {}, "folder": "/proc/self/cwd", "gate": "", "numbers": [1, 2]}
+        socket.send_fds(orders, [json.dumps(order).encode()], [theirs.fileno(), null.fileno(), null.fileno()])
+        theirs.close()
+        assert ours.recv(16) == HERE
+
+
+def open_files(pid: int) -> int:
+    return len(os.listdir(f"/proc/{pid}/fd"))
+
+
+@contextlib.contextmanager
+def direct_forkserver(folder: Path) -> Iterator[tuple[socket.socket, Process]]:
+    """Run a forkserver without a circusd."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    env = {**os.environ, ORDERS: str(theirs.fileno()), LEVEL: "server", SPACE: "-" * 64}
+    command = [sys.executable, "-m", "xboard_circus.worker", "backend:app"]
+    popen = subprocess.Popen(command, cwd=folder, env=env, pass_fds=(theirs.fileno(),))
+    try:
+        with ours:
+            theirs.close()
+            ours.settimeout(PATIENCE)
+            assert ours.recv(16) == READY
+            yield ours, process(popen.pid)
+        assert popen.wait(PATIENCE) == 0, "it ends when nobody can order any more"
+    finally:
+        popen.kill()
+        popen.wait()

@@ -1,0 +1,148 @@
+"""What a forkserver says is a claim: a worker is only what the kernel shows as a child of circusd that nobody has."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from xboard_circus.supervisor import forks
+from xboard_circus.supervisor.forks import Forks
+from xboard_circus.supervisor.patches import circus_process
+from xboard_circus.worker.fork_orders import GO, HERE, OUTDATED
+
+Answer = Callable[[socket.socket], object]
+
+
+def order(
+    monkeypatch: pytest.MonkeyPatch, answer: Answer, *, known: tuple[int, ...] = ()
+) -> tuple[circus_process.Forked | None, Forks]:
+    """Order one worker of a forkserver that gives this *answer*; the pids *known* are workers already."""
+    monkeypatch.setattr(circus_process, "arguments_of", lambda _: command())
+    monkeypatch.setattr(circus_process, "own_sockets", lambda _: {})
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    watchers = [SimpleNamespace(processes=known)]
+    loop = SimpleNamespace(remove_reader=lambda _: None)
+    supervisor = SimpleNamespace(arbiter=SimpleNamespace(watchers=watchers), loop=loop, soon=lambda _: None)
+    armed: Any = SimpleNamespace(
+        supervisor=supervisor,
+        watcher=SimpleNamespace(uid=None, gid=None),
+        clock=lambda: 0.0,
+        hide=bytes,
+        note_reason=lambda _: None,
+    )
+    process = SimpleNamespace(env={}, pipe_stdout=True, pipe_stderr=False, watcher=armed.watcher)
+
+    async def run() -> tuple[circus_process.Forked | None, Forks]:
+        tried = Forks(armed)
+        tried.state, tried._orders, tried._basis = "ready", ours, forks._basis(command(), {})
+        tried._process = SimpleNamespace(pid=os.getpid(), kill=lambda: None)  # type: ignore[assignment]
+        return tried.fork(process), tried
+
+    def serve() -> None:
+        _, given, _, _ = socket.recv_fds(theirs, 1 << 16, 8)
+        for descriptor in given[1:]:
+            os.close(descriptor)
+        with socket.socket(fileno=given[0]) as channel, contextlib.suppress(OSError):
+            answer(channel)
+
+    server = threading.Thread(target=serve)
+    server.start()
+    try:
+        return asyncio.run(run())
+    finally:
+        server.join()
+        theirs.close()
+        ours.close()
+
+
+def command() -> list[str]:
+    worker = [sys.executable, "-m", "xboard_circus.worker", "app:app"]
+    return [sys.executable, "-I", "-S", "launch.py", "--wid", "1", "--worker", "token", "--chdir", "/", "--", *worker]
+
+
+def from_a_child(then: Callable[[subprocess.Popen[bytes]], object]) -> Answer:
+    """Answer as a worker that was forked does: from a process of its own."""
+
+    def answer(channel: socket.socket) -> None:
+        code = (
+            "import os, socket\nc = socket.socket(fileno=int(os.sys.argv[1]))\nc.send(b'here')\nos.write(1, c.recv(9))"
+        )
+        with subprocess.Popen(
+            [sys.executable, "-c", code, str(channel.fileno())], pass_fds=(channel.fileno(),), stdout=subprocess.PIPE
+        ) as popen:
+            then(popen)
+
+    return answer
+
+
+def test_a_new_child_is_taken_and_let_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(forks, "ANSWERS_WITHIN", 20.0)
+    said: list[tuple[int, bytes]] = []
+
+    def note(popen: subprocess.Popen[bytes]) -> None:
+        said.append((popen.pid, popen.communicate()[0]))
+
+    worker, tried = order(monkeypatch, from_a_child(note))
+
+    assert worker is not None
+    assert said == [(worker.pid, GO)]
+    assert (tried.state, worker.stderr) == ("ready", None)
+    assert worker.stdout is not None
+    worker.stdout.close()
+
+
+ANSWERS: dict[str, Answer] = {
+    "nothing, and its end": lambda channel: None,
+    "nonsense": lambda channel: channel.send(b"\0" * 9000),
+    "itself as a worker": lambda channel: channel.send(HERE),
+}
+
+
+@pytest.mark.parametrize("answer", ANSWERS.values(), ids=ANSWERS)
+def test_a_forkserver_that_lies_is_ended_and_the_worker_is_started(
+    monkeypatch: pytest.MonkeyPatch, answer: Answer
+) -> None:
+    worker, tried = order(monkeypatch, answer)
+
+    assert worker is None
+    assert (tried.state, tried._orders) == ("failed", None)
+
+
+def test_a_worker_of_another_watcher_is_not_taken_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(forks, "ANSWERS_WITHIN", 20.0)
+    told: list[bytes] = []
+
+    worker, _ = order(monkeypatch, from_a_child(lambda popen: told.append(popen.communicate()[0])), known=_All())
+
+    assert (worker, told) == (None, [b""])
+
+
+class _All(tuple[int, ...]):
+    def __contains__(self, _: object) -> bool:
+        return True
+
+
+def test_one_that_is_outdated_is_renewed_without_a_word(monkeypatch: pytest.MonkeyPatch) -> None:
+    worker, tried = order(monkeypatch, lambda channel: channel.send(OUTDATED))
+
+    assert (worker, tried.state, tried.reason) == (None, "off", "")
+
+
+def test_one_that_is_late_twice_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(forks, "ANSWERS_WITHIN", 0.01)
+    worker, tried = order(monkeypatch, lambda channel: channel.recv(16))
+    assert (worker, tried.state) == (None, "ready")
+
+    monkeypatch.setattr(forks, "MOST_UNANSWERED", 1)
+    worker, tried = order(monkeypatch, lambda channel: channel.recv(16))
+    assert (worker, tried.state) == (None, "failed")

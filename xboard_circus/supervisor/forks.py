@@ -1,0 +1,341 @@
+"""The forkserver of one watcher: a process that has imported the server, and forks workers on our orders.
+
+A worker that it forks is circusd's own child: the kernel gives it to us, its nearest subreaper, as its parent ends at
+once. So Circus, the signals and the reaping do not notice a difference. No spawn fails or waits for its sake: where it
+does not fork at once, a worker is started as ever.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import re
+import socket
+import struct
+import subprocess
+import sys
+from contextlib import ExitStack, suppress
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import psutil
+
+from xboard_circus.core.durations import backoff, exactly
+from xboard_circus.core.names import runs_dashboard
+from xboard_circus.core.reason import data_of
+from xboard_circus.core.sentences import Say
+from xboard_circus.core.state_schema import PreloadEntry
+from xboard_circus.host import procs
+from xboard_circus.supervisor.life import environment
+from xboard_circus.supervisor.life.command_line import launch_command
+from xboard_circus.supervisor.life.output import LastWords, write_through
+from xboard_circus.supervisor.life.spawn import SHORTAGES
+from xboard_circus.supervisor.patches import circus_process
+from xboard_circus.supervisor.patches.circus_process import Forked
+from xboard_circus.supervisor.run_once import read_all
+from xboard_circus.worker import MODULE, fork_orders
+
+if TYPE_CHECKING:
+    from xboard_circus.supervisor.watcher import ArmedWatcher
+
+ANSWERS_WITHIN = 0.2
+MOST_UNANSWERED = 2
+IMPORTS_WITHIN = 10.0
+FIRST_PAUSE, LONGEST_PAUSE = 1.0, 60.0
+CREDENTIALS = struct.Struct("3i")  # pid, uid, gid: unix(7), SCM_CREDENTIALS
+OF_ONE_WORKER = ("--wid", "--worker", "--gate", "--env")
+USUAL = {
+    "shell": False,
+    "executable": None,
+    "stdin_socket": None,
+    "close_child_stdin": True,
+    "close_child_stdout": False,
+    "close_child_stderr": False,
+}
+"""Options of Circus's that a forked worker does not know, with what they are by default."""
+
+FORKABLE = re.compile(rf"(\S*/)?python[\d.]*( -[a-zA-Z]+)* -m {re.escape(MODULE)}(\s|$)")
+
+
+class _Basis(NamedTuple):
+    """What a forkserver and its workers have in common: with another one of these it takes another."""
+
+    options: list[tuple[str, str]]
+    command: list[str]
+    env: dict[str, str]
+
+
+class Forks:
+    """The forkserver of one armed watcher, if it is to have one.
+
+    Attributes:
+        state: "off", "importing", "ready" or "failed".
+        reason: Why there is none that forks.
+    """
+
+    def __init__(self, armed: ArmedWatcher) -> None:
+        self.armed = armed
+        self.state, self.reason = "off", ""
+        self._level = ""
+        self._process: subprocess.Popen[bytes] | None = None
+        self._orders: socket.socket | None = None
+        self._basis: _Basis | None = None
+        self._user: int | None = None
+        self._words = LastWords(armed.hide)
+        self._heard = asyncio.Event()
+        self._failures = self._unanswered = 0
+        self._began_at = self._again_at = float("-inf")
+
+    def view(self) -> PreloadEntry:
+        """Return what `xboard_state` answers of it."""
+        pid = None if self._process is None else self._process.pid
+        return {
+            "level": self._level,
+            "state": self.state,
+            "pid": pid,
+            "reason": self.reason,
+            "say": data_of(self.reason),
+        }
+
+    def keep_up(self) -> None:
+        """Start one where it is wanted, there is none, and the last one did not fail a moment ago."""
+        armed = self.armed
+        level, why_not = self._wanted()
+        if level == "off":
+            self.end(why_not)
+            return
+        limit = armed.options.health.startup_timeout
+        if self.state == "importing" and armed.clock() - self._began_at > limit:
+            self._failed(Say.NOT_READY_IN_TIME(timeout=exactly(limit)))
+        is_wanted = self._orders is None and armed.is_running() and not armed.before.lacks_env
+        if is_wanted and armed.clock() >= self._again_at:
+            self._begin(level)
+
+    def _wanted(self) -> tuple[str, str]:
+        """Return the level that is wanted, and why it is "off" where the options say otherwise."""
+        armed, watcher = self.armed, self.armed.watcher
+        if armed.options.worker.preload == "off" or not armed.has_private_socket:
+            return "off", ""
+        if not sys.platform.startswith("linux"):
+            return "off", Say.NO_FORKS_HERE()
+        text = " ".join(
+            map(str, [watcher.cmd, *([watcher.args] if isinstance(watcher.args, str) else watcher.args or ())])
+        )
+        if runs_dashboard(text):
+            return "off", ""  # one process, for which nobody waits: a second one to fork it from would cost 20 MiB
+        other = next((name for name, usual in USUAL.items() if getattr(watcher, name) not in (usual, None)), "")
+        if other:
+            return "off", Say.NO_FORKS_WITH(option=other)
+        if not FORKABLE.match(text):
+            return "off", Say.NO_FORKS_OF_COMMAND(module=MODULE)
+        return armed.options.worker.preload, ""
+
+    async def until_ready(self) -> None:
+        """Wait for the import, so that the workers of a start are forked; no longer than it may take."""
+        self.keep_up()
+        give_up_at = self.armed.clock() + IMPORTS_WITHIN
+        # It may be another one by then: an app that must not be forked is left to the workers.
+        while self.state == "importing" and self.armed.clock() < give_up_at:
+            with suppress(asyncio.TimeoutError):
+                await asyncio.wait_for(self._heard.wait(), give_up_at - self.armed.clock())
+
+    async def renew(self) -> str:
+        """Replace it by one with the code of today; return why the app cannot be imported, "" where it can."""
+        self.end()
+        self._failures, self._again_at = 0, float("-inf")
+        await self.until_ready()
+        return self._last_line() if self.state == "failed" and self._level == "app" else ""
+
+    @property
+    def log(self) -> str:
+        """The last lines of a forkserver that failed."""
+        return self._words.tail
+
+    def end(self, reason: str = "") -> None:
+        """End it. It holds nothing that anybody needs, so it is killed."""
+        orders, process = self._orders, self._process
+        self._orders = self._process = self._basis = None
+        self.state, self.reason = "off", reason
+        self._heard.set()
+        if orders is not None:
+            self.armed.supervisor.loop.remove_reader(orders)
+            orders.close()
+        if process is not None:
+            process.kill()  # looks first whether it is dead
+
+    # Start
+
+    def _begin(self, level: str) -> None:
+        armed = self.armed
+        procs.adopt_orphans()
+        env = armed.environment_of_spawn()
+        command = launch_command(armed.watcher, wid=0, token="forkserver", gate=None, spare=False)
+        arguments = circus_process.arguments(armed.watcher, command, env)
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        output, output_end = os.pipe()
+        orders = {fork_orders.ORDERS: str(theirs.fileno()), fork_orders.LEVEL: level, fork_orders.SPACE: "-" * 64}
+        self._unanswered = 0
+        self._user = environment.user_of(armed.watcher)[0]
+        self._level, self._basis, self._words = level, _basis(arguments, env), LastWords(armed.hide)
+        self._began_at = armed.clock()
+        self._heard.clear()
+        try:
+            self._process = subprocess.Popen(
+                arguments,
+                cwd="/",  # the launcher enters the watcher's own
+                env={**env, **orders},
+                stdin=subprocess.DEVNULL,
+                stdout=output_end,
+                stderr=output_end,
+                pass_fds=(theirs.fileno(),),
+                start_new_session=True,
+            )
+        except OSError as error:
+            os.close(output)
+            ours.close()
+            self._failed(str(error))
+            return
+        finally:
+            os.close(output_end)
+            theirs.close()
+        ours.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
+        ours.setblocking(False)
+        self._orders, self.state, self.reason = ours, "importing", ""
+        pid = self._process.pid
+        armed.supervisor.run(read_all(output, lambda data: self._take(pid, data)), f"the output of forkserver {pid}")
+        armed.supervisor.loop.add_reader(ours, self._hear)
+
+    def _take(self, pid: int, data: bytes) -> None:
+        self._words.add(data)
+        write_through(self.armed.watcher, pid, data)
+
+    def _hear(self) -> None:
+        """Read what it says: that it is ready, why it cannot fork; or see that it has ended."""
+        assert self._orders is not None
+        assert self._process is not None
+        try:
+            said, pid = _receive(self._orders, 4096)
+        except BlockingIOError:
+            return
+        except OSError:
+            said, pid = b"", 0
+        if said == fork_orders.READY and pid == self._process.pid:
+            self.state = "ready"
+            self._heard.set()
+        elif said and self._level == "app":
+            self.armed.note_reason(Say.NOT_FORKED_FROM(why=self.armed.hide(said).decode(errors="replace")))
+            self.end()
+            self._begin("server")
+        else:
+            self._failed(said.decode(errors="replace") or self._last_line())
+
+    def _last_line(self) -> str:
+        lines = self._words.tail.strip().splitlines()
+        return lines[-1] if lines else Say.FORKSERVER_ENDED()
+
+    def _failed(self, why: str) -> None:
+        self.end(Say.FORKSERVER_FAILED(why=why))
+        self.state = "failed"
+        self._failures = 1 if self.armed.clock() - self._began_at > LONGEST_PAUSE else self._failures + 1
+        pause = backoff(self._failures, first=FIRST_PAUSE, longest=LONGEST_PAUSE)
+        self._again_at = self.armed.clock() + pause
+        self.armed.note_reason(self.reason)
+        self.armed.supervisor.soon(pause)
+
+    # Orders
+
+    def fork(self, process: Any) -> Forked | None:
+        """Have a worker forked in the place of Circus's *process*; None where it has to be started."""
+        if self.state != "ready" or self._orders is None:
+            return None
+        arguments = circus_process.arguments_of(process)
+        if _basis(arguments, process.env) != self._basis:
+            self._renew_soon()  # its environment, user or limits have changed
+            return None
+        try:
+            worker = self._order(process, _options(arguments))
+            self._unanswered = 0
+            return worker
+        except (OSError, ValueError, psutil.Error) as error:
+            if isinstance(error, OSError) and error.errno in SHORTAGES:
+                return None  # circusd's own
+            self._unanswered += isinstance(error, TimeoutError)
+            if 0 < self._unanswered < MOST_UNANSWERED:
+                return None  # on a crowded machine that is no sign of anything; the child that comes too late ends
+            self._failed(str(error) or type(error).__name__)
+            return None
+
+    def _renew_soon(self) -> None:
+        self.end()
+        self.armed.supervisor.soon(0)
+
+    def _order(self, process: Any, options: list[tuple[str, str]]) -> Forked | None:
+        assert self._orders is not None
+        with ExitStack() as kept, ExitStack() as given_away:
+            ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+            given_away.enter_context(ours)
+            given_away.enter_context(theirs)
+            ours.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
+            ours.settimeout(ANSWERS_WITHIN)
+            given, pipes = {1: 1, 2: 2}, {}
+            for number in (
+                number for number, is_piped in ((1, process.pipe_stdout), (2, process.pipe_stderr)) if is_piped
+            ):
+                end, given[number] = os.pipe()
+                given_away.callback(os.close, given[number])
+                pipes[number] = kept.enter_context(open(end, "rb"))
+                self._give(given[number])
+            given |= circus_process.own_sockets(process.watcher)
+            told = dict(options)
+            env = {"XBOARD_WID": told["--wid"], "XBOARD_WORKER": told["--worker"]}
+            env |= dict(value.split("=", 1) for name, value in options if name == "--env")
+            folder, gate = told["--chdir"], told.get("--gate", "")
+            order = json.dumps({"env": env, "folder": folder, "gate": gate, "numbers": [*given]}).encode()
+            socket.send_fds(self._orders, [order], [theirs.fileno(), *given.values()])
+            theirs.close()
+            said, pid = _receive(ours, 16)
+            if said == fork_orders.OUTDATED:
+                self._renew_soon()
+                return None
+            if said != fork_orders.HERE or not self._is_new_child(pid):
+                raise ValueError(Say.FORKSERVER_FORKED_NONE())
+            worker = Forked(pid, pipes.get(1), pipes.get(2))
+            ours.send(fork_orders.GO)
+            kept.pop_all()
+            return worker
+
+    def _give(self, pipe: int) -> None:
+        """Let the worker's user hold the pipe that circusd reads for it, as the launcher does."""
+        if self._user is not None and os.geteuid() == 0:
+            os.fchown(pipe, self._user, -1)
+
+    def _is_new_child(self, pid: int) -> bool:
+        """Return whether *pid* is a child of ours that no watcher has, and not the forkserver itself."""
+        assert self._process is not None
+        if pid == self._process.pid:
+            return False
+        try:
+            os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+        except (ChildProcessError, ValueError):
+            return False
+        return not any(pid in watcher.processes for watcher in self.armed.supervisor.arbiter.watchers)
+
+
+def _basis(arguments: list[str], env: dict[str, str]) -> _Basis:
+    options = [option for option in _options(arguments) if option[0] not in OF_ONE_WORKER]
+    return _Basis(options, arguments[arguments.index("--") + 1 :], dict(env))
+
+
+def _options(arguments: list[str]) -> list[tuple[str, str]]:
+    """Return the options of a launcher's command line, each with its value."""
+    words = arguments[4 : arguments.index("--")]
+    return list(zip(words[::2], words[1::2], strict=True))
+
+
+def _receive(channel: socket.socket, size: int) -> tuple[bytes, int]:
+    """Return a message, and the pid of its sender as the kernel has it; empty where the other end is closed."""
+    said, ancillary, _, _ = channel.recvmsg(size, socket.CMSG_SPACE(CREDENTIALS.size))
+    for level, kind, data in ancillary:
+        if level == socket.SOL_SOCKET and kind == socket.SCM_CREDENTIALS:
+            return said, CREDENTIALS.unpack(data[: CREDENTIALS.size])[0]
+    return said, 0

@@ -1,0 +1,238 @@
+"""Fork workers on circusd's orders, from a process that has imported the server, or the app as well.
+
+circusd starts it as it would a worker, behind the same launcher: with the same user, folder, limits and environment.
+So a forked worker has all of these, and its command line, from its birth. It is forked twice, and the process in
+between ends at once: the kernel then gives the worker to circusd, the subreaper above (prctl(2)).
+
+It holds no listener and no loop, and has one thread. A worker gets what is its own with the order.
+"""
+
+import gc
+import importlib
+import json
+import os
+import socket
+import sys
+import time
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
+from typing import Any
+
+import uvicorn.config
+
+from xboard_circus.launch import own_identity, wait_for_gate
+from xboard_circus.worker.fork_orders import GO, HERE, LEVEL, ORDERS, OUTDATED, READY, SPACE
+
+TITLE = b"xboard-circus forkserver"
+MOST_BYTES, MOST_DESCRIPTORS = 1 << 16, 32
+ADOPTED_POLL = 0.0002
+ARGUMENTS, ENVIRONMENT = slice(45, 47), slice(47, 49)
+"""Fields of /proc/PID/stat after the name: arg_start and arg_end, env_start and env_end (proc_pid_stat(5))."""
+IMPORTED_LATE = {
+    "HTTP_PROTOCOLS": "http",
+    "WS_PROTOCOLS": "ws",
+    "LIFESPAN": "lifespan",
+    "LOOP_FACTORIES": "loop",
+    "LOOP_SETUPS": "loop",
+}
+"""Tables from which uvicorn imports by name when the server begins, each with the option that names the entry; which of
+them there are is up to its version."""
+
+
+class CannotFork(Exception):
+    """Why no worker can be forked from here: what the import has left behind."""
+
+
+def serve(options: Mapping[str, Any]) -> None:
+    """Import what workers need, and fork one for each order; return in each of them alone. Ends with circusd."""
+    orders = socket.socket(fileno=int(os.environ.pop(ORDERS)))
+    level = os.environ.pop(LEVEL)
+    del os.environ[SPACE]
+    command = retitle(TITLE)
+    before = set(descriptors())
+    import_server(options)
+    files = marks_of(imported_files())
+    if level == "app":
+        if options["app_dir"]:
+            sys.path.insert(0, options["app_dir"])
+        importlib.import_module(options["app"].partition(":")[0])
+    try:
+        refuse_what_a_fork_would_share(before)
+    except CannotFork as error:
+        orders.send(str(error).encode())
+        sys.exit(0)
+    in_use = set(descriptors()) - {1, 2, orders.fileno()}
+    gc.collect()
+    gc.freeze()  # a collection in a worker would else write into each page that it shares
+    orders.send(READY)
+    while True:
+        message, given, _, _ = socket.recv_fds(orders, MOST_BYTES, MOST_DESCRIPTORS)
+        if not message:
+            sys.exit(0)
+        order = json.loads(message)
+        if marks_of(files) != files or not is_here(order["folder"]):
+            socket.socket(fileno=given[0]).send(OUTDATED)
+            sys.exit(0)
+        if in_use.isdisjoint(order["numbers"]) and fork_worker():
+            orders.close()
+            begin(order, given, command)
+            return
+        for descriptor in given:
+            os.close(descriptor)
+
+
+def import_server(options: Mapping[str, Any]) -> None:
+    """Import what a worker does after its start, but the app: parts of uvicorn, and FastAPI where it is installed.
+
+    FastAPI imports some of its own parts with its first route.
+    """
+    for table, option in IMPORTED_LATE.items():
+        module = str(getattr(uvicorn.config, table, {}).get(options[option])).partition(":")[0]
+        with suppress(Exception):  # uvicorn says so itself, in the worker
+            importlib.import_module(module)
+    for module in ("uvicorn.loops.uvloop", "anyio._core._sockets"):
+        with suppress(Exception):
+            importlib.import_module(module)
+    with suppress(Exception):
+        from fastapi import FastAPI
+
+        FastAPI(openapi_url=None).get("/{item}")(lambda item: item)
+
+
+def imported_files() -> Iterable[str]:
+    """Return the files of all that is imported, and the interpreter's."""
+    files = (getattr(module, "__file__", None) for module in list(sys.modules.values()))
+    return {sys.executable, *(file for file in files if file)}
+
+
+def marks_of(files: Iterable[str]) -> dict[str, tuple[int, int, int]]:
+    """Return by file what changes when it is written or replaced."""
+    marks = {}
+    for file in files:
+        try:
+            facts = os.stat(file)
+            marks[file] = facts.st_mtime_ns, facts.st_size, facts.st_ino
+        except OSError:
+            marks[file] = 0, 0, 0
+    return marks
+
+
+def is_here(folder: str) -> bool:
+    """Return whether *folder* is still the one that we are in: a deployment may put another link in its place."""
+    try:
+        return os.path.samefile(folder, ".")
+    except OSError:
+        return False
+
+
+def descriptors() -> dict[int, str]:
+    """Return what this process has open, by descriptor."""
+    found = {}
+    for name in os.listdir("/proc/self/fd"):
+        with suppress(OSError):
+            found[int(name)] = os.readlink(f"/proc/self/fd/{name}")
+    return found
+
+
+def refuse_what_a_fork_would_share(before: set[int]) -> None:
+    """Raise CannotFork where the import has left threads, or anything open that two processes cannot both use.
+
+    Files on disk are no harm: a log that is appended to, a font, an archive. Sockets, event loops, pipes and devices
+    are: two workers would read each other's answers (https://docs.sqlalchemy.org/en/20/core/pooling.html
+    #using-connection-pools-with-multiprocessing-or-os-fork).
+    """
+    threads = len(os.listdir("/proc/self/task"))
+    if threads > 1:
+        raise CannotFork(f"importing it has started {threads - 1} thread(s)")
+    others = {what for number, what in descriptors().items() if number not in before}
+    shared = sorted(what for what in others if not what.startswith("/") or what.startswith("/dev/"))
+    harmless = ("/dev/null", "/dev/urandom", "/dev/random")
+    if shared := [what for what in shared if what not in harmless]:
+        raise CannotFork(f"importing it has left open: {', '.join(shared)}")
+
+
+def fork_worker() -> bool:
+    """Fork a child of circusd; return True in it."""
+    try:
+        between = os.fork()
+    except OSError:  # circusd sees that its order comes to nothing
+        return False
+    if between:
+        os.waitpid(between, 0)
+        return False
+    parent = os.getpid()
+    try:
+        if os.fork():
+            os._exit(0)
+    except OSError:
+        os._exit(1)
+    while os.getppid() == parent:
+        time.sleep(ADOPTED_POLL)
+    return True
+
+
+def begin(order: dict[str, Any], given: list[int], command: bytes) -> None:
+    """Become the worker that *order* describes: circusd has taken note of us when this returns."""
+    os.setsid()
+    with socket.socket(fileno=given[0]) as taken:
+        taken.send(HERE)
+        if taken.recv(len(GO)) != GO:
+            os._exit(0)  # too late: another one was started
+    place(given[1:], order["numbers"])
+    os.environ.update(order["env"], XBOARD_LAUNCHER=own_identity())
+    if "numpy" in sys.modules:  # its generator for all is the only well-known one that a fork leaves as it was
+        sys.modules["numpy"].random.seed()
+    retitle(command)
+    show_launcher(own_identity())
+    wait_for_gate(order["gate"], os.environ.get("XBOARD_CIRCUSD", ""))
+
+
+def place(given: list[int], numbers: list[int]) -> None:
+    """Give the descriptors *given* these *numbers*, as they have them in a worker that was started."""
+    free = max(*given, *numbers) + 1
+    moved = [os.dup2(descriptor, free + at) for at, descriptor in enumerate(given)]
+    for descriptor in given:
+        os.close(descriptor)
+    for descriptor, number in zip(moved, numbers, strict=True):
+        os.dup2(descriptor, number)
+        os.close(descriptor)
+
+
+def retitle(command: bytes) -> bytes:
+    """Write *command* into the command line that /proc and ps show of this process; return what was there."""
+
+    def write(old: bytes) -> bytes:
+        return command[: len(old) - 1].ljust(len(old), b"\0")
+
+    return rewrite(ARGUMENTS, write)
+
+
+def show_launcher(identity: str) -> None:
+    """Write XBOARD_LAUNCHER into the environment that /proc shows of this worker: it has its parent's from the fork.
+
+    By it, `clean` and the next circusd know a worker, and what is in its session. What `SPACE` holds is there to have
+    room for it.
+    """
+
+    def write(old: bytes) -> bytes:
+        entries = old.split(b"\0")
+        for at, entry in enumerate(entries):
+            name = entry.partition(b"=")[0].decode(errors="replace")
+            if name in ("XBOARD_LAUNCHER", SPACE):
+                ours = f"XBOARD_LAUNCHER={identity}" if name == SPACE else ""
+                entries[at] = ours.encode().ljust(len(entry), b"\0")
+        return b"\0".join(entries)
+
+    rewrite(ENVIRONMENT, write)
+
+
+def rewrite(fields: slice, change: Callable[[bytes], bytes]) -> bytes:
+    """Change in our own memory what /proc shows of this process, and return what it was; the length has to stay."""
+    with open("/proc/self/stat", "rb") as file:
+        start, end = map(int, file.read().rpartition(b")")[2].split()[fields])
+    with open("/proc/self/mem", "r+b", buffering=0) as memory:
+        memory.seek(start)
+        old: bytes = memory.read(end - start)
+        memory.seek(start)
+        memory.write(change(old))
+    return old
