@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import tempfile
 from pathlib import Path
@@ -130,3 +131,32 @@ def test_another_user_does_not_get_the_endpoints_during_a_restart(tmp_path: Path
             got, _ = grabbing.communicate(timeout=PATIENCE)
         assert json.loads(got) == []
         assert not list((c.runtime / "r" / c.instance).glob("gate-*"))
+
+
+def test_root_starts_nothing_that_another_user_may_have_planted(open_folder: Path) -> None:  # noqa: F811
+    """Given a folder in PYTHONPATH of a user who is neither root nor the watcher's, when root checks, starts or
+    restarts, then that is refused with the cure, and no .pth file in there runs."""
+    folder = open_folder / "planted"
+    libraries, proof = folder / "theirs", open_folder / "proof"
+    folder.mkdir(0o755)
+    with circusd(folder, watchers=[Watcher()], start=False) as c:
+        libraries.mkdir()
+        (libraries / "x.pth").write_text(f"import os; open({str(proof)!r}, 'a').close()\n")
+        shutil.chown(libraries, USER)
+        plain = c.ini.read_text()
+        c.start_again()
+        workers = c.wait_ready()
+        c.ini.write_text(f"{plain}\n[env:web]\nPYTHONPATH = {libraries}\n")
+
+        for command in (["check"], ["doctor"], ["restart", "--yes"], ["restart", "--cold"], ["reload"]):
+            refused = c.run_cli(*command)
+            assert refused.returncode == 1, refused
+            what = f"{USER} may write {libraries}, which circusd uses as root: who has {USER} has root"
+            assert f"{what}; `chown root {libraries}`" in refused.stdout + refused.stderr, refused
+        assert c.ready() == workers
+        assert c.run_cli("stop").returncode == 0
+        assert c.run_cli("start").returncode == 1
+        assert not proof.exists()
+        shutil.chown(libraries, "root")  # the trap is sound
+        assert c.run_cli("check").returncode == 0
+        assert proof.exists()

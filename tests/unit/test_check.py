@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import pwd
 import resource
 import shutil
 import socket
+import struct
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
@@ -22,6 +24,7 @@ from xboard_circus.checks.judgement import open_doors
 from xboard_circus.config import ARM, Config, is_armed, load, log_folders
 from xboard_circus.errors import XboardError
 from xboard_circus.host import runtime
+from xboard_circus.host.writers import User
 from xboard_circus.init import NewBackend, write_config, write_dockerfile
 
 Sections = dict[str, dict[str, str | None]]
@@ -511,7 +514,7 @@ def test_a_user_who_may_put_another_folder_or_link_in_the_place_of_roots_is_refu
         (roots / "env").touch(0o644)
         (home / "users" / "link").symlink_to(roots / "env")
         (roots / "way").symlink_to(home / "users" / "link")
-        user = host_rules.User(65534, frozenset({65534}), "nobody")
+        user = User(65534, frozenset({65534}), "nobody")
         places = [roots / "below", roots / "env", home / "users" / "link", roots / "way", roots / "none"]
 
         assert [user.writable(place) for place in places] == [None] * 5
@@ -622,6 +625,100 @@ def test_what_root_imports_and_writes_must_not_be_the_users(write: Write, tmp_pa
     assert [str(each).partition(", which")[0] for each in open_doors(file)] == [
         f"{file}: [watcher:web] uid = nobody: nobody may write {tmp_path}/theirs"
     ]
+
+
+def access_list(uid: int, right: int, *, mask: int = 7) -> bytes:
+    """Return a POSIX access list of mode 0755, with *right* for a user of its own."""
+    entries = [(0x01, 7, 2**32 - 1), (0x02, right, uid), (0x04, 5, 2**32 - 1), (0x10, mask, 2**32 - 1)]
+    return struct.pack("<I", 2) + b"".join(struct.pack("<HHI", *each) for each in [*entries, (0x20, 5, 2**32 - 1)])
+
+
+OF_ROOT: list[Sections] = [
+    {"env:web": {"PYTHONPATH": "roots:theirs"}},
+    {"watcher:web": {"virtualenv": "theirs"}},
+    {"circus": {"loggerconfig": "theirs/logging.ini"}},
+    {"circus": {"pidfile": "theirs/circusd.pid"}},
+    {"plugin:xboard": {"working_dir": "theirs"}},
+    {"plugin:xboard": {"ledger.file": "theirs/ledger.db"}},
+    {"watcher:web": {"worker.env_file": "theirs/env"}},
+]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be tricked into running what another user wrote")
+@pytest.mark.parametrize("changes", OF_ROOT, ids=str)
+@pytest.mark.parametrize("how", ["owner", "group", "access list"])
+def test_what_root_imports_and_writes_must_not_be_a_third_users(
+    write: Write, tmp_path: Path, changes: Sections, how: str
+) -> None:
+    """Given a folder of root's circusd that a user may write who is neither root nor the watcher's, then check names
+    that user and runs nothing, and circusd keeps the worker back."""
+    for folder in ("roots", "theirs", "theirs/lib/python3.11/site-packages"):
+        (tmp_path / folder).mkdir(parents=True, mode=0o755)
+    for place in ("theirs", "theirs/lib/python3.11/site-packages"):
+        (tmp_path / place / "planted.pth").write_text(f"import os; open({str(tmp_path / 'proof')!r}, 'a').close()\n")
+    (tmp_path / "theirs" / "env").touch()
+    www, theirs = pwd.getpwnam("www-data"), tmp_path / "theirs"
+    file = write({**changes, "watcher:web": {"uid": "nobody", **changes.get("watcher:web", {})}})
+    assert open_doors(file) == []
+
+    if how == "owner":
+        shutil.chown(theirs, www.pw_uid)
+    elif how == "group":
+        shutil.chown(theirs, "root", www.pw_gid)
+        theirs.chmod(0o2775)
+    else:
+        os.setxattr(theirs, "system.posix_acl_access", access_list(www.pw_uid, 7))
+    (tmp_path / "proof").unlink(missing_ok=True)
+
+    what = f"www-data may write {theirs}, which circusd uses as root: who has www-data has root"
+    (door,) = open_doors(file)
+    assert (door.what, door.hint.partition(";")[0]) == (what, f"`chown root {theirs}` and `chmod go-w` it")
+    assert what in "\n".join(lines(check(file, others=list)))
+    assert not (tmp_path / "proof").exists()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be tricked into running what another user wrote")
+@pytest.mark.parametrize(
+    "changes", [{"env:web": {"PYTHONPATH": "shared/x"}}, {"circus": {"pidfile": "shared/x"}}], ids=str
+)
+@pytest.mark.parametrize("uid", [None, "nobody"])
+def test_what_is_missing_in_a_folder_such_as_tmp_is_anybodys(
+    write: Write, tmp_path: Path, changes: Sections, uid: str | None
+) -> None:
+    (tmp_path / "shared").mkdir()
+    (tmp_path / "shared").chmod(0o1777)
+    file = write({**changes, "watcher:web": {"uid": uid}})
+
+    told = "\n".join(lines(check(file, others=lambda: ["ann"])))
+
+    assert f"every user of this host may make {tmp_path}/shared/x" in told
+    assert f"name what lies outside {tmp_path}/shared" in told
+    assert bool(open_doors(file)) == (uid is not None)
+    (tmp_path / "shared" / "x").touch()  # one that root made: nobody replaces it
+    is_made_again = "circus" in changes
+    assert ("every user" in str(check(file, others=lambda: ["ann"]))) == is_made_again
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a folder away")
+def test_what_of_roots_nobody_else_can_write_is_not_refused(write: Write, tmp_path: Path) -> None:
+    """Given what is usual, then nothing is said of it: a group without members as that of /usr/local, an access list
+    for reading or one that is masked, owners without a user as of an archive or in a container, a closed way."""
+    www = pwd.getpwnam("www-data").pw_uid
+    for name in ("group", "list", "masked", "unknown", "closed"):
+        (tmp_path / name).mkdir(mode=0o755)
+    shutil.chown(tmp_path / "group", "root", "staff")
+    (tmp_path / "group").chmod(0o2775)
+    os.setxattr(tmp_path / "list", "system.posix_acl_access", access_list(www, 5))
+    os.setxattr(tmp_path / "masked", "system.posix_acl_access", access_list(www, 7, mask=5))
+    shutil.chown(tmp_path / "unknown", 61234, 61234)
+    (tmp_path / "closed" / "theirs").mkdir()
+    shutil.chown(tmp_path / "closed" / "theirs", www)
+    (tmp_path / "closed").chmod(0o700)
+    paths = "group:list:masked:unknown:closed/theirs"
+    file = write({"watcher:web": {"uid": "nobody"}, "env:web": {"PYTHONPATH": paths}})
+
+    assert open_doors(file) == []
+    assert "may write" not in str(check(file, others=lambda: ["ann"]))
 
 
 def test_what_a_line_hides_is_told_with_its_number(tmp_path: Path) -> None:
@@ -942,9 +1039,9 @@ def test_rights_are_counted_out_from_the_mode_bits(tmp_path: Path) -> None:
 
     file.chmod(0o710)
 
-    assert host_rules.User(somebody, frozenset({group}), "").has(file, os.X_OK)
-    assert not host_rules.User(somebody, frozenset({group}), "").has(file, os.R_OK)
-    assert not host_rules.User(somebody, frozenset(), "").has(file, os.X_OK)
+    assert User(somebody, frozenset({group}), "").has(file, os.X_OK)
+    assert not User(somebody, frozenset({group}), "").has(file, os.R_OK)
+    assert not User(somebody, frozenset(), "").has(file, os.X_OK)
 
 
 # --- imports ---

@@ -56,11 +56,14 @@ def _counts(config: Config, *, imported: bool) -> Finding:
 def _of_host(
     config: Config, *, running: bool, others: Collection[str], starts: bool, refusal: str | None
 ) -> Iterator[Finding]:
-    open_to_all: list[Finding] = []
-    for watcher in config.watchers if others else ():
-        open_to_all += within(watcher.section, host_rules.open_to_all(config, watcher))
-    yield from open_to_all
-    if any(each.level is Level.ERROR for each in open_to_all) or any(
+    doors: list[Finding] = []
+    for watcher in config.watchers:
+        if others:
+            doors += within(watcher.section, host_rules.open_to_all(config, watcher))
+        if refusal is None:
+            doors += within(watcher.section, host_rules.open_to_others(config, watcher))
+    yield from doors
+    if any(each.level is Level.ERROR for each in doors) or any(
         any(host_rules.writable(config, watcher)) for watcher in config.watchers
     ):
         return  # what follows would run what that user has put there; `judgement` says so of a watcher's own

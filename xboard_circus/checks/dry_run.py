@@ -72,12 +72,18 @@ def import_errors(config: dict[str, Any]) -> dict[str, str]:
 
 def add_site(path: str) -> None:
     """Put *path* on our path as Watcher does before it looks for hooks."""
-    import re
     import site
 
-    path = re.sub(r"\$([A-Z]+[A-Z0-9_]*)", lambda name: os.getenv(name[1], ""), path).strip()
+    path = expanded(path)
     if path not in sys.path:
         site.addsitedir(path)
+
+
+def expanded(path: str) -> str:
+    """Return a folder of PYTHONPATH as Watcher reads it."""
+    import re
+
+    return re.sub(r"\$([A-Z]+[A-Z0-9_]*)", lambda name: os.getenv(name[1], ""), path).strip()
 
 
 def made(module: str, name: str, config: dict[str, Any]) -> str | None:

@@ -1,7 +1,7 @@
 """Check a [watcher:...] section against this host: folders, users, limits, programs.
 
-The rules change nothing. They run with the rights of the user of the check, and derive from the mode bits what the
-watcher's own user may do; access lists beyond those are not read.
+The rules change nothing. They run with the rights of the user of the check, and derive from mode bits and access lists
+what other users may do.
 """
 
 import os
@@ -11,87 +11,26 @@ import shutil
 import stat
 import sys
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 from circus.util import parse_env_dict
 
 from xboard_circus import launch as launcher
-from xboard_circus.checks import env_file_rules
+from xboard_circus.checks import dry_run, env_file_rules
 from xboard_circus.checks.findings import ERROR, WARNING, Finding
 from xboard_circus.checks.programs import run_captured
 from xboard_circus.checks.watcher_environ import as_circusd_sees_it
 from xboard_circus.checks.watcher_rules import argument, words
 from xboard_circus.config import ARM, Config, WatcherConfig, is_armed, is_file, is_our_plugin
-from xboard_circus.host import servers
+from xboard_circus.core.names import some_of
+from xboard_circus.host import servers, writers
+from xboard_circus.host.writers import User
 from xboard_circus.service.layout import NAME, OVERLAY
 
 _FIND_MODULE = "import importlib.util, sys; sys.exit(importlib.util.find_spec(sys.argv[1]) is None)"
 _FIND_TIMEOUT = 30.0
 _CAP_SYS_RESOURCE = 24
-_LONGEST_WAY = 255
-
-
-@dataclass(frozen=True)
-class User:
-    """User of a watcher's workers."""
-
-    uid: int
-    groups: frozenset[int]
-    name: str
-
-    def may(self, path: Path, mode: int) -> bool:
-        """Return whether the user has the right *mode* (os.R_OK, W_OK, X_OK) on *path* and can get there."""
-        try:
-            return all(self.has(parent, os.X_OK) for parent in path.resolve().parents) and self.has(path, mode)
-        except OSError:
-            return False
-
-    def has(self, path: Path, mode: int) -> bool:
-        found = path.stat()
-        if self.uid == 0:
-            return mode != os.X_OK or path.is_dir() or bool(found.st_mode & 0o111)
-        shift = 6 if found.st_uid == self.uid else 3 if found.st_gid in self.groups else 0
-        return (found.st_mode >> shift) & mode == mode
-
-    def writable(self, path: Path) -> Path | None:
-        """Return *path*, or the folder on the way to it, that the user may write; None where there is none.
-
-        Who may write a folder above puts another one in the place of what is below, and who owns anything may write it.
-        """
-        if path.exists() and self.may(path, os.W_OK):
-            return path
-        for folder, step in _way(path):
-            if not self.has(folder, os.X_OK):
-                return None
-            if self._owns(step):
-                return step
-            if self.has(folder, os.W_OK) and not folder.stat().st_mode & stat.S_ISVTX:
-                return folder
-        return None
-
-    def _owns(self, path: Path) -> bool:
-        return os.path.lexists(path) and path.lstat().st_uid == self.uid
-
-
-def _way(path: Path) -> Iterator[tuple[Path, Path]]:
-    """Yield each folder that leads to *path*, with what is looked up in it; a link is followed step by step."""
-    folder, left = Path("/"), [*reversed(path.absolute().parts[1:])]
-    for _ in range(_LONGEST_WAY):
-        if not left:
-            return
-        step = folder / left.pop()
-        yield folder, step
-        if step.is_symlink():
-            target = step.readlink()
-            folder = Path("/") if target.is_absolute() else folder
-            left += reversed(target.parts[target.is_absolute() :])
-        elif step.name == "..":
-            folder = folder.parent
-        elif step.is_dir():
-            folder = step
-        else:
-            return
+_NAMED = 3
 
 
 def findings(config: Config, watcher: WatcherConfig) -> Iterator[Finding]:
@@ -159,7 +98,7 @@ def writable(config: Config, watcher: WatcherConfig) -> Iterator[Finding]:
     user = _known_user(watcher)
     if os.geteuid() != 0 or user is None or user.uid == 0:
         return
-    paths = {"uid": [config.folder, *(scan.file for scan in config.scans), *_of_root(config, watcher)]}
+    paths = {"uid": [config.folder, *(scan.file for scan in config.scans), *_of_root(config, watcher), *_log(config)]}
     for name, stream in watcher.streams.items():
         if "filename" in stream:
             paths[f"{name}_stream.filename"] = [(config.folder / stream["filename"]).parent]
@@ -200,22 +139,85 @@ def refusal(folder: Path) -> str | None:
 
 def open_to_all(config: Config, watcher: WatcherConfig) -> Iterator[Finding]:
     """Find what every user of this host may write of what circusd and the worker run: that user has theirs."""
-    paths = [config.folder, *(scan.file for scan in config.scans), *_of_root(config, watcher), watcher.working_dir]
-    paths += [file.path for file in env_file_rules.of_watcher(config, watcher)]
     anybody = User(-1, frozenset(), "every user of this host")
-    places = [str(place) for place in dict.fromkeys(map(anybody.writable, paths)) if place is not None]
-    if places:
-        what = f"{anybody.name} may write {' and '.join(places)}, and so run programs as circusd's user or the worker's"
-        yield Finding(ERROR if os.geteuid() == 0 else WARNING, "", what, f"chmod o-w {' '.join(places)}")
+    paths = [*_used(config, watcher), *_log(config), watcher.working_dir]
+    found = [(path, place) for path in paths if (place := anybody.writable(path)) is not None]
+    if found:
+        what = f"{anybody.name} may {_doings(found)}, and so run programs as circusd's user or the worker's"
+        yield Finding(ERROR if os.geteuid() == 0 else WARNING, "", what, _cure(found, "`chmod o-w {}`"))
+
+
+def open_to_others(config: Config, watcher: WatcherConfig) -> Iterator[Finding]:
+    """Find what a user other than root and circusd's may write of what circusd runs: that user has circusd's.
+
+    The watcher's own user is left to `writable`. So are logs: `written_files.opener` follows no link there.
+    """
+    user = _known_user(watcher)
+    trusted = {0, os.geteuid(), *([] if user is None else [user.uid])}
+    found = [
+        (who.name, path, place) for path in _used(config, watcher) for who, place in writers.besides(path, trusted)
+    ]
+    if found:
+        names, me = [*dict.fromkeys(name for name, _, _ in found)], servers.name_of(os.geteuid())
+        places = [(path, place) for _, path, place in found]
+        what = (
+            f"{some_of(names, _NAMED)} may {_doings(places)}, which circusd uses as {me}: who has {names[0]} has {me}"
+        )
+        hint = _cure(places, f"`chown {me} {{}}` and `chmod go-w` it")
+        if "PYTHONPATH" in watcher.env:
+            hint += (
+                "; where only the app needs PYTHONPATH, write it into a worker.env_file, which circusd does not obey"
+            )
+        yield Finding(ERROR if os.geteuid() == 0 else WARNING, "", what, hint)
+
+
+def _used(config: Config, watcher: WatcherConfig) -> list[Path]:
+    env_files = [file.path for file in env_file_rules.of_watcher(config, watcher)]
+    return [config.folder, *(scan.file for scan in config.scans), *_of_root(config, watcher), *env_files]
+
+
+def _doings(found: list[tuple[Path, Path]]) -> str:
+    """Return what somebody may do, from each path and the place on the way to it that is open."""
+    return " and ".join(
+        dict.fromkeys(f"make {path}" if _is_to_be_made(path, place) else f"write {place}" for path, place in found)
+    )
+
+
+def _cure(found: list[tuple[Path, Path]], cure: str) -> str:
+    places = dict.fromkeys(str(place) for path, place in found if not _is_to_be_made(path, place))
+    shared = dict.fromkeys(str(place) for path, place in found if _is_to_be_made(path, place))
+    cures = [cure.format(" ".join(places))] if places else []
+    return ", and ".join([*cures, *(f"name what lies outside {place}" for place in shared)])
+
+
+def _is_to_be_made(path: Path, place: Path) -> bool:
+    """Return whether *path* is missing, and *place* a folder such as /tmp, in which nobody replaces what is there."""
+    return bool(place.stat().st_mode & stat.S_ISVTX) and not os.path.lexists(path)
+
+
+def _log(config: Config) -> Iterator[Path]:
+    """Yield circusd's log, but not one that is still to be made in a folder such as /tmp: no link is followed there."""
+    if is_file(config.circus["logoutput"]):
+        file = config.folder / str(config.circus["logoutput"])
+        if file.exists() or not file.parent.exists() or not file.parent.stat().st_mode & stat.S_ISVTX:
+            yield file
 
 
 def _of_root(config: Config, watcher: WatcherConfig) -> Iterator[Path]:
-    """Yield what root's circusd and its plugins import from, read and write, beside logs of watchers and env files."""
-    files = (config.circus.get(key) for key in ("logoutput", "pidfile", "loggerconfig"))
-    yield from (config.folder / str(file) for file in files if is_file(file))
+    """Yield what root's circusd and its plugins import from, read and write, beside logs and env files."""
+    if is_file(config.circus["loggerconfig"]):
+        yield config.folder / str(config.circus["loggerconfig"])
+    if is_file(config.circus["pidfile"]):
+        file = config.folder / str(config.circus["pidfile"])
+        yield from (file, file.parent)  # it is made anew at each start, through a link as well
     # Circus runs the .pth files in there, in its own process.
-    found = [*watcher.env.get("PYTHONPATH", "").split(os.pathsep), watcher.given.get("virtualenv", "")]
-    yield from (config.folder / folder for folder in found if folder)
+    places = watcher.env.get("PYTHONPATH", "").split(os.pathsep)
+    for folder in (config.folder / dry_run.expanded(place) for place in places if place):
+        yield from (folder, *folder.glob("*.pth"))
+    if virtualenv := watcher.given.get("virtualenv"):
+        yield config.folder / virtualenv
+        for packages in (config.folder / virtualenv).glob("lib/*/site-packages"):
+            yield from (packages, *packages.glob("*.pth"))
     for plugin in config.plugins:
         yield config.folder / plugin.given.get("working_dir", "")
         if is_our_plugin(plugin):

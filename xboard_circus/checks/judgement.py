@@ -57,7 +57,7 @@ def of_file(config: Config) -> list[Finding]:
 
 
 def open_doors(config_file: str | Path, name: str | None = None) -> list[Finding]:
-    """Return the files of root's circusd by which a user of its watchers, or of the one called *name*, gets root."""
+    """Return the files of root's circusd by which a user gets root, of its watchers or of the one called *name*."""
     if os.geteuid() != 0:
         return []
     config, _ = read(config_file)
@@ -66,7 +66,8 @@ def open_doors(config_file: str | Path, name: str | None = None) -> list[Finding
         finding
         for watcher in watchers
         if config is not None and (name is None or watcher.name.lower() == name.lower())
-        for finding in placed(config, within(watcher.section, host_rules.writable(config, watcher)))
+        for rule in (host_rules.writable, host_rules.open_to_others)
+        for finding in placed(config, within(watcher.section, rule(config, watcher)))
     ]
 
 

@@ -67,7 +67,8 @@ def opener(path: str | os.PathLike[str], flags: int, mode: int = 0o666) -> int:
         if error.errno not in (errno.ELOOP, errno.ENXIO):
             raise
     else:
-        if stat.S_ISREG(os.fstat(descriptor).st_mode):
+        found = os.fstat(descriptor)
+        if stat.S_ISREG(found.st_mode) and found.st_nlink == 1:  # a second name may be that of a file of root's
             return descriptor
         os.close(descriptor)
     finally:

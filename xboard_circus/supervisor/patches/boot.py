@@ -182,7 +182,7 @@ def withhold_helpers(arbiter: Any) -> None:
         return
     from xboard_circus.checks.judgement import open_doors  # loaded for watchers with a user of their own alone
 
-    doors = [str(door) for door in open_doors(arbiter.config_file) if door.option == "uid"]
+    doors = [str(door) for door in open_doors(arbiter.config_file) if door.option in ("", "uid")]
     helpers = [watcher for watcher in arbiter.watchers if doors and is_helper(watcher.name)]
     for watcher in helpers:
         watcher.autostart = False

@@ -1,0 +1,173 @@
+"""Find which users of this host may write a file or folder, or put another one in its place.
+
+Mode bits and POSIX access lists are read. Who may write a folder above puts another one in the place of what is below,
+and who owns anything may write it.
+"""
+
+import errno
+import grp
+import os
+import pwd
+import stat
+import struct
+from collections.abc import Collection, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+_LONGEST_WAY = 255
+_ACL = "system.posix_acl_access"
+_ACL_HEADER = 4
+_ACL_ENTRY = struct.Struct("<HHI")
+_NAMED_USER, _GROUP, _NAMED_GROUP, _MASK = 0x02, 0x04, 0x08, 0x10
+
+
+@dataclass(frozen=True)
+class User:
+    """A user, as of a watcher's workers."""
+
+    uid: int
+    groups: frozenset[int]
+    name: str
+
+    @classmethod
+    def of(cls, uid: int) -> "User | None":
+        """Return the user of that number; None where the host knows none, so that nobody can be it."""
+        try:
+            entry = pwd.getpwuid(uid)
+            return cls(uid, frozenset(os.getgrouplist(entry.pw_name, entry.pw_gid)), entry.pw_name)
+        except (KeyError, OverflowError):
+            return None
+
+    def may(self, path: Path, mode: int) -> bool:
+        """Return whether the user has the right *mode* (os.R_OK, W_OK, X_OK) on *path* and can get there."""
+        try:
+            return all(self.has(parent, os.X_OK) for parent in path.resolve().parents) and self.has(path, mode)
+        except OSError:
+            return False
+
+    def has(self, path: Path, mode: int) -> bool:
+        found = path.stat()
+        if self.uid == 0:
+            return mode != os.X_OK or path.is_dir() or bool(found.st_mode & 0o111)
+        if found.st_uid == self.uid:
+            return found.st_mode >> 6 & mode == mode
+        rights = _Rights.of(path, found)
+        if self.uid in rights.users:
+            return rights.users[self.uid] & mode == mode
+        of_groups = [right for group, right in rights.groups if group in self.groups]
+        return any(right & mode == mode for right in of_groups or [rights.others])
+
+    def writable(self, path: Path) -> Path | None:
+        """Return *path*, or the folder on the way to it, that the user may write; None where there is none.
+
+        What is missing the user makes in any folder that he may write, also one such as /tmp.
+        """
+        if path.exists() and self.may(path, os.W_OK):
+            return path
+        for folder, step in _way(path):
+            if not self.has(folder, os.X_OK):
+                return None
+            if self._owns(step):
+                return step
+            is_kept = folder.stat().st_mode & stat.S_ISVTX and os.path.lexists(step)
+            if self.has(folder, os.W_OK) and not is_kept:
+                return folder
+        return None
+
+    def _owns(self, path: Path) -> bool:
+        return os.path.lexists(path) and path.lstat().st_uid == self.uid
+
+
+@dataclass(frozen=True)
+class _Rights:
+    """What those may who do not own a file: users and groups by number, a group perhaps twice, and all others."""
+
+    users: dict[int, int]
+    groups: list[tuple[int, int]]
+    others: int
+
+    @classmethod
+    def of(cls, path: Path, found: os.stat_result) -> "_Rights":
+        entries = list(_ACL_ENTRY.iter_unpack(_access_list(path)))
+        if not entries:
+            return cls({}, [(found.st_gid, found.st_mode >> 3 & 7)], found.st_mode & 7)
+        mask = next((right for tag, right, _ in entries if tag == _MASK), 7)
+        return cls(
+            {uid: right & mask for tag, right, uid in entries if tag == _NAMED_USER},
+            [
+                (found.st_gid if tag == _GROUP else gid, right & mask)
+                for tag, right, gid in entries
+                if tag in (_GROUP, _NAMED_GROUP)
+            ],
+            found.st_mode & 7,
+        )
+
+
+def _access_list(path: Path) -> bytes:
+    """Return the entries of the access list; b"" where there is none, or the system has no such lists."""
+    if not hasattr(os, "getxattr"):
+        return b""
+    try:
+        return os.getxattr(path, _ACL)[_ACL_HEADER:]
+    except OSError as error:
+        if error.errno in (errno.ENODATA, errno.ENOTSUP, errno.EOPNOTSUPP):
+            return b""
+        raise
+
+
+def _way(path: Path) -> Iterator[tuple[Path, Path]]:
+    """Yield each folder that leads to *path*, with what is looked up in it; a link is followed step by step."""
+    folder, left = Path("/"), [*reversed(path.absolute().parts[1:])]
+    for _ in range(_LONGEST_WAY):
+        if not left:
+            return
+        step = folder / left.pop()
+        yield folder, step
+        if step.is_symlink():
+            target = step.readlink()
+            folder = Path("/") if target.is_absolute() else folder
+            left += reversed(target.parts[target.is_absolute() :])
+        elif step.name == "..":
+            folder = folder.parent
+        elif step.is_dir():
+            folder = step
+        else:
+            return
+
+
+def besides(path: Path, trusted: Collection[int]) -> Iterator[tuple[User, Path]]:
+    """Yield each known user, none of *trusted*, who may write *path* or a folder on the way, with that place.
+
+    What is open to all users of the host is not among it: ask a `User` of no number for that.
+    """
+    with suppress(PermissionError):  # there we find no module either
+        for uid in sorted(_named_on_way(path) - {*trusted}):
+            user = User.of(uid)
+            if user is not None and (place := user.writable(path)) is not None:
+                yield user, place
+
+
+def _named_on_way(path: Path) -> set[int]:
+    """Return who owns something on the way to *path*, or may write it by an access list or a group."""
+    users: set[int] = set()
+    groups: set[int] = set()
+    for place in {Path("/"), *(step for _, step in _way(path))}:
+        with suppress(FileNotFoundError):
+            found = place.lstat()
+            users.add(found.st_uid)
+            if not stat.S_ISLNK(found.st_mode):
+                rights = _Rights.of(place, found)
+                users |= {uid for uid, right in rights.users.items() if right & os.W_OK}
+                groups |= {gid for gid, right in rights.groups if right & os.W_OK}
+    return users.union(*map(members, groups))
+
+
+def members(group: int) -> set[int]:
+    """Return the users in a group, as far as the host lists them."""
+    found = {user.pw_uid for user in pwd.getpwall() if user.pw_gid == group}
+    with suppress(KeyError):
+        for name in grp.getgrgid(group).gr_mem:
+            with suppress(KeyError):
+                found.add(pwd.getpwnam(name).pw_uid)
+    return found
