@@ -201,6 +201,23 @@ def become_group(name: str) -> None:
         raise LaunchError(NO_USER, f"no right to become group {name}: {error}") from None
 
 
+def group_of(uid: int) -> int:
+    """Return the group of a user whom only a number names: that number, since our own group would be root's.
+
+    One that has a name is another's, such as 42, which is `shadow`.
+    """
+    import grp
+
+    if os.geteuid() != 0 or uid == 0:
+        return os.getgid()
+    try:
+        named = grp.getgrgid(uid).gr_name
+    except (KeyError, OverflowError):
+        return uid
+    why = f"there is no user {uid}, and group {uid} is {named}; name the group: gid = {uid} if that one is meant"
+    raise LaunchError(NO_USER, why)
+
+
 def become_user(name: str, group: str) -> dict[str, str]:
     """Become the user, with all its groups; return the environment that goes with it.
 
@@ -214,7 +231,8 @@ def become_user(name: str, group: str) -> dict[str, str]:
     except KeyError:
         if not name.isdecimal():
             raise LaunchError(NO_USER, f"there is no user {name!r}") from None
-        uid, gid, user, home = int(name), os.getgid(), "", "/"  # a number alone is common in containers
+        uid, user, home = int(name), "", "/"  # a number alone is common in containers
+        gid = -1 if group else group_of(uid)
     if group:
         gid = find_group(group)
     try:

@@ -1,5 +1,6 @@
 """The launcher in front of real commands: it becomes them, or says in an exit code why not."""
 
+import grp
 import os
 import pwd
 import resource
@@ -260,6 +261,20 @@ def test_users_and_groups_may_be_numbers(launch: Launch) -> None:
     started = launch("--uid", "12345", "--gid", "54321", "--", "sh", "-c", 'echo "$(id -u) $(id -g) $(id -G)"')
 
     assert started.communicate(timeout=30)[0] == "12345 54321 54321\n"
+
+
+@AS_ROOT
+def test_a_number_without_a_user_gets_no_group_of_roots(launch: Launch) -> None:
+    """Given a number that is nobody's, as in a container, then the group is that number, unless it is a named one's."""
+    started = launch("--uid", "54321", "--", "sh", "-c", 'echo "$(id -u) $(id -g) $(id -G)"')
+    assert started.communicate(timeout=30)[0] == "54321 54321 54321\n"
+
+    users = {user.pw_uid for user in pwd.getpwall()}
+    group = next(group for group in grp.getgrall() if group.gr_gid not in users)
+    refused = launch("--uid", str(group.gr_gid), "--", "true")
+    why = f"there is no user {group.gr_gid}, and group {group.gr_gid} is {group.gr_name}; name the group: gid = "
+    assert why in refused.communicate(timeout=30)[1]
+    assert refused.returncode == 122
 
 
 @AS_ROOT

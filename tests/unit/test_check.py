@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import grp
 import json
 import os
 import pwd
@@ -990,6 +991,22 @@ def test_a_user_that_is_not_known(on_host: OnHost) -> None:
     assert "error uid: not known on this host; create it, or name one that `getent` knows" in on_host(
         {"uid": "no-such-user"}
     )
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may become another user")
+def test_a_number_without_a_user_gets_no_group_of_roots(write: Write, tmp_path: Path, on_host: OnHost) -> None:
+    users = {user.pw_uid for user in pwd.getpwall()}
+    group = next(group for group in grp.getgrall() if group.gr_gid not in users)
+    number = str(group.gr_gid)
+
+    told = (
+        f"error uid: there is no user {number}, and group {number} is {group.gr_name}; name the group: gid = {number}"
+    )
+    assert [line for line in on_host({"uid": number}) if line.startswith(told)]
+    assert [line for line in on_host({"uid": number, "gid": number}) if line.startswith("error uid")] == []
+    assert [line for line in on_host({"uid": "54321"}) if line.startswith("error uid")] == []
+    (watcher,) = load(write({"watcher:web": {"uid": "54321"}})).watchers
+    assert host_rules.user_of(watcher).groups == {54321}
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may become anybody")

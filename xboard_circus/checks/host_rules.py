@@ -51,18 +51,22 @@ def modules(config: Config, watcher: WatcherConfig, *, starts: bool = False) -> 
 
 
 def user_of(watcher: WatcherConfig) -> User:
-    """Return the user of the watcher's workers; KeyError for a user or group that is not known."""
+    """Return the user of the watcher's workers; KeyError or LaunchError for a user or group that is not known."""
     import grp
     import pwd
 
     if watcher.uid is None:
         uid, gid, groups = os.geteuid(), os.getegid(), os.getgroups()
-    elif watcher.uid.isdigit() and is_armed(watcher):
-        # The launcher takes a bare number, as containers have it; Circus itself refuses it.
-        uid, gid, groups = int(watcher.uid), os.getegid(), []
     else:
-        entry = pwd.getpwuid(int(watcher.uid)) if watcher.uid.isdigit() else pwd.getpwnam(watcher.uid)
-        uid, gid, groups = entry.pw_uid, entry.pw_gid, os.getgrouplist(entry.pw_name, entry.pw_gid)
+        try:
+            entry = pwd.getpwuid(int(watcher.uid)) if watcher.uid.isdigit() else pwd.getpwnam(watcher.uid)
+            uid, gid, groups = entry.pw_uid, entry.pw_gid, os.getgrouplist(entry.pw_name, entry.pw_gid)
+        except KeyError:
+            # The launcher takes a bare number, as containers have it; Circus itself refuses it.
+            if not (watcher.uid.isdigit() and is_armed(watcher)):
+                raise
+            uid, groups = int(watcher.uid), []
+            gid = -1 if watcher.gid else launcher.group_of(uid)
     if watcher.gid is not None:
         gid = int(watcher.gid) if watcher.gid.isdigit() else grp.getgrnam(watcher.gid).gr_gid
     return User(uid, frozenset({gid, *groups}), watcher.uid or "the user of this check")
@@ -80,6 +84,9 @@ def _user(config: Config, watcher: WatcherConfig) -> Iterator[Finding]:
     except KeyError as error:
         option = "gid" if watcher.gid and watcher.gid in str(error) else "uid"
         yield Finding(ERROR, option, "not known on this host", "create it, or name one that `getent` knows")
+        return
+    except launcher.LaunchError as error:
+        yield Finding(ERROR, "uid", str(error), "")
         return
     if os.geteuid() == 0:
         return
@@ -373,7 +380,7 @@ def _missing(module: str, program: str, watcher: WatcherConfig, environment: Map
 def _known_user(watcher: WatcherConfig) -> User | None:
     try:
         return user_of(watcher)
-    except KeyError:
+    except (KeyError, launcher.LaunchError):
         return None
 
 
