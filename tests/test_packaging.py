@@ -231,6 +231,8 @@ def shared_checkout() -> Iterator[Path]:
     shutil.copytree(ROOT / "scripts", folder / "scripts")
     for name in ("setup.cfg", "pyproject.toml", "setup.py"):
         shutil.copy(ROOT / name, folder)
+    for name in ("xboard_circus", "plugins"):
+        (folder / name).mkdir()
     folder.chmod(0o1777)
     yield folder
     shutil.rmtree(above)
@@ -250,6 +252,22 @@ def test_a_setup_py_that_somebody_planted_is_not_run(shared_checkout: Path, scri
     assert told.returncode == 1
     assert f"{shared_checkout}/setup.py is another user's, of uid {NOBODY}" in told.stderr
     assert not ran.exists()
+
+
+@pytest.mark.parametrize("name", [".", "scripts", "scripts/bootstrap.sh", "setup.cfg", "xboard_circus", "plugins"])
+def test_root_installs_no_service_from_what_is_another_users(shared_checkout: Path, name: str) -> None:
+    """Given a part of the checkout that is neither root's nor of who called sudo, then it is refused in one line."""
+    os.chown(shared_checkout / name, NOBODY, NOBODY)
+    before = sorted(shared_checkout.iterdir())
+
+    refused = subprocess.run(
+        [f"{shared_checkout}/scripts/install_service.sh", "install"], capture_output=True, text=True, check=False
+    )
+
+    assert refused.returncode == 1
+    assert refused.stderr.startswith(f"{shared_checkout}/{name} is another user's, of uid {NOBODY}")
+    assert refused.stderr.count("\n") == 1
+    assert sorted(shared_checkout.iterdir()) == before
 
 
 # The Python that makes .venv; whenever root has run it, the service's user is quick.

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import plistlib
+import pwd
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +15,7 @@ import pytest
 
 from xboard_circus.host.written_files import Owner
 
+from .operations import Checkout
 from .service_host import SCRIPT
 
 # launchd.plist(5), the keys of a job. One that launchd does not know it ignores, in silence.
@@ -112,7 +115,6 @@ class Mac:
 
 @pytest.fixture
 def mac() -> Any:
-    import shutil
     import tempfile
 
     folder = Path(tempfile.mkdtemp(prefix="xb-", dir="/tmp"))  # short: a unix socket's path has 103 bytes there
@@ -270,3 +272,73 @@ def test_a_user_whose_group_has_others_in_it_is_refused_and_gets_no_folder_of_ro
 
     assert (mac.folder.stat(), sorted(mac.folder.iterdir())) == before
     assert not mac.calls()
+
+
+@pytest.fixture
+def checkout(mac: Mac) -> Checkout:
+    above = mac.folder.with_name("opt")
+    above.mkdir()
+    for folder in (mac.folder.parent, above):
+        folder.chmod(0o755)
+    made = Checkout(above / "checkout")
+    shutil.rmtree(made.runtime)
+    return made
+
+
+def installed(mac: Mac, checkout: Checkout, user: str, **env: str) -> subprocess.CompletedProcess[str]:
+    env = {
+        **os.environ,
+        "HOME": str(mac.home),
+        "FAKE": str(mac.fake),
+        "PATH": f"{mac.fake}:{os.environ['PATH']}",
+        **env,
+    }
+    command = [checkout.folder / "scripts" / "install_service.sh", "install", "--run-as", user, "--dry-run"]
+    return subprocess.run(command, env=env, capture_output=True, text=True, check=False)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file away")
+@pytest.mark.parametrize("how", ["owner", "group", "all", "above"])
+def test_root_installs_no_service_from_a_checkout_that_another_user_may_write(
+    mac: Mac, checkout: Checkout, how: str
+) -> None:
+    """Given a file of the checkout, or a folder above it, that the service's user or a third one may write, when root
+    installs, then it is refused with the cure, before anything is written."""
+    theirs = checkout.folder.parent if how == "above" else checkout.folder / "xboard_circus" / "core" / "names.py"
+    daemon, www = pwd.getpwnam("daemon"), pwd.getpwnam("www-data")
+    done = installed(mac, checkout, "daemon")
+    assert done.returncode == 0, done.stderr
+    if how in ("owner", "above"):
+        os.chown(theirs, daemon.pw_uid if how == "owner" else www.pw_uid, -1)
+    elif how == "group":
+        os.chown(theirs, 0, www.pw_gid)
+        theirs.chmod(0o664)
+    else:
+        theirs.chmod(0o666)
+
+    refused = installed(mac, checkout, "daemon")
+
+    who = {"owner": "daemon", "all": "every user of this host"}.get(how, "www-data")
+    assert refused.returncode == 1, refused
+    assert f"xboard-circus: {who} may write {theirs}, and root would run what is there" in refused.stderr
+    assert f"`chown -R root {checkout.folder}`" in refused.stderr
+    assert "would" not in refused.stdout
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file away")
+def test_root_installs_a_service_from_the_checkout_of_who_called_sudo(mac: Mac, checkout: Checkout) -> None:
+    """Given an operator's own clone with that user's group, as umask 002 leaves it, then sudo installs from it; not
+    where the service is to run as that user, whose workers would become root."""
+    www = pwd.getpwnam("www-data")
+    for path in (checkout.folder, *checkout.folder.rglob("*")):
+        if ".venv" not in path.parts:
+            os.chown(path, www.pw_uid, www.pw_gid, follow_symlinks=False)
+            if not path.is_symlink():
+                path.chmod(path.stat().st_mode | 0o020)
+
+    done = installed(mac, checkout, "daemon", SUDO_UID=str(www.pw_uid))
+    assert done.returncode == 0, done.stderr
+    refused = installed(mac, checkout, "www-data", SUDO_UID=str(www.pw_uid))
+    assert (refused.returncode, "www-data may write" in refused.stderr) == (1, True), refused
+    refused = installed(mac, checkout, "daemon")
+    assert (refused.returncode, "is another user's, of uid" in refused.stderr) == (1, True), refused

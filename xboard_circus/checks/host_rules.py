@@ -24,7 +24,7 @@ from xboard_circus.checks.watcher_rules import argument, words
 from xboard_circus.config import ARM, Config, WatcherConfig, is_armed, is_file, is_our_plugin
 from xboard_circus.core.names import some_of
 from xboard_circus.host import servers, writers
-from xboard_circus.host.writers import User
+from xboard_circus.host.writers import ANYBODY, User
 from xboard_circus.service.layout import NAME, OVERLAY
 
 _FIND_MODULE = "import importlib.util, sys; sys.exit(importlib.util.find_spec(sys.argv[1]) is None)"
@@ -146,11 +146,10 @@ def refusal(folder: Path) -> str | None:
 
 def open_to_all(config: Config, watcher: WatcherConfig) -> Iterator[Finding]:
     """Find what every user of this host may write of what circusd and the worker run: that user has theirs."""
-    anybody = User(-1, frozenset(), "every user of this host")
     paths = [*_used(config, watcher), *_log(config), watcher.working_dir]
-    found = [(path, place) for path in paths if (place := anybody.writable(path)) is not None]
+    found = [(path, place) for path in paths if (place := ANYBODY.writable(path)) is not None]
     if found:
-        what = f"{anybody.name} may {_doings(found)}, and so run programs as circusd's user or the worker's"
+        what = f"{ANYBODY.name} may {_doings(found)}, and so run programs as circusd's user or the worker's"
         yield Finding(ERROR if os.geteuid() == 0 else WARNING, "", what, _cure(found, "`chmod o-w {}`"))
 
 

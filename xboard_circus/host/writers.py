@@ -10,10 +10,14 @@ import os
 import pwd
 import stat
 import struct
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import cache
+from itertools import chain
 from pathlib import Path
+
+from xboard_circus.host import servers
 
 _LONGEST_WAY = 255
 _ACL = "system.posix_acl_access"
@@ -79,6 +83,9 @@ class User:
         return os.path.lexists(path) and path.lstat().st_uid == self.uid
 
 
+ANYBODY = User(-1, frozenset(), "every user of this host")
+
+
 @dataclass(frozen=True)
 class _Rights:
     """What those may who do not own a file: users and groups by number, a group perhaps twice, and all others."""
@@ -139,7 +146,7 @@ def _way(path: Path) -> Iterator[tuple[Path, Path]]:
 def besides(path: Path, trusted: Collection[int]) -> Iterator[tuple[User, Path]]:
     """Yield each known user, none of *trusted*, who may write *path* or a folder on the way, with that place.
 
-    What is open to all users of the host is not among it: ask a `User` of no number for that.
+    What is open to all users of the host is not among it: see `ANYBODY`.
     """
     with suppress(PermissionError):  # there we find no module either
         for uid in sorted(_named_on_way(path) - {*trusted}):
@@ -148,19 +155,32 @@ def besides(path: Path, trusted: Collection[int]) -> Iterator[tuple[User, Path]]
                 yield user, place
 
 
+def below(path: Path, trusted: Collection[int]) -> Iterator[tuple[str, Path]]:
+    """Yield who, none of *trusted*, owns or may write *path* or what lies below it, with each such place."""
+    find = cache(members)
+    for place in (path, *(Path(folder, name) for folder, *names in os.walk(path) for name in chain(*names))):
+        for uid in sorted(_named_at(place, find) - {*trusted}):
+            yield servers.name_of(uid), place
+        if not place.is_symlink() and ANYBODY.has(place, os.W_OK):
+            yield ANYBODY.name, place
+
+
 def _named_on_way(path: Path) -> set[int]:
     """Return who owns something on the way to *path*, or may write it by an access list or a group."""
-    users: set[int] = set()
-    groups: set[int] = set()
-    for place in {Path("/"), *(step for _, step in _way(path))}:
-        with suppress(FileNotFoundError):
-            found = place.lstat()
-            users.add(found.st_uid)
-            if not stat.S_ISLNK(found.st_mode):
-                rights = _Rights.of(place, found)
-                users |= {uid for uid, right in rights.users.items() if right & os.W_OK}
-                groups |= {gid for gid, right in rights.groups if right & os.W_OK}
-    return users.union(*map(members, groups))
+    return set().union(*map(_named_at, {Path("/"), *(step for _, step in _way(path))}))
+
+
+def _named_at(place: Path, find: Callable[[int], set[int]] | None = None) -> set[int]:
+    """Return who owns *place*, or may write it by an access list or a group; nobody where it is missing."""
+    try:
+        found = place.lstat()
+    except FileNotFoundError:
+        return set()
+    if stat.S_ISLNK(found.st_mode):
+        return {found.st_uid}
+    rights = _Rights.of(place, found)
+    users = {uid for uid, right in rights.users.items() if right & os.W_OK}
+    return {found.st_uid, *users}.union(*((find or members)(gid) for gid, right in rights.groups if right & os.W_OK))
 
 
 def members(group: int) -> set[int]:

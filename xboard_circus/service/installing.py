@@ -7,12 +7,13 @@ import sys
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 
 import xboard_circus
 from xboard_circus import config
 from xboard_circus.errors import XboardError
-from xboard_circus.host import written_files
+from xboard_circus.host import writers, written_files
 from xboard_circus.host.written_files import Owner
 from xboard_circus.service.layout import Layout, ServiceHost, ServiceOptions, is_ours, lay_out, overlay_of
 from xboard_circus.service.managers import MANAGERS, Report, Shell, succeeds
@@ -20,8 +21,8 @@ from xboard_circus.service.rendering import Texts, rendered
 
 # What an earlier start by another user, such as root, leaves in the folder, and the service writes to.
 DATA = ("dashboard.*", "*.db", "*.db-wal", "*.db-shm", "logs", "uploads")
-# What pip runs, or takes as it is, when it installs the checkout.
-SOURCES = ("setup.py", "setup.cfg", "pyproject.toml", "xboard_circus", "plugins")
+# What root runs of the checkout, and pip when it installs that.
+SOURCES = ("setup.py", "setup.cfg", "pyproject.toml", "xboard_circus", "plugins", "scripts")
 # What it writes into: through a link that the service's user put there, root would write elsewhere.
 BUILDS = ("build", "xboard_circus.egg-info")
 
@@ -60,6 +61,7 @@ class Service:
         self._layout = self._installed(layout)
         if self._is_roots and action != "remove":
             self._refuse_shared_group()
+            self._refuse_sources_of_others()
 
     def install(self, *, restart: bool = False) -> None:
         """Write the files of the service, enable it and start it; files that have not changed stay."""
@@ -139,7 +141,8 @@ class Service:
         source = Path(xboard_circus.__file__).parents[1]
         what = ["xboard-circus"]
         if (source / "setup.cfg").exists():
-            self._refuse_sources_of_others(source)
+            if self._is_roots and not self._shell.dry_run:
+                self._make_builds(source)
             # The checkout's own .venv runs what stands in the checkout; any other gets a copy of it.
             what = ["--editable", str(source)] if venv == source / ".venv" else [str(source)]
         pip = ("-I", "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--upgrade")
@@ -150,24 +153,35 @@ class Service:
             words[words.index("upgrade")] = "install"
             os.execv(sys.executable, [sys.executable, "-I", "-m", "xboard_circus", *words, "--restart"])
 
-    def _refuse_sources_of_others(self, source: Path) -> None:
-        if not self._is_roots:
+    def _trusted(self) -> set[int]:
+        """Return whose files root may run: its own, and those of who called sudo, where that is not the service."""
+        caller, owner = os.environ.get("SUDO_UID", ""), Owner.of(self._layout.user)
+        return ({0, int(caller)} if caller.isdecimal() else {0}) - ({owner.uid} if owner else set())
+
+    def _refuse_sources_of_others(self) -> None:
+        """Refuse a checkout that somebody else may write: root runs it, now and at each upgrade."""
+        source, trusted = Path(xboard_circus.__file__).parents[1], self._trusted()
+        if not (source / "setup.cfg").exists():
             return
-        owner = Owner.of(self._layout.user)
-        trusted = {0, os.lstat(source / "setup.cfg").st_uid}
-        if owner is not None:
-            trusted.discard(owner.uid)
-        made = () if self._shell.dry_run else BUILDS
-        for path in (source / name for name in made):
+        for path in (source / name for name in SOURCES):
+            found = [(user.name, place) for user, place in writers.besides(path, trusted)]
+            if (place := writers.ANYBODY.writable(path)) is not None:
+                found.append((writers.ANYBODY.name, place))
+            if not path.exists():
+                raise XboardError(f"{path} is missing, and pip would run one that is put there as root: restore it")
+            for who, place in chain(found, writers.below(path, trusted)):
+                raise XboardError(
+                    f"{who} may write {place}, and root would run what is there: when you have looked at it, "
+                    f"`chown -R root {source}` and `chmod -R go-w` it, or clone it as root into a folder such as /opt"
+                )
+
+    def _make_builds(self, source: Path) -> None:
+        """Make what pip writes into; refuse what the service's user made first."""
+        for path in (source / name for name in BUILDS):
             with suppress(FileExistsError):
                 path.mkdir()
-        for path in (source / name for name in (*SOURCES, *made)):
-            # What is missing the service's user could make after this.
-            if not any(written_files.belongs_to(path, uid) for uid in trusted):
-                raise XboardError(
-                    f"{path} is missing or another user's, and pip would run it as root: put that of this project in "
-                    f"its place, or, if you trust it, chown -R root {source}"
-                )
+            if not any(written_files.belongs_to(path, uid) for uid in self._trusted()):
+                raise XboardError(f"{path} is another user's, and pip would write there as root: delete it")
 
     def _timeouts(self) -> tuple[int, int]:
         """Return the longest graceful_timeout, and the longest start: one worker of each watcher after the other."""
