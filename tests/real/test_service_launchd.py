@@ -293,7 +293,7 @@ def installed(mac: Mac, checkout: Checkout, user: str, **env: str) -> subprocess
         "PATH": f"{mac.fake}:{os.environ['PATH']}",
         **env,
     }
-    command = [checkout.folder / "scripts" / "install_service.sh", "install", "--run-as", user, "--dry-run"]
+    command = [f"{checkout.folder}/scripts/install_service.sh", "install", "--run-as", user, "--dry-run"]
     return subprocess.run(command, env=env, capture_output=True, text=True, check=False)
 
 

@@ -14,6 +14,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
 from xboard_circus.dashboard.circusd_queries import CircusdQueries
@@ -237,6 +238,51 @@ def test_what_an_env_file_sets_acts_on_processes_of_the_user_alone(open_folder: 
         ):
             told = completed_as(USER, [python, *command], XBOARD_RUNTIME_DIR=str(folder / "none"), **env)
             assert f"it is run by root, and {USER} may not command it; run this as root" in told.stderr, told
+
+
+ALERT = """
+[alert:chat]
+type = webhook
+url_env = XBOARD_WEBHOOK
+secret_env = XBOARD_SIGN
+shape = feishu
+"""
+
+
+def test_workers_of_another_user_get_no_secret_of_the_alerts(open_folder: Path, python: str) -> None:
+    """Given secrets of alerts in circusd's environment and copy_env, then a worker of another user, its spare, its
+    forkserver and run.before have none of them; root's own worker and what [env:...] sets keep theirs."""
+    user, folder = www_data(), open_folder / "secrets"
+    assert user is not None
+    (folder / "web").mkdir(parents=True)
+    os.chown(folder / "web", user.pw_uid, user.pw_gid)
+    secrets = {"XBOARD_WEBHOOK": "http://127.0.0.1:9/hunter2", "XBOARD_SIGN": "hunter3"}
+    env = {**(library_path(open_folder / "python") if python != sys.executable else {}), **secrets, "OTHER": "1"}
+    options = {"uid": USER, "working_dir": folder / "web", "worker.spares": 1, "run.before": "sh -c 'env >of-before'"}
+    watchers = [Watcher(options=options), Watcher("root", numprocesses=1)]
+    with circusd(folder, watchers=watchers, plugins=BUNDLE, python=python, env=env, start=False) as c:
+        c.ini.write_text(c.ini.read_text() + ALERT)
+        c.start_again()
+        workers = c.wait_ready()
+        (own,) = c.wait_ready(name="root")
+        eventually(lambda: len([each for each in c.watcher()["workers"] if each["role"] == "spare"]) == 1)
+        below = psutil.Process(c.pid).children(recursive=True)
+        pids = {each.pid for each in below if each.uids().real == user.pw_uid}  # with the forkserver
+
+        for pid in pids:
+            environ = psutil.Process(pid).environ()
+            assert environ["OTHER"] == "1"
+            assert {name: value for name, value in environ.items() if "hunter" in value} == {}, pid
+        assert set(workers) < pids
+        of_before = (folder / "web" / "of-before").read_text()
+        assert ("hunter" in of_before, "OTHER=1" in of_before) == (False, True)
+        assert secrets.items() <= process(own).environ.items()
+
+        c.ini.write_text(c.ini.read_text().replace("[env:web]", "[env:web]\nXBOARD_SIGN = the-apps-own"))
+        reloaded = c.run_circusctl("reloadconfig")
+        assert reloaded.returncode == 0, reloaded
+        eventually(lambda: {process(pid).environ.get("XBOARD_SIGN") for pid in c.ready()} == {"the-apps-own"})
+        assert {"XBOARD_WEBHOOK" in process(pid).environ for pid in c.ready()} == {False}
 
 
 def test_a_worker_of_another_user_without_a_stream_prints_through_circusd(open_folder: Path, python: str) -> None:

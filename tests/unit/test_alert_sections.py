@@ -14,6 +14,7 @@ from xboard_circus.alerts.smtp import SmtpSink
 from xboard_circus.alerts.webhook import WebhookSink
 from xboard_circus.checks import alert_rules, file_rules
 from xboard_circus.checks.check import Level, check
+from xboard_circus.checks.watcher_environ import as_circusd_sees_it
 from xboard_circus.config import Config, load
 from xboard_circus.core.alerting import Severity, Trouble
 from xboard_circus.options.alert_fields import AlertOptions
@@ -311,3 +312,19 @@ def test_a_secret_in_a_file_that_anybody_else_can_open_is_not_read(tmp_path: Pat
         Secret(file=file).read()
     file.chmod(0o600)
     assert Secret(file=file).read() == TOKEN
+
+
+@pytest.mark.parametrize("user", [None, "nobody", str(os.geteuid())])
+def test_what_is_tried_as_another_user_has_no_secret_of_the_alerts(
+    write: Write, monkeypatch: pytest.MonkeyPatch, user: str | None
+) -> None:
+    """Given copy_env, then check and a trial hand the variable on to circusd's own user alone."""
+    monkeypatch.setenv("OTHER_OF_THE_TEST", "1")
+    uid = f"uid = {user}\n" if user else ""
+    config = write(head=HEAD.replace("cmd = sleep 60\n", f"cmd = sleep 60\ncopy_env = True\n{uid}"), chat=WEBHOOK)
+    (watcher,) = config.watchers
+
+    env = as_circusd_sees_it(config, watcher, starts=True)
+
+    assert env["OTHER_OF_THE_TEST"] == "1"
+    assert ("HOOK_OF_THE_TEST" in env) == (user != "nobody")

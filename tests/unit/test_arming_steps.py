@@ -325,7 +325,7 @@ def test_what_is_raised_for_want_of_a_patch_is_told_without_a_traceback(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(arming, "ArmedWatcher", lambda *_: (_ for _ in ()).throw(PatchFailed("Watcher.gone")))
-    supervisor = SimpleNamespace(unfit="", armed={}, plain={}, marks=dict)
+    supervisor = SimpleNamespace(unfit="", armed={}, plain={}, marks=dict, withheld_from=lambda _: ())
     watcher: Any = watcher_of("odd", hooks={})
     watcher.sockets = None
 

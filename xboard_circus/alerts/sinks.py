@@ -49,8 +49,7 @@ def sink_of(config: Config, alert: AlertConfig) -> Sink:
         )
     from xboard_circus.alerts.command import CommandSink
 
-    hidden = frozenset(each.env for one in config.alerts for each in secrets_of(one, folder).values() if each.env)
-    return CommandSink(options.command, folder, options.timeout, hidden)
+    return CommandSink(options.command, folder, options.timeout, secret_variables(config))
 
 
 def rules_of(options: AlertOptions) -> GateRules:
@@ -61,6 +60,12 @@ def rules_of(options: AlertOptions) -> GateRules:
         remind_every=options.remind_every,
         max_per_hour=options.max_per_hour,
     )
+
+
+def secret_variables(config: Config) -> frozenset[str]:
+    """Return the variables that hold a secret of any sink."""
+    found = (secret for alert in config.alerts for secret in secrets_of(alert, config.folder).values())
+    return frozenset(secret.env for secret in found if secret.env)
 
 
 def secrets_of(alert: AlertConfig, folder: Path) -> dict[str, Secret]:

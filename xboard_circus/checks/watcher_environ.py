@@ -4,6 +4,7 @@ import os
 from collections.abc import Mapping
 from contextlib import suppress
 
+from xboard_circus.alerts.withheld import withheld_from, without
 from xboard_circus.config import Config, WatcherConfig
 from xboard_circus.errors import XboardError
 from xboard_circus.host import procs, runtime
@@ -18,7 +19,8 @@ def as_circusd_sees_it(config: Config, watcher: WatcherConfig, *, starts: bool =
     Where circusd *starts* next, the one of this command line becomes circusd's. Else, where none runs, another user's
     watcher gets of root's shell only the variables by which programs and modules are found.
     """
-    env = dict(watcher.env)
+    names = withheld_from(config, watcher.uid)
+    env = without(watcher.env, names, os.environ)
     if starts or not watcher.copy_env:
         return env
     circusd = None
@@ -33,7 +35,7 @@ def as_circusd_sees_it(config: Config, watcher: WatcherConfig, *, starts: bool =
         entry.option for scan in config.scans for entry in scan.entries if entry.section.partition(":")[0] == "env"
     }
     own = {key: value for key, value in env.items() if key in written or os.environ.get(key) != value}
-    return {**copied, **own}
+    return without({**copied, **own}, names, copied)
 
 
 def _bare(env: Mapping[str, str]) -> dict[str, str]:

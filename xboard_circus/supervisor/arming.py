@@ -61,7 +61,12 @@ def run_plainly(supervisor: "Supervisor", watcher: Any, reason: str) -> None:
     logger.error("xboard: %s: %s", watcher.name, reason)
     try:
         watcher.env = environment.environment(
-            watcher.env, watcher=watcher.name, folder=None, options=WatcherOptions(), marks=supervisor.marks()
+            watcher.env,
+            watcher=watcher.name,
+            folder=None,
+            options=WatcherOptions(),
+            marks=supervisor.marks(),
+            withheld=supervisor.withheld_from(watcher),
         )
     except Exception:
         logger.exception("xboard: %s runs with the environment of circusd", watcher.name)

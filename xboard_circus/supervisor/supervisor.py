@@ -85,6 +85,7 @@ class Supervisor:
         self._reaped_at = self._ticked_at = float("-inf")
         self._due_at: float | None = None
         self._sweeps: dict[str | None, asyncio.Future[list[Holder]]] = {}
+        self._withheld: dict[str, frozenset[str]] = {}
         self._output = Output(Path(self.config_file).parent)
         self.requests = Requests(self)
         self._is_recorded = False
@@ -180,6 +181,17 @@ class Supervisor:
         while circus_arbiter.running_command(self.arbiter) is not None:
             await asyncio.sleep(END_AGAIN)
         await self.arbiter.stop()
+
+    def withheld_from(self, watcher: Any) -> frozenset[str]:
+        """Return the variables with secrets of alerts, where *watcher* runs as another user than circusd."""
+        if watcher.uid is None:
+            return frozenset()
+        from xboard_circus import config  # loaded for watchers with a user of their own alone
+        from xboard_circus.alerts.withheld import withheld_from
+
+        with suppress(XboardError):  # a file that cannot be read now names what it named before
+            self._withheld[watcher.name] = withheld_from(config.load(self.config_file), watcher.uid)
+        return self._withheld.get(watcher.name, frozenset())
 
     def marks(self) -> dict[str, str]:
         """Return the environment by which a process is known as one of this instance."""

@@ -219,6 +219,7 @@ class ArmedWatcher:
             folder=self.folder,
             options=self.options,
             marks=self.supervisor.marks(),
+            withheld=self.supervisor.withheld_from(self.watcher),
         )
 
     def read_env_files(self) -> None:

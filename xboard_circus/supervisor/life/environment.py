@@ -5,7 +5,7 @@ import os
 import pwd
 import re
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -26,13 +26,18 @@ def environment(
     folder: Path | None,
     options: WatcherOptions,
     marks: Mapping[str, str],
+    withheld: Collection[str] = (),
 ) -> dict[str, str]:
     """Return the environment of a watcher's processes, as a copy. Without a *folder* they get no private socket.
+
+    The *withheld* variables are left out where copy_env has put circusd's own in.
 
     The dict that Circus holds is the one that `reloadconfig` compares with the file: a change in it would restart the
     backend at each reload of the configuration.
     """
-    env = dict(given or {})
+    env = {
+        name: value for name, value in (given or {}).items() if not (name in withheld and os.environ.get(name) == value)
+    }
     # Circus leaves it to PATH which `python` runs, and the one beside circusd is the one that has our packages.
     interpreter = os.path.dirname(sys.executable)
     path = env.get("PATH", os.environ.get("PATH", os.defpath)).split(os.pathsep)
