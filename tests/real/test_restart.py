@@ -418,7 +418,7 @@ def test_a_restart_takes_over_changed_endpoints(tmp_path: Path, moved: bool) -> 
 
         done(c, "restart", "--no-preflight")
 
-        assert "web: " in c.run_circusctl("status").stdout  # active, or starting yet
+        assert "web: active" in c.run_circusctl("status").stdout
         assert is_refused(int(before[0].rpartition(":")[2])) == moved
         assert "in use" not in c.log("circusd")
 
