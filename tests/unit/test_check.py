@@ -10,6 +10,7 @@ import resource
 import shutil
 import socket
 import struct
+import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
@@ -720,6 +721,27 @@ def test_what_of_roots_nobody_else_can_write_is_not_refused(write: Write, tmp_pa
 
     assert open_doors(file) == []
     assert "may write" not in str(check(file, others=lambda: ["ann"]))
+
+
+def test_a_folder_that_may_not_be_looked_at_breaks_no_check(write: Write, tmp_path: Path) -> None:
+    """Given such folders in PYTHONPATH and as virtualenv, then a check of another user than root looks at the rest."""
+    (tmp_path / "closed" / "x").mkdir(parents=True)
+    file = write({"watcher:web": {"virtualenv": "closed/x"}, "env:web": {"PYTHONPATH": "closed/x:closed"}})
+    (tmp_path / "closed").chmod(0)
+
+    code = """
+import os, sys
+if os.geteuid() == 0:
+    import xboard_circus.checks.check, xboard_circus.checks.host_rules, dotenv
+    os.setgroups([]), os.setgid(65534), os.setuid(65534)
+from xboard_circus.checks import host_rules
+from xboard_circus.config import load
+(watcher,) = (config := load(sys.argv[1])).watchers
+print([*host_rules.open_to_all(config, watcher), *host_rules.open_to_others(config, watcher)])
+"""
+    done = subprocess.run([sys.executable, "-c", code, file], capture_output=True, text=True, check=False)
+    (tmp_path / "closed").chmod(0o700)
+    assert (done.stdout, done.stderr) == ("[]\n", "")
 
 
 def test_what_a_line_hides_is_told_with_its_number(tmp_path: Path) -> None:

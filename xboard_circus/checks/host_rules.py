@@ -4,6 +4,7 @@ The rules change nothing. They run with the rights of the user of the check, and
 what other users may do.
 """
 
+import glob
 import os
 import resource
 import shlex
@@ -218,12 +219,13 @@ def _of_root(config: Config, watcher: WatcherConfig) -> Iterator[Path]:
         yield from (file, file.parent)  # it is made anew at each start, through a link as well
     # Circus runs the .pth files in there, in its own process.
     places = watcher.env.get("PYTHONPATH", "").split(os.pathsep)
-    for folder in (config.folder / dry_run.expanded(place) for place in places if place):
-        yield from (folder, *folder.glob("*.pth"))
+    folders = [config.folder / dry_run.expanded(place) for place in places if place]
     if virtualenv := watcher.given.get("virtualenv"):
         yield config.folder / virtualenv
-        for packages in (config.folder / virtualenv).glob("lib/*/site-packages"):
-            yield from (packages, *packages.glob("*.pth"))
+        folders += map(Path, glob.glob(f"{glob.escape(str(config.folder / virtualenv))}/lib/*/site-packages"))
+    for folder in folders:
+        # Not Path.glob, which raises where we may not look.
+        yield from (folder, *map(Path, glob.glob(f"{glob.escape(str(folder))}/*.pth")))
     for plugin in config.plugins:
         yield config.folder / plugin.given.get("working_dir", "")
         if is_our_plugin(plugin):

@@ -67,16 +67,17 @@ class User:
 
         What is missing the user makes in any folder that he may write, also one such as /tmp.
         """
-        if path.exists() and self.may(path, os.W_OK):
-            return path
-        for folder, step in _way(path):
-            if not self.has(folder, os.X_OK):
-                return None
-            if self._owns(step):
-                return step
-            is_kept = folder.stat().st_mode & stat.S_ISVTX and os.path.lexists(step)
-            if self.has(folder, os.W_OK) and not is_kept:
-                return folder
+        with suppress(PermissionError):  # what we may not look at, no circusd of ours uses
+            if path.exists() and self.may(path, os.W_OK):
+                return path
+            for folder, step in _way(path):
+                if not self.has(folder, os.X_OK):
+                    return None
+                if self._owns(step):
+                    return step
+                is_kept = folder.stat().st_mode & stat.S_ISVTX and os.path.lexists(step)
+                if self.has(folder, os.W_OK) and not is_kept:
+                    return folder
         return None
 
     def _owns(self, path: Path) -> bool:
@@ -148,7 +149,7 @@ def besides(path: Path, trusted: Collection[int]) -> Iterator[tuple[User, Path]]
 
     What is open to all users of the host is not among it: see `ANYBODY`.
     """
-    with suppress(PermissionError):  # there we find no module either
+    with suppress(PermissionError):
         for uid in sorted(_named_on_way(path) - {*trusted}):
             user = User.of(uid)
             if user is not None and (place := user.writable(path)) is not None:
