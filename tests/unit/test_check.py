@@ -26,7 +26,7 @@ from xboard_circus.checks.judgement import open_doors
 from xboard_circus.config import ARM, Config, is_armed, load, log_folders
 from xboard_circus.errors import XboardError
 from xboard_circus.host import runtime
-from xboard_circus.host.writers import User
+from xboard_circus.host.writers import User, members
 from xboard_circus.init import NewBackend, write_config, write_dockerfile
 
 Sections = dict[str, dict[str, str | None]]
@@ -1360,3 +1360,20 @@ def test_init_leaves_out_the_paths_that_an_app_has_not(tmp_path: Path) -> None:
 
     assert (options.health.live_path, options.health.ready_path) == (None, "/ready")
     assert (tmp_path / "new" / "logs").is_dir()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a folder to others")
+def test_root_runs_nothing_in_a_folder_of_somebody_who_exists_here(tmp_path: Path) -> None:
+    """A folder of the host's user 1234 in a container, and a group without a user, are nobody's here."""
+    nobody = pwd.getpwnam("nobody")
+    group_of_none = next(gid for gid in range(40_000, 50_000) if not members(gid))
+
+    def refused(uid: int, gid: int, mode: int) -> str | None:
+        os.chown(tmp_path, uid, gid)
+        tmp_path.chmod(mode)
+        return host_rules.refusal(tmp_path)
+
+    assert [refused(0, 0, 0o775), refused(54_321, 0, 0o755), refused(0, group_of_none, 0o775)] == [None] * 3
+    assert "nobody may write" in (refused(nobody.pw_uid, 0, 0o755) or "")
+    assert "its group may write" in (refused(0, nobody.pw_gid, 0o775) or "")
+    os.chown(tmp_path, 0, 0)

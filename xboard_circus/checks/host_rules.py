@@ -123,11 +123,17 @@ def writable(config: Config, watcher: WatcherConfig) -> Iterator[Finding]:
 
 
 def writer_besides_root(folder: Path) -> str | None:
-    """Return who may write *folder* although this process is root's, its owner or its group; None if nobody else."""
+    """Return who may write *folder* although this process is root's, its owner or its group; None if nobody else.
+
+    An owner that this system has no user for (a folder of the host in a container), and a group without a user, do not
+    count.
+    """
     found = folder.stat()
-    if os.geteuid() == 0 and found.st_uid != 0:
+    if os.geteuid() != 0:
+        return None
+    if writers.User.of(found.st_uid) is not None and found.st_uid != 0:
         return servers.name_of(found.st_uid)
-    return "its group" if os.geteuid() == 0 and found.st_mode & stat.S_IWGRP and found.st_gid != 0 else None
+    return "its group" if found.st_mode & stat.S_IWGRP and writers.members(found.st_gid) - {0} else None
 
 
 def refusal(folder: Path) -> str | None:
