@@ -77,7 +77,7 @@ def worker_sighting(answer: WorkerAnswer) -> Sighting:
     if answer.outcome is not Outcome.REPORT:
         # An unclear answer is not judged: a prober that is out of descriptors, say, reaches no worker.
         is_clear = answer.outcome is Outcome.SILENCE
-        seen = Observation(answered=not is_clear, starting=not is_clear, reason=answer.reason)
+        seen = Observation(answered=not is_clear, starting=not is_clear, reason=answer.reason, beats=answer.beats)
         return Sighting(seen, answer.asked_at, is_clear)
     report = answer.report
     live, ready = report.get("live"), report.get("ready")

@@ -20,6 +20,7 @@ from xboard_circus.core.durations import exactly
 from xboard_circus.core.sentences import Say
 from xboard_circus.core.state_schema import WorkerReport, parse_report
 from xboard_circus.deadline import send_request
+from xboard_circus.host.worker_files import beat_of
 
 BODY_LIMIT = 64 * 1024
 PIECE = 64 * 1024
@@ -65,6 +66,7 @@ class WorkerAnswer:
         asked_at: When the probe began, in seconds of the monotonic clock.
         latency: Seconds that it took.
         report: The worker's report, empty where the outcome is another.
+        beats: The number beside its socket as the probe began and ended, where it was silent; see `beat_of`.
     """
 
     outcome: Outcome
@@ -72,6 +74,7 @@ class WorkerAnswer:
     asked_at: float
     latency: float
     report: WorkerReport = field(default_factory=WorkerReport)
+    beats: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True)
@@ -114,7 +117,7 @@ async def probe_workers(targets: Iterable[Target]) -> dict[int, WorkerAnswer]:
 
 
 async def _probe(target: Target) -> WorkerAnswer:
-    asked_at = time.monotonic()
+    asked_at, began = time.monotonic(), beat_of(target.socket)
     outcome, reason, report = Outcome.REPORT, "", WorkerReport()
     try:
         report = await asyncio.wait_for(_exchange(target), target.timeout)
@@ -125,7 +128,9 @@ async def _probe(target: Target) -> WorkerAnswer:
         outcome, reason = failure.args
     except OSError as error:
         outcome, reason = Outcome.UNCLEAR, Say.CUT_OFF(error=error.strerror or error)
-    return WorkerAnswer(outcome, reason, asked_at, time.monotonic() - asked_at, report)
+    ended = beat_of(target.socket) if outcome is Outcome.SILENCE else None
+    beats = None if began is None or ended is None else (began, ended)
+    return WorkerAnswer(outcome, reason, asked_at, time.monotonic() - asked_at, report, beats)
 
 
 async def _exchange(target: Target) -> WorkerReport:

@@ -178,6 +178,12 @@ def block_the_loop(seconds: float) -> None:
     time.sleep(seconds)
 
 
+async def compute(seconds: float) -> None:
+    began_at = time.thread_time()
+    while time.thread_time() < began_at + seconds:
+        pass
+
+
 def fill_the_pool(threads: int, seconds: float) -> None:
     from anyio import to_thread
 
@@ -260,6 +266,11 @@ async def app(scope: Message, receive: Receive, send: Send) -> None:
         await asyncio.sleep(seconds)
     elif path == "/block":
         block_the_loop(seconds)
+    elif path == "/compute":
+        while (await receive()).get("more_body"):
+            pass
+        # In a task of its own, as behind any middleware of Starlette's.
+        await asyncio.create_task(compute(seconds))
     elif path == "/die":
         os._exit(int(query.get("code", ["1"])[0]))
     await respond(send, 200, str(PID).encode())

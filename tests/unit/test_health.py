@@ -33,6 +33,10 @@ SEEN = {
 WORDS = {UNKNOWN: "unknown", OK: "ok", BUSY: "busy", FAILING: "failing", SICK: "sick", HUNG: "hung"}
 
 
+def silent(beats: tuple[int, int] | None) -> Observation:
+    return Observation(answered=False, reason="timed out after 2 s", beats=beats)
+
+
 def play(story: dict[Worker, str], rules: HealthRules | None = None) -> list[Round]:
     """Return the verdict on each round of *story*: a letter of SEEN a round for each worker, a blank for none."""
     health = WatcherHealth(rules or HealthRules())
@@ -75,6 +79,65 @@ def play(story: dict[Worker, str], rules: HealthRules | None = None) -> list[Rou
 )
 def test_states(story: str, expected: str) -> None:
     assert [WORDS[verdict.healths[A]] for verdict in play({A: story})] == expected.split()
+
+
+@pytest.mark.parametrize(
+    ("beats", "expected"),
+    [
+        pytest.param([(n, n + 1) for n in range(12)], "busy " * 12, id="one that works is never hung"),
+        pytest.param([(5, 5), (5, 5), (5, 5)], "failing failing hung", id="one that stands is, in the usual time"),
+        pytest.param(
+            [(0, 9), (9, 9), (9, 9), (9, 9)], "busy failing failing hung", id="so is one that came to a stand"
+        ),
+        pytest.param([(0, 0), (4, 4), (8, 8), (9, 9)], "failing busy busy busy", id="it may work between two probes"),
+        pytest.param([(0, 0), (0, 0), (0, 1), (1, 1)], "failing failing busy failing", id="the count starts anew"),
+        pytest.param([None, None, None], "failing failing hung", id="nothing is known of its progress"),
+        pytest.param([(0, 1), None, None, None], "busy failing failing hung", id="nor any more"),
+        pytest.param([(9, 3), (3, 2), (2, 1)], "failing failing hung", id="a number that falls is no progress"),
+    ],
+)
+def test_no_answer_with_and_without_progress(beats: list[tuple[int, int] | None], expected: str) -> None:
+    health = WatcherHealth(HealthRules())
+    health.round({A: SEEN["."]})
+
+    verdicts = [health.round({A: silent(each)}) for each in beats]
+
+    assert [WORDS[verdict.healths[A]] for verdict in verdicts] == expected.split()
+    assert [bool(verdict.replace) for verdict in verdicts] == [word == "hung" for word in expected.split()]
+    assert all(verdict.not_ready == {A} for verdict in verdicts)
+
+
+def test_what_was_done_before_an_answer_or_a_pause_is_no_progress_after_it() -> None:
+    health = WatcherHealth(HealthRules())
+    for seen in (SEEN["."], silent((0, 1)), SEEN["."]):
+        health.round({A: seen})
+    assert health.round({A: silent((5, 5))}).healths == {A: FAILING}
+
+    health.reset()
+
+    assert health.round({A: silent((7, 7))}).healths == {A: FAILING}
+
+
+def test_one_miss_is_enough_and_progress_within_it_too() -> None:
+    health = WatcherHealth(HealthRules(failure_threshold=1))
+    health.round({A: SEEN["."]})
+
+    assert health.round({A: silent((0, 1))}).healths == {A: BUSY}
+    assert health.round({A: silent((1, 1))}).healths == {A: HUNG}
+
+
+def test_an_overloaded_worker_does_not_hang_together_with_a_hung_one() -> None:
+    health = WatcherHealth(HealthRules(failure_threshold=2))
+    health.round({A: SEEN["."], B: SEEN["."]})
+    health.round({A: SEEN["N"], B: silent((0, 1))})
+
+    verdict = health.round({A: SEEN["N"], B: silent((1, 2))})
+
+    assert verdict.replace == (Replace(A, HUNG, "no answer 2 times in a row: timed out after 2 s"),)
+    assert verdict.reasons[B] == (
+        "overloaded: its event loop works, but does not get round to probes: timed out after 2 s"
+    )
+    assert [event.worker for event in verdict.events] == [A]
 
 
 @pytest.mark.parametrize(

@@ -163,6 +163,27 @@ def test_an_answer_that_makes_no_sense_is_no_silence(tmp_path: Path, handle: Han
     assert outcome is Outcome.UNCLEAR
 
 
+def test_of_a_silent_worker_the_progress_is_read_before_and_after(tmp_path: Path) -> None:
+    beat = tmp_path / "w.beat"
+
+    def work(connection: socket.socket) -> None:
+        beat.write_bytes((9).to_bytes(8, "little"))
+        hang(connection)
+
+    beat.write_bytes((4).to_bytes(8, "little"))
+    with serving(socket.AF_UNIX, str(tmp_path / "w.sock"), work):
+        found = probe(tmp_path / "w.sock")
+
+    assert (found.outcome, found.beats) == (Outcome.SILENCE, (4, 9))
+
+
+def test_of_a_silent_worker_without_its_file_no_progress_is_known(tmp_path: Path) -> None:
+    with serving(socket.AF_UNIX, str(tmp_path / "w.sock"), hang):
+        found = probe(tmp_path / "w.sock")
+
+    assert (found.outcome, found.beats) == (Outcome.SILENCE, None)
+
+
 def test_a_full_queue_is_silence(tmp_path: Path) -> None:
     path = tmp_path / "w.sock"
     with socket.socket(socket.AF_UNIX) as listener, socket.socket(socket.AF_UNIX) as first:

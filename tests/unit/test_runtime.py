@@ -335,7 +335,16 @@ def filled(folder: Path) -> Iterator[set[str]]:
         with socket.socket(socket.AF_UNIX) as dead, socket.socket(socket.AF_UNIX) as unnamed:
             dead.bind(str(folder / "dead1.sock"))
             unnamed.bind(str(folder / "dead2.new"))
-        for name in ("alive1.up", "alive1.ready", "dead1.up", "dead1.ready", "4711.ready", "gate-3"):
+        for name in (
+            "alive1.up",
+            "alive1.ready",
+            "alive1.beat",
+            "dead1.up",
+            "dead1.ready",
+            "dead1.beat",
+            "4711.ready",
+            "gate-3",
+        ):
             (folder / name).touch()
         for name in ("Dead1.ready", "dead1.sock.bak", "dead1.txt", "gate-x", "x.sock", "notes"):
             (folder / name).touch()
@@ -344,7 +353,7 @@ def filled(folder: Path) -> Iterator[set[str]]:
         yield {path.name for path in folder.iterdir()}
 
 
-OF_THE_DEAD = {"dead1.sock", "dead1.up", "dead1.ready", "4711.ready"}
+OF_THE_DEAD = {"dead1.sock", "dead1.up", "dead1.ready", "dead1.beat", "4711.ready"}
 
 
 def test_only_what_belongs_to_the_dead_is_removed(short: Path) -> None:

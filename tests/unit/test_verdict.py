@@ -59,6 +59,7 @@ TAKEN = PortEntry(
     host="0.0.0.0", port=8000, state="refused", reason="the port is held by pid 812, nginx: a stranger", say=None
 )
 SICK = {"health": "sick", "reason": "sick: live path failed 3 times in a row: status 500"}
+OVERLOADED: dict[str, Any] = {"health": "busy", "ready": False, "reason": "overloaded"}
 HUNG = {"health": "hung", "reason": "hung: no answer 3 times in a row"}
 RELOAD = ReloadEntry(
     state="running", done=1, total=2, age=3.0, replaced=[[1, 2]], cut=0, serving=2, reason="", say=None, log=""
@@ -100,6 +101,18 @@ def facts(*workers: WorkerEntry, wanted: int | None = None, failures: int = 0, *
             id="output was lost, and is written again",
         ),
         pytest.param(facts(up(1), up(2, "busy")), "ok", "2 of 2 workers up", id="a busy worker is well"),
+        pytest.param(
+            facts(up(1), up(2, **OVERLOADED)),
+            "degraded",
+            "2 of 2 workers up: #2: overloaded",
+            id="an overloaded one is up, and not well",
+        ),
+        pytest.param(
+            facts(up(1, **OVERLOADED), up(2, **OVERLOADED)),
+            "degraded",
+            "2 of 2 workers up: #1: overloaded",
+            id="all are overloaded",
+        ),
         pytest.param(facts(up(1), SPARE, wanted=1), "ok", "1 of 1 workers up", id="a spare is none too many"),
         pytest.param(
             facts(SPARE, wanted=1), "down", "none of 1 workers is up: it has no worker", id="a spare serves nobody"
@@ -324,6 +337,10 @@ def test_what_happens_next(found: WatcherFacts, next_: str, next_in: float | Non
     verdict = judge(found)
 
     assert (verdict["next"], verdict["next_in"]) == (next_, next_in)
+
+
+def test_the_cure_of_an_overload_is_not_in_its_logs() -> None:
+    assert "add workers" in judge(facts(up(1), up(2, **OVERLOADED)))["cure"]
 
 
 @pytest.mark.parametrize(

@@ -55,6 +55,7 @@ class Observation:
         pool_full: Every thread of its pool is in use, so a live path that needs one can't tell.
         files_full: How many files it may open, where connections have taken them all; a live path may need one more.
         reason: What went wrong, in words.
+        beats: Of a worker that did not answer: its count of progress as the probe began and ended; None: unknown.
     """
 
     answered: bool
@@ -64,6 +65,7 @@ class Observation:
     pool_full: bool = False
     files_full: int = 0
     reason: str = ""
+    beats: tuple[int, int] | None = None
 
     @property
     def fails_live(self) -> bool:
@@ -117,7 +119,13 @@ class Round:
 
 @dataclass(slots=True)
 class _Record:
-    """History of one worker's probes. *judged*: it was ok once, and has not reported since that it starts or drains."""
+    """History of one worker's probes.
+
+    Attributes:
+        judged: It was ok once, and has not reported since that it starts or drains.
+        beat: Its count of progress at the end of the last probe, if it did not answer that.
+        works: It did not answer the last probe, and made progress since the one before, or since that began.
+    """
 
     judged: bool = False
     unanswered: int = 0
@@ -125,8 +133,19 @@ class _Record:
     successes: int = 0
     in_trouble: bool = False
     announced: bool = False
+    beat: int | None = None
+    works: bool = False
+
+    def note_progress(self, beats: tuple[int, int] | None) -> None:
+        if beats is None:
+            self.beat, self.works = None, False
+            return
+        began, ended = beats
+        self.works = ended > (began if self.beat is None else self.beat)
+        self.beat = ended
 
     def forget_counts(self) -> None:
+        self.beat = None
         self.unanswered = self.failures = self.successes = 0
         self.in_trouble = False
 
@@ -134,8 +153,9 @@ class _Record:
 class WatcherHealth:
     """A worker that fails so often in a row is replaced, unless so many fail that it can't be their fault.
 
-    *Hung* is a loop that doesn't answer, *sick* one that answers while the live path fails. A full thread pool is
-    *busy*: that is load, and killing under load makes more of it. Counting starts with the first success, since how
+    *Hung* is a loop that neither answers nor makes progress, *sick* one that answers while the live path fails. A full
+    thread pool is *busy*, and so is a loop that makes progress and does not get round to answering: that is load, and
+    killing under load makes more of it. Counting starts with the first success, since how
     long a start may take is ruled elsewhere. If two workers and at least half of the watcher's fail their live path
     together, what they depend on is down; new workers would fail alike, so none is replaced and one event says so.
     If so many hang together, a dependency may block their event loops (a database that does not answer). They are
@@ -203,7 +223,10 @@ class WatcherHealth:
     def _count(self, record: _Record, seen: Observation, *, is_up: bool) -> None:
         # It was well when it came up, whoever saw that: this prober may have been started since.
         record.judged = record.judged or is_up
-        if not seen.answered:
+        record.note_progress(seen.beats)
+        if record.works:
+            record.unanswered = record.successes = 0
+        elif not seen.answered:
             record.unanswered += record.judged
             record.successes = 0
         elif seen.starting:
@@ -231,7 +254,7 @@ class WatcherHealth:
             return Health.HUNG
         if not record.judged:
             return Health.UNKNOWN
-        if seen.answered and seen.pool_full:
+        if record.works or (seen.answered and seen.pool_full):
             return Health.BUSY
         if record.in_trouble and not seen.files_full:
             return Health.SICK
@@ -241,6 +264,8 @@ class WatcherHealth:
         record = self._records[worker]
         if health is Health.UNKNOWN:
             why = ""
+        elif record.works:
+            why = Say.FOUND_OVERLOADED()
         elif not seen.answered:
             why = Say.FOUND_SILENCE(times=_times(record.unanswered))
         elif seen.pool_full:

@@ -151,6 +151,7 @@ class Say(Template):
     SICK = "sick: {why}"
     FOUND = "{found}: {why}"
     FOUND_SILENCE = "no answer {times}"
+    FOUND_OVERLOADED = "overloaded: its event loop works, but does not get round to probes"
     FOUND_POOL_FULL = "thread pool full"
     FOUND_FILES_FULL = "descriptors used up: {n} of {n}"
     FOUND_LIVE_FAILED = "live path failed {times}"
@@ -368,6 +369,7 @@ class Say(Template):
         "then `xboard-circus restart {watcher}`"
     )
     CURE_OUTPUT = "make room for {file}, or let circusd's user write it; what was lost does not come back"
+    CURE_OVERLOAD = "add workers (numprocesses), or take long work out of the event loop (a plain `def` endpoint)"
     CURE_LOGS = "`xboard-circus logs {watcher}` shows what its workers wrote"
     CURE_START = "`circusctl start {watcher}` starts it"
     CURE_PORT = "stop what holds port {port}, or set another port in the ini file"

@@ -20,7 +20,8 @@ class Health(Enum):
     """Health of a worker that is up, by its probes.
 
     *failing*: some probes in a row failed, fewer than the threshold. *sick*: its live path fails. *hung*: its event
-    loop does not answer. *unknown*: it was not probed yet, or is not probed any more.
+    loop neither answers nor makes progress. *busy*: its thread pool is full, or its event loop makes progress and does
+    not get round to answering. *unknown*: it was not probed yet, or is not probed any more.
     """
 
     OK = "ok"

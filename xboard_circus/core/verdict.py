@@ -326,7 +326,9 @@ def _degraded(watcher: WatcherFacts) -> VerdictEntry | None:
     else:
         why = _of_worker(troubled[0]) if troubled else Say.NO_WORKER_IN_ITS_PLACE()
         next_, next_in = _next(watcher, troubled)
-        cure = (Say.CURE_LOOP if _held(troubled) else Say.CURE_LOGS)(watcher=watcher["name"])
+        is_overloaded = bool(troubled) and troubled[0]["health"] == "busy"
+        say = Say.CURE_LOOP if _held(troubled) else Say.CURE_OVERLOAD if is_overloaded else Say.CURE_LOGS
+        cure = say(watcher=watcher["name"])
     cause = Say.SO_MANY_UP_SAYING(n=serving(watcher), total=watcher["numprocesses"], why=why)
     return verdict_entry(Word.DEGRADED, cause, next=next_, next_in=next_in, cure=cure)
 

@@ -8,6 +8,7 @@
     <root>/<instance>/<watcher>/<token>.sock  the private socket of a worker
     <root>/<instance>/<watcher>/<token>.up    its start is complete: it serves
     <root>/<instance>/<watcher>/<token>.ready its ready path, if it has one, succeeded once
+    <root>/<instance>/<watcher>/<token>.beat  a number that grows while its event loop is late and works
     <root>/<instance>/<watcher>/gate-<n>      while it is there, a launcher waits
 
 circusd makes a token for each spawn. A pid would not do: in a container that starts again the same pids come again, and

@@ -8,8 +8,9 @@ import struct
 from contextlib import suppress
 from pathlib import Path
 
-SUFFIXES = ("sock", "new", "up", "ready")  # "new": the private socket until it listens
-NAME = re.compile(r"([0-9a-z]{1,16})\.(sock|new|up|ready)")  # a token, or a pid, as versions before had it
+SUFFIXES = ("sock", "new", "up", "ready", "beat")  # "new": the private socket until it listens
+BEAT_BYTES = 8
+NAME = re.compile(r"([0-9a-z]{1,16})\.(sock|new|up|ready|beat)")  # a token, or a pid, as versions before had it
 
 
 def new_token() -> str:
@@ -51,6 +52,21 @@ def remove(folder: Path, token: str) -> None:
     for suffix in SUFFIXES:
         with suppress(OSError):
             (folder / f"{token}.{suffix}").unlink()
+
+
+def beat_of(sock: str) -> int | None:
+    """Return the number that a worker raises while its late event loop works, beside its private socket *sock*.
+
+    None where that cannot be known. It is the worker's own claim; a link is not followed, and nothing is waited for.
+    """
+
+    def opened(path: str, flags: int) -> int:
+        return os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK)
+
+    with suppress(OSError), open(f"{os.path.splitext(sock)[0]}.beat", "rb", buffering=0, opener=opened) as file:
+        beat = file.read(BEAT_BYTES + 1) or b""
+        return int.from_bytes(beat, "little") if len(beat) == BEAT_BYTES else None
+    return None
 
 
 def takes_connections(path: Path) -> bool:

@@ -34,6 +34,11 @@ class LoopLag:
             self._lags.append(max(0.0, now - self._last - self.period))
         self._last = now
 
+    @property
+    def last(self) -> float | None:
+        """Return when the last tick came."""
+        return self._last
+
     def stop(self) -> None:
         """Stop measuring: no more ticks will come, and that is not lag."""
         self._last = None

@@ -25,6 +25,7 @@ from xboard_circus.worker.forsaken import names_process, others_serve_on, when_g
 from xboard_circus.worker.gauges import LoopLag, resident_bytes, thread_pool
 from xboard_circus.worker.limits import most_open_files
 from xboard_circus.worker.private_socket import PrivateRequest, PrivateSocket, RefusedRequest
+from xboard_circus.worker.progress import show_progress
 
 log = logging.getLogger("uvicorn.error")
 
@@ -77,7 +78,7 @@ class Surroundings:
         return worker_files.is_usable(self.folder)
 
     def file(self, suffix: str) -> Path | None:
-        """Return the path of the private socket ("sock") or of a mark ("up", "ready")."""
+        """Return the path of the private socket ("sock"), of a mark ("up", "ready") or of the "beat"."""
         return worker_files.path_of(self.folder, self.token, suffix)
 
     def mark(self, suffix: str) -> None:
@@ -185,6 +186,8 @@ class WorkerServer(SheddingServer):
             user_agent=f"xboard-circus/{__version__}",
             asker=self._surroundings.asker,
         )
+        if (beat := self._surroundings.file("beat")) is not None:
+            asyncio.get_running_loop().call_soon(show_progress, beat, self._lag)
         self._starting = asyncio.create_task(self._complete_start(self._calls))
 
     async def _is_called(self) -> bool:

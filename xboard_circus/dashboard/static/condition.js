@@ -2,17 +2,16 @@
 
 import { text } from "./text.js";
 
-const BAD = ["hung", "sick", "failing"];
+const NOT_WELL = ["hung", "sick", "failing", "busy"];
 
-/** The condition of a worker: held, starting, leaving, gone, hung, sick, failing, not_ready, busy, spare or up. */
+/** The condition of a worker: held, starting, leaving, gone, hung, sick, failing, busy, not_ready, spare or up. */
 export function conditionOf(worker) {
   const { phase, role, health, ready, endedAt, was } = worker;
   if (endedAt !== undefined) return was;
   if (role === "spare" && phase !== "leaving") return "spare";
   if (phase !== "up") return phase ?? "unknown";
-  if (BAD.includes(health)) return health;
-  if (ready === false) return "not_ready";
-  return health === "busy" ? "busy" : "up";
+  if (NOT_WELL.includes(health)) return health;
+  return ready === false ? "not_ready" : "up";
 }
 
 /** Whether nothing about a worker needs a look. */

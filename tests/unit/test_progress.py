@@ -1,0 +1,122 @@
+"""The number by which a worker shows that its late event loop works: who raises it, and what is read of it."""
+
+import asyncio
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from xboard_circus.host.worker_files import BEAT_BYTES, beat_of
+from xboard_circus.worker.gauges import LoopLag
+from xboard_circus.worker.progress import LATE, PERIOD, show_progress
+
+ENOUGH = 30.0
+
+
+def count(path: Path) -> int:
+    beat = beat_of(str(path.with_suffix(".sock")))
+    assert beat is not None
+    return beat
+
+
+def test_callbacks_one_after_the_other_are_progress(tmp_path: Path) -> None:
+    """Given a turn of the loop that does not end, when it runs one callback after the other, then the number grows."""
+    path = tmp_path / "w.beat"
+
+    async def main() -> None:
+        gauge, loop = LoopLag(period=0.1), asyncio.get_running_loop()
+        gauge.tick()
+        loop.call_soon(show_progress, path, gauge)
+        await asyncio.sleep(0.01)
+        deadline = time.monotonic() + ENOUGH
+
+        def work() -> None:
+            time.sleep(0.02)
+            if count(path) < 3 and time.monotonic() < deadline:
+                loop.call_soon(work)
+            else:
+                done.set_result(None)
+
+        done = loop.create_future()
+        loop.call_soon(work)
+        await done
+
+    asyncio.run(main())
+
+    assert count(path) >= 3
+
+
+def test_a_callback_that_does_not_end_is_none(tmp_path: Path) -> None:
+    path = tmp_path / "w.beat"
+
+    async def main() -> None:
+        gauge = LoopLag(period=0.1)
+        gauge.tick()
+        asyncio.get_running_loop().call_soon(show_progress, path, gauge)
+        await asyncio.sleep(0.01)
+        time.sleep(6 * PERIOD)
+
+    asyncio.run(main())
+
+    assert count(path) == 0
+
+
+@pytest.mark.parametrize("lag", [0.0, 2 * LATE])
+def test_the_turns_of_a_loop_count_where_it_is_late(tmp_path: Path, lag: float) -> None:
+    """Given a loop that turns, then its file is written only if it is late: an idle worker writes nothing."""
+    path = tmp_path / "w.beat"
+
+    async def main() -> None:
+        gauge = LoopLag(period=1e9, kept=10**6)  # never late by itself
+        gauge.tick()
+        gauge._lags.append(lag)
+        asyncio.get_running_loop().call_soon(show_progress, path, gauge)
+        await asyncio.sleep(0)  # then it is shown
+        deadline = time.monotonic() + (ENOUGH if lag else 4 * PERIOD)
+        while time.monotonic() < deadline and not (lag and count(path)):
+            gauge.tick()
+            await asyncio.sleep(0.01)
+
+    asyncio.run(main())
+
+    assert bool(count(path)) == bool(lag)
+
+
+def test_a_file_that_cannot_be_made_costs_nothing_else(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = tmp_path / "w.beat"
+    path.symlink_to(tmp_path / "elsewhere")
+
+    show_progress(path, LoopLag(period=0.1))
+
+    assert "will be taken for hung" in caplog.text
+    assert not (tmp_path / "elsewhere").exists()
+
+
+def a_number(path: Path) -> None:
+    path.write_bytes((7).to_bytes(BEAT_BYTES, "little"))
+
+
+def a_link(path: Path) -> None:
+    a_number(path.with_name("other"))
+    path.symlink_to("other")
+
+
+@pytest.mark.parametrize(
+    ("make", "read"),
+    [
+        pytest.param(a_number, 7, id="a number"),
+        pytest.param(lambda path: path.write_bytes(b"\xff" * BEAT_BYTES), 2**64 - 1, id="the largest"),
+        pytest.param(lambda path: None, None, id="nothing"),
+        pytest.param(lambda path: path.write_bytes(b""), None, id="an empty file: the disk was full"),
+        pytest.param(lambda path: path.write_bytes(bytes(BEAT_BYTES + 1)), None, id="too long a file"),
+        pytest.param(a_link, None, id="a link"),
+        pytest.param(os.mkfifo, None, id="a pipe that nobody writes into"),
+        pytest.param(Path.mkdir, None, id="a folder"),
+    ],
+)
+def test_what_is_read(tmp_path: Path, make: Callable[[Path], None], read: int | None) -> None:
+    make(tmp_path / "w.beat")
+
+    assert beat_of(str(tmp_path / "w.sock")) == read

@@ -1,0 +1,69 @@
+"""Show that a late event loop works: one that is overloaded answers no probe in time, and is not hung.
+
+No answer comes while one turn of the loop lasts, and a turn lasts as long as all that is ready in it. So a thread looks
+which callback the loop runs: another one than a moment ago is progress, whatever it is for (a request, a piece of a
+body, a task of the app). Neither a request nor a turn in time costs anything for that.
+
+A number in a file is raised for each progress, and read without asking this process. Not in a shared page: a full or
+failing disk ends with SIGBUS who writes there, and a slow one holds up the event loop itself.
+"""
+
+import logging
+import os
+import sys
+import threading
+import time
+from contextlib import suppress
+from pathlib import Path
+from types import FrameType
+
+from xboard_circus.host.worker_files import BEAT_BYTES
+from xboard_circus.worker.gauges import LoopLag
+
+log = logging.getLogger("uvicorn.error")
+
+PERIOD = 0.25
+LATE = 0.05  # seconds: a probe takes several turns of the loop
+
+
+def show_progress(path: Path, lag: LoopLag) -> None:
+    """Raise the number in *path* from now on while the loop is late and works; to be called by the loop itself."""
+    try:
+        file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        os.pwrite(file, bytes(BEAT_BYTES), 0)
+    except OSError as error:
+        log.warning("%s can't be written: %s; under overload this worker will be taken for hung", path, error)
+        return
+    depth = len(_stack(sys._getframe()))
+    threading.Thread(
+        target=_watch, args=(file, lag, threading.get_ident(), depth), daemon=True, name="shows progress"
+    ).start()
+
+
+def _watch(file: int, lag: LoopLag, thread: int, depth: int) -> None:
+    steps, tick, was_late = 0, lag.last, False
+    seen: list[FrameType | None] = []  # what ran at the last look, if no tick came; kept, so that no other has its id
+    while True:
+        time.sleep(PERIOD)
+        last, tick = tick, lag.last
+        now = [_callback(thread, depth)] if tick == last else []
+        # By the lag before this look: a loop that comes to a stand was in time, and its last tick is no progress.
+        if was_late and (not now or (seen and now[0] is not seen[0])):
+            steps += 1
+            with suppress(OSError):
+                os.pwrite(file, steps.to_bytes(BEAT_BYTES, "little"), 0)
+        seen, was_late = now, lag.largest() > LATE
+
+
+def _callback(thread: int, depth: int) -> FrameType | None:
+    """Return the frame of the callback that the loop in *thread* runs, which is the *depth*-th; None between two."""
+    frames = _stack(sys._current_frames().get(thread))
+    return frames[-depth] if len(frames) >= depth else None
+
+
+def _stack(frame: FrameType | None) -> list[FrameType]:
+    frames = []
+    while frame is not None:
+        frames.append(frame)
+        frame = frame.f_back
+    return frames
