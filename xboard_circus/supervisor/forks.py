@@ -126,6 +126,8 @@ class Forks:
         other = next((name for name, usual in USUAL.items() if getattr(watcher, name) not in (usual, None)), "")
         if other:
             return "off", Say.NO_FORKS_WITH(option=other)
+        if "circus.wid" in text.lower():
+            return "off", Say.NO_FORKS_WITH(option="$(circus.wid)")  # each worker has a command of its own
         if not FORKABLE.match(text):
             return "off", Say.NO_FORKS_OF_COMMAND(module=MODULE)
         return armed.options.worker.preload, ""
