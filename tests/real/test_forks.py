@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -289,6 +290,9 @@ UNSAFE = {
     "an event loop": ("import asyncio\nloop = asyncio.new_event_loop()", "eventpoll"),
     "a connection": ("import socket\npair = socket.socketpair()", "socket"),
     "a device": ("device = open('/dev/full', 'wb')", "/dev/full"),
+    "a file with a position": ("data = open(__file__, 'rb')", "simple.py"),
+    "a database": ("import sqlite3\nrows = sqlite3.connect('rows.db')", "rows.db"),
+    "a process": ("import subprocess\njob = subprocess.Popen(['sleep', '600'])", "process"),
 }
 
 
@@ -306,6 +310,101 @@ def test_an_app_whose_import_cannot_be_shared_is_imported_by_each_worker(
         assert versions(c, pids) == {1}
         assert named in c.watcher()["last_reason"]
         assert set(map(str, pids)) <= set((tmp_path / "web" / "imports").read_text().split())
+
+
+def test_what_an_import_has_started_ends_with_the_forkserver_that_cannot_share_it(tmp_path: Path) -> None:
+    watcher = simple(tmp_path, numprocesses=1)
+    write_app(tmp_path, before="import subprocess\njob = subprocess.Popen(['sleep', '600'])")
+    with circusd(tmp_path, watchers=[watcher]) as c:
+        (pid,) = up(c, 1)
+        jobs = [each for each in c.processes() if each.command == "sleep 600"]
+        assert [each.parent for each in jobs] == [pid]
+
+
+def test_what_an_app_does_at_its_exit_is_not_done_by_the_forkserver(tmp_path: Path) -> None:
+    """Given a folder that the app removes at its exit, the workers keep it when the forkserver ends."""
+    watcher = simple(tmp_path)
+    write_app(tmp_path, before="import atexit\natexit.register(lambda: open(f'exit-{os.getpid()}', 'w').close())")
+    with circusd(tmp_path, watchers=[watcher]) as c:
+        up(c, 2)
+        server = forkserver(c)
+        c.kill9()
+        eventually(lambda: not server.alive, what="the forkserver ends")
+        assert not (tmp_path / f"exit-{server.pid}").exists()
+
+
+OWN_LOGGING = """
+import logging, sys
+handler = logging.StreamHandler(sys.stderr)
+handler.setFormatter(logging.Formatter("own: %(message)s"))
+logging.getLogger("uvicorn.access").handlers = [handler]
+"""
+
+
+@pytest.mark.parametrize("level", ["app", "off"])
+def test_what_an_app_has_made_of_uvicorns_loggers_stays(tmp_path: Path, level: str) -> None:
+    watcher = simple(tmp_path, 2, **{"worker.preload": level})
+    write_app(tmp_path, before=OWN_LOGGING)
+    with circusd(tmp_path, watchers=[watcher]) as c:
+        assert is_forked(c, up(c, 2)[0]) is (level == "app")
+        c.get()
+        eventually(lambda: "own: 127.0.0.1" in c.log(), what="the access log is the app's own")
+
+
+@pytest.mark.parametrize("level", ["app", "off"])
+def test_an_app_is_imported_with_its_env_file_and_log_config(tmp_path: Path, level: str) -> None:
+    """Given a log config that turns loggers off which there are already, the app's own are none of them."""
+    (tmp_path / "shade.env").write_text("SHADE=blue\n")
+    handlers = {"stderr": {"class": "logging.StreamHandler"}}
+    config = {"version": 1, "handlers": handlers, "root": {"handlers": ["stderr"], "level": "INFO"}}
+    (tmp_path / "log.json").write_text(json.dumps(config))
+    arguments = "--ws none --env-file shade.env --log-config log.json"
+    watcher = replace(simple(tmp_path, 2, **{"worker.preload": level}), arguments=arguments)
+    before = "import logging\nlog = logging.getLogger('own')\nlog.info('the shade is %s', os.environ.get('SHADE'))"
+    write_app(tmp_path, before=before)
+    app = tmp_path / "simple.py"
+    app.write_text(app.read_text().replace("    body =", "    log.info('a request came')\n    body ="))
+    with circusd(tmp_path, watchers=[watcher]) as c:
+        assert is_forked(c, up(c, 2)[0]) is (level == "app")
+        c.get()
+        eventually(lambda: "a request came" in c.log(), what="the app's logger writes")
+        assert "the shade is blue" in c.log()
+
+
+def test_an_app_that_changes_the_folder_is_forked_all_the_same(tmp_path: Path) -> None:
+    (tmp_path / "below").mkdir()
+    watcher = simple(tmp_path)
+    write_app(tmp_path, before="os.chdir('below')")
+    with circusd(tmp_path, watchers=[watcher]) as c:
+        pids, server = up(c, 2), forkserver(c)
+        kill(pids[0])
+        eventually(lambda: pids[0] not in up(c, 2))
+        assert all(is_forked(c, pid) for pid in up(c, 2))
+        assert {os.readlink(f"/proc/{pid}/cwd") for pid in up(c, 2)} == {str(tmp_path / "below")}
+        assert forkserver(c).pid == server.pid
+
+
+def test_a_command_that_names_the_worker_takes_no_forkserver(tmp_path: Path) -> None:
+    """Given a command of its own for each worker, no forkserver is started and ended at each spawn."""
+    with circusd(tmp_path, watchers=[Watcher(arguments="--ws none --header X-Wid:$(circus.wid)")]) as c:
+        assert not any(is_forked(c, pid) for pid in c.wait_ready())
+        assert preload(c)["state"] == "off"
+        assert "$(circus.wid)" in preload(c)["reason"]
+
+
+def test_a_child_that_comes_too_late_ends_without_a_word(tmp_path: Path) -> None:
+    with circusd(tmp_path, options=FAST_RESTARTS) as c:
+        pids, server = c.wait_ready(), forkserver(c)
+        kill(server.pid, signal.SIGSTOP)
+        kill(pids[0])
+        c.wait_ready()
+        known = {each.pid for each in c.processes()}
+        kill(server.pid, signal.SIGCONT)
+        kill(pids[1])
+        new = [pid for pid in c.wait_ready() if pid not in known]
+
+        assert [is_forked(c, pid) for pid in new] == [True], "it has taken the next order, so the late one is over"
+        assert "Traceback" not in c.log()
 
 
 def test_an_import_that_hangs_holds_up_no_worker_for_long(tmp_path: Path) -> None:

@@ -108,7 +108,8 @@ class WorkerOptions:
     preload: PreloadLevel = option("server", kinds.choice("off", "server", "app"))
     """What is imported once, by a process from which workers are then forked: `server` (uvicorn and FastAPI), `app`
     (the app too), or `off`. Forked workers start sooner and share memory. With `app` new code needs a reload, and an
-    app whose import leaves threads, connections or an event loop is not forked: `server` applies then."""
+    app whose import leaves threads, processes, connections, files or an event loop open is not forked: `server`
+    applies then."""
     spares: int = option(0, kinds.count(low=0, high=64))
     """Workers started beyond numprocesses that wait with the app loaded. Set 1 where a start takes seconds."""
     max_rss: int = option(0, kinds.SIZE, example="512M")

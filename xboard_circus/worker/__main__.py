@@ -130,14 +130,18 @@ def let_go(descriptors: Collection[int]) -> None:
     os.close(null)
 
 
-def main() -> None:
-    forbid_core_files()
+def configure() -> uvicorn.Config:
+    """Read the command line, and set up logging, as must be before the app is imported."""
+    if names_process(os.environ.get("XBOARD_CIRCUSD", "")):
+        outlast_reader()  # before uvicorn's loggers take the streams
+    return parse(sys.argv[1:])
+
+
+def main(config: uvicorn.Config | None) -> None:
     if sys.stderr is not None:
         faulthandler.enable(all_threads=True)
     surroundings = Surroundings(os.environ)  # first: uvicorn adds its --env-file to the environment
-    if names_process(surroundings.circusd):
-        outlast_reader()  # before uvicorn's loggers take the streams
-    config = parse(sys.argv[1:])
+    config = config or configure()
     raise_limits()
     for name in ("XBOARD_SPARE", "XBOARD_WORKER", "XBOARD_LAUNCHER"):
         os.environ.pop(name, None)  # processes that the app starts are not spares, and do not use our files
@@ -182,6 +186,9 @@ def run(server: WorkerServer, surroundings: Surroundings) -> None:
 
 
 if __name__ == "__main__":
+    forbid_core_files()
+    imported_with = None
     if ORDERS in os.environ:
-        forkserver.serve(read_options(sys.argv[1:]))  # a Config would already read uvicorn's --env-file
-    main()
+        # Not a Config: that would already read uvicorn's --env-file, which may be another one for the next worker.
+        imported_with = forkserver.serve(read_options(sys.argv[1:]), configure)
+    main(imported_with)

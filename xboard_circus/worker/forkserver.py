@@ -7,11 +7,14 @@ between ends at once: the kernel then gives the worker to circusd, the subreaper
 It holds no listener and no loop, and has one thread. A worker gets what is its own with the order.
 """
 
+import fcntl
 import gc
 import importlib
 import json
 import os
+import signal
 import socket
+import stat
 import sys
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -43,24 +46,31 @@ class CannotFork(Exception):
     """Why no worker can be forked from here: what the import has left behind."""
 
 
-def serve(options: Mapping[str, Any]) -> None:
-    """Import what workers need, and fork one for each order; return in each of them alone. Ends with circusd."""
+def serve(options: Mapping[str, Any], configure: Callable[[], uvicorn.Config]) -> uvicorn.Config | None:
+    """Import what workers need, and fork one for each order; return in each of them alone. Ends with circusd.
+
+    What is returned is the configuration with which the app was imported, if it was: a second one would set up logging
+    over what the app has made of it.
+    """
     orders = socket.socket(fileno=int(os.environ.pop(ORDERS)))
+    orders.set_inheritable(False)  # a process that the app starts would hide our end from circusd
     level = os.environ.pop(LEVEL)
     del os.environ[SPACE]
     command = retitle(TITLE)
     before = set(descriptors())
     import_server(options)
-    files = marks_of(imported_files())
+    files, home, config = marks_of(imported_files()), os.stat("."), None
     if level == "app":
-        if options["app_dir"]:
-            sys.path.insert(0, options["app_dir"])
+        config = configure()  # first, as uvicorn does: the app reads its --env-file, and may change its loggers
         importlib.import_module(options["app"].partition(":")[0])
     try:
         refuse_what_a_fork_would_share(before)
     except CannotFork as error:
+        if os.getpgrp() == os.getpid():
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
+            os.killpg(0, signal.SIGTERM)  # what the app has started; now, since circusd kills us when it hears
         orders.send(str(error).encode())
-        sys.exit(0)
+        os._exit(0)
     in_use = set(descriptors()) - {1, 2, orders.fileno()}
     gc.collect()
     gc.freeze()  # a collection in a worker would else write into each page that it shares
@@ -68,15 +78,15 @@ def serve(options: Mapping[str, Any]) -> None:
     while True:
         message, given, _, _ = socket.recv_fds(orders, MOST_BYTES, MOST_DESCRIPTORS)
         if not message:
-            sys.exit(0)
+            os._exit(0)  # what the app does at its exit is for the workers, which live on
         order = json.loads(message)
-        if marks_of(files) != files or not is_here(order["folder"]):
+        if marks_of(files) != files or not leads_to(home, order["folder"]):
             socket.socket(fileno=given[0]).send(OUTDATED)
-            sys.exit(0)
+            os._exit(0)
         if in_use.isdisjoint(order["numbers"]) and fork_worker():
             orders.close()
             begin(order, given, command)
-            return
+            return config
         for descriptor in given:
             os.close(descriptor)
 
@@ -117,10 +127,10 @@ def marks_of(files: Iterable[str]) -> dict[str, tuple[int, int, int]]:
     return marks
 
 
-def is_here(folder: str) -> bool:
-    """Return whether *folder* is still the one that we are in: a deployment may put another link in its place."""
+def leads_to(home: os.stat_result, folder: str) -> bool:
+    """Return whether *folder* is still the one that we began in: a deployment may put another link in its place."""
     try:
-        return os.path.samefile(folder, ".")
+        return os.path.samestat(os.stat(folder), home)
     except OSError:
         return False
 
@@ -137,18 +147,29 @@ def descriptors() -> dict[int, str]:
 def refuse_what_a_fork_would_share(before: set[int]) -> None:
     """Raise CannotFork where the import has left threads, or anything open that two processes cannot both use.
 
-    Files on disk are no harm: a log that is appended to, a font, an archive. Sockets, event loops, pipes and devices
-    are: two workers would read each other's answers (https://docs.sqlalchemy.org/en/20/core/pooling.html
-    #using-connection-pools-with-multiprocessing-or-os-fork).
+    A log that is appended to is no harm. Sockets, event loops, pipes and devices are: two workers would read each
+    other's answers (https://docs.sqlalchemy.org/en/20/core/pooling.html
+    #using-connection-pools-with-multiprocessing-or-os-fork). So are other files: they would have one position for all,
+    and a database of SQLite's gets corrupt (https://www.sqlite.org/howtocorrupt.html).
     """
     threads = len(os.listdir("/proc/self/task"))
     if threads > 1:
         raise CannotFork(f"importing it has started {threads - 1} thread(s)")
-    others = {what for number, what in descriptors().items() if number not in before}
-    shared = sorted(what for what in others if not what.startswith("/") or what.startswith("/dev/"))
-    harmless = ("/dev/null", "/dev/urandom", "/dev/random")
-    if shared := [what for what in shared if what not in harmless]:
-        raise CannotFork(f"importing it has left open: {', '.join(shared)}")
+    with suppress(ChildProcessError):
+        os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+        raise CannotFork("importing it has started a process")  # the workers could not wait for it
+    others = {what for number, what in descriptors().items() if number not in before and not is_log(number)}
+    if shared := others - {"/dev/null", "/dev/urandom", "/dev/random"}:
+        raise CannotFork(f"importing it has left open: {', '.join(sorted(shared))}")
+
+
+def is_log(number: int) -> bool:
+    """Return whether a descriptor is a file on disk that is only appended to."""
+    try:
+        is_file = stat.S_ISREG(os.fstat(number).st_mode)
+        return is_file and bool(fcntl.fcntl(number, fcntl.F_GETFL) & os.O_APPEND)
+    except OSError:
+        return True  # closed meanwhile: it was what the list was read by
 
 
 def fork_worker() -> bool:
@@ -175,8 +196,11 @@ def begin(order: dict[str, Any], given: list[int], command: bytes) -> None:
     """Become the worker that *order* describes: circusd has taken note of us when this returns."""
     os.setsid()
     with socket.socket(fileno=given[0]) as taken:
-        taken.send(HERE)
-        if taken.recv(len(GO)) != GO:
+        said = b""
+        with suppress(OSError):
+            taken.send(HERE)
+            said = taken.recv(len(GO))
+        if said != GO:
             os._exit(0)  # too late: another one was started
     place(given[1:], order["numbers"])
     os.environ.update(order["env"], XBOARD_LAUNCHER=own_identity())
