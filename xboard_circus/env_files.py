@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from xboard_circus.errors import XboardError
 from xboard_circus.masking import secrets_in
 from xboard_circus.options.fields import WatcherOptions
-from xboard_circus.worker import runs_worker
+from xboard_circus.worker import OF_CIRCUSD, runs_worker
 
 if TYPE_CHECKING:
     from dotenv.parser import Binding
@@ -27,25 +27,6 @@ OPTION = "worker.env_file"
 ARGUMENT = "--env-file"
 LARGEST = 64 * 1024
 """Bytes of a file, and of all values: the kernel takes at most 128 KiB for one variable."""
-OF_CIRCUSD = frozenset(
-    f"XBOARD_{name}"
-    for name in [
-        "SPARE",
-        "PREFLIGHT",
-        "WID",
-        "WORKER",
-        "WORKER_DIR",
-        "LAUNCHER",
-        "FORK_ORDERS",
-        "LIVE_PATH",
-        "READY_PATH",
-        "PROBE_HOST",
-        "PROBE_SCHEME",
-        "PROBE_HEADERS",
-        "WEBSOCKET_SPREAD",
-    ]
-)
-"""What circusd alone tells a worker, or leaves out: with XBOARD_SPARE of a file no worker would ever serve."""
 
 
 class EnvFileError(XboardError):

@@ -407,6 +407,18 @@ def test_a_child_that_comes_too_late_ends_without_a_word(tmp_path: Path) -> None
         assert "Traceback" not in c.log()
 
 
+def test_an_app_that_fails_in_its_start_is_mended_on_disk_without_a_reload(tmp_path: Path) -> None:
+    """Given worker.preload = app and a lifespan that fails, when the file is mended, then the next try is of it."""
+    watcher = simple(tmp_path)
+    good = (tmp_path / "simple.py").read_text()
+    (tmp_path / "simple.py").write_text(good.replace("        while True:", "        os._exit(7)\n        while True:"))
+    with circusd(tmp_path, watchers=[watcher]) as c:
+        eventually(lambda: len(c.failures()) > 2, what="no worker comes up")
+        (tmp_path / "simple.py").write_text(good)
+
+        assert versions(c, up(c, 2)) == {1}
+
+
 def test_an_import_that_hangs_holds_up_no_worker_for_long(tmp_path: Path) -> None:
     """Given an app that hangs in its first import alone, when that is over its time, then it is imported anew."""
     watcher = simple(tmp_path, **{"health.startup_timeout": 2})
@@ -471,7 +483,7 @@ def fork_and_let_go(orders: socket.socket) -> None:
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with ours, theirs, open(os.devnull, "wb") as null:
         ours.settimeout(PATIENCE)
-        order = {"env": {}, "folder": "/proc/self/cwd", "gate": "", "numbers": [1, 2]}
+        order = {"env": {}, "folder": "/proc/self/cwd", "gate": "", "is_down": True, "numbers": [1, 2]}
         socket.send_fds(orders, [json.dumps(order).encode()], [theirs.fileno(), null.fileno(), null.fileno()])
         theirs.close()
         assert ours.recv(16) == HERE

@@ -39,6 +39,7 @@ def order(
         clock=lambda: 0.0,
         hide=bytes,
         note_reason=lambda _: None,
+        fleet=SimpleNamespace(up=list),
     )
     process = SimpleNamespace(env={}, pipe_stdout=True, pipe_stderr=False, watcher=armed.watcher)
 

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
 ANSWERS_WITHIN = 0.2
 MOST_UNANSWERED = 2
-IMPORTS_WITHIN = 10.0
+IMPORTS_WITHIN = 5.0
 FIRST_PAUSE, LONGEST_PAUSE = 1.0, 60.0
 CREDENTIALS = struct.Struct("3i")  # pid, uid, gid: unix(7), SCM_CREDENTIALS
 OF_ONE_WORKER = ("--wid", "--worker", "--gate", "--env")
@@ -292,8 +292,9 @@ class Forks:
             env = {"XBOARD_WID": told["--wid"], "XBOARD_WORKER": told["--worker"]}
             env |= dict(value.split("=", 1) for name, value in options if name == "--env")
             folder, gate = told["--chdir"], told.get("--gate", "")
-            order = json.dumps({"env": env, "folder": folder, "gate": gate, "numbers": [*given]}).encode()
-            socket.send_fds(self._orders, [order], [theirs.fileno(), *given.values()])
+            is_down = not self.armed.fleet.up()
+            order = {"env": env, "folder": folder, "gate": gate, "is_down": is_down, "numbers": [*given]}
+            socket.send_fds(self._orders, [json.dumps(order).encode()], [theirs.fileno(), *given.values()])
             theirs.close()
             said, pid = _receive(ours, 16)
             if said == fork_orders.OUTDATED:

@@ -9,6 +9,26 @@ MODULE = "xboard_circus.worker"
 EXIT_RECYCLED = 75
 """Exit code of a worker that has served ``--limit-max-requests`` requests: neither a failure nor an order."""
 
+OF_CIRCUSD = frozenset(
+    f"XBOARD_{name}"
+    for name in [
+        "SPARE",
+        "PREFLIGHT",
+        "WID",
+        "WORKER",
+        "WORKER_DIR",
+        "LAUNCHER",
+        "FORK_ORDERS",
+        "LIVE_PATH",
+        "READY_PATH",
+        "PROBE_HOST",
+        "PROBE_SCHEME",
+        "PROBE_HEADERS",
+        "WEBSOCKET_SPREAD",
+    ]
+)
+"""What circusd alone tells a worker, or leaves out: with XBOARD_SPARE of a file no worker would ever serve."""
+
 _NAMED = re.compile(rf"(?<![\w.]){re.escape(MODULE)}(?![\w.])")
 
 

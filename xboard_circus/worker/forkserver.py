@@ -24,6 +24,7 @@ from typing import Any
 import uvicorn.config
 
 from xboard_circus.launch import own_identity, wait_for_gate
+from xboard_circus.worker import OF_CIRCUSD
 from xboard_circus.worker.fork_orders import GO, HERE, LEVEL, ORDERS, OUTDATED, READY, SPACE
 
 TITLE = b"xboard-circus forkserver"
@@ -61,8 +62,13 @@ def serve(options: Mapping[str, Any], configure: Callable[[], uvicorn.Config]) -
     import_server(options)
     files, home, config = marks_of(imported_files()), os.stat("."), None
     if level == "app":
+        told = {name: os.environ.get(name) for name in OF_CIRCUSD}
         config = configure()  # first, as uvicorn does: the app reads its --env-file, and may change its loggers
         importlib.import_module(options["app"].partition(":")[0])
+        for name, value in told.items():  # a file says nothing of these to a worker
+            os.environ.pop(name, None)
+            os.environ.update({} if value is None else {name: value})
+    files_of_app = marks_of(set(imported_files()) - set(files))
     try:
         refuse_what_a_fork_would_share(before)
     except CannotFork as error:
@@ -80,7 +86,9 @@ def serve(options: Mapping[str, Any], configure: Callable[[], uvicorn.Config]) -
         if not message:
             os._exit(0)  # what the app does at its exit is for the workers, which live on
         order = json.loads(message)
-        if marks_of(files) != files or not leads_to(home, order["folder"]):
+        # While siblings serve, all are of one version, and a reload brings the next; a backend that is down has none.
+        is_mended = order["is_down"] and marks_of(files_of_app) != files_of_app
+        if is_mended or marks_of(files) != files or not leads_to(home, order["folder"]):
             socket.socket(fileno=given[0]).send(OUTDATED)
             os._exit(0)
         if in_use.isdisjoint(order["numbers"]) and fork_worker():
