@@ -183,12 +183,12 @@ def test_a_stop_ends_it(c: Circusd) -> None:
     c.do("stop", name="other", waiting=True)
     say(c.folder, "hang")
     c.do("start", name="other", waiting=True)
-    pid = running(c, before)
+    run = process(running(c, before))
     verdict = c.watcher("other")["verdict"]
 
     c.do("stop", name="other", waiting=True)
 
-    assert not process(pid).alive
+    assert not run.alive
     assert (verdict["word"], "run.before is running" in verdict["cause"]) == ("deploying", True)
     say(c.folder, "ok")
     c.do("start", name="other", waiting=True)
