@@ -195,9 +195,13 @@ class Fleet:
         self.budget.up = len(self.up())
 
     def count_start(self, worker: Worker) -> None:
-        """Count a start of the worker's slot from now on."""
+        """Count a start of the worker's slot from now on.
+
+        A spare that is let go waits on: as a try it would report neither success nor failure, and hold up all others.
+        """
         worker.released_at = self.clock()
-        self.budget.started(worker.slot, worker.released_at)
+        if not worker.is_spare:
+            self.budget.started(worker.slot, worker.released_at)
 
     def count_up(self, worker: Worker) -> None:
         """Count a worker as up."""
