@@ -175,7 +175,8 @@ class Soak:
     def _strangers(self) -> list[str]:
         """Return the processes of ours that circusd does not know; what a command has just ended is none."""
         names = self.c.call("list")["watchers"]
-        known = {self.c.pid, *(pid for name in names for pid in self.c.call("list", name=name)["pids"])}
+        forking = {each["preload"]["pid"] for each in self.c.state()["watchers"] if each["preload"]}
+        known = {self.c.pid, *forking, *(pid for name in names for pid in self.c.call("list", name=name)["pids"])}
         return [f"{each.pid} {each.command[:80]}" for each in self.c.processes() if each.pid not in known]
 
 
