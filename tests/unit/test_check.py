@@ -603,19 +603,17 @@ def test_what_every_user_may_write_is_told_and_nothing_runs_there_as_root(
     assert "every user" not in str(check(file, others=list))
 
 
+OF_ROOT: list[Sections] = [
+    {"watcher:web": {"virtualenv": "theirs"}},
+    {"circus": {"loggerconfig": "theirs/logging.ini"}},
+    {"circus": {"pidfile": "theirs/circusd.pid"}},
+    {"plugin:xboard": {"working_dir": "theirs"}},
+    {"plugin:xboard": {"ledger.file": "theirs/ledger.db"}},
+]
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can be tricked into running what another user wrote")
-@pytest.mark.parametrize(
-    "changes",
-    [
-        {"env:web": {"PYTHONPATH": "theirs"}},
-        {"watcher:web": {"virtualenv": "theirs"}},
-        {"circus": {"loggerconfig": "theirs/logging.ini"}},
-        {"circus": {"pidfile": "theirs/circusd.pid"}},
-        {"plugin:xboard": {"working_dir": "theirs"}},
-        {"plugin:xboard": {"ledger.file": "theirs/ledger.db"}},
-    ],
-    ids=str,
-)
+@pytest.mark.parametrize("changes", [{"env:web": {"PYTHONPATH": "theirs"}}, *OF_ROOT], ids=str)
 def test_what_root_imports_and_writes_must_not_be_the_users(write: Write, tmp_path: Path, changes: Sections) -> None:
     (tmp_path / "theirs").mkdir()
     changes = {**changes, "watcher:web": {"uid": "nobody", **changes.get("watcher:web", {})}}
@@ -635,19 +633,15 @@ def access_list(uid: int, right: int, *, mask: int = 7) -> bytes:
     return struct.pack("<I", 2) + b"".join(struct.pack("<HHI", *each) for each in [*entries, (0x20, 5, 2**32 - 1)])
 
 
-OF_ROOT: list[Sections] = [
+MORE_OF_ROOT: list[Sections] = [
     {"env:web": {"PYTHONPATH": "roots:theirs"}},
-    {"watcher:web": {"virtualenv": "theirs"}},
-    {"circus": {"loggerconfig": "theirs/logging.ini"}},
-    {"circus": {"pidfile": "theirs/circusd.pid"}},
-    {"plugin:xboard": {"working_dir": "theirs"}},
-    {"plugin:xboard": {"ledger.file": "theirs/ledger.db"}},
+    *OF_ROOT,
     {"watcher:web": {"worker.env_file": "theirs/env"}},
 ]
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can be tricked into running what another user wrote")
-@pytest.mark.parametrize("changes", OF_ROOT, ids=str)
+@pytest.mark.parametrize("changes", MORE_OF_ROOT, ids=str)
 @pytest.mark.parametrize("how", ["owner", "group", "access list"])
 def test_what_root_imports_and_writes_must_not_be_a_third_users(
     write: Write, tmp_path: Path, changes: Sections, how: str

@@ -1,8 +1,8 @@
 """The forkserver of one watcher: a process that has imported the server, and forks workers on our orders.
 
 A worker that it forks is circusd's own child: the kernel gives it to us, its nearest subreaper, as its parent ends at
-once. So Circus, the signals and the reaping do not notice a difference. No spawn fails or waits for its sake: where it
-does not fork at once, a worker is started as ever.
+once. So Circus, the signals and the reaping do not notice a difference. No spawn fails for its sake: where it does not
+fork at once, a worker is started as ever. Only the start of a watcher and a reload wait for its import.
 """
 
 from __future__ import annotations
