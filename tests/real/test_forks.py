@@ -419,6 +419,18 @@ def test_an_app_that_fails_in_its_start_is_mended_on_disk_without_a_reload(tmp_p
         assert versions(c, up(c, 2)) == {1}
 
 
+def test_each_worker_has_random_numbers_of_its_own(tmp_path: Path) -> None:
+    """Given an app that has imported numpy, whose generator a fork copies, then each forked worker seeds it anew."""
+    seed = "    def seed():\n        with open('seeded', 'a') as file:\n            file.write(f'{os.getpid()}\\n')\n"
+    (tmp_path / "numpy.py").write_text(f"import os\nclass random:\n{seed}")
+    watcher = simple(tmp_path)
+    write_app(tmp_path, before="import numpy")
+    with circusd(tmp_path, watchers=[watcher]) as c:
+        pids = up(c, 2)
+        assert preload(c)["level"] == "app"
+        assert set(map(int, (tmp_path / "seeded").read_text().split())) == set(pids)
+
+
 def test_an_import_that_hangs_holds_up_no_worker_for_long(tmp_path: Path) -> None:
     """Given an app that hangs in its first import alone, when that is over its time, then it is imported anew."""
     watcher = simple(tmp_path, **{"health.startup_timeout": 2})
