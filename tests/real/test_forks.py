@@ -200,16 +200,17 @@ def test_nothing_is_left_of_it_after_a_stop(tmp_path: Path) -> None:
 
 
 def test_another_environment_takes_another_forkserver(tmp_path: Path) -> None:
-    with circusd(tmp_path, options=FAST_RESTARTS) as c:
+    """Given an env file that changes, when a worker is killed, then the next one has the new value."""
+    (tmp_path / ".env").write_text("SHADE=blue\n")
+    with circusd(tmp_path, options={**FAST_RESTARTS, "worker.env_file": ".env"}) as c:
+        pids, server = c.wait_ready(), forkserver(c)
+        (tmp_path / ".env").write_text("SHADE=red\n")
+        for pid in pids:
+            kill(pid)
         c.wait_ready()
-        server = forkserver(c)
-        env = {**json.loads(c.get("/facts"))["environ"], "SHADE": "blue"}
-        c.do("set", name="web", options={"env": env}, waiting=True)
-        forkserver(c, not_pid=server.pid)
-        eventually(
-            lambda: json.loads(c.get("/facts"))["environ"].get("SHADE") == "blue",
-            what="workers have the new environment",
-        )
+
+        assert {json.loads(c.get("/facts"))["environ"]["SHADE"] for _ in range(8)} == {"red"}
+        assert forkserver(c, not_pid=server.pid).alive
 
 
 def test_a_changed_file_of_the_server_is_imported_anew(tmp_path: Path) -> None:

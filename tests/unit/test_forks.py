@@ -12,21 +12,22 @@ import threading
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
+from unittest import mock
 
 import pytest
 
 from xboard_circus.supervisor import forks
 from xboard_circus.supervisor.forks import Forks
 from xboard_circus.supervisor.patches import circus_process
-from xboard_circus.worker.fork_orders import GO, HERE, OUTDATED
+from xboard_circus.worker.fork_orders import GO, OUTDATED
 
 Answer = Callable[[socket.socket], object]
 
 
 def order(
-    monkeypatch: pytest.MonkeyPatch, answer: Answer, *, known: tuple[int, ...] = ()
+    monkeypatch: pytest.MonkeyPatch, answer: Answer, *, known: tuple[int, ...] = (), pid: Any = None
 ) -> tuple[circus_process.Forked | None, Forks]:
-    """Order one worker of a forkserver that gives this *answer*; the pids *known* are workers already."""
+    """Order one worker of the forkserver *pid* that gives this *answer*; the pids *known* are workers already."""
     monkeypatch.setattr(circus_process, "arguments_of", lambda _: command())
     monkeypatch.setattr(circus_process, "own_sockets", lambda _: {})
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -46,7 +47,7 @@ def order(
     async def run() -> tuple[circus_process.Forked | None, Forks]:
         tried = Forks(armed)
         tried.state, tried._orders, tried._basis = "ready", ours, forks._basis(command(), {})
-        tried._process = SimpleNamespace(pid=os.getpid(), kill=lambda: None)  # type: ignore[assignment]
+        tried._process = SimpleNamespace(pid=pid, kill=lambda: None)  # type: ignore[assignment]
         return tried.fork(process), tried
 
     def serve() -> None:
@@ -105,7 +106,6 @@ def test_a_new_child_is_taken_and_let_go_on(monkeypatch: pytest.MonkeyPatch) -> 
 ANSWERS: dict[str, Answer] = {
     "nothing, and its end": lambda channel: None,
     "nonsense": lambda channel: channel.send(b"\0" * 9000),
-    "itself as a worker": lambda channel: channel.send(HERE),
 }
 
 
@@ -117,6 +117,16 @@ def test_a_forkserver_that_lies_is_ended_and_the_worker_is_started(
 
     assert worker is None
     assert (tried.state, tried._orders) == ("failed", None)
+
+
+def test_the_forkserver_itself_is_not_taken_for_a_worker(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Given one that answers in the place of a child, a child of circusd as well, then no worker is taken."""
+    monkeypatch.setattr(forks, "ANSWERS_WITHIN", 20.0)
+    told: list[bytes] = []
+
+    worker, tried = order(monkeypatch, from_a_child(lambda popen: told.append(popen.communicate()[0])), pid=mock.ANY)
+
+    assert (worker, told, tried.state) == (None, [b""], "failed")
 
 
 def test_a_worker_of_another_watcher_is_not_taken_again(monkeypatch: pytest.MonkeyPatch) -> None:
