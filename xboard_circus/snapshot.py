@@ -95,11 +95,12 @@ def _watcher_as_json(watcher: WatcherEntry, figures: Figures) -> dict[str, Any]:
         shown = _chosen(worker, "pid wid slot phase role health held_by age ready next_try reason")
         rss, cpu = figures.get(worker["pid"], (None, None))
         workers.append({**shown, "word": word_of(worker), "rss": rss, "cpu": cpu})
-    port, reload = watcher["port"], running_reload(watcher)
+    port, reload, preload = watcher["port"], running_reload(watcher), watcher["preload"]
     return {
         **_chosen(watcher, names),
         "port": port and _chosen(port, "host port state"),
         "reload": reload and _chosen(reload, "done total age"),
+        "preload": preload and _chosen(preload, "level state pid reason"),
         "workers": workers,
     }
 

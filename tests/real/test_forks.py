@@ -134,6 +134,8 @@ def test_off_starts_each_worker(tmp_path: Path) -> None:
     with circusd(tmp_path, options={"worker.preload": "off"}) as c:
         assert not any(is_forked(c, pid) for pid in c.wait_ready())
         assert preload(c) == {"level": "", "state": "off", "pid": None, "reason": "", "say": None}
+        told = c.status_json()["watchers"][0]["preload"]
+        assert told == {"level": "", "state": "off", "pid": None, "reason": ""}
 
 
 def test_a_command_with_a_program_in_front_is_started(tmp_path: Path) -> None:

@@ -283,6 +283,7 @@ def test_status_as_json_has_the_fixed_shape(folder: Path) -> None:
                 "last_reason_age": None,
                 "port": {"host": "127.0.0.1", "port": 8000, "state": "bound"},
                 "reload": None,
+                "preload": None,
                 "workers": [
                     {
                         "pid": os.getpid(),
