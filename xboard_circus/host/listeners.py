@@ -158,8 +158,8 @@ def is_lost(pid: int, environ: Mapping[str, str]) -> bool:
             return False
         if stat.parent in (0, 1):
             return True
-        if not launcher and session == pid and _adopts(stat.parent, environ):
-            return True
+        if session == pid and (stat.parent == os.getpid() or (not launcher and _adopts(stat.parent, environ))):
+            return True  # adopted: circusd has no doubt which of its children it has started
         above = procs.environ(stat.parent) or {}
         if above.get("XBOARD_INSTANCE") != environ.get("XBOARD_INSTANCE"):
             return False
