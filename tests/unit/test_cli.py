@@ -4,6 +4,7 @@ import contextlib
 import io
 import json
 import os
+import pwd
 import re
 import signal
 import socket
@@ -38,7 +39,8 @@ OK = {"status": "ok", "time": 1.0}
 
 @pytest.fixture(autouse=True)
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The current folder of the command, with a runtime folder of its own."""
+    """The current folder of the command, with a runtime folder of its own, on a host that nobody else uses."""
+    monkeypatch.setattr(pwd, "getpwall", list)
     monkeypatch.setenv("XBOARD_RUNTIME_DIR", str(tmp_path / "runtime"))
     monkeypatch.chdir(tmp_path)
     return tmp_path
