@@ -75,7 +75,9 @@ def helps(command: click.Command, path: tuple[str, ...]) -> Iterator[tuple[str, 
     context = click.Context(command, info_name=" ".join(path), max_content_width=10_000, terminal_width=10_000)
     yield f"{' '.join(path)} --help", command.get_help(context)
     if isinstance(command, click.Group):
-        for name, below in command.commands.items():
+        for name in command.list_commands(context):
+            below = command.get_command(context, name)
+            assert below is not None
             yield from helps(below, (*path, name))
 
 
