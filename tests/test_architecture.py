@@ -261,6 +261,8 @@ METHODS_OF_CIRCUS = {
     "start_watcher",
 }
 BY_NAME = {"delattr", "getattr", "hasattr", "setattr"}
+OF_TUPLES = {"_asdict", "_fields", "_replace"}
+"""Public names of a NamedTuple: the underscore only keeps them apart from its fields."""
 
 
 def touches(source: str) -> list[tuple[int, str]]:
@@ -277,7 +279,7 @@ def touches(source: str) -> list[tuple[int, str]]:
         base, name, is_assigned = _access(node)
         if base is None or name.startswith("__") or _is_self(base):
             continue
-        is_private = name.startswith("_") and name not in own and _root(base) not in modules
+        is_private = name.startswith("_") and name not in own | OF_TUPLES and _root(base) not in modules
         of_a_process = name in OF_PROCESSES and _last(base) == "process"
         if name in OF_CIRCUS or is_private or of_a_process or (is_assigned and name in METHODS_OF_CIRCUS):
             found.append((base.lineno, f"{ast.unparse(base)}.{name}"))
@@ -361,6 +363,7 @@ def test_circus_is_touched_through_one_door(path: Path) -> None:
         pytest.param("class A:\n    _x: int = 0\nA()._x", [], id="what the file defines itself"),
         pytest.param("class A:\n    def _stop(self): ...\nw._stop()", ["w._stop"], id="unless Circus has it too"),
         pytest.param("x.__class__", [], id="what every object has"),
+        pytest.param("x._replace(y=1)", [], id="what every NamedTuple has"),
     ],
 )
 def test_touches(source: str, found: list[str]) -> None:

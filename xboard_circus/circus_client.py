@@ -14,7 +14,7 @@ import threading
 import time
 import uuid
 from collections.abc import Collection
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -322,7 +322,7 @@ def _knock(endpoint: str, *, timeout: float) -> servers.EndpointServer | None:
             with socket.socket(socket.AF_INET) as door:
                 door.settimeout(timeout)
                 door.connect((address.hostname or "", address.port or 0))
-                return replace(server, refuses=_refuses(door, server)) if (server := servers.server_of(door)) else None
+                return server._replace(refuses=_refuses(door, server)) if (server := servers.server_of(door)) else None
         raise CircusdGone(endpoint, Say.NO_ENDPOINT(), listening=False)
     except (OSError, ValueError) as error:
         if isinstance(error, PermissionError) and address.scheme == "ipc":

@@ -10,10 +10,9 @@ import os
 import shlex
 import stat
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from xboard_circus.errors import XboardError
 from xboard_circus.masking import secrets_in
@@ -39,8 +38,7 @@ class EnvFileError(XboardError):
         self.hint = hint
 
 
-@dataclass(frozen=True)
-class EnvFile:
+class EnvFile(NamedTuple):
     """One env file, and the option of the watcher that names it: `worker.env_file` or `cmd`."""
 
     option: str

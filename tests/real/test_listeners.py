@@ -10,7 +10,6 @@ import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -195,7 +194,7 @@ def test_a_holder_is_told_whole(start: Children) -> None:
     assert holder.age is not None
     assert 0 <= holder.age < 30
     assert "-c ' import os, socket" in holder.command
-    assert replace(holder, age=None, command="") == Holder(
+    assert holder._replace(age=None, command="") == Holder(
         pid=pid,
         started=procs.start_time(pid),
         user=servers.name_of(os.geteuid()),
@@ -484,7 +483,7 @@ def test_another_process_with_the_pid_is_left_alone(start: Children, marks: dict
     child = start.run(SUPERVISOR, SLEEP, **marks)
     (grandchild,) = child.numbers()
     holder = held(child.pid)
-    before = replace(holder, started=(holder.started or 0) - 1)
+    before = holder._replace(started=(holder.started or 0) - 1)
 
     assert listeners.stop([before], grace=0) == []
     assert [child.process.poll(), ended(grandchild)()] == [None, False]
@@ -582,7 +581,7 @@ def test_what_may_not_be_signalled_still_runs(start: Children) -> None:
 def test_one_who_holds_two_addresses_is_stopped_once(start: Children, marks: dict[str, str]) -> None:
     child = start.run(DEAF, **marks)
     child.line()
-    twice = [replace(held(child.pid), address=address) for address in ("127.0.0.1:1", "[::1]:1")]
+    twice = [held(child.pid)._replace(address=address) for address in ("127.0.0.1:1", "[::1]:1")]
 
     assert listeners.stop(twice, grace=0) == []
 

@@ -1,7 +1,5 @@
 """Whose a holder of the port is, and who may be stopped under which policy."""
 
-from dataclasses import replace
-
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -28,16 +26,16 @@ init = Holder(pid=1, started=0, command="/sbin/init")
     [
         pytest.param(worker, Kind.OURS, id="our live worker"),
         pytest.param(Holder(pid=100, started=9), Kind.OURS, id="our circusd, which carries nothing"),
-        pytest.param(replace(worker, inspectable=False), Kind.OURS, id="our worker under another user"),
+        pytest.param(worker._replace(inspectable=False), Kind.OURS, id="our worker under another user"),
         pytest.param(orphan, Kind.ORPHAN, id="our instance, its circusd gone"),
         pytest.param(sibling, Kind.INSTANCE, id="our instance, its circusd alive, but not a worker that we know"),
         pytest.param(neighbour, Kind.INSTANCE, id="another instance, alive"),
         pytest.param(their_orphan, Kind.STRANGER, id="another instance's orphan isn't ours to kill"),
         pytest.param(stranger, Kind.STRANGER, id="carries nothing"),
-        pytest.param(replace(orphan, circusd=None), Kind.STRANGER, id="an instance id alone proves nothing"),
+        pytest.param(orphan._replace(circusd=None), Kind.STRANGER, id="an instance id alone proves nothing"),
         pytest.param(foreign, Kind.UNKNOWN, id="can't be inspected"),
         pytest.param(hidden, Kind.UNKNOWN, id="not even its pid"),
-        pytest.param(replace(orphan, started=None), Kind.UNKNOWN, id="without a start time no signal is safe"),
+        pytest.param(orphan._replace(started=None), Kind.UNKNOWN, id="without a start time no signal is safe"),
     ],
 )
 def test_classify(holder: Holder, expected: Kind) -> None:
@@ -68,16 +66,16 @@ def test_classify(holder: Holder, expected: Kind) -> None:
         pytest.param(Policy.NEVER, [orphan, worker], [], [orphan], id="never: not even an orphan"),
         pytest.param(
             Policy.ORPHANS,
-            [stranger, replace(stranger, address="[::]:8000")],
+            [stranger, stranger._replace(address="[::]:8000")],
             [],
             [stranger],
             id="one process on two addresses is one",
         ),
         pytest.param(
             Policy.ORPHANS,
-            [hidden, replace(hidden, address="127.0.0.1:8000")],
+            [hidden, hidden._replace(address="127.0.0.1:8000")],
             [],
-            [hidden, replace(hidden, address="127.0.0.1:8000")],
+            [hidden, hidden._replace(address="127.0.0.1:8000")],
             id="two unknown ones may be two",
         ),
     ],

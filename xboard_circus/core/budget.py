@@ -7,6 +7,7 @@ brings the jitter, and does what is decided. That is what makes a week of crashe
 import math
 from collections import deque
 from dataclasses import dataclass, field, fields
+from typing import NamedTuple
 
 from xboard_circus.core.durations import seconds
 from xboard_circus.core.sentences import Say
@@ -14,8 +15,7 @@ from xboard_circus.core.sentences import Say
 JITTER = 0.2
 
 
-@dataclass(frozen=True)
-class Words:
+class Words(NamedTuple):
     """Sentences on when a slot is tried again."""
 
     at_once: Say
@@ -77,8 +77,7 @@ class RestartLimits:
         return (self.delay * (2.0**growing - 1) + (delays - growing) * self.delay_max) * (1 + JITTER)
 
 
-@dataclass(frozen=True)
-class RestartDecision:
+class RestartDecision(NamedTuple):
     """The answer to one failure.
 
     Attributes:

@@ -5,9 +5,9 @@ gets the cause, which says whether the death counts, and the reason that every l
 """
 
 import re
-from dataclasses import dataclass
 from enum import Enum
 from signal import Signals
+from typing import NamedTuple
 
 from xboard_circus.core.reason import one_line
 from xboard_circus.core.sentences import Say
@@ -65,8 +65,7 @@ class Cause(Enum):
         return self is not Cause.COMMANDED
 
 
-@dataclass(frozen=True, kw_only=True)
-class Death:
+class Death(NamedTuple):
     """What is known of a process that has ended.
 
     Attributes:

@@ -6,7 +6,7 @@ circusd records its identity and that it lives; what it did not record is the fi
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from xboard_circus.core.causes import Cause
 from xboard_circus.core.durations import lasted
@@ -52,8 +52,7 @@ class CircusdLife:
         return self.seen if self.gone_at is None else self.gone_at
 
 
-@dataclass(frozen=True)
-class Loss:
+class Loss(NamedTuple):
     """Event of a circusd that ended without a stop request.
 
     Attributes:

@@ -1,7 +1,7 @@
 """Judge how the run of `run.before` ended."""
 
-from dataclasses import dataclass
 from signal import Signals
+from typing import NamedTuple
 
 from xboard_circus.core.durations import exactly
 from xboard_circus.core.sentences import Say
@@ -11,8 +11,7 @@ _SIGNALLED = 128
 """What a shell adds to the number of the signal that ended a command."""
 
 
-@dataclass(frozen=True)
-class RunEnd:
+class RunEnd(NamedTuple):
     """The end of one run.
 
     Attributes:

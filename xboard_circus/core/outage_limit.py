@@ -5,6 +5,7 @@ Nothing in this module asks the system or looks at a clock: the caller brings wh
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from xboard_circus.core.durations import seconds
 from xboard_circus.core.reason import one_line
@@ -15,8 +16,7 @@ from xboard_circus.core.verdict import Word
 LONGEST_STEP = 5.0
 
 
-@dataclass(frozen=True)
-class Outage:
+class Outage(NamedTuple):
     """A watcher or circusd that does not serve at the moment, with the reason if known."""
 
     name: str

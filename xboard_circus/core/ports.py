@@ -5,8 +5,8 @@ says, and lists them again before it sends the next signal.
 """
 
 from collections.abc import Collection, Container, Iterable, Sequence
-from dataclasses import dataclass
 from enum import Enum
+from typing import NamedTuple
 
 from xboard_circus.core.durations import roughly
 from xboard_circus.core.reason import Reason, one_line
@@ -41,8 +41,7 @@ class Policy(Enum):
     NEVER = "never"
 
 
-@dataclass(frozen=True, kw_only=True)
-class Holder:
+class Holder(NamedTuple):
     """A process that holds the port; one without a pid was not found.
 
     Attributes:
@@ -70,8 +69,7 @@ class Holder:
     lost: bool = True
 
 
-@dataclass(frozen=True)
-class PortPlan:
+class PortPlan(NamedTuple):
     """What to do about the holders; the port can be had once *refuse* is empty and those in *stop* are gone.
 
     Attributes:

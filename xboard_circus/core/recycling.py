@@ -3,7 +3,7 @@
 Nothing in this module asks the system: the caller brings what is known of the worker, and replaces it.
 """
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from xboard_circus.core.durations import seconds
 from xboard_circus.core.sentences import Say
@@ -12,8 +12,7 @@ SPREAD = 0.2
 MIB = 1024 * 1024
 
 
-@dataclass(frozen=True, kw_only=True)
-class RecycleLimits:
+class RecycleLimits(NamedTuple):
     """What a worker may reach; 0 is no limit. *rss* is in bytes, *age* in seconds of being ready."""
 
     rss: int = 0

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
-from typing import Any
+from typing import Any, NamedTuple
 
 from xboard_circus.core.reason import data_of, reason_in
 from xboard_circus.core.sentences import Say, state_named
@@ -59,8 +59,7 @@ class Word(Enum):
         return self.rank >= Word.UNKNOWN.rank
 
 
-@dataclass(frozen=True, kw_only=True)
-class Preparation:
+class Preparation(NamedTuple):
     """What keeps all workers of a start from running.
 
     Attributes:

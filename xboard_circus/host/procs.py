@@ -10,7 +10,6 @@ import sys
 import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import psutil
@@ -41,8 +40,7 @@ class Stat(NamedTuple):
         return self.state in _ENDED and self.threads <= 1
 
 
-@dataclass(frozen=True)
-class Identity:
+class Identity(NamedTuple):
     """One process, and not the next one that has its pid.
 
     >>> Identity.parse("4242:1760").pid, str(Identity(4242, 1760))

@@ -10,18 +10,17 @@ import stat
 import sys
 from collections.abc import Collection
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import lru_cache
 from ipaddress import ip_address
 from pathlib import Path
+from typing import NamedTuple
 
 from xboard_circus.host import sockdiag
 from xboard_circus.host.sockets import is_loopback, overlaps
 from xboard_circus.host.worker_files import peer_of
 
 
-@dataclass(frozen=True)
-class EndpointServer:
+class EndpointServer(NamedTuple):
     """Who listens where a connection leads.
 
     Attributes:

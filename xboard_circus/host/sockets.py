@@ -6,7 +6,6 @@ import socket
 import sys
 from collections import defaultdict
 from collections.abc import Collection
-from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Any, NamedTuple
 
@@ -26,8 +25,7 @@ class BindTarget(NamedTuple):
     sockaddr: Any
 
 
-@dataclass(frozen=True)
-class Listening:
+class Listening(NamedTuple):
     """A socket that listens.
 
     Attributes:

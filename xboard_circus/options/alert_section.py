@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
 
 from xboard_circus.options.alert_fields import AlertOptions
 from xboard_circus.options.reading import Problem, flat, named_fields, parse_fields, shown, suggestion
@@ -21,7 +20,7 @@ def parse_alert(mapping: Mapping[str, object]) -> tuple[AlertOptions, list[Probl
     url = ***: a secret in this file is on show; write url_file = FILE, of mode 0600, or url_env = VARIABLE
     """
     options, problems = parse_fields(AlertOptions, mapping)
-    problems = [replace(each, value=_shown(each.option, each.value)) for each in problems]
+    problems = [each._replace(value=_shown(each.option, each.value)) for each in problems]
     return options, [*problems, *_unknown(mapping), *_incomplete(options, mapping, {each.option for each in problems})]
 
 

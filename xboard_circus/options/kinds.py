@@ -6,7 +6,7 @@ Every kind knows its range, so that nothing later sees a string, a nan or a numb
 import re
 import shlex
 from collections.abc import Callable
-from dataclasses import dataclass
+from typing import NamedTuple
 from urllib.parse import urlsplit
 
 Value = str | int | float | tuple[str, ...] | None
@@ -34,8 +34,7 @@ class WrongValueError(ValueError):
         self.hint = hint
 
 
-@dataclass(frozen=True)
-class OptionKind:
+class OptionKind(NamedTuple):
     """What an option holds.
 
     Attributes:

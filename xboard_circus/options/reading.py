@@ -6,8 +6,7 @@ to write, and `xboard-circus check` refuses to start with it.
 
 import dataclasses
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from xboard_circus.core.budget import RestartLimits
 from xboard_circus.masking import safe_command
@@ -20,8 +19,7 @@ if TYPE_CHECKING:
     from xboard_circus.options.alert_fields import AlertOptions  # what it needs is nothing for circusd
 
 
-@dataclass(frozen=True)
-class Problem:
+class Problem(NamedTuple):
     """What is wrong with one option of a section, and what to write instead."""
 
     option: str

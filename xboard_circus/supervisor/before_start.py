@@ -4,7 +4,6 @@ Until then the workers of a start wait at their gates. circusd itself goes on: t
 """
 
 import asyncio
-import dataclasses
 import shlex
 from typing import TYPE_CHECKING
 
@@ -69,7 +68,7 @@ class BeforeStart:
         """Return what is in the way, for the verdict."""
         if self.pending is None or self.pending.runs:
             return self.pending
-        return dataclasses.replace(self.pending, retry_in=max(0.0, self._look_at - self.armed.clock()))
+        return self.pending._replace(retry_in=max(0.0, self._look_at - self.armed.clock()))
 
     def stop(self) -> None:
         """End the runs that are under way: the watcher stops, or starts anew."""

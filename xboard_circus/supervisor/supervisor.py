@@ -1,7 +1,6 @@
 """Supervise all armed watchers of one circusd: one clock, one state, prompt reaping."""
 
 import asyncio
-import dataclasses
 import logging
 import os
 import signal
@@ -324,9 +323,7 @@ class Supervisor:
         family = self.family()
         ours = self.identity.pid, self.identity.started
         return [
-            dataclasses.replace(holder, circusd_alive=False)
-            if holder.circusd == ours and holder.pid not in family
-            else holder
+            holder._replace(circusd_alive=False) if holder.circusd == ours and holder.pid not in family else holder
             for holder in listeners.holders(host, port)
         ]
 

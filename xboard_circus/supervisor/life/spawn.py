@@ -6,9 +6,8 @@ import errno
 import os
 import random
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from circus import logger
 
@@ -35,8 +34,7 @@ SHORTAGES = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN})
 SHORTAGE_RETRY = 1.0
 
 
-@dataclass(frozen=True)
-class SpawnRequest:
+class SpawnRequest(NamedTuple):
     """What the next spawn is for.
 
     Attributes:
