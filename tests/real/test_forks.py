@@ -161,13 +161,14 @@ def test_a_command_with_a_program_in_front_is_started(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("signum", [signal.SIGKILL, signal.SIGTERM, signal.SIGSEGV])
 def test_the_end_of_a_forkserver_harms_no_worker(tmp_path: Path, signum: int) -> None:
-    with circusd(tmp_path, options=FAST_RESTARTS) as c, Load(c.url) as load:
+    with circusd(tmp_path, options=FAST_RESTARTS) as c:
         pids, server = c.wait_ready(), forkserver(c)
 
-        server.signal(signum)
-        eventually(lambda: not server.alive)
-        assert forkserver(c, not_pid=server.pid).parent == c.pid
-        assert c.wait_ready() == pids
+        with Load(c.url) as load:
+            server.signal(signum)
+            eventually(lambda: not server.alive)
+            assert forkserver(c, not_pid=server.pid).parent == c.pid
+            assert c.wait_ready() == pids
         assert not load.lost
 
 
@@ -188,17 +189,17 @@ def test_a_forkserver_that_hangs_holds_up_neither_circusd_nor_a_worker(tmp_path:
 
 
 def test_a_forkserver_ends_with_circusd_and_its_workers_serve_on(tmp_path: Path) -> None:
-    with circusd(tmp_path) as c, Load(c.url) as load:
+    with circusd(tmp_path) as c:
         pids, server = c.wait_ready(), forkserver(c)
 
-        c.kill9()
-        eventually(lambda: not server.alive, what="the forkserver ends")
-        assert all(process(pid).alive for pid in pids)
-        c.start_again()
-        eventually(lambda: not set(c.ready()) & set(pids) and len(c.ready()) == 2, what="the next one has taken over")
-
-        forked(c, 2)
+        with Load(c.url) as load:
+            c.kill9()
+            eventually(lambda: not server.alive, what="the forkserver ends")
+            assert all(process(pid).alive for pid in pids)
+            c.start_again()
+            eventually(lambda: not set(c.ready()) & set(pids) and len(c.ready()) == 2, what="the next has taken over")
         assert not load.lost
+        forked(c, 2)
         eventually(lambda: not any(process(pid).alive for pid in pids), what="the orphans are gone")
 
 

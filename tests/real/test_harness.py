@@ -51,7 +51,7 @@ def test_a_killed_circusd_leaves_orphans_that_the_harness_finds(tmp_path: Path) 
 
         assert [found.pid for found in c.processes()] == [pid]
         assert orphan.alive
-    assert not orphan.alive
+    eventually(lambda: not orphan.alive, what="the orphan ends")
 
 
 def test_the_backend_does_as_it_is_told(tmp_path: Path) -> None:

@@ -86,7 +86,10 @@ def here() -> dict[str, list[str]]:
 def shown(text: str) -> list[str]:
     """Return the lines of *text* without what differs from one run to the next."""
     numbered = re.sub(r"\d[\d.:-]*", "#", text)
-    return [" ".join(re.sub(r"# (?:ms|min|h)\b", "# s", line).split()) for line in numbered.splitlines()]
+    return [
+        " ".join(re.sub(r"# (?:(?:min|h|d) #)? ?(?:ms|s|min|h)\b", "# s", line).split())
+        for line in numbered.splitlines()
+    ]
 
 
 def missing(answer: str, lines: Sequence[str]) -> str | None:

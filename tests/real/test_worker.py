@@ -31,7 +31,7 @@ from xboard_circus.supervisor import handover
 from xboard_circus.worker import EXIT_RECYCLED
 from xboard_circus.worker.drain import stop_accepting
 
-from .harness import eventually, holds
+from .harness import crowding, eventually, holds
 from .load import Load
 from .processes import process
 
@@ -1165,11 +1165,14 @@ def test_no_request_is_lost_when_a_worker_is_told_to_go(place: Place, stack: tup
     """Given two workers on one socket, new connections and kept-alive ones with gaps of 5 to 1000 ms between their
     requests, when the workers are replaced one after the other, then every request is answered."""
     workers = [place.start(*stack, "--timeout-keep-alive", "2").wait_ready() for _ in range(2)]
+    # What no machine has the time to answer would still be waiting when the drain is over.
+    slower = crowding()
+    new, often, more, seldom = (rate / slower for rate in (100, 200, 100, 10))
     loads = [
-        Load(place.url, rate=100, connections=None),
-        Load(place.url, rate=200, connections=1),
-        Load(place.url, rate=100, connections=4),
-        Load(place.url, rate=10, connections=10),
+        Load(place.url, rate=new, connections=None),
+        Load(place.url, rate=often, connections=1),
+        Load(place.url, rate=more, connections=4),
+        Load(place.url, rate=seldom, connections=10),
     ]
     with contextlib.ExitStack() as running:
         for load in loads:
@@ -1182,7 +1185,7 @@ def test_no_request_is_lost_when_a_worker_is_told_to_go(place: Place, stack: tup
 
     assert {worker.pid for worker in workers} <= set().union(*(load.workers for load in loads))
     assert [load.lost for load in loads] == [[]] * 4
-    assert sum(load.answered for load in loads) > 500
+    assert sum(load.answered for load in loads) > 500 / slower
 
 
 PRINTS = """
