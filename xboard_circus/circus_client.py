@@ -13,12 +13,12 @@ import socket
 import threading
 import time
 import uuid
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
-import zmq
 from circus.client import make_message
 
 from xboard_circus.core.durations import exactly
@@ -28,12 +28,13 @@ from xboard_circus.core.sentences import Say
 from xboard_circus.core.state_schema import ReloadEntry, State, UnreadableState, parse_state
 from xboard_circus.errors import XboardError
 from xboard_circus.host import servers
+from xboard_circus.zmtp import LARGEST as LARGEST_REPLY
+from xboard_circus.zmtp import Dealer, TooLarge
 
 Reply = dict[str, Any]
 
 CONNECT_TIMEOUT = 1.0
 COMMAND_ERROR = 5  # of circus.commands.errors, which loads all commands of Circus: 0.35 MiB
-KNOCK_EVERY = 1.0  # ZeroMQ does not wake up when the other side has ended
 FIRST_PAUSE, LONGEST_PAUSE = 0.05, 0.5
 
 # Our own message, which Circus puts before the reason of a failed command.
@@ -95,7 +96,7 @@ class CircusdBusy(CommandRefused):
 class _Connection:
     """A socket of one thread, and who listened at the endpoint when it was made."""
 
-    socket: zmq.Socket[bytes]
+    dealer: Dealer
     server: servers.EndpointServer | None
     confirmed: bool = False
 
@@ -106,7 +107,7 @@ class CircusdClient:
     *by* names the sender, such as ``xboard-circus stop, user ann``; circusd records it with each change.
     On this host only a process of ours, root's or *owner*'s is believed to be circusd: see `host.servers`.
 
-    One object may serve many threads: ZeroMQ's sockets may not, so each thread gets one of its own with its first call.
+    One object may serve many threads: one connection may not, so each thread gets one of its own with its first call.
 
     >>> with CircusdClient("tcp://127.0.0.1:5555") as circusd:  # doctest: +SKIP
     ...     circusd.statuses()
@@ -136,7 +137,7 @@ class CircusdClient:
         """Close this thread's socket; the next call opens another."""
         connection = self._local.__dict__.pop("connection", None)
         if connection is not None:
-            connection.socket.close(linger=0)
+            connection.dealer.close()
 
     def call(self, command: str, *, deadline: float = 5.0, **properties: Any) -> Reply:
         """Return circusd's reply to *command*; a `Reason` among the properties is sent with its data beside it.
@@ -230,39 +231,37 @@ class CircusdClient:
         message["id"] = uuid.uuid4().hex
         try:
             connection = self._connection(ends_at)
-            connection.socket.send(json.dumps(message).encode(), zmq.NOBLOCK)
-            while (left := ends_at - time.monotonic()) > 0:
-                if not connection.socket.poll(int(min(left, KNOCK_EVERY) * 1000) + 1):
-                    # The next circusd may listen with the same socket: then only the connection has ended.
-                    if not connection.socket.poll(0, zmq.POLLOUT) or _is_deserted(self.endpoint, connection.server):
-                        self.close()
-                        raise CircusdGone(self.endpoint, Say.IT_HAS_ENDED(), listening=False)
-                    continue
-                reply = _decoded(connection.socket.recv(zmq.NOBLOCK))
+            connection.dealer.send(json.dumps(message).encode(), ends_at=ends_at)
+            while True:
+                reply = _decoded(connection.dealer.receive(ends_at=ends_at))
                 if reply.get("id") == message["id"]:
                     self._confirm(connection)
                     return reply
-            raise CircusdGone(self.endpoint, Say.SILENT(wait=exactly(deadline)), listening=True)
-        except zmq.ZMQError as error:
+        except TimeoutError:
             self.close()
-            raise CircusdGone(self.endpoint, str(error), listening=False) from error
+            raise CircusdGone(self.endpoint, Say.SILENT(wait=exactly(deadline)), listening=True) from None
+        except (TooLarge, RecursionError) as error:
+            self.close()
+            why = Say.TOO_LARGE(limit=LARGEST_REPLY >> 20) if isinstance(error, TooLarge) else Say.TOO_DEEP()
+            raise CircusdGone(self.endpoint, why, listening=True) from None
+        except OSError as error:
+            self.close()
+            raise CircusdGone(self.endpoint, Say.IT_HAS_ENDED(), listening=False) from error
         except BaseException:
             self.close()
             raise
 
     def _connection(self, ends_at: float) -> _Connection:
         connection: _Connection | None = self._local.__dict__.get("connection")
-        if connection is not None and not connection.socket.poll(0, zmq.POLLOUT):
-            self.close()  # circusd has ended since the last call
+        if connection is not None and not connection.dealer.is_silent():
+            self.close()  # circusd has ended since the last call: there is nothing else that it could have sent
             connection = None
         if connection is None:
-            # ZeroMQ connects in the background, so an endpoint without a listener looks merely slow.
-            server = self._server(max(0.01, min(CONNECT_TIMEOUT, ends_at - time.monotonic())))
-            connection = self._local.connection = _Connection(zmq.Context.instance().socket(zmq.DEALER), server)
-            # Never again by itself: the next to listen there may be another user's process.
-            connection.socket.setsockopt(zmq.RECONNECT_IVL, -1)
-            connection.socket.setsockopt(zmq.LINGER, 0)
-            connection.socket.connect(self.endpoint)
+            timeout = max(0.01, min(CONNECT_TIMEOUT, ends_at - time.monotonic()))
+            server = self._server(timeout)
+            with _gone_for_errors(self.endpoint):
+                dealer = Dealer(_connected(self.endpoint, timeout))
+            connection = self._local.connection = _Connection(dealer, server)
         return connection
 
     def _server(self, timeout: float) -> servers.EndpointServer | None:
@@ -275,7 +274,7 @@ class CircusdClient:
         return server
 
     def _confirm(self, connection: _Connection) -> None:
-        """Look once more who listens, at the first reply: ZeroMQ connected between the two looks."""
+        """Look once more who listens, at the first reply: we connected between the two looks."""
         if connection.server is not None and not connection.confirmed:
             if self._server(CONNECT_TIMEOUT) != connection.server:
                 raise CircusdGone(self.endpoint, Say.IT_HAS_ENDED(), listening=True)
@@ -299,33 +298,38 @@ def _decoded(frame: bytes) -> Reply:
     return reply if isinstance(reply, dict) else {}
 
 
-def _is_deserted(endpoint: str, server: servers.EndpointServer | None) -> bool:
-    """Return whether *server* listens no more, nor a process at all; a circusd that hangs still does, for a while."""
-    try:
-        now = _knock(endpoint, timeout=CONNECT_TIMEOUT)
-    except CircusdGone as gone:
-        return isinstance(gone.__cause__, ConnectionRefusedError | FileNotFoundError)
-    return now is not None and server is not None and not now.sockets & server.sockets
-
-
 def _knock(endpoint: str, *, timeout: float) -> servers.EndpointServer | None:
     """Return who listens, None where that is not known; raise CircusdGone at once where no process does."""
+    with _gone_for_errors(endpoint), _connected(endpoint, timeout) as door:
+        server = servers.server_of(door)
+        if server is None or door.family == socket.AF_UNIX:
+            return server
+        return server._replace(refuses=_refuses(door, server))
+
+
+def _connected(endpoint: str, timeout: float) -> socket.socket:
     address = urlsplit(endpoint)
-    try:
-        if address.scheme == "ipc":
-            with socket.socket(socket.AF_UNIX) as door:
-                door.settimeout(timeout)
-                door.connect(endpoint.removeprefix("ipc://"))
-                return servers.server_of(door)
-        if address.scheme == "tcp":
-            # Over IPv4, as ZeroMQ connects: on ::1 of "localhost" any user may listen beside circusd.
-            with socket.socket(socket.AF_INET) as door:
-                door.settimeout(timeout)
-                door.connect((address.hostname or "", address.port or 0))
-                return server._replace(refuses=_refuses(door, server)) if (server := servers.server_of(door)) else None
+    if address.scheme not in ("ipc", "tcp"):
         raise CircusdGone(endpoint, Say.NO_ENDPOINT(), listening=False)
+    # Over IPv4, as ZeroMQ listens: on ::1 of "localhost" any user may listen beside circusd.
+    is_ipc = address.scheme == "ipc"
+    door = socket.socket(socket.AF_UNIX if is_ipc else socket.AF_INET)
+    try:
+        door.settimeout(timeout)
+        door.connect(endpoint.removeprefix("ipc://") if is_ipc else (address.hostname or "", address.port or 0))
+    except BaseException:
+        door.close()
+        raise
+    return door
+
+
+@contextmanager
+def _gone_for_errors(endpoint: str) -> Iterator[None]:
+    """Raise errors of a connection to *endpoint* as CircusdGone."""
+    try:
+        yield
     except (OSError, ValueError) as error:
-        if isinstance(error, PermissionError) and address.scheme == "ipc":
+        if isinstance(error, PermissionError) and endpoint.startswith("ipc:"):
             raise UserRefused(endpoint, servers.owner_of(endpoint.removeprefix("ipc://"))) from error
         what = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         raise CircusdGone(endpoint, what, listening=False) from error

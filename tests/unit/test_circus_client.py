@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fake_circusd import BUSY, UNKNOWN, FakeCircusd, always, in_turn, late
+import zmq
+from fake_circusd import BUSY, UNKNOWN, Answer, FakeCircusd, always, in_turn, late
 
 from xboard_circus.circus_client import CircusdBusy, CircusdClient, CircusdGone, CommandRefused, UserRefused
 from xboard_circus.host import servers, sockdiag
@@ -183,6 +184,41 @@ def test_stray_frames_are_passed_over_and_do_not_prolong_the_wait() -> None:
         assert client.call("list")["status"] == "ok"
         with pytest.raises(CircusdGone):
             client.call("status", deadline=0.2)
+
+
+def nested(asked: dict[str, Any]) -> list[bytes]:
+    return [
+        json.dumps({"id": asked["id"], "status": "ok"}).encode()[:-1]
+        + b', "deep": '
+        + b"[" * 10**5
+        + b"]" * 10**5
+        + b"}"
+    ]
+
+
+def large(asked: dict[str, Any]) -> list[bytes]:
+    return [json.dumps({"id": asked["id"], "status": "ok", "watchers": [[]] * (2 << 20)}).encode()]
+
+
+@pytest.mark.parametrize(("answer", "why"), [(large, "is larger than 4 MiB"), (nested, "is nested too deeply")])
+def test_an_answer_without_measure_is_not_read(answer: Answer, why: str, tmp_path: Path) -> None:
+    endpoint = f"ipc://{tmp_path}/c.sock"
+    with FakeCircusd({"status": answer}, endpoint) as fake, CircusdClient(endpoint) as client:
+        with pytest.raises(CircusdGone, match=f"{endpoint}: its answer {why}"):
+            client.call("status", deadline=30)
+        fake.answers["status"] = always(OK)
+        assert client.call("status")["status"] == "ok"
+
+
+def test_a_message_of_frames_without_end_is_not_kept() -> None:
+    """libzmq, which bounds the single frame, would keep them all until the deadline."""
+    with zmq.Context() as context, context.socket(zmq.ROUTER) as router, ThreadPoolExecutor(1) as pool:
+        router.linger = 0
+        client = CircusdClient(f"tcp://127.0.0.1:{router.bind_to_random_port('tcp://127.0.0.1')}")
+        call = pool.submit(client.call, "status", deadline=30)
+        router.send_multipart([router.recv_multipart()[0], *[bytes(100)] * 1000])
+        with pytest.raises(CircusdGone, match="is larger than"):
+            call.result()
 
 
 def test_each_thread_has_a_socket_of_its_own() -> None:

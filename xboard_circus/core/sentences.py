@@ -301,6 +301,8 @@ class Say(Template):
     NO_ANSWER = "no answer from circusd at {endpoint}: {why}"
     SILENT = "silent for {wait}"
     IT_HAS_ENDED = "it has ended"
+    TOO_LARGE = "its answer is larger than {limit} MiB"
+    TOO_DEEP = "its answer is nested too deeply"
     USER_REFUSED = (
         "it is run by {user}, and {me} may not command it; run this as {user} or root, or write endpoint_owner = {me} "
         "into [circus] of its ini and restart it"
