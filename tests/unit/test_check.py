@@ -23,6 +23,7 @@ from xboard_circus.checks import circus_plugins, file_rules, host_rules, import_
 from xboard_circus.checks.check import Level, Report, check
 from xboard_circus.checks.findings import Finding, report, within
 from xboard_circus.checks.judgement import open_doors
+from xboard_circus.checks.programs import KEPT, run_captured
 from xboard_circus.config import ARM, Config, is_armed, load, log_folders
 from xboard_circus.errors import XboardError
 from xboard_circus.host import runtime
@@ -1371,3 +1372,22 @@ def test_root_runs_nothing_in_a_folder_of_somebody_who_exists_here(tmp_path: Pat
     assert "nobody may write" in (refused(nobody.pw_uid, 0, 0o755) or "")
     assert "its group may write" in (refused(0, nobody.pw_gid, 0o775) or "")
     os.chown(tmp_path, 0, 0)
+
+
+def test_of_a_program_that_prints_without_measure_the_end_is_kept() -> None:
+    writes = "import sys; [sys.stderr.write('x' * 2**20) for _ in range(32)]; print('done'); sys.exit('the end')"
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+    run = run_captured([sys.executable, "-c", writes], timeout=60, env=os.environ)
+
+    assert run is not None
+    assert (run.returncode, run.stdout, len(run.stderr)) == (1, "done\n", KEPT)
+    assert run.stderr.endswith("xthe end\n")
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 16 * 1024
+
+
+@pytest.mark.parametrize("rest", ["", "while True: print(1)", "os.close(1), os.close(2), time.sleep(60)"])
+def test_a_program_that_does_not_end_in_time_is_ended(rest: str) -> None:
+    sleeps = f"import os, time\n{rest or 'time.sleep(60)'}"
+
+    assert run_captured([sys.executable, "-c", sleeps], timeout=0.5, env=os.environ) is None

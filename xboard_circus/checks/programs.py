@@ -1,37 +1,47 @@
 """Run a program for what it prints, within a limit, or start one that lives on."""
 
 import os
+import selectors
 import shutil
 import subprocess
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import IO, Any
 
 READS_WITHIN = 5.0
+KEPT = 1 << 16  # of each stream: a watcher's user may have its app write without end
 
 
 def run_captured(
     command: list[str], *, timeout: float, env: Mapping[str, str], cwd: Path | str | None = None
 ) -> subprocess.CompletedProcess[str] | None:
-    """Run *command* without input and return its output; None where it takes longer than *timeout*.
+    """Run *command* without input; return the last `KEPT` bytes of its output, None where it takes over *timeout*.
 
     It has a session of its own: what a watcher's user wrote could else type into root's terminal, and read from it.
     """
-    try:
-        return subprocess.run(
-            command,
-            cwd=cwd,
-            env=env,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            errors="replace",
-            timeout=timeout,
-            check=False,
-            start_new_session=True,
-        )
-    except subprocess.TimeoutExpired:
-        return None
+    ends_at = time.monotonic() + timeout
+    pipes: dict[str, Any] = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with (
+        subprocess.Popen(command, cwd=cwd, env=env, start_new_session=True, **pipes) as process,
+        selectors.DefaultSelector() as reading,
+    ):
+        kept = {pipe.fileno(): b"" for pipe in (process.stdout, process.stderr) if pipe}
+        for descriptor in kept:
+            reading.register(descriptor, selectors.EVENT_READ)
+        while reading.get_map() and (left := ends_at - time.monotonic()) > 0:
+            for key, _ in reading.select(left):
+                if piece := os.read(key.fd, 1 << 16):
+                    kept[key.fd] = (kept[key.fd] + piece)[-KEPT:]
+                else:
+                    reading.unregister(key.fd)
+        try:
+            process.wait(max(0.0, ends_at - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            process.kill()
+            return None
+    output, errors = (each.decode(errors="replace") for each in kept.values())
+    return subprocess.CompletedProcess(command, process.returncode, output, errors)
 
 
 def start_detached(command: list[str], *, cwd: Path | str, output: IO[bytes], **more: Any) -> subprocess.Popen[bytes]:
