@@ -2,7 +2,10 @@
 
 import asyncio
 import socket
+import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -11,6 +14,7 @@ from circus.sockets import CircusSocket
 
 from xboard_circus.core.ports import Holder, Policy
 from xboard_circus.core.states import PortState
+from xboard_circus.supervisor import port
 from xboard_circus.supervisor.listener import is_listening
 from xboard_circus.supervisor.patches.circus_process import sockets_named
 from xboard_circus.supervisor.port import PortGuard
@@ -124,3 +128,20 @@ def test_a_port_that_nobody_holds_any_more_is_tried_again_at_once(taken: socket.
         asyncio.run(asyncio.wait_for(guard._guard(0), 20))
 
         assert (guard.state, armed.told, len(looks)) == (PortState.BOUND, [], 3)
+
+
+def test_sockets_that_answer_nothing_hold_up_no_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Given silent sockets that look like those of workers, as their user can make, then all together get a limit."""
+    monkeypatch.setattr(port, "HANDOVER_WITHIN", 1.0)
+    with ExitStack() as bound:
+        for number in range(12):
+            silent = bound.enter_context(socket.socket(socket.AF_UNIX))
+            silent.bind(str(tmp_path / f"{number}.sock"))
+            silent.listen()
+            (tmp_path / f"{number}.up").touch()
+        began_at = time.monotonic()
+
+        found, serving = port.handed_over(tmp_path, "instance", ("127.0.0.1", 1))
+
+    assert (found, len(serving)) == (None, 12)
+    assert time.monotonic() - began_at < 10

@@ -10,6 +10,7 @@ import asyncio
 import errno
 import os
 import socket
+import time
 from collections.abc import Iterable
 from contextlib import suppress
 from functools import partial
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from xboard_circus.supervisor.watcher import ArmedWatcher
 
 HANDOVER_TIMEOUTS = (1.0, 4.0)
+HANDOVER_WITHIN = 20.0
 TRY_EVERY = 0.1
 TRY_SOON = 0.01
 UNHELD_TRIES = 30
@@ -396,13 +398,15 @@ def handed_over(folder: Path, instance: str, address: tuple[str, int]) -> tuple[
     """Request the listening socket from a worker that an earlier circusd left; return where those that serve answer.
 
     Runs in a thread. Without them the port would be closed for a moment, and on a machine that is short of time the
-    best of them may be slow: where none answers at once, each gets a second request.
+    best of them may be slow: where none answers at once, each gets a second request. All together get
+    `HANDOVER_WITHIN`: of silent sockets their user can make many.
     """
-    left = handover.candidates(folder)
+    left, ends_at = handover.candidates(folder), time.monotonic() + HANDOVER_WITHIN
     answers = (
-        handover.take_over(path, instance=instance, address=address, timeout=timeout)
+        handover.take_over(path, instance=instance, address=address, timeout=min(timeout, ends_at - time.monotonic()))
         for timeout in HANDOVER_TIMEOUTS
         for path in left
+        if time.monotonic() < ends_at
     )
     found = next((found for found in answers if found is not None), None)
     return found, [path for path in left if path.with_suffix(".up").exists()]
