@@ -18,6 +18,7 @@ import pytest
 from xboard_circus.core.reason import data_of
 from xboard_circus.core.sentences import Say
 from xboard_circus.ledger import MIB, LedgerError, LedgerStore, LedgerTrouble, Record
+from xboard_circus.ledger.database import LONGEST_TEXT
 from xboard_circus.ledger.query import search
 
 NOW = 1_800_000_000.0
@@ -457,6 +458,7 @@ import json, resource, sys
 from pathlib import Path
 from typing import Any
 from xboard_circus.ledger import LedgerStore, LedgerError, Record
+from xboard_circus.ledger.database import LONGEST_TEXT
 from xboard_circus.ledger.query import search
 
 path = Path(sys.argv[1])
@@ -512,3 +514,54 @@ def test_a_copy_can_be_read_by_somebody_who_may_not_write_there(store: LedgerSto
     shutil.copy(path, folder)
 
     assert reasons(search(folder / path.name)) == ["r0"]
+
+
+ENDLESS = """
+CREATE VIEW events AS WITH RECURSIVE more(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM more)
+SELECT n AS id, 1.0 AS time, 'web' AS watcher, 'x' AS kind, 0 AS pid, 0 AS wid, '' AS cause, '' AS reason, '' AS data,
+hex(zeroblob(1000000)) AS say, '' AS seq FROM more
+"""
+GENERATED = """
+CREATE TABLE events (id INTEGER PRIMARY KEY, time, watcher, kind, pid, wid, cause, data, say, seq,
+reason AS (hex(zeroblob(1000000))))
+"""
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        ENDLESS,
+        "CREATE VIRTUAL TABLE events USING rtree(id, time, watcher)",
+        GENERATED,
+        "CREATE TABLE others (id)",
+    ],
+    ids=["a view", "a virtual table", "a generated column", "none"],
+)
+def test_a_ledger_whose_events_are_no_plain_table_is_not_read(statement: str, path: Path) -> None:
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute(statement)
+        connection.execute("PRAGMA user_version = 2")
+
+    with pytest.raises(LedgerError, match="its events are no table of ours"):
+        search(path, limit=3)
+
+
+def test_a_ledger_that_takes_too_long_to_read_is_reported(
+    store: LedgerStore, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.append([record(number) for number in range(5000)])
+    monkeypatch.setattr("xboard_circus.ledger.query.READS_WITHIN", 0.0)
+
+    with pytest.raises(LedgerError, match=f"{path}: reading it takes longer than 0 s"):
+        search(path, pid=7)
+
+
+def test_a_text_that_no_ledger_of_ours_has_is_cut(store: LedgerStore, path: Path) -> None:
+    store.append([record(1), record(2)])
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("UPDATE events SET reason = ?, cause = ? WHERE id = 1", ("x" * 10**7, bytes(10**7)))
+
+    first, second = search(path)
+
+    assert (set(first.reason), first.cause, second.reason) == ({"x"}, None, "r2")
+    assert len(first.reason) == LONGEST_TEXT

@@ -19,6 +19,7 @@ PAGE = 4096
 BUSY_MS = 250
 VACUUM_ON_REQUEST = 2  # as an earlier version made its file
 KEPT_DAMAGED = 3
+LONGEST_TEXT = 1 << 17  # bytes; what we write is shorter
 
 MIGRATIONS = (
     """
@@ -137,8 +138,8 @@ def open_to_read(path: Path) -> sqlite3.Connection:
     # Without the mode a reader would create the file, and with the wrong owner when root looks at another's.
     mode = "mode=ro&immutable=1" if _is_at_rest(path) else "mode=ro"
     connection = sqlite3.connect(f"{path.absolute().as_uri()}?{mode}", uri=True, timeout=BUSY_MS / 1000)
-    # One damaged text must not hide all other records.
-    connection.text_factory = lambda text: text.decode("utf-8", errors="replace")
+    # One damaged text must not hide all other records, nor one without measure take the memory.
+    connection.text_factory = lambda text: text[:LONGEST_TEXT].decode("utf-8", errors="replace")
     connection.execute("PRAGMA query_only = ON")
     return connection
 

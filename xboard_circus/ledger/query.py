@@ -1,5 +1,7 @@
 """Query records in a ledger's file, even while it is written, and find the one that `why` explains."""
 
+import sqlite3
+import time
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import replace
@@ -8,13 +10,20 @@ from itertools import islice, takewhile
 from pathlib import Path
 
 from xboard_circus.core.names import bus_name
-from xboard_circus.ledger.database import SCHEMA_VERSION, ledger_errors, open_to_read
+from xboard_circus.ledger.database import SCHEMA_VERSION, LedgerError, LedgerTrouble, ledger_errors, open_to_read
 from xboard_circus.ledger.record import COLUMNS, Record, record_of, record_of_row
 from xboard_circus.ledger.story import KINDS, TOLD, subject
 
 LARGEST = (1 << 63) - 1  # that SQLite can be asked for
 BEFORE, AROUND = 200, 1000  # records about the one that is explained, for who took its place and what came next
+READS_WITHIN = 60.0
 LAST = 200  # deaths and decisions among which the last is looked for
+
+# A view and a virtual table have no page of their own; "hidden" are generated columns.
+_IS_OURS = """
+    SELECT 1 FROM sqlite_master WHERE name = 'events' AND type = 'table' AND rootpage > 0
+    AND NOT EXISTS (SELECT 1 FROM pragma_table_xinfo('events') WHERE hidden)
+"""
 
 
 def search(
@@ -61,16 +70,26 @@ def _stored(path: Path, tests: dict[str, list[object]], *, limit: int, earliest:
         return []
     where = " AND ".join(tests) or "1"
     values = [value for each in tests.values() for value in each]
+    ends_at = time.monotonic() + READS_WITHIN
     with ledger_errors(path), closing(open_to_read(path)) as connection:
+        connection.set_progress_handler(lambda: time.monotonic() > ends_at, 10_000)
         if connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0] == 0:
             return []  # it is being made in this very moment
+        # Who may write the file could have a view or a generated column compute without end.
+        if connection.execute(_IS_OURS).fetchone() is None:
+            raise LedgerError(path, LedgerTrouble.UNUSABLE, "its events are no table of ours; move the file away")
         is_old = connection.execute("PRAGMA user_version").fetchone()[0] < SCHEMA_VERSION
         columns = COLUMNS.replace("say, seq", "NULL AS say, NULL AS seq") if is_old else COLUMNS
         events = f"(SELECT id, {columns} FROM events)"
         sql = f"SELECT id, {COLUMNS} FROM {events} WHERE {where} ORDER BY id {'ASC' if earliest else 'DESC'} LIMIT ?"
-        rows = connection.execute(sql, [*values, limit]).fetchall()
-    records = map(record_of_row, rows if earliest else reversed(rows))
-    return [each for each in records if each is not None]
+        try:
+            records = [each for row in connection.execute(sql, [*values, limit]) if (each := record_of_row(row))]
+        except sqlite3.OperationalError as error:
+            if "interrupted" not in str(error):
+                raise
+            what = f"reading it takes longer than {READS_WITHIN:g} s; move the file away"
+            raise LedgerError(path, LedgerTrouble.UNUSABLE, what) from error
+    return records if earliest else records[::-1]
 
 
 def unstored_of(path: Path, events: Sequence[object], *, since: float, now: float) -> list[Record]:
