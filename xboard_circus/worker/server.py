@@ -26,6 +26,7 @@ from xboard_circus.worker.gauges import LoopLag, resident_bytes, thread_pool
 from xboard_circus.worker.limits import most_open_files
 from xboard_circus.worker.private_socket import PrivateRequest, PrivateSocket, RefusedRequest
 from xboard_circus.worker.progress import show_progress
+from xboard_circus.worker.quiet_log import QUIET_LOG
 
 log = logging.getLogger("uvicorn.error")
 
@@ -103,6 +104,7 @@ class SheddingServer(uvicorn.Server):
 
     def __init__(self, config: uvicorn.Config) -> None:
         super().__init__(config)
+        log.addFilter(QUIET_LOG)
         self._most_connections = most_open_files() // 2
         self._silent: set[Any] = set()
 

@@ -1,0 +1,33 @@
+"""Keep clients from filling the log: uvicorn logs a line for each invalid request."""
+
+import logging
+import os
+import time
+from collections import Counter
+
+REPORTED_EVERY = 10.0
+_PROTOCOLS = os.path.join("uvicorn", "protocols", "")
+
+
+class QuietLog(logging.Filter):
+    """Log a warning about a client's request once in `REPORTED_EVERY` seconds, with how many there were since."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._next_at: dict[str, float] = {}
+        self._dropped: Counter[str] = Counter()
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        text, now = str(record.msg), time.monotonic()
+        if record.levelno != logging.WARNING or _PROTOCOLS not in record.pathname:
+            return True
+        if now < self._next_at.get(text, 0.0):
+            self._dropped[text] += 1
+            return False
+        self._next_at[text] = now + REPORTED_EVERY
+        if dropped := self._dropped.pop(text, 0):
+            record.msg = f"{text} {dropped} more since the last such line"
+        return True
+
+
+QUIET_LOG = QuietLog()
