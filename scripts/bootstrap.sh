@@ -64,9 +64,30 @@ install() {
     # The lock is the open descriptor's, so it stays ours when that python has ended: who starts second waits. It is on
     # the folder itself, since a file in it could be another user's link.
     exec 9<.
-    "$python" -I -c 'import fcntl; fcntl.flock(9, fcntl.LOCK_EX)'
+    if ! lock_folder 0.1; then
+        say "$checkout is locked$(holder), as by another installation. Waiting $lock_within s for it at most"
+        if ! lock_folder "$lock_within"; then
+            say "$checkout is still locked$(holder). End that process, then run $0 again."
+            exit 1
+        fi
+    fi
     is_installed "$1" || install_now "$1"
     exec 9>&-
+}
+
+# Lock the folder that is open as 9, within $1 seconds.
+lock_folder() {
+    "$python" -I -c 'import fcntl, signal, sys
+signal.signal(signal.SIGALRM, lambda *_: sys.exit(1))
+signal.setitimer(signal.ITIMER_REAL, float(sys.argv[1]))
+fcntl.flock(9, fcntl.LOCK_EX)' "$1"
+}
+# Any user who may read the folder can lock it.
+lock_within=600
+holder() {
+    pid=$(awk -v inode="$(ls -di . | awk '{print $1}')" '$2 == "FLOCK" && $6 ~ ":" inode "$" {print $5; exit}' \
+        /proc/locks 2>/dev/null) || return 0
+    if [ -n "$pid" ]; then echo " by pid $pid, user $(ps -o user= -p "$pid")"; fi
 }
 
 install_now() {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import configparser
+import fcntl
 import importlib
 import os
 import re
@@ -252,6 +253,21 @@ def test_a_setup_py_that_somebody_planted_is_not_run(shared_checkout: Path, scri
     assert told.returncode == 1
     assert f"{shared_checkout}/setup.py is another user's, of uid {NOBODY}" in told.stderr
     assert not ran.exists()
+
+
+def test_who_keeps_the_checkout_locked_is_named_and_waited_for_no_longer_than_a_limit(shared_checkout: Path) -> None:
+    bootstrap = shared_checkout / "scripts" / "bootstrap.sh"
+    bootstrap.write_text(bootstrap.read_text().replace("lock_within=600", "lock_within=1"))
+    folder = os.open(shared_checkout, os.O_RDONLY)
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX)
+        script = str(shared_checkout / "scripts" / "start_backend.sh")
+        told = subprocess.run([script, "start"], capture_output=True, text=True, check=False, timeout=20)
+    finally:
+        os.close(folder)
+
+    assert told.returncode == 1
+    assert f"{shared_checkout} is still locked by pid {os.getpid()}, user root. End that process" in told.stderr
 
 
 @pytest.mark.parametrize("name", [".", "scripts", "scripts/bootstrap.sh", "setup.cfg", "xboard_circus", "plugins"])
