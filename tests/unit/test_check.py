@@ -1341,6 +1341,7 @@ def test_init_writes_a_dockerfile_and_keeps_what_is_there(tmp_path: Path) -> Non
 
     assert "XBOARD_APP=shop.main:app XBOARD_WORKERS=2 XBOARD_LIVE_PATH=/live XBOARD_READY_PATH=\n" in file.read_text()
     assert (tmp_path / "requirements.txt").read_text() == "shop-things\n"
+    assert "secrets" in (tmp_path / ".dockerignore").read_text().splitlines()  # where circus.ini's example has url_file
     file.unlink()
     with pytest.raises(XboardError, match=r"\.dockerignore is there already; --force writes over it"):
         write_dockerfile(tmp_path, backend)
@@ -1371,7 +1372,12 @@ def test_root_runs_nothing_in_a_folder_of_somebody_who_exists_here(tmp_path: Pat
     assert [refused(0, 0, 0o775), refused(54_321, 0, 0o755), refused(0, group_of_none, 0o775)] == [None] * 3
     assert "nobody may write" in (refused(nobody.pw_uid, 0, 0o755) or "")
     assert "its group may write" in (refused(0, nobody.pw_gid, 0o775) or "")
+    below = tmp_path / "below"
+    below.mkdir()
+    assert refused(nobody.pw_uid, 0, 0o755) is not None
+    assert f"nobody may write {tmp_path}, and" in (host_rules.refusal(below) or "")
     os.chown(tmp_path, 0, 0)
+    assert host_rules.refusal(below) is None
 
 
 def test_of_a_program_that_prints_without_measure_the_end_is_kept() -> None:

@@ -122,8 +122,8 @@ def writable(config: Config, watcher: WatcherConfig) -> Iterator[Finding]:
             yield Finding(ERROR, option, what, hint)
 
 
-def writer_besides_root(folder: Path) -> str | None:
-    """Return who may write *folder* although this process is root's, its owner or its group; None if nobody else.
+def writer_besides_root(folder: Path) -> tuple[str, Path] | None:
+    """Return who may write *folder*, or one above it, although this process is root's, and which; None if nobody else.
 
     An owner that this system has no user for (a folder of the host in a container), and a group without a user, do not
     count.
@@ -132,15 +132,17 @@ def writer_besides_root(folder: Path) -> str | None:
     if os.geteuid() != 0:
         return None
     if writers.User.of(found.st_uid) is not None and found.st_uid != 0:
-        return servers.name_of(found.st_uid)
-    return "its group" if found.st_mode & stat.S_IWGRP and writers.members(found.st_gid) - {0} else None
+        return servers.name_of(found.st_uid), folder
+    if found.st_mode & stat.S_IWGRP and writers.members(found.st_gid) - {0}:
+        return "its group", folder
+    return next(((user.name, place) for user, place in writers.besides(folder, {0})), None)
 
 
 def refusal(folder: Path) -> str | None:
     """Return why root runs nothing in *folder*, which somebody else may write, with the cure; None where it may."""
-    writer = writer_besides_root(folder)
-    if writer is None:
+    if (found := writer_besides_root(folder)) is None:
         return None
+    writer, place = found
     if (folder / OVERLAY).exists():
         cure = (
             f"a service runs there: `systemctl restart {NAME}` (start, reload), `{NAME} status`, or by its own --name"
@@ -148,7 +150,7 @@ def refusal(folder: Path) -> str | None:
     else:
         who = "the user who runs it" if writer == "its group" else writer
         cure = f"run this as {who}, or, when you have looked at what lies there, `chown -R root` and `chmod -R go-w` it"
-    return f"{writer} may write {folder}, and root would run what is there; {cure}"
+    return f"{writer} may write {place}, and root would run what is there; {cure}"
 
 
 def open_to_all(config: Config, watcher: WatcherConfig) -> Iterator[Finding]:

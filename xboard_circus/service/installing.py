@@ -236,6 +236,8 @@ class Service:
             and (shell.dry_run or (owner is not None and written_files.share(layout.folder, owner)))
         ):
             shell.report(f"share: {layout.folder} with {layout.user}, who may make files in it")
+            if (layout.folder / "docker-compose.yml").exists():
+                shell.note(f"run no Compose as root in {layout.folder}: {layout.user} may add a compose.yaml or .env")
         if owner is None or shell.dry_run:
             return
         for path in self._data(owner):
