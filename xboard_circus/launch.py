@@ -1,12 +1,11 @@
-"""Wait until this process may begin, then become the command of the watcher, under the same pid.
+"""Become the command of the watcher, under the same pid; the next circusd waits here for the end of the last one.
 
 Circus starts it in front of every command of an armed watcher, as ``python -I -S /path/launch.py --wid N ... -- CMD``,
-for two reasons. A cooldown or a port that is not ours yet can be waited out here, in a process of its own, while
-circusd and the siblings go on. And what Circus can't survive in its own fork, a program that is missing or a user that
-does not exist, becomes an exit code and a line on stderr: Circus itself would stop the healthy siblings.
+because what Circus can't survive in its own fork, a program that is missing or a user that does not exist, becomes an
+exit code and a line on stderr here: Circus itself would stop the healthy siblings.
 
-It runs at every restart and sometimes waits for minutes, so it imports the least that does the work, and nothing of
-this package: with -I -S it would not even be found.
+It runs at every restart, so it imports the least that does the work, and nothing of this package: with -I -S it would
+not even be found.
 """
 
 import os
@@ -23,7 +22,6 @@ CIRCUSD_GONE = 123
 NO_LIMIT = 124
 USAGE = 2
 
-POLL = 0.05
 AFTER_POLL = 0.01
 TURN_GRACE = 1.0  # for what the starter has sent before its end
 COERCED_LOCALES = ("C.UTF-8", "C.utf8", "UTF-8")
@@ -48,7 +46,7 @@ def parse(argv: list[str]) -> tuple[dict[str, list[str]], list[str]]:
         name: []
         for name in (
             *("--turn", "--starter", "--after"),
-            *("--wid", "--worker", "--gate", "--chdir", "--uid", "--gid", "--rlimit", "--env"),
+            *("--wid", "--worker", "--chdir", "--uid", "--gid", "--rlimit", "--env"),
         )
     }
     arguments = iter(argv)
@@ -111,16 +109,6 @@ def circusd_is_alive(circusd: str) -> bool:
         return is_running(int(pid), int(started))
     except ValueError:
         raise LaunchError(USAGE, f"XBOARD_CIRCUSD must be pid:started, not {circusd!r}") from None
-
-
-def wait_for_gate(gate: str, circusd: str) -> None:
-    """Return when there is no file *gate*; a launcher that outlived its circusd would become an orphan on the port."""
-    while True:
-        if not circusd_is_alive(circusd):
-            raise LaunchError(CIRCUSD_GONE, "circusd is gone")
-        if not gate or not os.path.exists(gate):
-            return
-        time.sleep(POLL)
 
 
 def wait_for_turn(turn: str, starter: str, circusd: str) -> None:
@@ -315,8 +303,9 @@ def launch(options: dict[str, list[str]], command: list[str]) -> None:
     for circusd in options["--after"]:
         wait_for_turn("".join(options["--turn"]), "".join(options["--starter"]), circusd)
         wait_for_end(circusd)
-    for gate in options["--gate"] or ([] if options["--after"] else [""]):
-        wait_for_gate(gate, environment.get("XBOARD_CIRCUSD", ""))
+    # A launcher that outlived its circusd would become an orphan on the port.
+    if not options["--after"] and not circusd_is_alive(environment.get("XBOARD_CIRCUSD", "")):
+        raise LaunchError(CIRCUSD_GONE, "circusd is gone")
     for setting in options["--rlimit"]:
         set_rlimit(setting)
     for user in options["--uid"]:

@@ -210,7 +210,7 @@ def _arguments(watcher: WatcherConfig, env: Mapping[str, str], *, fd: int) -> li
     process = Process(
         watcher.name,
         WID,
-        launch_command(watcher, wid=WID, token=TOKEN, gate=None, spare=False),
+        launch_command(watcher, wid=WID, token=TOKEN, spare=False),
         args=watcher.args,
         shell=watcher.shell,
         env=dict(env),

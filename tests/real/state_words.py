@@ -28,7 +28,7 @@ def is_spare(worker: Worker) -> bool:
 
 
 def is_held(worker: Worker) -> bool:
-    """Say whether it is a launcher that waits: for the port, a delay, a cooldown or its turn."""
+    """Say whether it is a slot that waits: for the port, a delay, a cooldown or its turn."""
     return phase_of(worker) == "held"
 
 

@@ -1,6 +1,6 @@
 """One watcher cannot be armed: it serves plainly and says why, and nobody else notices.
 
-What fails is its folder below the runtime folder, without which there is no private socket and no gate.
+What fails is its folder below the runtime folder, without which there is no private socket.
 """
 
 import contextlib

@@ -509,7 +509,7 @@ def fork_and_let_go(orders: socket.socket) -> None:
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with ours, theirs, open(os.devnull, "wb") as null:
         ours.settimeout(PATIENCE)
-        order = {"env": {}, "folder": "/proc/self/cwd", "gate": "", "is_down": True, "numbers": [1, 2]}
+        order = {"env": {}, "folder": "/proc/self/cwd", "is_down": True, "numbers": [1, 2]}
         socket.send_fds(orders, [json.dumps(order).encode()], [theirs.fileno(), null.fileno(), null.fileno()])
         theirs.close()
         assert ours.recv(16) == HERE

@@ -155,8 +155,8 @@ def test_a_listener_that_a_worker_makes_deaf_is_made_anew(tmp_path: Path) -> Non
         assert {each.message["cause"] for each in c.told("restart")} == {"commanded"}
 
 
-def test_a_waiting_launcher_ends_with_its_circusd(tmp_path: Path) -> None:
-    """Given a launcher that waits for a cooldown, when circusd is killed, then it ends and is no orphan."""
+def test_a_held_slot_leaves_no_orphan(tmp_path: Path) -> None:
+    """Given a slot that cools down, when circusd is killed, then nothing of it is left."""
     options = {"restart.burst": 2, "restart.delay": 0.1, "restart.cooldown": 60, "restart.window": 60}
     with circusd(tmp_path, watchers=[Watcher(numprocesses=1, options=options, told={"boot": "die"})]) as c:
         eventually(lambda: c.words() == ["held"] and c.events.named("cooldown"))

@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 from circus.client import CircusClient
 
+from .facts_of_state import held
 from .free_ports import free_port, stranger
 from .harness import PATIENCE, Circusd, Watcher, circusd, crowding, eventually, is_well, kill
 from .load import Connection, Load
@@ -191,7 +192,7 @@ def test_a_reload_of_workers_that_wait_for_a_taken_port_fails_with_that_reason(t
     """Given a port that somebody else holds, when reloaded, then it fails after health.startup_timeout, and why."""
     web = Watcher(numprocesses=1, options={"health.startup_timeout": 1})
     with stranger(web.port, tmp_path), circusd(tmp_path, watchers=[web]) as c:
-        eventually(lambda: c.watcher()["port"]["state"] == "refused" and c.workers())
+        eventually(lambda: c.watcher()["port"]["state"] == "refused" and held(c))
 
         c.do("xboard_reload", name="web")
 

@@ -1,8 +1,12 @@
 """How long a slot waits after a death: from its last start, and never longer than need be where nothing is up."""
 
+import time
 from collections.abc import Mapping
 from itertools import pairwise
 from pathlib import Path
+
+import psutil
+import pytest
 
 from .facts_of_state import held, wait_for_spare
 from .harness import Circusd, Watcher, circusd, eventually, holds, kill
@@ -106,23 +110,69 @@ def test_a_cooldown_beside_a_worker_that_serves_is_a_cooldown(tmp_path: Path) ->
         eventually(lambda: len(c.ready()) == 2, what="the held one is let go too")
 
 
-def test_a_held_slot_is_on_show_and_is_retried_though_its_launcher_was_killed(tmp_path: Path) -> None:
-    """Given a slot that cools down, when its launcher is killed, then it is shown as held as before, and a retry
-    starts it."""
+def test_a_held_slot_has_no_process_is_on_show_and_is_retried(tmp_path: Path) -> None:
+    """Given a slot that cools down, then no process waits for it, it is shown as held, and a retry starts it."""
     with circusd(tmp_path, watchers=[Watcher(options=COOLING, told={"boot.wid-2": "die"})]) as c:
         (serving,) = c.wait_ready(1)
-        (launcher,) = eventually(lambda: held(c) if c.events.named("cooldown") else [])
-        kill(launcher["pid"])
+        (entry,) = eventually(lambda: held(c) if c.events.named("cooldown") else [])
 
-        (entry,) = eventually(lambda: [each for each in held(c) if each["pid"] == 0], what="held without a process")
-        shown = {name: entry[name] for name in ("slot", "held_by", "reason")}
-        assert shown == {"slot": launcher["slot"], "held_by": "cooldown", "reason": "cooling down"}
+        shown = {name: entry[name] for name in ("pid", "slot", "held_by", "reason")}
+        assert shown == {"pid": 0, "slot": 2, "held_by": "cooldown", "reason": "cooling down"}
         assert entry["next_try"] > 500
+        assert c.workers() == [serving]
+        assert [each.command for each in c.processes() if "launch.py" in each.command] == []
 
         c.set("boot.wid-2", "")
         c.do("xboard_retry", name="web", slot=entry["slot"])
         assert serving in c.wait_ready(2)
-        assert [each["pid"] for each in c.watcher()["workers"] if not each["pid"]] == []
+        assert held(c) == []
+
+
+@pytest.mark.parametrize("doomed", [1, 2])
+def test_a_held_slot_that_is_taken_away_starts_afresh(tmp_path: Path, doomed: int) -> None:
+    """Given one of two slots that cools down, when one worker fewer is wanted and then one more, then both serve; and
+    with one, a worker that dies is back at once: the cooldown of the other slot is none of its own."""
+    with circusd(tmp_path, options=COOLING) as c:
+        c.wait_ready()
+        pids = {worker["slot"]: worker["pid"] for worker in c.watcher()["workers"]}
+        c.set("boot", "die")
+        kill(pids[doomed])
+        eventually(lambda: c.told("cooldown") and held(c))
+        c.set("boot", "")
+
+        c.do("decr", name="web", waiting=True)
+        assert (held(c), c.watcher()["cooldown_until"]) == ([], None)
+        kill(pids[3 - doomed])
+        c.wait_ready(1)
+
+        c.do("incr", name="web", waiting=True)
+        c.wait_ready(2)
+
+
+def test_many_held_slots_cost_circusd_nothing(tmp_path: Path) -> None:
+    """Given more held slots than are spawned in one turn, when time goes by, then circusd is idle."""
+    options = {**COOLING, "restart.delay_max": 600}
+    with circusd(tmp_path, watchers=[Watcher(numprocesses=6, options=options, told={"boot": "die"})]) as c:
+        eventually(lambda: len(held(c)) == 6 and all(each["next_try"] > 100 for each in held(c)))
+        before, began = psutil.Process(c.pid).cpu_times(), time.monotonic()
+
+        holds(lambda: len(held(c)) == 6, seconds=2, every=0.5)
+
+        after, took = psutil.Process(c.pid).cpu_times(), time.monotonic() - began
+        assert (after.user + after.system - before.user - before.system) / took < 0.3
+
+
+def test_a_held_slot_of_a_watcher_without_respawn_runs_once(tmp_path: Path) -> None:
+    """Given respawn = False and run.before that takes a while, when it is over, then the worker runs, and only once."""
+    options = {"respawn": False, "run.before": "sleep 1"}
+    with circusd(tmp_path, numprocesses=1, options=options) as c:
+        eventually(lambda: [each["held_by"] for each in held(c)] == ["before"])
+        (worker,) = c.wait_ready()
+
+        kill(worker)
+
+        eventually(lambda: c.status() == "stopped")
+        assert len(c.starts()) == 1
 
 
 def test_a_spare_takes_the_place_when_the_wait_ends(tmp_path: Path) -> None:

@@ -161,16 +161,6 @@ SUBJECTS = {
         None,
         2,
     ),
-    "a launcher that ended for the takeover after that": (
-        [record(2, "circusd_lost", pid=7), record(3, "circusd_back", pid=7), death(4, by="handover")],
-        None,
-        2,
-    ),
-    "a port freed after such a launcher": (
-        [record(2, "circusd_lost", pid=7), death(4, by="handover"), record(5, "port_freed")],
-        None,
-        2,
-    ),
     "a port freed after a death that came since": (
         [record(1, "circusd_lost", pid=7), death(2), record(3, "port_freed")],
         None,

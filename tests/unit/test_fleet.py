@@ -6,7 +6,7 @@ import pytest
 
 from xboard_circus.core.budget import RestartBudget, RestartLimits
 from xboard_circus.core.states import Health, Role
-from xboard_circus.core.worker import Gone, Held, Leaving, Life, LifePhase, Order, Starting, Up
+from xboard_circus.core.worker import Gone, Leaving, Life, LifePhase, Order, Starting, Up
 from xboard_circus.supervisor.fleet import Fleet, Worker
 
 NOW = 1000.0
@@ -31,7 +31,7 @@ def worker(
         started=1,
         token=f"t{slot}",
         spawned_at=NOW - age,
-        released_at=NOW - age,
+        begun_at=NOW - age,
         life=Life(phase=phase, role=role, health=health, was_ready=was_ready),
     )
 
@@ -69,12 +69,18 @@ def test_the_free_slot(workers: list[Worker], slot: int) -> None:
     assert fleet_of(*workers).free_slot() == slot
 
 
-def test_a_slot_that_waits_without_a_process_holds_up_no_sibling() -> None:
+def test_a_slot_that_waits_holds_up_no_sibling() -> None:
     fleet = fleet_of(worker(3))
     for _ in range(2):
         fleet.budget.failed(1, fleet.clock())
 
-    assert fleet.free_slot(3) == 2
+    assert (fleet.free_slot(3), fleet.free_slots(3)) == (2, [2, 1])
+
+
+def test_a_worker_has_the_wid_of_its_slot_and_takes_that_of_no_slot_that_waits() -> None:
+    fleet = fleet_of(worker(2), worker(3))
+
+    assert [fleet.free_wid(slot, 4) for slot in (1, 4, 2, -1)] == [1, 4, 5, 5]
 
 
 @pytest.mark.parametrize(
@@ -101,11 +107,10 @@ def test_the_free_slot_of_a_spare(workers: list[Worker], slot: int) -> None:
                 worker(1),
                 worker(2, health=Health.SICK),
                 worker(3, Starting(NOW - 1)),
-                worker(4, Held(NOW - 1)),
-                leaving(5),
+                leaving(4),
             ],
-            [5, 4, 3, 2, 1],
-            id="leaving, held, starting, sick, well",
+            [4, 3, 2, 1],
+            id="leaving, starting, sick, well",
         ),
         pytest.param(
             [worker(1, health=Health.BUSY), worker(2, health=Health.HUNG), worker(3, health=Health.FAILING)],
@@ -143,7 +148,6 @@ def test_spares_and_retiring_ones_are_no_surplus() -> None:
         pytest.param([worker(1), worker(2)], True, id="as many as wanted are ready"),
         pytest.param([worker(1)], False, id="one is missing"),
         pytest.param([worker(1), worker(2, Starting(NOW - 1))], False, id="one still starts"),
-        pytest.param([worker(1), worker(2, Held(NOW - 1))], False, id="one is held"),
         pytest.param([worker(1), worker(2, was_ready=False, age=5)], False, id="one is up and was not ready yet"),
         pytest.param([worker(1), worker(2, was_ready=False, age=61)], True, id="one was not ready for all its time"),
         pytest.param([worker(1), leaving(2)], False, id="one leaves"),
@@ -175,7 +179,7 @@ def test_one_is_taken_out_once() -> None:
     ("workers", "up"),
     [
         pytest.param([worker(1), worker(2, Starting(NOW))], 1, id="one is up"),
-        pytest.param([leaving(1), worker(2, Held(NOW))], 0, id="none is: one leaves, one is held"),
+        pytest.param([leaving(1), worker(2, Starting(NOW))], 0, id="none is: one leaves, one starts"),
         pytest.param([worker(1, role=Role.RETIRING)], 1, id="one that retires serves until it is told to go"),
     ],
 )
@@ -187,22 +191,19 @@ def test_the_budget_is_told_how_many_are_up(workers: list[Worker], up: int) -> N
 
 
 @pytest.mark.parametrize(
-    ("of", "up_since", "was_released", "drains"),
+    ("of", "up_since", "drains"),
     [
-        pytest.param(worker(1, Held(NOW - 5)), None, False, False, id="held"),
-        pytest.param(worker(1, Starting(NOW - 5)), None, True, False, id="starting"),
-        pytest.param(worker(1, Up(NOW - 5)), NOW - 5, True, False, id="up"),
-        pytest.param(leaving(1, age=5), NOW - 5, True, False, id="leaving: it was up, and is so again if it stays"),
-        pytest.param(
-            leaving(1, Role.RETIRING, age=5), NOW - 5, True, True, id="draining after its successor took over"
-        ),
+        pytest.param(worker(1, Starting(NOW - 5)), None, False, id="starting"),
+        pytest.param(worker(1, Up(NOW - 5)), NOW - 5, False, id="up"),
+        pytest.param(leaving(1, age=5), NOW - 5, False, id="leaving: it was up, and is so again if it stays"),
+        pytest.param(leaving(1, Role.RETIRING, age=5), NOW - 5, True, id="draining after its successor took over"),
     ],
 )
-def test_what_is_asked_of_one_worker(of: Worker, up_since: float | None, was_released: bool, drains: bool) -> None:
-    assert (of.up_since, of.was_released, of.drains) == (up_since, was_released, drains)
+def test_what_is_asked_of_one_worker(of: Worker, up_since: float | None, drains: bool) -> None:
+    assert (of.up_since, of.drains) == (up_since, drains)
 
 
-def test_one_that_is_gone_was_released_and_is_not_up() -> None:
+def test_one_that_is_gone_is_not_up() -> None:
     of = worker(1, Gone(cause=None, reason="", at=NOW))  # type: ignore[arg-type]
 
     assert (of.up_since, of.is_up, of.is_leaving) == (None, False, False)

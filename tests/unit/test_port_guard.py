@@ -27,7 +27,7 @@ class FakeArmed:
 
     def __init__(self, shared: CircusSocket) -> None:
         self.now = 100.0
-        self.gates_opened = 0
+        self.filled_up = 0
         self.told: list[str] = []
         self.later: list[tuple[float, Callable[[int], None], int]] = []
         self.options = SimpleNamespace(port=SimpleNamespace(retry=RETRY, port=None, host=""))
@@ -44,8 +44,8 @@ class FakeArmed:
     def is_current(self) -> bool:
         return True
 
-    def release_due(self) -> None:
-        self.gates_opened += 1
+    def keep_up(self) -> None:
+        self.filled_up += 1
 
     def note_reason(self, reason: str) -> None:
         self.told.append(reason)
@@ -82,7 +82,7 @@ def test_a_guard_that_failed_waits_for_a_taken_port_and_binds_it_once_it_is_free
 
         guard._give_up(0)
 
-        assert (guard.state, armed.gates_opened) == (PortState.REFUSED, 0)
+        assert (guard.state, armed.filled_up) == (PortState.REFUSED, 0)
         assert guard.reason == f"127.0.0.1:{port}: Address already in use"
         assert guard.retry_in() == RETRY
         ((delay, again, run),) = armed.later
@@ -91,7 +91,7 @@ def test_a_guard_that_failed_waits_for_a_taken_port_and_binds_it_once_it_is_free
 
         again(run)
 
-        assert (guard.state, guard.reason, armed.gates_opened) == (PortState.BOUND, "", 1)
+        assert (guard.state, guard.reason, armed.filled_up) == (PortState.BOUND, "", 1)
         assert is_listening(shared)
 
 
@@ -102,7 +102,7 @@ def test_a_guard_that_failed_leaves_a_later_start_alone() -> None:
 
         guard._give_up(-1)
 
-        assert (guard.state, armed.gates_opened, armed.later) == (PortState.NONE, 0, [])
+        assert (guard.state, armed.filled_up, armed.later) == (PortState.NONE, 0, [])
         assert not is_listening(shared)
 
 

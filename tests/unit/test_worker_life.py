@@ -18,7 +18,6 @@ from xboard_circus.core.worker import (
     Effect,
     Ended,
     Gone,
-    Held,
     Judged,
     Kept,
     Leaving,
@@ -30,7 +29,6 @@ from xboard_circus.core.worker import (
     Paused,
     Promoted,
     Proven,
-    Released,
     Retired,
     Signalled,
     Starting,
@@ -43,11 +41,10 @@ from xboard_circus.core.worker import (
 OPERATOR = Order(by="operator", by_operator=True)
 RELOAD = Order(by="reload", why="rolling reload")
 SICK = Order(by="probe", why="sick: status 503", cause=Cause.UNHEALTHY)
-SPARE_CAME = Order(by="spare", why="spare 72 took its place")
+SPARE_SILENT = Order(by="spare", why="spare 72 does not answer")
 LATE = "not ready within health.startup_timeout = 60 s"
 
-HELD, STARTING, UP = Life(phase=Held(0.0)), Life(phase=Starting(0.0)), Life(phase=Up(0.0))
-STARTED = [Effect.OPEN_GATE, Effect.COUNT_START]
+STARTING, UP = Life(phase=Starting(0.0)), Life(phase=Up(0.0))
 CAME_UP = [Effect.COUNT_UP, Effect.REPORT_UP]
 OVER = [Effect.COUNT_END]
 
@@ -77,26 +74,7 @@ def gone(cause: Cause, reason: str, at: float, cut: int = 0, log: str = "") -> G
 Row = tuple[LifeEvent, object, list[Effect]]
 
 HISTORIES: dict[str, tuple[Life, list[Row]]] = {
-    "held, then let go, then up": (
-        HELD,
-        [
-            (Released(4.0), Starting(4.0), STARTED),
-            (CameUp(6.0), Up(6.0), CAME_UP),
-        ],
-    ),
-    "one that starts without a wait opens no gate": (STARTING, [(CameUp(2.0), Up(2.0), CAME_UP)]),
-    "time means nothing to a held one, however long it waits": (HELD, [(tick(9999.0), Held(0.0), [])]),
-    "a held one whose launcher dies never started: a failed start": (
-        HELD,
-        [(ended(5.0, -11), gone(Cause.FAILED_START, "died by SIGSEGV before it was up", 5.0), OVER)],
-    ),
-    "a held one makes room for a spare, at no cost": (
-        HELD,
-        [
-            (Ordered(5.0, SPARE_CAME, within=10.0), Leaving(SPARE_CAME, 5.0, 15.0, Held(0.0)), [Effect.WAKE]),
-            (ended(5.1, -9), gone(Cause.COMMANDED, "spare 72 took its place", 5.1), OVER),
-        ],
-    ),
+    "started, then up": (STARTING, [(CameUp(2.0), Up(2.0), CAME_UP)]),
     "a spare starts for as long as it takes, and is up only once it is promoted": (
         of(Role.SPARE, STARTING),
         [
@@ -188,12 +166,12 @@ HISTORIES: dict[str, tuple[Life, list[Row]]] = {
             (ended(600.0, -11), gone(Cause.CRASH, "died by SIGSEGV", 600.0), OVER),
         ],
     ),
-    "an order to a held one expires, and it waits as before": (
-        HELD,
+    "an order to a spare expires, and it waits as before": (
+        of(Role.SPARE, STARTING),
         [
-            (Ordered(1.0, SPARE_CAME, within=10.0), Leaving(SPARE_CAME, 1.0, 11.0, Held(0.0)), [Effect.WAKE]),
-            (tick(11.0), Held(0.0), [Effect.REPORT_EXPIRED]),
-            (Released(12.0), Starting(12.0), STARTED),
+            (Ordered(1.0, SPARE_SILENT, within=10.0), Leaving(SPARE_SILENT, 1.0, 11.0, Starting(0.0)), [Effect.WAKE]),
+            (tick(11.0), Starting(0.0), [Effect.REPORT_EXPIRED]),
+            (Promoted(12.0), Starting(12.0), [Effect.COUNT_START]),
         ],
     ),
     "a second order only gives more time: the first one accounts for the end": (
@@ -312,12 +290,11 @@ HISTORIES: dict[str, tuple[Life, list[Row]]] = {
             (Ordered(1.0, OPERATOR, within=35.0), Leaving(OPERATOR, 1.0, 36.0, Up(0.0)), [Effect.WAKE]),
             (Judged(2.0, Health.HUNG, "no answer"), Leaving(OPERATOR, 1.0, 36.0, Up(0.0)), []),
             (CameUp(3.0), Leaving(OPERATOR, 1.0, 36.0, Up(0.0)), []),
-            (Released(3.0), Leaving(OPERATOR, 1.0, 36.0, Up(0.0)), []),
         ],
     ),
-    "one that is up is not let go, promoted or late": (
+    "one that is up is not promoted or late": (
         UP,
-        [(Released(1.0), Up(0.0), []), (Promoted(1.0), Up(0.0), []), (tick(9999.0), Up(0.0), [])],
+        [(Promoted(1.0), Up(0.0), []), (tick(9999.0), Up(0.0), [])],
     ),
 }
 
@@ -341,9 +318,7 @@ def test_each_row_of_the_table_is_in_a_history() -> None:
             life, _ = step(life, event)
     small = {Signalled, Retired, Kept, Proven, Judged, BecameReady, Lost}
 
-    assert [(phase, event) for phase, event in TABLE if event not in small and (phase, event) not in played_rows] == [
-        (Starting, Ordered)  # as from any other phase; see the state machine below
-    ]
+    assert [(phase, event) for phase, event in TABLE if event not in small and (phase, event) not in played_rows] == []
 
 
 # What is known of one that serves
@@ -405,7 +380,7 @@ def test_one_whose_order_expired_is_judged_again() -> None:
 # Roles
 
 
-@pytest.mark.parametrize("life", [HELD, STARTING, UP, played(UP, Ordered(1.0, RELOAD, within=5.0))])
+@pytest.mark.parametrize("life", [STARTING, UP, played(UP, Ordered(1.0, RELOAD, within=5.0))])
 @pytest.mark.parametrize(
     ("role", "event", "then"),
     [
@@ -443,9 +418,8 @@ def test_every_arrow_of_the_table_is_in_the_diagram() -> None:
 # Any life at all
 
 TIMES = st.floats(0, 1000, allow_nan=False)
-ORDERS = st.sampled_from([OPERATOR, RELOAD, SICK, SPARE_CAME])
+ORDERS = st.sampled_from([OPERATOR, RELOAD, SICK, SPARE_SILENT])
 EVENTS = st.one_of(
-    st.builds(Released, TIMES),
     st.builds(Promoted, TIMES),
     st.builds(CameUp, TIMES),
     st.builds(BecameReady),
@@ -475,9 +449,9 @@ class AnyLife(RuleBasedStateMachine):
 
     life: Life
 
-    @initialize(phase=st.sampled_from([Held(0.0), Starting(0.0)]), role=st.sampled_from([*Role][:3]))
-    def begin(self, phase: Held | Starting, role: Role) -> None:
-        self.life = Life(phase=phase, role=role)
+    @initialize(role=st.sampled_from([*Role][:3]))
+    def begin(self, role: Role) -> None:
+        self.life = Life(phase=Starting(0.0), role=role)
 
     @rule(event=EVENTS)
     def something_happens(self, event: LifeEvent) -> None:

@@ -22,7 +22,7 @@ _CANNOT_RUN = {
     NO_LIMIT: Say.NO_LIMIT,
 }
 
-_ASKERS = {"reload": Say.FOR_RELOAD, "recycle": Say.FOR_RECYCLE, "handover": Say.FOR_HANDOVER}
+_ASKERS = {"reload": Say.FOR_RELOAD, "recycle": Say.FOR_RECYCLE}
 
 # The log may be shared with siblings that write on; the launcher signs its line.
 _LAUNCHER = re.compile(r"xboard-circus launcher: (.+)")

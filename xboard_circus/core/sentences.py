@@ -56,7 +56,6 @@ class Say(Template):
     SOCKET_GONE = "its private socket is gone from the runtime folder, so it cannot be probed"
     RUNS_PLAINLY = "runs without health checks and restart limits: {why}"
     SPARE_SILENT = "spare {pid} did not answer within {timeout}: killed, a new worker is started"
-    SPARE_TOOK_PLACE = "spare {pid} took its place"
     CUT_IN_ALL = "{n} requests were cut off at the drain limit; raise --timeout-graceful-shutdown and graceful_timeout"
     CIRCUS_LACKS = "this Circus lacks {what}; install circus 0.19"
     RETRY_ASKED_FOR = "retry requested by {by}"
@@ -66,7 +65,6 @@ class Say(Template):
     CIRCUSD_ENDS_ALREADY = "circusd is ending already"
     NO_WORKER_CAN_STAY = "no armed watcher that runs has a listener that the next circusd could take over"
     INI_REFUSED = "{file} is refused, nothing was changed: {why}"
-    NO_RUNTIME_FOLDER = "the watcher has no runtime folder"
     NO_LAUNCHER = "Circus could not start the launcher, see circusd's log"
     NO_FORKS_HERE = "workers are started, not forked: this system has no subreaper"
     NO_FORKS_WITH = "workers are started, not forked: {option} is set"
@@ -90,7 +88,6 @@ class Say(Template):
     BY_PORT_GUARD = "the port guard"
     FOR_RELOAD = "reload"
     FOR_RECYCLE = "recycle"
-    FOR_HANDOVER = "handover"
 
     # When the next one is tried
     COUNTED = "{why}; {then}"
@@ -114,7 +111,6 @@ class Say(Template):
     DOOR_OPEN = "no worker is started while its user could become root: {why}"
     CURE_DOOR = "{how}; workers then start within seconds, plugins with `xboard-circus restart`"
     ENV_FILE_UNUSABLE = "no worker is started without its env files: {why}"
-    ENV_FILE_READ = "the env files could be read"
     CURE_ENV_FILE = "correct the file; it is read again every few seconds"
     BEFORE_RUNS = "run.before is running: {command}"
     OUTPUT_LOST = "output is lost: {file} cannot be written: {error}"
@@ -207,7 +203,6 @@ class Say(Template):
     PORT_LISTENS_AGAIN = "{why}; it listens again"
     PORT_SHUT_FOR_GOOD = "{why}; all workers are replaced, and get another one"
     PORT_LOOKED_AT = "checking the port"
-    PORT_TAKEN_OVER = "port taken over from a worker of an earlier circusd"
     PORT_HELD = "the port is held by {holders}"
     PORT_HELD_AND_STOPPING = "the port is held by {holders}; stopping {others}"
     PORT_HELD_BY_OURS = (
@@ -283,7 +278,7 @@ class Say(Template):
     PROBE_TOO_OLD = "the probe of worker {pid} is {age} old, too old to act on"
     ANOTHER_REPLACED = "another worker of this watcher is being replaced"
     RESTARTS_USED_UP = "restart budget used up, next try in {wait}"
-    DOES_NOT_SERVE = "worker {pid} is {state}, so it cannot be reloaded; `xboard-circus retry` starts a held one"
+    DOES_NOT_SERVE = "worker {pid} is {state}, so it cannot be reloaded"
     SINGLETON = (
         "{watcher} is a singleton, so a new worker can't start beside the old one; "
         "`xboard-circus restart {watcher}` stops it and then starts it"

@@ -40,7 +40,7 @@ class WorkerEntry(TypedDict):
     """One process of a watcher.
 
     Attributes:
-        pid: 0 for a slot that is held without a process.
+        pid: 0 for a slot that is held: it has no process.
         started: Start time, its identity together with *pid*.
         wid: Circus's number, for Circus's own commands only; people see *slot*.
         slot: Its place, from 1 on; those of spares go down from -1. 0 where nobody gives it one.

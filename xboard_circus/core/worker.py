@@ -4,10 +4,7 @@ Nothing in this module reads a clock, signals a process or talks to Circus. An e
 effects to carry out come out. No flag beside the phase decides anything: who ordered a worker to leave, and until when
 that order holds, is data of the phase in which it leaves.
 
->>> life = Life(phase=Held(since=0.0))
->>> life, effects = step(life, Released(at=4.0))
->>> life.phase, effects
-(Starting(since=4.0), (<Effect.OPEN_GATE: 'open the gate'>, <Effect.COUNT_START: 'count the start'>))
+>>> life = Life(phase=Starting(since=4.0))
 >>> life, effects = step(life, CameUp(at=5.0))
 >>> life.phase, effects
 (Up(since=5.0), (<Effect.COUNT_UP: 'count the worker as up'>, <Effect.REPORT_UP: 'report that it is up'>))
@@ -38,7 +35,6 @@ _CUT = re.compile(r"Cut (\d{1,9}) request\(s\) at the drain limit of ([0-9.]{1,9
 class Effect(Enum):
     """What circusd has to do about a transition."""
 
-    OPEN_GATE = "open the gate"
     COUNT_START = "count the start"
     COUNT_UP = "count the worker as up"
     REPORT_UP = "report that it is up"
@@ -78,10 +74,6 @@ class _Standing:
     since: float
 
 
-class Held(_Standing):
-    """Its launcher waits at the gate: for its restart delay, a cooldown, its turn, or the port."""
-
-
 class Starting(_Standing):
     """It imports the app or runs its lifespan. A spare stays here until it is promoted."""
 
@@ -97,7 +89,7 @@ class Leaving:
     order: Order
     since: float
     until: float
-    before: Held | Starting | Up
+    before: Starting | Up
 
 
 @dataclass(frozen=True)
@@ -111,8 +103,8 @@ class Gone:
     log: str = ""
 
 
-LifePhase = Held | Starting | Up | Leaving | Gone
-Standing = Held | Starting | Up
+LifePhase = Starting | Up | Leaving | Gone
+Standing = Starting | Up
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -165,10 +157,6 @@ class _TimedEvent(LifeEvent):
     """An event with its time: *at* is in seconds of the monotonic clock."""
 
     at: float
-
-
-class Released(_TimedEvent):
-    """Its wait is over, and the port is bound."""
 
 
 class Promoted(_TimedEvent):
@@ -274,10 +262,6 @@ def step(life: Life, event: LifeEvent) -> Outcome:
 
 
 # The rules: each gets the life, its phase and the event
-
-
-def _release(life: Life, phase: Held, event: Released) -> Outcome:
-    return replace(life, phase=Starting(event.at)), (Effect.OPEN_GATE, Effect.COUNT_START)
 
 
 def _promote(life: Life, phase: Starting, event: Promoted) -> Outcome:
@@ -400,14 +384,13 @@ class TableRow(NamedTuple):
 
 def _rows() -> Iterator[tuple[type[LifePhase], type[LifeEvent], Callable[[Life, Any, Any], Outcome], tuple[Any, ...]]]:
     """Yield phase, event, rule, and the phases that it leads to; none: it stays."""
-    for phase in (Held, Starting, Up, Leaving):
+    for phase in (Starting, Up, Leaving):
         yield phase, Signalled, _note_signal, ()
         yield phase, Ended, _end, (Gone,)
         for event in ROLES:
             yield phase, event, _change_role, ()
-    for phase in (Held, Starting, Up):
+    for phase in (Starting, Up):
         yield phase, Ordered, _order, (Leaving,)
-    yield Held, Released, _release, (Starting,)
     yield Starting, Promoted, _promote, ()
     yield Starting, CameUp, _come_up, (Up, Starting)
     yield Starting, Judged, _judge_starting, ()
@@ -417,7 +400,7 @@ def _rows() -> Iterator[tuple[type[LifePhase], type[LifeEvent], Callable[[Life, 
     yield Up, Judged, _judge, ()
     yield Up, Lost, _lose, ()
     yield Leaving, Ordered, _order_again, ()
-    yield Leaving, Ticked, _tick_leaving, (Leaving, Held, Starting, Up)
+    yield Leaving, Ticked, _tick_leaving, (Leaving, Starting, Up)
     yield Leaving, Paused, _pause_leaving, ()
 
 
@@ -426,7 +409,7 @@ TABLE = {(phase, event): TableRow(rule, to or (phase,)) for phase, event, rule, 
 
 def diagram() -> str:
     """Return the table as a Mermaid state diagram, for the docs."""
-    lines = ["stateDiagram-v2", "    [*] --> Held: spawned, has to wait", "    [*] --> Starting: spawned"]
+    lines = ["stateDiagram-v2", "    [*] --> Starting: spawned"]
     arrows: dict[tuple[str, str], list[str]] = {}
     for (phase, event), row in TABLE.items():
         for target in row.to:

@@ -65,7 +65,6 @@ class Told(Template):
     BY_RECYCLE = "the worker's limits in circus.ini (worker.max_rss, max_requests, max_age)"
     BY_RELOAD = "a reload"
     BY_STARTUP_TIMEOUT = "circusd, because of health.startup_timeout"
-    BY_HANDOVER = "circusd, which took over the port from an earlier one"
     BY_OUTSIDER = "not circusd: the signal came from outside"
     BY_NOBODY = "none: it ended by itself"
     LIVED = "{age}, up for {held}"

@@ -23,7 +23,6 @@ WHO = {
     "recycle": Told.BY_RECYCLE,
     "reload": Told.BY_RELOAD,
     "health.startup_timeout": Told.BY_STARTUP_TIMEOUT,
-    "handover": Told.BY_HANDOVER,
 }
 CAUSES = {each.value: each.name for each in Cause}
 

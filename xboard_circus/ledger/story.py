@@ -48,16 +48,12 @@ def subject(records: Sequence[Record], *, pid: int | None = None) -> Record | No
         if record.kind in FOLLOWERS or (record.kind == "unhealthy" and record.pid is not None):
             earlier = [other for other in records[:place] if other.kind in _FOLLOWED and _same(other, record)]
             return subject(earlier) or record
-        if _is_of_takeover(record) and (lost := _loss_before(records[:place])) is not None:
+        # It may come of a lost circusd: its workers had the port until the next one took it over.
+        if record.kind == "port_freed" and (lost := _loss_before(records[:place])) is not None:
             return lost
         if record.kind in TOLD:
             return record
     return None
-
-
-def _is_of_takeover(record: Record) -> bool:
-    """Return whether a record may come of a lost circusd: its workers had the port until the next one took it over."""
-    return record.kind == "port_freed" or (record.kind in DEATHS and record.data.get("by") == "handover")
 
 
 def _loss_before(records: Sequence[Record]) -> Record | None:
@@ -65,7 +61,7 @@ def _loss_before(records: Sequence[Record]) -> Record | None:
     for record in reversed(records):
         if record.kind in (LOST, BACK):
             return subject([*records[: records.index(record) + 1]])
-        if record.kind in TOLD and not _is_of_takeover(record):
+        if record.kind in TOLD and record.kind != "port_freed":
             return None
     return None
 

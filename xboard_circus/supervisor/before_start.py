@@ -1,6 +1,6 @@
 """Prepare a start or a reload before a new worker runs: no door to root is open, env files are read, `run.before` run.
 
-Until then the workers of a start wait at their gates. circusd itself goes on: the command runs beside it.
+Until then no worker of a start is spawned. circusd itself goes on: the command runs beside it.
 """
 
 import asyncio
@@ -129,7 +129,7 @@ class BeforeStart:
 
     def _done(self) -> None:
         self.pending = None
-        self.armed.release_due()
+        self.armed.keep_up()
 
     def _failed(self, failure: str) -> None:
         self._failures += 1
@@ -155,9 +155,7 @@ class BeforeStart:
             self._try_in(LOOK_EVERY)
             return False
         if self.lacks_env:
-            # Launchers that wait were started without what can be read now.
             self.pending, self.lacks_env = None, False
-            armed.end_waiting(Say.ENV_FILE_READ(), by=Say.ENV_FILE_READ())
         return True
 
     def _open_door(self) -> Preparation | None:

@@ -4,12 +4,11 @@ import random
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from xboard_circus.core.budget import RestartBudget
 from xboard_circus.core.states import Health, Role
-from xboard_circus.core.worker import Held, Leaving, Life, Starting, Up
+from xboard_circus.core.worker import Leaving, Life, Starting, Up
 from xboard_circus.supervisor.patches import circus_process
 
 PROBES_KEPT = 6
@@ -25,8 +24,7 @@ class Worker:
             may differ from Circus's *wid*. Spares have negative ones.
         started: Start time of the process (see `procs.start_time`), its identity together with *pid*.
         token: The name of its files in the runtime folder.
-        released_at: When the launcher was let go, or the spawn if it never had to wait.
-        gate: A file that exists while the launcher must wait, or None.
+        begun_at: When it was spawned; of a spare that serves, when it was ordered to.
         follows: Pid of the worker that it replaced, or None.
         spread: From 0 to 1, by which its limits of requests and age differ from its siblings'.
         rss: Resident memory in bytes when it was last looked at, or None.
@@ -41,9 +39,8 @@ class Worker:
     started: int
     token: str
     spawned_at: float
-    released_at: float
+    begun_at: float
     life: Life
-    gate: Path | None = None
     follows: int | None = None
     probe: Mapping[str, Any] = field(default_factory=dict)
     probes: deque[Mapping[str, Any]] = field(default_factory=lambda: deque(maxlen=PROBES_KEPT))
@@ -54,10 +51,6 @@ class Worker:
     def ids(self) -> dict[str, int]:
         """The names of the worker in an event."""
         return {"pid": self.pid, "wid": self.wid, "slot": self.slot}
-
-    @property
-    def is_held(self) -> bool:
-        return isinstance(self.life.phase, Held)
 
     @property
     def is_starting(self) -> bool:
@@ -74,11 +67,6 @@ class Worker:
     @property
     def is_spare(self) -> bool:
         return self.life.role is Role.SPARE
-
-    @property
-    def was_released(self) -> bool:
-        """Whether its launcher has become the command."""
-        return not isinstance(self.life.standing, Held)
 
     @property
     def up_since(self) -> float | None:
@@ -102,7 +90,6 @@ class Fleet:
     Attributes:
         ends: How many workers ended by which cause, commanded ones too.
         ended_in: By slot, the pid of the one that ended there last, until another takes its place.
-        lost_launcher: By slot, when a launcher died that was held there: its wait is then kept without a process.
     """
 
     def __init__(self, budget: RestartBudget, clock: Callable[[], float]) -> None:
@@ -111,7 +98,6 @@ class Fleet:
         self.workers: dict[int, Worker] = {}
         self.ends: Counter[str] = Counter()
         self.ended_in: dict[int, int] = {}
-        self.lost_launcher: set[int] = set()
         self.failures = 0
 
     def __iter__(self) -> Iterator[Worker]:
@@ -149,28 +135,32 @@ class Fleet:
         return len(ready) >= wanted
 
     def free_slot(self, wanted: int = 1) -> int:
-        """Return a free slot: of the first *wanted* the one that may be tried soonest, else the lowest.
+        """Return a free slot: of the first *wanted* the one that may be tried soonest, else the lowest."""
+        return next(iter(self.free_slots(wanted)), 0) or _first_free(self.used_slots())
 
-        A slot that waits without a process must not hold up its healthy siblings.
+    def free_slots(self, wanted: int) -> list[int]:
+        """Return the free ones among the first *wanted* slots, first the one that may be tried soonest.
+
+        A slot that waits must not hold up its healthy siblings.
         """
-        now = self.clock()
+        now, used = self.clock(), self.used_slots()
 
         def wait(slot: int) -> tuple[bool, float, int]:
             return not self.budget.may_start(slot, now), self.budget.wait(slot, now), slot
 
-        return min(self._free_slots(wanted), key=wait, default=0) or _first_free(self._used_slots())
+        return sorted((slot for slot in range(1, wanted + 1) if slot not in used), key=wait)
 
-    def slots_without_launcher(self, wanted: int) -> list[int]:
-        """Return which of the first *wanted* slots are held without a process: circusd itself keeps their wait."""
-        now = self.clock()
-        return [each for each in self._free_slots(wanted) if each in self.lost_launcher or self.budget.wait(each, now)]
-
-    def _used_slots(self) -> set[int]:
+    def used_slots(self) -> set[int]:
+        """Return the slots that are taken; one whose worker retires is its successor's, or free."""
         return {worker.slot for worker in self if worker.life.role is not Role.RETIRING}
 
-    def _free_slots(self, wanted: int) -> list[int]:
-        used = self._used_slots()
-        return [slot for slot in range(1, wanted + 1) if slot not in used]
+    def free_wid(self, slot: int, wanted: int) -> int:
+        """Return Circus's number for a new worker of *slot*: that of the slot, else the lowest that no other will need.
+
+        A command may name it (`$(circus.wid)`), so a slot that is held keeps its own.
+        """
+        used = {worker.wid for worker in self}
+        return slot if slot > 0 and slot not in used else _first_free({*used, *self.free_slots(wanted)})
 
     def free_spare_slot(self) -> int:
         """Return the highest negative slot that no spare has."""
@@ -181,7 +171,7 @@ class Fleet:
 
         def rank(worker: Worker) -> tuple[int, float]:
             sick = worker.life.health in (Health.HUNG, Health.SICK)
-            reasons = (worker.is_leaving, worker.is_held, worker.is_starting, sick, True)
+            reasons = (worker.is_leaving, worker.is_starting, sick, True)
             return reasons.index(True), worker.spawned_at
 
         return sorted(self.counted(), key=rank)[: max(extra, 0)]
@@ -197,11 +187,11 @@ class Fleet:
     def count_start(self, worker: Worker) -> None:
         """Count a start of the worker's slot from now on.
 
-        A spare that is let go waits on: as a try it would report neither success nor failure, and hold up all others.
+        A spare waits: as a try it would report neither success nor failure, and hold up all others.
         """
-        worker.released_at = self.clock()
+        worker.begun_at = self.clock()
         if not worker.is_spare:
-            self.budget.started(worker.slot, worker.released_at)
+            self.budget.started(worker.slot, worker.begun_at)
 
     def count_up(self, worker: Worker) -> None:
         """Count a worker as up."""

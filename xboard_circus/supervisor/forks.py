@@ -43,7 +43,7 @@ MOST_UNANSWERED = 2
 IMPORTS_WITHIN = 5.0
 FIRST_PAUSE, LONGEST_PAUSE = 1.0, 60.0
 CREDENTIALS = struct.Struct("3i")  # pid, uid, gid: unix(7), SCM_CREDENTIALS
-OF_ONE_WORKER = ("--wid", "--worker", "--gate", "--env")
+OF_ONE_WORKER = ("--wid", "--worker", "--env")
 USUAL = {
     "shell": False,
     "executable": None,
@@ -171,7 +171,7 @@ class Forks:
         armed = self.armed
         procs.adopt_orphans()
         env = armed.environment_of_spawn()
-        command = launch_command(armed.watcher, wid=0, token="forkserver", gate=None, spare=False)
+        command = launch_command(armed.watcher, wid=0, token="forkserver", spare=False)
         arguments = circus_process.arguments(armed.watcher, command, env)
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         output, output_end = os.pipe()
@@ -291,9 +291,8 @@ class Forks:
             told = dict(options)
             env = {"XBOARD_WID": told["--wid"], "XBOARD_WORKER": told["--worker"]}
             env |= dict(value.split("=", 1) for name, value in options if name == "--env")
-            folder, gate = told["--chdir"], told.get("--gate", "")
             is_down = not self.armed.fleet.up()
-            order = {"env": env, "folder": folder, "gate": gate, "is_down": is_down, "numbers": [*given]}
+            order = {"env": env, "folder": told["--chdir"], "is_down": is_down, "numbers": [*given]}
             socket.send_fds(self._orders, [json.dumps(order).encode()], [theirs.fileno(), *given.values()])
             theirs.close()
             said, pid = _receive(ours, 16)

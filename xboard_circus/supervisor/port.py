@@ -3,7 +3,7 @@
 The public socket is Circus's, so a dead worker never closes the port. Circus must not bind it before the port is
 clean; `so_reuseport = True` in the ini makes it leave the socket unbound. The guard takes that mark off (with it,
 Circus would bind a socket per worker, beside strangers), cleans, and binds the shared descriptor in its own time,
-while the workers wait in the launcher.
+before a worker is spawned.
 """
 
 import asyncio
@@ -38,6 +38,7 @@ HANDOVER_TIMEOUTS = (1.0, 4.0)
 HANDOVER_WITHIN = 20.0
 TRY_EVERY = 0.1
 TRY_SOON = 0.01
+LOOKS_WITHIN = 1.0
 UNHELD_TRIES = 30
 """How often a taken port without a holder is tried at once: the kernel frees it a moment after its holder has ended."""
 RELEASE_AFTER = 1.0
@@ -123,13 +124,19 @@ class PortGuard:
         give_up = partial(self._give_up, self._run)
         self.armed.supervisor.run(self._guard(self._run), f"the port guard of {self.armed.name}", give_up)
 
+    async def until_looked_at(self) -> None:
+        """Wait for the first look at the port, which takes a moment where no process holds it."""
+        give_up_at = self.armed.clock() + LOOKS_WITHIN
+        while self.state is PortState.CLEANING and self.armed.clock() < give_up_at:
+            await asyncio.sleep(TRY_SOON)
+
     @property
     def is_bound_by_the_server(self) -> bool:
         """Return whether the server binds the port itself, as `port.port` states."""
         return self.socket() is None and self.address() is not None
 
     def look_again(self) -> None:
-        """Look at the port before each spawn of a server that binds by itself: its predecessor may have left children.
+        """Look at the port after each end of a server that binds by itself: it may have left children.
 
         What circusd holds needs no second look.
         """
@@ -205,8 +212,8 @@ class PortGuard:
     def can_be_handed_over(self) -> bool:
         """Return whether workers of this circusd and of the next one can serve on the listener at the same time.
 
-        Without respawn nothing would take the place of the launchers that have to end for it; the old worker of a
-        singleton has to be gone before the new one starts.
+        Without respawn nothing takes the place of a new one that fails, and the old ones would serve on, unwatched. The
+        old worker of a singleton has to be gone before the new one starts.
         """
         watcher = self.armed.watcher
         may_overlap = watcher.respawn and not watcher.singleton
@@ -226,16 +233,12 @@ class PortGuard:
             return False
         self._predecessors = serving
         with found:
-            # Circus stops a watcher that has no process at the end of its start, and the waiting ones end below.
-            while self._is_current(run) and (armed.busy or not armed.watcher.is_active()):
-                await asyncio.sleep(TRY_SOON)
             if not self._is_current(run):
                 await self._end_predecessors()
                 return True
             os.dup2(found.fileno(), shared.fileno(), inheritable=True)
         if not shared.is_unix:
             shared.host, shared.port = shared.getsockname()[:2]
-        armed.end_waiting(Say.PORT_TAKEN_OVER())
         logger.warning("xboard: %s: took %s:%s over from a worker of an earlier circusd", armed.name, *address)
         self._done()
         # As many as served before are enough: a slot that fails again would keep the old workers, unwatched, for ever.
@@ -287,7 +290,7 @@ class PortGuard:
     def _done(self) -> None:
         self._retry_at = None
         self._bound(self.socket())
-        self.armed.release_due()
+        self.armed.keep_up()
 
     def _report_freed(self, ended: list[str]) -> None:
         if ended:
@@ -306,7 +309,7 @@ class PortGuard:
     def check(self) -> None:
         """Give the port back after a stop; the next start binds it again. See that the listener listens until then."""
         armed = self.armed
-        if not armed.watcher.is_stopped() or armed.spawns_again_at is not None:
+        if not armed.watcher.is_stopped():
             self._stopped_at = None
             self._look_at_listener()
             return
@@ -345,7 +348,6 @@ class PortGuard:
         armed, order = self.armed, Order(by=Say.BY_PORT_GUARD(), why=why)
         self._report_shut(Say.PORT_SHUT_FOR_GOOD(why=why))
         self.prepare()
-        armed.end_waiting(why)
         for worker in armed.fleet:
             if not worker.is_leaving:
                 armed.supervisor.run(armed.end(worker, order), f"the end of worker {worker.pid}")

@@ -125,7 +125,7 @@ class OneShot:
         command = shlex.join(["/bin/sh", "-c", REPORTING, "sh", *self._command])
         given = {name: getattr(watcher, name) for name in ("uid", "gid", "rlimits")}
         like = SimpleNamespace(cmd=command, working_dir=self._folder, **given)
-        return shlex.split(launch_command(like, wid=0, token=TOKEN, gate=None, spare=False))
+        return shlex.split(launch_command(like, wid=0, token=TOKEN, spare=False))
 
     def _take(self, data: bytes) -> None:
         """Write what the command wrote into the watcher's log."""

@@ -158,10 +158,8 @@ class Supervisor:
         self.soon(TICK_FAST)
 
     def stays_stopped(self, watcher: Any) -> bool:
-        """Return whether an operator has stopped *watcher*, a backend; one whose start failed is tried again."""
-        armed = self.armed.get(watcher.name)
-        is_tried_again = armed is not None and armed.spawns_again_at is not None
-        return watcher.is_stopped() and not is_tried_again and not is_helper(watcher.name)
+        """Return whether an operator has stopped *watcher*, a backend."""
+        return watcher.is_stopped() and not is_helper(watcher.name)
 
     # The end of circusd
 

@@ -28,14 +28,12 @@ from xboard_circus.core.worker import (
     Lost,
     Order,
     Ordered,
-    Released,
     Retired,
     Signalled,
     Ticked,
     step,
 )
 from xboard_circus.env_files import EnvFileError
-from xboard_circus.errors import XboardError
 from xboard_circus.host import runtime, worker_files
 from xboard_circus.masking import without
 from xboard_circus.options.fields import WatcherOptions
@@ -72,6 +70,7 @@ class ArmedWatcher:
 
     Attributes:
         spawns_again_at: Set while nothing can be spawned; when it is tried again.
+        left_to_spawn: How many workers of this start have not been spawned yet: without respawn it ends with them.
         stays: circusd ends without the workers, which serve on for the next one; see `leave`.
         swaps: The replacements of workers that run now, whatever their reason.
         wanted: The request that the running spawn serves.
@@ -92,6 +91,7 @@ class ArmedWatcher:
         self.last_reason_at = self.clock()
         self.incident = IncidentKeeper()
         self.spawns_again_at: float | None = None
+        self.left_to_spawn = 0
         self.stays = False
         self.swaps: list[Swap] = []
         self.reload: rolling.RollingReload | None = None
@@ -112,7 +112,6 @@ class ArmedWatcher:
         )
         self._busy = 0
         self._drains = 0
-        self._gates = 0
         self._was_registered = False
         self._patches = circus_watcher.patches_of(watcher, self)
 
@@ -190,8 +189,10 @@ class ArmedWatcher:
         return self._busy > 0 and not self._drains
 
     def busy_by(self, change: int) -> None:
-        """Note that a coroutine of Circus's begins (1) or is over (-1)."""
+        """Note that a coroutine of Circus's begins (1) or is over (-1); a slot may have become due meanwhile."""
         self._busy += change
+        if change < 0:
+            self.supervisor.soon(0)
 
     def swaps_in_the_making(self) -> list[Swap]:
         """Return the replacements whose new worker has not taken over yet; a drain holds nothing up."""
@@ -207,6 +208,7 @@ class ArmedWatcher:
         """Make the folder and the environment for a start. Raises XboardError where the folder cannot be had."""
         watcher = self.watcher
         self.spawns_again_at = None
+        self.left_to_spawn = watcher.numprocesses
         self.folder = None
         self.folder = runtime.watcher_dir(self.supervisor.instance, self.name, *environment.user_of(watcher))
         self.give_environment()
@@ -282,9 +284,8 @@ class ArmedWatcher:
         """Let Circus's stop wait for every process, those that are being killed already too."""
         for process in self.watcher.processes.values():
             circus_process.expect_to_be_killed(process)
-        if self.spawns_again_at is None:
-            self.budget.clear()
-            self.fleet.lost_launcher.clear()
+        self.spawns_again_at = None
+        self.budget.clear()
         for worker in self.fleet:
             self.happen(worker, self._operators_order())
         return True
@@ -310,17 +311,7 @@ class ArmedWatcher:
         return True
 
     def stop_begins(self) -> bool:
-        """Note a stop, and return whether Circus is to carry it out.
-
-        A watcher that is stopped already, and waits for its next try, is not started again. Circus also stops one whose
-        workers have all died while it still started them: that one is tried again.
-        """
-        watcher = self.watcher
-        if watcher.is_stopped():
-            self.spawns_again_at = None
-        elif watcher.status() == "starting" and watcher.respawn and not watcher.processes and self.missing() > 0:
-            self.spawns_again_at = self.spawns_again_at or self.clock()
-            self.supervisor.soon(0)
+        """Note a stop, and return whether Circus is to carry it out."""
         self.before.stop()
         self.forks.end()
         return not self.stays
@@ -400,16 +391,10 @@ class ArmedWatcher:
         self.happen(worker, Ordered(self.clock(), order, within))
         circus_process.send(worker.process, signal.SIGKILL)
 
-    def end_waiting(self, reason: str, *, by: str = "handover") -> None:
-        """End the launchers that wait: what they were started with, socket or environment, is not right any more."""
-        for worker in self.fleet:
-            if worker.is_held and not worker.has_ended():
-                self.kill_now(worker, Order(by=by, why=reason), SLACK)
-
     # Processes
 
-    def spawn(self, original: Callable[..., Any], recovery_wid: int | None) -> Any:
-        return spawn.spawn(self, original, recovery_wid)
+    def spawn(self, original: Callable[[], Any]) -> Any:
+        return spawn.spawn(self, original)
 
     def reap(self, original: Callable[..., Any], pid: int, status: int | None) -> None:
         count_end.reap(self, original, pid, status)
@@ -420,8 +405,12 @@ class ArmedWatcher:
         await count_end.until_dead(self.fleet, self.clock)
 
     async def spawn_all(self, original: Callable[[], Awaitable[None]]) -> None:
-        """Carry out Circus's own spawns of a start when the forkserver has imported the server."""
+        """Carry out Circus's own spawns of a start when the forkserver has imported the server, and the port is bound.
+
+        Slots that have to wait for longer get their workers when their time has come, from `keep_up`.
+        """
         await self.forks.until_ready()
+        await self.port.until_looked_at()
         await original()
 
     def spawn_for(self, wanted: SpawnRequest) -> None:
@@ -436,25 +425,26 @@ class ArmedWatcher:
         """Return whether a worker of *slot* may run now: the start is prepared, the port bound, and its wait over."""
         return self.before.is_done and self.port.is_ready and self.budget.may_start(slot, self.clock())
 
-    def release_due(self) -> None:
-        """Release each launcher whose wait is over; a spare that is there takes the place at once."""
-        for worker in self.fleet:
-            if worker.is_held and self.may_run(worker.slot) and not spares.take_place_of(self, worker):
-                self.happen(worker, Released(self.clock()))
+    def held_slots(self) -> list[int]:
+        """Return the slots whose next worker has to wait; such a slot has no process. A start spawns first."""
+        is_active = self.is_current() and self.watcher.is_active()
+        return [slot for slot in self._wanted_slots() if not self.may_run(slot)] if is_active else []
+
+    def _wanted_slots(self) -> list[int]:
+        """Return the free slots that are to have a worker, first the one that may be tried soonest."""
+        return self.fleet.free_slots(int(self.watcher.numprocesses))[: max(self.missing(), 0)]
+
+    def note_number(self) -> None:
+        """Take over a changed `numprocesses`. What a held slot that it leaves out has failed is forgotten.
+
+        An operator has ended its wait, and a worker beside it that dies may get its number.
+        """
+        before, self.budget.slots = self.budget.slots, max(1, int(self.watcher.numprocesses))
+        if self.budget.slots < before:
+            for slot in {*range(1, before + 1)} - self.fleet.used_slots() - {*self._wanted_slots()}:
+                self.budget.forget(slot)
 
     # Files in the runtime folder
-
-    def new_gate(self) -> Path | None:
-        """Make a gate that a launcher waits for to go away; None where circusd has to keep the wait itself."""
-        self._gates += 1
-        try:
-            if self.folder is None:
-                raise XboardError(Say.NO_RUNTIME_FOLDER())
-            return runtime.make_gate(self.folder, self._gates)
-        except (OSError, XboardError) as error:
-            what = "no launcher can wait at a gate, circusd waits in its place"
-            logger.warning("xboard: %s: %s: %s", self.name, what, error)
-            return None
 
     def lacks_socket(self, worker: Worker) -> bool:
         """Return whether a worker that is up has lost its private socket, where each has one."""
@@ -489,19 +479,22 @@ class ArmedWatcher:
         """
         watcher = self.watcher
         self.reap_dead()
-        if not self.is_running() or not watcher.is_active() or self.busy or not watcher.respawn or watcher.on_demand:
+        if not self.is_running() or not watcher.is_active() or self.busy or watcher.on_demand:
             return
-        missing = self.missing()
-        for _ in range(min(missing, SPAWNS_AT_ONCE)):
-            self._add_one()
-        if missing > SPAWNS_AT_ONCE:
+        added = 0
+        while added < SPAWNS_AT_ONCE and self.missing() > 0 and self._add_one():
+            added += 1
+        if added == SPAWNS_AT_ONCE:
             self.supervisor.soon(0)
-        else:
+        elif watcher.respawn:
             self._fill_up_spares()
 
-    def _add_one(self) -> None:
+    def _add_one(self) -> bool:
+        """Have one more worker serve; return whether one does, as no slot may be due, or the spawn fail."""
+        before = self.missing()
         if not spares.promote(self):
             self.watcher.spawn_process()
+        return self.missing() < before
 
     def _fill_up_spares(self) -> None:
         wanted = self.options.worker.spares if self.has_private_socket and not self.watcher.singleton else 0
@@ -511,7 +504,12 @@ class ArmedWatcher:
     def missing(self) -> int:
         """Return how many workers are missing; negative: how many there are too many."""
         others = sum(1 for pid in self.watcher.processes if pid not in self.fleet)
-        return int(self.watcher.numprocesses) - others - len(self.fleet.counted())
+        missing = int(self.watcher.numprocesses) - others - len(self.fleet.counted())
+        return missing if self.watcher.respawn else min(missing, max(self.left_to_spawn, 0))
+
+    def waits_for_workers(self) -> bool:
+        """Return whether workers come later, without a command: their slots are held, or they could not be spawned."""
+        return self.is_running() and self.missing() > 0
 
     async def manage(self) -> None:
         """Do what Circus's `manage_processes` does: end the expired, spawn what is missing, end what is too many."""
@@ -519,21 +517,14 @@ class ArmedWatcher:
         if watcher.is_stopped():
             return
         self.reap_dead()
-        if self.missing() > 0 and not watcher.is_stopping():
-            await self._spawn_missing()
-        await self._end_surplus()
-
-    async def _spawn_missing(self) -> None:
-        watcher = self.watcher
-        if not watcher.respawn:
-            if not watcher.processes and not watcher.on_demand:
-                await circus_watcher.stop(watcher)
-            return
+        self.note_number()
         # Counted anew after each pause: a death meanwhile is answered at once, by `keep_up`.
-        for _ in range(self.missing()):
-            if self.missing() > 0:
-                self._add_one()
-                await asyncio.sleep(watcher.warmup_delay)
+        while self.missing() > 0 and not watcher.is_stopping() and self._add_one():
+            await asyncio.sleep(watcher.warmup_delay)
+        has_ended = not (watcher.respawn or watcher.on_demand or len(watcher.processes) or self.missing() > 0)
+        if has_ended and not watcher.is_stopping():
+            await circus_watcher.stop(watcher)
+        await self._end_surplus()
 
     async def _end_surplus(self) -> None:
         watcher = self.watcher
@@ -549,17 +540,6 @@ class ArmedWatcher:
             finally:
                 self._drains -= 1
             self.reap_dead()
-
-    def start_again(self) -> None:
-        """Start a watcher that stopped because nothing could be spawned, not because of a stop request."""
-        if self.spawns_again_at is None or self.clock() < self.spawns_again_at or not self.watcher.is_stopped():
-            return
-        if circus_arbiter.running_command(self.supervisor.arbiter) is None and self.is_current():
-            self.spawns_again_at = None
-            self.supervisor.run(self._start(), f"the start of {self.name}")
-
-    async def _start(self) -> None:
-        await self.watcher.start()
 
     # Replacing workers that are well
 
@@ -586,9 +566,8 @@ class ArmedWatcher:
 
     def is_unsettled(self) -> bool:
         """Return whether something is on its way, so that the next tick must come soon."""
-        return bool(self.swaps) or any(
-            not worker.is_spare and (worker.is_held or worker.is_starting) for worker in self.fleet
-        )
+        starting = any(worker.is_starting and not worker.is_spare for worker in self.fleet)
+        return starting or bool(self.swaps or self.held_slots())
 
     @contained(None)
     def tick(self) -> None:
@@ -597,10 +576,8 @@ class ArmedWatcher:
         self.see_progress()
         self.before.look_again()
         self.forks.keep_up()
-        self.release_due()
         self.pass_time()
         self.recycle()
-        self.start_again()
         self.port.check()
 
     # Reporting
@@ -616,7 +593,6 @@ class ArmedWatcher:
 
 
 EFFECTS: dict[Effect, Callable[[ArmedWatcher, Worker], object]] = {
-    Effect.OPEN_GATE: lambda _, worker: spawn.open_gate(worker),
     Effect.COUNT_START: lambda armed, worker: armed.fleet.count_start(worker),
     Effect.COUNT_UP: lambda armed, worker: armed.fleet.count_up(worker),
     Effect.REPORT_UP: lambda armed, worker: armed.publish("ready", **evidence.of_start(worker)),

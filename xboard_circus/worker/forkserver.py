@@ -23,7 +23,7 @@ from typing import Any
 
 import uvicorn.config
 
-from xboard_circus.launch import own_identity, wait_for_gate
+from xboard_circus.launch import own_identity
 from xboard_circus.worker import OF_CIRCUSD
 from xboard_circus.worker.fork_orders import GO, HERE, LEVEL, ORDERS, OUTDATED, READY, SPACE
 
@@ -216,7 +216,6 @@ def begin(order: dict[str, Any], given: list[int], command: bytes) -> None:
         sys.modules["numpy"].random.seed()
     retitle(command)
     show_launcher(own_identity())
-    wait_for_gate(order["gate"], os.environ.get("XBOARD_CIRCUSD", ""))
 
 
 def place(given: list[int], numbers: list[int]) -> None:

@@ -5,7 +5,7 @@ import { get } from "./api.js";
 export const SPAN = 300;
 export const FIGURES = ["cpu", "rss", "latency"];
 
-/** What names a worker for as long as it lives; a slot that is held without a process has no pid. */
+/** What names a worker for as long as it lives; a slot that is held has no process. */
 export const keyOf = (worker) => (worker.pid ? `${worker.pid}:${worker.started ?? ""}` : `#${worker.slot}`);
 
 export class History {

@@ -28,7 +28,7 @@ def phase_of(worker: Worker, *, is_stopping: bool) -> PhaseWord:
     if worker.is_spare:
         # It has imported the app once it answers probes.
         return "up" if worker.probes and worker.probes[-1]["ok"] is not False else "starting"
-    return "held" if worker.is_held else "up" if worker.is_up else "starting"
+    return "up" if worker.is_up else "starting"
 
 
 def health_of(worker: Worker, options: HealthOptions, now: float) -> Health:
@@ -59,7 +59,7 @@ def hold_of(armed: ArmedWatcher, slot: int, now: float) -> Hold:
 
 
 def held_slot_entry(armed: ArmedWatcher, slot: int) -> WorkerEntry:
-    """Return the entry of a slot that is held without a process, which has the pid 0."""
+    """Return the entry of a slot that is held: it has no process, and the pid 0."""
     hold = hold_of(armed, slot, armed.clock())
     return schema.worker_entry(
         pid=0,
@@ -75,9 +75,8 @@ def held_slot_entry(armed: ArmedWatcher, slot: int) -> WorkerEntry:
 def worker_entry(armed: ArmedWatcher, worker: Worker) -> WorkerEntry:
     """Return the entry of one worker."""
     now, life = armed.clock(), worker.life
-    hold = hold_of(armed, worker.slot, now) if worker.is_held else None
     folder = armed.folder if armed.has_private_socket else None
-    reason = life.order.why if life.order else hold.reason if hold else life.reason
+    reason = life.order.why if life.order else life.reason
     up_since, probe = worker.up_since, worker.probe
     # Written out: these are values of ours, and to read them as a wire's took half the time of the answer.
     return {
@@ -88,11 +87,11 @@ def worker_entry(armed: ArmedWatcher, worker: Worker) -> WorkerEntry:
         "phase": phase_of(worker, is_stopping=armed.watcher.is_stopping()),
         "role": life.role.value,
         "health": health_of(worker, armed.options.health, now).value,
-        "held_by": hold and hold.by,
+        "held_by": None,
         "ready": life.ready,
         "ready_for": None if up_since is None else round(now - up_since, 3),
         "age": round(now - worker.spawned_at, 3),
-        "next_try": hold and round(hold.next_try, 3),
+        "next_try": None,
         "reason": schema.read_text(reason),
         "say": data_of(reason),
         "drains": worker.drains,
@@ -116,9 +115,7 @@ def watcher_entry(armed: ArmedWatcher) -> WatcherEntry:
     cooling = armed.budget.next_try(now)
     again_at = armed.spawns_again_at
     workers = [worker_entry(armed, each) for each in sorted(armed.fleet, key=lambda each: each.wid)]
-    if armed.is_running():
-        without = armed.fleet.slots_without_launcher(armed.watcher.numprocesses)
-        workers += [held_slot_entry(armed, slot) for slot in without]
+    workers += [held_slot_entry(armed, slot) for slot in armed.held_slots()]
     facts: WatcherFacts = {
         "name": armed.name,
         "status": armed.watcher.status(),

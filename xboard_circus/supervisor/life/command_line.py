@@ -12,14 +12,12 @@ import xboard_circus
 LAUNCHER = Path(xboard_circus.__file__).absolute().with_name("launch.py")
 
 
-def launch_command(watcher: Any, *, wid: int, token: str, gate: Path | None, spare: bool) -> str:
+def launch_command(watcher: Any, *, wid: int, token: str, spare: bool) -> str:
     """Return the watcher's command with the launcher in front.
 
     The launcher also enters the directory and becomes the user: where Circus itself cannot, it stops the whole watcher.
     """
     words = [sys.executable, "-I", "-S", str(LAUNCHER), "--wid", str(wid), "--worker", token]
-    if gate is not None:
-        words += ["--gate", str(gate)]
     # Circus enters the folder too where it can and we stay its user: a relative one would be looked for inside itself.
     words += ["--chdir", os.path.abspath(watcher.working_dir)]
     for option in ("uid", "gid"):

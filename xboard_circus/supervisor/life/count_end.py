@@ -7,16 +7,14 @@ import os
 import random
 import signal
 from collections.abc import Callable, Iterable
-from contextlib import suppress
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from circus import logger
 
 from xboard_circus.core.reason import with_say
 from xboard_circus.core.sentences import Say
-from xboard_circus.core.worker import Ended, Gone, Held
+from xboard_circus.core.worker import Ended, Gone
 from xboard_circus.host import session, worker_files
 from xboard_circus.supervisor.boundary import contained
 from xboard_circus.supervisor.life import evidence, output
@@ -87,7 +85,6 @@ def count(armed: ArmedWatcher, worker: Worker, code: int | None) -> None:
     if not armed.fleet.drop(worker):
         return
     now, fleet, budget = armed.clock(), armed.fleet, armed.budget
-    was_held = isinstance(worker.life.standing, Held)
     words = armed.tails.pop(worker.pid, None) or output.LastWords()
     order, counts, up_since = worker.life.order, worker.life.counts, worker.up_since
     armed.happen(
@@ -107,8 +104,6 @@ def count(armed: ArmedWatcher, worker: Worker, code: int | None) -> None:
     fleet.ends[cause.value] += 1
     if counts:
         fleet.ended_in[worker.slot] = worker.pid
-    if was_held and order is None:
-        fleet.lost_launcher.add(worker.slot)
     fleet.note_up()
     swap = armed.swap_of(worker)
     on_trial = swap is not None and swap.is_trying(worker)
@@ -126,7 +121,10 @@ def count(armed: ArmedWatcher, worker: Worker, code: int | None) -> None:
         armed.publish("restart" if armed.is_running() else "end", reason=reason, **told)
     else:
         _count_failure(armed, worker, cause, reason, told, before)
-    remove_files(armed.folder, worker)
+    if armed.folder is not None:
+        worker_files.remove(armed.folder, worker.token)
+    if armed.is_running():
+        armed.port.look_again()
     armed.supervisor.run(_end_left_behind(armed, worker), f"the end of what {worker.pid} left behind")
 
 
@@ -138,7 +136,7 @@ def _count_failure(
     armed.last_failure = reason
     was_cooling = budget.is_cooling(worker.slot, now)
     decision = budget.failed(worker.slot, now, jitter=random.uniform(-1, 1))
-    if any(other.slot == worker.slot and other.was_released for other in armed.fleet):
+    if any(other.slot == worker.slot for other in armed.fleet):
         budget.started(worker.slot, now)  # its successor runs already
     then = Say.COUNTED(why=reason, then=decision.reason)
     armed.note_reason(then)
@@ -161,12 +159,3 @@ async def _end_left_behind(armed: ArmedWatcher, worker: Worker) -> None:
         reason = Say.LEFT_BEHIND(pid=worker.pid, processes=ended)
         logger.warning("xboard: %s: %s", armed.name, reason)
         armed.publish("swept", reason=reason, **worker.ids)
-
-
-def remove_files(folder: Path | None, worker: Worker) -> None:
-    """Remove what a dead worker left in the runtime folder."""
-    if worker.gate is not None:
-        with suppress(OSError):
-            worker.gate.unlink(missing_ok=True)
-    if folder is not None:
-        worker_files.remove(folder, worker.token)

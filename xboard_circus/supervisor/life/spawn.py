@@ -1,4 +1,4 @@
-"""Spawn a worker: behind the launcher, and behind a gate where it has to wait."""
+"""Spawn a worker behind the launcher; a slot that has to wait stays without a process until its time has come."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import errno
 import os
 import random
 from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from circus import logger
@@ -14,7 +13,7 @@ from circus import logger
 from xboard_circus.core.durations import exactly
 from xboard_circus.core.sentences import Say
 from xboard_circus.core.states import Role
-from xboard_circus.core.worker import Held, Life, Starting
+from xboard_circus.core.worker import Life, Starting
 from xboard_circus.host import procs
 from xboard_circus.host.worker_files import new_token
 from xboard_circus.supervisor.fleet import Worker
@@ -32,23 +31,26 @@ SHORTAGES = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN})
 """Errors that keep circusd itself from forking: no fault of the app, and over soon."""
 
 SHORTAGE_RETRY = 1.0
+LOOK_AGAIN = 0.2
 
 
 class SpawnRequest(NamedTuple):
     """What the next spawn is for.
 
     Attributes:
+        slot: Where it is to serve; None where any free slot will do.
         successor_of: The worker that it replaces, in the same slot.
         spare: It is to import the app and wait.
         at_once: It was requested, so it does not wait for the restart budget.
     """
 
+    slot: int | None = None
     successor_of: Worker | None = None
     spare: bool = False
     at_once: bool = False
 
 
-def spawn(armed: ArmedWatcher, original: Callable[..., Any], recovery_wid: int | None) -> Any:
+def spawn(armed: ArmedWatcher, original: Callable[[], Any]) -> Any:
     """Spawn one process in the place of Circus's own `spawn_process`. Nothing is raised into Circus.
 
     Circus stops the whole watcher where a spawn answers False or raises, and so would end healthy workers, or leave
@@ -60,54 +62,40 @@ def spawn(armed: ArmedWatcher, original: Callable[..., Any], recovery_wid: int |
         count_end.settle(armed)
         if armed.spawns_again_at is not None and armed.watcher.is_active() and armed.clock() < armed.spawns_again_at:
             return True
-        return _spawn(armed, original, recovery_wid)
+        return _spawn(armed, original)
     except Exception as error:
         logger.exception("xboard: a spawn of %s failed", armed.name)
         _failed(armed, error)
         return True
 
 
-def _spawn(armed: ArmedWatcher, original: Callable[..., Any], recovery_wid: int | None) -> Any:
+def _spawn(armed: ArmedWatcher, original: Callable[[], Any]) -> Any:
     watcher, wanted, fleet, now = armed.watcher, armed.wanted, armed.fleet, armed.clock()
-    armed.budget.slots = max(1, watcher.numprocesses)
-    if wanted.successor_of is not None:
-        slot = wanted.successor_of.slot
-    else:
-        slot = fleet.free_spare_slot() if wanted.spare else fleet.free_slot(int(watcher.numprocesses))
-    armed.port.look_again()
-    gate = None
+    armed.note_number()
+    slot = wanted.slot or (fleet.free_spare_slot() if wanted.spare else fleet.free_slot(int(watcher.numprocesses)))
     if not (wanted.at_once or armed.may_run(slot)):
-        gate = None if slot in fleet.lost_launcher else armed.new_gate()
-        if gate is None:
-            # Without a process to wait in, circusd keeps the wait itself.
-            armed.supervisor.soon(max(0.2, armed.budget.wait(slot, now)))
-            return True
+        armed.supervisor.soon(max(LOOK_AGAIN, armed.budget.wait(slot, now)))
+        return True
     known, token = set(watcher.processes), new_token()
-
-    def command(wid: int) -> str:
-        return launch_command(watcher, wid=wid, token=token, gate=gate, spare=wanted.spare)
-
-    env = armed.environment_of_spawn()
-    with circus_watcher.spawning_with(watcher, command=command, env=env, recovery_wid=recovery_wid) as wid:
-        answer = original(recovery_wid)
+    wid = fleet.free_wid(slot, int(watcher.numprocesses))
+    command, env = launch_command(watcher, wid=wid, token=token, spare=wanted.spare), armed.environment_of_spawn()
+    with circus_watcher.spawning_with(watcher, command=command, env=env, wid=wid):
+        answer = original()
     fresh = [process for pid, process in watcher.processes.items() if pid not in known]
     for process in fresh:
-        _note(armed, process, wid=wid, slot=slot, token=token, gate=gate)
+        _note(armed, process, wid=wid, slot=slot, token=token)
     if fresh:
-        fleet.lost_launcher.discard(slot)
         if armed.spawns_again_at is not None:
             armed.spawns_again_at = None
             armed.budget.forget(NO_SLOT)
         return answer
-    if gate is not None:
-        gate.unlink(missing_ok=True)
     if answer is False:
         _failed(armed, circus_watcher.spawn_error(watcher))
         return True
     return answer
 
 
-def _note(armed: ArmedWatcher, process: Any, *, wid: int, slot: int, token: str, gate: Path | None) -> None:
+def _note(armed: ArmedWatcher, process: Any, *, wid: int, slot: int, token: str) -> None:
     now, wanted = armed.clock(), armed.wanted
     old = wanted.successor_of
     role = Role.SPARE if wanted.spare else Role.SERVING if old is None else Role.SUCCESSOR
@@ -119,17 +107,15 @@ def _note(armed: ArmedWatcher, process: Any, *, wid: int, slot: int, token: str,
         started=procs.start_time(process.pid) or 0,
         token=token,
         spawned_at=now,
-        released_at=now,
-        life=Life(phase=Starting(now) if gate is None else Held(now), role=role),
-        gate=gate,
+        begun_at=now,
+        life=Life(phase=Starting(now), role=role),
     )
     armed.fleet.workers[worker.pid] = worker
     worker.follows = armed.fleet.ended_in.pop(slot, None) if old is None else old.pid
-    if gate is None:
-        if role is not Role.SPARE:  # a spare that waits is no try: it reports neither success nor failure
-            armed.budget.started(slot, now)
-    else:
-        armed.supervisor.soon(min(armed.budget.wait(slot, now), armed.supervisor.tick_slow))
+    if role is not Role.SPARE:  # a spare that waits is no try: it reports neither success nor failure
+        armed.budget.started(slot, now)
+    if role is Role.SERVING:
+        armed.left_to_spawn -= 1
 
 
 def _failed(armed: ArmedWatcher, error: Exception | None) -> None:
@@ -145,14 +131,3 @@ def _failed(armed: ArmedWatcher, error: Exception | None) -> None:
         armed.last_failure = Say.CANNOT_RUN(why=why)
         armed.note_reason(Say.COUNTED(why=armed.last_failure, then=decision.reason))
     armed.supervisor.soon(armed.spawns_again_at - now)
-
-
-def open_gate(worker: Worker) -> None:
-    """Remove the gate of *worker*; a launcher that cannot be let go is ended, and another one spawned."""
-    if worker.gate is None:
-        return
-    try:
-        worker.gate.unlink(missing_ok=True)
-    except OSError as error:
-        logger.warning("xboard: gate %s cannot be removed, its launcher is ended: %s", worker.gate, error)
-        os.kill(worker.pid, 9)

@@ -22,12 +22,13 @@ class Ours(Protocol):
 
     hooks: ArmedHooks
 
-    def spawn(self, original: Original, recovery_wid: int | None) -> Any: ...
+    def spawn(self, original: Original) -> Any: ...
     def reap(self, original: Original, pid: int, status: int | None) -> None: ...
     async def manage(self) -> None: ...
     async def until_killed(self, killed: Awaitable[None]) -> None: ...
     def stop_begins(self) -> bool: ...
     def busy_by(self, change: int) -> None: ...
+    def waits_for_workers(self) -> bool: ...
     def begin_reload(self) -> bool: ...
     async def spawn_all(self, original: Original) -> None: ...
     def give_environment(self) -> None: ...
@@ -55,28 +56,36 @@ class _KeepsKnown(Patch):
 
 
 class _Tolerant(dict[int, Any]):
+    def __init__(self, known: dict[int, Any], waits_for_more: Callable[[], bool]) -> None:
+        super().__init__(known)
+        self._waits_for_more = waits_for_more
+
+    def __bool__(self) -> bool:
+        return len(self) > 0 or self._waits_for_more()
+
     def pop(self, pid: int, default: Any = None) -> Any:
         return super().pop(pid, default)
 
 
 @replaces("Watcher.processes", by=_KeepsKnown)
 def processes(original: dict[int, Any], watcher: Any, ours: Ours) -> dict[int, Any]:
-    """Let a watcher's processes be taken out twice.
+    """Let a watcher's processes be taken out twice, and a watcher run though all its workers have to wait.
 
-    Without it: `reload` and `decr` end in a KeyError and never answer.
-    Fact: Circus pops what it has killed without a look; with prompt reaping it often is gone by then.
+    Without it: `reload` and `decr` end in a KeyError and never answer; a start stops a watcher whose port is taken.
+    Fact: Circus pops what it has killed without a look; with prompt reaping it often is gone by then. _start stops a
+    watcher that has no process right after its spawns.
     """
-    return _Tolerant(original)
+    return _Tolerant(original, ours.waits_for_workers)
 
 
 @replaces("Watcher.spawn_process")
 def spawn_process(original: Original, watcher: Any, ours: Ours) -> Original:
-    """Spawn behind the launcher and the gate; no exception leaves it.
+    """Spawn behind the launcher, where the slot need not wait; no exception leaves it.
 
     Without it: A program that is missing for a moment stops the whole watcher, healthy workers too.
     Fact: After max_retry failed forks Circus stops the watcher; a failing preexec ends start_watchers.
     """
-    return lambda recovery_wid=None: ours.spawn(original, recovery_wid)
+    return lambda recovery_wid=None: ours.spawn(original)
 
 
 @replaces("Watcher.spawn_processes")
@@ -84,7 +93,7 @@ def spawn_processes(original: Original, watcher: Any, ours: Ours) -> Original:
     """Begin a start when the forkserver has imported the server, beside everything else that circusd does.
 
     Without it: The workers of a start are not forked: each imports the server, all at the same time.
-    Fact: _start stops a watcher that has no process right after its spawns.
+    Fact: _start spawns in the tick in which it begins.
     """
     return lambda: asyncio.ensure_future(ours.spawn_all(original))
 
@@ -145,12 +154,10 @@ def send_signal_process(original: Original, watcher: Any, ours: Ours) -> Origina
 
 @replaces("Watcher._stop")
 def watcher_stop(original: Original, watcher: Any, ours: Ours) -> Original:
-    """Note each stop, that of a stopped watcher too, and let the workers serve on when only circusd ends.
+    """Note each stop, and let the workers serve on when only circusd ends.
 
-    Without it: Our own spawn in the middle of a stop is one too many; a stop of a watcher that waits is missed; a
-    restart of circusd loses requests.
-    Fact: Circus calls no hook and publishes nothing for a watcher that is stopped already; it stops all watchers when
-    it ends.
+    Without it: Our own spawn in the middle of a stop is one too many; a restart of circusd loses requests.
+    Fact: Circus stops all watchers when it ends.
     """
 
     def stop(close_output_streams: bool = False) -> Any:
@@ -296,20 +303,18 @@ def stop(watcher: Any) -> Any:
 
 
 @contextmanager
-def spawning_with(
-    watcher: Any, *, command: Callable[[int], str], env: dict[str, str], recovery_wid: int | None
-) -> Iterator[int]:
-    """Let the watcher spawn *command* (made with the wid) once, as circusd's user; everything is put back after it.
+def spawning_with(watcher: Any, *, command: str, env: dict[str, str], wid: int) -> Iterator[None]:
+    """Let the watcher spawn *command* once, as circusd's user and with this *wid*; everything is put back after it.
 
     Circus reads all this in the call that follows, with no turn of the loop in between.
     """
-    changed = ("cmd", "args", "env", "working_dir", "uid", "gid", "rlimits", "max_retry", "numprocesses")
+    changed = ("cmd", "args", "env", "working_dir", "uid", "gid", "rlimits", "max_retry")
     saved = {name: getattr(watcher, name) for name in changed}
+    of_circus = type(watcher)._nextwid
     try:
-        # Circus has wids for twice `numprocesses`; with a spare and a successor one worker needs three.
-        watcher.numprocesses = max(watcher.numprocesses, len(watcher.processes) + 1)
-        wid = recovery_wid or watcher._nextwid
-        watcher.cmd = command(wid)
+        # Circus would take the lowest free one, also that of a slot which waits, and has just twice `numprocesses`.
+        type(watcher)._nextwid = wid
+        watcher.cmd = command
         watcher.env = env
         folder = watcher.working_dir
         if watcher.uid is not None:
@@ -323,8 +328,9 @@ def spawning_with(
         # With -1 Circus would try a fork that fails again and again without a pause, and never answer anybody.
         watcher.max_retry = 1
         watcher.xboard_spawn_error = None
-        yield wid
+        yield
     finally:
+        type(watcher)._nextwid = of_circus
         for name, value in saved.items():
             setattr(watcher, name, value)
 

@@ -12,7 +12,7 @@ from xboard_circus.core.reason import with_say
 from xboard_circus.core.sentences import Say, state_named
 from xboard_circus.core.states import Health, Role
 from xboard_circus.core.verdict import word_of
-from xboard_circus.core.worker import Order, Released
+from xboard_circus.core.worker import Order
 from xboard_circus.supervisor.bus import state
 from xboard_circus.supervisor.replace.swap import Swap
 
@@ -54,12 +54,14 @@ def replace(armed: ArmedWatcher, who: Identity, *, kind: str, probed_at: float, 
     wait = armed.budget.wait(worker.slot, now)
     if wait > 0:
         raise MessageError(Say.RESTARTS_USED_UP(wait=seconds(round(wait))))
+    if not armed.may_run(worker.slot):
+        raise MessageError(state.hold_of(armed, worker.slot, now).reason)
     _begin(armed, worker, Order(by="probe", why=Say.SICK(why=reason), cause=Cause.UNHEALTHY))
 
 
 def _for_operator(armed: ArmedWatcher, worker: Worker, reason: str) -> None:
     """Begin what a rolling reload does, for one worker; it costs no restart, however it ends."""
-    if not worker.was_released or worker.is_spare:
+    if worker.is_spare:
         word = word_of(state.worker_entry(armed, worker))
         raise MessageError(Say.DOES_NOT_SERVE(pid=worker.pid, state=state_named(word)))
     if armed.swaps_in_the_making() or armed.busy:
@@ -75,9 +77,8 @@ def _begin(armed: ArmedWatcher, worker: Worker, order: Order) -> None:
 
 
 def retry(armed: ArmedWatcher, *, slot: int, by: str) -> None:
-    """Start the held worker of *slot* now and forget its failures. Raises MessageError where none is held."""
-    held = next((worker for worker in armed.fleet if worker.is_held and worker.slot == slot), None)
-    if held is None and slot not in armed.fleet.slots_without_launcher(armed.watcher.numprocesses):
+    """Start a worker in *slot*, which is held, now, and forget its failures. Raises MessageError where it is not."""
+    if slot not in armed.held_slots():
         raise MessageError(Say.NO_SUCH_SLOT(watcher=armed.name, slot=slot))
     if armed.before.pending is not None:
         raise MessageError(armed.before.pending.reason)
@@ -87,7 +88,4 @@ def retry(armed: ArmedWatcher, *, slot: int, by: str) -> None:
     armed.budget.forget(slot)
     armed.note_reason(reason)
     armed.publish("retry", reason=reason, slot=slot, **with_say(by, "by"))
-    if held is not None:
-        armed.happen(held, Released(armed.clock()))
-    else:
-        armed.keep_up()
+    armed.keep_up()

@@ -12,8 +12,9 @@ from xboard_circus.core.causes import Cause
 from xboard_circus.core.reason import data_of, with_say
 from xboard_circus.core.sentences import Say, state_named
 from xboard_circus.core.state_schema import ReloadEntry
-from xboard_circus.core.worker import Gone, Leaving, Order, Released
+from xboard_circus.core.worker import Gone, Leaving, Order
 from xboard_circus.env_files import EnvFileError
+from xboard_circus.supervisor.life.spawn import SpawnRequest
 from xboard_circus.supervisor.replace.swap import Swap, until_ready
 
 if TYPE_CHECKING:
@@ -28,8 +29,8 @@ SPARE_ENDS_WITHIN = 5.0
 class RollingReload:
     """One reload, running or done. The first new worker that does not get ready ends it.
 
-    A held worker is started at once, with the new code. The first worker that gets ready proves that the code works, so
-    the restart budget is cleared.
+    A held slot gets a worker at once, with the new code. The first worker that gets ready proves that the code works,
+    so the restart budget is cleared.
 
     Attributes:
         state: "running", "done", "failed" or "stopped".
@@ -44,7 +45,8 @@ class RollingReload:
         self.state = "running"
         self.reason = self.log = ""
         self.before = armed.fleet.counted()
-        self.total, self.done = len(self.before), 0
+        self._held = armed.held_slots()
+        self.total, self.done = len(self.before) + len(self._held), 0
         self.began_at = armed.clock()
         self.replaced: list[tuple[int, int]] = []
         self._spares = armed.fleet.spares()
@@ -104,8 +106,11 @@ class RollingReload:
             if failure is not None:
                 return failure
             self.done += 1
-        old_ones = (worker for worker in self.before if worker.released_at < self.began_at)
-        stayed = next((worker for worker in old_ones if worker.pid in armed.fleet and not worker.drains), None)
+        for slot in self._held:
+            if slot in armed.held_slots() and (failure := await self._fill(slot)):
+                return failure
+            self.done += 1
+        stayed = next((worker for worker in self.before if worker.pid in armed.fleet and not worker.drains), None)
         return None if stayed is None else Say.NOT_REPLACED(pid=stayed.pid)
 
     def _workers(self) -> Iterator[Worker]:
@@ -129,34 +134,38 @@ class RollingReload:
 
     async def _renew(self, old: Worker) -> str | None:
         armed = self.armed
-        if old.pid not in armed.fleet or old.drains or (old.released_at > self.began_at and old not in self._spares):
-            return None  # what has taken its place since, or was let go since, runs the new code
-        if old.is_held:
-            new, failure = old, await self._release(old)
-        else:
-            swap = Swap(armed, old, Order(by="reload", why=Say.RELOAD_ASKED_FOR(by=self.by)))
-            failure = await swap.run()
-            new = swap.new or old
-        if failure is None:
-            self.replaced.append((old.pid, new.pid))
-            armed.budget.clear()
-        elif isinstance(new.life.phase, Gone) and armed.is_running():
-            if new is not old and new.life.phase.cause is Cause.COMMANDED:
-                return await self._renew(old)  # such as by a `decr`, which ends those that do not serve yet
-            self.log = new.life.phase.log
-        return failure
+        if old.pid not in armed.fleet or old.drains:
+            return None  # what has taken its place since runs the new code
+        swap = Swap(armed, old, Order(by="reload", why=Say.RELOAD_ASKED_FOR(by=self.by)))
+        failure = await swap.run()
+        new = swap.new or old
+        end = new.life.phase if failure and new is not old and armed.is_running() else None
+        if isinstance(end, Gone) and end.cause is Cause.COMMANDED:
+            return await self._renew(old)  # such as by a `decr`, which ends those that do not serve yet
+        return self._note(old.pid, new, failure)
 
-    async def _release(self, held: Worker) -> str | None:
-        """Start a held worker now and wait until it is ready; return the reason why it is not."""
+    async def _fill(self, slot: int) -> str | None:
+        """Start a worker in a held slot now and wait until it is ready; return the reason why it is not."""
         armed = self.armed
         deadline = armed.clock() + armed.options.health.startup_timeout
         while armed.is_running() and not armed.port.is_ready:
             if armed.clock() > deadline:
                 return Say.WAITS_FOR_PORT(why=armed.port.reason)
             await asyncio.sleep(WAIT)
-        if held.is_held:
-            armed.happen(held, Released(armed.clock()))
-        return await until_ready(armed, held)
+        if slot in armed.held_slots():
+            armed.spawn_for(SpawnRequest(slot=slot, at_once=True))
+        new = next((worker for worker in armed.fleet if worker.slot == slot), None)
+        if new is None:
+            return Say.NOT_SPAWNED(why=armed.last_reason) if armed.is_running() else Say.WATCHER_STOPPED()
+        return self._note(new.pid, new, await until_ready(armed, new))
+
+    def _note(self, old: int, new: Worker, failure: str | None) -> str | None:
+        if failure is None:
+            self.replaced.append((old, new.pid))
+            self.armed.budget.clear()
+        elif isinstance(new.life.phase, Gone) and self.armed.is_running():
+            self.log = new.life.phase.log
+        return failure
 
     def _report(self) -> None:
         say = Say.RELOAD_ENDED_SAYING if self.reason else Say.RELOAD_ENDED

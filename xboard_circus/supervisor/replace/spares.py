@@ -30,25 +30,11 @@ def promote(armed: ArmedWatcher) -> bool:
     slot, spare = armed.fleet.free_slot(int(armed.watcher.numprocesses)), armed.fleet.oldest_spare()
     if spare is None or not armed.may_run(slot):
         return False
-    _serve_in(armed, spare, slot)
-    return True
-
-
-def take_place_of(armed: ArmedWatcher, held: Worker) -> bool:
-    """Let a spare serve in the place of a held worker whose wait is over: it has imported the app already."""
-    spare = armed.fleet.oldest_spare()
-    if spare is None:
-        return False
-    armed.kill_now(held, Order(by="spare", why=Say.SPARE_TOOK_PLACE(pid=spare.pid)), DIES_WITHIN)
-    _serve_in(armed, spare, held.slot)
-    return True
-
-
-def _serve_in(armed: ArmedWatcher, spare: Worker, slot: int) -> None:
     spare.slot = slot
     spare.follows = armed.fleet.ended_in.pop(slot, None)
     armed.happen(spare, Promoted(armed.clock()))
     armed.supervisor.run(_promoted(armed, spare), f"the promotion of spare {spare.pid}")
+    return True
 
 
 async def _promoted(armed: ArmedWatcher, spare: Worker) -> None:

@@ -80,7 +80,7 @@ class Swap:
     async def _try(self) -> str | None:
         armed, old = self.armed, self.old
         known = {worker.pid for worker in armed.fleet}
-        armed.spawn_for(SpawnRequest(successor_of=old, at_once=self.order.cause is None))
+        armed.spawn_for(SpawnRequest(slot=old.slot, successor_of=old, at_once=self.order.cause is None))
         new = self.new = next((worker for worker in armed.fleet if worker.pid not in known), None)
         if new is None:
             return Say.NOT_SPAWNED(why=armed.last_reason)
@@ -109,7 +109,7 @@ async def until_ready(armed: ArmedWatcher, new: Worker, *, instead_of: Worker | 
     def is_ready() -> bool:
         # A server that is not our worker does not report. It has to run for a while, so that an app that cannot be
         # imported ends before the old worker is ordered to leave.
-        has_settled = armed.has_private_socket or armed.clock() >= new.released_at + min(SETTLE, limit)
+        has_settled = armed.has_private_socket or armed.clock() >= new.begun_at + min(SETTLE, limit)
         return new.is_up and new.life.was_ready and has_settled
 
     while not is_ready():
