@@ -338,6 +338,28 @@ def test_what_an_import_has_started_ends_with_the_forkserver_that_cannot_share_i
         assert [each.parent for each in jobs] == [pid]
 
 
+@pytest.mark.parametrize("then", ["raise RuntimeError", "time.sleep(600)"])
+def test_what_a_failed_import_has_started_ends_with_the_forkserver(tmp_path: Path, then: str) -> None:
+    """Given an app that starts a process and then fails or hangs in the forkserver alone, in a process that does not
+    hear SIGTERM, then nothing is left of any try."""
+    watcher = simple(tmp_path, **{"health.startup_timeout": 2})
+    job = "import subprocess\n    subprocess.Popen(['sh', '-c', 'trap : TERM; while :; do sleep 1000; done'])"
+    write_app(tmp_path, before=f"import time\nif os.environ['XBOARD_WID'] == '0':\n    {job}\n    {then}")
+    with circusd(tmp_path, watchers=[watcher]) as c:
+        pids = up(c, 2)
+
+        def jobs() -> list[Process]:
+            """What runs that is below no forkserver of this moment."""
+            servers = {each.pid for each in c.forkservers()}
+            return [each for each in c.processes() if "sleep 1000" in each.command and each.parent not in servers]
+
+        eventually(lambda: preload(c)["state"] == "failed", what="the first import has failed")
+        eventually(lambda: jobs() == [], what="what it has started is gone")
+        assert up(c, 2) == pids
+        c.stop()
+        eventually(lambda: c.processes() == [], what="nothing is left")
+
+
 def test_what_an_app_does_at_its_exit_is_not_done_by_the_forkserver(tmp_path: Path) -> None:
     """Given a folder that the app removes at its exit, the workers keep it when the forkserver ends."""
     watcher = simple(tmp_path)

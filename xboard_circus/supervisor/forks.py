@@ -25,9 +25,10 @@ from xboard_circus.core.names import runs_dashboard
 from xboard_circus.core.reason import data_of
 from xboard_circus.core.sentences import Say
 from xboard_circus.core.state_schema import PreloadEntry
-from xboard_circus.host import procs
+from xboard_circus.host import procs, session
 from xboard_circus.supervisor.life import environment
 from xboard_circus.supervisor.life.command_line import launch_command
+from xboard_circus.supervisor.life.count_end import LEFT_BEHIND_GRACE
 from xboard_circus.supervisor.life.output import LastWords, write_through
 from xboard_circus.supervisor.life.spawn import SHORTAGES
 from xboard_circus.supervisor.patches import circus_process
@@ -78,6 +79,7 @@ class Forks:
         self.state, self.reason = "off", ""
         self._level = ""
         self._process: subprocess.Popen[bytes] | None = None
+        self._leader: procs.Identity | None = None
         self._orders: socket.socket | None = None
         self._basis: _Basis | None = None
         self._user: int | None = None
@@ -154,9 +156,9 @@ class Forks:
         return self._words.tail
 
     def end(self, reason: str = "") -> None:
-        """End it. It holds nothing that anybody needs, so it is killed."""
-        orders, process = self._orders, self._process
-        self._orders = self._process = self._basis = None
+        """End it, and what an import that did not succeed has started. It holds nothing that anybody needs."""
+        orders, process, leader = self._orders, self._process, self._leader
+        self._orders = self._process = self._leader = self._basis = None
         self.state, self.reason = "off", reason
         self._heard.set()
         if orders is not None:
@@ -164,6 +166,9 @@ class Forks:
             orders.close()
         if process is not None:
             process.kill()  # looks first whether it is dead
+        if leader is not None:
+            ended = asyncio.to_thread(session.end_with_leader, leader, LEFT_BEHIND_GRACE)
+            self.armed.supervisor.run(ended, f"the end of what forkserver {leader.pid} left behind")
 
     # Start
 
@@ -204,6 +209,7 @@ class Forks:
         ours.setblocking(False)
         self._orders, self.state, self.reason = ours, "importing", ""
         pid = self._process.pid
+        self._leader = procs.Identity.of(pid)
         armed.supervisor.run(read_all(output, lambda data: self._take(pid, data)), f"the output of forkserver {pid}")
         armed.supervisor.loop.add_reader(ours, self._hear)
 

@@ -12,7 +12,6 @@ import gc
 import importlib
 import json
 import os
-import signal
 import socket
 import stat
 import sys
@@ -72,9 +71,6 @@ def serve(options: Mapping[str, Any], configure: Callable[[], uvicorn.Config]) -
     try:
         refuse_what_a_fork_would_share(before)
     except CannotFork as error:
-        if os.getpgrp() == os.getpid():
-            signal.signal(signal.SIGTERM, signal.SIG_IGN)
-            os.killpg(0, signal.SIGTERM)  # what the app has started; now, since circusd kills us when it hears
         orders.send(str(error).encode())
         os._exit(0)
     in_use = set(descriptors()) - {1, 2, orders.fileno()}
