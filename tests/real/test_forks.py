@@ -300,6 +300,18 @@ def test_code_that_cannot_be_imported_ends_a_reload_before_a_worker_is_touched(t
         assert versions(c, up(c, 2)) == {3}
 
 
+def test_code_whose_import_takes_too_long_ends_a_reload_with_that_reason(tmp_path: Path) -> None:
+    with circusd(tmp_path, watchers=[simple(tmp_path, **{"health.startup_timeout": 2})]) as c:
+        pids = up(c, 2)
+        write_app(tmp_path, version=2, before="import time; time.sleep(600)")
+
+        reload(c, "failed")
+
+        said = c.watcher()["reload"]["reason"]
+        assert said == "the new code cannot be imported: not up within health.startup_timeout = 2 s"
+        assert up(c, 2) == pids
+
+
 UNSAFE = {
     "a thread": (
         "import threading, time\nthreading.Thread(target=time.sleep, args=(600,), daemon=True).start()",

@@ -77,7 +77,7 @@ class Forks:
     def __init__(self, armed: ArmedWatcher) -> None:
         self.armed = armed
         self.state, self.reason = "off", ""
-        self._level = ""
+        self._level = self._why = ""
         self._process: subprocess.Popen[bytes] | None = None
         self._leader: procs.Identity | None = None
         self._orders: socket.socket | None = None
@@ -148,7 +148,7 @@ class Forks:
         self.end()
         self._failures, self._again_at = 0, float("-inf")
         await self.until_ready()
-        return self._last_line() if self.state == "failed" and self._level == "app" else ""
+        return self._why if self.state == "failed" and self._level == "app" else ""
 
     @property
     def log(self) -> str:
@@ -243,7 +243,7 @@ class Forks:
 
     def _failed(self, why: str) -> None:
         self.end(Say.FORKSERVER_FAILED(why=why))
-        self.state = "failed"
+        self.state, self._why = "failed", why
         self._failures = 1 if self.armed.clock() - self._began_at > LONGEST_PAUSE else self._failures + 1
         pause = backoff(self._failures, first=FIRST_PAUSE, longest=LONGEST_PAUSE)
         self._again_at = self.armed.clock() + pause
