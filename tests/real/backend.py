@@ -12,7 +12,8 @@ held    as long as that is said, a request to ``/held`` goes on, which answers w
 do      an order to one worker, carried out once, then removed: see `obey`
 
 It tells: ``starts`` has a line "pid wid monotonic-seconds" for every import, ``ready-at/PID`` appears when the worker
-serves, ``stopped-at/PID`` when its lifespan ends.
+serves, ``stopped-at/PID`` when its lifespan ends. A forkserver that imports it does nothing of this: its workers do at
+their start what one does otherwise at its import.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ import subprocess
 import sys
 import threading
 import time
+import traceback
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, MutableMapping
 from pathlib import Path
 from typing import Any
@@ -38,16 +40,26 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 
 FOLDER = Path(os.environ.get("BACKEND_DIR", "."))
-PID = os.getpid()
-WID = os.environ.get("XBOARD_WID", "")
+IMPORTED_BY = os.getpid()
 IP_MINTTL = 21  # of Linux; Python has no name for it
 MEGABYTE = b"x" * 1_000_000
 leaked: list[mmap.mmap] = []
 
 
+def wid() -> str:
+    return os.environ.get("XBOARD_WID", "")
+
+
+def is_forkserver() -> bool:
+    try:
+        return Path("/proc/self/cmdline").read_bytes().startswith(b"xboard-circus forkserver")
+    except OSError:
+        return False
+
+
 def setting(name: str) -> str:
     """What the test wants of *name*; empty when it wants nothing."""
-    for variant in (f"{name}.pid-{PID}", f"{name}.wid-{WID}", name):
+    for variant in (f"{name}.pid-{os.getpid()}", f"{name}.wid-{wid()}", name):
         with contextlib.suppress(FileNotFoundError):
             return (FOLDER / variant).read_text().strip()
     return ""
@@ -55,12 +67,12 @@ def setting(name: str) -> str:
 
 def tell(folder: str) -> None:
     (FOLDER / folder).mkdir(exist_ok=True)
-    (FOLDER / folder / str(PID)).write_text(f"{time.monotonic():.6f}")
+    (FOLDER / folder / str(os.getpid())).write_text(f"{time.monotonic():.6f}")
 
 
 def import_as_told() -> None:
     with (FOLDER / "starts").open("a") as starts:
-        starts.write(f"{PID} {WID or 0} {time.monotonic():.6f}\n")
+        starts.write(f"{os.getpid()} {wid() or 0} {time.monotonic():.6f}\n")
     verb, _, value = setting("boot").partition(" ")
     if verb == "die":
         raise RuntimeError("told to die at import")
@@ -70,7 +82,17 @@ def import_as_told() -> None:
         time.sleep(float(value))
 
 
+def import_after_fork() -> None:
+    try:
+        import_as_told()
+    except RuntimeError:
+        traceback.print_exc()
+        os._exit(1)
+
+
 async def start_as_told() -> None:
+    if os.getpid() != IMPORTED_BY:
+        import_after_fork()
     verb, _, value = setting("boot").partition(" ")
     if verb == "slow":
         await asyncio.sleep(float(value))
@@ -101,7 +123,7 @@ async def lifespan(_app: object) -> AsyncIterator[None]:
 
 
 async def take_orders(every: float) -> None:
-    path = FOLDER / f"do.pid-{PID}"
+    path = FOLDER / f"do.pid-{os.getpid()}"
     while True:
         await asyncio.sleep(every)
         with contextlib.suppress(FileNotFoundError):
@@ -125,7 +147,7 @@ def obey(order: list[str]) -> None:
     elif verb == "exit":
         os._exit(int(values[0]))
     elif verb == "signal":
-        os.kill(PID, int(values[0]))
+        os.kill(os.getpid(), int(values[0]))
     elif verb == "leak":
         threading.Thread(target=leak, args=(int(values[0] * 1_000_000),), daemon=True).start()
     elif verb == "child":
@@ -207,10 +229,10 @@ async def stream(send: Send, chunk: bytes, *, times: int, every: float) -> None:
 
 async def hold(send: Send) -> None:
     await send({"type": "http.response.start", "status": 200, "headers": []})
-    await send({"type": "http.response.body", "body": f"{PID}\n".encode(), "more_body": True})
+    await send({"type": "http.response.body", "body": f"{os.getpid()}\n".encode(), "more_body": True})
     while setting("held"):
         await asyncio.sleep(0.02)
-    await send({"type": "http.response.body", "body": str(PID).encode()})
+    await send({"type": "http.response.body", "body": str(os.getpid()).encode()})
 
 
 async def answer_health(send: Send, wanted: str) -> None:
@@ -236,8 +258,8 @@ async def answer_health(send: Send, wanted: str) -> None:
 def facts() -> dict[str, object]:
     """What a test may want to know of the process that answers."""
     return {
-        "pid": PID,
-        "wid": WID,
+        "pid": os.getpid(),
+        "wid": wid(),
         "uid": os.getuid(),
         "gid": os.getgid(),
         "cwd": os.getcwd(),
@@ -273,7 +295,7 @@ async def app(scope: Message, receive: Receive, send: Send) -> None:
         await asyncio.create_task(compute(seconds))
     elif path == "/die":
         os._exit(int(query.get("code", ["1"])[0]))
-    await respond(send, 200, str(PID).encode())
+    await respond(send, 200, str(os.getpid()).encode())
 
 
 async def serve_lifespan(receive: Receive, send: Send) -> None:
@@ -294,9 +316,10 @@ def threaded_app() -> object:
     @threaded.get("/health/live")
     @threaded.get("/health/ready")
     def pid() -> int:
-        return PID
+        return os.getpid()
 
     return threaded
 
 
-import_as_told()
+if not is_forkserver():
+    import_as_told()

@@ -2,7 +2,10 @@
 
 from typing import Any
 
+from xboard_circus.worker.fork_orders import LEVEL
+
 from .harness import Circusd, eventually
+from .processes import process
 from .state_words import Worker, health_of, is_held, is_spare, is_up
 
 
@@ -22,6 +25,7 @@ def wait_for_spare(c: Circusd, *, other_than: int = 0) -> int:
     def imported() -> list[int]:
         began = {start.pid for start in c.starts()}
         spares = [worker["pid"] for worker in c.watcher()["workers"] if is_spare(worker)]
+        began |= {pid for pid in spares if process(pid).environ.get(LEVEL) == "app"}  # forked from one that has
         return [pid for pid in spares if pid in began and pid != other_than]
 
     return eventually(imported, what="a spare has imported the app")[0]

@@ -53,6 +53,8 @@ BUNDLE = {"xboard": "xboard_circus.plugins.bundle.Bundle"}
 WORKER = "python -m xboard_circus.worker {app} --fd $(circus.sockets.{name}) --no-access-log {arguments}"
 STOCK = f"{sys.executable} -m uvicorn {{app}} --fd $(circus.sockets.{{name}}) --no-access-log {{arguments}}"
 UNWANTED = ("XBOARD_", "CIRCUS", "BACKEND_", "PYTHON", "UVICORN", "http_proxy", "https_proxy", "all_proxy")
+PRELOAD = os.environ.get("XBOARD_TEST_PRELOAD", "")  # worker.preload where a test does not choose it
+FORKSERVERS = int(PRELOAD != "off")  # of each watcher of our own worker whose test does not choose it
 FAST_RESTARTS = {"restart.burst": 50, "restart.delay": 0.1, "restart.delay_max": 0.2}  # for tests that fail a lot
 RUNNING: list[Circusd] = []  # those whose logs a failure report shows
 
@@ -147,6 +149,8 @@ class Watcher:
         }
         if self.armed:
             lines["hooks.before_start"] = ARM
+        if PRELOAD and self.armed and "xboard_circus.worker" in command:
+            lines["worker.preload"] = PRELOAD
         yield f"watcher:{self.name}", {**lines, **self.options}
         yield f"env:{self.name}", {"BACKEND_DIR": folder / self.name, **self.env}
         if self.listens:

@@ -18,7 +18,7 @@ from xboard_circus.cli import stopping
 from xboard_circus.cli.screen import Progress
 from xboard_circus.instance import Instance, Silent
 
-from .harness import PATIENCE, Circusd, Watcher, circusd, eventually
+from .harness import FORKSERVERS, PATIENCE, Circusd, Watcher, circusd, eventually
 from .processes import Process, process
 
 
@@ -86,7 +86,7 @@ def test_start_waits_until_all_are_ready_and_stop_until_all_are_gone(tmp_path: P
         assert [worker["word"] for worker in told["watchers"][0]["workers"]] == ["up", "up"]
         assert all(worker["rss"] > 1_000_000 for worker in told["watchers"][0]["workers"])
         assert f"circusd of {c.ini} runs already: pid {told['circusd']['pid']}, for " in again
-        assert (len(everything), len(forkservers)) == (4, 1)
+        assert (len(everything), len(forkservers)) == (3 + FORKSERVERS, FORKSERVERS)
         assert stopped == f"stopped circusd of {c.ini} and all that it ran\n"
         assert left == []
         assert (not_there.returncode, "does not run" in not_there.stderr) == (1, True)

@@ -28,7 +28,8 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Circusd]:
     watcher = Watcher(
         app="leaky:app",
         arguments="--ws none --env-file uvicorn.env",
-        options={"worker.env_file": "base.env,\n  .env", **FAST_RESTARTS},
+        # Each worker imports the app, and so can fail in that, as one that is forked with it cannot.
+        options={"worker.env_file": "base.env,\n  .env", "worker.preload": "server", **FAST_RESTARTS},
         env={"MODE": "test"},
     )
     with circusd(folder, watchers=[watcher], env={"PYTHONPATH": str(folder)}) as c:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from .harness import FAST_RESTARTS, Circusd, Watcher, circusd, eventually, holds, kill
+from .harness import FAST_RESTARTS, FORKSERVERS, Circusd, Watcher, circusd, eventually, holds, kill
 from .processes import process
 
 
@@ -110,7 +110,7 @@ def test_a_restart_in_a_replacement_restarts(tmp_path: Path, phase: str) -> None
         c.do("restart", name="web", waiting=True)
 
         c.wait_ready()
-        eventually(lambda: len(c.processes()) == 4, what="circusd, two workers and their forkserver")
+        eventually(lambda: len(c.processes()) == 3 + FORKSERVERS, what="circusd, two workers and their forkserver")
         assert not before & {found.pid for found in c.processes()}
         holds(lambda: len(c.workers()) == 2, seconds=1)
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from .free_ports import free_port, is_refused, stranger
-from .harness import BUNDLE, Circusd, Watcher, circusd, eventually, holds, kill
+from .harness import BUNDLE, FORKSERVERS, Circusd, Watcher, circusd, eventually, holds, kill
 from .processes import Process, process
 
 RETRY = {"port.retry": 0.5, "port.grace": 1.5}
@@ -30,7 +30,10 @@ def test_after_circusd_is_killed_its_successor_takes_over(tmp_path: Path) -> Non
     """Given circusd killed with workers, plugin and stats, when it is started again, then it is alone and serves."""
     with circusd(tmp_path, options=RETRY, plugins=BUNDLE, circus={"statsd": True}) as c:
         c.wait_ready()
-        eventually(lambda: len(c.processes()) == 6, what="circusd, two workers, forkserver, plugin and circusd-stats")
+        eventually(
+            lambda: len(c.processes()) == 5 + FORKSERVERS,
+            what="circusd, two workers, forkserver, plugin and circusd-stats",
+        )
         orphans = orphans_of(c)
         assert len(orphans) >= 3  # stats and plugin may end by themselves when circusd is gone
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from .harness import FAST_RESTARTS, Circusd, Watcher, circusd, eventually, holds, kill
+from .harness import FAST_RESTARTS, FORKSERVERS, Circusd, Watcher, circusd, eventually, holds, kill
 from .load import Load
 
 RETRY = {**FAST_RESTARTS, "port.retry": 0.5}
@@ -189,7 +189,8 @@ def test_what_is_not_armed_and_started_earlier_does_not_keep_the_port(tmp_path: 
     armed = Watcher(options=RETRY)
     with circusd(tmp_path, watchers=[armed, idle, earlier], circus={"statsd": True}) as c:
         c.wait_ready()
-        eventually(lambda: len(c.processes()) == 7, what="circusd, two workers, forkserver, two idle ones and stats")
+        everything = "circusd, two workers, forkserver, two idle ones and stats"
+        eventually(lambda: len(c.processes()) == 6 + FORKSERVERS, what=everything)
 
         stop(c)
         starts_again(c)

@@ -20,7 +20,7 @@ import pytest
 from xboard_circus.dashboard.circusd_queries import CircusdQueries
 
 from .attacker import completed_as
-from .harness import BUNDLE, Watcher, checkout, circusd, eventually, kill
+from .harness import BUNDLE, FORKSERVERS, Watcher, checkout, circusd, eventually, kill
 from .processes import process
 
 USER = "www-data"
@@ -226,7 +226,9 @@ def test_what_an_env_file_sets_acts_on_processes_of_the_user_alone(open_folder: 
         assert {process(pid).environ["GREETING"] for pid in pids} == {"hello"}
         assert {process(pid).environ["LD_DEBUG"] for pid in pids} == {"statistics"}
         assert set(owners.values()) == {user.pw_uid}
-        assert c.forkservers()[0].pid in owners  # and the processes of run.before: a forked worker loads nothing
+        servers = {each.pid for each in c.forkservers()}
+        assert len(servers) == FORKSERVERS
+        assert servers <= {*owners}  # and the processes of run.before: a forked worker loads nothing
         assert len(owners) > 1
 
         # Another user is told whose circusd it is, by the command line and by a page of its own.
