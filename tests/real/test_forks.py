@@ -61,24 +61,24 @@ def is_forked(c: Circusd, pid: int) -> bool:
     return "XBOARD_FORK_LEVEL" in process(pid).environ
 
 
-def up(c: Circusd, number: int) -> list[int]:
+def up(c: Circusd, number: int, name: str = "web") -> list[int]:
     """Wait until *number* workers are up, of an app that does not tell the harness itself."""
 
     def enough() -> list[int] | None:
-        pids = [each["pid"] for each in c.watcher()["workers"] if each["phase"] == "up"]
+        pids = [each["pid"] for each in c.watcher(name)["workers"] if each["phase"] == "up"]
         return pids if len(pids) == number else None
 
     return eventually(enough, what=f"{number} workers are up")
 
 
-def forked(c: Circusd, number: int, *, without: Sequence[int] = ()) -> list[int]:
+def forked(c: Circusd, number: int, name: str = "web", *, without: Sequence[int] = ()) -> list[int]:
     """Wait until *number* workers are up, each of them forked, and none of *without*.
 
     On a crowded machine a fork may not come in time, and the worker is started then: kill that one, for another try.
     """
 
     def all_forked() -> list[int] | None:
-        pids = up(c, number)
+        pids = up(c, number, name)
         started = [pid for pid in pids if pid not in without and not is_forked(c, pid)]
         for pid in started:
             kill(pid)
