@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import json
 import os
 import signal
 import socket
+import struct
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
@@ -21,9 +23,11 @@ from xboard_circus.worker.fork_orders import HERE, LEVEL, ORDERS, READY, SPACE
 
 from .harness import FAST_RESTARTS, PATIENCE, Circusd, Watcher, circusd, eventually, kill
 from .load import Load
+from .memory_group import memory_group
 from .processes import Process, process
 
 FORKS = int(os.environ.get("XBOARD_TEST_FORKS", "300"))
+PIDFD_GETFD = 438  # the number of the call, the same for all processors; Python has no name for it
 APP = {**FAST_RESTARTS, "worker.preload": "app"}
 SIMPLE = """
 import json, os
@@ -186,6 +190,99 @@ def test_a_forkserver_that_hangs_holds_up_neither_circusd_nor_a_worker(tmp_path:
         eventually(lambda: not server.alive, what="the one that hangs is ended")
         forkserver(c, not_pid=server.pid)
         assert c.told("restart")[-1].message["cause"] == "killed from outside"
+
+
+def test_a_forkserver_out_of_memory_harms_no_worker(tmp_path: Path) -> None:
+    """Given a forkserver with no memory left, when a worker is killed, then the next one is up, and so is another."""
+    with circusd(tmp_path, options=FAST_RESTARTS) as c, Load(c.url, connections=8) as load:
+        (dead, sibling), server = c.wait_ready(), forkserver(c)
+        with memory_group(server.pid, limit=256 << 20) as group:
+            group.shrink()
+            load.stop()  # what the one that is killed has in flight is lost
+            kill(dead)
+            assert sibling in c.wait_ready()
+            eventually(lambda: not server.alive, what="the kernel has killed it")
+            forkserver(c, not_pid=server.pid)
+        assert sibling in forked(c, 2, without=[dead])
+        assert not load.lost
+        assert c.verdict() == "ok"
+
+
+def test_an_app_that_finds_no_memory_for_its_import_before_the_fork_is_imported_by_each_worker(tmp_path: Path) -> None:
+    """Given rlimit_as and an app that takes more than that in the forkserver, then the workers are started."""
+    watcher = simple(tmp_path, rlimit_as=1 << 30)
+    write_app(tmp_path, before="hoard = b'x' * (2 << 30) if os.environ['XBOARD_WID'] == '0' else b''")
+    with circusd(tmp_path, watchers=[watcher]) as c:
+        pids = up(c, 2)
+
+        assert not any(is_forked(c, pid) for pid in pids)
+        assert (versions(c, pids), c.failures()) == ({1}, [])
+        eventually(lambda: (preload(c)["state"], "MemoryError" in preload(c)["reason"]) == ("failed", True))
+        eventually(lambda: c.forkservers() == [])
+
+
+@pytest.mark.parametrize(
+    ("whose", "message"),
+    [
+        pytest.param("circusd", b"{", id="half an order"),
+        pytest.param("circusd", b"{}", id="an order without descriptors"),
+        pytest.param("forkserver", READY, id="the word of another process"),
+        pytest.param("forkserver", b"\xff" * 4096, id="no word"),
+    ],
+)
+def test_what_a_stranger_puts_on_the_order_socket_harms_no_worker(tmp_path: Path, whose: str, message: bytes) -> None:
+    """Given a copy of either end of the orders, when a flood of what is none is sent, then circusd answers, the workers
+    stay, and the next one is forked again."""
+    with circusd(tmp_path, options=FAST_RESTARTS) as c, Load(c.url, connections=8) as load:
+        pids, server = c.wait_ready(), forkserver(c)
+
+        with order_socket(c, server, whose) as stolen, c.answering():
+            for _ in range(10_000):
+                with contextlib.suppress(OSError):  # full, or closed by then
+                    stolen.send(message, socket.MSG_DONTWAIT)
+            assert c.wait_ready() == pids
+        load.stop()
+        assert load.lost == []
+
+        eventually(lambda: not server.alive, what="the one that was spoken to is replaced")
+        forkserver(c, not_pid=server.pid)
+        kill(pids[0])
+        assert pids[1] in forked(c, 2, without=pids[:1])
+        assert len(c.forkservers()) == 1
+
+
+@contextlib.contextmanager
+def order_socket(c: Circusd, server: Process, whose: str) -> Iterator[socket.socket]:
+    """Take a copy of an end of the orders, as only root and the tracer of a process can; skip where nobody may."""
+    (number,) = [int(each) for each in os.listdir(f"/proc/{server.pid}/fd") if "socket" in readlink(server.pid, each)]
+    theirs = copy_of(server.pid, number)
+    if whose == "forkserver":
+        with theirs:
+            yield theirs
+        return
+    theirs.close()
+    for each in os.listdir(f"/proc/{c.pid}/fd"):
+        if "socket" in readlink(c.pid, each):
+            ours = copy_of(c.pid, int(each))
+            peer = struct.unpack("3i", ours.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))[0]
+            if ours.type == socket.SOCK_SEQPACKET and peer == c.pid:
+                with ours:
+                    yield ours
+                return
+            ours.close()
+    raise AssertionError("circusd has no order socket")
+
+
+def copy_of(pid: int, number: int) -> socket.socket:
+    """Return a socket of another process's (pidfd_getfd(2))."""
+    pidfd = os.pidfd_open(pid)
+    try:
+        found = ctypes.CDLL(None, use_errno=True).syscall(PIDFD_GETFD, pidfd, number, 0)
+    finally:
+        os.close(pidfd)
+    if found < 0:
+        pytest.skip(f"no descriptor can be copied from another process here: {os.strerror(ctypes.get_errno())}")
+    return socket.socket(fileno=found)
 
 
 def test_a_forkserver_ends_with_circusd_and_its_workers_serve_on(tmp_path: Path) -> None:
@@ -538,13 +635,28 @@ def test_thousands_of_forks_leave_nothing_in_the_forkserver(tmp_path: Path) -> N
         assert server.memory - before[0] < 256 * 1024, server.memory - before[0]
 
 
+def test_a_flood_of_orders_leaves_nothing_and_the_next_one_is_carried_out(tmp_path: Path) -> None:
+    """Given orders faster than they can be carried out, of which nobody awaits the answer, then their workers end."""
+    with direct_forkserver(tmp_path) as (orders, server):
+        before = open_files(server.pid)
+        for _ in range(FORKS):
+            ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+            with ours, theirs, open(os.devnull, "wb") as null:
+                socket.send_fds(orders, [ORDER], [theirs.fileno(), null.fileno(), null.fileno()])
+
+        fork_and_let_go(orders)
+        eventually(lambda: (open_files(server.pid), psutil.Process(server.pid).children()) == (before, []))
+
+
+ORDER = json.dumps({"env": {}, "folder": "/proc/self/cwd", "is_down": True, "numbers": [1, 2]}).encode()
+
+
 def fork_and_let_go(orders: socket.socket) -> None:
     """Have a worker forked, and let it end in place of beginning."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with ours, theirs, open(os.devnull, "wb") as null:
         ours.settimeout(PATIENCE)
-        order = {"env": {}, "folder": "/proc/self/cwd", "is_down": True, "numbers": [1, 2]}
-        socket.send_fds(orders, [json.dumps(order).encode()], [theirs.fileno(), null.fileno(), null.fileno()])
+        socket.send_fds(orders, [ORDER], [theirs.fileno(), null.fileno(), null.fileno()])
         theirs.close()
         assert ours.recv(16) == HERE
 
