@@ -124,6 +124,17 @@ def test_the_backend_answers_and_is_healthy(backend: Container) -> None:
     assert backend.exec("sh", "-c", limit) == str(256 * 1024 * 1024)
 
 
+def test_its_workers_are_forked(backend: Container) -> None:
+    """Given a container whose processes can gain no rights, then its workers are forked as elsewhere."""
+    found = [
+        backend.exec("grep", "-c", "XBOARD_FORK_LEVEL", f"/proc/{pid}/environ", check=False)
+        for pid in backend.workers()
+    ]
+    assert "1" in found  # on a crowded machine one of them may have been started
+    (preload,) = (each["preload"] for each in backend.state()["watchers"] if each["name"] == "xboard")
+    assert (preload["level"], preload["state"], preload["reason"]) == ("server", "ready", "")
+
+
 def test_only_the_backend_can_be_reached(backend: Container) -> None:
     """Given a container, then nothing but the backend's port listens, and the way to circusd is closed to others."""
     listening = backend.exec("sh", "-c", "cat /proc/net/tcp /proc/net/tcp6 | awk '$4 == \"0A\" {print $2}'")
