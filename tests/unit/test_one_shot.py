@@ -1,12 +1,24 @@
 """How a run of `run.before` is judged, when it is tried again, and what the verdict on its watcher is meanwhile."""
 
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
 import pytest
 
 from xboard_circus.core.durations import backoff
 from xboard_circus.core.one_shot import RunEnd, failure_of
 from xboard_circus.core.state_schema import watcher_entry
 from xboard_circus.core.verdict import Preparation, judge
+from xboard_circus.host import procs
 from xboard_circus.options.reading import parse_watcher
+from xboard_circus.supervisor.run_once import OneShot
 
 
 @pytest.mark.parametrize(
@@ -79,3 +91,71 @@ def test_what_may_stand_as_the_command(command: str, problem: str | None) -> Non
     problems = parse_watcher({"run.before": command})[1]
 
     assert [each.what for each in problems] == ([problem] if problem else [])
+
+
+CHILD_THAT_LIVES_ON = """
+import os, sys, time
+def is_written(fd):
+    try:
+        return os.get_inheritable(fd) and os.path.isfile(f"/proc/self/fd/{fd}")
+    except OSError:
+        return False
+wait, ready = os.pipe()
+print("files:", [fd for fd in range(100) if is_written(fd)], flush=True)
+if (child := os.fork()) == 0:
+    os.setsid()
+    os.close(1), os.close(2)
+    os.write(ready, b"x")
+    time.sleep(60)
+open("children", "a").write(f"{child}\\n")
+os.read(wait, 1)
+"""
+
+
+def run_once(folder: Path, *, timeout: float = 30.0) -> RunEnd:
+    watcher = SimpleNamespace(
+        working_dir=folder, uid=None, gid=None, rlimits={}, stderr_stream=None, stdout_stream=None
+    )
+    armed = SimpleNamespace(
+        name="web",
+        watcher=watcher,
+        hide=lambda text: text,
+        tails={},
+        clock=time.monotonic,
+        supervisor=SimpleNamespace(instance="test-one-shot"),
+        environment_of_spawn=lambda: dict(os.environ),
+    )
+    shot = OneShot(cast(Any, armed), f"{sys.executable} run.py", timeout=timeout)
+    return asyncio.run(shot.run())
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("XBOARD_RUNTIME_DIR", str(tmp_path / "runtime"))
+    (tmp_path / "run.py").write_text("print('done')")
+    return tmp_path
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="it looks into /proc")
+def test_what_a_run_leaves_behind_keeps_no_lock_and_the_run_gets_no_file_of_circusds(place: Path) -> None:
+    (place / "run.py").write_text(CHILD_THAT_LIVES_ON)
+    try:
+        first = run_once(place)
+        second = run_once(place, timeout=10)
+    finally:
+        for child in (place / "children").read_text().split():
+            os.kill(int(child), signal.SIGKILL)
+
+    assert [(each.code, each.output) for each in (first, second)] == [(0, "files: []\n")] * 2
+
+
+def test_no_run_begins_while_that_of_a_killed_circusd_goes_on(place: Path) -> None:
+    assert run_once(place).code == 0
+    (lock,) = (place / "runtime").glob("before-*.lock")
+    with subprocess.Popen(["sleep", "60"], start_new_session=True) as left:
+        lock.write_text(f"{left.pid}:{procs.start_time(left.pid)}")
+        waited = run_once(place, timeout=0.5)
+        left.kill()
+    after = run_once(place)
+
+    assert (waited.code, "before-" in waited.not_run, after.code) == (None, True, 0)

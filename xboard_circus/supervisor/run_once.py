@@ -50,8 +50,8 @@ class OneShot:
     async def run(self) -> RunEnd:
         """Run it, and return how it ended. What an earlier circusd left of such a run of this watcher is ended first.
 
-        The command and all that it starts hold a lock, so another circusd, and another watcher with the same command
-        and folder, waits until that is free.
+        Another circusd, and another watcher with the same command and folder, waits until the run has ended, also where
+        this circusd is killed meanwhile: see `_lock`.
         """
         supervisor = self._armed.supervisor
         await asyncio.to_thread(_end_left, supervisor.instance, self._armed.name)
@@ -71,13 +71,18 @@ class OneShot:
         return str(runtime.root() / f"before-{key[:16]}.lock")
 
     async def _lock(self) -> int | None:
-        """Return the lock as a descriptor, or None where another run has it for the whole time."""
+        """Return the lock as a descriptor, or None where another run has it for the whole time.
+
+        The command does not inherit it: its user could write into root's file, and have a child keep the lock. Where
+        circusd is killed the lock ends, and the file still names the process that leads the run's session.
+        """
         lock = os.open(self._lock_file(), os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         give_up_at = self._armed.clock() + self._timeout
         while not self._stop.is_set() and self._armed.clock() < give_up_at:
             with suppress(BlockingIOError):
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                return lock
+                if not await asyncio.to_thread(_runs_still, lock):
+                    return lock
             await asyncio.sleep(LOCK_POLL)
         os.close(lock)
         return None
@@ -92,7 +97,6 @@ class OneShot:
                 stdin=status_end,
                 stdout=output_end,
                 stderr=output_end,
-                pass_fds=(lock,),
                 start_new_session=True,
             )
         except OSError:
@@ -104,6 +108,8 @@ class OneShot:
                 os.close(each)
         leader, told = procs.Identity(popen.pid, procs.start_time(popen.pid) or 0), bytearray()
         self._pid = popen.pid
+        os.ftruncate(lock, 0)
+        os.pwrite(lock, str(leader).encode(), 0)
         reading = asyncio.ensure_future(read_all(output, self._take))
         ending = asyncio.ensure_future(read_all(status, told.extend))
         stopping = asyncio.ensure_future(self._stop.wait())
@@ -150,6 +156,17 @@ async def read_all(descriptor: int, take: Callable[[bytes], object]) -> None:
             take(data)
     finally:
         transport.close()
+
+
+def _runs_still(lock: int) -> bool:
+    """Return whether the run that the lock's file names goes on, or a part of it; blocks."""
+    try:
+        leader = procs.Identity.parse(os.pread(lock, 100, 0).decode())
+    except ValueError:
+        return False
+    if procs.is_running(leader.pid, leader.started):
+        return True
+    return procs.start_time(leader.pid) in (None, leader.started) and bool(session.members(leader.pid))
 
 
 def _end_left(instance: str, watcher: str) -> None:
