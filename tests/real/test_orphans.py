@@ -48,6 +48,39 @@ def answers(c: Circusd) -> bool:
     return bool(c.call("numwatchers", timeout=1)["status"] == "ok")
 
 
+def sleeping(c: Circusd) -> list[Process]:
+    return [each for each in c.processes() if each.command == "sleep 600"]
+
+
+PLANNED = ["restart", "restart --cold", "stop, start", "clean, start"]
+
+
+@pytest.mark.parametrize("hangs", [False, True], ids=["answers", "hangs"])
+@pytest.mark.parametrize("way", PLANNED)
+def test_what_circusd_has_adopted_outlives_it(tmp_path: Path, way: str, hangs: bool) -> None:
+    """Given jobs that a dead worker has left in sessions of their own, with our marks and without any, when circusd is
+    restarted or stopped, or killed because it hangs, then they live."""
+    with circusd(tmp_path, options=RETRY, plugins=BUNDLE) as c:
+        pid = c.wait_ready()[0]
+        for count, order in enumerate(("job", "bare"), start=1):
+            c.tell(pid, order)
+            jobs = eventually(lambda: found if len(found := sleeping(c)) == count else None, what=order)  # noqa: B023
+        kill(pid)
+        c.wait_ready()
+        eventually(lambda: all(each.parent == c.pid for each in jobs), what="circusd has adopted the jobs")
+        if hangs:
+            kill(c.pid, signal.SIGSTOP)
+
+        for command in way.split(", "):
+            result = c.run_cli(*command.split())
+            assert result.returncode == 0, result.stdout + result.stderr
+
+        c.wait_ready()
+        assert [each.alive for each in jobs] == [True, True]
+        for each in jobs:
+            each.signal(signal.SIGKILL)
+
+
 WAYS = ["restart", "stop, start", "kill -9, start", "kill -9, clean", "stop, clean"]
 
 

@@ -51,7 +51,8 @@ def _end_circusd(instance: Instance, *, dry_run: bool) -> set[int]:
     if found is None:
         return set()
     circusd = found.identity
-    below = {each.pid for each in procs.below(circusd, recursive=True)}
+    children = stopping.children_of(instance, found)()
+    below = {each.pid for child in children for each in (child, *procs.below(child, recursive=True))}
     silent = " and does not answer" if isinstance(found, Silent) else ""
     pids = ", ".join(map(str, sorted(below))) or "nothing"
     say(f"{_verb(dry_run)} circusd, pid {circusd.pid}: it runs for {instance.shown}{silent}; below it: {pids}")

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from xboard_circus.circus_client import CircusdGone, CommandRefused
 from xboard_circus.cli.launching import Launched
 from xboard_circus.cli.screen import Progress
-from xboard_circus.cli.stopping import SLACK, gone, kill_rest, send
+from xboard_circus.cli.stopping import SLACK, children_of, gone, kill_rest, send
 from xboard_circus.config import WatcherConfig, is_armed, is_dashboard
 from xboard_circus.core.ports import Policy
 from xboard_circus.core.state_schema import PortEntry
@@ -138,7 +138,7 @@ def leave(instance: Instance, found: Snapshot | Silent, successor: Launched, pro
             progress.report("how", f"no worker can serve on meanwhile: {refused.reason}")
             return None
         silent = str(refused)
-    departure = Departure(circusd, _others(circusd, staying), patience)
+    departure = Departure(circusd, _others(children_of(instance, found)(), staying), patience)
     if silent:
         progress.report("how", f"circusd (pid {circusd.pid}) is killed, its workers serve on: {silent}")
         circusd_record.order_end(instance.id)
@@ -149,7 +149,6 @@ def leave(instance: Instance, found: Snapshot | Silent, successor: Launched, pro
     return departure
 
 
-def _others(circusd: Identity, staying: Collection[str]) -> list[Identity]:
-    """Return the children of *circusd* that do not stay: plugins, and workers of other watchers."""
-    children = procs.below(circusd)
+def _others(children: Collection[Identity], staying: Collection[str]) -> list[Identity]:
+    """Return the *children* of circusd that do not stay: plugins, and workers of other watchers."""
     return [each for each in children if (procs.environ(each.pid) or {}).get("XBOARD_WATCHER") not in staying]

@@ -2,6 +2,7 @@
 
 import signal
 import time
+from collections.abc import Callable
 
 from xboard_circus.circus_client import CircusdBusy, CircusdGone
 from xboard_circus.cli.screen import Progress
@@ -26,13 +27,14 @@ def stop(instance: Instance, found: Snapshot | Silent, progress: Progress, *, sl
     and *slack* seconds is killed. Every signal goes to a pid with the start time that it had at the beginning.
     """
     circusd = found.identity
+    children = children_of(instance, found)
     if (recorded := runtime.supervisor_of(instance.id)) != circusd:
         if recorded is not None:  # the successor of a restart, which waits for the end of this one
             send(recorded, signal.SIGTERM)
         instance.write_record(circusd)  # no watcher of it is armed; the mark needs a record
     instance.mark_stopped()
-    # Its children are workers and launchers, plugins and circusd-stats.
-    family = [circusd, *procs.below(circusd)]
+    family = [circusd, *children()]
+    unmarked = [each for each in procs.below(circusd) if each not in family]
     give_up_at = time.monotonic() + instance.graceful_timeout() + slack
     if isinstance(found, Silent):
         progress.report("how", f"circusd (pid {circusd.pid}) does not answer ({found.why}); SIGTERM")
@@ -40,17 +42,34 @@ def stop(instance: Instance, found: Snapshot | Silent, progress: Progress, *, sl
     else:
         _quit(instance, circusd, progress, give_up_at=give_up_at)
     # A worker that was spawned meanwhile counts as well.
-    family += procs.below(circusd)
+    family += children()
     if gone([circusd], progress, give_up_at=give_up_at):
         for each in _running(family):  # its workers stay where it leaves for the next circusd
             send(each, signal.SIGTERM)
     if not gone(family, progress, give_up_at=give_up_at):
+        family += children()
         _kill(circusd, family, progress, patience=instance.graceful_timeout())
+    if isinstance(found, Silent) and (left := _running(unmarked)):
+        pids = some_of([each.pid for each in left], NAMED)
+        progress.report("unmarked", f"left alone: pid {pids}; nothing shows that this circusd has started them")
+
+
+def children_of(instance: Instance, found: Snapshot | Silent) -> Callable[[], list[Identity]]:
+    """Return what looks up the children of a circusd that it has started: workers, plugins and what makes them.
+
+    What its workers have left behind, and it has adopted, is meant to outlive it, or a stranger. Only a circusd with
+    our guard adopts anything: it tells its version, or has marked what it started.
+    """
+    circusd, known = found.identity, found.processes() if isinstance(found, Snapshot) else []
+    if isinstance(found, Snapshot):
+        is_guarded = found.circusd["version"] is not None
+    else:
+        is_guarded = any("XBOARD_INSTANCE" in (procs.environ(each.pid) or {}) for each in procs.below(circusd))
+    return lambda: procs.started_by(circusd, known) if is_guarded else procs.below(circusd)
 
 
 def _kill(circusd: Identity, family: list[Identity], progress: Progress, *, patience: float) -> None:
     if procs.is_running(circusd.pid, circusd.started):
-        family += procs.below(circusd)
         progress.report("how", f"circusd (pid {circusd.pid}) has not ended in time; SIGKILL")
         send(circusd, signal.SIGKILL)
         # circusd has not sent them a signal, or could not wait for their end.

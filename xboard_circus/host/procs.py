@@ -8,7 +8,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from contextlib import suppress
 from typing import NamedTuple
 
@@ -266,6 +266,23 @@ def _exists(pid: int) -> bool:
     except (ProcessLookupError, OverflowError):
         return False
     return True
+
+
+def was_started(child: int, forkservers: Collection[int] = ()) -> bool:
+    """Return whether circusd has started a child of its own that has marks, and has not just adopted it from a worker.
+
+    Each that it starts has a session of its own. So may one that it adopts as the subreaper of its workers, but the
+    launcher of that one was the worker's, or, in what an app has started, none.
+    """
+    marks = environ(child) or {}
+    launchers = map(str, (child, *forkservers))
+    is_launched = "XBOARD_WID" not in marks or marks.get("XBOARD_LAUNCHER", "").partition(":")[0] in launchers
+    return session_of(child) == child and "XBOARD_INSTANCE" in marks and is_launched
+
+
+def started_by(circusd: "Identity", known: Collection["Identity"]) -> list["Identity"]:
+    """Return the children of *circusd* that it has started, *known* ones among them; none where it is gone."""
+    return [each for each in below(circusd) if each in known or was_started(each.pid)]
 
 
 def open_pidfd(pid: int) -> int | None:

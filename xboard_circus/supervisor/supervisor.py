@@ -331,23 +331,13 @@ class Supervisor:
         What a dead worker has left is below circusd too where that adopts orphans.
         """
         known = {pid for watcher in self.arbiter.watchers for pid in list(watcher.processes)}
+        forkservers = [pid for armed in list(self.armed.values()) if (pid := armed.forks.view()["pid"]) is not None]
         found = {os.getpid()}
         for child in psutil.Process().children():
-            if child.pid in known or self._is_started(child.pid):
+            if child.pid in known or procs.was_started(child.pid, forkservers):
                 with suppress(psutil.Error):
                     found |= {child.pid, *(below.pid for below in child.children(recursive=True))}
         return found
-
-    def _is_started(self, child: int) -> bool:
-        """Return whether we have started a child that is no worker, and not just adopted it from one.
-
-        Each one has a session of its own; so may one that is adopted, but its launcher was its worker's, or none.
-        """
-        marks = procs.environ(child) or {}
-        launchers = {child, *(armed.forks.view()["pid"] for armed in list(self.armed.values()))}
-        return procs.session_of(child) == child and (
-            "XBOARD_WID" not in marks or marks.get("XBOARD_LAUNCHER", "").partition(":")[0] in map(str, launchers)
-        )
 
     # The prober
 
