@@ -27,7 +27,7 @@ from xboard_circus.core.reason import LARGEST, Reason, reason_in, say_key
 from xboard_circus.core.sentences import Say
 from xboard_circus.core.state_schema import ReloadEntry, State, UnreadableState, parse_state
 from xboard_circus.errors import XboardError
-from xboard_circus.host import servers
+from xboard_circus.host import servers, unix_sockets
 from xboard_circus.zmtp import LARGEST as LARGEST_REPLY
 from xboard_circus.zmtp import Dealer, TooLarge
 
@@ -314,6 +314,8 @@ def _connected(endpoint: str, timeout: float) -> socket.socket:
     # Over IPv4, as ZeroMQ listens: on ::1 of "localhost" any user may listen beside circusd.
     is_ipc = address.scheme == "ipc"
     door = socket.socket(socket.AF_UNIX if is_ipc else socket.AF_INET)
+    if is_ipc:
+        unix_sockets.refuse_descriptors(door)
     try:
         door.settimeout(timeout)
         door.connect(endpoint.removeprefix("ipc://") if is_ipc else (address.hostname or "", address.port or 0))

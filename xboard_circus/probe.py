@@ -20,6 +20,7 @@ from xboard_circus.core.durations import exactly
 from xboard_circus.core.sentences import Say
 from xboard_circus.core.state_schema import WorkerReport, parse_report
 from xboard_circus.deadline import send_request
+from xboard_circus.host import unix_sockets
 from xboard_circus.host.worker_files import beat_of
 
 BODY_LIMIT = 64 * 1024
@@ -135,26 +136,40 @@ async def _probe(target: Target) -> WorkerAnswer:
 
 async def _exchange(target: Target) -> WorkerReport:
     loop = asyncio.get_running_loop()
-    with _connected(target.socket) as connection:
+    with ExitStack() as opened:
+        connection = _connected(target.socket, opened)
         await loop.sock_sendall(connection, target.request)
         received = bytearray()
-        while (missing := _missing(received)) and (piece := await loop.sock_recv(connection, min(missing, PIECE))):
+        while (missing := _missing(received)) and (piece := await _received(connection, min(missing, PIECE))):
             received += piece
     return _report(bytes(received))
 
 
-def _connected(path: str) -> socket.socket:
-    with ExitStack() as undo:
+async def _received(connection: socket.socket, size: int) -> bytes:
+    """Do what `loop.sock_recv` does, but let no descriptor that comes along be closed by the kernel."""
+    loop = asyncio.get_running_loop()
+    while True:
+        with suppress(BlockingIOError):
+            return unix_sockets.read(connection, size)
+        readable = asyncio.Event()
+        loop.add_reader(connection, readable.set)
         try:
-            connection = undo.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM))
-            connection.setblocking(False)
-            # Not loop.sock_connect: it takes the EAGAIN of a full queue for a connect under way, and waits for nothing.
-            connection.connect(path)
-        except BlockingIOError:
-            raise _NoReport(Outcome.SILENCE, Say.QUEUE_FULL()) from None
-        except OSError as error:
-            raise _NoReport(Outcome.UNCLEAR, Say.UNREACHABLE(error=error.strerror or error)) from None
-        undo.pop_all()
+            await readable.wait()
+        finally:
+            loop.remove_reader(connection)
+
+
+def _connected(path: str, opened: ExitStack) -> socket.socket:
+    """Return a connection to *path*, which *opened* closes."""
+    try:
+        connection = opened.enter_context(unix_sockets.opened())
+        connection.setblocking(False)
+        # Not loop.sock_connect: it takes the EAGAIN of a full queue for a connect under way, and waits for nothing.
+        connection.connect(path)
+    except BlockingIOError:
+        raise _NoReport(Outcome.SILENCE, Say.QUEUE_FULL()) from None
+    except OSError as error:
+        raise _NoReport(Outcome.UNCLEAR, Say.UNREACHABLE(error=error.strerror or error)) from None
     return connection
 
 

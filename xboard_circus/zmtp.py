@@ -9,6 +9,8 @@ import socket
 import struct
 import time
 
+from xboard_circus.host import unix_sockets
+
 LARGEST = 4 << 20
 """Bytes of a message. The journal's are the largest of ours, 1 MiB; json.loads holds Python for 0.4 s over 4 MiB."""
 
@@ -35,7 +37,7 @@ class Dealer:
         return not poll.poll(0)
 
     def close(self) -> None:
-        self._connection.close()
+        unix_sockets.close(self._connection)
 
     def send(self, message: bytes, *, ends_at: float) -> None:
         """Send a message of one frame; raises as `receive` does."""
@@ -77,7 +79,7 @@ class Dealer:
         taken = bytearray()
         while len(taken) < size:
             self._wait_until(ends_at)
-            if not (part := self._connection.recv(size - len(taken))):
+            if not (part := unix_sockets.read(self._connection, size - len(taken))):
                 raise ConnectionResetError
             taken += part
         return bytes(taken)

@@ -15,6 +15,7 @@ from circus.controller import Controller
 from circus.process import Process
 from circus.sockets import CircusSocket
 from circus.stream.file_stream import _FileStreamBase
+from circus.stream.redirector import Redirector
 from circus.util import LOG_FMT
 from circus_in_process import ARMED, SLEEP, eventually, is_alive, process_of, running, watcher_of
 
@@ -61,7 +62,9 @@ def every_patch(arbiter: Any, root: logging.Logger) -> list[Patch]:
         of_process.fork_where_imported(arbiter, lambda process: None),
         log.rotate_log(root),
         of_stream.open_no_link(_FileStreamBase),
+        of_stream.read_without_waiting(Redirector),
         boot.bind_unix_socket(CircusSocket),
+        boot.close_without_lingering(CircusSocket),
         boot.boot(Arbiter),
         boot.guard_commands(Controller),
         boot.close_guards(Controller),
@@ -71,7 +74,7 @@ def every_patch(arbiter: Any, root: logging.Logger) -> list[Patch]:
 def insides(arbiter: Any, root: logging.Logger) -> list[dict[str, Any]]:
     """Return all that a patch may change, as it is now."""
     watcher, stop = arbiter.watchers[0], arbiter.ctrl.commands["stop"]
-    classes = (Process, CircusSocket, Arbiter, Controller, _FileStreamBase)
+    classes = (Process, CircusSocket, Arbiter, Controller, _FileStreamBase, Redirector)
     objects = (arbiter, watcher, arbiter.ctrl, arbiter.ctrl.caller, stop, *classes)
     return [
         *(dict(vars(each)) for each in objects),

@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
 
@@ -29,12 +30,14 @@ def run_captured(
         kept = {pipe.fileno(): b"" for pipe in (process.stdout, process.stderr) if pipe}
         for descriptor in kept:
             reading.register(descriptor, selectors.EVENT_READ)
+            os.set_blocking(descriptor, False)  # what it wrote, it may take back before it is read
         while reading.get_map() and (left := ends_at - time.monotonic()) > 0:
             for key, _ in reading.select(left):
-                if piece := os.read(key.fd, 1 << 16):
-                    kept[key.fd] = (kept[key.fd] + piece)[-KEPT:]
-                else:
-                    reading.unregister(key.fd)
+                with suppress(BlockingIOError):
+                    if piece := os.read(key.fd, 1 << 16):
+                        kept[key.fd] = (kept[key.fd] + piece)[-KEPT:]
+                    else:
+                        reading.unregister(key.fd)
         try:
             process.wait(max(0.0, ends_at - time.monotonic()))
         except subprocess.TimeoutExpired:

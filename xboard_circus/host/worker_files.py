@@ -8,6 +8,8 @@ import struct
 from contextlib import suppress
 from pathlib import Path
 
+from xboard_circus.host import unix_sockets
+
 SUFFIXES = ("sock", "new", "up", "ready", "beat")  # "new": the private socket until it listens
 BEAT_BYTES = 8
 NAME = re.compile(r"([0-9a-z]{1,16})\.(sock|new|up|ready|beat)")  # a token, or a pid, as versions before had it
@@ -74,7 +76,7 @@ def takes_connections(path: Path) -> bool:
 
     The kernel refuses a connection to a socket whose process is gone.
     """
-    with socket.socket(socket.AF_UNIX) as door:
+    with unix_sockets.opened() as door:
         door.setblocking(False)
         try:
             door.connect(os.fspath(path))
@@ -99,7 +101,7 @@ def peer_of(connection: socket.socket) -> tuple[int, int] | None:
 
 def listener_of(path: Path) -> int | None:
     """Return the pid of the worker that listens on the unix socket *path*; None where that cannot be found out."""
-    with socket.socket(socket.AF_UNIX) as door:
+    with unix_sockets.opened() as door:
         door.setblocking(False)
         try:
             door.connect(os.fspath(path))

@@ -12,7 +12,6 @@ import json
 import os
 import re
 import socket
-import struct
 import subprocess
 import sys
 from contextlib import ExitStack, suppress
@@ -25,7 +24,7 @@ from xboard_circus.core.names import runs_dashboard
 from xboard_circus.core.reason import data_of
 from xboard_circus.core.sentences import Say
 from xboard_circus.core.state_schema import PreloadEntry
-from xboard_circus.host import procs, session
+from xboard_circus.host import procs, session, unix_sockets
 from xboard_circus.supervisor.life import environment
 from xboard_circus.supervisor.life.command_line import launch_command
 from xboard_circus.supervisor.life.count_end import LEFT_BEHIND_GRACE
@@ -43,7 +42,6 @@ ANSWERS_WITHIN = 0.2
 MOST_UNANSWERED = 2
 IMPORTS_WITHIN = 5.0
 FIRST_PAUSE, LONGEST_PAUSE = 1.0, 60.0
-CREDENTIALS = struct.Struct("3i")  # pid, uid, gid: unix(7), SCM_CREDENTIALS
 OF_ONE_WORKER = ("--wid", "--worker", "--env")
 USUAL = {
     "shell": False,
@@ -163,7 +161,7 @@ class Forks:
         self._heard.set()
         if orders is not None:
             self.armed.supervisor.loop.remove_reader(orders)
-            orders.close()
+            unix_sockets.close(orders)
         if process is not None:
             process.kill()  # looks first whether it is dead
         if leader is not None:
@@ -178,7 +176,7 @@ class Forks:
         env = armed.environment_of_spawn()
         command = launch_command(armed.watcher, wid=0, token="forkserver", spare=False)
         arguments = circus_process.arguments(armed.watcher, command, env)
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        ours, theirs = _channel()
         output, output_end = os.pipe()
         orders = {fork_orders.ORDERS: str(theirs.fileno()), fork_orders.LEVEL: level, fork_orders.SPACE: "-" * 64}
         self._unanswered = 0
@@ -205,7 +203,6 @@ class Forks:
         finally:
             os.close(output_end)
             theirs.close()
-        ours.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
         ours.setblocking(False)
         self._orders, self.state, self.reason = ours, "importing", ""
         pid = self._process.pid
@@ -280,10 +277,9 @@ class Forks:
     def _order(self, process: Any, options: list[tuple[str, str]]) -> Forked | None:
         assert self._orders is not None
         with ExitStack() as kept, ExitStack() as given_away:
-            ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-            given_away.enter_context(ours)
+            ours, theirs = _channel()
+            given_away.callback(unix_sockets.close, ours)
             given_away.enter_context(theirs)
-            ours.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
             ours.settimeout(ANSWERS_WITHIN)
             given, pipes = {1: 1, 2: 2}, {}
             for number in (
@@ -340,10 +336,16 @@ def _options(arguments: list[str]) -> list[tuple[str, str]]:
     return list(zip(words[::2], words[1::2], strict=True))
 
 
+def _channel() -> tuple[socket.socket, socket.socket]:
+    """Return two ends of a channel; the kernel names the sender of what comes to the first one."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    ours.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
+    unix_sockets.refuse_descriptors(ours)
+    return ours, theirs
+
+
 def _receive(channel: socket.socket, size: int) -> tuple[bytes, int]:
     """Return a message, and the pid of its sender as the kernel has it; empty where the other end is closed."""
-    said, ancillary, _, _ = channel.recvmsg(size, socket.CMSG_SPACE(CREDENTIALS.size))
-    for level, kind, data in ancillary:
-        if level == socket.SOL_SOCKET and kind == socket.SCM_CREDENTIALS:
-            return said, CREDENTIALS.unpack(data[: CREDENTIALS.size])[0]
-    return said, 0
+    said, descriptors, pid = unix_sockets.receive(channel, size)
+    unix_sockets.discard(descriptors)
+    return said, pid

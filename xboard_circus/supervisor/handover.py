@@ -3,7 +3,6 @@
 `xboard_circus.worker.server` answers. All of this blocks for a short time, so it runs in a thread.
 """
 
-import array
 import json
 import logging
 import os
@@ -13,13 +12,13 @@ from ipaddress import ip_address
 from pathlib import Path
 from urllib.parse import quote
 
+from xboard_circus.host import unix_sockets
 from xboard_circus.host.worker_files import is_socket, takes_connections
 from xboard_circus.supervisor.listener import is_listening, unreachable_because
 
 log = logging.getLogger("circus")
 
 LARGEST_ANSWER = 64 * 1024
-MOST_DESCRIPTORS = 16  # what comes beyond them is closed by the kernel
 
 
 def candidates(folder: Path) -> list[Path]:
@@ -46,24 +45,25 @@ def take_over(
     descriptors: list[int] = []
     try:
         _check(_ask(socket_path, instance, time.monotonic() + timeout, descriptors))
-        if len(descriptors) != 1:
-            raise OSError(f"it passed {len(descriptors)} descriptors")
+        if not descriptors:
+            raise OSError("it passed 0 descriptors")
         listener = socket.socket(fileno=descriptors[0])
-        descriptors.clear()
-        if not listens_on(listener, address):
-            with listener:
+        try:
+            if not listens_on(listener, address):
                 raise OSError(f"it passed {listener}")
-        if why := unreachable_because(listener):
-            with listener:
+            if why := unreachable_because(listener):
                 raise OSError(f"clients do not reach what it passed: {why}")
+        except BaseException:
+            listener.detach()
+            raise
+        descriptors.clear()
         listener.set_inheritable(False)
         return listener
     except OSError as error:
         log.info("xboard: no handover from %s: %s", socket_path, error.strerror or error)
         return None
     finally:
-        for descriptor in descriptors:
-            os.close(descriptor)
+        unix_sockets.discard(descriptors)
 
 
 def listens_on(listener: socket.socket, address: tuple[str, int]) -> bool:
@@ -84,19 +84,17 @@ def listens_on(listener: socket.socket, address: tuple[str, int]) -> bool:
 
 def _ask(socket_path: Path, instance: str, deadline: float, descriptors: list[int]) -> bytes:
     """Return the answer of the worker; what it passes along is put into *descriptors* as it comes, to be closed."""
-    received, size = bytearray(), array.array("i").itemsize
-    room = socket.CMSG_SPACE(MOST_DESCRIPTORS * size)
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+    received = bytearray()
+    with unix_sockets.opened(takes_descriptors=True) as connection:
         connection.settimeout(_left(deadline))
         connection.connect(os.fspath(socket_path))
         connection.sendall(f"POST /-/handover?instance={quote(instance, safe='')} HTTP/1.0\r\n\r\n".encode())
         while len(received) <= LARGEST_ANSWER:
             connection.settimeout(_left(deadline))
-            # Not socket.recv_fds: up to Python 3.13 it drops its flags, and circusd may fork in the next moment.
-            piece, ancillary, _, _ = connection.recvmsg(4096, room, getattr(socket, "MSG_CMSG_CLOEXEC", 0))
-            for level, kind, data in ancillary:
-                if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
-                    descriptors += array.array("i", data[: len(data) - len(data) % size])
+            piece, passed, _ = unix_sockets.receive(connection, 4096)
+            descriptors += passed
+            if len(descriptors) > 1:
+                raise OSError("it passed more than one descriptor")
             if not piece:
                 break
             received += piece

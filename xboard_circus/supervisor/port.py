@@ -25,7 +25,7 @@ from xboard_circus.core.sentences import Say
 from xboard_circus.core.state_schema import PortEntry
 from xboard_circus.core.states import PortState
 from xboard_circus.core.worker import Order
-from xboard_circus.host import listeners
+from xboard_circus.host import listeners, unix_sockets
 from xboard_circus.host.worker_files import is_socket, takes_connections
 from xboard_circus.supervisor import handover
 from xboard_circus.supervisor.listener import deafened_by, is_listening, is_shut_down
@@ -389,6 +389,7 @@ class PortGuard:
         """Put a fresh socket under the descriptor that Circus knows; this closes the old one in circusd."""
         with socket.socket(shared.family, socket.SOCK_STREAM) as fresh:
             fresh.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            unix_sockets.do_not_linger(shared.fileno())  # a worker may have connected it, and left data unsent
             os.dup2(fresh.fileno(), shared.fileno(), inheritable=True)
         # Not a socket of another process that listens there by now.
         if shared.is_unix and is_socket(shared.path) and not takes_connections(Path(shared.path)):

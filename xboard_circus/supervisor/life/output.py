@@ -202,7 +202,10 @@ def drain(redirector: Any, process: Any, *, streams: Iterable[Any]) -> None:
         waiting = select.poll()  # not select(), which refuses descriptors from 1024 on
         waiting.register(pipe, select.POLLIN)
         while left > 0 and waiting.poll(0):
-            data = os.read(pipe.fileno(), 65536)
+            try:
+                data = os.read(pipe.fileno(), 65536)
+            except BlockingIOError:  # another process has read it meanwhile
+                break
             if not data:
                 break
             left -= len(data)

@@ -7,7 +7,7 @@ still. All change a class, so they are for all sockets and every arbiter of this
 import os
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,18 +17,19 @@ from circus.arbiter import Arbiter
 from circus.controller import Controller
 from circus.sockets import CircusSocket
 from circus.stream.file_stream import _FileStreamBase
+from circus.stream.redirector import Redirector
 from circus.util import to_uid
 
 from xboard_circus.core.names import is_helper
 from xboard_circus.core.sentences import Say
-from xboard_circus.host import circusd_record, inbox, procs, runtime
+from xboard_circus.host import circusd_record, inbox, procs, runtime, unix_sockets
 from xboard_circus.host.worker_files import is_socket, takes_connections
 from xboard_circus.supervisor.boundary import contained
 from xboard_circus.supervisor.guarded_endpoint import GuardedEndpoint, address_of, is_guarded
 from xboard_circus.supervisor.handover import listens_on
 from xboard_circus.supervisor.patches import patch
 from xboard_circus.supervisor.patches.circus_arbiter import event_loop
-from xboard_circus.supervisor.patches.circus_stream import open_no_link
+from xboard_circus.supervisor.patches.circus_stream import open_no_link, read_without_waiting
 from xboard_circus.supervisor.patches.patch import Original, replaces
 
 GUARDS, PASSED = "xboard_guards", "xboard_passed"
@@ -52,6 +53,22 @@ def bind_unix_socket(original: Original, _: object) -> Original:
         original(shared)
 
     return bind_and_listen
+
+
+@replaces("CircusSocket.close")
+def close_without_lingering(original: Original, _: object) -> Original:
+    """Close a socket that workers share without waiting for what it has to send.
+
+    Without it: A worker that has shut the listener down and connected it keeps circusd in close() for ever.
+    Fact: With SO_LINGER, the last close of a TCP socket waits until its unsent data is gone.
+    """
+
+    def close(shared: Any) -> None:
+        with suppress(OSError):
+            unix_sockets.do_not_linger(shared.fileno())
+        original(shared)
+
+    return close
 
 
 @replaces("Arbiter.initialize")
@@ -216,10 +233,12 @@ def skip_first_start(hooks: dict[str, Any]) -> None:
 
 KINDS_AND_TARGETS: tuple[tuple[patch.PatchKind[[]], type], ...] = (
     (bind_unix_socket, CircusSocket),
+    (close_without_lingering, CircusSocket),
     (boot, Arbiter),
     (guard_commands, Controller),
     (close_guards, Controller),
     (open_no_link, _FileStreamBase),
+    (read_without_waiting, Redirector),
 )
 
 

@@ -22,6 +22,22 @@ def open_no_link(_: Original, __: object) -> Original:
     return _open
 
 
+@replaces("Redirector.add_redirections")
+def read_without_waiting(original: Original, _: object) -> Original:
+    """Read the output of processes without waiting for it.
+
+    Without it: A worker that takes its own output back out of the pipe has circusd wait in read() for ever.
+    Fact: Circus reads when epoll has seen something, from a pipe that blocks; it belongs to the worker's user.
+    """
+
+    def add_redirections(redirector: Any, process: Any) -> None:
+        for _, pipe in redirector.get_process_pipes(process):
+            os.set_blocking(pipe.fileno(), False)
+        original(redirector, process)
+
+    return add_redirections
+
+
 def open_again(stream: Any) -> None:
     """Open the file of *stream* again: a rotation that failed leaves a closed one, or none, behind. Raises OSError."""
     old: Any = getattr(stream, "_file", None)
