@@ -399,6 +399,22 @@ def test_a_file_is_no_socket_and_a_socket_no_mark(short: Path) -> None:
     assert runtime.remove_stale("abc") == []
 
 
+def test_of_very_many_files_no_more_than_a_limit_are_looked_at(short: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Given more marks than circusd could sweep in its start, then it removes some, and the others at later starts."""
+    folder = runtime.watcher_dir("abc", "web")
+    most = worker_files.MOST_NAMES
+    for number in range(most + most // 2):
+        (folder / f"{number:x}.up").touch()
+    looked_at: list[Path] = []
+    monkeypatch.setattr(worker_files, "takes_connections", lambda path: looked_at.append(path))
+
+    removed = [len(runtime.remove_stale("abc")) for _ in range(3)]
+
+    assert removed == [most, most // 2, 0]
+    assert len(looked_at) == sum(removed)
+    assert [*folder.iterdir()] == []
+
+
 def test_nothing_is_removed_through_a_link(root: Path, tmp_path: Path) -> None:
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "elsewhere" / "dead1.ready").touch()

@@ -284,6 +284,7 @@ def supervised_by(circusd: procs.Identity) -> str | None:
 def remove_stale(instance: str) -> list[Path]:
     """Remove the sockets and marks of workers that are gone, and return what was removed.
 
+    In a folder with very many names, not all at once: see `worker_files.names_in`.
     Gates too, while no circusd supervises the instance: call it before `write_record`. Nothing else is touched, however
     it looks: a name must fit whole, and a socket be a socket.
     """
@@ -325,10 +326,7 @@ def _folders(folder: Path) -> Iterator[Path]:
 
 
 def _entries(folder: Path) -> list[Path]:
-    try:
-        return list(folder.iterdir())
-    except OSError:
-        return []
+    return [folder / name for name in worker_files.names_in(folder)]
 
 
 def _valid(instance: str) -> str:

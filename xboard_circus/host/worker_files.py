@@ -6,12 +6,14 @@ import socket
 import stat
 import struct
 from contextlib import suppress
+from itertools import islice
 from pathlib import Path
 
 from xboard_circus.host import unix_sockets
 
 SUFFIXES = ("sock", "new", "up", "ready", "beat")  # "new": the private socket until it listens
 BEAT_BYTES = 8
+MOST_NAMES = 1000
 NAME = re.compile(r"([0-9a-z]{1,16})\.(sock|new|up|ready|beat)")  # a token, or a pid, as versions before had it
 
 
@@ -23,6 +25,18 @@ def new_token() -> str:
 def is_usable(folder: Path | None) -> bool:
     """Return whether workers can make files in their runtime folder."""
     return folder is not None and folder.is_dir() and os.access(folder, os.W_OK | os.X_OK)
+
+
+def names_in(folder: Path) -> list[str]:
+    """Return the names in *folder*, `MOST_NAMES` at most; none where it cannot be read.
+
+    Its user can make 10,000 a second, and circusd takes a quarter of a millisecond for each in its sweep.
+    """
+    try:
+        with os.scandir(folder) as entries:
+            return [entry.name for entry in islice(entries, MOST_NAMES)]
+    except OSError:
+        return []
 
 
 def name_of(folder: Path, token: str, suffix: str) -> str:

@@ -8,12 +8,13 @@ import logging
 import os
 import socket
 import time
+from contextlib import suppress
 from ipaddress import ip_address
 from pathlib import Path
 from urllib.parse import quote
 
 from xboard_circus.host import unix_sockets
-from xboard_circus.host.worker_files import is_socket, takes_connections
+from xboard_circus.host.worker_files import is_socket, names_in, takes_connections
 from xboard_circus.supervisor.listener import is_listening, unreachable_because
 
 log = logging.getLogger("circus")
@@ -24,13 +25,15 @@ LARGEST_ANSWER = 64 * 1024
 def candidates(folder: Path) -> list[Path]:
     """Return the private sockets of live workers in the runtime folder of a watcher, first of those that are up.
 
-    One that imports its app does not answer, and would be waited for.
+    One that imports its app does not answer, and would be waited for. Of those that are up the newest is first.
     """
-    try:
-        found = [path for path in folder.iterdir() if path.suffix == ".sock"]
-        found.sort(key=lambda path: (not path.with_suffix(".up").exists(), path))
-    except OSError:
-        return []
+
+    def order(path: Path) -> tuple[bool, float]:
+        return not path.with_suffix(".up").exists(), -path.lstat().st_mtime
+
+    found = [folder / name for name in names_in(folder) if name.endswith(".sock")]
+    with suppress(OSError):  # one has gone meanwhile
+        found.sort(key=order)
     return [path for path in found if is_socket(path) and takes_connections(path)]
 
 
