@@ -6,6 +6,6 @@ set -eu
 . scripts/parts.sh
 install test
 parts
-# Most of the time of most tests is waiting for real processes: four at a time keep two cores busy, not overloaded.
+# Most of the time of most tests is waiting for real processes: five at a time keep two cores busy.
 # In the order of the files: xdist would put those with few tests, and the longest, at the end, where nothing runs beside.
-exec .venv/bin/python -m pytest -n 4 --dist loadfile --no-loadscope-reorder "$@"
+exec .venv/bin/python -m pytest -n 5 --dist loadfile --no-loadscope-reorder "$@"

@@ -82,13 +82,15 @@ def take_token(p: Project) -> None:
     """Do what the head of Prometheus's configuration says."""
     head = (p.folder / PROMETHEUS / "prometheus-compose.yml").read_text().splitlines()
     told = [line.removeprefix("#   ") for line in head if line.startswith("#   ")]
-    assert [line.split()[0] for line in told] == ["docker-compose", "sudo"]
-    words, _, file = told[0].partition(" exec -T backend ")[2].rpartition(" >")
+    assert [line.split()[0] for line in told] == ["(umask", "sudo"]
+    words, _, file = told[0].removesuffix(")").partition(" exec -T backend ")[2].rpartition(" >")
     print_it = shlex.split(words)
     token = eventually(
         lambda: p.backend().exec(*print_it, check=False), timeout=120, every=0.5, what="there is a token"
     )
-    (p.folder / file).write_text(token)
+    write = f"{told[0].partition(' docker-compose ')[0]} cat >{file})"
+    subprocess.run(["bash", "-euc", write], cwd=p.folder, input=token, text=True, check=True)
+    assert (p.folder / file).stat().st_mode & 0o777 == 0o600
     subprocess.run(["bash", "-euc", told[1].replace("sudo ", "")], cwd=p.folder, check=True)
 
 

@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 from circus.exc import CallError
 
+from xboard_circus.alerts.memory import memory_file
+
 from .alert_servers import hook_server
 from .harness import BUNDLE, Circusd, Watcher, circusd, eventually, kill
 from .memory_group import memory_group
@@ -100,6 +102,11 @@ def test_the_next_one_tells_where_nobody_was_left_to(tmp_path: Path) -> None:
         (over,) = told(hook)
         assert over["event"] == "recovered"
         assert f"circusd (pid {old}) was killed or crashed" in over["reason"]
+        memory = memory_file(Path(c.state()["circusd"]["state_dir"]), "plugin:xboard")
+        # A plugin that is killed before it has noted what it sent sends that again.
+        eventually(
+            lambda: not any(json.loads(memory.read_text())["waiting"].values()), what="the alert is noted as sent"
+        )
 
         began = c.log("plugin-xboard").count("alert:hook: sends")
         kill(c.plugin("xboard").pid)
