@@ -153,6 +153,7 @@ async def check_plain(arbiter: Any, watcher: Any, *, untouched: set[str]) -> Non
     assert (watcher.status(), ours, type(watcher.processes)) == ("active", set(), dict)
     process = process_of(watcher)
     assert is_alive(process)
+    await eventually(lambda: "XBOARD_WATCHER" in process.environ())  # until its exec it shows that of this process
     assert "launch.py" not in " ".join(process.cmdline())
     env = process.environ()
     assert (env["XBOARD_WATCHER"], env["XBOARD_INSTANCE"]) == (watcher.name, arbiter.xboard.instance)
