@@ -309,6 +309,16 @@ def test_a_circusd_that_was_silent_and_is_gone_is_one_trouble() -> None:
     assert endings(alerting, view("up"), now=12) == [("silent", "circusd answers again")]
 
 
+def test_a_circusd_that_is_gone_and_answers_no_more_is_one_trouble() -> None:
+    """Given a silence that is not long enough yet when circusd is killed, then it is no second incident."""
+    alerting = Alerting(RULES)
+    alerting.unanswered("silent for 2 s", now=0)
+    alerting.lost("the watchdog ended it", now=5)
+    alerting.unanswered("it has ended", now=60)
+
+    assert seen(alerting) == {("circusd", "lost"): 1}
+
+
 @pytest.mark.parametrize("was_told", [True, False])
 def test_a_loss_that_nobody_has_in_mind_is_over_as_soon_as_it_is_known(was_told: bool) -> None:
     alerting = Alerting(RULES)

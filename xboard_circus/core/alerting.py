@@ -176,9 +176,10 @@ class Alerting:
         self._past.append(Incident(CIRCUSD, Trouble.LOST, min(at, now), why, ending=why))
 
     def unanswered(self, why: str, now: float) -> None:
-        """Note that circusd did not answer."""
+        """Note that circusd did not answer; if it is lost, that is the same incident."""
         since = self._bad_since.setdefault((CIRCUSD, Trouble.SILENT), now)
-        if now - since >= self.rules.down_after and (CIRCUSD, Trouble.SILENT) not in self.open:
+        is_told = {(CIRCUSD, Trouble.SILENT), (CIRCUSD, Trouble.LOST)} & self.open.keys()
+        if now - since >= self.rules.down_after and not is_told:
             reason = Say.CIRCUSD_SILENT(held=seconds(now - since), why=one_line(why))
             self._raise(CIRCUSD, Trouble.SILENT, reason, now, opened_at=since)
 
