@@ -814,6 +814,7 @@ def test_no_command_that_stops_or_deletes_is_suggested(words: str) -> None:
 
 @pytest.mark.skipif(not hasattr(click.exceptions, "NoSuchCommand"), reason="this click suggests no command at all")
 def test_other_commands_are_suggested() -> None:
+    assert "'status'" in run("stauts").stderr
     assert "Did you mean 'install'?" in run("service", "instal").stderr
 
 

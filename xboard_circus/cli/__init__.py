@@ -35,10 +35,7 @@ MODULES = {
 
 
 class CommandLine(ErrorBoundary):
-    """The commands, each imported when it is asked for."""
-
-    def list_commands(self, _: click.Context) -> list[str]:
-        return sorted(MODULES)
+    """The commands, each imported when it is asked for; of the others click has the names alone."""
 
     def get_command(self, _: click.Context, name: str) -> click.Command | None:
         if name not in MODULES:
@@ -47,7 +44,11 @@ class CommandLine(ErrorBoundary):
         return command
 
 
-@click.group(cls=CommandLine, context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
+@click.group(
+    cls=CommandLine,
+    commands=[click.Command(name) for name in MODULES],
+    context_settings={"help_option_names": ["-h", "--help"], "show_default": True},
+)
 @ini_option
 @click.version_option(__version__, prog_name="xboard-circus")
 def main() -> None:
