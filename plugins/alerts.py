@@ -231,10 +231,10 @@ class _ConfigFile:
         """Return what it says now, None while no file has changed; raise XboardError where it cannot be read."""
         if self._seen and all(_stamp(file) == stamp for file, stamp in self._seen.items()):
             return None
-        # Before it is read: a change while it is read is seen the next time.
-        self._seen = {file: _stamp(file) for file in self._seen or [self._path]}
+        # Before it is read: a change in between is seen the next time. An included file that is new is read twice.
+        before = self._seen = {file: _stamp(file) for file in self._seen or [self._path]}
         found = configuration.load(self._path)
-        self._seen = {scan.file: _stamp(scan.file) for scan in found.scans}
+        self._seen = {scan.file: before.get(scan.file) for scan in found.scans}
         return found
 
 

@@ -11,6 +11,7 @@ import pytest
 from plugin_fakes import FakeCircusd, FakeClock
 from state_views import watcher_view, worker_view
 
+from xboard_circus import config
 from xboard_circus.options.fields import IncidentOptions
 from xboard_circus.plugins._base import BusEvent
 from xboard_circus.plugins.alerts import FILE_EVERY, Alerter
@@ -260,6 +261,28 @@ def test_an_ini_that_is_wrong_changes_nothing(bench: Bench, broken: str, caplog:
 
     run(story())
     assert any(words in caplog.text for words in ("stay as they were", "stays as it was until it is put right"))
+
+
+def test_a_section_written_while_the_ini_is_read_is_taken(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Given a section that is added right after the ini was read, when time goes by, then it gets alerts."""
+    load = config.load
+
+    def load_and_be_overtaken(path: Path) -> config.Config:
+        found = load(path)
+        if "[alert:late]" not in bench.ini.read_text():
+            bench.write(bench.section("ops"), bench.section("late"))
+        return found
+
+    monkeypatch.setattr(config, "load", load_and_be_overtaken)
+
+    async def story() -> None:
+        alerter = await bench.begun(bench.alerter())
+        await bench.ticks(alerter, 2 * FILE_EVERY + 1)
+        alerter.handle_event(UNHEALTHY)
+        await bench.until_told("unhealthy", name="late")
+        await alerter.close()
+
+    run(story())
 
 
 def test_after_a_restart_nothing_is_told_twice_and_what_ended_meanwhile_is_told(bench: Bench) -> None:

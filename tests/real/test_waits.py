@@ -164,9 +164,11 @@ def test_many_held_slots_cost_circusd_nothing(tmp_path: Path) -> None:
 
 def test_a_held_slot_of_a_watcher_without_respawn_runs_once(tmp_path: Path) -> None:
     """Given respawn = False and run.before that takes a while, when it is over, then the worker runs, and only once."""
-    options = {"respawn": False, "run.before": "sleep 1"}
+    go = tmp_path / "go"
+    options = {"respawn": False, "run.before": f"sh -c 'until [ -e {go} ]; do sleep 0.1; done'"}
     with circusd(tmp_path, numprocesses=1, options=options) as c:
         eventually(lambda: [each["held_by"] for each in held(c)] == ["before"])
+        go.touch()
         (worker,) = c.wait_ready()
 
         kill(worker)
