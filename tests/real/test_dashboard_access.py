@@ -671,7 +671,7 @@ def test_what_is_not_seen_or_turns_text_around_is_shown_as_a_question_mark(
 
 def test_a_log_is_followed(admin: Visitor, settings: Settings) -> None:
     with admin.stream("/api/logs/web/stream") as events, (settings.folder / "logs" / "web.log").open("a") as log:
-        assert next(events) == ("", None)  # from here on what is written is new
+        assert next(events) == ("begun", None)  # from here on what is written is new
         log.write(f"{SCRIPT} token=hunter2\n")
         log.flush()
         assert next(each for each in events if each[0]) == ("lines", [f"{SCRIPT} token=***"])

@@ -36,11 +36,16 @@ def can_be_asked(worker: dict[str, object]) -> bool:
     return worker["socket"] is not None and Path(str(worker["socket"])).exists()
 
 
+def take_away(c: Circusd) -> None:
+    """Remove the runtime folder with all that is in it, also what is written while it goes."""
+    shutil.rmtree((c.runtime / "r").rename(c.runtime / "gone"), ignore_errors=True)
+
+
 def test_a_worker_that_nobody_can_probe_any_more_is_not_shown_as_well(c: Circusd) -> None:
     """Given two workers that are probed, when the runtime folder is removed, none is shown as well without a probe."""
     before = c.last_told()
 
-    shutil.rmtree(c.runtime / "r")
+    take_away(c)
 
     def is_honest() -> bool:
         workers = c.watcher()["workers"]
@@ -54,7 +59,7 @@ def test_a_worker_that_nobody_can_probe_any_more_is_not_shown_as_well(c: Circusd
 def test_a_worker_that_hangs_after_that_is_replaced(c: Circusd) -> None:
     """Given a runtime folder that was removed, when workers hang later, then others take their places."""
     hung = c.workers()[0]
-    shutil.rmtree(c.runtime / "r")
+    take_away(c)
 
     c.tell(hung, "block 600")
 

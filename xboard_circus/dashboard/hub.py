@@ -151,7 +151,7 @@ class Hub:
         in_thread = functools.partial(run_sync, abandon_on_cancel=True, limiter=self.reading[session.role])
         try:
             follower = await in_thread(LogFollower, log)
-            yield HEARTBEAT
+            yield event("begun", "null")  # what is written from here on comes: the page reads what was there before
             quiet_since = self.clock()
             while not self.board.is_closed and self.sessions.is_valid(session):
                 left_out, lines = await in_thread(new_lines, follower)

@@ -69,7 +69,7 @@ export class Logs {
       this.notify(files.length ? "" : text("logs.none"));
       this.restart();
     } catch (refused) {
-      this.fail(refused);
+      this.notify(this.failure(refused));
     }
   }
 
@@ -101,18 +101,16 @@ export class Logs {
     this.source = listen(address(`${path}/stream`, { server }), {
       note: (note) => this.hear([reasonIn(note)]),
       lines: (lines) => this.hear(lines),
-      open: () => this.fetchEnd(path, server, turn),
-      error: () => {
-        this.notify(text("logs.lost"));
-        this.timer = setTimeout(() => this.again(), AGAIN);
-      },
+      begun: () => this.fetchEnd(path, server, turn),
+      error: () => this.againSoon(text("logs.lost")),
     });
   }
 
   // Nothing is cleared before the server answers again: the old lines are worth more than an empty frame.
-  again() {
+  againSoon(why) {
     this.stop();
-    this.follow(this.turn);
+    this.notify(why);
+    this.timer = setTimeout(() => this.follow(this.turn), AGAIN);
   }
 
   async fetchEnd(path, server, turn) {
@@ -128,7 +126,7 @@ export class Logs {
       this.toNewest();
       set(this.log, "data-following", "yes");
     } catch (refused) {
-      if (turn === this.turn) this.fail(refused);
+      if (turn === this.turn) this.againSoon(this.failure(refused));
     }
   }
 
@@ -201,9 +199,9 @@ export class Logs {
     show($("logs-notice"), Boolean(words));
   }
 
-  fail(refused) {
+  failure(refused) {
     if (!(refused instanceof Refused)) throw refused;
-    this.notify(text("logs.failed", { message: refused.message }));
+    return text("logs.failed", { message: refused.message });
   }
 }
 

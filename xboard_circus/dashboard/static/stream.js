@@ -4,7 +4,7 @@ import { signIn } from "./api.js";
 import { PROOF } from "./session.js";
 
 /**
- * Read the events of a path: `heard.open()` once, `heard.NAME(data)` for each, and `heard.error()` when they break off.
+ * Read the events of a path: `heard.NAME(data)` for each, and `heard.error()` when they break off.
  * Returns a function that closes the stream.
  */
 export function listen(path, heard) {
@@ -19,7 +19,6 @@ async function follow(path, heard, signal) {
   const response = await fetch(path, { headers: PROOF, cache: "no-store", signal });
   if (response.status === 401) signIn();
   if (!response.ok) return;
-  call(heard.open);
   const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
   for (let rest = ""; ; ) {
     const { done, value } = await reader.read();
