@@ -253,7 +253,8 @@ shape = feishu
 
 def test_workers_of_another_user_get_no_secret_of_the_alerts(open_folder: Path, python: str) -> None:
     """Given secrets of alerts in circusd's environment and copy_env, then a worker of another user, its spare, its
-    forkserver and run.before have none of them; root's own worker and what [env:...] sets keep theirs."""
+    forkserver, run.before and a process of an unarmed watcher have none; root's own worker and what [env:...] sets keep
+    theirs."""
     user, folder = www_data(), open_folder / "secrets"
     assert user is not None
     (folder / "web").mkdir(parents=True)
@@ -261,12 +262,24 @@ def test_workers_of_another_user_get_no_secret_of_the_alerts(open_folder: Path, 
     secrets = {"XBOARD_WEBHOOK": "http://127.0.0.1:9/hunter2", "XBOARD_SIGN": "hunter3"}
     env = {**(library_path(open_folder / "python") if python != sys.executable else {}), **secrets, "OTHER": "1"}
     options = {"uid": USER, "working_dir": folder / "web", "worker.spares": 1, "run.before": "sh -c 'env >of-before'"}
-    watchers = [Watcher(options=options), Watcher("root", numprocesses=1)]
+    watchers = [
+        Watcher(options=options),
+        Watcher("root", numprocesses=1),
+        Watcher(
+            "cron",
+            numprocesses=1,
+            armed=False,
+            listens=False,
+            command="sleep 1000",
+            options={"uid": USER, "priority": 1},
+        ),
+    ]
     with circusd(folder, watchers=watchers, plugins=BUNDLE, python=python, env=env, start=False) as c:
         c.ini.write_text(c.ini.read_text() + ALERT)
         c.start_again()
         workers = c.wait_ready()
         (own,) = c.wait_ready(name="root")
+        (cron,) = eventually(lambda: c.workers("cron"))
         eventually(lambda: len([each for each in c.watcher()["workers"] if each["role"] == "spare"]) == 1)
         below = psutil.Process(c.pid).children(recursive=True)
         pids = {each.pid for each in below if each.uids().real == user.pw_uid}  # with the forkserver
@@ -275,7 +288,7 @@ def test_workers_of_another_user_get_no_secret_of_the_alerts(open_folder: Path, 
             environ = psutil.Process(pid).environ()
             assert environ["OTHER"] == "1"
             assert {name: value for name, value in environ.items() if "hunter" in value} == {}, pid
-        assert set(workers) < pids
+        assert {*workers, cron} < pids
         of_before = (folder / "web" / "of-before").read_text()
         assert ("hunter" in of_before, "OTHER=1" in of_before) == (False, True)
         assert secrets.items() <= process(own).environ.items()

@@ -37,7 +37,7 @@ OF_ALL: list[PatchKind[Any]] = [
     of_arbiter.start_watcher,
     of_arbiter.reload_from_config,
     of_arbiter.manage_quietly,
-    of_process.inherit_own_sockets,
+    of_process.inherit_what_is_its_own,
     controller.watch_command,
     controller.dispatch,
     controller.answer_empty_messages,

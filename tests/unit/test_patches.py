@@ -58,7 +58,7 @@ def every_patch(arbiter: Any, root: logging.Logger) -> list[Patch]:
         controller.watch_command(arbiter.ctrl.commands["stop"], lambda original: original),
         controller.dispatch(arbiter, lambda is_signal: None),
         controller.answer_empty_messages(arbiter),
-        of_process.inherit_own_sockets(arbiter, lambda watcher: []),
+        of_process.inherit_what_is_its_own(arbiter, lambda watcher: [], lambda process: process.env),
         of_process.fork_where_imported(arbiter, lambda process: None),
         log.rotate_log(root),
         of_stream.open_no_link(_FileStreamBase),

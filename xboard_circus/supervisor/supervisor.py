@@ -131,7 +131,7 @@ class Supervisor:
                 arbiter, before=partial(reconfigure.before, self), after=partial(reconfigure.after, self)
             ),
             circus_arbiter.manage_quietly(arbiter),
-            circus_process.inherit_own_sockets(arbiter, withheld_from),
+            circus_process.inherit_what_is_its_own(arbiter, withheld_from, environ_of),
             circus_process.fork_where_imported(arbiter, self._forked),
             *circusctl_reload.patches(self),
             *self.requests.patches(),
@@ -436,3 +436,15 @@ def withheld_from(watcher: Any) -> list[Any]:
         return others
     guarded = supervisor.shared_sockets()
     return [shared for shared in others if shared.name in guarded]
+
+
+def environ_of(process: Any) -> dict[str, str]:
+    """Return the environment of a process of Circus's, of an unarmed watcher too, without what is withheld from it."""
+    watcher = process.watcher
+    env: dict[str, str] = process.env
+    supervisor = getattr(getattr(watcher, "arbiter", None), "xboard", None)
+    if supervisor is None or watcher.name in supervisor.armed or not (names := supervisor.withheld_from(watcher)):
+        return env  # an armed one's is without them already
+    from xboard_circus.alerts.withheld import without
+
+    return without(env, names, os.environ)

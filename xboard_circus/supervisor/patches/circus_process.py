@@ -102,8 +102,10 @@ def sockets_named(watcher: Any) -> list[str]:
 
 
 @replaces("Process.spawn", at=lambda _: Process)
-def inherit_own_sockets(original: Original, _: object, withheld: Callable[[Any], list[Any]]) -> Original:
-    """Let each process inherit the sockets that are its own, and no listener of another watcher.
+def inherit_what_is_its_own(
+    original: Original, _: object, withheld: Callable[[Any], list[Any]], environ: Callable[[Any], dict[str, str]]
+) -> Original:
+    """Let each process inherit the sockets that are its own, no listener of another watcher, and no secret of alerts.
 
     Without it: A worker holds the listener of another watcher: after that one's stop, connections to it hang.
     Fact: With use_sockets, Circus passes every socket of circusd's to every process. A watcher that `circusctl add`
@@ -111,6 +113,7 @@ def inherit_own_sockets(original: Original, _: object, withheld: Callable[[Any],
     """
 
     def spawn(process: Any) -> Any:
+        process.env = environ(process)
         try:
             with withheld_meanwhile(withheld(process.watcher)):
                 return original(process)
