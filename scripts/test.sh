@@ -6,6 +6,8 @@ set -eu
 . scripts/parts.sh
 install test
 parts
+# The tests start thousands of processes: without compiled files each would compile all that it imports.
+unset PYTHONDONTWRITEBYTECODE
 # Most of the time of most tests is waiting for real processes: five at a time keep two cores busy.
 # In the order of the files: xdist would put those with few tests, and the longest, at the end, where nothing runs beside.
 exec .venv/bin/python -m pytest -n 5 --dist loadfile --no-loadscope-reorder "$@"
