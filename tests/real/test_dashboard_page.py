@@ -264,7 +264,7 @@ def test_the_end_of_a_log_is_read_only_when_its_new_lines_are_waited_for(visit: 
     visit.page.evaluate(HELD)
     visit.watcher().get_by_role("link", name="Logs").click()
     shown = visit.page.get_by_role("log")
-    visit.page.wait_for_function("window.answered")
+    eventually(lambda: visit.page.evaluate("window.answered"), every=0.1)
     visit.page.wait_for_timeout(500)  # what is read too early is read at once
 
     with log.open("a") as file:

@@ -123,7 +123,7 @@ def test_a_start_without_its_env_file_says_so_and_goes_on_when_it_is_there(tmp_p
         c.start_again()
         verdict = eventually(lambda: v if (v := c.watcher()["verdict"])["word"] == "blocked" else None)
         assert "there is no file" in verdict["cause"]
-        assert {worker["held_by"] for worker in c.watcher()["workers"]} == {"before"}
+        eventually(lambda: [worker["held_by"] for worker in c.watcher()["workers"]] == ["before"] * 2)
         (tmp_path / ".env").write_text("GREETING=hello\n")
 
         assert {process(pid).environ["GREETING"] for pid in c.wait_ready()} == {"hello"}

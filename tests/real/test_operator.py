@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from .facts_of_state import held
-from .harness import FAST_RESTARTS, FORKSERVERS, Circusd, Watcher, circusd, eventually, holds, kill
+from .harness import FAST_RESTARTS, FORKSERVERS, PATIENCE, Circusd, Watcher, circusd, eventually, holds, kill
 from .processes import process
 
 
@@ -219,14 +219,17 @@ def test_a_restart_of_everything_arms_everything_anew(tmp_path: Path) -> None:
         assert c.serves()
 
 
+PATIENT = {"graceful_timeout": 600}
+
+
 @pytest.fixture(scope="module")
 def operated(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Circusd]:
-    """A sound watcher, and one that waits for a cooldown of an hour."""
-    options = {"restart.burst": 2, "restart.delay": 0.1, "restart.cooldown": 3600, "restart.window": 90}
+    """A sound watcher, and one that waits for a cooldown of an hour; a stop may take ten minutes."""
+    options = {"restart.burst": 2, "restart.delay": 0.1, "restart.cooldown": 3600, "restart.window": 90, **PATIENT}
     waiting = Watcher("waiting", numprocesses=1, options=options, told={"boot": "die"})
     with circusd(
         tmp_path_factory.mktemp("operated"),
-        watchers=[Watcher(), waiting],
+        watchers=[Watcher(options=PATIENT), waiting],
         check_delay=1,
         circus={"statsd": True},
     ) as c:
@@ -269,8 +272,8 @@ def test_circusctl_grows_shrinks_and_sets(operated: Circusd, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["web", "waiting"])
-def test_a_stop_and_a_start_take_no_time(operated: Circusd, name: str) -> None:
-    """Given a watcher that serves and one that waits, when it is stopped and started, then it is up in two seconds."""
+def test_a_stop_and_a_start_wait_for_nothing(operated: Circusd, name: str) -> None:
+    """Given a watcher that serves and one that waits, when it is stopped and started, then no wait is waited for."""
     start = time.monotonic()
 
     operated.do("stop", name=name, waiting=True)
@@ -278,7 +281,7 @@ def test_a_stop_and_a_start_take_no_time(operated: Circusd, name: str) -> None:
     operated.do("start", name=name, waiting=True)
 
     assert operated.status(name) == "active"
-    assert time.monotonic() - start < 2
+    assert time.monotonic() - start < PATIENCE
     eventually(lambda: size(operated, name) == operated.watchers[name].numprocesses)
 
 

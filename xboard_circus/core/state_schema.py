@@ -123,7 +123,7 @@ class PreloadEntry(TypedDict):
     Attributes:
         level: What it has imported: "server" or "app"; "" where there was none yet.
         state: "off", "importing", "ready" or "failed".
-        reason: Why workers are started and not forked; "" where they are forked, or that is not wanted.
+        reason: Why workers are started and not forked, or forked at "server" where the ini says "app"; else "".
     """
 
     level: str

@@ -69,7 +69,7 @@ class Forks:
 
     Attributes:
         state: "off", "importing", "ready" or "failed".
-        reason: Why there is none that forks.
+        reason: Why there is none that forks, or why it has imported less than was wanted.
     """
 
     def __init__(self, armed: ArmedWatcher) -> None:
@@ -170,7 +170,8 @@ class Forks:
 
     # Start
 
-    def _begin(self, level: str) -> None:
+    def _begin(self, level: str, *, instead: str = "") -> None:
+        """Start one of *level*; *instead* says why it is not of the level that is wanted."""
         armed = self.armed
         procs.adopt_orphans()
         env = armed.environment_of_spawn()
@@ -204,7 +205,7 @@ class Forks:
             os.close(output_end)
             theirs.close()
         ours.setblocking(False)
-        self._orders, self.state, self.reason = ours, "importing", ""
+        self._orders, self.state, self.reason = ours, "importing", instead
         pid = self._process.pid
         self._leader = procs.Identity.of(pid)
         armed.supervisor.run(read_all(output, lambda data: self._take(pid, data)), f"the output of forkserver {pid}")
@@ -228,9 +229,10 @@ class Forks:
             self.state = "ready"
             self._heard.set()
         elif said and self._level == "app":
-            self.armed.note_reason(Say.NOT_FORKED_FROM(why=self.armed.hide(said).decode(errors="replace")))
+            why = Say.NOT_FORKED_FROM(why=self.armed.hide(said).decode(errors="replace"))
+            self.armed.note_reason(why)
             self.end()
-            self._begin("server")
+            self._begin("server", instead=why)
         else:
             self._failed(said.decode(errors="replace") or self._last_line())
 
