@@ -32,7 +32,7 @@ from xboard_circus.config import Config, WatcherConfig
 from xboard_circus.core.causes import Death, cause_of
 from xboard_circus.errors import XboardError
 from xboard_circus.host import procs, runtime
-from xboard_circus.masking import without
+from xboard_circus.masking import safe_text, without
 from xboard_circus.supervisor.life.command_line import launch_command
 from xboard_circus.supervisor.life.environment import environment, of_launcher, user_of
 from xboard_circus.worker import MODULE, runs_worker
@@ -73,7 +73,7 @@ class Trial:
     secrets: frozenset[str]
 
     def text(self) -> str:
-        return without(last_text(self.output), self.secrets)
+        return safe_text(without(last_text(self.output), self.secrets))
 
 
 def last_text(file: IO[bytes], *, since: int = 0) -> str:

@@ -22,6 +22,7 @@ from xboard_circus.core.state_schema import WorkerReport, parse_report
 from xboard_circus.deadline import send_request
 from xboard_circus.host import unix_sockets
 from xboard_circus.host.worker_files import beat_of
+from xboard_circus.masking import masked, safe_text
 
 BODY_LIMIT = 64 * 1024
 PIECE = 64 * 1024
@@ -203,7 +204,10 @@ def _report(received: bytes) -> WorkerReport:
         raise _NoReport(Outcome.UNCLEAR, Say.ANSWER_BROKEN()) from None
     if not isinstance(report, dict) or "pid" not in report:
         raise _NoReport(Outcome.UNCLEAR, Say.NO_REPORT())
-    return parse_report(report)
+    found = parse_report(report)
+    # What the app says of itself may name a secret, and goes on to logs, alerts and the page.
+    found["live"], found["ready"] = masked(found.get("live")), masked(found.get("ready"))
+    return found
 
 
 def probe_url(url: str, *, timeout: float) -> UrlAnswer:
@@ -215,7 +219,7 @@ def probe_url(url: str, *, timeout: float) -> UrlAnswer:
     asked_at = time.monotonic()
     answer = send_request("GET", url, timeout=timeout, most=BODY_LIMIT, decoded=False, headers={"connection": "close"})
     latency, status = time.monotonic() - asked_at, answer.status
-    body = answer.body[:FIRST_BYTES].decode("utf-8", errors="replace")
+    body = safe_text(answer.body[:FIRST_BYTES].decode("utf-8", errors="replace"))
     if answer.is_late:
         return UrlAnswer(False, Say.NO_COMPLETE_ANSWER(timeout=exactly(timeout)), status, latency, body)
     if status is None or answer.error is not None:
@@ -223,7 +227,7 @@ def probe_url(url: str, *, timeout: float) -> UrlAnswer:
     if 200 <= status < 300:
         return UrlAnswer(True, "", status, latency)
     location = answer.headers.get("location", "")
-    reason = (Say.ANSWERED_REDIRECT if location else Say.ANSWERED)(status=status, location=location[:200])
+    reason = (Say.ANSWERED_REDIRECT if location else Say.ANSWERED)(status=status, location=safe_text(location[:200]))
     return UrlAnswer(False, reason, status, latency, body)
 
 

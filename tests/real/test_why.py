@@ -28,6 +28,7 @@ QUICK = {
     "graceful_timeout": 5,
 }
 USER = ", user "
+LEAKED = ("url-hunter2", "plain-hunter2", "bearer-hunter2")  # by leaking_app
 
 
 def why(c: Circusd, whom: str | int, *, expect: str = "") -> tuple[dict[str, Any], str]:
@@ -165,6 +166,34 @@ def test_a_failed_start(c: Circusd) -> None:
 
     assert (record["cause"], record["data"]["exit_code"]) == ("failed start", 1)
     holds_in(text, "failed to start", "RuntimeError: told to die at import", "never up", "in import_as_told")
+
+
+def test_no_secret_of_an_apps_last_words_is_shown(tmp_path: Path) -> None:
+    """Given an app that dies with a password in its message, then state, log of circusd, `status`, `start`, `doctor`,
+    events and alerts have the message without it; what the app itself wrote stays in its own log."""
+    got = tmp_path / "got"
+    program = tmp_path / "notify"
+    program.write_text(f'#!/bin/sh\ncat >> "{got}"\n')
+    program.chmod(0o700)
+    alert = {"type": "command", "command": str(program), "min_severity": "info"}
+    web = Watcher(app="leaking_app:app", numprocesses=1, options={"restart.burst": 2, "restart.delay": 0.1})
+    with circusd(tmp_path, watchers=[web], plugins=BUNDLE, start=False) as c:
+        c.write_ini(alert__all=alert)
+        c.start_again()
+        eventually(lambda: c.events.named("cooldown"))
+        shown = {
+            "state": json.dumps(c.state(), default=str),
+            "events": str(c.events.named("restart")),
+            "log of circusd": c.log("circusd"),
+            "alert": eventually(lambda: text if "RuntimeError" in (text := got.read_text()) else ""),
+            **{name: str(c.run_cli(*name.split())) for name in ("status", "status --json", "doctor", "events", "why")},
+            "start": str(c.run_cli("start")),
+        }
+
+    for name, text in shown.items():
+        assert [secret for secret in LEAKED if secret in text] == [], name
+        assert "connection to postgresql://app:***@db/x failed" in text or name in ("doctor", "start"), name
+    assert all(secret in c.log("web") for secret in LEAKED)
 
 
 @pytest.mark.parametrize("command", ["restart", "kill"])

@@ -25,6 +25,7 @@ from xboard_circus.core.reason import data_of
 from xboard_circus.core.sentences import Say
 from xboard_circus.core.state_schema import PreloadEntry
 from xboard_circus.host import procs, session, unix_sockets
+from xboard_circus.masking import safe_text
 from xboard_circus.supervisor.life import environment
 from xboard_circus.supervisor.life.command_line import launch_command
 from xboard_circus.supervisor.life.count_end import LEFT_BEHIND_GRACE
@@ -229,12 +230,12 @@ class Forks:
             self.state = "ready"
             self._heard.set()
         elif said and self._level == "app":
-            why = Say.NOT_FORKED_FROM(why=self.armed.hide(said).decode(errors="replace"))
+            why = Say.NOT_FORKED_FROM(why=safe_text(self.armed.hide(said).decode(errors="replace")))
             self.armed.note_reason(why)
             self.end()
             self._begin("server", instead=why)
         else:
-            self._failed(said.decode(errors="replace") or self._last_line())
+            self._failed(safe_text(said.decode(errors="replace")) or self._last_line())
 
     def _last_line(self) -> str:
         lines = self._words.tail.strip().splitlines()

@@ -13,6 +13,7 @@ from circus import logger
 
 from xboard_circus.core.durations import lasted
 from xboard_circus.core.sentences import Say
+from xboard_circus.masking import safe_text
 from xboard_circus.supervisor.patches import circus_stream
 
 TAIL_BYTES = 4096
@@ -38,7 +39,8 @@ def incomplete_suffix(data: bytes) -> int:
 class LastWords:
     """The last bytes that one process wrote, and, whole, the stacks that faulthandler wrote when it was killed.
 
-    They are shown without what *hide* takes out.
+    They are shown without what *hide* takes out, and without secrets that have a telling name: they become reasons,
+    which go to logs, alerts and pages.
     """
 
     def __init__(self, hide: Callable[[bytes], bytes] = bytes) -> None:
@@ -60,12 +62,12 @@ class LastWords:
     @property
     def tail(self) -> str:
         """The last bytes as text; the first line may be cut."""
-        return self._hide(self._tail).decode("utf-8", errors="replace")
+        return safe_text(self._hide(self._tail).decode("utf-8", errors="replace"))
 
     @property
     def stack(self) -> str:
         """The stacks of all its threads, empty if none were written."""
-        return self._hide(self._stack).decode("utf-8", errors="replace")
+        return safe_text(self._hide(self._stack).decode("utf-8", errors="replace"))
 
 
 @dataclass(slots=True)
