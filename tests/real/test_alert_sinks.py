@@ -201,7 +201,23 @@ def test_a_redirect_is_not_followed(tmp_path: Path) -> None:
 def test_a_server_that_asks_for_a_pause_is_heard(tmp_path: Path) -> None:
     with hook_server("429") as hook, pytest.raises(AlertError) as caught:
         webhook(tmp_path, hook.url).deliver(message())
-    assert caught.value.retry_after == 7
+    assert (caught.value.retry_after, caught.value.refused) == (7, False)
+
+
+@pytest.mark.parametrize(("answer", "refused"), [("403", True), ("500", False)])
+def test_a_server_that_refuses_a_message_is_told_from_one_that_is_in_trouble(
+    answer: str, refused: bool, tmp_path: Path
+) -> None:
+    with hook_server(answer) as hook, pytest.raises(AlertError) as caught:
+        webhook(tmp_path, hook.url).deliver(message())
+    assert caught.value.refused == refused
+
+
+@pytest.mark.parametrize(("answer", "refused"), [("554 spam", True), ("451 try again later", False)])
+def test_a_mail_that_is_refused_is_told_from_one_that_is_put_off(answer: str, refused: bool, ca_file: Path) -> None:
+    with mail_server(answer) as server, pytest.raises(AlertError) as caught:
+        mail_sink(server, ca_file, security="none").deliver(message())
+    assert caught.value.refused == refused
 
 
 def test_a_proxy_of_the_environment_counts_only_where_it_is_asked_for(

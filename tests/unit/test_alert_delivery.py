@@ -92,6 +92,31 @@ async def test_everything_arrives_once_and_in_order_though_the_sink_fails() -> N
 
 
 @story
+async def test_a_message_that_is_refused_for_what_it_says_lets_the_others_pass() -> None:
+    """Given a receiver that refuses the first message at each try, then the later ones arrive, and it is kept."""
+
+    class Choosy(FakeSink):
+        def deliver(self, message: Message) -> None:
+            if message.id == "poison":
+                raise AlertError("answered 554: spam", refused=True)
+            super().deliver(message)
+
+    sink = Choosy()
+    delivery = begin(sink, waiting=[message("poison"), message("1")])
+    delivery.put(message("2"))
+
+    while sink.delivered != ["1", "2"]:
+        await asyncio.sleep(0.01)
+
+    assert [each.id for each in delivery.waiting()] == ["poison"]
+    delivery.put(message("3"))
+    while sink.delivered != ["1", "2", "3"]:
+        await asyncio.sleep(0.01)
+    delivery.use(FakeSink())
+    assert await delivery.drain(10)
+
+
+@story
 async def test_a_sink_that_hangs_holds_up_nobody() -> None:
     sink = FakeSink()
     sink.gate.clear()

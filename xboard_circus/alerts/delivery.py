@@ -20,8 +20,9 @@ SAY_EVERY = 10
 class Delivery:
     """The queue of a sink, and the task that empties it; each try runs in a thread of its own.
 
-    A message that the sink does not accept stays in front and is retried after longer and longer pauses, for ever. A
-    full queue drops its oldest message, except the one that is being tried. To be used on one loop.
+    A message that cannot be delivered stays in front and is retried after longer and longer pauses, for ever; one that
+    the other side refuses goes behind the others, which may hold nothing that it refuses. A full queue drops its oldest
+    message, except the one that is being tried. To be used on one loop.
 
     Attributes:
         trouble: Why the last try failed, "" where it did not.
@@ -103,6 +104,8 @@ class Delivery:
         try:
             await asyncio.get_running_loop().run_in_executor(self._thread, self.sink.deliver, message)
         except AlertError as error:
+            if error.refused:
+                self._queue.append(self._queue.pop(0))
             return self._failed(str(error), error.retry_after)
         except Exception as error:
             # Where it was raised, without its message, which may quote a secret.

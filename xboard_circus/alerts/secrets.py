@@ -21,11 +21,13 @@ class AlertError(XboardError):
 
     Attributes:
         retry_after: Seconds for which the other side asked not to be tried again.
+        refused: It took this message in and said no, as a filter does; another one it may accept.
     """
 
-    def __init__(self, message: str, *, retry_after: float = 0.0) -> None:
+    def __init__(self, message: str, *, retry_after: float = 0.0, refused: bool = False) -> None:
         super().__init__(message)
         self.retry_after = retry_after
+        self.refused = refused
 
 
 @dataclass(frozen=True)

@@ -57,7 +57,8 @@ class SmtpSink:
                 is_late = cut.done or isinstance(error, TimeoutError) or time.monotonic() - began >= 0.95 * self.timeout
                 why = f"no complete answer within {self.timeout:g} s" if is_late else _words(error)
                 # Without its cause: that may quote what was sent, and a password was.
-                raise AlertError(scrubbed(why, [password])) from None
+                refused = isinstance(error, smtplib.SMTPDataError) and error.smtp_code >= 500
+                raise AlertError(scrubbed(why, [password]), refused=refused) from None
 
     def _hand_over(self, message: Message, password: str, cut: Cut) -> None:
         tls = self._context() if self.security == "tls" else None

@@ -14,6 +14,8 @@ from xboard_circus.deadline import send_request
 
 BODY_BYTES = 4096
 LONGEST_PAUSE = 3600.0
+NOT_NOW = (408, 425, 429)
+"""Statuses below 500 that say nothing of the message: took too long, too early, too many (RFC 9110, 8470, 6585)."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +45,8 @@ class WebhookSink:
         request = shapes.request_for(self.shape, message, url=url, secret=secret, now=self.wall_clock())
         status, body, pause = self._posted(request)
         if why := shapes.refusal(self.shape, status, body):
-            raise AlertError(scrubbed(why, [request.url, url, secret]), retry_after=pause)
+            refused = status < 500 and status not in NOT_NOW
+            raise AlertError(scrubbed(why, [request.url, url, secret]), retry_after=pause, refused=refused)
 
     def _posted(self, request: shapes.WebhookRequest) -> tuple[int, str, float]:
         answer = send_request(
