@@ -24,8 +24,10 @@ from starlette.responses import Response
 from xboard_circus.config import load
 from xboard_circus.core.logins import LONGEST_WAIT
 from xboard_circus.core.reason import with_say
+from xboard_circus.dashboard import metrics
 from xboard_circus.dashboard.answers import Answer
-from xboard_circus.dashboard.routes import create_app
+from xboard_circus.dashboard.hub import Hub
+from xboard_circus.dashboard.routes import METRICS_EVERY, create_app
 from xboard_circus.dashboard.security import Guarded
 from xboard_circus.dashboard.settings import Settings, of_config
 from xboard_circus.dashboard.stream import EventStream
@@ -566,6 +568,20 @@ def test_what_a_reader_lets_the_page_read_takes_two_threads_and_no_administrator
         finally:
             go_on.set()
         assert [each.result().status for each in asked] == [200] * 13
+
+
+def test_the_metrics_of_many_who_scrape_at_once_are_made_once(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[Hub] = []
+    monkeypatch.setattr(metrics, "exposition", lambda hub: made.append(hub) or b"")
+    with served(settings) as visitor, ThreadPoolExecutor(13) as threads:
+        reader = visitor.log_in(settings.folder, "reader")
+        began = time.monotonic()
+        asked = [threads.submit(reader.get, "/metrics") for _ in range(60)]
+
+        assert {each.result().status for each in asked} == {200}
+        assert len(made) <= 1 + (time.monotonic() - began) / METRICS_EVERY
 
 
 class Admitted:

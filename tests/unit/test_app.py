@@ -18,7 +18,7 @@ import requests
 import uvicorn
 
 from xboard_circus.app import SampleSettings, create_app
-from xboard_circus.sample.boards import Board, BoardStore
+from xboard_circus.sample.boards import MOST_TEXT, Board, BoardStore
 from xboard_circus.sample.uploads import STALE_PART_AGE, UnsafeName, UploadFolder, safe_name
 
 CAP = 200_000
@@ -262,6 +262,31 @@ class TestBoards:
             statuses = list(pool.map(lambda _: backend.send("POST", "/boards", {"name": "mine"}).status, range(16)))
 
         assert sorted(statuses) == [201] + [409] * 15
+
+    def test_a_page_of_long_texts_is_cut_and_the_rest_follows(self, settings: SampleSettings) -> None:
+        store = BoardStore(settings.database)
+        with closing(store.prepare()) as keeper:
+            rows = [(f"board {number}", "\x01" * 10_000, "", "") for number in range(300)]
+            keeper.executemany(
+                "INSERT INTO boards (name, description, created_time, changed_time) VALUES (?, ?, ?, ?)", rows
+            )
+            keeper.commit()
+            pages, found = list[int](), 0
+            while found < 300:
+                boards, total = store.page(limit=1000, offset=found)
+                pages.append(sum(len(each.description) for each in boards))
+                found += len(boards)
+
+            assert (len(pages), total) == (3, 300)
+            assert max(pages) <= MOST_TEXT + 10_000
+
+    def test_nobody_else_may_open_its_database(self, settings: SampleSettings) -> None:
+        """Given another user of the host, who could else lock it for as long as he likes."""
+        with closing(BoardStore(settings.database).prepare()):
+            modes = {path.name: path.stat().st_mode & 0o777 for path in settings.database.parent.glob("*.db*")}
+
+        assert len(modes) == 3
+        assert [name for name, mode in modes.items() if mode & 0o007] == []
 
     def test_a_locked_database_is_503_and_passes(self, tmp_path: Path, settings: SampleSettings) -> None:
         store = BoardStore(settings.database, timeout=0.05)

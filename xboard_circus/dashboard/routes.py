@@ -5,6 +5,7 @@ import functools
 import json
 import time
 from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,7 @@ from xboard_circus.errors import XboardError
 from xboard_circus.logs import LogFile
 from xboard_circus.translations import sentences
 
+METRICS_EVERY = 1.0  # seconds: scrapers that come together get the same figures
 BODY_WITHIN = 10.0
 ROLES = {"admin": Say.ROLE_ADMIN, "reader": Say.ROLE_READER}
 
@@ -66,8 +68,17 @@ def _refusal(_: Request, error: Exception) -> Response:
     return refusal(error.status if isinstance(error, Refused) else 503, one_line(str(error), LARGEST))
 
 
+@dataclass
+class Scraped:
+    """The metrics of a moment, which hold *until* a time of the hub's clock."""
+
+    text: bytes = b""
+    until: float = float("-inf")
+
+
 def _pages(hub: Hub, access: Access) -> APIRouter:
     router = APIRouter()
+    scraped = Scraped()
     templates = Environment(loader=PackageLoader("xboard_circus.dashboard"), autoescape=True)
 
     logged_in = Depends(access.need)
@@ -123,7 +134,9 @@ def _pages(hub: Hub, access: Access) -> APIRouter:
     async def scrape(request: Request) -> Response:
         if access.session_of(request) is None and access.role_of_bearer(request) is None:
             raise HTTPException(401, Answer.TOKEN_WANTED(), {"www-authenticate": "Bearer"})
-        return Response(metrics.exposition(hub), media_type=metrics.CONTENT_TYPE)
+        if hub.clock() >= scraped.until:
+            scraped.text, scraped.until = metrics.exposition(hub), hub.clock() + METRICS_EVERY
+        return Response(scraped.text, media_type=metrics.CONTENT_TYPE)
 
     return router
 

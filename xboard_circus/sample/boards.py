@@ -5,10 +5,11 @@ Every change is one short transaction, so workers wait for each other for millis
 """
 
 import logging
+import os
 import sqlite3
 import time
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
@@ -28,6 +29,8 @@ CREATE TABLE IF NOT EXISTS boards (
     changed_time TEXT NOT NULL
 )
 """
+MOST_TEXT = 1 << 20
+"""Characters of a page. A client that does not read keeps its answer in memory, and JSON makes six of a control one."""
 COLUMNS = "id, name, description, created_time, changed_time"
 
 
@@ -56,6 +59,9 @@ class BoardStore:
         closes the last other connection.
         """
         self.path.parent.mkdir(parents=True, exist_ok=True)
+        # Who may read the file may lock it for as long as he likes. SQLite's files beside it are like it.
+        with suppress(FileExistsError):
+            os.close(os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o640))
         connection = sqlite3.connect(self.path, timeout=self.timeout, check_same_thread=False)
         try:
             self._set_journal(connection)
@@ -77,11 +83,19 @@ class BoardStore:
             return Board(int(row.lastrowid or 0), name, description, now, now)
 
     def page(self, *, limit: int, offset: int) -> tuple[list[Board], int]:
-        """Return at most *limit* boards, oldest first, from the *offset*-th on, and how many there are in all."""
+        """Return at most *limit* boards, oldest first, from the *offset*-th on, and how many there are in all.
+
+        There are fewer of them where their texts are longer than a page may be.
+        """
+        boards, length = [], 0
         with self._connected() as connection:
             connection.execute("BEGIN")  # both answers from one state of the table
             rows = connection.execute(f"SELECT {COLUMNS} FROM boards ORDER BY id LIMIT ? OFFSET ?", (limit, offset))
-            boards = [Board(*row) for row in rows]
+            for board in (Board(*row) for row in rows):
+                boards.append(board)
+                length += len(board.description)
+                if length >= MOST_TEXT:
+                    break
             total: int = connection.execute("SELECT count(*) FROM boards").fetchone()[0]
         return boards, total
 
