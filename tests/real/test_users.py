@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pty
 import pwd
 import shutil
 import stat
@@ -318,6 +319,21 @@ def test_a_worker_of_another_user_without_a_stream_prints_through_circusd(open_f
         printed = [os.readlink(f"/proc/{pid}/fd/{descriptor}") for descriptor in (1, 2)]
         assert [kind.partition(":")[0] for kind in printed] == ["pipe", "pipe"]
         eventually(lambda: "Application startup complete" in c.log("circusd"))
+
+
+@pytest.mark.parametrize("stream", ["stdout_stream", "stderr_stream"])
+def test_no_worker_of_another_user_gets_the_terminal_of_circusd(stream: str) -> None:
+    """Given circusd in root's terminal, then what such a worker prints goes through circusd: who holds a terminal reads
+    what root types there, and stops all that is written to it."""
+    ours, theirs = pty.openpty()
+    code = "from xboard_circus.supervisor.circusd_out import own_output; import sys; "
+    code += "own_output(sys.argv[1], 33)({'data': b'passed on'})"
+    try:
+        subprocess.run([sys.executable, "-c", code, stream], stdout=theirs, stderr=theirs, check=True, timeout=60)
+        assert os.read(ours, 100) == b"passed on"
+    finally:
+        os.close(ours)
+        os.close(theirs)
 
 
 def test_bare_circusd_starts_no_worker_whose_user_could_become_root(open_folder: Path, python: str) -> None:

@@ -33,13 +33,15 @@ class OwnOutput:
 
 
 def own_output(stream: str, user: int | None) -> OwnOutput | None:
-    """Return a stream into circusd's stdout or stderr where that is a file, and *user* another one than circusd's.
+    """Return a stream into circusd's stdout or stderr where *user* is another one than circusd's.
 
-    None elsewhere: nobody can empty a pipe or a terminal, and circusd would wait for who reads it.
+    None where that is a pipe, which nobody can empty: circusd would wait for who reads it. Who holds a file can empty
+    it; who holds a terminal reads what is typed there.
     """
     descriptor = 1 if stream == "stdout_stream" else 2
     with suppress(OSError):
-        if user not in (None, os.geteuid()) and stat.S_ISREG(os.fstat(descriptor).st_mode):
+        is_shared = stat.S_ISREG(os.fstat(descriptor).st_mode) or os.isatty(descriptor)
+        if is_shared and user not in (None, os.geteuid()):
             return OwnOutput(descriptor)
     return None
 
