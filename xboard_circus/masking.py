@@ -24,19 +24,33 @@ MASK = "***"
 _READ = 4096
 
 # The runs in these patterns have a bound each: what a stranger wrote must not take us long to read.
-_TELLING = r"passw(?:or)?d|passphrase|passcode|secret|token|credential|api[-_]?key|access[-_]?key|private[-_]?key"
+_TELLING = (
+    r"passw(?:or)?[dt]|passphrase|passcode|secret|token|credential|api[-_]?key|access[-_]?key|private[-_]?key"
+    r"|密码|口令|密钥|令牌"
+)
 _TELLING_ALONE = r"pass|pwd|key|auth|authorization|cookie|dsn"
 _NAME = rf"(?:[\w.-]{{0,60}}(?:{_TELLING})[\w.-]{{0,60}}|(?:[\w.-]{{0,60}}[-_.])?(?:{_TELLING_ALONE}))"
 _OPTION = re.compile(rf"--?{_NAME}|-H|--header", re.IGNORECASE)
 _ASSIGNMENT = re.compile(rf"(-{{0,2}}{_NAME}[=:]).+", re.IGNORECASE | re.DOTALL)
-_VALUE = r""""[^"]*"|'[^']*'|(?:bearer |basic )?[^\s&;,]+"""
+_VALUE = (
+    r"""b?"(?:[^"\\]|\\.){0,4000}"|b?'(?:[^'\\]|\\.){0,4000}'|\\{1,3}"[^"\\]{0,4000}\\{1,3}\""""
+    r"""|(?:digest|aws4-hmac-sha256) [^\r\n]{0,1000}|(?:(?:bearer|basic|token|apikey|negotiate|ntlm) )?[^\s&;,]+"""
+)
+_QUOTE = r"""\\{0,3}["']"""
 _WITHIN = re.compile(
-    rf"""(?<![\w.-])({_NAME}["']?\s{{0,3}}[=:]\s{{0,3}}|--?{_NAME}\s{{1,3}})(?:{_VALUE})""",
+    rf"(?<![\w.-])({_NAME}(?:{_QUOTE})?\s{{0,3}}(?:[=:\uff1a]|(?<=[\"']),)\s{{0,2}}[ \t]{{0,40}}|--?{_NAME}\s{{1,3}})"
+    rf"(?:{_VALUE})",
     re.IGNORECASE,
 )
-_URL_PASSWORD = re.compile(r"(://[^\s/:@]*:)[^\s/]*@")
-_URL_SECRET = re.compile(r"://[^\s/:@]*:([^\s/]*)@")
-_URL_TOKEN = re.compile(r"(https?://)[^\s/:@]+@", re.IGNORECASE)
+_PASSWORD_OF_URL = r"[^\s/]*|(?!\d{1,5}/)[^\s\"'<>]{1,200}?"
+_URL_PASSWORD = re.compile(rf"(://[^\s/:]*:)(?:{_PASSWORD_OF_URL})@")
+_URL_SECRET = re.compile(rf"://[^\s/:]*:({_PASSWORD_OF_URL})@")
+_URL_TOKEN = re.compile(r"((?:https?|rediss?|amqps?)://)[^\s/:@]+@", re.IGNORECASE)
+_URL_PART = re.compile(
+    r"([?&](?:code|sig|signature|x-amz-signature|x-amz-security-token)=|hooks\.slack\.com/services/|api\.telegram\.org/bot)"
+    r"[^\s&#\"'<>]+",
+    re.IGNORECASE,
+)
 
 
 def safe_command(argv: Iterable[str]) -> str:
@@ -56,6 +70,7 @@ def safe_text(text: str) -> str:
     """
     text = _URL_PASSWORD.sub(rf"\g<1>{MASK}@", text)
     text = _URL_TOKEN.sub(rf"\g<1>{MASK}@", text)
+    text = _URL_PART.sub(rf"\g<1>{MASK}", text)
     return _WITHIN.sub(rf"\g<1>{MASK}", text)
 
 

@@ -2,7 +2,7 @@ import time
 
 import pytest
 
-from xboard_circus.masking import printable, safe_command
+from xboard_circus.masking import printable, safe_command, safe_text
 
 
 @pytest.mark.parametrize(
@@ -48,6 +48,62 @@ def test_no_command_takes_long_to_read(part: str) -> None:
     safe_command([part * (4096 // len(part))])
 
     assert time.process_time() - began < 0.1
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Authorization: Token s3cret",
+        "Authorization: ApiKey s3cret",
+        "authorization: Negotiate s3cret",
+        'Authorization: Digest username="a", response="s3cret"',
+        "Authorization: AWS4-HMAC-SHA256 Credential=AKIA/x, Signature=s3cret",
+        "headers=[(b'host', b'x'), (b'authorization', b'Bearer s3cret')]",
+        "('password', 'my s3cret')",
+        '{"body": "{\\"password\\": \\"s3cret\\"}"}',
+        '{"password": "ab\\" s3cret"}',
+        "db_password=SecretStr('s3cret')",
+        "password=b'my s3cret'",
+        "postgresql://app:pre/s3cret@db/x",
+        "smtp://me@example.org:s3cret@mail.example.org:587",
+        "redis://s3cret@cache/0",
+        "GET /cb?state=1&code=s3cret HTTP/1.1",
+        "https://b/x?X-Amz-Signature=s3cret&a=1",
+        "https://hooks.slack.com/services/T1/B2/s3cret",
+        "https://api.telegram.org/bot12:s3cret/sendMessage",
+        "password:          s3cret",
+        "数据库密码\uff1as3cret",
+        "Passwort: s3cret",
+    ],
+)
+def test_a_secret_is_masked_however_it_is_written(text: str) -> None:
+    assert "s3cret" not in safe_text(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "exited with code: 1",
+        "GET http://h:8000/npm/@scope/a",
+        "ssh://git@h:22/a@b",
+        "the token expired, try again",
+        "ModuleNotFoundError: No module named 'keyring'",
+        'File "/srv/app/auth.py", line 7, in login',
+    ],
+)
+def test_what_is_no_secret_stays(text: str) -> None:
+    assert safe_text(text) == text
+
+
+@pytest.mark.parametrize(
+    "part", ["a", "pass", "key='", "://a:", 'token\\": ', "password:   ", "('key', ", "?code=", "bearer "]
+)
+def test_no_text_takes_long_to_read(part: str) -> None:
+    began = time.process_time()
+
+    safe_text(part * (65536 // len(part)))
+
+    assert time.process_time() - began < 1
 
 
 @pytest.mark.parametrize(
