@@ -126,7 +126,7 @@ def without(text: str, secrets: Iterable[str]) -> str:
 def _bounded(argv: Iterable[str]) -> Iterator[str]:
     length = 0
     for word in argv:
-        length += len(word)
+        length += len(word) + 1
         if length > _READ:
             yield "..."
             return

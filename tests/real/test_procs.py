@@ -3,14 +3,16 @@ import platform
 import resource
 import signal
 import time
-from collections.abc import Iterator
+import tracemalloc
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import psutil
 import pytest
 
-from xboard_circus.host import procs
+from xboard_circus.host import listeners, procs
 from xboard_circus.host.procs import Identity
+from xboard_circus.instance import config_file_of
 
 from .children import Child, Children, children
 
@@ -31,6 +33,25 @@ del os.pidfd_open
 from xboard_circus.host import procs
 pid, started = map(int, sys.argv[1:])
 print([procs.send_signal(pid, started + late, 15) for late in (1, 0)])
+"""
+# Any user can show a region of zeros, which takes no memory, as an environment or a command line. 32 MiB are enough.
+SHOWS_ZEROS = """
+import ctypes, mmap, os, struct, sys
+libc = ctypes.CDLL(None, use_errno=True)
+libc.mmap.restype = libc.sbrk.restype = ctypes.c_void_p
+libc.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_long]
+size, noreserve = 32 << 20, 0x4000
+zeros = libc.mmap(None, size, mmap.PROT_READ, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | noreserve, -1, 0)
+stat = open("/proc/self/stat").read().rpartition(")")[2].split()
+code, data, stack = stat[23:25], stat[42:45], stat[25]
+places = [*map(int, [*code, *data]), libc.sbrk(0), *map(int, [stack, *stat[45:49]])]
+at = {"command line": 7, "environment": 9}[sys.argv[1]]
+places[at : at + 2] = zeros, zeros + size
+libc.prctl(15, b"fifteen letters")
+given = ctypes.create_string_buffer(struct.pack("11QQIi", *places, 0, 0, -1))
+failed = libc.prctl(35, 14, given, ctypes.c_ulong(104), 0)  # PR_SET_MM, PR_SET_MM_MAP
+print(os.strerror(ctypes.get_errno()) if failed else "shown", flush=True)
+sys.stdin.read()
 """
 EXIT_THREAD = {"x86_64": 60, "aarch64": 93}
 
@@ -217,3 +238,49 @@ def test_an_identity_reads_as_it_was_written() -> None:
 
     assert own is not None
     assert Identity.parse(str(own)) == own
+
+
+@pytest.mark.skipif(platform.system() != "Linux", reason="Linux alone has prctl")
+@pytest.mark.parametrize("what", ["environment", "command line"])
+def test_what_a_process_shows_without_measure_is_not_read(start: Children, what: str) -> None:
+    """Given a process of any user that shows 32 MiB as its own, when we look at it, then we read 1 MiB at most."""
+    marks = {"XBOARD_INSTANCE": "of-a-bomb", "XBOARD_CIRCUSD": "4194304:1"}
+    child = start.run(SHOWS_ZEROS, what, **marks)
+    try:
+        if (said := child.line()) != "shown":
+            pytest.skip(f"this kernel lets no process choose it: {said}")
+        looks: list[Callable[[], object]] = [
+            lambda: procs.environ(child.pid),
+            lambda: listeners.holder_of(child.pid),
+            lambda: listeners.orphans("of-a-bomb"),
+            lambda: config_file_of(child.pid),
+            lambda: procs.name_of(child.pid),
+        ]
+        listeners.holder_of(os.getpid())  # what is imported and cached meanwhile is none of it
+
+        peaks = []
+        for look in looks:
+            tracemalloc.start()
+            look()
+            peaks.append(tracemalloc.get_traced_memory()[1])
+            tracemalloc.stop()
+        known, holder = procs.environ(child.pid), listeners.holder_of(child.pid)
+    finally:
+        child.end()  # its mark is not to be found
+
+    assert max(peaks) < 8 * procs.READ_AT_MOST, peaks
+    assert holder is not None
+    if what == "environment":
+        assert (known, holder.inspectable, holder.instance, holder.lost) == (None, False, None, False)
+    else:
+        assert holder.command == "'fifteen letters'"
+
+
+@pytest.mark.skipif(platform.system() != "Linux", reason="Linux alone has /proc")
+def test_a_command_line_is_read_as_the_process_has_it(start: Children) -> None:
+    child = start.run(SLEEPER, "", "two words")
+    child.line()
+
+    assert procs.command_line(child.pid) == psutil.Process(child.pid).cmdline()
+    assert procs.command_line(child.pid)[3:] == ["", "two words"]
+    assert procs.command_line(child.end().pid) == []

@@ -30,6 +30,7 @@ from xboard_circus.masking import printable, safe_command, safe_text
         pytest.param(["x Authorization: Bearer s3 y"], "'x Authorization: *** y'", id="a header in a word"),
         pytest.param(["x: worker", "", "a\x1b[31m\nb\udcff"], "'x: worker' '' 'a b '", id="one printable line"),
         pytest.param([], "", id="nothing"),
+        pytest.param(["x", *[""] * 5000], "x" + " ''" * 65 + " ...", id="empty words"),
         pytest.param(["x", "y" * 5000, "--token", "s3"], "x ...", id="a word too long to look through"),
     ],
 )

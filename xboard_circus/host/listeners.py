@@ -115,9 +115,9 @@ def holder_of(pid: int, address: str = "") -> Holder | None:
         return None
     environ = procs.environ(pid)
     instance, circusd, circusd_alive = _marks(procs.Identity(pid, started), environ or {})
+    command = procs.command_line(pid) or [procs.name_of(pid)]
     try:
-        process = psutil.Process(pid)
-        told: dict[str, Any] = process.as_dict(["cmdline", "name", "username", "cwd"], ad_value="")
+        told: dict[str, Any] = psutil.Process(pid).as_dict(["username", "cwd"], ad_value="")
     except psutil.Error:
         return None
     if procs.start_time(pid) != started:
@@ -125,7 +125,7 @@ def holder_of(pid: int, address: str = "") -> Holder | None:
     return Holder(
         pid=pid,
         started=started,
-        command=safe_command(told["cmdline"] or [told["name"] or ""]),
+        command=safe_command(command),
         user=told["username"] or "",
         age=procs.age(started),
         cwd=told["cwd"] or "",

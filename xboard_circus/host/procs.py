@@ -4,6 +4,7 @@ A pid alone is not enough: the system gives it to another process as soon as the
 start time it names one process for as long as the machine runs.
 """
 
+import errno
 import os
 import signal
 import sys
@@ -19,6 +20,9 @@ TICKS = os.sysconf("SC_CLK_TCK") if sys.platform == "linux" else 100
 
 POLL = 0.02
 PR_SET_CHILD_SUBREAPER = 36
+READ_AT_MOST = 1 << 20
+"""Bytes of a file in /proc. Any user can show GiBs as an environment or a command line, by prctl(PR_SET_MM_MAP)."""
+_CHUNK = 1 << 14
 _ENDED = frozenset("ZXx")
 
 
@@ -167,7 +171,7 @@ def environ(pid: int) -> dict[str, str] | None:
     """Return the environment that *pid* was started with; None if it is gone or may not be looked into.
 
     It is empty for a program that writes its title over it (setproctitle without SPT_NOENV=1), and, as some kernels
-    have it, for a zombie.
+    have it, for a zombie. One longer than `READ_AT_MOST` is not looked into, so its process is not known to be ours.
     """
     if sys.platform != "linux":
         try:
@@ -184,6 +188,34 @@ def environ(pid: int) -> dict[str, str] | None:
         if equals:
             found.setdefault(name, value)  # of two with one name, getenv() sees the first
     return found
+
+
+def command_line(pid: int) -> list[str]:
+    """Return the words that *pid* was started with, or its title; [] where they can't be read or are too long.
+
+    psutil reads them without a limit, also for the name of a process, where that has 15 letters.
+    """
+    if sys.platform != "linux":
+        try:
+            return psutil.Process(pid).cmdline()
+        except (psutil.Error, OSError):
+            return []
+    try:
+        raw = _read(f"/proc/{pid}/cmdline")
+    except OSError:
+        return []
+    words = os.fsdecode(raw).removesuffix("\0").split("\0")
+    return words[0].split(" ") if len(words) == 1 and words[0] else words if raw else []
+
+
+def name_of(pid: int) -> str:
+    """Return the name of the program of *pid*, on Linux its first 15 letters; "?" where it is gone."""
+    try:
+        if sys.platform != "linux":
+            return psutil.Process(pid).name()
+        return os.fsdecode(_read(f"/proc/{pid}/comm")).removesuffix("\n")
+    except (psutil.Error, OSError):
+        return "?"
 
 
 def unit_of(pid: int) -> str:
@@ -254,8 +286,15 @@ def read_stat(pid: int) -> Stat | None:
 
 
 def _read(path: str) -> bytes:
+    """Read a file of /proc; an OSError where it has more than `READ_AT_MOST` bytes."""
+    chunks, left = [], READ_AT_MOST
     with open(path, "rb", buffering=0) as file:
-        return file.readall()
+        while chunk := file.read(_CHUNK):
+            chunks.append(chunk)
+            left -= len(chunk)
+            if left < 0:
+                raise OSError(errno.EFBIG, os.strerror(errno.EFBIG), path)
+    return b"".join(chunks)
 
 
 def _exists(pid: int) -> bool:

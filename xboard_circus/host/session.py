@@ -3,8 +3,6 @@
 import os
 import signal
 
-import psutil
-
 from xboard_circus.host import procs
 
 
@@ -26,7 +24,7 @@ def end(leader: int, grace: float) -> list[str]:
     left = members(leader)
     if not left:
         return []
-    names = [f"{each.pid} ({_name(each.pid)})" for each in left]
+    names = [f"{each.pid} ({procs.name_of(each.pid)})" for each in left]
     procs.signal_all(procs.signal_all(left, signal.SIGTERM, grace), signal.SIGKILL, 1.0)
     return names
 
@@ -38,10 +36,3 @@ def end_with_leader(leader: procs.Identity, grace: float) -> None:
         if now not in (None, leader.started):
             return  # its pid was given out anew, since nobody is left in its session
         procs.signal_all([leader, *members(leader.pid)], signum, patience)
-
-
-def _name(pid: int) -> str:
-    try:
-        return psutil.Process(pid).name()
-    except psutil.Error:
-        return "?"
