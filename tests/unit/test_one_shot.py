@@ -159,3 +159,34 @@ def test_no_run_begins_while_that_of_a_killed_circusd_goes_on(place: Path) -> No
     after = run_once(place)
 
     assert (waited.code, "before-" in waited.not_run, after.code) == (None, True, 0)
+
+
+FLOODS_ITS_CODE = """
+import ctypes, os, time
+shell, libc = os.getppid(), ctypes.CDLL(None, use_errno=True)
+try:
+    pipes = {os.readlink(f"/proc/{shell}/fd/{each}"): int(each) for each in os.listdir(f"/proc/{shell}/fd")}
+    (taken,) = [each for name, each in pipes.items() if "pipe" in name and name != os.readlink("/proc/self/fd/1")]
+    code = libc.syscall(438, os.pidfd_open(shell), taken, 0)  # pidfd_getfd
+except PermissionError:
+    code = -1
+if code < 0:
+    print("refused:", os.strerror(ctypes.get_errno()))
+    raise SystemExit(99)
+for _ in range(256):
+    os.write(code, b"0" * 65536)
+time.sleep(60)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="Linux alone has pidfd_getfd")
+def test_of_what_a_command_writes_in_the_place_of_its_code_a_few_bytes_are_read(place: Path) -> None:
+    """Given a run that takes the pipe of its exit code and writes 16 MiB into it, then that ends the run, as failed."""
+    (place / "run.py").write_text(FLOODS_ITS_CODE)
+
+    end = run_once(place, timeout=20)
+
+    if end.code == 99:
+        pytest.skip(end.output)
+    assert (end.code, end.timeout) == (None, None), end
+    assert failure_of(end) == "run.before was killed"

@@ -26,6 +26,9 @@ TOKEN = "before"
 REPORTING = '"$@" </dev/null; echo $? >&0'
 """A shell in front of the command writes its exit code into a pipe: Circus reaps every child and drops the code."""
 
+LONGEST_CODE = 4
+"""An exit code and the end of its line. The command can take this pipe out of the shell, and write into it."""
+
 LOCK_POLL = 0.2
 LAST_OUTPUT = 1.0
 GRACE = 5.0
@@ -111,7 +114,12 @@ class OneShot:
         os.ftruncate(lock, 0)
         os.pwrite(lock, str(leader).encode(), 0)
         reading = asyncio.ensure_future(read_all(output, self._take))
-        ending = asyncio.ensure_future(read_all(status, told.extend))
+
+        def is_too_long(data: bytes) -> bool:
+            told.extend(data)
+            return len(told) > LONGEST_CODE
+
+        ending = asyncio.ensure_future(read_all(status, is_too_long))
         stopping = asyncio.ensure_future(self._stop.wait())
         try:
             done, _ = await asyncio.wait({ending, stopping}, timeout=self._timeout, return_when=asyncio.FIRST_COMPLETED)
@@ -122,7 +130,7 @@ class OneShot:
                 task.cancel()
             self._flush()
         popen.poll()
-        code = int(told) if told.strip().isdigit() else None
+        code = int(told) if told.strip().isdigit() and len(told) <= LONGEST_CODE else None
         late = self._timeout if not done else None
         return RunEnd(code, late, stopping in done and ending not in done, output=self._words.tail)
 
@@ -146,14 +154,14 @@ class OneShot:
 
 
 async def read_all(descriptor: int, take: Callable[[bytes], object]) -> None:
-    """Give *take* what comes through a pipe, until its other end is closed; close it then."""
+    """Give *take* what comes through a pipe, until its other end is closed or *take* returns True; close it then."""
     reader = asyncio.StreamReader()
     transport, _ = await asyncio.get_running_loop().connect_read_pipe(
         lambda: asyncio.StreamReaderProtocol(reader), os.fdopen(descriptor, "rb", 0)
     )
     try:
-        while data := await reader.read(65536):
-            take(data)
+        while (data := await reader.read(65536)) and take(data) is not True:
+            pass
     finally:
         transport.close()
 
