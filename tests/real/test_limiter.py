@@ -183,3 +183,24 @@ def test_a_worker_that_stays_ready_clears_its_count(tmp_path: Path) -> None:
 
         eventually(lambda: c.watcher()["budget"]["used"] == 0)
         eventually(lambda: len(c.events.named("recovered")) == 1)
+
+
+def test_no_app_evades_the_limit_by_the_exit_code_of_a_recycled_worker(tmp_path: Path) -> None:
+    """Given an app that ends its workers with code 75 at import, or later with no limit of requests, it is a failure
+    as with any code; given one whose limit is reached, it is none."""
+    limited = Watcher("limited", 1, arguments="--ws none --limit-max-requests 9")
+    evading = Watcher(options=FAST, told={"boot": "exit 75"})
+    with circusd(tmp_path, watchers=[evading, limited]) as c:
+        eventually(lambda: len(c.events.named("cooldown")) == 2, timeout=60)
+        assert {failure.reason for failure in c.failures()} == {"exited with code 75 before it was up"}
+
+        c.set("boot", "")
+        first, _ = c.wait_ready()
+        before = c.last_told()
+        c.tell(first, "exit 75")
+        (failure,) = eventually(lambda: c.failures(after=before))
+        assert (failure.pid, failure.reason) == (first, "exited with code 75")
+
+        (first,) = c.wait_ready(name="limited")
+        eventually(lambda: c.serves("limited") and first not in c.workers("limited"))
+        assert c.failures("limited") == []

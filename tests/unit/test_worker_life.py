@@ -258,6 +258,26 @@ HISTORIES: dict[str, tuple[Life, list[Row]]] = {
         UP,
         [(ended(900.0, 99, recycled=True), gone(Cause.COMMANDED, "commanded: recycle", 900.0), OVER)],
     ),
+    "whatever ends before it was up was not recycled: it is a failed start, named with its exit code": (
+        STARTING,
+        [
+            (
+                ended(1.0, 75, recycled=True),
+                gone(Cause.FAILED_START, "exited with code 75 before it was up", 1.0),
+                OVER,
+            )
+        ],
+    ),
+    "a spare that ends so has failed": (
+        of(Role.SPARE, STARTING),
+        [
+            (
+                ended(1.0, 75, recycled=True),
+                gone(Cause.FAILED_START, "exited with code 75 before it was up", 1.0),
+                OVER,
+            )
+        ],
+    ),
     "recycled while it leaves for being sick, it is what the order says": (
         UP,
         [

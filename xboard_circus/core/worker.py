@@ -237,7 +237,7 @@ class Ended(_TimedEvent):
     Attributes:
         exit_code: Negative: by that signal; None where nobody saw the end.
         oom: See `causes.Death`.
-        recycled: The worker ended by itself because it had served enough.
+        recycled: It ended as a worker does that has served enough; believed of one that was up.
         graceful_timeout: Seconds after which Circus kills who does not end on the stop signal.
     """
 
@@ -343,7 +343,7 @@ def _pause_leaving(life: Life, phase: Leaving, event: Paused) -> Outcome:
 
 def _end(life: Life, phase: LifePhase, event: Ended) -> Outcome:
     order = life.order
-    if order is None and event.recycled:
+    if event.recycled and isinstance(phase, Up):
         order = Order(by="recycle")
     by_us = order is not None and order.cause is not None
     death = Death(

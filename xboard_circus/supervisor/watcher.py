@@ -51,7 +51,7 @@ from xboard_circus.supervisor.patches.hooks import ArmedHooks
 from xboard_circus.supervisor.port import PortGuard
 from xboard_circus.supervisor.replace import recycle, rolling, spares, terminate
 from xboard_circus.supervisor.replace.swap import Swap
-from xboard_circus.worker import runs_worker
+from xboard_circus.worker import limits_requests, runs_worker
 
 if TYPE_CHECKING:
     from xboard_circus.supervisor.supervisor import Supervisor
@@ -150,6 +150,12 @@ class ArmedWatcher:
     def has_private_socket(self) -> bool:
         """Whether the command is our worker, which reports by itself when it is up."""
         return self.folder is not None and runs_worker(self.watcher.cmd, self.watcher.args)
+
+    @property
+    def limits_requests(self) -> bool:
+        """Whether its workers, which are ours, end by themselves after a number of requests."""
+        env = {**self.env_values, **(self.watcher.env or {})}
+        return self.has_private_socket and limits_requests(self.watcher.cmd, self.watcher.args, env)
 
     def why_alone(self) -> str:
         """Return why no second worker can start beside the first; "" where one can."""

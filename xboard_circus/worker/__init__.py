@@ -4,10 +4,14 @@ Run as ``python -m xboard_circus.worker``.
 """
 
 import re
+from collections.abc import Mapping
 
 MODULE = "xboard_circus.worker"
 EXIT_RECYCLED = 75
-"""Exit code of a worker that has served ``--limit-max-requests`` requests: neither a failure nor an order."""
+"""Exit code of a worker that has served ``--limit-max-requests`` requests: neither a failure nor an order.
+
+Any app can end so: it is believed of a worker that was up and whose command or environment sets that limit.
+"""
 
 OF_CIRCUSD = frozenset(
     f"XBOARD_{name}"
@@ -40,3 +44,14 @@ def runs_worker(cmd: object, args: object = "") -> bool:
     """
     words = args if isinstance(args, (list, tuple)) else [args or ""]
     return _NAMED.search("\n".join(map(str, (cmd or "", *words)))) is not None
+
+
+def limits_requests(cmd: object, args: object, env: Mapping[str, str]) -> bool:
+    """Return whether a watcher has uvicorn end its workers after a number of requests.
+
+    >>> limits_requests("python -m xboard_circus.worker app:app", ["--limit-max-requests", "9"], {})
+    True
+    >>> limits_requests("python -m xboard_circus.worker app:app", "", {"HOME": "/"})
+    False
+    """
+    return "UVICORN_LIMIT_MAX_REQUESTS" in env or "--limit-max-requests" in f"{cmd} {args}"

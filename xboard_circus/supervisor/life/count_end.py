@@ -95,7 +95,7 @@ def count(armed: ArmedWatcher, worker: Worker, code: int | None) -> None:
             oom=evidence.oom_of(armed.supervisor.oom, worker, code),
             log_tail=words.tail,
             command=armed.watcher.cmd,
-            recycled=code == EXIT_RECYCLED and armed.has_private_socket,
+            recycled=code == EXIT_RECYCLED and armed.limits_requests,
             graceful_timeout=float(armed.watcher.graceful_timeout),
         ),
     )
