@@ -610,6 +610,7 @@ OF_ROOT: list[Sections] = [
     {"circus": {"pidfile": "theirs/circusd.pid"}},
     {"plugin:xboard": {"working_dir": "theirs"}},
     {"plugin:xboard": {"ledger.file": "theirs/ledger.db"}},
+    {"socket:web": {"path": "theirs/web.sock", "host": None, "port": None, "so_reuseport": None}},
 ]
 
 

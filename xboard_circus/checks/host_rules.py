@@ -234,6 +234,11 @@ def _of_root(config: Config, watcher: WatcherConfig) -> Iterator[Path]:
     for folder in folders:
         # Not Path.glob, which raises where we may not look.
         yield from (folder, *map(Path, glob.glob(f"{glob.escape(str(folder))}/*.pth")))
+    for socket in config.sockets:
+        if socket.path:
+            # root removes and binds what a link in the place of this folder leads to; within one such as /tmp, none.
+            folder = (config.folder / socket.path).parent
+            yield folder.parent if os.path.isdir(folder) and folder.stat().st_mode & stat.S_ISVTX else folder
     for plugin in config.plugins:
         yield config.folder / plugin.given.get("working_dir", "")
         if is_our_plugin(plugin):
