@@ -574,7 +574,12 @@ def test_the_metrics_of_many_who_scrape_at_once_are_made_once(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made: list[Hub] = []
-    monkeypatch.setattr(metrics, "exposition", lambda hub: made.append(hub) or b"")
+
+    def exposition(hub: Hub) -> bytes:
+        made.append(hub)
+        return b""
+
+    monkeypatch.setattr(metrics, "exposition", exposition)
     with served(settings) as visitor, ThreadPoolExecutor(13) as threads:
         reader = visitor.log_in(settings.folder, "reader")
         began = time.monotonic()
