@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from xboard_circus.errors import XboardError
-from xboard_circus.masking import secrets_in
+from xboard_circus.masking import secrets_in, spellings
 from xboard_circus.options.fields import WatcherOptions
 from xboard_circus.worker import OF_CIRCUSD, runs_worker
 
@@ -100,8 +100,9 @@ def values(files: Iterable[EnvFile], environ: Mapping[str, str]) -> dict[str, st
 
 
 def secrets(found: Mapping[str, str]) -> frozenset[str]:
-    """Return the values that are never shown: those under a telling name, and the passwords in URLs."""
-    return frozenset(secret for name, value in found.items() for secret in secrets_in(name, value))
+    """Return what is never shown: values under a telling name, and passwords in URLs, in all their spellings."""
+    known = (secret for name, value in found.items() for secret in secrets_in(name, value))
+    return frozenset(text for secret in known for text in spellings(secret))
 
 
 def _in_command(cmd: object, args: object) -> Iterator[str]:

@@ -4,12 +4,14 @@ Command lines go into logs, events and the dashboard, and are quoted in refusals
 a secret that has no name (``mysql -phunter2``, a third argument) is not known as one.
 """
 
+import json
 import re
 import shlex
 import unicodedata
 from collections.abc import Iterable, Iterator, Mapping
 from functools import lru_cache
 from typing import Any
+from urllib.parse import quote, quote_plus
 
 from xboard_circus.core.reason import Reason, one_line
 
@@ -114,6 +116,18 @@ def secrets_in(name: str, value: str) -> Iterator[str]:
     """
     found = [value] if re.fullmatch(_NAME, name, re.IGNORECASE) else _URL_SECRET.findall(value)
     yield from (secret for secret in found if len(secret) >= SHORTEST)
+
+
+def spellings(secret: str) -> Iterator[str]:
+    """Yield *secret* as a program may print it: as it is, its lines, as a literal of Python and of JSON, in a URL.
+
+    >>> sorted({*spellings("pa/ss word")})
+    ['pa%2Fss%20word', 'pa%2Fss+word', 'pa/ss word', 'pa/ss%20word', 'pa/ss+word']
+    """
+    yield secret
+    yield from (line for line in map(str.strip, secret.splitlines()) if len(line) >= SHORTEST)
+    yield from (repr(secret)[1:-1], json.dumps(secret)[1:-1], json.dumps(secret, ensure_ascii=False)[1:-1])
+    yield from (encode(secret, safe=safe) for encode in (quote, quote_plus) for safe in ("", "/"))
 
 
 def without(text: str, secrets: Iterable[str]) -> str:

@@ -1,8 +1,10 @@
 """Env files: what they add, what is refused of them with file and line, and that no value is ever shown."""
 
+import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from urllib.parse import quote, quote_plus
 
 import pytest
 
@@ -113,6 +115,15 @@ def test_the_files_of_a_watcher(option: str | None, cmd: str, names: list[str]) 
 
     assert problems == []
     assert [str(file.path) for file in found] == names
+
+
+@pytest.mark.parametrize("spelled", [repr, json.dumps, quote, quote_plus, lambda value: value.splitlines()[1]])
+def test_a_secret_is_masked_in_each_spelling(spelled: Callable[[str], str]) -> None:
+    key = '-----BEGIN KEY-----\nMIIEvQ/geheim+"=\n-----END KEY-----'
+
+    shown = without(f"it is {spelled(key)}", secrets({"PRIVATE_KEY": key}))
+
+    assert "geheim" not in shown
 
 
 def test_secrets_are_masked_and_other_values_are_not() -> None:
