@@ -25,6 +25,7 @@ import mmap
 import os
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import threading
@@ -137,9 +138,14 @@ def obey(order: list[str]) -> None:
 
     A child holds the public socket; a job, in a session of its own, and a ``task`` do not. An ``heir`` surely does.
     A ``bare`` job has no environment of ours either. ``shut`` shuts the public socket down for all workers, and
-    ``deaf`` has the kernel drop what comes to it.
+    ``deaf`` has the kernel drop what comes to it. ``change`` sets an option on it that its connections inherit.
     """
-    verb, values = order[0], [float(value) for value in order[1:]]
+    verb, words = order[0], order[1:]
+    if verb == "change":
+        for descriptor in public_listeners():
+            change(descriptor, *words)
+        return
+    values = [float(word) for word in words]
     if verb == "block":
         block_the_loop(values[0])
     elif verb == "busy":
@@ -187,6 +193,19 @@ def public_listeners() -> Iterator[int]:
             is_public = found.family != socket.AF_UNIX or found.getsockname().endswith("x.sock")
             if is_public and found.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
                 yield int(entry)
+
+
+def change(descriptor: int, what: str) -> None:
+    """Change the listener of all workers so that requests wait or are lost."""
+    with socket.socket(fileno=os.dup(descriptor)) as listener:
+        if what == "lowat":
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, 1 << 20)
+        elif what == "linger":
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        elif what == "blocking":
+            os.set_blocking(descriptor, True)
+        elif what == "backlog":
+            listener.listen(0)
 
 
 def leave_the_port_to_a_child() -> None:

@@ -158,6 +158,25 @@ def test_a_listener_that_a_worker_makes_deaf_is_made_anew(tmp_path: Path) -> Non
         assert {each.message["cause"] for each in c.told("restart")} == {"commanded"}
 
 
+@pytest.mark.parametrize(
+    ("change", "option"),
+    [("lowat", "SO_RCVLOWAT"), ("linger", "SO_LINGER"), ("blocking", "O_NONBLOCK"), ("backlog", "backlog")],
+)
+def test_what_a_worker_changes_of_the_listener_is_put_back(tmp_path: Path, change: str, option: str) -> None:
+    """Given a worker that changes the listener of all, then circusd puts it back within seconds and says so, and
+    the same workers answer."""
+    with circusd(tmp_path, watchers=[Watcher(numprocesses=3, options=RETRY)]) as c:
+        pids = c.wait_ready()
+        c.tell(pids[0], f"change {change}")
+
+        (changed,) = eventually(lambda: c.told("port_shut"), timeout=10)
+        assert f"changed {option} of the listening socket" in changed.reason
+        assert changed.reason in c.watcher()["last_reason"]
+        for _ in range(20):
+            assert c.get(timeout=5).isdigit()
+        assert c.workers() == pids
+
+
 def test_a_held_slot_leaves_no_orphan(tmp_path: Path) -> None:
     """Given a slot that cools down, when circusd is killed, then nothing of it is left."""
     options = {"restart.burst": 2, "restart.delay": 0.1, "restart.cooldown": 60, "restart.window": 60}

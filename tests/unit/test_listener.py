@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from xboard_circus.supervisor import listener as listeners
-from xboard_circus.supervisor.listener import deafened_by, is_shut_down, unreachable_because
+from xboard_circus.supervisor.listener import deafened_by, is_shut_down, put_back, unreachable_because
+from xboard_circus.worker.__main__ import open_public
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="options and namespaces of Linux")
 
@@ -147,3 +148,85 @@ def test_a_unix_listener_is_reached_where_its_path_is_its_own_file(tmp_path: Pat
         reasons.append(unreachable_because(listener))
 
     assert reasons == ["", *["its path is another file here"] * 2]
+
+
+def linger(of: socket.socket) -> None:
+    of.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+
+
+def want_much_at_once(of: socket.socket) -> None:
+    of.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, 1 << 20)
+
+
+def state_of(listener: socket.socket) -> tuple[object, ...]:
+    return (
+        listener.getsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT),
+        listener.getsockopt(socket.SOL_SOCKET, socket.SO_LINGER, 8)[:4],
+        os.get_blocking(listener.fileno()),
+        listeners._backlog(listener),
+    )
+
+
+@pytest.mark.parametrize(
+    ("change", "names"),
+    [
+        pytest.param(want_much_at_once, "SO_RCVLOWAT", id="connections that are never readable"),
+        pytest.param(linger, "SO_LINGER", id="answers that are cut"),
+        pytest.param(lambda of: os.set_blocking(of.fileno(), True), "O_NONBLOCK", id="workers that hang in accept"),
+        pytest.param(lambda of: of.listen(0), "backlog", id="a queue for one connection"),
+    ],
+)
+def test_what_connections_inherit_is_put_back(
+    listener: socket.socket, change: Callable[[socket.socket], None], names: str
+) -> None:
+    listener.setblocking(False)
+    listener.listen(200)
+    before = state_of(listener)
+    assert put_back(listener, backlog=200, blocking=False) == ""
+    change(listener)
+    assert state_of(listener) != before
+
+    assert put_back(listener, backlog=200, blocking=False) == names
+    assert state_of(listener) == before
+    assert put_back(listener, backlog=200, blocking=False) == ""
+
+
+def test_what_is_accepted_inherits_no_change_of_the_listener(listener: socket.socket) -> None:
+    """Given a listener that a sibling has changed, then a worker's connections are as ever, and it hangs for none."""
+    public = open_public(os.dup(listener.fileno()))
+    for change in (want_much_at_once, linger):
+        change(listener)
+    listener.setblocking(True)
+    with public, socket.create_connection(listener.getsockname()[:2]):
+        accepted, _ = public.accept()
+        with accepted:
+            assert state_of(accepted)[:2] == (1, b"\0\0\0\0")
+        with pytest.raises(BlockingIOError):
+            public.accept()
+
+
+def test_all_that_was_changed_is_named(listener: socket.socket) -> None:
+    for change in (linger, want_much_at_once):
+        change(listener)
+
+    assert put_back(listener, backlog=128, blocking=None) == "SO_RCVLOWAT, SO_LINGER"
+
+
+def test_a_server_may_choose_its_backlog_and_one_that_blocks(listener: socket.socket) -> None:
+    """Given a server that accepts in a thread of its own, or has a queue of 100, then both are left as they are."""
+    listener.listen(100)
+
+    assert put_back(listener, backlog=2048, blocking=None) == ""
+    assert (os.get_blocking(listener.fileno()), listeners._backlog(listener)) == (True, 100)
+
+
+def test_the_queue_of_a_unix_listener_is_put_back(tmp_path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as listener, ExitStack() as stack:
+        listener.bind(os.fspath(tmp_path / "x.sock"))
+        listener.listen(0)
+
+        assert put_back(listener, backlog=100, blocking=False) == "O_NONBLOCK"
+        for _ in range(50):
+            client = stack.enter_context(socket.socket(socket.AF_UNIX))
+            client.setblocking(False)
+            client.connect(listener.getsockname())

@@ -200,6 +200,10 @@ class Say(Template):
     PORT_FREED = "port freed: {why}"
     PORT_SHUT = "a worker, or what it started, shut the listening socket down"
     PORT_DEAF = "a worker, or what it started, had the kernel drop connections to the listening socket, by {option}"
+    PORT_PUT_BACK = (
+        "a worker, or what it started, changed {options} of the listening socket, so that requests wait or are lost; "
+        "it was put back. `xboard-circus reload {watcher}` replaces that worker"
+    )
     PORT_LISTENS_AGAIN = "{why}; it listens again"
     PORT_SHUT_FOR_GOOD = "{why}; all workers are replaced, and get another one"
     PORT_LOOKED_AT = "checking the port"

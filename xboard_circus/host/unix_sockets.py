@@ -19,7 +19,7 @@ MOST_DESCRIPTORS = 253  # SCM_MAX_FD: of one message
 MOST_UNREAD = 4096
 PIECE = 1 << 16
 CREDENTIALS = struct.Struct("3i")  # pid, uid, gid: unix(7), SCM_CREDENTIALS
-_DOES_NOT_LINGER = struct.pack("ii", 0, 0)
+DOES_NOT_LINGER = struct.pack("ii", 0, 0)
 _SIZE = array.array("i").itemsize
 _ROOM = socket.CMSG_SPACE(MOST_DESCRIPTORS * _SIZE) + socket.CMSG_SPACE(CREDENTIALS.size)
 
@@ -90,7 +90,7 @@ def do_not_linger(descriptor: int) -> None:
     """Have the close of a socket wait for nothing; OSError where it is none."""
     found = socket.socket(fileno=descriptor)
     try:
-        found.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _DOES_NOT_LINGER)
+        found.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, DOES_NOT_LINGER)
     finally:
         found.detach()
 

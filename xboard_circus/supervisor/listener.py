@@ -14,7 +14,7 @@ import struct
 import sys
 from contextlib import suppress
 
-from xboard_circus.host import sockdiag
+from xboard_circus.host import sockdiag, unix_sockets
 
 # asm-generic/socket.h, linux/in.h, in6.h and un.h; Python has no names for them
 _SO_DETACH_FILTER, _SO_MEMINFO, _SO_NETNS_COOKIE = 27, 55, 71
@@ -22,6 +22,9 @@ _SIOCUNIXFILE = 0x89E0
 _MEMORY = struct.Struct("=9I")
 _OPTION_MEMORY = 6  # SK_MEMINFO_OPTMEM: of filters, keys and the like; no server needs any
 _LARGEST = 16
+_BACKLOG_AT, _TCP_INFO_SIZE = 28, 32  # tcpi_sacked of linux/tcp.h: of a listener, how many connections may wait
+_SHORT_BACKLOG = 64
+"""A shorter queue is no server's choice: asyncio's is 100, uvicorn's 2048."""
 _DEAFENING = {
     "SO_BINDTODEVICE": (socket.SOL_SOCKET, getattr(socket, "SO_BINDTODEVICE", 25)),
     "SO_DONTROUTE": (socket.SOL_SOCKET, socket.SO_DONTROUTE),
@@ -69,6 +72,31 @@ def deafened_by(listener: socket.socket) -> str:
     return "SO_ATTACH_FILTER"
 
 
+def put_back(listener: socket.socket, *, backlog: int, blocking: bool | None) -> str:
+    """Put back what circusd has set on *listener* and its connections inherit; return the names of what was changed.
+
+    The listener is one for all workers: SO_RCVLOWAT leaves requests unread, SO_LINGER cuts answers or blocks the
+    workers that close, without O_NONBLOCK they hang in accept(), and a short queue drops connections. With None as
+    *blocking* that is the server's choice.
+    """
+    changed = []
+    if listener.getsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT) != 1:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, 1)
+        changed.append("SO_RCVLOWAT")
+    if listener.getsockopt(socket.SOL_SOCKET, socket.SO_LINGER):
+        unix_sockets.do_not_linger(listener.fileno())
+        changed.append("SO_LINGER")
+    if blocking is not None and os.get_blocking(listener.fileno()) != blocking:
+        os.set_blocking(listener.fileno(), blocking)
+        changed.append("O_NONBLOCK")
+    waiting = _backlog(listener)
+    if waiting is None or waiting < min(_SHORT_BACKLOG, backlog):
+        listener.listen(backlog)
+        if waiting is not None and waiting != _backlog(listener):  # the host may allow no more
+            changed.append("backlog")
+    return ", ".join(changed)
+
+
 def unreachable_because(listener: socket.socket) -> str:
     """Return why no client of this host reaches *listener*, which another process has passed on; "" if one may.
 
@@ -89,6 +117,14 @@ def _option_memory(listener: socket.socket) -> int:
         memory = listener.getsockopt(socket.SOL_SOCKET, _SO_MEMINFO, _MEMORY.size)
         return int(_MEMORY.unpack(memory)[_OPTION_MEMORY])
     return 0
+
+
+def _backlog(listener: socket.socket) -> int | None:
+    """Return how many connections may wait for an accept; None where the kernel does not show it: of unix sockets."""
+    if sys.platform != "linux" or listener.family == socket.AF_UNIX:
+        return None
+    info = listener.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TCP_INFO_SIZE)
+    return int.from_bytes(info[_BACKLOG_AT:], sys.byteorder) if len(info) == _TCP_INFO_SIZE else None
 
 
 def _has_md5_keys(listener: socket.socket) -> bool:

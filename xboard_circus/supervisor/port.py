@@ -28,7 +28,7 @@ from xboard_circus.core.worker import Order
 from xboard_circus.host import listeners, unix_sockets
 from xboard_circus.host.worker_files import is_socket, takes_connections
 from xboard_circus.supervisor import handover
-from xboard_circus.supervisor.listener import deafened_by, is_listening, is_shut_down
+from xboard_circus.supervisor.listener import deafened_by, is_listening, is_shut_down, put_back
 from xboard_circus.supervisor.patches.circus_process import sockets_named
 
 if TYPE_CHECKING:
@@ -337,12 +337,19 @@ class PortGuard:
             self._deaf_at, why = self.armed.clock(), Say.PORT_DEAF(option=option)
             shared.shutdown(socket.SHUT_RDWR)  # the workers hold it too, and it would keep the port
         else:
+            self._put_back(shared)
             return
         self._release(shared)
         self._bind(address)  # at once, before another process has the port
         for armed in self.armed.supervisor.armed.values():
             if armed.port.socket() is shared and armed.is_running():
                 armed.port._replace_listener(why)
+
+    def _put_back(self, shared: Any) -> None:
+        """Put back what a worker has changed of the listener; our own workers alone never want one that blocks."""
+        blocking = False if self.armed.has_private_socket and not shared.blocking else None
+        if changed := put_back(shared, backlog=shared.backlog, blocking=blocking):
+            self._report_shut(Say.PORT_PUT_BACK(options=changed, watcher=self.armed.name))
 
     def _replace_listener(self, why: str) -> None:
         armed, order = self.armed, Order(by=Say.BY_PORT_GUARD(), why=why)

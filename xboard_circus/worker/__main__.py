@@ -23,6 +23,7 @@ import uvicorn
 from uvicorn.config import LOGGING_CONFIG
 from uvicorn.main import main as uvicorn_command
 
+from xboard_circus.host.unix_sockets import DOES_NOT_LINGER
 from xboard_circus.worker import EXIT_RECYCLED, forkserver
 from xboard_circus.worker.fork_orders import ORDERS
 from xboard_circus.worker.forsaken import end_with, names_process, outlive_output
@@ -82,13 +83,27 @@ class PublicListener(socket.socket):
         if getattr(self, "_is_paused", False):
             self._is_paused = False
             raise BlockingIOError
+        self.setblocking(False)  # it is one for all workers: one that was taken over can have the rest hang here
         try:
-            return super().accept()
+            connection, address = super().accept()
         except OSError as error:
             if error.errno == errno.EINVAL:
                 error = OSError(errno.ENOBUFS, "the listener was shut down")
             self._is_paused = error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
             raise error from None
+        if self.family != socket.AF_UNIX:
+            undo_inherited(connection)
+        return connection, address
+
+
+def undo_inherited(connection: socket.socket) -> None:
+    """Undo what a worker that was taken over may set on the listener: it leaves requests unread, or cuts answers.
+
+    circusd puts the listener itself back within seconds. This takes 1 us; uvloop accepts without us.
+    """
+    with contextlib.suppress(OSError):  # it is closed already
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, 1)
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, DOES_NOT_LINGER)
 
 
 def open_public(fd: int) -> socket.socket:
