@@ -6,7 +6,7 @@ import time
 from collections import Counter
 
 REPORTED_EVERY = 10.0
-_PROTOCOLS = os.path.join("uvicorn", "protocols", "")
+_OF_REQUESTS = (os.path.join("uvicorn", "protocols", ""), os.path.join("worker", "header_limit.py"))
 
 
 class QuietLog(logging.Filter):
@@ -19,7 +19,7 @@ class QuietLog(logging.Filter):
 
     def filter(self, record: logging.LogRecord) -> bool:
         text, now = str(record.msg), time.monotonic()
-        if record.levelno != logging.WARNING or _PROTOCOLS not in record.pathname:
+        if record.levelno != logging.WARNING or not any(part in record.pathname for part in _OF_REQUESTS):
             return True
         if now < self._next_at.get(text, 0.0):
             self._dropped[text] += 1

@@ -23,6 +23,7 @@ from xboard_circus.worker.app_calls import AppAnswer, AppCalls, Asker
 from xboard_circus.worker.drain import CLOSE_HEADER, close, drain, has_unread, is_silent, stop_accepting
 from xboard_circus.worker.forsaken import names_process, others_serve_on, when_gone
 from xboard_circus.worker.gauges import LoopLag, resident_bytes, thread_pool
+from xboard_circus.worker.header_limit import limited
 from xboard_circus.worker.limits import most_open_files
 from xboard_circus.worker.private_socket import PrivateRequest, PrivateSocket, RefusedRequest
 from xboard_circus.worker.progress import show_progress
@@ -100,13 +101,17 @@ class Surroundings:
 
 
 class SheddingServer(uvicorn.Server):
-    """Run uvicorn's server, and close connections on which no request comes before they take all descriptors."""
+    """Run uvicorn's server, limit the headers of requests, and close silent connections before descriptors run out."""
 
     def __init__(self, config: uvicorn.Config) -> None:
         super().__init__(config)
         log.addFilter(QUIET_LOG)
         self._most_connections = most_open_files() // 2
         self._silent: set[Any] = set()
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        self.config.http_protocol_class = limited(self.config.http_protocol_class)
+        await super().startup(sockets)
 
     async def on_tick(self, counter: int) -> bool:
         self._shed_silent()

@@ -1,0 +1,98 @@
+"""No client fills a worker's memory, or holds up its event loop, with headers."""
+
+from __future__ import annotations
+
+import contextlib
+
+import pytest
+
+from .test_worker import NEEDS_FAST, Place, Worker, get, place, read_answer
+
+__all__ = ["place"]
+
+MIB = 1 << 20
+HOST = b"GET / HTTP/1.1\r\nHost: test\r\n"
+CHUNKED = b"POST /slow?s=60 HTTP/1.1\r\nHost: test\r\nTransfer-Encoding: chunked\r\n\r\n"
+MANY = b"".join(b"X-%d: b\r\n" % number for number in range(10_000))
+FLOODS = {
+    "many headers": (HOST, MANY),
+    "one header": (HOST + b"X: ", b"a" * 65536),
+    "a query": (b"GET /?", b"a" * 65536),
+}
+LATE = {"trailers": (CHUNKED + b"1\r\na\r\n0\r\n", MANY), "chunk extensions": (CHUNKED + b"1;", b"a" * 65536)}
+each_fast_loop = pytest.mark.parametrize(
+    "stack",
+    [pytest.param(("--loop", loop, "--http", "httptools"), id=loop) for loop in ("asyncio", "uvloop")],
+)
+
+
+def flood(worker: Worker, begin: bytes, block: bytes, size: int) -> bytes:
+    """Send *begin*, then *size* bytes of *block* or until the worker closes; return what it answers."""
+    answer = b""
+    with worker.connect() as client, contextlib.suppress(ConnectionError):
+        client.sendall(begin)
+        for _ in range(size // 4096):
+            client.sendall(block[:4096])
+            client.setblocking(False)
+            with contextlib.suppress(BlockingIOError):
+                answer += client.recv(4096)
+                break
+            client.settimeout(30)
+        client.settimeout(5)
+        with contextlib.suppress(TimeoutError):
+            while more := client.recv(4096):
+                answer += more
+    return answer
+
+
+@NEEDS_FAST
+@each_fast_loop
+@pytest.mark.parametrize("kind", [*FLOODS, *LATE])
+def test_headers_without_end_are_refused(place: Place, stack: tuple[str, ...], kind: str) -> None:
+    """Given headers of 2 MiB on each of 20 connections, then each is answered 431 and closed, and the worker keeps
+    none of it."""
+    worker = place.start(*stack).wait_ready()
+    with worker.connect() as client:
+        get(client)
+    before = worker.tell()["rss"]
+
+    answers = [flood(worker, *{**FLOODS, **LATE}[kind], 2 * MIB) for _ in range(20)]
+
+    assert {answer[:12] for answer in answers} - {b""} == {b"HTTP/1.1 431"}  # one may be lost in a reset
+    assert all(b"connection: close" in answer for answer in answers if answer)
+    assert worker.tell()["rss"] - before < 8 * MIB
+    assert worker.log.count("Request headers too large.") == 1
+    with worker.connect() as client:
+        assert get(client).startswith(b"HTTP/1.1 200")
+
+
+@NEEDS_FAST
+@each_fast_loop
+def test_bodies_and_pipelined_requests_are_not_counted(place: Place, stack: tuple[str, ...]) -> None:
+    """Given a body of 1 MiB, one of small chunks, and 1,500 requests in one piece, then each request is answered, on
+    one connection."""
+    worker = place.start(*stack).wait_ready()
+    chunked = b"POST / HTTP/1.1\r\nHost: test\r\nTransfer-Encoding: chunked\r\n\r\n"
+    with worker.connect() as client:
+        client.sendall(b"POST / HTTP/1.1\r\nHost: test\r\nContent-Length: %d\r\n\r\n" % MIB + b"a" * MIB)
+        assert read_answer(client).startswith(b"HTTP/1.1 200")
+        client.sendall(chunked + b"1;name=value\r\na\r\n" * 20_000 + b"0\r\n\r\n")
+        assert read_answer(client).startswith(b"HTTP/1.1 200")
+        requests = (HOST + b"X: " + b"a" * 100 + b"\r\n\r\n") * 1500
+        client.sendall(requests)
+        answers = b""
+        while answers.count(b"HTTP/1.1 200") < 1500:
+            more = client.recv(1 << 16)
+            assert more, answers[-500:]
+            answers += more
+
+
+@NEEDS_FAST
+@pytest.mark.parametrize(("options", "status"), [((), b"431"), (("--h11-max-incomplete-event-size", "400000"), b"200")])
+def test_another_limit_holds_for_httptools_too(place: Place, options: tuple[str, ...], status: bytes) -> None:
+    worker = place.start("--http", "httptools", *options).wait_ready()
+    with worker.connect() as client:
+        client.sendall(HOST + MANY[:70_000].rpartition(b"X-")[0])
+        if status == b"200":
+            client.sendall(b"\r\n")
+        assert client.recv(4096)[:12] == b"HTTP/1.1 " + status

@@ -1,0 +1,75 @@
+"""Limit the headers of a request where uvicorn parses with httptools, which has no limit: with h11 it is 64 KiB.
+
+One client could have a worker keep 1.8 GiB of headers, or hold up its event loop with one header without end, which
+httptools copies with each piece. This is the only place that reaches into uvicorn's protocols.
+"""
+
+import asyncio
+import sys
+from typing import Any
+
+DEFAULT_LIMIT = 64 * 1024
+_HTTPTOOLS = "uvicorn.protocols.http.httptools_impl"
+_TEXT = b"Request headers too large."
+_HEADERS = (
+    b"content-type: text/plain; charset=utf-8",
+    b"content-length: %d" % len(_TEXT),
+    b"connection: close",
+)
+
+
+def limited(protocol: type[asyncio.Protocol]) -> type[asyncio.Protocol]:
+    """Return *protocol* with a limit on headers where it is uvicorn's for httptools; any other as it is."""
+    known = getattr(sys.modules.get(_HTTPTOOLS), "HttpToolsProtocol", None)
+    if protocol is not known:
+        return protocol
+    return type("LimitedHttpToolsProtocol", (_HeaderLimit, protocol), {})
+
+
+class _HeaderLimit(asyncio.Protocol):
+    """Count what comes without completing the headers of a request or bringing a part of its body.
+
+    So it is with headers, and with trailers and chunk extensions. What comes in one piece with something complete is
+    not counted: it was parsed already, and a piece is no longer than 256 KiB. ``--h11-max-incomplete-event-size`` sets
+    another limit, as with h11.
+    """
+
+    _pending = _of_request = 0
+
+    def __init__(self, *args: Any, **named: Any) -> None:
+        super().__init__(*args, **named)
+        self._limit: int = named["config"].h11_max_incomplete_event_size or DEFAULT_LIMIT
+
+    def data_received(self: Any, data: bytes) -> None:
+        if self._pending > self._limit:  # refused: of a connection over TLS more may come until it is closed
+            return
+        cycle = self.cycle
+        self._pending += len(data)
+        super().data_received(data)
+        if self.cycle is not cycle:
+            self._pending = 0
+        elif self._pending > self._limit:
+            self._refuse()
+
+    def on_headers_complete(self: Any) -> None:
+        self._of_request = len(self.headers)
+        super().on_headers_complete()  # type: ignore[misc]
+
+    def on_body(self: Any, body: bytes) -> None:
+        self._pending = 0
+        super().on_body(body)  # type: ignore[misc]
+
+    def _refuse(self: Any) -> None:
+        """Answer 431 and close; only close where the client already gets an answer to an earlier request."""
+        if self.transport.is_closing() or self not in self.connections:  # answered 400, or a WebSocket by now
+            return
+        self.logger.warning("Request headers too large.")
+        if self.cycle is None or self.cycle.response_complete or not self.cycle.response_started:
+            defaults = (name + b": " + value for name, value in self.server_state.default_headers)
+            lines = (b"HTTP/1.1 431 Request Header Fields Too Large", *defaults, *_HEADERS, b"", _TEXT)
+            self.transport.write(b"\r\n".join(lines))
+        if self.cycle is not None and not self.cycle.response_complete:
+            self.cycle.disconnected = True  # or the app would write to a closed connection
+            self.cycle.message_event.set()
+            del self.cycle.scope["headers"][self._of_request :]  # uvicorn adds trailers; the app may run on for long
+        self.transport.close()
