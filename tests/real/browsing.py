@@ -1,12 +1,13 @@
 """A dashboard under a real circusd, and a real Chromium that looks at it.
 
-with dashboard(tmp_path) as c, chromium(tmp_path) as browser:
+with dashboard(tmp_path) as c, chromium() as browser:
     page = Page(browser.new_page(), c)
     page.sign_in()
     page.worker(pid).wait_for()
 """
 
 import contextlib
+import functools
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import BrowserContext, ConsoleMessage, Locator, Page, expect, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Locator, Page, expect, sync_playwright
 
 from xboard_circus.dashboard.settings import APP, WATCHER
 
@@ -65,20 +66,34 @@ def dashboard(
 
 
 @contextlib.contextmanager
-def chromium(folder: Path, **context: Any) -> Iterator[BrowserContext]:
-    """Debian's Chromium with a profile of its own; *context* are options of playwright's for its pages."""
-    with interfaces.unchanged(), sync_playwright() as playwright:
-        opened = playwright.chromium.launch_persistent_context(
-            str(folder / "profile"),
-            executable_path=find("chromium"),
-            args=SWITCHES,
-            **{"viewport": DESKTOP, "locale": "en-GB", **context},
-        )
+def chromium(**context: Any) -> Iterator[BrowserContext]:
+    """A window of Debian's Chromium that remembers nothing of another; *context* are options of playwright's."""
+    with interfaces.unchanged():
+        opened = _chromium().new_context(**{"viewport": DESKTOP, "locale": "en-GB", **context})
         opened.set_default_timeout(PATIENCE * 1000)
         try:
+            opened.new_page()
             yield opened
         finally:
             opened.close()
+
+
+_running = contextlib.ExitStack()
+
+
+@functools.cache
+def _chromium() -> Browser:
+    """Start Chromium once for the tests of a file: each start takes more than a second of CPU."""
+    playwright = _running.enter_context(sync_playwright())
+    started = playwright.chromium.launch(executable_path=find("chromium"), args=SWITCHES)
+    _running.callback(started.close)
+    return started
+
+
+def end_chromium() -> None:
+    """End it where it runs: no test may use asyncio in the thread of playwright."""
+    _chromium.cache_clear()
+    _running.close()
 
 
 def token(running: Circusd, role: str = "admin") -> str:

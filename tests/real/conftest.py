@@ -1,7 +1,7 @@
-"""A failure of a test that shares its circusd with others shows that circusd's logs."""
+"""A failure of a test that shares its circusd with others shows that circusd's logs; and no browser is left running."""
 
 import sys
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
@@ -9,6 +9,13 @@ import pytest
 from . import harness
 
 sys.path.append(str(Path(__file__).parents[1] / "unit"))  # the stand-in for circusd
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _no_browser_outlives_its_tests() -> Iterator[None]:
+    yield
+    if browsing := sys.modules.get(f"{__package__}.browsing"):
+        browsing.end_chromium()
 
 
 @pytest.hookimpl(wrapper=True)

@@ -46,17 +46,17 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Circusd]:
 
 
 @pytest.fixture
-def visit(shared: Circusd, tmp_path: Path) -> Iterator[Visit]:
+def visit(shared: Circusd) -> Iterator[Visit]:
     """An administrator's page, and no complaint of its console."""
-    with chromium(tmp_path) as browser:
+    with chromium() as browser:
         visit = Visit(browser, shared).sign_in()
         yield visit
         assert visit.complaints == []
 
 
 @contextlib.contextmanager
-def visiting(c: Circusd, folder: Path, role: str = "admin", **context: Any) -> Iterator[Visit]:
-    with chromium(folder, **context) as browser:
+def visiting(c: Circusd, role: str = "admin", **context: Any) -> Iterator[Visit]:
+    with chromium(**context) as browser:
         yield Visit(browser, c).sign_in(role)
 
 
@@ -71,7 +71,7 @@ def confirm(visit: Visit, name: str) -> None:
 def test_each_state_appears_as_workers_are_blocked_killed_and_healed(tmp_path: Path) -> None:
     """Given four workers / when they are blocked, sick, killed, crash, heal / then the page shows each state."""
     options = {**QUICK, "restart.burst": 6, "restart.delay": 5, "restart.delay_max": 30, "restart.window": 600}
-    with dashboard(tmp_path, [Watcher(numprocesses=4, options=options)]) as c, visiting(c, tmp_path) as visit:
+    with dashboard(tmp_path, [Watcher(numprocesses=4, options=options)]) as c, visiting(c) as visit:
         full, sick, unready, hung = c.wait_ready(timeout=PATIENCE)
         for pid in (full, sick, unready, hung):
             visit.sees(pid, "up")
@@ -321,12 +321,12 @@ def test_the_details_of_a_worker_have_curves_that_a_screen_reader_is_told_of(vis
 @pytest.mark.parametrize("width", [PHONE, DESKTOP], ids=["375px", "1280px"])
 @pytest.mark.parametrize("theme", ["light", "dark"])
 @pytest.mark.parametrize("language", ["en", "zh-CN"])
-def test_every_view_is_sound(shared: Circusd, tmp_path: Path, language: str, theme: Any, width: dict[str, Any]) -> None:
+def test_every_view_is_sound(shared: Circusd, language: str, theme: Any, width: dict[str, Any]) -> None:
     """Given a language, theme and width / when each view is looked at / then axe finds nothing serious in any."""
     shared.wait_ready(timeout=PATIENCE)
     pid = shared.workers()[0]
     name = f"{language}-{theme}-{width['width']}"
-    with chromium(tmp_path, locale=language, color_scheme=theme, viewport=width) as browser:
+    with chromium(locale=language, color_scheme=theme, viewport=width) as browser:
         visit = Visit(browser, shared)
         visit.page.goto(f"{visit.url}/login")
         look_at(visit, f"login-{name}")
@@ -366,10 +366,10 @@ def test_language_and_theme_are_chosen_and_remembered(visit: Visit) -> None:
     assert html.get_attribute("lang") == "zh-CN"
 
 
-def test_a_chinese_page_says_reasons_and_answers_in_chinese(shared: Circusd, tmp_path: Path) -> None:
+def test_a_chinese_page_says_reasons_and_answers_in_chinese(shared: Circusd) -> None:
     """Given a page in Chinese / when a worker is killed and another replaced / then no place tells it in English."""
     victim, other = shared.wait_ready(timeout=PATIENCE)
-    with visiting(shared, tmp_path, locale="zh-CN") as visit:
+    with visiting(shared, locale="zh-CN") as visit:
         visit.sees(victim, "up")
         os.kill(victim, signal.SIGKILL)
 
@@ -443,9 +443,9 @@ def test_a_screen_reader_is_told_of_an_end_and_of_the_new_worker(visit: Visit, s
     eventually(told, timeout=PATIENCE, every=0.2)
 
 
-def test_a_reader_sees_everything_and_can_change_nothing(shared: Circusd, tmp_path: Path) -> None:
+def test_a_reader_sees_everything_and_can_change_nothing(shared: Circusd) -> None:
     shared.wait_ready(timeout=PATIENCE)
-    with visiting(shared, tmp_path, role="reader") as visit:
+    with visiting(shared, role="reader") as visit:
         expect(visit.page.get_by_text("Read only")).to_be_visible()
         expect(visit.page.locator(".watcher")).to_have_count(4)
         names = visit.page.locator("main").get_by_role("button").all_inner_texts()
@@ -462,7 +462,7 @@ def test_scripts_from_outside_are_shown_as_text(tmp_path: Path) -> None:
     with dashboard(tmp_path, [web, sneaky]) as c:
         with (c.folder / "logs" / "web.log").open("a") as log:
             log.write(f"{EVIL}</div><script>window.hit=1</script>\n")
-        with visiting(c, tmp_path) as visit:
+        with visiting(c) as visit:
             expect(visit.page.get_by_role("heading", name=EVIL)).to_be_visible()
             pid = c.wait_ready(1, timeout=PATIENCE)[0]
             c.set(f"live.pid-{pid}", f"503 {EVIL}")
@@ -481,7 +481,7 @@ def test_scripts_from_outside_are_shown_as_text(tmp_path: Path) -> None:
 
 
 def test_figures_turn_grey_with_their_age_while_circusd_is_silent_and_live_again_by_themselves(tmp_path: Path) -> None:
-    with dashboard(tmp_path) as c, visiting(c, tmp_path) as visit:
+    with dashboard(tmp_path) as c, visiting(c) as visit:
         pid = c.wait_ready(timeout=PATIENCE)[0]
         visit.sees(pid, "up")
         section = visit.page.locator('.server[data-server="local"]')
@@ -520,7 +520,7 @@ def test_a_port_that_another_holds_is_told_once(tmp_path: Path) -> None:
     ):
         assert f"pid {holder.pid}" in c.run_cli("start").stderr
         eventually(lambda: "ok" in c.get("/healthz", name=WATCHER), timeout=PATIENCE, what="the page is served")
-        with visiting(c, tmp_path) as visit:
+        with visiting(c) as visit:
             expect(visit.watcher().locator(".incident")).to_contain_text(f"held by pid {holder.pid}")
             expect(visit.watcher().locator(":is(.last, .incident):visible")).to_have_count(1)
             waiting = visit.watcher().locator(".reason", has_text="waits for the port")
@@ -530,7 +530,7 @@ def test_a_port_that_another_holds_is_told_once(tmp_path: Path) -> None:
 
 def test_the_stream_comes_back_by_itself_when_the_dashboard_is_restarted(tmp_path: Path) -> None:
     # Probed so seldom, the stopped one is not replaced before the page has noticed.
-    with dashboard(tmp_path, options={"health.period": 60}) as c, visiting(c, tmp_path) as visit:
+    with dashboard(tmp_path, options={"health.period": 60}) as c, visiting(c) as visit:
         c.wait_ready(timeout=PATIENCE)
         visit.page.evaluate("window.same = 1")
         os.kill(c.workers(WATCHER)[0], signal.SIGSTOP)
@@ -545,7 +545,7 @@ def test_the_stream_comes_back_by_itself_when_the_dashboard_is_restarted(tmp_pat
 
 
 def test_it_works_below_a_path_prefix(tmp_path: Path) -> None:
-    with dashboard(tmp_path, options={"dashboard.root_path": "/ops/backend"}) as c, chromium(tmp_path) as browser:
+    with dashboard(tmp_path, options={"dashboard.root_path": "/ops/backend"}) as c, chromium() as browser:
         pids = c.wait_ready(timeout=PATIENCE)
         visit = Visit(browser, c, url=f"{c.url_of(WATCHER)}/ops/backend").sign_in()
         visit.row(pids[0]).get_by_role("button", name=re.compile("^Reload worker")).click()
@@ -598,8 +598,8 @@ def test_another_circusd_is_added_steered_and_removed(shared: Circusd, visit: Vi
         expect(visit.watcher()).to_be_visible()
 
 
-def test_a_wrong_token_is_told_and_an_ended_session_leads_to_the_sign_in(shared: Circusd, tmp_path: Path) -> None:
-    with chromium(tmp_path) as browser:
+def test_a_wrong_token_is_told_and_an_ended_session_leads_to_the_sign_in(shared: Circusd) -> None:
+    with chromium() as browser:
         visit = Visit(browser, shared)
         visit.page.goto(f"{visit.url}/login")
         visit.page.get_by_label("Token").fill("wrong")
@@ -616,11 +616,9 @@ def test_a_wrong_token_is_told_and_an_ended_session_leads_to_the_sign_in(shared:
 @pytest.mark.parametrize(
     "lost", [("feed.js",), ("main.js", "dom.js"), ("parts.css",), ("page.css", "main.js", "dom.js")], ids=", ".join
 )
-def test_a_page_whose_files_did_not_come_loads_itself_again(
-    shared: Circusd, tmp_path: Path, lost: tuple[str, ...]
-) -> None:
+def test_a_page_whose_files_did_not_come_loads_itself_again(shared: Circusd, lost: tuple[str, ...]) -> None:
     """Given files that are cut off once, as when the dashboard dies, when the page is loaded, then it is whole soon."""
-    with chromium(tmp_path) as browser:
+    with chromium() as browser:
         visit = Visit(browser, shared).sign_in()
         left = {"boot.js", *lost}
 

@@ -36,7 +36,7 @@ def speak(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Speak]:
     needs("chromium")
     folder = tmp_path_factory.mktemp("reasons")
     settings = Settings(label="here", folder=folder, endpoint=f"tcp://127.0.0.1:{free_port()}")
-    with served(settings) as visitor, chromium(folder, locale="zh-CN") as browser:
+    with served(settings) as visitor, chromium(locale="zh-CN") as browser:
         page = browser.pages[0]
         page.goto(f"http://127.0.0.1:{visitor.port}/login#token={load_or_make(folder).admin}")
         page.wait_for_url(f"http://127.0.0.1:{visitor.port}/")

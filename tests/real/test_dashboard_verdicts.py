@@ -133,7 +133,7 @@ def staged(folder: Path, role: str = "admin", **context: Any) -> Iterator[Stage]
     with FakeCircusd({**answers, "stats": always({"infos": {}}), **dict.fromkeys(orders, always(OK))}) as fake:
         (folder / "circus.ini").write_text(INI.format(endpoint=fake.endpoint))
         (folder / "web.log").write_text("the line before\n")
-        with served(of_config(load(folder / "circus.ini"))) as visitor, chromium(folder, **context) as browser:
+        with served(of_config(load(folder / "circus.ini"))) as visitor, chromium(**context) as browser:
             url = f"http://127.0.0.1:{visitor.port}"
             tokens = load_or_make(folder)
             token = tokens.admin if role == "admin" else tokens.reader
