@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """Our figures beside the rivals', measured in one run on one machine: ``python3 scripts/bench.py --help``.
 
-The rivals come from PyPI into ``.venv-bench`` of the checkout, where this script goes on. Every process that it starts
+The rivals come from PyPI into ``.venv-bench`` of the checkout, where this script goes on (with --smoke in ``.venv``,
+where that is there). Every process that it starts
 is ended again, by pid and start time, and no other. A rival that fails in a row is told of there, and the rest goes on.
 """
 
@@ -48,7 +49,7 @@ def parse() -> argparse.Namespace:
 
 def main() -> int:
     options = parse()
-    enter_venv()
+    enter_venv(is_short=options.smoke and options.rivals == SMOKE_RIVALS)
     from bench import report
     from bench.measuring import Series, measure_all
 

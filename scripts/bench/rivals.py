@@ -15,7 +15,7 @@ from pathlib import Path
 from bench.running import CHECKOUT, Rival, Running
 from tests.real.processes import process
 
-VENV = CHECKOUT / ".venv-bench"
+VENV, TEST_VENV = CHECKOUT / ".venv-bench", CHECKOUT / ".venv"
 SHOWN = ["circus", "fastapi", "granian", "gunicorn", "hypercorn", "pandas", "superlance", "supervisor", "uvicorn"]
 SHOWN += ["uvicorn-worker", "uvloop"]
 RIVALS = [*SHOWN, "setuptools<81", "uvicorn[standard]"]  # pandas is what a heavy app imports
@@ -146,8 +146,14 @@ def requirements() -> list[str]:
     return [line for line in ini["options"]["install_requires"].splitlines() if line] + RIVALS
 
 
-def enter_venv() -> None:
-    """Go on in the bench's own environment, which is made when it is not there or stands for other requirements."""
+def enter_venv(*, is_short: bool) -> None:
+    """Go on in the bench's own environment, which is made when it is not there or stands for other requirements.
+
+    A short run, which measures uvicorn alone beside us, takes that of the tests where it is there.
+    """
+    if is_short and TEST_VENV.exists():
+        _go_on_in(TEST_VENV)
+        return
     wanted = hashlib.sha256("\n".join(requirements()).encode()).hexdigest()
     python, stamp = VENV / "bin" / "python", VENV / ".installed"
     if not stamp.exists() or stamp.read_text() != wanted:
@@ -156,16 +162,23 @@ def enter_venv() -> None:
         pip = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
         subprocess.run([*pip, *requirements()], check=True)
         stamp.write_text(wanted)
-    if Path(sys.prefix).resolve() != VENV:
-        os.execv(python, [str(python), *sys.argv])
+    _go_on_in(VENV)
+
+
+def _go_on_in(venv: Path) -> None:
+    if Path(sys.prefix).resolve() != venv:
+        python = str(venv / "bin" / "python")
+        os.execv(python, [python, *sys.argv])
 
 
 def versions() -> dict[str, str]:
-    from importlib.metadata import version
+    from importlib.metadata import distributions
 
     from xboard_circus import __version__
 
-    return {"xboard-circus": f"{__version__} ({_commit()})", **{name: version(name) for name in SHOWN}, **_programs()}
+    installed = {each.name: each.version for each in distributions()}
+    rivals = {name: installed[name] for name in SHOWN if name in installed}
+    return {"xboard-circus": f"{__version__} ({_commit()})", **rivals, **_programs()}
 
 
 def _programs() -> dict[str, str]:
