@@ -9,7 +9,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 from real.processes import end_marked, marked
+
+settings.register_profile("any machine", deadline=None)  # how long an example takes is no claim
+settings.load_profile("any machine")
 
 REAL = Path(__file__).parent / "real"
 RUN = "PYTEST_RUN_OF_XBOARD"
