@@ -6,14 +6,17 @@ import subprocess
 import sys
 import uuid
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from hypothesis import settings
 from real.processes import end_marked, marked
 
-settings.register_profile("any machine", deadline=None)  # how long an example takes is no claim
-settings.load_profile("any machine")
+with suppress(ImportError):  # where a few tests run that need no more than pytest
+    from hypothesis import settings
+
+    settings.register_profile("any machine", deadline=None)  # how long an example takes is no claim
+    settings.load_profile("any machine")
 
 REAL = Path(__file__).parent / "real"
 RUN = "PYTEST_RUN_OF_XBOARD"
