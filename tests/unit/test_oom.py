@@ -136,3 +136,14 @@ def test_the_count_of_the_host_proves_nothing_about_a_process_that_was_never_loo
 
     assert kernel.kills.killed(2) is None
     assert kernel.kills.killed(1)
+
+
+@pytest.mark.parametrize("group", [None, 0], ids=["only the host counts", "its cgroup counts too"])
+def test_a_count_of_the_host_that_did_not_rise_rules_it_out_for_a_process_that_was_never_looked_at(
+    group: int | None,
+) -> None:
+    """Given a worker that is killed before the first look at it, which comes within two seconds of its start."""
+    kernel = Kernel(group=group, host=76)
+    kernel.look()
+
+    assert kernel.kills.killed(2) == ""

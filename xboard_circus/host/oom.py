@@ -84,17 +84,20 @@ class OomKills:
     def killed(self, pid: int) -> str | None:
         """Return the evidence that the kernel just killed *pid*; "" if it did not, None if unknown.
 
-        A count that rose by one explains one death. The count of the whole host says nothing of a process that was
-        never looked at: the kernel may have killed anybody.
+        A count that rose by one explains one death. Of a process that was never looked at, the count of the whole host
+        tells only where it did not rise: else the kernel may have killed anybody.
         """
-        path = self._files.get(pid) or self._find(pid)
-        if path is None:
-            return None
+        path = self._files.get(pid) or self._find(pid) or HOST
         before, latest = self._counts.get(path, (None, None))
         now = self._read(path)
-        if now is None or before is None:
-            return None
+        if now is None or before is None or (path == HOST and pid not in self._files):
+            return "" if self._is_quiet() else None
         if now <= before:
             return ""
         self._counts[path] = (before + 1, latest if latest is None else max(latest, before + 1))
         return Say.OOM_OF_HOST() if path == HOST else Say.OOM_OF_CGROUP()
+
+    def _is_quiet(self) -> bool:
+        """Return whether the kernel has killed nobody on the whole host since the look before the last one."""
+        before, _ = self._counts.get(HOST, (None, None))
+        return before is not None and self._read(HOST) == before
