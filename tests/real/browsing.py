@@ -19,10 +19,9 @@ from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Locator
 
 from xboard_circus.dashboard.settings import APP, WATCHER
 
-from . import interfaces
 from .harness import BUNDLE, FAST_RESTARTS, Circusd, Watcher, circusd, eventually
-from .parts import find
 
+CHROMIUM = Path(__file__).with_name("chromium_without_netlink.py")
 # Without the network's habits of a browser at home: a test's browser talks to the test alone.
 SWITCHES = [
     "--headless",
@@ -68,14 +67,13 @@ def dashboard(
 @contextlib.contextmanager
 def chromium(**context: Any) -> Iterator[BrowserContext]:
     """A window of Debian's Chromium that remembers nothing of another; *context* are options of playwright's."""
-    with interfaces.unchanged():
-        opened = _chromium().new_context(**{"viewport": DESKTOP, "locale": "en-GB", **context})
-        opened.set_default_timeout(PATIENCE * 1000)
-        try:
-            opened.new_page()
-            yield opened
-        finally:
-            opened.close()
+    opened = _chromium().new_context(**{"viewport": DESKTOP, "locale": "en-GB", **context})
+    opened.set_default_timeout(PATIENCE * 1000)
+    try:
+        opened.new_page()
+        yield opened
+    finally:
+        opened.close()
 
 
 _running = contextlib.ExitStack()
@@ -85,7 +83,7 @@ _running = contextlib.ExitStack()
 def _chromium() -> Browser:
     """Start Chromium once for the tests of a file: each start takes more than a second of CPU."""
     playwright = _running.enter_context(sync_playwright())
-    started = playwright.chromium.launch(executable_path=find("chromium"), args=SWITCHES)
+    started = playwright.chromium.launch(executable_path=CHROMIUM, args=SWITCHES)
     _running.callback(started.close)
     return started
 

@@ -13,7 +13,6 @@ from typing import Any
 
 import yaml
 
-from . import interfaces
 from .containers import ROOT, Container, image, podman, podman_environ
 from .free_ports import free_port
 
@@ -66,16 +65,15 @@ def project(folder: Path, **env: str) -> Iterator[Project]:
     chosen = {"XBOARD_IMAGE": image(), "XBOARD_LISTEN": f"127.0.0.1:{port}", **env}
     (folder / ".env").write_text("".join(f"{name}={value}\n" for name, value in chosen.items()))
     made = Project(f"xb{uuid.uuid4().hex[:10]}", folder, port, chosen)
-    with interfaces.changing():
-        try:
-            yield made
-        except BaseException:
-            for name in made.containers():
-                done = podman("logs", name, check=False)
-                print(name, done.stdout, done.stderr, sep="\n")
-            raise
-        finally:
-            made.compose("down", "--volumes", "--timeout", "2")
+    try:
+        yield made
+    except BaseException:
+        for name in made.containers():
+            done = podman("logs", name, check=False)
+            print(name, done.stdout, done.stderr, sep="\n")
+        raise
+    finally:
+        made.compose("down", "--volumes", "--timeout", "2")
 
 
 def losses(p: Project) -> list[str]:
