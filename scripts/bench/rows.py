@@ -5,10 +5,12 @@ within the bound has the value None.
 """
 
 import statistics
+import subprocess
+import sys
 import threading
 import time
 from collections import Counter
-from functools import partial
+from functools import cache, partial
 from typing import NamedTuple
 
 from bench.measuring import Found, Row
@@ -27,6 +29,8 @@ from bench.running import (
 from bench.traffic import Loads, requests_a_second
 from tests.real.processes import Process
 
+IMPORTED = ("circus.circusd", "xboard_circus.plugins.guard", "xboard_circus.worker.__main__", "fastapi")
+"""What our start imports one after the other: circusd and the hook, then the forkserver."""
 RECOVERY = 30.0
 SPARE_KILLS = 10
 IDLE_SECONDS = 15.0
@@ -200,7 +204,20 @@ def throughput(rival: Rival) -> list[Found]:
 def start(rival: Rival) -> list[Found]:
     with Running(rival, 2, start=False) as it:
         at = it.start()
-        return [Found(_until_answered(it) - at)]
+        return [Found(_until_answered(it) - at, _cost_of_imports() if rival.name == OURS else "")]
+
+
+@cache
+def _cost_of_imports() -> str:
+    """Return the processor time of each import of a start, the median of five processes."""
+    clock = "import time; at = time.process_time(); import {}; print(time.process_time() - at)"
+    costs = []
+    for at, name in enumerate(IMPORTED):
+        before = f"import {IMPORTED[at - 1]}; " if at % 2 else ""  # the hook in circusd, FastAPI in the forkserver
+        command = [sys.executable, "-c", before + clock.format(name)]
+        took = [float(subprocess.run(command, capture_output=True, check=True).stdout) for _ in range(5)]
+        costs.append(f"{name} {statistics.median(took):.3f}")
+    return f"CPU s of imports, one after the other: {', '.join(costs)}"
 
 
 def start_all(rival: Rival, workers: int) -> list[Found]:
