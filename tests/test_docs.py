@@ -185,7 +185,9 @@ def shape(page: Path) -> list[str]:
     return re.findall(r"^(#+ |- |\|(?=[^|]*\S)).*", text, re.MULTILINE)
 
 
-@pytest.mark.parametrize("name", ["README", "docs/behaviour", "docs/kubernetes", "docs/operations", "docs/security", "docs/services"])
+@pytest.mark.parametrize(
+    "name", ["README", *(f"docs/{page}" for page in ("behaviour", "kubernetes", "operations", "security", "services"))]
+)
 def test_a_page_has_the_same_commands_names_and_shape_in_both_languages(name: str) -> None:
     pages = ROOT / f"{name}.md", ROOT / f"{name}.zh-CN.md"
     # But for plain words, such as the verdicts, which the page translates, too.
