@@ -7,7 +7,7 @@ from typing import Any
 from xboard_circus.core.health import Observation, Round, Worker
 from xboard_circus.core.reason import reason_in, with_say
 from xboard_circus.core.sentences import Say
-from xboard_circus.core.state_schema import PathReport, ProbeFigures, WatcherEntry, WorkerEntry
+from xboard_circus.core.state_schema import PathReport, ProbeFigures, WatcherEntry, WorkerEntry, WorkerReport
 from xboard_circus.core.states import Health, WorkerState
 from xboard_circus.probe import Outcome, UrlAnswer, WorkerAnswer
 
@@ -29,12 +29,14 @@ class Sighting:
         asked_at: When the probe began, in seconds of the monotonic clock.
         is_clear: It says something about the worker, good or bad.
         figures: What circusd shows beside the health.
+        report: The worker's own report, empty where it gave none.
     """
 
     observation: Observation
     asked_at: float
     is_clear: bool = True
     figures: Mapping[str, Any] = field(default_factory=dict)
+    report: WorkerReport = field(default_factory=WorkerReport)
 
 
 @dataclass(frozen=True)
@@ -98,7 +100,7 @@ def worker_sighting(answer: WorkerAnswer) -> Sighting:
     shown = {name: report.get(name) for name in ProbeFigures.__annotations__} | {"latency": round(answer.latency, 5)}
     if failing is not None:
         shown |= {"status": failing["status"], "body": failing["body"][:FIRST_CHARS]}
-    return Sighting(observation, answer.asked_at, figures=shown)
+    return Sighting(observation, answer.asked_at, figures=shown, report=report)
 
 
 def url_sighting(answer: UrlAnswer, asked_at: float) -> Sighting:

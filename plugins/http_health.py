@@ -16,11 +16,13 @@ from xboard_circus.core.health import HealthRules, Replace, WatcherHealth
 from xboard_circus.core.reason import key_of
 from xboard_circus.core.state_schema import State, UnreadableState, WatcherEntry, parse_state
 from xboard_circus.host import procs
+from xboard_circus.ledger.history_store import HistoryStore, history_of
 from xboard_circus.options.fields import HealthOptions
 from xboard_circus.options.reading import parse_watcher
 from xboard_circus.plugins._base import BusEvent, Commands, Part, XboardPlugin, ask_state
 from xboard_circus.plugins._questions import AskWorkers, WorkerQuestions
 from xboard_circus.plugins._sightings import WHOLE, ProbeRound, is_probed, judgements, key, up_workers
+from xboard_circus.plugins.traffic_recorder import TrafficRecorder
 from xboard_circus.probe import UrlAnswer, probe_url, probe_workers
 
 log = logging.getLogger("xboard_circus.plugins.http_health")
@@ -76,10 +78,12 @@ class HealthProber(Part):
         identity: procs.Identity,
         ask_workers: AskWorkers = probe_workers,
         ask_url: Callable[..., UrlAnswer] = probe_url,
+        on_round: Callable[[ProbeRound], object] = lambda _: None,
         **seams: Any,
     ) -> None:
         super().__init__(commands, **seams)
         self._identity = identity
+        self._on_round = on_round
         self._questions = WorkerQuestions(self._clock, ask_workers, ask_url)
         self._watched: dict[str, _Watched] = {}
         self._known: tuple[float, State] | None = None
@@ -168,6 +172,8 @@ class HealthProber(Part):
                 await self._report({pid: each for finding in findings for pid, each in judgements(finding).items()})
             for finding in findings:
                 await self._act(finding)
+            for finding in findings:
+                self._on_round(finding)
         if not has_reported:
             # circusd takes a prober that reports nothing for a stuck one.
             await self._report({})
@@ -236,9 +242,10 @@ class HealthProber(Part):
 
 
 def prober_of(plugin: XboardPlugin) -> list[Part]:
-    """Return the prober of a plugin process."""
+    """Return the prober of a plugin process, and what records the traffic that its probes see."""
     identity = procs.Identity.of(os.getpid()) or procs.Identity(os.getpid(), 0)
-    return [HealthProber(plugin.commands, identity=identity)]
+    recorder = TrafficRecorder(plugin.commands, HistoryStore(history_of(plugin.path(plugin.options.ledger.file))))
+    return [HealthProber(plugin.commands, identity=identity, on_round=recorder.take), recorder]
 
 
 class HttpHealth(XboardPlugin):

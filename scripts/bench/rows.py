@@ -13,6 +13,7 @@ from collections import Counter
 from functools import cache, partial
 from typing import NamedTuple
 
+from bench.loads import Loads, requests_a_second
 from bench.measuring import Found, Row
 from bench.rivals import BARE, CLI, FAKE, MEASURED, OURS, RIVAL, UVICORN_WORKERS
 from bench.running import (
@@ -26,7 +27,6 @@ from bench.running import (
     pss,
     who_answers_at_once,
 )
-from bench.traffic import Loads, requests_a_second
 from tests.real.processes import Process
 
 IMPORTED = ("circus.circusd", "xboard_circus.plugins.guard", "xboard_circus.worker.__main__", "fastapi")

@@ -375,8 +375,8 @@ CONFIG = {"name": "plugin:xboard", "priority": "1", "__name__": "plugin:xboard",
 @pytest.mark.parametrize(
     ("plugin", "parts"),
     [
-        (Bundle, ["http_health", "restart_limiter", "ledger", "alerts", "log_pruner"]),
-        (HttpHealth, ["http_health"]),
+        (Bundle, ["http_health", "traffic_recorder", "restart_limiter", "ledger", "alerts", "log_pruner"]),
+        (HttpHealth, ["http_health", "traffic_recorder"]),
         (RestartLimiter, ["restart_limiter"]),
         (Ledger, ["ledger"]),
     ],

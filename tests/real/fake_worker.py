@@ -7,6 +7,8 @@ import time
 
 FOLDER, TOKEN, PID = os.environ["XBOARD_WORKER_DIR"], os.environ["XBOARD_WORKER"], os.getpid()
 STARTED = time.monotonic()
+ROUTES = sorted(f"GET /api/v1/things{n}/{{id}}" for n in range(20))
+ROW = [97, 0, 2, 1, 1_234_567, 0, 60, 30, 9, 1, *[0] * 8]  # see core.route_counts
 served = 0
 
 
@@ -24,6 +26,9 @@ def answer() -> bytes:
         "requests_active": 0,
         "requests_served": served,
         "rss": 8_000_000,
+        "cpu": time.process_time(),
+        # Every route is busy: each of its numbers is another one at each probe.
+        "traffic": {"active": 1, "routes": ROUTES, "counts": [number * served for number in ROW] * len(ROUTES)},
         "live": ok,
         "ready": ok,
         "version": "fake",

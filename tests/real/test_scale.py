@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from xboard_circus.core.history import rows_of
 from xboard_circus.core.verdict import word_of
+from xboard_circus.ledger.history_store import read_totals
 
 from .harness import BUNDLE, HERE, Watcher, circusd, eventually
 from .processes import Process, process
@@ -42,6 +44,8 @@ def test_two_hundred_private_sockets_are_cheap(tmp_path: Path, capsys: pytest.Ca
                 f"circusd {shares[1]:.1f} %, {master.memory / 1e6:.0f} MB"
             )
         assert {word_of(worker) for worker in c.watcher()["workers"]} == {"up"}
+        totals = eventually(lambda: read_totals(c.folder / "ledger-history.db")["web"])
+        assert rows_of(totals.traffic)["GET /api/v1/things7/{id}"][0] > 200 * 97  # the requests of all were counted
         assert c.failures() == []
         assert asked >= SECONDS / 2  # it was not by sleeping that the prober was cheap
         assert shares[0] < 15

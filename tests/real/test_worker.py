@@ -27,6 +27,7 @@ import pytest
 from uvicorn.config import WS_PROTOCOLS
 
 import xboard_circus
+from xboard_circus.core.route_counts import BOUNDS, FIRST_BUCKET, STATUSES, STRIDE
 from xboard_circus.supervisor import handover
 from xboard_circus.worker import EXIT_RECYCLED
 from xboard_circus.worker.drain import stop_accepting
@@ -377,6 +378,30 @@ def test_a_blocked_loop_shows_as_lag(place: Place) -> None:
 
     assert 0.3 < told["lag"] < 30
     assert told["requests_served"] == 1
+
+
+@each_stack
+def test_requests_are_counted_by_status_and_latency_and_probes_are_not(place: Place, stack: Sequence[str]) -> None:
+    worker = place.start(*stack).wait_ready()
+    with worker.connect() as connection:
+        for path in ("/status/200", "/status/404", "/block?s=0.3"):
+            get(connection, path)
+    with worker.connect() as waiting:
+        send_request(waiting, "/slow?s=60")
+
+        told = eventually(lambda: (t := worker.tell("live=/status/500"))["traffic"]["active"] and t)
+
+        traffic, numbers = told["traffic"], dict(zip(told["traffic"]["routes"], rows_of(told["traffic"]), strict=True))
+        assert (traffic["active"], told["cpu"] > 0) == (1, True)
+        row = numbers["GET other"]  # a plain ASGI app has no templates
+        assert row[: len(STATUSES)] == [2, 0, 1, 0]
+        assert sum(row[FIRST_BUCKET:]) == 3
+        assert sum(row[FIRST_BUCKET + BOUNDS.index(0.25) + 1 :]) >= 1  # it took more than 0.25 s
+
+
+def rows_of(traffic: dict[str, Any]) -> list[list[int]]:
+    counts = traffic["counts"]
+    return [counts[at : at + STRIDE] for at in range(0, len(counts), STRIDE)]
 
 
 # Start

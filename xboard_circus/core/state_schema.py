@@ -6,7 +6,9 @@ value once. A value of the wrong kind counts as missing, so that one worker's no
 
 import functools
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Literal, TypedDict, get_args, get_origin, get_type_hints, is_typeddict
+from typing import Any, Literal, NewType, TypedDict, get_args, get_origin, get_type_hints, is_typeddict
+
+from xboard_circus.core.route_counts import MOST_ROUTES, STRIDE, route_name
 
 NoneType = type(None)
 PhaseWord = Literal["up", "held", "starting", "leaving"]
@@ -253,10 +255,29 @@ class PathReport(TypedDict):
     body: str
 
 
+RouteNames = NewType("RouteNames", list[str])
+Counts = NewType("Counts", list[int])
+
+
+class TrafficReport(TypedDict):
+    """What a worker has counted of its requests since it began.
+
+    Attributes:
+        active: Requests in flight.
+        routes: Names of routes; some may be equal.
+        counts: A row of numbers for each route, see `core.route_counts`.
+    """
+
+    active: int
+    routes: RouteNames
+    counts: Counts
+
+
 class WorkerReport(LoadFigures, total=False):
     """What a worker reports of itself on its private socket.
 
     Attributes:
+        cpu: Seconds of the processor that it has used.
         connections: How many clients are connected.
         files_full: How many files it may open, where all of these are open; else None.
     """
@@ -264,7 +285,9 @@ class WorkerReport(LoadFigures, total=False):
     pid: int
     state: str
     connections: int | None
+    cpu: float | None
     files_full: int | None
+    traffic: TrafficReport | None
     uptime: float | None
     version: str | None
     live: PathReport | None
@@ -321,7 +344,18 @@ def parse_report(told: Mapping[str, Any]) -> WorkerReport:
     >>> parse_report({"pid": 7, "threads_limit": 10**400})["threads_limit"]
     """
     report: WorkerReport = _reader(WorkerReport)(told)
+    if not _is_whole(report["traffic"]):
+        report["traffic"] = None
     return report
+
+
+def parse_traffic(told: object) -> TrafficReport | None:
+    """Return what was counted by route, None where a value is wrong."""
+    return parse_report({"traffic": told})["traffic"]
+
+
+def _is_whole(traffic: TrafficReport | None) -> bool:
+    return traffic is None or (traffic["active"] >= 0 and len(traffic["counts"]) == STRIDE * len(traffic["routes"]))
 
 
 def parse_judgements(told: object) -> dict[int, Judgement]:
@@ -356,6 +390,7 @@ _NEEDED: dict[Any, tuple[str, ...]] = {
     BudgetEntry: ("used", "limit"),
     OutputEntry: ("lost",),
     IncidentEntry: ("age", "worst"),
+    TrafficReport: ("active", "routes", "counts"),
     State: ("circusd", "watchers"),
 }
 
@@ -413,6 +448,20 @@ def _read_whole(value: Any) -> int:
     if type(value) is int and -_LARGEST < value < _LARGEST:
         return value
     return int(_read_number(value))
+
+
+def _read_counts(values: Any) -> list[int]:
+    # Two thousand numbers for each worker and round: no line of Python for each of them.
+    if type(values) is not list or set(map(type, values)) - {int} or min(values, default=0) < 0:
+        raise _misfit(values, "a list of counts")
+    _read_number(sum(values))
+    return values
+
+
+def _read_route_names(values: Any) -> list[str]:
+    if type(values) is not list or len(values) > MOST_ROUTES + 1 or set(map(type, values)) - {str}:
+        raise _misfit(values, "a list of routes")
+    return [route_name(each) for each in values]
 
 
 def _read_word(words: tuple[str, ...], value: Any) -> Any:
@@ -485,4 +534,6 @@ _PLAIN: dict[Any, _Reader] = {
     float: _read_number,
     int: _read_whole,
     str: read_text,
+    Counts: _read_counts,
+    RouteNames: _read_route_names,
 }

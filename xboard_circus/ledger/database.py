@@ -6,6 +6,7 @@ import sqlite3
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,6 @@ from xboard_circus.errors import XboardError
 from xboard_circus.host.mounts import is_mounted_alone
 from xboard_circus.host.written_files import opener
 
-# "xbLG": tells our file from another program's database that somebody named by mistake.
-APPLICATION_ID = 0x78624C47
 PAGE = 4096
 BUSY_MS = 250
 VACUUM_ON_REQUEST = 2  # as an earlier version made its file
@@ -46,6 +45,22 @@ MIGRATIONS = (
 """What makes each version of the schema from the one before."""
 
 SCHEMA_VERSION = len(MIGRATIONS)
+
+
+@dataclass(frozen=True)
+class Schema:
+    """What a file of ours holds.
+
+    Attributes:
+        application_id: Tells it from another program's database that somebody named by mistake.
+        migrations: What makes each version from the one before.
+    """
+
+    application_id: int
+    migrations: tuple[str, ...]
+
+
+LEDGER = Schema(0x78624C47, MIGRATIONS)  # "xbLG"
 _BESIDE = ("-wal", "-shm")  # what SQLite keeps beside its file
 _HEADS = {"": (b"SQLite format 3\0",), "-wal": (b"\x37\x7f\x06\x82", b"\x37\x7f\x06\x83")}
 
@@ -104,7 +119,9 @@ def ledger_errors(path: Path) -> Iterator[None]:
         raise LedgerError(path, LedgerTrouble.UNUSABLE, error.strerror or str(error)) from error
 
 
-def open_to_write(path: Path, *, most_pages: int, log_pages: int) -> tuple[sqlite3.Connection, Inode]:
+def open_to_write(
+    path: Path, *, most_pages: int, log_pages: int, schema: Schema = LEDGER
+) -> tuple[sqlite3.Connection, Inode]:
     """Return the database at *path* and its inode; sqlite3.Error, OSError or LedgerError where that is not possible.
 
     SQLite refuses to let it grow past *most_pages*, and starts its write-ahead log over after *log_pages*.
@@ -122,7 +139,7 @@ def open_to_write(path: Path, *, most_pages: int, log_pages: int) -> tuple[sqlit
         path, timeout=BUSY_MS / 1000, isolation_level=None, check_same_thread=False, cached_statements=16
     )
     try:
-        _prepare(connection, path, most_pages=most_pages, log_pages=log_pages)
+        _prepare(connection, path, schema, most_pages=most_pages, log_pages=log_pages)
     except BaseException:
         connection.close()
         raise
@@ -198,15 +215,17 @@ def _is_at_rest(path: Path) -> bool:
     return not is_open and not os.access(path.parent, os.W_OK)
 
 
-def _prepare(connection: sqlite3.Connection, path: Path, *, most_pages: int, log_pages: int) -> None:
+def _prepare(connection: sqlite3.Connection, path: Path, schema: Schema, *, most_pages: int, log_pages: int) -> None:
+    version = len(schema.migrations)
+
     def pragma(text: str) -> Any:
         row = connection.execute(f"PRAGMA {text}").fetchone()
         return row[0] if row else None
 
     is_new = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0] == 0
-    if not is_new and pragma("application_id") != APPLICATION_ID:
+    if not is_new and pragma("application_id") != schema.application_id:
         raise LedgerError(path, LedgerTrouble.UNUSABLE, "is another program's database; name another file")
-    if pragma("user_version") > SCHEMA_VERSION:
+    if pragma("user_version") > version:
         raise LedgerError(path, LedgerTrouble.UNUSABLE, "was written by a newer version of xboard-circus")
     if is_new:
         pragma(f"page_size = {PAGE}")
@@ -219,14 +238,14 @@ def _prepare(connection: sqlite3.Connection, path: Path, *, most_pages: int, log
     pragma(f"wal_autocheckpoint = {log_pages}")
     pragma(f"journal_size_limit = {log_pages * PAGE}")
     # Before the bound below: a ledger that is full could not take the index.
-    if pragma("user_version") < SCHEMA_VERSION:
+    if pragma("user_version") < version:
         with connection:
             connection.execute("BEGIN IMMEDIATE")
             # Asked again: another recorder may have come first.
-            for script in MIGRATIONS[pragma("user_version") :]:
+            for script in schema.migrations[pragma("user_version") :]:
                 for statement in script.split(";"):  # as a script, the transaction would be committed
                     connection.execute(statement)
-            pragma(f"application_id = {APPLICATION_ID}")
-            pragma(f"user_version = {SCHEMA_VERSION}")
+            pragma(f"application_id = {schema.application_id}")
+            pragma(f"user_version = {version}")
     # For a file that is larger already, SQLite takes the size that it has.
     pragma(f"max_page_count = {most_pages}")

@@ -28,6 +28,7 @@ from xboard_circus.worker.limits import most_open_files
 from xboard_circus.worker.private_socket import PrivateRequest, PrivateSocket, RefusedRequest
 from xboard_circus.worker.progress import show_progress
 from xboard_circus.worker.quiet_log import QUIET_LOG
+from xboard_circus.worker.traffic import CountedRequests, Traffic
 
 log = logging.getLogger("uvicorn.error")
 
@@ -145,6 +146,7 @@ class WorkerServer(SheddingServer):
         self._loop: asyncio.AbstractEventLoop | None = None
         self._public: list[socket.socket] = []
         self._lag = LoopLag(period=TICK)
+        self._traffic = Traffic()
         self._calls: AppCalls | None = None
         self._starting: asyncio.Task[None] | None = None
         # Always the same list, not a new one each second as in uvicorn: requests in flight see the drain begin.
@@ -183,11 +185,13 @@ class WorkerServer(SheddingServer):
         if self._surroundings.spare and not await self._is_called():
             self.dismissed = True
             return
+        app = self.config.loaded_app
+        self.config.loaded_app = CountedRequests(app, self._traffic)
         await super().startup(sockets)
         for sock in sockets or []:
             log.info("Uvicorn running on socket %s (Press CTRL+C to quit)", sock.getsockname())
         self._calls = AppCalls(
-            self.config.loaded_app,
+            app,  # without the count: a probe is no traffic
             state=self.lifespan.state,
             root_path=self.config.root_path,
             user_agent=f"xboard-circus/{__version__}",
@@ -347,6 +351,8 @@ class WorkerServer(SheddingServer):
             "requests_active": len(self.server_state.tasks),
             "requests_served": self.server_state.total_requests,
             "rss": resident_bytes(),
+            "cpu": time.process_time(),
+            "traffic": self._traffic.report(),
             "connections": len(self.server_state.connections),
             "files_full": most_open_files() if self._private is not None and self._private.lacks_descriptors else None,
             "live": live,

@@ -1,0 +1,161 @@
+"""What a worker counts of its requests, and what is believed of it."""
+
+import asyncio
+import json
+from typing import Any
+
+import pytest
+
+from xboard_circus.core.route_counts import BOUNDS, FIRST_BUCKET, LONGEST, MICROSECONDS, MOST_ROUTES, STRIDE, route_name
+from xboard_circus.core.state_schema import parse_report
+from xboard_circus.probe import BODY_LIMIT
+from xboard_circus.worker.traffic import CountedRequests, Traffic
+
+
+def row(*, status: str = "2xx", microseconds: int, bucket: int) -> list[int]:
+    found = [0] * STRIDE
+    found[int(status[0]) - 2], found[MICROSECONDS], found[FIRST_BUCKET + bucket] = 1, microseconds, 1
+    return found
+
+
+@pytest.mark.parametrize(
+    ("status", "seconds", "expected"),
+    [
+        pytest.param(204, 0.001, row(microseconds=1000, bucket=0), id="fast"),
+        pytest.param(200, 0.01, row(microseconds=10_000, bucket=1), id="a bound belongs to its bucket"),
+        pytest.param(503, 0.3, row(status="5xx", microseconds=300_000, bucket=6), id="failed"),
+        pytest.param(200, 99.0, row(microseconds=99_000_000, bucket=len(BOUNDS)), id="slower than all bounds"),
+        pytest.param(999, 0.0, row(status="5xx", microseconds=0, bucket=0), id="a status that does not exist"),
+        pytest.param(0, 0.0, row(microseconds=0, bucket=0), id="no status"),
+    ],
+)
+def test_a_request_is_counted_by_status_and_latency(status: int, seconds: float, expected: list[int]) -> None:
+    traffic = Traffic()
+
+    traffic.begun()
+    traffic.ended("GET", "/items/{id}", status, seconds)
+
+    assert traffic.report() == {
+        "active": 0,
+        "routes": ["GET /items/{id}", "OTHER other"],
+        "counts": [*expected, *[0] * STRIDE],
+    }
+
+
+def test_routes_without_end_are_counted_together() -> None:
+    traffic = Traffic()
+    for n in range(3 * MOST_ROUTES):
+        traffic.begun()
+        traffic.ended("GET", f"/{n}", 200, 0.001)
+
+    report = traffic.report()
+
+    assert (len(report["routes"]), report["counts"][-STRIDE]) == (MOST_ROUTES + 1, 2 * MOST_ROUTES)
+    assert parse_report({"pid": 7, "traffic": report})["traffic"] == report
+
+
+def test_the_largest_report_fits_into_a_probe() -> None:
+    traffic = Traffic()
+    for n in range(MOST_ROUTES):
+        for status in (200, 300, 400, 500):
+            traffic.ended("OPTIONS", f"/{n}/" + "用" * LONGEST, status, 1e6)
+    report = traffic.report()
+    report["counts"] = [number + 10**12 for number in report["counts"]]
+
+    assert len(json.dumps({"traffic": report})) < BODY_LIMIT * 3 / 4
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("GET /items/{item_id:path}", "GET /items/{item_id:path}"),
+        ("PROPFIND /dav", "OTHER /dav"),
+        ('GET /a"b\\c\n\x1b[31m', "GET /a?b?c???31m"),
+        ("GET /\ud800", "GET /?"),
+        ("GET /用户/{id}", "GET /??/{id}"),
+        ("GET /" + "x" * 9000, "GET /" + "x" * 99),
+        ("GET", "GET other"),
+    ],
+)
+def test_the_name_of_a_route_is_short_and_harmless(name: str, expected: str) -> None:
+    assert route_name(name) == expected
+
+
+GOOD: dict[str, Any] = {"active": 1, "routes": ["GET /"], "counts": [1] * STRIDE}
+
+
+@pytest.mark.parametrize(
+    "claim",
+    [
+        pytest.param({**GOOD, "counts": [1] * (STRIDE - 1)}, id="a number is missing"),
+        pytest.param({**GOOD, "counts": [1.5] * STRIDE}, id="fractions"),
+        pytest.param({**GOOD, "counts": [float("nan")] * STRIDE}, id="no numbers"),
+        pytest.param({**GOOD, "counts": [True] * STRIDE}, id="truths"),
+        pytest.param({**GOOD, "counts": [-1] * STRIDE}, id="below 0"),
+        pytest.param({**GOOD, "counts": [10**400] * STRIDE}, id="beyond every counter"),
+        pytest.param({**GOOD, "active": -1}, id="fewer than no request in flight"),
+        pytest.param({**GOOD, "active": None}, id="in flight is missing"),
+        pytest.param({**GOOD, "routes": [7]}, id="a route that is no text"),
+        pytest.param({"active": 0, "routes": ["GET /"] * 102, "counts": [0] * 102 * STRIDE}, id="too many routes"),
+        pytest.param([GOOD], id="a list"),
+    ],
+)
+def test_a_claim_that_no_worker_of_ours_makes_counts_as_missing(claim: Any) -> None:
+    report = parse_report({"pid": 7, "lag": 0.5, "traffic": claim})
+
+    assert (report["traffic"], report["lag"]) == (None, 0.5)
+
+
+def test_a_claim_is_read() -> None:
+    assert parse_report({"pid": 7, "traffic": GOOD})["traffic"] == GOOD
+
+
+class Route:
+    path = "/items/{id}"
+
+
+def counted(*messages: Any, fails: bool = False, **scope: Any) -> dict[str, Any]:
+    """Have an app send *messages*, and return what was counted of its one request."""
+    traffic = Traffic()
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        if scope["path"] != "/unknown":
+            scope["route"] = Route()
+        for message in messages:
+            await send(message)
+        if fails:
+            raise ZeroDivisionError
+
+    async def ignore(*_: Any) -> Any:
+        return {}
+
+    call = CountedRequests(app, traffic)({"type": "http", "method": "GET", "path": "/items/7", **scope}, ignore, ignore)
+    try:
+        asyncio.run(call)
+    except ZeroDivisionError:
+        assert fails
+    report = traffic.report()
+    return {name: report["counts"][n * STRIDE :][:4] for n, name in enumerate(report["routes"][:-1])}
+
+
+def start(status: int) -> dict[str, Any]:
+    return {"type": "http.response.start", "status": status}
+
+
+END = {"type": "http.response.body", "body": b""}
+
+
+def test_a_request_counts_for_the_template_of_its_route() -> None:
+    assert counted(start(404), END) == {"GET /items/{id}": [0, 0, 1, 0]}
+    assert counted(start(200), END, path="/unknown") == {"GET other": [1, 0, 0, 0]}
+
+
+def test_an_app_that_raises_or_does_not_answer_has_failed() -> None:
+    assert counted(fails=True) == {"GET /items/{id}": [0, 0, 0, 1]}
+    assert counted() == {"GET /items/{id}": [0, 0, 0, 1]}
+    assert counted(start(200), fails=True) == {"GET /items/{id}": [1, 0, 0, 0]}
+
+
+def test_a_websocket_and_a_lifespan_are_no_requests() -> None:
+    assert counted(type="websocket") == {}
+    assert counted(type="lifespan") == {}

@@ -1,0 +1,220 @@
+"""The history that is made of what workers report: rates that are never below 0, whatever ends or begins anew."""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+
+from xboard_circus.core.history import (
+    FIGURES,
+    STEPS,
+    WHOLE_WATCHER,
+    Figures,
+    Point,
+    WatcherHistory,
+    Worker,
+    kept_points,
+    percentile,
+)
+from xboard_circus.core.route_counts import BOUNDS, FIRST_BUCKET, MICROSECONDS, MOST_ROUTES, OTHER, STRIDE
+from xboard_circus.core.state_schema import WorkerReport, parse_report
+
+A, B = (1, 10), (2, 20)
+
+
+def row(good: int = 0, failed: int = 0, *, bucket: int = 1) -> list[int]:
+    found = [0] * STRIDE
+    found[0], found[3], found[MICROSECONDS] = good, failed, 4000 * (good + failed)
+    found[FIRST_BUCKET + bucket] = good + failed
+    return found
+
+
+def report(rows: Mapping[str, list[int]] | None = None, *, uptime: float = 0.0, **more: Any) -> WorkerReport:
+    counts = [number for each in (rows or {}).values() for number in each]
+    traffic = {"active": 1, "routes": list(rows or {}), "counts": counts}
+    return parse_report({"pid": 1, "uptime": uptime, "lag": 0.1, "rss": 100, "cpu": 1.0, "traffic": traffic} | more)
+
+
+class Rounds:
+    """Rounds of probes, 2 s apart."""
+
+    def __init__(self, *, totals: Any = None, until: float | None = None, at: float = 1e9) -> None:
+        self.now, self.at = 50.0, at
+        stored = report(totals)["traffic"] if totals else None
+        self.history = WatcherHistory(now=self.now, totals=stored, until=self.now if until is None else until)
+        self.points: list[Point] = []
+
+    def round(self, reports: Mapping[Worker, WorkerReport], *, alive: Any = (), slots: Any = None) -> None:
+        self.now += 2
+        self.at += 2
+        placed = {worker: ((slots or {A: 1, B: 2})[worker], each) for worker, each in reports.items()}
+        self.points += self.history.take(placed, alive={*placed, *alive}, now=self.now, at=self.at)
+
+    def figures(self, slot: int = WHOLE_WATCHER, step: int = 2) -> list[dict[str, float | None]]:
+        """The figures of every point of *slot*, also of the one that is not complete."""
+        points = [*self.points, *self.history.close()]
+        return [shown(each.figures[slot]) for each in points if each.step == step and slot in each.figures]
+
+
+def shown(figures: Figures) -> dict[str, float | None]:
+    return dict(zip(FIGURES, figures, strict=True))
+
+
+def test_a_rate_is_the_growth_of_a_counter_between_two_rounds() -> None:
+    rounds = Rounds()
+    rounds.round({A: report({"GET /": row(0)}, uptime=100)})
+    rounds.round({A: report({"GET /": row(6, 2)}, uptime=102, cpu=1.5)})
+    rounds.round({A: report({"GET /": row(6, 2)}, uptime=104, cpu=1.5, lag=None)})
+
+    first, second, third = rounds.figures()
+
+    assert (first["2xx"], first["p50"], first["rss"], first["active"]) == (None, None, 100, 1)
+    assert (second["2xx"], second["5xx"], second["cpu"]) == (3.0, 1.0, 0.25)
+    assert [second["p50"], second["p99"]] == pytest.approx([0.0075, 0.00995])
+    assert (third["2xx"], third["p50"], third["cpu"], third["lag"]) == (0.0, None, 0.0, 0.0)
+
+
+def test_a_lost_probe_loses_nothing() -> None:
+    rounds = Rounds()
+    rounds.round({A: report({"GET /": row(0)}, uptime=100)})
+    rounds.round({}, alive={A})
+    rounds.round({A: report({"GET /": row(8)}, uptime=104)})
+
+    assert rounds.history.totals["GET /"][0] == 8
+    assert rounds.figures()[-1]["2xx"] == 4.0
+
+
+def test_a_report_without_traffic_is_a_lost_probe() -> None:
+    rounds = Rounds()
+    rounds.round({A: report({"GET /": row(5)}, uptime=1)})
+    rounds.round({A: report(traffic=None, uptime=3)})
+    rounds.round({A: report({"GET /": row(9)}, uptime=5)})
+
+    assert rounds.history.totals["GET /"][0] == 9
+
+
+@pytest.mark.parametrize(
+    ("reports", "total"),
+    [
+        pytest.param([{A: (50, 100)}, {A: (60, 102)}], 10, id="what it counted before us was counted by another"),
+        pytest.param([{}, {A: (5, 1.0)}], 5, id="what it counted since it began, when we were there"),
+        pytest.param([{A: (5, 1.0)}, {A: (7, 3.0)}, {B: (4, 1.0)}], 11, id="it ended, and its successor begins at 0"),
+        pytest.param([{A: (5, 1.0)}, {A: (3, 1.0)}], 8, id="it counts less than before: it is another"),
+        pytest.param([{A: (5, 1.0)}, {A: (5, 3.0)}], 5, id="nothing new"),
+    ],
+)
+def test_totals_never_go_down(reports: list[dict[Worker, tuple[int, float]]], total: int) -> None:
+    rounds, before = Rounds(), 0
+    for each in reports:
+        rounds.round({worker: report({"GET /": row(count)}, uptime=up) for worker, (count, up) in each.items()})
+        now = rounds.history.totals.get("GET /", row())[0]
+        assert now >= before
+        before = now
+
+    assert before == total
+    assert all((rate or 0) >= 0 for figures in rounds.figures() for rate in figures.values())
+
+
+def test_totals_go_on_after_a_restart_of_ours() -> None:
+    rounds = Rounds(totals={"GET /": row(1000)})
+    rounds.round({A: report({"GET /": row(70)}, uptime=100)})
+    rounds.round({A: report({"GET /": row(72)}, uptime=102)})
+
+    assert rounds.history.totals["GET /"][0] == 1002
+    assert [each["2xx"] for each in rounds.figures()] == [None, 1.0]
+
+
+@pytest.mark.parametrize(
+    ("until", "total"),
+    [
+        pytest.param(-math.inf, 15, id="nobody has counted before"),
+        pytest.param(20.0, 15, id="it began after the last one had counted"),
+        pytest.param(50.0, 5, id="the last one has counted it until now"),
+        pytest.param(90_000.0, 15, id="before the host started anew"),
+    ],
+)
+def test_what_a_worker_counted_before_us_counts_unless_another_has_counted_it(until: float, total: int) -> None:
+    rounds = Rounds(until=until)
+    rounds.round({A: report({"GET /": row(10)}, uptime=30)})
+    rounds.round({A: report({"GET /": row(15)}, uptime=32)})
+
+    assert rounds.history.totals["GET /"][0] == total
+
+
+def test_each_slot_has_its_own_figures_and_the_watcher_those_of_all() -> None:
+    rounds = Rounds()
+    rounds.round({A: report({"GET /": row(0)}, uptime=1), B: report({"GET /": row(0)}, uptime=1)})
+    rounds.round({A: report({"GET /": row(2)}, uptime=3), B: report({"GET /": row(4)}, uptime=3, lag=0.7, rss=300)})
+    last = next(each for each in rounds.history.close() if each.step == 2)
+    found = {slot: shown(each) for slot, each in last.figures.items()}
+
+    assert {slot: (each["2xx"], each["rss"], each["lag"], each["active"]) for slot, each in found.items()} == {
+        0: (3.0, 400, 0.7, 2),
+        1: (1.0, 100, 0.1, 1),
+        2: (2.0, 300, 0.7, 1),
+    }
+
+
+def test_spares_have_no_slot_of_their_own() -> None:
+    rounds = Rounds()
+    rounds.round({A: report(uptime=1)}, slots={A: -1})
+
+    assert {slot for point in rounds.history.close() for slot in point.figures} == {WHOLE_WATCHER}
+
+
+def test_a_watcher_that_was_stopped_for_an_hour_had_no_requests_meanwhile() -> None:
+    rounds = Rounds()
+    rounds.round({A: report({"GET /": row(0)}, uptime=1)})
+    rounds.now += 3600
+    rounds.round({B: report({"GET /": row(10)}, uptime=5)})
+
+    assert rounds.figures()[-1]["2xx"] == 2.0
+
+
+def test_routes_without_end_are_counted_together() -> None:
+    rounds = Rounds()
+    for n in range(3):
+        rounds.round({(n, n): report({f"GET /{n}/{k}": row(1) for k in range(90)}, uptime=1)}, slots={(n, n): 1})
+
+    totals = rounds.history.totals
+
+    assert (len(totals), totals[OTHER][0], sum(each[0] for each in totals.values())) == (MOST_ROUTES + 1, 170, 270)
+
+
+@pytest.mark.parametrize("jump", [-31_536_000.0, 31_536_000.0, -3600.0, 0.5])
+def test_a_clock_that_is_set_changes_no_rate(jump: float) -> None:
+    rounds = Rounds()
+    for n in range(60):
+        rounds.at += jump if n == 30 else 0.0
+        rounds.round({A: report({"GET /": row(2 * n)}, uptime=100 + 2 * n)})
+
+    for step in STEPS:
+        rates = [figures["2xx"] for figures in rounds.figures(step=step)]
+        assert [rate for rate in rates if rate is not None] == pytest.approx([1.0] * (len(rates) - rates.count(None)))
+
+
+def test_points_of_a_step_cover_it() -> None:
+    rounds = Rounds(at=1_000_000_020.0 - 2)
+    for n in range(61):
+        rounds.round({A: report({"GET /": row(2 * n)}, uptime=100 + 2 * n)})
+
+    times = {step: [each.time for each in rounds.points if each.step == step] for step in STEPS}
+
+    assert times[10] == [1_000_000_020 + 10 * n for n in range(12)]
+    assert times[60] == [1_000_000_020, 1_000_000_080]
+    assert [each["2xx"] for each in rounds.figures(step=10)] == pytest.approx([1.0] * 13)
+
+
+def test_percentiles() -> None:
+    buckets = [0] * (len(BOUNDS) + 1)
+    assert percentile(buckets, 0.5) is None
+    buckets[4] = 100  # 0.05 to 0.1 s
+    assert percentile(buckets, 0.5) == pytest.approx(0.075)
+    buckets[-1] = 100  # slower than all bounds: the last one is all that is known
+    assert percentile(buckets, 0.99) == BOUNDS[-1]
+
+
+def test_slots_beyond_four_are_kept_for_a_shorter_time() -> None:
+    assert [kept_points(60, slots) for slots in (0, 1, 4, 8, 200)] == [10080, 10080, 10080, 5040, 201]
+    assert [kept_points(2, slots) for slots in (0, 8, 40, 41)] == [300, 150, 30, 0]

@@ -1,0 +1,257 @@
+"""Make the history of a watcher out of what its probes report: points of rates and gauges, by slot and for all.
+
+Workers report counters; a rate is their growth between two rounds over the seconds of the monotonic clock between them,
+so that neither a lost probe nor a clock that is set shows. The wall clock only names the point that a round belongs to.
+"""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from xboard_circus.core.route_counts import (
+    BOUNDS,
+    FIRST_BUCKET,
+    MOST_ROUTES,
+    OTHER,
+    STATUSES,
+    STRIDE,
+)
+from xboard_circus.core.state_schema import Counts, RouteNames, TrafficReport, WorkerReport
+
+STEPS = {2: 300, 10: 2160, 60: 10080}
+"""Seconds of a point, and how many points are kept: 10 minutes, 6 hours, 7 days."""
+
+FIGURES = (*STATUSES, "p50", "p95", "p99", "active", "lag", "rss", "cpu")
+"""Figures of a point: requests a second by status, percentiles of latency and loop lag in seconds, requests in flight,
+bytes, cores of the processor."""
+
+PARTS = {"p50": 0.5, "p95": 0.95, "p99": 0.99}
+WHOLE_WATCHER = 0
+"""Stands for all slots, whose numbers begin with 1."""
+
+MOST_SLOTS = 256
+FULL_SLOTS = 4
+"""With so many slots the figures of each are kept as long as those of the watcher, with more of them shorter."""
+
+_NOTHING = [0] * STRIDE
+
+FEWEST_POINTS = 30
+"""With fewer there is no curve to see."""
+
+Worker = tuple[int, int]
+Figures = tuple[float | None, ...]
+
+
+@dataclass(frozen=True)
+class Point:
+    """The figures of a watcher by slot in the *step* seconds from *time* on, a multiple of *step*."""
+
+    step: int
+    time: int
+    figures: Mapping[int, Figures]
+
+
+def kept_points(step: int, slots: int = 0) -> int:
+    """Return how many points of that step are kept, of a watcher or of each of its *slots*: 2 MB a watcher at most."""
+    kept = STEPS[step] * FULL_SLOTS // max(FULL_SLOTS, slots)
+    return kept if kept >= FEWEST_POINTS else 0
+
+
+def percentile(buckets: Sequence[int], part: float) -> float | None:
+    """Return the latency that *part* of all requests did not exceed, interpolated within its bucket.
+
+    >>> percentile([0, 10] + [0] * 11, 0.5)
+    0.0075
+    """
+    rank, below = part * sum(buckets), 0
+    for place, count in enumerate(buckets):
+        if count and below + count >= rank:
+            low, high = (0.0, *BOUNDS)[place], (*BOUNDS, BOUNDS[-1])[place]
+            return low + (high - low) * (rank - below) / count
+        below += count
+    return None
+
+
+@dataclass(slots=True)
+class _Sum:
+    """What was seen of a slot, or of all, in one round or one point; *rounds* is how many added to it."""
+
+    counts: list[int] = field(default_factory=lambda: [0] * STRIDE)
+    cpu: float = 0.0
+    rss: float = 0.0
+    active: int = 0
+    lag: float = 0.0
+    rounds: int = 0
+
+    def add_worker(self, counts: list[int], report: WorkerReport, cpu: float) -> None:
+        self.counts = _added(self.counts, counts)
+        self.cpu += cpu
+        self.rss += report.get("rss") or 0
+        traffic = report.get("traffic")
+        self.active += traffic["active"] if traffic is not None else 0
+        self.lag = max(self.lag, report.get("lag") or 0.0)
+        self.rounds = 1
+
+    def add_round(self, other: "_Sum") -> None:
+        self.counts = _added(self.counts, other.counts)
+        self.cpu += other.cpu
+        self.rss += other.rss
+        self.active = max(self.active, other.active)
+        self.lag = max(self.lag, other.lag)
+        self.rounds += other.rounds
+
+    def figures(self, seconds: float) -> Figures:
+        """Return the figures of a point whose rounds took *seconds* together; no rates where that is 0."""
+        buckets = self.counts[FIRST_BUCKET:]
+        rates = [count / seconds if seconds else None for count in self.counts[: len(STATUSES)]]
+        latencies = [percentile(buckets, part) for part in PARTS.values()]
+        cpu = self.cpu / seconds if seconds else None
+        return (*rates, *latencies, self.active, self.lag, self.rss / self.rounds, cpu)
+
+
+@dataclass(slots=True)
+class _Open:
+    """A point that further rounds may belong to."""
+
+    time: int
+    seconds: float = 0.0
+    sums: dict[int, _Sum] = field(default_factory=dict)
+
+    def add(self, sums: Mapping[int, _Sum], seconds: float) -> None:
+        self.seconds += seconds
+        for slot, each in sums.items():
+            self.sums.setdefault(slot, _Sum()).add_round(each)
+
+    def closed(self, step: int) -> Point:
+        figures = {slot: each.figures(self.seconds) for slot, each in self.sums.items()}
+        return Point(step, self.time, figures)
+
+
+@dataclass(slots=True)
+class _Known:
+    """What a worker had counted when it was seen last."""
+
+    routes: list[str]
+    counts: list[int]
+    cpu: float
+
+    def counted(self, routes: list[str]) -> list[int] | None:
+        """Return the counts in the order of *routes*, None where one of its own is not among them."""
+        if routes == self.routes:
+            return self.counts
+        rows = _rows(self.routes, self.counts)
+        found = [number for name in routes for number in rows.pop(name, _NOTHING)]
+        return None if rows else found
+
+
+class WatcherHistory:
+    """Take the reports of a watcher's workers, round by round; give back each point that is complete.
+
+    Attributes:
+        totals: What all workers have counted by route, also those that have ended: numbers that never go down.
+    """
+
+    def __init__(self, *, now: float, totals: TrafficReport | None = None, until: float = -math.inf) -> None:
+        """*totals* are those of an earlier process of ours, which counted *until* that moment."""
+        self.totals = rows_of(totals) if totals is not None else {}
+        # In another start of the host the clock began anew, and all that runs was started since.
+        self._counted_until = until if until <= now else -math.inf
+        self._taken_at: float | None = None
+        self._known: dict[Worker, _Known] = {}
+        self._open: dict[int, _Open] = {}
+        self._round: dict[tuple[str, ...], list[int]] = {}  # by the routes that workers have in common
+
+    def take(
+        self,
+        reports: Mapping[Worker, tuple[int, WorkerReport]],
+        *,
+        alive: Iterable[Worker],
+        now: float,
+        at: float,
+    ) -> list[Point]:
+        """Take a round: by worker its slot and report. *alive* are those that are still known; *at* is wall time."""
+        sums = {WHOLE_WATCHER: _Sum()}
+        for worker, (slot, report) in reports.items():
+            counts, cpu = self._grown(worker, report, now)
+            of_slot = [sums.setdefault(slot, _Sum())] if 0 < slot <= MOST_SLOTS else []
+            for each in (sums[WHOLE_WATCHER], *of_slot):
+                each.add_worker(counts, report, cpu)
+        self._add_to_totals()
+        remembered = {*alive}
+        self._known = {worker: known for worker, known in self._known.items() if worker in remembered}
+        # No longer than any of them has run: a watcher that was stopped for an hour has had no request meanwhile.
+        oldest = max((report.get("uptime") or 0.0 for _, report in reports.values()), default=0.0)
+        seconds = 0.0 if self._taken_at is None else min(now - self._taken_at, oldest)
+        self._taken_at = now
+        return [point for step in STEPS if reports and (point := self._add(step, sums, seconds, at))]
+
+    def as_report(self) -> TrafficReport:
+        """Return the totals in the form in which a worker reports its own."""
+        counts = [number for row in self.totals.values() for number in row]
+        return {"active": 0, "routes": RouteNames([*self.totals]), "counts": Counts(counts)}
+
+    def close(self) -> list[Point]:
+        """Return the points that are not complete."""
+        points = [each.closed(step) for step, each in self._open.items()]
+        self._open = {}
+        return points
+
+    def _add(self, step: int, sums: Mapping[int, _Sum], seconds: float, at: float) -> Point | None:
+        time, before = int(at // step * step), self._open.get(step)
+        point = None
+        if before is None or before.time != time:
+            point = before.closed(step) if before is not None else None
+            before = self._open[step] = _Open(time)
+        is_by_slot = kept_points(step, len(sums) - 1) > 0
+        before.add(sums if is_by_slot else {WHOLE_WATCHER: sums[WHOLE_WATCHER]}, seconds)
+        return point
+
+    def _grown(self, worker: Worker, report: WorkerReport, now: float) -> tuple[list[int], float]:
+        """Return by how much the counters of a worker have grown since it was seen last, and add that to the totals.
+
+        By all routes at once, and not row by row: 200 busy workers have 80,000 numbers in a round.
+        """
+        known, traffic, cpu = self._known.get(worker), report.get("traffic"), report.get("cpu") or 0.0
+        if traffic is not None:
+            routes, counts = [*traffic["routes"]], [*traffic["counts"]]
+        else:
+            routes, counts = (known.routes, known.counts) if known is not None else ([], [])
+        if known is None and (report.get("uptime") or 0.0) > now - self._counted_until:
+            known = _Known(routes, counts, cpu)  # what it has counted is in the totals already, or most of it
+        before = known.counted(routes) if known is not None and cpu >= known.cpu else None
+        change = counts if before is None else [new - old for new, old in zip(counts, before, strict=True)]
+        grown = [sum(change[place::STRIDE]) for place in range(STRIDE)]
+        if before is None or known is None or min(grown) < 0:
+            change = counts  # of another worker, or of one that began anew
+            grown, known = [sum(change[place::STRIDE]) for place in range(STRIDE)], None
+        self._known[worker] = _Known(routes, counts, cpu)
+        if any(grown):
+            names = tuple(routes)
+            self._round[names] = _added(self._round[names], change) if names in self._round else change
+        return grown, cpu if known is None else cpu - known.cpu
+
+    def _add_to_totals(self) -> None:
+        for routes, change in self._round.items():
+            for name, row in _rows(routes, change).items():
+                if any(row):
+                    kept = name if name in self.totals or len(self.totals) < MOST_ROUTES else OTHER
+                    grown = [max(0, count) for count in row]  # a worker that reports nonsense takes nothing away
+                    self.totals[kept] = _added(self.totals.get(kept, _NOTHING), grown)
+        self._round = {}
+
+
+def rows_of(traffic: TrafficReport) -> dict[str, list[int]]:
+    """Return the numbers of each route."""
+    return _rows(traffic["routes"], traffic["counts"])
+
+
+def _rows(routes: Sequence[str], counts: list[int]) -> dict[str, list[int]]:
+    rows: dict[str, list[int]] = {}
+    for place, name in enumerate(routes):
+        row = counts[place * STRIDE : (place + 1) * STRIDE]
+        rows[name] = _added(rows[name], row) if name in rows else row
+    return rows
+
+
+def _added(one: Sequence[int], other: Sequence[int]) -> list[int]:
+    return [a + b for a, b in zip(one, other, strict=True)]

@@ -1,0 +1,219 @@
+"""Keep the history of watchers in a SQLite file beside the ledger: points of `core.history`, and totals by route.
+
+A table for each step, to whose end points are added and from whose start they are deleted: so pages are full, and given
+back. The id of a point is made of its time and its watcher, which makes a table its own index.
+"""
+
+import json
+import sqlite3
+import struct
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager, suppress
+from pathlib import Path
+from typing import NamedTuple
+
+from xboard_circus.core.history import FIGURES, FULL_SLOTS, STEPS, WHOLE_WATCHER, Figures, Point, kept_points
+from xboard_circus.core.state_schema import TrafficReport, parse_traffic
+from xboard_circus.ledger import database
+from xboard_circus.ledger.database import LedgerError, LedgerTrouble, Schema, ledger_errors, trouble_of
+
+MOST_WATCHERS = 1024
+MOST_PAGES = 1 << 16  # 256 MiB: no more than a stop for what was not thought of
+LOG_PAGES = 64
+PRUNE_EVERY = 60.0
+READS_WITHIN = 5.0
+
+
+class Totals(NamedTuple):
+    """What all workers of a watcher have counted, until that moment of the monotonic clock."""
+
+    until: float
+    traffic: TrafficReport
+
+
+_TABLES = [f"{kind}_{step}" for kind in ("watcher", "slots") for step in STEPS]
+_HISTORY = Schema(
+    0x78624849,  # "xbHI"
+    (
+        ";".join(
+            [
+                "CREATE TABLE watchers (id INTEGER PRIMARY KEY, name TEXT UNIQUE, totals TEXT, until REAL)",
+                *(f"CREATE TABLE {table} (id INTEGER PRIMARY KEY, figures BLOB NOT NULL)" for table in _TABLES),
+            ]
+        ),
+    ),
+)
+
+# Halves of floats, since a chart shows no more than three digits: up to 65,504, so memory is in GiB.
+_UNITS = tuple(2.0**30 if name == "rss" else 1.0 for name in FIGURES)
+_FORMAT = struct.Struct(f"<{len(FIGURES)}e")
+_LARGEST = 65504.0
+_NONE = float("nan")
+
+
+def history_of(ledger: Path) -> Path:
+    """Return the file of the history beside a ledger.
+
+    >>> history_of(Path("/var/lib/web/ledger.db"))
+    PosixPath('/var/lib/web/ledger-history.db')
+    """
+    return ledger.with_name(f"{ledger.stem}-history.db")
+
+
+class HistoryStore:
+    """Points and totals in the SQLite file at *path*; a damaged one is set aside. To be called from one thread."""
+
+    def __init__(self, path: Path, *, clock: Callable[[], float] = time.time) -> None:
+        self.path = path
+        self._clock = clock
+        self._connection: sqlite3.Connection | None = None
+        self._inode: database.Inode | None = None
+        self._ids: dict[str, int] = {}
+        self._prune_at = 0.0
+
+    def write(self, points: Sequence[tuple[str, Point]], totals: Mapping[str, Totals]) -> None:
+        """Store *points* by watcher, and the *totals* of watchers: all or nothing, LedgerError."""
+        with ledger_errors(self.path):
+            try:
+                self._write(points, totals)
+            except (sqlite3.Error, OSError, LedgerError) as error:
+                self.close()
+                if not isinstance(error, sqlite3.Error) or trouble_of(error) is not LedgerTrouble.DAMAGED:
+                    raise
+                database.set_aside(self.path, now=self._clock())
+                self._write(points, totals)
+
+    def close(self) -> None:
+        """Close the file; the next call opens it again."""
+        connection, self._connection = self._connection, None
+        self._ids = {}
+        if connection is not None:
+            with suppress(sqlite3.Error):
+                connection.close()
+
+    def _write(self, points: Sequence[tuple[str, Point]], totals: Mapping[str, Totals]) -> None:
+        connection = self._db()
+        with connection:
+            connection.execute("BEGIN IMMEDIATE")
+            for name, point in points:
+                if (watcher := self._id(connection, name)) is None:
+                    continue
+                key = point.time // point.step * MOST_WATCHERS + watcher
+                slots = dict(point.figures)
+                of_all = slots.pop(WHOLE_WATCHER)
+                put = "INSERT OR REPLACE INTO {}_{} VALUES (?, ?)"
+                connection.execute(put.format("watcher", point.step), (key, _packed(of_all)))
+                if slots:
+                    connection.execute(put.format("slots", point.step), (key, _packed_slots(slots)))
+            for name, total in totals.items():
+                values = (json.dumps(total.traffic), total.until, self._id(connection, name))
+                connection.execute("UPDATE watchers SET totals = ?, until = ? WHERE id = ?", values)
+            if time.monotonic() >= self._prune_at:
+                self._prune(connection, points)
+                self._prune_at = time.monotonic() + PRUNE_EVERY
+
+    def _db(self) -> sqlite3.Connection:
+        if self._connection is not None and self._inode != database.inode_of(self.path):
+            self.close()  # it was moved or deleted
+        if self._connection is None:
+            self._connection, self._inode = database.open_to_write(
+                self.path, most_pages=MOST_PAGES, log_pages=LOG_PAGES, schema=_HISTORY
+            )
+        return self._connection
+
+    def _id(self, connection: sqlite3.Connection, name: str) -> int | None:
+        """Return the number of a watcher, None where there are too many."""
+        if name not in self._ids:
+            connection.execute("INSERT OR IGNORE INTO watchers (name, totals, until) VALUES (?, '{}', 0)", (name,))
+            (self._ids[name],) = connection.execute("SELECT id FROM watchers WHERE name = ?", (name,)).fetchone()
+        return self._ids[name] if self._ids[name] < MOST_WATCHERS else None
+
+    def _prune(self, connection: sqlite3.Connection, points: Sequence[tuple[str, Point]]) -> None:
+        """Delete what is too old, and what is of a time to come: the clock was set back."""
+        slots = {name: len(point.figures) - 1 for name, point in points}
+        for step in STEPS:
+            now = int(self._clock() // step)
+            bounds = [(now - kept_points(step) + 1) * MOST_WATCHERS, (now + 2) * MOST_WATCHERS]
+            for kind in ("watcher", "slots"):
+                connection.execute(f"DELETE FROM {kind}_{step} WHERE id < ? OR id > ?", bounds)
+            for name in (each for each, count in slots.items() if count > FULL_SLOTS):
+                first = (now - kept_points(step, slots[name]) + 1) * MOST_WATCHERS
+                one = f"id < {first} AND id % {MOST_WATCHERS} = ?"
+                connection.execute(f"DELETE FROM slots_{step} WHERE {one}", [self._id(connection, name)])
+
+
+def read_totals(path: Path) -> dict[str, Totals]:
+    """Return by watcher what all its workers have counted; LedgerError. Nothing without a file."""
+    with _reading(path) as connection:
+        rows = connection.execute("SELECT name, totals, until FROM watchers LIMIT ?", (MOST_WATCHERS,)).fetchall()
+    parsed = ((str(name), _parsed(text), until) for name, text, until in rows)
+    return {name: Totals(until, traffic) for name, traffic, until in parsed if traffic and isinstance(until, float)}
+
+
+def read_points(
+    path: Path, watcher: str, *, slot: int, step: int, since: float, until: float
+) -> list[tuple[int, Figures]]:
+    """Return the time and the figures of each point of a slot, or of all, in their order; LedgerError."""
+    kind, found = "slots" if slot != WHOLE_WATCHER else "watcher", []
+    bounds = [int(at // step) * MOST_WATCHERS for at in (since, until + step)]
+    with _reading(path) as connection:
+        ids = connection.execute("SELECT id FROM watchers WHERE name = ?", (watcher,)).fetchall()
+        if not ids:
+            return []
+        test = f"id BETWEEN ? AND ? AND id % {MOST_WATCHERS} = ?"
+        query = f"SELECT id, figures FROM {kind}_{step} WHERE {test} ORDER BY id LIMIT ?"
+        for key, blob in connection.execute(query, [*bounds, ids[0][0], STEPS[step] + 2]):
+            figures = _unpacked(blob) if slot == WHOLE_WATCHER else _unpacked_slot(blob, slot)
+            if figures is not None:
+                found.append((key // MOST_WATCHERS * step, figures))
+    return found
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[sqlite3.Connection]:
+    ends_at = time.monotonic() + READS_WITHIN
+    with ledger_errors(path):
+        if not path.exists():
+            connection = sqlite3.connect(":memory:")
+            connection.executescript(_HISTORY.migrations[0])
+        else:
+            connection = database.open_to_read(path)
+        with closing(connection):
+            # Who may write the file could have a view compute without end.
+            connection.set_progress_handler(lambda: time.monotonic() > ends_at, 10_000)
+            yield connection
+
+
+def _parsed(text: object) -> TrafficReport | None:
+    with suppress(ValueError, RecursionError, TypeError):
+        return parse_traffic(json.loads(str(text)))
+    return None
+
+
+def _packed(figures: Figures) -> bytes:
+    """Return figures in 22 bytes.
+
+    >>> [each and round(each, 3) for each in _unpacked(_packed((12.5, *[None] * 7, 0.02, 2.0**26, 0.25)))]
+    [12.5, None, None, None, None, None, None, None, 0.02, 67108864.0, 0.25]
+    """
+    pairs = zip(figures, _UNITS, strict=True)
+    return _FORMAT.pack(*(_NONE if each is None else min(each / unit, _LARGEST) for each, unit in pairs))
+
+
+def _unpacked(blob: bytes) -> Figures | None:
+    if not isinstance(blob, bytes) or len(blob) != _FORMAT.size:
+        return None
+    values = zip(_FORMAT.unpack(blob), _UNITS, strict=True)
+    return tuple(each * unit if 0 <= each <= _LARGEST else None for each, unit in values)
+
+
+def _packed_slots(slots: Mapping[int, Figures]) -> bytes:
+    return b"".join(bytes([slot - 1]) + _packed(figures) for slot, figures in slots.items())
+
+
+def _unpacked_slot(blob: bytes, slot: int) -> Figures | None:
+    size = _FORMAT.size + 1
+    places = (at for at in range(0, len(blob), size) if blob[at] == slot - 1) if isinstance(blob, bytes) else iter(())
+    at = next(places, None)
+    return None if at is None else _unpacked(blob[at + 1 : at + size])

@@ -1,0 +1,83 @@
+"""Count the requests of this worker by route: what was answered, how fast, and how many are in flight."""
+
+import time
+from bisect import bisect_left
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from xboard_circus.core.route_counts import BOUNDS, FIRST_BUCKET, MICROSECONDS, MOST_ROUTES, OTHER, STRIDE, route_name
+from xboard_circus.worker.app_calls import App, Message
+
+
+class Traffic:
+    """Count requests; to be called from the event loop alone. Each call takes less than a microsecond.
+
+    >>> traffic = Traffic()
+    >>> traffic.begun(), traffic.begun(), traffic.ended("GET", "/items/{id}", 200, 0.004)
+    (None, None, None)
+    >>> traffic.report()["active"], traffic.report()["routes"]
+    (1, ['GET /items/{id}', 'OTHER other'])
+    """
+
+    def __init__(self) -> None:
+        self._active = 0
+        self._counts: dict[tuple[str, str], list[int]] = {}
+        self._other = [0] * STRIDE
+
+    def begun(self) -> None:
+        """Count a request as in flight."""
+        self._active += 1
+
+    def ended(self, method: str, route: str, status: int, seconds: float) -> None:
+        """Count a request as answered; *route* is the template of its path."""
+        self._active -= 1
+        counts = self._counts.get((method, route)) or self._new(method, route)
+        counts[min(max(status // 100, 2), 5) - 2] += 1
+        counts[MICROSECONDS] += int(seconds * 1_000_000)
+        counts[FIRST_BUCKET + bisect_left(BOUNDS, seconds)] += 1
+
+    def _new(self, method: str, route: str) -> list[int]:
+        if len(self._counts) >= MOST_ROUTES:
+            return self._other
+        return self._counts.setdefault((method, route), [0] * STRIDE)
+
+    def report(self) -> dict[str, Any]:
+        """Return a `TrafficReport` for the prober: all that was counted since this worker began."""
+        rows = sorted((route_name(f"{method} {route}"), row) for (method, route), row in self._counts.items())
+        rows.append((OTHER, self._other))
+        # In one order in all workers, whichever route was called first: the prober then adds them up at once.
+        return {
+            "active": self._active,
+            "routes": [name for name, _ in rows],
+            "counts": [n for _, row in rows for n in row],
+        }
+
+
+class CountedRequests:
+    """Wrap *app* so that *traffic* counts its HTTP requests; a WebSocket lasts for hours, and is none."""
+
+    def __init__(self, app: App, traffic: Traffic) -> None:
+        self._app = app
+        self._traffic = traffic
+
+    async def __call__(
+        self, scope: Message, receive: Callable[[], Awaitable[Message]], send: Callable[[Message], Awaitable[None]]
+    ) -> None:
+        if scope["type"] != "http":
+            return await self._app(scope, receive, send)
+        status, began_at, ended_at = 500, time.monotonic(), 0.0  # uvicorn answers 500 where the app does not
+
+        async def sent(message: Message) -> None:
+            nonlocal status, ended_at
+            if message["type"] == "http.response.start":
+                status = message["status"]
+            await send(message)
+            if message["type"] == "http.response.body" and not message.get("more_body"):
+                ended_at = time.monotonic()  # not with the call: background tasks of Starlette's are a part of that
+
+        self._traffic.begun()
+        try:
+            await self._app(scope, receive, sent)
+        finally:
+            route = str(getattr(scope.get("route"), "path", "other"))
+            self._traffic.ended(scope["method"], route, status, (ended_at or time.monotonic()) - began_at)
