@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import os
 import socket
 import subprocess
@@ -19,15 +20,24 @@ import pytest
 from xboard_circus.supervisor import forks
 from xboard_circus.supervisor.forks import Forks
 from xboard_circus.supervisor.patches import circus_process
-from xboard_circus.worker.fork_orders import GO, OUTDATED
+from xboard_circus.worker.fork_orders import GO, HERE, OUTDATED
 
 Answer = Callable[[socket.socket], object]
 
 
 def order(
-    monkeypatch: pytest.MonkeyPatch, answer: Answer, *, known: tuple[int, ...] = (), pid: Any = None
+    monkeypatch: pytest.MonkeyPatch,
+    answer: Answer,
+    *,
+    known: tuple[int, ...] = (),
+    pid: Any = None,
+    clock: Callable[[], float] = lambda: 0.0,
+    number: int = 1,
 ) -> tuple[circus_process.Forked | None, Forks]:
-    """Order one worker of the forkserver *pid* that gives this *answer*; the pids *known* are workers already."""
+    """Order workers of the forkserver *pid* that gives this *answer*, and return the last one.
+
+    The pids *known* are workers already.
+    """
     monkeypatch.setattr(circus_process, "arguments_of", lambda _: command())
     monkeypatch.setattr(circus_process, "own_sockets", lambda _: {})
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -37,7 +47,7 @@ def order(
     armed: Any = SimpleNamespace(
         supervisor=supervisor,
         watcher=SimpleNamespace(uid=None, gid=None),
-        clock=lambda: 0.0,
+        clock=clock,
         hide=bytes,
         note_reason=lambda _: None,
         fleet=SimpleNamespace(up=list),
@@ -48,14 +58,17 @@ def order(
         tried = Forks(armed)
         tried.state, tried._orders, tried._basis = "ready", ours, forks._basis(command(), {})
         tried._process = SimpleNamespace(pid=pid, kill=lambda: None)  # type: ignore[assignment]
-        return tried.fork(process), tried
+        return [tried.fork(process) for _ in range(number)][-1], tried
 
     def serve() -> None:
-        _, given, _, _ = socket.recv_fds(theirs, 1 << 16, 8)
-        for descriptor in given[1:]:
-            os.close(descriptor)
-        with socket.socket(fileno=given[0]) as channel, contextlib.suppress(OSError):
-            answer(channel)
+        for _ in range(number):
+            _, given, _, _ = socket.recv_fds(theirs, 1 << 16, 8)
+            if not given:
+                return
+            for descriptor in given[1:]:
+                os.close(descriptor)
+            with socket.socket(fileno=given[0]) as channel, contextlib.suppress(OSError):
+                answer(channel)
 
     server = threading.Thread(target=serve)
     server.start()
@@ -157,3 +170,28 @@ def test_one_that_is_late_twice_is_ended(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(forks, "MOST_UNANSWERED", 1)
     worker, tried = order(monkeypatch, lambda channel: channel.recv(16))
     assert (worker, tried.state) == (None, "failed")
+
+
+@pytest.mark.parametrize(
+    ("number", "every", "state"),
+    [
+        pytest.param(14, 0.2, "ready", id="2 s at most"),
+        pytest.param(15, 0.2, "failed", id="then workers are started"),
+        pytest.param(99, 60.0, "ready", id="what is long ago is forgotten"),
+    ],
+)
+def test_one_that_is_always_just_in_time_is_ended_when_circusd_has_waited_for_long(
+    monkeypatch: pytest.MonkeyPatch, number: int, every: float, state: str
+) -> None:
+    """Given an answer 0.19 s after each order, of a forkserver that the app has taken over, then the sum is bounded."""
+    monkeypatch.setattr(Forks, "_is_new_child", lambda *_: True)
+    monkeypatch.setattr(forks, "Forked", lambda _, stdout, __: stdout.close())
+    times = (at * every + late for at in itertools.count() for late in (0.0, 0.19))
+
+    def forks_one(channel: socket.socket) -> None:
+        channel.send(HERE)
+        channel.recv(len(GO))
+
+    _, tried = order(monkeypatch, forks_one, clock=lambda: next(times), number=number)
+
+    assert tried.state == state

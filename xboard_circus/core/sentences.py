@@ -71,6 +71,7 @@ class Say(Template):
     NO_FORKS_OF_COMMAND = "workers are started, not forked: the command is not `python -m {module}` alone"
     NOT_FORKED_FROM = "the app is not imported before the fork (worker.preload = app): {why}"
     FORKSERVER_FAILED = "no worker is forked: {why}"
+    FORKSERVER_SLOW = "the forkserver answered so late that circusd has waited {waited} for it"
     FORKSERVER_ENDED = "the forkserver has ended"
     FORKSERVER_FORKED_NONE = "the forkserver did not fork"
     HOOK_REFUSED = "hook {hook} returned false"

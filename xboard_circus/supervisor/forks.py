@@ -40,6 +40,9 @@ if TYPE_CHECKING:
     from xboard_circus.supervisor.watcher import ArmedWatcher
 
 ANSWERS_WITHIN = 0.2
+AS_LONG_AS_A_START = 0.05
+MOST_WAITED, FORGOTTEN_IN = 2.0, 60.0
+"""Beyond what a start may take as well, circusd waits for answers for 2 s at most; within a minute that is forgotten."""
 MOST_UNANSWERED = 2
 IMPORTS_WITHIN = 5.0
 FIRST_PAUSE, LONGEST_PAUSE = 1.0, 60.0
@@ -85,7 +88,8 @@ class Forks:
         self._words = LastWords(armed.hide)
         self._heard = asyncio.Event()
         self._failures = self._unanswered = 0
-        self._began_at = self._again_at = float("-inf")
+        self._began_at = self._again_at = self._waited_at = float("-inf")
+        self._waited = 0.0
 
     def view(self) -> PreloadEntry:
         """Return what `xboard_state` answers of it."""
@@ -241,11 +245,11 @@ class Forks:
         lines = self._words.tail.strip().splitlines()
         return lines[-1] if lines else Say.FORKSERVER_ENDED()
 
-    def _failed(self, why: str) -> None:
+    def _failed(self, why: str, *, pause: float = 0.0) -> None:
         self.end(Say.FORKSERVER_FAILED(why=why))
         self.state, self._why = "failed", why
         self._failures = 1 if self.armed.clock() - self._began_at > LONGEST_PAUSE else self._failures + 1
-        pause = backoff(self._failures, first=FIRST_PAUSE, longest=LONGEST_PAUSE)
+        pause = pause or backoff(self._failures, first=FIRST_PAUSE, longest=LONGEST_PAUSE)
         self._again_at = self.armed.clock() + pause
         self.armed.note_reason(self.reason)
         self.armed.supervisor.soon(pause)
@@ -272,6 +276,9 @@ class Forks:
                 return None  # on a crowded machine that is no sign of anything; the child that comes too late ends
             self._failed(str(error) or type(error).__name__)
             return None
+        finally:
+            if self._waited > MOST_WAITED:
+                self._failed(Say.FORKSERVER_SLOW(waited=exactly(MOST_WAITED)), pause=FORGOTTEN_IN)
 
     def _renew_soon(self) -> None:
         self.end()
@@ -300,7 +307,7 @@ class Forks:
             order = {"env": env, "folder": told["--chdir"], "is_down": is_down, "numbers": [*given]}
             socket.send_fds(self._orders, [json.dumps(order).encode()], [theirs.fileno(), *given.values()])
             theirs.close()
-            said, pid = _receive(ours, 16)
+            said, pid = self._wait_for_answer(ours)
             if said == fork_orders.OUTDATED:
                 self._renew_soon()
                 return None
@@ -310,6 +317,19 @@ class Forks:
             ours.send(fork_orders.GO)
             kept.pop_all()
             return worker
+
+    def _wait_for_answer(self, channel: socket.socket) -> tuple[bytes, int]:
+        """Wait, and account for the time, in which circusd does nothing else.
+
+        Many forks that are each answered just in time, by a forkserver that the app has taken over, would block it.
+        """
+        began_at = self.armed.clock()
+        try:
+            return _receive(channel, 16)
+        finally:
+            now = self.armed.clock()
+            left = max(0.0, self._waited - (began_at - self._waited_at) * MOST_WAITED / FORGOTTEN_IN)
+            self._waited, self._waited_at = left + max(0.0, now - began_at - AS_LONG_AS_A_START), now
 
     def _give(self, pipe: int) -> None:
         """Let the worker's user hold the pipe that circusd reads for it, as the launcher does."""
