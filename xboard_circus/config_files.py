@@ -1,6 +1,7 @@
 """The text of an ini file and of the files that it includes, line by line, and what Circus would stumble over there."""
 
 import glob
+import io
 import locale
 import os
 from collections.abc import Iterator
@@ -9,6 +10,7 @@ from pathlib import Path
 from circus.util import replace_gnu_args
 
 from xboard_circus.errors import XboardError
+from xboard_circus.host.written_files import read_whole
 from xboard_circus.options.circus import misread
 from xboard_circus.options.ini_scan import Entry, Scan, scan
 from xboard_circus.options.reading import Problem
@@ -47,7 +49,7 @@ def misreadings(scans: list[Scan]) -> Iterator[tuple[str, Problem]]:
 
 def _text(path: Path, shown: str) -> str:
     try:
-        text = path.read_text()
+        text = io.TextIOWrapper(io.BytesIO(read_whole(path))).read()
     except FileNotFoundError:
         hint = "run `xboard-circus init --app module:app` to have one written, or name another with -c FILE"
         raise XboardError(f"{shown}: no such file; {hint}") from None

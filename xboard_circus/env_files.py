@@ -5,8 +5,8 @@ No message holds a value. What stands in the environment already wins, and of tw
 tells its workers (`OF_CIRCUSD`) is never taken from a file.
 """
 
+import errno
 import io
-import os
 import shlex
 import stat
 from collections.abc import Iterable, Iterator, Mapping
@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from xboard_circus.errors import XboardError
+from xboard_circus.host.written_files import read_whole
 from xboard_circus.masking import secrets_in, spellings
 from xboard_circus.options.fields import WatcherOptions
 from xboard_circus.worker import OF_CIRCUSD, runs_worker
@@ -61,18 +62,12 @@ class EnvFile(NamedTuple):
 
     def _text(self) -> str:
         try:
-            # Without O_NONBLOCK a pipe in its place would stop circusd.
-            with open(self.path, "rb", opener=lambda path, flags: os.open(path, flags | os.O_NONBLOCK)) as file:
-                if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-                    raise EnvFileError(self.option, f"{self.path} is no plain file", "name a file of NAME=value lines")
-                content = file.read(LARGEST + 1)
-            if len(content) > LARGEST:
-                raise EnvFileError(self.option, f"{self.path} is larger than 64 KiB", "name a file of NAME=value lines")
-            return content.decode("utf-8-sig")
+            return read_whole(self.path, LARGEST).decode("utf-8-sig")
         except FileNotFoundError:
             raise EnvFileError(self.option, f"there is no file {self.path}", "write it, or correct its name") from None
         except OSError as error:
-            hint = "let the user of circusd read it"
+            is_other = error.errno in (errno.EINVAL, errno.EFBIG)
+            hint = "name a file of NAME=value lines" if is_other else "let the user of circusd read it"
             raise EnvFileError(self.option, f"{self.path} cannot be read: {error.strerror}", hint) from None
         except UnicodeDecodeError:
             raise EnvFileError(self.option, f"{self.path} is not UTF-8 text", "save it as UTF-8") from None

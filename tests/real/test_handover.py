@@ -1,5 +1,7 @@
 """circusd is killed, its workers serve on, and the next circusd takes their listening socket over."""
 
+import json
+import os
 from pathlib import Path
 
 import pytest
@@ -61,6 +63,27 @@ def test_nothing_is_lost_when_circusd_is_killed_and_started_again(tmp_path: Path
         assert not set(fresh) & set(old)
         assert new.lost + kept.lost == []
         assert "took" in (tmp_path / "logs" / "circusd.log").read_text()
+
+
+def test_names_without_number_in_the_runtime_folder_lose_no_request(tmp_path: Path) -> None:
+    """Given 20,000 names that a worker has made in its folder, when circusd is killed and started, then 0 are lost."""
+    with circusd(tmp_path) as c:
+        old = c.wait_ready()
+        life = next((c.runtime / "r").glob("*/life.json"))
+        eventually(lambda: len(json.loads(life.read_text())["workers"]["web"]) == 2, what="both are recorded")
+        folder = next((c.runtime / "r").glob("*/web"))
+        for number in range(20_000):
+            os.close(os.open(folder / f"{number:x}.beat", os.O_CREAT | os.O_WRONLY))
+
+        with Load(c.url, rate=100) as new:
+            eventually(lambda: new.answered > 50)
+            c.kill9()
+            c.start_again()
+            eventually(lambda: not {found.pid for found in c.processes()} & set(old), timeout=60)
+            served = new.answered
+            eventually(lambda: new.answered > served + 50)
+
+        assert new.lost == []
 
 
 def test_a_listener_of_another_network_is_not_taken_over(tmp_path: Path) -> None:

@@ -935,6 +935,8 @@ def test_candidates_are_the_sockets_on_which_somebody_listens(place: Place) -> N
         (place.runtime / "file.sock").touch()
 
         assert set(handover.candidates(place.runtime)) == {place.runtime / "a.sock", place.runtime / "b.sock"}
+        place.runtime.joinpath("a.up").touch()
+        assert handover.candidates(place.runtime, ["b", "gone"])[0] == place.runtime / "b.sock"
     assert handover.candidates(place.folder / "none") == []
 
 

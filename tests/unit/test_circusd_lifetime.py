@@ -1,6 +1,7 @@
 """What circusd writes down of its life, with an arbiter that only knows how to stop."""
 
 import os
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -29,6 +30,7 @@ class Bench:
     def __init__(self) -> None:
         self.now = 1000.0
         self.is_busy = False
+        self.armed: dict[str, Any]
         own = procs.Identity.of(os.getpid())
         assert own is not None
         self.identity = own
@@ -36,6 +38,7 @@ class Bench:
         found: Any = SimpleNamespace(
             instance=INSTANCE, identity=own, arbiter=self.arbiter, clock=lambda: self.now, journal=Journal(epoch="e")
         )
+        self.armed = found.armed = {}
         found.publish = partial(Supervisor.publish, found)
         self.lifetime = Lifetime(cast(Supervisor, found), at_exit=lambda *_: None)
         stop(self.arbiter, ordered=self.lifetime.end_ordered, beside=lambda: "beside").install()
@@ -149,3 +152,37 @@ def test_the_one_before_is_told_of_unless_it_lives_or_is_this_process(file: Path
 
     assert view is not None
     assert (view["was_told"], view["successor"]) == (False, bench.identity.pid)
+
+
+def test_the_workers_that_serve_are_known_to_the_next_one_until_they_are_ended(file: Path) -> None:
+    bench = Bench()
+    bench.armed["web"] = serving("a1")
+    bench.lifetime.tick()
+    dead = circusd_record.read(INSTANCE)
+    assert dead is not None
+    circusd_record.write(INSTANCE, replace(dead, started=1))  # another process, which is gone
+
+    following = Bench()
+    following.armed["web"] = serving("b2")
+    following.lifetime.tick()
+    assert (following.lifetime.left, workers()) == ({"web": ["a1"]}, {"web": ["b2", "a1"]})
+
+    following.lifetime.left.clear()
+    following.lifetime.tick()
+    assert workers() == {"web": ["b2"]}
+
+
+def test_what_is_no_token_in_the_record_leads_to_no_path(file: Path) -> None:
+    record = CircusdLife(pid=7, started=1, workers={"web": ["../x", "a1"]})
+    circusd_record.write(INSTANCE, record)
+
+    assert workers() == {"web": ["a1"]}
+
+
+def serving(token: str) -> Any:
+    return SimpleNamespace(fleet=SimpleNamespace(up=lambda: [SimpleNamespace(token=token)]))
+
+
+def workers() -> Any:
+    found = circusd_record.read(INSTANCE)
+    return None if found is None else found.workers

@@ -39,7 +39,15 @@ def of(circusd: procs.Identity, **more: object) -> CircusdLife:
 
 
 def test_what_is_written_is_read_and_the_files_time_is_when_it_was_seen(folder: Path) -> None:
-    written = CircusdLife(pid=7, started=70, boot="b", kills={"/x": 1, "/proc/vmstat": 2}, why="it hung", gone_at=3.5)
+    written = CircusdLife(
+        pid=7,
+        started=70,
+        boot="b",
+        kills={"/x": 1, "/proc/vmstat": 2},
+        why="it hung",
+        gone_at=3.5,
+        workers={"web": ["a1"]},
+    )
     circusd_record.write(INSTANCE, written)
     os.utime(folder / "life.json", (50, 50))
 

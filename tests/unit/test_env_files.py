@@ -91,7 +91,7 @@ def test_what_is_no_file_is_named_and_never_waited_for(tmp_path: Path) -> None:
         told.append(error.value.what)
 
     assert told == [
-        f"{tmp_path}/pipe is no plain file",
+        f"{tmp_path}/pipe cannot be read: it is no plain file",
         f"{tmp_path} cannot be read: Is a directory",
         f"there is no file {tmp_path}/missing",
     ]

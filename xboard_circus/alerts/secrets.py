@@ -10,6 +10,7 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 
 from xboard_circus.core.reason import one_line
 from xboard_circus.errors import XboardError
+from xboard_circus.host.written_files import plain_opener
 
 MASK = "***"
 LONGEST = 8192
@@ -102,5 +103,5 @@ def _parts(secret: str) -> Iterable[str]:
 
 
 def _content(file: Path) -> str:
-    with file.open(encoding="utf-8") as opened:
+    with open(file, encoding="utf-8", opener=plain_opener) as opened:
         return opened.read(LONGEST)

@@ -30,6 +30,7 @@ class CircusdLife:
         wound_up: Its Python came to an end by itself, which no SIGKILL leaves the time for.
         why: Why the monitor killed it; "" where it did not.
         stopped: The watchers that an operator had stopped, where it left and its workers served on.
+        workers: By watcher, the tokens of the workers that serve, also of those that an earlier circusd left.
         gone_at: When a plugin of its own saw it gone, by the wall clock, and began to report that.
         witness: Identity of that plugin until it has reported; "" from then on.
     """
@@ -43,6 +44,7 @@ class CircusdLife:
     wound_up: bool = False
     why: str = ""
     stopped: Sequence[str] = ()
+    workers: Mapping[str, Sequence[str]] = field(default_factory=dict)
     gone_at: float | None = None
     witness: str = ""
 

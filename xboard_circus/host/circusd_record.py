@@ -13,7 +13,7 @@ from typing import Any
 from xboard_circus.core.lost import CircusdLife
 from xboard_circus.core.reason import reason_in, with_say
 from xboard_circus.errors import XboardError
-from xboard_circus.host import oom, procs, runtime
+from xboard_circus.host import oom, procs, runtime, worker_files
 
 BOOT = Path("/proc/sys/kernel/random/boot_id")
 
@@ -34,6 +34,10 @@ def read(instance: str) -> CircusdLife | None:
             wound_up=bool(data.get("wound_up")),
             why=reason_in(data, "why"),
             stopped=[str(name) for name in data.get("stopped") or ()],
+            workers={
+                str(watcher): [token for token in map(str, tokens) if worker_files.is_token(token)]
+                for watcher, tokens in (data.get("workers") or {}).items()
+            },
             gone_at=None if gone_at is None else float(gone_at),
             witness=str(data.get("witness") or ""),
         )

@@ -36,6 +36,7 @@ from typing import Any
 
 from xboard_circus.errors import XboardError
 from xboard_circus.host import procs, worker_files
+from xboard_circus.host.written_files import plain_opener
 
 # Python's own digest, as its random.py takes it: hashlib has OpenSSL load all of its own, 0.2 MiB in circusd and in
 # the plugin. The name is that of Python 3.12, then that of earlier ones; a Python for FIPS may be without both.
@@ -228,7 +229,7 @@ def write_whole(path: Path, text: str, *, place: Callable[[str, Path], object] =
 
 def read_private(path: Path, most: int, *, flags: int = 0) -> str:
     """Return the first *most* characters of a text; OSError where others can read it or it is not ours or root's."""
-    with open(path, encoding="utf-8", opener=lambda name, mode: os.open(name, mode | flags)) as file:
+    with open(path, encoding="utf-8", opener=lambda name, mode: plain_opener(name, mode | flags)) as file:
         found = os.fstat(file.fileno())
         if found.st_uid not in (os.geteuid(), 0):
             raise PermissionError(errno.EPERM, f"it belongs to another user (uid {found.st_uid}); give it to this one")

@@ -22,6 +22,10 @@ _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _PASSAGE = _FOLDER | getattr(os, "O_PATH", 0)
 _FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC  # a pipe without a writer must not hold us
 
+NO_PLAIN_FILE = "it is no plain file"
+LEASED = "a process of its owner's holds a lease on it"
+LARGEST = 1 << 20
+
 
 class Owner(NamedTuple):
     """A user and that user's group.
@@ -63,6 +67,8 @@ def opener(path: str | os.PathLike[str], flags: int, mode: int = 0o666) -> int:
         descriptor = os.open(name, flags | os.O_NOFOLLOW | os.O_NONBLOCK, mode, dir_fd=parent)
     except OSError as error:
         error.filename = os.fspath(path)
+        if isinstance(error, BlockingIOError):
+            error.strerror = LEASED
         if error.errno not in (errno.ELOOP, errno.ENXIO):
             raise
     else:
@@ -74,6 +80,30 @@ def opener(path: str | os.PathLike[str], flags: int, mode: int = 0o666) -> int:
         os.close(parent)
     why = f"not a plain file, in a folder that another user may write; delete it, `chown root`, `chmod go-w` {folder}"
     raise PermissionError(errno.EPERM, why, os.fspath(path))
+
+
+def plain_opener(path: str | os.PathLike[str], flags: int) -> int:
+    """Open *path*, of another user's perhaps, without waiting; OSError where it is no regular file.
+
+    A pipe would wait for its writer; a file on which its owner has a lease (F_SETLEASE), for 45 s.
+    """
+    try:
+        descriptor = os.open(path, flags | os.O_NONBLOCK | os.O_CLOEXEC)
+    except BlockingIOError:
+        raise OSError(errno.EBUSY, LEASED, os.fspath(path)) from None
+    if stat.S_ISREG(os.fstat(descriptor).st_mode):
+        return descriptor
+    os.close(descriptor)
+    raise OSError(errno.EINVAL, NO_PLAIN_FILE, os.fspath(path))
+
+
+def read_whole(path: str | os.PathLike[str], most: int = LARGEST) -> bytes:
+    """Return what is in the regular file at *path*; OSError where that is more than *most* bytes, such as 8 TB."""
+    with open(path, "rb", opener=plain_opener) as file:
+        content = file.read(most + 1)
+    if len(content) > most:
+        raise OSError(errno.EFBIG, f"it is larger than {most >> 10} KiB", os.fspath(path))
+    return content
 
 
 @contextmanager
@@ -115,13 +145,14 @@ def _open(path: Path, flags: int, folder: int) -> int:
 
 
 def read(path: Path) -> str | None:
-    """Return the text of the regular file at *path*; None where it is missing or a link."""
+    """Return the text of the regular file at *path*; None where it is missing, a link, or larger than 1 MiB."""
     try:
         with _descriptor(path, _FILE) as descriptor:
             if not stat.S_ISREG(os.fstat(descriptor).st_mode):
                 return None
             with open(descriptor, encoding="utf-8", errors="replace", closefd=False) as file:
-                return file.read()
+                text = file.read(LARGEST + 1)
+                return text if len(text) <= LARGEST else None
     except (OSError, XboardError):
         return None
 

@@ -12,6 +12,8 @@ from xboard_circus.logs.lines import LONGEST, Line, decoded, open_log, time_of
 BLOCK = 64 * 1024
 # Lines are looked at further back than asked for, to find the time of the first one, but not for ever.
 LOOK_BACK = 200
+MOST_BYTES = 64 << 20
+"""Of all files of a log: lines further back are not shown. Who may write the log can make it 8 TB, and sparse."""
 
 
 def tail(log_file: LogFile, lines: int, since: float | None = None) -> list[Line]:
@@ -27,7 +29,7 @@ def tail(log_file: LogFile, lines: int, since: float | None = None) -> list[Line
         files = _opened(log_file, opened)
         if since is not None:
             files = [file for file in files if os.fstat(file.fileno()).st_mtime >= since]
-        return _last((line for file in files for line in _lines_backwards(file)), lines, since)
+        return _last(_lines_of(files), lines, since)
 
 
 def _last(backwards: Iterator[str], lines: int, since: float | None) -> list[Line]:
@@ -63,12 +65,22 @@ def _opened(log_file: LogFile, opened: contextlib.ExitStack) -> list[io.FileIO]:
     return files
 
 
-def _lines_backwards(file: io.FileIO) -> Iterator[str]:
+def _lines_of(files: list[io.FileIO]) -> Iterator[str]:
+    left = MOST_BYTES
+    for file in files:
+        yield from _lines_backwards(file, left)
+        left -= file.seek(0, os.SEEK_END)
+        if left <= 0:
+            return
+
+
+def _lines_backwards(file: io.FileIO, most: int) -> Iterator[str]:
     position = file.seek(0, os.SEEK_END)
+    begin = max(0, position - most)
     rest = b""
     is_last = True  # behind the last line end there is a line only if something stands there
-    while position > 0:
-        size = min(BLOCK, position)
+    while position > begin:
+        size = min(BLOCK, position - begin)
         position -= size
         file.seek(position)
         first, *others = (file.read(size) + rest).split(b"\n")
@@ -78,5 +90,5 @@ def _lines_backwards(file: io.FileIO) -> Iterator[str]:
             is_last = False
         # The beginning of a line is what is kept of an endless one.
         rest = first if len(first) <= 2 * LONGEST else first[:LONGEST]
-    if rest or not is_last:
+    if begin == 0 and (rest or not is_last):
         yield decoded(rest)

@@ -216,7 +216,7 @@ class Service:
             layout,
             venv=venv,
             group=owner.group if owner else layout.user,
-            ini_text=layout.ini.read_text(encoding="utf-8", errors="replace"),
+            ini_text=written_files.read_whole(layout.ini).decode(errors="replace"),
             graceful_timeout=graceful_timeout,
             startup_timeout=startup_timeout,
         )

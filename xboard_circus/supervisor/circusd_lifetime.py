@@ -4,7 +4,7 @@ import atexit
 import dataclasses
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +27,8 @@ class Lifetime:
 
     Attributes:
         loss: How the circusd before this one ended, where it had no stop request.
+        left: By watcher, the tokens of workers that it left, until they are ended. Their user can make more names in
+            the runtime folder than are read.
     """
 
     def __init__(self, supervisor: "Supervisor", *, at_exit: Callable[..., object] = atexit.register) -> None:
@@ -39,12 +41,14 @@ class Lifetime:
             pid=supervisor.identity.pid, started=supervisor.identity.started, boot=circusd_record.boot()
         )
         self.loss: Loss | None = None
+        self.left: dict[str, Sequence[str]] = {}
         self._begin()
 
     @contained(None)
     def _begin(self) -> None:
         before = circusd_record.read(self._supervisor.instance)
         if before is not None and circusd_record.is_over(before, boot=self._life.boot):
+            self.left = dict(before.workers)
             self.loss = found(
                 before,
                 boot=self._life.boot,
@@ -61,9 +65,11 @@ class Lifetime:
 
     @contained(None)
     def tick(self) -> None:
-        """Note now and then that it lives, by the time of the file; all of it again where a count has changed."""
-        now = self._supervisor.clock()
-        if now < self._noted_at + SEEN_EVERY:
+        """Note now and then that it lives, by the time of the file; all of it where workers or a count have changed."""
+        now, workers = self._supervisor.clock(), self._serving()
+        if workers != self._life.workers:
+            self._life, self._is_written = dataclasses.replace(self._life, workers=workers), False
+        elif now < self._noted_at + SEEN_EVERY:
             return
         self._noted_at = now
         try:
@@ -95,7 +101,14 @@ class Lifetime:
 
     def leaves(self, stopped: Sequence[str]) -> None:
         """Have the end that is about to be ordered name the watchers that the next circusd is not to start."""
-        self._life = dataclasses.replace(self._life, stopped=stopped)
+        self._life = dataclasses.replace(self._life, stopped=stopped, workers=self._serving())
+
+    def _serving(self) -> Mapping[str, Sequence[str]]:
+        if self._life.is_ordered:
+            return self._life.workers  # as they were when it left
+        armed = self._supervisor.armed
+        serving = {name: [worker.token for worker in each.fleet.up()] for name, each in armed.items()}
+        return {name: [*serving.get(name, ()), *self.left.get(name, ())] for name in {**serving, **self.left}}
 
     @contained(None)
     def end_ordered(self) -> None:

@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 ANSWERS_WITHIN = 0.2
 AS_LONG_AS_A_START = 0.05
 MOST_WAITED, FORGOTTEN_IN = 2.0, 60.0
-"""Beyond what a start may take as well, circusd waits for answers for 2 s at most; within a minute that is forgotten."""
+"""Beyond what a start may take too, circusd waits for answers for 2 s at most; within a minute that is forgotten."""
 MOST_UNANSWERED = 2
 IMPORTS_WITHIN = 5.0
 FIRST_PAUSE, LONGEST_PAUSE = 1.0, 60.0

@@ -8,6 +8,7 @@ import logging
 import os
 import socket
 import time
+from collections.abc import Collection
 from contextlib import suppress
 from ipaddress import ip_address
 from pathlib import Path
@@ -22,18 +23,22 @@ log = logging.getLogger("circus")
 LARGEST_ANSWER = 64 * 1024
 
 
-def candidates(folder: Path) -> list[Path]:
+def candidates(folder: Path, known: Collection[str] = ()) -> list[Path]:
     """Return the private sockets of live workers in the runtime folder of a watcher, first of those that are up.
 
-    One that imports its app does not answer, and would be waited for. Of those that are up the newest is first.
+    One that imports its app does not answer, and would be waited for. Of those that are up the newest is first; before
+    them are those with a *known* token, as anything else may be another's.
     """
+    named = {f"{token}.sock" for token in known}
 
-    def order(path: Path) -> tuple[bool, float]:
-        return not path.with_suffix(".up").exists(), -path.lstat().st_mtime
+    def order(path: Path) -> tuple[bool, bool, float]:
+        age = 0.0
+        with suppress(OSError):  # it has gone meanwhile
+            age = -path.lstat().st_mtime
+        return path.name not in named, not path.with_suffix(".up").exists(), age
 
-    found = [folder / name for name in names_in(folder) if name.endswith(".sock")]
-    with suppress(OSError):  # one has gone meanwhile
-        found.sort(key=order)
+    names = named | {name for name in names_in(folder) if name.endswith(".sock")}
+    found = sorted((folder / name for name in names), key=order)
     return [path for path in found if is_socket(path) and takes_connections(path)]
 
 

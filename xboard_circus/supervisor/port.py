@@ -11,7 +11,7 @@ import errno
 import os
 import socket
 import time
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -228,7 +228,8 @@ class PortGuard:
         armed, shared, address = self.armed, self.socket(), self.address()
         if shared is None or address is None or armed.folder is None or not self.can_be_handed_over:
             return False
-        found, serving = await asyncio.to_thread(handed_over, armed.folder, armed.supervisor.instance, address)
+        left = armed.supervisor.lifetime.left.get(armed.name, ())
+        found, serving = await asyncio.to_thread(handed_over, armed.folder, armed.supervisor.instance, address, left)
         if found is None:
             return False
         self._predecessors = serving
@@ -258,6 +259,7 @@ class PortGuard:
         grace = max(self.armed.options.port.grace, self.armed.watcher.graceful_timeout)
         self._report_freed(named(await self.armed.supervisor.sweep(self.armed.name, grace)))
         self._predecessors = []
+        self.armed.supervisor.lifetime.left.pop(self.armed.name, None)
 
     def predecessors(self) -> int:
         """Return how many workers of an earlier circusd serve until ours are ready."""
@@ -404,14 +406,16 @@ class PortGuard:
                 os.unlink(shared.path)
 
 
-def handed_over(folder: Path, instance: str, address: tuple[str, int]) -> tuple[socket.socket | None, list[Path]]:
+def handed_over(
+    folder: Path, instance: str, address: tuple[str, int], known: Collection[str] = ()
+) -> tuple[socket.socket | None, list[Path]]:
     """Request the listening socket from a worker that an earlier circusd left; return where those that serve answer.
 
     Runs in a thread. Without them the port would be closed for a moment, and on a machine that is short of time the
     best of them may be slow: where none answers at once, each gets a second request. All together get
     `HANDOVER_WITHIN`: of silent sockets their user can make many.
     """
-    left, ends_at = handover.candidates(folder), time.monotonic() + HANDOVER_WITHIN
+    left, ends_at = handover.candidates(folder, known), time.monotonic() + HANDOVER_WITHIN
     answers = (
         handover.take_over(path, instance=instance, address=address, timeout=min(timeout, ends_at - time.monotonic()))
         for timeout in HANDOVER_TIMEOUTS

@@ -1,0 +1,83 @@
+"""Files of another user, which root's commands read: no open waits, and no read is without a bound."""
+
+import contextlib
+import fcntl
+import os
+import signal
+import sqlite3
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from xboard_circus.config import load
+from xboard_circus.env_files import EnvFile
+from xboard_circus.errors import XboardError
+from xboard_circus.host import runtime, written_files
+from xboard_circus.ledger.database import open_to_read
+from xboard_circus.logs import LogFile, tail
+
+Read = Callable[[Path], object]
+
+
+def read_log(path: Path) -> object:
+    return tail(LogFile("web", "web", path, "web"), 10)
+
+
+READERS: dict[str, Read] = {
+    "ini": load,
+    "log": read_log,
+    "env file": lambda path: EnvFile("worker.env_file", path).read(),
+    "ledger": lambda path: open_to_read(path).execute("SELECT 1 FROM sqlite_master").fetchall(),
+    "token": lambda path: runtime.read_private(path, 10),
+    "pid file": written_files.read_whole,
+}
+
+
+@pytest.fixture(params=READERS)
+def reads(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Read:
+    """Return one of our readers, which takes the files of this process for those of another user."""
+    if request.param == "ledger":
+        monkeypatch.setattr("xboard_circus.ledger.database.os.geteuid", lambda: os.getuid() + 4000)
+    return READERS[request.param]
+
+
+@pytest.fixture
+def leased(tmp_path: Path) -> Iterator[Path]:
+    """A file on which its owner has a lease: the open of another waits until that is given back, for 45 s at most."""
+    path = tmp_path / "file"
+    path.touch(0o600)
+    before: Any = signal.signal(signal.SIGIO, signal.SIG_IGN)
+    descriptor = os.open(path, os.O_RDWR)
+    try:
+        fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_WRLCK)
+        yield path
+    finally:
+        os.close(descriptor)
+        signal.signal(signal.SIGIO, before)
+
+
+@pytest.mark.timeout(20)
+def test_a_lease_on_a_file_holds_nobody_up(reads: Read, leased: Path) -> None:
+    with pytest.raises((OSError, XboardError), match="holds a lease on it"):
+        reads(leased)
+
+
+@pytest.mark.timeout(20)
+def test_a_pipe_in_the_place_of_a_file_holds_nobody_up(reads: Read, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe", 0o600)
+
+    with pytest.raises((OSError, XboardError)):
+        reads(tmp_path / "pipe")
+
+
+@pytest.mark.timeout(20)
+def test_of_a_file_of_8_tb_no_more_than_a_bound_is_read(reads: Read, tmp_path: Path) -> None:
+    with (tmp_path / "file").open("wb") as file:
+        os.truncate(file.fileno(), 8 << 40)
+    (tmp_path / "file").chmod(0o600)
+
+    with contextlib.suppress(OSError, XboardError, sqlite3.Error):
+        found: Any = reads(tmp_path / "file")
+        assert len(found) <= 10
