@@ -501,6 +501,42 @@ def test_answers_on_the_public_socket_leave_at_once(place: Place, stack: tuple[s
         assert get(connection, "/no-delay").endswith(b"1")
 
 
+@each_stack
+def test_busy_connections_do_not_keep_new_ones_out(place: Place, stack: tuple[str, ...]) -> None:
+    """Given 20 connections that are always busy, when 20 new ones come, then these take few turns of the loop.
+
+    uvloop accepts one connection a turn, and in each turn all that are busy get an answer.
+    """
+    place.start(*stack).wait_ready()
+    answers = []
+
+    def keep_busy() -> None:
+        with socket.create_connection(("127.0.0.1", place.port)) as connection, contextlib.suppress(OSError):
+            while not done.is_set():
+                answers.append(get(connection, "/block?s=0.005"))
+
+    done = threading.Event()
+    busy = [threading.Thread(target=keep_busy) for _ in range(20)]
+    for thread in busy:
+        thread.start()
+    try:
+        eventually(lambda: len(answers) > 100)
+        before = len(answers)
+        with contextlib.ExitStack() as opened:
+            new = [opened.enter_context(socket.create_connection(("127.0.0.1", place.port))) for _ in range(20)]
+            for connection in new:
+                send_request(connection)
+            for connection in new:
+                read_answer(connection)
+        turns = (len(answers) - before) / len(busy)
+    finally:
+        done.set()
+        for thread in busy:
+            thread.join()
+
+    assert turns < 14
+
+
 def test_a_preflight_keeps_off_the_public_socket(place: Place) -> None:
     """Given XBOARD_PREFLIGHT, the worker gets ready and tells so, and does not so much as hold the public socket."""
     worker = place.start(env={"XBOARD_PREFLIGHT": "1"}).wait_ready()
