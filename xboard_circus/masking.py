@@ -114,7 +114,9 @@ def secrets_in(name: str, value: str) -> Iterator[str]:
     >>> [*secrets_in("API_KEY", "k-1234"), *secrets_in("DSN_URL", "redis://:hunter2@cache/0")]
     ['k-1234', 'hunter2']
     """
-    found = [value] if re.fullmatch(_NAME, name, re.IGNORECASE) else _URL_SECRET.findall(value)
+    is_folder = name == "PWD" and value.startswith("/")  # of the shell, which copy_env takes over
+    is_telling = re.fullmatch(_NAME, name, re.IGNORECASE) and not is_folder
+    found = [value] if is_telling else _URL_SECRET.findall(value)
     yield from (secret for secret in found if len(secret) >= SHORTEST)
 
 

@@ -21,14 +21,15 @@ from typing import Protocol
 import click
 
 from xboard_circus import __version__
-from xboard_circus.checks import host_rules
+from xboard_circus.checks import host_rules, port_rules
+from xboard_circus.checks.findings import ERROR
 from xboard_circus.checks.programs import start_detached
 from xboard_circus.config import Config, load
 from xboard_circus.core.budget import RestartBudget, RestartLimits
 from xboard_circus.core.sentences import Say
 from xboard_circus.errors import XboardError
 from xboard_circus.host import circusd_record, procs, runtime
-from xboard_circus.instance import Instance, Silent, locked
+from xboard_circus.instance import EndpointTaken, Instance, Silent, locked
 from xboard_circus.logs.files import MONITOR_LOG, MONITOR_OLD_FILES
 from xboard_circus.rotating_log import RotatingLog
 
@@ -47,11 +48,13 @@ class CircusdSighting:
         running: The circusd of our ini, if it is among the living.
         answers: Something answers at its endpoint.
         stopped: An operator has stopped it and means it.
+        taken: Why it cannot start now, such as another process on its port; "" where it can.
     """
 
     running: procs.Identity | None = None
     answers: bool = False
     stopped: bool = False
+    taken: str = ""
 
 
 class CircusdHost(Protocol):
@@ -104,7 +107,7 @@ class Monitor:
             self._bear_silence(seen.running, now)
         else:
             self._silent_since = None
-            self._bring_back(now)
+            self._bring_back(now, seen.taken)
 
     def _note_answer(self, now: float) -> None:
         self._silent_since = self._next_try_at = None
@@ -127,7 +130,11 @@ class Monitor:
         self._silent_since = self._next_try_at = None
         self._host.end(circusd)
 
-    def _bring_back(self, now: float) -> None:
+    def _bring_back(self, now: float, taken: str) -> None:
+        if taken:  # a start would be refused, which is no failure of circusd
+            self._next_try_at = now if self._next_try_at is None else self._next_try_at
+            self._note(f"circusd is started when it can be: {taken}")
+            return
         if self._next_try_at is None:
             verdict = self._budget.failed(SLOT, now, jitter=self._jitter())
             self._next_try_at = now + verdict.wait
@@ -158,11 +165,15 @@ class ThisHost:
         stopped = bool((runtime.read_record(self._instance.id) or {}).get("stopped_by_operator"))
         try:
             found = self._instance.find()
-        except XboardError:  # another's circusd is there: the start will say so
+        except EndpointTaken as error:
+            return CircusdSighting(stopped=stopped, taken=str(error))
+        except XboardError:  # the start will say so
             found = None
         if isinstance(found, Silent):
             return CircusdSighting(found.identity, stopped=stopped)
-        return CircusdSighting(answers=found is not None, stopped=stopped)
+        wrong = () if found is not None else port_rules.findings(self._config)
+        taken = next((each.what for each in wrong if each.level is ERROR), "")
+        return CircusdSighting(answers=found is not None, stopped=stopped, taken=taken)
 
     def start(self) -> None:
         """Run ``xboard-circus start``; what it says goes into our log."""

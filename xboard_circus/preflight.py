@@ -141,6 +141,7 @@ def _trial(config: Config, watcher: WatcherConfig) -> Iterator[Trial]:
                 watcher.options, watcher.cmd, watcher.args, folder=config.folder, working_dir=watcher.working_dir
             )
             values = env_files.values(files, env)
+            secrets = env_files.secrets({**env, **values})
             env = of_launcher({**env, **values}, watcher.cmd, watcher.args)
             # In /, because the launcher enters the watcher's own folder. A Ctrl-C ends the wait, and that the trial.
             fd = inherited.fileno()
@@ -149,7 +150,7 @@ def _trial(config: Config, watcher: WatcherConfig) -> Iterator[Trial]:
             identity = procs.Identity(popen.pid, procs.start_time(popen.pid) or 0)
             ready_file = folder / f"{TOKEN}.ready"
             try:
-                yield Trial(popen, ready_file, output, env_files.secrets(values))
+                yield Trial(popen, ready_file, output, secrets)
             finally:
                 longest = LONGEST_END if ready_file.is_file() else LATE_START_GRACE
                 _end(popen, identity, patience=min(watcher.graceful_timeout, longest))

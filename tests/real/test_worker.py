@@ -508,7 +508,7 @@ def test_busy_connections_do_not_keep_new_ones_out(place: Place, stack: tuple[st
     uvloop accepts one connection a turn, and in each turn all that are busy get an answer.
     """
     place.start(*stack).wait_ready()
-    answers = []
+    answers: list[bytes] = []
 
     def keep_busy() -> None:
         with socket.create_connection(("127.0.0.1", place.port)) as connection, contextlib.suppress(OSError):

@@ -128,6 +128,7 @@ def test_a_secret_is_masked_in_each_spelling(spelled: Callable[[str], str]) -> N
 
 def test_secrets_are_masked_and_other_values_are_not() -> None:
     found = {"DB_PASSWORD": "hunter2", "URL": "postgres://app:s3cret@db/x", "LOG_LEVEL": "info", "API_KEY": "true"}
+    found["PWD"] = "/srv/app"
 
     assert secrets(found) == {"hunter2", "s3cret"}
     assert without("info: hunter2 at postgres://app:s3cret@db/x, true", secrets(found)) == (

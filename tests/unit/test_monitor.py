@@ -1,7 +1,13 @@
 """What the monitor does with what it sees of circusd."""
 
+import socket
+import threading
+from pathlib import Path
+
 import pytest
 
+from xboard_circus import monitor
+from xboard_circus.config import load
 from xboard_circus.core.budget import RestartLimits
 from xboard_circus.host.procs import Identity
 from xboard_circus.monitor import CircusdSighting, Monitor
@@ -10,6 +16,7 @@ CIRCUSD = Identity(4242, 1760)
 UP = CircusdSighting(running=CIRCUSD, answers=True)
 SILENT = CircusdSighting(running=CIRCUSD)
 GONE = CircusdSighting()
+TAKEN = CircusdSighting(taken="127.0.0.1:5555 is held by nginx")
 STOPPED = CircusdSighting(stopped=True)
 LIMITS = RestartLimits(burst=3, window=600, delay=10, delay_max=10, cooldown=300, reset_after=60)
 
@@ -69,6 +76,19 @@ class FakeHost:
         pytest.param([(0, UP), (5, SILENT), (30, UP), (31, SILENT), (60, SILENT)], [], id="silence is counted anew"),
         pytest.param([(0, SILENT), (25, SILENT), (29, UP)], [], id="one that still starts is given the time"),
         pytest.param(
+            [(0, UP), (5, TAKEN), (6, TAKEN), (7, GONE), (8, UP)], [(7, "start")], id="started when the port is free"
+        ),
+        pytest.param(
+            [(0, GONE), (1, TAKEN), (2, GONE), (3, TAKEN), (4, GONE), (5, TAKEN), (6, GONE), (7, TAKEN), (8, GONE)],
+            [(0, "start"), (2, "start"), (4, "start"), (6, "start"), (8, "start")],
+            id="a start that was refused is no failure",
+        ),
+        pytest.param(
+            [(0, UP), (5, GONE), (6, GONE), (10, TAKEN), (11, GONE), (16, GONE)],
+            [(5, "start"), (16, "start")],
+            id="a port that was taken shortens no delay",
+        ),
+        pytest.param(
             [(0, CircusdSighting(answers=True)), (50, CircusdSighting(answers=True))], [], id="another circusd is there"
         ),
     ],
@@ -94,3 +114,18 @@ def test_it_says_the_same_thing_once(caplog: pytest.LogCaptureFixture) -> None:
         "stopped by an operator: left alone until `xboard-circus start`",
         "circusd answers",
     ]
+
+
+def test_a_port_that_another_process_has_is_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(monitor, "ANSWER_TIMEOUT", 0.2)
+    monkeypatch.setenv("XBOARD_RUNTIME_DIR", str(tmp_path / "r"))
+    with socket.create_server(("127.0.0.1", 0)) as held, socket.create_server(("127.0.0.1", 0)) as other:
+        ini = tmp_path / "circus.ini"
+        ports = [f"127.0.0.1:{each.getsockname()[1]}" for each in (held, other)]
+        ini.write_text(f"[circus]\nendpoint = tcp://{ports[0]}\npubsub_endpoint = tcp://{ports[1]}\n")
+        host = monitor.ThisHost(load(ini), threading.Event())
+        seen = host.look().taken
+        held.close()
+
+        assert (ports[0] in seen, ports[1] in host.look().taken) == (True, True)
+    assert host.look() == GONE

@@ -91,9 +91,12 @@ def plain_opener(path: str | os.PathLike[str], flags: int) -> int:
         descriptor = os.open(path, flags | os.O_NONBLOCK | os.O_CLOEXEC)
     except BlockingIOError:
         raise OSError(errno.EBUSY, LEASED, os.fspath(path)) from None
-    if stat.S_ISREG(os.fstat(descriptor).st_mode):
+    mode = os.fstat(descriptor).st_mode
+    if stat.S_ISREG(mode):
         return descriptor
     os.close(descriptor)
+    if stat.S_ISDIR(mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), os.fspath(path))
     raise OSError(errno.EINVAL, NO_PLAIN_FILE, os.fspath(path))
 
 

@@ -76,7 +76,8 @@ class ArmedWatcher:
         wanted: The request that the running spawn serves.
         last_reason: Why something was done, or not done, last; *last_reason_at* is when.
         last_failure: Why a worker failed last, or could not be started.
-        env_values: What the env files had when all of them could last be read; *secrets*: what of it is never shown.
+        env_values: What the env files had when all of them could last be read; *secrets*: what of these and of the
+            rest of the environment is never shown.
     """
 
     slack = SLACK
@@ -236,8 +237,9 @@ class ArmedWatcher:
         files = env_files.of_watcher(
             self.options, watcher.cmd, watcher.args, folder=folder, working_dir=folder / watcher.working_dir
         )
-        self.env_values = env_files.values(files, watcher.env or {})
-        self.secrets |= env_files.secrets(self.env_values)
+        given = watcher.env or {}  # of [env:...], and with copy_env of circusd itself
+        self.env_values = env_files.values(files, given)
+        self.secrets |= env_files.secrets({**self.env_values, **given})
 
     def environment_of_spawn(self) -> dict[str, str]:
         """Return the environment of the next process. With an env file that cannot be read it is that of its siblings.
@@ -254,7 +256,7 @@ class ArmedWatcher:
         return environment.of_launcher(env, self.watcher.cmd, self.watcher.args)
 
     def hide(self, output: bytes) -> bytes:
-        """Return what a worker wrote without the secrets of the env files."""
+        """Return what a worker wrote without the secrets of its environment."""
         if not self.secrets:
             return output
         return without(output.decode("utf-8", "surrogateescape"), self.secrets).encode("utf-8", "surrogateescape")
