@@ -10,6 +10,8 @@ from types import SimpleNamespace
 from circus import stats
 from circus.stats import streamer
 
+from xboard_circus.supervisor.patches import circus_process, patch
+
 
 def main() -> None:
     """Run Circus's own program, which counts no connection of a listener that is not its own."""
@@ -18,5 +20,6 @@ def main() -> None:
     def fromfd(*_: int) -> socket.socket:
         return unread[0].dup()
 
+    patch.install([circus_process.bound_command_lines(None)])
     streamer.socket = SimpleNamespace(**{**vars(socket), "fromfd": fromfd})
     stats.main()

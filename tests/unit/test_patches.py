@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import os
 import signal
 from collections.abc import Callable, Iterator
 from logging.handlers import WatchedFileHandler
@@ -10,13 +11,14 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from circus import process
 from circus.arbiter import Arbiter
 from circus.controller import Controller
 from circus.process import Process
 from circus.sockets import CircusSocket
 from circus.stream.file_stream import _FileStreamBase
 from circus.stream.redirector import Redirector
-from circus.util import LOG_FMT
+from circus.util import LOG_FMT, get_info
 from circus_in_process import ARMED, SLEEP, eventually, is_alive, process_of, running, watcher_of
 
 from xboard_circus.supervisor.life.output import Tail
@@ -60,6 +62,7 @@ def every_patch(arbiter: Any, root: logging.Logger) -> list[Patch]:
         controller.answer_empty_messages(arbiter),
         of_process.inherit_what_is_its_own(arbiter, lambda watcher: [], lambda process: process.env),
         of_process.fork_where_imported(arbiter, lambda process: None),
+        of_process.bound_command_lines(arbiter),
         log.rotate_log(root),
         of_stream.open_no_link(_FileStreamBase),
         of_stream.read_without_waiting(Redirector),
@@ -75,7 +78,7 @@ def insides(arbiter: Any, root: logging.Logger) -> list[dict[str, Any]]:
     """Return all that a patch may change, as it is now."""
     watcher, stop = arbiter.watchers[0], arbiter.ctrl.commands["stop"]
     classes = (Process, CircusSocket, Arbiter, Controller, _FileStreamBase, Redirector)
-    objects = (arbiter, watcher, arbiter.ctrl, arbiter.ctrl.caller, stop, *classes)
+    objects = (process, arbiter, watcher, arbiter.ctrl, arbiter.ctrl.caller, stop, *classes)
     return [
         *(dict(vars(each)) for each in objects),
         dict(arbiter.ctrl.commands),
@@ -283,3 +286,28 @@ def test_a_watcher_that_was_armed_and_is_so_no_more_is_one_of_stock_circus(monke
             await eventually(lambda: not is_alive(second))
 
     asyncio.run(run())
+
+
+@pytest.mark.parametrize(
+    ("words", "shown"),
+    [
+        pytest.param(["/usr/bin/python3", "-m", "app"], "python3", id="a program"),
+        pytest.param(["x" * 5000], "x" * 200, id="a long one"),
+        pytest.param(['"'], '"', id="what is no word of a shell"),
+        pytest.param([], "N/A", id="what may not be read, or is longer than a MiB"),
+    ],
+)
+def test_circus_shows_the_name_of_a_program_and_reads_no_more(
+    monkeypatch: pytest.MonkeyPatch, words: list[str], shown: str
+) -> None:
+    monkeypatch.setattr(of_process, "command_line", lambda _: words)
+
+    def check(arbiter: Any) -> None:
+        installed = of_process.bound_command_lines(arbiter)
+        patch.install([installed])
+        try:
+            assert get_info(os.getpid())["cmdline"] == shown
+        finally:
+            patch.undo([installed])
+
+    on_circus(monkeypatch, check)

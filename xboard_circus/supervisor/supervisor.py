@@ -133,6 +133,7 @@ class Supervisor:
             circus_arbiter.manage_quietly(arbiter),
             circus_process.inherit_what_is_its_own(arbiter, withheld_from, environ_of),
             circus_process.fork_where_imported(arbiter, self._forked),
+            circus_process.bound_command_lines(arbiter),
             *circusctl_reload.patches(self),
             *self.requests.patches(),
             rotate_log(logging.getLogger()),

@@ -3,18 +3,21 @@
 import contextlib
 import os
 import re
+import shlex
 import signal
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import circus.process
 import psutil
 from circus import logger
 from circus.process import Process
 
-from xboard_circus.host.procs import session_of
+from xboard_circus.host.procs import command_line, session_of
 from xboard_circus.supervisor.patches.patch import Original, replaces
 
+LONGEST_NAME = 200
 _NAMED = re.compile(r"circus\.sockets\.([\w.-]+)", re.IGNORECASE)
 
 
@@ -187,6 +190,21 @@ def fork_where_imported(original: Original, _: object, forked: Callable[[Any], F
         return None
 
     return spawn
+
+
+@replaces("process.get_cmdline", at=lambda _: circus.process)
+def bound_command_lines(original: Original, _: object) -> Original:
+    """Read no more than the name of a program out of what a process shows as its command line.
+
+    Without it: `circusctl stats` reads GiBs into circusd, or fails for all watchers where one worker shows a lone `"`.
+    Fact: Circus has psutil read it without a bound, and splits the first word as a shell would.
+    """
+
+    def get_cmdline(process: Any) -> list[str]:
+        words = command_line(process.pid)
+        return [shlex.quote(words[0][:LONGEST_NAME])] if words else []
+
+    return get_cmdline
 
 
 @contextlib.contextmanager
