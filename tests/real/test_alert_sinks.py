@@ -407,6 +407,13 @@ def test_a_command_that_fails_is_quoted(tmp_path: Path) -> None:
     assert refusal_of(command(tmp_path, "fail")) == f"{sys.executable} ended with 1: no such pager"
 
 
+def test_of_what_a_command_complains_no_secret_is_quoted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Given a variable with a telling name, which circusd has and no alert needs, then its value is masked too."""
+    monkeypatch.setenv("TOKEN_ENV", TOKEN)
+
+    assert refusal_of(command(tmp_path, "fail")) == f"{sys.executable} ended with 1: no such pager ***"
+
+
 def test_a_command_that_takes_too_long_is_killed(tmp_path: Path) -> None:
     assert refusal_of(command(tmp_path, "hang", timeout=6.0)) == f"{sys.executable} was killed: not done within 6 s"
 

@@ -40,6 +40,13 @@ def test_every_service_restarts_is_limited_and_rotates_its_log() -> None:
         assert service["logging"]["options"] == {"max-size": "10m", "max-file": "5"}, name
 
 
+def test_no_service_gains_rights_or_has_more_than_it_needs() -> None:
+    for name, service in services().items():
+        assert service["cap_drop"] == ["ALL"], name
+        assert service["security_opt"] == ["no-new-privileges:true"], name
+    assert services()["nginx"]["cap_add"] == ["NET_BIND_SERVICE", "SETUID", "SETGID", "CHOWN"]
+
+
 def test_the_example_holds_every_variable_with_its_default() -> None:
     shown = dict(line.split("=", 1) for line in EXAMPLE.read_text().splitlines() if line and not line.startswith("#"))
     used = dict(re.findall(r"\$\{(\w+):-([^}]*)\}", FILE.read_text()))

@@ -1,5 +1,6 @@
 """The [alert:...] sections of an ini: how they are read, what is said of a wrong one, and that secrets stay unsaid."""
 
+import base64
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -299,7 +300,19 @@ def test_what_a_server_says_is_scrubbed(said: str, shown: str) -> None:
 def test_a_password_in_the_address_is_masked_as_it_is_sent_too() -> None:
     said = "bad credentials: Basic YW5uOmh1bnRlcjIyIQ== (ann, hunter22!)"
 
-    assert scrubbed(said, ["https://ann:hunter22%21@example.org/x"]) == "bad credentials: Basic *** (ann, ***)"
+    assert scrubbed(said, ["https://ann:hunter22%21@example.org/x"]) == "bad credentials: *** (ann, ***)"
+
+
+@pytest.mark.parametrize("sent", ["hunter22!", "\0ann\0hunter22!"], ids=["LOGIN", "PLAIN"])
+def test_a_login_that_a_mail_server_quotes_is_masked(sent: str) -> None:
+    sink = SmtpSink(host="mail", sender="a@example.org", to=("b@example.org",), user="ann")
+    said = f"535 cannot decode {base64.b64encode(sent.encode()).decode()} of ann"
+
+    assert scrubbed(said, sink._sent("hunter22!")) == "535 cannot decode *** of ann"
+
+
+def test_a_secret_that_nobody_knows_is_masked_by_its_name() -> None:
+    assert scrubbed("cannot page: api_key=k-1234 is wrong", []) == "cannot page: api_key=*** is wrong"
 
 
 @pytest.mark.parametrize("mode", [0o640, 0o604, 0o620, 0o602, 0o610, 0o601])

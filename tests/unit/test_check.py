@@ -1342,7 +1342,9 @@ def test_init_writes_a_dockerfile_and_keeps_what_is_there(tmp_path: Path) -> Non
 
     assert "XBOARD_APP=shop.main:app XBOARD_WORKERS=2 XBOARD_LIVE_PATH=/live XBOARD_READY_PATH=\n" in file.read_text()
     assert (tmp_path / "requirements.txt").read_text() == "shop-things\n"
-    assert "secrets" in (tmp_path / ".dockerignore").read_text().splitlines()  # where circus.ini's example has url_file
+    ignored = (tmp_path / ".dockerignore").read_text().splitlines()
+    assert ignored.index("**/.env*") < ignored.index("!**/.env.example")  # the last one that fits counts
+    assert "secrets" in ignored  # where circus.ini's example has url_file
     file.unlink()
     with pytest.raises(XboardError, match=r"\.dockerignore is there already; --force writes over it"):
         write_dockerfile(tmp_path, backend)

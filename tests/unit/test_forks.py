@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import itertools
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -140,6 +141,29 @@ def test_the_forkserver_itself_is_not_taken_for_a_worker(monkeypatch: pytest.Mon
     worker, tried = order(monkeypatch, from_a_child(lambda popen: told.append(popen.communicate()[0])), pid=mock.ANY)
 
     assert (worker, told, tried.state) == (None, [b""], "failed")
+
+
+def test_a_child_that_hears_no_order_to_go_on_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Given a child that closes its end when it has shown itself, then it does not live on without a watcher."""
+    monkeypatch.setattr(forks, "ANSWERS_WITHIN", 20.0)
+    code = (
+        "import os, socket, time\nc = socket.socket(fileno=int(os.sys.argv[1]))\nc.shutdown(socket.SHUT_RD)\n"
+        "c.send(b'here')\ntime.sleep(60)"
+    )
+    codes: list[int] = []
+
+    def answer(channel: socket.socket) -> None:
+        with subprocess.Popen(
+            [sys.executable, "-c", code, str(channel.fileno())], pass_fds=[channel.fileno()]
+        ) as child:
+            try:
+                codes.append(child.wait(30))
+            finally:
+                child.kill()
+
+    worker, tried = order(monkeypatch, answer)
+
+    assert (worker, codes, tried.state) == (None, [-signal.SIGKILL], "failed")
 
 
 def test_a_worker_of_another_watcher_is_not_taken_again(monkeypatch: pytest.MonkeyPatch) -> None:

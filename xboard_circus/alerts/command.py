@@ -14,6 +14,7 @@ from typing import Any
 
 from xboard_circus.alerts.message import Message
 from xboard_circus.alerts.secrets import AlertError, scrubbed
+from xboard_circus.masking import secrets_in
 
 SAID_BYTES = 4096
 REAP_SECONDS = 2.0
@@ -51,7 +52,8 @@ class CommandSink:
             said.seek(0)
             complaint = said.read(SAID_BYTES).decode(errors="replace")
         if code:
-            said_last = scrubbed(complaint, [os.environ.get(name, "") for name in self.hidden])
+            secrets = [secret for name, value in environment.items() for secret in secrets_in(name, value)]
+            said_last = scrubbed(complaint, [*secrets, *(os.environ.get(name, "") for name in self.hidden)])
             raise AlertError(f"{self.argv[0]} ended with {code}" + (f": {said_last}" if said_last else ""))
 
     def _finished(self, process: subprocess.Popen[bytes], document: bytes) -> int:

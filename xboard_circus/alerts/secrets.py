@@ -11,8 +11,8 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 from xboard_circus.core.reason import one_line
 from xboard_circus.errors import XboardError
 from xboard_circus.host.written_files import plain_opener
+from xboard_circus.masking import MASK, safe_text
 
-MASK = "***"
 LONGEST = 8192
 SHORTEST_MASKED = 4
 
@@ -72,14 +72,14 @@ class Secret:
 
 
 def scrubbed(text: str, secrets: Iterable[str], longest: int = 120) -> str:
-    """Return a server's answer as one short line, with all secrets masked.
+    """Return a server's answer, or a program's last words, as one short line: all secrets masked, also unknown ones.
 
     >>> scrubbed("no such hook: /T0/B0/s3cr3t", ["https://hooks.example.org/T0/B0/s3cr3t"])
     'no such hook: ***'
     """
     for part in sorted({part for secret in secrets for part in _parts(secret)}, key=len, reverse=True):
         text = text.replace(part, MASK)
-    return one_line(text, longest)
+    return one_line(safe_text(text), longest)
 
 
 def os_words(error: BaseException | None, default: str) -> str:

@@ -1,5 +1,6 @@
 """Deliver an alert by e-mail."""
 
+import base64
 import logging
 import smtplib
 import socket
@@ -58,7 +59,12 @@ class SmtpSink:
                 why = f"no complete answer within {self.timeout:g} s" if is_late else _words(error)
                 # Without its cause: that may quote what was sent, and a password was.
                 refused = isinstance(error, smtplib.SMTPDataError) and error.smtp_code >= 500
-                raise AlertError(scrubbed(why, [password]), refused=refused) from None
+                raise AlertError(scrubbed(why, self._sent(password)), refused=refused) from None
+
+    def _sent(self, password: str) -> list[str]:
+        """Return the password, also as a login sends it (RFC 4954), which a server may quote."""
+        words = (password, f"\0{self.user}\0{password}") if password else ()
+        return [password, *(base64.b64encode(each.encode()).decode() for each in words)]
 
     def _hand_over(self, message: Message, password: str, cut: Cut) -> None:
         tls = self._context() if self.security == "tls" else None
@@ -79,7 +85,7 @@ class SmtpSink:
         self._left.clear()
         later = tuple(each for each in left if 400 <= refused.get(parseaddr(each)[1], (0,))[0] < 500)
         for address, (code, said) in refused.items():
-            log.warning("alert: %s gets none: %d %s", address, code, scrubbed(str(said), [password]))
+            log.warning("alert: %s gets none: %d %s", address, code, scrubbed(str(said), self._sent(password)))
         if later:
             self._left[message.id] = later
             raise AlertError(f"not yet taken for {', '.join(later)}")

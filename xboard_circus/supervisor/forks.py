@@ -11,6 +11,7 @@ import asyncio
 import json
 import os
 import re
+import signal
 import socket
 import subprocess
 import sys
@@ -314,7 +315,11 @@ class Forks:
             if said != fork_orders.HERE or not self._is_new_child(pid):
                 raise ValueError(Say.FORKSERVER_FORKED_NONE())
             worker = Forked(pid, pipes.get(1), pipes.get(2))
-            ours.send(fork_orders.GO)
+            try:
+                ours.send(fork_orders.GO)
+            except OSError:  # it has closed its end, and would live on as a child of ours that no watcher has
+                circus_process.send(worker, signal.SIGKILL)
+                raise
             kept.pop_all()
             return worker
 
