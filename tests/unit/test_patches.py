@@ -1,6 +1,7 @@
 """Each patch of Circus fits, or says what is missing; taken off, it leaves Circus as it was."""
 
 import asyncio
+import itertools
 import logging
 import os
 import signal
@@ -55,6 +56,7 @@ def every_patch(arbiter: Any, root: logging.Logger) -> list[Patch]:
         of_arbiter.start_watcher(arbiter, lambda watcher: None),
         of_arbiter.reload_from_config(arbiter, before=lambda file: [], after=lambda file, gone: None),
         of_arbiter.manage_quietly(arbiter),
+        of_arbiter.reap_for_a_while(arbiter),
         of_arbiter.child_ended(arbiter, lambda: None),
         controller.add_commands(arbiter, [command]),
         controller.watch_command(arbiter.ctrl.commands["stop"], lambda original: original),
@@ -309,5 +311,21 @@ def test_circus_shows_the_name_of_a_program_and_reads_no_more(
             assert get_info(os.getpid())["cmdline"] == shown
         finally:
             patch.undo([installed])
+
+    on_circus(monkeypatch, check)
+
+
+def test_children_without_number_are_reaped_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Given a worker that makes children of circusd's faster than they are reaped, then circusd does other things."""
+    times, reaped = itertools.count(step=0.01), itertools.count(10_000)
+
+    async def check(arbiter: Any) -> None:
+        once = of_arbiter.reap_for_a_while(arbiter, clock=lambda: next(times), wait=lambda *_: (next(reaped), 0))
+        patch.install([once])
+        arbiter.reap_processes()
+        first = next(reaped)
+        await eventually(lambda: next(reaped) > first + 5)
+        patch.undo([once])
+        assert first < 10_010
 
     on_circus(monkeypatch, check)

@@ -131,6 +131,7 @@ class Supervisor:
                 arbiter, before=partial(reconfigure.before, self), after=partial(reconfigure.after, self)
             ),
             circus_arbiter.manage_quietly(arbiter),
+            circus_arbiter.reap_for_a_while(arbiter),
             circus_process.inherit_what_is_its_own(arbiter, withheld_from, environ_of),
             circus_process.fork_where_imported(arbiter, self._forked),
             circus_process.bound_command_lines(arbiter),
