@@ -329,3 +329,22 @@ def test_children_without_number_are_reaped_in_pieces(monkeypatch: pytest.Monkey
         assert first < 10_010
 
     on_circus(monkeypatch, check)
+
+
+def test_what_circusd_has_not_come_to_in_its_start_is_starting_and_not_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Given a start in which a plugin comes last, when somebody asks meanwhile, then nothing has to be started."""
+    shown: list[dict[str, str]] = []
+
+    def ask(*, arbiter: Any, **_: Any) -> bool:
+        shown.append({each["name"]: each["verdict"]["word"] for each in Supervisor.of(arbiter).view()["watchers"]})
+        return True
+
+    first = watcher_of("first", hooks={"before_start": (ask, False)}, priority=2)
+    last, off = watcher_of("last", hooks={}), watcher_of("off", hooks={}, autostart=False)
+
+    async def run() -> None:
+        async with running(first, last, off, monkeypatch=monkeypatch) as arbiter:
+            ask(arbiter=arbiter)
+
+    asyncio.run(run())
+    assert [(each["last"], each["off"]) for each in shown] == [("deploying", "stopped"), ("ok", "stopped")]

@@ -365,7 +365,7 @@ def test_each_trouble_has_a_cure(found: WatcherFacts) -> None:
         pytest.param("active", 1, 1, "ok", id="it runs"),
         pytest.param("active", 2, 0, "unknown", id="it is active, and nothing runs: it may be started on demand"),
         pytest.param("active", 0, 0, "stopped", id="no process is wanted"),
-        pytest.param("starting", 1, 0, "unknown", id="it starts"),
+        pytest.param("starting", 1, 0, "deploying", id="it starts"),
         pytest.param("stopped", 1, 0, "stopped", id="it is stopped"),
     ],
 )

@@ -203,6 +203,8 @@ def _stopped(watcher: WatcherFacts) -> VerdictEntry | None:
 
 def _unarmed(watcher: WatcherFacts) -> VerdictEntry:
     running, wanted = sum(map(is_up, watcher["workers"])), watcher["numprocesses"]
+    if watcher["status"] == "starting":
+        return verdict_entry(Word.DEPLOYING, Say.STARTING(n=running, total=wanted))
     word = Word.OK if watcher["status"] == "active" and running >= wanted else Word.UNKNOWN
     return verdict_entry(word, Say.SO_MANY_RUN(n=running, total=wanted))
 

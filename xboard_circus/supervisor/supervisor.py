@@ -406,7 +406,7 @@ class Supervisor:
                 logger.exception("xboard: the state of %s cannot be shown", watcher.name)
         return unarmed_watcher(
             name=watcher.name,
-            status=watcher.status(),
+            status="starting" if circus_arbiter.is_yet_to_start(self.arbiter, watcher) else watcher.status(),
             numprocesses=watcher.numprocesses,
             options=circus_watcher.options_of(watcher),
             last_reason=self.plain.get(watcher, ""),

@@ -86,7 +86,7 @@ def reap_for_a_while(
     """Reap children that have ended for 50 ms at most, and go on after as long a pause.
 
     Without it: A worker that makes children of circusd's (CLONE_PARENT), which end at once, holds circusd up.
-    Fact: Circus reaps until there is none left.
+    Fact: Circus reaps as long as another child has ended.
     """
 
     def reap_processes() -> None:
@@ -171,6 +171,11 @@ def running_command(arbiter: Any) -> str | None:
     """Return the exclusive command that runs, or None."""
     found: str | None = arbiter._exclusive_running_command
     return found
+
+
+def is_yet_to_start(arbiter: Any, watcher: Any) -> bool:
+    """Return whether circusd is starting its watchers, and has not come to this one yet."""
+    return running_command(arbiter) == "arbiter_start_watchers" and watcher.autostart and watcher.is_stopped()
 
 
 def restart_watchers(arbiter: Any, watchers: list[Any]) -> Any:
