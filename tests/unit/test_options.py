@@ -43,6 +43,8 @@ def test_the_defaults_are_those_of_the_design() -> None:
         "health.success_threshold": 1,
         "health.startup_timeout": 60.0,
         "health.max_unavailable": 1,
+        "request.record": True,
+        "request.id_header": "X-Request-ID",
         "restart.burst": 5,
         "restart.window": 600.0,
         "restart.delay": 1.0,

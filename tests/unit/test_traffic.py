@@ -9,7 +9,8 @@ import pytest
 from xboard_circus.core.route_counts import BOUNDS, FIRST_BUCKET, LONGEST, MICROSECONDS, MOST_ROUTES, STRIDE, route_name
 from xboard_circus.core.state_schema import parse_report
 from xboard_circus.probe import BODY_LIMIT
-from xboard_circus.worker.traffic import CountedRequests, Traffic
+from xboard_circus.worker.request_record import RequestRecord
+from xboard_circus.worker.traffic import Traffic
 
 
 def row(*, status: str = "2xx", microseconds: int, bucket: int) -> list[int]:
@@ -129,7 +130,8 @@ def counted(*messages: Any, fails: bool = False, **scope: Any) -> dict[str, Any]
     async def ignore(*_: Any) -> Any:
         return {}
 
-    call = CountedRequests(app, traffic)({"type": "http", "method": "GET", "path": "/items/7", **scope}, ignore, ignore)
+    record = RequestRecord(app, None, id_header="", traffic=traffic)
+    call = record({"type": "http", "method": "GET", "path": "/items/7", **scope}, ignore, ignore)
     try:
         asyncio.run(call)
     except ZeroDivisionError:

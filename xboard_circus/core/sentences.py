@@ -77,6 +77,15 @@ class Say(Template):
     HOOK_REFUSED = "hook {hook} returned false"
     HOOK_RAISED = "hook {hook} raised {error}"
 
+    # What it was answering
+    REQUEST = "{method} {route}, for {age} (request {id})"
+    REQUEST_RAN = "its event loop ran {request}"
+    REQUEST_BEGAN_LAST = "most likely {request}, which began last"
+    REQUEST_IN_FLIGHT = "in flight: {request}"
+    REQUEST_AND_OTHERS = "{request}; others in flight: {n}"
+    REQUESTS_UNREADABLE = "this worker's record of requests is unreadable"
+    REQUESTS_NOT_KEPT = "requests in flight are not recorded: {why}"
+
     # Who wanted it
     OPERATOR = "operator"
     OPERATOR_BY = "operator: {by}"

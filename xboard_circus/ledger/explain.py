@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from xboard_circus.core import in_flight
 from xboard_circus.core.causes import Cause
 from xboard_circus.core.durations import lasted, seconds
 from xboard_circus.core.lost import LOST
@@ -105,6 +106,8 @@ def _facts(record: Record, history: Sequence[Record]) -> Iterator[tuple[str, str
             yield "lived", Told.LIVED_UNREADY(age=age)
     if isinstance(data.get("rss"), int):
         yield "memory", Told.MEMORY(mib=f"{data['rss'] / 2**20:.0f}")
+    if requests := in_flight.sentence(data):
+        yield "requests", requests
     if isinstance(budget := data.get("budget"), Mapping):
         before, after, limit = (budget.get(name) for name in ("before", "after", "limit"))
         yield "budget", (Told.BUDGET if before != after else Told.BUDGET_KEPT)(before=before, n=after, total=limit)
@@ -171,6 +174,8 @@ def _blocks(data: Mapping[str, Any]) -> Iterator[tuple[str, list[str]]]:
     probes = data.get("probes")
     if isinstance(probes, list) and probes:
         yield "last probes", [_probe(probe) for probe in probes if isinstance(probe, Mapping)]
+    if len(requests := in_flight.requests_in(data)) > 1:
+        yield "requests in flight", [in_flight.named(each) for each in requests]
     stack = _lines(data.get("stack"))
     log = _lines(data.get("log"))
     if stack and stack[0] in log:

@@ -125,6 +125,18 @@ class WorkerOptions:
 
 
 @dataclass(frozen=True)
+class RequestOptions:
+    """What is recorded of requests."""
+
+    record: bool = option(True, kinds.YES_NO)
+    """Note which requests are in flight, so that `why` names those that a worker died or hung in. Method, route, id and
+    age are kept; no query, header or body."""
+    id_header: str = option("X-Request-ID", kinds.HEADER_NAME)
+    """Header with the id of a request: taken from the request if it has a short plain one, else made, and sent back in
+    the answer. `none`: ids are made for the record alone."""
+
+
+@dataclass(frozen=True)
 class RunOptions:
     """What is run once before new workers."""
 
@@ -166,6 +178,7 @@ class WatcherOptions:
     restart: RestartOptions = field(default_factory=RestartOptions)
     port: PortOptions = field(default_factory=PortOptions)
     worker: WorkerOptions = field(default_factory=WorkerOptions)
+    request: RequestOptions = field(default_factory=RequestOptions)
     run: RunOptions = field(default_factory=RunOptions)
     dashboard: DashboardOptions = field(default_factory=DashboardOptions)
 

@@ -195,11 +195,17 @@ def _host(text: str) -> str:
     return matched(text, r"[A-Za-z0-9._-]+|[0-9A-Fa-f:.]+(%[A-Za-z0-9]+)?", "not an address", hint)
 
 
+def _header_name(text: str) -> str:
+    name = matched(text, _HEADER_NAME, "no name of a header", "write one such as X-Request-ID, or none")
+    return "" if name.lower() == "none" else name
+
+
 YES_NO = OptionKind("True or False", _yes_no)
 SIZE = OptionKind("bytes, or with K, M, G", read_size)
 HOST = OptionKind("address", _host)
 HOST_NAMES = OptionKind("names", _host_names)
 HEADERS = OptionKind("Name: value", _headers)
+HEADER_NAME = OptionKind("name of a header, or none", _header_name)
 COMMAND = OptionKind("command", _command)
 FILES = OptionKind("paths", _files, takes_lines=True)
 ENDPOINTS = OptionKind("tcp:// or ipc:// endpoints", _endpoints)

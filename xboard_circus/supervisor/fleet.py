@@ -1,5 +1,6 @@
 """The workers of one watcher: each with its process and its life, and questions about all of them."""
 
+import io
 import random
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping
@@ -29,6 +30,7 @@ class Worker:
         spread: From 0 to 1, by which its limits of requests and age differ from its siblings'.
         rss: Resident memory in bytes when it was last looked at, or None.
         probes: The last probes, oldest first: when (`at`), and the prober's evidence.
+        requests: The memory in which it notes its requests in flight, or None.
         probe: The figures of the prober's last report: latency, loop lag, threads, requests, memory.
     """
 
@@ -45,6 +47,7 @@ class Worker:
     probe: Mapping[str, Any] = field(default_factory=dict)
     probes: deque[Mapping[str, Any]] = field(default_factory=lambda: deque(maxlen=PROBES_KEPT))
     rss: int | None = None
+    requests: io.FileIO | None = None
     spread: float = field(default_factory=random.random)
 
     @property

@@ -26,6 +26,7 @@ from xboard_circus.core.reason import data_of
 from xboard_circus.core.sentences import Say
 from xboard_circus.core.state_schema import PreloadEntry
 from xboard_circus.host import procs, session, unix_sockets
+from xboard_circus.host.request_slots import VARIABLE
 from xboard_circus.masking import safe_text
 from xboard_circus.supervisor.life import environment
 from xboard_circus.supervisor.life.command_line import launch_command
@@ -304,6 +305,8 @@ class Forks:
             told = dict(options)
             env = {"XBOARD_WID": told["--wid"], "XBOARD_WORKER": told["--worker"]}
             env |= dict(value.split("=", 1) for name, value in options if name == "--env")
+            if (requests := env.pop(VARIABLE, None)) is not None:
+                given[fork_orders.ANYWHERE] = int(requests)
             is_down = not self.armed.fleet.up()
             order = {"env": env, "folder": told["--chdir"], "is_down": is_down, "numbers": [*given]}
             socket.send_fds(self._orders, [json.dumps(order).encode()], [theirs.fileno(), *given.values()])

@@ -1,6 +1,7 @@
 """One armed watcher: Circus's own methods pass through us, and the number of serving workers is kept up."""
 
 import asyncio
+import io
 import signal
 import time
 from collections.abc import Awaitable, Callable
@@ -34,7 +35,7 @@ from xboard_circus.core.worker import (
     step,
 )
 from xboard_circus.env_files import EnvFileError
-from xboard_circus.host import runtime, worker_files
+from xboard_circus.host import request_slots, runtime, worker_files
 from xboard_circus.masking import without
 from xboard_circus.options.fields import WatcherOptions
 from xboard_circus.options.reading import parse_watcher
@@ -88,7 +89,7 @@ class ArmedWatcher:
         self.name: str = watcher.name
         self.clock = time.monotonic
         self.tails: dict[int, LastWords] = {}
-        self.last_reason = self.last_failure = ""
+        self.last_reason = self.last_failure = self.requests_not_kept = ""
         self.last_reason_at = self.clock()
         self.incident = IncidentKeeper()
         self.spawns_again_at: float | None = None
@@ -254,6 +255,19 @@ class ArmedWatcher:
                 self.note_reason(kept)
         env = {**self.env_values, **(self.watcher.env or {})}
         return environment.of_launcher(env, self.watcher.cmd, self.watcher.args)
+
+    def memory_for_requests(self) -> io.FileIO | None:
+        """Return memory in which the next worker notes its requests; None where it is to note none, or cannot."""
+        if not self.options.request.record or not self.has_private_socket:
+            return None
+        try:
+            return request_slots.make()
+        except OSError as error:
+            why = Say.REQUESTS_NOT_KEPT(why=error.strerror or str(error))
+            if why != self.requests_not_kept:
+                self.requests_not_kept = why
+                logger.warning("xboard: %s: %s", self.name, why)
+            return None
 
     def hide(self, output: bytes) -> bytes:
         """Return what a worker wrote without the secrets of its environment."""

@@ -29,6 +29,8 @@ OF_CIRCUSD = frozenset(
         "PROBE_SCHEME",
         "PROBE_HEADERS",
         "WEBSOCKET_SPREAD",
+        "REQUESTS",
+        "REQUEST_ID_HEADER",
     ]
 )
 """What circusd alone tells a worker, or leaves out: with XBOARD_SPARE of a file no worker would ever serve."""

@@ -23,6 +23,7 @@ import uvicorn
 from uvicorn.config import LOGGING_CONFIG
 from uvicorn.main import main as uvicorn_command
 
+from xboard_circus.host.request_slots import VARIABLE
 from xboard_circus.host.unix_sockets import DOES_NOT_LINGER
 from xboard_circus.worker import EXIT_RECYCLED, forkserver
 from xboard_circus.worker.fork_orders import ORDERS
@@ -158,7 +159,7 @@ def main(config: uvicorn.Config | None) -> None:
     surroundings = Surroundings(os.environ)  # first: uvicorn adds its --env-file to the environment
     config = config or configure()
     raise_limits()
-    for name in ("XBOARD_SPARE", "XBOARD_WORKER", "XBOARD_LAUNCHER"):
+    for name in ("XBOARD_SPARE", "XBOARD_WORKER", "XBOARD_LAUNCHER", VARIABLE):
         os.environ.pop(name, None)  # processes that the app starts are not spares, and do not use our files
     if surroundings.spare and surroundings.folder is None:
         log.error(
@@ -175,6 +176,7 @@ def main(config: uvicorn.Config | None) -> None:
         # Else the folder is gone or closed: to serve without probes is better than not to serve.
     server = WorkerServer(config, surroundings, private)
     os.register_at_fork(after_in_child=lambda: let_go(server.descriptors()))
+    os.register_at_fork(after_in_child=server.forget_requests)
     outlive_output(surroundings.circusd)
     end_with(surroundings.launcher, grace=server.drain_limit + LAST_SECONDS)
     try:

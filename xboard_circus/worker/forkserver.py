@@ -22,9 +22,10 @@ from typing import Any
 
 import uvicorn.config
 
+from xboard_circus.host.request_slots import VARIABLE
 from xboard_circus.launch import own_identity
 from xboard_circus.worker import OF_CIRCUSD
-from xboard_circus.worker.fork_orders import GO, HERE, LEVEL, ORDERS, OUTDATED, READY, SPACE
+from xboard_circus.worker.fork_orders import ANYWHERE, GO, HERE, LEVEL, ORDERS, OUTDATED, READY, SPACE
 
 TITLE = b"xboard-circus forkserver"
 MOST_BYTES, MOST_DESCRIPTORS = 1 << 16, 32
@@ -206,23 +207,31 @@ def begin(order: dict[str, Any], given: list[int], command: bytes) -> None:
             said = taken.recv(len(GO))
         if said != GO:
             os._exit(0)  # too late: another one was started
-    place(given[1:], order["numbers"])
+    placed = place(given[1:], order["numbers"])
     os.environ.update(order["env"], XBOARD_LAUNCHER=own_identity())
+    if ANYWHERE in order["numbers"]:
+        os.environ[VARIABLE] = str(placed[order["numbers"].index(ANYWHERE)])
     if "numpy" in sys.modules:  # its generator for all is the only well-known one that a fork leaves as it was
         sys.modules["numpy"].random.seed()
     retitle(command)
     show_launcher(own_identity())
 
 
-def place(given: list[int], numbers: list[int]) -> None:
-    """Give the descriptors *given* these *numbers*, as they have them in a worker that was started."""
+def place(given: list[int], numbers: list[int]) -> list[int]:
+    """Give the descriptors *given* these *numbers*, as they have them in a worker that was started; return them.
+
+    One that may be `ANYWHERE` gets a number that no other has.
+    """
     free = max(*given, *numbers) + 1
     moved = [os.dup2(descriptor, free + at) for at, descriptor in enumerate(given)]
     for descriptor in given:
         os.close(descriptor)
-    for descriptor, number in zip(moved, numbers, strict=True):
-        os.dup2(descriptor, number)
-        os.close(descriptor)
+    for at, number in enumerate(numbers):
+        if number != ANYWHERE:
+            os.dup2(moved[at], number)
+            os.close(moved[at])
+            moved[at] = number
+    return moved
 
 
 def retitle(command: bytes) -> bytes:

@@ -8,17 +8,20 @@ A number in a file is raised for each progress, and read without asking this pro
 failing disk ends with SIGBUS who writes there, and a slow one holds up the event loop itself.
 """
 
+import asyncio
 import logging
 import os
 import sys
 import threading
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from types import FrameType
 
 from xboard_circus.host.worker_files import BEAT_BYTES
 from xboard_circus.worker.gauges import LoopLag
+from xboard_circus.worker.request_record import RequestRecord
 
 log = logging.getLogger("uvicorn.error")
 
@@ -26,27 +29,35 @@ PERIOD = 0.25
 LATE = 0.05  # seconds: a probe takes several turns of the loop
 
 
-def show_progress(path: Path, lag: LoopLag) -> None:
-    """Raise the number in *path* from now on while the loop is late and works; to be called by the loop itself."""
+def show_progress(path: Path, lag: LoopLag, record: RequestRecord | None = None) -> None:
+    """Raise the number in *path* from now on while the loop is late and works; to be called by the loop itself.
+
+    The *record* of requests gets to know which of them a late loop runs.
+    """
     try:
         file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         os.pwrite(file, bytes(BEAT_BYTES), 0)
     except OSError as error:
         log.warning("%s can't be written: %s; under overload this worker will be taken for hung", path, error)
         return
-    depth = len(_stack(sys._getframe()))
-    threading.Thread(
-        target=_watch, args=(file, lag, threading.get_ident(), depth), daemon=True, name="shows progress"
-    ).start()
+    depth, loop = len(_stack(sys._getframe())), asyncio.get_running_loop()
+
+    def show_running(frame: FrameType | None) -> None:
+        if record is not None:
+            record.show_running(loop, frame)
+
+    arguments = (file, lag, threading.get_ident(), depth, show_running)
+    threading.Thread(target=_watch, args=arguments, daemon=True, name="shows progress").start()
 
 
-def _watch(file: int, lag: LoopLag, thread: int, depth: int) -> None:
+def _watch(file: int, lag: LoopLag, thread: int, depth: int, show_running: Callable[[FrameType | None], None]) -> None:
     steps, tick, was_late = 0, lag.last, False
     seen: list[FrameType | None] = []  # what ran at the last look, if no tick came; kept, so that no other has its id
     while True:
         time.sleep(PERIOD)
         last, tick = tick, lag.last
         now = [_callback(thread, depth)] if tick == last else []
+        show_running(sys._current_frames().get(thread) if tick == last else None)
         # By the lag before this look: a loop that comes to a stand was in time, and its last tick is no progress.
         if was_late and (not now or (seen and now[0] is not seen[0])):
             steps += 1

@@ -17,7 +17,7 @@ import uvicorn
 from xboard_circus import __version__
 from xboard_circus.core.reason import with_say
 from xboard_circus.core.states import WorkerState
-from xboard_circus.host import worker_files
+from xboard_circus.host import request_slots, worker_files
 from xboard_circus.launch import circusd_is_alive
 from xboard_circus.worker.app_calls import AppAnswer, AppCalls, Asker
 from xboard_circus.worker.drain import CLOSE_HEADER, close, drain, has_unread, is_silent, stop_accepting
@@ -28,7 +28,8 @@ from xboard_circus.worker.limits import most_open_files
 from xboard_circus.worker.private_socket import PrivateRequest, PrivateSocket, RefusedRequest
 from xboard_circus.worker.progress import show_progress
 from xboard_circus.worker.quiet_log import QUIET_LOG
-from xboard_circus.worker.traffic import CountedRequests, Traffic
+from xboard_circus.worker.request_record import RequestRecord, name_routes
+from xboard_circus.worker.traffic import Traffic
 
 log = logging.getLogger("uvicorn.error")
 
@@ -57,6 +58,8 @@ class Surroundings:
         instance: The instance that the worker belongs to.
         circusd: The circusd that started it, "pid:started".
         websocket_spread: Seconds over which a drain closes the WebSockets.
+        memory: Where the requests in flight are noted; None: they are not.
+        id_header: The header that carries the id of a request; "" for none.
     """
 
     def __init__(self, environ: Mapping[str, str]) -> None:
@@ -75,6 +78,8 @@ class Surroundings:
         self.circusd = given("CIRCUSD")
         self.launcher = given("LAUNCHER")
         self.websocket_spread = float(given("WEBSOCKET_SPREAD", WEBSOCKET_SPREAD))
+        self.memory = request_slots.mapped(environ.get(request_slots.VARIABLE, ""))
+        self.id_header = given("REQUEST_ID_HEADER")
         self.asker = Asker.read(environ)
         self.owner = os.getpid()
 
@@ -189,6 +194,7 @@ class WorkerServer(SheddingServer):
         self._traffic = Traffic()
         self._calls: AppCalls | None = None
         self._starting: asyncio.Task[None] | None = None
+        self._record: RequestRecord | None = None
         # Always the same list, not a new one each second as in uvicorn: requests in flight see the drain begin.
         self._headers: list[tuple[bytes, bytes]] = []
         self.server_state.default_headers = self._headers
@@ -225,20 +231,22 @@ class WorkerServer(SheddingServer):
         if self._surroundings.spare and not await self._is_called():
             self.dismissed = True
             return
-        app = self.config.loaded_app
-        self.config.loaded_app = CountedRequests(app, self._traffic)
+        app, ours = self.config.loaded_app, self._surroundings
+        self._record = RequestRecord(app, ours.memory, id_header=ours.id_header, traffic=self._traffic)
+        name_routes(self._record)
+        self.config.loaded_app = self._record
         await super().startup(sockets)
         for sock in sockets or []:
             log.info("Uvicorn running on socket %s (Press CTRL+C to quit)", sock.getsockname())
         self._calls = AppCalls(
-            app,  # without the count: a probe is no traffic
+            app,  # a probe is no traffic
             state=self.lifespan.state,
             root_path=self.config.root_path,
             user_agent=f"xboard-circus/{__version__}",
             asker=self._surroundings.asker,
         )
         if (beat := self._surroundings.file("beat")) is not None:
-            asyncio.get_running_loop().call_soon(show_progress, beat, self._lag)
+            asyncio.get_running_loop().call_soon(show_progress, beat, self._lag, self._record)
         self._starting = asyncio.create_task(self._complete_start(self._calls))
 
     async def _is_called(self) -> bool:
@@ -328,6 +336,11 @@ class WorkerServer(SheddingServer):
                 said = answer.reason
             await asyncio.sleep(START_PERIOD)
         return answer
+
+    def forget_requests(self) -> None:
+        """Note no requests any more, in a child that the app has forked."""
+        if self._record is not None:
+            self._record.let_go()
 
     def descriptors(self) -> set[int]:
         """Return the descriptors that no child of the app may hold: listeners and connections of clients."""

@@ -1,12 +1,9 @@
 """Count the requests of this worker by route: what was answered, how fast, and how many are in flight."""
 
-import time
 from bisect import bisect_left
-from collections.abc import Awaitable, Callable
 from typing import Any
 
 from xboard_circus.core.route_counts import BOUNDS, FIRST_BUCKET, MICROSECONDS, MOST_ROUTES, OTHER, STRIDE, route_name
-from xboard_circus.worker.app_calls import App, Message
 
 
 class Traffic:
@@ -51,33 +48,3 @@ class Traffic:
             "routes": [name for name, _ in rows],
             "counts": [n for _, row in rows for n in row],
         }
-
-
-class CountedRequests:
-    """Wrap *app* so that *traffic* counts its HTTP requests; a WebSocket lasts for hours, and is none."""
-
-    def __init__(self, app: App, traffic: Traffic) -> None:
-        self._app = app
-        self._traffic = traffic
-
-    async def __call__(
-        self, scope: Message, receive: Callable[[], Awaitable[Message]], send: Callable[[Message], Awaitable[None]]
-    ) -> None:
-        if scope["type"] != "http":
-            return await self._app(scope, receive, send)
-        status, began_at, ended_at = 500, time.monotonic(), 0.0  # uvicorn answers 500 where the app does not
-
-        async def sent(message: Message) -> None:
-            nonlocal status, ended_at
-            if message["type"] == "http.response.start":
-                status = message["status"]
-            await send(message)
-            if message["type"] == "http.response.body" and not message.get("more_body"):
-                ended_at = time.monotonic()  # not with the call: background tasks of Starlette's are a part of that
-
-        self._traffic.begun()
-        try:
-            await self._app(scope, receive, sent)
-        finally:
-            route = str(getattr(scope.get("route"), "path", "other"))
-            self._traffic.ended(scope["method"], route, status, (ended_at or time.monotonic()) - began_at)

@@ -7,15 +7,17 @@ from pathlib import Path
 from typing import Any
 
 import xboard_circus
+from xboard_circus.host.request_slots import VARIABLE
 
 # By its path: circusd runs nothing of it, and to import it would cost 80 KiB.
 LAUNCHER = Path(xboard_circus.__file__).absolute().with_name("launch.py")
 
 
-def launch_command(watcher: Any, *, wid: int, token: str, spare: bool) -> str:
+def launch_command(watcher: Any, *, wid: int, token: str, spare: bool, requests: int | None = None) -> str:
     """Return the watcher's command with the launcher in front.
 
-    The launcher also enters the directory and becomes the user: where Circus itself cannot, it stops the whole watcher.
+    *requests* is the descriptor of the memory in which it notes its requests. It also enters the directory and
+    becomes the user: where Circus itself cannot, it stops the whole watcher.
     """
     words = [sys.executable, "-I", "-S", str(LAUNCHER), "--wid", str(wid), "--worker", token]
     # Circus enters the folder too where it can and we stay its user: a relative one would be looked for inside itself.
@@ -27,4 +29,6 @@ def launch_command(watcher: Any, *, wid: int, token: str, spare: bool) -> str:
         words += ["--rlimit", f"{name}={value}"]
     if spare:
         words += ["--env", "XBOARD_SPARE=1"]
+    if requests is not None:
+        words += ["--env", f"{VARIABLE}={requests}"]
     return " ".join([*map(shlex.quote, words), "--", watcher.cmd])

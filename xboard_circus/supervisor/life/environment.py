@@ -10,6 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from xboard_circus.host.request_slots import VARIABLE
 from xboard_circus.options.fields import WatcherOptions
 
 _IN_COMMAND = re.compile(r"circus\.env\.([\w.-]+)", re.IGNORECASE)
@@ -55,6 +56,7 @@ def environment(
         "XBOARD_SPARE",
         "XBOARD_PREFLIGHT",
         "XBOARD_FORK_ORDERS",
+        VARIABLE,
     ):  # of whoever started circusd
         env.pop(name, None)
     if folder is not None:
@@ -72,6 +74,7 @@ def with_options(env: Mapping[str, str], options: WatcherOptions) -> dict[str, s
         "XBOARD_PROBE_SCHEME": health.scheme,
         "XBOARD_PROBE_HEADERS": "\n".join(health.headers or ()),
         "XBOARD_WEBSOCKET_SPREAD": f"{options.worker.websocket_spread:g}",
+        "XBOARD_REQUEST_ID_HEADER": options.request.id_header,
     }
     others = {name: value for name, value in env.items() if name not in said}
     return {**others, **{name: value for name, value in said.items() if value}}

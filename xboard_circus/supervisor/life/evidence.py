@@ -6,10 +6,15 @@ import signal
 import time
 from typing import TYPE_CHECKING, Any
 
+from circus import logger
+
+from xboard_circus.core import in_flight
 from xboard_circus.core.causes import signal_name
 from xboard_circus.core.durations import seconds
 from xboard_circus.core.reason import with_say
 from xboard_circus.core.sentences import Say
+from xboard_circus.host import request_slots
+from xboard_circus.masking import masked
 from xboard_circus.supervisor.boundary import contained
 from xboard_circus.supervisor.patches import circus_process
 
@@ -66,6 +71,24 @@ def of_process(
     if words.stack:
         found["stack"] = words.stack
     return found
+
+
+@contained({})
+def of_requests(worker: Worker, code: int | None, *, was_ordered: bool, now: float) -> dict[str, Any]:
+    """Return which requests a worker had in flight when it ended, and close the memory where they are noted.
+
+    For a SIGKILL that nobody here ordered the oldest comes first: the kernel's, for want of memory, or an operator's.
+    """
+    if worker.requests is None:
+        return {}
+    try:
+        with worker.requests as memory:
+            seen = request_slots.read(memory)
+    except (OSError, request_slots.Unreadable) as error:
+        logger.warning("xboard: worker %s: %s: %s", worker.pid, Say.REQUESTS_UNREADABLE(), error)
+        return {"requests_unreadable": True}
+    found = masked(in_flight.listed(seen, now, blames_last=was_ordered or code != -signal.SIGKILL))
+    return {"requests": found["requests"], "requests_others": found["others"]} if found["requests"] else {}
 
 
 def of_start(worker: Worker) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import io
 import os
 import random
 from collections.abc import Callable
@@ -14,7 +15,7 @@ from xboard_circus.core.durations import exactly
 from xboard_circus.core.sentences import Say
 from xboard_circus.core.states import Role
 from xboard_circus.core.worker import Life, Starting
-from xboard_circus.host import procs
+from xboard_circus.host import procs, request_slots
 from xboard_circus.host.worker_files import new_token
 from xboard_circus.supervisor.fleet import Worker
 from xboard_circus.supervisor.life import count_end
@@ -78,24 +79,31 @@ def _spawn(armed: ArmedWatcher, original: Callable[[], Any]) -> Any:
         return True
     known, token = set(watcher.processes), new_token()
     wid = fleet.free_wid(slot, int(watcher.numprocesses))
-    command, env = launch_command(watcher, wid=wid, token=token, spare=wanted.spare), armed.environment_of_spawn()
-    with circus_watcher.spawning_with(watcher, command=command, env=env, wid=wid):
+    env, requests = armed.environment_of_spawn(), armed.memory_for_requests()
+    number = None if requests is None else requests.fileno()
+    command = launch_command(watcher, wid=wid, token=token, spare=wanted.spare, requests=number)
+    with (
+        circus_watcher.spawning_with(watcher, command=command, env=env, wid=wid, inherits=requests is not None),
+        request_slots.inherited(requests),
+    ):
         answer = original()
     fresh = [process for pid, process in watcher.processes.items() if pid not in known]
     for process in fresh:
-        _note(armed, process, wid=wid, slot=slot, token=token)
+        _note(armed, process, wid=wid, slot=slot, token=token, requests=requests)
     if fresh:
         if armed.spawns_again_at is not None:
             armed.spawns_again_at = None
             armed.budget.forget(NO_SLOT)
         return answer
+    if requests is not None:
+        requests.close()
     if answer is False:
         _failed(armed, circus_watcher.spawn_error(watcher))
         return True
     return answer
 
 
-def _note(armed: ArmedWatcher, process: Any, *, wid: int, slot: int, token: str) -> None:
+def _note(armed: ArmedWatcher, process: Any, *, wid: int, slot: int, token: str, requests: io.FileIO | None) -> None:
     now, wanted = armed.clock(), armed.wanted
     old = wanted.successor_of
     role = Role.SPARE if wanted.spare else Role.SERVING if old is None else Role.SUCCESSOR
@@ -109,6 +117,7 @@ def _note(armed: ArmedWatcher, process: Any, *, wid: int, slot: int, token: str)
         spawned_at=now,
         begun_at=now,
         life=Life(phase=Starting(now), role=role),
+        requests=requests,
     )
     armed.fleet.workers[worker.pid] = worker
     worker.follows = armed.fleet.ended_in.pop(slot, None) if old is None else old.pid

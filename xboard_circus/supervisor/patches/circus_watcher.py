@@ -303,12 +303,15 @@ def stop(watcher: Any) -> Any:
 
 
 @contextmanager
-def spawning_with(watcher: Any, *, command: str, env: dict[str, str], wid: int) -> Iterator[None]:
+def spawning_with(
+    watcher: Any, *, command: str, env: dict[str, str], wid: int, inherits: bool = False
+) -> Iterator[None]:
     """Let the watcher spawn *command* once, as circusd's user and with this *wid*; everything is put back after it.
 
-    Circus reads all this in the call that follows, with no turn of the loop in between.
+    Circus reads all this in the call that follows, with no turn of the loop in between. What *inherits* gets the
+    descriptors that are inheritable; Circus closes them all for a watcher without `use_sockets`.
     """
-    changed = ("cmd", "args", "env", "working_dir", "uid", "gid", "rlimits", "max_retry")
+    changed = ("cmd", "args", "env", "working_dir", "uid", "gid", "rlimits", "max_retry", "use_sockets")
     saved = {name: getattr(watcher, name) for name in changed}
     of_circus = type(watcher)._nextwid
     try:
@@ -316,6 +319,7 @@ def spawning_with(watcher: Any, *, command: str, env: dict[str, str], wid: int) 
         type(watcher)._nextwid = wid
         watcher.cmd = command
         watcher.env = env
+        watcher.use_sockets = watcher.use_sockets or inherits
         folder = watcher.working_dir
         if watcher.uid is not None:
             # The launcher enters it as that user: Circus would as root, and follow a link of that user's.

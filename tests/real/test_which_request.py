@@ -1,0 +1,174 @@
+"""Which request did it: a worker that dies or hangs in a request is recorded with that request, and those beside it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from .harness import BUNDLE, FAST_RESTARTS, Circusd, Watcher, circusd, eventually, kill
+from .memory_group import memory_group
+from .test_why import why
+
+QUICK = {"health.period": 0.3, "health.timeout": 0.6, "health.failure_threshold": 2, **FAST_RESTARTS}
+DEADLY = "/v1/die/{how}/{token}"
+TOKEN = "9f8e7d6c5b4a"
+OTHERS = 20
+
+
+def backend(preload: str, loop: str, *, numprocesses: int = 1, **env: str) -> Watcher:
+    return Watcher(
+        app="deadly_app:app",
+        numprocesses=numprocesses,
+        options={**QUICK, "worker.preload": preload},
+        arguments=f"--ws none --loop {loop}",
+        env=env,
+    )
+
+
+@contextlib.contextmanager
+def in_flight(c: Circusd, *paths: str, headers: str = "") -> Iterator[None]:
+    """Send a request to each of *paths*, each over a connection of its own, and wait for none."""
+    with contextlib.ExitStack() as stack:
+        for path in paths:
+            connection = stack.enter_context(socket.create_connection(("127.0.0.1", c.watchers["web"].port), 30))
+            connection.sendall(f"GET {path} HTTP/1.1\r\nHost: x\r\n{headers}\r\n".encode())
+        yield
+
+
+def up(c: Circusd) -> int:
+    """Wait until the one worker is up and was probed; return its pid."""
+    eventually(lambda: c.words() == ["up"], what="the worker is up")
+    (pid,) = c.workers()
+    eventually(lambda: c.worker(pid)["latency"] is not None, what="it was probed")
+    return pid
+
+
+def death_in(c: Circusd, path: str, *, others: int = OTHERS) -> tuple[dict[str, Any], str]:
+    """Have the worker die by a request to *path* with *others* in flight; return the record, and what `why` says."""
+    pid = up(c)
+    with in_flight(c, *(f"/v1/wait/{number}" for number in range(others))):
+        eventually(lambda: c.get("/waiting") == str(others), what="the others are in flight")
+        with in_flight(c, path):
+            return why(c, pid)
+
+
+def routes(record: dict[str, Any]) -> list[tuple[str, str]]:
+    return [(each["route"], each["state"]) for each in record["data"]["requests"]]
+
+
+@pytest.mark.parametrize(
+    ("preload", "loop"), [("off", "asyncio"), ("server", "uvloop"), ("app", "asyncio"), ("app", "uvloop")]
+)
+def test_the_request_that_did_it_comes_first(tmp_path: Path, preload: str, loop: str) -> None:
+    """Given twenty requests in flight, when one more kills or hangs the worker, then it is named first, by its route,
+    with the number of the others, at each level of preload and with each event loop."""
+    with circusd(tmp_path, watchers=[backend(preload, loop)], plugins=BUNDLE, check_delay=1) as c:
+        for how, state in {"segv": "last", "exit": "last", "hang": "running", "gil": "last"}.items():
+            record, text = death_in(c, f"/v1/die/{how}/{TOKEN}")
+
+            assert routes(record)[0] == (DEADLY, state), text
+            assert routes(record)[1:] == [("/v1/wait/{what}", "in flight")] * OTHERS, text
+            assert f"GET {DEADLY}, for" in text
+            assert f"others in flight: {OTHERS}" in text
+            assert TOKEN not in text
+        record, text = death_in(c, f"/v1/die/kill/{TOKEN}")
+        assert (DEADLY, "in flight") in routes(record), text
+        record, text = death_in(c, f"/v1/die/kill/{TOKEN}", others=0)
+        assert routes(record) == [(DEADLY, "in flight")], text
+
+
+def test_a_hang_behind_a_middleware_is_that_of_its_request(tmp_path: Path) -> None:
+    """Given a middleware, which runs each request in another task, when one hangs, then it is the one that ran."""
+    with circusd(tmp_path, watchers=[backend("off", "asyncio", MIDDLEWARE="1")], plugins=BUNDLE, check_delay=1) as c:
+        record, text = death_in(c, f"/v1/die/hang/{TOKEN}", others=3)
+
+    assert routes(record)[0] == (DEADLY, "running"), text
+
+
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="an older Python does not tell the context of a task")
+def test_a_hang_in_a_task_of_a_request_is_that_of_the_request(tmp_path: Path) -> None:
+    with circusd(tmp_path, watchers=[backend("off", "uvloop")], plugins=BUNDLE, check_delay=1) as c:
+        record, text = death_in(c, f"/v1/task/hang/{TOKEN}", others=3)
+
+    assert routes(record)[0] == ("/v1/task/{how}/{token}", "running"), text
+
+
+def test_the_kernel_kills_for_want_of_memory(tmp_path: Path) -> None:
+    """Given requests in flight, when one takes more memory than there is, then all are named, the oldest first."""
+    with circusd(tmp_path, watchers=[backend("off", "asyncio")], plugins=BUNDLE, check_delay=1) as c:
+        pid = up(c)
+        with memory_group(pid, limit=200 << 20):
+            since = c.worker(pid)["age"]
+            eventually(lambda: c.worker(pid)["age"] > since + 6, what="circusd has looked at the count of its cgroup")
+            record, text = death_in(c, f"/v1/die/leak/{TOKEN}")
+
+    assert record["cause"] == "out of memory", text
+    assert routes(record)[0] == ("/v1/wait/{what}", "in flight")
+    assert (DEADLY, "in flight") in routes(record)
+
+
+def test_a_record_full_of_rubbish_is_one_worker_without_evidence(tmp_path: Path) -> None:
+    """Given a worker that writes anything where its requests are noted, then its death says so once, and those of its
+    successors name their requests."""
+    with circusd(tmp_path, watchers=[backend("server", "asyncio")], plugins=BUNDLE, check_delay=1) as c:
+        record, text = death_in(c, f"/v1/die/scribble/{TOKEN}", others=0)
+
+        assert "requests" not in record["data"]
+        assert "this worker's record of requests is unreadable" in text
+        assert c.log("circusd").count("record of requests is unreadable") == 1
+        record, text = death_in(c, f"/v1/die/exit/{TOKEN}", others=0)
+        assert routes(record) == [(DEADLY, "last")], text
+
+
+def test_no_child_of_the_app_holds_the_memory(tmp_path: Path) -> None:
+    """Given a child that the app starts or forks, then it has nothing of the memory, and circusd keeps none of it."""
+    with circusd(tmp_path, watchers=[backend("server", "asyncio")], plugins=BUNDLE, check_delay=1) as c:
+        up(c)
+        assert "xboard-requests" not in c.get("/child")
+        death_in(c, "/v1/die/fork/x", others=0)
+        up(c)
+
+        def open_in_circusd() -> int:
+            folder = Path(f"/proc/{c.pid}/fd")
+            return sum("xboard-requests" in os.readlink(folder / name) for name in os.listdir(folder))
+
+        eventually(lambda: open_in_circusd() == 1, what="circusd holds that of the worker that runs alone")
+
+
+def test_an_answer_carries_the_id_of_its_request(tmp_path: Path) -> None:
+    """Given requests with an id of their own, with none, and with one that is no sane word, then answers have one."""
+    with circusd(tmp_path, watchers=[backend("server", "asyncio")], plugins=BUNDLE) as c:
+        up(c)
+
+        def id_for(header: str) -> str:
+            with socket.create_connection(("127.0.0.1", c.watchers["web"].port), 30) as connection:
+                connection.sendall(f"GET /waiting HTTP/1.1\r\nHost: x\r\n{header}Connection: close\r\n\r\n".encode())
+                answer = b"".join(iter(lambda: connection.recv(4096), b"")).decode().lower()
+            return answer.partition("x-request-id: ")[2].partition("\r\n")[0]
+
+        assert id_for("X-Request-ID: abc-1\r\n") == "abc-1"
+        made = {id_for(""), id_for("X-Request-ID: a b\r\n"), id_for("X-Request-ID: " + "x" * 65 + "\r\n")}
+        assert len(made) == 3
+        assert all(len(each.partition("-")[0]) == 8 for each in made)
+
+
+def test_it_can_be_switched_off(tmp_path: Path) -> None:
+    web = Watcher(app="deadly_app:app", numprocesses=1, options={**QUICK, "request.record": "False"})
+    with circusd(tmp_path, watchers=[web], plugins=BUNDLE, check_delay=1) as c:
+        pid = up(c)
+        assert "x-request-id" not in str(c.open("/waiting").headers).lower()
+        with in_flight(c, "/v1/wait/1"):
+            eventually(lambda: c.get("/waiting") == "1")
+            kill(pid, signal.SIGKILL)
+            record, text = why(c, pid)
+
+    assert "requests" not in record["data"]
+    assert "in flight" not in text

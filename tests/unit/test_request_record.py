@@ -1,0 +1,316 @@
+"""What a worker notes of its requests in flight, and what is read of that, whatever stands there."""
+
+import asyncio
+import os
+import weakref
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+from fastapi import APIRouter, FastAPI
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from starlette.routing import Route
+
+from xboard_circus.core.in_flight import MOST_KEPT, SeenRequest, SeenRequests, listed, sentence
+from xboard_circus.host import request_slots
+from xboard_circus.host.request_slots import FIRST, HEADER, MAGIC, OVERWRITTEN, SIZE, SLOT, SLOTS, VERSION, Unreadable
+from xboard_circus.ledger import Record
+from xboard_circus.ledger.explain import story_of, text_of
+from xboard_circus.worker.forkserver import place
+from xboard_circus.worker.request_record import LONGEST_PATH, MOST_PATHS, RequestRecord, masked_path, name_routes
+from xboard_circus.worker.traffic import Traffic
+
+SECRETS = [f"{kind}-{number}-Sk7qP2" for number in range(6) for kind in ("body", "query", "cookie", "auth", "path")]
+HEAD = HEADER.pack(MAGIC, VERSION, SLOTS, 0, 0, b"abcdef01").ljust(FIRST, b"\0")
+
+
+class Shared:
+    """The memory of one worker as both sides have it, and the record in which its requests are noted."""
+
+    def __init__(self, app: Any) -> None:
+        self.file = request_slots.make()
+        weakref.finalize(self, self.file.close)
+        memory = request_slots.mapped(str(os.dup(self.file.fileno())))
+        assert memory is not None
+        self.record = RequestRecord(app, memory, id_header="X-Request-ID", traffic=Traffic())
+
+    def seen(self) -> SeenRequests:
+        return request_slots.read(self.file)
+
+    def shown(self) -> list[tuple[str, str]]:
+        return [(each.method, each.route) for each in self.seen().requests]
+
+    async def call(self, path: str, kind: str = "http", **more: Any) -> list[dict[str, Any]]:
+        """Send one request; return what was answered."""
+        sent: list[dict[str, Any]] = []
+
+        async def receive() -> dict[str, Any]:
+            return {"type": "http.request", "body": b"", "more_body": False}
+
+        async def send(message: Any) -> None:
+            sent.append(message)
+
+        method = {"method": "GET"} if kind == "http" else {}
+        scope = {"type": kind, **method, "path": path, "root_path": "", "query_string": b"", "headers": [], **more}
+        await asyncio.create_task(self.record(scope, receive, send))
+        return sent
+
+
+@pytest.fixture
+def held() -> tuple[Shared, asyncio.Event]:
+    """A record of an app whose requests wait for an event."""
+    event = asyncio.Event()
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await event.wait()
+
+    shared = Shared(app)
+    return shared, event
+
+
+def in_flight(shared: Shared, event: asyncio.Event, look: Callable[[], Any], *requests: tuple[str, str]) -> Any:
+    """Return what *look* finds while *requests*, each a path and its kind, are in flight; all end after it."""
+
+    async def main() -> Any:
+        tasks = [asyncio.create_task(shared.call(path, kind)) for path, kind in requests]
+        for _ in range(3):
+            await asyncio.sleep(0)
+        found = look()
+        event.set()
+        await asyncio.gather(*tasks)
+        return found
+
+    return asyncio.run(main())
+
+
+def test_of_very_many_the_oldest_and_the_newest_are_there(held: tuple[Shared, asyncio.Event]) -> None:
+    """Given more requests than there are slots, then the first and the last are noted, and the others counted."""
+    shared, event = held
+    count = 3 * SLOTS
+
+    seen = in_flight(shared, event, shared.seen, *((f"/p/{chr(97 + n % 26)}", "http") for n in range(count)))
+
+    serials = sorted(each.serial for each in seen.requests)
+    oldest = SLOTS - OVERWRITTEN
+    assert serials == [*range(1, oldest + 1), *range(count - OVERWRITTEN + 1, count + 1)]
+    assert len(serials) + seen.beyond == count
+    assert shared.seen() == ([], 0, 0)
+
+
+def test_websockets_leave_room_for_requests(held: tuple[Shared, asyncio.Event]) -> None:
+    shared, event = held
+
+    seen = in_flight(shared, event, shared.shown, *[("/ws", "websocket")] * 90, *[("/late", "http")] * 20)
+
+    assert seen.count(("GET", "/late")) == 20
+
+
+def test_a_child_writes_nowhere(held: tuple[Shared, asyncio.Event]) -> None:
+    """Given a request in flight, when a child that was forked goes on with it and takes others, then none is noted."""
+    shared, event = held
+
+    def let_go() -> list[tuple[str, str]]:
+        shared.record.let_go()
+        return shared.shown()
+
+    assert in_flight(shared, event, let_go, ("/parent", "http")) == [("GET", "/parent")]
+    assert shared.shown() == [("GET", "/parent")]
+
+
+def routed() -> tuple[FastAPI, list[list[tuple[str, str]]]]:
+    """An app of each kind of route, which notes what is seen of its own request meanwhile."""
+    app, router, sub = FastAPI(), APIRouter(), FastAPI()
+    looks: list[list[tuple[str, str]]] = []
+
+    def look() -> None:
+        looks.append(app.state.shared.shown())
+
+    app.get("/fixed/2fa")(look)
+    app.get("/reports/{id}")(look)
+    router.get("/things/{number:int}")(look)
+    app.include_router(router, prefix="/api/{tenant}")
+    sub.get("/inner/{rest:path}")(look)
+    app.mount("/sub", sub)
+
+    async def plain(scope: Any, receive: Any, send: Any) -> None:
+        look()
+
+    app.mount("/files", plain)
+    app.router.routes.append(Route("/old/{x}", lambda request: look()))
+    return app, looks
+
+
+@pytest.mark.parametrize(
+    ("path", "shown"),
+    [
+        pytest.param("/fixed/2fa", "/fixed/2fa", id="no parameter, though it looks like an id"),
+        pytest.param("/reports/alice", "/reports/{id}", id="a parameter"),
+        pytest.param("/api/acme/things/7", "/api/{tenant}/things/{number}", id="a router that is included"),
+        pytest.param("/sub/inner/a/b", "/sub/inner/{rest}", id="an app that is mounted"),
+        pytest.param("/files/secret.pdf", "/files/{path}", id="another kind of app that is mounted"),
+    ],
+)
+def test_a_route_is_named_by_its_template(path: str, shown: str) -> None:
+    """Given a request of any kind of route, then its template is there while the endpoint runs, each time anew."""
+    app, looks = routed()
+    shared = app.state.shared = Shared(app)
+    name_routes(shared.record)
+
+    async def main() -> None:
+        for _ in range(2):
+            await shared.call(path)
+
+    asyncio.run(main())
+
+    assert looks == [[("GET", shown)]] * 2
+    assert shared.shown() == []
+
+
+@pytest.mark.parametrize("path", [f"/p/{secret}" for secret in SECRETS] + ["/a\nb", "no path", "/x/" + "y" * 9999])
+def test_of_a_path_without_a_route_only_words_are_noted(path: str) -> None:
+    assert masked_path(path) in ("/p/{id}", "/{id}", "/x/{id}")
+
+
+def test_no_secret_of_a_request_is_in_the_memory() -> None:
+    """Given thirty secrets in bodies, queries, cookies, authorization and paths, then none is ever in the memory."""
+    written = b""
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        nonlocal written
+        written += os.pread(shared.file.fileno(), SIZE, 0)
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+
+    shared = Shared(app)
+
+    async def main() -> None:
+        for secret in map(str.encode, SECRETS):
+            headers = [(b"cookie", secret), (b"authorization", secret), (b"x-request-id", b"id " + secret)]
+            await shared.call(f"/reset/{secret.decode()}", query_string=secret, headers=headers)
+
+    asyncio.run(main())
+
+    assert written.count(b"/reset/{id}") == len(SECRETS)
+    assert not any(secret.encode() in written for secret in SECRETS)
+
+
+def test_what_is_kept_of_paths_is_bounded() -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None: ...
+
+    shared = Shared(app)
+
+    async def main() -> None:
+        for number in range(2 * MOST_PATHS):
+            await shared.call(f"/{number}")
+        await shared.call("/" + "x" * 2 * LONGEST_PATH)
+
+    asyncio.run(main())
+
+    assert len(shared.record._paths) <= MOST_PATHS
+    assert max(map(len, shared.record._paths), default=0) <= LONGEST_PATH
+
+
+@pytest.mark.parametrize(
+    ("given_", "headers", "sent"),
+    [
+        pytest.param(b"abc-1", [], [b"abc-1"], id="that of the request"),
+        pytest.param(b"a b", [], None, id="one that is made, for no sane word"),
+        pytest.param(b"", [(b"x-request-id", b"own")], [b"own"], id="that of the app"),
+    ],
+)
+def test_an_answer_carries_one_id(given_: bytes, headers: list[tuple[bytes, bytes]], sent: list[bytes] | None) -> None:
+    message = {"type": "http.response.start", "status": 200, "headers": headers}
+
+    async def app(scope: Any, receive: Any, send: Callable[[Any], Awaitable[None]]) -> None:
+        await send(message)
+
+    shared = Shared(app)
+    (answer,) = asyncio.run(shared.call("/", headers=[(b"x-request-id", given_)]))
+
+    ids = [value for name, value in answer["headers"] if name == b"x-request-id"]
+    assert ids == sent or (sent is None and len(ids) == 1 and ids[0].endswith(b"-1"))
+    assert message["headers"] is headers  # an app may send the same one each time
+    assert len(headers) <= 1
+
+
+def slot(serial: int = 1, began: float = 5.0, method: bytes = b"GET", id_: bytes = b"", route: bytes = b"/") -> bytes:
+    return SLOT.pack(serial, began, method, id_, route)
+
+
+@pytest.mark.parametrize(
+    ("data", "found"),
+    [
+        pytest.param(bytes(SIZE), 0, id="nothing: the worker never came so far"),
+        pytest.param(HEAD + slot() + bytes(SIZE - FIRST - SLOT.size), 1, id="one request"),
+        pytest.param(HEAD + (slot() + slot(2, method=b"\x1b[2J")).ljust(SIZE - FIRST, b"\0"), 1, id="one half written"),
+    ],
+)
+def test_what_is_read(data: bytes, found: int) -> None:
+    assert len(request_slots.parse(data).requests) == found
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        pytest.param(b"", id="nothing"),
+        pytest.param(os.urandom(SIZE), id="random bytes"),
+        pytest.param(HEAD[:4] + b"\x63\0" + HEAD[6:] + bytes(SIZE - FIRST), id="another version"),
+        pytest.param(HEAD + slot(began=float("nan")) * SLOTS, id="times that are none"),
+        pytest.param(HEAD + slot(route=b"/\x1b[2J") * SLOTS, id="routes that move the cursor"),
+        pytest.param(HEAD + slot(id_=b"a b") * SLOTS, id="ids that are none"),
+    ],
+)
+def test_what_no_worker_of_ours_writes_is_not_believed(data: bytes) -> None:
+    with pytest.raises(Unreadable):
+        request_slots.parse(data)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.binary(min_size=SLOT.size, max_size=4 * SLOT.size), st.integers(0, 1 << 32), st.integers(0, 2**64 - 1))
+def test_whatever_is_written_there_is_read_or_refused(slots: bytes, over: int, running: int) -> None:
+    """Given any bytes behind a sound head, then what is read of them is text, and can be told."""
+    head = HEADER.pack(MAGIC, VERSION, SLOTS, running, over, b"abcdef01").ljust(FIRST, b"\0")
+    try:
+        seen = request_slots.parse((head + slots).ljust(SIZE, b"\0"))
+    except Unreadable:
+        return
+    told = listed(seen, 10.0, blames_last=True)
+    text = sentence({"requests": told["requests"], "requests_others": told["others"]})
+    assert text.isprintable()
+
+
+def a_death(seen: SeenRequests, **more: bool) -> str:
+    told = listed(seen, 10.0, blames_last=True)
+    data = {"requests": told["requests"], "requests_others": told["others"], **more}
+    record = Record(1.0, "web", "restart", pid=7, wid=1, cause="crash", reason="died", data=data, id=1)
+    return text_of(story_of(record, [record], now=2.0))
+
+
+def test_a_death_names_the_request_that_ran_first() -> None:
+    requests = [SeenRequest(n, 0.1 * n, "GET", f"/r{n}", f"id{n}") for n in range(1, MOST_KEPT + 3)]
+
+    told = a_death(SeenRequests(requests, running=9, beyond=5))
+
+    assert "its event loop ran GET /r9, for 9.1 s (request id9); others in flight: 30" in told
+    assert "    GET /r1, for 9.9 s (request id1)" in told
+    assert "/r25" not in told
+
+
+def test_a_death_without_a_request_says_nothing_of_requests() -> None:
+    assert "request" not in a_death(SeenRequests([], 0, 0))
+    assert "is unreadable" in a_death(SeenRequests([], 0, 0), requests_unreadable=True)
+
+
+def test_a_forked_worker_finds_a_number_for_it() -> None:
+    """Given descriptors with and without a number of their own, then each is where it should be, and none is lost."""
+    ends = [os.open(os.devnull, os.O_RDONLY), os.open(__file__, os.O_RDONLY)]
+    wanted = ends[1]  # what is given as one number has to move for the other
+
+    first, second = place([*ends], [wanted, -1])
+    try:
+        assert first == wanted
+        assert os.path.samestat(os.fstat(second), os.stat(__file__))
+        assert os.path.samestat(os.fstat(first), os.stat(os.devnull))
+    finally:
+        os.close(first)
+        os.close(second)

@@ -1,0 +1,97 @@
+"""Say which requests a worker was answering when it ended, the one that most likely did it first."""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from xboard_circus.core.durations import lasted
+from xboard_circus.core.reason import Reason
+from xboard_circus.core.sentences import Say
+
+MOST_KEPT = 24
+RUNNING, LAST, IN_FLIGHT = "running", "last", "in flight"
+
+
+class SeenRequest(NamedTuple):
+    """One request in flight, as its worker noted it.
+
+    Attributes:
+        serial: Its number among the requests of this worker, from 1 on.
+        began_at: In seconds of the monotonic clock.
+        route: The template of its route, or its path with everything masked that is no plain word.
+    """
+
+    serial: int
+    began_at: float
+    method: str
+    route: str
+    id: str
+
+
+class SeenRequests(NamedTuple):
+    """The requests in flight in one worker.
+
+    Attributes:
+        running: The serial of the one whose task an event loop runs that does not turn; 0 where none is known.
+        beyond: How many more are in flight than there is room for.
+    """
+
+    requests: list[SeenRequest]
+    running: int
+    beyond: int
+
+
+def listed(seen: SeenRequests, now: float, *, blames_last: bool, most: int = MOST_KEPT) -> dict[str, Any]:
+    """Return the requests as data: the one that ran first, else with *blames_last* the newest, then the oldest first.
+
+    >>> slow, fast = SeenRequest(1, 2.0, "GET", "/slow", "a-1"), SeenRequest(2, 9.5, "GET", "/die", "a-2")
+    >>> seen = SeenRequests([slow, fast], 0, 0)
+    >>> [(each["route"], each["state"]) for each in listed(seen, 10.0, blames_last=True)["requests"]]
+    [('/die', 'last'), ('/slow', 'in flight')]
+    """
+    by_age = sorted(seen.requests, key=lambda each: each.began_at)
+    first = next((each for each in by_age if each.serial == seen.running), None)
+    state = RUNNING
+    if first is None and blames_last:
+        first, state = max(by_age, key=lambda each: each.serial, default=None), LAST
+    ordered = by_age if first is None else [first, *(each for each in by_age if each is not first)]
+    shown = [
+        {
+            "method": each.method,
+            "route": each.route,
+            "id": each.id,
+            "age": round(max(0.0, now - each.began_at), 3),
+            "state": state if each is first else IN_FLIGHT,
+        }
+        for each in ordered
+    ]
+    return {"requests": shown[:most], "others": len(shown[most:]) + seen.beyond}
+
+
+def requests_in(data: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """Return the requests in the record of a death, without what is none: others may write the ledger."""
+    found = data.get("requests")
+    return [
+        each
+        for each in (found if isinstance(found, list) else ())
+        if isinstance(each, Mapping) and isinstance(each.get("age"), (int, float))
+    ]
+
+
+def sentence(data: Mapping[str, Any]) -> str:
+    """Return what the record of a death says of the requests in flight; "" where there was none."""
+    if data.get("requests_unreadable"):
+        return Say.REQUESTS_UNREADABLE()
+    requests = requests_in(data)
+    if not requests:
+        return ""
+    says = {RUNNING: Say.REQUEST_RAN, LAST: Say.REQUEST_BEGAN_LAST}
+    first = says.get(str(requests[0].get("state")), Say.REQUEST_IN_FLIGHT)(request=named(requests[0]))
+    beyond = data.get("requests_others")
+    others = len(requests) - 1 + (beyond if isinstance(beyond, int) else 0)
+    return Say.REQUEST_AND_OTHERS(request=first, n=others) if others else first
+
+
+def named(request: Mapping[str, Any]) -> Reason:
+    """Return one request as it is shown: method, route, age and id."""
+    method, route, id_ = (str(request.get(name) or "?") for name in ("method", "route", "id"))
+    return Say.REQUEST(method=method, route=route, id=id_, age=lasted(float(request["age"])))
