@@ -25,6 +25,7 @@ from .parts import find, needs
 from .visitor import Visitor, page
 
 DEPLOY = Path(__file__).resolve().parents[2] / "deploy" / "prometheus"
+DASHBOARD = DEPLOY.parent / "grafana" / "xboard.json"
 
 CONFIG = """\
 global: {{scrape_interval: 1s, scrape_timeout: 900ms, evaluation_interval: 1s}}
@@ -86,6 +87,11 @@ def test_every_figure_of_the_backend_is_there(running: tuple[Circusd, Visitor]) 
         "xboard_circusd_state_age_seconds",
         "xboard_circusd_uptime_seconds",
         "xboard_watcher_budget_used",
+        "xboard_http_in_flight",
+        "xboard_circusd_cpu_seconds_total",
+        "xboard_circusd_resident_memory_bytes",
+        "xboard_plugin_cpu_seconds_total",
+        "xboard_plugin_resident_memory_bytes",
     ):
         assert found[name], name
 
@@ -119,6 +125,62 @@ def test_every_metric_of_the_rules_exists(running: tuple[Circusd, Visitor]) -> N
     named = set(re.findall(r"\bxboard_\w+", (DEPLOY / "rules.yml").read_text()))
 
     eventually(lambda: named <= set(samples(running[1])), every=0.5, what="each of them is there")
+
+
+# The dashboard for Grafana
+
+
+def queries() -> list[str]:
+    """Every query of the dashboard, with what Grafana puts in the place of its variables."""
+    dashboard = json.loads(DASHBOARD.read_text())
+    found = [target["expr"] for panel in dashboard["panels"] for target in panel["targets"]]
+    found += [each["expr"] for each in dashboard["annotations"]["list"]]
+    return [
+        re.sub(r"\$__rate_interval", "1m", each).replace("$server", ".*").replace("$watcher", ".*") for each in found
+    ]
+
+
+def test_every_metric_of_the_dashboard_exists(running: tuple[Circusd, Visitor]) -> None:
+    c, visitor = running
+    c.get("/")
+    variables = json.loads(DASHBOARD.read_text())["templating"]["list"]
+    texts = [*queries(), *(str(each["query"]) for each in variables)]
+    named = {name for text in texts for name in re.findall(r"\bxboard_\w+", text)}
+    assert len(named) > 10
+
+    eventually(lambda: named <= set(samples(visitor)), every=0.5, what="each of them is there")
+
+
+def test_prometheus_takes_every_query_of_the_dashboard(running: tuple[Circusd, Visitor], tmp_path: Path) -> None:
+    needs("prometheus")
+    with prometheus(tmp_path, "global: {}") as address:
+        eventually(lambda: asked(address, "vector(1)"), timeout=60, every=0.2)
+
+        assert [asked(address, query) for query in queries()] == [[]] * len(queries())
+
+
+def test_the_dashboard_has_what_grafana_needs() -> None:
+    """Given no Grafana here, then it has what an import reads: panels side by side, each query with its source."""
+    dashboard = json.loads(DASHBOARD.read_text())
+    variables = {each["name"] for each in dashboard["templating"]["list"]}
+    cells: set[tuple[int, int]] = set()
+
+    assert (dashboard["schemaVersion"] >= 36, dashboard["uid"], dashboard["title"]) == (True, *["xboard-circus"] * 2)
+    assert len({panel["id"] for panel in dashboard["panels"]}) == len(dashboard["panels"])
+    for panel in dashboard["panels"]:
+        place = panel["gridPos"]
+        taken = {(place["x"] + x, place["y"] + y) for x in range(place["w"]) for y in range(place["h"])}
+        assert place["x"] + place["w"] <= 24
+        assert not taken & cells, f"{panel['title']} lies on another"
+        cells |= taken
+        assert panel["type"] in ("timeseries", "stat")
+        assert panel["fieldConfig"]["defaults"]["unit"]
+        assert len({target["refId"] for target in panel["targets"]}) == len(panel["targets"]) > 0
+        for target in (panel, *panel["targets"]):
+            assert target["datasource"] == {"type": "prometheus", "uid": "${datasource}"}
+        for target in panel["targets"]:
+            assert target["legendFormat"]
+            assert {*re.findall(r"\$(\w+)", target["expr"])} <= variables | {"__rate_interval"}
 
 
 def promtool(*arguments: str, folder: Path | None = None, given: str = "") -> subprocess.CompletedProcess[str]:
@@ -178,6 +240,16 @@ def test_a_real_prometheus_scrapes_them_with_the_reader_s_token(
         eventually(lambda: asked(address, killed)[0]["value"][1] == "1", timeout=30, every=0.2)
         rate = 'rate(xboard_worker_cpu_seconds_total{watcher="web"}[30s])'
         eventually(lambda: asked(address, rate), every=0.2, what="there are two samples of one worker")
+
+        def percentile() -> float:
+            c.get("/")  # a rate takes a growth that Prometheus sees
+            buckets = 'rate(xboard_http_request_duration_seconds_bucket{watcher="web"}[30s])'
+            slow = f"histogram_quantile(0.95, sum by (le) ({buckets}))"
+            return float(asked(address, slow)[0]["value"][1])
+
+        eventually(lambda: 0 < percentile() < 30, timeout=60, every=0.5, what="a percentile of the latencies")
+        counted = 'sum(xboard_http_requests_total{watcher="web",method="GET",status="2xx"})'
+        assert float(asked(address, counted)[0]["value"][1]) > 0
 
     assert load(c.folder).reader not in (tmp_path / "prometheus.log").read_text()
 

@@ -4,14 +4,18 @@ import contextlib
 import http.client
 import signal
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
+
+from prometheus_client.parser import text_string_to_metric_families
 
 from xboard_circus.core.history import rows_of
 from xboard_circus.core.route_counts import STATUSES
 from xboard_circus.ledger.history_store import read_points, read_totals
 
 from .harness import BUNDLE, Circusd, Watcher, circusd, eventually, kill
+from .visitor import Visitor, page
 
 OPTIONS = {"health.period": 0.5, "health.live_path": "/v1/health"}
 
@@ -131,3 +135,39 @@ def test_a_full_disk_stops_nothing_and_is_said_once(tmp_path: Path, small_disk: 
 
         assert c.log("plugin-xboard").count("points wait in memory") == 1
         assert "Traceback" not in c.log("plugin-xboard")
+
+
+def test_metrics_count_on_while_workers_are_replaced_and_name_no_secret(tmp_path: Path) -> None:
+    """Given requests before and after a reload and a kill, then `/metrics` has all of them, by route, at every time."""
+    with circusd(tmp_path, watchers=[backend(), page()], plugins=BUNDLE) as c:
+        c.wait_ready()
+        visitor = Visitor(c.watchers["dashboard"].port)
+        eventually(lambda: visitor.get("/healthz").status == 200)
+        visitor.log_in(tmp_path)
+        labels = {"server": "local", "watcher": "web", "method": "GET", "route": "/v1/items/{item_id}"}
+
+        def figure(name: str, **more: str) -> float:
+            families = text_string_to_metric_families(visitor.get("/metrics").text)
+            samples = [each for family in families for each in family.samples if each.name == name]
+            return next((each.value for each in samples if each.labels == {**labels, **more}), 0.0)
+
+        def shows(expected: float, status: str = "2xx") -> bool:
+            return figure("xboard_http_requests_total", status=status) == expected
+
+        ends: list[Callable[[], object]] = [
+            lambda: c.do("xboard_reload", name="web"),
+            lambda: kill(c.workers()[0]),
+            lambda: None,
+        ]
+        for expected, end in zip((10, 20, 30), ends, strict=True):
+            request(c, "/v1/items/5?token=hunter2hunter2", times=10)
+            eventually(partial(shows, expected))
+            end()
+            assert shows(expected)
+            eventually(lambda: (c.watcher()["reload"] or {}).get("state") != "running" and len(c.ready()) == 2)
+        request(c, "/v1/items/13", times=3)
+
+        eventually(lambda: shows(3, "5xx"))
+        assert figure("xboard_http_request_duration_seconds_count") == 33
+        assert figure("xboard_http_request_duration_seconds_bucket", le="+Inf") == 33
+        assert "hunter2" not in visitor.get("/metrics").text

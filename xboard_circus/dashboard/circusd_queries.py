@@ -9,7 +9,7 @@ import psutil
 
 from xboard_circus.checks.file_rules import split_endpoint
 from xboard_circus.circus_client import CircusdClient, CommandRefused
-from xboard_circus.core.state_schema import State, WorkerEntry
+from xboard_circus.core.state_schema import State
 from xboard_circus.core.unarmed import stock_state
 from xboard_circus.dashboard import views
 from xboard_circus.host import procs
@@ -49,10 +49,20 @@ class CircusdQueries:
             ]
             self._stats = {} if is_here else _figures_of_circus(self._call("stats").get("infos", {}))
             self._seldom_at = self._clock()
-        workers = (each for watcher in state["watchers"] for each in watcher["workers"])
-        figures = self._measured(workers) if is_here else self._stats
-        watchers = [views.watcher(each, figures) for each in state["watchers"]]
-        return {**state, "watchers": watchers, "sockets": self._sockets}
+        circusd, probers = state["circusd"], state["probers"]
+        workers = [(each["pid"], each["started"]) for watcher in state["watchers"] for each in watcher["workers"]]
+        ours = [
+            (circusd["pid"], circusd["started"]),
+            *((each["pid"], procs.start_time(each["pid"])) for each in probers),
+        ]
+        figures = self._measured([*workers, *ours]) if is_here else self._stats
+        return {
+            **state,
+            "circusd": {**circusd, **figures.get(circusd["pid"], {})},
+            "probers": [{**each, **figures.get(each["pid"], {})} for each in probers],
+            "watchers": [views.watcher(each, figures) for each in state["watchers"]],
+            "sockets": self._sockets,
+        }
 
     def _call(self, command: str, **properties: Any) -> Data:
         return self.client.call(command, deadline=self._deadline, **properties)
@@ -70,14 +80,14 @@ class CircusdQueries:
         circusd = {"pid": pid, "started": started or 0, "endpoint": self.client.endpoint, "uptime": uptime}
         return stock_state(circusd, statuses, infos, self._options, start_time)
 
-    def _measured(self, workers: Iterable[WorkerEntry]) -> dict[int, Data]:
+    def _measured(self, processes: Iterable[tuple[int, int | None]]) -> dict[int, Data]:
         """Return what each process on this host uses; one that is gone, or that we may not examine, is left out.
 
         The processor use is that since the last pass, for which psutil keeps the times of a process.
         """
         found: dict[int, Data] = {}
         kept = {}
-        for pid, started in ((each["pid"], each["started"]) for each in workers):
+        for pid, started in processes:
             known = self._processes.get((pid, started))
             if known is None and procs.start_time(pid) != started:
                 continue

@@ -12,9 +12,10 @@ from xboard_circus.dashboard.answers import Answer
 from xboard_circus.dashboard.settings import Settings
 from xboard_circus.errors import XboardError
 from xboard_circus.instance import Instance
-from xboard_circus.ledger import Record
+from xboard_circus.ledger import LedgerError, Record
 from xboard_circus.ledger.explain import Story, story_of, text_of
-from xboard_circus.ledger.location import ledger_of, unstored_in
+from xboard_circus.ledger.history_store import Totals, read_totals
+from xboard_circus.ledger.location import history_in, ledger_of, unstored_in
 from xboard_circus.ledger.query import asked, search
 from xboard_circus.logs import LogFile, LogFollower, log_files, tail
 from xboard_circus.masking import masked, printable, safe_text
@@ -28,10 +29,12 @@ class Evidence:
 
     def __init__(self, settings: Settings) -> None:
         self.ledger: Path | None = None
+        self._history: Path | None = None
         self._settings = settings
         self.logs: dict[str, LogFile] = {}
         if settings.config is not None:
             self.logs = {each.id: each for each in log_files(settings.config)}
+            self._history = history_in(settings.config)
             with contextlib.suppress(XboardError):  # there is no plugin that keeps one
                 self.ledger = ledger_of(settings.config)
 
@@ -43,6 +46,12 @@ class Evidence:
             return []
         name, kinds, most = watcher and bus_name(watcher), {kind} if kind else None, max(1, min(limit, MOST_EVENTS))
         return [_shown(each) for each in search(self.ledger, watcher=name, kind=kinds, after=after, limit=most)]
+
+    def totals(self) -> dict[str, Totals]:
+        """Return by watcher what its workers have counted; nothing where that can't be read."""
+        with contextlib.suppress(LedgerError):
+            return read_totals(self._history) if self._history is not None else {}
+        return {}
 
     def why(self, *, watcher: str | None, pid: int | None) -> dict[str, Any]:
         """Return why something happened last: the text of `xboard-circus why`, and the parts that it is made of."""

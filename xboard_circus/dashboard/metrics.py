@@ -2,18 +2,24 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import accumulate
 from typing import Any
 
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
-from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
+from prometheus_client.utils import floatToGoString
 
 from xboard_circus.core.causes import Cause
+from xboard_circus.core.history import rows_of
+from xboard_circus.core.route_counts import BOUNDS, FIRST_BUCKET, MICROSECONDS, STATUSES
+from xboard_circus.core.state_schema import TrafficReport
 from xboard_circus.core.states import PortState
 from xboard_circus.core.verdict import Word, word_of, worker_words
 from xboard_circus.dashboard.hub import Hub
 from xboard_circus.dashboard.poller import Server
+from xboard_circus.dashboard.settings import LOCAL
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 
@@ -43,6 +49,11 @@ def _port(watcher: Any) -> Figures:
     return _by({*(each.value for each in PortState), state}, state.__eq__) if state else {}
 
 
+def _in_flight(watcher: Any) -> Figures:
+    known = [active for each in watcher["workers"] if (active := each["probe"]["requests_active"]) is not None]
+    return {(): sum(known)} if known else {}
+
+
 def _armed(name: str) -> Callable[[Any], Figures]:
     return lambda watcher: {(): watcher[name] or 0.0} if watcher["armed"] else {}
 
@@ -59,6 +70,14 @@ _SERVER: _Families = {
     ),
     "xboard_circusd_uptime_seconds": ("How long circusd has run.", "circusd.uptime", ()),
     "xboard_circusd_follows_loss": ("Whether the circusd before this one was killed or crashed.", "lost", ()),
+    "xboard_circusd_cpu_seconds_total": ("Processor time that circusd has used.", "circusd.cpu_seconds", ()),
+    "xboard_circusd_resident_memory_bytes": ("Resident memory of circusd.", "circusd.rss", ()),
+    "xboard_plugin_cpu_seconds_total": (
+        "Processor time that a plugin process has used.",
+        lambda of: of["cpu_seconds"],
+        ("plugin",),
+    ),
+    "xboard_plugin_resident_memory_bytes": ("Resident memory of a plugin process.", lambda of: of["rss"], ("plugin",)),
     "xboard_prober_round_age_seconds": ("Time since a prober's last round.", lambda of: of["rounds"], ("plugin",)),
 }
 _WATCHER: _Families = {
@@ -76,6 +95,7 @@ _WATCHER: _Families = {
         "output.lost",
         (),
     ),
+    "xboard_http_in_flight": ("Requests in flight in all workers of a watcher.", _in_flight, ()),
     "xboard_watcher_port_state": ("1 for the state the port is in.", _port, ("state",)),
 }
 _WORKER: _Families = {
@@ -98,7 +118,7 @@ class States(Collector):
         self._hub = hub
 
     def collect(self) -> Iterator[Metric]:
-        servers = [((server.id,), server) for server in self._hub.servers.values()]
+        servers = [((server.id,), server) for server in list(self._hub.servers.values())]
         watchers = [
             ((*at, each["name"]), {**each, "active": each["status"] == "active"})
             for at, server in servers
@@ -112,10 +132,12 @@ class States(Collector):
         yield from _families(_SERVER, ["server"], [(at, _of_server(server)) for at, server in servers])
         yield from _families(_WATCHER, ["server", "watcher"], watchers)
         yield from _families(_WORKER, ["server", "watcher", "slot", "pid"], workers)
+        totals = self._hub.evidence.totals()
+        yield from _traffic([(at, totals[at[-1]].traffic) for at, _ in watchers if at[0] == LOCAL and at[-1] in totals])
 
 
 def exposition(hub: Hub) -> bytes:
-    """Return what `/metrics` answers."""
+    """Return what `/metrics` answers. It reads from a disk, and formats thousands of lines: to be run in a thread."""
     registry = CollectorRegistry(auto_describe=False)
     registry.register(States(hub))
     return generate_latest(registry)
@@ -123,8 +145,8 @@ def exposition(hub: Hub) -> bytes:
 
 def _of_server(server: Server) -> dict[str, Any]:
     if server.state is None:
-        return {"up": server.is_reachable, "info": {}, "rounds": {}}
-    age, circusd = server.age() or 0.0, server.state["circusd"]
+        return {"up": server.is_reachable, "info": {}, "rounds": {}, "cpu_seconds": {}, "rss": {}}
+    age, circusd, probers = server.age() or 0.0, server.state["circusd"], server.state["probers"]
     return {
         "up": server.is_reachable,
         "age": age,
@@ -132,8 +154,32 @@ def _of_server(server: Server) -> dict[str, Any]:
         "lost": bool(circusd.get("lost")),
         "info": {(server.endpoint, str(circusd.get("version") or "")): 1},
         # They have aged with the answer that they came in.
-        "rounds": {(each["plugin"],): each["round_age"] + age for each in server.state["probers"]},
+        "rounds": {(each["plugin"],): each["round_age"] + age for each in probers},
+        **{
+            name: {(each["plugin"],): each[name] for each in probers if each.get(name) is not None}
+            for name in ("cpu_seconds", "rss")
+        },
     }
+
+
+def _traffic(watchers: Iterable[tuple[tuple[str, ...], TrafficReport]]) -> Iterator[Metric]:
+    """Yield what the workers of each watcher have counted by route, those that have ended too: nothing goes down."""
+    labels = ["server", "watcher", "method", "route"]
+    requests = CounterMetricFamily("xboard_http_requests", "Requests that were answered.", labels=[*labels, "status"])
+    durations = HistogramMetricFamily(
+        "xboard_http_request_duration_seconds", "Time from a request to the end of its answer.", labels=labels
+    )
+    bounds = [*map(floatToGoString, BOUNDS), "+Inf"]
+    for at, traffic in watchers:
+        for name, row in rows_of(traffic).items():
+            of_route = [*at, *name.split(" ", 1)]
+            for status, count in zip(STATUSES, row, strict=False):
+                if count:
+                    requests.add_metric([*of_route, status], count)
+            buckets = zip(bounds, accumulate(row[FIRST_BUCKET:]), strict=True)
+            durations.add_metric(of_route, [*buckets], row[MICROSECONDS] / 1e6)
+    yield requests
+    yield durations
 
 
 def _families(table: _Families, labels: list[str], items: Iterable[tuple[tuple[str, ...], Any]]) -> Iterator[Metric]:

@@ -5,11 +5,12 @@ import functools
 import json
 import time
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import anyio
+from anyio.to_thread import run_sync
 from fastapi import APIRouter, Depends, FastAPI, Request
 from fastapi.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
 from fastapi.staticfiles import StaticFiles
@@ -74,6 +75,7 @@ class Scraped:
 
     text: bytes = b""
     until: float = float("-inf")
+    lock: anyio.Lock = field(default_factory=anyio.Lock)
 
 
 def _pages(hub: Hub, access: Access) -> APIRouter:
@@ -134,8 +136,10 @@ def _pages(hub: Hub, access: Access) -> APIRouter:
     async def scrape(request: Request) -> Response:
         if access.session_of(request) is None and access.role_of_bearer(request) is None:
             raise HTTPException(401, Answer.TOKEN_WANTED(), {"www-authenticate": "Bearer"})
-        if hub.clock() >= scraped.until:
-            scraped.text, scraped.until = metrics.exposition(hub), hub.clock() + METRICS_EVERY
+        async with scraped.lock:
+            if hub.clock() >= scraped.until:
+                text = await run_sync(metrics.exposition, hub)
+                scraped.text, scraped.until = text, hub.clock() + METRICS_EVERY
         return Response(scraped.text, media_type=metrics.CONTENT_TYPE)
 
     return router

@@ -5,11 +5,13 @@ from pathlib import Path
 
 from xboard_circus.config import Config
 from xboard_circus.errors import XboardError
+from xboard_circus.ledger.history_store import history_of
 from xboard_circus.ledger.query import unstored_of
 from xboard_circus.ledger.record import Record
 from xboard_circus.options.fields import LedgerOptions
 
 DAY = 86_400.0
+PROBERS = ("xboard_circus.plugins.bundle.Bundle", "xboard_circus.plugins.http_health.HttpHealth")
 RECORDERS = ("xboard_circus.plugins.bundle.Bundle", "xboard_circus.plugins.ledger.Ledger")
 
 
@@ -26,6 +28,12 @@ def ledger_of(config: Config) -> Path:
 def ledgers_of(config: Config) -> list[Path]:
     """Return each file to which a plugin of *config* records, once."""
     return list(dict.fromkeys(config.folder / each.file for each in _options(config)))
+
+
+def history_in(config: Config) -> Path | None:
+    """Return the file in which the prober of *config* keeps the history of traffic; None where no plugin probes."""
+    files = (config.folder / each.options.ledger.file for each in config.plugins if each.use in PROBERS)
+    return next(map(history_of, files), None)
 
 
 def unstored_in(config: Config, events: Sequence[object], *, now: float) -> list[Record]:
