@@ -119,7 +119,7 @@ class Alerter(Part):
         lost, self._lost = self._lost, {}
         if lost:
             at, was_told = float(lost["at"]) - self._shift(), bool(lost["was_told"])
-            self._alerting.lost_before(reason_in(lost), self._clock(), at=at, was_told=was_told)
+            self._alerting.lost_before(reason_in(lost), self._clock(), at=at, was_reported=was_told)
         self._review(self._alerting.observe(state["watchers"], self._clock()))
         return PERIOD
 

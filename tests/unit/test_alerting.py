@@ -287,12 +287,12 @@ def test_a_lost_circusd_is_over_when_another_has_answered_for_a_while_and_one_lo
     alerting.lost("pid 7 was killed", now=0)
     assert endings(alerting, view("up"), now=10) == []
     alerting.lost("pid 8 was killed", now=12)
-    alerting.lost_before("pid 8 was killed", now=13, at=12, was_told=True)
+    alerting.lost_before("pid 8 was killed", now=13, at=12, was_reported=True)
     assert seen(alerting) == {("circusd", "lost"): 2}
     assert alerting.open[CIRCUSD, Trouble.LOST].trouble.severity is Severity.CRITICAL
 
     assert endings(alerting, view("up"), now=14) == []
-    alerting.lost_before("pid 9 was killed", now=16, at=15, was_told=False)
+    alerting.lost_before("pid 9 was killed", now=16, at=15, was_reported=False)
     assert seen(alerting) == {("circusd", "lost"): 3}
     assert endings(alerting, view("up"), now=17) == []
     assert endings(alerting, view("up"), now=22) == [("lost", "circusd answers again")]
@@ -303,7 +303,7 @@ def test_a_circusd_that_was_silent_and_is_gone_is_one_trouble() -> None:
     for now in (0, 10):
         alerting.unanswered("silent for 2 s", now=now)
     alerting.lost("the monitor ended it", now=11)
-    alerting.lost_before("the monitor ended it", now=12, at=11, was_told=True)
+    alerting.lost_before("the monitor ended it", now=12, at=11, was_reported=True)
 
     assert seen(alerting) == {("circusd", "silent"): 2}
     assert endings(alerting, view("up"), now=12) == [("silent", "circusd answers again")]
@@ -320,9 +320,9 @@ def test_a_circusd_that_is_gone_and_answers_no_more_is_one_trouble() -> None:
 
 
 @pytest.mark.parametrize("was_told", [True, False])
-def test_a_loss_that_nobody_has_in_mind_is_over_as_soon_as_it_is_known(was_told: bool) -> None:
+def test_a_loss_that_nobody_has_in_mind_is_over_as_soon_as_it_is_known(was_reported: bool) -> None:
     alerting = Alerting(RULES)
-    alerting.lost_before("pid 7 was killed", now=12, at=3, was_told=was_told)
+    alerting.lost_before("pid 7 was killed", now=12, at=3, was_reported=was_reported)
 
     assert seen(alerting) == {}
     assert endings(alerting, view("up"), now=12) == [("lost", "pid 7 was killed")]

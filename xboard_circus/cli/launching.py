@@ -16,7 +16,7 @@ from xboard_circus.checks.programs import start_detached
 from xboard_circus.circus_client import CircusdGone, CommandRefused
 from xboard_circus.cli.screen import Progress
 from xboard_circus.core.state_schema import WatcherEntry
-from xboard_circus.core.verdict import has_come_up, headline, serving, wants_nobody
+from xboard_circus.core.verdict import has_come_up, headline, is_scaled_to_zero, serving
 from xboard_circus.errors import XboardError
 from xboard_circus.host import inbox, procs, runtime
 from xboard_circus.host.written_files import opener
@@ -236,7 +236,7 @@ def _outlook(name: str, watcher: WatcherEntry | None, armed: bool) -> tuple[Stag
         # Its hook has not run yet; until then no health check queries its workers.
         return Stage.COMING, f"{name}: {watcher['status']}"
     verdict = watcher["verdict"]
-    if wants_nobody(watcher):
+    if is_scaled_to_zero(watcher):
         return Stage.STUCK, f"{name}: {verdict['cause']}"
     if has_come_up(watcher):
         return Stage.READY, f"{name}: {serving(watcher)} of {watcher['numprocesses']} up"

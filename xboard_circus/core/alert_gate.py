@@ -52,12 +52,12 @@ class Notice:
 
     @property
     def is_over(self) -> bool:
-        """True where it is over, well again or not."""
+        """Return whether the incident is over, well again or not."""
         return self.about in (About.RECOVERED, About.STOPPED)
 
     @property
     def fold(self) -> str:
-        """A later notice of the same fold replaces this one while it waits; "" for none."""
+        """Return the key by which a later notice replaces this one while it waits; "" for none."""
         if self.about is not About.REMINDER or self.trouble is None:
             return ""
         return f"{self.watcher}/{self.trouble.value}/{self.since:.3f}"
@@ -70,7 +70,7 @@ class GateRules:
     Attributes:
         on: The troubles; empty for all.
         remind_every: Seconds between two reminders; 0 for none.
-        max_per_hour: Beyond it all is held back but what is critical; that something is over does not count.
+        max_per_hour: Alerts beyond it are merged into one summary; critical ones and recoveries are always sent.
     """
 
     on: frozenset[Trouble] = frozenset()
@@ -112,35 +112,35 @@ class Gate:
     def review(self, open_now: Iterable[Incident], over: Iterable[Incident], now: float) -> list[Notice]:
         """Return the notices to send now, where *over* are the incidents that ended since the last review."""
         told = self.memory.told
-        wanted: list[Notice] = []
+        notices: list[Notice] = []
         for incident in over:
-            was_told = told.pop(incident.key, None) is not None
-            # A circusd that was lost together with its plugins is reported for the first time when it is back.
-            if was_told or (incident.trouble is Trouble.LOST and self._wants(incident)):
+            was_sent = told.pop(incident.key, None) is not None
+            # The next circusd reports the loss of one that was lost together with its plugins.
+            if was_sent or (incident.trouble is Trouble.LOST and self._is_selected(incident)):
                 about = About.RECOVERED if incident.is_well else About.STOPPED
-                wanted.append(_notice(about, incident, now, incident.ending))
+                notices.append(_notice(about, incident, now, incident.ending))
         for incident in open_now:
-            if not self._wants(incident):
+            if not self._is_selected(incident):
                 continue
             opened_at, at = told.get(incident.key, (None, now))
             is_new = opened_at != incident.opened_at
             if is_new or 0 < self.rules.remind_every <= now - at:
                 told[incident.key] = incident.opened_at, now
-                wanted.append(_notice(About.PROBLEM if is_new else About.REMINDER, incident, now))
-        return self._limited(wanted, now)
+                notices.append(_notice(About.PROBLEM if is_new else About.REMINDER, incident, now))
+        return self._limited(notices, now)
 
-    def _wants(self, incident: Incident) -> bool:
+    def _is_selected(self, incident: Incident) -> bool:
         rules = self.rules
-        # A trouble that is named is sent whatever its severity.
+        # The severity does not matter for a trouble that *on* names.
         return incident.trouble in rules.on if rules.on else incident.severity.rank >= rules.min_severity.rank
 
-    def _limited(self, wanted: Iterable[Notice], now: float) -> list[Notice]:
+    def _limited(self, notices: Iterable[Notice], now: float) -> list[Notice]:
         memory, most = self.memory, self.rules.max_per_hour
         sent = memory.sent_at
         while sent and now - sent[0] >= HOUR:
             sent.popleft()
         admitted = []
-        for notice in wanted:
+        for notice in notices:
             is_urgent = notice.severity is Severity.CRITICAL and notice.about is not About.REMINDER
             if not is_urgent and (memory.held_count or (len(sent) >= most and not notice.is_over)):
                 self._hold(notice, now)

@@ -14,19 +14,19 @@ from xboard_circus.core.names import CIRCUSD, is_helper, stops_for_good
 from xboard_circus.core.reason import one_line, reason_in
 from xboard_circus.core.sentences import Say, state_named
 from xboard_circus.core.state_schema import WatcherEntry, WorkerEntry
-from xboard_circus.core.verdict import Word, serving, wants_nobody
+from xboard_circus.core.verdict import Word, is_scaled_to_zero, serving
 
 LOOP_FAILURES = 3
-"""So many failures of one worker within its window are a crash loop, though it does not cool down yet."""
+"""This many failures of one worker within its window are a crash loop, even before it cools down."""
 
 CONFIRMED_AFTER = 2.0
-"""Seconds for which the state has to show a trouble without an event: the event, which has the reason, may be late."""
+"""Seconds for which the state has to show a trouble before it counts without its event, which may be late."""
 
 TROUBLED = frozenset({"sick", "hung"})
 
 
 class Severity(Enum):
-    """How bad it is."""
+    """How bad a trouble is."""
 
     INFO = "info"
     WARNING = "warning"
@@ -38,7 +38,7 @@ class Severity(Enum):
 
 
 class Trouble(Enum):
-    """What an incident is about; there is one at a time for each watcher and trouble."""
+    """What an incident is about; each watcher has at most one incident of each trouble."""
 
     RESTART = "restart"
     UNHEALTHY = "unhealthy"
@@ -68,7 +68,7 @@ _TROUBLES = {
 
 @dataclass(frozen=True)
 class AlertRules:
-    """When a state becomes an incident, and when it is over.
+    """Rules for when a state becomes an incident, and when that is over.
 
     Attributes:
         down_after: Seconds without a worker that is up, or without an answer of circusd.
@@ -158,28 +158,28 @@ class Alerting:
         return over
 
     def lost(self, reason: str, now: float) -> None:
-        """Note that circusd ended without a stop request; if it was silent before, that is the same incident."""
+        """Note that circusd ended without a stop request; silence before that is the same incident."""
         trouble = Trouble.SILENT if (CIRCUSD, Trouble.SILENT) in self.open else Trouble.LOST
         self._raise(CIRCUSD, trouble, one_line(reason), now)
 
-    def lost_before(self, reason: str, now: float, *, at: float, was_told: bool) -> None:
-        """Note that the circusd before this one was lost at *at*, which is over by now.
+    def lost_before(self, reason: str, now: float, *, at: float, was_reported: bool) -> None:
+        """Note that the circusd before this one was lost at *at*; that is over by now.
 
-        *was_told*: a plugin saw it, and may have opened the incident.
+        *was_reported*: a plugin saw it, and may have opened the incident.
         """
         for trouble in (Trouble.LOST, Trouble.SILENT):
             if (CIRCUSD, trouble) in self.open:
-                if not was_told:
+                if not was_reported:
                     self._raise(CIRCUSD, trouble, one_line(reason), now)
                 return
         why = one_line(reason)
         self._past.append(Incident(CIRCUSD, Trouble.LOST, min(at, now), why, ending=why))
 
     def unanswered(self, why: str, now: float) -> None:
-        """Note that circusd did not answer; if it is lost, that is the same incident."""
+        """Note that circusd did not answer; a later loss is the same incident."""
         since = self._bad_since.setdefault((CIRCUSD, Trouble.SILENT), now)
-        is_told = {(CIRCUSD, Trouble.SILENT), (CIRCUSD, Trouble.LOST)} & self.open.keys()
-        if now - since >= self.rules.down_after and not is_told:
+        is_open = {(CIRCUSD, Trouble.SILENT), (CIRCUSD, Trouble.LOST)} & self.open.keys()
+        if now - since >= self.rules.down_after and not is_open:
             reason = Say.CIRCUSD_SILENT(held=seconds(now - since), why=one_line(why))
             self._raise(CIRCUSD, Trouble.SILENT, reason, now, opened_at=since)
 
@@ -187,7 +187,7 @@ class Alerting:
         """Open incidents that no event reports, such as the loss of the last worker that is up."""
         found = _shown(view)
         if (name, Trouble.PORT_REFUSED) in self.open or Trouble.PORT_REFUSED in found:
-            # It is the cause of the same outage; without the port the workers cannot be up.
+            # The taken port is the cause of the same outage.
             found.pop(Trouble.DOWN, None)
         for trouble in Trouble:
             key = name, trouble
@@ -204,7 +204,7 @@ class Alerting:
                 self._raise(name, trouble, one_line(why), now, opened_at=since)
 
     def _ending(self, incident: Incident, view: WatcherEntry | None, now: float) -> str:
-        """Return why it is over, "" while it is not."""
+        """Return why the incident is over, "" while it is not."""
         if incident.trouble is Trouble.SILENT:
             return Say.CIRCUSD_ANSWERS()
         if view is not None and _holds(incident.trouble, view):
@@ -252,7 +252,7 @@ def _shown(view: WatcherEntry) -> dict[Trouble, str]:
         found[Trouble.CRASH_LOOP] = reason_in(view, "last_reason") or Say.WAITING_COOLING()
     if _is_down(view):
         found[Trouble.DOWN] = (
-            reason_in(view["verdict"], "cause") if _wants_nobody(view) else reason_in(view, "last_reason")
+            reason_in(view["verdict"], "cause") if _is_scaled_to_zero(view) else reason_in(view, "last_reason")
         )
     return found
 
@@ -262,7 +262,7 @@ def _holds(trouble: Trouble, view: WatcherEntry) -> bool:
     if trouble is Trouble.LOST:
         return False
     if trouble is Trouble.DOWN:
-        # A start after it is no recovery yet.
+        # A start after a deploy is no recovery yet.
         return _is_down(view) or (view["verdict"]["word"] == "deploying" and not serving(view))
     if trouble is Trouble.PORT_REFUSED:
         return view["port"] is not None and view["port"]["state"] not in ("bound", "none")
@@ -281,27 +281,27 @@ def _holds(trouble: Trouble, view: WatcherEntry) -> bool:
 
 
 def _given_up(incident: Incident, view: WatcherEntry | None, *, for_good: bool) -> str:
-    """Return why the watcher is not meant to run any more, "" while it is. *for_good*: an operator stopped it."""
+    """Return why the watcher is stopped on purpose, "" while it is not. *for_good*: by an operator."""
     if incident.watcher == CIRCUSD and incident.trouble in (Trouble.SILENT, Trouble.LOST):
         return ""
     if view is None:
         return Say.NO_SUCH_WATCHER()
-    if _wants_nobody(view) and incident.trouble is not Trouble.DOWN:
+    if _is_scaled_to_zero(view) and incident.trouble is not Trouble.DOWN:
         return Say.NONE_WANTED_NOW()
-    # Without a guard the limiter stops a watcher in a crash loop as well, for its cooldown.
+    # The restart limiter stops an unarmed watcher in a crash loop as well, for its cooldown.
     is_limited = incident.trouble is Trouble.CRASH_LOOP and not view["armed"] and not for_good
     is_stopped = view["status"] == "stopped" and view["verdict"]["word"] == "stopped"
     return Say.WATCHER_STOPPED() if is_stopped and not is_limited else ""
 
 
 def _is_down(view: WatcherEntry) -> bool:
-    """Return whether no worker can be up; False for a watcher without a guard, which may start on demand."""
-    return view["armed"] and (Word(view["verdict"]["word"]).is_outage or _wants_nobody(view))
+    """Return whether no worker is up; False for an unarmed watcher, which may start on demand."""
+    return view["armed"] and (Word(view["verdict"]["word"]).is_outage or _is_scaled_to_zero(view))
 
 
-def _wants_nobody(view: WatcherEntry) -> bool:
-    """Return whether an operator has set an active armed watcher to no workers."""
-    return view["armed"] and wants_nobody(view)
+def _is_scaled_to_zero(view: WatcherEntry) -> bool:
+    """Return whether an operator has scaled an active armed watcher to zero."""
+    return view["armed"] and is_scaled_to_zero(view)
 
 
 def _troubled(view: WatcherEntry) -> list[WorkerEntry]:

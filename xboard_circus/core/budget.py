@@ -1,7 +1,7 @@
 """Decide when a worker that failed may be tried again.
 
-Nothing in this module reads a clock, draws a random number or starts anything: the caller says what time it is,
-brings the jitter, and does what is decided. That is what makes a week of crashes a ten-line test.
+Nothing here reads a clock, draws a random number or starts anything: the caller brings the time and the jitter, and
+does what is decided. So a week of crashes is a ten-line test.
 """
 
 import math
@@ -29,15 +29,15 @@ OF_WORKER = Words(Say.THEN_AT_ONCE_OF_WORKER, Say.THEN_WAIT_OF_WORKER, Say.THEN_
 
 @dataclass(frozen=True, kw_only=True)
 class RestartLimits:
-    """How often, and how soon, a worker may be restarted: the ``restart.*`` options. Durations are seconds.
+    """Limits of restarts of a worker: the ``restart.*`` options. Durations are seconds.
 
     Attributes:
-        burst: So many failures of one slot inside *window* start a cooldown.
+        burst: This many failures of one slot inside *window* start a cooldown.
         window: How long a failure counts.
         delay: The wait after the second failure in a row; it doubles with each further one. The first costs none.
         delay_max: The wait stops growing here; jitter comes on top.
-        cooldown: The wait between two tries of a slot that is cooling; *delay_max* while no worker is up.
-        reset_after: A worker that has been ready for so long has a clean count.
+        cooldown: The wait between two tries of a slot that cools down; *delay_max* while no worker is up.
+        reset_after: A worker that has been ready for this long has a clean count.
     """
 
     burst: int = 5
@@ -56,7 +56,7 @@ class RestartLimits:
             raise ValueError(f"delay_max must be at least delay ({self.delay:g}), not {self.delay_max:g}")
         if self.cooldown < self.delay:
             raise ValueError(f"cooldown must be at least delay ({self.delay:g}), not {self.cooldown:g}")
-        # systemd's trap: with a delay of more than window / burst the limit is never reached, in silence.
+        # As in systemd: with a delay of more than window / burst the limit is silently never reached.
         if self.window <= (spread := self._spread()):
             raise ValueError(
                 f"window must be more than {spread:g}, not {self.window:g}: "
@@ -64,26 +64,26 @@ class RestartLimits:
             )
 
     def delay_after(self, failures: int, *, jitter: float = 0.0) -> float:
-        """Return the wait after so many *failures* in the window, while the slot isn't cooling."""
+        """Return the wait after this many *failures* in the window, while the slot is not cooling down."""
         if failures < 2:
             return 0.0
         # Beyond 2**62 no float of seconds means anything, and 2**1100 doesn't fit into one.
         return min(self.delay * 2.0 ** min(failures - 2, 62), self.delay_max) * (1 + JITTER * jitter)
 
     def _spread(self) -> float:
-        """Return the longest time that the delays can put between the first failure and number *burst*."""
+        """Return the longest time that the delays can put between the first failure and failure number *burst*."""
         delays = max(self.burst - 2, 0)
         growing = min(delays, math.ceil(math.log2(self.delay_max) - math.log2(self.delay)), 62)
         return (self.delay * (2.0**growing - 1) + (delays - growing) * self.delay_max) * (1 + JITTER)
 
 
 class RestartDecision(NamedTuple):
-    """The answer to one failure.
+    """The decision on one failure.
 
     Attributes:
         wait: Seconds until the next try; 0.0 for at once.
-        cooling: The slot is cooling now: tried once in a cooldown, for ever, until it has held.
-        failures: How many failures of the slot count, this one among them; never more than *burst*.
+        cooling: The slot cools down: tried once in a cooldown, for ever, until it has held.
+        failures: How many failures of the slot count, with this one; never more than *burst*.
     """
 
     wait: float
@@ -99,32 +99,30 @@ class _Slot:
     delay: float = 0.0
     last_start: float | None = None
     cooling: bool = False
-    by_all: bool = False  # it cools for what all slots spent together, not for a burst of its own
+    by_all: bool = False  # cools down for the budget of all slots, not for a burst of its own
     waiting: bool = False
     tried_at: float | None = None
     released_at: float = -math.inf
 
 
 class RestartBudget:
-    """A failing slot of a watcher is tried again at once, then ever later, then once in a cooldown, for ever.
+    """Decide the restarts of failing slots: at once, then after ever longer waits, then once in a cooldown, for ever.
 
-    A slot is one of the `numprocesses` places: a worker and all its successors. Each has its own count, so a slot in a
-    crash loop never costs its siblings anything; the watcher as a whole has a count too, of the slots that aren't
-    cooling, so that failures which hop from slot to slot are held up all the same. A slot's first failure in the window
-    is always free.
+    A slot is a worker and all its successors. Each has its own count, so a slot in a crash loop never costs its
+    siblings anything. The watcher has a count too, of the slots that are not cooling down, so that failures that hop
+    from slot to slot are limited as well. A slot's first failure in the window is always free.
 
-    A slot that is cooling stays so until it has been ready for *reset_after*, however old its failures are: a cooldown
-    longer than the window would otherwise buy a new burst each time. Of the cooling slots one at a time is tried
-    (half open). Giving up for good would be simpler, and would need a person at night.
+    A slot cools down until it has been ready for *reset_after*, however old its failures are: a cooldown longer than
+    the window would otherwise buy a new burst each time. Of these slots one at a time is tried (half open). Giving up
+    for good would be simpler, and would need a person at night.
 
-    A wait is counted from the slot's last start, not from its end: what served for longer than its wait starts again at
-    once, and what dies at once is spaced all the same. While no worker of the watcher is up, an outage is worse than a
-    start in vain: then no wait is longer than *delay_max*.
+    A wait counts from the slot's last start, not from its end: a worker that served for longer than its wait restarts
+    at once, and one that dies at once is spaced all the same. While no worker of the watcher is up, no wait is longer
+    than *delay_max*, because an outage is worse than a start in vain.
 
     Every method takes *now* in seconds from one clock, ``time.monotonic()`` in production. A *now* earlier than the
-    last one is read as the last one. *limits*, *slots* (how many workers there are to be) and *up* (how many are up)
-    may change at any time. *words* say in a reason whose failures a slot's are, where they stand beside those of the
-    watcher.
+    last one is read as the last one. *limits*, *slots* (how many workers are configured) and *up* (how many are up) may
+    change at any time. *words* name the slot in a reason that also shows the budget of the watcher.
 
     >>> budget = RestartBudget(RestartLimits(burst=4), slots=1)
     >>> [budget.failed(1, now).wait for now in (0, 1, 2, 4)]
@@ -147,7 +145,7 @@ class RestartBudget:
 
     @property
     def limit(self) -> int:
-        """How many failures the watcher may have in the window, cooling slots left out."""
+        """Return how many failures the watcher may have in the window, without those of slots that cool down."""
         return max(self.limits.burst, 2 * self.slots)
 
     def failed(self, slot: int, now: float, *, jitter: float = 0.0) -> RestartDecision:
@@ -169,7 +167,7 @@ class RestartBudget:
         return decision
 
     def wait(self, slot: int, now: float) -> float:
-        """Return the seconds until the next try of *slot*; 0.0 if its time has come, be it its turn or not."""
+        """Return the seconds until the next try of *slot*; 0.0 if they have passed, whether or not it is its turn."""
         now = self._advance(now)
         record = self._slots.get(slot)
         return self._left(record) if record else 0.0
@@ -190,11 +188,11 @@ class RestartBudget:
             record.tried_at = record.last_start = now
 
     def ready(self, slot: int, now: float) -> tuple[int, ...]:
-        """Note that *slot* became ready; return the cooling slots that needn't wait any longer.
+        """Note that *slot* became ready; return the cooling slots that need not wait any longer.
 
-        When a cooling slot gets ready the app evidently works again, so the others are let go, but each only once in a
-        cooldown: two slots that get ready and then crash would otherwise free each other without end. A slot that never
-        cooled, a healthy sibling of a crash loop at its own start, tells nothing about the others; see `holds`.
+        When a cooling slot gets ready the app evidently works again, so the others are released, but each only once in
+        a cooldown: two slots that get ready and then crash would otherwise release each other without end. A slot that
+        never cooled down proves nothing about the others, such as a healthy sibling at its own start; see `holds`.
         """
         now = self._advance(now)
         record = self._slots.get(slot)
@@ -207,11 +205,11 @@ class RestartBudget:
         return tuple(other for other, record in self._slots.items() if other != slot and self._released(record))
 
     def holds(self, slot: int, ready_for: float, now: float) -> tuple[int, ...]:
-        """Note that *slot* is ready still; return the cooling slots that needn't wait any longer.
+        """Note that *slot* is still ready; return the cooling slots that need not wait any longer.
 
-        A slot that was in a loop with another one, which cools for what both had spent, tells of that one what a
-        cooling slot would tell. But it cools for nothing yet, so it has to have been ready for as long as its last
-        wait: an app that dies right after its start would otherwise buy a try each time.
+        A slot may have been in a crash loop with another one, which cools down for the budget of both. It then proves
+        as much about that one as a cooling slot would. But it has to have been ready for its last wait, because an app
+        that dies right after its start would otherwise buy a try each time.
         """
         self._advance(now)
         record = self._slots.get(slot)
@@ -228,20 +226,20 @@ class RestartBudget:
         return record.cooling or self._count(record) > 0
 
     def gave_up(self, slot: int) -> None:
-        """Note that the try of *slot* was given up without a failure, such as a reload's: others may be tried."""
+        """Note that the try of *slot* ended without a failure, such as a reload's: others may be tried."""
         if record := self._slots.get(slot):
             record.tried_at = None
 
     def clear(self) -> None:
-        """Forget everything: an operator has started the watcher anew."""
+        """Forget everything, because an operator has started the watcher again."""
         self._slots.clear()
 
     def forget(self, slot: int) -> None:
-        """Forget *slot*: an operator has restarted it, or it is no more."""
+        """Forget *slot*, because an operator has restarted or removed it."""
         self._slots.pop(slot, None)
 
     def is_cooling(self, slot: int, now: float) -> bool:
-        """Return whether *slot* is cooling: waiting, being tried, or ready but not yet for long."""
+        """Return whether *slot* is cooling down: waiting, being tried, or ready but not yet for long."""
         self._advance(now)
         return slot in self._slots and self._slots[slot].cooling
 
@@ -251,7 +249,7 @@ class RestartBudget:
         return self._count(self._slots[slot]) if slot in self._slots else 0
 
     def used(self, now: float) -> int:
-        """Return how much of *limit* people are shown as used: a cooling slot has used all that one slot may.
+        """Return how much of *limit* is shown as used: a slot that cools down has used all that one slot may.
 
         >>> budget = RestartBudget(RestartLimits(burst=2), slots=1)
         >>> [(budget.failed(1, now).cooling, budget.used(now), budget.spent(now)) for now in (0, 1)]
@@ -261,12 +259,12 @@ class RestartBudget:
         return min(self.limit, self.spent(now) + cooling * self.limits.burst)
 
     def spent(self, now: float) -> int:
-        """Return how many failures count for the limit of the watcher: not those of slots that cool down."""
+        """Return how many failures count for the limit of the watcher, without those of slots that cool down."""
         self._advance(now)
         return sum(self._count(record) for record in self._slots.values() if not record.cooling)
 
     def next_try(self, now: float) -> float | None:
-        """Return the seconds until the first of the cooling slots is tried again; None if none waits."""
+        """Return the seconds until the next try of a cooling slot; None if none waits."""
         self._advance(now)
         waiting = (slot for slot, record in self._slots.items() if record.cooling and record.waiting)
         return min((self.wait(slot, now) for slot in waiting), default=None)
@@ -275,7 +273,7 @@ class RestartBudget:
         failures, limits = self._count(record), self.limits
         all_failures = self.spent(self._now)
         record.waits_from = self._now if record.last_start is None else record.last_start
-        # Not its first: a healthy worker that stumbles once beside a crash loop is no loop.
+        # Not on its first failure: a healthy worker that fails once beside a crash loop is no loop.
         of_all = failures > 1 and all_failures >= self.limit
         cooling = record.cooling or failures >= limits.burst or of_all
         record.delay = limits.cooldown if cooling else limits.delay_after(failures, jitter=jitter)
@@ -307,7 +305,7 @@ class RestartBudget:
         return True
 
     def _is_tried(self, record: _Slot) -> bool:
-        # A try that nobody ends (its worker was taken away by a command) must not hold up the others for ever.
+        # A try without an end must not block the others for ever; a command may have removed its worker.
         return record.cooling and record.tried_at is not None and self._now - record.tried_at < self.limits.cooldown
 
     def _count(self, record: _Slot) -> int:

@@ -1,7 +1,7 @@
-"""Decide why a process ended, and put it into words.
+"""Decide the cause of a process's end, and put it into words.
 
-Nothing in this module asks the system: whoever settles a death brings what was known of the process, and
-gets the cause, which says whether the death counts, and the reason that every log and table will show.
+Nothing in this module asks the system: the caller brings what is known of the process. The cause decides whether the
+death counts; its reason is what every log and table shows.
 """
 
 import re
@@ -13,7 +13,7 @@ from xboard_circus.core.reason import one_line
 from xboard_circus.core.sentences import Say
 
 NO_PROGRAM, NO_FOLDER, NO_USER, CIRCUSD_GONE, NO_LIMIT = 120, 121, 122, 123, 124
-"""How the launcher ends where it can't become the command; it has no other way to tell."""
+"""Exit codes of the launcher where it cannot become the command; it has no other way to report."""
 
 _CANNOT_RUN = {
     NO_PROGRAM: Say.NO_PROGRAM,
@@ -35,7 +35,7 @@ _TERMINATING = frozenset({Signals.SIGTERM, Signals.SIGKILL, Signals.SIGINT})
 # asyncio writes "[errno 98]" in small letters inside its own message.
 _PORT_TAKEN = re.compile(r"address already in use|\berrno (?:98|48)\b", re.IGNORECASE)
 
-# What a traceback ends with, perhaps behind the "time [pid] | " of Circus's log stream.
+# The last line of a traceback, perhaps after the "time [pid] | " of Circus's log stream.
 _EXCEPTION = re.compile(
     r"^(?:.*?\| )?\s*("
     r"(?:[A-Za-z_]\w*\.)*[A-Z]\w*(?:Error|Exception|ExceptionGroup|Exit|Interrupt|Timeout)(?::\s.*)?"
@@ -61,7 +61,7 @@ class Cause(Enum):
 
     @property
     def counts(self) -> bool:
-        """Whether such a death is a failure. All are but the commanded ones."""
+        """Return whether such a death is a failure; only commanded ones are not."""
         return self is not Cause.COMMANDED
 
 
@@ -69,16 +69,15 @@ class Death(NamedTuple):
     """What is known of a process that has ended.
 
     Attributes:
-        exit_code: Negative for the signal that ended it; None where nobody saw the end.
-        was_ready: It had become ready, whatever it was in the end.
-        commanded_by: Who wanted it gone: "operator", "reload", "recycle", "scale", ...
+        exit_code: Negative for the signal that ended it; None if unknown.
+        was_ready: It had become ready, even if it was not at the end.
+        commanded_by: What ordered it to leave: "operator", "reload", "recycle", "scale", ...
         signals: The signals that Circus sent to it, in any order.
-        oom: How it is known that the kernel killed it for want of memory; "" where that is ruled out, None where it
-            can't be told.
-        our_kill: Why we ended it ourselves; beats everything else.
-        our_reason: The words for *our_kill*, or for what *commanded_by* wanted.
-        log_tail: The last lines that it wrote, as far as they can be had.
-        command: What was to run.
+        oom: How the kernel's OOM kill is known; "" where it is ruled out, None where it is unknown.
+        our_kill: Why this project killed it; overrides everything else.
+        our_reason: The words for *our_kill*, or for the order of *commanded_by*.
+        log_tail: The last lines that it wrote, as far as they are known.
+        command: What it was to run.
     """
 
     exit_code: int | None
@@ -117,16 +116,16 @@ def _judged(death: Death) -> tuple[Cause, str]:
         return Cause.UNKNOWN, Say.UNSEEN()
     if code < 0:
         return _died_by(-code, death)
-    if not death.was_ready and (found := _told_by_launcher(code, death)):
+    if not death.was_ready and (found := _launcher_failure(code, death)):
         return found
-    # Even if it was ready: for a server that binds by itself, slowly, that is a guess by its uptime.
+    # Even if it was ready, because that is guessed by uptime for a server that binds late and by itself.
     if code in (1, 3) and (line := _last(death.log_tail, _PORT_TAKEN)):
         return Cause.PORT_CONFLICT, Say.PORT_CONFLICT(line=line)
     return _exited(code, death)
 
 
 def _terminating(death: Death) -> int | None:
-    """Return the signal of Circus's that explains the end: one that terminates, or the very one it died by."""
+    """Return the signal of Circus that explains the end: one that terminates, or the one that it died by."""
     return next((sent for sent in death.signals if sent in _TERMINATING or -sent == death.exit_code), None)
 
 
@@ -140,15 +139,15 @@ def _died_by(signum: int, death: Death) -> tuple[Cause, str]:
     return Cause.CRASH, Say.DIED(signal=signal_name(signum))
 
 
-def _told_by_launcher(code: int, death: Death) -> tuple[Cause, str] | None:
+def _launcher_failure(code: int, death: Death) -> tuple[Cause, str] | None:
     """Return the failure that the launcher reports by its exit code.
 
-    Only of a process that was never ready: the launcher had become the command by then, and Python itself exits
-    with 120 when it can't flush its output.
+    Only for a process that was never ready: later the launcher has become the command, and Python itself exits with 120
+    when it cannot flush its output.
     """
     if code in _CANNOT_RUN:
-        told = _last(death.log_tail, _LAUNCHER) or _last(death.log_tail, _SAID)
-        return Cause.CANNOT_RUN, Say.CANNOT_RUN(why=told or _CANNOT_RUN[code](command=death.command))
+        line = _last(death.log_tail, _LAUNCHER) or _last(death.log_tail, _SAID)
+        return Cause.CANNOT_RUN, Say.CANNOT_RUN(why=line or _CANNOT_RUN[code](command=death.command))
     if code == CIRCUSD_GONE:
         return Cause.UNKNOWN, Say.CIRCUSD_GONE()
     return None
@@ -161,15 +160,15 @@ def _exited(code: int, death: Death) -> tuple[Cause, str]:
             if death.was_ready
             else (Cause.FAILED_START, Say.EXITED_UNASKED_STARTING())
         )
-    told = _last(death.log_tail, _EXCEPTION) or _last(death.log_tail, _COMPLAINT)
+    line = _last(death.log_tail, _EXCEPTION) or _last(death.log_tail, _COMPLAINT)
     cause = Cause.CRASH if death.was_ready else Cause.FAILED_START
-    if told:
-        return cause, Say.EXITED_SAYING(code=code, line=told)
+    if line:
+        return cause, Say.EXITED_SAYING(code=code, line=line)
     return cause, Say.EXITED(code=code) if death.was_ready else Say.EXITED_STARTING(code=code)
 
 
 def _last(log_tail: str, pattern: re.Pattern[str]) -> str:
-    """Return the last line in which *pattern* is found, or the group of it that is meant; "" if there is none."""
+    """Return the last line with a match of *pattern*, or that match's group; "" without one."""
     for line in reversed(log_tail.splitlines()):
         if found := pattern.search(one_line(line)):
             return found.group(1) if pattern.groups else one_line(line)

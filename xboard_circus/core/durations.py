@@ -1,4 +1,4 @@
-"""Write durations as a person does, each a `Reason` to be translated; say when a probe is stale."""
+"""Format durations for people, each as a `Reason` to be translated; decide when a probe is stale."""
 
 from xboard_circus.core.sentences import Say
 
@@ -7,7 +7,7 @@ SIZES = (("d", 86_400), ("h", 3600), ("min", 60), ("s", 1))
 
 
 def seconds(value: float) -> str:
-    """Return a duration as a person writes it.
+    """Format a duration for people.
 
     >>> seconds(600.0), seconds(2.34), seconds(0.05)
     ('600 s', '2.3 s', '0.05 s')
@@ -16,7 +16,7 @@ def seconds(value: float) -> str:
 
 
 def exactly(value: float) -> str:
-    """Return a duration that an option sets, in seconds as it is written there.
+    """Format a duration that an option sets, in seconds as written there.
 
     >>> exactly(30.0), exactly(0.25), exactly(1.6)
     ('30 s', '0.25 s', '1.6 s')
@@ -25,7 +25,7 @@ def exactly(value: float) -> str:
 
 
 def lasted(value: float) -> str:
-    """Return how long something took, a short time with its fraction, down to a hundredth of a second.
+    """Format how long something took; a short time with its fraction, down to a hundredth of a second.
 
     >>> lasted(0.0049), lasted(2.34), lasted(75), lasted(-1)
     ('0 s', '2.3 s', '1 min 15 s', '0 s')
@@ -34,7 +34,7 @@ def lasted(value: float) -> str:
 
 
 def span(value: float) -> str:
-    """Return a time span of whole *value* seconds in the two units that matter.
+    """Format a time span of whole *value* seconds in its two largest units.
 
     >>> span(0.4), span(75), span(7260), span(200_000)
     ('0 s', '1 min 15 s', '2 h 1 min', '2 d 7 h')
@@ -51,7 +51,7 @@ def span(value: float) -> str:
 
 
 def roughly(value: float) -> str:
-    """Return an age in the one unit that fits it.
+    """Format an age in its largest unit.
 
     >>> roughly(65), roughly(11_000), roughly(-1)
     ('65 s', '3 h', '0 s')
@@ -63,7 +63,7 @@ def roughly(value: float) -> str:
 
 
 def backoff(failures: int, *, first: float = 1.0, longest: float = 60.0) -> float:
-    """Return the seconds before the next try after so many failures in a row: doubled with each, up to *longest*.
+    """Return the backoff in seconds after this many failures in a row: doubled each time, up to *longest*.
 
     >>> [backoff(failures) for failures in (1, 2, 3, 9999)]
     [1.0, 2.0, 4.0, 60.0]

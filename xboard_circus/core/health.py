@@ -1,8 +1,8 @@
-"""Decide which workers are well, and which are to be replaced.
+"""Decide the health of workers, and which are to be replaced.
 
-Nothing in this module probes, waits or kills: one round of observations goes in, a verdict on every worker comes
-out. It asks for a replacement again in every round for as long as the trouble lasts, because a request can get lost;
-who receives them leaves out those that are under way.
+Nothing in this module probes, waits or kills: one round of observations goes in, a verdict on every worker comes out.
+It requests a replacement in every round while the trouble lasts, because a request can get lost; circusd drops those
+that are under way.
 """
 
 from collections.abc import Collection, Iterable, Mapping
@@ -19,7 +19,7 @@ PAUSE = 3
 """Times `failure_threshold`: the rounds between two replacements while at least half of the workers hang."""
 
 Worker = tuple[int, int]
-"""A process: pid and start time. The pid alone may be somebody else's by the next round."""
+"""A process: pid and start time. The pid alone may be another process's by the next round."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,10 +27,10 @@ class HealthRules:
     """When a worker's health counts as changed: options of ``health.*``.
 
     Attributes:
-        failure_threshold: So many failed checks in a row make a worker hung or sick.
-        success_threshold: So many good ones in a row make it well again.
-        max_unavailable: So many sick ones are replaced at once; hung ones serve nothing and don't wait, unless at
-            least half of them hang together.
+        failure_threshold: This many failed checks in a row make a worker hung or sick.
+        success_threshold: This many good ones in a row make it well again.
+        max_unavailable: At most this many sick ones are replaced at once. Hung ones serve nothing and do not wait,
+            unless at least half of the workers hang together.
     """
 
     failure_threshold: int = 3
@@ -45,17 +45,18 @@ class HealthRules:
 
 @dataclass(frozen=True, kw_only=True)
 class Observation:
-    """What one probe saw of one worker.
+    """Observation of one worker by one probe.
 
     Attributes:
         answered: Its event loop answered in time.
-        starting: It says itself that it is starting or draining: its health isn't judged.
-        live: What its live path says; None where none is configured, or nobody asked.
+        starting: It reports that it is starting or draining, so its health is not judged.
+        live: Result of its live path; None where none is configured or none was requested.
         ready: The same of its ready path.
-        pool_full: Every thread of its pool is in use, so a live path that needs one can't tell.
-        files_full: How many files it may open, where connections have taken them all; a live path may need one more.
+        pool_full: Every thread of its pool is in use, so a live path that needs one proves nothing.
+        files_full: The limit of open files, where connections have used them all; a live path may need one more.
         reason: What went wrong, in words.
-        beats: Of a worker that did not answer: its count of progress as the probe began and ended; None: unknown.
+        beats: For a worker that did not answer: its count of progress at the begin and the end of the probe; None:
+            unknown.
     """
 
     answered: bool
@@ -69,18 +70,18 @@ class Observation:
 
     @property
     def fails_live(self) -> bool:
-        """Whether the live path failed by itself, not for want of a thread or a file, in a worker that is up."""
+        """Return whether the live path of a worker that is up failed by itself, not for lack of a thread or a file."""
         return self.answered and not self.starting and self.live is False and not (self.pool_full or self.files_full)
 
     @property
     def is_success(self) -> bool:
-        """Whether it speaks for the worker. What is neither this nor a failure doesn't count at all."""
+        """Return whether it counts as a success; an observation that is neither this nor a failure does not count."""
         return self.answered and not self.starting and self.live is not False
 
 
 @dataclass(frozen=True)
 class Replace:
-    """A worker to replace: at once if it is hung, with the new one first if it is sick.
+    """A worker to replace: killed at once if it is hung, with the new one first if it is sick.
 
     Attributes:
         reason: What was found, without the name of the state.
@@ -102,12 +103,13 @@ class Event:
 
 @dataclass(frozen=True)
 class Round:
-    """The verdict on one round.
+    """The verdicts of one round.
 
     Attributes:
-        healths: Of every observed worker; unknown until it is judged.
-        reasons: Of every observed worker; "" where all is well.
-        not_ready: Whose ready path fails, or couldn't be asked. Nothing to act on, but a rolling reload waits.
+        healths: Health of every observed worker; unknown until it is judged.
+        reasons: Reason for every observed worker; "" where all is well.
+        not_ready: Workers with a ready path that fails or could not be requested. No action follows, but a rolling
+            reload waits.
     """
 
     healths: dict[Worker, Health]
@@ -122,9 +124,9 @@ class _Record:
     """History of one worker's probes.
 
     Attributes:
-        judged: It was ok once, and has not reported since that it starts or drains.
+        judged: It was ok once, and has not reported since then that it starts or drains.
         beat: Its count of progress at the end of the last probe, if it did not answer that.
-        works: It did not answer the last probe, and made progress since the one before, or since that began.
+        works: It did not answer the last probe, but made progress since the one before, or since this one began.
     """
 
     judged: bool = False
@@ -151,19 +153,18 @@ class _Record:
 
 
 class WatcherHealth:
-    """A worker that fails so often in a row is replaced, unless so many fail that it can't be their fault.
+    """Decide replacements by failed probes in a row, unless so many workers fail together that a dependency is down.
 
     *Hung* is a loop that neither answers nor makes progress, *sick* one that answers while the live path fails. A full
-    thread pool is *busy*, and so is a loop that makes progress and does not get round to answering: that is load, and
-    killing under load makes more of it. Counting starts with the first success, since how
-    long a start may take is ruled elsewhere. If two workers and at least half of the watcher's fail their live path
-    together, what they depend on is down; new workers would fail alike, so none is replaced and one event says so.
-    If so many hang together, a dependency may block their event loops (a database that does not answer). They are
-    replaced one at a time, with a pause: most get well when it answers again, and a loop that is stuck for good
-    never would.
+    thread pool is *busy*, and so is a loop that makes progress without answering: that is load, and killing under load
+    makes more of it. Counting starts with the first success, because other options limit a start. If two workers and at
+    least half of the watcher's fail their live path together, their dependency is down. New workers would fail alike,
+    so none is replaced and one event reports it. If that many hang together, a dependency may block their event loops
+    (a database that does not answer). They are replaced one at a time, with a pause: most get well when it answers
+    again, and a loop that is stuck for good never would.
 
-    Pass every worker of the watcher to every round, the ones that didn't answer too: who is left out is forgotten.
-    *rules* may be changed at any time.
+    Pass every worker of the watcher to every round, also those without an answer: a missing one is forgotten. *rules*
+    may be changed at any time.
 
     >>> health = WatcherHealth(HealthRules(failure_threshold=2))
     >>> well, silent = Observation(answered=True), Observation(answered=False, reason="timed out after 2 s")
@@ -188,7 +189,8 @@ class WatcherHealth:
     def round(self, observations: Mapping[Worker, Observation], *, up: Collection[Worker] = ()) -> Round:
         """Judge one round of observations, one for each worker of the watcher.
 
-        *up* are the workers that circusd knows as up: each was well once, so failures count from the first round on.
+        *up* are the workers that circusd knows as up: each was well once, so their failures count from the first round
+        on.
         """
         self._records = {worker: self._records.get(worker, _Record()) for worker in observations}
         for worker, seen in observations.items():
@@ -200,7 +202,7 @@ class WatcherHealth:
         failing = self._failing(observations)
         are_many = len(failing) >= 2 and 2 * len(failing) >= len(observations)
         was_down, self._down = self._down, are_many and (self._down or bool(self._sick))
-        # The dependency may come back in the middle of a round, seen by some and not yet by the others.
+        # The dependency may come back in the middle of a round, so that only some of them see it.
         heals = any(observations[w].is_success for w in self._failed_together if w in observations)
         self._waits = not self._down and (was_down or heals)
         self._failed_together = failing if are_many else []
@@ -221,7 +223,7 @@ class WatcherHealth:
             record.forget_counts()
 
     def _count(self, record: _Record, seen: Observation, *, is_up: bool) -> None:
-        # It was well when it came up, whoever saw that: this prober may have been started since.
+        # It was well when it came up, even if this prober has been started since.
         record.judged = record.judged or is_up
         record.note_progress(seen.beats)
         if record.works:
@@ -283,19 +285,19 @@ class WatcherHealth:
         return one_line(Say.FOUND(found=why, why=seen.reason) if why and seen.reason else why or seen.reason)
 
     def _note_sick(self, healths: Mapping[Worker, Health]) -> None:
-        """Keep the sick in the order in which they fell sick, so that each round asks for the same ones first."""
+        """Keep the sick workers in order of falling sick, so that each round requests the same ones first."""
         sick = [worker for worker, health in healths.items() if health is Health.SICK]
         self._sick = [worker for worker in self._sick if worker in sick]
         self._sick += [worker for worker in sick if worker not in self._sick]
 
     def _failing(self, observations: Mapping[Worker, Observation]) -> list[Worker]:
-        # Workers that were never well count here too: a replacement that fails alike is the best proof there is.
+        # Workers that were never well count here too: a replacement that fails alike is the best proof.
         return [worker for worker, seen in observations.items() if seen.fails_live or worker in self._sick]
 
     def _to_replace(self, healths: Mapping[Worker, Health], up: Collection[Worker]) -> list[Worker]:
         sick = [] if self._down or self._waits else self._sick[: self.rules.max_unavailable]
         hung = [worker for worker, health in healths.items() if health is Health.HUNG]
-        # A spare serves nobody: a new one in its place proves nothing about the others, and costs nothing.
+        # A spare serves no request: a new one in its place proves nothing about the others, and costs nothing.
         spares = [worker for worker in hung if up and worker not in up]
         return spares + self._hung_to_replace([worker for worker in hung if worker not in spares], up) + sick
 
@@ -325,7 +327,7 @@ class WatcherHealth:
             yield Event("recovered", Say.ALL_WELL_AGAIN())
 
     def _all_well(self, observations: Mapping[Worker, Observation]) -> bool:
-        # Spares and draining workers aren't judged, and there is nearly always one; they can't hold up good news.
+        # Spares and draining workers are not judged, and there is nearly always one; they must not delay good news.
         judged = [w for w, seen in observations.items() if self._records[w].judged or seen.fails_live]
         return bool(judged) and all(observations[w].is_success and not self._records[w].in_trouble for w in judged)
 
@@ -336,7 +338,7 @@ class WatcherHealth:
         observations: Mapping[Worker, Observation],
     ) -> Iterable[Event]:
         for worker, record in self._records.items():
-            # While a dependency is down its own event speaks for the sick.
+            # While a dependency is down, its own event covers the sick workers.
             is_news = healths[worker] is Health.HUNG or (worker in self._sick and not self._down)
             if is_news and not record.announced:
                 record.announced = True

@@ -8,13 +8,14 @@ OF_SESSION = re.compile(
     r"|(SSH|SUDO|XDG|DBUS|WAYLAND|BASH|SYSTEMD|LISTEN|WATCHDOG)_.*|VIRTUAL_ENV.*"
     r"|INVOCATION_ID|JOURNAL_STREAM|NOTIFY_SOCKET|MAINPID|MANAGERPID"
 )
-"""Of one login, terminal, service or process, not of the backend."""
+"""Variables of one login, terminal, service or process, not of the backend."""
 
 
 def kept(before: Mapping[str, str], now: Mapping[str, str]) -> dict[str, str]:
-    """Return what a restart keeps of the environment *before*: variables of the backend that are not set *now*.
+    """Return the variables of the environment *before* that a restart keeps: those of the backend that are not set
+    *now*.
 
-    A restart is often typed into another terminal than the start was.
+    An operator often restarts in another terminal than the start was typed in.
 
     >>> kept({"DATABASE_URL": "sqlite://", "SSH_TTY": "/dev/pts/1", "MODE": "old"}, {"MODE": "new"})
     {'DATABASE_URL': 'sqlite://'}

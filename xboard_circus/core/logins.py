@@ -1,7 +1,7 @@
-"""Decide how long a sender of wrong tokens has to wait.
+"""Limit the rate of logins with wrong tokens.
 
-A token of 256 bits is not guessed, however often one tries; the limit keeps the tries cheap and the log short. It is
-for wrong tokens only: a right one is let in whatever its address has tried. Nothing in this module reads a clock.
+A token of 256 bits cannot be guessed, however many tries; the limit keeps the tries cheap and the log short. It is for
+wrong tokens only: a right one is accepted whatever its address has tried. Nothing in this module reads a clock.
 """
 
 import math
@@ -23,10 +23,10 @@ class _Address:
 
 
 class LoginLimiter:
-    """Tries to log in, of each address and of all together.
+    """Failed logins, of each address and of all together.
 
-    An address has five tries; each further failure doubles its wait, to 30 s at most. A try in that time is refused and
-    does not make it longer, so whoever mistyped beside an attacker may try again at the end of it. All addresses
+    An address has five tries; each further failure doubles its wait, to 30 s at most. A try during the wait is refused
+    and does not make it longer, so a user who mistyped at an attacker's address may try again at its end. All addresses
     together have 60 failures at once and 5 a second after that.
 
     >>> limiter = LoginLimiter()
@@ -55,7 +55,7 @@ class LoginLimiter:
         failures = 1
         if address in self._addresses:
             failures += self._addresses.pop(address).failures
-        # Not 2 ** failures, which after a week of tries is a number too large for a float.
+        # Not 2 ** failures, because after a week of tries that number is too large for a float.
         over = min(failures - FREE_TRIES, 10)
         wait = min(LONGEST_WAIT, 2.0**over) if over >= 0 else 0.0
         self._addresses[address] = _Address(failures, now, now + wait)

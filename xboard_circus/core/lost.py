@@ -1,7 +1,7 @@
-"""Decide whether a circusd that is gone had a stop request, and why it ended. No effects.
+"""Decide whether a lost circusd had a stop request, and why it ended. No effects.
 
-Nothing is left to see how circusd ended: its plugins are its children, and the next one may start hours later. So each
-circusd records its identity and that it lives; what it did not record is the finding.
+No process is left that saw the end: circusd's plugins are its children, and the next circusd may start hours later. So
+each circusd records its identity and a heartbeat; what it did not record is the finding.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,7 +14,7 @@ from xboard_circus.core.reason import with_say
 from xboard_circus.core.sentences import Say
 
 LOST, BACK, HOST_RESTARTED = "circusd_lost", "circusd_back", "host_restarted"
-"""The kinds of event: it was lost, it is back after a loss that was reported at once, the host was restarted."""
+"""Kinds of event: circusd was lost, is back after a loss that was reported at once, or the host was restarted."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,17 +22,17 @@ class CircusdLife:
     """Record of one circusd's life, written by itself and by its plugin.
 
     Attributes:
-        boot: Which start of the host it ran in; "" where that can't be told.
-        seen: When it was last known to live, by the wall clock.
-        kills: How many processes the kernel had killed for want of memory by then, by the file that counts them; the
+        boot: Which start of the host it ran in; "" if unknown.
+        seen: When it was last known to be alive, by the wall clock.
+        kills: How many processes the kernel had killed for lack of memory by then, for each file that counts them; the
             host's own count comes last.
         is_ordered: It got a stop request: a command, a signal, a stop by our command line.
-        wound_up: Its Python came to an end by itself, which no SIGKILL leaves the time for.
+        wound_up: Its Python exited by itself; after a SIGKILL it cannot.
         why: Why the monitor killed it; "" where it did not.
-        stopped: The watchers that an operator had stopped, where it left and its workers served on.
+        stopped: The watchers that an operator had stopped, where it left and its workers kept serving.
         workers: By watcher, the tokens of the workers that serve, also of those that an earlier circusd left.
-        gone_at: When a plugin of its own saw it gone, by the wall clock, and began to report that.
-        witness: Identity of that plugin until it has reported; "" from then on.
+        gone_at: When its own plugin saw it gone, by the wall clock, and began to report that.
+        witness: Identity of that plugin until it has reported; "" after that.
     """
 
     pid: int
@@ -50,7 +50,7 @@ class CircusdLife:
 
     @property
     def ended_at(self) -> float:
-        """Return when it ended, as near as is known."""
+        """Return the best known time of its end."""
         return self.seen if self.gone_at is None else self.gone_at
 
 
@@ -60,8 +60,8 @@ class Loss(NamedTuple):
     Attributes:
         kind: `LOST`, `BACK` or `HOST_RESTARTED`.
         at: When it was seen gone, or last seen, by the wall clock.
-        cause: None where nobody can tell.
-        gap: Seconds until the next one was there; None while there is none.
+        cause: None if unknown.
+        gap: Seconds until the next one had started; None before that.
         successor: Pid of that one.
     """
 
@@ -75,14 +75,14 @@ class Loss(NamedTuple):
     successor: int | None = None
 
     def as_data(self) -> dict[str, Any]:
-        """Return the content of its event."""
+        """Return the data of its event."""
         more = {} if self.successor is None else {"successor": self.successor, "gap": self.gap}
         identity = {"pid": self.pid, "started": self.started, "gone_at": self.at}
         return {**identity, "cause": self.cause, **with_say(self.reason), **more}
 
 
 def witnessed(life: CircusdLife, *, kills: Mapping[str, int], now: float) -> Loss | None:
-    """Return the loss that the plugin reports of a circusd that is just gone; None after a stop request.
+    """Return the loss that a plugin reports when its circusd is gone; None after a stop request.
 
     >>> loss = witnessed(CircusdLife(pid=7, started=1), kills={}, now=5.0)
     >>> loss.kind, loss.as_data()["say"]["key"]
@@ -97,11 +97,11 @@ def witnessed(life: CircusdLife, *, kills: Mapping[str, int], now: float) -> Los
 def found(
     life: CircusdLife, *, boot: str, kills: Mapping[str, int], successor: int, now: float, is_reported: bool
 ) -> Loss | None:
-    """Return the loss that the next circusd reports of *life*, which is over; None after a stop request.
+    """Return the loss that the next circusd reports of *life*, which has ended; None after a stop request.
 
-    Where it *is reported*, by a plugin that saw it, only the return is left to report.
+    Where a plugin has reported the loss already (*is_reported*), only the return is left to report.
 
-    A count of kills says nothing where the host, or the control group, is another by now: it begins anew there.
+    A count of kills begins anew with another host or control group, and proves nothing then.
 
     >>> life = CircusdLife(pid=7, started=1, is_ordered=True)
     >>> found(life, boot="", kills={}, successor=9, now=5.0, is_reported=False) is None
@@ -133,10 +133,10 @@ def _ended(life: CircusdLife, kills: Mapping[str, int]) -> tuple[str | None, str
 
 
 def _killer(before: Mapping[str, int], now: Mapping[str, int]) -> str:
-    """Return who killed it, by the count of OOM kills that rose; "" where none did.
+    """Return what killed it, by the count of OOM kills that rose; "" where none did.
 
-    A control group counts each of its own, so that its count rules out what the host's may blame. One that fell is
-    another group of the same name.
+    A control group counts its own kills, so its count overrules the host's. A count that fell belongs to another group
+    of the same name.
     """
     files = [path for path in before if now.get(path, -1) >= before[path]]
     for path in files:

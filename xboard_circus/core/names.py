@@ -1,4 +1,4 @@
-"""Name watchers as circusd's bus does, plugins' logs, the senders of commands, and the commands that have one."""
+"""Build the names of watchers on circusd's bus, of plugins' logs, and of the senders of commands."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -8,7 +8,7 @@ from xboard_circus.core.reason import key_of, reason_in
 from xboard_circus.core.sentences import Say
 
 CIRCUSD = "circusd"
-"""In the place of a watcher's name: what is for all of them, or of circusd itself."""
+"""In place of a watcher's name: an event of all watchers, or of circusd itself."""
 
 CHANGING = frozenset(
     {
@@ -19,13 +19,13 @@ CHANGING = frozenset(
 """Commands that change something: circusd records their sender."""
 
 PLUGIN = "plugin:"
-"""How the name of a plugin's watcher begins."""
+"""Prefix of the name of a plugin's watcher."""
 
 _OF_CIRCUS = frozenset({"circusd-stats", "circushttpd"})
 
 
 def some_of(things: Sequence[object], most: int) -> str:
-    """Return the first *most* of *things*, with commas between them, and how many more there are.
+    """Return the first *most* of *things*, with commas between them, and how many more follow.
 
     >>> some_of([7, 8, 9], 2), some_of([7], 2)
     ('7, 8 and 1 more', '7')
@@ -49,7 +49,7 @@ def runs_dashboard(command: str) -> bool:
 
 
 def bus_name(watcher: str) -> str:
-    """Return *watcher* as Circus's bus spells it, and with it every record of the ledger.
+    """Return *watcher* as spelled on Circus's bus and in every record of the ledger.
 
     >>> bus_name("My Web")
     'my_web'
@@ -70,7 +70,7 @@ def plugin_log_name(plugin: str) -> str:
 def stops_for_good(command: Mapping[str, Any]) -> bool | None:
     """Return whether a ``command`` event is an operator's stop, or the start that ends it; None for neither.
 
-    The limiter stops a watcher without a guard for its cooldown only.
+    The limiter stops an unarmed watcher for its cooldown only.
 
     >>> stops_for_good({"command": "stop", "by": "circusctl"})
     True

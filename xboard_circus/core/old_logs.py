@@ -9,7 +9,7 @@ DAY = 86_400.0
 
 @dataclass(frozen=True)
 class LogFolderEntry:
-    """A file in the folder of a log; *written* is its time of last change, *is_plain* False for links and folders."""
+    """A file in the folder of a log; *written* is its modification time, *is_plain* is False for links and folders."""
 
     name: str
     written: float
@@ -17,7 +17,7 @@ class LogFolderEntry:
 
 
 def number_of(name: str, base: str, highest: int) -> int | None:
-    """Return the N of ``BASE.N``, as the writer of *base* numbers the files that it rotates; None for another's file.
+    """Return the N of ``BASE.N``, as the writer of *base* numbers its rotated files; None for any other file.
 
     >>> [number_of(name, "web.log", 5) for name in ("web.log.2", "web.log.02", "web.log.9")]
     [2, None, None]
@@ -27,7 +27,7 @@ def number_of(name: str, base: str, highest: int) -> int | None:
 
 
 def expired(base: str, found: Iterable[LogFolderEntry], *, highest: int, keep_days: float, now: float) -> list[str]:
-    """Return the names of the files that were rotated from *base* and not written to for *keep_days*, by wall clock.
+    """Return the names of the files rotated from *base* and not written to for *keep_days*, by wall clock.
 
     >>> there = [LogFolderEntry(name, 0) for name in ("web.log", "web.log.1", "web.log.1.gz")]
     >>> expired("web.log", there, highest=5, keep_days=7, now=8 * DAY)

@@ -1,4 +1,4 @@
-"""Judge how the run of `run.before` ended."""
+"""Judge the result of a `run.before` command."""
 
 from signal import Signals
 from typing import NamedTuple
@@ -8,15 +8,15 @@ from xboard_circus.core.sentences import Say
 
 LAUNCHER = "xboard-circus launcher: "
 _SIGNALLED = 128
-"""What a shell adds to the number of the signal that ended a command."""
+"""A shell adds this to the number of the signal that ended a command."""
 
 
 class RunEnd(NamedTuple):
-    """The end of one run.
+    """The result of one run.
 
     Attributes:
         code: As a shell reports it; None where the run ended without a report.
-        timeout: The limit in seconds at which it was ended; None for a run that ended before.
+        timeout: The limit in seconds at which it was ended; None if it ended before.
         stopped: It was ended because the watcher stops.
         not_run: Why it could not be run at all.
         output: The last lines that it wrote.
@@ -30,7 +30,7 @@ class RunEnd(NamedTuple):
 
 
 def failure_of(end: RunEnd) -> str | None:
-    """Return why a run failed, None for a good one.
+    """Return why a run failed, None if it succeeded.
 
     >>> failure_of(RunEnd(code=0)), failure_of(RunEnd(code=1, output="Traceback:\\nno such table\\n"))
     (None, 'run.before exited with code 1: no such table')

@@ -1,7 +1,7 @@
-"""Check the Host of a request to the page.
+"""Check the Host header of a request to the page, against DNS rebinding.
 
-A name that somebody else's DNS points at 127.0.0.1 makes a browser send that name as Host: it is refused, as no name
-but `localhost` and those that the ini gives is ours. An address in figures can't be pointed anywhere, so it is let in.
+A foreign DNS name that points at 127.0.0.1 makes a browser send that name as Host. It is refused, because only
+`localhost` and the names in the ini are ours. A numeric address cannot be pointed anywhere, so it is accepted.
 """
 
 import re
@@ -12,7 +12,7 @@ _IPV4 = re.compile(r"\d{1,3}(?:\.\d{1,3}){3}")
 
 
 def host_name(host: str) -> str | None:
-    """Return the name in a Host header, without the port and in small letters; None where it is none.
+    """Return the name in a Host header, without the port and in lower case; None for an invalid one.
 
     >>> host_name("LocalHost:8080"), host_name("[::1]:8080"), host_name("a b")
     ('localhost', '[::1]', None)
@@ -22,7 +22,7 @@ def host_name(host: str) -> str | None:
 
 
 def is_for_us(host: str, names: Collection[str]) -> bool:
-    """Return whether a request with this Host header is for this page; *names* are those that the ini gives it.
+    """Return whether a request with this Host header is for this page; *names* are those in the ini.
 
     >>> is_for_us("127.0.0.1:8080", ()), is_for_us("rebound.example", ()), is_for_us("ops.example", ("ops.example",))
     (True, False, True)

@@ -1,6 +1,6 @@
 """Decide when to give up a backend that is down, so that the container's engine replaces the container.
 
-Nothing in this module asks the system or looks at a clock: the caller brings what it saw, and when.
+Nothing in this module asks the system or reads a clock: the caller brings its observations and the time.
 """
 
 from collections.abc import Iterable
@@ -25,11 +25,11 @@ class Outage(NamedTuple):
 
 @dataclass(slots=True)
 class Patience:
-    """Add up the time without service; time with service is subtracted again.
+    """Add up the time without service, and subtract the time with service.
 
     So a backend that comes up for a moment between two crashes is given up as well, only later; one that fails once a
-    day never is. *limit* is in seconds; 0 is for ever. A look counts for `LONGEST_STEP` seconds at most: after
-    a pause of our own (SIGSTOP, a machine asleep) nobody knows what was in between.
+    day never is. *limit* is in seconds; 0 is for ever. The time between two looks counts for `LONGEST_STEP` seconds at
+    most, because after a pause of our own (SIGSTOP, a machine asleep) what was in between is unknown.
 
     >>> patience = Patience(10.0)
     >>> [patience.look(now, [Outage("xboard", "exit code 3")]) for now in (0.0, 5.0)]
@@ -49,7 +49,7 @@ class Patience:
         down = {outage.name: outage for outage in outages}
         self._owed = {name: owed - step for name, owed in self._owed.items() if name in down or owed > step}
         for name in down:
-            # What was down at the last look as well has been down in between; a new outage begins now.
+            # A backend that was down at the last look too was down in between; a new outage begins now.
             self._owed[name] = self._owed[name] + 2 * step if name in self._owed else 0.0
         if not self.limit:
             return None
@@ -61,10 +61,10 @@ class Patience:
 
 
 def outages_of(watchers: Iterable[WatcherEntry]) -> list[Outage]:
-    """Return the armed *watchers* of circusd's state that are to serve and do not.
+    """Return the armed *watchers* of circusd's state that should serve and do not.
 
-    A page that is down is no reason to end a backend that serves. Nor is a dependency that is down: a new container
-    would meet the same.
+    A page that is down is no reason to end a backend that serves. A dependency that is down is none either, because a
+    new container would meet the same.
     """
     return [
         Outage(watcher["name"], watcher["verdict"]["cause"])

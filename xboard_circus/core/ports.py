@@ -1,7 +1,7 @@
 """Decide which holders of a port may be stopped, and which are only named.
 
-Nothing in this module looks at a process or sends a signal: the caller lists who holds the port, does what the plan
-says, and lists them again before it sends the next signal.
+Nothing here looks at a process or sends a signal: the caller lists the holders of the port, carries out the plan, and
+lists them again before it sends the next signal.
 """
 
 from collections.abc import Collection, Container, Iterable, Sequence
@@ -45,14 +45,15 @@ class Holder(NamedTuple):
     """A process that holds the port; one without a pid was not found.
 
     Attributes:
-        pid: None where the system doesn't show it.
-        started: Start time; None where it can't be read, and then no signal is safe.
+        pid: None where the system does not show it.
+        started: Start time; None where it cannot be read, and then no signal is safe.
         age: Seconds since it started.
         inspectable: Its environment could be read.
-        instance: The instance id that it carries; a successor of its circusd carries the same.
-        circusd: Pid and start time of the circusd that it names as its own.
-        circusd_alive: That very process is running, and is a circusd.
-        lost: It has lost its parent, or is in the session of a worker of ours. An environment can be copied; this not.
+        instance: The instance id in its environment; a successor of its circusd has the same.
+        circusd: Pid and start time of the circusd in its environment.
+        circusd_alive: That process is running, and is a circusd.
+        lost: It has lost its parent, or is in the session of one of our workers. Unlike an environment, this cannot be
+            copied.
     """
 
     pid: int | None
@@ -70,10 +71,10 @@ class Holder(NamedTuple):
 
 
 class PortPlan(NamedTuple):
-    """What to do about the holders; the port can be had once *refuse* is empty and those in *stop* are gone.
+    """Plan for the holders; the port is free once *refuse* is empty and those in *stop* are gone.
 
     Attributes:
-        reason: Names every refused or stopped process; "" if there is none.
+        reason: Names every refused or stopped process; "" without one.
     """
 
     stop: tuple[Holder, ...]
@@ -84,9 +85,8 @@ class PortPlan(NamedTuple):
 def classify(holder: Holder, *, instance: str, own: Container[int]) -> Kind:
     """Classify the owner of *holder*; *own* are the pids of our circusd and of its live workers with their children.
 
-    Proof is what the process carries and what the kernel says of it, never its command line: an orphan names our
-    instance and a circusd that is gone, and has lost its parent. With another instance's circusd gone it is somebody's
-    orphan, but not ours to kill.
+    Proof is what the process carries and what the kernel reports of it, never its command line: an orphan names our
+    instance and a circusd that is gone, and has lost its parent. An orphan of another instance is not ours to kill.
     """
     if holder.pid in own:
         return Kind.OURS
@@ -102,8 +102,8 @@ def classify(holder: Holder, *, instance: str, own: Container[int]) -> Kind:
 def plan(holders: Iterable[Holder], *, policy: Policy, instance: str, own: Container[int]) -> PortPlan:
     """Return which *holders* to stop and which to leave alone, and why.
 
-    A stranger is stopped under ``any`` alone, and only if that frees the port: while somebody is refused anyhow its
-    death would be for nothing. A live instance, an unknown holder and process 1 are safe under every policy.
+    A stranger is stopped under ``any`` alone, and only if that frees the port: while another holder is refused, its
+    death would be in vain. A live instance, an unknown holder and process 1 are safe under every policy.
 
     >>> stranger = Holder(pid=4242, started=7, command="python -m http.server", user="alice", age=11_000, cwd="/srv")
     >>> plan([stranger], policy=Policy.ORPHANS, instance="3f2a", own={100}).reason
@@ -115,7 +115,7 @@ def plan(holders: Iterable[Holder], *, policy: Policy, instance: str, own: Conta
     if refuse:
         refuse = [holder for holder, kind in foreign.items() if holder in refuse or kind is Kind.STRANGER]
     stop = [holder for holder in foreign if holder not in refuse]
-    held, stopped = ([_told(each, foreign[each], policy) for each in group] for group in (refuse, stop))
+    held, stopped = ([_description(each, foreign[each], policy) for each in group] for group in (refuse, stop))
     return PortPlan(stop=tuple(stop), refuse=tuple(refuse), reason=_reason(held, stopped))
 
 
@@ -128,7 +128,7 @@ def _reason(held: Sequence[Reason], stopped: Sequence[Reason]) -> str:
 
 
 def _distinct(holders: Iterable[Holder]) -> Collection[Holder]:
-    """Leave out what is listed again: one process may hold the port on several addresses."""
+    """Leave out holders that are listed twice: one process may hold the port on several addresses."""
     seen: dict[object, Holder] = {}
     for holder in holders:
         seen.setdefault((holder.pid, holder.started) if holder.pid is not None else holder.address, holder)
@@ -147,7 +147,7 @@ def _some(names: Sequence[Reason]) -> Reason | Sequence[Reason]:
     return Say.HOLDERS_AND_MORE(holders=names[:_NAMED], n=len(names) - _NAMED)
 
 
-def _told(holder: Holder, kind: Kind, policy: Policy) -> Reason:
+def _description(holder: Holder, kind: Kind, policy: Policy) -> Reason:
     pid = Say.FACT_UNKNOWN() if holder.pid is None else Say.FACT_PID(pid=holder.pid)
     parts = [
         Say.FACT_COMMAND(pid=pid, command=one_line(holder.command, 100)) if holder.command else pid,
@@ -156,10 +156,10 @@ def _told(holder: Holder, kind: Kind, policy: Policy) -> Reason:
         holder.cwd and Say.FACT_FOLDER(folder=one_line(holder.cwd, 100)),
         holder.address and Say.FACT_ADDRESS(address=one_line(holder.address, 60)),
     ]
-    return Say.HOLDER(facts=[part for part in parts if part], whose=_whose(holder, kind, policy))
+    return Say.HOLDER(facts=[part for part in parts if part], whose=_owner(holder, kind, policy))
 
 
-def _whose(holder: Holder, kind: Kind, policy: Policy) -> str:
+def _owner(holder: Holder, kind: Kind, policy: Policy) -> str:
     named = f"circusd {holder.circusd[0]}" if holder.circusd else "circusd"
     say = Say.WHOSE_ORPHAN_KEPT if kind is Kind.ORPHAN and policy is Policy.NEVER else WHOSE[kind]
     return say(circusd=named)

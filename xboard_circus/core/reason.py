@@ -14,8 +14,8 @@ DEEPEST = 8
 MOST_ITEMS = 20
 LARGEST = 4000
 LARGEST_NUMBER = 1 << 53
-"""Bounds of a reason: characters of a text, reasons within each other, items of a list, characters of all fields, and
-numbers: from there on a float does not hold each of them, and one of 400 digits none."""
+"""Bounds of a reason: characters of a text, depth of nested reasons, items of a list, characters of all fields, and
+numbers. A float does not hold each number above 2**53, and none of 400 digits."""
 
 _ESCAPE = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]")
 _FIELD = re.compile(r"\{(\w+)\}")
@@ -93,7 +93,7 @@ Catalogue = TypeVar("Catalogue", bound=type[Template])
 
 
 def catalogue(kind: Catalogue) -> Catalogue:
-    """Let `Reason.from_data` know the sentences of *kind*; ValueError where a key is another catalogue's already."""
+    """Register the sentences of *kind* with `Reason.from_data`; ValueError where a key is known already."""
     for each in kind:
         if each.name in _templates:
             raise ValueError(f"{kind.__name__}.{each.name}: another catalogue has a sentence of this name")
@@ -111,7 +111,7 @@ def one_line(text: str, longest: int = LONGEST) -> str:
     >>> one_line("abcdefgh", longest=6)
     'abc...'
     """
-    # Four times as much is plenty to shorten; a line of 100 MB must not be copied around.
+    # Four times as much is plenty to shorten; a line of 100 MB must not be copied.
     plain = _ESCAPE.sub("", text[: 4 * longest])
     line = " ".join("".join(char if char.isprintable() else " " for char in plain).split())
     line = line if len(line) <= longest else line[: longest - 3] + "..."
@@ -133,7 +133,7 @@ def data_of(reason: str | None) -> dict[str, Any] | None:
 
 
 def with_say(reason: str | None, name: str = "reason") -> dict[str, Any]:
-    """Return the part of a message that holds a reason: its text as *name*, and its data beside it where it has any.
+    """Return the part of a message that holds a reason: its text as *name*, and its data beside it if it has any.
 
     >>> with_say("no such table"), with_say("by hand", "by")
     ({'reason': 'no such table'}, {'by': 'by hand'})
@@ -149,7 +149,7 @@ def reason_in(message: Mapping[str, Any], name: str = "reason", *, longest: int 
 
 
 def say_key(name: str) -> str:
-    """Return under which name a message holds the data of the reason *name*.
+    """Return the key of a message under which the data of the reason *name* stands.
 
     >>> say_key("reason"), say_key("last_reason")
     ('say', 'last_reason_say')

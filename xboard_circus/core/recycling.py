@@ -1,4 +1,4 @@
-"""Decide when a healthy worker is replaced, because it has grown, served or lived enough.
+"""Decide when a healthy worker is recycled, by its memory, its requests or its age.
 
 Nothing in this module asks the system: the caller brings what is known of the worker, and replaces it.
 """
@@ -13,7 +13,7 @@ MIB = 1024 * 1024
 
 
 class RecycleLimits(NamedTuple):
-    """What a worker may reach; 0 is no limit. *rss* is in bytes, *age* in seconds of being ready."""
+    """Limits at which a worker is recycled; 0 is no limit. *rss* is in bytes, *age* in seconds of being ready."""
 
     rss: int = 0
     requests: int = 0
@@ -23,10 +23,10 @@ class RecycleLimits(NamedTuple):
 def due(
     limits: RecycleLimits, *, rss: int | None, requests: int | None, age: float | None, spread: float = 0.0
 ) -> str | None:
-    """Return why a worker is to be replaced now, or None.
+    """Return why a worker is to be recycled now, or None.
 
     *spread*, from 0 to 1 and the worker's own, raises its limits of requests and age by up to 20 %, so that workers
-    that started together do not end together. What is not known (None) is below every limit.
+    that started together do not end together. An unknown value (None) is below every limit.
 
     >>> due(RecycleLimits(requests=1000), rss=None, requests=1000, age=5)
     'served 1000 requests, worker.max_requests = 1000'

@@ -4,7 +4,7 @@ from enum import Enum
 
 
 class Role(Enum):
-    """What a worker is there for.
+    """Role of a worker.
 
     *successor*: the new worker of a replacement, not proven yet. *retiring*: it still serves while its successor is
     being made, or drains after that.
@@ -20,8 +20,8 @@ class Health(Enum):
     """Health of a worker that is up, by its probes.
 
     *failing*: some probes in a row failed, fewer than the threshold. *sick*: its live path fails. *hung*: its event
-    loop neither answers nor makes progress. *busy*: its thread pool is full, or its event loop makes progress and does
-    not get round to answering. *unknown*: it was not probed yet, or is not probed any more.
+    loop neither answers nor makes progress. *busy*: its thread pool is full, or its event loop makes progress without
+    answering. *unknown*: it was not probed yet, or is not probed any more.
     """
 
     OK = "ok"
@@ -42,7 +42,7 @@ class WorkerState(Enum):
 
 
 class PortState(Enum):
-    """How far a watcher is with its port; *none* where it has no port to guard."""
+    """State of a watcher's port; *none* where it has no port to guard."""
 
     NONE = "none"
     WAITING = "waiting"

@@ -1,6 +1,6 @@
-"""Derive what systemd is notified of (READY, STATUS, WATCHDOG, STOPPING) from a state of circusd.
+"""Derive systemd notifications (READY, STATUS, WATCHDOG, STOPPING) from the state of circusd.
 
-Nothing here asks circusd or talks to systemd. Times are seconds.
+Nothing here queries circusd or notifies systemd. Times are seconds.
 """
 
 from collections.abc import Collection
@@ -14,10 +14,10 @@ LONGEST_STATUS = 400
 
 @dataclass(frozen=True)
 class SystemdNotice:
-    """What systemd is notified of.
+    """Notifications for systemd.
 
     Attributes:
-        ready: Every worker that has to be there has come up.
+        ready: Every configured worker has come up.
         proven: circusd has answered, and a prober has ended a round since the last proof.
         stopping: circusd is on its way out, with all that it runs.
         reloading: A rolling reload is at work on a watcher.
@@ -33,12 +33,12 @@ class SystemdNotice:
 
 @dataclass(slots=True)
 class ServiceState:
-    """Turns one answer of circusd after the other into notices.
+    """Derive notices from one state of circusd after the other.
 
-    A proof is good for one notice only: a prober that stands still shows the same round again, and that proves nothing.
+    A proof is good for one notice only: a prober that stands still shows the same round again, which proves nothing.
 
     Attributes:
-        expected: The backends that a start has to bring up; the page and what is not armed don't count.
+        expected: The backends that a start has to bring up; the page and unarmed watchers do not count.
     """
 
     expected: Collection[str]
@@ -47,13 +47,13 @@ class ServiceState:
     def judge(self, state: State, *, asked_at: float) -> SystemdNotice:
         """Judge the service by *state*, queried at *asked_at*."""
         watchers = {watcher["name"]: watcher for watcher in state["watchers"]}
-        wanted = [watchers.get(name) for name in self.expected]
+        entries = [watchers.get(name) for name in self.expected]
         lines = [
             f"{name}: {headline(watchers[name]['verdict']) if name in watchers else 'circusd runs without it'}"
             for name in self.expected
         ]
         return SystemdNotice(
-            ready=bool(wanted) and all(map(_has_come_up, wanted)),
+            ready=bool(entries) and all(map(_has_come_up, entries)),
             proven=self._prove(state, asked_at),
             stopping=state["circusd"]["stopping"],
             reloading=any(map(running_reload, state["watchers"])),
@@ -61,7 +61,7 @@ class ServiceState:
         )
 
     def _prove(self, state: State, asked_at: float) -> bool:
-        # The age counts from circusd's answer, so that the round ended at this moment or later, never before.
+        # The age counts from circusd's answer, so the round ended at this moment or later, never before.
         ended_at = max((asked_at - prober["round_age"] for prober in state["probers"]), default=float("-inf"))
         is_new = ended_at > self._proven_at
         if is_new:

@@ -1,7 +1,7 @@
-"""Build the state of a watcher that carries no hook of ours: the same keys as of an armed one, most of them empty.
+"""Build the state of an unarmed watcher: the same keys as of an armed one, most of them empty.
 
 Such watchers stand beside armed ones in circusd's answer, and alone where circusd has no armed watcher and only
-Circus's own commands tell of it.
+Circus's own commands report it.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -21,7 +21,7 @@ def unarmed_watcher(
     last_reason: str = "",
     workers: Sequence[WorkerEntry],
 ) -> WatcherEntry:
-    """Return what is shown of a watcher; *options* are Circus's, of which only plain values are passed on."""
+    """Return the entry of a watcher; *options* are Circus's, of which only plain values are passed on."""
     found = watcher_entry(
         name=name,
         status=status,
@@ -62,6 +62,8 @@ def stock_state(
 
 
 def _stock_worker(pid: int, info: Mapping[str, Any] | str, start_time: Callable[[int], int | None]) -> WorkerEntry:
-    # Of a process that has just ended, Circus has a sentence in place of the figures.
-    told = info if isinstance(info, Mapping) else {}
-    return unarmed_worker(pid=pid, started=start_time(pid), wid=told.get("wid"), leaves=not told, age=told.get("age"))
+    # For a process that has just ended, Circus returns a sentence instead of the figures.
+    figures = info if isinstance(info, Mapping) else {}
+    return unarmed_worker(
+        pid=pid, started=start_time(pid), wid=figures.get("wid"), leaves=not figures, age=figures.get("age")
+    )

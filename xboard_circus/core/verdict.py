@@ -27,7 +27,7 @@ PROBED_WITHIN = 30.0
 """Seconds within which a worker that came up is probed; a plugin needs some of them for its own start."""
 
 LOOP_FAILURES = 2
-"""As many failures in the window, and no worker up: a start that runs is one more try of a loop."""
+"""After this many failures in the window, and without a worker up, a start is one more try of a loop."""
 
 
 class Word(Enum):
@@ -45,12 +45,12 @@ class Word(Enum):
 
     @property
     def rank(self) -> int:
-        """How bad it is."""
+        """Return how bad it is."""
         return list(Word).index(self)
 
     @property
     def is_outage(self) -> bool:
-        """Return whether no worker serves though some are wanted."""
+        """Return whether no worker serves though some should."""
         return self in (Word.DOWN, Word.LOOPING, Word.BLOCKED)
 
     @property
@@ -60,11 +60,11 @@ class Word(Enum):
 
 
 class Preparation(NamedTuple):
-    """What keeps all workers of a start from running.
+    """What must be done before the workers of a start can run.
 
     Attributes:
-        runs: It is on its way, and nothing is wrong.
-        retry_in: Seconds until it is tried again; None where that is not known.
+        runs: It is under way, and nothing is wrong.
+        retry_in: Seconds until it is tried again; None if unknown.
     """
 
     reason: str
@@ -74,7 +74,7 @@ class Preparation(NamedTuple):
 
 
 def is_up(worker: Worker) -> bool:
-    """Return whether a worker has come up to serve; a spare has not, and one that leaves is not any more."""
+    """Return whether a worker has come up to serve; False for a spare, and for a leaving worker."""
     return worker["phase"] == "up" and worker["role"] != "spare"
 
 
@@ -88,19 +88,19 @@ def serving(watcher: WatcherFacts) -> int:
     return sum(map(serves, watcher["workers"]))
 
 
-def wants_nobody(watcher: WatcherFacts) -> bool:
-    """Return whether somebody has set a watcher to 0 processes: it is active, and as good as stopped."""
+def is_scaled_to_zero(watcher: WatcherFacts) -> bool:
+    """Return whether a watcher is scaled to zero processes: it is active, and as good as stopped."""
     return watcher["status"] == "active" and watcher["numprocesses"] == 0
 
 
 def running_reload(watcher: WatcherFacts) -> ReloadEntry | None:
-    """Return the rolling reload that is at work on a watcher; None where none is."""
+    """Return the rolling reload that runs on a watcher; None without one."""
     reload = watcher["reload"]
     return reload if reload is not None and reload["state"] == "running" else None
 
 
 def word_of(worker: Worker) -> str:
-    """Return the one word for a worker that people are shown.
+    """Return the one word that is shown for a worker.
 
     >>> word_of({"phase": "up", "role": "serving", "health": "ok", "ready": False})
     'not ready'
@@ -120,12 +120,12 @@ def worker_words() -> list[str]:
 
 
 def has_come_up(watcher: WatcherEntry) -> bool:
-    """Return whether as many workers of a watcher have come up as are wanted: its start is over, well or not."""
+    """Return whether all configured workers have come up: the watcher's start is over, well or not."""
     return watcher["status"] == "active" and sum(map(is_up, watcher["workers"])) >= watcher["numprocesses"]
 
 
 def headline(verdict: VerdictEntry) -> str:
-    """Return a verdict in one line: the word where all is not well, and the cause.
+    """Return a verdict in one line: its word unless all is well, and the cause.
 
     >>> headline(verdict_entry(Word.DOWN, "none of 2 workers is up: 2 starting"))
     'down: none of 2 workers is up: 2 starting'
@@ -138,11 +138,11 @@ def headline(verdict: VerdictEntry) -> str:
 def verdict_entry(
     word: Word, cause: str, *, next: str = "", next_in: float | None = None, cure: str = ""
 ) -> VerdictEntry:
-    """Return a verdict as the state shows it, new in this moment.
+    """Return a verdict as the state shows it, new at this moment.
 
     Args:
         next: What happens next, by itself; *next_in*: in how many seconds.
-        cure: What a person can do.
+        cure: What an operator can do.
     """
     return {
         "word": word.value,
@@ -158,7 +158,7 @@ def verdict_entry(
 
 
 def judge(watcher: WatcherFacts, before: Preparation | None = None, *, predecessors: int = 0) -> VerdictEntry:
-    """Return the verdict on a watcher, as the state shows it; on one without a guard of ours by Circus's status alone.
+    """Return the verdict on a watcher, as the state shows it; on an unarmed one by Circus's status alone.
 
     Args:
         before: What has to be done before a worker may run; None when it is done.
@@ -196,7 +196,7 @@ def _stopped(watcher: WatcherFacts) -> VerdictEntry | None:
         return verdict_entry(Word.STOPPED, Say.WATCHER_IS_STOPPED(), cure=Say.CURE_START(watcher=watcher["name"]))
     if watcher["numprocesses"]:
         return None
-    # Circus calls it active. Its port stays open, and whoever connects waits for an answer that never comes.
+    # Circus calls it active. Its port stays open, and a client that connects waits for an answer that never comes.
     cause = Say.NOBODY_WANTED(why=Say.SET_TO_NONE(), cure=Say.START_ONE(watcher=watcher["name"]))
     return verdict_entry(Word.STOPPED, cause)
 
@@ -232,7 +232,7 @@ def _blocked(watcher: WatcherFacts) -> VerdictEntry | None:
 
 
 def _dependency(watcher: WatcherFacts) -> VerdictEntry | None:
-    """Find that half of the workers fail their live path together: what they depend on is down."""
+    """Find that half of the workers fail their live path together, because a dependency is down."""
     up = [worker for worker in watcher["workers"] if is_up(worker)]
     failing = [worker for worker in up if worker["health"] in ("sick", "failing")]
     sick = [worker for worker in failing if worker["health"] == "sick"]
@@ -266,7 +266,7 @@ def _looping(watcher: WatcherFacts) -> VerdictEntry | None:
 
 
 def _starting(watcher: WatcherFacts) -> VerdictEntry | None:
-    """Find a start in which nothing has failed yet: all that is missing is on its way, in its time."""
+    """Find a start without a failure so far: every missing worker is on its way, within its time."""
     if _failures(watcher) or watcher["start_retry_in"] is not None or running_reload(watcher):
         return None
     troubled = _troubled(watcher)
@@ -360,7 +360,7 @@ def _startup_timeout(watcher: WatcherFacts) -> float:
 
 
 def _held(workers: Iterable[Worker]) -> list[Worker]:
-    """Return those that the restart budget holds."""
+    """Return the workers that the restart budget holds."""
     return [worker for worker in workers if worker["phase"] == "held" and worker["held_by"] not in ("port", "before")]
 
 
@@ -369,7 +369,7 @@ def _next_try(worker: Worker) -> float:
 
 
 def _is_unprobed(watcher: WatcherFacts, worker: Worker) -> bool:
-    """Return whether a worker is up for longer than a first probe takes, and was not probed."""
+    """Return whether a worker has been up for longer than a first probe takes, and was not probed."""
     late = (worker["ready_for"] or 0.0) >= PROBED_WITHIN
     return watcher["probe"] != "none" and is_up(worker) and worker["health"] == "unknown" and late
 
@@ -408,7 +408,7 @@ def _of_worker(worker: Worker) -> str:
 
 
 def _doing(workers: Iterable[Worker]) -> str:
-    """Return what the workers that do not serve are at, those that do the same together."""
+    """Return what the workers that do not serve are doing, grouped."""
     doing: Counter[str] = Counter()
     for worker in workers:
         if worker["role"] != "spare":
@@ -418,7 +418,7 @@ def _doing(workers: Iterable[Worker]) -> str:
 
 
 def _next(watcher: WatcherFacts, troubled: Sequence[Worker]) -> tuple[str, float | None]:
-    """Return what happens next about the worst of the *troubled*, and in how many seconds."""
+    """Return what happens next to the worst of the *troubled* workers, and in how many seconds."""
     if not troubled:
         return "", None
     worst = troubled[0]
@@ -433,7 +433,7 @@ def _next(watcher: WatcherFacts, troubled: Sequence[Worker]) -> tuple[str, float
 
 @dataclass(slots=True)
 class IncidentKeeper:
-    """Keep since when a watcher has its verdict, and its incident: trouble from its first sign to its end.
+    """Keep since when a watcher has its verdict, and its incident from the first sign of trouble to its end.
 
     >>> incident = IncidentKeeper()
     >>> incident.take(Word.OK, now=0.0)
@@ -449,7 +449,7 @@ class IncidentKeeper:
     _began_at: float = 0.0
 
     def take(self, word: Word, now: float) -> None:
-        """Note the verdict of *now*."""
+        """Note the verdict at *now*."""
         if word is not self.word:
             self.word, self._changed_at = word, now
         if not word.is_trouble:

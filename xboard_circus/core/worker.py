@@ -1,8 +1,8 @@
-"""The life of one worker as a state machine: one table of (phase, event) -> phase, effects.
+"""Define the life of one worker as a state machine: one table of (phase, event) -> phase, effects.
 
 Nothing in this module reads a clock, signals a process or talks to Circus. An event goes in, the next `Life` and the
-effects to carry out come out. No flag beside the phase decides anything: who ordered a worker to leave, and until when
-that order holds, is data of the phase in which it leaves.
+effects to carry out come out. No flag beside the phase decides anything: an order to leave, with its sender and its
+deadline, is data of the phase *leaving*.
 
 >>> life = Life(phase=Starting(since=4.0))
 >>> life, effects = step(life, CameUp(at=5.0))
@@ -25,7 +25,7 @@ from xboard_circus.core.states import Health, Role
 ORDERS = frozenset({Signals.SIGTERM, Signals.SIGINT, Signals.SIGKILL})
 """Signals that order a worker to leave, beside the watcher's own stop signal.
 
-Not SIGQUIT and SIGABRT: apps register handlers on them that print stacks, and serve on.
+Not SIGQUIT and SIGABRT, because apps handle them to print stacks, and serve on.
 """
 
 
@@ -33,7 +33,7 @@ _CUT = re.compile(r"Cut (\d{1,9}) request\(s\) at the drain limit of ([0-9.]{1,9
 
 
 class Effect(Enum):
-    """What circusd has to do about a transition."""
+    """Effects of a transition, which circusd carries out."""
 
     COUNT_START = "count the start"
     COUNT_UP = "count the worker as up"
@@ -46,13 +46,13 @@ class Effect(Enum):
 
 @dataclass(frozen=True, kw_only=True)
 class Order:
-    """The order to leave.
+    """An order to leave.
 
     Attributes:
-        by: Who gave it, as text.
+        by: The sender, as text.
         why: The reason, or "".
-        cause: What the end counts as; None where somebody asked for it and it costs nothing.
-        by_operator: A person, or a command of a person's: forgives what the slot has failed before.
+        cause: How the end counts; None where it was requested and costs nothing.
+        by_operator: A person, or a command of a person: forgives the slot's earlier failures.
     """
 
     by: str
@@ -68,23 +68,23 @@ class Order:
 class _Standing:
     """A phase of a worker that was not ordered to leave.
 
-    What has the same fields shares them: a dataclass of its own costs circusd 13 KiB and half a millisecond.
+    Phases with the same fields share them: a dataclass of its own costs circusd 13 KiB and half a millisecond.
     """
 
     since: float
 
 
 class Starting(_Standing):
-    """It imports the app or runs its lifespan. A spare stays here until it is promoted."""
+    """The worker imports the app or runs its lifespan. A spare stays here until it is promoted."""
 
 
 class Up(_Standing):
-    """It serves."""
+    """The worker serves."""
 
 
 @dataclass(frozen=True)
 class Leaving:
-    """It was ordered to leave. An order that brings no end by *until* expires, and the worker is again what it was."""
+    """The worker was ordered to leave. An order without an end by *until* expires, and the former phase returns."""
 
     order: Order
     since: float
@@ -94,7 +94,7 @@ class Leaving:
 
 @dataclass(frozen=True)
 class Gone:
-    """It has ended. *cut* requests were cut off at its drain limit; *log* are its last lines."""
+    """The worker has ended. *cut* requests were cut off at its drain limit; *log* are its last lines."""
 
     cause: Cause
     reason: str
@@ -109,12 +109,12 @@ Standing = Starting | Up
 
 @dataclass(frozen=True, kw_only=True)
 class Life:
-    """All that decides about a worker. Times are seconds of the monotonic clock.
+    """Everything that decides about a worker. Times are seconds of the monotonic clock.
 
     Attributes:
-        health: What the probes say of one that is up; unknown otherwise.
-        reason: Why it is in that health.
-        ready: What its ready path said last; None where nobody asked.
+        health: Result of the probes of a worker that is up; unknown otherwise.
+        reason: Why its health is that.
+        ready: Last result of its ready path; None where none was requested.
         was_ready: Its ready path, if it has one, has succeeded at least once.
         signals: Signals that Circus sent it, in order.
     """
@@ -129,18 +129,18 @@ class Life:
 
     @property
     def standing(self) -> Standing | None:
-        """The phase that it is in, or was in before it was ordered to leave; None once it is gone."""
+        """Return its phase, or the one before it was ordered to leave; None once it is gone."""
         phase = self.phase.before if isinstance(self.phase, Leaving) else self.phase
         return None if isinstance(phase, Gone) else phase
 
     @property
     def order(self) -> Order | None:
-        """The order under which it leaves."""
+        """Return the order under which it leaves."""
         return self.phase.order if isinstance(self.phase, Leaving) else None
 
     @property
     def counts(self) -> bool:
-        """Whether it is one of the watcher's `numprocesses`."""
+        """Return whether it is one of the watcher's `numprocesses`."""
         return self.role in (Role.SERVING, Role.SUCCESSOR)
 
 
@@ -164,16 +164,16 @@ class Promoted(_TimedEvent):
 
 
 class CameUp(_TimedEvent):
-    """It reports that its start is complete."""
+    """A worker reports that its start is complete."""
 
 
 class BecameReady(LifeEvent):
-    """It reports that its ready path has succeeded."""
+    """A worker reports that its ready path has succeeded."""
 
 
 @dataclass(frozen=True)
 class Judged(_TimedEvent):
-    """A round of probes judged it; *at* is when it was probed."""
+    """A round of probes judged a worker; *at* is when it was probed."""
 
     health: Health
     reason: str = ""
@@ -182,14 +182,14 @@ class Judged(_TimedEvent):
 
 @dataclass(frozen=True)
 class Lost(LifeEvent):
-    """It cannot be probed any more."""
+    """A worker cannot be probed any more."""
 
     reason: str
 
 
 @dataclass(frozen=True)
 class Ordered(_TimedEvent):
-    """It was ordered to leave within so many seconds."""
+    """A worker was ordered to leave within this many seconds."""
 
     order: Order
     within: float
@@ -197,17 +197,17 @@ class Ordered(_TimedEvent):
 
 @dataclass(frozen=True)
 class Signalled(LifeEvent):
-    """Circus sent it a signal."""
+    """Circus sent a worker a signal."""
 
     signum: int
 
 
 class Retired(LifeEvent):
-    """A successor is being made; it serves on, but is none of `numprocesses` any more."""
+    """A successor is being made; the worker serves on, but no longer counts for `numprocesses`."""
 
 
 class Kept(LifeEvent):
-    """Its successor failed: it keeps its place."""
+    """The successor failed: the worker keeps its place."""
 
 
 class Proven(LifeEvent):
@@ -225,7 +225,7 @@ class Ticked(_TimedEvent):
 
 @dataclass(frozen=True)
 class Paused(LifeEvent):
-    """The whole machine, or circusd, stood still for so many seconds; they count for no limit."""
+    """The whole machine, or circusd, stood still for this many seconds; they count for no limit."""
 
     seconds: float
 
@@ -235,10 +235,10 @@ class Ended(_TimedEvent):
     """The process has ended.
 
     Attributes:
-        exit_code: Negative: by that signal; None where nobody saw the end.
+        exit_code: Negative: by that signal; None if unknown.
         oom: See `causes.Death`.
-        recycled: It ended as a worker does that has served enough; believed of one that was up.
-        graceful_timeout: Seconds after which Circus kills who does not end on the stop signal.
+        recycled: It exited as a worker that reached its recycling limit; believed of one that was up.
+        graceful_timeout: Seconds after which Circus kills a worker that did not end on the stop signal.
     """
 
     exit_code: int | None
@@ -252,7 +252,7 @@ class Ended(_TimedEvent):
 Outcome = tuple[Life, tuple[Effect, ...]]
 
 LATE_START_GRACE = 5.0
-"""Seconds that a late starter gets to leave: it serves nobody, so more would only delay its successor."""
+"""Seconds that a late starter gets to leave: it serves no request, so more would only delay its successor."""
 
 
 def step(life: Life, event: LifeEvent) -> Outcome:
@@ -261,7 +261,7 @@ def step(life: Life, event: LifeEvent) -> Outcome:
     return (life, ()) if row is None else row.rule(life, life.phase, event)
 
 
-# The rules: each gets the life, its phase and the event
+# Rules: each gets the life, its phase and the event
 
 
 def _promote(life: Life, phase: Starting, event: Promoted) -> Outcome:
@@ -282,13 +282,13 @@ def _become_ready(life: Life, phase: Up, event: BecameReady) -> Outcome:
 
 
 def _judge_starting(life: Life, phase: Starting, event: Judged) -> Outcome:
-    # Only why its start takes so long; there is no health before it is up.
+    # Only why its start takes so long; a worker has no health before it is up.
     return replace(life, reason=event.reason), ()
 
 
 def _judge(life: Life, phase: Up, event: Judged) -> Outcome:
     if event.at < phase.since:
-        return life, ()  # asked while it still started
+        return life, ()  # requested while it still started
     ready = life.ready if event.ready is None else event.ready
     return replace(
         life, health=event.health, reason=event.reason, ready=ready, was_ready=life.was_ready or event.ready is True
@@ -304,7 +304,7 @@ def _order(life: Life, phase: Standing, event: Ordered) -> Outcome:
 
 
 def _order_again(life: Life, phase: Leaving, event: Ordered) -> Outcome:
-    # Who ordered first is who the end is accounted to; the later order only gives it more time.
+    # The end is attributed to the first order; a later one only gives it more time.
     return replace(life, phase=replace(phase, until=max(phase.until, event.at + event.within))), (Effect.WAKE,)
 
 
@@ -318,7 +318,7 @@ def _change_role(life: Life, phase: LifePhase, event: Retired | Kept | Proven) -
 
 
 def _tick_starting(life: Life, phase: Starting, event: Ticked) -> Outcome:
-    # A spare waits for as long as it takes; a successor is judged by the swap that made it.
+    # A spare may wait for any time; a successor is judged by the swap that made it.
     if life.role in (Role.SPARE, Role.SUCCESSOR) or event.at - phase.since <= event.startup_timeout:
         return life, ()
     order = Order(by="health.startup_timeout", why=event.why_late, cause=Cause.FAILED_START)
@@ -328,7 +328,7 @@ def _tick_starting(life: Life, phase: Starting, event: Ticked) -> Outcome:
 def _tick_leaving(life: Life, phase: Leaving, event: Ticked) -> Outcome:
     if event.at < phase.until:
         return life, ()
-    # The signals of the order go with it: a crash a week later was not commanded.
+    # The signals of the order expire with it: a crash a week later was not commanded.
     role = Role.SERVING if life.role is Role.RETIRING else life.role
     return replace(life, phase=phase.before, role=role, signals=()), (Effect.REPORT_EXPIRED,)
 
@@ -372,7 +372,7 @@ ROLES: dict[type[LifeEvent], tuple[Role, Role]] = {
     Kept: (Role.RETIRING, Role.SERVING),
     Proven: (Role.SUCCESSOR, Role.SERVING),
 }
-"""What role each of these events changes, and into which."""
+"""Which role each of these events changes, and into which."""
 
 
 class TableRow(NamedTuple):
@@ -383,7 +383,7 @@ class TableRow(NamedTuple):
 
 
 def _rows() -> Iterator[tuple[type[LifePhase], type[LifeEvent], Callable[[Life, Any, Any], Outcome], tuple[Any, ...]]]:
-    """Yield phase, event, rule, and the phases that it leads to; none: it stays."""
+    """Yield phase, event, rule, and the phases that it leads to; none if the phase stays."""
     for phase in (Starting, Up, Leaving):
         yield phase, Signalled, _note_signal, ()
         yield phase, Ended, _end, (Gone,)

@@ -5,7 +5,7 @@ from collections.abc import Collection, Iterable, Iterator
 from xboard_circus.checks.findings import Finding, bad, good, warning
 from xboard_circus.core.names import is_helper
 from xboard_circus.core.state_schema import WatcherEntry
-from xboard_circus.core.verdict import Word, headline, wants_nobody
+from xboard_circus.core.verdict import Word, headline, is_scaled_to_zero
 from xboard_circus.doctor.case import Case
 from xboard_circus.host import listeners
 
@@ -36,7 +36,7 @@ def look(case: Case) -> Iterator[Finding]:
 def watchers(found: Iterable[WatcherEntry], off: Collection[str] = ()) -> Iterator[Finding]:
     """Yield how each watcher is, and of a plugin only where it does not run; *off*: watchers with autostart off."""
     for watcher in found:
-        name, has_none = watcher["name"], wants_nobody(watcher)
+        name, has_none = watcher["name"], is_scaled_to_zero(watcher)
         if not is_helper(name):
             yield of_watcher(watcher, is_off=name.lower() in off)
         elif watcher["status"] != "active" or has_none:

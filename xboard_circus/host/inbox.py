@@ -1,7 +1,7 @@
-"""Pass listening sockets to a process that starts, over a unix socket that it has as its stdin.
+"""Pass listening sockets to a starting process, over a unix socket that is its stdin.
 
-What was sent is open in the queue of the unix socket. So the ports stay taken when the sender ends, however long the
-receiver needs to come up, and are free again when the receiver ends.
+A sent listener stays open in the queue of the unix socket. So the ports stay taken when the sender ends, however long
+the receiver needs to start, and are free again when the receiver ends.
 """
 
 import os
@@ -11,7 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 
 STDIN = 0
-MOST_DESCRIPTORS = 16  # what comes beyond them is closed by the kernel
+MOST_DESCRIPTORS = 16  # the kernel closes what comes beyond them
 
 
 def path_of(folder: Path, gate: int) -> Path:
@@ -20,7 +20,7 @@ def path_of(folder: Path, gate: int) -> Path:
 
 
 def make(path: Path) -> socket.socket | None:
-    """Return a unix socket at *path* that only this user can send to; None where the system makes no such socket."""
+    """Return a unix socket at *path* that only this user can send to; None where the system cannot make one."""
     inbox = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
     try:
         path.unlink(missing_ok=True)
@@ -33,7 +33,7 @@ def make(path: Path) -> socket.socket | None:
 
 
 def send(listeners: Iterable[socket.socket], path: Path) -> None:
-    """Send *listeners* to the inbox at *path*; OSError where none takes them."""
+    """Send *listeners* to the inbox at *path*; OSError without a receiver."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as outbox:
         outbox.setblocking(False)
         outbox.connect(os.fspath(path))
@@ -41,9 +41,10 @@ def send(listeners: Iterable[socket.socket], path: Path) -> None:
 
 
 def receive(folder: Path) -> list[socket.socket]:
-    """Return what was sent to stdin, where that is an inbox in *folder*: it is removed, and stdin is empty from now on.
+    """Return the listeners sent to stdin, if that is an inbox in *folder*: it is removed, and stdin is empty from now
+    on.
 
-    Call it before anything is started, which would inherit it.
+    Call it before anything is started, because a child would inherit it.
     """
     try:
         inbox = socket.socket(fileno=STDIN)

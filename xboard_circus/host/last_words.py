@@ -1,4 +1,4 @@
-"""Record why circusd quits by itself: the plugin writes the reason, the container reads it once circusd has ended."""
+"""Record why circusd quits by itself: a plugin writes the reason, the container reads it once circusd has ended."""
 
 from contextlib import suppress
 from pathlib import Path
@@ -14,12 +14,12 @@ def path_of(instance: str) -> Path:
 
 
 def leave(instance: str, reason: str) -> None:
-    """Write *reason*; a reader finds all of it or nothing. XboardError or OSError where that is not possible."""
+    """Write *reason*, whole or not at all. XboardError or OSError where that is not possible."""
     runtime.write_whole(path_of(instance), reason)
 
 
 def read(instance: str) -> str | None:
-    """Return what was written, None where nothing was."""
+    """Return the recorded reason, None without one."""
     try:
         return path_of(instance).read_text(encoding="utf-8").strip() or None
     except FileNotFoundError:
@@ -27,6 +27,6 @@ def read(instance: str) -> str | None:
 
 
 def forget(instance: str) -> None:
-    """Take away what an earlier circusd has left."""
+    """Remove the reason of an earlier circusd."""
     with suppress(FileNotFoundError):
         path_of(instance).unlink()

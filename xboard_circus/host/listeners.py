@@ -1,8 +1,8 @@
 """Find holders of a port and orphans of an earlier circusd, and stop them.
 
-Nothing here is quick enough for circusd's loop, but `try_bind` on a numeric address: call it from a thread. What may be
-stopped is for `xboard_circus.core.ports` to decide. A process's environment is looked into for our own marks, and goes
-no further.
+Only `try_bind` on a numeric address is quick enough for circusd's loop: call the rest from a thread.
+`xboard_circus.core.ports` decides what may be stopped. The environment of a process is searched for our own marks, and
+goes no further.
 """
 
 import contextlib
@@ -22,7 +22,7 @@ from xboard_circus.errors import PortError, XboardError
 from xboard_circus.host import procs, runtime, servers, sockets
 from xboard_circus.masking import safe_command
 
-# A process that is deep in the kernel dies when it comes out of it, and may not for minutes.
+# A process that is deep in the kernel dies when it comes out of it, perhaps after minutes.
 KILL_PATIENCE = 5.0
 
 _NO_SUCH_FAMILY = frozenset({errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT})
@@ -31,27 +31,27 @@ _NO_SUCH_FAMILY = frozenset({errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT})
 def holders(host: str, port: int) -> list[Holder]:
     """Return every process that holds a TCP socket which listens where a bind to *host*:*port* would.
 
-    A socket that several processes share is held by all of them. One whose holders can't be seen, another user's or
-    another container's, is told by a `Holder` without pid. A host name stands for all its addresses.
+    A socket that several processes share is held by all of them. A socket with holders that cannot be seen (another
+    user's, another container's) gives a `Holder` without pid. A host name stands for all its addresses.
     """
-    wanted = [target.address for target in sockets.targets(host, port)]
-    found = sockets.listening(wanted, port)
+    addresses = [target.address for target in sockets.targets(host, port)]
+    found = sockets.listening(addresses, port)
     if not all(listening.pids for listening in found):
-        # Its holder may have ended, or passed it on, between the question who listens and the look at the files.
-        found = sockets.listening(wanted, port)
-    told = []
+        # Its holder may have ended, or passed it on, between the query for listeners and the look at the files.
+        found = sockets.listening(addresses, port)
+    lines = []
     for listening in found:
-        told += [holder for pid in sorted(listening.pids) if (holder := holder_of(pid, str(listening)))]
+        lines += [holder for pid in sorted(listening.pids) if (holder := holder_of(pid, str(listening)))]
         if not listening.pids:
             user = "" if listening.uid is None else servers.name_of(listening.uid)
-            told.append(Holder(pid=None, started=None, user=user, address=str(listening), inspectable=False))
-    return told
+            lines.append(Holder(pid=None, started=None, user=user, address=str(listening), inspectable=False))
+    return lines
 
 
 def orphans(instance: str) -> list[Holder]:
-    """Return every process that carries *instance*, names a circusd that is gone and has lost its parent, oldest first.
+    """Return every process with the mark of *instance*, a circusd that is gone and a lost parent, oldest first.
 
-    Never ourselves, nor what we run under.
+    Never ourselves, nor our ancestors.
     """
     own = {os.getpid(), *procs.ancestors()}
     found = [
@@ -72,36 +72,36 @@ def orphans(instance: str) -> list[Holder]:
 
 
 def stop(holders: Iterable[Holder], *, grace: float, clock: Callable[[], float] = time.monotonic) -> list[Holder]:
-    """Stop *holders* and what they started; return those that still run, the unknown ones among them.
+    """Stop *holders* and their children; return those that still run, the unknown ones among them.
 
-    SIGTERM, up to *grace* seconds, SIGKILL for the rest. Parents go first, or they would start their children anew, but
-    who the children are is noted before: they lose their parent with it. A stranger's children are left alone, and so
+    SIGTERM, up to *grace* seconds, SIGKILL for the rest. Parents go first, or they would start their children again;
+    the children are listed before, because they lose their parent with it. A stranger's children are left alone, and so
     is what belongs to another circusd. Blocks, for *grace* and `KILL_PATIENCE` seconds at most.
     """
-    asked = list(holders)
-    family = _with_children(asked)
+    holders = list(holders)
+    family = _with_children(holders)
     left = _signalled(family, signal.SIGTERM, grace, clock)
     if left:
-        left = _with_children(left)  # looked up again: in the meantime they may have started others
+        left = _with_children(left)  # again, because they may have started others by now
         _signalled(left, signal.SIGKILL, KILL_PATIENCE, clock)
-    known = {(holder.pid, holder.started) for holder in asked}
+    known = {(holder.pid, holder.started) for holder in holders}
     others = {(holder.pid, holder.started): holder for holder in (*family, *left)}
-    everyone = [*asked, *(holder for identity, holder in others.items() if identity not in known)]
+    everyone = [*holders, *(holder for identity, holder in others.items() if identity not in known)]
     return [holder for holder in everyone if _is_running(holder)]
 
 
 def try_bind(host: str, port: int) -> OSError | None:
-    """Return what keeps *host*:*port* from being bound and listened on now; None if nothing does.
+    """Return the error that a bind and listen on *host*:*port* meets now; None if it succeeds.
 
-    By doing it, and undoing it at once. With SO_REUSEADDR, as servers do, so that connections in TIME_WAIT don't count;
-    never with SO_REUSEPORT, with which a bind beside another's succeeds and hides it. A name must be had on all its
-    addresses, but those of a family that this machine doesn't have.
+    By doing it, and undoing it at once. With SO_REUSEADDR, as servers do, so that connections in TIME_WAIT do not
+    count; never with SO_REUSEPORT, because a bind beside another's would succeed and hide it. A name must be free on
+    all its addresses, except those of a family that this machine does not have.
     """
     try:
-        wanted = sockets.targets(host, port)
+        addresses = sockets.targets(host, port)
     except PortError as error:
         return OSError(errno.EADDRNOTAVAIL, str(error))
-    errors = [_bind_error(target) for target in wanted]
+    errors = [_bind_error(target) for target in addresses]
     taken = [error for error in errors if error is not None and error.errno not in _NO_SUCH_FAMILY]
     if taken:
         return taken[0]
@@ -117,7 +117,7 @@ def holder_of(pid: int, address: str = "") -> Holder | None:
     instance, circusd, circusd_alive = _marks(procs.Identity(pid, started), environ or {})
     command = procs.command_line(pid) or [procs.name_of(pid)]
     try:
-        told: dict[str, Any] = psutil.Process(pid).as_dict(["username", "cwd"], ad_value="")
+        lines: dict[str, Any] = psutil.Process(pid).as_dict(["username", "cwd"], ad_value="")
     except psutil.Error:
         return None
     if procs.start_time(pid) != started:
@@ -126,9 +126,9 @@ def holder_of(pid: int, address: str = "") -> Holder | None:
         pid=pid,
         started=started,
         command=safe_command(command),
-        user=told["username"] or "",
+        user=lines["username"] or "",
         age=procs.age(started),
-        cwd=told["cwd"] or "",
+        cwd=lines["cwd"] or "",
         address=address,
         inspectable=environ is not None,
         instance=instance,
@@ -139,11 +139,11 @@ def holder_of(pid: int, address: str = "") -> Holder | None:
 
 
 def is_lost(pid: int, environ: Mapping[str, str]) -> bool:
-    """Return whether a process with marks of ours has lost its parent, or is in the session of a worker of ours.
+    """Return whether a process with our marks has lost its parent, or is in the session of one of our workers.
 
-    Marks alone prove nothing: a shell may have been given the environment of a worker. The session cannot be copied:
-    Circus gives each worker one of its own, named by the launcher's pid, and all that it forks stays in it. A process
-    whose parent lives and carries no marks is somebody's.
+    Marks alone prove nothing: a shell may have the environment of a worker. The session cannot be copied: Circus gives
+    each worker one of its own, named by the launcher's pid, and all its forks stay in it. A process with a live parent
+    without marks belongs to that.
     """
     seen = {pid}
     while True:
@@ -159,7 +159,7 @@ def is_lost(pid: int, environ: Mapping[str, str]) -> bool:
         if stat.parent in (0, 1):
             return True
         if session == pid and (stat.parent == os.getpid() or (not launcher and _adopts(stat.parent, environ))):
-            return True  # adopted: circusd has no doubt which of its children it has started
+            return True  # adopted: circusd knows which of its children it has started
         above = procs.environ(stat.parent) or {}
         if above.get("XBOARD_INSTANCE") != environ.get("XBOARD_INSTANCE"):
             return False
@@ -168,10 +168,10 @@ def is_lost(pid: int, environ: Mapping[str, str]) -> bool:
 
 
 def _is_detached(pid: int, environ: Mapping[str, str]) -> bool:
-    """Say whether *pid* is in a session that an app of ours has made: it is meant to outlive its worker.
+    """Return whether *pid* is in a session that an app of ours has made: it is meant to outlive its worker.
 
     The session of a worker is named by its launcher. What an app starts does not know the launcher; it is in the
-    session of a dead worker, or in one whose leader lives.
+    session of a dead worker, or in one with a live leader.
     """
     if "XBOARD_WATCHER" not in environ:
         return False  # a plugin
@@ -197,7 +197,7 @@ def _adopts(parent: int, environ: Mapping[str, str]) -> bool:
 
 def _marks(process: procs.Identity, environ: Mapping[str, str]) -> tuple[str | None, procs.Identity | None, bool]:
     """Return the instance and the circusd of *process*, and whether that circusd lives."""
-    # A circusd carries no marks, it gives them out; or, started from inside one of our processes, those of another.
+    # A circusd has no marks of its own, or, started inside one of our processes, those of another.
     with contextlib.suppress(XboardError):
         if supervised := runtime.supervised_by(process):
             return supervised, process, True
@@ -206,7 +206,7 @@ def _marks(process: procs.Identity, environ: Mapping[str, str]) -> tuple[str | N
         circusd = procs.Identity.parse(environ.get("XBOARD_CIRCUSD", ""))
     except ValueError:
         return instance, None, False
-    # In a container its pid means another process than here, and that it is gone can't be known.
+    # In a container its pid means another process than here, so whether it is gone is unknown.
     alive = not procs.is_of_our_pid_space(process.pid) or (
         procs.is_running(circusd.pid, circusd.started) and _is_circusd_of(process, circusd, instance)
     )
@@ -214,7 +214,7 @@ def _marks(process: procs.Identity, environ: Mapping[str, str]) -> tuple[str | N
 
 
 def _is_circusd_of(process: procs.Identity, circusd: procs.Identity, instance: str | None) -> bool:
-    """Return whether *circusd*, which runs, supervises *process*: it is recorded so, or *process* runs below it.
+    """Return whether *circusd*, which runs, supervises *process*: by its record, or because *process* runs below it.
 
     Everything runs below pid 1, so that proves nothing.
     """
@@ -224,14 +224,14 @@ def _is_circusd_of(process: procs.Identity, circusd: procs.Identity, instance: s
     return circusd.pid > 1 and circusd.pid in procs.ancestors(process.pid)
 
 
-def _with_children(asked: Iterable[Holder]) -> list[Holder]:
-    """Return those of *asked* that run, and what runs below them for the same circusd; parents first."""
+def _with_children(holders: Iterable[Holder]) -> list[Holder]:
+    """Return the running processes of *holders*, and what runs below them for the same circusd; parents first."""
     processes = procs.snapshot()
     children = defaultdict(list)
     for pid, stat in processes.items():
         children[stat.parent].append(pid)
-    family = {holder.pid: holder for holder in asked if holder.pid in processes and _is_running(holder)}
-    # We are below ourselves and what we run under, and so is what runs beside us.
+    family = {holder.pid: holder for holder in holders if holder.pid in processes and _is_running(holder)}
+    # Leave out ourselves, our ancestors, and what runs beside us.
     own = {os.getpid(), *procs.ancestors()}
     for root in [holder for holder in family.values() if holder.instance is not None and holder.pid not in own]:
         parents = deque([root.pid])
@@ -252,7 +252,7 @@ def _goes_with(child: Holder, root: Holder) -> bool:
     if session != root.pid and _is_detached(child.pid, procs.environ(child.pid) or {}):
         return False
     if child.instance is None and "XBOARD_WATCHER" in (procs.environ(root.pid) or {}):
-        # What a worker gave a session of its own is meant to outlive it, also without our marks (`env -i`, sudo).
+        # A child in a session of its own is meant to outlive its worker, also without our marks (`env -i`, sudo).
         return session == procs.session_of(root.pid)
     return child.instance is None or (child.instance, child.circusd) == (root.instance, root.circusd)
 

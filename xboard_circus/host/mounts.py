@@ -1,4 +1,4 @@
-"""Look up what is mounted."""
+"""List mount points."""
 
 from pathlib import Path
 
@@ -6,13 +6,13 @@ import psutil
 
 
 def mount_points() -> set[Path]:
-    """Return where something is mounted, as this process sees it; a single file may be, as containers have it."""
+    """Return the mount points that this process sees; in a container a single file may be one."""
     return {Path(each.mountpoint) for each in psutil.disk_partitions(all=True)}
 
 
 def is_mounted_alone(file: Path) -> bool:
-    """Return whether *file* is a mount point itself: what is written beside it then lies on another disk.
+    """Return whether *file* is a mount point itself, so that files beside it lie on another disk.
 
-    SQLite's write-ahead log does, and whatever was in it is gone with the container.
+    SQLite's write-ahead log is such a file, and is lost with the container.
     """
     return file.resolve() in mount_points()

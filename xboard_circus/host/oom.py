@@ -1,6 +1,6 @@
 """Distinguish the kernel's OOM killer from other senders of SIGKILL, by the kernel's own counts.
 
-Reads a few lines of /proc and /sys, which never block. Where there are none (macOS) nothing is told.
+Reads a few lines of /proc and /sys, which never block. Without them (macOS) the killer is unknown.
 """
 
 import os
@@ -17,8 +17,8 @@ _COUNT = re.compile(r"^oom_kill (\d+)$", re.MULTILINE)
 
 
 def count_file_of(pid: int, *, proc: Path = Path("/proc"), cgroups: Path = CGROUPS) -> Path | None:
-    """Return the file in which the kernel counts what it killed in the memory cgroup of process *pid*."""
-    # Strings, not paths, which would be most of the work of a round: circusd asks this of each worker.
+    """Return the file in which the kernel counts its kills in the memory cgroup of process *pid*."""
+    # Strings, because paths would be most of the work of a round: circusd does this for each worker.
     try:
         with open(f"{proc}/{pid}/cgroup", encoding="utf-8", errors="surrogateescape") as file:
             lines = file.read().splitlines()
@@ -58,7 +58,7 @@ def count_in(path: Path) -> int | None:
 class OomKills:
     """The last two OOM counts, so that a death can be compared with the time before it.
 
-    One look would not do: a kill that falls between the reaping and the look would be in it already.
+    One look is not enough: it would include a kill between the reaping and the look.
     """
 
     def __init__(
@@ -73,7 +73,7 @@ class OomKills:
         self._counts: dict[Path, tuple[int | None, int | None]] = {}
 
     def look(self, pids: Iterable[int]) -> None:
-        """Read the counts for the processes that live."""
+        """Read the counts for the live processes."""
         files = {pid: self._find(pid) or self._files.get(pid) or HOST for pid in pids}
         counts = {}
         for path in {HOST, *files.values()}:
@@ -84,8 +84,8 @@ class OomKills:
     def killed(self, pid: int) -> str | None:
         """Return the evidence that the kernel just killed *pid*; "" if it did not, None if unknown.
 
-        A count that rose by one explains one death. Of a process that was never looked at, the count of the whole host
-        tells only where it did not rise: else the kernel may have killed anybody.
+        A count that rose by one explains one death. For a process that was never looked at there is only the host's
+        count, which proves something only if it did not rise: the kernel may have killed any process.
         """
         path = self._files.get(pid) or self._find(pid) or HOST
         before, latest = self._counts.get(path, (None, None))
@@ -98,6 +98,6 @@ class OomKills:
         return Say.OOM_OF_HOST() if path == HOST else Say.OOM_OF_CGROUP()
 
     def _is_quiet(self) -> bool:
-        """Return whether the kernel has killed nobody on the whole host since the look before the last one."""
+        """Return whether the kernel has killed no process on the whole host since the look before the last one."""
         before, _ = self._counts.get(HOST, (None, None))
         return before is not None and self._read(HOST) == before

@@ -1,7 +1,7 @@
-"""Know a process by its pid and its start time, and signal no other.
+"""Identify a process by its pid and its start time, and signal no other.
 
-A pid alone is not enough: the system gives it to another process as soon as the first one is reaped. Together with the
-start time it names one process for as long as the machine runs.
+A pid alone is not enough, because the system reuses it as soon as the first process is reaped. With the start time it
+names one process for as long as the machine runs.
 """
 
 import errno
@@ -21,7 +21,8 @@ TICKS = os.sysconf("SC_CLK_TCK") if sys.platform == "linux" else 100
 POLL = 0.02
 PR_SET_CHILD_SUBREAPER = 36
 READ_AT_MOST = 1 << 20
-"""Bytes of a file in /proc. Any user can show GiBs as an environment or a command line, by prctl(PR_SET_MM_MAP)."""
+"""Most bytes read of a file in /proc. Any user can show GiBs as an environment or a command line, by
+prctl(PR_SET_MM_MAP)."""
 _CHUNK = 1 << 14
 _ENDED = frozenset("ZXx")
 
@@ -38,14 +39,14 @@ class Stat(NamedTuple):
     def has_ended(self) -> bool:
         """Return whether only the entry in the process table is left.
 
-        A process whose first thread is done is shown as a zombie while its other threads still run, or still let go of
+        A process with a finished first thread is shown as a zombie while its other threads still run, or still close
         its files; until the last has ended it can hold a port.
         """
         return self.state in _ENDED and self.threads <= 1
 
 
 class Identity(NamedTuple):
-    """One process, and not the next one that has its pid.
+    """Identity of one process, and not of the next one with its pid.
 
     >>> Identity.parse("4242:1760").pid, str(Identity(4242, 1760))
     (4242, '4242:1760')
@@ -59,7 +60,7 @@ class Identity(NamedTuple):
 
     @classmethod
     def parse(cls, text: str) -> "Identity":
-        """Read what `str` wrote; ValueError where it can't be that."""
+        """Parse the text of `str`; ValueError for any other."""
         pid, _, started = text.partition(":")
         if not (pid.isascii() and pid.isdigit() and started.isascii() and started.isdigit()):
             raise ValueError(f"not pid:started: {text[:40]!r}")
@@ -75,13 +76,13 @@ class Identity(NamedTuple):
 
 
 def start_time(pid: int) -> int | None:
-    """Return when *pid* was started (see `Identity`), for a zombie too; None if it is not there or can't be read."""
+    """Return the start time of *pid* (see `Identity`), also of a zombie; None if it is gone or unreadable."""
     stat = read_stat(pid)
     return None if stat is None else stat.started
 
 
 def user_of(pid: int) -> int | None:
-    """Return the uid of *pid*; None where it is not there."""
+    """Return the uid of *pid*; None if it is gone."""
     try:
         return psutil.Process(pid).uids().real
     except (psutil.Error, OSError, ValueError):
@@ -97,8 +98,8 @@ def age(started: int) -> float:
 def is_running(pid: int, started: int) -> bool:
     """Return whether this very process runs; a zombie does not.
 
-    One that is there and can't be read (/proc mounted with hidepid, no descriptor left) counts as running: what can't
-    be seen must not be taken for gone, or the workers of a live circusd would be taken for orphans.
+    An unreadable one (/proc mounted with hidepid, no descriptor left) counts as running: otherwise the workers of a
+    live circusd would be taken for orphans.
     """
     stat = read_stat(pid)
     if stat is None:
@@ -109,8 +110,8 @@ def is_running(pid: int, started: int) -> bool:
 def send_signal(pid: int, started: int, signum: int) -> bool:
     """Send *signum* to this very process; False when it is gone.
 
-    ValueError for pid 1, ourselves and everything that we run under; PermissionError for another user's process, and
-    for one that can't be told from the next that has its pid.
+    ValueError for pid 1, ourselves and our ancestors; PermissionError for another user's process, and for one that
+    cannot be distinguished from the next with its pid.
     """
     if pid <= 1 or pid == os.getpid() or pid in ancestors():
         raise ValueError(f"no signal {signum} to {pid}: it is this process, or one that it runs under")
@@ -139,7 +140,7 @@ def signal_all(
 ) -> list[Identity]:
     """Send *signum* to *processes*, and wait up to *patience* seconds; return those that got it and still run.
 
-    Ourselves and what we run under are left out, and what is another user's.
+    Ourselves, our ancestors and other users' processes are left out.
     """
     got = []
     for each in processes:
@@ -156,7 +157,7 @@ def signal_all(
 
 
 def ancestors(of: int | None = None) -> list[int]:
-    """Return the pids that a process (None: this one) runs under, its parent first."""
+    """Return the ancestors of a process (None: this one), its parent first."""
     found: list[int] = []
     own = None if of is None else read_stat(of)
     pid = os.getppid() if of is None else 0 if own is None else own.parent
@@ -168,10 +169,10 @@ def ancestors(of: int | None = None) -> list[int]:
 
 
 def environ(pid: int) -> dict[str, str] | None:
-    """Return the environment that *pid* was started with; None if it is gone or may not be looked into.
+    """Return the environment that *pid* was started with; None if it is gone or may not be read.
 
-    It is empty for a program that writes its title over it (setproctitle without SPT_NOENV=1), and, as some kernels
-    have it, for a zombie. One longer than `READ_AT_MOST` is not looked into, so its process is not known to be ours.
+    It is empty for a program that writes its title over it (setproctitle without SPT_NOENV=1), and, on some kernels,
+    for a zombie. One longer than `READ_AT_MOST` is not read, so its process is not known to be ours.
     """
     if sys.platform != "linux":
         try:
@@ -186,14 +187,14 @@ def environ(pid: int) -> dict[str, str] | None:
     for entry in raw.split(b"\0"):
         name, equals, value = os.fsdecode(entry).partition("=")
         if equals:
-            found.setdefault(name, value)  # of two with one name, getenv() sees the first
+            found.setdefault(name, value)  # of two variables with one name, getenv() finds the first
     return found
 
 
 def command_line(pid: int) -> list[str]:
-    """Return the words that *pid* was started with, or its title; [] where they can't be read or are too long.
+    """Return the command line of *pid*, or its title; [] where it cannot be read or is too long.
 
-    psutil reads them without a limit, also for the name of a process, where that has 15 letters.
+    psutil reads it without a limit, also for a process name of 15 letters.
     """
     if sys.platform != "linux":
         try:
@@ -209,7 +210,7 @@ def command_line(pid: int) -> list[str]:
 
 
 def name_of(pid: int) -> str:
-    """Return the name of the program of *pid*, on Linux its first 15 letters; "?" where it is gone."""
+    """Return the name of the program of *pid*, on Linux its first 15 letters; "?" if it is gone."""
     try:
         if sys.platform != "linux":
             return psutil.Process(pid).name()
@@ -219,7 +220,7 @@ def name_of(pid: int) -> str:
 
 
 def unit_of(pid: int) -> str:
-    """Return the unit of systemd whose main process *pid* is, such as "xboard-backend.service"; "" for any other."""
+    """Return the systemd unit that has *pid* as its main process, such as "xboard-backend.service"; "" without one."""
     if (environ(pid) or {}).get("SYSTEMD_EXEC_PID") != str(pid):
         return ""
     with suppress(OSError):
@@ -244,7 +245,7 @@ def is_of_our_pid_space(pid: int) -> bool:
 
 
 def session_of(pid: int) -> int | None:
-    """Return the session of *pid*; None where it is gone or may not be looked into."""
+    """Return the session of *pid*; None where it is gone or may not be read."""
     try:
         return os.getsid(pid)
     except OSError:
@@ -253,23 +254,23 @@ def session_of(pid: int) -> int | None:
 
 def adopt_orphans() -> None:
     """Become the parent of descendants whose parent has ended (Linux: a child subreaper, see prctl(2))."""
-    import ctypes  # a forkserver alone needs it
+    import ctypes  # only a forkserver needs it
 
     ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
 def pids() -> list[int]:
-    """Return the pids of all processes that we can see."""
+    """Return the pids of all visible processes."""
     return psutil.pids()
 
 
 def snapshot() -> dict[int, Stat]:
-    """Return all processes that we can see, by pid."""
+    """Return all visible processes, by pid."""
     return {pid: stat for pid in pids() if (stat := read_stat(pid)) is not None}
 
 
 def read_stat(pid: int) -> Stat | None:
-    """Read the facts of *pid*; None if it is not there or can't be read."""
+    """Read the facts of *pid*; None if it is gone or unreadable."""
     if sys.platform != "linux":
         try:
             process = psutil.Process(pid)
@@ -286,7 +287,7 @@ def read_stat(pid: int) -> Stat | None:
 
 
 def _read(path: str) -> bytes:
-    """Read a file of /proc; an OSError where it has more than `READ_AT_MOST` bytes."""
+    """Read a file of /proc; OSError if it has more than `READ_AT_MOST` bytes."""
     chunks, left = [], READ_AT_MOST
     with open(path, "rb", buffering=0) as file:
         while chunk := file.read(_CHUNK):
@@ -308,10 +309,10 @@ def _exists(pid: int) -> bool:
 
 
 def was_started(child: int, forkservers: Collection[int] = ()) -> bool:
-    """Return whether circusd has started a child of its own that has marks, and has not just adopted it from a worker.
+    """Return whether circusd started this child of its own, and did not adopt it from a worker.
 
-    Each that it starts has a session of its own. So may one that it adopts as the subreaper of its workers, but the
-    launcher of that one was the worker's, or, in what an app has started, none.
+    Each that it starts has a session of its own. So may an adopted one, because circusd is the subreaper of its
+    workers; but its launcher was the worker's, or, if an app started it, it has none.
     """
     marks = environ(child) or {}
     launchers = map(str, (child, *forkservers))
@@ -320,14 +321,14 @@ def was_started(child: int, forkservers: Collection[int] = ()) -> bool:
 
 
 def started_by(circusd: "Identity", known: Collection["Identity"]) -> list["Identity"]:
-    """Return the children of *circusd* that it has started, *known* ones among them; none where it is gone."""
+    """Return the children that *circusd* has started, *known* ones among them; none if it is gone."""
     return [each for each in below(circusd) if each in known or was_started(each.pid)]
 
 
 def open_pidfd(pid: int) -> int | None:
-    """Open a descriptor of *pid* alone; None where kernel, sandbox or this build of Python has none.
+    """Open a descriptor of *pid* alone; None where kernel, sandbox or this build of Python cannot.
 
-    It gets readable when the process ends. ProcessLookupError when that is gone already.
+    It gets readable when the process ends. ProcessLookupError if that is gone already.
     """
     if sys.platform != "linux" or not hasattr(os, "pidfd_open"):
         return None
@@ -340,7 +341,7 @@ def open_pidfd(pid: int) -> int | None:
 
 
 def below(parent: Identity, *, recursive: bool = False) -> list[Identity]:
-    """Return the children of *parent*, or all its descendants; none where it is gone."""
+    """Return the children of *parent*, or all its descendants; none if it is gone."""
     if not is_running(parent.pid, parent.started):
         return []
     try:

@@ -38,8 +38,8 @@ from xboard_circus.errors import XboardError
 from xboard_circus.host import procs, worker_files
 from xboard_circus.host.written_files import plain_opener
 
-# Python's own digest, as its random.py takes it: hashlib has OpenSSL load all of its own, 0.2 MiB in circusd and in
-# the plugin. The name is that of Python 3.12, then that of earlier ones; a Python for FIPS may be without both.
+# Python's own digest, as random.py imports it: hashlib has OpenSSL load all of its own, 0.2 MiB in circusd and in the
+# plugin. The name is that of Python 3.12, then that of earlier ones; a Python for FIPS may lack both.
 try:
     from _sha2 import sha256  # type: ignore[import-not-found, unused-ignore]
 except ImportError:
@@ -52,7 +52,7 @@ VARIABLE, STATE_VARIABLE = "XBOARD_RUNTIME_DIR", "XBOARD_STATE_DIR"
 TEMPORARY, SESSIONS = Path("/tmp"), Path("/run/user")
 RECORD, LIFE = "circusd.json", "life.json"
 
-# sockaddr_un holds 108 bytes on Linux and 104 elsewhere, the closing NUL among them.
+# sockaddr_un holds 108 bytes on Linux and 104 elsewhere, with the closing NUL.
 LONGEST_SOCKET_PATH = 107 if sys.platform == "linux" else 103
 _LONGEST_NAME = 32
 
@@ -61,18 +61,18 @@ _GATE = re.compile(r"gate-[0-9]+")
 
 
 def root() -> Path:
-    """Return the folder above all instances of this user, made where it is missing.
+    """Return the runtime folder above all instances of this user, made if it is missing.
 
     $XBOARD_RUNTIME_DIR, else /run/xboard-circus for root, else /tmp/xboard-circus-<uid>; where another user has made
-    that, /run/user/<uid>/xboard-circus. $TMPDIR and $XDG_RUNTIME_DIR have no say: circusd and the command line may be
-    started with different ones and must come to the same place. /run/user/<uid> is not the first choice, because it is
+    that, /run/user/<uid>/xboard-circus. $TMPDIR and $XDG_RUNTIME_DIR do not count: circusd and the command line may be
+    started with different ones and must find the same place. /run/user/<uid> is not the first choice, because it is
     removed when its user logs out, and circusd runs on.
     """
     return _made_root(root_path())
 
 
 def root_path() -> Path:
-    """Return where `root` is, and make nothing."""
+    """Return the path of `root`, and make nothing."""
     if named := _named(VARIABLE):
         return named
     uid = os.geteuid()
@@ -91,12 +91,12 @@ def _owner_of(path: Path) -> int | None:
 
 
 def state_root_path() -> Path:
-    """Return the folder of what outlives a service and a start of the host, and make nothing."""
+    """Return the folder for what outlives a service and a start of the host, and make nothing."""
     return _named(STATE_VARIABLE) or root_path()
 
 
 def places() -> dict[str, str]:
-    """Return the environment that leads another process to these folders; empty where they cannot be had."""
+    """Return the environment that leads another process to these folders; empty without them."""
     with suppress(XboardError):
         return {VARIABLE: str(root_path()), STATE_VARIABLE: str(state_root_path())}
     return {}
@@ -120,23 +120,23 @@ def instance_id(config_file: str | os.PathLike[str]) -> str:
 
 
 def instance_dir(instance: str) -> Path:
-    """Return the folder of *instance*, made where it is missing."""
+    """Return the folder of *instance*, made if it is missing."""
     return _made(root() / _valid(instance))
 
 
 def _made_root(folder: Path) -> Path:
     if not folder.parent.is_dir():
-        with _told(f"can't make {folder.parent}"):
+        with _errors_of(f"can't make {folder.parent}"):
             folder.parent.mkdir(parents=True, exist_ok=True)
     return _made(folder)
 
 
 def watcher_dir(instance: str, watcher: str, uid: int | None = None, gid: int | None = None) -> Path:
-    """Return the folder of *watcher*, made where it is missing and given to *uid* and *gid* (None: ours)."""
+    """Return the folder of *watcher*, made if it is missing and given to *uid* and *gid* (None: ours)."""
     folder = instance_dir(instance) / safe_name(watcher)
     owner = os.geteuid() if uid is None else uid
     group = _group_of(owner) if gid is None else gid
-    with _told(f"can't make {folder}, or give it to user {owner}"):
+    with _errors_of(f"can't make {folder}, or give it to user {owner}"):
         with suppress(FileExistsError):
             folder.mkdir(0o700)
         found = folder.lstat()
@@ -152,7 +152,7 @@ def watcher_dir(instance: str, watcher: str, uid: int | None = None, gid: int | 
 
 
 def safe_name(watcher: str) -> str:
-    """Return *watcher* as the name of a folder: short, plain, and two names never become one.
+    """Return *watcher* as the name of a folder: short, plain and unique.
 
     >>> safe_name("xboard"), safe_name("../web")
     ('xboard', '.._web-fd68c370')
@@ -174,12 +174,12 @@ def check_socket_path(path: str | os.PathLike[str]) -> None:
 
 
 def make_gate(folder: Path, number: int) -> Path:
-    """Make the file ``gate-<number>``, which holds a launcher back until it is removed, and return its path.
+    """Make the file ``gate-<number>``, which holds a launcher until it is removed, and return its path.
 
-    The folder may belong to the watcher's user, and circusd be root: a link that lies there is replaced, not followed.
+    The folder may belong to the watcher's user while circusd is root: a link that lies there is replaced, not followed.
     """
     gate = folder / f"gate-{number}"
-    with _told(f"can't make {gate}"):
+    with _errors_of(f"can't make {gate}"):
         gate.unlink(missing_ok=True)
         os.close(os.open(gate, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600))
     return gate
@@ -191,7 +191,7 @@ def write_record(instance: str, **fields: object) -> None:
 
 
 def name_successor(instance: str, gate: int) -> None:
-    """Put the record of the circusd that waits at *gate* in the place of that of this one: it goes on when this ends.
+    """Replace this circusd's record by that of the one that waits at *gate*: it goes on when this ends.
 
     XboardError, with nothing changed, where none waits there.
     """
@@ -201,14 +201,14 @@ def name_successor(instance: str, gate: int) -> None:
     if successor is None or not procs.is_running(successor.pid, successor.started):
         raise XboardError("the next circusd, which was to take over, is gone")
     path = _root_path_of(file) / instance / file
-    with _told(f"can't rename {path}"):
+    with _errors_of(f"can't rename {path}"):
         path.replace(path.with_name(RECORD))
 
 
 def write_file(instance: str, file_name: str, fields: Mapping[str, object]) -> None:
     """Write *fields* as JSON into a file of *instance*, of mode 0600, whole or not at all."""
     path = _made(_made_root(_root_path_of(file_name)) / _valid(instance)) / file_name
-    with _told(f"can't write {path}"):
+    with _errors_of(f"can't write {path}"):
         write_whole(path, json.dumps(fields))
 
 
@@ -217,7 +217,7 @@ def write_whole(path: Path, text: str, *, place: Callable[[str, Path], object] =
 
     With `os.link` to *place* it, a file that is there already stays: FileExistsError.
     """
-    name = f"{path}.{os.urandom(8).hex()}"  # by hand: a plugin would load tempfile, 0.1 MiB, for this line alone
+    name = f"{path}.{os.urandom(8).hex()}"  # by hand: a plugin would import tempfile, 0.1 MiB, for this line alone
     number = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     try:
         with open(number, "w", encoding="utf-8") as file:
@@ -241,14 +241,14 @@ def read_private(path: Path, most: int, *, flags: int = 0) -> str:
 def read_record(instance: str) -> dict[str, Any] | None:
     """Return the circusd that supervises, or last supervised, *instance*; None without a readable record.
 
-    Makes nothing. XboardError where the folder is not ours: whoever wrote there is not to be believed.
+    Makes nothing. XboardError where the folder is not ours, because its writer is not to be trusted.
     """
     record = read_file(instance, RECORD)
     return record if record is not None and _identity_in(record) else None
 
 
 def read_file(instance: str, file_name: str) -> dict[str, Any] | None:
-    """Return what `write_file` wrote; None where there is nothing, or nothing whole. XboardError as `read_record`."""
+    """Return what `write_file` wrote; None for a missing or partial file. XboardError as `read_record`."""
     folder = _root_path_of(file_name)
     for step in (folder, folder / _valid(instance)):
         try:
@@ -274,7 +274,7 @@ def supervisor_of(instance: str) -> procs.Identity | None:
 
 
 def supervised_by(circusd: procs.Identity) -> str | None:
-    """Return the instance that *circusd*, a process that runs, supervises for this user; None if it is no circusd."""
+    """Return the instance that *circusd*, a running process, supervises for this user; None if it is no circusd."""
     folder = root_path()
     for found in _folders(folder):
         if _INSTANCE.fullmatch(found.name) and (record := read_record(found.name)) and _identity_in(record) == circusd:
@@ -285,9 +285,9 @@ def supervised_by(circusd: procs.Identity) -> str | None:
 def remove_stale(instance: str) -> list[Path]:
     """Remove the sockets and marks of workers that are gone, and return what was removed.
 
-    In a folder with very many names, not all at once: see `worker_files.names_in`.
-    Gates too, while no circusd supervises the instance: call it before `write_record`. Nothing else is touched, however
-    it looks: a name must fit whole, and a socket be a socket.
+    In a folder with very many names, not all at once: see `worker_files.names_in`. Also gates, while no circusd
+    supervises the instance: call it before `write_record`. Nothing else is touched: a name must match whole, and a
+    socket be a socket.
     """
     instance_dir(instance)  # nothing is removed in a folder that is not ours
     removed = []
@@ -299,7 +299,7 @@ def remove_stale(instance: str) -> list[Path]:
 
 
 def stale(instance: str) -> list[Path]:
-    """Return what `remove_stale` would remove, and touch nothing."""
+    """Return what `remove_stale` would remove, without removing it."""
     has_supervisor = supervisor_of(instance) is not None
     found = []
     for watcher in sorted(_folders(root_path() / _valid(instance))):
@@ -337,15 +337,15 @@ def _valid(instance: str) -> str:
 
 
 def _made(folder: Path) -> Path:
-    # With root's folders a watcher's own user must get through to its own, and see nothing on the way.
+    # The user of a watcher must get through root's folders to its own, and see nothing on the way.
     mode = 0o711 if os.geteuid() == 0 else 0o700
-    with _told(f"can't make {folder}"):
+    with _errors_of(f"can't make {folder}"):
         try:
             folder.mkdir(mode)
         except FileExistsError:
             pass
         else:
-            folder.chmod(mode)  # the umask may have taken more away
+            folder.chmod(mode)  # the umask may have removed more
         _check(folder)
     return folder
 
@@ -377,7 +377,7 @@ def _group_of(uid: int) -> int:
 
 
 def _check_way(folder: Path, uid: int, gid: int) -> None:
-    """Refuse a place that *uid* can't get to: otherwise its workers would fail one by one, each with a vaguer error."""
+    """Refuse a place that *uid* cannot reach: otherwise its workers would fail one by one, each with a vaguer error."""
     try:
         groups = os.getgrouplist(pwd.getpwuid(uid).pw_name, gid)
     except KeyError:
@@ -401,8 +401,8 @@ def _identity_in(record: dict[str, Any]) -> procs.Identity | None:
 
 
 @contextmanager
-def _told(what: str) -> Iterator[None]:
-    """Turn an OSError into one line for a person."""
+def _errors_of(what: str) -> Iterator[None]:
+    """Turn an OSError into a one-line XboardError."""
     try:
         yield
     except OSError as error:

@@ -1,4 +1,4 @@
-"""Find whose process listens at an endpoint of circusd: what answers there is not always circusd.
+"""Find the process that listens at an endpoint of circusd, which is not always circusd.
 
 While circusd is down, any local user can bind its TCP port, or its unix socket in a folder open to others.
 """
@@ -21,11 +21,11 @@ from xboard_circus.host.worker_files import peer_of
 
 
 class EndpointServer(NamedTuple):
-    """Who listens where a connection leads.
+    """The listener at the other end of a connection.
 
     Attributes:
-        users: Their uids; several sockets may listen on one port. None at all where the listener is gone again.
-        sockets: What names the listening sockets: their inodes, or the pid behind a unix socket.
+        users: Their uids; several sockets may listen on one port. Empty where the listener is gone again.
+        sockets: Identity of the listening sockets: their inodes, or the pid behind a unix socket.
         refuses: It has closed the connection of this user.
     """
 
@@ -34,7 +34,7 @@ class EndpointServer(NamedTuple):
     refuses: bool = False
 
     def stranger(self, users: Collection[int]) -> str | None:
-        """Return the name of one who listens and is none of *users*; None where there is none."""
+        """Return the name of a listening user who is none of *users*; None without one."""
         strangers = sorted(self.users - set(users))
         if not strangers:
             return None if self.users else "?"
@@ -50,7 +50,7 @@ def name_of(user: int) -> str:
 
 
 def owner_of(path: str) -> str:
-    """Return the name of the owner of *path*, or of the nearest folder above it that may be looked at."""
+    """Return the name of the owner of *path*, or of the nearest accessible folder above it."""
     for step in (Path(path), *Path(path).absolute().parents):
         with suppress(OSError):
             return name_of(step.stat().st_uid)
@@ -58,7 +58,7 @@ def owner_of(path: str) -> str:
 
 
 def server_of(connection: socket.socket) -> EndpointServer | None:
-    """Return who listens at the other end; None where this host does not say so, or the address is another host's."""
+    """Return the listener at the other end; None where this host does not know it, or the address is another host's."""
     if sys.platform != "linux":
         return None
     if connection.family == socket.AF_UNIX:
@@ -67,15 +67,16 @@ def server_of(connection: socket.socket) -> EndpointServer | None:
     host, port = connection.getpeername()[:2]
     if not is_loopback(host):
         return None
-    wanted = ip_address(host)
-    found = [each for each in sockdiag.listening(port) if overlaps(wanted, each.address, v6only=each.v6only)]
+    target = ip_address(host)
+    found = [each for each in sockdiag.listening(port) if overlaps(target, each.address, v6only=each.v6only)]
     if not found and not sockdiag.knows_users():
         return None
     return EndpointServer(frozenset(each.uid for each in found), frozenset(each.inode for each in found))
 
 
 def users_of(endpoint: str, *owners: int) -> set[int]:
-    """Return the uids that may listen at *endpoint*: ours, root's, *owners*, and who alone can make a unix socket."""
+    """Return the uids that may listen at *endpoint*: ours, root's, *owners*, and the only user who can make a unix
+    socket."""
     users = {0, os.geteuid(), *owners}
     if endpoint.startswith("ipc:///"):
         with suppress(OSError):
@@ -84,7 +85,7 @@ def users_of(endpoint: str, *owners: int) -> set[int]:
 
 
 def _only_writer(folder: Path) -> set[int]:
-    """Return the owner of *folder*, if beside root nobody else can put anything into it, or another in its place."""
+    """Return the owner of *folder*, if beside root no other user can put anything into it, or replace it."""
     owner = folder.stat().st_uid
     for step in (folder.resolve(), *folder.resolve().parents):
         found = step.stat()

@@ -1,4 +1,4 @@
-"""Find and end the processes of a session whose leader is gone."""
+"""Find and end the processes of a session that has lost its leader."""
 
 import os
 import signal
@@ -7,16 +7,17 @@ from xboard_circus.host import procs
 
 
 def members(leader: int) -> list[procs.Identity]:
-    """Return the processes in the session of *leader*, which itself is left out."""
+    """Return the processes in the session of *leader*, without the leader."""
     others = (pid for pid in procs.pids() if pid != leader and procs.session_of(pid) == leader)
     return [found for pid in others if (found := procs.Identity.of(pid)) is not None]
 
 
 def end(leader: int, grace: float) -> list[str]:
-    """End what is left in the session of *leader*, which has ended; return it named. Blocks for *grace* seconds.
+    """End the processes left in the session of *leader*, which has ended; return their names. Blocks for *grace*
+    seconds.
 
     SIGTERM, up to *grace* seconds, SIGKILL. Nothing is done where *leader* is our own session, or runs again: its pid
-    can be given out anew once nobody is left in its session.
+    can be reused once its session is empty.
     """
     stat = procs.read_stat(leader)
     if leader in (0, 1) or leader == os.getsid(0) or (stat is not None and not stat.has_ended):
@@ -34,5 +35,5 @@ def end_with_leader(leader: procs.Identity, grace: float) -> None:
     for signum, patience in ((signal.SIGTERM, grace), (signal.SIGKILL, 1.0)):
         now = procs.start_time(leader.pid)
         if now not in (None, leader.started):
-            return  # its pid was given out anew, since nobody is left in its session
+            return  # its pid was reused, because its session is empty
         procs.signal_all([leader, *members(leader.pid)], signum, patience)

@@ -1,8 +1,8 @@
 """Query the Linux kernel (sock_diag) for sockets that listen on a TCP port, and for the user of a local connection.
 
-Over netlink, as ``ss`` does: there the kernel picks the listeners of one port by itself, and says whether a socket on
-``::`` takes IPv4 connections too. /proc/net/tcp6 does not say that, and has to be read past every open connection of
-the machine; it is read where netlink is barred (a sandbox, RestrictAddressFamilies of systemd).
+Over netlink, as ``ss`` does: there the kernel filters the listeners of one port, and reports whether a socket on ``::``
+takes IPv4 connections too. /proc/net/tcp6 does not show that, and has to be read past every open connection of the
+machine; it is read where netlink is barred (a sandbox, RestrictAddressFamilies of systemd).
 """
 
 import errno
@@ -25,7 +25,7 @@ _WITH_INFO = 1 << (2 - 1)  # INET_DIAG_INFO: keys come with it
 _TCP_ESTABLISHED, _TCP_LISTEN = 1, 10
 
 _HEADER = struct.Struct("=IHHII")  # length, type, flags, sequence, sender
-_REQUEST = struct.Struct("=BBBxI")  # family, protocol, extensions, wanted states
+_REQUEST = struct.Struct("=BBBxI")  # family, protocol, extensions, states
 _SOCKET_ID = struct.Struct("=2s2s16s16sIQ")  # ports and addresses in network order, interface, cookie
 _STATE = struct.Struct("=BBBB")  # family, state, timer, retransmissions
 _COUNTS = struct.Struct("=IIIII")  # expires, two queues, uid, inode
@@ -39,8 +39,8 @@ class Listener(NamedTuple):
 
     Attributes:
         v6only: Takes no IPv4 connection; of meaning for IPv6 sockets only.
-        inode: What a descriptor of it is called in /proc/PID/fd: ``socket:[inode]``.
-        has_md5_keys: Drops what is not signed; the kernel says so to root alone (CAP_NET_ADMIN).
+        inode: Its name in /proc/PID/fd: ``socket:[inode]``.
+        has_md5_keys: Drops unsigned packets; the kernel reports that to root alone (CAP_NET_ADMIN).
     """
 
     address: IPv4Address | IPv6Address
@@ -51,7 +51,7 @@ class Listener(NamedTuple):
 
 
 def listening(port: int) -> list[Listener]:
-    """Return every TCP socket of this network namespace that listens on *port*, whoever holds it.
+    """Return every TCP socket of this network namespace that listens on *port*.
 
     Each once: the kernel lists one twice where others begin or end while it is read.
     """
@@ -65,8 +65,8 @@ def listening(port: int) -> list[Listener]:
 def user_of_peer(connection: socket.socket) -> int | None:
     """Return the uid of the process that opened the other end of a TCP connection within this host.
 
-    None where it is not known: the other end is on another host, or closed already. The kernel gives a socket that no
-    process has open any longer to user 0, so a connection whose other end is closed proves nothing.
+    None where it is unknown: the other end is on another host, or closed already. The kernel gives a socket that no
+    process has open any longer to user 0, so a connection closed at its other end proves nothing.
     """
     near, far = (end[:2] for end in (connection.getsockname(), connection.getpeername()))
     try:
@@ -79,8 +79,8 @@ def knows_users() -> bool:
     """Return whether `user_of_peer` works on this host; a sandbox may have neither netlink nor the tables."""
     try:
         with socket.create_server(("127.0.0.1", 0)) as server:
-            asking = socket.create_connection(server.getsockname())
-            with asking, server.accept()[0] as accepted:
+            client = socket.create_connection(server.getsockname())
+            with client, server.accept()[0] as accepted:
                 return user_of_peer(accepted) == os.geteuid()
     except OSError:
         return False
@@ -90,9 +90,9 @@ def _user_by_netlink(near: tuple[str, int], far: tuple[str, int]) -> int | None:
     family = socket.AF_INET6 if ":" in far[0] else socket.AF_INET
     addresses = [socket.inet_pton(family, host) for host, _ in (far, near)]
     ports = b"".join(port.to_bytes(2, "big") for _, port in (far, near))
-    wanted = _SOCKET_ID.pack(ports[:2], ports[2:], *addresses, 0, 0xFFFF_FFFF_FFFF_FFFF)
+    socket_id = _SOCKET_ID.pack(ports[:2], ports[2:], *addresses, 0, 0xFFFF_FFFF_FFFF_FFFF)
     try:
-        for message in _ask(family, 1 << _TCP_ESTABLISHED, wanted, 0):
+        for message in _query(family, 1 << _TCP_ESTABLISHED, socket_id, 0):
             _, state, *_ = _STATE.unpack_from(message)
             found = _listener(message)
             return found.uid if state == _TCP_ESTABLISHED and found.inode else None
@@ -120,13 +120,13 @@ def _end(digits: str) -> tuple[IPv4Address | IPv6Address, int]:
 
 def by_netlink(port: int, family: int) -> Iterator[Listener]:
     """Yield the listeners on *port* of one family; OSError where netlink is barred."""
-    wanted = _SOCKET_ID.pack(port.to_bytes(2, "big"), b"", b"", b"", 0, 0xFFFF_FFFF_FFFF_FFFF)
-    yield from map(_listener, _ask(family, 1 << _TCP_LISTEN, wanted, _NLM_F_DUMP, _WITH_INFO))
+    socket_id = _SOCKET_ID.pack(port.to_bytes(2, "big"), b"", b"", b"", 0, 0xFFFF_FFFF_FFFF_FFFF)
+    yield from map(_listener, _query(family, 1 << _TCP_LISTEN, socket_id, _NLM_F_DUMP, _WITH_INFO))
 
 
-def _ask(family: int, states: int, wanted: bytes, flags: int, extensions: int = 0) -> Iterator[bytes]:
-    """Yield what the kernel says of the sockets that are *wanted*: of one, or, with _NLM_F_DUMP, of all."""
-    request = _REQUEST.pack(family, socket.IPPROTO_TCP, extensions, states) + wanted
+def _query(family: int, states: int, socket_id: bytes, flags: int, extensions: int = 0) -> Iterator[bytes]:
+    """Query the kernel for one socket or, with _NLM_F_DUMP, for all; yield its replies."""
+    request = _REQUEST.pack(family, socket.IPPROTO_TCP, extensions, states) + socket_id
     length = _HEADER.size + len(request)
     header = _HEADER.pack(length, _SOCK_DIAG_BY_FAMILY, _NLM_F_REQUEST | flags, 1, 0)
     with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, _NETLINK_SOCK_DIAG) as netlink:
@@ -145,7 +145,7 @@ def _ask(family: int, states: int, wanted: bytes, flags: int, extensions: int = 
 
 
 def by_table(port: int, path: str) -> Iterator[Listener]:
-    """Yield the listeners on *port* that a table of the kernel's lists; those on ``::`` as if they took IPv4."""
+    """Yield the listeners on *port* in a table of the kernel; those on ``::`` as if they took IPv4."""
     try:
         with open(path, encoding="ascii") as table:
             for line in table:
@@ -157,7 +157,7 @@ def by_table(port: int, path: str) -> Iterator[Listener]:
 
 
 def _address(digits: str) -> IPv4Address | IPv6Address:
-    """Read an address that the kernel wrote in 32-bit words of the machine's own order."""
+    """Parse an address that the kernel wrote in 32-bit words of the machine's own order."""
     words = [bytes.fromhex(digits[at : at + 8]) for at in range(0, len(digits), 8)]
     packed = b"".join(word[::-1] if sys.byteorder == "little" else word for word in words)
     return IPv4Address(packed) if len(packed) == 4 else IPv6Address(packed)

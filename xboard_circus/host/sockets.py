@@ -18,7 +18,7 @@ Address = IPv4Address | IPv6Address
 
 
 class BindTarget(NamedTuple):
-    """One address that a host stands for; *sockaddr* is how ``bind`` takes it."""
+    """One address of a host name; *sockaddr* is how ``bind`` takes it."""
 
     family: socket.AddressFamily
     address: Address
@@ -26,11 +26,11 @@ class BindTarget(NamedTuple):
 
 
 class Listening(NamedTuple):
-    """A socket that listens.
+    """A listening socket.
 
     Attributes:
-        uid: Whose it is; None where that is not told.
-        pids: Who holds it, as far as we may see.
+        uid: Its user; None if unknown.
+        pids: Its visible holders.
     """
 
     address: Address
@@ -43,7 +43,7 @@ class Listening(NamedTuple):
 
 
 def targets(host: str, port: int) -> list[BindTarget]:
-    """Return the addresses that *host* stands for; "" means all of IPv4, as it does for ``bind``."""
+    """Return the addresses of *host*; "" means all of IPv4, as it does for ``bind``."""
     try:
         found = socket.getaddrinfo(host or "0.0.0.0", port, type=socket.SOCK_STREAM)
     except OSError as error:
@@ -56,7 +56,7 @@ def targets(host: str, port: int) -> list[BindTarget]:
 
 
 def is_loopback(host: str) -> bool:
-    """True for an address that only this host can reach."""
+    """Return whether only this host can reach an address."""
     try:
         return ip_address(host).is_loopback
     except ValueError:
@@ -66,7 +66,7 @@ def is_loopback(host: str) -> bool:
 def overlaps(wanted: Address, listening: Address, *, v6only: bool = False) -> bool:
     """Return whether a bind to *wanted* meets a socket that listens on the same port of *listening*.
 
-    A socket on ``::`` takes IPv4 too unless it is *v6only*; the one that is to be bound will not be.
+    A socket on ``::`` takes IPv4 too unless it is *v6only*; the one to be bound will not be.
 
     >>> overlaps(ip_address("127.0.0.1"), ip_address("::")), overlaps(ip_address("127.0.0.1"), ip_address("::1"))
     (True, False)
@@ -111,14 +111,15 @@ def _pids_of_sockets(inodes: Collection[int]) -> defaultdict[int, set[int]]:
 def by_process(wanted: Collection[Address], port: int) -> list[Listening]:
     """Examine each accessible process, by psutil; it does not know whether a socket on ``::`` takes IPv4.
 
-    Not all at once, by `psutil.net_connections`: that is for root alone on macOS, and tells one holder of each socket.
+    Not all at once, by `psutil.net_connections`: that is for root alone on macOS, and returns one holder of each
+    socket.
     """
     pids: defaultdict[Address, set[int]] = defaultdict(set)
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error, OSError):
-            # psutil before 6 calls it otherwise.
-            ask = process.net_connections if hasattr(process, "net_connections") else process.connections
-            for connection in ask("tcp"):
+            # Older name of it in psutil before 6.
+            connections_of = process.net_connections if hasattr(process, "net_connections") else process.connections
+            for connection in connections_of("tcp"):
                 if connection.status == psutil.CONN_LISTEN and connection.laddr.port == port:
                     address = ip_address(connection.laddr.ip.partition("%")[0])
                     if any(overlaps(one, address) for one in wanted):

@@ -1,8 +1,8 @@
-"""Read from a unix socket whose other end is another user's, who may attach descriptors to what it sends.
+"""Read from a unix socket of another user, who may attach descriptors to what it sends.
 
-What nobody takes of them, or what lies unread when we close our end, the kernel closes in our own process. The last
-close of a TCP socket with SO_LINGER and unsent data waits there for as many seconds as its sender has set. Linux 6.16
-and later let us refuse descriptors; on older kernels they are taken, and closed without lingering.
+The kernel closes in our own process any descriptor that is not taken, or is still queued when we close our end. The
+last close of a TCP socket with SO_LINGER and unsent data blocks there for as many seconds as its sender has set. Linux
+6.16 and later can refuse descriptors; on older kernels they are taken, and closed without lingering.
 """
 
 import array
@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from typing import NamedTuple
 
-PASSRIGHTS = 83  # SO_PASSRIGHTS, Linux 6.16, which Python has no name for
+PASSRIGHTS = 83  # SO_PASSRIGHTS, Linux 6.16; Python has no name for it
 MOST_DESCRIPTORS = 253  # SCM_MAX_FD: of one message
 MOST_UNREAD = 4096
 PIECE = 1 << 16
@@ -29,8 +29,8 @@ class Received(NamedTuple):
 
     Attributes:
         data: Empty where the other end is closed.
-        descriptors: What came with it; to be used, or given to `discard`.
-        sender: Its pid as the kernel has it, with SO_PASSCRED; else 0.
+        descriptors: Descriptors attached to it; to be used, or given to `discard`.
+        sender: Its pid as the kernel knows it, with SO_PASSCRED; otherwise 0.
     """
 
     data: bytes
@@ -51,14 +51,14 @@ def opened(*, takes_descriptors: bool = False) -> Iterator[socket.socket]:
 
 
 def refuse_descriptors(connection: socket.socket) -> None:
-    """Have the kernel refuse what the other end sends with descriptors; older kernels do not know how."""
+    """Have the kernel refuse data with descriptors from the other end; older kernels cannot."""
     if sys.platform == "linux":
         with suppress(OSError):
             connection.setsockopt(socket.SOL_SOCKET, PASSRIGHTS, 0)
 
 
 def receive(connection: socket.socket, size: int) -> Received:
-    """Return what comes next, of at most *size* bytes."""
+    """Return the next data, of at most *size* bytes."""
     descriptors, sender = array.array("i"), 0
     # Not socket.recv_fds: up to Python 3.13 it drops its flags, and circusd may fork in the next moment.
     data, ancillary, _, _ = connection.recvmsg(size, _ROOM, getattr(socket, "MSG_CMSG_CLOEXEC", 0))
@@ -71,14 +71,14 @@ def receive(connection: socket.socket, size: int) -> Received:
 
 
 def read(connection: socket.socket, size: int) -> bytes:
-    """Return at most *size* bytes, as `recv` does, without what was attached to them."""
+    """Return at most *size* bytes, as `recv` does, without attached descriptors."""
     data, descriptors, _ = receive(connection, size)
     discard(descriptors)
     return data
 
 
 def discard(descriptors: Iterable[int]) -> None:
-    """Close *descriptors* without waiting for what they have to send."""
+    """Close *descriptors* without waiting for their unsent data."""
     for descriptor in descriptors:
         with suppress(OSError):
             do_not_linger(descriptor)
@@ -87,7 +87,7 @@ def discard(descriptors: Iterable[int]) -> None:
 
 
 def do_not_linger(descriptor: int) -> None:
-    """Have the close of a socket wait for nothing; OSError where it is none."""
+    """Make the close of a socket wait for nothing; OSError for anything else."""
     found = socket.socket(fileno=descriptor)
     try:
         found.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, DOES_NOT_LINGER)
@@ -101,7 +101,7 @@ def close(connection: socket.socket) -> None:
         connection.close()
         return
     with suppress(OSError):
-        connection.shutdown(socket.SHUT_RD)  # nothing more comes in
+        connection.shutdown(socket.SHUT_RD)  # nothing more can arrive
         connection.setblocking(False)
         for _ in range(MOST_UNREAD):
             message = receive(connection, PIECE)

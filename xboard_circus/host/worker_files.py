@@ -14,7 +14,7 @@ from xboard_circus.host import unix_sockets
 SUFFIXES = ("sock", "new", "up", "ready", "beat")  # "new": the private socket until it listens
 BEAT_BYTES = 8
 MOST_NAMES = 1000
-NAME = re.compile(r"([0-9a-z]{1,16})\.(sock|new|up|ready|beat)")  # a token, or a pid, as versions before had it
+NAME = re.compile(r"([0-9a-z]{1,16})\.(sock|new|up|ready|beat)")  # a token, or a pid as in earlier versions
 
 
 def new_token() -> str:
@@ -33,7 +33,7 @@ def is_usable(folder: Path | None) -> bool:
 
 
 def names_in(folder: Path) -> list[str]:
-    """Return the names in *folder*, `MOST_NAMES` at most; none where it cannot be read.
+    """Return the names in *folder*, `MOST_NAMES` at most; none if it cannot be read.
 
     Its user can make 10,000 a second, and circusd takes a quarter of a millisecond for each in its sweep.
     """
@@ -47,7 +47,7 @@ def names_in(folder: Path) -> list[str]:
 def name_of(folder: Path, token: str, suffix: str) -> str:
     """Return the path of a worker's private socket ("sock") or of its marks ("up", "ready").
 
-    As a string: it is needed twice a second for each worker, and to make a `Path` takes longer than to look for it.
+    As a string: it is needed twice a second for each worker, and making a `Path` takes longer than the look-up.
     """
     return f"{folder}/{token}.{suffix}"
 
@@ -78,7 +78,7 @@ def remove(folder: Path, token: str) -> None:
 def beat_of(sock: str) -> int | None:
     """Return the number that a worker raises while its late event loop works, beside its private socket *sock*.
 
-    None where that cannot be known. It is the worker's own claim; a link is not followed, and nothing is waited for.
+    None if unknown. It is the worker's own claim; a link is not followed, and nothing is waited for.
     """
 
     def opened(path: str, flags: int) -> int:
@@ -101,15 +101,15 @@ def takes_connections(path: Path) -> bool:
             door.connect(os.fspath(path))
         except (ConnectionRefusedError, FileNotFoundError):
             return False
-        except OSError:  # a full queue; no right to ask
+        except OSError:  # a full queue; no right to connect
             return True
     return True
 
 
 def peer_of(connection: socket.socket) -> tuple[int, int] | None:
-    """Return pid and user of the process at the other end of a unix socket; None where the system does not tell.
+    """Return pid and user of the process at the other end of a unix socket; None where the system does not know.
 
-    For a client that is the process which called ``listen``, also while its event loop does not answer.
+    To a client that is the process which called ``listen``, even while its event loop does not answer.
     """
     if not hasattr(socket, "SO_PEERCRED"):
         return None
@@ -119,7 +119,7 @@ def peer_of(connection: socket.socket) -> tuple[int, int] | None:
 
 
 def listener_of(path: Path) -> int | None:
-    """Return the pid of the worker that listens on the unix socket *path*; None where that cannot be found out."""
+    """Return the pid of the worker that listens on the unix socket *path*; None if unknown."""
     with unix_sockets.opened() as door:
         door.setblocking(False)
         try:
@@ -131,7 +131,7 @@ def listener_of(path: Path) -> int | None:
 
 
 def is_socket(path: str | os.PathLike[str]) -> bool:
-    """Say whether a unix socket lies at *path*; a file of another kind is nobody's to remove."""
+    """Return whether a unix socket lies at *path*; a file of another kind is not ours to remove."""
     try:
         return stat.S_ISSOCK(os.lstat(path).st_mode)
     except OSError:

@@ -1,7 +1,7 @@
-"""Find which users of this host may write a file or folder, or put another one in its place.
+"""Find the users of this host who may write a file or folder, or replace it.
 
-Mode bits and POSIX access lists are read. Who may write a folder above puts another one in the place of what is below,
-and who owns anything may write it.
+Mode bits and POSIX access lists are read. A user who may write a folder above can replace what is below, and an owner
+may always write.
 """
 
 import errno
@@ -28,7 +28,7 @@ _NAMED_USER, _GROUP, _NAMED_GROUP, _MASK = 0x02, 0x04, 0x08, 0x10
 
 @dataclass(frozen=True)
 class User:
-    """A user, as of a watcher's workers."""
+    """A user of the host, such as that of a watcher's workers."""
 
     uid: int
     groups: frozenset[int]
@@ -36,7 +36,7 @@ class User:
 
     @classmethod
     def of(cls, uid: int) -> "User | None":
-        """Return the user of that number; None where the host knows none, so that nobody can be it."""
+        """Return the user with that number; None where the host has none, so that no person can be it."""
         try:
             entry = pwd.getpwuid(uid)
             return cls(uid, frozenset(os.getgrouplist(entry.pw_name, entry.pw_gid)), entry.pw_name)
@@ -63,11 +63,11 @@ class User:
         return any(right & mode == mode for right in of_groups or [rights.others])
 
     def writable(self, path: Path) -> Path | None:
-        """Return *path*, or the folder on the way to it, that the user may write; None where there is none.
+        """Return *path*, or the folder on the way to it, that the user may write; None if neither.
 
-        What is missing the user makes in any folder that he may write, also one such as /tmp.
+        The user can make a missing one in any folder that he may write, also in one such as /tmp.
         """
-        with suppress(PermissionError):  # what we may not look at, no circusd of ours uses
+        with suppress(PermissionError):  # what we may not read, no circusd of ours uses
             if path.exists() and self.may(path, os.W_OK):
                 return path
             for folder, step in _way(path):
@@ -89,7 +89,7 @@ ANYBODY = User(-1, frozenset(), "every user of this host")
 
 @dataclass(frozen=True)
 class _Rights:
-    """What those may who do not own a file: users and groups by number, a group perhaps twice, and all others."""
+    """Rights of those who do not own a file: users and groups by number, a group perhaps twice, and all others."""
 
     users: dict[int, int]
     groups: list[tuple[int, int]]
@@ -113,7 +113,7 @@ class _Rights:
 
 
 def _access_list(path: Path) -> bytes:
-    """Return the entries of the access list; b"" where there is none, or the system has no such lists."""
+    """Return the entries of the access list; b"" without one, or where the system has no such lists."""
     if not hasattr(os, "getxattr"):
         return b""
     try:
@@ -147,7 +147,7 @@ def _way(path: Path) -> Iterator[tuple[Path, Path]]:
 def besides(path: Path, trusted: Collection[int]) -> Iterator[tuple[User, Path]]:
     """Yield each known user, none of *trusted*, who may write *path* or a folder on the way, with that place.
 
-    What is open to all users of the host is not among it: see `ANYBODY`.
+    Without what is open to all users of the host: see `ANYBODY`.
     """
     with suppress(PermissionError):
         for uid in sorted(_named_on_way(path) - {*trusted}):
@@ -157,7 +157,7 @@ def besides(path: Path, trusted: Collection[int]) -> Iterator[tuple[User, Path]]
 
 
 def below(path: Path, trusted: Collection[int]) -> Iterator[tuple[str, Path]]:
-    """Yield who, none of *trusted*, owns or may write *path* or what lies below it, with each such place."""
+    """Yield each user, none of *trusted*, who owns or may write *path* or anything below it, with each such place."""
     find = cache(members)
     for place in (path, *(Path(folder, name) for folder, *names in os.walk(path) for name in chain(*names))):
         for uid in sorted(_named_at(place, find) - {*trusted}):
@@ -167,12 +167,12 @@ def below(path: Path, trusted: Collection[int]) -> Iterator[tuple[str, Path]]:
 
 
 def _named_on_way(path: Path) -> set[int]:
-    """Return who owns something on the way to *path*, or may write it by an access list or a group."""
+    """Return the users who own something on the way to *path*, or may write it by an access list or a group."""
     return set().union(*map(_named_at, {Path("/"), *(step for _, step in _way(path))}))
 
 
 def _named_at(place: Path, find: Callable[[int], set[int]] | None = None) -> set[int]:
-    """Return who owns *place*, or may write it by an access list or a group; nobody where it is missing."""
+    """Return the users who own *place*, or may write it by an access list or a group; empty if it is missing."""
     try:
         found = place.lstat()
     except FileNotFoundError:
