@@ -1,4 +1,4 @@
-"""Check the [alert:...] sections: options, secrets that are missing or open to others, programs."""
+"""Check the [alert:...] sections: options, programs, and secrets that are missing or open to others."""
 
 import shutil
 from collections.abc import Iterator

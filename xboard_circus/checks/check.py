@@ -1,6 +1,6 @@
-"""Check an ini file before Circus reads it: Circus itself drops what it cannot load, and runs on.
+"""Check an ini file before Circus reads it, because Circus drops what it cannot load, and runs on.
 
-`judgement` checks what circusd itself can check. This module adds what takes other processes and ports: imports of
+`judgement` checks what circusd itself can check. This module adds what needs other processes and ports: imports of
 plugins and of the app's module, `endpoint_rules` and `port_rules`.
 """
 
@@ -27,9 +27,9 @@ def check(
 ) -> Report:
     """Return everything that is wrong, or will go wrong, with *config_file*.
 
-    With *running*, its circusd runs and has the ports, so they are not looked at; one that is found to run is
-    recognised in any case. Nothing is changed, but the hooks and plugins are imported, in processes of their own; not
-    by root from a folder that another user may write. With *starts*, circusd starts next, with our environment.
+    With *running*, its circusd runs and has the ports, so they are not checked; a running one is recognised in any
+    case. Nothing is changed, but the hooks and plugins are imported, in processes of their own; not by root from a
+    folder that another user may write. With *starts*, circusd starts next, with our environment.
     """
     config, findings = read(config_file)
     if config is None:
@@ -66,7 +66,7 @@ def _of_host(
     if any(each.level is Level.ERROR for each in doors) or any(
         any(host_rules.writable(config, watcher)) for watcher in config.watchers
     ):
-        return  # what follows would run what that user has put there; `judgement` says so of a watcher's own
+        return  # the rest would run what that user has put there; `judgement` reports a watcher's own
     yield from within("circus", _circus(config, others))
     if refusal is None:
         for watcher in config.watchers:

@@ -1,4 +1,4 @@
-"""Refuse Circus's own plugins that harm an armed watcher, or do not work, and name what to use instead.
+"""Refuse Circus's own plugins that harm an armed watcher, or do not work, and name a replacement.
 
 `docs/operations.md` has the same as a table. All were run with Circus 0.19.
 """
@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from xboard_circus.checks.findings import ERROR, WARNING, Finding
 from xboard_circus.config import Config, PluginConfig, is_armed
 
-# Class: what it does, and what to use in its place.
+# Class: what it does, and its replacement.
 BROKEN = {
     "CommandReloader": (
         "looks for a file named like the whole command line, and fails in each round: FileNotFoundError",
@@ -27,7 +27,7 @@ BROKEN = {
         "delete the section; hung workers are replaced without it",
     ),
 }
-# Class: the options that name the watcher which it restarts, what it does, and what to use in its place.
+# Class: the options that name the watcher which it restarts, what it does, and its replacement.
 RESTARTING = {
     "ResourceWatcher": (
         ("watcher", "service"),
@@ -40,7 +40,7 @@ RESTARTING = {
         "take it out; no restart of the workers brings Redis back",
     ),
 }
-# Class: what it does, and what to use in its place; no worker suffers from it.
+# Class: what it does, and its replacement; it harms no worker.
 USELESS = {
     "RedisObserver": (
         "cannot be constructed with redis 4 or later: its process dies again and again",

@@ -1,9 +1,9 @@
 """Load an ini file as circusd would, without binding, starting or writing anything; print what fails as JSON.
 
-`check` runs this file in a process of its own, because imports have effects and because what matters is what
-circusd's process would find: it has the folder of the circusd script first on its path, not the current folder, and
-Circus adds each watcher's PYTHONPATH to it as it goes. A plugin's process, in turn, starts in circusd's folder, with
-circusd's path as its PYTHONPATH. Circus itself drops a watcher whose hook cannot be imported, and runs on.
+`check` runs this file in a process of its own, because imports have effects and must succeed in circusd's process. That
+has the folder of the circusd script first on its path, not the current folder, and Circus adds each watcher's
+PYTHONPATH to it as it goes. A plugin's process, in turn, starts in circusd's folder, with circusd's path as its
+PYTHONPATH. Circus itself drops a watcher with a hook that cannot be imported, and runs on.
 """
 
 import importlib
@@ -17,7 +17,7 @@ from typing import Any
 def main(arguments: list[str]) -> dict[str, Any]:
     """Answer ``circusd FILE`` or ``plugin NAME``."""
     kind, name = arguments
-    if not getattr(sys.flags, "safe_path", False):  # PYTHONSAFEPATH, since Python 3.11: no such entry for anybody
+    if not getattr(sys.flags, "safe_path", False):  # PYTHONSAFEPATH, since Python 3.11: there is no such entry
         sys.path[0] = "" if kind == "plugin" else os.path.dirname(sys.executable)
     if kind == "plugin":
         return {"error": found(name) or missing(name), "from": origin(name)}
@@ -43,10 +43,10 @@ def circusd(config_file: str) -> dict[str, Any]:
 
 
 def watcher(config: dict[str, Any]) -> dict[str, Any]:
-    """Return the section, the error of each hook, and that of the watcher where no hook is to blame."""
+    """Return the section, the error of each hook, and that of the watcher where no hook caused it."""
     errors = import_errors(config)
     for name in ("stdout_stream", "stderr_stream"):
-        # Circus opens the log at once; that it can is looked at elsewhere, and a class of the user's may do anything.
+        # Circus opens the log at once; other rules check that, and a class of the user's may do anything.
         config[name]["filename"] = os.devnull
         if "." in config[name].get("class", "") or len(config[name]) == 1:
             config[name] = {}
@@ -58,7 +58,7 @@ def watcher(config: dict[str, Any]) -> dict[str, Any]:
 
 
 def import_errors(config: dict[str, Any]) -> dict[str, str]:
-    """Return why the hooks and stream classes of a watcher cannot be imported, by option; {} where they can."""
+    """Return why the hooks and stream classes of a watcher cannot be imported, by option; {} if all can."""
     if "PYTHONPATH" in config["env"]:
         for path in config["env"]["PYTHONPATH"].split(os.pathsep):
             add_site(path)
@@ -87,7 +87,7 @@ def expanded(path: str) -> str:
 
 
 def made(module: str, name: str, config: dict[str, Any]) -> str | None:
-    """Return why Circus could not make a thing of that class from its section, or None."""
+    """Return why Circus could not make an object of that class from its section, or None."""
     try:
         getattr(__import__(module, fromlist=[name]), name).load_from_config(config)
     except Exception as error:
@@ -96,7 +96,7 @@ def made(module: str, name: str, config: dict[str, Any]) -> str | None:
 
 
 def found(target: str, kind: str = "class") -> str | None:
-    """Return why *target* is not to be had, or None."""
+    """Return why *target* cannot be imported, or None."""
     from circus.util import resolve_name
 
     try:
@@ -109,7 +109,7 @@ def found(target: str, kind: str = "class") -> str | None:
 
 
 def missing(target: str) -> str | None:
-    """Return why a plugin cannot begin that imports the rest of what it *needs* only then, or None."""
+    """Return why a plugin cannot start that imports the rest of what it *needs* later, or None."""
     from circus.util import resolve_name
 
     try:
@@ -122,7 +122,7 @@ def missing(target: str) -> str | None:
 
 
 def origin(target: str) -> str | None:
-    """Return the file of the package that *target* is in, if that is imported."""
+    """Return the file of the package with *target*, if that is imported."""
     return getattr(sys.modules.get(target.partition(".")[0]), "__file__", None)
 
 
@@ -137,7 +137,7 @@ def last_line(error: BaseException) -> str:
 
 
 if __name__ == "__main__":
-    # What the imported modules print must not get between the lines of the answer.
+    # Output of the imported modules must not get between the lines of the answer.
     answer = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
     json.dump(main(sys.argv[1:]), answer)

@@ -29,7 +29,7 @@ _POWERS = {
 
 
 def findings(config: Config, others: Collection[str]) -> Iterator[Finding]:
-    """Yield what is wrong with the endpoints on this host, where *others* are the users that circusd has beside it."""
+    """Yield what is wrong with the endpoints on this host, where *others* are its users beside circusd's."""
     others = {*others, *(watcher.uid for watcher in config.watchers if watcher.uid is not None)}
     named = ", ".join(sorted(others)[:NAMED]) + (" and others" if len(others) > NAMED else "")
     for option, place, endpoint, address in endpoints(config):
@@ -57,13 +57,13 @@ def _folder(option: str, folder: Path) -> Iterator[Finding]:
 
 
 def is_closed(folder: Path) -> bool:
-    """Return whether only one user, and root, can enter *folder*: it, or a folder above, keeps the others out."""
+    """Return whether only one user, and root, can enter *folder*, because it or a folder above keeps the others out."""
     way = [folder.resolve(), *folder.resolve().parents]
     return any(not stat.S_IMODE(step.stat().st_mode) & 0o077 for step in way)
 
 
 def people() -> list[str]:
-    """Return the users of this host, other than ours, that can log in; a directory service is not queried."""
+    """Return the other users of this host that can log in; a directory service is not queried."""
     return [
         user.pw_name
         for user in pwd.getpwall()

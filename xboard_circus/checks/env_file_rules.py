@@ -1,4 +1,4 @@
-"""Check the env files of a watcher: each can be read, is well formed, and keeps its secrets from others."""
+"""Check the env files of a watcher: each is readable, well formed, and keeps its secrets from others."""
 
 from collections.abc import Iterator
 
@@ -20,7 +20,7 @@ def of_watcher(config: Config, watcher: WatcherConfig) -> list[EnvFile]:
 
 
 def added_by(config: Config, watcher: WatcherConfig) -> dict[str, str]:
-    """Return what the env files add to the environment of a watcher; nothing where one cannot be used."""
+    """Return what the env files add to the environment of a watcher; nothing from an unusable one."""
     try:
         return env_files.values(of_watcher(config, watcher), watcher.env)
     except EnvFileError:

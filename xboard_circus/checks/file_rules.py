@@ -30,7 +30,7 @@ class Address:
 
     Attributes:
         section, option: Where it stands in the file; option is "" where the default applies.
-        public: Requests come in here; else it is one of circusd's endpoints.
+        public: Requests come in here; otherwise it is one of circusd's endpoints.
     """
 
     section: str
@@ -51,7 +51,7 @@ def findings(config: Config) -> Iterator[Finding]:
 
 
 def addresses(config: Config) -> list[Address]:
-    """Return every TCP address that the file asks for."""
+    """Return every TCP address in the file."""
     found = [
         Address("circus", place, *address, public=False)
         for _, place, _, address in endpoints(config)
@@ -70,7 +70,7 @@ def addresses(config: Config) -> list[Address]:
 
 
 def endpoints(config: Config) -> Iterator[tuple[str, str, str, tuple[str, int] | None]]:
-    """Yield (option, place, endpoint, host and port) for each; *place* is "" where the file leaves the default."""
+    """Yield (option, place, endpoint, host and port) for each; *place* is "" where the default applies."""
     for option in ("endpoint", "pubsub_endpoint", *(["stats_endpoint"] if config.circus["statsd"] else [])):
         endpoint = str(config.circus[option])
         yield option, option if option in config.given else "", endpoint, split_endpoint(endpoint)
@@ -87,7 +87,7 @@ def split_endpoint(endpoint: str) -> tuple[str, int] | None:
 
 
 def overlap(one: Address, other: Address) -> bool:
-    """True where both cannot be bound at once."""
+    """Return whether both cannot be bound at once."""
     hosts = {"127.0.0.1" if host == "localhost" else host for host in (one.host, other.host)}
     return one.port == other.port and (len(hosts) == 1 or bool(hosts & {"0.0.0.0", "::", "*", ""}))
 

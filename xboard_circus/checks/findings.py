@@ -1,4 +1,4 @@
-"""The result of `check` and of `doctor`: what is wrong, where, how bad it is and what to do, one line each."""
+"""Report what `check` and `doctor` found: what is wrong, where, how bad it is and the cure, one line each."""
 
 import enum
 from collections.abc import Iterable, Iterator
@@ -10,7 +10,7 @@ _LONGEST_VALUE = 60
 
 
 class Level(enum.Enum):
-    """How bad a finding is, worst first. Only an error stops a start, and gives exit code 1."""
+    """Level of a finding, worst first. Only an error stops a start, and gives exit code 1."""
 
     ERROR = "error"
     WARNING = "warning"
@@ -19,7 +19,7 @@ class Level(enum.Enum):
 
     @property
     def rank(self) -> int:
-        """0 for the worst."""
+        """Return 0 for the worst."""
         return list(Level).index(self)
 
 
@@ -33,8 +33,8 @@ class Finding:
     A rule leaves out the file and the value; `checks.judgement.placed` adds them.
 
     Attributes:
-        option: The option of *section* that is meant; "" for the section as a whole.
-        file: The ini file as the user named it; "" for what is not in a file, which is named by its *topic*.
+        option: The option of *section*; "" for the section as a whole.
+        file: The ini file as the user named it; "" outside of it, where the *topic* names the thing.
 
     >>> finding = Finding(Level.ERROR, "restrt.burst", "unknown option", "drop it", "watcher:xboard", "circus.ini", "5")
     >>> str(finding)
@@ -87,7 +87,7 @@ class Report:
 
 
 def report(findings: Iterable[Finding]) -> Report:
-    """Return the findings as a report: each once, errors first, else in the order in which they came."""
+    """Return the findings as a report: each once, errors first, otherwise in the order in which they came."""
     return Report(tuple(sorted(dict.fromkeys(findings), key=lambda finding: finding.level.rank)))
 
 
@@ -97,7 +97,7 @@ def within(section: str, findings: Iterable[Finding]) -> Iterator[Finding]:
 
 
 def graded(what: str, hint: str, *, error: bool, warning: bool) -> Finding:
-    """Return a finding on a figure of the host: an error or a warning where it is out of bounds, else good."""
+    """Return a finding on a figure of the host: an error or a warning where it is out of bounds, otherwise good."""
     return Finding(ERROR if error else WARNING, "", what, hint) if error or warning else good(what)
 
 

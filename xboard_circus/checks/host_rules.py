@@ -1,7 +1,7 @@
 """Check a [watcher:...] section against this host: folders, users, limits, programs.
 
-The rules change nothing. They run with the rights of the user of the check, and derive from mode bits and access lists
-what other users may do.
+The rules change nothing. They run with the rights of the user of the check, and derive the rights of other users from
+mode bits and access lists.
 """
 
 import glob
@@ -41,7 +41,7 @@ def findings(config: Config, watcher: WatcherConfig) -> Iterator[Finding]:
 
 
 def modules(config: Config, watcher: WatcherConfig, *, starts: bool = False) -> Iterator[Finding]:
-    """Yield the module of the command that its Python does not find; that Python is run for it.
+    """Yield the module of the command that its Python cannot find; that Python is run for it.
 
     With *starts*, circusd starts next, with the environment of this process.
     """
@@ -52,7 +52,7 @@ def modules(config: Config, watcher: WatcherConfig, *, starts: bool = False) -> 
 
 
 def user_of(watcher: WatcherConfig) -> User:
-    """Return the user of the watcher's workers; KeyError or LaunchError for a user or group that is not known."""
+    """Return the user of the watcher's workers; KeyError or LaunchError for an unknown user or group."""
     import grp
     import pwd
 
@@ -74,7 +74,7 @@ def user_of(watcher: WatcherConfig) -> User:
 
 
 def search_path(watcher: WatcherConfig) -> str:
-    """Return the PATH in which the watcher's program is looked for."""
+    """Return the PATH in which the watcher's program is searched."""
     path = watcher.env.get("PATH") or (os.environ.get("PATH", os.defpath) if is_armed(watcher) else os.defpath)
     return os.pathsep.join([os.path.dirname(sys.executable), path]) if is_armed(watcher) else path
 
@@ -100,8 +100,8 @@ def _user(config: Config, watcher: WatcherConfig) -> Iterator[Finding]:
 def writable(config: Config, watcher: WatcherConfig) -> Iterator[Finding]:
     """Refuse files of root's circusd that the watcher's user may write: that user could become root.
 
-    Plugins and `check` run in the folder of the ini, so a `json.py` put there is imported by root. `check` looks at
-    this first, and runs nothing there where it finds anything; circusd itself starts no worker of such a watcher.
+    Plugins and `check` run in the folder of the ini, so root imports a `json.py` put there. `check` runs this rule
+    first, and runs nothing there after a finding; circusd itself starts no worker of such a watcher.
     """
     user = _known_user(watcher)
     if os.geteuid() != 0 or user is None or user.uid == 0:
@@ -111,7 +111,7 @@ def writable(config: Config, watcher: WatcherConfig) -> Iterator[Finding]:
         if "filename" in stream:
             paths[f"{name}_stream.filename"] = [(config.folder / stream["filename"]).parent]
     for file in env_file_rules.of_watcher(config, watcher):
-        # A link in its place would have root read another file to that user.
+        # Through a link in its place, root would read another file to that user.
         paths[file.option] = [*paths.get(file.option, []), file.path.parent, file.path]
     for option, found in paths.items():
         writable = [str(place) for place in dict.fromkeys(map(user.writable, found)) if place is not None]
@@ -123,10 +123,10 @@ def writable(config: Config, watcher: WatcherConfig) -> Iterator[Finding]:
 
 
 def writer_besides_root(folder: Path) -> tuple[str, Path] | None:
-    """Return who may write *folder*, or one above it, although this process is root's, and which; None if nobody else.
+    """Return a user besides root who may write *folder*, or one above it, and which; None without one.
 
-    An owner that this system has no user for (a folder of the host in a container), and a group without a user, do not
-    count.
+    For a process of root's. An owner that this system has no user for (a folder of the host in a container), and a
+    group without a user, do not count.
     """
     found = folder.stat()
     if os.geteuid() != 0:
@@ -139,7 +139,7 @@ def writer_besides_root(folder: Path) -> tuple[str, Path] | None:
 
 
 def refusal(folder: Path) -> str | None:
-    """Return why root runs nothing in *folder*, which somebody else may write, with the cure; None where it may."""
+    """Return why root runs nothing in *folder*, which another user may write, with the cure; None where it may."""
     if (found := writer_besides_root(folder)) is None:
         return None
     writer, place = found
@@ -154,7 +154,7 @@ def refusal(folder: Path) -> str | None:
 
 
 def open_to_all(config: Config, watcher: WatcherConfig) -> Iterator[Finding]:
-    """Find what every user of this host may write of what circusd and the worker run: that user has theirs."""
+    """Find what every user of this host may write of what circusd and the worker run, and so take their rights."""
     paths = [*_used(config, watcher), *_log(config), watcher.working_dir]
     found = [(path, place) for path in paths if (place := ANYBODY.writable(path)) is not None]
     if found:
@@ -163,9 +163,9 @@ def open_to_all(config: Config, watcher: WatcherConfig) -> Iterator[Finding]:
 
 
 def open_to_others(config: Config, watcher: WatcherConfig) -> Iterator[Finding]:
-    """Find what a user other than root and circusd's may write of what circusd runs: that user has circusd's.
+    """Find what a user other than root and circusd's may write of what circusd runs, and so take its rights.
 
-    The watcher's own user is left to `writable`. So are logs: `written_files.opener` follows no link there.
+    The watcher's own user is left to `writable`. So are logs, because `written_files.opener` follows no link there.
     """
     user = _known_user(watcher)
     trusted = {0, os.geteuid(), *([] if user is None else [user.uid])}
@@ -192,7 +192,7 @@ def _used(config: Config, watcher: WatcherConfig) -> list[Path]:
 
 
 def _doings(found: list[tuple[Path, Path]]) -> str:
-    """Return what somebody may do, from each path and the place on the way to it that is open."""
+    """Return what a user may do, from each path and the place on the way to it that is open."""
     return " and ".join(
         dict.fromkeys(f"make {path}" if _is_to_be_made(path, place) else f"write {place}" for path, place in found)
     )
@@ -206,12 +206,12 @@ def _cure(found: list[tuple[Path, Path]], cure: str) -> str:
 
 
 def _is_to_be_made(path: Path, place: Path) -> bool:
-    """Return whether *path* is missing, and *place* a folder such as /tmp, in which nobody replaces what is there."""
+    """Return whether *path* is missing, and *place* a folder such as /tmp, where no user can replace another's file."""
     return bool(place.stat().st_mode & stat.S_ISVTX) and not os.path.lexists(path)
 
 
 def _log(config: Config) -> Iterator[Path]:
-    """Yield circusd's log, but not one that is still to be made in a folder such as /tmp: no link is followed there."""
+    """Yield circusd's log, except a missing one in a folder such as /tmp, because no link is followed there."""
     if is_file(config.circus["logoutput"]):
         file = config.folder / str(config.circus["logoutput"])
         if file.exists() or not file.parent.exists() or not file.parent.stat().st_mode & stat.S_ISVTX:
@@ -219,24 +219,24 @@ def _log(config: Config) -> Iterator[Path]:
 
 
 def _of_root(config: Config, watcher: WatcherConfig) -> Iterator[Path]:
-    """Yield what root's circusd and its plugins import from, read and write, beside logs and env files."""
+    """Yield what root's circusd and its plugins import from, read and write, besides logs and env files."""
     if is_file(config.circus["loggerconfig"]):
         yield config.folder / str(config.circus["loggerconfig"])
     if is_file(config.circus["pidfile"]):
         file = config.folder / str(config.circus["pidfile"])
-        yield from (file, file.parent)  # it is made anew at each start, through a link as well
-    # Circus runs the .pth files in there, in its own process.
+        yield from (file, file.parent)  # it is made anew at each start, also through a link
+    # Circus runs the .pth files there, in its own process.
     places = watcher.env.get("PYTHONPATH", "").split(os.pathsep)
     folders = [config.folder / dry_run.expanded(place) for place in places if place]
     if virtualenv := watcher.given.get("virtualenv"):
         yield config.folder / virtualenv
         folders += map(Path, glob.glob(f"{glob.escape(str(config.folder / virtualenv))}/lib/*/site-packages"))
     for folder in folders:
-        # Not Path.glob, which raises where we may not look.
+        # Not Path.glob, which raises where we may not read.
         yield from (folder, *map(Path, glob.glob(f"{glob.escape(str(folder))}/*.pth")))
     for socket in config.sockets:
         if socket.path:
-            # root removes and binds what a link in the place of this folder leads to; within one such as /tmp, none.
+            # root removes and binds the target of a link in place of this folder; within one such as /tmp, none.
             folder = (config.folder / socket.path).parent
             yield folder.parent if os.path.isdir(folder) and folder.stat().st_mode & stat.S_ISVTX else folder
     for plugin in config.plugins:
@@ -255,7 +255,7 @@ def _working_dir(config: Config, watcher: WatcherConfig) -> Iterator[Finding]:
 
 
 def _entered_as_root(config: Config, watcher: WatcherConfig) -> Iterator[Finding]:
-    """Find a working_dir that the user of an unarmed watcher may exchange: no launcher enters it as that user."""
+    """Find a working_dir that the user of an unarmed watcher may replace: no launcher enters it as that user."""
     user, folder = _known_user(watcher), watcher.working_dir
     if os.geteuid() != 0 or is_armed(watcher) or user is None or user.uid == 0:
         return
@@ -273,7 +273,7 @@ def _log_files(config: Config, watcher: WatcherConfig) -> Iterator[Finding]:
 
 
 def not_writable(option: str, file: Path, consequence: str) -> Iterator[Finding]:
-    """Yield what keeps circusd from writing *file*; our `start` makes a folder that is only missing."""
+    """Yield what keeps circusd from writing *file*; our `start` makes a missing folder."""
     folder = file.parent
     if not folder.exists():
         above = next(parent for parent in folder.parents if parent.exists())
@@ -287,7 +287,7 @@ def not_writable(option: str, file: Path, consequence: str) -> Iterator[Finding]
 
 
 def _limits(config: Config, watcher: WatcherConfig) -> Iterator[Finding]:
-    for name, wanted in watcher.rlimits.items():
+    for name, limit in watcher.rlimits.items():
         number = getattr(resource, f"RLIMIT_{name.upper()}", None)
         if number is None:
             known = sorted(word[7:].lower() for word in dir(resource) if word.startswith("RLIMIT_"))
@@ -295,7 +295,7 @@ def _limits(config: Config, watcher: WatcherConfig) -> Iterator[Finding]:
             continue
         hard = resource.getrlimit(number)[1]
         # For open files, Circus and the launcher read "no limit" as the hard limit.
-        most = hard if number == resource.RLIMIT_NOFILE and wanted == resource.RLIM_INFINITY else wanted
+        most = hard if number == resource.RLIMIT_NOFILE and limit == resource.RLIM_INFINITY else limit
         if _exceeds(most, hard) and not _may_raise(number, most):
             hint = f"write rlimit_{name} = {hard} or less, or raise the hard limit for circusd"
             yield Finding(ERROR, f"rlimit_{name}", f"above the hard limit of {hard}, and no worker would start", hint)
@@ -324,7 +324,7 @@ def _program(config: Config, watcher: WatcherConfig) -> Iterator[Finding]:
 
 
 def _program_of(watcher: WatcherConfig, command: list[str]) -> str | None:
-    """Return the path of the program of *command*, None where there is none in PATH."""
+    """Return the path of the program of *command*, None if it is not in PATH."""
     if not command or os.sep in command[0]:
         return str(watcher.working_dir / command[0]) if command else None
     return shutil.which(command[0], path=search_path(watcher))
@@ -352,23 +352,23 @@ def _modules(
         return
     if not watcher.working_dir.is_dir():
         return
-    wanted = [command[2]]
+    limit = [command[2]]
     if command[2] in ("uvicorn", "xboard_circus.worker") and argument(command, "--app-dir") is None:
-        wanted += [word.partition(":")[0] for word in command[3:4] if not word.startswith("-")]
+        limit += [word.partition(":")[0] for word in command[3:4] if not word.startswith("-")]
     given = as_circusd_sees_it(config, watcher, starts=starts or watcher.uid is None)
     environment = {**env_file_rules.added_by(config, watcher), **parse_env_dict(given)}
-    environment.pop("XBOARD_CIRCUSD", None)  # of whoever started circusd
-    for module in wanted:
+    environment.pop("XBOARD_CIRCUSD", None)  # the mark of an outer circusd
+    for module in limit:
         error = _missing(module, program, watcher, environment)
         if error is not None:
             app = "write the module:app that uvicorn is to serve"
-            hint = "install it for that Python" if module == wanted[0] else app
+            hint = "install it for that Python" if module == limit[0] else app
             yield Finding(ERROR, "cmd", f"{program} finds no module {module} in {watcher.working_dir}{error}", hint)
             return
 
 
 def _missing(module: str, program: str, watcher: WatcherConfig, environment: Mapping[str, str]) -> str | None:
-    """Return the error of the program's Python for a module that it does not find; None where it finds it."""
+    """Return the error of the program's Python for a module that it cannot find; None where it finds it."""
     command, folder = [program, "-c", _FIND_MODULE, module], watcher.working_dir
     user, env = _known_user(watcher), {**environment, "PATH": search_path(watcher)}
     if user is None:
@@ -382,7 +382,7 @@ def _missing(module: str, program: str, watcher: WatcherConfig, environment: Map
     try:
         run = run_captured(command, cwd=folder, env=env, timeout=_FIND_TIMEOUT)
     except PermissionError:
-        return None  # that the user may not run it is a finding of its own
+        return None  # another rule reports a program that the user may not run
     except OSError as error:
         return f" ({error.strerror})"
     if run is None or run.returncode in (0, launcher.NOT_RUNNABLE, launcher.NO_DIRECTORY, launcher.NO_USER):

@@ -1,4 +1,4 @@
-"""Check that Circus finds every hook, plugin and class of an ini file, in processes of their own."""
+"""Check that Circus can import every hook, plugin and class of an ini file, in processes of their own."""
 
 import json
 import os
@@ -39,7 +39,7 @@ def findings(config: Config) -> Iterator[Finding]:
 
 
 def not_imported(option: str, error: str, consequence: str, section: str) -> Finding:
-    """Return the finding on a hook, plugin or class that circusd's Python does not import."""
+    """Return the finding on a hook, plugin or class that circusd's Python cannot import."""
     what = f"cannot be imported, and {consequence}: {error}"
     return Finding(ERROR, option, what, f"name what circusd can import; its Python is {sys.executable}", section)
 
@@ -47,7 +47,7 @@ def not_imported(option: str, error: str, consequence: str, section: str) -> Fin
 def _in_its_process(
     config: Config, plugin: PluginConfig, *, path: list[str], hooks_from: str | None
 ) -> Iterator[Finding]:
-    """Check that the plugin's own process finds it too: it starts in another folder, with that folder on its path."""
+    """Check that the plugin's own process can import it too, because it starts in another folder, first on its path."""
     folder = config.folder / plugin.given.get("working_dir", ".")
     if not folder.is_dir():
         yield Finding(ERROR, "working_dir", f"there is no folder {folder}", f"mkdir -p {folder}")
@@ -66,7 +66,7 @@ def _differ(one: str | None, other: str | None) -> bool:
 
 
 def _loaded(arguments: list[str], *, folder: Path, **environment: str) -> dict[str, Any] | str:
-    """Return what `dry_run` answers, or why it could not."""
+    """Return the answer of `dry_run`, or why it could not answer."""
     command = [sys.executable, dry_run.__file__, *arguments]
     env = {**os.environ, "PWD": str(folder), **environment}
     run = run_captured(command, cwd=folder, env=env, timeout=TIMEOUT)

@@ -1,7 +1,7 @@
 """Judge an ini file by its text, its imports and this host, in the same words for `check` and within circusd.
 
-circusd asks before it carries out `reloadconfig`, `restart` or `reload`, whoever sent it: a file that is
-refused would cost the backend at the next start, if not now.
+circusd judges it before it carries out `reloadconfig`, `restart` or `reload`, whoever sent it: a file with an error
+would cost the backend at the next start, if not now.
 
 It runs in the command line and within circusd: it prints nothing, binds no port and starts no process.
 """
@@ -30,10 +30,10 @@ from xboard_circus.errors import XboardError
 
 
 def judge(config_file: str | Path) -> list[Finding]:
-    """Return what is wrong with *config_file*, errors and warnings; [] where nothing is.
+    """Return what is wrong with *config_file*, errors and warnings; [] if nothing is.
 
-    The hooks and stream classes are imported into this process, as circusd does it with a changed watcher: for other
-    processes there is `check`, which imports them in a process of their own.
+    The hooks and stream classes are imported into this process, as circusd does it with a changed watcher; `check`
+    imports them in a process of their own.
     """
     config, findings = read(config_file)
     if config is None:
@@ -57,7 +57,7 @@ def of_file(config: Config) -> list[Finding]:
 
 
 def open_doors(config_file: str | Path, name: str | None = None) -> list[Finding]:
-    """Return the files of root's circusd by which a user gets root, of its watchers or of the one called *name*."""
+    """Return root's files through which a user could become root, of all watchers or of the one called *name*."""
     if os.geteuid() != 0:
         return []
     config, _ = read(config_file)
@@ -72,7 +72,7 @@ def open_doors(config_file: str | Path, name: str | None = None) -> list[Finding
 
 
 def placed(config: Config, found: Iterable[Finding]) -> Iterator[Finding]:
-    """Yield each finding with its file and the value that stands there."""
+    """Yield each finding with its file and the value there."""
     given: dict[str, Mapping[str, str]] = {
         "circus": config.given,
         **{watcher.section: watcher.given for watcher in config.watchers},

@@ -14,9 +14,9 @@ from xboard_circus.host.worker_files import new_token
 
 
 def findings(config: Config, *, stranger: Level = Level.WARNING) -> Iterator[Finding]:
-    """Yield findings on every address that cannot be bound; our own circusd may have it, of course.
+    """Yield findings on every address that cannot be bound; our own circusd may hold it.
 
-    With *stranger*, findings on a port for whose holder a start would wait have that level.
+    With *stranger*, findings on a port whose holder a start would wait for have that level.
     """
     instance = runtime.instance_id(config.path)
     try:
@@ -85,7 +85,7 @@ def _taken(config: Config, address: Address, held: list[Holder], instance: str, 
 
 
 def _guarded_by(config: Config, address: Address) -> WatcherConfig | None:
-    """Return the armed watcher whose port this is: its guard clears it, or waits."""
+    """Return the armed watcher with this port: its guard clears it, or waits."""
     for watcher in filter(is_armed, config.watchers):
         sockets = [found.section for name in watcher.sockets_used if (found := config.socket(name))]
         if address.section in (watcher.section, *sockets):

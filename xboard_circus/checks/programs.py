@@ -1,4 +1,4 @@
-"""Run a program for what it prints, within a limit, or start one that lives on."""
+"""Run a program for its output, within a limit, or start one that lives on."""
 
 import os
 import selectors
@@ -11,15 +11,16 @@ from pathlib import Path
 from typing import IO, Any
 
 READS_WITHIN = 5.0
-KEPT = 1 << 16  # of each stream: a watcher's user may have its app write without end
+KEPT = 1 << 16  # of each stream, because the app of a watcher's user may write without end
 
 
 def run_captured(
     command: list[str], *, timeout: float, env: Mapping[str, str], cwd: Path | str | None = None
 ) -> subprocess.CompletedProcess[str] | None:
-    """Run *command* without input; return the last `KEPT` bytes of its output, None where it takes over *timeout*.
+    """Run *command* without input; return the last `KEPT` bytes of its output, None if it takes over *timeout*.
 
-    It has a session of its own: what a watcher's user wrote could else type into root's terminal, and read from it.
+    It has a session of its own, because a program of a watcher's user could otherwise type into root's terminal, and
+    read from it.
     """
     ends_at = time.monotonic() + timeout
     pipes: dict[str, Any] = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
@@ -30,7 +31,7 @@ def run_captured(
         kept = {pipe.fileno(): b"" for pipe in (process.stdout, process.stderr) if pipe}
         for descriptor in kept:
             reading.register(descriptor, selectors.EVENT_READ)
-            os.set_blocking(descriptor, False)  # what it wrote, it may take back before it is read
+            os.set_blocking(descriptor, False)  # it may take back its output before it is read
         while reading.get_map() and (left := ends_at - time.monotonic()) > 0:
             for key, _ in reading.select(left):
                 with suppress(BlockingIOError):
@@ -48,13 +49,13 @@ def run_captured(
 
 
 def start_detached(command: list[str], *, cwd: Path | str, output: IO[bytes], **more: Any) -> subprocess.Popen[bytes]:
-    """Start a program without input, in a session that a Ctrl-C here does not reach; all that it writes is *output*."""
+    """Start a program without input, in a session that a Ctrl-C here does not reach; it writes all to *output*."""
     where: dict[str, Any] = {"stdin": subprocess.DEVNULL, "stdout": output, "stderr": output, **more}
     return subprocess.Popen(command, cwd=cwd, start_new_session=True, **where)
 
 
 def output_of(*command: str) -> str | None:
-    """Return what a program of the system that only reads prints; None where it is missing, fails or hangs."""
+    """Return the output of a read-only program of the system; None where it is missing, fails or hangs."""
     # Debian keeps some in /usr/sbin, which not every user's PATH has.
     program = shutil.which(command[0], path=f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin")
     if program is None:

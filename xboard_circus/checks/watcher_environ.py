@@ -1,4 +1,4 @@
-"""Find the environment that circusd gives a watcher's processes, for what tries them out before."""
+"""Build the environment that circusd gives a watcher's processes, for trials before a start."""
 
 import os
 from collections.abc import Mapping
@@ -16,15 +16,15 @@ _FAMILIES = ("PYTHON", "LC_")
 def as_circusd_sees_it(config: Config, watcher: WatcherConfig, *, starts: bool = False) -> dict[str, str]:
     """Return the watcher's environment: with copy_env it holds circusd's own, and not that of this command line.
 
-    Where circusd *starts* next, the one of this command line becomes circusd's. Else, where none runs, another user's
-    watcher gets of root's shell only the variables by which programs and modules are found.
+    Where circusd *starts* next, the environment of this command line becomes circusd's. Otherwise, without a circusd,
+    another user's watcher gets only the variables of root's shell by which programs and modules are found.
     """
     names = withheld_from(config, watcher.uid)
     env = without(watcher.env, names, os.environ)
     if starts or not watcher.copy_env:
         return env
     circusd = None
-    with suppress(XboardError):  # the runtime folder is another user's, which is a finding of its own
+    with suppress(XboardError):  # another rule reports a runtime folder of another user
         circusd = runtime.supervisor_of(runtime.instance_id(config.path))
     copied = procs.environ(circusd.pid) if circusd is not None else None
     if not copied and os.geteuid() == 0 and watcher.uid is not None:
@@ -39,5 +39,5 @@ def as_circusd_sees_it(config: Config, watcher: WatcherConfig, *, starts: bool =
 
 
 def _bare(env: Mapping[str, str]) -> dict[str, str]:
-    """Return what of *env* decides which program and module is found, and how text is read."""
+    """Return the part of *env* that decides which program and module is found, and how text is read."""
     return {name: value for name, value in env.items() if name in _OF_PROGRAMS or name.startswith(_FAMILIES)}

@@ -30,7 +30,7 @@ def words(watcher: WatcherConfig) -> list[str]:
 
 
 def argument(command: list[str], name: str) -> str | None:
-    """Return what the command gives as ``--name VALUE`` or ``--name=VALUE``, the last one counting."""
+    """Return the last value that the command gives as ``--name VALUE`` or ``--name=VALUE``."""
     found = None
     for position, word in enumerate(command):
         if word == name and position + 1 < len(command):
@@ -44,7 +44,7 @@ def _our_options(config: Config, watcher: WatcherConfig) -> Iterator[Finding]:
     is_page = is_dashboard(watcher)
     for problem in watcher.problems:
         yield Finding(ERROR, problem.option, problem.what, problem.hint)
-    # The page keeps to its own options, armed or not.
+    # The page has its own options only, armed or not.
     ours = [name for name in watcher.given if is_ours(name) and not (is_page and name.startswith("dashboard."))]
     if ours and not is_armed(watcher):
         hint = f"add hooks.before_start = {ARM}"

@@ -16,10 +16,10 @@ class Case:
     """One instance at one moment.
 
     Attributes:
-        instance: None where the ini can't be read.
-        snapshot: The answer of circusd; None where it gave none.
+        instance: None where the ini cannot be read.
+        snapshot: The answer of circusd; None without one.
         circusd: The process, answering or not.
-        trouble: Why circusd gave no answer, where that is known.
+        trouble: Why circusd gave no answer, if known.
         now: Wall-clock seconds.
     """
 
@@ -32,19 +32,19 @@ class Case:
 
     @property
     def config(self) -> Config | None:
-        """The ini, where it can be read."""
+        """Return the ini, None if it cannot be read."""
         return None if self.instance is None else self.instance.config
 
     @property
     def read_config(self) -> Config:
-        """The ini; only a topic that needs one asks for it."""
+        """Return the ini; only a topic that needs it reads this."""
         if self.config is None:
             raise XboardError(self.trouble)
         return self.config
 
     @property
     def instance_id(self) -> str:
-        """The name of the runtime folder."""
+        """Return the name of the runtime folder."""
         return runtime.instance_id(self.config_file)
 
 

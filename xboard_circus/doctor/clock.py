@@ -1,4 +1,4 @@
-"""Examine the clock: supervision does without it; times in logs, the ledger and certificates do not."""
+"""Examine the clock: supervision does not need it; times in logs, the ledger and certificates do."""
 
 import ctypes
 import struct
@@ -10,7 +10,7 @@ from xboard_circus.doctor.case import Case
 from xboard_circus.host import procs, runtime
 
 JUMP = 60.0
-GREATEST_ERROR_US = 16_000_000  # as systemd has it; the kernel counts up to it while nothing corrects the clock
+GREATEST_ERROR_US = 16_000_000  # as in systemd; the kernel counts up to it while nothing corrects the clock
 _STAYS = "harmless for the workers: their limits go by another clock; times in logs before it are off"
 
 
@@ -28,9 +28,9 @@ def look(case: Case) -> Iterator[Finding]:
 
 
 def jump(case: Case, circusd: procs.Identity) -> str:
-    """Return how the clock was set since *circusd* started; "" where it does not show.
+    """Return how the clock was set since *circusd* started; "" without a sign of it.
 
-    circusd wrote its record when it started. A record from the future, or from before circusd's start, shows it.
+    circusd wrote its record when it started. A record from the future, or from before circusd's start, is the sign.
     """
     try:
         written = (runtime.root_path() / case.instance_id / runtime.RECORD).stat().st_mtime
@@ -45,10 +45,10 @@ def jump(case: Case, circusd: procs.Identity) -> str:
 
 
 def is_synchronised() -> bool | None:
-    """Query the kernel as systemd does, for its greatest error: some NTP servers do not set its flag."""
+    """Query the kernel for its greatest error, as systemd does, because some NTP servers do not set its flag."""
     if sys.platform != "linux":
         return None
-    # struct timex, all zero: to query, and change nothing. It has 208 bytes; the third long is the greatest error.
+    # struct timex, all zero: query, change nothing. It has 208 bytes; the third long is the greatest error.
     timex = ctypes.create_string_buffer(512)
     try:
         state = ctypes.CDLL(None, use_errno=True).adjtimex(timex)

@@ -1,4 +1,4 @@
-"""Examine whether the packages that the backend needs are installed, in versions that work."""
+"""Examine whether the packages that the backend needs are installed, in suitable versions."""
 
 import sys
 from collections.abc import Callable, Iterable, Iterator
@@ -14,7 +14,7 @@ PACKAGE = "xboard-circus"
 
 
 def look(_case: Case) -> Iterator[Finding]:
-    """Yield a line for Python, one for all packages that are right, and one for each that is not."""
+    """Yield a line for Python, one for all suitable packages, and one for each unsuitable one."""
     try:
         own = metadata.distribution(PACKAGE)
     except metadata.PackageNotFoundError:

@@ -60,7 +60,8 @@ def examine(config_file: Path, *, topics: Mapping[str, Topic] = TOPICS, within: 
             found.append(replace(unknown(f"could not be looked at: {type(error).__name__}: {error}"), topic=name))
         answers[name] = found
 
-    # Daemons: a thread that waits for a dead network disk can't be stopped, and must not keep this process alive.
+    # Daemons, because a thread that waits for a dead network disk cannot be stopped, and must not keep this process
+    # alive.
     threads = [threading.Thread(target=run, args=each, daemon=True, name=each[0]) for each in topics.items()]
     for thread in threads:
         thread.start()

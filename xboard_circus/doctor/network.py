@@ -1,4 +1,4 @@
-"""Examine who holds the ports, who can connect to circusd's endpoints, and what the firewall lets through."""
+"""Examine the holders of the ports, the users who can connect to circusd's endpoints, and the firewall."""
 
 import errno
 import os
@@ -21,7 +21,7 @@ Output = Callable[..., "str | None"]
 
 def ports(case: Case) -> Iterator[Finding]:
     """Yield a finding for each address: its holder, and whether that is right."""
-    # A port that a stranger has is what keeps the backend down, even where a start would wait for it.
+    # A stranger's port is what keeps the backend down, even where a start would wait for it.
     troubled = list(port_rules.findings(case.read_config, stranger=Level.ERROR))
     yield from troubled
     for address in addresses(case.read_config):
@@ -39,7 +39,7 @@ def ports(case: Case) -> Iterator[Finding]:
 
 
 def control(case: Case) -> Iterator[Finding]:
-    """Yield who can connect to each endpoint of circusd, which has no password."""
+    """Yield the users who can connect to each endpoint of circusd, which has no password."""
     config = case.read_config
     for option, _, endpoint, address in endpoints(config):
         if address:
@@ -52,7 +52,7 @@ def control(case: Case) -> Iterator[Finding]:
 
 
 def of_address(option: str, host: str, port: int, *, is_guarded: bool) -> Finding:
-    """Return who can connect to a TCP endpoint."""
+    """Return the users who can connect to a TCP endpoint."""
     if not is_loopback(host):
         what = f"{option} tcp://{host}:{port} takes commands from other hosts, without a password"
         return bad(what, f"write {option} = tcp://127.0.0.1:{port} into [circus]")
@@ -61,7 +61,7 @@ def of_address(option: str, host: str, port: int, *, is_guarded: bool) -> Findin
 
 
 def of_file(option: str, path: Path) -> Finding:
-    """Return who can connect to a unix socket: users who may write to it and enter every folder above."""
+    """Return the users who can connect to a unix socket: they may write to it and enter every folder above."""
     try:
         is_shut = path.exists() and not stat.S_IMODE(path.lstat().st_mode) & 0o022
         is_closed = endpoint_rules.is_closed(path.parent)
@@ -74,7 +74,7 @@ def of_file(option: str, path: Path) -> Finding:
 
 
 def firewall(case: Case) -> Iterator[Finding]:
-    """Yield a line for each public port that other hosts are to reach."""
+    """Yield a line for each public port."""
     public = [address for address in addresses(case.read_config) if address.public]
     outside = sorted({address.port for address in public if not is_loopback(address.host)})
     inside = sorted({address.port for address in public if is_loopback(address.host)} - set(outside))
@@ -85,7 +85,7 @@ def firewall(case: Case) -> Iterator[Finding]:
 
 
 def of_port(port: int, *, is_root: bool, output: Output = output_of) -> Finding:
-    """Return whether requests from outside come through to *port*."""
+    """Return whether requests from outside reach *port*."""
     if not is_root:
         hint = f"`sudo ufw status`, or `sudo nft list ruleset`; `sudo ufw allow {port}` opens it"
         return unknown(f"port {port}: the rules cannot be read, that needs root", hint)
@@ -111,8 +111,8 @@ def ufw_allows(status: str, port: int) -> bool:
 
 
 def nft_allows(rules: str, port: int) -> bool:
-    """Return whether a ruleset lets TCP to *port* in: no input chain drops by default or in a rule, or one names it."""
-    # To the brace that stands alone: within a rule they hold a set of ports.
+    """Return whether a ruleset accepts TCP to *port*: no input chain drops by default or in a rule, or one names it."""
+    # To the brace on its own line: within a rule they enclose a set of ports.
     chains = re.findall(r"hook input .*?^\s*\}\s*$", rules, re.M | re.S)
     refuses = re.compile(r"policy drop|^\s*(?:counter .*)?(?:drop|reject)\b", re.M)
     refusing = filter(refuses.search, chains)
@@ -120,13 +120,13 @@ def nft_allows(rules: str, port: int) -> bool:
 
 
 def iptables_allows(rules: str, port: int) -> bool:
-    """Return whether ``iptables -S INPUT`` lets TCP to *port* in."""
+    """Return whether ``iptables -S INPUT`` accepts TCP to *port*."""
     if not re.search(r"^-P INPUT (DROP|REJECT)|^-A INPUT -j (DROP|REJECT)", rules, re.M):
         return True
     return _accepts(rules, r"--dports? ([\d,:]+)", "ACCEPT", port)
 
 
-# Name, command that prints the rules, whether they let a port through, what opens it.
+# Name, command that prints the rules, test whether they open a port, command that opens it.
 FIREWALLS = (
     ("ufw", "ufw status", ufw_allows, "sudo ufw allow {}"),
     ("nftables", "nft list ruleset", nft_allows, "sudo nft add rule inet filter input tcp dport {} accept"),

@@ -1,7 +1,7 @@
-"""Examine files that dead processes and broken disks have left behind, and logs that were deleted.
+"""Examine files left by dead processes and broken disks, and deleted logs.
 
-Our own writers begin a new log at their next line. For a watcher that is not armed, Circus's FileStream goes on writing
-to a file that nobody can open, and that takes room on the disk until it is closed.
+Our own writers begin a new log at their next line. In an unarmed watcher, Circus's FileStream goes on writing to a file
+that no user can open, and that takes room on the disk until it is closed.
 """
 
 import os
@@ -22,7 +22,7 @@ _DELETED = " (deleted)"
 
 
 def leftovers(case: Case) -> Iterator[Finding]:
-    """Yield a finding for each kind of unused file, or one that says that none is left."""
+    """Yield a finding for each kind of unused file, or one that reports none."""
     found = list(_found(case))
     yield from found or [good("no file of a process that is gone")]
 
@@ -45,7 +45,7 @@ def _found(case: Case) -> Iterator[Finding]:
 
 
 def of_config(config: Config) -> Iterator[Finding]:
-    """Yield a line for what was left in places that the ini names."""
+    """Yield a line for each unused file in places that the ini names."""
     for ledger in ledgers_of(config):
         damaged = sorted(ledger.parent.glob(f"{ledger.name}.damaged-*"))
         if damaged:
@@ -65,7 +65,7 @@ def _pid_in(path: Path) -> int | None:
 
 
 def deleted_logs(case: Case) -> Iterator[Finding]:
-    """Yield a line for each log that circusd or one of its plugins has open, and that was deleted."""
+    """Yield a line for each deleted log that circusd or one of its plugins has open."""
     if case.circusd is None:
         return
     helpers = [each for each in case.snapshot.watchers if is_helper(each["name"])] if case.snapshot else []
@@ -89,6 +89,6 @@ def deleted_logs(case: Case) -> Iterator[Finding]:
 
 
 def deleted_files(pid: int) -> set[Path]:
-    """Return the names that files had which the process has open and which have been deleted."""
+    """Return the former names of deleted files that the process has open."""
     targets = [os.readlink(each) for each in Path(f"/proc/{pid}/fd").iterdir() if each.is_symlink()]
     return {Path(target.removesuffix(_DELETED)) for target in targets if target.endswith(_DELETED)}

@@ -1,4 +1,4 @@
-"""Examine what went wrong lately: restarts in the ledger, errors in the logs."""
+"""Examine recent trouble: restarts in the ledger, errors in the logs."""
 
 import re
 import time
@@ -20,8 +20,8 @@ from xboard_circus.masking import printable
 RECORDS = 1000
 LINES = 5000
 LONGEST = 160
-# As circusd, the plugins, uvicorn and Python's logging write it, with a stamp before it or none; the same word further
-# on in a line means nothing.
+# As circusd, the plugins, uvicorn and Python's logging write it, with or without a time stamp; further on in a line the
+# same word means nothing.
 _BEFORE = r"^(?:[\d-]+[ T][\d:.,]+\s+)?(?:\[\d+\] \| )?"
 _ERROR = re.compile(rf"{_BEFORE}(?:\S+\[\d+\] \[(?:ERROR|CRITICAL)\]|(?:ERROR|CRITICAL|FATAL)[: ]|Traceback \(most)")
 # Circus writes it at every restart, and nothing is wrong.
@@ -44,7 +44,7 @@ def _restarts(config: Config, now: float) -> Iterator[Finding]:
 
 
 def of_losses(records: list[Record]) -> Iterator[Finding]:
-    """Yield a line where circusd itself was lost; one loss may have two records, of its end and of the next start."""
+    """Yield a line for each lost circusd; one loss may have two records, of its end and of the next start."""
     if records:
         count = len({(record.pid, record.data.get("started")) for record in records})
         times = "once" if count == 1 else f"{count} times"

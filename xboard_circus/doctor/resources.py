@@ -1,4 +1,4 @@
-"""Examine what the host gives: room on disks, memory, load, and limits of processes."""
+"""Examine the resources of the host: room on disks, memory, load, and limits of processes."""
 
 import math
 import os
@@ -17,11 +17,11 @@ from xboard_circus.host import oom, runtime
 from xboard_circus.ledger.location import ledgers_of
 
 MIB = 1 << 20
-# Disks: the smaller of bytes and share counts, as a large disk has much left at five per cent.
+# Disks: the smaller of bytes and share counts, because a large disk has much left at five per cent.
 LOW_BYTES, VERY_LOW_BYTES = 1024 * MIB, 100 * MIB
 LOW_SHARE, VERY_LOW_SHARE = 0.1, 0.05
 LOW_FILES, VERY_LOW_FILES = 0.05, 0.01
-# Variables of the sample app; an app of the user's own keeps to its folder, or is not known to us.
+# Variables of the sample app; an app of the user's own keeps to its folder, or is unknown to us.
 DATA_VARIABLES = ("XBOARD_DB", "XBOARD_UPLOADS")
 # Memory and load.
 LITTLE, VERY_LITTLE = 0.10, 0.04
@@ -34,7 +34,7 @@ USED = 0.8
 
 
 def disk(case: Case) -> Iterator[Finding]:
-    """Yield a line for each file system that something is written to."""
+    """Yield a line for each file system that is written to."""
     seen: dict[int, list[Path]] = {}
     for folder in folders(case.read_config):
         there = next(path for path in (folder, *folder.parents) if path.exists())
@@ -44,7 +44,7 @@ def disk(case: Case) -> Iterator[Finding]:
 
 
 def folders(config: Config) -> list[Path]:
-    """Return where the database, uploads, logs, the ledger and the runtime files lie."""
+    """Return the folders of the database, uploads, logs, the ledger and the runtime files."""
     found = [config.folder, *configuration.log_folders(config), runtime.root_path()]
     found += [ledger.parent for ledger in ledgers_of(config)]
     for watcher in config.watchers:
@@ -54,7 +54,7 @@ def folders(config: Config) -> list[Path]:
 
 
 def of_room(where: str, found: os.statvfs_result) -> Finding:
-    """Return whether a file system has room; it counts 0 of 0 inodes where it does not count them."""
+    """Return whether a file system has room; 0 of 0 inodes means that it does not count them."""
     size, free = found.f_blocks * found.f_frsize, found.f_bavail * found.f_frsize
     if found.f_flag & os.ST_RDONLY:
         return bad(f"nothing can be written to {where}: it is mounted read-only", "mount it for writing")
@@ -74,7 +74,7 @@ def of_room(where: str, found: os.statvfs_result) -> Finding:
 
 
 def memory(_case: Case) -> Iterator[Finding]:
-    """Yield a line for the host's memory, one for the container's limit, one where the kernel has killed for want."""
+    """Yield a line for the host's memory, one for the container's limit, one for OOM kills."""
     found = psutil.virtual_memory()
     yield of_memory("this host", found.total, found.available)
     if (limited := limit_in(CGROUP)) is not None and limited[0] < found.total:
@@ -85,7 +85,7 @@ def memory(_case: Case) -> Iterator[Finding]:
 
 
 def of_memory(where: str, total: int, available: int) -> Finding:
-    """Return whether the bytes that can still be had are enough."""
+    """Return whether the available bytes are enough."""
     share = available / max(1, total)
     what = f"{available / MIB:,.0f} MiB of {total / MIB:,.0f} can be had on {where}"
     hint = "`top -o %MEM` shows who has it; lower numprocesses, or set worker.max_rss"
@@ -93,14 +93,14 @@ def of_memory(where: str, total: int, available: int) -> Finding:
 
 
 def limit_in(cgroup: Path) -> tuple[int, int] | None:
-    """Return total and available bytes of a control group of version 2; None where it has no limit."""
+    """Return total and available bytes of a control group of version 2; None without a limit."""
     try:
         most = int((cgroup / "memory.max").read_text())
         used = int((cgroup / "memory.current").read_text())
         cached = dict(line.split() for line in (cgroup / "memory.stat").read_text().splitlines())
-    except (OSError, ValueError):  # "max" where it has none
+    except (OSError, ValueError):  # "max" without a limit
         return None
-    # What is only cached of files is given back when it is wanted.
+    # The kernel gives back what it only caches of files.
     return most, most - used + int(cached.get("inactive_file", 0))
 
 
@@ -126,7 +126,7 @@ class Limits:
 
 
 def limits(case: Case) -> Iterator[Finding]:
-    """Yield a line for each process that matters; of a watcher's workers one is like the other."""
+    """Yield a line for each process that matters; one worker of a watcher stands for the others."""
     shown = {"this shell": os.getpid()}
     if case.circusd is not None:
         shown["circusd"] = case.circusd.pid

@@ -1,4 +1,4 @@
-"""Examine whether circusd runs and answers, and how its watchers are."""
+"""Examine whether circusd runs and answers, and the state of its watchers."""
 
 from collections.abc import Collection, Iterable, Iterator
 
@@ -34,7 +34,7 @@ def look(case: Case) -> Iterator[Finding]:
 
 
 def watchers(found: Iterable[WatcherEntry], off: Collection[str] = ()) -> Iterator[Finding]:
-    """Yield how each watcher is, and of a plugin only where it does not run; *off*: watchers with autostart off."""
+    """Yield the state of each watcher, and of each plugin that does not run; *off*: watchers with autostart off."""
     for watcher in found:
         name, has_none = watcher["name"], is_scaled_to_zero(watcher)
         if not is_helper(name):
@@ -46,7 +46,7 @@ def watchers(found: Iterable[WatcherEntry], off: Collection[str] = ()) -> Iterat
 
 
 def of_watcher(watcher: WatcherEntry, *, is_off: bool = False) -> Finding:
-    """Return how one watcher is; *is_off*: circusd does not start it by itself."""
+    """Return the state of one watcher; *is_off*: circusd does not start it by itself."""
     name, verdict = watcher["name"], watcher["verdict"]
     word = Word(verdict["word"])
     if word is Word.STOPPED and is_off:
