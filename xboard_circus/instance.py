@@ -74,7 +74,7 @@ class Instance:
         """
         try:
             with self.client() as client:
-                found = self.ask(client)
+                found = self.query(client)
                 users = client.users
         except CircusdGone as gone:
             return self._without_answer(gone)
@@ -102,7 +102,7 @@ class Instance:
             raise XboardError(f"circusd of {self.shown} has no watcher {name}; known are: {known}")
         return watcher
 
-    def ask(self, client: CircusdClient) -> Snapshot:
+    def query(self, client: CircusdClient) -> Snapshot:
         """Query the circusd at the other end of *client*, ours or another's."""
         try:
             return snapshot.from_state(client.state(deadline=self.answer_within))

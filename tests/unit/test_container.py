@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from xboard_circus.container.run import told_of_check
+from xboard_circus.container.run import check_failure
 
 
 @pytest.mark.parametrize(
@@ -27,7 +27,7 @@ def test_an_ini_at_fault_is_told_whatever_is_in_it(
         ini.write_bytes(content)
 
     hint = f"; of its values, these are the container's environment's: {from_environment}" if from_environment else ""
-    assert told_of_check(ini, 1) == f"nothing was started: {ini} is at fault, see above{hint}"
+    assert check_failure(ini, 1) == f"nothing was started: {ini} is at fault, see above{hint}"
 
 
 def test_a_check_that_fails_by_itself_prints_its_report(
@@ -37,7 +37,7 @@ def test_a_check_that_fails_by_itself_prints_its_report(
     monkeypatch.setenv("XBOARD_RUNTIME_DIR", str(tmp_path))
     (tmp_path / "crash-20261126-1.log").write_text("Traceback: ...")
 
-    assert "failed by an error of its own, see above" in told_of_check(tmp_path / "circus.ini", 3)
+    assert "failed by an error of its own, see above" in check_failure(tmp_path / "circus.ini", 3)
     assert "Traceback: ..." in capsys.readouterr().out
 
 
@@ -54,4 +54,4 @@ def test_the_health_check_imports_next_to_nothing() -> None:
 
 
 def test_a_check_that_was_killed_says_nothing_of_the_ini(tmp_path: Path) -> None:
-    assert "was ended by SIGKILL; is there too little memory?" in told_of_check(tmp_path / "circus.ini", 128 + 9)
+    assert "was ended by SIGKILL; is there too little memory?" in check_failure(tmp_path / "circus.ini", 128 + 9)

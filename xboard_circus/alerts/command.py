@@ -1,4 +1,4 @@
-"""Deliver an alert by a command, which gets the document on its stdin."""
+"""Deliver an alert by a command, which reads the document from its stdin."""
 
 import json
 import os
@@ -16,17 +16,17 @@ from xboard_circus.alerts.message import Message
 from xboard_circus.alerts.secrets import AlertError, scrubbed
 from xboard_circus.masking import secrets_in
 
-SAID_BYTES = 4096
+STDERR_BYTES = 4096
 REAP_SECONDS = 2.0
 
 
 @dataclass(frozen=True)
 class CommandSink:
-    """Give alerts to a program.
+    """Pass alerts to a program.
 
     Attributes:
-        folder: Where it runs.
-        hidden: Variables with the secrets of the sinks, which it does not get.
+        folder: Its working directory.
+        hidden: Variables with the secrets of the sinks, which are removed from its environment.
     """
 
     argv: tuple[str, ...]
@@ -39,22 +39,22 @@ class CommandSink:
         return f"command {self.argv[0]}"
 
     def deliver(self, message: Message) -> None:
-        """Run it; it has *timeout* seconds, and exit code 0 means that the alert was delivered."""
+        """Run the command; it has *timeout* seconds, and exit code 0 means that the alert was delivered."""
         environment = {name: value for name, value in os.environ.items() if name not in self.hidden}
-        # A file, not a pipe: a grandchild that keeps a pipe open would be waited for.
-        with tempfile.TemporaryFile() as said:
+        # A file, not a pipe, because a grandchild that keeps a pipe open would be waited for.
+        with tempfile.TemporaryFile() as stderr:
             where: dict[str, Any] = {"cwd": self.folder, "env": environment, "start_new_session": True}
             try:
-                process = subprocess.Popen(self.argv, stdin=PIPE, stdout=DEVNULL, stderr=said, **where)
+                process = subprocess.Popen(self.argv, stdin=PIPE, stdout=DEVNULL, stderr=stderr, **where)
             except OSError as error:
                 raise AlertError(f"{self.argv[0]} cannot be run: {error.strerror}") from None
             code = self._finished(process, json.dumps(dict(message.document)).encode())
-            said.seek(0)
-            complaint = said.read(SAID_BYTES).decode(errors="replace")
+            stderr.seek(0)
+            complaint = stderr.read(STDERR_BYTES).decode(errors="replace")
         if code:
             secrets = [secret for name, value in environment.items() for secret in secrets_in(name, value)]
-            said_last = scrubbed(complaint, [*secrets, *(os.environ.get(name, "") for name in self.hidden)])
-            raise AlertError(f"{self.argv[0]} ended with {code}" + (f": {said_last}" if said_last else ""))
+            last_line = scrubbed(complaint, [*secrets, *(os.environ.get(name, "") for name in self.hidden)])
+            raise AlertError(f"{self.argv[0]} ended with {code}" + (f": {last_line}" if last_line else ""))
 
     def _finished(self, process: subprocess.Popen[bytes], document: bytes) -> int:
         try:

@@ -20,12 +20,12 @@ SAY_EVERY = 10
 class Delivery:
     """The queue of a sink, and the task that empties it; each try runs in a thread of its own.
 
-    A message that cannot be delivered stays in front and is retried after longer and longer pauses, for ever; one that
-    the other side refuses goes behind the others, which may hold nothing that it refuses. A full queue drops its oldest
-    message, except the one that is being tried. To be used on one loop.
+    A message that cannot be delivered stays in front and is retried with a backoff, for ever; one that the receiver
+    refuses goes behind the others, which it may accept. A full queue drops its oldest message, except the one that is
+    being tried. To be used on one loop.
 
     Attributes:
-        trouble: Why the last try failed, "" where it did not.
+        trouble: Why the last try failed, "" after a success.
     """
 
     def __init__(
@@ -49,7 +49,7 @@ class Delivery:
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
-        """Begin to deliver."""
+        """Start the delivery."""
         self._task = asyncio.ensure_future(self._run())
 
     def put(self, message: Message) -> None:
@@ -83,7 +83,7 @@ class Delivery:
         return True
 
     def end(self) -> None:
-        """Stop after the try that is under way; the rest stays in `waiting`."""
+        """Stop after the current try; the rest stays in `waiting`."""
         if self._task is not None:
             self._task.cancel()
         self._thread.shutdown(wait=False)
@@ -108,7 +108,7 @@ class Delivery:
                 self._queue.append(self._queue.pop(0))
             return self._failed(str(error), error.retry_after)
         except Exception as error:
-            # Where it was raised, without its message, which may quote a secret.
+            # Only where it was raised, because its message may quote a secret.
             log.error("alert:%s: internal error:\n%s", self.name, "".join(traceback.format_tb(error.__traceback__)))
             return self._failed(f"a bug in xboard-circus: {type(error).__name__}", 0.0)
         tries = f", at try {self._failures + 1}" if self._failures else ""

@@ -24,7 +24,7 @@ class Remembered:
 
     Attributes:
         lost: The last circusd that was lost and reported, as pid:started.
-        troubles: Why a sink does not take what waits, by its name; it is saved for `stuck`, and not loaded.
+        troubles: Why a sink does not accept its waiting messages, by its name; saved for `stuck`, and not loaded.
     """
 
     incidents: list[Incident] = field(default_factory=list)
@@ -40,7 +40,7 @@ def memory_file(folder: Path, plugin: str) -> Path:
 
 
 def stuck(folder: Path) -> dict[str, tuple[int, str]]:
-    """Return by sink how many alerts wait and why, for the sinks that did not take one; empty where that is unknown."""
+    """Return by sink how many alerts wait and why, for the sinks that did not accept one; empty if unknown."""
     found = {}
     for file in sorted(folder.glob("alerts-*.json")):
         with suppress(OSError, ValueError, KeyError, TypeError, AttributeError):
@@ -52,14 +52,14 @@ def stuck(folder: Path) -> dict[str, tuple[int, str]]:
 
 
 class AlertMemory:
-    """Keep a file at *path*, of mode 0600. If it cannot be written, a restart loses its memory, nothing else."""
+    """Keep a file at *path*, of mode 0600. If it cannot be written, a restart loses this memory, nothing else."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._is_failing = False
 
     def load(self, *, shift: float) -> Remembered:
-        """Return what was saved; *shift* is by how much the wall clock is ahead of the caller's."""
+        """Return the saved memory; *shift* is how far the wall clock is ahead of the caller's."""
         try:
             data = json.loads(self._path.read_text(encoding="utf-8"))
             return Remembered(
@@ -75,7 +75,7 @@ class AlertMemory:
             return Remembered()
 
     def save(self, now: Remembered, *, shift: float) -> None:
-        """Replace what was saved."""
+        """Save *now* in place of the saved memory."""
         data = {
             "incidents": [_saved(each, shift) for each in now.incidents],
             "gates": {name: saved(each, shift=shift) for name, each in now.gates.items()},

@@ -1,4 +1,4 @@
-"""One rendered alert for one sink, which can wait in a file."""
+"""Define one rendered alert for one sink, which can wait in a file."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -7,12 +7,12 @@ from typing import Any, Protocol
 
 @dataclass(frozen=True)
 class Message:
-    """What a sink delivers.
+    """One message to a sink.
 
     Attributes:
         id: The same in all tries, for a receiver that gets it twice after a lost answer.
-        fold: A later message of the same fold replaces one that still waits; "" for none.
-        document: For programs.
+        fold: A later message with the same fold replaces one that still waits; "" for none.
+        document: JSON for programs.
     """
 
     id: str
@@ -29,10 +29,10 @@ class Message:
 
 
 class Sink(Protocol):
-    """Where alerts go.
+    """Destination of alerts.
 
     Attributes:
-        place: Where that is, in words without a secret.
+        place: Its description, without a secret.
     """
 
     @property

@@ -18,11 +18,11 @@ SHORTEST_MASKED = 4
 
 
 class AlertError(XboardError):
-    """A sink could not deliver; the message says why, and holds no secret.
+    """Failure of a sink to deliver; the message gives the reason, without a secret.
 
     Attributes:
-        retry_after: Seconds for which the other side asked not to be tried again.
-        refused: It took this message in and said no, as a filter does; another one it may accept.
+        retry_after: Seconds before the next try, as the receiver demanded.
+        refused: The receiver rejected this message, as a filter does; it may accept another one.
     """
 
     def __init__(self, message: str, *, retry_after: float = 0.0, refused: bool = False) -> None:
@@ -33,7 +33,7 @@ class AlertError(XboardError):
 
 @dataclass(frozen=True)
 class Secret:
-    """Where a secret is. It is read anew for each use, so that a corrected file counts at once."""
+    """A reference to a secret, which is read anew for each use, so that a corrected file counts at once."""
 
     env: str | None = None
     file: Path | None = None
@@ -42,13 +42,13 @@ class Secret:
         return f"variable {self.env}" if self.env else f"file {self.file}"
 
     def read(self) -> str:
-        """Return the secret; raise AlertError with the cure where it cannot be read."""
+        """Return the secret; raise AlertError with the cure if it cannot be read."""
         if fault := self.fault():
             raise AlertError(fault)
         return (os.environ[self.env] if self.env else _content(self._file())).strip()
 
     def fault(self) -> str:
-        """Return what is wrong with it and the cure; "" where nothing is."""
+        """Return what is wrong with it and the cure; "" for a good one."""
         if self.env:
             return "" if os.environ.get(self.env, "").strip() else f"{self.env} is not set in the environment"
         file = self._file()
@@ -83,7 +83,7 @@ def scrubbed(text: str, secrets: Iterable[str], longest: int = 120) -> str:
 
 
 def os_words(error: BaseException | None, default: str) -> str:
-    """Return the text of an error of the system, otherwise *default*: other errors may quote what was sent."""
+    """Return the text of an error of the system, otherwise *default*: other errors may quote the request."""
     return (isinstance(error, OSError) and error.strerror) or default
 
 
@@ -94,7 +94,7 @@ def _parts(secret: str) -> Iterable[str]:
     url = urlsplit(secret)
     if url.scheme in ("http", "https"):
         user, password = unquote(url.username or ""), unquote(url.password or "")
-        # A server may quote the header that it was sent.
+        # A server may quote the header of the request.
         basic = base64.b64encode(f"{user}:{password}".encode("latin-1", errors="replace")).decode()
         values = [value for _, value in parse_qsl(url.query)]
         parts = [f"{url.path}?{url.query}", url.path, url.query, *url.path.split("/"), *values]

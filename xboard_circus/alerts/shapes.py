@@ -1,8 +1,8 @@
-"""The JSON that each kind of webhook understands, how it is signed, and how its answer is read. No effects.
+"""Build the JSON of each kind of webhook, sign it, and parse its answer. No effects.
 
-Feishu, DingTalk and WeCom answer 200 whatever happens; whether the message was taken stands in the body. What we quote
-may come from anybody, so nothing in it may mention people: Slack's marks are escaped, and Feishu gets a rich text,
-in which ``<at>`` is no tag.
+Feishu, DingTalk and WeCom always answer 200; the body shows whether the message was accepted. A quoted text may come
+from anybody, so nothing in it may mention people: Slack's marks are escaped, and Feishu gets a rich text, in which
+``<at>`` is no tag.
 """
 
 import base64
@@ -23,7 +23,7 @@ LONGEST = 4000
 
 @dataclass(frozen=True)
 class WebhookRequest:
-    """What is to be sent."""
+    """One HTTP request."""
 
     url: str
     body: bytes
@@ -64,7 +64,7 @@ def _content(shape: str, message: Message) -> dict[str, Any]:
 
 
 def feishu_sign(stamp: str, secret: str) -> str:
-    """Return Feishu's signature: the time and the secret are the key, and nothing is what is signed."""
+    """Return Feishu's signature: the key is the time and the secret, the signed text is empty."""
     return base64.b64encode(hmac.new(f"{stamp}\n{secret}".encode(), b"", hashlib.sha256).digest()).decode()
 
 
@@ -89,10 +89,10 @@ def refusal(shape: str, status: int, body: str) -> str:
         code = next(answer[name] for name in ("errcode", "code", "StatusCode") if name in answer)
         if code == 0:
             return ""
-        said = answer.get("errmsg") or answer.get("msg") or answer.get("StatusMessage") or "nothing more"
+        message = answer.get("errmsg") or answer.get("msg") or answer.get("StatusMessage") or "nothing more"
     except (ValueError, TypeError, AttributeError, StopIteration):
         return f"answered {status} without the JSON of a {shape} robot"
-    return f"answered error {code}: {said}"
+    return f"answered error {code}: {message}"
 
 
 def _encoded(content: Mapping[str, Any]) -> bytes:

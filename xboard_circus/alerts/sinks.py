@@ -16,7 +16,7 @@ SECRETS = ("url", "secret", "password")
 def sink_of(config: Config, alert: AlertConfig) -> Sink:
     """Return the sink of a section without a problem.
 
-    What a sink needs is imported with its first section: most plugins have none, and live for months.
+    The imports of a sink wait for its first section, because most plugins have none, and live for months.
     """
     options, folder = alert.options, config.folder
     secrets = {option.rpartition("_")[0]: secret for option, secret in secrets_of(alert, folder).items()}
@@ -69,7 +69,7 @@ def secret_variables(config: Config) -> frozenset[str]:
 
 
 def secrets_of(alert: AlertConfig, folder: Path) -> dict[str, Secret]:
-    """Return every secret that a section names, by the option that names it."""
+    """Return every secret in a section, by the option that names it."""
     found = {}
     for name in SECRETS:
         env, file = getattr(alert.options, f"{name}_env"), getattr(alert.options, f"{name}_file")

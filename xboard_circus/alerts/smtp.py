@@ -35,7 +35,7 @@ class SmtpSink:
     password: Secret | None = None
     timeout: float = 10.0
     ca_file: Path | None = None
-    # By message: the recipients that have not got it yet, so that no other gets it twice.
+    # By message: the recipients without it so far, so that no other gets it twice.
     _left: dict[str, tuple[str, ...]] = field(default_factory=dict, compare=False)
 
     @property
@@ -57,7 +57,7 @@ class SmtpSink:
                 # smtplib reports a time-out of its own as a closed connection.
                 is_late = cut.done or isinstance(error, TimeoutError) or time.monotonic() - began >= 0.95 * self.timeout
                 why = f"no complete answer within {self.timeout:g} s" if is_late else _words(error)
-                # Without its cause: that may quote what was sent, and a password was.
+                # Without its cause, which may quote what was sent, such as a password.
                 refused = isinstance(error, smtplib.SMTPDataError) and error.smtp_code >= 500
                 raise AlertError(scrubbed(why, self._sent(password)), refused=refused) from None
 
@@ -84,8 +84,8 @@ class SmtpSink:
             server.close()
         self._left.clear()
         later = tuple(each for each in left if 400 <= refused.get(parseaddr(each)[1], (0,))[0] < 500)
-        for address, (code, said) in refused.items():
-            log.warning("alert: %s gets none: %d %s", address, code, scrubbed(str(said), self._sent(password)))
+        for address, (code, reply) in refused.items():
+            log.warning("alert: %s gets none: %d %s", address, code, scrubbed(str(reply), self._sent(password)))
         if later:
             self._left[message.id] = later
             raise AlertError(f"not yet taken for {', '.join(later)}")
@@ -120,8 +120,8 @@ class _Client(smtplib.SMTP):
 
 def _words(error: Exception) -> str:
     if isinstance(error, smtplib.SMTPRecipientsRefused):
-        code, said = next(iter(error.recipients.values()))
-        return f"every recipient was refused: {code} {_decoded(said)}"
+        code, reply = next(iter(error.recipients.values()))
+        return f"every recipient was refused: {code} {_decoded(reply)}"
     if isinstance(error, smtplib.SMTPResponseException):
         what = "the login was refused:" if isinstance(error, smtplib.SMTPAuthenticationError) else "answered"
         return f"{what} {error.smtp_code} {_decoded(error.smtp_error)}"
@@ -132,5 +132,5 @@ def _words(error: Exception) -> str:
     return os_words(error, type(error).__name__)
 
 
-def _decoded(said: object) -> str:
-    return said.decode(errors="replace") if isinstance(said, bytes) else str(said)
+def _decoded(reply: object) -> str:
+    return reply.decode(errors="replace") if isinstance(reply, bytes) else str(reply)

@@ -19,7 +19,7 @@ from xboard_circus.translations import sentences, translated
 
 @dataclass(frozen=True)
 class Origin:
-    """Where alerts come from."""
+    """Origin of alerts."""
 
     host: str
     config_file: str
@@ -33,7 +33,7 @@ def rendered(
     shift: float = 0.0,
     new_id: Callable[[], str] = lambda: uuid.uuid4().hex,
 ) -> Message:
-    """Return *notice* as a message; *shift* turns its times into those of the wall clock."""
+    """Render *notice* as a message; *shift* turns its times into those of the wall clock."""
 
     def words(key: AlertSay, **fields: object) -> str:
         return sentences(lang).get(key.name, key.value).format(**fields)
@@ -86,7 +86,7 @@ def _next_step(notice: Notice, origin: Origin) -> str | None:
     if notice.trouble is None:
         return None
     if notice.trouble is Trouble.LOST:
-        # Where circusd was started again already, `why` explains the loss.
+        # Once circusd has been started again, `why` explains the loss.
         what = ["why", CIRCUSD] if notice.is_over else ["start"]
     else:
         what = ["status"] if notice.watcher == CIRCUSD else ["why", notice.watcher]
@@ -94,5 +94,5 @@ def _next_step(notice: Notice, origin: Origin) -> str | None:
 
 
 def clock_time(wall: float) -> str:
-    """Return a time of the wall clock with its zone."""
+    """Format a time of the wall clock with its zone."""
     return datetime.fromtimestamp(int(wall)).astimezone().isoformat()

@@ -15,7 +15,7 @@ from xboard_circus.deadline import send_request
 BODY_BYTES = 4096
 LONGEST_PAUSE = 3600.0
 NOT_NOW = (408, 425, 429)
-"""Statuses below 500 that say nothing of the message: took too long, too early, too many (RFC 9110, 8470, 6585)."""
+"""Statuses below 500 that do not judge the message: took too long, too early, too many (RFC 9110, 8470, 6585)."""
 
 
 @dataclass(frozen=True)

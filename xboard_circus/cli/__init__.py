@@ -31,11 +31,11 @@ MODULES = {
     "options": "configuration",
     "service": "servicing",
 }
-"""The module of each command. Only that of the command that runs is imported: all of them take twice as long."""
+"""The module of each command. Only that of the running command is imported: importing all takes twice as long."""
 
 
 class CommandLine(ErrorBoundary):
-    """The commands, each imported when it is asked for; of the others click has the names alone."""
+    """Group of all commands. Each is imported when it runs; click knows only the names of the others."""
 
     def get_command(self, _: click.Context, name: str) -> click.Command | None:
         if name not in MODULES:

@@ -1,4 +1,4 @@
-"""The commands alerts list and alerts test: show the sinks of alerts, and send each a test message."""
+"""Define the commands alerts list and alerts test: show the sinks of alerts, and send each a test message."""
 
 import json
 import socket
@@ -78,7 +78,7 @@ def _chosen(config: Config, name: str | None) -> list[AlertConfig]:
 
 
 def _send_test(config: Config, alert: AlertConfig) -> str:
-    """Send a test alert; return why it could not be delivered, "" where it was."""
+    """Send a test alert; return why it could not be delivered, "" if it was."""
     if fault := _problems(alert):
         return fault
     now = time.time()

@@ -1,4 +1,4 @@
-"""The command clean: stop the processes of this instance, free its ports, remove its stale files."""
+"""Define the command clean: stop the processes of this instance, free its ports, remove its stale files."""
 
 import contextlib
 from collections.abc import Collection, Iterator

@@ -1,4 +1,4 @@
-"""The commands check, doctor, init and options: the ini file and the host before circusd is started."""
+"""Define the commands check, doctor, init and options, for the ini file and the host before a start."""
 
 import json
 import textwrap
@@ -107,7 +107,7 @@ def _print(found: Report, as_data: bool) -> int:
 
 
 def _trials(config_file: Path) -> Iterator[Finding]:
-    """Start a throw-away worker of each armed watcher; yield how it fared."""
+    """Start a throw-away worker of each armed watcher; yield its result."""
     config = load(config_file)
     for watcher in filter(is_armed, config.watchers):
         outcome = preflight.preflight(config, watcher)

@@ -1,4 +1,4 @@
-"""Options that several commands have: the ini file, in front of the command or behind it, and output for programs."""
+"""Define options of several commands: the ini file, in front of the command or behind it, and output for programs."""
 
 import getpass
 import os
@@ -29,7 +29,7 @@ def sender() -> str:
 
 
 def ini_option(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the option ``-c`` to a command or group; the last one that is written counts."""
+    """Add the option ``-c`` to a command or group; the last one on the line counts."""
 
     def choose(context: click.Context, _: click.Parameter, chosen: Path | None) -> None:
         context.obj = chosen or context.obj or DEFAULT

@@ -22,7 +22,7 @@ DONE, FAILED, OUR_BUG, INTERRUPTED = 0, 1, 3, 130
 
 
 class SafeGroup(click.Group):
-    """A group that never suggests a command that stops or deletes in the place of a misspelt one."""
+    """A group that suggests no command that stops or deletes for a misspelt one."""
 
     def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
         try:
@@ -58,7 +58,7 @@ class ErrorBoundary(SafeGroup):
 
 
 def _write_report() -> str:
-    """Write the exception that is being handled into a file of its own and return the path."""
+    """Write the current exception into a file of its own and return the path."""
     text = (
         f"xboard-circus {__version__} ({os.path.dirname(os.path.dirname(__file__))}), circus {circus.__version__}\n"
         f"Python {sys.version} on {platform.platform()}\ncommand: {sys.argv}\n\n{traceback.format_exc()}"

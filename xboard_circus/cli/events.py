@@ -1,4 +1,4 @@
-"""The commands events and why: print records of the ledger as text or JSON, even when circusd is down."""
+"""Define the commands events and why: print records of the ledger as text or JSON, even when circusd is down."""
 
 import json
 import time
@@ -20,7 +20,7 @@ from xboard_circus.ledger import Record
 from xboard_circus.ledger.database import Inode, inode_of
 from xboard_circus.ledger.explain import story_of, text_of, when
 from xboard_circus.ledger.location import ledger_of, unstored_in
-from xboard_circus.ledger.query import asked, search
+from xboard_circus.ledger.query import last_with_reason, search
 from xboard_circus.ledger.story import KINDS
 from xboard_circus.masking import masked, safe_line
 from xboard_circus.options.reading import did_you_mean
@@ -40,9 +40,9 @@ def why(instance: Instance, whom: str | None, as_data: bool) -> None:
     It reads the ledger, so it also works when circusd is down, and queries circusd for what is not stored yet.
     """
     path, unstored = _ledger(instance)
-    # A word of digits is a pid, or else the name of a watcher.
-    by_pid = asked(path, pid=int(whom), unstored=unstored) if whom is not None and whom.isdigit() else None
-    answer = by_pid or asked(path, watcher=whom, unstored=unstored)
+    # A word of digits is a pid, or otherwise the name of a watcher.
+    by_pid = last_with_reason(path, pid=int(whom), unstored=unstored) if whom is not None and whom.isdigit() else None
+    answer = by_pid or last_with_reason(path, watcher=whom, unstored=unstored)
     if answer is None:
         raise XboardError(f"{path}: nothing is recorded{f' of {whom}' if whom else ''} that would need a reason")
     found, history = answer
@@ -90,12 +90,12 @@ def events(
     as_data: bool,
 ) -> None:
     """List recorded events, oldest first."""
-    # Those that are followed come when they are stored.
+    # With --follow they come when they are stored.
     path, unstored = (ledger_of(instance.config), []) if follow else _ledger(instance)
     most = limit or (50 if since is None else EVERYTHING)
     query = partial(search, path, watcher=None if watcher is None else bus_name(watcher), kind=kinds or None)
     inode = inode_of(path)
-    # Queried first: what is stored between the two queries must come from `coming`.
+    # First, because what is stored between the two queries must come from `coming`.
     newest = search(path, limit=1)
     past = query(since=since, limit=most, unstored=unstored)
     for record in past:
@@ -109,7 +109,7 @@ def events(
 
 
 def coming(path: Path, query: Callable[..., list[Record]], *, last: int, inode: Inode | None) -> Iterator[Record]:
-    """Yield the records after *last* for ever, also those of a new file that takes the place of a damaged one."""
+    """Yield the records after *last* for ever, also those of a new file that replaces a damaged one."""
     while True:
         time.sleep(LOOK_EVERY)
         if (found_inode := inode_of(path)) != inode:
@@ -117,7 +117,7 @@ def coming(path: Path, query: Callable[..., list[Record]], *, last: int, inode: 
         try:
             found = query(after=last, limit=EVERYTHING)
         except XboardError:
-            continue  # it is being made, or set aside
+            continue  # the file is being made, or set aside
         for record in found:
             last = max(last, record.id or 0)
             yield record
@@ -132,7 +132,7 @@ def line(record: Record) -> str:
 
 
 def _ledger(instance: Instance) -> tuple[Path, list[Record]]:
-    """Return the ledger, and the records that wait for it in circusd; XboardError where there is neither."""
+    """Return the ledger, and the records that wait for it in circusd; XboardError without both."""
     path = ledger_of(instance.config)
     unstored = unstored_in(instance.config, instance.events(), now=time.time())
     if not unstored and not path.exists():

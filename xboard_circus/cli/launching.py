@@ -28,7 +28,7 @@ LAUNCHER = str(Path(launcher.__file__).resolve())
 LOCK_WITHIN = 30.0
 ANSWER_WITHIN = 20.0
 REPLACED_WITHIN = 5.0
-SLACK = 5.0  # for what comes before the first worker: circusd's own start
+SLACK = 5.0  # for what precedes the first worker: circusd's own start
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Launched:
     """A circusd that this process has started for *instance*; *logs* are its logs, with their size before.
 
     Attributes:
-        gate: Where it waits for its turn; None where another circusd ran when it was started.
+        gate: Where it waits for its turn; None if no other circusd ran when it was started.
     """
 
     process: subprocess.Popen[bytes]
@@ -57,7 +57,7 @@ class Launched:
             (runtime.instance_dir(self.instance) / f"gate-{self.gate}{ending}").unlink(missing_ok=True)
 
     def raise_if_ended(self) -> None:
-        """Raise XboardError with the last lines of its logs where it is gone, and no other restart has replaced it."""
+        """Raise XboardError with the last lines of its logs if it is gone, and no other restart has replaced it."""
         code = self.process.poll()
         if code is None or runtime.supervisor_of(self.instance) not in (None, self.identity):
             return
@@ -71,7 +71,7 @@ class Launched:
 
 
 class Stage(Enum):
-    """How far a watcher is: *stuck* goes on by itself, but not within the time that a person waits for."""
+    """Stage of a watcher's start; *stuck* goes on by itself, but not within the time that a person waits."""
 
     READY = "ready"
     COMING = "coming"
@@ -80,7 +80,7 @@ class Stage(Enum):
 
 @dataclass(frozen=True)
 class Outlook:
-    """Stage of one watcher's start, and the line that shows it."""
+    """Stage and line of output of one watcher's start."""
 
     name: str
     stage: Stage
@@ -94,7 +94,7 @@ def alone(instance: Instance) -> AbstractContextManager[None]:
 
 
 def make_folders(instance: Instance) -> XboardError | None:
-    """Make the folders of all logs: Circus drops a watcher whose log it can't open. Return why one cannot be made."""
+    """Make the folders of all logs, because Circus drops a watcher that cannot open its log. Return why one failed."""
     for folder in [instance.config.folder / "logs", *config.log_folders(instance.config)]:
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -108,8 +108,8 @@ def make_folders(instance: Instance) -> XboardError | None:
 def launch(instance: Instance, *, after: procs.Identity | None = None) -> Launched:
     """Start circusd with the ini file's folder as its own, in a session that a Ctrl-C here does not reach.
 
-    It waits until the circusd *after* has let it on (`CircusdClient.leave`) or is gone, and has ended. It has an inbox
-    as its stdin, to which that one sends the listeners of its endpoints.
+    It waits until the circusd *after* has released it (`CircusdClient.leave`) or is gone, and has ended. Its stdin is
+    an inbox, to which that circusd sends the listeners of its endpoints.
     """
     found = instance.config
     arguments = [sys.executable, "-m", "circus.circusd", str(found.path)]
@@ -117,7 +117,7 @@ def launch(instance: Instance, *, after: procs.Identity | None = None) -> Launch
     if after is not None:
         gate, folder = os.getpid(), runtime.instance_dir(instance.id)
         turn = ["--turn", str(runtime.make_gate(folder, gate)), "--starter", str(own)]
-        if any(map(config.is_armed, found.watchers)):  # else it has no code of ours to open it
+        if any(map(config.is_armed, found.watchers)):  # otherwise it has no code of ours to open it
             box = inbox.make(inbox.path_of(folder, gate))
         arguments = [sys.executable, "-I", "-S", LAUNCHER, *turn, "--after", str(after), "--", *arguments]
     out = found.folder / "logs" / "circusd.out"
@@ -136,14 +136,14 @@ def launch(instance: Instance, *, after: procs.Identity | None = None) -> Launch
     except OSError as error:
         raise XboardError(f"circusd cannot be started: {error.filename or sys.executable}: {error.strerror}") from error
     identity = procs.Identity(process.pid, procs.start_time(process.pid) or 0)
-    # The guard writes the same when the first watcher starts. Until then, and where no watcher is armed, `stop` and the
+    # The guard writes the same when the first watcher starts. Until then, and without an armed watcher, `stop` and the
     # monitor know this circusd by it; and it removes the mark of an earlier `stop`.
     instance.write_record(identity, runtime.RECORD if gate is None else f"gate-{gate}")
     return Launched(process, identity, sizes, instance.id, gate)
 
 
 def wait_for_answer(instance: Instance, launched: Launched) -> None:
-    """Return when the circusd that was started answers.
+    """Wait until the circusd that was started answers.
 
     Raises:
         XboardError: It has ended, or is silent for ANSWER_WITHIN seconds.
@@ -166,7 +166,7 @@ def wait_for_answer(instance: Instance, launched: Launched) -> None:
 def expected(instance: Instance) -> dict[str, bool]:
     """Return the watchers that a start has to bring up and keep up, and whether each is armed; not those that run once.
 
-    Nor the dashboard: a start does not fail because a page about it can't be shown.
+    Nor the dashboard, because a start does not fail for want of a page about it.
     """
     return {
         watcher.name: config.is_armed(watcher)
@@ -201,7 +201,7 @@ def wait_until_ready(
             if launched is not None and not _is_replaced(instance, launched):
                 launched.raise_if_ended()
             with suppress(CircusdGone, CommandRefused):
-                last = outlooks(instance.ask(client), watchers)
+                last = outlooks(instance.query(client), watchers)
             for outlook in last:
                 progress.report(outlook.name, outlook.text)
             coming = [outlook.name for outlook in last if outlook.stage is Stage.COMING]
@@ -212,9 +212,9 @@ def wait_until_ready(
 
 
 def _is_replaced(instance: Instance, launched: Launched) -> bool:
-    """Return whether another restart has put another circusd in the place of this one, which has ended as told.
+    """Return whether another restart has replaced this circusd, which has ended as ordered.
 
-    The other restart records its circusd a moment after it has told this one to leave.
+    The other restart records its circusd a moment after it has ordered this one to leave.
     """
     give_up_at = time.monotonic() + REPLACED_WITHIN
     while launched.process.poll() == 0 and time.monotonic() < give_up_at:
@@ -225,7 +225,7 @@ def _is_replaced(instance: Instance, launched: Launched) -> bool:
 
 
 def outlooks(snapshot: Snapshot, watchers: Mapping[str, bool]) -> list[Outlook]:
-    """Return how far each of the *watchers* is; an unarmed one reports only that it runs."""
+    """Return the stage of each of the *watchers*; an unarmed one reports only that it runs."""
     return [Outlook(name, *_outlook(name, snapshot.watcher(name), armed)) for name, armed in watchers.items()]
 
 

@@ -1,4 +1,4 @@
-"""End circusd without the workers that its successor takes over, and find out beforehand which can not stay."""
+"""End circusd without the workers that its successor takes over, and find beforehand which cannot stay."""
 
 import signal
 import time
@@ -20,7 +20,7 @@ from xboard_circus.instance import Instance, Silent
 from xboard_circus.snapshot import Snapshot
 from xboard_circus.worker import runs_worker
 
-LAST_MOMENT = 3.0  # that a circusd may take to end when it has closed its endpoint
+LAST_MOMENT = 3.0  # that a circusd may need to end after closing its endpoint
 
 
 def why_alone(watcher: WatcherConfig) -> str:
@@ -41,11 +41,11 @@ def why_alone(watcher: WatcherConfig) -> str:
 
 @dataclass(frozen=True)
 class Costs:
-    """What a new circusd on the ini file costs the watchers that run now.
+    """Costs of a new circusd on the ini file for the running watchers.
 
     Attributes:
-        stopped: The watchers whose workers end before the new ones start, by name, with the reason.
-        losing: Those of them whose clients notice: they listen, and are not our page.
+        stopped: The watchers with workers that end before the new ones start, by name, with the reason.
+        losing: Those of them that lose requests: they listen, and are not our page.
     """
 
     stopped: dict[str, str]
@@ -53,7 +53,7 @@ class Costs:
 
 
 def costs(instance: Instance, found: Snapshot) -> Costs:
-    """Compare what runs with the ini file."""
+    """Compare the running watchers with the ini file."""
     stopped, losing = {}, set()
     by_name = {watcher.name.lower(): watcher for watcher in instance.config.watchers}
     for running in found.watchers:
@@ -70,7 +70,7 @@ def costs(instance: Instance, found: Snapshot) -> Costs:
 
 
 def _moves(instance: Instance, watcher: WatcherConfig, now: PortEntry | None) -> str:
-    """Return how the address of *watcher* changes; "" where it stays, or is not known."""
+    """Return how the address of *watcher* changes; "" if it stays, or is unknown."""
     new = instance.config.socket(watcher.sockets_used[0])
     if new is None or now is None or new.port == 0:
         return ""
@@ -94,7 +94,7 @@ class Departure:
     """A circusd that ends without its workers.
 
     Attributes:
-        others: The rest of its processes, which end with it.
+        others: Its other processes, which end with it.
         patience: Seconds that these may take.
     """
 
@@ -103,9 +103,9 @@ class Departure:
     patience: float
 
     def await_end(self, progress: Progress) -> None:
-        """Return when circusd and the others are gone; what has not ended in time is killed."""
+        """Wait until circusd and the others are gone; kill what has not ended in time."""
         if gone([self.circusd], progress, give_up_at=time.monotonic() + self.patience + SLACK):
-            for each in self.others:  # only where circusd was killed does one still run
+            for each in self.others:  # one still runs only if circusd was killed
                 send(each, signal.SIGTERM)
             gone(self.others, progress, give_up_at=time.monotonic() + self.patience + SLACK)
         kill_rest([self.circusd, *self.others], progress)
@@ -114,7 +114,7 @@ class Departure:
 def leave(instance: Instance, found: Snapshot | Silent, successor: Launched, progress: Progress) -> Departure | None:
     """Have the circusd that was *found* end without the workers that can stay; None, with nothing done, without such.
 
-    One that does not answer, or knows no such command (an older release), is killed: its workers serve on, too. The
+    One that does not answer, or has no such command (an older release), is killed: its workers serve on, too. The
     *successor* waits until then.
     """
     circusd = found.identity
@@ -144,7 +144,7 @@ def leave(instance: Instance, found: Snapshot | Silent, successor: Launched, pro
         circusd_record.order_end(instance.id)
         send(circusd, signal.SIGKILL)
     if successor.gate is not None:
-        with suppress(XboardError):  # circusd has let it on already
+        with suppress(XboardError):  # circusd has released it already
             runtime.name_successor(instance.id, successor.gate)
     return departure
 

@@ -1,4 +1,4 @@
-"""The commands start and stop."""
+"""Define the commands start and stop."""
 
 import time
 from collections.abc import Iterator, Mapping
@@ -20,7 +20,7 @@ from xboard_circus.snapshot import Snapshot
 
 TIMEOUT = 60.0
 IN_BACKGROUND = "circusd goes on in the background: `xboard-circus status`"
-LAST_CHILDREN = 2.0  # what a worker has started may end a moment after it
+LAST_CHILDREN = 2.0  # a child of a worker may end a moment after it
 timeout_option = click.option(
     "--timeout", type=click.FloatRange(min=1), default=TIMEOUT, help="Longest wait, in seconds."
 )
@@ -86,7 +86,7 @@ def check_file(instance: Instance, *, starts: bool = True) -> None:
 
 
 def refuse_others_folder(folder: Path) -> None:
-    """Raise XboardError where this is root, and somebody else may put into *folder* what circusd would run."""
+    """Raise XboardError if this is root, and another user may put into *folder* what circusd would run."""
     if (why := host_rules.refusal(folder)) is not None:
         raise XboardError(f"{why}. Nothing was started or stopped")
 
@@ -130,7 +130,7 @@ def await_answer(instance: Instance, launched: Launched) -> None:
 def await_ready(
     instance: Instance, watchers: Mapping[str, bool], *, timeout: float, launched: Launched | None = None
 ) -> None:
-    """Wait until *watchers* are ready, and report it; XboardError where they are not in time."""
+    """Wait until *watchers* are ready, and report it; XboardError if they are not in time."""
     limit = launching.longest_start(instance, timeout)
     with left_running(IN_BACKGROUND), progress() as shown:
         last = launching.wait_until_ready(instance, watchers, shown, timeout=limit, launched=launched)

@@ -1,4 +1,4 @@
-"""The command logs: print the logs of workers, circusd and plugins, even when circusd is down."""
+"""Define the command logs: print the logs of workers, circusd and plugins, even when circusd is down."""
 
 import io
 import json
@@ -57,7 +57,7 @@ def logs(
     config = instance.config
     chosen = of_name(config, name)
     if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="replace")  # a log may hold what the terminal's encoding has no letter for
+        sys.stdout.reconfigure(errors="replace")  # a log may hold characters that the terminal's encoding does not have
     try:
         if only_names:
             _list(chosen, config.folder, as_data=as_data)
@@ -87,7 +87,7 @@ def of_name(config: Config, name: str | None) -> list[LogFile]:
 
 
 def merged(ends: Mapping[LogFile, list[Line]]) -> list[tuple[LogFile, Line]]:
-    """Return the lines of all logs in the order of their times; those of one log stay in theirs."""
+    """Return the lines of all logs in the order of their times; those of one log keep their order."""
     order: list[tuple[float, LogFile, Line]] = []
     for log, lines in ends.items():
         # A clock that was set back, or two writers of one log, must not tear its lines apart.
@@ -109,7 +109,7 @@ def unseen(shown: list[str], new: list[str]) -> list[str]:
 
 
 def _show(chosen: list[LogFile], most: int, since: float | None, *, as_data: bool, on_and_on: bool) -> None:
-    # Before the ends are read, so that no line is lost between; what is in both is left out below.
+    # Before the ends are read, so that no line between is lost; lines in both are left out below.
     followers = []
     for log in chosen if on_and_on else ():
         with suppress(OSError):  # `_ends` reports it
@@ -142,7 +142,7 @@ def _show(chosen: list[LogFile], most: int, since: float | None, *, as_data: boo
 
 
 def _ends(chosen: list[LogFile], most: int, since: float | None) -> dict[LogFile, list[Line]]:
-    """Return the last lines of each log that can be read."""
+    """Return the last lines of each readable log."""
     ends = {}
     for log in chosen:
         try:

@@ -1,4 +1,4 @@
-"""Moments as people write them: how long ago, a day, a date, or a time of the day."""
+"""Parse moments as people write them: how long ago, a day, a date, or a time of the day."""
 
 import re
 import time
@@ -14,9 +14,9 @@ _DAYS = {"today": 0, "yesterday": 1}
 
 
 def moment(text: str, now: float) -> float:
-    """Parse *text* as a wall-clock time, in seconds since 1970; ValueError where it is none.
+    """Parse *text* as a wall-clock time, in seconds since 1970; ValueError for anything else.
 
-    A time of the day is the last that there was: 23:50 means yesterday's when it is 0:10.
+    A time of the day is the latest one in the past: at 0:10, 23:50 means yesterday's.
 
     >>> moment("10m", 1000.0), moment("1m30s", 1000.0)
     (400.0, 910.0)
@@ -38,7 +38,7 @@ def moment(text: str, now: float) -> float:
 
 
 def read_moment(context: click.Context, parameter: click.Parameter, text: str | None) -> float | None:
-    """Read an option's *text* as a time before now."""
+    """Parse an option's *text* as a time before now."""
     try:
         return None if text is None else moment(text, time.time())
     except (ValueError, OverflowError, OSError):

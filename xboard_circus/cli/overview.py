@@ -1,4 +1,4 @@
-"""The command status: print circusd, its watchers and workers with state and reason."""
+"""Define the command status: print circusd, its watchers and workers with state and reason."""
 
 import json
 import time
@@ -21,9 +21,9 @@ from xboard_circus.ledger import Record
 from xboard_circus.ledger.location import unstored_in
 from xboard_circus.snapshot import Figures, Snapshot, as_json, measured
 
-LATE = 10.0  # seconds: the plugin stores what happens half a second later
+LATE = 10.0  # seconds: the plugin stores an event half a second later
 
-# Of verdicts, workers and ports.
+# Styles of verdicts, workers and ports.
 STYLES = {
     **dict.fromkeys(("ok", "up", "bound"), "green"),
     **dict.fromkeys(("degraded", "deploying", "unknown", "busy", "failing", "not ready"), "yellow"),
@@ -51,12 +51,12 @@ def status(instance: Instance, as_data: bool) -> None:
         console = out()
         show(snapshot, figures, console, config_file=instance.shown)
         now = time.time()
-        with suppress(XboardError):  # no plugin keeps a ledger, or it cannot be read: `why` says so
+        with suppress(XboardError):  # no plugin keeps a ledger, or it cannot be read: `why` reports it
             show_unstored(unstored_in(instance.config, instance.events(), now=now), console, now=now)
 
 
 def show_unstored(records: Sequence[Record], console: Console, *, now: float) -> None:
-    """Print that the ledger lacks what happened a while ago, as on a full disk."""
+    """Print that the ledger lacks events of a while ago, as on a full disk."""
     age = now - min((each.time for each in records), default=now)
     if age >= LATE:
         console.print()

@@ -1,4 +1,4 @@
-"""The command dashboard: print the link to the page, and open it in a browser."""
+"""Define the command dashboard: print the link to the page, and open it in a browser."""
 
 import html
 import os
@@ -20,7 +20,7 @@ from xboard_circus.instance import Instance
 
 ANSWER_WITHIN = 2.0
 _ANY = {"0.0.0.0": "127.0.0.1", "::": "::1", "*": "127.0.0.1", "localhost": "127.0.0.1", "": "127.0.0.1"}
-# A link on the browser's command line would be there for everybody to read in `ps`.
+# A link on the browser's command line could be read by every user with `ps`.
 _LEAD = (
     '<!doctype html><meta charset="utf-8"><meta http-equiv="refresh" content="0; url={link}"><a href="{link}">Open</a>'
 )
@@ -48,7 +48,7 @@ def dashboard(instance: Instance, read_only: bool, no_open: bool) -> None:
 
 
 def address_of(config: Config) -> tuple[str, int]:
-    """Return the address of the page for a browser on this host; XboardError where the ini file has none."""
+    """Return the address of the page for a browser on this host; XboardError if the ini file has none."""
     watcher = dashboard_of(config)
     if watcher is not None:
         shared = next(filter(None, map(config.socket, watcher.sockets_used)), None)
@@ -64,7 +64,7 @@ def address_of(config: Config) -> tuple[str, int]:
 
 
 def link_to(config: Config, host: str, port: int, token: str) -> str:
-    """Return the link; what stands behind the # is for the page's script, and no server ever sees it."""
+    """Return the link; the part behind the # is for the page's script, and no server ever sees it."""
     root = (options_of(config, None).root_path or "").rstrip("/")
     place = f"[{host}]" if ":" in host else host
     return f"http://{place}:{port}{root}/login#token={token}"
@@ -77,7 +77,8 @@ def has_browser() -> bool:
 
 
 def _answers(host: str, port: int, *owners: int) -> bool:
-    """Return whether the page answers; XboardError where a process does that is not ours, root's or of *owners*."""
+    """Return whether the page answers; XboardError if a process of a user answers that is not ours, root or in
+    *owners*."""
     try:
         with socket.create_connection((host, port), ANSWER_WITHIN) as door:
             found = servers.server_of(door)
@@ -90,7 +91,7 @@ def _answers(host: str, port: int, *owners: int) -> bool:
 
 
 def _open(link: str, file: Path) -> None:
-    """Open *link* by way of a file that only we can read."""
+    """Open *link* through a file that only we can read."""
     try:
         file.unlink(missing_ok=True)
         file.touch(0o600, exist_ok=False)

@@ -1,4 +1,4 @@
-"""The commands reload and retry: replace workers by new code, and start a held slot now."""
+"""Define the commands reload and retry: replace workers by new code, and start a held slot now."""
 
 import time
 from collections.abc import Iterator, Sequence
@@ -81,7 +81,7 @@ def retry(instance: Instance, watcher: str, slot: int) -> None:
 
 
 def _chosen(instance: Instance, names: Sequence[str]) -> list[str]:
-    """Return the watchers to reload, spelled as circusd does; XboardError where one can't be."""
+    """Return the watchers to reload, spelled as in circusd; XboardError if one cannot be."""
     found = instance.running()
     if names:
         return list(dict.fromkeys(_reloadable(instance, found, name) for name in names))
@@ -105,7 +105,7 @@ def _reloadable(instance: Instance, found: Snapshot, name: str) -> str:
 
 
 def _refuse_second(instance: Instance, names: Sequence[str]) -> None:
-    """Raise XboardError where a reload of one of the watchers runs already."""
+    """Raise XboardError if a reload of one of the watchers runs already."""
     with instance.client() as client:
         for name in names:
             running = _last_reload(client, name)
@@ -114,7 +114,7 @@ def _refuse_second(instance: Instance, names: Sequence[str]) -> None:
 
 
 def try_new_code(instance: Instance, names: Sequence[str]) -> None:
-    """Try the new code of each watcher on a test worker; XboardError where one does not get ready."""
+    """Try the new code of each watcher on a test worker; XboardError if one does not get ready."""
     for name in names:
         with progress() as shown:
             shown.waiting_for(f"{name}: trying the new code on a throw-away worker")
@@ -148,7 +148,7 @@ def _reload(client: CircusdClient, name: str, shown: Progress) -> ReloadEntry:
 
 
 def _last_reload(client: CircusdClient, name: str) -> ReloadEntry | None:
-    """Return the last reload of watcher *name*, running or done; None where there was none."""
+    """Return the last reload of watcher *name*, running or done; None without one."""
     watchers = client.state(deadline=ANSWER_WITHIN)["watchers"]
     return next((each["reload"] for each in watchers if each["name"] == name), None)
 

@@ -1,4 +1,4 @@
-"""The command restart: another circusd in the place of the one that runs, without a lost request."""
+"""Define the command restart: replace the running circusd by another one, without a lost request."""
 
 import os
 import sys
@@ -57,7 +57,7 @@ def restart(instance: Instance, name: str | None, cold: bool, no_preflight: bool
     found = instance.find()
     if found is not None:
         _refuse_other_user(found)
-    # Checked while the old one still serves: a mistake in the ini must not cost a backend that runs.
+    # Check while the old one still serves, because a mistake in the ini must not cost a running backend.
     check_file(instance)
     if found is not None and not cold:
         _try_to_write(instance)
@@ -80,7 +80,7 @@ def restart(instance: Instance, name: str | None, cold: bool, no_preflight: bool
 
 
 def _refuse_service(instance: Instance) -> None:
-    """Raise XboardError where systemd runs circusd: it starts another one itself, beside that of this command."""
+    """Raise XboardError if systemd runs circusd: it would start another one itself, beside that of this command."""
     circusd = runtime.supervisor_of(instance.id)
     if circusd is not None and (unit := procs.unit_of(circusd.pid)):
         raise XboardError(
@@ -90,7 +90,7 @@ def _refuse_service(instance: Instance) -> None:
 
 
 def _refuse_other_user(found: Snapshot | Silent) -> None:
-    """Raise XboardError where another user runs the circusd that was *found*: the next one would be ours, as root's."""
+    """Raise XboardError if another user runs the circusd that was *found*: the next one would be ours."""
     circusd = found.identity
     user = procs.user_of(circusd.pid)
     if user is not None and user != os.geteuid():
@@ -99,7 +99,7 @@ def _refuse_other_user(found: Snapshot | Silent) -> None:
 
 
 def _try_to_write(instance: Instance) -> None:
-    """Raise XboardError where the next circusd could not write into its runtime folder, as on a full disk."""
+    """Raise XboardError if the next circusd could not write into its runtime folder, as on a full disk."""
     try:
         runtime.write_file(instance.id, TRIAL, {"trial": "x" * ROOM})
     except XboardError as error:
@@ -110,7 +110,7 @@ def _try_to_write(instance: Instance) -> None:
 
 
 def _keep_variables(found: Snapshot | Silent) -> None:
-    """Let this process, and the circusd that it starts, have the variables of the one *found* that are not set here."""
+    """Set in this process, for the next circusd, the variables of the one *found* that are not set here."""
     missing = kept(procs.environ(found.identity.pid) or {}, os.environ)
     os.environ.update(missing)
     if missing:
@@ -119,7 +119,7 @@ def _keep_variables(found: Snapshot | Silent) -> None:
 
 
 def _agree(found: Costs, *, yes: bool) -> None:
-    """Print what stops before it starts again; where requests would fail, ask, or raise XboardError where none can."""
+    """Print what stops before it starts again; if requests would fail, ask, or raise XboardError without a terminal."""
     for name, why in found.stopped.items():
         say(f"{name} is stopped and started, not replaced: {why}", "yellow")
     if not found.losing or yes:
@@ -131,9 +131,10 @@ def _agree(found: Costs, *, yes: bool) -> None:
 
 
 def _succeed(instance: Instance, found: Snapshot | Silent) -> Launched | None:
-    """Put a new circusd in the place of the one *found*; None, with nothing done, where no worker could stay.
+    """Replace the circusd that was *found* by a new one; None, with nothing done, if no worker could stay.
 
-    The new one waits before the old one is to leave: whenever this process is killed, one of the two is in charge.
+    The new one waits before the old one is ordered to leave, so whenever this process is killed, one of the two is in
+    charge.
     """
     old = found.identity.pid
     goes_on = f"if circusd (pid {old}) ends already, a new one starts then; else it runs on: `xboard-circus status`"

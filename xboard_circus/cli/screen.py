@@ -1,4 +1,4 @@
-"""How the command line writes: plain lines, safe to print whatever a process calls itself."""
+"""Print plain lines for the command line, safe whatever a process calls itself."""
 
 import sys
 from collections.abc import Iterator
@@ -18,12 +18,12 @@ def say(message: str, style: str = "") -> None:
 
 
 def complain(message: str) -> None:
-    """Print *message* on stderr: why the command failed."""
+    """Print *message* on stderr, as the reason of a failure."""
     _write(Console(highlight=False, stderr=True), f"xboard-circus: {message}", "red")
 
 
 def out() -> Console:
-    """Return a console for what is wider than a line; into a pipe it is not folded at 80 columns."""
+    """Return a console for output wider than a line; into a pipe it is not folded at 80 columns."""
     width = None if sys.stdout.isatty() else WIDTH_WITHOUT_TERMINAL
     return Console(highlight=False, width=width)
 
@@ -37,13 +37,13 @@ class Progress:
         self.spinner = console.status("")
 
     def report(self, topic: str, message: str) -> None:
-        """Write *message* unless it is the last that was written about *topic*."""
+        """Print *message* unless it is the last that was printed about *topic*."""
         if self._written.get(topic) != message:
             self._written[topic] = message
             _write(self._console, message, "")
 
     def waiting_for(self, what: str) -> None:
-        """Show beside the spinner what the wait is for."""
+        """Show beside the spinner what the command waits for."""
         self.spinner.update(plain(what))
 
 

@@ -1,4 +1,4 @@
-"""The command service: the backend as a service of the host."""
+"""Define the command service: the backend as a service of the host."""
 
 import os
 import sys

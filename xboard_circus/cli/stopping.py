@@ -1,4 +1,4 @@
-"""Stop circusd and everything below it."""
+"""Stop circusd and all its processes."""
 
 import signal
 import time
@@ -23,15 +23,15 @@ REPORT_AFTER = 1.0
 def stop(instance: Instance, found: Snapshot | Silent, progress: Progress, *, slack: float = SLACK) -> None:
     """End the circusd that was *found*, its workers and plugins; return when they are gone.
 
-    The command quit ends circusd where it answers, SIGTERM where not. What is left after the largest graceful_timeout
-    and *slack* seconds is killed. Every signal goes to a pid with the start time that it had at the beginning.
+    The command quit ends circusd if it answers, SIGTERM if not. What is left after the largest graceful_timeout and
+    *slack* seconds is killed. Every signal goes to a pid with the start time that it had at the beginning.
     """
     circusd = found.identity
     children = children_of(instance, found)
     if (recorded := runtime.supervisor_of(instance.id)) != circusd:
         if recorded is not None:  # the successor of a restart, which waits for the end of this one
             send(recorded, signal.SIGTERM)
-        instance.write_record(circusd)  # no watcher of it is armed; the mark needs a record
+        instance.write_record(circusd)  # it has no armed watcher; the mark needs a record
     instance.mark_stopped()
     family = [circusd, *children()]
     unmarked = [each for each in procs.below(circusd) if each not in family]
@@ -44,7 +44,7 @@ def stop(instance: Instance, found: Snapshot | Silent, progress: Progress, *, sl
     # A worker that was spawned meanwhile counts as well.
     family += children()
     if gone([circusd], progress, give_up_at=give_up_at):
-        for each in _running(family):  # its workers stay where it leaves for the next circusd
+        for each in _running(family):  # its workers stay if it leaves for the next circusd
             send(each, signal.SIGTERM)
     if not gone(family, progress, give_up_at=give_up_at):
         family += children()
@@ -55,10 +55,10 @@ def stop(instance: Instance, found: Snapshot | Silent, progress: Progress, *, sl
 
 
 def children_of(instance: Instance, found: Snapshot | Silent) -> Callable[[], list[Identity]]:
-    """Return what looks up the children of a circusd that it has started: workers, plugins and what makes them.
+    """Return a function that lists the children which a circusd has started: workers, plugins and forkservers.
 
-    What its workers have left behind, and it has adopted, is meant to outlive it, or a stranger. Only a circusd with
-    our guard adopts anything: it tells its version, or has marked what it started.
+    Adopted leftovers of its workers are meant to outlive it, or are strangers. Only a circusd with our guard adopts
+    anything; it shows its version, or has marked what it started.
     """
     circusd, known = found.identity, found.processes() if isinstance(found, Snapshot) else []
     if isinstance(found, Snapshot):
@@ -80,7 +80,7 @@ def _kill(circusd: Identity, family: list[Identity], progress: Progress, *, pati
 
 
 def kill_rest(family: list[Identity], progress: Progress) -> None:
-    """Kill what of *family* still runs; XboardError where that does not end it."""
+    """Kill what still runs of *family*; XboardError if that does not end it."""
     for each in _running(family):
         progress.report("how", f"pid {each.pid} has not ended in time; SIGKILL")
         send(each, signal.SIGKILL)
@@ -107,7 +107,7 @@ def _quit(instance: Instance, circusd: Identity, progress: Progress, *, give_up_
 
 
 def gone(family: list[Identity], progress: Progress, *, give_up_at: float) -> bool:
-    """Wait until none of *family* runs; print those left when it takes longer than a moment."""
+    """Wait until none of *family* runs; after a moment print those left."""
     began_at = time.monotonic()
     while left := _running(family):
         now = time.monotonic()

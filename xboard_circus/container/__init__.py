@@ -1,1 +1,1 @@
-"""What a container runs: ``python -m xboard_circus.container`` first of all, and ``... health`` to check on it."""
+"""Run a backend in a container: ``python -m xboard_circus.container`` as process 1, and ``... health`` as its check."""

@@ -1,4 +1,4 @@
-"""Judge from the first process of a container whether circusd has to be killed."""
+"""Decide in the first process of a container whether circusd has to be killed."""
 
 import time
 from collections.abc import Callable
@@ -15,8 +15,8 @@ QUIT_WITHIN = 10.0
 class CircusdWatch:
     """Watch the circusd of *ini* that runs as *pid*: it hangs, or had to quit long ago and is still there.
 
-    circusd renews the time of its record every 5 s, so that it costs nothing to see that it works. One that has not
-    for *patience* seconds is queried, three times: a disk that cannot be written is no reason to kill it.
+    circusd renews the time of its record every 5 s, so watching it costs nothing. One that has not for *patience*
+    seconds is queried, three times, because a disk that cannot be written is no reason to kill it.
     """
 
     def __init__(
@@ -30,13 +30,13 @@ class CircusdWatch:
         self._unanswered = 0
 
     def is_overdue(self) -> bool:
-        """Return whether circusd has to be killed now; record the reason where it hangs."""
+        """Return whether circusd has to be killed now; record the reason if it hangs."""
         now = self._clock()
         if last_words.read(self._instance) is not None:
             self._quits_since = self._quits_since or now
             return now > self._quits_since + QUIT_WITHIN
         life = circusd_record.read(self._instance)
-        seen = life.seen if life is not None and life.pid == self._pid else None  # None: it is not that far yet
+        seen = life.seen if life is not None and life.pid == self._pid else None  # None: it has no record yet
         if seen is None or seen != self._seen:
             self._seen, self._seen_at, self._unanswered = seen, now, 0
         elif now > self._seen_at + self._patience and self._unanswered < QUESTIONS:

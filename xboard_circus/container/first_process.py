@@ -1,8 +1,8 @@
-"""The first process of a container: start one program, hand signals on to it, reap whatever ends.
+"""Run as process 1 of a container: start one program, forward signals to it, reap every child that ends.
 
-The kernel hands the orphans of a container to its process 1 and never ends that by a signal for which it has no
-handler, so both have to be done here. Below an init of Docker's (``--init``) we make ourselves the one who gets the
-orphans (PR_SET_CHILD_SUBREAPER), and all is the same.
+The kernel gives the orphans of a container to its process 1, and never ends that by a signal without a handler, so both
+have to be done here. Below an init of Docker's (``--init``) we become the reaper of orphans (PR_SET_CHILD_SUBREAPER),
+and all is the same.
 """
 
 import ctypes
@@ -20,21 +20,21 @@ LOOK_EVERY = 0.5
 
 
 class Init:
-    """Runs programs one after the other, as the parent of all that comes from them.
+    """Run programs one after the other, as the parent of all their processes.
 
     Signals are blocked and taken one by one, so that none can come between a look and a wait.
 
     Attributes:
-        told_to_end: The signal that was to end us; whatever runs has been sent SIGTERM then.
+        end_signal: The signal that ordered us to end; the running program has then been sent SIGTERM.
     """
 
     def __init__(self, *, on_hangup: Callable[[], None] = lambda: None) -> None:
         self._on_hangup = on_hangup
         self._ended: dict[int, int] = {}
-        self.told_to_end: signal.Signals | None = None
+        self.end_signal: signal.Signals | None = None
 
     def take_over(self) -> None:
-        """Become the one who gets the signals and the orphans."""
+        """Become the receiver of the signals and the parent of the orphans."""
         signal.pthread_sigmask(signal.SIG_BLOCK, WAITED_FOR)
         if os.getpid() != 1:
             ctypes.CDLL(None, use_errno=True).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
@@ -47,7 +47,7 @@ class Init:
         )
 
     def tend(self, pid: int, *, is_overdue: Callable[[], bool] = lambda: False) -> int:
-        """Wait for the end of *pid*, and hand signals on meanwhile; return its exit code, 128 + N after a signal N.
+        """Wait for the end of *pid*, and forward signals meanwhile; return its exit code, 128 + N after a signal N.
 
         Once *is_overdue*, it is killed.
         """
@@ -59,15 +59,15 @@ class Init:
         return self._ended.pop(pid)
 
     def end_the_rest(self, *, grace: float) -> None:
-        """SIGTERM to every process that is left, and SIGKILL to those that are there after *grace* seconds."""
+        """Send SIGTERM to every process that is left, and SIGKILL to those still there after *grace* seconds."""
         for signum, patience in ((signal.SIGTERM, grace), (signal.SIGKILL, grace)):
-            told: set[int] = set()
+            terminated: set[int] = set()
             give_up_at = time.monotonic() + patience
-            # Again and again: what ends leaves its own children to us.
+            # Again and again, because an ended process leaves its own children to us.
             while (left := children()) and time.monotonic() < give_up_at:
-                for pid in left - told:
+                for pid in left - terminated:
                     _signal(pid, signum)
-                told |= left
+                terminated |= left
                 self._take_signal(None)
                 self._reap()
 
@@ -77,10 +77,10 @@ class Init:
             return
         signum = signal.Signals(taken.si_signo)
         if signum in ENDING:
-            self.told_to_end = self.told_to_end or signum
+            self.end_signal = self.end_signal or signum
             if pid is not None:
                 _signal(pid, signal.SIGTERM)
-        elif signum == signal.SIGHUP and self.told_to_end is None:
+        elif signum == signal.SIGHUP and self.end_signal is None:
             self._on_hangup()
 
     def _reap(self) -> None:
@@ -94,7 +94,7 @@ class Init:
 
 
 def children() -> set[int]:
-    """Return our own children, those that ended and are not reaped among them."""
+    """Return our own children, also those that ended and are not reaped."""
     return {int(pid) for pid in Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()}
 
 

@@ -1,7 +1,7 @@
 """Check the health of a container: circusd answers, every watcher serves, and the backend answers on its port.
 
-Docker runs this every ten seconds, and counts a check that is late as failed. So it imports little: with the modules
-that read the ini file it took 12 s at a load average of 40, while the backend answered in one.
+Docker runs this every ten seconds, and counts a late check as failed. So it imports little: with the modules that read
+the ini file it took 12 s at a load average of 40, while the backend answered in one.
 """
 
 import json
@@ -19,7 +19,7 @@ from xboard_circus.host import sockdiag
 
 WITHIN = 3.0
 RECORDS = "*/circusd.json"
-"""In the runtime folder: where circusd answers, see `host.runtime`."""
+"""In the runtime folder: circusd's records with its endpoint, see `host.runtime`."""
 
 
 def look(ini: Path) -> int:
@@ -30,7 +30,7 @@ def look(ini: Path) -> int:
 
 
 def circusd_answers(ini: Path) -> bool:
-    """Ask the circusd of *ini*; return whether it answers within `WITHIN` seconds."""
+    """Query the circusd of *ini*; return whether it answers within `WITHIN` seconds."""
     endpoint = _endpoint(ini)
     return endpoint is not None and _answer_of_circusd(endpoint) is not None
 
@@ -58,7 +58,7 @@ def _problems(ini: Path) -> Iterator[str]:
 
 
 def _endpoint(ini: Path) -> str | None:
-    """Return where the circusd of *ini* answers, from what it recorded."""
+    """Return the endpoint of the circusd of *ini*, from its record."""
     for file in Path(os.environ.get("XBOARD_RUNTIME_DIR", "/tmp/xboard")).glob(RECORDS):
         record = json.loads(file.read_bytes())
         if os.path.realpath(record["config_file"]) == os.path.realpath(ini):
@@ -67,7 +67,7 @@ def _endpoint(ini: Path) -> str | None:
 
 
 def _stranger(endpoint: str, ini: Path) -> int | None:
-    """Return who listens at a TCP endpoint, where that is not circusd's user, root or the ini's owner."""
+    """Return the uid of a listener at a TCP endpoint that is not circusd's user, root or the ini's owner."""
     address = urlsplit(endpoint)
     if address.scheme != "tcp" or sys.platform != "linux":
         return None
@@ -88,7 +88,7 @@ def _answer_of_circusd(endpoint: str) -> dict[str, Any] | None:
 
 
 def _fault_of_backend(port: int, path: str, *, needs_success: bool) -> str:
-    """Ask as a client from outside would; return what is wrong, or "".
+    """Send a request as an outside client would; return what is wrong, or "".
 
     A redirect or a refusal is an answer, too: the app may want another host name, https or a login.
     """

@@ -1,4 +1,4 @@
-"""Run the backend in a container: look at what is mounted, check the ini file, start circusd, and tell how it ended."""
+"""Run the backend in a container: check its mounts and the ini file, start circusd, and report how it ended."""
 
 import re
 import signal
@@ -24,7 +24,7 @@ def say(message: str) -> None:
 
 
 def run(ini: Path, *, patience: float = PATIENCE) -> int:
-    """Run the backend of *ini* until it ends or is ended; return the exit code. *patience*: see `CircusdWatch`."""
+    """Run the backend of *ini* until it ends; return the exit code. *patience*: see `CircusdWatch`."""
     try:
         return _run(ini, patience)
     except (XboardError, OSError) as error:
@@ -42,43 +42,43 @@ def _run(ini: Path, patience: float) -> int:
     problems = complaints()
     if not problems:
         last_words.forget(instance)
-        if (code := init.tend(init.start([*command_line, "check"]))) and init.told_to_end is None:
-            problems = [told_of_check(ini, code)]
+        if (code := init.tend(init.start([*command_line, "check"]))) and init.end_signal is None:
+            problems = [check_failure(ini, code)]
     if problems:
         for problem in problems:
             say(problem)
         return TOLD
-    if init.told_to_end is not None:
+    if init.end_signal is not None:
         return DONE
     budget = RestartBudget(RestartLimits(), slots=1)
     while True:
         pid = init.start([sys.executable, "-m", "circus.circusd", str(ini)])
         code = init.tend(pid, is_overdue=CircusdWatch(ini, pid, patience=patience).is_overdue)
         reason = last_words.read(instance)
-        is_over = code <= 128 or reason is not None or init.told_to_end is not None
+        is_over = code <= 128 or reason is not None or init.end_signal is not None
         if is_over or budget.failed(1, time.monotonic()).cooling:
             break
         say(f"circusd was ended by {_signal_of(code)}: starting it again; its workers serve on")
-    # A stop of circusd's leaves nobody. Where it was killed, its workers may finish what they are at.
+    # A stop of circusd leaves no process. After a kill of it, its workers may finish their requests.
     init.end_the_rest(grace=REST_GRACE)
     return _verdict(init, code, reason)
 
 
 def _verdict(init: Init, code: int, reason: str | None) -> int:
-    if init.told_to_end is not None:
-        # A circusd that had not yet come to take the signal ended by it, as it was told to.
+    if init.end_signal is not None:
+        # A circusd that could not handle the signal yet was ended by it, as ordered.
         return DONE if code == 128 + signal.SIGTERM else code
     if reason is not None:
         say(f"giving up: {reason}")
         return TOLD
-    say(_told_of(code))
+    say(_circusd_end(code))
     return code
 
 
-def told_of_check(ini: Path, code: int) -> str:
-    """Return why nothing was started where `check` ended with *code*, and which variables its values come from."""
+def check_failure(ini: Path, code: int) -> str:
+    """Return why nothing was started after `check` ended with *code*, and which variables its values come from."""
     if code == OUR_BUG:
-        # In a file, which goes with the container.
+        # In a file, which is lost with the container.
         for report in sorted(runtime.root_path().glob("crash-*.log"))[-1:]:
             print(report.read_text(encoding="utf-8", errors="replace"), flush=True)
         return f"nothing was started: the check of {ini} failed by an error of its own, see above"
@@ -90,7 +90,7 @@ def told_of_check(ini: Path, code: int) -> str:
 
 
 def _text(ini: Path) -> str:
-    """Return what can be read of the file: it is at fault, so it may be no text, or not for us to read."""
+    """Return the readable part of the file; with a fault it may be no text, or not readable for us."""
     try:
         return ini.read_text(encoding="utf-8", errors="replace")
     except OSError:
@@ -101,7 +101,7 @@ def _signal_of(code: int) -> str:
     return signal.Signals(code - 128).name if code - 128 in set(signal.Signals) else str(code - 128)
 
 
-def _told_of(code: int) -> str:
+def _circusd_end(code: int) -> str:
     if code > 128:
         return f"circusd was ended by {_signal_of(code)}; its workers go with it"
     return f"circusd ended with exit code {code}" if code else "circusd received a stop request"

@@ -1,8 +1,8 @@
-"""Look at what is mounted into the container before the backend trips over it.
+"""Check the mounts of a container before the backend fails on them.
 
-Docker makes an empty folder where a file that is to be mounted is not there yet, a mounted folder belongs to whom it
-belongs to on the host, and with a read-only root only what is mounted can be written: all show up in the app as an
-error of SQLite's that names none of it.
+Docker makes an empty folder in place of a mounted file that does not exist yet, a mounted folder keeps its owner of the
+host, and with a read-only root only mounts can be written. In the app each shows up as an error of SQLite's that names
+none of it.
 """
 
 import os
@@ -21,9 +21,9 @@ SQLITE_HEADER = b"SQLite format 3"
 def complaints(
     environment: Mapping[str, str] = os.environ, *, folder: Path | None = None, mounted: Iterable[Path] | None = None
 ) -> list[str]:
-    """Return what is wrong with the folders that have to be written, and what to do about it, one line each.
+    """Return what is wrong with the folders that must be writable, and the cure, one line each.
 
-    A database or a folder of uploads that is neither mounted nor asked for is passed over: an app of the user's own may
+    A database or a folder of uploads that is neither mounted nor set is skipped, because an app of the user's own may
     need neither, as the sample app does.
     """
     here, is_sample = folder or Path.cwd(), environment.get("XBOARD_APP") == SAMPLE
@@ -42,10 +42,10 @@ def complaints(
 
 
 def warnings(environment: Mapping[str, str] = os.environ, *, mounted: Iterable[Path] | None = None) -> list[str]:
-    """Return a line for each database of SQLite's that is mounted as a file, where the app is the user's own.
+    """Return a line for each SQLite database that is mounted as a file, if the app is the user's own.
 
-    With `docker kill` and `docker rm`, what is in the write-ahead log is lost, though the app has answered for it. The
-    sample app uses none there.
+    `docker kill` and `docker rm` lose what is in the write-ahead log, though the app has reported it stored. The sample
+    app uses no such log there.
     """
     if environment.get("XBOARD_APP") == SAMPLE:
         return []
@@ -96,7 +96,7 @@ def _of_uploads(uploads: Path) -> list[str]:
 
 
 def _existing(path: Path) -> Path:
-    # Not Path's own: it raises where a folder above may not be entered.
+    # Not Path's own: it raises if a folder above may not be entered.
     return next(each for each in (path, *path.parents) if os.path.exists(each))
 
 

@@ -16,7 +16,7 @@ from xboard_circus.ledger import LedgerError, Record
 from xboard_circus.ledger.explain import Story, story_of, text_of
 from xboard_circus.ledger.history_store import Totals, read_totals
 from xboard_circus.ledger.location import history_in, ledger_of, unstored_in
-from xboard_circus.ledger.query import asked, search
+from xboard_circus.ledger.query import last_with_reason, search
 from xboard_circus.logs import LogFile, LogFollower, log_files, tail
 from xboard_circus.masking import masked, printable, safe_text
 
@@ -57,7 +57,7 @@ class Evidence:
         """Return why something happened last: the text of `xboard-circus why`, and the parts that it is made of."""
         if self.ledger is None:
             story = Story(Answer.NO_LEDGER(), [], [])
-        elif (found := asked(self.ledger, watcher=watcher, pid=pid, unstored=self._unstored())) is None:
+        elif (found := last_with_reason(self.ledger, watcher=watcher, pid=pid, unstored=self._unstored())) is None:
             story = Story(Answer.NOTHING_RECORDED(what=pid or watcher or "anything"), [], [])
         else:
             story = story_of(*found, now=time.time())

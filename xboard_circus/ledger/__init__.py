@@ -1,4 +1,4 @@
-"""The ledger: what happened to the watchers, kept in a file that stays small and may fail without harm."""
+"""Record the events of the watchers in a file that stays small and may fail without harm."""
 
 from xboard_circus.ledger.database import LedgerError, LedgerTrouble
 from xboard_circus.ledger.record import Record

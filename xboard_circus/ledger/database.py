@@ -1,4 +1,4 @@
-"""Open the ledger's file, or create it: readable for its user only, bounded by SQLite itself."""
+"""Open or create the ledger's file: readable for its user only, bounded by SQLite itself."""
 
 import enum
 import os
@@ -16,7 +16,7 @@ from xboard_circus.host.written_files import opener, plain_opener
 
 PAGE = 4096
 BUSY_MS = 250
-VACUUM_ON_REQUEST = 2  # as an earlier version made its file
+VACUUM_ON_REQUEST = 2  # as in a file of an earlier version
 KEPT_DAMAGED = 3
 LONGEST_TEXT = 1 << 17  # bytes; what we write is shorter
 
@@ -42,18 +42,18 @@ MIGRATIONS = (
     CREATE UNIQUE INDEX events_by_seq ON events (seq) WHERE seq IS NOT NULL;
     """,
 )
-"""What makes each version of the schema from the one before."""
+"""Statements that make each version of the schema from the one before."""
 
 SCHEMA_VERSION = len(MIGRATIONS)
 
 
 @dataclass(frozen=True)
 class Schema:
-    """What a file of ours holds.
+    """Schema of a file of ours.
 
     Attributes:
-        application_id: Tells it from another program's database that somebody named by mistake.
-        migrations: What makes each version from the one before.
+        application_id: Distinguishes it from another program's database that was named by mistake.
+        migrations: Statements that make each version from the one before.
     """
 
     application_id: int
@@ -61,14 +61,14 @@ class Schema:
 
 
 LEDGER = Schema(0x78624C47, MIGRATIONS)  # "xbLG"
-_BESIDE = ("-wal", "-shm")  # what SQLite keeps beside its file
+_BESIDE = ("-wal", "-shm")  # SQLite's files beside the database
 _HEADS = {"": (b"SQLite format 3\0",), "-wal": (b"\x37\x7f\x06\x82", b"\x37\x7f\x06\x83")}
 
 Inode = tuple[int, int]
 
 
 class LedgerTrouble(enum.Enum):
-    """Why the ledger could not do something."""
+    """Reason of a failure of the ledger."""
 
     FULL = "disk full"
     LOCKED = "locked"
@@ -76,7 +76,7 @@ class LedgerTrouble(enum.Enum):
     UNUSABLE = "unusable"
 
 
-# By the text: Python 3.10 does not hand out SQLite's code, and the texts have not changed since SQLite 3.0.
+# By the text, because Python 3.10 does not expose SQLite's code; the texts have not changed since SQLite 3.0.
 _TROUBLES = {
     "malformed": LedgerTrouble.DAMAGED,
     "not a database": LedgerTrouble.DAMAGED,
@@ -91,7 +91,7 @@ class LedgerError(XboardError):
     """The ledger at *path* could not be written or read.
 
     Attributes:
-        trouble: What is in the way.
+        trouble: Why.
     """
 
     def __init__(self, path: Path, trouble: LedgerTrouble, what: str) -> None:
@@ -100,7 +100,7 @@ class LedgerError(XboardError):
 
 
 def trouble_of(error: sqlite3.Error) -> LedgerTrouble:
-    """Return what *error* means for the ledger.
+    """Return the trouble of the ledger that *error* means.
 
     >>> trouble_of(sqlite3.OperationalError("database is locked"))
     <LedgerTrouble.LOCKED: 'locked'>
@@ -110,7 +110,7 @@ def trouble_of(error: sqlite3.Error) -> LedgerTrouble:
 
 @contextmanager
 def ledger_errors(path: Path) -> Iterator[None]:
-    """Raise what SQLite and the system raise inside as a LedgerError of the ledger at *path*."""
+    """Raise errors of SQLite and the system as a LedgerError of the ledger at *path*."""
     try:
         yield
     except sqlite3.Error as error:
@@ -127,7 +127,7 @@ def open_to_write(
     SQLite refuses to let it grow past *most_pages*, and starts its write-ahead log over after *log_pages*.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    # Made here and not by SQLite, which would give it the umask's mode; its log takes the mode of the file.
+    # Created here because SQLite would give it the umask's mode; its log takes the mode of the file.
     descriptor = opener(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         status = os.fstat(descriptor)
@@ -159,17 +159,17 @@ def open_to_read(path: Path) -> sqlite3.Connection:
     # Without the mode a reader would create the file, and with the wrong owner when root looks at another's.
     mode = "mode=ro&immutable=1" if _is_at_rest(path) else "mode=ro"
     connection = sqlite3.connect(f"{path.absolute().as_uri()}?{mode}", uri=True, timeout=BUSY_MS / 1000)
-    # One damaged text must not hide all other records, nor one without measure take the memory.
+    # One damaged text must not hide all other records, nor an endless one fill the memory.
     connection.text_factory = lambda text: text[:LONGEST_TEXT].decode("utf-8", errors="replace")
     connection.execute("PRAGMA query_only = ON")
     return connection
 
 
 def check(path: Path) -> None:
-    """Raise sqlite3.DatabaseError where the database at *path* is damaged in any place.
+    """Raise sqlite3.DatabaseError if any part of the database at *path* is damaged.
 
-    A connection that is open has pages in memory, and what is only appended to is never read again: neither notices.
-    This reads all of the file: 0.1 s for 40 MiB.
+    An open connection has pages in memory, and never reads again what is only appended to: neither notices. This reads
+    all of the file: 0.1 s for 40 MiB.
     """
     with closing(open_to_read(path)) as connection:
         found = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
@@ -178,9 +178,9 @@ def check(path: Path) -> None:
 
 
 def check_heads(path: Path) -> None:
-    """Do as `check` where the file at *path*, or its log, begins with what SQLite does not write there.
+    """Do as `check` if the file at *path*, or its log, begins with what SQLite does not write there.
 
-    A writer that has both open notices nothing, and would go on writing what nobody will be able to read.
+    A writer that has both open notices nothing, and would go on writing what no reader can read.
     """
     for suffix, heads in _HEADS.items():
         with suppress(FileNotFoundError), open(f"{path}{suffix}", "rb") as file:
@@ -192,7 +192,7 @@ def check_heads(path: Path) -> None:
 
 
 def set_aside(path: Path, *, now: float) -> Path:
-    """Rename the damaged file at *path*, and what belongs to it, to ``NAME.damaged-TIME``; keep the last three."""
+    """Rename the damaged file at *path*, and its companions, to ``NAME.damaged-TIME``; keep the last three."""
     target = Path(f"{path}.damaged-{time.strftime('%Y%m%dT%H%M%S', time.localtime(now))}")
     for suffix in (*_BESIDE, ""):
         with suppress(FileNotFoundError):
@@ -205,7 +205,7 @@ def set_aside(path: Path, *, now: float) -> Path:
 
 
 def inode_of(path: Path) -> Inode | None:
-    """Return which file is at *path* now, None if there is none."""
+    """Return the inode of the file at *path*, None without one."""
     try:
         status = path.stat()
     except OSError:
@@ -234,22 +234,22 @@ def _prepare(connection: sqlite3.Connection, path: Path, schema: Schema, *, most
     if is_new:
         pragma(f"page_size = {PAGE}")
     if is_new or pragma("auto_vacuum") == VACUUM_ON_REQUEST:
-        pragma("auto_vacuum = FULL")  # what is deleted is given back to the disk
-    # A log beside a file that is mounted alone would be gone with the container, and the events in it.
+        pragma("auto_vacuum = FULL")  # deleted pages are given back to the disk
+    # A log beside a file that is mounted alone would be lost with the container, and the events in it.
     mode = "DELETE" if is_mounted_alone(path) else "WAL"
     pragma(f"journal_mode = {mode}")
     pragma("synchronous = NORMAL")
     pragma(f"wal_autocheckpoint = {log_pages}")
     pragma(f"journal_size_limit = {log_pages * PAGE}")
-    # Before the bound below: a ledger that is full could not take the index.
+    # Before the bound below, because a full ledger could not take the index.
     if pragma("user_version") < version:
         with connection:
             connection.execute("BEGIN IMMEDIATE")
-            # Asked again: another recorder may have come first.
+            # Queried again, because another recorder may have come first.
             for script in schema.migrations[pragma("user_version") :]:
                 for statement in script.split(";"):  # as a script, the transaction would be committed
                     connection.execute(statement)
             pragma(f"application_id = {schema.application_id}")
             pragma(f"user_version = {version}")
-    # For a file that is larger already, SQLite takes the size that it has.
+    # For a file that is larger already, SQLite uses its current size.
     pragma(f"max_page_count = {most_pages}")

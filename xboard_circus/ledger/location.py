@@ -16,7 +16,7 @@ RECORDERS = ("xboard_circus.plugins.bundle.Bundle", "xboard_circus.plugins.ledge
 
 
 def ledger_of(config: Config) -> Path:
-    """Return the file to which the plugin of *config* records; XboardError where no plugin does."""
+    """Return the file to which the plugin of *config* records; XboardError without such a plugin."""
     for ledger in ledgers_of(config):
         return ledger
     raise XboardError(
@@ -37,7 +37,7 @@ def history_in(config: Config) -> Path | None:
 
 
 def unstored_in(config: Config, events: Sequence[object], *, now: float) -> list[Record]:
-    """Return records of those *events* of circusd that are not in the ledger of *config* yet, see `unstored_of`."""
+    """Return those *events* of circusd as records that the ledger of *config* lacks, see `unstored_of`."""
     path = ledger_of(config)
     keep_days = min(each.keep_days for each in _options(config))
     return unstored_of(path, events, since=now - keep_days * DAY, now=now)

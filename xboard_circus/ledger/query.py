@@ -1,4 +1,4 @@
-"""Query records in a ledger's file, even while it is written, and find the one that `why` explains."""
+"""Query records in a ledger's file, even while it is written, and find the record that `why` explains."""
 
 import sqlite3
 import time
@@ -12,12 +12,12 @@ from pathlib import Path
 from xboard_circus.core.names import bus_name
 from xboard_circus.ledger.database import SCHEMA_VERSION, LedgerError, LedgerTrouble, ledger_errors, open_to_read
 from xboard_circus.ledger.record import COLUMNS, Record, record_of, record_of_row
-from xboard_circus.ledger.story import KINDS, TOLD, subject
+from xboard_circus.ledger.story import EXPLAINED, KINDS, subject
 
-LARGEST = (1 << 63) - 1  # that SQLite can be asked for
-BEFORE, AROUND = 200, 1000  # records about the one that is explained, for who took its place and what came next
+LARGEST = (1 << 63) - 1  # largest integer of SQLite
+BEFORE, AROUND = 200, 1000  # records around the one to explain, for its successor and what followed
 READS_WITHIN = 60.0
-LAST = 200  # deaths and decisions among which the last is looked for
+LAST = 200  # deaths and decisions that are searched for the last one
 
 # A view and a virtual table have no page of their own; "hidden" are generated columns.
 _IS_OURS = """
@@ -38,12 +38,12 @@ def search(
     earliest: bool = False,
     unstored: Iterable[Record] = (),
 ) -> list[Record]:
-    """Return the newest *limit* records that fit, oldest first; without a file only of those *unstored*.
+    """Return the newest *limit* matching records, oldest first; without a file only *unstored* ones.
 
     Args:
-        since: Only what happened at or after this wall-clock time.
+        since: Only events at or after this wall-clock time.
         kind: Only these kinds.
-        after: Only what was stored after the record of this id.
+        after: Only records stored after the one with this id.
         earliest: Return the oldest *limit* in place of the newest.
         unstored: Records that are not in the file yet, see `unstored_of`.
 
@@ -74,8 +74,8 @@ def _stored(path: Path, tests: dict[str, list[object]], *, limit: int, earliest:
     with ledger_errors(path), closing(open_to_read(path)) as connection:
         connection.set_progress_handler(lambda: time.monotonic() > ends_at, 10_000)
         if connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0] == 0:
-            return []  # it is being made in this very moment
-        # Who may write the file could have a view or a generated column compute without end.
+            return []  # it is being made at this moment
+        # A user who may write the file could have a view or a generated column compute without end.
         if connection.execute(_IS_OURS).fetchone() is None:
             raise LedgerError(path, LedgerTrouble.UNUSABLE, "its events are no table of ours; move the file away")
         is_old = connection.execute("PRAGMA user_version").fetchone()[0] < SCHEMA_VERSION
@@ -95,8 +95,8 @@ def _stored(path: Path, tests: dict[str, list[object]], *, limit: int, earliest:
 def unstored_of(path: Path, events: Sequence[object], *, since: float, now: float) -> list[Record]:
     """Return records of the last *events* of circusd that the ledger at *path* lacks, numbered as if they came next.
 
-    They wait in memory while the disk is full. What happened before *since*, or before one that is stored, was stored
-    once and has been deleted. The events must have been queried before this looks into the ledger.
+    They wait in memory while the disk is full. An event before *since*, or before a stored one, was stored once and has
+    been deleted. The events must have been queried before this reads the ledger.
     """
     lacking: list[Record] = []
     newest_first = _records_of(reversed(events), now)
@@ -122,21 +122,21 @@ def _records_of(events: Iterable[object], now: float) -> Iterator[Record]:
                 yield record_of(watcher, kind, data, now=now)
 
 
-def asked(
+def last_with_reason(
     path: Path, *, watcher: str | None = None, pid: int | None = None, unstored: Sequence[Record] = ()
 ) -> tuple[Record, list[Record]] | None:
-    """Return the last record that needs a reason, of a process, of a watcher or of anything, and those around it.
+    """Return the last record that needs a reason, of a process, of a watcher or of any, and those around it.
 
-    None where nothing is recorded; LedgerError where the ledger at *path* can't be read.
+    None without a record; LedgerError if the ledger at *path* cannot be read.
     """
     query = partial(search, path, unstored=unstored)
     if pid is not None:
         found = subject(query(pid=pid, limit=LAST), pid=pid)
     else:
         name = None if watcher is None else bus_name(watcher)
-        # Of a watcher that is not armed Circus reports that a process ended, and no more.
-        told = query(watcher=name, kind=TOLD, limit=LAST) or query(watcher=name, kind={"reap"}, limit=1)
-        found = subject(told) or (told[-1] if told else None)
+        # For an unarmed watcher Circus reports that a process ended, and no more.
+        events = query(watcher=name, kind=EXPLAINED, limit=LAST) or query(watcher=name, kind={"reap"}, limit=1)
+        found = subject(events) or (events[-1] if events else None)
     if found is None:
         return None
     after = max(0, (found.id or 0) - BEFORE)

@@ -1,4 +1,4 @@
-"""One record, and how it lies in a row of the database."""
+"""Convert one event into a record, and a record into a row of the database."""
 
 import json
 import math
@@ -12,7 +12,7 @@ from xboard_circus.core.reason import Reason, one_line, reason_in
 REASON_CHARS = 2000
 EVENT_REASON_CHARS = 1000
 WHOLE_CHARS = 90_000
-DATA_CHARS = 100_000  # the stacks of a hung worker with forty threads are whole in it
+DATA_CHARS = 100_000  # holds the whole stacks of a hung worker with forty threads
 # Names in an event that have a column of their own.
 EVENT_COLUMNS = frozenset({"time", "pid", "process_pid", "wid", "cause", "reason", "say", "seq"})
 COLUMNS = "time, watcher, kind, pid, wid, cause, reason, data, say, seq"
@@ -23,13 +23,14 @@ class Record:
     """One event.
 
     Attributes:
-        time: When it happened, in seconds since 1970 by the wall clock: it is for people to read.
+        time: Wall-clock time of the event, in seconds since 1970, for people.
         kind: Name of the event, such as ``restart`` or ``reap``.
-        reason: A `Reason` where the event carried its data; plain text for one of an earlier version.
-        data: Whatever else the event carried.
-        seq: Identity of the event, stored once: EPOCH-NUMBER of circusd, or what Circus's own event holds; None: none.
+        reason: A `Reason` where the event carried its data; plain text from an earlier version.
+        data: The rest of the event.
+        seq: Identity of the event, stored once: EPOCH-NUMBER of circusd, or from the content of Circus's own event;
+            None: none.
         id: Place in the ledger, rising; None before it is stored.
-        stored: False for one that circusd has in memory and the ledger not yet.
+        stored: False for one in circusd's memory that the ledger lacks.
     """
 
     time: float
@@ -46,7 +47,7 @@ class Record:
 
 
 def record_of(watcher: str, kind: str, data: Mapping[str, Any], *, now: float, longest: int = WHOLE_CHARS) -> Record:
-    """Return the record of an event of circusd's; any sender may reach the bus, so every value is checked.
+    """Return the record of an event of circusd's; every value is checked, because any sender may reach the bus.
 
     >>> record = record_of("web", "reap", {"process_pid": 71, "time": 1.5, "exit_code": -9}, now=2.0)
     >>> record.time, record.pid, record.data
@@ -56,7 +57,7 @@ def record_of(watcher: str, kind: str, data: Mapping[str, Any], *, now: float, l
     numbers = {name: data[name] for name in ("pid", "process_pid", "wid") if _whole(data.get(name)) is not None}
     pid = numbers.get("pid", numbers.get("process_pid"))
     if not isinstance(seq, str):
-        # Circus numbers nothing, but whoever receives one of its events receives the same time.
+        # Circus numbers nothing, but every receiver of one of its events receives the same time.
         seq = f"{watcher} {kind} {pid} {data['time']}" if time is not None else None
     if kind == LOST and "gone_at" in data:
         # Its plugin may be killed between the record and its note of that; the next circusd then reports it again.
@@ -96,7 +97,7 @@ def fitted(data: Mapping[str, Any], longest: int) -> Mapping[str, Any]:
 
 
 def row_of(record: Record, *, now: float) -> tuple[object, ...]:
-    """Return what SQLite can store of *record*: the bus is open to others, so a record may hold anything."""
+    """Return a row of *record* that SQLite can store: the bus is open to others, so a record may hold anything."""
     data = json.dumps(dict(record.data), default=str)
     return (
         record.time if math.isfinite(record.time) else now,
@@ -113,24 +114,24 @@ def row_of(record: Record, *, now: float) -> tuple[object, ...]:
 
 
 def record_of_row(row: tuple[Any, ...]) -> Record | None:
-    """Return the record in a row: its id, then `COLUMNS`; None where it is none.
+    """Return the record in a row: its id, then `COLUMNS`; None for an invalid one.
 
-    Who may write the file, such as the user of a watcher, may put anything into a row.
+    Every user who may write the file, such as a watcher's, may put anything into a row.
     """
     number, at, watcher, kind, pid, wid, *texts = row
     cause, reason, text, say, seq = (each if isinstance(each, str) else None for each in texts)
     time = _time(at)
     if time is None or not isinstance(watcher, str) or not isinstance(kind, str):
         return None
-    said = Reason.from_data(_parsed(say))
-    reason = reason or "" if said is None else one_line(said)
+    rebuilt = Reason.from_data(_parsed(say))
+    reason = reason or "" if rebuilt is None else one_line(rebuilt)
     parsed = _parsed(text)
     data = parsed if isinstance(parsed, dict) else {}
     return Record(time, watcher, kind, _whole(pid), _whole(wid), cause, reason, data, number, seq)
 
 
 def _parsed(text: str | None) -> object:
-    """Return what a JSON *text* holds, without numbers that nothing can be reckoned with; None for what is none."""
+    """Parse a JSON *text*, without numbers that cannot be calculated with; None for an invalid one."""
     try:
         return None if text is None else json.loads(text, parse_int=_int, parse_float=_float, parse_constant=_float)
     except (ValueError, RecursionError):
@@ -146,7 +147,7 @@ def _float(text: str) -> float | None:
 
 
 def _time(value: object) -> float | None:
-    """Return a wall-clock time that there can be: up to the year 9999."""
+    """Return a valid wall-clock time: up to the year 9999."""
     return float(value) if isinstance(value, (int, float)) and 0 <= value < 2.5e11 else None
 
 

@@ -1,7 +1,7 @@
-"""Keep what happened in a SQLite file that stays small, and that may fail without harm to anything else.
+"""Store events in a SQLite file that stays small, and that may fail without harm to anything else.
 
-One process writes, any number read. Nothing here retries or queues: `append` stores all that it is given or raises a
-LedgerError, and the plugin decides what to do with records that could not be stored.
+One process writes, any number read. Nothing here retries or queues: `append` stores all its records or raises a
+LedgerError, and the plugin decides what to do with them.
 """
 
 import logging
@@ -29,7 +29,7 @@ ONCE = "ON CONFLICT (seq) WHERE seq IS NOT NULL DO NOTHING"
 class LedgerStore:
     """Events in the SQLite file at *path*, none older than *keep_days*, in at most *max_mb* MiB.
 
-    The bound holds for all that lies on the disk: three quarters of it for the database, which SQLite itself refuses to
+    The bound holds for all files on the disk: three quarters of it for the database, which SQLite itself refuses to
     grow past, and a quarter for the write-ahead log beside it.
 
     A damaged file is set aside as ``NAME.damaged-TIME`` and a new one begun. A file that another program wrote is
@@ -65,9 +65,9 @@ class LedgerStore:
     # Writing
 
     def append(self, records: Sequence[Record]) -> None:
-        """Store all of *records*, or none and raise LedgerError; an event that is stored already is left out.
+        """Store all of *records*, or none and raise LedgerError; an event that is stored already is skipped.
 
-        Two recorders run for a while where circusd was killed and its plugin is still starting.
+        Two recorders run for a while after a kill of circusd, while its plugin is still starting.
         """
         rows = [row_of(record, now=self._clock()) for record in records]
         with self._guarded():
@@ -125,17 +125,17 @@ class LedgerStore:
     def _insert(self, rows: Sequence[tuple[object, ...]]) -> None:
         connection = self._db()
         self._bound_log(connection)
-        # Several transactions would keep the log smaller still, but then half of the records could be stored.
+        # Several transactions would keep the log smaller still, but could store half of the records.
         with connection:
             connection.execute("BEGIN IMMEDIATE")
             connection.executemany(f"INSERT INTO events ({COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) {ONCE}", rows)
 
     def _can_go_on(self, error: sqlite3.Error, rows: Sequence[tuple[object, ...]] = ()) -> bool:
-        """Begin a new file after damage, or make room for *rows*; False where neither is a cure of *error*."""
+        """Begin a new file after damage, or make room for *rows*; False if neither cures *error*."""
         trouble = trouble_of(error)
         if trouble is LedgerTrouble.DAMAGED:
             return self._set_aside(error)
-        # Full by our own bound. Of a full disk the past must not be eaten: it would soon be gone.
+        # Only for our own bound. On a full disk deleting the past would not help, and it would soon be gone.
         return trouble is LedgerTrouble.FULL and self._lacks_room(rows) and self._delete("1", [], order="id")
 
     # The bounds
@@ -166,7 +166,7 @@ class LedgerStore:
         return self._pages() + 16 + 2 * size // PAGE > self._most_pages
 
     def _pages(self) -> int:
-        """Return how many pages of the file hold something."""
+        """Return how many pages of the file are used."""
         connection = self._db()
         used, free = (connection.execute(f"PRAGMA {name}").fetchone()[0] for name in ("page_count", "freelist_count"))
         return int(used - free)
@@ -174,21 +174,21 @@ class LedgerStore:
     def _delete(self, where: str, values: list[float], *, order: str) -> bool:
         """Delete a few rows; False when there was nothing to delete."""
         connection = self._db()
-        # Looked for first, so that nothing to delete needs no lock.
+        # Queried first, so that nothing to delete needs no lock.
         if connection.execute(f"SELECT 1 FROM events WHERE {where} LIMIT 1", values).fetchone() is None:
             return False
         self._bound_log(connection)
         few = min(PRUNE_ROWS, self._most_pages // 8)
         chosen = f"SELECT id FROM events WHERE {where} ORDER BY {order} LIMIT {few}"
         connection.execute(f"DELETE FROM events WHERE id IN ({chosen})", values)
-        # Again: of a file that was larger than its bound, SQLite took the size that it had.
+        # Again, because for a file larger than its bound SQLite used its current size.
         connection.execute(f"PRAGMA max_page_count = {self._most_pages}").fetchone()
         return True
 
     # Damage
 
     def _set_aside(self, error: Exception) -> bool:
-        """Rename the damaged file; False when that happened a moment ago already, for then the disk is at fault."""
+        """Rename the damaged file; False if that happened a moment ago already, because then the disk is at fault."""
         self.close()
         if time.monotonic() - self._damaged_at < DAMAGED_AGAIN or not self.path.is_file():
             return False

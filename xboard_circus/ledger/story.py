@@ -20,14 +20,14 @@ DECISIONS = frozenset(
         HOST_RESTARTED,
     }
 )
-# A decision that says nothing without the death that it follows.
+# Decisions that mean nothing without the death that they follow.
 FOLLOWERS = frozenset({"cooldown", "recovered", BACK})
-TOLD = DEATHS | DECISIONS | FOLLOWERS
+EXPLAINED = DEATHS | DECISIONS | FOLLOWERS
 CIRCUS = frozenset({"spawn", "reap", "kill", "start", "stop"})
-"""What Circus itself says, which numbers nothing."""
+"""Circus's own events, which have no number."""
 
-KINDS = TOLD | CIRCUS | {"command", "ready", "replace", "reload_begin", "before_done", "output_back"}
-"""What is recorded: what `why` may be asked of, and what belongs to it."""
+KINDS = EXPLAINED | CIRCUS | {"command", "ready", "replace", "reload_begin", "before_done", "output_back"}
+"""Recorded events: those that `why` explains, and those around them."""
 
 _FOLLOWED = DEATHS | {"unhealthy", LOST}
 
@@ -35,8 +35,8 @@ _FOLLOWED = DEATHS | {"unhealthy", LOST}
 def subject(records: Sequence[Record], *, pid: int | None = None) -> Record | None:
     """Return the record to explain: the last death or decision, or the death of *pid*; None without one.
 
-    *records* are in the order in which they were stored. A cooldown, a recovery, and what the prober found of a worker
-    that was replaced for it, are told with the death that they belong to.
+    *records* are in the order in which they were stored. A cooldown, a recovery, and the findings of the prober on a
+    replaced worker are shown with the death that they belong to.
     """
     if pid is not None:
         records = [record for record in records if record.pid == pid]
@@ -48,20 +48,20 @@ def subject(records: Sequence[Record], *, pid: int | None = None) -> Record | No
         if record.kind in FOLLOWERS or (record.kind == "unhealthy" and record.pid is not None):
             earlier = [other for other in records[:place] if other.kind in _FOLLOWED and _same(other, record)]
             return subject(earlier) or record
-        # It may come of a lost circusd: its workers had the port until the next one took it over.
+        # The cause may be a lost circusd: its workers had the port until the next one took it over.
         if record.kind == "port_freed" and (lost := _loss_before(records[:place])) is not None:
             return lost
-        if record.kind in TOLD:
+        if record.kind in EXPLAINED:
             return record
     return None
 
 
 def _loss_before(records: Sequence[Record]) -> Record | None:
-    """Return the loss of a circusd of which a takeover came."""
+    """Return the loss of a circusd that caused a takeover."""
     for record in reversed(records):
         if record.kind in (LOST, BACK):
             return subject([*records[: records.index(record) + 1]])
-        if record.kind in TOLD and record.kind != "port_freed":
+        if record.kind in EXPLAINED and record.kind != "port_freed":
             return None
     return None
 
@@ -69,8 +69,8 @@ def _loss_before(records: Sequence[Record]) -> Record | None:
 def successor(record: Record, history: Sequence[Record]) -> Record | None:
     """Return the record of the successor of a dead process: that it came up, or how it ended.
 
-    It may have been ready before the other's end. Where neither is known yet it is the next ``spawn`` of the watcher:
-    Circus does not say in whose place that is.
+    It may have been ready before the other's end. Where neither is known yet it is the next ``spawn`` of the watcher,
+    because Circus does not report which worker that replaces.
     """
     if record.pid is not None:
         for other in history:
@@ -80,7 +80,7 @@ def successor(record: Record, history: Sequence[Record]) -> Record | None:
 
 
 def followers(record: Record, history: Sequence[Record]) -> list[Record]:
-    """Return the decisions that followed on a death of the same worker, up to the next death of its place."""
+    """Return the decisions that followed on a death of the same worker, up to the next death in its slot."""
     found = []
     for other in _after(record, history):
         if other.kind == LOST or (other.kind in DEATHS and other.wid is not None and other.wid == record.wid):
@@ -97,11 +97,13 @@ def death_of(pid: int | None, after: Record, history: Sequence[Record]) -> Recor
 
 
 def is_of_the_past(record: Record, history: Sequence[Record]) -> bool:
-    """Return whether a later circusd has recorded something of the watcher: nothing follows on an event of the earlier.
+    """Return whether a later circusd has recorded an event of the watcher: nothing follows on one of the earlier.
 
-    One of an earlier version may have numbered no event, nor recorded what followed.
+    An earlier version may have numbered no event, nor recorded what followed.
     """
-    return any(other.kind in TOLD and _circusd_of(other) != _circusd_of(record) for other in _after(record, history))
+    return any(
+        other.kind in EXPLAINED and _circusd_of(other) != _circusd_of(record) for other in _after(record, history)
+    )
 
 
 def _circusd_of(record: Record) -> str:
@@ -118,5 +120,7 @@ def _after(record: Record, history: Sequence[Record]) -> list[Record]:
 
 def _same(one: Record, other: Record) -> bool:
     """Return whether *one* may be what *other* followed on."""
-    whose = other.pid is None or one.pid in (None, other.pid) or (one.wid == other.wid and other.kind == "recovered")
-    return one.watcher == other.watcher and whose
+    is_of_worker = (
+        other.pid is None or one.pid in (None, other.pid) or (one.wid == other.wid and other.kind == "recovered")
+    )
+    return one.watcher == other.watcher and is_of_worker

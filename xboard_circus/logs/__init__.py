@@ -1,6 +1,6 @@
-"""The log files of one ini file: which there are, their last lines, and what is written to them from now on.
+"""List the log files of one ini file, their last lines, and new lines.
 
-Nothing here asks circusd, so it works when circusd is down. Only files that the ini names are ever opened.
+Nothing here queries circusd, so it works when circusd is down. Only files that the ini names are ever opened.
 """
 
 from xboard_circus.logs.files import LogFile, log_files

@@ -1,4 +1,4 @@
-"""Which log files an ini file leads to: an allow-list, so that a name from outside is never used as a path."""
+"""List the log files of an ini file: an allow-list, so that a name from outside is never used as a path."""
 
 import os
 import re
@@ -12,7 +12,7 @@ from xboard_circus.core.old_logs import number_of
 from xboard_circus.core.sentences import Say
 from xboard_circus.rotating_log import CIRCUSD_OLD_FILES, PLUGIN_OLD_FILES
 
-# What `xboard-circus start` gives circusd where the ini names nothing.
+# The default of `xboard-circus start` for a circusd without a log in the ini.
 CIRCUSD_LOG = Path("logs", "circusd.log")
 CIRCUSD_OUT = Path("logs", "circusd.out")
 MONITOR_LOG, MONITOR_OLD_FILES = Path("logs", "monitor.log"), 5
@@ -20,14 +20,14 @@ MONITOR_LOG, MONITOR_OLD_FILES = Path("logs", "monitor.log"), 5
 
 @dataclass(frozen=True)
 class LogFile:
-    """One log.
+    """One log file.
 
     Attributes:
         id: Short and safe in a URL, such as ``xboard``, ``xboard.out``, ``circusd``, ``plugin-xboard``.
-        title: What it is, for a person.
-        watcher: Whose output it is; None for circusd's and the plugins' own.
-        old_files: How many files ``PATH.1`` and so on its writer, one of ours or Circus's, keeps; 0 where another
-            writer rotates it or nobody does.
+        title: Its description, for a person.
+        watcher: The watcher that writes it; None for circusd's and the plugins' own.
+        old_files: How many files ``PATH.1`` and so on its writer, ours or Circus's, keeps; 0 where another program
+            rotates it or none does.
     """
 
     id: str
@@ -37,7 +37,7 @@ class LogFile:
     old_files: int = 0
 
     def old(self) -> list[Path]:
-        """Return the rotated files that are there, newest first."""
+        """Return the existing rotated files, newest first."""
         try:
             names = os.listdir(self.path.parent)
         except OSError:
@@ -72,7 +72,7 @@ def _of_watchers(config: Config) -> Iterator[LogFile]:
 
 
 def _old_files(options: Mapping[str, str]) -> int:
-    """Return how many files Circus's FileStream keeps beside the one it writes to; other classes rotate otherwise."""
+    """Return how many files Circus's FileStream keeps beside its current one; other classes rotate otherwise."""
     if options.get("class", "FileStream") != "FileStream":
         return 0
     try:
@@ -96,7 +96,7 @@ def _of_plugins(config: Config) -> Iterator[LogFile]:
 
 
 def _of_monitor(config: Config) -> Iterator[LogFile]:
-    """Yield the monitor's log where there is one: most circusds run without one, under systemd or Docker."""
+    """Yield the monitor's log if it exists: most circusds run without a monitor, under systemd or Docker."""
     found = LogFile("monitor", Say.LOG_OF_MONITOR(), config.folder / MONITOR_LOG, None, MONITOR_OLD_FILES)
     if found.path.exists() or found.old():
         yield found

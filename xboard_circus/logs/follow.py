@@ -1,4 +1,4 @@
-"""What is written to a log from now on, across its rotation."""
+"""Follow new lines of a log, across its rotation."""
 
 import contextlib
 import io
@@ -14,10 +14,10 @@ MOST_BYTES = 1 << 20  # of one poll, so that a flood comes in pieces
 
 
 class LogFollower:
-    """Gives the new lines of a log at every `poll`, each once and whole.
+    """Return the new lines of a log at every `poll`, each once and whole.
 
-    A file that was renamed is read to its end before the next one is begun, so that nothing is lost when it is rotated,
-    even several times, between two polls. One that is emptied is read from its start. It need not be there yet.
+    A renamed file is read to its end before the next one is begun, so that no line is lost when it is rotated, even
+    several times, between two polls. A truncated one is read from its start. It need not exist yet.
     """
 
     def __init__(self, log_file: LogFile) -> None:
@@ -34,7 +34,7 @@ class LogFollower:
         self.close()
 
     def poll(self) -> list[str]:
-        """Return what has come since the last call, a MiB at most; never waits.
+        """Return the lines since the last call, a MiB at most; never waits.
 
         Raises:
             OSError: The file is there and can't be read.
@@ -50,7 +50,7 @@ class LogFollower:
         return lines
 
     def close(self) -> None:
-        """Give the file up."""
+        """Close the file."""
         if self._file is not None:
             self._file.close()
             self._file = None
@@ -76,7 +76,7 @@ class LogFollower:
         if self._file is None or (following := self._following(self._file)) is None:
             return False
         if _left_in(self._file):
-            # Whoever renamed it wrote to it in between: it is not read to its end yet.
+            # The process that renamed it wrote to it in between: it is not read to its end yet.
             following.close()
             return True
         self.close()
@@ -87,7 +87,7 @@ class LogFollower:
         return True
 
     def _following(self, file: io.FileIO) -> io.FileIO | None:
-        """Open what was begun after our file; None where that is the newest, or while the names are just changing."""
+        """Open the file that was begun after ours; None where that is the newest, or while the names change."""
         own = os.fstat(file.fileno())
         chain = self._chain()
         if chain and os.path.samestat(chain[0][1], own):
@@ -95,7 +95,7 @@ class LogFollower:
         if _names(chain) != _names(self._chain()):
             return None
         place = next((place for place, (_, found) in enumerate(chain) if os.path.samestat(found, own)), None)
-        # Where ours was deleted, what was written to later is new to us; what is older has been read.
+        # Where ours was deleted, files with later lines are new to us; older ones have been read.
         newer = chain[:place] if place is not None else [each for each in chain if _is_later(each[1], own)]
         if place is None and not newer:
             newer = [each for each in chain if each[0] == self.log_file.path]
@@ -109,8 +109,8 @@ class LogFollower:
     def _chain(self) -> list[tuple[Path, os.stat_result]]:
         """Return the files of this log, newest first.
 
-        While they are renamed, each to an older place, one may be seen twice, or not at all. What two looks in a row
-        agree on is true: each rotation brings a new file.
+        During a rotation, one may be seen twice, or not at all. Two equal looks in a row are true, because each
+        rotation brings a new file.
         """
         chain = []
         for path in (self.log_file.path, *self.log_file.old()):
@@ -134,12 +134,12 @@ def _opened(path: Path) -> io.FileIO | None:
 
 
 def _left_in(file: io.FileIO) -> int:
-    """Return how many bytes of *file* are not read yet; below 0 where it was emptied meanwhile."""
+    """Return how many bytes of *file* are not read yet; below 0 if it was truncated meanwhile."""
     return os.fstat(file.fileno()).st_size - file.tell()
 
 
 def polled(followers: list[LogFollower]) -> Iterator[tuple[LogFile, str]]:
-    """Yield (log, line) for all that has come to any of *followers* since the last call."""
+    """Yield (log, line) for all new lines of any of *followers* since the last call."""
     for follower in followers:
         try:
             lines = follower.poll()

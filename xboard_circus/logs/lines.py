@@ -1,4 +1,4 @@
-"""A line of a log, and when it was written."""
+"""Parse a line of a log, and its time."""
 
 import io
 import os
@@ -9,7 +9,7 @@ from pathlib import Path
 
 from xboard_circus.host.written_files import opener
 
-# A line that never ends must not fill our memory, nor a terminal.
+# A line without an end must not fill our memory, nor a terminal.
 LONGEST = 64 * 1024
 
 # "2026-11-24 20:47:29,123 INFO ..." of the plugins, "2026-11-24 20:47:29 circus[7] ..." of circusd,
@@ -21,14 +21,14 @@ _STAMP = re.compile(
 
 @dataclass(frozen=True)
 class Line:
-    """One line without its end; *time* is wall-clock seconds, of the line above where it has none of its own."""
+    """One line without its end; *time* is wall-clock seconds, or those of the line above if it has none of its own."""
 
     time: float | None
     text: str
 
 
 def time_of(text: str) -> float | None:
-    """Return the wall-clock seconds that *text* begins with, or None; a time without a zone is this host's."""
+    """Parse the time at the start of *text* as wall-clock seconds, or None; without a zone it is this host's."""
     match = _STAMP.match(text)
     if match is None:
         return None
@@ -41,10 +41,10 @@ def time_of(text: str) -> float | None:
 
 
 def open_log(path: Path) -> io.FileIO:
-    """Open a log; a named pipe in its place would hold up an open() that waits for its writer."""
+    """Open a log; a named pipe in its place would block an open() that waits for its writer."""
     return open(path, "rb", buffering=0, opener=lambda name, flags: opener(name, flags | os.O_NONBLOCK))
 
 
 def decoded(raw: bytes) -> str:
-    """Return a line as text, cut where it is endless."""
+    """Return a line as text, cut to `LONGEST`."""
     return raw[:LONGEST].decode("utf-8", errors="replace").rstrip("\r\n")

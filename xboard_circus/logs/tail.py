@@ -1,4 +1,4 @@
-"""The last lines of a log, back into its rotated files, read from their ends."""
+"""Read the last lines of a log and its rotated files, from their ends."""
 
 import contextlib
 import io
@@ -10,7 +10,7 @@ from xboard_circus.logs.files import LogFile
 from xboard_circus.logs.lines import LONGEST, Line, decoded, open_log, time_of
 
 BLOCK = 64 * 1024
-# Lines are looked at further back than asked for, to find the time of the first one, but not for ever.
+# Lines further back than requested are read, to find the time of the first one, but not for ever.
 LOOK_BACK = 200
 MOST_BYTES = 64 << 20
 """Of all files of a log: lines further back are not shown. Who may write the log can make it 8 TB, and sparse."""
@@ -19,8 +19,9 @@ MOST_BYTES = 64 << 20
 def tail(log_file: LogFile, lines: int, since: float | None = None) -> list[Line]:
     """Return the last *lines* lines, none of them older than *since*, oldest first.
 
-    *since* is in wall-clock seconds. Lines without a time belong to the timed one above them. Where no line has a time
-    *since* can't be kept: all come back, with None for their time, unless the file was last written before it.
+    *since* is in wall-clock seconds. Lines without a time belong to the timed one above them. Without any time in the
+    lines, *since* cannot be applied: all are returned, with None for their time, unless the file was last written
+    before it.
 
     Raises:
         OSError: The file is there and can't be read.
@@ -33,7 +34,7 @@ def tail(log_file: LogFile, lines: int, since: float | None = None) -> list[Line
 
 
 def _last(backwards: Iterator[str], lines: int, since: float | None) -> list[Line]:
-    """Return the end of what comes *backwards*; it is read on for a little after that, for the time of the first."""
+    """Return the end of the lines in *backwards*; a few more are read, for the time of the first."""
     found: list[tuple[float | None, str]] = []  # newest first
     for text in itertools.islice(backwards, lines + LOOK_BACK):
         at = time_of(text)
@@ -52,7 +53,8 @@ def _last(backwards: Iterator[str], lines: int, since: float | None) -> list[Lin
 
 
 def _opened(log_file: LogFile, opened: contextlib.ExitStack) -> list[io.FileIO]:
-    """Open the log and its rotated files, newest first. All before any is read, and each once: it may rotate now."""
+    """Open the log and its rotated files, newest first. All before any is read, and each once, because it may rotate
+    now."""
     files: list[io.FileIO] = []
     seen = set()
     for path in (log_file.path, *log_file.old()):
@@ -88,7 +90,7 @@ def _lines_backwards(file: io.FileIO, most: int) -> Iterator[str]:
             if line or not is_last:
                 yield decoded(line)
             is_last = False
-        # The beginning of a line is what is kept of an endless one.
+        # Only the beginning of an endless line is kept.
         rest = first if len(first) <= 2 * LONGEST else first[:LONGEST]
     if begin == 0 and (rest or not is_last):
         yield decoded(rest)

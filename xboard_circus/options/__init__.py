@@ -1,1 +1,1 @@
-"""The options of an ini file: which there are, and how one is read."""
+"""Define and parse the options of an ini file."""

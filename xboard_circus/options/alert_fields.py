@@ -1,6 +1,6 @@
-"""The options of an ``[alert:NAME]`` section, as `fields` has those of the others, and the kinds that only they have.
+"""Define the options of an ``[alert:NAME]`` section, as `fields` does for the others, and their own kinds.
 
-circusd, which reads no alert, is spared what this imports.
+In a module of its own, because circusd reads no alert and need not import this.
 """
 
 import re
@@ -20,7 +20,7 @@ Least = Literal["info", "warning", "critical"]
 
 
 def word_list(*words: str) -> OptionKind:
-    """Return the kind of some of a few words, with commas between them."""
+    """Return the kind of one or more of these words, with commas between them."""
 
     def read(text: str) -> tuple[str, ...]:
         found = tuple(dict.fromkeys(_parts(text.lower())))
@@ -70,12 +70,12 @@ def _printable(unit: str, is_allowed: Callable[[str], bool], what: str, hint: st
     return OptionKind(unit, read)
 
 
-# A file whose name never stands on a command line.
+# A file with a name that never stands on a command line.
 ANY_PATH = _printable(
     "path", lambda text: "://" not in text, "not the name of a file", "write the path of a file that holds it"
 )
 TEXT = _printable("text", lambda _: True, "there are letters in it that cannot be printed", "leave them out")
-# Never the value of a variable. Whoever wrote the secret itself here must not read it again in every message.
+# Never the value of a variable. A user who wrote the secret itself here must not read it in every message.
 VARIABLE_NAME = matching(
     "name of a variable",
     "[A-Za-z_][A-Za-z0-9_]*",

@@ -1,4 +1,4 @@
-"""Read an ``[alert:NAME]`` section: the options one by one, and whether together they make a sink."""
+"""Parse an ``[alert:NAME]`` section: its options, and whether together they make a sink."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -8,12 +8,12 @@ from xboard_circus.options.reading import Problem, flat, named_fields, parse_fie
 
 _SIGNED = ("json", "feishu", "dingtalk")
 
-# What a person might write a secret into. Never quoted, and never read.
+# Options into which a user might write a secret. Never quoted, and never read.
 _SECRETS = {"url": "url", "webhook": "url", "token": "url", "password": "password", "secret": "secret"}
 
 
 def parse_alert(mapping: Mapping[str, object]) -> tuple[AlertOptions, list[Problem]]:
-    """Read the options of an alert section; nothing else reads it, so every other key is a Problem.
+    """Parse the options of an alert section; every other key is a Problem, because nothing else reads the section.
 
     >>> options, problems = parse_alert({"type": "webhook", "url": "https://hooks.example.org/T0K3N"})
     >>> print(problems[0])
@@ -25,7 +25,7 @@ def parse_alert(mapping: Mapping[str, object]) -> tuple[AlertOptions, list[Probl
 
 
 def _shown(key: str, value: object) -> str:
-    """Return a value for a message: whoever mistook url_env for url has written the secret there."""
+    """Return a value for a message, masked: a user who mistook url_env for url has written the secret there."""
     return "***" if re.search("url|secret|password|token|hook|key", key) else shown(value)
 
 

@@ -1,7 +1,7 @@
-"""List the options that Circus 0.19 itself knows, and how it reads them.
+"""List the options that Circus 0.19 itself knows, and how it parses them.
 
-Circus silently takes an option that it does not know for a variable of the user's, and where a value is wrong it names
-neither section nor option. With names and types in one place, `check` reports both.
+Circus silently takes an unknown option for a variable of the user's, and for a wrong value it names neither section nor
+option. With names and types in one place, `check` reports both.
 """
 
 import re
@@ -30,10 +30,10 @@ CIRCUS_OPTIONS = frozenset(_CIRCUS.split())
 SOCKET_OPTIONS = frozenset(_SOCKET.split())
 HOOKS = frozenset(_HOOKS.split())
 
-# The name behind these belongs to the hook, the stream or the user.
+# The name after these belongs to the hook, the stream or the user.
 WATCHER_PREFIXES = ("stdout_stream.", "stderr_stream.", "hooks.", "rlimit_", "flapping.")
 
-# What Circus keeps a mapping under; a text in its place ends circusd.
+# Options that are mappings in Circus; a text in their place ends circusd.
 _NOT_ALONE = {
     "stdout_stream": "write stdout_stream.class = FileStream and stdout_stream.filename = FILE",
     "stderr_stream": "write stderr_stream.class = FileStream and stderr_stream.filename = FILE",
@@ -47,7 +47,7 @@ _YES_NO = ("yes", "true", "on", "1", "no", "false", "off", "0")
 
 
 def misread(section: str, option: str, value: str) -> str:
-    """Return what to write where Circus stumbles over *value*, or "" where it does not.
+    """Return what to write where Circus misreads *value*, or "" for a good one.
 
     >>> misread("watcher:xboard", "numprocesses", "two")
     'write a whole number'
@@ -89,7 +89,7 @@ def _signal(text: str) -> str:
 
 
 def _port_number(text: str) -> int:
-    # The kernel takes a larger one for what is left of it in 16 bits.
+    # The kernel keeps only the lower 16 bits of a larger number.
     number = int(text)
     if not 0 <= number <= 65535:
         raise ValueError(text)
@@ -102,7 +102,7 @@ _number = _tried(float, "write a number of seconds")
 _octal = _tried(lambda text: int(text, 8), "write an octal number, such as 022")
 _rlimit = _tried(lambda text: int(text or "0"), "write a whole number, or nothing for no limit")
 
-# Which options each reader reads, by the kind of their section.
+# The options of each reader, by the kind of their section.
 _OPTIONS_OF: Mapping[str, Mapping[Callable[[str], str], str]] = {
     "circus": {
         _yes_no: "statsd httpd debug debug_gc",

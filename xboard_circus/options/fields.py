@@ -1,7 +1,7 @@
-"""The options that may be written in an ini section: one frozen dataclass per family, with defaults.
+"""Define the options of an ini section: one frozen dataclass per family, with defaults.
 
-This is the one list of them. The reference table in docs/options.md, the block in circus.ini and every message
-come from here; a field's name is the option's name.
+This is the only list of them. The reference table in docs/options.md, the block in circus.ini and every message come
+from here; a field's name is the option's name.
 """
 
 from dataclasses import dataclass, field
@@ -14,7 +14,7 @@ PortPolicy = Literal["orphans", "any", "never"]
 
 
 def option(default: object, kind: kinds.OptionKind, *, example: str = "", of: str = "") -> Any:
-    """Return the field of an option; the text below it is its help. *of* names the types that have it, "" for all."""
+    """Return the field of an option; the text below it is its help. *of* names its types, "" for all."""
     return field(default=default, metadata={"kind": kind, "example": example, "of": of.split()})
 
 

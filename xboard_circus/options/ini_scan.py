@@ -1,7 +1,7 @@
-"""Read an ini file line by line as Circus's own parser does, keeping what that parser hides.
+"""Scan an ini file line by line as Circus's own parser does, keeping what that parser hides.
 
-Circus keeps the first of two options of the same name, joins two sections of the same name, and takes an indented
-comment for the rest of the value above it, all without a word. Here every line stays on show with its number.
+Circus silently keeps the first of two options of the same name, joins two sections of the same name, and takes an
+indented comment for the rest of the value above it. Here every line is kept with its number.
 """
 
 from collections.abc import Hashable, Iterable, Iterator
@@ -15,7 +15,7 @@ T = TypeVar("T")
 
 @dataclass(slots=True)
 class Entry:
-    """One option as it stands in a file."""
+    """One option in a file."""
 
     section: str
     option: str
@@ -41,12 +41,12 @@ class Scan:
 
 
 def scan(file: Path, text: str) -> Scan:
-    """Return every section and option of *text*, which is what *file* holds."""
+    """Return every section and option of *text*, the content of *file*."""
     found = Scan(file)
     section = None
     entry: Entry | None = None
     for number, line in enumerate(text.splitlines(), start=1):
-        if _says_nothing(line):
+        if _is_empty(line):
             continue
         if line[0].isspace() and entry is not None:
             entry.value += f"\n{line.strip()}"
@@ -64,19 +64,19 @@ def scan(file: Path, text: str) -> Scan:
 
 
 def repeated(found: Iterable[tuple[Hashable, T]]) -> Iterator[tuple[T, T]]:
-    """Yield each of the (key, thing) whose key came before, after the first thing with that key."""
+    """Yield each (key, thing) with a repeated key, after the first thing with that key."""
     first: dict[Hashable, T] = {}
     for key, each in found:
         if (known := first.setdefault(key, each)) is not each:
             yield known, each
 
 
-def _says_nothing(line: str) -> bool:
+def _is_empty(line: str) -> bool:
     return not line.strip() or line[0] in "#;" or (line[0] in "rR" and line.split(None, 1)[0].lower() == "rem")
 
 
 def _value(text: str) -> str:
-    # As Circus: only the first ";" counts, and only behind a blank.
+    # As in Circus: only the first ";" counts, and only after a blank.
     position = text.find(";")
     if position > 0 and text[position - 1].isspace():
         text = text[:position]

@@ -1,6 +1,6 @@
-"""Read one value of an ini option: a text in, a typed value out, or why not.
+"""Parse one value of an ini option into a typed value, or say why not.
 
-Every kind knows its range, so that nothing later sees a string, a nan or a number that overflows a timer.
+Every kind knows its range, so that no later code sees a string, a nan or a number that overflows a timer.
 """
 
 import re
@@ -26,7 +26,7 @@ YEAR = 365 * 86_400.0
 
 
 class WrongValueError(ValueError):
-    """A value that its kind refuses: *what* is wrong, and as *hint* what to write ("": just such a value)."""
+    """A value that its kind refuses: *what* is wrong, and as *hint* what to write instead ("" for nothing else)."""
 
     def __init__(self, what: str, hint: str) -> None:
         super().__init__(f"{what}; {hint}")
@@ -35,12 +35,12 @@ class WrongValueError(ValueError):
 
 
 class OptionKind(NamedTuple):
-    """What an option holds.
+    """Kind of an option's value.
 
     Attributes:
-        unit: What a number counts, or what else may be written, for the reference table.
-        read: Returns the value that a text stands for; raises WrongValueError if it stands for none.
-        takes_lines: The value may go on in indented lines.
+        unit: Unit of a number, or other valid values, for the reference table.
+        read: Parses a text into the value; raises WrongValueError for an invalid one.
+        takes_lines: The value may continue in indented lines.
     """
 
     unit: str
@@ -49,19 +49,19 @@ class OptionKind(NamedTuple):
 
 
 def matching(unit: str, pattern: str, what: str, hint: str) -> OptionKind:
-    """Return the kind of a text that has the form *pattern*."""
+    """Return the kind of a text that matches *pattern*."""
     return OptionKind(unit, lambda text: matched(text, pattern, what, hint))
 
 
 def matched(text: str, pattern: str, what: str, hint: str) -> str:
-    """Return *text* if it has the form *pattern*; otherwise raise WrongValueError. ``{}`` in *what* is the text."""
+    """Return *text* if it matches *pattern*; otherwise raise WrongValueError. ``{}`` in *what* is the text."""
     if not re.fullmatch(pattern, text, re.ASCII):
         raise WrongValueError(what.format(text), hint)
     return text
 
 
 def seconds(low: float = 0.05, high: float = YEAR, *, unit: str = "seconds") -> OptionKind:
-    """Return the kind of a length of time."""
+    """Return the kind of a duration."""
 
     def read(text: str) -> float:
         if match := _DURATION.fullmatch(text):
@@ -86,7 +86,7 @@ def count(low: int = 1, high: int = 1_000_000, *, unit: str = "count") -> Option
 
 
 def choice(*words: str) -> OptionKind:
-    """Return the kind of one word of a few."""
+    """Return the kind of one of a few words."""
     unit = ", ".join(words)
 
     def read(text: str) -> str:
@@ -98,7 +98,7 @@ def choice(*words: str) -> OptionKind:
 
 
 def read_size(text: str) -> int:
-    """Return an amount of memory in bytes.
+    """Parse an amount of memory into bytes.
 
     >>> read_size("512M") == 512 * 1024 * 1024
     True
@@ -111,7 +111,7 @@ def read_size(text: str) -> int:
 
 
 def read_url_path(text: str) -> str:
-    """Return the path of a request, such as ``/health/live``."""
+    """Parse the path of a request, such as ``/health/live``."""
     if text.startswith(("http://", "https://")):
         raise WrongValueError("a path is wanted, not a whole URL", f"write {urlsplit(text).path or '/'}")
     if not text.startswith("/"):
@@ -136,7 +136,7 @@ def _host_names(text: str) -> tuple[str, ...]:
 
 
 def _headers(text: str) -> tuple[str, ...]:
-    # A comma may also stand in a value; what follows one that separates begins with a name.
+    # A comma may also stand in a value; a separating one is followed by a name.
     headers = re.split(rf"[;,]\s*(?={_HEADER_NAME}\s*:)", text)
     form, hint = rf"{_HEADER_NAME}\s*:[\x20-\x7e]*", "write one such as X-Forwarded-Proto: https"
     return tuple(matched(each.strip(), form, "not a header", hint) for each in headers)
@@ -150,7 +150,7 @@ def _endpoints(text: str) -> tuple[str, ...]:
 
 
 def is_endpoint(text: str) -> bool:
-    """True for an endpoint of circusd: ``tcp://HOST:PORT`` or ``ipc:///PATH``."""
+    """Return whether this is an endpoint of circusd: ``tcp://HOST:PORT`` or ``ipc:///PATH``."""
     if re.fullmatch(r"ipc:///[\x21-\x7e]{1,100}", text):
         return True
     match = re.fullmatch(r"tcp://([A-Za-z0-9._-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\]):(\d{1,5})", text)
@@ -183,7 +183,7 @@ def _url(text: str) -> str:
     if port == 0:
         raise WrongValueError("port 0 is no port", example)
     if url.username is not None or url.password is not None:
-        # The option is on show in circusctl, the dashboard and the logs.
+        # circusctl, the dashboard and the logs show the option.
         raise WrongValueError("a URL with a user or password in it would be on show everywhere", "leave them out")
     return text
 
@@ -211,7 +211,7 @@ FILES = OptionKind("paths", _files, takes_lines=True)
 ENDPOINTS = OptionKind("tcp:// or ipc:// endpoints", _endpoints)
 URL = OptionKind("http or https URL", _url)
 URL_PATH = OptionKind("path", read_url_path)
-# Circus pastes plugin options into a command line unquoted, hence no blanks.
+# No blanks, because Circus pastes plugin options into a command line unquoted.
 FILE_PATH = matching(
     "path",
     r"""((?!:::)[^\s'"\\$`])*""",

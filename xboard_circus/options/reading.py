@@ -1,6 +1,6 @@
-"""Read the options of an ini section into the dataclasses of `fields`.
+"""Parse the options of an ini section into the dataclasses of `fields`.
 
-Reading never raises: circusd has to run on with the default, so a wrong option comes back as a Problem with what
+Parsing never raises, because circusd has to run on with the default: a wrong option comes back as a Problem with what
 to write, and `xboard-circus check` refuses to start with it.
 """
 
@@ -16,11 +16,11 @@ from xboard_circus.options.fields import PluginOptions, RestartOptions, WatcherO
 from xboard_circus.options.kinds import OptionKind, WrongValueError
 
 if TYPE_CHECKING:
-    from xboard_circus.options.alert_fields import AlertOptions  # what it needs is nothing for circusd
+    from xboard_circus.options.alert_fields import AlertOptions  # circusd needs none of its imports
 
 
 class Problem(NamedTuple):
-    """What is wrong with one option of a section, and what to write instead."""
+    """A problem with one option of a section, and what to write instead."""
 
     option: str
     value: str
@@ -38,7 +38,7 @@ _Options = TypeVar("_Options", WatcherOptions, PluginOptions, "AlertOptions")
 
 
 def parse_watcher(mapping: Mapping[str, object]) -> tuple[WatcherOptions, list[Problem]]:
-    """Read our options of a watcher; a wrong one counts as its default and comes back as a Problem.
+    """Parse our options of a watcher; a wrong one counts as its default and comes back as a Problem.
 
     >>> options, problems = parse_watcher({"health.period": "fast", "restart.burst": "3"})
     >>> options.restart.burst, options.health.period, str(problems[0])
@@ -50,20 +50,20 @@ def parse_watcher(mapping: Mapping[str, object]) -> tuple[WatcherOptions, list[P
 
 
 def parse_plugin(mapping: Mapping[str, object]) -> tuple[PluginOptions, list[Problem]]:
-    """Read our options of a plugin, as `parse_watcher` does; Circus's own keys of the section are passed over."""
+    """Parse our options of a plugin, as `parse_watcher` does; Circus's own keys of the section are skipped."""
     options, problems = parse_fields(PluginOptions, mapping)
     return options, problems + _unknown(PluginOptions, mapping, circus_options.PLUGIN_OPTIONS)
 
 
 def parse_fields(kind: type[_Options], mapping: Mapping[str, object]) -> tuple[_Options, list[Problem]]:
-    """Read the options of *kind* that *mapping* has, and leave all other keys to the caller."""
+    """Parse the options of *kind* in *mapping*, and leave all other keys to the caller."""
     options, problems = kind(), []
     for name, _, item in list(named_fields(options)):
-        if mapping.get(name) is None:  # None is what `flat` has for an option without a default
+        if mapping.get(name) is None:  # `flat` has None for an option without a default
             continue
         text = str(mapping[name]).strip()
         if not text and item.metadata["kind"] is kinds.URL_PATH:
-            continue  # what an environment variable that is set to nothing leaves: the app has no such path
+            continue  # an environment variable that is set to nothing leaves this: the app has no such path
         try:
             options = _with(options, name, _read(item.metadata["kind"], text))
         except WrongValueError as wrong:
@@ -83,12 +83,12 @@ def flat(options: "WatcherOptions | PluginOptions | AlertOptions") -> dict[str, 
 
 
 def is_ours(key: str) -> bool:
-    """True for a key of one of our families, such as ``health.`` or ``restart.``, known or not."""
+    """Return whether this is a key of one of our families, such as ``health.`` or ``restart.``, known or not."""
     return key.startswith(_families(WatcherOptions))
 
 
 def ini_text(value: object) -> str:
-    """Return *value* as a person would write it in the ini file.
+    """Format *value* as in the ini file.
 
     >>> ini_text(2.0), ini_text(0.25), ini_text("orphans")
     ('2', '0.25', 'orphans')
@@ -101,8 +101,8 @@ def ini_text(value: object) -> str:
 
 
 def did_you_mean(name: str, known: Iterable[str], *, alike: float = _ALIKE) -> str | None:
-    """Return the known name that *name* is most likely a misspelling of, or None."""
-    import difflib  # needed only where something is misspelt
+    """Return the known name that *name* most likely misspells, or None."""
+    import difflib  # needed only for a misspelling
 
     found = difflib.get_close_matches(name.lower(), list(known), n=1, cutoff=alike)
     return found[0] if found else None
@@ -111,7 +111,7 @@ def did_you_mean(name: str, known: Iterable[str], *, alike: float = _ALIKE) -> s
 def suggestion(
     name: str, known: Iterable[str], *, alike: float = _ALIKE, form: str = "{}", otherwise: str = "delete it"
 ) -> str:
-    """Return the question whether the known name was meant, put into *form*; *otherwise* where none is alike."""
+    """Return the question for the similar known name, put into *form*; *otherwise* without one."""
     meant = did_you_mean(name, known, alike=alike)
     return f"did you mean {form.format(meant)}?" if meant else otherwise
 
@@ -143,7 +143,7 @@ def _read(kind: OptionKind, text: str) -> object:
 
 
 def shown(value: object) -> str:
-    """Return *value* as a message may show it: on one line, without passwords.
+    """Format *value* for a message: on one line, without passwords.
 
     >>> shown("http://app:hunter2@host/")
     'http://app:***@host/'
@@ -163,7 +163,7 @@ _RHYTHM = ("restart.window", "restart.burst", "restart.delay", "restart.delay_ma
 
 
 def _contradiction(restart: RestartOptions) -> tuple[tuple[str, ...], str, str] | None:
-    """Return (options, what, hint) for options that cannot all hold; the first that is written gets the blame."""
+    """Return (options, what, hint) for options that contradict each other; the first in the section gets the blame."""
     burst, window, delay = restart.burst, restart.window, restart.delay
     for name in ("delay_max", "cooldown"):
         if getattr(restart, name) < delay:
@@ -176,13 +176,13 @@ def _contradiction(restart: RestartOptions) -> tuple[tuple[str, ...], str, str] 
     try:
         RestartLimits(**dataclasses.asdict(restart))
     except ValueError as error:
-        # The budget itself has the last word: it refuses what it could not keep.
+        # The budget itself decides: it refuses limits that it could not keep.
         return _RHYTHM, str(error), "raise restart.window, or lower restart.burst or restart.delay_max"
     return None
 
 
 def _reconciled(options: WatcherOptions, mapping: Mapping[str, object]) -> tuple[WatcherOptions, list[Problem]]:
-    """Put every option of a contradiction back to its default until there is none: the defaults agree."""
+    """Reset every option of a contradiction to its default until none is left: the defaults agree."""
     problems = []
     defaults = flat(WatcherOptions())
     while found := _contradiction(options.restart):

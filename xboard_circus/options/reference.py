@@ -1,4 +1,4 @@
-"""The reference of all options, from the dataclasses that parse them: docs/options.md and `xboard-circus options`."""
+"""Build the reference of all options from their dataclasses: docs/options.md and `xboard-circus options`."""
 
 import ast
 import inspect
@@ -34,7 +34,7 @@ file of mode 0600. `xboard-circus alerts test` sends a test alert to each.
 
 @dataclass(frozen=True)
 class OptionDoc:
-    """One option as the reference shows it."""
+    """Documentation of one option."""
 
     name: str
     default: object
@@ -52,13 +52,13 @@ class Section:
     options: tuple[OptionDoc, ...]
 
     def families(self) -> Iterator[tuple[str, list[OptionDoc]]]:
-        """Yield the options by the word before their dot, in the order in which they are documented."""
+        """Yield the options by the word before their dot, in the documented order."""
         for family, options in groupby(self.options, key=family_of):
             yield family, list(options)
 
 
 def documented(kind: type[WatcherOptions] | type[PluginOptions] | type[AlertOptions]) -> list[OptionDoc]:
-    """Return every option of a section in the order in which it is documented."""
+    """Return every option of a section in the documented order."""
     return [
         OptionDoc(name, item.default, meta["kind"].unit, help_texts(group.__class__)[item.name], meta["example"])
         for name, group, item in named_fields(kind())
@@ -68,7 +68,7 @@ def documented(kind: type[WatcherOptions] | type[PluginOptions] | type[AlertOpti
 
 @cache
 def help_texts(kind: type) -> dict[str, str]:
-    """Return the text below each field of a class; Python itself keeps none, so it comes from the source."""
+    """Return the text below each field of a class, from the source, because Python itself keeps none."""
     (tree,) = ast.parse(inspect.getsource(kind)).body
     assert isinstance(tree, ast.ClassDef)
     return {
@@ -88,7 +88,7 @@ def family_of(option: OptionDoc) -> str:
 
 
 def sections() -> tuple[Section, ...]:
-    """Return all sections in which options of ours may stand."""
+    """Return all sections with options of ours."""
     return (
         Section("[watcher:NAME]", WATCHER_HEAD, tuple(documented(WatcherOptions))),
         Section("[plugin:NAME]", PLUGIN_HEAD, tuple(documented(PluginOptions))),
