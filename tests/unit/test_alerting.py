@@ -319,7 +319,7 @@ def test_a_circusd_that_is_gone_and_answers_no_more_is_one_trouble() -> None:
     assert seen(alerting) == {("circusd", "lost"): 1}
 
 
-@pytest.mark.parametrize("was_told", [True, False])
+@pytest.mark.parametrize("was_reported", [True, False])
 def test_a_loss_that_nobody_has_in_mind_is_over_as_soon_as_it_is_known(was_reported: bool) -> None:
     alerting = Alerting(RULES)
     alerting.lost_before("pid 7 was killed", now=12, at=3, was_reported=was_reported)
