@@ -113,6 +113,7 @@ def reader(stranger: Visitor, settings: Settings, admin: Visitor) -> Visitor:
         "/api/state",
         "/api/stream",
         "/api/history",
+        "/api/traffic?watcher=web",
         "/api/events",
         "/api/why?watcher=web",
         "/api/logs",
@@ -500,7 +501,8 @@ def test_a_number_that_nothing_can_have_finds_nothing(admin: Visitor) -> None:
 
 
 def test_of_another_host_there_are_no_files(admin: Visitor) -> None:
-    for path in ("/api/logs?server=s1", "/api/events?server=s1", "/api/why?server=s1", "/api/history?server=s1"):
+    paths = ("logs?", "events?", "why?", "history?", "traffic?watcher=web&")
+    for path in (f"/api/{each}server=s1" for each in paths):
         assert admin.get(path).status == 404
 
 

@@ -318,6 +318,31 @@ def test_the_details_of_a_worker_have_curves_that_a_screen_reader_is_told_of(vis
     visit.picture("details")
 
 
+def test_the_history_has_curves_over_a_chosen_time(visit: Visit, shared: Circusd) -> None:
+    shared.wait_ready(timeout=PATIENCE)
+    visit.watcher().get_by_role("link", name="History").click()
+    expect(visit.page.locator("#history-watcher")).to_have_value("web")
+
+    curve = visit.page.locator("#history").get_by_role("img", name=re.compile(r"Memory: now \d+ MiB"))
+    expect(curve).to_be_visible(timeout=PATIENCE * 1000)
+    shared.get("/")
+    expect(visit.page.get_by_role("img", name=re.compile(r"Latency, p95: now .* ms"))).to_be_visible(
+        timeout=PATIENCE * 1000
+    )
+    victim = shared.workers()[0]
+    os.kill(victim, signal.SIGKILL)
+    mark = visit.page.locator("#history .chart-mark", has_text="failure").first
+    expect(mark).to_be_attached(timeout=PATIENCE * 1000)
+    shared.wait_ready(timeout=PATIENCE)
+    visit.picture("history")
+    for hours in ("3600", "604800"):
+        visit.page.locator("#history-range").select_option(hours)
+        expect(visit.page.locator("#history-charts")).to_contain_text({"3600": "−1 h", "604800": "−7 d"}[hours])
+    visit.page.locator("#history-slot").select_option("2")
+    visit.page.locator("#history-range").select_option("300")
+    expect(curve).to_be_visible(timeout=PATIENCE * 1000)
+
+
 @pytest.mark.parametrize("width", [PHONE, DESKTOP], ids=["375px", "1280px"])
 @pytest.mark.parametrize("theme", ["light", "dark"])
 @pytest.mark.parametrize("language", ["en", "zh-CN"])
@@ -338,9 +363,9 @@ def test_every_view_is_sound(shared: Circusd, language: str, theme: Any, width: 
         expect(visit.page.get_by_role("dialog")).to_be_visible()
         look_at(visit, f"details-{name}")
         visit.page.keyboard.press("Escape")
-        for view in ("timeline", "logs"):
-            visit.page.goto(f"{visit.url}/#{view}/local/{'web' if view == 'logs' else ''}")
-            expect(visit.page.locator(f"#{view} :is(.event, .line)").first).to_be_visible()
+        for view in ("history", "timeline", "logs"):
+            visit.page.goto(f"{visit.url}/#{view}/local/{'' if view == 'timeline' else 'web'}")
+            expect(visit.page.locator(f"#{view} :is(.chart, .event, .line)").first).to_be_visible()
             look_at(visit, f"{view}-{name}")
         assert visit.complaints == []
 

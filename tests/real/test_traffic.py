@@ -7,6 +7,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -171,3 +172,38 @@ def test_metrics_count_on_while_workers_are_replaced_and_name_no_secret(tmp_path
         assert figure("xboard_http_request_duration_seconds_count") == 33
         assert figure("xboard_http_request_duration_seconds_bucket", le="+Inf") == 33
         assert "hunter2" not in visitor.get("/metrics").text
+
+
+def test_the_page_has_the_history_of_a_slot_across_restarts_of_its_worker_and_of_the_page(tmp_path: Path) -> None:
+    """Given requests, a killed worker and a page that is replaced, then the curves go on, with a mark where it died."""
+    with circusd(tmp_path, watchers=[backend(), page()], plugins=BUNDLE) as c:
+        c.wait_ready()
+        visitor = Visitor(c.watchers["dashboard"].port)
+        eventually(lambda: visitor.get("/healthz").status == 200)
+        visitor.log_in(tmp_path)
+
+        def found(**query: object) -> Any:
+            return visitor.get(f"/api/traffic?{urlencode({'watcher': 'web', **query})}").json
+
+        def memory_known() -> int:
+            return len([rss for rss in found(slot=1)["series"]["rss"] if rss])
+
+        def sees_requests() -> bool:
+            request(c, "/v1/items/5", times=5)
+            shown = found()["series"]
+            return max((rate or 0) for rate in shown["requests"]) > 0 and max((p or 0) for p in shown["p95"]) > 0
+
+        eventually(sees_requests, every=0.5)
+        before = memory_known()
+        kill(c.worker(c.by_wid()[1])["pid"])
+        old = c.workers("dashboard")
+        c.do("xboard_reload", name="dashboard")
+        eventually(lambda: not {*old} & {*c.workers("dashboard")}, what="another process serves the page")
+        eventually(lambda: memory_known() >= before + 2, what="the curve of the slot goes on")
+
+        assert [mark["kind"] for mark in found()["marks"]].count("restart") == 1
+        assert found(slot=2)["series"]["t"]
+        for odd in ({"watcher": "' OR 1"}, {"slot": 10**9}, {"slot": -1}, {"span": -(10**9)}):
+            assert found(**odd)["series"]["t"] == [] or "span" in odd
+        assert found(span=10**12)["span"] == 7 * 86_400
+        assert len(visitor.get("/api/traffic?watcher=web&span=604800").body) < 100_000

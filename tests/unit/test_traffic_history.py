@@ -8,14 +8,19 @@ import pytest
 
 from xboard_circus.core.history import (
     FIGURES,
+    LONGEST_PAUSE,
+    MOST_SHOWN,
+    SHOWN,
     STEPS,
     WHOLE_WATCHER,
     Figures,
     Point,
     WatcherHistory,
     Worker,
+    curves,
     kept_points,
     percentile,
+    step_for,
 )
 from xboard_circus.core.route_counts import BOUNDS, FIRST_BUCKET, MICROSECONDS, MOST_ROUTES, OTHER, STRIDE
 from xboard_circus.core.state_schema import WorkerReport, parse_report
@@ -218,3 +223,48 @@ def test_percentiles() -> None:
 def test_slots_beyond_four_are_kept_for_a_shorter_time() -> None:
     assert [kept_points(60, slots) for slots in (0, 1, 4, 8, 200)] == [10080, 10080, 10080, 5040, 201]
     assert [kept_points(2, slots) for slots in (0, 8, 40, 41)] == [300, 150, 30, 0]
+
+
+# What the page is shown
+
+
+def figures(**known: float | None) -> Figures:
+    return tuple(known.get(name) for name in FIGURES)
+
+
+@pytest.mark.parametrize("span", [300, 3600, 21_600, 86_400, 604_800])
+def test_a_curve_has_no_more_points_than_can_be_seen(span: int) -> None:
+    step = step_for(span)
+    points = [(time, figures(p95=0.1, rss=time)) for time in range(0, span, step)]
+
+    found = curves(points, step=step, span=span)
+
+    assert {len(curve) for curve in found.values()} == {len(found["t"])}
+    assert MOST_SHOWN / 3 < len(found["t"]) <= MOST_SHOWN
+    assert set(found) == {"t", *SHOWN}
+
+
+def test_of_points_that_are_shown_as_one_rates_are_averaged_and_the_worst_of_the_rest_is_shown() -> None:
+    one = figures(**{"2xx": 2.0, "5xx": 1.0}, p95=0.1, active=1, lag=0.0, rss=100, cpu=0.5)
+    other = figures(**{"2xx": 5.0, "5xx": 0.0}, p95=0.9, active=7, lag=0.2, rss=300, cpu=0.7)
+
+    found = curves([(0, one), (60, other)], step=60, span=604_800)
+
+    assert {name: curve[0] for name, curve in found.items()} == {
+        "t": 0,
+        "requests": 4.0,
+        "errors": 0.5,
+        "p50": None,
+        "p95": 0.9,
+        "active": 7.0,
+        "lag": 0.2,
+        "rss": 200.0,
+        "cpu": 0.6,
+    }
+
+
+def test_a_time_without_points_is_a_gap_and_a_long_period_is_none() -> None:
+    long, gap = curves([(0, figures(lag=1)), (30, figures(lag=2))], step=2, span=300), LONGEST_PAUSE + 2
+
+    assert long["lag"] == [1, 2]
+    assert curves([(0, figures(lag=1)), (gap, figures(lag=2))], step=2, span=300)["lag"] == [1, None, 2]

@@ -7,6 +7,7 @@ so that neither a lost probe nor a clock that is set shows. The wall clock only 
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import groupby
 
 from xboard_circus.core.route_counts import (
     BOUNDS,
@@ -25,6 +26,12 @@ FIGURES = (*STATUSES, "p50", "p95", "p99", "active", "lag", "rss", "cpu")
 """Figures of a point: requests a second by status, percentiles of latency and loop lag in seconds, requests in flight,
 bytes, cores of the processor."""
 
+SHOWN = ("requests", "errors", "p50", "p95", "active", "lag", "rss", "cpu")
+MOST_SHOWN = 400
+"""Figures that a page shows as curves, and how many points each curve has at most."""
+
+_AVERAGED = {"requests", "errors", "rss", "cpu"}  # of the others the worst is shown
+
 PARTS = {"p50": 0.5, "p95": 0.95, "p99": 0.99}
 WHOLE_WATCHER = 0
 """Stands for all slots, whose numbers begin with 1."""
@@ -34,6 +41,9 @@ FULL_SLOTS = 4
 """With so many slots the figures of each are kept as long as those of the watcher, with more of them shorter."""
 
 _NOTHING = [0] * STRIDE
+
+LONGEST_PAUSE = 60
+"""Seconds between two points of a curve without a gap; `health.period` may be long."""
 
 FEWEST_POINTS = 30
 """With fewer there is no curve to see."""
@@ -55,6 +65,41 @@ def kept_points(step: int, slots: int = 0) -> int:
     """Return how many points of that step are kept, of a watcher or of each of its *slots*: 2 MB a watcher at most."""
     kept = STEPS[step] * FULL_SLOTS // max(FULL_SLOTS, slots)
     return kept if kept >= FEWEST_POINTS else 0
+
+
+def step_for(span: float) -> int:
+    """Return the finest step that is kept for *span* seconds.
+
+    >>> [step_for(span) for span in (300, 3600, 86_400, 10**9)]
+    [2, 10, 60, 60]
+    """
+    return next((step for step, count in STEPS.items() if step * count >= span), max(STEPS))
+
+
+def curves(points: Iterable[tuple[int, Figures]], *, step: int, span: float) -> dict[str, list[float | None]]:
+    """Return the curves of a page: a list for each of `SHOWN` and one for the times, with a gap where nothing was."""
+    width = step * max(1, math.ceil(span / step / MOST_SHOWN))
+    groups = groupby(points, key=lambda point: point[0] // width * width)
+    found: dict[str, list[float | None]] = {name: [] for name in ("t", *SHOWN)}
+    last = math.inf
+    for time, group in groups:
+        if time - last > max(5 * width, LONGEST_PAUSE):
+            for name, curve in found.items():
+                curve.append(last + width if name == "t" else None)
+        found["t"].append(time)
+        rows = [_shown(figures) for _, figures in group]
+        for name in SHOWN:
+            known = [value for row in rows if (value := row[name]) is not None]
+            merged = sum(known) / len(known) if known and name in _AVERAGED else max(known, default=None)
+            found[name].append(merged if merged is None else float(f"{merged:.4g}"))
+        last = time
+    return found
+
+
+def _shown(figures: Figures) -> dict[str, float | None]:
+    known = dict(zip(FIGURES, figures, strict=True))
+    rates = [rate for status in STATUSES if (rate := known[status]) is not None]
+    return {**known, "requests": sum(rates) if rates else None, "errors": known["5xx"]}
 
 
 def percentile(buckets: Sequence[int], part: float) -> float | None:

@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from xboard_circus.core.history import curves, step_for
 from xboard_circus.core.names import bus_name
 from xboard_circus.core.reason import with_say
 from xboard_circus.dashboard.answers import Answer
@@ -14,12 +15,14 @@ from xboard_circus.errors import XboardError
 from xboard_circus.instance import Instance
 from xboard_circus.ledger import LedgerError, Record
 from xboard_circus.ledger.explain import Story, story_of, text_of
-from xboard_circus.ledger.history_store import Totals, read_totals
+from xboard_circus.ledger.history_store import Totals, read_points, read_totals
 from xboard_circus.ledger.location import history_in, ledger_of, unstored_in
 from xboard_circus.ledger.query import last_with_reason, search
 from xboard_circus.logs import LogFile, LogFollower, log_files, tail
 from xboard_circus.masking import masked, printable, safe_text
 
+SHORTEST, LONGEST = 60, 7 * 86_400  # seconds of a curve
+MARKS = frozenset({"restart", "reload_begin", "start"})
 MOST_EVENTS, MOST_LINES, MOST_AT_ONCE, LONGEST_LINE = 1000, 2000, 500, 4000
 _ESCAPE = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]")
 
@@ -47,11 +50,33 @@ class Evidence:
         name, kinds, most = watcher and bus_name(watcher), {kind} if kind else None, max(1, min(limit, MOST_EVENTS))
         return [_shown(each) for each in search(self.ledger, watcher=name, kind=kinds, after=after, limit=most)]
 
+    @property
+    def has_history(self) -> bool:
+        """Return whether a plugin keeps a history of traffic."""
+        return self._history is not None
+
     def totals(self) -> dict[str, Totals]:
         """Return by watcher what its workers have counted; nothing where that can't be read."""
         with contextlib.suppress(LedgerError):
             return read_totals(self._history) if self._history is not None else {}
         return {}
+
+    def traffic(self, watcher: str, *, slot: int, span: int) -> dict[str, Any]:
+        """Return the curves of a slot, with 0 of the whole watcher, over *span* seconds, and what happened in them."""
+        span, until = max(SHORTEST, min(span, LONGEST)), time.time()
+        step = step_for(span)
+        points = (
+            read_points(self._history, watcher, slot=slot, step=step, since=until - span, until=until)
+            if self._history is not None
+            else []
+        )
+        marks = search(self.ledger, watcher=bus_name(watcher), kind=MARKS, since=until - span) if self.ledger else []
+        return {
+            "span": span,
+            "until": until,
+            "series": curves(points, step=step, span=span),
+            "marks": [{"time": each.time, "kind": each.kind} for each in marks],
+        }
 
     def why(self, *, watcher: str | None, pid: int | None) -> dict[str, Any]:
         """Return why something happened last: the text of `xboard-circus why`, and the parts that it is made of."""

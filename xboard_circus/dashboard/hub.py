@@ -132,6 +132,7 @@ class Hub:
         is_local = server.id == LOCAL
         return server.view(
             removable=server.id not in self._of_ini,
+            has_history=is_local and self.evidence.has_history,
             has_ledger=is_local and self.evidence.ledger is not None,
             has_logs=is_local and bool(self.evidence.logs),
         )

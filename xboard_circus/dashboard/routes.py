@@ -196,6 +196,10 @@ def _api(hub: Hub, access: Access) -> APIRouter:
         found = evidence.events(watcher=watcher or None, kind=kind or None, after=after, limit=limit)
         return JSONResponse({"events": found})
 
+    @router.get("/traffic", dependencies=in_turn)
+    def traffic(watcher: str, slot: int = 0, span: int = 300, evidence: Evidence = of_here) -> Response:
+        return JSONResponse(evidence.traffic(watcher, slot=slot, span=span))
+
     @router.get("/why", dependencies=in_turn)
     def why(watcher: str | None = None, pid: int | None = None, evidence: Evidence = of_here) -> Response:
         return JSONResponse(evidence.why(watcher=watcher or None, pid=pid))

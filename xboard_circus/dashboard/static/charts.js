@@ -1,8 +1,8 @@
-// Curves of the last five minutes, drawn as SVG.
+// Curves over time, drawn as SVG.
 
-import { set, svg } from "./dom.js";
+import { set, svg, write } from "./dom.js";
 import { SPAN } from "./history.js";
-import { bytes, milliseconds, percent, text } from "./text.js";
+import { bytes, count, milliseconds, perSecond, percent, text } from "./text.js";
 
 const YOUNG = 30; // seconds that a small curve shows at least: a young worker's would be a dot otherwise
 
@@ -11,6 +11,12 @@ const KINDS = {
   cpu: { name: "chart.cpu", show: percent, least: 10, fromZero: true },
   rss: { name: "chart.memory", show: bytes, least: 8 * 1048576, fromZero: false },
   latency: { name: "chart.latency", show: milliseconds, least: 0.005, fromZero: true },
+  requests: { name: "chart.requests", show: perSecond, least: 1, fromZero: true },
+  errors: { name: "chart.errors", show: perSecond, least: 1, fromZero: true },
+  p50: { name: "chart.p50", show: milliseconds, least: 0.005, fromZero: true },
+  p95: { name: "chart.p95", show: milliseconds, least: 0.005, fromZero: true },
+  active: { name: "chart.active", show: count, least: 1, fromZero: true },
+  lag: { name: "chart.lag", show: milliseconds, least: 0.005, fromZero: true },
 };
 
 export const shown = (kind, value) => KINDS[kind].show(value);
@@ -37,28 +43,37 @@ export class Sparkline {
 export class Chart {
   constructor(kind) {
     this.kind = kind;
+    this.name = KINDS[kind].name;
     this.box = { left: 58, top: 10, width: 494, height: 84 };
     this.area = svg("path", { class: "chart-area" });
     this.line = svg("path", { class: "chart-line" });
     this.most = svg("text", { class: "chart-label", x: 50, y: 14, "text-anchor": "end" });
     this.least = svg("text", { class: "chart-label", x: 50, y: 98, "text-anchor": "end" });
+    this.marks = svg("g", { class: "chart-marks" });
     const { left, top, width, height } = this.box;
+    this.first = svg("text", { class: "chart-label", x: left, y: 112 });
     this.node = svg(
       "svg",
       { class: "chart", viewBox: "0 0 560 116", role: "img" },
       ...[0, 0.5, 1].map((part) => svg("path", { class: "chart-grid", d: `M${left} ${top + height * part}h${width}` })),
       this.area,
+      this.marks,
       this.line,
       this.most,
       this.least,
-      svg("text", { class: "chart-label", x: left, y: 112 }, `−${text("unit.min", { n: SPAN / 60 })}`),
+      this.first,
       svg("text", { class: "chart-label", x: left + width, y: 112, "text-anchor": "end" }, text("now")),
     );
   }
 
-  update(series) {
+  /** Draw a series over `span` seconds `until` then, the last five minutes until its end otherwise, with marks on it. */
+  update(series, { span = SPAN, until = series.t[series.t.length - 1], name: ago = text("unit.min", { n: SPAN / 60 }), marks = [] } = {}) {
     const { show, name } = KINDS[this.kind];
-    const curve = draw(series, this.kind, this.box);
+    const curve = draw(series, this.kind, this.box, span, until);
+    write(this.first, `−${ago}`);
+    const { left, top, width, height } = this.box;
+    const x = (time) => round(left + width * (1 - (until - time) / span));
+    this.marks.replaceChildren(...marks.map(({ time, words }) => svg("path", { class: "chart-mark", d: `M${x(time)} ${top}v${height}` }, svg("title", {}, words))));
     set(this.line, "d", curve.line);
     set(this.area, "d", curve.area);
     this.most.textContent = curve.known.length ? show(curve.top) : "";
@@ -69,12 +84,11 @@ export class Chart {
 }
 
 /** The paths of a series in a box. A gap in the figures is a gap in the curve. */
-function draw(series, kind, box, span = SPAN) {
+function draw(series, kind, box, span, end = series.t[series.t.length - 1]) {
   const values = series[kind];
   const known = values.filter((value) => value !== null && value !== undefined);
   if (!known.length) return { line: null, area: null, known, top: 0, bottom: 0 };
   const { bottom, top } = bounds(known, KINDS[kind]);
-  const end = series.t[series.t.length - 1];
   const x = (t) => round(box.left + box.width * (1 - (end - t) / span));
   const y = (value) => round(box.top + box.height * (1 - (value - bottom) / (top - bottom)));
   const floor = box.top + box.height;

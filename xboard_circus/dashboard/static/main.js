@@ -1,4 +1,4 @@
-// The page: one live state, three views of it.
+// The page: one live state, four views of it.
 
 import { act, signIn, signOut } from "./api.js";
 import { changes } from "./changes.js";
@@ -14,6 +14,7 @@ import { offerSettings } from "./settings.js";
 import { duration, text } from "./text.js";
 import { Timeline } from "./timeline.js";
 import { announce, toast } from "./toasts.js";
+import { Trends } from "./trends.js";
 import { titleOf, worstTone } from "./verdict.js";
 
 const QUIET = 6; // seconds without news after which the page says so
@@ -23,6 +24,7 @@ const figures = new History();
 const details = new Details(figures);
 const timeline = new Timeline();
 const logs = new Logs();
+const history = new Trends();
 const feed = new Feed(onState);
 const addWatcher = formDialog("watcher-dialog", "watcher-form", async (fields, server) => {
   toast(await act("add_watcher", { ...fields, server, numprocesses: Number(fields.numprocesses) }));
@@ -49,6 +51,7 @@ function onState(fresh) {
   servers.update(fresh.servers.map((server) => ({ server, state: fresh, heardAt })));
   timeline.update(fresh);
   logs.update(fresh);
+  history.update(fresh);
   draw();
 }
 
@@ -73,10 +76,10 @@ function drawTitle(isStale) {
   set($("icon"), "href", `static/icon${look}.svg`);
 }
 
-/** Show the view that the address names: #timeline, #logs/SERVER/WATCHER. */
+/** Show the view that the address names: #timeline, #history/SERVER/WATCHER. */
 function route() {
   const [name, ...place] = location.hash.slice(1).split("/").map(decodeURIComponent);
-  const views = { overview: null, timeline, logs };
+  const views = { overview: null, history, timeline, logs };
   if (name && !(name in views)) return; // the skip link
   const chosen = name || "overview";
   for (const [each, view] of Object.entries(views)) {

@@ -41,6 +41,10 @@ export function percent(value) {
   return `${(value < 10 ? tenths : whole).format(value)} %`;
 }
 
+export function perSecond(value) {
+  return value === null || value === undefined ? "" : text("unit.per_s", { n: (value < 10 ? tenths : whole).format(value) });
+}
+
 export function bytes(value) {
   if (value === null || value === undefined) return "";
   const mib = value / 1048576;

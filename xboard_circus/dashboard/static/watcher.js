@@ -66,10 +66,11 @@ export class WatcherCard {
     this.budget = fact(text("watcher.budget"), this.used, this.meter);
     this.ends = fact(text("watcher.ends"), (this.endCounts = el("span")));
     this.wanted = fact(text("watcher.numprocesses"), (this.numprocesses = el("span")), ...(MAY_ACT ? this.makeStepper() : []));
+    this.historyLink = el("a", {}, text("view.history"));
     this.timelineLink = el("a", {}, text("view.timeline"));
     this.logsLink = el("a", {}, text("view.logs"));
     const facts = [this.port, this.budget, this.ends, this.wanted].map(({ node }) => node);
-    const links = el("p", { class: "watcher-links" }, this.timelineLink, this.logsLink);
+    const links = el("p", { class: "watcher-links" }, this.historyLink, this.timelineLink, this.logsLink);
     this.facts = el("div", { class: "facts-row" }, el("dl", { class: "facts" }, ...facts), links);
   }
 
@@ -159,8 +160,10 @@ export class WatcherCard {
     show(this.ends.node, counts.length > 0);
     write(this.numprocesses, watcher.numprocesses);
     const place = [this.server.id, watcher.name].map(encodeURIComponent).join("/");
+    set(this.historyLink, "href", `#history/${place}`);
     set(this.timelineLink, "href", `#timeline/${place}`);
     set(this.logsLink, "href", `#logs/${place}`);
+    show(this.historyLink, this.server.has_history && this.watcher.probe !== "none");
     show(this.timelineLink, this.server.has_ledger);
     show(this.logsLink, this.server.has_logs);
   }
