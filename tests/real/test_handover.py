@@ -75,8 +75,9 @@ def test_nothing_is_lost_when_circusd_is_killed_and_started_again(tmp_path: Path
         assert "took" in (tmp_path / "logs" / "circusd.log").read_text()
 
 
-def test_names_without_number_in_the_runtime_folder_lose_no_request(tmp_path: Path) -> None:
-    """Given 20,000 names that workers have made in their folder, when circusd is killed and started, then 0 are lost.
+@pytest.mark.parametrize("how", ["kill", "restart"])
+def test_names_without_number_in_the_runtime_folder_lose_no_request(tmp_path: Path, how: str) -> None:
+    """Given 20,000 names that workers have made in their folder, when circusd is killed or restarted, then 0 are lost.
 
     Half are older than the names of the workers: which come first in a folder is up to its file system.
     """
@@ -94,8 +95,11 @@ def test_names_without_number_in_the_runtime_folder_lose_no_request(tmp_path: Pa
 
         with Load(c.url, rate=100) as new:
             eventually(lambda: new.answered > 50)
-            c.kill9()
-            c.start_again()
+            if how == "restart":
+                assert c.run_cli("restart", "--no-preflight").returncode == 0
+            else:
+                c.kill9()
+                c.start_again()
             eventually(lambda: not {found.pid for found in c.processes()} & set(old), timeout=60)
             served = new.answered
             eventually(lambda: new.answered > served + 50)
