@@ -4,7 +4,7 @@ import asyncio
 
 
 class Alarm:
-    """Wake one sleeper on *loop*. A ring while nobody sleeps counts for the next sleep."""
+    """Wake one sleeper on *loop*. A ring without a sleeper counts for the next sleep."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
@@ -12,7 +12,7 @@ class Alarm:
         self._timer: asyncio.TimerHandle | None = None
 
     async def sleep(self, seconds: float) -> None:
-        """Return after *seconds*, or when `ring` says so."""
+        """Return after *seconds*, or on `ring`."""
         self.ring(seconds)
         await self._rung.wait()
         self._rung.clear()

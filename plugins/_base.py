@@ -77,7 +77,7 @@ class Part:
         self._said = Sparingly(clock=clock)
 
     async def tick(self) -> float:
-        """Do what is due; return the seconds until the next tick."""
+        """Do the due work; return the seconds until the next tick."""
         raise NotImplementedError
 
     def handle_event(self, event: BusEvent) -> float | None:
@@ -85,11 +85,11 @@ class Part:
         return None
 
     async def close(self) -> None:
-        """Save what must not be lost; the process ends in a moment."""
+        """Save what must not be lost, because the process ends in a moment."""
 
 
 async def ask_state(commands: Commands, *, deadline: float = 2.0) -> State:
-    """Return the state of circusd, validated; raise CircusdGone or CommandRefused."""
+    """Query the state of circusd and validate it; raise CircusdGone or CommandRefused."""
     answer = await commands.call("xboard_state", deadline=deadline)
     try:
         return parse_state(answer)
@@ -119,7 +119,7 @@ class ThreadedCommands:
             raise
 
     def close(self) -> None:
-        """Close the connection after the call that is under way."""
+        """Close the connection after the current call."""
         self._thread.submit(self._client.close)
         self._thread.shutdown(wait=False)
 
@@ -127,8 +127,8 @@ class ThreadedCommands:
 class Parent:
     """Watch the circusd that started this process: its parent.
 
-    The mark in the environment may be inherited from another circusd further up. It counts only where the parent is
-    init, because circusd may have died before this process got here.
+    The mark in the environment may be inherited from another circusd further up. It counts only if the parent is init,
+    because circusd may have died before this process got here.
     """
 
     def __init__(self, mark: str | None = None, *, getppid: Callable[[], int] = os.getppid) -> None:
@@ -138,11 +138,11 @@ class Parent:
         self._came_late = self.pid == 1 and _has_ended(mark)
 
     def is_gone(self) -> bool:
-        """Return whether circusd has ended, so that nothing done here has a use any more."""
+        """Return whether circusd has ended, so that all work here is useless."""
         return self._came_late or self._getppid() != self.pid
 
     def descriptor(self) -> int | None:
-        """Return a descriptor that gets readable when circusd ends; None where `is_gone` has to be polled."""
+        """Return a descriptor that gets readable when circusd ends; None if `is_gone` has to be polled."""
         if self._pidfd is None and self._getppid is os.getppid:
             with suppress(ProcessLookupError):
                 self._pidfd = procs.open_pidfd(self.pid)
@@ -181,7 +181,7 @@ class PartLoop:
         self._ending = False
 
     def start(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Begin, on a loop that runs or will run in a moment."""
+        """Start, on a loop that runs or will run in a moment."""
         self._loop = loop
         self._alarms = [(part, Alarm(loop)) for part in self._parts]
         for part, alarm in self._alarms:
@@ -271,7 +271,7 @@ class PartLoop:
 
 
 class XboardPlugin(CircusPlugin):  # type: ignore[misc]
-    """Host the parts that a subclass names, as a Circus plugin.
+    """Host the parts of a subclass, as a Circus plugin.
 
     It has its own log file, ``plugin-NAME.log`` in ``log_dir``, and ends itself when circusd is gone, which
     Circus's own plugins do not. Paths in its options are relative to the folder of circus.ini.
@@ -293,11 +293,11 @@ class XboardPlugin(CircusPlugin):  # type: ignore[misc]
         raise NotImplementedError
 
     def path(self, text: str) -> Path:
-        """Return the file or folder that an option names."""
+        """Return the file or folder in an option."""
         return self.home / text
 
     def handle_init(self) -> None:
-        """Begin; Circus calls this when the loop is made, just before it runs it."""
+        """Start; Circus calls this when the loop is made, just before it runs it."""
         parent = Parent(os.environ.get("XBOARD_CIRCUSD"))
         open_log(
             self.path(self.options.log_dir) / plugin_log_name(self.config.get("name") or self.name),
@@ -318,7 +318,7 @@ class XboardPlugin(CircusPlugin):  # type: ignore[misc]
         try:
             self.host = PartLoop(self.parts(), parent=parent, leave=self._leave, obituary=obituary, reported=reported)
         except Exception:
-            # Circus closes the output of its plugins, so that nobody would see the traceback.
+            # Circus closes the output of its plugins, so the traceback would be lost.
             log.exception("the plugin cannot start; circusd starts it again")
             raise
         for signum in (signal.SIGTERM, signal.SIGINT):
@@ -328,19 +328,19 @@ class XboardPlugin(CircusPlugin):  # type: ignore[misc]
         self.host.start(loop)
 
     def handle_recv(self, data: Sequence[bytes]) -> None:
-        """Take one message of the bus."""
+        """Handle one message of the bus."""
         event = decoded(data)
         if event is not None and self.host is not None:
             self.host.dispatch(event)
 
     def _leave(self) -> None:
         logging.shutdown()
-        # Not sys.exit: that waits for our threads, and one of them may be waiting for a circusd that is gone.
+        # Not sys.exit, which waits for our threads; one of them may be waiting for a circusd that is gone.
         os._exit(0)
 
 
 def decoded(data: Sequence[bytes]) -> BusEvent | None:
-    """Return the event in a message of circusd's bus; None for what is no such thing.
+    """Return the event in a message of circusd's bus; None for an invalid one.
 
     >>> decoded([b"watcher.web.reap", b'{"process_pid": 71}'])
     BusEvent(watcher='web', kind='reap', data={'process_pid': 71})
@@ -350,7 +350,7 @@ def decoded(data: Sequence[bytes]) -> BusEvent | None:
     if len(data) != 2:
         return None
     topic = data[0].decode("utf-8", errors="replace")
-    # From the right: a watcher's name may have a dot in it, the name of an event has none.
+    # From the right, because a watcher's name may have a dot in it, the name of an event has none.
     prefix, _, kind = topic.rpartition(".")
     first, _, watcher = prefix.partition(".")
     try:

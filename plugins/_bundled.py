@@ -1,4 +1,4 @@
-"""Make the bundle and its parts, with all that they import; see `bundle`."""
+"""Import and make the bundle and its parts; see `bundle`."""
 
 from xboard_circus.plugins._base import Part, XboardPlugin
 from xboard_circus.plugins.alerts import alerter_of
@@ -16,7 +16,7 @@ class BundledPlugin(XboardPlugin):
     name = "bundle"
 
     def parts(self) -> list[Part]:
-        """Return all parts; the last two only where systemd or the options want them."""
+        """Return all parts; the last two only if systemd or the options need them."""
         return [
             *prober_of(self),
             *limiter_of(self),

@@ -61,27 +61,28 @@ class DeathCount:
         process = self._processes.pop(pid, None) or _Process(now)
         return self._ended(pid, process, exit_code, now)
 
-    def listed(self, pids: Iterable[int], *, asked_at: float) -> list[DeadProcess]:
-        """Compare with the pids that circusd listed at *asked_at*; return the processes that ended without a ``reap``.
+    def listed(self, pids: Iterable[int], *, queried_at: float) -> list[DeadProcess]:
+        """Compare with the pids that circusd listed at *queried_at*; return the processes that ended without a
+        ``reap``.
 
         A pid has to be missing twice: its ``reap`` may arrive after the list.
         """
         present = set(pids)
         ended = []
         for pid, process in list(self._processes.items()):
-            if pid in present or process.seen_at >= asked_at:
+            if pid in present or process.seen_at >= queried_at:
                 process.is_missing = False
             elif not process.is_missing:
                 process.is_missing = True
             else:
                 del self._processes[pid]
-                found = self._ended(pid, process, None, asked_at)
+                found = self._ended(pid, process, None, queried_at)
                 ended += [found] if found else []
         for pid in present - self._processes.keys():
-            # One that was counted after the list was made has ended since.
-            if self._settled_at.get(pid, float("-inf")) < asked_at:
-                self.spawned(pid, now=asked_at)
-        self._settled_at = {pid: at for pid, at in self._settled_at.items() if asked_at - at < REMEMBERED}
+            # A process counted after the list was made has ended since.
+            if self._settled_at.get(pid, float("-inf")) < queried_at:
+                self.spawned(pid, now=queried_at)
+        self._settled_at = {pid: at for pid, at in self._settled_at.items() if queried_at - at < REMEMBERED}
         return ended
 
     def forget(self) -> None:

@@ -1,4 +1,4 @@
-"""Decide about one watcher that is limited from outside circusd: when to stop it, and when to start it. No effects.
+"""Decide when to stop and start a watcher that is limited from outside circusd. No effects.
 
 *now* is in seconds of one clock, everywhere.
 """
@@ -35,7 +35,7 @@ class LimitPhase(enum.Enum):
 
 @dataclass(frozen=True)
 class News:
-    """An event that circusd is to publish."""
+    """An event for circusd to publish."""
 
     name: str
     event: str
@@ -48,8 +48,8 @@ class Limited:
 
     Attributes:
         quiet_since: When it last failed, or was first seen.
-        until: When it is to be started again, while it is not watched.
-        is_sent: The stop or start of this phase was sent and not refused, so what Circus reports may be its effect.
+        until: When it starts again, while it is not watched.
+        is_sent: The stop or start of this phase was sent and not refused, so Circus's reports may be its effect.
     """
 
     def __init__(self, view: WatcherEntry, options: RestartOptions, *, now: float) -> None:
@@ -80,11 +80,11 @@ class Limited:
         self.enter(LimitPhase.WATCHING)
 
     def is_stop_of_another(self) -> bool:
-        """Return whether a stop that Circus reports is not the effect of a stop from here."""
+        """Return whether a stop in Circus's report is not the effect of a stop from here."""
         return self.phase is LimitPhase.WATCHING or self.is_sent != (self.phase is LimitPhase.STOPPING)
 
-    def heard(self, kind: str, pid: int, exit_code: int | None, now: float) -> list[News]:
-        """Take an event of Circus about one of its processes."""
+    def note(self, kind: str, pid: int, exit_code: int | None, now: float) -> list[News]:
+        """Note an event of Circus about one of its processes."""
         if kind == "spawn":
             self.deaths.spawned(pid, now=now)
         elif kind == "kill":
@@ -93,16 +93,16 @@ class Limited:
             return self.count(ended, now)
         return []
 
-    def seen(self, view: WatcherEntry, *, asked_at: float, now: float) -> list[News]:
-        """Take the list of its processes, which shows the ends that Circus did not report."""
+    def seen(self, view: WatcherEntry, *, queried_at: float, now: float) -> list[News]:
+        """Note the list of its processes, which shows the ends that Circus did not report."""
         if view["status"] in ("stopped", "stopping"):
             self.deaths.forget()
             return []
         pids = [worker["pid"] for worker in view["workers"]]
-        return [news for ended in self.deaths.listed(pids, asked_at=asked_at) for news in self.count(ended, now)]
+        return [news for ended in self.deaths.listed(pids, queried_at=queried_at) for news in self.count(ended, now)]
 
     def count(self, ended: DeadProcess, now: float) -> list[News]:
-        """Count an end; if the budget is used up, the watcher is to be stopped."""
+        """Count an end; if the budget is used up, the watcher will be stopped."""
         if self.phase is not LimitPhase.WATCHING:
             return []
         cause, reason = cause_of(Death(exit_code=ended.exit_code, was_ready=ended.lived > READY_AFTER))

@@ -25,8 +25,8 @@ class PluginLogHandler(RotatingLog):
 class ParentOutputHandler(logging.Handler):
     """Write to the standard output of the process *parent*, which discards ours.
 
-    For containers, where all logs are one stream. It needs Linux's /proc; a line that cannot be written is lost, and
-    nothing else.
+    For containers, where all logs are one stream. It needs Linux's /proc; a failed write loses the line, and nothing
+    else.
     """
 
     def __init__(self, parent: int) -> None:
@@ -35,8 +35,8 @@ class ParentOutputHandler(logging.Handler):
         self.setFormatter(logging.Formatter("%(asctime)s plugin %(levelname)s %(message)s"))
 
     def emit(self, record: logging.LogRecord) -> None:
-        # Opened for every line: there are few, and a plugin that holds its parent's pipe open would keep its reader
-        # waiting when all others have ended. One write, so that lines of several processes do not mix.
+        # Opened for every line: there are few, and an open pipe of the parent would keep its reader waiting when all
+        # others have ended. One write, so that lines of several processes do not mix.
         with suppress(OSError):
             number = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_NONBLOCK)
             try:
@@ -57,7 +57,7 @@ def open_log(path: Path, *, parent: int | None = None) -> logging.Handler:
 
 
 class Sparingly:
-    """Let the same line be logged once, and again only after five minutes.
+    """Limit repeated log lines: the same one again only after five minutes.
 
     >>> said = Sparingly(clock=iter([0.0, 1.0, 400.0]).__next__)
     >>> [said.may_say("circusd is busy") for _ in range(3)]
@@ -67,18 +67,18 @@ class Sparingly:
     def __init__(self, *, clock: Callable[[], float] = time.monotonic, repeat_after: float = REPEAT_AFTER) -> None:
         self._clock = clock
         self._repeat_after = repeat_after
-        self._said_at: dict[object, float] = {}
+        self._logged_at: dict[object, float] = {}
 
     def may_say(self, what: object) -> bool:
         """Return whether *what* was not logged lately; it counts as logged now."""
         now = self._clock()
-        if now - self._said_at.get(what, float("-inf")) < self._repeat_after:
+        if now - self._logged_at.get(what, float("-inf")) < self._repeat_after:
             return False
-        if len(self._said_at) >= REMEMBERED:
-            self._said_at.clear()
-        self._said_at[what] = now
+        if len(self._logged_at) >= REMEMBERED:
+            self._logged_at.clear()
+        self._logged_at[what] = now
         return True
 
     def forget(self, what: object) -> bool:
         """Let *what* be logged again at once, because it is over; return whether it was logged."""
-        return self._said_at.pop(what, None) is not None
+        return self._logged_at.pop(what, None) is not None

@@ -8,7 +8,7 @@ from xboard_circus.host import circusd_record, procs
 
 
 def obituary() -> Loss | None:
-    """Return the loss of the circusd that is gone, and record who reports it; None if it had a stop request.
+    """Return the loss of the circusd that is gone, and record its reporter; None if it had a stop request.
 
     A circusd that starts meanwhile leaves the loss to this process, and reports that it is back.
     """
@@ -24,7 +24,7 @@ def obituary() -> Loss | None:
 
 
 def reported(loss: Loss) -> None:
-    """Record that *loss* is in the ledger and in the alerts; a process that is killed before that does not get here."""
+    """Record that *loss* is in the ledger and in the alerts; a process that is killed before does not get here."""
     circusd_record.amend(os.environ.get("XBOARD_INSTANCE", ""), _of(loss), witness="")
 
 

@@ -30,7 +30,7 @@ class WorkerQuestions:
     _url_calls: dict[str, asyncio.Future[UrlAnswer]] = field(default_factory=dict)
 
     async def ask(self, view: WatcherEntry, options: HealthOptions) -> Mapping[Worker, Sighting]:
-        """Return what was seen of each worker of a watcher that is probed."""
+        """Probe the workers of a watcher; return an observation of each."""
         workers = probed(view)
         if view["probe"] != "private":
             if not workers:

@@ -1,4 +1,4 @@
-"""Turn events of circusd's bus into records of the ledger. No effects."""
+"""Convert events of circusd's bus into records of the ledger. No effects."""
 
 import math
 from collections import deque
@@ -17,8 +17,8 @@ REAP_WAITS = 2.0
 class Waiting:
     """Queue the records that are not stored yet, the last *size* of them, each death once.
 
-    Circus publishes ``reap`` for a death that our event reports a moment later, in full. Such a ``reap`` is kept back
-    for 2 s, and dropped when the event comes.
+    Circus publishes ``reap`` for a death that our event reports a moment later, in full. Such a ``reap`` is kept for 2
+    s, and dropped when the event comes.
 
     Attributes:
         lost: How many were pushed out by later ones.
@@ -34,14 +34,14 @@ class Waiting:
 
     @property
     def size(self) -> int:
-        """How many there can be."""
+        """Return the size of the queue."""
         return self._queue.maxlen or 0
 
     def take(self, event: BusEvent, *, now: float, wall_now: float) -> bool:
         """Queue an event; return whether it is of a kind that is recorded."""
         if event.kind not in KINDS:
             return False
-        # With many in the queue the disk has a problem; the memory must not get one.
+        # A long queue means trouble with the disk; it must not become trouble with the memory.
         longest = WHOLE_CHARS if len(self._queue) < MANY else SHORT_CHARS
         record = record_of(event.watcher, event.kind, event.data, now=wall_now, longest=longest)
         if record.pid is not None:
@@ -54,24 +54,24 @@ class Waiting:
         return True
 
     def settle(self, now: float) -> None:
-        """Queue what was kept back for long enough."""
+        """Queue each ``reap`` that was kept for long enough."""
         for key, (record, at) in list(self._reaped.items()):
             if now - at >= REAP_WAITS:
                 del self._reaped[key]
                 self._push(record)
 
     def settles_in(self, now: float) -> float:
-        """Return the seconds until the next `settle` has work; infinite if nothing is kept back."""
+        """Return the seconds until the next `settle` has work; infinite without any."""
         return min((at + REAP_WAITS - now for _, at in self._reaped.values()), default=math.inf)
 
     def put_in_order(self) -> None:
-        """Sort by time, after some came late. No batch may be under way."""
+        """Sort by time, after late arrivals. No batch may be under way."""
         ordered = sorted(self._queue, key=lambda record: record.time)
         self._queue.clear()
         self._queue.extend(ordered)
 
     def batch(self, most: int, longest: int) -> list[Record]:
-        """Return the first records, at most so many and so many characters, but at least one."""
+        """Return the first records, at most *most* of them and *longest* characters, but at least one."""
         chosen: list[Record] = []
         left = longest
         for record in self._queue:
@@ -82,7 +82,7 @@ class Waiting:
         return chosen
 
     def done(self, number: int) -> None:
-        """Drop the first *number*: they are stored."""
+        """Drop the first *number*, which are stored."""
         for _ in range(number):
             self._queue.popleft()
 

@@ -1,4 +1,4 @@
-"""Turn the answers of probes into observations, and the verdict on them into a report for circusd. No effects."""
+"""Convert the answers of probes into observations, and the verdict on them into a report for circusd. No effects."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -14,22 +14,22 @@ from xboard_circus.probe import Outcome, UrlAnswer, WorkerAnswer
 FIRST_CHARS = 200
 
 WHOLE: Worker = (0, 0)
-"""Stands for all workers of a watcher where a probe cannot tell which of them answered."""
+"""Stands for all workers of a watcher if the probe does not show which of them answered."""
 
-# A worker that is held has no socket yet; probing one that leaves would only fight the operator.
+# A held worker has no socket yet; probing a leaving one would only work against the operator.
 _NOT_PROBED = frozenset({"held", "leaving"})
 _UNJUDGED = frozenset({WorkerState.STARTING.value, WorkerState.DRAINING.value})
 
 
 @dataclass(frozen=True)
 class Sighting:
-    """What one probe saw.
+    """Result of one probe.
 
     Attributes:
         asked_at: When the probe began, in seconds of the monotonic clock.
-        is_clear: It says something about the worker, good or bad.
-        figures: What circusd shows beside the health.
-        report: The worker's own report, empty where it gave none.
+        is_clear: It shows something about the worker, good or bad.
+        figures: Figures that circusd shows beside the health.
+        report: The worker's own report, empty without one.
     """
 
     observation: Observation
@@ -41,7 +41,7 @@ class Sighting:
 
 @dataclass(frozen=True)
 class ProbeRound:
-    """One round of the watcher *view*: what was seen, and the verdict."""
+    """One round of the watcher *view*: the sightings, and the verdict."""
 
     view: WatcherEntry
     seen: Mapping[Worker, Sighting]
@@ -69,15 +69,15 @@ def up_workers(view: WatcherEntry) -> set[Worker]:
 
 
 def url_key(view: WatcherEntry) -> Worker:
-    """Return whose health a URL shows: that of the only worker, otherwise `WHOLE`."""
+    """Return which worker a URL shows the health of: the only one, otherwise `WHOLE`."""
     workers = view["workers"]
     return key(workers[0]) if len(workers) == 1 and view["numprocesses"] == 1 else WHOLE
 
 
 def worker_sighting(answer: WorkerAnswer) -> Sighting:
-    """Return what the *answer* of a worker shows."""
+    """Return the sighting in the *answer* of a worker."""
     if answer.outcome is not Outcome.REPORT:
-        # An unclear answer is not judged: a prober that is out of descriptors, say, reaches no worker.
+        # An unclear answer is not judged: a prober without a free descriptor, for example, reaches no worker.
         is_clear = answer.outcome is Outcome.SILENCE
         seen = Observation(answered=not is_clear, starting=not is_clear, reason=answer.reason, beats=answer.beats)
         return Sighting(seen, answer.asked_at, is_clear)
@@ -104,14 +104,14 @@ def worker_sighting(answer: WorkerAnswer) -> Sighting:
 
 
 def url_sighting(answer: UrlAnswer, asked_at: float) -> Sighting:
-    """Return what the *answer* of ``health.url`` shows; a server that refuses to answer is sick, not hung."""
+    """Return the sighting in the *answer* of ``health.url``; a server that refuses to answer is sick, not hung."""
     reason = "" if answer.ok else Say.OF_URL(why=answer.reason)
     shown = {"latency": round(answer.latency, 5), "status": None if answer.ok else answer.status, "body": answer.body}
     return Sighting(Observation(answered=True, live=answer.ok, reason=reason), asked_at, figures=shown)
 
 
 def judgements(finding: ProbeRound) -> dict[str, dict[str, Any]]:
-    """Return by pid what circusd gets of each worker that was probed: a `Judgement` as JSON."""
+    """Return by pid what is reported to circusd of each probed worker: a `Judgement` as JSON."""
     seen, verdict = finding.seen, finding.verdict
     if WHOLE in seen:
         # Several workers behind one URL: each gets the health of all.
@@ -122,7 +122,7 @@ def judgements(finding: ProbeRound) -> dict[str, dict[str, Any]]:
     up, found = up_workers(finding.view), {}
     for worker, each in seen.items():
         health = verdict.healths[worker] if each.is_clear else Health.UNKNOWN
-        # A worker that starts has no socket yet, which is no trouble.
+        # A starting worker has no socket yet, which is no trouble.
         reason = verdict.reasons[worker] if each.is_clear or worker in up else ""
         ready = None if health is Health.UNKNOWN else worker not in verdict.not_ready
         found[str(worker[0])] = _judgement(each, health, reason, ready)

@@ -56,7 +56,7 @@ class Alerter(Part):
     """Send the alerts of all watchers of one circusd.
 
     It reads the ini file that circusd names, again when that changes, and does nothing while it has no ``[alert:...]``
-    section. *is_guest*: it lives in the bundle, and leaves the work to a plugin of its own where there is one.
+    section. *is_guest*: it lives in the bundle, and leaves the work to a plugin of its own if one is configured.
     """
 
     name = "alerts"
@@ -87,14 +87,14 @@ class Alerter(Part):
         self._names: dict[str, str] = {}
 
     def handle_event(self, event: BusEvent) -> None:
-        """Count an event, and send what it means at once."""
+        """Count an event, and send its alerts at once."""
         # With a successor it comes from the next circusd, whose state reports the loss too.
         if event.kind == LOST and self._sections and "successor" not in event.data:
             self._alerting.lost(reason_in(event.data), self._clock())
             self._review([])
         if event.kind in KINDS and self._sections:
             for bus, name in self._names.items():
-                # A command that names no watcher is for all.
+                # A command without a watcher is for all.
                 if event.watcher in (CIRCUSD, bus):
                     self._alerting.event(name, event.kind, event.data, self._clock())
             self._review([])
@@ -110,7 +110,7 @@ class Alerter(Part):
         state = await self._state()
         if state is None:
             return PERIOD
-        # Before the first section is read: its events would be dropped until the next query.
+        # Before the first section is read, because its events would be dropped until the next query.
         names = [view["name"] for view in state["watchers"] if not is_helper(view["name"])]
         self._names = {bus_name(name): name for name in names}
         if self._file is None:
@@ -220,7 +220,7 @@ class Alerter(Part):
 
 
 class _ConfigFile:
-    """The ini file with all that it includes; *due_at* is when to look at it again."""
+    """The ini file with all that it includes; *due_at* is when to check it again."""
 
     def __init__(self, path: Path) -> None:
         self.due_at = float("-inf")
@@ -228,10 +228,10 @@ class _ConfigFile:
         self._seen: dict[Path, tuple[float, int] | None] = {}
 
     def changed(self) -> Config | None:
-        """Return what it says now, None while no file has changed; raise XboardError where it cannot be read."""
+        """Return its content after a change, None without one; raise XboardError if it cannot be read."""
         if self._seen and all(_stamp(file) == stamp for file, stamp in self._seen.items()):
             return None
-        # Before it is read: a change in between is seen the next time. An included file that is new is read twice.
+        # Before it is read, so that a change in between is seen the next time. A new included file is read twice.
         before = self._seen = {file: _stamp(file) for file in self._seen or [self._path]}
         found = configuration.load(self._path)
         self._seen = {scan.file: before.get(scan.file) for scan in found.scans}

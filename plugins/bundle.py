@@ -1,7 +1,7 @@
-"""Host all plugins in one process: three of their own would take 25 MB each.
+"""Host all plugins in one process, because three of their own would take 25 MB each.
 
-``[plugin:xboard] use = xboard_circus.plugins.bundle.Bundle`` is what circus.ini has. circusd imports this module too,
-only to find the class. So what a plugin needs is imported in the plugin's process alone: it would delay the start of
+``[plugin:xboard] use = xboard_circus.plugins.bundle.Bundle`` is the line in circus.ini. circusd imports this module
+too, only to find the class. So the plugins' own imports are made in their process alone: they would delay the start of
 the workers, and stay in circusd's memory.
 """
 
@@ -12,7 +12,7 @@ class Bundle:
     """Run everything that needs no process of its own, from the prober to the notifier of systemd.
 
     Attributes:
-        needs: What is imported at its start, for `check`, which tries the import.
+        needs: Modules imported at its start, for `check`, which tries the import.
     """
 
     name = "bundle"

@@ -1,6 +1,6 @@
 """Make circusd quit when the backend cannot be kept up, so that the container ends too.
 
-Circus itself retries for ever and stays up meanwhile, so the container would look well to Docker and Kubernetes.
+Circus itself retries for ever and stays up meanwhile, so Docker and Kubernetes would take the container for healthy.
 ``container.give_up_after`` turns this on.
 """
 
@@ -65,7 +65,7 @@ class Surrender(Part):
 
 
 def surrender_of(plugin: XboardPlugin) -> list[Part]:
-    """Return the part where the options of *plugin* turn it on."""
+    """Return the part if the options of *plugin* turn it on."""
     limit, instance = plugin.options.container.give_up_after, os.environ.get("XBOARD_INSTANCE", "")
     if not limit:
         return []

@@ -14,7 +14,7 @@ boot.install()
 def arm(watcher: Any, arbiter: Any, hook_name: str, **_: object) -> bool:
     """Arm *watcher*; Circus calls this each time the watcher starts.
 
-    Always answers True and never raises: a backend without our protection is better than none.
+    Always returns True and never raises: a backend without our protection is better than none.
     """
     try:
         Supervisor.of(arbiter).arm(watcher)

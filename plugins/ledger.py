@@ -1,6 +1,6 @@
 """Record the events of the watchers in SQLite.
 
-`LedgerRecorder` takes events off the bus and gives them to the store in batches, in a thread of its own. While the
+`LedgerRecorder` takes events off the bus and passes them to the store in batches, in a thread of its own. While the
 store cannot take them they wait in memory, up to a fixed number; nothing else ever waits for the disk.
 ``[plugin:ledger] use = xboard_circus.plugins.ledger.Ledger`` runs it alone.
 """
@@ -37,8 +37,8 @@ LAST_WORDS = 0.2  # for events that circusd has published and that are not read 
 class LedgerRecorder(Part):
     """Store every event of a known kind, half a second late.
 
-    What the store refuses stays queued and is tried again after longer and longer pauses, up to 30 s. Past *queue*
-    records the oldest is lost, and counted.
+    Events that could not be stored stay queued and are retried with a backoff of up to 30 s. Past *queue* records the
+    oldest is lost, and counted.
     """
 
     name = "ledger"
@@ -56,11 +56,11 @@ class LedgerRecorder(Part):
         super().__init__(commands, **seams)
         self._store = store
         self._sequence = Sequence()
-        self._ask_at = -math.inf
+        self._query_at = -math.inf
         self._waiting = Waiting(queue)
         self._wall_clock = wall_clock
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="ledger")
-        # One batch at a time: a second would store the first one's records again.
+        # One batch at a time, because a second would store the first one's records again.
         self._lock = asyncio.Lock()
         self._failures = 0
         self._trouble: LedgerError | None = None
@@ -68,37 +68,37 @@ class LedgerRecorder(Part):
 
     @property
     def waiting(self) -> int:
-        """How many records are not stored yet."""
+        """Return how many records are not stored yet."""
         return len(self._waiting)
 
     def handle_event(self, event: BusEvent) -> float | None:
-        """Queue an event, and ask for a tick in half a second: events that come together are stored together."""
+        """Queue an event, and request a tick in half a second: events that come together are stored together."""
         numbered = event.data.get("seq")
         if not self._sequence.takes(numbered):
             return None
-        if numbered is not None and self._ask_at == math.inf:
-            self._ask_at = -math.inf  # a watcher has been armed, so circusd knows the command now
+        if numbered is not None and self._query_at == math.inf:
+            self._query_at = -math.inf  # a watcher has been armed, so circusd knows the command now
         if not self._waiting.take(event, now=self._clock(), wall_now=self._wall_clock()):
             return None
-        # While the store takes nothing, the pauses between the tries must not shrink with each event.
+        # While the store fails, the pauses between the tries must not shrink with each event.
         return None if self._failures else FLUSH_EVERY
 
     async def tick(self) -> float:
         """Store what is queued."""
-        if self._sequence.is_behind and self._clock() >= self._ask_at:
+        if self._sequence.is_behind and self._clock() >= self._query_at:
             await self._catch_up()
         self._waiting.settle(self._clock())
         if not await self._flush():
             return backoff(self._failures, first=2 * FLUSH_EVERY, longest=LONGEST_RETRY)
-        # Events that came meanwhile have asked for a tick of their own.
+        # Events that came meanwhile have requested a tick of their own.
         now = self._clock()
         due = [self._prune_at - now, self._waiting.settles_in(now)]
         if self._sequence.is_behind:
-            due.append(self._ask_at - now)
+            due.append(self._query_at - now)
         return max(FLUSH_EVERY, min(due))
 
     async def close(self) -> None:
-        """Store what is queued, if that can be done in a moment."""
+        """Store what is queued, if that takes only a moment."""
         await asyncio.sleep(LAST_WORDS)
         self._waiting.settle(math.inf)
         try:
@@ -108,13 +108,13 @@ class LedgerRecorder(Part):
             log.error("ledger: %d events are lost: the disk does not answer", len(self._waiting))
 
     async def _catch_up(self) -> None:
-        """Query circusd for the events that the bus did not bring; the store skips those that it has."""
+        """Query circusd for the events that the bus lost; the store skips those that it has."""
         try:
             missed = await self._commands.call("xboard_events", after=self._sequence.floor)
         except XboardError as error:
             log.debug("ledger: earlier events are unknown: %s", error)
             # A circusd without an armed watcher does not know the command, and has no events of ours.
-            self._ask_at = math.inf if isinstance(error, CommandRefused) else self._clock() + ASK_AGAIN
+            self._query_at = math.inf if isinstance(error, CommandRefused) else self._clock() + ASK_AGAIN
             return
         async with self._lock:
             for watcher, kind, data in missed["events"]:
@@ -123,7 +123,7 @@ class LedgerRecorder(Part):
         self._sequence.caught_up(str(missed["epoch"]), int(missed["last"]))
 
     async def _flush(self) -> bool:
-        """Store what is queued, and prune; return whether the store took it."""
+        """Store what is queued, and prune; return whether that succeeded."""
         async with self._lock:
             try:
                 while self._waiting.has_any():
@@ -148,7 +148,7 @@ class LedgerRecorder(Part):
         batch = waiting.batch(BATCH, BATCH_CHARS)
         lost = waiting.lost
         await self._in_thread(lambda: self._store.append(batch))
-        # What was pushed out at the front meanwhile was in the batch, so it is neither queued nor lost.
+        # Records pushed out at the front meanwhile were in the batch, so they are neither queued nor lost.
         pushed_out = min(waiting.lost - lost, len(batch))
         waiting.lost -= pushed_out
         waiting.done(len(batch) - pushed_out)

@@ -21,7 +21,7 @@ AGAIN_AFTER = 30.0
 
 
 class LogPruner(Part):
-    """Once an hour remove rotated logs that were not written to for *keep_days*.
+    """Remove, once an hour, rotated logs that were not written to for *keep_days*.
 
     The logs are those of circusd's ini file. A log that is still written to is never removed.
     """

@@ -1,10 +1,10 @@
 """Limit the restarts of watchers without a hook of ours: stop, wait, start.
 
-Armed watchers have a better limiter inside circusd, which holds one worker back and leaves its siblings alone. From
-outside only a whole watcher can be stopped, and one restart too late. A watcher is limited from here when its section
-has a ``restart.*`` option. While it cools down, Circus does not report an operator's ``stop`` (it is stopped already).
-Where no watcher is armed it is started all the same; ``start`` and then ``stop`` it, or arm it.
-``[plugin:limiter] use = xboard_circus.plugins.restart_limiter.RestartLimiter`` runs it alone.
+Armed watchers have a better limiter inside circusd, which holds one worker and leaves its siblings alone. From outside
+only a whole watcher can be stopped, and one restart too late. A watcher is limited from here when its section has a
+``restart.*`` option. While it cools down, Circus does not report an operator's ``stop``, because it is stopped already.
+Without an armed watcher it is started all the same; ``start`` and then ``stop`` it, or arm it. ``[plugin:limiter] use =
+xboard_circus.plugins.restart_limiter.RestartLimiter`` runs it alone.
 """
 
 import json
@@ -56,7 +56,7 @@ class Limiter(Part):
         self._news: deque[News] = deque(maxlen=NEWS)
 
     def handle_event(self, event: BusEvent) -> float | None:
-        """Count deaths, and note what an operator does. An event of an unknown watcher calls for a tick."""
+        """Count deaths, and note an operator's commands. An event of an unknown watcher calls for a tick."""
         limited = next((one for one in self._limited.values() if bus_name(one.name) == event.watcher), None)
         if event.kind == "command":
             self._note_command(limited, event)
@@ -71,11 +71,11 @@ class Limiter(Part):
                 self._release(limited, "started by another")
         elif isinstance(pid := event.data.get("process_pid"), int):
             code = event.data.get("exit_code")
-            self._publish_later(limited.heard(event.kind, pid, code if isinstance(code, int) else None, self._clock()))
+            self._publish_later(limited.note(event.kind, pid, code if isinstance(code, int) else None, self._clock()))
         return None
 
     def _note_command(self, limited: Limited | None, event: BusEvent) -> None:
-        """Release what an operator stops in its cooldown: Circus, where it is stopped already, publishes no stop."""
+        """Release a watcher that an operator stops in its cooldown, because Circus publishes no second stop."""
         if stops_for_good(event.data):
             for each in self._limited.values():
                 if each.phase is LimitPhase.COOLING and (each is limited or event.watcher == CIRCUSD):
@@ -88,7 +88,7 @@ class Limiter(Part):
         self._save()
 
     def _save(self) -> None:
-        """Save what is stopped, before the stop is sent: this process may end with it."""
+        """Save the stopped watchers before the stop is sent, because this process may end with it."""
         stopped = {one.name: one.until for one in self._limited.values() if one.phase is not LimitPhase.WATCHING}
         if stopped != self._remembered:
             self._remembered = stopped
@@ -106,12 +106,12 @@ class Limiter(Part):
 
     async def tick(self) -> float:
         """Query every limited watcher, do what is due, and publish the news."""
-        asked_at = self._clock()
+        queried_at = self._clock()
         views = await self._views()
         self._meet(views)
         for limited in list(self._limited.values()):
             view = views[limited.name]
-            self._publish_later(limited.seen(view, asked_at=asked_at, now=self._clock()))
+            self._publish_later(limited.seen(view, queried_at=queried_at, now=self._clock()))
             await self._step(limited, view)
         while self._news:
             await self._publish(self._news[0])
@@ -184,7 +184,7 @@ class Limiter(Part):
         return {view["name"]: view for view in watchers if is_limited(view)}
 
     async def _views_of_circus(self) -> list[WatcherEntry]:
-        """Query Circus's own commands: where no watcher is armed, circusd has no others."""
+        """Query Circus's own commands: without an armed watcher, circusd has no others."""
         views = []
         for name, status in (await self._commands.call("status"))["statuses"].items():
             options = (await self._commands.call("options", name=name))["options"]

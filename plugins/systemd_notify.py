@@ -1,9 +1,9 @@
 """Notify systemd of the service: READY, STATUS, WATCHDOG and STOPPING.
 
 circusd itself does not know systemd, so its unit has ``Type=notify`` and ``NotifyAccess=all``, and this plugin sends
-the notifications. None comes from a timer alone: each WATCHDOG=1 rests on an answer of circusd and on a round of
-probes that has ended since the last one. The bundle hosts it wherever systemd has set NOTIFY_SOCKET;
-``[plugin:notify] use = xboard_circus.plugins.systemd_notify.SystemdNotify`` runs it alone, beside a prober.
+the notifications. None comes from a timer alone: each WATCHDOG=1 rests on an answer of circusd and on a round of probes
+that has ended since the last one. The bundle hosts it if systemd has set NOTIFY_SOCKET; ``[plugin:notify] use =
+xboard_circus.plugins.systemd_notify.SystemdNotify`` runs it alone, beside a prober.
 
 RELOADING=1 is not sent: ``systemctl reload`` runs ``xboard-circus reload``, which knows how long that takes. A plugin
 that sent RELOADING=1 and then died would leave the service in a reload that never ends.
@@ -40,11 +40,11 @@ class Notifier(Part):
     """Query circusd's state about once a second, and send systemd what `core.systemd_state` derives from it.
 
     Until a start is complete, and during a reload, each proof that circusd and the prober work extends the unit's
-    time-out. A backend that cannot start yet is retried for ever by the limiter; if systemd started all anew, the
-    limiter would only lose its counts.
+    time-out. The limiter retries for ever a backend that cannot start yet; if systemd started all anew, the limiter
+    would only lose its counts.
 
     Attributes:
-        watchdog: Seconds within which systemd expects WATCHDOG=1; None where it does not.
+        watchdog: Seconds within which systemd expects WATCHDOG=1; None if it does not.
     """
 
     name = "systemd_notify"
@@ -80,16 +80,16 @@ class Notifier(Part):
         return PERIOD if self._watchdog is None else min(PERIOD, self._watchdog / 8)
 
     async def close(self) -> None:
-        """Send STOPPING=1 where circusd itself ends, not only this plugin."""
+        """Send STOPPING=1 if circusd itself ends, not only this plugin."""
         with suppress(XboardError):
             self._notify(await self._judged(CLOSE_SECONDS))
 
     async def _judged(self, deadline: float) -> SystemdNotice:
-        asked_at = self._clock()
+        queried_at = self._clock()
         state = await ask_state(self._commands, deadline=deadline)
         if self._state is None:
             self._state = ServiceState(self._expected(state["circusd"]["config_file"] or "circus.ini"))
-        return self._state.judge(state, asked_at=asked_at)
+        return self._state.judge(state, queried_at=queried_at)
 
     def _notify(self, notice: SystemdNotice) -> None:
         is_up = notice.ready or self._is_ready
@@ -102,7 +102,7 @@ class Notifier(Part):
             f"EXTEND_TIMEOUT_USEC={EXTENSION * 1e6:.0f}": is_proven and (notice.reloading or not is_up),
         }
         status = f"stopping; {notice.status}" if notice.stopping else notice.status
-        # What could not be sent is sent again the next time.
+        # A failed notification is sent again the next time.
         if self._write([line for line, is_due in lines.items() if is_due], status):
             self._is_stopping = notice.stopping
             if is_news:
@@ -124,7 +124,7 @@ class Notifier(Part):
 
 
 def notifiers_of(plugin: XboardPlugin) -> list[Part]:
-    """Return the notifier of a plugin process where systemd has set an address, else nothing."""
+    """Return the notifier of a plugin process if systemd has set an address, otherwise nothing."""
     address = os.environ.get("NOTIFY_SOCKET", "")
     if not address.startswith(("/", "@")):
         return []
@@ -167,8 +167,8 @@ def watchdog_seconds(microseconds: str | None) -> float | None:
 def expected_by(config_file: str) -> list[str]:
     """Return the names of the backends that a circusd of *config_file* has to bring up.
 
-    Without the dashboard: a start of the service would otherwise hang where the page cannot get its port, though the
-    backend serves. circusd's state does not have them: a watcher is armed only with its first start.
+    Without the dashboard: a start of the service would otherwise hang if the page cannot get its port, though the
+    backend serves. circusd's state does not have them, because a watcher is armed only with its first start.
     """
     try:
         found = config.load(config_file)

@@ -400,7 +400,7 @@ def deaths_after(*steps: Step) -> list[DeadProcess]:
             case "spawned":
                 count.spawned(whom, now=when)
             case "listed":
-                counted += count.listed(whom, asked_at=when)
+                counted += count.listed(whom, queried_at=when)
             case _:
                 count.forget()
     return [ended for ended in counted if ended is not None]

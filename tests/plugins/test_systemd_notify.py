@@ -55,13 +55,13 @@ OTHER = watcher("held", name="stock", armed=False)
     ],
 )
 def test_ready_is_when_all_that_matter_are(watchers: list[Any], ready: bool, status: str) -> None:
-    notice = ServiceState(["web"]).judge(state(*watchers), asked_at=100.0)
+    notice = ServiceState(["web"]).judge(state(*watchers), queried_at=100.0)
 
     assert notice == SystemdNotice(ready=ready, proven=True, stopping=False, reloading=False, status=status)
 
 
 def test_with_no_armed_watcher_it_is_never_ready() -> None:
-    notice = ServiceState([]).judge(state(OTHER), asked_at=100.0)
+    notice = ServiceState([]).judge(state(OTHER), queried_at=100.0)
 
     assert (notice.ready, notice.status) == (False, "no watcher of the ini file is armed")
 
@@ -77,11 +77,11 @@ def test_with_no_armed_watcher_it_is_never_ready() -> None:
 def test_a_round_is_a_proof_once(looks: list[tuple[float, float]], proofs: list[bool]) -> None:
     service = ServiceState(["web"])
 
-    assert [service.judge(state(UP, age=age), asked_at=at).proven for at, age in looks] == proofs
+    assert [service.judge(state(UP, age=age), queried_at=at).proven for at, age in looks] == proofs
 
 
 def test_without_a_prober_nothing_is_proven() -> None:
-    assert not ServiceState(["web"]).judge(state_view(UP), asked_at=100.0).proven
+    assert not ServiceState(["web"]).judge(state_view(UP), queried_at=100.0).proven
 
 
 class Talk:

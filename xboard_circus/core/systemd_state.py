@@ -44,7 +44,7 @@ class ServiceState:
     expected: Collection[str]
     _proven_at: float = field(default=float("-inf"))
 
-    def judge(self, state: State, *, asked_at: float) -> SystemdNotice:
+    def judge(self, state: State, *, queried_at: float) -> SystemdNotice:
         """Judge the service by *state*, queried at *asked_at*."""
         watchers = {watcher["name"]: watcher for watcher in state["watchers"]}
         entries = [watchers.get(name) for name in self.expected]
@@ -54,18 +54,18 @@ class ServiceState:
         ]
         return SystemdNotice(
             ready=bool(entries) and all(map(_has_come_up, entries)),
-            proven=self._prove(state, asked_at),
+            proven=self._prove(state, queried_at),
             stopping=state["circusd"]["stopping"],
             reloading=any(map(running_reload, state["watchers"])),
             status="; ".join(lines)[:LONGEST_STATUS] or "no watcher of the ini file is armed",
         )
 
-    def _prove(self, state: State, asked_at: float) -> bool:
+    def _prove(self, state: State, queried_at: float) -> bool:
         # The age counts from circusd's answer, so the round ended at this moment or later, never before.
-        ended_at = max((asked_at - prober["round_age"] for prober in state["probers"]), default=float("-inf"))
+        ended_at = max((queried_at - prober["round_age"] for prober in state["probers"]), default=float("-inf"))
         is_new = ended_at > self._proven_at
         if is_new:
-            self._proven_at = asked_at
+            self._proven_at = queried_at
         return is_new
 
 

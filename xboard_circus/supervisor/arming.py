@@ -1,4 +1,4 @@
-"""Arm a watcher as a transaction: prepare, put our methods in last, and take them off again on any failure.
+"""Arm a watcher as a transaction: prepare, install our methods last, and remove them again on any failure.
 
 A watcher that cannot be armed runs plainly, with its environment and its port, and its siblings notice nothing.
 """
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 def arm(supervisor: "Supervisor", watcher: Any) -> None:
-    """Arm a watcher that starts, or prepare one that is armed for its next start. Never raises."""
+    """Arm a watcher that starts, or prepare an armed one for its next start. Never raises."""
     name = watcher.name
     armed = supervisor.armed.get(name)
     is_new = armed is None or armed.watcher is not watcher
@@ -56,7 +56,7 @@ def _undo(supervisor: "Supervisor", watcher: Any, armed: ArmedWatcher | None) ->
 
 
 def run_plainly(supervisor: "Supervisor", watcher: Any, reason: str) -> None:
-    """Let *watcher* run without us: the right interpreter and our marks in its environment, and its port bound."""
+    """Run *watcher* unarmed: the right interpreter and our marks in its environment, and its port bound."""
     supervisor.plain[watcher] = reason
     logger.error("xboard: %s: %s", watcher.name, reason)
     try:
@@ -74,7 +74,8 @@ def run_plainly(supervisor: "Supervisor", watcher: Any, reason: str) -> None:
 
 
 def bind_plainly(watcher: Any) -> None:
-    """Bind the sockets that were left for the port guard; else Circus binds one per worker, beside any stranger."""
+    """Bind the sockets that were left for the port guard, because Circus would bind one per worker, beside any
+    stranger."""
     named = circus_process.sockets_named(watcher)
     for name, shared in (watcher.sockets or {}).items():
         if shared.so_reuseport and name.lower() in named:

@@ -1,6 +1,7 @@
-"""Prepare a start or a reload before a new worker runs: no door to root is open, env files are read, `run.before` run.
+"""Prepare a start or a reload before a new worker runs: check for files open to root's rights, read env files, run
+`run.before`.
 
-Until then no worker of a start is spawned. circusd itself goes on: the command runs beside it.
+Until then no worker of a start is spawned. circusd itself goes on, because the command runs beside it.
 """
 
 import asyncio
@@ -22,12 +23,12 @@ LOOK_EVERY = 5.0
 
 
 class BeforeStart:
-    """What has to be done before a worker of this start, or of this reload, may run.
+    """Preparation of a start, or of a reload, before a worker may run.
 
     Attributes:
         pending: What keeps the workers of a start from running; None when it is prepared.
         lacks_env: The env files cannot be read, or must not be.
-        log: The last lines that `run.before` wrote.
+        log: The last lines of output of `run.before`.
     """
 
     def __init__(self, armed: "ArmedWatcher") -> None:
@@ -47,7 +48,7 @@ class BeforeStart:
         return self.pending is None
 
     def begin(self) -> None:
-        """Begin with the preparation of a start."""
+        """Begin the preparation of a start."""
         self.stop()
         self._start += 1
         self._failures = 0
@@ -58,20 +59,20 @@ class BeforeStart:
             self._begin_run()
 
     def look_again(self) -> None:
-        """Try again what failed at the start, when it is time."""
+        """Retry what failed at the start, when it is time."""
         if self.pending is None or self._runs or self.armed.clock() < self._look_at:
             return
         if self.armed.is_running() and self._is_fit() and self.armed.options.run.before:
             self._begin_run()
 
     def view(self) -> Preparation | None:
-        """Return what is in the way, for the verdict."""
+        """Return what holds the start, for the verdict."""
         if self.pending is None or self.pending.runs:
             return self.pending
         return self.pending._replace(retry_in=max(0.0, self._look_at - self.armed.clock()))
 
     def stop(self) -> None:
-        """End the runs that are under way: the watcher stops, or starts anew."""
+        """End the current runs, because the watcher stops or starts anew."""
         for run in self._runs:
             run.stop()
 
@@ -81,12 +82,12 @@ class BeforeStart:
             await asyncio.sleep(0.05)
 
     def doing(self) -> str:
-        """Return what a reload does first; "" where that is nothing."""
+        """Return what a reload does first; "" for nothing."""
         command = self.armed.options.run.before
         return Say.BEFORE_RUNS(command=safe_command(shlex.split(command))) if command else ""
 
     async def for_reload(self) -> str | None:
-        """Run `run.before` for a reload; return why it failed. A start that it held up goes on."""
+        """Run `run.before` for a reload; return why it failed. A start that it held goes on."""
         failure = await self._run()
         if failure is None and self.pending is not None:
             self._done()
@@ -145,7 +146,7 @@ class BeforeStart:
         self.armed.supervisor.soon(wait)
 
     def _is_fit(self) -> bool:
-        """Look for open doors, and read the env files for a start; return whether both came out well."""
+        """Check for open doors, and read the env files for a start; return whether both succeeded."""
         armed = self.armed
         found = self._open_door() or self._read_env_files()
         if found is not None:
@@ -162,7 +163,7 @@ class BeforeStart:
         """Find what the watcher's user may write of what root's circusd uses; `check` and `start` refuse the same."""
         if self.armed.watcher.uid is None:
             return None
-        from xboard_circus.checks.judgement import open_doors  # loaded for watchers with a user of their own alone
+        from xboard_circus.checks.judgement import open_doors  # imported only for watchers with a user of their own
 
         doors = open_doors(self.armed.supervisor.config_file, self.armed.name)
         if not doors:

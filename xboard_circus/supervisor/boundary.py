@@ -1,4 +1,4 @@
-"""The boundary towards circusd: what fails on our side is logged here and goes no further."""
+"""Contain our failures: they are logged here and never reach circusd."""
 
 import functools
 from collections.abc import Awaitable, Callable
@@ -11,7 +11,7 @@ T = TypeVar("T")
 
 
 def contained(default: Any) -> Callable[[Callable[P, T]], Callable[P, T]]:
-    """Make a function that circusd calls answer *default* where it would have raised.
+    """Make a function that circusd calls return *default* where it would have raised.
 
     A hook that raises counts as a refusal in Circus, and a refusal stops the whole watcher (healthy workers too).
     """

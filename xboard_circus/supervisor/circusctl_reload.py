@@ -1,4 +1,4 @@
-"""Put rolling reloads in the place of Circus's own `reload`, and of its `restart` without a name."""
+"""Replace Circus's own `reload`, and its `restart` without a name, by rolling reloads."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -23,17 +23,17 @@ Execute = Callable[[Any, dict[str, Any]], Any]
 
 
 def patches(supervisor: "Supervisor") -> list[Patch]:
-    """Return what puts the rolling reload in the place of Circus's own."""
+    """Return the patches that replace Circus's own reload by the rolling one."""
     known = circus_arbiter.commands(supervisor.arbiter)
     ours = {"reload": run, "restart": restart_all}
     return [watch_command(known[name], partial(ours[name], supervisor)) for name in ours if name in known]
 
 
 def restart_all(supervisor: "Supervisor", execute: Execute) -> Execute:
-    """Return the command `restart`: without a name, workers that can be reloaded are, and the rest stops and starts.
+    """Return the command `restart`: without a name, workers are reloaded if they can be, the rest stops and starts.
 
-    Watchers that `but` names, or that an operator has stopped, are left alone. Circus would stop everything, and make a
-    new arbiter in this process.
+    Watchers in `but`, or stopped by an operator, are left alone. Circus would stop everything, and make a new arbiter
+    in this process.
     """
 
     def restart(arbiter: Any, props: dict[str, Any]) -> Any:
@@ -59,7 +59,7 @@ def restart_all(supervisor: "Supervisor", execute: Execute) -> Execute:
 
 
 def run(supervisor: "Supervisor", execute: Execute) -> Execute:
-    """Return the command: a refusal is its answer; with `waiting` the answer comes when all reloads are over."""
+    """Return the command: a refusal is its answer; with `waiting` the answer comes after all reloads."""
 
     def reload(arbiter: Any, props: dict[str, Any]) -> Any:
         name = str(props.get("name") or "")

@@ -1,4 +1,4 @@
-"""Record that this circusd lives and whether it got a stop request, and find out how the one before it ended."""
+"""Record that this circusd is alive and whether it got a stop request; find how the one before it ended."""
 
 import atexit
 import dataclasses
@@ -23,10 +23,10 @@ SEEN_EVERY = 5.0
 
 
 class Lifetime:
-    """The life of this process as a circusd.
+    """Life of this process as a circusd.
 
     Attributes:
-        loss: How the circusd before this one ended, where it had no stop request.
+        loss: How the circusd before this one ended, if it had no stop request.
         left: By watcher, the tokens of workers that it left, until they are ended. Their user can make more names in
             the runtime folder than are read.
     """
@@ -65,7 +65,7 @@ class Lifetime:
 
     @contained(None)
     def tick(self) -> None:
-        """Note now and then that it lives, by the time of the file; all of it where workers or a count have changed."""
+        """Renew the time of the record now and then; write all of it where workers or a count have changed."""
         now, workers = self._supervisor.clock(), self._serving()
         if workers != self._life.workers:
             self._life, self._is_written = dataclasses.replace(self._life, workers=workers), False
@@ -82,25 +82,25 @@ class Lifetime:
 
     def _note(self) -> None:
         if self._is_written and self._life.kills == circusd_record.kills_of(os.getpid()):
-            with suppress(FileNotFoundError):  # somebody has cleared the folder
+            with suppress(FileNotFoundError):  # another process has cleared the folder
                 circusd_record.note_seen(self._supervisor.instance)
                 return
         self._write()
 
     def view(self) -> dict[str, Any] | None:
-        """Return what the state tells of the circusd before this one."""
+        """Return the loss of the circusd before this one, for the state."""
         if self.loss is None:
             return None
         return {"at": self.loss.at, "was_told": self.loss.kind == BACK, **self.loss.as_data()}
 
     def _write(self) -> None:
-        self._is_written = False  # where that fails, the file has older counts, which would blame the kernel later
+        self._is_written = False  # if that fails, the file has older counts, which would blame the kernel later
         self._life = dataclasses.replace(self._life, kills=circusd_record.kills_of(os.getpid()))
         circusd_record.write(self._supervisor.instance, self._life)
         self._is_written = True
 
     def leaves(self, stopped: Sequence[str]) -> None:
-        """Have the end that is about to be ordered name the watchers that the next circusd is not to start."""
+        """Record for the next circusd, before the end is ordered, the watchers that it must not start."""
         self._life = dataclasses.replace(self._life, stopped=stopped, workers=self._serving())
 
     def _serving(self) -> Mapping[str, Sequence[str]]:
@@ -112,7 +112,7 @@ class Lifetime:
 
     @contained(None)
     def end_ordered(self) -> None:
-        """Note a stop request to circusd: a kill after it is no loss."""
+        """Record a stop request to circusd: a kill after it is no loss."""
         self._life = dataclasses.replace(self._life, is_ordered=True)
         try:
             self._write()

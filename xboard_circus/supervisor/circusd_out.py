@@ -1,4 +1,4 @@
-"""Keep the file small that circusd's stdout and stderr go to."""
+"""Limit the size of the file with circusd's stdout and stderr."""
 
 import fcntl
 import os
@@ -16,9 +16,9 @@ OUT = Path("logs", "circusd.out")
 
 
 class OwnOutput:
-    """A Circus stream into circusd's own stdout or stderr, for a watcher that has none of its own.
+    """A Circus stream into circusd's own stdout or stderr, for a watcher without one.
 
-    Its user may then not empty that file, seek in it or fill it past its limit, as with an inherited descriptor.
+    Its user then cannot truncate that file, seek in it or fill it past its limit, as with an inherited descriptor.
     """
 
     _filename = str(OUT)
@@ -33,10 +33,10 @@ class OwnOutput:
 
 
 def own_output(stream: str, user: int | None) -> OwnOutput | None:
-    """Return a stream into circusd's stdout or stderr where *user* is another one than circusd's.
+    """Return a stream into circusd's stdout or stderr for a *user* other than circusd's.
 
-    None where that is a pipe, which nobody can empty: circusd would wait for who reads it. Who holds a file can empty
-    it; who holds a terminal reads what is typed there.
+    None for a pipe, because nobody can truncate it, and circusd would wait for its reader. A process with a file can
+    truncate it; one with a terminal reads what is typed there.
     """
     descriptor = 1 if stream == "stdout_stream" else 2
     with suppress(OSError):
@@ -47,10 +47,11 @@ def own_output(stream: str, user: int | None) -> OwnOutput | None:
 
 
 class Output:
-    """The file ``logs/circusd.out`` that `xboard-circus start` gives circusd for its stdout and stderr.
+    """The file ``logs/circusd.out``, stdout and stderr of a circusd that `xboard-circus start` started.
 
-    Processes without a stream of their own write to it too, so it can't be renamed: they would go on in the old one. It
-    is emptied where it is too large, and its end kept as ``circusd.out.1``. A file of any other name is left alone.
+    Processes without a stream of their own write to it too, so it cannot be renamed: they would go on in the old one.
+    It is truncated where it is too large, and its end kept as ``circusd.out.1``. A file of any other name is left
+    alone.
     """
 
     def __init__(self, folder: Path, *, limit: int = OUT_BYTES) -> None:
@@ -59,14 +60,14 @@ class Output:
         self._looked_at = float("-inf")
 
     def keep_small(self, now: float) -> None:
-        """Empty the file where it is too large, at most once in `LOOK_EVERY` seconds."""
+        """Truncate the file if it is too large, at most once in `LOOK_EVERY` seconds."""
         if now - self._looked_at < LOOK_EVERY:
             return
         self._looked_at = now
         for descriptor in (1, 2):
             with suppress(OSError):
                 if self._is_too_large(descriptor):
-                    with suppress(OSError):  # a full disk: all the more it must be emptied
+                    with suppress(OSError):  # a full disk: truncate it all the more
                         self._keep_the_end()
                     os.ftruncate(descriptor, 0)
 

@@ -1,4 +1,4 @@
-"""The workers of one watcher: each with its process and its life, and questions about all of them."""
+"""Hold the workers of one watcher, each with its process and its life, and answer queries about all of them."""
 
 import io
 import random
@@ -21,15 +21,15 @@ class Worker:
 
     Attributes:
         process: Circus's own object for it.
-        slot: Its place in the watcher, with which its restarts are counted. A successor has its predecessor's, so it
-            may differ from Circus's *wid*. Spares have negative ones.
+        slot: Its slot in the watcher, for which its restarts are counted. A successor has its predecessor's, so it may
+            differ from Circus's *wid*. Spares have negative ones.
         started: Start time of the process (see `procs.start_time`), its identity together with *pid*.
         token: The name of its files in the runtime folder.
-        begun_at: When it was spawned; of a spare that serves, when it was ordered to.
+        begun_at: When it was spawned; for a spare that serves, when it was ordered to.
         follows: Pid of the worker that it replaced, or None.
         spread: From 0 to 1, by which its limits of requests and age differ from its siblings'.
-        rss: Resident memory in bytes when it was last looked at, or None.
-        probes: The last probes, oldest first: when (`at`), and the prober's evidence.
+        rss: Resident memory in bytes at the last look, or None.
+        probes: The last probes, oldest first: their time (`at`), and the prober's evidence.
         requests: The memory in which it notes its requests in flight, or None.
         probe: The figures of the prober's last report: latency, loop lag, threads, requests, memory.
     """
@@ -52,7 +52,7 @@ class Worker:
 
     @property
     def ids(self) -> dict[str, int]:
-        """The names of the worker in an event."""
+        """Return the names of the worker in an event."""
         return {"pid": self.pid, "wid": self.wid, "slot": self.slot}
 
     @property
@@ -73,13 +73,13 @@ class Worker:
 
     @property
     def up_since(self) -> float | None:
-        """When its start was complete; None before that."""
+        """Return when its start was complete; None before that."""
         standing = self.life.standing
         return standing.since if isinstance(standing, Up) else None
 
     @property
     def drains(self) -> bool:
-        """Whether it leaves because its successor has taken over."""
+        """Return whether it leaves because its successor has taken over."""
         return self.is_leaving and self.life.role is Role.RETIRING
 
     def has_ended(self) -> bool:
@@ -92,7 +92,7 @@ class Fleet:
 
     Attributes:
         ends: How many workers ended by which cause, commanded ones too.
-        ended_in: By slot, the pid of the one that ended there last, until another takes its place.
+        ended_in: By slot, the pid of the last worker that ended there, until another takes its place.
     """
 
     def __init__(self, budget: RestartBudget, clock: Callable[[], float]) -> None:
@@ -131,20 +131,20 @@ class Fleet:
         return [worker for worker in self if worker.is_up]
 
     def all_ready(self, wanted: int, *, within: float) -> bool:
-        """Return whether *wanted* workers are ready, or up for *within* seconds without getting ready."""
+        """Return whether *wanted* workers are ready, or have been up for *within* seconds without getting ready."""
         now = self.clock()
         up = [worker for worker in self.counted() if worker.is_up and worker.up_since is not None]
         ready = [each for each in up if each.life.was_ready or now - (each.up_since or now) > within]
         return len(ready) >= wanted
 
     def free_slot(self, wanted: int = 1) -> int:
-        """Return a free slot: of the first *wanted* the one that may be tried soonest, else the lowest."""
+        """Return a free slot: of the first *wanted* the one that may be tried soonest, otherwise the lowest."""
         return next(iter(self.free_slots(wanted)), 0) or _first_free(self.used_slots())
 
     def free_slots(self, wanted: int) -> list[int]:
-        """Return the free ones among the first *wanted* slots, first the one that may be tried soonest.
+        """Return the free ones among the first *wanted* slots, the one that may be tried soonest first.
 
-        A slot that waits must not hold up its healthy siblings.
+        A waiting slot must not delay its healthy siblings.
         """
         now, used = self.clock(), self.used_slots()
 
@@ -154,23 +154,24 @@ class Fleet:
         return sorted((slot for slot in range(1, wanted + 1) if slot not in used), key=wait)
 
     def used_slots(self) -> set[int]:
-        """Return the slots that are taken; one whose worker retires is its successor's, or free."""
+        """Return the slots that are taken; that of a retiring worker is its successor's, or free."""
         return {worker.slot for worker in self if worker.life.role is not Role.RETIRING}
 
     def free_wid(self, slot: int, wanted: int) -> int:
-        """Return Circus's number for a new worker of *slot*: that of the slot, else the lowest that no other will need.
+        """Return Circus's number for a new worker of *slot*: that of the slot, otherwise the lowest that no other will
+        need.
 
-        A command may name it (`$(circus.wid)`), so a slot that is held keeps its own.
+        A command may name it (`$(circus.wid)`), so a held slot keeps its own.
         """
         used = {worker.wid for worker in self}
         return slot if slot > 0 and slot not in used else _first_free({*used, *self.free_slots(wanted)})
 
     def free_spare_slot(self) -> int:
-        """Return the highest negative slot that no spare has."""
+        """Return the highest negative slot without a spare."""
         return -_first_free(-worker.slot for worker in self.spares())
 
     def least_serving(self, extra: int) -> list[Worker]:
-        """Return the *extra* workers that serve least, among equals the oldest."""
+        """Return the *extra* workers that serve least, the oldest first among equals."""
 
         def rank(worker: Worker) -> tuple[int, float]:
             sick = worker.life.health in (Health.HUNG, Health.SICK)
@@ -184,13 +185,13 @@ class Fleet:
         return self.workers.pop(worker.pid, None) is not None
 
     def note_up(self) -> None:
-        """Count the workers that are up for the budget: while none is, no wait exceeds `restart.delay_max`."""
+        """Pass the number of workers that are up to the budget: while none is, no wait exceeds `restart.delay_max`."""
         self.budget.up = len(self.up())
 
     def count_start(self, worker: Worker) -> None:
         """Count a start of the worker's slot from now on.
 
-        A spare waits: as a try it would report neither success nor failure, and hold up all others.
+        A spare waits: as a try it would report neither success nor failure, and delay all others.
         """
         worker.begun_at = self.clock()
         if not worker.is_spare:
@@ -202,7 +203,7 @@ class Fleet:
         self.budget.ready(worker.slot, self.clock())
 
     def forgive(self) -> list[Worker]:
-        """Report to the budget for how long workers have been up; return those whose failures it forgives."""
+        """Report to the budget for how long workers have been up; return those that had failures forgiven."""
         now, forgiven = self.clock(), []
         for worker in self.up():
             up_for = now - (worker.up_since or now)

@@ -1,13 +1,13 @@
-"""Let only circusd's own user and root connect to a TCP endpoint of circusd; ZeroMQ itself lets in every local user.
+"""Guard a TCP endpoint of circusd: only its own user and root may connect, though ZeroMQ accepts every local user.
 
-ZeroMQ listens on a unix socket that accepts nobody but this process. In front of it, on the endpoint itself, each
-connection's user is looked up while both of its ends are open, before a byte of it is read; what is let in is copied
+ZeroMQ listens on a unix socket that accepts only this process. In front of it, on the endpoint itself, each
+connection's user is looked up while both of its ends are open, before a byte is read; an accepted connection is copied
 to and fro in circusd's loop. So `circusctl` works without an option, and another user gets nothing. A look-up takes
-0.05 ms, and one connection is accepted in a turn of the loop, so that a flood of them does not hold up the workers.
+0.05 ms, and one connection is accepted in a turn of the loop, so that a flood of them does not delay the workers.
 
-The right user is not enough: a web page has the browser of circusd's own user send an HTTP request here, and ZeroMQ
-takes what does not begin with a greeting for its protocol of 2010, ZMTP 1.0: the request line became the name of a
-client, and the body, which the page chooses, a command. So only what begins as ZeroMQ since 3.0 begins is handed on.
+The right user is not enough: a web page can have the browser of circusd's own user send an HTTP request here. ZeroMQ
+reads what does not begin with a greeting as its protocol of 2010, ZMTP 1.0: the request line became the name of a
+client, and the body, which the page chooses, a command. So only what begins as ZeroMQ since 3.0 begins is passed on.
 """
 
 import asyncio
@@ -34,21 +34,22 @@ PATIENCE = 5.0
 SIGNATURE = 10  # bytes that ZeroMQ since 3.0 sends first, without an answer: 0xff, 8 of a length, and an odd one
 GREETING_WITHIN = 30.0  # as ZeroMQ itself waits for it
 KNOCK_AGAIN_AFTER = 0.005
-QUIET = 0.05  # ZeroMQ passes a last answer on in a thread of its own
+QUIET = 0.05  # ZeroMQ passes on a last answer in a thread of its own
 LAST_ANSWERS = 0.5
 
 
 def is_guarded(endpoint: str) -> bool:
-    """Return whether *endpoint* can be guarded here: a TCP endpoint of this host alone, whose users are known.
+    """Return whether *endpoint* can be guarded here: a TCP endpoint of this host alone, with known users.
 
-    Not one of IPv6: no client of Circus connects to it, so circusd would run and answer nobody. ZeroMQ refuses it.
+    Not one of IPv6: no client of Circus connects to it, so circusd would run without an answer to any. ZeroMQ refuses
+    it.
     """
     host = urlsplit(endpoint).hostname or ""
     return endpoint.startswith("tcp://") and ":" not in host and is_loopback(host) and sockdiag.knows_users()
 
 
 def protocol_of(first: bytes) -> str:
-    """Return what a connection that begins with *first* is, in one of few words: a line is logged for each.
+    """Return the protocol of a connection that begins with *first*, in one of few words, because each is logged.
 
     >>> protocol_of(b"POST /x HT"), protocol_of(b"\x16\x03\x01")
     ('an HTTP request', 'a TLS handshake')
@@ -80,9 +81,9 @@ class GuardedEndpoint:
         *,
         listener: socket.socket | None = None,
     ) -> None:
-        """Accept on *endpoint* for *users* and root. Bind it where there is no *listener* yet; OSError where it can't.
+        """Accept on *endpoint* for *users* and root. Bind it if there is no *listener* yet; OSError if it cannot.
 
-        Who has connected to a passed listener since the last circusd left waits in its queue, and is answered now.
+        Clients that connected to a passed listener since the last circusd left wait in its queue, and are answered now.
         """
         self.endpoint = endpoint
         self.inner = f"ipc://@xboard-{os.urandom(16).hex()}"
@@ -96,7 +97,7 @@ class GuardedEndpoint:
         loop.add_reader(self.listener, self._accept)
 
     def close(self) -> None:
-        """Hand on the last answers, and close everything."""
+        """Pass on the last answers, and close everything."""
         for outer in list(self._ungreeted):
             self._refuse(outer)
         self._loop.remove_reader(self.listener)
@@ -137,7 +138,7 @@ class GuardedEndpoint:
         self._loop.add_reader(outer, self._read_signature, outer, user, bytearray())
 
     def _read_signature(self, outer: socket.socket, user: int, got: bytearray) -> None:
-        """Gather the first bytes, which may come in pieces, and hand the connection on where ZeroMQ sent them."""
+        """Read the first bytes, which may come in pieces, and pass the connection on if ZeroMQ sent them."""
         try:
             more = outer.recv(SIGNATURE - len(got))
         except BlockingIOError:
@@ -168,7 +169,7 @@ class GuardedEndpoint:
         try:
             inner = self._connected()
         except BlockingIOError as error:
-            # ZeroMQ's queue is full: any user finds its name and can knock there, although it lets nobody else in.
+            # ZeroMQ's queue is full: any user can find its name and connect, although it accepts no other user.
             if time.monotonic() < give_up_at:
                 self._loop.call_later(KNOCK_AGAIN_AFTER, self._hand_on, outer, signature, give_up_at)
             else:
@@ -182,7 +183,7 @@ class GuardedEndpoint:
 
     def _failed(self, outer: socket.socket, error: OSError) -> None:
         outer.close()
-        if error.errno != errno.ENOTCONN:  # else its client has reset it already
+        if error.errno != errno.ENOTCONN:  # otherwise its client has reset it already
             self._note(str(error), f"a connection to {self.endpoint} failed: {error}")
 
     def _connected(self) -> socket.socket:
@@ -200,14 +201,15 @@ class GuardedEndpoint:
             self._loop.add_reader(self.listener, self._accept)
 
     def _note_refusal(self, user: int | None) -> None:
-        if user is None:  # it has closed the connection already, as what only looks whether circusd listens does
+        if user is None:  # it has closed the connection already, as a probe for a listener does
             return
         users = " and ".join(map(servers.name_of, sorted(self._users)))
         what = f"refused a connection of user {servers.name_of(user)} to {self.endpoint}"
         self._note(user, f"{what}: only {users} may command this circusd")
 
     def _note(self, why: int | str, text: str) -> None:
-        """Log *text*, once in a while for each *why*: anybody can connect again and again, and would fill the disk."""
+        """Log *text*, once in a while for each *why*, because any user can connect again and again, and would fill the
+        disk."""
         now = time.monotonic()
         last, unlogged = self._noted.get(why, (float("-inf"), 0))
         if now - last < LOG_AGAIN_AFTER:
@@ -218,7 +220,7 @@ class GuardedEndpoint:
 
 
 class _Connection:
-    """One connection that was let in; *ended* is called with it when it is over."""
+    """One accepted connection; *ended* is called with it at its end."""
 
     def __init__(
         self,
@@ -236,11 +238,11 @@ class _Connection:
             loop.add_reader(source, self._copy, source, to)
 
     def send(self, data: bytes) -> None:
-        """Hand on *data*, which was read before."""
+        """Pass on *data*, which was read before."""
         self._send(self._outer, self.inner, data)
 
     def answer(self) -> None:
-        """Hand on what ZeroMQ has sent, as far as that is possible at once."""
+        """Pass on what ZeroMQ has sent, as far as that is possible at once."""
         self._copy(self.inner, self._outer)
 
     def close(self) -> None:
@@ -264,7 +266,7 @@ class _Connection:
             self.close()
 
     def _send(self, source: socket.socket, to: socket.socket, data: bytes) -> None:
-        """Send *data*; where *to* takes no more, read no more from *source* until it does."""
+        """Send *data*; if *to* accepts no more, read no more from *source* until it does."""
         sent = 0
         try:
             with suppress(BlockingIOError):

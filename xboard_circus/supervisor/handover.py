@@ -1,4 +1,4 @@
-"""Take a listening socket over from a worker that outlived its circusd, so that the port is never without a listener.
+"""Take a listening socket over from a worker that outlived its circusd, so that the port always has a listener.
 
 `xboard_circus.worker.server` answers. All of this blocks for a short time, so it runs in a thread.
 """
@@ -24,10 +24,10 @@ LARGEST_ANSWER = 64 * 1024
 
 
 def candidates(folder: Path, known: Collection[str] = ()) -> list[Path]:
-    """Return the private sockets of live workers in the runtime folder of a watcher, first of those that are up.
+    """Return the private sockets of live workers in the runtime folder of a watcher, those that are up first.
 
-    One that imports its app does not answer, and would be waited for. Of those that are up the newest is first; before
-    them are those with a *known* token, as anything else may be another's.
+    A worker that imports its app does not answer, and would be waited for. Among those that are up the newest is first;
+    before them are those with a *known* token, because any other may be another's.
     """
     named = {f"{token}.sock" for token in known}
 
@@ -52,7 +52,7 @@ def take_over(
     """
     descriptors: list[int] = []
     try:
-        _check(_ask(socket_path, instance, time.monotonic() + timeout, descriptors))
+        _check(_request(socket_path, instance, time.monotonic() + timeout, descriptors))
         if not descriptors:
             raise OSError("it passed 0 descriptors")
         listener = socket.socket(fileno=descriptors[0])
@@ -90,8 +90,8 @@ def listens_on(listener: socket.socket, address: tuple[str, int]) -> bool:
         return False
 
 
-def _ask(socket_path: Path, instance: str, deadline: float, descriptors: list[int]) -> bytes:
-    """Return the answer of the worker; what it passes along is put into *descriptors* as it comes, to be closed."""
+def _request(socket_path: Path, instance: str, deadline: float, descriptors: list[int]) -> bytes:
+    """Return the answer of the worker; passed sockets are put into *descriptors* as they come, to be closed."""
     received = bytearray()
     with unix_sockets.opened(takes_descriptors=True) as connection:
         connection.settimeout(_left(deadline))
@@ -117,7 +117,7 @@ def _left(deadline: float) -> float:
 
 
 def _check(answer: bytes) -> None:
-    """Raise OSError with the worker's reason where it refuses."""
+    """Raise OSError with the worker's reason for a refusal."""
     head, _, body = answer.partition(b"\r\n\r\n")
     line = head.partition(b"\r\n")[0]
     if line.startswith(b"HTTP/") and line.split()[1:2] == [b"200"]:

@@ -19,7 +19,7 @@ SLACK = 2.0
 
 @contained(None)
 def prepare(supervisor: "Supervisor", watcher: Any) -> None:
-    """Mark a helper, so that the next circusd knows its predecessor's, and mend what Circus gets wrong with it."""
+    """Mark a helper, so that the next circusd knows its predecessor's, and correct what Circus gets wrong with it."""
     if not is_helper(watcher.name):
         return
     watcher.env = dict(watcher.env or {}, **supervisor.marks())
@@ -30,7 +30,7 @@ def prepare(supervisor: "Supervisor", watcher: Any) -> None:
 
 
 def quoted(command: str, interpreter: str = sys.executable) -> str:
-    """Return *command* with the interpreter as one word; Circus writes a plugin's path as it is, blanks and all.
+    """Return *command* with the interpreter as one word; Circus writes a plugin's path with unquoted blanks.
 
     >>> quoted("/srv/my app/python -c 'x'", "/srv/my app/python")
     "'/srv/my app/python' -c 'x'"

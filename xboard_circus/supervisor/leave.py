@@ -1,16 +1,16 @@
-"""Leave: end circusd without its workers, so that the next circusd takes their port over and no request is lost.
+"""End circusd without its workers, so that the next circusd takes their port over and no request is lost.
 
-The workers of armed watchers whose listener can be handed over serve on; all else (plugins, unarmed watchers,
+The workers of armed watchers serve on if their listener can be handed over; all else (plugins, unarmed watchers,
 singletons, servers that bind by themselves) is stopped as in a stop. circusd ends with exit code 0 and counts as
 stopped on request, so no loss is reported. The next circusd on the same ini file takes the port over, starts workers,
-and ends the old ones when the new ones are ready, exactly as after a kill (`port.PortGuard`). A watcher that is stopped
-stays so (`patches.boot.keep_stopped`).
+and ends the old ones when the new ones are ready, exactly as after a kill (`port.PortGuard`). A stopped watcher stays
+so (`patches.boot.keep_stopped`).
 
 From another process: `CircusdClient.leave()`, the command `xboard_leave`. Its answer names the workers that stay; a
-refusal (`CommandRefused`) has changed nothing. From a signal handler in its loop: `leave(Supervisor.of(arbiter))`.
-Wait for the end of the process before the next circusd binds its endpoints: ``launch.py --after PID:STARTED`` does,
-and may be started beforehand. One that waits at a gate is passed the listeners of guarded endpoints (`host.inbox`), so
-that no other user gets their ports in between.
+refusal (`CommandRefused`) has changed nothing. From a signal handler in its loop: `leave(Supervisor.of(arbiter))`. Wait
+for the end of the process before the next circusd binds its endpoints: ``launch.py --after PID:STARTED`` does, and may
+be started beforehand. One that waits at a gate is passed the listeners of guarded endpoints (`host.inbox`), so that no
+other user gets their ports in between.
 """
 
 from collections.abc import Collection
@@ -31,12 +31,12 @@ if TYPE_CHECKING:
 def leave(supervisor: "Supervisor", *, but: Collection[str] = (), gate: int | None = None) -> dict[str, list[int]]:
     """Begin to end circusd; return the pids of the workers that stay, by watcher. Watchers in *but* are stopped too.
 
-    The next circusd may wait at *gate* already (`launch.wait_for_turn`). It is let on here, in the step in which the
+    The next circusd may wait at *gate* already (`launch.wait_for_turn`). It is released here, in the step in which the
     end begins: whatever becomes of the sender of this command, one circusd supervises the workers.
 
-    Raises MessageError, with nothing changed, where circusd ends already, no worker could ever stay, or none waits at
-    the gate. That none is up is no reason: this circusd may be about to take the port over itself, from workers that
-    serve meanwhile.
+    Raises MessageError, with nothing changed, if circusd ends already, no worker could ever stay, or none waits at the
+    gate. Workers that are not up are no reason, because this circusd may be about to take the port over itself, from
+    workers that serve meanwhile.
     """
     if supervisor.is_over():
         raise MessageError(Say.CIRCUSD_ENDS_ALREADY())
@@ -70,5 +70,5 @@ def _pass_endpoints(supervisor: "Supervisor", gate: int) -> None:
     try:
         if listeners:
             inbox.send(listeners, inbox.path_of(runtime.root_path() / supervisor.instance, gate))
-    except OSError as error:  # such as one that was started by an older release
+    except OSError as error:  # such as one started by an older release
         logger.warning("xboard: the endpoints are free until the next circusd binds them: %s", error)

@@ -1,8 +1,8 @@
-"""Look whether clients of this host reach a listening socket that processes of another user share.
+"""Check whether clients of this host reach a listening socket that processes of another user share.
 
-Each of them can shut it down, or set options on it that have the kernel drop connections, and these stay when it has
-ended; a worker that was taken over can pass a socket on that only looks like the one of the port. Everything here is
-read from the kernel in microseconds, and connects to nothing: load makes no false alarm.
+Each of these processes can shut it down, or set options on it that have the kernel drop connections, and the options
+outlive the process; a worker that was taken over can pass on a socket that only looks like the port's. Everything here
+is read from the kernel in microseconds, and connects to nothing: load makes no false alarm.
 """
 
 import errno
@@ -24,7 +24,7 @@ _OPTION_MEMORY = 6  # SK_MEMINFO_OPTMEM: of filters, keys and the like; no serve
 _LARGEST = 16
 _BACKLOG_AT, _TCP_INFO_SIZE = 28, 32  # tcpi_sacked of linux/tcp.h: of a listener, how many connections may wait
 _SHORT_BACKLOG = 64
-"""A shorter queue is no server's choice: asyncio's is 100, uvicorn's 2048."""
+"""No server chooses a shorter queue: asyncio's is 100, uvicorn's 2048."""
 _DEAFENING = {
     "SO_BINDTODEVICE": (socket.SOL_SOCKET, getattr(socket, "SO_BINDTODEVICE", 25)),
     "SO_DONTROUTE": (socket.SOL_SOCKET, socket.SO_DONTROUTE),
@@ -41,19 +41,19 @@ def is_listening(of: socket.socket) -> bool:
 
 
 def is_shut_down(listener: socket.socket) -> bool:
-    """Return whether a process that has this listener has shut it down; it then refuses all connections."""
+    """Return whether a process with this listener has shut it down; it then refuses all connections."""
     look = select.poll()
     look.register(listener, getattr(select, "POLLRDHUP", 0))
-    # A unix socket is still said to listen.
+    # The kernel still reports a unix socket as listening.
     return not is_listening(listener) or bool(look.poll(0))
 
 
 def deafened_by(listener: socket.socket) -> str:
-    """Return the name of an option on *listener* with which the kernel drops connections; "" where there is none.
+    """Return the name of an option on *listener* by which the kernel drops connections; "" without one.
 
-    Options are compared with those of a fresh socket, as the host sets what a TTL is. A filter is not read, since the
-    kernel would write all of it into our buffer, of any size: it is removed, which fails with ENOENT where none is.
-    MD5 keys are shown to root alone, and TCP-AO keys to nobody.
+    Options are compared with those of a fresh socket, because the host sets the default of a TTL. A filter is not read,
+    because the kernel would write all of it into our buffer, of any size: it is removed, which fails with ENOENT
+    without one. The kernel shows MD5 keys to root alone, and TCP-AO keys to no user.
     """
     if sys.platform != "linux" or listener.family not in (socket.AF_INET, socket.AF_INET6):
         return ""
@@ -73,7 +73,7 @@ def deafened_by(listener: socket.socket) -> str:
 
 
 def put_back(listener: socket.socket, *, backlog: int, blocking: bool | None) -> str:
-    """Put back what circusd has set on *listener* and its connections inherit; return the names of what was changed.
+    """Restore what circusd has set on *listener* and its connections inherit; return the names of what was changed.
 
     The listener is one for all workers: SO_RCVLOWAT leaves requests unread, SO_LINGER cuts answers or blocks the
     workers that close, without O_NONBLOCK they hang in accept(), and a short queue drops connections. With None as
@@ -100,7 +100,7 @@ def put_back(listener: socket.socket, *, backlog: int, blocking: bool | None) ->
 def unreachable_because(listener: socket.socket) -> str:
     """Return why no client of this host reaches *listener*, which another process has passed on; "" if one may.
 
-    A user namespace needs no rights, and in one anybody can bind any address, or make any path.
+    A user namespace needs no rights, and in one any user can bind any address, or make any path.
     """
     if sys.platform != "linux":
         return ""
@@ -120,7 +120,7 @@ def _option_memory(listener: socket.socket) -> int:
 
 
 def _backlog(listener: socket.socket) -> int | None:
-    """Return how many connections may wait for an accept; None where the kernel does not show it: of unix sockets."""
+    """Return how many connections may wait for an accept; None for a unix socket, where the kernel does not show it."""
     if sys.platform != "linux" or listener.family == socket.AF_UNIX:
         return None
     info = listener.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TCP_INFO_SIZE)
@@ -141,7 +141,7 @@ def _is_in_our_network(listener: socket.socket) -> bool:
 
 
 def _listed(listener: socket.socket) -> list[sockdiag.Listener]:
-    """Return *listener* as it is listed among those of our network namespace."""
+    """Return *listener* as listed in our network namespace."""
     inode = os.fstat(listener.fileno()).st_ino
     with suppress(OSError):
         return [each for each in sockdiag.listening(listener.getsockname()[1]) if each.inode == inode]
@@ -149,7 +149,7 @@ def _listed(listener: socket.socket) -> list[sockdiag.Listener]:
 
 
 def _is_bound_to_the_file_here(listener: socket.socket) -> bool:
-    """Return whether the file at the path of *listener* is its own; True where we may not know: root alone may."""
+    """Return whether the file at the path of *listener* is its own; True where only root may know."""
     try:
         descriptor = fcntl.ioctl(listener, _SIOCUNIXFILE)
     except OSError as error:

@@ -1,9 +1,9 @@
-"""The port guard: the port is ours before a worker runs on it, and only our own leftovers are removed for that.
+"""Guard the port: bind it before a worker runs on it, and remove only our own leftovers for that.
 
-The public socket is Circus's, so a dead worker never closes the port. Circus must not bind it before the port is
-clean; `so_reuseport = True` in the ini makes it leave the socket unbound. The guard takes that mark off (with it,
-Circus would bind a socket per worker, beside strangers), cleans, and binds the shared descriptor in its own time,
-before a worker is spawned.
+The public socket is Circus's, so a dead worker never closes the port. Circus must not bind it before the port is clean;
+`so_reuseport = True` in the ini makes it leave the socket unbound. The guard removes that mark (with it, Circus would
+bind a socket per worker, beside strangers), cleans, and binds the shared descriptor in its own time, before a worker is
+spawned.
 """
 
 import asyncio
@@ -44,7 +44,7 @@ UNHELD_TRIES = 30
 RELEASE_AFTER = 1.0
 SHUT_REPORTED_EVERY = DEAF_AGAIN_AFTER = 60.0
 UNIX = 0
-"""In the place of a port: the address is the path of a unix socket."""
+"""In place of a port: the address is the path of a unix socket."""
 
 
 class PortGuard:
@@ -101,7 +101,7 @@ class PortGuard:
     # Start
 
     def prepare(self) -> None:
-        """Look at the port before a start: nothing to do, or clean and bind it in our own time."""
+        """Check the port before a start: nothing to do, or clean and bind it in our own time."""
         shared = self.socket()
         self._run += 1
         self._stopped_at = None
@@ -112,8 +112,8 @@ class PortGuard:
             return
         if shared is not None:
             if shared.so_reuseport:
-                # The mark has done its work: from now on this is one socket, shared by all workers. A fresh one, since
-                # `reloadconfig` binds what Circus made, and whoever started before us has inherited that.
+                # The mark has done its work: from now on this is one socket, shared by all workers. A fresh one,
+                # because `reloadconfig` binds what Circus made, and every process started before us has inherited that.
                 if not shared.is_unix:
                     self._release(shared)
                 shared.so_reuseport = False
@@ -125,7 +125,7 @@ class PortGuard:
         self.armed.supervisor.run(self._guard(self._run), f"the port guard of {self.armed.name}", give_up)
 
     async def until_looked_at(self) -> None:
-        """Wait for the first look at the port, which takes a moment where no process holds it."""
+        """Wait for the first look at the port, which takes a moment if no process holds it."""
         give_up_at = self.armed.clock() + LOOKS_WITHIN
         while self.state is PortState.CLEANING and self.armed.clock() < give_up_at:
             await asyncio.sleep(TRY_SOON)
@@ -136,15 +136,15 @@ class PortGuard:
         return self.socket() is None and self.address() is not None
 
     def look_again(self) -> None:
-        """Look at the port after each end of a server that binds by itself: it may have left children.
+        """Check the port after each end of a server that binds by itself, because it may have left children.
 
-        What circusd holds needs no second look.
+        A socket that circusd holds needs no second look.
         """
         if self.state is PortState.BOUND and self.is_bound_by_the_server:
             self.prepare()
 
     def _give_up(self, run: int) -> None:
-        """Bind plainly where the guard itself fails: the backend runs on without this protection."""
+        """Bind plainly if the guard itself fails: the backend runs on without this protection."""
         if not self._is_current(run):
             return
         address = self.address()
@@ -164,7 +164,7 @@ class PortGuard:
             return
         sweep = armed.supervisor.sweep(armed.name, grace) if policy is not Policy.NEVER else None
         if sweep is not None and armed.watcher.singleton:
-            # A worker that drains gives its port up at once, and ends later: a free port is no sign of its end.
+            # A draining worker frees its port at once, and ends later: a free port is no sign of its end.
             await asyncio.wait([sweep])
         stopping: asyncio.Future[Any] | None = sweep
         unheld = 0
@@ -197,12 +197,12 @@ class PortGuard:
         else:
             return
         self._done()
-        # Every sweep that ended something is recorded, whether it was near the port or not.
+        # Every sweep that ended something is recorded, whether or not it freed the port.
         swept = [] if sweep is None else named(await sweep)
         self._report_freed([*dict.fromkeys([*freed, *swept])])
 
     async def _look(self, address: tuple[str, int], policy: Policy) -> tuple[list[Holder], PortPlan]:
-        """Return the holders of the address, and the plan for them; those of a unix socket are not known."""
+        """Return the holders of the address, and the plan for them; those of a unix socket are unknown."""
         supervisor = self.armed.supervisor
         found = [] if address[1] == UNIX else await asyncio.to_thread(supervisor.holders, *address)
         own = await asyncio.to_thread(supervisor.family)
@@ -212,8 +212,8 @@ class PortGuard:
     def can_be_handed_over(self) -> bool:
         """Return whether workers of this circusd and of the next one can serve on the listener at the same time.
 
-        Without respawn nothing takes the place of a new one that fails, and the old ones would serve on, unwatched. The
-        old worker of a singleton has to be gone before the new one starts.
+        Without respawn a failed new worker is not replaced, and the old ones would serve on, unwatched. The old worker
+        of a singleton has to be gone before the new one starts.
         """
         watcher = self.armed.watcher
         may_overlap = watcher.respawn and not watcher.singleton
@@ -242,7 +242,8 @@ class PortGuard:
             shared.host, shared.port = shared.getsockname()[:2]
         logger.warning("xboard: %s: took %s:%s over from a worker of an earlier circusd", armed.name, *address)
         self._done()
-        # As many as served before are enough: a slot that fails again would keep the old workers, unwatched, for ever.
+        # As many as served before are enough, because a slot that fails again would keep the old workers, unwatched,
+        # for ever.
         wanted = min(int(armed.watcher.numprocesses), max(1, len(serving)))
         while self._is_current(run) and not armed.fleet.all_ready(wanted, within=armed.options.health.startup_timeout):
             await asyncio.sleep(TRY_EVERY)
@@ -250,9 +251,9 @@ class PortGuard:
         return True
 
     async def _end_predecessors(self) -> None:
-        """End the workers of an earlier circusd, after a stop in between too: the next start may not look for them.
+        """End the workers of an earlier circusd, also after a stop, because the next start may not search for them.
 
-        Not where this circusd ends without its workers, which may not be ready: the next one takes over from all.
+        Not if this circusd ends without its workers, which may not be ready: the next one takes over from all.
         """
         if self.armed.stays:
             return
@@ -266,7 +267,7 @@ class PortGuard:
         return sum(map(takes_connections, self._predecessors))
 
     def _bind(self, address: tuple[str, int]) -> bool:
-        """Bind and listen, or, for a server that does so by itself, see that it could."""
+        """Bind and listen, or, for a server that does so by itself, test that it could."""
         shared = self.socket()
         try:
             if shared is not None:
@@ -281,7 +282,7 @@ class PortGuard:
         return True
 
     def _note_refused(self, reason: str, found: Iterable[Holder] = ()) -> None:
-        """Publish that the port is taken when that is new, or when others hold it than before."""
+        """Publish that the port is taken when that is new, or when its holders have changed."""
         armed, holders = self.armed, {(holder.pid, holder.started) for holder in found}
         if self.state is not PortState.REFUSED or holders != self._refused_for:
             armed.note_reason(Say.PORT_REFUSED(why=reason))
@@ -301,7 +302,7 @@ class PortGuard:
             self.armed.publish("port_freed", reason=reason)
 
     def _bound(self, shared: Any) -> None:
-        # Accepted connections take this over from the listener; without it a kept-alive answer waits 40 ms for an ACK.
+        # Accepted connections inherit this from the listener; without it a kept-alive answer waits 40 ms for an ACK.
         if shared is not None and not shared.is_unix:
             shared.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.state, self.reason = PortState.BOUND, ""
@@ -309,7 +310,7 @@ class PortGuard:
     # While it runs
 
     def check(self) -> None:
-        """Give the port back after a stop; the next start binds it again. See that the listener listens until then."""
+        """Free the port after a stop; the next start binds it again. Until then check that the listener listens."""
         armed = self.armed
         if not armed.watcher.is_stopped():
             self._stopped_at = None
@@ -320,12 +321,12 @@ class PortGuard:
             self.give_back()
 
     def _look_at_listener(self) -> None:
-        """Listen again where a process that inherited the listener has shut it down, for all that share it.
+        """Listen again where a process that inherited the listener has shut it down for all that share it.
 
-        The kernel forgets that of no unix socket, and lets another process have the port meanwhile. Then the workers
-        are replaced, as they would go on with the old one: the new ones have another listener, or wait for it. So they
-        are where such a process has the kernel drop connections; not again within a minute, or one that does so at its
-        start would keep all of them starting.
+        A unix socket cannot listen again, and another process may have the port meanwhile. Then the workers are
+        replaced, because they would go on with the old listener: the new ones have another one, or wait for it. They
+        are also replaced where such a process has the kernel drop connections, at most once a minute: one that does so
+        at its start would keep all of them starting.
         """
         shared, address = self.socket(), self.address()
         if self.state is not PortState.BOUND or shared is None or address is None:
@@ -348,7 +349,7 @@ class PortGuard:
                 armed.port._replace_listener(why)
 
     def _put_back(self, shared: Any) -> None:
-        """Put back what a worker has changed of the listener; our own workers alone never want one that blocks."""
+        """Restore what a worker has changed on the listener; only our own workers never want a blocking one."""
         blocking = False if self.armed.has_private_socket and not shared.blocking else None
         if changed := put_back(shared, backlog=shared.backlog, blocking=blocking):
             self._report_shut(Say.PORT_PUT_BACK(options=changed, watcher=self.armed.name))
@@ -363,12 +364,12 @@ class PortGuard:
 
     def _report_shut(self, reason: str) -> None:
         self.armed.note_reason(reason)
-        if self.armed.clock() - self._shut_reported_at > SHUT_REPORTED_EVERY:  # or one worker could fill the ledger
+        if self.armed.clock() - self._shut_reported_at > SHUT_REPORTED_EVERY:  # one worker could fill the ledger
             self._shut_reported_at = self.armed.clock()
             self.armed.publish("port_shut", reason=reason)
 
     def give_back(self) -> None:
-        """Close the listener of a watcher without workers: connections to it would wait without an answer."""
+        """Close the listener of a watcher without workers, because connections to it would wait without an answer."""
         shared = self.socket()
         if shared is None or self._serves_others(shared) or not is_listening(shared):
             return
@@ -379,7 +380,7 @@ class PortGuard:
             self.armed.supervisor.run(self._end_holders(address), f"the look at the port of {self.armed.name}")
 
     async def _end_holders(self, address: tuple[str, int]) -> None:
-        """End what holds the port though it was given back: what a dead worker of ours has left behind."""
+        """End the processes of a dead worker of ours that hold the port though it was freed."""
         armed = self.armed
         _, todo = await self._look(address, Policy.ORPHANS)
         if todo.stop and (self.state is PortState.WAITING or not armed.is_current()):
@@ -387,7 +388,7 @@ class PortGuard:
             self._report_freed(named(todo.stop))
 
     def _serves_others(self, shared: Any) -> bool:
-        """Return whether another watcher that is not stopped has its workers on the same socket."""
+        """Return whether another watcher, not stopped, has its workers on the same socket."""
         return any(
             shared.name.lower() in sockets_named(watcher)
             for watcher in self.armed.supervisor.arbiter.watchers
@@ -409,11 +410,11 @@ class PortGuard:
 def handed_over(
     folder: Path, instance: str, address: tuple[str, int], known: Collection[str] = ()
 ) -> tuple[socket.socket | None, list[Path]]:
-    """Request the listening socket from a worker that an earlier circusd left; return where those that serve answer.
+    """Request the listening socket from a worker of an earlier circusd; return where those that serve answer.
 
-    Runs in a thread. Without them the port would be closed for a moment, and on a machine that is short of time the
-    best of them may be slow: where none answers at once, each gets a second request. All together get
-    `HANDOVER_WITHIN`: of silent sockets their user can make many.
+    Runs in a thread. Without them the port would be closed for a moment, and on a busy machine the best of them may be
+    slow: if none answers at once, each gets a second request. All together get `HANDOVER_WITHIN`, because their user
+    can make many silent sockets.
     """
     left, ends_at = handover.candidates(folder, known), time.monotonic() + HANDOVER_WITHIN
     answers = (
@@ -427,14 +428,14 @@ def handed_over(
 
 
 def named(holders: Iterable[Holder]) -> list[str]:
-    """Return each as a person would name it."""
+    """Return the holders, each described for a person."""
     return [f"{holder.pid} ({holder.command})" for holder in holders]
 
 
 def bind_and_listen(shared: Any) -> None:
-    """Do what CircusSocket.bind_and_listen does; that one writes an error into the log at each of many tries.
+    """Do what CircusSocket.bind_and_listen does; that one logs an error at each of many tries.
 
-    Not by a trial socket first: a client that comes in that moment would be reset.
+    Without a trial socket before, because a client that connects at that moment would be reset.
     """
     if shared.is_unix:
         bind_unix(shared)

@@ -1,8 +1,8 @@
-"""`circusctl reloadconfig` made safe: a file that `check` refuses changes nothing; our options, a backlog: no restart.
+"""Make `circusctl reloadconfig` safe: refuse a file with errors; apply our options and a backlog without a restart.
 
 Circus 0.19 restarts a watcher when an option of ours changes and ignores a new one; on a changed [socket:...] it
-listens where nobody accepts; on a changed [circus] it stops and starts every worker, keeps the old value, and does so
-again at each later call.
+listens where no worker accepts; on a changed [circus] it stops and starts every worker, keeps the old value, and does
+so again at each later call.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 def before(supervisor: "Supervisor", config_file: str | None) -> list[Any]:
     """Check the file, and apply our options in place; return the sockets that `after` has to close.
 
-    Circus refuses a watcher that goes together with its socket, when it has closed the socket already.
+    Circus refuses to remove a watcher together with its socket, when it has closed the socket already.
 
-    Raises MessageError, the answer to the operator, where the file is refused or Circus would do harm.
+    Raises MessageError, the answer to the operator, if the file is refused or Circus would do harm.
     """
     arbiter, file = supervisor.arbiter, config_file or supervisor.config_file
     refuse_unsound(file)
@@ -48,7 +48,7 @@ def before(supervisor: "Supervisor", config_file: str | None) -> list[Any]:
 
 
 def after(supervisor: "Supervisor", config_file: str | None, gone: list[Any]) -> None:
-    """Remember what the file asked for: Circus compares the next one with the file of its boot."""
+    """Remember the file as it is, because Circus would compare the next one with the file of its boot."""
     for shared in gone:
         shared.close()
     for watcher in _read(config_file or supervisor.config_file).get("watchers", []):
@@ -58,8 +58,8 @@ def after(supervisor: "Supervisor", config_file: str | None, gone: list[Any]) ->
 
 
 def refuse_unsound(file: str) -> None:
-    """Raise MessageError, in the words of `check`, where *file* has errors."""
-    from xboard_circus.checks.findings import Level  # loaded for this command alone
+    """Raise MessageError, in the words of `check`, if *file* has errors."""
+    from xboard_circus.checks.findings import Level  # imported for this command alone
     from xboard_circus.checks.judgement import judge
 
     errors = [finding for finding in judge(file) if finding.level is Level.ERROR]

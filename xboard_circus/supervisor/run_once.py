@@ -21,10 +21,11 @@ if TYPE_CHECKING:
     from xboard_circus.supervisor.watcher import ArmedWatcher
 
 TOKEN = "before"
-"""What stands in the environment of such a run in the place of a worker's token."""
+"""Stands for a worker's token in the environment of such a run."""
 
 REPORTING = '"$@" </dev/null; echo $? >&0'
-"""A shell in front of the command writes its exit code into a pipe: Circus reaps every child and drops the code."""
+"""A shell in front of the command writes its exit code into a pipe, because Circus reaps every child and drops the
+code."""
 
 LONGEST_CODE = 4
 """An exit code and the end of its line. The command can take this pipe out of the shell, and write into it."""
@@ -51,9 +52,9 @@ class OneShot:
         self._stop.set()
 
     async def run(self) -> RunEnd:
-        """Run it, and return how it ended. What an earlier circusd left of such a run of this watcher is ended first.
+        """Run it, and return how it ended. Leftovers of such a run of an earlier circusd are ended first.
 
-        Another circusd, and another watcher with the same command and folder, waits until the run has ended, also where
+        Another circusd, and another watcher with the same command and folder, waits until the run has ended, even if
         this circusd is killed meanwhile: see `_lock`.
         """
         supervisor = self._armed.supervisor
@@ -74,10 +75,10 @@ class OneShot:
         return str(runtime.root() / f"before-{key[:16]}.lock")
 
     async def _lock(self) -> int | None:
-        """Return the lock as a descriptor, or None where another run has it for the whole time.
+        """Return the lock as a descriptor, or None if another run has it for the whole time.
 
-        The command does not inherit it: its user could write into root's file, and have a child keep the lock. Where
-        circusd is killed the lock ends, and the file still names the process that leads the run's session.
+        The command does not inherit it: its user could write into root's file, and have a child keep the lock. A kill
+        of circusd ends the lock, and the file still names the leader of the run's session.
         """
         lock = os.open(self._lock_file(), os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         give_up_at = self._armed.clock() + self._timeout
@@ -142,7 +143,7 @@ class OneShot:
         return shlex.split(launch_command(like, wid=0, token=TOKEN, spare=False))
 
     def _take(self, data: bytes) -> None:
-        """Write what the command wrote into the watcher's log."""
+        """Write output of the command into the watcher's log."""
         self._words.add(data)
         write_through(self._armed.watcher, self._pid, data)
 
@@ -154,7 +155,7 @@ class OneShot:
 
 
 async def read_all(descriptor: int, take: Callable[[bytes], object]) -> None:
-    """Give *take* what comes through a pipe, until its other end is closed or *take* returns True; close it then."""
+    """Pass the data of a pipe to *take*, until its other end is closed or *take* returns True; then close it."""
     reader = asyncio.StreamReader()
     transport, _ = await asyncio.get_running_loop().connect_read_pipe(
         lambda: asyncio.StreamReaderProtocol(reader), os.fdopen(descriptor, "rb", 0)
@@ -167,7 +168,7 @@ async def read_all(descriptor: int, take: Callable[[bytes], object]) -> None:
 
 
 def _runs_still(lock: int) -> bool:
-    """Return whether the run that the lock's file names goes on, or a part of it; blocks."""
+    """Return whether the run in the lock's file goes on, or a part of it; blocks."""
     try:
         leader = procs.Identity.parse(os.pread(lock, 100, 0).decode())
     except ValueError:

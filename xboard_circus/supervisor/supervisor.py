@@ -48,13 +48,13 @@ TICK_WITH_REPORT = 1.0
 REAP_EVERY = 0.2
 HELPER_GRACE = 2.0
 PAUSE = 1.0
-"""A tick that is so much later than it was due: circusd, or the machine, stood still."""
+"""A tick this much late means that circusd, or the machine, stood still."""
 END_AGAIN = 0.1
 FAILED = object()
 
 
 class Supervisor:
-    """Everything of ours in one circusd. Kept on the arbiter: a hook that is set again reloads its module.
+    """Everything of ours in one circusd. Kept on the arbiter, because a hook that is set again reloads its module.
 
     Ticks are a chain of timers on the loop's monotonic clock: Circus's own periodic check sleeps for an hour when the
     clock is set back by one.
@@ -71,7 +71,7 @@ class Supervisor:
         self.identity = procs.Identity(os.getpid(), procs.start_time(os.getpid()) or 0)
         self.started_at = self.clock()
         self.armed: dict[str, ArmedWatcher] = {}
-        # By the object: Circus lists a watcher that a changed file adds only when it has been started.
+        # By the object, because Circus lists a watcher that a changed file adds only once it has started.
         self.plain: WeakKeyDictionary[Any, str] = WeakKeyDictionary()
         self.probers: dict[str, tuple[procs.Identity, float]] = {}
         self.paused_for = 0.0
@@ -79,7 +79,7 @@ class Supervisor:
         self._tasks: set[asyncio.Task[None]] = set()
         self._timer: asyncio.TimerHandle | None = None
         self.journal = Journal()
-        self.oom = OomKills()  # one for all: a kill explains one death, whosever it is
+        self.oom = OomKills()  # one for all, because a kill explains one death of any watcher
         self.looked_at = float("-inf")
         self._reaped_at = self._ticked_at = float("-inf")
         self._due_at: float | None = None
@@ -95,7 +95,7 @@ class Supervisor:
 
     @classmethod
     def of(cls, arbiter: Any) -> "Supervisor":
-        """Return the one of this arbiter."""
+        """Return the supervisor of this arbiter."""
         if not hasattr(arbiter, "xboard"):
             arbiter.xboard = cls(arbiter)
         found: Supervisor = arbiter.xboard
@@ -103,7 +103,7 @@ class Supervisor:
 
     @contained(None)
     def _record(self) -> None:
-        """Record which circusd supervises this instance. Where that fails, circusd serves on and tries again."""
+        """Record which circusd supervises this instance. If that fails, circusd serves on and tries again."""
         if self._is_recorded:
             return
         try:
@@ -147,12 +147,12 @@ class Supervisor:
             logger.error("xboard: nothing is armed: %s", self.unfit)
 
     def _forked(self, process: Any) -> circus_process.Forked | None:
-        """Return a worker that a forkserver has forked for Circus's *process*; None where it has to be started."""
+        """Return the worker that a forkserver forked for Circus's *process*; None if it has to be started."""
         armed = self.armed.get(process.watcher.name)
         return armed.forks.fork(process) if armed is not None and armed.watcher is process.watcher else None
 
     def arm(self, watcher: Any) -> None:
-        """Arm a watcher that starts, or prepare one that is armed for its next start."""
+        """Arm a watcher that starts, or prepare an armed one for its next start."""
         for each in self.arbiter.watchers:
             helpers.prepare(self, each)
         self.sweep(None, HELPER_GRACE)
@@ -182,18 +182,18 @@ class Supervisor:
         await self.arbiter.stop()
 
     def withheld_from(self, watcher: Any) -> frozenset[str]:
-        """Return the variables with secrets of alerts, where *watcher* runs as another user than circusd."""
+        """Return the variables with secrets of alerts if *watcher* runs as another user than circusd."""
         if watcher.uid is None:
             return frozenset()
-        from xboard_circus import config  # loaded for watchers with a user of their own alone
+        from xboard_circus import config  # imported only for watchers with a user of their own
         from xboard_circus.alerts.withheld import withheld_from
 
-        with suppress(XboardError):  # a file that cannot be read now names what it named before
+        with suppress(XboardError):  # an unreadable file names what it named before
             self._withheld[watcher.name] = withheld_from(config.load(self.config_file), watcher.uid)
         return self._withheld.get(watcher.name, frozenset())
 
     def marks(self) -> dict[str, str]:
-        """Return the environment by which a process is known as one of this instance."""
+        """Return the environment that marks a process as one of this instance."""
         return {
             "XBOARD_INSTANCE": self.instance,
             "XBOARD_CIRCUSD": str(self.identity),
@@ -207,7 +207,7 @@ class Supervisor:
     def run(
         self, work: Awaitable[object], what: str, on_failure: Callable[[], object] | None = None
     ) -> asyncio.Task[None]:
-        """Run a coroutine beside circusd's own; where it fails, log it and call *on_failure*."""
+        """Run a coroutine beside circusd's own; if it fails, log it and call *on_failure*."""
 
         async def watched() -> None:
             if await contained_task(work, what, FAILED) is FAILED and on_failure is not None:
@@ -289,9 +289,9 @@ class Supervisor:
     # Leftovers of an earlier circusd
 
     def sweep(self, watcher: str | None, grace: float) -> asyncio.Future[list[Holder]]:
-        """End, once, what an earlier circusd left of a watcher; the future is what was ended.
+        """End, once, the leftovers of a watcher from an earlier circusd; the future is what was ended.
 
-        None stands for all that belongs to no watcher of ours: plugins, Circus's helpers, watchers that are no more.
+        None stands for everything of no watcher of ours: plugins, Circus's helpers, removed watchers.
         """
         if watcher not in self._sweeps:
             work = contained_task(self._end_orphans(watcher, grace), "the sweep of leftovers", list[Holder]())
@@ -315,10 +315,10 @@ class Supervisor:
         return [holder for holder in listeners.orphans(self.instance) if owner(holder) == watcher]
 
     def holders(self, host: str, port: int) -> list[Holder]:
-        """Return who holds a port, for a thread. What a dead worker of ours left behind counts as an orphan.
+        """Return the holders of a port, for a thread. Leftovers of a dead worker of ours count as orphans.
 
-        It names a circusd that lives, this one, but is not below it any more: the workers of a `uvicorn --workers`
-        whose parent was killed are such.
+        Such a process names a live circusd, this one, but is not below it any more: for example the workers of a
+        `uvicorn --workers` with a killed parent.
         """
         family = self.family()
         ours = self.identity.pid, self.identity.started
@@ -330,7 +330,7 @@ class Supervisor:
     def family(self) -> set[int]:
         """Return the pids of circusd and of all that it has started or forked, for a thread.
 
-        What a dead worker has left is below circusd too where that adopts orphans.
+        Leftovers of a dead worker are below circusd too if that adopts orphans.
         """
         known = {pid for watcher in self.arbiter.watchers for pid in list(watcher.processes)}
         forkservers = [pid for armed in list(self.armed.values()) if (pid := armed.forks.view()["pid"]) is not None]
@@ -351,7 +351,7 @@ class Supervisor:
 
     @contained(None)
     def _end_stuck_probers(self) -> None:
-        """End a prober that stopped reporting; Circus starts it again. A dead one it notices by itself."""
+        """End a prober that stopped reporting; Circus starts it again, and notices a dead one by itself."""
         options = [HealthOptions(period=0, timeout=0), *(armed.options.health for armed in self.armed.values())]
         limit = max(stale_after(period=each.period, timeout=each.timeout) for each in options)
         silent = {plugin: sender for plugin, (sender, at) in self.probers.items() if self.clock() - at > limit}
@@ -374,7 +374,7 @@ class Supervisor:
         circus_arbiter.publish(self.arbiter, f"watcher.{name}.{event}", numbered)
 
     def view(self) -> State:
-        """Return what the command `xboard_state` answers."""
+        """Return the answer to the command `xboard_state`."""
         state_dir = runtime.places().get(runtime.STATE_VARIABLE)
         return {
             "circusd": {
@@ -402,7 +402,7 @@ class Supervisor:
             try:
                 return state.watcher_entry(armed)
             except Exception:
-                # One watcher that cannot be shown never spoils the answer for the others.
+                # One watcher with an error must not spoil the answer for the others.
                 logger.exception("xboard: the state of %s cannot be shown", watcher.name)
         return unarmed_watcher(
             name=watcher.name,
@@ -426,8 +426,8 @@ class Supervisor:
 def withheld_from(watcher: Any) -> list[Any]:
     """Return the Circus sockets that a process of *watcher* must not inherit.
 
-    An armed one gets what its command names. From another we keep only what an armed one serves on: it may know its way
-    to the rest without naming it.
+    An armed one gets what its command names. From another one only the sockets of armed watchers are withheld, because
+    it may know its way to the rest without naming it.
     """
     supervisor = getattr(getattr(watcher, "arbiter", None), "xboard", None)
     if supervisor is None or not watcher.sockets:
@@ -441,12 +441,12 @@ def withheld_from(watcher: Any) -> list[Any]:
 
 
 def environ_of(process: Any) -> dict[str, str]:
-    """Return the environment of a process of Circus's, of an unarmed watcher too, without what is withheld from it."""
+    """Return the environment of a process of Circus's, also of an unarmed watcher, without what is withheld from it."""
     watcher = process.watcher
     env: dict[str, str] = process.env
     supervisor = getattr(getattr(watcher, "arbiter", None), "xboard", None)
     if supervisor is None or watcher.name in supervisor.armed or not (names := supervisor.withheld_from(watcher)):
-        return env  # an armed one's is without them already
+        return env  # an armed one's has been filtered already
     from xboard_circus.alerts.withheld import without
 
     return without(env, names, os.environ)

@@ -1,4 +1,4 @@
-"""One armed watcher: Circus's own methods pass through us, and the number of serving workers is kept up."""
+"""Supervise one armed watcher: Circus's own methods call ours, and the number of serving workers is kept up."""
 
 import asyncio
 import io
@@ -60,25 +60,25 @@ if TYPE_CHECKING:
 SPAWNS_AT_ONCE = 4
 STREAMS = ("stdout_stream", "stderr_stream")
 SLACK = 5.0
-"""Seconds beyond `graceful_timeout` after which an order to leave that brought no end expires."""
+"""Seconds beyond `graceful_timeout` after which an order to leave expires."""
 
 
 class ArmedWatcher:
-    """A watcher whose spawns, reaps and stops pass through us.
+    """A watcher with our methods for its spawns, reaps and stops.
 
-    Circus's own methods are replaced on this one Watcher object (see `patches.circus_watcher`). That is what makes the
-    decisions race-free: they fall in circusd's thread, in the tick in which the thing happens.
+    Circus's own methods are replaced on this one Watcher object (see `patches.circus_watcher`). So the decisions are
+    race-free: they are made in circusd's thread, in the tick of the event.
 
     Attributes:
-        spawns_again_at: Set while nothing can be spawned; when it is tried again.
+        spawns_again_at: When a failed spawn is tried again; None while spawns work.
         left_to_spawn: How many workers of this start have not been spawned yet: without respawn it ends with them.
         stays: circusd ends without the workers, which serve on for the next one; see `leave`.
-        swaps: The replacements of workers that run now, whatever their reason.
+        swaps: The current replacements of workers, whatever their reason.
         wanted: The request that the running spawn serves.
-        last_reason: Why something was done, or not done, last; *last_reason_at* is when.
+        last_reason: The last reason why something was done, or not done; *last_reason_at* is when.
         last_failure: Why a worker failed last, or could not be started.
-        env_values: What the env files had when all of them could last be read; *secrets*: what of these and of the
-            rest of the environment is never shown.
+        env_values: Values of the env files when all of them could last be read; *secrets*: those of these and of the
+            rest of the environment that are never shown.
     """
 
     slack = SLACK
@@ -118,11 +118,11 @@ class ArmedWatcher:
         self._patches = circus_watcher.patches_of(watcher, self)
 
     def install(self) -> None:
-        """Put our methods in. Raises PatchFailed, with everything as it was."""
+        """Install our methods. Raises PatchFailed, with everything as it was."""
         patch.install(self._patches)
 
     def disarm(self) -> None:
-        """Take our methods off: from now on this is a watcher of stock Circus's."""
+        """Remove our methods: from now on this is a watcher of stock Circus's."""
         self.forks.end()
         patch.undo(self._patches)
         for name in STREAMS:
@@ -133,7 +133,7 @@ class ArmedWatcher:
     # Options
 
     def read_options(self) -> None:
-        """Read our options from the watcher's; a wrong one counts as its default and is reported."""
+        """Parse our options of the watcher's; a wrong one counts as its default and is reported."""
         self.options, problems = parse_watcher(circus_watcher.options_of(self.watcher))
         for problem in problems:
             self.note_reason(str(problem))
@@ -143,24 +143,24 @@ class ArmedWatcher:
         return RestartLimits(**asdict(self.options.restart))
 
     def options_changed(self) -> None:
-        """Put options that were read again into force."""
+        """Apply options that were read again."""
         self.read_options()
         self.budget.limits = self.limits()
         self.watcher.env = environment.with_options(self.watcher.env or {}, self.options)
 
     @property
     def has_private_socket(self) -> bool:
-        """Whether the command is our worker, which reports by itself when it is up."""
+        """Return whether the command is our worker, which reports by itself when it is up."""
         return self.folder is not None and runs_worker(self.watcher.cmd, self.watcher.args)
 
     @property
     def limits_requests(self) -> bool:
-        """Whether its workers, which are ours, end by themselves after a number of requests."""
+        """Return whether its workers, which are ours, exit by themselves after a number of requests."""
         env = {**self.env_values, **(self.watcher.env or {})}
         return self.has_private_socket and limits_requests(self.watcher.cmd, self.watcher.args, env)
 
     def why_alone(self) -> str:
-        """Return why no second worker can start beside the first; "" where one can."""
+        """Return why no second worker can start beside the first; "" if one can."""
         if self.watcher.singleton:
             return Say.SINGLETON(watcher=self.name)
         if self.port.is_bound_by_the_server:
@@ -173,17 +173,17 @@ class ArmedWatcher:
 
     @property
     def late_grace(self) -> float:
-        """Seconds that a worker gets to leave that missed `health.startup_timeout`; more would only delay the next."""
+        """Return how long a late starter may take to leave, in seconds; more would only delay the next."""
         return float(min(LATE_START_GRACE, self.watcher.graceful_timeout))
 
-    # Whether it is meant to run
+    # Whether it should run
 
     def is_current(self) -> bool:
         """Return whether this is still the watcher that Circus knows by this name."""
         return not self.supervisor.is_over() and not self.is_removed()
 
     def is_removed(self) -> bool:
-        """Return whether Circus has dropped this watcher. While it is added it starts before it gets its name."""
+        """Return whether Circus has dropped this watcher. A new one starts before Circus knows its name."""
         registered = circus_arbiter.registered(self.supervisor.arbiter, self.name)
         self._was_registered = self._was_registered or registered is self.watcher
         return registered is not self.watcher and (registered is not None or self._was_registered)
@@ -193,7 +193,7 @@ class ArmedWatcher:
 
     @property
     def busy(self) -> bool:
-        """Whether one of Circus's own coroutines spawns for this watcher; one that waits for a drain does not."""
+        """Return whether a coroutine of Circus's spawns for this watcher; one that waits for a drain does not."""
         return self._busy > 0 and not self._drains
 
     def busy_by(self, change: int) -> None:
@@ -203,7 +203,7 @@ class ArmedWatcher:
             self.supervisor.soon(0)
 
     def swaps_in_the_making(self) -> list[Swap]:
-        """Return the replacements whose new worker has not taken over yet; a drain holds nothing up."""
+        """Return the replacements with a new worker that has not taken over yet; a drain delays nothing."""
         return [swap for swap in self.swaps if not swap.has_handed_over]
 
     def swap_of(self, worker: Worker) -> Swap | None:
@@ -213,7 +213,7 @@ class ArmedWatcher:
     # Preparing a start
 
     def prepare(self) -> None:
-        """Make the folder and the environment for a start. Raises XboardError where the folder cannot be had."""
+        """Make the folder and the environment for a start. Raises XboardError without a usable folder."""
         watcher = self.watcher
         self.spawns_again_at = None
         self.left_to_spawn = watcher.numprocesses
@@ -222,7 +222,7 @@ class ArmedWatcher:
         self.give_environment()
 
     def give_environment(self) -> None:
-        """Put our part into the environment of the watcher's processes."""
+        """Add our part to the environment of the watcher's processes."""
         self.watcher.env = environment.environment(
             self.watcher.env,
             watcher=self.name,
@@ -233,7 +233,7 @@ class ArmedWatcher:
         )
 
     def read_env_files(self) -> None:
-        """Read the env files anew. Raises EnvFileError, and keeps the values that it has."""
+        """Read the env files anew. Raises EnvFileError, and keeps the former values."""
         watcher, folder = self.watcher, Path(self.supervisor.config_file).parent
         files = env_files.of_watcher(
             self.options, watcher.cmd, watcher.args, folder=folder, working_dir=folder / watcher.working_dir
@@ -243,7 +243,7 @@ class ArmedWatcher:
         self.secrets |= env_files.secrets({**self.env_values, **given})
 
     def environment_of_spawn(self) -> dict[str, str]:
-        """Return the environment of the next process. With an env file that cannot be read it is that of its siblings.
+        """Return the environment of the next process. If an env file cannot be read it is that of its siblings.
 
         Only a spawn sees these values: `circusctl options` shows the environment that Circus holds.
         """
@@ -270,25 +270,25 @@ class ArmedWatcher:
             return None
 
     def hide(self, output: bytes) -> bytes:
-        """Return what a worker wrote without the secrets of its environment."""
+        """Return a worker's output without the secrets of its environment."""
         if not self.secrets:
             return output
         return without(output.decode("utf-8", "surrogateescape"), self.secrets).encode("utf-8", "surrogateescape")
 
     def before_start(self) -> None:
-        """Keep the last words of the workers, and clean and bind the port in our own time."""
+        """Keep the last lines of the workers, and clean and bind the port in our own time."""
         watcher = self.watcher
         for name in STREAMS:
             inner = getattr(watcher, name) or own_output(name, environment.user_of(watcher)[0])
             if inner is not None and not isinstance(inner, Tail):
-                with suppress(OSError):  # it is reported with the first line that is lost
-                    circus_stream.open_again(inner)  # Circus opened the first watcher's before we were there
+                with suppress(OSError):  # reported with the first line that is lost
+                    circus_stream.open_again(inner)  # Circus opened the first watcher's log before we were loaded
                 setattr(watcher, name, Tail(inner, self.tails, hide=self.hide, report=self.publish))
         self.before.begin()
         self.port.prepare()
 
     def output(self) -> OutputEntry:
-        """Return what becomes of the workers' output."""
+        """Return the state of the workers' output."""
         tails = [each for name in STREAMS if isinstance(each := getattr(self.watcher, name), Tail)]
         loss = next((each.loss for each in tails if each.loss is not None), None)
         reason = "" if loss is None else loss.reason
@@ -303,7 +303,7 @@ class ArmedWatcher:
 
     @contained(True)
     def before_stop(self, **_: object) -> bool:
-        """Let Circus's stop wait for every process, those that are being killed already too."""
+        """Let Circus's stop wait for every process, also those that are being killed already."""
         for process in self.watcher.processes.values():
             circus_process.expect_to_be_killed(process)
         self.spawns_again_at = None
@@ -313,16 +313,16 @@ class ArmedWatcher:
         return True
 
     def _operators_order(self) -> Ordered:
-        """Return the order that comes from the Circus command which runs on this watcher."""
+        """Return the order of the Circus command that runs on this watcher."""
         asker = self.supervisor.requests.asker_of(self.name)
         order = Order(by=Say.OPERATOR_BY(by=asker) if asker else Say.OPERATOR(), by_operator=True)
         return self._order(order)
 
     @contained(True)
     def before_signal(self, pid: int = 0, signum: int = 0, allowed: bool = True, **_: object) -> bool:
-        """Note that Circus signals a process: the end that follows costs no restart.
+        """Note that Circus signals a process, so that the end that follows uses no restart budget.
 
-        Circus sends nothing but SIGKILL where the user's own hook says no.
+        Circus sends only SIGKILL if the user's own hook refuses.
         """
         worker = self.fleet.workers.get(int(pid))
         if worker is None or not (allowed or signum == signal.SIGKILL):
@@ -343,7 +343,7 @@ class ArmedWatcher:
         return self.is_running() and not self.watcher.send_hup
 
     def begin_reload(self) -> bool:
-        """Begin a rolling reload in the place of Circus's own; return whether Circus has nothing left to do."""
+        """Begin a rolling reload in place of Circus's own; return whether Circus has nothing left to do."""
         if not self.reloads_rolling():
             return False
         try:
@@ -358,13 +358,13 @@ class ArmedWatcher:
     # Events of workers
 
     def happen(self, worker: Worker, event: LifeEvent) -> None:
-        """Let *event* happen to *worker*: the core decides, and what follows from it is done here."""
+        """Apply *event* to *worker*: the core decides, and the effects are carried out here."""
         worker.life, effects = step(worker.life, event)
         for effect in effects:
             EFFECTS[effect](self, worker)
 
     def see_progress(self) -> None:
-        """Note which workers are up, or ready; report whose failures are forgiven, because they are up for long."""
+        """Note which workers are up, or ready; report those with forgiven failures after a long time up."""
         folder = self.folder if self.has_private_socket and worker_files.is_usable(self.folder) else None
         for worker, event in start.progress(self.fleet, folder, self.clock()):
             self.happen(worker, event)
@@ -373,7 +373,7 @@ class ArmedWatcher:
             self.publish("recovered", reason=reason, **worker.ids)
 
     def pass_time(self) -> None:
-        """Terminate late starts, and let orders expire that brought no end."""
+        """Terminate late starts, and let orders to leave expire."""
         if not self.is_running():
             return
         limit = self.options.health.startup_timeout
@@ -392,7 +392,7 @@ class ArmedWatcher:
     # Ending workers
 
     async def end(self, worker: Worker, order: Order, *, within: float | None = None) -> None:
-        """Order a worker to leave, kill it after *within* seconds (else `graceful_timeout`), and fill its place."""
+        """Order a worker to leave, kill it after *within* seconds (default: `graceful_timeout`), and fill its place."""
         self.happen(worker, self._order(order))
         await self.kill(worker, within)
 
@@ -409,7 +409,7 @@ class ArmedWatcher:
         self.keep_up()
 
     def kill_now(self, worker: Worker, order: Order, within: float) -> None:
-        """Kill a worker that serves nobody; the order for that expires *within* so many seconds."""
+        """Kill a worker that serves no request; the order for that expires *within* so many seconds."""
         self.happen(worker, Ordered(self.clock(), order, within))
         circus_process.send(worker.process, signal.SIGKILL)
 
@@ -429,14 +429,14 @@ class ArmedWatcher:
     async def spawn_all(self, original: Callable[[], Awaitable[None]]) -> None:
         """Carry out Circus's own spawns of a start when the forkserver has imported the server, and the port is bound.
 
-        Slots that have to wait for longer get their workers when their time has come, from `keep_up`.
+        Slots with a longer wait get their workers later, from `keep_up`.
         """
         await self.forks.until_ready()
         await self.port.until_looked_at()
         await original()
 
     def spawn_for(self, wanted: SpawnRequest) -> None:
-        """Spawn one process that is more than a plain replacement of a dead one."""
+        """Spawn one process that does not simply replace a dead one."""
         self.wanted = wanted
         try:
             self.watcher.spawn_process()
@@ -448,28 +448,28 @@ class ArmedWatcher:
         return self.before.is_done and self.port.is_ready and self.budget.may_start(slot, self.clock())
 
     def held_slots(self) -> list[int]:
-        """Return the slots whose next worker has to wait; such a slot has no process. A start spawns first."""
+        """Return the slots that hold their next worker; such a slot has no process. A start spawns first."""
         is_active = self.is_current() and self.watcher.is_active()
-        return [slot for slot in self._wanted_slots() if not self.may_run(slot)] if is_active else []
+        return [slot for slot in self._slots_to_fill() if not self.may_run(slot)] if is_active else []
 
-    def _wanted_slots(self) -> list[int]:
-        """Return the free slots that are to have a worker, first the one that may be tried soonest."""
+    def _slots_to_fill(self) -> list[int]:
+        """Return the free slots to fill, the one that may be tried soonest first."""
         return self.fleet.free_slots(int(self.watcher.numprocesses))[: max(self.missing(), 0)]
 
     def note_number(self) -> None:
-        """Take over a changed `numprocesses`. What a held slot that it leaves out has failed is forgotten.
+        """Apply a changed `numprocesses`. The failures of a held slot that it removes are forgotten.
 
         An operator has ended its wait, and a worker beside it that dies may get its number.
         """
         before, self.budget.slots = self.budget.slots, max(1, int(self.watcher.numprocesses))
         if self.budget.slots < before:
-            for slot in {*range(1, before + 1)} - self.fleet.used_slots() - {*self._wanted_slots()}:
+            for slot in {*range(1, before + 1)} - self.fleet.used_slots() - {*self._slots_to_fill()}:
                 self.budget.forget(slot)
 
     # Files in the runtime folder
 
     def lacks_socket(self, worker: Worker) -> bool:
-        """Return whether a worker that is up has lost its private socket, where each has one."""
+        """Return whether a worker that is up has lost its private socket, if each has one."""
         return worker.is_up and not worker_files.has(self.folder, worker.token, "sock")
 
     @contained(None)
@@ -495,7 +495,7 @@ class ArmedWatcher:
 
     @contained(None)
     def keep_up(self) -> None:
-        """Reap the dead and put others in their place.
+        """Reap the dead and start others in their place.
 
         Circus itself does not look at all while any watcher drains.
         """
@@ -512,7 +512,7 @@ class ArmedWatcher:
             self._fill_up_spares()
 
     def _add_one(self) -> bool:
-        """Have one more worker serve; return whether one does, as no slot may be due, or the spawn fail."""
+        """Have one more worker serve; return whether one does: perhaps no slot is due, or the spawn fails."""
         before = self.missing()
         if not spares.promote(self):
             self.watcher.spawn_process()
@@ -530,7 +530,7 @@ class ArmedWatcher:
         return missing if self.watcher.respawn else min(missing, max(self.left_to_spawn, 0))
 
     def waits_for_workers(self) -> bool:
-        """Return whether workers come later, without a command: their slots are held, or they could not be spawned."""
+        """Return whether workers come later without a command: their slots are held, or they could not be spawned."""
         return self.is_running() and self.missing() > 0
 
     async def manage(self) -> None:
@@ -540,7 +540,7 @@ class ArmedWatcher:
             return
         self.reap_dead()
         self.note_number()
-        # Counted anew after each pause: a death meanwhile is answered at once, by `keep_up`.
+        # Counted anew after each pause: `keep_up` answers a death meanwhile at once.
         while self.missing() > 0 and not watcher.is_stopping() and self._add_one():
             await asyncio.sleep(watcher.warmup_delay)
         has_ended = not (watcher.respawn or watcher.on_demand or len(watcher.processes) or self.missing() > 0)
@@ -553,7 +553,7 @@ class ArmedWatcher:
         chosen = self.fleet.least_serving(-self.missing())
         todo = [worker for worker in chosen if not worker.is_leaving]
         for worker in todo:
-            # It is none of `numprocesses` while it drains: a worker that dies meanwhile is replaced at once.
+            # It does not count for `numprocesses` while it drains: a worker that dies meanwhile is replaced at once.
             self.happen(worker, Retired())
         if todo:
             self._drains += 1
@@ -563,7 +563,7 @@ class ArmedWatcher:
                 self._drains -= 1
             self.reap_dead()
 
-    # Replacing workers that are well
+    # Recycling
 
     def recycle(self) -> None:
         """Begin the replacement of one worker that is due, unless another one is being replaced."""
@@ -587,7 +587,7 @@ class ArmedWatcher:
     # The clockwork
 
     def is_unsettled(self) -> bool:
-        """Return whether something is on its way, so that the next tick must come soon."""
+        """Return whether something is under way, so that the next tick must come soon."""
         starting = any(worker.is_starting and not worker.is_spare for worker in self.fleet)
         return starting or bool(self.swaps or self.held_slots())
 
@@ -625,4 +625,4 @@ EFFECTS: dict[Effect, Callable[[ArmedWatcher, Worker], object]] = {
     Effect.REPORT_EXPIRED: ArmedWatcher.report_expired,
     Effect.COUNT_END: lambda armed, worker: None,  # by `count_end.count`, which knows what is left of the process
 }
-"""How each effect that the core decides is carried out."""
+"""How each effect is carried out."""

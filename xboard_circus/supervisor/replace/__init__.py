@@ -1,1 +1,1 @@
-"""A new worker in the place of one that still runs."""
+"""Replace a worker that still runs by a new one."""

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from xboard_circus.supervisor.watcher import ArmedWatcher
 
 BY_OPERATOR = "operator"
-"""The kind of a replacement that a person asks for; the others are values of `Health`."""
+"""The kind of a replacement that a person requests; the others are values of `Health`."""
 
 
 def replace(armed: ArmedWatcher, who: Identity, *, kind: str, probed_at: float, reason: str) -> None:
@@ -60,7 +60,7 @@ def replace(armed: ArmedWatcher, who: Identity, *, kind: str, probed_at: float, 
 
 
 def _for_operator(armed: ArmedWatcher, worker: Worker, reason: str) -> None:
-    """Begin what a rolling reload does, for one worker; it costs no restart, however it ends."""
+    """Begin a reload of one worker; it uses no restart budget, however it ends."""
     if worker.is_spare:
         word = word_of(state.worker_entry(armed, worker))
         raise MessageError(Say.DOES_NOT_SERVE(pid=worker.pid, state=state_named(word)))
@@ -77,7 +77,7 @@ def _begin(armed: ArmedWatcher, worker: Worker, order: Order) -> None:
 
 
 def retry(armed: ArmedWatcher, *, slot: int, by: str) -> None:
-    """Start a worker in *slot*, which is held, now, and forget its failures. Raises MessageError where it is not."""
+    """Start a worker in the held *slot* now, and forget its failures. Raises MessageError if it is not held."""
     if slot not in armed.held_slots():
         raise MessageError(Say.NO_SUCH_SLOT(watcher=armed.name, slot=slot))
     if armed.before.pending is not None:

@@ -1,4 +1,4 @@
-"""Find workers that are well but have grown, served or lived enough."""
+"""Find healthy workers that have reached a recycling limit."""
 
 from typing import Any
 
@@ -9,13 +9,13 @@ from xboard_circus.supervisor.patches import circus_process
 
 
 def limits_of(options: WorkerOptions, watcher: Any) -> RecycleLimits:
-    """Return what a worker may reach. Circus's own max_age would end all that are due at once, by the wall clock."""
+    """Return the recycling limits. Circus's own max_age would end all due workers at once, by the wall clock."""
     age = options.max_age or float(watcher.max_age or 0)
     return RecycleLimits(rss=options.max_rss, requests=options.max_requests, age=age)
 
 
 def why(worker: Worker, limits: RecycleLimits, now: float) -> str | None:
-    """Return why a worker is to be replaced now; None where it is not."""
+    """Return why a worker is to be recycled now; None if it is not."""
     return due(
         limits,
         rss=circus_process.resident(worker.process) if limits.rss else None,

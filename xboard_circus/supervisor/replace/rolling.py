@@ -34,8 +34,8 @@ class RollingReload:
 
     Attributes:
         state: "running", "done", "failed" or "stopped".
-        reason: Why it failed, with the last lines of the new worker, or of `run.before`, in *log*; while it runs, what
-            is done first.
+        reason: Why it failed, with the last lines of the new worker, or of `run.before`, in *log*; while it runs, its
+            first step.
         cut: How many requests of old workers were cut off at their drain limit.
     """
 
@@ -60,7 +60,7 @@ class RollingReload:
         return sum(worker.life.phase.cut for worker in self.before if isinstance(worker.life.phase, Gone))
 
     def view(self) -> ReloadEntry:
-        """Return what `xboard_state` answers of it."""
+        """Return its entry in `xboard_state`."""
         return {
             "state": self.state,
             "done": self.done,
@@ -90,7 +90,7 @@ class RollingReload:
         self._report()
 
     async def _import_new_code(self) -> str | None:
-        """Have the workers of this reload forked from one import of the new code; return why it cannot be imported."""
+        """Have the workers of this reload forked from one import of the new code; return why the import failed."""
         forks = self.armed.forks
         if not (failure := await forks.renew()):
             return None
@@ -114,7 +114,7 @@ class RollingReload:
         return None if stayed is None else Say.NOT_REPLACED(pid=stayed.pid)
 
     def _workers(self) -> Iterator[Worker]:
-        """Yield the workers, then each spare that has taken the place of one that died meanwhile."""
+        """Yield the workers, then each spare that has replaced one that died meanwhile."""
         yield from self.before
         for spare in self._spares:
             if spare.pid in self.armed.fleet and spare.life.counts:
@@ -135,7 +135,7 @@ class RollingReload:
     async def _renew(self, old: Worker) -> str | None:
         armed = self.armed
         if old.pid not in armed.fleet or old.drains:
-            return None  # what has taken its place since runs the new code
+            return None  # its replacement runs the new code
         swap = Swap(armed, old, Order(by="reload", why=Say.RELOAD_ASKED_FOR(by=self.by)))
         failure = await swap.run()
         new = swap.new or old
@@ -145,7 +145,7 @@ class RollingReload:
         return self._note(old.pid, new, failure)
 
     async def _fill(self, slot: int) -> str | None:
-        """Start a worker in a held slot now and wait until it is ready; return the reason why it is not."""
+        """Start a worker in a held slot now and wait until it is ready; return why it is not."""
         armed = self.armed
         deadline = armed.clock() + armed.options.health.startup_timeout
         while armed.is_running() and not armed.port.is_ready:
@@ -175,7 +175,7 @@ class RollingReload:
 
 
 def begin(armed: ArmedWatcher, *, by: str) -> RollingReload:
-    """Begin a reload. Raises MessageError while one runs, or where no worker can be replaced."""
+    """Begin a reload. Raises MessageError while one runs, or if no worker can be replaced."""
     if armed.reload is not None and armed.reload.is_running:
         raise MessageError(Say.RELOAD_RUNS(watcher=armed.name, done=armed.reload.done))
     if not armed.is_running():

@@ -1,4 +1,4 @@
-"""Keep hot spares: workers that have imported the app and wait until circusd lets them serve, when another one dies."""
+"""Keep hot spares: workers that have imported the app and wait until circusd lets them serve, when another dies."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ DIES_WITHIN = 10.0
 def promote(armed: ArmedWatcher) -> bool:
     """Let a spare serve in a free slot, if the slot may be taken now; return whether one does.
 
-    circusd decides, not the spares among themselves: otherwise a crash-looping app would use them up in a second.
+    circusd decides, not the spares among themselves, because a crash-looping app would use them up in a second.
     """
     slot, spare = armed.fleet.free_slot(int(armed.watcher.numprocesses)), armed.fleet.oldest_spare()
     if spare is None or not armed.may_run(slot):
@@ -48,13 +48,13 @@ async def _promoted(armed: ArmedWatcher, spare: Worker) -> None:
 
 
 async def serves(private_socket: Path, *, is_there: Callable[[], bool]) -> bool:
-    """Order a spare to serve until it answers, for as long as it *is_there*; return False where it is silent.
+    """Order a spare to serve until it answers, for as long as it *is_there*; return False if it is silent.
 
     A spare makes its private socket after the import, so one that has a socket can answer.
     """
     while is_there():
         try:
-            if b" 200 " in await asyncio.wait_for(_ask(str(private_socket)), ANSWERS_WITHIN):
+            if b" 200 " in await asyncio.wait_for(_order(str(private_socket)), ANSWERS_WITHIN):
                 break
         except asyncio.TimeoutError:
             return False
@@ -64,7 +64,7 @@ async def serves(private_socket: Path, *, is_there: Callable[[], bool]) -> bool:
     return True
 
 
-async def _ask(path: str) -> bytes:
+async def _order(path: str) -> bytes:
     reader, writer = await asyncio.open_unix_connection(path)
     try:
         writer.write(SERVE)

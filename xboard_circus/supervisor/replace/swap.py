@@ -19,16 +19,16 @@ if TYPE_CHECKING:
 
 KILL_SECONDS = 5.0
 SETTLE = 5.0
-"""Seconds that a new process has to run where nobody reports that it is ready."""
+"""Seconds that a new process has to run where none reports that it is ready."""
 
 
 class Swap:
-    """One worker that takes another's place, new one first.
+    """Replacement of one worker by another, new one first.
 
-    `numprocesses` is left alone: while the new one is made, the old one retires, and is none of that number.
+    `numprocesses` does not change: while the new one is made, the old one retires and does not count.
 
     Attributes:
-        order: The old worker's order to leave. Without a cause somebody asked for it, and it costs no restart.
+        order: The old worker's order to leave. Without a cause it was requested, and uses no restart budget.
         has_handed_over: The new one is ready, and the old one was ordered to leave.
     """
 
@@ -40,9 +40,9 @@ class Swap:
         self.has_handed_over = False
 
     async def run(self) -> str | None:
-        """Replace the worker; return None when the new one has taken over, else the reason why the old one is kept.
+        """Replace the worker; return None when the new one has taken over, otherwise why the old one is kept.
 
-        Where the successor cannot start beside the old one, the old one has to go first.
+        If the successor cannot start beside the old one, the old one has to go first.
         """
         armed, old, order = self.armed, self.old, self.order
         armed.publish("replace", **announcement(old, order))
@@ -55,7 +55,8 @@ class Swap:
             failure = await self._try()
         finally:
             self._keep_old()
-            # Before it is over: the end of a new one that had to be killed is counted now, and it costs no restart.
+            # Before it is over, so that the end of a new one that had to be killed is counted now, without the restart
+            # budget.
             armed.keep_up()
             armed.swaps.remove(self)
         if failure is not None:
@@ -65,7 +66,7 @@ class Swap:
         return failure
 
     def is_trying(self, worker: Worker) -> bool:
-        """Return whether this is the new worker of a requested replacement: its failure costs no restart."""
+        """Return whether this is the new worker of a requested replacement: its failure uses no restart budget."""
         return worker is self.new and self.order.cause is None and not self.has_handed_over
 
     def ended(self, worker: Worker) -> None:
@@ -93,7 +94,7 @@ class Swap:
         elif new.pid in armed.fleet:
             order = Order(by=self.order.by, why=failure, cause=Cause.FAILED_START)
             await armed.end(new, order, within=min(KILL_SECONDS, armed.watcher.graceful_timeout))
-            # Circus sends SIGKILL and does not look whether it is dead.
+            # Circus sends SIGKILL without a look whether it is dead.
             await until_ended(new, KILL_SECONDS)
         return failure
 
@@ -101,7 +102,7 @@ class Swap:
 async def until_ready(armed: ArmedWatcher, new: Worker, *, instead_of: Worker | None = None) -> str | None:
     """Wait until a worker can take over; return the reason why it cannot, or None.
 
-    One whose predecessor dies meanwhile has its place already. Time in which circusd stood still does not count.
+    One that has lost its predecessor meanwhile has its place already. Time in which circusd stood still does not count.
     """
     limit = armed.options.health.startup_timeout
     began_at, paused_before = armed.clock(), armed.supervisor.paused_for

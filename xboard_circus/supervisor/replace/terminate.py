@@ -22,7 +22,7 @@ DIES_WITHIN = 60.0
 
 
 def announcement(worker: Worker, order: Order) -> dict[str, Any]:
-    """Return the event that a worker is going to be replaced, with the reason."""
+    """Return the event that announces a worker's replacement, with the reason."""
     cause = (order.cause or Cause.COMMANDED).value
     return {"reason": order.why, **worker.ids, "cause": cause, **with_say(order.by, "by")}
 
@@ -31,8 +31,8 @@ async def kill_with_stacks(worker: Worker, private_socket: Path | None) -> None:
     """Kill a worker whose event loop does not answer, with the stack of every thread in its log.
 
     SIGABRT makes faulthandler write the stacks; a process under SIGSTOP only does so after SIGCONT. Behind a wrapper
-    (``uv run``) the signals go to the worker itself, because the wrapper has no stacks of Python's to write. A worker
-    that survives that gets SIGKILL: it cannot drain, since it cannot do anything.
+    (``uv run``) the signals go to the worker itself, because the wrapper has no Python stacks. A worker that survives
+    that gets SIGKILL, because it cannot drain.
     """
     children = circus_process.children(worker.process)
     listener = None if private_socket is None else listener_of(private_socket)
