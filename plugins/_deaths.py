@@ -36,7 +36,7 @@ class DeathCount:
     >>> deaths.spawned(71, now=0)
     >>> deaths.reaped(71, exit_code=-9, now=2)
     DeadProcess(pid=71, exit_code=-9, lived=2)
-    >>> deaths.listed([], asked_at=3)
+    >>> deaths.listed([], queried_at=3)
     []
     """
 
