@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
 """Our figures beside the rivals', measured in one run on one machine: ``python3 scripts/bench.py --help``.
 
-The rivals come from PyPI into ``.venv-bench`` of the checkout, where this script goes on (with --smoke in ``.venv``,
-where that is there). Every process that it starts
-is ended again, by pid and start time, and no other. A rival that fails in a row is told of there, and the rest goes on.
+The rivals come from PyPI into ``.venv-bench`` of the checkout, where this script goes on (with --smoke in ``.venv``, if
+it exists). Every process that it starts is ended again, by pid and start time, and no other. A failure of a rival in a
+row is reported there, and the rest goes on.
 """
 
 import argparse
@@ -14,7 +14,7 @@ import sys
 from pathlib import Path
 
 CHECKOUT = Path(__file__).resolve().parent.parent
-sys.path.insert(1, str(CHECKOUT))  # behind the folder of this script: tests.real has the load client
+sys.path.insert(1, str(CHECKOUT))  # after the folder of this script: tests.real has the load client
 
 from bench.rivals import MEASURED, OURS, UVICORN_WORKERS, enter_venv  # noqa: E402 - the path comes first
 from bench.rows import FULL, SMOKE, rows  # noqa: E402
@@ -58,11 +58,11 @@ def main() -> int:
     lines = measure_all(measured, options.rivals, options.runs)
     command = shlex.join(["scripts/bench.py", *sys.argv[1:]])
     chosen = [row.name for row in measured]
-    told = report.session(chosen, command=command, runs=options.runs, note=options.note, load_before=load_before)
-    sessions, shown = [told], lines
+    session = report.session(chosen, command=command, runs=options.runs, note=options.note, load_before=load_before)
+    sessions, shown = [session], lines
     if options.keep:
         kept = json.loads(options.keep.read_text())
-        sessions = [*kept["sessions"], *([told] if chosen else [])]
+        sessions = [*kept["sessions"], *([session] if chosen else [])]
         others = [Series.from_json(line) for line in kept["lines"] if line["row"] not in chosen]
         shown = sorted([*others, *lines], key=lambda line: ROW_NAMES.index(line.row))
     if options.json:
@@ -77,7 +77,7 @@ def main() -> int:
         print(report.table(shown))
         print()
         print(report.notes(shown))
-    # A rival may fail in any row. Where ours gives no figure, something is broken, and CI should hear of it.
+    # A rival may fail in any row. Without a figure of ours, something is broken, and CI should fail.
     silent = [line.title for line in lines if OURS in line.found and all(one.value is None for one in line.found[OURS])]
     for title in silent:
         print(f"xboard-circus gives no figure: {title}", file=sys.stderr)

@@ -1,6 +1,6 @@
 """Write what is generated from the code: docs/options.md, docs/patches.md, and the diagram in docs/design.md.
 
-`python scripts/build_docs.py --check` writes nothing and ends with 1 where a file is not as it would be written.
+`python scripts/build_docs.py --check` writes nothing and ends with 1 if a file differs.
 """
 
 import re

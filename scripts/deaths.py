@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
-"""How the memory of circusd and of the plugin grows with deaths of workers: ``.venv/bin/python scripts/deaths.py``.
+"""Measure how the memory of circusd and of the plugin grows with deaths of workers: ``.venv/bin/python
+scripts/deaths.py``.
 
-Kills workers, each when its place is taken again, until so many have died in one life of circusd, and prints the
-resident memory per 1,000. The last line is what counts: the growth in the second half, per 1,000 deaths. The workers
-are `sleep`, which costs little to start; ``--real`` takes our own worker in their place.
+Kills workers, each when its slot is filled again, until enough have died in one life of circusd, and prints the
+resident memory per 1,000. The last line is the result: the growth in the second half, per 1,000 deaths. The workers are
+`sleep`, which costs little to start; ``--real`` takes our own worker in their place.
 """
 
 import argparse
@@ -33,7 +34,7 @@ WITHOUT_LIMIT = {
 
 
 def kill_all(c: Circusd, most: int) -> int:
-    """Kill the workers that run, *most* at most; return how many."""
+    """Kill the running workers, *most* at most; return how many."""
     pids = c.workers()[:most]
     for pid in pids:
         with suppress(ProcessLookupError):
@@ -57,7 +58,7 @@ def per_thousand(samples: list[tuple[int, float]]) -> float:
 
 
 def measure(c: Circusd, deaths: int) -> dict[str, list[tuple[int, float]]]:
-    """Bring about *deaths*; return the memory of each process in MiB, with the number of deaths at that time."""
+    """Cause *deaths*; return the memory of each process in MiB, with the number of deaths at that time."""
     watched: dict[str, Process] = {"circusd": process(c.pid), "plugin": c.plugin("xboard")}
     samples: dict[str, list[tuple[int, float]]] = {name: [] for name in watched}
     started, number, printed = time.monotonic(), 0, 0
@@ -75,7 +76,7 @@ def measure(c: Circusd, deaths: int) -> dict[str, list[tuple[int, float]]]:
         wanted = min(deaths, number + max(1, deaths // SAMPLES))
         while number < wanted:
             kill_all(c, wanted - number)
-            # What was killed while it was a launcher in waiting, or twice, is not counted twice.
+            # A kill of a launcher in waiting, or a second kill, is not counted twice.
             eventually(lambda: len(c.workers()) == c.watcher()["numprocesses"], every=0.01, what="all are back")
             number = died(c)
 
@@ -86,7 +87,7 @@ def main() -> int:
     parser.add_argument("--workers", type=int, default=10)
     parser.add_argument("--real", action="store_true", help="our own worker in place of sleep: half an hour for 5000")
     options = parser.parse_args()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit("terminated"))  # so that all that was started is ended, too
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("terminated"))  # so that all processes are ended, too
     sleepers = {} if options.real else {"command": "sleep 600", "listens": False}
     watcher = Watcher(numprocesses=options.workers, options=WITHOUT_LIMIT, **sleepers)
     with (

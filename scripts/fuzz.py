@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
-"""Send random requests to all that a stranger or a client can reach: ``scripts/fuzz.py --requests 20000``.
+"""Send random requests to everything that a stranger or a client can reach: ``scripts/fuzz.py --requests 20000``.
 
 The targets are the page (without a session, as a reader, as an administrator), the workers' private sockets, circusd's
-endpoint and its event bus, and the sample app. The seed is printed first, and the same seed sends the same requests.
-No answer may be a 5xx, no log may have a traceback, no process may have ended, and circusd has to answer; else it ends
-with 1 and prints the requests since the last look. ``--write`` puts the result into docs/security.md and its twin.
+endpoint and its event bus, and the sample app. The seed is printed first, and the same seed sends the same requests. No
+answer may be a 5xx, no log may have a traceback, no process may have ended, and circusd has to answer; otherwise it
+ends with 1 and prints the requests since the last look. ``--write`` puts the result into docs/security.md and its twin.
 
-Nothing that may end a process is sent: an order that circusd or the page would carry out names no real watcher.
+No request may end a process: an order that circusd or the page would carry out names no real watcher.
 """
 
 import argparse
@@ -47,7 +47,7 @@ OUR_COMMANDS = ("state", "report", "replace", "reload", "retry", "event", "event
 HARMLESS = ("dstats", "get", "globaloptions", "list", "listsockets", "numprocesses", "numwatchers", "options", "stats")
 ON_A_NAME = ("decr", "incr", "kill", "reload", "restart", "rm", "set", "signal", "start", "stop", "status")
 
-# What is sent
+# Requests
 
 texts = st.text(max_size=40) | st.sampled_from(
     ["", "web", "\0", "..", "%00", "a" * 5000, "\u202e", "\ud800", "1e999", "*"]
@@ -57,8 +57,8 @@ junk = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(texts, inner, max_size=3),
     max_leaves=5,
 )
-# Such a name is no watcher's: what would end a worker is only sent for those.
-nobody = junk.filter(lambda it: str(it).strip().lower() not in ("web", "page", "plugin:xboard", "*", "", "none"))
+# No watcher has such a name: only these get requests that would end a worker.
+no_watcher = junk.filter(lambda it: str(it).strip().lower() not in ("web", "page", "plugin:xboard", "*", "", "none"))
 documents = junk.map(lambda it: json.dumps(it).encode("utf-8", "surrogatepass"))
 blobs = st.binary(max_size=200) | documents | st.just(b"[" * 50_000) | st.just(b"x" * 70_000)
 segments = texts.map(lambda it: quote(it.encode("utf-8", "surrogatepass"), safe="")) | st.text(
@@ -94,7 +94,7 @@ headers = st.just([]) | st.just([]) | st.lists(st.tuples(st.sampled_from(header_
 
 
 def paths(*known: str) -> st.SearchStrategy[str]:
-    """Return addresses: known ones, with anything in the place of each ``{}``, with anything behind them."""
+    """Return addresses: known ones, with anything in place of each ``{}``, with anything after them."""
     filled = st.tuples(st.sampled_from(known), segments).map(lambda it: it[0].replace("{}", it[1]))
     queries = st.dictionaries(st.sampled_from(["limit", "offset", "after", "watcher", "pid", "server", "lines"]), texts)
     asked = queries.map(lambda it: f"?{urlencode(it, errors='surrogatepass')}" if it else "")
@@ -112,7 +112,7 @@ PAGE_ACTIONS = (
 orders = st.fixed_dictionaries(
     {"action": st.sampled_from(PAGE_ACTIONS) | junk},
     optional={
-        **dict.fromkeys(("watcher", "server", "name"), nobody),
+        **dict.fromkeys(("watcher", "server", "name"), no_watcher),
         **dict.fromkeys(
             ("pid", "slot", "started", "numprocesses", "label", "id", "cmd", "working_dir", "reason"), junk
         ),
@@ -148,7 +148,7 @@ reports = st.fixed_dictionaries(
     },
     optional=dict.fromkeys(("pid", "wid", "cause", "say"), junk),
 )
-no_name = {"name": nobody}
+no_name = {"name": no_watcher}
 commands = (
     st.tuples(
         st.sampled_from(OUR_COMMANDS).map("xboard_{}".format), st.tuples(anything, st.fixed_dictionaries(no_name))
@@ -172,11 +172,11 @@ messages = (
 
 
 class Harm(Exception):
-    """What an answer, a log or a process shows, and must not."""
+    """A forbidden finding in an answer, a log or a process."""
 
 
 class Fuzz:
-    """One circusd with the page and the sample app, and what was sent to each target."""
+    """One circusd with the page and the sample app, and the requests to each target."""
 
     def __init__(self, c: Circusd) -> None:
         self.c = c
@@ -194,7 +194,7 @@ class Fuzz:
         self._context.destroy(linger=0)
 
     def send(self, target: str, what: Any) -> None:
-        """Send one request; raise Harm for an answer that must not be."""
+        """Send one request; raise Harm for a forbidden answer."""
         self.counts[target] += 1
         self._sent.append((target, what))
         TARGETS[target][1](self, what)
@@ -202,8 +202,8 @@ class Fuzz:
             self.look()
 
     def look(self) -> None:
-        """Raise Harm where a log has a traceback, a process has ended or circusd does not answer."""
-        # Behind all that was sent to it by this socket, so that it has seen those.
+        """Raise Harm if a log has a traceback, a process has ended or circusd does not answer."""
+        # After all that this socket has sent, so that circusd has read that.
         self._endpoint.send(b'{"command": "xboard_state", "id": "last"}')
         deadline = time.monotonic() + ANSWER_WITHIN
         while True:
@@ -249,7 +249,7 @@ class Fuzz:
             raise Harm(f"{name} answered {answer[:500]!r}")
 
     def _talk(self, connection: socket.socket, request: bytes, *, moment: float = 0, first: bool = False) -> bytes:
-        """Return the answer to some bytes, or its *first* part; a request that is not whole ends after a *moment*."""
+        """Return the answer to some bytes, or its *first* part; a partial request ends after a *moment*."""
         with connection, suppress(ConnectionError):
             connection.settimeout(ANSWER_WITHIN)
             connection.sendall(request)
@@ -302,7 +302,7 @@ TARGETS: dict[str, tuple[st.SearchStrategy[Any], Callable[[Fuzz, Any], None]]] =
 
 
 def fuzz(folder: Path, *, requests: int, number: int) -> tuple[int, str]:
-    """Send *requests*; return the exit code and what is to be told."""
+    """Send *requests*; return the exit code and the result as text."""
     watchers = [
         Watcher(
             "web",
@@ -348,17 +348,17 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=None, help="another one each time without it")
     parser.add_argument("--write", action="store_true", help="write the result into docs/security.md and its twin")
     options = parser.parse_args()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit("terminated"))  # so that all that was started is ended, too
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("terminated"))  # so that all processes are ended, too
     number = int.from_bytes(os.urandom(4), "big") if options.seed is None else options.seed
     print(f"seed {number}", flush=True)
     with tempfile.TemporaryDirectory(prefix="xb-fuzz-", ignore_cleanup_errors=True) as folder:
-        code, told = fuzz(Path(folder), requests=options.requests, number=number)
-    print(told)
+        code, result = fuzz(Path(folder), requests=options.requests, number=number)
+    print(result)
     if options.write and code == 0:
         for name in ("security.md", "security.zh-CN.md"):
             path = CHECKOUT / "docs" / name
             head, _, rest = path.read_text(encoding="utf-8").partition(MARKS[0])
-            shown = f"{MARKS[0]}```\n{told}\n```\n{MARKS[1]}"
+            shown = f"{MARKS[0]}```\n{result}\n```\n{MARKS[1]}"
             path.write_text(head + shown + rest.partition(MARKS[1])[2], encoding="utf-8")
     return code
 

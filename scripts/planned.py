@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
-"""What planned operations lose under load: ``.venv/bin/python scripts/planned.py --rounds 20 --write``.
+"""Measure what planned operations lose under load: ``.venv/bin/python scripts/planned.py --rounds 20 --write``.
 
-For each operation an open-loop client sends 200 requests a second, half of them on kept connections, while it is done
-again and again. Prints the requests, those that were lost, and the worst latency; with --write the table goes
-into docs/planned.md. Ends with 1 where a request was lost. Nothing but what this script started is touched.
+For each operation an open-loop client sends 200 requests a second, half of them on kept connections, while the
+operation is repeated. Prints the requests, the lost ones, and the worst latency; with --write the table goes into
+docs/planned.md. Ends with 1 if a request was lost. Only what this script started is touched.
 """
 
 import argparse
@@ -35,14 +35,14 @@ due.
 """
 LEAST = 10_000
 SOURCES = ("xboard_circus", "plugins")
-COMMITS_BACK = 40  # of those that changed the product: what is upgraded from and to
+COMMITS_BACK = 40  # of those that changed the product, for the upgrade
 RATE = 100  # on new connections, and the same on kept ones
 ENDS_WITHIN = 60.0
 
 
 @dataclass(frozen=True)
 class Result:
-    """What became of the requests of one operation; *worst* is the longest latency in seconds."""
+    """Results of the requests of one operation; *worst* is the longest latency in seconds."""
 
     rounds: int
     requests: int
@@ -51,7 +51,7 @@ class Result:
 
 
 def run(c: Circusd, *command: str, env: Mapping[str, str] | None = None) -> None:
-    """Run a program that has to end well."""
+    """Run a program that has to succeed."""
     done = subprocess.run(command, cwd=c.folder, env=env or c.environ(), capture_output=True, text=True, timeout=180)
     if done.returncode:
         raise RuntimeError(f"{' '.join(command)} ended with {done.returncode}\n{done.stdout}{done.stderr}")
@@ -63,7 +63,7 @@ def reconfigure(c: Circusd, sections: dict[str, dict[str, object]]) -> None:
 
 
 def operations(folder: Path, python: str | None) -> dict[str, Callable[[Circusd, int], object]]:
-    """Return what is done in each round, by name; it gets the number of the round."""
+    """Return the operations of each round, by name; each gets the number of the round."""
     more = dict(Watcher("api", numprocesses=1).sections(folder))
     (folder / "api").mkdir()
     found: dict[str, Callable[[Circusd, int], object]] = {
@@ -93,7 +93,7 @@ def operations(folder: Path, python: str | None) -> dict[str, Callable[[Circusd,
 
 @dataclass(frozen=True)
 class OnlyTheApp:
-    """The environment of a circusd, in which Python finds packages only where they are installed."""
+    """The environment of a circusd, in which Python finds only installed packages."""
 
     c: Circusd
 
@@ -161,7 +161,7 @@ def measure(c: Circusd, work: Callable[[Circusd, int], object], rounds: int) -> 
             before = c.processes()
             work(c, number)
             c.wait_ready()
-            # Not the next one while workers of this round drain: each round begins as the first did.
+            # Not the next one while workers of this round drain, so that each round begins as the first did.
             still = set(c.workers())
             old = [each for each in before if each.pid not in still and "xboard_circus.worker" in each.command]
             eventually(lambda old=old: not any(each.alive for each in old), timeout=ENDS_WITHIN)
@@ -193,7 +193,7 @@ def main() -> int:
     parser.add_argument("--python", help="the Python of another installation of xboard-circus, for an upgrade and back")
     parser.add_argument("--write", action="store_true", help="write the table into docs/planned.md")
     options = parser.parse_args()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit("terminated"))  # so that all that was started is ended, too
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("terminated"))  # so that all processes are ended, too
     results: dict[str, Result] = {}
     with tempfile.TemporaryDirectory(prefix="xb-planned-", ignore_cleanup_errors=True) as name:
         folder = Path(name)

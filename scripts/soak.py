@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
-"""Rounds of random commands and faults on a real circusd: ``.venv/bin/python scripts/soak.py --rounds 1000``.
+"""Run rounds of random commands and faults on a real circusd: ``.venv/bin/python scripts/soak.py --rounds 1000``.
 
 After each round circusd has to answer, all workers have to serve, and no process of ours may be left that circusd does
 not know. The seed is printed first, and a run with the same seed does the same things; how far each gets before the
-next one is up to the machine. Ends with 1 at the first round that does not come right, with what was done in it.
+next one depends on the machine. Ends with 1 at the first round that does not recover, with its steps.
 
 Only processes that this script started are signalled, by pid and start time.
 """
@@ -51,7 +51,7 @@ OPTIONS = {
 
 
 class Soak:
-    """One circusd, what is done to it, and whether it has come right since."""
+    """One circusd, the steps on it, and whether it has recovered since."""
 
     def __init__(self, c: Circusd, chance: random.Random) -> None:
         self.c = c
@@ -59,7 +59,7 @@ class Soak:
         self._halted: list[Process] = []
 
     def workers(self, most: int = 1) -> list[int]:
-        """Return the pids of *most* workers, chosen by chance; none where circusd does not answer."""
+        """Return the pids of *most* workers, chosen by chance; none if circusd does not answer."""
         try:
             pids = self.c.workers()
         except CallError:
@@ -72,7 +72,7 @@ class Soak:
             with suppress(ProcessLookupError):
                 found = process(pid)
                 if found.signal(signum) and signum == signal.SIGSTOP:
-                    # For good only where that is what is to be found out: a launcher is not probed.
+                    # For good only if the fault has to be detected: a launcher is not probed.
                     self._halted.append(found)
 
     def order(self, what: str) -> None:
@@ -129,7 +129,7 @@ class Soak:
     # One round
 
     def do(self, names: list[str]) -> str:
-        """Do them; return "" or what went wrong in doing so."""
+        """Do the steps *names*; return "" or what went wrong in a step."""
         for name in names:
             try:
                 THINGS[name](self)
@@ -139,7 +139,7 @@ class Soak:
         return ""
 
     def heal(self) -> None:
-        """Take back what does not heal by itself: the backend is sound, nobody is halted, and it is to run."""
+        """Undo what does not heal by itself: mend the backend, continue halted processes, start the watcher."""
         for setting in ("live", "boot", "drain"):
             self.c.set(setting, "")
         for halted in self._halted:
@@ -147,7 +147,7 @@ class Soak:
         self._halted.clear()
 
     def settle(self) -> str:
-        """Wait until all is right; return "" or what is still wrong after so long."""
+        """Wait until all is right; return "" or what is still wrong after the limit."""
         deadline, trouble = time.monotonic() + SETTLES_WITHIN, ""
         while time.monotonic() < deadline:
             try:
@@ -160,7 +160,7 @@ class Soak:
         return trouble
 
     def _trouble(self) -> str:
-        """Return what is not right yet; "" where all is."""
+        """Return what is not right yet; "" if all is."""
         watcher = self.c.watcher()
         if watcher["status"] == "stopped":
             self.command("start")
@@ -173,7 +173,7 @@ class Soak:
         return "" if self.c.serves() else "no answer"
 
     def _strangers(self) -> list[str]:
-        """Return the processes of ours that circusd does not know; what a command has just ended is none."""
+        """Return the processes of ours that circusd does not know, except those that a command has just ended."""
         names = self.c.call("list")["watchers"]
         forking = {each["preload"]["pid"] for each in self.c.state()["watchers"] if each["preload"]}
         known = {self.c.pid, *forking, *(pid for name in names for pid in self.c.call("list", name=name)["pids"])}
@@ -216,7 +216,7 @@ THINGS: dict[str, Callable[[Soak], object]] = {
 
 
 def soak(folder: Path, *, rounds: int, seed: int, left_out: list[str]) -> int:
-    """Run *rounds*; return 0, or 1 where one of them did not come right."""
+    """Run *rounds*; return 0, or 1 if one of them did not recover."""
     chance, counts = random.Random(seed), Counter[str]()
     things = sorted(THINGS.keys() - set(left_out))
     print(f"seed {seed}, {rounds} rounds", flush=True)
@@ -224,7 +224,7 @@ def soak(folder: Path, *, rounds: int, seed: int, left_out: list[str]) -> int:
     with circusd(folder, watchers=[Watcher(numprocesses=NUMBER, options=OPTIONS)], plugins=BUNDLE, check_delay=1) as c:
         it = Soak(c, chance)
         for number in range(1, rounds + 1):
-            # One to four things; the first round shows that all is well without us.
+            # One to four things; the first round shows that all is well without them.
             done = chance.choices(things, k=chance.randint(1, 4)) if number > 1 else []
             trouble = it.do(done)
             it.heal()
@@ -249,7 +249,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=None, help="another one each time without it")
     parser.add_argument("--without", action="append", default=[], choices=THINGS, metavar="THING", help="leave it out")
     options = parser.parse_args()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit("terminated"))  # so that all that was started is ended, too
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("terminated"))  # so that all processes are ended, too
     seed = int.from_bytes(os.urandom(4), "big") if options.seed is None else options.seed
     with tempfile.TemporaryDirectory(prefix="xb-soak-", ignore_cleanup_errors=True) as folder:
         return soak(Path(folder), rounds=options.rounds, seed=seed, left_out=options.without)

@@ -1,11 +1,11 @@
-"""The command ``xboard-circus``, also as ``python -m xboard_circus``: loads the command line and runs it."""
+"""Run the command ``xboard-circus``, also as ``python -m xboard_circus``."""
 
 import os
 import sys
 
 
 def pass_shared_folder_by() -> None:
-    """Import nothing from the folder that root types ``python -m xboard_circus`` in, where others may write."""
+    """Import nothing from the folder in which root types ``python -m xboard_circus``, if others may write there."""
     if os.geteuid() == 0 and not sys.flags.isolated and not getattr(sys.flags, "safe_path", False):
         found = os.stat(sys.path[0] or ".")
         if found.st_uid != 0 or found.st_mode & 0o022:
@@ -13,7 +13,7 @@ def pass_shared_folder_by() -> None:
 
 
 def main() -> None:
-    """Run the command line; a Ctrl-C while it is loaded, most of a short command's time, ends it as any other does."""
+    """Run the command line; a Ctrl-C during its import, most of a short command's time, ends it as any other does."""
     try:
         from xboard_circus.cli import main as command_line
     except KeyboardInterrupt:

@@ -1,7 +1,7 @@
-"""The sample backend: boards in SQLite and uploads in a folder. Put your own ``module:app`` in its place.
+"""Serve the sample backend: boards in SQLite and uploads in a folder. Put your own ``module:app`` in its place.
 
-Nothing here knows of Circus. What makes it easy to keep up: ``/health/live`` is async and touches nothing, so that it
-answers while the database is stuck; whatever may block runs in the thread pool; uploads pass through in chunks.
+Nothing here knows of Circus. It is easy to keep up because ``/health/live`` is async and touches nothing, so that it
+answers while the database is stuck; blocking work runs in the thread pool; uploads pass through in chunks.
 ``XBOARD_DB``, ``XBOARD_UPLOADS``, ``XBOARD_MAX_UPLOAD`` (bytes) and ``LOG_LEVEL`` set it.
 """
 
@@ -69,7 +69,7 @@ board_router = APIRouter(prefix="/boards", tags=["boards"], route_class=BoundedR
 
 @dataclass(frozen=True)
 class SampleSettings:
-    """Where things are and how much is let in. The paths are absolute, *max_upload* is in bytes."""
+    """Paths and limits. The paths are absolute, *max_upload* is in bytes."""
 
     database: Path
     uploads: Path
@@ -78,7 +78,7 @@ class SampleSettings:
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str]) -> "SampleSettings":
-        """Read the settings; raise ValueError naming the variable that is wrong."""
+        """Parse the settings; raise ValueError that names the wrong variable."""
         max_upload = environment.get("XBOARD_MAX_UPLOAD", str(100 * 1024 * 1024))
         if not (max_upload.isascii() and max_upload.isdigit()):
             raise ValueError(f"XBOARD_MAX_UPLOAD must be a number of bytes, such as 104857600, not {max_upload!r}")
@@ -159,7 +159,7 @@ def delete_board(board_id: BoardId, boards: Boards) -> None:
     boards.delete(board_id)
 
 
-# {name:path}, so that a name with a slash in it is told what is wrong with it
+# {name:path}, so that a name with a slash in it gets an error that explains it
 @router.put(
     "/uploads/{name:path}",
     status_code=201,
@@ -225,7 +225,7 @@ def _verdict(faults: dict[str, str], **more: Any) -> JSONResponse:
 
 
 async def _find_faults(app: FastAPI) -> dict[str, str]:
-    """Look at the database and the uploads folder, in threads of their own: a full pool is busy, not unready."""
+    """Check the database and the uploads folder, in threads of their own, because a full pool is busy, not unready."""
     with move_on_after(READY_TIMEOUT):
         faults: dict[str, str] = await to_thread.run_sync(
             _look_for_faults, app.state.boards, app.state.uploads, abandon_on_cancel=True, limiter=app.state.checkers
@@ -276,11 +276,12 @@ def create_app(settings: SampleSettings | None = None) -> FastAPI:
 
 
 async def _answer_nobody(request: Request, error: Exception) -> Response:
-    return Response(status_code=400)  # the client is gone: nobody reads it, and it is no error of ours
+    return Response(status_code=400)  # the client is gone: no one reads it, and it is no error of ours
 
 
 async def _answer_unprocessable(request: Request, error: Exception) -> Response:
-    """Say what is wrong without repeating the input: FastAPI's own answer fails on NaN and on half a surrogate pair."""
+    """Explain what is wrong without repeating the input: FastAPI's own answer fails on NaN and on half a surrogate
+    pair."""
     errors = error.errors() if isinstance(error, RequestValidationError) else []
     detail = [{"loc": one["loc"], "msg": one["msg"], "type": one["type"]} for one in errors[:MOST_ERRORS]]
     return Response(json.dumps({"detail": detail}), status_code=422, media_type="application/json")

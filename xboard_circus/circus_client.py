@@ -1,8 +1,8 @@
 """Send commands to circusd and read its replies.
 
-Circus's own client can send and forget, waits anew after every stray message, and leaves three things to its caller
-that are easily got wrong: an answer of status "error" is no exception, a command that meets another is refused
-and not queued (errno 5), and a reply that comes after the time-out is there for the next question to find.
+Circus's own client can send and forget, waits anew after every stray message, and leaves three traps to its caller: an
+answer of status "error" is no exception, a command that meets another is refused and not queued (errno 5), and a reply
+after the time-out is read as the reply to the next command.
 """
 
 import json
@@ -34,12 +34,12 @@ from xboard_circus.zmtp import Dealer, TooLarge
 Reply = dict[str, Any]
 
 CONNECT_TIMEOUT = 1.0
-COMMAND_ERROR = 5  # of circus.commands.errors, which loads all commands of Circus: 0.35 MiB
+COMMAND_ERROR = 5  # of circus.commands.errors, which imports all commands of Circus: 0.35 MiB
 FIRST_PAUSE, LONGEST_PAUSE = 0.05, 0.5
 
 # Our own message, which Circus puts before the reason of a failed command.
 _ECHO = re.compile(r"^command b(['\"])\{.*?\}\1: ", re.DOTALL)
-# Circus's own words: it has no other way to tell a conflict from a failure.
+# Circus's own words; it has no other way to distinguish a conflict from a failure.
 _CONFLICT = re.compile(r"arbiter is (?:already running (\S+) command|restarting)")
 
 
@@ -47,7 +47,7 @@ class CircusdGone(XboardError):
     """No answer from circusd.
 
     Attributes:
-        listening: Something has accepted the connection there, and then did not answer in time.
+        listening: A process has accepted the connection, and then did not answer in time.
     """
 
     def __init__(self, endpoint: str, what: str, *, listening: bool) -> None:
@@ -56,7 +56,7 @@ class CircusdGone(XboardError):
 
 
 class Impostor(CircusdGone):
-    """A process of another user has the endpoint; what it says of itself is not believed."""
+    """A process of another user has the endpoint; its answers are not trusted."""
 
     def __init__(self, endpoint: str, user: str) -> None:
         super().__init__(endpoint, Say.IMPOSTOR(user=user), listening=True)
@@ -64,14 +64,14 @@ class Impostor(CircusdGone):
 
 
 class UserRefused(CircusdGone):
-    """The circusd of *user* listens there, and lets this user not in."""
+    """The circusd of *user* listens there, and refuses this user."""
 
     def __init__(self, endpoint: str, user: str) -> None:
         super().__init__(endpoint, Say.USER_REFUSED(user=user, me=servers.name_of(os.geteuid())), listening=True)
 
 
 class CommandRefused(XboardError):
-    """circusd answered that it will not, and *reason* says why; *trace* is the traceback of an error inside it."""
+    """circusd refused a command, for *reason*; *trace* is the traceback of an error inside it."""
 
     def __init__(self, command: str, reason: str, *, trace: str = "") -> None:
         super().__init__(Say.REFUSED(command=command, why=reason))
@@ -80,7 +80,7 @@ class CommandRefused(XboardError):
 
 
 class CircusdBusy(CommandRefused):
-    """circusd was at work on another command until the deadline.
+    """circusd was busy with another command until the deadline.
 
     Attributes:
         running: Name of that command inside Circus, such as ``arbiter_stop``; "" while circusd restarts.
@@ -94,7 +94,7 @@ class CircusdBusy(CommandRefused):
 
 @dataclass
 class _Connection:
-    """A socket of one thread, and who listened at the endpoint when it was made."""
+    """A socket of one thread, and the listener at the endpoint when it was made."""
 
     dealer: Dealer
     server: servers.EndpointServer | None
@@ -104,10 +104,10 @@ class _Connection:
 class CircusdClient:
     """Calls to the circusd at *endpoint*, each with a deadline.
 
-    *by* names the sender, such as ``xboard-circus stop, user ann``; circusd records it with each change.
-    On this host only a process of ours, root's or *owner*'s is believed to be circusd: see `host.servers`.
+    *by* names the sender, such as ``xboard-circus stop, user ann``; circusd records it with each change. On this host
+    only a process of ours, root's or *owner*'s is trusted to be circusd: see `host.servers`.
 
-    One object may serve many threads: one connection may not, so each thread gets one of its own with its first call.
+    One object may serve many threads. One connection may not, so each thread gets its own with its first call.
 
     >>> with CircusdClient("tcp://127.0.0.1:5555") as circusd:  # doctest: +SKIP
     ...     circusd.statuses()
@@ -117,7 +117,7 @@ class CircusdClient:
     def __init__(self, endpoint: str, *, by: str | None = None, owner: int = 0) -> None:
         self.by = by
         self.owner = owner
-        # "tcp://*:5555" is where circusd may listen, and nowhere that one could connect to.
+        # circusd may listen at "tcp://*:5555", but no client can connect to that.
         self.endpoint = endpoint.replace("://*:", "://127.0.0.1:")
         self._local = threading.local()
 
@@ -129,7 +129,7 @@ class CircusdClient:
 
     @property
     def users(self) -> frozenset[int] | None:
-        """Whose process has answered this thread; None where that is not known."""
+        """Return the users whose process has answered this thread; None if unknown."""
         connection: _Connection | None = self._local.__dict__.get("connection")
         return None if connection is None or connection.server is None else connection.server.users
 
@@ -146,8 +146,8 @@ class CircusdClient:
 
         Raises:
             CircusdGone: It did not answer within *deadline*. Whether it has acted is then unknown.
-            CommandRefused: It answered that it will not.
-            CircusdBusy: At the deadline it was still refused because of another command.
+            CommandRefused: It refused.
+            CircusdBusy: It still refused at the deadline, because of another command.
         """
         if self.by is not None and command in CHANGING:
             properties.setdefault("by", self.by)
@@ -167,7 +167,7 @@ class CircusdClient:
                 )
             if time.monotonic() + pause >= ends_at:
                 raise CircusdBusy(command, wait=deadline, running=running)
-            # Jitter, because what was refused together would otherwise come back together.
+            # Jitter, because commands that were refused together would otherwise come back together.
             time.sleep(pause * random.uniform(0.5, 1.0))
             pause = min(2 * pause, LONGEST_PAUSE)
 
@@ -176,7 +176,7 @@ class CircusdClient:
 
         Raises:
             CircusdGone: It did not answer.
-            CommandRefused: It has no armed watcher, or answers what no circusd of ours does.
+            CommandRefused: It has no armed watcher, or its answer is invalid.
         """
         answer = self.call("xboard_state", deadline=deadline)
         try:
@@ -185,15 +185,15 @@ class CircusdClient:
             raise CommandRefused("xboard_state", str(error)) from None
 
     def statuses(self) -> dict[str, str]:
-        """Return what Circus says of each watcher: active, stopped, starting or stopping."""
+        """Return Circus's status of each watcher: active, stopped, starting or stopping."""
         return dict(self.call("status")["statuses"])
 
     def stats(self) -> dict[str, dict[str, Any]]:
-        """Return by watcher, then by pid, what Circus knows of each process."""
+        """Return by watcher, then by pid, Circus's figures of each process."""
         return dict(self.call("stats")["infos"])
 
     def options(self, name: str) -> dict[str, Any]:
-        """Return the options that watcher *name* runs with."""
+        """Return the options of watcher *name* that are in force."""
         return dict(self.call("options", name=name)["options"])
 
     def pid(self) -> int:
@@ -205,25 +205,25 @@ class CircusdClient:
         self.call("restart", name=name, match="simple", waiting=True, deadline=deadline)
 
     def reload(self, name: str, *, deadline: float = 5.0) -> ReloadEntry:
-        """Begin a rolling reload of armed watcher *name*, and return how far it is; refused while one runs."""
+        """Begin a rolling reload of armed watcher *name*, and return its progress; refused while one runs."""
         begun: ReloadEntry = self.call("xboard_reload", name=name, deadline=deadline)["reload"]
         return begun
 
     def retry(self, name: str, slot: int, *, deadline: float = 5.0) -> None:
-        """Start the held worker in *slot* of armed watcher *name* now; refused where none is held there."""
+        """Start the held worker in *slot* of armed watcher *name* now; refused if none is held there."""
         self.call("xboard_retry", name=name, slot=slot, deadline=deadline)
 
     def quit(self, *, deadline: float = 5.0) -> None:
-        """Tell circusd to stop all watchers and end; it says that it will, not when it is done."""
+        """Order circusd to stop all watchers and end; it answers that it will, not when it is done."""
         self.call("quit", deadline=deadline)
 
     def leave(
         self, *, but: Collection[str] = (), gate: int | None = None, deadline: float = 5.0
     ) -> dict[str, list[int]]:
-        """Tell circusd to end without its workers; return those that stay, by watcher. Watchers in *but* are stopped.
+        """Order circusd to end without its workers; return those that stay, by watcher. Watchers in *but* are stopped.
 
-        It says that it will, not when it is done, and lets the next circusd on that waits at *gate*. Refused, with
-        nothing changed, where no worker could stay, or none waits there.
+        It answers that it will, not when it is done, and releases the next circusd that waits at *gate*. Refused, with
+        nothing changed, if no worker could stay, or none waits there.
         """
         return dict(self.call("xboard_leave", but=sorted(but), gate=gate, deadline=deadline)["stays"])
 
@@ -254,7 +254,7 @@ class CircusdClient:
     def _connection(self, ends_at: float) -> _Connection:
         connection: _Connection | None = self._local.__dict__.get("connection")
         if connection is not None and not connection.dealer.is_silent():
-            self.close()  # circusd has ended since the last call: there is nothing else that it could have sent
+            self.close()  # circusd has ended since the last call: it could have sent nothing else
             connection = None
         if connection is None:
             timeout = max(0.01, min(CONNECT_TIMEOUT, ends_at - time.monotonic()))
@@ -265,7 +265,7 @@ class CircusdClient:
         return connection
 
     def _server(self, timeout: float) -> servers.EndpointServer | None:
-        """Return who listens at the endpoint; CircusdGone where no process does, Impostor for another user's."""
+        """Return the listener at the endpoint; CircusdGone without one, Impostor for another user's."""
         server = _knock(self.endpoint, timeout=timeout)
         if server is not None and (user := server.stranger(servers.users_of(self.endpoint, self.owner))) is not None:
             raise Impostor(self.endpoint, user)
@@ -274,7 +274,7 @@ class CircusdClient:
         return server
 
     def _confirm(self, connection: _Connection) -> None:
-        """Look once more who listens, at the first reply: we connected between the two looks."""
+        """Look up the listener again, at the first reply, because we connected between the two looks."""
         if connection.server is not None and not connection.confirmed:
             if self._server(CONNECT_TIMEOUT) != connection.server:
                 raise CircusdGone(self.endpoint, Say.IT_HAS_ENDED(), listening=True)
@@ -282,7 +282,7 @@ class CircusdClient:
 
 
 def _running(reply: Reply) -> str | None:
-    """Return the command that another one met, "" for a restart of circusd; None where it failed by itself.
+    """Return the command that another one met, "" for a restart of circusd; None if it failed by itself.
 
     Both carry errno 5.
     """
@@ -299,7 +299,7 @@ def _decoded(frame: bytes) -> Reply:
 
 
 def _knock(endpoint: str, *, timeout: float) -> servers.EndpointServer | None:
-    """Return who listens, None where that is not known; raise CircusdGone at once where no process does."""
+    """Return the listener, None if unknown; raise CircusdGone at once without one."""
     with _gone_for_errors(endpoint), _connected(endpoint, timeout) as door:
         server = servers.server_of(door)
         if server is None or door.family == socket.AF_UNIX:
@@ -338,7 +338,7 @@ def _gone_for_errors(endpoint: str) -> Iterator[None]:
 
 
 def _refuses(door: socket.socket, server: servers.EndpointServer) -> bool:
-    """Return whether the guard of another user's circusd has closed this connection; ZeroMQ greets whom it lets in."""
+    """Return whether the guard of another user's circusd has closed this connection; ZeroMQ greets an accepted one."""
     if not server.users or os.geteuid() in (0, *server.users):
         return False
     try:

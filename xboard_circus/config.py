@@ -1,7 +1,7 @@
-"""Read an ini file as circusd reads it, into frozen dataclasses.
+"""Parse an ini file as circusd does, into frozen dataclasses.
 
-Circus's own parser does the reading, so that substitution, includes and defaults are its own. What it hides or
-reports without a place (a number that is none, a line that it cannot read) is found beside it, by `ini_scan`.
+Circus's own parser does the work, so that substitution, includes and defaults are its own. `ini_scan` finds what it
+hides or reports without a place (an invalid number, an unreadable line).
 """
 
 import os
@@ -35,9 +35,9 @@ class WatcherConfig:
     """A ``[watcher:NAME]`` section.
 
     Attributes:
-        given: Every option as the file has it, ours and Circus's.
-        hooks: What each hook line names, without the ``, True`` behind it.
-        sockets_used: Names in the command's ``$(circus.sockets.NAME)``, spelled as they are there.
+        given: Every option in the file, ours and Circus's.
+        hooks: The target of each hook line, without the ``, True`` after it.
+        sockets_used: Names in the command's ``$(circus.sockets.NAME)``, spelled as there.
         working_dir: Absolute; circusd's folder is taken to be the file's.
     """
 
@@ -97,7 +97,7 @@ class PluginConfig:
 
 @dataclass(frozen=True)
 class AlertConfig:
-    """An ``[alert:NAME]`` section, which Circus passes over."""
+    """An ``[alert:NAME]`` section, which Circus ignores."""
 
     name: str
     section: str
@@ -111,10 +111,10 @@ class Config:
 
     Attributes:
         path: Absolute path of the file.
-        folder: Its folder, in which circusd is to run; what is relative in the file starts there.
+        folder: Its folder, the working directory of circusd; relative paths in the file start there.
         shown: The file as the user named it, for messages.
-        circus: What Circus makes of the [circus] section, defaults filled in.
-        given: The [circus] section as the file has it.
+        circus: The [circus] section as Circus parses it, with defaults.
+        given: The options of the [circus] section in the file.
         scans: Each file that was read, line by line.
     """
 
@@ -149,7 +149,7 @@ class Config:
 
 
 def load(config_file: str | Path) -> Config:
-    """Read *config_file*; raise XboardError with file, place and what to write where that is not possible."""
+    """Parse *config_file*; raise XboardError with file, place and what to write if that is not possible."""
     path, shown = Path(config_file).absolute(), str(config_file)
     scans = read_scans(path, shown)
     lines = [*unreadable(scans), *(f"[{section}] {problem}" for section, problem in misreadings(scans))]
@@ -183,22 +183,22 @@ def _load(path: Path, shown: str, scans: list[Scan]) -> Config:
 
 
 def is_armed(watcher: WatcherConfig) -> bool:
-    """True where the watcher's start goes through our guard."""
+    """Return whether the watcher's start goes through our guard."""
     return watcher.hooks.get("before_start", "").replace(":", ".") == ARM
 
 
 def is_dashboard(watcher: WatcherConfig) -> bool:
-    """True for a watcher that runs our page."""
+    """Return whether a watcher runs our page."""
     return runs_dashboard(f"{watcher.cmd} {watcher.args}")
 
 
 def is_backend(watcher: WatcherConfig) -> bool:
-    """True for an armed watcher whose workers people wait for: readiness never waits for our page."""
+    """Return whether a start waits for the workers of an armed watcher: readiness never waits for our page."""
     return is_armed(watcher) and not is_dashboard(watcher)
 
 
 def log_folders(config: Config) -> list[Path]:
-    """Return the folders that have to be there before circusd starts: it drops a watcher whose log it can't open."""
+    """Return the folders that must exist before circusd starts, because it drops a watcher that cannot open its log."""
     files = [
         stream["filename"] for watcher in config.watchers for stream in watcher.streams.values() if "filename" in stream
     ]
@@ -209,7 +209,7 @@ def log_folders(config: Config) -> list[Path]:
 
 
 def is_our_plugin(plugin: PluginConfig) -> bool:
-    """True for a plugin of this package."""
+    """Return whether a plugin is of this package."""
     return plugin.use.startswith("xboard_circus.")
 
 
@@ -261,13 +261,13 @@ def _alert(section: str, given: Mapping[str, str]) -> AlertConfig:
 
 
 def absolute(endpoint: str, folder: Path) -> str:
-    """Return an endpoint that means the same in whatever folder: a relative ipc:// starts in circusd's."""
+    """Return an endpoint that means the same in any folder: a relative ipc:// starts in circusd's."""
     if endpoint.startswith("ipc://") and not endpoint.startswith(("ipc:///", "ipc://@")):
-        # Without "..": a unix path may have 107 bytes.
+        # Without "..", because a unix path may have 107 bytes.
         return f"ipc://{os.path.abspath(folder / endpoint.removeprefix('ipc://'))}"
     return endpoint
 
 
 def is_file(value: object) -> bool:
-    """True where circusd's own output goes to a file, and not to its stdout or to syslog."""
+    """Return whether circusd's own output goes to a file, and not to its stdout or to syslog."""
     return bool(value) and value not in ("-", "stdout") and not str(value).startswith("syslog://")

@@ -1,4 +1,4 @@
-"""The text of an ini file and of the files that it includes, line by line, and what Circus would stumble over there."""
+"""Read the text of an ini file and its included files, line by line, and find what Circus would misread."""
 
 import glob
 import io
@@ -19,7 +19,7 @@ BYTE_ORDER_MARK = "\ufeff"  # editors of Windows write it
 
 
 def read_scans(path: Path, shown: str) -> list[Scan]:
-    """Return the lines of the file and of the files that it includes; raise XboardError where one cannot be read."""
+    """Return the lines of the file and of its included files; raise XboardError if one cannot be read."""
     scans = [scan(path, _text(path, shown))]
     files = [file for _, _, found in included(scans[0]) for file in found]
     return scans + [scan(file, _text(file, str(file))) for file in files]
@@ -35,12 +35,12 @@ def unreadable(scans: list[Scan]) -> Iterator[str]:
 
 
 def misreadings(scans: list[Scan]) -> Iterator[tuple[str, Problem]]:
-    """Yield (section, problem) for every value of Circus's own options that Circus itself would stumble over."""
+    """Yield (section, problem) for every value of Circus's own options that Circus itself would misread."""
     entries = [entry for each in scans for entry in each.entries]
     env = dict(os.environ) | {entry.option: entry.value for entry in entries if entry.section == "env"}
     for entry in entries:
         value = replace_gnu_args(entry.value, env=env)
-        # What stands in [DEFAULT] goes into every section.
+        # Options in [DEFAULT] go into every section.
         kinds = ("circus", "watcher", "socket", "plugin") if entry.section == "DEFAULT" else (entry.section,)
         hint = next(filter(None, (misread(kind, entry.option, value) for kind in kinds)), "")
         if hint:
@@ -65,7 +65,7 @@ def _text(path: Path, shown: str) -> str:
 
 
 def included(main: Scan) -> Iterator[tuple[Entry, str, list[Path]]]:
-    """Yield (entry, word, files) for each word of ``include`` and ``include_dir``, as Circus looks for them."""
+    """Yield (entry, word, files) for each word of ``include`` and ``include_dir``, as Circus finds them."""
     for entry in main.entries:
         if entry.section == "circus" and entry.option in ("include", "include_dir"):
             for word in entry.value.split():

@@ -1,4 +1,4 @@
-"""One deadline for everything that goes over the connections of a call, however slowly the other side drips."""
+"""Set one deadline for everything on the connections of a call, however slowly the other side sends."""
 
 import socket
 import threading
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 class Cut:
-    """A deadline for everything that goes over the connections of one session.
+    """Deadline for everything on the connections of one session.
 
     Attributes:
         done: The deadline has passed, and the connections were cut.
@@ -88,13 +88,13 @@ class Cut:
 
 @dataclass(slots=True)
 class HttpAnswer:
-    """What came of a request within its deadline.
+    """Result of a request within its deadline.
 
     Attributes:
-        status: None where no answer began.
-        body: As much of it as came, up to the limit.
-        error: The innermost cause, where it broke off or never came.
-        is_late: The deadline has passed, as this noticed or the socket, which has the same time-out.
+        status: None without an answer.
+        body: The received part of it, up to the limit.
+        error: The innermost cause of a failure.
+        is_late: The deadline has passed, as noticed here or by the socket, which has the same time-out.
     """
 
     status: int | None = None
@@ -109,7 +109,7 @@ def send_request(
 ) -> HttpAnswer:
     """Send one request and return the answer with *most* bytes of its body; no redirect is followed. Never raises.
 
-    With *is_proxied*, proxies, netrc and certificates come from the environment of whoever started circusd.
+    With *is_proxied*, proxies, netrc and certificates come from the environment in which circusd was started.
     """
     # Not at the top: it costs each plugin 9 MB, and most watchers have private sockets, and no webhook.
     import requests
@@ -126,7 +126,7 @@ def send_request(
                 answer.status, answer.headers = response.status_code, response.headers
                 while piece := response.raw.read(min(most - len(answer.body), 8192), decode_content=decoded):
                     answer.body += piece
-        # urllib3's own errors come through where the body is read; all of them, and OSError, mean the same here.
+        # urllib3's own errors are raised where the body is read; all of them, and OSError, mean the same here.
         except Exception as error:
             answer.error = innermost(error)
         # The time-out of requests itself may come a moment before the cut.

@@ -1,8 +1,8 @@
 """Read the env files of a watcher: `worker.env_file`, and the `--env-file` of a command of ours.
 
-python-dotenv parses them, as it does for uvicorn; what it would pass over with a warning is refused here, by its line.
-No message holds a value. What stands in the environment already wins, and of two files the later one. What circusd
-tells its workers (`OF_CIRCUSD`) is never taken from a file.
+python-dotenv parses them, as it does for uvicorn; a line that it would skip with a warning is refused here, by its
+number. No message holds a value. The environment overrides the files, and a later file an earlier one. Variables of
+circusd for its workers (`OF_CIRCUSD`) are never taken from a file.
 """
 
 import errno
@@ -74,13 +74,13 @@ class EnvFile(NamedTuple):
 
 
 def of_watcher(options: WatcherOptions, cmd: object, args: object, *, folder: Path, working_dir: Path) -> list[EnvFile]:
-    """Return the env files of a watcher, those that win last; *folder* is that of the ini file."""
+    """Return the env files of a watcher, overriding ones last; *folder* is that of the ini file."""
     named = [EnvFile("cmd", working_dir / name) for name in _in_command(cmd, args)]
     return named + [EnvFile(OPTION, folder / name) for name in options.worker.env_file or ()]
 
 
 def values(files: Iterable[EnvFile], environ: Mapping[str, str]) -> dict[str, str]:
-    """Return what *files* add to *environ*, which wins. ``${NAME}`` is replaced. Raises EnvFileError."""
+    """Return what *files* add to *environ*, which overrides them. ``${NAME}`` is replaced. Raises EnvFileError."""
     found: dict[str, str] = {}
     for file in files:
         from dotenv.variables import parse_variables  # as in `EnvFile.read`
@@ -95,13 +95,13 @@ def values(files: Iterable[EnvFile], environ: Mapping[str, str]) -> dict[str, st
 
 
 def secrets(found: Mapping[str, str]) -> frozenset[str]:
-    """Return what is never shown: values under a telling name, and passwords in URLs, in all their spellings."""
+    """Return the values that are never shown: those under a telling name, and passwords in URLs, in all spellings."""
     known = (secret for name, value in found.items() for secret in secrets_in(name, value))
     return frozenset(text for secret in known for text in spellings(secret))
 
 
 def _in_command(cmd: object, args: object) -> Iterator[str]:
-    """Yield the file that the command of our worker names; uvicorn takes the last."""
+    """Yield the file in the command of our worker; uvicorn uses the last."""
     if not runs_worker(cmd, args):
         return
     text = " ".join(map(str, args)) if isinstance(args, (list, tuple)) else str(args or "")
@@ -115,7 +115,7 @@ def _in_command(cmd: object, args: object) -> Iterator[str]:
 
 
 def _is_odd(binding: "Binding") -> bool:
-    """Return whether no process can be given it."""
+    """Return whether no process can have this variable."""
     return "\0" in (binding.value or "") or any(sign in (binding.key or "") for sign in "=\0")
 
 

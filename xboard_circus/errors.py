@@ -1,14 +1,14 @@
-"""What can go wrong in a way that a person can put right: one tree, caught once per process.
+"""Define the errors that a person can cure: one tree, caught once per process.
 
 The command line prints the message and ends with the exit code; a hook or a plugin logs it and goes on.
 """
 
 
 class XboardError(Exception):
-    """Something that a person can put right; the message says what and, where known, how.
+    """An error that a person can cure; the message gives the cause and, if known, the cure.
 
     Attributes:
-        exit_code: What the command line ends with: 1 told you why, 2 wrong usage.
+        exit_code: Exit code of the command line: 1 failed, 2 wrong usage.
     """
 
     def __init__(self, message: str, exit_code: int = 1) -> None:
@@ -17,8 +17,8 @@ class XboardError(Exception):
 
 
 class OptionError(XboardError):
-    """An option that can't be used; the message names file, section and option, and what to write instead."""
+    """An option that cannot be used; the message names file, section and option, and what to write instead."""
 
 
 class PortError(XboardError):
-    """A port that can't be had, or a host that is no address of this machine."""
+    """A port that cannot be bound, or a host that is no address of this machine."""

@@ -25,7 +25,7 @@ class NewBackend:
     Attributes:
         live_path: Without it only the event loop of the workers is watched.
         endpoint_port: Port for commands to circusd, which publishes its events on the next one.
-        page_port: Port of the dashboard; None for 8080, or 8081 where the app has that one.
+        page_port: Port of the dashboard; None for 8080, or 8081 if the app has that one.
     """
 
     app: str
@@ -85,7 +85,7 @@ def write_config(directory: str | Path, backend: NewBackend, *, force: bool = Fa
 
 
 def write_dockerfile(directory: str | Path, backend: NewBackend, *, force: bool = False) -> Path:
-    """Write Dockerfile and .dockerignore into *directory*, and an empty requirements.txt where there is none.
+    """Write Dockerfile and .dockerignore into *directory*, and an empty requirements.txt if it has none.
 
     Raises:
         OptionError: *backend* has a wrong app or path.
@@ -103,7 +103,7 @@ def _text_of(template: str) -> str:
 
 
 def _write(files: Mapping[Path, str], *, force: bool) -> None:
-    """Write all *files*, and make their folder and its logs/; nothing where one is there already and not *force*."""
+    """Write all *files*, and make their folder and its logs/; nothing if one exists already and not *force*."""
     for file in files:
         if os.path.lexists(file) and not force:
             raise XboardError(f"{file} is there already; --force writes over it")

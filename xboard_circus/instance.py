@@ -1,4 +1,4 @@
-"""The circusd of one ini file: whether it runs, and whether what answers in its place is that circusd at all."""
+"""Find the circusd of one ini file: whether it runs, and whether the process that answers is that circusd."""
 
 import fcntl
 import os
@@ -31,12 +31,12 @@ class NoLockFile(XboardError):
 
 
 class EndpointTaken(XboardError):
-    """Something that is not this instance's circusd answers, or listens, on its endpoint."""
+    """Another process than this instance's circusd answers, or listens, on its endpoint."""
 
 
 @dataclass(frozen=True)
 class Silent:
-    """Our circusd lives and does not answer; *why* is what came instead."""
+    """Our circusd is alive and does not answer; *why* is the error instead."""
 
     identity: procs.Identity
     why: str
@@ -55,7 +55,8 @@ class Instance:
 
     @property
     def endpoint(self) -> str:
-        """Where our circusd answers: while it runs that is what it was started with, whatever the ini says by now."""
+        """Return the endpoint of our circusd: while it runs, the one it was started with, whatever the ini contains by
+        now."""
         record = runtime.read_record(self.id)
         if record is None or runtime.supervisor_of(self.id) is None:
             return self.config.endpoint
@@ -63,11 +64,11 @@ class Instance:
 
     def client(self) -> CircusdClient:
         """Return a client for our circusd's endpoint."""
-        owner = self.config.path.stat().st_uid  # who may write the ini decides what circusd is
+        owner = self.config.path.stat().st_uid  # a user who may write the ini decides what circusd is
         return CircusdClient(config.absolute(self.endpoint, self.config.folder), by=self.by, owner=owner)
 
     def find(self) -> Snapshot | Silent | None:
-        """Look for our circusd; None where it does not run.
+        """Look for our circusd; None if it does not run.
 
         Raises:
             EndpointTaken: Another circusd, or another program, has the endpoint.
@@ -95,7 +96,7 @@ class Instance:
         return found
 
     def watcher(self, found: Snapshot, name: str) -> WatcherEntry:
-        """Return the watcher of that name; XboardError with the known names where it is missing."""
+        """Return the watcher of that name; XboardError with the known names if it is missing."""
         watcher = found.watcher(name)
         if watcher is None:
             known = ", ".join(each["name"] for each in found.watchers)
@@ -112,7 +113,7 @@ class Instance:
             return snapshot.from_stock(client, pid=pid, config_file=config_file_of(pid))
 
     def events(self) -> list[Any]:
-        """Return the last events that our circusd has in memory; none where it does not run or answer."""
+        """Return the last events in our circusd's memory; none if it does not run or answer."""
         try:
             if not isinstance(self.find(), Snapshot):
                 return []
@@ -139,11 +140,11 @@ class Instance:
             runtime.write_record(self.id, **{**record, "stopped_by_operator": True})
 
     def running(self) -> Snapshot:
-        """Return what our circusd runs; XboardError where it does not run, does not answer, or is another's."""
+        """Return what our circusd runs; XboardError if it does not run, does not answer, or is another's."""
         return self.answered(self.find())
 
     def answered(self, found: Snapshot | Silent | None) -> Snapshot:
-        """Return what `find` *found* where circusd answered; XboardError where not."""
+        """Return what `find` *found* if circusd answered; XboardError if not."""
         if found is None:
             left = self.orphans_left()
             takes = "takes their port over without a lost request, `xboard-circus clean` ends them"
@@ -157,13 +158,13 @@ class Instance:
         return found
 
     def not_running(self) -> str:
-        """Return the line that says so, and how the last circusd ended."""
+        """Return the line that circusd does not run, and how the last one ended."""
         lost = circusd_record.lost(self.id)
         how = f": the last one (pid {lost.pid}) was killed or crashed" if lost else ""
         return f"circusd of {self.shown} does not run{how}"
 
     def orphans_left(self) -> str:
-        """Return a clause that names orphans of an earlier circusd; "" where there are none."""
+        """Return a clause that names orphans of an earlier circusd; "" without any."""
         orphans = listeners.orphans(self.id)
         if not orphans:
             return ""
@@ -220,14 +221,14 @@ def locked(path: Path, busy: str, *, within: float = 0.0) -> Iterator[None]:
                 if time.monotonic() >= give_up_at:
                     raise XboardError(f"{busy}, with pid {file.read().strip()}") from None
                 time.sleep(LOOK_EVERY)
-        with suppress(OSError):  # the pid is for the message alone
+        with suppress(OSError):  # the pid is only for the message
             os.ftruncate(descriptor, 0)
             os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
         yield
 
 
 def config_file_of(pid: int) -> str | None:
-    """Return the ini file on the command line of the circusd *pid*; None where that can't be read."""
+    """Return the ini file on the command line of the circusd *pid*; None if that cannot be read."""
     try:
         folder = psutil.Process(pid).cwd()
     except psutil.Error:

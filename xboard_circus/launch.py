@@ -1,11 +1,11 @@
 """Become the command of the watcher, under the same pid; the next circusd waits here for the end of the last one.
 
-Circus starts it in front of every command of an armed watcher, as ``python -I -S /path/launch.py --wid N ... -- CMD``,
-because what Circus can't survive in its own fork, a program that is missing or a user that does not exist, becomes an
-exit code and a line on stderr here: Circus itself would stop the healthy siblings.
+Circus starts it in front of every command of an armed watcher, as ``python -I -S /path/launch.py --wid N ... -- CMD``.
+A missing program or an unknown user becomes an exit code and a line on stderr here. In its own fork Circus does not
+survive them: it would stop the healthy siblings.
 
-It runs at every restart, so it imports the least that does the work, and nothing of this package: with -I -S it would
-not even be found.
+It runs at every restart, so it imports the least that does the work, and nothing of this package, which -I -S would not
+even find.
 """
 
 import os
@@ -23,14 +23,14 @@ NO_LIMIT = 124
 USAGE = 2
 
 AFTER_POLL = 0.01
-TURN_GRACE = 1.0  # for what the starter has sent before its end
+TURN_GRACE = 1.0  # for messages that the starter has sent before its end
 COERCED_LOCALES = ("C.UTF-8", "C.utf8", "UTF-8")
 LATER = "XBOARD_LATER_"
-"""What is before the name of a variable that is the command's and not ours: a LD_PRELOAD would else be loaded here."""
+"""Prefix of a variable that is the command's and not ours: a LD_PRELOAD would otherwise be loaded here."""
 
 
 class LaunchError(Exception):
-    """Why the command was not started: one line for stderr, and the exit code that tells circusd the cause."""
+    """Why the command was not started: one line for stderr, and an exit code of the cause for circusd."""
 
     def __init__(self, exit_code: int, message: str) -> None:
         super().__init__(message)
@@ -40,7 +40,7 @@ class LaunchError(Exception):
 def parse(argv: list[str]) -> tuple[dict[str, list[str]], list[str]]:
     """Return the values of each option, and the command.
 
-    By hand: argparse alone would double the time that the launcher takes to start.
+    By hand, because argparse alone would double the time that the launcher takes to start.
     """
     options: dict[str, list[str]] = {
         name: []
@@ -73,8 +73,8 @@ def variable(setting: str) -> tuple[str, str]:
 
 
 def is_running(pid: int, started: int) -> bool:
-    """Tell whether the circusd that spawned us lives. Without /proc (macOS) only a parent can be known to."""
-    if os.getppid() == pid:  # nobody else can have its pid while it is our parent
+    """Return whether the circusd that spawned us is alive. Without /proc (macOS) that is known only of a parent."""
+    if os.getppid() == pid:  # no other process can have its pid while it is our parent
         return True
     fields = stat_of(pid)
     # What looks like a zombie and has other threads left may still hold its sockets.
@@ -92,7 +92,7 @@ def exists(pid: int) -> bool:
 
 
 def stat_of(pid: int) -> list[bytes]:
-    """Return what the kernel shows of a process, from its state on; empty where it shows nothing."""
+    """Return what the kernel shows of a process, from its state on; empty if it shows nothing."""
     try:
         with open(f"/proc/{pid}/stat", "rb") as file:
             return file.read().rpartition(b")")[2].split()
@@ -101,7 +101,7 @@ def stat_of(pid: int) -> list[bytes]:
 
 
 def circusd_is_alive(circusd: str) -> bool:
-    """Read *circusd*, "pid:started". Without it (started by hand) there is none to be missed."""
+    """Parse *circusd*, "pid:started", and return whether it is alive; True without one (started by hand)."""
     if not circusd:
         return True
     pid, _, started = circusd.partition(":")
@@ -112,10 +112,10 @@ def circusd_is_alive(circusd: str) -> bool:
 
 
 def wait_for_turn(turn: str, starter: str, circusd: str) -> None:
-    """Return when the file *turn* is gone, or *circusd* is; raise LaunchError when *starter*, which made it, is gone.
+    """Wait until the file *turn* is gone, or *circusd* is; raise LaunchError when *starter*, which made it, is gone.
 
-    circusd removes the file when it leaves for this process. One of the two does, so that no kill of the starter
-    leaves the workers without a circusd, or another circusd that waits for the first one's end.
+    circusd removes the file in the step in which it leaves for this process. So no kill of the starter leaves the
+    workers without a circusd, or a second circusd that waits for the first one's end.
     """
     give_up_at = None
     while os.path.exists(turn) and is_there(circusd):
@@ -133,7 +133,7 @@ def wait_for_turn(turn: str, starter: str, circusd: str) -> None:
 
 
 def wait_for_end(circusd: str) -> None:
-    """Return when *circusd*, "pid:started", has ended: the next one needs its endpoints."""
+    """Wait until *circusd*, "pid:started", has ended, because the next one needs its endpoints."""
     while is_there(circusd):
         time.sleep(AFTER_POLL)
 
@@ -154,7 +154,7 @@ def set_rlimit(setting: str) -> None:
     try:
         limit = resource.RLIM_INFINITY if value == "-1" else int(value)
         if number == resource.RLIMIT_NOFILE and limit == resource.RLIM_INFINITY:
-            limit = resource.getrlimit(number)[1]  # the kernel refuses "unlimited" for files: Circus reads it so too
+            limit = resource.getrlimit(number)[1]  # the kernel refuses "unlimited" for files; Circus reads it so too
         resource.setrlimit(number, (limit, limit))
     except (ValueError, OverflowError, OSError) as error:
         hard = resource.getrlimit(number)[1]
@@ -162,7 +162,7 @@ def set_rlimit(setting: str) -> None:
 
 
 def enter(directory: str, user: str) -> None:
-    """Enter *directory* as the *user* that we are by now: root would follow a link of that user's anywhere."""
+    """Enter *directory* as the *user* that we are by now, because root would follow a link of that user's anywhere."""
     try:
         os.chdir(directory)
     except OSError as error:
@@ -190,9 +190,9 @@ def become_group(name: str) -> None:
 
 
 def group_of(uid: int) -> int:
-    """Return the group of a user whom only a number names: that number, since our own group would be root's.
+    """Return the group of a user known only by a number: that number, because our own group would be root's.
 
-    One that has a name is another's, such as 42, which is `shadow`.
+    A group with a name is another's, such as 42, which is `shadow`.
     """
     import grp
 
@@ -207,9 +207,10 @@ def group_of(uid: int) -> int:
 
 
 def become_user(name: str, group: str) -> dict[str, str]:
-    """Become the user, with all its groups; return the environment that goes with it.
+    """Become the user, with all its groups; return the environment of that user.
 
-    HOME is replaced even where it is set: it is circusd's own, and a library that writes below ``~`` would fail there.
+    HOME is replaced even if it is set, because it is circusd's own, and a library that writes below ``~`` would fail
+    there.
     """
     import pwd
 
@@ -239,7 +240,7 @@ def become_user(name: str, group: str) -> dict[str, str]:
 
 
 def pipes(descriptors: str) -> dict[str, tuple[int, int]]:
-    """Return which of stdout and stderr is a pipe, and which, by its path below the folder *descriptors* of /proc."""
+    """Return which of stdout and stderr is a pipe, with its path below the folder *descriptors* of /proc."""
     found = {}
     for path in (f"{descriptors}/1", f"{descriptors}/2"):
         try:
@@ -252,7 +253,7 @@ def pipes(descriptors: str) -> dict[str, tuple[int, int]]:
 
 
 def give_pipes(uid: int) -> None:
-    """Let the user hold the pipes that circusd reads for it: a worker does, and outlives circusd by that."""
+    """Give the user the pipes that circusd reads for it: with them a worker outlives circusd."""
     others = pipes(f"/proc/{os.getppid()}/fd").values()
     for path, pipe in pipes("/proc/self/fd").items():
         if pipe not in others:
@@ -262,14 +263,14 @@ def give_pipes(uid: int) -> None:
 def own_identity() -> str:
     """Return "pid:started" of this process, by which a worker behind a wrapper sees that circusd killed the wrapper.
 
-    Empty where there is no /proc (macOS): there a worker cannot recognise a process that is not its parent.
+    Empty without /proc (macOS), where a worker cannot recognise a process that is not its parent.
     """
     fields = stat_of(os.getpid())
     return f"{os.getpid()}:{int(fields[19])}" if fields else ""
 
 
 def own_environment() -> dict[str, str]:
-    """Return what we were given. Python puts LC_CTYPE into a process that has no locale (PEP 538), -I or not."""
+    """Return our original environment. Python puts LC_CTYPE into a process that has no locale (PEP 538), -I or not."""
     environment = dict(os.environ)
     if environment.get("LC_CTYPE") in COERCED_LOCALES:
         try:
@@ -284,7 +285,7 @@ def own_environment() -> dict[str, str]:
 
 def run(command: list[str], environment: dict[str, str]) -> None:
     """Become *command*. Returns only by a LaunchError."""
-    # Python ignores these two, and what is ignored stays so in the command: a shell pipeline would never end.
+    # Python ignores these two, and the command would inherit that: a shell pipeline would never end.
     for ignored in (signal.SIGPIPE, signal.SIGXFSZ):
         signal.signal(ignored, signal.SIG_DFL)
     program = command[0]

@@ -1,7 +1,7 @@
-"""Show a command line to people without the secrets that stand on it.
+"""Mask the secrets on a command line before people see it.
 
-Command lines go into logs, events and the dashboard, and are quoted in refusals. Options are judged by their name, so
-a secret that has no name (``mysql -phunter2``, a third argument) is not known as one.
+Command lines go into logs, events and the dashboard, and are quoted in refusals. Options are judged by their name, so a
+secret without a name (``mysql -phunter2``, a third argument) is not recognised.
 """
 
 import json
@@ -22,10 +22,10 @@ LONGEST = 200
 SHORTEST = 5
 MASK = "***"
 
-# Behind this length whole arguments are dropped and none is cut: the rest of a cut one might not look like a secret.
+# After this length whole arguments are dropped and none is cut: the rest of a cut one might not look like a secret.
 _READ = 4096
 
-# The runs in these patterns have a bound each: what a stranger wrote must not take us long to read.
+# Each run in these patterns has a bound, because the text of a stranger must not take us long to read.
 _TELLING = (
     r"passw(?:or)?[dt]|passphrase|passcode|secret|token|credential|api[-_]?key|access[-_]?key|private[-_]?key"
     r"|密码|口令|密钥|令牌"
@@ -65,7 +65,7 @@ def safe_command(argv: Iterable[str]) -> str:
 
 
 def safe_text(text: str) -> str:
-    """Return *text*, a line of a log or a reason, with the secrets masked that stand in it under a telling name.
+    """Return *text*, a line of a log or a reason, with its secrets under a telling name masked.
 
     >>> safe_text("POST /?token=hunter2 to redis://:hunter2@cache/0")
     'POST /?token=*** to redis://:***@cache/0'
@@ -77,7 +77,7 @@ def safe_text(text: str) -> str:
 
 
 def printable(text: str) -> str:
-    """Return *text* with a ? for all that is not seen, moves the cursor or turns the direction of the text around.
+    """Return *text* with a ? for each character that is invisible, moves the cursor or reverses the direction of text.
 
     >>> printable("evil\\x1b[2J name"), printable("photo_\\u202egpj.exe")
     ('evil?[2J name', 'photo_?gpj.exe')
@@ -102,19 +102,19 @@ def masked(value: Any, key: str = "") -> Any:
 
 @lru_cache(maxsize=4096)
 def safe_line(text: str) -> str:
-    """Return *text* as it may be shown on a page or in a terminal: without secrets, and all of it seen."""
+    """Return *text* for a page or a terminal: without secrets, and all of it visible."""
     return printable(safe_text(text))
 
 
 def secrets_in(name: str, value: str) -> Iterator[str]:
-    """Yield what is secret of a variable: its value where the name is telling, else the passwords of URLs in it.
+    """Yield the secrets of a variable: its value if the name is telling, otherwise the passwords of URLs in it.
 
-    What is shorter than five characters is left out: a log without any "true" would be of no use.
+    Values shorter than five characters are left out: a log without any "true" would be of no use.
 
     >>> [*secrets_in("API_KEY", "k-1234"), *secrets_in("DSN_URL", "redis://:hunter2@cache/0")]
     ['k-1234', 'hunter2']
     """
-    is_folder = name == "PWD" and value.startswith("/")  # of the shell, which copy_env takes over
+    is_folder = name == "PWD" and value.startswith("/")  # the shell's, which copy_env takes over
     is_telling = re.fullmatch(_NAME, name, re.IGNORECASE) and not is_folder
     found = [value] if is_telling else _URL_SECRET.findall(value)
     yield from (secret for secret in found if len(secret) >= SHORTEST)
@@ -133,7 +133,7 @@ def spellings(secret: str) -> Iterator[str]:
 
 
 def without(text: str, secrets: Iterable[str]) -> str:
-    """Return *text* with each of *secrets* masked, the longest first: one may hold another."""
+    """Return *text* with each of *secrets* masked, the longest first, because one may hold another."""
     for secret in sorted(secrets, key=len, reverse=True):
         text = text.replace(secret, MASK)
     return text
@@ -153,7 +153,7 @@ def _masked(argv: Iterable[str]) -> Iterator[str]:
     is_value = False
     for word in argv:
         is_option = _OPTION.fullmatch(word) is not None
-        # `--no-auth --password x`: what stands in a value's place may be the next option, and its value a secret.
+        # `--no-auth --password x`: in place of a value there may be the next option, and its value is a secret.
         yield MASK if is_value else word if is_option else _masked_word(word)
         is_value = is_option
 

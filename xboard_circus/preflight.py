@@ -1,8 +1,8 @@
-"""Try new code on one throw-away worker, away from the public port, before any worker that serves is touched.
+"""Try new code on one throw-away worker, away from the public port, before a reload touches any serving worker.
 
-The trial runs as a worker of the watcher would: the same command behind the same launcher, the same environment,
-folder and user. XBOARD_PREFLIGHT=1 keeps it off the public socket, and a runtime folder of its own keeps it out of the
-sight of circusd and the prober. Only our own worker knows how to do that; another command is left out.
+The trial runs as a worker of the watcher would: the same command behind the same launcher, the same environment, folder
+and user. XBOARD_PREFLIGHT=1 keeps it off the public socket, and a runtime folder of its own hides it from circusd and
+the prober. Only our own worker supports that; another command is left out.
 """
 
 import contextlib
@@ -38,7 +38,7 @@ from xboard_circus.supervisor.life.environment import environment, of_launcher, 
 from xboard_circus.worker import MODULE, runs_worker
 
 TOKEN = "trial"
-WID = 0  # Circus begins at 1: no app takes the trial for a worker whose file or port it then uses too
+WID = 0  # Circus begins at 1, so no app takes the trial for a worker and then uses its file or port too
 POLL = 0.05
 LONGEST_END = 10.0
 LATE_START_GRACE = 5.0  # it serves no client, and uvicorn handles no SIGTERM before its lifespan has started
@@ -47,11 +47,11 @@ TAIL_LINES, TAIL_BYTES = 15, 16_384
 
 @dataclass(frozen=True)
 class TrialOutcome:
-    """Result of the trial of one watcher; it did not fail where the command is not our worker either.
+    """Result of the trial of one watcher; a command that is not our worker did not fail either.
 
     Attributes:
         reason: One line for a person, whatever the result.
-        log: The last lines that the trial wrote, where it failed.
+        log: The last lines of a failed trial.
     """
 
     failed: bool
@@ -77,14 +77,14 @@ class Trial:
 
 
 def last_text(file: IO[bytes], *, since: int = 0) -> str:
-    """Return the end of what *file* holds behind position *since*; a shorter file was emptied meanwhile."""
+    """Return the content of *file* after position *since*; a shorter file was truncated meanwhile."""
     end = file.seek(0, os.SEEK_END)
     file.seek(max(0 if end < since else since, end - TAIL_BYTES))
     return file.read().decode(errors="replace")
 
 
 def preflight(config: Config, watcher: WatcherConfig) -> TrialOutcome:
-    """Start a worker of *watcher*, wait until it is ready, end it; it has `health.startup_timeout` seconds for that."""
+    """Start a worker of *watcher*, wait until it is ready, end it, all within `health.startup_timeout` seconds."""
     if not runs_worker(watcher.cmd, watcher.args):
         return TrialOutcome(False, f"no trial: its command is not `python -m {MODULE}`")
     if (refusal := host_rules.refusal(config.folder)) is not None:
@@ -106,7 +106,7 @@ def preflight(config: Config, watcher: WatcherConfig) -> TrialOutcome:
 
 
 def _await_ready(trial: Trial, watcher: WatcherConfig, *, give_up_at: float) -> str:
-    """Return "" once it is ready, else why it is not."""
+    """Return "" once it is ready, otherwise why it is not."""
     while not trial.ready_file.is_file():
         code = trial.popen.poll()
         if code is not None:
@@ -119,7 +119,7 @@ def _await_ready(trial: Trial, watcher: WatcherConfig, *, give_up_at: float) -> 
 
 
 def last_no(log: str) -> str:
-    """Return the last answer of the live or ready path from the log of a worker that did not get ready.
+    """Return the last failed answer of the live or ready path from the log of a worker that did not get ready.
 
     >>> last_no("INFO:     Not ready yet: /health/ready says: status 503")
     '/health/ready says: status 503'
@@ -178,8 +178,8 @@ def _unwound_by_signals() -> Iterator[None]:
 def _environment(config: Config, watcher: WatcherConfig, *, instance: str, folder: Path) -> dict[str, str]:
     """Return the environment of a worker that Circus starts, with the marks of a trial.
 
-    It names this process as its circusd: the launcher ends with it, and what is left of a trial whose command line was
-    killed is an orphan, which the next start or `clean` ends.
+    It names this process as its circusd, so the launcher ends with it. After a kill of the command line the rest of a
+    trial is an orphan, which the next start or `clean` ends.
     """
     marks = {
         "XBOARD_INSTANCE": instance,
@@ -195,7 +195,7 @@ def _environment(config: Config, watcher: WatcherConfig, *, instance: str, folde
 
 
 def _given(config: Config, watcher: WatcherConfig) -> dict[str, str]:
-    """Return the watcher's environment as Circus makes it."""
+    """Return the watcher's environment as Circus builds it."""
     env = as_circusd_sees_it(config, watcher)
     if watcher.copy_path:
         env.setdefault("PYTHONPATH", os.pathsep.join(sys.path))
@@ -206,7 +206,7 @@ def _given(config: Config, watcher: WatcherConfig) -> dict[str, str]:
 
 
 def _arguments(watcher: WatcherConfig, env: Mapping[str, str], *, fd: int) -> list[str]:
-    """Return the command line, put together and split by Circus's own code."""
+    """Return the command line, built and split by Circus's own code."""
     options = SimpleNamespace(**{**watcher.given, "optnames": tuple(watcher.given)})
     process = Process(
         watcher.name,
@@ -223,7 +223,7 @@ def _arguments(watcher: WatcherConfig, env: Mapping[str, str], *, fd: int) -> li
 
 
 def _end(popen: subprocess.Popen[bytes], identity: procs.Identity, *, patience: float) -> None:
-    """End the trial and what it has started; a signal goes to the very process that was seen."""
+    """End the trial and its children; a signal goes to the very process that was seen."""
     family = [identity, *procs.below(identity, recursive=True)]
     procs.signal_all([identity], signal.SIGTERM, patience)
     procs.signal_all(family, signal.SIGKILL, 0.0)

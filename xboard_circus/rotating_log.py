@@ -1,4 +1,4 @@
-"""The log that circusd and the plugins write: rotated by its writer, and never a reason to stop working."""
+"""Write the log of circusd or a plugin: rotated by its writer, and never a reason to stop working."""
 
 import logging
 import os
@@ -14,10 +14,10 @@ PLUGIN_OLD_FILES = 3
 
 
 class RotatingLog(RotatingFileHandler):
-    """Writes to *path* and keeps *old_files* of *max_bytes*; a line that cannot be written is lost, and nothing else.
+    """Write to *path* and keep *old_files* of *max_bytes*; a failed write loses the line, and nothing else.
 
     The file is opened at the first line, and again after every failure, so that a folder may be made or a disk cleared
-    at any time. One that somebody else has moved away is left to them, and a new one begun.
+    at any time. A file that was moved away is left alone, and a new one begun.
     """
 
     def __init__(self, path: str | os.PathLike[str], *, max_bytes: int, old_files: int) -> None:
@@ -36,7 +36,7 @@ class RotatingLog(RotatingFileHandler):
         super().emit(record)
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - the name is logging's
-        # A rotation that failed half way leaves a closed file behind, into which nothing could ever be written again.
+        # A rotation that failed half way leaves a closed file, which could never be written to again.
         self._drop_stream()
 
     def _is_moved(self, stream: IO[str]) -> bool:

@@ -1,6 +1,6 @@
-"""What circusd, its watchers and their workers do at one moment, read from circusd's replies.
+"""Read the state of circusd, its watchers and their workers at one moment from circusd's replies.
 
-A circusd without an armed watcher does not know our command; what Circus's own commands tell then fills the same
+A circusd without an armed watcher does not know our command; the replies to Circus's own commands then fill the same
 shape, without ports, reasons and next tries.
 """
 
@@ -26,7 +26,7 @@ Figures = Mapping[int, tuple[int, float]]
 
 @dataclass(frozen=True)
 class Snapshot:
-    """The circusd that answered, and everything that it runs."""
+    """State of the circusd that answered, and of everything that it runs."""
 
     circusd: CircusdEntry
     watchers: list[WatcherEntry]
@@ -46,7 +46,7 @@ class Snapshot:
 
 
 def from_state(state: State) -> Snapshot:
-    """Read the state of circusd."""
+    """Build a snapshot from the state of circusd."""
     return Snapshot(state["circusd"], state["watchers"])
 
 
@@ -60,9 +60,9 @@ def from_stock(client: CircusdClient, *, pid: int, config_file: str | None) -> S
 
 
 def measured(snapshot: Snapshot) -> Figures:
-    """Return what each worker uses, which the command line reads by itself to spare circusd.
+    """Return the use of each worker, which the command line reads by itself to spare circusd.
 
-    A process that is gone, or that has a worker's pid by now, is left out.
+    A worker that is gone is left out, also if another process has its pid by now.
     """
     sampled = []
     for identity in snapshot.processes():

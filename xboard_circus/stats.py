@@ -1,7 +1,7 @@
 """Run circusd-stats, which circus-top reads, without the listeners of the workers.
 
-Circus has it inherit every listener, and look for waiting connections on each. A process that holds a listener keeps
-the port open after a stop, so it gets none here (`patches.circus_process`), and would end at the first that it misses.
+Circus has it inherit every listener, and look for waiting connections on each. A process with a listener keeps the port
+open after a stop, so it gets none here (`patches.circus_process`), and would end at the first missing one.
 """
 
 import socket

@@ -1,7 +1,7 @@
 """Speak to a ROUTER socket of ZeroMQ's over a plain socket (ZMTP 3.0, no security), with a bound on what is read.
 
-libzmq bounds a single frame alone: of a message whose frames never end it keeps all. It also hides why a connection
-has ended.
+libzmq bounds only a single frame: of a message with endless frames it keeps all. It also hides why a connection has
+ended.
 """
 
 import select
@@ -31,7 +31,7 @@ class Dealer:
         self._is_ready = False
 
     def is_silent(self) -> bool:
-        """Return whether nothing is there to be received, the end of the connection neither."""
+        """Return whether nothing can be received, not even the end of the connection."""
         poll = select.poll()
         poll.register(self._connection, select.POLLIN)
         return not poll.poll(0)

@@ -1,1 +1,1 @@
-"""What `scripts/bench.py` measures with; nothing of it is part of the package."""
+"""Measure for `scripts/bench.py`; nothing of it is part of the package."""

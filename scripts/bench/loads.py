@@ -1,7 +1,7 @@
-"""The load on a rival: beside what is done to it, and as much as it answers.
+"""Load a rival: steadily beside an operation, or with as much as it answers.
 
-Both are clients of this process; only where wrk is installed it counts the requests a second, since the load client is
-slower than what it measures.
+Both are clients of this process; if wrk is installed it counts the requests a second, because the load client is slower
+than what it measures.
 """
 
 import asyncio
@@ -39,16 +39,16 @@ class Loads:
         self.stop()
 
     def stop(self) -> None:
-        """Send no more, and wait for the answers to what was sent."""
+        """Send no more, and wait for the answers to the sent requests."""
         self._stack.close()
 
     def lost(self) -> list[Found]:
-        """What was lost of the kept-alive and of the new connections."""
+        """Return what was lost of the kept-alive and of the new connections."""
         return [_lost(self._kept), _lost(self._new)]
 
     @property
     def worst(self) -> float:
-        """The longest that an answer took, in seconds."""
+        """Return the longest time of an answer, in seconds."""
         answered = [request for load in (*self._kept, *self._new) for request in load.requests if not request.lost]
         return max((request.latency for request in answered), default=0.0)
 
@@ -61,7 +61,7 @@ def _lost(loads: list[Load]) -> Found:
 
 
 def requests_a_second(port: int, *, kept: bool) -> Found:
-    """The figure, and what it was measured with or what went wrong."""
+    """Return the figure, and the program that measured it or what went wrong."""
     url = f"http://127.0.0.1:{port}/"
     if not shutil.which("wrk"):
         load = Load(url, rate=2000, connections=CONNECTIONS if kept else None, seconds=SECONDS)

@@ -1,4 +1,4 @@
-"""What a measurement is, and what many come to; go through the rows, where the failure of one costs no other."""
+"""Run and summarise measurements: go through the rows, where the failure of one costs no other."""
 
 import statistics
 from collections.abc import Callable
@@ -11,7 +11,7 @@ from bench.running import Never, Rival
 
 @dataclass(frozen=True)
 class Found:
-    """One measurement; *value* is None where there is none: *word* is why, *note* what happened instead."""
+    """One measurement; without one *value* is None, *word* is why, and *note* what happened instead."""
 
     value: float | None
     note: str = ""
@@ -23,8 +23,8 @@ class Row:
     """One measurement that gives a line in the table for each of *lines*.
 
     Attributes:
-        rivals: Who takes part, by name.
-        runs: The most runs that it is worth; what hardly varies needs one.
+        rivals: The names of those that take part.
+        runs: The most runs that it is worth; a steady figure needs one.
     """
 
     name: str
@@ -44,7 +44,7 @@ class Spread(NamedTuple):
 
 @dataclass
 class Series:
-    """One line of the table: what each rival came to, run by run."""
+    """One line of the table: the figures of each rival, run by run."""
 
     row: str
     title: str
@@ -59,13 +59,13 @@ class Series:
         return {"row": self.row, "title": self.title, "unit": self.unit, "rivals": rivals}
 
     @classmethod
-    def from_json(cls, told: dict[str, Any]) -> "Series":
-        found = {name: [Found(**run) for run in rival["runs"]] for name, rival in told["rivals"].items()}
-        return cls(told["row"], told["title"], told["unit"], found)
+    def from_json(cls, data: dict[str, Any]) -> "Series":
+        found = {name: [Found(**run) for run in rival["runs"]] for name, rival in data["rivals"].items()}
+        return cls(data["row"], data["title"], data["unit"], found)
 
 
 def spread(all_found: list[Found]) -> Spread | None:
-    """Return the spread of what has a value; None when most runs have none."""
+    """Return the spread of the values; None when most runs have none."""
     values = [found.value for found in all_found if found.value is not None]
     if 2 * len(values) <= len(all_found):
         return None
@@ -73,7 +73,7 @@ def spread(all_found: list[Found]) -> Spread | None:
 
 
 def measure_all(rows: list[Row], rivals: list[str], runs: int) -> list[Series]:
-    """Run by run and not row by row, so that what else the machine does meets every rival."""
+    """Measure run by run and not row by row, so that other load on the machine meets every rival."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
@@ -88,7 +88,7 @@ def measure_all(rows: list[Row], rivals: list[str], runs: int) -> list[Series]:
         for row, name in todo:
             progress.update(bar, description=f"{row.name}: {RIVAL[name].title}")
             before = lines[row.name][0].found.get(name)
-            # Who never got there in the first run is not waited for in the next.
+            # A rival that never got there in the first run is not waited for in the next.
             if before is None or before[0].value is not None:
                 for line, one in zip(lines[row.name], measure(row, name), strict=True):
                     line.found.setdefault(name, []).append(one)

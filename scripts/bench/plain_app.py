@@ -1,7 +1,7 @@
-"""The plain app that all of them serve. It writes down when it was imported, got ready and was hung, and by which pid.
+"""Serve the plain app that all rivals run. It records when it was imported, got ready and hung, and its pid.
 
-``BENCH_FOLDER`` is where; ``BENCH_DIE_AFTER`` seconds after its start it dies, for the crash loop; ``BENCH_IMPORT`` is
-what a heavy app imports besides.
+``BENCH_FOLDER`` is where; ``BENCH_DIE_AFTER`` seconds after its start it dies, for the crash loop; ``BENCH_IMPORT`` are
+additional imports of a heavy app.
 """
 
 import importlib
@@ -18,20 +18,20 @@ FOLDER = os.environ["BENCH_FOLDER"]
 DIE_AFTER = os.environ.get("BENCH_DIE_AFTER")
 
 
-def tell(what: str) -> None:
+def record(what: str) -> None:
     with open(f"{FOLDER}/{what}", "a") as file:  # one short write: lines of several workers do not mix
         file.write(f"{os.getpid()} {time.monotonic()}\n")
 
 
 @asynccontextmanager
 async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-    tell("ready")
+    record("ready")
     if DIE_AFTER:
         threading.Timer(float(DIE_AFTER), os._exit, (1,)).start()
     yield
 
 
-tell("starts")
+record("starts")
 for name in os.environ.get("BENCH_IMPORT", "").split():
     importlib.import_module(name)
 app = FastAPI(lifespan=lifespan)
@@ -45,5 +45,5 @@ async def pid() -> str:
 
 @app.get("/hang")
 async def hang() -> None:
-    tell("hung")
+    record("hung")
     time.sleep(3600)

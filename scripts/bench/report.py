@@ -1,4 +1,4 @@
-"""The figures as JSON and as a Markdown page."""
+"""Report the figures as JSON and as a Markdown page."""
 
 import json
 import os
@@ -28,7 +28,7 @@ READMES = {CHECKOUT / "README.md": {}, CHECKOUT / "README.zh-CN.md": CHINESE}
 
 
 def session(rows: list[str], *, command: str, runs: int, note: str, load_before: float) -> dict[str, Any]:
-    """What a reader has to know of one call of the script to judge its figures."""
+    """Return what a reader has to know of one call of the script to judge its figures."""
     return {
         "date": time.strftime("%Y-%m-%d %H:%M %z"),
         "command": command,
@@ -52,7 +52,8 @@ def machine() -> str:
 
 
 def page(lines: list[Series], sessions: list[dict[str, Any]]) -> str:
-    """The page: what was measured, with what, the table, and what happened where a figure alone does not tell."""
+    """Return the page: what was measured, with what, the table, and what happened where a figure alone does not show
+    it."""
     template = Template(PAGE.read_text(), trim_blocks=True, keep_trailing_newline=True)
     return template.render(sessions=sessions, table=table(lines), notes=notes(lines))
 
@@ -68,7 +69,7 @@ def table(lines: list[Series]) -> str:
 
 
 def readme(text: str, lines: list[Series], words: dict[str, str]) -> str:
-    """Return the README with these lines in the place of its table, which is one of the page's in other *words*."""
+    """Return the README with these lines in place of its table, which is one of the page's in other *words*."""
     by_title = {f"{line.title}, {line.unit}": line for line in lines}
     if missing := [title for title in IN_README if title not in by_title]:
         raise SystemExit(f"The READMEs show lines that were not measured: {'; '.join(missing)}")
@@ -86,7 +87,7 @@ def _cell(line: Series, name: str) -> str:
 
 
 def _best(line: Series) -> set[str]:
-    """Who has the best median, and who can't be told apart from that one: their ranges overlap."""
+    """Return the names with the best median, and those that cannot be distinguished from it: their ranges overlap."""
     measured = [name for name in MEASURED if name in line.found]
     known = {name: found for name in measured if (found := spread(line.found[name]))}
     if len(measured) < 2 or not known or line.unit == "starts":
@@ -110,25 +111,25 @@ def _number(value: float) -> str:
 
 
 def notes(lines: list[Series]) -> str:
-    """One bullet for each line whose measurements say more than figures."""
+    """Return one bullet for each line with measurements that mean more than figures."""
     bullets = []
     for line in lines:
-        said = [text for text in (_note(line, name) for name in line.found) if text]
-        if said:
-            bullets.append("\n".join([f"- {line.title}, {line.unit}", *(f"  - {text}" for text in said)]))
+        texts = [text for text in (_note(line, name) for name in line.found) if text]
+        if texts:
+            bullets.append("\n".join([f"- {line.title}, {line.unit}", *(f"  - {text}" for text in texts)]))
     return "\n".join([*bullets, *_ratios(lines)])
 
 
 def _note(line: Series, name: str) -> str:
     all_found = line.found[name]
-    said = list(dict.fromkeys(found.note for found in all_found if found.note))
+    texts = list(dict.fromkeys(found.note for found in all_found if found.note))
     if name in (BARE, CLI):  # they have no column
-        said.insert(0, shown(all_found))
-    return f"{RIVAL[name].title}: {'; '.join(said)}" if said else ""
+        texts.insert(0, shown(all_found))
+    return f"{RIVAL[name].title}: {'; '.join(texts)}" if texts else ""
 
 
 def _ratios(lines: list[Series]) -> list[str]:
-    """Ours beside uvicorn's, run by run: the two of a pair were measured one right after the other."""
+    """Return ours beside uvicorn's, run by run: the two of a pair were measured one right after the other."""
     bullets = []
     for line in lines:
         if line.row == "throughput" and {OURS, UVICORN_WORKERS} <= line.found.keys():

@@ -1,4 +1,4 @@
-"""Who is measured: how each is installed, started and told to reload, with the best settings that it has.
+"""Define the rivals: how each is installed, started and reloaded, with its best settings.
 
 The settings themselves are in ``settings/``; @words in them are filled in.
 """
@@ -27,12 +27,12 @@ RELOAD_WITHIN = 60.0
 
 
 def _reload_ours(running: Running) -> None:
-    reply = running.ask_circusd("xboard_reload", name="web")
+    reply = running.query_circusd("xboard_reload", name="web")
     if reply["status"] != "ok":
         raise RuntimeError(f"reload: {reply}")
     until = time.monotonic() + RELOAD_WITHIN
     while time.monotonic() < until:
-        if running.ask_circusd("xboard_state")["watchers"][0]["reload"]["state"] != "running":
+        if running.query_circusd("xboard_state")["watchers"][0]["reload"]["state"] != "running":
             return
         time.sleep(0.1)
 
@@ -44,14 +44,14 @@ def _reload_circus(running: Running) -> None:
 
 
 def _restart_one_by_one(running: Running) -> None:
-    """`restart` of the whole group would leave nobody for as long as the new ones start."""
+    """Restart one by one: `restart` of the whole group would leave no worker for as long as the new ones start."""
     file = str(running.folder / "supervisord.conf")
     for number in range(running.workers):
         _run("-m", "supervisor.supervisorctl", "-c", file, "restart", f"web:web_{number}")
 
 
 def _restart_units(running: Running) -> None:
-    """The next one only when the last one serves again: systemd knows no more of uvicorn than that it runs."""
+    """Restart the next one only when the last one serves again: systemd knows no more of uvicorn than that it runs."""
     systemctl = ["env", f"XDG_RUNTIME_DIR={running.folder}/xdg", "systemctl", "--user", "restart"]
     for number in range(running.workers):
         _do(*systemctl, f"web@{number + 1}")
@@ -59,12 +59,12 @@ def _restart_units(running: Running) -> None:
 
 
 def _reload_pm2(running: Running) -> None:
-    """pm2's own reload stops uvicorn first; so it is asked to send uvicorn the signal for that."""
+    """Have pm2 send uvicorn the signal for a reload, because its own reload stops uvicorn first."""
     _do("env", f"PM2_HOME={running.folder}", "pm2", "sendSignal", "SIGHUP", "web", env=running.environ())
 
 
 def _replace_master(running: Running) -> None:
-    """SIGHUP would keep the code that was preloaded; a new master reads it anew."""
+    """Replace the master: SIGHUP would keep the preloaded code; a new master reads it anew."""
     old = process(process(min(running.serving())).parent or 0)
     old.signal(signal.SIGUSR2)
     running.until(lambda: len(running.serving()) >= 2 * running.workers, RELOAD_WITHIN, "the new master's workers")
@@ -147,9 +147,9 @@ def requirements() -> list[str]:
 
 
 def enter_venv(*, is_short: bool) -> None:
-    """Go on in the bench's own environment, which is made when it is not there or stands for other requirements.
+    """Go on in the bench's own environment, which is made if it is missing or has other requirements.
 
-    A short run, which measures uvicorn alone beside us, takes that of the tests where it is there.
+    A short run, which measures uvicorn alone beside us, uses that of the tests if it exists.
     """
     if is_short and TEST_VENV.exists():
         _go_on_in(TEST_VENV)
@@ -182,7 +182,7 @@ def versions() -> dict[str, str]:
 
 
 def _programs() -> dict[str, str]:
-    """The versions of what does not come from PyPI and is here."""
+    """Return the versions of installed programs that do not come from PyPI."""
     found = {name: _output(["sh", "-c", command]) for name, command in PROGRAMS.items()}
     return {name: version for name, version in found.items() if version}
 

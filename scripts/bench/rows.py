@@ -1,7 +1,7 @@
-"""What is measured. Each row starts its own rivals, and gives a value with a note, or says why there is none.
+"""Define the rows. Each starts its own rivals, and gives a value with a note, or the reason why there is none.
 
-An "until ready" ends when the new worker's app has started; an "until answered" when a request is. Who never gets there
-within the bound has the value None.
+An "until ready" ends when the new worker's app has started; an "until answered" when a request is. A rival that never
+gets there within the bound has the value None.
 """
 
 import statistics
@@ -21,16 +21,16 @@ from bench.running import (
     Rival,
     Running,
     answer,
+    answering_pids,
     cpu,
     cpu_with_children,
     kill,
     pss,
-    who_answers_at_once,
 )
 from tests.real.processes import Process
 
 IMPORTED = ("circus.circusd", "xboard_circus.plugins.guard", "xboard_circus.worker.__main__", "fastapi")
-"""What our start imports one after the other: circusd and the hook, then the forkserver."""
+"""Imports of our start, one after the other: circusd and the hook, then the forkserver."""
 RECOVERY = 30.0
 SPARE_KILLS = 10
 IDLE_SECONDS = 15.0
@@ -40,13 +40,13 @@ BURSTS = 5
 
 
 class Size(NamedTuple):
-    """How much of it is done in the rows that take long."""
+    """Size of the rows that take long."""
 
     kills: int
     apart: float  # seconds
     loop: float  # seconds
     reloads: int
-    workers: tuple[int, ...]  # whose memory is measured
+    workers: tuple[int, ...]  # memory is measured with these
     rivals: list[str]  # the same
 
 
@@ -55,7 +55,7 @@ SMOKE = Size(kills=2, apart=1, loop=6, reloads=1, workers=(2, 3), rivals=[OURS])
 
 
 def kills(rival: Rival, workers: int, number: int = 1, apart: float = 0) -> list[Found]:
-    """Kill the worker that was started last, again and again: what does a failure cost that comes back?"""
+    """Kill the worker that was started last, again and again, to find the cost of a failure that comes back."""
     with Running(rival, workers) as it:
         found: list[Found] = []
         while len(found) < number:
@@ -79,7 +79,8 @@ def _until_back(it: Running, victim: int) -> float:
 
 
 def crashes_beside_a_spare(rival: Rival) -> list[Found]:
-    """The median of ten kills, each when the next spare waits and the last kill is forgotten, as the first would be."""
+    """Return the median of ten kills, each when the next spare waits and the last kill is forgotten, as the first would
+    be."""
     with Running(rival, 1, spares=1, reset_after=1) as it:
         times = []
         for _ in range(SPARE_KILLS):
@@ -90,7 +91,7 @@ def crashes_beside_a_spare(rival: Rival) -> list[Found]:
 
 
 def _until_answered(it: Running, *, every: float = 0.003) -> float:
-    """Ask again and again, as a client does that tries anew when it is refused."""
+    """Send requests again and again, as a client does that retries after a refusal."""
     it.until(lambda: answer(it.port, "/") is not None, RECOVERY, "an answer", every=every)
     return time.monotonic()
 
@@ -98,8 +99,8 @@ def _until_answered(it: Running, *, every: float = 0.003) -> float:
 def hang(rival: Rival, workers: int) -> list[Found]:
     with Running(rival, workers) as it:
         threading.Thread(target=answer, args=(it.port, "/hang", 60.0), daemon=True).start()
-        it.until(lambda: bool(it.told("hung")), 10, "the hang")
-        pid, at = it.told("hung")[0]
+        it.until(lambda: bool(it.recorded("hung")), 10, "the hang")
+        pid, at = it.recorded("hung")[0]
         it.until(lambda: len(set(it.serving()) - {pid}) >= workers, RECOVERY, f"{workers} workers ready")
         return [Found(max(it.serving().values()) - at)]
 
@@ -125,10 +126,10 @@ def crash_loop(rival: Rival, seconds: float) -> list[Found]:
         at = it.start()
         while time.monotonic() < at + seconds:  # the measurement itself
             time.sleep(0.1)
-        starts = it.told("ready")
-        last = max((told_at for _, told_at in starts), default=at) - at
+        starts = it.recorded("ready")
+        last = max((recorded_at for _, recorded_at in starts), default=at) - at
         spent = Found(60 / seconds * sum(map(cpu_with_children, it.processes())))
-        if it.exit_code is not None:  # who has ended costs nothing, and that is no merit
+        if it.exit_code is not None:  # a rival that has ended costs nothing, and that is no merit
             spent = Found(None, f"exit code {it.exit_code}", "ended")
         return [Found(len(starts), f"the last after {last:.1f} s"), spent]
 
@@ -168,7 +169,7 @@ def supervisor_killed(rival: Rival) -> list[Found]:
 
 
 def idle(rival: Rival) -> list[Found]:
-    # Nobody waits for anything here, so each probes as its maker wants it: we every 2 s, httpok every 5.
+    # No client waits for anything here, so each probes as its maker wants it: we every 2 s, httpok every 5.
     with Running(rival, 2, period=2) as it:
         time.sleep(3)
         others = it.others()
@@ -229,7 +230,7 @@ def start_all(rival: Rival, workers: int) -> list[Found]:
 
 
 def memory(rival: Rival, sizes: tuple[int, ...], heavy: str = "") -> list[Found]:
-    """The PSS of all processes with each number of workers, and what one more worker comes to."""
+    """Return the PSS of all processes with each number of workers, and that of one more worker."""
     totals = []
     for workers in sizes:
         with Running(rival, workers, period=2, env={"BENCH_IMPORT": heavy}) as it:
@@ -238,9 +239,9 @@ def memory(rival: Rival, sizes: tuple[int, ...], heavy: str = "") -> list[Found]
 
 
 def burst(rival: Rival) -> list[Found]:
-    """The median of some bursts of connections: how many of them does one worker get?"""
+    """Return the median of some bursts of connections: how many of them does one worker get?"""
     with Running(rival, 4) as it:
-        most = [Counter(who_answers_at_once(it.port, BURST)).most_common(1)[0][1] for _ in range(BURSTS)]
+        most = [Counter(answering_pids(it.port, BURST)).most_common(1)[0][1] for _ in range(BURSTS)]
         return [Found(100 * statistics.median(most) / BURST, f"of {BURST}: {', '.join(map(str, most))}")]
 
 
@@ -275,7 +276,7 @@ def lost(what: str) -> Lines:
 
 
 def kills_row(name: str, title: str, workers: int, size: Size) -> Row:
-    """One life, whose times are listed and no median: the last beside the first shows what a back-off costs."""
+    """Return a row for one life, with its times listed and no median: the last beside the first shows a back-off."""
     lines = tuple(
         (f"{title}, kill {1 + each} of {size.kills}, {size.apart:g} s apart", "s") for each in range(size.kills)
     )

@@ -1,4 +1,4 @@
-"""One rival that runs: its folder, its port, its processes. All carry a mark; nothing else is killed.
+"""Run one rival: its folder, its port, its processes. All carry a mark; nothing else is killed.
 
 All instants are on the monotonic clock, which is one for all processes of a boot. What comes from PyPI is imported in
 the functions that use it: `scripts/bench.py` loads this file before it is in its own environment.
@@ -29,7 +29,7 @@ UNWANTED = ("XBOARD_", "CIRCUS", "BENCH_", "PYTHON", "UVICORN", "GUNICORN", "GRA
 
 
 class Never(Exception):
-    """What was waited for did not come in time; the text says what happened in its place."""
+    """An awaited event did not come in time; the text says what happened instead."""
 
     word = "never"
 
@@ -41,7 +41,7 @@ class Cannot(Never):
 
 
 class NotHere(Never):
-    """The rival cannot run on this machine; the text says what it takes."""
+    """The rival cannot run on this machine; the text says what it needs."""
 
     word = "not here"
 
@@ -51,12 +51,13 @@ class Rival:
     """One way to keep an app up.
 
     Attributes:
-        command: What starts it; ``{python}``, ``{bin}``, ``{file}``, ``{port}`` and ``{workers}`` are filled in.
+        command: Command that starts it; ``{python}``, ``{bin}``, ``{file}``, ``{port}`` and ``{workers}`` are filled
+            in.
         settings: Its file in ``settings/``.
-        reload: Tells a running one to replace its workers, in the gentlest way that it has.
-        needs: What it takes, and a shell condition that holds where it is there.
+        reload: Orders a running one to replace its workers, in its gentlest way.
+        needs: Its requirement, and a shell condition for that.
         cannot: The rows that it cannot do, and why.
-        sweep: What removes what it leaves beside its processes and its folder.
+        sweep: Removes what it leaves beside its processes and its folder.
     """
 
     name: str
@@ -69,7 +70,7 @@ class Rival:
     sweep: str = ""
 
     def check(self, row: str) -> None:
-        """Raise where there is nothing to measure in *row*."""
+        """Raise if there is nothing to measure in *row*."""
         what, condition = self.needs
         if subprocess.run(["sh", "-c", condition], capture_output=True, check=False).returncode != 0:
             raise NotHere(f"it takes {what}")
@@ -182,43 +183,44 @@ class Running:
 
     @property
     def exit_code(self) -> int | None:
-        """What the command ended with; None while it runs."""
+        """Return the exit code of the command; None while it runs."""
         return self._started[-1].poll()
 
     def kill_supervisor(self) -> None:
         self._started[-1].kill()
         self._started[-1].wait()
 
-    # -- what the app told --
+    # -- records of the app --
 
-    def told(self, what: str) -> list[tuple[int, float]]:
-        """Pid and instant of every line of *what*: starts, ready or hung."""
+    def recorded(self, what: str) -> list[tuple[int, float]]:
+        """Return pid and instant of every line of *what*: starts, ready or hung."""
         file = self.folder / what
         lines = file.read_text().splitlines() if file.exists() else []
         return [(int(pid), float(at)) for pid, at in map(str.split, lines)]
 
     def serving(self) -> dict[int, float]:
-        """The workers that live and got ready, and when."""
+        """Return the live and ready workers, and when they got ready."""
         alive = {found.pid for found in self.processes()}
-        return {pid: at for pid, at in self.told("ready") if pid in alive}
+        return {pid: at for pid, at in self.recorded("ready") if pid in alive}
 
     def processes(self) -> list[Process]:
         return marked(BENCH_MARK=self.mark)
 
     def others(self) -> list[Process]:
-        """Everything that was started and is no worker."""
-        workers = dict(self.told("ready"))  # a master that preloads the app is no worker
+        """Return every process that was started and is no worker."""
+        workers = dict(self.recorded("ready"))  # a master that preloads the app is no worker
         return [found for found in self.processes() if found.pid not in workers]
 
     def waits_with_a_spare(self) -> bool:
-        """Whether ours has a spare that has imported the app, a worker that serves, and no failure on its account."""
-        watcher, of_app = self.ask_circusd("xboard_state")["watchers"][0], dict(self.told("starts"))
+        """Return whether ours has a spare that has imported the app, a worker that serves, and no failure on its
+        account."""
+        watcher, of_app = self.query_circusd("xboard_state")["watchers"][0], dict(self.recorded("starts"))
         workers = [worker for worker in watcher["workers"] if worker["pid"] in of_app]
         doing = ["spare" if worker["role"] == "spare" else worker["phase"] for worker in workers]
         return sorted(doing) == ["spare", "up"] and watcher["budget"]["used"] == 0
 
-    def ask_circusd(self, command: str, **properties: object) -> dict[str, Any]:
-        """The answer of a running circusd of ours."""
+    def query_circusd(self, command: str, **properties: object) -> dict[str, Any]:
+        """Return the answer of a running circusd of ours."""
         from circus.client import CircusClient
 
         client = CircusClient(endpoint=f"tcp://127.0.0.1:{self.words['control']}", timeout=10)
@@ -241,7 +243,7 @@ class Running:
             time.sleep(every)
 
     def last_words(self) -> str:
-        """The last line of its logs that tells of an error."""
+        """Return the last line of its logs with an error."""
         logs = [self.folder / "output", *(self.folder / "logs").glob("*.log")]
         lines = [line for log in logs if log.exists() for line in log.read_text(errors="replace").splitlines()]
         wanted = [line for line in lines if "error" in line.lower() or "errno" in line.lower()]
@@ -249,16 +251,16 @@ class Running:
 
 
 def answer(port: int, path: str = "/health", timeout: float = 30.0) -> str | None:
-    """The body of one answer on a new connection; None when there was none."""
+    """Return the body of one answer on a new connection; None without one."""
     try:
         with socket.create_connection(("127.0.0.1", port), timeout=timeout) as connection:
-            return _ask(connection, path)()
+            return _send(connection, path)()
     except OSError:
         return None
 
 
-def _ask(connection: socket.socket, path: str) -> Callable[[], str | None]:
-    """Send a request; what is returned waits for the body of its answer."""
+def _send(connection: socket.socket, path: str) -> Callable[[], str | None]:
+    """Send a request; the returned function waits for the body of its answer."""
     connection.sendall(f"GET {path} HTTP/1.1\r\nHost: bench\r\nConnection: close\r\n\r\n".encode())
 
     def body() -> str | None:
@@ -268,13 +270,13 @@ def _ask(connection: socket.socket, path: str) -> Callable[[], str | None]:
     return body
 
 
-def who_answers_at_once(port: int, connections: int) -> list[str | None]:
-    """Open *connections*, then ask on each; the pid that answered each, as the plain app says it."""
+def answering_pids(port: int, connections: int) -> list[str | None]:
+    """Open *connections*, then send a request on each; return the pid in each answer of the plain app."""
     with ExitStack() as stack:
         opened = [
             stack.enter_context(socket.create_connection(("127.0.0.1", port), timeout=30)) for _ in range(connections)
         ]
-        bodies = [_ask(connection, "/") for connection in opened]
+        bodies = [_send(connection, "/") for connection in opened]
         return [body() for body in bodies]
 
 
@@ -286,7 +288,7 @@ def kill(pid: int) -> float:
 
 
 def cpu(found: Process) -> float:
-    """Seconds of processor time of the threads that live; to the nanosecond where the kernel tells."""
+    """Return the processor time of the live threads in seconds; to the nanosecond if the kernel shows it."""
     try:
         tasks = list(Path(f"/proc/{found.pid}/task").iterdir())
         return sum(int((task / "schedstat").read_text().split()[0]) for task in tasks) / 1e9
@@ -295,7 +297,7 @@ def cpu(found: Process) -> float:
 
 
 def cpu_with_children(found: Process) -> float:
-    """Seconds of processor time, those of the children that it has waited for among them."""
+    """Return the processor time in seconds, also of the children that it has waited for."""
     import psutil
 
     with suppress(psutil.Error):
@@ -304,7 +306,7 @@ def cpu_with_children(found: Process) -> float:
 
 
 def pss(found: Process) -> float:
-    """MiB of its own: its proportional share of what it shares, and all that it does not."""
+    """Return the MiB of its own: its proportional share of what it shares, and all that it does not."""
     import psutil
 
     with suppress(psutil.Error):

@@ -1,4 +1,4 @@
-"""``python -m xboard_circus.dashboard``: the page without the worker around it, by hand or as a container's program."""
+"""Run ``python -m xboard_circus.dashboard``: the page without the worker around it, by hand or in a container."""
 
 import argparse
 import contextlib

@@ -12,10 +12,10 @@ from xboard_circus.dashboard.tokens import Role
 
 
 class Access:
-    """Read who sends a request from its Authorization header.
+    """Authenticate the sender of a request by its Authorization header.
 
-    Never from a cookie: a browser sends those of 127.0.0.1 to every port of it, so also to servers of other users. The
-    page's scripts keep the session where only this origin can read it; no page of another one sends it for them.
+    Never by a cookie: a browser sends those of 127.0.0.1 to every port of it, so also to servers of other users. The
+    page's scripts keep the session where only this origin can read it; no page of another one can send it for them.
     """
 
     def __init__(self, hub: Hub) -> None:
@@ -33,10 +33,10 @@ class Access:
         return session
 
     def log_in(self, request: Request, token: str) -> str | float:
-        """Return a session for *token*; for a wrong one the seconds until the next try, 0.0 where that is now."""
+        """Return a session for *token*; for a wrong one the seconds until the next try, 0.0 for at once."""
         now, network = self._hub.clock(), network_of(address_of(request))
         role = self._hub.tokens.role_of(token)
-        # The limit is for wrong tokens only: otherwise enough of them would keep the owner out.
+        # The limit is for wrong tokens only, because otherwise enough of them would keep the owner out.
         if role is not None:
             self._hub.logins.succeeded(network)
             return self._hub.sessions.begin(role)
@@ -46,10 +46,10 @@ class Access:
         return wait
 
     def role_of_bearer(self, request: Request) -> Role | None:
-        """Return what the token of an Authorization header allows; None without a good one.
+        """Return the role of the token in an Authorization header; None without a good one.
 
         A wrong one is refused and not counted: 256 random bits cannot be guessed, and a scraper with an old token would
-        have the people of its address wait.
+        make the users of its address wait.
         """
         return self._hub.tokens.role_of(_bearer(request))
 
@@ -60,12 +60,12 @@ def _bearer(request: Request) -> str:
 
 
 def address_of(request: Request) -> str:
-    """Return the client's address, for the record and the limit; `Guarded` decides whether a proxy is believed."""
+    """Return the client's address, for the record and the limit; `Guarded` decides whether a proxy is trusted."""
     return request.client.host if request.client is not None else "an unknown address"
 
 
 def network_of(address: str) -> str:
-    """Return what counts as one sender: an address, or the 2**64 of IPv6 that one customer has."""
+    """Return the network that counts as one sender: an address, or the 2**64 of IPv6 that one customer has."""
     try:
         parsed = ipaddress.ip_address(address)
     except ValueError:

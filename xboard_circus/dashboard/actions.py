@@ -1,4 +1,4 @@
-"""Carry out what an administrator may do on the page: this list and nothing else. Each order names its sender."""
+"""Carry out an administrator's orders on the page: this list and nothing else. Each order names its sender."""
 
 import functools
 import os
@@ -25,7 +25,7 @@ Target = tuple[dict[str, Any], str]
 
 
 class Refused(XboardError):
-    """An order that is not carried out, with the status of the answer."""
+    """A refused order, with the status of the answer."""
 
     def __init__(self, status: int, message: str) -> None:
         super().__init__(message)
@@ -42,7 +42,7 @@ class ActionOrder:
         self.action: str = given["action"]
 
     async def carry_out(self) -> str:
-        """Do it and return what was done, or raise Refused; what waits for circusd runs in a thread."""
+        """Carry out the order and return the result, or raise Refused; waits for circusd run in a thread."""
         if self.action in ON_PAGE:
             try:
                 return ON_PAGE[self.action](self)
@@ -71,17 +71,17 @@ class ActionOrder:
             return Answer.HAS_PROCESSES(watcher=watchers, n=number)
         return done(**sent, watcher=watchers, watchers=watchers)
 
-    # What is meant
+    # Fields of the order
 
     def text(self, name: str) -> str:
-        """Return a field that has to be there."""
+        """Return a required field."""
         value = self.given.get(name)
         if not isinstance(value, str) or not value:
             raise Refused(400, Answer.NEEDS(action=self.action, name=name))
         return value
 
     def number(self, name: str) -> int:
-        """Return a field that has to be a whole number."""
+        """Return a required field that is a whole number."""
         value = self.given.get(name)
         if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < 1 << 63:
             raise Refused(400, Answer.NEEDS_NUMBER(action=self.action, name=name))
@@ -89,20 +89,20 @@ class ActionOrder:
 
     @functools.cached_property
     def server(self) -> Server:
-        """The circusd that is meant."""
+        """Return the circusd of the order."""
         server = self.hub.servers.get(str(self.given.get("server", LOCAL)))
         if server is None:
             raise Refused(404, Answer.NO_SERVER())
         return server
 
     def watcher(self) -> Mapping[str, Any]:
-        """Return the watcher that is meant, as circusd reported it."""
+        """Return the watcher of the order, as circusd reported it."""
         found = self.server.watcher(self.text("watcher"))
         if found is None:
             raise Refused(404, Answer.NO_WATCHER())
         return found
 
-    # Targets: what circusd is sent to know them by, and their name for people
+    # Targets: their properties for circusd, and their name for people
 
     def one(self) -> Target:
         name = self.watcher()["name"]
@@ -114,7 +114,7 @@ class ActionOrder:
         return self.one()
 
     def _all_names(self) -> list[str]:
-        """Return the names of all watchers, but those that Circus or we ourselves are."""
+        """Return the names of all watchers, except Circus's own and ours."""
         own = {self.hub.settings.watcher, HTTPD} if self.server.id == LOCAL else {HTTPD}
         names = [each["name"] for each in self._shown() if each["name"] not in own and not is_helper(each["name"])]
         if not names:
@@ -126,7 +126,7 @@ class ActionOrder:
 
     def all(self) -> Target:
         names = self._all_names()
-        # One command and not one for each: circusd refuses a second one while the first is at work.
+        # One command for all, because circusd refuses a second one while the first runs.
         return {"name": f"(?:{'|'.join(re.escape(name.lower()) for name in names)})$"}, ", ".join(names)
 
     def all_reloaded(self) -> Target:
@@ -137,7 +137,7 @@ class ActionOrder:
         return {"but": [each["name"] for each in self._shown() if each["name"] not in names]}, ", ".join(names)
 
     def worker(self) -> Target:
-        """Return the worker that is meant; refused where another process has the pid by now."""
+        """Return the worker of the order; refused if another process has the pid by now."""
         watcher, pid = self.watcher(), self.number("pid")
         started = {each["pid"]: each["started"] for each in watcher["workers"] if each["pid"]}
         if pid not in started or self.given.get("started") not in (None, started[pid]):
@@ -197,7 +197,7 @@ ON_PAGE: Mapping[str, Callable[[ActionOrder], str]] = {
 }
 _ONE, _ALL = {"match": "simple", "waiting": False}, {"match": "regex", "waiting": False}
 _BY_HAND = {"kind": "operator", "probed_at": 0}
-# action: (Circus's command, what is answered, what it is for, further properties)
+# action: (Circus's command, answer, its target, further properties)
 ON_CIRCUSD: Mapping[str, tuple[str, Answer, Callable[[ActionOrder], Target], Mapping[str, Any]]] = {
     "start": ("start", Answer.STARTED, ActionOrder.one, _ONE),
     "stop": ("stop", Answer.STOPS, ActionOrder.one, _ONE),

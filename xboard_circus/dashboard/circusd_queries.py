@@ -1,4 +1,4 @@
-"""Query one circusd, in a thread of its own: its state, its sockets, and what its workers use."""
+"""Query one circusd, in a thread of its own: its state, its sockets, and the use of its workers."""
 
 import contextlib
 import time
@@ -21,7 +21,7 @@ Data = dict[str, Any]
 
 
 class CircusdQueries:
-    """Put together what the page shows of the circusd at one endpoint. Every call must come from one thread."""
+    """Collect what the page shows of the circusd at one endpoint. Every call must come from one thread."""
 
     def __init__(self, endpoint: str, *, deadline: float, clock: Callable[[], float] = time.monotonic) -> None:
         self.client = CircusdClient(endpoint)
@@ -34,7 +34,7 @@ class CircusdQueries:
         self._options: dict[str, Data] = {}
 
     def state(self) -> Data:
-        """Return circusd, probers, watchers and sockets; XboardError where there is no answer in time."""
+        """Return circusd, probers, watchers and sockets; XboardError without an answer in time."""
         is_time = self._clock() - self._seldom_at >= SELDOM
         try:
             state = self.client.state(deadline=self._deadline)
@@ -81,7 +81,7 @@ class CircusdQueries:
         return stock_state(circusd, statuses, infos, self._options, start_time)
 
     def _measured(self, processes: Iterable[tuple[int, int | None]]) -> dict[int, Data]:
-        """Return what each process on this host uses; one that is gone, or that we may not examine, is left out.
+        """Return the use of each process on this host, without those that are gone, or that we may not examine.
 
         The processor use is that since the last pass, for which psutil keeps the times of a process.
         """

@@ -38,13 +38,13 @@ class Evidence:
         if settings.config is not None:
             self.logs = {each.id: each for each in log_files(settings.config)}
             self._history = history_in(settings.config)
-            with contextlib.suppress(XboardError):  # there is no plugin that keeps one
+            with contextlib.suppress(XboardError):  # no plugin keeps one
                 self.ledger = ledger_of(settings.config)
 
     def events(
         self, *, watcher: str | None = None, kind: str | None = None, after: int | None = None, limit: int
     ) -> list[dict[str, Any]]:
-        """Return the newest events that fit, oldest first; LedgerError where the ledger can't be read."""
+        """Return the newest matching events, oldest first; LedgerError if the ledger cannot be read."""
         if self.ledger is None:
             return []
         name, kinds, most = watcher and bus_name(watcher), {kind} if kind else None, max(1, min(limit, MOST_EVENTS))
@@ -56,7 +56,7 @@ class Evidence:
         return self._history is not None
 
     def totals(self) -> dict[str, Totals]:
-        """Return by watcher what its workers have counted; nothing where that can't be read."""
+        """Return the counts of each watcher's workers; nothing if they cannot be read."""
         with contextlib.suppress(LedgerError):
             return read_totals(self._history) if self._history is not None else {}
         return {}
@@ -79,7 +79,7 @@ class Evidence:
         }
 
     def why(self, *, watcher: str | None, pid: int | None) -> dict[str, Any]:
-        """Return why something happened last: the text of `xboard-circus why`, and the parts that it is made of."""
+        """Return why the last event happened: the text of `xboard-circus why`, and its parts."""
         if self.ledger is None:
             story = Story(Answer.NO_LEDGER(), [], [])
         elif (found := last_with_reason(self.ledger, watcher=watcher, pid=pid, unstored=self._unstored())) is None:
@@ -104,7 +104,7 @@ class Evidence:
 
 
 def last_lines(log: LogFile, lines: int) -> list[str]:
-    """Return the last lines of a log; XboardError where it can't be read."""
+    """Return the last lines of a log; XboardError if it cannot be read."""
     try:
         return [shown_line(line.text) for line in tail(log, max(1, min(lines, MOST_LINES)))]
     except OSError as error:
@@ -112,13 +112,13 @@ def last_lines(log: LogFile, lines: int) -> list[str]:
 
 
 def new_lines(follower: LogFollower) -> tuple[int, list[str]]:
-    """Return what has come to a log since the last call, and how many lines of a flood were left out before it."""
+    """Return the lines of a log since the last call, and how many lines of a flood were left out before them."""
     lines = follower.poll()
     return max(0, len(lines) - MOST_AT_ONCE), [shown_line(line) for line in lines[-MOST_AT_ONCE:]]
 
 
 def shown_line(line: str) -> str:
-    """Return a line of a log as the page may have it: no secrets, no colours, nothing unseen, no endless line."""
+    """Return a line of a log for the page: no secrets, no colours, nothing invisible, no endless line."""
     return printable(safe_text(_ESCAPE.sub("", line[:LONGEST_LINE])))
 
 

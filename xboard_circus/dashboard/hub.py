@@ -36,7 +36,7 @@ ROLES: tuple[Role, ...] = ("admin", "reader")
 
 
 class Hub:
-    """Made once in a process. `running` polls the servers and publishes their state for as long as it is entered.
+    """All parts of one dashboard. `running` polls the servers and publishes their state while it is entered.
 
     Attributes:
         followers: How many logs are followed, by role.
@@ -60,15 +60,15 @@ class Hub:
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Poll and publish."""
-        # Apart from the threads that read files for everybody: no number of readers delays an order.
+        # Apart from the threads that read files for all users: no number of readers delays an order.
         self.orders = anyio.CapacityLimiter(MOST_ORDERS)
-        # To mask the lines of a log is work for the processor: 24 threads of a reader's kept the event loop from it for
-        # 2 s at a time, so that the page was killed as hung again and again.
+        # Masking the lines of a log takes the processor: 24 threads of a reader's kept the event loop from it for 2 s
+        # at a time, so that the page was killed as hung again and again.
         self.reading = {role: anyio.CapacityLimiter(MOST_READING) for role in ROLES}
         _call_on_signal(self.board.close)
         self._update_servers()
         ticking = asyncio.create_task(self._tick())
-        # A new dashboard takes the place of an older one when it is up, and that has figures to show.
+        # A new dashboard replaces an older one, which has figures to show, as soon as it is up.
         with anyio.move_on_after(FIRST_ANSWER):
             await self.servers[LOCAL].was_polled.wait()
         try:
@@ -90,7 +90,7 @@ class Hub:
         return self.servers[server.id]
 
     def remove_server(self, server_id: str) -> bool:
-        """Show a circusd that was added on the page no longer; False where it is not one of those."""
+        """Stop showing a circusd that was added on the page; False for any other."""
         if server_id in self._of_ini or server_id not in self.servers:
             return False
         self.saved.remove(server_id)
@@ -98,7 +98,7 @@ class Hub:
         return True
 
     def _update_servers(self) -> None:
-        """Take over what this process or another one of this dashboard has added or removed."""
+        """Apply what this process or another one of this dashboard has added or removed."""
         saved = {each.id: each for each in self.saved.servers()}
         wanted = {**self._of_ini, **saved, **self._of_ini}
         if wanted.keys() == self.servers.keys():
@@ -138,7 +138,7 @@ class Hub:
         )
 
     def follow(self, session: Session) -> AsyncGenerator[bytes, None]:
-        """Yield the state as events, beginning now, while the session holds."""
+        """Yield the state as events, beginning now, while the session is valid."""
         for server in self.servers.values():
             if (server.age() or 0) > self.settings.poll:
                 server.poll_soon()
@@ -152,7 +152,7 @@ class Hub:
         in_thread = functools.partial(run_sync, abandon_on_cancel=True, limiter=self.reading[session.role])
         try:
             follower = await in_thread(LogFollower, log)
-            yield event("begun", "null")  # what is written from here on comes: the page reads what was there before
+            yield event("begun", "null")  # lines from here on come as events: the page reads the earlier ones
             quiet_since = self.clock()
             while not self.board.is_closed and self.sessions.is_valid(session):
                 left_out, lines = await in_thread(new_lines, follower)
@@ -178,7 +178,7 @@ class Hub:
 
 
 def added(endpoint: str, label: str = "") -> Added:
-    """Return a server of which only the endpoint need be known; its id is the same however often it is added."""
+    """Return a server of which only the endpoint is known; its id is the same however often it is added."""
     return Added(f"s{hashlib.sha256(endpoint.encode()).hexdigest()[:10]}", label or endpoint, endpoint)
 
 

@@ -29,7 +29,7 @@ class History:
         self._taken_at = float("-inf")
 
     def take(self, watchers: Iterable[Mapping[str, Any]], *, now: float, at: float) -> None:
-        """Take a point of each worker where it is time; *now* is monotonic, *at* the wall time that is shown."""
+        """Record a point of each worker when it is due; *now* is monotonic, *at* the wall time that is shown."""
         if now - self._taken_at < HISTORY_STEP - 0.1:
             return
         self._taken_at = now
@@ -53,12 +53,12 @@ class History:
 
 
 class Server:
-    """Keep the last answer of the circusd at *endpoint*, and when it came.
+    """Keep the last answer of the circusd at *endpoint*, and its time.
 
     Attributes:
         state: Its last good answer; None before the first.
         is_reachable: It answered the last poll.
-        error: What came in the place of an answer.
+        error: The error in place of an answer.
         was_polled: Set once the first poll is over, answered or not.
     """
 
@@ -75,7 +75,7 @@ class Server:
         self._clock = clock
         self._answered_at = 0.0
         self._queries = CircusdQueries(endpoint, deadline=deadline, clock=clock)
-        # A pool of one thread for each: a circusd that hangs, or a name that is looked up for long, holds up no other.
+        # A pool of one thread for each, so that a circusd that hangs, or a slow name look-up, delays no other.
         self._pool = ThreadPoolExecutor(1, thread_name_prefix=f"circusd-{server_id}")
         self._wanted = asyncio.Event()
         self.was_polled = asyncio.Event()
@@ -103,7 +103,7 @@ class Server:
         self._wanted.set()
 
     def close(self) -> None:
-        """Poll no more; the thread ends when it has done what it is at."""
+        """Stop polling; the thread ends when its poll is over."""
         if self._task is not None:
             self._task.cancel()
         self._pool.submit(self._queries.client.close)
@@ -119,7 +119,7 @@ class Server:
         return next((each for each in watchers if each["name"].lower() == name.lower()), None)
 
     def view(self, **more: object) -> dict[str, Any]:
-        """Return what the page is shown of it."""
+        """Return its part of the page's state."""
         state = self.state or {"circusd": None, "probers": [], "watchers": [], "sockets": []}
         circusd = state["circusd"]
         return {

@@ -1,4 +1,4 @@
-"""The addresses of the page, each a few lines over the Hub."""
+"""Define the routes of the page, each a few lines over the Hub."""
 
 import contextlib
 import functools
@@ -42,7 +42,7 @@ ROLES = {"admin": Say.ROLE_ADMIN, "reader": Say.ROLE_READER}
 
 
 def create_app(settings: Settings, *, clock: Callable[[], float] = time.monotonic) -> Guarded:
-    """Return the dashboard as an ASGI app; XboardError where its token can't be read or made."""
+    """Return the dashboard as an ASGI app; XboardError if its token cannot be read or made."""
     hub = Hub(settings, clock=clock)
 
     @contextlib.asynccontextmanager
@@ -57,7 +57,7 @@ def create_app(settings: Settings, *, clock: Callable[[], float] = time.monotoni
     app.include_router(_pages(hub, access))
     app.include_router(_api(hub, access))
     app.mount("/static", StaticFiles(directory=Path(__file__).with_name("static"), check_dir=False), name="static")
-    # Around the app and not among its middleware: the answer to an error of our own has to carry the headers, too.
+    # Around the app and not among its middleware, because the answer to an error of our own needs the headers, too.
     return Guarded(app, root_path=settings.root_path, hosts=settings.hosts, behind_proxy=settings.behind_proxy)
 
 
@@ -71,7 +71,7 @@ def _refusal(_: Request, error: Exception) -> Response:
 
 @dataclass
 class Scraped:
-    """The metrics of a moment, which hold *until* a time of the hub's clock."""
+    """The metrics of a moment, valid *until* a time of the hub's clock."""
 
     text: bytes = b""
     until: float = float("-inf")
@@ -85,7 +85,7 @@ def _pages(hub: Hub, access: Access) -> APIRouter:
 
     logged_in = Depends(access.need)
 
-    @functools.cache  # anybody may ask for it, as often as he likes
+    @functools.cache  # any client may request it any number of times
     def rendered(name: str, language: str, theme: str) -> bytes:
         text = templates.get_template(name).render(
             text=translations.catalogue(language),
@@ -103,7 +103,7 @@ def _pages(hub: Hub, access: Access) -> APIRouter:
         language = translations.choose(cookies.get(translations.COOKIE), request.headers.get("accept-language"))
         return HTMLResponse(rendered(name, language, translations.theme(cookies.get(translations.THEME_COOKIE))))
 
-    # Open to everybody: no page holds anything of this host, and a script has to be there to send the session.
+    # Open to every client: no page holds anything of this host, and a script has to be loaded to send the session.
     @router.get("/")
     async def index(request: Request) -> Response:
         return page("page.html", request)
@@ -124,7 +124,7 @@ def _pages(hub: Hub, access: Access) -> APIRouter:
 
     @router.post("/logout")
     async def logout(session: Session = logged_in) -> Response:
-        with contextlib.suppress(XboardError):  # it holds in this process all the same
+        with contextlib.suppress(XboardError):  # the end counts in this process all the same
             hub.sessions.end(session)
         return JSONResponse({"ok": True})
 
@@ -183,7 +183,7 @@ def _api(hub: Hub, access: Access) -> APIRouter:
             raise HTTPException(404, Answer.NO_SERVER())
         return JSONResponse(hub.servers[server].history.view())
 
-    # Not async: FastAPI runs them in a thread, since they read from a disk.
+    # Not async, so that FastAPI runs them in a thread, because they read from a disk.
 
     @router.get("/events", dependencies=in_turn)
     def events(
@@ -233,7 +233,7 @@ def _api(hub: Hub, access: Access) -> APIRouter:
 
 
 async def _given(request: Request, name: str) -> dict[str, Any]:
-    """Return the JSON object that was sent; 400 where the text *name* is not in it, 408 where it does not come."""
+    """Return the JSON object of a request; 400 without the text *name* in it, 408 if it does not come."""
     try:
         with anyio.fail_after(BODY_WITHIN):
             given = json.loads(await request.body())

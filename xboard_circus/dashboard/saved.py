@@ -1,4 +1,4 @@
-"""Keep what the page itself has to remember: the servers that were added to it, and the sessions that were ended."""
+"""Save what the page itself has to remember: the servers that were added to it, and the sessions that were ended."""
 
 import contextlib
 import json
@@ -29,9 +29,9 @@ class Added:
 
 
 class Saved:
-    """The file ``dashboard.json``, of mode 0600: whatever writes it chooses the circusds that the page operates.
+    """The file ``dashboard.json``, of mode 0600, because its writer chooses the circusds that the page operates.
 
-    Two processes have it open while the dashboard is reloaded, so it is read again when it has changed.
+    Two processes have it open during a reload of the dashboard, so it is read again after a change.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -48,7 +48,7 @@ class Saved:
         return found
 
     def add(self, server: Added) -> None:
-        """Remember a server; XboardError where there are too many or the file can't be written."""
+        """Remember a server; XboardError if there are too many or the file cannot be written."""
         servers = self.servers()
         if len(servers) >= MOST_SERVERS:
             raise XboardError(Answer.TOO_MANY_SERVERS(n=MOST_SERVERS))
@@ -59,11 +59,11 @@ class Saved:
         self._write(servers=[asdict(each) for each in self.servers() if each.id != server_id])
 
     def has_ended(self, session_id: str, expires: float) -> bool:
-        """Say whether a session was ended by itself, or by so many others of its role that it cannot be known."""
+        """Return whether a session was ended by itself, or by so many others of its role that it is unknown."""
         return session_id in self._map("ended") or expires <= self._map("floors").get(_role(session_id), 0.0)
 
     def end_session(self, session_id: str, expires: float, *, now: float) -> None:
-        """Remember that a session was ended, for as long as its cookie would hold.
+        """Remember that a session was ended, for as long as its cookie would be valid.
 
         Of each role `MOST_ENDED` are remembered one by one. Beyond that the oldest is forgotten, and with it all
         sessions of the role that began before it are void: no number of log-outs makes an ended cookie good again.
@@ -98,7 +98,7 @@ class Saved:
         try:
             write_whole(self.path, json.dumps(self._content, indent=1))
         except OSError as error:
-            # The change holds in this process; only the next one will not know of it.
+            # The change counts in this process; only the next one will not know it.
             raise XboardError(Answer.NOT_WRITTEN(path=self.path, error=error.strerror)) from None
 
 

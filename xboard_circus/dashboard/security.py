@@ -28,7 +28,7 @@ HEADERS = {
 
 @functools.cache
 def boot_script() -> str:
-    """Return the one script that stands in the page itself: it has to be there when no other file is."""
+    """Return the only script inside the page itself, which must run when no other file loads."""
     return Path(__file__).with_name("static").joinpath("boot.js").read_text(encoding="utf-8")
 
 
@@ -36,8 +36,8 @@ def boot_script() -> str:
 def policy() -> str:
     """Return the content security policy.
 
-    No 'unsafe-inline': what stands in a log line, a name or a reason runs nothing even where it got into the page. Of
-    what stands inline, only `boot_script` runs, known by its hash.
+    No 'unsafe-inline': text of a log line, a name or a reason runs nothing even if it got into the page. Of inline
+    scripts only `boot_script` runs, known by its hash.
     """
     digest = base64.b64encode(hashlib.sha256(boot_script().encode()).digest()).decode()
     return (
@@ -76,7 +76,7 @@ class Guarded:
         scope.update(root_path=root, path=root + path)
         scope.pop("raw_path", None)
         if not self._behind_proxy and (transport := transport_of(receive)) is not None:
-            # uvicorn believes the X-Forwarded-For of every client on this host.
+            # uvicorn trusts the X-Forwarded-For of every client on this host.
             peer = transport.get_extra_info("peername")
             scope["client"] = peer[:2] if isinstance(peer, tuple) else None
 
@@ -109,5 +109,5 @@ class Guarded:
 
 
 def refusal(status: int, message: str, headers: dict[str, str] | None = None) -> JSONResponse:
-    """Return the answer to a request that is refused, with the reason."""
+    """Return the answer to a refused request, with the reason."""
     return JSONResponse({"ok": False, **with_say(message, "message")}, status, headers)

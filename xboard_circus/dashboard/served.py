@@ -1,4 +1,4 @@
-"""The app that the dashboard's watcher serves with ``python -m xboard_circus.worker``."""
+"""Export the app that the dashboard's watcher serves with ``python -m xboard_circus.worker``."""
 
 import os
 

@@ -1,4 +1,4 @@
-"""Log people in with signed sessions, so that a reload of the dashboard logs nobody out."""
+"""Authenticate users by signed sessions, so that a reload of the dashboard logs no user out."""
 
 import hmac
 import secrets
@@ -16,7 +16,7 @@ _LONGEST = 512
 
 @dataclass(frozen=True)
 class Session:
-    """One login. *id* begins with the role; *expires* is wall time: it has to outlive the process."""
+    """One login. *id* begins with the role; *expires* is wall time, because it has to outlive the process."""
 
     id: str
     expires: float
@@ -27,7 +27,7 @@ class Session:
 
 
 class Sessions:
-    """Make and read the sessions. Those that were ended are remembered until they would have expired."""
+    """Make and read sessions. Ended ones are remembered until they would have expired."""
 
     def __init__(self, tokens: Tokens, saved: Saved, *, clock: Callable[[], float] = time.time) -> None:
         self._key = tokens.key("session")
@@ -40,7 +40,7 @@ class Sessions:
         return f"{body}.{_signature(self._key, body)}"
 
     def read(self, text: str) -> Session | None:
-        """Return the session that *text* stands for; None where it is not ours, has expired or was ended."""
+        """Return the session in *text*; None if it is not ours, has expired or was ended."""
         if len(text) > _LONGEST or not text.isascii():
             return None
         body, _, signature = text.rpartition(".")
@@ -51,7 +51,7 @@ class Sessions:
         return session if self.is_valid(session) else None
 
     def is_valid(self, session: Session) -> bool:
-        """Say whether a session that was read earlier still holds, for answers that go on for long."""
+        """Return whether a session that was read earlier is still valid, for long answers."""
         return session.expires > self._clock() and not self._saved.has_ended(session.id, session.expires)
 
     def end(self, session: Session) -> None:

@@ -17,10 +17,10 @@ class Settings:
     """One dashboard.
 
     Attributes:
-        config: The ini file of the circusd beside us; None for one that is known by its endpoint alone.
-        folder: Where the token is kept, and what the page remembers.
-        endpoint: Where the circusd beside us answers.
-        watcher: Our own name in circusd, which "stop all" leaves out; None where we are none of its watchers.
+        config: The ini file of the circusd beside us; None if only its endpoint is known.
+        folder: Folder of the token, and of what the page remembers.
+        endpoint: Endpoint of the circusd beside us.
+        watcher: Our own name in circusd, which "stop all" leaves out; None if we are none of its watchers.
         poll: Seconds between two polls of a circusd while a page is open; *idle* while none is.
         deadline: Seconds that circusd has to answer a poll, and *order* an order.
         most_pages: How many pages each role may have open at once, and *most_followed* how many logs it may follow.
@@ -44,7 +44,7 @@ class Settings:
 
     @property
     def behind_proxy(self) -> bool:
-        """Return whether the ini file names a proxy, whose X-Forwarded-For is then believed."""
+        """Return whether the ini file names a proxy, so that its X-Forwarded-For is trusted."""
         return bool(self.hosts or self.root_path)
 
 

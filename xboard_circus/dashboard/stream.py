@@ -21,7 +21,7 @@ def event(name: str, data: str) -> bytes:
 
 
 def json_text(value: object) -> str:
-    """Return *value* as compact JSON that is safe wherever it ends up, a page's source among it."""
+    """Return *value* as compact JSON that is safe wherever it is inserted, even in a page's source."""
     return json.dumps(value, separators=(",", ":")).replace("<", "\\u003c")
 
 
@@ -29,7 +29,7 @@ class EventStream(StreamingResponse):
     """Send what a source yields until it ends, or the client goes or stays stuck."""
 
     def __init__(self, source: AsyncGenerator[bytes, None], *, stuck_after: float = STUCK_AFTER) -> None:
-        # nginx would hold the events back.
+        # nginx would buffer the events.
         super().__init__(source, media_type="text/event-stream", headers={"x-accel-buffering": "no"})
         self._source = source
         self._stuck_after = stuck_after
@@ -44,7 +44,7 @@ class EventStream(StreamingResponse):
 
     async def stream_response(self, send: Send) -> None:
         async def send_soon(message: Message) -> None:
-            # A client that does not read: what is held for it costs memory.
+            # The buffer for a client that does not read costs memory.
             with anyio.fail_after(self._stuck_after):
                 await send(message)
 
@@ -56,13 +56,13 @@ class EventStream(StreamingResponse):
 
 
 def transport_of(receive: Receive) -> asyncio.Transport | None:
-    """Return the connection of a request; None where a server other than uvicorn hands it over."""
+    """Return the connection of a request; None under a server other than uvicorn."""
     transport: asyncio.Transport | None = getattr(getattr(receive, "__self__", None), "transport", None)
     return transport
 
 
 class StreamBoard:
-    """Publish a message to all open pages. A slow one gets the latest and misses what was before it.
+    """Publish a message to all open pages. A slow one gets the latest and misses the earlier ones.
 
     Attributes:
         viewers: How many pages are open, by role.

@@ -1,4 +1,4 @@
-"""Keep the two secrets that open the page, in a file that only its owner can read."""
+"""Keep the two tokens of the page, in a file that only its owner can read."""
 
 import contextlib
 import hashlib
@@ -26,13 +26,13 @@ reader = {reader}
 
 @dataclass(frozen=True, repr=False)
 class Tokens:
-    """What opens the page, as an administrator and as a reader."""
+    """The tokens of the page, of an administrator and of a reader."""
 
     admin: str
     reader: str
 
     def role_of(self, token: str) -> Role | None:
-        """Return what *token* allows, in the same time whichever it is; None where it is no token of ours."""
+        """Return the role of *token*, in constant time; None for any other text."""
         given = _digest(token[:LONGEST])
         is_admin = hmac.compare_digest(given, _digest(self.admin))
         is_reader = hmac.compare_digest(given, _digest(self.reader))
@@ -44,7 +44,7 @@ class Tokens:
 
 
 def load_or_make(folder: Path) -> Tokens:
-    """Return the tokens in *folder*, which the first start makes; XboardError where they can't be used."""
+    """Return the tokens in *folder*, which the first start makes; XboardError if they cannot be used."""
     path = folder / FILE
     made = Tokens(secrets.token_urlsafe(32), secrets.token_urlsafe(32))
     try:
@@ -60,7 +60,7 @@ def load_or_make(folder: Path) -> Tokens:
 
 
 def load(folder: Path) -> Tokens:
-    """Return the tokens in *folder*; XboardError where there are none, or others could have read or written them."""
+    """Return the tokens in *folder*; XboardError without any, or if others could have read or written them."""
     path = folder / FILE
     try:
         text = read_private(path, 4096)
@@ -79,7 +79,7 @@ def load(folder: Path) -> Tokens:
 
 
 def _link(made: str, path: Path) -> None:
-    """Give the file its name once its text is on the disk: a reset of the host would leave an empty one else."""
+    """Name the file once its text is on the disk; otherwise a reset of the host would leave an empty one."""
     with open(made, "rb") as file:
         os.fsync(file.fileno())
     os.link(made, path)

@@ -1,1 +1,1 @@
-"""The sample backend's parts: boards in SQLite and uploads in a folder; `xboard_circus.app` puts them together."""
+"""Implement the sample backend: boards in SQLite and uploads in a folder; `xboard_circus.app` serves them."""

@@ -1,7 +1,7 @@
-"""The sample backend's boards, in SQLite. Every method blocks: call them from the thread pool.
+"""Store the sample backend's boards in SQLite. Every method blocks: call them from the thread pool.
 
-Each call opens a connection of its own: it costs 0.1 ms, and a thread cannot leave anything behind for the next one.
-Every change is one short transaction, so workers wait for each other for milliseconds, and for *timeout* at most.
+Each call opens a connection of its own: it costs 0.1 ms, and a thread cannot leave anything for the next one. Every
+change is one short transaction, so workers wait for each other for milliseconds, and for *timeout* at most.
 """
 
 import logging
@@ -46,20 +46,20 @@ class Board:
 
 
 class BoardStore:
-    """The boards of the database file *path*, for as many threads and processes as like."""
+    """The boards of the database file *path*, for any number of threads and processes."""
 
     def __init__(self, path: Path, *, timeout: float = 5.0) -> None:
         self.path = path
         self.timeout = timeout
 
     def prepare(self) -> sqlite3.Connection:
-        """Make the file and its table where they are missing, and return a connection to hold on to.
+        """Make the file and its table if they are missing, and return a connection to hold on to.
 
         While it is open, SQLite does not fold the write-ahead log into the file and delete it whenever a request
         closes the last other connection.
         """
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        # Who may read the file may lock it for as long as he likes. SQLite's files beside it are like it.
+        # A user who may read the file may lock it for any time. SQLite's files beside it are like it.
         with suppress(FileExistsError):
             os.close(os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o640))
         connection = sqlite3.connect(self.path, timeout=self.timeout, check_same_thread=False)
@@ -73,7 +73,7 @@ class BoardStore:
         return connection
 
     def create(self, *, name: str, description: str) -> Board:
-        """Add a board; HTTPException 409 where the name is taken."""
+        """Add a board; HTTPException 409 if the name is taken."""
         now = _utc_now()
         with self._changing() as connection:
             row = connection.execute(
@@ -83,9 +83,9 @@ class BoardStore:
             return Board(int(row.lastrowid or 0), name, description, now, now)
 
     def page(self, *, limit: int, offset: int) -> tuple[list[Board], int]:
-        """Return at most *limit* boards, oldest first, from the *offset*-th on, and how many there are in all.
+        """Return at most *limit* boards, oldest first, from the *offset*-th on, and the number of all.
 
-        There are fewer of them where their texts are longer than a page may be.
+        Fewer if their texts are longer than a page may be.
         """
         boards, length = [], 0
         with self._connected() as connection:
@@ -120,7 +120,7 @@ class BoardStore:
                 raise HTTPException(404, f"there is no board {board_id}")
 
     def check_writable(self, *, timeout: float) -> None:
-        """Raise sqlite3.Error where the table cannot be read or the write lock not be had within *timeout*."""
+        """Raise sqlite3.Error if the table cannot be read or the write lock not be had within *timeout*."""
         with self._connected(timeout=timeout) as connection:
             connection.execute("BEGIN IMMEDIATE")
             connection.execute("SELECT 1 FROM boards LIMIT 1").fetchone()
@@ -128,7 +128,7 @@ class BoardStore:
 
     @contextmanager
     def _connected(self, *, timeout: float | None = None) -> Iterator[sqlite3.Connection]:
-        # mode=rw: a database that went missing is an error to tell, not an empty one to make
+        # mode=rw, because a missing database is an error to report, not an empty one to make
         where = f"{self.path.as_uri()}?mode=rw"
         with closing(
             sqlite3.connect(where, uri=True, timeout=self.timeout if timeout is None else timeout)
@@ -144,10 +144,10 @@ class BoardStore:
             raise HTTPException(409, "another board has this name") from error
 
     def _set_journal(self, connection: sqlite3.Connection) -> None:
-        """Let readers and a writer work side by side by a write-ahead log, except where the file is mounted alone.
+        """Let readers and a writer work side by side by a write-ahead log, unless the file is mounted alone.
 
-        This one statement does not wait for *timeout*: when several workers start at once, all but one are told at
-        once that the database is locked.
+        This one statement does not wait for *timeout*: when several workers start at once, all but one fail at once
+        because the database is locked.
         """
         wanted = "delete" if is_mounted_alone(self.path) else "wal"
         give_up_at = time.monotonic() + self.timeout

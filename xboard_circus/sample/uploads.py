@@ -1,4 +1,4 @@
-"""The sample backend's uploads: files in one folder, under names that cannot lead out of it."""
+"""Store the sample backend's uploads: files in one folder, under names that cannot lead out of it."""
 
 import os
 import secrets
@@ -18,7 +18,7 @@ from fastapi import HTTPException
 PART_PREFIX = ".part-"
 STALE_PART_AGE = 86_400.0
 LONGEST_NAME = 255
-# Cf: what turns the direction of text around (`photo_gpj.exe` that reads as `photo_exe.jpg`), or is not seen at all.
+# Cf: characters that reverse the direction of text (`photo_gpj.exe` that reads as `photo_exe.jpg`), or are invisible.
 _UNSAFE_CATEGORIES = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
 UNSAFE = "not hold control, direction or invisible characters, nor line breaks"
 
@@ -47,14 +47,14 @@ class Upload:
 
 
 def holds_unsafe(name: str) -> bool:
-    """Return whether a name reads as another one, or breaks the line that it stands in."""
+    """Return whether a name reads as another one, or breaks its line."""
     return any(unicodedata.category(each) in _UNSAFE_CATEGORIES for each in name)
 
 
 def safe_name(name: str) -> str:
-    """Return *name* in the one spelling that is stored; raise UnsafeName where it may not be stored.
+    """Return *name* in the one spelling that is stored; raise UnsafeName if it may not be stored.
 
-    Refused rather than repaired: a repaired name is one that the client did not ask for and will not find again.
+    Refused rather than repaired, because the client would not find the repaired name again.
 
     >>> safe_name("Entwurf für Zoë.pdf")
     'Entwurf für Zoë.pdf'
@@ -81,15 +81,15 @@ class UploadFolder:
         self.max_bytes = max_bytes
 
     def prepare(self) -> None:
-        """Make the folder, and remove what uploads of workers that were killed have left in it."""
+        """Make the folder, and remove parts that the uploads of killed workers have left in it."""
         self.folder.mkdir(parents=True, exist_ok=True)
         for part in self.folder.glob(f"{PART_PREFIX}*"):
-            with suppress(OSError):  # a sibling that starts with us may be quicker
+            with suppress(OSError):  # a sibling that starts at the same time may be quicker
                 if time.time() - part.stat().st_mtime > STALE_PART_AGE:
                     part.unlink()
 
     async def save(self, name: str, chunks: AsyncIterable[bytes]) -> Upload:
-        """Store *chunks* as *name*; raise HTTPException where it may not be.
+        """Store *chunks* as *name*; raise HTTPException if it may not be.
 
         The file appears under its name when it is whole, and never takes the place of another one.
         """
@@ -105,7 +105,7 @@ class UploadFolder:
                 await to_thread.run_sync(lambda: part.unlink(missing_ok=True))
 
     def page(self, *, limit: int, offset: int) -> tuple[list[Upload], int]:
-        """Return at most *limit* files by name, from the *offset*-th on, and how many there are in all."""
+        """Return at most *limit* files by name, from the *offset*-th on, and the number of all."""
         with os.scandir(self.folder) as entries:
             names = sorted(e.name for e in entries if not e.name.startswith(".") and e.is_file(follow_symlinks=False))
         uploads = []
@@ -115,7 +115,7 @@ class UploadFolder:
         return uploads, len(names)
 
     def find(self, name: str) -> Path:
-        """Return where *name* is; raise UnsafeName or UploadNotFound."""
+        """Return the path of *name*; raise UnsafeName or UploadNotFound."""
         path = self.folder / safe_name(name)
         try:
             is_plain_file = stat.S_ISREG(path.lstat().st_mode)
@@ -134,7 +134,7 @@ class UploadFolder:
             raise UploadNotFound(path.name) from error
 
     def check_writable(self) -> None:
-        """Raise OSError where a file cannot be made and written here."""
+        """Raise OSError if a file cannot be made and written here."""
         with tempfile.TemporaryFile(dir=self.folder, prefix=PART_PREFIX, buffering=0) as file:
             file.write(b"x")
 
@@ -153,7 +153,7 @@ class UploadFolder:
 
 
 def _publish(part: Path, target: Path) -> Upload:
-    """Give a finished file its name. Unlike a rename, a link fails where the name has been taken meanwhile."""
+    """Give a finished file its name. Unlike a rename, a link fails if the name has been taken meanwhile."""
     try:
         os.link(part, target)
     except FileExistsError as error:

@@ -1,4 +1,4 @@
-"""Translations of all reasons, for the page, the alerts, and whoever else shows one in another language.
+"""Translate reasons into another language, for the page and the alerts.
 
 `sentences.LANGUAGE.json` holds a sentence for each key of the catalogues (`core.sentences`, `core.alert_sentences`,
 `ledger.event_text`, `dashboard.answers`), with the same fields. English needs no file: the text of a reason is English.
@@ -14,7 +14,7 @@ from typing import Any
 from xboard_circus.core.reason import Reason, one_line
 
 BETWEEN = "between"
-"""Key of what is written between the items of a list."""
+"""Key of the separator between the items of a list."""
 
 _FIELD = re.compile(r"\{(\w+)\}")
 
@@ -30,7 +30,7 @@ def sentences(language: str) -> Mapping[str, str]:
 
 
 def translated(reason: str, language: str) -> str:
-    """Return *reason* as one line in *language*; plain text, and what other programs wrote, stays as it is.
+    """Return *reason* as one line in *language*; plain text, and text of other programs, stays as it is.
 
     >>> from xboard_circus.core.sentences import Say
     >>> translated(Say.CANCELLED(), "zh"), translated("no such table", "zh")

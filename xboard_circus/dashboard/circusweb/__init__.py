@@ -1,1 +1,1 @@
-"""What ``[circus] httpd = True`` of Circus imports, in the place of circus-web, which installs no more."""
+"""Stand in for circus-web, which cannot be installed any more: ``[circus] httpd = True`` of Circus imports this."""

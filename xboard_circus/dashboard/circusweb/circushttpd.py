@@ -1,4 +1,4 @@
-"""The dashboard under Circus's own switch: circusd runs `main` with the words that it gave circus-web."""
+"""Serve the dashboard under Circus's own switch: circusd runs `main` with the arguments for circus-web."""
 
 import contextlib
 import logging
@@ -21,7 +21,7 @@ from xboard_circus.instance import config_file_of
 log = logging.getLogger("uvicorn.error")
 
 AGAIN_AFTER, LOOK_EVERY = 2.0, 0.2
-# Nobody is there to answer a question of ssh's.
+# No user is there to answer a question of ssh's.
 _SSH = ["ssh", "-N", "-oBatchMode=yes", "-oExitOnForwardFailure=yes", "-oServerAliveInterval=10"]
 _SERVER = re.compile(r"((?:[\w.-]+@)?\w[\w.-]*)(?::(\d{1,5}))?", re.ASCII)
 
@@ -42,7 +42,7 @@ def main() -> None:
 
 
 def _settings(endpoint: str) -> Settings:
-    """Take what can be had from the ini file of the circusd above us; without one there is its endpoint."""
+    """Return the settings from the ini file of the circusd above us; without one there is its endpoint."""
     file = config_file_of(os.getppid())
     if file is not None:
         return of_config(config.load(file), watcher=HTTPD, endpoint=endpoint)

@@ -1,4 +1,4 @@
-"""The words of the page itself, one catalogue a language, all with the same keys.
+"""Translate the words of the page itself: one catalogue for each language, all with the same keys.
 
 Reasons have their own, `xboard_circus.translations`.
 """
@@ -10,13 +10,13 @@ from collections.abc import Mapping
 from pathlib import Path
 
 LANGUAGES = {"en": "English", "zh-CN": "简体中文"}
-"""Tags of the languages, the default first, and how each calls itself."""
+"""Tags of the languages, the default first, and the name of each in itself."""
 
 COOKIE = "xboard_language"
-"""Name of the cookie in which the page keeps the language that somebody chose."""
+"""Name of the cookie with the user's language."""
 
 THEME_COOKIE = "xboard_theme"
-"""The same for ``light`` and ``dark``; without it the browser's own setting rules."""
+"""The same for ``light`` and ``dark``; without it the browser's own setting applies."""
 
 THEMES = ("light", "dark")
 
@@ -32,7 +32,7 @@ def catalogue(language: str) -> Mapping[str, str]:
 
 
 def choose(cookie: str | None, accept_language: str | None) -> str:
-    """Return the language for a browser: the one chosen before, else the first that it accepts, else English.
+    """Return the language for a browser: the one chosen before, otherwise the first that it accepts, otherwise English.
 
     >>> choose(None, "de, zh-Hans;q=0.8, en;q=0.5")
     'zh-CN'
