@@ -111,8 +111,9 @@ def test_the_kernel_kills_for_want_of_memory(tmp_path: Path) -> None:
             record, text = death_in(c, f"/v1/die/leak/{TOKEN}")
 
     assert record["cause"] == "out of memory", text
-    assert routes(record)[0] == ("/v1/wait/{what}", "in flight")
-    assert (DEADLY, "in flight") in routes(record)
+    by_age = [route for route in routes(record) if route[1] != "running"]  # a slow machine lets it be seen to run
+    assert by_age[0] == ("/v1/wait/{what}", "in flight")
+    assert DEADLY in dict(routes(record))
 
 
 def test_a_record_full_of_rubbish_is_one_worker_without_evidence(tmp_path: Path) -> None:

@@ -6,7 +6,8 @@ from typing import Any
 import psutil
 import pytest
 
-from xboard_circus.host.oom import HOST, OomKills, count_file_of, count_in
+from xboard_circus.core.sentences import Say
+from xboard_circus.host.oom import CGROUPS, HOST, OomKills, count_file_of, count_in
 from xboard_circus.supervisor.life import evidence
 
 GROUP = Path("/group/memory.events")
@@ -85,6 +86,19 @@ def test_a_kill_just_before_a_look_is_not_overlooked() -> None:
     kernel.look(1)
 
     assert kernel.kills.killed(1)
+
+
+def test_a_look_at_one_that_died_and_was_not_reaped_yet_does_not_lose_its_group() -> None:
+    """The kernel shows such a process at the top of all groups."""
+    files, counts = [GROUP], {GROUP: 0, HOST: 0, CGROUPS / "memory" / "memory.oom_control": 0}
+    kills = OomKills(find=lambda pid: files[0], read=lambda path: counts[path])
+    for _ in range(2):
+        kills.look([1])
+    files[0] = CGROUPS / "memory" / "memory.oom_control"
+    counts |= {GROUP: 1, HOST: 1}
+    kills.look([1])
+
+    assert kills.killed(1) == Say.OOM_OF_CGROUP()
 
 
 def test_a_kill_of_long_ago_explains_nothing() -> None:

@@ -13,6 +13,7 @@ from xboard_circus.core.sentences import Say
 
 HOST = Path("/proc/vmstat")
 CGROUPS = Path("/sys/fs/cgroup")
+TOPS = (CGROUPS / "memory.events", CGROUPS / "memory" / "memory.oom_control")
 _COUNT = re.compile(r"^oom_kill (\d+)$", re.MULTILINE)
 
 
@@ -74,12 +75,17 @@ class OomKills:
 
     def look(self, pids: Iterable[int]) -> None:
         """Read the counts for the live processes."""
-        files = {pid: self._find(pid) or self._files.get(pid) or HOST for pid in pids}
+        files = {pid: self._file_of(pid) for pid in pids}
         counts = {}
         for path in {HOST, *files.values()}:
             now = self._read(path)
             counts[path] = (self._counts[path][1] if path in self._counts else now, now)
         self._files, self._counts = files, counts
+
+    def _file_of(self, pid: int) -> Path:
+        found, known = self._find(pid), self._files.get(pid)
+        # The kernel shows a process that has died and is not reaped yet at the top of the first version's groups.
+        return known or found or HOST if found in TOPS else found or known or HOST
 
     def killed(self, pid: int) -> str | None:
         """Return the evidence that the kernel just killed *pid*; "" if it did not, None if unknown.
