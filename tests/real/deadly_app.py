@@ -6,6 +6,7 @@ import mmap
 import os
 import secrets
 import signal
+import struct
 import subprocess
 import time
 from collections.abc import Awaitable, Callable
@@ -45,6 +46,14 @@ def fork() -> None:
     os._exit(1)
 
 
+def claim() -> None:
+    """Write that a request to /claimed ran, and end."""
+    memory = own_memory()
+    os.pwrite(memory, struct.pack("<Q", 1), 8)
+    os.pwrite(memory, struct.pack("<Qd12s64s164s", 1, time.monotonic(), b"GET", b"", b"/claimed"), 64)
+    os._exit(7)
+
+
 WAYS: dict[str, Callable[[], object]] = {
     "kill": lambda: os.kill(os.getpid(), signal.SIGKILL),
     "segv": lambda: os.kill(os.getpid(), signal.SIGSEGV),
@@ -54,6 +63,7 @@ WAYS: dict[str, Callable[[], object]] = {
     "leak": leak,
     "scribble": scribble,
     "fork": fork,
+    "claim": claim,
 }
 router = APIRouter()
 
@@ -85,6 +95,21 @@ app.include_router(router, prefix="/v1")
 @app.get("/waiting")
 async def how_many() -> int:
     return waiting
+
+
+@app.get("/pid")
+async def pid() -> int:
+    return os.getpid()
+
+
+@app.get("/busy")
+async def busy() -> int:
+    await asyncio.sleep(0.05)
+    return os.getpid()
+
+
+if os.environ.get("EXITS_ON_SIGNAL"):  # as a thread of the app's may do, whatever is in flight
+    signal.signal(signal.SIGUSR1, lambda *_: os._exit(7))
 
 
 @app.get("/child")

@@ -51,6 +51,7 @@ def endings(alerting: Alerting, *views: Any, now: float) -> list[tuple[str, str]
         ("unhealthy", {}, Trouble.UNHEALTHY),
         ("port_refused", {}, Trouble.PORT_REFUSED),
         ("output_lost", {}, Trouble.OUTPUT_LOST),
+        ("poison", {}, Trouble.POISON),
         ("output_back", {}, None),
         ("port_freed", {}, None),
         ("recovered", {}, None),
@@ -250,6 +251,26 @@ def test_lost_output_lasts_until_it_is_written_again() -> None:
     assert endings(alerting, view("up", output=UNWRITTEN), now=100) == []
     assert endings(alerting, view("up"), now=101) == []
     assert endings(alerting, view("up"), now=101 + RULES.recover_after) == [("output_lost", "1 of 1 workers up")]
+
+
+def test_poison_lasts_until_the_state_shows_none() -> None:
+    """Given deaths by poison, then they are one incident with the reason of it, and no crash loop."""
+    alerting = Alerting(RULES)
+    poison = {"routes": ["GET /die"], "reason": "poison: GET /die", "say": None}
+    death = {"cause": "crash", "failures": 0, "reason": "died by SIGSEGV", "poison": "poison: GET /die"}
+    alerting.event("web", "restart", death, now=0)
+    alerting.event("web", "poison", {"reason": "poison: GET /die"}, now=0)
+    for now in range(1, 9):
+        alerting.event("web", "restart", death, now=now)
+
+    assert seen(alerting) == {("web", "poison"): 9}
+    assert alerting.open["web", Trouble.POISON].reason == "poison: GET /die"
+    assert endings(alerting, view("up", poison=poison), now=600) == []
+    assert endings(alerting, view("up"), now=601) == []
+    assert endings(alerting, view("up"), now=601 + RULES.recover_after) == [("poison", "1 of 1 workers up")]
+    for now in (700, 703):
+        alerting.observe([view("up", poison=poison)], now)
+    assert seen(alerting) == {("web", "poison"): 1}
 
 
 def test_an_operators_stop_ends_it_at_once() -> None:

@@ -4,12 +4,14 @@ import math
 import pickle
 import re
 from collections.abc import Callable
+from itertools import pairwise
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from xboard_circus.core.budget import OF_WORKER, RestartBudget, RestartDecision, RestartLimits
+from xboard_circus.core.poison import Poisons
 
 LIMITS = RestartLimits(burst=4, window=100, delay=1, delay_max=3, cooldown=50, reset_after=30)
 AGAIN = "failed again: cooling down, next try in 50 s"
@@ -677,3 +679,73 @@ def test_the_wait_of_a_cooling_slot_shrinks_when_the_last_worker_goes_and_grows_
         waits.append((tested.wait(1, 10), tested.next_try(10)))
 
     assert waits == [(40, 40), (0, 0), (40, 40)]
+
+
+def excuse(tested: RestartBudget, slot: int, now: float, started: float) -> RestartDecision:
+    return tested.excuse(slot, now, started=started, why="poison")
+
+
+def test_a_failure_that_is_excused_costs_nothing_but_a_wait() -> None:
+    tested = budget()
+
+    assert [excuse(tested, 1, now, now - 0.25) for now in range(40)] == [
+        RestartDecision(0.75, False, 0, "poison; not counted against the restart budget")
+    ] * 40
+    assert (tested.may_start(1, 39.7), tested.may_start(1, 39.8)) == (False, True)
+    assert (tested.used(40), tested.failures(1, 40), tested.next_try(40)) == (0, 0, None)
+
+
+def test_what_lived_for_longer_than_the_delay_starts_again_at_once_after_an_excuse() -> None:
+    assert excuse(budget(), 1, 10, 8).wait == 0
+
+
+def test_a_failure_that_is_given_back_is_none() -> None:
+    """Given a slot that cools because of its failures, when one of them was not its own, then it cools no more."""
+    tested = cooled(1)
+    assert tested.used(3) == LIMITS.burst
+
+    tested.give_back(1, 2.5)  # no such failure
+    assert tested.is_cooling(1, 3)
+    tested.give_back(1, 0)
+    assert not tested.is_cooling(1, 3)
+    assert (tested.failures(1, 3), tested.used(3)) == (LIMITS.burst - 1, LIMITS.burst - 1)
+    tested.give_back(7, 0)  # no such slot
+
+
+def test_after_an_excuse_no_start_is_free_for_a_window() -> None:
+    tested = budget()
+    tested.failed(1, 0)
+    tested.give_back(1, 0)
+
+    tested.started(1, 10)
+    assert tested.failed(1, 10).wait == LIMITS.delay
+    tested = budget()
+    excuse(tested, 1, 0, 0)
+    tested.started(1, LIMITS.window + 1)
+    assert tested.failed(1, LIMITS.window + 1).wait == 0
+
+
+@given(
+    st.lists(
+        st.tuples(st.integers(1, 3), st.sampled_from(["", "a", "b", "c"]), st.floats(0, 1.5)), min_size=20, max_size=120
+    )
+)
+def test_whatever_workers_claim_of_their_requests_restarts_keep_a_pace(steps: list[tuple[int, str, float]]) -> None:
+    """Given workers that die as soon as they may, each by the request that it claims, then in a window at most one
+    start of a slot comes sooner than `restart.delay` after the last one."""
+    tested, poisons, now = budget(slots=3), Poisons(), 0.0
+    started: dict[int, list[float]] = {slot: [0.0] for slot in (1, 2, 3)}
+    for slot, claim, lived in steps:
+        now = max(now, started[slot][-1] + lived)
+        earlier = poisons.died(claim, "x", slot=slot, now=now) if claim else None
+        for other, failed_at in earlier or ():
+            tested.give_back(other, failed_at)
+        wait = tested.failed(slot, now).wait if earlier is None else excuse(tested, slot, now, started[slot][-1]).wait
+        while not tested.may_start(slot, now):
+            now += max(0.05, tested.wait(slot, now) if wait else 0.05)
+        tested.started(slot, now)
+        started[slot].append(now)
+
+    for at in started.values():
+        soon = [later for sooner, later in pairwise(at) if later - sooner < LIMITS.delay - 1e-6]
+        assert all(later - sooner > LIMITS.window for sooner, later in pairwise(soon))

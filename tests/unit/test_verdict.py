@@ -71,6 +71,9 @@ UNWRITTEN: dict[str, Any] = {
 }
 
 
+POISON: dict[str, Any] = {"poison": {"routes": ["GET /die"], "reason": "poison: GET /die", "say": None}}
+
+
 def facts(*workers: WorkerEntry, wanted: int | None = None, failures: int = 0, **more: Any) -> WatcherFacts:
     given = {"name": "web", "status": "active", "armed": True, "probe": "private", "port": BOUND, **more}
     budget, options = {"used": failures, "limit": 5}, {"health.startup_timeout": 60.0}
@@ -307,6 +310,16 @@ def facts(*workers: WorkerEntry, wanted: int | None = None, failures: int = 0, *
             id="circusd could not start any, and nobody stopped it",
         ),
         pytest.param(
+            facts(up(1), starting(2), **POISON), "degraded", "1 of 2 workers up: poison: GET /die", id="poison"
+        ),
+        pytest.param(facts(up(1), up(2), **POISON), "ok", "2 of 2 workers up", id="poison that has killed nobody now"),
+        pytest.param(
+            facts(starting(1), last_failure="poison: GET /die", **POISON),
+            "looping",
+            "none of 1 workers is up: poison: GET /die",
+            id="poison, and none is up",
+        ),
+        pytest.param(
             facts(wanted=2), "down", "none of 2 workers is up: it has no worker", id="there is no worker at all"
         ),
     ],
@@ -353,6 +366,7 @@ def test_the_cure_of_an_overload_is_not_in_its_logs() -> None:
         facts(up(1, "unknown")),
         facts(wanted=1, status="stopped"),
         facts(starting(1), failures=1),
+        facts(up(1), starting(2), **POISON),
     ],
 )
 def test_each_trouble_has_a_cure(found: WatcherFacts) -> None:

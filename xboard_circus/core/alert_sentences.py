@@ -16,6 +16,7 @@ class AlertSay(Template):
     TROUBLE_PORT_REFUSED = "port held by another"
     TROUBLE_DOWN = "down"
     TROUBLE_OUTPUT_LOST = "output is lost"
+    TROUBLE_POISON = "requests that end workers"
     TROUBLE_SILENT = "does not answer"
     TROUBLE_LOST = "killed or crashed"
 
@@ -25,6 +26,7 @@ class AlertSay(Template):
     DONE_PORT_REFUSED = "no process was stopped; the port is tried again and again"
     DONE_DOWN = "workers are started again within the limits of the ini file"
     DONE_OUTPUT_LOST = "the workers serve on; the log is opened again each second"
+    DONE_POISON = "each worker is replaced, and no slot cools down for it; the others serve on"
     DONE_SILENT = "nothing can be done from here; the workers may still serve"
     DONE_LOST = "the workers serve on; the supervisor of circusd (systemd, Docker, the monitor) starts it again"
 

@@ -46,6 +46,7 @@ class Trouble(Enum):
     PORT_REFUSED = "port_refused"
     DOWN = "down"
     OUTPUT_LOST = "output_lost"
+    POISON = "poison"
     SILENT = "silent"
     LOST = "lost"
 
@@ -53,7 +54,7 @@ class Trouble(Enum):
     def severity(self) -> Severity:
         if self is Trouble.RESTART:
             return Severity.INFO
-        is_warning = self in (Trouble.UNHEALTHY, Trouble.CRASH_LOOP, Trouble.OUTPUT_LOST)
+        is_warning = self in (Trouble.UNHEALTHY, Trouble.CRASH_LOOP, Trouble.OUTPUT_LOST, Trouble.POISON)
         return Severity.WARNING if is_warning else Severity.CRITICAL
 
 
@@ -63,6 +64,7 @@ _TROUBLES = {
     "unhealthy": Trouble.UNHEALTHY,
     "port_refused": Trouble.PORT_REFUSED,
     "output_lost": Trouble.OUTPUT_LOST,
+    "poison": Trouble.POISON,
 }
 
 
@@ -137,9 +139,10 @@ class Alerting:
         if trouble is Trouble.RESTART and (watcher, Trouble.CRASH_LOOP) in self.open:
             trouble = Trouble.CRASH_LOOP
         if trouble is not None:
-            reason = reason_in(data) or trouble.value
-            # The cooldown of a loop follows the death that caused it, which was counted already.
-            self._raise(watcher, trouble, reason, now, again=int(event != "cooldown"))
+            about = "poison" if trouble is Trouble.POISON and event == "restart" else "reason"
+            reason = reason_in(data, about) or trouble.value
+            # A cooldown or poison follows the death that caused it, which was counted already.
+            self._raise(watcher, trouble, reason, now, again=int(event not in ("cooldown", "poison")))
 
     def observe(self, views: Iterable[WatcherEntry], now: float) -> list[Incident]:
         """Compare the incidents with the watchers in circusd's state; return the incidents that are over."""
@@ -232,6 +235,8 @@ class Alerting:
 
 
 def _trouble_of(event: str, data: Mapping[str, Any]) -> Trouble | None:
+    if event == "restart" and data.get("poison"):
+        return Trouble.POISON
     if event == "restart" and data.get("cause") != "commanded":
         is_loop = isinstance(failures := data.get("failures"), int) and failures >= LOOP_FAILURES
         return Trouble.CRASH_LOOP if is_loop else Trouble.RESTART
@@ -248,6 +253,8 @@ def _shown(view: WatcherEntry) -> dict[Trouble, str]:
         found[Trouble.UNHEALTHY] = reason_in(troubled[0]) or state_named(troubled[0]["health"])
     if (output := view["output"]) is not None and output["reason"]:
         found[Trouble.OUTPUT_LOST] = reason_in(output)
+    if (poison := view["poison"]) is not None:
+        found[Trouble.POISON] = reason_in(poison)
     if view["cooldown_until"] is not None:
         found[Trouble.CRASH_LOOP] = reason_in(view, "last_reason") or Say.WAITING_COOLING()
     if _is_down(view):
@@ -270,6 +277,8 @@ def _holds(trouble: Trouble, view: WatcherEntry) -> bool:
         return bool(_troubled(view))
     if trouble is Trouble.OUTPUT_LOST:
         return view["output"] is not None and bool(view["output"]["reason"])
+    if trouble is Trouble.POISON:
+        return view["poison"] is not None
     if serving(view) < view["numprocesses"]:
         return True
     if trouble is Trouble.RESTART:

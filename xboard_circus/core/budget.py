@@ -103,6 +103,7 @@ class _Slot:
     waiting: bool = False
     tried_at: float | None = None
     released_at: float = -math.inf
+    excused_at: float = -math.inf
 
 
 class RestartBudget:
@@ -165,6 +166,28 @@ class RestartBudget:
         record.waiting = True
         record.tried_at = None
         return decision
+
+    def excuse(self, slot: int, now: float, *, started: float, why: str) -> RestartDecision:
+        """Note a failure that is another's, says *why*: the slot is tried *delay* after its last start, *started*.
+
+        It is not counted. But for a window no start of this slot comes at once any more: who says whose failure it was
+        may be wrong, and restarts without a count must not be without a pace.
+        """
+        now = self._advance(now)
+        record = self._slots.setdefault(slot, _Slot())
+        record.waits_from, record.delay, record.excused_at = started, self.limits.delay, now
+        record.waiting, record.tried_at = True, None
+        return RestartDecision(self._left(record), record.cooling, 0, Say.THEN_POISON(poison=why))
+
+    def give_back(self, slot: int, failed_at: float) -> None:
+        """Take back a failure that turns out not to have been the slot's own; see `excuse`."""
+        record = self._slots.get(slot)
+        if record is None or failed_at not in record.failed_at:
+            return
+        record.failed_at.remove(failed_at)
+        record.excused_at = self._now
+        if record.cooling and self._count(record) == self.limits.burst - 1:
+            record.cooling, record.delay = False, max(self.limits.delay, self.limits.delay_after(self._count(record)))
 
     def wait(self, slot: int, now: float) -> float:
         """Return the seconds until the next try of *slot*; 0.0 if they have passed, whether or not it is its turn."""
@@ -277,6 +300,8 @@ class RestartBudget:
         of_all = failures > 1 and all_failures >= self.limit
         cooling = record.cooling or failures >= limits.burst or of_all
         record.delay = limits.cooldown if cooling else limits.delay_after(failures, jitter=jitter)
+        if self._is_paced(record):
+            record.delay = max(record.delay, limits.delay)
         left = self._left(record)
         window, wait = seconds(limits.window), seconds(left)
         if record.cooling:
@@ -317,8 +342,11 @@ class RestartBudget:
         self._slots = {
             slot: record
             for slot, record in self._slots.items()
-            if record.cooling or self._left(record) > 0 or self._count(record)
+            if record.cooling or self._left(record) > 0 or self._count(record) or self._is_paced(record)
         }
+
+    def _is_paced(self, record: _Slot) -> bool:
+        return record.excused_at + self.limits.window > self._now
 
     def _advance(self, now: float) -> float:
         self._now = max(self._now, now)

@@ -1,6 +1,6 @@
 """Say which requests a worker was answering when it ended, the one that most likely did it first."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from xboard_circus.core.durations import lasted
@@ -33,11 +33,13 @@ class SeenRequests(NamedTuple):
     Attributes:
         running: The serial of the one whose task an event loop runs that does not turn; 0 where none is known.
         beyond: How many more are in flight than there is room for.
+        answered: The routes of the last ones that were answered, each with its method.
     """
 
     requests: list[SeenRequest]
     running: int
     beyond: int
+    answered: Sequence[str] = ()
 
 
 def listed(seen: SeenRequests, now: float, *, blames_last: bool, most: int = MOST_KEPT) -> dict[str, Any]:

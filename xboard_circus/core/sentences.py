@@ -83,6 +83,8 @@ class Say(Template):
     REQUEST_BEGAN_LAST = "most likely {request}, which began last"
     REQUEST_IN_FLIGHT = "in flight: {request}"
     REQUEST_AND_OTHERS = "{request}; others in flight: {n}"
+    POISON = "poison: {request} ended {n} workers within {held}; last request {id}"
+    THEN_POISON = "{poison}; not counted against the restart budget"
     REQUESTS_UNREADABLE = "this worker's record of requests is unreadable"
     REQUESTS_NOT_KEPT = "requests in flight are not recorded: {why}"
 
@@ -381,6 +383,10 @@ class Say(Template):
     )
     CURE_OUTPUT = "make room for {file}, or let circusd's user write it; what was lost does not come back"
     CURE_OVERLOAD = "add workers (numprocesses), or take long work out of the event loop (a plain `def` endpoint)"
+    CURE_POISON = (
+        "correct what `xboard-circus why` and `xboard-circus logs {watcher}` show, "
+        "or have the proxy refuse these requests until then"
+    )
     CURE_LOGS = "`xboard-circus logs {watcher}` shows what its workers wrote"
     CURE_START = "`circusctl start {watcher}` starts it"
     CURE_PORT = "stop what holds port {port}, or set another port in the ini file"

@@ -135,6 +135,14 @@ class PreloadEntry(TypedDict):
     say: Data | None
 
 
+class PoisonEntry(TypedDict):
+    """Routes whose requests end worker after worker, see `core.poison`; *reason* is about the last one."""
+
+    routes: list[str]
+    reason: str
+    say: Data | None
+
+
 class BudgetEntry(TypedDict):
     """How much of the restart budget of a watcher is used; a slot that cools down has used all that it may."""
 
@@ -203,6 +211,7 @@ class WatcherFacts(TypedDict):
     budget: BudgetEntry | None
     output: OutputEntry | None
     preload: PreloadEntry | None
+    poison: PoisonEntry | None
     workers: list[WorkerEntry]
 
 
@@ -389,6 +398,7 @@ _NEEDED: dict[Any, tuple[str, ...]] = {
     ReloadEntry: ("state",),
     BudgetEntry: ("used", "limit"),
     OutputEntry: ("lost",),
+    PoisonEntry: ("reason",),
     IncidentEntry: ("age", "worst"),
     TrafficReport: ("active", "routes", "counts"),
     State: ("circusd", "watchers"),

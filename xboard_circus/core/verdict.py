@@ -324,6 +324,10 @@ def _degraded(watcher: WatcherFacts) -> VerdictEntry | None:
         why = Say.PORT_OF_IT(port=port["port"], why=reason_in(port))
         next_, next_in = Say.NEXT_PORT(), watcher["port_retry_in"]
         cure = Say.CURE_PORT(port=port["port"])
+    elif (poison := watcher["poison"]) is not None and not any(worker["phase"] == "up" for worker in troubled):
+        why = reason_in(poison)
+        next_, next_in = _next(watcher, troubled)
+        cure = Say.CURE_POISON(watcher=watcher["name"])
     else:
         why = _of_worker(troubled[0]) if troubled else Say.NO_WORKER_IN_ITS_PLACE()
         next_, next_in = _next(watcher, troubled)
@@ -352,7 +356,8 @@ def _unprobed(watcher: WatcherFacts) -> VerdictEntry | None:
 
 
 def _failures(watcher: WatcherFacts) -> int:
-    return 0 if watcher["budget"] is None else watcher["budget"]["used"]
+    used = 0 if watcher["budget"] is None else watcher["budget"]["used"]
+    return used if watcher["poison"] is None else max(used, LOOP_FAILURES)  # deaths by poison are not counted there
 
 
 def _startup_timeout(watcher: WatcherFacts) -> float:

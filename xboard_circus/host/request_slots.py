@@ -106,7 +106,8 @@ def parse(data: bytes) -> SeenRequests:
     if len(taken) - len(found) > 1:  # the worker may have died while it wrote one
         raise Unreadable("it holds what is no request")
     seen_over = sum(values[0] > 0 for values in all_slots[-OVERWRITTEN:])
-    return SeenRequests(found, running, max(0, over - seen_over))
+    free = [each for values in all_slots if not values[0] and (each := _request(mark, *values)) is not None]
+    return SeenRequests(found, running, max(0, over - seen_over), [f"{each.method} {each.route}" for each in free])
 
 
 def _request(mark: bytes, serial: int, began_at: float, *texts: Any) -> SeenRequest | None:

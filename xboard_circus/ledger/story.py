@@ -21,7 +21,7 @@ DECISIONS = frozenset(
     }
 )
 # Decisions that mean nothing without the death that they follow.
-FOLLOWERS = frozenset({"cooldown", "recovered", BACK})
+FOLLOWERS = frozenset({"cooldown", "recovered", "poison", BACK})
 EXPLAINED = DEATHS | DECISIONS | FOLLOWERS
 CIRCUS = frozenset({"spawn", "reap", "kill", "start", "stop"})
 """Circus's own events, which have no number."""

@@ -16,6 +16,7 @@ from circus.exc import MessageError
 from xboard_circus import env_files
 from xboard_circus.core.budget import OF_WORKER, RestartBudget, RestartLimits
 from xboard_circus.core.durations import exactly
+from xboard_circus.core.poison import Poisons
 from xboard_circus.core.ports import Policy
 from xboard_circus.core.reason import data_of, with_say
 from xboard_circus.core.sentences import Say
@@ -108,6 +109,7 @@ class ArmedWatcher:
         self.read_options()
         self.budget = RestartBudget(self.limits(), slots=max(1, watcher.numprocesses), words=OF_WORKER)
         self.fleet = Fleet(self.budget, self.clock)
+        self.poisons = Poisons()
         self.port = PortGuard(self)
         self.hooks = ArmedHooks(
             dict(watcher.hooks), {"before_stop": self.before_stop, "before_signal": self.before_signal}
@@ -308,6 +310,7 @@ class ArmedWatcher:
             circus_process.expect_to_be_killed(process)
         self.spawns_again_at = None
         self.budget.clear()
+        self.poisons.clear()
         for worker in self.fleet:
             self.happen(worker, self._operators_order())
         return True

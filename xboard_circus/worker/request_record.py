@@ -9,6 +9,7 @@ import functools
 import mmap
 import re
 import sys
+from collections import deque
 from collections.abc import Awaitable, Callable, MutableMapping
 from contextlib import suppress
 from contextvars import ContextVar
@@ -76,7 +77,7 @@ class RequestRecord:
         self._memory: mmap.mmap | bytearray = memory or bytearray(SIZE)
         self._header = b"" if memory is None else id_header.lower().encode("latin-1")
         self._mark = bytes(self._memory[MARK_AT : MARK_AT + MARK_BYTES])
-        self._free = [FIRST + SLOT.size * at for at in reversed(range(SLOTS - OVERWRITTEN))]
+        self._free = deque(FIRST + SLOT.size * at for at in range(SLOTS - OVERWRITTEN))  # the last answered ones stay
         self._slots: dict[int, int] = {}
         self._paths: dict[str, bytes] = {}
         self._templates: dict[str, str] = {}
@@ -112,7 +113,7 @@ class RequestRecord:
 
         free, path = self._free, scope["path"]
         is_short = kind == "http"
-        slot = free.pop() if free and (is_short or len(free) > WEBSOCKETS_LEAVE) else self._overwrite(serial)
+        slot = free.popleft() if free and (is_short or len(free) > WEBSOCKETS_LEAVE) else self._overwrite(serial)
         masked = self._paths.get(path) or self._mask(path)
         method = scope["method"].encode() if is_short else b"WEBSOCKET"
         began_at = monotonic()

@@ -66,6 +66,7 @@ const LOOKS = {
   kept: ["warn", "ring"],
   output_lost: ["warn", "square"],
   output_back: ["good", "dot"],
+  poison: ["bad", "diamond"],
   before_done: ["info", "dot"],
   before_failed: ["bad", "ring"],
   reload_begin: ["info", "arrow"],

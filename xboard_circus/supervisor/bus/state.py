@@ -9,13 +9,14 @@ from xboard_circus.core.durations import stale_after
 from xboard_circus.core.names import runs_dashboard
 from xboard_circus.core.reason import data_of
 from xboard_circus.core.sentences import Say
-from xboard_circus.core.state_schema import HeldByWord, PhaseWord, WatcherEntry, WatcherFacts, WorkerEntry
+from xboard_circus.core.state_schema import HeldByWord, PhaseWord, PoisonEntry, WatcherEntry, WatcherFacts, WorkerEntry
 from xboard_circus.core.states import Health, PortState
 from xboard_circus.core.verdict import Word, judge
 from xboard_circus.host import worker_files
 from xboard_circus.options.reading import flat
 
 if TYPE_CHECKING:
+    from xboard_circus.core.poison import Poisons
     from xboard_circus.options.fields import HealthOptions
     from xboard_circus.supervisor.fleet import Worker
     from xboard_circus.supervisor.watcher import ArmedWatcher
@@ -109,6 +110,12 @@ def worker_entry(armed: ArmedWatcher, worker: Worker) -> WorkerEntry:
     }
 
 
+def poison_entry(poisons: Poisons, now: float) -> PoisonEntry | None:
+    """Return the entry of the poisonous routes of a watcher; None where there is none."""
+    routes, reason = list(poisons.routes(now)), poisons.reason(now)
+    return {"routes": routes, "reason": reason, "say": data_of(reason)} if routes else None
+
+
 def watcher_entry(armed: ArmedWatcher) -> WatcherEntry:
     """Return the entry of an armed watcher."""
     now = armed.clock()
@@ -137,6 +144,7 @@ def watcher_entry(armed: ArmedWatcher) -> WatcherEntry:
         "reload": None if armed.reload is None else armed.reload.view(),
         "output": armed.output(),
         "preload": armed.forks.view(),
+        "poison": poison_entry(armed.poisons, now),
         "budget": {"used": armed.budget.used(now), "limit": armed.budget.limit},
         "workers": workers,
     }

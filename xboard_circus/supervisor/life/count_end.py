@@ -22,7 +22,9 @@ from xboard_circus.supervisor.patches import circus_process, circus_watcher
 from xboard_circus.worker import EXIT_RECYCLED
 
 if TYPE_CHECKING:
+    from xboard_circus.core.budget import RestartBudget
     from xboard_circus.core.causes import Cause
+    from xboard_circus.core.poison import Poisons
     from xboard_circus.supervisor.fleet import Worker
     from xboard_circus.supervisor.watcher import ArmedWatcher
 
@@ -100,7 +102,8 @@ def count(armed: ArmedWatcher, worker: Worker, code: int | None) -> None:
         ),
     )
     assert isinstance(worker.life.phase, Gone)
-    cause, reason = worker.life.phase.cause, worker.life.phase.reason
+    gone = worker.life.phase
+    cause, reason = gone.cause, gone.reason
     fleet.ends[cause.value] += 1
     if counts:
         fleet.ended_in[worker.slot] = worker.pid
@@ -111,7 +114,7 @@ def count(armed: ArmedWatcher, worker: Worker, code: int | None) -> None:
         swap.ended(worker)
     told: dict[str, Any] = {**worker.ids, "cause": cause.value}
     told |= evidence.of_process(worker, code, words, by=None if order is None else order.by, up_since=up_since, now=now)
-    told |= evidence.of_requests(worker, code, was_ordered=order is not None, now=now)
+    told |= evidence.of_requests(worker, code, gone, was_ordered=order is not None, up_since=up_since, now=now)
     before = budget.used(now)
     if not cause.counts or on_trial or armed.watcher.is_stopping():
         budget.gave_up(worker.slot)
@@ -134,9 +137,14 @@ def _count_failure(
 ) -> None:
     now, budget = armed.clock(), armed.budget
     armed.fleet.failures += 1
-    armed.last_failure = reason
     was_cooling = budget.is_cooling(worker.slot, now)
-    decision = budget.failed(worker.slot, now, jitter=random.uniform(-1, 1))
+    poison, is_new = _poison(armed.poisons, budget, worker, told, now)
+    armed.last_failure = poison or reason
+    if poison:
+        told |= with_say(poison, "poison")
+        decision = budget.excuse(worker.slot, now, started=worker.begun_at, why=poison)
+    else:
+        decision = budget.failed(worker.slot, now, jitter=random.uniform(-1, 1))
     if any(other.slot == worker.slot for other in armed.fleet):
         budget.started(worker.slot, now)  # its successor runs already
     then = Say.COUNTED(why=reason, then=decision.reason)
@@ -144,9 +152,26 @@ def _count_failure(
     told["budget"] = {"before": before, "after": budget.used(now), "limit": budget.limit}
     told |= {"wait": decision.wait, "failures": decision.failures, **with_say(decision.reason, "next")}
     armed.publish("restart", reason=reason, **told)
+    if is_new:
+        armed.publish("poison", reason=poison, **worker.ids)
     if decision.cooling and not was_cooling:
         more = {"cause": cause.value, "exit_code": told["exit_code"]}
         armed.publish("cooldown", reason=then, wait=decision.wait, **worker.ids, **more)
+
+
+def _poison(
+    poisons: Poisons, budget: RestartBudget, worker: Worker, told: dict[str, Any], now: float
+) -> tuple[str, bool]:
+    """Return why a death is the request's and not the slot's, "" where it is not, and whether that is news.
+
+    Then the deaths by such requests that were counted before are given back.
+    """
+    if not (route := told.get("blames")):
+        return "", False
+    earlier = poisons.died(route, told["requests"][0]["id"], slot=worker.slot, now=now)
+    for slot, failed_at in earlier or ():
+        budget.give_back(slot, failed_at)
+    return ("", False) if earlier is None else (poisons.reason(now), bool(earlier))
 
 
 async def _end_left_behind(armed: ArmedWatcher, worker: Worker) -> None:

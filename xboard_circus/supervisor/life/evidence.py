@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from circus import logger
 
-from xboard_circus.core import in_flight
+from xboard_circus.core import in_flight, poison
 from xboard_circus.core.causes import signal_name
 from xboard_circus.core.durations import seconds
 from xboard_circus.core.reason import with_say
@@ -19,6 +19,7 @@ from xboard_circus.supervisor.boundary import contained
 from xboard_circus.supervisor.patches import circus_process
 
 if TYPE_CHECKING:
+    from xboard_circus.core.worker import Gone
     from xboard_circus.host.oom import OomKills
     from xboard_circus.supervisor.fleet import Worker
     from xboard_circus.supervisor.life.output import LastWords
@@ -74,10 +75,13 @@ def of_process(
 
 
 @contained({})
-def of_requests(worker: Worker, code: int | None, *, was_ordered: bool, now: float) -> dict[str, Any]:
+def of_requests(
+    worker: Worker, code: int | None, gone: Gone, *, was_ordered: bool, up_since: float | None, now: float
+) -> dict[str, Any]:
     """Return which requests a worker had in flight when it ended, and close the memory where they are noted.
 
-    For a SIGKILL that nobody here ordered the oldest comes first: the kernel's, for want of memory, or an operator's.
+    *blames* is the route that its end speaks against, see `poison.suspect`. For a SIGKILL that nobody here ordered the
+    oldest comes first: the kernel's, for want of memory, or an operator's.
     """
     if worker.requests is None:
         return {}
@@ -87,8 +91,15 @@ def of_requests(worker: Worker, code: int | None, *, was_ordered: bool, now: flo
     except (OSError, request_slots.Unreadable) as error:
         logger.warning("xboard: worker %s: %s: %s", worker.pid, Say.REQUESTS_UNREADABLE(), error)
         return {"requests_unreadable": True}
-    found = masked(in_flight.listed(seen, now, blames_last=was_ordered or code != -signal.SIGKILL))
-    return {"requests": found["requests"], "requests_others": found["others"]} if found["requests"] else {}
+    found = in_flight.listed(seen, now, blames_last=was_ordered or code != -signal.SIGKILL)
+    if not found["requests"]:
+        return {}
+    told = {"requests": found["requests"], "requests_others": found["others"]}
+    if up_since is not None:
+        answered = seen.answered
+        if blames := poison.suspect(told, gone.cause, gone.reason, code, up_for=now - up_since, answered=answered):
+            told["blames"] = blames
+    return dict(masked(told))
 
 
 def of_start(worker: Worker) -> dict[str, Any]:

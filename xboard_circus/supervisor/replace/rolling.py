@@ -163,6 +163,7 @@ class RollingReload:
         if failure is None:
             self.replaced.append((old, new.pid))
             self.armed.budget.clear()
+            self.armed.poisons.clear()
         elif isinstance(new.life.phase, Gone) and self.armed.is_running():
             self.log = new.life.phase.log
         return failure
