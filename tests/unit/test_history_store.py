@@ -1,6 +1,7 @@
 """The file of the history: small whatever the clock does, and of harm to nobody where it is damaged."""
 
 import sqlite3
+import tracemalloc
 from collections.abc import Iterator
 from contextlib import closing
 from itertools import pairwise
@@ -179,3 +180,39 @@ def test_figures_that_anybody_wrote_show_nothing_or_numbers(store: HistoryStore,
     for slot in (0, 1):
         assert {each for _, found in read(store, slot=slot) for each in found} <= {None}
     assert read_totals(store.path) == {}
+
+
+ENDLESS = "WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n) SELECT x AS id, {} FROM n"
+
+
+def test_a_history_that_is_a_view_without_end_is_not_read(store: HistoryStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("xboard_circus.ledger.history_store.READS_WITHIN", 0.2)
+    store.write(points(60, until=NOW, count=1), {})
+    store.close()
+    with closing(sqlite3.connect(store.path)) as connection:
+        connection.executescript(
+            f"ALTER TABLE watcher_60 RENAME TO a; CREATE VIEW watcher_60 AS {ENDLESS.format('x AS figures')}"
+        )
+    with pytest.raises(LedgerError, match="interrupted"):
+        read(store)
+
+    with closing(sqlite3.connect(store.path)) as connection:
+        endless = ENDLESS.format("x AS name, x AS totals, x AS until")
+        connection.executescript(f"ALTER TABLE watchers RENAME TO b; CREATE VIEW watchers AS {endless} WHERE x < 0")
+    with pytest.raises(LedgerError, match="interrupted"):
+        read_totals(store.path)
+
+
+def test_of_figures_without_measure_the_first_are_read(store: HistoryStore) -> None:
+    store.write(points(60, until=NOW, count=1), {})
+    store.close()
+    with closing(sqlite3.connect(store.path)) as connection:
+        connection.execute("UPDATE slots_60 SET figures = zeroblob(100000000)")
+        connection.commit()
+    tracemalloc.start()
+
+    read(store, slot=1)
+
+    most = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert most < 1_000_000

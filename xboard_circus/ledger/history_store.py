@@ -13,7 +13,16 @@ from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
 
-from xboard_circus.core.history import FIGURES, FULL_SLOTS, STEPS, WHOLE_WATCHER, Figures, Point, kept_points
+from xboard_circus.core.history import (
+    FIGURES,
+    FULL_SLOTS,
+    MOST_SLOTS,
+    STEPS,
+    WHOLE_WATCHER,
+    Figures,
+    Point,
+    kept_points,
+)
 from xboard_circus.core.state_schema import TrafficReport, parse_traffic
 from xboard_circus.ledger import database
 from xboard_circus.ledger.database import LedgerError, LedgerTrouble, Schema, ledger_errors, trouble_of
@@ -162,11 +171,12 @@ def read_points(
         if not ids:
             return []
         test = f"id BETWEEN ? AND ? AND id % {MOST_WATCHERS} = ?"
-        query = f"SELECT id, figures FROM {kind}_{step} WHERE {test} ORDER BY id LIMIT ?"
+        figures = f"substr(figures, 1, {MOST_SLOTS * (_FORMAT.size + 1)})"
+        query = f"SELECT id, {figures} FROM {kind}_{step} WHERE {test} ORDER BY id LIMIT ?"
         for key, blob in connection.execute(query, [*bounds, ids[0][0], STEPS[step] + 2]):
-            figures = _unpacked(blob) if slot == WHOLE_WATCHER else _unpacked_slot(blob, slot)
-            if figures is not None:
-                found.append((key // MOST_WATCHERS * step, figures))
+            known = _unpacked(blob) if slot == WHOLE_WATCHER else _unpacked_slot(blob, slot)
+            if known is not None:
+                found.append((key // MOST_WATCHERS * step, known))
     return found
 
 
