@@ -197,6 +197,7 @@ def test_a_link_in_the_place_of_working_dir_leads_no_worker_to_where_its_user_ma
 
         kill(pid)
         eventually(lambda: f"{folder / 'home' / 'web'} as user {USER}: Permission denied" in why(), every=0.01)
+        eventually(lambda: why() and places, every=0.01, what="one of the processes, which end at once, is seen")
         eventually(lambda: any(worker["held_by"] for worker in c.watcher()["workers"]) and why())
         assert places == {"/"}, places
 
