@@ -97,5 +97,5 @@ class Waiting:
 
 
 def _length(record: Record) -> int:
-    said = record.reason.size if isinstance(record.reason, Reason) else 0
-    return 200 + said + sum(len(value) for value in record.data.values() if isinstance(value, str))
+    size = record.reason.size if isinstance(record.reason, Reason) else 0
+    return 200 + size + sum(len(value) for value in record.data.values() if isinstance(value, str))

@@ -268,14 +268,14 @@ def create_app(settings: SampleSettings | None = None) -> FastAPI:
     app = FastAPI(title="XBoard", version=__version__, lifespan=lifespan)
     app.include_router(board_router)
     app.include_router(router)
-    app.add_exception_handler(ClientDisconnect, _answer_nobody)
+    app.add_exception_handler(ClientDisconnect, _answer_disconnected)
     app.add_exception_handler(RequestValidationError, _answer_unprocessable)
     app.add_exception_handler(sqlite3.Error, _answer_database_trouble)
     app.add_exception_handler(OSError, _answer_disk_trouble)
     return app
 
 
-async def _answer_nobody(request: Request, error: Exception) -> Response:
+async def _answer_disconnected(request: Request, error: Exception) -> Response:
     return Response(status_code=400)  # the client is gone: no one reads it, and it is no error of ours
 
 

@@ -88,9 +88,9 @@ class Instance:
                 f"{self.shown}"
             )
         if not self._is_ours(config_file):
-            whose = config_file or "an unknown ini file"
+            ini = config_file or "an unknown ini file"
             raise EndpointTaken(
-                f"{self.config.endpoint} is answered by another circusd, pid {pid}, of {whose}; "
+                f"{self.config.endpoint} is answered by another circusd, pid {pid}, of {ini}; "
                 f"stop that one, or write another endpoint into [circus] of {self.shown}"
             )
         return found
@@ -195,8 +195,8 @@ class Instance:
         for holder in holders:
             if holder.pid is not None and holder.started is not None and self._is_ours(config_file_of(holder.pid)):
                 return Silent(procs.Identity(holder.pid, holder.started), str(gone))
-        who = ", ".join(f"pid {holder.pid} ({holder.command})" for holder in holders) or "a process that can't be seen"
-        raise EndpointTaken(f"{self.config.endpoint} is held by {who}, which does not answer as circusd does; {other}")
+        it = ", ".join(f"pid {holder.pid} ({holder.command})" for holder in holders) or "a process that can't be seen"
+        raise EndpointTaken(f"{self.config.endpoint} is held by {it}, which does not answer as circusd does; {other}")
 
 
 @contextmanager

@@ -118,12 +118,12 @@ class Delivery:
         asyncio.get_running_loop().call_soon(self._on_change)
         return 0.0
 
-    def _failed(self, why: str, asked: float) -> float:
+    def _failed(self, why: str, retry_after: float) -> float:
         self._failures += 1
         if why != self.trouble:
             self.trouble = why
             asyncio.get_running_loop().call_soon(self._on_change)
-        pause = max(backoff(self._failures), asked)
+        pause = max(backoff(self._failures), retry_after)
         if self._failures == 1 or self._failures % SAY_EVERY == 0:
             log.warning("alert:%s: not delivered: %s; next try in %g s", self.name, why, pause)
         return pause

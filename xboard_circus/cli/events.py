@@ -31,20 +31,20 @@ UNSTORED = " (not in the ledger yet)"
 
 
 @click.command()
-@click.argument("whom", metavar="[WATCHER|PID]", required=False)
+@click.argument("name", metavar="[WATCHER|PID]", required=False)
 @json_option
 @for_instance
-def why(instance: Instance, whom: str | None, as_data: bool) -> None:
+def why(instance: Instance, name: str | None, as_data: bool) -> None:
     """Show why the last worker of WATCHER, or the process PID, ended or was acted on.
 
     It reads the ledger, so it also works when circusd is down, and queries circusd for what is not stored yet.
     """
     path, unstored = _ledger(instance)
     # A word of digits is a pid, or otherwise the name of a watcher.
-    by_pid = last_with_reason(path, pid=int(whom), unstored=unstored) if whom is not None and whom.isdigit() else None
-    answer = by_pid or last_with_reason(path, watcher=whom, unstored=unstored)
+    by_pid = last_with_reason(path, pid=int(name), unstored=unstored) if name is not None and name.isdigit() else None
+    answer = by_pid or last_with_reason(path, watcher=name, unstored=unstored)
     if answer is None:
-        raise XboardError(f"{path}: nothing is recorded{f' of {whom}' if whom else ''} that would need a reason")
+        raise XboardError(f"{path}: nothing is recorded{f' of {name}' if name else ''} that would need a reason")
     found, history = answer
     text = safe_line(text_of(story_of(found, history, now=time.time())))
     if as_data:

@@ -84,10 +84,10 @@ class GateMemory:
     """Memory of the alerts that a gate has sent; times are seconds of the clock that `Gate.review` is given.
 
     Attributes:
-        told: When each incident was opened, and when the last alert on it was sent.
+        alerted: When each incident was opened, and when the last alert on it was sent.
     """
 
-    told: dict[Key, tuple[float, float]] = field(default_factory=dict)
+    alerted: dict[Key, tuple[float, float]] = field(default_factory=dict)
     sent_at: deque[float] = field(default_factory=deque)
     held: deque[str] = field(default_factory=lambda: deque(maxlen=LISTED))
     held_count: int = 0
@@ -111,10 +111,10 @@ class Gate:
 
     def review(self, open_now: Iterable[Incident], over: Iterable[Incident], now: float) -> list[Notice]:
         """Return the notices to send now, where *over* are the incidents that ended since the last review."""
-        told = self.memory.told
+        alerted = self.memory.alerted
         notices: list[Notice] = []
         for incident in over:
-            was_sent = told.pop(incident.key, None) is not None
+            was_sent = alerted.pop(incident.key, None) is not None
             # The next circusd reports the loss of one that was lost together with its plugins.
             if was_sent or (incident.trouble is Trouble.LOST and self._is_selected(incident)):
                 about = About.RECOVERED if incident.is_well else About.STOPPED
@@ -122,10 +122,10 @@ class Gate:
         for incident in open_now:
             if not self._is_selected(incident):
                 continue
-            opened_at, at = told.get(incident.key, (None, now))
+            opened_at, at = alerted.get(incident.key, (None, now))
             is_new = opened_at != incident.opened_at
             if is_new or 0 < self.rules.remind_every <= now - at:
-                told[incident.key] = incident.opened_at, now
+                alerted[incident.key] = incident.opened_at, now
                 notices.append(_notice(About.PROBLEM if is_new else About.REMINDER, incident, now))
         return self._limited(notices, now)
 
@@ -185,7 +185,7 @@ def _notice(about: About, incident: Incident, now: float, reason: str = "") -> N
 def saved(memory: GateMemory, *, shift: float) -> dict[str, Any]:
     """Return *memory* as JSON, its times moved by *shift* to another clock."""
     return {
-        "told": [[name, kind.value, *(at + shift for at in times)] for (name, kind), times in memory.told.items()],
+        "told": [[name, kind.value, *(at + shift for at in times)] for (name, kind), times in memory.alerted.items()],
         "sent_at": [at + shift for at in memory.sent_at],
         "held": [with_say(each) for each in memory.held],
         "held_count": memory.held_count,
@@ -196,7 +196,7 @@ def saved(memory: GateMemory, *, shift: float) -> dict[str, Any]:
 def restored(data: Mapping[str, Any], *, shift: float) -> GateMemory:
     """Return the memory that `saved` made *data* of; raise ValueError, KeyError or TypeError for other data."""
     return GateMemory(
-        told={(str(name), Trouble(kind)): (opened + shift, at + shift) for name, kind, opened, at in data["told"]},
+        alerted={(str(name), Trouble(kind)): (opened + shift, at + shift) for name, kind, opened, at in data["told"]},
         sent_at=deque(at + shift for at in data["sent_at"]),
         held=deque((reason_in(each) for each in data["held"]), maxlen=LISTED),
         held_count=int(data["held_count"]),

@@ -77,7 +77,7 @@ class Server:
         self._queries = CircusdQueries(endpoint, deadline=deadline, clock=clock)
         # A pool of one thread for each, so that a circusd that hangs, or a slow name look-up, delays no other.
         self._pool = ThreadPoolExecutor(1, thread_name_prefix=f"circusd-{server_id}")
-        self._wanted = asyncio.Event()
+        self._poll_now = asyncio.Event()
         self.was_polled = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
 
@@ -90,17 +90,17 @@ class Server:
         loop = asyncio.get_running_loop()
         while True:
             began_at = self._clock()
-            self._wanted.clear()
+            self._poll_now.clear()
             await loop.run_in_executor(self._pool, self._poll)
             self.was_polled.set()
             wait = began_at + period() - self._clock()
             if wait > 0:
                 with anyio.move_on_after(wait):
-                    await self._wanted.wait()
+                    await self._poll_now.wait()
 
     def poll_soon(self) -> None:
         """Poll now instead of at the end of the pause."""
-        self._wanted.set()
+        self._poll_now.set()
 
     def close(self) -> None:
         """Stop polling; the thread ends when its poll is over."""

@@ -1,25 +1,25 @@
-"""The folder in which circusd, its workers, the plugins and the command line find each other.
+"""Manage the runtime folder, in which circusd, its workers, the plugins and the command line find each other.
 
 ::
 
-    <root>/<instance>/circusd.json            who supervises this instance, and where it answers
+    <root>/<instance>/circusd.json            the circusd that supervises this instance, and its endpoint
     <root>/<instance>/gate-<n>                the same of the next circusd, which waits while it is there
-    <state>/<instance>/life.json              that it lives, and whether it was told to end
+    <state>/<instance>/life.json              its sign of life, and whether it got a stop request
     <root>/<instance>/<watcher>/<token>.sock  the private socket of a worker
     <root>/<instance>/<watcher>/<token>.up    its start is complete: it serves
     <root>/<instance>/<watcher>/<token>.ready its ready path, if it has one, succeeded once
     <root>/<instance>/<watcher>/<token>.beat  a number that grows while its event loop is late and works
     <root>/<instance>/<watcher>/gate-<n>      while it is there, a launcher waits
 
-circusd makes a token for each spawn. A pid would not do: in a container that starts again the same pids come again, and
-the files of a dead worker would speak for a new one; and behind a wrapper (``uv run``) the worker's pid is not the one
-that circusd knows.
+circusd makes a token for each spawn. A pid is not enough: in a container that starts again the same pids come again,
+and the files of a dead worker would stand for a new one; and behind a wrapper (``uv run``) circusd does not know the
+pid of the worker.
 
 *state* is *root*, or $XBOARD_STATE_DIR: systemd deletes the runtime folder of a service at each of its ends, and a
-start of the host deletes all of them; what tells of such an end has to outlive it.
+start of the host deletes all of them; the record of such an end has to outlive it.
 
-Who can write here can have processes of ours stopped and requests sent elsewhere, so every folder must be ours and
-closed to the writing of others. Only the folder of a watcher that runs as another user is that user's.
+A user who can write here can stop our processes and redirect requests, so every folder must be ours, and no other user
+may write there. Only the folder of a watcher that runs as another user is that user's.
 """
 
 import errno

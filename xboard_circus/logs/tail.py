@@ -13,7 +13,7 @@ BLOCK = 64 * 1024
 # Lines further back than requested are read, to find the time of the first one, but not for ever.
 LOOK_BACK = 200
 MOST_BYTES = 64 << 20
-"""Of all files of a log: lines further back are not shown. Who may write the log can make it 8 TB, and sparse."""
+"""Of all files of a log: lines further back are not shown. Its writer can make it 8 TB, and sparse."""
 
 
 def tail(log_file: LogFile, lines: int, since: float | None = None) -> list[Line]:

@@ -110,15 +110,15 @@ class OneShot:
         finally:
             for each in (status_end, output_end):
                 os.close(each)
-        leader, told = procs.Identity(popen.pid, procs.start_time(popen.pid) or 0), bytearray()
+        leader, reported = procs.Identity(popen.pid, procs.start_time(popen.pid) or 0), bytearray()
         self._pid = popen.pid
         os.ftruncate(lock, 0)
         os.pwrite(lock, str(leader).encode(), 0)
         reading = asyncio.ensure_future(read_all(output, self._take))
 
         def is_too_long(data: bytes) -> bool:
-            told.extend(data)
-            return len(told) > LONGEST_CODE
+            reported.extend(data)
+            return len(reported) > LONGEST_CODE
 
         ending = asyncio.ensure_future(read_all(status, is_too_long))
         stopping = asyncio.ensure_future(self._stop.wait())
@@ -131,7 +131,7 @@ class OneShot:
                 task.cancel()
             self._flush()
         popen.poll()
-        code = int(told) if told.strip().isdigit() and len(told) <= LONGEST_CODE else None
+        code = int(reported) if reported.strip().isdigit() and len(reported) <= LONGEST_CODE else None
         late = self._timeout if not done else None
         return RunEnd(code, late, stopping in done and ending not in done, output=self._words.tail)
 

@@ -1,7 +1,7 @@
-"""What has to be in place before Circus binds anything: installed when the hook of a watcher is imported.
+"""Patch classes of Circus before it binds anything, when the hook of a watcher is imported.
 
 Circus imports hooks while it reads its file, and binds sockets and endpoints after that; `before_start` comes later
-still. All change a class, so they are for all sockets and every arbiter of this process.
+still. All change a class, so they apply to all sockets and every arbiter of this process.
 """
 
 import os
@@ -131,9 +131,9 @@ def close_guards(original: Original, _: object) -> Original:
 
 
 def passed_listeners(arbiter: Any) -> dict[str, socket.socket]:
-    """Return the listeners of guarded endpoints that the circusd before this one has passed on, by option.
+    """Return the listeners of guarded endpoints that the last circusd has passed on, by option.
 
-    One on an address that no endpoint has any more is closed, so that anything else can bind it.
+    One on an address without an endpoint is closed, so that any other process can bind it.
     """
     passed = inbox.receive(runtime.root_path() / instance_of(arbiter))
     endpoints = {option: getattr(arbiter, option) for option in ("endpoint", "pubsub_endpoint") if passed}
@@ -151,7 +151,7 @@ def guarded_listeners(arbiter: Any) -> list[socket.socket]:
 
 
 def instance_of(arbiter: Any) -> str:
-    """Return the instance that *arbiter* runs."""
+    """Return the instance of *arbiter*."""
     return runtime.instance_id(os.path.abspath(arbiter.config_file))
 
 
@@ -166,7 +166,7 @@ def behind_guard(owner: Any, option: str, arbiter: Any) -> Iterator[None]:
     passed = vars(arbiter).get(PASSED, {}).pop(option, None)
     guarded = GuardedEndpoint(endpoint, users, event_loop(arbiter), listener=passed)
     vars(arbiter).setdefault(GUARDS, {})[option] = guarded
-    # Nobody but this process can connect to what ZeroMQ binds: such a socket has no file with a mode.
+    # Only this process can connect to what ZeroMQ binds: such a socket has no file with a mode.
     context.setsockopt(zmq.IPC_FILTER_PID, os.getpid())
     setattr(owner, option, guarded.inner)
     owner.endpoint_owner = None  # Circus would give the file of the unix socket to it
@@ -179,10 +179,10 @@ def behind_guard(owner: Any, option: str, arbiter: Any) -> Iterator[None]:
 
 
 def mark_helpers(arbiter: Any) -> None:
-    """Mark plugins with this circusd, so that one that starts before a watcher is armed notices when circusd has ended.
+    """Mark plugins with this circusd, so that one that starts before a watcher is armed notices circusd's end.
 
-    Not in `os.environ`: `reloadconfig` compares it with that of the boot, and would restart every watcher.
-    circusd-stats becomes ours, which does without the listeners that it does not inherit.
+    Not in `os.environ`, because `reloadconfig` compares it with that of the boot, and would restart every watcher.
+    circusd-stats is replaced by ours, which works without the listeners that it does not inherit.
     """
     started = procs.start_time(os.getpid())
     for watcher in arbiter.watchers:
@@ -194,10 +194,10 @@ def mark_helpers(arbiter: Any) -> None:
 
 @contained(None)
 def withhold_helpers(arbiter: Any) -> None:
-    """Start no plugin as root where a watcher's user may write: Python imports what lies in its folder."""
+    """Start no plugin as root where a watcher's user may write, because Python imports from its folder."""
     if all(watcher.uid is None for watcher in arbiter.watchers):
         return
-    from xboard_circus.checks.judgement import open_doors  # loaded for watchers with a user of their own alone
+    from xboard_circus.checks.judgement import open_doors  # imported only for watchers with a user of their own
 
     doors = [str(door) for door in open_doors(arbiter.config_file) if door.option in ("", "uid")]
     helpers = [watcher for watcher in arbiter.watchers if doors and is_helper(watcher.name)]

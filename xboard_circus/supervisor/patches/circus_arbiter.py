@@ -1,4 +1,4 @@
-"""Circus's Arbiter: how it stops, reads its file again, and starts plugins."""
+"""Patch Circus's Arbiter: how it stops, reads its file again, and starts plugins."""
 
 import asyncio
 import json
@@ -122,8 +122,8 @@ def manage_quietly(original: Original, arbiter: Any) -> Original:
 class _OnSignal(Patch):
     """A handler of SIGCHLD in the arbiter's loop.
 
-    Not signal.signal: a Python-level handler runs in the middle of anything, and an exception in it would count as a
-    failed hook of whatever runs.
+    Not signal.signal, because a Python-level handler runs in the middle of anything, and an exception in it would count
+    as a failed hook of the running code.
     """
 
     def install(self) -> None:
@@ -147,13 +147,13 @@ def child_ended(_: object, arbiter: Any, ended: Callable[[], None]) -> Callable[
 
 
 def event_loop(arbiter: Any) -> asyncio.AbstractEventLoop:
-    """Return the loop that circusd runs in."""
+    """Return circusd's event loop."""
     loop: asyncio.AbstractEventLoop = arbiter.loop.asyncio_loop
     return loop
 
 
 def is_stopping(arbiter: Any) -> bool:
-    """Return whether circusd ends, with all that it runs."""
+    """Return whether circusd ends."""
     return bool(arbiter._stopping)
 
 
@@ -163,7 +163,7 @@ def begin_to_stop(arbiter: Any) -> None:
 
 
 def take_out(arbiter: Any, names: Iterable[str]) -> list[Any]:
-    """Take the sockets of these *names* from Circus, which would close them and remove the path of a unix socket."""
+    """Remove the sockets of these *names* from Circus, which would close them and remove the path of a unix socket."""
     return [arbiter.sockets.pop(name) for name in list(names) if name in arbiter.sockets]
 
 
@@ -174,7 +174,7 @@ def running_command(arbiter: Any) -> str | None:
 
 
 def is_yet_to_start(arbiter: Any, watcher: Any) -> bool:
-    """Return whether circusd is starting its watchers, and has not come to this one yet."""
+    """Return whether circusd is starting its watchers, and has not reached this one yet."""
     return running_command(arbiter) == "arbiter_start_watchers" and watcher.autostart and watcher.is_stopped()
 
 
@@ -188,7 +188,7 @@ def restart_watchers(arbiter: Any, watchers: list[Any]) -> Any:
 
 
 def commands(arbiter: Any) -> dict[str, Any]:
-    """Return the commands that circusd understands, by name."""
+    """Return circusd's commands, by name."""
     found: dict[str, Any] = arbiter.ctrl.commands
     return found
 
@@ -219,7 +219,7 @@ def changed_socket_options(arbiter: Any, name: str, config: dict[str, Any]) -> s
 
 
 def take_over_backlog(arbiter: Any, name: str, config: dict[str, Any]) -> None:
-    """Put a changed `backlog` of [socket:NAME] into force on the socket that listens."""
+    """Apply a changed `backlog` of [socket:NAME] to the socket that listens."""
     shared = arbiter.sockets[name]
     shared._cfg = next(each for each in config["sockets"] if each["name"] == name).copy()
     shared.backlog = int(shared._cfg.get("backlog", BACKLOG))
@@ -228,6 +228,6 @@ def take_over_backlog(arbiter: Any, name: str, config: dict[str, Any]) -> None:
 
 
 def read_config(config_file: str) -> dict[str, Any]:
-    """Return what Circus reads from *config_file*; it raises anything for a broken one."""
+    """Return Circus's parse of *config_file*; it raises anything for a broken one."""
     config: dict[str, Any] = get_config(config_file)
     return config

@@ -1,4 +1,4 @@
-"""Circus's Controller: our commands beside its own, and the sender of each."""
+"""Patch Circus's Controller: add our commands to its own, and record the sender of each."""
 
 import json
 from collections.abc import Callable, Mapping

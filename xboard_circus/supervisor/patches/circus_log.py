@@ -1,4 +1,4 @@
-"""circusd's log file, which Circus itself does not rotate."""
+"""Rotate circusd's log file, which Circus itself does not."""
 
 import logging
 from logging.handlers import WatchedFileHandler
@@ -22,11 +22,11 @@ def rotate_log(handlers: list[logging.Handler], _: object) -> list[logging.Handl
 
 
 def _rotating(handler: logging.Handler) -> logging.Handler:
-    """Return a handler that rotates in the place of Circus's; any other is returned as it is."""
+    """Return a rotating handler in place of Circus's; any other is returned as it is."""
     if type(handler) is not WatchedFileHandler or getattr(handler.formatter, "_fmt", None) != LOG_FMT:
         return handler
     ours = RotatingLog(handler.baseFilename, max_bytes=LOG_BYTES, old_files=CIRCUSD_OLD_FILES)
     ours.setFormatter(handler.formatter)
     ours.setLevel(handler.level)
-    handler.close()  # one that is put back opens its file again
+    handler.close()  # a removed handler that is installed again opens its file again
     return ours

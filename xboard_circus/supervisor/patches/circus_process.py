@@ -1,4 +1,4 @@
-"""Circus's Process: which sockets it inherits, how it ended, what it has below it."""
+"""Patch Circus's Process: its inherited sockets, its exit code, its children."""
 
 import contextlib
 import os
@@ -22,7 +22,7 @@ _NAMED = re.compile(r"circus\.sockets\.([\w.-]+)", re.IGNORECASE)
 
 
 def exit_code(process: Any) -> int | None:
-    """Return how *process* ended (negative: by that signal), or None where that is not known any more.
+    """Return the exit code of *process* (negative: by that signal), or None if it is not known any more.
 
     Reads the status without taking it away from Circus, which waits for its children in three places.
     """
@@ -49,7 +49,7 @@ def has_ended(process: Any) -> bool:
 
 
 def children(process: Any) -> list[Any]:
-    """Return all processes below *process* in its session; what has made one of its own is meant to outlive it."""
+    """Return all processes below *process* in its session; one in a session of its own is meant to outlive it."""
     try:
         return [child for child in process._worker.children(recursive=True) if session_of(child.pid) == process.pid]
     except psutil.NoSuchProcess:
@@ -65,7 +65,7 @@ def resident(process: Any) -> int | None:
 
 
 def send(process: Any, signum: int) -> None:
-    """Signal a child of circusd. It is not reaped yet, so its pid is not used again."""
+    """Signal a child of circusd. It is not reaped yet, so its pid is not reused."""
     try:
         os.kill(process.pid, signum)
     except ProcessLookupError:
@@ -84,7 +84,8 @@ def wake(process: Any) -> None:
 def expect_to_be_killed(process: Any) -> None:
     """Let Circus's `kill_process` act on *process*, which is being killed already.
 
-    It would return at once, and Circus then wait for the process in a busy loop that freezes circusd for good.
+    Otherwise it would return at once, and Circus then wait for the process in a busy loop that freezes circusd for
+    good.
     """
     process.stopping = False
 
@@ -97,7 +98,7 @@ def is_stopping(process: Any) -> bool:
 def sockets_named(watcher: Any) -> list[str]:
     """Return the names of the Circus sockets in a watcher's command, in lower case and in their order.
 
-    Circus hands the arguments over as a string or as a list.
+    Circus passes the arguments as a string or as a list.
     """
     args = watcher.args or ""
     words = [watcher.cmd, *([args] if isinstance(args, str) else args)]
@@ -128,7 +129,7 @@ def inherit_what_is_its_own(
 
 
 class Forked(psutil.Process):
-    """A child of circusd that another process has forked, in the place of Circus's `psutil.Popen`."""
+    """A child of circusd that another process has forked, in place of Circus's `psutil.Popen`."""
 
     stdin = None
 
@@ -138,7 +139,7 @@ class Forked(psutil.Process):
         self.returncode: int | None = None
 
     def poll(self) -> int | None:
-        """Return its exit code; None while it runs, 0 where somebody else has reaped it, as `Popen` does."""
+        """Return its exit code; None while it runs, 0 if another process has reaped it, as `Popen` does."""
         if self.returncode is None:
             try:
                 pid, status = os.waitpid(self.pid, os.WNOHANG)
@@ -156,19 +157,19 @@ class Forked(psutil.Process):
 
 
 def arguments_of(process: Any) -> list[str]:
-    """Return the words of the command line that Circus would start *process* with."""
+    """Return the command line with which Circus would start *process*, as words."""
     words: list[str] = process.format_args(sockets_fds=process._get_sockets_fds())
     return words
 
 
 def arguments(watcher: Any, command: str, env: dict[str, str]) -> list[str]:
-    """Return the words of a *command* of *watcher* as Circus reads it, which is not started."""
+    """Return the words of a *command* of *watcher* as Circus splits it, without a start."""
     like = Process(watcher.name, 0, command, args=watcher.args, working_dir="/", env=env, watcher=watcher, spawn=False)
     return arguments_of(like)
 
 
 def own_sockets(watcher: Any) -> dict[int, int]:
-    """Return the descriptors of the Circus sockets that the command of *watcher* names, each with itself."""
+    """Return the descriptors of the Circus sockets in the command of *watcher*, each with itself."""
     named = sockets_named(watcher) if watcher.use_sockets else []
     found = [shared.fileno() for name, shared in (watcher.sockets or {}).items() if name.lower() in named]
     return dict(zip(found, found, strict=True))
@@ -209,7 +210,7 @@ def bound_command_lines(original: Original, _: object) -> Original:
 
 @contextlib.contextmanager
 def withheld_meanwhile(sockets: list[Any]) -> Iterator[None]:
-    """Let the process that is started meanwhile inherit none of *sockets*.
+    """Let the process that is started in the block inherit none of *sockets*.
 
     The kernel closes them in the child, before its program runs. `Popen` returns only then, so no other process is
     started meanwhile.

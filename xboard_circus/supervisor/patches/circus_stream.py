@@ -1,4 +1,4 @@
-"""Circus's FileStream: the file that it writes to, which a failed rotation leaves closed, and which others delete."""
+"""Patch Circus's FileStream: its file, which a failed rotation leaves closed, and which others delete."""
 
 import os
 from contextlib import suppress
@@ -39,7 +39,7 @@ def read_without_waiting(original: Original, _: object) -> Original:
 
 
 def open_again(stream: Any) -> None:
-    """Open the file of *stream* again: a rotation that failed leaves a closed one, or none, behind. Raises OSError."""
+    """Open the file of *stream* again, because a failed rotation leaves a closed one, or none. Raises OSError."""
     old: Any = getattr(stream, "_file", None)
     make = getattr(stream, "_open", None)
     if make is None:
@@ -50,7 +50,7 @@ def open_again(stream: Any) -> None:
 
 
 def is_nameless(stream: Any) -> bool:
-    """Return whether the file that *stream* writes to was deleted, moved away, or could not be opened."""
+    """Return whether the file of *stream* was deleted, moved away, or could not be opened."""
     try:
         return not os.path.samestat(os.stat(stream._filename), os.fstat(stream._file.fileno()))
     except (FileNotFoundError, ValueError):
@@ -60,5 +60,5 @@ def is_nameless(stream: Any) -> bool:
 
 
 def name_of(stream: Any) -> str:
-    """Return the name of the file that *stream* writes to, for a message."""
+    """Return the name of the file of *stream*, for a message."""
     return str(getattr(stream, "_filename", type(stream).__name__))

@@ -1,4 +1,4 @@
-"""Circus's Watcher: the methods of one armed watcher, and of a plugin's, that pass through us."""
+"""Patch Circus's Watcher: the methods of one armed watcher, and of a plugin's, call ours."""
 
 import asyncio
 import os
@@ -18,7 +18,7 @@ from xboard_circus.supervisor.patches.patch import Original, Patch, replaces
 
 
 class Ours(Protocol):
-    """What an armed watcher does in the place of Circus's own methods."""
+    """Methods of an armed watcher in place of Circus's own."""
 
     hooks: ArmedHooks
 
@@ -46,7 +46,7 @@ def hooks(_: object, watcher: Any, ours: Ours) -> ArmedHooks:
 
 class _KeepsKnown(Patch):
     def undo(self) -> None:
-        """Take it off. What was spawned meanwhile stays known to Circus, and what ended is not there again."""
+        """Remove the patch. Processes spawned meanwhile stay known to Circus, and ended ones do not return."""
         known = dict(self._target.processes)
         was_installed = self._own is not None
         super().undo()
@@ -141,7 +141,7 @@ def send_signal_process(original: Original, watcher: Any, ours: Ours) -> Origina
             original(process, signum, recursive)
             return
         below = circus_process.children(process)
-        # Reaped already where two kills ran at once. Raised, it would break off the stop that runs for good.
+        # Reaped already, because two kills ran at once. Raised, it would stop the current stop for good.
         with suppress(NoSuchProcess):
             watcher.send_signal(process.pid, signum)
             notify(watcher, "kill", {"process_pid": process.pid, "time": time.time()})
@@ -231,14 +231,14 @@ def patches_of(watcher: Any, ours: Ours) -> list[Patch]:
 
 
 def _nothing_to_do() -> asyncio.Future[None]:
-    """Return what Circus waits for where it has nothing left to do."""
+    """Return a finished future for Circus, which has nothing left to do."""
     done = asyncio.get_running_loop().create_future()
     done.set_result(None)
     return done
 
 
 def _busy(ours: Ours, coroutine: Callable[..., Any]) -> Callable[..., Any]:
-    """Note that Circus is at work on this watcher until *coroutine* is done."""
+    """Mark this watcher as busy until *coroutine* is done."""
 
     def run(*args: Any, **kwargs: Any) -> Any:
         ours.busy_by(1)
@@ -272,7 +272,7 @@ def stop_last(original: Original, _: object, until_workers_are_gone: Callable[[]
 
 
 def options_of(watcher: Any) -> Mapping[str, Any]:
-    """Return the options of a watcher that Circus does not know, ours among them."""
+    """Return the options of a watcher that Circus does not know, also ours."""
     options: Mapping[str, Any] = watcher._options
     return options
 
@@ -291,14 +291,15 @@ def take_over_options(watcher: Any, config: dict[str, Any]) -> None:
 def take_over_number(watcher: Any, config: dict[str, Any]) -> None:
     """Remember the number of workers in a reloaded file.
 
-    Circus sets it and compares the next file with the one of its boot again: back to the old number changes nothing.
+    Circus sets it and compares the next file with the one of its boot again: a change back to the old number does
+    nothing.
     """
     if "numprocesses" in config:
         watcher._cfg["numprocesses"] = config["numprocesses"]
 
 
 def stop(watcher: Any) -> Any:
-    """Stop *watcher* as Circus itself does where it has nothing to run."""
+    """Stop *watcher* as Circus itself does without anything to run."""
     return watcher._stop()
 
 
@@ -306,30 +307,30 @@ def stop(watcher: Any) -> Any:
 def spawning_with(
     watcher: Any, *, command: str, env: dict[str, str], wid: int, inherits: bool = False
 ) -> Iterator[None]:
-    """Let the watcher spawn *command* once, as circusd's user and with this *wid*; everything is put back after it.
+    """Let the watcher spawn *command* once, as circusd's user and with this *wid*; everything is restored after it.
 
-    Circus reads all this in the call that follows, with no turn of the loop in between. What *inherits* gets the
-    descriptors that are inheritable; Circus closes them all for a watcher without `use_sockets`.
+    Circus reads all this in the call that follows, with no turn of the loop in between. A process that *inherits* gets
+    the inheritable descriptors; Circus closes them all for a watcher without `use_sockets`.
     """
     changed = ("cmd", "args", "env", "working_dir", "uid", "gid", "rlimits", "max_retry", "use_sockets")
     saved = {name: getattr(watcher, name) for name in changed}
     of_circus = type(watcher)._nextwid
     try:
-        # Circus would take the lowest free one, also that of a slot which waits, and has just twice `numprocesses`.
+        # Circus would take the lowest free one, also that of a held slot, and has just twice `numprocesses`.
         type(watcher)._nextwid = wid
         watcher.cmd = command
         watcher.env = env
         watcher.use_sockets = watcher.use_sockets or inherits
         folder = watcher.working_dir
         if watcher.uid is not None:
-            # The launcher enters it as that user: Circus would as root, and follow a link of that user's.
+            # The launcher enters it as that user, because Circus would as root, and follow a link of that user's.
             watcher.working_dir = "/"
             watcher.cmd, watcher.args = (_with_folder(text, folder) for text in (watcher.cmd, watcher.args))
         elif not os.path.isdir(folder):
             watcher.working_dir = "/"
         watcher.uid = watcher.gid = None
         watcher.rlimits = {}
-        # With -1 Circus would try a fork that fails again and again without a pause, and never answer anybody.
+        # With -1 Circus would retry a failing fork again and again without a pause, and never answer any client.
         watcher.max_retry = 1
         watcher.xboard_spawn_error = None
         yield
@@ -340,7 +341,7 @@ def spawning_with(
 
 
 def _with_folder(text: Any, folder: str) -> Any:
-    """Put *folder* in the place of ``$(circus.working_dir)`` in a command, or in its arguments, as Circus would."""
+    """Replace ``$(circus.working_dir)`` by *folder* in a command, or in its arguments, as Circus would."""
     if isinstance(text, str):
         return replace_gnu_args(text, working_dir=folder)
     return [_with_folder(each, folder) for each in text] if isinstance(text, list | tuple) else text
@@ -353,10 +354,10 @@ def spawn_error(watcher: Any) -> OSError | None:
 
 
 def take_pipes(watcher: Any, process: Any, drain: Callable[[Any, Any], None]) -> None:
-    """Read what is left in the pipes of a dead process with *drain*, and take them from the loop.
+    """Read the rest from the pipes of a dead process with *drain*, and remove them from the loop.
 
-    Circus closes them without that. The loop then still knows their numbers, and the next spawn that gets one of
-    these, in whichever watcher, fails after its fork: a worker without a watcher.
+    Circus closes them without that. The loop then still knows their numbers, and the next spawn that gets one of these,
+    in any watcher, fails after its fork: a worker without a watcher.
     """
     try:
         if watcher.stream_redirector is not None:

@@ -1,4 +1,4 @@
-"""The hooks of an armed watcher: the user's own, with ours behind them."""
+"""Run the hooks of an armed watcher: the user's own first, then ours."""
 
 from collections.abc import Callable
 from typing import Any

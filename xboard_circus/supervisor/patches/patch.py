@@ -1,4 +1,4 @@
-"""One replaced method or attribute of a Circus object: whether it fits, how it is put in, how it is taken off."""
+"""Replace one method or attribute of a Circus object: check that it fits, install it, undo it."""
 
 import importlib
 from collections.abc import Callable, Sequence
@@ -11,11 +11,11 @@ KINDS: "list[PatchKind[Any]]" = []
 
 
 class PatchFailed(Exception):
-    """A patch does not fit this Circus, or could not be installed; everything that was installed is taken off."""
+    """A patch does not fit this Circus, or could not be installed; all installed ones are undone."""
 
 
 class Patch:
-    """One replaced attribute of *target*; *make* returns what stands in the place of the original.
+    """One replaced attribute of *target*; *make* returns the replacement of the original.
 
     Without a target there is nothing to replace: with check_delay = -1 Circus has no periodic call at all.
     """
@@ -31,7 +31,7 @@ class Patch:
         return "" if self._target is None or hasattr(self._target, self.kind.name) else str(self.kind)
 
     def install(self) -> None:
-        """Put it in."""
+        """Install the patch."""
         if self._target is None:
             return
         name = self.kind.name
@@ -40,7 +40,7 @@ class Patch:
         setattr(self._target, name, fresh)
 
     def undo(self) -> None:
-        """Take it off: the object is again what it was."""
+        """Undo the patch: the object is as before."""
         if self._own is None:
             return
         (had, value), self._own = self._own, None
@@ -51,7 +51,7 @@ class Patch:
 
 
 class PatchKind(Generic[P]):
-    """What a patch replaces, made from a function by `replaces`. Call it with an object of Circus's to get a patch.
+    """Kind of a patch, made from a function by `replaces`. Call it with an object of Circus's to get a patch.
 
     Attributes:
         of: The class of Circus that has the attribute *name*.
@@ -86,14 +86,14 @@ def replaces(
 ) -> Callable[[Callable[Concatenate[Any, Any, P], Any]], PatchKind[P]]:
     """Make a function (original, object, more...) -> replacement the patch of *where*, such as "Watcher.spawn_process".
 
-    Its docstring gives its purpose, then "Without it:" what breaks, and "Fact:" how that is known. *at* finds what is
-    patched from the object that is given.
+    Its docstring gives its purpose, then "Without it:" what breaks, and "Fact:" how that is known. *at* finds the
+    patched object from the given one.
     """
     return lambda make: PatchKind(where, make, at, by)
 
 
 def install(patches: Sequence[Patch]) -> None:
-    """Install all *patches*, or none. Raises PatchFailed, with everything taken off again."""
+    """Install all *patches*, or none. Raises PatchFailed, with everything undone."""
     missing = {what for patch in patches if (what := patch.missing())}
     if missing:
         raise PatchFailed(", ".join(sorted(missing)))
@@ -108,13 +108,13 @@ def install(patches: Sequence[Patch]) -> None:
 
 
 def undo(patches: Sequence[Patch]) -> None:
-    """Take *patches* off, the last one first."""
+    """Undo *patches*, the last one first."""
     for patch in reversed(patches):
         patch.undo()
 
 
 def every_kind() -> list[PatchKind[Any]]:
-    """Return all patches that there are, for the list in the docs."""
+    """Return all kinds of patches, for the list in the docs."""
     room = __name__.rpartition(".")[0]
     for file in Path(__file__).parent.glob("[a-z]*.py"):
         importlib.import_module(f"{room}.{file.stem}")

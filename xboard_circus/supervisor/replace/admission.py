@@ -25,14 +25,14 @@ BY_OPERATOR = "operator"
 """The kind of a replacement that a person requests; the others are values of `Health`."""
 
 
-def replace(armed: ArmedWatcher, who: Identity, *, kind: str, probed_at: float, reason: str) -> None:
+def replace(armed: ArmedWatcher, identity: Identity, *, kind: str, probed_at: float, reason: str) -> None:
     """Replace a worker that the prober found hung or sick, or that an operator named.
 
     Raises MessageError with the reason for a refusal, which circusd sends back as the answer.
     """
-    worker, now, pid = armed.fleet.find(who.pid, who.started), armed.clock(), who.pid
+    worker, now, pid = armed.fleet.find(identity.pid, identity.started), armed.clock(), identity.pid
     if worker is None:
-        raise MessageError(Say.NO_SUCH_WORKER(watcher=armed.name, pid=pid, started=who.started))
+        raise MessageError(Say.NO_SUCH_WORKER(watcher=armed.name, pid=pid, started=identity.started))
     if not armed.is_running():
         raise MessageError(Say.WATCHER_IS(watcher=armed.name, state=state_named(armed.watcher.status())))
     if worker.is_leaving or worker.life.role is Role.RETIRING:

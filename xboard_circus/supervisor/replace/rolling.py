@@ -170,9 +170,9 @@ class RollingReload:
 
     def _report(self) -> None:
         say = Say.RELOAD_ENDED_SAYING if self.reason else Say.RELOAD_ENDED
-        told = say(state=state_named(self.state), n=len(self.replaced), total=self.total, why=self.reason)
+        reason = say(state=state_named(self.state), n=len(self.replaced), total=self.total, why=self.reason)
         more = {"state": self.state, "replaced": self.replaced, "cut": self.cut, "log": self.log}
-        self.armed.publish("reload_end", reason=told, **more, **with_say(self.by, "by"))
+        self.armed.publish("reload_end", reason=reason, **more, **with_say(self.by, "by"))
 
 
 def begin(armed: ArmedWatcher, *, by: str) -> RollingReload:
