@@ -24,7 +24,14 @@ TABLE = "Every day"
 PLACE = "/srv/xboard"  # of the checkout, in what the page shows
 BEGINNINGS = ("./", ".venv/bin/", "sudo ", "nohup ", "docker ", "cp ", "eval ", "xboard-backend ")
 # Run by the first reader alone.
-ONCE = ("kill -STOP ", "sudo .venv/bin/xboard-circus service ", ".venv/bin/xboard-circus options", "eval ")
+ONCE = (
+    "(sleep ",
+    ".venv/bin/xboard-circus requests",
+    "kill -STOP ",
+    "sudo .venv/bin/xboard-circus service ",
+    ".venv/bin/xboard-circus options",
+    "eval ",
+)
 START, STOP, SERVICE = ("./scripts/start_backend.sh start", "./scripts/start_backend.sh stop", "sudo ")
 # Commands of the page that are run elsewhere, by how they begin.
 ELSEWHERE = {
@@ -113,7 +120,8 @@ class Reader:
         # How far a start has come is seen by chance.
         wanted = [line for line in answer if not line.startswith("xboard: ")]
         enter = () if command.startswith(SERVICE) else self.enter
-        there = f"cd {self.checkout.folder} && PATH=$PWD/.venv/bin:$PATH && {self.checkout.moved(command)}"
+        # In braces: of a list that goes on in the background, the shell of the whole list would hold our pipes.
+        there = f"cd {self.checkout.folder} && PATH=$PWD/.venv/bin:$PATH && {{ {self.checkout.moved(command)}\n}}"
 
         def run() -> str:
             done = self.host.inside([*enter, "bash", "-c", there], timeout=300)
@@ -127,8 +135,13 @@ class Reader:
             said = run()
         return said
 
-    def oldest(self) -> int:
-        """Return the pid of the backend's worker that has served for longest: on a new machine, the lowest."""
+    def chosen(self) -> int:
+        """Return the pid of the backend's worker that has a request in flight, else of the one that is the oldest.
+
+        On a new machine that is the one with the lowest pid.
+        """
+        if found := json.loads(self.type(".venv/bin/xboard-circus requests xboard --json")):
+            return int(found[0]["pid"])
         watchers = json.loads(self.type(".venv/bin/xboard-circus status --json"))["watchers"]
         (xboard,) = (each for each in watchers if each["name"] == "xboard")
         return int(min(each["pid"] for each in xboard["workers"]))
@@ -141,7 +154,7 @@ class Reader:
                 f"{command} -n 0 tests/unit/test_durations.py" if command == "./scripts/test.sh" else command, answer
             )
             return
-        worker = self.oldest()
+        worker = self.chosen()
         for step in re.sub(r"(kill -\w+) \d+", rf"\1 {worker}", command).split("; "):
             if step.startswith("sleep "):
                 eventually(

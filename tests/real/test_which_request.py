@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import signal
 import socket
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -79,6 +81,7 @@ def test_the_request_that_did_it_comes_first(tmp_path: Path, preload: str, loop:
             assert f"GET {DEADLY}, for" in text
             assert f"others in flight: {OTHERS}" in text
             assert TOKEN not in text
+            assert ("in die" in text, " of fastapi" in text) == (how != "exit",) * 2  # its frames are in one line
         record, text = death_in(c, f"/v1/die/kill/{TOKEN}")
         assert (DEADLY, "in flight") in routes(record), text
         record, text = death_in(c, f"/v1/die/kill/{TOKEN}", others=0)
@@ -102,7 +105,7 @@ def test_a_hang_in_a_task_of_a_request_is_that_of_the_request(tmp_path: Path) ->
 
 
 def test_the_kernel_kills_for_want_of_memory(tmp_path: Path) -> None:
-    """Given requests in flight, when one takes more memory than there is, then all are named, the oldest first."""
+    """Given requests in flight, when one takes more memory than there is, then it is named, and the rest by age."""
     with circusd(tmp_path, watchers=[backend("off", "asyncio")], plugins=BUNDLE, check_delay=1) as c:
         pid = up(c)
         with memory_group(pid, limit=200 << 20):
@@ -173,3 +176,47 @@ def test_it_can_be_switched_off(tmp_path: Path) -> None:
 
     assert "requests" not in record["data"]
     assert "in flight" not in text
+
+
+def test_requests_lists_what_is_in_flight_also_in_a_hung_worker(tmp_path: Path) -> None:
+    """Given a worker that hangs in a request, with others in flight, when `requests` is run, then all are listed by
+    age, with the one that its loop runs marked; with --slow only those as old."""
+    web = backend("server", "asyncio")
+    options = {**web.options, "health.failure_threshold": 1000}
+    with circusd(tmp_path, watchers=[replace(web, options=options)], plugins=BUNDLE) as c:
+        up(c)
+        assert c.run_cli("requests").stdout == "no request is in flight\n"
+        with in_flight(c, "/v1/wait/a", "/v1/wait/b"):
+            eventually(lambda: c.get("/waiting") == "2")
+            with in_flight(c, f"/v1/die/hang/{TOKEN}"):
+
+                def listed() -> list[tuple[str, str]]:
+                    (worker,) = json.loads(c.run_cli("requests", "web", "--json").stdout)
+                    return [(each["route"], each["state"]) for each in worker["requests"]]
+
+                expected = [(DEADLY, "running"), *[("/v1/wait/{what}", "in flight")] * 2]
+                eventually(lambda: listed() == expected, what="circusd knows which one runs")
+                text = c.run_cli("requests").stdout
+                assert f"GET {DEADLY} (its event loop runs it)" in text
+                assert text.index("/v1/wait/{what}") < text.index(DEADLY)
+                assert "web #1" in text
+                assert TOKEN not in text
+                assert c.run_cli("requests", "--slow", "1h").returncode == 2
+                assert "for 1 min 40 s or longer" in c.run_cli("requests", "--slow", "100s").stdout
+                assert c.run_cli("requests", "nosuch").returncode == 1
+
+
+def test_an_alert_of_a_hung_worker_names_the_request(tmp_path: Path) -> None:
+    """Given an alert section, when a worker hangs in a request, then the alert names the request."""
+    sent = tmp_path / "sent"
+    script = tmp_path / "note.sh"
+    script.write_text(f"#!/bin/sh\ncat >> {sent}\n")
+    script.chmod(0o755)
+    with circusd(tmp_path, watchers=[backend("server", "asyncio")], plugins=BUNDLE, start=False) as c:
+        c.write_ini(alert__note={"type": "command", "command": str(script)})
+        c.start_again()
+        up(c)
+        with in_flight(c, f"/v1/die/hang/{TOKEN}"):
+            eventually(lambda: f"its event loop ran GET {DEADLY}" in sent.read_text(), what="the alert names it")
+
+        assert TOKEN not in sent.read_text()

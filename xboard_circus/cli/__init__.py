@@ -20,6 +20,7 @@ MODULES = {
     "retry": "reloading",
     "status": "overview",
     "why": "events",
+    "requests": "live_requests",
     "events": "events",
     "logs": "log_view",
     "doctor": "configuration",

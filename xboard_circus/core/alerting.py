@@ -10,6 +10,7 @@ from enum import Enum
 from typing import Any
 
 from xboard_circus.core.durations import seconds
+from xboard_circus.core.in_flight import with_requests
 from xboard_circus.core.names import CIRCUSD, is_helper, stops_for_good
 from xboard_circus.core.reason import one_line, reason_in
 from xboard_circus.core.sentences import Say, state_named
@@ -141,6 +142,8 @@ class Alerting:
         if trouble is not None:
             about = "poison" if trouble is Trouble.POISON and event == "restart" else "reason"
             reason = reason_in(data, about) or trouble.value
+            if trouble is not Trouble.POISON:  # that names its request itself
+                reason = with_requests(reason, data)
             # A cooldown or poison follows the death that caused it, which was counted already.
             self._raise(watcher, trouble, reason, now, again=int(event not in ("cooldown", "poison")))
 

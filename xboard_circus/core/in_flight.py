@@ -93,6 +93,12 @@ def sentence(data: Mapping[str, Any]) -> str:
     return Say.REQUEST_AND_OTHERS(request=first, n=others) if others else first
 
 
+def with_requests(reason: str, data: Mapping[str, Any]) -> str:
+    """Return a *reason* with what the event that it is of says of requests in flight."""
+    requests = sentence(data)
+    return Say.WHILE_ANSWERING(why=reason, requests=requests) if requests else reason
+
+
 def named(request: Mapping[str, Any]) -> Reason:
     """Return one request as it is shown: method, route, age and id."""
     method, route, id_ = (str(request.get(name) or "?") for name in ("method", "route", "id"))

@@ -15,6 +15,7 @@ from xboard_circus.core.lost import LOST
 from xboard_circus.core.reason import one_line, reason_in
 from xboard_circus.ledger.event_text import Told
 from xboard_circus.ledger.record import Record
+from xboard_circus.ledger.stacks import folded
 from xboard_circus.ledger.story import DEATHS, death_of, followers, is_of_the_past, successor
 
 LOG_LINES = 12
@@ -178,12 +179,12 @@ def _blocks(data: Mapping[str, Any]) -> Iterator[tuple[str, list[str]]]:
         yield "requests in flight", [in_flight.named(each) for each in requests]
     stack = _lines(data.get("stack"))
     log = _lines(data.get("log"))
-    if stack and stack[0] in log:
-        log = log[: log.index(stack[0])]
+    while log and log[-1] in stack:  # its begin is in none of the last lines where it is long
+        log.pop()
     if log:
         yield "last lines of its log", log[-LOG_LINES:]
     if stack:
-        yield "its stacks when it was ended", stack
+        yield "its stacks when it was ended", folded(stack)
 
 
 def _probe(probe: Mapping[str, Any]) -> str:

@@ -92,6 +92,7 @@ class Fleet:
 
     Attributes:
         ends: How many workers ended by which cause, commanded ones too.
+        last_requests: What the worker that ended last had in flight, by its pid.
         ended_in: By slot, the pid of the last worker that ended there, until another takes its place.
     """
 
@@ -101,6 +102,7 @@ class Fleet:
         self.workers: dict[int, Worker] = {}
         self.ends: Counter[str] = Counter()
         self.ended_in: dict[int, int] = {}
+        self.last_requests: dict[int, dict[str, Any]] = {}
         self.failures = 0
 
     def __iter__(self) -> Iterator[Worker]:

@@ -10,6 +10,7 @@ from circus.commands.base import Command
 from circus.commands.errors import MESSAGE_ERROR
 from circus.exc import MessageError
 
+from xboard_circus.core.in_flight import MOST_KEPT
 from xboard_circus.core.outage_limit import outages_of
 from xboard_circus.core.reason import reason_in, with_say
 from xboard_circus.core.sentences import Say
@@ -17,15 +18,17 @@ from xboard_circus.core.state_schema import Judgement, parse_judgements
 from xboard_circus.core.states import Health
 from xboard_circus.core.worker import Judged
 from xboard_circus.host import procs
+from xboard_circus.host.request_slots import SLOTS
 from xboard_circus.supervisor.bus.requests import who
 from xboard_circus.supervisor.leave import leave
+from xboard_circus.supervisor.life import evidence
 from xboard_circus.supervisor.patches import circus_arbiter
 from xboard_circus.supervisor.patches.circus_controller import add_commands
 from xboard_circus.supervisor.patches.patch import Patch
 from xboard_circus.supervisor.replace import admission, rolling
 
 if TYPE_CHECKING:
-    from xboard_circus.supervisor.fleet import Worker
+    from xboard_circus.supervisor.fleet import Fleet, Worker
     from xboard_circus.supervisor.supervisor import Supervisor
     from xboard_circus.supervisor.watcher import ArmedWatcher
 
@@ -126,9 +129,11 @@ def _event(supervisor: Supervisor, props: Props) -> Mapping[str, Any]:
     if watcher is None:
         raise MessageError(Say.NO_ARMED_WATCHER(watcher=repr(props["name"])))
     reason = reason_in(props)
+    more = {key: props[key] for key in ("pid", "wid", "cause") if key in props}
     if (armed := supervisor.armed.get(watcher.name)) is not None:
         armed.note_reason(Say.EVENT(event=Say[f"EVENT_{props['event'].upper()}"](), why=reason))
-    more = {key: props[key] for key in ("pid", "wid", "cause") if key in props}
+        if props["event"] == "unhealthy":
+            more |= _requests_of(armed.fleet, int(props.get("pid") or 0), armed.clock())
     supervisor.publish(watcher.res_name, props["event"], **with_say(reason), **more)
     return {}
 
@@ -136,6 +141,26 @@ def _event(supervisor: Supervisor, props: Props) -> Mapping[str, Any]:
 def _events(supervisor: Supervisor, props: Props) -> Mapping[str, Any]:
     """Return the last events of ours behind a number, for a recorder that missed them on the bus."""
     return supervisor.journal.after(int(props.get("after") or 0))
+
+
+def _requests_of(fleet: Fleet, pid: int, now: float) -> Mapping[str, Any]:
+    """Return what a worker has in flight, or had: one that hangs is killed before or after that is published."""
+    worker = fleet.workers.get(pid)
+    if worker is None:
+        return fleet.last_requests.get(pid, {})
+    return evidence.of_live_requests(worker, blames_last=True, now=now, most=MOST_KEPT)
+
+
+def _requests(supervisor: Supervisor, props: Props) -> Mapping[str, Any]:
+    """Return the requests in flight of each worker, also of one that does not answer."""
+    chosen = [_armed(supervisor, props)] if props.get("name") else supervisor.armed.values()
+    seen = [
+        {"watcher": armed.name, "slot": worker.slot, "pid": worker.pid}
+        | evidence.of_live_requests(worker, blames_last=False, now=armed.clock(), most=SLOTS)
+        for armed in chosen
+        for worker in armed.fleet
+    ]
+    return {"workers": [each for each in seen if each.get("requests") or each.get("requests_unreadable")]}
 
 
 def _health(supervisor: Supervisor, _: Props) -> Mapping[str, Any]:
@@ -161,4 +186,5 @@ COMMANDS: dict[str, tuple[tuple[str, ...], Work]] = {
     "xboard_leave": ((), _leave),
     "xboard_event": (("name", "event", "reason"), _event),
     "xboard_events": ((), _events),
+    "xboard_requests": ((), _requests),
 }

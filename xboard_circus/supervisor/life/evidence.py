@@ -75,6 +75,19 @@ def of_process(
 
 
 @contained({})
+def of_live_requests(worker: Worker, *, blames_last: bool, now: float, most: int) -> dict[str, Any]:
+    """Return which requests a worker has in flight, *most* at most; empty where it has none."""
+    if worker.requests is None:
+        return {}
+    try:
+        seen = request_slots.read(worker.requests)
+    except (OSError, request_slots.Unreadable):
+        return {"requests_unreadable": True}
+    found = in_flight.listed(seen, now, blames_last=blames_last, most=most)
+    return dict(masked({"requests": found["requests"], "requests_others": found["others"]}))
+
+
+@contained({})
 def of_requests(
     worker: Worker, code: int | None, gone: Gone, *, was_ordered: bool, up_since: float | None, now: float
 ) -> dict[str, Any]:
