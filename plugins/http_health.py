@@ -22,6 +22,7 @@ from xboard_circus.options.reading import parse_watcher
 from xboard_circus.plugins._base import BusEvent, Commands, Part, XboardPlugin, ask_state
 from xboard_circus.plugins._questions import AskWorkers, WorkerQuestions
 from xboard_circus.plugins._sightings import WHOLE, ProbeRound, is_probed, judgements, key, up_workers
+from xboard_circus.plugins._slow import SlowEvents
 from xboard_circus.plugins.traffic_recorder import TrafficRecorder
 from xboard_circus.probe import UrlAnswer, probe_url, probe_workers
 
@@ -87,6 +88,7 @@ class HealthProber(Part):
         self._questions = WorkerQuestions(self._clock, ask_workers, ask_url)
         self._watched: dict[str, _Watched] = {}
         self._known: tuple[float, State] | None = None
+        self._slow = SlowEvents(self._clock())
 
     def handle_event(self, event: BusEvent) -> None:
         """Query circusd before the next round, because its workers may have changed."""
@@ -207,6 +209,9 @@ class HealthProber(Part):
             log.warning("%s: %s: %s", name, event.kind, event.reason)
             whose = {"pid": event.worker[0], "wid": wids[event.worker]} if event.worker in wids else {}
             await self._send("xboard_event", name=name, event=event.kind, reason=event.reason, **whose)
+        for (pid, started), reason in self._slow.of(finding, self._clock()):
+            whose = {"pid": pid, "wid": wids[pid, started]}
+            await self._send("xboard_event", name=name, event="slow_request", reason=reason, **whose)
 
     async def _report(self, workers: Mapping[str, Any]) -> None:
         sender = {"plugin": self.name, "pid": self._identity.pid, "started": self._identity.started}

@@ -8,6 +8,8 @@ from xboard_circus.core.reason import Reason
 from xboard_circus.core.sentences import Say
 
 MOST_KEPT = 24
+MOST_SLOW = 8
+"""Slow requests that a worker keeps for the prober."""
 RUNNING, LAST, IN_FLIGHT = "running", "last", "in flight"
 
 

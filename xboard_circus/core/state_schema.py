@@ -8,6 +8,8 @@ import functools
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Literal, NewType, TypedDict, get_args, get_origin, get_type_hints, is_typeddict
 
+from xboard_circus.core.in_flight import MOST_SLOW
+from xboard_circus.core.reason import one_line
 from xboard_circus.core.route_counts import MOST_ROUTES, STRIDE, route_name
 
 NoneType = type(None)
@@ -282,6 +284,17 @@ class TrafficReport(TypedDict):
     counts: Counts
 
 
+class SlowEntry(TypedDict):
+    """A request that a worker found slow, *at* a time of the monotonic clock; *where*: in which function of the app."""
+
+    method: str
+    route: str
+    id: str
+    age: float
+    at: float
+    where: str
+
+
 class WorkerReport(LoadFigures, total=False):
     """What a worker reports of itself on its private socket.
 
@@ -297,6 +310,7 @@ class WorkerReport(LoadFigures, total=False):
     cpu: float | None
     files_full: int | None
     traffic: TrafficReport | None
+    slow: list[SlowEntry]
     uptime: float | None
     version: str | None
     live: PathReport | None
@@ -355,6 +369,10 @@ def parse_report(told: Mapping[str, Any]) -> WorkerReport:
     report: WorkerReport = _reader(WorkerReport)(told)
     if not _is_whole(report["traffic"]):
         report["traffic"] = None
+    report["slow"] = report["slow"][:MOST_SLOW]
+    for slow in report["slow"]:
+        slow["method"], _, slow["route"] = route_name(f"{slow['method']} {slow['route']}").partition(" ")
+        slow["id"], slow["where"] = one_line(slow["id"], 64), one_line(slow["where"], 200)
     return report
 
 
@@ -400,6 +418,7 @@ _NEEDED: dict[Any, tuple[str, ...]] = {
     OutputEntry: ("lost",),
     PoisonEntry: ("reason",),
     IncidentEntry: ("age", "worst"),
+    SlowEntry: ("method", "route", "age", "at"),
     TrafficReport: ("active", "routes", "counts"),
     State: ("circusd", "watchers"),
 }

@@ -26,7 +26,9 @@ EXPLAINED = DEATHS | DECISIONS | FOLLOWERS
 CIRCUS = frozenset({"spawn", "reap", "kill", "start", "stop"})
 """Circus's own events, which have no number."""
 
-KINDS = EXPLAINED | CIRCUS | {"command", "ready", "replace", "reload_begin", "before_done", "output_back"}
+KINDS = (
+    EXPLAINED | CIRCUS | {"command", "ready", "replace", "reload_begin", "before_done", "output_back", "slow_request"}
+)
 """Recorded events: those that `why` explains, and those around them."""
 
 _FOLLOWED = DEATHS | {"unhealthy", LOST}

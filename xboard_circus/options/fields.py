@@ -126,7 +126,7 @@ class WorkerOptions:
 
 @dataclass(frozen=True)
 class RequestOptions:
-    """What is recorded of requests."""
+    """What is recorded of requests, and how long they may last."""
 
     record: bool = option(True, kinds.YES_NO)
     """Note which requests are in flight, so that `why` names those that a worker died or hung in. Method, route, id and
@@ -134,6 +134,10 @@ class RequestOptions:
     id_header: str = option("X-Request-ID", kinds.HEADER_NAME)
     """Header with the id of a request: taken from the request if it has a short plain one, else made, and sent back in
     the answer. `none`: ids are made for the record alone."""
+    slow: float = option(10.0, kinds.seconds(low=0.0))
+    """Report a request that has no answer after this time, with its stack, in the worker's log and as an event, once
+    per route and minute; 0 is never. WebSockets and answers that have begun are not meant. Raise it where requests take
+    long on purpose."""
 
 
 @dataclass(frozen=True)

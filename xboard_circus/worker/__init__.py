@@ -31,6 +31,7 @@ OF_CIRCUSD = frozenset(
         "WEBSOCKET_SPREAD",
         "REQUESTS",
         "REQUEST_ID_HEADER",
+        "REQUEST_SLOW",
     ]
 )
 """What circusd alone tells a worker, or leaves out: with XBOARD_SPARE of a file no worker would ever serve."""

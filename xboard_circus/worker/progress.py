@@ -22,6 +22,7 @@ from types import FrameType
 from xboard_circus.host.worker_files import BEAT_BYTES
 from xboard_circus.worker.gauges import LoopLag
 from xboard_circus.worker.request_record import RequestRecord
+from xboard_circus.worker.slow_requests import SlowRequests
 
 log = logging.getLogger("uvicorn.error")
 
@@ -29,10 +30,12 @@ PERIOD = 0.25
 LATE = 0.05  # seconds: a probe takes several turns of the loop
 
 
-def show_progress(path: Path, lag: LoopLag, record: RequestRecord | None = None) -> None:
+def show_progress(
+    path: Path, lag: LoopLag, record: RequestRecord | None = None, slow: SlowRequests | None = None
+) -> None:
     """Raise the number in *path* from now on while the loop is late and works; to be called by the loop itself.
 
-    The *record* of requests gets to know which of them a late loop runs.
+    The *record* of requests gets to know which of them a late loop runs, and *slow* reports it if it does so for long.
     """
     try:
         file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
@@ -44,7 +47,9 @@ def show_progress(path: Path, lag: LoopLag, record: RequestRecord | None = None)
 
     def show_running(frame: FrameType | None) -> None:
         if record is not None:
-            record.show_running(loop, frame)
+            serial = record.show_running(loop, frame)
+            if slow is not None and frame is not None and lag.last is not None:
+                slow.look_at_held(serial, frame, time.monotonic() - lag.last)
 
     arguments = (file, lag, threading.get_ident(), depth, show_running)
     threading.Thread(target=_watch, args=arguments, daemon=True, name="shows progress").start()

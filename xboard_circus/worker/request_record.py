@@ -10,13 +10,14 @@ import mmap
 import re
 import sys
 from collections import deque
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, MutableMapping, Sequence
 from contextlib import suppress
 from contextvars import ContextVar
 from time import monotonic
 from types import FrameType
-from typing import Any
+from typing import Any, NamedTuple
 
+from xboard_circus.core.in_flight import SeenRequest
 from xboard_circus.host.request_slots import (
     FIRST,
     MARK_AT,
@@ -65,6 +66,13 @@ def masked_path(path: str) -> str:
     return _NO_WORD.sub("{id}", path[:LONGEST_PATH]) if path.startswith("/") else "/{id}"
 
 
+class FoundRequest(NamedTuple):
+    """A request in flight, and whether its answer has begun."""
+
+    request: SeenRequest
+    is_answered: bool
+
+
 class RequestRecord:
     """Serve *app*, note its requests in *memory*, if any, and have *traffic* count them when they are answered.
 
@@ -96,7 +104,7 @@ class RequestRecord:
             for name, value in scope["headers"]:
                 if name == header and _ID.fullmatch(value):
                     id_ = value
-        status, ended_at = 500, 0.0  # uvicorn answers 500 where the app does not
+        status, ended_at = 0, 0.0
 
         def note_and_send(message: Message) -> Awaitable[None]:
             nonlocal status, ended_at
@@ -129,7 +137,8 @@ class RequestRecord:
         finally:
             if is_short:
                 template = self._templates.get(path) or str(getattr(scope.get("route"), "path", "other"))
-                self._traffic.ended(scope["method"], template, status, (ended_at or monotonic()) - began_at)
+                seconds = (ended_at or monotonic()) - began_at
+                self._traffic.ended(scope["method"], template, status or 500, seconds)  # as uvicorn answers for the app
             del self._slots[serial]
             if slot < FIRST_OVER:
                 pack_number(self._memory, slot, 0)
@@ -176,8 +185,31 @@ class RequestRecord:
         if slot is not None and self._has(serial, slot):
             ROUTE.pack_into(self._memory, slot + ROUTE_AT, template.encode())
 
-    def show_running(self, loop: asyncio.AbstractEventLoop, frame: FrameType | None) -> None:
-        """Note which request a loop that does not turn works on, by its *frame*; None for a loop that turns.
+    def noted(self, serial: int) -> SeenRequest | None:
+        """Return what is noted of a request in flight; None where newer ones have its slot."""
+        slot = self._slots.get(serial)
+        if slot is None or not self._has(serial, slot):
+            return None
+        _, began_at, *texts = SLOT.unpack_from(self._memory, slot)
+        method, id_, route = (text.rstrip(b"\0").decode(errors="ignore") for text in texts)
+        return SeenRequest(serial, began_at, method, route, id_ or made_id(self._mark, serial).decode())
+
+    def found_in(self, frames: Sequence[FrameType]) -> FoundRequest | None:
+        """Return the HTTP request that a task serves, from the frame of our own call among its *frames*."""
+        for frame in frames:
+            if frame.f_code is RequestRecord.__call__.__code__:
+                known = frame.f_locals
+                if not known.get("is_short") or "masked" not in known:
+                    return None
+                route = self._templates.get(known["path"]) or known["masked"].decode()
+                id_ = known["id_"] or made_id(self._mark, known["serial"])
+                began_at, method = known["began_at"], known["method"].decode()
+                request = SeenRequest(known["serial"], began_at, method, route, id_.decode())
+                return FoundRequest(request, is_answered=known["status"] != 0)
+        return None
+
+    def show_running(self, loop: asyncio.AbstractEventLoop, frame: FrameType | None) -> int:
+        """Note and return which request a loop that does not turn works on, by its *frame*; None for one that turns.
 
         To be called by another thread.
         """
@@ -185,6 +217,7 @@ class RequestRecord:
         if serial != self._running:
             self._running = serial
             pack_number(self._memory, RUNNING_AT, serial)
+        return serial
 
     def _runs_in(self, loop: asyncio.AbstractEventLoop, frame: FrameType | None) -> int:
         task: Any = asyncio.current_task(loop)

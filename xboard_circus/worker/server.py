@@ -29,6 +29,7 @@ from xboard_circus.worker.private_socket import PrivateRequest, PrivateSocket, R
 from xboard_circus.worker.progress import show_progress
 from xboard_circus.worker.quiet_log import QUIET_LOG
 from xboard_circus.worker.request_record import RequestRecord, name_routes
+from xboard_circus.worker.slow_requests import SlowRequests
 from xboard_circus.worker.traffic import Traffic
 
 log = logging.getLogger("uvicorn.error")
@@ -60,6 +61,7 @@ class Surroundings:
         websocket_spread: Seconds over which a drain closes the WebSockets.
         memory: Where the requests in flight are noted; None: they are not.
         id_header: The header that carries the id of a request; "" for none.
+        slow: Seconds after which a request without an answer is reported; 0: none is.
     """
 
     def __init__(self, environ: Mapping[str, str]) -> None:
@@ -80,6 +82,7 @@ class Surroundings:
         self.websocket_spread = float(given("WEBSOCKET_SPREAD", WEBSOCKET_SPREAD))
         self.memory = request_slots.mapped(environ.get(request_slots.VARIABLE, ""))
         self.id_header = given("REQUEST_ID_HEADER")
+        self.slow = float(given("REQUEST_SLOW", "0"))
         self.asker = Asker.read(environ)
         self.owner = os.getpid()
 
@@ -195,6 +198,7 @@ class WorkerServer(SheddingServer):
         self._calls: AppCalls | None = None
         self._starting: asyncio.Task[None] | None = None
         self._record: RequestRecord | None = None
+        self._slow: SlowRequests | None = None
         # Always the same list, not a new one each second as in uvicorn: requests in flight see the drain begin.
         self._headers: list[tuple[bytes, bytes]] = []
         self.server_state.default_headers = self._headers
@@ -233,6 +237,8 @@ class WorkerServer(SheddingServer):
             return
         app, ours = self.config.loaded_app, self._surroundings
         self._record = RequestRecord(app, ours.memory, id_header=ours.id_header, traffic=self._traffic)
+        package = str(self.config.app).partition(":")[0].partition(".")[0]
+        self._slow = SlowRequests(self._record, limit=ours.slow, app=package)
         name_routes(self._record)
         self.config.loaded_app = self._record
         await super().startup(sockets)
@@ -246,7 +252,7 @@ class WorkerServer(SheddingServer):
             asker=self._surroundings.asker,
         )
         if (beat := self._surroundings.file("beat")) is not None:
-            asyncio.get_running_loop().call_soon(show_progress, beat, self._lag, self._record)
+            asyncio.get_running_loop().call_soon(show_progress, beat, self._lag, self._record, self._slow)
         self._starting = asyncio.create_task(self._complete_start(self._calls))
 
     async def _is_called(self) -> bool:
@@ -361,6 +367,8 @@ class WorkerServer(SheddingServer):
 
     async def on_tick(self, counter: int) -> bool:
         self._lag.tick()
+        if self._slow is not None:
+            self._slow.look(self.server_state.tasks)
         should_exit = await super().on_tick(counter)
         if self.server_state.default_headers is not self._headers:
             closing = [CLOSE_HEADER] if self._phase is WorkerState.DRAINING else []
@@ -406,6 +414,7 @@ class WorkerServer(SheddingServer):
             "rss": resident_bytes(),
             "cpu": time.process_time(),
             "traffic": self._traffic.report(),
+            "slow": [] if self._slow is None else self._slow.reported(),
             "connections": len(self.server_state.connections),
             "files_full": most_open_files() if self._private is not None and self._private.lacks_descriptors else None,
             "live": live,

@@ -67,6 +67,7 @@ const LOOKS = {
   output_lost: ["warn", "square"],
   output_back: ["good", "dot"],
   poison: ["bad", "diamond"],
+  slow_request: ["warn", "half"],
   before_done: ["info", "dot"],
   before_failed: ["bad", "ring"],
   reload_begin: ["info", "arrow"],

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 # What is kept of the last few probes, as evidence.
 PROBE_EVIDENCE = ("ok", "health", "latency", "status", "body")
-EVENTS_FROM_OUTSIDE = frozenset({"unhealthy", "recovered", "restart", "cooldown"})
+EVENTS_FROM_OUTSIDE = frozenset({"unhealthy", "recovered", "restart", "cooldown", "slow_request"})
 Props = Mapping[str, Any]
 Work = Callable[["Supervisor", Props], Mapping[str, Any]]
 
@@ -130,7 +130,7 @@ def _event(supervisor: Supervisor, props: Props) -> Mapping[str, Any]:
         raise MessageError(Say.NO_ARMED_WATCHER(watcher=repr(props["name"])))
     reason = reason_in(props)
     more = {key: props[key] for key in ("pid", "wid", "cause") if key in props}
-    if (armed := supervisor.armed.get(watcher.name)) is not None:
+    if props["event"] != "slow_request" and (armed := supervisor.armed.get(watcher.name)) is not None:
         armed.note_reason(Say.EVENT(event=Say[f"EVENT_{props['event'].upper()}"](), why=reason))
         if props["event"] == "unhealthy":
             more |= _requests_of(armed.fleet, int(props.get("pid") or 0), armed.clock())
