@@ -30,4 +30,5 @@ class SlowEvents:
                 if each["at"] > self._until[name][worker] and (len(published) < MOST or now - published[0] > MOST_IN):
                     self._until[name][worker] = each["at"]
                     published.append(now)
-                    yield worker, Say.SLOW_REQUEST(request=named({**each}), where=each["where"])
+                    say = Say.LATE_REQUEST if each["timed_out"] else Say.SLOW_REQUEST
+                    yield worker, say(request=named({**each}), where=each["where"])

@@ -24,7 +24,7 @@ def blocks_inside() -> None:
     released.wait(600)
 
 
-@app.get("/waits/{what}")
+@app.api_route("/waits/{what}", methods=["GET", "HEAD"])
 async def waits(what: str) -> None:
     await waits_inside()
 
@@ -62,7 +62,7 @@ async def events() -> StreamingResponse:
 @app.websocket("/ws")
 async def ws(socket: WebSocket) -> None:
     await socket.accept()
-    await socket.receive_text()
+    await socket.send_text(await socket.receive_text())
 
 
 @app.post("/upload")

@@ -46,6 +46,7 @@ def test_the_defaults_are_those_of_the_design() -> None:
         "request.record": True,
         "request.id_header": "X-Request-ID",
         "request.slow": 10.0,
+        "request.timeout": 0.0,
         "restart.burst": 5,
         "restart.window": 600.0,
         "restart.delay": 1.0,

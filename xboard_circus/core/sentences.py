@@ -86,6 +86,7 @@ class Say(Template):
     WHILE_ANSWERING = "{why}; {requests}"
     POISON = "poison: {request} ended {n} workers within {held}; last request {id}"
     THEN_POISON = "{poison}; not counted against the restart budget"
+    LATE_REQUEST = "answered 504: {request}; it is in {where}"
     SLOW_REQUEST = "no answer yet: {request}; it is in {where}"
     REQUESTS_UNREADABLE = "this worker's record of requests is unreadable"
     REQUESTS_NOT_KEPT = "requests in flight are not recorded: {why}"

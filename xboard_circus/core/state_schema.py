@@ -285,7 +285,12 @@ class TrafficReport(TypedDict):
 
 
 class SlowEntry(TypedDict):
-    """A request that a worker found slow, *at* a time of the monotonic clock; *where*: in which function of the app."""
+    """A request that a worker found slow, *at* a time of the monotonic clock.
+
+    Attributes:
+        where: In which function of the app it was.
+        timed_out: It was answered 504.
+    """
 
     method: str
     route: str
@@ -293,6 +298,7 @@ class SlowEntry(TypedDict):
     age: float
     at: float
     where: str
+    timed_out: bool
 
 
 class WorkerReport(LoadFigures, total=False):

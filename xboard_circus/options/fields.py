@@ -138,6 +138,10 @@ class RequestOptions:
     """Report a request that has no answer after this time, with its stack, in the worker's log and as an event, once
     per route and minute; 0 is never. WebSockets and answers that have begun are not meant. Raise it where requests take
     long on purpose."""
+    timeout: float = option(0.0, kinds.seconds(low=0.0))
+    """Answer 504 to a request that the app has not begun to answer after this time, and cancel what it does; 0 is
+    never. The time counts from the call of the app, and anew from each piece of a body that it waits for. A thread (a
+    plain `def` endpoint) cannot be cancelled and runs on. Set it where a client or proxy gives up anyway."""
 
 
 @dataclass(frozen=True)

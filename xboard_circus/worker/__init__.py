@@ -32,6 +32,7 @@ OF_CIRCUSD = frozenset(
         "REQUESTS",
         "REQUEST_ID_HEADER",
         "REQUEST_SLOW",
+        "REQUEST_TIMEOUT",
     ]
 )
 """What circusd alone tells a worker, or leaves out: with XBOARD_SPARE of a file no worker would ever serve."""

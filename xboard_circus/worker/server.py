@@ -30,6 +30,8 @@ from xboard_circus.worker.progress import show_progress
 from xboard_circus.worker.quiet_log import QUIET_LOG
 from xboard_circus.worker.request_record import RequestRecord, name_routes
 from xboard_circus.worker.slow_requests import SlowRequests
+from xboard_circus.worker.task_stack import Stack
+from xboard_circus.worker.time_limit import TimeLimit
 from xboard_circus.worker.traffic import Traffic
 
 log = logging.getLogger("uvicorn.error")
@@ -62,6 +64,7 @@ class Surroundings:
         memory: Where the requests in flight are noted; None: they are not.
         id_header: The header that carries the id of a request; "" for none.
         slow: Seconds after which a request without an answer is reported; 0: none is.
+        timeout: Seconds after which a request without an answer is answered 504; 0: none is.
     """
 
     def __init__(self, environ: Mapping[str, str]) -> None:
@@ -83,6 +86,7 @@ class Surroundings:
         self.memory = request_slots.mapped(environ.get(request_slots.VARIABLE, ""))
         self.id_header = given("REQUEST_ID_HEADER")
         self.slow = float(given("REQUEST_SLOW", "0"))
+        self.timeout = float(given("REQUEST_TIMEOUT", "0"))
         self.asker = Asker.read(environ)
         self.owner = os.getpid()
 
@@ -236,7 +240,8 @@ class WorkerServer(SheddingServer):
             self.dismissed = True
             return
         app, ours = self.config.loaded_app, self._surroundings
-        self._record = RequestRecord(app, ours.memory, id_header=ours.id_header, traffic=self._traffic)
+        limited = TimeLimit(app, seconds=ours.timeout, on_late=self._report_late) if ours.timeout else app
+        self._record = RequestRecord(limited, ours.memory, id_header=ours.id_header, traffic=self._traffic)
         package = str(self.config.app).partition(":")[0].partition(".")[0]
         self._slow = SlowRequests(self._record, limit=ours.slow, app=package)
         name_routes(self._record)
@@ -254,6 +259,10 @@ class WorkerServer(SheddingServer):
         if (beat := self._surroundings.file("beat")) is not None:
             asyncio.get_running_loop().call_soon(show_progress, beat, self._lag, self._record, self._slow)
         self._starting = asyncio.create_task(self._complete_start(self._calls))
+
+    def _report_late(self, task: "asyncio.Task[Any]", stack: Stack) -> None:
+        if self._slow is not None:
+            self._slow.report_late(task, stack)
 
     async def _is_called(self) -> bool:
         """Wait as a spare for the order to serve; return False when an order to end comes first."""

@@ -14,7 +14,7 @@ from typing import Any
 
 from xboard_circus.core.in_flight import MOST_SLOW, SeenRequest
 from xboard_circus.worker.request_record import RequestRecord
-from xboard_circus.worker.task_stack import calls, place, shown, stack_of, suspended
+from xboard_circus.worker.task_stack import Stack, calls, place, shown, stack_of, suspended
 
 log = logging.getLogger("uvicorn.error")
 
@@ -82,7 +82,13 @@ class SlowRequests:
         except Exception:  # must not end the thread
             log.exception("The stack of a request cannot be read")
 
-    def report(self, request: SeenRequest, frames: Sequence[FrameType], what: str) -> bool:
+    def report_late(self, task: "asyncio.Task[Any]", stack: Stack) -> None:
+        """Report a request that is answered 504 because it has no answer in time."""
+        if (found := self._record.found_in(suspended(task))) is not None:
+            what = "was answered 504, and its thread runs on" if stack.in_thread else "was answered 504"
+            self.report(found.request, stack.frames, what, timed_out=True)
+
+    def report(self, request: SeenRequest, frames: Sequence[FrameType], what: str, *, timed_out: bool = False) -> bool:
         """Log a request with its stack, and keep it for the prober, unless its route was reported lately."""
         now, key = self._clock(), (request.method, request.route, what)
         self._reported = {known: at for known, at in self._reported.items() if now - at < ONCE_IN}
@@ -93,7 +99,8 @@ class SlowRequests:
         age = now - request.began_at
         stack = "\n".join(shown(frames, self._app))
         log.warning("%s %s (request %s) %s after %.1f s. Its stack:\n%s", *named.values(), what, age, stack)
-        self._kept.append({**named, "age": round(age, 3), "at": now, "where": place(frames, self._app)})
+        where = place(frames, self._app)
+        self._kept.append({**named, "age": round(age, 3), "at": now, "where": where, "timed_out": timed_out})
         return True
 
     def reported(self) -> list[dict[str, Any]]:

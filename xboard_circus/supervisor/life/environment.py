@@ -76,6 +76,7 @@ def with_options(env: Mapping[str, str], options: WatcherOptions) -> dict[str, s
         "XBOARD_WEBSOCKET_SPREAD": f"{options.worker.websocket_spread:g}",
         "XBOARD_REQUEST_ID_HEADER": options.request.id_header,
         "XBOARD_REQUEST_SLOW": f"{options.request.slow:g}",
+        "XBOARD_REQUEST_TIMEOUT": f"{options.request.timeout:g}",
     }
     others = {name: value for name, value in env.items() if name not in said}
     return {**others, **{name: value for name, value in said.items() if value}}
