@@ -57,7 +57,7 @@ def test_requests_are_shown_by_route_method_and_status() -> None:
     state = state_view(watcher_view(worker_view(1, "up", probe={"requests_active": 2}), worker_view(2, "up")))
     told = {**state, "watchers": [views.watcher(each, {}) for each in state["watchers"]]}
     server = SimpleNamespace(id="local", endpoint="ipc://x", state=told, is_reachable=True, age=lambda: 0.1)
-    row = [7, 0, 2, 0, 1_500_000, 8, 0, 1, *[0] * 10]
+    row = [7, 0, 2, 0, 1_500_000, 0, 0, 8, 0, 1, *[0] * 10]
     assert len(row) == STRIDE
 
     text = exposed(server, web={"GET /items/{id}": row, "POST /a b": [0] * STRIDE}, gone={"GET /": row})
@@ -67,7 +67,7 @@ def test_requests_are_shown_by_route_method_and_status() -> None:
     assert f'xboard_http_requests_total{{{of},status="4xx",watcher="web"}} 2.0' in text
     assert 'status="5xx"' not in text
     buckets = 'xboard_http_request_duration_seconds_bucket{le="%s",' + of + ',watcher="web"} %s'
-    for bound, count in (("0.005", "8.0"), ("0.01", "8.0"), ("0.025", "9.0"), ("30.0", "9.0"), ("+Inf", "9.0")):
+    for bound, count in (("0.0025", "0.0"), ("0.005", "8.0"), ("0.01", "8.0"), ("0.025", "9.0"), ("30.0", "9.0"), ("+Inf", "9.0")):
         assert buckets % (bound, count) in text
     assert f'xboard_http_request_duration_seconds_sum{{{of},watcher="web"}} 1.5' in text
     assert f'xboard_http_request_duration_seconds_count{{{of},watcher="web"}} 9.0' in text

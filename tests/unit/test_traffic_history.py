@@ -28,7 +28,7 @@ from xboard_circus.core.state_schema import WorkerReport, parse_report
 A, B = (1, 10), (2, 20)
 
 
-def row(good: int = 0, failed: int = 0, *, bucket: int = 1) -> list[int]:
+def row(good: int = 0, failed: int = 0, *, bucket: int = BOUNDS.index(0.01)) -> list[int]:
     found = [0] * STRIDE
     found[0], found[3], found[MICROSECONDS] = good, failed, 4000 * (good + failed)
     found[FIRST_BUCKET + bucket] = good + failed
@@ -214,7 +214,7 @@ def test_points_of_a_step_cover_it() -> None:
 def test_percentiles() -> None:
     buckets = [0] * (len(BOUNDS) + 1)
     assert percentile(buckets, 0.5) is None
-    buckets[4] = 100  # 0.05 to 0.1 s
+    buckets[BOUNDS.index(0.1)] = 100  # 0.05 to 0.1 s
     assert percentile(buckets, 0.5) == pytest.approx(0.075)
     buckets[-1] = 100  # slower than all bounds: the last one is all that is known
     assert percentile(buckets, 0.99) == BOUNDS[-1]

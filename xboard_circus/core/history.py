@@ -105,7 +105,7 @@ def _shown(figures: Figures) -> dict[str, float | None]:
 def percentile(buckets: Sequence[int], part: float) -> float | None:
     """Return the latency that *part* of all requests did not exceed, interpolated within its bucket.
 
-    >>> percentile([0, 10] + [0] * 11, 0.5)
+    >>> percentile([0, 0, 0, 10] + [0] * 11, 0.5)
     0.0075
     """
     rank, below = part * sum(buckets), 0

@@ -7,7 +7,7 @@ latencies. Microseconds and not seconds: a list of ints is validated without loo
 import functools
 import re
 
-BOUNDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+BOUNDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 """Upper bounds in seconds of the buckets of the histogram; one more has what takes longer."""
 
 STATUSES = ("2xx", "3xx", "4xx", "5xx")
