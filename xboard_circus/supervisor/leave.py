@@ -56,7 +56,10 @@ def leave(supervisor: "Supervisor", *, but: Collection[str] = (), gate: int | No
     stays = {armed.name: [worker.pid for worker in armed.fleet.up()] for armed in staying}
     for armed in staying:
         armed.stays = True
-    supervisor.lifetime.leaves([each.name for each in supervisor.arbiter.watchers if supervisor.stays_stopped(each)])
+    stopped = filter(supervisor.stays_stopped, supervisor.arbiter.watchers)
+    supervisor.lifetime.leaves(
+        [each.name for each in stopped if not circus_arbiter.is_yet_to_start(supervisor.arbiter, each)]
+    )
     # Circus would remove the path of a unix socket. The process holds these open up to its end.
     circus_arbiter.take_out(supervisor.arbiter, [armed.port.socket().name for armed in staying])
     logger.warning("xboard: circusd ends, and these workers serve on for the next one: %s", stays)

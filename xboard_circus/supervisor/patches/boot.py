@@ -27,7 +27,7 @@ from xboard_circus.host.worker_files import is_socket, takes_connections
 from xboard_circus.supervisor.boundary import contained
 from xboard_circus.supervisor.guarded_endpoint import GuardedEndpoint, address_of, is_guarded
 from xboard_circus.supervisor.handover import listens_on
-from xboard_circus.supervisor.patches import patch
+from xboard_circus.supervisor.patches import circus_arbiter, patch
 from xboard_circus.supervisor.patches.circus_arbiter import event_loop
 from xboard_circus.supervisor.patches.circus_stream import open_no_link, read_without_waiting
 from xboard_circus.supervisor.patches.patch import Original, replaces
@@ -212,8 +212,9 @@ def keep_stopped(arbiter: Any) -> None:
     life = circusd_record.read(instance_of(arbiter))
     if life is None or life.boot != circusd_record.boot():
         return
+    circus_arbiter.keep_stopped(arbiter, life.stopped)
     for watcher in arbiter.watchers:
-        if watcher.name in life.stopped:
+        if watcher.name in life.stopped and watcher.autostart:
             logger.warning("xboard: %s stays stopped: `circusctl start %s` starts it", watcher.name, watcher.name)
             skip_first_start(watcher.hooks)
 

@@ -17,6 +17,8 @@ from xboard_circus.supervisor.patches.patch import Original, Patch, replaces
 
 REAP_WITHIN = 0.05
 BACKLOG = 2048  # Circus's own default
+KEPT_STOPPED = "xboard_kept_stopped"
+"""The attribute of an arbiter with the names of watchers that its boot, or its restart of all, leaves stopped."""
 
 
 @replaces("Arbiter.stop")
@@ -173,9 +175,16 @@ def running_command(arbiter: Any) -> str | None:
     return found
 
 
+def keep_stopped(arbiter: Any, names: Iterable[str]) -> None:
+    """Note which watchers the boot, or a restart of all, leaves stopped, as an operator has stopped them."""
+    vars(arbiter)[KEPT_STOPPED] = frozenset(names)
+
+
 def is_yet_to_start(arbiter: Any, watcher: Any) -> bool:
     """Return whether circusd is starting its watchers, and has not reached this one yet."""
-    return running_command(arbiter) == "arbiter_start_watchers" and watcher.autostart and watcher.is_stopped()
+    is_starting = running_command(arbiter) in ("arbiter_start_watchers", "arbiter_restart")
+    kept = vars(arbiter).get(KEPT_STOPPED, ())
+    return is_starting and watcher.autostart and watcher.is_stopped() and watcher.name not in kept
 
 
 def restart_watchers(arbiter: Any, watchers: list[Any]) -> Any:
@@ -184,7 +193,9 @@ def restart_watchers(arbiter: Any, watchers: list[Any]) -> Any:
     def chosen(reverse: bool = True) -> list[Any]:
         return sorted(watchers, key=lambda watcher: watcher.priority, reverse=reverse)
 
-    return arbiter.restart(watcher_iter_func=chosen)
+    future = arbiter.restart(watcher_iter_func=chosen)
+    keep_stopped(arbiter, [each.name for each in arbiter.watchers if each not in watchers])
+    return future
 
 
 def commands(arbiter: Any) -> dict[str, Any]:
