@@ -1,6 +1,7 @@
 """``xboard-circus restart`` loses no request: another circusd takes the workers' port over, whatever happens."""
 
 import contextlib
+import http.client
 import json
 import os
 import shutil
@@ -8,10 +9,12 @@ import signal
 import socket
 import subprocess
 import tempfile
+import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import psutil
 import pytest
@@ -79,6 +82,36 @@ def under_load(c: Circusd, path: str | None = None) -> Iterator[None]:
         served = new.answered, kept.answered
         eventually(lambda: new.answered > served[0] + 25 and kept.answered > served[1] + 25)
     assert new.lost + kept.lost == []
+
+
+@contextlib.contextmanager
+def held_loops(url: str, clients: int) -> Iterator[list[str]]:
+    """Keep all loops busy: each client sends the next request, which holds the loop for 250 ms, once it is answered.
+
+    Yields the outcomes, "" for each answer.
+    """
+    outcomes: list[str] = []
+    over = threading.Event()
+
+    def client() -> None:
+        connection = http.client.HTTPConnection(urlsplit(url).netloc, timeout=120)
+        while not over.is_set():
+            try:
+                connection.request("GET", "/block?s=0.25")
+                answer = connection.getresponse()
+                outcomes.append("" if answer.read() and answer.status == 200 else f"status {answer.status}")
+            except OSError as error:
+                outcomes.append(repr(error))
+                connection.close()
+        connection.close()
+
+    with ThreadPoolExecutor(clients) as pool:
+        try:
+            for _ in range(clients):
+                pool.submit(client)
+            yield outcomes
+        finally:
+            over.set()
 
 
 def circusds(c: Circusd) -> list[Process]:
@@ -168,6 +201,22 @@ def test_restart_on_a_unix_socket_loses_nothing(request: pytest.FixtureRequest) 
             eventually(lambda: gone(before), timeout=60, what="the old ones end")
 
         assert len(circusds(c)) == 1
+
+
+def test_a_restart_under_overload_loses_nothing(tmp_path: Path) -> None:
+    """Given two workers whose loops are late by seconds, and new connections beside, when restarted, then 0 lost."""
+    with circusd(tmp_path, options={"graceful_timeout": 120, "port.grace": 120}) as c:
+        c.wait_ready()
+        before = c.processes()
+
+        with held_loops(c.url, clients=28) as kept, Load(f"{c.url}/block?s=0.25", rate=3, timeout=120) as new:
+            eventually(lambda: len(kept) > 28 and new.answered > 3, timeout=60)
+            done(c, "restart", "--no-preflight")
+            eventually(lambda: gone(before), timeout=120, what="the old ones end")
+
+        assert [each for each in kept if each] + new.lost == []
+        assert "took" in c.log("circusd")
+        assert "timed out" not in c.log("circusd")
 
 
 def test_a_restart_from_another_terminal_keeps_the_variables_of_the_first(tmp_path: Path) -> None:
@@ -539,6 +588,40 @@ def test_the_healthy_one_of_two_serves_over_a_restart_and_a_reload_while_the_oth
             holds(lambda: c.serves(), seconds=0.5)
 
         assert healthy not in c.ready() or c.ready() == [healthy]
+
+
+@pytest.mark.parametrize("kind", ["tcp", "unix"])
+def test_a_restart_of_a_circusd_that_still_boots_stops_no_watcher_for_good(
+    kind: str, request: pytest.FixtureRequest
+) -> None:
+    """Given a circusd that has started one watcher of two, when restarted again, then both run, 0 lost.
+
+    A third, which an operator has stopped, stays so.
+    """
+    short = Path(tempfile.mkdtemp(prefix="xb-", dir="/tmp"))
+    request.addfinalizer(lambda: shutil.rmtree(short))
+    path = f"{short}/x.sock" if kind == "unix" else None
+    late = Watcher("late", options={"priority": 1}, socket_options=UNIX if path else {})
+    idle = Watcher("idle", options={"priority": 1})
+    with circusd(short, watchers=[Watcher(), late, idle]) as c:
+        for name in ("web", "late", "idle"):
+            c.wait_ready(name=name)
+        c.do("stop", name="idle", waiting=True)
+        before = c.processes()
+
+        with Load(c.url_of("late"), rate=50, path=path) as load, begun(c, "restart", "--no-preflight") as first:
+            c.write_ini(circus={"warmup_delay": 60})
+            (booting,) = eventually(partial(settled, c, circusds(c)[0], True), timeout=60, what="another circusd")
+            eventually(lambda: c.watcher()["armed"] and c.watcher("late")["status"] == "starting")
+            c.write_ini()
+            done(c, "restart", "--no-preflight")
+            first.communicate(timeout=60)
+            eventually(lambda: gone([*before, booting]), timeout=60, what="the old ones end")
+
+        assert load.lost == []
+        assert len(c.wait_ready(name="late")) == 2
+        assert (c.status("late"), c.status("idle")) == ("active", "stopped")
+        assert "late stays stopped" not in c.log("circusd")
 
 
 def test_what_an_operator_has_stopped_stays_so_over_a_restart(tmp_path: Path) -> None:

@@ -123,6 +123,7 @@ def test_a_port_that_nobody_holds_any_more_is_tried_again_at_once(taken: socket.
         ended: list[Holder] = []
         armed.supervisor.sweep = lambda *_: asyncio.ensure_future(asyncio.sleep(0, ended))
         armed.supervisor.holders, armed.supervisor.family, armed.supervisor.instance = holders, set, "i"
+        armed.supervisor.arbiter = SimpleNamespace()
         guard = PortGuard(armed)
 
         asyncio.run(asyncio.wait_for(guard._guard(0), 20))

@@ -10,8 +10,9 @@ from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
+from xboard_circus.host.unix_sockets import MOST_DESCRIPTORS
+
 STDIN = 0
-MOST_DESCRIPTORS = 16  # the kernel closes what comes beyond them
 
 
 def path_of(folder: Path, gate: int) -> Path:
@@ -33,11 +34,11 @@ def make(path: Path) -> socket.socket | None:
 
 
 def send(listeners: Iterable[socket.socket], path: Path) -> None:
-    """Send *listeners* to the inbox at *path*; OSError without a receiver."""
+    """Send *listeners*, as many as one message takes, to the inbox at *path*; OSError without a receiver."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as outbox:
         outbox.setblocking(False)
         outbox.connect(os.fspath(path))
-        socket.send_fds(outbox, [b"\0"], [each.fileno() for each in listeners])
+        socket.send_fds(outbox, [b"\0"], [each.fileno() for each in listeners][:MOST_DESCRIPTORS])
 
 
 def receive(folder: Path) -> list[socket.socket]:

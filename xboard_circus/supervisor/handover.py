@@ -57,10 +57,7 @@ def take_over(
             raise OSError("it passed 0 descriptors")
         listener = socket.socket(fileno=descriptors[0])
         try:
-            if not listens_on(listener, address):
-                raise OSError(f"it passed {listener}")
-            if why := unreachable_because(listener):
-                raise OSError(f"clients do not reach what it passed: {why}")
+            check_reachable(listener, address)
         except BaseException:
             listener.detach()
             raise
@@ -72,6 +69,14 @@ def take_over(
         return None
     finally:
         unix_sockets.discard(descriptors)
+
+
+def check_reachable(listener: socket.socket, address: tuple[str, int]) -> None:
+    """Raise OSError if *listener*, which was passed on, is not at *address*, or no client reaches it."""
+    if not listens_on(listener, address):
+        raise OSError(f"it passed {listener}")
+    if why := unreachable_because(listener):
+        raise OSError(f"clients do not reach what it passed: {why}")
 
 
 def listens_on(listener: socket.socket, address: tuple[str, int]) -> bool:

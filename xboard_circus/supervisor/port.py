@@ -29,6 +29,7 @@ from xboard_circus.host import listeners, unix_sockets
 from xboard_circus.host.worker_files import is_socket, takes_connections
 from xboard_circus.supervisor import handover
 from xboard_circus.supervisor.listener import deafened_by, is_listening, is_shut_down, put_back
+from xboard_circus.supervisor.patches import boot
 from xboard_circus.supervisor.patches.circus_process import sockets_named
 
 if TYPE_CHECKING:
@@ -220,16 +221,22 @@ class PortGuard:
         return may_overlap and self.socket() is not None and self.armed.policy is not Policy.NEVER
 
     async def _take_over(self, run: int) -> bool:
-        """Take the listening socket over from a worker that outlived its circusd: no moment without a listener.
+        """Take the listening socket over: no moment without a listener.
+
+        The circusd before this one has passed it on, or, where that was killed, a worker does that outlived it.
 
         New workers start on it, and the old ones are ended only when as many of the new are ready; until then these
         serve.
         """
         armed, shared, address = self.armed, self.socket(), self.address()
+        passed = None if shared is None else boot.passed_listener(armed.supervisor.arbiter, shared.name)
         if shared is None or address is None or armed.folder is None or not self.can_be_handed_over:
+            if passed is not None:
+                passed.close()
             return False
         left = armed.supervisor.lifetime.left.get(armed.name, ())
-        found, serving = await asyncio.to_thread(handed_over, armed.folder, armed.supervisor.instance, address, left)
+        instance = armed.supervisor.instance
+        found, serving = await asyncio.to_thread(handed_over, armed.folder, instance, address, left, passed)
         if found is None:
             return False
         self._predecessors = serving
@@ -240,7 +247,8 @@ class PortGuard:
             os.dup2(found.fileno(), shared.fileno(), inheritable=True)
         if not shared.is_unix:
             shared.host, shared.port = shared.getsockname()[:2]
-        logger.warning("xboard: %s: took %s:%s over from a worker of an earlier circusd", armed.name, *address)
+        giver = "a worker of an earlier circusd" if found is not passed else "the circusd before this one"
+        logger.warning("xboard: %s: took %s:%s over from %s", armed.name, *address, giver)
         self._done()
         # As many as served before are enough, because a slot that fails again would keep the old workers, unwatched,
         # for ever.
@@ -408,15 +416,30 @@ class PortGuard:
 
 
 def handed_over(
-    folder: Path, instance: str, address: tuple[str, int], known: Collection[str] = ()
+    folder: Path,
+    instance: str,
+    address: tuple[str, int],
+    known: Collection[str] = (),
+    passed: socket.socket | None = None,
 ) -> tuple[socket.socket | None, list[Path]]:
-    """Request the listening socket from a worker of an earlier circusd; return where those that serve answer.
+    """Return the listening socket at *address*, and where the workers that an earlier circusd left answer.
+
+    Without one that this circusd has *passed* on, the socket is requested from these workers.
 
     Runs in a thread. Without them the port would be closed for a moment, and on a busy machine the best of them may be
     slow: if none answers at once, each gets a second request. All together get `HANDOVER_WITHIN`, because their user
     can make many silent sockets.
     """
     left, ends_at = handover.candidates(folder, known), time.monotonic() + HANDOVER_WITHIN
+    serving = [path for path in left if path.with_suffix(".up").exists()]
+    if passed is not None:
+        try:
+            handover.check_reachable(passed, address)
+            return passed, serving
+        except OSError as error:
+            logger.info("xboard: no handover from the circusd before this one: %s", error)
+            unix_sockets.do_not_linger(passed.fileno())
+            passed.close()
     answers = (
         handover.take_over(path, instance=instance, address=address, timeout=min(timeout, ends_at - time.monotonic()))
         for timeout in HANDOVER_TIMEOUTS
@@ -424,7 +447,7 @@ def handed_over(
         if time.monotonic() < ends_at
     )
     found = next((found for found in answers if found is not None), None)
-    return found, [path for path in left if path.with_suffix(".up").exists()]
+    return found, serving
 
 
 def named(holders: Iterable[Holder]) -> list[str]:

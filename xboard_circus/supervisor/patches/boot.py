@@ -27,6 +27,7 @@ from xboard_circus.host.worker_files import is_socket, takes_connections
 from xboard_circus.supervisor.boundary import contained
 from xboard_circus.supervisor.guarded_endpoint import GuardedEndpoint, address_of, is_guarded
 from xboard_circus.supervisor.handover import listens_on
+from xboard_circus.supervisor.listener import is_listening
 from xboard_circus.supervisor.patches import circus_arbiter, patch
 from xboard_circus.supervisor.patches.circus_arbiter import event_loop
 from xboard_circus.supervisor.patches.circus_stream import open_no_link, read_without_waiting
@@ -61,9 +62,14 @@ def close_without_lingering(original: Original, _: object) -> Original:
 
     Without it: A worker that has shut the listener down and connected it keeps circusd in close() for ever.
     Fact: With SO_LINGER, the last close of a TCP socket waits until its unsent data is gone.
+
+    Circus would remove the path of a unix socket that it has not bound, which is that of an earlier circusd's workers.
     """
 
     def close(shared: Any) -> None:
+        if shared.is_unix and shared.fileno() != -1 and not is_listening(shared):
+            socket.socket.close(shared)
+            return
         with suppress(OSError):
             unix_sockets.do_not_linger(shared.fileno())
         original(shared)
@@ -131,18 +137,33 @@ def close_guards(original: Original, _: object) -> Original:
 
 
 def passed_listeners(arbiter: Any) -> dict[str, socket.socket]:
-    """Return the listeners of guarded endpoints that the last circusd has passed on, by option.
+    """Return the listeners that the circusd before this one has passed on, by option or section of the ini file.
 
-    One on an address without an endpoint is closed, so that any other process can bind it.
+    One on an address that nothing there has any more is closed, so that anything else can bind it. So is one of a
+    socket that Circus binds by itself.
     """
     passed = inbox.receive(runtime.root_path() / instance_of(arbiter))
     endpoints = {option: getattr(arbiter, option) for option in ("endpoint", "pubsub_endpoint") if passed}
     addresses = {option: address_of(endpoint) for option, endpoint in endpoints.items() if is_guarded(endpoint)}
+    for shared in arbiter.sockets.values():
+        if shared.is_unix or shared.so_reuseport:
+            addresses[f"socket:{shared.name}"] = (shared.path, 0) if shared.is_unix else (shared.host, shared.port)
     wanted = {option: each for option, address in addresses.items() for each in passed if listens_on(each, address)}
     for each in passed:
         if each not in wanted.values():
             each.close()
     return wanted
+
+
+def passed_listener(arbiter: Any, name: str) -> socket.socket | None:
+    """Return, once, the listener of [socket:NAME] that was passed on; it may be another's by now."""
+    found: socket.socket | None = vars(arbiter).get(PASSED, {}).pop(f"socket:{name}", None)
+    return found
+
+
+def unclaimed_listeners(arbiter: Any) -> list[socket.socket]:
+    """Return the listeners that were passed on for watchers that have not started yet."""
+    return list(vars(arbiter).get(PASSED, {}).values())
 
 
 def guarded_listeners(arbiter: Any) -> list[socket.socket]:
