@@ -12,7 +12,9 @@ from typing import Any
 import psutil
 
 from xboard_circus import __version__, config, snapshot
+from xboard_circus.checks import port_rules
 from xboard_circus.checks.file_rules import split_endpoint
+from xboard_circus.checks.findings import Level
 from xboard_circus.circus_client import CircusdClient, CircusdGone, CommandRefused, Impostor, UserRefused
 from xboard_circus.core.names import some_of
 from xboard_circus.core.state_schema import WatcherEntry
@@ -149,6 +151,8 @@ class Instance:
             left = self.orphans_left()
             takes = "takes their port over without a lost request, `xboard-circus clean` ends them"
             cure = f"`xboard-circus start` {takes if left else 'starts it'}"
+            if refused := next((each for each in port_rules.findings(self.config) if each.level is Level.ERROR), None):
+                cure = f"`xboard-circus start` is refused: {refused.what}; {refused.hint}"
             raise XboardError(f"{self.not_running()}{left}; {cure}")
         if isinstance(found, Silent):
             raise XboardError(

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from xboard_circus.host.listeners import try_bind
+
 from .free_ports import stranger
 from .harness import BUNDLE, FAST_RESTARTS, Circusd, Watcher, circusd, eventually, holds, kill
 from .processes import Process, process
@@ -128,6 +130,46 @@ def test_no_mark_evades_the_policy_any(tmp_path: Path, mark: str) -> None:
 
             c.wait_ready()
             assert not other.alive
+
+
+def test_a_start_ends_the_orphans_on_circusds_own_ports(tmp_path: Path) -> None:
+    """Given circusd-stats and workers of a watcher that is no longer armed, when circusd was killed, then a start ends
+    them, and `status` advises it."""
+    with circusd(tmp_path, watchers=[Watcher(), Watcher("plain")], circus={"statsd": True}) as c:
+        old = c.wait_ready(), c.wait_ready(name="plain")
+        stats = process(eventually(lambda: c.workers("circusd-stats"))[0])
+        port = int(c.stats.rpartition(":")[2])
+        eventually(lambda: try_bind("127.0.0.1", port), what="it listens")
+        c.kill9()
+        c.write_ini(**{"watcher:plain": {"hooks.before_start": None}, "socket:plain": {"so_reuseport": None}})
+        assert try_bind("127.0.0.1", port)
+
+        status = c.run_cli("status")
+        assert "`xboard-circus start` takes their port over" in status.stderr
+        started = c.run_cli("start")
+
+        assert started.returncode == 0, started.stdout + started.stderr
+        assert f"ending pid {stats.pid}" in started.stdout
+        assert not {stats.pid, *old[1]} & {each.pid for each in c.processes()}
+        assert not set(old[0]) & set(c.wait_ready())
+
+
+def test_a_worker_without_a_mark_is_named_with_what_to_do(tmp_path: Path) -> None:
+    """Given the worker of a watcher that was never armed, when circusd was killed, then `start` and `status` name it
+    and the command that ends it; after that the start succeeds."""
+    with circusd(tmp_path, watchers=[Watcher(), Watcher("plain", 1, armed=False)]) as c:
+        c.wait_ready()
+        (plain,) = c.wait_ready(name="plain")
+        c.kill9()
+
+        cure = f"`kill {plain}` ends it"
+        status, refused = c.run_cli("status"), c.run_cli("start")
+        assert (refused.returncode, cure in " ".join((refused.stdout + refused.stderr).split())) == (1, True), refused
+        assert cure in status.stderr
+        assert "`xboard-circus start` is refused" in status.stderr
+
+        kill(plain)
+        assert c.run_cli("start").returncode == 0
 
 
 def test_the_end_of_an_orphan_away_from_the_port_is_recorded(tmp_path: Path) -> None:

@@ -2,7 +2,7 @@
 
 import errno
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from xboard_circus.checks.file_rules import Address, addresses
 from xboard_circus.checks.findings import Finding, Level
@@ -13,10 +13,11 @@ from xboard_circus.host import listeners, procs, runtime
 from xboard_circus.host.worker_files import new_token
 
 
-def findings(config: Config, *, stranger: Level = Level.WARNING) -> Iterator[Finding]:
+def findings(config: Config, *, stranger: Level = Level.WARNING, ages: bool = True) -> Iterator[Finding]:
     """Yield findings on every address that cannot be bound; our own circusd may hold it.
 
-    With *stranger*, findings on a port whose holder a start would wait for have that level.
+    With *stranger*, findings on a port whose holder a start would wait for have that level. Without *ages*, a finding
+    reads the same as long as the same process holds the port.
     """
     instance = runtime.instance_id(config.path)
     try:
@@ -35,6 +36,7 @@ def findings(config: Config, *, stranger: Level = Level.WARNING) -> Iterator[Fin
             continue
         held = [holder for holder in listeners.holders(host, address.port) if not _is_ours(holder, instance, circusd)]
         if held:
+            held = held if ages else [holder._replace(age=None) for holder in held]
             yield _taken(config, address, held, instance, stranger)
 
 
@@ -67,13 +69,16 @@ def _not_bindable(address: Address, error: OSError) -> Finding:
 
 def _taken(config: Config, address: Address, held: list[Holder], instance: str, stranger: Level) -> Finding:
     watcher = _guarded_by(config, address)
-    policy = Policy(watcher.options.port.policy) if watcher else Policy.NEVER
+    policy = Policy(watcher.options.port.policy) if watcher else Policy.ORPHANS
     outcome = plan(held, policy=policy, instance=instance, own=())
     place = f"{address.host}:{address.port}"
-    if watcher is None:
+    if watcher is None and outcome.refuse:
         who = "an endpoint of circusd" if not address.public else "a socket without a port guard"
         what = f"{place} is {who}, and circusd would not start: {outcome.reason}"
-        return Finding(Level.ERROR, address.option, what, "stop that process, or choose another port", address.section)
+        return Finding(Level.ERROR, address.option, what, _cure(config, address, outcome.refuse), address.section)
+    if watcher is None:
+        hint = "nothing to do: `xboard-circus start` and `restart` end it"
+        return Finding(Level.WARNING, address.option, f"{place} is still held: {outcome.reason}", hint, address.section)
     if not outcome.refuse:
         hint = f"nothing to do: they are ended when {watcher.name} starts"
         return Finding(Level.WARNING, address.option, f"{place} is still held: {outcome.reason}", hint, address.section)
@@ -82,6 +87,35 @@ def _taken(config: Config, address: Address, held: list[Holder], instance: str, 
     if Kind.UNKNOWN in kinds:
         hint = f"look as root who it is; until it is gone {watcher.name} waits"
     return Finding(stranger, address.option, f"{place}: {outcome.reason}", hint, address.section)
+
+
+def _cure(config: Config, address: Address, refused: Sequence[Holder]) -> str:
+    pids = [str(each.pid) for each in refused if each.pid is not None]
+    users = [
+        watcher.name
+        for watcher in config.watchers
+        if address.section in (found.section for name in watcher.sockets_used if (found := config.socket(name)))
+    ]
+    if not users or not pids or len(pids) < len(refused):
+        return "stop that process, or choose another port"
+    return (
+        f"workers of {users[0]}, which is not armed, carry no mark: if an earlier circusd has left this one, "
+        f"`kill {' '.join(pids)}` ends it; otherwise choose another port"
+    )
+
+
+def orphans(config: Config) -> list[Holder]:
+    """Return the orphans on addresses that no port guard clears, where their end frees the address.
+
+    Such as circusd-stats, which outlives a circusd that was killed and holds `stats_endpoint`.
+    """
+    instance, found = runtime.instance_id(config.path), list[Holder]()
+    for address in addresses(config):
+        if _guarded_by(config, address) is None:
+            held = listeners.holders("0.0.0.0" if address.host == "*" else address.host, address.port)
+            outcome = plan(held, policy=Policy.ORPHANS, instance=instance, own=())
+            found += () if outcome.refuse else outcome.stop
+    return found
 
 
 def _guarded_by(config: Config, address: Address) -> WatcherConfig | None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from xboard_circus.checks import check, host_rules
+from xboard_circus.checks import check, host_rules, port_rules
 from xboard_circus.cli import launching, stopping
 from xboard_circus.cli.configuration import show
 from xboard_circus.cli.context import for_instance
@@ -15,11 +15,13 @@ from xboard_circus.cli.launching import Launched, Stage
 from xboard_circus.cli.screen import complain, progress, say
 from xboard_circus.core.durations import span
 from xboard_circus.errors import XboardError
+from xboard_circus.host import listeners
 from xboard_circus.instance import Instance, NoLockFile
 from xboard_circus.snapshot import Snapshot
 
 TIMEOUT = 60.0
 IN_BACKGROUND = "circusd goes on in the background: `xboard-circus status`"
+ORPHAN_GRACE = 5.0
 LAST_CHILDREN = 2.0  # a child of a worker may end a moment after it
 timeout_option = click.option(
     "--timeout", type=click.FloatRange(min=1), default=TIMEOUT, help="Longest wait, in seconds."
@@ -113,10 +115,21 @@ def _still_coming(instance: Instance, found: Snapshot) -> dict[str, bool]:
 
 
 def launch(instance: Instance) -> Launched:
-    """Start circusd and wait until it answers."""
+    """End the orphans that would keep circusd from starting, start it and wait until it answers."""
+    _end_orphans(instance)
     launched = launching.launch(instance)
     await_answer(instance, launched)
     return launched
+
+
+def _end_orphans(instance: Instance) -> None:
+    """End the orphans on addresses that no port guard clears."""
+    orphans = {(each.pid, each.started): each for each in port_rules.orphans(instance.config)}.values()
+    for each in orphans:
+        say(f"ending pid {each.pid} ({each.command}): an orphan of our circusd, which is gone, on {each.address}")
+    if left := listeners.stop(orphans, grace=ORPHAN_GRACE) if orphans else ():
+        named = ", ".join(f"pid {each.pid} ({each.command})" for each in left)
+        raise XboardError(f"{named} could not be stopped, and circusd would not start; try `kill -9` as root")
 
 
 def await_answer(instance: Instance, launched: Launched) -> None:
