@@ -14,6 +14,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -157,11 +158,12 @@ class ThisHost:
     """circusd of one ini file on this machine. Waits for nothing any longer once *leaving* is set."""
 
     def __init__(self, config: Config, leaving: threading.Event) -> None:
-        self._config = config
         self._instance = Instance(config.path, answer_within=ANSWER_TIMEOUT)
         self._leaving = leaving
 
     def look(self) -> CircusdSighting:
+        with suppress(XboardError):  # the start will say so
+            self._instance = Instance(self._instance.config_file, answer_within=ANSWER_TIMEOUT)
         stopped = bool((runtime.read_record(self._instance.id) or {}).get("stopped_by_operator"))
         try:
             found = self._instance.find()
@@ -171,13 +173,13 @@ class ThisHost:
             found = None
         if isinstance(found, Silent):
             return CircusdSighting(found.identity, stopped=stopped)
-        wrong = () if found is not None else port_rules.findings(self._config)
+        wrong = () if found is not None else port_rules.findings(self._instance.config, ages=False)
         taken = next((each.what for each in wrong if each.level is ERROR), "")
         return CircusdSighting(answers=found is not None, stopped=stopped, taken=taken)
 
     def start(self) -> None:
         """Run ``xboard-circus start``; what it says goes into our log."""
-        command = [sys.executable, "-m", "xboard_circus", "-c", str(self._config.path), "start"]
+        command = [sys.executable, "-m", "xboard_circus", "-c", str(self._instance.config_file), "start"]
         # A file and not a pipe: whatever circusd may inherit of it cannot keep us waiting.
         with tempfile.TemporaryFile() as output:
             starting = start_detached(command, cwd="/", output=output)  # no module of the ini's folder is imported

@@ -9,12 +9,15 @@ from pathlib import Path
 
 from xboard_circus.circus_client import CircusdClient, CircusdGone
 
+from .free_ports import free_port, stranger
 from .harness import Circusd, circusd, eventually, holds
 from .test_restart import under_load
 
 
 @contextlib.contextmanager
-def monitor(running: Circusd, *, patience: float = 30) -> Iterator[subprocess.Popen[bytes]]:
+def monitor(
+    running: Circusd, *, patience: float = 30, notes: str = "circusd answers"
+) -> Iterator[subprocess.Popen[bytes]]:
     """Run a monitor of *running*, in another folder than circusd's."""
     options = ["-c", str(running.ini), "--interval", "0.2", "--patience", str(patience)]
     process = subprocess.Popen(
@@ -25,7 +28,7 @@ def monitor(running: Circusd, *, patience: float = 30) -> Iterator[subprocess.Po
         stdout=subprocess.DEVNULL,
     )
     try:
-        eventually(lambda: "circusd answers" in running.log("monitor"))
+        eventually(lambda: notes in running.log("monitor"))
         yield process
     finally:
         process.terminate()
@@ -79,6 +82,22 @@ def test_a_circusd_that_does_not_answer_is_replaced_without_a_lost_request(tmp_p
             eventually(lambda: not set(before) & set(c.wait_ready()), timeout=60, what="others have taken over")
             eventually(lambda: not {each.pid for each in c.processes()} & set(before), timeout=60)
         assert f"SIGKILL to circusd (pid {old.pid})" in c.log("monitor")
+
+
+def test_a_taken_endpoint_is_logged_once_and_another_one_in_the_ini_is_used(tmp_path: Path) -> None:
+    """Given a stranger on an endpoint, when the monitor looks again and again, then its log says so once; when the ini
+    names another endpoint, then circusd is started there."""
+    waits = "circusd is started when it can be"
+    with circusd(tmp_path, start=False) as c, contextlib.ExitStack() as held:
+        held.enter_context(stranger(int(c.pubsub.rpartition(":")[2]), tmp_path))
+        held.enter_context(monitor(c, notes=waits))
+        holds(lambda: c.log("monitor").count(waits) == 1, seconds=3)
+
+        c.pubsub = f"tcp://127.0.0.1:{free_port()}"
+        c.write_ini()
+
+        eventually(lambda: c.call("numwatchers", timeout=1)["status"] == "ok", timeout=60, what="it is started")
+        c.wait_ready()
 
 
 def test_a_second_monitor_names_the_first_and_ends(tmp_path: Path) -> None:
