@@ -67,7 +67,8 @@ def test_requests_are_shown_by_route_method_and_status() -> None:
     assert f'xboard_http_requests_total{{{of},status="4xx",watcher="web"}} 2.0' in text
     assert 'status="5xx"' not in text
     buckets = 'xboard_http_request_duration_seconds_bucket{le="%s",' + of + ',watcher="web"} %s'
-    for bound, count in (("0.0025", "0.0"), ("0.005", "8.0"), ("0.01", "8.0"), ("0.025", "9.0"), ("30.0", "9.0"), ("+Inf", "9.0")):
+    counts = {"0.0025": "0.0", "0.005": "8.0", "0.01": "8.0", "0.025": "9.0", "30.0": "9.0", "+Inf": "9.0"}
+    for bound, count in counts.items():
         assert buckets % (bound, count) in text
     assert f'xboard_http_request_duration_seconds_sum{{{of},watcher="web"}} 1.5' in text
     assert f'xboard_http_request_duration_seconds_count{{{of},watcher="web"}} 9.0' in text

@@ -23,7 +23,7 @@ def row(*, status: str = "2xx", microseconds: int, bucket: int) -> list[int]:
     ("status", "seconds", "expected"),
     [
         pytest.param(204, 0.001, row(microseconds=1000, bucket=0), id="fast"),
-        pytest.param(200, 0.01, row(microseconds=10_000, bucket=BOUNDS.index(0.01)), id="a bound belongs to its bucket"),
+        pytest.param(200, 0.01, row(microseconds=10_000, bucket=BOUNDS.index(0.01)), id="a bound is of its bucket"),
         pytest.param(503, 0.3, row(status="5xx", microseconds=300_000, bucket=BOUNDS.index(0.5)), id="failed"),
         pytest.param(200, 99.0, row(microseconds=99_000_000, bucket=len(BOUNDS)), id="slower than all bounds"),
         pytest.param(999, 0.0, row(status="5xx", microseconds=0, bucket=0), id="a status that does not exist"),
