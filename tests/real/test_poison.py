@@ -48,7 +48,7 @@ def order(c: Circusd) -> list[str]:
 def test_a_request_that_kills_is_poison_and_costs_the_others_nothing(tmp_path: Path) -> None:
     """Given four workers and 100 good requests a second, when a client sends a deadly one each second, then its route
     is reported at the third death, no slot cools, and no good request is lost but those in flight in a dead worker."""
-    web = Watcher(app="deadly_app:app", numprocesses=4, options={"restart.burst": 2}, arguments="--ws none")
+    web = Watcher(app="deadly_app:app", numprocesses=4, arguments="--ws none")
     with circusd(tmp_path, watchers=[web], plugins=BUNDLE, check_delay=1) as c:
         until_up(c, 4)
         with Load(c.url + "/pid", rate=100, connections=16, timeout=30) as good:
@@ -115,6 +115,27 @@ def is_of_busy(death: Event) -> bool:
     """Say whether a request to the busy route began last before a death."""
     first, *_ = death.message.get("requests") or [{}]
     return (first.get("route"), first.get("state")) == ("/busy", "last")
+
+
+def test_a_poisonous_route_is_refused_where_that_is_wanted(tmp_path: Path) -> None:
+    """Given request.refuse_poison, when a route was poison, then each worker that has started since answers it with
+    that status and lives on, and all else as before."""
+    web = Watcher(app="deadly_app:app", options={"request.refuse_poison": 503}, arguments="--ws none")
+    with circusd(tmp_path, watchers=[web], plugins=BUNDLE, check_delay=1) as c:
+        with Load(c.url + "/pid", rate=100, connections=None, timeout=30) as good:
+            answers: list[int] = []
+            while answers[-10:] != [503] * 10:
+                assert len(answers) < 30
+                until_up(c, 2)
+                until_served(good, 100)
+                answers.append(send_one(c, f"/v1/die/exit/x{len(answers)}"))
+        deaths = c.failures()
+
+        assert answers.count(0) == len(deaths)
+        # Two workers, of which the later one was started before that was known.
+        assert 3 <= len(deaths) <= 3 + 2
+        assert c.get("/waiting") == "0"
+        assert send_one(c, "/pid") == 200
 
 
 def paces(deaths: list[Any]) -> list[float]:

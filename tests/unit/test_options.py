@@ -47,6 +47,7 @@ def test_the_defaults_are_those_of_the_design() -> None:
         "request.id_header": "X-Request-ID",
         "request.slow": 10.0,
         "request.timeout": 0.0,
+        "request.refuse_poison": None,
         "restart.burst": 5,
         "restart.window": 600.0,
         "restart.delay": 1.0,

@@ -1,6 +1,7 @@
 """What a worker notes of its requests in flight, and what is read of that, whatever stands there."""
 
 import asyncio
+import math
 import os
 import weakref
 from collections.abc import Awaitable, Callable
@@ -18,6 +19,7 @@ from xboard_circus.host.request_slots import FIRST, HEADER, MAGIC, OVERWRITTEN, 
 from xboard_circus.ledger import Record
 from xboard_circus.ledger.explain import story_of, text_of
 from xboard_circus.worker.forkserver import place
+from xboard_circus.worker.refusal import Refusal, encoded
 from xboard_circus.worker.request_record import LONGEST_PATH, MOST_PATHS, RequestRecord, masked_path, name_routes
 from xboard_circus.worker.traffic import Traffic
 
@@ -28,12 +30,12 @@ HEAD = HEADER.pack(MAGIC, VERSION, SLOTS, 0, 0, b"abcdef01").ljust(FIRST, b"\0")
 class Shared:
     """The memory of one worker as both sides have it, and the record in which its requests are noted."""
 
-    def __init__(self, app: Any) -> None:
+    def __init__(self, app: Any, refusal: Refusal | None = None) -> None:
         self.file = request_slots.make()
         weakref.finalize(self, self.file.close)
         memory = request_slots.mapped(str(os.dup(self.file.fileno())))
         assert memory is not None
-        self.record = RequestRecord(app, memory, id_header="X-Request-ID", traffic=Traffic())
+        self.record = RequestRecord(app, memory, id_header="X-Request-ID", traffic=Traffic(), refusal=refusal)
 
     def seen(self) -> SeenRequests:
         return request_slots.read(self.file)
@@ -186,6 +188,28 @@ def test_a_route_is_named_by_its_template(path: str, shown: str) -> None:
 
     assert looks == [[("GET", shown)]] * 2
     assert shared.shown() == []
+
+
+@pytest.mark.parametrize("path", ["/reports/alice", "/files/secret.pdf", "/sub/inner/a/b", "/fixed/2fa"])
+def test_a_route_is_refused_before_the_app_is_called(path: str) -> None:
+    """Given routes that are poison, then each request is refused, with why, and none of them counts as answered."""
+    app, looks = routed()
+    templates = ("/reports/{id}", "/files/{path}", "/sub/inner/{rest}")
+    refusal = Refusal(encoded(503, {f"GET {each}": math.inf for each in templates} | {"GET /fixed/2fa": 0.0}))
+    shared = app.state.shared = Shared(app, refusal)
+    name_routes(shared.record)
+
+    async def main() -> list[dict[str, Any]]:
+        await shared.call(path)
+        return await shared.call(path)
+
+    head, body = asyncio.run(main())[:2]
+
+    if path == "/fixed/2fa":  # its ten minutes are over
+        assert (head["status"], len(looks)) == (200, 2)
+        return
+    assert (head["status"], looks, shared.seen()) == (503, [], ([], 0, 0, []))
+    assert b"request.refuse_poison" in body["body"]
 
 
 @pytest.mark.parametrize("path", [f"/p/{secret}" for secret in SECRETS] + ["/a\nb", "no path", "/x/" + "y" * 9999])

@@ -388,7 +388,7 @@ class Say(Template):
     CURE_OVERLOAD = "add workers (numprocesses), or take long work out of the event loop (a plain `def` endpoint)"
     CURE_POISON = (
         "correct what `xboard-circus why` and `xboard-circus logs {watcher}` show, "
-        "or have the proxy refuse these requests until then"
+        "or refuse these requests until then, by the proxy or request.refuse_poison"
     )
     CURE_LOGS = "`xboard-circus logs {watcher}` shows what its workers wrote"
     CURE_START = "`circusctl start {watcher}` starts it"

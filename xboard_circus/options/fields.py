@@ -142,6 +142,10 @@ class RequestOptions:
     """Answer 504 to a request that the app has not begun to answer after this time, and cancel what it does; 0 is
     never. The time counts from the call of the app, and anew from each piece of a body that it waits for. A thread (a
     plain `def` endpoint) cannot be cancelled and runs on. Set it where a client or proxy gives up anyway."""
+    refuse_poison: int | None = option(None, kinds.count(low=400, high=599, unit="status"), example="503")
+    """Status that answers the requests of a route for ten minutes after it has ended three workers, without a call of
+    the app. Workers that start later do so; those that run go on as before. It refuses good requests of that route,
+    too."""
 
 
 @dataclass(frozen=True)

@@ -53,7 +53,7 @@ from xboard_circus.supervisor.patches.hooks import ArmedHooks
 from xboard_circus.supervisor.port import PortGuard
 from xboard_circus.supervisor.replace import recycle, rolling, spares, terminate
 from xboard_circus.supervisor.replace.swap import Swap
-from xboard_circus.worker import limits_requests, runs_worker
+from xboard_circus.worker import limits_requests, refusal, runs_worker
 
 if TYPE_CHECKING:
     from xboard_circus.supervisor.supervisor import Supervisor
@@ -256,6 +256,8 @@ class ArmedWatcher:
             if self.before.is_done and (kept := Say.ENV_FILE_KEPT(why=str(error))) != self.last_reason:
                 self.note_reason(kept)
         env = {**self.env_values, **(self.watcher.env or {})}
+        if (status := self.options.request.refuse_poison) and (routes := self.poisons.routes(self.clock())):
+            env[refusal.VARIABLE] = refusal.encoded(status, routes)
         return environment.of_launcher(env, self.watcher.cmd, self.watcher.args)
 
     def memory_for_requests(self) -> io.FileIO | None:

@@ -23,6 +23,7 @@ OF_CIRCUSD = frozenset(
         "WORKER_DIR",
         "LAUNCHER",
         "FORK_ORDERS",
+        "REFUSED",
         "LIVE_PATH",
         "READY_PATH",
         "PROBE_HOST",

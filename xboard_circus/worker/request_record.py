@@ -33,6 +33,7 @@ from xboard_circus.host.request_slots import (
     SLOTS,
     made_id,
 )
+from xboard_circus.worker.refusal import Refusal
 from xboard_circus.worker.traffic import Traffic
 
 Message = MutableMapping[str, Any]
@@ -76,11 +77,20 @@ class FoundRequest(NamedTuple):
 class RequestRecord:
     """Serve *app*, note its requests in *memory*, if any, and have *traffic* count them when they are answered.
 
-    *id_header* carries their ids, "" for none.
+    *id_header* carries their ids, "" for none; those that *refusal* names do not reach the app.
     """
 
-    def __init__(self, app: App, memory: mmap.mmap | None, *, id_header: str, traffic: Traffic) -> None:
+    def __init__(
+        self,
+        app: App,
+        memory: mmap.mmap | None,
+        *,
+        id_header: str,
+        traffic: Traffic,
+        refusal: Refusal | None = None,
+    ) -> None:
         self._app = app
+        self.refusal = refusal
         self._traffic = traffic
         self._memory: mmap.mmap | bytearray = memory or bytearray(SIZE)
         self._header = b"" if memory is None else id_header.lower().encode("latin-1")
@@ -133,7 +143,10 @@ class RequestRecord:
         if is_short:  # a WebSocket lasts for hours, and is none
             self._traffic.begun()
         try:
-            await self._app(scope, receive, note_and_send)
+            if self.refusal is not None and is_short and self.refusal.is_of(scope["method"], masked.decode()):
+                await self.refuse(self.refusal, serial, note_and_send)
+            else:
+                await self._app(scope, receive, note_and_send)
         finally:
             if is_short:
                 template = self._templates.get(path) or str(getattr(scope.get("route"), "path", "other"))
@@ -176,7 +189,14 @@ class RequestRecord:
         """Return whether a slot is still that of a request, and not of a newer one."""
         return slot < FIRST_OVER or NUMBER.unpack_from(self._memory, slot)[0] == serial
 
-    def note_route(self, serial: int, route: Any, scope: Message, *, is_mount: bool) -> None:
+    async def refuse(self, refusal: Refusal, serial: int, send: Send) -> None:
+        """Refuse a request; its slot is emptied, because a route that stays there counts as answered."""
+        slot = self._slots.get(serial)
+        if slot is not None and self._has(serial, slot):
+            pack_slot(self._memory, slot, 0, 0.0, b"", b"", b"")
+        await refusal.answer(send)
+
+    def note_route(self, serial: int, route: Any, scope: Message, *, is_mount: bool) -> str:
         """Note the template of the route that was found for a request, in the place of its masked path."""
         template, path = template_of(route, scope, is_mount=is_mount), scope["path"]
         if self._keep(path, template.encode()):
@@ -184,6 +204,7 @@ class RequestRecord:
         slot = self._slots.get(serial)
         if slot is not None and self._has(serial, slot):
             ROUTE.pack_into(self._memory, slot + ROUTE_AT, template.encode())
+        return template
 
     def noted(self, serial: int) -> SeenRequest | None:
         """Return what is noted of a request in flight; None where newer ones have its slot."""
@@ -282,7 +303,11 @@ def _noting(handle: Any, record: RequestRecord, *, but: Any = (), is_mount: bool
     def noting(route: Any, scope: Message, receive: Receive, send: Send) -> Awaitable[None]:
         if record.routed.get(scope["path"]) is not route and SERIAL in scope and not isinstance(route, but):
             with suppress(Exception):  # a framework of another version: the masked path stays
-                record.note_route(scope[SERIAL], route, scope, is_mount=is_mount)
+                template = record.note_route(scope[SERIAL], route, scope, is_mount=is_mount)
+                # Of a path that was routed before, the record has the template at once, and refuses it itself.
+                refusal = record.refusal if scope["type"] == "http" else None
+                if refusal is not None and refusal.is_of(scope["method"], template):
+                    return record.refuse(refusal, scope[SERIAL], send)
         answer: Awaitable[None] = handle(route, scope, receive, send)
         return answer
 

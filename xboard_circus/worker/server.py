@@ -28,6 +28,7 @@ from xboard_circus.worker.limits import most_open_files
 from xboard_circus.worker.private_socket import PrivateRequest, PrivateSocket, RefusedRequest
 from xboard_circus.worker.progress import show_progress
 from xboard_circus.worker.quiet_log import QUIET_LOG
+from xboard_circus.worker.refusal import Refusal
 from xboard_circus.worker.request_record import RequestRecord, name_routes
 from xboard_circus.worker.slow_requests import SlowRequests
 from xboard_circus.worker.task_stack import Stack
@@ -65,6 +66,7 @@ class Surroundings:
         id_header: The header that carries the id of a request; "" for none.
         slow: Seconds after which a request without an answer is reported; 0: none is.
         timeout: Seconds after which a request without an answer is answered 504; 0: none is.
+        refusal: Of requests of poisonous routes; None: there are none.
     """
 
     def __init__(self, environ: Mapping[str, str]) -> None:
@@ -87,6 +89,7 @@ class Surroundings:
         self.id_header = given("REQUEST_ID_HEADER")
         self.slow = float(given("REQUEST_SLOW", "0"))
         self.timeout = float(given("REQUEST_TIMEOUT", "0"))
+        self.refusal = Refusal(given("REFUSED")) if given("REFUSED") else None
         self.asker = Asker.read(environ)
         self.owner = os.getpid()
 
@@ -241,7 +244,9 @@ class WorkerServer(SheddingServer):
             return
         app, ours = self.config.loaded_app, self._surroundings
         limited = TimeLimit(app, seconds=ours.timeout, on_late=self._report_late) if ours.timeout else app
-        self._record = RequestRecord(limited, ours.memory, id_header=ours.id_header, traffic=self._traffic)
+        self._record = RequestRecord(
+            limited, ours.memory, id_header=ours.id_header, traffic=self._traffic, refusal=ours.refusal
+        )
         package = str(self.config.app).partition(":")[0].partition(".")[0]
         self._slow = SlowRequests(self._record, limit=ours.slow, app=package)
         name_routes(self._record)

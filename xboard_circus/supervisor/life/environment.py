@@ -56,6 +56,7 @@ def environment(
         "XBOARD_SPARE",
         "XBOARD_PREFLIGHT",
         "XBOARD_FORK_ORDERS",
+        "XBOARD_REFUSED",
         VARIABLE,
     ):  # of whoever started circusd
         env.pop(name, None)
