@@ -1,4 +1,4 @@
-"""Record what workers report of their traffic: rates and gauges over a week, and counters for `/metrics`.
+"""Record the traffic that workers report: rates and gauges over a week, and counters for `/metrics`.
 
 It stays in the process of the prober: circusd needs none of it, and 200 busy workers report a MiB in a round.
 """
@@ -48,7 +48,7 @@ class TrafficRecorder(Part):
         self._failures = 0
 
     def take(self, finding: ProbeRound) -> None:
-        """Take what a round of probes saw."""
+        """Take the sightings of a round of probes."""
         if self._stored is None:
             return
         name, now = finding.view["name"], self._clock()
@@ -65,12 +65,12 @@ class TrafficRecorder(Part):
         self._points += [(name, point) for point in points]
 
     async def tick(self) -> float:
-        """Store what has come since the last tick."""
+        """Store the points since the last tick."""
         await self._flush()
         return backoff(self._failures, first=FLUSH_EVERY, longest=LONGEST_RETRY) if self._failures else FLUSH_EVERY
 
     async def close(self) -> None:
-        """Store what there is, if that can be done in a moment."""
+        """Store what is queued, if that takes only a moment."""
         for name, history in self._watchers.items():
             self._points += [(name, point) for point in history.close()]
         await asyncio.wait_for(self._flush(), CLOSE_SECONDS)
@@ -95,7 +95,7 @@ class TrafficRecorder(Part):
         if self._failures:
             log.warning("history of traffic: written again after %d failures", self._failures)
         self._failures = 0
-        for point in points:  # those that came meanwhile stay; a full queue has dropped some of these already
+        for point in points:  # later ones stay; a full queue has dropped some of these already
             if self._points and self._points[0] is point:
                 self._points.popleft()
 

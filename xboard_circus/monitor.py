@@ -1,8 +1,8 @@
-"""Watch circusd itself, on hosts where neither systemd nor a container does: ``python -m xboard_circus.monitor``.
+"""Watch circusd itself, on hosts without systemd and containers: ``python -m xboard_circus.monitor``.
 
-Circus keeps the workers up, and this keeps Circus up: a circusd that died, or that runs and does not answer, is
-started again, by the rules that hold for a worker: at once, then ever later, then once in a cooldown, for ever. What an
-operator has stopped with ``xboard-circus stop`` is left alone.
+Circus keeps the workers up, and this keeps Circus up: a circusd that died, or that runs and does not answer, is started
+again, by the rules for a worker: at once, then after ever longer waits, then once in a cooldown, for ever. A circusd
+that an operator has stopped with ``xboard-circus stop`` is left alone.
 """
 
 import logging
@@ -43,13 +43,13 @@ START_TIMEOUT = 180.0
 
 @dataclass(frozen=True)
 class CircusdSighting:
-    """What one look at circusd showed.
+    """Result of one look at circusd.
 
     Attributes:
-        running: The circusd of our ini, if it is among the living.
-        answers: Something answers at its endpoint.
-        stopped: An operator has stopped it and means it.
-        taken: Why it cannot start now, such as another process on its port; "" where it can.
+        running: The circusd of our ini, if it is alive.
+        answers: A process answers at its endpoint.
+        stopped: An operator has stopped it on purpose.
+        taken: Why it cannot start now, such as another process on its port; "" if it can.
     """
 
     running: procs.Identity | None = None
@@ -69,10 +69,10 @@ class CircusdHost(Protocol):
 
 
 class Monitor:
-    """One round after the other: look, and start or end circusd where that is due.
+    """Look in rounds, and start or end circusd when that is due.
 
-    A start counts as failed when circusd is gone at a later look, whatever the starting command has said: one that
-    gave up waiting for the workers has left a circusd that may yet do its work.
+    A start counts as failed when circusd is gone at a later look, whatever the starting command reported: one that gave
+    up waiting for the workers has left a circusd that may still come up.
     """
 
     def __init__(
@@ -91,7 +91,7 @@ class Monitor:
         self._jitter = jitter
         self._up_since: float | None = None
         self._silent_since: float | None = None
-        self._next_try_at: float | None = clock()  # if nothing runs yet, that is no failure: it is simply started
+        self._next_try_at: float | None = clock()  # a circusd missing at first is no failure: it is simply started
         self._last_note = ""
 
     def round(self) -> None:
@@ -148,14 +148,14 @@ class Monitor:
         self._host.start()
 
     def _note(self, what: str) -> None:
-        """Log what the rounds see, when it is something new."""
+        """Log the findings of the rounds when they change."""
         if what != self._last_note:
             self._last_note = what
             log.info("%s", what)
 
 
 class ThisHost:
-    """circusd of one ini file on this machine. Waits for nothing any longer once *leaving* is set."""
+    """circusd of one ini file on this machine. No wait continues once *leaving* is set."""
 
     def __init__(self, config: Config, leaving: threading.Event) -> None:
         self._instance = Instance(config.path, answer_within=ANSWER_TIMEOUT)
@@ -169,7 +169,7 @@ class ThisHost:
             found = self._instance.find()
         except EndpointTaken as error:
             return CircusdSighting(stopped=stopped, taken=str(error))
-        except XboardError:  # the start will say so
+        except XboardError:  # the start will report it
             found = None
         if isinstance(found, Silent):
             return CircusdSighting(found.identity, stopped=stopped)
@@ -178,11 +178,11 @@ class ThisHost:
         return CircusdSighting(answers=found is not None, stopped=stopped, taken=taken)
 
     def start(self) -> None:
-        """Run ``xboard-circus start``; what it says goes into our log."""
+        """Run ``xboard-circus start``; its output goes into our log."""
         command = [sys.executable, "-m", "xboard_circus", "-c", str(self._instance.config_file), "start"]
-        # A file and not a pipe: whatever circusd may inherit of it cannot keep us waiting.
+        # A file and not a pipe, because a circusd that inherits a pipe could keep us waiting.
         with tempfile.TemporaryFile() as output:
-            starting = start_detached(command, cwd="/", output=output)  # no module of the ini's folder is imported
+            starting = start_detached(command, cwd="/", output=output)  # imports no module of the ini's folder
             give_up_at = time.monotonic() + START_TIMEOUT
             while starting.poll() is None and not self._leaving.wait(0.1):
                 if time.monotonic() >= give_up_at:

@@ -1,9 +1,9 @@
 """Probe a worker or a URL: one request, one deadline for all of it.
 
-Workers are probed over their own unix sockets, all at once on the caller's event loop: a socket call each where the
-kernel has the answer ready, and no thread that a silent worker could hold. A URL is queried with `requests` in a
-thread of the caller's; what takes too long is cut off from outside, because no time-out of a socket ends a server
-that sends a byte a second.
+Workers are probed over their own unix sockets, all at once on the caller's event loop: one socket call each if the
+kernel has the answer ready, and no thread that a silent worker could block. A URL is queried with `requests` in a
+thread of the caller's; a late answer is cut off from outside, because no time-out of a socket ends a server that sends
+a byte a second.
 """
 
 import asyncio
@@ -27,7 +27,7 @@ from xboard_circus.masking import masked, safe_text
 BODY_LIMIT = 64 * 1024
 PIECE = 64 * 1024
 FIRST_BYTES = 200
-WORKER_SHARE = 0.8  # of the time-out is the worker's for asking its app; the rest is for its answer's way
+WORKER_SHARE = 0.8  # of the time-out is for the worker's request to its app; the rest is for the way of its answer
 
 
 @dataclass(frozen=True)
@@ -35,9 +35,9 @@ class Target:
     """A worker to be probed.
 
     Attributes:
-        pid: By which its answer is returned: the process that circusd spawned. A wrapper's worker has another one.
-        socket: Path of its private socket, which has a name that no other worker ever had.
-        request: What to send, see `worker_request`.
+        pid: Key of its answer: the process that circusd spawned. A wrapper's worker has another one.
+        socket: Path of its private socket, with a name that no other worker ever had.
+        request: Request to send, see `worker_request`.
         timeout: Seconds for the whole exchange, connect to last byte.
     """
 
@@ -64,11 +64,11 @@ class WorkerAnswer:
     """Answer of a worker to a probe.
 
     Attributes:
-        reason: What went wrong, empty if there is a report.
+        reason: What went wrong, empty with a report.
         asked_at: When the probe began, in seconds of the monotonic clock.
         latency: Seconds that it took.
-        report: The worker's report, empty where the outcome is another.
-        beats: The number beside its socket as the probe began and ended, where it was silent; see `beat_of`.
+        report: The worker's report, empty with any other outcome.
+        beats: The number beside its socket at the begin and the end of a silent probe; see `beat_of`.
     """
 
     outcome: Outcome
@@ -81,7 +81,7 @@ class WorkerAnswer:
 
 @dataclass(frozen=True)
 class UrlAnswer:
-    """What came back from an address; *status* is None where nothing did, *body* is how a failing answer begins."""
+    """Answer of an address; *status* is None without one, *body* is the begin of a failing answer."""
 
     ok: bool
     reason: str
@@ -108,7 +108,7 @@ def worker_request(*, live_path: str | None, ready_path: str | None, timeout: fl
 async def probe_workers(targets: Iterable[Target]) -> dict[int, WorkerAnswer]:
     """Query all *targets* at once; return their answers by pid, each within its time-out.
 
-    Never raises for what a worker does.
+    Never raises for any behaviour of a worker.
     """
     probes = {target.pid: asyncio.create_task(_probe(target)) for target in targets}
     try:
@@ -147,7 +147,7 @@ async def _exchange(target: Target) -> WorkerReport:
 
 
 async def _received(connection: socket.socket, size: int) -> bytes:
-    """Do what `loop.sock_recv` does, but let no descriptor that comes along be closed by the kernel."""
+    """Receive as `loop.sock_recv` does, but close attached descriptors here, not in the kernel."""
     loop = asyncio.get_running_loop()
     while True:
         with suppress(BlockingIOError):
@@ -165,7 +165,7 @@ def _connected(path: str, opened: ExitStack) -> socket.socket:
     try:
         connection = opened.enter_context(unix_sockets.opened())
         connection.setblocking(False)
-        # Not loop.sock_connect: it takes the EAGAIN of a full queue for a connect under way, and waits for nothing.
+        # Not loop.sock_connect, which takes the EAGAIN of a full queue for a connect under way, and waits for nothing.
         connection.connect(path)
     except BlockingIOError:
         raise _NoReport(Outcome.SILENCE, Say.QUEUE_FULL()) from None
@@ -205,13 +205,13 @@ def _report(received: bytes) -> WorkerReport:
     if not isinstance(report, dict) or "pid" not in report:
         raise _NoReport(Outcome.UNCLEAR, Say.NO_REPORT())
     found = parse_report(report)
-    # What the app says of itself may name a secret, and goes on to logs, alerts and the page.
+    # The app's answer may contain a secret, and goes on to logs, alerts and the page.
     found["live"], found["ready"] = masked(found.get("live")), masked(found.get("ready"))
     return found
 
 
 def probe_url(url: str, *, timeout: float) -> UrlAnswer:
-    """Query *url* with a GET; a 2xx in *timeout* seconds is well, anything else is not, a redirect neither.
+    """Query *url* with a GET; only a 2xx in *timeout* seconds is healthy, so no redirect is.
 
     At most 64 KiB of the body are read: the status is known by then. Never raises; blocks for *timeout*, or for as long
     as the look-up of a name takes.
@@ -223,7 +223,7 @@ def probe_url(url: str, *, timeout: float) -> UrlAnswer:
     if answer.is_late:
         return UrlAnswer(False, Say.NO_COMPLETE_ANSWER(timeout=exactly(timeout)), status, latency, body)
     if status is None or answer.error is not None:
-        return UrlAnswer(False, _said(answer.error), status, latency, body)
+        return UrlAnswer(False, _error_text(answer.error), status, latency, body)
     if 200 <= status < 300:
         return UrlAnswer(True, "", status, latency)
     location = answer.headers.get("location", "")
@@ -231,7 +231,7 @@ def probe_url(url: str, *, timeout: float) -> UrlAnswer:
     return UrlAnswer(False, reason, status, latency, body)
 
 
-def _said(error: BaseException | None) -> str:
+def _error_text(error: BaseException | None) -> str:
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     return (str(error) or type(error).__name__)[:200]

@@ -58,7 +58,7 @@ def _armed(name: str) -> Callable[[Any], Figures]:
     return lambda watcher: {(): watcher[name] or 0.0} if watcher["armed"] else {}
 
 
-# name: (help, where the figure stands or how the figures are found, further labels); _total makes a counter
+# name: (help, place or function of the figures, further labels); _total makes a counter
 _Families = Mapping[str, tuple[str, str | Callable[[Any], Figures], tuple[str, ...]]]
 _SERVER: _Families = {
     "xboard_circusd_up": ("Whether circusd answered the last poll.", "up", ()),
@@ -137,7 +137,7 @@ class States(Collector):
 
 
 def exposition(hub: Hub) -> bytes:
-    """Return what `/metrics` answers. It reads from a disk, and formats thousands of lines: to be run in a thread."""
+    """Return the answer to `/metrics`. It reads from a disk, and formats thousands of lines: to be run in a thread."""
     registry = CollectorRegistry(auto_describe=False)
     registry.register(States(hub))
     return generate_latest(registry)
@@ -153,7 +153,7 @@ def _of_server(server: Server) -> dict[str, Any]:
         "circusd": circusd,
         "lost": bool(circusd.get("lost")),
         "info": {(server.endpoint, str(circusd.get("version") or "")): 1},
-        # They have aged with the answer that they came in.
+        # They have aged with their answer.
         "rounds": {(each["plugin"],): each["round_age"] + age for each in probers},
         **{
             name: {(each["plugin"],): each[name] for each in probers if each.get(name) is not None}
@@ -163,7 +163,7 @@ def _of_server(server: Server) -> dict[str, Any]:
 
 
 def _traffic(watchers: Iterable[tuple[tuple[str, ...], TrafficReport]]) -> Iterator[Metric]:
-    """Yield what the workers of each watcher have counted by route, those that have ended too: nothing goes down."""
+    """Yield the counts of each watcher's workers by route, also of ended ones: nothing decreases."""
     labels = ["server", "watcher", "method", "route"]
     requests = CounterMetricFamily("xboard_http_requests", "Requests that were answered.", labels=[*labels, "status"])
     durations = HistogramMetricFamily(

@@ -1,6 +1,7 @@
-"""What a circusd writes down of itself while it lives, in ``life.json`` of its instance's state folder.
+"""Record a circusd's life while it runs, in ``life.json`` of its instance's state folder.
 
-The next circusd finds there whether this one was told to end. The file's own time is when it was last known to live.
+The next circusd reads there whether this one got a stop request. The file's own time is when it was last known to be
+alive.
 """
 
 import dataclasses
@@ -19,7 +20,7 @@ BOOT = Path("/proc/sys/kernel/random/boot_id")
 
 
 def read(instance: str) -> CircusdLife | None:
-    """Return the last life that was written down; None where it is missing, unreadable or implausible."""
+    """Return the last recorded life; None if it is missing, unreadable or implausible."""
     try:
         seen = _path(instance).stat().st_mtime
         data = runtime.read_file(instance, runtime.LIFE) or {}
@@ -46,16 +47,16 @@ def read(instance: str) -> CircusdLife | None:
 
 
 def write(instance: str, life: CircusdLife) -> None:
-    """Write *life* down in the place of what was there; XboardError where that is not possible."""
+    """Record *life* in place of the last one; XboardError if that is not possible."""
     fields = dataclasses.asdict(life)
     del fields["seen"]
     runtime.write_file(instance, runtime.LIFE, {**fields, **with_say(life.why, "why")})
 
 
 def amend(instance: str, circusd: procs.Identity | None = None, **changes: Any) -> None:
-    """Amend the record of *circusd*, or of the one it is about; nothing is done where it is about another.
+    """Amend the record of *circusd*, or of the one it is about; do nothing if it is about another.
 
-    When it was last seen stays as it was. What can't be written costs a word about it later, and nothing else.
+    The time of its last sign of life stays. A failed write costs a detail of a later report, and nothing else.
     """
     life = read(instance)
     if life is None or circusd not in (None, procs.Identity(life.pid, life.started)):
@@ -73,13 +74,13 @@ def order_end(instance: str) -> None:
 
 
 def forget(instance: str) -> None:
-    """Take away what was written: better nothing is known of a circusd than that it was lost when it was not."""
+    """Remove the record, because no record of a circusd is better than a wrong report of its loss."""
     with suppress(OSError):
         _path(instance).unlink()
 
 
 def note_seen(instance: str) -> None:
-    """Note that it lives; OSError where that is not possible."""
+    """Renew the time of the record; OSError if that is not possible."""
     os.utime(_path(instance))
 
 
@@ -98,7 +99,7 @@ def kills_of(pid: int) -> dict[str, int]:
 
 
 def kills_in(files: Iterable[str]) -> dict[str, int]:
-    """Return the same by what these files count; those without a count are left out."""
+    """Return the same by the counts in these files; those without a count are left out."""
     counts = {file: oom.count_in(Path(file)) for file in files}
     return {file: count for file, count in counts.items() if count is not None}
 
@@ -110,7 +111,7 @@ def is_over(life: CircusdLife, *, boot: str) -> bool:
 
 
 def lost(instance: str) -> CircusdLife | None:
-    """Return the life of the last circusd where that is over, in this start of the host, without a stop request."""
+    """Return the life of the last circusd if it is over, in this start of the host, without a stop request."""
     found, now = read(instance), boot()
     if found is None or found.boot != now or not is_over(found, boot=now) or found.is_ordered:
         return None
@@ -120,7 +121,7 @@ def lost(instance: str) -> CircusdLife | None:
 def is_reported(life: CircusdLife) -> bool:
     """Return whether the plugin that saw *life* gone has reported it, or is still about to.
 
-    Under systemd and in a container it may be killed before that, with all that is left of the service.
+    Under systemd and in a container it may be killed before that, with the rest of the service.
     """
     if life.gone_at is None or not life.witness:
         return life.gone_at is not None
@@ -132,7 +133,7 @@ def is_reported(life: CircusdLife) -> bool:
 
 
 def kills_since(life: CircusdLife) -> Mapping[str, int]:
-    """Return what the counts that *life* names are now."""
+    """Return the current values of the counts in *life*."""
     return kills_in(life.kills)
 
 

@@ -1,8 +1,8 @@
 """Write, read and give away files in a folder that another user may change meanwhile: no link is followed.
 
-Root works in the folder of the service's user, who could put a link in the place of a file or of a folder there. So
-every part of a path is opened without following links, and what comes next is done to the descriptor, not to the name.
-What only goes on writing a file that the ini names, such as a log, opens it with `opener`.
+Root works in the folder of the service's user, who could replace a file or folder there by a link. So every part of a
+path is opened without following links, and each operation is on the descriptor, not on the name. A writer that only
+continues a file in the ini, such as a log, opens it with `opener`.
 """
 
 import errno
@@ -18,9 +18,9 @@ from typing import NamedTuple
 from xboard_circus.errors import XboardError
 
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-# To pass through: a folder such as /home may be closed to reading.
+# To pass through, because a folder such as /home may be closed to reading.
 _PASSAGE = _FOLDER | getattr(os, "O_PATH", 0)
-_FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC  # a pipe without a writer must not hold us
+_FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC  # a pipe without a writer must not block us
 
 NO_PLAIN_FILE = "it is no plain file"
 LEASED = "a process of its owner's holds a lease on it"
@@ -31,7 +31,7 @@ class Owner(NamedTuple):
     """A user and that user's group.
 
     Attributes:
-        has_own_group: The group has no other user in it, as far as its name says.
+        has_own_group: The group has no other user in it, judged by its name.
     """
 
     name: str
@@ -45,7 +45,7 @@ class Owner(NamedTuple):
 
     @classmethod
     def of(cls, user: str) -> "Owner | None":
-        """Return the *user* and that user's group; None where there is no such user."""
+        """Return the *user* and that user's group; None without such a user."""
         try:
             found = pwd.getpwnam(user)
             return cls(user, grp.getgrgid(found.pw_gid).gr_name, found.pw_uid, found.pw_gid)
@@ -54,9 +54,9 @@ class Owner(NamedTuple):
 
 
 def opener(path: str | os.PathLike[str], flags: int, mode: int = 0o666) -> int:
-    """Open *path* as `open` does; where root opens it in a folder that another user may write, only a plain file.
+    """Open *path* as `open` does; if root opens it in a folder that another user may write, only a plain file.
 
-    Through a link of that user's, root would write a log into a file of its own; a pipe would hold up circusd.
+    Through a link of that user's, root would write a log into a file of its own; a pipe would block circusd.
     """
     folder, name = os.path.split(os.path.abspath(path))
     parent = os.open(folder, _PASSAGE & ~os.O_NOFOLLOW)
@@ -83,7 +83,7 @@ def opener(path: str | os.PathLike[str], flags: int, mode: int = 0o666) -> int:
 
 
 def plain_opener(path: str | os.PathLike[str], flags: int) -> int:
-    """Open *path*, of another user's perhaps, without waiting; OSError where it is no regular file.
+    """Open *path*, perhaps of another user, without waiting; OSError if it is no regular file.
 
     A pipe would wait for its writer; a file on which its owner has a lease (F_SETLEASE), for 45 s.
     """
@@ -101,7 +101,7 @@ def plain_opener(path: str | os.PathLike[str], flags: int) -> int:
 
 
 def read_whole(path: str | os.PathLike[str], most: int = LARGEST) -> bytes:
-    """Return what is in the regular file at *path*; OSError where that is more than *most* bytes, such as 8 TB."""
+    """Return the content of the regular file at *path*; OSError if that is more than *most* bytes, such as 8 TB."""
     with open(path, "rb", opener=plain_opener) as file:
         content = file.read(most + 1)
     if len(content) > most:
@@ -137,7 +137,7 @@ def _descriptor(path: Path, flags: int) -> Iterator[int]:
 
 
 def _open(path: Path, flags: int, folder: int) -> int:
-    """Open *path* by its name in *folder*; XboardError where it is a link, or no folder and should be one."""
+    """Open *path* by its name in *folder*; XboardError if it is a link, or no folder and should be one."""
     try:
         return os.open(path.name, flags, dir_fd=folder)
     except FileNotFoundError:
@@ -148,7 +148,7 @@ def _open(path: Path, flags: int, folder: int) -> int:
 
 
 def read(path: Path) -> str | None:
-    """Return the text of the regular file at *path*; None where it is missing, a link, or larger than 1 MiB."""
+    """Return the text of the regular file at *path*; None if it is missing, a link, or larger than 1 MiB."""
     try:
         with _descriptor(path, _FILE) as descriptor:
             if not stat.S_ISREG(os.fstat(descriptor).st_mode):
@@ -161,7 +161,7 @@ def read(path: Path) -> str | None:
 
 
 def write(path: Path, text: str, mode: int) -> None:
-    """Put a file with *text* in the place of whatever has the name *path*; its folder is made where it is missing."""
+    """Replace whatever has the name *path* by a file with *text*; its folder is made if it is missing."""
     try:
         with opened(path.parent, make=True) as folder:
             new = f".{path.name}.{os.urandom(8).hex()}"
@@ -193,7 +193,7 @@ def delete(path: Path) -> None:
 
 
 def make_folder(path: Path, mode: int, owner: Owner | None) -> None:
-    """Make the folder *path* where it is missing, and give it to *owner*."""
+    """Make the folder *path* if it is missing, and give it to *owner*."""
     if owner is None:
         path.mkdir(mode, parents=True, exist_ok=True)
         return
@@ -204,7 +204,7 @@ def make_folder(path: Path, mode: int, owner: Owner | None) -> None:
 
 
 def share(path: Path, owner: Owner) -> bool:
-    """Let *owner* make files in the folder *path*, and keep others' files in there theirs; return whether it was new.
+    """Let *owner* make files in the folder *path*, and protect others' files there; return whether it was new.
 
     With the sticky bit only its owner renames or deletes a file, so the user of the service cannot put another
     .venv or another script there for root to run. That takes a group of the user's own and a folder that is not the
@@ -222,7 +222,7 @@ def share(path: Path, owner: Owner) -> bool:
 
 
 def belongs_to(path: Path, uid: int) -> bool:
-    """Return whether there is something at *path*, itself a link or not, that belongs to *uid*."""
+    """Return whether *path* exists, as a link or not, and belongs to *uid*."""
     try:
         return path.lstat().st_uid == uid
     except OSError:

@@ -1,7 +1,7 @@
 """Keep the history of watchers in a SQLite file beside the ledger: points of `core.history`, and totals by route.
 
-A table for each step, to whose end points are added and from whose start they are deleted: so pages are full, and given
-back. The id of a point is made of its time and its watcher, which makes a table its own index.
+A table for each step; points are added at its end and deleted at its start, so pages are full, and given back. The id
+of a point is made of its time and its watcher, which makes a table its own index.
 """
 
 import json
@@ -28,14 +28,14 @@ from xboard_circus.ledger import database
 from xboard_circus.ledger.database import LedgerError, LedgerTrouble, Schema, ledger_errors, trouble_of
 
 MOST_WATCHERS = 1024
-MOST_PAGES = 1 << 16  # 256 MiB: no more than a stop for what was not thought of
+MOST_PAGES = 1 << 16  # 256 MiB: only a stop for the unforeseen
 LOG_PAGES = 64
 PRUNE_EVERY = 60.0
 READS_WITHIN = 5.0
 
 
 class Totals(NamedTuple):
-    """What all workers of a watcher have counted, until that moment of the monotonic clock."""
+    """Counts of all workers of a watcher, until that moment of the monotonic clock."""
 
     until: float
     traffic: TrafficReport
@@ -54,7 +54,7 @@ _HISTORY = Schema(
     ),
 )
 
-# Halves of floats, since a chart shows no more than three digits: up to 65,504, so memory is in GiB.
+# Half-precision floats, because a chart shows no more than three digits: up to 65,504, so memory is in GiB.
 _UNITS = tuple(2.0**30 if name == "rss" else 1.0 for name in FIGURES)
 _FORMAT = struct.Struct(f"<{len(FIGURES)}e")
 _LARGEST = 65504.0
@@ -132,14 +132,14 @@ class HistoryStore:
         return self._connection
 
     def _id(self, connection: sqlite3.Connection, name: str) -> int | None:
-        """Return the number of a watcher, None where there are too many."""
+        """Return the number of a watcher, None if there are too many."""
         if name not in self._ids:
             connection.execute("INSERT OR IGNORE INTO watchers (name, totals, until) VALUES (?, '{}', 0)", (name,))
             (self._ids[name],) = connection.execute("SELECT id FROM watchers WHERE name = ?", (name,)).fetchone()
         return self._ids[name] if self._ids[name] < MOST_WATCHERS else None
 
     def _prune(self, connection: sqlite3.Connection, points: Sequence[tuple[str, Point]]) -> None:
-        """Delete what is too old, and what is of a time to come: the clock was set back."""
+        """Delete points that are too old, or in the future because the clock was set back."""
         slots = {name: len(point.figures) - 1 for name, point in points}
         for step in STEPS:
             now = int(self._clock() // step)
@@ -153,7 +153,7 @@ class HistoryStore:
 
 
 def read_totals(path: Path) -> dict[str, Totals]:
-    """Return by watcher what all its workers have counted; LedgerError. Nothing without a file."""
+    """Return by watcher the counts of all its workers; LedgerError. Nothing without a file."""
     with _reading(path) as connection:
         rows = connection.execute("SELECT name, totals, until FROM watchers LIMIT ?", (MOST_WATCHERS,)).fetchall()
     parsed = ((str(name), _parsed(text), until) for name, text, until in rows)
@@ -190,7 +190,7 @@ def _reading(path: Path) -> Iterator[sqlite3.Connection]:
         else:
             connection = database.open_to_read(path)
         with closing(connection):
-            # Who may write the file could have a view compute without end.
+            # A user who may write the file could have a view compute without end.
             connection.set_progress_handler(lambda: time.monotonic() > ends_at, 10_000)
             yield connection
 

@@ -1,4 +1,4 @@
-"""Install, upgrade and remove a service: the steps in order."""
+"""Install, upgrade and remove a service, step by step."""
 
 import math
 import os
@@ -19,16 +19,16 @@ from xboard_circus.service.layout import Layout, ServiceHost, ServiceOptions, is
 from xboard_circus.service.managers import MANAGERS, Report, Shell, succeeds
 from xboard_circus.service.rendering import Texts, rendered
 
-# What an earlier start by another user, such as root, leaves in the folder, and the service writes to.
+# Files that an earlier start by another user, such as root, leaves in the folder, and the service writes to.
 DATA = ("dashboard.*", "*.db", "*.db-wal", "*.db-shm", "logs", "uploads")
-# What root runs of the checkout, and pip when it installs that.
+# Files of the checkout that root runs, or pip when it installs them.
 SOURCES = ("setup.py", "setup.cfg", "pyproject.toml", "xboard_circus", "plugins", "scripts")
-# What it writes into: through a link that the service's user put there, root would write elsewhere.
+# Folders that pip writes into: through a link that the service's user put there, root would write elsewhere.
 BUILDS = ("build", "xboard_circus.egg-info")
 
 
 def host() -> ServiceHost:
-    """Return the facts about this machine and its user, as its programs print them."""
+    """Return the facts about this machine and its user from its programs."""
     system, uid, user = (
         subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
         for command in (("uname", "-s"), ("id", "-u"), ("id", "-un"))
@@ -51,7 +51,7 @@ class Service:
         self._shell = Shell(report, dry_run=wanted.dry_run)
         self._action = action
         layout = lay_out(wanted, this, action=action)
-        # Their folders are not the service's, and may be links, such as a ~/.config that is one.
+        # Their folders are not the service's, and may be links, such as ~/.config.
         unit, command = (path.parent.resolve() / path.name for path in (layout.unit, layout.command))
         layout = replace(layout, unit=unit, command=command)
         self._is_roots = layout.system and this.uid == 0
@@ -73,11 +73,11 @@ class Service:
         self._shell.note(f"done; `{self._layout.command} status` shows how it is")
 
     def unit(self) -> str:
-        """Return the unit or job, and write all else that `install` writes: it works when it is copied by hand."""
+        """Return the unit or job, and write all other files of `install`: it works when it is copied by hand."""
         return self._prepare()[1]
 
     def _prepare(self) -> tuple[bool, str]:
-        """Write what the unit names, and return whether that has changed, and the text of the unit."""
+        """Write what the unit names; return whether that has changed, and the text of the unit."""
         layout, venv, timeouts = self._layout, self._venv(), self._timeouts()
         self._give_folder(self._owner(), venv)
         texts = self._texts(venv, *timeouts)
@@ -100,7 +100,7 @@ class Service:
         self._shell.note(f"{layout.folder}, its logs and data, and the user {layout.user} stay as they are")
 
     def _installed(self, layout: Layout) -> Layout:
-        """Return *layout*, with the folder of the service to remove; XboardError where the name is not ours to take."""
+        """Return *layout*, with the folder of the service to remove; XboardError if the name is not ours."""
         if self._action != "unit":
             self._manager.refuse_if_absent()
         for path in (layout.unit, layout.command):
@@ -127,7 +127,7 @@ class Service:
             )
 
     def _venv(self) -> Path:
-        """Return the folder's own .venv, else the one that runs this."""
+        """Return the folder's own .venv, otherwise the one that runs this."""
         own = self._layout.folder / ".venv"
         venv = own if os.access(own / "bin" / "python", os.X_OK) else Path(sys.prefix)
         if self._action != "unit" and self._is_roots and not written_files.belongs_to(venv, 0):
@@ -143,7 +143,7 @@ class Service:
         if (source / "setup.cfg").exists():
             if self._is_roots and not self._shell.dry_run:
                 self._make_builds(source)
-            # The checkout's own .venv runs what stands in the checkout; any other gets a copy of it.
+            # The checkout's own .venv runs the code of the checkout; any other gets a copy of it.
             what = ["--editable", str(source)] if venv == source / ".venv" else [str(source)]
         pip = ("-I", "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--upgrade")
         self._shell.run(str(venv / "bin" / "python"), *pip, *what)
@@ -154,12 +154,12 @@ class Service:
             os.execv(sys.executable, [sys.executable, "-I", "-m", "xboard_circus", *words, "--restart"])
 
     def _trusted(self) -> set[int]:
-        """Return whose files root may run: its own, and those of who called sudo, where that is not the service."""
+        """Return the users with files that root may run: root, and the user of sudo unless that is the service's."""
         caller, owner = os.environ.get("SUDO_UID", ""), Owner.of(self._layout.user)
         return ({0, int(caller)} if caller.isdecimal() else {0}) - ({owner.uid} if owner else set())
 
     def _refuse_sources_of_others(self) -> None:
-        """Refuse a checkout that somebody else may write: root runs it, now and at each upgrade."""
+        """Refuse a checkout that another user may write, because root runs it, now and at each upgrade."""
         source, trusted = Path(xboard_circus.__file__).parents[1], self._trusted()
         if not (source / "setup.cfg").exists():
             return
@@ -176,7 +176,7 @@ class Service:
                 )
 
     def _make_builds(self, source: Path) -> None:
-        """Make what pip writes into; refuse what the service's user made first."""
+        """Make the folders that pip writes into; refuse one that the service's user made first."""
         for path in (source / name for name in BUILDS):
             with suppress(FileExistsError):
                 path.mkdir()
@@ -197,7 +197,7 @@ class Service:
         )
 
     def _owner(self) -> Owner | None:
-        """Return the user of a service of the system, made where it is missing; None where the caller owns all."""
+        """Return the user of a service of the system, made if missing; None if the caller owns all."""
         layout = self._layout
         if not layout.system or self._is_callers:
             return None
@@ -222,7 +222,7 @@ class Service:
         )
 
     def _give_folder(self, owner: Owner | None, venv: Path) -> None:
-        """Let the service write in the folder and in logs/, and give it the data that is there already."""
+        """Let the service write in the folder and in logs/, and give it the existing data."""
         layout, shell = self._layout, self._shell
         folders = [(layout.folder / "logs", 0o755), (layout.runtime, 0o700)][: 1 if self._is_callers else 2]
         for path, mode in folders:
@@ -280,8 +280,8 @@ class Service:
         return True
 
     def _check_ini(self) -> None:
-        """Raise XboardError where the ini file has an error: nothing is started then, and what runs, runs on."""
-        if self._shell.dry_run or self._is_callers:  # its endpoints' folder is made by systemd, at each start
+        """Raise XboardError if the ini file has an error: nothing is started then, and a running service runs on."""
+        if self._shell.dry_run or self._is_callers:  # systemd makes the folder of its endpoints, at each start
             return
         done = subprocess.run(
             [str(self._layout.command), "check"],
@@ -291,7 +291,7 @@ class Service:
             stderr=subprocess.STDOUT,
             text=True,
             errors="replace",
-            start_new_session=True,  # sudo, of launchd's command, would hand our terminal to the service's user
+            start_new_session=True,  # sudo, in launchd's command, would pass our terminal to the service's user
         )
         for line in done.stdout.splitlines():
             if not line.startswith("ok"):

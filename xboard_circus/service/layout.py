@@ -1,4 +1,4 @@
-"""Decide where the parts of a service lie on a host, and refuse what cannot work. Nothing here touches the host."""
+"""Decide the paths of a service on a host, and refuse what cannot work. Nothing here touches the host."""
 
 import re
 from dataclasses import dataclass
@@ -32,7 +32,7 @@ class ServiceHost:
     """Facts about the machine and the user of the command.
 
     Attributes:
-        system: What ``uname -s`` prints.
+        system: Output of ``uname -s``.
     """
 
     system: str
@@ -52,9 +52,9 @@ class Layout:
         system: A service of the system, not of one user.
         unit: The file that the manager reads.
         command: `xboard-circus` for this service.
-        state: What outlives the service: systemd deletes `runtime` at each of its ends.
+        state: Folder of what outlives the service, because systemd deletes `runtime` at each of its ends.
         overlay: The ini file that includes the user's, with private endpoints.
-        unit_name: What systemctl or launchctl calls it.
+        unit_name: Its name for systemctl or launchctl.
         domain: launchctl's word for system or user; "" for systemd.
     """
 
@@ -74,7 +74,7 @@ class Layout:
 
 
 def lay_out(wanted: ServiceOptions, host: ServiceHost, *, action: str) -> Layout:
-    """Return the layout of the *wanted* service; XboardError where an option, the host or the user rules it out."""
+    """Return the layout of the *wanted* service; XboardError if an option, the host or the user rules it out."""
     _check_words(wanted)
     manager = MANAGERS.get(host.system)
     if manager is None:
@@ -87,7 +87,7 @@ def lay_out(wanted: ServiceOptions, host: ServiceHost, *, action: str) -> Layout
                 "--run-as root: who reaches circusd's endpoint could then do all that root can; name another user"
             )
     of_user, home = wanted.of_user, host.home
-    # Whoever copies the unit by hand need not be root for all else: it runs as that user.
+    # A user who copies the unit by hand need not be root for all else: it runs as that user.
     is_copied = action == "unit" and not of_user and host.uid != 0 and wanted.run_as == USER
     if manager == "systemd":
         unit_name, domain = f"{wanted.name}.service", ""
@@ -138,7 +138,7 @@ def is_ours(text: str) -> bool:
 
 
 def overlay_of(command: str) -> Path | None:
-    """Return the overlay that the *command* of a service names; None where it is none of ours.
+    """Return the overlay in the *command* of a service; None if it is none of ours.
 
     >>> overlay_of('cd /opt/x || exit 1\\nexec /opt/x/.venv/bin/python -m xboard_circus -c /opt/x/service.ini "$@"\\n')
     PosixPath('/opt/x/service.ini')

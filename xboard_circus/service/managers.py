@@ -1,4 +1,4 @@
-"""Talk to systemctl and launchctl."""
+"""Run systemctl and launchctl."""
 
 import os
 import pwd
@@ -30,7 +30,7 @@ class Shell:
         self.note(f"would {what}" if self.dry_run else what)
 
     def run(self, *command: str, may_fail: bool = False) -> None:
-        """Run *command* in the root folder, where no module of a user's is found; XboardError where it fails."""
+        """Run *command* in the root folder, without any module of a user's; XboardError if it fails."""
         self.report(f"run: {' '.join(command)}")
         if self.dry_run:
             return
@@ -43,7 +43,7 @@ class Shell:
 
 
 def succeeds(*command: str, user: str = "") -> bool:
-    """Return whether *command* ends well, and keep what it prints; as *user* without our terminal and environment."""
+    """Return whether *command* succeeds, and keep its output; as *user* without our terminal and environment."""
     how: dict[str, Any] = {"cwd": "/", "stdin": subprocess.DEVNULL, "start_new_session": True}
     if user:
         uid, gid = pwd.getpwnam(user)[2:4]
@@ -62,18 +62,18 @@ class Manager:
         self.shell = shell
 
     def refuse_if_absent(self) -> None:
-        """Raise XboardError where it does not answer, or has a service of that name of its own."""
+        """Raise XboardError if it does not answer, or has a service of that name of its own."""
 
     def start(self, *, changed: bool, restart: bool, stop_within: int) -> None:
-        """Load the unit and start it; a service that runs is left alone unless *restart* says otherwise."""
+        """Load the unit and start it; a running service is left alone without *restart*."""
         raise NotImplementedError
 
     def stop(self) -> None:
-        """Stop the service and have it never start by itself."""
+        """Stop the service and disable its start."""
         raise NotImplementedError
 
     def forget(self) -> None:
-        """Take notice that the unit is gone."""
+        """Forget the removed unit."""
 
 
 class Systemd(Manager):
@@ -117,7 +117,7 @@ class Systemd(Manager):
 
 
 class Launchd(Manager):
-    """launchd, of the system or of a user who is logged in; it is on every macOS, and forgets an unloaded job."""
+    """launchd, of the system or of a logged-in user; it is on every macOS, and forgets an unloaded job."""
 
     def start(self, *, changed: bool, restart: bool, stop_within: int) -> None:
         if self._is_loaded():
@@ -142,7 +142,8 @@ class Launchd(Manager):
     def _unload(self, within: int) -> None:
         """Unload the job and wait until it has ended.
 
-        launchctl may return while the job drains, with an error for that; and what has not ended cannot be loaded anew.
+        launchctl may return while the job drains, with an error for that; and a job that has not ended cannot be loaded
+        anew.
         """
         self.shell.run("launchctl", "bootout", self._job, may_fail=True)
         if self.shell.dry_run:

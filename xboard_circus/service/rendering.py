@@ -17,7 +17,7 @@ _HOMES = {Path("/home"), Path("/root")}
 
 @dataclass(frozen=True)
 class Texts:
-    """What a service consists of."""
+    """The texts of a service's files."""
 
     unit: str
     overlay: str

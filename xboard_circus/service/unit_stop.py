@@ -1,8 +1,8 @@
 """Stop the service of systemd: ``ExecStop=`` and ``ExecStopPost=`` of its unit.
 
 A restart of the unit loses no request: circusd leaves, its workers serve on in the control group, and the next circusd
-takes their port over. Every other end of the unit ends all that is in its control group. systemd itself knows no such
-difference: it offers one KillMode for both, and tells a command of the unit only by the job that runs.
+takes their port over. Every other end of the unit ends all processes in its control group. systemd itself knows no such
+difference: it offers one KillMode for both, and a command of the unit sees it only by the running job.
 """
 
 import argparse
@@ -18,14 +18,14 @@ from pathlib import Path
 PROC = Path("/proc")
 ANSWER_WITHIN = 5.0
 LOOK_EVERY = 0.02
-# The next start comes in the same job; where that fails, the old workers serve on.
+# The next start comes in the same job; if it fails, the old workers serve on.
 FOLLOWED = frozenset({"restart", "start"})
 # circusd has ended by an order of its own, such as `xboard_leave`, and systemd starts it again.
 LEFT = {"EXIT_CODE": "exited", "EXIT_STATUS": "0"}
 
 
 def main(argv: Sequence[str]) -> None:
-    """Do what the unit needs at one of its ends."""
+    """Do the unit's work at one of its ends."""
     parser = argparse.ArgumentParser()
     parser.add_argument("action", choices=("leave", "end"))
     parser.add_argument("--unit", required=True)
@@ -41,7 +41,7 @@ def main(argv: Sequence[str]) -> None:
 
 
 def job_of(unit: str, *, of_user: bool) -> str | None:
-    """Return the type of systemd's job for *unit*, such as "restart"; "" where there is none, None if it is unknown."""
+    """Return the type of systemd's job for *unit*, such as "restart"; "" without one, None if unknown."""
     command = ["systemctl", *(["--user"] if of_user else []), "list-jobs", "--no-legend", "--plain", unit]
     with suppress(OSError, subprocess.SubprocessError):
         done = subprocess.run(command, capture_output=True, text=True, timeout=ANSWER_WITHIN, check=True)
@@ -51,10 +51,10 @@ def job_of(unit: str, *, of_user: bool) -> str | None:
 
 
 def is_followed(job: str | None, ended: Mapping[str, str]) -> bool:
-    """Return whether a circusd follows that takes over what is left; *ended* is how this one did, as systemd says it.
+    """Return whether another circusd follows and takes over; *ended* is systemd's report of this one's end.
 
     A circusd that crashed or was killed is followed too, but only after `RestartSec`: a stop in between would not end
-    what was kept.
+    the remaining processes.
 
     >>> is_followed("restart", {}), is_followed("stop", LEFT), is_followed("", LEFT), is_followed(None, LEFT)
     (True, False, True, False)
@@ -63,8 +63,8 @@ def is_followed(job: str | None, ended: Mapping[str, str]) -> bool:
 
 
 def leave(ini: str, circusd: str) -> None:
-    """Have circusd end without its workers, and wait until it has; where it refuses, systemd stops it plainly."""
-    # Not above: an `ExecStopPost` has no use for these, and each second without them is one without a service.
+    """Order circusd to end without its workers, and wait until it has; if it refuses, systemd stops it plainly."""
+    # Not above: an `ExecStopPost` needs none of these, and each second of their import is one without a service.
     from xboard_circus import config
     from xboard_circus.circus_client import CircusdClient
     from xboard_circus.errors import XboardError
@@ -80,7 +80,7 @@ def leave(ini: str, circusd: str) -> None:
 
 
 def end_group(unit: str) -> None:
-    """Kill what is left in the control group of *unit*, as ``KillMode=mixed`` does; nothing outside of a unit."""
+    """Kill the rest of the control group of *unit*, as ``KillMode=mixed`` does; nothing outside of a unit."""
     own = next((group for group in _groups_of("self") if group.endswith(f"/{unit}")), None)
     if own is None or "SERVICE_RESULT" not in os.environ:
         print(f"nothing is killed: this is not run by systemd in the control group of {unit}", file=sys.stderr)

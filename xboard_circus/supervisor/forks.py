@@ -1,8 +1,8 @@
-"""The forkserver of one watcher: a process that has imported the server, and forks workers on our orders.
+"""Run the forkserver of one watcher: a process that has imported the server, and forks workers on our orders.
 
-A worker that it forks is circusd's own child: the kernel gives it to us, its nearest subreaper, as its parent ends at
-once. So Circus, the signals and the reaping do not notice a difference. No spawn fails for its sake: where it does not
-fork at once, a worker is started as ever. Only the start of a watcher and a reload wait for its import.
+A forked worker is circusd's own child, because the kernel gives it to its nearest subreaper as its parent ends at once.
+So Circus, the signals and the reaping notice no difference. No spawn depends on it: if it does not fork at once, a
+worker is started as ever. Only the start of a watcher and a reload wait for its import.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 ANSWERS_WITHIN = 0.2
 AS_LONG_AS_A_START = 0.05
 MOST_WAITED, FORGOTTEN_IN = 2.0, 60.0
-"""Beyond what a start may take too, circusd waits for answers for 2 s at most; within a minute that is forgotten."""
+"""Besides the time of a start, circusd waits for answers for 2 s at most; within a minute that is forgotten."""
 MOST_UNANSWERED = 2
 IMPORTS_WITHIN = 5.0
 FIRST_PAUSE, LONGEST_PAUSE = 1.0, 60.0
@@ -57,13 +57,13 @@ USUAL = {
     "close_child_stdout": False,
     "close_child_stderr": False,
 }
-"""Options of Circus's that a forked worker does not know, with what they are by default."""
+"""Circus's options that a forked worker does not know, with their defaults."""
 
 FORKABLE = re.compile(rf"(\S*/)?python[\d.]*( -[a-zA-Z]+)* -m {re.escape(MODULE)}(\s|$)")
 
 
 class _Basis(NamedTuple):
-    """What a forkserver and its workers have in common: with another one of these it takes another."""
+    """Common basis of a forkserver and its workers: a change of it takes another forkserver."""
 
     options: list[tuple[str, str]]
     command: list[str]
@@ -71,11 +71,11 @@ class _Basis(NamedTuple):
 
 
 class Forks:
-    """The forkserver of one armed watcher, if it is to have one.
+    """The forkserver of one armed watcher, if it has one.
 
     Attributes:
         state: "off", "importing", "ready" or "failed".
-        reason: Why there is none that forks, or why it has imported less than was wanted.
+        reason: Why none forks, or why it has imported less than configured.
     """
 
     def __init__(self, armed: ArmedWatcher) -> None:
@@ -88,13 +88,13 @@ class Forks:
         self._basis: _Basis | None = None
         self._user: int | None = None
         self._words = LastWords(armed.hide)
-        self._heard = asyncio.Event()
+        self._answered = asyncio.Event()
         self._failures = self._unanswered = 0
         self._began_at = self._again_at = self._waited_at = float("-inf")
         self._waited = 0.0
 
     def view(self) -> PreloadEntry:
-        """Return what `xboard_state` answers of it."""
+        """Return its entry in `xboard_state`."""
         pid = None if self._process is None else self._process.pid
         return {
             "level": self._level,
@@ -105,21 +105,21 @@ class Forks:
         }
 
     def keep_up(self) -> None:
-        """Start one where it is wanted, there is none, and the last one did not fail a moment ago."""
+        """Start one if it is configured and missing, and the last one did not fail a moment ago."""
         armed = self.armed
-        level, why_not = self._wanted()
+        level, why_not = self._configured()
         if level == "off":
             self.end(why_not)
             return
         limit = armed.options.health.startup_timeout
         if self.state == "importing" and armed.clock() - self._began_at > limit:
             self._failed(Say.NOT_READY_IN_TIME(timeout=exactly(limit)))
-        is_wanted = self._orders is None and armed.is_running() and not armed.before.lacks_env
-        if is_wanted and armed.clock() >= self._again_at:
+        is_missing = self._orders is None and armed.is_running() and not armed.before.lacks_env
+        if is_missing and armed.clock() >= self._again_at:
             self._begin(level)
 
-    def _wanted(self) -> tuple[str, str]:
-        """Return the level that is wanted, and why it is "off" where the options say otherwise."""
+    def _configured(self) -> tuple[str, str]:
+        """Return the configured level, and why it is "off" in spite of the options."""
         armed, watcher = self.armed, self.armed.watcher
         if armed.options.worker.preload == "off" or not armed.has_private_socket:
             return "off", ""
@@ -129,7 +129,7 @@ class Forks:
             map(str, [watcher.cmd, *([watcher.args] if isinstance(watcher.args, str) else watcher.args or ())])
         )
         if runs_dashboard(text):
-            return "off", ""  # one process, for which nobody waits: a second one to fork it from would cost 20 MiB
+            return "off", ""  # one process without waiting clients: a second one to fork it from would cost 20 MiB
         other = next((name for name, usual in USUAL.items() if getattr(watcher, name) not in (usual, None)), "")
         if other:
             return "off", Say.NO_FORKS_WITH(option=other)
@@ -140,16 +140,16 @@ class Forks:
         return armed.options.worker.preload, ""
 
     async def until_ready(self) -> None:
-        """Wait for the import, so that the workers of a start are forked; no longer than it may take."""
+        """Wait for the import, so that the workers of a start are forked; no longer than its limit."""
         self.keep_up()
         give_up_at = self.armed.clock() + IMPORTS_WITHIN
         # It may be another one by then: an app that must not be forked is left to the workers.
         while self.state == "importing" and self.armed.clock() < give_up_at:
             with suppress(asyncio.TimeoutError):
-                await asyncio.wait_for(self._heard.wait(), give_up_at - self.armed.clock())
+                await asyncio.wait_for(self._answered.wait(), give_up_at - self.armed.clock())
 
     async def renew(self) -> str:
-        """Replace it by one with the code of today; return why the app cannot be imported, "" where it can."""
+        """Replace it by one with the current code; return why the app cannot be imported, "" if it can."""
         self.end()
         self._failures, self._again_at = 0, float("-inf")
         await self.until_ready()
@@ -157,20 +157,20 @@ class Forks:
 
     @property
     def log(self) -> str:
-        """The last lines of a forkserver that failed."""
+        """Return the last lines of a forkserver that failed."""
         return self._words.tail
 
     def end(self, reason: str = "") -> None:
-        """End it, and what an import that did not succeed has started. It holds nothing that anybody needs."""
+        """End it, and what a failed import has started. It holds nothing that another process needs."""
         orders, process, leader = self._orders, self._process, self._leader
         self._orders = self._process = self._leader = self._basis = None
         self.state, self.reason = "off", reason
-        self._heard.set()
+        self._answered.set()
         if orders is not None:
             self.armed.supervisor.loop.remove_reader(orders)
             unix_sockets.close(orders)
         if process is not None:
-            process.kill()  # looks first whether it is dead
+            process.kill()  # first looks whether it is dead
         if leader is not None:
             ended = asyncio.to_thread(session.end_with_leader, leader, LEFT_BEHIND_GRACE)
             self.armed.supervisor.run(ended, f"the end of what forkserver {leader.pid} left behind")
@@ -178,7 +178,7 @@ class Forks:
     # Start
 
     def _begin(self, level: str, *, instead: str = "") -> None:
-        """Start one of *level*; *instead* says why it is not of the level that is wanted."""
+        """Start one of *level*; *instead* is the reason for another level than the configured one."""
         armed = self.armed
         procs.adopt_orphans()
         env = armed.environment_of_spawn()
@@ -191,7 +191,7 @@ class Forks:
         self._user = environment.user_of(armed.watcher)[0]
         self._level, self._basis, self._words = level, _basis(arguments, env), LastWords(armed.hide)
         self._began_at = armed.clock()
-        self._heard.clear()
+        self._answered.clear()
         try:
             self._process = subprocess.Popen(
                 arguments,
@@ -216,14 +216,14 @@ class Forks:
         pid = self._process.pid
         self._leader = procs.Identity.of(pid)
         armed.supervisor.run(read_all(output, lambda data: self._take(pid, data)), f"the output of forkserver {pid}")
-        armed.supervisor.loop.add_reader(ours, self._hear)
+        armed.supervisor.loop.add_reader(ours, self._read_messages)
 
     def _take(self, pid: int, data: bytes) -> None:
         self._words.add(data)
         write_through(self.armed.watcher, pid, data)
 
-    def _hear(self) -> None:
-        """Read what it says: that it is ready, why it cannot fork; or see that it has ended."""
+    def _read_messages(self) -> None:
+        """Read its messages: that it is ready, or why it cannot fork; or notice its end."""
         assert self._orders is not None
         assert self._process is not None
         try:
@@ -234,7 +234,7 @@ class Forks:
             said, pid = b"", 0
         if said == fork_orders.READY and pid == self._process.pid:
             self.state = "ready"
-            self._heard.set()
+            self._answered.set()
         elif said and self._level == "app":
             why = Say.NOT_FORKED_FROM(why=safe_text(self.armed.hide(said).decode(errors="replace")))
             self.armed.note_reason(why)
@@ -259,7 +259,7 @@ class Forks:
     # Orders
 
     def fork(self, process: Any) -> Forked | None:
-        """Have a worker forked in the place of Circus's *process*; None where it has to be started."""
+        """Have a worker forked in place of Circus's *process*; None if it has to be started."""
         if self.state != "ready" or self._orders is None:
             return None
         arguments = circus_process.arguments_of(process)
@@ -275,7 +275,7 @@ class Forks:
                 return None  # circusd's own
             self._unanswered += isinstance(error, TimeoutError)
             if 0 < self._unanswered < MOST_UNANSWERED:
-                return None  # on a crowded machine that is no sign of anything; the child that comes too late ends
+                return None  # on a crowded machine that proves nothing; a child that comes too late ends
             self._failed(str(error) or type(error).__name__)
             return None
         finally:
@@ -320,16 +320,16 @@ class Forks:
             worker = Forked(pid, pipes.get(1), pipes.get(2))
             try:
                 ours.send(fork_orders.GO)
-            except OSError:  # it has closed its end, and would live on as a child of ours that no watcher has
+            except OSError:  # it has closed its end, and would live on as a child of ours without a watcher
                 circus_process.send(worker, signal.SIGKILL)
                 raise
             kept.pop_all()
             return worker
 
     def _wait_for_answer(self, channel: socket.socket) -> tuple[bytes, int]:
-        """Wait, and account for the time, in which circusd does nothing else.
+        """Wait, and account for the time, because circusd does nothing else meanwhile.
 
-        Many forks that are each answered just in time, by a forkserver that the app has taken over, would block it.
+        A forkserver that the app has taken over could block it by many forks, each answered just in time.
         """
         began_at = self.armed.clock()
         try:
@@ -340,12 +340,12 @@ class Forks:
             self._waited, self._waited_at = left + max(0.0, now - began_at - AS_LONG_AS_A_START), now
 
     def _give(self, pipe: int) -> None:
-        """Let the worker's user hold the pipe that circusd reads for it, as the launcher does."""
+        """Give the worker's user the pipe that circusd reads for it, as the launcher does."""
         if self._user is not None and os.geteuid() == 0:
             os.fchown(pipe, self._user, -1)
 
     def _is_new_child(self, pid: int) -> bool:
-        """Return whether *pid* is a child of ours that no watcher has, and not the forkserver itself."""
+        """Return whether *pid* is a child of ours without a watcher, and not the forkserver itself."""
         assert self._process is not None
         if pid == self._process.pid:
             return False
@@ -368,7 +368,7 @@ def _options(arguments: list[str]) -> list[tuple[str, str]]:
 
 
 def _channel() -> tuple[socket.socket, socket.socket]:
-    """Return two ends of a channel; the kernel names the sender of what comes to the first one."""
+    """Return two ends of a channel; the kernel names the sender of messages to the first one."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     ours.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
     unix_sockets.refuse_descriptors(ours)
@@ -376,7 +376,7 @@ def _channel() -> tuple[socket.socket, socket.socket]:
 
 
 def _receive(channel: socket.socket, size: int) -> tuple[bytes, int]:
-    """Return a message, and the pid of its sender as the kernel has it; empty where the other end is closed."""
+    """Return a message, and the pid of its sender from the kernel; empty if the other end is closed."""
     said, descriptors, pid = unix_sockets.receive(channel, size)
     unix_sockets.discard(descriptors)
     return said, pid

@@ -1,11 +1,10 @@
 """Run one uvicorn worker under Circus: ``python -m xboard_circus.worker APP [every option of uvicorn's]``.
 
-It is uvicorn, and the app needs no change. What is added: the public socket, inherited as ``--fd``, is opened by its
-true family, so that answers leave at once; a private unix socket reports the health of this very worker; on SIGTERM the
-open connections are drained, see `xboard_circus.worker.drain`; and a SIGABRT leaves every thread's Python stack on
-stderr.
+It is uvicorn, and the app needs no change. In addition the public socket, inherited as ``--fd``, is opened by its true
+family, so that answers leave at once; a private unix socket reports the health of this worker; on SIGTERM the open
+connections are drained, see `xboard_circus.worker.drain`; and a SIGABRT writes every thread's Python stack to stderr.
 
-The environment says which worker this is, see `Surroundings`; without it, this is plain uvicorn with a drain.
+The environment identifies the worker, see `Surroundings`; without it, this is plain uvicorn with a drain.
 """
 
 import contextlib
@@ -36,13 +35,13 @@ from xboard_circus.worker.unread_output import outlast_reader
 log = logging.getLogger("uvicorn.error")
 
 PROGRAM = "python -m xboard_circus.worker"
-LAST_SECONDS = 10.0  # that a worker whose wrapper is gone has after its drain
+LAST_SECONDS = 10.0  # for a worker without its wrapper, after its drain
 STARTUP_FAILURE = 3
-"""uvicorn's exit code for an app, a lifespan or a socket that can't be used."""
+"""uvicorn's exit code for an app, a lifespan or a socket that cannot be used."""
 
 
 def read_options(argv: Sequence[str]) -> dict[str, Any]:
-    """Read uvicorn's command line with uvicorn's own parser."""
+    """Parse uvicorn's command line with uvicorn's own parser."""
     try:
         options: dict[str, Any] = uvicorn_command.make_context(PROGRAM, list(argv)).params
     except click.exceptions.Exit as done:  # --help, --version
@@ -58,7 +57,7 @@ def read_options(argv: Sequence[str]) -> dict[str, Any]:
 
 
 def parse(argv: Sequence[str]) -> uvicorn.Config:
-    """Return what uvicorn is to do by its command line, whose options are treated as its ``main`` does."""
+    """Return uvicorn's configuration from its command line, with the options treated as in its ``main``."""
     options = read_options(argv)
     app_dir = options.pop("app_dir", None)
     if app_dir is not None:
@@ -74,8 +73,8 @@ def parse(argv: Sequence[str]) -> uvicorn.Config:
 class PublicListener(socket.socket):
     """A listener that asyncio leaves alone for a second when it accepts nothing.
 
-    asyncio goes on with up to 2,048 tries and tracebacks where descriptors are used up: a worker looked hung. One that
-    was shut down it would try, and log, at every turn of its loop.
+    Without free descriptors asyncio goes on with up to 2,048 tries and tracebacks: a worker looked hung. A listener
+    that was shut down it would try, and log, at every turn of its loop.
     """
 
     __slots__ = ("_is_paused",)
@@ -84,7 +83,7 @@ class PublicListener(socket.socket):
         if getattr(self, "_is_paused", False):
             self._is_paused = False
             raise BlockingIOError
-        self.setblocking(False)  # it is one for all workers: one that was taken over can have the rest hang here
+        self.setblocking(False)  # one for all workers: one that was taken over could make the others hang here
         try:
             connection, address = super().accept()
         except OSError as error:
@@ -100,9 +99,9 @@ class PublicListener(socket.socket):
 def undo_inherited(connection: socket.socket) -> None:
     """Undo what a worker that was taken over may set on the listener: it leaves requests unread, or cuts answers.
 
-    circusd puts the listener itself back within seconds. This takes 1 us; uvloop accepts without us.
+    circusd restores the listener itself within seconds. This takes 1 us; uvloop accepts without us.
     """
-    with contextlib.suppress(OSError):  # it is closed already
+    with contextlib.suppress(OSError):  # closed already
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, 1)
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, DOES_NOT_LINGER)
 
@@ -119,13 +118,13 @@ def open_public(fd: int) -> socket.socket:
     if listener.family in (socket.AF_INET, socket.AF_INET6):
         if listener.getsockname()[1] == 0:
             raise OSError("it is not bound yet")  # listen() would bind it to a port of the kernel's choice
-        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # inherited by what it accepts
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # accepted connections inherit it
     listener.set_inheritable(False)  # the app's children would keep the port
     return listener
 
 
 def public_sockets(config: uvicorn.Config, surroundings: Surroundings) -> list[socket.socket] | None:
-    """Return the sockets that uvicorn listens on; None lets it bind by itself, as its options say."""
+    """Return the sockets that uvicorn listens on; None lets it bind by itself, by its options."""
     if surroundings.preflight:
         if config.fd is not None:
             with contextlib.suppress(OSError):
@@ -138,7 +137,7 @@ def let_go(descriptors: Collection[int]) -> None:
     """Replace *descriptors* by /dev/null in a child that the app has just forked.
 
     A child that lives on with the listener (ProcessPoolExecutor) would keep the port open after the worker's end, where
-    nobody accepts. Closed numbers would be given out again, and then be closed by objects that the child inherited.
+    no process accepts. Closed numbers would be given out again, and then be closed by objects that the child inherited.
     """
     null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
     for descriptor in descriptors:
@@ -147,7 +146,7 @@ def let_go(descriptors: Collection[int]) -> None:
 
 
 def configure() -> uvicorn.Config:
-    """Read the command line, and set up logging, as must be before the app is imported."""
+    """Read the command line, and set up logging, both before the app is imported."""
     if names_process(os.environ.get("XBOARD_CIRCUSD", "")):
         outlast_reader()  # before uvicorn's loggers take the streams
     return parse(sys.argv[1:])
@@ -160,7 +159,7 @@ def main(config: uvicorn.Config | None) -> None:
     config = config or configure()
     raise_limits()
     for name in ("XBOARD_SPARE", "XBOARD_WORKER", "XBOARD_LAUNCHER", VARIABLE):
-        os.environ.pop(name, None)  # processes that the app starts are not spares, and do not use our files
+        os.environ.pop(name, None)  # processes that the app starts are no spares, and do not use our files
     if surroundings.spare and surroundings.folder is None:
         log.error(
             "XBOARD_SPARE is set without XBOARD_WORKER_DIR and XBOARD_WORKER: nothing could order this spare to serve"
@@ -173,7 +172,7 @@ def main(config: uvicorn.Config | None) -> None:
         log.error("The private socket %s can't be made (is XBOARD_RUNTIME_DIR too long?): %s", path, error)
         if surroundings.spare or surroundings.can_use_folder():
             sys.exit(STARTUP_FAILURE)
-        # Else the folder is gone or closed: to serve without probes is better than not to serve.
+        # Otherwise the folder is gone or closed: serving without probes is better than not serving.
     server = WorkerServer(config, surroundings, private)
     os.register_at_fork(after_in_child=lambda: let_go(server.descriptors()))
     os.register_at_fork(after_in_child=server.forget_requests)
@@ -198,7 +197,7 @@ def run(server: WorkerServer, surroundings: Surroundings) -> None:
         log.error("The public socket (--fd %s) can't be used: %s", server.config.fd, error)
         sys.exit(STARTUP_FAILURE)
     if hasattr(server.config, "load_app"):  # not yet in uvicorn 0.30
-        server.config.load_app()  # before there is a loop, as uvicorn does: an app may run one of its own meanwhile
+        server.config.load_app()  # before there is a loop, as in uvicorn: an app may run one of its own meanwhile
     server.run(sockets)
 
 
@@ -206,6 +205,6 @@ if __name__ == "__main__":
     forbid_core_files()
     imported_with = None
     if ORDERS in os.environ:
-        # Not a Config: that would already read uvicorn's --env-file, which may be another one for the next worker.
+        # Not a Config, which would already read uvicorn's --env-file; that may be another one for the next worker.
         imported_with = forkserver.serve(read_options(sys.argv[1:]), configure)
     main(imported_with)

@@ -1,7 +1,7 @@
 """Request a path of the app in this process, with a deadline.
 
-No connection, port or parser takes part: the app and the event loop of this very worker answer, and they are what a
-probe checks. Nothing that the app does can hold up the caller or fill the memory.
+No connection, port or parser takes part: a probe checks the app and the event loop of this worker. Nothing that the app
+does can block the caller or fill the memory.
 """
 
 import asyncio
@@ -69,7 +69,7 @@ class Asker:
         )
 
     def all_headers(self, user_agent: str) -> list[tuple[bytes, bytes]]:
-        """Return the headers of a request; one that the options name replaces ours."""
+        """Return the headers of a request; those of the options replace ours."""
         given = {name for name, _ in self.headers}
         ours = (("host", self.host), ("user-agent", user_agent), ("accept", "*/*"))
         headers = [*(each for each in ours if each[0] not in given), *self.headers]
@@ -79,7 +79,7 @@ class Asker:
 def redirects_to_itself(path: str, location: str) -> bool:
     """Return whether a redirect leads to the same path with a slash more or less, or to the same path by https.
 
-    An app that works gives both: the first a sub-app mounted at the path, the second `HTTPSRedirectMiddleware`.
+    A working app gives both: the first a sub-app mounted at the path, the second `HTTPSRedirectMiddleware`.
 
     >>> redirects_to_itself("/health", "http://localhost/health/"), redirects_to_itself("/health", "/login")
     (True, False)
@@ -99,7 +99,7 @@ class AppCall:
     """Call the app once.
 
     The answer is known when the body ends, grows over `MAX_BODY` or is late. The app may run on after that although it
-    is cancelled, because a thread can't be; so the answer and the end of the task are two events.
+    is cancelled, because a thread cannot be; so the answer and the end of the task are two events.
     """
 
     def __init__(self, app: App, scope: Message, *, timeout: float) -> None:
@@ -112,7 +112,7 @@ class AppCall:
         self._status: int | None = None
         self._size = 0
         self._first = b""
-        self._asked = False
+        self._running = False
         self._timeout = timeout
         self._deadline = loop.call_later(timeout, self._expire)
         self.task = loop.create_task(self._run(app, scope))
@@ -129,8 +129,8 @@ class AppCall:
             self._end(Say.NO_WHOLE_ANSWER())
 
     async def _receive(self) -> Message:
-        if not self._asked:
-            self._asked = True
+        if not self._running:
+            self._running = True
             return {"type": "http.request", "body": b"", "more_body": False}
         await asyncio.wait({self.answer})
         return {"type": "http.disconnect"}
@@ -188,9 +188,9 @@ class AppCall:
 
 
 class AppCalls:
-    """Call one app, once per path at a time: probes must not pile up in an app that is stuck.
+    """Call one app, once per path at a time, so that probes do not pile up in a stuck app.
 
-    *state* is what the app's lifespan left for its requests; a call gets a copy, as a request in uvicorn does.
+    *state* is the state of the app's lifespan for its requests; a call gets a copy, as a request in uvicorn does.
     """
 
     def __init__(self, app: App, *, state: dict[str, Any], root_path: str, user_agent: str, asker: Asker) -> None:

@@ -1,10 +1,10 @@
 """Drain the open connections of a worker, so that none of their requests is lost.
 
-uvicorn's own shutdown closes every connection that has no request in flight: the request that a kept-alive client is
-just sending, and the one on a connection accepted a moment ago, are lost. Here every open connection may have one more
-answer, which says ``connection: close``; those on which nothing comes are closed when an ordinary keep-alive would have
-ended too. WebSockets have no end of their own: they are closed with code 1012 (service restart) evenly over a few
-seconds, so that their clients do not all reconnect in one instant. Event streams live until the limit.
+uvicorn's own shutdown closes every connection without a request in flight: the request that a kept-alive client is just
+sending, and the one on a connection accepted a moment ago, are lost. Here every open connection may have one more
+answer, with ``connection: close``; those without a request are closed when an ordinary keep-alive would have ended too.
+WebSockets have no end of their own: they are closed with code 1012 (service restart) evenly over a few seconds, so that
+their clients do not all reconnect at once. Event streams live until the limit.
 
 Uses only public attributes of uvicorn's protocol classes; tested with httptools, h11 and zttp.
 """
@@ -34,7 +34,7 @@ LOOP_TURNS = 5
 
 
 async def drain(server: uvicorn.Server, *, idle_limit: float, limit: float, websocket_spread: float) -> None:
-    """Return when all connections and tasks of *server* have ended; at *limit* seconds, end them and log the number.
+    """Wait until all connections and tasks of *server* have ended; at *limit* seconds, end them and log the number.
 
     WebSockets are closed over *websocket_spread* seconds, connections without a request after *idle_limit* seconds.
     ``server.force_exit`` ends the wait.
@@ -55,7 +55,7 @@ async def drain(server: uvicorn.Server, *, idle_limit: float, limit: float, webs
             connections = list(state.connections)
             cut = sum(is_answering(connection) for connection in connections)
             await end_connections(connections, state.tasks)
-            log.warning(CUT if cut else ENDED, cut or len(connections), limit)  # after the tracebacks of what was cut
+            log.warning(CUT if cut else ENDED, cut or len(connections), limit)  # after the tracebacks of cut ones
             return
         if elapsed >= idle_limit:
             close_idle(list(state.connections))
@@ -67,10 +67,11 @@ async def drain(server: uvicorn.Server, *, idle_limit: float, limit: float, webs
 
 
 async def stop_accepting(servers: Iterable[asyncio.AbstractServer], sockets: Iterable[socket]) -> None:
-    """Close the listeners, without losing what asyncio has accepted and not yet made a connection of.
+    """Close the listeners, without losing connections that asyncio has accepted and not yet attached.
 
     It accepts in one turn of the loop and attaches the connection to its server in the next; if the server is closed in
-    between, an assertion fails there, unseen, and the client is reset. So: accept no more, let that happen, then close.
+    between, an assertion fails there, unseen, and the client is reset. So: stop accepting, let the turn end, then
+    close.
     """
     loop = asyncio.get_running_loop()
     servers = list(servers)
@@ -96,7 +97,7 @@ def websockets_to_close(are_open: int, closed: int, elapsed: float, spread: floa
 
 
 def is_open_websocket(connection: Any) -> bool:
-    """Return whether *connection* is a WebSocket that the app has accepted and nobody has closed."""
+    """Return whether *connection* is a WebSocket that the app has accepted and neither side has closed."""
     accepted = getattr(connection, "handshake_complete", None)  # wsproto, websockets-sansio
     if accepted is None and hasattr(connection, "handshake_completed_event"):  # websockets
         accepted = connection.handshake_completed_event.is_set()
@@ -104,7 +105,7 @@ def is_open_websocket(connection: Any) -> bool:
 
 
 def is_idle(connection: Any) -> bool:
-    """Return whether nothing of a request has arrived on *connection* since its last answer."""
+    """Return whether no part of a request has arrived on *connection* since its last answer."""
     streams = getattr(connection, "cycles", None)  # HTTP/2
     if streams is not None:
         return not streams
@@ -127,13 +128,13 @@ def is_silent(connection: Any) -> bool:
 
 
 def is_answering(connection: Any) -> bool:
-    """Return whether *connection* has a request whose answer has an end of its own."""
+    """Return whether *connection* has a request with an answer that ends by itself."""
     is_http = hasattr(connection, "cycle") or hasattr(connection, "cycles")
     return is_http and not is_idle(connection) and not is_event_stream(connection)
 
 
 def is_event_stream(connection: Any) -> bool:
-    """Return whether the client asked for server-sent events, and nothing but them."""
+    """Return whether the client requested server-sent events, and nothing else."""
     cycle = getattr(connection, "cycle", None)
     accepted = dict(cycle.scope["headers"]).get(b"accept", b"") if cycle is not None else b""
     return bool(accepted.strip().lower().startswith(b"text/event-stream"))
@@ -159,12 +160,12 @@ def close(connection: Any) -> None:
     """Close as its protocol does: an idle one now, a WebSocket with code 1012, a busy one after its answer."""
     try:
         connection.shutdown()
-    except Exception:  # h11 can't close politely in a state of error
+    except Exception:  # h11 cannot close politely in a state of error
         connection.transport.close()
 
 
 async def end_connections(connections: Sequence[Any], tasks: Collection[asyncio.Task[None]]) -> None:
-    """End what is still there: close it, then cancel its task."""
+    """End the remaining connections: close them, then cancel their tasks."""
     await asyncio.gather(*(end_event_stream(connection) for connection in connections))
     for connection in connections:
         close(connection)
@@ -182,7 +183,7 @@ async def wait_for_end(tasks: Collection[asyncio.Task[None]], timeout: float) ->
 async def end_event_stream(connection: Any) -> None:
     """Send the end of a server-sent event stream; its client then reconnects.
 
-    Only for a client that asked for nothing but events: any other answer must look cut off when it is.
+    Only for a client that requested nothing but events: any other answer must look cut off when it is.
     """
     cycle = getattr(connection, "cycle", None)
     if cycle is None or not cycle.response_started or cycle.response_complete:

@@ -4,7 +4,7 @@ circusd starts it as it would a worker, behind the same launcher: with the same 
 So a forked worker has all of these, and its command line, from its birth. It is forked twice, and the process in
 between ends at once: the kernel then gives the worker to circusd, the subreaper above (prctl(2)).
 
-It holds no listener and no loop, and has one thread. A worker gets what is its own with the order.
+It holds no listener and no loop, and has one thread. A worker gets its own descriptors with the order.
 """
 
 import fcntl
@@ -39,19 +39,19 @@ IMPORTED_LATE = {
     "LOOP_FACTORIES": "loop",
     "LOOP_SETUPS": "loop",
 }
-"""Tables from which uvicorn imports by name when the server begins, each with the option that names the entry; which of
-them there are is up to its version."""
+"""Tables from which uvicorn imports by name when the server begins, each with the option of the entry; which of them
+exist depends on its version."""
 
 
 class CannotFork(Exception):
-    """Why no worker can be forked from here: what the import has left behind."""
+    """Why no worker can be forked from here: leftovers of the import."""
 
 
 def serve(options: Mapping[str, Any], configure: Callable[[], uvicorn.Config]) -> uvicorn.Config | None:
     """Import what workers need, and fork one for each order; return in each of them alone. Ends with circusd.
 
-    What is returned is the configuration with which the app was imported, if it was: a second one would set up logging
-    over what the app has made of it.
+    Returns the configuration with which the app was imported, if it was, because a second one would set up logging over
+    the app's own.
     """
     orders = socket.socket(fileno=int(os.environ.pop(ORDERS)))
     orders.set_inheritable(False)  # a process that the app starts would hide our end from circusd
@@ -62,10 +62,10 @@ def serve(options: Mapping[str, Any], configure: Callable[[], uvicorn.Config]) -
     import_server(options)
     files, home, config = marks_of(imported_files()), os.stat("."), None
     if level == "app":
-        told = {name: os.environ.get(name) for name in OF_CIRCUSD}
-        config = configure()  # first, as uvicorn does: the app reads its --env-file, and may change its loggers
+        values = {name: os.environ.get(name) for name in OF_CIRCUSD}
+        config = configure()  # first, as in uvicorn: the app reads its --env-file, and may change its loggers
         importlib.import_module(options["app"].partition(":")[0])
-        for name, value in told.items():  # a file says nothing of these to a worker
+        for name, value in values.items():  # a file never sets these for a worker
             os.environ.pop(name, None)
             os.environ.update({} if value is None else {name: value})
     files_of_app = marks_of(set(imported_files()) - set(files))
@@ -76,12 +76,12 @@ def serve(options: Mapping[str, Any], configure: Callable[[], uvicorn.Config]) -
         os._exit(0)
     in_use = set(descriptors()) - {1, 2, orders.fileno()}
     gc.collect()
-    gc.freeze()  # a collection in a worker would else write into each page that it shares
+    gc.freeze()  # a collection in a worker would otherwise write into each page that it shares
     orders.send(READY)
     while True:
         message, given, _, _ = socket.recv_fds(orders, MOST_BYTES, MOST_DESCRIPTORS)
         if not message:
-            os._exit(0)  # what the app does at its exit is for the workers, which live on
+            os._exit(0)  # the app's exit handlers are for the workers, which live on
         order = json.loads(message)
         # While siblings serve, all are of one version, and a reload brings the next; a backend that is down has none.
         is_mended = order["is_down"] and marks_of(files_of_app) != files_of_app
@@ -97,13 +97,13 @@ def serve(options: Mapping[str, Any], configure: Callable[[], uvicorn.Config]) -
 
 
 def import_server(options: Mapping[str, Any]) -> None:
-    """Import what a worker does after its start, but the app: parts of uvicorn, and FastAPI where it is installed.
+    """Import what a worker imports after its start, without the app: parts of uvicorn, and FastAPI if it is installed.
 
     FastAPI imports some of its own parts with its first route.
     """
     for table, option in IMPORTED_LATE.items():
         module = str(getattr(uvicorn.config, table, {}).get(options[option])).partition(":")[0]
-        with suppress(Exception):  # uvicorn says so itself, in the worker
+        with suppress(Exception):  # uvicorn reports it itself, in the worker
             importlib.import_module(module)
     for module in ("uvicorn.loops.uvloop", "anyio._core._sockets"):
         with suppress(Exception):
@@ -115,13 +115,13 @@ def import_server(options: Mapping[str, Any]) -> None:
 
 
 def imported_files() -> Iterable[str]:
-    """Return the files of all that is imported, and the interpreter's."""
+    """Return the files of all imported modules, and the interpreter's."""
     files = (getattr(module, "__file__", None) for module in list(sys.modules.values()))
     return {sys.executable, *(file for file in files if file)}
 
 
 def marks_of(files: Iterable[str]) -> dict[str, tuple[int, int, int]]:
-    """Return by file what changes when it is written or replaced."""
+    """Return by file a mark that changes when it is written or replaced."""
     marks = {}
     for file in files:
         try:
@@ -133,7 +133,7 @@ def marks_of(files: Iterable[str]) -> dict[str, tuple[int, int, int]]:
 
 
 def leads_to(home: os.stat_result, folder: str) -> bool:
-    """Return whether *folder* is still the one that we began in: a deployment may put another link in its place."""
+    """Return whether *folder* is still the one that we began in: a deployment may replace a link in its path."""
     try:
         return os.path.samestat(os.stat(folder), home)
     except OSError:
@@ -141,7 +141,7 @@ def leads_to(home: os.stat_result, folder: str) -> bool:
 
 
 def descriptors() -> dict[int, str]:
-    """Return what this process has open, by descriptor."""
+    """Return the open files of this process, by descriptor."""
     found = {}
     for name in os.listdir("/proc/self/fd"):
         with suppress(OSError):
@@ -150,11 +150,11 @@ def descriptors() -> dict[int, str]:
 
 
 def refuse_what_a_fork_would_share(before: set[int]) -> None:
-    """Raise CannotFork where the import has left threads, or anything open that two processes cannot both use.
+    """Raise CannotFork if the import has left threads, or an open file that two processes cannot share.
 
-    A log that is appended to is no harm. Sockets, event loops, pipes and devices are: two workers would read each
+    A log that is appended to does no harm. Sockets, event loops, pipes and devices do: two workers would read each
     other's answers (https://docs.sqlalchemy.org/en/20/core/pooling.html
-    #using-connection-pools-with-multiprocessing-or-os-fork). So are other files: they would have one position for all,
+    #using-connection-pools-with-multiprocessing-or-os-fork). So do other files: they would have one position for all,
     and a database of SQLite's gets corrupt (https://www.sqlite.org/howtocorrupt.html).
     """
     threads = len(os.listdir("/proc/self/task"))
@@ -174,14 +174,14 @@ def is_log(number: int) -> bool:
         is_file = stat.S_ISREG(os.fstat(number).st_mode)
         return is_file and bool(fcntl.fcntl(number, fcntl.F_GETFL) & os.O_APPEND)
     except OSError:
-        return True  # closed meanwhile: it was what the list was read by
+        return True  # closed meanwhile: the list was read through it
 
 
 def fork_worker() -> bool:
     """Fork a child of circusd; return True in it."""
     try:
         between = os.fork()
-    except OSError:  # circusd sees that its order comes to nothing
+    except OSError:  # circusd sees that its order fails
         return False
     if between:
         os.waitpid(between, 0)
@@ -198,7 +198,7 @@ def fork_worker() -> bool:
 
 
 def begin(order: dict[str, Any], given: list[int], command: bytes) -> None:
-    """Become the worker that *order* describes: circusd has taken note of us when this returns."""
+    """Become the worker of *order*: circusd has recorded us when this returns."""
     os.setsid()
     with socket.socket(fileno=given[0]) as taken:
         said = b""
@@ -211,14 +211,14 @@ def begin(order: dict[str, Any], given: list[int], command: bytes) -> None:
     os.environ.update(order["env"], XBOARD_LAUNCHER=own_identity())
     if ANYWHERE in order["numbers"]:
         os.environ[VARIABLE] = str(placed[order["numbers"].index(ANYWHERE)])
-    if "numpy" in sys.modules:  # its generator for all is the only well-known one that a fork leaves as it was
+    if "numpy" in sys.modules:  # its global generator is the only well-known one that a fork does not reseed
         sys.modules["numpy"].random.seed()
     retitle(command)
     show_launcher(own_identity())
 
 
 def place(given: list[int], numbers: list[int]) -> list[int]:
-    """Give the descriptors *given* these *numbers*, as they have them in a worker that was started; return them.
+    """Give the descriptors *given* these *numbers*, as in a worker that was started; return them.
 
     One that may be `ANYWHERE` gets a number that no other has.
     """
@@ -235,7 +235,7 @@ def place(given: list[int], numbers: list[int]) -> list[int]:
 
 
 def retitle(command: bytes) -> bytes:
-    """Write *command* into the command line that /proc and ps show of this process; return what was there."""
+    """Write *command* into the command line that /proc and ps show of this process; return the former one."""
 
     def write(old: bytes) -> bytes:
         return command[: len(old) - 1].ljust(len(old), b"\0")
@@ -246,8 +246,7 @@ def retitle(command: bytes) -> bytes:
 def show_launcher(identity: str) -> None:
     """Write XBOARD_LAUNCHER into the environment that /proc shows of this worker: it has its parent's from the fork.
 
-    By it, `clean` and the next circusd know a worker, and what is in its session. What `SPACE` holds is there to have
-    room for it.
+    By it, `clean` and the next circusd know a worker, and the processes in its session. `SPACE` holds the room for it.
     """
 
     def write(old: bytes) -> bytes:

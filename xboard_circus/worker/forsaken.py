@@ -1,7 +1,7 @@
 """Watch the process that a worker depends on: a spare's circusd, or the wrapper in front of the worker.
 
-Circus signals the process that it spawned. If that is a wrapper (``uv run``) and it is killed, its worker would live
-on, unknown to circusd, and hold the port; so the worker ends by itself.
+Circus signals the process that it spawned. After a kill of a wrapper (``uv run``), its worker would live on, unknown to
+circusd, and hold the port; so the worker ends by itself.
 
 Only circusd orders a waiting spare to serve. Without circusd, the spare ends if other workers of its watcher serve: it
 would only hold memory, and the port without answering there. If none serves, the spare does: it has the app and the
@@ -34,7 +34,7 @@ def others_serve(folder: Path | None, token: str) -> bool:
         return False
     try:
         up = [path for path in folder.iterdir() if path.suffix == ".up" and path.stem != token]
-    except OSError:  # the folder is gone, so nothing is known of others
+    except OSError:  # without the folder, nothing is known of others
         return False
     return any(takes_connections(path.with_suffix(".sock")) for path in up)
 
@@ -42,7 +42,8 @@ def others_serve(folder: Path | None, token: str) -> bool:
 def others_serve_on(folder: Path | None, token: str) -> bool:
     """Return whether another worker than *token* serves, and still does in a moment; blocks until then.
 
-    One that is being killed, as all are at once where memory runs out, takes connections until its last thread is gone.
+    One that is being killed, as all are at once when memory runs out, accepts connections until its last thread is
+    gone.
     """
     if not others_serve(folder, token):
         return False
@@ -53,7 +54,7 @@ def others_serve_on(folder: Path | None, token: str) -> bool:
 def end_with(launcher: str, *, grace: float) -> None:
     """End this worker when *launcher* ("pid:started") has ended: SIGTERM, and SIGKILL *grace* seconds later.
 
-    Do nothing where the launcher became this very process, which is so without a wrapper.
+    Do nothing if the launcher became this very process, as it does without a wrapper.
     """
     pid = launcher.partition(":")[0]
     if not pid or int(pid) == os.getpid():
@@ -72,8 +73,8 @@ def outlive_output(circusd: str) -> None:
     """Keep writes to stdout and stderr from failing when *circusd*, which reads them from pipes, is gone.
 
     The worker serves on until the next circusd has taken over, and a `print` in a request would raise BrokenPipeError.
-    The reading end is held from the start, so no write falls between; what comes without a circusd is read and dropped.
-    A pipe that circusd writes into, too, is another's to read: with its reader gone, all writers would hang.
+    The reading end is held from the start, so no write falls between; output without a circusd is read and dropped. A
+    pipe that circusd writes into, too, belongs to another reader: without it, all writers would hang.
     """
     if not names_process(circusd):
         return
@@ -100,7 +101,7 @@ def names_process(mark: str) -> bool:
 
 
 def when_gone(process: str, then: Callable[[], None]) -> None:
-    """Call *then* in a thread when *process* ("pid:started") has ended; never where the mark names no process.
+    """Call *then* in a thread when *process* ("pid:started") has ended; never if the mark names no process.
 
     A thread, because *process* may end while the app is imported, or while the event loop stands still.
     """
@@ -109,7 +110,7 @@ def when_gone(process: str, then: Callable[[], None]) -> None:
         descriptor = None
         with suppress(AttributeError, OSError):  # macOS, an old kernel, a sandbox
             descriptor = os.pidfd_open(int(process.partition(":")[0]))
-        # It may have ended, and another have got its pid, before there was a descriptor.
+        # It may have ended, and another process have its pid, before there was a descriptor.
         while circusd_is_alive(process):
             if descriptor is None:
                 time.sleep(POLL)

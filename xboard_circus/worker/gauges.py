@@ -40,17 +40,17 @@ class LoopLag:
         return self._last
 
     def stop(self) -> None:
-        """Stop measuring: no more ticks will come, and that is not lag."""
+        """Stop measuring, because no more ticks will come, which is no lag."""
         self._last = None
 
     def largest(self) -> float:
-        """Return the largest lag of the *kept* last ticks, or by how much the next one is late already."""
+        """Return the largest lag of the *kept* last ticks, or of the next one if it is later already."""
         overdue = 0.0 if self._last is None else self._clock() - self._last - self.period
         return max(0.0, overdue, *self._lags)
 
 
 def thread_pool() -> tuple[int | None, int | None]:
-    """Return how many threads of the app's pool are busy, and how many it may have; None where it has no pool.
+    """Return the busy threads of the app's pool, and their limit; None without a pool.
 
     The pool is anyio's, in which FastAPI runs every endpoint that is not async. Call it from the event loop: each loop
     has a pool of its own.

@@ -1,7 +1,7 @@
-"""Limit the headers of a request where uvicorn parses with httptools, which has no limit: with h11 it is 64 KiB.
+"""Limit the headers of a request in uvicorn with httptools, which has no limit: with h11 it is 64 KiB.
 
-One client could have a worker keep 1.8 GiB of headers, or hold up its event loop with one header without end, which
-httptools copies with each piece. This is the only place that reaches into uvicorn's protocols.
+One client could make a worker keep 1.8 GiB of headers, or block its event loop by one endless header, which httptools
+copies with each piece. This is the only place that reaches into uvicorn's protocols.
 """
 
 import asyncio
@@ -19,7 +19,7 @@ _HEADERS = (
 
 
 def limited(protocol: type[asyncio.Protocol]) -> type[asyncio.Protocol]:
-    """Return *protocol* with a limit on headers where it is uvicorn's for httptools; any other as it is."""
+    """Return *protocol* with a limit on headers if it is uvicorn's for httptools; any other as it is."""
     known = getattr(sys.modules.get(_HTTPTOOLS), "HttpToolsProtocol", None)
     if protocol is not known:
         return protocol
@@ -27,11 +27,11 @@ def limited(protocol: type[asyncio.Protocol]) -> type[asyncio.Protocol]:
 
 
 class _HeaderLimit(asyncio.Protocol):
-    """Count what comes without completing the headers of a request or bringing a part of its body.
+    """Count bytes that neither complete the headers of a request nor bring a part of its body.
 
-    So it is with headers, and with trailers and chunk extensions. What comes in one piece with something complete is
-    not counted: it was parsed already, and a piece is no longer than 256 KiB. ``--h11-max-incomplete-event-size`` sets
-    another limit, as with h11.
+    So for headers, trailers and chunk extensions. Bytes in one piece with something complete are not counted: they were
+    parsed already, and a piece is no longer than 256 KiB. ``--h11-max-incomplete-event-size`` sets another limit, as
+    with h11.
     """
 
     _pending = _of_request = 0
@@ -41,7 +41,7 @@ class _HeaderLimit(asyncio.Protocol):
         self._limit: int = named["config"].h11_max_incomplete_event_size or DEFAULT_LIMIT
 
     def data_received(self: Any, data: bytes) -> None:
-        if self._pending > self._limit:  # refused: of a connection over TLS more may come until it is closed
+        if self._pending > self._limit:  # refused: over TLS more may come until the connection is closed
             return
         cycle = self.cycle
         self._pending += len(data)
@@ -60,7 +60,7 @@ class _HeaderLimit(asyncio.Protocol):
         super().on_body(body)  # type: ignore[misc]
 
     def _refuse(self: Any) -> None:
-        """Answer 431 and close; only close where the client already gets an answer to an earlier request."""
+        """Answer 431 and close; only close if the client already gets an answer to an earlier request."""
         if self.transport.is_closing() or self not in self.connections:  # answered 400, or a WebSocket by now
             return
         self.logger.warning("Request headers too large.")
@@ -69,7 +69,7 @@ class _HeaderLimit(asyncio.Protocol):
             lines = (b"HTTP/1.1 431 Request Header Fields Too Large", *defaults, *_HEADERS, b"", _TEXT)
             self.transport.write(b"\r\n".join(lines))
         if self.cycle is not None and not self.cycle.response_complete:
-            self.cycle.disconnected = True  # or the app would write to a closed connection
+            self.cycle.disconnected = True  # otherwise the app would write to a closed connection
             self.cycle.message_event.set()
             del self.cycle.scope["headers"][self._of_request :]  # uvicorn adds trailers; the app may run on for long
         self.transport.close()

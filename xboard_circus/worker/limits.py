@@ -1,7 +1,7 @@
 """Raise the limits of this process on open files and processes.
 
-Circus's own ``rlimit_*`` makes the spawn fail on a host whose hard limit is lower; here the soft limit goes as far as
-the hard one lets it, and the log says where that is not far enough.
+Circus's own ``rlimit_*`` makes the spawn fail on a host with a lower hard limit; here the soft limit is raised as far
+as the hard one permits, and the log reports a limit that is too low.
 """
 
 import logging
@@ -30,7 +30,7 @@ def raise_limits() -> None:
 
 
 def most_open_files() -> int:
-    """Return how many files this process may open, `WANTED` of them where there is no limit."""
+    """Return how many files this process may open, or `WANTED` without a limit."""
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     return WANTED[0][1] if soft == resource.RLIM_INFINITY else soft
 

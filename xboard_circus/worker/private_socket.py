@@ -1,7 +1,7 @@
 """Answer requests on the private unix socket of a worker: one request per connection, one answer in JSON.
 
 It is not a second listener of uvicorn's, because it must answer before the app's lifespan starts and until the process
-ends, and because nothing of it may ever be reachable from the public port.
+ends, and because the public port must never reach it.
 """
 
 import asyncio
@@ -27,12 +27,12 @@ READ_TIMEOUT = 5.0
 DEFAULT_TIMEOUT = 1.6
 BACKLOG = 64
 RESERVE = 4
-"""Descriptors that are kept free for probes: one for the connection, the rest for what answers it."""
+"""Descriptors that are kept free for probes: one for the connection, the rest for its answer."""
 ACCEPT_AGAIN_AFTER = 0.1
 
 
 class RefusedRequest(Exception):
-    """What is wrong with a request, and the status that says so."""
+    """A bad request, with its status."""
 
     def __init__(self, status: int, message: str) -> None:
         super().__init__(message)
@@ -46,7 +46,7 @@ class PrivateRequest:
     Attributes:
         route: Method and path, such as ``GET /-/worker``.
         options: Its query, such as ``live=/health/live&timeout=1.6``.
-        peer: The user at the other end; None where the system does not tell.
+        peer: The user at the other end; None if unknown.
     """
 
     route: str
@@ -54,7 +54,7 @@ class PrivateRequest:
     peer: int | None = None
 
     def app_path(self, name: str) -> str | None:
-        """Return the path of the app that the option *name* gives; None without that option."""
+        """Return the path of the app in the option *name*; None without that option."""
         path = self.options.get(name)
         if path is not None and not path.startswith("/"):
             raise RefusedRequest(400, f"{name} must be a path, such as /health/{name}")
@@ -72,11 +72,11 @@ class PrivateRequest:
 
 
 Routes = Mapping[str, Callable[[PrivateRequest], Awaitable[tuple[dict[str, Any], int | None]]]]
-"""By method and path, what answers: the content, and a descriptor to send with it or None."""
+"""Handlers by method and path: each returns the content, and a descriptor to send with it or None."""
 
 
 def parse_request(head: bytes, peer: int | None = None) -> PrivateRequest:
-    """Read the head of a request.
+    """Parse the head of a request.
 
     >>> parse_request(b"GET /-/worker?live=/health/live HTTP/1.1")
     PrivateRequest(route='GET /-/worker', options={'live': '/health/live'}, peer=None)
@@ -93,13 +93,13 @@ def render(status: int, content: dict[str, Any]) -> bytes:
 
 
 class PrivateSocket:
-    """Listens at *path* at once, and answers from `serve` on; in between, requests wait in its queue.
+    """Listen at *path* at once, and answer from `serve` on; in between, requests wait in its queue.
 
-    OSError when the path can't be had. The socket gets its name when it listens already: until then the kernel refuses
+    OSError if the path cannot be had. The socket gets its name when it listens already: until then the kernel refuses
     connections, as to a dead worker's.
 
-    A worker whose clients have taken all descriptors still answers: the reserve is given up for each probe. asyncio
-    and uvloop would accept none, and a busy worker be killed as hung.
+    If clients have taken all descriptors, the worker still answers: each probe uses the reserve. asyncio and uvloop
+    would accept none, and a busy worker be killed as hung.
     """
 
     def __init__(self, path: Path) -> None:
@@ -123,7 +123,7 @@ class PrivateSocket:
 
     @property
     def lacks_descriptors(self) -> bool:
-        """Return whether this process has no descriptor left but what is kept for probes."""
+        """Return whether this process has no free descriptor except the reserve."""
         return len(self._reserve) < RESERVE
 
     async def serve(self, routes: Routes) -> None:

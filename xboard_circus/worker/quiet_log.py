@@ -1,4 +1,4 @@
-"""Keep clients from filling the log: uvicorn logs a line for each invalid request."""
+"""Limit the log lines that clients cause: uvicorn logs a line for each invalid request."""
 
 import logging
 import os
@@ -10,7 +10,7 @@ _OF_REQUESTS = (os.path.join("uvicorn", "protocols", ""), os.path.join("worker",
 
 
 class QuietLog(logging.Filter):
-    """Log a warning about a client's request once in `REPORTED_EVERY` seconds, with how many there were since."""
+    """Log a warning about a client's request once in `REPORTED_EVERY` seconds, with the number since the last."""
 
     def __init__(self) -> None:
         super().__init__()

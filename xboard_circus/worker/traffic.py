@@ -1,4 +1,4 @@
-"""Count the requests of this worker by route: what was answered, how fast, and how many are in flight."""
+"""Count the requests of this worker by route: statuses, latencies, and requests in flight."""
 
 from bisect import bisect_left
 from typing import Any
@@ -39,10 +39,10 @@ class Traffic:
         return self._counts.setdefault((method, route), [0] * STRIDE)
 
     def report(self) -> dict[str, Any]:
-        """Return a `TrafficReport` for the prober: all that was counted since this worker began."""
+        """Return a `TrafficReport` for the prober: all counts since this worker began."""
         rows = sorted((route_name(f"{method} {route}"), row) for (method, route), row in self._counts.items())
         rows.append((OTHER, self._other))
-        # In one order in all workers, whichever route was called first: the prober then adds them up at once.
+        # In the same order in all workers, whichever route was called first, so that the prober adds them up at once.
         return {
             "active": self._active,
             "routes": [name for name, _ in rows],

@@ -1,7 +1,7 @@
-"""Serve on while nobody reads what a worker prints, because circusd hangs or is under SIGSTOP.
+"""Serve on while no process reads a worker's output, because circusd hangs or is under SIGSTOP.
 
 A pipe holds 64 KiB. When it is full, a `print` in a request would block the event loop, and with it a healthy worker,
-until somebody reads. What does not fit within a second is dropped instead, and counted.
+until a process reads. Output that does not fit within a second is dropped instead, and counted.
 """
 
 import io
@@ -21,8 +21,8 @@ PATIENCE = 1.0  # circusd may be busy that long; with less, a busy moment would 
 class UnreadOutput(io.RawIOBase):
     """Write to a pipe, without ever waiting longer than *patience* seconds for its reader.
 
-    After the first loss nothing waits until the pipe takes something again; then it is written how much was lost.
-    Processes that the app starts, and C code, write to the pipe itself and wait as ever.
+    After the first loss nothing waits until the pipe has room again; then a line reports the loss. Processes that the
+    app starts, and C code, write to the pipe itself and wait as ever.
     """
 
     name = "<pipe>"
@@ -32,12 +32,12 @@ class UnreadOutput(io.RawIOBase):
         self._patience = patience
         self._lost = 0
         self._lost_since = 0.0
-        self._is_in_line = False  # the last that was written has no line end
+        self._is_in_line = False  # the last write ended within a line
         self._free_lock()
         os.register_at_fork(after_in_child=self._free_lock)
 
     def _free_lock(self) -> None:
-        # One writer at a time: where there is room for one write, the second of two would block.
+        # One writer at a time: with room for one write, the second of two would block.
         self._lock = threading.RLock()
 
     def fileno(self) -> int:
@@ -74,7 +74,7 @@ class UnreadOutput(io.RawIOBase):
 
 
 def outlast_reader() -> None:
-    """Put an `UnreadOutput` in the place of stdout and stderr where they are pipes."""
+    """Replace stdout and stderr by an `UnreadOutput` if they are pipes."""
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
         if stream is not None and stat.S_ISFIFO(os.fstat(stream.fileno()).st_mode):

@@ -1,1 +1,1 @@
-"""What circusd answers, publishes and is asked for."""
+"""Answer circusd's commands and publish its state and events."""

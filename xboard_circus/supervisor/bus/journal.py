@@ -1,4 +1,4 @@
-"""Our own events, numbered and kept for a while: for a recorder that starts after circusd, or missed one on the bus."""
+"""Number our events and keep them for a while, for a recorder that starts after circusd, or missed one on the bus."""
 
 import json
 import time
@@ -9,7 +9,7 @@ KEPT_CHARS = 1 << 20
 
 
 class Journal:
-    """The last events of one circusd, as many as fit into 1 MiB; *epoch* tells its numbers from another's.
+    """The last events of one circusd, up to 1 MiB; *epoch* distinguishes its numbers from another's.
 
     >>> journal = Journal(epoch="e")
     >>> journal.note("web", "cooldown", {"reason": "five failures"})
@@ -37,6 +37,6 @@ class Journal:
         return numbered
 
     def after(self, number: int) -> dict[str, Any]:
-        """Return the events behind that number, as far as they are kept."""
+        """Return the events after that number, as far as they are kept."""
         events = [[watcher, kind, json.loads(text)] for at, watcher, kind, text in self._events if at > number]
         return {"epoch": self.epoch, "last": self._last, "events": events}

@@ -1,4 +1,4 @@
-"""Record who sent each command that changes something: it is published, and named in the ends that follow from it."""
+"""Record the sender of each command that changes something: it is published, and named in the ends that follow."""
 
 import asyncio
 import fnmatch
@@ -29,7 +29,7 @@ A_SIGNAL = Say.BY_SIGNAL()
 LONGEST = 120
 TURN = 0.05
 JUDGED = frozenset({"restart", "reload", "xboard_reload"})
-"""Commands that end workers for others: not carried out while the ini file is one that `check` refuses."""
+"""Commands that replace workers: not carried out while `check` refuses the ini file."""
 
 
 @dataclass
@@ -37,7 +37,7 @@ class Request:
     """One command that changes something.
 
     Attributes:
-        names: The watchers that it is for, in lower case; None for all.
+        names: The watchers of the command, in lower case; None for all.
         answer: The result of its work, or the future of it; None before it has begun.
     """
 
@@ -49,7 +49,7 @@ class Request:
 
     @property
     def asker(self) -> str:
-        """Who sent it. circusctl gives no purpose, so the command is named beside it."""
+        """Return the sender. circusctl gives no purpose, so the command is named beside it."""
         return Say.BY_CIRCUSCTL(command=self.command) if self.by == CIRCUSCTL else self.by
 
     def runs(self) -> bool:
@@ -58,12 +58,12 @@ class Request:
 
 
 def who(props: Mapping[str, Any]) -> str:
-    """Return who sent a command, as the sender states it."""
+    """Return the sender of a command, as it names itself."""
     return reason_in(props, "by", longest=LONGEST) or CIRCUSCTL
 
 
 class Requests:
-    """The commands that run. It sees each of Circus's own commands first, and neither delays nor fails one."""
+    """The current commands. It sees each of Circus's own commands first, and neither delays nor fails one."""
 
     def __init__(self, supervisor: "Supervisor") -> None:
         self._supervisor = supervisor
@@ -84,7 +84,7 @@ class Requests:
 
     @contained(None)
     def asker_of(self, watcher: str) -> str | None:
-        """Return who sent the command that runs on *watcher*; None where none runs."""
+        """Return the sender of the command that runs on *watcher*; None without one."""
         for request in reversed(self._open):
             if request.runs() and (request.names is None or watcher.lower() in request.names):
                 return request.asker
@@ -94,9 +94,9 @@ class Requests:
         def watched(arbiter: Any, props: dict[str, Any]) -> Any:
             request = self._begin(name, props) or Request(name, CIRCUSCTL, "", frozenset([CIRCUSD]))
             # Published before its effects, unless Circus is about to refuse it because another one runs.
-            is_told = circus_arbiter.running_command(arbiter) is None
-            if is_told:
-                self._tell(request)
+            is_published = circus_arbiter.running_command(arbiter) is None
+            if is_published:
+                self._publish(request)
             if name == "kill":
                 _let_be_killed(arbiter, props)
             try:
@@ -112,8 +112,8 @@ class Requests:
                 self._refused(request, MessageError(answer["reason"]))
                 return answer
             request.answer = True if answer is None else answer
-            if not is_told:
-                self._tell(request)
+            if not is_published:
+                self._publish(request)
             return answer
 
         return watched
@@ -131,7 +131,7 @@ class Requests:
         self._open = [each for each in self._open if each is not request]
         # The sender repeats one that was refused because another one ran.
         if not isinstance(error, ConflictError):
-            self._tell(request, refusal=one_line(str(error)))
+            self._publish(request, refusal=one_line(str(error)))
 
     def _names(self, props: dict[str, Any]) -> frozenset[str] | None:
         if not props.get("name"):
@@ -144,7 +144,7 @@ class Requests:
         return frozenset(each for each in known if pattern.match(each)) or frozenset([name])
 
     @contained(None)
-    def _tell(self, request: Request, *, refusal: str = "") -> None:
+    def _publish(self, request: Request, *, refusal: str = "") -> None:
         what = " ".join(filter(None, [request.command, request.details]))
         say = Say.ASKED_FOR_REFUSED if refusal else Say.ASKED_FOR
         reason = say(command=what, by=request.by, why=refusal)
@@ -156,7 +156,7 @@ class Requests:
 
 
 async def _in_its_turn(arbiter: Any, execute: Callable[[Any, dict[str, Any]], Any], props: dict[str, Any]) -> Any:
-    """Execute a stop when the command that runs is over, such as a `decr` that waits for a drain."""
+    """Execute a stop after the command that runs, such as a `decr` that waits for a drain."""
     while circus_arbiter.running_command(arbiter) is not None:
         await asyncio.sleep(TURN)
     if circus_arbiter.is_stopping(arbiter):
@@ -170,7 +170,7 @@ async def _in_its_turn(arbiter: Any, execute: Callable[[Any, dict[str, Any]], An
 
 @contained(None)
 def _let_be_killed(arbiter: Any, props: Mapping[str, Any]) -> None:
-    """Let Circus kill a worker that drains already; it would answer "ok" and do nothing."""
+    """Let Circus kill a worker that drains already; it would otherwise answer "ok" and do nothing."""
     watcher = circus_arbiter.registered(arbiter, props.get("name", ""))
     for process in watcher.processes.values() if watcher is not None else ():
         if props.get("pid") in (None, process.pid):
@@ -178,19 +178,19 @@ def _let_be_killed(arbiter: Any, props: Mapping[str, Any]) -> None:
 
 
 def _details(name: str, props: Mapping[str, Any]) -> str:
-    """Return what else of a command is published; the values of options may be secrets."""
+    """Return the published details of a command; the values of options may be secrets."""
     if name == "add":
         return safe_command(str(props.get("cmd") or "").split())
-    told = []
+    details = []
     if "signum" in props:
-        told.append(_signal(props["signum"]))
+        details.append(_signal(props["signum"]))
     if "pid" in props:
-        told.append(f"pid {props['pid']}")
+        details.append(f"pid {props['pid']}")
     if "nb" in props:
-        told.append(str(props["nb"]))
+        details.append(str(props["nb"]))
     if isinstance(props.get("options"), Mapping):
-        told += sorted(str(key) for key in props["options"])
-    return one_line(" ".join(told), LONGEST)
+        details += sorted(str(key) for key in props["options"])
+    return one_line(" ".join(details), LONGEST)
 
 
 def _signal(signum: object) -> str:

@@ -1,4 +1,4 @@
-"""Build what `xboard_state` answers of a watcher and its workers, from what is known and never stored."""
+"""Build the answer to `xboard_state` for a watcher and its workers, from what is known and never stored."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 def phase_of(worker: Worker, *, is_stopping: bool) -> PhaseWord:
-    """Return how far a worker is in its life; while its watcher stops, every worker leaves."""
+    """Return the phase of a worker; while its watcher stops, every worker leaves."""
     if worker.is_leaving or is_stopping:
         return "leaving"
     if worker.is_spare:
@@ -33,7 +33,7 @@ def phase_of(worker: Worker, *, is_stopping: bool) -> PhaseWord:
 
 
 def health_of(worker: Worker, options: HealthOptions, now: float) -> Health:
-    """Return what the probes say of a worker that is up; what they said long ago says nothing."""
+    """Return the health of a worker that is up by its probes; old probes prove nothing."""
     probed_at = worker.probes[-1]["at"] if worker.probes else float("-inf")
     is_stale = now - probed_at > stale_after(period=options.period, timeout=options.timeout)
     return Health.UNKNOWN if is_stale or not worker.is_up else worker.life.health
@@ -60,7 +60,7 @@ def hold_of(armed: ArmedWatcher, slot: int, now: float) -> Hold:
 
 
 def held_slot_entry(armed: ArmedWatcher, slot: int) -> WorkerEntry:
-    """Return the entry of a slot that is held: it has no process, and the pid 0."""
+    """Return the entry of a held slot: it has no process, and the pid 0."""
     hold = hold_of(armed, slot, armed.clock())
     return schema.worker_entry(
         pid=0,
@@ -79,7 +79,7 @@ def worker_entry(armed: ArmedWatcher, worker: Worker) -> WorkerEntry:
     folder = armed.folder if armed.has_private_socket else None
     reason = life.order.why if life.order else life.reason
     up_since, probe = worker.up_since, worker.probe
-    # Written out: these are values of ours, and to read them as a wire's took half the time of the answer.
+    # Written out, because these are our own values, and parsing them as a wire's took half the time of the answer.
     return {
         "pid": worker.pid,
         "started": worker.started,
@@ -111,7 +111,7 @@ def worker_entry(armed: ArmedWatcher, worker: Worker) -> WorkerEntry:
 
 
 def poison_entry(poisons: Poisons, now: float) -> PoisonEntry | None:
-    """Return the entry of the poisonous routes of a watcher; None where there is none."""
+    """Return the entry of the poisonous routes of a watcher; None without one."""
     routes, reason = list(poisons.routes(now)), poisons.reason(now)
     return {"routes": routes, "reason": reason, "say": data_of(reason)} if routes else None
 

@@ -1,1 +1,1 @@
-"""One worker from its spawn to its end."""
+"""Handle one worker from its spawn to its end."""

@@ -9,7 +9,7 @@ from typing import Any
 import xboard_circus
 from xboard_circus.host.request_slots import VARIABLE
 
-# By its path: circusd runs nothing of it, and to import it would cost 80 KiB.
+# By its path, because circusd runs nothing of it, and its import would cost 80 KiB.
 LAUNCHER = Path(xboard_circus.__file__).absolute().with_name("launch.py")
 
 
@@ -20,7 +20,7 @@ def launch_command(watcher: Any, *, wid: int, token: str, spare: bool, requests:
     becomes the user: where Circus itself cannot, it stops the whole watcher.
     """
     words = [sys.executable, "-I", "-S", str(LAUNCHER), "--wid", str(wid), "--worker", token]
-    # Circus enters the folder too where it can and we stay its user: a relative one would be looked for inside itself.
+    # Circus enters the folder too if it can and we stay its user: a relative one would be looked for inside itself.
     words += ["--chdir", os.path.abspath(watcher.working_dir)]
     for option in ("uid", "gid"):
         if getattr(watcher, option) is not None:

@@ -21,12 +21,12 @@ STACK_BYTES = 64 * 1024
 LONGEST_LINE = 16 * 1024
 TRY_AGAIN_AFTER = 1.0
 PIPE_BYTES = 1 << 20
-# What Python's faulthandler begins with when a fatal signal ends the process.
+# First words of Python's faulthandler when a fatal signal ends the process.
 STACK = b"Fatal Python error: "
 
 
 def incomplete_suffix(data: bytes) -> int:
-    """Return how many bytes at the end of *data* begin a UTF-8 character that is not all there.
+    """Return how many bytes at the end of *data* begin an incomplete UTF-8 character.
 
     >>> incomplete_suffix("日志".encode()), incomplete_suffix("日志".encode()[:-1])
     (0, 2)
@@ -37,10 +37,10 @@ def incomplete_suffix(data: bytes) -> int:
 
 
 class LastWords:
-    """The last bytes that one process wrote, and, whole, the stacks that faulthandler wrote when it was killed.
+    """The last bytes of one process's output, and, whole, the stacks that faulthandler wrote when it was killed.
 
-    They are shown without what *hide* takes out, and without secrets that have a telling name: they become reasons,
-    which go to logs, alerts and pages.
+    *hide*, and secrets under a telling name, are removed from them, because they become reasons, which go to logs,
+    alerts and pages.
     """
 
     def __init__(self, hide: Callable[[bytes], bytes] = bytes) -> None:
@@ -49,7 +49,7 @@ class LastWords:
         self._stack = b""
 
     def add(self, piece: bytes) -> None:
-        """Take note of a further piece."""
+        """Note a further piece."""
         # The mark may lie across the edge of two pieces.
         seen = self._tail[1 - len(STACK) :] + piece
         at = seen.rfind(STACK)
@@ -61,12 +61,12 @@ class LastWords:
 
     @property
     def tail(self) -> str:
-        """The last bytes as text; the first line may be cut."""
+        """Return the last bytes as text; the first line may be cut."""
         return safe_text(self._hide(self._tail).decode("utf-8", errors="replace"))
 
     @property
     def stack(self) -> str:
-        """The stacks of all its threads, empty if none were written."""
+        """Return the stacks of all its threads, empty if none were written."""
         return safe_text(self._hide(self._stack).decode("utf-8", errors="replace"))
 
 
@@ -85,16 +85,16 @@ class OutputLoss:
 
 
 class Tail:
-    """A Circus stream that passes whole lines on to *inner* and remembers the last words of every pid.
+    """A Circus stream that passes whole lines on to *inner* and keeps the last words of every pid.
 
     Circus reads 1,024 bytes at a time and writes each piece alone. A character that lies across the edge comes out as
     two question marks, a line of one worker in the middle of another's, and with a `time_format` it gets a stamp in its
     middle. Pieces are therefore cut at line ends here, and a line longer than `LONGEST_LINE` between characters.
 
-    Where *inner* cannot write (a full disk, a folder that is gone), the output is lost, which is logged, and circusd
-    goes on; Circus would log a traceback for every piece, and after a rotation that failed never write again. What it
-    cannot write when it is closed is lost, too: a watcher whose stop fails there would be "stopping" for ever, and
-    circusd would not end.
+    If *inner* cannot write (a full disk, a missing folder), the output is lost, which is logged, and circusd goes on;
+    Circus would log a traceback for every piece, and after a failed rotation never write again. Output that cannot be
+    written at its close is lost, too: a watcher that fails to stop there would be "stopping" for ever, and circusd
+    would not end.
 
     A file that was deleted or moved away is opened again: Circus's FileStream would write on into one without a name,
     and after ``find -name "*.log" -delete`` every line would be lost.
@@ -134,7 +134,7 @@ class Tail:
             self._write({**piece, "data": raw})
 
     def __getattr__(self, name: str) -> Any:
-        # `open` and `close` are only called where the stream has them, so they must come from the stream itself.
+        # `open` and `close` are only called if the stream has them, so they must come from the stream itself.
         found = getattr(self.inner, name)
         return partial(self._contained, found, name) if name in ("open", "close") else found
 
@@ -145,13 +145,13 @@ class Tail:
             logger.error("xboard: output may be lost, %s: %s: %s", circus_stream.name_of(self.inner), name, error)
 
     def forget(self, pid: int) -> None:
-        """Write what is still held of *pid* and forget it."""
+        """Write the held rest of *pid* and forget it."""
         for key in [key for key in self._held if key[0] == pid]:
             self._write({"pid": pid, "name": key[1], "data": self._hide(self._held.pop(key))})
 
     @property
     def lost(self) -> int:
-        """The bytes that could not be written."""
+        """Return the bytes that could not be written."""
         return self._lost_before + (0 if self.loss is None else self.loss.lost)
 
     def _write(self, piece: dict[str, Any]) -> None:
@@ -185,17 +185,17 @@ class Tail:
 
 
 def write_through(watcher: Any, pid: int, data: bytes) -> None:
-    """Write what a process of *watcher* that Circus does not know has written into the watcher's log."""
+    """Write output of a process that Circus does not know into the log of *watcher*."""
     stream = watcher.stderr_stream or watcher.stdout_stream
     if stream is not None:
         stream({"data": data, "pid": pid, "name": "stderr"})
 
 
 def drain(redirector: Any, process: Any, *, streams: Iterable[Any]) -> None:
-    """Move what a dead *process* left in its pipes into the log, before Circus closes them unread.
+    """Move the rest in the pipes of a dead *process* into the log, before Circus closes them unread.
 
-    Circus closes a pipe as soon as it reaps the process. With prompt reaping that would lose the very lines that
-    show why the process died. Never waits: a grandchild may hold the other end open.
+    Circus closes a pipe as soon as it reaps the process. With prompt reaping that would lose the very lines that show
+    why the process died. Never waits, because a grandchild may hold the other end open.
     """
     for name, pipe in redirector.get_process_pipes(process):
         if pipe is None or pipe.closed:

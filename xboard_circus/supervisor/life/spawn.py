@@ -1,4 +1,4 @@
-"""Spawn a worker behind the launcher; a slot that has to wait stays without a process until its time has come."""
+"""Spawn a worker behind the launcher; a slot with a wait stays without a process until its time has come."""
 
 from __future__ import annotations
 
@@ -36,12 +36,12 @@ LOOK_AGAIN = 0.2
 
 
 class SpawnRequest(NamedTuple):
-    """What the next spawn is for.
+    """Purpose of the next spawn.
 
     Attributes:
-        slot: Where it is to serve; None where any free slot will do.
+        slot: Slot of the new worker; None for any free one.
         successor_of: The worker that it replaces, in the same slot.
-        spare: It is to import the app and wait.
+        spare: It imports the app and waits.
         at_once: It was requested, so it does not wait for the restart budget.
     """
 
@@ -52,10 +52,10 @@ class SpawnRequest(NamedTuple):
 
 
 def spawn(armed: ArmedWatcher, original: Callable[[], Any]) -> Any:
-    """Spawn one process in the place of Circus's own `spawn_process`. Nothing is raised into Circus.
+    """Spawn one process in place of Circus's own `spawn_process`. Nothing is raised into Circus.
 
-    Circus stops the whole watcher where a spawn answers False or raises, and so would end healthy workers, or leave
-    the rest of its boot undone. So it answers True where nothing could be spawned, and tries again later.
+    Circus stops the whole watcher if a spawn returns False or raises, and so would end healthy workers, or leave the
+    rest of its boot undone. So this returns True even if nothing could be spawned, and tries again later.
     """
     if not armed.is_running():
         return True
@@ -121,7 +121,7 @@ def _note(armed: ArmedWatcher, process: Any, *, wid: int, slot: int, token: str,
     )
     armed.fleet.workers[worker.pid] = worker
     worker.follows = armed.fleet.ended_in.pop(slot, None) if old is None else old.pid
-    if role is not Role.SPARE:  # a spare that waits is no try: it reports neither success nor failure
+    if role is not Role.SPARE:  # a waiting spare is no try, because it reports neither success nor failure
         armed.budget.started(slot, now)
     if role is Role.SERVING:
         armed.left_to_spawn -= 1
@@ -133,8 +133,8 @@ def _failed(armed: ArmedWatcher, error: Exception | None) -> None:
         armed.spawns_again_at = now + SHORTAGE_RETRY
         armed.note_reason(Say.SHORT_OF(why=os.strerror(error.errno), wait=exactly(SHORTAGE_RETRY)))
     else:
-        said_no = armed.hooks.failed.get("before_spawn") or armed.hooks.failed.get("after_spawn")
-        why = said_no or (Say.NO_LAUNCHER() if error is None else f"{type(error).__name__}: {error}")
+        refusal = armed.hooks.failed.get("before_spawn") or armed.hooks.failed.get("after_spawn")
+        why = refusal or (Say.NO_LAUNCHER() if error is None else f"{type(error).__name__}: {error}")
         decision = armed.budget.failed(NO_SLOT, now, jitter=random.uniform(-1, 1))
         armed.spawns_again_at = now + max(1.0, decision.wait)
         armed.last_failure = Say.CANNOT_RUN(why=why)

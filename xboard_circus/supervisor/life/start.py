@@ -1,4 +1,4 @@
-"""See how far workers are with their start."""
+"""Find which workers have completed their start."""
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path
