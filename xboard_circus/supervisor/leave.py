@@ -80,4 +80,4 @@ def _pass_listeners(supervisor: "Supervisor", gate: int, of_watchers: Iterable[A
         if listeners:
             inbox.send(listeners, inbox.path_of(runtime.root_path() / supervisor.instance, gate))
     except OSError as error:  # such as one started by an older release
-        logger.warning("xboard: no listener is passed on, and the endpoints are free meanwhile: %s", error)
+        logger.warning("xboard: the endpoints are free until the next circusd binds them: %s", error)
