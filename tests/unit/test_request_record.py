@@ -252,8 +252,8 @@ def test_what_is_kept_of_paths_is_bounded() -> None:
 
     asyncio.run(main())
 
-    assert len(shared.record._paths) <= MOST_PATHS
-    assert max(map(len, shared.record._paths), default=0) <= LONGEST_PATH
+    assert len(shared.record.paths) <= MOST_PATHS
+    assert max(map(len, shared.record.paths), default=0) <= LONGEST_PATH
 
 
 @pytest.mark.parametrize(

@@ -47,7 +47,7 @@ WEBSOCKETS_LEAVE = 24
 
 MOST_PATHS, LONGEST_PATH = 1024, 300
 SERIAL = "xboard_circus.request"
-"""Key of an ASGI scope: the number of the request."""
+"""Key of an ASGI scope: the number of the request, and its slot."""
 
 _WORDS = r"[A-Za-z][a-z]{0,19}(?:[A-Z][a-z]{1,19}){0,3}"
 _NO_WORD = re.compile(rf"(?<=/)(?!(?:{_WORDS}(?:[-_.]{_WORDS}){{0,4}}|v\d{{1,2}})(?:/|\Z))[^/]+")
@@ -74,6 +74,16 @@ class FoundRequest(NamedTuple):
     is_answered: bool
 
 
+class _Path:
+    """What is kept of a path: how it is noted, the template of its route if one was found, and that route."""
+
+    __slots__ = ("route", "shown", "template")
+
+    def __init__(self, shown: bytes) -> None:
+        self.shown, self.template = shown, ""
+        self.route: object = None
+
+
 class RequestRecord:
     """Serve *app*, note its requests in *memory*, if any, and have *traffic* count them when they are answered.
 
@@ -96,10 +106,7 @@ class RequestRecord:
         self._header = b"" if memory is None else id_header.lower().encode("latin-1")
         self._mark = bytes(self._memory[MARK_AT : MARK_AT + MARK_BYTES])
         self._free = deque(FIRST + SLOT.size * at for at in range(SLOTS - OVERWRITTEN))  # the last answered ones stay
-        self._slots: dict[int, int] = {}
-        self._paths: dict[str, bytes] = {}
-        self._templates: dict[str, str] = {}
-        self.routed: dict[str, object] = {}  # by path the route that was found for it
+        self.paths: dict[str, _Path] = {}
         self._served = self._over = self._running = 0
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
@@ -132,46 +139,39 @@ class RequestRecord:
         free, path = self._free, scope["path"]
         is_short = kind == "http"
         slot = free.popleft() if free and (is_short or len(free) > WEBSOCKETS_LEAVE) else self._overwrite(serial)
-        masked = self._paths.get(path) or self._mask(path)
+        known = self.paths.get(path) or self._know(path)
         method = scope["method"].encode() if is_short else b"WEBSOCKET"
         began_at = monotonic()
-        pack_slot(self._memory, slot, serial, began_at, method, id_, masked)
-        self._slots[serial] = slot
-        scope[SERIAL] = serial
+        pack_slot(self._memory, slot, serial, began_at, method, id_, known.shown)
+        scope[SERIAL] = serial, slot
         if TELLS_CONTEXT:
             _serial.set(serial)  # uvicorn runs each request in a task, and so in a context, of its own
         if is_short:  # a WebSocket lasts for hours, and is none
             self._traffic.begun()
         try:
-            if self.refusal is not None and is_short and self.refusal.is_of(scope["method"], masked.decode()):
-                await self.refuse(self.refusal, serial, note_and_send)
+            if self.refusal is not None and is_short and self.refusal.is_of(scope["method"], known.shown.decode()):
+                await self.refuse(self.refusal, slot, note_and_send)
             else:
                 await self._app(scope, receive, note_and_send)
         finally:
             if is_short:
-                template = self._templates.get(path) or str(getattr(scope.get("route"), "path", "other"))
+                template = known.template or str(getattr(scope.get("route"), "path", "other"))
                 seconds = (ended_at or monotonic()) - began_at
                 self._traffic.ended(scope["method"], template, status or 500, seconds)  # as uvicorn answers for the app
-            del self._slots[serial]
             if slot < FIRST_OVER:
                 pack_number(self._memory, slot, 0)
                 free.append(slot)
             else:
                 self._end_over(serial, slot)
 
-    def _mask(self, path: str) -> bytes:
-        masked = masked_path(path).encode()
-        self._keep(path, masked)
-        return masked
-
-    def _keep(self, path: str, shown: bytes) -> bool:
-        """Keep what is noted of a path, for the next request to it, unless the path is too long."""
-        if len(self._paths) >= MOST_PATHS:
-            for kept in (self._paths, self._templates, self.routed):
-                kept.clear()
+    def _know(self, path: str) -> _Path:
+        """Return what is noted of a path, and keep it for the next request to it, unless the path is too long."""
+        known = _Path(masked_path(path).encode())
+        if len(self.paths) >= MOST_PATHS:
+            self.paths.clear()
         if len(path) <= LONGEST_PATH:
-            self._paths[path] = shown
-        return len(path) <= LONGEST_PATH
+            self.paths[path] = known
+        return known
 
     def _overwrite(self, serial: int) -> int:
         """Return the slot of a request that comes when all others are taken."""
@@ -182,36 +182,31 @@ class RequestRecord:
     def _end_over(self, serial: int, slot: int) -> None:
         self._over -= 1
         pack_number(self._memory, OVER_AT, self._over)
-        if self._has(serial, slot):
+        if NUMBER.unpack_from(self._memory, slot)[0] == serial:  # else a newer one has it
             pack_number(self._memory, slot, 0)
 
-    def _has(self, serial: int, slot: int) -> bool:
-        """Return whether a slot is still that of a request, and not of a newer one."""
-        return slot < FIRST_OVER or NUMBER.unpack_from(self._memory, slot)[0] == serial
-
-    async def refuse(self, refusal: Refusal, serial: int, send: Send) -> None:
+    async def refuse(self, refusal: Refusal, slot: int, send: Send) -> None:
         """Refuse a request; its slot is emptied, because a route that stays there counts as answered."""
-        slot = self._slots.get(serial)
-        if slot is not None and self._has(serial, slot):
-            pack_slot(self._memory, slot, 0, 0.0, b"", b"", b"")
+        pack_slot(self._memory, slot, 0, 0.0, b"", b"", b"")
         await refusal.answer(send)
 
-    def note_route(self, serial: int, route: Any, scope: Message, *, is_mount: bool) -> str:
+    def note_route(self, route: Any, scope: Message, *, is_mount: bool) -> str:
         """Note the template of the route that was found for a request, in the place of its masked path."""
         template, path = template_of(route, scope, is_mount=is_mount), scope["path"]
-        if self._keep(path, template.encode()):
-            self._templates[path], self.routed[path] = template, route
-        slot = self._slots.get(serial)
-        if slot is not None and self._has(serial, slot):
-            ROUTE.pack_into(self._memory, slot + ROUTE_AT, template.encode())
+        known = self.paths.get(path) or self._know(path)
+        known.shown, known.template, known.route = template.encode(), template, route
+        serial, slot = scope[SERIAL]
+        if NUMBER.unpack_from(self._memory, slot)[0] == serial:
+            ROUTE.pack_into(self._memory, slot + ROUTE_AT, known.shown)
         return template
 
     def noted(self, serial: int) -> SeenRequest | None:
         """Return what is noted of a request in flight; None where newer ones have its slot."""
-        slot = self._slots.get(serial)
-        if slot is None or not self._has(serial, slot):
+        slots = (SLOT.unpack_from(self._memory, FIRST + SLOT.size * at) for at in range(SLOTS))
+        found = next((values for values in slots if values[0] == serial), None)
+        if found is None:
             return None
-        _, began_at, *texts = SLOT.unpack_from(self._memory, slot)
+        _, began_at, *texts = found
         method, id_, route = (text.rstrip(b"\0").decode(errors="ignore") for text in texts)
         return SeenRequest(serial, began_at, method, route, id_ or made_id(self._mark, serial).decode())
 
@@ -219,14 +214,13 @@ class RequestRecord:
         """Return the HTTP request that a task serves, from the frame of our own call among its *frames*."""
         for frame in frames:
             if frame.f_code is RequestRecord.__call__.__code__:
-                known = frame.f_locals
-                if not known.get("is_short") or "masked" not in known:
+                seen = frame.f_locals
+                if not seen.get("is_short") or "began_at" not in seen:
                     return None
-                route = self._templates.get(known["path"]) or known["masked"].decode()
-                id_ = known["id_"] or made_id(self._mark, known["serial"])
-                began_at, method = known["began_at"], known["method"].decode()
-                request = SeenRequest(known["serial"], began_at, method, route, id_.decode())
-                return FoundRequest(request, is_answered=known["status"] != 0)
+                id_ = seen["id_"] or made_id(self._mark, seen["serial"])
+                method, route = seen["method"].decode(), seen["known"].shown.decode()
+                request = SeenRequest(seen["serial"], seen["began_at"], method, route, id_.decode())
+                return FoundRequest(request, is_answered=seen["status"] != 0)
         return None
 
     def show_running(self, loop: asyncio.AbstractEventLoop, frame: FrameType | None) -> int:
@@ -247,7 +241,8 @@ class RequestRecord:
             return found  # also in a task that the request has made
         while frame is not None:
             scope = frame.f_locals.get("scope")
-            if isinstance(scope, dict) and isinstance(serial := scope.get(SERIAL), int):
+            if isinstance(scope, dict) and isinstance(noted := scope.get(SERIAL), tuple):
+                serial: int = noted[0]
                 return serial
             frame = frame.f_back
         return 0
@@ -301,13 +296,14 @@ def name_routes(record: RequestRecord) -> None:
 def _noting(handle: Any, record: RequestRecord, *, but: Any = (), is_mount: bool = False) -> Any:
     @functools.wraps(handle)
     def noting(route: Any, scope: Message, receive: Receive, send: Send) -> Awaitable[None]:
-        if record.routed.get(scope["path"]) is not route and SERIAL in scope and not isinstance(route, but):
+        known = record.paths.get(scope["path"])
+        if (known is None or known.route is not route) and SERIAL in scope and not isinstance(route, but):
             with suppress(Exception):  # a framework of another version: the masked path stays
-                template = record.note_route(scope[SERIAL], route, scope, is_mount=is_mount)
+                template = record.note_route(route, scope, is_mount=is_mount)
                 # Of a path that was routed before, the record has the template at once, and refuses it itself.
                 refusal = record.refusal if scope["type"] == "http" else None
                 if refusal is not None and refusal.is_of(scope["method"], template):
-                    return record.refuse(refusal, scope[SERIAL], send)
+                    return record.refuse(refusal, scope[SERIAL][1], send)
         answer: Awaitable[None] = handle(route, scope, receive, send)
         return answer
 
