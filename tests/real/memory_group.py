@@ -1,4 +1,4 @@
-"""A real memory cgroup, so that the kernel's OOM killer really kills."""
+"""A real cgroup: of memory, so that the kernel's OOM killer really kills, or of processes."""
 
 import contextlib
 import os
@@ -14,11 +14,12 @@ ROOTS = [
     (Path("/sys/fs/cgroup/memory"), "memory.limit_in_bytes"),  # version 1
     (Path("/sys/fs/cgroup"), "memory.max"),  # version 2
 ]
+OF_PROCESSES = [(Path("/sys/fs/cgroup/pids"), "pids.max"), (Path("/sys/fs/cgroup"), "pids.max")]
 
 
 @dataclass(frozen=True)
 class Group:
-    """A memory cgroup; *limit* is the file that bounds it."""
+    """A cgroup; *limit* is the file that bounds it."""
 
     folder: Path
     limit: str
@@ -35,9 +36,22 @@ class Group:
 @contextlib.contextmanager
 def memory_group(pid: int, *, limit: int) -> Iterator[Group]:
     """Put the process *pid* into a memory cgroup of its own with *limit* bytes; skip the test where nobody may."""
-    made = _make(limit)
+    with _group(ROOTS, pid, limit) as made:
+        yield made
+
+
+@contextlib.contextmanager
+def process_group(pid: int, *, limit: int) -> Iterator[Group]:
+    """Put the process *pid* into a cgroup of its own with *limit* processes; skip the test where nobody may."""
+    with _group(OF_PROCESSES, pid, limit) as made:
+        yield made
+
+
+@contextlib.contextmanager
+def _group(roots: list[tuple[Path, str]], pid: int, limit: int) -> Iterator[Group]:
+    made = _make(roots, limit)
     if made is None:
-        pytest.skip("no memory cgroup can be made here: it takes root, and a writable /sys/fs/cgroup")
+        pytest.skip("no such cgroup can be made here: it takes root, and a writable /sys/fs/cgroup")
     try:
         (made.folder / "cgroup.procs").write_text(str(pid))
         yield made
@@ -48,8 +62,8 @@ def memory_group(pid: int, *, limit: int) -> Iterator[Group]:
         _remove(made.folder)
 
 
-def _make(limit: int) -> Group | None:
-    for root, name in ROOTS:
+def _make(roots: list[tuple[Path, str]], limit: int) -> Group | None:
+    for root, name in roots:
         group = root / f"xboard-test-{uuid.uuid4().hex[:8]}"
         if os.geteuid() != 0 or not root.is_dir():
             continue

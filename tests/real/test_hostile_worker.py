@@ -1,11 +1,16 @@
 """A worker that was taken over, against the circusd of another user: it holds up nothing but itself."""
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
 
-from .harness import Watcher, circusd, eventually
+from .harness import HERE, Watcher, circusd, eventually
+from .memory_group import process_group
+
+FLOOD = 10_000
+"""Children that have ended."""
 
 
 def pipes_read_by(pid: int) -> dict[int, bool]:
@@ -27,3 +32,25 @@ def test_circusd_waits_for_no_output_of_a_worker(tmp_path: Path, preload: str) -
         eventually(lambda: len(pipes_read_by(c.pid)) >= 2)
 
         assert [pipe for pipe, waits in pipes_read_by(c.pid).items() if waits] == []
+
+
+def test_circusd_answers_while_a_worker_floods_it_with_children(tmp_path: Path) -> None:
+    """Given 300 living children of circusd's and thousands that end at once, made by a worker, then circusd answers.
+
+    Its log has no traceback for each signal that the loop has not come to: what prints it may hang circusd for good.
+    """
+    (tmp_path / "flood").mkdir()
+    flood = Watcher("flood", 1, command=f"{{python}} -I -S {HERE / 'flooding.py'} {tmp_path / 'flood'}", listens=False)
+    made = tmp_path / "flood" / "made"
+    with circusd(tmp_path, watchers=[Watcher(numprocesses=1), flood], check_delay=0.1) as c:
+        c.wait_ready()
+        (pid,) = c.workers("flood")
+        with process_group(pid, limit=1000):
+            (tmp_path / "flood" / "begin").touch()
+            eventually(lambda: int(made.read_text()) >= FLOOD, timeout=90, what="the flood goes on")
+            before = int(made.read_text())
+            for _ in range(10):
+                assert c.call("numwatchers", timeout=5)["status"] == "ok"
+            assert eventually(lambda: int(made.read_text()) > before, what="it went on all along")
+            os.kill(pid, signal.SIGSTOP)
+        assert "signal wakeup fd" not in c.log("circusd")

@@ -5,6 +5,7 @@ import itertools
 import logging
 import os
 import signal
+import sys
 from collections.abc import Callable, Iterator
 from logging.handlers import WatchedFileHandler
 from pathlib import Path
@@ -74,6 +75,17 @@ def every_patch(arbiter: Any, root: logging.Logger) -> list[Patch]:
         boot.guard_commands(Controller),
         boot.close_guards(Controller),
     ]
+
+
+class FakeTimers:
+    """The timers of a loop that never comes to them."""
+
+    def __init__(self) -> None:
+        self.waiting: list[Callable[[], None]] = []
+
+    def call_later(self, _: float, callback: Callable[[], None]) -> object:
+        self.waiting.append(callback)
+        return callback
 
 
 def insides(arbiter: Any, root: logging.Logger) -> list[dict[str, Any]]:
@@ -327,6 +339,37 @@ def test_children_without_number_are_reaped_in_pieces(monkeypatch: pytest.Monkey
         await eventually(lambda: next(reaped) > first + 5)
         patch.undo([once])
         assert first < 10_010
+
+    on_circus(monkeypatch, check)
+
+
+def test_one_timer_at_most_waits_to_reap_on_however_often_circus_asks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Given children without number, when Circus asks at each `check_delay`, then one piece follows each pause."""
+    times, reaped, timers = itertools.count(step=0.01), itertools.count(10_000), FakeTimers()
+    monkeypatch.setattr(of_arbiter, "event_loop", lambda _: timers)
+    arbiter = SimpleNamespace(watchers=[], reap_processes=None)
+    once = of_arbiter.reap_for_a_while(arbiter, clock=lambda: next(times), wait=lambda *_: (next(reaped), 0))
+    patch.install([once])
+
+    for _ in range(5):
+        arbiter.reap_processes()
+        arbiter.reap_processes()
+        assert len(timers.waiting) == 1
+        timers.waiting.pop()()
+
+
+def test_a_flood_of_signals_is_no_warning_in_circusd(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Given more signals than the loop's buffer holds, then the handler in C drops them without a word and a lock."""
+
+    async def check(arbiter: Any) -> None:
+        warned: list[object] = []
+        monkeypatch.setattr(sys, "unraisablehook", warned.append)
+        installed = of_arbiter.child_ended(arbiter, lambda: None)
+        patch.install([installed])
+        for _ in range(20_000):
+            signal.raise_signal(signal.SIGCHLD)
+        patch.undo([installed])
+        assert warned == []
 
     on_circus(monkeypatch, check)
 

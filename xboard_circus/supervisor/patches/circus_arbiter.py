@@ -90,8 +90,17 @@ def reap_for_a_while(
     Without it: A worker that makes children of circusd's (CLONE_PARENT), which end at once, holds circusd up.
     Fact: Circus reaps as long as another child has ended.
     """
+    timer: asyncio.TimerHandle | None = None
+
+    def go_on() -> None:
+        nonlocal timer
+        timer = None
+        reap_processes()
 
     def reap_processes() -> None:
+        nonlocal timer
+        if timer is not None:  # one for each look of Circus's would hold circusd up all the time
+            return
         watchers = {pid: each for each in arbiter.watchers if not each.is_stopped() for pid in each.processes}
         ends_at = clock() + REAP_WITHIN
         with suppress(ChildProcessError):
@@ -101,7 +110,7 @@ def reap_for_a_while(
                     return
                 if pid in watchers:
                     watchers[pid].reap_process(pid, status)
-            event_loop(arbiter).call_later(REAP_WITHIN, reap_processes)
+            timer = event_loop(arbiter).call_later(REAP_WITHIN, go_on)
 
     return reap_processes
 
@@ -126,10 +135,15 @@ class _OnSignal(Patch):
 
     Not signal.signal, because a Python-level handler runs in the middle of anything, and an exception in it would count
     as a failed hook of the running code.
+
+    A signal that finds the buffer of the loop full is no loss, as one is as good as many. asyncio has each reported:
+    that prints a traceback, and takes a lock within the C handler. Where that interrupts the lock's holder, circusd
+    hangs for good.
     """
 
     def install(self) -> None:
         event_loop(self._target).add_signal_handler(signal.SIGCHLD, self.make(None))
+        signal.set_wakeup_fd(signal.set_wakeup_fd(-1), warn_on_full_buffer=False)
 
     def undo(self) -> None:
         event_loop(self._target).remove_signal_handler(signal.SIGCHLD)
