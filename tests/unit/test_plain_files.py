@@ -15,7 +15,7 @@ from xboard_circus.config import load
 from xboard_circus.env_files import EnvFile
 from xboard_circus.errors import XboardError
 from xboard_circus.host import runtime, written_files
-from xboard_circus.ledger.database import open_to_read
+from xboard_circus.ledger.database import LedgerError, open_to_read
 from xboard_circus.logs import LogFile, tail
 
 Read = Callable[[Path], object]
@@ -70,6 +70,34 @@ def test_a_pipe_in_the_place_of_a_file_holds_nobody_up(reads: Read, tmp_path: Pa
 
     with pytest.raises((OSError, XboardError)):
         reads(tmp_path / "pipe")
+
+
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize("suffix", ["", "-wal"])
+def test_a_pipe_of_our_own_in_the_place_of_the_ledger_holds_nobody_up(tmp_path: Path, suffix: str) -> None:
+    ledger = tmp_path / "ledger.db"
+    ledger.touch()
+    Path(f"{ledger}{suffix}").unlink(missing_ok=True)
+    os.mkfifo(f"{ledger}{suffix}", 0o600)
+
+    with pytest.raises(LedgerError, match="no plain file"):
+        READERS["ledger"](ledger)
+
+
+@pytest.mark.timeout(20)
+@pytest.mark.skipif(os.geteuid() != 0, reason="it makes a link of another user's")
+@pytest.mark.parametrize("suffix", ["", "-wal", "-shm"])
+def test_another_users_link_in_the_place_of_the_ledger_is_not_followed(tmp_path: Path, suffix: str) -> None:
+    """Given a ledger or a log of SQLite's that leads to a pipe of root's, then root's read waits for neither."""
+    ledger = tmp_path / "ledger.db"
+    os.mkfifo(tmp_path / "pipe", 0o600)
+    if suffix:
+        ledger.touch()
+    os.symlink(tmp_path / "pipe", f"{ledger}{suffix}")
+    os.lchown(f"{ledger}{suffix}", 4000, 4000)
+
+    with pytest.raises(LedgerError, match="is a link of another user's"):
+        READERS["ledger"](ledger)
 
 
 @pytest.mark.timeout(20)

@@ -12,7 +12,7 @@ from typing import Any
 
 from xboard_circus.errors import XboardError
 from xboard_circus.host.mounts import is_mounted_alone
-from xboard_circus.host.written_files import opener, plain_opener
+from xboard_circus.host.written_files import NO_PLAIN_FILE, opener, plain_opener
 
 PAGE = 4096
 BUSY_MS = 250
@@ -153,9 +153,13 @@ def open_to_read(path: Path) -> sqlite3.Connection:
             path, LedgerTrouble.UNUSABLE, "may be read by its own user alone; ask as that user, or as root"
         )
     for name in (path, *(Path(f"{path}{suffix}") for suffix in _BESIDE)):
-        # SQLite would wait for a pipe, or a lease. Not of our own: the close would free a lock of this process's.
+        # SQLite would wait for a pipe or a lease. Ours are not opened: the close would free a lock of this process.
+        if name.is_symlink() and name.lstat().st_uid != os.geteuid():
+            raise LedgerError(path, LedgerTrouble.UNUSABLE, f"{name} is a link of another user's; delete it")
         if name.exists() and name.stat().st_uid != os.geteuid():
             os.close(plain_opener(name, os.O_RDONLY))
+        elif name.exists() and not name.is_file():
+            raise LedgerError(path, LedgerTrouble.UNUSABLE, f"{name}: {NO_PLAIN_FILE}; delete it")
     # Without the mode a reader would create the file, and with the wrong owner when root looks at another's.
     mode = "mode=ro&immutable=1" if _is_at_rest(path) else "mode=ro"
     connection = sqlite3.connect(f"{path.absolute().as_uri()}?{mode}", uri=True, timeout=BUSY_MS / 1000)
