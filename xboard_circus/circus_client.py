@@ -67,7 +67,9 @@ class UserRefused(CircusdGone):
     """The circusd of *user* listens there, and refuses this user."""
 
     def __init__(self, endpoint: str, user: str) -> None:
-        super().__init__(endpoint, Say.USER_REFUSED(user=user, me=servers.name_of(os.geteuid())), listening=True)
+        me = servers.name_of(os.geteuid())
+        why = Say.ROOT_REFUSED(me=me) if user == "root" else Say.USER_REFUSED(user=user, me=me)
+        super().__init__(endpoint, why, listening=True)
 
 
 class CommandRefused(XboardError):

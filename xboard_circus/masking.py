@@ -19,7 +19,7 @@ _PLAIN = frozenset({"name", "state", "status", "probe", "host", "phase", "role",
 _UNSEEN = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
 
 LONGEST = 200
-SHORTEST = 5
+SHORTEST = 6
 MASK = "***"
 
 # After this length whole arguments are dropped and none is cut: the rest of a cut one might not look like a secret.
@@ -48,6 +48,17 @@ _PASSWORD_OF_URL = r"[^\s/]*|(?!\d{1,5}/)[^\s\"'<>]{1,200}?"
 _URL_PASSWORD = re.compile(rf"(://[^\s/:]*:)(?:{_PASSWORD_OF_URL})@")
 _URL_SECRET = re.compile(rf"://[^\s/:]*:({_PASSWORD_OF_URL})@")
 _URL_TOKEN = re.compile(r"((?:https?|rediss?|amqps?)://)[^\s/:@]+@", re.IGNORECASE)
+_URL_USER = re.compile(r"(?:https?|rediss?|amqps?)://([^\s/:@]+)@", re.IGNORECASE)
+_SECRET_PART = re.compile(rf".{{0,60}}(?:{_TELLING})(?:s|key|id|hash|value|\d+)?", re.IGNORECASE)
+_SETTING = re.compile(
+    r"(?:expir\w*|ttl|lifetime|age|per|(?:milli)?seconds?|minutes?|hours?|days?|timeout|parallelism|algorithm|length|size"
+    r"|min|max|limit|count|enabled?|disabled?|required?|type|header|issuer|audience)",
+    re.IGNORECASE,
+)
+_COMMON = re.compile(
+    r"[-+]?[\d.,]{1,7}|true|false|none|null|default|disabled|enabled|required|optional|password|secret|bearer|localhost",
+    re.IGNORECASE,
+)
 _URL_PART = re.compile(
     r"([?&](?:code|sig|signature|x-amz-signature|x-amz-security-token)=|hooks\.slack\.com/services/|api\.telegram\.org/bot)"
     r"[^\s&#\"'<>]+",
@@ -107,17 +118,29 @@ def safe_line(text: str) -> str:
 
 
 def secrets_in(name: str, value: str) -> Iterator[str]:
-    """Yield the secrets of a variable: its value if the name is telling, otherwise the passwords of URLs in it.
+    """Yield what is secret of a variable: its value where the name is telling, else passwords and tokens in URLs.
 
-    Values shorter than five characters are left out: a log without any "true" would be of no use.
+    What is short, a number or a common word is left out: a log without any "false" would be of no use.
 
     >>> [*secrets_in("API_KEY", "k-1234"), *secrets_in("DSN_URL", "redis://:hunter2@cache/0")]
     ['k-1234', 'hunter2']
+    >>> [*secrets_in("ACCESS_TOKEN_EXPIRE_MINUTES", "a-value"), *secrets_in("REPO", "https://ghp_abc@github.com/x")]
+    ['ghp_abc']
     """
-    is_folder = name == "PWD" and value.startswith("/")  # the shell's, which copy_env takes over
-    is_telling = re.fullmatch(_NAME, name, re.IGNORECASE) and not is_folder
-    found = [value] if is_telling else _URL_SECRET.findall(value)
-    yield from (secret for secret in found if len(secret) >= SHORTEST)
+    is_folder = name == "PWD" and value.startswith("/")  # of the shell, which copy_env takes over
+    is_telling = _names_secret(name) and not is_folder
+    found = [value] if is_telling else [*_URL_SECRET.findall(value), *_URL_USER.findall(value)]
+    yield from (secret for secret in found if len(secret) >= SHORTEST and not _COMMON.fullmatch(secret))
+
+
+def _names_secret(name: str) -> bool:
+    """Return whether a word of a variable's *name* is that of a secret, and none behind it that of a setting."""
+    parts = re.split(r"[-_.]", name)
+    if re.fullmatch(_TELLING_ALONE, parts[-1], re.IGNORECASE):
+        return True
+    words = [(part, "_".join(parts[at - 1 : at + 1])) for at, part in enumerate(parts)]
+    last = max((at for at, either in enumerate(words) if any(map(_SECRET_PART.fullmatch, either))), default=None)
+    return last is not None and not any(map(_SETTING.fullmatch, parts[last + 1 :]))
 
 
 def spellings(secret: str) -> Iterator[str]:

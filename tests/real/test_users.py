@@ -241,7 +241,7 @@ def test_what_an_env_file_sets_acts_on_processes_of_the_user_alone(open_folder: 
             ["-c", QUERY, f"ipc://{private}"],
         ):
             told = completed_as(USER, [python, *command], XBOARD_RUNTIME_DIR=str(folder / "none"), **env)
-            assert f"it is run by root, and {USER} may not command it; run this as root" in told.stderr, told
+            assert f"it is run by root, and {USER} may not command it; run this as root, or write" in told.stderr, told
 
 
 ALERT = """

@@ -2,7 +2,7 @@ import time
 
 import pytest
 
-from xboard_circus.masking import printable, safe_command, safe_text
+from xboard_circus.masking import printable, safe_command, safe_text, secrets_in
 
 
 @pytest.mark.parametrize(
@@ -119,3 +119,30 @@ def test_no_text_takes_long_to_read(part: str) -> None:
 )
 def test_what_is_not_seen_or_turns_text_around_is_shown_as_a_question_mark(text: str, shown: str) -> None:
     assert printable(text) == shown
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("TOKENIZERS_PARALLELISM", "disabled-it"),
+        ("TOKEN_TYPE", "bearer-like"),
+        ("ACCESS_TOKEN_EXPIRE_MINUTES", "11520.000"),
+        ("DB_PASSWORD", "11520"),
+        ("API_KEY", "password"),
+        ("AUTH_TOKEN", "false"),
+        ("URL", "https://git@example.org"),
+    ],
+)
+def test_a_setting_with_a_telling_word_in_its_name_is_no_secret(name: str, value: str) -> None:
+    assert [*secrets_in(name, value)] == []
+
+
+@pytest.mark.parametrize(
+    "name", ["PGPASSWORD", "AWS_SECRET_ACCESS_KEY", "SECRET_KEY_BASE", "GH_TOKEN_2", "ACCESS_KEY_ID"]
+)
+def test_a_telling_word_of_a_name_makes_its_value_a_secret(name: str) -> None:
+    assert [*secrets_in(name, "hunter2-value")] == ["hunter2-value"]
+
+
+def test_a_token_as_the_user_of_a_url_is_a_secret() -> None:
+    assert [*secrets_in("REPOSITORY", "https://ghp_abcdefghijk@github.com/a/b")] == ["ghp_abcdefghijk"]

@@ -321,6 +321,10 @@ class Say(Template):
         "it is run by {user}, and {me} may not command it; run this as {user} or root, or write endpoint_owner = {me} "
         "into [circus] of its ini and restart it"
     )
+    ROOT_REFUSED = (
+        "it is run by root, and {me} may not command it; run this as root, or write endpoint_owner = {me} "
+        "into [circus] of its ini and restart it"
+    )
     IMPOSTOR = "a process of user {user} listens there, and it is not believed to be circusd"
     NO_ENDPOINT = "it is neither tcp://HOST:PORT nor ipc://PATH"
     REFUSED = "circusd refused {command}: {why}"
