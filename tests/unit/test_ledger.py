@@ -7,8 +7,10 @@ import sqlite3
 import stat
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -18,7 +20,7 @@ import pytest
 from xboard_circus.core.reason import data_of
 from xboard_circus.core.sentences import Say
 from xboard_circus.ledger import MIB, LedgerError, LedgerStore, LedgerTrouble, Record
-from xboard_circus.ledger.database import LONGEST_TEXT
+from xboard_circus.ledger.database import LONGEST_TEXT, open_to_read
 from xboard_circus.ledger.query import search
 
 NOW = 1_800_000_000.0
@@ -184,6 +186,31 @@ def test_a_reader_sees_what_a_writer_left_behind(store: LedgerStore, open_store:
     store.close()
 
     assert reasons(search(open_store().path)) == ["r0"]
+
+
+def test_a_reader_bears_that_a_writer_opens_and_closes_it(path: Path) -> None:
+    """SQLite makes and removes two files beside it each time; one look in a thousand fell in between."""
+    done = threading.Event()
+
+    def write() -> None:
+        with closing(sqlite3.connect(path)) as connection, connection:
+            connection.execute("PRAGMA journal_mode = WAL")
+            connection.execute("CREATE TABLE IF NOT EXISTS other (number)")
+            connection.execute("INSERT INTO other VALUES (1)")
+
+    def write_on() -> None:
+        while not done.is_set():
+            write()
+
+    write()
+    with ThreadPoolExecutor(1) as pool:
+        writing = pool.submit(write_on)
+        try:
+            for _ in range(3000):
+                open_to_read(path).close()
+        finally:
+            done.set()
+    writing.result()
 
 
 def test_only_its_user_may_read_it(store: LedgerStore, path: Path) -> None:

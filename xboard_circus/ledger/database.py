@@ -3,6 +3,7 @@
 import enum
 import os
 import sqlite3
+import stat
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
@@ -154,12 +155,15 @@ def open_to_read(path: Path) -> sqlite3.Connection:
         )
     for name in (path, *(Path(f"{path}{suffix}") for suffix in _BESIDE)):
         # SQLite would wait for a pipe or a lease. Ours are not opened: the close would free a lock of this process.
-        if name.is_symlink() and name.lstat().st_uid != os.geteuid():
-            raise LedgerError(path, LedgerTrouble.UNUSABLE, f"{name} is a link of another user's; delete it")
-        if name.exists() and name.stat().st_uid != os.geteuid():
-            os.close(plain_opener(name, os.O_RDONLY))
-        elif name.exists() and not name.is_file():
-            raise LedgerError(path, LedgerTrouble.UNUSABLE, f"{name}: {NO_PLAIN_FILE}; delete it")
+        with suppress(FileNotFoundError):  # SQLite removes what lies beside it with its last connection
+            facts = name.lstat()
+            if stat.S_ISLNK(facts.st_mode) and facts.st_uid != os.geteuid():
+                raise LedgerError(path, LedgerTrouble.UNUSABLE, f"{name} is a link of another user's; delete it")
+            facts = name.stat()
+            if facts.st_uid != os.geteuid():
+                os.close(plain_opener(name, os.O_RDONLY))
+            elif not stat.S_ISREG(facts.st_mode):
+                raise LedgerError(path, LedgerTrouble.UNUSABLE, f"{name}: {NO_PLAIN_FILE}; delete it")
     # Without the mode a reader would create the file, and with the wrong owner when root looks at another's.
     mode = "mode=ro&immutable=1" if _is_at_rest(path) else "mode=ro"
     connection = sqlite3.connect(f"{path.absolute().as_uri()}?{mode}", uri=True, timeout=BUSY_MS / 1000)
