@@ -1,6 +1,6 @@
 import pytest
 
-from xboard_circus.supervisor.life.output import STACK, STACK_BYTES, TAIL_BYTES, LastWords, Tail
+from xboard_circus.supervisor.life.output import LONGEST_LINE, STACK, STACK_BYTES, TAIL_BYTES, LastWords, Tail
 
 
 def said(*pieces: bytes) -> LastWords:
@@ -54,3 +54,29 @@ def test_a_stream_remembers_each_process_by_itself() -> None:
     stream.forget(1)
     stream.forget(2)
     assert written == [b"one" + half, b"two"]  # whole lines, or what is left at the end
+
+
+def masking(output: bytes) -> bytes:
+    return output.replace(b"hunter2-value", b"***")
+
+
+@pytest.mark.parametrize("after", range(TAIL_BYTES - 13, TAIL_BYTES, 3))
+@pytest.mark.parametrize("line", [b"x", b"x" * 90 + b"\n"])
+def test_no_rest_of_a_secret_is_at_the_edge_of_the_last_words(after: int, line: bytes) -> None:
+    words = LastWords(masking)
+    words.add((line * 9000)[:9000] + b"hunter2-value" + (line * 5000)[:after])
+
+    assert "-value" not in words.tail
+
+
+@pytest.mark.parametrize("edge", range(1, 13, 3))
+def test_no_secret_is_written_in_two_parts_where_a_line_is_too_long(edge: int) -> None:
+    written: list[bytes] = []
+    stream = Tail(lambda piece: written.append(piece["data"]), {}, hide=masking)
+    text = b"x" * (LONGEST_LINE + 1 - edge) + b"hunter2-value" + b"x" * 9000
+
+    for piece in (text[: LONGEST_LINE + 1], text[LONGEST_LINE + 1 :]):
+        stream({"pid": 1, "name": "stdout", "data": piece})
+    stream.forget(1)
+
+    assert b"".join(written) == masking(text)

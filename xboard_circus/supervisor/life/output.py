@@ -19,6 +19,7 @@ from xboard_circus.supervisor.patches import circus_stream
 TAIL_BYTES = 4096
 STACK_BYTES = 64 * 1024
 LONGEST_LINE = 16 * 1024
+OVERLAP = 4096  # no secret that is longer is masked where it lies across a cut
 TRY_AGAIN_AFTER = 1.0
 PIPE_BYTES = 1 << 20
 # First words of Python's faulthandler when a fatal signal ends the process.
@@ -57,12 +58,16 @@ class LastWords:
             self._stack = seen[at:][:STACK_BYTES]
         elif self._stack and len(self._stack) < STACK_BYTES:
             self._stack = (self._stack + piece)[:STACK_BYTES]
-        self._tail = (self._tail + piece[-TAIL_BYTES:])[-TAIL_BYTES:]
+        kept = TAIL_BYTES + OVERLAP
+        self._tail = (self._tail + piece[-kept:])[-kept:]
 
     @property
     def tail(self) -> str:
         """Return the last bytes as text; the first line may be cut."""
-        return safe_text(self._hide(self._tail).decode("utf-8", errors="replace"))
+        kept = self._tail
+        if len(kept) == TAIL_BYTES + OVERLAP:  # a secret may lie across the edge: its rest ends with the line
+            kept = kept[kept.find(b"\n", 0, OVERLAP) + 1 :]
+        return safe_text(self._hide(kept)[-TAIL_BYTES:].decode("utf-8", errors="replace"))
 
     @property
     def stack(self) -> str:
@@ -126,7 +131,9 @@ class Tail:
             raw = self._held.pop((pid, piece["name"]), b"") + raw
             whole = raw.rfind(b"\n") + 1
             if not whole and len(raw) > LONGEST_LINE:
-                whole = len(raw) - incomplete_suffix(raw)
+                raw = self._hide(raw)  # before the cut, and what follows stays: a secret may lie across it
+                whole = max(len(raw) - OVERLAP, 0)
+                whole -= incomplete_suffix(raw[:whole])
             if whole < len(raw):
                 self._held[pid, piece["name"]] = raw[whole:]
             raw = self._hide(raw[:whole])
