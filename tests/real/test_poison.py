@@ -35,14 +35,23 @@ def until_up(c: Circusd, count: int) -> None:
     eventually(lambda: c.words() == ["up"] * count, what=f"{count} workers are up")
 
 
+def crashes(c: Circusd) -> list[Event]:
+    """The deaths in which a worker that was up ended itself; a crowded machine may also fail to start one."""
+    return [event for event in c.failures() if event.message["cause"] == "crash"]
+
+
 def until_dead(c: Circusd, count: int) -> None:
-    eventually(lambda: len(c.failures()) >= count, timeout=120, what=f"{count} workers died")
+    eventually(lambda: len(crashes(c)) >= count, timeout=120, what=f"{count} workers died")
 
 
 def order(c: Circusd) -> list[str]:
     """What circusd decided of the workers, in its order."""
     kept = c.call("xboard_events", after=0)["events"]
-    return [kind for of, kind, _ in kept if of == "web" and kind in ("restart", "poison", "cooldown")]
+    return [
+        kind
+        for of, kind, message in kept
+        if of == "web" and kind in ("restart", "poison", "cooldown") and message.get("cause", "crash") == "crash"
+    ]
 
 
 def test_a_request_that_kills_is_poison_and_costs_the_others_nothing(tmp_path: Path) -> None:
@@ -60,7 +69,7 @@ def test_a_request_that_kills_is_poison_and_costs_the_others_nothing(tmp_path: P
             state = c.watcher()
             until_up(c, 4)
             until_served(good, 100)
-        deaths = c.failures()
+        deaths = crashes(c)
 
         assert order(c)[:4] == ["restart"] * 3 + ["poison"], order(c)
         assert Counter(order(c)) == {"restart": len(deaths), "poison": 1}
@@ -103,12 +112,11 @@ def test_a_busy_route_is_not_poison_where_workers_die_of_something_else(tmp_path
                 until_served(load, 200)
                 kill(c.workers()[0], signal.SIGUSR1)
                 until_dead(c, len(seen) + 1)
-                seen = c.failures()
+                seen = crashes(c)
 
-        assert {event.message["cause"] for event in seen} == {"crash"}
         assert not [event for event in seen if event.message.get("blames")]
         assert not c.told("poison")
-        assert c.watcher()["budget"]["used"] == len(seen)
+        assert c.watcher()["budget"]["used"] >= len(seen)
 
 
 def is_of_busy(death: Event) -> bool:
@@ -129,7 +137,7 @@ def test_a_poisonous_route_is_refused_where_that_is_wanted(tmp_path: Path) -> No
                 until_up(c, 2)
                 until_served(good, 100)
                 answers.append(send_one(c, f"/v1/die/exit/x{len(answers)}"))
-        deaths = c.failures()
+        deaths = crashes(c)
 
         assert answers.count(0) == len(deaths)
         # Two workers, of which the later one was started before that was known.
@@ -154,7 +162,7 @@ def test_workers_that_claim_poison_are_not_restarted_without_a_pace(tmp_path: Pa
                 assert send_one(c, "/waiting") == 200  # so that each worker has served
             send_one(c, "/v1/die/claim/x")
             until_dead(c, count)
-        deaths = c.failures()
+        deaths = crashes(c)
 
         assert c.told("poison")
         assert {event.message["blames"] for event in deaths[:10]} == {"GET /claimed"}
