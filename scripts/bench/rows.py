@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from collections import Counter
+from contextlib import suppress
 from functools import cache, partial
 from typing import NamedTuple
 
@@ -31,6 +32,8 @@ from tests.real.processes import Process
 
 IMPORTED = ("circus.circusd", "xboard_circus.plugins.guard", "xboard_circus.worker.__main__", "fastapi")
 """Imports of our start, one after the other: circusd and the hook, then the forkserver."""
+HANG = "/hang"
+NAMED_WITHIN = 3.0
 RECOVERY = 30.0
 SPARE_KILLS = 10
 IDLE_SECONDS = 15.0
@@ -98,11 +101,18 @@ def _until_answered(it: Running, *, every: float = 0.003) -> float:
 
 def hang(rival: Rival, workers: int) -> list[Found]:
     with Running(rival, workers) as it:
-        threading.Thread(target=answer, args=(it.port, "/hang", 60.0), daemon=True).start()
+        threading.Thread(target=answer, args=(it.port, HANG, 60.0), daemon=True).start()
         it.until(lambda: bool(it.recorded("hung")), 10, "the hang")
         pid, at = it.recorded("hung")[0]
-        it.until(lambda: len(set(it.serving()) - {pid}) >= workers, RECOVERY, f"{workers} workers ready")
-        return [Found(max(it.serving().values()) - at)]
+        try:
+            it.until(lambda: len(set(it.serving()) - {pid}) >= workers, RECOVERY, f"{workers} workers ready")
+            back = Found(max(it.serving().values()) - at)
+        except Never as never:
+            back = Found(None, str(never), never.word)
+        with suppress(Never):
+            it.until(lambda: it.has_written(HANG), NAMED_WITHIN, "its request is named")
+            return [back, Found(None, word="yes")]
+        return [back, Found(None, word="no")]
 
 
 def reload_under_load(rival: Rival, workers: int, reloads: int) -> list[Found]:
@@ -315,8 +325,22 @@ def rows(size: Size) -> list[Row]:
             crashes_beside_a_spare,
             [OURS],
         ),
-        Row("hang-2", (("one of two workers hangs: until two are ready", "s"),), partial(hang, workers=2)),
-        Row("hang-1", (("the only worker hangs: until it is replaced", "s"),), partial(hang, workers=1)),
+        Row(
+            "hang-2",
+            (
+                ("one of two workers hangs: until two are ready", "s"),
+                ("one of two workers hangs: its request is named in log or record", "yes or no"),
+            ),
+            partial(hang, workers=2),
+        ),
+        Row(
+            "hang-1",
+            (
+                ("the only worker hangs: until it is replaced", "s"),
+                ("the only worker hangs: its request is named in log or record", "yes or no"),
+            ),
+            partial(hang, workers=1),
+        ),
         reload_row("reload", f"{size.reloads} rolling reloads under load", 2, size.reloads),
         reload_row("reload-4", "4 workers reloaded under load", 4, 1),
         Row("crash-loop", ((loop, "starts"), (loop, "CPU s/min")), partial(crash_loop, seconds=size.loop), runs=1),

@@ -198,6 +198,11 @@ class Running:
         lines = file.read_text().splitlines() if file.exists() else []
         return [(int(pid), float(at)) for pid, at in map(str.split, lines)]
 
+    def has_written(self, text: str) -> bool:
+        """Return whether *text* is in any file that it has written: output, logs, records."""
+        files = (file for file in self.folder.rglob("*") if file.is_file())
+        return any(text.encode() in file.read_bytes() for file in files)
+
     def serving(self) -> dict[int, float]:
         """Return the live and ready workers, and when they got ready."""
         alive = {found.pid for found in self.processes()}
