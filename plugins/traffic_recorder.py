@@ -1,6 +1,6 @@
 """Record the traffic that workers report: rates and gauges over a week, and counters for `/metrics`.
 
-It stays in the process of the prober: circusd needs none of it, and 200 busy workers report a MiB in a round.
+It stays in the process of the prober: circusd needs none of it, and 200 busy workers report hundreds of KiB in a round.
 """
 
 import asyncio

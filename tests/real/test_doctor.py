@@ -35,7 +35,7 @@ def of(found: list[Finding], topic: str, level: str | None = None) -> list[Findi
 def files(folder: Path) -> dict[str, float]:
     """All below *folder* with the time of its last change; what Python, circusd and its plugin write is left out."""
     paths = [path for path in folder.rglob("*") if path.is_file() and path.suffix not in (".pyc", ".log", ".out")]
-    paths = [path for path in paths if not path.name.startswith("ledger.db")]
+    paths = [path for path in paths if not path.name.startswith(("ledger.db", "ledger-history.db"))]
     return {str(path): path.stat().st_mtime for path in paths}
 
 
