@@ -17,7 +17,7 @@ CHECKOUT = Path(__file__).resolve().parent.parent
 sys.path.insert(1, str(CHECKOUT))  # after the folder of this script: tests.real has the load client
 
 from bench.rivals import MEASURED, OURS, UVICORN_WORKERS, enter_venv  # noqa: E402 - the path comes first
-from bench.rows import FULL, SMOKE, rows  # noqa: E402
+from bench.rows import FULL, SMOKE, YES_OR_NO, rows  # noqa: E402
 
 ROW_NAMES = [row.name for row in rows(FULL)]
 SMOKE_ROWS = ["start", "kills-2", "reload-4", "crash-loop", "memory", "burst"]  # one of each kind
@@ -78,7 +78,8 @@ def main() -> int:
         print()
         print(report.notes(shown))
     # A rival may fail in any row. Without a figure of ours, something is broken, and CI should fail.
-    silent = [line.title for line in lines if OURS in line.found and all(one.value is None for one in line.found[OURS])]
+    ours = {line.title: line.found[OURS] for line in lines if OURS in line.found and line.unit != YES_OR_NO}
+    silent = [title for title, found in ours.items() if all(each.value is None for each in found)]
     for title in silent:
         print(f"xboard-circus gives no figure: {title}", file=sys.stderr)
     return 1 if silent else 0

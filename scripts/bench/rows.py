@@ -34,6 +34,7 @@ IMPORTED = ("circus.circusd", "xboard_circus.plugins.guard", "xboard_circus.work
 """Imports of our start, one after the other: circusd and the hook, then the forkserver."""
 HANG = "/hang"
 NAMED_WITHIN = 3.0
+YES_OR_NO = "yes or no"
 RECOVERY = 30.0
 SPARE_KILLS = 10
 IDLE_SECONDS = 15.0
@@ -329,7 +330,7 @@ def rows(size: Size) -> list[Row]:
             "hang-2",
             (
                 ("one of two workers hangs: until two are ready", "s"),
-                ("one of two workers hangs: its request is named in log or record", "yes or no"),
+                ("one of two workers hangs: its request is named in log or record", YES_OR_NO),
             ),
             partial(hang, workers=2),
         ),
@@ -337,7 +338,7 @@ def rows(size: Size) -> list[Row]:
             "hang-1",
             (
                 ("the only worker hangs: until it is replaced", "s"),
-                ("the only worker hangs: its request is named in log or record", "yes or no"),
+                ("the only worker hangs: its request is named in log or record", YES_OR_NO),
             ),
             partial(hang, workers=1),
         ),
