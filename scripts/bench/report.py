@@ -18,7 +18,7 @@ PAGE = Path(__file__).with_name("page.md.j2")
 # What a user asks: how long a start, a crash that comes back and a hang last, what a reload loses, what it all costs.
 IN_README = (
     "command until 8 workers are ready, s",
-    "the only worker killed: until answered, kill 6 of 6, 10 s apart, s",
+    "one of two workers killed: until two are ready, s",
     "the only worker hangs: until it is replaced, s",
     "4 workers reloaded under load: lost, new connections, requests",
     "all processes, plain app: PSS with 4 workers, MiB",
