@@ -26,3 +26,19 @@ export function offerServers(select, field, servers) {
   offer(select, servers.map(({ id, label }) => [id, label]));
   show(field, servers.length > 1);
 }
+
+/** A view of one watcher, chosen by its selects `server` and `watcher`; `reload` fetches what it shows. */
+export class WatcherView {
+  /** Open the view, perhaps for one watcher of one circusd. */
+  open(serverId, watcherName) {
+    if (serverId) choose(this.server, serverId);
+    if (watcherName) choose(this.watcher, watcherName);
+    this.isOpen = true;
+    this.reload();
+  }
+
+  close() {
+    this.isOpen = false;
+    this.turn += 1;
+  }
+}

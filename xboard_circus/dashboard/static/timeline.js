@@ -2,7 +2,7 @@
 
 import { get, Refused } from "./api.js";
 import { Badge } from "./badges.js";
-import { choose, offer, offerServers } from "./choices.js";
+import { offer, offerServers, WatcherView } from "./choices.js";
 import { Keyed, el, set, show, write } from "./dom.js";
 import { reasonIn } from "./reason.js";
 import { tell } from "./story.js";
@@ -14,8 +14,9 @@ const MOST = 1000;
 const KINDS = ["restart", "cooldown", "recovered", "unhealthy", "port_freed", "port_refused", "port_shut", "replace", "kept", "reload_begin", "output_lost", "output_back", "slow_request", "poison", "before_done", "before_failed", "reload_end", "circusd_lost", "circusd_back", "host_restarted", "command", "ready", "end", "spawn", "reap", "kill", "start", "stop"];
 const $ = (id) => document.getElementById(id);
 
-export class Timeline {
+export class Timeline extends WatcherView {
   constructor() {
+    super();
     this.server = $("timeline-server");
     this.watcher = $("timeline-watcher");
     this.kind = $("timeline-kind");
@@ -28,19 +29,6 @@ export class Timeline {
     $("events").after(el("p", { class: "below" }, this.older));
     offer(this.kind, [["", text("kind.all")], ...KINDS.map((kind) => [kind, word("kind", kind)])]);
     for (const select of [this.server, this.watcher, this.kind]) select.addEventListener("change", () => this.reload());
-  }
-
-  /** Open the view, perhaps for one watcher of one circusd. */
-  open(serverId, watcherName) {
-    if (serverId) choose(this.server, serverId);
-    if (watcherName) choose(this.watcher, watcherName);
-    this.isOpen = true;
-    this.reload();
-  }
-
-  close() {
-    this.isOpen = false;
-    this.turn += 1;
   }
 
   update(state) {

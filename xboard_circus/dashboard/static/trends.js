@@ -2,7 +2,7 @@
 
 import { get, Refused } from "./api.js";
 import { Chart } from "./charts.js";
-import { choose, offer, offerServers } from "./choices.js";
+import { offer, offerServers, WatcherView } from "./choices.js";
 import { el, show, write } from "./dom.js";
 import { text, word } from "./text.js";
 
@@ -17,8 +17,9 @@ export const rangeName = (seconds) => {
   return seconds < 172800 ? text("unit.h", { n: seconds / 3600 }) : text("unit.d", { n: seconds / 86400 });
 };
 
-export class Trends {
+export class Trends extends WatcherView {
   constructor() {
+    super();
     this.server = $("history-server");
     this.watcher = $("history-watcher");
     this.slot = $("history-slot");
@@ -28,19 +29,6 @@ export class Trends {
     this.charts = KINDS.map((kind) => new Chart(kind));
     $("history-charts").append(...this.charts.map((chart) => el("figure", {}, el("figcaption", {}, text(chart.name)), chart.node)));
     for (const select of [this.server, this.watcher, this.slot, this.range]) select.addEventListener("change", () => this.reload());
-  }
-
-  /** Open the view, perhaps for one watcher of one circusd. */
-  open(serverId, watcherName) {
-    if (serverId) choose(this.server, serverId);
-    if (watcherName) choose(this.watcher, watcherName);
-    this.isOpen = true;
-    this.reload();
-  }
-
-  close() {
-    this.isOpen = false;
-    this.turn += 1;
   }
 
   update(state) {
