@@ -1,6 +1,6 @@
 """A worker that was taken over: it makes children of circusd's (CLONE_PARENT), 300 that live, others that end at once.
 
-It begins when the file `begin` is there, and writes how many it has made into the file `made`.
+It begins when the file `begin` is there, ends when it is gone, and writes how many it has made into the file `made`.
 """
 
 import ctypes
@@ -37,9 +37,12 @@ def main(folder: str) -> None:
             signal.pause()
     number = next((each for each in range(1, FLOODING) if clone()), 0)
     signal.alarm(SECONDS)
-    made = 0
+    made = tried = 0
     while True:
         made += clone_to_exit()
+        tried += 1
+        if tried % 500 == 0 and not os.path.exists(f"{folder}/begin"):
+            break
         if number == 0 and made % 500 == 0:
             with open(f"{folder}/made.new", "w", encoding="ascii") as file:
                 file.write(str(made))

@@ -27,6 +27,10 @@ class Group:
     def __str__(self) -> str:
         return self.folder.name
 
+    def processes(self) -> int:
+        """Count the processes in it, those that have ended and were not reaped among them."""
+        return len((self.folder / "cgroup.procs").read_text().split())
+
     def shrink(self) -> None:
         """Leave it 1 MiB: the kernel kills now, or, with version 1, when the process wants more."""
         with contextlib.suppress(OSError):  # where it has killed already
