@@ -126,11 +126,16 @@ def test_the_backend_answers_and_is_healthy(backend: Container) -> None:
 
 def test_its_workers_are_forked(backend: Container) -> None:
     """Given a container whose processes can gain no rights, then its workers are forked as elsewhere."""
-    found = [
-        backend.exec("grep", "-c", "XBOARD_FORK_LEVEL", f"/proc/{pid}/environ", check=False)
-        for pid in backend.workers()
-    ]
-    assert "1" in found  # on a crowded machine one of them may have been started
+
+    def is_one_forked() -> bool:
+        """Look for a forked worker; where a crowded machine had all of them started, have them replaced."""
+        for pid in backend.workers():
+            if backend.exec("grep", "-c", "XBOARD_FORK_LEVEL", f"/proc/{pid}/environ", check=False) == "1":
+                return True
+        backend.exec("xboard-circus", "reload", check=False)
+        return False
+
+    assert eventually(is_one_forked, timeout=120)
     (preload,) = (each["preload"] for each in backend.state()["watchers"] if each["name"] == "xboard")
     assert (preload["level"], preload["state"], preload["reason"]) == ("server", "ready", "")
 
