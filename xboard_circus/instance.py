@@ -3,7 +3,7 @@
 import fcntl
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +20,7 @@ from xboard_circus.core.names import some_of
 from xboard_circus.core.state_schema import WatcherEntry
 from xboard_circus.errors import XboardError
 from xboard_circus.host import circusd_record, listeners, procs, runtime, servers
+from xboard_circus.options.reading import suggestion
 from xboard_circus.snapshot import Snapshot
 
 ANSWER_WITHIN = 3.0
@@ -98,12 +99,17 @@ class Instance:
         return found
 
     def watcher(self, found: Snapshot, name: str) -> WatcherEntry:
-        """Return the watcher of that name; XboardError with the known names if it is missing."""
+        """Return the watcher of that name; XboardError with a similar name, or all of them, if it is missing."""
         watcher = found.watcher(name)
         if watcher is None:
-            known = ", ".join(each["name"] for each in found.watchers)
-            raise XboardError(f"circusd of {self.shown} has no watcher {name}; known are: {known}")
+            names = [each["name"] for each in found.watchers]
+            hint = suggestion(name, names, alike=0.6, otherwise=f"known are: {', '.join(names)}")
+            raise XboardError(f"circusd of {self.shown} has no watcher {name}; {hint}")
         return watcher
+
+    def watchers(self, found: Snapshot, names: Iterable[str]) -> list[WatcherEntry]:
+        """Return the watchers of those names, each once; XboardError if one is missing."""
+        return list({watcher["name"]: watcher for watcher in (self.watcher(found, name) for name in names)}.values())
 
     def query(self, client: CircusdClient) -> Snapshot:
         """Query the circusd at the other end of *client*, ours or another's."""

@@ -7,15 +7,13 @@ shape, without ports, reasons and next tries.
 import contextlib
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
 
 import psutil
 
 from xboard_circus.circus_client import CircusdClient
-from xboard_circus.core.state_schema import CircusdEntry, State, WatcherEntry
+from xboard_circus.core.state_schema import CircusdEntry, ProberEntry, State, WatcherEntry
 from xboard_circus.core.unarmed import stock_state
-from xboard_circus.core.verdict import running_reload, word_of
 from xboard_circus.host import procs
 
 CPU_SAMPLE = 0.1
@@ -30,6 +28,7 @@ class Snapshot:
 
     circusd: CircusdEntry
     watchers: list[WatcherEntry]
+    probers: list[ProberEntry] = field(default_factory=list)
 
     @property
     def identity(self) -> procs.Identity:
@@ -47,7 +46,7 @@ class Snapshot:
 
 def from_state(state: State) -> Snapshot:
     """Build a snapshot from the state of circusd."""
-    return Snapshot(state["circusd"], state["watchers"])
+    return Snapshot(state["circusd"], state["watchers"], state["probers"])
 
 
 def from_stock(client: CircusdClient, *, pid: int, config_file: str | None) -> Snapshot:
@@ -78,32 +77,3 @@ def measured(snapshot: Snapshot) -> Figures:
         with contextlib.suppress(psutil.Error):
             figures[process.pid] = process.memory_info().rss, process.cpu_percent(None)
     return figures
-
-
-def as_json(snapshot: Snapshot | None, figures: Figures) -> dict[str, Any]:
-    """Return the reply to ``status --json``; its names and nesting are fixed."""
-    if snapshot is None:
-        return {"circusd": None, "watchers": []}
-    circusd = _chosen(snapshot.circusd, "pid version endpoint uptime")
-    return {"circusd": circusd, "watchers": [_watcher_as_json(each, figures) for each in snapshot.watchers]}
-
-
-def _watcher_as_json(watcher: WatcherEntry, figures: Figures) -> dict[str, Any]:
-    names = "name status numprocesses verdict incident budget restarts cooldown_until last_reason last_reason_age"
-    workers = []
-    for worker in watcher["workers"]:
-        shown = _chosen(worker, "pid wid slot phase role health held_by age ready next_try reason")
-        rss, cpu = figures.get(worker["pid"], (None, None))
-        workers.append({**shown, "word": word_of(worker), "rss": rss, "cpu": cpu})
-    port, reload, preload = watcher["port"], running_reload(watcher), watcher["preload"]
-    return {
-        **_chosen(watcher, names),
-        "port": port and _chosen(port, "host port state"),
-        "reload": reload and _chosen(reload, "done total age"),
-        "preload": preload and _chosen(preload, "level state pid reason"),
-        "workers": workers,
-    }
-
-
-def _chosen(fields: Mapping[str, Any], names: str) -> dict[str, Any]:
-    return {name: fields[name] for name in names.split()}

@@ -351,7 +351,7 @@ def test_a_watcher_that_is_set_to_no_workers_looks_well_nowhere(tmp_path: Path) 
         assert names(told(hook)) == [("web", "down", "problem")]
         for text in (told(hook)[0]["reason"], shown, found):
             assert "set to 0 workers, so nothing answers" in text
-            assert "`circusctl incr web` starts one" in text
+            assert "`xboard-circus scale web 1` starts one" in text
         assert "error: circusd: web: stopped: set to 0 workers" in found
 
         assert c.run_circusctl("incr", "web", "--waiting").returncode == 0

@@ -268,7 +268,7 @@ def test_a_relative_unix_endpoint_starts_in_the_folder_of_the_ini(tmp_path: Path
             check=False,
         )
 
-        assert (result.returncode, "2 of 2 up" in result.stdout) == (0, True), result
+        assert (result.returncode, "2 of 2" in result.stdout) == (0, True), result
         done(c, "stop")
         assert c.processes() == []
 

@@ -636,7 +636,7 @@ def test_what_an_operator_has_stopped_stays_so_over_a_restart(tmp_path: Path) ->
         assert [c.status(name) for name in ("api", "plain")] == ["stopped", "stopped"]
         said = done(c, "restart", "--no-preflight")
 
-        assert "api stays stopped; `circusctl start api` starts it" in said
+        assert "api stays stopped; `xboard-circus start api` starts it" in said
         assert not set(old) & set(c.wait_ready())
         assert [c.status(name) for name in ("api", "plain")] == ["stopped", "stopped"]
         assert [c.verdict(name) for name in ("api", "plain")] == ["stopped", "stopped"]

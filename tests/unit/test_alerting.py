@@ -361,7 +361,9 @@ def test_who_is_set_to_no_workers_is_down_and_no_other_trouble_of_it_counts_as_c
     assert endings(alerting, view(), now=11) == []
 
     down = alerting.open["web", Trouble.DOWN]
-    assert down.reason.startswith("no worker up for 10 s: set to 0 workers, so nothing answers: `circusctl incr web`")
+    assert down.reason.startswith(
+        "no worker up for 10 s: set to 0 workers, so nothing answers: `xboard-circus scale web 1`"
+    )
     assert endings(alerting, view("up"), now=12) == []
     assert endings(alerting, view("up"), now=17) == [("down", "1 of 1 workers up")]
 

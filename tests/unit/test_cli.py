@@ -26,15 +26,26 @@ from state_views import watcher_view, worker_view
 from xboard_circus.cli import main, stopping
 from xboard_circus.cli.error_boundary import ErrorBoundary
 from xboard_circus.cli.launching import Stage, outlooks
+from xboard_circus.cli.overview import as_json
 from xboard_circus.cli.screen import Progress
+from xboard_circus.cli.summary import Summary
 from xboard_circus.config import load
 from xboard_circus.core.lost import CircusdLife
+from xboard_circus.core.state_schema import parse_state
 from xboard_circus.errors import XboardError
 from xboard_circus.host import circusd_record, procs, runtime
 from xboard_circus.instance import EndpointTaken, Instance
-from xboard_circus.snapshot import as_json, from_state
+from xboard_circus.snapshot import from_state
 
 OK = {"status": "ok", "time": 1.0}
+# What `status --json` has had from the beginning.
+ONE_WATCHER = (
+    *("name", "status", "numprocesses", "verdict", "incident", "budget", "restarts", "cooldown_until"),
+    *("last_reason", "last_reason_age", "port", "reload", "preload"),
+)
+ONE_WORKER = (
+    *("pid", "wid", "slot", "word", "phase", "role", "health", "held_by", "age", "ready", "next_try", "reason"),
+)
 
 
 @pytest.fixture(autouse=True)
@@ -82,7 +93,7 @@ def watcher(*workers: Any, **changes: Any) -> Any:
 def state(*watchers: Any, config_file: Path | str = "/srv/circus.ini", pid: int = 4711) -> Any:
     circusd = {"pid": pid, "started": procs.start_time(pid) or 1, "version": "0.1.0", "endpoint": "tcp://h:1"}
     circusd |= {"uptime": 3700.0, "config_file": str(config_file), "instance": "3f2a", "state_dir": "/r"}
-    return {**OK, "circusd": circusd, "watchers": list(watchers or [watcher("up")])}
+    return {**OK, "circusd": circusd, "probers": [], "watchers": list(watchers or [watcher("up")])}
 
 
 @contextlib.contextmanager
@@ -213,21 +224,27 @@ def test_status_shows_a_person_what_there_is(folder: Path) -> None:
 
     lines = [line.rstrip() for line in result.stdout.splitlines()]
     assert result.exit_code == 0
-    assert lines[0] == "circusd of circus.ini runs: pid 4711, for 1 h 1 min, at tcp://h:1, xboard-circus 0.1.0"
-    assert lines[2] == "web  ok  1 of 1 up  restart budget: 0 of 5 used  port 127.0.0.1:8000 bound"
-    assert lines[4].split() == [str(2**22 + 7), "#1", "up", "1", "min", "15", "s"]
-    assert lines[6] == "api  looping  0 of 1 up  restart budget: 5 of 5 used  port 127.0.0.1:8000 bound"
+    assert lines[0].startswith("BLOCKED for 0 s: job: port 9000: held by pid 7 (evil). Next: the port is tried again. ")
+    assert lines[0].endswith(
+        " Cure: stop what holds port 9000, or set another port in the ini file. Also: api is looping."
+    )
+    assert lines[1] == "circusd of circus.ini runs: pid 4711, for 1 h 1 min, at tcp://h:1, xboard-circus 0.1.0"
+    assert [" ".join(line.split()) for line in lines[3:6]] == [
+        "NAME STATE UP PID AGE NEXT TRY PORT BUDGET",
+        "job blocked 0 of 1 0.0.0.0:9000 taken 0 of 5 used",
+        "#1 held 4194311 75 s",
+    ]
+    assert " ".join(lines[6].split()) == "api looping 0 of 1 127.0.0.1:8000 bound 5 of 5 used"
     assert lines[7:9] == [
         "  cause: none of 1 workers is up: exited with code 3: no module [red]nosuch[/red], for 1 h 1 min",
         "  next: #1 is started again in 4 min 50 s",
     ]
     assert lines[9].startswith("  cure: correct what `xboard-circus why` and `xboard-circus logs api` show")
     assert lines[10] == "  last: exited with code 3: no module [red]nosuch[/red] (1 min 15 s ago)"
-    assert lines[12].endswith("in 4 min 50 s  cooling down, next try in 290 s")
-    assert lines[14:16] == [
-        "job  blocked  0 of 1 up  restart budget: 0 of 5 used  port 0.0.0.0:9000 taken",
-        "  cause: port 9000: held by pid 7 (evil)",
-    ]
+    assert lines[11].split() == ["#1", "held", str(2**22 + 7), "75", "s", "in", "5", "min"]
+    assert lines[12] == "    cooling down, next try in 290 s"
+    assert " ".join(lines[13].split()) == "web ok 1 of 1 127.0.0.1:8000 bound 0 of 5 used"
+    assert lines[14].split() == ["#1", "up", str(2**22 + 7), "75", "s"]
 
 
 @pytest.mark.parametrize(
@@ -259,81 +276,86 @@ def test_status_as_json_has_the_fixed_shape(folder: Path) -> None:
     one = reply["watchers"][0]["workers"][0]
     rss, cpu = one.pop("rss"), one.pop("cpu")
     assert result.exit_code == 0
-    assert reply == {
-        "circusd": {"pid": 4711, "version": "0.1.0", "endpoint": "tcp://h:1", "uptime": 3700.0},
-        "watchers": [
-            {
-                "name": "web",
-                "status": "active",
-                "numprocesses": 1,
-                "verdict": {
-                    "word": "ok",
-                    "since": 0.0,
-                    "cause": "1 of 1 workers up",
-                    "cause_say": {"key": "SO_MANY_UP", "fields": {"n": 1, "total": 1}},
-                    "next": "",
-                    "next_say": None,
-                    "next_in": None,
-                    "cure": "",
-                    "cure_say": None,
-                },
-                "incident": None,
-                "budget": {"used": 0, "limit": 5},
-                "restarts": 0,
-                "cooldown_until": None,
-                "last_reason": "",
-                "last_reason_age": None,
-                "port": {"host": "127.0.0.1", "port": 8000, "state": "bound"},
-                "reload": None,
-                "preload": None,
-                "workers": [
-                    {
-                        "pid": os.getpid(),
-                        "wid": 1,
-                        "slot": 1,
-                        "word": "up",
-                        "phase": "up",
-                        "role": "serving",
-                        "health": "ok",
-                        "held_by": None,
-                        "ready": True,
-                        "age": 75.0,
-                        "next_try": None,
-                        "reason": "",
-                    }
-                ],
-            }
-        ],
+    assert {key: reply["circusd"][key] for key in ("pid", "version", "endpoint", "uptime")} == {
+        "pid": 4711,
+        "version": "0.1.0",
+        "endpoint": "tcp://h:1",
+        "uptime": 3700.0,
     }
+    assert {*reply["watchers"][0]} > {"options", "ends", "probe", "output", "poison", "last_reload", "next_try"}
+    assert (reply["probers"], reply["sockets"]) == ([], [])
+    one = {name: one[name] for name in ONE_WORKER}
+    assert [{**{name: reply["watchers"][0][name] for name in ONE_WATCHER}, "workers": [one]}] == [
+        {
+            "name": "web",
+            "status": "active",
+            "numprocesses": 1,
+            "verdict": {
+                "word": "ok",
+                "since": 0.0,
+                "cause": "1 of 1 workers up",
+                "cause_say": {"key": "SO_MANY_UP", "fields": {"n": 1, "total": 1}},
+                "next": "",
+                "next_say": None,
+                "next_in": None,
+                "cure": "",
+                "cure_say": None,
+            },
+            "incident": None,
+            "budget": {"used": 0, "limit": 5},
+            "restarts": 0,
+            "cooldown_until": None,
+            "last_reason": "",
+            "last_reason_age": None,
+            "port": {"host": "127.0.0.1", "port": 8000, "state": "bound", "reason": "", "say": None},
+            "reload": None,
+            "preload": None,
+            "workers": [
+                {
+                    "pid": os.getpid(),
+                    "wid": 1,
+                    "slot": 1,
+                    "word": "up",
+                    "phase": "up",
+                    "role": "serving",
+                    "health": "ok",
+                    "held_by": None,
+                    "ready": True,
+                    "age": 75.0,
+                    "next_try": None,
+                    "reason": "",
+                }
+            ],
+        }
+    ]
     assert rss > 1_000_000
     assert 0 <= cpu < 1000
 
 
 @pytest.mark.parametrize(
-    ("how", "word", "line", "data"),
+    ("how", "word", "data"),
     [
         pytest.param(
             "running",
             "deploying",
-            "  reload: 1 of 2 replaced, for 12 s",
             {"done": 1, "total": 2, "age": 12.0},
             id="runs",
         ),
-        pytest.param("done", "ok", "", None, id="is over"),
+        pytest.param("done", "ok", None, id="is over"),
     ],
 )
-def test_status_shows_a_reload_that_runs(
-    folder: Path, how: str, word: str, line: str, data: dict[str, Any] | None
-) -> None:
+def test_status_shows_a_reload_that_runs(folder: Path, how: str, word: str, data: dict[str, Any] | None) -> None:
     reload = {"state": how, "done": 1, "total": 2, "age": 12.0, "replaced": [[1, 2]], "reason": "", "log": ""}
     with running(folder) as fake:
         told = watcher("up", "up", numprocesses=2, reload=reload)
         fake.answers["xboard_state"] = always(state(told, config_file=folder / "circus.ini"))
         shown, as_data = run("status"), run("status", "--json")
 
-    headline = shown.stdout.splitlines()[2].rstrip()
-    assert headline == f"web  {word}  2 of 2 up  restart budget: 0 of 5 used  port 127.0.0.1:8000 bound{line}"
-    assert json.loads(as_data.stdout)["watchers"][0]["reload"] == data
+    reload = json.loads(as_data.stdout)["watchers"][0]
+    assert f"web {word} 2 of 2" in " ".join(shown.stdout.split())
+    assert ("  reload: 1 of 2 replaced, for 12 s" in shown.stdout.splitlines()) is (how == "running")
+    assert (reload["reload"] or {}).items() >= (data or {}).items()
+    assert (reload["reload"] is None, reload["last_reload"]["state"]) == (data is None, how)
 
 
 def test_a_pid_that_is_another_process_by_now_has_no_figures(folder: Path) -> None:
@@ -346,7 +368,9 @@ def test_a_pid_that_is_another_process_by_now_has_no_figures(folder: Path) -> No
 
 
 def test_a_watcher_without_a_port_has_none() -> None:
-    assert as_json(from_state(state(watcher("up", port=None))), {})["watchers"][0]["port"] is None
+    found = from_state(parse_state(state(watcher("up", port=None))))
+
+    assert as_json(Summary(found, {}, {}, None))["watchers"][0]["port"] is None
 
 
 def test_status_of_a_circusd_that_has_only_circus_s_commands(folder: Path) -> None:
@@ -403,7 +427,7 @@ def test_a_circusd_is_found_where_it_was_started_although_the_ini_names_another_
         Instance(folder / "circus.ini").write_record(identity)
         write_ini(folder)
 
-        assert run("status").stdout.startswith(f"circusd of circus.ini runs: pid {process.pid}")
+        assert f"circusd of circus.ini runs: pid {process.pid}" in run("status").stdout
 
 
 # --- start ---
@@ -433,7 +457,7 @@ def test_start_of_what_runs_says_so_and_is_done(folder: Path) -> None:
 
     assert result.exit_code == 0, result.output
     assert "circusd of circus.ini runs already: pid 4711, for 1 h 1 min" in result.stdout
-    assert "its watcher web is stopped; `circusctl start web` starts it" in result.stdout
+    assert "its watcher web is stopped; `xboard-circus start web` starts it" in result.stdout
 
 
 @pytest.mark.parametrize(
@@ -469,8 +493,8 @@ def test_start_of_what_runs_says_so_and_is_done(folder: Path) -> None:
         pytest.param(
             watcher(numprocesses=0),
             Stage.STUCK,
-            "web: set to 0 workers, so nothing answers: `circusctl incr web` starts one, "
-            "`circusctl stop web` closes its port",
+            "web: set to 0 workers, so nothing answers: `xboard-circus scale web 1` starts one, "
+            "`xboard-circus stop web` closes its port",
             id="none wanted",
         ),
         pytest.param(watcher(armed=False, status="stopped"), Stage.COMING, "web: stopped", id="its hook comes yet"),
@@ -648,7 +672,7 @@ def test_restart_of_a_watcher_that_is_not_there_names_those_that_are(folder: Pat
 
     assert (result.exit_code, result.stderr) == (
         1,
-        "xboard-circus: circusd of circus.ini has no watcher wbe; known are: web\n",
+        "xboard-circus: circusd of circus.ini has no watcher wbe; did you mean web?\n",
     )
 
 
@@ -699,7 +723,7 @@ def test_retry_of_an_unknown_watcher_names_those_that_there_are(folder: Path) ->
 
     assert (result.exit_code, result.stderr) == (
         1,
-        "xboard-circus: circusd of circus.ini has no watcher wbe; known are: web\n",
+        "xboard-circus: circusd of circus.ini has no watcher wbe; did you mean web?\n",
     )
 
 
@@ -804,7 +828,7 @@ def test_init_refuses_one_port_for_two(folder: Path) -> None:
     assert "--port and --page-port are both 8000; choose two ports" in result.stderr
 
 
-@pytest.mark.parametrize("words", ["top", "scale", "reset", "claen", "service remov"])
+@pytest.mark.parametrize("words", ["tpo", "stpo", "restrat", "claen", "service remov"])
 def test_no_command_that_stops_or_deletes_is_suggested(words: str) -> None:
     result = run(*words.split())
 
@@ -913,4 +937,161 @@ def test_status_says_of_a_watcher_without_workers_that_nobody_answers(folder: Pa
         write_ini(folder, endpoint=fake.endpoint)
         result = run("status")
 
-    assert "  cause: set to 0 workers, so nothing answers: `circusctl incr web` starts one" in result.stdout
+    assert "cause: set to 0 workers, so nothing answers: `xboard-circus scale web 1` starts one" in result.stdout
+
+
+# --- watchers by name ---
+
+
+def stopped_and_up(folder: Path) -> Any:
+    api = watcher("up", name="api", numprocesses=1)
+    return state(watcher(status="stopped", numprocesses=2), api, config_file=folder / "circus.ini")
+
+
+@pytest.mark.parametrize(
+    "command",
+    ["start wbe", "stop web wbe", "restart web wbe", "status wbe", "scale wbe 2", "signal wbe:1 HUP", "describe wbe"],
+)
+def test_a_misspelt_watcher_is_corrected_before_anything_is_done(folder: Path, command: str) -> None:
+    with running(folder) as fake:
+        result = run(*command.split())
+
+    told = "xboard-circus: circusd of circus.ini has no watcher wbe; did you mean web?\n"
+    assert (result.exit_code, result.stderr) == (1, told)
+    assert {*fake.commands()} <= {"xboard_state"}
+
+
+def test_start_of_names_starts_those_that_are_stopped(folder: Path) -> None:
+    with running(folder, start=always(OK)) as fake:
+        answers = [stopped_and_up(folder), state(watcher("up"), config_file=folder / "circus.ini")]
+        fake.answers["xboard_state"] = lambda asked: answers.pop(0) if len(answers) > 1 else answers[0]
+        result = run("start", "web", "API")
+
+    assert (result.exit_code, result.stdout) == (0, "api runs already: 1 of 1 workers up\nweb: 1 of 1 up\nready\n")
+    (asked,) = (each["properties"] for each in fake.asked if each["command"] == "start")
+    assert asked.pop("by").startswith("xboard-circus start, user ")
+    assert asked == {"name": "web", "match": "simple", "waiting": False}
+
+
+def test_stop_of_names_stops_them_one_after_the_other_and_leaves_circusd(folder: Path) -> None:
+    with running(folder, stop=always(OK)) as fake:
+        fake.answers["xboard_state"] = always(stopped_and_up(folder))
+        result = run("stop", "API", "web")
+
+    assert result.stdout == (
+        "stopped api; `xboard-circus start api` starts it\nstopped web; `xboard-circus start web` starts it\n"
+    )
+    asked = [each["properties"] for each in fake.asked if each["command"] == "stop"]
+    assert [(each["name"], each["waiting"]) for each in asked] == [("api", True), ("web", True)]
+    assert "quit" not in fake.commands()
+
+
+def test_ctrl_c_in_a_stop_of_names_says_what_goes_on_and_what_was_not_begun(folder: Path) -> None:
+    with running(folder, stop=lambda asked: os.kill(os.getpid(), signal.SIGINT)) as fake:
+        fake.answers["xboard_state"] = always(stopped_and_up(folder))
+        result = run("stop", "api", "web")
+
+    assert result.exit_code == 130
+    assert result.stderr == (
+        "xboard-circus: no longer waiting; circusd goes on to stop api; not begun: web\nxboard-circus: interrupted\n"
+    )
+
+
+def test_status_of_names_shows_those_alone(folder: Path) -> None:
+    with running(folder) as fake:
+        fake.answers["xboard_state"] = always(stopped_and_up(folder))
+        shown, data = run("status", "API"), run("status", "api", "--json")
+
+    assert ("api" in shown.stdout, "web" in shown.stdout) == (True, False)
+    assert [each["name"] for each in json.loads(data.stdout)["watchers"]] == ["api"]
+
+
+def test_watch_needs_a_terminal(folder: Path) -> None:
+    write_ini(folder)
+
+    result = run("status", "--watch")
+
+    assert (result.exit_code, "--watch needs a terminal; `xboard-circus status --json`" in result.stderr) == (2, True)
+
+
+@pytest.mark.parametrize(
+    ("now", "count", "code", "sent", "shown"),
+    [
+        pytest.param(1, "2", 0, [2], "web: 1 -> 2 workers until circusd restarts; numprocesses = 2 in", id="more"),
+        pytest.param(3, "1", 0, [1], "web: 3 -> 1 workers until circusd restarts; numprocesses = 1 in", id="fewer"),
+        pytest.param(2, "0", 1, [], "`xboard-circus stop web` stops it and closes its port", id="none"),
+        pytest.param(2, "99999", 2, [], "99999 is not in the range", id="a slip"),
+    ],
+)
+def test_scale_sets_the_number_of_workers(
+    folder: Path, now: int, count: str, code: int, sent: list[int], shown: str
+) -> None:
+    with running(folder, set=always(OK)) as fake:
+        later = state(watcher("up", "up"), config_file=folder / "circus.ini")
+        answers = [state(watcher(*["up"] * now, numprocesses=now), config_file=folder / "circus.ini"), later]
+        fake.answers["xboard_state"] = lambda asked: answers.pop(0) if len(answers) > 1 else answers[0]
+        result = run("scale", "WEB", count)
+
+    assert (result.exit_code, shown in result.output) == (code, True)
+    asked = [each["properties"] for each in fake.asked if each["command"] == "set"]
+    assert [each["options"]["numprocesses"] for each in asked] == sent
+    assert all(each["by"].startswith("xboard-circus scale, user ") for each in asked)
+
+
+@pytest.mark.parametrize(
+    ("target", "name", "pids"),
+    [
+        pytest.param("web", "HUP", [701, 702], id="all"),
+        pytest.param("WEB:2", "SIGHUP", [702], id="a slot"),
+        pytest.param("web:#2", "hup", [702], id="a slot as status writes it"),
+        pytest.param("web:701", "1", [701], id="a pid"),
+    ],
+)
+def test_signal_reaches_the_workers_that_are_meant(folder: Path, target: str, name: str, pids: list[int]) -> None:
+    with running(folder, signal=always(OK)) as fake:
+        two = watcher(worker(pid=701), worker(pid=702, slot=2), worker("held", pid=0, slot=3), numprocesses=3)
+        fake.answers["xboard_state"] = always(state(two, config_file=folder / "circus.ini"))
+        result = run("signal", target, name)
+
+    asked = [each["properties"] for each in fake.asked if each["command"] == "signal"]
+    assert [(each["pid"], each["signum"], each["name"]) for each in asked] == [(pid, 1, "web") for pid in pids]
+    assert result.stdout.splitlines()[-1] == f"sent SIGHUP to web #{pids[-1] - 700} (pid {pids[-1]})"
+
+
+@pytest.mark.parametrize(
+    ("target", "name", "code", "shown"),
+    [
+        pytest.param("web:7", "HUP", 1, "web has no running worker 7; no signal was sent", id="no such slot"),
+        pytest.param("web", "UP", 2, "'UP' is no signal; did you mean hup?", id="no such signal"),
+    ],
+)
+def test_signal_to_nothing_is_refused(folder: Path, target: str, name: str, code: int, shown: str) -> None:
+    with running(folder) as fake:
+        result = run("signal", target, name)
+
+    assert (result.exit_code, shown in result.stderr, "signal" in fake.commands()) == (code, True, False)
+
+
+def test_describe_shows_options_with_their_places_and_no_secret(folder: Path) -> None:
+    options = {"restart.burst": 3, "health.period": 2.0}
+    answers = {"options": always({**OK, "options": {"numprocesses": 4, "graceful_timeout": 0.0, "cmd": "sleep"}})}
+    with running(folder, **answers) as fake:
+        more = "numprocesses = 2\nrestart.burst = 3\nargs = --api-key hunter2-key\n[env:w*]\nDATABASE_URL = hunter2\n"
+        write_ini(folder, endpoint=fake.endpoint, more=more)
+        one = watcher("up", numprocesses=4, options=options, last_reason="killed from outside", last_reason_age=3.0)
+        fake.answers["xboard_state"] = always(state(one, config_file=folder / "circus.ini"))
+        result, everything = run("describe", "WEB"), run("describe", "web", "--all")
+
+    lines = [line.rstrip() for line in result.stdout.splitlines()]
+    assert result.exit_code == 0
+    assert "hunter2" not in result.stdout + everything.stdout
+    assert "  numprocesses = 4  (in force; circus.ini:8 has 2)" in lines
+    assert "  restart.burst = 3  (circus.ini:9)" in lines
+    assert "  graceful_timeout = 0  (circus.ini:7)" in lines
+    assert "  environment DATABASE_URL = ***  (circus.ini:12)" in lines
+    assert "  127.0.0.1:8000 bound" in lines
+    assert "  last: killed from outside (3 s ago)" in lines
+    assert ("  health.period = 2  (default)" in lines, "  health.period = 2  (default)" in everything.stdout) == (
+        False,
+        True,
+    )

@@ -76,7 +76,7 @@ def test_a_stopped_watcher_serves_no_more_and_nobody_says_so(folder: Path) -> No
     [
         pytest.param(["api"], {}, "has no watcher api; known are: web", id="an unknown name"),
         pytest.param([], {"status": "stopped"}, "runs no armed watcher", id="nothing runs"),
-        pytest.param(["web"], {"status": "stopped"}, "web is stopped; `circusctl start web`", id="a stopped one"),
+        pytest.param(["web"], {"status": "stopped"}, "web is stopped; `xboard-circus start web`", id="a stopped one"),
         pytest.param(["web"], {"armed": False}, "not armed; `xboard-circus restart web`", id="one that is not armed"),
         pytest.param([], {"reload": reloading(done=1)}, "runs already: 1 of 2 done", id="one runs"),
     ],

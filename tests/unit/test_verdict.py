@@ -299,8 +299,8 @@ def facts(*workers: WorkerEntry, wanted: int | None = None, failures: int = 0, *
         pytest.param(
             facts(),
             "stopped",
-            "set to 0 workers, so nothing answers: `circusctl incr web` starts one, "
-            "`circusctl stop web` closes its port",
+            "set to 0 workers, so nothing answers: `xboard-circus scale web 1` starts one, "
+            "`xboard-circus stop web` closes its port",
             id="no worker is wanted",
         ),
         pytest.param(

@@ -3,15 +3,19 @@
 import getpass
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from functools import wraps
 from pathlib import Path
 from typing import Any
 
 import click
 
+from xboard_circus.errors import XboardError
 from xboard_circus.instance import Instance
+from xboard_circus.snapshot import Snapshot
 
 DEFAULT = Path("circus.ini")
+COMPLETES_WITHIN = 0.5
 
 json_option = click.option("--json", "as_data", is_flag=True, help="Print JSON for programs.")
 dry_run_option = click.option("--dry-run", is_flag=True, help="Print what would be done, and do nothing.")
@@ -26,6 +30,25 @@ def sender() -> str:
         user = str(os.getuid())
     sudo = os.environ.get("SUDO_USER")
     return f"xboard-circus {command}, user {user}" + (f" (sudo by {sudo})" if sudo else "")
+
+
+def complete_names(context: click.Context, _: click.Parameter, beginning: str) -> list[str]:
+    """Return the watchers that begin so: those of circusd, or those of the ini file if it does not answer in time."""
+    try:
+        instance = Instance(context.obj or DEFAULT, answer_within=COMPLETES_WITHIN)
+    except XboardError:
+        return []
+    names = [watcher.name for watcher in instance.config.watchers]
+    with suppress(XboardError):
+        found = instance.find()
+        if isinstance(found, Snapshot):
+            names = [watcher["name"] for watcher in found.watchers]
+    # Shells take a colon for the end of a word.
+    return [name for name in names if name.startswith(beginning) and ":" not in name]
+
+
+name_argument = click.argument("name", shell_complete=complete_names)
+names_argument = click.argument("names", metavar="[NAME]...", nargs=-1, shell_complete=complete_names)
 
 
 def ini_option(function: Callable[..., Any]) -> Callable[..., Any]:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import click
 
-from xboard_circus.cli.context import for_instance, json_option
+from xboard_circus.cli.context import complete_names, for_instance, json_option
 from xboard_circus.cli.moments import since_option
 from xboard_circus.cli.screen import complain
 from xboard_circus.core.names import bus_name
@@ -31,7 +31,7 @@ UNSTORED = " (not in the ledger yet)"
 
 
 @click.command()
-@click.argument("name", metavar="[WATCHER|PID]", required=False)
+@click.argument("name", metavar="[WATCHER|PID]", required=False, shell_complete=complete_names)
 @json_option
 @for_instance
 def why(instance: Instance, name: str | None, as_data: bool) -> None:
@@ -66,7 +66,9 @@ def _known_kinds(context: click.Context, parameter: click.Parameter, kinds: tupl
 
 @click.command()
 @since_option
-@click.option("--watcher", help="Only events of this watcher; circusd for commands to all.")
+@click.option(
+    "--watcher", shell_complete=complete_names, help="Only events of this watcher; circusd for commands to all."
+)
 @click.option(
     "--kind",
     "kinds",

@@ -1,7 +1,7 @@
 """Define the commands start and stop."""
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
@@ -10,10 +10,11 @@ import click
 from xboard_circus.checks import check, host_rules, port_rules
 from xboard_circus.cli import launching, stopping
 from xboard_circus.cli.configuration import show
-from xboard_circus.cli.context import for_instance
+from xboard_circus.cli.context import for_instance, names_argument
 from xboard_circus.cli.launching import Launched, Stage
 from xboard_circus.cli.screen import complain, progress, say
 from xboard_circus.core.durations import span
+from xboard_circus.core.verdict import headline
 from xboard_circus.errors import XboardError
 from xboard_circus.host import listeners
 from xboard_circus.instance import Instance, NoLockFile
@@ -29,13 +30,17 @@ timeout_option = click.option(
 
 
 @click.command()
+@names_argument
 @timeout_option
 @for_instance
-def start(instance: Instance, timeout: float) -> None:
-    """Start circusd in the background and wait until the workers are up.
+def start(instance: Instance, names: tuple[str, ...], timeout: float) -> None:
+    """Start circusd in the background, or its stopped watchers NAME, and wait until the workers are up.
 
-    The ini file is checked first; with an error in it nothing is started.
+    The ini file is checked before circusd is started; with an error in it nothing is.
     """
+    if names:
+        _start_watchers(instance, names, timeout=timeout)
+        return
     check_file(instance)
     with launching.alone(instance):
         found = instance.find()
@@ -47,12 +52,16 @@ def start(instance: Instance, timeout: float) -> None:
 
 
 @click.command()
+@names_argument
 @for_instance
-def stop(instance: Instance) -> None:
-    """Stop circusd, its workers and plugins, and wait until all are gone.
+def stop(instance: Instance, names: tuple[str, ...]) -> None:
+    """Stop circusd, its workers and plugins, or only the watchers NAME, and wait until all are gone.
 
     Exits with 1 if orphans of an earlier circusd still run; `xboard-circus clean` ends them.
     """
+    if names:
+        _stop_watchers(instance, names)
+        return
     with ExitStack() as held:
         # A restart has launched the next circusd before the old one is gone. Without a lock the stop goes on.
         with suppress(NoLockFile):
@@ -69,6 +78,42 @@ def stop(instance: Instance) -> None:
     if left:
         raise XboardError(f"{line}; `xboard-circus clean` ends them")
     say(line)
+
+
+def _start_watchers(instance: Instance, names: Sequence[str], *, timeout: float) -> None:
+    coming = {}
+    for watcher in instance.watchers(instance.running(), names):
+        if watcher["status"] == "active":
+            say(f"{watcher['name']} runs already: {headline(watcher['verdict'])}")
+        else:
+            coming[watcher["name"]] = watcher["armed"]
+    for name, rest in one_by_one(coming):
+        with left_running(f"circusd starts {name}{rest}"), instance.client() as client:
+            client.call("start", name=name, match="simple", waiting=False, deadline=timeout)
+    if coming:
+        await_ready(instance, coming, timeout=timeout)
+
+
+def _stop_watchers(instance: Instance, names: Sequence[str]) -> None:
+    chosen = [watcher["name"] for watcher in instance.watchers(instance.running(), names)]
+    for name, rest in one_by_one(chosen):
+        with left_running(f"circusd goes on to stop {name}{rest}"), progress() as shown, instance.client() as client:
+            shown.waiting_for(f"waiting for the workers of {name} to finish")
+            deadline = instance.graceful_timeout(name) + stopping.SLACK
+            client.call("stop", name=name, match="simple", waiting=True, deadline=deadline)
+        say(f"stopped {name}; `xboard-circus start {name}` starts it")
+
+
+def one_by_one(names: Iterable[str]) -> Iterator[tuple[str, str]]:
+    """Yield each name with a clause for an interruption: "; not begun: " and those after it.
+
+    >>> [*one_by_one(["api", "web"])]
+    [('api', '; not begun: web'), ('web', '')]
+    """
+    left = list(names)
+    while left:
+        name = left.pop(0)
+        yield name, f"; not begun: {', '.join(left)}" if left else ""
 
 
 def check_file(instance: Instance, *, starts: bool = True) -> None:
@@ -108,7 +153,7 @@ def _still_coming(instance: Instance, found: Snapshot) -> dict[str, bool]:
     say(f"circusd of {instance.shown} runs already: pid {pid}, for {span(uptime)}")
     stopped = [watcher["name"] for watcher in found.watchers if watcher["status"] == "stopped"]
     for name in stopped:
-        say(f"its watcher {name} is stopped; `circusctl start {name}` starts it", "yellow")
+        say(f"its watcher {name} is stopped; `xboard-circus start {name}` starts it", "yellow")
     if uptime >= launching.longest_start(instance, TIMEOUT):
         return {}
     return {name: armed for name, armed in launching.expected(instance).items() if name not in stopped}

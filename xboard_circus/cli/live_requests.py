@@ -6,7 +6,7 @@ import re
 import click
 from rich.table import Table
 
-from xboard_circus.cli.context import for_instance, json_option
+from xboard_circus.cli.context import complete_names, for_instance, json_option
 from xboard_circus.cli.screen import out, plain, say
 from xboard_circus.core.durations import lasted
 from xboard_circus.core.in_flight import RUNNING, requests_in
@@ -26,7 +26,7 @@ def read_age(context: click.Context, parameter: click.Parameter, text: str) -> f
 
 
 @click.command()
-@click.argument("name", metavar="[WATCHER]", required=False)
+@click.argument("name", metavar="[WATCHER]", required=False, shell_complete=complete_names)
 @click.option("--slow", metavar="1s|500ms", default="0", callback=read_age, help="Only requests as old as that.")
 @json_option
 @for_instance

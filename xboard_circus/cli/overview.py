@@ -1,140 +1,114 @@
-"""Define the command status: print circusd, its watchers and workers with state and reason."""
+"""Define the command status: print the verdict, and a table of watchers and workers."""
 
 import json
+import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import suppress
+from typing import Any
 
 import click
-from rich.console import Console
-from rich.table import Table
+from rich.console import Group
 from rich.text import Text
 
-from xboard_circus.cli.context import for_instance, json_option
-from xboard_circus.cli.screen import out, plain
+from xboard_circus.cli.context import for_instance, json_option, names_argument
+from xboard_circus.cli.error_boundary import INTERRUPTED
+from xboard_circus.cli.screen import full_screen, out, plain
+from xboard_circus.cli.summary import Summary, folded, gather, headline, rows, table
 from xboard_circus.core.durations import span
-from xboard_circus.core.state_schema import WatcherEntry, WorkerEntry
-from xboard_circus.core.verdict import running_reload, serving, word_of
+from xboard_circus.core.verdict import running_reload, word_of
+from xboard_circus.dashboard import views
 from xboard_circus.errors import XboardError
 from xboard_circus.instance import Instance
 from xboard_circus.ledger import Record
 from xboard_circus.ledger.location import unstored_in
-from xboard_circus.snapshot import Figures, Snapshot, as_json, measured
+from xboard_circus.masking import masked
 
 LATE = 10.0  # seconds: the plugin stores an event half a second later
-
-# Styles of verdicts, workers and ports.
-STYLES = {
-    **dict.fromkeys(("ok", "up", "bound"), "green"),
-    **dict.fromkeys(("degraded", "deploying", "unknown", "busy", "failing", "not ready"), "yellow"),
-    **dict.fromkeys(("starting", "held", "leaving", "cleaning", "waiting"), "yellow"),
-    **dict.fromkeys(("down", "looping", "blocked", "dependency", "stopped", "sick", "hung", "taken"), "red"),
-    "spare": "cyan",
-}
+WATCH_EVERY = 1.0
 
 
 @click.command()
+@names_argument
 @json_option
+@click.option("-a", "--all", "whole", is_flag=True, help="List the workers of healthy watchers too, however many.")
+@click.option("-w", "--watch", is_flag=True, help="Show it anew each second, until Ctrl-C.")
 @for_instance
-def status(instance: Instance, as_data: bool) -> None:
-    """Show circusd, its watchers and each worker. Exits with 1 if circusd does not run."""
+def status(instance: Instance, names: tuple[str, ...], as_data: bool, whole: bool, watch: bool) -> int | None:
+    """Show the verdict, and the watchers NAME, or all, with their workers. Exits with 1 if circusd does not run."""
+    whole = whole or bool(names)
+    if watch:
+        return _watch(instance, names, whole=whole)
     try:
-        snapshot = instance.running()
+        summary = gather(instance, names)
     except XboardError:
         if as_data:
-            print(json.dumps(as_json(None, {}), indent=2))
+            print(json.dumps({"circusd": None, "watchers": []}, indent=2))
         raise
-    figures = measured(snapshot)
     if as_data:
-        print(json.dumps(as_json(snapshot, figures), indent=2))
-    else:
-        console = out()
-        show(snapshot, figures, console, config_file=instance.shown)
-        now = time.time()
-        with suppress(XboardError):  # no plugin keeps a ledger, or it cannot be read: `why` reports it
-            show_unstored(unstored_in(instance.config, instance.events(), now=now), console, now=now)
+        print(json.dumps(as_json(summary, _sockets(instance)), indent=2))
+        return None
+    console, now = out(), time.time()
+    lines = [*_lines(summary, console.width, wraps=sys.stdout.isatty(), whole=whole, config_file=instance.shown)]
+    with suppress(XboardError):  # no plugin keeps a ledger, or it cannot be read: `why` reports it
+        lines += _unstored(unstored_in(instance.config, instance.events(), now=now), now=now)
+    for line in lines:
+        console.print(line, soft_wrap=True)
+    return None
 
 
-def show_unstored(records: Sequence[Record], console: Console, *, now: float) -> None:
-    """Print that the ledger lacks events of a while ago, as on a full disk."""
+def _watch(instance: Instance, names: Collection[str], *, whole: bool) -> int:
+    if not sys.stdout.isatty():
+        raise click.UsageError("--watch needs a terminal; `xboard-circus status --json` is for programs")
+    with suppress(KeyboardInterrupt), full_screen() as live:
+        while True:
+            width = live.console.width
+            try:
+                summary = gather(instance, names)
+                lines = [*_lines(summary, width, wraps=True, whole=whole, config_file=instance.shown)]
+            except XboardError as error:
+                lines = folded(plain(str(error), "red"), width)
+            live.update(Group(*lines), refresh=True)
+            time.sleep(WATCH_EVERY)
+    return INTERRUPTED
+
+
+def _lines(summary: Summary, width: int, *, wraps: bool, whole: bool, config_file: str) -> Iterator[Text]:
+    yield from folded(headline(summary), width if wraps else None)
+    circusd = summary.found.circusd
+    version = f", xboard-circus {circusd['version']}" if circusd["version"] else ""
+    age = span(circusd["uptime"] or 0.0)
+    about = f"circusd of {config_file} runs: pid {circusd['pid']}, for {age}, at {circusd['endpoint']}{version}"
+    yield from folded(plain(about, "dim"), width if wraps else None)
+    yield Text()
+    yield from (line for _, line in table(rows(summary, whole=whole), width, wraps=wraps))
+
+
+def _unstored(records: Sequence[Record], *, now: float) -> Iterator[Text]:
+    """Yield that the ledger lacks events of a while ago, as on a full disk."""
     age = now - min((each.time for each in records), default=now)
     if age >= LATE:
-        console.print()
         text = (
             f"{len(records)} of the events since {span(age)} ago are not in the ledger yet; circusd has them in memory "
             "and `xboard-circus why` shows them. `xboard-circus doctor` shows what is wrong with the ledger"
         )
-        console.print(plain(text, "yellow"), soft_wrap=True)
+        yield from (Text(), plain(text, "yellow"))
 
 
-def show(snapshot: Snapshot, figures: Figures, console: Console, *, config_file: str) -> None:
-    """Print *snapshot* for a person."""
-    circusd = snapshot.circusd
-    age, endpoint = span(circusd["uptime"] or 0.0), circusd["endpoint"]
-    line = f"circusd of {config_file} runs: pid {circusd['pid']}, for {age}, at {endpoint}"
-    version = f", xboard-circus {circusd['version']}" if circusd["version"] else ""
-    console.print(plain(line + version), soft_wrap=True)
-    for watcher in snapshot.watchers:
-        console.print()
-        console.print(_headline(watcher), soft_wrap=True)
-        for line in _explained(watcher):
-            console.print(plain(f"  {line}"), soft_wrap=True)
-        if watcher["workers"]:
-            console.print(_table(watcher, figures))
+def _sockets(instance: Instance) -> list[Any]:
+    with suppress(XboardError), instance.client() as client:
+        return list(client.call("listsockets", deadline=instance.answer_within).get("sockets", []))
+    return []
 
 
-def _headline(watcher: WatcherEntry) -> Text:
-    verdict, budget, port, reload = watcher["verdict"], watcher["budget"], watcher["port"], running_reload(watcher)
-    line = plain(watcher["name"], "bold")
-    line.append("  ")
-    line.append(plain(verdict["word"], STYLES.get(verdict["word"], "")))
-    line.append(f"  {serving(watcher)} of {watcher['numprocesses']} up")
-    if budget is not None:
-        line.append(f"  restart budget: {budget['used']} of {budget['limit']} used")
-    if port is not None:
-        state = "taken" if port["state"] == "refused" else port["state"]
-        line.append_text(plain(f"  port {port['host']}:{port['port']} "))
-        line.append_text(plain(state, STYLES.get(state, "")))
-    if reload is not None:
-        since = "" if reload["age"] is None else f", for {span(reload['age'])}"
-        line.append(f"  reload: {reload['done']} of {reload['total']} replaced{since}", "yellow")
-    return line
-
-
-def _explained(watcher: WatcherEntry) -> Iterator[str]:
-    """Yield a watcher's cause, next step and cure, and the last event."""
-    verdict, incident = watcher["verdict"], watcher["incident"]
-    if verdict["word"] not in ("ok", "deploying"):
-        since = "" if incident is None else f", for {span(incident['age'])}"
-        yield f"cause: {verdict['cause']}{since}"
-        if verdict["next"]:
-            yield f"next: {verdict['next']}" + (f" in {span(verdict['next_in'])}" if verdict["next_in"] else "")
-        if verdict["cure"]:
-            yield f"cure: {verdict['cure']}"
-    if watcher["last_reason"]:
-        age = watcher["last_reason_age"]
-        yield f"last: {watcher['last_reason']}" + ("" if age is None else f" ({span(age)} ago)")
-
-
-def _table(watcher: WatcherEntry, figures: Figures) -> Table:
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
-    for name in ("  PID", "SLOT", "STATE", "AGE", "MEMORY", "CPU", "NEXT TRY"):
-        table.add_column(name, justify="left" if name == "STATE" else "right", no_wrap=True)
-    table.add_column("REASON", overflow="fold")
-    for worker in watcher["workers"]:
-        table.add_row(*_cells(worker, *figures.get(worker["pid"], (None, None))))
-    return table
-
-
-def _cells(worker: WorkerEntry, rss: int | None, cpu: float | None) -> list[Text]:
-    word, age, next_try = word_of(worker), worker["age"], worker["next_try"]
-    return [
-        Text(f"  {worker['pid'] or '-'}"),
-        Text(f"#{worker['slot']}" if worker["slot"] > 0 else ""),
-        plain(word, STYLES.get(word, "")),
-        Text("" if age is None else span(age)),
-        Text("" if rss is None else f"{rss / 2**20:.0f} MiB"),
-        Text("" if cpu is None else f"{cpu:.0f} %"),
-        Text("" if next_try is None else f"in {span(next_try)}"),
-        plain(worker["reason"]),
-    ]
+def as_json(summary: Summary, sockets: Sequence[Any] = ()) -> dict[str, Any]:
+    """Return the reply to ``status --json``: the state that the page shows; its names and nesting are fixed."""
+    watchers = []
+    for given in summary.found.watchers:
+        figures = {pid: {"rss": rss, "cpu": cpu} for pid, (rss, cpu) in summary.figures.items()}
+        shown = views.watcher(given, figures)
+        for worker, entry in zip(shown["workers"], given["workers"], strict=True):
+            worker["word"] = word_of(entry)
+        watchers.append({**shown, "reload": running_reload(given) and shown["reload"], "last_reload": shown["reload"]})
+    found = summary.found
+    return {"circusd": found.circusd, "probers": found.probers, "watchers": watchers, "sockets": masked(sockets)}

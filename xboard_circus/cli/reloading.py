@@ -8,8 +8,8 @@ import click
 
 from xboard_circus import preflight as trial
 from xboard_circus.circus_client import CircusdClient, CircusdGone, CommandRefused
-from xboard_circus.cli.context import for_instance
-from xboard_circus.cli.lifecycle import check_file, left_running
+from xboard_circus.cli.context import complete_names, for_instance, names_argument
+from xboard_circus.cli.lifecycle import check_file, left_running, one_by_one
 from xboard_circus.cli.screen import Progress, complain, progress, say
 from xboard_circus.core.state_schema import ReloadEntry
 from xboard_circus.core.verdict import serving
@@ -34,7 +34,7 @@ no_preflight_option = click.option(
 
 
 @click.command()
-@click.argument("names", metavar="[NAME]...", nargs=-1)
+@names_argument
 @no_preflight_option
 @for_instance
 def reload(instance: Instance, names: tuple[str, ...], no_preflight: bool) -> None:
@@ -48,8 +48,7 @@ def reload(instance: Instance, names: tuple[str, ...], no_preflight: bool) -> No
     if not no_preflight:
         _refuse_second(instance, wanted)
         try_new_code(instance, wanted)
-    for position, name in enumerate(wanted):
-        rest = ", ".join(wanted[position + 1 :])
+    for name, rest in one_by_one(wanted):
         with _waiting(instance, name, rest), progress() as shown, instance.client() as client:
             last = _reload(client, name, shown)
         if last["state"] != "done":
@@ -62,7 +61,7 @@ def reload(instance: Instance, names: tuple[str, ...], no_preflight: bool) -> No
 
 
 @click.command()
-@click.argument("watcher")
+@click.argument("watcher", shell_complete=complete_names)
 @click.argument("slot", callback=slot_number)
 @for_instance
 def retry(instance: Instance, watcher: str, slot: int) -> None:
@@ -100,7 +99,7 @@ def _reloadable(instance: Instance, found: Snapshot, name: str) -> str:
     if not watcher["armed"]:
         raise XboardError(f"{name} is not armed; `xboard-circus restart {name}` restarts it")
     if watcher["status"] != "active":
-        raise XboardError(f"{name} is {watcher['status']}; `circusctl start {name}` starts it")
+        raise XboardError(f"{name} is {watcher['status']}; `xboard-circus start {name}` starts it")
     return name
 
 
@@ -153,7 +152,7 @@ def _last_reload(client: CircusdClient, name: str) -> ReloadEntry | None:
     return next((each["reload"] for each in watchers if each["name"] == name), None)
 
 
-def _fail(instance: Instance, name: str, last: ReloadEntry, not_begun: str) -> None:
+def _fail(instance: Instance, name: str, last: ReloadEntry, rest: str) -> None:
     """Print why the reload ended, with the log of the new worker, and what serves now; raise XboardError."""
     lines = [f"{name}: the reload {'failed' if last['state'] == 'failed' else 'was stopped'}: {last['reason']}"]
     if last["log"]:
@@ -161,8 +160,8 @@ def _fail(instance: Instance, name: str, last: ReloadEntry, not_begun: str) -> N
     if last["state"] != "stopped":
         new = f", {len(last['replaced'])} of them new" if last["replaced"] else ""
         lines.append(f"{name}: {_serving(instance, name)}{new}")
-    if not_begun:
-        lines.append(f"not begun: {not_begun}")
+    if rest:
+        lines.append(rest.removeprefix("; "))
     for line in lines[:-1]:
         complain(line)
     raise XboardError(lines[-1])
@@ -181,9 +180,8 @@ def _serving(instance: Instance, name: str) -> str:
 
 
 @contextmanager
-def _waiting(instance: Instance, name: str, not_begun: str) -> Iterator[None]:
+def _waiting(instance: Instance, name: str, rest: str) -> Iterator[None]:
     """Report on Ctrl-C that only the wait ends; report a circusd that ended meanwhile."""
-    rest = f"; not begun: {not_begun}" if not_begun else ""
     try:
         with left_running(f"circusd goes on with the reload of {name}: `xboard-circus status`{rest}"):
             yield

@@ -8,7 +8,7 @@ from contextlib import suppress
 import click
 
 from xboard_circus.cli import launching
-from xboard_circus.cli.context import for_instance
+from xboard_circus.cli.context import for_instance, names_argument
 from xboard_circus.cli.launching import Launched
 from xboard_circus.cli.leaving import Costs, costs, leave, why_alone
 from xboard_circus.cli.lifecycle import (
@@ -17,6 +17,7 @@ from xboard_circus.cli.lifecycle import (
     check_file,
     launch,
     left_running,
+    one_by_one,
     stop_all,
     timeout_option,
 )
@@ -33,14 +34,16 @@ TRIAL, ROOM = "trial.json", 16_384
 
 
 @click.command()
-@click.argument("name", required=False)
+@names_argument
 @click.option("--cold", is_flag=True, help="Stop everything, then start it; connections are refused in between.")
 @no_preflight_option
 @click.option("--yes", is_flag=True, help="Do not ask, although requests will fail for a while.")
 @timeout_option
 @for_instance
-def restart(instance: Instance, name: str | None, cold: bool, no_preflight: bool, yes: bool, timeout: float) -> None:
-    """Restart circusd with everything that it runs, or only the watcher NAME.
+def restart(
+    instance: Instance, names: tuple[str, ...], cold: bool, no_preflight: bool, yes: bool, timeout: float
+) -> None:
+    """Restart circusd with everything that it runs, or only the watchers NAME.
 
     Without NAME no request is lost: the new code is tried first, the old workers serve until the new ones are ready,
     and [circus] and [socket:...] of the ini file are read again. Where requests would fail, because an address changes
@@ -49,9 +52,10 @@ def restart(instance: Instance, name: str | None, cold: bool, no_preflight: bool
 
     Environment variables that the running circusd has, and that are not set here, are kept, but for --cold.
     """
-    if name is not None:
+    if names:
+        chosen = {watcher["name"]: watcher["armed"] for watcher in instance.watchers(instance.running(), names)}
         check_file(instance, starts=False)
-        _restart_watcher(instance, name, timeout=timeout)
+        _restart_watchers(instance, chosen, timeout=timeout)
         return
     _refuse_service(instance)
     found = instance.find()
@@ -162,7 +166,7 @@ def _still_stopped(found: Snapshot, expected: Iterable[str]) -> list[str]:
         name for name, each in watchers.items() if each and each["status"] == each["verdict"]["word"] == "stopped"
     ]
     for name in stopped:
-        say(f"{name} stays stopped; `circusctl start {name}` starts it", "yellow")
+        say(f"{name} stays stopped; `xboard-circus start {name}` starts it", "yellow")
     return stopped
 
 
@@ -174,10 +178,10 @@ def _restart_cold(instance: Instance) -> Launched:
     return launch(instance)
 
 
-def _restart_watcher(instance: Instance, name: str, *, timeout: float) -> None:
-    watcher = instance.watcher(instance.running(), name)
-    name = watcher["name"]
-    with progress() as shown, instance.client() as client:
-        shown.waiting_for(f"waiting for {name} to stop and start")
-        client.restart(name, deadline=instance.graceful_timeout(name) + timeout)
-    await_ready(instance, {name: watcher["armed"]}, timeout=timeout)
+def _restart_watchers(instance: Instance, chosen: dict[str, bool], *, timeout: float) -> None:
+    for name, rest in one_by_one(chosen):
+        goes_on = f"circusd goes on with the restart of {name}: `xboard-circus status`{rest}"
+        with left_running(goes_on), progress() as shown, instance.client() as client:
+            shown.waiting_for(f"waiting for {name} to stop and start")
+            client.restart(name, deadline=instance.graceful_timeout(name) + timeout)
+    await_ready(instance, chosen, timeout=timeout)

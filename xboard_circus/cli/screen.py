@@ -1,10 +1,12 @@
 """Print plain lines for the command line, safe whatever a process calls itself."""
 
+import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
+from rich.live import Live
 from rich.text import Text
 
 from xboard_circus.masking import printable
@@ -53,6 +55,22 @@ def progress() -> Iterator[Progress]:
     shown = Progress(Console(highlight=False))
     with shown.spinner:
         yield shown
+
+
+@contextmanager
+def full_screen() -> Iterator[Live]:
+    """Show a picture in place of the terminal's content, which comes back at the end, also after SIGTERM or SIGHUP."""
+
+    def end(signum: int, _: object) -> None:
+        raise SystemExit(128 + signum)
+
+    before = {signum: signal.signal(signum, end) for signum in (signal.SIGTERM, signal.SIGHUP)}
+    try:
+        with Live(console=Console(highlight=False), screen=True, auto_refresh=False) as live:
+            yield live
+    finally:
+        for signum, handler in before.items():
+            signal.signal(signum, handler)
 
 
 def plain(text: str, style: str = "") -> Text:

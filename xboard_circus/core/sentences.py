@@ -153,7 +153,7 @@ class Say(Template):
     PORT_OF_IT = "port {port}: {why}"
     NO_WORKER = "it has no worker"
     SET_TO_NONE = "set to 0 workers, so nothing answers"
-    START_ONE = "`circusctl incr {watcher}` starts one, `circusctl stop {watcher}` closes its port"
+    START_ONE = "`xboard-circus scale {watcher} 1` starts one, `xboard-circus stop {watcher}` closes its port"
     NOBODY_WANTED = "{why}: {cure}"
     NONE_WANTED_NOW = "set to 0 workers"
 
@@ -395,7 +395,7 @@ class Say(Template):
         "or refuse these requests until then, by the proxy or request.refuse_poison"
     )
     CURE_LOGS = "`xboard-circus logs {watcher}` shows what its workers wrote"
-    CURE_START = "`circusctl start {watcher}` starts it"
+    CURE_START = "`xboard-circus start {watcher}` starts it"
     CURE_PORT = "stop what holds port {port}, or set another port in the ini file"
     CURE_DEPENDENCY = "restore what the live path depends on, such as a database"
     CURE_PROBER = "put [plugin:xboard] into the ini file; where it is there, its log says what is wrong"

@@ -80,7 +80,7 @@ def deleted_logs(case: Case) -> Iterator[Finding]:
     lost = [log for log in log_files(case.read_config) if Path(os.path.realpath(log.path)) in gone]
     for log in lost:
         if log.watcher in plain:
-            hint = f"`circusctl stop {log.watcher}` and `circusctl start {log.watcher}`, or use WatchedFileStream"
+            hint = f"`xboard-circus restart {log.watcher}`, or use WatchedFileStream"
             yield warning(f"{log.path} was deleted, and {log.watcher} writes on into it: its lines are lost", hint)
         else:
             yield warning(f"{log.path} was deleted", "nothing to do: the next line begins a new file")

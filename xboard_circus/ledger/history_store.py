@@ -180,6 +180,22 @@ def read_points(
     return found
 
 
+def last_figures(path: Path, *, since: float) -> dict[str, dict[int, Figures]]:
+    """Return by watcher and slot, or `WHOLE_WATCHER`, the figures of the newest short point since then; LedgerError."""
+    step, found = min(STEPS), dict[str, dict[int, Figures]]()
+    first = int(since // step) * MOST_WATCHERS
+    with _reading(path) as connection:
+        names = dict(connection.execute("SELECT id, name FROM watchers LIMIT ?", (MOST_WATCHERS,)))
+        for kind, size in (("watcher", _FORMAT.size), ("slots", MOST_SLOTS * (_FORMAT.size + 1))):
+            query = f"SELECT id, substr(figures, 1, ?) FROM {kind}_{step} WHERE id >= ? ORDER BY id LIMIT ?"
+            for key, blob in connection.execute(query, (size, first, STEPS[step] * MOST_WATCHERS)):
+                name = str(names.get(key % MOST_WATCHERS))
+                places = {WHOLE_WATCHER: 0} if kind == "watcher" else _places(blob)
+                each = {slot: _unpacked(blob[at : at + _FORMAT.size]) for slot, at in places.items()}
+                found.setdefault(name, {}).update({slot: known for slot, known in each.items() if known is not None})
+    return found
+
+
 @contextmanager
 def _reading(path: Path) -> Iterator[sqlite3.Connection]:
     ends_at = time.monotonic() + READS_WITHIN
@@ -222,8 +238,12 @@ def _packed_slots(slots: Mapping[int, Figures]) -> bytes:
     return b"".join(bytes([slot - 1]) + _packed(figures) for slot, figures in slots.items())
 
 
-def _unpacked_slot(blob: bytes, slot: int) -> Figures | None:
+def _places(blob: bytes) -> dict[int, int]:
+    """Return where the figures of each slot begin."""
     size = _FORMAT.size + 1
-    places = (at for at in range(0, len(blob), size) if blob[at] == slot - 1) if isinstance(blob, bytes) else iter(())
-    at = next(places, None)
-    return None if at is None else _unpacked(blob[at + 1 : at + size])
+    return {blob[at] + 1: at + 1 for at in range(0, len(blob), size)} if isinstance(blob, bytes) else {}
+
+
+def _unpacked_slot(blob: bytes, slot: int) -> Figures | None:
+    at = _places(blob).get(slot)
+    return None if at is None else _unpacked(blob[at : at + _FORMAT.size])

@@ -31,6 +31,9 @@ KINDS = (
 )
 """Recorded events: those that `why` explains, and those around them."""
 
+TROUBLE = frozenset({"restart", "unhealthy", "port_refused", "before_failed", "output_lost", "poison", LOST})
+"""Events with which an incident begins, or goes on."""
+
 _FOLLOWED = DEATHS | {"unhealthy", LOST}
 
 

@@ -236,7 +236,7 @@ def keep_stopped(arbiter: Any) -> None:
     circus_arbiter.keep_stopped(arbiter, life.stopped)
     for watcher in arbiter.watchers:
         if watcher.name in life.stopped and watcher.autostart:
-            logger.warning("xboard: %s stays stopped: `circusctl start %s` starts it", watcher.name, watcher.name)
+            logger.warning("xboard: %s stays stopped: `xboard-circus start %s` starts it", watcher.name, watcher.name)
             skip_first_start(watcher.hooks)
 
 

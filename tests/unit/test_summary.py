@@ -1,0 +1,123 @@
+"""The verdict and the table of `status` and `top`, at each width of a terminal."""
+
+from typing import Any
+
+import pytest
+from rich.cells import cell_len
+from state_views import watcher_view, worker_view
+
+from xboard_circus.cli.summary import COLUMNS, FEW, Summary, folded, headline, rows, table
+from xboard_circus.core.history import FIGURES
+from xboard_circus.core.state_schema import parse_state
+from xboard_circus.snapshot import from_state
+
+WIDTHS = (40, 60, 80, 120)
+MIB = 2**20
+
+
+def figures(**known: float) -> tuple[float | None, ...]:
+    return tuple(known.get(name) for name in FIGURES)
+
+
+RATES = figures(**{"2xx": 40.0, "5xx": 1.3, "p95": 0.0123})
+
+
+def summary(*watchers: Any, quiet_for: float | None = None) -> Summary:
+    circusd = {"pid": 4711, "started": 1, "endpoint": "tcp://h:1"}
+    found = from_state(parse_state({"circusd": circusd, "watchers": list(watchers)}))
+    pids = [worker["pid"] for watcher in found.watchers for worker in watcher["workers"]]
+    traffic = {
+        watcher["name"]: {0: RATES, 1: RATES} for watcher in found.watchers if watcher["name"] != "plugin:xboard"
+    }
+    return Summary(found, dict.fromkeys(pids, (56 * MIB, 3.0)), traffic, quiet_for)
+
+
+def workers(count: int, *, first: int = 100) -> list[Any]:
+    return [worker_view(first + n, "up", slot=n + 1, reason="") for n in range(count)]
+
+
+def looping(**more: Any) -> Any:
+    held = worker_view(0, "cooling", slot=1, next_try=108.0, reason="cooling down, next try in 108 s")
+    port = {"host": "127.0.0.1", "port": 8000, "state": "bound", "reason": "", "say": None}
+    failure = "exited with code 1 before it was up: KeyError: 'DATABASE_URL'"
+    known = {"name": "api", "last_reason": failure, "last_reason_age": 12.0, "port": port}
+    known |= {"incident": {"age": 192.0, "worst": "looping"}, "budget": {"used": 5, "limit": 5}}
+    return watcher_view(held, **{**known, **more})
+
+
+def lines(given: Summary, width: int, *, whole: bool = False) -> list[str]:
+    return [line.plain for _, line in table(rows(given, whole=whole), width, wraps=True)]
+
+
+def test_the_first_line_is_what_since_when_why_what_next_and_the_cure() -> None:
+    text = headline(summary(watcher_view(*workers(2)), looping())).plain
+
+    assert text.startswith(
+        "LOOPING for 3 min 12 s: api: none of 1 workers is up: exited with code 1 before it was up: "
+        "KeyError: 'DATABASE_URL'. Next: #1 is started again in 1 min 48 s. Cure: correct what `xboard-circus why`"
+    )
+    assert "fine" not in text
+
+
+def test_all_fine_counts_backends_workers_requests_and_the_quiet_time() -> None:
+    plugin = watcher_view(*workers(1, first=300), name="plugin:xboard", armed=False)
+    found = summary(
+        watcher_view(*workers(2)), watcher_view(*workers(1, first=200), name="api"), plugin, quiet_for=260_000
+    )
+
+    assert headline(found).plain == "All fine: 2 backends, 3 workers, 83 requests/s, p95 12 ms, last trouble 3 d ago."
+
+
+def test_further_trouble_and_what_is_stopped_is_named_after_the_worst() -> None:
+    stopped = watcher_view(name="job", status="stopped", numprocesses=1)
+    text = headline(summary(looping(), looping(name="web"), stopped)).plain
+
+    assert text.startswith("LOOPING for 3 min 12 s: api: ")
+    assert text.endswith(" Also: web is looping, job is stopped.")
+    assert headline(summary(watcher_view(*workers(1)), stopped)).plain.endswith(" Also: job is stopped.")
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_no_word_is_cut_at_any_width(width: int) -> None:
+    """Each word of the picture is one of the widest picture's: a column that does not fit is left out as a whole."""
+    given = summary(looping(), looping(name="my-other-backend"), watcher_view(*workers(3), last_reason="killed"))
+    words = {word for line in [*lines(given, 500), headline(given).plain] for word in line.split()}
+
+    shown = [*lines(given, width), *(line.plain for line in folded(headline(given), width))]
+
+    assert [line for line in shown if cell_len(line) > width] == []
+    assert {word for line in shown for word in line.split()} - words == set()
+    assert {word for line in folded(headline(given), width) for word in line.plain.split()} == {
+        *headline(given).plain.split()
+    }
+    assert all(line.startswith(("  ", "NAME", "api", "my-", "web")) for line in shown[: len(lines(given, width))])
+
+
+def test_a_narrow_table_keeps_the_first_columns_and_a_wide_one_has_all() -> None:
+    given = summary(looping())
+
+    assert lines(given, 40)[0].split() == ["NAME", "STATE", "UP", "PID", "AGE", "CPU"]
+    assert " ".join(lines(given, 160)[0].split()) == " ".join(title for title in COLUMNS if title != "IN FLIGHT")
+
+
+def test_trouble_is_first_and_many_healthy_workers_are_folded() -> None:
+    many = watcher_view(*workers(FEW), name="web")
+    found = summary(many, looping())
+
+    names = [(row.watcher, row.slot) for row in rows(found, whole=False)]
+    assert names == [("api", 0), ("api", 1), ("web", 0)]
+    assert len([*rows(found, whole=True)]) == 3 + FEW
+    assert len([*rows(summary(watcher_view(*workers(FEW))), whole=False)]) == 1 + FEW
+
+
+def test_only_the_trouble_that_is_not_in_the_first_line_has_its_cause_below() -> None:
+    found = summary(looping(), looping(name="web"))
+
+    causes = [row.watcher for row in rows(found, whole=False) for note in row.notes if "cause: " in note.plain]
+    assert causes == ["web"]
+
+
+def test_what_a_process_calls_itself_cannot_move_the_cursor() -> None:
+    given = summary(looping(name="evil\x1b[2Jname"))
+
+    assert "\x1b" not in "".join([*lines(given, 80), headline(given).plain])

@@ -1,0 +1,278 @@
+"""Lay out the state of all watchers for a terminal of any width: the verdict, then one table, trouble first."""
+
+import time
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from typing import NamedTuple
+
+from rich.cells import cell_len
+from rich.console import Console
+from rich.text import Text
+
+from xboard_circus.cli.screen import plain
+from xboard_circus.core.durations import roughly, span
+from xboard_circus.core.history import FIGURES, WHOLE_WATCHER
+from xboard_circus.core.history import Figures as Traffic
+from xboard_circus.core.names import is_helper
+from xboard_circus.core.route_counts import STATUSES
+from xboard_circus.core.state_schema import WatcherEntry, WorkerEntry
+from xboard_circus.core.verdict import Word, running_reload, serving, word_of
+from xboard_circus.errors import XboardError
+from xboard_circus.instance import Instance
+from xboard_circus.ledger.history_store import last_figures
+from xboard_circus.ledger.location import history_in, ledger_of
+from xboard_circus.ledger.query import search
+from xboard_circus.ledger.story import TROUBLE
+from xboard_circus.snapshot import Figures, Snapshot, measured
+
+FEW = 12
+"""So many workers are all listed: with the verdict they fit into 24 lines."""
+
+RECENT = 15.0
+"""Seconds within which a watcher has figures of its requests; the plugin stores them every few seconds."""
+
+GAP = "  "
+LEFT = ("NAME", "STATE", "PORT", "BUDGET")
+COLUMNS = (
+    *("NAME", "STATE", "UP", "PID", "AGE", "NEXT TRY", "CPU", "MEMORY", "REQ/S", "P95", "IN FLIGHT"),
+    *("PORT", "BUDGET"),
+)
+"""Titles of columns, in the order in which a narrow terminal keeps them."""
+
+# Styles of verdicts, workers and ports.
+STYLES = {
+    **dict.fromkeys(("ok", "up", "bound"), "green"),
+    **dict.fromkeys(("degraded", "deploying", "unknown", "busy", "failing", "not ready"), "yellow"),
+    **dict.fromkeys(("starting", "held", "leaving", "cleaning", "waiting"), "yellow"),
+    **dict.fromkeys(("down", "looping", "blocked", "dependency", "stopped", "sick", "hung", "taken"), "red"),
+    "spare": "cyan",
+}
+
+
+class Summary(NamedTuple):
+    """What circusd runs, with the figures of its workers, and of their requests by watcher and slot."""
+
+    found: Snapshot
+    figures: Figures
+    traffic: Mapping[str, Mapping[int, Traffic]]
+    quiet_for: float | None  # seconds since the last trouble in the ledger
+
+
+class SummaryRow(NamedTuple):
+    """A row of the table, of a watcher (slot 0) or of one of its workers, with lines below it."""
+
+    watcher: str
+    slot: int
+    cells: Mapping[str, Text]
+    notes: Sequence[Text]
+
+
+def gather(instance: Instance, names: Collection[str] = ()) -> Summary:
+    """Query circusd, the processes and the history, of the watchers with those names or of all; XboardError."""
+    found, now = instance.running(), time.time()
+    if names:
+        found = replace(found, watchers=instance.watchers(found, names))
+    traffic: Mapping[str, Mapping[int, Traffic]] = {}
+    last = None
+    with suppress(XboardError):  # no plugin keeps them, or they cannot be read: `doctor` reports it
+        if (history := history_in(instance.config)) is not None:
+            traffic = last_figures(history, since=now - RECENT)
+        last = next(iter(search(ledger_of(instance.config), kind=TROUBLE, limit=1)), None)
+    return Summary(found, measured(found), traffic, None if last is None else now - last.time)
+
+
+def headline(summary: Summary) -> Text:
+    """Return the verdict on all in a sentence: what is wrong, since when, why, what comes next, and the cure."""
+    watchers = worst_first(summary.found.watchers)
+    stopped = [watcher["name"] for watcher in watchers if watcher["verdict"]["word"] == Word.STOPPED.value]
+    wrong = [watcher for watcher in watchers if Word(watcher["verdict"]["word"]).is_trouble]
+    coming = [watcher for watcher in watchers if watcher["verdict"]["word"] == Word.DEPLOYING.value]
+    also = [f"{each['name']} is {each['verdict']['word']}" for each in wrong[1:]]
+    also += [f"{name} is stopped" for name in stopped]
+    troubled = wrong or coming
+    text = _of_one(troubled[0]) if troubled else Text(_all_fine(summary), style="green")
+    return text.append_text(plain(f" Also: {', '.join(also)}." if also else ""))
+
+
+def _of_one(watcher: WatcherEntry) -> Text:
+    verdict, incident = watcher["verdict"], watcher["incident"]
+    word, age = verdict["word"], verdict["since"] if incident is None else incident["age"]
+    text = plain(f"{word.upper()} for {span(age)}", f"bold {STYLES[word]}")
+    text.append_text(plain(f": {watcher['name']}: {verdict['cause']}."))
+    if verdict["next"]:
+        within = f" in {span(verdict['next_in'])}" if verdict["next_in"] else ""
+        text.append_text(plain(f" Next: {verdict['next']}{within}."))
+    return text.append_text(plain(f" Cure: {verdict['cure']}." if verdict["cure"] else ""))
+
+
+def _all_fine(summary: Summary) -> str:
+    backends = [each for each in summary.found.watchers if not (each["is_page"] or is_helper(each["name"]))]
+    running = [each for each in backends if each["verdict"]["word"] != Word.STOPPED.value]
+    figures = [_shown(summary.traffic.get(each["name"], {}).get(WHOLE_WATCHER)) for each in running]
+    rates = [rate for rate, _, _ in figures if rate is not None]
+    slowest = max((p95 for _, p95, _ in figures if p95 is not None), default=None)
+    parts = [_counted(len(running), "backend"), _counted(sum(map(serving, running)), "worker")]
+    parts += [f"{_rate(sum(rates))} requests/s"] if rates else []
+    parts += [] if slowest is None else [f"p95 {_short(slowest)}"]
+    parts += [] if summary.quiet_for is None else [f"last trouble {roughly(summary.quiet_for)} ago"]
+    return f"All fine: {', '.join(parts)}."
+
+
+def worst_first(watchers: Iterable[WatcherEntry]) -> list[WatcherEntry]:
+    """Return the watchers with the worst verdict first, and backends before the page and plugins."""
+    return sorted(
+        watchers,
+        key=lambda each: (-Word(each["verdict"]["word"]).rank, is_helper(each["name"]), each["is_page"], each["name"]),
+    )
+
+
+def rows(summary: Summary, *, whole: bool) -> Iterator[SummaryRow]:
+    """Yield the rows of the table; without *whole*, healthy watchers without their workers if there are many."""
+    watchers = worst_first(summary.found.watchers)
+    is_whole = whole or sum(len(watcher["workers"]) for watcher in watchers) <= FEW
+    in_headline = next((each for each in watchers if Word(each["verdict"]["word"]).is_trouble), None)
+    for watcher in watchers:
+        traffic = summary.traffic.get(watcher["name"], {})
+        yield SummaryRow(
+            watcher["name"], 0, _of_watcher(watcher, summary, traffic), [*_notes(watcher, watcher is in_headline)]
+        )
+        if is_whole or watcher["verdict"]["word"] != "ok":
+            for worker in watcher["workers"]:
+                cells = _of_worker(worker, summary.figures.get(worker["pid"]), traffic.get(worker["slot"]))
+                notes = [plain(worker["reason"], "dim")] if worker["reason"] else []
+                yield SummaryRow(watcher["name"], worker["slot"], cells, notes)
+
+
+def _of_watcher(watcher: WatcherEntry, summary: Summary, traffic: Mapping[int, Traffic]) -> dict[str, Text]:
+    word, budget, port = watcher["verdict"]["word"], watcher["budget"], watcher["port"]
+    known = [figures for each in watcher["workers"] if (figures := summary.figures.get(each["pid"]))]
+    cells = {
+        "NAME": plain(watcher["name"], "bold"),
+        "STATE": plain(word, STYLES.get(word, "")),
+        "UP": Text(f"{serving(watcher)} of {watcher['numprocesses']}"),
+        **_used((sum(rss for rss, _ in known), sum(cpu for _, cpu in known)) if known else None),
+        **_requests(traffic.get(WHOLE_WATCHER), [each["probe"]["requests_active"] for each in watcher["workers"]]),
+    }
+    if port is not None:
+        state = "taken" if port["state"] == "refused" else port["state"]
+        cells["PORT"] = plain(f"{port['host']}:{port['port']} ").append_text(plain(state, STYLES.get(state, "")))
+    if budget is not None:
+        cells["BUDGET"] = Text(f"{budget['used']} of {budget['limit']} used")
+    return cells
+
+
+def _of_worker(worker: WorkerEntry, used: tuple[int, float] | None, traffic: Traffic | None) -> dict[str, Text]:
+    word, age, next_try = word_of(worker), worker["age"], worker["next_try"]
+    return {
+        "NAME": Text(f"  #{worker['slot']}" if worker["slot"] > 0 else "  -"),
+        "STATE": plain(word, STYLES.get(word, "")),
+        "PID": Text(str(worker["pid"] or "-")),
+        "AGE": Text("" if age is None else roughly(age)),
+        "NEXT TRY": Text("" if next_try is None else f"in {roughly(next_try)}"),
+        **_used(used),
+        **_requests(traffic, [worker["probe"]["requests_active"]]),
+    }
+
+
+def _used(used: tuple[int, float] | None) -> dict[str, Text]:
+    if used is None:
+        return {}
+    return {"CPU": Text(f"{used[1]:.0f} %"), "MEMORY": Text(f"{used[0] / 2**20:.0f} MiB")}
+
+
+def _requests(traffic: Traffic | None, active: Iterable[int | None]) -> dict[str, Text]:
+    rate, p95, errors = _shown(traffic)
+    probed = [each for each in active if each is not None]
+    return {
+        "REQ/S": Text("" if rate is None else _rate(rate), "red" if errors else ""),
+        "P95": Text("" if p95 is None else _short(p95)),
+        "IN FLIGHT": Text(str(sum(probed)) if probed else ""),
+    }
+
+
+def _shown(traffic: Traffic | None) -> tuple[float | None, float | None, float | None]:
+    """Return requests a second, the 95th percentile of their latency, and failures a second."""
+    known = dict(zip(FIGURES, traffic or (), strict=False))
+    rates = [rate for status in STATUSES if (rate := known.get(status)) is not None]
+    return sum(rates) if rates else None, known.get("p95"), known.get("5xx")
+
+
+def _notes(watcher: WatcherEntry, in_headline: bool) -> Iterator[Text]:
+    """Yield a watcher's cause, next step and cure, unless the headline has them, its reload, and the last reason."""
+    verdict, incident, reload = watcher["verdict"], watcher["incident"], running_reload(watcher)
+    if reload is not None:
+        since = "" if reload["age"] is None else f", for {span(reload['age'])}"
+        yield Text(f"reload: {reload['done']} of {reload['total']} replaced{since}", style="yellow")
+    if verdict["word"] not in ("ok", "deploying") and not in_headline:
+        yield plain(f"cause: {verdict['cause']}" + ("" if incident is None else f", for {span(incident['age'])}"))
+        if verdict["next"]:
+            yield plain(f"next: {verdict['next']}" + (f" in {span(verdict['next_in'])}" if verdict["next_in"] else ""))
+        if verdict["cure"]:
+            yield plain(f"cure: {verdict['cure']}")
+    if watcher["last_reason"]:
+        age = watcher["last_reason_age"]
+        yield plain(f"last: {watcher['last_reason']}" + ("" if age is None else f" ({span(age)} ago)"), "dim")
+
+
+def table(given: Iterable[SummaryRow], width: int, *, wraps: bool) -> list[tuple[SummaryRow | None, Text]]:
+    """Return the lines of the table, each with its row: the columns that fit, and below a row its notes.
+
+    A column without a value is left out, as is one that does not fit, the last first: no word is ever cut.
+    """
+    found = [*given]
+    titles = {title: Text(title, "dim") for title in COLUMNS}
+    sizes: dict[str, int] = {}
+    for title in COLUMNS:
+        values = [cell.plain for row in found if (cell := row.cells.get(title))]
+        size = max(map(cell_len, [title, *values])) + (len(GAP) if sizes else 0)
+        if any(values) and (len(sizes) < 2 or sum(sizes.values()) + size <= width):
+            sizes[title] = size
+    lines: list[tuple[SummaryRow | None, Text]] = [(None, _line(titles, sizes))]
+    for row in found:
+        lines.append((row, _line(row.cells, sizes)))
+        indent = "    " if row.slot else "  "
+        for note in row.notes:
+            lines += [(row, each) for each in folded(note, width if wraps else None, indent)]
+    return lines
+
+
+def _line(cells: Mapping[str, Text], sizes: Mapping[str, int]) -> Text:
+    line = Text()
+    for title, size in sizes.items():
+        cell = cells.get(title, Text())
+        room = Text(" " * (size - cell_len(cell.plain)))
+        is_left = title in LEFT
+        gap = Text(GAP if len(line) and is_left else "")
+        line.append_text(gap + cell + room[len(gap) :] if is_left else room + cell)
+    line.rstrip()
+    return line
+
+
+def folded(text: Text, width: int | None, indent: str = "") -> list[Text]:
+    """Return the lines of *text*, broken between words to fit into *width*; without a width in one."""
+    if width is None:
+        return [Text(indent) + text]
+    return [Text(indent) + line for line in text.wrap(Console(width=width), max(10, width - len(indent)))]
+
+
+def _counted(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"
+
+
+def _rate(value: float) -> str:
+    """Format requests a second.
+
+    >>> _rate(0.0), _rate(0.52), _rate(41.3)
+    ('0', '0.5', '41')
+    """
+    return f"{value:.0f}" if value >= 10 or not value else f"{value:.1f}"
+
+
+def _short(seconds: float) -> str:
+    """Format a latency.
+
+    >>> _short(0.0123), _short(2.5)
+    ('12 ms', '2.5 s')
+    """
+    return f"{seconds * 1000:.0f} ms" if seconds < 1 else f"{seconds:.1f} s"

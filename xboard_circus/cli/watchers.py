@@ -1,0 +1,90 @@
+"""Define the commands scale and signal, which act on one watcher by its name."""
+
+import signal as signals
+
+import click
+
+from xboard_circus.cli.context import complete_names, for_instance, name_argument
+from xboard_circus.cli.lifecycle import IN_BACKGROUND, await_ready, left_running, timeout_option
+from xboard_circus.cli.screen import say
+from xboard_circus.core.history import MOST_SLOTS
+from xboard_circus.core.state_schema import WatcherEntry, WorkerEntry
+from xboard_circus.errors import XboardError
+from xboard_circus.instance import Instance
+from xboard_circus.options.reading import suggestion
+from xboard_circus.snapshot import Snapshot
+
+
+def signal_named(context: click.Context, parameter: click.Parameter, text: str) -> signals.Signals:
+    """Return the signal of that name, such as HUP or SIGHUP, or number."""
+    names = {each.name.removeprefix("SIG").lower(): each for each in signals.Signals}
+    name = text.lower().removeprefix("sig")
+    found = names.get(name) or next((each for each in names.values() if text == f"{each:d}"), None)
+    if found is None:
+        hint = suggestion(name, names, alike=0.6, otherwise="write one such as HUP or USR1")
+        raise click.BadParameter(f"{text!r} is no signal; {hint}", context, parameter)
+    return found
+
+
+@click.command()
+@name_argument
+@click.argument("count", metavar="N", type=click.IntRange(0, MOST_SLOTS))
+@timeout_option
+@for_instance
+def scale(instance: Instance, name: str, count: int, timeout: float) -> None:
+    """Run N workers of watcher NAME, until circusd restarts.
+
+    Workers that are too many leave after they have answered what they have.
+    """
+    watcher = instance.watcher(instance.running(), name)
+    name, before = watcher["name"], watcher["numprocesses"]
+    if not count:
+        cure = f"`xboard-circus stop {name}` stops it and closes its port"
+        raise XboardError(
+            f"{name} keeps its {before}: with 0 workers its port would take requests without answer; {cure}"
+        )
+    with instance.client() as client:
+        client.call("set", name=name, options={"numprocesses": count}, waiting=False, deadline=timeout)
+    kept = f"numprocesses = {count} in {instance.shown} keeps it"
+    say(f"{name}: {before} -> {count} workers until circusd restarts; {kept}")
+    if watcher["status"] != "active":
+        say(f"{name} is {watcher['status']}; `xboard-circus start {name}` starts it", "yellow")
+    elif count > before:
+        with left_running(IN_BACKGROUND):
+            await_ready(instance, {name: watcher["armed"]}, timeout=timeout)
+
+
+@click.command()
+@click.argument("target", metavar="NAME[:SLOT|:PID]", shell_complete=complete_names)
+@click.argument("signum", metavar="SIG", callback=signal_named)
+@for_instance
+def signal(instance: Instance, target: str, signum: signals.Signals) -> None:
+    """Send signal SIG, such as HUP or USR1, to each worker of watcher NAME, or to one by slot or pid.
+
+    A worker that a signal ends is replaced, and its end is counted as a failure.
+    """
+    watcher, workers = _targets(instance, instance.running(), target)
+    with instance.client() as client:
+        for each in workers:
+            client.call("signal", name=watcher["name"], pid=each["pid"], signum=int(signum))
+            say(f"sent {signum.name} to {watcher['name']} #{each['slot']} (pid {each['pid']})")
+
+
+def _targets(instance: Instance, found: Snapshot, target: str) -> tuple[WatcherEntry, list[WorkerEntry]]:
+    """Return the watcher of *target*, and those of its workers that run and are meant; XboardError without any."""
+    name, _, number = target.rpartition(":")
+    if found.watcher(target) is not None or not name:
+        name, number = target, ""
+    watcher = instance.watcher(found, name)
+    running = [each for each in watcher["workers"] if each["pid"]]
+    slot = number.removeprefix("#")
+    # A number is a slot, or otherwise a pid.
+    chosen = running
+    if number:
+        chosen = [each for each in running if str(each["slot"]) == slot] or [
+            each for each in running if str(each["pid"]) == slot
+        ]
+    if not chosen:
+        what = f"no running worker {number}" if number else "no running worker"
+        raise XboardError(f"{watcher['name']} has {what}; no signal was sent: `xboard-circus status {watcher['name']}`")
+    return watcher, chosen
