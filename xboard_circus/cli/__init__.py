@@ -5,12 +5,15 @@ Exit codes: 0 success, 1 failed (the reason is printed), 2 usage error, 3 intern
 """
 
 import importlib
+from typing import Any
 
 import click
 
 from xboard_circus import __version__
 from xboard_circus.cli.context import ini_option
 from xboard_circus.cli.error_boundary import ErrorBoundary
+from xboard_circus.cli.foreign_words import ANSWERS
+from xboard_circus.errors import XboardError
 
 MODULES = {
     "start": "lifecycle",
@@ -46,6 +49,11 @@ class CommandLine(ErrorBoundary):
             return None
         command: click.Command = getattr(importlib.import_module(f"{__name__}.{MODULES[name]}"), name)
         return command
+
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
+        if args[0] not in MODULES and args[0] in ANSWERS:
+            raise XboardError(f"{args[0]} is no command here: {ANSWERS[args[0]]}", exit_code=2)
+        return super().resolve_command(ctx, args)
 
 
 @click.group(
