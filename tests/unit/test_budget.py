@@ -10,7 +10,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from xboard_circus.core.budget import OF_WORKER, RestartBudget, RestartDecision, RestartLimits
+from xboard_circus.core.budget import (
+    OF_WORKER,
+    SERVED,
+    RestartBudget,
+    RestartDecision,
+    RestartLimits,
+    has_served,
+)
 from xboard_circus.core.poison import Poisons
 
 LIMITS = RestartLimits(burst=4, window=100, delay=1, delay_max=3, cooldown=50, reset_after=30)
@@ -679,6 +686,87 @@ def test_the_wait_of_a_cooling_slot_shrinks_when_the_last_worker_goes_and_grows_
         waits.append((tested.wait(1, 10), tested.next_try(10)))
 
     assert waits == [(40, 40), (0, 0), (40, 40)]
+
+
+@pytest.mark.parametrize(
+    ("up_for", "killed", "alone", "served"),
+    [
+        pytest.param(SERVED, True, False, True, id="killed from outside, while a sibling is up"),
+        pytest.param(SERVED, False, True, True, id="whatever ended it, while none is up"),
+        pytest.param(SERVED, True, True, True, id="both"),
+        pytest.param(SERVED, False, False, False, id="its own crash, while a sibling is up"),
+        pytest.param(SERVED - 0.1, True, True, False, id="both, and it died young"),
+        pytest.param(0.0, True, True, False, id="it was never up"),
+    ],
+)
+def test_who_has_served_for_long_enough(up_for: float, killed: bool, alone: bool, served: bool) -> None:
+    assert has_served(up_for, killed=killed, alone=alone) is served
+
+
+USED_UP = "restart budget used up, but it ran for long enough: next try at once"
+
+
+@pytest.mark.parametrize(
+    ("up", "lives", "waits"),
+    [
+        pytest.param(0, [(9.9, True)] * 6, [0] * 6, id="the only one, killed ten seconds apart"),
+        pytest.param(1, [(9.9, True)] * 6, [0] * 6, id="one of two, killed ten seconds apart"),
+        pytest.param(0, [(9.9, False)] * 6, [0] * 6, id="the only one, which crashes"),
+        pytest.param(1, [(9.9, False)] * 6, [0, 0, 0, 40, 40, 40], id="one of two that crashes cools down"),
+        pytest.param(0, [(0.3, True)] * 6, [0, 0.6, 1.6, 2.6, 2.6, 2.6], id="the only one, killed young, is paced"),
+        pytest.param(0, [(0.3, False)] * 6, [0, 0.6, 1.6, 2.6, 2.6, 2.6], id="so is one that crashes young"),
+        pytest.param(
+            1, [(9.9, True)] * 4 + [(0.3, True), (9.9, True)], [0, 0, 0, 0, 49.6, 0], id="only one died young"
+        ),
+    ],
+)
+def test_a_worker_that_has_served_waits_for_no_budget(
+    up: int, lives: list[tuple[float, bool]], waits: list[float]
+) -> None:
+    """Each life: for how long it was up, after a start of 0.1 s, and whether it was killed from outside."""
+    tested, now, told = budget(), 0.0, []
+    tested.up = up
+    for up_for, killed in lives:
+        tested.started(1, now)
+        now += 0.1 + up_for
+        told.append(tested.failed(1, now, up_for=up_for, killed=killed))
+        assert tested.wait(1, now) == told[-1].wait
+        now += told[-1].wait
+        assert tested.may_start(1, now + 1e-9)
+
+    assert [decision.wait for decision in told] == pytest.approx(waits)
+    assert [decision.cooling for decision in told] == [False] * 3 + [True] * 3
+    assert all((decision.reason == USED_UP) == (not decision.wait) for decision in told[3:])
+
+
+def test_the_pace_of_restart_delay_holds_for_a_worker_that_has_served_too() -> None:
+    tested = budget(RestartLimits(burst=2, window=600, delay=20, delay_max=60, cooldown=300))
+    for _ in range(4):
+        tested.failed(1, 0, up_for=9, killed=True)
+    tested.started(1, 0)
+
+    assert tested.failed(1, 10, up_for=9, killed=True).wait == 10
+
+
+def test_a_slot_that_waits_after_its_own_crash_is_tried_when_the_last_worker_goes() -> None:
+    tested = cooled(1)
+    tested.started(1, 50)
+    tested.failed(1, 60, up_for=9)
+    waits = []
+    for tested.up in (1, 0):
+        waits.append(tested.wait(1, 60))
+
+    assert waits == [40, 0]
+
+
+def test_a_worker_that_has_served_waits_for_no_other_slots_try() -> None:
+    tested = cooled(1, 2)
+    tested.started(2, 40)
+    tested.started(1, 50)
+
+    tested.failed(2, 51, up_for=9, killed=True)
+
+    assert (tested.is_cooling(2, 51), tested.may_start(2, 51)) == (True, True)
 
 
 def excuse(tested: RestartBudget, slot: int, now: float, started: float) -> RestartDecision:

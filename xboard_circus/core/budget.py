@@ -13,6 +13,8 @@ from xboard_circus.core.durations import seconds
 from xboard_circus.core.sentences import Say
 
 JITTER = 0.2
+SERVED = 5.0
+"""A worker that was up for this many seconds is no failed try."""
 
 
 class Words(NamedTuple):
@@ -36,7 +38,7 @@ class RestartLimits:
         window: How long a failure counts.
         delay: The wait after the second failure in a row; it doubles with each further one. The first costs none.
         delay_max: The wait stops growing here; jitter comes on top.
-        cooldown: The wait between two tries of a slot that cools down; *delay_max* while no worker is up.
+        cooldown: The wait between two tries of a slot that cools down; see `longest_wait` for its limits.
         reset_after: A worker that has been ready for this long has a clean count.
     """
 
@@ -70,11 +72,28 @@ class RestartLimits:
         # Beyond 2**62 no float of seconds means anything, and 2**1100 doesn't fit into one.
         return min(self.delay * 2.0 ** min(failures - 2, 62), self.delay_max) * (1 + JITTER * jitter)
 
+    def longest_wait(self, *, served: bool, alone: bool) -> float:
+        """Return the longest wait of a slot, from its last start; see `has_served`. *alone*: no worker is up."""
+        return self.delay if served else self.delay_max if alone else math.inf
+
     def _spread(self) -> float:
         """Return the longest time that the delays can put between the first failure and failure number *burst*."""
         delays = max(self.burst - 2, 0)
         growing = min(delays, math.ceil(math.log2(self.delay_max) - math.log2(self.delay)), 62)
         return (self.delay * (2.0**growing - 1) + (delays - growing) * self.delay_max) * (1 + JITTER)
+
+
+def has_served(up_for: float, *, killed: bool, alone: bool) -> bool:
+    """Return whether a worker was up for long enough to be started again whatever its budget.
+
+    That is `SERVED` seconds, for one that was *killed* from outside, or while *alone*: no other worker is up.
+
+    >>> has_served(10, killed=True, alone=False), has_served(10, killed=False, alone=True)
+    (True, True)
+    >>> has_served(10, killed=False, alone=False), has_served(1, killed=True, alone=True)
+    (False, False)
+    """
+    return up_for >= SERVED and (killed or alone)
 
 
 class RestartDecision(NamedTuple):
@@ -98,6 +117,8 @@ class _Slot:
     waits_from: float = -math.inf
     delay: float = 0.0
     last_start: float | None = None
+    up_for: float = 0.0
+    killed: bool = False
     cooling: bool = False
     by_all: bool = False  # cools down for the budget of all slots, not for a burst of its own
     waiting: bool = False
@@ -119,7 +140,8 @@ class RestartBudget:
 
     A wait counts from the slot's last start, not from its end: a worker that served for longer than its wait restarts
     at once, and one that dies at once is spaced all the same. While no worker of the watcher is up, no wait is longer
-    than *delay_max*, because an outage is worse than a start in vain.
+    than *delay_max*, because an outage is worse than a start in vain. The slot of a worker that
+    has served (see `has_served`) counts and cools down as any other, and waits no longer than *delay*.
 
     Every method takes *now* in seconds from one clock, ``time.monotonic()`` in production. A *now* earlier than the
     last one is read as the last one. *limits*, *slots* (how many workers are configured) and *up* (how many are up) may
@@ -149,13 +171,19 @@ class RestartBudget:
         """Return how many failures the watcher may have in the window, without those of slots that cool down."""
         return max(self.limits.burst, 2 * self.slots)
 
-    def failed(self, slot: int, now: float, *, jitter: float = 0.0) -> RestartDecision:
-        """Count one failure of *slot*. *jitter*, from -1 to 1, moves a delay by up to 20 %, a cooldown not at all."""
+    def failed(
+        self, slot: int, now: float, *, jitter: float = 0.0, up_for: float = 0.0, killed: bool = False
+    ) -> RestartDecision:
+        """Count one failure of *slot*, whose worker was up for *up_for* seconds and perhaps *killed* from outside.
+
+        *jitter*, from -1 to 1, moves a delay by up to 20 %, a cooldown not at all.
+        """
         if not -1 <= jitter <= 1:
             raise ValueError(f"jitter must be from -1 to 1, not {jitter:g}")
         now = self._advance(now)
         self._drop_idle()
         record = self._slots.setdefault(slot, _Slot())
+        record.up_for, record.killed = up_for, killed
         record.failed_at.append(now)
         while len(record.failed_at) > self.limits.burst:
             record.failed_at.popleft()
@@ -199,9 +227,10 @@ class RestartBudget:
         """Return whether *slot* may be tried now. Call *started* before asking for another slot."""
         if self.wait(slot, now) > 0:
             return False
-        return not self.is_cooling(slot, now) or not any(
-            self._is_tried(record) for other, record in self._slots.items() if other != slot
-        )
+        record = self._slots.get(slot)
+        if record is None or not record.cooling or self._has_served(record):
+            return True
+        return not any(self._is_tried(each) for other, each in self._slots.items() if other != slot)
 
     def started(self, slot: int, now: float) -> None:
         """Note that a try of *slot* runs; it is over with *ready*, *failed* or *forget*."""
@@ -304,7 +333,9 @@ class RestartBudget:
             record.delay = max(record.delay, limits.delay)
         left = self._left(record)
         window, wait = seconds(limits.window), seconds(left)
-        if record.cooling:
+        if cooling and not left:
+            reason = Say.THEN_USED_UP_AT_ONCE()
+        elif record.cooling:
             reason = Say.THEN_COOL_AGAIN(wait=wait)
         elif failures >= limits.burst:
             reason = self._words.cool_down(failures=failures, window=window, wait=wait)
@@ -316,8 +347,11 @@ class RestartBudget:
         return RestartDecision(left, cooling=cooling, failures=failures, reason=reason)
 
     def _left(self, record: _Slot) -> float:
-        delay = record.delay if self.up else min(record.delay, self.limits.delay_max)
-        return max(delay - (self._now - record.waits_from), 0.0)
+        longest = self.limits.longest_wait(served=self._has_served(record), alone=not self.up)
+        return max(min(record.delay, longest) - (self._now - record.waits_from), 0.0)
+
+    def _has_served(self, record: _Slot) -> bool:
+        return has_served(record.up_for, killed=record.killed, alone=not self.up)
 
     def _released(self, record: _Slot) -> bool:
         if not (record.cooling and record.waiting):

@@ -73,8 +73,8 @@ class RestartOptions:
     it to be back sooner after an outage."""
     cooldown: float = option(300.0, kinds.seconds())
     """Time between two tries of a slot that has used up its restart budget, counted from its last start; it is tried
-    for ever. While no worker of the watcher is up, restart.delay_max applies instead. A spare takes the place when the
-    wait ends."""
+    for ever. While no worker of the watcher is up, restart.delay_max applies instead; and restart.delay for a worker
+    that was up for 5 s, if it was killed from outside or no other is up. A spare takes the place when the wait ends."""
     reset_after: float = option(300.0, kinds.seconds())
     """Time that a worker must be up before its failures are forgotten. Raise it for an app that dies late."""
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from circus import logger
 
+from xboard_circus.core.causes import Cause
 from xboard_circus.core.reason import with_say
 from xboard_circus.core.sentences import Say
 from xboard_circus.core.worker import Ended, Gone
@@ -23,7 +24,6 @@ from xboard_circus.worker import EXIT_RECYCLED
 
 if TYPE_CHECKING:
     from xboard_circus.core.budget import RestartBudget
-    from xboard_circus.core.causes import Cause
     from xboard_circus.core.poison import Poisons
     from xboard_circus.supervisor.fleet import Worker
     from xboard_circus.supervisor.watcher import ArmedWatcher
@@ -146,7 +146,8 @@ def _count_failure(
         told |= with_say(poison, "poison")
         decision = budget.excuse(worker.slot, now, started=worker.begun_at, why=poison)
     else:
-        decision = budget.failed(worker.slot, now, jitter=random.uniform(-1, 1))
+        jitter, up_for = random.uniform(-1, 1), told.get("ready_for") or 0.0
+        decision = budget.failed(worker.slot, now, jitter=jitter, up_for=up_for, killed=cause is Cause.KILLED)
     if any(other.slot == worker.slot for other in armed.fleet):
         budget.started(worker.slot, now)  # its successor runs already
     then = Say.COUNTED(why=reason, then=decision.reason)
