@@ -20,8 +20,9 @@ from circus.client import CircusClient
 
 from .facts_of_state import held
 from .free_ports import free_port, stranger
-from .harness import PATIENCE, Circusd, Watcher, circusd, crowding, eventually, is_well, kill
+from .harness import PATIENCE, Circusd, Watcher, circusd, crowding, eventually, holds, is_well, kill
 from .load import Connection, Load
+from .memory_group import memory_group
 from .test_cli import begun, read_until
 from .transfers import Transfers
 
@@ -314,6 +315,44 @@ def test_a_slow_drain_holds_up_nothing_else(tmp_path: Path) -> None:
         assert drains
         assert (load.lost, load.workers) == ([], {old})
         eventually(lambda: reload_of(c, "slow")["state"] == "done")
+
+
+def drains(c: Circusd) -> set[int]:
+    return {worker["pid"] for worker in c.watcher()["workers"] if worker["drains"]}
+
+
+def test_old_workers_drain_side_by_side(tmp_path: Path) -> None:
+    """Given three workers with a slow request each, when reloaded, then all drain at once beside three new ones."""
+    with circusd(tmp_path, numprocesses=3) as c:
+        old = c.wait_ready()
+        held = c.hold_each(old)
+
+        c.do("xboard_reload", name="web", by="the test")
+        eventually(lambda: drains(c) == set(old), what="all old ones drain")
+
+        assert pids(c).isdisjoint(old)
+        assert len(pids(c)) == 3
+        assert (reload_of(c)["state"], reload_of(c)["done"]) == ("running", 3)
+        c.finish(held)
+        ended = eventually(lambda: told if (told := reload_of(c))["state"] != "running" else None)
+        assert (ended["state"], ended["done"], ended["cut"]) == ("done", 3, 0)
+        assert not set(old) & set(c.workers())
+
+
+def test_old_workers_drain_one_at_a_time_where_memory_is_short(tmp_path: Path) -> None:
+    """Given the same in a control group with less memory than two workers take, then one drains at a time."""
+    with circusd(tmp_path, numprocesses=3) as c:
+        old = c.wait_ready()
+        held = c.hold_each(old)
+
+        with memory_group(c.pid, limit=110 << 20):
+            c.do("xboard_reload", name="web", by="the test")
+            eventually(lambda: drains(c), what="the first old one drains")
+            holds(lambda: (len(drains(c)), reload_of(c)["done"]) == (1, 1), seconds=2.5)
+            c.finish(held)
+            eventually(lambda: reload_of(c)["state"] == "done")
+
+        assert pids(c).isdisjoint(old)
 
 
 def test_a_command_that_is_not_ours_is_rolled_over_by_its_uptime(tmp_path: Path) -> None:

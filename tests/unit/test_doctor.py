@@ -22,6 +22,7 @@ from xboard_circus.doctor.case import Case
 from xboard_circus.doctor.resources import MIB, Limits
 from xboard_circus.doctor.supervision import of_watcher
 from xboard_circus.host import oom, procs, runtime
+from xboard_circus.host.free_memory import limit_in
 from xboard_circus.instance import Instance
 from xboard_circus.ledger import Record
 from xboard_circus.logs import Line, LogFile
@@ -88,10 +89,17 @@ def test_the_limit_of_a_container_leaves_out_what_is_only_cached(tmp_path: Path)
     }.items():
         (tmp_path / name).write_text(text)
 
-    assert resources.limit_in(tmp_path) == (1000, 400)
+    assert limit_in(tmp_path) == (1000, 400)
     (tmp_path / "memory.max").write_text("max\n")
-    assert resources.limit_in(tmp_path) is None
-    assert resources.limit_in(tmp_path / "none") is None
+    assert limit_in(tmp_path) is None
+    assert limit_in(tmp_path / "none") is None
+    for name, text in {
+        "memory.limit_in_bytes": "1000\n",
+        "memory.usage_in_bytes": "900\n",
+        "memory.stat": "inactive_file 1\ntotal_inactive_file 200\n",
+    }.items():
+        (tmp_path / name).write_text(text)
+    assert limit_in(tmp_path) == (1000, 300)
 
 
 @pytest.mark.parametrize(("load", "level"), [(1.0, Level.OK), (4.0, Level.WARNING), (9.0, Level.ERROR)], ids=str)

@@ -139,7 +139,8 @@ def _reload(client: CircusdClient, name: str, shown: Progress) -> ReloadEntry:
             shown.report(f"{name} {number}", f"{name}: {number} of {last['total']} replaced: pid {old} -> {new}")
         if last["state"] != "running":
             return last
-        so_far = f"{last['done']} of {last['total']} done, waiting for the next new worker to get ready"
+        waits_for = "the old workers to drain" if last["done"] == last["total"] else "the next new worker to get ready"
+        so_far = f"{last['done']} of {last['total']} done, waiting for {waits_for}"
         shown.waiting_for(f"{name}: {last['reason'] or so_far}")
         time.sleep(LOOK_EVERY)
         last = _last_reload(client, name)

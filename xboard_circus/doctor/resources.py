@@ -14,6 +14,7 @@ from xboard_circus.checks.findings import Finding, bad, graded, unknown, warning
 from xboard_circus.config import Config
 from xboard_circus.doctor.case import Case
 from xboard_circus.host import oom, runtime
+from xboard_circus.host.free_memory import limit_in
 from xboard_circus.ledger.location import ledgers_of
 
 MIB = 1 << 20
@@ -26,7 +27,6 @@ DATA_VARIABLES = ("XBOARD_DB", "XBOARD_UPLOADS")
 # Memory and load.
 LITTLE, VERY_LITTLE = 0.10, 0.04
 HIGH, VERY_HIGH = 1.5, 4.0
-CGROUP = Path("/sys/fs/cgroup")
 # Limits.
 FILES, PROCESSES = 65_536, 4_096
 FEW_FILES, FEW_PROCESSES = 1_024, 256
@@ -77,7 +77,7 @@ def memory(_case: Case) -> Iterator[Finding]:
     """Yield a line for the host's memory, one for the container's limit, one for OOM kills."""
     found = psutil.virtual_memory()
     yield of_memory("this host", found.total, found.available)
-    if (limited := limit_in(CGROUP)) is not None and limited[0] < found.total:
+    if (limited := limit_in(oom.CGROUPS)) is not None and limited[0] < found.total:
         yield of_memory("this container", *limited)
     if killed := oom.count_in(oom.HOST):
         what = f"the kernel has killed {killed} processes for want of memory since boot"
@@ -90,18 +90,6 @@ def of_memory(where: str, total: int, available: int) -> Finding:
     what = f"{available / MIB:,.0f} MiB of {total / MIB:,.0f} can be had on {where}"
     hint = "`top -o %MEM` shows who has it; lower numprocesses, or set worker.max_rss"
     return graded(what, hint, error=share < VERY_LITTLE, warning=share < LITTLE)
-
-
-def limit_in(cgroup: Path) -> tuple[int, int] | None:
-    """Return total and available bytes of a control group of version 2; None without a limit."""
-    try:
-        most = int((cgroup / "memory.max").read_text())
-        used = int((cgroup / "memory.current").read_text())
-        cached = dict(line.split() for line in (cgroup / "memory.stat").read_text().splitlines())
-    except (OSError, ValueError):  # "max" without a limit
-        return None
-    # The kernel gives back what it only caches of files.
-    return most, most - used + int(cached.get("inactive_file", 0))
 
 
 def load(_case: Case) -> Iterator[Finding]:

@@ -8,13 +8,16 @@ from typing import TYPE_CHECKING
 
 from circus.exc import MessageError
 
+from xboard_circus.core import surge
 from xboard_circus.core.causes import Cause
 from xboard_circus.core.reason import data_of, with_say
 from xboard_circus.core.sentences import Say, state_named
 from xboard_circus.core.state_schema import ReloadEntry
 from xboard_circus.core.worker import Gone, Leaving, Order
 from xboard_circus.env_files import EnvFileError
+from xboard_circus.host import free_memory
 from xboard_circus.supervisor.life.spawn import SpawnRequest
+from xboard_circus.supervisor.patches import circus_process
 from xboard_circus.supervisor.replace.swap import Swap, until_ready
 
 if TYPE_CHECKING:
@@ -24,6 +27,7 @@ if TYPE_CHECKING:
 WAIT = 0.1
 LEAVES_WITHIN = 5.0
 SPARE_ENDS_WITHIN = 5.0
+LOOK_FOR_ROOM = 1.0
 
 
 class RollingReload:
@@ -50,6 +54,7 @@ class RollingReload:
         self.began_at = armed.clock()
         self.replaced: list[tuple[int, int]] = []
         self._spares = armed.fleet.spares()
+        self._drains: list[asyncio.Future[str | None]] = []
 
     @property
     def is_running(self) -> bool:
@@ -75,7 +80,10 @@ class RollingReload:
         }
 
     async def run(self) -> None:
-        """Replace the workers that ran when the reload began, one after the other, and then the spares."""
+        """Replace the workers that ran when the reload began, one after the other, and then the spares.
+
+        The old ones drain side by side, as memory permits: that takes longer than all the rest.
+        """
         self.reason = self.armed.before.doing()
         failure = await self.armed.before.for_reload()
         self.reason, self.log = "", self.armed.before.log if failure else ""
@@ -102,6 +110,7 @@ class RollingReload:
         for old in self._workers():
             while armed.is_running() and (armed.swaps_in_the_making() or armed.busy or self._is_about_to_leave(old)):
                 await asyncio.sleep(WAIT)
+            await self._until_room()
             failure = await self._renew(old) if armed.is_running() else Say.WATCHER_STOPPED()
             if failure is not None:
                 return failure
@@ -110,8 +119,18 @@ class RollingReload:
             if slot in armed.held_slots() and (failure := await self._fill(slot)):
                 return failure
             self.done += 1
+        await asyncio.gather(*self._drains)
         stayed = next((worker for worker in self.before if worker.pid in armed.fleet and not worker.drains), None)
         return None if stayed is None else Say.NOT_REPLACED(pid=stayed.pid)
+
+    async def _until_room(self) -> None:
+        """Wait for old workers that drain while memory is short for one more worker."""
+        while (draining := [each for each in self._drains if not each.done()]) and not self._has_room():
+            await asyncio.wait(draining, timeout=LOOK_FOR_ROOM, return_when=asyncio.FIRST_COMPLETED)
+
+    def _has_room(self) -> bool:
+        sizes = [circus_process.resident(worker.process) or worker.rss or 0 for worker in self.armed.fleet]
+        return surge.has_room(free_memory.available(), sizes)
 
     def _workers(self) -> Iterator[Worker]:
         """Yield the workers, then each spare that has replaced one that died meanwhile."""
@@ -137,7 +156,10 @@ class RollingReload:
         if old.pid not in armed.fleet or old.drains:
             return None  # its replacement runs the new code
         swap = Swap(armed, old, Order(by="reload", why=Say.RELOAD_ASKED_FOR(by=self.by)))
-        failure = await swap.run()
+        swapping = asyncio.ensure_future(swap.run())
+        self._drains.append(swapping)
+        await asyncio.wait({swapping, swap.handed_over}, return_when=asyncio.FIRST_COMPLETED)
+        failure = swapping.result() if swapping.done() else None
         new = swap.new or old
         end = new.life.phase if failure and new is not old and armed.is_running() else None
         if isinstance(end, Gone) and end.cause is Cause.COMMANDED:

@@ -11,13 +11,14 @@ from xboard_circus.core.reason import with_say
 from xboard_circus.core.sentences import Say
 from xboard_circus.core.worker import Gone, Kept, Order, Proven, Retired
 from xboard_circus.supervisor.life.spawn import SpawnRequest
-from xboard_circus.supervisor.replace.terminate import STEP, announcement, until_ended
+from xboard_circus.supervisor.replace.terminate import announcement, until_ended
 
 if TYPE_CHECKING:
     from xboard_circus.supervisor.fleet import Worker
     from xboard_circus.supervisor.watcher import ArmedWatcher
 
 KILL_SECONDS = 5.0
+LOOK = 0.02
 SETTLE = 5.0
 """Seconds that a new process has to run where none reports that it is ready."""
 
@@ -29,7 +30,7 @@ class Swap:
 
     Attributes:
         order: The old worker's order to leave. Without a cause it was requested, and uses no restart budget.
-        has_handed_over: The new one is ready, and the old one was ordered to leave.
+        handed_over: Done when the new one is ready, and the old one is ordered to leave.
     """
 
     def __init__(self, armed: ArmedWatcher, old: Worker, order: Order) -> None:
@@ -37,7 +38,11 @@ class Swap:
         self.old = old
         self.order = order
         self.new: Worker | None = None
-        self.has_handed_over = False
+        self.handed_over = armed.supervisor.loop.create_future()
+
+    @property
+    def has_handed_over(self) -> bool:
+        return self.handed_over.done()
 
     async def run(self) -> str | None:
         """Replace the worker; return None when the new one has taken over, otherwise why the old one is kept.
@@ -87,7 +92,7 @@ class Swap:
             return Say.NOT_SPAWNED(why=armed.last_reason)
         failure = await until_ready(armed, new, instead_of=old)
         if failure is None:
-            self.has_handed_over = True
+            self.handed_over.set_result(None)
             armed.happen(new, Proven())
             if old.pid in armed.fleet and armed.is_running():
                 await armed.end(old, self.order)
@@ -123,6 +128,6 @@ async def until_ready(armed: ArmedWatcher, new: Worker, *, instead_of: Worker | 
             return Say.NEW_NOT_READY(timeout=exactly(limit))
         if instead_of is not None and instead_of.pid not in armed.fleet:
             return None
-        await asyncio.sleep(STEP)
+        await asyncio.sleep(LOOK)
         armed.see_progress()
     return None
