@@ -18,10 +18,9 @@ from playwright.sync_api import Locator, Route, expect
 
 from xboard_circus.dashboard.settings import WATCHER
 
-from .browsing import DESKTOP, PATIENCE, PHONE, QUICK, Visit, check_sound, chromium, dashboard, page_watcher
+from .browsing import DESKTOP, PATIENCE, PHONE, QUICK, Visit, check_sound, chromium, dashboard
 from .eavesdropper import eavesdropping
-from .free_ports import stranger
-from .harness import BUNDLE, FAST_RESTARTS, Circusd, Watcher, circusd, eventually
+from .harness import FAST_RESTARTS, Circusd, Watcher, circusd, eventually
 from .parts import needs
 
 EVIL = "<img src=x onerror=window.hit=1>"
@@ -534,23 +533,6 @@ def test_figures_turn_grey_with_their_age_while_circusd_is_silent_and_live_again
         visit.sees(pid, "up")
         expect(green.first).to_be_visible()
         expect(section.locator(".notice")).to_be_hidden()
-
-
-def test_a_port_that_another_holds_is_told_once(tmp_path: Path) -> None:
-    """Given a stranger on the port, then one line names it, and each worker says what it waits for."""
-    watchers = [Watcher(options={**QUICK, "port.retry": 1}), page_watcher({})]
-    with (
-        circusd(tmp_path, watchers=watchers, plugins=BUNDLE, start=False) as c,
-        stranger(c.watchers["web"].port, tmp_path) as holder,
-    ):
-        assert f"pid {holder.pid}" in c.run_cli("start").stderr
-        eventually(lambda: "ok" in c.get("/healthz", name=WATCHER), timeout=PATIENCE, what="the page is served")
-        with visiting(c) as visit:
-            expect(visit.watcher().locator(".incident")).to_contain_text(f"held by pid {holder.pid}")
-            expect(visit.watcher().locator(":is(.last, .incident):visible")).to_have_count(1)
-            waiting = visit.watcher().locator(".reason", has_text="waits for the port")
-            expect(waiting).to_have_text(["waits for the port"] * 2)
-            assert visit.complaints == []
 
 
 def test_the_stream_comes_back_by_itself_when_the_dashboard_is_restarted(tmp_path: Path) -> None:

@@ -52,7 +52,7 @@ def test_a_backend_that_has_lost_one_of_two_workers_is_degraded_until_it_is_back
         found = c.watcher()
         eventually(lambda: c.verdict() == "ok", what="the successor is up")
 
-        assert found["verdict"]["cause"] == "1 of 2 workers up: #1 is starting"
+        assert found["verdict"]["cause"] == "1 of 2 workers up: #1 is starting, after: killed from outside by SIGKILL"
         assert found["incident"]["worst"] == "degraded"
         assert c.watcher()["incident"] is None
 

@@ -16,10 +16,10 @@ from xboard_circus.dashboard.settings import dashboard_of, folder_of, options_of
 from xboard_circus.dashboard.tokens import FILE, load
 from xboard_circus.errors import XboardError
 from xboard_circus.host import runtime, servers
+from xboard_circus.host.sockets import for_client
 from xboard_circus.instance import Instance
 
 ANSWER_WITHIN = 2.0
-_ANY = {"0.0.0.0": "127.0.0.1", "::": "::1", "*": "127.0.0.1", "localhost": "127.0.0.1", "": "127.0.0.1"}
 # A link on the browser's command line could be read by every user with `ps`.
 _LEAD = (
     '<!doctype html><meta charset="utf-8"><meta http-equiv="refresh" content="0; url={link}"><a href="{link}">Open</a>'
@@ -55,10 +55,10 @@ def address_of(config: Config) -> tuple[str, int]:
         if shared is None or not shared.port:
             hint = "let it serve on a [socket:...], as in circus.ini"
             raise XboardError(f"{config.shown}: [{watcher.section}]: the address of the dashboard is unknown; {hint}")
-        return _ANY.get(shared.host, shared.host), shared.port
+        return for_client(shared.host), shared.port
     if config.circus["httpd"]:
         host = str(config.circus["httpd_host"])
-        return _ANY.get(host, host), int(config.circus["httpd_port"])
+        return for_client(host), int(config.circus["httpd_port"])
     hint = "`xboard-circus init` writes a [watcher:dashboard], or write httpd = True into [circus]"
     raise XboardError(f"{config.shown}: there is no dashboard in it; {hint}")
 

@@ -249,10 +249,10 @@ def _dependency(watcher: WatcherFacts) -> VerdictEntry | None:
 
 
 def _looping(watcher: WatcherFacts) -> VerdictEntry | None:
-    held = _held(watcher["workers"])
+    held = held_by_budget(watcher["workers"])
     if serving(watcher) or not (held or _failures(watcher) >= LOOP_FAILURES):
         return None
-    first = min(held, key=_next_try, default=None)
+    first = held[0] if held else None
     cause = watcher["last_failure"] or ("" if first is None else first["reason"])
     return verdict_entry(
         Word.LOOPING,
@@ -330,9 +330,11 @@ def _degraded(watcher: WatcherFacts) -> VerdictEntry | None:
         cure = Say.CURE_POISON(watcher=watcher["name"])
     else:
         why = _of_worker(troubled[0]) if troubled else Say.NO_WORKER_IN_ITS_PLACE()
+        if troubled and troubled[0]["phase"] != "up" and watcher["last_failure"] and _failures(watcher):
+            why = Say.OF_WORKER_AFTER(what=why, why=watcher["last_failure"])
         next_, next_in = _next(watcher, troubled)
         is_overloaded = bool(troubled) and troubled[0]["health"] == "busy"
-        say = Say.CURE_LOOP if _held(troubled) else Say.CURE_OVERLOAD if is_overloaded else Say.CURE_LOGS
+        say = Say.CURE_LOOP if held_by_budget(troubled) else Say.CURE_OVERLOAD if is_overloaded else Say.CURE_LOGS
         cure = say(watcher=watcher["name"])
     cause = Say.SO_MANY_UP_SAYING(n=serving(watcher), total=watcher["numprocesses"], why=why)
     return verdict_entry(Word.DEGRADED, cause, next=next_, next_in=next_in, cure=cure)
@@ -364,9 +366,10 @@ def _startup_timeout(watcher: WatcherFacts) -> float:
     return float(watcher["options"]["health.startup_timeout"])
 
 
-def _held(workers: Iterable[Worker]) -> list[Worker]:
-    """Return the workers that the restart budget holds."""
-    return [worker for worker in workers if worker["phase"] == "held" and worker["held_by"] not in ("port", "before")]
+def held_by_budget(workers: Iterable[Worker]) -> list[Worker]:
+    """Return the workers that the restart budget holds, the one that is tried next first."""
+    held = (each for each in workers if each["phase"] == "held" and each["held_by"] not in ("port", "before"))
+    return sorted(held, key=_next_try)
 
 
 def _next_try(worker: Worker) -> float:

@@ -21,13 +21,18 @@ Data = dict[str, Any]
 
 
 class CircusdQueries:
-    """Collect what the page shows of the circusd at one endpoint. Every call must come from one thread."""
+    """Collect what the page shows of the circusd at one endpoint. Every call must come from one thread.
+
+    Attributes:
+        is_here: The circusd that answered last runs on this host.
+    """
 
     def __init__(self, endpoint: str, *, deadline: float, clock: Callable[[], float] = time.monotonic) -> None:
         self.client = CircusdClient(endpoint)
         self._deadline = deadline
         self._clock = clock
         self._processes: dict[tuple[int, int | None], psutil.Process] = {}
+        self.is_here = False
         self._seldom_at = float("-inf")
         self._sockets: list[Data] = []
         self._stats: Mapping[int, Data] = {}
@@ -41,13 +46,13 @@ class CircusdQueries:
         except CommandRefused:
             state = self._stock_state(is_time)
         circusd = state["circusd"]
-        is_here = circusd["started"] and procs.start_time(circusd["pid"]) == circusd["started"]
+        self.is_here = bool(circusd["started"]) and procs.start_time(circusd["pid"]) == circusd["started"]
         if is_time:
             self._sockets = [
                 {name: each.get(name) for name in ("name", "host", "port", "path", "fd")}
                 for each in self._call("listsockets").get("sockets", [])
             ]
-            self._stats = {} if is_here else _figures_of_circus(self._call("stats").get("infos", {}))
+            self._stats = {} if self.is_here else _figures_of_circus(self._call("stats").get("infos", {}))
             self._seldom_at = self._clock()
         circusd, probers = state["circusd"], state["probers"]
         workers = [(each["pid"], each["started"]) for watcher in state["watchers"] for each in watcher["workers"]]
@@ -55,7 +60,7 @@ class CircusdQueries:
             (circusd["pid"], circusd["started"]),
             *((each["pid"], procs.start_time(each["pid"])) for each in probers),
         ]
-        figures = self._measured([*workers, *ours]) if is_here else self._stats
+        figures = self._measured([*workers, *ours]) if self.is_here else self._stats
         return {
             **state,
             "circusd": {**circusd, **figures.get(circusd["pid"], {})},

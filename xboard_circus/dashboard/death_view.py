@@ -3,9 +3,11 @@
 import contextlib
 import re
 import time
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
+from xboard_circus.core.headlines import Recent
 from xboard_circus.core.history import curves, step_for
 from xboard_circus.core.names import bus_name
 from xboard_circus.core.reason import with_say
@@ -17,11 +19,15 @@ from xboard_circus.ledger import LedgerError, Record
 from xboard_circus.ledger.explain import Story, story_of, text_of
 from xboard_circus.ledger.history_store import Totals, read_points, read_totals
 from xboard_circus.ledger.location import history_in, ledger_of, unstored_in
-from xboard_circus.ledger.query import last_with_reason, search
+from xboard_circus.ledger.query import LAST, last_with_reason, search
 from xboard_circus.logs import LogFile, LogFollower, log_files, tail
 from xboard_circus.masking import masked, printable, safe_text
 
 SHORTEST, LONGEST = 60, 7 * 86_400  # seconds of a curve
+RECENT, RECENT_STEP = 20, 2  # seconds
+TROUBLES = frozenset(
+    {"restart", "cooldown", "unhealthy", "port_refused", "port_shut", "output_lost", "poison", "before_failed"}
+)
 MARKS = frozenset({"restart", "reload_begin", "start"})
 MOST_EVENTS, MOST_LINES, MOST_AT_ONCE, LONGEST_LINE = 1000, 2000, 500, 4000
 _ESCAPE = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]")
@@ -54,6 +60,25 @@ class Evidence:
     def has_history(self) -> bool:
         """Return whether a plugin keeps a history of traffic."""
         return self._history is not None
+
+    def recent(self, watchers: Collection[str]) -> Recent:
+        """Return the requests a second and the worst p95 of *watchers* now, and the age of the last trouble."""
+        now, rates, latencies = time.time(), [0.0], [0.0]
+        rate = p95 = age = None
+        with contextlib.suppress(LedgerError):
+            for name in watchers:
+                if self._history is None:
+                    break
+                points = read_points(self._history, name, slot=0, step=RECENT_STEP, since=now - RECENT, until=now)
+                shown = curves(points, step=RECENT_STEP, span=RECENT)
+                known = [each for each in shown["requests"] if each is not None]
+                rates.append(sum(known) / max(1, len(known)))
+                latencies += [each for each in shown["p95"] if each is not None]
+            rate, p95 = (sum(rates), max(latencies) or None) if self._history is not None else (None, None)
+            found = search(self.ledger, kind=TROUBLES, limit=LAST) if self.ledger is not None else []
+            ages = [now - each.time for each in found if each.cause != "commanded" and each.watcher in watchers]
+            age = max(0.0, ages[-1]) if ages else None
+        return {"rate": rate, "p95": p95, "trouble_age": age}
 
     def totals(self) -> dict[str, Totals]:
         """Return the counts of each watcher's workers; nothing if they cannot be read."""

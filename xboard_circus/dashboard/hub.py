@@ -14,7 +14,9 @@ from types import FrameType
 import anyio
 from anyio.to_thread import run_sync
 
+from xboard_circus.core.headlines import Recent
 from xboard_circus.core.logins import LoginLimiter
+from xboard_circus.core.names import is_helper
 from xboard_circus.core.reason import with_say
 from xboard_circus.dashboard.answers import Answer
 from xboard_circus.dashboard.death_view import Evidence, new_lines
@@ -30,6 +32,7 @@ TICK = 1.0
 LOG_EVERY = 0.5
 FIRST_ANSWER = 1.0
 HEARTBEAT_EVERY = 15.0
+RECENT_EVERY = 5.0
 MOST_ORDERS = 8
 MOST_READING = 2
 ROLES: tuple[Role, ...] = ("admin", "reader")
@@ -56,6 +59,7 @@ class Hub:
         self._of_ini = {each.id: each for each in own + [added(endpoint) for endpoint in settings.endpoints]}
         self._shown: tuple[float, str] = (float("-inf"), "")
         self.servers: dict[str, Server] = {}
+        self.recent: Recent | None = None
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -67,7 +71,7 @@ class Hub:
         self.reading = {role: anyio.CapacityLimiter(MOST_READING) for role in ROLES}
         _call_on_signal(self.board.close)
         self._update_servers()
-        ticking = asyncio.create_task(self._tick())
+        tasks = [asyncio.create_task(self._tick()), asyncio.create_task(self._read_recent())]
         # A new dashboard replaces an older one, which has figures to show, as soon as it is up.
         with anyio.move_on_after(FIRST_ANSWER):
             await self.servers[LOCAL].was_polled.wait()
@@ -75,7 +79,8 @@ class Hub:
             yield
         finally:
             self.board.close()
-            ticking.cancel()
+            for task in tasks:
+                task.cancel()
             for server in self.servers.values():
                 server.close()
 
@@ -131,6 +136,7 @@ class Hub:
     def _view(self, server: Server) -> dict[str, object]:
         is_local = server.id == LOCAL
         return server.view(
+            self.recent if is_local else None,
             removable=server.id not in self._of_ini,
             has_history=is_local and self.evidence.has_history,
             has_ledger=is_local and self.evidence.ledger is not None,
@@ -175,6 +181,15 @@ class Hub:
             self._update_servers()
             if self.board.viewers.total():
                 self.board.publish({role: event("state", self.state(role)) for role in ROLES})
+
+    async def _read_recent(self) -> None:
+        """Read the figures of "all fine", while a page is open."""
+        while True:
+            watchers = (self.servers[LOCAL].state or {"watchers": []})["watchers"]
+            names = [each["name"] for each in watchers if not is_helper(each["name"]) and not each["is_page"]]
+            if names and self.board.viewers.total():
+                self.recent = await run_sync(self.evidence.recent, names, limiter=self.reading["admin"])
+            await asyncio.sleep(RECENT_EVERY if self.recent else TICK)
 
 
 def added(endpoint: str, label: str = "") -> Added:

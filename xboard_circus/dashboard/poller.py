@@ -10,14 +10,20 @@ from typing import Any
 
 import anyio
 
+from xboard_circus.core.headlines import Headline, Recent, gone, headlines
 from xboard_circus.core.reason import one_line, with_say
 from xboard_circus.dashboard.answers import Answer
 from xboard_circus.dashboard.circusd_queries import CircusdQueries, Data
 from xboard_circus.errors import XboardError
+from xboard_circus.host import procs
+from xboard_circus.host.sockets import for_client
+from xboard_circus.probe import probe_url
 
 log = logging.getLogger("uvicorn.error")
 
 HISTORY, HISTORY_STEP = 300.0, 2.0  # seconds
+STALE = 8.0  # seconds without an answer after which circusd counts as gone
+ASKED_WITHIN = 1.0
 Point = tuple[float, float | None, int | None, float | None]
 
 
@@ -79,6 +85,8 @@ class Server:
         self._pool = ThreadPoolExecutor(1, thread_name_prefix=f"circusd-{server_id}")
         self._poll_now = asyncio.Event()
         self.was_polled = asyncio.Event()
+        self._is_dead = False
+        self._serving_on: list[tuple[int, int]] = []
         self._task: asyncio.Task[None] | None = None
 
     def start(self, period: Callable[[], float]) -> None:
@@ -118,7 +126,14 @@ class Server:
         watchers: list[Data] = self.state["watchers"] if self.state is not None else []
         return next((each for each in watchers if each["name"].lower() == name.lower()), None)
 
-    def view(self, **more: object) -> dict[str, Any]:
+    def headlines(self, traffic: Recent | None) -> list[Headline]:
+        """Return what the page begins with."""
+        age = self.age()
+        if not self.is_reachable and (self._is_dead or age is None or age > STALE):
+            return [gone(age=age, why=str(self.error), is_dead=self._is_dead, serving_on=self._serving_on)]
+        return headlines(self.state["watchers"], elapsed=age or 0.0, traffic=traffic) if self.state is not None else []
+
+    def view(self, traffic: Recent | None = None, **more: object) -> dict[str, Any]:
         """Return its part of the page's state."""
         state = self.state or {"circusd": None, "probers": [], "watchers": [], "sockets": []}
         circusd = state["circusd"]
@@ -130,6 +145,7 @@ class Server:
             "reachable": self.is_reachable,
             "age": self.age(),
             **with_say(self.error, "error"),
+            "headlines": self.headlines(traffic),
             "circusd": circusd and {name: circusd.get(name) for name in ("pid", "version", "uptime")},
             **more,
         }
@@ -141,9 +157,25 @@ class Server:
             is_ours = isinstance(error, XboardError)
             if not is_ours and (self.is_reachable or self.state is None):
                 log.exception("The state of circusd at %s cannot be parsed", self.endpoint)
+            self._look_after_workers()
             self.error = one_line(str(error) if is_ours else Answer.UNREADABLE(error=repr(error)))
             self.is_reachable = False
             return
         self.state, self._answered_at = state, self._clock()
-        self.is_reachable, self.error = True, None
+        self.is_reachable, self.error, self._is_dead, self._serving_on = True, None, False, []
         self.history.take(state["watchers"], now=self._answered_at, at=time.time())
+
+    def _look_after_workers(self) -> None:
+        """Find whether a circusd of this host that does not answer has ended, and which ports answer without it."""
+        if self.state is None or not self._queries.is_here:
+            return
+        pid, started = self.state["circusd"]["pid"], self.state["circusd"]["started"]
+        self._is_dead, self._serving_on = not procs.is_running(pid, started), []
+        for watcher in self.state["watchers"] if self._is_dead else ():
+            known = [(each["pid"], each["started"]) for each in watcher["workers"] if each["pid"] and each["started"]]
+            alive, port = sum(procs.is_running(*each) for each in known), watcher["port"]
+            if alive and port is not None and not watcher["is_page"]:
+                host, path = for_client(port["host"]), watcher["options"].get("health.live_path") or "/"
+                url = f"http://{f'[{host}]' if ':' in host else host}:{port['port']}{path}"
+                if probe_url(url, timeout=ASKED_WITHIN).status is not None:
+                    self._serving_on.append((port["port"], alive))

@@ -55,6 +55,15 @@ def targets(host: str, port: int) -> list[BindTarget]:
     ]
 
 
+def for_client(host: str) -> str:
+    """Return the address at which a client on this host reaches a listener on *host*.
+
+    >>> for_client("0.0.0.0"), for_client("10.0.0.7")
+    ('127.0.0.1', '10.0.0.7')
+    """
+    return {"::": "::1", **dict.fromkeys(("0.0.0.0", "*", "localhost", ""), "127.0.0.1")}.get(host, host)
+
+
 def is_loopback(host: str) -> bool:
     """Return whether only this host can reach an address."""
     try:

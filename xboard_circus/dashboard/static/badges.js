@@ -25,6 +25,7 @@ const LOOKS = {
   dependency: ["bad", "ring"],
   deploying: ["info", "arrow"],
   stopped: ["idle", "square"],
+  reload_failed: ["warn", "arrow"],
   // workers
   up: ["good", "dot"],
   busy: ["warn", "half"],
@@ -82,7 +83,8 @@ export class Badge {
     this.family = family;
     this.shape = svg("path", { "fill-rule": "evenodd", fill: "currentColor" });
     this.words = el("span");
-    this.node = el("span", { class: "badge" }, svg("svg", { viewBox: "0 0 10 10", "aria-hidden": "true" }, this.shape), this.words);
+    this.icon = svg("svg", { viewBox: "0 0 10 10", "aria-hidden": "true" }, this.shape);
+    this.node = el("span", { class: "badge" }, this.icon, this.words);
   }
 
   /** Show a state; one that is too old is grey, with a question mark, and in the past. */

@@ -37,6 +37,12 @@ export function write(node, words) {
   if (node.textContent !== wanted) node.textContent = wanted;
 }
 
+/** The same, with what stands between backticks as code. */
+export function writeCode(node, words) {
+  if (node.textContent === words.replaceAll("`", "")) return;
+  node.replaceChildren(...words.split("`").map((part, at) => (at % 2 ? el("code", {}, part) : part)));
+}
+
 /** Show or hide. */
 export function show(node, wanted) {
   if (node.hidden === wanted) node.hidden = !wanted;

@@ -6,6 +6,7 @@ import { Details } from "./details.js";
 import { closeable, formDialog } from "./dialogs.js";
 import { Keyed, set, show, write } from "./dom.js";
 import { Feed, now } from "./feed.js";
+import { Headlines } from "./headlines.js";
 import { History } from "./history.js";
 import { Logs } from "./logs.js";
 import { ServerSection } from "./server.js";
@@ -15,7 +16,6 @@ import { duration, text } from "./text.js";
 import { Timeline } from "./timeline.js";
 import { announce, toast } from "./toasts.js";
 import { Trends } from "./trends.js";
-import { titleOf, worstTone } from "./verdict.js";
 
 const QUIET = 6; // seconds without news after which the page says so
 const $ = (id) => document.getElementById(id);
@@ -25,6 +25,7 @@ const details = new Details(figures);
 const timeline = new Timeline();
 const logs = new Logs();
 const history = new Trends();
+const headlines = new Headlines($("headlines"));
 const feed = new Feed(onState);
 const addWatcher = formDialog("watcher-dialog", "watcher-form", async (fields, server) => {
   toast(await act("add_watcher", { ...fields, server, numprocesses: Number(fields.numprocesses) }));
@@ -47,6 +48,7 @@ function onState(fresh) {
   state = fresh;
   figures.add(fresh);
   show($("loading"), false);
+  headlines.update(fresh.servers);
   const heardAt = now();
   servers.update(fresh.servers.map((server) => ({ server, state: fresh, heardAt })));
   timeline.update(fresh);
@@ -63,17 +65,17 @@ function draw() {
   write($("link-state"), age === null ? text("link.connecting") : isQuiet ? text("link.lost", { age: duration(age) }) : text("link.live"));
   const stale = [...servers.views.values()].map((view) => view.draw());
   if (state) details.update(state, stale.some(Boolean));
-  drawTitle(stale.some(Boolean));
+  drawTitle(isQuiet);
 }
 
 // The title and the icon of the tab say what the verdicts say: whoever has the tab in the background sees no more.
-function drawTitle(isStale) {
+function drawTitle(isQuiet) {
   if (!state) return;
-  const watchers = state.servers.flatMap((server) => server.watchers);
-  const trouble = isStale ? text("title.gone") : titleOf(watchers);
+  const trouble = isQuiet ? text("title.gone") : headlines.title();
   document.title = trouble ? `${trouble} · xboard-circus` : "xboard-circus";
-  const look = isStale ? "-idle" : { bad: "-bad", warn: "-warn" }[worstTone(watchers)] ?? "";
+  const look = isQuiet ? "-idle" : { bad: "-bad", warn: "-warn" }[headlines.tone()] ?? "";
   set($("icon"), "href", `static/icon${look}.svg`);
+  set($("headlines"), "data-stale", isQuiet);
 }
 
 /** Show the view that the address names: #timeline, #history/SERVER/WATCHER. */

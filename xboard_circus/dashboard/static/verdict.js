@@ -1,7 +1,7 @@
 // The verdict of circusd on a watcher: the headline, the colour and the order of everything that the page shows.
 
 import { toneOf } from "./badges.js";
-import { el, set, show, write } from "./dom.js";
+import { el, set, show, write, writeCode } from "./dom.js";
 import { reasonIn } from "./reason.js";
 import { duration, text, timeOf, word } from "./text.js";
 
@@ -19,19 +19,6 @@ export function severity(watcher) {
   return isTroubled(watcher) ? WORST_FIRST.indexOf(verdictOf(watcher)) : WORST_FIRST.length;
 }
 
-/** The part of the page's title that names the trouble; empty without any. */
-export function titleOf(watchers) {
-  const troubled = watchers.filter(isTroubled);
-  if (troubled.length > 1) return text("title.trouble", { count: troubled.length });
-  return troubled.map((watcher) => text("title.one", { name: watcher.name, verdict: word("verdict", verdictOf(watcher)) }))[0] ?? "";
-}
-
-/** The worst tone among watchers, for the icon of the page. */
-export function worstTone(watchers) {
-  const tones = watchers.filter(isTroubled).map((watcher) => toneOf(verdictOf(watcher)));
-  return ["bad", "warn"].find((tone) => tones.includes(tone)) ?? "good";
-}
-
 /** An open incident: since when, cause, next step with its countdown, cure. Hidden as soon as the verdict is well. */
 export class Incident {
   constructor() {
@@ -44,7 +31,8 @@ export class Incident {
     this.began = null;
   }
 
-  update(watcher) {
+  /** Take a watcher, and the sentence that names its trouble. */
+  update(watcher, head) {
     const { verdict, incident } = watcher;
     this.verdict = verdict;
     show(this.node, isTroubled(watcher));
@@ -56,7 +44,7 @@ export class Incident {
     set(this.node, "data-tone", toneOf(verdict.word));
     set(this.node, "data-verdict", verdict.word);
     set(this.node, "aria-label", text("incident", { name: watcher.name }));
-    write(this.head, text(`headline.${verdict.word}`));
+    write(this.head, head);
     const { worst } = incident;
     write(this.worst, worst !== verdict.word ? text("incident.worst", { verdict: word("verdict", worst) }) : "");
     const [cause, , cure] = this.lines;
@@ -70,7 +58,7 @@ export class Incident {
     const age = this.age + elapsed;
     const began = Date.now() / 1000 - age;
     if (this.began === null || Math.abs(began - this.began) > DRIFT) this.began = began;
-    write(this.since, text("incident.since", { time: timeOf(this.began), age: duration(age) }));
+    write(this.since, text("incident.since", { time: timeOf(this.began) }));
     this.lines[1].write([reasonIn(this.verdict, "next"), countdown(this.verdict.next_in, elapsed)].filter(Boolean).join(" · "));
   }
 }
@@ -82,7 +70,7 @@ class Line {
   }
 
   write(words) {
-    write(this.value, words);
+    writeCode(this.value, words);
     for (const node of this.nodes) show(node, Boolean(words));
   }
 }

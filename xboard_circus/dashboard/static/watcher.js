@@ -5,6 +5,7 @@ import { Badge, toneOf } from "./badges.js";
 import { isHealthy, serving } from "./condition.js";
 import { Keyed, el, set, show, write } from "./dom.js";
 import { Ghosts } from "./ghosts.js";
+import { lineOf } from "./headlines.js";
 import { keyOf } from "./history.js";
 import { reasonIn } from "./reason.js";
 import { MAY_ACT } from "./session.js";
@@ -110,13 +111,15 @@ export class WatcherCard {
     set(this.node, "data-armed", armed ? "yes" : "no");
     set(this.node, "data-plugin", isPlugin(watcher));
     set(this.node, "data-verdict", verdict);
-    set(this.node, "data-tone", isTroubled(watcher) && !stale ? toneOf(verdict) : null);
+    const line = lineOf(server, watcher.name);
+    const shown = verdict === "ok" ? line?.word ?? verdict : verdict; // a failed reload leaves the verdict as it was
+    set(this.node, "data-tone", line && !stale && ["bad", "warn"].includes(toneOf(shown)) ? toneOf(shown) : null);
     write(this.name, watcher.name);
-    this.badge.update(verdict, stale);
+    this.badge.update(shown, stale);
     write(this.up, text("watcher.up", { up: serving(watcher), wanted: watcher.numprocesses }));
     show(this.unarmed, !armed && !isPlugin(watcher));
     this.updateFacts(stale);
-    this.incident.update(watcher);
+    this.incident.update(watcher, reasonIn(line?.lines[0]));
     this.reloading.update(watcher.reload ?? null);
     const why = watcher.numprocesses === 0 ? "watcher.unmanned" : verdict === "stopped" ? "watcher.stopped" : "watcher.no_workers";
     write(this.empty, text(why));

@@ -9,6 +9,9 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
+from xboard_circus.core.headlines import VERDICTS
+from xboard_circus.translations import translated
+
 LANGUAGES = {"en": "English", "zh-CN": "简体中文"}
 """Tags of the languages, the default first, and the name of each in itself."""
 
@@ -25,10 +28,10 @@ _ACCEPTED = re.compile(r"(?:^|,)\s*([a-z*][a-z0-9-]*)\s*(?:;\s*q=(\d(?:\.\d+)?)\
 
 @functools.cache
 def catalogue(language: str) -> Mapping[str, str]:
-    """Return the texts of *language*, one of LANGUAGES."""
+    """Return the texts of *language*, one of LANGUAGES; the words of verdicts are those of the other faces."""
     path = Path(__file__).with_name(f"{language}.json")
     texts: dict[str, str] = json.loads(path.read_text(encoding="utf-8"))
-    return texts
+    return {**texts, **{f"verdict.{word}": translated(say(), language) for word, say in VERDICTS.items()}}
 
 
 def choose(cookie: str | None, accept_language: str | None) -> str:

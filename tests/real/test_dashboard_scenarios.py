@@ -1,0 +1,200 @@
+"""The first 400 px of the page in each trouble: a real circusd, two browsers, each in its language and size."""
+
+# ruff: noqa: RUF001 - Chinese has marks of its own
+
+import contextlib
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+
+from playwright.sync_api import Locator, expect
+
+from xboard_circus.dashboard.settings import WATCHER
+
+from .browsing import PATIENCE, PHONE, QUICK, Visit, chromium, dashboard, page_watcher
+from .free_ports import stranger
+from .harness import BUNDLE, Circusd, Watcher, circusd, eventually, kill
+from .parts import needs
+
+WIDE = {"width": 1440, "height": 900}
+COOLS = {"restart.burst": 3, "restart.delay": 0.1, "restart.delay_max": 60, "restart.cooldown": 300}
+FIRST = 400  # px
+TROUBLE = "-bad|-warn"
+
+
+class Watch:
+    """Two who look at the page of one circusd: a wide light one in English, a narrow dark one in Chinese."""
+
+    def __init__(self, *visits: Visit) -> None:
+        self.visits = visits
+
+    def line(self, visit: Visit) -> Locator:
+        return visit.page.locator(".headline").first
+
+    def see(self, name: str, verdict: str, *english: str, chinese: str, title: str, icon: str = TROUBLE) -> None:
+        """Check that the first line of both has these words, within the first 400 px, and nothing green there."""
+        for visit, words in zip(self.visits, (english, (chinese,)), strict=True):
+            line = self.line(visit)
+            expect(visit.page.locator(f'.headline[data-verdict="{verdict}"]')).to_be_visible()
+            for each in words:
+                expect(line).to_contain_text(re.compile(each))
+            expect(visit.page.locator("#icon")).to_have_attribute("href", re.compile(icon))
+        expect(self.visits[0].page).to_have_title(re.compile(title))
+        for visit in self.visits:
+            visit.page.evaluate("scrollTo(0, 0)")
+            if os.environ.get("XBOARD_SCREENSHOTS"):
+                visit.picture(f"{name}-{'en' if visit is self.visits[0] else 'zh'}")
+            box = self.line(visit).bounding_box()
+            assert box is not None
+            assert box["y"] + box["height"] <= FIRST, f"{name}: the line ends at {box['y'] + box['height']:.0f} px"
+            if icon == TROUBLE:
+                eventually(lambda page=visit.page: not page.evaluate(GREEN, FIRST), what=f"{name}: nothing is green")  # type: ignore[misc]
+
+    def see_fine(self, *english: str) -> None:
+        expect(self.line(self.visits[0])).to_have_attribute("data-verdict", "ok")
+        for each in english:
+            expect(self.line(self.visits[0])).to_contain_text(re.compile(each))
+        expect(self.line(self.visits[1])).to_contain_text("一切正常")
+        expect(self.visits[0].page).to_have_title("xboard-circus")
+
+
+GREEN = """(most) => [...document.querySelectorAll("main *, .link-state")]
+  .filter((each) => each.getClientRects().length && each.getBoundingClientRect().top < most)
+  .filter((each) => [getComputedStyle(each), getComputedStyle(each, "::before")].some(({ color, backgroundColor }) =>
+    ["rgb(20, 112, 47)", "rgb(92, 200, 120)"].some((green) => green === color || green === backgroundColor)))
+  .map((each) => each.outerHTML.slice(0, 120))"""
+
+
+@contextlib.contextmanager
+def watching(c: Circusd) -> Iterator[Watch]:
+    needs("chromium")
+    with (
+        chromium(viewport=WIDE, color_scheme="light") as one,
+        chromium(viewport=PHONE, color_scheme="dark", locale="zh-CN") as other,
+    ):
+        yield Watch(Visit(one, c).sign_in(), Visit(other, c).sign_in())
+
+
+def press(visit: Visit, name: str) -> None:
+    visit.page.locator(".headline").first.get_by_role("button", name=name).click()
+
+
+def test_the_first_line_says_what_since_when_why_what_is_next_and_what_to_do(tmp_path: Path) -> None:
+    """Given two workers, when they fail in each way, then the first line has it all, and nothing of it afterwards."""
+    with dashboard(tmp_path, [Watcher(options={**QUICK, **COOLS})]) as c:
+        first, second = c.wait_ready()
+        with watching(c) as watch:
+            watch.see_fine("1 backend, 2 workers", r"\d requests/s")
+
+            c.set("live", "503")
+            does = "restore what the live path depends on"
+            watch.see(
+                *("dependency", "dependency", "dependency down for .*: web, 2 of 2 up", "503", "Next: ", does),
+                chinese="依赖中断已持续.*：web，2/2 运行中",
+                title="web: dependency down",
+            )
+            c.set("live", "")
+            watch.see_fine()
+
+            c.set("boot", "exit 3")
+            watch.visits[0].watcher().get_by_role("button", name="Reload", exact=True).first.click()
+            watch.see(
+                *("reload-failed", "reload_failed", "reload failed .* ago: web, 0 replaced, the old code serves on"),
+                *("Why: .*exit", "xboard-circus reload web"),
+                chinese="前重载失败：web",
+                title="web: reload failed",
+            )
+
+            c.set("boot", "held")
+            c.do("xboard_reload", name="web")
+            watch.see(
+                *("reload-runs", "deploying", "deploying for .*: web, 2 of 2 up", "Why: reload: 0 of 2", "Next: "),
+                chinese="部署中已持续.*：web，2/2 运行中",
+                title="^xboard-circus",
+                icon="/icon.svg",
+            )
+            c.set("boot", "")
+            watch.see_fine()
+            c.set("boot", "exit 3")
+
+            first, second = c.wait_ready()
+            kill(first)
+            watch.see(
+                *(
+                    "one-cooling",
+                    "degraded",
+                    "degraded for .*: web, 1 of 2 up",
+                    "Why: #.* after: .*code 3",
+                    "is started again in",
+                ),
+                chinese="降级已持续.*：web，1/2 运行中",
+                title="web: degraded",
+            )
+            kill(second)
+            watch.see(
+                *("all-cooling", "looping", "DOWN for .*: web, 0 of 2 up", "Every start fails: .*code 3"),
+                *(r"Next: #. is started again in \d+ s", "xboard-circus logs web"),
+                chinese="中断已持续.*：web，0/2 运行中.*每次启动都失败",
+                title="web: looping",
+            )
+            expect(watch.line(watch.visits[0]).get_by_role("link", name="Log")).to_be_visible()
+
+            c.set("boot", "")
+            press(watch.visits[0], "Try now")
+            eventually(lambda: len(c.ready()) == 1, what="the slot was started")
+            c.do("restart", name="web", waiting=True)
+            first, second = c.wait_ready()
+            watch.see_fine("last trouble .* ago")
+
+            c.set("boot", "held")
+            c.tell(first, "block 60")
+            watch.see(
+                *("hung", "degraded", "degraded for .*: web, 1 of 2 up", "Why: #.*hung"),
+                chinese="降级已持续.*：web，1/2 运行中",
+                title="web: degraded",
+            )
+            c.set("boot", "")
+            c.wait_ready()
+            watch.see_fine()
+
+            workers = c.wait_ready()
+            c.kill9()
+            watch.see(
+                *("circusd-killed", "circusd_lost", "circusd is down for .*: nothing replaces a worker that ends"),
+                *(rf"on :{c.watchers['web'].port}, 2 are alive", "run xboard-circus start"),
+                chinese="circusd 已停止",
+                title="circusd down",
+            )
+            assert c.get() in map(str, workers)
+            c.start_again()
+            watch.see_fine("last trouble .* ago")
+
+
+def test_a_port_that_another_holds_is_named_once_and_first(tmp_path: Path) -> None:
+    """Given a stranger on the port, then the first line names it, and each worker says what it waits for."""
+    watchers = [Watcher(options={**QUICK, "port.retry": 1}), page_watcher({})]
+    with (
+        circusd(tmp_path, watchers=watchers, plugins=BUNDLE, start=False) as c,
+        stranger(c.watchers["web"].port, tmp_path) as holder,
+    ):
+        assert f"pid {holder.pid}" in c.run_cli("start").stderr
+        eventually(lambda: "ok" in c.get("/healthz", name=WATCHER), timeout=PATIENCE, what="the page is served")
+        with watching(c) as watch:
+            watch.see(
+                *("port-taken", "blocked", "DOWN for .*: web, 0 of 2 up", f"held by pid {holder.pid}"),
+                *("the port is tried again", "stop what holds port"),
+                chinese="中断已持续.*：web，0/2 运行中",
+                title="web: port taken",
+            )
+            visit = watch.visits[0]
+            expect(visit.watcher().locator(":is(.last, .incident):visible")).to_have_count(1)
+            waiting = visit.watcher().locator(".reason", has_text="waits for the port")
+            expect(waiting).to_have_text(["waits for the port"] * 2)
+            kill(holder.pid)
+            watch.see_fine()
+            assert [each.complaints for each in watch.visits] == [[], []]

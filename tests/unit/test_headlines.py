@@ -1,0 +1,91 @@
+"""The first line of each face: what is wrong, since when, why, what comes next, what to do."""
+
+from typing import Any
+
+import pytest
+
+from xboard_circus.core.headlines import Recent, gone, headlines
+from xboard_circus.core.sentences import Say
+from xboard_circus.core.state_schema import WatcherEntry, watcher_entry, worker_entry
+from xboard_circus.core.verdict import Word, verdict_entry
+
+UP: dict[str, Any] = {"phase": "up", "health": "ok"}
+HELD: dict[str, Any] = {"phase": "held", "held_by": "cooldown", "next_try": 108.0}
+CAUSE = Say.NONE_UP_SAYING(total=2, why=Say.EXITED_SAYING(code=1, line="KeyError: 'DATABASE_URL'"))
+LOOPING = verdict_entry(
+    Word.LOOPING, CAUSE, next=Say.NEXT_TRY(slot=1), next_in=110.0, cure=Say.CURE_LOGS(watcher="web")
+)
+
+
+def watcher(verdict: Any, *workers: dict[str, Any], age: float | None = None, **changes: Any) -> WatcherEntry:
+    incident = None if age is None else {"age": age, "worst": verdict["word"]}
+    entries = [worker_entry(pid=7 + slot, slot=slot, **each) for slot, each in enumerate(workers, 1)]
+    known = {"name": "web", "status": "active", "armed": True, "numprocesses": len(workers), **changes}
+    return {**watcher_entry(**known, workers=entries), "verdict": verdict, "incident": incident}  # type: ignore[typeddict-item]
+
+
+def texts(lines: Any) -> list[str]:
+    return [". ".join(each["reason"] for each in line["lines"]) for line in lines]
+
+
+def test_a_line_has_what_since_when_why_what_is_next_and_what_to_do() -> None:
+    (line,) = headlines([watcher(LOOPING, HELD, HELD, age=190.0)], elapsed=2.0)
+
+    assert texts([line]) == [
+        (
+            "DOWN for 3 min 12 s: web, 0 of 2 up. Every start fails: exited with code 1: KeyError: 'DATABASE_URL'. "
+            "Next: #1 is started again in 1 min 48 s. Cure: `xboard-circus logs web` shows what its workers wrote"
+        )
+    ]
+    assert (line["word"], line["watcher"], line["slot"]) == ("looping", "web", 1)
+
+
+def test_the_worst_comes_first_and_what_is_well_is_left_out() -> None:
+    fine = watcher(verdict_entry(Word.OK, Say.SO_MANY_UP(n=1, total=1)), UP)
+    worse = watcher(LOOPING, HELD, age=1.0, name="worse")
+    bad = watcher(verdict_entry(Word.DEGRADED, Say.NO_WORKER()), UP, HELD, age=9.0, name="bad")
+
+    assert [line["watcher"] for line in headlines([fine, bad, worse])] == ["worse", "bad"]
+
+
+@pytest.mark.parametrize(
+    ("traffic", "facts"),
+    [
+        (None, "1 backend, 2 workers"),
+        (Recent(rate=41.2, p95=0.0123, trouble_age=None), "{}, 41.2 requests/s, p95 12 ms, no trouble on record"),
+        (Recent(rate=None, p95=None, trouble_age=3 * 86400.0), "{}, last trouble 3 d ago"),
+    ],
+)
+def test_all_fine_counts_the_backends_and_not_the_page_nor_the_plugins(traffic: Recent | None, facts: str) -> None:
+    well = verdict_entry(Word.OK, Say.SO_MANY_UP(n=2, total=2))
+    page, plugin = watcher(well, UP, name="dashboard", is_page=True), watcher(well, UP, name="plugin:xboard")
+
+    found = texts(headlines([watcher(well, UP, UP), page, plugin], traffic=traffic))
+
+    assert found == ["All fine: " + facts.format("1 backend, 2 workers")]
+
+
+@pytest.mark.parametrize(
+    ("age", "lines"), [(120.0, ["reload failed 2 min ago: web, 0 replaced, the old code serves on"]), (4000.0, [])]
+)
+def test_a_failed_reload_is_news_for_an_hour(age: float, lines: list[str]) -> None:
+    reload = {"state": "failed", "done": 0, "total": 1, "age": age, "replaced": [], "reason": "it dies", "log": ""}
+    failed = watcher(verdict_entry(Word.OK, Say.SO_MANY_UP(n=1, total=1)), UP, reload=reload)
+
+    (line,) = headlines([failed])
+
+    assert ([line["lines"][0]["reason"]] if lines else []) == lines
+    assert line["word"] == ("reload_failed" if lines else "ok")
+
+
+def test_of_a_circusd_that_was_killed_the_line_says_what_still_answers() -> None:
+    found = gone(age=75.0, why="silent", is_dead=True, serving_on=[(8000, 2)])
+
+    assert texts([found]) == [
+        (
+            "circusd is down for 1 min 15 s: nothing replaces a worker that ends. "
+            "Its workers still answer on :8000, 2 are alive. Cure: run `xboard-circus start`"
+        )
+    ]
+    assert "None of its ports answers" in texts([gone(age=1.0, why="", is_dead=True, serving_on=[])])[0]
+    assert texts([gone(age=None, why="silent", is_dead=False, serving_on=[])])[0].startswith("circusd does not answer")

@@ -1,0 +1,166 @@
+"""Say in one line for each trouble what is wrong, since when, why, what comes next and what to do.
+
+The page, the terminal and an alert begin with these lines. All of it is in the state; nothing here reads a clock.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import Any, TypedDict
+
+from xboard_circus.core.durations import span
+from xboard_circus.core.names import is_helper
+from xboard_circus.core.reason import Reason, reason_in, with_say
+from xboard_circus.core.sentences import Say
+from xboard_circus.core.state_schema import VerdictEntry, WatcherEntry
+from xboard_circus.core.verdict import Word, held_by_budget, serving
+
+VERDICTS = {
+    "ok": Say.VERDICT_OK,
+    "degraded": Say.VERDICT_DEGRADED,
+    "down": Say.VERDICT_DOWN,
+    "looping": Say.VERDICT_LOOPING,
+    "blocked": Say.VERDICT_BLOCKED,
+    "dependency": Say.VERDICT_DEPENDENCY,
+    "deploying": Say.VERDICT_DEPLOYING,
+    "stopped": Say.STATE_STOPPED,
+    "unknown": Say.FACT_UNKNOWN,
+    "reload_failed": Say.VERDICT_RELOAD_FAILED,
+    "circusd_lost": Say.VERDICT_CIRCUSD_LOST,
+}
+"""The words of verdicts, and of what is shown in place of one."""
+
+FAILED_RELOAD = 3600.0
+"""Seconds for which a reload that failed is news."""
+
+
+class Headline(TypedDict, total=False):
+    """One line: *lines* are its sentences, each as `with_say` gives it, the most important first.
+
+    Attributes:
+        word: A verdict, "reload_failed", "circusd_lost" for one that does not answer, or "ok" where all is well.
+        watcher: "" for all of them.
+        slot: The held worker that can be started now.
+        command: What to run, where that is the cure.
+    """
+
+    word: str
+    watcher: str
+    lines: list[dict[str, Any]]
+    slot: int | None
+    command: str
+
+
+class Recent(TypedDict):
+    """What the history and the ledger add to "all fine"; None where it is not known."""
+
+    rate: float | None
+    p95: float | None
+    trouble_age: float | None
+
+
+def headlines(
+    watchers: Sequence[WatcherEntry], *, elapsed: float = 0.0, traffic: Recent | None = None
+) -> list[Headline]:
+    """Return a line for each watcher with news, the worst first; one line that all is well where no watcher has any.
+
+    Args:
+        elapsed: Seconds since circusd gave this state.
+    """
+    found = [(rank, line) for each in watchers for rank, line in _of_watcher(each, elapsed)]
+    if any(rank >= Word.UNKNOWN.rank for rank, _ in found):
+        return [line for _, line in sorted(found, key=lambda pair: -pair[0])]
+    return [line for _, line in found] or [_fine(watchers, traffic)]
+
+
+def headline_of(watcher: WatcherEntry, elapsed: float = 0.0) -> str:
+    """Return what is wrong with a watcher, and since when."""
+    verdict, incident = watcher["verdict"], watcher["incident"]
+    is_outage = Word(verdict["word"]).is_outage
+    return Say.HEAD_TROUBLE(
+        verdict=Say.HEAD_DOWN() if is_outage else VERDICTS[verdict["word"]](),
+        age=span((verdict["since"] if incident is None else incident["age"]) + elapsed),
+        watcher=watcher["name"],
+        n=serving(watcher),
+        total=watcher["numprocesses"],
+    )
+
+
+def is_troubled(watcher: WatcherEntry) -> bool:
+    """Return whether a person should look at a watcher; of one that is not armed no incident is known."""
+    return watcher["incident"] is not None and Word(watcher["verdict"]["word"]).is_trouble
+
+
+def gone(*, age: float | None, why: str, is_dead: bool, serving_on: Sequence[tuple[int, int]]) -> Headline:
+    """Return the line on a circusd that does not answer.
+
+    Args:
+        age: Seconds since its last answer.
+        is_dead: Its process has ended.
+        serving_on: The ports that still answer, each with how many workers of it are alive.
+    """
+    lived = Say.GONE_NEVER(why=why) if age is None else Say.GONE_SILENT(age=span(age), why=why)
+    lines = [Say.GONE(age=span(age)) if is_dead and age is not None else lived]
+    lines += [Say.GONE_SERVES(n=n, port=port) for port, n in serving_on]
+    if is_dead and not serving_on:
+        lines.append(Say.GONE_ALL())
+    command = "xboard-circus start" if is_dead else "xboard-circus doctor"
+    lines.append(Say.HEAD_RUN(command=command))
+    return {
+        "word": "circusd_lost",
+        "watcher": "",
+        "lines": list(map(with_say, lines)),
+        "slot": None,
+        "command": command,
+    }
+
+
+def _of_watcher(watcher: WatcherEntry, elapsed: float) -> Iterator[tuple[int, Headline]]:
+    verdict, reload = watcher["verdict"], watcher["reload"]
+    word = Word(verdict["word"])
+    if is_troubled(watcher) or word is Word.DEPLOYING:
+        lines = [headline_of(watcher, elapsed), *_explained(verdict, elapsed)]
+        yield word.rank, _headline(word.value, watcher, lines)
+    elif word is Word.STOPPED and not is_helper(watcher["name"]):
+        head = Say.HEAD_STOPPED(watcher=watcher["name"], age=span(verdict["since"] + elapsed))
+        yield word.rank, _headline(word.value, watcher, [head, *_explained(verdict, elapsed)])
+    elif reload is not None and reload["state"] == "failed" and (reload["age"] or 0.0) + elapsed < FAILED_RELOAD:
+        age = span((reload["age"] or 0.0) + elapsed)
+        head = Say.HEAD_RELOAD_FAILED(watcher=watcher["name"], age=age, n=len(reload["replaced"]))
+        lines = [head, Say.HEAD_WHY(why=reason_in(reload)), Say.HEAD_DO(cure=Say.CURE_RELOAD(watcher=watcher["name"]))]
+        yield Word.UNKNOWN.rank, _headline("reload_failed", watcher, lines)
+
+
+def _headline(word: str, watcher: WatcherEntry, lines: Sequence[str]) -> Headline:
+    slot = next((each["slot"] for each in held_by_budget(watcher["workers"])), None)
+    return {"word": word, "watcher": watcher["name"], "lines": list(map(with_say, lines)), "slot": slot, "command": ""}
+
+
+def _explained(verdict: VerdictEntry, elapsed: float) -> Iterator[str]:
+    """Yield why, what is next and what to do; without how many are up, which the line has already."""
+    cause, next_, cure = (reason_in(verdict, name) for name in ("cause", "next", "cure"))
+    why = cause.fields.get("why", "") if isinstance(cause, Reason) else cause
+    if why or verdict["word"] == "deploying":
+        yield (Say.HEAD_FAILS if verdict["word"] == "looping" else Say.HEAD_WHY)(why=why or cause)
+    if next_ and verdict["next_in"] is not None:
+        yield Say.HEAD_NEXT_IN(next=next_, wait=span(max(0.0, verdict["next_in"] - elapsed)))
+    elif next_:
+        yield Say.HEAD_NEXT(next=next_)
+    if cure:
+        yield Say.HEAD_DO(cure=cure)
+
+
+def _fine(watchers: Sequence[WatcherEntry], traffic: Recent | None) -> Headline:
+    backends = [each for each in watchers if not is_helper(each["name"]) and not each["is_page"]]
+    workers = sum(map(serving, backends))
+    facts = [
+        (Say.FINE_BACKEND if len(backends) == 1 else Say.FINE_BACKENDS)(n=len(backends)),
+        (Say.FINE_WORKER if workers == 1 else Say.FINE_WORKERS)(n=workers),
+    ]
+    if traffic is not None:
+        if (rate := traffic["rate"]) is not None:
+            facts.append(Say.FINE_RATE(n=f"{rate:.3g}" if rate < 100 else f"{rate:.0f}"))
+        if (p95 := traffic["p95"]) is not None:
+            facts.append(Say.FINE_P95(n=f"{1000 * p95:.2g}" if p95 < 0.01 else f"{1000 * p95:.0f}"))
+        age = traffic["trouble_age"]
+        facts.append(Say.FINE_NO_TROUBLE() if age is None else Say.FINE_TROUBLE(age=span(age)))
+    lines = [Say.HEAD_FINE(facts=facts)]
+    return {"word": "ok", "watcher": "", "lines": list(map(with_say, lines)), "slot": None, "command": ""}

@@ -1,0 +1,102 @@
+// The first lines of the page: for each trouble what is wrong, since when, why, what is next, what to do; or all is well.
+// The server makes the sentences, which the terminal and the alerts share.
+
+import { actionButton, allow } from "./actions.js";
+import { Badge, toneOf } from "./badges.js";
+import { Keyed, el, set, show, write, writeCode } from "./dom.js";
+import { reasonIn } from "./reason.js";
+import { MAY_ACT } from "./session.js";
+import { text, word } from "./text.js";
+
+const MOST = 4; // lines; the cards show the others
+
+/** Whether a line is of something that a person should look at. */
+const isTrouble = ({ line }) => ["bad", "warn"].includes(toneOf(line.word));
+
+export class Headlines {
+  constructor(node) {
+    this.node = node;
+    this.lines = new Keyed(node, ({ server, line }) => `${server.id}/${line.word}/${line.watcher}`, (item) => new Line(item));
+    this.all = [];
+  }
+
+  /** Show the lines of all circusds; that all is well only where no circusd has trouble. */
+  update(servers) {
+    const all = servers.flatMap((server) => (server.headlines ?? []).map((line) => ({ server, line })));
+    const troubled = all.filter(isTrouble);
+    this.all = troubled;
+    this.lines.update((troubled.length ? all.filter(({ line }) => line.word !== "ok") : all).slice(0, MOST));
+    set(document.documentElement, "data-trouble", troubled.length > 0);
+  }
+
+  /** The part of the page's title that names the trouble; empty without any. */
+  title() {
+    if (this.all.length > 1) return text("title.trouble", { count: this.all.length });
+    return this.all.map(({ server, line }) => text("title.one", { name: line.watcher || server.label, verdict: word("verdict", line.word) }))[0] ?? "";
+  }
+
+  /** The worst tone, for the icon of the page. */
+  tone() {
+    const tones = this.all.map(({ line }) => toneOf(line.word));
+    return ["bad", "warn"].find((tone) => tones.includes(tone)) ?? "good";
+  }
+}
+
+/** The line of one watcher; undefined where nothing is to be said of it. */
+export const lineOf = (server, name) => server.headlines?.find(({ watcher }) => watcher === name);
+
+class Line {
+  constructor(item) {
+    this.item = item;
+    this.badge = new Badge("verdict");
+    this.head = el("strong");
+    this.rest = el("span", { class: "headline-rest" });
+    this.log = el("a", { class: "button" }, text("headline.log"));
+    this.retry = actionButton({ words: text("headline.try"), look: "main", action: "retry", details: () => this.details() });
+    this.copy = copyButton(() => this.item.line.command);
+    this.node = el("div", { class: "headline", "data-part": "headline" }, el("p", {}, this.badge.icon, this.head, this.rest), el("span", { class: "actions" }, this.retry, this.copy, this.log));
+  }
+
+  details() {
+    const { server, line } = this.item;
+    return { server: server.id, watcher: line.watcher, slot: line.slot };
+  }
+
+  update(item) {
+    this.item = item;
+    const { server, line } = item;
+    this.badge.update(line.word);
+    set(this.node, "data-tone", toneOf(line.word));
+    set(this.node, "data-verdict", line.word);
+    const [head, ...rest] = line.lines.map((each) => reasonIn(each));
+    write(this.head, head);
+    writeCode(this.rest, rest.join(text("sentence.between")));
+    set(this.log, "href", `#logs/${[server.id, line.watcher].map(encodeURIComponent).join("/")}`);
+    show(this.log, server.has_logs && line.word !== "ok" && line.watcher !== "");
+    show(this.retry, MAY_ACT && line.slot !== null);
+    allow(this.retry, line.slot !== null);
+    show(this.copy, line.command !== "");
+  }
+}
+
+/** A button that copies what `words()` returns. */
+export function copyButton(words) {
+  const button = el("button", { type: "button", class: "button" }, text("copy"));
+  button.addEventListener("click", async () => {
+    await copied(words());
+    write(button, text("copied"));
+    setTimeout(() => write(button, text("copy")), 2000);
+  });
+  return button;
+}
+
+// Without https, and not on this host, a browser has no clipboard for a page: an old way is left.
+async function copied(words) {
+  if (navigator.clipboard) return navigator.clipboard.writeText(words);
+  const field = el("textarea", { class: "hidden" });
+  field.value = words;
+  document.body.append(field);
+  field.select();
+  document.execCommand("copy");
+  field.remove();
+}
