@@ -22,7 +22,7 @@ from .test_users import open_folder, pytestmark, python  # noqa: F401 - fixtures
 PAGE = ROOT / "README.md"
 TABLE = "Every day"
 PLACE = "/srv/xboard"  # of the checkout, in what the page shows
-BEGINNINGS = ("./", ".venv/bin/", "sudo ", "nohup ", "docker ", "cp ", "eval ", "xboard-backend ")
+BEGINNINGS = ("./", ".venv/bin/", "sudo ", "nohup ", "docker ", "cp ", "xboard-backend ")
 # Run by the first reader alone.
 ONCE = (
     "(sleep ",
@@ -30,7 +30,6 @@ ONCE = (
     "kill -STOP ",
     "sudo .venv/bin/xboard-circus service ",
     ".venv/bin/xboard-circus options",
-    "eval ",
 )
 START, STOP, SERVICE = ("./scripts/start_backend.sh start", "./scripts/start_backend.sh stop", "sudo ")
 # Commands of the page that are run elsewhere, by how they begin.
@@ -40,9 +39,6 @@ ELSEWHERE = {
     ".venv/bin/xboard-circus alerts test": "test_alerts.py",
     ".venv/bin/xboard-circus retry": "tests/unit/test_cli.py",
     "nohup ./scripts/monitor_backend.sh &": "test_operations.py, with a log",
-    "eval ~/.bashrc": "no command",
-    "eval zsh_source": "no zsh here",
-    "eval fish_source": "no fish here",
     "docker ": "test_operations_container.py, test_container_own_app.py",
     "pip install ": "scripts/prove_wheel.sh",
     "xboard-circus init --app ": "scripts/prove_wheel.sh",

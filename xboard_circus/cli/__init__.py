@@ -32,6 +32,7 @@ MODULES = {
     "doctor": "configuration",
     "dashboard": "page",
     "clean": "cleaning",
+    "completion": "completing",
     "check": "configuration",
     "init": "configuration",
     "alerts": "alert_commands",

@@ -51,6 +51,14 @@ name_argument = click.argument("name", shell_complete=complete_names)
 names_argument = click.argument("names", metavar="[NAME]...", nargs=-1, shell_complete=complete_names)
 
 
+def slot_number(context: click.Context, parameter: click.Parameter, text: str | None) -> int | None:
+    """Return the number of a slot, written as ``1`` or ``#1``; None without one."""
+    digits = "" if text is None else text.removeprefix("#")
+    if text is not None and not (digits.isascii() and digits.isdigit() and int(digits)):
+        raise click.BadParameter(f"{text!r} is not a slot; write its number, such as 1", context, parameter)
+    return int(digits) if digits else None
+
+
 def ini_option(function: Callable[..., Any]) -> Callable[..., Any]:
     """Add the option ``-c`` to a command or group; the last one on the line counts."""
 

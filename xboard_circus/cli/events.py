@@ -11,7 +11,7 @@ import click
 
 from xboard_circus.cli.context import complete_names, for_instance, json_option
 from xboard_circus.cli.moments import since_option
-from xboard_circus.cli.screen import complain
+from xboard_circus.cli.screen import complain, painted
 from xboard_circus.core.names import bus_name
 from xboard_circus.core.reason import one_line, with_say
 from xboard_circus.errors import XboardError
@@ -21,12 +21,13 @@ from xboard_circus.ledger.database import Inode, inode_of
 from xboard_circus.ledger.explain import story_of, text_of, when
 from xboard_circus.ledger.location import ledger_of, unstored_in
 from xboard_circus.ledger.query import last_with_reason, search
-from xboard_circus.ledger.story import KINDS
+from xboard_circus.ledger.story import KINDS, TROUBLE
 from xboard_circus.masking import masked, safe_line
 from xboard_circus.options.reading import did_you_mean
 
 LOOK_EVERY = 0.5
 EVERYTHING = 1_000_000_000
+WELL = ("ready", "recovered", "port_freed", "output_back", "before_done")
 UNSTORED = " (not in the ledger yet)"
 
 
@@ -74,6 +75,7 @@ def _known_kinds(context: click.Context, parameter: click.Parameter, kinds: tupl
     "kinds",
     multiple=True,
     callback=_known_kinds,
+    shell_complete=lambda *given: [kind for kind in sorted(KINDS) if kind.startswith(given[-1])],
     help="Only events of this kind, such as restart or command; may be repeated.",
 )
 @click.option(
@@ -147,4 +149,10 @@ def _ledger(instance: Instance) -> tuple[Path, list[Record]]:
 
 def _print(record: Record, as_data: bool) -> None:
     data = {**masked(asdict(record)), **with_say(masked(record.reason))}
-    print(json.dumps(data) if as_data else safe_line(line(record)), flush=True)
+    print(json.dumps(data) if as_data else painted(safe_line(line(record)), style_of(record)), flush=True)
+
+
+def style_of(record: Record) -> str:
+    """Return the style of an event: trouble, what is held for it, what is well again."""
+    styles = {**dict.fromkeys(TROUBLE, "red"), "cooldown": "yellow", "slow_request": "yellow", "end": "dim"}
+    return {**styles, **dict.fromkeys(WELL, "green")}.get(record.kind, "")

@@ -6,7 +6,7 @@ import os
 import re
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from contextlib import suppress
 from functools import partial
 from itertools import accumulate
@@ -15,29 +15,79 @@ from pathlib import Path
 
 import click
 
-from xboard_circus.cli.context import for_instance
+from xboard_circus.cli.context import DEFAULT, for_instance, slot_number
 from xboard_circus.cli.error_boundary import DONE, INTERRUPTED
 from xboard_circus.cli.moments import since_option
-from xboard_circus.cli.screen import complain
-from xboard_circus.config import Config
+from xboard_circus.cli.screen import complain, painted
+from xboard_circus.config import Config, load
+from xboard_circus.core.names import bus_name
 from xboard_circus.errors import XboardError
 from xboard_circus.instance import Instance
+from xboard_circus.ledger import Record
+from xboard_circus.ledger.location import ledger_of
+from xboard_circus.ledger.query import search
+from xboard_circus.ledger.story import DEATHS
 from xboard_circus.logs import Line, LogFile, LogFollower, log_files, tail
 from xboard_circus.logs.follow import polled
-from xboard_circus.logs.lines import time_of
+from xboard_circus.logs.lines import LEVELS, level_of, pid_of, time_of, without_colours
 from xboard_circus.masking import safe_line
 
 LINES = 100
 MOST_LINES = 100_000
 LOOK_EVERY = 0.25
-_COLOURS = re.compile(r"\x1b\[[0-9;]*m")
+COLOURS = ("cyan", "magenta", "green", "blue", "bright_cyan", "bright_magenta")
+OF_SLOTS = DEATHS | {"ready"}  # the events that name a slot
+
+
+class LineFilter:
+    """Choose lines; one without a level or a pid, as of a traceback, goes with the line above it in the same log."""
+
+    def __init__(self, *, pattern: re.Pattern[str] | None, level: str | None, pids: Collection[int] | None) -> None:
+        self._pattern, self._level, self._pids = pattern, 0 if level is None else LEVELS[level.upper()], pids
+        self._pid_above: dict[str, int | None] = {}
+        self._level_above: dict[tuple[str, int | None], int] = {}
+
+    @property
+    def is_open(self) -> bool:
+        """Return whether each line passes."""
+        return self._pattern is None and not self._level and self._pids is None
+
+    def __call__(self, log: LogFile, line: Line) -> bool:
+        pid = pid_of(line.text) or self._pid_above.get(log.id)
+        level = level_of(line.text) or self._level_above.get((log.id, pid), LEVELS["INFO"])
+        self._pid_above[log.id] = pid
+        self._level_above[log.id, pid] = level
+        is_chosen = level >= self._level and (self._pids is None or pid in self._pids)
+        return is_chosen and (self._pattern is None or self._pattern.search(line.text) is not None)
+
+
+def pattern(context: click.Context, parameter: click.Parameter, text: str | None) -> re.Pattern[str] | None:
+    """Compile an option's *text* as a regular expression."""
+    try:
+        return None if text is None else re.compile(text)
+    except re.error as error:
+        raise click.BadParameter(f"{text!r} is no regular expression: {error}", context, parameter) from None
+
+
+def complete_logs(context: click.Context, parameter: click.Parameter, beginning: str) -> list[str]:
+    """Return the logs that begin so, by the ini file."""
+    with suppress(XboardError):
+        return [log.id for log in log_files(load(context.obj or DEFAULT)) if log.id.startswith(beginning)]
+    return []
 
 
 @click.command()
-@click.argument("name", required=False)
+@click.argument("name", required=False, shell_complete=complete_logs)
 @click.option("-f", "--follow", "on_and_on", is_flag=True, help="Print new lines as they are written, until Ctrl-C.")
 @click.option("-n", "--lines", type=click.IntRange(0, MOST_LINES), help=f"Lines of each log.  [default: {LINES}]")
 @since_option
+@click.option("--grep", "pattern", metavar="RE", callback=pattern, help="Only lines that match the regular expression.")
+@click.option(
+    "--level",
+    type=click.Choice([name.lower() for name in LEVELS], case_sensitive=False),
+    help="Only lines of that level and above, with their tracebacks.",
+)
+@click.option("--slot", metavar="N", callback=slot_number, help="Only lines of the workers in slot N, past ones too.")
 @click.option("--list", "only_names", is_flag=True, help="List the logs, and print no lines.")
 @click.option("--json", "as_data", is_flag=True, help="Print one JSON object per line.")
 @for_instance
@@ -47,6 +97,9 @@ def logs(
     on_and_on: bool,
     lines: int | None,
     since: float | None,
+    pattern: re.Pattern[str] | None,
+    level: str | None,
+    slot: int | None,
     only_names: bool,
     as_data: bool,
 ) -> int:
@@ -65,7 +118,9 @@ def logs(
             if not any(log.path.exists() or log.old() for log in chosen):
                 _note(f"nothing has been written to {', '.join(log.id for log in chosen)} yet")
             most = lines if lines is not None else LINES if since is None else MOST_LINES
-            _show(chosen, most, since, as_data=as_data, on_and_on=on_and_on)
+            pids = None if slot is None else _pids_of(instance, chosen, slot)
+            choose = LineFilter(pattern=pattern, level=level, pids=pids)
+            _show(chosen, most, since, choose, as_data=as_data, on_and_on=on_and_on)
         sys.stdout.flush()
     except KeyboardInterrupt:
         return INTERRUPTED
@@ -108,15 +163,36 @@ def unseen(shown: list[str], new: list[str]) -> list[str]:
     return new
 
 
-def _show(chosen: list[LogFile], most: int, since: float | None, *, as_data: bool, on_and_on: bool) -> None:
+def _pids_of(instance: Instance, chosen: Collection[LogFile], slot: int) -> set[int]:
+    """Return the pids that a slot of the watchers of these logs has had; XboardError if none is known."""
+    names = {bus_name(log.watcher) for log in chosen if log.watcher is not None}
+    known: list[Record] = []
+    with suppress(XboardError):  # no plugin keeps a ledger
+        known = search(ledger_of(instance.config), kind=OF_SLOTS, limit=MOST_LINES)
+    pids = {each.pid for each in known if each.watcher in names and each.data.get("slot") == slot and each.pid}
+    with suppress(XboardError):
+        for watcher in instance.running().watchers:
+            if bus_name(watcher["name"]) in names:
+                pids |= {worker["pid"] for worker in watcher["workers"] if worker["slot"] == slot and worker["pid"]}
+    if not pids:
+        raise XboardError(f"no worker in slot {slot} is known of {', '.join(sorted(names)) or 'these logs'}")
+    return pids
+
+
+def _show(
+    chosen: list[LogFile], most: int, since: float | None, choose: LineFilter, *, as_data: bool, on_and_on: bool
+) -> None:
     # Before the ends are read, so that no line between is lost; lines in both are left out below.
     followers = []
     for log in chosen if on_and_on else ():
         with suppress(OSError):  # `_ends` reports it
             followers.append(LogFollower(log))
     has_several = len(chosen) > 1
-    show = partial(_print, as_data=as_data, with_id=has_several)
-    ends = _ends(chosen, most, since)
+    colours = {log.id: COLOURS[place % len(COLOURS)] for place, log in enumerate(chosen)}
+    show = partial(_print, as_data=as_data, colours=colours if has_several else {})
+    ends = _ends(chosen, most if choose.is_open else MOST_LINES, since)
+    whole = ends
+    ends = {log: [each for each in lines if choose(log, each)][-most:] if most else [] for log, lines in ends.items()}
     timed = {log: lines for log, lines in ends.items() if any(line.time is not None for line in lines)}
     untimed = {log: lines for log, lines in ends.items() if lines and log not in timed}
     for log, lines in untimed.items():
@@ -125,18 +201,20 @@ def _show(chosen: list[LogFile], most: int, since: float | None, *, as_data: boo
         if has_several and not as_data:
             print(f"==> {log.id} ({log.path}), without times <==")
         for line in lines:
-            _print(log, line, as_data=as_data, with_id=False)
+            _print(log, line, as_data=as_data, colours={})
     if untimed and timed and not as_data:
         print("==> with times <==")
     for log, line in merged(timed):
         show(log, line)
     for follower in followers:
         log = follower.log_file
-        for text in unseen([line.text for line in ends.get(log, ())], follower.poll()):
-            show(log, Line(time_of(text), text))
+        for text in unseen([line.text for line in whole.get(log, ())], follower.poll()):
+            if choose(log, line := Line(time_of(text), text)):
+                show(log, line)
     while on_and_on:
         for log, text in polled(followers):
-            show(log, Line(time_of(text), text))
+            if choose(log, line := Line(time_of(text), text)):
+                show(log, line)
         sys.stdout.flush()
         time.sleep(LOOK_EVERY)
 
@@ -152,12 +230,19 @@ def _ends(chosen: list[LogFile], most: int, since: float | None) -> dict[LogFile
     return ends
 
 
-def _print(log: LogFile, line: Line, *, as_data: bool, with_id: bool) -> None:
-    text = safe_line(_COLOURS.sub("", line.text).expandtabs())
+def level_style(text: str) -> str:
+    """Return the style of a line by its level."""
+    level = level_of(text) or LEVELS["INFO"]
+    return "red" if level >= LEVELS["ERROR"] else "yellow" if level >= LEVELS["WARNING"] else ""
+
+
+def _print(log: LogFile, line: Line, *, as_data: bool, colours: Mapping[str, str]) -> None:
+    text = safe_line(without_colours(line.text).expandtabs())
     if as_data:
         print(json.dumps({"log": log.id, "watcher": log.watcher, "time": line.time, "text": text}))
     else:
-        print(f"{log.id} | {text}" if with_id else text)
+        name = f"{painted(log.id, colours[log.id])} | " if colours else ""
+        print(name + painted(text, level_style(text)))
 
 
 def _list(chosen: list[LogFile], folder: Path, *, as_data: bool) -> None:

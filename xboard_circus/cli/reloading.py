@@ -8,7 +8,7 @@ import click
 
 from xboard_circus import preflight as trial
 from xboard_circus.circus_client import CircusdClient, CircusdGone, CommandRefused
-from xboard_circus.cli.context import complete_names, for_instance, names_argument
+from xboard_circus.cli.context import complete_names, for_instance, names_argument, slot_number
 from xboard_circus.cli.lifecycle import check_file, left_running, one_by_one
 from xboard_circus.cli.screen import Progress, complain, progress, say
 from xboard_circus.core.state_schema import ReloadEntry
@@ -18,14 +18,6 @@ from xboard_circus.instance import LOOK_EVERY, Instance
 from xboard_circus.snapshot import Snapshot, from_state
 
 ANSWER_WITHIN = 20.0
-
-
-def slot_number(context: click.Context, parameter: click.Parameter, text: str) -> int:
-    """Return the number of a slot, written as ``1`` or ``#1``."""
-    digits = text.removeprefix("#")
-    if not (digits.isascii() and digits.isdigit() and int(digits)):
-        raise click.BadParameter(f"{text!r} is not a slot; write its number, such as 1", context, parameter)
-    return int(digits)
 
 
 no_preflight_option = click.option(

@@ -1,5 +1,6 @@
 """Print plain lines for the command line, safe whatever a process calls itself."""
 
+import functools
 import signal
 import sys
 from collections.abc import Iterator
@@ -7,6 +8,7 @@ from contextlib import contextmanager
 
 from rich.console import Console
 from rich.live import Live
+from rich.style import Style
 from rich.text import Text
 
 from xboard_circus.masking import printable
@@ -28,6 +30,18 @@ def out() -> Console:
     """Return a console for output wider than a line; into a pipe it is not folded at 80 columns."""
     width = None if sys.stdout.isatty() else WIDTH_WITHOUT_TERMINAL
     return Console(highlight=False, width=width)
+
+
+@functools.lru_cache(1)
+def has_colours() -> bool:
+    """Return whether stdout shows colours: a terminal that can, without NO_COLOR."""
+    console = Console()
+    return console.is_terminal and console.color_system is not None and not console.no_color
+
+
+def painted(text: str, style: str) -> str:
+    """Return *text* in *style* for a `print` of many lines, plain where stdout shows no colours."""
+    return Style.parse(style).render(text) if style and has_colours() else text
 
 
 class Progress:

@@ -19,6 +19,17 @@ _STAMP = re.compile(
 )
 
 
+# The pid is Circus's: "2026-11-24 20:47:29 [71] | ...".
+_PID = re.compile(r"[^|]{0,40}\[(\d+)\] \| ")
+LEVELS = {"DEBUG": 10, "INFO": 20, "WARNING": 30, "WARN": 30, "ERROR": 40, "CRITICAL": 50, "FATAL": 50}
+_NAMES = "|".join(LEVELS)
+_LEVEL = re.compile(
+    rf'(?<![A-Za-z])(?:({_NAMES})(?![A-Za-z])|(?i:level"?[=:]\s?"?({_NAMES}))\b|Traceback \(most recent call last\))'
+)
+_COLOURS = re.compile(r"\x1b\[[0-9;]*m")
+_LEVEL_WITHIN = 120  # characters: behind them is what the app says, not how it says it
+
+
 @dataclass(frozen=True)
 class Line:
     """One line without its end; *time* is wall-clock seconds, or those of the line above if it has none of its own."""
@@ -38,6 +49,31 @@ def time_of(text: str) -> float | None:
         return datetime.fromisoformat(f"{date}T{clock}{zone}").timestamp() + float(f"0.{fraction or 0}")
     except (ValueError, OverflowError, OSError):
         return None
+
+
+def pid_of(text: str) -> int | None:
+    """Return the pid that Circus put in front of a line; None without one.
+
+    >>> pid_of("2026-11-24 20:47:29 [71] | INFO: [8] | up"), pid_of("INFO: up")
+    (71, None)
+    """
+    match = _PID.match(text)
+    return None if match is None else int(match[1])
+
+
+def level_of(text: str) -> int | None:
+    """Return the level of a line as a number of `logging`; None where it has none, as the rest of a traceback.
+
+    >>> level_of("2026-11-24 20:47:29 [71] | WARNING:  slow"), level_of('{"level": "error"}'), level_of("  File x.py")
+    (30, 40, None)
+    """
+    match = _LEVEL.search(without_colours(text), 0, _LEVEL_WITHIN)
+    return None if match is None else LEVELS.get((match[1] or match[2] or "").upper(), LEVELS["ERROR"])
+
+
+def without_colours(text: str) -> str:
+    """Return a line without the codes of colours."""
+    return _COLOURS.sub("", text)
 
 
 def open_log(path: Path) -> io.FileIO:
