@@ -21,7 +21,7 @@ def test_a_backend_in_a_crash_loop_is_looping_and_ok_after_the_cure(tmp_path: Pa
         assert (verdict["word"], verdict["next"]) == ("looping", "#1 is started again")
         assert verdict["cause"].startswith("none of 1 workers is up: exited with code ")
         assert 0 < verdict["next_in"] <= 60
-        assert shown.startswith("LOOPING for ")
+        assert shown.startswith("DOWN for ")
         assert " Next: #1 is started again in " in shown.splitlines()[0]
         assert " Cure: correct what " in shown.splitlines()[0]
         assert any(line.split()[:5] == ["web", "looping", "0", "of", "1"] for line in shown.splitlines())

@@ -224,7 +224,9 @@ def test_status_shows_a_person_what_there_is(folder: Path) -> None:
 
     lines = [line.rstrip() for line in result.stdout.splitlines()]
     assert result.exit_code == 0
-    assert lines[0].startswith("BLOCKED for 0 s: job: port 9000: held by pid 7 (evil). Next: the port is tried again. ")
+    assert lines[0].startswith(
+        "DOWN for 0 s: job, 0 of 1 up. Why: held by pid 7 (evil). Next: the port is tried again. "
+    )
     assert lines[0].endswith(
         " Cure: stop what holds port 9000, or set another port in the ini file. Also: api is looping."
     )

@@ -52,8 +52,11 @@ def test_the_worst_comes_first_and_what_is_well_is_left_out() -> None:
     ("traffic", "facts"),
     [
         (None, "1 backend, 2 workers"),
-        (Recent(rate=41.2, p95=0.0123, trouble_age=None), "{}, 41.2 requests/s, p95 12 ms, no trouble on record"),
-        (Recent(rate=None, p95=None, trouble_age=3 * 86400.0), "{}, last trouble 3 d ago"),
+        (
+            Recent(watchers={"web": (41.3, 0.0123), "gone": (1.2, None)}, trouble_age=None),
+            "{}, 41 requests/s, p95 12 ms, no trouble on record",
+        ),
+        (Recent(watchers={}, trouble_age=3 * 86400.0), "{}, last trouble 3 d ago"),
     ],
 )
 def test_all_fine_counts_the_backends_and_not_the_page_nor_the_plugins(traffic: Recent | None, facts: str) -> None:

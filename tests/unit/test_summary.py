@@ -53,7 +53,7 @@ def test_the_first_line_is_what_since_when_why_what_next_and_the_cure() -> None:
     text = headline(summary(watcher_view(*workers(2)), looping())).plain
 
     assert text.startswith(
-        "LOOPING for 3 min 12 s: api: none of 1 workers is up: exited with code 1 before it was up: "
+        "DOWN for 3 min 12 s: api, 0 of 1 up. Every start fails: exited with code 1 before it was up: "
         "KeyError: 'DATABASE_URL'. Next: #1 is started again in 1 min 48 s. Cure: correct what `xboard-circus why`"
     )
     assert "fine" not in text
@@ -72,7 +72,7 @@ def test_further_trouble_and_what_is_stopped_is_named_after_the_worst() -> None:
     stopped = watcher_view(name="job", status="stopped", numprocesses=1)
     text = headline(summary(looping(), looping(name="web"), stopped)).plain
 
-    assert text.startswith("LOOPING for 3 min 12 s: api: ")
+    assert text.startswith("DOWN for 3 min 12 s: api, ")
     assert text.endswith(" Also: web is looping, job is stopped.")
     assert headline(summary(watcher_view(*workers(1)), stopped)).plain.endswith(" Also: job is stopped.")
 

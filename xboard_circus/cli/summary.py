@@ -12,18 +12,17 @@ from rich.text import Text
 
 from xboard_circus.cli.screen import plain
 from xboard_circus.core.durations import roughly, span
-from xboard_circus.core.history import FIGURES, WHOLE_WATCHER
+from xboard_circus.core.headlines import VERDICTS, headlines, latency_text, rate_text
+from xboard_circus.core.history import WHOLE_WATCHER, shown
 from xboard_circus.core.history import Figures as Traffic
 from xboard_circus.core.names import is_helper
-from xboard_circus.core.route_counts import STATUSES
 from xboard_circus.core.state_schema import WatcherEntry, WorkerEntry
 from xboard_circus.core.verdict import Word, running_reload, serving, word_of
 from xboard_circus.errors import XboardError
 from xboard_circus.instance import Instance
 from xboard_circus.ledger.history_store import last_figures
 from xboard_circus.ledger.location import history_in, ledger_of
-from xboard_circus.ledger.query import search
-from xboard_circus.ledger.story import TROUBLE
+from xboard_circus.ledger.query import last_trouble
 from xboard_circus.snapshot import Figures, Snapshot, measured
 
 FEW = 12
@@ -78,45 +77,20 @@ def gather(instance: Instance, names: Collection[str] = ()) -> Summary:
     with suppress(XboardError):  # no plugin keeps them, or they cannot be read: `doctor` reports it
         if (history := history_in(instance.config)) is not None:
             traffic = last_figures(history, since=now - RECENT)
-        last = next(iter(search(ledger_of(instance.config), kind=TROUBLE, limit=1)), None)
-    return Summary(found, measured(found), traffic, None if last is None else now - last.time)
+        last = last_trouble(ledger_of(instance.config))
+    return Summary(found, measured(found), traffic, None if last is None else now - last)
 
 
 def headline(summary: Summary) -> Text:
     """Return the verdict on all in a sentence: what is wrong, since when, why, what comes next, and the cure."""
-    watchers = worst_first(summary.found.watchers)
-    stopped = [watcher["name"] for watcher in watchers if watcher["verdict"]["word"] == Word.STOPPED.value]
-    wrong = [watcher for watcher in watchers if Word(watcher["verdict"]["word"]).is_trouble]
-    coming = [watcher for watcher in watchers if watcher["verdict"]["word"] == Word.DEPLOYING.value]
-    also = [f"{each['name']} is {each['verdict']['word']}" for each in wrong[1:]]
-    also += [f"{name} is stopped" for name in stopped]
-    troubled = wrong or coming
-    text = _of_one(troubled[0]) if troubled else Text(_all_fine(summary), style="green")
-    return text.append_text(plain(f" Also: {', '.join(also)}." if also else ""))
-
-
-def _of_one(watcher: WatcherEntry) -> Text:
-    verdict, incident = watcher["verdict"], watcher["incident"]
-    word, age = verdict["word"], verdict["since"] if incident is None else incident["age"]
-    text = plain(f"{word.upper()} for {span(age)}", f"bold {STYLES[word]}")
-    text.append_text(plain(f": {watcher['name']}: {verdict['cause']}."))
-    if verdict["next"]:
-        within = f" in {span(verdict['next_in'])}" if verdict["next_in"] else ""
-        text.append_text(plain(f" Next: {verdict['next']}{within}."))
-    return text.append_text(plain(f" Cure: {verdict['cure']}." if verdict["cure"] else ""))
-
-
-def _all_fine(summary: Summary) -> str:
-    backends = [each for each in summary.found.watchers if not (each["is_page"] or is_helper(each["name"]))]
-    running = [each for each in backends if each["verdict"]["word"] != Word.STOPPED.value]
-    figures = [_shown(summary.traffic.get(each["name"], {}).get(WHOLE_WATCHER)) for each in running]
-    rates = [rate for rate, _, _ in figures if rate is not None]
-    slowest = max((p95 for _, p95, _ in figures if p95 is not None), default=None)
-    parts = [_counted(len(running), "backend"), _counted(sum(map(serving, running)), "worker")]
-    parts += [f"{_rate(sum(rates))} requests/s"] if rates else []
-    parts += [] if slowest is None else [f"p95 {_short(slowest)}"]
-    parts += [] if summary.quiet_for is None else [f"last trouble {roughly(summary.quiet_for)} ago"]
-    return f"All fine: {', '.join(parts)}."
+    known = {name: shown(slots[WHOLE_WATCHER]) for name, slots in summary.traffic.items() if WHOLE_WATCHER in slots}
+    traffic = {name: (each["requests"] or 0.0, each["p95"]) for name, each in known.items()}
+    found = headlines(summary.found.watchers, traffic={"watchers": traffic, "trouble_age": summary.quiet_for})
+    first, *others = found
+    head, *rest = [line["reason"] for line in first["lines"]]
+    text = plain(f"{head}.", STYLES["ok"] if first["word"] == "ok" else f"bold {STYLES.get(first['word'], '')}")
+    also = ", ".join(f"{each['watcher']} is {VERDICTS[each['word']]()}" for each in others)
+    return text.append_text(plain("".join(f" {line}." for line in [*rest, *([f"Also: {also}"] if also else [])])))
 
 
 def worst_first(watchers: Iterable[WatcherEntry]) -> list[WatcherEntry]:
@@ -182,20 +156,14 @@ def _used(used: tuple[int, float] | None) -> dict[str, Text]:
 
 
 def _requests(traffic: Traffic | None, active: Iterable[int | None]) -> dict[str, Text]:
-    rate, p95, errors = _shown(traffic)
+    known = {} if traffic is None else shown(traffic)
+    rate, p95 = known.get("requests"), known.get("p95")
     probed = [each for each in active if each is not None]
     return {
-        "REQ/S": Text("" if rate is None else _rate(rate), "red" if errors else ""),
-        "P95": Text("" if p95 is None else _short(p95)),
+        "REQ/S": Text("" if rate is None else rate_text(rate), "red" if known.get("errors") else ""),
+        "P95": Text("" if p95 is None else latency_text(p95)),
         "IN FLIGHT": Text(str(sum(probed)) if probed else ""),
     }
-
-
-def _shown(traffic: Traffic | None) -> tuple[float | None, float | None, float | None]:
-    """Return requests a second, the 95th percentile of their latency, and failures a second."""
-    known = dict(zip(FIGURES, traffic or (), strict=False))
-    rates = [rate for status in STATUSES if (rate := known.get(status)) is not None]
-    return sum(rates) if rates else None, known.get("p95"), known.get("5xx")
 
 
 def _notes(watcher: WatcherEntry, in_headline: bool) -> Iterator[Text]:
@@ -254,25 +222,3 @@ def folded(text: Text, width: int | None, indent: str = "") -> list[Text]:
     if width is None:
         return [Text(indent) + text]
     return [Text(indent) + line for line in text.wrap(Console(width=width), max(10, width - len(indent)))]
-
-
-def _counted(number: int, what: str) -> str:
-    return f"{number} {what}{'' if number == 1 else 's'}"
-
-
-def _rate(value: float) -> str:
-    """Format requests a second.
-
-    >>> _rate(0.0), _rate(0.52), _rate(41.3)
-    ('0', '0.5', '41')
-    """
-    return f"{value:.0f}" if value >= 10 or not value else f"{value:.1f}"
-
-
-def _short(seconds: float) -> str:
-    """Format a latency.
-
-    >>> _short(0.0123), _short(2.5)
-    ('12 ms', '2.5 s')
-    """
-    return f"{seconds * 1000:.0f} ms" if seconds < 1 else f"{seconds:.1f} s"

@@ -3,10 +3,10 @@
 The page, the terminal and an alert begin with these lines. All of it is in the state; nothing here reads a clock.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, TypedDict
 
-from xboard_circus.core.durations import span
+from xboard_circus.core.durations import roughly, span
 from xboard_circus.core.names import is_helper
 from xboard_circus.core.reason import Reason, reason_in, with_say
 from xboard_circus.core.sentences import Say
@@ -50,25 +50,23 @@ class Headline(TypedDict, total=False):
 
 
 class Recent(TypedDict):
-    """What the history and the ledger add to "all fine"; None where it is not known."""
+    """What the history and the ledger add: by watcher the requests a second and the p95, where they are known."""
 
-    rate: float | None
-    p95: float | None
+    watchers: Mapping[str, tuple[float, float | None]]
     trouble_age: float | None
 
 
 def headlines(
     watchers: Sequence[WatcherEntry], *, elapsed: float = 0.0, traffic: Recent | None = None
 ) -> list[Headline]:
-    """Return a line for each watcher with news, the worst first; one line that all is well where no watcher has any.
+    """Return a line for each watcher with news, the worst first; that all is well before those that are just stopped.
 
     Args:
         elapsed: Seconds since circusd gave this state.
     """
-    found = [(rank, line) for each in watchers for rank, line in _of_watcher(each, elapsed)]
-    if any(rank >= Word.UNKNOWN.rank for rank, _ in found):
-        return [line for _, line in sorted(found, key=lambda pair: -pair[0])]
-    return [line for _, line in found] or [_fine(watchers, traffic)]
+    found = sorted((pair for each in watchers for pair in _of_watcher(each, elapsed)), key=lambda pair: -pair[0])
+    is_news = any(rank is not Word.STOPPED.rank for rank, _ in found)
+    return [*([] if is_news else [_fine(watchers, traffic)]), *(line for _, line in found)]
 
 
 def headline_of(watcher: WatcherEntry, elapsed: float = 0.0) -> str:
@@ -86,7 +84,7 @@ def headline_of(watcher: WatcherEntry, elapsed: float = 0.0) -> str:
 
 def is_troubled(watcher: WatcherEntry) -> bool:
     """Return whether a person should look at a watcher; of one that is not armed no incident is known."""
-    return watcher["incident"] is not None and Word(watcher["verdict"]["word"]).is_trouble
+    return (watcher["armed"] or watcher["incident"] is not None) and Word(watcher["verdict"]["word"]).is_trouble
 
 
 def gone(*, age: float | None, why: str, is_dead: bool, serving_on: Sequence[tuple[int, int]]) -> Headline:
@@ -97,8 +95,8 @@ def gone(*, age: float | None, why: str, is_dead: bool, serving_on: Sequence[tup
         is_dead: Its process has ended.
         serving_on: The ports that still answer, each with how many workers of it are alive.
     """
-    lived = Say.GONE_NEVER(why=why) if age is None else Say.GONE_SILENT(age=span(age), why=why)
-    lines = [Say.GONE(age=span(age)) if is_dead and age is not None else lived]
+    say = Say.GONE_NEVER if age is None else Say.GONE if is_dead else Say.GONE_SILENT
+    lines = [say(age=span(age or 0.0), why=why)]
     lines += [Say.GONE_SERVES(n=n, port=port) for port, n in serving_on]
     if is_dead and not serving_on:
         lines.append(Say.GONE_ALL())
@@ -149,18 +147,37 @@ def _explained(verdict: VerdictEntry, elapsed: float) -> Iterator[str]:
 
 
 def _fine(watchers: Sequence[WatcherEntry], traffic: Recent | None) -> Headline:
-    backends = [each for each in watchers if not is_helper(each["name"]) and not each["is_page"]]
-    workers = sum(map(serving, backends))
+    backends = [each for each in watchers if not (each["is_page"] or is_helper(each["name"]))]
+    running = [each for each in backends if each["verdict"]["word"] != Word.STOPPED.value]
+    workers = sum(map(serving, running))
     facts = [
-        (Say.FINE_BACKEND if len(backends) == 1 else Say.FINE_BACKENDS)(n=len(backends)),
-        (Say.FINE_WORKER if workers == 1 else Say.FINE_WORKERS)(n=workers),
+        Say.FINE_BACKEND() if len(running) == 1 else Say.FINE_BACKENDS(n=len(running)),
+        Say.FINE_WORKER() if workers == 1 else Say.FINE_WORKERS(n=workers),
     ]
     if traffic is not None:
-        if (rate := traffic["rate"]) is not None:
-            facts.append(Say.FINE_RATE(n=f"{rate:.3g}" if rate < 100 else f"{rate:.0f}"))
-        if (p95 := traffic["p95"]) is not None:
-            facts.append(Say.FINE_P95(n=f"{1000 * p95:.2g}" if p95 < 0.01 else f"{1000 * p95:.0f}"))
+        known = [figures for each in running if (figures := traffic["watchers"].get(each["name"])) is not None]
+        p95 = max((each for _, each in known if each is not None), default=None)
+        facts += [Say.FINE_RATE(n=rate_text(sum(rate for rate, _ in known)))] if known else []
+        facts += [] if p95 is None else [Say.FINE_P95(value=latency_text(p95))]
         age = traffic["trouble_age"]
-        facts.append(Say.FINE_NO_TROUBLE() if age is None else Say.FINE_TROUBLE(age=span(age)))
+        facts.append(Say.FINE_NO_TROUBLE() if age is None else Say.FINE_TROUBLE(age=roughly(age)))
     lines = [Say.HEAD_FINE(facts=facts)]
     return {"word": "ok", "watcher": "", "lines": list(map(with_say, lines)), "slot": None, "command": ""}
+
+
+def rate_text(value: float) -> str:
+    """Format requests a second.
+
+    >>> rate_text(0.0), rate_text(0.52), rate_text(41.3)
+    ('0', '0.5', '41')
+    """
+    return f"{value:.0f}" if value >= 10 or not value else f"{value:.1f}"
+
+
+def latency_text(seconds: float) -> str:
+    """Format a latency.
+
+    >>> latency_text(0.0123), latency_text(2.5)
+    ('12 ms', '2.5 s')
+    """
+    return f"{seconds * 1000:.0f} ms" if seconds < 1 else f"{seconds:.1f} s"

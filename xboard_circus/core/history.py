@@ -87,7 +87,7 @@ def curves(points: Iterable[tuple[int, Figures]], *, step: int, span: float) -> 
             for name, curve in found.items():
                 curve.append(last + width if name == "t" else None)
         found["t"].append(time)
-        rows = [_shown(figures) for _, figures in group]
+        rows = [shown(figures) for _, figures in group]
         for name in SHOWN:
             known = [value for row in rows if (value := row[name]) is not None]
             merged = sum(known) / len(known) if known and name in _AVERAGED else max(known, default=None)
@@ -96,7 +96,8 @@ def curves(points: Iterable[tuple[int, Figures]], *, step: int, span: float) -> 
     return found
 
 
-def _shown(figures: Figures) -> dict[str, float | None]:
+def shown(figures: Figures) -> dict[str, float | None]:
+    """Return the figures by name, with all requests and those that failed."""
     known = dict(zip(FIGURES, figures, strict=True))
     rates = [rate for status in STATUSES if (rate := known[status]) is not None]
     return {**known, "requests": sum(rates) if rates else None, "errors": known["5xx"]}

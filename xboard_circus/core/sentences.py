@@ -428,7 +428,7 @@ class Say(Template):
     FINE_WORKER = "1 worker"
     FINE_WORKERS = "{n} workers"
     FINE_RATE = "{n} requests/s"
-    FINE_P95 = "p95 {n} ms"
+    FINE_P95 = "p95 {value}"
     FINE_TROUBLE = "last trouble {age} ago"
     FINE_NO_TROUBLE = "no trouble on record"
     GONE = "circusd is down for {age}: nothing replaces a worker that ends"
@@ -437,6 +437,8 @@ class Say(Template):
     GONE_SERVES = "Its workers still answer on :{port}, {n} are alive"
     GONE_ALL = "None of its ports answers"
     CURE_RELOAD = "correct what `xboard-circus why` shows, then `xboard-circus reload {watcher}`"
+    INCIDENT_ONCE = "{slots} ended: {why}"
+    INCIDENT_TIMES = "{slots} ended {n} times in {lasted}: {why}"
 
     # What Circus refuses a command for
     CIRCUS_BUSY = "another command is running: {command}"

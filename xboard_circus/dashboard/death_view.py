@@ -3,12 +3,13 @@
 import contextlib
 import re
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
+from xboard_circus.core import incidents
 from xboard_circus.core.headlines import Recent
-from xboard_circus.core.history import curves, step_for
+from xboard_circus.core.history import WHOLE_WATCHER, curves, shown, step_for
 from xboard_circus.core.names import bus_name
 from xboard_circus.core.reason import with_say
 from xboard_circus.dashboard.answers import Answer
@@ -17,17 +18,16 @@ from xboard_circus.errors import XboardError
 from xboard_circus.instance import Instance
 from xboard_circus.ledger import LedgerError, Record
 from xboard_circus.ledger.explain import Story, story_of, text_of
-from xboard_circus.ledger.history_store import Totals, read_points, read_totals
+from xboard_circus.ledger.history_store import Totals, last_figures, read_points, read_totals
 from xboard_circus.ledger.location import history_in, ledger_of, unstored_in
-from xboard_circus.ledger.query import LAST, last_with_reason, search
+from xboard_circus.ledger.query import last_trouble, last_with_reason, search
 from xboard_circus.logs import LogFile, LogFollower, log_files, tail
 from xboard_circus.masking import masked, printable, safe_text
 
 SHORTEST, LONGEST = 60, 7 * 86_400  # seconds of a curve
-RECENT, RECENT_STEP = 20, 2  # seconds
-TROUBLES = frozenset(
-    {"restart", "cooldown", "unhealthy", "port_refused", "port_shut", "output_lost", "poison", "before_failed"}
-)
+SHARES = {"day": 86_400.0, "week": 7 * 86_400.0, "month": 30 * 86_400.0}
+CELLS, MOST_FOLDED = 90, 10_000
+RECENT = 15.0  # seconds within which a watcher has figures: the plugin stores them every few seconds
 MARKS = frozenset({"restart", "reload_begin", "start"})
 MOST_EVENTS, MOST_LINES, MOST_AT_ONCE, LONGEST_LINE = 1000, 2000, 500, 4000
 _ESCAPE = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]")
@@ -56,29 +56,68 @@ class Evidence:
         name, kinds, most = watcher and bus_name(watcher), {kind} if kind else None, max(1, min(limit, MOST_EVENTS))
         return [_shown(each) for each in search(self.ledger, watcher=name, kind=kinds, after=after, limit=most)]
 
+    def beats(
+        self, watchers: Mapping[str, Collection[int]], *, span: float, troubled: Collection[str]
+    ) -> dict[str, Any]:
+        """Return the cells of each of *watchers* over *span* seconds, and in which share of the time a worker was up.
+
+        Args:
+            watchers: Their names, each with the pids that are up now.
+            troubled: Those that have an incident now.
+        """
+        if self.ledger is None:
+            return {}
+        now, span = time.time(), max(SHORTEST, min(span, SHARES["month"]))
+        first = search(self.ledger, limit=1, earliest=True, is_brief=True)
+        found = self._past()
+        begun = found[0].time if len(found) == MOST_FOLDED else first[0].time if first else now
+        folded = incidents.fold(found, map(bus_name, troubled))
+        beats = {}
+        for name, up in watchers.items():
+            down = incidents.outages([each for each in found if each.watcher == bus_name(name)], up)
+            trouble = [each for each in folded if each.first.watcher == bus_name(name)]
+            ages = {title: max(now - age, begun) for title, age in SHARES.items()}
+            shares = {
+                title: incidents.share(down, since, now) if since < now else None for title, since in ages.items()
+            }
+            width = span / CELLS
+            cells = [_cell(now - span + at * width, width, begun, down, trouble) for at in range(CELLS)]
+            beats[name] = {"cells": cells, "shares": shares}
+        return beats
+
+    def incidents(self, troubled: Collection[str]) -> list[dict[str, Any]]:
+        """Return the incidents of a month, the oldest first; *troubled* are the watchers that have one now."""
+        names = ("until", "next_try")
+        return [
+            {"id": each.first.id, "last": each.last.id, "watcher": each.first.watcher, "time": each.first.time}
+            | {name: getattr(each, name) for name in names}
+            | with_say(masked(each.line()))
+            for each in incidents.fold(self._past(), map(bus_name, troubled))
+        ]
+
+    def _past(self) -> list[Record]:
+        if self.ledger is None:
+            return []
+        since = time.time() - max(SHARES.values())
+        return search(self.ledger, since=since, kind=incidents.KINDS, limit=MOST_FOLDED, is_brief=True)
+
     @property
     def has_history(self) -> bool:
         """Return whether a plugin keeps a history of traffic."""
         return self._history is not None
 
     def recent(self, watchers: Collection[str]) -> Recent:
-        """Return the requests a second and the worst p95 of *watchers* now, and the age of the last trouble."""
-        now, rates, latencies = time.time(), [0.0], [0.0]
-        rate = p95 = age = None
+        """Return the requests a second and the p95 of each of *watchers* now, and the age of the last trouble."""
+        now, last = time.time(), None
+        traffic: dict[str, tuple[float, float | None]] = {}
         with contextlib.suppress(LedgerError):
+            found = last_figures(self._history, since=now - RECENT) if self._history is not None else {}
             for name in watchers:
-                if self._history is None:
-                    break
-                points = read_points(self._history, name, slot=0, step=RECENT_STEP, since=now - RECENT, until=now)
-                shown = curves(points, step=RECENT_STEP, span=RECENT)
-                known = [each for each in shown["requests"] if each is not None]
-                rates.append(sum(known) / max(1, len(known)))
-                latencies += [each for each in shown["p95"] if each is not None]
-            rate, p95 = (sum(rates), max(latencies) or None) if self._history is not None else (None, None)
-            found = search(self.ledger, kind=TROUBLES, limit=LAST) if self.ledger is not None else []
-            ages = [now - each.time for each in found if each.cause != "commanded" and each.watcher in watchers]
-            age = max(0.0, ages[-1]) if ages else None
-        return {"rate": rate, "p95": p95, "trouble_age": age}
+                if (figures := found.get(name, {}).get(WHOLE_WATCHER)) is not None:
+                    known = shown(figures)
+                    traffic[name] = known["requests"] or 0.0, known["p95"]
+            last = last_trouble(self.ledger, [*map(bus_name, watchers)]) if self.ledger is not None else None
+        return {"watchers": traffic, "trouble_age": None if last is None else max(0.0, now - last)}
 
     def totals(self) -> dict[str, Totals]:
         """Return the counts of each watcher's workers; nothing if they cannot be read."""
@@ -126,6 +165,16 @@ class Evidence:
             return []
         instance = Instance(config.path, answer_within=self._settings.deadline)
         return unstored_in(config, instance.events(), now=time.time())
+
+
+def _cell(
+    since: float, width: float, begun: float, down: list[tuple[float, float]], trouble: list[incidents.IncidentRecord]
+) -> dict[str, Any]:
+    until = since + width
+    found = [each for each in trouble if each.first.time < until and (each.until is None or each.until >= since)]
+    is_down = any(begin < until and end > since for begin, end in down)
+    word = "none" if until <= begun else "down" if is_down else "degraded" if found else "ok"
+    return {"word": word, "since": since, "until": until, **with_say(masked(found[-1].line() if found else ""))}
 
 
 def last_lines(log: LogFile, lines: int) -> list[str]:

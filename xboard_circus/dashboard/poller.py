@@ -126,6 +126,11 @@ class Server:
         watchers: list[Data] = self.state["watchers"] if self.state is not None else []
         return next((each for each in watchers if each["name"].lower() == name.lower()), None)
 
+    def troubled(self) -> list[str]:
+        """Return the watchers that have an incident."""
+        watchers = self.state["watchers"] if self.state is not None else []
+        return [each["name"] for each in watchers if each["incident"] is not None]
+
     def headlines(self, traffic: Recent | None) -> list[Headline]:
         """Return what the page begins with."""
         age = self.age()
@@ -146,6 +151,7 @@ class Server:
             "age": self.age(),
             **with_say(self.error, "error"),
             "headlines": self.headlines(traffic),
+            "traffic": {} if traffic is None else traffic["watchers"],
             "circusd": circusd and {name: circusd.get(name) for name in ("pid", "version", "uptime")},
             **more,
         }

@@ -22,6 +22,7 @@ from xboard_circus import __version__
 from xboard_circus.core.durations import seconds
 from xboard_circus.core.reason import LARGEST, one_line, with_say
 from xboard_circus.core.sentences import Say
+from xboard_circus.core.verdict import is_up
 from xboard_circus.dashboard import metrics, translations
 from xboard_circus.dashboard.access import Access, address_of
 from xboard_circus.dashboard.actions import ActionOrder, Refused
@@ -199,6 +200,16 @@ def _api(hub: Hub, access: Access) -> APIRouter:
     @router.get("/traffic", dependencies=in_turn)
     def traffic(watcher: str, slot: int = 0, span: int = 300, evidence: Evidence = of_here) -> Response:
         return JSONResponse(evidence.traffic(watcher, slot=slot, span=span))
+
+    @router.get("/beats", dependencies=in_turn)
+    def beats(span: float = 86_400.0, evidence: Evidence = of_here) -> Response:
+        watchers = (hub.servers[LOCAL].state or {"watchers": []})["watchers"]
+        up = {each["name"]: [worker["pid"] for worker in each["workers"] if is_up(worker)] for each in watchers}
+        return JSONResponse({"watchers": evidence.beats(up, span=span, troubled=hub.servers[LOCAL].troubled())})
+
+    @router.get("/incidents", dependencies=in_turn)
+    def incidents(evidence: Evidence = of_here) -> Response:
+        return JSONResponse({"incidents": evidence.incidents(hub.servers[LOCAL].troubled())})
 
     @router.get("/why", dependencies=in_turn)
     def why(watcher: str | None = None, pid: int | None = None, evidence: Evidence = of_here) -> Response:

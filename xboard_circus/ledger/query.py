@@ -12,13 +12,16 @@ from pathlib import Path
 from xboard_circus.core.names import bus_name
 from xboard_circus.ledger.database import SCHEMA_VERSION, LedgerError, LedgerTrouble, ledger_errors, open_to_read
 from xboard_circus.ledger.record import COLUMNS, Record, record_of, record_of_row
-from xboard_circus.ledger.story import EXPLAINED, KINDS, subject
+from xboard_circus.ledger.story import EXPLAINED, KINDS, TROUBLE, subject
 
 LARGEST = (1 << 63) - 1  # largest integer of SQLite
 BEFORE, AROUND = 200, 1000  # records around the one to explain, for its successor and what followed
 READS_WITHIN = 60.0
 LAST = 200  # deaths and decisions that are searched for the last one
 
+_BRIEF = "CASE WHEN json_valid(data) THEN json_object({}) END".format(
+    ", ".join(f"'{name}', json_extract(data, '$.{name}')" for name in ("slot", "state", "wait", "gap"))
+)
 # A view and a virtual table have no page of their own; "hidden" are generated columns.
 _IS_OURS = """
     SELECT 1 FROM sqlite_master WHERE name = 'events' AND type = 'table' AND rootpage > 0
@@ -37,6 +40,7 @@ def search(
     limit: int = 100,
     earliest: bool = False,
     unstored: Iterable[Record] = (),
+    is_brief: bool = False,
 ) -> list[Record]:
     """Return the newest *limit* matching records, oldest first; without a file only *unstored* ones.
 
@@ -46,6 +50,7 @@ def search(
         after: Only records stored after the one with this id.
         earliest: Return the oldest *limit* in place of the newest.
         unstored: Records that are not in the file yet, see `unstored_of`.
+        is_brief: Of the data of an event only what `core.incidents` needs: a death has some KiB of evidence.
 
     Raises:
         LedgerError: The file can't be read.
@@ -57,7 +62,7 @@ def search(
     if kind is not None:
         tests[f"kind IN ({', '.join('?' * len(kind))})"] = [*kind]
     most = max(0, limit)
-    found = _stored(path, tests, limit=most, earliest=earliest)
+    found = _stored(path, tests, limit=most, earliest=earliest, is_brief=is_brief)
     for each in unstored:
         is_of_them = watcher in (None, each.watcher) and pid in (None, each.pid) and (kind is None or each.kind in kind)
         if is_of_them and (since is None or each.time >= since) and (after is None or (each.id or 0) > after):
@@ -65,7 +70,9 @@ def search(
     return found[:most] if earliest else found[max(0, len(found) - most) :]
 
 
-def _stored(path: Path, tests: dict[str, list[object]], *, limit: int, earliest: bool) -> list[Record]:
+def _stored(
+    path: Path, tests: dict[str, list[object]], *, limit: int, earliest: bool, is_brief: bool = False
+) -> list[Record]:
     if not path.exists():
         return []
     where = " AND ".join(tests) or "1"
@@ -80,6 +87,7 @@ def _stored(path: Path, tests: dict[str, list[object]], *, limit: int, earliest:
             raise LedgerError(path, LedgerTrouble.UNUSABLE, "its events are no table of ours; move the file away")
         is_old = connection.execute("PRAGMA user_version").fetchone()[0] < SCHEMA_VERSION
         columns = COLUMNS.replace("say, seq", "NULL AS say, NULL AS seq") if is_old else COLUMNS
+        columns = columns.replace("data,", f"{_BRIEF} AS data,") if is_brief else columns
         events = f"(SELECT id, {columns} FROM events)"
         sql = f"SELECT id, {COLUMNS} FROM {events} WHERE {where} ORDER BY id {'ASC' if earliest else 'DESC'} LIMIT ?"
         try:
@@ -141,3 +149,12 @@ def last_with_reason(
         return None
     after = max(0, (found.id or 0) - BEFORE)
     return found, query(watcher=found.watcher, after=after, limit=AROUND, earliest=True)
+
+
+def last_trouble(path: Path, watchers: Collection[str] | None = None) -> float | None:
+    """Return when the last trouble of *watchers*, or of any, was; not the end of a worker by an order. LedgerError."""
+    found = search(path, kind=TROUBLE, limit=LAST, is_brief=True)
+    times = [
+        each.time for each in found if each.cause != "commanded" and (watchers is None or each.watcher in watchers)
+    ]
+    return times[-1] if times else None

@@ -1,0 +1,94 @@
+"""Incidents: events of the ledger, folded from the first sign of trouble to its end."""
+
+import itertools
+from typing import Any
+
+import pytest
+
+from xboard_circus.core.incidents import IncidentRecord, fold, outages, share
+from xboard_circus.core.sentences import Say
+from xboard_circus.ledger import Record
+
+numbers = itertools.count(1)
+WHY = Say.EXITED_STARTING(code=3)
+
+
+def event(time: float, kind: str, slot: int = 1, *, watcher: str = "web", pid: int = 7, **data: Any) -> Record:
+    cause = data.pop("cause", "crash" if kind in ("restart", "cooldown") else None)
+    return Record(time, watcher, kind, pid, slot, cause, data.pop("reason", WHY), {"slot": slot, **data}, next(numbers))
+
+
+def lines(found: list[IncidentRecord]) -> list[str]:
+    return [str(each.line()) for each in found]
+
+
+def test_a_crash_loop_is_one_incident_until_its_slot_is_up() -> None:
+    crashes = [event(at, kind) for at in (10.0, 12.0, 20.0, 37.0) for kind in ("spawn", "restart", "reap")]
+    looping = [event(0.0, "ready"), *crashes, event(37.1, "cooldown", wait=300.0)]
+
+    (open_one,) = fold(looping, ["web"])
+    (over,) = fold([*looping, event(340.0, "ready"), event(350.0, "spawn")], [])
+
+    assert lines([open_one]) == ["#1 ended 4 times in 27 s: exited with code 3 before it was up"]
+    assert (open_one.first.time, open_one.until, open_one.next_try) == (10.0, None, 337.1)
+    assert (over.until, over.last.kind) == (340.0, "ready")
+
+
+@pytest.mark.parametrize(("pause", "count"), [(30.0, 1), (90.0, 2)])
+def test_trouble_that_comes_back_soon_is_the_same_incident(pause: float, count: int) -> None:
+    once = [event(0.0, "restart"), event(1.0, "ready")]
+
+    assert len(fold([*once, event(1 + pause, "restart"), event(2 + pause, "ready")], [])) == count
+
+
+def test_slots_and_watchers_are_told_apart() -> None:
+    """Given two slots of one watcher and one of another, then the first two share an incident."""
+    found = fold(
+        [
+            event(0, "restart"),
+            event(1, "restart", 2),
+            event(2, "ready"),
+            event(3, "restart", watcher="b"),
+            event(4, "ready", 2),
+        ],
+        ["b"],
+    )
+
+    assert lines(found) == [
+        "#1, #2 ended 2 times in 1 s: exited with code 3 before it was up",
+        "#1 ended: exited with code 3 before it was up",
+    ]
+    assert [each.until for each in found] == [4, None]
+
+
+@pytest.mark.parametrize(
+    ("events", "until"),
+    [
+        ([event(0, "restart", cause="commanded"), event(1, "ready")], []),
+        ([event(0, "port_refused"), event(9, "port_freed")], [9]),
+        ([event(0, "unhealthy", 0), event(9, "recovered", 0)], [9]),
+        ([event(0, "restart"), event(9, "stop")], [9]),
+        ([event(0, "reload_end", state="failed")], [0]),
+        ([event(0, "reload_end", state="done")], []),
+        ([event(5, "circusd_lost", gap=4.0)], [5]),
+        ([event(0, "restart")], [0]),
+    ],
+    ids=["a reload", "the port", "a dependency", "stopped", "a failed reload", "a good one", "circusd", "long past"],
+)
+def test_an_incident_ends_with_what_ends_its_trouble(events: list[Record], until: list[float]) -> None:
+    assert [each.until for each in fold(events, [])] == until
+
+
+def test_an_outage_is_the_time_without_a_worker_that_is_up() -> None:
+    """Given a worker that was up before, a reload and a crash of the last one, then only the crash is an outage."""
+    reload = [event(1, "ready", pid=8), event(2, "restart", pid=7, cause="commanded")]
+    crash = [event(3, "restart", pid=8), event(4, "restart", pid=9, cause="failed start"), event(5, "ready", pid=10)]
+
+    assert outages([*reload, *crash], []) == [(3, 5)]
+    assert outages([*reload, *crash[:2]], []) == [(3, float("inf"))]
+    assert outages([*reload, *crash[:2]], [11]) == []
+    assert outages([event(3, "end", pid=7, cause="commanded"), event(4, "stop")], []) == [(3, 4)]
+
+
+def test_the_share_of_a_time_without_an_outage_is_whole() -> None:
+    assert share([], 0.0, 10.0) == 1.0
