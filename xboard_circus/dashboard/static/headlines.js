@@ -3,6 +3,7 @@
 
 import { actionButton, allow } from "./actions.js";
 import { Badge, toneOf } from "./badges.js";
+import { copyButton } from "./copy.js";
 import { Keyed, el, set, show, write, writeCode } from "./dom.js";
 import { reasonIn } from "./reason.js";
 import { MAY_ACT } from "./session.js";
@@ -11,7 +12,7 @@ import { text, word } from "./text.js";
 const MOST = 4; // lines; the cards show the others
 
 /** Whether a line is of something that a person should look at. */
-const isTrouble = ({ line }) => ["bad", "warn"].includes(toneOf(line.word));
+export const isTrouble = ({ line }) => line !== undefined && ["bad", "warn"].includes(toneOf(line.word));
 
 export class Headlines {
   constructor(node) {
@@ -52,7 +53,7 @@ class Line {
     this.head = el("strong");
     this.rest = el("span", { class: "headline-rest" });
     this.log = el("a", { class: "button" }, text("headline.log"));
-    this.retry = actionButton({ words: text("headline.try"), look: "main", action: "retry", details: () => this.details() });
+    this.retry = actionButton({ words: text("do.retry"), look: "main", action: "retry", details: () => this.details() });
     this.copy = copyButton(() => this.item.line.command);
     this.node = el("div", { class: "headline", "data-part": "headline" }, el("p", {}, this.badge.icon, this.head, this.rest), el("span", { class: "actions" }, this.retry, this.copy, this.log));
   }
@@ -77,26 +78,4 @@ class Line {
     allow(this.retry, line.slot !== null);
     show(this.copy, line.command !== "");
   }
-}
-
-/** A button that copies what `words()` returns. */
-export function copyButton(words) {
-  const button = el("button", { type: "button", class: "button" }, text("copy"));
-  button.addEventListener("click", async () => {
-    await copied(words());
-    write(button, text("copied"));
-    setTimeout(() => write(button, text("copy")), 2000);
-  });
-  return button;
-}
-
-// Without https, and not on this host, a browser has no clipboard for a page: an old way is left.
-async function copied(words) {
-  if (navigator.clipboard) return navigator.clipboard.writeText(words);
-  const field = el("textarea", { class: "hidden" });
-  field.value = words;
-  document.body.append(field);
-  field.select();
-  document.execCommand("copy");
-  field.remove();
 }

@@ -1,6 +1,7 @@
 // The sign-in. A link of the command line carries `#token=`, which no server and no log ever sees. Any other part
-// behind the # is a view of the page that somebody wanted: it opens after the sign-in.
+// behind the # (after the token it begins with &) is a view of the page that somebody wanted: it opens after the sign-in.
 
+import { copyButton } from "./copy.js";
 import { keep } from "./session.js";
 import { offerSettings } from "./settings.js";
 import { text } from "./text.js";
@@ -10,7 +11,10 @@ const WRONG = { 401: text("login.wrong"), 429: text("login.limited") };
 const error = document.getElementById("sign-in-error");
 const form = document.getElementById("sign-in");
 const token = document.getElementById("token");
+let wanted = ""; // the view
 offerSettings();
+document.getElementById("command").after(" ", copyButton(() => document.getElementById("command").textContent));
+document.getElementById("login-where").textContent = text("login.where", { host: location.hostname });
 
 function complain(message) {
   error.textContent = message;
@@ -25,7 +29,7 @@ form.addEventListener("submit", async (event) => {
     const response = await fetch("login", { method: "POST", body: JSON.stringify({ token: token.value }) });
     if (!response.ok) return complain(WRONG[response.status] ?? `${text("failed")} (HTTP ${response.status})`);
     keep((await response.json()).session);
-    location.replace(`./${location.hash}`);
+    location.replace(`./${wanted}`);
   } catch {
     complain(text("failed.network"));
   }
@@ -33,9 +37,14 @@ form.addEventListener("submit", async (event) => {
 
 function useLink() {
   const { hash } = location;
-  if (!hash.startsWith(TOKEN)) return;
-  history.replaceState(null, "", location.pathname);
-  token.value = decodeURIComponent(hash.slice(TOKEN.length));
+  if (!hash.startsWith(TOKEN)) {
+    wanted = hash;
+    return;
+  }
+  const [given, view] = hash.slice(TOKEN.length).split("&", 2);
+  if (view) wanted = `#${view}`;
+  history.replaceState(null, "", location.pathname + wanted);
+  token.value = decodeURIComponent(given);
   form.requestSubmit();
 }
 

@@ -80,6 +80,7 @@ function drawTitle(isQuiet) {
 
 /** Show the view that the address names: #timeline, #history/SERVER/WATCHER. */
 function route() {
+  if (location.hash.startsWith("#token=")) return location.replace(`login${location.hash}`); // a link, pasted into a page that is open
   const [name, ...place] = location.hash.slice(1).split("/").map(decodeURIComponent);
   const views = { overview: null, history, timeline, logs };
   if (name && !(name in views)) return; // the skip link
