@@ -65,10 +65,15 @@ def dashboard(
 
 
 @contextlib.contextmanager
-def chromium(**context: Any) -> Iterator[BrowserContext]:
-    """A window of Debian's Chromium that remembers nothing of another; *context* are options of playwright's."""
+def chromium(*, opens: bool = True, **context: Any) -> Iterator[BrowserContext]:
+    """A window of Debian's Chromium that remembers nothing of another; *context* are options of playwright's.
+
+    With *opens* the cards of healthy watchers are open, too, as somebody chose them to be.
+    """
     opened = _chromium().new_context(**{"viewport": DESKTOP, "locale": "en-GB", **context})
     opened.set_default_timeout(PATIENCE * 1000)
+    if opens:
+        opened.add_init_script("try { localStorage.setItem('xboard_open', 'all') } catch {}")
     try:
         opened.new_page()
         yield opened
@@ -149,6 +154,22 @@ class Visit:
     def picture(self, name: str) -> None:
         """Keep a screenshot of the whole page."""
         keep_picture(self.page, self.running.folder / "screenshots", name)
+
+
+def press(place: Locator, name: str | re.Pattern[str]) -> None:
+    """Press a button in *place*, which may stand behind a "…"."""
+    button = place.get_by_role("button", name=name, exact=isinstance(name, str), include_hidden=True).first
+    menu = button.locator("xpath=ancestor::details[@class='menu']")
+    if menu.count() and not button.is_visible():
+        menu.locator("summary").click()
+    button.click()
+
+
+def open_incidents(page: Page) -> None:
+    """Show the events of all incidents of the timeline."""
+    page.locator(".event-incident > button[aria-expanded=false]").evaluate_all(
+        "all => all.forEach((each) => each.click())"
+    )
 
 
 def check_sound(page: Page, name: str) -> None:

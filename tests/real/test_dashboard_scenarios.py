@@ -16,7 +16,7 @@ from playwright.sync_api import Locator, expect
 
 from xboard_circus.dashboard.settings import WATCHER
 
-from .browsing import PATIENCE, PHONE, QUICK, Visit, chromium, dashboard, page_watcher
+from .browsing import PATIENCE, PHONE, QUICK, Visit, check_sound, chromium, dashboard, page_watcher
 from .free_ports import stranger
 from .harness import BUNDLE, Circusd, Watcher, circusd, eventually, kill
 from .parts import needs
@@ -84,6 +84,34 @@ def press(visit: Visit, name: str) -> None:
     visit.page.locator(".headline").first.get_by_role("button", name=name).click()
 
 
+def look_at_the_incident(visit: Visit) -> None:
+    """Find the crashes folded into a line, which opens to its events, has an address, and is found by its words."""
+    page = visit.page
+    page.goto(f"{visit.url}/#timeline/local/web")
+    incident = page.locator(".event-incident").first
+    expect(incident).to_contain_text(re.compile(r"#1.* ended \d+ times in .* s: .*code 3"))
+    expect(incident.locator(".badge").first).to_have_text("open")
+    expect(incident.locator("ol")).to_be_hidden()
+    address = incident.locator(".moment").first.get_attribute("href")
+    visit.picture("timeline-incident") if os.environ.get("XBOARD_SCREENSHOTS") else None
+
+    page.goto(f"{visit.url}/#overview")
+    page.goto(f"{visit.url}/{address}")
+    expect(page.locator(".event-incident[data-wanted] ol .event").first).to_be_in_viewport()
+    check_sound(page, "an open incident")
+    one = page.locator(".event-incident ol .event .moment").first.get_attribute("href")
+    page.goto(f"{visit.url}/#timeline/local/web")
+    page.goto(f"{visit.url}/{one}")
+    expect(page.locator(".event-incident ol .event[data-wanted]")).to_be_in_viewport()
+
+    page.get_by_label("Search").fill("no such words")
+    expect(page.locator("#timeline-empty")).to_be_visible()
+    page.get_by_label("Search").fill("CODE 3")
+    expect(page.locator(".event-incident").first).to_be_visible()
+    page.get_by_label("Search").fill("")
+    page.goto(f"{visit.url}/#overview")
+
+
 def test_the_first_line_says_what_since_when_why_what_is_next_and_what_to_do(tmp_path: Path) -> None:
     """Given two workers, when they fail in each way, then the first line has it all, and nothing of it afterwards."""
     with dashboard(tmp_path, [Watcher(options={**QUICK, **COOLS})]) as c:
@@ -145,8 +173,16 @@ def test_the_first_line_says_what_since_when_why_what_is_next_and_what_to_do(tmp
             expect(watch.line(watch.visits[0]).get_by_role("link", name="Log")).to_be_visible()
 
             c.set("boot", "")
-            press(watch.visits[0], "Try now")
+            visit = watch.visits[0]
+            visit.page.get_by_label("Range").first.select_option("3600")
+            down = visit.watcher().locator('.beats rect[data-tone="bad"]')
+            title = re.compile(r"ended \d+ times in .*: exited with code 3")
+            expect(down.first.locator("title")).to_contain_text(title)
+            expect(visit.watcher().locator(".beats-line")).to_contain_text(re.compile(r"\d % up in 24 h"))
+
+            press(visit, "Try now")
             eventually(lambda: len(c.ready()) == 1, what="the slot was started")
+            look_at_the_incident(visit)
             c.do("restart", name="web", waiting=True)
             first, second = c.wait_ready()
             watch.see_fine("last trouble .* ago")
@@ -173,6 +209,10 @@ def test_the_first_line_says_what_since_when_why_what_is_next_and_what_to_do(tmp
             assert c.get() in map(str, workers)
             c.start_again()
             watch.see_fine("last trouble .* ago")
+            visit.page.goto(f"{visit.url}/#timeline/local/web")
+            over = visit.page.locator(".event-incident").filter(has_text="code 3").first
+            expect(over).to_contain_text(re.compile(r"over.*lasted"))
+            expect(visit.page.locator(".event-incident .badge[data-state=open]")).to_have_count(0)
 
 
 def test_a_port_that_another_holds_is_named_once_and_first(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from xboard_circus.config import load
 from xboard_circus.dashboard.settings import of_config
 from xboard_circus.dashboard.tokens import load_or_make
 
-from .browsing import check_sound, chromium, keep_picture
+from .browsing import check_sound, chromium, keep_picture, press
 from .harness import eventually
 from .parts import needs
 from .visitor import served, state, watcher, worker
@@ -205,11 +205,13 @@ def test_a_held_worker_offers_retry_and_one_that_is_up_reload(stage: Stage) -> N
 
     expect(stage.row(1)).to_contain_text("cooling down")
     assert [offered(number) for number in (1, 2, 3, 4)] == [
-        ["Details", "Retry now"],
-        ["Details", "Reload", "Kill"],
+        ["Details", "Try now"],
+        ["Details", "Reload one"],
         ["Details"],
-        ["Details", "Kill"],
+        ["Details"],
     ]
+    behind = [stage.row(number).locator(".menu:visible").all_inner_texts() for number in (1, 2, 3, 4)]
+    assert [len(each) for each in behind] == [0, 1, 0, 1]
 
     stage.row(1).get_by_role("button", name="Retry #1").click()
 
@@ -223,16 +225,14 @@ def test_what_takes_healthy_workers_down_says_so_first(stage: Stage) -> None:
     stage.show(backend("degraded", held(1), slot(2), slot(3)))
     expect(stage.row(1)).to_contain_text("cooling down")
     dialog = stage.page.get_by_role("dialog")
-    for button, sentence in [
-        (stage.watcher().get_by_role("button", name="Restart", exact=True), "2 of 3 are healthy and go down too"),
-        (stage.watcher().get_by_role("button", name="Stop", exact=True), "2 of 3 are healthy and go down too"),
-        (
-            stage.row(2).get_by_role("button", name=re.compile("^Kill")),
-            "1 of 3 workers serve until its successor is up",
-        ),
-        (stage.page.get_by_role("button", name="Restart all"), "no request is lost; 2 are healthy"),
-    ]:
-        button.click()
+    steps: list[tuple[Locator, str | re.Pattern[str], str]] = [
+        (stage.watcher(), "Restart", "2 of 3 are healthy and go down too"),
+        (stage.watcher(), "Stop", "2 of 3 are healthy and go down too"),
+        (stage.row(2), re.compile("^Kill"), "1 of 3 workers serve until its successor is up"),
+        (stage.page.locator(".server"), "Restart all", "no request is lost; 2 are healthy"),
+    ]
+    for place, name, sentence in steps:
+        press(place, name)
         expect(dialog).to_contain_text(sentence)
         stage.page.keyboard.press("Escape")
     assert not {"stop", "restart", "kill"} & set(stage.circusd.commands())
@@ -275,6 +275,43 @@ def test_of_many_workers_those_in_trouble_are_shown_and_the_healthy_folded(stage
     expect(rows.first).to_have_attribute("data-slot", "33")
 
 
+def test_of_many_watchers_those_in_trouble_are_open_on_top_and_the_healthy_a_line_each(tmp_path: Path) -> None:
+    """Given 15 backends, a page and a plugin, then the troubled one is open, and the others are found and sorted."""
+    many = [backend("ok", slot(1), slot(2), name=f"b{number:02}") for number in range(14)]
+    own = [backend("ok", slot(1), name="dashboard", is_page=True), backend("ok", slot(1), name="plugin:xboard")]
+    for each in many[9]["workers"]:
+        each["probe"]["rss"] = 900_000_000
+    with staged(tmp_path, opens=False, viewport={"width": 1440, "height": 900}) as stage:
+        stage.show(*many, *own, backend("degraded", held(1), slot(2), name="z"))
+        names, shown = stage.page.locator(".watcher:visible h3"), stage.page.locator(".watcher-body:visible")
+
+        expect(names).to_have_count(15)
+        expect(names.first).to_have_text("z")
+        expect(shown).to_have_count(1)
+        expect(stage.watcher("b09")).to_contain_text("2 of 2 up")
+        expect(stage.watcher("b09")).to_contain_text("1.7 GiB")
+        assert stage.page.evaluate("document.documentElement.scrollHeight") < 1500
+        expect(stage.page.get_by_text("System: dashboard, plugin:xboard")).to_be_visible()
+        stage.picture("many")
+        check_sound(stage.page, "many")
+
+        stage.page.get_by_label("Sort").select_option("memory")
+        expect(names.nth(1)).to_have_text("b09")
+        stage.page.get_by_label("Filter").fill("B1")
+        expect(names).to_have_text(["b10", "b11", "b12", "b13"])
+        stage.page.get_by_label("Filter").fill("degraded")
+        expect(names).to_have_text(["z"])
+        stage.page.get_by_label("Filter").fill("")
+        stage.watcher("b03").get_by_role("button", name="Open b03").click()
+        expect(shown).to_have_count(2)
+        stage.page.get_by_role("button", name="Open all").click()
+        expect(stage.watcher("plugin:xboard")).to_be_visible()
+        stage.show(*many[:3])
+        edges = "all => all.map((each) => Math.round(each.getBoundingClientRect().left))"
+        columns = [stage.watcher(f"b0{at}").locator("thead th").evaluate_all(edges) for at in (0, 2)]
+        assert columns[0] == columns[1]
+
+
 def test_nothing_undated_is_shown_and_old_news_go(stage: Stage) -> None:
     """Given a last event and a failed reload, then both have their age, go in an hour, and stand below an incident."""
     reload = {
@@ -295,10 +332,7 @@ def test_nothing_undated_is_shown_and_old_news_go(stage: Stage) -> None:
     expect(last).to_be_hidden()
     assert stage.watcher().locator(":is(.incident, .reload)").evaluate_all(
         "all => all.map((each) => each.className)"
-    ) == [
-        "incident",
-        "reload",
-    ]
+    ) == ["incident", "reload"]
 
     stage.show({**WELL, "last_reason": "exited", "last_reason_age": 4000.0, "reload": {**reload, "age": 4000.0}})
     expect(box).to_be_hidden()
@@ -321,6 +355,33 @@ def test_a_deep_link_without_a_session_leads_to_its_view_after_the_sign_in(stage
 
     expect(stage.page.locator("#timeline")).to_be_visible()
     expect(stage.page.locator("#timeline-watcher")).to_have_value("web")
+
+
+def test_a_link_with_a_token_keeps_the_view_wherever_it_is_opened(stage: Stage) -> None:
+    """Given a view that needs a sign-in, when the link is pasted over it, or carries a view itself, then that opens."""
+    page, timeline = stage.page, stage.page.locator("#timeline")
+    page.evaluate("localStorage.clear()")
+    page.goto("about:blank")
+    page.goto(f"{stage.url}/#timeline/local/web")
+    expect(page.get_by_text("in the folder of circus.ini")).to_contain_text("127.0.0.1")
+    page.evaluate("text => { location.hash = text }", f"token={stage.token}")
+    expect(timeline).to_be_visible()
+    expect(page.locator("#timeline-watcher")).to_have_value("web")
+    assert stage.token not in page.url
+
+    page.goto(f"{stage.url}/#overview")
+    page.evaluate("text => { location.hash = text }", f"token={stage.token}&timeline/local/web")
+    expect(timeline).to_be_visible()
+    assert stage.token not in page.url
+
+
+def test_the_command_of_the_sign_in_is_copied(stage: Stage) -> None:
+    stage.page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    stage.page.goto(f"{stage.url}/login")
+    stage.page.get_by_role("button", name="Copy").click()
+
+    expect(stage.page.get_by_role("button", name="Copied")).to_be_visible()
+    assert stage.page.evaluate("navigator.clipboard.readText()") == "xboard-circus dashboard --no-open"
 
 
 LINES = 500

@@ -26,6 +26,9 @@ const LOOKS = {
   deploying: ["info", "arrow"],
   stopped: ["idle", "square"],
   reload_failed: ["warn", "arrow"],
+  // incidents
+  open: ["bad", "triangle"],
+  over: ["idle", "dot"],
   // workers
   up: ["good", "dot"],
   busy: ["warn", "half"],

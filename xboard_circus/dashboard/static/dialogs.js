@@ -2,12 +2,20 @@
 
 import { Refused } from "./api.js";
 import { show, write } from "./dom.js";
+import { text } from "./text.js";
 
 const $ = (id) => document.getElementById(id);
 
-/** Ask before something is done; true for yes. */
-export function confirmed({ title, what, yes }) {
+/** Ask before something is done; true for yes. With `typed` only after that word was typed. */
+export function confirmed({ title, what, yes, typed = "" }) {
   const dialog = $("confirm");
+  const input = $("confirm-typed");
+  input.value = "";
+  show($("confirm-field"), typed !== "");
+  write($("confirm-label"), text("confirm.type", { typed }));
+  const check = () => ($("confirm-yes").disabled = typed !== "" && input.value.trim() !== typed);
+  input.oninput = check;
+  check();
   write($("confirm-title"), title);
   write($("confirm-text"), what);
   write($("confirm-yes"), yes);

@@ -1,17 +1,23 @@
 // One circusd: how old its figures are, its watchers, its sockets.
 
-import { actionButton, allow } from "./actions.js";
+import { Menu, actionButton, allow } from "./actions.js";
+import { Past, RANGES, chooseRange, chosenRange } from "./beats.js";
+import { offer } from "./choices.js";
 import { serving } from "./condition.js";
 import { Keyed, el, set, show, write } from "./dom.js";
 import { now } from "./feed.js";
+import { isTrouble, lineOf } from "./headlines.js";
 import { reasonIn } from "./reason.js";
 import { MAY_ACT } from "./session.js";
-import { duration, text } from "./text.js";
-import { severity } from "./verdict.js";
-import { WatcherCard, isPlugin } from "./watcher.js";
+import { duration, text, word } from "./text.js";
+import { rangeName } from "./trends.js";
+import { severity, verdictOf } from "./verdict.js";
+import { WatcherCard, isPlugin, memoryOf } from "./watcher.js";
 
 const STALE = 8; // seconds after which figures are shown in grey
 const PROBES_STALE = 30;
+const OPEN = "xboard_open"; // where it is kept that all cards are open
+const FEW = 6; // watchers of one circusd that need no filter
 const MANY = 12; // workers of one circusd above which the healthy ones are folded
 
 export class ServerSection {
@@ -25,19 +31,26 @@ export class ServerSection {
     this.age = el("span", { class: "server-age" });
     this.probed = el("span");
     this.problem = el("p", { class: "notice notice-bad", hidden: true });
-    const cards = el("div", { class: "watchers" });
-    this.watchers = new Keyed(cards, ({ watcher }) => watcher.name, (item) => new WatcherCard({ ...item, history, details }));
+    const keyed = (node) => new Keyed(node, ({ watcher }) => watcher.name, (item) => new WatcherCard({ ...item, history, details }));
+    const [cards, own] = [el("div", { class: "watchers" }), el("div", { class: "watchers" })];
+    [this.watchers, this.own] = [keyed(cards), keyed(own)];
     this.empty = el("div", { class: "empty" }, el("p", {}, text("server.no_watchers")));
+    this.none = el("p", { class: "muted", role: "status", hidden: true }, text("filter.none"));
     this.sockets = new Sockets();
+    this.system = new System(own, this.sockets.node);
+    this.past = new Past(server.id);
+    this.tools = new Tools(id, () => this.arrange(), () => this.past.ask(() => this.arrange(), { soon: true }));
     const facts = el("p", { class: "server-facts" }, this.endpoint, this.process, this.age, this.probed);
     this.node = el(
       "section",
       { class: "server", "data-part": "server", "data-server": server.id, "aria-labelledby": id },
       el("header", { class: "server-head" }, el("div", {}, this.label, facts), ...(MAY_ACT ? [this.makeActions()] : [])),
       this.problem,
+      this.tools.node,
       cards,
       this.empty,
-      this.sockets.node,
+      this.none,
+      this.system.node,
     );
   }
 
@@ -60,12 +73,15 @@ export class ServerSection {
       question: () => this.question("server.remove"),
     });
     const label = text("server.actions", { label: this.server.label });
-    return el("div", { class: "actions", role: "group", "aria-label": label }, ...this.all, this.add, this.remove);
+    const [start, restart, stop] = this.all;
+    this.menu = new Menu(text("more.of", { name: this.server.label }), start, restart, stop, this.add, this.remove);
+    return el("div", { class: "actions", role: "group", "aria-label": label }, this.menu.node);
   }
 
   question(key) {
+    const typed = key === "all.stop" ? this.server.label : "";
     const up = this.server.watchers.reduce((sum, watcher) => sum + serving(watcher), 0);
-    return { title: text(`${key}.ask`, { label: this.server.label }), what: text(`${key}.what`, { up }), yes: text(key) };
+    return { title: text(`${key}.ask`, { label: this.server.label }), what: text(`${key}.what`, { up }), yes: text(key), typed };
   }
 
   update({ server, state, heardAt }) {
@@ -76,15 +92,28 @@ export class ServerSection {
     const { pid, version, uptime } = server.circusd ?? {};
     const words = [pid && text("server.pid", { pid }), uptime !== undefined && uptime !== null && text("server.up", { age: duration(uptime) }), version && text("server.version", { version })];
     write(this.process, words.filter(Boolean).join(" · "));
-    const folds = server.watchers.reduce((sum, watcher) => sum + watcher.workers.length, 0) > MANY;
-    const watchers = [...server.watchers].sort((a, b) => severity(a) - severity(b) || rank(a) - rank(b));
-    this.items = watchers.map((watcher) => ({ server, watcher, folds }));
+    this.tools.update(server);
+    if (server.has_ledger) this.past.ask(() => this.arrange());
     show(this.empty, server.reachable && !server.watchers.length);
     this.sockets.update(server.sockets ?? []);
     if (MAY_ACT) {
       show(this.add, state.allow_add);
       show(this.remove, server.removable);
     }
+    this.arrange();
+  }
+
+  /** Put the cards: those in trouble first, then as it was chosen; the page and the plugins in a group of their own. */
+  arrange() {
+    const { server } = this;
+    const folds = server.watchers.reduce((sum, watcher) => sum + watcher.workers.length, 0) > MANY;
+    const isOwn = (watcher) => isSystem(watcher) && !isTrouble({ line: lineOf(server, watcher.name) });
+    const backends = server.watchers.filter((watcher) => !isOwn(watcher));
+    const asItem = (watcher) => ({ server, watcher, folds, opens: this.tools.opens, past: this.past.watchers[watcher.name] });
+    this.items = this.tools.sorted(this.tools.filtered(backends), server).map(asItem);
+    this.ownItems = server.watchers.filter(isOwn).sort((a, b) => rank(a) - rank(b)).map(asItem);
+    show(this.none, backends.length > 0 && !this.items.length);
+    this.system.update(this.ownItems, this.tools.opens);
     this.draw();
   }
 
@@ -102,10 +131,11 @@ export class ServerSection {
     const elapsed = stale ? 0 : age;
     if (stale !== this.stale || this.items !== this.drawn) {
       this.watchers.update(this.items.map((item) => ({ ...item, stale, elapsed })));
+      this.own.update(this.ownItems.map((item) => ({ ...item, stale, elapsed })));
       for (const button of MAY_ACT ? [...this.all, this.add] : []) allow(button, !stale);
       [this.stale, this.drawn] = [stale, this.items];
     } else {
-      for (const card of this.watchers.views.values()) card.tick(elapsed);
+      for (const list of [this.watchers, this.own]) for (const card of list.views.values()) card.tick(elapsed);
     }
     return stale;
   }
@@ -154,5 +184,64 @@ class SocketRow {
   }
 }
 
-// Without trouble, what serves comes first, then what Circus alone looks after, then the page itself and the plugins.
-const rank = (watcher) => (isPlugin(watcher) ? 3 : watcher.name === "dashboard" ? 2 : watcher.armed ? 0 : 1);
+// What serves comes first, then what Circus alone looks after, then the page itself and the plugins.
+const rank = (watcher) => (isPlugin(watcher) ? 3 : watcher.is_page ? 2 : watcher.armed ? 0 : 1);
+const isSystem = (watcher) => rank(watcher) > 1;
+
+/** The page, the plugins and the sockets: folded while all is well with them. */
+class System {
+  constructor(...parts) {
+    this.title = el("span");
+    this.node = el("details", { class: "system" }, el("summary", {}, this.title), ...parts);
+  }
+
+  update(items, opens) {
+    show(this.node, items.length > 0);
+    write(this.title, text("system", { names: items.map(({ watcher }) => watcher.name).join(", ") }));
+    if (opens !== this.opens) this.node.open = this.opens = opens;
+  }
+}
+
+/** What is shown of many watchers, and in which order. */
+class Tools {
+  constructor(id, redraw, reask) {
+    this.filter = el("input", { type: "search", spellcheck: "false", autocomplete: "off" });
+    this.order = el("select", { autocomplete: "off" });
+    this.range = el("select", { autocomplete: "off" });
+    this.all = el("button", { type: "button", class: "button button-quiet" });
+    this.opens = localStorage.getItem(OPEN) === "all";
+    offer(this.order, ["trouble", "name", "memory", "requests"].map((name) => [name, text(`sort.${name}`)]));
+    offer(this.range, RANGES.map((seconds) => [String(seconds), rangeName(seconds)]));
+    this.range.value = String(chosenRange());
+    const field = (key, control) => el("label", { class: "field-inline" }, el("span", {}, text(key)), control);
+    [this.filterField, this.orderField, this.rangeField] = [field("filter", this.filter), field("sort", this.order), field("history.range", this.range)];
+    this.node = el("div", { class: "filters tools" }, this.filterField, this.orderField, this.rangeField, this.all);
+    this.filter.addEventListener("input", redraw);
+    this.order.addEventListener("change", redraw);
+    this.range.addEventListener("change", () => (chooseRange(this.range.value), reask()));
+    this.all.addEventListener("click", () => {
+      this.opens = !this.opens;
+      localStorage.setItem(OPEN, this.opens ? "all" : "");
+      redraw();
+    });
+  }
+
+  update(server) {
+    const isLong = server.watchers.length > FEW;
+    for (const field of [this.filterField, this.orderField]) show(field, isLong);
+    show(this.rangeField, server.has_ledger);
+    write(this.all, text(this.opens ? "open.none" : "open.all"));
+  }
+
+  filtered(watchers) {
+    const wanted = this.filter.value.trim().toLowerCase();
+    return watchers.filter((watcher) => `${watcher.name} ${word("verdict", verdictOf(watcher))}`.toLowerCase().includes(wanted));
+  }
+
+  sorted(watchers, server) {
+    const by = { memory: (watcher) => -memoryOf(watcher), requests: (watcher) => -(server.traffic?.[watcher.name]?.[0] ?? 0) }[this.order.value];
+    const name = this.order.value === "trouble" ? () => 0 : (a, b) => a.name.localeCompare(b.name);
+    const trouble = (watcher) => severity(watcher) - (isTrouble({ line: lineOf(server, watcher.name) }) ? 0.5 : 0);
+    return [...watchers].sort((a, b) => trouble(a) - trouble(b) || (by ? by(a) - by(b) : 0) || name(a, b) || rank(a) - rank(b));
+  }
+}

@@ -6,7 +6,7 @@ import { offer, offerServers, WatcherView } from "./choices.js";
 import { Keyed, el, set, show, write } from "./dom.js";
 import { reasonIn } from "./reason.js";
 import { tell } from "./story.js";
-import { fullTime, text, timeOf, word } from "./text.js";
+import { duration, fullTime, text, timeOf, word } from "./text.js";
 
 const EVERY = 2000;
 const FIRST = 100;
@@ -23,12 +23,21 @@ export class Timeline extends WatcherView {
     this.events = [];
     this.limit = FIRST;
     this.turn = 0;
-    this.list = new Keyed($("events"), ({ id }) => id, (event) => new EventRow(event, () => this.server.value));
+    this.text = $("timeline-text");
+    this.incidents = [];
+    this.list = keyed($("events"), this);
     this.older = el("button", { type: "button", class: "button", hidden: true }, text("timeline.older"));
     this.older.addEventListener("click", () => this.reload(Math.min(this.limit * 3, MOST)));
     $("events").after(el("p", { class: "below" }, this.older));
     offer(this.kind, [["", text("kind.all")], ...KINDS.map((kind) => [kind, word("kind", kind)])]);
+    this.text.addEventListener("input", () => (this.text.value && this.limit < MOST ? this.reload(MOST) : this.draw()));
     for (const select of [this.server, this.watcher, this.kind]) select.addEventListener("change", () => this.reload());
+  }
+
+  /** Open the view, perhaps for one watcher of one circusd, at one incident or event. */
+  open(serverId, watcherName, wanted = "") {
+    this.wanted = wanted;
+    super.open(serverId, watcherName);
   }
 
   update(state) {
@@ -66,7 +75,10 @@ export class Timeline extends WatcherView {
       const fresh = events.filter(({ id }) => after === null || id > after).sort((a, b) => b.id - a.id);
       show(this.older, after === null ? fresh.length >= this.limit && this.limit < MOST : !this.older.hidden);
       this.events = [...fresh, ...this.events].slice(0, MOST);
+      if (fresh.length || this.incidents.some(({ until }) => until === null)) this.incidents = (await get("api/incidents", { server: this.server.value })).incidents;
+      if (turn !== this.turn) return;
       this.draw();
+      this.goTo();
     } catch (refused) {
       if (!(refused instanceof Refused)) throw refused;
       if (turn === this.turn) this.draw(refused.message);
@@ -78,13 +90,109 @@ export class Timeline extends WatcherView {
     const notice = hasLedger ? problem && text("timeline.failed", { message: problem }) : text("timeline.no_ledger");
     write($("timeline-notice"), notice);
     show($("timeline-notice"), Boolean(notice));
-    this.list.update(this.events);
-    show($("timeline-empty"), !this.events.length && !notice);
+    const shown = this.items();
+    this.list.update(shown);
+    show($("timeline-empty"), !shown.length && !notice);
+  }
+
+  /** Incidents with their events, and the events that belong to none, the newest first. */
+  items() {
+    const text = this.text.value.trim().toLowerCase();
+    const folds = this.kind.value ? [] : this.incidents.map((incident) => ({ incident, events: [] }));
+    const items = [];
+    for (const event of this.events) {
+      const fold = folds.find(({ incident }) => incident.watcher === event.watcher && incident.id <= event.id && event.id <= incident.last);
+      if (fold && !fold.events.length) items.push(fold);
+      if (fold) fold.events.push(event);
+      else items.push({ event });
+    }
+    if (!text) return items;
+    const has = (words) => words.toLowerCase().includes(text);
+    return items.filter((item) => (item.event ? has(wordsOf(item.event)) : has(reasonIn(item.incident)) || item.events.some((event) => has(wordsOf(event)))));
+  }
+
+  /** Show what the address names, once it has come. */
+  goTo() {
+    if (!this.wanted) return;
+    const inside = [...this.list.views.values()].find((view) => view.key === this.wanted || view.holds?.(this.wanted));
+    if (!inside) {
+      if (this.limit < MOST) this.reload(MOST);
+      else this.wanted = "";
+      return;
+    }
+    const row = inside.key === this.wanted ? inside : inside.reveal(this.wanted);
+    if (row === inside) inside.reveal?.();
+    row.node.scrollIntoView({ block: inside === row ? "start" : "center" });
+    set(row.node, "data-wanted", true);
+    this.wanted = "";
+  }
+}
+
+const keyOf = ({ incident, event }) => (incident ? `i${incident.id}` : `e${event.id}`);
+const keyed = (node, view) => new Keyed(node, keyOf, (item) => (item.incident ? new IncidentRow(item, view) : new EventRow(item.event, view)));
+
+/** What a row says, for the search. */
+const wordsOf = (event) => [event.watcher, word("kind", event.kind), reasonIn(event) || event.data?.command || "", event.pid ?? "", event.cause ? word("cause", event.cause) : ""].join(" ");
+
+/** When it was, as a link to it. */
+function moment(view, watcher, key, time) {
+  const place = [view.server.value, watcher, key].map(encodeURIComponent).join("/");
+  return el("a", { class: "moment", href: `#timeline/${place}`, title: fullTime(time) }, el("time", { datetime: new Date(time * 1000).toISOString() }, timeOf(time)));
+}
+
+/** An incident in one line, which opens to its events. */
+class IncidentRow {
+  constructor({ incident }, view) {
+    this.key = `i${incident.id}`;
+    this.badge = new Badge("incident");
+    this.words = el("span");
+    this.more = el("span", { class: "muted" });
+    const events = el("ol", { class: "events", hidden: true, id: `incident-${incident.id}` });
+    this.list = keyed(events, view);
+    this.ask = el("button", { type: "button", class: "button button-quiet", "aria-expanded": "false", "aria-controls": events.id });
+    this.ask.addEventListener("click", () => this.toggle(events.hidden));
+    this.node = el(
+      "li",
+      { class: "event event-incident", "data-kind": "incident" },
+      moment(view, incident.watcher, this.key, incident.time),
+      this.badge.node,
+      el("strong", { class: "event-watcher" }, incident.watcher),
+      el("div", { class: "event-words" }, this.words, this.more),
+      this.ask,
+      events,
+    );
+    this.events = events;
+  }
+
+  update({ incident, events }) {
+    const { until, time, next_try: next } = incident;
+    this.badge.update(until === null ? "open" : "over");
+    write(this.words, reasonIn(incident));
+    const isCooling = next !== null && next * 1000 > Date.now();
+    write(this.more, until === null ? (isCooling ? text("incident.cooling", { time: timeOf(next) }) : "") : text("incident.lasted", { age: duration(until - time) }));
+    write(this.ask, text("incident.events", { count: events.length }));
+    this.list.update(events.map((event) => ({ event })));
+  }
+
+  toggle(wanted) {
+    show(this.events, wanted);
+    set(this.ask, "aria-expanded", String(wanted));
+  }
+
+  holds(key) {
+    return this.list.views.has(key);
+  }
+
+  /** Open, and return the row of one event. */
+  reveal(key) {
+    this.toggle(true);
+    return this.list.views.get(key);
   }
 }
 
 class EventRow {
-  constructor(event, serverOf) {
+  constructor(event, view) {
+    this.key = `e${event.id}`;
     const badge = new Badge("kind");
     badge.update(event.kind);
     const time = timeOf(event.time);
@@ -93,11 +201,11 @@ class EventRow {
     const cause = event.cause ? word("cause", event.cause) : "";
     const who = [event.pid && `PID ${event.pid}`, cause, event.kind !== "command" && event.data?.by && (event.data.by_say ? reasonIn(event.data, "by") : word("by", event.data.by))].filter(Boolean).join(" · ");
     this.ask = el("button", { type: "button", class: "button button-quiet", "aria-expanded": "false", "aria-label": label }, text("timeline.why"));
-    this.ask.addEventListener("click", () => this.toggle(serverOf(), event));
+    this.ask.addEventListener("click", () => this.toggle(view.server.value, event));
     this.node = el(
       "li",
       { class: "event", "data-kind": event.kind },
-      el("time", { datetime: new Date(event.time * 1000).toISOString(), title: fullTime(event.time) }, time),
+      moment(view, event.watcher, this.key, event.time),
       badge.node,
       el("strong", { class: "event-watcher" }, event.watcher),
       el("div", { class: "event-words" }, el("span", {}, reasonIn(event) || event.data?.command || ""), el("span", { class: "muted" }, who)),

@@ -6,11 +6,12 @@ import { text } from "./text.js";
 const SECONDS = { good: 5, bad: 15 };
 const MOST = 4;
 
-/** Show what came of an action. Bad news stay longer, and can be put away. */
-export function toast(words, tone = "good") {
+/** Show what came of an action, perhaps with a button `{words, act}`. Bad news stay longer, and can be put away. */
+export function toast(words, tone = "good", more = null) {
   const list = document.getElementById("toasts");
   const close = el("button", { type: "button", class: "toast-close", "aria-label": text("close"), onclick: () => box.remove() }, "×");
-  const box = el("div", { class: "toast", "data-tone": tone, role: tone === "bad" ? "alert" : "status" }, el("p", {}, words), close);
+  const button = more && el("button", { type: "button", class: "button", onclick: () => (box.remove(), more.act()) }, more.words);
+  const box = el("div", { class: "toast", "data-tone": tone, role: tone === "bad" ? "alert" : "status" }, el("p", {}, words), button, close);
   list.append(box);
   while (list.children.length > MOST) list.firstElementChild.remove();
   setTimeout(() => box.remove(), SECONDS[tone] * 1000);

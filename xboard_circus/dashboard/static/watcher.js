@@ -1,15 +1,16 @@
 // One watcher: its verdict, what can be done with it, and its workers.
 
-import { actionButton, allow } from "./actions.js";
+import { Menu, actionButton, allow } from "./actions.js";
 import { Badge, toneOf } from "./badges.js";
+import { Strip } from "./beats.js";
 import { isHealthy, serving } from "./condition.js";
-import { Keyed, el, set, show, write } from "./dom.js";
+import { Keyed, el, set, show, svg, write } from "./dom.js";
 import { Ghosts } from "./ghosts.js";
 import { lineOf } from "./headlines.js";
 import { keyOf } from "./history.js";
 import { reasonIn } from "./reason.js";
 import { MAY_ACT } from "./session.js";
-import { duration, text, word } from "./text.js";
+import { bytes, duration, milliseconds, perSecond, text, word } from "./text.js";
 import { Incident, isTroubled, verdictOf } from "./verdict.js";
 import { COLUMNS, WorkerRow } from "./worker.js";
 
@@ -40,24 +41,41 @@ export class WatcherCard {
     this.table = el("table", { class: "workers", role: "table", "aria-labelledby": id }, head(), body);
     this.rows = new Keyed(body, ({ worker }) => keyOf(worker), (item) => new WorkerRow({ ...item, history, details }));
     this.fold = new Fold(() => this.drawRows());
+    this.strip = new Strip();
+    this.glance = el("span", { class: "glance muted" });
+    this.opener = el("button", { type: "button", class: "icon-button opener", "aria-controls": `${id}-body` }, svg("svg", { viewBox: "0 0 16 16", "aria-hidden": "true" }, svg("path", { d: "M5 3l6 5-6 5z", fill: "currentColor" })));
+    this.opener.addEventListener("click", () => this.toggle());
+    this.body = el("div", { class: "watcher-body", id: `${id}-body` });
     this.node = el(
       "article",
       { class: "card watcher", "data-part": "watcher", "aria-labelledby": id },
       el(
         "header",
         { class: "watcher-head" },
-        el("div", { class: "watcher-title" }, this.name, this.badge.node, this.up, this.unarmed),
-        this.facts,
+        el("div", { class: "watcher-title" }, this.opener, this.name, this.badge.node, this.up, this.unarmed),
+        this.strip.node,
+        this.glance,
         ...(MAY_ACT ? [this.makeActions()] : []),
       ),
-      this.incident.node,
-      this.reloading.node,
-      this.last,
-      this.portReason,
-      this.empty,
-      this.table,
-      this.fold.node,
+      this.body,
     );
+    this.body.append(this.facts, this.incident.node, this.reloading.node, this.last, this.portReason, this.empty, this.table, this.fold.node);
+  }
+
+  /** Open or close the card, for as long as the trouble of its watcher stays as it is. */
+  toggle() {
+    this.chosen = { open: this.body.hidden, tone: this.node.dataset.tone };
+    this.drawBody();
+  }
+
+  drawBody() {
+    const tone = this.node.dataset.tone;
+    if (this.chosen && this.chosen.tone !== tone) this.chosen = null;
+    const isOpen = this.chosen?.open ?? (this.drawn.opens || tone !== undefined);
+    show(this.body, isOpen);
+    set(this.node, "data-folded", !isOpen);
+    set(this.opener, "aria-expanded", String(isOpen));
+    set(this.opener, "aria-label", text(isOpen ? "watcher.close" : "watcher.open", { name: this.watcher.name }));
   }
 
   makeFacts() {
@@ -76,19 +94,20 @@ export class WatcherCard {
   }
 
   makeStepper() {
-    const button = (action, sign) => actionButton({ ...this.action(action), words: sign, label: `${text(`do.${action}`)}: ${this.watcher.name}` });
-    this.decr = button("decr", "−");
-    this.incr = button("incr", "+");
+    const button = (action, undo, sign) => actionButton({ ...this.action(action, { undo }), words: sign, label: `${text(`do.${action}`)}: ${this.watcher.name}` });
+    this.decr = button("decr", "incr", "−");
+    this.incr = button("incr", "decr", "+");
     return [el("span", { class: "stepper" }, this.decr, this.incr)];
   }
 
   makeActions() {
     this.start = actionButton(this.action("start", { look: "main" }));
-    this.reload = actionButton(this.action("reload"));
+    this.reload = actionButton(this.action("reload", { look: "main" }));
     this.restart = actionButton(this.action("restart", { question: () => this.question("restart") }));
     this.stop = actionButton(this.action("stop", { look: "danger", question: () => this.question("stop") }));
     const label = text("watcher.actions", { name: this.watcher.name });
-    return el("div", { class: "actions", role: "group", "aria-label": label }, this.start, this.reload, this.restart, this.stop);
+    this.menu = new Menu(text("more.of", { name: this.watcher.name }), this.restart, this.stop);
+    return el("div", { class: "actions", role: "group", "aria-label": label }, this.start, this.reload, this.menu.node);
   }
 
   action(name, more = {}) {
@@ -102,7 +121,7 @@ export class WatcherCard {
     return { title: text(`do.${name}.ask`, names), what: text(`do.${name}.what`, names) + advice, yes: text(`do.${name}`) };
   }
 
-  update({ server, watcher, stale, elapsed, folds }) {
+  update({ server, watcher, stale, elapsed, folds, opens, past }) {
     this.server = server;
     this.watcher = watcher;
     const { armed, workers } = watcher;
@@ -124,7 +143,10 @@ export class WatcherCard {
     const why = watcher.numprocesses === 0 ? "watcher.unmanned" : verdict === "stopped" ? "watcher.stopped" : "watcher.no_workers";
     write(this.empty, text(why));
     show(this.empty, !workers.length);
-    this.drawn = { shown: this.ghosts.update(server, watcher), stale, elapsed, folds };
+    this.drawn = { shown: this.ghosts.update(server, watcher), stale, elapsed, folds, opens };
+    this.strip.update(past);
+    write(this.glance, glanceOf(server, watcher));
+    this.drawBody();
     this.drawRows();
     if (MAY_ACT) this.updateActions(stale);
     this.tick(elapsed);
@@ -180,6 +202,7 @@ export class WatcherCard {
     for (const button of [this.start, this.restart, this.stop, this.incr]) allow(button, !stale);
     allow(this.reload, !stale && this.watcher.reload?.state !== "running");
     allow(this.decr, !stale && numprocesses > 1);
+    this.menu.update();
   }
 
   tick(elapsed) {
@@ -252,6 +275,16 @@ class Reload {
     if (state === "done") return this.sawIt && performance.now() / 1000 - this.endedAt < SEEN_RELOAD;
     return age + elapsed < FAILED_RELOAD;
   }
+}
+
+/** The memory of a watcher's workers. */
+export const memoryOf = (watcher) => watcher.workers.reduce((sum, { rss }) => sum + (rss ?? 0), 0);
+
+/** The figures of a watcher in a line. */
+function glanceOf(server, watcher) {
+  const [rate, p95] = server.traffic?.[watcher.name] ?? [];
+  const memory = memoryOf(watcher);
+  return [perSecond(rate), p95 ? text("glance.p95", { p95: milliseconds(p95) }) : "", memory ? bytes(memory) : ""].filter(Boolean).join(" · ");
 }
 
 export const isPlugin = (watcher) => watcher.name.startsWith("plugin:") || watcher.name.startsWith("circusd-");

@@ -1,6 +1,6 @@
 // One row of a watcher's table: a worker, its condition and its curves.
 
-import { actionButton, allow } from "./actions.js";
+import { Menu, actionButton, allow } from "./actions.js";
 import { Badge } from "./badges.js";
 import { Sparkline, shown } from "./charts.js";
 import { conditionOf, nameOf, placeOf, serves, serving } from "./condition.js";
@@ -9,7 +9,7 @@ import { now } from "./feed.js";
 import { reasonIn } from "./reason.js";
 import { MAY_ACT } from "./session.js";
 import { count, duration, text } from "./text.js";
-import { countdown } from "./verdict.js";
+import { countdown, verdictOf } from "./verdict.js";
 
 /** Columns in their order, with the key of their heading. */
 export const COLUMNS = ["slot", "pid", "state", "age", "latency", "cpu", "memory", "requests", "reason", "actions"];
@@ -34,6 +34,8 @@ export class WorkerRow {
     this.replace = actionButton(this.action("replace"));
     this.kill = actionButton(this.action("kill", { look: "danger", question: () => this.question() }));
     this.buttons = MAY_ACT ? [this.retry, this.replace, this.kill] : [];
+    this.menu = new Menu(text("more.of", { name: nameOf(worker) }), this.kill);
+    const shown = MAY_ACT ? [this.retry, this.replace, this.menu.node] : [];
     this.slot = el("th", { scope: "row", role: "rowheader", class: "cell-slot" });
     this.node = el(
       "tr",
@@ -47,7 +49,7 @@ export class WorkerRow {
       cell("memory", "figure", ...this.figures.rss.nodes),
       cell("requests", "num", this.requests),
       cell("reason", "wide", this.reason, this.threads, this.nextTry),
-      cell("actions", "row-actions", open, ...this.buttons),
+      cell("actions", "row-actions", open, ...shown),
     );
   }
 
@@ -81,9 +83,12 @@ export class WorkerRow {
   updateActions(stale, hasEnded) {
     const { phase, role } = this.worker;
     const { armed } = this.at.watcher;
+    // Another worker would fail like this one while what they depend on is down.
+    const isInVain = verdictOf(this.at.watcher) === "dependency";
     show(this.retry, armed && phase === "held");
-    show(this.replace, armed && !hasEnded && phase === "up" && role === "serving");
-    show(this.kill, !hasEnded && ["up", "starting"].includes(phase));
+    show(this.replace, armed && !hasEnded && phase === "up" && role === "serving" && !isInVain);
+    show(this.kill, !hasEnded && ["up", "starting"].includes(phase) && !isInVain);
+    this.menu.update();
     for (const button of this.buttons) allow(button, !stale);
   }
 
@@ -116,7 +121,7 @@ export class WorkerRow {
     const { watcher } = this.at;
     const left = { left: serving(watcher) - 1, wanted: watcher.numprocesses };
     const what = serves(this.worker) ? text("do.kill.what.serving", left) : text("do.kill.what");
-    return { title: text("do.kill.ask", this.names()), what, yes: text("do.kill") };
+    return { title: text("do.kill.ask", this.names()), what, yes: text("do.kill.yes") };
   }
 }
 

@@ -1,0 +1,76 @@
+// The heart-beat strip of a watcher: 90 cells of the chosen range, coloured by the verdict, with the cause on hover.
+
+import { get, Refused } from "./api.js";
+import { el, set, svg, write } from "./dom.js";
+import { now } from "./feed.js";
+import { reasonIn } from "./reason.js";
+import { shareOf, text, timeOf, word } from "./text.js";
+import { rangeName } from "./trends.js";
+
+export const RANGES = [3600, 21600, 86400, 604800, 2592000];
+const KEY = "xboard_range";
+const EVERY = 15; // seconds
+const SPANS = { day: "unit.h24", week: "unit.d7", month: "unit.d30" };
+const TONES = { ok: "good", degraded: "warn", down: "bad", none: "idle" };
+
+/** The range that was chosen, in seconds. */
+export const chosenRange = () => (RANGES.includes(Number(localStorage.getItem(KEY))) ? Number(localStorage.getItem(KEY)) : 86400);
+export const chooseRange = (seconds) => localStorage.setItem(KEY, String(seconds));
+
+/** What is known of the past of the watchers of one circusd; asked for now and then. */
+export class Past {
+  constructor(server) {
+    this.server = server;
+    this.watchers = {};
+    this.askedAt = -Infinity;
+  }
+
+  /** Ask where it is time; `done()` when there is something new. */
+  async ask(done, { soon = false } = {}) {
+    if (!soon && now() - this.askedAt < EVERY) return;
+    this.askedAt = now();
+    try {
+      this.watchers = (await get("api/beats", { server: this.server, span: chosenRange() })).watchers;
+      done();
+    } catch (refused) {
+      if (!(refused instanceof Refused)) throw refused;
+    }
+  }
+}
+
+export class Strip {
+  constructor() {
+    this.svg = svg("svg", { class: "beats", viewBox: "0 0 450 20", preserveAspectRatio: "none", role: "img" });
+    this.share = el("span", { class: "muted" });
+    this.node = el("div", { class: "beats-line", hidden: true }, this.svg, this.share);
+    this.cells = [];
+  }
+
+  /** Draw the cells `{word, since, until, reason}` and how much of the time a worker served. */
+  update(past) {
+    this.node.hidden = !past;
+    if (!past || past === this.drawn) return;
+    this.drawn = past;
+    while (this.cells.length < past.cells.length) this.cells.push(new Cell(this.svg, this.cells.length));
+    past.cells.forEach((cell, at) => this.cells[at].update(cell));
+    const known = Object.entries(past.shares).filter(([, share]) => share !== null);
+    const words = known.map(([span, share]) => text("beats.share", { share: shareOf(share), span: text(SPANS[span]) }));
+    write(this.share, words[0] ?? "");
+    set(this.share, "title", words.join(", "));
+    set(this.svg, "aria-label", text("beats", { range: rangeName(chosenRange()), shares: words.join(", ") }));
+  }
+}
+
+class Cell {
+  constructor(parent, at) {
+    this.title = svg("title");
+    this.node = svg("rect", { x: at * 5 + 0.5, y: 0, width: 4, height: 20, rx: 1 }, this.title);
+    parent.append(this.node);
+  }
+
+  update({ word: verdict, since, until, ...cause }) {
+    set(this.node, "data-tone", TONES[verdict]);
+    const why = verdict === "none" ? text("beats.unknown") : reasonIn(cause) || word("verdict", verdict);
+    write(this.title, `${timeOf(since)} – ${timeOf(until)}: ${why}`);
+  }
+}
