@@ -22,7 +22,9 @@ class AlertSay(Template):
 
     DONE_RESTART = "it is replaced; its siblings serve on"
     DONE_UNHEALTHY = "a hung or sick worker is replaced; where a dependency is down, none is"
-    DONE_CRASH_LOOP = "it is tried again, ever later, and then once in a cooldown; its siblings serve on"
+    DONE_CRASH_LOOP = (
+        "one that dies young is tried again ever later, and then once in a cooldown; its siblings serve on"
+    )
     DONE_PORT_REFUSED = "no process was stopped; the port is tried again and again"
     DONE_DOWN = "workers are started again within the limits of the ini file"
     DONE_OUTPUT_LOST = "the workers serve on; the log is opened again each second"

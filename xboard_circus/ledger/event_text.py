@@ -26,7 +26,7 @@ class Told(Template):
     ENDING_UNHEALTHY = "was replaced"
     ENDING_COMMANDED = "was stopped"
     ENDING_UNKNOWN = "ended"
-    WHAT_COOLDOWN = "A worker of {watcher} is cooling down"
+    WHAT_COOLDOWN = "A worker of {watcher} is past its restart budget"
     WHAT_UNHEALTHY = "{watcher} was found unhealthy"
     WHAT_RECOVERED = "{watcher} has recovered"
     WHAT_PORT_REFUSED = "The port of {watcher} is taken"
