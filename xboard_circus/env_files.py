@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from xboard_circus.errors import XboardError
 from xboard_circus.host.written_files import read_whole
-from xboard_circus.masking import secrets_in, spellings
 from xboard_circus.options.fields import WatcherOptions
 from xboard_circus.worker import OF_CIRCUSD, runs_worker
 
@@ -92,12 +91,6 @@ def values(files: Iterable[EnvFile], environ: Mapping[str, str]) -> dict[str, st
             if sum(map(len, found.values())) > LARGEST:
                 raise EnvFileError(file.option, f"the values of {file.path} exceed 64 KiB", "take ${...} out of it")
     return {name: value for name, value in found.items() if name not in environ and name not in OF_CIRCUSD}
-
-
-def secrets(found: Mapping[str, str]) -> frozenset[str]:
-    """Return the values that are never shown: those under a telling name, and passwords in URLs, in all spellings."""
-    known = (secret for name, value in found.items() for secret in secrets_in(name, value))
-    return frozenset(text for secret in known for text in spellings(secret))
 
 
 def _in_command(cmd: object, args: object) -> Iterator[str]:

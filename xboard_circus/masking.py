@@ -60,10 +60,10 @@ _COMMON = re.compile(
     re.IGNORECASE,
 )
 _URL_PART = re.compile(
-    r"([?&](?:code|sig|signature|x-amz-signature|x-amz-security-token)=|hooks\.slack\.com/services/|api\.telegram\.org/bot)"
-    r"[^\s&#\"'<>]+",
-    re.IGNORECASE,
+    r"([?&][\w.%+\[\]-]{1,60}=|hooks\.slack\.com/services/|api\.telegram\.org/bot)[^\s&#\"'<>]+", re.IGNORECASE
 )
+_COOKIE = r"[\w!#$%&'*+.^`|~-]{1,100}=[^\s;,]{0,4000}"
+_COOKIES = re.compile(rf"(cookies?\s{{0,3}}[:=]\s{{0,3}}){_COOKIE}(?:;\s{{0,3}}{_COOKIE}){{0,100}}", re.IGNORECASE)
 
 
 def safe_command(argv: Iterable[str]) -> str:
@@ -76,14 +76,15 @@ def safe_command(argv: Iterable[str]) -> str:
 
 
 def safe_text(text: str) -> str:
-    """Return *text*, a line of a log or a reason, with its secrets under a telling name masked.
+    """Return *text*, a line of a log or a reason, with secrets under a telling name and all values of queries masked.
 
-    >>> safe_text("POST /?token=hunter2 to redis://:hunter2@cache/0")
-    'POST /?token=*** to redis://:***@cache/0'
+    >>> safe_text("POST /?q=hunter2 to redis://:hunter2@cache/0")
+    'POST /?q=*** to redis://:***@cache/0'
     """
     text = _URL_PASSWORD.sub(rf"\g<1>{MASK}@", text)
     text = _URL_TOKEN.sub(rf"\g<1>{MASK}@", text)
     text = _URL_PART.sub(rf"\g<1>{MASK}", text)
+    text = _COOKIES.sub(rf"\g<1>{MASK}", text)
     return _WITHIN.sub(rf"\g<1>{MASK}", text)
 
 
@@ -153,6 +154,12 @@ def spellings(secret: str) -> Iterator[str]:
     yield from (line for line in map(str.strip, secret.splitlines()) if len(line) >= SHORTEST)
     yield from (repr(secret)[1:-1], json.dumps(secret)[1:-1], json.dumps(secret, ensure_ascii=False)[1:-1])
     yield from (encode(secret, safe=safe) for encode in (quote, quote_plus) for safe in ("", "/"))
+
+
+def secrets_of(environ: Mapping[str, str]) -> frozenset[str]:
+    """Return the values that are never shown: those under a telling name, and passwords in URLs, in all spellings."""
+    known = (secret for name, value in environ.items() for secret in secrets_in(name, value))
+    return frozenset(text for secret in known for text in spellings(secret))
 
 
 def without(text: str, secrets: Iterable[str]) -> str:

@@ -32,7 +32,7 @@ from xboard_circus.config import Config, WatcherConfig
 from xboard_circus.core.causes import Death, cause_of
 from xboard_circus.errors import XboardError
 from xboard_circus.host import procs, runtime
-from xboard_circus.masking import safe_text, without
+from xboard_circus.masking import safe_text, secrets_of, without
 from xboard_circus.supervisor.life.command_line import launch_command
 from xboard_circus.supervisor.life.environment import environment, of_launcher, user_of
 from xboard_circus.worker import MODULE, runs_worker
@@ -141,7 +141,7 @@ def _trial(config: Config, watcher: WatcherConfig) -> Iterator[Trial]:
                 watcher.options, watcher.cmd, watcher.args, folder=config.folder, working_dir=watcher.working_dir
             )
             values = env_files.values(files, env)
-            secrets = env_files.secrets({**env, **values})
+            secrets = secrets_of({**env, **values})
             env = of_launcher({**env, **values}, watcher.cmd, watcher.args)
             # In /, because the launcher enters the watcher's own folder. A Ctrl-C ends the wait, and that the trial.
             fd = inherited.fileno()

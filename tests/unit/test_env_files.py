@@ -11,9 +11,9 @@ import pytest
 from xboard_circus.checks.findings import Finding, Level
 from xboard_circus.checks.judgement import judge
 from xboard_circus.config import ARM
-from xboard_circus.env_files import OPTION, EnvFile, EnvFileError, of_watcher, secrets, values
+from xboard_circus.env_files import OPTION, EnvFile, EnvFileError, of_watcher, values
 from xboard_circus.launch import LATER
-from xboard_circus.masking import without
+from xboard_circus.masking import secrets_of, without
 from xboard_circus.options.reading import parse_watcher
 from xboard_circus.supervisor.life.environment import of_launcher
 
@@ -121,7 +121,7 @@ def test_the_files_of_a_watcher(option: str | None, cmd: str, names: list[str]) 
 def test_a_secret_is_masked_in_each_spelling(spelled: Callable[[str], str]) -> None:
     key = '-----BEGIN KEY-----\nMIIEvQ/geheim+"=\n-----END KEY-----'
 
-    shown = without(f"it is {spelled(key)}", secrets({"PRIVATE_KEY": key}))
+    shown = without(f"it is {spelled(key)}", secrets_of({"PRIVATE_KEY": key}))
 
     assert "geheim" not in shown
 
@@ -130,8 +130,8 @@ def test_secrets_are_masked_and_other_values_are_not() -> None:
     found = {"DB_PASSWORD": "hunter2", "URL": "postgres://app:s3cret@db/x", "LOG_LEVEL": "info", "API_KEY": "true"}
     found["PWD"] = "/srv/app"
 
-    assert secrets(found) == {"hunter2", "s3cret"}
-    assert without("info: hunter2 at postgres://app:s3cret@db/x, true", secrets(found)) == (
+    assert secrets_of(found) == {"hunter2", "s3cret"}
+    assert without("info: hunter2 at postgres://app:s3cret@db/x, true", secrets_of(found)) == (
         "info: *** at postgres://app:***@db/x, true"
     )
 

@@ -22,7 +22,7 @@ from xboard_circus.masking import printable, safe_command, safe_text, secrets_in
         pytest.param(["x", "DB=pg://u:s3@s3@h/d"], "x DB=pg://u:***@h/d", id="an unescaped @ in a password"),
         pytest.param(["x", "https://s3@h/p"], "x https://***@h/p", id="a token for a user"),
         pytest.param(["x", "ssh://git@h/p", "http://h:80/@a"], "x ssh://git@h/p http://h:80/@a", id="URLs without"),
-        pytest.param(["x", "http://h/?a=1&key=s3&b=2"], "x http://h/?a=1&key=***&b=2", id="a query"),
+        pytest.param(["x", "http://h/?a=1&key=s3&b=2"], "x http://h/?a=***&key=***&b=***", id="a query"),
         pytest.param(["psql", "host=a password=s3"], "psql 'host=a password=***'", id="a connection string"),
         pytest.param(["x", '{"password": "s3 s3"}'], """x '{"password": ***}'""", id="JSON"),
         pytest.param(["curl", "-H", "X-Mine: s3"], "curl -H ***", id="a header"),
@@ -75,6 +75,10 @@ def test_no_command_takes_long_to_read(part: str) -> None:
         "password:          s3cret",
         "数据库密码\uff1as3cret",
         "Passwort: s3cret",
+        "GET /search?page=1&q=s3cret HTTP/1.1",
+        "cookie: theme=dark; sid=s3cret",
+        "Set-Cookie: sid=s3cret; Path=/",
+        "no session for cookies=theme=dark;sid=s3cret",
     ],
 )
 def test_a_secret_is_masked_however_it_is_written(text: str) -> None:
@@ -88,6 +92,8 @@ def test_a_secret_is_masked_however_it_is_written(text: str) -> None:
         "GET http://h:8000/npm/@scope/a",
         "ssh://git@h:22/a@b",
         "the token expired, try again",
+        "what is this? a=b & c=d",
+        "cookies are off",
         "ModuleNotFoundError: No module named 'keyring'",
         'File "/srv/app/auth.py", line 7, in login',
     ],
@@ -97,7 +103,7 @@ def test_what_is_no_secret_stays(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "part", ["a", "pass", "key='", "://a:", 'token\\": ', "password:   ", "('key', ", "?code=", "bearer "]
+    "part", ["a", "pass", "key='", "://a:", 'token\\": ', "password:   ", "('key', ", "?a=", "bearer ", "cookie: a=b; "]
 )
 def test_no_text_takes_long_to_read(part: str) -> None:
     began = time.process_time()

@@ -7,6 +7,7 @@ from xboard_circus.checks.findings import ERROR, WARNING, Finding
 from xboard_circus.config import Config, WatcherConfig
 from xboard_circus.core.names import some_of
 from xboard_circus.env_files import EnvFile, EnvFileError
+from xboard_circus.masking import secrets_of
 from xboard_circus.worker import OF_CIRCUSD
 
 NAMED = 5
@@ -36,7 +37,7 @@ def findings(config: Config, watcher: WatcherConfig) -> Iterator[Finding]:
         except EnvFileError as error:
             yield Finding(ERROR, error.option, error.what, error.hint)
             continue
-        secret = sorted(name for name, value in found.items() if env_files.secrets({name: value}))
+        secret = sorted(name for name, value in found.items() if secrets_of({name: value}))
         if secret and file.is_open():
             what = f"every user of this host may read {file.path}, which has {some_of(secret, NAMED)}"
             yield Finding(WARNING, file.option, what, f"chmod 600 {file.path}")

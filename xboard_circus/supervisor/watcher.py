@@ -37,7 +37,7 @@ from xboard_circus.core.worker import (
 )
 from xboard_circus.env_files import EnvFileError
 from xboard_circus.host import request_slots, runtime, worker_files
-from xboard_circus.masking import without
+from xboard_circus.masking import secrets_of, without
 from xboard_circus.options.fields import WatcherOptions
 from xboard_circus.options.reading import parse_watcher
 from xboard_circus.supervisor.before_start import BeforeStart
@@ -242,7 +242,7 @@ class ArmedWatcher:
         )
         given = watcher.env or {}  # of [env:...], and with copy_env of circusd itself
         self.env_values = env_files.values(files, given)
-        self.secrets |= env_files.secrets({**self.env_values, **given})
+        self.secrets |= secrets_of({**self.env_values, **given})
 
     def environment_of_spawn(self) -> dict[str, str]:
         """Return the environment of the next process. If an env file cannot be read it is that of its siblings.

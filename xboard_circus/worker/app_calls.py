@@ -5,6 +5,7 @@ does can block the caller or fill the memory.
 """
 
 import asyncio
+import os
 import time
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from dataclasses import dataclass
@@ -21,6 +22,14 @@ App = Callable[[Message, Callable[[], Awaitable[Message]], Callable[[Message], A
 MAX_BODY = 64 * 1024
 MAX_REASON = 200
 FIRST_BYTES = 200
+OVERLAP = 4096  # of the body, so that no secret is cut before it is masked
+
+
+def hidden(text: str) -> str:
+    """Return what the app said without the secrets that are known here: it goes on to logs, alerts and the page."""
+    from xboard_circus.masking import safe_text, secrets_of, without  # only an app that fails needs them
+
+    return safe_text(without(text, secrets_of(os.environ)))
 
 
 @dataclass(frozen=True)
@@ -124,7 +133,7 @@ class AppCall:
             self._end(Say.CANCELLED())
             raise
         except BaseException as error:  # an app's SystemExit must not end the worker; uvicorn does not let it either
-            self._end(f"{type(error).__name__}: {error}")
+            self._end(hidden(f"{type(error).__name__}: {error}"))
         else:
             self._end(Say.NO_WHOLE_ANSWER())
 
@@ -143,7 +152,7 @@ class AppCall:
         elif message["type"] == "http.response.body":
             piece = message.get("body", b"")
             self._size += len(piece)
-            self._first += piece[: FIRST_BYTES - len(self._first)]
+            self._first += piece[: FIRST_BYTES + OVERLAP - len(self._first)]
             if self._size > MAX_BODY:
                 self._end(Say.BODY_TOO_LARGE(kib=MAX_BODY // 1024))
             elif not message.get("more_body", False):
@@ -167,7 +176,7 @@ class AppCall:
         ok = 200 <= status < 300 or (is_redirect and redirects_to_itself(self._path, self._location))
         refused = 300 <= status < 500 and not ok
         reason = "" if ok else one_line(self._refusal(status) if refused else self._why_not(failure), MAX_REASON)
-        body = "" if ok else self._first.decode("utf-8", errors="replace")
+        body = "" if ok else hidden(self._first.decode("utf-8", errors="replace"))[:FIRST_BYTES]
         self.answer.set_result(AppAnswer(ok, self._status, reason, latency, body, refused))
 
     def _why_not(self, failure: str) -> str:

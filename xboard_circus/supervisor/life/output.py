@@ -2,6 +2,7 @@
 
 import codecs
 import os
+import re
 import select
 import time
 from collections.abc import Callable, Iterable
@@ -24,6 +25,7 @@ TRY_AGAIN_AFTER = 1.0
 PIPE_BYTES = 1 << 20
 # First words of Python's faulthandler when a fatal signal ends the process.
 STACK = b"Fatal Python error: "
+_PATH = re.compile(r"""(?<=["'])([A-Z]{3,10}|WebSocket) (/[^\s?"']*)""")
 
 
 def incomplete_suffix(data: bytes) -> int:
@@ -35,6 +37,17 @@ def incomplete_suffix(data: bytes) -> int:
     decoder = codecs.getincrementaldecoder("utf-8")("replace")
     decoder.decode(data[-8:])
     return len(decoder.getstate()[0])
+
+
+def recorded(text: str) -> str:
+    """Return output as it may be recorded: without secrets, nor ids and tokens in the paths of an access log.
+
+    >>> recorded('10.0.0.7:0 - "GET /reset/Zx9dQ-1?next=home HTTP/1.1" 200 OK')
+    '10.0.0.7:0 - "GET /reset/{id}?next=*** HTTP/1.1" 200 OK'
+    """
+    from xboard_circus.worker.request_record import masked_path  # a worker's own, which circusd needs at a death alone
+
+    return safe_text(_PATH.sub(lambda found: f"{found[1]} {masked_path(found[2])}", text))
 
 
 class LastWords:
@@ -67,7 +80,7 @@ class LastWords:
         kept = self._tail
         if len(kept) == TAIL_BYTES + OVERLAP:  # a secret may lie across the edge: its rest ends with the line
             kept = kept[kept.find(b"\n", 0, OVERLAP) + 1 :]
-        return safe_text(self._hide(kept)[-TAIL_BYTES:].decode("utf-8", errors="replace"))
+        return recorded(self._hide(kept)[-TAIL_BYTES:].decode("utf-8", errors="replace"))
 
     @property
     def stack(self) -> str:
