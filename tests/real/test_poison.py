@@ -5,9 +5,14 @@ from __future__ import annotations
 import contextlib
 import http.client
 import signal
+import time
 from collections import Counter
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 from .bus import Event
 from .harness import BUNDLE, Circusd, Watcher, circusd, eventually, kill
@@ -44,13 +49,13 @@ def until_dead(c: Circusd, count: int) -> None:
     eventually(lambda: len(crashes(c)) >= count, timeout=120, what=f"{count} workers died")
 
 
-def order(c: Circusd) -> list[str]:
+def order(c: Circusd, *, causes: Sequence[str] = ("crash",)) -> list[str]:
     """What circusd decided of the workers, in its order."""
     kept = c.call("xboard_events", after=0)["events"]
     return [
         kind
         for of, kind, message in kept
-        if of == "web" and kind in ("restart", "poison", "cooldown") and message.get("cause", "crash") == "crash"
+        if of == "web" and kind in ("restart", "poison", "cooldown") and message.get("cause", causes[0]) in causes
     ]
 
 
@@ -92,6 +97,31 @@ def test_a_request_that_kills_is_poison_and_costs_the_others_nothing(tmp_path: P
         assert "not counted against the restart budget" in text, text
         assert f"poison: {DEADLY} ended 3 workers" in text, text
         assert f"poison: {DEADLY} ended" in c.run_cli("status").stdout
+
+
+@pytest.mark.parametrize("workers", [4, 1])
+def test_a_request_that_kills_each_second_is_poison_within_the_third_death(tmp_path: Path, workers: int) -> None:
+    """Given 100 good requests a second, when a deadly one comes each second, whether or not the dead worker has a
+    successor yet, then its route is reported at the third death, and each death is the route's and not the slot's."""
+    web = Watcher(app="deadly_app:app", numprocesses=workers, arguments="--ws none")
+    with circusd(tmp_path, watchers=[web], plugins=BUNDLE, check_delay=1) as c:
+        until_up(c, workers)
+        with Load(c.url + "/pid", rate=100, connections=16, timeout=30) as good, ThreadPoolExecutor(12) as senders:
+            until_served(good, 100)
+            for _ in range(12):
+                senders.submit(send_one, c, "/v1/die/exit/x")
+                time.sleep(1)
+        eventually(lambda: c.words() == ["up"] * workers, timeout=120, what="all are up again")
+        kept = c.failures()
+        words = [kind for kind in order(c, causes=("crash", "failed start")) if kind != "restart"]
+
+        assert len(kept) >= 4
+        assert words == ["poison"], order(c)
+        assert order(c, causes=("crash", "failed start"))[:4] == ["restart"] * 3 + ["poison"], kept
+        assert [event.message.get("blames") for event in kept] == [DEADLY] * len(kept), kept
+        assert c.watcher()["budget"]["used"] == 0
+        dead = {str(event.pid) for event in kept}
+        assert {each.worker for each in good.lost} <= {*dead, ""}
 
 
 def test_a_busy_route_is_not_poison_where_workers_die_of_something_else(tmp_path: Path) -> None:

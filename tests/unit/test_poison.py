@@ -86,6 +86,17 @@ def test_a_guess_is_not_believed_of(seen: dict[str, Any], more: dict[str, Any]) 
     assert blamed(seen, **more) == ""
 
 
+def test_a_young_workers_death_speaks_against_a_route_that_others_spoke_against() -> None:
+    poisons = Poisons()
+    young: dict[str, Any] = {"up_for": 0.2, "answered": GOOD[:2]}
+    assert blamed(ALONE, **young, suspected=poisons.suspected(0)) == ""
+    died(poisons, DIE, 0)
+    assert blamed(ALONE, **young, suspected=poisons.suspected(1)) == DIE
+    assert blamed(ALONE, Cause.FAILED_START, **young, suspected=poisons.suspected(1)) == DIE
+    assert blamed(told(("GET /other", "last")), **young, suspected=poisons.suspected(1)) == ""
+    assert blamed(ALONE, **young, suspected=poisons.suspected(WINDOW)) == ""
+
+
 def test_what_ran_in_a_hung_loop_is_known_whatever_else_is_true() -> None:
     answered = (DIE,) * 30
     assert blamed(told((DIE, "running"), others=9, age=99.0), Cause.UNHEALTHY, reason=HUNG, answered=answered) == DIE

@@ -2,8 +2,9 @@
 
 A death speaks against one route, or against none:
 
-- Only the end of a worker that was up counts, and only one that the app brought about: a fault (SIGSEGV, abort), an
-  exit without a stop request, a hang, the kernel's kill for want of memory. No order, and no signal of others.
+- Only the end of a worker that was up counts, but see below, and only one that the app brought about: a fault
+  (SIGSEGV, abort), an exit without a stop request, a hang, the kernel's kill for want of memory. No order, and no
+  signal of others.
 - The request that a hung event loop ran is known to have done it.
 - Else there is a guess: the request that began last; for want of memory, the only one in flight. But a busy route is in
   flight at a death of any cause. So the guess is believed only where the same worker had answered no other request of
@@ -11,12 +12,14 @@ A death speaks against one route, or against none:
   traffic at s * (1 - s) ** 24 of all deaths, which is 1.5 % at most; and poison takes three.
 - Nor is it believed of a WebSocket or of a request that has lasted long, which are always in flight; nor of a worker
   that has just come up and answered next to nothing: there is nothing to compare with, and its start may be at fault.
+  But it is where another death spoke against the same route already: deadly requests that come one a second end workers
+  that young, some before circusd knows that they are up, and each such death would count against the slot.
 
 Three deaths within ten minutes are poison, until ten minutes pass without another one.
 """
 
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -47,24 +50,30 @@ def suspect(
     *,
     up_for: float,
     answered: Sequence[str],
+    suspected: Collection[str] = (),
 ) -> str:
     """Return the route that a death speaks against, as method and template; "" where it speaks against none.
 
     Args:
         found: The requests in flight, as in the record of the death.
         answered: The routes of the requests that the worker answered last.
+        suspected: Routes that other deaths spoke against lately.
     """
     requests = requests_in(found)
-    if not requests or not _is_of_the_app(cause, reason, exit_code):
+    if not requests:
         return ""
     first = requests[0]
     route = f"{first['method']} {first['route']}"
+    if cause is Cause.FAILED_START and route in suspected:
+        cause = Cause.CRASH
+    if not _is_of_the_app(cause, reason, exit_code):
+        return ""
     if first["state"] == RUNNING:
         return route
     is_alone = len(requests) == 1 and not found["requests_others"]
     is_guess = is_alone or (first["state"] == LAST and not found["requests_others"])
     is_usual = route in answered or first["method"] == "WEBSOCKET" or first["age"] > LONGEST_GUESS
-    is_settled = up_for >= SETTLED or len(answered) >= LEAST_ANSWERED
+    is_settled = up_for >= SETTLED or len(answered) >= LEAST_ANSWERED or route in suspected
     return route if is_guess and is_settled and not is_usual else ""
 
 
@@ -118,6 +127,11 @@ class Poisons:
             return None
         known.count, known.since = DEATHS, known.deaths[0][1]
         return tuple(known.deaths)[:-1]
+
+    def suspected(self, now: float) -> Collection[str]:
+        """Return the routes that deaths spoke against within the window, poisonous or not yet."""
+        self._forget_old(now)
+        return self._routes.keys()
 
     def routes(self, now: float) -> dict[str, float]:
         """Return the poisonous routes, the one that killed last standing last, each with when it is none any more."""

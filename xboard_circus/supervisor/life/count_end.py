@@ -114,7 +114,9 @@ def count(armed: ArmedWatcher, worker: Worker, code: int | None) -> None:
         swap.ended(worker)
     told: dict[str, Any] = {**worker.ids, "cause": cause.value}
     told |= evidence.of_process(worker, code, words, by=None if order is None else order.by, up_since=up_since, now=now)
-    requests = evidence.of_requests(worker, code, gone, was_ordered=order is not None, up_since=up_since, now=now)
+    requests = evidence.of_requests(
+        worker, code, gone, armed.poisons, was_ordered=order is not None, up_since=up_since, now=now
+    )
     fleet.last_requests = {worker.pid: requests}
     told |= requests
     before = budget.used(now)

@@ -19,6 +19,7 @@ from xboard_circus.supervisor.boundary import contained
 from xboard_circus.supervisor.patches import circus_process
 
 if TYPE_CHECKING:
+    from xboard_circus.core.poison import Poisons
     from xboard_circus.core.worker import Gone
     from xboard_circus.host.oom import OomKills
     from xboard_circus.supervisor.fleet import Worker
@@ -89,7 +90,14 @@ def of_live_requests(worker: Worker, *, blames_last: bool, now: float, most: int
 
 @contained({})
 def of_requests(
-    worker: Worker, code: int | None, gone: Gone, *, was_ordered: bool, up_since: float | None, now: float
+    worker: Worker,
+    code: int | None,
+    gone: Gone,
+    poisons: Poisons,
+    *,
+    was_ordered: bool,
+    up_since: float | None,
+    now: float,
 ) -> dict[str, Any]:
     """Return which requests a worker had in flight when it ended, and close the memory where they are noted.
 
@@ -108,10 +116,11 @@ def of_requests(
     if not found["requests"]:
         return {}
     told = {"requests": found["requests"], "requests_others": found["others"]}
-    if up_since is not None:
-        answered = seen.answered
-        if blames := poison.suspect(told, gone.cause, gone.reason, code, up_for=now - up_since, answered=answered):
-            told["blames"] = blames
+    up_for, suspected = 0.0 if up_since is None else now - up_since, poisons.suspected(now)
+    if blames := poison.suspect(
+        told, gone.cause, gone.reason, code, up_for=up_for, answered=seen.answered, suspected=suspected
+    ):
+        told["blames"] = blames
     return dict(masked(told))
 
 
