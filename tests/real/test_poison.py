@@ -20,6 +20,7 @@ from .load import Load
 from .test_why import why
 
 DEADLY = "GET /v1/die/{how}/{token}"
+KEPT = "--ws none --timeout-keep-alive 75"  # a crowded client leaves connections idle for longer than 5 s
 
 
 def send_one(c: Circusd, path: str) -> int:
@@ -62,7 +63,7 @@ def order(c: Circusd, *, causes: Sequence[str] = ("crash",)) -> list[str]:
 def test_a_request_that_kills_is_poison_and_costs_the_others_nothing(tmp_path: Path) -> None:
     """Given four workers and 100 good requests a second, when a client sends a deadly one each second, then its route
     is reported at the third death, no slot cools, and no good request is lost but those in flight in a dead worker."""
-    web = Watcher(app="deadly_app:app", numprocesses=4, arguments="--ws none")
+    web = Watcher(app="deadly_app:app", numprocesses=4, arguments=KEPT)
     with circusd(tmp_path, watchers=[web], plugins=BUNDLE, check_delay=1) as c:
         until_up(c, 4)
         with Load(c.url + "/pid", rate=100, connections=16, timeout=30) as good:
@@ -103,7 +104,7 @@ def test_a_request_that_kills_is_poison_and_costs_the_others_nothing(tmp_path: P
 def test_a_request_that_kills_each_second_is_poison_within_the_third_death(tmp_path: Path, workers: int) -> None:
     """Given 100 good requests a second, when a deadly one comes each second, whether or not the dead worker has a
     successor yet, then its route is reported at the third death, and each death is the route's and not the slot's."""
-    web = Watcher(app="deadly_app:app", numprocesses=workers, arguments="--ws none")
+    web = Watcher(app="deadly_app:app", numprocesses=workers, arguments=KEPT)
     with circusd(tmp_path, watchers=[web], plugins=BUNDLE, check_delay=1) as c:
         until_up(c, workers)
         with Load(c.url + "/pid", rate=100, connections=16, timeout=30) as good, ThreadPoolExecutor(12) as senders:

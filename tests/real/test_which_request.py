@@ -105,13 +105,18 @@ def test_a_hang_in_a_task_of_a_request_is_that_of_the_request(tmp_path: Path) ->
 
 
 def test_the_kernel_kills_for_want_of_memory(tmp_path: Path) -> None:
-    """Given requests in flight, when one takes more memory than there is, then it is named, and the rest by age."""
+    """Given requests in flight, when one takes more memory than there is, then it is named, and the rest by age; and
+    when it does so again, then the route that was in flight in both deaths is named, by `why` and in the event."""
     with circusd(tmp_path, watchers=[backend("off", "asyncio")], plugins=BUNDLE, check_delay=1) as c:
-        pid = up(c)
-        with memory_group(pid, limit=200 << 20):
-            since = c.worker(pid)["age"]
-            eventually(lambda: c.worker(pid)["age"] > since + 6, what="circusd has looked at the count of its cgroup")
-            record, text = death_in(c, f"/v1/die/leak/{TOKEN}")
+        for others in (0, OTHERS):
+            pid = up(c)
+            with memory_group(pid, limit=200 << 20):
+                since = c.worker(pid)["age"]
+                eventually(lambda: c.worker(pid)["age"] > since + 6, what="circusd has looked at its cgroup")  # noqa: B023
+                record, text = death_in(c, f"/v1/die/leak/{TOKEN}", others=others)
+            assert ("of the last" in text) == bool(others), text
+    assert f"in flight in 2 of the last 2 out-of-memory deaths: GET {DEADLY}" in text
+    assert record["data"]["common"] in text
 
     assert record["cause"] == "out of memory", text
     by_age = [route for route in routes(record) if route[1] != "running"]  # a slow machine lets it be seen to run

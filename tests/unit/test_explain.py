@@ -61,6 +61,25 @@ def test_the_first_line_says_what_happened_and_why(told: Record, expected: str) 
     assert lines(told)[0] == expected
 
 
+def test_deaths_for_want_of_memory_have_a_route_in_common() -> None:
+    """Given such deaths in the ledger, then those up to the one that is explained are compared, and no others."""
+
+    def killed(number: int, *routes: str) -> Record:
+        requests = [{"method": "GET", "route": each, "age": 1.0, "id": "a", "state": "in flight"} for each in routes]
+        return death(number, "out of memory", "out of memory", requests=requests)
+
+    history = killed(1, "/a", "/report"), killed(2, "/report"), death(3), killed(4, "/report", "/b"), killed(5, "/b")
+    common = [[line for line in lines(*history, of=of) if "of the last" in line] for of in range(5)]
+
+    assert common == [
+        [],
+        ["  requests: in flight in 2 of the last 2 out-of-memory deaths: GET /report"],
+        [],
+        ["  requests: in flight in 3 of the last 3 out-of-memory deaths: GET /report"],
+        ["  requests: in flight in 3 of the last 4 out-of-memory deaths: GET /report"],
+    ]
+
+
 def test_evidence_is_told_line_by_line() -> None:
     told = death(
         1,

@@ -4,10 +4,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from xboard_circus.core.durations import lasted
-from xboard_circus.core.reason import Reason
+from xboard_circus.core.reason import Reason, reason_in
 from xboard_circus.core.sentences import Say
 
 MOST_KEPT = 24
+MOST_DEATHS = 10
+"""Deaths for want of memory that are compared."""
 MOST_SLOW = 8
 """Slow requests that a worker keeps for the prober."""
 RUNNING, LAST, IN_FLIGHT = "running", "last", "in flight"
@@ -95,9 +97,36 @@ def sentence(data: Mapping[str, Any]) -> str:
     return Say.REQUEST_AND_OTHERS(request=first, n=others) if others else first
 
 
+def in_common(deaths: Sequence[Mapping[str, Any]]) -> str:
+    """Return which route was in flight in most of the last *deaths* for want of memory; "" where none was in two.
+
+    A WebSocket, which is always in flight, is named only where nothing else was as often.
+
+    >>> report = {"method": "GET", "route": "/report", "age": 9.0}
+    >>> ws = {"method": "WEBSOCKET", "route": "/ws", "age": 99.0}
+    >>> in_common([{"requests": [report, ws]}, {}, {"requests": [ws, report]}, {"requests": [report]}])
+    'in flight in 3 of the last 4 out-of-memory deaths: GET /report'
+    """
+    last = deaths[-MOST_DEATHS:]
+    ages: dict[tuple[str, str], list[float]] = {}
+    for data in last:
+        requests = requests_in(data)
+        oldest = {(str(each.get("method")), str(each.get("route"))): each["age"] for each in reversed(requests)}
+        for named_route, age in oldest.items():
+            ages.setdefault(named_route, []).append(age)
+    if not ages:
+        return ""
+    method, route = found = max(ages, key=lambda each: (len(ages[each]), each[0] != "WEBSOCKET", sum(ages[each])))
+    if (count := len(ages[found])) < max(2, len(last) // 2 + 1):
+        return ""
+    return Say.REQUEST_IN_COMMON(request=f"{method} {route}", n=count, total=len(last))
+
+
 def with_requests(reason: str, data: Mapping[str, Any]) -> str:
     """Return a *reason* with what the event that it is of says of requests in flight."""
     requests = sentence(data)
+    if common := reason_in(data, "common"):
+        reason = Say.WHILE_ANSWERING(why=reason, requests=common)
     return Say.WHILE_ANSWERING(why=reason, requests=requests) if requests else reason
 
 

@@ -83,6 +83,7 @@ class Say(Template):
     REQUEST_BEGAN_LAST = "most likely {request}, which began last"
     REQUEST_IN_FLIGHT = "in flight: {request}"
     REQUEST_AND_OTHERS = "{request}; others in flight: {n}"
+    REQUEST_IN_COMMON = "in flight in {n} of the last {total} out-of-memory deaths: {request}"
     WHILE_ANSWERING = "{why}; {requests}"
     POISON = "poison: {request} ended {n} workers within {held}; last request {id}"
     THEN_POISON = "{poison}; not counted against the restart budget"

@@ -109,6 +109,10 @@ def _facts(record: Record, history: Sequence[Record]) -> Iterator[tuple[str, str
         yield "memory", Told.MEMORY(mib=f"{data['rss'] / 2**20:.0f}")
     if requests := in_flight.sentence(data):
         yield "requests", requests
+    if record.cause == Cause.OUT_OF_MEMORY.value:
+        same = [each for each in history if each.cause == record.cause and each.kind in DEATHS]
+        if common := in_flight.in_common([each.data for each in same if (each.id or 0) <= (record.id or 0)]):
+            yield "requests", common
     if isinstance(budget := data.get("budget"), Mapping):
         before, after, limit = (budget.get(name) for name in ("before", "after", "limit"))
         yield "budget", (Told.BUDGET if before != after else Told.BUDGET_KEPT)(before=before, n=after, total=limit)

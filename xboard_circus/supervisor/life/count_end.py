@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from circus import logger
 
 from xboard_circus.core.causes import Cause
+from xboard_circus.core.in_flight import in_common
 from xboard_circus.core.reason import with_say
 from xboard_circus.core.sentences import Say
 from xboard_circus.core.worker import Ended, Gone
@@ -119,6 +120,8 @@ def count(armed: ArmedWatcher, worker: Worker, code: int | None) -> None:
     )
     fleet.last_requests = {worker.pid: requests}
     told |= requests
+    if cause is Cause.OUT_OF_MEMORY and (common := _in_common(armed, told)):
+        told |= with_say(common, "common")
     before = budget.used(now)
     if not cause.counts or on_trial or armed.watcher.is_stopping():
         budget.gave_up(worker.slot)
@@ -162,6 +165,13 @@ def _count_failure(
     if decision.cooling and not was_cooling:
         more = {"cause": cause.value, "exit_code": told["exit_code"]}
         armed.publish("cooldown", reason=then, wait=decision.wait, **worker.ids, **more)
+
+
+def _in_common(armed: ArmedWatcher, told: dict[str, Any]) -> str:
+    """Return what this death for want of memory has in common with the earlier ones that are in the journal."""
+    kept = armed.supervisor.journal.after(0)["events"]
+    earlier = [data for name, _, data in kept if name == armed.watcher.res_name and data.get("cause") == told["cause"]]
+    return in_common([each for each in earlier if "lived" in each] + [told])
 
 
 def _poison(
