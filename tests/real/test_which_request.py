@@ -81,6 +81,9 @@ def test_the_request_that_did_it_comes_first(tmp_path: Path, preload: str, loop:
             assert f"GET {DEADLY}, for" in text
             assert f"others in flight: {OTHERS}" in text
             assert TOKEN not in text
+            stacks = text.partition("its stacks when it was ended:")[2].splitlines()
+            frames = [line.strip() for line in stacks if line.strip().startswith(("File", "..."))]
+            assert [line.rpartition(" in ")[2] for line in frames[:2]] == ["<lambda>", "die"] * (how != "exit"), text
             assert ("in die" in text, " of fastapi" in text) == (how != "exit",) * 2  # its frames are in one line
         record, text = death_in(c, f"/v1/die/kill/{TOKEN}")
         assert (DEADLY, "in flight") in routes(record), text

@@ -206,7 +206,7 @@ def test_frames_of_the_app_come_first_and_the_others_in_one_line() -> None:
     lines = shown(frames, "shop")
     assert lines[0] == '  File "/srv/app/models.py", line 1 in load'
     assert lines[1] == f'  File "{libraries}/shop/main.py", line 1 in basket'
-    assert lines[2].startswith("  ... 2 frames of asyncio, uvicorn, the last one File ")
+    assert lines[2].startswith("  ... 2 frames of python, uvicorn, the last one File ")
     assert lines[2].endswith("in sleep")
     assert place(frames, "shop") == "load (models.py:1)"
     assert place(frames[:1], "shop") == "serve (server.py:1)"

@@ -12,6 +12,7 @@ import click
 from xboard_circus.cli.context import complete_names, for_instance, json_option
 from xboard_circus.cli.moments import since_option
 from xboard_circus.cli.screen import complain, painted
+from xboard_circus.core.frames import is_of_app
 from xboard_circus.core.names import bus_name
 from xboard_circus.core.reason import one_line, with_say
 from xboard_circus.errors import XboardError
@@ -52,7 +53,13 @@ def why(instance: Instance, name: str | None, as_data: bool) -> None:
         data = {"record": asdict(found), "history": [asdict(each) for each in history]}
         print(json.dumps({**masked(data), "text": text}))
     else:
-        print(text)
+        print_story(text)
+
+
+def print_story(text: str) -> None:
+    """Print the text of `why`, on a terminal with the frames of the app in bold."""
+    for each in text.splitlines():
+        print(painted(each, "bold" if is_of_app(each) else ""))
 
 
 def _known_kinds(context: click.Context, parameter: click.Parameter, kinds: tuple[str, ...]) -> tuple[str, ...]:

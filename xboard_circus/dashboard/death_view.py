@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from xboard_circus.core import incidents
+from xboard_circus.core.frames import is_of_app
 from xboard_circus.core.headlines import Recent
 from xboard_circus.core.history import WHOLE_WATCHER, curves, shown, step_for
 from xboard_circus.core.names import bus_name
@@ -156,7 +157,8 @@ class Evidence:
             **with_say(safe.headline, "headline"),
             "facts": [{"title": title, **with_say(fact, "text")} for title, fact in safe.facts],
             "blocks": [
-                {"title": title, "lines": [with_say(line, "text") for line in lines]} for title, lines in safe.blocks
+                {"title": title, "lines": [{**with_say(line, "text"), "is_app": is_of_app(line)} for line in lines]}
+                for title, lines in safe.blocks
             ],
         }
 

@@ -11,11 +11,11 @@ from typing import Any
 from xboard_circus.core import in_flight
 from xboard_circus.core.causes import Cause
 from xboard_circus.core.durations import lasted, seconds
+from xboard_circus.core.frames import folded
 from xboard_circus.core.lost import LOST
 from xboard_circus.core.reason import one_line, reason_in
 from xboard_circus.ledger.event_text import Told
 from xboard_circus.ledger.record import Record
-from xboard_circus.ledger.stacks import folded
 from xboard_circus.ledger.story import DEATHS, death_of, followers, is_of_the_past, successor
 
 LOG_LINES = 12

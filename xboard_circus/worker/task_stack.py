@@ -1,9 +1,8 @@
-"""Find the stack of a task that waits, and show its frames: the app's own, and one line for those of libraries."""
+"""Find the stack of a task that waits, and show its frames."""
 
 import asyncio
 import gc
 import os
-import re
 import sys
 import threading
 import types
@@ -11,13 +10,13 @@ from collections.abc import Iterator, Sequence
 from types import FrameType
 from typing import Any, NamedTuple
 
-MOST_FRAMES, MOST_SHOWN = 200, 20
+from xboard_circus.core.frames import app_first, package_of
+
+MOST_FRAMES = 200
 MIDDLEWARE = "starlette.middleware.base"
 _HAVE_FRAMES = (types.CoroutineType, types.GeneratorType, types.AsyncGeneratorType)
 _FRAMES = ("cr_frame", "gi_frame", "ag_frame")
 _AWAITED = ("cr_await", "gi_yieldfrom", "ag_await")
-_LIBRARIES = re.compile(r"[/\\](?:site|dist)-packages[/\\]")
-_STANDARD = os.path.dirname(os.__file__) + os.sep
 
 
 class Stack(NamedTuple):
@@ -98,37 +97,21 @@ def _unfinished(tasks: Any) -> "list[asyncio.Task[Any]]":
     return [each for each in tasks or () if isinstance(each, asyncio.Task) and not each.done()]
 
 
-def is_of_app(frame: FrameType, app: str) -> bool:
-    """Return whether a frame is the app's: of the package *app*, or neither of a library nor of Python."""
-    package, file = _package(frame), frame.f_code.co_filename
-    if package == app:
-        return True
-    return not (package == "xboard_circus" or file.startswith((_STANDARD, "<")) or _LIBRARIES.search(file))
-
-
 def shown(frames: Sequence[FrameType], app: str) -> list[str]:
     """Return lines for *frames*: the app's, the last call first, then one for all others. No value is in them."""
-    own = [frame for frame in reversed(frames) if is_of_app(frame, app)]
-    others = [frame for frame in reversed(frames) if not is_of_app(frame, app)]
-    lines = [f"  {_place(frame)}" for frame in own[:MOST_SHOWN]]
-    if others:
-        packages = ", ".join(dict.fromkeys(map(_package, others)))
-        lines.append(f"  ... {len(others)} frames of {packages}, the last one {_place(others[0])}")
-    return lines
+    return app_first(
+        [
+            f'  File "{each.f_code.co_filename}", line {each.f_lineno} in {each.f_code.co_name}'
+            for each in reversed(frames)
+        ],
+        app,
+    )
 
 
 def place(frames: Sequence[FrameType], app: str) -> str:
     """Return in short where the app is, else where the library is that it called: function, file and line."""
-    own = [frame for frame in frames if is_of_app(frame, app)] or [*frames]
+    own = [frame for frame in frames if not package_of(frame.f_code.co_filename, app)] or [*frames]
     if not own:
         return "?"
     code = own[-1].f_code
     return f"{code.co_name} ({os.path.basename(code.co_filename)}:{own[-1].f_lineno})"
-
-
-def _place(frame: FrameType) -> str:
-    return f'File "{frame.f_code.co_filename}", line {frame.f_lineno} in {frame.f_code.co_name}'
-
-
-def _package(frame: FrameType) -> str:
-    return str(frame.f_globals.get("__name__") or "?").partition(".")[0]

@@ -12,10 +12,13 @@ export function tell(node, story) {
     ...(facts.length ? [el("dl", { class: "story-facts" }, ...facts.flatMap(fact))] : []),
     ...blocks.flatMap(({ title, lines }) => [
       el("h3", {}, word("why", title)),
-      el("pre", { class: "mono", tabindex: "0" }, lines.map((line) => reasonIn(line, "text")).join("\n")),
+      el("pre", { class: "mono", tabindex: "0" }, ...lines.map(frame)),
     ]),
   );
 }
+
+// The app's own frames are what one looks for.
+const frame = (line) => el(line.is_app ? "b" : "span", {}, `${reasonIn(line, "text")}\n`);
 
 // What came next may be several things: named once.
 function fact(said, at, all) {

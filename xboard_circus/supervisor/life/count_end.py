@@ -26,6 +26,7 @@ from xboard_circus.worker import EXIT_RECYCLED
 if TYPE_CHECKING:
     from xboard_circus.core.budget import RestartBudget
     from xboard_circus.core.poison import Poisons
+    from xboard_circus.supervisor.bus.journal import Journal
     from xboard_circus.supervisor.fleet import Worker
     from xboard_circus.supervisor.watcher import ArmedWatcher
 
@@ -120,7 +121,7 @@ def count(armed: ArmedWatcher, worker: Worker, code: int | None) -> None:
     )
     fleet.last_requests = {worker.pid: requests}
     told |= requests
-    if cause is Cause.OUT_OF_MEMORY and (common := _in_common(armed, told)):
+    if cause is Cause.OUT_OF_MEMORY and (common := _in_common(armed.supervisor.journal, armed.watcher.res_name, told)):
         told |= with_say(common, "common")
     before = budget.used(now)
     if not cause.counts or on_trial or armed.watcher.is_stopping():
@@ -167,11 +168,10 @@ def _count_failure(
         armed.publish("cooldown", reason=then, wait=decision.wait, **worker.ids, **more)
 
 
-def _in_common(armed: ArmedWatcher, told: dict[str, Any]) -> str:
+def _in_common(journal: Journal, watcher: str, told: dict[str, Any]) -> str:
     """Return what this death for want of memory has in common with the earlier ones that are in the journal."""
-    kept = armed.supervisor.journal.after(0)["events"]
-    earlier = [data for name, _, data in kept if name == armed.watcher.res_name and data.get("cause") == told["cause"]]
-    return in_common([each for each in earlier if "lived" in each] + [told])
+    earlier = [data for name, kind, data in journal.after(0)["events"] if (name, kind) == (watcher, "restart")]
+    return in_common([each for each in earlier if each.get("cause") == told["cause"]] + [told])
 
 
 def _poison(
