@@ -30,6 +30,7 @@ from xboard_circus.core.names import CIRCUSD, bus_name, is_helper
 from xboard_circus.core.reason import reason_in
 from xboard_circus.core.state_schema import CircusdEntry, State
 from xboard_circus.errors import XboardError
+from xboard_circus.ledger.record import record_of
 from xboard_circus.options.fields import IncidentOptions
 from xboard_circus.plugins._base import BusEvent, Commands, Part, XboardPlugin, ask_state
 
@@ -92,12 +93,27 @@ class Alerter(Part):
         if event.kind == LOST and self._sections and "successor" not in event.data:
             self._alerting.lost(reason_in(event.data), self._clock())
             self._review([])
+        self._pass_on(event)
         if event.kind in KINDS and self._sections:
             for bus, name in self._names.items():
                 # A command without a watcher is for all.
                 if event.watcher in (CIRCUSD, bus):
                     self._alerting.event(name, event.kind, event.data, self._clock())
             self._review([])
+
+    def _pass_on(self, event: BusEvent) -> None:
+        """Queue an event for the sections that get each one, and not only what is an incident."""
+        takers = [
+            each.delivery for each in self._sections.values() if getattr(each.delivery.sink, "takes_events", False)
+        ]
+        if not takers or event.watcher not in self._names:
+            return
+        from xboard_circus.alerts.otlp import EVENTS, message_of  # only where such a section is
+
+        if event.kind in EVENTS:
+            record = record_of(self._names[event.watcher], event.kind, event.data, now=self._wall_clock())
+            for delivery in takers:
+                delivery.put(message_of(record, self._origin.host))
 
     async def tick(self) -> float:
         """Query the state, and send what has changed."""

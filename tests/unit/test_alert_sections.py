@@ -106,7 +106,7 @@ def test_each_section_becomes_a_sink(write: Write) -> None:
 @pytest.mark.parametrize(
     ("section", "message"),
     [
-        pytest.param({}, "type = : missing; write type = webhook, email or command", id="nothing"),
+        pytest.param({}, "type = : missing; write type = webhook, email, command or otlp", id="nothing"),
         pytest.param(
             {"type": "mail"},
             "type = mail: not one of the words that may stand here; write one of webhook, email, command",

@@ -32,6 +32,10 @@ def sink_of(config: Config, alert: AlertConfig) -> Sink:
             ca_file=ca_file,
             is_proxied=options.proxies == "environment",
         )
+    if options.type == "otlp":
+        from xboard_circus.alerts.otlp import OtlpSink
+
+        return OtlpSink(secrets["url"], options.timeout, ca_file)
     if options.type == "email":
         from xboard_circus.alerts.smtp import SmtpSink
 

@@ -44,13 +44,13 @@ def _unknown(mapping: Mapping[str, object]) -> Iterator[Problem]:
 def _incomplete(options: AlertOptions, mapping: Mapping[str, object], wrong: set[str]) -> Iterator[Problem]:
     if options.type is None:
         if "type" not in wrong:
-            yield Problem("type", "", "missing", "write type = webhook, email or command")
+            yield Problem("type", "", "missing", "write type = webhook, email, command or otlp")
         return
     for key, _, item in named_fields(options):
         types = item.metadata["of"]
         if key in mapping and types and options.type not in types:
             yield Problem(key, _shown(key, mapping[key]), f"means nothing for type = {options.type}", "delete it")
-    needed = {"webhook": _webhook, "email": _email, "command": _command}[options.type]
+    needed = {"webhook": _webhook, "email": _email, "command": _command, "otlp": _otlp}[options.type]
     yield from (problem for problem in needed(options) if problem.option not in wrong)
 
 
@@ -60,6 +60,10 @@ def _webhook(options: AlertOptions) -> Iterator[Problem]:
     if (options.secret_env or options.secret_file) and options.shape not in _SIGNED:
         option = "secret_env" if options.secret_env else "secret_file"
         yield Problem(option, "", f"nothing is signed with shape = {options.shape}", "delete it")
+
+
+def _otlp(options: AlertOptions) -> Iterator[Problem]:
+    yield from _one_source("url", options.url_env, options.url_file, is_needed=True)
 
 
 def _email(options: AlertOptions) -> Iterator[Problem]:

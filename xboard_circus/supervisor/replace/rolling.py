@@ -193,7 +193,8 @@ class RollingReload:
     def _report(self) -> None:
         say = Say.RELOAD_ENDED_SAYING if self.reason else Say.RELOAD_ENDED
         reason = say(state=state_named(self.state), n=len(self.replaced), total=self.total, why=self.reason)
-        more = {"state": self.state, "replaced": self.replaced, "cut": self.cut, "log": self.log}
+        took = round(self.armed.clock() - self.began_at, 3)
+        more = {"state": self.state, "took": took, "replaced": self.replaced, "cut": self.cut, "log": self.log}
         self.armed.publish("reload_end", reason=reason, **more, **with_say(self.by, "by"))
 
 

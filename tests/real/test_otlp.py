@@ -1,0 +1,56 @@
+"""Deaths, reloads and incidents as spans of OpenTelemetry, to a receiver of OTLP in this process."""
+
+from __future__ import annotations
+
+import signal
+from pathlib import Path
+from typing import Any
+
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+
+from .alert_servers import HookServer, hook_server
+from .harness import eventually, kill
+from .test_alerts import SOON, alerting, plugin_log, secret
+
+
+def spans(collector: HookServer) -> list[tuple[str, dict[str, Any], float]]:
+    """The spans that were taken, in their order: name, attributes, seconds from begin to end."""
+    found = []
+    for got in collector.taken:
+        assert got.path == "/v1/traces"
+        request = ExportTraceServiceRequest.FromString(got.body)
+        for span in request.resource_spans[0].scope_spans[0].spans:
+            values = {each.key: each.value for each in span.attributes}
+            told = {key: getattr(value, str(value.WhichOneof("value"))) for key, value in values.items()}
+            found.append((span.name, told, (span.end_time_unix_nano - span.start_time_unix_nano) / 1e9))
+    return found
+
+
+def test_deaths_reloads_and_incidents_are_spans(tmp_path: Path) -> None:
+    """Given a collector that fails at first, when a worker is killed and the watcher reloaded, then the death is a span
+    as long as the worker lived, the reload and the incident are spans, and none is lost or sent twice."""
+    with hook_server("503", "hang", opened=False) as collector:
+        url = secret(tmp_path, "collector", f"http://localhost:{collector.port}/v1/traces")
+        section = {"type": "otlp", "url_file": url, "timeout": 2, "min_severity": "info"}
+        with alerting(tmp_path, {"traces": section}) as c:
+            victim = c.workers()[0]
+            kill(victim, signal.SIGKILL)
+            eventually(lambda: "alert:traces: not delivered" in plugin_log(c), timeout=SOON, what="it was tried")
+            collector.open()
+            c.wait_ready()
+            assert c.run_cli("reload").returncode == 0
+            wanted = {"worker", "reload", "incident"}
+            eventually(lambda: {name for name, _, _ in spans(collector)} >= wanted, timeout=90, what="all came")
+            eventually(lambda: "recovered" in str(spans(collector)), timeout=90, what="the incident is over")
+            taken = spans(collector)
+
+    ((_, death, lived),) = [each for each in taken if each[1].get("xboard.pid") == victim]
+    assert (death["xboard.watcher"], death["xboard.cause"]) == ("web", "killed from outside")
+    assert death["xboard.signal"] == "SIGKILL"
+    assert abs(lived - death["xboard.lived"]) < 0.01
+    ((_, reload, took),) = [each for each in taken if each[0] == "reload"]
+    assert reload["xboard.state"] == "done"
+    assert took > 0
+    events = [told["xboard.event"] for name, told, _ in taken if name == "incident"]
+    assert (events[0], events[-1]) == ("problem", "recovered")
+    assert len({got.body for got in collector.taken}) == len(collector.taken)

@@ -1,0 +1,115 @@
+"""Send deaths, reloads and incidents as spans to a collector of OpenTelemetry, by the exporter of its SDK (OTLP, HTTP).
+
+The SDK's own batches are not used: an alert waits in the queue of its section, also over a restart, until it is taken.
+"""
+
+import logging
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import xboard_circus
+from xboard_circus.alerts.message import Message
+from xboard_circus.alerts.secrets import AlertError, Secret
+from xboard_circus.core.in_flight import requests_in
+from xboard_circus.core.reason import reason_in
+from xboard_circus.ledger.record import Record
+
+EVENTS = {"restart": "worker", "end": "worker", "reload_end": "reload"}
+"""Events that are spans of their own, by the name of their span; incidents are the alerts themselves."""
+_LASTED = {"worker": "lived", "reload": "took"}
+_SHOWN = ("cause", "exit_code", "signal", "slot", "lived", "ready_for", "rss", "wait", "blames", "state", "cut")
+_OF_INCIDENT = ("event", "kind", "severity", "watcher", "reason", "count", "seconds", "done", "next", "note")
+
+
+def message_of(record: Record, host: str) -> Message:
+    """Return the message of an event in `EVENTS`."""
+    name, data = EVENTS[record.kind], record.data
+    lasted = data.get(_LASTED[name])
+    told = {"watcher": record.watcher, "pid": record.pid, "reason": str(record.reason), "by": reason_in(data, "by")}
+    told |= {key: data.get(key) for key in _SHOWN} | {"cause": record.cause}
+    if requests := requests_in(data):
+        told["request"] = f"{requests[0].get('method')} {requests[0].get('route')}"
+    document: dict[str, Any] = {
+        "id": uuid.uuid4().hex,
+        "span": name,
+        "host": host,
+        "since": record.time - (lasted if isinstance(lasted, (int, float)) else 0.0),
+        "time": record.time,
+        "attributes": {
+            key: value for key, value in told.items() if isinstance(value, (str, int, float)) and value != ""
+        },
+        "failed": record.cause not in (None, "commanded") or data.get("state") == "failed",
+    }
+    return Message(document["id"], f"{name} of {record.watcher}", str(record.reason), document)
+
+
+def incident_of(document: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the document of an alert in the form of `message_of`."""
+    times = {name: datetime.fromisoformat(document[name]).timestamp() for name in ("since", "time")}
+    told = {name: document.get(name) for name in _OF_INCIDENT}
+    attributes = {key: value for key, value in told.items() if isinstance(value, (str, int, float))}
+    failed = document.get("event") in ("problem", "reminder")
+    return {**document, **times, "span": "incident", "attributes": attributes, "failed": failed}
+
+
+@dataclass(frozen=True)
+class OtlpSink:
+    """Send each message as one span; the headers are those of OTEL_EXPORTER_OTLP_HEADERS."""
+
+    url: Secret
+    timeout: float = 10.0
+    ca_file: Path | None = None
+    takes_events = True
+
+    @property
+    def place(self) -> str:
+        return f"OTLP, its address from {self.url}"
+
+    def deliver(self, message: Message) -> None:
+        """Export the span; it has *timeout* seconds."""
+        try:
+            from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+            from opentelemetry.sdk.trace.export import SpanExportResult
+        except ImportError:
+            raise AlertError("OpenTelemetry is not installed: pip install 'xboard-circus[otel]'") from None
+        logging.getLogger("opentelemetry").setLevel(logging.CRITICAL + 1)  # its messages quote the address
+        ca_file = str(self.ca_file) if self.ca_file else None
+        exporter = OTLPSpanExporter(endpoint=self.url.read(), timeout=self.timeout, certificate_file=ca_file)
+        try:
+            result = exporter.export([span_of(message.document)])
+        except Exception as error:
+            raise AlertError(f"no answer of the collector ({type(error).__name__})") from None
+        finally:
+            exporter.shutdown()  # type: ignore[no-untyped-call]
+        if result is not SpanExportResult.SUCCESS:
+            raise AlertError(f"the collector did not take it within {self.timeout:g} s")
+
+
+def span_of(document: Mapping[str, Any]) -> Any:
+    """Return the span of a document, with the same ids in each try."""
+    from opentelemetry.sdk.resources import Resource
+    from opentelemetry.sdk.trace import TracerProvider
+    from opentelemetry.sdk.trace.id_generator import IdGenerator
+    from opentelemetry.trace import StatusCode
+
+    class Ids(IdGenerator):
+        def generate_trace_id(self) -> int:
+            return int(document["id"], 16)
+
+        def generate_span_id(self) -> int:
+            return int(document["id"][:16], 16)
+
+    told = document if "span" in document else incident_of(document)
+    resource = {"service.name": "xboard-circus", "service.version": xboard_circus.__version__}
+    resource["host.name"] = str(told.get("host"))
+    provider = TracerProvider(resource=Resource.create(resource), id_generator=Ids(), shutdown_on_exit=False)
+    attributes = {f"xboard.{name}": value for name, value in told["attributes"].items()}
+    since, until = (int(told[name] * 1e9) for name in ("since", "time"))
+    span = provider.get_tracer("xboard_circus").start_span(told["span"], start_time=since, attributes=attributes)
+    span.set_status(StatusCode.ERROR if told["failed"] else StatusCode.OK)
+    span.end(until)
+    return span
