@@ -9,7 +9,7 @@ from rich.table import Table
 from xboard_circus.cli.context import complete_names, for_instance, json_option
 from xboard_circus.cli.screen import out, plain, say
 from xboard_circus.core.durations import lasted
-from xboard_circus.core.in_flight import RUNNING, requests_in
+from xboard_circus.core.in_flight import RUNNING, by_age, requests_in
 from xboard_circus.core.sentences import Say
 from xboard_circus.instance import Instance
 from xboard_circus.masking import masked
@@ -46,14 +46,15 @@ def requests(instance: Instance, name: str | None, slow: float, as_data: bool) -
             each["requests"] = [request for request in requests_in(each) if request["age"] >= slow]
         print(json.dumps(masked(workers)))
         return
-    rows = [(request, each) for each in workers for request in requests_in(each) if request["age"] >= slow]
+    rows = by_age(workers, slow=slow)
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
     for title in ("AGE", "REQUEST", "WORKER", "PID", "ID"):
         table.add_column(title, justify="right" if title == "AGE" else "left", no_wrap=title != "REQUEST")
-    for request, each in sorted(rows, key=lambda row: -float(row[0]["age"])):
+    for request in rows:
         is_running = request.get("state") == RUNNING
         what = f"{request.get('method')} {request.get('route')}" + (" (its event loop runs it)" if is_running else "")
-        cells = (lasted(request["age"]), what, f"{each['watcher']} #{each['slot']}", each["pid"], request.get("id"))
+        worker = f"{request['watcher']} #{request['slot']}"
+        cells = (lasted(request["age"]), what, worker, request["pid"], request.get("id"))
         table.add_row(*(plain(str(cell), "red" if is_running else "") for cell in cells))
     if rows:
         out().print(table)

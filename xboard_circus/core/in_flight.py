@@ -1,5 +1,6 @@
 """Say which requests a worker was answering when it ended, the one that most likely did it first."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -81,6 +82,30 @@ def requests_in(data: Mapping[str, Any]) -> list[Mapping[str, Any]]:
         for each in (found if isinstance(found, list) else ())
         if isinstance(each, Mapping) and isinstance(each.get("age"), (int, float))
     ]
+
+
+def by_age(workers: object, *, slow: float = 0.0, most: int | None = None) -> list[dict[str, Any]]:
+    """Return the requests of *workers*, of circusd's answer, that are *slow* seconds old, the oldest first, each with
+    its worker; of each watcher *most* at most.
+
+    >>> a, b = ({"watcher": "web", "slot": n, "pid": 70 + n, "requests": [{"age": n / 2}]} for n in (1, 2))
+    >>> [[each["pid"] for each in by_age([a, b], **options)] for options in ({}, {"most": 1}, {"slow": 0.8})]
+    [[72, 71], [72], [72]]
+    """
+    found = [each for each in (workers if isinstance(workers, list) else ()) if isinstance(each, Mapping)]
+    rows = [
+        {**request, **{name: each.get(name) for name in ("watcher", "slot", "pid")}}
+        for each in found
+        for request in requests_in(each)
+        if request["age"] >= slow
+    ]
+    seen: Counter[object] = Counter()
+    kept = []
+    for row in sorted(rows, key=lambda row: -float(row["age"])):
+        seen[row["watcher"]] += 1
+        if most is None or seen[row["watcher"]] <= most:
+            kept.append(row)
+    return kept
 
 
 def sentence(data: Mapping[str, Any]) -> str:

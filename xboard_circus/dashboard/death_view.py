@@ -1,6 +1,7 @@
 """Show deaths and other events of the ledger, and the logs. Everything here reads from a disk, so in a thread."""
 
 import contextlib
+import os
 import re
 import time
 from collections.abc import Collection, Mapping
@@ -11,6 +12,7 @@ from xboard_circus.core import incidents
 from xboard_circus.core.frames import is_of_app
 from xboard_circus.core.headlines import Recent
 from xboard_circus.core.history import WHOLE_WATCHER, curves, shown, step_for
+from xboard_circus.core.in_flight import by_age
 from xboard_circus.core.names import bus_name
 from xboard_circus.core.reason import with_say
 from xboard_circus.dashboard.answers import Answer
@@ -30,6 +32,8 @@ SHARES = {"day": 86_400.0, "week": 7 * 86_400.0, "month": 30 * 86_400.0}
 CELLS, MOST_FOLDED = 90, 10_000
 RECENT = 15.0  # seconds within which a watcher has figures: the plugin stores them every few seconds
 MARKS = frozenset({"restart", "reload_begin", "start"})
+MOST_REQUESTS = 50
+"""Requests in flight that are shown of each watcher."""
 MOST_EVENTS, MOST_LINES, MOST_AT_ONCE, LONGEST_LINE = 1000, 2000, 500, 4000
 _ESCAPE = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]")
 
@@ -142,6 +146,18 @@ class Evidence:
             "series": curves(points, step=step, span=span),
             "marks": [{"time": each.time, "kind": each.kind} for each in marks],
         }
+
+    def requests(self) -> list[dict[str, Any]]:
+        """Return what is in flight now, the oldest first; XboardError where circusd does not answer."""
+        if (config := self._settings.config) is None:
+            return []
+        deadline = self._settings.deadline
+        with Instance(config.path, answer_within=deadline).client() as client:
+            answer = client.call("xboard_requests", deadline=deadline)
+        own = os.getpid()  # the page itself answers one all along, and this one
+        rows = by_age([each for each in answer.get("workers", ()) if each.get("pid") != own], most=MOST_REQUESTS)
+        shown: list[dict[str, Any]] = masked(rows)
+        return shown
 
     def why(self, *, watcher: str | None, pid: int | None) -> dict[str, Any]:
         """Return why the last event happened: the text of `xboard-circus why`, and its parts."""

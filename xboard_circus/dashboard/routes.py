@@ -211,6 +211,10 @@ def _api(hub: Hub, access: Access) -> APIRouter:
     def incidents(evidence: Evidence = of_here) -> Response:
         return JSONResponse({"incidents": evidence.incidents(hub.servers[LOCAL].troubled())})
 
+    @router.get("/requests", dependencies=in_turn)
+    def requests(evidence: Evidence = of_here) -> Response:
+        return JSONResponse({"requests": evidence.requests()})
+
     @router.get("/why", dependencies=in_turn)
     def why(watcher: str | None = None, pid: int | None = None, evidence: Evidence = of_here) -> Response:
         return JSONResponse(evidence.why(watcher=watcher or None, pid=pid))

@@ -1,4 +1,4 @@
-// The page: one live state, four views of it.
+// The page: one live state, five views of it.
 
 import { act, signIn, signOut } from "./api.js";
 import { changes } from "./changes.js";
@@ -9,6 +9,7 @@ import { Feed, now } from "./feed.js";
 import { Headlines } from "./headlines.js";
 import { History } from "./history.js";
 import { Logs } from "./logs.js";
+import { Requests } from "./requests.js";
 import { ServerSection } from "./server.js";
 import { MAY_ACT, session } from "./session.js";
 import { offerSettings } from "./settings.js";
@@ -25,6 +26,7 @@ const details = new Details(figures);
 const timeline = new Timeline();
 const logs = new Logs();
 const history = new Trends();
+const requests = new Requests();
 const headlines = new Headlines($("headlines"));
 const feed = new Feed(onState);
 const addWatcher = formDialog("watcher-dialog", "watcher-form", async (fields, server) => {
@@ -82,7 +84,7 @@ function drawTitle(isQuiet) {
 function route() {
   if (location.hash.startsWith("#token=")) return location.replace(`login${location.hash}`); // a link, pasted into a page that is open
   const [name, ...place] = location.hash.slice(1).split("/").map(decodeURIComponent);
-  const views = { overview: null, history, timeline, logs };
+  const views = { overview: null, history, requests, timeline, logs };
   if (name && !(name in views)) return; // the skip link
   const chosen = name || "overview";
   for (const [each, view] of Object.entries(views)) {
