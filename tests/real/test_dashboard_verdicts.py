@@ -269,6 +269,7 @@ def test_of_many_workers_those_in_trouble_are_shown_and_the_healthy_folded(stage
     rows = stage.watcher().locator("tbody tr")
     expect(rows).to_have_count(1)
     expect(stage.row(33)).to_be_in_viewport()
+    expect(stage.page.locator(".headline")).to_contain_text("degraded for 2 min 5 s: web, 39 of 40 up")
     assert stage.page.evaluate("document.documentElement.scrollHeight <= innerHeight")
     stage.watcher().get_by_role("button", name="Show 39 healthy workers").click()
     expect(rows).to_have_count(40)
@@ -307,6 +308,8 @@ def test_of_many_watchers_those_in_trouble_are_open_on_top_and_the_healthy_a_lin
         stage.page.get_by_role("button", name="Open all").click()
         expect(stage.watcher("plugin:xboard")).to_be_visible()
         stage.show(*many[:3])
+        for at in (0, 2):
+            expect(stage.watcher(f"b0{at}").locator("tbody tr")).to_have_count(2)
         edges = "all => all.map((each) => Math.round(each.getBoundingClientRect().left))"
         columns = [stage.watcher(f"b0{at}").locator("thead th").evaluate_all(edges) for at in (0, 2)]
         assert columns[0] == columns[1]
@@ -437,10 +440,14 @@ def test_every_verdict_is_sound(tmp_path: Path, language: str, width: Any) -> No
         ),
         "stopped": backend("stopped", status="stopped", numprocesses=2),
         "dependency": TROUBLED["dependency down"][0],
+        "disk-full": backend("degraded", slot(1), slot(2), cause="2 of 2 workers up: no space left for web.log"),
     }
     with staged(tmp_path, locale=language, viewport=width) as stage:
         for name, shown in stages.items():
             stage.show(shown)
             expect(stage.watcher()).to_have_attribute("data-verdict", shown["verdict"]["word"])
+            first = stage.page.locator(f'.headline[data-verdict="{shown["verdict"]["word"]}"]')
+            expect(first).to_contain_text(shown["verdict"]["cause"])
+            assert first.evaluate("line => line.getBoundingClientRect().bottom") <= 400, name
             stage.picture(f"{name}-{language}-{width['width']}")
             check_sound(stage.page, name)

@@ -204,7 +204,9 @@ def _api(hub: Hub, access: Access) -> APIRouter:
     @router.get("/beats", dependencies=in_turn)
     def beats(span: float = 86_400.0, evidence: Evidence = of_here) -> Response:
         watchers = (hub.servers[LOCAL].state or {"watchers": []})["watchers"]
-        up = {each["name"]: [worker["pid"] for worker in each["workers"] if is_up(worker)] for each in watchers}
+        # Of a watcher that is not armed the ledger knows no worker that came up.
+        armed = [each for each in watchers if each["armed"]]
+        up = {each["name"]: [worker["pid"] for worker in each["workers"] if is_up(worker)] for each in armed}
         return JSONResponse({"watchers": evidence.beats(up, span=span, troubled=hub.servers[LOCAL].troubled())})
 
     @router.get("/incidents", dependencies=in_turn)
