@@ -202,6 +202,8 @@ def change(descriptor: int, what: str) -> None:
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, 1 << 20)
         elif what == "linger":
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        elif what == "timeout":
+            listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 1)
         elif what == "blocking":
             os.set_blocking(descriptor, True)
         elif what == "backlog":

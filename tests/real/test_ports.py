@@ -160,7 +160,13 @@ def test_a_listener_that_a_worker_makes_deaf_is_made_anew(tmp_path: Path) -> Non
 
 @pytest.mark.parametrize(
     ("change", "option"),
-    [("lowat", "SO_RCVLOWAT"), ("linger", "SO_LINGER"), ("blocking", "O_NONBLOCK"), ("backlog", "backlog")],
+    [
+        ("lowat", "SO_RCVLOWAT"),
+        ("linger", "SO_LINGER"),
+        ("timeout", "TCP_USER_TIMEOUT"),
+        ("blocking", "O_NONBLOCK"),
+        ("backlog", "backlog"),
+    ],
 )
 def test_what_a_worker_changes_of_the_listener_is_put_back(tmp_path: Path, change: str, option: str) -> None:
     """Given a worker that changes the listener of all, then circusd puts it back within seconds and says so, and

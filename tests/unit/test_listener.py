@@ -6,6 +6,7 @@ import re
 import socket
 import struct
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
 from pathlib import Path
@@ -34,6 +35,7 @@ ATTACH_FILTER, LOCK_FILTER, MD5SIG_EXT, DEFER_ACCEPT = 26, 44, 32, 9
 def listener(request: pytest.FixtureRequest) -> Iterator[socket.socket]:
     family = socket.AF_INET6 if ":" in request.param else socket.AF_INET
     with socket.create_server((request.param, 0), family=family) as made:
+        made.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # as circusd does
         yield made
 
 
@@ -158,6 +160,10 @@ def want_much_at_once(of: socket.socket) -> None:
     of.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, 1 << 20)
 
 
+def cut_after_a_millisecond(of: socket.socket) -> None:
+    of.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 1)
+
+
 def state_of(listener: socket.socket) -> tuple[object, ...]:
     return (
         listener.getsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT),
@@ -170,7 +176,7 @@ def state_of(listener: socket.socket) -> tuple[object, ...]:
 @pytest.mark.parametrize(
     ("change", "names"),
     [
-        pytest.param(want_much_at_once, "SO_RCVLOWAT", id="connections that are never readable"),
+        pytest.param(want_much_at_once, "SO_RCVLOWAT, SO_RCVBUF", id="connections that are never readable"),
         pytest.param(linger, "SO_LINGER", id="answers that are cut"),
         pytest.param(lambda of: os.set_blocking(of.fileno(), True), "O_NONBLOCK", id="workers that hang in accept"),
         pytest.param(lambda of: of.listen(0), "backlog", id="a queue for one connection"),
@@ -181,26 +187,106 @@ def test_what_connections_inherit_is_put_back(
 ) -> None:
     listener.setblocking(False)
     listener.listen(200)
-    before = state_of(listener)
-    assert put_back(listener, backlog=200, blocking=False) == ""
+    before, wanted = state_of(listener), listeners.inherited(listener)
+    assert put_back(listener, wanted, backlog=200, blocking=False) == ""
     change(listener)
     assert state_of(listener) != before
 
-    assert put_back(listener, backlog=200, blocking=False) == names
+    assert put_back(listener, wanted, backlog=200, blocking=False) == names
     assert state_of(listener) == before
-    assert put_back(listener, backlog=200, blocking=False) == ""
+    assert put_back(listener, wanted, backlog=200, blocking=False) == ""
+
+
+HARMFUL = {
+    "SO_REUSEADDR": struct.pack("i", 0),
+    "SO_REUSEPORT": struct.pack("i", 1),
+    "SO_SNDBUF": struct.pack("i", 1),
+    "SO_RCVBUF": struct.pack("i", 1),
+    "SO_RCVTIMEO": struct.pack("ll", 0, 1000),
+    "SO_SNDTIMEO": struct.pack("ll", 0, 1000),
+    "SO_TIMESTAMPING": struct.pack("i", 0x12),
+    "SO_MAX_PACING_RATE": struct.pack("i", 1),
+    "TCP_NODELAY": struct.pack("i", 0),
+    "TCP_MAXSEG": struct.pack("i", 88),
+    "TCP_CORK": struct.pack("i", 1),
+    "TCP_KEEPIDLE": struct.pack("i", 1),
+    "TCP_KEEPINTVL": struct.pack("i", 1),
+    "TCP_KEEPCNT": struct.pack("i", 1),
+    "TCP_SYNCNT": struct.pack("i", 1),
+    "TCP_LINGER2": struct.pack("i", -1),
+    "TCP_DEFER_ACCEPT": struct.pack("i", 100),
+    "TCP_WINDOW_CLAMP": struct.pack("i", 1),
+    "TCP_CONGESTION": b"reno",
+    "TCP_USER_TIMEOUT": struct.pack("i", 1),
+    "TCP_NOTSENT_LOWAT": struct.pack("i", 1),
+    "TCP_TX_DELAY": struct.pack("i", 1_000_000),
+    "TCP_RTO_MAX_MS": struct.pack("i", 1000),
+    "IP_TOS": struct.pack("i", 0x20),
+    "IP_MTU_DISCOVER": struct.pack("i", 3),
+    "IP_RECVERR": struct.pack("i", 1),
+    "IPV6_TCLASS": struct.pack("i", 0x20),
+    "IPV6_MTU_DISCOVER": struct.pack("i", 3),
+    "IPV6_RECVERR": struct.pack("i", 1),
+}
+
+
+def accepted_values(listener: socket.socket) -> dict[str, bytes | None]:
+    """Return the options of one more accepted connection."""
+    with socket.create_connection(listener.getsockname()[:2]), listener.accept()[0] as accepted:
+        return {name: listeners._value(accepted, name) for name in HARMFUL}
+
+
+@pytest.mark.parametrize("name", HARMFUL)
+def test_a_connection_inherits_no_harmful_option_that_was_put_back(listener: socket.socket, name: str) -> None:
+    wanted = listeners.inherited(listener)
+    assert put_back(listener, wanted, backlog=128, blocking=None) == ""
+    before, value = accepted_values(listener), HARMFUL[name]
+    try:
+        listener.setsockopt(*listeners._INHERITED[name], value)
+    except OSError as error:
+        pytest.skip(f"this kernel, or family, has no {name}: {error}")
+    if listeners._value(listener, name) == wanted[name]:
+        pytest.skip(f"{value!r} is the default here")
+
+    assert put_back(listener, wanted, backlog=128, blocking=None).split(", ")[0] == name
+    assert accepted_values(listener) == before
+    assert put_back(listener, wanted, backlog=128, blocking=None) == ""
+
+
+def test_a_slow_reader_gets_all_after_a_timeout_of_a_millisecond_was_put_back(listener: socket.socket) -> None:
+    """Given a TCP_USER_TIMEOUT of 1 ms on the listener, put back, then a client that reads late is not reset."""
+    wanted = listeners.inherited(listener)
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 1)
+    put_back(listener, wanted, backlog=128, blocking=None)
+    with socket.create_connection(listener.getsockname()[:2]) as client, listener.accept()[0] as accepted:
+        accepted.setblocking(False)
+        with suppress(BlockingIOError):
+            while True:  # until the window of the client is full
+                accepted.send(b"x" * (1 << 20))
+        time.sleep(0.5)  # the kernel would count this
+
+        assert client.recv(1) == b"x"
+        assert accepted.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) == 0
+
+
+def test_what_cannot_be_put_back_is_named(listener: socket.socket) -> None:
+    wanted = {**listeners.inherited(listener), "TCP_SYNCNT": b"\xff\xff\xff\xff"}
+
+    with pytest.raises(listeners.CannotPutBack, match="TCP_SYNCNT"):
+        put_back(listener, wanted, backlog=128, blocking=None)
 
 
 def test_what_is_accepted_inherits_no_change_of_the_listener(listener: socket.socket) -> None:
     """Given a listener that a sibling has changed, then a worker's connections are as ever, and it hangs for none."""
     public = open_public(os.dup(listener.fileno()))
-    for change in (want_much_at_once, linger):
+    for change in (want_much_at_once, linger, cut_after_a_millisecond):
         change(listener)
     listener.setblocking(True)
     with public, socket.create_connection(listener.getsockname()[:2]):
         accepted, _ = public.accept()
         with accepted:
             assert state_of(accepted)[:2] == (1, b"\0\0\0\0")
+            assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 0
         with pytest.raises(BlockingIOError):
             public.accept()
 
@@ -209,14 +295,17 @@ def test_all_that_was_changed_is_named(listener: socket.socket) -> None:
     for change in (linger, want_much_at_once):
         change(listener)
 
-    assert put_back(listener, backlog=128, blocking=None) == "SO_RCVLOWAT, SO_LINGER"
+    changed = put_back(listener, listeners.inherited(listener), backlog=128, blocking=None)
+    assert changed == "SO_RCVLOWAT, SO_LINGER, SO_RCVBUF"
 
 
 def test_a_server_may_choose_its_backlog_and_one_that_blocks(listener: socket.socket) -> None:
-    """Given a server that accepts in a thread of its own, or has a queue of 100, then both are left as they are."""
+    """Given a server of the user's that blocks in accept, and chose queue and buffers, then these are left."""
     listener.listen(100)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 100_000)
+    listener.setsockopt(socket.IPPROTO_TCP, DEFER_ACCEPT, 5)
 
-    assert put_back(listener, backlog=2048, blocking=None) == ""
+    assert put_back(listener, listeners.inherited(listener, ours=False), backlog=2048, blocking=None) == ""
     assert (os.get_blocking(listener.fileno()), listeners._backlog(listener)) == (True, 100)
 
 
@@ -225,7 +314,7 @@ def test_the_queue_of_a_unix_listener_is_put_back(tmp_path: Path) -> None:
         listener.bind(os.fspath(tmp_path / "x.sock"))
         listener.listen(0)
 
-        assert put_back(listener, backlog=100, blocking=False) == "O_NONBLOCK"
+        assert put_back(listener, listeners.inherited(listener), backlog=100, blocking=False) == "O_NONBLOCK"
         for _ in range(50):
             client = stack.enter_context(socket.socket(socket.AF_UNIX))
             client.setblocking(False)

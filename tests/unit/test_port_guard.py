@@ -28,6 +28,7 @@ class FakeArmed:
     def __init__(self, shared: CircusSocket) -> None:
         self.now = 100.0
         self.filled_up = 0
+        self.has_private_socket = True
         self.told: list[str] = []
         self.later: list[tuple[float, Callable[[int], None], int]] = []
         self.options = SimpleNamespace(port=SimpleNamespace(retry=RETRY, port=None, host=""))

@@ -217,6 +217,7 @@ class Say(Template):
     PORT_FREED = "port freed: {why}"
     PORT_SHUT = "a worker, or what it started, shut the listening socket down"
     PORT_DEAF = "a worker, or what it started, had the kernel drop connections to the listening socket, by {option}"
+    PORT_CHANGED = "a worker, or what it started, changed {options} of the listening socket, which cannot be put back"
     PORT_PUT_BACK = (
         "a worker, or what it started, changed {options} of the listening socket, so that requests wait or are lost; "
         "it was put back. `xboard-circus reload {watcher}` replaces that worker"

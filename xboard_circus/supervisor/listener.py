@@ -12,6 +12,7 @@ import select
 import socket
 import struct
 import sys
+from collections.abc import Mapping
 from contextlib import suppress
 
 from xboard_circus.host import sockdiag, unix_sockets
@@ -33,6 +34,38 @@ _DEAFENING = {
     "IPV6_UNICAST_HOPS": (socket.IPPROTO_IPV6, socket.IPV6_UNICAST_HOPS),
     "IPV6_MINHOPCOUNT": (socket.IPPROTO_IPV6, 73),
 }
+_INHERITED = {
+    "SO_RCVLOWAT": (socket.SOL_SOCKET, socket.SO_RCVLOWAT),
+    "SO_LINGER": (socket.SOL_SOCKET, socket.SO_LINGER),
+}
+if sys.platform == "linux":
+    _INHERITED |= {f"SO_{name}": (socket.SOL_SOCKET, number) for name, number in {
+        "REUSEADDR": 2, "SNDBUF": 7, "RCVBUF": 8, "REUSEPORT": 15, "RCVTIMEO": 20, "SNDTIMEO": 21, "MARK": 36,
+        "TIMESTAMPING": 37, "BUSY_POLL": 46, "MAX_PACING_RATE": 47, "PREFER_BUSY_POLL": 69, "BUF_LOCK": 72,
+    }.items()}  # fmt: skip
+    _INHERITED |= {f"TCP_{name}": (socket.IPPROTO_TCP, number) for name, number in {
+        "NODELAY": 1, "MAXSEG": 2, "CORK": 3, "KEEPIDLE": 4, "KEEPINTVL": 5, "KEEPCNT": 6, "SYNCNT": 7, "LINGER2": 8,
+        "DEFER_ACCEPT": 9, "WINDOW_CLAMP": 10, "CONGESTION": 13, "USER_TIMEOUT": 18, "NOTSENT_LOWAT": 25,
+        "TX_DELAY": 37, "RTO_MAX_MS": 44,
+    }.items()}  # fmt: skip
+    _INHERITED |= {f"IP_{name}": (socket.IPPROTO_IP, number) for name, number in {
+        "TOS": 1, "MTU_DISCOVER": 10, "RECVERR": 11,
+    }.items()}  # fmt: skip
+    _INHERITED |= {f"IPV6_{name}": (socket.IPPROTO_IPV6, number) for name, number in {
+        "MTU_DISCOVER": 23, "RECVERR": 25, "TCLASS": 67,
+    }.items()}  # fmt: skip
+"""What connections inherit and what cuts, stalls or slows them, as tried on Linux 6.18. The rest of what they inherit
+(SO_KEEPALIVE alone, SO_OOBINLINE, SO_ZEROCOPY, TCP_QUICKACK, IP_PKTINFO and the like) does no harm."""
+_CHOSEN_BY_SERVERS = frozenset({"SO_SNDBUF", "SO_RCVBUF", "SO_REUSEPORT", "SO_BUF_LOCK", "TCP_DEFER_ACCEPT"})
+_WRITTEN = {
+    "SO_LINGER": unix_sockets.DOES_NOT_LINGER,
+    "TCP_MAXSEG": bytes(4),  # it reads as 536 where it is not set
+    "TCP_WINDOW_CLAMP": struct.pack("=i", 0xFFFF << 14),  # the largest window: a listener takes no 0
+}
+
+
+class CannotPutBack(OSError):
+    """Options of a listener that the kernel does not let us restore."""
 
 
 def is_listening(of: socket.socket) -> bool:
@@ -72,20 +105,42 @@ def deafened_by(listener: socket.socket) -> str:
     return "SO_ATTACH_FILTER"
 
 
-def put_back(listener: socket.socket, *, backlog: int, blocking: bool | None) -> str:
-    """Restore what circusd has set on *listener* and its connections inherit; return the names of what was changed.
+def inherited(like: socket.socket, *, ours: bool = True) -> dict[str, bytes]:
+    """Return the options that a listener of the family of *like* has when circusd has just bound it.
 
-    The listener is one for all workers: SO_RCVLOWAT leaves requests unread, SO_LINGER cuts answers or blocks the
-    workers that close, without O_NONBLOCK they hang in accept(), and a short queue drops connections. With None as
-    *blocking* that is the server's choice.
+    They are read from a fresh socket, because *like* may come from a worker. If the server is not *ours*, what servers
+    choose for themselves is left out. From a unix socket connections inherit none of them; circusd closes it itself.
     """
-    changed = []
-    if listener.getsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT) != 1:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, 1)
-        changed.append("SO_RCVLOWAT")
-    if listener.getsockopt(socket.SOL_SOCKET, socket.SO_LINGER):
-        unix_sockets.do_not_linger(listener.fileno())
-        changed.append("SO_LINGER")
+    with socket.socket(like.family, like.type) as fresh:
+        if like.family == socket.AF_UNIX:
+            names = {"SO_RCVLOWAT", "SO_LINGER"}
+        else:
+            names = _INHERITED.keys() - (() if ours else _CHOSEN_BY_SERVERS)
+            fresh.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            fresh.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        found = {name: _value(fresh, name) for name in _INHERITED if name in names}
+    return {name: value for name, value in found.items() if value is not None}
+
+
+def put_back(listener: socket.socket, wanted: Mapping[str, bytes], *, backlog: int, blocking: bool | None) -> str:
+    """Restore what connections inherit from *listener*, as `inherited` noted it; return the names of what was changed.
+
+    The listener is one for all workers: TCP_USER_TIMEOUT resets slow readers, SO_RCVLOWAT leaves requests unread,
+    SO_LINGER cuts answers or blocks the workers that close, without O_NONBLOCK they hang in accept(), and a short queue
+    drops connections. With None as *blocking* that is the server's choice.
+
+    Raises:
+        CannotPutBack: The kernel refuses to restore some.
+    """
+    changed = [name for name, value in wanted.items() if _value(listener, name) not in (value, _WRITTEN.get(name))]
+    for name in [*changed, *({"SO_BUF_LOCK"} & wanted.keys() if changed else ())]:  # SO_RCVBUF and SO_SNDBUF set it
+        value = _WRITTEN.get(name, wanted[name])
+        if name in ("SO_SNDBUF", "SO_RCVBUF"):  # the kernel doubles them
+            value = struct.pack("=i", int.from_bytes(value, sys.byteorder) // 2)
+        with suppress(OSError):
+            listener.setsockopt(*_INHERITED[name], value)
+    if stuck := [name for name in changed if _value(listener, name) not in (wanted[name], _WRITTEN.get(name))]:
+        raise CannotPutBack(", ".join(stuck))
     if blocking is not None and os.get_blocking(listener.fileno()) != blocking:
         os.set_blocking(listener.fileno(), blocking)
         changed.append("O_NONBLOCK")
@@ -95,6 +150,14 @@ def put_back(listener: socket.socket, *, backlog: int, blocking: bool | None) ->
         if waiting is not None and waiting != _backlog(listener):  # the host may allow no more
             changed.append("backlog")
     return ", ".join(changed)
+
+
+def _value(of: socket.socket, name: str) -> bytes | None:
+    """Return the value of an option; None if the family or this kernel has no such option."""
+    try:
+        return of.getsockopt(*_INHERITED[name], 4 if name == "SO_LINGER" else _LARGEST)  # the time without it is kept
+    except OSError:
+        return None
 
 
 def unreachable_because(listener: socket.socket) -> str:

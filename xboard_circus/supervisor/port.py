@@ -28,7 +28,14 @@ from xboard_circus.core.worker import Order
 from xboard_circus.host import listeners, unix_sockets
 from xboard_circus.host.worker_files import is_socket, takes_connections
 from xboard_circus.supervisor import handover
-from xboard_circus.supervisor.listener import deafened_by, is_listening, is_shut_down, put_back
+from xboard_circus.supervisor.listener import (
+    CannotPutBack,
+    deafened_by,
+    inherited,
+    is_listening,
+    is_shut_down,
+    put_back,
+)
 from xboard_circus.supervisor.patches import boot
 from xboard_circus.supervisor.patches.circus_process import sockets_named
 
@@ -64,6 +71,7 @@ class PortGuard:
         self._stopped_at: float | None = None
         self._shut_reported_at = self._deaf_at = float("-inf")
         self._predecessors: list[Path] = []
+        self._inherited: dict[str, bytes] = {}
 
     @property
     def is_ready(self) -> bool:
@@ -310,10 +318,15 @@ class PortGuard:
             self.armed.publish("port_freed", reason=reason)
 
     def _bound(self, shared: Any) -> None:
-        # Accepted connections inherit this from the listener; without it a kept-alive answer waits 40 ms for an ACK.
-        if shared is not None and not shared.is_unix:
-            shared.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.state, self.reason = PortState.BOUND, ""
+        if shared is None:
+            return
+        # Accepted connections inherit this from the listener; without it a kept-alive answer waits 40 ms for an ACK.
+        if not shared.is_unix:
+            shared.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._inherited = inherited(shared, ours=self.armed.has_private_socket)
+        with suppress(CannotPutBack):  # of a listener that was taken over; then it is replaced in a moment
+            self._put_back(shared)
 
     # While it runs
 
@@ -340,15 +353,14 @@ class PortGuard:
         if self.state is not PortState.BOUND or shared is None or address is None:
             return
         if is_shut_down(shared):
-            why = Say.PORT_SHUT()
+            why: str = Say.PORT_SHUT()
             if not shared.is_unix and self._bind(address):
                 self._report_shut(Say.PORT_LISTENS_AGAIN(why=why))
                 return
-        elif self.armed.clock() - self._deaf_at > DEAF_AGAIN_AFTER and (option := deafened_by(shared)):
-            self._deaf_at, why = self.armed.clock(), Say.PORT_DEAF(option=option)
+        elif why := self._unusable_because(shared):
+            self._deaf_at = self.armed.clock()
             shared.shutdown(socket.SHUT_RDWR)  # the workers hold it too, and it would keep the port
         else:
-            self._put_back(shared)
             return
         self._release(shared)
         self._bind(address)  # at once, before another process has the port
@@ -356,10 +368,21 @@ class PortGuard:
             if armed.port.socket() is shared and armed.is_running():
                 armed.port._replace_listener(why)
 
+    def _unusable_because(self, shared: Any) -> str:
+        """Restore what a worker has changed on the listener; return why another one is due, at most once a minute."""
+        is_due = self.armed.clock() - self._deaf_at > DEAF_AGAIN_AFTER
+        if is_due and (option := deafened_by(shared)):
+            return Say.PORT_DEAF(option=option)
+        try:
+            self._put_back(shared)
+        except CannotPutBack as error:
+            return Say.PORT_CHANGED(options=str(error)) if is_due else ""
+        return ""
+
     def _put_back(self, shared: Any) -> None:
         """Restore what a worker has changed on the listener; only our own workers never want a blocking one."""
         blocking = False if self.armed.has_private_socket and not shared.blocking else None
-        if changed := put_back(shared, backlog=shared.backlog, blocking=blocking):
+        if changed := put_back(shared, self._inherited, backlog=shared.backlog, blocking=blocking):
             self._report_shut(Say.PORT_PUT_BACK(options=changed, watcher=self.armed.name))
 
     def _replace_listener(self, why: str) -> None:
