@@ -181,6 +181,20 @@ class Instance:
         named = some_of([f"pid {each.pid} ({each.command})" for each in orphans], NAMED)
         return f", but orphans of an earlier one still run: {named}"
 
+    def left_alone(self, below: Iterable[procs.Identity] = ()) -> str:
+        """Return a clause that names what outlives circusd and its orphans; "" without any.
+
+        That is what ran *below* circusd, or has its mark, in a session of its own.
+        """
+        left = listeners.left_alone(self.id, below)
+        if not left:
+            return ""
+        named = some_of([f"pid {each.pid} ({listeners.command_of(each.pid)})" for each in left], NAMED)
+        what = "1 process" if len(left) == 1 else f"{len(left)} processes"
+        pids = " ".join(str(each.pid) for each in left[:NAMED])
+        whom = "it" if len(left) == 1 else "them" if len(left) <= NAMED else f"the first {NAMED}"
+        return f"left alone: {what} that its workers started: {named}; `kill {pids}` ends {whom}"
+
     def graceful_timeout(self, name: str | None = None) -> float:
         """Return how long the slowest watcher, or the one of that *name*, may take to stop."""
         watchers = [each for each in self.config.watchers if name is None or each.name.lower() == name.lower()]

@@ -239,6 +239,24 @@ def test_clean_ends_a_running_circusd_too(tmp_path: Path) -> None:
         assert c.processes() == []
 
 
+@pytest.mark.parametrize("command", ["stop", "clean"])
+@pytest.mark.parametrize("job", ["bare", "job"])
+def test_what_is_left_alone_is_counted_and_named(tmp_path: Path, job: str, command: str) -> None:
+    """Given a worker's child in a session of its own, with and without our mark, when all is stopped, or cleaned, then
+    it lives, and is named with what ends it."""
+    with circusd(tmp_path, numprocesses=1) as c:
+        (pid,) = c.wait_ready()
+        c.tell(pid, job)
+        (left,) = eventually(lambda: [found for found in c.processes() if found.command == "sleep 600"])
+        said = done(c, command)
+
+        named = f"left alone: 1 process that its workers started: pid {left.pid} (sleep 600); `kill {left.pid}` ends it"
+        assert said.endswith(f"{named}\n")
+        assert "all that it ran" not in said
+        assert "nothing that belongs" not in said
+        assert c.processes() == [left]
+
+
 def test_a_hung_circusd_is_stopped_with_all_its_workers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Given a circusd under SIGSTOP, when stopped, then it is killed, and its workers end by SIGTERM."""
     with circusd(tmp_path, options={"graceful_timeout": 5}) as c:

@@ -620,3 +620,21 @@ def test_a_port_is_free_as_soon_as_its_holders_are_gone(start: Children, marks: 
 
     assert listeners.stop(listeners.holders("127.0.0.1", port), grace=0) == []
     assert listeners.try_bind("127.0.0.1", port) is None
+
+
+def test_the_records_of_circusds_are_read_once_for_all_processes(
+    start: Children, marks: Mapping[str, str], instance: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Given several processes with our mark, when orphans are looked for, then no file is read for each of them."""
+    pids = {start.run(SLEEP, **marks).pid for _ in range(5)}
+    runtime.write_record(instance, pid=1, started=1)
+    read, read_record = [], runtime.read_record
+
+    def counted(name: str) -> dict[str, object] | None:
+        read.append(name)
+        return read_record(name)
+
+    monkeypatch.setattr(runtime, "read_record", counted)
+
+    assert pids <= {holder.pid for holder in listeners.orphans(instance)}
+    assert read == [instance]

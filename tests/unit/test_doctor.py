@@ -10,6 +10,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from packaging.requirements import Requirement
 from state_views import state_view, watcher_view
@@ -117,6 +118,15 @@ def test_limits_are_read_and_compared_with_what_is_recommended() -> None:
         "web (pid 7): 1024 open files, 20 in use; unlimited processes",
         "`ulimit -n 65536` before `xboard-circus start`; or rlimit_nofile = 65536 in [watcher:web]",
     )
+
+
+def test_limits_of_another_users_process_are_read_without_a_capability(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(process: psutil.Process, *_: object) -> None:
+        raise psutil.AccessDenied(process.pid)
+
+    monkeypatch.setattr(psutil.Process, "rlimit", refused)
+
+    assert resources.limits_of(os.getppid()).files > 0
 
 
 def test_a_hard_limit_that_is_too_low_takes_root() -> None:

@@ -288,11 +288,7 @@ def test_a_damaged_record_is_none(root: Path, text: str) -> None:
 
 
 def test_reading_makes_nothing(root: Path) -> None:
-    assert [runtime.read_record("abc"), runtime.supervisor_of("abc"), runtime.supervised_by(own())] == [
-        None,
-        None,
-        None,
-    ]
+    assert (runtime.read_record("abc"), runtime.supervisor_of("abc"), runtime.supervisors()) == (None, None, {})
     assert not root.exists()
 
 
@@ -302,7 +298,8 @@ def test_a_supervisor_is_one_that_runs(root: Path, gone: procs.Identity) -> None
     runtime.write_record("ccc", pid=own().pid, started=own().started - 1)
 
     assert [runtime.supervisor_of(instance) for instance in ("aaa", "bbb", "ccc")] == [own(), None, None]
-    assert [runtime.supervised_by(circusd) for circusd in (own(), procs.Identity(1, 1))] == ["aaa", None]
+    ended = procs.Identity(own().pid, own().started - 1)
+    assert runtime.supervisors() == {own(): "aaa", gone: "bbb", ended: "ccc"}
 
 
 def test_a_successor_is_named_while_it_waits_at_its_gate(root: Path, gone: procs.Identity) -> None:
@@ -348,12 +345,18 @@ def filled(folder: Path) -> Iterator[set[str]]:
             (folder / name).touch()
         for name in ("Dead1.ready", "dead1.sock.bak", "dead1.txt", "gate-x", "x.sock", "notes"):
             (folder / name).touch()
+        os.mkfifo(folder / "dead4.beat")
+        os.mkfifo(folder / "dead4.sock")
+        os.mkfifo(folder / "fifo")
         (folder / "link.sock").symlink_to("notes")
+        (folder / "dead5.sock").symlink_to("alive1.sock")
+        (folder / "dead5.up").symlink_to("/proc/kmsg")
         (folder / "dead3.ready").mkdir()
         yield {path.name for path in folder.iterdir()}
 
 
 OF_THE_DEAD = {"dead1.sock", "dead1.up", "dead1.ready", "dead1.beat", "4711.ready"}
+OF_THE_DEAD |= {"dead4.beat", "dead4.sock", "link.sock", "dead5.sock", "dead5.up"}  # FIFOs and links, not followed
 
 
 def test_only_what_belongs_to_the_dead_is_removed(short: Path) -> None:
@@ -406,7 +409,7 @@ def test_of_very_many_files_no_more_than_a_limit_are_looked_at(short: Path, monk
     for number in range(most + most // 2):
         (folder / f"{number:x}.up").touch()
     looked_at: list[Path] = []
-    monkeypatch.setattr(worker_files, "takes_connections", lambda path: looked_at.append(path))
+    monkeypatch.setattr(worker_files, "is_socket", lambda path: looked_at.append(path))
 
     removed = [len(runtime.remove_stale("abc")) for _ in range(3)]
 

@@ -27,41 +27,44 @@ def clean(instance: Instance, dry_run: bool) -> int:
 
     Other processes are left alone and named. Exits with 1 if one of them holds a port of this ini file.
     """
-    problems, own = [], set()
+    problems, own, below = [], set[int](), list[procs.Identity]()
     try:
-        own = _end_circusd(instance, dry_run=dry_run)
+        own, below = _end_circusd(instance, dry_run=dry_run)
     except EndpointTaken as taken:
         problems.append(str(taken))
     if not dry_run:
         instance.mark_stopped()
     problems += _end_orphans(instance, own, dry_run=dry_run)
-    problems += _strangers_on_ports(instance, own, dry_run=dry_run)
+    problems += strangers_on_ports(instance, own, dry_run=dry_run)
     _remove_files(instance, dry_run=dry_run)
     for problem in problems:
         complain(problem)
     if dry_run:
         say("nothing was done: --dry-run")
+    elif left := instance.left_alone(below):
+        say(f"clean of {instance.shown}: {left}", "yellow")
     elif not problems:
         say(f"clean: nothing that belongs to {instance.shown} is left")
     return FAILED if problems else DONE
 
 
-def _end_circusd(instance: Instance, *, dry_run: bool) -> set[int]:
-    """End our circusd, if it runs; return the pids that a dry run leaves running."""
+def _end_circusd(instance: Instance, *, dry_run: bool) -> tuple[set[int], list[procs.Identity]]:
+    """End our circusd, if it runs; return the pids that a dry run leaves running, and all that ran below it."""
     found = instance.find()
     if found is None:
-        return set()
+        return set(), []
     circusd = found.identity
     children = stopping.children_of(instance, found)()
-    below = {each.pid for child in children for each in (child, *procs.below(child, recursive=True))}
+    family = {each.pid for child in children for each in (child, *procs.below(child, recursive=True))}
     silent = " and does not answer" if isinstance(found, Silent) else ""
-    pids = ", ".join(map(str, sorted(below))) or "nothing"
+    pids = ", ".join(map(str, sorted(family))) or "nothing"
     say(f"{_verb(dry_run)} circusd, pid {circusd.pid}: it runs for {instance.shown}{silent}; below it: {pids}")
     if dry_run:
-        return {circusd.pid, *below}
+        return {circusd.pid, *family}, []
+    below = procs.below(circusd, recursive=True)
     with progress() as shown:
         stopping.stop(instance, found, shown)
-    return set()
+    return set(), below
 
 
 def _end_orphans(instance: Instance, own: Collection[int], *, dry_run: bool) -> list[str]:
@@ -78,9 +81,13 @@ def _end_orphans(instance: Instance, own: Collection[int], *, dry_run: bool) -> 
     return [f"pid {orphan.pid} ({orphan.command}) could not be stopped; try it as root" for orphan in left]
 
 
-def _strangers_on_ports(instance: Instance, own: Collection[int], *, dry_run: bool) -> Iterator[str]:
-    """Yield a line for each of our ports that another process holds."""
+def strangers_on_ports(
+    instance: Instance, own: Collection[int] = (), *, dry_run: bool = False, endpoints: bool = True
+) -> Iterator[str]:
+    """Yield a line for each of our ports that another process holds; those of *endpoints* too."""
     for address in addresses(instance.config):
+        if not (address.public or endpoints):
+            continue
         place = f"{address.host}:{address.port} of [{address.section}]"
         try:
             found = listeners.holders("0.0.0.0" if address.host == "*" else address.host, address.port)

@@ -9,6 +9,7 @@ import click
 
 from xboard_circus.checks import check, host_rules, port_rules
 from xboard_circus.cli import launching, stopping
+from xboard_circus.cli.cleaning import strangers_on_ports
 from xboard_circus.cli.configuration import show
 from xboard_circus.cli.context import for_instance, names_argument
 from xboard_circus.cli.launching import Launched, Stage
@@ -16,7 +17,7 @@ from xboard_circus.cli.screen import complain, progress, say
 from xboard_circus.core.durations import span
 from xboard_circus.core.verdict import headline
 from xboard_circus.errors import XboardError
-from xboard_circus.host import listeners
+from xboard_circus.host import listeners, procs
 from xboard_circus.instance import Instance, NoLockFile
 from xboard_circus.snapshot import Snapshot
 
@@ -57,26 +58,29 @@ def start(instance: Instance, names: tuple[str, ...], timeout: float) -> None:
 def stop(instance: Instance, names: tuple[str, ...]) -> None:
     """Stop circusd, its workers and plugins, or only the watchers NAME, and wait until all are gone.
 
-    Exits with 1 if orphans of an earlier circusd still run; `xboard-circus clean` ends them.
+    What a worker started in a session of its own is left alone, and named. Exits with 1 if orphans of an earlier
+    circusd still run, which `xboard-circus clean` ends, or if a process still holds a port of it.
     """
     if names:
         _stop_watchers(instance, names)
         return
-    with ExitStack() as held:
+    with ExitStack() as locks:
         # A restart has launched the next circusd before the old one is gone. Without a lock the stop goes on.
         with suppress(NoLockFile):
-            held.enter_context(launching.alone(instance))
-        was_running = stop_all(instance)
+            locks.enter_context(launching.alone(instance))
+        below = stop_all(instance)
         instance.mark_stopped()
-    give_up_at = time.monotonic() + (LAST_CHILDREN if was_running else 0)
-    while (left := instance.orphans_left()) and time.monotonic() < give_up_at:
+    line = instance.not_running() if below is None else f"stopped circusd of {instance.shown}"
+    give_up_at = time.monotonic() + (0 if below is None else LAST_CHILDREN)
+    while (orphans := instance.orphans_left()) and time.monotonic() < give_up_at:
         time.sleep(stopping.LOOK_EVERY)
-    if was_running:
-        line = f"stopped circusd of {instance.shown}{left or ' and all that it ran'}"
-    else:
-        line = f"{instance.not_running()}{left}"
-    if left:
-        raise XboardError(f"{line}; `xboard-circus clean` ends them")
+    if orphans:
+        raise XboardError(f"{line}{orphans}; `xboard-circus clean` ends them")
+    held = [] if below is None else list(strangers_on_ports(instance, endpoints=False))
+    left = [each for each in (instance.left_alone(below or ()), *held) if each]
+    line = "; ".join([line, *left]) if left or below is None else f"{line} and all that it ran"
+    if held:
+        raise XboardError(line)
     say(line)
 
 
@@ -138,13 +142,15 @@ def refuse_others_folder(folder: Path) -> None:
         raise XboardError(f"{why}. Nothing was started or stopped")
 
 
-def stop_all(instance: Instance) -> bool:
-    """Stop circusd and everything below it; return whether it was running."""
+def stop_all(instance: Instance) -> list[procs.Identity] | None:
+    """Stop circusd and its workers and plugins; return what ran below it, or None if it was not running."""
     found = instance.find()
-    if found is not None:
-        with progress() as shown:
-            stopping.stop(instance, found, shown)
-    return found is not None
+    if found is None:
+        return None
+    below = procs.below(found.identity, recursive=True)
+    with progress() as shown:
+        stopping.stop(instance, found, shown)
+    return below
 
 
 def _still_coming(instance: Instance, found: Snapshot) -> dict[str, bool]:

@@ -173,7 +173,7 @@ def _still_stopped(found: Snapshot, expected: Iterable[str]) -> list[str]:
 def _restart_cold(instance: Instance) -> Launched:
     left = f"the stop goes on, and circusd of {instance.shown} is not started again: `xboard-circus start`"
     with left_running(left):
-        if stop_all(instance):
+        if stop_all(instance) is not None:
             say(f"stopped circusd of {instance.shown}")
     return launch(instance)
 

@@ -2,7 +2,6 @@
 
 import math
 import os
-import resource
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -129,17 +128,19 @@ def limits(case: Case) -> Iterator[Finding]:
     for name, pid in shown.items():
         try:
             found, used = limits_of(pid), psutil.Process(pid).num_fds()
-        except (psutil.Error, AttributeError):  # only Linux has limits of other processes
+        except (psutil.Error, OSError, LookupError):  # only Linux has limits of other processes
             yield unknown(f"{name} (pid {pid}): its limits cannot be read", "look as root, or as its user")
             continue
         yield of_process(name if name == "this shell" else f"{name} (pid {pid})", found, used, name=name)
 
 
 def limits_of(pid: int) -> Limits:
-    """Return the limits of a process."""
-    process = psutil.Process(pid)
-    (files, most), (processes, _) = (process.rlimit(each) for each in (resource.RLIMIT_NOFILE, resource.RLIMIT_NPROC))
-    return Limits(*(math.inf if each == resource.RLIM_INFINITY else each for each in (files, processes, most)))
+    """Return the limits of a process: from /proc, because prlimit(2) takes CAP_SYS_RESOURCE even of root."""
+    lines = Path(f"/proc/{pid}/limits").read_text().splitlines()
+    found = {line[:26].strip(): line[26:].split()[:2] for line in lines}
+    values = (*found["Max open files"], found["Max processes"][0])
+    files, most, processes = (math.inf if each == "unlimited" else int(each) for each in values)
+    return Limits(files, processes, most)
 
 
 def of_process(what: str, found: Limits, used: int, *, name: str) -> Finding:

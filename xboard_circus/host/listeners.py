@@ -12,7 +12,7 @@ import signal
 import socket
 import time
 from collections import defaultdict, deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import psutil
@@ -39,9 +39,9 @@ def holders(host: str, port: int) -> list[Holder]:
     if not all(listening.pids for listening in found):
         # Its holder may have ended, or passed it on, between the query for listeners and the look at the files.
         found = sockets.listening(addresses, port)
-    lines = []
+    lines, circusds = [], recorded_circusds()
     for listening in found:
-        lines += [holder for pid in sorted(listening.pids) if (holder := holder_of(pid, str(listening)))]
+        lines += [each for pid in sorted(listening.pids) if (each := holder_of(pid, str(listening), circusds))]
         if not listening.pids:
             user = "" if listening.uid is None else servers.name_of(listening.uid)
             lines.append(Holder(pid=None, started=None, user=user, address=str(listening), inspectable=False))
@@ -53,22 +53,40 @@ def orphans(instance: str) -> list[Holder]:
 
     Never ourselves, nor our ancestors.
     """
-    own = {os.getpid(), *procs.ancestors()}
+    circusds = recorded_circusds()
     found = [
         holder
-        for pid in procs.pids()
-        if pid not in own
-        and (environ := procs.environ(pid)) is not None
-        and environ.get("XBOARD_INSTANCE") == instance
-        and (holder := holder_of(pid)) is not None
+        for pid, environ in _marked(instance)
+        if not _is_detached(pid, environ)
+        and (holder := holder_of(pid, circusds=circusds)) is not None
         and holder.instance == instance
         and holder.circusd is not None
         and not holder.circusd_alive
         and holder.lost
-        and not _is_detached(pid, environ)
         and _is_running(holder)
     ]
     return _oldest_first(found)
+
+
+def left_alone(instance: str, below: Iterable[procs.Identity] = ()) -> list[procs.Identity]:
+    """Return what outlives the circusd of *instance*: what ran *below* it, or has its mark; the oldest first.
+
+    For after its end, and that of its orphans: sessions of their own are meant to outlive a worker.
+    """
+    own = {os.getpid(), *procs.ancestors()}
+    found = {each for each in below if each.pid not in own and procs.is_running(*each)}
+    for pid, _ in _marked(instance):
+        if procs.is_of_our_pid_space(pid) and (each := procs.Identity.of(pid)) and procs.is_running(*each):
+            found.add(each)
+    return sorted(found, key=lambda each: (each.started, each.pid))
+
+
+def _marked(instance: str) -> Iterator[tuple[int, dict[str, str]]]:
+    """Yield the processes with the mark of *instance*, with their environment; not ourselves, nor our ancestors."""
+    own = {os.getpid(), *procs.ancestors()}
+    for pid in procs.pids():
+        if pid not in own and (environ := procs.environ(pid) or {}).get("XBOARD_INSTANCE") == instance:
+            yield pid, environ
 
 
 def stop(holders: Iterable[Holder], *, grace: float, clock: Callable[[], float] = time.monotonic) -> list[Holder]:
@@ -108,24 +126,35 @@ def try_bind(host: str, port: int) -> OSError | None:
     return None if None in errors else errors[0]
 
 
-def holder_of(pid: int, address: str = "") -> Holder | None:
-    """Return the facts of *pid*, which holds *address*; None if it is gone."""
+def recorded_circusds() -> dict[procs.Identity, str]:
+    """Return the recorded circusds, with their instances; none where the runtime folder cannot be trusted."""
+    with contextlib.suppress(XboardError):
+        return runtime.supervisors()
+    return {}
+
+
+def holder_of(pid: int, address: str = "", circusds: Mapping[procs.Identity, str] | None = None) -> Holder | None:
+    """Return the facts of *pid*, which holds *address*; None if it is gone.
+
+    For many, read *circusds* once: a host may have a thousand processes, and a file for each circusd.
+    """
     started = procs.start_time(pid)
     if started is None:
         return None
     environ = procs.environ(pid)
-    instance, circusd, circusd_alive = _marks(procs.Identity(pid, started), environ or {})
-    command = procs.command_line(pid) or [procs.name_of(pid)]
+    circusds = recorded_circusds() if circusds is None else circusds
+    instance, circusd, circusd_alive = _marks(procs.Identity(pid, started), environ or {}, circusds)
     try:
         lines: dict[str, Any] = psutil.Process(pid).as_dict(["username", "cwd"], ad_value="")
     except psutil.Error:
         return None
+    command = command_of(pid)
     if procs.start_time(pid) != started:
         return None
     return Holder(
         pid=pid,
         started=started,
-        command=safe_command(command),
+        command=command,
         user=lines["username"] or "",
         age=procs.age(started),
         cwd=lines["cwd"] or "",
@@ -136,6 +165,11 @@ def holder_of(pid: int, address: str = "") -> Holder | None:
         circusd_alive=circusd_alive,
         lost=instance is not None and is_lost(pid, environ or {}),
     )
+
+
+def command_of(pid: int) -> str:
+    """Return the command of *pid* without its secrets."""
+    return safe_command(procs.command_line(pid) or [procs.name_of(pid)])
 
 
 def is_lost(pid: int, environ: Mapping[str, str]) -> bool:
@@ -195,38 +229,33 @@ def _adopts(parent: int, environ: Mapping[str, str]) -> bool:
     return parent in procs.ancestors() and started is not None and started <= circusd.started
 
 
-def _marks(process: procs.Identity, environ: Mapping[str, str]) -> tuple[str | None, procs.Identity | None, bool]:
+def _marks(
+    process: procs.Identity, environ: Mapping[str, str], circusds: Mapping[procs.Identity, str]
+) -> tuple[str | None, procs.Identity | None, bool]:
     """Return the instance and the circusd of *process*, and whether that circusd lives."""
     # A circusd has no marks of its own, or, started inside one of our processes, those of another.
-    with contextlib.suppress(XboardError):
-        if supervised := runtime.supervised_by(process):
-            return supervised, process, True
+    if process in circusds:
+        return circusds[process], process, True
     instance = environ.get("XBOARD_INSTANCE") or None
     try:
         circusd = procs.Identity.parse(environ.get("XBOARD_CIRCUSD", ""))
     except ValueError:
         return instance, None, False
-    # In a container its pid means another process than here, so whether it is gone is unknown.
+    # In a container its pid means another process than here, so whether it is gone is unknown. One that runs supervises
+    # *process* by its record, or because *process* runs below it; everything runs below pid 1, which proves nothing.
     alive = not procs.is_of_our_pid_space(process.pid) or (
-        procs.is_running(circusd.pid, circusd.started) and _is_circusd_of(process, circusd, instance)
+        procs.is_running(circusd.pid, circusd.started)
+        and (
+            (instance is not None and circusds.get(circusd) == instance)
+            or (circusd.pid > 1 and circusd.pid in procs.ancestors(process.pid))
+        )
     )
     return instance, circusd, alive
 
 
-def _is_circusd_of(process: procs.Identity, circusd: procs.Identity, instance: str | None) -> bool:
-    """Return whether *circusd*, which runs, supervises *process*: by its record, or because *process* runs below it.
-
-    Everything runs below pid 1, so that proves nothing.
-    """
-    with contextlib.suppress(XboardError):
-        if instance and runtime.supervised_by(circusd) == instance:
-            return True
-    return circusd.pid > 1 and circusd.pid in procs.ancestors(process.pid)
-
-
 def _with_children(holders: Iterable[Holder]) -> list[Holder]:
     """Return the running processes of *holders*, and what runs below them for the same circusd; parents first."""
-    processes = procs.snapshot()
+    processes, circusds = procs.snapshot(), recorded_circusds()
     children = defaultdict(list)
     for pid, stat in processes.items():
         children[stat.parent].append(pid)
@@ -237,7 +266,7 @@ def _with_children(holders: Iterable[Holder]) -> list[Holder]:
         parents = deque([root.pid])
         while parents:
             for pid in children[parents.popleft() or 0]:
-                child = holder_of(pid)
+                child = holder_of(pid, circusds=circusds)
                 if child is not None and child.started == processes[pid].started and _goes_with(child, root):
                     family.setdefault(pid, child)
                     parents.append(pid)

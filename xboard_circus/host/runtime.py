@@ -273,21 +273,21 @@ def supervisor_of(instance: str) -> procs.Identity | None:
     return identity if identity is not None and procs.is_running(identity.pid, identity.started) else None
 
 
-def supervised_by(circusd: procs.Identity) -> str | None:
-    """Return the instance that *circusd*, a running process, supervises for this user; None if it is no circusd."""
-    folder = root_path()
-    for found in _folders(folder):
-        if _INSTANCE.fullmatch(found.name) and (record := read_record(found.name)) and _identity_in(record) == circusd:
-            return found.name
-    return None
+def supervisors() -> dict[procs.Identity, str]:
+    """Return the recorded circusds of this user, running or not, with the instance that each supervises."""
+    found = {}
+    for folder in _folders(root_path()):
+        if _INSTANCE.fullmatch(folder.name) and (circusd := _identity_in(read_record(folder.name) or {})) is not None:
+            found[circusd] = folder.name
+    return found
 
 
 def remove_stale(instance: str) -> list[Path]:
     """Remove the sockets and marks of workers that are gone, and return what was removed.
 
     In a folder with very many names, not all at once: see `worker_files.names_in`. Also gates, while no circusd
-    supervises the instance: call it before `write_record`. Nothing else is touched: a name must match whole, and a
-    socket be a socket.
+    supervises the instance: call it before `write_record`. Nothing else is touched: a name must match whole. What a
+    worker has put in the place of a file, such as a FIFO or a link, is removed too, neither opened nor followed.
     """
     instance_dir(instance)  # nothing is removed in a folder that is not ours
     removed = []
@@ -312,14 +312,16 @@ def stale(instance: str) -> list[Path]:
 
 def _is_stale(path: Path, has_supervisor: bool) -> bool:
     mode = path.lstat().st_mode
+    is_odd = stat.S_ISFIFO(mode) or stat.S_ISLNK(mode)  # of a worker that was taken over
     if _GATE.fullmatch(path.name):
-        return stat.S_ISREG(mode) and not has_supervisor
+        return (is_odd or stat.S_ISREG(mode)) and not has_supervisor
     found = worker_files.NAME.fullmatch(path.name)
-    if found is None or not (stat.S_ISSOCK(mode) if found[2] in ("sock", "new") else stat.S_ISREG(mode)):
+    if found is None or not (is_odd or (stat.S_ISSOCK(mode) if found[2] in ("sock", "new") else stat.S_ISREG(mode))):
         return False
     if found[2] == "new":  # bound and, for a moment, not listening yet: a connection proves nothing
         return not has_supervisor
-    return not worker_files.takes_connections(path.with_name(f"{found[1]}.sock"))
+    private = path.with_name(f"{found[1]}.sock")
+    return not (worker_files.is_socket(private) and worker_files.takes_connections(private))
 
 
 def _folders(folder: Path) -> Iterator[Path]:
