@@ -41,7 +41,9 @@ PERIOD = 1.0
 IDLE_EVERY = 5.0
 FILE_EVERY = 5.0
 CLOSE_SECONDS = 2.0
-KINDS = frozenset({"restart", "cooldown", "unhealthy", "port_refused", "output_lost", "poison", "command"})
+KINDS = frozenset(
+    {"restart", "cooldown", "unhealthy", "port_refused", "port_shared", "output_lost", "poison", "command"}
+)
 
 
 @dataclass(slots=True)

@@ -166,6 +166,14 @@ def obey(order: list[str]) -> None:
     elif verb == "bare":
         # Of its worker's environment it has only what ends it with the test.
         subprocess.Popen(["sleep", "600"], start_new_session=True, env={"XBOARD_TEST": os.environ["XBOARD_TEST"]})
+    elif verb == "heir":
+        for descriptor in public_listeners():
+            subprocess.Popen(
+                [sys.executable, "-c", HEIR, str(descriptor)],
+                pass_fds=[descriptor],
+                start_new_session=True,
+                env={"XBOARD_TEST": os.environ["XBOARD_TEST"]},
+            )
     elif verb == "shut":
         for descriptor in public_listeners():
             with socket.socket(fileno=os.dup(descriptor)) as listener:
@@ -193,6 +201,18 @@ def public_listeners() -> Iterator[int]:
             is_public = found.family != socket.AF_UNIX or found.getsockname().endswith("x.sock")
             if is_public and found.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
                 yield int(entry)
+
+
+HEIR = """
+import select, socket, sys
+listener = socket.socket(fileno=int(sys.argv[1]))
+while True:
+    select.select([listener], [], [], 600)
+    try:
+        listener.accept()[0].close()
+    except BlockingIOError:
+        pass
+"""
 
 
 def change(descriptor: int, what: str) -> None:

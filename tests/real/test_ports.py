@@ -176,11 +176,43 @@ def test_what_a_worker_changes_of_the_listener_is_put_back(tmp_path: Path, chang
         c.tell(pids[0], f"change {change}")
 
         (changed,) = eventually(lambda: c.told("port_shut"), timeout=10)
-        assert f"changed {option} of the listening socket" in changed.reason
+        assert f"changed {option}" in changed.reason
         assert changed.reason in c.watcher()["last_reason"]
         for _ in range(20):
             assert c.get(timeout=5).isdigit()
         assert c.workers() == pids
+
+
+def test_a_child_that_keeps_the_listener_is_named_by_all_and_left_alone(tmp_path: Path) -> None:
+    """Given a worker's child with a session of its own and no mark that takes connections, when the workers have been
+    reloaded, and restarted, then verdict, event, doctor and stop name it, and it lives until it is ended."""
+
+    def shared() -> bool:
+        verdict = c.watcher()["verdict"]
+        return verdict["word"] == "degraded" and "shares the listening socket" in verdict["cause"]
+
+    with circusd(tmp_path, watchers=[Watcher(options=RETRY)]) as c:
+        c.wait_ready()
+        c.tell(c.workers()[0], "heir")
+        (heir,) = eventually(lambda: [each for each in c.processes() if "listener.accept" in each.command])
+        assert c.run_cli("reload", "web").returncode == 0
+        eventually(shared, timeout=30)
+        (told,) = c.told("port_shared")
+        for word in (f"pid {heir.pid} (", "python", f"user {pwd.getpwuid(os.getuid()).pw_name}"):
+            assert word in told.reason
+        assert c.run_cli("restart", "--no-preflight").returncode == 0
+        eventually(shared, timeout=30)
+        doctor = c.run_cli("doctor").stdout
+        assert f"shares the listening socket: pid {heir.pid} (" in doctor
+        assert "until then web waits" not in doctor
+
+        stopped = c.run_cli("stop")
+
+        assert (stopped.returncode, heir.alive) == (1, True)
+        assert f"the port is held by pid {heir.pid} (" in stopped.stderr
+        kill(heir.pid)
+        assert c.run_cli("start").returncode == 0
+        assert c.verdict() == "ok"
 
 
 def test_a_held_slot_leaves_no_orphan(tmp_path: Path) -> None:

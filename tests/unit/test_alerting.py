@@ -50,6 +50,7 @@ def endings(alerting: Alerting, *views: Any, now: float) -> list[tuple[str, str]
         ("cooldown", {}, Trouble.CRASH_LOOP),
         ("unhealthy", {}, Trouble.UNHEALTHY),
         ("port_refused", {}, Trouble.PORT_REFUSED),
+        ("port_shared", {}, Trouble.PORT_SHARED),
         ("output_lost", {}, Trouble.OUTPUT_LOST),
         ("poison", {}, Trouble.POISON),
         ("output_back", {}, None),
@@ -103,11 +104,12 @@ def test_a_single_death_in_a_known_loop_belongs_to_it() -> None:
     ("shown", "trouble", "reason"),
     [
         (view("up", port=port("refused", "nginx has it")), "port_refused", "nginx has it"),
+        (view("up", port=port("bound", "nc shares it")), "port_shared", "nc shares it"),
         ({**view("hung", "up")}, "unhealthy", "hung"),
         (view("up", output=UNWRITTEN), "output_lost", "web.log: full"),
         (view("up", cooldown_until=12.0, last_reason="5 failures"), "crash_loop", "5 failures"),
     ],
-    ids=["port", "hung", "output", "cooldown"],
+    ids=["port", "shared", "hung", "output", "cooldown"],
 )
 def test_what_no_event_told_is_seen_in_the_state_once(shown: Any, trouble: str, reason: str) -> None:
     alerting = Alerting(RULES)

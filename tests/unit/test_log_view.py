@@ -169,7 +169,7 @@ def test_names_of_watchers_are_completed_live_and_from_the_ini_while_circusd_is_
         ):
             assert completed(command, "a") == ["api", "admin"]
         assert completed("stop", "-c", "circus.ini", "w") == ["web"]
-        assert completed("events", "--kind", "port_") == ["port_freed", "port_refused", "port_shut"]
+        assert completed("events", "--kind", "port_") == ["port_freed", "port_refused", "port_shared", "port_shut"]
     assert completed("-c", "nosuch.ini", "stop", "") == []
 
 

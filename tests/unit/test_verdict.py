@@ -53,6 +53,7 @@ def leaving(slot: int = 1, **more: Any) -> WorkerEntry:
 
 
 SPARE = worker(-1, role="spare", ready_for=None)
+SHARED = PortEntry(host="0.0.0.0", port=8000, state="bound", reason="pid 812, nc, shares the listener", say=None)
 BOUND = PortEntry(host="0.0.0.0", port=8000, state="bound", reason="", say=None)
 CLEANING = PortEntry(host="0.0.0.0", port=8000, state="cleaning", reason="the port is being looked at", say=None)
 TAKEN = PortEntry(
@@ -264,6 +265,12 @@ def facts(*workers: WorkerEntry, wanted: int | None = None, failures: int = 0, *
             "blocked",
             "port 8000: the port is held by pid 812, nginx: a stranger",
             id="the port is taken",
+        ),
+        pytest.param(
+            facts(up(1), port=SHARED),
+            "degraded",
+            "1 of 1 workers up: pid 812, nc, shares the listener",
+            id="another process takes connections",
         ),
         pytest.param(
             facts(held(1, by="port"), port=CLEANING),

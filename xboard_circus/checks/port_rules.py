@@ -7,7 +7,8 @@ from collections.abc import Iterator, Sequence
 from xboard_circus.checks.file_rules import Address, addresses
 from xboard_circus.checks.findings import Finding, Level
 from xboard_circus.config import Config, WatcherConfig, is_armed
-from xboard_circus.core.ports import Holder, Kind, Policy, classify, plan
+from xboard_circus.core.ports import Holder, Kind, Policy, classify, plan, shared_by
+from xboard_circus.core.sentences import Say
 from xboard_circus.errors import XboardError
 from xboard_circus.host import listeners, procs, runtime
 from xboard_circus.host.worker_files import new_token
@@ -34,8 +35,11 @@ def findings(config: Config, *, stranger: Level = Level.WARNING, ages: bool = Tr
         if refused.errno != errno.EADDRINUSE:
             yield _not_bindable(address, refused)
             continue
-        held = [holder for holder in listeners.holders(host, address.port) if not _is_ours(holder, instance, circusd)]
-        if held:
+        found = listeners.holders(host, address.port)
+        held = [holder for holder in found if not _is_ours(holder, instance, circusd)]
+        if held and len(held) < len(found):
+            yield _shared(address, held)
+        elif held:
             held = held if ages else [holder._replace(age=None) for holder in held]
             yield _taken(config, address, held, instance, stranger)
 
@@ -65,6 +69,11 @@ def _not_bindable(address: Address, error: OSError) -> Finding:
     }
     what = f"{address.host}:{address.port} cannot be bound: {reason}"
     return Finding(Level.ERROR, address.option, what, hints.get(error.errno or 0, "choose another"), address.section)
+
+
+def _shared(address: Address, held: Sequence[Holder]) -> Finding:
+    what = f"{address.host}:{address.port}: {shared_by(held)}"
+    return Finding(Level.WARNING, address.option, what, str(Say.CURE_SHARED()), address.section)
 
 
 def _taken(config: Config, address: Address, held: list[Holder], instance: str, stranger: Level) -> Finding:

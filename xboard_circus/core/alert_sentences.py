@@ -15,6 +15,7 @@ class AlertSay(Template):
     TROUBLE_CRASH_LOOP = "crash loop"
     TROUBLE_PORT_REFUSED = "port held by another"
     TROUBLE_DOWN = "down"
+    TROUBLE_PORT_SHARED = "port shared with another process"
     TROUBLE_OUTPUT_LOST = "output is lost"
     TROUBLE_POISON = "requests that end workers"
     TROUBLE_SILENT = "does not answer"
@@ -27,6 +28,7 @@ class AlertSay(Template):
     )
     DONE_PORT_REFUSED = "no process was stopped; the port is tried again and again"
     DONE_DOWN = "workers are started again within the limits of the ini file"
+    DONE_PORT_SHARED = "no process was stopped; the workers serve on beside it"
     DONE_OUTPUT_LOST = "the workers serve on; the log is opened again each second"
     DONE_POISON = "each worker is replaced, and no slot cools down for it; the others serve on"
     DONE_SILENT = "nothing can be done from here; the workers may still serve"

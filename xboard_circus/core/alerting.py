@@ -46,6 +46,7 @@ class Trouble(Enum):
     CRASH_LOOP = "crash_loop"
     PORT_REFUSED = "port_refused"
     DOWN = "down"
+    PORT_SHARED = "port_shared"
     OUTPUT_LOST = "output_lost"
     POISON = "poison"
     SILENT = "silent"
@@ -55,7 +56,7 @@ class Trouble(Enum):
     def severity(self) -> Severity:
         if self is Trouble.RESTART:
             return Severity.INFO
-        is_warning = self in (Trouble.UNHEALTHY, Trouble.CRASH_LOOP, Trouble.OUTPUT_LOST, Trouble.POISON)
+        is_warning = self not in (Trouble.PORT_REFUSED, Trouble.DOWN, Trouble.SILENT, Trouble.LOST)
         return Severity.WARNING if is_warning else Severity.CRITICAL
 
 
@@ -64,6 +65,7 @@ _TROUBLES = {
     "cooldown": Trouble.CRASH_LOOP,
     "unhealthy": Trouble.UNHEALTHY,
     "port_refused": Trouble.PORT_REFUSED,
+    "port_shared": Trouble.PORT_SHARED,
     "output_lost": Trouble.OUTPUT_LOST,
     "poison": Trouble.POISON,
 }
@@ -252,6 +254,8 @@ def _shown(view: WatcherEntry) -> dict[Trouble, str]:
     found = {}
     if port is not None and port["state"] == "refused":
         found[Trouble.PORT_REFUSED] = reason_in(port) or Say.PORT_IS_HELD()
+    if _is_shared(view):
+        found[Trouble.PORT_SHARED] = reason_in(port or {})
     if troubled:
         found[Trouble.UNHEALTHY] = reason_in(troubled[0]) or state_named(troubled[0]["health"])
     if (output := view["output"]) is not None and output["reason"]:
@@ -276,6 +280,8 @@ def _holds(trouble: Trouble, view: WatcherEntry) -> bool:
         return _is_down(view) or (view["verdict"]["word"] == "deploying" and not serving(view))
     if trouble is Trouble.PORT_REFUSED:
         return view["port"] is not None and view["port"]["state"] not in ("bound", "none")
+    if trouble is Trouble.PORT_SHARED:
+        return _is_shared(view)
     if trouble is Trouble.UNHEALTHY:
         return bool(_troubled(view))
     if trouble is Trouble.OUTPUT_LOST:
@@ -290,6 +296,12 @@ def _holds(trouble: Trouble, view: WatcherEntry) -> bool:
     return view["cooldown_until"] is not None or any(
         worker["ready_for"] < held for worker in view["workers"] if worker["ready_for"] is not None
     )
+
+
+def _is_shared(view: WatcherEntry) -> bool:
+    """Return whether another process than the workers shares the listening socket."""
+    port = view["port"]
+    return port is not None and port["state"] == "bound" and bool(port["reason"])
 
 
 def _given_up(incident: Incident, view: WatcherEntry | None, *, for_good: bool) -> str:

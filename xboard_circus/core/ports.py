@@ -115,8 +115,20 @@ def plan(holders: Iterable[Holder], *, policy: Policy, instance: str, own: Conta
     if refuse:
         refuse = [holder for holder, kind in foreign.items() if holder in refuse or kind is Kind.STRANGER]
     stop = [holder for holder in foreign if holder not in refuse]
-    held, stopped = ([_description(each, foreign[each], policy) for each in group] for group in (refuse, stop))
+    held, stopped = (
+        [_description(each, _owner(each, foreign[each], policy)) for each in group] for group in (refuse, stop)
+    )
     return PortPlan(stop=tuple(stop), refuse=tuple(refuse), reason=_reason(held, stopped))
+
+
+def shared_by(holders: Iterable[Holder]) -> str:
+    """Return who shares the listening socket though circusd has not started it; the same text at each look.
+
+    >>> shared_by([Holder(pid=4242, started=7, command="nc -l", user="alice", age=11.0)])
+    'connections may go to another process that shares the listening socket: pid 4242 (nc -l), user alice: \
+no worker, nor a child of one'
+    """
+    return Say.PORT_SHARED(holders=_some([_description(each._replace(age=None), Say.WHOSE_HEIR()) for each in holders]))
 
 
 def _reason(held: Sequence[Reason], stopped: Sequence[Reason]) -> str:
@@ -147,7 +159,7 @@ def _some(names: Sequence[Reason]) -> Reason | Sequence[Reason]:
     return Say.HOLDERS_AND_MORE(holders=names[:_NAMED], n=len(names) - _NAMED)
 
 
-def _description(holder: Holder, kind: Kind, policy: Policy) -> Reason:
+def _description(holder: Holder, whose: str) -> Reason:
     pid = Say.FACT_UNKNOWN() if holder.pid is None else Say.FACT_PID(pid=holder.pid)
     parts = [
         Say.FACT_COMMAND(pid=pid, command=one_line(holder.command, 100)) if holder.command else pid,
@@ -156,7 +168,7 @@ def _description(holder: Holder, kind: Kind, policy: Policy) -> Reason:
         holder.cwd and Say.FACT_FOLDER(folder=one_line(holder.cwd, 100)),
         holder.address and Say.FACT_ADDRESS(address=one_line(holder.address, 60)),
     ]
-    return Say.HOLDER(facts=[part for part in parts if part], whose=_owner(holder, kind, policy))
+    return Say.HOLDER(facts=[part for part in parts if part], whose=whose)
 
 
 def _owner(holder: Holder, kind: Kind, policy: Policy) -> str:

@@ -224,6 +224,7 @@ class Say(Template):
     )
     PORT_LISTENS_AGAIN = "{why}; it listens again"
     PORT_SHUT_FOR_GOOD = "{why}; all workers are replaced, and get another one"
+    PORT_SHARED = "connections may go to another process that shares the listening socket: {holders}"
     PORT_LOOKED_AT = "checking the port"
     PORT_HELD = "the port is held by {holders}"
     PORT_HELD_AND_STOPPING = "the port is held by {holders}; stopping {others}"
@@ -247,6 +248,7 @@ class Say(Template):
     WHOSE_INSTANCE = "belongs to {circusd}, which is running"
     WHOSE_UNKNOWN = "unknown, another user's; run as root to see it"
     WHOSE_STRANGER = "a stranger"
+    WHOSE_HEIR = "no worker, nor a child of one"
 
     # Replacing, reloading, recycling
     KEPT = "{why}; kept, because {failure}"
@@ -401,6 +403,7 @@ class Say(Template):
     CURE_LOGS = "`xboard-circus logs {watcher}` shows what its workers wrote"
     CURE_START = "`xboard-circus start {watcher}` starts it"
     CURE_PORT = "stop what holds port {port}, or set another port in the ini file"
+    CURE_SHARED = "end that process by its pid; until then it takes its share of connections, whatever is reloaded"
     CURE_DEPENDENCY = "restore what the live path depends on, such as a database"
     CURE_PROBER = "put [plugin:xboard] into the ini file; where it is there, its log says what is wrong"
 

@@ -176,7 +176,18 @@ def _of_own(watcher: WatcherFacts, before: Preparation | None) -> VerdictEntry:
         return _stopped(watcher) or _unarmed(watcher)
     if early := _stopped(watcher) or _unprepared(watcher, before):
         return early
-    for look in (_blocked, _dependency, _looping, _starting, _down, _deploying, _unprobed, _degraded, _unwritten):
+    for look in (
+        _blocked,
+        _dependency,
+        _looping,
+        _starting,
+        _down,
+        _deploying,
+        _unprobed,
+        _degraded,
+        _unwritten,
+        _shared,
+    ):
         found = look(watcher)
         if found is not None:
             return found
@@ -347,6 +358,15 @@ def _unwritten(watcher: WatcherFacts) -> VerdictEntry | None:
         return None
     cause = Say.SO_MANY_UP_SAYING(n=serving(watcher), total=watcher["numprocesses"], why=reason_in(output))
     return verdict_entry(Word.DEGRADED, cause, cure=Say.CURE_OUTPUT(file=output["file"]))
+
+
+def _shared(watcher: WatcherFacts) -> VerdictEntry | None:
+    """Find that a process which is no worker has the listening socket open too."""
+    port = watcher["port"]
+    if port is None or port["state"] != "bound" or not port["reason"]:
+        return None
+    cause = Say.SO_MANY_UP_SAYING(n=serving(watcher), total=watcher["numprocesses"], why=reason_in(port))
+    return verdict_entry(Word.DEGRADED, cause, cure=Say.CURE_SHARED())
 
 
 def _unprobed(watcher: WatcherFacts) -> VerdictEntry | None:

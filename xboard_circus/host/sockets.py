@@ -100,14 +100,15 @@ def by_inode(wanted: Collection[Address], port: int) -> list[Listening]:
         for listener in sockdiag.listening(port)
         if any(overlaps(address, listener.address, v6only=listener.v6only) for address in wanted)
     ]
-    pids = _pids_of_sockets({listener.inode for listener in found})
+    pids = pids_of_sockets({listener.inode for listener in found})
     return [Listening(listener.address, port, listener.uid, frozenset(pids[listener.inode])) for listener in found]
 
 
-def _pids_of_sockets(inodes: Collection[int]) -> defaultdict[int, set[int]]:
+def pids_of_sockets(inodes: Collection[int], but: Collection[int] = ()) -> defaultdict[int, set[int]]:
+    """Return the visible processes that have each of these sockets open, without those with a pid in *but*."""
     wanted = {f"socket:[{inode}]": inode for inode in inodes}
     pids: defaultdict[int, set[int]] = defaultdict(set)
-    for pid in procs.pids() if wanted else ():
+    for pid in [pid for pid in procs.pids() if pid not in but] if wanted else ():
         with contextlib.suppress(OSError):
             for descriptor in os.listdir(f"/proc/{pid}/fd"):
                 with contextlib.suppress(OSError):

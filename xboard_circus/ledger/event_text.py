@@ -30,6 +30,7 @@ class Told(Template):
     WHAT_UNHEALTHY = "{watcher} was found unhealthy"
     WHAT_RECOVERED = "{watcher} has recovered"
     WHAT_PORT_REFUSED = "The port of {watcher} is taken"
+    WHAT_PORT_SHARED = "The listener of {watcher} is shared with another process"
     WHAT_PORT_SHUT = "The listener of {watcher} was shut down or changed"
     WHAT_PORT_FREED = "The port of {watcher} was freed"
     WHAT_KEPT = "A worker of {watcher} was kept: its replacement failed"

@@ -11,6 +11,7 @@ DECISIONS = frozenset(
         "unhealthy",
         "port_refused",
         "port_freed",
+        "port_shared",
         "port_shut",
         "kept",
         "reload_end",

@@ -95,9 +95,9 @@ class AlertOptions:
     spans by OpenTelemetry (otlp), which needs `xboard-circus[otel]`. otlp gets each death and reload as well."""
     on: tuple[str, ...] = option((), word_list(*(each.value for each in Trouble)), example="down, port_refused")
     """Kinds of trouble to send; without it min_severity decides. restart (one worker failed and was replaced) is info;
-    unhealthy, crash_loop, output_lost (a log cannot be written) and poison (requests of one route end worker after
-    worker) are warnings. port_refused (port taken), down, silent (circusd does not answer) and lost (circusd was killed
-    or crashed) are critical."""
+    unhealthy, crash_loop, port_shared (a process that is no worker has the listening socket too), output_lost (a log
+    cannot be written) and poison (requests of one route end worker after worker) are warnings. port_refused (port
+    taken), down, silent (circusd does not answer) and lost (circusd was killed or crashed) are critical."""
     min_severity: Least = option("warning", choice(*(each.value for each in Severity)))
     """Least severity to send, where `on` is not set. Set info to get each failure of a worker, too."""
     remind_every: float = option(3600.0, seconds(low=0.0))

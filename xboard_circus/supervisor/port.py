@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from circus import logger
 
-from xboard_circus.core.ports import Holder, Policy, PortPlan, plan
+from xboard_circus.core.ports import Holder, Policy, PortPlan, plan, shared_by
 from xboard_circus.core.reason import data_of
 from xboard_circus.core.sentences import Say
 from xboard_circus.core.state_schema import PortEntry
@@ -50,7 +50,9 @@ LOOKS_WITHIN = 1.0
 UNHELD_TRIES = 30
 """How often a taken port without a holder is tried at once: the kernel frees it a moment after its holder has ended."""
 RELEASE_AFTER = 1.0
-SHUT_REPORTED_EVERY = DEAF_AGAIN_AFTER = 60.0
+SHUT_REPORTED_EVERY = DEAF_AGAIN_AFTER = HEIRS_EVERY = 60.0
+HEIRS_AGAIN_AFTER, KNOWN_HEIRS_EVERY = 2.0, 5.0
+"""A process that is seen with the listener twice is not just being forked, or ending."""
 UNIX = 0
 """In place of a port: the address is the path of a unix socket."""
 
@@ -69,7 +71,7 @@ class PortGuard:
         self._is_taken = False
         self._refused_for: set[tuple[int | None, int | None]] = set()
         self._stopped_at: float | None = None
-        self._shut_reported_at = self._deaf_at = float("-inf")
+        self._shut_reported_at = self._deaf_at = self._heirs_at = float("-inf")
         self._predecessors: list[Path] = []
         self._inherited: dict[str, bytes] = {}
 
@@ -319,6 +321,7 @@ class PortGuard:
 
     def _bound(self, shared: Any) -> None:
         self.state, self.reason = PortState.BOUND, ""
+        self.look_for_heirs()
         if shared is None:
             return
         # Accepted connections inherit this from the listener; without it a kept-alive answer waits 40 ms for an ACK.
@@ -361,12 +364,37 @@ class PortGuard:
             self._deaf_at = self.armed.clock()
             shared.shutdown(socket.SHUT_RDWR)  # the workers hold it too, and it would keep the port
         else:
+            if self.armed.clock() >= self._heirs_at and not self._predecessors:
+                self._heirs_at = self.armed.clock() + (KNOWN_HEIRS_EVERY if self.reason else HEIRS_EVERY)
+                self.armed.supervisor.run(self._note_heirs(shared), f"the look at who shares {shared.name}")
             return
         self._release(shared)
         self._bind(address)  # at once, before another process has the port
         for armed in self.armed.supervisor.armed.values():
             if armed.port.socket() is shared and armed.is_running():
                 armed.port._replace_listener(why)
+
+    def look_for_heirs(self) -> None:
+        """Look soon for processes that have the listener though no live worker has started them."""
+        self._heirs_at = self.armed.clock()
+
+    async def _note_heirs(self, shared: Any) -> None:
+        """Report processes that take connections beside the workers; none is stopped, because a job may be meant."""
+        inode, found = os.fstat(shared.fileno()).st_ino, dict[tuple[int | None, int | None], Holder]()
+        for wait in (0.0, HEIRS_AGAIN_AFTER):
+            await asyncio.sleep(wait)
+            seen = await asyncio.to_thread(self.armed.supervisor.heirs, inode)
+            found = {(each.pid, each.started): each for each in seen if not wait or (each.pid, each.started) in found}
+            if not found:
+                break
+        if self.state is not PortState.BOUND or os.fstat(shared.fileno()).st_ino != inode:
+            return
+        reason = shared_by(found.values()) if found else ""
+        if reason != self.reason:
+            self.reason = reason
+            if reason:
+                self.armed.note_reason(reason)
+                self.armed.publish("port_shared", reason=reason)
 
     def _unusable_because(self, shared: Any) -> str:
         """Restore what a worker has changed on the listener; return why another one is due, at most once a minute."""

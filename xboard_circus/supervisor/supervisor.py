@@ -24,7 +24,7 @@ from xboard_circus.core.state_schema import State, WatcherEntry
 from xboard_circus.core.unarmed import unarmed_watcher, unarmed_worker
 from xboard_circus.core.worker import Paused
 from xboard_circus.errors import XboardError
-from xboard_circus.host import listeners, procs, runtime
+from xboard_circus.host import listeners, procs, runtime, sockets
 from xboard_circus.host.oom import OomKills
 from xboard_circus.options.fields import HealthOptions
 from xboard_circus.supervisor import arming, circusctl_reload, helpers, reconfigure
@@ -327,16 +327,27 @@ class Supervisor:
             for holder in listeners.holders(host, port)
         ]
 
-    def family(self) -> set[int]:
+    def heirs(self, listener: int) -> list[Holder]:
+        """Return the processes that have the socket of inode *listener*, and are neither ours nor above us.
+
+        For a thread. Nothing that a process says of itself makes it ours here.
+        """
+        ours = self.family(by_marks=False) | set(procs.ancestors())
+        return [
+            each for pid in sockets.pids_of_sockets({listener}, ours)[listener] if (each := listeners.holder_of(pid))
+        ]
+
+    def family(self, *, by_marks: bool = True) -> set[int]:
         """Return the pids of circusd and of all that it has started or forked, for a thread.
 
-        Leftovers of a dead worker are below circusd too if that adopts orphans.
+        Leftovers of a dead worker are below circusd too if that adopts orphans. Without *by_marks* a child counts only
+        if circusd remembers it.
         """
         known = {pid for watcher in self.arbiter.watchers for pid in list(watcher.processes)}
         forkservers = [pid for armed in list(self.armed.values()) if (pid := armed.forks.view()["pid"]) is not None]
-        found = {os.getpid()}
+        found, known = {os.getpid()}, known | set(forkservers)
         for child in psutil.Process().children():
-            if child.pid in known or procs.was_started(child.pid, forkservers):
+            if child.pid in known or (by_marks and procs.was_started(child.pid, forkservers)):
                 with suppress(psutil.Error):
                     found |= {child.pid, *(below.pid for below in child.children(recursive=True))}
         return found

@@ -54,6 +54,7 @@ const LOOKS = {
   unhealthy: ["bad", "triangle"],
   port_freed: ["info", "dot"],
   port_refused: ["bad", "diamond"],
+  port_shared: ["bad", "diamond"],
   port_shut: ["bad", "diamond"],
   circusd_lost: ["bad", "square"],
   circusd_back: ["good", "arrow"],

@@ -11,7 +11,7 @@ import { duration, fullTime, text, timeOf, word } from "./text.js";
 const EVERY = 2000;
 const FIRST = 100;
 const MOST = 1000;
-const KINDS = ["restart", "cooldown", "recovered", "unhealthy", "port_freed", "port_refused", "port_shut", "replace", "kept", "reload_begin", "output_lost", "output_back", "slow_request", "poison", "before_done", "before_failed", "reload_end", "circusd_lost", "circusd_back", "host_restarted", "command", "ready", "end", "spawn", "reap", "kill", "start", "stop"];
+const KINDS = ["restart", "cooldown", "recovered", "unhealthy", "port_freed", "port_refused", "port_shared", "port_shut", "replace", "kept", "reload_begin", "output_lost", "output_back", "slow_request", "poison", "before_done", "before_failed", "reload_end", "circusd_lost", "circusd_back", "host_restarted", "command", "ready", "end", "spawn", "reap", "kill", "start", "stop"];
 const $ = (id) => document.getElementById(id);
 
 export class Timeline extends WatcherView {

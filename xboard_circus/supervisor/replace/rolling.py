@@ -91,6 +91,7 @@ class RollingReload:
         if failure is None:
             self.state = "done"
             await self._renew_spares()
+            self.armed.port.look_for_heirs()
             self.reason = Say.CUT_IN_ALL(n=self.cut) if self.cut else ""
         else:
             self.state, self.reason = "failed" if self.armed.is_running() else "stopped", failure
