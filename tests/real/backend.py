@@ -139,8 +139,12 @@ def obey(order: list[str]) -> None:
     A child holds the public socket; a job, in a session of its own, and a ``task`` do not. An ``heir`` surely does.
     A ``bare`` job has no environment of ours either. ``shut`` shuts the public socket down for all workers, and
     ``deaf`` has the kernel drop what comes to it. ``change`` sets an option on it that its connections inherit.
+    ``print`` prints the words behind it.
     """
     verb, words = order[0], order[1:]
+    if verb == "print":
+        print(*words, flush=True)
+        return
     if verb == "change":
         for descriptor in public_listeners():
             change(descriptor, *words)

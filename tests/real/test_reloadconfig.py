@@ -1,5 +1,6 @@
 """`circusctl reloadconfig`: nothing restarts without need, and what Circus gets wrong is told with the cure."""
 
+import json
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -8,6 +9,7 @@ import pytest
 
 from .free_ports import free_port
 from .harness import FAST_RESTARTS, Circusd, Watcher, circusd, eventually, holds, kill
+from .test_reload import reload_of
 
 CURE = "xboard-circus restart"
 
@@ -31,6 +33,12 @@ def all_answered(c: Circusd, number: int = 20) -> bool:
     """Nobody listens who does not accept: of so many new connections at once, each is answered."""
     with ThreadPoolExecutor(number) as pool:
         return all(pool.map(lambda _: c.serves(), range(number)))
+
+
+def colour(c: Circusd) -> str:
+    """What a worker has in its environment."""
+    found: str = json.loads(c.get("/facts"))["environ"].get("COLOUR", "")
+    return found
 
 
 def test_nothing_changed_means_nothing_happens(c: Circusd) -> None:
@@ -126,20 +134,112 @@ def test_a_watcher_in_the_ini_is_added_and_armed(c: Circusd) -> None:
     holds(lambda: c.workers() == pids, seconds=0.5)
 
 
-def test_a_changed_command_restarts_its_watcher_alone(c: Circusd) -> None:
-    """Given another command line in the ini, when it is read again, then new workers run it and are armed."""
-    before = c.workers()
+def test_what_no_worker_needs_to_know_is_taken_over_in_place(c: Circusd) -> None:
+    """Given another `graceful_timeout`, when the ini is read again, then it holds, and every worker is the same."""
+    pids = c.workers()
 
     c.write_ini(watcher__web={"graceful_timeout": 7})
     c.do("reloadconfig", waiting=True)
-    eventually(lambda: not set(before) & set(c.wait_ready()))
 
-    kill(c.workers()[0])
-    c.wait_ready()
-    assert all_answered(c)
+    assert c.call("options", name="web")["options"]["graceful_timeout"] == 7
+    assert c.workers() == pids
     c.write_ini()
     c.do("reloadconfig", waiting=True)
+    assert c.call("options", name="web")["options"]["graceful_timeout"] == 30
+    assert c.workers() == pids
+
+
+def test_another_log_is_written_by_the_same_workers(c: Circusd) -> None:
+    """Given another file for the output, when the ini is read again, then the same workers write there."""
+    pids, other = c.workers(), c.folder / "logs" / "other.log"
+
+    c.write_ini(watcher__web={"stdout_stream.filename": other, "stderr_stream.filename": other})
+    c.do("reloadconfig", waiting=True)
+    c.tell(pids[0], "print elsewhere")
+
+    eventually(lambda: "elsewhere" in other.read_text())
+    assert c.workers() == pids
+    c.write_ini()
+    c.do("reloadconfig", waiting=True)
+
+
+def test_new_workers_take_over_one_by_one(c: Circusd) -> None:
+    """Given a request in flight on each worker, when the environment changes, then new ones serve while these drain."""
+    old = c.workers()
+    held = c.hold_each(old)
+
+    c.write_ini(env__web={"COLOUR": "red"})
+    c.do("reloadconfig")
+
+    eventually(lambda: [pid for pid in c.ready() if pid not in old])
+    assert all_answered(c)
+    assert set(old) & set(c.workers()), "all were ended before their successors were ready"
+    c.finish(held)
+    eventually(lambda: not set(old) & set(c.wait_ready()))
+    assert colour(c) == "red"
+    eventually(lambda: reload_of(c)["state"] == "done")
+    c.write_ini()
+    c.do("reloadconfig", waiting=True, timeout=60)
+
+
+def test_a_command_that_does_not_start_replaces_no_worker(c: Circusd) -> None:
+    """Given an app that does not exist, when the ini is read again, then the answer says so, and the old one serves.
+
+    The old command holds, also for the successor of a worker that dies, and the next call tries the new one again.
+    """
+    pids = c.workers()
+    command = dict(c.watchers["web"].sections(c.folder))["watcher:web"]["cmd"]
+
+    c.write_ini(watcher__web={"cmd": str(command).replace("backend:app", "nosuch:app"), "graceful_timeout": 7})
+    replies = [c.call("reloadconfig", waiting=True, timeout=60) for _ in range(2)]
+
+    for reply in replies:
+        assert reply["status"] == "error", reply
+        assert reload_of(c)["reason"] in reply["reason"]
+    assert "nosuch" in reload_of(c)["log"]
+    assert c.workers() == pids
+    assert all_answered(c)
+    kill(pids[0])
     c.wait_ready()
+    c.write_ini()
+    c.do("reloadconfig", waiting=True)
+    assert pids[1] in c.wait_ready()
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        pytest.param("hooks.before_stop", "os.path.join", id="a hook"),
+        pytest.param("stdout_stream.class", None, id="a stream that goes"),
+    ],
+)
+def test_what_needs_a_new_circusd_is_refused_with_the_cure(c: Circusd, option: str, value: object) -> None:
+    """Given an option that no running watcher can take over, when the ini is read again, then nothing is touched."""
+    pids = c.workers()
+
+    without = {"stdout_stream.filename": None} if value is None else {}
+    c.write_ini(watcher__web={option: value, "graceful_timeout": 7, **without})
+    reply = c.call("reloadconfig", waiting=True)
+
+    assert "watcher:web" in reply["reason"]
+    assert CURE in reply["reason"]
+    assert c.workers() == pids
+    assert c.call("options", name="web")["options"]["graceful_timeout"] == 30
+
+
+def test_a_stopped_watcher_stays_stopped_and_starts_with_what_changed(tmp_path: Path) -> None:
+    """Given a stopped watcher, when its environment changes, then it stays stopped, and its start has the new one."""
+    with circusd(tmp_path, numprocesses=1, options=FAST_RESTARTS) as c:
+        c.wait_ready()
+        c.do("stop", name="web", waiting=True)
+
+        c.write_ini(env__web={"COLOUR": "red"})
+        c.do("reloadconfig", waiting=True)
+
+        assert c.status() == "stopped"
+        c.do("start", name="web", waiting=True)
+        c.wait_ready()
+        assert colour(c) == "red"
 
 
 def test_a_watcher_that_leaves_the_ini_with_its_socket_takes_nobody_along(tmp_path: Path) -> None:

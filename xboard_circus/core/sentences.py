@@ -316,6 +316,10 @@ class Say(Template):
     INI_UNREADABLE = "{file} cannot be read: {error}; nothing was changed"
     INI_CIRCUS_CHANGED = "[circus] {names} changed: nothing was applied; `xboard-circus restart` applies it"
     INI_SOCKET_CHANGED = "[socket:{name}] changed: nothing was applied; `xboard-circus restart` applies it"
+    INI_WATCHER_CHANGED = (
+        "[watcher:{name}] {names} changed, which its running workers cannot take over: nothing was applied; "
+        "`xboard-circus restart` applies it"
+    )
     RELOAD_RUNS = "a reload of {watcher} runs already: {done} done"
     NO_ANSWER = "no answer from circusd at {endpoint}: {why}"
     SILENT = "silent for {wait}"

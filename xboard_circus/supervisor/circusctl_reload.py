@@ -5,9 +5,6 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from circus.commands.errors import MESSAGE_ERROR
-
-from xboard_circus.core.reason import with_say
 from xboard_circus.supervisor.bus.requests import who
 from xboard_circus.supervisor.patches import circus_arbiter
 from xboard_circus.supervisor.patches.circus_controller import watch_command
@@ -16,9 +13,7 @@ from xboard_circus.supervisor.replace import rolling
 
 if TYPE_CHECKING:
     from xboard_circus.supervisor.supervisor import Supervisor
-    from xboard_circus.supervisor.watcher import ArmedWatcher
 
-POLL = 0.05
 Execute = Callable[[Any, dict[str, Any]], Any]
 
 
@@ -53,7 +48,7 @@ def restart_all(supervisor: "Supervisor", execute: Execute) -> Execute:
         begun = circus_arbiter.restart_watchers(arbiter, rest) if rest else None
         for each in before:
             each.begin_reload()
-        return asyncio.ensure_future(_outcome(before, begun)) if props.get("waiting") else begun or {}
+        return asyncio.ensure_future(rolling.outcome(before, begun)) if props.get("waiting") else begun or {}
 
     return restart
 
@@ -77,27 +72,6 @@ def run(supervisor: "Supervisor", execute: Execute) -> Execute:
             rolling.begin(concerned[0], by=who(props))
         else:
             begun = execute(arbiter, props)
-        return asyncio.ensure_future(_outcome(before, begun)) if props.get("waiting") else begun or {}
+        return asyncio.ensure_future(rolling.outcome(before, begun)) if props.get("waiting") else begun or {}
 
     return reload
-
-
-async def _outcome(
-    before: "dict[ArmedWatcher, rolling.RollingReload | None]", begun: Awaitable[Any] | None
-) -> dict[str, Any]:
-    if begun is not None:
-        await begun
-    failures, replaced = [], []
-    for armed, earlier in before.items():
-        reload = armed.reload
-        if reload is None or reload is earlier:
-            failures.append(armed.last_reason)  # it was refused
-            continue
-        while reload.is_running:
-            await asyncio.sleep(POLL)
-        replaced += reload.replaced
-        if reload.state != "done":
-            failures.append(f"{armed.name}: {reload.reason}")
-    if failures:
-        return {"status": "error", "errno": MESSAGE_ERROR, **with_say("; ".join(failures))}
-    return {"info": {"stopped": [old for old, _ in replaced], "started": [new for _, new in replaced], "kept": []}}

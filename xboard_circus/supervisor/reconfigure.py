@@ -1,25 +1,33 @@
-"""Make `circusctl reloadconfig` safe: refuse a file with errors; apply our options and a backlog without a restart.
+"""Make `circusctl reloadconfig` safe: refuse a file with errors; apply options without a stop of any worker.
 
-Circus 0.19 restarts a watcher when an option of ours changes and ignores a new one; on a changed [socket:...] it
-listens where no worker accepts; on a changed [circus] it stops and starts every worker, keeps the old value, and does
-so again at each later call.
+Circus 0.19 stops a watcher and starts it anew when one of its options changes, and ignores a new one; on a changed
+[socket:...] it listens where no worker accepts; on a changed [circus] it stops and starts every worker, keeps the old
+value, and does so again at each later call.
 """
 
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from circus.exc import MessageError
 
 from xboard_circus.core.sentences import Say
-from xboard_circus.supervisor.patches import circus_arbiter, circus_watcher
+from xboard_circus.supervisor.patches import circus_arbiter, circus_process, circus_watcher
+from xboard_circus.supervisor.replace import rolling
 
 if TYPE_CHECKING:
     from xboard_circus.supervisor.supervisor import Supervisor
+    from xboard_circus.supervisor.watcher import ArmedWatcher
 
 
-def before(supervisor: "Supervisor", config_file: str | None) -> list[Any]:
-    """Check the file, and apply our options in place; return the sockets that `after` has to close.
+def reconfigure(
+    supervisor: "Supervisor", config_file: str | None, original: Callable[[], Awaitable[Any]]
+) -> Awaitable[Any]:
+    """Check the file, apply changed options to armed watchers, and have Circus do the rest by *original*.
 
-    Circus refuses to remove a watcher together with its socket, when it has closed the socket already.
+    Circus refuses to remove a watcher together with its socket, when it has closed the socket already: such sockets are
+    taken out before, and closed after it.
 
     Raises MessageError, the answer to the operator, if the file is refused or Circus would do harm.
     """
@@ -37,24 +45,96 @@ def before(supervisor: "Supervisor", config_file: str | None) -> list[Any]:
     for name, options in sockets.items():
         if name not in gone and options != {"backlog"}:
             raise MessageError(Say.INI_SOCKET_CHANGED(name=name))
+    sections = {each["name"]: circus_watcher.parsed(each) for each in config.get("watchers", [])}
+    armed = [each for name, each in supervisor.armed.items() if name in sections]
+    changes = [change for each in armed if (change := _change(each, sections[each.name], file)) is not None]
     for name in sockets.keys() - gone:
         circus_arbiter.take_over_backlog(arbiter, name, config)
-    for watcher in config.get("watchers", []):
-        armed = supervisor.armed.get(watcher["name"])
-        if armed is not None:
-            circus_watcher.take_over_options(armed.watcher, watcher)
-            armed.options_changed()
-    return circus_arbiter.take_out(arbiter, gone)
+    for each in armed:
+        circus_watcher.take_over_options(each.watcher, sections[each.name])
+        each.options_changed()
+    for change in changes:
+        change.apply()
+    taken_out, reloads = circus_arbiter.take_out(arbiter, gone), [change for change in changes if change.needs_reload]
+    before = {change.armed: change.armed.reload for change in reloads}
+    begun = original()
+    for change in reloads:
+        change.armed.begin_reload()
+
+    async def finish() -> dict[str, Any] | None:
+        try:
+            await begun
+            # Circus would compare the next file with that of its boot.
+            for shared in taken_out:
+                shared.close()
+            for name, section in sections.items():
+                if (found := circus_arbiter.registered(arbiter, name)) is not None:
+                    circus_watcher.take_over_number(found, section)
+        finally:
+            answer = await rolling.outcome(before)
+            for change in reloads:
+                change.put_back_if_failed(before[change.armed])
+        return answer if reloads else None
+
+    return asyncio.ensure_future(finish())
 
 
-def after(supervisor: "Supervisor", config_file: str | None, gone: list[Any]) -> None:
-    """Remember the file as it is, because Circus would compare the next one with the file of its boot."""
-    for shared in gone:
-        shared.close()
-    for watcher in _read(config_file or supervisor.config_file).get("watchers", []):
-        found = circus_arbiter.registered(supervisor.arbiter, watcher["name"])
-        if found is not None:
-            circus_watcher.take_over_number(found, watcher)
+@dataclass
+class _Change:
+    """Changed options of Circus's, *names*, of an armed watcher; *made* is a watcher of Circus's that has them.
+
+    Attributes:
+        needs_reload: Its running workers have to be replaced for that.
+    """
+
+    armed: "ArmedWatcher"
+    section: dict[str, Any]
+    names: set[str]
+    made: Any
+    put_back: Callable[[], None] = lambda: None
+
+    @property
+    def needs_reload(self) -> bool:
+        return not self.names <= circus_watcher.IN_PLACE and self.armed.is_running()
+
+    def apply(self) -> None:
+        watcher, in_place = self.armed.watcher, self.names & circus_watcher.IN_PLACE
+        circus_watcher.take_over(watcher, self.made, self.section, in_place)
+        for name in in_place & circus_watcher.STREAMS:
+            getattr(watcher, name).write_into(getattr(self.made, name))
+        if rest := self.names - in_place:
+            self.put_back = circus_watcher.take_over(watcher, self.made, self.section, rest | {"env"})
+            self.armed.give_environment()
+
+    def put_back_if_failed(self, earlier: rolling.RollingReload | None) -> None:
+        """Put the old options back where no new worker came up with the changed ones: the next call tries again."""
+        if self.armed.reload is earlier or (self.armed.reload is not None and self.armed.reload.state == "failed"):
+            self.put_back()
+
+
+def _change(armed: "ArmedWatcher", section: dict[str, Any], file: str) -> _Change | None:
+    """Return what changes for an armed watcher. Raises MessageError if it cannot be taken over while workers serve."""
+    watcher = armed.watcher
+    names = circus_watcher.changed_options(watcher, section)
+    if not names:
+        return None
+    refusal = MessageError(Say.INI_WATCHER_CHANGED(name=armed.name, names=", ".join(sorted(names))))
+    if names - circus_watcher.IN_PLACE - circus_watcher.BY_RELOAD:
+        raise refusal
+    try:
+        made = circus_watcher.made_from(watcher, section, names)
+    except Exception as error:  # whatever Circus raises for a value, such as a folder that is missing
+        raise _unreadable(file, error) from error
+    change = _Change(armed, section, names, made)
+    if (
+        circus_process.sockets_named(made) != circus_process.sockets_named(watcher)
+        or any(not (getattr(watcher, name) and getattr(made, name)) for name in names & circus_watcher.STREAMS)
+        or (change.needs_reload and (armed.why_alone() or not armed.reloads_rolling()))
+    ):
+        raise refusal
+    if change.needs_reload and armed.reload is not None and armed.reload.is_running:
+        raise MessageError(Say.RELOAD_RUNS(watcher=armed.name, done=armed.reload.done))
+    return change
 
 
 def refuse_unsound(file: str) -> None:
@@ -71,4 +151,8 @@ def _read(file: str) -> dict[str, Any]:
     try:
         return circus_arbiter.read_config(file)
     except Exception as error:
-        raise MessageError(Say.INI_UNREADABLE(file=file, error=error)) from error
+        raise _unreadable(file, error) from error
+
+
+def _unreadable(file: str, error: Exception) -> MessageError:
+    return MessageError(Say.INI_UNREADABLE(file=file, error=error))

@@ -127,9 +127,7 @@ class Supervisor:
         patches: list[patch.Patch] = [
             circus_arbiter.stop(arbiter, ordered=self.lifetime.end_ordered, beside=self._end_beside),
             circus_arbiter.start_watcher(arbiter, partial(helpers.prepare, self)),
-            circus_arbiter.reload_from_config(
-                arbiter, before=partial(reconfigure.before, self), after=partial(reconfigure.after, self)
-            ),
+            circus_arbiter.reload_from_config(arbiter, ours=partial(reconfigure.reconfigure, self)),
             circus_arbiter.manage_quietly(arbiter),
             circus_arbiter.reap_for_a_while(arbiter),
             circus_process.inherit_what_is_its_own(arbiter, withheld_from, environ_of),

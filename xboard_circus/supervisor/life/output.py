@@ -164,6 +164,12 @@ class Tail:
         except (OSError, ValueError) as error:
             logger.error("xboard: output may be lost, %s: %s: %s", circus_stream.name_of(self.inner), name, error)
 
+    def write_into(self, stream: Any) -> None:
+        """Write into another *stream* from now on, and close the one before."""
+        if hasattr(self.inner, "close"):
+            self.close()
+        self.inner = stream
+
     def forget(self, pid: int) -> None:
         """Write the held rest of *pid* and forget it."""
         for key in [key for key in self._held if key[0] == pid]:

@@ -6,7 +6,7 @@ import os
 import signal
 import socket
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from contextlib import suppress
 from typing import Any
 
@@ -59,24 +59,19 @@ def start_watcher(original: Original, _: object, prepare: Callable[[Any], None])
 
 @replaces("Arbiter.reload_from_config")
 def reload_from_config(
-    original: Original,
-    _: object,
-    *,
-    before: Callable[[str | None], list[Any]],
-    after: Callable[[str | None, list[Any]], None],
+    original: Original, arbiter: Any, *, ours: Callable[[str | None, Callable[[], Awaitable[Any]]], Awaitable[Any]]
 ) -> Original:
     """Judge a changed file before anything is touched.
 
-    Without it: A changed [circus] stops and starts every worker; a changed [socket:...] listens, but no process
-    accepts.
+    Without it: A changed [circus] stops and starts every worker, a changed option those of its watcher; a changed
+    [socket:...] listens, but no process accepts.
     Fact: Circus deletes and adds what differs from the file of its boot, whatever the new file contains.
     """
 
     def reload_from_config(config_file: str | None = None, inside_circusd: bool = False) -> Any:
-        gone = before(config_file)
-        future = original(config_file, inside_circusd)
-        future.add_done_callback(lambda done: None if done.exception() else after(config_file, gone))
-        return future
+        if running_command(arbiter) is not None:
+            return original(config_file, inside_circusd)  # it raises ConflictError
+        return ours(config_file, lambda: original(config_file, inside_circusd))
 
     return reload_from_config
 

@@ -8,7 +8,8 @@ from contextlib import contextmanager, suppress
 from typing import Any, Protocol
 
 from circus import logger
-from circus.util import replace_gnu_args
+from circus.arbiter import _ENV_EXCEPTIONS
+from circus.util import parse_env_dict, replace_gnu_args
 from psutil import NoSuchProcess
 
 from xboard_circus.options.reading import is_ours
@@ -286,6 +287,69 @@ def take_over_options(watcher: Any, config: dict[str, Any]) -> None:
         holder.update(fresh)
     others = tuple(name for name in watcher.optnames if not is_ours(name))
     watcher.optnames = others + tuple(fresh)
+
+
+STREAMS = frozenset({"stdout_stream", "stderr_stream"})
+IN_PLACE = STREAMS | {
+    *("autostart", "graceful_timeout", "max_age", "max_age_variance", "max_retry", "priority", "respawn"),
+    *("stop_children", "stop_signal", "warmup_delay"),
+}
+"""Options of Circus's that circusd alone uses: they apply to workers that run."""
+BY_RELOAD = frozenset(
+    {
+        *("args", "close_child_stderr", "close_child_stdin", "close_child_stdout", "cmd", "copy_env", "copy_path"),
+        *("env", "rlimits", "shell", "shell_args", "virtualenv", "virtualenv_py_ver", "working_dir"),
+    }
+)
+"""Options of Circus's that a worker gets at its start."""
+
+
+def parsed(config: dict[str, Any]) -> dict[str, Any]:
+    """Return the section of a watcher, as Circus has read it, as it keeps the one of a running watcher."""
+    return {**config, "env": parse_env_dict(config.get("env") or {})}
+
+
+def changed_options(watcher: Any, config: dict[str, Any]) -> set[str]:
+    """Return which of Circus's options differ from the file that *watcher* was made from, but for the number."""
+    fresh, old = _compared(config), _compared(watcher._cfg)
+    return {key for key in {*fresh, *old} if fresh.get(key) != old.get(key)}
+
+
+def _compared(config: dict[str, Any]) -> dict[str, Any]:
+    env = {name: value for name, value in (config.get("env") or {}).items() if name not in _ENV_EXCEPTIONS}
+    return {**{key: value for key, value in config.items() if key != "numprocesses" and not is_ours(key)}, "env": env}
+
+
+def made_from(watcher: Any, config: dict[str, Any], names: set[str]) -> Any:
+    """Make a watcher that never runs, because Circus's constructor alone converts options; it raises for a wrong one.
+
+    It opens its logs and imports its hooks, so it gets them only where they are among the changed *names*.
+    """
+    left_out = {"hooks"} | (STREAMS - names)
+    return type(watcher)(**{key: value for key, value in config.items() if key not in left_out and not is_ours(key)})
+
+
+def take_over(watcher: Any, made: Any, config: dict[str, Any], names: set[str]) -> Callable[[], None]:
+    """Copy the options *names* from the watcher *made* of *config*; return a function that puts the old ones back."""
+    attributes = {f"{name}_conf" if name in STREAMS else name for name in names}
+    before = {name: getattr(watcher, name) for name in attributes}
+    old, cfg = dict(watcher._cfg), watcher._cfg
+
+    def put_back() -> None:
+        _copy(old, cfg, names)
+        for name, value in before.items():
+            setattr(watcher, name, value)
+
+    _copy(config, cfg, names)
+    for name in attributes:
+        setattr(watcher, name, getattr(made, name))
+    return put_back
+
+
+def _copy(source: dict[str, Any], target: dict[str, Any], names: set[str]) -> None:
+    for name in names:
+        target.pop(name, None)
+    target.update({name: source[name] for name in names if name in source})
 
 
 def take_over_number(watcher: Any, config: dict[str, Any]) -> None:

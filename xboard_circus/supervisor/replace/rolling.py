@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from collections.abc import Awaitable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any
 
+from circus.commands.errors import MESSAGE_ERROR
 from circus.exc import MessageError
 
 from xboard_circus.core import surge
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from xboard_circus.supervisor.watcher import ArmedWatcher
 
 WAIT = 0.1
+POLL = 0.05
 LEAVES_WITHIN = 5.0
 SPARE_ENDS_WITHIN = 5.0
 LOOK_FOR_ROOM = 1.0
@@ -216,3 +218,25 @@ def begin(armed: ArmedWatcher, *, by: str) -> RollingReload:
     armed.publish("reload_begin", reason=reason, total=armed.reload.total, **with_say(by, "by"))
     armed.supervisor.run(armed.reload.run(), f"the reload of {armed.name}")
     return armed.reload
+
+
+async def outcome(
+    before: Mapping[ArmedWatcher, RollingReload | None], begun: Awaitable[Any] | None = None
+) -> dict[str, Any]:
+    """Wait for the reloads that followed those *before*, and return the answer of Circus's command that began them."""
+    if begun is not None:
+        await begun
+    failures, replaced = [], []
+    for armed, earlier in before.items():
+        reload = armed.reload
+        if reload is None or reload is earlier:
+            failures.append(armed.last_reason)  # it was refused
+            continue
+        while reload.is_running:
+            await asyncio.sleep(POLL)
+        replaced += reload.replaced
+        if reload.state != "done":
+            failures.append(f"{armed.name}: {reload.reason}")
+    if failures:
+        return {"status": "error", "errno": MESSAGE_ERROR, **with_say("; ".join(failures))}
+    return {"info": {"stopped": [old for old, _ in replaced], "started": [new for _, new in replaced], "kept": []}}
