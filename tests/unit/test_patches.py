@@ -55,7 +55,7 @@ def every_patch(arbiter: Any, root: logging.Logger) -> list[Patch]:
         of_watcher.stop_last(watcher, lambda: asyncio.sleep(0)),
         of_arbiter.stop(arbiter, ordered=lambda: None, beside=lambda: None),
         of_arbiter.start_watcher(arbiter, lambda watcher: None),
-        of_arbiter.reload_from_config(arbiter, before=lambda file: [], after=lambda file, gone: None),
+        of_arbiter.reload_from_config(arbiter, ours=lambda file, original: original()),
         of_arbiter.manage_quietly(arbiter),
         of_arbiter.reap_for_a_while(arbiter),
         of_arbiter.child_ended(arbiter, lambda: None),

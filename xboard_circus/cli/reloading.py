@@ -12,7 +12,7 @@ from xboard_circus.cli.context import complete_names, for_instance, names_argume
 from xboard_circus.cli.lifecycle import check_file, left_running, one_by_one
 from xboard_circus.cli.screen import Progress, complain, progress, say
 from xboard_circus.core.state_schema import ReloadEntry
-from xboard_circus.core.verdict import serving
+from xboard_circus.core.verdict import predecessors, serving
 from xboard_circus.errors import XboardError
 from xboard_circus.instance import LOOK_EVERY, Instance
 from xboard_circus.snapshot import Snapshot, from_state
@@ -41,15 +41,20 @@ def reload(instance: Instance, names: tuple[str, ...], no_preflight: bool) -> No
         _refuse_second(instance, wanted)
         try_new_code(instance, wanted)
     for name, rest in one_by_one(wanted):
-        with _waiting(instance, name, rest), progress() as shown, instance.client() as client:
-            last = _reload(client, name, shown)
-        if last["state"] != "done":
-            _fail(instance, name, last, rest)
-        if not last["total"]:
-            say(f"{name}: no worker runs; those that wait start with the new code", "yellow")
-        if last["reason"]:
-            say(f"{name}: {last['reason']}", "yellow")
+        reload_one(instance, name, rest)
     say("reloaded", "green")
+
+
+def reload_one(instance: Instance, name: str, rest: str) -> None:
+    """Reload one watcher and print the progress; XboardError if it fails, with the *rest* that is not begun."""
+    with _waiting(instance, name, rest), progress() as shown, instance.client() as client:
+        last = _reload(client, name, shown)
+    if last["state"] != "done":
+        _fail(instance, name, last, rest)
+    if not last["total"]:
+        say(f"{name}: no worker runs; those that wait start with the new code", "yellow")
+    if last["reason"]:
+        say(f"{name}: {last['reason']}", "yellow")
 
 
 @click.command()
@@ -167,6 +172,8 @@ def _serving(instance: Instance, name: str) -> str:
             watcher = from_state(client.state(deadline=ANSWER_WITHIN)).watcher(name)
     except CircusdGone as gone:
         return f"how many workers serve is unknown: {gone}"
+    if watcher is not None and (n := predecessors(watcher)):
+        return f"{n} {'worker' if n == 1 else 'workers'} of an earlier circusd serve on"
     if watcher is None or serving(watcher) == 0:
         return "no worker serves"
     return f"{serving(watcher)} of {watcher['numprocesses']} workers serve on"

@@ -2,7 +2,7 @@
 
 import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 
 import click
@@ -21,10 +21,11 @@ from xboard_circus.cli.lifecycle import (
     stop_all,
     timeout_option,
 )
-from xboard_circus.cli.reloading import no_preflight_option, try_new_code
+from xboard_circus.cli.reloading import no_preflight_option, reload_one, try_new_code
 from xboard_circus.cli.screen import progress, say
 from xboard_circus.config import is_backend
 from xboard_circus.core.kept_variables import kept
+from xboard_circus.core.verdict import predecessors, serving
 from xboard_circus.errors import XboardError
 from xboard_circus.host import procs, runtime, servers
 from xboard_circus.instance import Instance, Silent
@@ -47,15 +48,18 @@ def restart(
 
     Without NAME no request is lost: the new code is tried first, the old workers serve until the new ones are ready,
     and [circus] and [socket:...] of the ini file are read again. Where requests would fail, because an address changes
-    or a server cannot run beside its successor, it asks first. A watcher that is stopped stays so, but for --cold. A
-    restart of NAME stops and starts its workers, and requests fail meanwhile; `reload NAME` replaces them without that.
+    or a server cannot run beside its successor, it asks first. A watcher that is stopped stays so, but for --cold.
+
+    With NAME its workers are replaced as by `reload NAME`. Where none serves, or none can run beside its successor,
+    they are stopped and started.
 
     Environment variables that the running circusd has, and that are not set here, are kept, but for --cold.
     """
     if names:
         chosen = {watcher["name"]: watcher["armed"] for watcher in instance.watchers(instance.running(), names)}
         check_file(instance, starts=False)
-        _restart_watchers(instance, chosen, timeout=timeout)
+        _restart_watchers(instance, list(chosen), no_preflight=no_preflight, timeout=timeout)
+        await_ready(instance, chosen, timeout=timeout)
         return
     _refuse_service(instance)
     found = instance.find()
@@ -178,10 +182,19 @@ def _restart_cold(instance: Instance) -> Launched:
     return launch(instance)
 
 
-def _restart_watchers(instance: Instance, chosen: dict[str, bool], *, timeout: float) -> None:
-    for name, rest in one_by_one(chosen):
+def _restart_watchers(instance: Instance, names: Sequence[str], *, no_preflight: bool, timeout: float) -> None:
+    """Reload the watchers of which a worker serves, where that can be; stop and start the others."""
+    written = {each.name: each for each in instance.config.watchers}
+    found = instance.watchers(instance.running(), names)
+    served = [each["name"] for each in found if each["armed"] and (serving(each) or predecessors(each))]
+    if not no_preflight:
+        try_new_code(instance, [name for name in served if name in written])
+    numbers = {each["name"]: max(1, each["numprocesses"]) for each in found}
+    for name, rest in one_by_one(names):
+        if name in served and name in written and not why_alone(written[name]):
+            reload_one(instance, name, rest)
+            continue
         goes_on = f"circusd goes on with the restart of {name}: `xboard-circus status`{rest}"
         with left_running(goes_on), progress() as shown, instance.client() as client:
             shown.waiting_for(f"waiting for {name} to stop and start")
-            client.restart(name, deadline=instance.graceful_timeout(name) + timeout)
-    await_ready(instance, chosen, timeout=timeout)
+            client.restart(name, deadline=numbers[name] * instance.graceful_timeout(name) + timeout)

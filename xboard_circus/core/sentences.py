@@ -398,6 +398,10 @@ class Say(Template):
         "correct what `xboard-circus why` and `xboard-circus logs {watcher}` show, "
         "then `xboard-circus restart {watcher}`"
     )
+    CURE_HELD = (
+        "correct what `xboard-circus why` and `xboard-circus logs {watcher}` show, then "
+        "`xboard-circus retry {watcher} {slot}`, or `xboard-circus reload {watcher}` after a change of the code"
+    )
     CURE_OUTPUT = "make room for {file}, or let circusd's user write it; what was lost does not come back"
     CURE_OVERLOAD = "add workers (numprocesses), or take long work out of the event loop (a plain `def` endpoint)"
     CURE_POISON = (

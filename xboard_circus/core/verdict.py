@@ -168,7 +168,21 @@ def judge(watcher: WatcherFacts, before: Preparation | None = None, *, predecess
     if not predecessors or not Word(found["word"]).is_outage:
         return found
     cause = Say.PREDECESSORS_SERVE(n=predecessors, why=found["cause"])
-    return {**found, "word": Word.DEGRADED.value, "cause": cause, "cause_say": data_of(cause)}
+    cure = Say.CURE_RELOAD(watcher=watcher["name"]) if found["word"] == Word.LOOPING.value else found["cure"]
+    return {
+        **found,
+        "word": Word.DEGRADED.value,
+        "cause": cause,
+        "cause_say": data_of(cause),
+        "cure": cure,
+        "cure_say": data_of(cure),
+    }
+
+
+def predecessors(watcher: WatcherEntry) -> int:
+    """Return how many workers of an earlier circusd serve in place of those of this one, by its verdict."""
+    say = watcher["verdict"]["cause_say"] or {}
+    return int(say["fields"]["n"]) if say.get("key") == Say.PREDECESSORS_SERVE.name else 0
 
 
 def _of_own(watcher: WatcherFacts, before: Preparation | None) -> VerdictEntry:
@@ -345,8 +359,10 @@ def _degraded(watcher: WatcherFacts) -> VerdictEntry | None:
             why = Say.OF_WORKER_AFTER(what=why, why=watcher["last_failure"])
         next_, next_in = _next(watcher, troubled)
         is_overloaded = bool(troubled) and troubled[0]["health"] == "busy"
-        say = Say.CURE_LOOP if held_by_budget(troubled) else Say.CURE_OVERLOAD if is_overloaded else Say.CURE_LOGS
-        cure = say(watcher=watcher["name"])
+        if held := held_by_budget(troubled):
+            cure = Say.CURE_HELD(watcher=watcher["name"], slot=held[0]["slot"])
+        else:
+            cure = (Say.CURE_OVERLOAD if is_overloaded else Say.CURE_LOGS)(watcher=watcher["name"])
     cause = Say.SO_MANY_UP_SAYING(n=serving(watcher), total=watcher["numprocesses"], why=why)
     return verdict_entry(Word.DEGRADED, cause, next=next_, next_in=next_in, cure=cure)
 

@@ -1,4 +1,4 @@
-"""Replace Circus's own `reload`, and its `restart` without a name, by rolling reloads."""
+"""Replace Circus's own `reload` and `restart` by rolling reloads."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -20,28 +20,37 @@ Execute = Callable[[Any, dict[str, Any]], Any]
 def patches(supervisor: "Supervisor") -> list[Patch]:
     """Return the patches that replace Circus's own reload by the rolling one."""
     known = circus_arbiter.commands(supervisor.arbiter)
-    ours = {"reload": run, "restart": restart_all}
+    ours = {"reload": run, "restart": restart}
     return [watch_command(known[name], partial(ours[name], supervisor)) for name in ours if name in known]
 
 
-def restart_all(supervisor: "Supervisor", execute: Execute) -> Execute:
-    """Return the command `restart`: without a name, workers are reloaded if they can be, the rest stops and starts.
+def restart(supervisor: "Supervisor", execute: Execute) -> Execute:
+    """Return the command `restart`: workers are reloaded if they can be, the rest stops and starts.
 
-    Watchers in `but`, or stopped by an operator, are left alone. Circus would stop everything, and make a new arbiter
-    in this process.
+    By name a watcher is reloaded only while something serves: a start forgets the failures of its slots. Without a
+    name, watchers in `but`, or stopped by an operator, are left alone; Circus would stop everything, and make a new
+    arbiter in this process.
     """
 
     def restart(arbiter: Any, props: dict[str, Any]) -> Any:
-        if props.get("name"):
-            return execute(arbiter, props)
-        left_out = {str(name) for name in props.get("but") or ()}
+        named, left_out = supervisor.requests.names_of(props), {str(name) for name in props.get("but") or ()}
         wanted = [
             watcher
             for watcher in arbiter.watchers
-            if watcher.name not in left_out and not supervisor.stays_stopped(watcher)
+            if (
+                watcher.name not in left_out and not supervisor.stays_stopped(watcher)
+                if named is None
+                else watcher.name.lower() in named
+            )
         ]
         armed = [supervisor.armed[watcher.name] for watcher in wanted if watcher.name in supervisor.armed]
-        before = {each: each.reload for each in armed if each.reloads_rolling() and not each.why_alone()}
+        before = {
+            each: each.reload
+            for each in armed
+            if each.reloads_rolling() and not each.why_alone() and (named is None or each.is_serving())
+        }
+        if named is not None and not before:
+            return execute(arbiter, props)
         reloaded = [each.watcher for each in before]
         rest = [watcher for watcher in wanted if watcher not in reloaded]
         # First what Circus may refuse because another command runs: then nothing has begun.

@@ -122,7 +122,7 @@ class Requests:
     def _begin(self, name: str, props: dict[str, Any]) -> Request | None:
         self._open = [request for request in self._open if request.runs()]
         by = A_SIGNAL if self._is_signal else who(props)
-        request = Request(name, by, _details(name, props), self._names(props))
+        request = Request(name, by, _details(name, props), self.names_of(props))
         self._open.append(request)
         return request
 
@@ -133,7 +133,8 @@ class Requests:
         if not isinstance(error, ConflictError):
             self._publish(request, refusal=one_line(str(error)))
 
-    def _names(self, props: dict[str, Any]) -> frozenset[str] | None:
+    def names_of(self, props: dict[str, Any]) -> frozenset[str] | None:
+        """Return the watchers that a command names, in lower case; None for all."""
         if not props.get("name"):
             return None
         name, match = str(props["name"]).lower(), props.get("match", "glob")

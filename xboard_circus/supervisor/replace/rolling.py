@@ -164,6 +164,8 @@ class RollingReload:
         await asyncio.wait({swapping, swap.handed_over}, return_when=asyncio.FIRST_COMPLETED)
         failure = swapping.result() if swapping.done() else None
         new = swap.new or old
+        if failure is None and swap.new is not None and not new.life.was_ready:
+            failure = await until_ready(armed, new)  # the old one ended by itself meanwhile, which proves nothing
         end = new.life.phase if failure and new is not old and armed.is_running() else None
         if isinstance(end, Gone) and end.cause is Cause.COMMANDED:
             return await self._renew(old)  # such as by a `decr`, which ends those that do not serve yet
