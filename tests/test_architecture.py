@@ -388,6 +388,8 @@ OF_A_WATCHER = {
     "replace/rolling.py": {"RollingReload.__init__", "begin"},
     "replace/spares.py": {"_promoted", "promote"},
     "replace/swap.py": {"Swap.__init__", "until_ready"},
+    # Apply what `reloadconfig` finds changed.
+    "reconfigure.py": {"_change"},
 }
 
 

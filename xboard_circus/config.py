@@ -8,6 +8,7 @@ import os
 import re
 import warnings
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -161,10 +162,34 @@ def load(config_file: str | Path) -> Config:
         raise XboardError(f"{shown}: Circus cannot read it: {type(error).__name__}: {error}") from error
 
 
-def _load(path: Path, shown: str, scans: list[Scan]) -> Config:
+def load_readable(config_file: str | Path) -> Config:
+    """Parse what Circus can read of *config_file* and its included files, and leave out the rest."""
+    import tempfile  # 0.2 MiB that plugins need not load
+
+    path, shown = Path(config_file).absolute(), str(config_file)
+    try:
+        scans = read_scans(path, shown)
+    except XboardError:
+        scans = []
+    wrong = {(section, problem.option) for section, problem in misreadings(scans)}
+    wrong |= {("circus", "include"), ("circus", "include_dir")}  # they are among the scans
+    lines = []
+    for entry in (entry for each in scans for entry in each.entries):
+        if (entry.section, entry.option) not in wrong:
+            lines += [f"[{entry.section}]", f"{entry.option} = " + entry.value.replace("\n", "\n\t")]
+    for text in ("\n".join(lines), ""):
+        with tempfile.NamedTemporaryFile("w", suffix=".ini") as readable:
+            readable.write(text)
+            readable.flush()
+            with suppress(Exception):  # whatever Circus raises for a value, such as one that we do not know
+                return _load(path, shown, scans, readable.name)
+    raise XboardError(f"{shown}: Circus cannot read it")
+
+
+def _load(path: Path, shown: str, scans: list[Scan], readable: str = "") -> Config:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # a stats_endpoint alone; `check` reports it
-        raw, found = read_config(str(path))[0], get_config(str(path))
+        raw, found = read_config(readable or str(path))[0], get_config(readable or str(path))
     given = {name: {key: value for key, value in raw.items(name) if key != "__name__"} for name in raw.sections()}
     return Config(
         path=path,

@@ -46,14 +46,32 @@ class Silent:
 
 
 class Instance:
-    """The backend of one ini file; *by* names the sender of commands to its circusd."""
+    """The backend of one ini file; *by* names the sender of commands to its circusd.
 
-    def __init__(self, config_file: Path, *, answer_within: float = ANSWER_WITHIN, by: str | None = None) -> None:
+    Attributes:
+        unread: Why the file cannot be read, though its circusd runs; *config* is then what can be read of it. Only with
+            *lenient*, for commands that look or stop.
+    """
+
+    def __init__(
+        self,
+        config_file: Path,
+        *,
+        answer_within: float = ANSWER_WITHIN,
+        by: str | None = None,
+        lenient: bool = False,
+    ) -> None:
         self.config_file = config_file
         self.by = by
         self.answer_within = answer_within
-        self.config = config.load(config_file)
-        self.id = runtime.instance_id(self.config.path)
+        self.id = runtime.instance_id(config_file.absolute())
+        self.unread = ""
+        try:
+            self.config = config.load(config_file)
+        except XboardError as error:
+            if not (lenient and config_file.exists() and runtime.supervisor_of(self.id)):
+                raise
+            self.config, self.unread = config.load_readable(config_file), str(error)
         self.shown = self.config.shown
 
     @property

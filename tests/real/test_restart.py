@@ -73,6 +73,24 @@ runpy.run_module("xboard_circus", run_name="__main__")
 """The command line, which cannot take the endpoints over."""
 
 
+RESTARTED = """
+import runpy, subprocess, sys, time
+from xboard_circus.cli import reloading
+from xboard_circus.host import runtime
+checked = reloading.check_file
+def check_file(instance, **more):
+    checked(instance, **more)
+    old = runtime.supervisor_of(instance.id)
+    restart = ["restart", "--no-preflight", "-c", str(instance.config_file)]
+    subprocess.Popen([sys.executable, "-m", "xboard_circus", *restart])
+    while runtime.supervisor_of(instance.id) in (None, old):
+        time.sleep(0.01)
+reloading.check_file = check_file
+runpy.run_module("xboard_circus", run_name="__main__")
+"""
+"""The command line, behind whose check of the file a restart replaces circusd."""
+
+
 @contextlib.contextmanager
 def under_load(c: Circusd, path: str | None = None) -> Iterator[None]:
     """Send requests all along, half of them on kept connections, and insist that none is lost."""
@@ -539,6 +557,30 @@ def test_two_restarts_at_once_leave_one_circusd_and_lose_nothing(tmp_path: Path)
         assert (one.returncode, two.returncode) == (0, 0), errors
         assert len(circusds(c)) == 1
         assert len(c.wait_ready()) == 2
+
+
+def test_a_reload_during_a_restart_waits_for_the_new_circusd(tmp_path: Path) -> None:
+    """Given a restart that replaces circusd while a reload checks the file, then the new circusd reloads, and all."""
+    watchers = [Watcher("api", numprocesses=1), Watcher("web", numprocesses=1)]
+    with circusd(tmp_path, watchers=watchers, circus={"warmup_delay": 5}) as c:  # between the starts of the two
+        for name in c.watchers:
+            c.wait_ready(name=name)
+        old = c.pid
+
+        reloaded = subprocess.run(
+            [c.python, "-c", RESTARTED, "reload", "--no-preflight", "-c", str(c.ini)],
+            cwd=c.folder,
+            env=c.environ(),
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+
+        assert reloaded.returncode == 0, reloaded
+        assert "reloaded" in reloaded.stdout
+        assert recorded(c) != old
+        assert [c.watcher(name)["reload"]["state"] for name in ("api", "web")] == ["done", "done"]
 
 
 def test_a_stop_during_a_restart_stops_what_the_restart_starts(tmp_path: Path) -> None:

@@ -211,10 +211,12 @@ def test_an_operator_with_circusctl(c: Circusd, command: str) -> None:
         data: dict[str, Any] = json.loads(lines[-1])["data"]
         return data if data["command"].startswith(command) else None
 
+    by_operator = f"operator: circusctl {command}"
     assert record["cause"] == "commanded"
-    assert record["data"]["by"] == f"operator: circusctl {command}"
+    assert record["data"]["by"] == ("reload" if command == "restart" else by_operator)
     assert eventually(given, every=0.2)["by"] == "circusctl"
-    holds_in(text, f"asked by: operator: circusctl {command}", "used, this one not counted")
+    asked = "reload requested by circusctl" if command == "restart" else f"asked by: {by_operator}"
+    holds_in(text, asked, "used, this one not counted")
 
 
 def test_an_operator_with_our_command_line(c: Circusd) -> None:

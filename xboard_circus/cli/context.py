@@ -10,6 +10,7 @@ from typing import Any
 
 import click
 
+from xboard_circus.cli.screen import complain
 from xboard_circus.errors import XboardError
 from xboard_circus.instance import Instance
 from xboard_circus.snapshot import Snapshot
@@ -85,6 +86,9 @@ def for_instance(function: Callable[..., Any]) -> Callable[..., Any]:
 
     @wraps(function)
     def run(config_file: Path, **given: Any) -> Any:
-        return function(Instance(config_file, by=sender()), **given)
+        instance = Instance(config_file, by=sender(), lenient=True)
+        if instance.unread:
+            complain(f"{instance.unread}\ncircusd runs with what it has read before; correct this before a start")
+        return function(instance, **given)
 
     return for_ini_file(run)

@@ -2,22 +2,25 @@
 
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import click
 
+from xboard_circus import config
 from xboard_circus import preflight as trial
 from xboard_circus.circus_client import CircusdClient, CircusdGone, CommandRefused
+from xboard_circus.cli import launching
 from xboard_circus.cli.context import complete_names, for_instance, names_argument, slot_number
 from xboard_circus.cli.lifecycle import check_file, left_running, one_by_one
 from xboard_circus.cli.screen import Progress, complain, progress, say
 from xboard_circus.core.state_schema import ReloadEntry
-from xboard_circus.core.verdict import predecessors, serving
+from xboard_circus.core.verdict import predecessors, running_reload, serving
 from xboard_circus.errors import XboardError
-from xboard_circus.instance import LOOK_EVERY, Instance
+from xboard_circus.instance import LOOK_EVERY, Instance, NoLockFile
 from xboard_circus.snapshot import Snapshot, from_state
 
 ANSWER_WITHIN = 20.0
+TRIES = 3
 
 
 no_preflight_option = click.option(
@@ -35,10 +38,11 @@ def reload(instance: Instance, names: tuple[str, ...], no_preflight: bool) -> No
     Workers are replaced one at a time, each new one ready first. If a new worker does not get ready, the reload ends
     and the old workers serve on.
     """
-    wanted = _chosen(instance, names)
+    found = _settled(instance)
+    wanted = _chosen(instance, found, names)
     check_file(instance, starts=False)
     if not no_preflight:
-        _refuse_second(instance, wanted)
+        _refuse_second(found, wanted)
         try_new_code(instance, wanted)
     for name, rest in one_by_one(wanted):
         reload_one(instance, name, rest)
@@ -46,7 +50,40 @@ def reload(instance: Instance, names: tuple[str, ...], no_preflight: bool) -> No
 
 
 def reload_one(instance: Instance, name: str, rest: str) -> None:
-    """Reload one watcher and print the progress; XboardError if it fails, with the *rest* that is not begun."""
+    """Reload one watcher, again where a restart has replaced circusd meanwhile; XboardError if it fails.
+
+    Args:
+        rest: A clause with what is not begun then.
+    """
+    for tries_left in reversed(range(TRIES)):
+        circusd = _settled(instance).identity
+        try:
+            _reload_once(instance, name, rest)
+            return
+        except XboardError:
+            if not tries_left or not instance.is_replaced(circusd):
+                raise
+        say(f"{name}: circusd was replaced meanwhile, as by a restart; the reload begins again", "yellow")
+
+
+def _settled(instance: Instance) -> Snapshot:
+    """Return what circusd runs once no start, stop or restart of it is under way, and its watchers are armed."""
+    with suppress(NoLockFile), launching.alone(instance):
+        pass
+    give_up_at = time.monotonic() + ANSWER_WITHIN
+    while True:
+        found = instance.running()
+        is_new = (found.circusd["uptime"] or 0.0) < ANSWER_WITHIN
+        is_armed = any(each["armed"] for each in found.watchers) or not any(
+            map(config.is_armed, instance.config.watchers)
+        )
+        is_starting = any(each["status"] == "starting" and not each["armed"] for each in found.watchers)
+        if time.monotonic() > give_up_at or not is_new or (is_armed and not is_starting):
+            return found
+        time.sleep(LOOK_EVERY)
+
+
+def _reload_once(instance: Instance, name: str, rest: str) -> None:
     with _waiting(instance, name, rest), progress() as shown, instance.client() as client:
         last = _reload(client, name, shown)
     if last["state"] != "done":
@@ -76,9 +113,8 @@ def retry(instance: Instance, watcher: str, slot: int) -> None:
     say(f"{name} #{slot} is starting; `xboard-circus status` shows when it is up", "green")
 
 
-def _chosen(instance: Instance, names: Sequence[str]) -> list[str]:
+def _chosen(instance: Instance, found: Snapshot, names: Sequence[str]) -> list[str]:
     """Return the watchers to reload, spelled as in circusd; XboardError if one cannot be."""
-    found = instance.running()
     if names:
         return list(dict.fromkeys(_reloadable(instance, found, name) for name in names))
     armed = {watcher["name"]: watcher["status"] for watcher in found.watchers if watcher["armed"]}
@@ -100,13 +136,12 @@ def _reloadable(instance: Instance, found: Snapshot, name: str) -> str:
     return name
 
 
-def _refuse_second(instance: Instance, names: Sequence[str]) -> None:
+def _refuse_second(found: Snapshot, names: Sequence[str]) -> None:
     """Raise XboardError if a reload of one of the watchers runs already."""
-    with instance.client() as client:
-        for name in names:
-            running = _last_reload(client, name)
-            if running is not None and running["state"] == "running":
-                raise XboardError(f"a reload of {name} runs already: {running['done']} of {running['total']} done")
+    for watcher in found.watchers:
+        if watcher["name"] in names and (running := running_reload(watcher)):
+            name = watcher["name"]
+            raise XboardError(f"a reload of {name} runs already: {running['done']} of {running['total']} done")
 
 
 def try_new_code(instance: Instance, names: Sequence[str]) -> None:

@@ -30,6 +30,7 @@ from xboard_circus.errors import XboardError
 from xboard_circus.host import procs, runtime, servers
 from xboard_circus.instance import Instance, Silent
 from xboard_circus.snapshot import Snapshot
+from xboard_circus.worker import runs_worker
 
 TRIAL, ROOM = "trial.json", 16_384
 
@@ -188,7 +189,8 @@ def _restart_watchers(instance: Instance, names: Sequence[str], *, no_preflight:
     found = instance.watchers(instance.running(), names)
     served = [each["name"] for each in found if each["armed"] and (serving(each) or predecessors(each))]
     if not no_preflight:
-        try_new_code(instance, [name for name in served if name in written])
+        tried = [name for name in served if name in written and runs_worker(written[name].cmd, written[name].args)]
+        try_new_code(instance, tried)
     numbers = {each["name"]: max(1, each["numprocesses"]) for each in found}
     for name, rest in one_by_one(names):
         if name in served and name in written and not why_alone(written[name]):

@@ -117,8 +117,7 @@ export class WatcherCard {
 
   question(name) {
     const names = { name: this.watcher.name, up: serving(this.watcher), wanted: this.watcher.numprocesses };
-    const advice = name === "restart" && this.watcher.armed ? ` ${text("do.restart.instead")}` : "";
-    return { title: text(`do.${name}.ask`, names), what: text(`do.${name}.what`, names) + advice, yes: text(`do.${name}`) };
+    return { title: text(`do.${name}.ask`, names), what: text(`do.${name}.what`, names), yes: text(`do.${name}`) };
   }
 
   update({ server, watcher, stale, elapsed, folds, opens, past }) {
