@@ -87,7 +87,7 @@ def test_an_outage_is_the_time_without_a_worker_that_is_up() -> None:
     assert outages([*reload, *crash], []) == [(3, 5)]
     assert outages([*reload, *crash[:2]], []) == [(3, float("inf"))]
     assert outages([*reload, *crash[:2]], [11]) == []
-    assert outages([event(3, "end", pid=7, cause="commanded"), event(4, "stop")], []) == [(3, 4)]
+    assert outages([event(3, "end", pid=7, cause="commanded"), event(4, "stop")], []) == []
 
 
 def test_the_share_of_a_time_without_an_outage_is_whole() -> None:

@@ -110,7 +110,8 @@ def outages(events: Sequence[Happening], up_now: Iterable[int]) -> list[tuple[fl
             up.add(event.pid)
         elif event.kind in ("restart", "end") and event.pid in up:
             up.discard(event.pid)
-            since = event.time if not up and since is None else since
+            # "end": no worker takes its place, because it is stopped.
+            since = event.time if not up and event.kind == "restart" else since
         if since is not None and (up or event.kind == "stop"):
             found.append((since, event.time))
             since = None
