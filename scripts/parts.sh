@@ -2,7 +2,7 @@
 # Sourced by test.sh: gives `parts`, which installs the real programs that some tests start, where that is ours to do:
 # as root on Debian or Ubuntu. Elsewhere these tests are skipped, each with the name of what it misses.
 
-PARTS='aardvark-dns catatonit chromium dbus debootstrap docker-compose kustomize logrotate lsof net-tools nftables nginx-light podman procps prometheus runc systemd'
+PARTS='aardvark-dns catatonit chromium dbus debootstrap docker-compose kustomize logrotate lsof net-tools nftables nginx-light podman procps prometheus runc systemd tmux'
 
 parts() {
     [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null || return 0

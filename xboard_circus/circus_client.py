@@ -211,6 +211,10 @@ class CircusdClient:
         begun: ReloadEntry = self.call("xboard_reload", name=name, deadline=deadline)["reload"]
         return begun
 
+    def scale(self, name: str, count: int, *, deadline: float = 5.0) -> None:
+        """Have watcher *name* run *count* workers; it answers before they do."""
+        self.call("set", name=name, options={"numprocesses": count}, waiting=False, deadline=deadline)
+
     def retry(self, name: str, slot: int, *, deadline: float = 5.0) -> None:
         """Start the held worker in *slot* of armed watcher *name* now; refused if none is held there."""
         self.call("xboard_retry", name=name, slot=slot, deadline=deadline)

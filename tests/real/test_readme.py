@@ -38,6 +38,8 @@ ELSEWHERE = {
     ".venv/bin/xboard-circus dashboard": "test_operations.py, without a browser",
     ".venv/bin/xboard-circus alerts test": "test_alerts.py",
     ".venv/bin/xboard-circus retry": "tests/unit/test_cli.py",
+    ".venv/bin/xboard-circus top": "test_terminal.py",
+    ".venv/bin/xboard-circus status --watch": "test_terminal.py",
     "nohup ./scripts/monitor_backend.sh &": "test_operations.py, with a log",
     "docker ": "test_operations_container.py, test_container_own_app.py",
     "pip install ": "scripts/prove_wheel.sh",

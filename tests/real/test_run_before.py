@@ -227,9 +227,9 @@ def test_a_restart_that_it_fails_leaves_the_old_workers_serving(tmp_path: Path) 
 
         assert (restarted.returncode, "no such revision: 42" in restarted.stderr) == (1, True)
         assert "not ready after" not in restarted.stderr
-        cause = "web: 2 of the workers of an earlier circusd serve on: no worker is started: run.before exited"
+        cause = "2 of the workers of an earlier circusd serve on: no worker is started: run.before exited"
         # Not in the moment in which it is run again.
-        eventually(lambda: cause in (shown := c.run_cli("status").stdout) and shown.startswith("DEGRADED"))
+        eventually(lambda: cause in (shown := c.run_cli("status").stdout) and shown.startswith("degraded for "))
         assert {int(c.get("/pid")) for _ in range(10)} <= set(old)
         os.kill(old[0], signal.SIGKILL)
         eventually(lambda: c.watcher()["verdict"]["cause"].startswith("1 of the workers"))

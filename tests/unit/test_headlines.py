@@ -92,3 +92,10 @@ def test_of_a_circusd_that_was_killed_the_line_says_what_still_answers() -> None
     ]
     assert "None of its ports answers" in texts([gone(age=1.0, why="", is_dead=True, serving_on=[])])[0]
     assert texts([gone(age=None, why="silent", is_dead=False, serving_on=[])])[0].startswith("circusd does not answer")
+
+
+def test_a_watcher_that_is_set_to_no_workers_has_its_cure() -> None:
+    cause = Say.NOBODY_WANTED(why=Say.SET_TO_NONE(), cure=Say.START_ONE(watcher="web"))
+    text = texts(headlines([watcher(verdict_entry(Word.STOPPED, cause))]))[-1]
+
+    assert text.startswith("stopped for 0 s: web. Why: set to 0 workers, so nothing answers. Cure: `xboard-circus ")

@@ -24,6 +24,7 @@ MODULES = {
     "scale": "watchers",
     "signal": "watchers",
     "describe": "description",
+    "top": "top",
     "status": "overview",
     "why": "events",
     "requests": "live_requests",

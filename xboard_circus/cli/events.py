@@ -41,6 +41,16 @@ def why(instance: Instance, name: str | None, as_data: bool) -> None:
 
     It reads the ledger, so it also works when circusd is down, and queries circusd for what is not stored yet.
     """
+    found, history, text = explained(instance, name)
+    if as_data:
+        data = {"record": asdict(found), "history": [asdict(each) for each in history]}
+        print(json.dumps({**masked(data), "text": text}))
+    else:
+        print_story(text)
+
+
+def explained(instance: Instance, name: str | None) -> tuple[Record, list[Record], str]:
+    """Return the record that `why` explains of a watcher, of a pid or of all, those around it, and the text."""
     path, unstored = _ledger(instance)
     # A word of digits is a pid, or otherwise the name of a watcher.
     by_pid = last_with_reason(path, pid=int(name), unstored=unstored) if name is not None and name.isdigit() else None
@@ -48,12 +58,7 @@ def why(instance: Instance, name: str | None, as_data: bool) -> None:
     if answer is None:
         raise XboardError(f"{path}: nothing is recorded{f' of {name}' if name else ''} that would need a reason")
     found, history = answer
-    text = safe_line(text_of(story_of(found, history, now=time.time())))
-    if as_data:
-        data = {"record": asdict(found), "history": [asdict(each) for each in history]}
-        print(json.dumps({**masked(data), "text": text}))
-    else:
-        print_story(text)
+    return found, history, safe_line(text_of(story_of(found, history, now=time.time())))
 
 
 def print_story(text: str) -> None:

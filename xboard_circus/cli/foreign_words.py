@@ -30,7 +30,7 @@ WORDS = (
     ForeignWord("desc info show", "`xboard-circus describe NAME`"),
     ForeignWord("env", "`xboard-circus describe NAME` shows the options and the names of the variables"),
     ForeignWord("pid id", "`xboard-circus status NAME` shows the pids"),
-    ForeignWord("monit imonit dash", "`xboard-circus status --watch`, or `xboard-circus dashboard` in a browser"),
+    ForeignWord("monit imonit dash", "`xboard-circus top`, or `xboard-circus dashboard` in a browser"),
     ForeignWord("tail", "`xboard-circus logs NAME`, with `-f` to follow it"),
     ForeignWord("maintail", "`xboard-circus logs circusd`, with `-f` to follow it"),
     ForeignWord("attach send fg", _STDIN),

@@ -13,7 +13,7 @@ from rich.text import Text
 
 from xboard_circus.cli.context import for_instance, json_option, names_argument
 from xboard_circus.cli.error_boundary import INTERRUPTED
-from xboard_circus.cli.screen import full_screen, out, plain
+from xboard_circus.cli.screen import full_screen, need_terminal, out, plain
 from xboard_circus.cli.summary import Summary, folded, gather, headline, rows, table
 from xboard_circus.core.durations import span
 from xboard_circus.core.verdict import running_reload, word_of
@@ -58,8 +58,7 @@ def status(instance: Instance, names: tuple[str, ...], as_data: bool, whole: boo
 
 
 def _watch(instance: Instance, names: Collection[str], *, whole: bool) -> int:
-    if not sys.stdout.isatty():
-        raise click.UsageError("--watch needs a terminal; `xboard-circus status --json` is for programs")
+    need_terminal("--watch")
     with suppress(KeyboardInterrupt), full_screen() as live:
         while True:
             width = live.console.width

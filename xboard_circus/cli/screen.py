@@ -5,7 +5,9 @@ import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
+import click
 from rich.console import Console
 from rich.live import Live
 from rich.style import Style
@@ -71,6 +73,12 @@ def progress() -> Iterator[Progress]:
         yield shown
 
 
+def need_terminal(what: str) -> None:
+    """Raise click's error of wrong usage if stdin and stdout are no terminal."""
+    if not (sys.stdin.isatty() and sys.stdout.isatty()):
+        raise click.UsageError(f"{what} needs a terminal; `xboard-circus status --json` is for programs")
+
+
 @contextmanager
 def full_screen() -> Iterator[Live]:
     """Show a picture in place of the terminal's content, which comes back at the end, also after SIGTERM or SIGHUP."""
@@ -78,7 +86,8 @@ def full_screen() -> Iterator[Live]:
     def end(signum: int, _: object) -> None:
         raise SystemExit(128 + signum)
 
-    before = {signum: signal.signal(signum, end) for signum in (signal.SIGTERM, signal.SIGHUP)}
+    before: dict[int, Any] = {signum: signal.signal(signum, end) for signum in (signal.SIGTERM, signal.SIGHUP)}
+    before[signal.SIGTSTP] = signal.signal(signal.SIGTSTP, signal.SIG_IGN)  # the shell would get our screen
     try:
         with Live(console=Console(highlight=False), screen=True, auto_refresh=False) as live:
             yield live

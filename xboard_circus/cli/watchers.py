@@ -5,7 +5,7 @@ import signal as signals
 import click
 
 from xboard_circus.cli.context import complete_names, for_instance, name_argument
-from xboard_circus.cli.lifecycle import IN_BACKGROUND, await_ready, left_running, timeout_option
+from xboard_circus.cli.lifecycle import await_ready, timeout_option
 from xboard_circus.cli.screen import say
 from xboard_circus.core.history import MOST_SLOTS
 from xboard_circus.core.state_schema import WatcherEntry, WorkerEntry
@@ -44,14 +44,13 @@ def scale(instance: Instance, name: str, count: int, timeout: float) -> None:
             f"{name} keeps its {before}: with 0 workers its port would take requests without answer; {cure}"
         )
     with instance.client() as client:
-        client.call("set", name=name, options={"numprocesses": count}, waiting=False, deadline=timeout)
+        client.scale(name, count, deadline=timeout)
     kept = f"numprocesses = {count} in {instance.shown} keeps it"
     say(f"{name}: {before} -> {count} workers until circusd restarts; {kept}")
     if watcher["status"] != "active":
         say(f"{name} is {watcher['status']}; `xboard-circus start {name}` starts it", "yellow")
     elif count > before:
-        with left_running(IN_BACKGROUND):
-            await_ready(instance, {name: watcher["armed"]}, timeout=timeout)
+        await_ready(instance, {name: watcher["armed"]}, timeout=timeout)
 
 
 @click.command()

@@ -136,6 +136,7 @@ def _explained(verdict: VerdictEntry, elapsed: float) -> Iterator[str]:
     """Yield why, what is next and what to do; without how many are up, which the line has already."""
     cause, next_, cure = (reason_in(verdict, name) for name in ("cause", "next", "cure"))
     why = cause.fields.get("why", "") if isinstance(cause, Reason) else cause
+    cure = cure or (cause.fields.get("cure", "") if isinstance(cause, Reason) else "")
     if why or verdict["word"] == "deploying":
         yield (Say.HEAD_FAILS if verdict["word"] == "looping" else Say.HEAD_WHY)(why=why or cause)
     if next_ and verdict["next_in"] is not None:

@@ -1,0 +1,134 @@
+"""What `top` draws at each width, and what its keys do."""
+
+from typing import Any
+
+import pytest
+from rich.cells import cell_len
+from state_views import watcher_view, worker_view
+from test_summary import looping, summary, workers
+
+from xboard_circus.cli.summary import Summary
+from xboard_circus.cli.top import FOOTER, Look, TopScreen, frame
+
+LOG = [f"2026-11-24 20:47:29 [101] | INFO:     line {number} of the log" for number in range(100)]
+REQUEST: Any = {"age": 7.7, "method": "PUT", "route": "/uploads/{name}", "watcher": "web", "slot": 1, "pid": 100}
+
+
+class FakeClient:
+    def __init__(self) -> None:
+        self.asked: list[tuple[Any, ...]] = []
+
+    def __getattr__(self, name: str) -> Any:
+        return lambda *given: self.asked.append((name, *given))
+
+
+def shown(given: Summary, **known: Any) -> TopScreen:
+    screen = TopScreen(**known)
+    screen.take(given)
+    return screen
+
+
+def press(screen: TopScreen, given: Summary, *keys: str) -> TopScreen:
+    for key in keys:
+        screen.press(key, given)
+        screen.take(given)
+    return screen
+
+
+def picture(screen: TopScreen, given: Summary, width: int, height: int) -> list[str]:
+    return [line.plain for line in frame(screen, Look(given, [REQUEST]), "", LOG, width, height)]
+
+
+@pytest.mark.parametrize("width", [40, 60, 80, 120])
+@pytest.mark.parametrize("height", [24, 50])
+def test_the_picture_fills_the_screen_and_cuts_no_word(width: int, height: int) -> None:
+    """Given trouble, requests and a log, then all of it is there, between the verdict and the keys."""
+    given = summary(looping(), watcher_view(*workers(3)))
+
+    lines = picture(shown(given), given, width, height)
+
+    assert len(lines) == height
+    assert [line for line in lines if cell_len(line) > width] == []
+    text = " ".join(" ".join(lines).split())
+    assert text.startswith("DOWN for 3 min 12 s: api, 0 of 1 up. ")
+    assert text.endswith(FOOTER)
+    for part in ("NAME STATE UP PID", "api looping 0 of 1", "PUT /uploads/{name} web #1", "log of api"):
+        assert part in text
+    if height == 50:
+        assert "line 99 of the log" in text
+
+
+def test_without_circusd_the_first_line_says_so() -> None:
+    lines = frame(TopScreen(), None, "circusd of circus.ini does not run; `xboard-circus start` starts it", [], 80, 24)
+
+    assert lines[0].plain == "circusd of circus.ini does not run; `xboard-circus start` starts it"
+
+
+@pytest.mark.parametrize(
+    ("moves", "key", "question", "asked"),
+    [
+        pytest.param(0, "r", "Reload api, without a trial of the new code?", ("reload", "api"), id="reload"),
+        pytest.param(0, "+", "Run 2 workers of api until circusd restarts?", ("scale", "api", 2), id="one more"),
+        pytest.param(2, "-", "Run 2 workers of web until circusd restarts?", ("scale", "web", 2), id="one less"),
+        pytest.param(1, "t", "Start api #1 now?", ("retry", "api", 1), id="retry"),
+    ],
+)
+def test_a_change_asks_first_and_is_of_the_chosen_row(
+    moves: int, key: str, question: str, asked: tuple[Any, ...]
+) -> None:
+    given, client = summary(looping(), watcher_view(*workers(3))), FakeClient()
+
+    screen = press(shown(given), given, *["down"] * moves, key)
+
+    assert screen.question is not None
+    assert screen.question.text == question
+    assert client.asked == []
+    screen.question.send(client)  # type: ignore[arg-type]
+    assert client.asked == [asked]
+
+
+@pytest.mark.parametrize(
+    ("key", "message"),
+    [
+        ("t", "no held slot is chosen: there is nothing to retry"),
+        ("-", "web keeps its worker: `xboard-circus stop web`"),
+    ],
+)
+def test_what_cannot_be_done_is_said_and_not_asked(key: str, message: str) -> None:
+    given = summary(watcher_view(*workers(1)))
+
+    screen = press(shown(given), given, key)
+
+    assert (screen.question, screen.message.startswith(message)) == (None, True)
+
+
+def test_the_chosen_worker_stays_chosen_while_trouble_moves_rows() -> None:
+    given = summary(watcher_view(*workers(2)))
+    screen = press(shown(given), given, "j", "j")
+    assert screen.row is not None
+    assert screen.row[:2] == ("web", 2)
+
+    screen.take(summary(looping(), watcher_view(*workers(2))))
+
+    assert screen.row is not None
+    assert screen.row[:2] == ("web", 2)
+
+
+def test_a_filter_leaves_the_rows_with_the_text_until_escape() -> None:
+    hung = worker_view(777, "hung", slot=3)
+    given = summary(watcher_view(*workers(2), hung, name="web"), watcher_view(*workers(1), name="q"))
+
+    screen = press(shown(given), given, "/", "h", "u", "x", "back", "n", "g", "enter")
+    assert [row[:2] for row in screen.shown] == [("web", 3)]
+    assert "only rows with: hung" in "\n".join(picture(screen, given, 80, 24))
+    assert len(press(screen, given, "escape").shown) == 6
+    typing = press(shown(given), given, "/", "q")
+    assert (typing.is_typing, typing.wanted, [row.watcher for row in typing.shown]) == (True, "q", ["q"])
+
+
+def test_panes_show_keys_and_why() -> None:
+    given = summary(watcher_view(*workers(1)))
+    screen = press(shown(given, why="Worker 1 of web was killed\n  when:  now"), given, "w")
+
+    assert "Worker 1 of web was killed" in "\n".join(picture(screen, given, 80, 24))
+    assert "What changes something asks first" in "\n".join(picture(press(screen, given, "h"), given, 80, 30))
