@@ -11,9 +11,9 @@ that sent RELOADING=1 and then died would leave the service in a reload that nev
 
 import logging
 import os
-import socket
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 from circus.util import to_bool
@@ -22,6 +22,7 @@ from xboard_circus import config
 from xboard_circus.circus_client import CircusdGone, CommandRefused
 from xboard_circus.core.systemd_state import ServiceState, SystemdNotice
 from xboard_circus.errors import XboardError
+from xboard_circus.host import service_manager
 from xboard_circus.plugins._base import Commands, Part, XboardPlugin, ask_state
 
 log = logging.getLogger("xboard_circus.plugins.systemd_notify")
@@ -125,11 +126,10 @@ class Notifier(Part):
 
 def notifiers_of(plugin: XboardPlugin) -> list[Part]:
     """Return the notifier of a plugin process if systemd has set an address, otherwise nothing."""
-    address = os.environ.get("NOTIFY_SOCKET", "")
-    if not address.startswith(("/", "@")):
+    if not (address := service_manager.address()):
         return []
     watchdog = watchdog_seconds(os.environ.get("WATCHDOG_USEC"))
-    return [Notifier(plugin.commands, sender_to(address), expected=expected_by, watchdog=watchdog)]
+    return [Notifier(plugin.commands, partial(service_manager.send, address), expected=expected_by, watchdog=watchdog)]
 
 
 class SystemdNotify(XboardPlugin):
@@ -137,22 +137,6 @@ class SystemdNotify(XboardPlugin):
 
     name = "systemd_notify"
     parts = notifiers_of
-
-
-def sender_to(address: str) -> Send:
-    r"""Return a function that sends a message to the datagram socket at *address*; "@" begins one without a file.
-
-    It never waits: a full queue is an OSError, like every other failure.
-    """
-    name = "\0" + address[1:] if address.startswith("@") else address
-
-    def send(message: str) -> None:
-        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as door:
-            door.setblocking(False)
-            door.connect(name)
-            door.sendall(message.encode())
-
-    return send
 
 
 def watchdog_seconds(microseconds: str | None) -> float | None:

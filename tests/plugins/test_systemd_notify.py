@@ -11,7 +11,8 @@ from plugin_fakes import FakeCircusd, FakeClock
 from state_views import state_view, watcher_view, worker_view
 
 from xboard_circus.core.systemd_state import ServiceState, SystemdNotice
-from xboard_circus.plugins.systemd_notify import Notifier, expected_by, sender_to
+from xboard_circus.host import service_manager
+from xboard_circus.plugins.systemd_notify import Notifier, expected_by
 
 
 def watcher(*words: str, name: str = "web", **more: Any) -> Any:
@@ -169,7 +170,7 @@ def test_a_message_goes_to_the_socket_that_systemd_names(tmp_path: Path, abstrac
     name = f"@xb-test-{os.getpid()}" if abstract else str(tmp_path / "n")
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
         systemd.bind(f"\0{name[1:]}" if abstract else name)
-        sender_to(name)("READY=1")
+        service_manager.send(name, "READY=1")
 
         assert systemd.recv(100) == b"READY=1"
 

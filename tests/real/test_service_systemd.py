@@ -4,6 +4,7 @@ import contextlib
 import math
 import os
 import signal
+import socket
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -11,7 +12,7 @@ from pathlib import Path
 from xboard_circus.host import procs, runtime
 
 from .alert_servers import HookServer, hook_server
-from .harness import BUNDLE, Circusd, Watcher, circusd, crowding, eventually, holds
+from .harness import BUNDLE, Circusd, Watcher, circusd, crowding, eventually, holds, kill
 from .load import Load
 from .processes import marked
 from .service_host import NAME, ROOT, SCRIPT, UNIT, UserManager, install, run, user_manager
@@ -138,6 +139,37 @@ def test_a_restart_loses_no_request_and_a_stop_in_its_middle_ends_all(tmp_path: 
         everything = host.processes(UNIT)
         assert host.ctl("stop", UNIT).returncode == 0
         assert all(map(is_gone, [*old, *everything]))
+
+
+def test_a_restart_takes_the_listener_from_systemd_and_asks_no_worker(tmp_path: Path) -> None:
+    """Given workers that answer nothing, when systemd restarts, then the next circusd has their listener, no client is
+    refused, and after that systemd holds none."""
+    with service(tmp_path) as (c, host):
+        old = c.wait_ready()
+        for pid in old:
+            kill(pid, signal.SIGSTOP)
+        assert host.ctl("restart", "--no-block", UNIT).returncode == 0
+        seen: list[bool] = []
+
+        def is_taken_over() -> bool:
+            seen.append(connects(c))
+            return "over from" in c.log("circusd")
+
+        eventually(is_taken_over, every=0.1, timeout=60)
+        c.wait_ready()
+        until_gone(old)
+        assert "over from the circusd before this one" in c.log("circusd")
+        assert all(seen)
+        assert host.show(UNIT, "NFileDescriptorStore") == "0"
+        assert host.ctl("stop", UNIT).returncode == 0
+        assert not connects(c)
+
+
+def connects(c: Circusd) -> bool:
+    address = ("127.0.0.1", c.watchers["web"].port)
+    with contextlib.suppress(ConnectionRefusedError), socket.create_connection(address, timeout=5):
+        return True
+    return False
 
 
 def test_a_circusd_that_hangs_is_replaced_by_the_watchdog(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ refusal (`CommandRefused`) has changed nothing. From a signal handler in its loo
 Wait for the end of the process before the next circusd binds its endpoints: ``launch.py --after PID:STARTED`` does,
 and may be started beforehand. One that waits at a gate is passed the listeners of guarded endpoints (`host.inbox`), so
 that no other user gets their ports in between, and those of the watchers, so that none has to be requested from a
-worker, whose event loop may be late.
+worker, whose event loop may be late. For a restart of the service systemd keeps them meanwhile.
 """
 
 from collections.abc import Collection, Iterable
@@ -22,7 +22,7 @@ from circus.exc import MessageError
 
 from xboard_circus.core.sentences import Say
 from xboard_circus.errors import XboardError
-from xboard_circus.host import inbox, runtime
+from xboard_circus.host import inbox, runtime, service_manager
 from xboard_circus.supervisor.listener import is_listening
 from xboard_circus.supervisor.patches import boot, circus_arbiter
 
@@ -54,7 +54,7 @@ def leave(supervisor: "Supervisor", *, but: Collection[str] = (), gate: int | No
             runtime.name_successor(supervisor.instance, gate)
         except XboardError as error:
             raise MessageError(str(error)) from error
-        _pass_listeners(supervisor, gate, [armed.port.socket() for armed in staying])
+    _pass_listeners(supervisor, gate, [armed.port.socket() for armed in staying])
     stays = {armed.name: [worker.pid for worker in armed.fleet.up()] for armed in staying}
     for armed in staying:
         armed.stays = True
@@ -69,15 +69,18 @@ def leave(supervisor: "Supervisor", *, but: Collection[str] = (), gate: int | No
     return stays
 
 
-def _pass_listeners(supervisor: "Supervisor", gate: int, of_watchers: Iterable[Any]) -> None:
+def _pass_listeners(supervisor: "Supervisor", gate: int | None, of_watchers: Iterable[Any]) -> None:
     """Pass listeners to the circusd at *gate*: of guarded endpoints, of watchers, and what was passed to this one.
 
-    One without an inbox binds the endpoints anew, and requests the watchers' from the workers.
+    One without an inbox binds the endpoints anew, and requests the watchers' from the workers. Without a gate systemd
+    keeps them for the circusd that it starts next.
     """
     listeners = [*boot.guarded_listeners(supervisor.arbiter), *boot.unclaimed_listeners(supervisor.arbiter)]
     listeners += {id(shared): shared for shared in of_watchers if is_listening(shared)}.values()
     try:
-        if listeners:
+        if gate is None:
+            service_manager.store(listeners)
+        elif listeners:
             inbox.send(listeners, inbox.path_of(runtime.root_path() / supervisor.instance, gate))
     except OSError as error:  # such as one started by an older release
         logger.warning("xboard: the endpoints are free until the next circusd binds them: %s", error)

@@ -22,7 +22,7 @@ from circus.util import to_uid
 
 from xboard_circus.core.names import is_helper
 from xboard_circus.core.sentences import Say
-from xboard_circus.host import circusd_record, inbox, procs, runtime, unix_sockets
+from xboard_circus.host import circusd_record, inbox, procs, runtime, service_manager, unix_sockets
 from xboard_circus.host.worker_files import is_socket, takes_connections
 from xboard_circus.supervisor.boundary import contained
 from xboard_circus.supervisor.guarded_endpoint import GuardedEndpoint, address_of, is_guarded
@@ -142,7 +142,7 @@ def passed_listeners(arbiter: Any) -> dict[str, socket.socket]:
     One on an address that nothing there has any more is closed, so that anything else can bind it. So is one of a
     socket that Circus binds by itself.
     """
-    passed = inbox.receive(runtime.root_path() / instance_of(arbiter))
+    passed = [*inbox.receive(runtime.root_path() / instance_of(arbiter)), *service_manager.take()]
     endpoints = {option: getattr(arbiter, option) for option in ("endpoint", "pubsub_endpoint") if passed}
     addresses = {option: address_of(endpoint) for option, endpoint in endpoints.items() if is_guarded(endpoint)}
     for shared in arbiter.sockets.values():
