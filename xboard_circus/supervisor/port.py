@@ -260,12 +260,14 @@ class PortGuard:
         giver = "a worker of an earlier circusd" if found is not passed else "the circusd before this one"
         logger.warning("xboard: %s: took %s:%s over from %s", armed.name, *address, giver)
         self._done()
+        self._heirs_at = float("inf")  # the old workers have the listener until they are ended
         # As many as served before are enough, because a slot that fails again would keep the old workers, unwatched,
         # for ever.
         wanted = min(int(armed.watcher.numprocesses), max(1, len(serving)))
         while self._is_current(run) and not armed.fleet.all_ready(wanted, within=armed.options.health.startup_timeout):
             await asyncio.sleep(TRY_EVERY)
         await self._end_predecessors()
+        self.look_for_heirs()
         return True
 
     async def _end_predecessors(self) -> None:
@@ -364,7 +366,7 @@ class PortGuard:
             self._deaf_at = self.armed.clock()
             shared.shutdown(socket.SHUT_RDWR)  # the workers hold it too, and it would keep the port
         else:
-            if self.armed.clock() >= self._heirs_at and not self._predecessors:
+            if self.armed.clock() >= self._heirs_at:
                 self._heirs_at = self.armed.clock() + (KNOWN_HEIRS_EVERY if self.reason else HEIRS_EVERY)
                 self.armed.supervisor.run(self._note_heirs(shared), f"the look at who shares {shared.name}")
             return
