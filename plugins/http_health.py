@@ -7,19 +7,22 @@ refuses a finding that is too old. ``[plugin:health] use = xboard_circus.plugins
 import asyncio
 import logging
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
 
 from xboard_circus.circus_client import CommandRefused
 from xboard_circus.core.health import HealthRules, Replace, WatcherHealth
+from xboard_circus.core.in_flight import RUNNING
 from xboard_circus.core.reason import key_of
 from xboard_circus.core.state_schema import State, UnreadableState, WatcherEntry, parse_state
+from xboard_circus.core.states import Health
 from xboard_circus.host import procs
 from xboard_circus.ledger.history_store import HistoryStore, history_of
 from xboard_circus.options.fields import HealthOptions
 from xboard_circus.options.reading import parse_watcher
 from xboard_circus.plugins._base import BusEvent, Commands, Part, XboardPlugin, ask_state
+from xboard_circus.plugins._native import WITHIN, native_frames
 from xboard_circus.plugins._questions import AskWorkers, WorkerQuestions
 from xboard_circus.plugins._sightings import WHOLE, ProbeRound, is_probed, judgements, key, up_workers
 from xboard_circus.plugins._slow import SlowEvents
@@ -80,11 +83,13 @@ class HealthProber(Part):
         ask_workers: AskWorkers = probe_workers,
         ask_url: Callable[..., UrlAnswer] = probe_url,
         on_round: Callable[[ProbeRound], object] = lambda _: None,
+        read_native: Callable[[int, float], Awaitable[str]] = native_frames,
         **seams: Any,
     ) -> None:
         super().__init__(commands, **seams)
         self._identity = identity
         self._on_round = on_round
+        self._read_native = read_native
         self._questions = WorkerQuestions(self._clock, ask_workers, ask_url)
         self._watched: dict[str, _Watched] = {}
         self._known: tuple[float, State] | None = None
@@ -227,7 +232,18 @@ class HealthProber(Part):
         name, (pid, started) = finding.view["name"], item.worker
         log.warning("%s: asking circusd to replace %d: %s", name, pid, item.reason)
         what = {"kind": item.health.value, "probed_at": finding.seen[item.worker].asked_at, "reason": item.reason}
+        if item.health is Health.HUNG and (native := await self._native(name, pid)):
+            what["native"] = native
         await self._send("xboard_replace", name=name, pid=pid, started=started, **what)
+
+    async def _native(self, name: str, pid: int) -> str:
+        """Return the native frames of a hung worker whose own watchdog thread tells nothing: C may hold the GIL."""
+        answer = await self._send("xboard_requests", name=name)
+        requests = next((each.get("requests") for each in answer.get("workers", ()) if each.get("pid") == pid), None)
+        if requests and requests[0].get("state") == RUNNING:
+            return ""
+        # circusd refuses a finding that is too old.
+        return await self._read_native(pid, min(WITHIN, self._watched[name].options.period / 2))
 
     async def _send(self, command: str, **properties: Any) -> Mapping[str, Any]:
         """Send one command; a refusal is logged, and sent anew in the next round where it still matters."""

@@ -29,6 +29,7 @@ class FakeCircusd:
 
     Attributes:
         refuses: By command, why it is refused.
+        answers: By command, what is in its answer.
         is_gone: Nothing answers.
         tells: It answers a report with its state.
         asked: How often it was asked for its state.
@@ -39,6 +40,7 @@ class FakeCircusd:
         self.state = state
         self.sent: list[tuple[str, dict[str, Any]]] = []
         self.refuses: dict[str, str] = {}
+        self.answers: dict[str, dict[str, Any]] = {}
         self.is_gone = False
         self.tells = False
         self.asked = 0
@@ -59,7 +61,7 @@ class FakeCircusd:
             raise CommandRefused(command, self.refuses[command])
         if properties.get("state") and self.tells:
             return {"status": "ok", **self._answer()}
-        return {"status": "ok"}
+        return {"status": "ok", **self.answers.get(command, {})}
 
     def _answer(self) -> dict[str, Any]:
         plain, told = state_view(), self.state or {}

@@ -17,6 +17,10 @@ ME = Identity(99, 990)
 PERIOD = 2.0
 
 
+async def no_frames(pid: int, within: float) -> str:
+    return ""
+
+
 class Bench:
     """A prober with everything around it faked, and a clock that moves by one period a round."""
 
@@ -24,9 +28,8 @@ class Bench:
         self.clock = FakeClock()
         self.circusd = FakeCircusd({"watchers": list(views)})
         self.workers = FakeWorkers(self.clock)
-        self.prober = HealthProber(
-            self.circusd, identity=ME, clock=self.clock, **({"ask_workers": self.workers} | seams)
-        )
+        own: dict[str, Any] = {"ask_workers": self.workers, "read_native": no_frames}
+        self.prober = HealthProber(self.circusd, identity=ME, clock=self.clock, **(own | seams))
 
     async def rounds(self, *moods: str | Mapping[int, str]) -> None:
         """Run a round for each of *moods*: of each worker, or of all the same."""
@@ -110,6 +113,22 @@ def test_a_replacement_carries_the_start_of_the_probe_and_the_reason() -> None:
             "reason": "no answer 3 times in a row: no answer within 2 s",
         }
     ]
+
+
+def test_native_frames_are_read_of_a_hung_worker_that_tells_nothing_itself() -> None:
+    """Given a worker whose own thread tells what its loop runs, then py-spy is not asked: its GIL is free."""
+
+    async def frames(pid: int, within: float) -> str:
+        return f"Thread {pid}"
+
+    for state, native in (("running", None), ("in flight", "Thread 1")):
+        bench = Bench(one(), read_native=frames)
+        requests = [{"state": state, "age": 1.0}]
+        bench.circusd.answers["xboard_requests"] = {"workers": [{"pid": 1, "requests": requests}]}
+        asyncio.run(bench.rounds("well", "silent", "silent", "silent"))
+
+        (order,) = bench.circusd.named("xboard_replace")
+        assert order.get("native") == native
 
 
 def test_an_event_of_a_worker_names_it() -> None:

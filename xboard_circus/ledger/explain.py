@@ -189,6 +189,8 @@ def _blocks(data: Mapping[str, Any]) -> Iterator[tuple[str, list[str]]]:
         yield "last lines of its log", log[-LOG_LINES:]
     if stack:
         yield "its stacks when it was ended", folded(stack)
+    if native := _lines(data.get("native")):
+        yield "its native frames before that", native
 
 
 def _probe(probe: Mapping[str, Any]) -> str:

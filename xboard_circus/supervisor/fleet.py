@@ -29,6 +29,7 @@ class Worker:
         follows: Pid of the worker that it replaced, or None.
         spread: From 0 to 1, by which its limits of requests and age differ from its siblings'.
         rss: Resident memory in bytes at the last look, or None.
+        native: The native frames of its threads, which the prober read when it was hung.
         probes: The last probes, oldest first: their time (`at`), and the prober's evidence.
         requests: The memory in which it notes its requests in flight, or None.
         probe: The figures of the prober's last report: latency, loop lag, threads, requests, memory.
@@ -47,6 +48,7 @@ class Worker:
     probe: Mapping[str, Any] = field(default_factory=dict)
     probes: deque[Mapping[str, Any]] = field(default_factory=lambda: deque(maxlen=PROBES_KEPT))
     rss: int | None = None
+    native: str = ""
     requests: io.FileIO | None = None
     spread: float = field(default_factory=random.random)
 

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from xboard_circus.supervisor.watcher import ArmedWatcher
 
 # What is kept of the last few probes, as evidence.
+NATIVE_CHARS = 20_000
 PROBE_EVIDENCE = ("ok", "health", "latency", "status", "body")
 EVENTS_FROM_OUTSIDE = frozenset({"unhealthy", "recovered", "restart", "cooldown", "slow_request"})
 Props = Mapping[str, Any]
@@ -97,9 +98,11 @@ def _take_report(armed: ArmedWatcher, worker: Worker, what: Judgement) -> None:
 
 def _replace(supervisor: Supervisor, props: Props) -> Mapping[str, Any]:
     """Replace a worker that is hung or sick, unless the finding is too old to act on, or that an operator names."""
-    armed, process = _armed(supervisor, props), procs.Identity(int(props["pid"]), int(props["started"]))
+    armed, identity = _armed(supervisor, props), procs.Identity(int(props["pid"]), int(props["started"]))
     kind, probed_at = str(props["kind"]), float(props["probed_at"])
-    admission.replace(armed, process, kind=kind, probed_at=probed_at, reason=reason_in(props))
+    if (worker := armed.fleet.find(identity.pid, identity.started)) is not None:
+        worker.native = str(props.get("native") or "")[:NATIVE_CHARS]
+    admission.replace(armed, identity, kind=kind, probed_at=probed_at, reason=reason_in(props))
     return {}
 
 

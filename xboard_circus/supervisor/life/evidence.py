@@ -14,7 +14,7 @@ from xboard_circus.core.durations import seconds
 from xboard_circus.core.reason import with_say
 from xboard_circus.core.sentences import Say
 from xboard_circus.host import request_slots
-from xboard_circus.masking import masked
+from xboard_circus.masking import masked, safe_text
 from xboard_circus.supervisor.boundary import contained
 from xboard_circus.supervisor.patches import circus_process
 
@@ -70,6 +70,8 @@ def of_process(
         "signals": [_signal(-signum) for signum in worker.life.signals],
         "log": words.tail[-LOG_CHARS:],
     }
+    if worker.native:
+        found["native"] = safe_text(worker.native)
     if words.stack:
         found["stack"] = words.stack
     return found
