@@ -40,6 +40,14 @@ def test_a_line_has_what_since_when_why_what_is_next_and_what_to_do() -> None:
     assert (line["word"], line["watcher"], line["slot"]) == ("looping", "web", 1)
 
 
+def test_a_line_has_that_workers_of_an_earlier_circusd_serve() -> None:
+    verdict = verdict_entry(Word.DEGRADED, Say.PREDECESSORS_SERVE(n=2, why=CAUSE))
+
+    (text,) = texts(headlines([watcher(verdict, HELD, HELD, age=1.0)]))
+
+    assert "Why: 2 of the workers of an earlier circusd serve on: none of 2 workers is up" in text
+
+
 def test_the_worst_comes_first_and_what_is_well_is_left_out() -> None:
     fine = watcher(verdict_entry(Word.OK, Say.SO_MANY_UP(n=1, total=1)), UP)
     worse = watcher(LOOPING, HELD, age=1.0, name="worse")

@@ -133,9 +133,14 @@ def _headline(word: str, watcher: WatcherEntry, lines: Sequence[str]) -> Headlin
 
 
 def _explained(verdict: VerdictEntry, elapsed: float) -> Iterator[str]:
-    """Yield why, what is next and what to do; without how many are up, which the line has already."""
+    """Yield why, what is next and what to do; without how many are up, which the line has already.
+
+    It does not have that workers of an earlier circusd serve.
+    """
     cause, next_, cure = (reason_in(verdict, name) for name in ("cause", "next", "cure"))
-    why = cause.fields.get("why", "") if isinstance(cause, Reason) else cause
+    why: str = cause
+    if isinstance(cause, Reason) and cause.key != Say.PREDECESSORS_SERVE.name:
+        why = cause.fields.get("why", "")
     cure = cure or (cause.fields.get("cure", "") if isinstance(cause, Reason) else "")
     if why or verdict["word"] == "deploying":
         yield (Say.HEAD_FAILS if verdict["word"] == "looping" else Say.HEAD_WHY)(why=why or cause)
