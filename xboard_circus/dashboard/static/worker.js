@@ -37,6 +37,7 @@ export class WorkerRow {
     this.menu = new Menu(text("more.of", { name: nameOf(worker) }), this.kill);
     const shown = MAY_ACT ? [this.retry, this.replace, this.menu.node] : [];
     this.slot = el("th", { scope: "row", role: "rowheader", class: "cell-slot" });
+    this.reasonCell = cell("reason", "wide", this.reason, this.threads, this.nextTry);
     this.node = el(
       "tr",
       { role: "row", "data-pid": worker.pid },
@@ -48,7 +49,7 @@ export class WorkerRow {
       cell("cpu", "figure", ...this.figures.cpu.nodes),
       cell("memory", "figure", ...this.figures.rss.nodes),
       cell("requests", "num", this.requests),
-      cell("reason", "wide", this.reason, this.threads, this.nextTry),
+      this.reasonCell,
       cell("actions", "row-actions", open, ...shown),
     );
   }
@@ -60,6 +61,10 @@ export class WorkerRow {
     const hasEnded = worker.endedAt !== undefined;
     set(this.node, "data-ended", hasEnded);
     set(this.node, "data-slot", worker.slot);
+    // Without a process there are no figures: the reason takes their place.
+    const hasFigures = !watcher.armed || !(hasEnded || phase === "held");
+    set(this.node, "data-bare", !hasFigures);
+    this.reasonCell.colSpan = hasFigures ? 1 : 5;
     write(this.slot, placeOf(worker));
     this.badge.update(conditionOf(worker), stale);
     const isKnown = !hasEnded && phase !== "leaving" && ["successor", "retiring"].includes(role);
