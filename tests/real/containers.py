@@ -20,6 +20,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from .free_ports import free_port
@@ -232,6 +233,13 @@ class Container:
         """Raise RuntimeError, for which nobody waits, when the container has ended and will not be started again."""
         if self.inspect()["State"]["Status"] == "exited" and not self.is_restarted:
             raise RuntimeError(f"the container has ended\n{self.logs()}")
+
+    def goes_first(self) -> None:
+        """Let its processes run before all others of this machine; those that they start do too."""
+        init = psutil.Process(self.inspect()["State"]["Pid"])
+        for each in [init, *init.children(recursive=True)]:
+            with contextlib.suppress(psutil.Error):  # it has ended since
+                each.nice(-15)
 
     def health(self) -> str:
         """Run the check as Docker does every ten seconds, and return the status that comes of it."""

@@ -153,7 +153,7 @@ def test_off_starts_each_worker(tmp_path: Path) -> None:
         assert not any(is_forked(c, pid) for pid in c.wait_ready())
         assert preload(c) == {"level": "", "state": "off", "pid": None, "reason": "", "say": None}
         told = c.status_json()["watchers"][0]["preload"]
-        assert told == {"level": "", "state": "off", "pid": None, "reason": ""}
+        assert told == {"level": "", "state": "off", "pid": None, "reason": "", "say": None}
 
 
 def test_a_command_with_a_program_in_front_is_started(tmp_path: Path) -> None:
