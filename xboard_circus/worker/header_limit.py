@@ -23,7 +23,8 @@ def limited(protocol: type[asyncio.Protocol]) -> type[asyncio.Protocol]:
     known = getattr(sys.modules.get(_HTTPTOOLS), "HttpToolsProtocol", None)
     if protocol is not known:
         return protocol
-    return type("LimitedHttpToolsProtocol", (_HeaderLimit, protocol), {})
+    # Not by super(), which each request would pay.
+    return type("LimitedHttpToolsProtocol", (_HeaderLimit, protocol), {"_receive": protocol.data_received})
 
 
 class _HeaderLimit(asyncio.Protocol):
@@ -35,28 +36,26 @@ class _HeaderLimit(asyncio.Protocol):
     """
 
     _pending = _of_request = 0
+    _of_cycle: Any = None
 
     def __init__(self, *args: Any, **named: Any) -> None:
         super().__init__(*args, **named)
         self._limit: int = named["config"].h11_max_incomplete_event_size or DEFAULT_LIMIT
 
     def data_received(self: Any, data: bytes) -> None:
-        if self._pending > self._limit:  # refused: over TLS more may come until the connection is closed
+        pending, cycle = self._pending, self.cycle
+        if pending > self._limit:  # refused: over TLS more may come until the connection is closed
             return
-        cycle = self.cycle
-        self._pending += len(data)
-        super().data_received(data)
+        self._pending = pending + len(data)
+        self._receive(data)
         if self.cycle is not cycle:
             self._pending = 0
         elif self._pending > self._limit:
             self._refuse()
 
-    def on_headers_complete(self: Any) -> None:
-        self._of_request = len(self.headers)
-        super().on_headers_complete()  # type: ignore[misc]
-
     def on_body(self: Any, body: bytes) -> None:
         self._pending = 0
+        self._of_cycle, self._of_request = self.cycle, len(self.headers)
         super().on_body(body)  # type: ignore[misc]
 
     def _refuse(self: Any) -> None:
@@ -71,5 +70,6 @@ class _HeaderLimit(asyncio.Protocol):
         if self.cycle is not None and not self.cycle.response_complete:
             self.cycle.disconnected = True  # otherwise the app would write to a closed connection
             self.cycle.message_event.set()
-            del self.cycle.scope["headers"][self._of_request :]  # uvicorn adds trailers; the app may run on for long
+            if self.cycle is self._of_cycle:  # uvicorn adds trailers; the app may run on for long
+                del self.cycle.scope["headers"][self._of_request :]
         self.transport.close()
