@@ -15,6 +15,7 @@ from urllib.parse import quote, quote_plus
 
 from xboard_circus.core.reason import Reason, one_line
 
+_NUMBERS = frozenset({bool, int, float, type(None)})
 _PLAIN = frozenset({"name", "state", "status", "probe", "host", "phase", "role", "health", "held_by", "word", "worst"})
 _UNSEEN = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
 
@@ -101,11 +102,13 @@ def printable(text: str) -> str:
 
 def masked(value: Any, key: str = "") -> Any:
     """Return *value*, of a record or of the state, with the secrets in its strings masked, however deep they are."""
+    if type(value) in _NUMBERS:  # most of a report: looking for an abstract class takes longer
+        return value
     if isinstance(value, Reason):
         return Reason.from_data(masked(value.as_data())) or safe_line(str(value))
     if isinstance(value, str):
         return value if key in _PLAIN else safe_line(value)
-    if isinstance(value, Mapping):
+    if isinstance(value, (dict, Mapping)):
         return {name: masked(each, str(name)) for name, each in value.items()}
     if isinstance(value, (list, tuple)):
         return [masked(each) for each in value]
