@@ -26,7 +26,7 @@ def backend(*, loop: str = "asyncio", http: str = "httptools", timeout: float = 
     return Watcher(
         app="slow_app:app",
         numprocesses=1,
-        options={**QUICK, "request.timeout": timeout},
+        options={**QUICK, "request.timeout": timeout, "request.id_header": "X-Request-ID"},
         arguments=f"--loop {loop} --http {http}",
         env=env,
     )

@@ -157,7 +157,9 @@ def test_no_child_of_the_app_holds_the_memory(tmp_path: Path) -> None:
 
 def test_an_answer_carries_the_id_of_its_request(tmp_path: Path) -> None:
     """Given requests with an id of their own, with none, and with one that is no sane word, then answers have one."""
-    with circusd(tmp_path, watchers=[backend("server", "asyncio")], plugins=BUNDLE) as c:
+    web = backend("server", "asyncio")
+    web = replace(web, options={**web.options, "request.id_header": "X-Request-ID"})
+    with circusd(tmp_path, watchers=[web], plugins=BUNDLE) as c:
         up(c)
 
         def id_for(header: str) -> str:
@@ -170,6 +172,20 @@ def test_an_answer_carries_the_id_of_its_request(tmp_path: Path) -> None:
         made = {id_for(""), id_for("X-Request-ID: a b\r\n"), id_for("X-Request-ID: " + "x" * 65 + "\r\n")}
         assert len(made) == 3
         assert all(len(each.partition("-")[0]) == 8 for each in made)
+
+
+def test_an_answer_carries_no_id_unasked(tmp_path: Path) -> None:
+    """Given a worker as it is by default, then its answers carry no id, and that of a request is recorded."""
+    with circusd(tmp_path, watchers=[backend("server", "asyncio")], plugins=BUNDLE, check_delay=1) as c:
+        pid = up(c)
+        assert "x-request-id" not in str(c.open("/waiting").headers).lower()
+        with socket.create_connection(("127.0.0.1", c.watchers["web"].port), 30) as connection:
+            connection.sendall(b"GET /v1/wait/1 HTTP/1.1\r\nHost: x\r\nX-Request-ID: abc-1\r\n\r\n")
+            eventually(lambda: c.get("/waiting") == "1")
+            kill(pid, signal.SIGKILL)
+            record, _ = why(c, pid)
+
+    assert [each["id"] for each in record["data"]["requests"]] == ["abc-1"]
 
 
 def test_it_can_be_switched_off(tmp_path: Path) -> None:

@@ -44,7 +44,7 @@ def test_the_defaults_are_those_of_the_design() -> None:
         "health.startup_timeout": 60.0,
         "health.max_unavailable": 1,
         "request.record": True,
-        "request.id_header": "X-Request-ID",
+        "request.id_header": None,
         "request.slow": 10.0,
         "request.timeout": 0.0,
         "request.refuse_poison": None,

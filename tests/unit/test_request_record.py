@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
+import uvicorn
 from fastapi import APIRouter, FastAPI
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -21,6 +22,7 @@ from xboard_circus.ledger.explain import story_of, text_of
 from xboard_circus.worker.forkserver import place
 from xboard_circus.worker.refusal import Refusal, encoded
 from xboard_circus.worker.request_record import LONGEST_PATH, MOST_PATHS, RequestRecord, masked_path, name_routes
+from xboard_circus.worker.server import Surroundings, WorkerServer
 from xboard_circus.worker.traffic import Traffic
 
 SECRETS = [f"{kind}-{number}-Sk7qP2" for number in range(6) for kind in ("body", "query", "cookie", "auth", "path")]
@@ -35,7 +37,7 @@ class Shared:
         weakref.finalize(self, self.file.close)
         memory = request_slots.mapped(str(os.dup(self.file.fileno())))
         assert memory is not None
-        self.record = RequestRecord(app, memory, id_header="X-Request-ID", traffic=Traffic(), refusal=refusal)
+        self.record = RequestRecord(app, memory, sends_id=True, traffic=Traffic(), refusal=refusal)
 
     def seen(self) -> SeenRequests:
         return request_slots.read(self.file)
@@ -57,6 +59,24 @@ class Shared:
         scope = {"type": kind, **method, "path": path, "root_path": "", "query_string": b"", "headers": [], **more}
         await asyncio.create_task(self.record(scope, receive, send))
         return sent
+
+
+@pytest.mark.parametrize(("given_", "is_plain"), [("", False), ("0", True)])
+def test_without_a_record_nothing_of_ours_is_called(given_: str, is_plain: bool) -> None:
+    """Given request.record = False, then uvicorn calls the app itself."""
+    shared = Shared(None)
+    config = uvicorn.Config(routed()[0], lifespan="off", log_config=None)
+    config.load()
+    environ = {"XBOARD_REQUESTS": str(os.dup(shared.file.fileno())), "XBOARD_REQUEST_RECORD": given_}
+    server, app = WorkerServer(config, Surroundings(environ), None), config.loaded_app
+
+    async def main() -> None:
+        server.lifespan = config.lifespan_class(config)
+        await server.startup(sockets=[])
+
+    asyncio.run(main())
+
+    assert (config.loaded_app is app) == is_plain
 
 
 @pytest.fixture
@@ -280,7 +300,7 @@ def test_an_answer_carries_one_id(given_: bytes, headers: list[tuple[bytes, byte
 
 
 def slot(serial: int = 1, began: float = 5.0, method: bytes = b"GET", id_: bytes = b"", route: bytes = b"/") -> bytes:
-    return SLOT.pack(serial, began, method, id_, route)
+    return SLOT.pack(int(serial > 0), method, id_, route, serial, began)
 
 
 @pytest.mark.parametrize(

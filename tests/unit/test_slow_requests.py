@@ -47,7 +47,7 @@ class Bench:
     """A worker's requests, and what is reported of them, by a clock that a test moves."""
 
     def __init__(self) -> None:
-        self.record = RequestRecord(app, None, id_header="", traffic=Traffic())
+        self.record = RequestRecord(app, None, traffic=Traffic())
         self.clock = Clock()
         self.slow = SlowRequests(self.record, limit=LIMIT, app="tests", clock=self.clock)
         self.tasks: set[asyncio.Task[Any]] = set()

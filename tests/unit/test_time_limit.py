@@ -144,13 +144,13 @@ def test_a_late_request_is_counted_as_504() -> None:
 
     traffic = Traffic()
     limit = TimeLimit(app, seconds=SOON, on_late=lambda task, stack: None)
-    record = RequestRecord(limit, None, id_header="", traffic=traffic)
+    record = RequestRecord(limit, None, traffic=traffic)
 
     async def send(message: Any) -> None: ...
 
     scope = {"type": "http", "method": "GET", "path": "/a", "headers": []}
     asyncio.run(record(scope, send, send))  # type: ignore[arg-type]
 
-    report = traffic.report()
+    report = traffic.report(active=0)
     assert report["active"] == 0
     assert report["counts"][: len(STATUSES)] == [0, 0, 0, 1]

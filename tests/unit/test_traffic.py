@@ -19,6 +19,13 @@ def row(*, status: str = "2xx", microseconds: int, bucket: int) -> list[int]:
     return found
 
 
+def answered(traffic: Traffic, method: str, route: str, status: int, seconds: float) -> None:
+    found = traffic.row(method, route)
+    found.add(seconds)
+    if status != 200:
+        found.correct(status)
+
+
 @pytest.mark.parametrize(
     ("status", "seconds", "expected"),
     [
@@ -33,23 +40,36 @@ def row(*, status: str = "2xx", microseconds: int, bucket: int) -> list[int]:
 def test_a_request_is_counted_by_status_and_latency(status: int, seconds: float, expected: list[int]) -> None:
     traffic = Traffic()
 
-    traffic.begun()
-    traffic.ended("GET", "/items/{id}", status, seconds)
+    answered(traffic, "GET", "/items/{id}", status, seconds)
 
-    assert traffic.report() == {
+    assert traffic.report(active=0) == {
         "active": 0,
         "routes": ["GET /items/{id}", "OTHER other"],
         "counts": [*expected, *[0] * STRIDE],
     }
 
 
+def test_many_requests_are_counted_as_if_one_by_one() -> None:
+    """Given requests of any latency and status, then counted at once they have the row that each alone has."""
+    requests = [(status, 0.0007 * n * n) for n in range(250) for status in (200, 204, 302, 404, 500)]
+    at_once, alone = Traffic(), Traffic()
+    for status, seconds in requests:
+        answered(at_once, "GET", "/", status, seconds)
+        answered(alone, "GET", "/", status, seconds)
+        alone.settle()
+
+    counts, expected = at_once.report(active=0)["counts"], alone.report(active=0)["counts"]
+
+    assert counts[:MICROSECONDS] + counts[FIRST_BUCKET:] == expected[:MICROSECONDS] + expected[FIRST_BUCKET:]
+    assert counts[MICROSECONDS] == pytest.approx(expected[MICROSECONDS], abs=len(requests))  # fractions
+
+
 def test_routes_without_end_are_counted_together() -> None:
     traffic = Traffic()
     for n in range(3 * MOST_ROUTES):
-        traffic.begun()
-        traffic.ended("GET", f"/{n}", 200, 0.001)
+        answered(traffic, "GET", f"/{n}", 200, 0.001)
 
-    report = traffic.report()
+    report = traffic.report(active=0)
 
     assert (len(report["routes"]), report["counts"][-STRIDE]) == (MOST_ROUTES + 1, 2 * MOST_ROUTES)
     assert parse_report({"pid": 7, "traffic": report})["traffic"] == report
@@ -59,8 +79,8 @@ def test_the_largest_report_fits_into_a_probe() -> None:
     traffic = Traffic()
     for n in range(MOST_ROUTES):
         for status in (200, 300, 400, 500):
-            traffic.ended("OPTIONS", f"/{n}/" + "用" * LONGEST, status, 1e6)
-    report = traffic.report()
+            answered(traffic, "OPTIONS", f"/{n}/" + "用" * LONGEST, status, 1e6)
+    report = traffic.report(active=0)
     report["counts"] = [number + 10**12 for number in report["counts"]]
 
     assert len(json.dumps({"traffic": report})) < BODY_LIMIT * 3 / 4
@@ -130,13 +150,14 @@ def counted(*messages: Any, fails: bool = False, **scope: Any) -> dict[str, Any]
     async def ignore(*_: Any) -> Any:
         return {}
 
-    record = RequestRecord(app, None, id_header="", traffic=traffic)
-    call = record({"type": "http", "method": "GET", "path": "/items/7", **scope}, ignore, ignore)
+    record = RequestRecord(app, None, traffic=traffic)
+    call = record({"type": "http", "method": "GET", "path": "/items/7", "headers": [], **scope}, ignore, ignore)
     try:
         asyncio.run(call)
     except ZeroDivisionError:
         assert fails
-    report = traffic.report()
+    report = traffic.report(record.active())
+    assert report["active"] == 0
     return {name: report["counts"][n * STRIDE :][:4] for n, name in enumerate(report["routes"][:-1])}
 
 

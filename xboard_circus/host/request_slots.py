@@ -23,19 +23,20 @@ if TYPE_CHECKING:
 VARIABLE = "XBOARD_REQUESTS"
 """The variable that tells a worker the number of its descriptor."""
 
-MAGIC, VERSION = b"XBRQ", 1
+MAGIC, VERSION = b"XBRQ", 2
 HEADER = struct.Struct("<4sHHQQ8s")  # magic, version, slots, serial of the one that runs, how many overwrite, mark
 RUNNING_AT, OVER_AT, MARK_AT, MARK_BYTES = 8, 16, 24, 8
 NUMBER = struct.Struct("<Q")
-SLOT = struct.Struct("<Qd12s64s164s")  # serial (0: free), when it began, method, id, route
-ROUTE = struct.Struct("<164s")
-ROUTE_AT = SLOT.size - ROUTE.size
+TEXTS = struct.Struct("<B11s64s164s")  # whether it is taken, method, id, route
+SLOT = struct.Struct(f"{TEXTS.format}Qd")  # then serial, when it began
+BEGUN = struct.Struct(f"<{TEXTS.size}sQd")  # the same, for a worker that keeps the texts in one piece
+TAKEN = 1
 SLOTS, OVERWRITTEN = 64, 16
 """How many slots there are, and how many of these, the last ones, are written over when all others are taken: so the
 newest requests are always there, and the oldest as well."""
 FIRST = 64
 SIZE = FIRST + SLOTS * SLOT.size
-_METHOD = re.compile(rb"[!-~]{1,12}")
+_METHOD = re.compile(rb"[!-~]{1,11}")
 _ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 
 
@@ -102,15 +103,16 @@ def parse(data: bytes) -> SeenRequests:
         raise Unreadable("it is of another version")
     all_slots = [*SLOT.iter_unpack(data[FIRST:])]
     taken = [values for values in all_slots if values[0]]
-    found = [request for values in taken if (request := _request(mark, *values)) is not None]
+    found = [request for values in taken if (request := _request(mark, *values[1:])) is not None]
     if len(taken) - len(found) > 1:  # the worker may have died while it wrote one
         raise Unreadable("it holds what is no request")
     seen_over = sum(values[0] > 0 for values in all_slots[-OVERWRITTEN:])
-    free = [each for values in all_slots if not values[0] and (each := _request(mark, *values)) is not None]
+    free = [each for values in all_slots if not values[0] and (each := _request(mark, *values[1:])) is not None]
     return SeenRequests(found, running, max(0, over - seen_over), [f"{each.method} {each.route}" for each in free])
 
 
-def _request(mark: bytes, serial: int, began_at: float, *texts: Any) -> SeenRequest | None:
+def _request(mark: bytes, *values: Any) -> SeenRequest | None:
+    *texts, serial, began_at = values
     method, id_, route = (text.rstrip(b"\0") for text in texts)
     id_ = id_ or made_id(mark, serial)
     is_sound = _METHOD.fullmatch(method) and _ID.fullmatch(id_) and route.startswith(b"/")

@@ -129,11 +129,13 @@ class RequestOptions:
     """What is recorded of requests, and how long they may last."""
 
     record: bool = option(True, kinds.YES_NO)
-    """Note which requests are in flight, so that `why` names those that a worker died or hung in. Method, route, id and
-    age are kept; no query, header or body."""
-    id_header: str = option("X-Request-ID", kinds.HEADER_NAME)
-    """Header with the id of a request: taken from the request if it has a short plain one, else made, and sent back in
-    the answer. `none`: ids are made for the record alone."""
+    """Note which requests are in flight, so that `why` names those that a worker died or hung in, and count them by
+    route. Method, route, id and age are kept; no query, header or body. Without it nothing of ours is called for a
+    request, and there are no slow requests, no poison and no counts by route."""
+    id_header: str | None = option(None, kinds.HEADER_NAME, example="X-Request-ID")
+    """Header in which each answer carries the id of its request, the request's own or one that is made; `none` sends
+    none. A request's own id is recorded in any case, if it is a short plain one: from this header, without it from
+    X-Request-ID. Set it to find a line of a log by its id; it costs 1 to 3 % of the requests per second."""
     slow: float = option(10.0, kinds.seconds(low=0.0))
     """Report a request that has no answer after this time, with its stack, in the worker's log and as an event, once
     per route and minute; 0 is never. WebSockets and answers that have begun are not meant. Raise it where requests take

@@ -195,9 +195,9 @@ def _host(text: str) -> str:
     return matched(text, r"[A-Za-z0-9._-]+|[0-9A-Fa-f:.]+(%[A-Za-z0-9]+)?", "not an address", hint)
 
 
-def _header_name(text: str) -> str:
+def _header_name(text: str) -> str | None:
     name = matched(text, _HEADER_NAME, "no name of a header", "write one such as X-Request-ID, or none")
-    return "" if name.lower() == "none" else name
+    return None if name.lower() == "none" else name
 
 
 YES_NO = OptionKind("True or False", _yes_no)

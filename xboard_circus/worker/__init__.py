@@ -31,6 +31,7 @@ OF_CIRCUSD = frozenset(
         "PROBE_HEADERS",
         "WEBSOCKET_SPREAD",
         "REQUESTS",
+        "REQUEST_RECORD",
         "REQUEST_ID_HEADER",
         "REQUEST_SLOW",
         "REQUEST_TIMEOUT",

@@ -13,28 +13,31 @@ from collections import deque
 from collections.abc import Awaitable, Callable, MutableMapping, Sequence
 from contextlib import suppress
 from contextvars import ContextVar
+from inspect import isfunction
+from operator import itemgetter
 from time import monotonic
 from types import FrameType
 from typing import Any, NamedTuple
 
 from xboard_circus.core.in_flight import SeenRequest
 from xboard_circus.host.request_slots import (
+    BEGUN,
     FIRST,
     MARK_AT,
     MARK_BYTES,
     NUMBER,
     OVER_AT,
     OVERWRITTEN,
-    ROUTE,
-    ROUTE_AT,
     RUNNING_AT,
     SIZE,
     SLOT,
     SLOTS,
+    TAKEN,
+    TEXTS,
     made_id,
 )
 from xboard_circus.worker.refusal import Refusal
-from xboard_circus.worker.traffic import Traffic
+from xboard_circus.worker.traffic import RouteCounts, Traffic
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -45,9 +48,10 @@ FIRST_OVER = FIRST + SLOT.size * (SLOTS - OVERWRITTEN)
 WEBSOCKETS_LEAVE = 24
 """Slots that WebSockets, which last, leave free for others."""
 
-MOST_PATHS, LONGEST_PATH = 1024, 300
+MOST_PATHS, MOST_METHODS, LONGEST_PATH = 1024, 8, 300
+ID_HEADER, WEBSOCKET = "X-Request-ID", "WEBSOCKET"
 SERIAL = "xboard_circus.request"
-"""Key of an ASGI scope: the number of the request, and its slot."""
+"""Key of an ASGI scope: the number of the request, its slot, and what is known of its path."""
 
 _WORDS = r"[A-Za-z][a-z]{0,19}(?:[A-Z][a-z]{1,19}){0,3}"
 _NO_WORD = re.compile(rf"(?<=/)(?!(?:{_WORDS}(?:[-_.]{_WORDS}){{0,4}}|v\d{{1,2}})(?:/|\Z))[^/]+")
@@ -55,7 +59,8 @@ _ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 _serial: ContextVar[int] = ContextVar(SERIAL, default=0)
 TELLS_CONTEXT = hasattr(asyncio.Task, "get_context")  # from Python 3.12 on
 ANSWERS = ("http.response.start", "websocket.accept")
-pack_slot, pack_number = SLOT.pack_into, NUMBER.pack_into
+name_of = itemgetter(0)
+pack_begun, pack_number = BEGUN.pack_into, NUMBER.pack_into
 
 
 def masked_path(path: str) -> str:
@@ -75,19 +80,37 @@ class FoundRequest(NamedTuple):
 
 
 class _Path:
-    """What is kept of a path: how it is noted, the template of its route if one was found, and that route."""
+    """What is kept of a path that one method requests.
 
-    __slots__ = ("route", "shown", "template")
+    Attributes:
+        shown: How it is noted: masked, or the template of its route.
+        texts: Method and path as they stand in a slot.
+        route: The route that was found, and `mount` what that is mounted in; None until then.
+        counted: The row in which the requests of that route are counted; None until then.
+    """
 
-    def __init__(self, shown: bytes) -> None:
-        self.shown, self.template = shown, ""
+    __slots__ = ("counted", "method", "mount", "route", "shown", "texts")
+
+    def __init__(self, method: str, shown: str) -> None:
+        self.method = method
         self.route: object = None
+        self.mount: object = None
+        self.counted: RouteCounts | None = None
+        self.show(shown)
+
+    def show(self, shown: str) -> None:
+        self.shown = shown
+        self.texts = self.with_id(b"")
+
+    def with_id(self, id_: bytes) -> bytes:
+        """Return the texts of a request that brings an id."""
+        return TEXTS.pack(TAKEN, self.method.encode(), id_, self.shown.encode())
 
 
 class RequestRecord:
     """Serve *app*, note its requests in *memory*, if any, and have *traffic* count them when they are answered.
 
-    *id_header* carries their ids, "" for none; those that *refusal* names do not reach the app.
+    Their ids come in *id_header*, and go out in it if *sends_id*; those that *refusal* names do not reach the app.
     """
 
     def __init__(
@@ -95,82 +118,140 @@ class RequestRecord:
         app: App,
         memory: mmap.mmap | None,
         *,
-        id_header: str,
         traffic: Traffic,
+        id_header: str = ID_HEADER,
+        sends_id: bool = False,
         refusal: Refusal | None = None,
     ) -> None:
-        self._app = app
+        # An instance is called through its type: its method costs a request half a microsecond less.
+        instance: Any = app
+        self._behind: App = instance.__call__ if isfunction(vars(type(app)).get("__call__")) else app
+        self._app = self._behind if refusal is None else self._unless_refused
         self.refusal = refusal
         self._traffic = traffic
         self._memory: mmap.mmap | bytearray = memory or bytearray(SIZE)
-        self._header = b"" if memory is None else id_header.lower().encode("latin-1")
+        self._header, self._sends_id = id_header.lower().encode("latin-1"), sends_id
         self._mark = bytes(self._memory[MARK_AT : MARK_AT + MARK_BYTES])
         self._free = deque(FIRST + SLOT.size * at for at in range(SLOTS - OVERWRITTEN))  # the last answered ones stay
-        self.paths: dict[str, _Path] = {}
-        self._served = self._over = self._running = 0
+        self.paths: dict[str, dict[str, _Path]] = {}
+        self._served = self._over = self._running = self._websockets = 0
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
-        # In one piece, because each call of a function costs as much as what it does here.
-        kind = scope["type"]
-        if kind != "http" and kind != "websocket":
-            await self._app(scope, receive, send)
+        # In one piece, without a step that can be spared: each costs a request as much as what it does here.
+        if scope["type"] != "http":
+            await self._serve_other(scope, receive, send)
             return
         self._served = serial = self._served + 1
-        header, id_ = self._header, b""  # then it is made of the serial
-        if header:
-            for name, value in scope["headers"]:
-                if name == header and _ID.fullmatch(value):
-                    id_ = value
+        try:
+            known = self.paths[scope["path"]][scope["method"]]
+        except KeyError:
+            known = self._know(scope["path"], scope["method"])
+        texts = known.texts
+        if self._header in map(name_of, scope["headers"]):
+            texts = self._with_its_id(known, scope)
+        if self._sends_id:
+            send = self._identified(send, serial, texts)
         status, ended_at = 0, 0.0
 
         def note_and_send(message: Message) -> Awaitable[None]:
             nonlocal status, ended_at
-            kind = message["type"]
-            if kind == "http.response.body":
-                if not message.get("more_body"):
-                    ended_at = monotonic()  # not with the call: background tasks of Starlette's are a part of that
-                return send(message)
-            if kind == "http.response.start":
+            if status:
+                ended_at = monotonic()  # not the end of the call: background tasks of Starlette's are a part of that
+            elif "status" in message:
                 status = message["status"]
-            if header and kind in ANSWERS:
-                message = with_id(message, header, id_ or made_id(self._mark, serial))
             return send(message)
 
-        free, path = self._free, scope["path"]
-        is_short = kind == "http"
-        slot = free.popleft() if free and (is_short or len(free) > WEBSOCKETS_LEAVE) else self._overwrite(serial)
-        known = self.paths.get(path) or self._know(path)
-        method = scope["method"].encode() if is_short else b"WEBSOCKET"
+        try:
+            slot = self._free.popleft()
+        except IndexError:
+            slot = self._overwrite(serial)
         began_at = monotonic()
-        pack_slot(self._memory, slot, serial, began_at, method, id_, known.shown)
-        scope[SERIAL] = serial, slot
+        pack_begun(self._memory, slot, texts, serial, began_at)
+        scope[SERIAL] = serial, slot, known
         if TELLS_CONTEXT:
             _serial.set(serial)  # uvicorn runs each request in a task, and so in a context, of its own
-        if is_short:  # a WebSocket lasts for hours, and is none
-            self._traffic.begun()
         try:
-            if self.refusal is not None and is_short and self.refusal.is_of(scope["method"], known.shown.decode()):
-                await self.refuse(self.refusal, slot, note_and_send)
-            else:
-                await self._app(scope, receive, note_and_send)
+            await self._app(scope, receive, note_and_send)
         finally:
-            if is_short:
-                template = known.template or str(getattr(scope.get("route"), "path", "other"))
-                seconds = (ended_at or monotonic()) - began_at
-                self._traffic.ended(scope["method"], template, status or 500, seconds)  # as uvicorn answers for the app
+            row = known.counted or self._row_of(known, scope)
+            row.add((ended_at or monotonic()) - began_at)
+            if status != 200:
+                row.correct(status or 500)  # as uvicorn answers for the app
             if slot < FIRST_OVER:
-                pack_number(self._memory, slot, 0)
+                self._memory[slot] = 0
+                self._free.append(slot)
+            else:
+                self._end_over(serial, slot)
+
+    async def _serve_other(self, scope: Message, receive: Receive, send: Send) -> None:
+        """Serve a WebSocket, which lasts for hours and is not counted, or the lifespan of the app."""
+        if scope["type"] != "websocket":
+            await self._app(scope, receive, send)
+            return
+        self._served = serial = self._served + 1
+        known = self.paths.get(scope["path"], {}).get(WEBSOCKET) or self._know(scope["path"], WEBSOCKET)
+        texts = self._with_its_id(known, scope)
+        free = self._free
+        slot = free.popleft() if len(free) > WEBSOCKETS_LEAVE else self._overwrite(serial)
+        pack_begun(self._memory, slot, texts, serial, monotonic())
+        scope[SERIAL] = serial, slot, known
+        if TELLS_CONTEXT:
+            _serial.set(serial)
+        self._websockets += 1
+        try:
+            await self._app(scope, receive, self._identified(send, serial, texts) if self._sends_id else send)
+        finally:
+            self._websockets -= 1
+            if slot < FIRST_OVER:
+                self._memory[slot] = 0
                 free.append(slot)
             else:
                 self._end_over(serial, slot)
 
-    def _know(self, path: str) -> _Path:
+    def _with_its_id(self, known: _Path, scope: Message) -> bytes:
+        """Return the texts of a request, with the id that it brings if that is a sane word."""
+        brought = [value for name, value in scope["headers"] if name == self._header and _ID.fullmatch(value)]
+        return known.with_id(brought[-1]) if brought else known.texts
+
+    def _identified(self, send: Send, serial: int, texts: bytes) -> Send:
+        """Return a *send* that adds the id of a request to the begin of its answer, unless the app sends one itself."""
+        header = self._header
+        id_ = id_in(texts) or made_id(self._mark, serial)
+
+        def identify_and_send(message: Message) -> Awaitable[None]:
+            if message["type"] in ANSWERS:
+                headers = message.get("headers") or ()
+                if header not in map(name_of, headers):
+                    message = {**message, "headers": [*headers, (header, id_)]}
+            return send(message)
+
+        return identify_and_send
+
+    async def _unless_refused(self, scope: Message, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and self.refusal is not None:
+            _, slot, known = scope[SERIAL]
+            if self.refusal.is_of(known.method, known.shown):
+                await self.refuse(self.refusal, slot, send)
+                return
+        await self._behind(scope, receive, send)
+
+    def _row_of(self, known: _Path, scope: Message) -> RouteCounts:
+        """Return the row of a request whose route did not report itself."""
+        return self._traffic.row(known.method, str(getattr(scope.get("route"), "path", "other")))
+
+    def active(self) -> int:
+        """Return how many requests are in flight, without WebSockets."""
+        return SLOTS - OVERWRITTEN - len(self._free) + self._over - self._websockets
+
+    def _know(self, path: str, method: str) -> _Path:
         """Return what is noted of a path, and keep it for the next request to it, unless the path is too long."""
-        known = _Path(masked_path(path).encode())
+        known = _Path(method, masked_path(path))
         if len(self.paths) >= MOST_PATHS:
             self.paths.clear()
         if len(path) <= LONGEST_PATH:
-            self.paths[path] = known
+            by_method = self.paths.setdefault(path, {})
+            if len(by_method) < MOST_METHODS:
+                by_method[method] = known
         return known
 
     def _overwrite(self, serial: int) -> int:
@@ -179,34 +260,42 @@ class RequestRecord:
         pack_number(self._memory, OVER_AT, self._over)
         return FIRST_OVER + SLOT.size * (serial % OVERWRITTEN)
 
+    def _serial_in(self, slot: int) -> int:
+        serial: int = NUMBER.unpack_from(self._memory, slot + TEXTS.size)[0]
+        return serial
+
     def _end_over(self, serial: int, slot: int) -> None:
         self._over -= 1
         pack_number(self._memory, OVER_AT, self._over)
-        if NUMBER.unpack_from(self._memory, slot)[0] == serial:  # else a newer one has it
-            pack_number(self._memory, slot, 0)
+        if self._serial_in(slot) == serial:  # else a newer one has it
+            self._memory[slot] = 0
 
     async def refuse(self, refusal: Refusal, slot: int, send: Send) -> None:
         """Refuse a request; its slot is emptied, because a route that stays there counts as answered."""
-        pack_slot(self._memory, slot, 0, 0.0, b"", b"", b"")
+        pack_begun(self._memory, slot, b"", 0, 0.0)
         await refusal.answer(send)
 
     def note_route(self, route: Any, scope: Message, *, is_mount: bool) -> str:
         """Note the template of the route that was found for a request, in the place of its masked path."""
-        template, path = template_of(route, scope, is_mount=is_mount), scope["path"]
-        known = self.paths.get(path) or self._know(path)
-        known.shown, known.template, known.route = template.encode(), template, route
-        serial, slot = scope[SERIAL]
-        if NUMBER.unpack_from(self._memory, slot)[0] == serial:
-            ROUTE.pack_into(self._memory, slot + ROUTE_AT, known.shown)
+        serial, slot, known = scope[SERIAL]
+        template = template_of(route, scope, is_mount=is_mount)
+        known.show(template)
+        known.counted = self._traffic.row(known.method, template)
+        known.route = route
+        if is_mount:
+            known.mount = route
+        if self._serial_in(slot) == serial:
+            id_ = id_in(bytes(self._memory[slot : slot + TEXTS.size]))
+            self._memory[slot : slot + TEXTS.size] = known.with_id(id_)
         return template
 
     def noted(self, serial: int) -> SeenRequest | None:
         """Return what is noted of a request in flight; None where newer ones have its slot."""
         slots = (SLOT.unpack_from(self._memory, FIRST + SLOT.size * at) for at in range(SLOTS))
-        found = next((values for values in slots if values[0] == serial), None)
+        found = next((values for values in slots if values[0] == TAKEN and values[-2] == serial), None)
         if found is None:
             return None
-        _, began_at, *texts = found
+        _, *texts, _, began_at = found
         method, id_, route = (text.rstrip(b"\0").decode(errors="ignore") for text in texts)
         return SeenRequest(serial, began_at, method, route, id_ or made_id(self._mark, serial).decode())
 
@@ -215,11 +304,11 @@ class RequestRecord:
         for frame in frames:
             if frame.f_code is RequestRecord.__call__.__code__:
                 seen = frame.f_locals
-                if not seen.get("is_short") or "began_at" not in seen:
+                if "began_at" not in seen:
                     return None
-                id_ = seen["id_"] or made_id(self._mark, seen["serial"])
-                method, route = seen["method"].decode(), seen["known"].shown.decode()
-                request = SeenRequest(seen["serial"], seen["began_at"], method, route, id_.decode())
+                known, serial = seen["known"], seen["serial"]
+                id_ = id_in(seen["texts"]) or made_id(self._mark, serial)
+                request = SeenRequest(serial, seen["began_at"], known.method, known.shown, id_.decode())
                 return FoundRequest(request, is_answered=seen["status"] != 0)
         return None
 
@@ -254,13 +343,10 @@ class RequestRecord:
             memory.close()
 
 
-def with_id(message: Message, header: bytes, id_: bytes) -> Message:
-    """Return the begin of an answer with the id of its request, unless the app sends one of its own."""
-    headers = message.get("headers") or ()
-    for name, _ in headers:
-        if name == header:
-            return message
-    return {**message, "headers": [*headers, (header, id_)]}
+def id_in(texts: bytes) -> bytes:
+    """Return the id that a request brought, b"" without one."""
+    id_: bytes = TEXTS.unpack(texts)[2]
+    return id_.rstrip(b"\0")
 
 
 def template_of(route: Any, scope: Message, *, is_mount: bool = False) -> str:
@@ -281,29 +367,28 @@ def name_routes(record: RequestRecord) -> None:
     The scope says it only where somebody looks again later, and a request that kills its worker at once leaves no time
     for that.
     """
-    starlette, fastapi = sys.modules.get("starlette.routing"), sys.modules.get("fastapi.routing")
-    api_route: Any = getattr(fastapi, "APIRoute", None)
-    if api_route is not None and "handle" in vars(api_route):
-        api_route.handle = _noting(api_route.handle, record)
-        tells_itself = api_route
-    else:
-        tells_itself = ()
-    for name in ("Route", "WebSocketRoute", "Mount"):
-        if (kind := getattr(starlette, name, None)) is not None:
-            kind.handle = _noting(kind.handle, record, but=tells_itself, is_mount=name == "Mount")
+    kinds = [("starlette.routing", name) for name in ("Route", "WebSocketRoute", "Mount")]
+    for module, name in [*kinds, ("fastapi.routing", "APIRoute")]:
+        kind: Any = getattr(sys.modules.get(module), name, None)
+        if kind is not None and "handle" in vars(kind):
+            kind.handle = _noting(kind.handle, record, is_mount=name == "Mount")
 
 
-def _noting(handle: Any, record: RequestRecord, *, but: Any = (), is_mount: bool = False) -> Any:
+def _noting(handle: Any, record: RequestRecord, *, is_mount: bool) -> Any:
     @functools.wraps(handle)
     def noting(route: Any, scope: Message, receive: Receive, send: Send) -> Awaitable[None]:
-        known = record.paths.get(scope["path"])
-        if (known is None or known.route is not route) and SERIAL in scope and not isinstance(route, but):
+        try:
+            _, slot, known = scope[SERIAL]
+            is_new = (known.mount if is_mount else known.route) is not route
+        except KeyError:  # of a probe
+            is_new = False
+        if is_new:
             with suppress(Exception):  # a framework of another version: the masked path stays
                 template = record.note_route(route, scope, is_mount=is_mount)
                 # Of a path that was routed before, the record has the template at once, and refuses it itself.
                 refusal = record.refusal if scope["type"] == "http" else None
                 if refusal is not None and refusal.is_of(scope["method"], template):
-                    return record.refuse(refusal, scope[SERIAL][1], send)
+                    return record.refuse(refusal, slot, send)
         answer: Awaitable[None] = handle(route, scope, receive, send)
         return answer
 

@@ -29,7 +29,7 @@ from xboard_circus.worker.private_socket import PrivateRequest, PrivateSocket, R
 from xboard_circus.worker.progress import show_progress
 from xboard_circus.worker.quiet_log import QUIET_LOG
 from xboard_circus.worker.refusal import Refusal
-from xboard_circus.worker.request_record import RequestRecord, name_routes
+from xboard_circus.worker.request_record import ID_HEADER, RequestRecord, name_routes
 from xboard_circus.worker.slow_requests import SlowRequests
 from xboard_circus.worker.task_stack import Stack
 from xboard_circus.worker.time_limit import TimeLimit
@@ -62,8 +62,9 @@ class Surroundings:
         instance: The instance that the worker belongs to.
         circusd: The circusd that started it, "pid:started".
         websocket_spread: Seconds over which a drain closes the WebSockets.
-        memory: Where the requests in flight are noted; None: they are not.
-        id_header: The header that carries the id of a request; "" for none.
+        memory: Where circusd reads the requests in flight; None: it cannot.
+        records: Requests are noted and counted.
+        id_header: The header in which an answer carries the id of its request; "" for none.
         slow: Seconds after which a request without an answer is reported; 0: none is.
         timeout: Seconds after which a request without an answer is answered 504; 0: none is.
         refusal: Of requests of poisonous routes; None: there are none.
@@ -86,6 +87,7 @@ class Surroundings:
         self.launcher = given("LAUNCHER")
         self.websocket_spread = float(given("WEBSOCKET_SPREAD", WEBSOCKET_SPREAD))
         self.memory = request_slots.mapped(environ.get(request_slots.VARIABLE, ""))
+        self.records = given("REQUEST_RECORD") != "0" and (self.folder or self.memory) is not None
         self.id_header = given("REQUEST_ID_HEADER")
         self.slow = float(given("REQUEST_SLOW", "0"))
         self.timeout = float(given("REQUEST_TIMEOUT", "0"))
@@ -243,14 +245,10 @@ class WorkerServer(SheddingServer):
             self.dismissed = True
             return
         app, ours = self.config.loaded_app, self._surroundings
-        limited = TimeLimit(app, seconds=ours.timeout, on_late=self._report_late) if ours.timeout else app
-        self._record = RequestRecord(
-            limited, ours.memory, id_header=ours.id_header, traffic=self._traffic, refusal=ours.refusal
-        )
-        package = str(self.config.app).partition(":")[0].partition(".")[0]
-        self._slow = SlowRequests(self._record, limit=ours.slow, app=package)
-        name_routes(self._record)
-        self.config.loaded_app = self._record
+        if ours.timeout:
+            self.config.loaded_app = TimeLimit(app, seconds=ours.timeout, on_late=self._report_late)
+        if ours.records:
+            self._record_requests()
         await super().startup(sockets)
         for sock in sockets or []:
             log.info("Uvicorn running on socket %s (Press CTRL+C to quit)", sock.getsockname())
@@ -264,6 +262,22 @@ class WorkerServer(SheddingServer):
         if (beat := self._surroundings.file("beat")) is not None:
             asyncio.get_running_loop().call_soon(show_progress, beat, self._lag, self._record, self._slow)
         self._starting = asyncio.create_task(self._complete_start(self._calls))
+
+    def _record_requests(self) -> None:
+        """Note and count requests from now on; without that nothing of ours is in their path but a limit of time."""
+        ours = self._surroundings
+        self._record = RequestRecord(
+            self.config.loaded_app,
+            ours.memory,
+            id_header=ours.id_header or ID_HEADER,
+            sends_id=bool(ours.id_header),
+            traffic=self._traffic,
+            refusal=ours.refusal,
+        )
+        package = str(self.config.app).partition(":")[0].partition(".")[0]
+        self._slow = SlowRequests(self._record, limit=ours.slow, app=package)
+        name_routes(self._record)
+        self.config.loaded_app = self._record.__call__  # a method: uvicorn would call an instance through its type
 
     def _report_late(self, task: "asyncio.Task[Any]", stack: Stack) -> None:
         if self._slow is not None:
@@ -381,6 +395,7 @@ class WorkerServer(SheddingServer):
 
     async def on_tick(self, counter: int) -> bool:
         self._lag.tick()
+        self._traffic.settle()
         if self._slow is not None:
             self._slow.look(self.server_state.tasks)
         should_exit = await super().on_tick(counter)
@@ -414,6 +429,7 @@ class WorkerServer(SheddingServer):
         paths = [request.app_path(name) for name in ("live", "ready")]
         live, ready = await asyncio.gather(*(self._ask(path, timeout) for path in paths))
         threads_used, threads_limit = thread_pool()
+        active = len(self.server_state.tasks)
         return {
             "pid": os.getpid(),
             "watcher": self._surroundings.watcher,
@@ -423,11 +439,11 @@ class WorkerServer(SheddingServer):
             "lag": self._lag.largest(),
             "threads_used": threads_used,
             "threads_limit": threads_limit,
-            "requests_active": len(self.server_state.tasks),
+            "requests_active": active,
             "requests_served": self.server_state.total_requests,
             "rss": resident_bytes(),
             "cpu": time.process_time(),
-            "traffic": self._traffic.report(),
+            "traffic": self._traffic.report(active if self._record is None else self._record.active()),
             "slow": [] if self._slow is None else self._slow.reported(),
             "connections": len(self.server_state.connections),
             "files_full": most_open_files() if self._private is not None and self._private.lacks_descriptors else None,

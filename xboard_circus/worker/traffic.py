@@ -1,50 +1,76 @@
 """Count the requests of this worker by route: statuses, latencies, and requests in flight."""
 
-from bisect import bisect_left
+from bisect import bisect_right
+from math import inf
 from typing import Any
 
 from xboard_circus.core.route_counts import BOUNDS, FIRST_BUCKET, MICROSECONDS, MOST_ROUTES, OTHER, STRIDE, route_name
 
 
+class RouteCounts:
+    """Count the requests of one route.
+
+    `add` takes the seconds of a request that is answered 200 and does no more than keep them: many are counted at once
+    for a fifth of what it costs to count each.
+    """
+
+    def __init__(self) -> None:
+        self.counts = [0] * STRIDE
+        self._seconds: list[float] = []
+        self.add = self._seconds.append
+
+    def correct(self, status: int) -> None:
+        """Count the last request by a status other than 200."""
+        self.counts[0] -= 1
+        self.counts[min(max(status // 100, 2), 5) - 2] += 1
+
+    def settle(self) -> None:
+        """Count what was added."""
+        seconds, counts, at = self._seconds, self.counts, 0
+        if not seconds:
+            return
+        counts[0] += len(seconds)
+        counts[MICROSECONDS] += int(sum(seconds) * 1_000_000)
+        seconds.sort()
+        for bucket, bound in enumerate((*BOUNDS, inf), FIRST_BUCKET):
+            end = bisect_right(seconds, bound, at)
+            counts[bucket] += end - at
+            at = end
+        seconds.clear()
+
+
 class Traffic:
-    """Count requests; to be called from the event loop alone. Each call takes less than a microsecond.
+    """Count requests; to be called from the event loop alone.
 
     >>> traffic = Traffic()
-    >>> traffic.begun(), traffic.begun(), traffic.ended("GET", "/items/{id}", 200, 0.004)
-    (None, None, None)
-    >>> traffic.report()["active"], traffic.report()["routes"]
+    >>> traffic.row("GET", "/items/{id}").add(0.004)
+    >>> traffic.report(active=1)["active"], traffic.report(active=1)["routes"]
     (1, ['GET /items/{id}', 'OTHER other'])
     """
 
     def __init__(self) -> None:
-        self._active = 0
-        self._counts: dict[tuple[str, str], list[int]] = {}
-        self._other = [0] * STRIDE
+        self._rows: dict[tuple[str, str], RouteCounts] = {}
+        self._other = RouteCounts()
 
-    def begun(self) -> None:
-        """Count a request as in flight."""
-        self._active += 1
+    def row(self, method: str, route: str) -> RouteCounts:
+        """Return the row of a route, which is the template of a path."""
+        if (row := self._rows.get((method, route))) is not None:
+            return row
+        return self._rows.setdefault((method, route), RouteCounts()) if len(self._rows) < MOST_ROUTES else self._other
 
-    def ended(self, method: str, route: str, status: int, seconds: float) -> None:
-        """Count a request as answered; *route* is the template of its path."""
-        self._active -= 1
-        counts = self._counts.get((method, route)) or self._new(method, route)
-        counts[min(max(status // 100, 2), 5) - 2] += 1
-        counts[MICROSECONDS] += int(seconds * 1_000_000)
-        counts[FIRST_BUCKET + bisect_left(BOUNDS, seconds)] += 1
+    def settle(self) -> None:
+        """Count what was answered since the last call, which each tick of the loop is: it takes 0.1 us per route."""
+        for row in (*self._rows.values(), self._other):
+            row.settle()
 
-    def _new(self, method: str, route: str) -> list[int]:
-        if len(self._counts) >= MOST_ROUTES:
-            return self._other
-        return self._counts.setdefault((method, route), [0] * STRIDE)
-
-    def report(self) -> dict[str, Any]:
-        """Return a `TrafficReport` for the prober: all counts since this worker began."""
-        rows = sorted((route_name(f"{method} {route}"), row) for (method, route), row in self._counts.items())
-        rows.append((OTHER, self._other))
+    def report(self, active: int) -> dict[str, Any]:
+        """Return a `TrafficReport` for the prober: all counts since this worker began, and the requests in flight."""
+        self.settle()
+        rows = sorted((route_name(f"{method} {route}"), row.counts) for (method, route), row in self._rows.items())
+        rows.append((OTHER, self._other.counts))
         # In the same order in all workers, whichever route was called first, so that the prober adds them up at once.
         return {
-            "active": self._active,
+            "active": active,
             "routes": [name for name, _ in rows],
             "counts": [n for _, row in rows for n in row],
         }

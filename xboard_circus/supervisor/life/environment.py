@@ -75,7 +75,8 @@ def with_options(env: Mapping[str, str], options: WatcherOptions) -> dict[str, s
         "XBOARD_PROBE_SCHEME": health.scheme,
         "XBOARD_PROBE_HEADERS": "\n".join(health.headers or ()),
         "XBOARD_WEBSOCKET_SPREAD": f"{options.worker.websocket_spread:g}",
-        "XBOARD_REQUEST_ID_HEADER": options.request.id_header,
+        "XBOARD_REQUEST_RECORD": "" if options.request.record else "0",
+        "XBOARD_REQUEST_ID_HEADER": options.request.id_header or "",
         "XBOARD_REQUEST_SLOW": f"{options.request.slow:g}",
         "XBOARD_REQUEST_TIMEOUT": f"{options.request.timeout:g}",
     }
