@@ -123,7 +123,7 @@ class RequestRecord:
         sends_id: bool = False,
         refusal: Refusal | None = None,
     ) -> None:
-        # An instance is called through its type: its method costs a request half a microsecond less.
+        # An instance is called through its type: its method costs a request less.
         instance: Any = app
         self._behind: App = instance.__call__ if isfunction(vars(type(app)).get("__call__")) else app
         self._app = self._behind if refusal is None else self._unless_refused

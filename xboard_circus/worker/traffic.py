@@ -10,8 +10,8 @@ from xboard_circus.core.route_counts import BOUNDS, FIRST_BUCKET, MICROSECONDS, 
 class RouteCounts:
     """Count the requests of one route.
 
-    `add` takes the seconds of a request that is answered 200 and does no more than keep them: many are counted at once
-    for a fifth of what it costs to count each.
+    `add` takes the seconds of a request that is answered 200 and does no more than keep them; all are
+    counted later, at once.
     """
 
     def __init__(self) -> None:
@@ -59,7 +59,7 @@ class Traffic:
         return self._rows.setdefault((method, route), RouteCounts()) if len(self._rows) < MOST_ROUTES else self._other
 
     def settle(self) -> None:
-        """Count what was answered since the last call, which each tick of the loop is: it takes 0.1 us per route."""
+        """Count what was answered since the last call, which each tick of the loop makes."""
         for row in (*self._rows.values(), self._other):
             row.settle()
 
