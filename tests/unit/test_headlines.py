@@ -56,6 +56,15 @@ def test_the_worst_comes_first_and_what_is_well_is_left_out() -> None:
     assert [line["watcher"] for line in headlines([fine, bad, worse])] == ["worse", "bad"]
 
 
+def test_a_page_that_starts_is_no_news_beside_a_backend_that_serves() -> None:
+    deploying = verdict_entry(Word.DEPLOYING, Say.STARTING(n=0, total=1))
+    page = watcher(deploying, {"phase": "starting"}, name="dashboard", is_page=True)
+
+    (line,) = headlines([watcher(verdict_entry(Word.OK, Say.SO_MANY_UP(n=1, total=1)), UP), page])
+
+    assert line["word"] == "ok"
+
+
 @pytest.mark.parametrize(
     ("traffic", "facts"),
     [

@@ -114,7 +114,7 @@ def gone(*, age: float | None, why: str, is_dead: bool, serving_on: Sequence[tup
 def _of_watcher(watcher: WatcherEntry, elapsed: float) -> Iterator[tuple[int, Headline]]:
     verdict, reload = watcher["verdict"], watcher["reload"]
     word = Word(verdict["word"])
-    if is_troubled(watcher) or word is Word.DEPLOYING:
+    if is_troubled(watcher) or (word is Word.DEPLOYING and not watcher["is_page"]):
         lines = [headline_of(watcher, elapsed), *_explained(verdict, elapsed)]
         yield word.rank, _headline(word.value, watcher, lines)
     elif word is Word.STOPPED and not is_helper(watcher["name"]):
