@@ -61,6 +61,7 @@ class Say(Template):
     RETRY_ASKED_FOR = "retry requested by {by}"
     NO_SUCH_SLOT = "{watcher} has no held worker in slot {slot}"
     TOO_MANY_REPLACED = "{n} workers of this watcher are being replaced, health.max_unavailable = {limit}"
+    RELOAD_RAISED = "an error of xboard's own: {error}; the log of circusd has its traceback"
     NOT_REPLACED = "worker {pid} was not replaced: it was ordered to leave before and still runs"
     CIRCUSD_ENDS_ALREADY = "circusd is ending already"
     NO_WORKER_CAN_STAY = "no armed watcher that runs has a listener that the next circusd could take over"

@@ -29,4 +29,4 @@ def available() -> int:
     """Return how many more bytes this process and its children can have."""
     group = oom.count_file_of(os.getpid())
     limits = [limit_in(folder) for folder in group.parents] if group is not None else []
-    return min(psutil.virtual_memory().available, *(limited[1] for limited in limits if limited is not None))
+    return min([psutil.virtual_memory().available, *(limited[1] for limited in limits if limited is not None)])

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
+from circus import logger
 from circus.commands.errors import MESSAGE_ERROR
 from circus.exc import MessageError
 
@@ -86,10 +87,11 @@ class RollingReload:
 
         The old ones drain side by side, as memory permits: that takes longer than all the rest.
         """
-        self.reason = self.armed.before.doing()
-        failure = await self.armed.before.for_reload()
-        self.reason, self.log = "", self.armed.before.log if failure else ""
-        failure = failure or await self._import_new_code() or await self._replace_all()
+        try:
+            failure = await self._run_before() or await self._import_new_code() or await self._replace_all()
+        except Exception as error:  # else it would be running for ever, and no other could begin
+            logger.exception("xboard: the reload of %s failed", self.armed.name)
+            failure = Say.RELOAD_RAISED(error=f"{type(error).__name__}: {error}")
         if failure is None:
             self.state = "done"
             await self._renew_spares()
@@ -99,6 +101,12 @@ class RollingReload:
             self.state, self.reason = "failed" if self.armed.is_running() else "stopped", failure
             self.armed.note_reason(Say.RELOAD_BROKEN_OFF(state=state_named(self.state), why=failure))
         self._report()
+
+    async def _run_before(self) -> str | None:
+        self.reason = self.armed.before.doing()
+        failure = await self.armed.before.for_reload()
+        self.reason, self.log = "", self.armed.before.log if failure else ""
+        return failure
 
     async def _import_new_code(self) -> str | None:
         """Have the workers of this reload forked from one import of the new code; return why the import failed."""
