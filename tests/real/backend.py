@@ -136,10 +136,10 @@ async def take_orders(every: float) -> None:
 def obey(order: list[str]) -> None:
     """Obey: ``block 60``, ``busy 40 30`` (threads, seconds), ``exit 3``, ``signal 11``, ``leak 9``, ``child``, ``job``.
 
-    A child holds the public socket; a job, in a session of its own, and a ``task`` do not. An ``heir`` surely does.
-    A ``bare`` job has no environment of ours either. ``shut`` shuts the public socket down for all workers, and
-    ``deaf`` has the kernel drop what comes to it. ``change`` sets an option on it that its connections inherit.
-    ``print`` prints the words behind it.
+    A child holds the public socket; a job, in a session of its own, and a ``task`` do not. An ``heir`` surely does,
+    and a ``hidden_heir`` accepts. A ``bare`` job has no environment of ours either. ``shut`` shuts the public socket
+    down for all workers, and ``deaf`` has the kernel drop what comes to it. ``change`` sets an option on it that its
+    connections inherit. ``print`` prints the words behind it.
     """
     verb, words = order[0], order[1:]
     if verb == "print":
@@ -170,7 +170,7 @@ def obey(order: list[str]) -> None:
     elif verb == "bare":
         # Of its worker's environment it has only what ends it with the test.
         subprocess.Popen(["sleep", "600"], start_new_session=True, env={"XBOARD_TEST": os.environ["XBOARD_TEST"]})
-    elif verb == "heir":
+    elif verb == "hidden_heir":
         for descriptor in public_listeners():
             subprocess.Popen(
                 [sys.executable, "-c", HEIR, str(descriptor)],

@@ -20,6 +20,7 @@ from xboard_circus.host.procs import Identity
 
 from .children import PROJECT, Children, children
 from .free_ports import free_port
+from .harness import eventually
 from .processes import process
 
 NOBODY = 65534
@@ -628,6 +629,7 @@ def test_the_records_of_circusds_are_read_once_for_all_processes(
     """Given several processes with our mark, when orphans are looked for, then no file is read for each of them."""
     pids = {start.run(SLEEP, **marks).pid for _ in range(5)}
     runtime.write_record(instance, pid=1, started=1)
+    eventually(lambda: pids <= {holder.pid for holder in listeners.orphans(instance)})  # each has its environment
     read, read_record = [], runtime.read_record
 
     def counted(name: str) -> dict[str, object] | None:

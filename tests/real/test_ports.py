@@ -193,7 +193,7 @@ def test_a_child_that_keeps_the_listener_is_named_by_all_and_left_alone(tmp_path
 
     with circusd(tmp_path, watchers=[Watcher(options=RETRY)]) as c:
         c.wait_ready()
-        c.tell(c.workers()[0], "heir")
+        c.tell(c.workers()[0], "hidden_heir")
         (heir,) = eventually(lambda: [each for each in c.processes() if "listener.accept" in each.command])
         assert c.run_cli("reload", "web").returncode == 0
         eventually(shared, timeout=30)

@@ -1,4 +1,4 @@
-"""A reload that meets an error of our own, on fakes of what it works with; a real one is in tests/real/test_reload.py."""
+"""A reload that meets an error of our own, on fakes of what it works with."""
 
 import asyncio
 import logging
