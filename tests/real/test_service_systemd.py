@@ -54,7 +54,7 @@ def lose(c: Circusd, host: UserManager, hook: HookServer, by: Callable[[int], ob
     """
     restarts, pid = int(host.show(UNIT, "NRestarts")), int(host.show(UNIT, "MainPID"))
     alerts, before = len(told(hook)), len(losses(c))
-    sends = c.log("plugin-xboard").count("alert:hook: sends")
+    sends, delivered = c.log("plugin-xboard").count("alert:hook: sends"), deliveries(c)
     by(pid)
     eventually(lambda: host.show(UNIT, "NRestarts") == str(restarts + 1), timeout=90, every=0.1)
     eventually(lambda: host.show(UNIT, "ActiveState") == "active", timeout=90, every=0.1)
@@ -65,10 +65,18 @@ def lose(c: Circusd, host: UserManager, hook: HookServer, by: Callable[[int], ob
     assert len(kinds) == len(set(kinds))
     assert {record["pid"] for record in losses(c)[before:]} == {pid}
     sent = [(each["watcher"], each["kind"], each["event"]) for each in told(hook)[alerts:]]
-    assert len(sent) == len(set(sent))
+    # Killed between a delivery and its record, a plugin has the next one deliver it again: at most one has no record.
+    recorded = deliveries(c) - delivered
+    assert recorded == 1
+    assert len(sent) - len(set(sent)) <= sent.count(sent[0]) - recorded <= 1
     # One that hung was silent first, and that is the same incident.
     assert {what[:2] for what in sent} in ({("circusd", "lost")}, {("circusd", "silent")})
     return kinds
+
+
+def deliveries(c: Circusd) -> int:
+    """Count the alerts on problems that the plugin recorded as delivered."""
+    return c.log("plugin-xboard").count("delivered: [") - c.log("plugin-xboard").count("delivered: [OK]")
 
 
 def until_gone(pids: Sequence[int]) -> None:
