@@ -66,7 +66,7 @@ def test_on_a_full_disk_it_says_so_and_goes_on(tmp_path: Path, small_disk: Calla
         during.append(kill_one(c))
         # The ledger has none of them yet, and is not all that is asked.
         assert during[-1] not in deaths(path)
-        told, listed = c.run_cli("why", str(during[-1])), c.run_cli("events").stdout
+        told, listed = c.run_cli("why", str(during[-1])), c.run_cli("events", "--rows").stdout
         assert f"(pid {during[-1]}) was killed from outside" in told.stdout, told.stderr
         assert "not in it yet: circusd has this in memory" in told.stdout
         assert f"(pid {during[-1]})  restart [killed from outside] (not in the ledger yet)" in listed

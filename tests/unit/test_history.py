@@ -101,7 +101,7 @@ def test_a_row_of_nonsense_spoils_nothing_but_itself(
     with closing(sqlite3.connect(folder / "kept" / "events.db")) as connection, connection:
         connection.execute(f"UPDATE events SET {column} = ? WHERE pid = 70 AND kind = 'restart'", [value])
 
-    whys = [run("why"), run("why", "70")]
+    whys = [run("why", "my_web"), run("why"), run("why", "70")]
     events = run("events", "--json")
 
     assert {each.exit_code for each in whys} <= {0, 1}
@@ -185,6 +185,57 @@ def test_secrets_are_masked_for_people_and_programs(store: LedgerStore) -> None:
         assert "redis://:***@cache/0" in result.stdout
 
 
+def crash_loop(store: LedgerStore) -> None:
+    """Store a slot that ended twice and is up again after a retry, and one end of another watcher after it."""
+    died = {"cause": "crash", "reason": "died by SIGSEGV", "data": {"slot": 1}}
+    up = {"reason": "up 0.4 s after its start", "data": {"slot": 1}}
+    store.append(
+        [
+            record("ready", 900, pid=70, **up),
+            record("restart", 800, pid=70, wid=1, **died),
+            record("spawn", 799, pid=71),
+            record("restart", 790, pid=71, wid=2, **{**died, "reason": "died again"}),
+            record("command", 760, watcher="circusd", reason="retry my_web, requested by ops"),
+            record("ready", 757, pid=72, **up),
+            record("restart", 300, watcher="other", pid=80, wid=1, **died),
+            record("ready", 299, watcher="other", pid=81, **up),
+        ]
+    )
+
+
+def test_events_of_an_incident_are_one_line_and_rows_on_demand(store: LedgerStore) -> None:
+    """Given a crash loop that is over, when listed, then its events are one line, and each is there with --rows."""
+    crash_loop(store)
+
+    shown = [line.partition("  ")[2] for line in run("events").stdout.splitlines()]
+    rows = [line.split()[4:6] for line in run("events", "--watcher", "My Web", "--rows").stdout.splitlines()]
+
+    assert shown == [
+        "my_web (pid 70)  ready: up 0.4 s after its start",
+        "my_web  incident (over after 43 s, 4 events): #1 ended 2 times in 10 s: died again",
+        "circusd  command: retry my_web, requested by ops",
+        "other  incident (over after 1 s, 2 events): #1 ended: died by SIGSEGV",
+    ]
+    assert [row[-1] for row in rows] == ["70)", "70)", "71)", "71)", "72)"]
+    assert run("events", "--limit", "1").stdout == run("events").stdout.splitlines(keepends=True)[-1]
+    assert run("events", "--all").stdout.count("\n") == 8
+
+
+def test_why_alone_tells_the_worst_of_the_last_hour_and_what_fixed_it(store: LedgerStore) -> None:
+    crash_loop(store)
+
+    lines = run("why").stdout.splitlines()
+
+    assert lines[0] == "Worker 2 of my_web (pid 71) crashed: died again"
+    assert lines[2:5] == [
+        "  incident: #1 ended 2 times in 10 s: died again (over after 43 s)",
+        "  fixed by: retry my_web, requested by ops; then ready #1 (pid 72): up 0.4 s after its start",
+        "  more:     1 more in the last hour: `xboard-circus events --since 1h`",
+    ]
+    assert "incident:" not in run("why", "my_web").stdout
+    assert run("why", "other").stdout.startswith("Worker 1 of other (pid 80)")
+
+
 def test_an_event_is_one_line_for_people(store: LedgerStore) -> None:
     store.append([record("restart", pid=70, cause="crash", reason="died\x1b[2J by\nSIGSEGV")])
 
@@ -196,7 +247,8 @@ def test_an_event_is_one_line_for_people(store: LedgerStore) -> None:
 @pytest.mark.parametrize(
     ("whom", "expected"),
     [
-        pytest.param([], "A process of other (pid 80) exited: exited with code 0", id="the last of all"),
+        pytest.param([], "Worker 1 of my_web (pid 70) crashed", id="the worst of the last hour"),
+        pytest.param(["other"], "A process of other (pid 80) exited: exited with code 0", id="the last of a watcher"),
         pytest.param(["My Web"], "A process of my_web (pid 70)", id="of a watcher as the ini spells it"),
         pytest.param(["80"], "A process of other (pid 80)", id="of a pid"),
     ],
@@ -250,7 +302,7 @@ def test_what_waits_in_circusd_is_told_and_marked(store: LedgerStore, waiting: N
 
 def test_what_waits_in_circusd_is_told_before_there_is_a_ledger(waiting: None) -> None:
     assert "died again" in run("why").stdout
-    assert run("events").stdout.count("(not in the ledger yet)") == 2
+    assert run("events", "--rows").stdout.count("(not in the ledger yet)") == 2
 
 
 @pytest.mark.parametrize("command", ["why", "events"])

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from xboard_circus.core.incidents import IncidentRecord, fold, outages, share
+from xboard_circus.core.incidents import IncidentRecord, fold, heartbeat, outages, share, worst
 from xboard_circus.core.sentences import Say
 from xboard_circus.ledger import Record
 
@@ -92,3 +92,31 @@ def test_an_outage_is_the_time_without_a_worker_that_is_up() -> None:
 
 def test_the_share_of_a_time_without_an_outage_is_whole() -> None:
     assert share([], 0.0, 10.0) == 1.0
+
+
+def test_a_heartbeat_has_the_worst_of_each_of_its_cells() -> None:
+    """Given 10 s without a worker and one sick later, then the cells show it, and the shares the time of the outage."""
+    events = [event(0.0, "ready"), event(40.0, "restart"), event(50.0, "ready", pid=8), event(75.0, "unhealthy", 0)]
+
+    found = heartbeat(events, "web", [8], is_troubled=True, begun=20.0, now=100.0, span=100.0, count=10)
+
+    words = ["none", "none", "ok", "ok", "down", *["degraded"] * 5]
+    assert [cell.word for cell in found.cells] == words
+    assert found.shares == dict.fromkeys(("day", "week", "month"), 0.875)
+    assert heartbeat([], "web", [], is_troubled=False, begun=100.0, now=100.0, span=9.0).shares["day"] is None
+
+
+def test_the_worst_incident_was_the_longest_without_a_worker() -> None:
+    """Given an outage, many ends beside a sibling, and a later end, then the first is the worst, then the second."""
+    sibling = event(0.0, "ready", 2, pid=99, watcher="b")
+    outage = [event(0.0, "ready"), event(10.0, "restart"), event(12.0, "ready", pid=8)]
+    ends = [event(at, "restart", watcher="b") for at in (20.0, 21.0, 22.0)] + [event(23.0, "ready", watcher="b")]
+    later = [event(90.0, "restart", 2, watcher="c", pid=5), event(90.0, "ready", 2, watcher="c", pid=6)]
+    events = [sibling, *outage, *ends, *later]
+    found = fold(events, [])
+
+    def name(some: list[IncidentRecord]) -> str | None:
+        incident = worst(some, events, {"b": [99], "web": [8]}, now=100.0)
+        return None if incident is None else incident.first.watcher
+
+    assert [name(found), name(found[1:]), name(found[2:]), name([])] == ["web", "b", "c", None]

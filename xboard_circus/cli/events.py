@@ -2,8 +2,9 @@
 
 import json
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import asdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 
@@ -12,22 +13,27 @@ import click
 from xboard_circus.cli.context import complete_names, for_instance, json_option
 from xboard_circus.cli.moments import since_option
 from xboard_circus.cli.screen import complain, painted
+from xboard_circus.core.durations import lasted
 from xboard_circus.core.frames import is_of_app
+from xboard_circus.core.incidents import CLOSED_BY, Folded, IncidentRecord, fold, folded, worst
 from xboard_circus.core.names import bus_name
 from xboard_circus.core.reason import one_line, with_say
+from xboard_circus.core.verdict import is_up
 from xboard_circus.errors import XboardError
 from xboard_circus.instance import Instance
 from xboard_circus.ledger import Record
 from xboard_circus.ledger.database import Inode, inode_of
 from xboard_circus.ledger.explain import story_of, text_of, when
 from xboard_circus.ledger.location import ledger_of, unstored_in
-from xboard_circus.ledger.query import last_with_reason, search
-from xboard_circus.ledger.story import KINDS, TROUBLE
+from xboard_circus.ledger.query import MOST_FOLDED, around, last_with_reason, month_of, search
+from xboard_circus.ledger.story import KINDS, TROUBLE, subject
 from xboard_circus.masking import masked, safe_line
 from xboard_circus.options.reading import did_you_mean
+from xboard_circus.snapshot import Snapshot
 
 LOOK_EVERY = 0.5
 EVERYTHING = 1_000_000_000
+LATELY = 3600.0  # seconds of which `why` alone explains the worst incident
 WELL = ("ready", "recovered", "port_freed", "output_back", "before_done")
 UNSTORED = " (not in the ledger yet)"
 
@@ -39,7 +45,8 @@ UNSTORED = " (not in the ledger yet)"
 def why(instance: Instance, name: str | None, as_data: bool) -> None:
     """Show why the last worker of WATCHER, or the process PID, ended or was acted on.
 
-    It reads the ledger, so it also works when circusd is down, and queries circusd for what is not stored yet.
+    Without a name it shows the worst incident of the last hour and what fixed it, or what happened last. It reads the
+    ledger, so it also works when circusd is down, and queries circusd for what is not stored yet.
     """
     found, history, text = explained(instance, name)
     if as_data:
@@ -52,6 +59,8 @@ def why(instance: Instance, name: str | None, as_data: bool) -> None:
 def explained(instance: Instance, name: str | None) -> tuple[Record, list[Record], str]:
     """Return the record that `why` explains of a watcher, of a pid or of all, those around it, and the text."""
     path, unstored = _ledger(instance)
+    if name is None and (told := _worst_lately(instance, path, unstored)) is not None:
+        return told
     # A word of digits is a pid, or otherwise the name of a watcher.
     by_pid = last_with_reason(path, pid=int(name), unstored=unstored) if name is not None and name.isdigit() else None
     answer = by_pid or last_with_reason(path, watcher=name, unstored=unstored)
@@ -59,6 +68,63 @@ def explained(instance: Instance, name: str | None) -> tuple[Record, list[Record
         raise XboardError(f"{path}: nothing is recorded{f' of {name}' if name else ''} that would need a reason")
     found, history = answer
     return found, history, safe_line(text_of(story_of(found, history, now=time.time())))
+
+
+def _worst_lately(
+    instance: Instance, path: Path, unstored: Sequence[Record]
+) -> tuple[Record, list[Record], str] | None:
+    """Return what `explained` does of the worst incident of the last hour; None without one."""
+    now = time.time()
+    known, found, up = _incidents(instance, path, unstored, now=now)
+    lately = [each for each in found if each.until is None or each.until >= now - LATELY]
+    incident = worst(lately, known, up, now=now)
+    if incident is None:
+        return None
+    name, begin, end = incident.first.watcher, incident.first.id or 0, incident.last.id or 0
+    brief = subject([each for each in known if each.watcher == name and begin <= (each.id or 0) <= end])
+    after = ((brief or incident.first).id or 0) - 1
+    record = search(path, watcher=name, after=after, limit=1, earliest=True, unstored=unstored)[0]
+    history = around(path, record, unstored)
+    orders = search(path, since=incident.first.time, kind={"command"}, limit=MOST_FOLDED, unstored=unstored)
+    own = [each for each in orders if each.watcher in (name, "circusd") and each.time <= (incident.until or now)]
+    line = incident.line()
+    # Of one decision the headline has it.
+    facts = [("incident", _length(incident, now) if line == record.reason else f"{line} ({_length(incident, now)})")]
+    facts += [("fixed by", _fixed_by(incident, own))] if incident.until is not None else []
+    if more := len(lately) - 1:
+        facts.append(("more", f"{more} more in the last hour: `xboard-circus events --since 1h`"))
+    story = story_of(record, history, now=now)
+    story = replace(story, facts=[story.facts[0], *facts, *story.facts[1:]])
+    return record, history, safe_line(text_of(story))
+
+
+def _fixed_by(incident: IncidentRecord, orders: Sequence[Record]) -> str:
+    """Return the last order of an operator in an incident, and the event that ended it."""
+    last = incident.last
+    steps = [one_line(each.reason) for each in orders[-1:]]
+    if last.kind in ("ready", "stop", *CLOSED_BY):
+        slot = f" #{last.data['slot']}" if last.data.get("slot") else ""
+        who = f" (pid {last.pid})" if last.kind == "ready" else ""
+        steps.append(
+            f"{last.kind.replace('_', ' ')}{slot}{who}" + (f": {one_line(last.reason)}" if last.reason else "")
+        )
+    return "; then ".join(steps) or "not recorded"
+
+
+def _incidents(
+    instance: Instance, path: Path, unstored: Sequence[Record], *, now: float
+) -> tuple[list[Record], list[IncidentRecord], Mapping[str, list[int]]]:
+    """Return the events of a month, the incidents in them, and the pids that are up now, by watcher."""
+    known, _ = month_of(path, now=now, unstored=unstored)
+    with suppress(XboardError):
+        if isinstance(found := instance.find(), Snapshot):
+            up = {
+                bus_name(each["name"]): [worker["pid"] for worker in each["workers"] if is_up(worker)]
+                for each in found.watchers
+            }
+            return known, fold(known, [bus_name(each["name"]) for each in found.watchers if each["incident"]]), up
+    # What was not over when circusd was lost is not over.
+    return known, fold(known, {each.watcher for each in known}), {}
 
 
 def print_story(text: str) -> None:
@@ -93,6 +159,7 @@ def _known_kinds(context: click.Context, parameter: click.Parameter, kinds: tupl
 @click.option(
     "--limit", type=click.IntRange(1, EVERYTHING), help="Number of events, the newest ones; 50 without --since."
 )
+@click.option("--rows", "--all", "in_rows", is_flag=True, help="Print each event of an incident, not a line for all.")
 @click.option("-f", "--follow", is_flag=True, help="Print new events as they happen, until Ctrl-C.")
 @click.option("--json", "as_data", is_flag=True, help="Print one JSON object per line.")
 @for_instance
@@ -102,14 +169,24 @@ def events(
     watcher: str | None,
     kinds: tuple[str, ...],
     limit: int | None,
+    in_rows: bool,
     follow: bool,
     as_data: bool,
 ) -> None:
-    """List recorded events, oldest first."""
+    """List recorded events, oldest first; those of an incident as one line, unless --kind, -f or --json is given."""
     # With --follow they come when they are stored.
     path, unstored = (ledger_of(instance.config), []) if follow else _ledger(instance)
     most = limit or (50 if since is None else EVERYTHING)
     query = partial(search, path, watcher=None if watcher is None else bus_name(watcher), kind=kinds or None)
+    if not (in_rows or kinds or follow or as_data):
+        now = time.time()
+        _, incidents, _ = _incidents(instance, path, unstored, now=now)
+        rows = query(since=since, limit=max(MOST_FOLDED, limit or 0), unstored=unstored, is_brief=True)
+        for item in folded(rows, incidents)[-most:]:
+            _print_folded(item, now) if isinstance(item, Folded) else _print(item, as_data)
+        if not rows:
+            _complain_of_nothing(path, bool(watcher or since))
+        return
     inode = inode_of(path)
     # First, because what is stored between the two queries must come from `coming`.
     newest = search(path, limit=1)
@@ -117,11 +194,15 @@ def events(
     for record in past:
         _print(record, as_data)
     if not past:
-        complain(f"{path}: nothing{' that fits' if watcher or kinds or since else ''} is recorded yet")
+        _complain_of_nothing(path, bool(watcher or kinds or since))
     if follow:
         last = max((record.id or 0 for record in [*newest, *past]), default=0)
         for record in coming(path, query, last=last, inode=inode):
             _print(record, as_data)
+
+
+def _complain_of_nothing(path: Path, is_filtered: bool) -> None:
+    complain(f"{path}: nothing{' that fits' if is_filtered else ''} is recorded yet")
 
 
 def coming(path: Path, query: Callable[..., list[Record]], *, last: int, inode: Inode | None) -> Iterator[Record]:
@@ -162,6 +243,26 @@ def _ledger(instance: Instance) -> tuple[Path, list[Record]]:
 def _print(record: Record, as_data: bool) -> None:
     data = {**masked(asdict(record)), **with_say(masked(record.reason))}
     print(json.dumps(data) if as_data else painted(safe_line(line(record)), style_of(record)), flush=True)
+
+
+def _print_folded(found: Folded, now: float) -> None:
+    incident, count = found.incident, len(found.events)
+    if count == 1:
+        _print(found.events[0], as_data=False)
+        return
+    about = f"incident ({_length(incident, now)}, {count} events)"
+    unstored = "" if all(each.stored for each in found.events) else UNSTORED
+    text = f"{when(incident.first.time)}  {incident.first.watcher}  {about}{unstored}: {one_line(incident.line())}"
+    print(painted(safe_line(text), "bold red" if incident.until is None else "red"), flush=True)
+
+
+def _length(incident: IncidentRecord, now: float) -> str:
+    """Return how long an incident lasted, or until when a slot of it cools down."""
+    if incident.until is not None:
+        return f"over after {lasted(incident.until - incident.first.time)}"
+    if incident.next_try is not None and incident.next_try > now:
+        return f"cooling down until {when(incident.next_try).split()[1]}"
+    return "not over"
 
 
 def style_of(record: Record) -> str:

@@ -1,8 +1,8 @@
 """Fold the events of the ledger into incidents, and find when no worker served. Nothing here reads a clock."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from xboard_circus.core.durations import lasted
 from xboard_circus.core.sentences import Say
@@ -24,6 +24,12 @@ NEVER_UP = ("failed start", "cannot be run", "port conflict")
 
 CALM = 60.0
 """Seconds without trouble after which the next trouble is another incident."""
+
+SHARES = {"day": 86_400.0, "week": 7 * 86_400.0, "month": 30 * 86_400.0}
+"""Spans of time of which the availability is shown, in seconds."""
+
+CELLS = 90
+"""Cells of a heartbeat."""
 
 
 Happening = Any
@@ -88,6 +94,33 @@ def fold(events: Iterable[Happening], troubled: Iterable[str]) -> list[IncidentR
     return found
 
 
+@dataclass
+class Folded:
+    """An incident in the place of its events."""
+
+    incident: IncidentRecord
+    events: list[Happening] = field(default_factory=list)
+
+
+def folded(events: Iterable[Happening], found: Iterable[IncidentRecord]) -> list[Happening | Folded]:
+    """Return *events* with each incident in the place of its first event, and without its others."""
+    coming: dict[str, list[Folded]] = {}
+    for incident in reversed([*found]):
+        coming.setdefault(incident.first.watcher, []).append(Folded(incident))
+    items: list[Happening | Folded] = []
+    for event in events:
+        own = coming.get(event.watcher, [])
+        while own and own[-1].incident.last.id < event.id:
+            own.pop()
+        if not own or event.id < own[-1].incident.first.id:
+            items.append(event)
+            continue
+        if not own[-1].events:
+            items.append(own[-1])
+        own[-1].events.append(event)
+    return items
+
+
 def _problem(event: Happening) -> str:
     if event.kind in ("restart", "end", "cooldown"):
         return "" if event.cause == "commanded" else f"slot {event.data.get('slot')}"
@@ -126,3 +159,69 @@ def share(spans: Iterable[tuple[float, float]], since: float, until: float) -> f
     """
     within = sum(max(0.0, min(end, until) - max(begin, since)) for begin, end in spans)
     return 1.0 - within / (until - since)
+
+
+class Beat(NamedTuple):
+    """A cell of a heartbeat: the verdict on a watcher between two times, and the last incident in it."""
+
+    word: str
+    since: float
+    until: float
+    incident: IncidentRecord | None
+
+
+class Heartbeat(NamedTuple):
+    """How a watcher has been: its cells, and in which share of each of `SHARES` a worker was up."""
+
+    cells: list[Beat]
+    shares: dict[str, float | None]
+
+
+def heartbeat(
+    events: Iterable[Happening],
+    watcher: str,
+    up_now: Iterable[int],
+    *,
+    is_troubled: bool,
+    begun: float,
+    now: float,
+    span: float,
+    count: int = CELLS,
+) -> Heartbeat:
+    """Return how *watcher* has been in the last *span* seconds, in *count* cells; nothing is known before *begun*."""
+    own = [each for each in events if each.watcher == watcher]
+    down, trouble = outages(own, up_now), fold(own, [watcher] if is_troubled else [])
+    sinces = {title: max(now - age, begun) for title, age in SHARES.items()}
+    shares = {title: share(down, since, now) if since < now else None for title, since in sinces.items()}
+    width = span / count
+    return Heartbeat([_beat(now - span + at * width, width, begun, down, trouble) for at in range(count)], shares)
+
+
+def _beat(
+    since: float, width: float, begun: float, down: list[tuple[float, float]], trouble: list[IncidentRecord]
+) -> Beat:
+    until = since + width
+    found = [each for each in trouble if each.first.time < until and (each.until is None or each.until >= since)]
+    is_down = any(begin < until and end > since for begin, end in down)
+    word = "none" if until <= begun else "down" if is_down else "degraded" if found else "ok"
+    return Beat(word, since, until, found[-1] if found else None)
+
+
+def worst(
+    found: Sequence[IncidentRecord], events: Sequence[Happening], up_now: Mapping[str, Collection[int]], *, now: float
+) -> IncidentRecord | None:
+    """Return the worst of the incidents: the longest without a worker, then the one with most ends, then the last.
+
+    Args:
+        events: Those of which the incidents were folded.
+        up_now: The pids that are up, by watcher.
+    """
+
+    def harm(incident: IncidentRecord) -> tuple[float, int, float]:
+        name, begin = incident.first.watcher, incident.first.time
+        end = now if incident.until is None else max(incident.until, begin)
+        down = outages([each for each in events if each.watcher == name], up_now.get(name, ()))
+        without = (1.0 - share(down, begin, end)) * (end - begin) if end > begin else 0.0
+        return round(without, 1), len(incident.failures), begin
+
+    return max(found, key=harm, default=None)

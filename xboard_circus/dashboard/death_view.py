@@ -23,13 +23,11 @@ from xboard_circus.ledger import LedgerError, Record
 from xboard_circus.ledger.explain import Story, story_of, text_of
 from xboard_circus.ledger.history_store import Totals, last_figures, read_points, read_totals
 from xboard_circus.ledger.location import history_in, ledger_of, unstored_in
-from xboard_circus.ledger.query import last_trouble, last_with_reason, search
+from xboard_circus.ledger.query import last_trouble, last_with_reason, month_of, search
 from xboard_circus.logs import LogFile, LogFollower, log_files, tail
 from xboard_circus.masking import masked, printable, safe_text
 
 SHORTEST, LONGEST = 60, 7 * 86_400  # seconds of a curve
-SHARES = {"day": 86_400.0, "week": 7 * 86_400.0, "month": 30 * 86_400.0}
-CELLS, MOST_FOLDED = 90, 10_000
 RECENT = 15.0  # seconds within which a watcher has figures: the plugin stores them every few seconds
 MARKS = frozenset({"restart", "reload_begin", "start"})
 MOST_REQUESTS = 50
@@ -72,39 +70,26 @@ class Evidence:
         """
         if self.ledger is None:
             return {}
-        now, span = time.time(), max(SHORTEST, min(span, SHARES["month"]))
-        first = search(self.ledger, limit=1, earliest=True, is_brief=True)
-        found = self._past()
-        begun = found[0].time if len(found) == MOST_FOLDED else first[0].time if first else now
-        folded = incidents.fold(found, map(bus_name, troubled))
+        now, span = time.time(), max(SHORTEST, min(span, max(incidents.SHARES.values())))
+        found, begun = month_of(self.ledger, now=now)
         beats = {}
         for name, up in watchers.items():
-            down = incidents.outages([each for each in found if each.watcher == bus_name(name)], up)
-            trouble = [each for each in folded if each.first.watcher == bus_name(name)]
-            ages = {title: max(now - age, begun) for title, age in SHARES.items()}
-            shares = {
-                title: incidents.share(down, since, now) if since < now else None for title, since in ages.items()
-            }
-            width = span / CELLS
-            cells = [_cell(now - span + at * width, width, begun, down, trouble) for at in range(CELLS)]
-            beats[name] = {"cells": cells, "shares": shares}
+            cells, shares = incidents.heartbeat(
+                found, bus_name(name), up, is_troubled=name in troubled, begun=begun, now=now, span=span
+            )
+            beats[name] = {"cells": [*map(_cell, cells)], "shares": shares}
         return beats
 
     def incidents(self, troubled: Collection[str]) -> list[dict[str, Any]]:
         """Return the incidents of a month, the oldest first; *troubled* are the watchers that have one now."""
         names = ("until", "next_try")
+        found = [] if self.ledger is None else month_of(self.ledger, now=time.time())[0]
         return [
             {"id": each.first.id, "last": each.last.id, "watcher": each.first.watcher, "time": each.first.time}
             | {name: getattr(each, name) for name in names}
             | with_say(masked(each.line()))
-            for each in incidents.fold(self._past(), map(bus_name, troubled))
+            for each in incidents.fold(found, map(bus_name, troubled))
         ]
-
-    def _past(self) -> list[Record]:
-        if self.ledger is None:
-            return []
-        since = time.time() - max(SHARES.values())
-        return search(self.ledger, since=since, kind=incidents.KINDS, limit=MOST_FOLDED, is_brief=True)
 
     @property
     def has_history(self) -> bool:
@@ -185,14 +170,9 @@ class Evidence:
         return unstored_in(config, instance.events(), now=time.time())
 
 
-def _cell(
-    since: float, width: float, begun: float, down: list[tuple[float, float]], trouble: list[incidents.IncidentRecord]
-) -> dict[str, Any]:
-    until = since + width
-    found = [each for each in trouble if each.first.time < until and (each.until is None or each.until >= since)]
-    is_down = any(begin < until and end > since for begin, end in down)
-    word = "none" if until <= begun else "down" if is_down else "degraded" if found else "ok"
-    return {"word": word, "since": since, "until": until, **with_say(masked(found[-1].line() if found else ""))}
+def _cell(beat: incidents.Beat) -> dict[str, Any]:
+    line = "" if beat.incident is None else beat.incident.line()
+    return {"word": beat.word, "since": beat.since, "until": beat.until, **with_say(masked(line))}
 
 
 def last_lines(log: LogFile, lines: int) -> list[str]:

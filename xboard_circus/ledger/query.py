@@ -9,6 +9,8 @@ from functools import partial
 from itertools import islice, takewhile
 from pathlib import Path
 
+from xboard_circus.core.incidents import KINDS as OF_INCIDENTS
+from xboard_circus.core.incidents import SHARES
 from xboard_circus.core.names import bus_name
 from xboard_circus.ledger.database import SCHEMA_VERSION, LedgerError, LedgerTrouble, ledger_errors, open_to_read
 from xboard_circus.ledger.record import COLUMNS, Record, record_of, record_of_row
@@ -18,6 +20,7 @@ LARGEST = (1 << 63) - 1  # largest integer of SQLite
 BEFORE, AROUND = 200, 1000  # records around the one to explain, for its successor and what followed
 READS_WITHIN = 60.0
 LAST = 200  # deaths and decisions that are searched for the last one
+MOST_FOLDED = 10_000  # events that incidents are folded from
 
 _BRIEF = "CASE WHEN json_valid(data) THEN json_object({}) END".format(
     ", ".join(f"'{name}', json_extract(data, '$.{name}')" for name in ("slot", "state", "wait", "gap"))
@@ -147,8 +150,13 @@ def last_with_reason(
         found = subject(events) or (events[-1] if events else None)
     if found is None:
         return None
-    after = max(0, (found.id or 0) - BEFORE)
-    return found, query(watcher=found.watcher, after=after, limit=AROUND, earliest=True)
+    return found, around(path, found, unstored)
+
+
+def around(path: Path, record: Record, unstored: Sequence[Record] = ()) -> list[Record]:
+    """Return the records of its watcher around *record*. LedgerError."""
+    after = max(0, (record.id or 0) - BEFORE)
+    return search(path, watcher=record.watcher, after=after, limit=AROUND, earliest=True, unstored=unstored)
 
 
 def last_trouble(path: Path, watchers: Collection[str] | None = None) -> float | None:
@@ -158,3 +166,13 @@ def last_trouble(path: Path, watchers: Collection[str] | None = None) -> float |
         each.time for each in found if each.cause != "commanded" and (watchers is None or each.watcher in watchers)
     ]
     return times[-1] if times else None
+
+
+def month_of(path: Path, *, now: float, unstored: Sequence[Record] = ()) -> tuple[list[Record], float]:
+    """Return the events of a month that incidents are folded from, and since when all are known. LedgerError."""
+    since, kinds = now - max(SHARES.values()), OF_INCIDENTS
+    found = search(path, since=since, kind=kinds, limit=MOST_FOLDED, is_brief=True, unstored=unstored)
+    if len(found) == MOST_FOLDED:
+        return found, found[0].time
+    first = search(path, limit=1, earliest=True, is_brief=True)
+    return found, first[0].time if first else now
