@@ -12,8 +12,10 @@ from pathlib import Path
 
 import pytest
 
+from xboard_circus.cli.strips import NARROWEST
 from xboard_circus.cli.summary import COLUMNS
 from xboard_circus.cli.top import FOOTER
+from xboard_circus.core.incidents import CELLS
 
 from .harness import BUNDLE, Circusd, circusd, eventually, kill
 from .parts import find, needs
@@ -104,6 +106,10 @@ def test_a_terminal_of_any_width_has_whole_words_and_is_restored_by_ctrl_c(tmp_p
                 assert len(head.split()) >= 4
                 if command == ["top"]:
                     assert whole_words(shown).endswith(FOOTER)
+                else:
+                    shown = t.until(lambda text: (" up 100 % of 24 h" in text) is (width >= NARROWEST))
+                    strips = [line for line in shown.splitlines() if line.startswith("  \u00b7")]
+                    assert [len(line.split()[0]) for line in strips] == ([min(CELLS, width - 21)] if strips else [])
                 t.keys("C-c")
                 assert t.ended() == (130, True), t.text()
 
@@ -137,20 +143,23 @@ def test_top_operates_a_watcher_by_keys(tmp_path: Path) -> None:
 
 
 def test_a_terminal_without_colours_gets_none_and_one_that_is_hung_up_is_restored(tmp_path: Path) -> None:
-    """Given NO_COLOR, when top runs, then no colour is sent; when SIGTERM ends it, then the terminal is as before."""
+    """Given NO_COLOR, when top runs, then no colour is sent; when a signal ends it, then the terminal is as before."""
     needs("tmux")
     with circusd(tmp_path) as c:
         c.wait_ready()
-        for env, is_coloured in (({"NO_COLOR": "1"}, False), ({}, True)):
+        for env, is_coloured, signum in (
+            ({"NO_COLOR": "1"}, False, signal.SIGTERM),
+            ({}, True, signal.SIGHUP),
+        ):
             with terminal(c, 80, 30, **env) as t:
                 t.command("top")
                 t.until(lambda text: "#2" in text)
                 assert bool(re.search(r"\x1b\[(?:\d+;)*3[1-7]", t.text("-e"))) is is_coloured
                 pid = t._run("display-message", "-p", "#{pane_pid}").strip()
                 (child,) = subprocess.check_output(["pgrep", "-P", pid], text=True).split()
-                os.kill(int(child), signal.SIGTERM)
+                os.kill(int(child), signum)
 
-                assert t.ended() == (143, True)
+                assert t.ended() == (128 + signum, True)
 
 
 @pytest.mark.parametrize(
@@ -171,7 +180,7 @@ def test_a_terminal_without_colours_gets_none_and_one_that_is_hung_up_is_restore
         pytest.param(
             ["scale", "web", "3"],
             lambda c: c.watcher()["numprocesses"] == 3,
-            "no longer waiting; circusd goes on in the background: `xboard-circus status`",
+            "web is set to 3 workers, and 2 are up; circusd goes on: `xboard-circus status web`",
             id="scale",
         ),
         pytest.param(["logs", "-f"], None, "", id="logs -f"),

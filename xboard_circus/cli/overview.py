@@ -3,7 +3,7 @@
 import json
 import sys
 import time
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -14,6 +14,7 @@ from rich.text import Text
 from xboard_circus.cli.context import for_instance, json_option, names_argument
 from xboard_circus.cli.error_boundary import INTERRUPTED
 from xboard_circus.cli.screen import full_screen, need_terminal, out, plain
+from xboard_circus.cli.strips import strips
 from xboard_circus.cli.summary import Summary, folded, gather, headline, rows, table
 from xboard_circus.core.durations import span
 from xboard_circus.core.verdict import running_reload, word_of
@@ -26,6 +27,7 @@ from xboard_circus.masking import masked
 
 LATE = 10.0  # seconds: the plugin stores an event half a second later
 WATCH_EVERY = 1.0
+STRIPS_EVERY = 10.0  # seconds: each reads a month of events
 
 
 @click.command()
@@ -49,7 +51,9 @@ def status(instance: Instance, names: tuple[str, ...], as_data: bool, whole: boo
         print(json.dumps(as_json(summary, _sockets(instance)), indent=2))
         return None
     console, now = out(), time.time()
-    lines = [*_lines(summary, console.width, wraps=sys.stdout.isatty(), whole=whole, config_file=instance.shown)]
+    wraps = sys.stdout.isatty()
+    drawn = strips(instance, summary, console) if wraps else {}
+    lines = [*_lines(summary, drawn, console.width, wraps=wraps, whole=whole, config_file=instance.shown)]
     with suppress(XboardError):  # no plugin keeps a ledger, or it cannot be read: `why` reports it
         lines += _unstored(unstored_in(instance.config, instance.events(), now=now), now=now)
     for line in lines:
@@ -59,12 +63,16 @@ def status(instance: Instance, names: tuple[str, ...], as_data: bool, whole: boo
 
 def _watch(instance: Instance, names: Collection[str], *, whole: bool) -> int:
     need_terminal("--watch")
+    drawn: Mapping[str, Text] = {}
+    drawn_for, draw_at = 0, 0.0
     with suppress(KeyboardInterrupt), full_screen() as live:
         while True:
-            width = live.console.width
+            width, now = live.console.width, time.monotonic()
             try:
                 summary = gather(instance, names)
-                lines = [*_lines(summary, width, wraps=True, whole=whole, config_file=instance.shown)]
+                if now >= draw_at or width != drawn_for:
+                    drawn, drawn_for, draw_at = strips(instance, summary, live.console), width, now + STRIPS_EVERY
+                lines = [*_lines(summary, drawn, width, wraps=True, whole=whole, config_file=instance.shown)]
             except XboardError as error:
                 lines = folded(plain(str(error), "red"), width)
             live.update(Group(*lines), refresh=True)
@@ -72,7 +80,9 @@ def _watch(instance: Instance, names: Collection[str], *, whole: bool) -> int:
     return INTERRUPTED
 
 
-def _lines(summary: Summary, width: int, *, wraps: bool, whole: bool, config_file: str) -> Iterator[Text]:
+def _lines(
+    summary: Summary, drawn: Mapping[str, Text], width: int, *, wraps: bool, whole: bool, config_file: str
+) -> Iterator[Text]:
     yield from folded(headline(summary), width if wraps else None)
     circusd = summary.found.circusd
     version = f", xboard-circus {circusd['version']}" if circusd["version"] else ""
@@ -80,7 +90,11 @@ def _lines(summary: Summary, width: int, *, wraps: bool, whole: bool, config_fil
     about = f"circusd of {config_file} runs: pid {circusd['pid']}, for {age}, at {circusd['endpoint']}{version}"
     yield from folded(plain(about, "dim"), width if wraps else None)
     yield Text()
-    yield from (line for _, line in table(rows(summary, whole=whole), width, wraps=wraps))
+    found = [
+        row._replace(notes=[drawn[row.watcher], *row.notes]) if not row.slot and row.watcher in drawn else row
+        for row in rows(summary, whole=whole)
+    ]
+    yield from (line for _, line in table(found, width, wraps=wraps))
 
 
 def _unstored(records: Sequence[Record], *, now: float) -> Iterator[Text]:

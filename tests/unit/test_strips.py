@@ -1,0 +1,43 @@
+"""The heartbeat of a backend as characters, at each width of a terminal and in each encoding."""
+
+import pytest
+
+from xboard_circus.cli.strips import strip
+from xboard_circus.cli.summary import folded
+from xboard_circus.core.incidents import Beat, Heartbeat
+
+WORDS = ("none", "ok", "ok", "degraded", "down", "ok")
+
+
+def beat(count: int, **shares: float | None) -> Heartbeat:
+    cells = [Beat(WORDS[at % len(WORDS)], 0.0, 0.0, None) for at in range(count)]
+    return Heartbeat(cells, {"day": 0.99999, "week": 1.0, "month": 0.5, **shares})
+
+
+@pytest.mark.parametrize(
+    ("encoding", "marks"),
+    [("utf-8", "·▁▁▄█▁"), ("ascii", ".__+#_"), ("latin-1", ".__+#_"), ("no such", ".__+#_")],
+)
+def test_a_heartbeat_is_ascii_where_the_encoding_has_no_more(encoding: str, marks: str) -> None:
+    """Given an encoding, then trouble sticks out in it, and what was nearly all of the time is not 100 %."""
+    assert strip(beat(6), 25, encoding).plain == f"{marks} up 99.99 % of 24 h"
+
+
+@pytest.mark.parametrize(
+    ("room", "shown"),
+    [
+        (100, " up 99.99 % of 24 h, 100 % of 7 d, 50 % of 30 d"),
+        (70, " up 99.99 % of 24 h"),
+        (83, " up 99.99 % of 24 h, 100 % of 7 d"),
+        (60, ""),
+    ],
+)
+def test_a_share_that_has_no_room_is_left_out_whole(room: int, shown: str) -> None:
+    line = strip(beat(50), room, "utf-8")
+
+    assert line.plain[50:] == shown
+    assert [each.plain for each in folded(line, room)] == [line.plain]
+
+
+def test_what_is_not_known_yet_is_not_shown() -> None:
+    assert strip(beat(6, day=None), 80, "utf-8").plain[6:] == " up 100 % of 7 d, 50 % of 30 d"

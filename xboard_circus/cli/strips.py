@@ -1,0 +1,71 @@
+"""Draw how each backend has been in the last day as a line of characters: its heartbeat, and its availability."""
+
+import time
+from contextlib import suppress
+from math import floor
+
+from rich.console import Console
+from rich.text import Text
+
+from xboard_circus.cli.summary import Summary
+from xboard_circus.core.incidents import CELLS, SHARES, Heartbeat, heartbeat
+from xboard_circus.core.names import bus_name, is_helper
+from xboard_circus.core.verdict import is_up
+from xboard_circus.errors import XboardError
+from xboard_circus.instance import Instance
+from xboard_circus.ledger.location import ledger_of
+from xboard_circus.ledger.query import month_of
+
+NARROWEST = 80
+"""Columns of a terminal that has room for a heartbeat."""
+
+ROOM_OF_SHARE = len(" up 99.99 % of 24 h")
+SPANS = {"day": "24 h", "week": "7 d", "month": "30 d"}
+INDENT = "  "
+MARKS = {"none": ("\u00b7", ".", "dim"), "ok": ("\u2581", "_", "green")}
+MARKS |= {"degraded": ("\u2584", "+", "yellow"), "down": ("\u2588", "#", "bold red")}
+"""The mark of a cell by its word, the same in ASCII, and its style: trouble sticks out without colours too."""
+
+
+def strips(instance: Instance, summary: Summary, console: Console) -> dict[str, Text]:
+    """Return the line of each armed backend that fits into *console*; none into a narrow one, or without a ledger."""
+    room, now = console.width - len(INDENT), time.time()
+    found: dict[str, Text] = {}
+    if console.width < NARROWEST:
+        return found
+    with suppress(XboardError):  # no plugin keeps a ledger, or it cannot be read: `why` reports it
+        events, begun = month_of(ledger_of(instance.config), now=now)
+        for each in summary.found.watchers:
+            if each["armed"] and not each["is_page"] and not is_helper(each["name"]):
+                beat = heartbeat(
+                    events,
+                    bus_name(each["name"]),
+                    [worker["pid"] for worker in each["workers"] if is_up(worker)],
+                    is_troubled=bool(each["incident"]),
+                    begun=begun,
+                    now=now,
+                    span=SHARES["day"],
+                    count=min(CELLS, room - ROOM_OF_SHARE),
+                )
+                found[each["name"]] = strip(beat, room, console.encoding)
+    return found
+
+
+def strip(beat: Heartbeat, room: int, encoding: str) -> Text:
+    """Return a heartbeat with as many of its shares as have room; in ASCII where *encoding* lacks the marks."""
+    try:
+        "".join(mark for mark, _, _ in MARKS.values()).encode(encoding)
+        place = 0
+    except (UnicodeEncodeError, LookupError):
+        place = 1
+    line = Text()
+    for cell in beat.cells:
+        line.append(MARKS[cell.word][place], MARKS[cell.word][2])
+    lead = " up "
+    for title, share in beat.shares.items():
+        # Rounded down: 100 % is without any outage.
+        words = "" if share is None else f"{lead}{floor(share * 10_000) / 100:g} % of {SPANS[title]}"
+        if words and len(line) + len(words) <= room:
+            line.append(words)
+            lead = ", "
+    return line
