@@ -87,7 +87,7 @@ def test_start_waits_until_all_are_ready_and_stop_until_all_are_gone(tmp_path: P
         assert all(worker["rss"] > 1_000_000 for worker in told["watchers"][0]["workers"])
         assert f"circusd of {c.ini} runs already: pid {told['circusd']['pid']}, for " in again
         assert (len(everything), len(forkservers)) == (3 + FORKSERVERS, FORKSERVERS)
-        assert stopped.splitlines()[-1] == f"stopped circusd of {c.ini} and all that it ran"  # a slow stop says more
+        assert stopped == f"stopped circusd of {c.ini} and all that it ran\n"
         assert left == []
         assert (not_there.returncode, "does not run" in not_there.stderr) == (1, True)
         assert done(c, "stop") == f"circusd of {c.ini} does not run\n"
@@ -216,6 +216,7 @@ def test_clean_after_a_crash_of_circusd_ends_the_orphans_and_frees_the_port(tmp_
         workers = [process(pid) for pid in c.wait_ready()]
         c.kill9()
         asked = c.run_cli("status")
+        port, checked = c.watchers["web"].port, done(c, "check")
         dry = done(c, "clean", "--dry-run")
         assert all(worker.alive for worker in workers)
         said = done(c, "clean")
@@ -223,6 +224,11 @@ def test_clean_after_a_crash_of_circusd_ends_the_orphans_and_frees_the_port(tmp_
         assert "but orphans of an earlier one still run: pid " in asked.stderr
         # They serve: what keeps that up comes before what ends it.
         assert 0 < asked.stderr.index("`xboard-circus start` takes") < asked.stderr.index("`xboard-circus clean`")
+        (line,) = (line for line in checked.splitlines() if f":{port}" in line)
+        assert line.endswith(
+            f" is still held by 2 processes of circusd {c.pid}, which is gone; "
+            "nothing to do: a start takes over, and ends what was left when its own workers are up"
+        )
         assert all(f"would stop pid {worker.pid} (" in dry for worker in workers)
         assert all(f"stopping pid {worker.pid} (" in said for worker in workers)
         assert c.processes() == []

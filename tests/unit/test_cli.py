@@ -23,12 +23,13 @@ from fake_circusd import UNKNOWN, Answer, FakeCircusd, always
 from rich.console import Console
 from state_views import watcher_view, worker_view
 
+from xboard_circus.circus_client import CircusdClient
 from xboard_circus.cli import main, stopping
 from xboard_circus.cli.error_boundary import ErrorBoundary
 from xboard_circus.cli.launching import Stage, outlooks
 from xboard_circus.cli.overview import as_json
 from xboard_circus.cli.screen import Progress
-from xboard_circus.cli.summary import Summary
+from xboard_circus.cli.summary import FEW, Summary
 from xboard_circus.config import load
 from xboard_circus.core.lost import CircusdLife
 from xboard_circus.core.state_schema import parse_state
@@ -1001,10 +1002,11 @@ def test_ctrl_c_in_a_stop_of_names_says_what_goes_on_and_what_was_not_begun(fold
 
 def test_status_of_names_shows_those_alone(folder: Path) -> None:
     with running(folder) as fake:
-        fake.answers["xboard_state"] = always(stopped_and_up(folder))
+        many = watcher(*[worker(slot=slot) for slot in range(1, FEW + 2)], name="api", numprocesses=FEW + 1)
+        fake.answers["xboard_state"] = always(state(watcher("up"), many, config_file=folder / "circus.ini"))
         shown, data = run("status", "API"), run("status", "api", "--json")
 
-    assert ("api" in shown.stdout, "web" in shown.stdout) == (True, False)
+    assert ("api" in shown.stdout, "web" in shown.stdout, "#1" in shown.stdout) == (True, False, True)
     assert [each["name"] for each in json.loads(data.stdout)["watchers"]] == ["api"]
 
 
@@ -1038,6 +1040,39 @@ def test_scale_sets_the_number_of_workers(
     asked = [each["properties"] for each in fake.asked if each["command"] == "set"]
     assert [each["options"]["numprocesses"] for each in asked] == sent
     assert all(each["by"].startswith("xboard-circus scale, user ") for each in asked)
+
+
+@pytest.mark.parametrize(
+    ("now", "shown"),
+    [
+        pytest.param(2, "web was not set to 3 workers: it keeps 2, 2 of them up", id="before circusd had it"),
+        pytest.param(
+            3, "web is set to 3 workers, and 2 are up; circusd goes on: `xboard-circus status web`", id="after"
+        ),
+        pytest.param(0, "whether web is set to 3 workers is not known: no answer from circusd", id="no answer"),
+    ],
+)
+def test_an_interrupted_scale_says_how_far_it_came(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, now: int, shown: str
+) -> None:
+    with running(folder) as fake:
+        before = state(watcher("up", "up", numprocesses=2), config_file=folder / "circus.ini")
+        fake.answers["xboard_state"] = always(before)
+
+        def interrupted(*_: object, **__: object) -> None:
+            after = state(watcher("up", "up", numprocesses=now), config_file=folder / "circus.ini")
+            fake.answers["xboard_state"] = always(after)
+            if not now:
+                monkeypatch.setattr(Instance, "running", silent)
+            raise KeyboardInterrupt
+
+        def silent(_: Instance) -> None:
+            raise XboardError("no answer from circusd")
+
+        monkeypatch.setattr(CircusdClient, "scale", interrupted)
+        result = run("scale", "web", "3")
+
+    assert (result.exit_code, shown in result.stderr) == (130, True), result.stderr
 
 
 @pytest.mark.parametrize(

@@ -92,6 +92,26 @@ def test_logs_of_a_slot_are_those_of_its_worker_and_of_earlier_ones(folder: Path
     assert (third.exit_code, "no worker in slot 7 is known of web" in third.stderr) == (1, True)
 
 
+def test_logs_of_a_slot_need_lines_with_pids(folder: Path) -> None:
+    """Given a stream without time_format, when the lines of a slot are asked for, then the cure is shown."""
+    with running(folder) as fake:
+        write_ini(
+            folder,
+            endpoint=fake.endpoint,
+            more=LOGGED + "stdout_stream.class = FileStream\nstdout_stream.filename = out.log\n" + STORED,
+        )
+        (folder / "web.log").write_text("INFO: up\nERROR: it broke\n")
+        found = watcher(worker(pid=701), worker(pid=702, slot=2), numprocesses=2)
+        fake.answers["xboard_state"] = always(state(found, config_file=folder / "circus.ini"))
+        alone = run("logs", "web", "--slot", "1")
+        (folder / "out.log").write_text(LINES)
+        beside = run("logs", "web", "--slot", "1")
+
+    cure = "its lines have no pid, so those of one slot are not known; set time_format for its stream, then `xboard-"
+    assert (alone.exit_code, alone.stdout, cure in alone.stderr) == (1, "", True)
+    assert (beside.exit_code, beside.stdout.count("[701]"), cure in beside.stderr) == (0, 4, True)
+
+
 def on_a_terminal(folder: Path, *arguments: str, **env: str) -> str:
     """Run a command with a terminal of its own as stdout, and return what it wrote there."""
     ours, theirs = pty.openpty()

@@ -2,7 +2,7 @@
 
 import errno
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from xboard_circus.checks.file_rules import Address, addresses
 from xboard_circus.checks.findings import Finding, Level
@@ -27,6 +27,7 @@ def findings(config: Config, *, stranger: Level = Level.WARNING, ages: bool = Tr
     except XboardError as error:
         yield Finding(Level.ERROR, "", str(error), "")
         return
+    left: dict[str, list[Holder]] = {}
     for address in addresses(config):
         host = "0.0.0.0" if address.host == "*" else address.host
         refused = listeners.try_bind(host, address.port)
@@ -39,9 +40,31 @@ def findings(config: Config, *, stranger: Level = Level.WARNING, ages: bool = Tr
         held = [holder for holder in found if not _is_ours(holder, instance, circusd)]
         if held and len(held) < len(found):
             yield _shared(address, held)
+        elif held and _is_taken_over(config, address, held, instance):
+            left[f"{address.host}:{address.port}"] = held
         elif held:
             held = held if ages else [holder._replace(age=None) for holder in held]
             yield _taken(config, address, held, instance, stranger)
+    if left:
+        yield _left(left)
+
+
+def _is_taken_over(config: Config, address: Address, held: Sequence[Holder], instance: str) -> bool:
+    """Return whether all that hold the address were left by a circusd that is gone, and a start needs no help there."""
+    watcher = _guarded_by(config, address)
+    if watcher is None or Policy(watcher.options.port.policy) is Policy.NEVER:
+        return False
+    return all(classify(each, instance=instance, own=()) is Kind.ORPHAN for each in held)
+
+
+def _left(left: Mapping[str, Sequence[Holder]]) -> Finding:
+    """Return one finding on all addresses that the next circusd takes over."""
+    pids = {each.pid for held in left.values() for each in held}
+    lost = " and ".join(sorted({str(each.circusd[0]) for held in left.values() for each in held if each.circusd}))
+    held_by = "is still held" if len(left) == 1 else "are still held"
+    what = f"{' and '.join(left)} {held_by} by {len(pids)} process{'' if len(pids) == 1 else 'es'} of circusd {lost}"
+    hint = "nothing to do: a start takes over, and ends what was left when its own workers are up"
+    return Finding(Level.WARNING, "", f"{what}, which is gone", hint)
 
 
 def _runtime_folder(config: Config, instance: str) -> Iterator[Finding]:

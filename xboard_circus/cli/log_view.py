@@ -6,7 +6,7 @@ import os
 import re
 import sys
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from itertools import accumulate
@@ -51,6 +51,11 @@ class LineFilter:
     def is_open(self) -> bool:
         """Return whether each line passes."""
         return self._pattern is None and not self._level and self._pids is None
+
+    @property
+    def is_of_slot(self) -> bool:
+        """Return whether only lines of some pids pass."""
+        return self._pids is not None
 
     def __call__(self, log: LogFile, line: Line) -> bool:
         pid = pid_of(line.text) or self._pid_above.get(log.id)
@@ -179,6 +184,18 @@ def _pids_of(instance: Instance, chosen: Collection[LogFile], slot: int) -> set[
     return pids
 
 
+def _with_pids(ends: Mapping[LogFile, Sequence[Line]]) -> None:
+    """Name the logs whose lines have no pid; XboardError if no log has lines with one."""
+    filled = [log for log, lines in ends.items() if lines]
+    without = [log for log in filled if not any(pid_of(line.text) for line in ends[log])]
+    for log in without:
+        what = f"{log.id}: its lines have no pid, so those of one slot are not known"
+        cure = f"set time_format for its stream, then `xboard-circus reload {log.watcher}`"
+        if without == filled:
+            raise XboardError(f"{what}; {cure}")
+        _note(f"{what}; {cure}")
+
+
 def _show(
     chosen: list[LogFile], most: int, since: float | None, choose: LineFilter, *, as_data: bool, on_and_on: bool
 ) -> None:
@@ -191,6 +208,8 @@ def _show(
     colours = {log.id: COLOURS[place % len(COLOURS)] for place, log in enumerate(chosen)}
     show = partial(_print, as_data=as_data, colours=colours if has_several else {})
     ends = _ends(chosen, most if choose.is_open else MOST_LINES, since)
+    if choose.is_of_slot:
+        _with_pids(ends)
     whole = ends
     ends = {log: [each for each in lines if choose(log, each)][-most:] if most else [] for log, lines in ends.items()}
     timed = {log: lines for log, lines in ends.items() if any(line.time is not None for line in lines)}

@@ -6,9 +6,10 @@ import click
 
 from xboard_circus.cli.context import complete_names, for_instance, name_argument
 from xboard_circus.cli.lifecycle import await_ready, timeout_option
-from xboard_circus.cli.screen import say
+from xboard_circus.cli.screen import complain, say
 from xboard_circus.core.history import MOST_SLOTS
 from xboard_circus.core.state_schema import WatcherEntry, WorkerEntry
+from xboard_circus.core.verdict import serving
 from xboard_circus.errors import XboardError
 from xboard_circus.instance import Instance
 from xboard_circus.options.reading import suggestion
@@ -43,14 +44,30 @@ def scale(instance: Instance, name: str, count: int, timeout: float) -> None:
         raise XboardError(
             f"{name} keeps its {before}: with 0 workers its port would take requests without answer; {cure}"
         )
-    with instance.client() as client:
-        client.scale(name, count, deadline=timeout)
-    kept = f"numprocesses = {count} in {instance.shown} keeps it"
-    say(f"{name}: {before} -> {count} workers until circusd restarts; {kept}")
-    if watcher["status"] != "active":
-        say(f"{name} is {watcher['status']}; `xboard-circus start {name}` starts it", "yellow")
-    elif count > before:
-        await_ready(instance, {name: watcher["armed"]}, timeout=timeout)
+    try:
+        with instance.client() as client:
+            client.scale(name, count, deadline=timeout)
+        kept = f"numprocesses = {count} in {instance.shown} keeps it"
+        say(f"{name}: {before} -> {count} workers until circusd restarts; {kept}")
+        if watcher["status"] != "active":
+            say(f"{name} is {watcher['status']}; `xboard-circus start {name}` starts it", "yellow")
+        elif count > before:
+            await_ready(instance, {name: watcher["armed"]}, timeout=timeout)
+    except KeyboardInterrupt:
+        complain(_how_far(instance, name, count))
+        raise
+
+
+def _how_far(instance: Instance, name: str, count: int) -> str:
+    """Return what an interrupted `scale` has done, and what not."""
+    try:
+        watcher = instance.watcher(instance.running(), name)
+    except XboardError as error:
+        return f"whether {name} is set to {count} workers is not known: {error}"
+    wanted, up = watcher["numprocesses"], serving(watcher)
+    if wanted != count:
+        return f"{name} was not set to {count} workers: it keeps {wanted}, {up} of them up"
+    return f"{name} is set to {count} workers, and {up} are up; circusd goes on: `xboard-circus status {name}`"
 
 
 @click.command()

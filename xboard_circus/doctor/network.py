@@ -26,7 +26,7 @@ def ports(case: Case) -> Iterator[Finding]:
     yield from troubled
     for address in addresses(case.read_config):
         bound = f"{address.host}:{address.port}"
-        if any(each.section == address.section and bound in each.what for each in troubled):
+        if any(each.section in ("", address.section) and bound in each.what for each in troubled):
             continue
         place = f"[{address.section}] {bound}"
         refused = listeners.try_bind("0.0.0.0" if address.host == "*" else address.host, address.port)
