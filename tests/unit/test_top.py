@@ -1,5 +1,11 @@
 """What `top` draws at each width, and what its keys do."""
 
+import os
+import pty
+import sys
+import termios
+from contextlib import nullcontext
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -8,7 +14,7 @@ from state_views import watcher_view, worker_view
 from test_summary import looping, summary, workers
 
 from xboard_circus.cli.summary import Summary
-from xboard_circus.cli.top import FOOTER, Look, TopScreen, frame
+from xboard_circus.cli.top import FOOTER, MOST_REQUESTS, Look, TopScreen, _act, frame, keyboard
 
 LOG = [f"2026-11-24 20:47:29 [101] | INFO:     line {number} of the log" for number in range(100)]
 REQUEST: Any = {"age": 7.7, "method": "PUT", "route": "/uploads/{name}", "watcher": "web", "slot": 1, "pid": 100}
@@ -49,13 +55,57 @@ def test_the_picture_fills_the_screen_and_cuts_no_word(width: int, height: int) 
 
     assert len(lines) == height
     assert [line for line in lines if cell_len(line) > width] == []
+    drawn = frame(shown(given), Look(given, [REQUEST] * 9), "", LOG, width, height)
+    assert sum("PUT /uploads" in line.plain for line in drawn) == MOST_REQUESTS
+    (chosen,) = (line for line in drawn if any(span.style == "reverse" for span in line.spans))
+    assert chosen.plain.startswith("api ")
     text = " ".join(" ".join(lines).split())
     assert text.startswith("DOWN for 3 min 12 s: api, 0 of 1 up. ")
     assert text.endswith(FOOTER)
     for part in ("NAME STATE UP PID", "api looping 0 of 1", "PUT /uploads/{name} web #1", "log of api"):
         assert part in text
     if height == 50:
-        assert "line 99 of the log" in text
+        assert text.index("line 98 of the log") < text.index("line 99 of the log")
+
+
+def test_the_chosen_row_is_in_the_picture_of_a_long_table() -> None:
+    given = summary(watcher_view(*workers(40)))
+
+    lines = picture(press(shown(given), given, *["down"] * 40), given, 80, 24)
+
+    assert [line.split()[0] for line in lines if line.startswith("  #")][-1] == "#40"
+
+
+def test_keys_are_read_as_they_come_and_the_terminal_is_as_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Given a terminal, when keys and sequences are typed in one go, then each is known; its end is one too."""
+    ours, theirs = pty.openpty()
+    with os.fdopen(theirs) as stdin:
+        monkeypatch.setattr(sys, "stdin", stdin)
+        before = termios.tcgetattr(stdin)
+        with keyboard() as keys:
+            assert keys(0) == []
+            os.write(ours, b"k\x1b[A\x1bOB\r\x7fq")
+            assert keys(5) == ["k", "up", "down", "enter", "back", "q"]
+            os.write(ours, termios.tcgetattr(stdin)[6][termios.VEOF])
+            assert termios.tcgetattr(stdin)[3] & (termios.ECHO | termios.ICANON) == 0
+            monkeypatch.setattr(os, "read", lambda *_: b"")
+            assert keys(5) == ["end"]
+            monkeypatch.undo()
+        assert termios.tcgetattr(stdin) == before
+    os.close(ours)
+
+
+@pytest.mark.parametrize(("answer", "asked", "message"), [("y", 1, "begun"), ("n", 0, "nothing was done")])
+def test_a_change_is_made_after_a_yes_alone(
+    monkeypatch: pytest.MonkeyPatch, answer: str, asked: int, message: str
+) -> None:
+    given, client = summary(watcher_view(*workers(1))), FakeClient()
+    screen = press(shown(given), given, "r")
+
+    _act(SimpleNamespace(client=lambda: nullcontext(client)), screen, answer, given)  # type: ignore[arg-type]
+
+    assert (len(client.asked), screen.question) == (asked, None)
+    assert screen.message.endswith(message)
 
 
 def test_without_circusd_the_first_line_says_so() -> None:
@@ -88,16 +138,17 @@ def test_a_change_asks_first_and_is_of_the_chosen_row(
 
 
 @pytest.mark.parametrize(
-    ("key", "message"),
+    ("keys", "message"),
     [
-        ("t", "no held slot is chosen: there is nothing to retry"),
-        ("-", "web keeps its worker: `xboard-circus stop web`"),
+        pytest.param("t", "no held slot is chosen: there is nothing to retry", id="retry of a watcher"),
+        pytest.param("jt", "no held slot is chosen: there is nothing to retry", id="retry of a worker that is up"),
+        pytest.param("-", "web keeps its worker: `xboard-circus stop web`", id="the last worker"),
     ],
 )
-def test_what_cannot_be_done_is_said_and_not_asked(key: str, message: str) -> None:
+def test_what_cannot_be_done_is_said_and_not_asked(keys: str, message: str) -> None:
     given = summary(watcher_view(*workers(1)))
 
-    screen = press(shown(given), given, key)
+    screen = press(shown(given), given, *keys)
 
     assert (screen.question, screen.message.startswith(message)) == (None, True)
 
