@@ -1,16 +1,18 @@
-"""Write what is generated from the code: docs/options.md, docs/patches.md, and the diagram in docs/design.md.
+"""Write what is generated from the code: options, patches and verdicts in docs/, and the diagram in docs/design.md.
 
 `python scripts/build_docs.py --check` writes nothing and ends with 1 if a file differs.
 """
 
 import re
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
+
+import verdict_docs  # noqa: E402
 
 from xboard_circus.core.worker import diagram  # noqa: E402
 from xboard_circus.options.reading import ini_text  # noqa: E402
@@ -24,6 +26,7 @@ from xboard_circus.supervisor.patches.patch import PatchKind, every_kind  # noqa
 DOCS = ROOT / "docs" / "options.md"
 PATCHES = ROOT / "docs" / "patches.md"
 DESIGN = ROOT / "docs" / "design.md"
+VERDICTS = {ROOT / "docs" / "verdicts.md": "en", ROOT / "docs" / "verdicts.zh-CN.md": "zh"}
 WRITTEN_BY = "Written by `scripts/build_docs.py` from the option classes in `xboard_circus/options/`; do not edit."
 PATCHES_HEAD = """\
 # What is replaced in Circus
@@ -72,11 +75,11 @@ def patches() -> str:
     return "\n".join(parts)
 
 
-def design(text: str) -> str:
-    """Return docs/design.md, with the diagram of a worker's life between its marks."""
-    marks = re.compile(r"<!-- \[life\] -->.*?<!-- \[end of life\] -->", re.DOTALL)
-    block = f"<!-- [life] -->\n```mermaid\n{diagram()}\n```\n<!-- [end of life] -->"
-    return marks.sub(lambda _: block, text)
+def marked(path: Path, name: str, block: str) -> str:
+    """Return a page with *block* between the marks of that name."""
+    marks = re.compile(rf"<!-- \[{name}\] -->.*?<!-- \[end of {name}\] -->", re.DOTALL)
+    text = path.read_text(encoding="utf-8")
+    return marks.sub(lambda _: f"<!-- [{name}] -->\n{block}<!-- [end of {name}] -->", text)
 
 
 def table(options: Iterable[OptionDoc]) -> str:
@@ -89,7 +92,7 @@ def table(options: Iterable[OptionDoc]) -> str:
     return markdown(rows)
 
 
-def markdown(rows: list[tuple[str, str, str, str]]) -> str:
+def markdown(rows: Sequence[tuple[str, ...]]) -> str:
     """Return *rows*, the first of them the head, as a table."""
     head, *others = (f"| {' | '.join(cells)} |" for cells in rows)
     return "\n".join([head, "|---" * len(rows[0]) + "|", *others]) + "\n"
@@ -97,7 +100,9 @@ def markdown(rows: list[tuple[str, str, str, str]]) -> str:
 
 def main(arguments: list[str]) -> int:
     """Write the files, or with --check compare them."""
-    wanted = {DOCS: reference(), PATCHES: patches(), DESIGN: design(DESIGN.read_text(encoding="utf-8"))}
+    wanted = {DOCS: reference(), PATCHES: patches(), DESIGN: marked(DESIGN, "life", f"```mermaid\n{diagram()}\n```\n")}
+    for path, language in VERDICTS.items():
+        wanted[path] = marked(path, "verdicts", f"\n{markdown(verdict_docs.table(language))}\n")
     stale = [path for path, text in wanted.items() if not path.exists() or path.read_text(encoding="utf-8") != text]
     for path in stale:
         shown = path.relative_to(ROOT)

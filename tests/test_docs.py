@@ -1,21 +1,26 @@
 """The documents say what the code does: what can be generated is, circus.ini is sound, and the README says the same in
 both languages."""
 
+import importlib
 import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from xboard_circus.checks.file_rules import findings as findings_in_file
 from xboard_circus.checks.watcher_rules import findings as findings_in_watcher
 from xboard_circus.config import is_armed, is_dashboard, load
+from xboard_circus.core.sentences import Say
+from xboard_circus.core.verdict import Word
 from xboard_circus.core.worker import diagram
 from xboard_circus.options.fields import PluginOptions, WatcherOptions
 from xboard_circus.options.reading import ini_text, parse_plugin, parse_watcher
 from xboard_circus.options.reference import OptionDoc, documented, sections
 from xboard_circus.supervisor.patches.patch import every_kind
+from xboard_circus.translations import sentences
 
 ROOT = Path(__file__).resolve().parents[1]
 BUILD = ROOT / "scripts" / "build_docs.py"
@@ -55,6 +60,9 @@ def test_a_stale_document_is_told_and_left_alone(tmp_path: Path) -> None:
     (tmp_path / "docs" / "options.md").write_text("old")
     design = "# Mine\n\n<!-- [life] -->\nold\n<!-- [end of life] -->\n\nmine\n"
     (tmp_path / "docs" / "design.md").write_text(design)
+    for name in ("verdicts.md", "verdicts.zh-CN.md"):
+        (tmp_path / "docs" / name).write_text((ROOT / "docs" / name).read_text(encoding="utf-8"), encoding="utf-8")
+    (tmp_path / "scripts" / "verdict_docs.py").symlink_to(ROOT / "scripts" / "verdict_docs.py")
     script = tmp_path / "scripts" / "build_docs.py"
     script.write_text(BUILD.read_text(encoding="utf-8"), encoding="utf-8")
 
@@ -80,6 +88,21 @@ def test_the_design_shows_the_life_of_a_worker_and_the_list_every_patch() -> Non
 
     assert diagram() in design
     assert [kind for kind in every_kind() if f"| `{kind}` |" not in patches] == []
+
+
+@pytest.mark.parametrize("page", ["verdicts.md", "verdicts.zh-CN.md"])
+def test_each_verdict_and_each_cure_of_one_is_on_the_page(page: str) -> None:
+    text = (ROOT / "docs" / page).read_text(encoding="utf-8")
+    language = "zh" if "zh" in page else "en"
+    source = "".join((ROOT / "xboard_circus" / "core" / f"{name}.py").read_text() for name in ("verdict", "headlines"))
+    cures = {key: sentences(language).get(key, Say[key].value) for key in re.findall(r"Say\.(CURE_\w+)", source)}
+    words = {"circusd_lost", "reload_failed", *(word.value for word in Word)}
+
+    assert len(cures) > 10
+    assert [word for word in words if f"\n| `{word}` | " not in text] == []
+    for key, cure in cures.items():
+        pattern = ".+?".join(map(re.escape, re.split(r"\{\w+\}", str(cure))))
+        assert re.search(rf"\| {pattern} \|\n", text), key
 
 
 def test_the_design_names_no_file_that_is_not_there() -> None:
@@ -186,7 +209,11 @@ def shape(page: Path) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    "name", ["README", *(f"docs/{page}" for page in ("behaviour", "kubernetes", "operations", "security", "services"))]
+    "name",
+    [
+        "README",
+        *(f"docs/{page}" for page in ("behaviour", "kubernetes", "operations", "security", "services", "verdicts")),
+    ],
 )
 def test_a_page_has_the_same_commands_names_and_shape_in_both_languages(name: str) -> None:
     pages = ROOT / f"{name}.md", ROOT / f"{name}.zh-CN.md"
@@ -224,3 +251,45 @@ def test_each_attack_that_the_threat_model_names_is_a_test_and_both_languages_na
     assert len(english) > 20
     assert [name for name in english if name not in tests] == []
     assert chinese == english
+
+
+@pytest.fixture
+def site(monkeypatch: pytest.MonkeyPatch) -> Any:
+    monkeypatch.syspath_prepend(str(ROOT / "scripts"))
+    return importlib.import_module("build_site")
+
+
+def test_each_document_is_a_page_of_the_site_in_both_languages(site: Any) -> None:
+    documents = {f"docs/{page.name.partition('.')[0]}" for page in (ROOT / "docs").glob("*.md")}
+
+    assert documents | {"README", "CONTRIBUTING", "CHANGELOG"} == {*site.FILES}
+    for language in site.LANGUAGES:
+        assert len(site.settings(language)["nav"]) == len(site.PAGES)
+        assert "http" not in str(site.settings(language))
+
+
+@pytest.mark.parametrize(
+    ("file", "language", "text", "shown"),
+    [
+        ("README.md", "en", "[all](docs/options.md#x)", "[all](options.md#x)"),
+        ("README.md", "en", "[中文](README.zh-CN.md)", "[中文](zh-CN/index.html)"),
+        ("docs/operations.zh-CN.md", "zh", "[English](operations.md)", "[English](../operations.html)"),
+        ("docs/operations.zh-CN.md", "zh", "[k](kubernetes.zh-CN.md)", "[k](kubernetes.md)"),
+        ("docs/operations.zh-CN.md", "zh", "[d](design.md#versions)", "[d](design.md#versions)"),
+        ("docs/operations.md", "en", "[nginx](../deploy/nginx), [c](https://c.io)", "nginx, [c](https://c.io)"),
+        ("README.md", "en", "![it](docs/dashboard.png)", "![it](dashboard.png)"),
+    ],
+)
+def test_links_of_documents_lead_to_the_pages_of_the_site(
+    site: Any, file: str, language: str, text: str, shown: str
+) -> None:
+    assert site.linked(text, file, language, set()) == shown
+
+
+def test_a_link_that_leads_nowhere_and_a_page_that_fetches_from_elsewhere_fail(site: Any, tmp_path: Path) -> None:
+    (tmp_path / "a.html").write_text('<a href="https://x.io">x</a><script src="app.js"></script>')
+    (tmp_path / "b.html").write_text('<link rel=preconnect href="https://fonts.io/a"><script src=//cdn.io/b.js>')
+
+    with pytest.raises(site.LinkError, match=r"README\.md: the link to docs/nowhere\.md leads nowhere"):
+        site.linked("[x](docs/nowhere.md)", "README.md", "en", set())
+    assert [found.rpartition("//")[2] for found in site.outside(tmp_path)] == ["fonts.io/a", "cdn.io/b.js"]
