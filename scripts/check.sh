@@ -1,5 +1,5 @@
 #!/bin/sh
-# What can be said of the code without running it.
+# What can be said of the code and the documentation without running them.
 set -eu
 
 . "$(dirname "$0")/bootstrap.sh"
@@ -7,3 +7,4 @@ install test
 .venv/bin/ruff check .
 .venv/bin/ruff format --check .
 .venv/bin/mypy
+scripts/build_site.sh

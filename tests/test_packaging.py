@@ -83,11 +83,14 @@ def test_the_constraints_pin_every_dependency_at_its_floor_or_above() -> None:
     setup = configparser.ConfigParser()
     setup.read(ROOT / "setup.cfg")
     extras = setup["options.extras_require"]
-    wanted = "\n".join([setup["options"]["install_requires"], extras["fast"], extras["test"]]).split("\n")
+    texts = [setup["options"]["install_requires"], *(extras[name] for name in ("fast", "test", "docs"))]
+    wanted = "\n".join(texts).split("\n")
     lines = (ROOT / "constraints.txt").read_text().splitlines()
     pins = {pin.name.lower().replace("_", "-"): pin for pin in map(Requirement, lines[1:])}
 
     for needed in map(Requirement, filter(None, wanted)):
+        if needed.name == "xboard-circus":  # an extra that holds another
+            continue
         (pinned,) = pins[needed.name.lower()].specifier
         assert pinned.operator == "=="
         assert needed.specifier.contains(pinned.version), needed

@@ -48,6 +48,7 @@ ELSEWHERE = {
     "xboard-circus init --docker ": "test_container_own_app.py",
     "./scripts/check.sh": ".ci/run",
     "./scripts/build.sh": "tests/test_packaging.py",
+    "./scripts/build_site.sh": "scripts/check.sh",
     "python3 scripts/bench.py": ".ci/run",
 }
 
