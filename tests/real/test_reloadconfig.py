@@ -123,6 +123,23 @@ def test_a_watcher_in_the_ini_is_added_and_armed(c: Circusd) -> None:
     pids = c.workers()
     (c.folder / "added").mkdir()
 
+def test_another_name_on_the_same_socket_is_refused_with_the_cure(c: Circusd) -> None:
+    """Given a watcher with another name in the ini, and its socket as it was, when it is read again, then it serves on.
+
+    Otherwise its end closes the listener that the new one has found.
+    """
+    pids = c.workers()
+
+    text = c.ini.read_text()
+    c.ini.write_text(text.replace("[watcher:web]", "[watcher:shop]").replace("[env:web]", "[env:shop]"))
+    reply = c.call("reloadconfig", waiting=True)
+
+    for part in ("[watcher:shop]", "[socket:web]", "[watcher:web]", CURE):
+        assert part in reply.get("reason", ""), reply
+    assert c.workers() == pids
+    assert all_answered(c)
+
+
     c.watchers["added"] = Watcher("added", numprocesses=1, options=FAST_RESTARTS)
     c.write_ini()
     c.do("reloadconfig", waiting=True)

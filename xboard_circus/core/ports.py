@@ -4,7 +4,7 @@ Nothing here looks at a process or sends a signal: the caller lists the holders 
 lists them again before it sends the next signal.
 """
 
-from collections.abc import Collection, Container, Iterable, Sequence
+from collections.abc import Collection, Container, Iterable, Mapping, Sequence
 from enum import Enum
 from typing import NamedTuple
 
@@ -119,6 +119,35 @@ def plan(holders: Iterable[Holder], *, policy: Policy, instance: str, own: Conta
         [_description(each, _owner(each, foreign[each], policy)) for each in group] for group in (refuse, stop)
     )
     return PortPlan(stop=tuple(stop), refuse=tuple(refuse), reason=_reason(held, stopped))
+
+
+class Renamed(NamedTuple):
+    """A *new* watcher that is to serve on the *socket* of one that is *gone* from the file."""
+
+    new: str
+    socket: str
+    gone: str
+
+
+def renamed(served: Mapping[str, Collection[str]], wanted: Mapping[str, Collection[str]]) -> Renamed | None:
+    """Return a watcher with another name on the socket of one that goes, if none that stays serves there as well.
+
+    *served* has the sockets by watcher now, *wanted* those by the changed file.
+
+    >>> renamed({"web": ["web"], "api": ["api"]}, {"shop": ["web"], "api": ["api"]})
+    Renamed(new='shop', socket='web', gone='web')
+    >>> renamed({"web": ["web"], "api": ["web"]}, {"shop": ["web"], "api": ["web"]})
+    >>> renamed({"web": ["web"]}, {"shop": ["shop"]})
+    """
+    kept = {socket for name in served.keys() & wanted.keys() for socket in served[name]}
+    found = (
+        Renamed(new, socket, gone)
+        for gone in served.keys() - wanted.keys()
+        for new in wanted.keys() - served.keys()
+        for socket in wanted[new]
+        if socket in served[gone] and socket not in kept
+    )
+    return next(found, None)
 
 
 def shared_by(holders: Iterable[Holder]) -> str:

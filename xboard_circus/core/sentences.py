@@ -327,6 +327,10 @@ class Say(Template):
     IT_HAS_ENDED = "it has ended"
     TOO_LARGE = "its answer is larger than {limit} MiB"
     TOO_DEEP = "its answer is nested too deeply"
+    INI_WATCHER_RENAMED = (
+        "[watcher:{name}] is new, and to serve on [socket:{socket}] of [watcher:{gone}], which the file has no more: "
+        "nothing was applied; `xboard-circus restart` applies it"
+    )
     USER_REFUSED = (
         "it is run by {user}, and {me} may not command it; run this as {user} or root, or write endpoint_owner = {me} "
         "into [circus] of its ini and restart it"

@@ -449,10 +449,14 @@ class PortGuard:
             self._report_freed(named(todo.stop))
 
     def _serves_others(self, shared: Any) -> bool:
-        """Return whether another watcher, not stopped, has its workers on the same socket."""
+        """Return whether another watcher, not stopped, has its workers on the same socket.
+
+        Circus lists one that a changed file adds only once it has started.
+        """
+        supervisor = self.armed.supervisor
         return any(
             shared.name.lower() in sockets_named(watcher)
-            for watcher in self.armed.supervisor.arbiter.watchers
+            for watcher in [*supervisor.arbiter.watchers, *(each.watcher for each in supervisor.armed.values())]
             if watcher is not self.armed.watcher and not watcher.is_stopped()
         )
 

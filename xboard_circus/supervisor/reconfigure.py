@@ -6,12 +6,15 @@ value, and does so again at each later call.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from circus.exc import MessageError
 
+from xboard_circus.core.ports import renamed
 from xboard_circus.core.sentences import Say
 from xboard_circus.supervisor.patches import circus_arbiter, circus_process, circus_watcher
 from xboard_circus.supervisor.replace import rolling
@@ -46,6 +49,7 @@ def reconfigure(
         if name not in gone and options != {"backlog"}:
             raise MessageError(Say.INI_SOCKET_CHANGED(name=name))
     sections = {each["name"]: circus_watcher.parsed(each) for each in config.get("watchers", [])}
+    _refuse_renamed(supervisor, sections)
     armed = [each for name, each in supervisor.armed.items() if name in sections]
     changes = [change for each in armed if (change := _change(each, sections[each.name], file)) is not None]
     for name in sockets.keys() - gone:
@@ -140,6 +144,21 @@ def _change(armed: "ArmedWatcher", section: dict[str, Any], file: str) -> _Chang
 def refuse_unsound(file: str) -> None:
     """Raise MessageError, in the words of `check`, if *file* has errors."""
     from xboard_circus.checks.findings import Level  # imported for this command alone
+def _refuse_renamed(supervisor: "Supervisor", sections: Mapping[str, dict[str, Any]]) -> None:
+    """Raise MessageError where a new watcher is to serve on the socket of one that the file has no more.
+
+    Circus ends the old one before it starts the new one: no process would accept meanwhile, and connections that wait
+    are reset where the old one's end closes the listener.
+    """
+    served = {name: circus_process.sockets_named(each.watcher) for name, each in supervisor.armed.items()}
+    wanted = {
+        name: circus_process.sockets_named(SimpleNamespace(cmd=each.get("cmd", ""), args=each.get("args")))
+        for name, each in sections.items()
+    }
+    if (found := renamed(served, wanted)) is not None:
+        raise MessageError(Say.INI_WATCHER_RENAMED(name=found.new, socket=found.socket, gone=found.gone))
+
+
     from xboard_circus.checks.judgement import judge
 
     errors = [finding for finding in judge(file) if finding.level is Level.ERROR]
