@@ -1,6 +1,7 @@
 """`circusctl reloadconfig`: nothing restarts without need, and what Circus gets wrong is told with the cure."""
 
 import json
+import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -12,6 +13,17 @@ from .harness import FAST_RESTARTS, Circusd, Watcher, circusd, eventually, holds
 from .test_reload import reload_of
 
 CURE = "xboard-circus restart"
+RUNS_HOLD = {"run.before": f"{sys.executable} hold.py"}
+ONLY_ONE = """
+import fcntl, os, sys
+from backend import app
+if os.environ.get("COLOUR"):
+    lock = open("lock", "w")
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        sys.exit("only one of me")
+"""
 
 
 @pytest.fixture(scope="module")
@@ -39,6 +51,11 @@ def colour(c: Circusd) -> str:
     """What a worker has in its environment."""
     found: str = json.loads(c.get("/facts"))["environ"].get("COLOUR", "")
     return found
+
+
+def command_of(c: Circusd) -> str:
+    """The command of the shared circusd's own ini."""
+    return str(dict(c.watchers["web"].sections(c.folder))["watcher:web"]["cmd"])
 
 
 def test_nothing_changed_means_nothing_happens(c: Circusd) -> None:
@@ -106,23 +123,6 @@ def test_a_changed_circus_section_is_refused_with_the_cure(c: Circusd) -> None:
     assert c.workers() == pids
 
 
-def test_an_unreadable_ini_changes_nothing(c: Circusd) -> None:
-    """Given an ini that no parser reads, when it is read again, then the reply says so, every worker is the same."""
-    pids = c.workers()
-
-    c.ini.write_text("[circus\nendpoint")
-    reply = c.call("reloadconfig", waiting=True)
-
-    assert reply["status"] == "error"
-    assert str(c.ini) in reply["reason"]
-    assert c.workers() == pids
-
-
-def test_a_watcher_in_the_ini_is_added_and_armed(c: Circusd) -> None:
-    """Given a new armed watcher in the ini, when it is read again, then it serves; ours are the same all along."""
-    pids = c.workers()
-    (c.folder / "added").mkdir()
-
 def test_another_name_on_the_same_socket_is_refused_with_the_cure(c: Circusd) -> None:
     """Given a watcher with another name in the ini, and its socket as it was, when it is read again, then it serves on.
 
@@ -139,6 +139,23 @@ def test_another_name_on_the_same_socket_is_refused_with_the_cure(c: Circusd) ->
     assert c.workers() == pids
     assert all_answered(c)
 
+
+def test_an_unreadable_ini_changes_nothing(c: Circusd) -> None:
+    """Given an ini that no parser reads, when it is read again, then the reply says so, every worker is the same."""
+    pids = c.workers()
+
+    c.ini.write_text("[circus\nendpoint")
+    reply = c.call("reloadconfig", waiting=True)
+
+    assert reply["status"] == "error"
+    assert str(c.ini) in reply["reason"]
+    assert c.workers() == pids
+
+
+def test_a_watcher_in_the_ini_is_added_and_armed(c: Circusd) -> None:
+    """Given a new armed watcher in the ini, when it is read again, then it serves; ours are the same all along."""
+    pids = c.workers()
+    (c.folder / "added").mkdir()
 
     c.watchers["added"] = Watcher("added", numprocesses=1, options=FAST_RESTARTS)
     c.write_ini()
@@ -205,9 +222,8 @@ def test_a_command_that_does_not_start_replaces_no_worker(c: Circusd) -> None:
     The old command holds, also for the successor of a worker that dies, and the next call tries the new one again.
     """
     pids = c.workers()
-    command = dict(c.watchers["web"].sections(c.folder))["watcher:web"]["cmd"]
 
-    c.write_ini(watcher__web={"cmd": str(command).replace("backend:app", "nosuch:app"), "graceful_timeout": 7})
+    c.write_ini(watcher__web={"cmd": command_of(c).replace("backend:app", "nosuch:app"), "graceful_timeout": 7})
     replies = [c.call("reloadconfig", waiting=True, timeout=60) for _ in range(2)]
 
     for reply in replies:
@@ -221,6 +237,48 @@ def test_a_command_that_does_not_start_replaces_no_worker(c: Circusd) -> None:
     c.write_ini()
     c.do("reloadconfig", waiting=True)
     assert pids[1] in c.wait_ready()
+
+
+def test_who_dies_while_a_reload_prepares_is_replaced_by_what_served(shared: Circusd) -> None:
+    """Given both workers killed while `run.before` of a reload runs, and an app that does not exist, the answer is an
+    error, and workers with the old command serve again."""
+    c, pids, command = shared, shared.wait_ready(), command_of(shared)
+    (c.folder / "hold.py").write_text("import os, time\nwhile os.path.exists('hold'): time.sleep(0.02)")
+    (c.folder / "hold").touch()
+    before = c.last_told()
+
+    c.write_ini(watcher__web={"cmd": command.replace("backend:app", "nosuch:app"), **RUNS_HOLD})
+    with ThreadPoolExecutor() as pool:
+        answer = pool.submit(c.call, "reloadconfig", waiting=True, timeout=60)
+        eventually(lambda: "run.before" in reload_of(c)["reason"], what="it prepares")
+        for pid in pids:
+            kill(pid)
+        eventually(lambda: len(c.failures(after=before)) > 2, what="a new one with the changed command failed")
+        (c.folder / "hold").unlink()
+
+    assert (answer.result()["status"], reload_of(c)["state"]) == ("error", "failed"), answer.result()
+    c.wait_ready()
+    assert c.call("options", name="web")["options"]["cmd"] == command
+    c.write_ini()
+    c.do("reloadconfig", waiting=True)
+
+
+def test_a_reload_that_fails_at_the_second_worker_leaves_none_with_the_changed_options(c: Circusd) -> None:
+    """Given an environment in which one worker alone starts, when the ini is read again, all serve with the old one."""
+    (c.folder / "only_one.py").write_text(ONLY_ONE)
+    c.write_ini(watcher__web={"cmd": command_of(c).replace("backend:app", "only_one:app")})
+    c.do("reloadconfig", waiting=True, timeout=60)
+    old = c.wait_ready()
+
+    c.write_ini(watcher__web={"cmd": command_of(c).replace("backend:app", "only_one:app")}, env__web={"COLOUR": "red"})
+    reply = c.call("reloadconfig", waiting=True, timeout=60)
+
+    assert (reply["status"], reload_of(c)["replaced"]) == ("error", []), reply
+    assert "were replaced by ones with the former: 1" in reply["reason"]
+    assert len(set(c.wait_ready()) & set(old)) == 1
+    assert {colour(c) for _ in range(20)} == {""}
+    c.write_ini()
+    c.do("reloadconfig", waiting=True, timeout=60)
 
 
 @pytest.mark.parametrize(

@@ -268,6 +268,12 @@ class Say(Template):
     RELOAD_ENDED = "reload {state}: {n} of {total} replaced"
     RELOAD_ENDED_SAYING = "reload {state}: {n} of {total} replaced; {why}"
     RELOAD_BROKEN_OFF = "reload {state}: {why}"
+    TAKING_BACK = "{why}; the former options are put back"
+    TAKEN_BACK = "{why}; workers with the changed options were replaced by ones with the former: {n}"
+    NOT_TAKEN_BACK = (
+        "{why}; workers that had started with the changed options serve on, because {failure}: "
+        "`xboard-circus reload {watcher}` replaces them by ones with the former"
+    )
     STATE_BUSY = "busy"
     STATE_SICK = "sick"
     STATE_HUNG = "hung"
@@ -321,16 +327,16 @@ class Say(Template):
         "[watcher:{name}] {names} changed, which its running workers cannot take over: nothing was applied; "
         "`xboard-circus restart` applies it"
     )
+    INI_WATCHER_RENAMED = (
+        "[watcher:{name}] is new, and to serve on [socket:{socket}] of [watcher:{gone}], which the file has no more: "
+        "nothing was applied; `xboard-circus restart` applies it"
+    )
     RELOAD_RUNS = "a reload of {watcher} runs already: {done} done"
     NO_ANSWER = "no answer from circusd at {endpoint}: {why}"
     SILENT = "silent for {wait}"
     IT_HAS_ENDED = "it has ended"
     TOO_LARGE = "its answer is larger than {limit} MiB"
     TOO_DEEP = "its answer is nested too deeply"
-    INI_WATCHER_RENAMED = (
-        "[watcher:{name}] is new, and to serve on [socket:{socket}] of [watcher:{gone}], which the file has no more: "
-        "nothing was applied; `xboard-circus restart` applies it"
-    )
     USER_REFUSED = (
         "it is run by {user}, and {me} may not command it; run this as {user} or root, or write endpoint_owner = {me} "
         "into [circus] of its ini and restart it"

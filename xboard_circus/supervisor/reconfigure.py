@@ -61,9 +61,11 @@ def reconfigure(
         change.apply()
     taken_out, reloads = circus_arbiter.take_out(arbiter, gone), [change for change in changes if change.needs_reload]
     before = {change.armed: change.armed.reload for change in reloads}
-    begun = original()
+    begun = asyncio.ensure_future(original())
     for change in reloads:
         change.armed.begin_reload()
+        if (reload := change.armed.reload) is not None and reload is not before[change.armed]:
+            reload.put_back = partial(change.put_back_after, begun)
 
     async def finish() -> dict[str, Any] | None:
         try:
@@ -77,7 +79,8 @@ def reconfigure(
         finally:
             answer = await rolling.outcome(before)
             for change in reloads:
-                change.put_back_if_failed(before[change.armed])
+                if change.armed.reload is before[change.armed]:
+                    change.put_back()  # it was refused
         return answer if reloads else None
 
     return asyncio.ensure_future(finish())
@@ -110,10 +113,10 @@ class _Change:
             self.put_back = circus_watcher.take_over(watcher, self.made, self.section, rest | {"env"})
             self.armed.give_environment()
 
-    def put_back_if_failed(self, earlier: rolling.RollingReload | None) -> None:
-        """Put the old options back where no new worker came up with the changed ones: the next call tries again."""
-        if self.armed.reload is earlier or (self.armed.reload is not None and self.armed.reload.state == "failed"):
-            self.put_back()
+    async def put_back_after(self, begun: asyncio.Future[Any]) -> None:
+        """Put the old options back when Circus, which compares them, is done: the next call tries the new again."""
+        await asyncio.wait([begun])
+        self.put_back()
 
 
 def _change(armed: "ArmedWatcher", section: dict[str, Any], file: str) -> _Change | None:
@@ -141,9 +144,6 @@ def _change(armed: "ArmedWatcher", section: dict[str, Any], file: str) -> _Chang
     return change
 
 
-def refuse_unsound(file: str) -> None:
-    """Raise MessageError, in the words of `check`, if *file* has errors."""
-    from xboard_circus.checks.findings import Level  # imported for this command alone
 def _refuse_renamed(supervisor: "Supervisor", sections: Mapping[str, dict[str, Any]]) -> None:
     """Raise MessageError where a new watcher is to serve on the socket of one that the file has no more.
 
@@ -159,6 +159,9 @@ def _refuse_renamed(supervisor: "Supervisor", sections: Mapping[str, dict[str, A
         raise MessageError(Say.INI_WATCHER_RENAMED(name=found.new, socket=found.socket, gone=found.gone))
 
 
+def refuse_unsound(file: str) -> None:
+    """Raise MessageError, in the words of `check`, if *file* has errors."""
+    from xboard_circus.checks.findings import Level  # imported for this command alone
     from xboard_circus.checks.judgement import judge
 
     errors = [finding for finding in judge(file) if finding.level is Level.ERROR]

@@ -459,9 +459,9 @@ class ArmedWatcher:
     def held_slots(self) -> list[int]:
         """Return the slots that hold their next worker; such a slot has no process. A start spawns first."""
         is_active = self.is_current() and self.watcher.is_active()
-        return [slot for slot in self._slots_to_fill() if not self.may_run(slot)] if is_active else []
+        return [slot for slot in self.slots_to_fill() if not self.may_run(slot)] if is_active else []
 
-    def _slots_to_fill(self) -> list[int]:
+    def slots_to_fill(self) -> list[int]:
         """Return the free slots to fill, the one that may be tried soonest first."""
         return self.fleet.free_slots(int(self.watcher.numprocesses))[: max(self.missing(), 0)]
 
@@ -472,7 +472,7 @@ class ArmedWatcher:
         """
         before, self.budget.slots = self.budget.slots, max(1, int(self.watcher.numprocesses))
         if self.budget.slots < before:
-            for slot in {*range(1, before + 1)} - self.fleet.used_slots() - {*self._slots_to_fill()}:
+            for slot in {*range(1, before + 1)} - self.fleet.used_slots() - {*self.slots_to_fill()}:
                 self.budget.forget(slot)
 
     # Files in the runtime folder

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from circus import logger
@@ -18,6 +18,7 @@ from xboard_circus.core.state_schema import ReloadEntry
 from xboard_circus.core.worker import Gone, Leaving, Order
 from xboard_circus.env_files import EnvFileError
 from xboard_circus.host import free_memory
+from xboard_circus.supervisor.boundary import contained_task
 from xboard_circus.supervisor.life.spawn import SpawnRequest
 from xboard_circus.supervisor.patches import circus_process
 from xboard_circus.supervisor.replace.swap import Swap, until_ready
@@ -44,7 +45,10 @@ class RollingReload:
         reason: Why it failed, with the last lines of the new worker, or of `run.before`, in *log*; while it runs, its
             first step.
         cut: How many requests of old workers were cut off at their drain limit.
+        put_back: Puts the former options back where it fails; None if it has the same options.
     """
+
+    put_back: Callable[[], Awaitable[None]] | None = None
 
     def __init__(self, armed: ArmedWatcher, *, by: str) -> None:
         self.armed = armed
@@ -92,9 +96,12 @@ class RollingReload:
         except Exception as error:  # else it would be running for ever, and no other could begin
             logger.exception("xboard: the reload of %s failed", self.armed.name)
             failure = Say.RELOAD_RAISED(error=f"{type(error).__name__}: {error}")
+        if failure is not None and self.put_back is not None and self.armed.is_running():
+            work = self._take_back(failure, self.put_back)
+            failure = await contained_task(work, f"putting the options of {self.armed.name} back", failure)
         if failure is None:
             self.state = "done"
-            await self._renew_spares()
+            await self._renew_spares(self._spares)
             self.armed.port.look_for_heirs()
             self.reason = Say.CUT_IN_ALL(n=self.cut) if self.cut else ""
         else:
@@ -117,8 +124,14 @@ class RollingReload:
         return Say.NOT_IMPORTED(why=failure)
 
     async def _replace_all(self) -> str | None:
+        if (failure := await self._replace(self._workers(), self._held)) is not None:
+            return failure
+        stayed = next((each for each in self.before if each.pid in self.armed.fleet and not each.drains), None)
+        return None if stayed is None else Say.NOT_REPLACED(pid=stayed.pid)
+
+    async def _replace(self, workers: Iterable[Worker], held: Iterable[int]) -> str | None:
         armed = self.armed
-        for old in self._workers():
+        for old in workers:
             while armed.is_running() and (armed.swaps_in_the_making() or armed.busy or self._is_about_to_leave(old)):
                 await asyncio.sleep(WAIT)
             await self._until_room()
@@ -126,13 +139,33 @@ class RollingReload:
             if failure is not None:
                 return failure
             self.done += 1
-        for slot in self._held:
-            if slot in armed.held_slots() and (failure := await self._fill(slot)):
+        for slot in held:
+            if (failure := await self._fill(slot)) is not None:
                 return failure
             self.done += 1
         await asyncio.gather(*self._drains)
-        stayed = next((worker for worker in self.before if worker.pid in armed.fleet and not worker.drains), None)
-        return None if stayed is None else Say.NOT_REPLACED(pid=stayed.pid)
+        return None
+
+    async def _take_back(self, failure: str, put_back: Callable[[], Awaitable[None]]) -> str:
+        """Put the former options back, also under the workers that have started since; return the failure, with that.
+
+        Each death in the time of the reload was answered by a worker with the changed options.
+        """
+        armed, total, log, replaced = self.armed, self.total, self.log, self.replaced
+        await put_back()
+        armed.budget.clear()  # what failed had options that hold no more
+        since = [each for each in armed.fleet if each.spawned_at >= self.began_at and not each.is_leaving]
+        workers, held = [each for each in since if each.life.counts], armed.held_slots()
+        self.reason, self.replaced = Say.TAKING_BACK(why=failure), []
+        self.total, self.done = len(workers) + len(held), 0
+        why = await self._replace(workers, held)
+        await self._renew_spares(each for each in since if each.is_spare)
+        self.total, self.done, self.log = total, 0, log
+        if why is not None:
+            self.replaced = replaced
+            return Say.NOT_TAKEN_BACK(why=failure, failure=why, watcher=armed.name)
+        self.replaced = []
+        return Say.TAKEN_BACK(why=failure, n=len(workers)) if workers else failure
 
     async def _until_room(self) -> None:
         """Wait for old workers that drain while memory is short for one more worker."""
@@ -151,9 +184,9 @@ class RollingReload:
                 self.total += 1
                 yield spare
 
-    async def _renew_spares(self) -> None:
+    async def _renew_spares(self, spares: Iterable[Worker]) -> None:
         armed = self.armed
-        for spare in self._spares:
+        for spare in spares:
             if spare.pid in armed.fleet and spare.is_spare and armed.is_running():
                 await armed.end(spare, Order(by="reload"), within=SPARE_ENDS_WITHIN)
 
@@ -164,8 +197,10 @@ class RollingReload:
 
     async def _renew(self, old: Worker) -> str | None:
         armed = self.armed
-        if old.pid not in armed.fleet or old.drains:
-            return None  # its replacement runs the new code
+        if old.drains:
+            return None  # its successor has taken over, and counts among the workers
+        if old.pid not in armed.fleet:
+            return await self._fill(old.slot, old.pid)
         swap = Swap(armed, old, Order(by="reload", why=Say.RELOAD_ASKED_FOR(by=self.by)))
         swapping = asyncio.ensure_future(swap.run())
         self._drains.append(swapping)
@@ -174,25 +209,36 @@ class RollingReload:
         new = swap.new or old
         if failure is None and swap.new is not None and not new.life.was_ready:
             failure = await until_ready(armed, new)  # the old one ended by itself meanwhile, which proves nothing
-        end = new.life.phase if failure and new is not old and armed.is_running() else None
-        if isinstance(end, Gone) and end.cause is Cause.COMMANDED:
-            return await self._renew(old)  # such as by a `decr`, which ends those that do not serve yet
+        if failure and new is not old and _is_commanded(new) and armed.is_running():
+            return await self._renew(old)
         return self._note(old.pid, new, failure)
 
-    async def _fill(self, slot: int) -> str | None:
-        """Start a worker in a held slot now and wait until it is ready; return why it is not."""
+    async def _fill(self, slot: int, old: int | None = None) -> str | None:
+        """Wait until the worker of a slot without an old one is ready, and start it now where the slot waits for one;
+        return why it is not.
+
+        A replacement of one that died meanwhile proves nothing before it is ready: an import takes seconds.
+        """
         armed = self.armed
         deadline = armed.clock() + armed.options.health.startup_timeout
         while armed.is_running() and not armed.port.is_ready:
             if armed.clock() > deadline:
                 return Say.WAITS_FOR_PORT(why=armed.port.reason)
             await asyncio.sleep(WAIT)
-        if slot in armed.held_slots():
+        is_wanted = slot in armed.slots_to_fill()
+        if is_wanted:
             armed.spawn_for(SpawnRequest(slot=slot, at_once=True))
-        new = next((worker for worker in armed.fleet if worker.slot == slot), None)
+        new = next((each for each in armed.fleet if each.slot == slot and each.life.counts), None)
+        if not armed.is_running():
+            return Say.WATCHER_STOPPED()
         if new is None:
-            return Say.NOT_SPAWNED(why=armed.last_reason) if armed.is_running() else Say.WATCHER_STOPPED()
-        return self._note(new.pid, new, await until_ready(armed, new))
+            return Say.NOT_SPAWNED(why=armed.last_reason) if is_wanted else None  # fewer are wanted by now
+        if new in self._spares:
+            return None  # it has the former code: its turn comes
+        failure = await until_ready(armed, new)
+        if failure is not None and _is_commanded(new) and armed.is_running():
+            return await self._fill(slot, old)
+        return self._note(old or new.pid, new, failure)
 
     def _note(self, old: int, new: Worker, failure: str | None) -> str | None:
         if failure is None:
@@ -209,6 +255,11 @@ class RollingReload:
         took = round(self.armed.clock() - self.began_at, 3)
         more = {"state": self.state, "took": took, "replaced": self.replaced, "cut": self.cut, "log": self.log}
         self.armed.publish("reload_end", reason=reason, **more, **with_say(self.by, "by"))
+
+
+def _is_commanded(worker: Worker) -> bool:
+    """Return whether a command has ended it, such as a `decr`, which ends those that do not serve yet."""
+    return isinstance(worker.life.phase, Gone) and worker.life.phase.cause is Cause.COMMANDED
 
 
 def begin(armed: ArmedWatcher, *, by: str) -> RollingReload:
