@@ -36,6 +36,7 @@ TWIN = ".zh-CN"
 LANGUAGES = {"en": ("English", ""), "zh": ("简体中文", "zh-CN/")}  # with the folder in the site
 PICTURES = (".png", ".svg")
 _OUTSIDE = re.compile(r"<(?:script|link|img|iframe)\b[^>]*?\b(?:src|href)=[\"']?(?:https?:)?//[^\s\"'>]+")
+_COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 _LINK = re.compile(r"(!?)\[([^\]]*)\]\((?!\w+:|#)([^)#\s]+)(#[^)]*)?\)")
 
 
@@ -145,7 +146,8 @@ def main() -> int:
             command = [sys.executable, "-m", "zensical", "build", "--clean", "--strict"]
             done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
             if done.returncode:
-                print(f"{done.stdout}{done.stderr}", file=sys.stderr)
+                # After the warnings it has a traceback of its own.
+                print(_COLOURS.sub("", f"{done.stdout}{done.stderr}").partition("Traceback")[0], file=sys.stderr)
                 return done.returncode
             shutil.copytree(folder / "site", SITE / path, dirs_exist_ok=True)
     if found := outside(SITE):

@@ -83,7 +83,10 @@ def _worst_lately(
     name, begin, end = incident.first.watcher, incident.first.id or 0, incident.last.id or 0
     brief = subject([each for each in known if each.watcher == name and begin <= (each.id or 0) <= end])
     after = ((brief or incident.first).id or 0) - 1
-    record = search(path, watcher=name, after=after, limit=1, earliest=True, unstored=unstored)[0]
+    records = search(path, watcher=name, after=after, limit=1, earliest=True, unstored=unstored)
+    if not records:
+        return None  # the ledger has just removed it, for its age
+    record = records[0]
     history = around(path, record, unstored)
     orders = search(path, since=incident.first.time, kind={"command"}, limit=MOST_FOLDED, unstored=unstored)
     own = [each for each in orders if each.watcher in (name, "circusd") and each.time <= (incident.until or now)]
