@@ -9,8 +9,6 @@ import time
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
-from itertools import accumulate
-from operator import itemgetter
 from pathlib import Path
 
 import click
@@ -23,20 +21,17 @@ from xboard_circus.config import Config, load
 from xboard_circus.core.names import bus_name
 from xboard_circus.errors import XboardError
 from xboard_circus.instance import Instance
-from xboard_circus.ledger import Record
 from xboard_circus.ledger.location import ledger_of
-from xboard_circus.ledger.query import search
-from xboard_circus.ledger.story import DEATHS
+from xboard_circus.ledger.query import slots_of
 from xboard_circus.logs import Line, LogFile, LogFollower, log_files, tail
 from xboard_circus.logs.follow import polled
-from xboard_circus.logs.lines import LEVELS, level_of, pid_of, time_of, without_colours
+from xboard_circus.logs.lines import LEVELS, LinesAbove, level_of, merged, time_of, without_colours
 from xboard_circus.masking import safe_line
 
 LINES = 100
 MOST_LINES = 100_000
 LOOK_EVERY = 0.25
 COLOURS = ("cyan", "magenta", "green", "blue", "bright_cyan", "bright_magenta")
-OF_SLOTS = DEATHS | {"ready"}  # the events that name a slot
 
 
 class LineFilter:
@@ -44,8 +39,7 @@ class LineFilter:
 
     def __init__(self, *, pattern: re.Pattern[str] | None, level: str | None, pids: Collection[int] | None) -> None:
         self._pattern, self._level, self._pids = pattern, 0 if level is None else LEVELS[level.upper()], pids
-        self._pid_above: dict[str, int | None] = {}
-        self._level_above: dict[tuple[str, int | None], int] = {}
+        self._above = LinesAbove()
 
     @property
     def is_open(self) -> bool:
@@ -58,10 +52,7 @@ class LineFilter:
         return self._pids is not None
 
     def __call__(self, log: LogFile, line: Line) -> bool:
-        pid = pid_of(line.text) or self._pid_above.get(log.id)
-        level = level_of(line.text) or self._level_above.get((log.id, pid), LEVELS["INFO"])
-        self._pid_above[log.id] = pid
-        self._level_above[log.id, pid] = level
+        pid, level = self._above.labels(log, line.text)
         is_chosen = level >= self._level and (self._pids is None or pid in self._pids)
         return is_chosen and (self._pattern is None or self._pattern.search(line.text) is not None)
 
@@ -146,16 +137,6 @@ def of_name(config: Config, name: str | None) -> list[LogFile]:
     raise XboardError(f"{config.shown}: there is no log {name}; known are {', '.join(each.id for each in found)}")
 
 
-def merged(ends: Mapping[LogFile, list[Line]]) -> list[tuple[LogFile, Line]]:
-    """Return the lines of all logs in the order of their times; those of one log keep their order."""
-    order: list[tuple[float, LogFile, Line]] = []
-    for log, lines in ends.items():
-        # A clock that was set back, or two writers of one log, must not tear its lines apart.
-        times = accumulate((line.time or 0.0 for line in lines), max)
-        order += [(at, log, line) for at, line in zip(times, lines, strict=True)]
-    return [(log, line) for _, log, line in sorted(order, key=itemgetter(0))]
-
-
 def unseen(shown: list[str], new: list[str]) -> list[str]:
     """Return the *new* lines without those with which *shown* ends.
 
@@ -171,10 +152,9 @@ def unseen(shown: list[str], new: list[str]) -> list[str]:
 def _pids_of(instance: Instance, chosen: Collection[LogFile], slot: int) -> set[int]:
     """Return the pids that a slot of the watchers of these logs has had; XboardError if none is known."""
     names = {bus_name(log.watcher) for log in chosen if log.watcher is not None}
-    known: list[Record] = []
+    pids: set[int] = set()
     with suppress(XboardError):  # no plugin keeps a ledger
-        known = search(ledger_of(instance.config), kind=OF_SLOTS, limit=MOST_LINES)
-    pids = {each.pid for each in known if each.watcher in names and each.data.get("slot") == slot and each.pid}
+        pids = {pid for pid, had in slots_of(ledger_of(instance.config), names, limit=MOST_LINES) if had == slot}
     with suppress(XboardError):
         for watcher in instance.running().watchers:
             if bus_name(watcher["name"]) in names:

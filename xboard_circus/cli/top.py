@@ -22,7 +22,7 @@ from xboard_circus.circus_client import CircusdClient
 from xboard_circus.cli.context import for_instance
 from xboard_circus.cli.error_boundary import DONE, INTERRUPTED
 from xboard_circus.cli.events import explained
-from xboard_circus.cli.log_view import level_style, merged, of_name
+from xboard_circus.cli.log_view import level_style, of_name
 from xboard_circus.cli.screen import full_screen, need_terminal, plain
 from xboard_circus.cli.summary import Summary, SummaryRow, folded, gather, headline, rows, table
 from xboard_circus.core.durations import lasted
@@ -32,7 +32,7 @@ from xboard_circus.errors import XboardError
 from xboard_circus.instance import Instance
 from xboard_circus.logs import LogFollower, tail
 from xboard_circus.logs.follow import polled
-from xboard_circus.logs.lines import without_colours
+from xboard_circus.logs.lines import merged, without_colours
 
 LOOK_EVERY, DRAW_EVERY = 0.75, 0.25
 KEPT_LINES = 500

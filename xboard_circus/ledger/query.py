@@ -14,7 +14,7 @@ from xboard_circus.core.incidents import SHARES
 from xboard_circus.core.names import bus_name
 from xboard_circus.ledger.database import SCHEMA_VERSION, LedgerError, LedgerTrouble, ledger_errors, open_to_read
 from xboard_circus.ledger.record import COLUMNS, Record, record_of, record_of_row
-from xboard_circus.ledger.story import EXPLAINED, KINDS, TROUBLE, subject
+from xboard_circus.ledger.story import DEATHS, EXPLAINED, KINDS, TROUBLE, subject
 
 LARGEST = (1 << 63) - 1  # largest integer of SQLite
 BEFORE, AROUND = 200, 1000  # records around the one to explain, for its successor and what followed
@@ -157,6 +157,13 @@ def around(path: Path, record: Record, unstored: Sequence[Record] = ()) -> list[
     """Return the records of its watcher around *record*. LedgerError."""
     after = max(0, (record.id or 0) - BEFORE)
     return search(path, watcher=record.watcher, after=after, limit=AROUND, earliest=True, unstored=unstored)
+
+
+def slots_of(path: Path, watchers: Collection[str], *, limit: int) -> list[tuple[int, int]]:
+    """Return pid and slot of the last workers of *watchers* that came up or ended, oldest first; LedgerError."""
+    found = search(path, kind=DEATHS | {"ready"}, limit=limit, is_brief=True)
+    slots = [(each.pid, each.data.get("slot")) for each in found if each.watcher in watchers]
+    return [(pid, slot) for pid, slot in slots if pid and isinstance(slot, int)]
 
 
 def last_trouble(path: Path, watchers: Collection[str] | None = None) -> float | None:

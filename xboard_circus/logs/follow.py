@@ -8,7 +8,7 @@ from pathlib import Path
 
 from xboard_circus.errors import XboardError
 from xboard_circus.logs.files import LogFile
-from xboard_circus.logs.lines import LONGEST, decoded, open_log
+from xboard_circus.logs.lines import LONGEST, Place, decoded, open_log
 
 MOST_BYTES = 1 << 20  # of one poll, so that a flood comes in pieces
 
@@ -18,14 +18,24 @@ class LogFollower:
 
     A renamed file is read to its end before the next one is begun, so that no line is lost when it is rotated, even
     several times, between two polls. A truncated one is read from its start. It need not exist yet.
+
+    The first call begins at the end, or at *place*; where no file has that any more, at the start of the newest.
     """
 
-    def __init__(self, log_file: LogFile) -> None:
+    def __init__(self, log_file: LogFile, place: Place | None = None) -> None:
         self.log_file = log_file
         self._rest = b""
-        self._file = _opened(log_file.path)
-        if self._file is not None:
+        paths = [path for path, found in self._chain() if found.st_ino == place.inode] if place is not None else []
+        self._file = _opened(paths[0] if paths else log_file.path)
+        if self._file is not None and place is None:
             self._file.seek(0, os.SEEK_END)
+        elif self._file is not None and place is not None and _inode_of(self._file) == place.inode:
+            self._file.seek(place.offset)
+
+    @property
+    def place(self) -> Place:
+        """Return where the next call begins."""
+        return Place(0, 0) if self._file is None else Place(_inode_of(self._file), self._file.tell() - len(self._rest))
 
     def __enter__(self) -> "LogFollower":
         return self
@@ -131,6 +141,10 @@ def _opened(path: Path) -> io.FileIO | None:
     with contextlib.suppress(FileNotFoundError):
         return open_log(path)
     return None
+
+
+def _inode_of(file: io.FileIO) -> int:
+    return os.fstat(file.fileno()).st_ino
 
 
 def _left_in(file: io.FileIO) -> int:

@@ -3,11 +3,16 @@
 import io
 import os
 import re
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
+from itertools import accumulate
+from operator import itemgetter
 from pathlib import Path
+from typing import NamedTuple
 
 from xboard_circus.host.written_files import opener
+from xboard_circus.logs.files import LogFile
 
 # A line without an end must not fill our memory, nor a terminal.
 LONGEST = 64 * 1024
@@ -30,12 +35,35 @@ _COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 _LEVEL_WITHIN = 120  # characters: behind them is what the app says, not how it says it
 
 
+class Place(NamedTuple):
+    """A byte of a log, in whichever of its files has that inode by now."""
+
+    inode: int
+    offset: int
+
+
 @dataclass(frozen=True)
 class Line:
     """One line without its end; *time* is wall-clock seconds, or those of the line above if it has none of its own."""
 
     time: float | None
     text: str
+    place: Place | None = field(default=None, compare=False)
+
+
+class LinesAbove:
+    """Find the pid and the level of each line; one without, as of a traceback, has those of the line above it."""
+
+    def __init__(self) -> None:
+        self._pids: dict[str, int | None] = {}
+        self._levels: dict[tuple[str, int | None], int] = {}
+
+    def labels(self, log: LogFile, text: str) -> tuple[int | None, int]:
+        """Return the pid, if there is one, and the level of the next line of a log."""
+        pid = self._pids[log.id] = pid_of(text) or self._pids.get(log.id)
+        level = level_of(text) or self._levels.get((log.id, pid), LEVELS["INFO"])
+        self._levels[log.id, pid] = level
+        return pid, level
 
 
 def time_of(text: str) -> float | None:
@@ -74,6 +102,16 @@ def level_of(text: str) -> int | None:
 def without_colours(text: str) -> str:
     """Return a line without the codes of colours."""
     return _COLOURS.sub("", text)
+
+
+def merged(ends: Mapping[LogFile, list[Line]]) -> list[tuple[LogFile, Line]]:
+    """Return the lines of all logs in the order of their times; those of one log keep their order."""
+    order: list[tuple[float, LogFile, Line]] = []
+    for log, lines in ends.items():
+        # A clock that was set back, or two writers of one log, must not tear its lines apart.
+        times = accumulate((line.time or 0.0 for line in lines), max)
+        order += [(at, log, line) for at, line in zip(times, lines, strict=True)]
+    return [(log, line) for _, log, line in sorted(order, key=itemgetter(0))]
 
 
 def open_log(path: Path) -> io.FileIO:

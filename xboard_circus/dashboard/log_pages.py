@@ -1,0 +1,123 @@
+"""Show logs: pages of their lines, merged by time, and new lines. It reads from a disk, so in a thread."""
+
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from xboard_circus.dashboard.answers import Answer
+from xboard_circus.errors import XboardError
+from xboard_circus.logs import Line, LogFile, LogFollower, tail
+from xboard_circus.logs.lines import LinesAbove, Place, merged, time_of
+from xboard_circus.logs.pages import NOWHERE, end_of, lines_from, place_at
+from xboard_circus.masking import printable, safe_text
+
+MOST_LINES, MOST_AT_ONCE, LONGEST_LINE = 2000, 2000, 4000
+_ESCAPE = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]")
+_COLOUR = re.compile(r"(\x1b\[[0-9;:]*m)")
+_PLACE = re.compile(r"(\d{1,20})\.(\d{1,18})", re.ASCII)
+
+Row = tuple[float | None, int, int | None, str]
+"""Time, level, pid and text of a line, as the page gets it."""
+Places = Mapping[LogFile, Place]
+
+
+def places_in(cursor: str, logs: Iterable[LogFile]) -> dict[LogFile, Place]:
+    """Return a place in each of *logs*, `NOWHERE` where the *cursor* that a page sends has none."""
+    found = [_PLACE.fullmatch(each) for each in cursor.split(",")]
+    places = [NOWHERE if each is None else Place(int(each[1]), int(each[2])) for each in found]
+    return {log: places[at] if at < len(places) else NOWHERE for at, log in enumerate(logs)}
+
+
+def cursor_of(places: Iterable[Place]) -> str:
+    """Return the text of a place in each log."""
+    return ",".join(f"{inode}.{offset}" for inode, offset in places)
+
+
+def last_page(logs: Sequence[LogFile], lines: int) -> dict[str, Any]:
+    """Return the last lines; XboardError if a log cannot be read."""
+    ends = {}
+    for log in logs:
+        with _readable(log):
+            ends[log] = end_of(log)
+    return page_before(ends, lines)
+
+
+def page_before(places: Places, lines: int) -> dict[str, Any]:
+    """Return the last lines before a place in each log; XboardError if one cannot be read."""
+    lines, read = max(1, min(lines, MOST_LINES)), {}
+    for log, place in places.items():
+        with _readable(log):
+            read[log] = tail(log, lines, before=place)
+    kept = merged(read)[-lines:]
+    return _page(kept, begins={**places, **_firsts(kept)}, ends=places)
+
+
+def page_after(places: Places, lines: int) -> dict[str, Any]:
+    """Return the first lines from a place in each log on; XboardError if one cannot be read."""
+    lines, read, ends = max(1, min(lines, MOST_LINES)), {}, {}
+    for log, place in places.items():
+        with _readable(log):
+            read[log], ends[log] = lines_from(log, lines, place)
+    found = merged(read)
+    return _page(found[:lines], begins=places, ends={**ends, **_firsts(found[lines:])})
+
+
+def page_at(logs: Sequence[LogFile], lines: int, time: float) -> dict[str, Any]:
+    """Return the lines around a *time*, and how many of them are older; XboardError if a log cannot be read."""
+    places = {}
+    for log in logs:
+        with _readable(log):
+            places[log] = place_at(log, time)
+    older, newer = page_before(places, lines // 2), page_after(places, lines // 2)
+    shown = [*older["lines"], *newer["lines"]]
+    return {"lines": shown, "older": len(older["lines"]), "begin": older["begin"], "end": newer["end"]}
+
+
+def new_lines(followers: Sequence[LogFollower], above: LinesAbove) -> tuple[int, list[Row]]:
+    """Return the lines of logs since the last call, and how many lines of a flood were left out before them."""
+    found = [(each.log_file, Line(time_of(text), text)) for each in followers for text in each.poll()]
+    return max(0, len(found) - MOST_AT_ONCE), _rows(found[-MOST_AT_ONCE:], above)
+
+
+def shown_line(line: str) -> str:
+    """Return a line of a log for the page: no secrets, nothing invisible but its colours, no endless line.
+
+    A secret may stand in several colours. So one in which something is masked has none any more.
+    """
+    line = line[:LONGEST_LINE]
+    plain = _ESCAPE.sub("", line)
+    safe = safe_text(plain)
+    if safe != plain or "\x1b" not in line:
+        return printable(safe)
+    parts = _COLOUR.split(line)
+    return "".join(part if at % 2 else printable(_ESCAPE.sub("", part)) for at, part in enumerate(parts))
+
+
+def _page(lines: list[tuple[LogFile, Line]], *, begins: Places, ends: Places) -> dict[str, Any]:
+    return {
+        "lines": _rows(lines, LinesAbove()),
+        "begin": cursor_of(begins.values()),
+        "end": cursor_of(ends.values()),
+    }
+
+
+def _firsts(lines: list[tuple[LogFile, Line]]) -> dict[LogFile, Place]:
+    """Return where the first line of each log begins."""
+    return {log: line.place for log, line in reversed(lines) if line.place is not None}
+
+
+def _rows(lines: Iterable[tuple[LogFile, Line]], above: LinesAbove) -> list[Row]:
+    rows = []
+    for log, line in lines:
+        pid, level = above.labels(log, line.text)
+        rows.append((line.time, level, pid, shown_line(line.text)))
+    return rows
+
+
+@contextmanager
+def _readable(log: LogFile) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise XboardError(Answer.NOT_READ(path=log.path, error=error.strerror)) from None
