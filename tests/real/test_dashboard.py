@@ -107,7 +107,7 @@ def test_logs_are_shown(shared: tuple[Circusd, Visitor]) -> None:
 
     files = visitor.get("/api/logs").json["files"]
     assert ("web", "web") in [(each["id"], each["watcher"]) for each in files]
-    assert any("Uvicorn running" in line for line in visitor.get("/api/logs/web").json["lines"])
+    assert any("Uvicorn running" in text for *_, text in visitor.get("/api/logs/web").json["lines"])
 
 
 def test_one_worker_is_replaced_and_the_ledger_says_for_whom(shared: tuple[Circusd, Visitor]) -> None:

@@ -551,12 +551,12 @@ def test_what_a_reader_lets_the_page_read_takes_two_threads_and_no_administrator
     """Given a reader who asks for a log twelve times at once, then two at a time are read, and an admin's too."""
     begun, go_on = threading.Semaphore(0), threading.Event()
 
-    def slowly(log: object, lines: int) -> list[str]:
+    def slowly(logs: object, lines: int) -> dict[str, object]:
         begun.release()
         assert go_on.wait(60)
-        return []
+        return {}
 
-    monkeypatch.setattr("xboard_circus.dashboard.routes.last_lines", slowly)
+    monkeypatch.setattr("xboard_circus.dashboard.log_pages.last_page", slowly)
     with served(settings) as visitor, ThreadPoolExecutor(13) as threads:
         reader, admin = visitor.log_in(settings.folder, "reader"), Visitor(visitor.port).log_in(settings.folder)
         try:
@@ -689,7 +689,7 @@ def test_what_is_not_seen_or_turns_text_around_is_shown_as_a_question_mark(
     circusd.answers["xboard_state"] = always(state(watcher("web", worker(reason="taken by \u2067xnign\u2069"))))
 
     eventually(lambda: admin.watcher()["workers"][0]["reason"] == "taken by ?xnign?")
-    assert admin.get("/api/logs/web").json["lines"] == ["GET /photo_?gpj.exe?"]
+    assert [row[3] for row in admin.get("/api/logs/web").json["lines"]] == ["GET /photo_?gpj.exe?\x1b[31m"]
 
 
 def test_a_log_is_followed(admin: Visitor, settings: Settings) -> None:
@@ -697,7 +697,8 @@ def test_a_log_is_followed(admin: Visitor, settings: Settings) -> None:
         assert next(events) == ("begun", None)  # from here on what is written is new
         log.write(f"{SCRIPT} token=hunter2\n")
         log.flush()
-        assert next(each for each in events if each[0]) == ("lines", [f"{SCRIPT} token=***"])
+        name, data = next(each for each in events if each[0])
+        assert (name, data["lines"]) == ("lines", [[None, 20, None, f"{SCRIPT} token=***"]])
 
 
 def test_the_middle_of_a_flood_is_left_out_and_told_beside_the_log(admin: Visitor, settings: Settings) -> None:
@@ -707,10 +708,10 @@ def test_the_middle_of_a_flood_is_left_out_and_told_beside_the_log(admin: Visito
             log.write("".join(f"number {number}\n" for number in range(5000)).encode())
 
         told = next(data for name, data in events if name == "note")
-        last = next(data[-1] for name, data in events if name == "lines" and data[-1] == "number 4999")
+        last = next(row for name, data in events if name == "lines" and (row := data["lines"][-1])[3] == "number 4999")
 
-    assert re.fullmatch(r"\[\d+ lines left out: more than a page can show\]", told["reason"])
-    assert last == "number 4999"
+    assert told["reason"] == f"[{told['left_out']} lines left out: more than a page can show]"
+    assert last == [None, 20, None, "number 4999"]
 
 
 # --- behind a proxy ---

@@ -256,6 +256,7 @@ def test_of_points_that_are_shown_as_one_rates_are_averaged_and_the_worst_of_the
         "errors": 0.5,
         "p50": None,
         "p95": 0.9,
+        "p99": None,
         "active": 7.0,
         "lag": 0.2,
         "rss": 200.0,

@@ -26,9 +26,20 @@ FIGURES = (*STATUSES, "p50", "p95", "p99", "active", "lag", "rss", "cpu")
 """Figures of a point: requests a second by status, percentiles of latency and loop lag in seconds, requests in flight,
 bytes, cores of the processor."""
 
-SHOWN = ("requests", "errors", "p50", "p95", "active", "lag", "rss", "cpu")
+SHOWN = ("requests", "errors", "p50", "p95", "p99", "active", "lag", "rss", "cpu")
 MOST_SHOWN = 400
 """Figures that a page shows as curves, and how many points each curve has at most."""
+
+MARKS = {
+    "restart": "crash",
+    "circusd_lost": "crash",
+    "cooldown": "cooldown",
+    "reload_begin": "reload",
+    "replace": "reload",
+    "start": "restart",
+    "command": "operator",
+}
+"""Events that the curves mark, and as what."""
 
 _AVERAGED = {"requests", "errors", "rss", "cpu"}  # of the others the worst is shown
 
@@ -59,6 +70,15 @@ class Point:
     step: int
     time: int
     figures: Mapping[int, Figures]
+
+
+def mark_of(kind: str, cause: str | None) -> str | None:
+    """Return how the curves mark an event; None where they do not.
+
+    >>> mark_of("restart", "crash"), mark_of("restart", "commanded"), mark_of("replace", None), mark_of("spawn", None)
+    ('crash', None, 'reload', None)
+    """
+    return None if kind == "restart" and cause == "commanded" else MARKS.get(kind)
 
 
 def kept_points(step: int, slots: int = 0) -> int:

@@ -2,7 +2,6 @@
 
 import contextlib
 import os
-import re
 import time
 from collections.abc import Collection, Mapping
 from pathlib import Path
@@ -11,9 +10,9 @@ from typing import Any
 from xboard_circus.core import incidents
 from xboard_circus.core.frames import is_of_app
 from xboard_circus.core.headlines import Recent
-from xboard_circus.core.history import WHOLE_WATCHER, curves, shown, step_for
+from xboard_circus.core.history import MARKS, WHOLE_WATCHER, curves, mark_of, shown, step_for
 from xboard_circus.core.in_flight import by_age
-from xboard_circus.core.names import bus_name
+from xboard_circus.core.names import CIRCUSD, bus_name
 from xboard_circus.core.reason import with_say
 from xboard_circus.dashboard.answers import Answer
 from xboard_circus.dashboard.settings import Settings
@@ -23,17 +22,16 @@ from xboard_circus.ledger import LedgerError, Record
 from xboard_circus.ledger.explain import Story, story_of, text_of
 from xboard_circus.ledger.history_store import Totals, last_figures, read_points, read_totals
 from xboard_circus.ledger.location import history_in, ledger_of, unstored_in
-from xboard_circus.ledger.query import last_trouble, last_with_reason, month_of, search
-from xboard_circus.logs import LogFile, LogFollower, log_files, tail
-from xboard_circus.masking import masked, printable, safe_text
+from xboard_circus.ledger.query import last_trouble, last_with_reason, month_of, search, slots_of
+from xboard_circus.logs import LogFile, log_files
+from xboard_circus.masking import masked
 
 SHORTEST, LONGEST = 60, 7 * 86_400  # seconds of a curve
 RECENT = 15.0  # seconds within which a watcher has figures: the plugin stores them every few seconds
-MARKS = frozenset({"restart", "reload_begin", "start"})
+MOST_MARKS = 500
 MOST_REQUESTS = 50
 """Requests in flight that are shown of each watcher."""
-MOST_EVENTS, MOST_LINES, MOST_AT_ONCE, LONGEST_LINE = 1000, 2000, 500, 4000
-_ESCAPE = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]")
+MOST_EVENTS = 1000
 
 
 class Evidence:
@@ -58,6 +56,13 @@ class Evidence:
             return []
         name, kinds, most = watcher and bus_name(watcher), {kind} if kind else None, max(1, min(limit, MOST_EVENTS))
         return [_shown(each) for each in search(self.ledger, watcher=name, kind=kinds, after=after, limit=most)]
+
+    def slots(self, logs: Collection[LogFile]) -> dict[int, int]:
+        """Return by pid the slots of the last workers that wrote *logs*; nothing if the ledger cannot be read."""
+        names = {bus_name(each.watcher) for each in logs if each.watcher is not None}
+        with contextlib.suppress(LedgerError):
+            return dict(slots_of(self.ledger, names, limit=MOST_EVENTS)) if self.ledger and names else {}
+        return {}
 
     def beats(
         self, watchers: Mapping[str, Collection[int]], *, span: float, troubled: Collection[str]
@@ -124,13 +129,24 @@ class Evidence:
             if self._history is not None
             else []
         )
-        marks = search(self.ledger, watcher=bus_name(watcher), kind=MARKS, since=until - span) if self.ledger else []
-        return {
-            "span": span,
-            "until": until,
-            "series": curves(points, step=step, span=span),
-            "marks": [{"time": each.time, "kind": each.kind} for each in marks],
-        }
+        series = curves(points, step=step, span=span)
+        return {"span": span, "until": until, "series": series, "marks": self._marks(watcher, slot, since=until - span)}
+
+    def _marks(self, watcher: str, slot: int, *, since: float) -> list[dict[str, Any]]:
+        """Return the last events that the curves of a slot mark; those of no slot concern all."""
+        if self.ledger is None:
+            return []
+        found = [
+            each
+            for name in (bus_name(watcher), CIRCUSD)
+            for each in search(self.ledger, watcher=name, kind=MARKS, since=since, limit=MOST_MARKS, is_brief=True)
+        ]
+        return [
+            {"time": each.time, "mark": mark, **with_say(masked(each.reason))}
+            for each in sorted(found, key=lambda each: each.time)
+            if slot == WHOLE_WATCHER or each.data.get("slot") in (None, slot)
+            if (mark := mark_of(each.kind, each.cause))
+        ]
 
     def requests(self) -> list[dict[str, Any]]:
         """Return what is in flight now, the oldest first; XboardError where circusd does not answer."""
@@ -173,25 +189,6 @@ class Evidence:
 def _cell(beat: incidents.Beat) -> dict[str, Any]:
     line = "" if beat.incident is None else beat.incident.line()
     return {"word": beat.word, "since": beat.since, "until": beat.until, **with_say(masked(line))}
-
-
-def last_lines(log: LogFile, lines: int) -> list[str]:
-    """Return the last lines of a log; XboardError if it cannot be read."""
-    try:
-        return [shown_line(line.text) for line in tail(log, max(1, min(lines, MOST_LINES)))]
-    except OSError as error:
-        raise XboardError(Answer.NOT_READ(path=log.path, error=error.strerror)) from None
-
-
-def new_lines(follower: LogFollower) -> tuple[int, list[str]]:
-    """Return the lines of a log since the last call, and how many lines of a flood were left out before them."""
-    lines = follower.poll()
-    return max(0, len(lines) - MOST_AT_ONCE), [shown_line(line) for line in lines[-MOST_AT_ONCE:]]
-
-
-def shown_line(line: str) -> str:
-    """Return a line of a log for the page: no secrets, no colours, nothing invisible, no endless line."""
-    return printable(safe_text(_ESCAPE.sub("", line[:LONGEST_LINE])))
 
 
 def _shown(record: Record) -> dict[str, Any]:

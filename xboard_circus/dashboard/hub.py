@@ -8,7 +8,7 @@ import signal
 import threading
 import time
 from collections import Counter
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from types import FrameType
 
 import anyio
@@ -19,7 +19,8 @@ from xboard_circus.core.logins import LoginLimiter
 from xboard_circus.core.names import is_helper
 from xboard_circus.core.reason import with_say
 from xboard_circus.dashboard.answers import Answer
-from xboard_circus.dashboard.death_view import Evidence, new_lines
+from xboard_circus.dashboard.death_view import Evidence
+from xboard_circus.dashboard.log_pages import cursor_of, new_lines
 from xboard_circus.dashboard.poller import Server
 from xboard_circus.dashboard.saved import Added, Saved
 from xboard_circus.dashboard.sessions import Session, Sessions
@@ -27,6 +28,7 @@ from xboard_circus.dashboard.settings import LOCAL, Settings
 from xboard_circus.dashboard.stream import HEARTBEAT, StreamBoard, event, json_text
 from xboard_circus.dashboard.tokens import Role, load_or_make
 from xboard_circus.logs import LogFile, LogFollower
+from xboard_circus.logs.lines import LinesAbove, Place
 
 TICK = 1.0
 LOG_EVERY = 0.5
@@ -151,29 +153,35 @@ class Hub:
         first, holds = (lambda: event("state", self.state(session.role))), (lambda: self.sessions.is_valid(session))
         return self.board.follow(session.role, first, holds=holds)
 
-    async def follow_log(self, session: Session, log: LogFile) -> AsyncGenerator[bytes, None]:
-        """Yield new lines of a log, one event for each batch, and notes of our own between them."""
+    async def follow_logs(self, session: Session, logs: Mapping[LogFile, Place | None]) -> AsyncGenerator[bytes, None]:
+        """Yield new lines of *logs*, each from a place or its end on, with where they end, and notes between them."""
         self.followers[session.role] += 1
-        follower: LogFollower | None = None
+        followers: list[LogFollower] = []
+        above = LinesAbove()
         in_thread = functools.partial(run_sync, abandon_on_cancel=True, limiter=self.reading[session.role])
         try:
-            follower = await in_thread(LogFollower, log)
-            yield event("begun", "null")  # lines from here on come as events: the page reads the earlier ones
+            for log, place in logs.items():
+                followers.append(await in_thread(LogFollower, log, place))
+            yield event("begun", "null")
             quiet_since = self.clock()
             while not self.board.is_closed and self.sessions.is_valid(session):
-                left_out, lines = await in_thread(new_lines, follower)
+                left_out, lines = await in_thread(new_lines, followers, above)
                 if left_out:
-                    yield event("note", json_text(with_say(Answer.LINES_LEFT_OUT(n=left_out))))
+                    yield event(
+                        "note", json_text({**with_say(Answer.LINES_LEFT_OUT(n=left_out)), "left_out": left_out})
+                    )
                 if lines or self.clock() - quiet_since > HEARTBEAT_EVERY:
-                    yield event("lines", json_text(lines)) if lines else HEARTBEAT
+                    end = cursor_of(each.place for each in followers)
+                    yield event("lines", json_text({"lines": lines, "end": end})) if lines else HEARTBEAT
                     quiet_since = self.clock()
                 await asyncio.sleep(LOG_EVERY)
         except OSError as error:
-            yield event("note", json_text(with_say(Answer.LOG_LOST(path=log.path, error=error.strerror))))
+            path = error.filename or ", ".join(str(log.path) for log in logs)
+            yield event("note", json_text(with_say(Answer.LOG_LOST(path=path, error=error.strerror))))
         finally:
             self.followers[session.role] -= 1
-            if follower is not None:
-                follower.close()
+            for each in followers:
+                each.close()
 
     async def _tick(self) -> None:
         while True:

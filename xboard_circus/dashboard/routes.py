@@ -23,11 +23,11 @@ from xboard_circus.core.durations import seconds
 from xboard_circus.core.reason import LARGEST, one_line, with_say
 from xboard_circus.core.sentences import Say
 from xboard_circus.core.verdict import is_up
-from xboard_circus.dashboard import metrics, translations
+from xboard_circus.dashboard import log_pages, metrics, translations
 from xboard_circus.dashboard.access import Access, address_of
 from xboard_circus.dashboard.actions import ActionOrder, Refused
 from xboard_circus.dashboard.answers import Answer
-from xboard_circus.dashboard.death_view import Evidence, last_lines
+from xboard_circus.dashboard.death_view import Evidence
 from xboard_circus.dashboard.hub import Hub
 from xboard_circus.dashboard.security import Guarded, boot_script, refusal
 from xboard_circus.dashboard.sessions import Session
@@ -39,6 +39,7 @@ from xboard_circus.translations import sentences
 
 METRICS_EVERY = 1.0  # seconds: scrapers that come together get the same figures
 BODY_WITHIN = 10.0
+MOST_LOGS = 8  # in one view
 ROLES = {"admin": Say.ROLE_ADMIN, "reader": Say.ROLE_READER}
 
 
@@ -163,10 +164,11 @@ def _api(hub: Hub, access: Access) -> APIRouter:
 
     in_turn = [Depends(turn)]
 
-    async def chosen(log_id: str, evidence: Evidence = of_here) -> LogFile:
-        if log_id not in evidence.logs:
+    async def chosen(log_ids: str, evidence: Evidence = of_here) -> list[LogFile]:
+        ids = [*dict.fromkeys(log_ids.split(","))]
+        if len(ids) > MOST_LOGS or not all(each in evidence.logs for each in ids):
             raise HTTPException(404, Answer.NO_LOG())
-        return evidence.logs[log_id]
+        return [evidence.logs[each] for each in ids]
 
     @router.get("/state")
     async def state(session: Session = logged_in) -> Response:
@@ -221,9 +223,24 @@ def _api(hub: Hub, access: Access) -> APIRouter:
     def why(watcher: str | None = None, pid: int | None = None, evidence: Evidence = of_here) -> Response:
         return JSONResponse(evidence.why(watcher=watcher or None, pid=pid))
 
-    @router.get("/logs/{log_id}", dependencies=in_turn)
-    def log(lines: int = 200, file: LogFile = Depends(chosen)) -> Response:
-        return JSONResponse({"lines": last_lines(file, lines)})
+    @router.get("/logs/{log_ids}", dependencies=in_turn)
+    def log(
+        lines: int = 200,
+        before: str | None = None,
+        after: str | None = None,
+        at: float | None = None,
+        files: list[LogFile] = Depends(chosen),
+        evidence: Evidence = of_here,
+    ) -> Response:
+        if before is not None:
+            page = log_pages.page_before(log_pages.places_in(before, files), lines)
+        elif after is not None:
+            page = log_pages.page_after(log_pages.places_in(after, files), lines)
+        elif at is not None:
+            page = log_pages.page_at(files, lines, at)
+        else:
+            page = log_pages.last_page(files, lines)
+        return JSONResponse({**page, "slots": evidence.slots(files)})
 
     @router.get("/logs")
     async def logs(evidence: Evidence = of_here) -> Response:
@@ -231,11 +248,14 @@ def _api(hub: Hub, access: Access) -> APIRouter:
         shown = [{"id": each.id, **with_say(each.title, "title"), "watcher": each.watcher} for each in files]
         return JSONResponse({"files": shown})
 
-    @router.get("/logs/{log_id}/stream")
-    async def log_stream(session: Session = logged_in, file: LogFile = Depends(chosen)) -> Response:
+    @router.get("/logs/{log_ids}/stream")
+    async def log_stream(
+        after: str | None = None, session: Session = logged_in, files: list[LogFile] = Depends(chosen)
+    ) -> Response:
         if hub.followers[session.role] >= hub.settings.most_followed:
             raise HTTPException(503, Answer.TOO_MANY_LOGS(n=hub.settings.most_followed))
-        return EventStream(hub.follow_log(session, file))
+        places = {} if after is None else log_pages.places_in(after, files)
+        return EventStream(hub.follow_logs(session, {log: places.get(log) for log in files}))
 
     @router.post("/actions")
     async def actions(request: Request, session: Session = logged_in) -> Response:

@@ -30,6 +30,14 @@ export async function get(path, query) {
   return answer(await reach(address(path, query), {}));
 }
 
+/** Ask again and again, `every()` ms apart, for as long as `goesOn()`; not while the page is hidden. */
+export async function poll(goesOn, ask, every) {
+  while (goesOn()) {
+    if (!document.hidden) await ask();
+    await new Promise((resolve) => setTimeout(resolve, every()));
+  }
+}
+
 /** Carry out an action; the answer is the message of the server. A no raises Refused with its words. */
 export async function act(action, details) {
   const reply = await answer(

@@ -13,8 +13,9 @@ const KINDS = {
   latency: { name: "chart.latency", show: milliseconds, least: 0.005, fromZero: true },
   requests: { name: "chart.requests", show: perSecond, least: 1, fromZero: true },
   errors: { name: "chart.errors", show: perSecond, least: 1, fromZero: true },
-  p50: { name: "chart.p50", show: milliseconds, least: 0.005, fromZero: true },
-  p95: { name: "chart.p95", show: milliseconds, least: 0.005, fromZero: true },
+  p50: { name: "chart.percentiles", show: milliseconds, least: 0.005, fromZero: true },
+  p95: { show: milliseconds },
+  p99: { show: milliseconds },
   active: { name: "chart.active", show: count, least: 1, fromZero: true },
   lag: { name: "chart.lag", show: milliseconds, least: 0.005, fromZero: true },
 };
@@ -33,32 +34,36 @@ export class Sparkline {
 
   update(series) {
     const [first, last] = [series.t[0], series.t[series.t.length - 1]];
-    const curve = draw(series, this.kind, this.box, Math.min(SPAN, Math.max(YOUNG, last - first)));
-    set(this.line, "d", curve.line);
+    const curve = draw(series, [this.kind], this.box, Math.min(SPAN, Math.max(YOUNG, last - first)));
+    set(this.line, "d", curve.lines[0]);
     set(this.area, "d", curve.area);
   }
 }
 
-/** A curve with axes, and a description for who does not see it. */
+const MARKS = ["crash", "cooldown", "reload", "restart", "operator"];
+
+/** One or several curves of one unit with axes, and a description for who does not see it. */
 export class Chart {
-  constructor(kind) {
-    this.kind = kind;
+  constructor(kind, kinds = [kind]) {
+    this.kinds = kinds;
     this.name = KINDS[kind].name;
     this.box = { left: 58, top: 10, width: 494, height: 84 };
+    const { left, top, width, height } = this.box;
     this.area = svg("path", { class: "chart-area" });
-    this.line = svg("path", { class: "chart-line" });
+    this.lines = kinds.map((_, at) => svg("path", { class: "chart-line", "data-line": at }));
+    this.marks = new Map(MARKS.map((mark) => [mark, svg("path", { class: "chart-mark", "data-mark": mark })]));
+    this.cross = svg("path", { class: "chart-cross" });
     this.most = svg("text", { class: "chart-label", x: 50, y: 14, "text-anchor": "end" });
     this.least = svg("text", { class: "chart-label", x: 50, y: 98, "text-anchor": "end" });
-    this.marks = svg("g", { class: "chart-marks" });
-    const { left, top, width, height } = this.box;
     this.first = svg("text", { class: "chart-label", x: left, y: 112 });
     this.node = svg(
       "svg",
       { class: "chart", viewBox: "0 0 560 116", role: "img" },
       ...[0, 0.5, 1].map((part) => svg("path", { class: "chart-grid", d: `M${left} ${top + height * part}h${width}` })),
       this.area,
-      this.marks,
-      this.line,
+      ...this.marks.values(),
+      ...this.lines,
+      this.cross,
       this.most,
       this.least,
       this.first,
@@ -66,40 +71,68 @@ export class Chart {
     );
   }
 
-  /** Draw a series over `span` seconds `until` then, the last five minutes until its end otherwise, with marks on it. */
+  /** Draw series over `span` seconds `until` then, the last five minutes until their end otherwise, with `{time, mark}` on them. */
   update(series, { span = SPAN, until = series.t[series.t.length - 1], name: ago = text("unit.min", { n: SPAN / 60 }), marks = [] } = {}) {
-    const { show, name } = KINDS[this.kind];
-    const curve = draw(series, this.kind, this.box, span, until);
+    [this.series, this.span, this.until] = [series, span, until];
+    const { show } = KINDS[this.kinds[0]];
+    const curves = draw(series, this.kinds, this.box, span, until);
     write(this.first, `−${ago}`);
-    const { left, top, width, height } = this.box;
-    const x = (time) => round(left + width * (1 - (until - time) / span));
-    this.marks.replaceChildren(...marks.map(({ time, words }) => svg("path", { class: "chart-mark", d: `M${x(time)} ${top}v${height}` }, svg("title", {}, words))));
-    set(this.line, "d", curve.line);
-    set(this.area, "d", curve.area);
-    this.most.textContent = curve.known.length ? show(curve.top) : "";
-    this.least.textContent = curve.known.length ? show(curve.bottom) : "";
-    const words = { name: text(name), value: show(curve.known[curve.known.length - 1]), most: show(Math.max(...curve.known)) };
-    set(this.node, "aria-label", curve.known.length ? text("chart.now", words) : text("chart.none", words));
+    const { top, height } = this.box;
+    for (const [kind, node] of this.marks) {
+      const places = new Set(marks.filter(({ mark }) => mark === kind).map(({ time }) => this.place(time)));
+      set(node, "d", [...places].map((x) => `M${x} ${top}v${height}`).join("") || null);
+    }
+    this.lines.forEach((line, at) => set(line, "d", curves.lines[at]));
+    set(this.area, "d", this.lines.length === 1 ? curves.area : null);
+    const known = curves.known;
+    write(this.most, known.length ? show(curves.top) : "");
+    write(this.least, known.length ? show(curves.bottom) : "");
+    const words = { name: text(this.name), value: this.valuesAt(series.t.length - 1), most: show(Math.max(...known)) };
+    set(this.node, "aria-label", known.length ? text("chart.now", words) : text("chart.none", words));
+  }
+
+  /** What the curves have at a place of the series, in words; "" where nothing is known. */
+  valuesAt(at) {
+    const known = this.kinds.filter((kind) => (this.series.t[at] ?? null) !== null && (this.series[kind][at] ?? null) !== null);
+    return known.map((kind) => `${this.kinds.length > 1 ? `${kind} ` : ""}${KINDS[kind].show(this.series[kind][at])}`).join(", ");
+  }
+
+  /** Show where a moment is; null takes it away. */
+  point(time) {
+    set(this.cross, "d", time === null ? null : `M${this.place(time)} ${this.box.top}v${this.box.height}`);
+  }
+
+  place(time) {
+    return round(this.box.left + this.box.width * (1 - (this.until - time) / this.span));
+  }
+
+  /** The moment below a pointer. */
+  timeAt({ clientX }) {
+    const { left, width } = this.node.getBoundingClientRect();
+    const part = (((clientX - left) / width) * 560 - this.box.left) / this.box.width;
+    return this.until - this.span * (1 - Math.min(1, Math.max(0, part)));
   }
 }
 
-/** The paths of a series in a box. A gap in the figures is a gap in the curve. */
-function draw(series, kind, box, span, end = series.t[series.t.length - 1]) {
-  const values = series[kind];
-  const known = values.filter((value) => value !== null && value !== undefined);
-  if (!known.length) return { line: null, area: null, known, top: 0, bottom: 0 };
-  const { bottom, top } = bounds(known, KINDS[kind]);
+/** The paths of some series in a box, on one scale, and the area below the first. A gap in the figures is a gap in the curve. */
+function draw(series, kinds, box, span, end = series.t[series.t.length - 1]) {
+  const known = kinds.flatMap((kind) => series[kind].filter((value) => value !== null && value !== undefined));
+  if (!known.length) return { lines: [], area: null, known, top: 0, bottom: 0 };
+  const { bottom, top } = bounds(known, KINDS[kinds[0]]);
   const x = (t) => round(box.left + box.width * (1 - (end - t) / span));
   const y = (value) => round(box.top + box.height * (1 - (value - bottom) / (top - bottom)));
   const floor = box.top + box.height;
-  let line = "";
   let area = "";
-  for (const run of runs(series.t, values)) {
-    const points = run.map(([t, value]) => `${x(t)} ${y(value)}`);
-    line += `M${points.join("L")}${run.length === 1 ? "h.5" : ""}`;
-    area += `M${x(run[0][0])} ${floor}L${points.join("L")}L${x(run[run.length - 1][0])} ${floor}z`;
-  }
-  return { line, area, known, top, bottom };
+  const lines = kinds.map((kind, nth) => {
+    let line = "";
+    for (const run of runs(series.t, series[kind])) {
+      const points = run.map(([t, value]) => `${x(t)} ${y(value)}`).join("L");
+      line += `M${points}${run.length === 1 ? "h.5" : ""}`;
+      if (nth === 0) area += `M${x(run[0][0])} ${floor}L${points}L${x(run[run.length - 1][0])} ${floor}z`;
+    }
+    return line || null;
+  });
+  return { lines, area, known, top, bottom };
 }
 
 function bounds(known, { least, fromZero }) {

@@ -22,8 +22,7 @@ export class Details {
     this.why = el("div", { class: "why" });
     this.ask = el("button", { type: "button", class: "button button-plain" }, text("worker.why"));
     this.ask.addEventListener("click", () => this.explain());
-    const names = { cpu: "chart.cpu", rss: "chart.memory", latency: "chart.latency" };
-    const figures = this.charts.map((chart) => el("figure", {}, el("figcaption", {}, text(names[chart.kind]), el("span", { class: "muted" }, ` ${text("worker.last5")}`)), chart.node));
+    const figures = this.charts.map((chart) => el("figure", {}, el("figcaption", {}, text(chart.name), el("span", { class: "muted" }, ` ${text("worker.last5")}`)), chart.node));
     const body = document.getElementById("worker-dialog-body");
     body.append(el("p", { class: "details-state" }, this.badge.node, this.reason), this.facts, el("div", { class: "figures" }, ...figures), el("p", {}, this.ask), this.why);
   }

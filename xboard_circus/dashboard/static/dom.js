@@ -61,22 +61,20 @@ export class Keyed {
   }
 
   update(items) {
-    const keys = new Set();
+    const wanted = new Map(items.map((item) => [this.keyOf(item), item]));
+    // First, so that the others need not be moved.
+    for (const [key, view] of this.views) {
+      if (wanted.has(key)) continue;
+      view.node.remove();
+      this.views.delete(key);
+    }
     let place = this.parent.firstElementChild;
-    for (const item of items) {
-      const key = this.keyOf(item);
-      if (keys.has(key)) continue;
-      keys.add(key);
+    for (const [key, item] of wanted) {
       if (!this.views.has(key)) this.views.set(key, this.make(item));
       const view = this.views.get(key);
       if (view.node === place) place = place.nextElementSibling;
       else this.parent.insertBefore(view.node, place);
       view.update(item);
-    }
-    for (const [key, view] of this.views) {
-      if (keys.has(key)) continue;
-      view.node.remove();
-      this.views.delete(key);
     }
   }
 }

@@ -1,48 +1,67 @@
-// Live logs: the end of one file, and what is written to it while the view is open. Lines are text, whatever they hold.
-// New lines are collected and drawn once a frame: drawn one by one, 500 of them cost 1,125 forced layouts.
+// Logs: the end of a file or of a watcher's files with what is written to them, or the lines around a time.
+// Lines are text, whatever they hold. The address has what is shown: #logs/SERVER/FILE/LINE/LEVEL/SLOT/FILTER.
 
+import { coloured, plain } from "./ansi.js";
 import { address, get, Refused } from "./api.js";
 import { choose, offer, offerServers } from "./choices.js";
 import { el, set, show, write } from "./dom.js";
+import { LineList, MOST } from "./lines.js";
 import { reasonIn } from "./reason.js";
 import { listen } from "./stream.js";
-import { count, text } from "./text.js";
+import { count, text, timeOf } from "./text.js";
 
-const MOST = 2000; // lines kept
-const FAR = 1e9; // pixels: beyond any end, so that the height need not be read
-const FIRST = 300;
+const FIRST = 500;
+const PAGE = 1000; // lines of each further question
 const AGAIN = 2000;
+const SOON = 300; // ms without scrolling until the address has the line
+const HUES = 6; // of workers, by their slots
+const LEVELS = [["", "logs.level.all"], ["20", "logs.level.info"], ["30", "logs.level.warning"], ["40", "logs.level.error"]];
 const $ = (id) => document.getElementById(id);
-const BAD = /\b(ERROR|CRITICAL|FATAL|Traceback)\b/;
-const ODD = /\b(WARNING|WARN)\b/;
 
 export class Logs {
   constructor() {
-    this.server = $("logs-server");
-    this.file = $("logs-file");
-    this.filter = $("logs-filter");
-    this.pause = $("logs-pause");
-    this.log = $("log");
-    this.lines = [];
-    this.waiting = [];
-    this.fresh = [];
-    this.frame = null;
-    this.follows = true; // the end is in view: kept from the last scrolling, since to measure it forces a layout
+    this.isLive = true;
+    for (const name of ["server", "file", "level", "slot", "filter", "time", "wrap", "pause", "newest", "download"]) this[name] = $(`logs-${name}`);
+    offer(this.level, LEVELS.map(([value, key]) => [value, text(key)]));
+    this.slots = new Map(); // by pid
     this.turn = 0;
-    this.paused = false;
+    this.waiting = [];
+    this.when = ""; // the line that the address names: TIME, all of that second, or TIME~N, the one behind N of that time
+    this.list = new LineList($("log"), (line) => this.lineNode(line), {
+      top: () => this.older(),
+      bottom: () => this.newer(),
+      moved: () => this.keepPlace(),
+      dropped: () => (this.begin = null), // what comes before the first line is no longer known
+      drawn: () => {
+        this.drawFoot();
+        if (this.isOpen && this.list.isShort) this.older();
+      },
+      isLive: () => this.isLive,
+    });
+    this.setWrap(localStorage.getItem("xboard_wrap") !== "off");
     this.server.addEventListener("change", () => this.listFiles());
-    this.file.addEventListener("change", () => this.restart());
-    this.filter.addEventListener("input", () => this.redraw());
-    this.pause.addEventListener("click", () => this.setPaused(!this.paused));
-    $("logs-newest").addEventListener("click", () => this.toNewest());
-    this.log.addEventListener("scroll", () => this.setFollows(this.isAtEnd()));
-    document.addEventListener("visibilitychange", () => this.isOpen && (document.hidden ? this.stop() : this.restart()));
+    this.file.addEventListener("change", () => this.choose(""));
+    for (const each of [this.level, this.slot]) each.addEventListener("change", () => this.refilter());
+    this.filter.addEventListener("input", () => this.refilter());
+    this.time.addEventListener("change", () => this.time.value && this.choose(String(new Date(this.time.value).getTime() / 1000)));
+    this.wrap.addEventListener("click", () => this.setWrap(!this.list.wraps));
+    this.pause.addEventListener("click", () => this.setPaused(!this.isPaused));
+    this.newest.addEventListener("click", () => (this.isLive ? this.list.toEnd() : this.choose("")));
+    this.download.addEventListener("click", () => this.save());
+    $("log").addEventListener("click", ({ target }) => this.mark(target.closest(".line")));
+    document.addEventListener("visibilitychange", () => this.isOpen && this.isLive && (document.hidden ? this.stop() : this.follow()));
   }
 
-  /** Open the view, perhaps at the log of one watcher of one circusd. */
-  open(serverId, watcherName) {
-    if (serverId) choose(this.server, serverId);
-    this.watcherWished = watcherName || null;
+  /** Open the view, perhaps at one log, or that of a watcher, of one circusd; at a line; and filtered. */
+  open(serverId, file, when = "", level = "", slot = "", filter = "") {
+    if (serverId) {
+      choose(this.server, serverId);
+      choose(this.level, level);
+      choose(this.slot, slot);
+      this.filter.value = filter;
+    }
+    this.fileWished = file || null;
+    this.when = when;
     this.isOpen = true;
     this.listFiles();
   }
@@ -55,6 +74,10 @@ export class Logs {
   update(state) {
     const before = this.server.value;
     offerServers(this.server, $("logs-server-field"), state.servers);
+    const watchers = state.servers.find(({ id }) => id === this.server.value)?.watchers ?? [];
+    const watcher = this.files?.find(({ id }) => id === this.file.value)?.watcher;
+    const workers = watchers.find(({ name }) => name === watcher)?.workers ?? [];
+    this.learn(Object.fromEntries(workers.filter(({ pid, slot }) => pid && slot).map(({ pid, slot }) => [pid, slot])));
     if (this.isOpen && before !== this.server.value) this.listFiles();
   }
 
@@ -62,10 +85,11 @@ export class Logs {
     if (!this.server.value) return;
     try {
       const { files } = await get("api/logs", { server: this.server.value });
-      offer(this.file, files.map((file) => [file.id, reasonIn(file, "title") || file.id]));
-      const wished = this.watcherWished && files.find(({ watcher }) => watcher === this.watcherWished);
-      if (wished) this.file.value = wished.id;
-      this.watcherWished = null;
+      this.files = withTogether(files);
+      offer(this.file, this.files.map((file) => [file.id, reasonIn(file, "title") || file.id]));
+      const wished = this.files.find(({ id }) => id === this.fileWished) ?? this.files.find(({ watcher }) => watcher === this.fileWished);
+      if (this.fileWished && wished) this.file.value = wished.id;
+      this.fileWished = null;
       this.notify(files.length ? "" : text("logs.none"));
       this.restart();
     } catch (refused) {
@@ -73,125 +97,228 @@ export class Logs {
     }
   }
 
-  /** Show the chosen file from its end on. */
+  /** Show another file, or another time of it; "" is its end. */
+  choose(when) {
+    this.when = when;
+    this.restart();
+    this.keepAddress();
+  }
+
   restart() {
     this.stop();
-    this.waiting = [];
+    [this.waiting, this.leftOut, this.begin, this.end] = [[], 0, null, null];
     this.setPaused(false);
-    this.lines = [];
-    this.redraw();
-    if (this.isOpen && this.file.value) this.follow(this.turn);
+    [this.isLive, this.isMarked] = [!this.when, false];
+    this.list.reset();
+    this.list.follows = this.isLive;
+    this.setFilter();
+    if (this.isOpen && this.file.value) this.isLive ? this.readEnd() : this.jump();
   }
 
   stop() {
     this.turn += 1;
+    this.isAsking = false;
     this.source?.();
     this.source = null;
-    set(this.log, "data-following", null);
+    set($("log"), "data-following", null);
     clearTimeout(this.timer);
-    cancelAnimationFrame(this.frame);
-    [this.frame, this.fresh] = [null, []];
   }
 
-  follow(turn) {
-    const path = `api/logs/${encodeURIComponent(this.file.value)}`;
-    const server = this.server.value;
-    // The stream first and the end of the file second: what is written in between comes twice, and is seen to.
-    this.early = [];
-    this.source = listen(address(`${path}/stream`, { server }), {
-      note: (note) => this.hear([reasonIn(note)]),
-      lines: (lines) => this.hear(lines),
-      begun: () => this.fetchEnd(path, server, turn),
-      error: () => this.againSoon(text("logs.lost")),
+  get path() {
+    return `api/logs/${encodeURIComponent(this.file.value)}`;
+  }
+
+  /** Ask for a page of lines and use it, unless something else was chosen meanwhile. */
+  async ask(query, use, again) {
+    if (this.isAsking) return;
+    this.isAsking = true;
+    const turn = this.turn;
+    try {
+      const page = await get(this.path, { server: this.server.value, lines: PAGE, ...query });
+      if (turn !== this.turn) return;
+      this.notify("");
+      this.learn(page.slots);
+      this.isAsking = false;
+      use(page, linesOf(page.lines));
+    } catch (refused) {
+      if (turn !== this.turn) return;
+      this.isAsking = false;
+      this.notify(this.failure(refused));
+      if (again) this.timer = setTimeout(again, AGAIN);
+    }
+  }
+
+  readEnd() {
+    this.ask({ lines: FIRST }, ({ begin, end }, lines) => {
+      [this.begin, this.end] = [begin, end];
+      this.list.reset(lines);
+      this.follow();
+    }, () => this.readEnd());
+  }
+
+  jump() {
+    const [time, nth] = this.when.split("~").map(Number);
+    const second = Math.floor(time) || 0;
+    this.ask({ at: second }, ({ begin, end, older }, lines) => {
+      [this.begin, this.end] = [begin, end];
+      const wanted = nth === undefined ? lines.filter((line) => Math.floor(line.time) === second) : lines.filter((line) => line.time === time).slice(nth, nth + 1);
+      for (const line of wanted) line.isMarked = true;
+      this.isMarked = wanted.length > 0;
+      this.list.reset(lines);
+      if (lines.length) this.list.bring(wanted[0] ?? lines[Math.min(older, lines.length - 1)]);
+    }, () => this.jump());
+  }
+
+  older() {
+    if (!this.begin || this.list.isFull) return;
+    this.ask({ before: this.begin }, ({ begin }, lines) => {
+      this.begin = lines.length ? begin : null;
+      this.list.prepend(lines);
     });
   }
 
-  // Nothing is cleared before the server answers again: the old lines are worth more than an empty frame.
-  againSoon(why) {
-    this.stop();
-    this.notify(why);
-    this.timer = setTimeout(() => this.follow(this.turn), AGAIN);
+  newer() {
+    if (!this.end) return;
+    this.ask({ after: this.end }, ({ end }, lines) => {
+      this.end = end;
+      this.list.append(lines);
+    });
   }
 
-  async fetchEnd(path, server, turn) {
-    try {
-      const { lines } = await get(path, { server, lines: FIRST });
-      if (turn !== this.turn) return;
-      this.notify("");
-      this.lines = [];
-      this.log.replaceChildren();
-      const early = this.early;
-      this.early = null;
-      this.add([...lines, ...early.slice(overlap(lines, early))]);
-      this.toNewest();
-      set(this.log, "data-following", "yes");
-    } catch (refused) {
-      if (turn === this.turn) this.againSoon(this.failure(refused));
-    }
+  /** Read what is written behind the last line. */
+  follow() {
+    if (!this.end || this.source) return;
+    this.source = listen(address(`${this.path}/stream`, { server: this.server.value, after: this.end }), {
+      begun: () => {
+        this.notify("");
+        set($("log"), "data-following", "yes");
+      },
+      note: (note) => {
+        this.leftOut += note.left_out ?? 0;
+        this.hear([[null, 30, null, reasonIn(note)]]);
+      },
+      lines: ({ lines, end }) => {
+        this.end = end;
+        this.hear(lines);
+      },
+      error: () => {
+        // Nothing is cleared before the server answers again: the old lines are worth more than an empty frame.
+        this.stop();
+        this.notify(text("logs.lost"));
+        this.timer = setTimeout(() => this.follow(), AGAIN);
+      },
+    });
   }
 
-  hear(lines) {
-    if (this.early) return void (this.early = newest([...this.early, ...lines]));
-    if (this.paused) {
-      this.waiting = newest([...this.waiting, ...lines]);
-      return void this.drawFoot();
-    }
-    this.fresh = newest([...this.fresh, ...lines]);
-    this.frame ??= requestAnimationFrame(() => this.flush());
-  }
-
-  flush() {
-    const lines = this.fresh;
-    [this.frame, this.fresh] = [null, []];
-    this.add(lines);
-  }
-
-  add(lines) {
-    this.lines = newest([...this.lines, ...lines]);
-    this.log.append(...lines.filter((line) => this.fits(line)).map(lineNode));
-    for (let excess = this.log.childElementCount - MOST; excess > 0; excess -= 1) this.log.firstElementChild.remove();
-    if (this.follows) this.log.scrollTop = FAR;
+  hear(rows) {
+    const above = this.waiting[this.waiting.length - 1] ?? this.list.lines[this.list.lines.length - 1];
+    const lines = linesOf(rows, above?.time);
+    if (!this.isPaused) return this.list.append(lines);
+    this.waiting = [...this.waiting, ...lines].slice(-MOST);
     this.drawFoot();
   }
 
-  redraw() {
-    this.log.replaceChildren(...this.lines.filter((line) => this.fits(line)).map(lineNode));
-    this.toNewest();
-    this.drawFoot();
+  /** Learn which slots pids have, and offer these. */
+  learn(slots) {
+    const before = this.slots.size;
+    for (const [pid, slot] of Object.entries(slots)) this.slots.set(String(pid), slot);
+    if (this.slots.size === before) return;
+    const known = [...new Set(this.slots.values())].sort((a, b) => a - b);
+    const chosen = this.slot.value;
+    offer(this.slot, [["", text("history.all")], ...known.map((slot) => [String(slot), `#${slot}`])]);
+    if (chosen !== this.slot.value) this.setFilter();
+    this.list.remake();
   }
 
-  fits(line) {
-    return line.toLowerCase().includes(this.filter.value.toLowerCase());
+  slotOf(line) {
+    return this.slots.get(String(line.pid));
+  }
+
+  refilter() {
+    this.setFilter();
+    this.keepAddress();
+  }
+
+  setFilter() {
+    const level = Number(this.level.value);
+    const { value } = this.filter;
+    const [pattern, isRight] = patternOf(value);
+    set(this.filter, "aria-invalid", isRight ? null : "true");
+    this.list.filter((line) => line.level >= level && (!this.slot.value || this.slotOf(line) === Number(this.slot.value)) && (!value || pattern.test(plain(line.text))));
+  }
+
+  setWrap(wanted) {
+    localStorage.setItem("xboard_wrap", wanted ? "on" : "off");
+    set(this.wrap, "aria-pressed", String(wanted));
+    set($("log"), "data-wraps", wanted);
+    this.list.wraps = wanted;
+    this.list.arrange();
   }
 
   setPaused(wanted) {
-    this.paused = wanted;
+    this.isPaused = wanted;
     set(this.pause, "aria-pressed", String(wanted));
     write(this.pause, text(wanted ? "logs.resume" : "logs.pause"));
-    const waiting = this.waiting;
-    this.waiting = [];
-    if (!wanted && waiting.length) this.hear(waiting);
+    if (!wanted) this.list.append(this.waiting.splice(0));
     this.drawFoot();
   }
 
-  isAtEnd() {
-    return this.log.scrollHeight - this.log.scrollTop - this.log.clientHeight < 24;
+  lineNode(line) {
+    const slot = this.slotOf(line);
+    const tone = line.level >= 40 ? "bad" : line.level >= 30 ? "warn" : null;
+    const name = slot ? `#${slot}` : line.pid ? String(line.pid) : "";
+    const look = { class: "line", "data-tone": tone, "data-hue": slot ? slot % HUES : null, "data-marked": line.isMarked };
+    return el("div", look, el("span", { class: "line-slot" }, name), ...coloured(line.text));
   }
 
-  toNewest() {
-    this.log.scrollTop = FAR;
-    this.setFollows(true);
+  /** Mark the line of a node, and have the address name it. */
+  mark(node) {
+    if (!node || !getSelection().isCollapsed) return;
+    const line = this.list.lineOf(node);
+    for (const each of this.list.lines) each.isMarked = each === line;
+    this.isMarked = true;
+    this.list.remake();
+    if (line.time !== null) this.keepAddress((this.when = this.nameOf(line)));
   }
 
-  setFollows(wanted) {
-    this.follows = wanted;
-    show($("logs-newest"), !wanted);
+  nameOf(line) {
+    const at = this.list.lines.indexOf(line);
+    let first = at;
+    while (first > 0 && this.list.lines[first - 1].time === line.time) first -= 1;
+    return `${line.time}~${at - first}`;
+  }
+
+  /** Have the address name the first line in view, soon, where the end is not. */
+  keepPlace() {
+    clearTimeout(this.placeTimer);
+    show(this.newest, !this.list.follows);
+    this.placeTimer = setTimeout(() => {
+      const line = this.list.firstInView();
+      if (this.isOpen && !this.isMarked) this.keepAddress(this.list.follows || !line?.time ? "" : this.nameOf(line));
+    }, SOON);
+  }
+
+  keepAddress(when = this.when) {
+    const parts = [this.server.value, this.file.value, when, this.level.value, this.slot.value, this.filter.value];
+    globalThis.history.replaceState(null, "", `#logs/${parts.map(encodeURIComponent).join("/")}`.replace(/\/+$/, ""));
+  }
+
+  /** Save the lines that are shown as a file. */
+  save() {
+    const lines = this.list.shown.map((line) => `${plain(line.text)}\n`);
+    const url = URL.createObjectURL(new Blob(lines, { type: "text/plain" }));
+    el("a", { href: url, download: `${this.file.value.replaceAll(",", "-")}.log` }).click();
+    setTimeout(() => URL.revokeObjectURL(url), AGAIN);
   }
 
   drawFoot() {
-    const figures = { shown: count(this.log.childElementCount), kept: count(this.lines.length), limit: count(MOST) };
-    const waits = this.paused ? ` · ${text("logs.paused", { count: count(this.waiting.length) })}` : "";
-    write($("log-foot"), text("logs.lines", figures) + waits);
+    const { shown, lines } = this.list;
+    const said = [text("logs.lines", { shown: count(shown.length), kept: count(lines.length), limit: count(MOST) })];
+    if (this.leftOut) said.push(text("logs.left_out", { count: count(this.leftOut) }));
+    if (this.isPaused) said.push(text("logs.paused", { count: count(this.waiting.length) }));
+    if (!this.isLive && this.when) said.push(text("logs.at", { time: timeOf(Number(this.when.split("~")[0])) }));
+    write($("log-foot"), said.join(" · "));
+    show(this.newest, !this.list.follows);
   }
 
   notify(words) {
@@ -205,17 +332,22 @@ export class Logs {
   }
 }
 
-const newest = (lines) => (lines.length > MOST ? lines.slice(-MOST) : lines);
+/** The lines of what the server sends; one without a time has that of the line above. */
+const linesOf = (rows, above = null) => rows.map(([time, level, pid, words]) => ({ time: (above = time ?? above), level, pid, text: words.replaceAll("\t", "    ") }));
 
-function lineNode(line) {
-  return el("div", { class: "line", "data-tone": BAD.test(line) ? "bad" : ODD.test(line) ? "warn" : null }, line);
+/** The files, and for each watcher that writes several one entry for all of them. */
+function withTogether(files) {
+  const names = [...new Set(files.map(({ watcher }) => watcher))].filter((name) => name && files.filter(({ watcher }) => watcher === name).length > 1);
+  const together = names.map((name) => ({ id: files.filter(({ watcher }) => watcher === name).map(({ id }) => id).join(","), watcher: name, title: text("logs.together", { name }) }));
+  return [...files, ...together];
 }
 
-/** How many of the first `early` lines are the last ones of `lines`. */
-function overlap(lines, early) {
-  for (let size = Math.min(lines.length, early.length); size > 0; size -= 1) {
-    const end = lines.slice(lines.length - size);
-    if (end.every((line, at) => line === early[at])) return size;
+/** What finds a text, and where it is a regular expression that too; and whether it is one. */
+function patternOf(value) {
+  const literal = value.replace(/[.*+?^${}()|[\]\\]/g, "\\$&");
+  try {
+    return [new RegExp(`${literal}|${new RegExp(value).source}`, "i"), true];
+  } catch {
+    return [new RegExp(literal, "i"), false];
   }
-  return 0;
 }

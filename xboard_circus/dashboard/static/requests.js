@@ -1,6 +1,6 @@
 // What is in flight now, the oldest first: asked for again and again while the view is open.
 
-import { get, Refused } from "./api.js";
+import { get, poll, Refused } from "./api.js";
 import { el, Keyed, set, show, write } from "./dom.js";
 import { duration, text } from "./text.js";
 
@@ -14,22 +14,15 @@ export class Requests {
   }
 
   open() {
-    this.follow((this.turn += 1));
+    const turn = (this.turn += 1);
+    poll(() => turn === this.turn, () => this.ask(turn), () => EVERY);
   }
 
   close() {
     this.turn += 1;
   }
 
-  async follow(turn) {
-    while (turn === this.turn) {
-      await this.ask(turn);
-      await new Promise((resolve) => setTimeout(resolve, EVERY));
-    }
-  }
-
   async ask(turn) {
-    if (document.hidden) return;
     try {
       const { requests } = await get("api/requests");
       if (turn === this.turn) this.draw(requests);

@@ -1,6 +1,6 @@
 // The ledger as a timeline, newest first; what happens while it is open comes in by itself.
 
-import { get, Refused } from "./api.js";
+import { get, poll, Refused } from "./api.js";
 import { Badge } from "./badges.js";
 import { offer, offerServers, WatcherView } from "./choices.js";
 import { Keyed, el, set, show, write } from "./dom.js";
@@ -12,6 +12,7 @@ const EVERY = 2000;
 const FIRST = 100;
 const MOST = 1000;
 const KINDS = ["restart", "cooldown", "recovered", "unhealthy", "port_freed", "port_refused", "port_shared", "port_shut", "replace", "kept", "reload_begin", "output_lost", "output_back", "slow_request", "poison", "before_done", "before_failed", "reload_end", "circusd_lost", "circusd_back", "host_restarted", "command", "ready", "end", "spawn", "reap", "kill", "start", "stop"];
+const DEATHS = ["restart", "end", "unhealthy"]; // with a link to the log of that second
 const $ = (id) => document.getElementById(id);
 
 export class Timeline extends WatcherView {
@@ -52,20 +53,11 @@ export class Timeline extends WatcherView {
   reload(limit = FIRST) {
     this.limit = limit;
     this.events = [];
-    this.turn += 1;
-    if (this.isOpen && this.server.value) this.follow(this.turn);
-  }
-
-  /** Ask for what is new, again and again, until the view closes or is filtered otherwise. */
-  async follow(turn) {
-    while (turn === this.turn) {
-      await this.ask(turn);
-      await new Promise((resolve) => setTimeout(resolve, EVERY));
-    }
+    const turn = (this.turn += 1);
+    if (this.isOpen && this.server.value) poll(() => turn === this.turn, () => this.ask(turn), () => EVERY);
   }
 
   async ask(turn) {
-    if (document.hidden) return;
     const after = this.events.length ? this.events[0].id : null;
     const query = { server: this.server.value, watcher: this.watcher.value, kind: this.kind.value, after, limit: after ? MOST : this.limit };
     try {
@@ -93,6 +85,10 @@ export class Timeline extends WatcherView {
     const shown = this.items();
     this.list.update(shown);
     show($("timeline-empty"), !shown.length && !notice);
+  }
+
+  get hasLogs() {
+    return this.servers?.find(({ id }) => id === this.server.value)?.has_logs;
   }
 
   /** Incidents with their events, and the events that belong to none, the newest first. */
@@ -199,6 +195,7 @@ class EventRow {
     const label = text("timeline.why.of", { kind: word("kind", event.kind), watcher: event.watcher, time });
     this.text = el("div", { class: "why", hidden: true });
     const cause = event.cause ? word("cause", event.cause) : "";
+    const logs = DEATHS.includes(event.kind) && view.hasLogs ? el("a", { href: `#logs/${[view.server.value, event.watcher, event.time].map(encodeURIComponent).join("/")}` }, text("timeline.log")) : null;
     const who = [event.pid && `PID ${event.pid}`, cause, event.kind !== "command" && event.data?.by && (event.data.by_say ? reasonIn(event.data, "by") : word("by", event.data.by))].filter(Boolean).join(" · ");
     this.ask = el("button", { type: "button", class: "button button-quiet", "aria-expanded": "false", "aria-label": label }, text("timeline.why"));
     this.ask.addEventListener("click", () => this.toggle(view.server.value, event));
@@ -208,7 +205,7 @@ class EventRow {
       moment(view, event.watcher, this.key, event.time),
       badge.node,
       el("strong", { class: "event-watcher" }, event.watcher),
-      el("div", { class: "event-words" }, el("span", {}, reasonIn(event) || event.data?.command || ""), el("span", { class: "muted" }, who)),
+      el("div", { class: "event-words" }, el("span", {}, reasonIn(event) || event.data?.command || ""), el("span", { class: "muted" }, who), logs),
       event.pid ? this.ask : null,
       this.text,
     );

@@ -1,12 +1,14 @@
 // The history of a watcher, or of one of its slots: curves over minutes to a week, with what happened to its workers.
 
-import { get, Refused } from "./api.js";
+import { get, poll, Refused } from "./api.js";
 import { Chart } from "./charts.js";
 import { offer, offerServers, WatcherView } from "./choices.js";
-import { el, show, write } from "./dom.js";
-import { text, word } from "./text.js";
+import { el, set, show, write } from "./dom.js";
+import { reasonIn } from "./reason.js";
+import { text, timeOf, word } from "./text.js";
 
-const KINDS = ["requests", "errors", "p50", "p95", "active", "lag", "cpu", "rss"];
+const CHARTS = [["requests"], ["errors"], ["p50", "p95", "p99"], ["active"], ["lag"], ["cpu"], ["rss"]];
+const NEAR = 0.015; // of the range: marks so near to the moment are named with it
 const RANGES = [300, 3600, 21600, 86400, 604800];
 const SOON = 2000; // ms between two questions for the last minutes, and for more
 const LATE = 10000;
@@ -26,8 +28,14 @@ export class Trends extends WatcherView {
     this.range = $("history-range");
     this.turn = 0;
     offer(this.range, RANGES.map((seconds) => [String(seconds), rangeName(seconds)]));
-    this.charts = KINDS.map((kind) => new Chart(kind));
-    $("history-charts").append(...this.charts.map((chart) => el("figure", {}, el("figcaption", {}, text(chart.name)), chart.node)));
+    this.moment = $("history-moment");
+    this.charts = CHARTS.map((kinds) => new Chart(kinds[0], kinds));
+    this.readings = this.charts.map(() => el("span", { class: "reading" }));
+    $("history-charts").append(...this.charts.map((chart, at) => el("figure", {}, el("figcaption", {}, text(chart.name), this.readings[at]), chart.node)));
+    for (const chart of this.charts) chart.node.addEventListener("pointermove", (event) => this.found && this.point(chart.timeAt(event)));
+    $("history-charts").addEventListener("pointerleave", () => this.point(null));
+    this.moment.addEventListener("input", () => this.point(this.found?.series.t[Number(this.moment.value)] ?? null));
+    this.moment.addEventListener("blur", () => this.point(null));
     for (const select of [this.server, this.watcher, this.slot, this.range]) select.addEventListener("change", () => this.reload());
   }
 
@@ -47,21 +55,13 @@ export class Trends extends WatcherView {
   }
 
   reload() {
-    this.turn += 1;
-    if (this.isOpen && this.watcher.value) this.follow(this.turn);
+    const turn = (this.turn += 1);
+    const every = () => (Number(this.range.value) === RANGES[0] ? SOON : LATE);
+    if (this.isOpen && this.watcher.value) poll(() => turn === this.turn, () => this.ask(turn), every);
     else this.notice(this.isOpen ? text("history.none") : "");
   }
 
-  /** Ask for the figures again and again, until the view closes or something else is chosen. */
-  async follow(turn) {
-    while (turn === this.turn) {
-      await this.ask(turn);
-      await new Promise((resolve) => setTimeout(resolve, Number(this.range.value) === RANGES[0] ? SOON : LATE));
-    }
-  }
-
   async ask(turn) {
-    if (document.hidden) return;
     const query = { server: this.server.value, watcher: this.watcher.value, slot: this.slot.value, span: this.range.value };
     try {
       const found = await get("api/traffic", query);
@@ -72,15 +72,44 @@ export class Trends extends WatcherView {
     }
   }
 
-  draw({ series, span, until, marks }) {
+  draw(found) {
+    const { series, span, until, marks } = found;
     this.notice(series.t.length ? "" : text("history.none"));
     series.cpu = series.cpu.map((cores) => (cores === null ? null : 100 * cores));
-    const lines = marks.map(({ time, kind }) => ({ time, words: word("kind", kind) }));
-    for (const chart of this.charts) chart.update(series, { span, until, name: rangeName(span), marks: lines });
+    this.found = found;
+    for (const chart of this.charts) chart.update(series, { span, until, name: rangeName(span), marks });
+    this.point(this.time ?? null);
+  }
+
+  /** Show what all charts have at a moment, and what happened then; null shows the last figures. */
+  point(wanted) {
+    if (!this.found) return;
+    const { t } = this.found.series;
+    const place = wanted === null ? t.length - 1 : nearest(t, wanted);
+    const time = wanted === null || !t.length ? null : t[place];
+    this.time = time;
+    this.charts.forEach((chart, at) => {
+      chart.point(time);
+      write(this.readings[at], chart.valuesAt(place));
+    });
+    const near = time === null ? [] : this.found.marks.filter((each) => Math.abs(each.time - time) < NEAR * this.found.span);
+    const words = near.slice(-3).map((each) => `${timeOf(each.time)} ${word("mark", each.mark)}: ${reasonIn(each)}`);
+    write($("history-said"), time === null ? "" : [timeOf(time), ...words].join(" · "));
+    set(this.moment, "max", Math.max(0, t.length - 1));
+    this.moment.value = String(place);
+    const values = this.charts.map((chart, at) => `${text(chart.name)} ${this.readings[at].textContent}`);
+    set(this.moment, "aria-valuetext", [time === null ? text("now") : timeOf(time), ...words, ...values].join(", "));
   }
 
   notice(words) {
     write($("history-notice"), words);
     show($("history-notice"), Boolean(words));
   }
+}
+
+/** The place of the time next to a moment. */
+function nearest(times, moment) {
+  const next = times.findIndex((time) => time >= moment);
+  if (next <= 0) return next < 0 ? times.length - 1 : 0;
+  return moment - times[next - 1] < times[next] - moment ? next - 1 : next;
 }

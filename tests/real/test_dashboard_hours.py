@@ -1,0 +1,115 @@
+"""The overview of many workers, open for an hour: what it loads, and that it grows by nothing."""
+
+import itertools
+import time
+from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
+
+import pytest
+
+pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+
+from fake_circusd import FakeCircusd, always
+from playwright.sync_api import Response
+
+from xboard_circus.config import load
+from xboard_circus.dashboard.settings import of_config
+from xboard_circus.ledger import LedgerStore
+from xboard_circus.ledger.location import ledger_of
+from xboard_circus.ledger.record import record_of
+
+from .browsing import Visit, chromium
+from .harness import Circusd
+from .parts import needs
+from .visitor import served, state, watcher, worker
+
+INI = """\
+[circus]
+endpoint = {endpoint}
+multicast_endpoint =
+
+[watcher:web]
+cmd = sleep 1000
+
+[plugin:xboard]
+use = xboard_circus.plugins.bundle.Bundle
+"""
+WEEK = 7 * 86_400
+HOUR, EVERY = 3600, 6  # seconds, and those between two states
+FED = """() => {
+const asked = window.fetch;
+window.fetch = async (path, options) => {
+  if (path !== "api/stream") return asked(path, options);
+  const known = await (await asked("api/state", options)).json();
+  const encoder = new TextEncoder();
+  let at = 0;
+  return new Response(new ReadableStream({ start: (stream) => {
+    window.feed = () => {
+      at += 1;
+      known.now += EVERY;
+      for (const { workers } of known.servers[0].watchers) {
+        for (const each of workers) {
+          const figures = { cpu: at % 7, rss: 5e7 + 1e6 * (at % 11), latency: 0.001 * (at % 5) };
+          Object.assign(each, figures, { age: each.age + EVERY });
+        }
+      }
+      stream.enqueue(encoder.encode(`event: state\\ndata: ${JSON.stringify(known)}\\n\\n`));
+    };
+    window.feed();
+  } }));
+};
+}""".replace("EVERY", str(EVERY))
+
+
+def test_the_overview_weighs_little_and_does_not_grow_in_an_hour(tmp_path: Path) -> None:
+    """Given 40 workers and a ledger of a week, when the overview is open for an hour by a moved clock, with a state
+    every 6 s, then neither heap nor nodes grow; and page, scripts and styles weigh less than 300 kB."""
+    needs("chromium")
+    workers = [worker(4_000_000 + slot, slot=slot) for slot in range(1, 41)]
+    answers = {"xboard_state": always(state(watcher("web", *workers))), "listsockets": always({"sockets": []})}
+    with FakeCircusd({**answers, "stats": always({"infos": {}})}) as fake:
+        (tmp_path / "circus.ini").write_text(INI.format(endpoint=fake.endpoint))
+        config, now = load(tmp_path / "circus.ini"), time.time()
+        store = LedgerStore(ledger_of(config))
+        worst = {"cause": "crash", "reason": "it broke"}
+        events = itertools.product(range(1000), (("restart", worst), ("ready", {})))
+        store.append(
+            [
+                record_of("web", kind, {**data, "time": now - WEEK + 600 * at, "pid": at + 1, "slot": at % 40}, now=now)
+                for at, (kind, data) in events
+            ]
+        )
+        store.close()
+        with served(of_config(config)) as visitor, chromium() as browser:
+            browser.add_init_script(f"({FED})()")
+            browser.pages[0].clock.install()
+            answered: list[Response] = []
+            browser.pages[0].on("response", answered.append)
+            page = cast(Circusd, SimpleNamespace(folder=tmp_path))
+            visit = Visit(browser, page, url=f"http://127.0.0.1:{visitor.port}").sign_in()
+            loaded = {each.url: len(each.body()) for each in answered if "/api/" not in each.url and each.ok}
+            assert any("main.js" in url for url in loaded)
+            assert sum(loaded.values()) < 300_000
+
+            cdp = browser.new_cdp_session(visit.page)
+            cdp.send("Performance.enable")
+
+            def size() -> tuple[float, float]:
+                cdp.send("HeapProfiler.collectGarbage")
+                found = {each["name"]: each["value"] for each in cdp.send("Performance.getMetrics")["metrics"]}
+                return found["JSHeapUsedSize"], found["Nodes"]
+
+            def let_pass(seconds: int) -> None:
+                for _ in range(seconds // EVERY):
+                    visit.page.evaluate("window.feed()")
+                    visit.page.clock.run_for(EVERY * 1000)
+
+            let_pass(HOUR // 6)  # the curves are full
+            heap, nodes = size()
+            let_pass(HOUR - HOUR // 6)
+
+            grown_heap, grown_nodes = size()
+            assert grown_heap < 1.1 * heap
+            assert grown_nodes < 1.05 * nodes
+            assert visit.complaints == []
