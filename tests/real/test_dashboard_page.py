@@ -329,7 +329,7 @@ def test_the_history_has_curves_over_a_chosen_time(visit: Visit, shared: Circusd
     )
     victim = shared.workers()[0]
     os.kill(victim, signal.SIGKILL)
-    mark = visit.page.locator('#history .chart-mark[data-mark="crash"][d]').last
+    mark = visit.page.locator('#history-charts .chart-mark[data-mark="crash"][d]').last
     expect(mark).to_be_attached(timeout=PATIENCE * 1000)
     shared.wait_ready(timeout=PATIENCE)
     read_a_moment(visit)

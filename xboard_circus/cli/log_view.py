@@ -25,7 +25,7 @@ from xboard_circus.ledger.location import ledger_of
 from xboard_circus.ledger.query import slots_of
 from xboard_circus.logs import Line, LogFile, LogFollower, log_files, tail
 from xboard_circus.logs.follow import polled
-from xboard_circus.logs.lines import LEVELS, LinesAbove, level_of, merged, time_of, without_colours
+from xboard_circus.logs.lines import LEVELS, LinesAbove, level_of, merged, pid_of, time_of, without_colours
 from xboard_circus.masking import safe_line
 
 LINES = 100

@@ -87,14 +87,17 @@ export class Chart {
     const known = curves.known;
     write(this.most, known.length ? show(curves.top) : "");
     write(this.least, known.length ? show(curves.bottom) : "");
-    const words = { name: text(this.name), value: this.valuesAt(series.t.length - 1), most: show(Math.max(...known)) };
+    const words = { name: text(this.name), value: this.valuesAt(), most: show(Math.max(...known)) };
     set(this.node, "aria-label", known.length ? text("chart.now", words) : text("chart.none", words));
   }
 
-  /** What the curves have at a place of the series, in words; "" where nothing is known. */
-  valuesAt(at) {
-    const known = this.kinds.filter((kind) => (this.series.t[at] ?? null) !== null && (this.series[kind][at] ?? null) !== null);
-    return known.map((kind) => `${this.kinds.length > 1 ? `${kind} ` : ""}${KINDS[kind].show(this.series[kind][at])}`).join(", ");
+  /** What the curves have at a place of the series, or where they end, in words; "" where nothing is known. */
+  valuesAt(place = this.series.t.findLastIndex((_, at) => this.knownAt(at).length > 0)) {
+    return this.knownAt(place).map((kind) => `${this.kinds.length > 1 ? `${kind} ` : ""}${KINDS[kind].show(this.series[kind][place])}`).join(", ");
+  }
+
+  knownAt(place) {
+    return this.kinds.filter((kind) => (this.series[kind][place] ?? null) !== null);
   }
 
   /** Show where a moment is; null takes it away. */

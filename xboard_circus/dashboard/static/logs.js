@@ -71,13 +71,11 @@ export class Logs {
     this.stop();
   }
 
-  update(state) {
+  update({ servers }) {
     const before = this.server.value;
-    offerServers(this.server, $("logs-server-field"), state.servers);
-    const watchers = state.servers.find(({ id }) => id === this.server.value)?.watchers ?? [];
-    const watcher = this.files?.find(({ id }) => id === this.file.value)?.watcher;
-    const workers = watchers.find(({ name }) => name === watcher)?.workers ?? [];
-    this.learn(Object.fromEntries(workers.filter(({ pid, slot }) => pid && slot).map(({ pid, slot }) => [pid, slot])));
+    this.servers = servers;
+    offerServers(this.server, $("logs-server-field"), servers);
+    this.learnWorkers();
     if (this.isOpen && before !== this.server.value) this.listFiles();
   }
 
@@ -112,6 +110,7 @@ export class Logs {
     this.list.reset();
     this.list.follows = this.isLive;
     this.setFilter();
+    this.learnWorkers();
     if (this.isOpen && this.file.value) this.isLive ? this.readEnd() : this.jump();
   }
 
@@ -228,6 +227,13 @@ export class Logs {
     offer(this.slot, [["", text("history.all")], ...known.map((slot) => [String(slot), `#${slot}`])]);
     if (chosen !== this.slot.value) this.setFilter();
     this.list.remake();
+  }
+
+  learnWorkers() {
+    const watchers = this.servers?.find(({ id }) => id === this.server.value)?.watchers ?? [];
+    const writer = this.files?.find(({ id }) => id === this.file.value)?.watcher;
+    const workers = watchers.find(({ name }) => name === writer)?.workers ?? [];
+    this.learn(Object.fromEntries(workers.filter(({ pid, slot }) => pid && slot).map(({ pid, slot }) => [pid, slot])));
   }
 
   slotOf(line) {

@@ -82,15 +82,14 @@ export class Trends extends WatcherView {
   }
 
   /** Show what all charts have at a moment, and what happened then; null shows the last figures. */
-  point(wanted) {
+  point(time) {
     if (!this.found) return;
     const { t } = this.found.series;
-    const place = wanted === null ? t.length - 1 : nearest(t, wanted);
-    const time = wanted === null || !t.length ? null : t[place];
+    const place = time === null ? t.length - 1 : nearest(t, time);
     this.time = time;
     this.charts.forEach((chart, at) => {
       chart.point(time);
-      write(this.readings[at], chart.valuesAt(place));
+      write(this.readings[at], time === null ? chart.valuesAt() : chart.valuesAt(place));
     });
     const near = time === null ? [] : this.found.marks.filter((each) => Math.abs(each.time - time) < NEAR * this.found.span);
     const words = near.slice(-3).map((each) => `${timeOf(each.time)} ${word("mark", each.mark)}: ${reasonIn(each)}`);
