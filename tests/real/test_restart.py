@@ -21,6 +21,7 @@ import pytest
 
 import xboard_circus
 from xboard_circus.host import procs
+from xboard_circus.supervisor.supervisor import HELPER_GRACE
 
 from .free_ports import free_port, is_refused
 from .harness import BUNDLE, PATIENCE, Circusd, Watcher, circusd, eventually, holds
@@ -688,6 +689,27 @@ def test_what_an_operator_has_stopped_stays_so_over_a_restart(tmp_path: Path) ->
         c.do("stop", name="api", waiting=True)
         done(c, "restart", "--cold")
         c.wait_ready(name="api")
+
+
+def test_who_has_no_place_in_the_next_circusd_answers_what_is_in_flight(tmp_path: Path) -> None:
+    """Given a request on a watcher that the file has no more, and one with autostart = False, when restarted, then the
+    request is answered long after, and no old worker serves on."""
+    api, idle = Watcher("api", numprocesses=1), Watcher("idle", numprocesses=1)
+    with circusd(tmp_path, watchers=[Watcher(), api, idle]) as c:
+        kept = c.wait_ready()
+        drains, ends = (process(c.wait_ready(name=name)[0]) for name in ("api", "idle"))
+        held = c.hold_each([drains.pid], "api")
+        del c.watchers["api"]
+        c.write_ini(watcher__idle={"autostart": False})
+
+        said = done(c, "restart", "--no-preflight")
+
+        assert "idle is stopped, when it has answered what is in flight: it has autostart = False" in said
+        assert (ends.alive, is_refused(idle.port), c.status("idle")) == (False, True, "stopped")
+        holds(lambda: drains.alive, seconds=HELPER_GRACE + 1, what="it answers")
+        c.finish(held, "api")
+        eventually(lambda: not drains.alive, what="it has ended")
+        assert not set(kept) & set(c.wait_ready())
 
 
 def test_what_circusctl_and_the_page_restart_as_a_whole_loses_nothing(tmp_path: Path) -> None:

@@ -166,6 +166,7 @@ def test_the_workers_that_serve_are_known_to_the_next_one_until_they_are_ended(f
     following.armed["web"] = serving("b2")
     following.lifetime.tick()
     assert (following.lifetime.left, workers()) == ({"web": ["a1"]}, {"web": ["b2", "a1"]})
+    assert following.lifetime.graces == {"web": 40}
 
     following.lifetime.left.clear()
     following.lifetime.tick()
@@ -180,7 +181,8 @@ def test_what_is_no_token_in_the_record_leads_to_no_path(file: Path) -> None:
 
 
 def serving(token: str) -> Any:
-    return SimpleNamespace(fleet=SimpleNamespace(up=lambda: [SimpleNamespace(token=token)]))
+    fleet = SimpleNamespace(up=lambda: [SimpleNamespace(token=token)])
+    return SimpleNamespace(fleet=fleet, watcher=SimpleNamespace(graceful_timeout=40))
 
 
 def workers() -> Any:

@@ -46,27 +46,37 @@ class Costs:
     Attributes:
         stopped: The watchers with workers that end before the new ones start, by name, with the reason.
         losing: Those of them that lose requests: they listen, and are not our page.
+        ending: Watchers whose workers end for good, by name, with the reason.
     """
 
     stopped: dict[str, str]
     losing: frozenset[str]
+    ending: dict[str, str]
 
 
 def costs(instance: Instance, found: Snapshot) -> Costs:
     """Compare the running watchers with the ini file."""
-    stopped, losing = {}, set()
+    stopped, losing, ending = {}, set(), {}
+    is_supervised = any(is_armed(watcher) and watcher.autostart for watcher in instance.config.watchers)
     by_name = {watcher.name.lower(): watcher for watcher in instance.config.watchers}
     for running in found.watchers:
         name, port = running["name"], running["port"]
         watcher = by_name.get(name.lower())
-        if watcher is None or running["status"] != "active":
+        if running["status"] != "active":
+            continue
+        if watcher is None:
+            if not is_supervised and running["armed"]:  # else the next circusd ends its workers, beside its own
+                ending[name] = "the file has it no more"
+            continue
+        if not watcher.autostart:
+            ending[name] = "it has autostart = False"
             continue
         why = why_alone(watcher) or _moves(instance, watcher, port)
         if why:
             stopped[name] = why
             if (port or watcher.sockets_used) and not is_dashboard(watcher):
                 losing.add(name)
-    return Costs(stopped, frozenset(losing))
+    return Costs(stopped, frozenset(losing), ending)
 
 
 def _moves(instance: Instance, watcher: WatcherConfig, now: PortEntry | None) -> str:
@@ -118,7 +128,10 @@ def leave(instance: Instance, found: Snapshot | Silent, successor: Launched, pro
     *successor* waits until then.
     """
     circusd = found.identity
-    stopped = costs(instance, found).stopped if isinstance(found, Snapshot) else {}
+    stopped = {}
+    if isinstance(found, Snapshot):
+        expected = costs(instance, found)
+        stopped = expected.stopped | expected.ending
     staying = {each.name for each in instance.config.watchers if not why_alone(each) and each.name not in stopped}
     ending = [each.graceful_timeout for each in instance.config.watchers if each.name not in staying]
     patience = max(ending, default=0.0)

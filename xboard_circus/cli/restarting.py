@@ -71,7 +71,7 @@ def restart(
     if found is not None and not cold:
         _try_to_write(instance)
         _keep_variables(found)
-        alone = costs(instance, found) if isinstance(found, Snapshot) else Costs({}, frozenset())
+        alone = costs(instance, found) if isinstance(found, Snapshot) else Costs({}, frozenset(), {})
         _agree(alone, yes=yes)
         if not no_preflight:
             backends = [each for each in instance.config.watchers if is_backend(each) and not why_alone(each)]
@@ -131,6 +131,8 @@ def _agree(found: Costs, *, yes: bool) -> None:
     """Print what stops before it starts again; if requests would fail, ask, or raise XboardError without a terminal."""
     for name, why in found.stopped.items():
         say(f"{name} is stopped and started, not replaced: {why}", "yellow")
+    for name, why in found.ending.items():
+        say(f"{name} is stopped, when it has answered what is in flight: {why}", "yellow")
     if not found.losing or yes:
         return
     cost = f"requests to {', '.join(sorted(found.losing))} fail until the new workers are up"

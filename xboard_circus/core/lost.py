@@ -13,6 +13,8 @@ from xboard_circus.core.durations import lasted
 from xboard_circus.core.reason import with_say
 from xboard_circus.core.sentences import Say
 
+GRACEFUL_TIMEOUT = 30.0
+"""Circus's default."""
 LOST, BACK, HOST_RESTARTED = "circusd_lost", "circusd_back", "host_restarted"
 """Kinds of event: circusd was lost, is back after a loss that was reported at once, or the host was restarted."""
 
@@ -31,6 +33,7 @@ class CircusdLife:
         why: Why the monitor killed it; "" where it did not.
         stopped: The watchers that an operator had stopped, where it left and its workers kept serving.
         workers: By watcher, the tokens of the workers that serve, also of those that an earlier circusd left.
+        graces: By watcher, its `graceful_timeout`.
         gone_at: When its own plugin saw it gone, by the wall clock, and began to report that.
         witness: Identity of that plugin until it has reported; "" after that.
     """
@@ -45,6 +48,7 @@ class CircusdLife:
     why: str = ""
     stopped: Sequence[str] = ()
     workers: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    graces: Mapping[str, float] = field(default_factory=dict)
     gone_at: float | None = None
     witness: str = ""
 
@@ -52,6 +56,18 @@ class CircusdLife:
     def ended_at(self) -> float:
         """Return the best known time of its end."""
         return self.seen if self.gone_at is None else self.gone_at
+
+
+def grace_of(watcher: str | None, graces: Mapping[str, float], *, least: float) -> float:
+    """Return how long a process of *watcher* that an earlier circusd left may take to end, if none takes its place.
+
+    A worker has requests in flight: it gets the `graceful_timeout` that its circusd had in *graces*, Circus's default
+    where that is unknown. A plugin, of no watcher, gets the *least*.
+
+    >>> grace_of("api", {"api": 40.0}, least=2.0), grace_of("web", {}, least=2.0), grace_of(None, {}, least=2.0)
+    (40.0, 30.0, 2.0)
+    """
+    return least if watcher is None else max(least, graces.get(watcher, GRACEFUL_TIMEOUT))
 
 
 class Loss(NamedTuple):

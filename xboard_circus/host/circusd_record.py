@@ -39,6 +39,7 @@ def read(instance: str) -> CircusdLife | None:
                 str(watcher): [token for token in map(str, tokens) if worker_files.is_token(token)]
                 for watcher, tokens in (data.get("workers") or {}).items()
             },
+            graces={str(watcher): float(grace) for watcher, grace in (data.get("graces") or {}).items()},
             gone_at=None if gone_at is None else float(gone_at),
             witness=str(data.get("witness") or ""),
         )

@@ -29,6 +29,7 @@ class Lifetime:
         loss: How the circusd before this one ended, if it had no stop request.
         left: By watcher, the tokens of workers that it left, until they are ended. Their user can make more names in
             the runtime folder than are read.
+        graces: By watcher, the `graceful_timeout` that the circusd before this one had.
     """
 
     def __init__(self, supervisor: "Supervisor", *, at_exit: Callable[..., object] = atexit.register) -> None:
@@ -42,13 +43,14 @@ class Lifetime:
         )
         self.loss: Loss | None = None
         self.left: dict[str, Sequence[str]] = {}
+        self.graces: Mapping[str, float] = {}
         self._begin()
 
     @contained(None)
     def _begin(self) -> None:
         before = circusd_record.read(self._supervisor.instance)
         if before is not None and circusd_record.is_over(before, boot=self._life.boot):
-            self.left = dict(before.workers)
+            self.left, self.graces = dict(before.workers), before.graces
             self.loss = found(
                 before,
                 boot=self._life.boot,
@@ -67,8 +69,9 @@ class Lifetime:
     def tick(self) -> None:
         """Renew the time of the record now and then; write all of it where workers or a count have changed."""
         now, workers = self._supervisor.clock(), self._serving()
-        if workers != self._life.workers:
-            self._life, self._is_written = dataclasses.replace(self._life, workers=workers), False
+        graces = {name: float(each.watcher.graceful_timeout) for name, each in self._supervisor.armed.items()}
+        if (workers, graces) != (self._life.workers, self._life.graces):
+            self._life, self._is_written = dataclasses.replace(self._life, workers=workers, graces=graces), False
         elif now < self._noted_at + SEEN_EVERY:
             return
         self._noted_at = now

@@ -17,6 +17,7 @@ from circus import logger
 
 from xboard_circus import __version__
 from xboard_circus.core.durations import stale_after
+from xboard_circus.core.lost import grace_of
 from xboard_circus.core.names import is_helper
 from xboard_circus.core.ports import Holder
 from xboard_circus.core.sentences import Say
@@ -153,8 +154,8 @@ class Supervisor:
         """Arm a watcher that starts, or prepare an armed one for its next start."""
         for each in self.arbiter.watchers:
             helpers.prepare(self, each)
-        self.sweep(None, HELPER_GRACE)
         arming.arm(self, watcher)
+        self.sweep(None, HELPER_GRACE)
         self.soon(TICK_FAST)
 
     def stays_stopped(self, watcher: Any) -> bool:
@@ -289,7 +290,8 @@ class Supervisor:
     def sweep(self, watcher: str | None, grace: float) -> asyncio.Future[list[Holder]]:
         """End, once, the leftovers of a watcher from an earlier circusd; the future is what was ended.
 
-        None stands for everything of no watcher of ours: plugins, Circus's helpers, removed watchers.
+        None stands for everything in whose place this circusd starts nothing: plugins, Circus's helpers, workers of
+        watchers that the file has no more, or does not start. Workers answer what they have in flight.
         """
         if watcher not in self._sweeps:
             work = contained_task(self._end_orphans(watcher, grace), "the sweep of leftovers", list[Holder]())
@@ -300,17 +302,27 @@ class Supervisor:
         left = await self.loop.run_in_executor(None, self._orphans, watcher)
         if left:
             logger.warning("xboard: ending what an earlier circusd left behind: %s", ", ".join(named(left)))
-            await self.loop.run_in_executor(None, lambda: listeners.stop(left, grace=grace))
-        return left
+            by_grace: dict[float, list[Holder]] = {}
+            for each in left:
+                own = grace if watcher is not None else grace_of(left[each], self.lifetime.graces, least=grace)
+                by_grace.setdefault(own, []).append(each)
+            await asyncio.gather(
+                *(asyncio.to_thread(listeners.stop, group, grace=own) for own, group in by_grace.items())
+            )
+        return list(left)
 
-    def _orphans(self, watcher: str | None) -> list[Holder]:
-        known = {each.name for each in self.arbiter.watchers if not is_helper(each.name)}
-
-        def owner(holder: Holder) -> str | None:
-            name = (procs.environ(holder.pid or 0) or {}).get("XBOARD_WATCHER")
-            return name if name in known else None
-
-        return [holder for holder in listeners.orphans(self.instance) if owner(holder) == watcher]
+    def _orphans(self, watcher: str | None) -> dict[Holder, str | None]:
+        """Return the leftovers of *watcher*, each with the watcher that it names."""
+        known = {
+            each.name
+            for each in self.arbiter.watchers
+            if not is_helper(each.name) and (each.autostart or each.name in self.armed or not each.is_stopped())
+        }
+        found = {
+            each: (procs.environ(each.pid or 0) or {}).get("XBOARD_WATCHER")
+            for each in listeners.orphans(self.instance)
+        }
+        return {each: name for each, name in found.items() if (name if name in known else None) == watcher}
 
     def holders(self, host: str, port: int) -> list[Holder]:
         """Return the holders of a port, for a thread. Leftovers of a dead worker of ours count as orphans.
