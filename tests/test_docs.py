@@ -213,7 +213,10 @@ def shape(page: Path) -> list[str]:
     "name",
     [
         "README",
-        *(f"docs/{page}" for page in ("behaviour", "kubernetes", "operations", "security", "services", "verdicts")),
+        *(
+            f"docs/{page}"
+            for page in ("behaviour", "kubernetes", "operations", "scenarios", "security", "services", "verdicts")
+        ),
     ],
 )
 def test_a_page_has_the_same_commands_names_and_shape_in_both_languages(name: str) -> None:
@@ -225,6 +228,18 @@ def test_a_page_has_the_same_commands_names_and_shape_in_both_languages(name: st
     assert console_blocks(pages[1]) == console_blocks(pages[0])
     assert shape(pages[1]) == shape(pages[0])
     assert names[1] ^ names[0] == set()
+
+
+def test_every_situation_has_a_picture_that_a_test_takes_and_all_are_small() -> None:
+    page = (ROOT / "docs" / "scenarios.md").read_text(encoding="utf-8")
+    tests = (ROOT / "tests" / "real" / "test_dashboard_scenarios.py").read_text(encoding="utf-8")
+    named = re.findall(r"^!\[.*\]\(scenarios/(.*)\.png\)$", page, re.MULTILINE)
+    pictures = sorted((ROOT / "docs" / "scenarios").iterdir())
+
+    assert len(named) == page.count("\n## ") == 12
+    assert [each.name for each in pictures] == sorted(f"{name}.png" for name in named)
+    assert [name for name in named if f'"{name}"' not in tests] == []
+    assert sum(each.stat().st_size for each in pictures) < 1_500_000
 
 
 def test_the_readme_shows_lines_of_the_benchmarks_page() -> None:

@@ -151,9 +151,9 @@ class Visit:
         """Wait until the row of a worker shows a state."""
         expect(self.row(pid).locator(f'.badge[data-state="{state}"]').first).to_be_visible(timeout=PATIENCE * 1000)
 
-    def picture(self, name: str) -> None:
-        """Keep a screenshot of the whole page."""
-        keep_picture(self.page, self.running.folder / "screenshots", name)
+    def picture(self, name: str, *, whole: bool = True) -> None:
+        """Keep a screenshot of the whole page, or of what the window shows."""
+        keep_picture(self.page, self.running.folder / "screenshots", name, whole=whole)
 
 
 def press(place: Locator, name: str | re.Pattern[str]) -> None:
@@ -185,8 +185,9 @@ def check_sound(page: Page, name: str) -> None:
     assert serious == [], "\n".join([name, *serious])
 
 
-def keep_picture(page: Page, folder: Path, name: str) -> None:
-    """Keep a screenshot of the whole page where XBOARD_SCREENSHOTS says, else in *folder*."""
+def keep_picture(page: Page, folder: Path, name: str, *, whole: bool = True) -> None:
+    """Keep a screenshot of the page where XBOARD_SCREENSHOTS says, else in *folder*."""
     folder = Path(os.environ.get("XBOARD_SCREENSHOTS") or folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    page.screenshot(path=folder / f"{name}.png", full_page=True, animations="disabled")
+    file = folder / f"{name}.png"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    page.screenshot(path=file, full_page=whole, animations="disabled")

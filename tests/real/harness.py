@@ -689,3 +689,12 @@ def kill(pid: int, signum: int = signal.SIGKILL) -> float:
         stopped = psutil.STATUS_STOPPED
         eventually(lambda: psutil.Process(pid).status() == stopped, every=0.001, what=f"{pid} stands still")
     return at
+
+
+def fill(disk: Path) -> Path:
+    """Leave no room on a small disk; return the file that takes it."""
+    filler = disk / "filler"
+    with contextlib.suppress(OSError), filler.open("wb", buffering=0) as file:
+        while True:
+            file.write(b"x" * 4096)
+    return filler

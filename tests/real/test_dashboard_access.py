@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fake_circusd import FakeCircusd, always
+from fake_circusd import FakeCircusd, always, in_turn
 from fastapi import FastAPI
 from starlette.responses import Response
 
@@ -55,7 +55,7 @@ use = xboard_circus.plugins.bundle.Bundle
 """
 ACTIONS = [
     *("start", "stop", "restart", "reload", "incr", "decr", "start_all", "stop_all", "restart_all", "kill", "replace"),
-    *("retry", "add_watcher", "add_server", "remove_server"),
+    *("retry", "add_watcher", "add_server", "remove_server", "reload_config"),
 ]
 
 
@@ -116,6 +116,8 @@ def reader(stranger: Visitor, settings: Settings, admin: Visitor) -> Visitor:
         "/api/traffic?watcher=web",
         "/api/events",
         "/api/why?watcher=web",
+        "/api/reloads?watcher=web",
+        "/api/options",
         "/api/logs",
         "/api/logs/web",
         "/api/logs/web/stream",
@@ -679,6 +681,54 @@ def test_secrets_are_masked(admin: Visitor) -> None:
     assert "hunter2" not in shown
     assert "DB_PASSWORD=***" in shown
     assert admin.watcher()["options"]["cmd"] == "run --api-key ***"
+
+
+def test_options_are_shown_with_their_places_and_without_secrets(
+    reader: Visitor, circusd: FakeCircusd, settings: Settings
+) -> None:
+    """Given options of circusd and of a watcher, then everybody who is logged in reads them, masked."""
+    live = {"numprocesses": 3, "env": {"DB": "hunter2"}, "cmd": "sleep --token hunter2"}
+    circusd.answers["options"] = always({**OK, "options": live})
+    circusd.answers["globaloptions"] = always({**OK, "options": {"check_delay": 7.0}})
+    with (settings.folder / "circus.ini").open("a") as ini:
+        ini.write("[env:web]\nSECRET = hunter2\n")
+
+    of_web, of_circusd = (reader.get(f"/api/options{of}").json["options"] for of in ("?watcher=WEB", ""))
+
+    found = {each["name"]: (each["value"], each["place"]) for each in of_web}
+    assert found["numprocesses"] == ("3", "in force; the default has 1")
+    assert found["environment SECRET"] == ("***", "circus.ini:13")
+    assert found["cmd"] == ("run --api-key ***", "in force; circus.ini:6 has sleep 1000")
+    assert {"name": "check_delay", "value": "7", "place": "in force; the default has 5"} in of_circusd
+    assert {"name": "multicast_endpoint", "value": "", "place": "circus.ini:3"} in of_circusd
+    assert "hunter2" not in str([of_web, of_circusd])
+    assert reader.get("/api/options?watcher=nobody").status == 404
+
+
+def test_the_options_of_another_host_s_circusd_are_masked_too(admin: Visitor, circusd: FakeCircusd) -> None:
+    live = {"numprocesses": 3, "env": {"DB": "hunter2"}, "cmd": "sleep --token hunter2", "hooks.x": "a.b"}
+    with FakeCircusd({**circusd.answers, "options": always({**OK, "options": live})}) as other:
+        assert admin.act("add_server", endpoint=other.endpoint, label="other").status == 200
+        found = next(each for each in admin.get("/api/state").json["servers"] if each["label"] == "other")
+        eventually(lambda: admin.server(found["id"])["reachable"])
+
+        rows = admin.get(f"/api/options?server={found['id']}&watcher=web").json["options"]
+
+    assert {each["name"]: each["value"] for each in rows} == {
+        "numprocesses": "3",
+        "env": "***",
+        "cmd": "sleep --token ***",
+        "hooks.x": "a.b",
+    }
+
+
+def test_the_configuration_is_reloaded_or_the_refusal_shown(admin: Visitor, circusd: FakeCircusd) -> None:
+    circusd.answers["reloadconfig"] = in_turn(OK, {"status": "error", "reason": "circus.ini has errors", "errno": 2})
+
+    done, refused = admin.act("reload_config"), admin.act("reload_config")
+
+    assert (done.status, refused.status) == (200, 409)
+    assert "circus.ini has errors" in refused.text
 
 
 def test_what_is_not_seen_or_turns_text_around_is_shown_as_a_question_mark(

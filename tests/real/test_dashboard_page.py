@@ -495,7 +495,7 @@ def test_a_reader_sees_everything_and_can_change_nothing(shared: Circusd) -> Non
         expect(visit.page.locator(".watcher")).to_have_count(4)
         names = visit.page.locator("main").get_by_role("button").all_inner_texts()
 
-        assert {name for name in names if name} == {"Details", "Fold the healthy"}
+        assert {name for name in names if name} == {"Details", "Fold the healthy", "Options"}
         visit.picture("reader")
         assert visit.complaints == []
 

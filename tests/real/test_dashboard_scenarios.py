@@ -5,7 +5,10 @@
 import contextlib
 import os
 import re
-from collections.abc import Iterator
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -18,10 +21,10 @@ from xboard_circus.dashboard.settings import WATCHER
 
 from .browsing import PATIENCE, PHONE, QUICK, Visit, check_sound, chromium, dashboard, page_watcher
 from .free_ports import stranger
-from .harness import BUNDLE, Circusd, Watcher, circusd, eventually, kill
+from .harness import BUNDLE, HERE, Circusd, Watcher, circusd, eventually, fill, kill
 from .parts import needs
 
-WIDE = {"width": 1440, "height": 900}
+WIDE = {"width": 1440, "height": 720}
 COOLS = {"restart.burst": 3, "restart.delay": 0.1, "restart.delay_max": 60, "restart.cooldown": 300}
 FIRST = 400  # px
 TROUBLE = "-bad|-warn"
@@ -47,13 +50,27 @@ class Watch:
         expect(self.visits[0].page).to_have_title(re.compile(title))
         for visit in self.visits:
             visit.page.evaluate("scrollTo(0, 0)")
-            if os.environ.get("XBOARD_SCREENSHOTS"):
-                visit.picture(f"{name}-{'en' if visit is self.visits[0] else 'zh'}")
             box = self.line(visit).bounding_box()
             assert box is not None
             assert box["y"] + box["height"] <= FIRST, f"{name}: the line ends at {box['y'] + box['height']:.0f} px"
             if icon == TROUBLE:
                 eventually(lambda page=visit.page: not page.evaluate(GREEN, FIRST), what=f"{name}: nothing is green")  # type: ignore[misc]
+        self.keep(name)
+
+    def keep(self, name: str) -> None:
+        """Keep the picture of docs/scenarios.md where it is wanted."""
+        if not os.environ.get("XBOARD_SCREENSHOTS"):
+            return
+        visit = self.visits[0]
+        told = [[str(visit.running.folder), "/srv/app"], [f"{sys.prefix}/bin/", ""]]
+
+        def is_kept() -> bool:
+            visit.page.evaluate(RENAME, told)
+            visit.picture(f"scenarios/{name}", whole=False)
+            text = visit.page.evaluate("document.body.textContent")
+            return not any(path in text for path, _ in told)  # else a state came in between
+
+        eventually(is_kept, what=f"the picture of {name} names no folder of this machine")
 
     def see_fine(self, *english: str) -> None:
         expect(self.line(self.visits[0])).to_have_attribute("data-verdict", "ok")
@@ -63,6 +80,11 @@ class Watch:
         expect(self.visits[0].page).to_have_title("xboard-circus")
 
 
+RENAME = """(told) => {
+  const texts = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+  while (texts.nextNode())
+    for (const [path, name] of told) texts.currentNode.data = texts.currentNode.data.replaceAll(path, name);
+}"""
 GREEN = """(most) => [...document.querySelectorAll("main *, .link-state")]
   .filter((each) => each.getClientRects().length && each.getBoundingClientRect().top < most)
   .filter((each) => [getComputedStyle(each), getComputedStyle(each, "::before")].some(({ color, backgroundColor }) =>
@@ -74,7 +96,7 @@ GREEN = """(most) => [...document.querySelectorAll("main *, .link-state")]
 def watching(c: Circusd) -> Iterator[Watch]:
     needs("chromium")
     with (
-        chromium(viewport=WIDE, color_scheme="light") as one,
+        chromium(opens=False, viewport=WIDE, color_scheme="light") as one,
         chromium(viewport=PHONE, color_scheme="dark", locale="zh-CN") as other,
     ):
         yield Watch(Visit(one, c).sign_in(), Visit(other, c).sign_in())
@@ -112,12 +134,63 @@ def look_at_the_incident(visit: Visit) -> None:
     page.goto(f"{visit.url}/#overview")
 
 
+def look_at_the_options(visit: Visit) -> None:
+    """Find circusd's load, the options of circusd and of a watcher with their places, and read the ini file anew."""
+    page, dialog = visit.page, visit.page.get_by_role("dialog")
+    facts = page.locator(".server-facts")
+    expect(facts).to_contain_text(re.compile(r"CPU [\d.]+ % · \d+ MiB"))
+    facts.get_by_role("button", name="Options").click()
+    expect(dialog).to_contain_text(re.compile(r"pubsub_endpoint.*circus\.ini:\d+"))
+    check_sound(page, "the options")
+    page.keyboard.press("Escape")
+    visit.watcher().get_by_role("button", name="Open web").click()
+    visit.watcher().get_by_role("button", name="Options").click()
+    expect(dialog).to_contain_text(re.compile(r"restart\.burst3circus\.ini:\d+"))
+    page.keyboard.press("Escape")
+    visit.watcher().get_by_role("button", name="Fold web").click()
+    page.locator(".server-head .menu summary").click()
+    page.get_by_role("button", name="Reload configuration").click()
+    dialog.get_by_role("button", name="Reload configuration").click()
+    expect(page.locator(".toast")).to_contain_text("circusd reads its ini file")
+    page.locator(".toast").get_by_role("button").click()
+
+
+def look_at_the_failed_reload(visit: Visit) -> None:
+    """Find what the reload did, from which code to which, and what serves on; put away, it stays away."""
+    panel = visit.watcher().locator(".reload")
+    expect(panel).to_contain_text("The old code still serves: 2 of 2 workers are up.")
+    expect(panel.locator("li[data-step=done]").first).to_contain_text("Preflight")
+    expect(panel.locator("li[data-step=failed]")).to_contain_text("code 3")
+    expect(panel.locator(".reload-head .mono")).to_contain_text(re.compile("files of .* → files of .*"))
+    check_sound(visit.page, "a failed reload")
+    panel.get_by_role("button", name="Dismiss").click()
+    expect(panel).to_be_hidden()
+    visit.page.reload()
+    visit.live()
+    expect(visit.watcher()).to_contain_text("2 of 2 up")
+    expect(panel).to_be_hidden()
+
+
+def look_at_the_running_reload(visit: Visit) -> None:
+    """Find the worker that is replaced now, those to come, and the reload before this one."""
+    panel = visit.watcher().locator(".reload")
+    expect(panel.locator("li[data-step=runs]")).to_contain_text(re.compile(r"#\d new worker \d+ starts"))
+    expect(panel.locator("li[data-step=wait]")).to_contain_text("1 more to come")
+    panel.get_by_text("Last reloads").click()
+    expect(panel.locator(".reload-past li")).to_contain_text(re.compile("failed: 0 of 2 replaced.* · .*admin"))
+
+
 def test_the_first_line_says_what_since_when_why_what_is_next_and_what_to_do(tmp_path: Path) -> None:
     """Given two workers, when they fail in each way, then the first line has it all, and nothing of it afterwards."""
+    (tmp_path / "app.py").touch()
+    os.utime(tmp_path / "app.py", (0, time.time() - 3600))
     with dashboard(tmp_path, [Watcher(options={**QUICK, **COOLS})]) as c:
         first, second = c.wait_ready()
+        (tmp_path / "new.py").touch()
         with watching(c) as watch:
             watch.see_fine("1 backend, 2 workers", r"\d requests/s")
+            watch.keep("healthy")
+            look_at_the_options(watch.visits[0])
 
             c.set("live", "503")
             does = "restore what the live path depends on"
@@ -137,6 +210,7 @@ def test_the_first_line_says_what_since_when_why_what_is_next_and_what_to_do(tmp
                 chinese="前重载失败：web",
                 title="web: reload failed",
             )
+            look_at_the_failed_reload(watch.visits[0])
 
             c.set("boot", "held")
             c.do("xboard_reload", name="web")
@@ -146,6 +220,8 @@ def test_the_first_line_says_what_since_when_why_what_is_next_and_what_to_do(tmp
                 title="^xboard-circus",
                 icon="/icon.svg",
             )
+            look_at_the_running_reload(watch.visits[0])
+            watch.keep("reload-runs")
             c.set("boot", "")
             watch.see_fine()
             c.set("boot", "exit 3")
@@ -157,7 +233,7 @@ def test_the_first_line_says_what_since_when_why_what_is_next_and_what_to_do(tmp
                     "one-cooling",
                     "degraded",
                     "degraded for .*: web, 1 of 2 up",
-                    "Why: #.* after: .*code 3",
+                    "Why: #.*: cooling down, after: .*code 3",
                     "is started again in",
                 ),
                 chinese="降级已持续.*：web，1/2 运行中",
@@ -216,9 +292,14 @@ def test_the_first_line_says_what_since_when_why_what_is_next_and_what_to_do(tmp
             expect(visit.page.locator(".event-incident .badge[data-state=open]")).to_have_count(0)
 
 
-def test_a_port_that_another_holds_is_named_once_and_first(tmp_path: Path) -> None:
-    """Given a stranger on the port, then the first line names it, and each worker says what it waits for."""
-    watchers = [Watcher(options={**QUICK, "port.retry": 1}), page_watcher({})]
+def test_a_port_that_is_taken_a_full_disk_and_a_crash_loop_are_named_first(
+    tmp_path: Path, small_disk: Callable[[str, str], Path]
+) -> None:
+    """Given a stranger on the port, no room for the log, or code that always crashes, then the first line says so."""
+    log = small_disk("small", "200k") / "web.log"
+    slowly = {"port.retry": 1, "restart.delay": 1, "restart.delay_max": 1}
+    files = {"stdout_stream.filename": log, "stderr_stream.filename": log}
+    watchers = [Watcher(options={**QUICK, **slowly, **files}), page_watcher({})]
     with (
         circusd(tmp_path, watchers=watchers, plugins=BUNDLE, start=False) as c,
         stranger(c.watchers["web"].port, tmp_path) as holder,
@@ -238,4 +319,54 @@ def test_a_port_that_another_holds_is_named_once_and_first(tmp_path: Path) -> No
             expect(waiting).to_have_text(["waits for the port"] * 2)
             kill(holder.pid)
             watch.see_fine()
+
+            first, second = c.wait_ready()
+            filler = fill(log.parent)
+            c.tell(first, f"print {'nobody reads this ' * 500}")
+            watch.see(
+                *("disk-full", "degraded", "degraded for .*: web, 2 of 2 up", "No space left on device"),
+                f"make room for {re.escape(str(log))}",
+                chinese="降级已持续.*：web，2/2 运行中",
+                title="web: degraded",
+            )
+            filler.unlink()
+            c.tell(first, "print and this is written")
+            watch.see_fine()
+
+            c.set("boot", "exit 3")
+            kill(first)
+            kill(second)
+            watch.see(
+                *("crash-loop", "looping", "DOWN for .*: web, 0 of 2 up", "Every start fails: .*code 3"),
+                "xboard-circus logs web",
+                chinese="中断已持续.*：web，0/2 运行中.*每次启动都失败",
+                title="web: looping",
+            )
+            c.set("boot", "")
+            watch.see_fine()
             assert [each.complaints for each in watch.visits] == [[], []]
+
+
+def test_of_forty_workers_the_one_that_hangs_is_named_first(tmp_path: Path) -> None:
+    """Given 40 workers of which one stands still, then the first line says so, and its row needs no scrolling."""
+    command = f"{sys.executable} -I -S {HERE / 'fake_worker.py'} xboard_circus.worker"
+    options = {**QUICK, "health.period": 1}
+    with dashboard(
+        tmp_path, [Watcher(numprocesses=40, command=command, listens=False, options=options, env={"FAKE_IDLE": "1"})]
+    ) as c:
+        eventually(lambda: c.words() == ["up"] * 40, what="all are up")
+        with watching(c) as watch:
+            watch.see_fine("1 backend, 40 workers")
+            c.set("boot", "held")
+            kill(c.workers()[20], signal.SIGSTOP)
+            watch.see(
+                *("forty-workers", "degraded", "degraded for .*: web, 39 of 40 up", "Why: #.*hung"),
+                chinese="降级已持续.*：web，39/40 运行中",
+                title="web: degraded",
+            )
+            card = watch.visits[0].watcher()
+            expect(card.locator("tbody tr").first).to_be_in_viewport()
+            card.get_by_role("button", name="Show 39 healthy workers").click()
+            expect(card.locator("tbody tr:not([data-ended])")).to_have_count(40)
+            c.set("boot", "")
+            watch.see_fine("1 backend, 40 workers")

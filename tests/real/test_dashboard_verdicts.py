@@ -174,6 +174,53 @@ def test_title_icon_and_colour_follow_the_verdict_and_go_back_with_it(stage: Sta
     expect(stage.page.locator("#icon")).to_have_attribute("href", "static/icon.svg")
 
 
+NOTIFICATIONS = """
+  window.told = [];
+  window.Notification = class {
+    static permission = localStorage.getItem("test_permission") ?? "default";
+    static async requestPermission() {
+      localStorage.setItem("test_permission", "granted");
+      return (this.permission = "granted");
+    }
+    constructor(title, { body, tag }) { window.told.push([title, body, tag]); }
+  };
+"""
+
+
+def test_a_change_of_verdict_is_notified_to_who_has_asked_for_it(stage: Stage) -> None:
+    """Given a browser, then it shows nothing before its button was pressed, and remembers that it was."""
+    stage.page.add_init_script(NOTIFICATIONS)
+    stage.page.reload()
+    button = stage.page.get_by_role("button", name="Notify me")
+
+    def told() -> list[list[str]]:
+        found: list[list[str]] = stage.page.evaluate("told")
+        return found
+
+    expect(button).to_have_attribute("aria-pressed", "false")
+    stage.show(COOLING)
+    expect(stage.page).to_have_title("web: looping · xboard-circus")
+    assert told() == []
+
+    button.click()
+    expect(button).to_have_attribute("aria-pressed", "true")
+    stage.show(WELL)
+    eventually(lambda: told() == [["web is fine again", "", "local/web"]], what="the end is notified")
+
+    stage.page.reload()
+    expect(stage.watcher()).to_be_visible()
+    stage.show(COOLING)
+    eventually(told, what="the trouble is notified, by a page that was opened anew")
+    ((title, body, _),) = told()
+    assert title == "DOWN for 2 min 5 s: web, 0 of 2 up"
+    assert "exited with code 3" in body
+
+    button.click()
+    stage.show(WELL)
+    expect(stage.page).to_have_title("xboard-circus")
+    assert len(told()) == 1
+
+
 def test_an_incident_has_its_cause_a_live_countdown_and_a_cure(stage: Stage) -> None:
     stage.show(COOLING)
 
@@ -259,21 +306,6 @@ def test_a_worker_that_was_ended_for_hanging_is_shown_as_hung_for_a_while(stage:
     expect(stage.row(2)).to_have_count(0)
     expect(stage.row(1).locator(".badge")).to_have_text(["hung"])
     expect(stage.row(1)).to_contain_text(re.compile(r"ended \d+ s ago"))
-
-
-def test_of_many_workers_those_in_trouble_are_shown_and_the_healthy_folded(stage: Stage) -> None:
-    """Given 40 workers of which one hangs, then its row and all that can be done with it need no scrolling."""
-    workers = [slot(number, health="hung" if number == 33 else "ok") for number in range(1, 41)]
-    stage.show(backend("degraded", *workers))
-
-    rows = stage.watcher().locator("tbody tr")
-    expect(rows).to_have_count(1)
-    expect(stage.row(33)).to_be_in_viewport()
-    expect(stage.page.locator(".headline")).to_contain_text("degraded for 2 min 5 s: web, 39 of 40 up")
-    assert stage.page.evaluate("document.documentElement.scrollHeight <= innerHeight")
-    stage.watcher().get_by_role("button", name="Show 39 healthy workers").click()
-    expect(rows).to_have_count(40)
-    expect(rows.first).to_have_attribute("data-slot", "33")
 
 
 def test_of_many_watchers_those_in_trouble_are_open_on_top_and_the_healthy_a_line_each(tmp_path: Path) -> None:
@@ -440,7 +472,6 @@ def test_every_verdict_is_sound(tmp_path: Path, language: str, width: Any) -> No
         ),
         "stopped": backend("stopped", status="stopped", numprocesses=2),
         "dependency": TROUBLED["dependency down"][0],
-        "disk-full": backend("degraded", slot(1), slot(2), cause="2 of 2 workers up: no space left for web.log"),
     }
     with staged(tmp_path, locale=language, viewport=width) as stage:
         for name, shown in stages.items():

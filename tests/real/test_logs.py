@@ -14,7 +14,7 @@ from pathlib import Path
 from xboard_circus import config
 from xboard_circus.logs import LogFile, LogFollower, log_files
 
-from .harness import BUNDLE, Circusd, Watcher, circusd, eventually, kill, read_one_line_of
+from .harness import BUNDLE, Circusd, Watcher, circusd, eventually, fill, kill, read_one_line_of
 
 STAMP = "%Y-%m-%d %H:%M:%S"
 # Prints "line N" for each N below COUNT, with a pause after every hundred where PAUSE says so.
@@ -111,15 +111,6 @@ def test_a_full_disk_costs_lines_and_nothing_else(tmp_path: Path, small_disk: Ca
 
         assert c.log("circusd").count("output is lost") <= 3
         assert "Exception in callback" not in c.log("circusd")
-
-
-def fill(disk: Path) -> Path:
-    """Leave no room on a small disk; return the file that takes it."""
-    filler = disk / "filler"
-    with contextlib.suppress(OSError), filler.open("wb", buffering=0) as file:
-        while True:
-            file.write(b"x" * 4096)
-    return filler
 
 
 def test_with_no_room_for_any_log_workers_are_replaced_all_the_same(

@@ -62,6 +62,7 @@ def test_every_word_of_the_catalogue_is_asked_for() -> None:
         "column.",
         "socket.",
         "server.remove.",
+        "server.reread.",
         "sort.",
         "unit.",
         "mark.",

@@ -87,6 +87,9 @@ def test_an_outage_is_the_time_without_a_worker_that_is_up() -> None:
     assert outages([*reload, *crash], []) == [(3, 5)]
     assert outages([*reload, *crash[:2]], []) == [(3, float("inf"))]
     assert outages([*reload, *crash[:2]], [11]) == []
+    assert outages([event(3, "port_refused"), event(9, "ready", pid=7)], [7]) == [(3, 9)]
+    assert outages([event(3, "restart", pid=6, cause="failed start")], []) == [(3, float("inf"))]
+    assert outages([event(3, "port_refused")], [7]) == []
     assert outages([event(3, "end", pid=7, cause="commanded"), event(4, "stop")], []) == []
 
 

@@ -63,7 +63,17 @@ SICK = {"health": "sick", "reason": "sick: live path failed 3 times in a row: st
 OVERLOADED: dict[str, Any] = {"health": "busy", "ready": False, "reason": "overloaded"}
 HUNG = {"health": "hung", "reason": "hung: no answer 3 times in a row"}
 RELOAD = ReloadEntry(
-    state="running", done=1, total=2, age=3.0, replaced=[[1, 2]], cut=0, serving=2, reason="", say=None, log=""
+    state="running",
+    step="workers",
+    done=1,
+    total=2,
+    age=3.0,
+    replaced=[[1, 2]],
+    cut=0,
+    serving=2,
+    reason="",
+    say=None,
+    log="",
 )
 
 

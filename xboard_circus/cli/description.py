@@ -2,7 +2,6 @@
 
 import sys
 from collections.abc import Iterator, Mapping
-from fnmatch import fnmatch
 from typing import Any
 
 import click
@@ -11,13 +10,10 @@ from rich.text import Text
 from xboard_circus.cli.context import for_instance, name_argument
 from xboard_circus.cli.screen import out, plain
 from xboard_circus.cli.summary import Summary, folded, gather, headline, rows, table
-from xboard_circus.config import Config, WatcherConfig
-from xboard_circus.core.names import PLUGIN
+from xboard_circus.config import Config
 from xboard_circus.core.state_schema import WatcherEntry
-from xboard_circus.dashboard import views
+from xboard_circus.dashboard.in_force import options_of, written
 from xboard_circus.instance import Instance
-from xboard_circus.masking import MASK
-from xboard_circus.options.reading import flat, ini_text
 
 
 @click.command()
@@ -61,7 +57,7 @@ def _lines(
 
 
 def _listeners(watcher: WatcherEntry, config: Config) -> Iterator[str]:
-    port, found = watcher["port"], _written(watcher, config)
+    port, found = watcher["port"], written(watcher, config)
     if port is not None:
         state = "taken" if port["state"] == "refused" else port["state"]
         yield f"  {port['host']}:{port['port']} {state}" + (f": {port['reason']}" if port["reason"] else "")
@@ -69,40 +65,3 @@ def _listeners(watcher: WatcherEntry, config: Config) -> Iterator[str]:
         if socket is not None and (port is None or socket.port != port["port"]):
             yield f"  {socket.path or f'{socket.host}:{socket.port}'} of [{socket.section}]"
     yield from (f"  {each['socket']}, private, of #{each['slot']}" for each in watcher["workers"] if each["socket"])
-
-
-def _written(watcher: WatcherEntry, config: Config) -> WatcherConfig | None:
-    return next((each for each in config.watchers if each.name.lower() == watcher["name"].lower()), None)
-
-
-def options_of(watcher: WatcherEntry, config: Config, live: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
-    """Yield each option of a watcher: its name, the value in force, and its place in the file, "" for a default.
-
-    One that was changed at run time, or in the file since circusd started, has the value in the file too.
-    """
-    found, places = _written(watcher, config), dict(_places(watcher["name"], config))
-    read: dict[str, Any] = {} if found is None else {**vars(found), **flat(found.options)}
-    in_force = {key: value for key, value in live.items() if isinstance(value, (int, float)) and key in read}
-    in_force |= watcher["options"]
-    for key in sorted({*places, *in_force}):
-        text, place = places.get(key, ("", ""))
-        if key in read and key in in_force and _text(in_force[key]) != _text(read[key]):
-            place = f"in force; {place or 'the default'} has {views.option(key, _text(read[key]))}"
-        yield key, str(views.option(key, _text(in_force[key]) if key in in_force else text)), place
-
-
-def _places(name: str, config: Config) -> Iterator[tuple[str, tuple[str, str]]]:
-    """Yield each option in the file for a watcher and each variable of its workers: name, value and place."""
-    section = name if name.startswith(PLUGIN) else f"watcher:{name}"
-    # Circus takes the first of two lines.
-    for scan, entry in reversed([(each, entry) for each in config.scans for entry in each.entries]):
-        kind, _, patterns = entry.section.partition(":")
-        place = f"{scan.file.name}:{entry.line}"
-        if entry.section.lower() == section.lower():
-            yield entry.option, (" ".join(entry.value.split()), place)
-        elif kind == "env" and any(fnmatch(name, each.strip()) for each in (patterns or "*").split(",")):
-            yield f"environment {entry.option}", (MASK, place)
-
-
-def _text(value: object) -> str:
-    return ini_text(tuple(map(str, value)) if isinstance(value, (list, tuple)) else value)

@@ -137,7 +137,8 @@ def outages(events: Sequence[Happening], up_now: Iterable[int]) -> list[tuple[fl
             first.setdefault(event.pid, event.kind)
     up = {pid for pid, kind in first.items() if kind != "ready"} | ({*up_now} - {*first})
     found: list[tuple[float, float]] = []
-    since: float | None = None
+    # One that has failed from its first event on was never up.
+    since: float | None = events[0].time if events and not up and _problem(events[0]) else None
     for event in events:
         if event.kind == "ready" and event.pid:
             up.add(event.pid)

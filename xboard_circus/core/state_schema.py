@@ -90,11 +90,13 @@ class ReloadEntry(TypedDict):
     """The last rolling reload: "running", "done", "failed" or "stopped".
 
     Attributes:
+        step: What it does, or did last: "before", "import" or "workers".
         cut: How many requests of old workers were cut off at their drain limit.
         serving: How many workers of the watcher serve now.
     """
 
     state: str
+    step: str
     done: int
     total: int
     age: float | None

@@ -104,6 +104,9 @@ class ActionOrder:
 
     # Targets: their properties for circusd, and their name for people
 
+    def circusd(self) -> Target:
+        return {}, self.server.label
+
     def one(self) -> Target:
         name = self.watcher()["name"]
         return {"name": name}, name
@@ -211,5 +214,6 @@ ON_CIRCUSD: Mapping[str, tuple[str, Answer, Callable[[ActionOrder], Target], Map
     "kill": ("kill", Answer.TOLD_TO_END, ActionOrder.worker, {"waiting": False}),
     "retry": ("xboard_retry", Answer.RETRIES, ActionOrder.held_slot, {}),
     "replace": ("xboard_replace", Answer.REPLACES, ActionOrder.armed_worker, _BY_HAND),
+    "reload_config": ("reloadconfig", Answer.READS_INI, ActionOrder.circusd, {"waiting": False}),
     "add_watcher": ("add", Answer.ADDED, ActionOrder.new_watcher, {"start": True}),
 }

@@ -21,6 +21,7 @@ class Answer(Template):
     ONE_LESS = "{watcher}: one worker less"
     TOLD_TO_END = "stops worker {pid} of {watcher}"
     REPLACES = "reloads worker {pid} of {watcher}, new one first"
+    READS_INI = "circusd reads its ini file; watchers that changed are reloaded"
     ADDED = "added {watcher}"
     SHOWS = "shows {label}"
     SHOWS_NO_LONGER = "shows it no longer"

@@ -13,8 +13,9 @@ from xboard_circus.core.headlines import Recent
 from xboard_circus.core.history import MARKS, WHOLE_WATCHER, curves, mark_of, shown, step_for
 from xboard_circus.core.in_flight import by_age
 from xboard_circus.core.names import CIRCUSD, bus_name
-from xboard_circus.core.reason import with_say
+from xboard_circus.core.reason import reason_in, with_say
 from xboard_circus.dashboard.answers import Answer
+from xboard_circus.dashboard.code_version import versions
 from xboard_circus.dashboard.settings import Settings
 from xboard_circus.errors import XboardError
 from xboard_circus.instance import Instance
@@ -29,6 +30,7 @@ from xboard_circus.masking import masked
 SHORTEST, LONGEST = 60, 7 * 86_400  # seconds of a curve
 RECENT = 15.0  # seconds within which a watcher has figures: the plugin stores them every few seconds
 MOST_MARKS = 500
+MOST_RELOADS, MOST_STARTS = 10, 500
 MOST_REQUESTS = 50
 """Requests in flight that are shown of each watcher."""
 MOST_EVENTS = 1000
@@ -95,6 +97,32 @@ class Evidence:
             | with_say(masked(each.line()))
             for each in incidents.fold(found, map(bus_name, troubled))
         ]
+
+    def reloads(self, watcher: str) -> list[dict[str, Any]]:
+        """Return the last reloads of a watcher, the newest first, each with the code before and after.
+
+        The code before is that of the worker that came up last before the reload.
+        """
+        if self.ledger is None or self._settings.config is None:
+            return []
+        name = bus_name(watcher)
+        rows: list[dict[str, Any]] = []
+        for each in search(self.ledger, watcher=name, kind={"reload_begin", "reload_end"}, limit=2 * MOST_RELOADS):
+            if each.kind == "reload_begin" or not rows or rows[-1]["state"] != "running":
+                rows.append({"began": each.time - float(each.data.get("took") or 0.0), "state": "running"})
+            told = {name: each.data.get(name) for name in ("state", "took", "total", "replaced", "cut", "log")}
+            rows[-1] |= {key: value for key, value in told.items() if value is not None}
+            rows[-1] |= with_say(each.reason) | with_say(reason_in(each.data, "by"), "by")
+        ready = search(self.ledger, watcher=name, kind={"ready"}, limit=MOST_STARTS, is_brief=True)
+        starts = [each.time for each in ready]
+        before = [max((at for at in starts if at < row["began"]), default=0.0) for row in rows]
+        found = [each for each in self._settings.config.watchers if bus_name(each.name) == name]
+        if found:
+            code = versions(found[0].working_dir, [*before, *(row["began"] for row in rows)])
+            for row, old, new in zip(rows, code, code[len(rows) :], strict=False):
+                row |= {"old": old, "new": new}
+        shown: list[dict[str, Any]] = masked(rows[: -MOST_RELOADS - 1 : -1])
+        return shown
 
     @property
     def has_history(self) -> bool:

@@ -24,6 +24,7 @@ log = logging.getLogger("uvicorn.error")
 HISTORY, HISTORY_STEP = 300.0, 2.0  # seconds
 STALE = 8.0  # seconds without an answer after which circusd counts as gone
 ASKED_WITHIN = 1.0
+_OF_CIRCUSD = ("pid", "version", "uptime", "cpu", "rss")
 Point = tuple[float, float | None, int | None, float | None]
 
 
@@ -152,7 +153,7 @@ class Server:
             **with_say(self.error, "error"),
             "headlines": self.headlines(traffic),
             "traffic": {} if traffic is None else traffic["watchers"],
-            "circusd": circusd and {name: circusd.get(name) for name in ("pid", "version", "uptime")},
+            "circusd": circusd and {name: circusd.get(name) for name in _OF_CIRCUSD},
             **more,
         }
 

@@ -29,6 +29,7 @@ from xboard_circus.dashboard.actions import ActionOrder, Refused
 from xboard_circus.dashboard.answers import Answer
 from xboard_circus.dashboard.death_view import Evidence
 from xboard_circus.dashboard.hub import Hub
+from xboard_circus.dashboard.in_force import options_shown
 from xboard_circus.dashboard.security import Guarded, boot_script, refusal
 from xboard_circus.dashboard.sessions import Session
 from xboard_circus.dashboard.settings import LOCAL, Settings
@@ -214,6 +215,19 @@ def _api(hub: Hub, access: Access) -> APIRouter:
     @router.get("/incidents", dependencies=in_turn)
     def incidents(evidence: Evidence = of_here) -> Response:
         return JSONResponse({"incidents": evidence.incidents(hub.servers[LOCAL].troubled())})
+
+    @router.get("/reloads", dependencies=in_turn)
+    def reloads(watcher: str, evidence: Evidence = of_here) -> Response:
+        return JSONResponse({"reloads": evidence.reloads(watcher)})
+
+    @router.get("/options", dependencies=in_turn)
+    def options(server: str = LOCAL, watcher: str = "") -> Response:
+        if (asked := hub.servers.get(server)) is None:
+            raise HTTPException(404, Answer.NO_SERVER())
+        if watcher and asked.watcher(watcher) is None:
+            raise HTTPException(404, Answer.NO_WATCHER())
+        rows = options_shown(asked, hub.settings, watcher)
+        return JSONResponse({"options": [dict(zip(("name", "value", "place"), row, strict=True)) for row in rows]})
 
     @router.get("/requests", dependencies=in_turn)
     def requests(evidence: Evidence = of_here) -> Response:

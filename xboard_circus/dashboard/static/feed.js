@@ -12,19 +12,30 @@ export const now = () => performance.now() / 1000;
 
 /**
  * Gives each state to `onState(state)`. `heardAt` is when the last one came, on the clock of `now`, or null;
- * `live` whether the stream stands.
+ * `live` whether the stream stands. `goesOn()` says whether it goes on in a page that nobody sees.
  */
 export class Feed {
-  constructor(onState) {
+  constructor(onState, goesOn) {
     this.onState = onState;
+    this.goesOn = goesOn;
     this.heardAt = null;
     this.live = false;
     this.source = null;
     this.timer = null;
     this.wait = FIRST_WAIT;
     // Browsers hold six connections to one host: a page that nobody sees gives its own back.
-    document.addEventListener("visibilitychange", () => (document.hidden ? this.close() : this.open()));
+    document.addEventListener("visibilitychange", () => this.see());
     setInterval(() => this.checkSilence(), 1000);
+  }
+
+  get isIdle() {
+    return document.hidden && !this.goesOn();
+  }
+
+  /** Open the stream, or close it, as the page is seen or not. */
+  see() {
+    if (this.isIdle) this.close();
+    else if (!this.source) this.open();
   }
 
   open() {
@@ -59,10 +70,10 @@ export class Feed {
       this.onState(await get("api/state"));
       this.heardAt = now();
     } catch {
-      if (!document.hidden) this.lose();
+      if (!this.isIdle) this.lose();
       return;
     }
-    if (!document.hidden) this.open();
+    if (!this.isIdle) this.open();
   }
 
   checkSilence() {

@@ -14,10 +14,13 @@ const MOST = 4; // lines; the cards show the others
 /** Whether a line is of something that a person should look at. */
 export const isTrouble = ({ line }) => line !== undefined && ["bad", "warn"].includes(toneOf(line.word));
 
+/** The identity of a line: another word for the same watcher is another line. */
+export const lineKey = ({ server, line }) => `${server.id}/${line.word}/${line.watcher}`;
+
 export class Headlines {
   constructor(node) {
     this.node = node;
-    this.lines = new Keyed(node, ({ server, line }) => `${server.id}/${line.word}/${line.watcher}`, (item) => new Line(item));
+    this.lines = new Keyed(node, lineKey, (item) => new Line(item));
     this.all = [];
   }
 
@@ -52,10 +55,11 @@ class Line {
     this.badge = new Badge("verdict");
     this.head = el("strong");
     this.rest = el("span", { class: "headline-rest" });
+    this.why = el("a", { class: "button" }, text("headline.why"));
     this.log = el("a", { class: "button" }, text("headline.log"));
     this.retry = actionButton({ words: text("do.retry"), look: "main", action: "retry", details: () => this.details() });
     this.copy = copyButton(() => this.item.line.command);
-    this.node = el("div", { class: "headline", "data-part": "headline" }, el("p", {}, this.badge.icon, this.head, this.rest), el("span", { class: "actions" }, this.retry, this.copy, this.log));
+    this.node = el("div", { class: "headline", "data-part": "headline" }, el("p", {}, this.badge.icon, this.head, this.rest), el("span", { class: "actions" }, this.retry, this.copy, this.why, this.log));
   }
 
   details() {
@@ -72,7 +76,10 @@ class Line {
     const [head, ...rest] = line.lines.map((each) => reasonIn(each));
     write(this.head, head);
     writeCode(this.rest, rest.join(text("sentence.between")));
-    set(this.log, "href", `#logs/${[server.id, line.watcher].map(encodeURIComponent).join("/")}`);
+    const place = [server.id, line.watcher].map(encodeURIComponent).join("/");
+    set(this.log, "href", `#logs/${place}`);
+    set(this.why, "href", `#timeline/${place}`);
+    show(this.why, server.has_ledger && line.word !== "ok" && line.watcher !== "");
     show(this.log, server.has_logs && line.word !== "ok" && line.watcher !== "");
     show(this.retry, MAY_ACT && line.slot !== null);
     allow(this.retry, line.slot !== null);

@@ -9,6 +9,7 @@ import { Feed, now } from "./feed.js";
 import { Headlines } from "./headlines.js";
 import { History } from "./history.js";
 import { Logs } from "./logs.js";
+import { Notices, areOn, offerNotices } from "./notices.js";
 import { Requests } from "./requests.js";
 import { ServerSection } from "./server.js";
 import { MAY_ACT, session } from "./session.js";
@@ -28,7 +29,8 @@ const logs = new Logs();
 const history = new Trends();
 const requests = new Requests();
 const headlines = new Headlines($("headlines"));
-const feed = new Feed(onState);
+const notices = new Notices();
+const feed = new Feed(onState, areOn);
 const addWatcher = formDialog("watcher-dialog", "watcher-form", async (fields, server) => {
   toast(await act("add_watcher", { ...fields, server, numprocesses: Number(fields.numprocesses) }));
 });
@@ -51,6 +53,7 @@ function onState(fresh) {
   figures.add(fresh);
   show($("loading"), false);
   headlines.update(fresh.servers);
+  notices.update(headlines.all);
   const heardAt = now();
   servers.update(fresh.servers.map((server) => ({ server, state: fresh, heardAt })));
   timeline.update(fresh);
@@ -96,6 +99,7 @@ function route() {
 }
 
 offerSettings();
+offerNotices(() => feed.see());
 closeable();
 show($("reader"), !MAY_ACT);
 show($("below"), MAY_ACT);

@@ -4,12 +4,13 @@ import { Menu, actionButton, allow } from "./actions.js";
 import { Past, RANGES, chooseRange, chosenRange } from "./beats.js";
 import { offer } from "./choices.js";
 import { serving } from "./condition.js";
-import { Keyed, el, set, show, write } from "./dom.js";
+import { Keyed, el, linkButton, set, show, write } from "./dom.js";
 import { now } from "./feed.js";
 import { isTrouble, lineOf } from "./headlines.js";
+import { showOptions } from "./options.js";
 import { reasonIn } from "./reason.js";
 import { MAY_ACT } from "./session.js";
-import { duration, text, word } from "./text.js";
+import { bytes, duration, perSecond, percent, text, word } from "./text.js";
 import { rangeName } from "./trends.js";
 import { severity, verdictOf } from "./verdict.js";
 import { WatcherCard, isPlugin, memoryOf } from "./watcher.js";
@@ -38,9 +39,10 @@ export class ServerSection {
     this.none = el("p", { class: "muted", role: "status", hidden: true }, text("filter.none"));
     this.sockets = new Sockets();
     this.system = new System(own, this.sockets.node);
+    this.options = linkButton(text("options"), () => showOptions(this.server));
     this.past = new Past(server.id);
     this.tools = new Tools(id, () => this.arrange(), () => this.past.ask(() => this.arrange(), { soon: true }));
-    const facts = el("p", { class: "server-facts" }, this.endpoint, this.process, this.age, this.probed);
+    const facts = el("p", { class: "server-facts" }, this.endpoint, this.process, this.age, this.probed, this.options);
     this.node = el(
       "section",
       { class: "server", "data-part": "server", "data-server": server.id, "aria-labelledby": id },
@@ -64,6 +66,12 @@ export class ServerSection {
         question: () => this.question(`all.${name}`),
       }),
     );
+    this.reread = actionButton({
+      words: text("server.reread"),
+      action: "reload_config",
+      details: () => ({ server: this.server.id }),
+      question: () => this.question("server.reread"),
+    });
     this.add = el("button", { type: "button", class: "button button-plain" }, text("watcher.add"));
     this.add.addEventListener("click", () => this.addWatcher(this.server.id));
     this.remove = actionButton({
@@ -74,7 +82,7 @@ export class ServerSection {
     });
     const label = text("server.actions", { label: this.server.label });
     const [start, restart, stop] = this.all;
-    this.menu = new Menu(text("more.of", { name: this.server.label }), start, restart, stop, this.add, this.remove);
+    this.menu = new Menu(text("more.of", { name: this.server.label }), start, restart, stop, this.reread, this.add, this.remove);
     return el("div", { class: "actions", role: "group", "aria-label": label }, this.menu.node);
   }
 
@@ -89,13 +97,14 @@ export class ServerSection {
     this.heardAt = heardAt;
     write(this.label, server.label);
     write(this.endpoint, server.endpoint);
-    const { pid, version, uptime } = server.circusd ?? {};
-    const words = [pid && text("server.pid", { pid }), uptime !== undefined && uptime !== null && text("server.up", { age: duration(uptime) }), version && text("server.version", { version })];
+    const { pid, version, uptime, cpu, rss } = server.circusd ?? {};
+    const words = [pid && text("server.pid", { pid }), uptime !== undefined && uptime !== null && text("server.up", { age: duration(uptime) }), version && text("server.version", { version }), percent(cpu) && text("server.cpu", { cpu: percent(cpu) }), bytes(rss)];
     write(this.process, words.filter(Boolean).join(" · "));
     this.tools.update(server);
     if (server.has_ledger) this.past.ask(() => this.arrange());
     show(this.empty, server.reachable && !server.watchers.length);
-    this.sockets.update(server.sockets ?? []);
+    this.sockets.update(server);
+    show(this.options, server.reachable);
     if (MAY_ACT) {
       show(this.add, state.allow_add);
       show(this.remove, server.removable);
@@ -126,13 +135,15 @@ export class ServerSection {
     write(this.age, stale ? "" : text("server.fresh", { age: duration(age) }));
     show(this.problem, stale);
     if (stale) write(this.problem, this.trouble(age));
+    // Where the first line says that circusd is down, one red box is enough.
+    set(this.problem, "class", lineOf(this.server, "")?.word === "circusd_lost" ? "notice" : "notice notice-bad");
     this.drawProbes(since, stale);
     // Nothing is known of a circusd that is silent: its ages and countdowns stand still.
     const elapsed = stale ? 0 : age;
     if (stale !== this.stale || this.items !== this.drawn) {
       this.watchers.update(this.items.map((item) => ({ ...item, stale, elapsed })));
       this.own.update(this.ownItems.map((item) => ({ ...item, stale, elapsed })));
-      for (const button of MAY_ACT ? [...this.all, this.add] : []) allow(button, !stale);
+      for (const button of MAY_ACT ? [...this.all, this.reread, this.add] : []) allow(button, !stale);
       [this.stale, this.drawn] = [stale, this.items];
     } else {
       for (const list of [this.watchers, this.own]) for (const card of list.views.values()) card.tick(elapsed);
@@ -160,27 +171,29 @@ export class ServerSection {
 class Sockets {
   constructor() {
     const body = el("tbody");
-    const heads = ["name", "host", "port", "fd"].map((name) => el("th", { scope: "col" }, text(`socket.${name}`)));
+    const heads = ["name", "host", "port", "fd", "requests"].map((name) => el("th", { scope: "col" }, text(`socket.${name}`)));
     const table = el("table", { class: "sockets" }, el("thead", {}, el("tr", {}, ...heads)), body);
     this.node = el("details", { class: "card sockets-card" }, el("summary", {}, (this.title = el("span"))), el("div", { class: "scroll" }, table));
     this.rows = new Keyed(body, (socket) => socket.name, () => new SocketRow());
   }
 
-  update(sockets) {
+  /** Circus counts the reads of a socket where its own process has it too, which of ours none has: so the requests. */
+  update({ sockets = [], watchers, traffic }) {
+    const requests = (port) => watchers.filter((watcher) => watcher.port?.port === port).map(({ name }) => traffic?.[name]?.[0]);
     show(this.node, sockets.length > 0);
     write(this.title, `${text("sockets")} (${sockets.length})`);
-    this.rows.update(sockets);
+    this.rows.update(sockets.map((socket) => ({ ...socket, requests: perSecond(requests(socket.port)[0]) })));
   }
 }
 
 class SocketRow {
   constructor() {
-    this.cells = [el("th", { scope: "row" }), el("td", { class: "mono" }), el("td", { class: "mono" }), el("td", { class: "mono" })];
+    this.cells = [el("th", { scope: "row" }), ...[1, 2, 3].map(() => el("td", { class: "mono" })), el("td")];
     this.node = el("tr", {}, ...this.cells);
   }
 
-  update({ name, host, port, fd }) {
-    [name, host, port, fd].forEach((value, at) => write(this.cells[at], String(value ?? "")));
+  update({ name, host, port, fd, requests }) {
+    [name, host, port, fd, requests].forEach((value, at) => write(this.cells[at], String(value ?? "")));
   }
 }
 

@@ -4,18 +4,19 @@ import { Menu, actionButton, allow } from "./actions.js";
 import { Badge, toneOf } from "./badges.js";
 import { Strip } from "./beats.js";
 import { isHealthy, serving } from "./condition.js";
-import { Keyed, el, set, show, svg, write } from "./dom.js";
+import { Keyed, el, linkButton, set, show, svg, write } from "./dom.js";
 import { Ghosts } from "./ghosts.js";
 import { lineOf } from "./headlines.js";
 import { keyOf } from "./history.js";
-import { reasonIn } from "./reason.js";
+import { showOptions } from "./options.js";
+import { keyOfReason, reasonIn } from "./reason.js";
+import { Reload } from "./reload.js";
 import { MAY_ACT } from "./session.js";
 import { bytes, duration, milliseconds, perSecond, text, word } from "./text.js";
 import { Incident, isTroubled, verdictOf } from "./verdict.js";
 import { COLUMNS, WorkerRow } from "./worker.js";
 
-const SEEN_RELOAD = 60; // seconds for which a reload that went well is shown, to those who saw it run
-const FAILED_RELOAD = 3600; // the same for one that failed, to everybody
+const FEW = 3; // healthy workers that are shown, however many there are in all
 const LAST = 3600; // seconds for which the last event of a watcher is shown
 
 let nextId = 0;
@@ -34,7 +35,7 @@ export class WatcherCard {
     this.incident = new Incident();
     this.last = el("p", { class: "last" });
     this.portReason = el("p", { class: "last" });
-    this.reloading = new Reload();
+    this.reloading = new Reload(() => this.drawBody());
     this.ghosts = new Ghosts();
     this.empty = el("p", { class: "muted no-workers" });
     const body = el("tbody", { role: "rowgroup" });
@@ -70,8 +71,9 @@ export class WatcherCard {
 
   drawBody() {
     const tone = this.node.dataset.tone;
-    if (this.chosen && this.chosen.tone !== tone) this.chosen = null;
-    const isOpen = this.chosen?.open ?? (this.drawn.opens || tone !== undefined);
+    const { stale } = this.drawn; // what is not known any more folds nothing under the pointer
+    if (this.chosen && this.chosen.tone !== tone && !stale) this.chosen = null;
+    const isOpen = this.chosen?.open ?? ((stale && !this.body.hidden) || this.drawn.opens || tone !== undefined || !this.reloading.node.hidden);
     show(this.body, isOpen);
     set(this.node, "data-folded", !isOpen);
     set(this.opener, "aria-expanded", String(isOpen));
@@ -88,8 +90,9 @@ export class WatcherCard {
     this.historyLink = el("a", {}, text("view.history"));
     this.timelineLink = el("a", {}, text("view.timeline"));
     this.logsLink = el("a", {}, text("view.logs"));
+    const options = linkButton(text("options"), () => showOptions(this.server, this.watcher.name));
     const facts = [this.port, this.budget, this.ends, this.wanted].map(({ node }) => node);
-    const links = el("p", { class: "watcher-links" }, this.historyLink, this.timelineLink, this.logsLink);
+    const links = el("p", { class: "watcher-links" }, this.historyLink, this.timelineLink, this.logsLink, options);
     this.facts = el("div", { class: "facts-row" }, el("dl", { class: "facts" }, ...facts), links);
   }
 
@@ -138,7 +141,7 @@ export class WatcherCard {
     show(this.unarmed, !armed && !isPlugin(watcher));
     this.updateFacts(stale);
     this.incident.update(watcher, reasonIn(line?.lines[0]));
-    this.reloading.update(watcher.reload ?? null);
+    this.reloading.update(server, watcher, elapsed);
     const why = watcher.numprocesses === 0 ? "watcher.unmanned" : verdict === "stopped" ? "watcher.stopped" : "watcher.no_workers";
     write(this.empty, text(why));
     show(this.empty, !workers.length);
@@ -155,9 +158,10 @@ export class WatcherCard {
   drawRows() {
     const { shown, stale, elapsed, folds } = this.drawn;
     const healthy = shown.filter(isHealthy);
-    const isFolded = this.fold.update(folds ? healthy.length : 0);
+    const manyAreWell = folds && healthy.length > FEW;
+    const isFolded = this.fold.update(manyAreWell ? healthy.length : 0);
     const troubled = shown.filter((worker) => !isHealthy(worker));
-    const wanted = folds ? [...troubled, ...(isFolded ? [] : healthy)] : shown;
+    const wanted = manyAreWell ? [...troubled, ...(isFolded ? [] : healthy)] : shown;
     show(this.table, wanted.length > 0);
     this.rows.update(wanted.map((worker) => ({ server: this.server, watcher: this.watcher, worker, stale, elapsed })));
   }
@@ -209,7 +213,8 @@ export class WatcherCard {
     this.reloading.tick(elapsed);
     // What happened last is worth a line for a while, with its age; of an incident the box above has more.
     const { last_reason: last, last_reason_age: age } = this.watcher;
-    const isNews = Boolean(last) && typeof age === "number" && age + elapsed < LAST && !isTroubled(this.watcher);
+    const isOfPanel = !this.reloading.node.hidden && keyOfReason(this.watcher.last_reason_say) === "RELOAD_BROKEN_OFF";
+    const isNews = Boolean(last) && typeof age === "number" && age + elapsed < LAST && !isTroubled(this.watcher) && !isOfPanel;
     write(this.last, isNews ? text("watcher.last", { age: duration(age + elapsed), why: reasonIn(this.watcher, "last_reason") }) : "");
     show(this.last, isNews);
     for (const row of this.rows.views.values()) row.tick(elapsed);
@@ -233,46 +238,6 @@ class Fold {
     set(this.node, "aria-expanded", String(this.isOpen));
     write(this.node, text(this.isOpen ? "fold.close" : "fold.open", { count }));
     return count > 0 && !this.isOpen;
-  }
-}
-
-/** How a reload gets on. Each line that is not of this moment has its age, and goes by itself. */
-class Reload {
-  constructor() {
-    this.words = el("span");
-    this.progress = el("progress", { max: "1", value: "0", "aria-label": text("do.reload") });
-    this.log = el("pre", { class: "mono" });
-    this.more = el("details", {}, el("summary", {}, text("reload.log")), this.log);
-    this.node = el("div", { class: "reload", hidden: true }, this.words, this.progress, this.more);
-    this.sawIt = false;
-  }
-
-  update(reload) {
-    this.reload = reload;
-    if (reload?.state === "running") [this.sawIt, this.endedAt] = [true, null];
-    else this.endedAt ??= performance.now() / 1000;
-    if (!reload) return;
-    set(this.node, "data-tone", { running: "info", done: "good" }[reload.state] ?? "warn");
-    show(this.progress, reload.state === "running");
-    set(this.progress, "max", Math.max(1, reload.total));
-    set(this.progress, "value", reload.done);
-    show(this.more, Boolean(reload.log));
-    write(this.log, reload.log);
-  }
-
-  tick(elapsed) {
-    show(this.node, this.isNews(elapsed));
-    if (this.node.hidden) return;
-    const { state, age } = this.reload;
-    write(this.words, text(`reload.${state}`, { ...this.reload, age: duration(age + elapsed), reason: reasonIn(this.reload) }));
-  }
-
-  isNews(elapsed) {
-    if (!this.reload) return false;
-    const { state, age } = this.reload;
-    if (state === "running") return true;
-    if (state === "done") return this.sawIt && performance.now() / 1000 - this.endedAt < SEEN_RELOAD;
-    return age + elapsed < FAILED_RELOAD;
   }
 }
 

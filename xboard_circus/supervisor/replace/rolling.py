@@ -42,6 +42,7 @@ class RollingReload:
 
     Attributes:
         state: "running", "done", "failed" or "stopped".
+        step: What it does, or did last: "before", "import" or "workers".
         reason: Why it failed, with the last lines of the new worker, or of `run.before`, in *log*; while it runs, its
             first step.
         cut: How many requests of old workers were cut off at their drain limit.
@@ -53,7 +54,7 @@ class RollingReload:
     def __init__(self, armed: ArmedWatcher, *, by: str) -> None:
         self.armed = armed
         self.by = by
-        self.state = "running"
+        self.state, self.step = "running", "before"
         self.reason = self.log = ""
         self.before = armed.fleet.counted()
         self._held = armed.held_slots()
@@ -75,6 +76,7 @@ class RollingReload:
         """Return its entry in `xboard_state`."""
         return {
             "state": self.state,
+            "step": self.step,
             "done": self.done,
             "total": self.total,
             "age": round(self.armed.clock() - self.began_at, 3),
@@ -117,13 +119,14 @@ class RollingReload:
 
     async def _import_new_code(self) -> str | None:
         """Have the workers of this reload forked from one import of the new code; return why the import failed."""
-        forks = self.armed.forks
+        forks, self.step = self.armed.forks, "import"
         if not (failure := await forks.renew()):
             return None
         self.log = forks.log
         return Say.NOT_IMPORTED(why=failure)
 
     async def _replace_all(self) -> str | None:
+        self.step = "workers"
         if (failure := await self._replace(self._workers(), self._held)) is not None:
             return failure
         stayed = next((each for each in self.before if each.pid in self.armed.fleet and not each.drains), None)

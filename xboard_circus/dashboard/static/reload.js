@@ -1,0 +1,172 @@
+// A reload as a panel: what comes before, worker by worker, from which code to which, what serves on; and the last ones.
+
+import { get, Refused } from "./api.js";
+import { serving } from "./condition.js";
+import { Keyed, el, set, show, write } from "./dom.js";
+import { now } from "./feed.js";
+import { reasonIn } from "./reason.js";
+import { duration, text, timeOf } from "./text.js";
+import { isTroubled } from "./verdict.js";
+
+const SEEN = 60; // seconds for which a reload that went well is shown, to those who saw it run
+const FAILED = 3600; // the same for one that failed, to everybody
+const DISMISSED = "xboard_dismissed"; // by watcher, when the reload began that somebody put away
+const DRIFT = 5;
+const STEPS = ["before", "import", "workers"];
+
+export class Reload {
+  /** `changed` is called when the panel comes or goes. */
+  constructor(changed) {
+    this.changed = changed;
+    this.words = el("strong");
+    this.code = el("span", { class: "mono" });
+    this.close = el("button", { type: "button", class: "toast-close", "aria-label": text("reload.dismiss"), title: text("reload.dismiss"), onclick: () => this.dismiss() }, "×");
+    this.progress = el("progress", { max: "1", value: "0", "aria-label": text("do.reload") });
+    this.serves = el("p");
+    const steps = el("ol", { class: "steps" });
+    this.steps = new Keyed(steps, ({ key }) => key, () => new Step());
+    this.log = el("pre", { class: "mono" });
+    this.more = el("details", {}, el("summary", {}, text("reload.log")), this.log);
+    this.past = new Past();
+    this.node = el("section", { class: "reload", hidden: true }, el("p", { class: "reload-head" }, this.words, this.code, this.progress, this.close), this.serves, steps, this.more, this.past.node);
+    this.sawIt = false;
+  }
+
+  update(server, watcher, elapsed) {
+    const reload = watcher.reload ?? null;
+    const isOver = this.reload?.state === "running" && reload?.state !== "running";
+    [this.server, this.watcher, this.reload] = [server, watcher, reload];
+    if (reload?.state === "running") [this.sawIt, this.endedAt] = [true, null];
+    else this.endedAt ??= now();
+    const wasHidden = this.node.hidden;
+    this.tick(elapsed);
+    if (this.node.hidden) return;
+    if (wasHidden || isOver) this.ask();
+    const { state, done, total, log, replaced = [] } = reload;
+    set(this.node, "data-tone", { running: "info", done: "good" }[state] ?? "warn");
+    set(this.node, "aria-label", text("reload.of", { name: watcher.name }));
+    show(this.progress, state === "running");
+    show(this.close, state !== "running");
+    set(this.progress, "max", Math.max(1, total));
+    set(this.progress, "value", done);
+    this.steps.update(stepsOf(reload, watcher));
+    const isBroken = !["running", "done"].includes(state);
+    show(this.serves, isBroken);
+    write(this.serves, text(replaced.length ? "reload.serves.both" : "reload.serves", { up: serving(watcher), wanted: watcher.numprocesses, n: replaced.length }));
+    show(this.more, Boolean(log));
+    write(this.log, log);
+  }
+
+  tick(elapsed) {
+    const wasHidden = this.node.hidden;
+    show(this.node, this.isNews(elapsed));
+    if (!this.node.hidden) {
+      const { state, age } = this.reload;
+      write(this.words, text(`reload.${state}`, { ...this.reload, age: duration(age + elapsed), reason: reasonIn(this.reload) }));
+    }
+    if (wasHidden !== this.node.hidden) this.changed();
+  }
+
+  isNews(elapsed) {
+    if (!this.reload) return false;
+    const { state, age } = this.reload;
+    this.began = Date.now() / 1000 - age - elapsed;
+    if (state === "running") return true;
+    if (Math.abs(this.began - (dismissed()[this.key()] ?? 0)) < DRIFT) return false;
+    if (state === "done") return this.sawIt && !isTroubled(this.watcher) && now() - this.endedAt < SEEN;
+    return age + elapsed < FAILED;
+  }
+
+  key() {
+    return `${this.server.id}/${this.watcher.name}`;
+  }
+
+  /** Put the panel away in this browser, until the next reload. */
+  dismiss() {
+    localStorage.setItem(DISMISSED, JSON.stringify({ ...dismissed(), [this.key()]: this.began }));
+    show(this.node, false);
+    this.changed();
+  }
+
+  async ask() {
+    if (!this.server.has_ledger) return;
+    const reloads = await lastReloads(this.server, this.watcher);
+    // The first is the one of the panel, once the ledger has it.
+    const isThis = reloads.length > 0 && Math.abs(reloads[0].began - this.began) < DRIFT;
+    write(this.code, isThis ? codeOf(reloads[0]) : "");
+    this.past.update(isThis ? reloads.slice(1) : reloads);
+    if (!isThis) setTimeout(() => this.node.isConnected && !this.node.hidden && this.ask(), 2000);
+  }
+}
+
+function dismissed() {
+  try {
+    return JSON.parse(localStorage.getItem(DISMISSED)) ?? {};
+  } catch {
+    return {};
+  }
+}
+
+async function lastReloads(server, watcher) {
+  try {
+    return (await get("api/reloads", { server: server.id, watcher: watcher.name })).reloads;
+  } catch (refused) {
+    if (!(refused instanceof Refused)) throw refused;
+    return [];
+  }
+}
+
+/** From which code to which: commits of git, or where these do not tell them apart, when a file was changed last. */
+function codeOf({ old, new: fresh }) {
+  if (!fresh) return "";
+  const isMove = fresh.commit && fresh.commit !== old.commit;
+  const name = ({ commit, changed }) => (isMove || !changed ? commit : text("reload.files", { time: timeOf(changed) })) || "?";
+  const names = [name(old), name(fresh)];
+  if (names[0] !== names[1]) return names.join(" → ");
+  return fresh.commit || fresh.changed ? text("reload.same", { code: fresh.commit ?? names[1] }) : "";
+}
+
+/** What a reload does before it touches a worker, then each worker: {key, state, words}; "wait" are those to come. */
+function stepsOf({ state, step, replaced = [], done, total, reason, say }, watcher) {
+  const at = STEPS.indexOf(step);
+  const broken = state === "running" ? "runs" : state === "done" ? "done" : "failed";
+  const placeOf = (pid) => watcher.workers.find((worker) => worker.pid === pid)?.slot;
+  const before = STEPS.slice(0, 2).map((name, number) => ({
+    key: name,
+    state: number < at || state === "done" ? "done" : number === at ? broken : "wait",
+    words: text(`reload.step.${name}`),
+  }));
+  const pairs = replaced.map(([old, pid]) => ({ key: String(pid), state: "done", words: text("reload.step.pair", { slot: placeOf(pid) ? `#${placeOf(pid)}` : "", old, pid }).trim() }));
+  if (at < 2 || state === "done") return [...before, ...pairs];
+  const fresh = watcher.workers.find(({ role, phase }) => role === "successor" && phase === "starting");
+  const words = state !== "running" ? reasonIn({ reason, say }) : fresh ? text("reload.step.new", { slot: `#${fresh.slot}`, pid: fresh.pid }) : text("reload.step.drain");
+  const left = total - done - 1;
+  const rest = left > 0 ? [{ key: "rest", state: "wait", words: text(state === "running" ? "reload.step.rest" : "reload.step.kept", { n: left }) }] : [];
+  return [...before, ...pairs, { key: "now", state: broken, words }, ...rest];
+}
+
+class Step {
+  constructor() {
+    this.node = el("li");
+  }
+
+  update({ state, words }) {
+    set(this.node, "data-step", state);
+    write(this.node, words);
+  }
+}
+
+/** The reloads before this one, from the ledger. */
+class Past {
+  constructor() {
+    this.list = el("ol");
+    this.node = el("details", { class: "reload-past", hidden: true }, el("summary", {}, text("reload.past")), this.list);
+  }
+
+  update(reloads) {
+    show(this.node, reloads.length > 0);
+    this.list.replaceChildren(...reloads.map((each) => el("li", {}, `${timeOf(each.began)}: ${[reasonIn(each), codeOf(each), took(each), reasonIn(each, "by")].filter(Boolean).join(" · ")}`)));
+  }
+}
+
+const took = (reload) => (reload.took === undefined ? "" : duration(reload.took));
