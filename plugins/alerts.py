@@ -23,12 +23,13 @@ from xboard_circus.alerts.sinks import rules_of, sink_of
 from xboard_circus.alerts.text import Origin, rendered
 from xboard_circus.circus_client import CircusdGone, CommandRefused
 from xboard_circus.config import AlertConfig, Config
-from xboard_circus.core.alert_gate import Gate
-from xboard_circus.core.alerting import Alerting, AlertRules, Incident
+from xboard_circus.core.alert_gate import Gate, Notice
+from xboard_circus.core.alerting import Alerting, AlertRules, Incident, Trouble
+from xboard_circus.core.headlines import gone, headline_of, is_troubled
 from xboard_circus.core.lost import LOST
 from xboard_circus.core.names import CIRCUSD, bus_name, is_helper
 from xboard_circus.core.reason import reason_in
-from xboard_circus.core.state_schema import CircusdEntry, State
+from xboard_circus.core.state_schema import CircusdEntry, State, WatcherEntry
 from xboard_circus.errors import XboardError
 from xboard_circus.ledger.record import record_of
 from xboard_circus.options.fields import IncidentOptions
@@ -88,6 +89,8 @@ class Alerter(Part):
         self._memory: AlertMemory | None = None
         self._origin = Origin(socket.gethostname(), "circus.ini")
         self._names: dict[str, str] = {}
+        self._watchers: dict[str, WatcherEntry] = {}
+        self._seen_at = 0.0
 
     def handle_event(self, event: BusEvent) -> None:
         """Count an event, and send its alerts at once."""
@@ -131,6 +134,7 @@ class Alerter(Part):
         # Before the first section is read, because its events would be dropped until the next query.
         names = [view["name"] for view in state["watchers"] if not is_helper(view["name"])]
         self._names = {bus_name(name): name for name in names}
+        self._watchers, self._seen_at = {each["name"]: each for each in state["watchers"]}, self._clock()
         if self._file is None:
             self._begin(state["circusd"])
             return 0.0
@@ -216,10 +220,22 @@ class Alerter(Part):
         has_news = bool(over)
         for section in self._sections.values():
             for notice in section.gate.review(self._alerting.open.values(), over, now):
-                section.delivery.put(rendered(notice, self._origin, lang=section.lang, shift=shift))
+                head = self._head_of(notice)
+                section.delivery.put(rendered(notice, self._origin, lang=section.lang, shift=shift, head=head))
                 has_news = True
         if has_news:
             self._save()
+
+    def _head_of(self, notice: Notice) -> str:
+        """Return the words with which the page and `status` begin; "" where they have none for its watcher."""
+        if notice.watcher == CIRCUSD:
+            is_dead = notice.trouble is Trouble.LOST
+            line = gone(age=notice.at - notice.since, why=notice.reason, is_dead=is_dead, serving_on=())["lines"][0]
+            return reason_in(line)
+        found = self._watchers.get(notice.watcher)
+        if found is None or not is_troubled(found):
+            return ""
+        return headline_of(found, self._clock() - self._seen_at)
 
     def _save(self) -> None:
         if self._memory is not None:

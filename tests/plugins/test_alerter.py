@@ -62,8 +62,12 @@ class Bench:
     def told(self, name: str = "ops") -> list[str]:
         """What the command of section *name* got, in no order."""
         return sorted(
-            json.loads(path.read_text())["title"].partition(": ")[2] for path in self.folder.glob(f"{name}.[0-9]*")
+            last if "(" in (last := title.rpartition(": ")[2]) else last.removesuffix(")")
+            for title in self.titles(name)
         )
+
+    def titles(self, name: str = "ops") -> list[str]:
+        return [json.loads(path.read_text())["title"] for path in self.folder.glob(f"{name}.[0-9]*")]
 
     async def ticks(self, alerter: Alerter, seconds: float) -> None:
         """Let so many seconds pass as the host does."""
@@ -142,6 +146,7 @@ def test_a_lost_circusd_is_told_by_the_last_and_its_end_by_the_next_alerter(benc
         first = await bench.begun(bench.alerter())
         first.handle_event(BusEvent("circusd", "circusd_lost", {"reason": "circusd (pid 7) was killed"}))
         await bench.until_told("killed or crashed")
+        assert bench.titles()[0].startswith("[CRITICAL] circusd is down for ")
         await first.close()
 
         bench.shows(WELL, lost={**LOST, "was_told": True})
@@ -195,6 +200,7 @@ def test_an_operators_stop_ends_the_loop_of_a_watcher_without_a_guard(bench: Ben
         alerter.handle_event(BusEvent("web", "cooldown", {"reason": "5 failures"}))
         bench.shows(watcher_view(armed=False, status="stopped", numprocesses=1))
         await bench.until_told("crash loop")
+        assert "] unknown for 1 s: web, 1 of 1 up (" in bench.titles()[0]
         await bench.ticks(alerter, 3)
         alerter.handle_event(BusEvent(whom, "command", {"command": "stop", "by": "circusctl", "outcome": ""}))
         await bench.ticks(alerter, 2)

@@ -20,6 +20,7 @@ import trustme
 from xboard_circus.alerts.command import CommandSink
 from xboard_circus.alerts.message import Message, Sink
 from xboard_circus.alerts.secrets import AlertError, Secret
+from xboard_circus.alerts.services import ServiceSink
 from xboard_circus.alerts.smtp import SmtpSink
 from xboard_circus.alerts.text import Origin, rendered
 from xboard_circus.alerts.webhook import WebhookSink
@@ -241,6 +242,52 @@ def test_what_is_no_address_is_not_quoted(url: str, tmp_path: Path) -> None:
     sink = WebhookSink(url=secret_file(tmp_path, url))
 
     assert str(tmp_path / "secret") in refusal_of(sink)
+
+
+# --- services of Apprise ---
+
+
+def service(folder: Path, url: str, **options: object) -> ServiceSink:
+    address = f"json{url.removeprefix('http')}/{TOKEN}/?+x-key={TOKEN}"
+    return ServiceSink(secret_file(folder, address), **{"timeout": 30.0, **options})  # type: ignore[arg-type]
+
+
+def test_a_service_of_apprise_gets_title_text_and_kind(hook: HookServer, tmp_path: Path) -> None:
+    sink = service(tmp_path, hook.url)
+    sink.deliver(message())
+    sink.deliver(message(about=About.RECOVERED))
+
+    first, last = (json.loads(each.body) for each in hook.taken)
+    assert (first["title"], first["type"], last["type"]) == ("[CRITICAL] web on host1: down", "failure", "success")
+    assert first["message"].startswith("Reason: no worker up for 30 s\n")
+    assert hook.got[0].path == f"/{TOKEN}/"
+    assert TOKEN not in f"{sink!r} {sink.place}"
+
+
+def test_a_service_that_refuses_fails_or_hangs_is_told_apart_without_the_address(tmp_path: Path) -> None:
+    with hook_server("500", "403", "hang") as hook:
+        sink = service(tmp_path, hook.url)
+        assert "error=500" in refusal_of(sink)
+        with pytest.raises(AlertError, match="error=403") as caught:
+            sink.deliver(message())
+        assert caught.value.refused
+        slow = service(tmp_path, f"{hook.url}", timeout=3.0)
+        assert refusal_of(slow) == "Apprise was killed: not done within 3 s"
+
+
+@pytest.mark.parametrize("address", ["", "no address", f"json://a b/{TOKEN}", f"nosuch://{TOKEN}/{TOKEN}"])
+def test_what_apprise_does_not_know_is_not_quoted(address: str, tmp_path: Path) -> None:
+    why = refusal_of(ServiceSink(secret_file(tmp_path, address)))
+
+    assert "secret is empty" in why or "no address of Apprise" in why or "no service that Apprise knows" in why
+
+
+def test_without_the_extra_the_cure_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("xboard_circus.alerts.services.is_installed", lambda: False)
+
+    why = refusal_of(service(tmp_path, "http://localhost:1"))
+
+    assert why == "Apprise is not installed: pip install 'xboard-circus[apprise]'"
 
 
 # --- secrets ---

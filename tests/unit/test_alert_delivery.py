@@ -22,9 +22,11 @@ from xboard_circus.alerts.text import Origin, rendered
 from xboard_circus.core.alert_gate import HOUR, About, Gate, GateRules, Notice
 from xboard_circus.core.alerting import Incident, Severity, Trouble
 from xboard_circus.core.durations import seconds
+from xboard_circus.core.headlines import headline_of
 from xboard_circus.core.names import CIRCUSD
 from xboard_circus.core.reason import data_of
 from xboard_circus.core.sentences import Say
+from xboard_circus.core.state_schema import watcher_entry
 
 ORIGIN = Origin("host1", "/srv/circus.ini")
 
@@ -285,6 +287,25 @@ def notice(about: About, **changes: object) -> Notice:
 )
 def test_the_title_says_what_where_and_how_bad(told: Notice, lang: str, title: str) -> None:
     assert rendered(told, ORIGIN, lang=lang).title == title
+
+
+@pytest.mark.parametrize(
+    ("about", "lang", "title"),
+    [
+        (About.PROBLEM, "en", "[CRITICAL] DOWN for 31 s: web, 0 of 2 up (host1: down)"),
+        (About.REMINDER, "zh", "[CRITICAL] 中断已持续 31 秒：web，0/2 运行中（host1：服务中断）"),
+        (About.RECOVERED, "en", "[OK] web on host1: recovered (down)"),
+    ],
+)
+def test_an_alert_begins_with_the_words_of_the_page(about: About, lang: str, title: str) -> None:
+    down = watcher_entry(
+        name="web", armed=True, numprocesses=2, workers=[], verdict={"word": "down", "since": 31.0}, incident=None
+    )
+
+    sent = rendered(notice(about), ORIGIN, lang=lang, head=headline_of(down))
+
+    assert sent.title == title
+    assert sent.text.splitlines()[0] == title
 
 
 def test_a_text_says_why_since_when_what_was_done_and_what_to_do_next(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,6 +1,7 @@
 """The [alert:...] sections of an ini: how they are read, what is said of a wrong one, and that secrets stay unsaid."""
 
 import base64
+import dataclasses
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -10,6 +11,7 @@ from circus.config import get_config
 
 from xboard_circus.alerts.command import CommandSink
 from xboard_circus.alerts.secrets import AlertError, Secret, scrubbed
+from xboard_circus.alerts.services import ServiceSink
 from xboard_circus.alerts.sinks import rules_of, sink_of
 from xboard_circus.alerts.smtp import SmtpSink
 from xboard_circus.alerts.webhook import WebhookSink
@@ -90,14 +92,17 @@ def test_each_section_becomes_a_sink(write: Write) -> None:
         hook={**WEBHOOK, "shape": "slack", "timeout": "3", "proxies": "environment"},
         mail=mail,
         run={"type": "command", "command": "/bin/notify --to 'the team'", "on": "down, silent", "max_per_hour": "2"},
+        chat={**WEBHOOK, "type": "apprise", "timeout": "5", "proxies": "environment"},
     )
-    hook, post, run = (sink_of(config, alert) for alert in config.alerts)
+    hook, post, run, chat = (sink_of(config, alert) for alert in config.alerts)
 
     assert hook == WebhookSink(url=Secret(env="HOOK_OF_THE_TEST"), shape="slack", timeout=3.0, is_proxied=True)
     assert isinstance(post, SmtpSink)
     assert post.password == Secret(file=config.folder / "secrets" / "smtp")
     assert post.place == "e-mail to Ops <ops@example.org>, b@example.org by smtp.example.org:465"
     assert run == CommandSink(("/bin/notify", "--to", "the team"), config.folder, 10.0, frozenset({"HOOK_OF_THE_TEST"}))
+    hidden = frozenset({"HOOK_OF_THE_TEST"})
+    assert chat == ServiceSink(Secret(env="HOOK_OF_THE_TEST"), 5.0, is_proxied=True, hidden=hidden)
     rules = rules_of(config.alerts[2].options)
     assert (rules.on, rules.max_per_hour) == (frozenset({Trouble.DOWN, Trouble.SILENT}), 2)
     assert rules.min_severity is Severity.WARNING
@@ -106,7 +111,7 @@ def test_each_section_becomes_a_sink(write: Write) -> None:
 @pytest.mark.parametrize(
     ("section", "message"),
     [
-        pytest.param({}, "type = : missing; write type = webhook, email, command or otlp", id="nothing"),
+        pytest.param({}, "type = : missing; write type = webhook, email, command, otlp or apprise", id="nothing"),
         pytest.param(
             {"type": "mail"},
             "type = mail: not one of the words that may stand here; write one of webhook, email, command",
@@ -224,7 +229,15 @@ def test_what_is_wrong_outside_the_file_is_told(write: Write, tmp_path: Path, mo
         empty={"type": "webhook", "url_file": "empty"},
         run={"type": "command", "command": "no-such-program --x"},
         here={"type": "command", "command": "./open"},
+        chat={**WEBHOOK, "type": "apprise"},
     )
+    monkeypatch.setitem(alert_rules.EXTRAS, "apprise", ("no_such_module", "Apprise", "apprise"))
+    monkeypatch.setenv("HOOK_OF_THE_TEST", f"slack://{TOKEN}")
+    assert told(config)[-1] == (
+        "error [alert:chat] type: Apprise is not installed; pip install 'xboard-circus[apprise]'"
+    )
+    config = dataclasses.replace(config, alerts=config.alerts[:-1])
+    monkeypatch.delenv("HOOK_OF_THE_TEST")
 
     assert told(config) == [
         (

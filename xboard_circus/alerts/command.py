@@ -5,7 +5,7 @@ import os
 import signal
 import subprocess
 import tempfile
-from collections.abc import Collection
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,29 +41,48 @@ class CommandSink:
     def deliver(self, message: Message) -> None:
         """Run the command; it has *timeout* seconds, and exit code 0 means that the alert was delivered."""
         environment = {name: value for name, value in os.environ.items() if name not in self.hidden}
-        # A file, not a pipe, because a grandchild that keeps a pipe open would be waited for.
-        with tempfile.TemporaryFile() as stderr:
-            where: dict[str, Any] = {"cwd": self.folder, "env": environment, "start_new_session": True}
-            try:
-                process = subprocess.Popen(self.argv, stdin=PIPE, stdout=DEVNULL, stderr=stderr, **where)
-            except OSError as error:
-                raise AlertError(f"{self.argv[0]} cannot be run: {error.strerror}") from None
-            code = self._finished(process, json.dumps(dict(message.document)).encode())
-            stderr.seek(0)
-            complaint = stderr.read(STDERR_BYTES).decode(errors="replace")
+        where: dict[str, Any] = {"folder": self.folder, "environment": environment, "timeout": self.timeout}
+        code, complaint = run(self.argv, message.document, name=self.argv[0], **where)
         if code:
             secrets = [secret for name, value in environment.items() for secret in secrets_in(name, value)]
             last_line = scrubbed(complaint, [*secrets, *(os.environ.get(name, "") for name in self.hidden)])
             raise AlertError(f"{self.argv[0]} ended with {code}" + (f": {last_line}" if last_line else ""))
 
-    def _finished(self, process: subprocess.Popen[bytes], document: bytes) -> int:
+
+def run(
+    argv: Sequence[str],
+    document: Mapping[str, Any],
+    *,
+    name: str,
+    folder: Path,
+    environment: Mapping[str, str],
+    timeout: float,
+) -> tuple[int, str]:
+    """Run a program with *document* on its stdin; return its exit code and what it wrote to stderr.
+
+    Raises:
+        AlertError: It cannot be run, or was not done in time, and was killed with its process group.
+    """
+    # A file, not a pipe, because a grandchild that keeps a pipe open would be waited for.
+    with tempfile.TemporaryFile() as stderr:
+        where: dict[str, Any] = {"cwd": folder, "env": environment, "start_new_session": True}
         try:
-            process.communicate(document, timeout=self.timeout)
-        except subprocess.TimeoutExpired:
-            # It was not waited for yet, so its pid, and the group of that number, are its own.
-            with suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-            with suppress(OSError, subprocess.TimeoutExpired):
-                process.communicate(timeout=REAP_SECONDS)
-            raise AlertError(f"{self.argv[0]} was killed: not done within {self.timeout:g} s") from None
-        return process.returncode
+            process = subprocess.Popen(argv, stdin=PIPE, stdout=DEVNULL, stderr=stderr, **where)
+        except OSError as error:
+            raise AlertError(f"{name} cannot be run: {error.strerror}") from None
+        code = _finished(process, json.dumps(dict(document)).encode(), name, timeout)
+        stderr.seek(0)
+        return code, stderr.read(STDERR_BYTES).decode(errors="replace")
+
+
+def _finished(process: subprocess.Popen[bytes], document: bytes, name: str, timeout: float) -> int:
+    try:
+        process.communicate(document, timeout=timeout)
+    except subprocess.TimeoutExpired:
+        # It was not waited for yet, so its pid, and the group of that number, are its own.
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        with suppress(OSError, subprocess.TimeoutExpired):
+            process.communicate(timeout=REAP_SECONDS)
+        raise AlertError(f"{name} was killed: not done within {timeout:g} s") from None
+    return process.returncode

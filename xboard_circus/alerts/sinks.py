@@ -36,6 +36,12 @@ def sink_of(config: Config, alert: AlertConfig) -> Sink:
         from xboard_circus.alerts.otlp import OtlpSink
 
         return OtlpSink(secrets["url"], options.timeout, ca_file)
+    if options.type == "apprise":
+        from xboard_circus.alerts.services import ServiceSink
+
+        return ServiceSink(
+            secrets["url"], options.timeout, ca_file, options.proxies == "environment", secret_variables(config)
+        )
     if options.type == "email":
         from xboard_circus.alerts.smtp import SmtpSink
 

@@ -31,9 +31,15 @@ def rendered(
     *,
     lang: str = "en",
     shift: float = 0.0,
+    head: str = "",
     new_id: Callable[[], str] = lambda: uuid.uuid4().hex,
 ) -> Message:
-    """Render *notice* as a message; *shift* turns its times into those of the wall clock."""
+    """Render *notice* as a message.
+
+    Args:
+        shift: Turns its times into those of the wall clock.
+        head: With what the page and `status` begin now; "" where they have no such line.
+    """
 
     def words(key: AlertSay, **fields: object) -> str:
         return sentences(lang).get(key.name, key.value).format(**fields)
@@ -43,7 +49,8 @@ def rendered(
     mark = "INFO" if notice.about is About.STOPPED else notice.severity.name
     mark = "OK" if notice.about in (About.RECOVERED, About.TEST) else mark
     title = words(
-        AlertSay[f"TITLE_{notice.about.name}"],
+        AlertSay.TITLE_HEAD if head and notice.is_open else AlertSay[f"TITLE_{notice.about.name}"],
+        head=translated(head, lang),
         watcher=notice.watcher,
         host=origin.host,
         count=notice.count,

@@ -2,12 +2,16 @@
 
 import shutil
 from collections.abc import Iterator
+from importlib.util import find_spec
 
 from xboard_circus.alerts.sinks import secrets_of
 from xboard_circus.checks.findings import ERROR, WARNING, Finding, within
 from xboard_circus.config import AlertConfig, Config
 
 READERS = ("xboard_circus.plugins.bundle.Bundle", "xboard_circus.plugins.alerts.Alerts")
+
+EXTRAS = {"apprise": ("apprise", "Apprise", "apprise"), "otlp": ("opentelemetry", "OpenTelemetry", "otel")}
+"""By type: the module that it needs, its name, and the extra that installs it."""
 
 
 def findings(config: Config) -> Iterator[Finding]:
@@ -32,6 +36,9 @@ def _alert(config: Config, alert: AlertConfig) -> Iterator[Finding]:
             else:
                 yield Finding(ERROR, option, what, hint)
     options = alert.options
+    module, what, extra = EXTRAS.get(options.type or "", ("sys", "", ""))
+    if find_spec(module) is None:
+        yield Finding(ERROR, "type", f"{what} is not installed", f"pip install 'xboard-circus[{extra}]'")
     if options.ca_file and not (file := config.folder / options.ca_file).is_file():
         yield Finding(ERROR, "ca_file", f"{file} is not there", "name a file of certificates")
     if options.command and shutil.which(options.command[0], path=None) is None:

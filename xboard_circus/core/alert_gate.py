@@ -56,6 +56,11 @@ class Notice:
         return self.about in (About.RECOVERED, About.STOPPED)
 
     @property
+    def is_open(self) -> bool:
+        """Return whether the incident lasts."""
+        return self.about in (About.PROBLEM, About.REMINDER)
+
+    @property
     def fold(self) -> str:
         """Return the key by which a later notice replaces this one while it waits; "" for none."""
         if self.about is not About.REMINDER or self.trouble is None:

@@ -34,6 +34,7 @@ class AlertSay(Template):
     DONE_SILENT = "nothing can be done from here; the workers may still serve"
     DONE_LOST = "the workers serve on; the supervisor of circusd (systemd, Docker, the monitor) starts it again"
 
+    TITLE_HEAD = "{head} ({host}: {trouble})"
     TITLE_PROBLEM = "{watcher} on {host}: {trouble}"
     TITLE_REMINDER = "{watcher} on {host}: still {trouble}, for {lasted}"
     TITLE_RECOVERED = "{watcher} on {host}: recovered ({trouble})"

@@ -14,7 +14,7 @@ from xboard_circus.options.fields import option
 from xboard_circus.options.kinds import HOST, OptionKind, WrongValueError, choice, count, matching, seconds
 from xboard_circus.options.reading import suggestion
 
-Type = Literal["webhook", "email", "command", "otlp"]
+Type = Literal["webhook", "email", "command", "otlp", "apprise"]
 Shape = Literal["json", "slack", "feishu", "dingtalk", "wecom"]
 Least = Literal["info", "warning", "critical"]
 
@@ -91,8 +91,9 @@ class AlertOptions:
     """An ``[alert:NAME]`` section: where alerts are sent, and which."""
 
     type: Type | None = option(None, choice(*get_args(Type)), example="webhook")
-    """How alerts are sent: POST JSON to a webhook, send an e-mail, run a command with the JSON on its stdin, or export
-    spans by OpenTelemetry (otlp), which needs `xboard-circus[otel]`. otlp gets each death and reload as well."""
+    """How alerts are sent: POST JSON to a webhook, send an e-mail, run a command with the JSON on its stdin, export
+    spans by OpenTelemetry (otlp), which needs `xboard-circus[otel]`, or send to one of the services of Apprise, which
+    needs `xboard-circus[apprise]`. otlp gets each death and reload as well."""
     on: tuple[str, ...] = option((), word_list(*(each.value for each in Trouble)), example="down, port_refused")
     """Kinds of trouble to send; without it min_severity decides. restart (one worker failed and was replaced) is info;
     unhealthy, crash_loop, port_shared (a process that is no worker has the listening socket too), output_lost (a log
@@ -109,12 +110,13 @@ class AlertOptions:
     """Time for one delivery. A failed one is tried again after 1 s, doubling to 60 s; it delays nothing else."""
     lang: Literal["en", "zh"] = option("en", choice("en", "zh"))
     """Language of the alerts, with their reasons; lines of logs stay as they are."""
-    url_env: str | None = option(None, VARIABLE_NAME, example="XBOARD_WEBHOOK", of="webhook otlp")
-    """webhook, otlp: name of the variable in circusd's environment with the address. An address with a token in it is a
-    secret: keep it out of this file."""
-    url_file: str | None = option(None, ANY_PATH, example="secrets/webhook", of="webhook otlp")
-    """webhook, otlp: file with the address, relative to the folder of this file. Its mode must be 0600; a file that
-    others may read is refused. That of a collector is like http://localhost:4318/v1/traces."""
+    url_env: str | None = option(None, VARIABLE_NAME, example="XBOARD_WEBHOOK", of="webhook otlp apprise")
+    """webhook, otlp, apprise: name of the variable in circusd's environment with the address. An address with a token
+    in it is a secret: keep it out of this file."""
+    url_file: str | None = option(None, ANY_PATH, example="secrets/webhook", of="webhook otlp apprise")
+    """webhook, otlp, apprise: file with the address, relative to the folder of this file. Its mode must be 0600; a file
+    that others may read is refused. That of a collector is like http://localhost:4318/v1/traces, and that of a service
+    of Apprise like tgram://BOT_TOKEN/CHAT_ID; write a section for each."""
     shape: Shape = option("json", choice(*get_args(Shape)), of="webhook")
     """webhook: format of the JSON. Use feishu for Lark, too."""
     secret_env: str | None = option(None, VARIABLE_NAME, example="XBOARD_SIGNING_SECRET", of="webhook")
@@ -122,10 +124,11 @@ class AlertOptions:
     gets sha256= and the HMAC of the body."""
     secret_file: str | None = option(None, ANY_PATH, example="secrets/signing", of="webhook")
     """webhook: file of mode 0600 with the signing secret."""
-    proxies: Literal["none", "environment"] = option("none", choice("none", "environment"), of="webhook")
-    """webhook: `environment` uses https_proxy and the like of circusd's environment, `none` ignores them."""
-    ca_file: str | None = option(None, ANY_PATH, example="secrets/ca.pem", of="webhook email otlp")
-    """webhook, email, otlp: file of CA certificates to trust in place of the system's, for a server of your own."""
+    proxies: Literal["none", "environment"] = option("none", choice("none", "environment"), of="webhook apprise")
+    """webhook, apprise: `environment` uses https_proxy and the like of circusd's environment, `none` ignores them."""
+    ca_file: str | None = option(None, ANY_PATH, example="secrets/ca.pem", of="webhook email otlp apprise")
+    """webhook, email, otlp, apprise: file of CA certificates to trust in place of the system's, for a server of your
+    own."""
     host: str | None = option(None, HOST, example="smtp.example.org", of="email")
     """email: host name of the SMTP server."""
     port: int | None = option(None, count(high=65_535, unit="port"), example="587", of="email")

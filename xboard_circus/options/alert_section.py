@@ -9,7 +9,15 @@ from xboard_circus.options.reading import Problem, flat, named_fields, parse_fie
 _SIGNED = ("json", "feishu", "dingtalk")
 
 # Options into which a user might write a secret. Never quoted, and never read.
-_SECRETS = {"url": "url", "webhook": "url", "token": "url", "password": "password", "secret": "secret"}
+_SECRETS = {
+    "url": "url",
+    "webhook": "url",
+    "token": "url",
+    "urls": "url",
+    "address": "url",
+    "password": "password",
+    "secret": "secret",
+}
 
 
 def parse_alert(mapping: Mapping[str, object]) -> tuple[AlertOptions, list[Problem]]:
@@ -26,7 +34,7 @@ def parse_alert(mapping: Mapping[str, object]) -> tuple[AlertOptions, list[Probl
 
 def _shown(key: str, value: object) -> str:
     """Return a value for a message, masked: a user who mistook url_env for url has written the secret there."""
-    return "***" if re.search("url|secret|password|token|hook|key", key) else shown(value)
+    return "***" if re.search("url|address|secret|password|token|hook|key", key) else shown(value)
 
 
 def _unknown(mapping: Mapping[str, object]) -> Iterator[Problem]:
@@ -44,13 +52,15 @@ def _unknown(mapping: Mapping[str, object]) -> Iterator[Problem]:
 def _incomplete(options: AlertOptions, mapping: Mapping[str, object], wrong: set[str]) -> Iterator[Problem]:
     if options.type is None:
         if "type" not in wrong:
-            yield Problem("type", "", "missing", "write type = webhook, email, command or otlp")
+            yield Problem("type", "", "missing", "write type = webhook, email, command, otlp or apprise")
         return
     for key, _, item in named_fields(options):
         types = item.metadata["of"]
         if key in mapping and types and options.type not in types:
             yield Problem(key, _shown(key, mapping[key]), f"means nothing for type = {options.type}", "delete it")
-    needed = {"webhook": _webhook, "email": _email, "command": _command, "otlp": _otlp}[options.type]
+    needed = {"webhook": _webhook, "email": _email, "command": _command, "otlp": _address, "apprise": _address}[
+        options.type
+    ]
     yield from (problem for problem in needed(options) if problem.option not in wrong)
 
 
@@ -62,7 +72,7 @@ def _webhook(options: AlertOptions) -> Iterator[Problem]:
         yield Problem(option, "", f"nothing is signed with shape = {options.shape}", "delete it")
 
 
-def _otlp(options: AlertOptions) -> Iterator[Problem]:
+def _address(options: AlertOptions) -> Iterator[Problem]:
     yield from _one_source("url", options.url_env, options.url_file, is_needed=True)
 
 
