@@ -238,15 +238,26 @@ def test_a_restart_under_overload_loses_nothing(tmp_path: Path) -> None:
         assert "timed out" not in c.log("circusd")
 
 
+TITLES = """
+import ctypes, pathlib
+def setproctitle(title):
+    begin, end = map(int, pathlib.Path("/proc/self/stat").read_text().split()[-3:-1])  # env_start, env_end
+    ctypes.memset(begin, 0, end - begin)
+"""
+
+
 def test_a_restart_from_another_terminal_keeps_the_variables_of_the_first(tmp_path: Path) -> None:
     """Given a circusd started with variables, when restarted where they are missing or differ, then those missing are
-    kept and named, and what is set there wins."""
+    kept and named, and what is set there wins; also where a package is installed that lets Circus write a title over
+    the variables of its process."""
+    (tmp_path / "setproctitle.py").write_text(TITLES)
+    installed = {"PYTHONPATH": str(tmp_path)}
     with circusd(tmp_path, start=False) as c:
-        c.extra_env = {"SHOP_URL": "first", "SHOP_MODE": "first", "SSH_TTY": "first"}
+        c.extra_env = {"SHOP_URL": "first", "SHOP_MODE": "first", "SSH_TTY": "first", **installed}
         done(c, "start")
         c.wait_ready()
 
-        c.extra_env = {"SHOP_MODE": "second"}
+        c.extra_env = {"SHOP_MODE": "second", **installed}
         said = done(c, "restart")
 
         assert "kept from the circusd that runs, because it is not set here: SHOP_URL\n" in said

@@ -3,6 +3,8 @@
 import subprocess
 from pathlib import Path
 
+import pytest
+
 from .facts_of_state import looks_well
 from .harness import BUNDLE, FAST_RESTARTS, Watcher, circusd, eventually, holds
 
@@ -15,9 +17,17 @@ SICK = {
 }
 
 
-def test_a_second_circusd_on_the_same_ini_ends_with_an_error(tmp_path: Path) -> None:
-    """Given a circusd that serves, when another is started on its ini, that ends with a code, and the first serves."""
-    with circusd(tmp_path) as c:
+@pytest.mark.parametrize("transport", ["tcp", "ipc"])
+def test_a_second_circusd_on_the_same_ini_ends_with_an_error(tmp_path: Path, transport: str) -> None:
+    """Given a circusd that serves, when another is started on its ini, that ends with a code, and the first serves.
+
+    ZeroMQ puts the files of ipc:// endpoints in the place of those that another circusd listens on.
+    """
+    with circusd(tmp_path, start=False) as c:
+        if transport == "ipc":
+            c.endpoint, c.pubsub = f"ipc://{tmp_path}/circusd", f"ipc://{tmp_path}/events"
+            c.write_ini()
+        c.start_again()
         pids = c.wait_ready()
 
         second = subprocess.run(
@@ -25,11 +35,13 @@ def test_a_second_circusd_on_the_same_ini_ends_with_an_error(tmp_path: Path) -> 
             cwd=tmp_path,
             env=c.environ(),
             capture_output=True,
+            text=True,
             timeout=60,
             check=False,
         )
 
-        assert second.returncode != 0, second.stderr
+        assert second.returncode == 1, second.stderr
+        assert f"circusd with pid {c.pid} runs on" in second.stderr
         assert c.workers() == pids
         assert c.serves()
 

@@ -120,7 +120,11 @@ def _try_to_write(instance: Instance) -> None:
 
 def _keep_variables(found: Snapshot | Silent) -> None:
     """Set in this process, for the next circusd, the variables of the one *found* that are not set here."""
-    missing = kept(procs.environ(found.identity.pid) or {}, os.environ)
+    before = procs.environ(found.identity.pid)
+    if not before:
+        say("the environment of the circusd that runs can't be read: the next one has that of this terminal", "yellow")
+        return
+    missing = kept(before, os.environ)
     os.environ.update(missing)
     if missing:
         is_set = "because it is not set here" if len(missing) == 1 else "because they are not set here"

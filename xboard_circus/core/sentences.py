@@ -57,6 +57,7 @@ class Say(Template):
     RUNS_PLAINLY = "runs without health checks and restart limits: {why}"
     SPARE_SILENT = "spare {pid} did not answer within {timeout}: killed, a new worker is started"
     CUT_IN_ALL = "{n} requests were cut off at the drain limit; raise --timeout-graceful-shutdown and graceful_timeout"
+    ANOTHER_CIRCUSD = "circusd with pid {pid} runs on {file} already; `xboard-circus restart` replaces it"
     CIRCUS_LACKS = "this Circus lacks {what}; install circus 0.19"
     RETRY_ASKED_FOR = "retry requested by {by}"
     NO_SUCH_SLOT = "{watcher} has no held worker in slot {slot}"

@@ -11,6 +11,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import circus.arbiter
 import zmq
 from circus import logger
 from circus.arbiter import Arbiter
@@ -22,6 +23,7 @@ from circus.util import to_uid
 
 from xboard_circus.core.names import is_helper
 from xboard_circus.core.sentences import Say
+from xboard_circus.errors import XboardError
 from xboard_circus.host import circusd_record, inbox, procs, runtime, service_manager, unix_sockets
 from xboard_circus.host.worker_files import is_socket, takes_connections
 from xboard_circus.supervisor.boundary import contained
@@ -79,16 +81,19 @@ def close_without_lingering(original: Original, _: object) -> Original:
 
 @replaces("Arbiter.initialize")
 def boot(original: Original, _: object) -> Original:
-    """End circusd with an exit code other than 0 when its endpoint is taken, mark its plugins, guard its events.
+    """End circusd with an exit code other than 0 beside another one of its file, mark its plugins, guard its events.
 
-    Without it: A second circusd on the same file ends with exit code 0: its service manager believes that all is well.
-    Fact: Circus logs the exception of its start and calls sys.exit(0).
+    Without it: A second circusd on the same file ends with exit code 0, so its service manager believes that all is
+    well; or, where the endpoints are files, takes them, and both run. Where setproctitle is installed, a restart loses
+    the variables of circusd, over which Circus has a title written.
+    Fact: Circus logs the exception of its start and calls sys.exit(0). ZeroMQ removes the file of an ipc:// endpoint.
     """
 
     def initialize(arbiter: Any) -> None:
         try:
+            refuse_beside_another(arbiter)
             vars(arbiter)[PASSED] = passed_listeners(arbiter)
-            with behind_guard(arbiter, "pubsub_endpoint", arbiter):
+            with behind_guard(arbiter, "pubsub_endpoint", arbiter), without_title():
                 original(arbiter)
         except Exception as error:
             logger.error("xboard: circusd cannot start: %s", error)
@@ -134,6 +139,28 @@ def close_guards(original: Original, _: object) -> Original:
         original(controller)
 
     return stop
+
+
+def refuse_beside_another(arbiter: Any) -> None:
+    """Raise XboardError where another circusd supervises the same file, before anything of that is bound."""
+    try:
+        other = runtime.supervisor_of(instance_of(arbiter))
+    except XboardError:  # a runtime folder that is not ours says nothing
+        return
+    if other is not None and other.pid != os.getpid():  # whose end a restart would have waited for
+        raise XboardError(Say.ANOTHER_CIRCUSD(pid=other.pid, file=arbiter.config_file))
+
+
+@contextmanager
+def without_title() -> Iterator[None]:
+    """Let Circus write no title over the command line and the environment, which others read to know this circusd."""
+    scope = vars(circus.arbiter)
+    given = scope.get("_setproctitle")
+    scope["_setproctitle"] = lambda _: None
+    try:
+        yield
+    finally:
+        scope["_setproctitle"] = given
 
 
 def passed_listeners(arbiter: Any) -> dict[str, socket.socket]:
