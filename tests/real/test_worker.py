@@ -12,6 +12,7 @@ import re
 import resource
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import tempfile
@@ -24,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import trustme
 from uvicorn.config import WS_PROTOCOLS
 
 import xboard_circus
@@ -1031,6 +1033,28 @@ def test_a_request_of_which_a_part_has_arrived_is_waited_for(place: Place, stack
 
         assert CLOSES in read_answer(half)
     assert worker.popen.wait(timeout=60) == -signal.SIGTERM
+
+
+@each_stack
+def test_a_handshake_that_takes_long_is_waited_for(place: Place, stack: tuple[str, ...]) -> None:
+    """Given a client that has connected and one that has hung up, of a worker with TLS, when the handshake comes two
+    seconds after the drain has begun, then the client is answered, and the end does not wait for the other."""
+    certificate, authority = place.folder / "certificate.pem", trustme.CA()
+    authority.issue_cert("localhost").private_key_and_cert_chain_pem.write_to_path(str(certificate))
+    context = ssl.create_default_context()
+    authority.configure_trust(context)
+    worker = place.start(*stack, "--ssl-certfile", str(certificate)).wait_ready()
+    before = sockets_of(worker.pid)
+    with worker.connect() as connected:
+        worker.connect().close()
+        eventually(lambda: len(sockets_of(worker.pid) - before) == 1, what="one is accepted, the other is gone")
+        worker.terminate()
+        holds(lambda: worker.popen.poll() is None, seconds=2)
+
+        with context.wrap_socket(connected, server_hostname="localhost") as late:
+            assert CLOSES in get(late)
+    assert worker.popen.wait(timeout=60) == -signal.SIGTERM
+    assert "Traceback" not in worker.log
 
 
 def test_a_second_sigterm_changes_nothing(place: Place) -> None:

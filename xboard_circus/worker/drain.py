@@ -29,27 +29,28 @@ CLOSE_HEADER = (b"connection", b"close")
 TICK = 0.1
 LAST_WORDS = 0.5
 CANCEL_TIMEOUT = 1.0
-TLS_SETTLE = 1.0
 LOOP_TURNS = 5
 
 
-async def drain(server: uvicorn.Server, *, idle_limit: float, limit: float, websocket_spread: float) -> None:
+async def drain(
+    server: uvicorn.Server, *, handshakes: Collection[Any], idle_limit: float, limit: float, websocket_spread: float
+) -> None:
     """Wait until all connections and tasks of *server* have ended; at *limit* seconds, end them and log the number.
 
-    WebSockets are closed over *websocket_spread* seconds, connections without a request after *idle_limit* seconds.
-    ``server.force_exit`` ends the wait.
+    WebSockets are closed over *websocket_spread* seconds, connections without a request after *idle_limit* seconds, and
+    those whose TLS *handshakes* have not ended by then too. ``server.force_exit`` ends the wait.
     """
     loop = asyncio.get_running_loop()
     state = server.server_state
     began_at = loop.time()
-    settle = TLS_SETTLE if server.config.is_ssl else 0.0  # uvicorn sees a connection only after its handshake
     ticks = websockets_closed = 0
     while not server.force_exit:
         await server.on_tick(ticks)  # keeps the Date header and the lag up to date
         await asyncio.sleep(TICK)
         ticks += 1
         elapsed = loop.time() - began_at
-        if elapsed >= settle and not state.connections and not state.tasks:
+        is_waited_for = handshakes and elapsed < idle_limit
+        if not state.connections and not state.tasks and not is_waited_for:
             return
         if elapsed >= limit:
             connections = list(state.connections)

@@ -11,6 +11,7 @@ from dataclasses import asdict
 from pathlib import Path
 from types import FrameType
 from typing import Any
+from weakref import WeakSet
 
 import uvicorn
 
@@ -23,6 +24,7 @@ from xboard_circus.worker.app_calls import AppAnswer, AppCalls, Asker
 from xboard_circus.worker.drain import CLOSE_HEADER, close, drain, has_unread, is_silent, stop_accepting
 from xboard_circus.worker.forsaken import names_process, others_serve_on, when_gone
 from xboard_circus.worker.gauges import LoopLag, resident_bytes, thread_pool
+from xboard_circus.worker.handshakes import noting_handshakes
 from xboard_circus.worker.header_limit import limited
 from xboard_circus.worker.limits import most_open_files
 from xboard_circus.worker.private_socket import PrivateRequest, PrivateSocket, RefusedRequest
@@ -134,10 +136,14 @@ class SheddingServer(uvicorn.Server):
         self._silent: set[Any] = set()
         self._listeners: list[socket.socket] = []
         self._attaching: set[asyncio.Task[None]] = set()
+        self._handshakes: WeakSet[Any] = WeakSet()
         self._ticked_at = float("inf")
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        self.config.http_protocol_class = limited(self.config.http_protocol_class)
+        protocol = limited(self.config.http_protocol_class)
+        self.config.http_protocol_class = (
+            noting_handshakes(protocol, self._handshakes) if self.config.is_ssl else protocol
+        )
         await super().startup(sockets)
         if type(asyncio.get_running_loop()).__module__ != "asyncio.unix_events":  # it accepts all that wait in one turn
             self._listeners = sockets or []
@@ -415,6 +421,7 @@ class WorkerServer(SheddingServer):
         log.info("Draining %d connection(s)", len(self.server_state.connections))
         await drain(
             self,
+            handshakes=self._handshakes,
             idle_limit=min(limit, self.config.timeout_keep_alive + 1),
             limit=limit,
             websocket_spread=min(limit, self._surroundings.websocket_spread),
