@@ -89,10 +89,14 @@ def user_of(pid: int) -> int | None:
         return None
 
 
+def now() -> int:
+    """Return the start time of a process that starts now (see `Identity`)."""
+    return int((time.clock_gettime(time.CLOCK_BOOTTIME) if sys.platform == "linux" else time.time()) * TICKS)
+
+
 def age(started: int) -> float:
     """Return the seconds since *started*."""
-    now = time.clock_gettime(time.CLOCK_BOOTTIME) if sys.platform == "linux" else time.time()
-    return max(0.0, now - started / TICKS)
+    return max(0.0, (now() - started) / TICKS)
 
 
 def is_running(pid: int, started: int) -> bool:

@@ -12,17 +12,27 @@ def members(leader: int) -> list[procs.Identity]:
     return [found for pid in others if (found := procs.Identity.of(pid)) is not None]
 
 
-def end(leader: int, grace: float) -> list[str]:
-    """End the processes left in the session of *leader*, which has ended; return their names. Blocks for *grace*
-    seconds.
+def left_by(leader: procs.Identity, seen_at: int) -> list[procs.Identity]:
+    """Return the members of the session that *leader* has led, which was there at *seen_at*; none of a later session.
 
-    SIGTERM, up to *grace* seconds, SIGKILL. Nothing is done where *leader* is our own session, or runs again: its pid
-    can be reused once its session is empty.
+    A number is given away again once neither a process nor a session has it. So the session is still the same one where
+    its leader is there, also as a zombie, or where a member had begun by then.
     """
-    stat = procs.read_stat(leader)
-    if leader in (0, 1) or leader == os.getsid(0) or (stat is not None and not stat.has_ended):
+    found = members(leader.pid)
+    now = procs.start_time(leader.pid)
+    is_same = now == leader.started or (now is None and any(each.started < seen_at for each in found))
+    return found if is_same else []
+
+
+def end(leader: procs.Identity, seen_at: int, grace: float) -> list[str]:
+    """End the processes left in the session of *leader*, which has ended since *seen_at*; return their names. Blocks
+    for *grace* seconds.
+
+    SIGTERM, up to *grace* seconds, SIGKILL. Nothing is done where *leader* is our own session, or runs.
+    """
+    if leader.pid in (0, 1, os.getsid(0)) or procs.is_running(leader.pid, leader.started):
         return []
-    left = members(leader)
+    left = left_by(leader, seen_at)
     if not left:
         return []
     names = [f"{each.pid} ({procs.name_of(each.pid)})" for each in left]
@@ -30,10 +40,7 @@ def end(leader: int, grace: float) -> list[str]:
     return names
 
 
-def end_with_leader(leader: procs.Identity, grace: float) -> None:
-    """End the session of *leader*, if it still runs, with it. Blocks for *grace* and one second at most."""
+def end_with_leader(leader: procs.Identity, seen_at: int, grace: float) -> None:
+    """End the session of *leader*, which was there at *seen_at*, with it. Blocks for *grace* and one second at most."""
     for signum, patience in ((signal.SIGTERM, grace), (signal.SIGKILL, 1.0)):
-        now = procs.start_time(leader.pid)
-        if now not in (None, leader.started):
-            return  # its pid was reused, because its session is empty
-        procs.signal_all([leader, *members(leader.pid)], signum, patience)
+        procs.signal_all([leader, *left_by(leader, seen_at)], signum, patience)

@@ -10,6 +10,7 @@ from typing import Any
 from xboard_circus.core.budget import RestartBudget
 from xboard_circus.core.states import Health, Role
 from xboard_circus.core.worker import Leaving, Life, Starting, Up
+from xboard_circus.host import procs
 from xboard_circus.supervisor.patches import circus_process
 
 PROBES_KEPT = 6
@@ -26,6 +27,7 @@ class Worker:
         started: Start time of the process (see `procs.start_time`), its identity together with *pid*.
         token: The name of its files in the runtime folder.
         begun_at: When it was spawned; for a spare that serves, when it was ordered to.
+        ended_at: When its end was seen first, as a start time; from then on the system may give its pid away again.
         follows: Pid of the worker that it replaced, or None.
         spread: From 0 to 1, by which its limits of requests and age differ from its siblings'.
         rss: Resident memory in bytes at the last look, or None.
@@ -45,6 +47,7 @@ class Worker:
     begun_at: float
     life: Life
     follows: int | None = None
+    ended_at: int | None = None
     probe: Mapping[str, Any] = field(default_factory=dict)
     probes: deque[Mapping[str, Any]] = field(default_factory=lambda: deque(maxlen=PROBES_KEPT))
     rss: int | None = None
@@ -86,7 +89,10 @@ class Worker:
 
     def has_ended(self) -> bool:
         """Return whether the process is dead, reaped or not."""
-        return circus_process.has_ended(self.process)
+        has_ended = circus_process.has_ended(self.process)
+        if has_ended and self.ended_at is None:
+            self.ended_at = procs.now()
+        return has_ended
 
 
 class Fleet:

@@ -172,7 +172,7 @@ class Forks:
         if process is not None:
             process.kill()  # first looks whether it is dead
         if leader is not None:
-            ended = asyncio.to_thread(session.end_with_leader, leader, LEFT_BEHIND_GRACE)
+            ended = asyncio.to_thread(session.end_with_leader, leader, procs.now(), LEFT_BEHIND_GRACE)
             self.armed.supervisor.run(ended, f"the end of what forkserver {leader.pid} left behind")
 
     # Start

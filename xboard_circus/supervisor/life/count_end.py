@@ -17,7 +17,7 @@ from xboard_circus.core.in_flight import in_common
 from xboard_circus.core.reason import with_say
 from xboard_circus.core.sentences import Say
 from xboard_circus.core.worker import Ended, Gone
-from xboard_circus.host import session, worker_files
+from xboard_circus.host import procs, session, worker_files
 from xboard_circus.supervisor.boundary import contained
 from xboard_circus.supervisor.life import evidence, output
 from xboard_circus.supervisor.patches import circus_process, circus_watcher
@@ -195,7 +195,8 @@ async def _end_left_behind(armed: ArmedWatcher, worker: Worker) -> None:
     Circus gives each worker a session of its own, and the kernel does not use its number again while a process is in
     it. What the app has put into a session of its own is left alone: it is meant to outlive the worker.
     """
-    ended = await asyncio.to_thread(session.end, worker.pid, LEFT_BEHIND_GRACE)
+    leader, seen_at = procs.Identity(worker.pid, worker.started), worker.ended_at or procs.now()
+    ended = await asyncio.to_thread(session.end, leader, seen_at, LEFT_BEHIND_GRACE)
     if ended:
         reason = Say.LEFT_BEHIND(pid=worker.pid, processes=ended)
         logger.warning("xboard: %s: %s", armed.name, reason)
