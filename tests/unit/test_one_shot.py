@@ -129,6 +129,18 @@ def run_once(folder: Path, *, timeout: float = 30.0) -> RunEnd:
     return asyncio.run(shot.run())
 
 
+def test_a_folder_has_one_lock_through_a_link_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Given a folder and a link to it, when two watchers run the same command there, then they take turns."""
+    monkeypatch.setenv("XBOARD_RUNTIME_DIR", str(tmp_path / "runtime"))
+    (tmp_path / "current").symlink_to(tmp_path)
+    armed = [
+        SimpleNamespace(watcher=SimpleNamespace(working_dir=str(each)), hide=str)
+        for each in (tmp_path, tmp_path / "current")
+    ]
+    first, second = (OneShot(cast(Any, each), "migrate", timeout=1)._lock_file() for each in armed)
+    assert first == second
+
+
 @pytest.fixture
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("XBOARD_RUNTIME_DIR", str(tmp_path / "runtime"))

@@ -160,7 +160,7 @@ class RunOptions:
     and user of a worker, and without a shell. If it fails, a reload leaves the old workers serving, and a start
     runs it again after a pause. It is not run when a worker that failed is replaced."""
     before_timeout: float = option(300.0, kinds.seconds())
-    """Time after which run.before is ended, with all that it has started; it has failed then. Raise it for long
+    """Time after which run.before is ended, with all of its session; it has failed then. Raise it for long
     migrations."""
 
 

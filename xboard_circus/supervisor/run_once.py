@@ -41,7 +41,7 @@ class OneShot:
     def __init__(self, armed: "ArmedWatcher", command: str, *, timeout: float) -> None:
         self._armed = armed
         self._command = shlex.split(command)
-        self._folder = os.path.abspath(armed.watcher.working_dir)
+        self._folder = os.path.realpath(armed.watcher.working_dir)  # the same one through a link too
         self._timeout = timeout
         self._stop = asyncio.Event()
         self._words = LastWords(armed.hide)
@@ -124,7 +124,7 @@ class OneShot:
         stopping = asyncio.ensure_future(self._stop.wait())
         try:
             done, _ = await asyncio.wait({ending, stopping}, timeout=self._timeout, return_when=asyncio.FIRST_COMPLETED)
-            await asyncio.to_thread(session.end_with_leader, leader, GRACE)
+            await asyncio.to_thread(session.end_with_leader, leader, procs.now(), GRACE)
             await asyncio.wait({reading}, timeout=LAST_OUTPUT)
         finally:
             for task in (reading, ending, stopping):
