@@ -137,9 +137,9 @@ def obey(order: list[str]) -> None:
     """Obey: ``block 60``, ``busy 40 30`` (threads, seconds), ``exit 3``, ``signal 11``, ``leak 9``, ``child``, ``job``.
 
     A child holds the public socket; a job, in a session of its own, and a ``task`` do not. An ``heir`` surely does,
-    and a ``hidden_heir`` accepts. A ``bare`` job has no environment of ours either. ``shut`` shuts the public socket
-    down for all workers, and ``deaf`` has the kernel drop what comes to it. ``change`` sets an option on it that its
-    connections inherit. ``print`` prints the words behind it.
+    and a ``hidden_heir`` accepts; an ``heir_beside`` on a socket of its own. A ``bare`` job has no environment of ours
+    either. ``shut`` shuts the public socket down for all workers, and ``deaf`` has the kernel drop what comes to it.
+    ``change`` sets an option on it that its connections inherit. ``print`` prints the words behind it.
     """
     verb, words = order[0], order[1:]
     if verb == "print":
@@ -170,8 +170,8 @@ def obey(order: list[str]) -> None:
     elif verb == "bare":
         # Of its worker's environment it has only what ends it with the test.
         subprocess.Popen(["sleep", "600"], start_new_session=True, env={"XBOARD_TEST": os.environ["XBOARD_TEST"]})
-    elif verb == "hidden_heir":
-        for descriptor in public_listeners():
+    elif verb in ("hidden_heir", "heir_beside"):
+        for descriptor in map(listener_beside, public_listeners()) if verb == "heir_beside" else public_listeners():
             subprocess.Popen(
                 [sys.executable, "-c", HEIR, str(descriptor)],
                 pass_fds=[descriptor],
@@ -188,6 +188,18 @@ def obey(order: list[str]) -> None:
                 listener.setsockopt(socket.IPPROTO_IP, IP_MINTTL, 255)  # loopback has 64
     elif verb == "heir":
         leave_the_port_to_a_child()
+
+
+def listener_beside(descriptor: int) -> int:
+    """Bind another listener to the address of a public one, as only its own user can."""
+    beside = socket.socket()
+    with socket.socket(fileno=os.dup(descriptor)) as listener:
+        for each in (listener, beside):
+            each.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+            each.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        beside.bind(listener.getsockname())
+    beside.listen()
+    return beside.detach()
 
 
 def leak(size: int) -> None:

@@ -215,6 +215,19 @@ def test_a_child_that_keeps_the_listener_is_named_by_all_and_left_alone(tmp_path
         assert c.verdict() == "ok"
 
 
+def test_who_listens_beside_the_workers_is_named(tmp_path: Path) -> None:
+    """Given a worker's child that has bound the same address, by SO_REUSEPORT, and so takes a share of the connections,
+    when the worker has been reloaded, then verdict and event name it."""
+    with circusd(tmp_path, watchers=[Watcher(numprocesses=1, options=RETRY)]) as c:
+        c.wait_ready()
+        c.tell(c.workers()[0], "heir_beside")
+        (heir,) = eventually(lambda: [each for each in c.processes() if "listener.accept" in each.command])
+        c.do("xboard_reload", name="web")
+        eventually(lambda: c.told("port_shared"), timeout=30)
+        assert f"pid {heir.pid} (" in c.told("port_shared")[0].reason
+        assert c.verdict() == "degraded"
+
+
 def test_a_held_slot_leaves_no_orphan(tmp_path: Path) -> None:
     """Given a slot that cools down, when circusd is killed, then nothing of it is left."""
     options = {"restart.burst": 2, "restart.delay": 0.1, "restart.cooldown": 60, "restart.window": 60}

@@ -104,6 +104,14 @@ def by_inode(wanted: Collection[Address], port: int) -> list[Listening]:
     return [Listening(listener.address, port, listener.uid, frozenset(pids[listener.inode])) for listener in found]
 
 
+def beside(address: str, port: int) -> set[int]:
+    """Return the inodes of all sockets that listen on just this address: the kernel gives each its share of the
+    connections, where both have SO_REUSEPORT. None where /proc is not Linux's."""
+    wanted = _plain(ip_address(address))
+    found = sockdiag.listening(port) if sys.platform == "linux" else []
+    return {listener.inode for listener in found if _plain(listener.address) == wanted}
+
+
 def pids_of_sockets(inodes: Collection[int], but: Collection[int] = ()) -> defaultdict[int, set[int]]:
     """Return the visible processes that have each of these sockets open, without those with a pid in *but*."""
     wanted = {f"socket:[{inode}]": inode for inode in inodes}

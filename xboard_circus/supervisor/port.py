@@ -383,9 +383,10 @@ class PortGuard:
     async def _note_heirs(self, shared: Any) -> None:
         """Report processes that take connections beside the workers; none is stopped, because a job may be meant."""
         inode, found = os.fstat(shared.fileno()).st_ino, dict[tuple[int | None, int | None], Holder]()
+        address = None if shared.is_unix else shared.getsockname()[:2]
         for wait in (0.0, HEIRS_AGAIN_AFTER):
             await asyncio.sleep(wait)
-            seen = await asyncio.to_thread(self.armed.supervisor.heirs, inode)
+            seen = await asyncio.to_thread(self.armed.supervisor.heirs, inode, address)
             found = {(each.pid, each.started): each for each in seen if not wait or (each.pid, each.started) in found}
             if not found:
                 break

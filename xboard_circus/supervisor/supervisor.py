@@ -337,15 +337,15 @@ class Supervisor:
             for holder in listeners.holders(host, port)
         ]
 
-    def heirs(self, listener: int) -> list[Holder]:
-        """Return the processes that have the socket of inode *listener*, and are neither ours nor above us.
+    def heirs(self, listener: int, address: tuple[str, int] | None) -> list[Holder]:
+        """Return the processes that have the socket of inode *listener*, or one that listens beside it on *address*,
+        and are neither ours nor above us.
 
         For a thread. Nothing that a process says of itself makes it ours here.
         """
         ours = self.family(by_marks=False) | set(procs.ancestors())
-        return [
-            each for pid in sockets.pids_of_sockets({listener}, ours)[listener] if (each := listeners.holder_of(pid))
-        ]
+        found = sockets.pids_of_sockets({listener, *(sockets.beside(*address) if address else ())}, ours)
+        return [each for pid in set[int]().union(*found.values()) if (each := listeners.holder_of(pid))]
 
     def family(self, *, by_marks: bool = True) -> set[int]:
         """Return the pids of circusd and of all that it has started or forked, for a thread.
