@@ -629,6 +629,24 @@ def test_what_root_imports_and_writes_must_not_be_the_users(write: Write, tmp_pa
     ]
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be tricked into running what another user wrote")
+@pytest.mark.parametrize("what", ["executable", "prefix"])
+def test_the_python_of_roots_circusd_must_not_be_the_users(
+    write: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    """Given a virtual environment that the watcher's user has made, when root checks from it, then it is named."""
+    (tmp_path / "theirs" / "bin").mkdir(parents=True)
+    (tmp_path / "theirs" / "bin" / "python").symlink_to(sys.executable)
+    file = write({"watcher:web": {"uid": "nobody"}})
+    assert open_doors(file) == []
+
+    shutil.chown(tmp_path / "theirs", "nobody")
+    monkeypatch.setattr(sys, what, str(tmp_path / "theirs" / ("bin/python" if what == "executable" else "")))
+
+    (door,) = open_doors(file)
+    assert f"nobody may write {tmp_path}/theirs, which circusd uses as root" in str(door)
+
+
 def access_list(uid: int, right: int, *, mask: int = 7) -> bytes:
     """Return a POSIX access list of mode 0755, with *right* for a user of its own."""
     entries = [(0x01, 7, 2**32 - 1), (0x02, right, uid), (0x04, 5, 2**32 - 1), (0x10, mask, 2**32 - 1)]

@@ -9,6 +9,7 @@ import os
 import resource
 import shlex
 import shutil
+import site
 import stat
 import sys
 from collections.abc import Iterator, Mapping
@@ -16,6 +17,7 @@ from pathlib import Path
 
 from circus.util import parse_env_dict
 
+import xboard_circus
 from xboard_circus import launch as launcher
 from xboard_circus.checks import dry_run, env_file_rules
 from xboard_circus.checks.findings import ERROR, WARNING, Finding
@@ -219,7 +221,8 @@ def _log(config: Config) -> Iterator[Path]:
 
 
 def _of_root(config: Config, watcher: WatcherConfig) -> Iterator[Path]:
-    """Yield what root's circusd and its plugins import from, read and write, besides logs and env files."""
+    """Yield what root's circusd and its plugins are run by, import from, read and write, besides logs and env files."""
+    yield from map(Path, (sys.executable, sys.prefix, *site.getsitepackages(), *xboard_circus.__path__))
     if is_file(config.circus["loggerconfig"]):
         yield config.folder / str(config.circus["loggerconfig"])
     if is_file(config.circus["pidfile"]):
