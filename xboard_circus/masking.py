@@ -11,7 +11,7 @@ import unicodedata
 from collections.abc import Iterable, Iterator, Mapping
 from functools import lru_cache
 from typing import Any
-from urllib.parse import quote, quote_plus
+from urllib.parse import quote, quote_plus, unquote
 
 from xboard_circus.core.reason import Reason, one_line
 
@@ -128,12 +128,15 @@ def secrets_in(name: str, value: str) -> Iterator[str]:
 
     >>> [*secrets_in("API_KEY", "k-1234"), *secrets_in("DSN_URL", "redis://:hunter2@cache/0")]
     ['k-1234', 'hunter2']
+    >>> [*secrets_in("DSN_URL", "redis://:p%40ss%21word@cache/0")]
+    ['p%40ss%21word', 'p@ss!word']
     >>> [*secrets_in("ACCESS_TOKEN_EXPIRE_MINUTES", "a-value"), *secrets_in("REPO", "https://ghp_abc@github.com/x")]
     ['ghp_abc']
     """
     is_folder = name == "PWD" and value.startswith("/")  # of the shell, which copy_env takes over
     is_telling = _names_secret(name) and not is_folder
     found = [value] if is_telling else [*_URL_SECRET.findall(value), *_URL_USER.findall(value)]
+    found += [unquote(each) for each in found if "%" in each]  # as a driver has it after reading the URL
     yield from (secret for secret in found if len(secret) >= SHORTEST and not _COMMON.fullmatch(secret))
 
 

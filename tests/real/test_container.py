@@ -136,7 +136,8 @@ def test_its_workers_are_forked(backend: Container) -> None:
         for pid in backend.workers():
             if backend.exec("grep", "-c", "XBOARD_FORK_LEVEL", f"/proc/{pid}/environ", check=False) == "1":
                 return True
-        backend.exec("xboard-circus", "reload", check=False)
+        print([each["preload"] for each in backend.state()["watchers"]])  # shown if none is in the end
+        print(backend.exec("xboard-circus", "reload", check=False))
         return False
 
     assert eventually(is_one_forked, timeout=120)
