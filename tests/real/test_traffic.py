@@ -201,7 +201,10 @@ def test_the_page_has_the_history_of_a_slot_across_restarts_of_its_worker_and_of
         eventually(lambda: not {*old} & {*c.workers("dashboard")}, what="another process serves the page")
         eventually(lambda: memory_known() >= before + 2, what="the curve of the slot goes on")
 
-        assert [mark["kind"] for mark in found()["marks"]].count("restart") == 1
+        deaths = [
+            [each["reason"] for each in found(slot=slot)["marks"] if each["mark"] == "crash"] for slot in range(3)
+        ]
+        assert deaths == [["killed from outside by SIGKILL"], ["killed from outside by SIGKILL"], []]
         assert found(slot=2)["series"]["t"]
         for odd in ({"watcher": "' OR 1"}, {"slot": 10**9}, {"slot": -1}, {"span": -(10**9)}):
             assert found(**odd)["series"]["t"] == [] or "span" in odd

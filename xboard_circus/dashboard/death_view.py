@@ -29,7 +29,7 @@ from xboard_circus.masking import masked
 
 SHORTEST, LONGEST = 60, 7 * 86_400  # seconds of a curve
 RECENT = 15.0  # seconds within which a watcher has figures: the plugin stores them every few seconds
-MOST_MARKS = 500
+MOST_MARKS = 200
 MOST_RELOADS, MOST_STARTS = 10, 500
 MOST_REQUESTS = 50
 """Requests in flight that are shown of each watcher."""
