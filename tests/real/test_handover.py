@@ -2,13 +2,18 @@
 
 import json
 import os
+import signal
+import sys
 from pathlib import Path
 
 import pytest
 
 from .children import children
-from .harness import BUNDLE, Circusd, circusd, eventually, kill
+from .harness import BUNDLE, FAST_RESTARTS, Circusd, Watcher, circusd, eventually, kill
 from .load import Load
+from .processes import process
+from .test_cli import done
+from .test_restart import recorded
 
 # What a worker that was taken over may leave: on its path it passes on a listener that only looks like the public one.
 # words: folder, port. A user namespace gives any user a network of its own, and root needs none.
@@ -48,6 +53,14 @@ def life_of(c: Circusd) -> Path:
     return next((c.runtime / "r").glob("*/life.json"))
 
 
+def unprivileged(path: Path) -> str:
+    """Make at *path* a Python that may not look into every process, as root's may; other users' may not anyway."""
+    drop = "setpriv --bounding-set -sys_ptrace,-sys_admin,-perfmon" if os.geteuid() == 0 else ""
+    path.write_text(f'#!/bin/sh\nexec {drop} {sys.executable} "$@"\n')
+    path.chmod(0o755)
+    return str(path)
+
+
 def make_names(folder: Path, first: str) -> None:
     for number in range(10_000):
         os.close(os.open(folder / f"{first}{number:x}.beat", os.O_CREAT | os.O_WRONLY))
@@ -73,6 +86,37 @@ def test_nothing_is_lost_when_circusd_is_killed_and_started_again(tmp_path: Path
         assert not set(fresh) & set(old)
         assert new.lost + kept.lost == []
         assert "took" in (tmp_path / "logs" / "circusd.log").read_text()
+
+
+def test_workers_that_may_not_be_looked_into_are_replaced_like_others(tmp_path: Path) -> None:
+    """Given an app that forbids others to look into its processes, and a circusd that may not all the same, when it is
+    restarted, or killed and started, then 0 are lost and the old workers end; a job that left their session does not.
+    """
+    (tmp_path / "closed.py").write_text("import ctypes\nctypes.CDLL(None).prctl(4, 0)\nfrom backend import app\n")
+    watcher = Watcher(app="closed:app", options=FAST_RESTARTS)
+    python = unprivileged(tmp_path / "python")
+    with circusd(tmp_path, watchers=[watcher], env={"PYTHONPATH": str(tmp_path)}, python=python, plugins=BUNDLE) as c:
+        seen = [process(pid) for pid in c.wait_ready()]
+        c.tell(seen[0].pid, "bare")
+        [job] = eventually(lambda: [each for each in c.processes() if each.command == "sleep 600"])
+        try:
+            with Load(c.url, rate=50) as new, Load(c.url, rate=50, connections=8) as kept:
+                for is_killed in (False, True):
+                    old = seen[-2:]
+                    eventually(lambda: set(new.workers) >= {each.pid for each in old})  # noqa: B023
+                    if is_killed:
+                        process(recorded(c)).signal(signal.SIGKILL)
+                    done(c, *(["start"] if is_killed else ["restart", "--no-preflight"]))
+                    seen += [process(pid) for pid in c.wait_ready()]
+                    assert not set(old) & set(seen[-2:])
+                    eventually(lambda: not any(each.alive for each in old), what="the old ones end")  # noqa: B023
+            assert new.lost + kept.lost == []
+            assert job.alive
+            done(c, "stop")
+            assert [each for each in seen if each.alive] == []
+        finally:
+            for each in (*seen, job):
+                each.signal(signal.SIGKILL)
 
 
 @pytest.mark.parametrize("how", ["kill", "restart"])

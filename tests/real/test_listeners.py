@@ -14,8 +14,9 @@ from pathlib import Path
 
 import pytest
 
+from xboard_circus.core.lost import CircusdLife
 from xboard_circus.core.ports import Holder
-from xboard_circus.host import listeners, procs, runtime, servers, sockdiag, sockets
+from xboard_circus.host import circusd_record, listeners, procs, runtime, servers, sockdiag, sockets
 from xboard_circus.host.procs import Identity
 
 from .children import PROJECT, Children, children
@@ -400,6 +401,25 @@ def test_orphans_are_those_of_the_instance(start: Children, marks: dict[str, str
     (orphan,) = listeners.orphans(marks["XBOARD_INSTANCE"])
 
     assert (orphan.pid, orphan.address) == (mine.pid, "")
+
+
+def test_a_worker_without_a_readable_mark_is_known_by_its_record(start: Children, instance: str) -> None:
+    """Given what a circusd that is gone has recorded, then this very process is an orphan, and no other with its pid.
+
+    Not while its parent is a circusd that is recorded.
+    """
+    mine, other = start.run(SLEEP), start.run(SLEEP)
+    for child in (mine, other):
+        child.line()
+    began = {child.pid: procs.start_time(child.pid) or 0 for child in (mine, other)}
+    found = {"a1": f"{mine.pid}:{began[mine.pid]}", "b2": f"{other.pid}:{began[other.pid] + 1}"}
+    life = CircusdLife(pid=mine.pid, started=1, boot=circusd_record.boot(), workers={"web": found})
+    circusd_record.write(instance, life)
+
+    assert pids(listeners.orphans(instance)) == [mine.pid]
+
+    runtime.write_record(instance, **own_identity()._asdict())
+    assert listeners.orphans(instance) == []
 
 
 def test_a_zombie_is_no_orphan(start: Children, marks: dict[str, str]) -> None:

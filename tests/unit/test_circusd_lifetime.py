@@ -1,5 +1,6 @@
 """What circusd writes down of its life, with an arbiter that only knows how to stop."""
 
+import json
 import os
 from dataclasses import replace
 from functools import partial
@@ -165,23 +166,32 @@ def test_the_workers_that_serve_are_known_to_the_next_one_until_they_are_ended(f
     following = Bench()
     following.armed["web"] = serving("b2")
     following.lifetime.tick()
-    assert (following.lifetime.left, workers()) == ({"web": ["a1"]}, {"web": ["b2", "a1"]})
+    old, new = {"a1": "7:1"}, {"b2": "7:1"}
+    assert (following.lifetime.left, workers()) == ({"web": old}, {"web": {**new, **old}})
     assert following.lifetime.graces == {"web": 40}
 
     following.lifetime.left.clear()
     following.lifetime.tick()
-    assert workers() == {"web": ["b2"]}
+    assert workers() == {"web": new}
 
 
-def test_what_is_no_token_in_the_record_leads_to_no_path(file: Path) -> None:
-    record = CircusdLife(pid=7, started=1, workers={"web": ["../x", "a1"]})
+def test_what_is_no_token_or_process_in_the_record_leads_to_none(file: Path) -> None:
+    found = {"../x": "8:1", "a1": "9:1", "b2": "junk"}
+    record = CircusdLife(pid=7, started=1, boot=circusd_record.boot(), workers={"web": found})
     circusd_record.write(INSTANCE, record)
+    assert workers() == {"web": {"a1": "9:1", "b2": "junk"}}
+    assert circusd_record.workers(INSTANCE) == {procs.Identity(9, 1): "web"}
 
-    assert workers() == {"web": ["a1"]}
+    circusd_record.write(INSTANCE, replace(record, boot="another"))
+    assert circusd_record.workers(INSTANCE) == {}
+
+    older = json.loads(file.read_text())
+    file.write_text(json.dumps({**older, "workers": {"web": ["../x", "a1"]}}))
+    assert workers() == {"web": {"a1": ""}}
 
 
 def serving(token: str) -> Any:
-    fleet = SimpleNamespace(up=lambda: [SimpleNamespace(token=token)])
+    fleet = [SimpleNamespace(token=token, pid=7, started=1)]
     return SimpleNamespace(fleet=fleet, watcher=SimpleNamespace(graceful_timeout=40))
 
 

@@ -46,7 +46,7 @@ def test_what_is_written_is_read_and_the_files_time_is_when_it_was_seen(folder: 
         kills={"/x": 1, "/proc/vmstat": 2},
         why="it hung",
         gone_at=3.5,
-        workers={"web": ["a1"]},
+        workers={"web": {"a1": "9:1"}},
     )
     circusd_record.write(INSTANCE, written)
     os.utime(folder / "life.json", (50, 50))

@@ -136,10 +136,13 @@ def leave(instance: Instance, found: Snapshot | Silent, successor: Launched, pro
     ending = [each.graceful_timeout for each in instance.config.watchers if each.name not in staying]
     patience = max(ending, default=0.0)
     silent = found.why if isinstance(found, Silent) else ""
+    recorded = circusd_record.workers(instance.id)
+    stays = {each.pid for each, watcher in recorded.items() if watcher in staying}
     try:
         if not silent:
             with instance.client() as client:
-                staying = set(client.leave(but=stopped, gate=successor.gate))
+                answer = client.leave(but=stopped, gate=successor.gate)
+                staying, stays = set(answer), {pid for pids in answer.values() for pid in pids}
     except CircusdGone as error:
         # One that has nothing to wait for ends before its answer is out, or before the client believes it.
         if error.listening or not gone([circusd], progress, give_up_at=time.monotonic() + LAST_MOMENT):
@@ -151,7 +154,7 @@ def leave(instance: Instance, found: Snapshot | Silent, successor: Launched, pro
             progress.report("how", f"no worker can serve on meanwhile: {refused.reason}")
             return None
         silent = str(refused)
-    departure = Departure(circusd, _others(children_of(instance, found)(), staying), patience)
+    departure = Departure(circusd, _others(children_of(instance, found)(), staying, stays), patience)
     if silent:
         progress.report("how", f"circusd (pid {circusd.pid}) is killed, its workers serve on: {silent}")
         circusd_record.order_end(instance.id)
@@ -162,6 +165,11 @@ def leave(instance: Instance, found: Snapshot | Silent, successor: Launched, pro
     return departure
 
 
-def _others(children: Collection[Identity], staying: Collection[str]) -> list[Identity]:
-    """Return the *children* of circusd that do not stay: plugins, and workers of other watchers."""
-    return [each for each in children if (procs.environ(each.pid) or {}).get("XBOARD_WATCHER") not in staying]
+def _others(children: Collection[Identity], staying: Collection[str], stays: Collection[int]) -> list[Identity]:
+    """Return the *children* of circusd that do not stay: plugins, and workers of other watchers.
+
+    The workers that stay are known by their pids (*stays*), because their environment may be unreadable; what else
+    belongs to a watcher that stays, such as its forkserver, by its mark.
+    """
+    left = [each for each in children if each.pid not in stays]
+    return [each for each in left if (procs.environ(each.pid) or {}).get("XBOARD_WATCHER") not in staying]

@@ -8,7 +8,7 @@ from xboard_circus.circus_client import CircusdBusy, CircusdGone
 from xboard_circus.cli.screen import Progress
 from xboard_circus.core.names import some_of
 from xboard_circus.errors import XboardError
-from xboard_circus.host import procs, runtime
+from xboard_circus.host import circusd_record, procs, runtime
 from xboard_circus.host.procs import Identity
 from xboard_circus.instance import NAMED, Instance, Silent
 from xboard_circus.snapshot import Snapshot
@@ -60,10 +60,11 @@ def children_of(instance: Instance, found: Snapshot | Silent) -> Callable[[], li
     Adopted leftovers of its workers are meant to outlive it, or are strangers. Only a circusd with our guard adopts
     anything; it shows its version, or has marked what it started.
     """
-    circusd, known = found.identity, found.processes() if isinstance(found, Snapshot) else []
+    circusd = found.identity
     if isinstance(found, Snapshot):
-        is_guarded = found.circusd["version"] is not None
+        known, is_guarded = found.processes(), found.circusd["version"] is not None
     else:
+        known = list(circusd_record.workers(instance.id))
         is_guarded = any("XBOARD_INSTANCE" in (procs.environ(each.pid) or {}) for each in procs.below(circusd))
     return lambda: procs.started_by(circusd, known) if is_guarded else procs.below(circusd)
 

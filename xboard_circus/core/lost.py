@@ -32,7 +32,8 @@ class CircusdLife:
         wound_up: Its Python exited by itself; after a SIGKILL it cannot.
         why: Why the monitor killed it; "" where it did not.
         stopped: The watchers that an operator had stopped, where it left and its workers kept serving.
-        workers: By watcher, the tokens of the workers that serve, also of those that an earlier circusd left.
+        workers: By watcher, the tokens of its workers, also of those that an earlier circusd left; each with the pid
+            and start time of the process, "" in the record of an older release.
         graces: By watcher, its `graceful_timeout`.
         gone_at: When its own plugin saw it gone, by the wall clock, and began to report that.
         witness: Identity of that plugin until it has reported; "" after that.
@@ -47,7 +48,7 @@ class CircusdLife:
     wound_up: bool = False
     why: str = ""
     stopped: Sequence[str] = ()
-    workers: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    workers: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     graces: Mapping[str, float] = field(default_factory=dict)
     gone_at: float | None = None
     witness: str = ""

@@ -36,7 +36,12 @@ def read(instance: str) -> CircusdLife | None:
             why=reason_in(data, "why"),
             stopped=[str(name) for name in data.get("stopped") or ()],
             workers={
-                str(watcher): [token for token in map(str, tokens) if worker_files.is_token(token)]
+                str(watcher): {
+                    # An older release recorded a list of tokens.
+                    str(token): str(tokens[token]) if isinstance(tokens, dict) else ""
+                    for token in tokens
+                    if worker_files.is_token(str(token))
+                }
                 for watcher, tokens in (data.get("workers") or {}).items()
             },
             graces={str(watcher): float(grace) for watcher, grace in (data.get("graces") or {}).items()},
@@ -91,6 +96,17 @@ def boot() -> str:
         return BOOT.read_text().strip()
     except OSError:
         return ""
+
+
+def workers(instance: str) -> dict[procs.Identity, str]:
+    """Return the workers of *instance* that were recorded in this start of the host, each with its watcher."""
+    life = read(instance)
+    found = {}
+    for watcher, identities in {} if life is None or life.boot != boot() else life.workers.items():
+        for identity in identities.values():
+            with suppress(ValueError):
+                found[procs.Identity.parse(identity)] = watcher
+    return found
 
 
 def kills_of(pid: int) -> dict[str, int]:

@@ -19,7 +19,7 @@ import psutil
 
 from xboard_circus.core.ports import Holder
 from xboard_circus.errors import PortError, XboardError
-from xboard_circus.host import procs, runtime, servers, sockets
+from xboard_circus.host import circusd_record, procs, runtime, servers, sockets
 from xboard_circus.masking import safe_command
 
 # A process that is deep in the kernel dies when it comes out of it, perhaps after minutes.
@@ -51,7 +51,8 @@ def holders(host: str, port: int) -> list[Holder]:
 def orphans(instance: str) -> list[Holder]:
     """Return every process with the mark of *instance*, a circusd that is gone and a lost parent, oldest first.
 
-    Never ourselves, nor our ancestors.
+    So is a worker that this circusd has recorded: the mark of one that may not be dumped (prctl) cannot be read. Never
+    ourselves, nor our ancestors.
     """
     circusds = recorded_circusds()
     found = [
@@ -65,7 +66,28 @@ def orphans(instance: str) -> list[Holder]:
         and holder.lost
         and _is_running(holder)
     ]
-    return _oldest_first(found)
+    known = {(holder.pid, holder.started) for holder in found}
+    recorded = [each for each in _recorded_orphans(instance, circusds) if (each.pid, each.started) not in known]
+    return _oldest_first([*found, *recorded])
+
+
+def _recorded_orphans(instance: str, circusds: Mapping[procs.Identity, str]) -> Iterator[Holder]:
+    """Yield the workers that a circusd of *instance* has recorded, and whose circusd is gone."""
+    life = circusd_record.read(instance)
+    if life is None:
+        return
+    circusd = procs.Identity(life.pid, life.started)
+    alive = {each.pid for each in (*circusds, circusd) if procs.is_running(*each)}
+    own = {os.getpid(), *procs.ancestors()}
+    for worker in circusd_record.workers(instance):
+        stat = procs.read_stat(worker.pid)
+        if stat is None or stat.started != worker.started or stat.has_ended:
+            continue
+        if worker.pid in own or stat.parent in alive:
+            continue
+        holder = holder_of(worker.pid)
+        if holder is not None and holder.started == worker.started:
+            yield holder._replace(instance=instance, circusd=circusd, circusd_alive=False, inspectable=False)
 
 
 def left_alone(instance: str, below: Iterable[procs.Identity] = ()) -> list[procs.Identity]:
@@ -280,7 +302,7 @@ def _goes_with(child: Holder, root: Holder) -> bool:
     session = procs.session_of(child.pid)
     if session != root.pid and _is_detached(child.pid, procs.environ(child.pid) or {}):
         return False
-    if child.instance is None and "XBOARD_WATCHER" in (procs.environ(root.pid) or {}):
+    if child.instance is None and (not root.inspectable or "XBOARD_WATCHER" in (procs.environ(root.pid) or {})):
         # A child in a session of its own is meant to outlive its worker, also without our marks (`env -i`, sudo).
         return session == procs.session_of(root.pid)
     return child.instance is None or (child.instance, child.circusd) == (root.instance, root.circusd)

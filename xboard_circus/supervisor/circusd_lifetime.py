@@ -13,7 +13,7 @@ from circus import logger
 from xboard_circus.core.lost import BACK, CircusdLife, Loss, found
 from xboard_circus.core.names import CIRCUSD
 from xboard_circus.errors import XboardError
-from xboard_circus.host import circusd_record, runtime
+from xboard_circus.host import circusd_record, procs, runtime
 from xboard_circus.supervisor.boundary import contained
 
 if TYPE_CHECKING:
@@ -27,8 +27,8 @@ class Lifetime:
 
     Attributes:
         loss: How the circusd before this one ended, if it had no stop request.
-        left: By watcher, the tokens of workers that it left, until they are ended. Their user can make more names in
-            the runtime folder than are read.
+        left: By watcher, the workers that it left, until they are ended, as in `CircusdLife.workers`. Their user can
+            make more names in the runtime folder than are read.
         graces: By watcher, the `graceful_timeout` that the circusd before this one had.
     """
 
@@ -42,7 +42,7 @@ class Lifetime:
             pid=supervisor.identity.pid, started=supervisor.identity.started, boot=circusd_record.boot()
         )
         self.loss: Loss | None = None
-        self.left: dict[str, Sequence[str]] = {}
+        self.left: dict[str, Mapping[str, str]] = {}
         self.graces: Mapping[str, float] = {}
         self._begin()
 
@@ -68,7 +68,7 @@ class Lifetime:
     @contained(None)
     def tick(self) -> None:
         """Renew the time of the record now and then; write all of it where workers or a count have changed."""
-        now, workers = self._supervisor.clock(), self._serving()
+        now, workers = self._supervisor.clock(), self._workers()
         graces = {name: float(each.watcher.graceful_timeout) for name, each in self._supervisor.armed.items()}
         if (workers, graces) != (self._life.workers, self._life.graces):
             self._life, self._is_written = dataclasses.replace(self._life, workers=workers, graces=graces), False
@@ -104,14 +104,16 @@ class Lifetime:
 
     def leaves(self, stopped: Sequence[str]) -> None:
         """Record for the next circusd, before the end is ordered, the watchers that it must not start."""
-        self._life = dataclasses.replace(self._life, stopped=stopped, workers=self._serving())
+        self._life = dataclasses.replace(self._life, stopped=stopped, workers=self._workers())
 
-    def _serving(self) -> Mapping[str, Sequence[str]]:
+    def _workers(self) -> Mapping[str, Mapping[str, str]]:
         if self._life.is_ordered:
             return self._life.workers  # as they were when it left
-        armed = self._supervisor.armed
-        serving = {name: [worker.token for worker in each.fleet.up()] for name, each in armed.items()}
-        return {name: [*serving.get(name, ()), *self.left.get(name, ())] for name in {**serving, **self.left}}
+        found = {
+            name: {each.token: str(procs.Identity(each.pid, each.started)) for each in armed.fleet}
+            for name, armed in self._supervisor.armed.items()
+        }
+        return {name: {**found.get(name, {}), **self.left.get(name, {})} for name in {**found, **self.left}}
 
     @contained(None)
     def end_ordered(self) -> None:

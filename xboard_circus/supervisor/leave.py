@@ -55,7 +55,7 @@ def leave(supervisor: "Supervisor", *, but: Collection[str] = (), gate: int | No
         except XboardError as error:
             raise MessageError(str(error)) from error
     _pass_listeners(supervisor, gate, [armed.port.socket() for armed in staying])
-    stays = {armed.name: [worker.pid for worker in armed.fleet.up()] for armed in staying}
+    stays = {armed.name: [worker.pid for worker in armed.fleet] for armed in staying}
     for armed in staying:
         armed.stays = True
     stopped = filter(supervisor.stays_stopped, supervisor.arbiter.watchers)

@@ -25,7 +25,7 @@ from xboard_circus.core.state_schema import State, WatcherEntry
 from xboard_circus.core.unarmed import unarmed_watcher, unarmed_worker
 from xboard_circus.core.worker import Paused
 from xboard_circus.errors import XboardError
-from xboard_circus.host import listeners, procs, runtime, sockets
+from xboard_circus.host import circusd_record, listeners, procs, runtime, sockets
 from xboard_circus.host.oom import OomKills
 from xboard_circus.options.fields import HealthOptions
 from xboard_circus.supervisor import arming, circusctl_reload, helpers, reconfigure
@@ -312,16 +312,19 @@ class Supervisor:
         return list(left)
 
     def _orphans(self, watcher: str | None) -> dict[Holder, str | None]:
-        """Return the leftovers of *watcher*, each with the watcher that it names."""
+        """Return the leftovers of *watcher*, each with the watcher that it names, or that its circusd has recorded."""
         known = {
             each.name
             for each in self.arbiter.watchers
             if not is_helper(each.name) and (each.autostart or each.name in self.armed or not each.is_stopped())
         }
-        found = {
-            each: (procs.environ(each.pid or 0) or {}).get("XBOARD_WATCHER")
-            for each in listeners.orphans(self.instance)
-        }
+        recorded = circusd_record.workers(self.instance)
+
+        def owner(holder: Holder) -> str | None:
+            name = (procs.environ(holder.pid or 0) or {}).get("XBOARD_WATCHER")
+            return name or recorded.get(procs.Identity(holder.pid or 0, holder.started or 0))
+
+        found = {each: owner(each) for each in listeners.orphans(self.instance)}
         return {each: name for each, name in found.items() if (name if name in known else None) == watcher}
 
     def holders(self, host: str, port: int) -> list[Holder]:
