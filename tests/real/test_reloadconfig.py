@@ -1,6 +1,7 @@
 """`circusctl reloadconfig`: nothing restarts without need, and what Circus gets wrong is told with the cure."""
 
 import json
+import socket
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -9,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from .free_ports import free_port
-from .harness import FAST_RESTARTS, Circusd, Watcher, circusd, eventually, holds, kill
+from .harness import FAST_RESTARTS, PATIENCE, Circusd, Watcher, circusd, eventually, holds, kill
 from .test_reload import reload_of
 
 CURE = "xboard-circus restart"
@@ -318,18 +319,35 @@ def test_a_stopped_watcher_stays_stopped_and_starts_with_what_changed(tmp_path: 
 
 
 def test_a_watcher_that_leaves_the_ini_with_its_socket_takes_nobody_along(tmp_path: Path) -> None:
-    """Given two watchers, when one is taken out of the ini, then it goes or the cure is told; the other is the same."""
-    with circusd(tmp_path, watchers=[Watcher(), Watcher("leaving", numprocesses=1)]) as c:
+    """Given two watchers, when one is taken out of the ini, then it goes or the cure is told; the other is the same.
+
+    Nor does one that is not armed. That its socket moves is refused; another backlog is taken over.
+    """
+    leaving, plain = Watcher("leaving", numprocesses=1), Watcher("plain", numprocesses=1, armed=False)
+    with circusd(tmp_path, watchers=[Watcher(), leaving, plain]) as c:
         pids = c.wait_ready()
         c.wait_ready(name="leaving")
+        beside = c.wait_ready(name="plain")
 
-        del c.watchers["leaving"]
+        c.write_ini(socket__plain={"port": free_port()})
+        for _ in range(2):
+            reply = c.call("reloadconfig", waiting=True)
+            assert "socket:plain" in reply["reason"]
+            assert CURE in reply["reason"]
+        c.write_ini(socket__plain={"backlog": 99})
+        c.do("reloadconfig", waiting=True)
+        assert c.workers("plain") == beside
+        assert c.serves("plain")
+
+        del c.watchers["leaving"], c.watchers["plain"]
         c.write_ini()
         with c.answering(within=0.5):
             reply = c.call("reloadconfig", waiting=True)
 
         if reply["status"] == "ok":
-            eventually(lambda: "leaving" not in c.call("list")["watchers"])
+            eventually(lambda: c.call("list")["watchers"] == ["web"])
+            with pytest.raises(ConnectionRefusedError):
+                socket.create_connection(("127.0.0.1", plain.port), timeout=PATIENCE)
         else:
             assert CURE in reply["reason"]
         assert c.workers() == pids

@@ -29,8 +29,9 @@ def reconfigure(
 ) -> Awaitable[Any]:
     """Check the file, apply changed options to armed watchers, and have Circus do the rest by *original*.
 
-    Circus refuses to remove a watcher together with its socket, when it has closed the socket already: such sockets are
-    taken out before, and closed after it.
+    Circus fails at a changed or removed socket that any watcher names, when it has closed the socket already and
+    listens on the new one, where no process accepts. So another address is refused, a backlog is applied here, and a
+    socket that goes together with its watcher is taken out before, and closed after it.
 
     Raises MessageError, the answer to the operator, if the file is refused or Circus would do harm.
     """
@@ -39,9 +40,10 @@ def reconfigure(
     config = _read(file)
     if changed := circus_arbiter.changed_circus_options(arbiter, config):
         raise MessageError(Say.INI_CIRCUS_CHANGED(names=", ".join(changed)))
+    named = {name for watcher in arbiter.watchers for name in circus_process.sockets_named(watcher)}
     sockets = {
         name: options
-        for name in supervisor.shared_sockets()
+        for name in named & arbiter.sockets.keys()
         if (options := circus_arbiter.changed_socket_options(arbiter, name, config))
     }
     gone = sockets.keys() - {each["name"] for each in config.get("sockets", [])}
