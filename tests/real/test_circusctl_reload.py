@@ -75,10 +75,20 @@ def test_a_command_that_is_set_is_taken_up_by_new_workers_one_by_one(tmp_path: P
         eventually(lambda: serve_on(c, old))
 
 
-def test_a_stopped_watcher_is_started(tmp_path: Path) -> None:
-    """Given a stopped watcher, when circusctl reloads it, then it starts, as Circus has it."""
-    with circusd(tmp_path, options=FAST_RESTARTS) as c:
+def test_a_stopped_watcher_is_started_and_one_that_binds_its_port_is_restarted(tmp_path: Path) -> None:
+    """Given a stopped watcher, when circusctl reloads it, then it starts, as Circus has it.
+
+    Given a server that binds its port, which nothing but its command says, when it is restarted, it stops and starts.
+    """
+    own = Watcher("own", numprocesses=1, command=UVICORN, listens=False, options=FAST_RESTARTS)
+    with circusd(tmp_path, watchers=[Watcher(options=FAST_RESTARTS), own]) as c:
         c.wait_ready()
+        [old] = c.wait_ready(name="own")
+
+        assert c.call("restart", name="own", waiting=True, timeout=60)["status"] == "ok"
+        assert c.wait_ready(name="own") != [old]
+        assert c.serves("own")
+
         c.do("stop", name="web", waiting=True)
 
         c.do("reload", name="web", waiting=True)

@@ -27,6 +27,9 @@ def patches(supervisor: "Supervisor") -> list[Patch]:
 def restart(supervisor: "Supervisor", execute: Execute) -> Execute:
     """Return the command `restart`: workers are reloaded if they can be, the rest stops and starts.
 
+    Workers without a socket of Circus's are not reloaded: their server may bind its port itself, whatever its command,
+    and then no new one starts beside the old one.
+
     By name a watcher is reloaded only while something serves: a start forgets the failures of its slots. Without a
     name, watchers in `but`, or stopped by an operator, are left alone; Circus would stop everything, and make a new
     arbiter in this process.
@@ -47,7 +50,10 @@ def restart(supervisor: "Supervisor", execute: Execute) -> Execute:
         before = {
             each: each.reload
             for each in armed
-            if each.reloads_rolling() and not each.why_alone() and (named is None or each.is_serving())
+            if each.reloads_rolling()
+            and not each.why_alone()
+            and each.port.socket() is not None
+            and (named is None or each.is_serving())
         }
         if named is not None and not before:
             return execute(arbiter, props)
