@@ -324,7 +324,10 @@ def test_a_restart_after_the_packages_were_replaced_loses_nothing(tmp_path: Path
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount a small file system")
 def test_a_full_runtime_folder_refuses_a_restart(tmp_path: Path) -> None:
-    """Given a full file system under the runtime folder, when restarted, then exit 1 names it, nothing is touched."""
+    """Given a full file system under the runtime folder, when restarted, then exit 1 names it, nothing is touched.
+
+    A start after a kill of circusd succeeds, and circusd is recorded when there is room.
+    """
     with circusd(tmp_path, start=False) as c:
         (c.runtime / "r").mkdir()
         if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=256k,mode=711", "tmpfs", c.runtime / "r"]).returncode:
@@ -342,6 +345,13 @@ def test_a_full_runtime_folder_refuses_a_restart(tmp_path: Path) -> None:
             assert unchanged(c, before, refused)
             assert "No space left on device" in refused.stderr
             assert "nothing was stopped" in refused.stderr
+
+            c.kill9()
+            started = c.run_cli("start")
+            assert (started.returncode, "No space left on device" in started.stdout) == (0, True), started
+            assert c.state()["circusd"]["pid"] != c.pid
+            (c.runtime / "r" / "full").unlink()
+            eventually(lambda: recorded(c) == c.state()["circusd"]["pid"])
         finally:
             c.close()
             subprocess.run(["umount", "-l", c.runtime / "r"], check=True)

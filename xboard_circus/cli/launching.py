@@ -14,7 +14,7 @@ from xboard_circus import config
 from xboard_circus import launch as launcher
 from xboard_circus.checks.programs import start_detached
 from xboard_circus.circus_client import CircusdGone, CommandRefused
-from xboard_circus.cli.screen import Progress
+from xboard_circus.cli.screen import Progress, say
 from xboard_circus.core.state_schema import WatcherEntry
 from xboard_circus.core.verdict import has_come_up, headline, is_scaled_to_zero, serving
 from xboard_circus.errors import XboardError
@@ -138,8 +138,15 @@ def launch(instance: Instance, *, after: procs.Identity | None = None) -> Launch
     identity = procs.Identity(process.pid, procs.start_time(process.pid) or 0)
     # The guard writes the same when the first watcher starts. Until then, and without an armed watcher, `stop` and the
     # monitor know this circusd by it; and it removes the mark of an earlier `stop`.
-    instance.write_record(identity, runtime.RECORD if gate is None else f"gate-{gate}")
-    return Launched(process, identity, sizes, instance.id, gate)
+    launched = Launched(process, identity, sizes, instance.id, gate)
+    try:
+        instance.write_record(identity, runtime.RECORD if gate is None else f"gate-{gate}")
+    except XboardError as error:  # such as on a full disk
+        if gate is not None:  # it would wait for a turn that never comes
+            launched.withdraw()
+            raise
+        say(f"{error}; circusd (pid {identity.pid}) starts all the same, and records itself when it can", "yellow")
+    return launched
 
 
 def wait_for_answer(instance: Instance, launched: Launched) -> None:
