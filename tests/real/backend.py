@@ -219,6 +219,12 @@ def public_listeners() -> Iterator[int]:
                 yield int(entry)
 
 
+def backlog(descriptor: int) -> int:
+    """How many connections may wait at a TCP listener: the kernel's tcpi_sacked."""
+    with socket.socket(fileno=os.dup(descriptor)) as listener:
+        return int.from_bytes(listener.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 32)[28:], sys.byteorder)
+
+
 HEIR = """
 import select, socket, sys
 listener = socket.socket(fileno=int(sys.argv[1]))
@@ -334,6 +340,9 @@ async def app(scope: Message, receive: Receive, send: Send) -> None:
     seconds = float(query.get("s", ["0"])[0])
     if path.startswith("/health/"):
         await answer_health(send, setting(path.rpartition("/")[2]))
+        return
+    if path == "/backlogs":
+        await respond(send, 200, json.dumps([backlog(each) for each in public_listeners()]).encode())
         return
     if path == "/facts":
         await respond(send, 200, json.dumps(facts()).encode())

@@ -24,7 +24,7 @@ from xboard_circus.host import procs
 from xboard_circus.supervisor.supervisor import HELPER_GRACE
 
 from .free_ports import free_port, is_refused
-from .harness import BUNDLE, PATIENCE, Circusd, Watcher, circusd, eventually, holds
+from .harness import BUNDLE, FAST_RESTARTS, PATIENCE, Circusd, Watcher, circusd, eventually, holds
 from .load import Load
 from .processes import Process, process
 from .test_cli import begun, done
@@ -753,17 +753,22 @@ def test_what_circusctl_and_the_page_restart_as_a_whole_loses_nothing(tmp_path: 
 
 
 def test_a_changed_backlog_and_watchers_that_come_and_go_lose_nothing(tmp_path: Path) -> None:
-    """Given load, when the file gets another backlog, one more watcher with its socket, and one less, then 0 lost."""
+    """Given load, when the file gets another backlog, one more watcher with its socket, and one less, then 0 lost.
+
+    The backlog is that of the file for workers that come, and after a restart.
+    """
     api = Watcher("api", numprocesses=1)
     (tmp_path / "api").mkdir()
-    with circusd(tmp_path) as c:
+    with circusd(tmp_path, watchers=[Watcher(socket_options={"backlog": 77}, options=FAST_RESTARTS)]) as c:
         old = c.wait_ready()
+        assert backlogs(c) == [77]
         more = dict(api.sections(tmp_path))
 
         with under_load(c):
             for sections in ({"socket:web": {"backlog": 99}}, more, {}):
                 c.write_ini(**sections)
                 c.do("reloadconfig", waiting=True)
+                assert backlogs(c) == [99 if "socket:web" in sections else 77]
                 if sections is more:
                     c.watchers["api"] = api
                     c.wait_ready(name="api")
@@ -773,3 +778,13 @@ def test_a_changed_backlog_and_watchers_that_come_and_go_lose_nothing(tmp_path: 
         assert c.call("numwatchers")["numwatchers"] == 1
         with pytest.raises(ConnectionRefusedError):
             socket.create_connection(("127.0.0.1", api.port), timeout=PATIENCE)
+        c.write_ini(**{"socket:web": {"backlog": 88}})
+        with under_load(c):
+            done(c, "restart", "--no-preflight")
+            eventually(lambda: not set(c.wait_ready()) & set(old))
+            assert backlogs(c) == [88]
+
+
+def backlogs(c: Circusd) -> list[int]:
+    found: list[int] = json.loads(c.get("/backlogs"))
+    return found

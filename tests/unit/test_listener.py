@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from xboard_circus.host.backlog import backlog_of
 from xboard_circus.supervisor import listener as listeners
 from xboard_circus.supervisor.listener import deafened_by, is_shut_down, put_back, unreachable_because
 from xboard_circus.worker.__main__ import open_public
@@ -169,7 +170,7 @@ def state_of(listener: socket.socket) -> tuple[object, ...]:
         listener.getsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT),
         listener.getsockopt(socket.SOL_SOCKET, socket.SO_LINGER, 8)[:4],
         os.get_blocking(listener.fileno()),
-        listeners._backlog(listener),
+        backlog_of(listener),
     )
 
 
@@ -306,7 +307,7 @@ def test_a_server_may_choose_its_backlog_and_one_that_blocks(listener: socket.so
     listener.setsockopt(socket.IPPROTO_TCP, DEFER_ACCEPT, 5)
 
     assert put_back(listener, listeners.inherited(listener, ours=False), backlog=2048, blocking=None) == ""
-    assert (os.get_blocking(listener.fileno()), listeners._backlog(listener)) == (True, 100)
+    assert (os.get_blocking(listener.fileno()), backlog_of(listener)) == (True, 100)
 
 
 def test_the_queue_of_a_unix_listener_is_put_back(tmp_path: Path) -> None:

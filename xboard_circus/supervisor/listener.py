@@ -16,6 +16,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 
 from xboard_circus.host import sockdiag, unix_sockets
+from xboard_circus.host.backlog import backlog_of
 
 # asm-generic/socket.h, linux/in.h, in6.h and un.h; Python has no names for them
 _SO_DETACH_FILTER, _SO_MEMINFO, _SO_NETNS_COOKIE = 27, 55, 71
@@ -23,7 +24,6 @@ _SIOCUNIXFILE = 0x89E0
 _MEMORY = struct.Struct("=9I")
 _OPTION_MEMORY = 6  # SK_MEMINFO_OPTMEM: of filters, keys and the like; no server needs any
 _LARGEST = 16
-_BACKLOG_AT, _TCP_INFO_SIZE = 28, 32  # tcpi_sacked of linux/tcp.h: of a listener, how many connections may wait
 _SHORT_BACKLOG = 64
 """No server chooses a shorter queue: asyncio's is 100, uvicorn's 2048."""
 _DEAFENING = {
@@ -144,10 +144,10 @@ def put_back(listener: socket.socket, wanted: Mapping[str, bytes], *, backlog: i
     if blocking is not None and os.get_blocking(listener.fileno()) != blocking:
         os.set_blocking(listener.fileno(), blocking)
         changed.append("O_NONBLOCK")
-    waiting = _backlog(listener)
+    waiting = backlog_of(listener)
     if waiting is None or waiting < min(_SHORT_BACKLOG, backlog):
         listener.listen(backlog)
-        if waiting is not None and waiting != _backlog(listener):  # the host may allow no more
+        if waiting is not None and waiting != backlog_of(listener):  # the host may allow no more
             changed.append("backlog")
     return ", ".join(changed)
 
@@ -180,14 +180,6 @@ def _option_memory(listener: socket.socket) -> int:
         memory = listener.getsockopt(socket.SOL_SOCKET, _SO_MEMINFO, _MEMORY.size)
         return int(_MEMORY.unpack(memory)[_OPTION_MEMORY])
     return 0
-
-
-def _backlog(listener: socket.socket) -> int | None:
-    """Return how many connections may wait for an accept; None for a unix socket, where the kernel does not show it."""
-    if sys.platform != "linux" or listener.family == socket.AF_UNIX:
-        return None
-    info = listener.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TCP_INFO_SIZE)
-    return int.from_bytes(info[_BACKLOG_AT:], sys.byteorder) if len(info) == _TCP_INFO_SIZE else None
 
 
 def _has_md5_keys(listener: socket.socket) -> bool:

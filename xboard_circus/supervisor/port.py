@@ -255,6 +255,7 @@ class PortGuard:
                 await self._end_predecessors()
                 return True
             os.dup2(found.fileno(), shared.fileno(), inheritable=True)
+        shared.listen(shared.backlog)  # the file may have another one by now
         if not shared.is_unix:
             shared.host, shared.port = shared.getsockname()[:2]
         giver = "a worker of an earlier circusd" if found is not passed else "the circusd before this one"

@@ -22,6 +22,7 @@ import uvicorn
 from uvicorn.config import LOGGING_CONFIG
 from uvicorn.main import main as uvicorn_command
 
+from xboard_circus.host.backlog import backlog_of
 from xboard_circus.host.request_slots import VARIABLE
 from xboard_circus.host.unix_sockets import DOES_NOT_LINGER
 from xboard_circus.worker import EXIT_RECYCLED, forkserver
@@ -36,6 +37,7 @@ log = logging.getLogger("uvicorn.error")
 
 PROGRAM = "python -m xboard_circus.worker"
 LAST_SECONDS = 10.0  # for a worker without its wrapper, after its drain
+UVICORNS_BACKLOG = 2048  # where its command line has no --backlog
 STARTUP_FAILURE = 3
 """uvicorn's exit code for an app, a lifespan or a socket that cannot be used."""
 
@@ -132,7 +134,13 @@ def public_sockets(config: uvicorn.Config, surroundings: Surroundings) -> list[s
             with contextlib.suppress(OSError):
                 os.close(config.fd)  # otherwise a child of the trial would hold the port
         return []
-    return None if config.fd is None else [open_public(config.fd)]
+    if config.fd is None:
+        return None
+    listener = open_public(config.fd)
+    if config.backlog == UVICORNS_BACKLOG and listener.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+        # uvicorn listens again, with its own number; that of [socket:...] is for all workers.
+        config.backlog = backlog_of(listener) or config.backlog
+    return [listener]
 
 
 def let_go(descriptors: Collection[int]) -> None:
