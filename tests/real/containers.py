@@ -238,8 +238,10 @@ class Container:
         """Let its processes run before all others of this machine; those that they start do too."""
         init = psutil.Process(self.inspect()["State"]["Pid"])
         for each in [init, *init.children(recursive=True)]:
-            with contextlib.suppress(psutil.Error):  # it has ended since
+            with contextlib.suppress(psutil.Error, OSError):  # it has ended since
                 each.nice(-15)
+                # Where each session is a group of its own, a priority counts inside of it alone.
+                Path(f"/proc/{each.pid}/autogroup").write_text("-15")
 
     def health(self) -> str:
         """Run the check as Docker does every ten seconds, and return the status that comes of it."""

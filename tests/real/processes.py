@@ -1,5 +1,6 @@
 """The processes that a test started, no others: found by a mark in their environment, ended by pid and start time."""
 
+import contextlib
 import os
 import signal
 import time
@@ -96,6 +97,15 @@ def queued(task: Path) -> float:
         return int((task / "schedstat").read_text().split()[1]) / 1e9
     except (OSError, IndexError):
         return 0.0
+
+
+def open_files(pid: int) -> dict[int, str]:
+    """What each descriptor of a process leads to; those that it closes meanwhile are left out."""
+    found = {}
+    for entry in (PROC / str(pid) / "fd").iterdir():
+        with contextlib.suppress(OSError):
+            found[int(entry.name)] = os.readlink(entry)
+    return found
 
 
 def process(pid: int) -> Process:

@@ -129,10 +129,10 @@ def test_its_workers_are_forked(backend: Container) -> None:
 
     A fork that does not answer in time is a start, by design: the other tests are not to decide it.
     """
-    backend.goes_first()
 
     def is_one_forked() -> bool:
         """Look for a forked worker; have the workers replaced where all of them were started."""
+        backend.goes_first()
         for pid in backend.workers():
             if backend.exec("grep", "-c", "XBOARD_FORK_LEVEL", f"/proc/{pid}/environ", check=False) == "1":
                 return True

@@ -645,7 +645,7 @@ def test_a_script_comes_as_text(admin: Visitor) -> None:
     assert SCRIPT in texts[0].json["servers"][0]["watchers"][0]["workers"][0]["reason"]
     assert SCRIPT in [each["name"] for each in texts[0].json["servers"][0]["watchers"]]
     assert b"<script" not in texts[0].body
-    assert SCRIPT in texts[1].json["lines"]
+    assert [None, 20, None, SCRIPT] in texts[1].json["lines"]
 
 
 def test_only_a_held_slot_is_retried(admin: Visitor, circusd: FakeCircusd) -> None:

@@ -24,7 +24,7 @@ from xboard_circus.worker.fork_orders import HERE, LEVEL, ORDERS, READY, SPACE
 from .harness import FAST_RESTARTS, PATIENCE, Circusd, Watcher, circusd, eventually, kill
 from .load import Load
 from .memory_group import memory_group
-from .processes import Process, process
+from .processes import Process, open_files, process
 
 FORKS = int(os.environ.get("XBOARD_TEST_FORKS", "300"))
 PIDFD_GETFD = 438  # the number of the call, the same for all processors; Python has no name for it
@@ -130,7 +130,7 @@ def test_workers_are_forked_and_are_all_that_started_ones_are(tmp_path: Path) ->
             assert worker.environ["XBOARD_LAUNCHER"].startswith(f"{pid}:")
             assert " -m xboard_circus.worker backend:app --fd " in worker.command
         assert server.command == "xboard-circus forkserver"
-        assert not [each for each in os.listdir(f"/proc/{server.pid}/fd") if "socket" in readlink(server.pid, each)][1:]
+        assert len(sockets(server.pid)) <= 1
 
         facts = json.loads(c.get("/facts"))
         assert facts["environ"]["XBOARD_WID"] in ("1", "2")
@@ -141,11 +141,8 @@ def test_workers_are_forked_and_are_all_that_started_ones_are(tmp_path: Path) ->
         assert c.told("restart")[0].message["exit_code"] == -signal.SIGKILL
 
 
-def readlink(pid: int, descriptor: str) -> str:
-    try:
-        return os.readlink(f"/proc/{pid}/fd/{descriptor}")
-    except OSError:
-        return ""
+def sockets(pid: int) -> list[int]:
+    return [descriptor for descriptor, what in open_files(pid).items() if what.startswith("socket:")]
 
 
 def test_off_starts_each_worker(tmp_path: Path) -> None:
@@ -254,22 +251,21 @@ def test_what_a_stranger_puts_on_the_order_socket_harms_no_worker(tmp_path: Path
 @contextlib.contextmanager
 def order_socket(c: Circusd, server: Process, whose: str) -> Iterator[socket.socket]:
     """Take a copy of an end of the orders, as only root and the tracer of a process can; skip where nobody may."""
-    (number,) = [int(each) for each in os.listdir(f"/proc/{server.pid}/fd") if "socket" in readlink(server.pid, each)]
+    (number,) = sockets(server.pid)
     theirs = copy_of(server.pid, number)
     if whose == "forkserver":
         with theirs:
             yield theirs
         return
     theirs.close()
-    for each in os.listdir(f"/proc/{c.pid}/fd"):
-        if "socket" in readlink(c.pid, each):
-            ours = copy_of(c.pid, int(each))
-            peer = struct.unpack("3i", ours.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))[0]
-            if ours.type == socket.SOCK_SEQPACKET and peer == c.pid:
-                with ours:
-                    yield ours
-                return
-            ours.close()
+    for each in sockets(c.pid):
+        ours = copy_of(c.pid, each)
+        peer = struct.unpack("3i", ours.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))[0]
+        if ours.type == socket.SOCK_SEQPACKET and peer == c.pid:
+            with ours:
+                yield ours
+            return
+        ours.close()
     raise AssertionError("circusd has no order socket")
 
 
@@ -627,26 +623,26 @@ def test_thousands_of_forks_leave_nothing_in_the_forkserver(tmp_path: Path) -> N
         for _ in range(50):
             fork_and_let_go(orders)
         eventually(lambda: not psutil.Process(server.pid).children())
-        before = server.memory, open_files(server.pid)
+        before = server.memory, len(open_files(server.pid))
         for _ in range(FORKS):
             fork_and_let_go(orders)
 
         # It still has to wait for the end of what it forked last.
-        eventually(lambda: (open_files(server.pid), psutil.Process(server.pid).children()) == (before[1], []))
+        eventually(lambda: (len(open_files(server.pid)), psutil.Process(server.pid).children()) == (before[1], []))
         assert server.memory - before[0] < 256 * 1024, server.memory - before[0]
 
 
 def test_a_flood_of_orders_leaves_nothing_and_the_next_one_is_carried_out(tmp_path: Path) -> None:
     """Given orders faster than they can be carried out, of which nobody awaits the answer, then their workers end."""
     with direct_forkserver(tmp_path) as (orders, server):
-        before = open_files(server.pid)
+        before = len(open_files(server.pid))
         for _ in range(FORKS):
             ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
             with ours, theirs, open(os.devnull, "wb") as null:
                 socket.send_fds(orders, [ORDER], [theirs.fileno(), null.fileno(), null.fileno()])
 
         fork_and_let_go(orders)
-        eventually(lambda: (open_files(server.pid), psutil.Process(server.pid).children()) == (before, []))
+        eventually(lambda: (len(open_files(server.pid)), psutil.Process(server.pid).children()) == (before, []))
 
 
 ORDER = json.dumps({"env": {}, "folder": "/proc/self/cwd", "is_down": True, "numbers": [1, 2]}).encode()
@@ -660,10 +656,6 @@ def fork_and_let_go(orders: socket.socket) -> None:
         socket.send_fds(orders, [ORDER], [theirs.fileno(), null.fileno(), null.fileno()])
         theirs.close()
         assert ours.recv(16) == HERE
-
-
-def open_files(pid: int) -> int:
-    return len(os.listdir(f"/proc/{pid}/fd"))
 
 
 @contextlib.contextmanager

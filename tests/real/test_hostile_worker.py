@@ -1,5 +1,6 @@
 """A worker that was taken over, against the circusd of another user: it holds up nothing but itself."""
 
+import contextlib
 import os
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import pytest
 from .flooding import LIVING
 from .harness import HERE, Watcher, circusd, eventually
 from .memory_group import process_group
+from .processes import open_files
 
 FLOOD = 10_000
 """Children that have ended."""
@@ -16,11 +18,11 @@ FLOOD = 10_000
 def pipes_read_by(pid: int) -> dict[int, bool]:
     """Return the pipes that a process reads, by descriptor: whether a read of an empty one waits."""
     found = {}
-    for name in os.listdir(f"/proc/{pid}/fd"):
-        if os.readlink(f"/proc/{pid}/fd/{name}").startswith("pipe:"):
-            flags = int(Path(f"/proc/{pid}/fdinfo/{name}").read_text().split()[3], 8)
+    for descriptor in [each for each, what in open_files(pid).items() if what.startswith("pipe:")]:
+        with contextlib.suppress(FileNotFoundError):  # closed meanwhile
+            flags = int(Path(f"/proc/{pid}/fdinfo/{descriptor}").read_text().split()[3], 8)
             if flags & os.O_ACCMODE == os.O_RDONLY:
-                found[int(name)] = not flags & os.O_NONBLOCK
+                found[descriptor] = not flags & os.O_NONBLOCK
     return found
 
 

@@ -1,5 +1,6 @@
 """Kill workers from outside: one that had served is put right the sixth time like the first; young deaths are paced."""
 
+import time
 from functools import partial
 from pathlib import Path
 
@@ -31,11 +32,11 @@ def test_the_sixth_kill_of_a_worker_that_has_served_is_put_right_like_the_first(
     then each successor is started at once, and no request is lost but those that the dead worker had."""
     with circusd(tmp_path, numprocesses=workers) as c:
         *siblings, pid = c.wait_ready()
-        slot, dead, killed = c.worker(pid)["slot"], set[int](), list[float]()
+        slot, dead, killed = c.worker(pid)["slot"], set[int](), list[tuple[float, float]]()  # and when it was dead
         with Load(c.url, rate=50, timeout=30) as load:
             for _ in range(KILLS):
                 eventually(partial(has_served, c, pid), what="it has served")
-                killed.append(kill(pid))
+                killed.append((kill(pid), time.monotonic()))
                 dead.add(pid)
                 pid = eventually(lambda: up_in(c, slot) - dead, what="its successor is up").pop()
             eventually(lambda: pid in load.workers, what="the last successor answers")
@@ -44,7 +45,9 @@ def test_the_sixth_kill_of_a_worker_that_has_served_is_put_right_like_the_first(
         assert set(siblings) < set(c.workers())
         assert {request.outcome for request in load.lost} <= {"reset", "closed"}
         # What comes after a kill waits in the listener's queue.
-        assert all(any(lost.start <= at <= lost.start + lost.latency for at in killed) for lost in load.lost)
+        assert all(
+            any(lost.start <= gone and at <= lost.start + lost.latency for at, gone in killed) for lost in load.lost
+        )
         assert c.watcher()["budget"]["used"] == 5
         assert [event.message["wait"] for event in c.events.named("cooldown")] == [0.0]
         assert "next try at once" in c.watcher()["last_reason"]

@@ -37,7 +37,7 @@ def of_kinds(c: Circusd, *kinds: str) -> list[dict[str, Any]]:
         records = losses(c)
         return records if [record["kind"] for record in records] == list(kinds) else None
 
-    return eventually(found, timeout=60, every=0.2, what=f"the ledger has {kinds}, not {losses(c)}")
+    return eventually(found, timeout=60, every=0.2, what=f"the ledger has {kinds}")
 
 
 def recorded(c: Circusd, *pids: int) -> None:

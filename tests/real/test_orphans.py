@@ -141,6 +141,7 @@ def test_a_start_ends_the_orphans_on_circusds_own_ports(tmp_path: Path) -> None:
         port = int(c.stats.rpartition(":")[2])
         eventually(lambda: try_bind("127.0.0.1", port), what="it listens")
         c.kill9()
+        kill(stats.pid, signal.SIGSTOP)  # or it ends by itself, once it finds circusd gone
         c.write_ini(**{"watcher:plain": {"hooks.before_start": None}, "socket:plain": {"so_reuseport": None}})
         assert try_bind("127.0.0.1", port)
 

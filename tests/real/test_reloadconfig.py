@@ -210,7 +210,7 @@ def test_new_workers_take_over_one_by_one(c: Circusd) -> None:
     assert all_answered(c)
     assert set(old) & set(c.workers()), "all were ended before their successors were ready"
     c.finish(held)
-    eventually(lambda: not set(old) & set(c.wait_ready()))
+    eventually(lambda: not set(old) & set(c.workers()), what="the old ones, which may accept one more, are gone")
     assert colour(c) == "red"
     eventually(lambda: reload_of(c)["state"] == "done")
     c.write_ini()

@@ -14,6 +14,7 @@ import websockets.sync.client
 
 from .alert_servers import HookServer, hook_server
 from .harness import BUNDLE, FAST_RESTARTS, Circusd, Watcher, circusd, eventually
+from .processes import open_files
 from .test_alerts import QUICK, secret
 from .test_dashboard import opened
 from .test_why import why
@@ -109,12 +110,10 @@ def up(c: Circusd) -> int:
 
 def memory_of_requests(c: Circusd) -> Iterator[bytes]:
     """Yield the memory in which each worker notes its requests."""
-    folder = Path(f"/proc/{c.pid}/fd")
-    for each in folder.iterdir():
-        with contextlib.suppress(FileNotFoundError):
-            if "xboard-requests" in os.readlink(each):
-                with each.open("rb") as file:
-                    yield file.read()
+    for descriptor, what in open_files(c.pid).items():
+        with contextlib.suppress(FileNotFoundError):  # closed meanwhile
+            if "xboard-requests" in what:
+                yield Path(f"/proc/{c.pid}/fd/{descriptor}").read_bytes()
 
 
 COMMANDS = ("status --json", "requests", "requests --json", "events --json")

@@ -1,6 +1,5 @@
 """Two armed watchers, each on a port of its own: what happens to one port leaves the other alone."""
 
-import os
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,6 +8,7 @@ import pytest
 
 from .harness import FAST_RESTARTS, FORKSERVERS, Circusd, Watcher, circusd, eventually, holds, kill
 from .load import Load
+from .processes import open_files
 
 RETRY = {**FAST_RESTARTS, "port.retry": 0.5}
 NAMES = ("web", "page")
@@ -38,8 +38,7 @@ def listeners_held(pid: int) -> set[str]:
     """The sockets among the files of a process that listen on a TCP port, by inode."""
     rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
     listening = {f"socket:[{row[9]}]" for row in rows if row[3] == "0A"}
-    files = Path(f"/proc/{pid}/fd")
-    return {target for each in files.iterdir() if (target := os.readlink(each)) in listening}
+    return listening & set(open_files(pid).values())
 
 
 def stop(c: Circusd, name: str = "web") -> None:

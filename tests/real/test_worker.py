@@ -36,7 +36,7 @@ from xboard_circus.worker.drain import stop_accepting
 
 from .harness import crowding, eventually, holds
 from .load import Load
-from .processes import process
+from .processes import open_files, process
 
 HERE = Path(__file__).parent
 APP = "worker_app:app"
@@ -137,8 +137,7 @@ class Worker:
         return socket.create_connection(("127.0.0.1", self.port), timeout=60)
 
     def holds_public_socket(self) -> bool:
-        inodes = {os.readlink(entry) for entry in Path(f"/proc/{self.pid}/fd").iterdir()}
-        return bool(inodes & {f"socket:[{inode}]" for inode in listening_inodes(self.port)})
+        return bool(set(open_files(self.pid).values()) & {f"socket:[{inode}]" for inode in listening_inodes(self.port)})
 
 
 def listening_inodes(port: int) -> set[str]:
@@ -347,7 +346,7 @@ def test_a_call_that_does_not_end_is_not_followed_by_another(steady: Worker) -> 
 
 def test_who_hangs_up_leaves_nothing_behind(steady: Worker) -> None:
     def open_sockets() -> int:
-        return sum(os.readlink(entry).startswith("socket:") for entry in Path(f"/proc/{steady.pid}/fd").iterdir())
+        return sum(what.startswith("socket:") for what in open_files(steady.pid).values())
 
     before = open_sockets()
     for _ in range(20):
@@ -596,8 +595,7 @@ def test_forked_children_hold_neither_the_listener_nor_a_connection(place: Place
 
 
 def sockets_of(pid: int) -> set[str]:
-    links = {os.readlink(entry) for entry in Path(f"/proc/{pid}/fd").iterdir()}
-    return {link for link in links if link.startswith("socket:")}
+    return {what for what in open_files(pid).values() if what.startswith("socket:")}
 
 
 def connections_of(worker: Worker) -> set[str]:
