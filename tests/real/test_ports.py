@@ -175,7 +175,7 @@ def test_what_a_worker_changes_of_the_listener_is_put_back(tmp_path: Path, chang
         pids = c.wait_ready()
         c.tell(pids[0], f"change {change}")
 
-        (changed,) = eventually(lambda: c.told("port_shut"), timeout=10)
+        (changed,) = eventually(lambda: c.told("port_shut"), what="it is put back")
         assert f"changed {option}" in changed.reason
         assert changed.reason in c.watcher()["last_reason"]
         for _ in range(20):
