@@ -1,7 +1,10 @@
-"""Contain our failures: they are logged here and never reach circusd."""
+"""Contain our work: a failure is logged here and never reaches circusd, and no thread keeps circusd from ending."""
 
+import asyncio
 import functools
+import threading
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import Any, ParamSpec, TypeVar
 
 from circus import logger
@@ -38,3 +41,26 @@ async def contained_task(work: Awaitable[T], what: str, default: T) -> T:
     except Exception:
         logger.exception("xboard: %s failed; circusd goes on without it", what)
         return default
+
+
+async def in_daemon_thread(work: Callable[[], T]) -> T:
+    """Return the result of *work*, which blocks. circusd's end does not wait for it, as for `asyncio.to_thread`."""
+    loop = asyncio.get_running_loop()
+    result: asyncio.Future[T] = loop.create_future()
+
+    def settle(done: Callable[[Any], None], outcome: object) -> None:
+        if not result.done():
+            done(outcome)
+
+    def run() -> None:
+        done: Callable[[Any], None]
+        outcome: object
+        try:
+            done, outcome = result.set_result, work()
+        except Exception as error:
+            done, outcome = result.set_exception, error
+        with suppress(RuntimeError):  # circusd has ended
+            loop.call_soon_threadsafe(settle, done, outcome)
+
+    threading.Thread(target=run, daemon=True).start()
+    return await result

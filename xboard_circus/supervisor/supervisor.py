@@ -29,7 +29,7 @@ from xboard_circus.host import circusd_record, listeners, procs, runtime, socket
 from xboard_circus.host.oom import OomKills
 from xboard_circus.options.fields import HealthOptions
 from xboard_circus.supervisor import arming, circusctl_reload, helpers, reconfigure
-from xboard_circus.supervisor.boundary import contained, contained_task
+from xboard_circus.supervisor.boundary import contained, contained_task, in_daemon_thread
 from xboard_circus.supervisor.bus import commands, state
 from xboard_circus.supervisor.bus.journal import Journal
 from xboard_circus.supervisor.bus.requests import Requests
@@ -306,9 +306,9 @@ class Supervisor:
             for each in left:
                 own = grace if watcher is not None else grace_of(left[each], self.lifetime.graces, least=grace)
                 by_grace.setdefault(own, []).append(each)
-            await asyncio.gather(
-                *(asyncio.to_thread(listeners.stop, group, grace=own) for own, group in by_grace.items())
-            )
+            stops = (partial(listeners.stop, group, grace=own) for own, group in by_grace.items())
+            # These may take minutes. A circusd that ends before leaves the rest to the next one, or to the stop.
+            await asyncio.gather(*(in_daemon_thread(each) for each in stops))
         return list(left)
 
     def _orphans(self, watcher: str | None) -> dict[Holder, str | None]:
