@@ -23,12 +23,10 @@ def completed_as(user: str | None, command: list[str], **env: str) -> subprocess
 
 
 @contextlib.contextmanager
-def running_as(user: str, code: str, *words: object) -> Iterator[subprocess.Popen[str]]:
-    """Run *code* as *user* within the block, with pipes to its input and output."""
+def running_as(user: str, code: str, *words: object, stdin: int = subprocess.PIPE) -> Iterator[subprocess.Popen[str]]:
+    """Run *code* as *user* within the block, with pipes to its input, or *stdin*, and its output."""
     command = [PYTHON, "-I", "-c", code, *map(str, words)]
-    with subprocess.Popen(
-        command, **_as(user), env={}, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    ) as running:
+    with subprocess.Popen(command, **_as(user), env={}, stdin=stdin, stdout=subprocess.PIPE, text=True) as running:
         try:
             yield running
         finally:

@@ -1,4 +1,4 @@
-"""The default endpoints on TCP: circusd's own user and root are served, another user of the host is not."""
+"""The default endpoints on TCP: circusd's own user is served, another user of the host is not."""
 
 import json
 import os
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from .attacker import PYTHON, run_as
+from .attacker import PYTHON, run_as, running_as
 from .harness import BUNDLE, Watcher, circusd, eventually, kill
 from .test_users import USER, pytestmark  # noqa: F401 - the marks
 
@@ -21,8 +21,14 @@ def frame(flags, body):
 GREETING = b"\xff" + bytes(8) + b"\x7f\x03\x00NULL" + bytes(48)
 
 def connect(port):
-    door = socket.create_connection(("127.0.0.1", port), 5)
-    door.settimeout(3)
+    if sys.argv[4:]:  # by a socket that another user has made
+        door = socket.socket(fileno=0)
+        door.accept()  # its cue
+        door.shutdown(socket.SHUT_RDWR)
+        door.connect(("127.0.0.1", port))
+    else:
+        door = socket.create_connection(("127.0.0.1", port), 5)
+    door.settimeout(15)
     return door
 
 def ready(kind):
@@ -54,6 +60,9 @@ def command(word, **properties):
 
 port, pubsub, proof = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
 add = command("add", name="evil", cmd="/usr/bin/touch", args=proof, start=True, options={"singleton": True})
+if sys.argv[4:]:
+    print(json.dumps({"add": asked(port, b"DEALER", add, b'"status"').decode("latin-1")}))
+    sys.exit()
 for _ in range(50):  # the kernel gives a socket that no process has open any longer to user 0
     closed_at_once(port, add)
 found = {what: asked(port, b"DEALER", command(what), b'"status"') for what in ("status", "xboard_state")}
@@ -90,6 +99,30 @@ def test_another_user_of_the_host_gets_nothing_over_tcp(tmp_path: Path) -> None:
         let_in = attack(c.endpoint, c.pubsub, tmp_path / "proof", None)
         assert [what for what, got in let_in.items() if len(got) <= 64] == []
         eventually((tmp_path / "proof").exists)
+
+
+@pytest.mark.skipif(not os.access(PYTHON, os.X_OK), reason="no Python that another user could run")
+@pytest.mark.parametrize("is_shared", [True, False], ids=["root has it too", "root has closed it"])
+def test_another_user_with_a_socket_that_root_made_commands_nothing(tmp_path: Path, is_shared: bool) -> None:
+    """Given a listener that root made and handed on, as its circusd does to workers, and nginx and systemd to theirs,
+    when its user shuts it down and connects it to the endpoint, then no command runs, and it is logged."""
+    with circusd(tmp_path, watchers=[Watcher()], plugins=BUNDLE) as c:
+        c.wait_ready()
+        ports = [each.rpartition(":")[2] for each in (c.endpoint, c.pubsub)]
+        with (
+            socket.create_server(("127.0.0.1", 0)) as made,
+            running_as(USER, ATTACK, *ports, tmp_path / "proof", "stdin", stdin=made.fileno()) as attacker,
+        ):
+            address = made.getsockname()
+            if not is_shared:
+                made.close()
+            with socket.create_connection(address):
+                got = json.loads(attacker.communicate(timeout=30)[0])
+
+        assert got == {"add": ""}
+        eventually(lambda: "root made its socket, and" in c.log("circusd") and f"({USER}) has it" in c.log("circusd"))
+        assert "evil" not in c.call("list")["watchers"]
+        assert "web: active" in c.run_circusctl("status").stdout
 
 
 def as_old_zeromq_reads_it(head: bytes, message: bytes) -> bytes:

@@ -713,8 +713,8 @@ def test_what_an_operator_has_stopped_stays_so_over_a_restart(tmp_path: Path) ->
 
 
 def test_who_has_no_place_in_the_next_circusd_answers_what_is_in_flight(tmp_path: Path) -> None:
-    """Given a request on a watcher that the file has no more, and one with autostart = False, when restarted twice, then
-    the request is answered long after, no restart waits for it, and no old worker serves on."""
+    """Given a request on a watcher that the file has no more, and one with autostart = False, when restarted twice,
+    then the request is answered long after, no restart waits for it, and no old worker serves on."""
     api, idle = Watcher("api", numprocesses=1), Watcher("idle", numprocesses=1)
     with circusd(tmp_path, watchers=[Watcher(), api, idle]) as c:
         kept = c.wait_ready()

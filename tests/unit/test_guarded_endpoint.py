@@ -32,7 +32,9 @@ def loop() -> Iterator[asyncio.AbstractEventLoop]:
 def guard(loop: asyncio.AbstractEventLoop) -> GuardedEndpoint:
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
-    return GuardedEndpoint(f"tcp://127.0.0.1:{port}", [os.geteuid()], loop)
+    made = GuardedEndpoint(f"tcp://127.0.0.1:{port}", [os.geteuid()], loop)
+    made._pid = 0  # the clients are of this process
+    return made
 
 
 @pytest.fixture
@@ -96,6 +98,7 @@ def test_who_has_connected_to_a_passed_listener_before_is_served(loop: asyncio.A
             client.send(b"q")
             endpoint = f"tcp://127.0.0.1:{port}"
             with closing(GuardedEndpoint(endpoint, [os.geteuid()], loop, listener=last.dup())) as guarded:
+                guarded._pid = 0  # the client is of this process
                 server.bind(guarded.inner)
                 until(loop, lambda: server.poll(0))
 
@@ -258,7 +261,7 @@ def test_another_user_is_refused_and_logged_once_a_minute(
 ) -> None:
     lines: list[str] = []
     monkeypatch.setattr("circus.logger.warning", lambda text, *words: lines.append(text % words))
-    monkeypatch.setattr(sockdiag, "user_of_peer", lambda _: 65534)
+    monkeypatch.setattr(sockdiag, "peer_of", lambda _: sockdiag.Peer(65534, 1))
     port = int(guarded.endpoint.rpartition(":")[2])
     for _ in range(5):
         with socket.create_connection(("127.0.0.1", port)) as client:
@@ -291,3 +294,24 @@ def test_without_descriptors_it_goes_on_later(
         until(loop, lambda: server.poll(0))
 
     assert tries == [1]
+
+
+def test_a_socket_of_roots_is_refused_by_another_users_circusd(
+    loop: asyncio.AbstractEventLoop, guarded: GuardedEndpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It cannot see who has it: systemd and nginx hand such sockets on to other users."""
+    monkeypatch.setattr(sockdiag, "peer_of", lambda _: sockdiag.Peer(0, 1))
+    guarded._users = {65534}
+    with socket.create_connection(("127.0.0.1", int(guarded.endpoint.rpartition(":")[2]))) as client:
+        assert closed(loop, client)
+
+
+def test_of_a_listener_that_circusd_shares_with_workers_no_connection_is_accepted(
+    loop: asyncio.AbstractEventLoop, guarded: GuardedEndpoint
+) -> None:
+    """A worker that has put its own descriptor aside is not seen, but circusd's is."""
+    if os.geteuid() != 0:
+        pytest.skip("only root's circusd can see who has a socket")
+    guarded._pid = os.getpid()
+    with socket.create_connection(("127.0.0.1", int(guarded.endpoint.rpartition(":")[2]))) as client:
+        assert closed(loop, client)

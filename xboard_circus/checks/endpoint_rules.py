@@ -42,7 +42,7 @@ def findings(config: Config, others: Collection[str]) -> Iterator[Finding]:
 
 
 def guards(config: Config, option: str) -> bool:
-    """Return whether circusd lets only its own user and root connect to this endpoint on loopback."""
+    """Return whether circusd lets only its own user connect to this endpoint on loopback."""
     return option != "stats_endpoint" and any(map(is_armed, config.watchers)) and sockdiag.knows_users()
 
 

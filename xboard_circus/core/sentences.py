@@ -339,7 +339,7 @@ class Say(Template):
     TOO_LARGE = "its answer is larger than {limit} MiB"
     TOO_DEEP = "its answer is nested too deeply"
     USER_REFUSED = (
-        "it is run by {user}, and {me} may not command it; run this as {user} or root, or write endpoint_owner = {me} "
+        "it is run by {user}, and {me} may not command it; run this as {user}, or write endpoint_owner = {me} "
         "into [circus] of its ini and restart it"
     )
     ROOT_REFUSED = (

@@ -56,7 +56,7 @@ def of_address(option: str, host: str, port: int, *, is_guarded: bool) -> Findin
     if not is_loopback(host):
         what = f"{option} tcp://{host}:{port} takes commands from other hosts, without a password"
         return bad(what, f"write {option} = tcp://127.0.0.1:{port} into [circus]")
-    who = "circusd's user and root" if is_guarded else "any of its users"
+    who = "circusd's user" if is_guarded else "any of its users"
     return good(f"{option} tcp://{host}:{port} is reached from this host alone, by {who}")
 
 

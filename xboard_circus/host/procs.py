@@ -89,6 +89,15 @@ def user_of(pid: int) -> int | None:
         return None
 
 
+def users_of(pid: int) -> set[int]:
+    """Return the real, effective and saved uid of *pid*, of which a program with the setuid bit has several; none if
+    it is gone."""
+    try:
+        return set(psutil.Process(pid).uids())
+    except (psutil.Error, OSError, ValueError):
+        return set()
+
+
 def now() -> int:
     """Return the start time of a process that starts now (see `Identity`)."""
     return int((time.clock_gettime(time.CLOCK_BOOTTIME) if sys.platform == "linux" else time.time()) * TICKS)

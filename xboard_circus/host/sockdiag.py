@@ -1,4 +1,4 @@
-"""Query the Linux kernel (sock_diag) for sockets that listen on a TCP port, and for the user of a local connection.
+"""Query the Linux kernel (sock_diag) for sockets that listen on a TCP port, and for the other end of a connection.
 
 Over netlink, as ``ss`` does: there the kernel filters the listeners of one port, and reports whether a socket on ``::``
 takes IPv4 connections too. /proc/net/tcp6 does not show that, and has to be read past every open connection of the
@@ -62,31 +62,45 @@ def listening(port: int) -> list[Listener]:
     return list(dict.fromkeys(found))
 
 
-def user_of_peer(connection: socket.socket) -> int | None:
-    """Return the uid of the process that opened the other end of a TCP connection within this host.
+class Peer(NamedTuple):
+    """The other end of a TCP connection within this host.
+
+    Attributes:
+        maker: The uid that made the socket. It proves nothing of who uses it: a listener that root made and handed on
+            to a worker of another user can be shut down, and connected anew, by that worker.
+        inode: Its name in /proc/PID/fd: ``socket:[inode]``.
+    """
+
+    maker: int
+    inode: int
+
+
+def peer_of(connection: socket.socket) -> Peer | None:
+    """Return the other end of a TCP connection within this host.
 
     None where it is unknown: the other end is on another host, or closed already. The kernel gives a socket that no
     process has open any longer to user 0, so a connection closed at its other end proves nothing.
     """
     near, far = (end[:2] for end in (connection.getsockname(), connection.getpeername()))
     try:
-        return _user_by_netlink(near, far)
+        return _peer_by_netlink(near, far)
     except OSError:
-        return _user_by_table(near, far)
+        return _peer_by_table(near, far)
 
 
 def knows_users() -> bool:
-    """Return whether `user_of_peer` works on this host; a sandbox may have neither netlink nor the tables."""
+    """Return whether `peer_of` works on this host; a sandbox may have neither netlink nor the tables."""
     try:
         with socket.create_server(("127.0.0.1", 0)) as server:
             client = socket.create_connection(server.getsockname())
             with client, server.accept()[0] as accepted:
-                return user_of_peer(accepted) == os.geteuid()
+                peer = peer_of(accepted)
+                return peer is not None and peer.maker == os.geteuid()
     except OSError:
         return False
 
 
-def _user_by_netlink(near: tuple[str, int], far: tuple[str, int]) -> int | None:
+def _peer_by_netlink(near: tuple[str, int], far: tuple[str, int]) -> Peer | None:
     family = socket.AF_INET6 if ":" in far[0] else socket.AF_INET
     addresses = [socket.inet_pton(family, host) for host, _ in (far, near)]
     ports = b"".join(port.to_bytes(2, "big") for _, port in (far, near))
@@ -95,20 +109,20 @@ def _user_by_netlink(near: tuple[str, int], far: tuple[str, int]) -> int | None:
         for message in _query(family, 1 << _TCP_ESTABLISHED, socket_id, 0):
             _, state, *_ = _STATE.unpack_from(message)
             found = _listener(message)
-            return found.uid if state == _TCP_ESTABLISHED and found.inode else None
+            return Peer(found.uid, found.inode) if state == _TCP_ESTABLISHED and found.inode else None
     except FileNotFoundError:
         pass
     return None
 
 
-def _user_by_table(near: tuple[str, int], far: tuple[str, int]) -> int | None:
+def _peer_by_table(near: tuple[str, int], far: tuple[str, int]) -> Peer | None:
     ends = [(ip_address(host), port) for host, port in (far, near)]
     for path in ("/proc/net/tcp", "/proc/net/tcp6"):
         with suppress(OSError), open(path, encoding="ascii") as table:
             for line in table:
                 _, local, remote, state, *rest = line.split()
                 if state == f"{_TCP_ESTABLISHED:02X}" and [_end(local), _end(remote)] == ends and rest[5] != "0":
-                    return int(rest[3])
+                    return Peer(int(rest[3]), int(rest[5]))
     return None
 
 

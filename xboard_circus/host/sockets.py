@@ -126,6 +126,11 @@ def pids_of_sockets(inodes: Collection[int], but: Collection[int] = ()) -> defau
     return pids
 
 
+def users_of_socket(inode: int) -> dict[int, set[int]]:
+    """Return, for each visible process that has a socket open, all uids that it runs under, for a thread: 10 ms."""
+    return {pid: procs.users_of(pid) for pid in pids_of_sockets({inode})[inode]}
+
+
 def by_process(wanted: Collection[Address], port: int) -> list[Listening]:
     """Examine each accessible process, by psutil; it does not know whether a socket on ``::`` takes IPv4.
 

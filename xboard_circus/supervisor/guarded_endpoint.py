@@ -1,9 +1,14 @@
-"""Guard a TCP endpoint of circusd: only its own user and root may connect, though ZeroMQ accepts every local user.
+"""Guard a TCP endpoint of circusd: only its own user may connect, though ZeroMQ accepts every local user.
 
 ZeroMQ listens on a unix socket that accepts only this process. In front of it, on the endpoint itself, each
 connection's user is looked up while both of its ends are open, before a byte is read; an accepted connection is copied
 to and fro in circusd's loop. So `circusctl` works without an option, and another user gets nothing. A look-up takes
 0.05 ms, and one connection is accepted in a turn of the loop, so that a flood of them does not delay the workers.
+
+The kernel tells who made a socket, not who connected it. Root makes sockets and hands them on: its circusd to workers
+of another user, nginx and systemd to theirs, and each of these can shut such a listener down and connect it to here. So
+root's circusd looks in /proc, in a thread, for who has the socket: one process, of a user who may, and not circusd,
+which has those of its workers. Another user's circusd cannot see that, and accepts no socket of root's.
 
 The right user is not enough: a web page can have the browser of circusd's own user send an HTTP request here. ZeroMQ
 reads what does not begin with a greeting as its protocol of 2010, ZMTP 1.0: the request line became the name of a
@@ -17,14 +22,16 @@ import re
 import select
 import socket
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
+from functools import partial
 from urllib.parse import urlsplit
 
 from circus import logger
 
 from xboard_circus.host import servers, sockdiag
-from xboard_circus.host.sockets import is_loopback
+from xboard_circus.host.sockets import is_loopback, users_of_socket
+from xboard_circus.supervisor.boundary import in_daemon_thread
 
 CHUNK = 65536
 BACKLOG = 4096  # with 100, a flood by another user cost circusd's own user one call in six: its SYN was dropped
@@ -46,6 +53,21 @@ def is_guarded(endpoint: str) -> bool:
     """
     host = urlsplit(endpoint).hostname or ""
     return endpoint.startswith("tcp://") and ":" not in host and is_loopback(host) and sockdiag.knows_users()
+
+
+def may_command(holders: Mapping[int, Collection[int]], users: Collection[int], circusd: int) -> bool:
+    """Return whether whoever has a socket open may command circusd: one process that runs under *users* alone.
+
+    Where more have it, one of another user may have put its own aside for a moment, into the queue of a unix socket.
+    *circusd* itself has what it shares with its workers.
+
+    >>> may_command({7: {0}}, {0}, 1), may_command({7: {0}, 8: {33}}, {0}, 1), may_command({7: {33, 0}}, {0}, 1)
+    (True, False, False)
+    """
+    if len(holders) != 1 or circusd in holders:
+        return False
+    (its,) = holders.values()
+    return bool(its) and set(its) <= set(users)
 
 
 def protocol_of(first: bytes) -> str:
@@ -81,13 +103,14 @@ class GuardedEndpoint:
         *,
         listener: socket.socket | None = None,
     ) -> None:
-        """Accept on *endpoint* for *users* and root. Bind it if there is no *listener* yet; OSError if it cannot.
+        """Accept on *endpoint* for *users*. Bind it if there is no *listener* yet; OSError if it cannot.
 
         Clients that connected to a passed listener since the last circusd left wait in its queue, and are answered now.
         """
         self.endpoint = endpoint
         self.inner = f"ipc://@xboard-{os.urandom(16).hex()}"
-        self._users = {0, *users}
+        self._users = set(users)
+        self._pid = os.getpid()
         self._loop = loop
         self._noted: dict[int | str, tuple[float, int]] = {}
         self._open: set[_Connection] = set()
@@ -125,15 +148,32 @@ class GuardedEndpoint:
                 self._loop.call_later(PAUSE, self._accept_again)
             return
         try:
-            user = sockdiag.user_of_peer(outer)
-            if user is None or user not in self._users:
-                outer.close()
-                self._note_refusal(user)
-                return
+            peer = sockdiag.peer_of(outer)
         except OSError as error:
             self._failed(outer, error)
             return
         outer.setblocking(False)
+        if peer is None or peer.maker not in self._users:
+            outer.close()
+            self._note_refusal(peer and peer.maker)
+        elif os.geteuid() != 0:
+            self._await_signature(outer, peer.maker)
+        else:  # the next connection waits, so that a flood has one thread at most
+            self._loop.remove_reader(self.listener)
+            self._look = self._loop.create_task(self._look_for_holders(outer, peer))
+
+    async def _look_for_holders(self, outer: socket.socket, peer: sockdiag.Peer) -> None:
+        try:
+            holders = await in_daemon_thread(partial(users_of_socket, peer.inode))
+        finally:
+            self._accept_again()
+        if may_command(holders, self._users, self._pid):
+            self._await_signature(outer, peer.maker)
+        else:
+            outer.close()
+            self._note_holders(peer.maker, holders)
+
+    def _await_signature(self, outer: socket.socket, user: int) -> None:
         self._ungreeted[outer] = self._loop.call_later(GREETING_WITHIN, self._refuse, outer)
         self._loop.add_reader(outer, self._read_signature, outer, user, bytearray())
 
@@ -203,9 +243,19 @@ class GuardedEndpoint:
     def _note_refusal(self, user: int | None) -> None:
         if user is None:  # it has closed the connection already, as a probe for a listener does
             return
-        users = " and ".join(map(servers.name_of, sorted(self._users)))
-        what = f"refused a connection of user {servers.name_of(user)} to {self.endpoint}"
-        self._note(user, f"{what}: only {users} may command this circusd")
+        self._note(user, f"refused a connection of user {servers.name_of(user)} to {self.endpoint}: {self._only()}")
+
+    def _note_holders(self, maker: int, holders: Mapping[int, Collection[int]]) -> None:
+        if not holders:  # it has closed the connection meanwhile
+            return
+        shown = ", ".join(
+            f"pid {pid} ({' and '.join(map(servers.name_of, sorted(users)))})" for pid, users in sorted(holders.items())
+        )
+        what = f"refused a connection to {self.endpoint}: {servers.name_of(maker)} made its socket, and {shown} has it"
+        self._note("holders", f"{what}; {self._only()}, by a process that shares it with no other")
+
+    def _only(self) -> str:
+        return f"only {' and '.join(map(servers.name_of, sorted(self._users)))} may command this circusd"
 
     def _note(self, why: int | str, text: str) -> None:
         """Log *text*, once in a while for each *why*, because any user can connect again and again, and would fill the
