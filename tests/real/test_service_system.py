@@ -74,10 +74,15 @@ def test_the_service_is_back_after_a_kill_of_circusd_and_after_a_reset_of_the_ma
     open_folder: Path,  # noqa: F811
     python: str,  # noqa: F811
 ) -> None:
-    """Given the service under a systemd that is process 1, when circusd is killed, and then the machine loses its power
-    and boots, then the backend serves again each time, and the ledger has each loss once, by its name."""
+    """Given the service under a systemd that is process 1, without D-Bus, when it is restarted, then 0 lost; when
+    circusd is killed, and then the machine loses its power and boots, then the backend serves again each time, and the
+    ledger has each loss once, by its name."""
     with service_of_the_system(open_folder, python, "reset") as (c, host):
         told_in(host, str(SCRIPT), "install", "--name", NAME, "--dir", str(c.folder), "--run-as", USER)
+        with Load(f"{c.url}/", rate=100) as load:
+            told_in(host, "systemctl", "restart", UNIT)
+        print(f"a restart without D-Bus: {load.summary()}")
+        assert load.lost == []
         told_in(host, "kill", "-9", host.show(UNIT, "MainPID"))
         eventually(
             lambda: host.show(UNIT, "NRestarts") == "1" and host.show(UNIT, "ActiveState") == "active", timeout=60

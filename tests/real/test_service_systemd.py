@@ -126,8 +126,9 @@ def test_a_reload_loses_no_request_and_one_that_fails_leaves_all_as_it_is(tmp_pa
 
 
 def test_a_restart_loses_no_request_and_a_stop_in_its_middle_ends_all(tmp_path: Path) -> None:
-    """Given load, when systemd restarts, then circusd and workers are new, 0 lost; with code that dies the old ones
-    serve on; a stop in the middle of that leaves nothing."""
+    """Given load, when systemd restarts, also while a reload runs or circusd hangs, then circusd and workers are new, 0
+    lost; with a file that nobody can read, or code that dies, the old ones serve on, also over a restart with the cure;
+    a stop in the middle leaves nothing."""
     with service(tmp_path) as (c, host):
         old = c.wait_ready()
         with Load(f"{c.url}/", rate=100, connections=8) as kept, Load(f"{c.url}/", rate=100) as fresh:
@@ -137,15 +138,40 @@ def test_a_restart_loses_no_request_and_a_stop_in_its_middle_ends_all(tmp_path: 
                 assert done.returncode == 0, done.stderr
                 until_gone(before)
                 assert host.show(UNIT, "MainPID") != circusd
-            old = c.wait_ready()
-            c.set("boot", "die")
+            before = c.wait_ready()
+            c.set("boot", "held")
+            host.ctl("reload", "--no-block", UNIT)
+            eventually(lambda: host.show(UNIT, "ActiveState") == "reloading", what="the reload runs")
+            c.set("boot", "")
+            assert host.ctl("restart", UNIT).returncode == 0
+            until_gone(before)
+
+            before = c.wait_ready()
+            kill(int(host.show(UNIT, "MainPID")), signal.SIGSTOP)
+            assert host.ctl("restart", UNIT).returncode == 0
+            until_gone(before)
+            assert host.show(UNIT, "NRestarts") == "0"
+
+            before, text = c.wait_ready(), c.ini.read_text()
+            c.ini.write_text(f"{text}\ngarbage [\n")
             host.ctl("restart", "--no-block", UNIT)
-            eventually(lambda: "told to die" in c.log(), timeout=60)
+            eventually(lambda: int(host.show(UNIT, "NRestarts")) > 0, timeout=60, what="circusd does not start")
+            c.ini.write_text(text)
+            until_gone(before)
+            old = c.wait_ready()
+            for boot in ("die", "", "die"):  # systemd runs no ExecStop= of a unit that starts, or reloads
+                c.set("boot", boot)
+                deaths = c.log().count("told to die")
+                host.ctl("restart", "--no-block", UNIT)
+                if boot:
+                    eventually(lambda deaths=deaths: c.log().count("told to die") > deaths, timeout=60)
+                else:
+                    until_gone(old)
+                    old = c.wait_ready()
         print(f"{ROUNDS} restarts: {kept.summary()}, {fresh.summary()}")
         assert (kept.lost, fresh.lost) == ([], [])
         assert not any(map(is_gone, old))
         assert losses(c) == []
-        assert host.show(UNIT, "NRestarts") == "0"
 
         everything = host.processes(UNIT)
         assert host.ctl("stop", UNIT).returncode == 0

@@ -1,16 +1,20 @@
-"""Send messages to systemd, and leave listening sockets with it until the next circusd of the service takes them.
+"""Send messages to systemd, leave listening sockets with it until the next circusd of the service takes them, and look
+up what it does with the service.
 
 See sd_notify(3) and sd_pid_notify_with_fds(3). A unit without FileDescriptorStoreMax= takes none.
 """
 
 import os
 import socket
+import subprocess
 from collections.abc import Collection
 from contextlib import suppress
+from pathlib import Path
 
 from xboard_circus.host.unix_sockets import MOST_DESCRIPTORS
 
 NAME = "xboard"
+ANSWER_WITHIN = 5.0
 _FIRST = 3  # SD_LISTEN_FDS_START
 
 
@@ -51,3 +55,24 @@ def take() -> list[socket.socket]:
         if found and (to := address()):
             send(to, f"FDSTOREREMOVE=1\nFDNAME={NAME}")
     return found
+
+
+def job_of(unit: str, *, of_user: bool) -> str | None:
+    """Return the type of systemd's job for *unit*, such as "restart"; "" without one, None if unknown.
+
+    For a thread, for 5 s at most. Of the system's manager only root is answered without D-Bus, so root lists the jobs
+    in a file while the unit stops.
+    """
+    with suppress(OSError):
+        if not of_user:
+            return _job_in(Path("/run", f"{unit.removesuffix('.service')}.job").read_text(encoding="utf-8"))
+    command = ["systemctl", *(["--user"] if of_user else []), "list-jobs", "--no-legend", "--plain", unit]
+    with suppress(OSError, subprocess.SubprocessError):
+        done = subprocess.run(command, capture_output=True, text=True, timeout=ANSWER_WITHIN, check=True)
+        return _job_in(done.stdout)
+    return None
+
+
+def _job_in(listed: str) -> str:
+    words = listed.split()  # its number, the unit, the type, the state
+    return words[2] if len(words) == 4 else ""

@@ -2,21 +2,22 @@
 
 A restart of the unit loses no request: circusd leaves, its workers serve on in the control group, and the next circusd
 takes their port over. Every other end of the unit ends all processes in its control group. systemd itself knows no such
-difference: it offers one KillMode for both, and a command of the unit sees it only by the running job.
+difference: it offers one KillMode for both, and a command of the unit sees it only by the running job. It runs no
+``ExecStop=`` for a unit that starts or reloads; there circusd looks for the job itself (`supervisor.service_end`).
 """
 
 import argparse
 import os
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
+from xboard_circus.host.service_manager import ANSWER_WITHIN, job_of
+
 PROC = Path("/proc")
-ANSWER_WITHIN = 5.0
 LOOK_EVERY = 0.02
 # The next start comes in the same job; if it fails, the old workers serve on.
 FOLLOWED = frozenset({"restart", "start"})
@@ -33,21 +34,13 @@ def main(argv: Sequence[str]) -> None:
     parser.add_argument("--ini")
     given = parser.parse_args(argv)
     job = job_of(given.unit, of_user=given.user)
+    if job is None:
+        print("requests may be lost in a restart: systemctl does not list the jobs of systemd", file=sys.stderr)
     if given.action == "leave":
         if job == "restart":
             leave(given.ini, os.environ.get("MAINPID", ""))
     elif not is_followed(job, os.environ):
         end_group(given.unit)
-
-
-def job_of(unit: str, *, of_user: bool) -> str | None:
-    """Return the type of systemd's job for *unit*, such as "restart"; "" without one, None if unknown."""
-    command = ["systemctl", *(["--user"] if of_user else []), "list-jobs", "--no-legend", "--plain", unit]
-    with suppress(OSError, subprocess.SubprocessError):
-        done = subprocess.run(command, capture_output=True, text=True, timeout=ANSWER_WITHIN, check=True)
-        words = done.stdout.split()  # its number, the unit, the type, the state
-        return words[2] if len(words) == 4 else ""
-    return None
 
 
 def is_followed(job: str | None, ended: Mapping[str, str]) -> bool:
@@ -63,20 +56,41 @@ def is_followed(job: str | None, ended: Mapping[str, str]) -> bool:
 
 
 def leave(ini: str, circusd: str) -> None:
-    """Order circusd to end without its workers, and wait until it has; if it refuses, systemd stops it plainly."""
-    # Not above: an `ExecStopPost` needs none of these, and each second of their import is one without a service.
-    from xboard_circus import config
-    from xboard_circus.circus_client import CircusdClient
-    from xboard_circus.errors import XboardError
+    """Order circusd to end without its workers, and wait until it has; if it refuses, systemd stops it plainly.
 
+    One that does not answer is killed: its workers serve on, too. The file may be unreadable by now, in which case the
+    next circusd does not start, and they serve until it is cured.
+    """
+    # Not above: an `ExecStopPost` needs none of these, and each second of their import is one without a service.
+    from xboard_circus.circus_client import CircusdClient, CircusdGone
+    from xboard_circus.errors import XboardError
+    from xboard_circus.host import circusd_record, runtime
+
+    instance = runtime.instance_id(ini)
     try:
-        with CircusdClient(config.load(Path(ini)).endpoint, by="systemctl restart") as client:
+        with CircusdClient(_endpoint(instance, ini), by="systemctl restart") as client:
             client.leave(deadline=ANSWER_WITHIN)
+    except CircusdGone as error:
+        if not error.listening or not circusd:
+            return
+        print(f"circusd (pid {circusd}) is killed, its workers serve on: {error}", file=sys.stderr)
+        circusd_record.order_end(instance)
+        with suppress(ProcessLookupError):
+            os.kill(int(circusd), signal.SIGKILL)
     except XboardError as error:
         print(f"requests may be lost, because no worker can serve on meanwhile: {error}", file=sys.stderr)
         return
     while circusd and (PROC / circusd).exists():  # TimeoutStopSec ends the wait
         time.sleep(LOOK_EVERY)
+
+
+def _endpoint(instance: str, ini: str) -> str:
+    """Return where the circusd that runs answers; XboardError if that is unknown."""
+    from xboard_circus import config
+    from xboard_circus.host import runtime
+
+    endpoint = (runtime.read_record(instance) or {}).get("endpoint") or config.load(Path(ini)).endpoint
+    return config.absolute(str(endpoint), Path(ini).parent)
 
 
 def end_group(unit: str) -> None:

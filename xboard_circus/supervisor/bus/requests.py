@@ -20,6 +20,7 @@ from xboard_circus.supervisor.boundary import contained
 from xboard_circus.supervisor.patches import circus_arbiter, circus_process
 from xboard_circus.supervisor.patches.circus_controller import answer_empty_messages, dispatch, watch_command
 from xboard_circus.supervisor.patches.patch import Patch
+from xboard_circus.supervisor.service_end import EndBySignal
 
 if TYPE_CHECKING:
     from xboard_circus.supervisor.supervisor import Supervisor
@@ -77,7 +78,8 @@ class Requests:
         found: list[Patch] = [
             watch_command(known[name], partial(self._watched, name)) for name in sorted(CHANGING) if name in known
         ]
-        return [*found, dispatch(arbiter, self._note_signal), answer_empty_messages(arbiter)]
+        end = EndBySignal(self._supervisor).end
+        return [*found, dispatch(arbiter, self._note_signal, end), answer_empty_messages(arbiter)]
 
     def _note_signal(self, is_signal: bool) -> None:
         self._is_signal = is_signal

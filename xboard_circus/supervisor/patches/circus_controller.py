@@ -31,11 +31,16 @@ def watch_command(original: Original, _: object, watched: Callable[[Original], O
 
 
 @replaces("Controller.dispatch", at=lambda arbiter: arbiter.ctrl)
-def dispatch(original: Original, arbiter: Any, by_signal: Callable[[bool], None]) -> Original:
-    """Refuse what is no command, and mark the commands that come from a signal to circusd.
+def dispatch(
+    original: Original,
+    arbiter: Any,
+    by_signal: Callable[[bool], None],
+    end: Callable[[Callable[[], object]], object],
+) -> Original:
+    """Refuse what is no command, mark the commands that come from a signal to circusd, and let *end* decide on a quit.
 
     Without it: JSON of another form logs three tracebacks a message, and gets no answer; a SIGTERM to circusd looks
-    like a command of an operator.
+    like a command of an operator, and ends all workers although systemd restarts the service.
     Fact: Circus reads fields of whatever the JSON is, and a name's letters whatever the name is; it turns a signal into
     a job without a sender.
     """
@@ -44,7 +49,12 @@ def dispatch(original: Original, arbiter: Any, by_signal: Callable[[bool], None]
         sender, message = job
         if not _is_command(message):
             return arbiter.ctrl.send_error(None, sender, message, Say.NO_COMMAND(), errno=errors.INVALID_JSON)
-        by_signal(sender is None)
+        if sender is None and json.loads(message)["command"] == "quit":
+            return end(lambda: marked(job))
+        return marked(job)
+
+    def marked(job: Any) -> Any:
+        by_signal(job[0] is None)
         try:
             return original(job)
         finally:
